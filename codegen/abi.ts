@@ -1,0 +1,218 @@
+// The C interface of every generated library, as one table: the header, the koffi bindings and the layout check are printed from it.
+
+export type AbiType = 'i32' | 'i64' | 'u64' | 'f32' | 'f64' | 'str' | 'ptr';
+
+export interface AbiField {
+  readonly name: string;
+  /** A scalar, or the name of a struct defined earlier in the table (embedded by value). */
+  readonly type: AbiType | (string & {});
+  readonly doc: string;
+}
+
+export interface AbiStruct {
+  readonly name: string;
+  readonly doc: string;
+  readonly fields: readonly AbiField[];
+}
+
+export interface AbiFunction {
+  readonly name: string;
+  readonly returns: 'i32' | 'i64' | 'str' | 'void';
+  /** `in X`: const X*; `out X`: X*; `engine`: Engine*; `out engine`: Engine**. */
+  readonly params: readonly { readonly name: string; readonly type: string }[];
+  readonly doc: string;
+}
+
+/** Raised whenever a struct or function below changes meaning. */
+export const abiVersion = 1;
+
+/** Status codes of every function that returns i32 and of Progress.status. */
+export const abiStatus = {
+  ok: 0,
+  badArgument: 1,
+  outOfMemory: 2,
+  io: 3,
+  device: 4,
+  busy: 5,
+  capacity: 6,
+  internal: 7,
+} as const;
+
+export const jobState = { idle: 0, running: 1, done: 2, failed: 3 } as const;
+export const finishCode = { none: 0, stop: 1, length: 2, aborted: 3, context: 4 } as const;
+/** TensorSource.dtype: how the bytes are stored in the file; `random` makes the tensor from seed, mean and scale. */
+export const sourceDtype = { bf16: 0, fp16: 1, fp32: 2, random: 3 } as const;
+
+const field = (name: string, type: AbiField['type'], doc: string): AbiField => ({ name, type, doc });
+
+export const abiStructs: readonly AbiStruct[] = [
+  {
+    name: 'Description',
+    doc: 'What a library was generated for.',
+    fields: [
+      field('abi', 'i32', 'abiVersion of the generator'),
+      field('pass_tokens', 'i32', 'most tokens one pass takes'),
+      field('vocab', 'i32', 'rows of the LM head, and floats of one logits row'),
+      field('slots', 'i32', 'weight slots, see the manifest'),
+      field('weight_bytes', 'i64', 'size of the packed weights'),
+      field('hash', 'str', "hash of the generator's inputs, as in the manifest"),
+    ],
+  },
+  {
+    name: 'EngineOptions',
+    doc: 'Fixed for the life of an engine.',
+    fields: [
+      field('device', 'i32', 'GPU ordinal; ignored by the CPU target'),
+      field('threads', 'i32', 'CPU threads; 0: as many as physical cores; ignored by the CUDA target'),
+      field('context', 'i32', 'positions the KV cache holds'),
+      field('isa', 'i32', 'CPU path: 0 best found, 1 plain C++, 2 AVX2, 3 AVX-512, 4 AVX-512-BF16'),
+    ],
+  },
+  {
+    name: 'TensorSource',
+    doc: 'Where the data of one weight slot comes from.',
+    fields: [
+      field('path', 'str', 'file; null for random weights'),
+      field('offset', 'i64', 'first byte in the file'),
+      field('slot', 'i32', 'index into the manifest slots'),
+      field('dtype', 'i32', 'sourceDtype'),
+      field('seed', 'u64', 'random weights: seed of this tensor'),
+      field('mean', 'f32', 'random weights: mean'),
+      field('scale', 'f32', 'random weights: standard deviation'),
+    ],
+  },
+  {
+    name: 'Sampling',
+    doc: 'How the next token is chosen; the order of operations is that of transformers.',
+    fields: [
+      field('temperature', 'f32', '0: greedy'),
+      field('top_k', 'i32', '0: off'),
+      field('top_p', 'f32', '1: off'),
+      field('min_p', 'f32', '0: off'),
+      field('repetition_penalty', 'f32', '1: off'),
+      field('presence_penalty', 'f32', '0: off'),
+      field('seed', 'u64', 'same seed, same text'),
+      field('vocab', 'i32', "the tokenizer's size; rows from here on are never chosen"),
+    ],
+  },
+  {
+    name: 'GenerateArgs',
+    doc: 'One reply: prompt in, up to max_tokens tokens out.',
+    fields: [
+      field('ids', 'ptr', 'const int32_t[count], appended at the current position'),
+      field('count', 'i32', 'prompt tokens, at least 1'),
+      field('max_tokens', 'i32', 'at least 1'),
+      field('stop_ids', 'ptr', 'const int32_t[stop_count]; a stop token is delivered, then generation ends'),
+      field('stop_count', 'i32', ''),
+      field('sampling', 'Sampling', ''),
+    ],
+  },
+  {
+    name: 'ScoreArgs',
+    doc: 'Teacher-forced logits.',
+    fields: [
+      field('ids', 'ptr', 'const int32_t[count], appended at the current position'),
+      field('count', 'i32', ''),
+      field('first', 'i32', 'logits are wanted for tokens [first, count)'),
+      field('logits', 'ptr', 'float[count - first][vocab], written'),
+    ],
+  },
+  {
+    name: 'Progress',
+    doc: 'State of the job that runs, or ran last.',
+    fields: [
+      field('state', 'i32', 'jobState'),
+      field('status', 'i32', 'status code when failed'),
+      field('finish', 'i32', 'finishCode of a finished generate'),
+      field('tokens', 'i32', 'tokens written by this poll'),
+      field('position', 'i32', 'positions in the KV cache'),
+      field('done', 'i64', 'load: bytes packed; generate and score: tokens so far'),
+      field('total', 'i64', 'load: bytes in all'),
+      field('prefill_ms', 'f64', 'time from start to the first token'),
+      field('decode_ms', 'f64', 'time from the first token to the last'),
+    ],
+  },
+];
+
+const param = (name: string, type: string) => ({ name, type });
+
+export const abiFunctions: readonly AbiFunction[] = [
+  { name: 'ol_describe', returns: 'i32', params: [param('out', 'out Description')], doc: 'Fills out.' },
+  {
+    name: 'ol_layout',
+    returns: 'i64',
+    params: [param('index', 'i32')],
+    doc: 'Struct sizes and field offsets as compiled, in table order: size, offsets, size, offsets, ...; -1 past the end.',
+  },
+  {
+    name: 'ol_create',
+    returns: 'i32',
+    params: [param('options', 'in EngineOptions'), param('out', 'out engine')],
+    doc: 'Allocates everything the engine will use.',
+  },
+  {
+    name: 'ol_load',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('sources', 'in TensorSource'), param('count', 'i32')],
+    doc: 'Starts reading and packing the weights. The sources are copied.',
+  },
+  {
+    name: 'ol_generate',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('args', 'in GenerateArgs')],
+    doc: 'Starts a reply; tokens arrive through ol_poll. The arrays are copied.',
+  },
+  {
+    name: 'ol_score',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('args', 'in ScoreArgs')],
+    doc: 'Starts a teacher-forced pass. The caller keeps logits alive until the job is done.',
+  },
+  {
+    name: 'ol_poll',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('out', 'out Progress'),
+      param('tokens', 'ptr'),
+      param('capacity', 'i32'),
+    ],
+    doc: 'Never blocks: clears the event, copies out new tokens and the state of the job.',
+  },
+  {
+    name: 'ol_stop',
+    returns: 'i32',
+    params: [param('engine', 'engine')],
+    doc: 'Asks the job to end; it ends within one token.',
+  },
+  {
+    name: 'ol_reset',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('length', 'i32')],
+    doc: 'Forgets all positions from length on.',
+  },
+  {
+    name: 'ol_event_fd',
+    returns: 'i32',
+    params: [param('engine', 'engine')],
+    doc: 'An eventfd that becomes readable when ol_poll has something new.',
+  },
+  {
+    name: 'ol_device',
+    returns: 'str',
+    params: [param('engine', 'engine')],
+    doc: 'What the engine runs on, for people: a GPU name, or a CPU path with its threads.',
+  },
+  {
+    name: 'ol_error',
+    returns: 'str',
+    params: [param('engine', 'engine')],
+    doc: 'Text of the last error, `stage: text` where a stage failed. A null engine: of the last ol_create on this thread.',
+  },
+  {
+    name: 'ol_close',
+    returns: 'void',
+    params: [param('engine', 'engine')],
+    doc: 'Stops the job, joins the threads, frees everything. Null is allowed.',
+  },
+];

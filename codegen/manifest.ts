@@ -1,0 +1,76 @@
+// The record of one generated library: the only file that the generator and the runtime share.
+import { z } from 'zod';
+
+const dtype = z.enum(['bf16', 'fp16', 'fp32']);
+const count = z.int().positive();
+
+const dims = z.strictObject({
+  name: z.string(),
+  family: z.enum(['qwen3', 'qwen2', 'llama']),
+  dtype,
+  layers: count,
+  hidden: count,
+  ffn: count,
+  qHeads: count,
+  kvHeads: count,
+  headDim: count,
+  vocab: count,
+  maxPositions: count,
+  normEps: z.number(),
+  ropeTheta: z.number(),
+  ropeScaling: z
+    .strictObject({
+      type: z.literal('llama3'),
+      factor: z.number(),
+      lowFreqFactor: z.number(),
+      highFreqFactor: z.number(),
+      originalPositions: count,
+    })
+    .nullable(),
+  qkNorm: z.boolean(),
+  qkvBias: z.boolean(),
+  tiedHead: z.boolean(),
+});
+
+/** One tensor of the checkpoint and the slot of the packed weights it fills. */
+const slot = z.strictObject({
+  /** Hugging Face name, such as model.layers.0.self_attn.q_proj.weight. */
+  tensor: z.string(),
+  /** [rows, columns]; a vector is [1, columns]. */
+  shape: z.tuple([count, count]),
+  /** First byte in the packed weights. */
+  offset: z.int().nonnegative(),
+  /** Elements from one packed row to the next row of the same tensor. */
+  stride: count,
+  /** Type in the packed weights: matrices keep the model's dtype, vectors are fp32. */
+  dtype,
+});
+
+export const manifestSchema = z.strictObject({
+  format: z.literal(1),
+  abi: z.int(),
+  /** Hash of everything the sources depend on. */
+  hash: z.string(),
+  /** generated/ folder name: <model>-<target>-<plan>-<hash>. */
+  name: z.string(),
+  model: z.string(),
+  target: z.string(),
+  /** Kind of library: which toolchain made it and what it runs on. */
+  kind: z.enum(['cpu', 'cuda']),
+  plan: z.string(),
+  dims,
+  passTokens: count,
+  /** File name of the shared library, beside the manifest. */
+  library: z.string(),
+  weightBytes: count,
+  slots: z.array(slot),
+  /** Bytes read by one decode pass: weights once, and KV per position of context. */
+  bytes: z.strictObject({ weights: count, kvPerPosition: count }),
+  /** Read bandwidth of the target [GB/s], where known: what a share of bandwidth refers to. */
+  bandwidth: z.number().nullable(),
+  /** Tools and how long they took [ms]. */
+  build: z.strictObject({ compiler: z.string(), flags: z.array(z.string()), millis: z.number() }),
+});
+
+export type Manifest = z.infer<typeof manifestSchema>;
+export type Slot = z.infer<typeof slot>;
