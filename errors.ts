@@ -11,7 +11,11 @@ export class OnelaunchError extends Error {
   /** The stage of the generated kernel that failed, when the library named one. */
   readonly stage: string | undefined;
 
-  constructor(kind: ErrorKind, message: string, options: { hint?: string; stage?: string; cause?: unknown } = {}) {
+  constructor(
+    kind: ErrorKind,
+    message: string,
+    options: { hint?: string; stage?: string; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.kind = kind;
     this.hint = options.hint;

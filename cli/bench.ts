@@ -1,0 +1,258 @@
+// gen bench: decode and prefill speed by position, with the state of the machine and a hash of the tokens.
+import { OnelaunchError } from '../errors.ts';
+import type { BuiltKernel } from '../load.ts';
+import type { Engine } from '../runtime/engine.ts';
+import { exitCode } from './errors.ts';
+import { engineCommand, helpEnd, needModel, type Program, whole, wholes } from './flags.ts';
+import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
+import { cpuName, type MachineState, machineState, type Spread, spreadOf, tokensHash } from './measure.ts';
+import { engineOptions } from './reply.ts';
+import { currentHash, readReports, writeReport } from './report-file.ts';
+import type { Start } from './run.ts';
+import { fixed, table, type Ui } from './ui.ts';
+
+interface DecodeFigure {
+  /** Tokens in the KV cache when the first one is timed. */
+  readonly position: number;
+  readonly tokensPerSecond: Spread;
+  /** Bytes that a pass reads, weights and KV, times passes a second. */
+  readonly gigabytesPerSecond: number;
+  /** Of the target's bandwidth; null where that is not known. */
+  readonly share: number | null;
+  readonly tokensHash: string;
+}
+
+export interface BenchResult {
+  readonly kernel: string;
+  readonly device: string;
+  readonly weights: string;
+  /** Timed tokens of a run. */
+  readonly tokens: number;
+  readonly runs: number;
+  readonly decode: readonly DecodeFigure[];
+  readonly prefill: { readonly tokens: number; readonly tokensPerSecond: Spread } | null;
+  readonly machine: { readonly cpu: string; readonly before: MachineState; readonly after: MachineState };
+}
+
+export function addBench(program: Program, start: Start): void {
+  engineCommand(program, 'bench')
+    .description('measure decode tokens a second by position, bytes a second, and prefill')
+    .optionsGroup('Bench:')
+    .option('--random-weights', 'random weights: no checkpoint needed')
+    .option(
+      '--positions <list>',
+      'tokens in the context when decode is timed (default: 1,200,1900)',
+      wholes('--positions', 1, 16_777_216),
+    )
+    .option('--tokens <n>', 'timed tokens of a run', whole('--tokens', 1, 100_000), 100)
+    .option('--prompt <n>', 'tokens of the prefill; 0: none (default: 512)', whole('--prompt', 0, 16_777_216))
+    .option('--runs <n>', 'runs of each figure, interleaved', whole('--runs', 1, 1000), 5)
+    .option('--report', 'write the figures to bench/reports')
+    .option('--reports', 'list bench/reports, and which figures are of other sources than today')
+    .addHelpText(
+      'after',
+      helpEnd(
+        'gen bench --model qwen3-0.6b --random-weights',
+        'gen bench --model qwen3-tiny --positions 1,500 --json',
+      ),
+    )
+    .action((options) =>
+      start(options, async (ui) => {
+        if (options.reports) return await listReports(ui);
+        const model = needModel(options, 'bench');
+        const needs = { needsWeights: !options.randomWeights };
+        const built = await buildTold(ui, kernelOptions(model, options, ui), needs);
+        const room = options.context ?? built.dims.maxPositions;
+        const work = fitWork(room, options);
+        const random = options.randomWeights ? { randomWeights: { seed: 0 } } : {};
+        const { engine } = await openTold(ui, built, {
+          ...engineOptions(options),
+          ...random,
+          context: options.context ?? Math.max(work.prompt, ...work.positions) + work.tokens + 1,
+        });
+        let result: BenchResult;
+        try {
+          const weights = options.randomWeights ? 'random, seed 0' : 'checkpoint';
+          const gpu = built.target.kind === 'cuda' ? (options.device ?? 0) : null;
+          result = await measure(ui, built, engine, { ...work, gpu, weights });
+        } finally {
+          engine.close();
+        }
+        if (ui.json) ui.result({ ...result, hash: built.kernel.hash });
+        else ui.data(benchTable(result));
+        if (options.report) ui.note(`report: ${writeReport(built.kernel, { bench: result })}`);
+        return exitCode.ok;
+      }),
+    );
+}
+
+interface Work {
+  readonly positions: readonly number[];
+  readonly tokens: number;
+  readonly prompt: number;
+  readonly runs: number;
+}
+
+/** Default positions and prompt move into a shorter context; those that were asked for must fit. */
+function fitWork(
+  context: number,
+  asked: Omit<Work, 'positions' | 'prompt'> & {
+    readonly positions?: readonly number[] | undefined;
+    readonly prompt?: number | undefined;
+  },
+): Work {
+  const most = context - asked.tokens - 1;
+  const needed = Math.max(asked.prompt ?? 0, ...(asked.positions ?? [1])) + asked.tokens + 1;
+  if (needed > context) {
+    throw new OnelaunchError('usage', `${needed} positions are needed, the context holds ${context}`, {
+      hint: 'ask for a smaller --positions, --prompt or --tokens',
+    });
+  }
+  const positions = asked.positions ?? [
+    ...new Set([1, 200, 1900].map((position) => Math.min(position, most))),
+  ];
+  return { ...asked, positions, prompt: asked.prompt ?? Math.min(512, most) };
+}
+
+/** One round that is thrown away, then the runs, each position in turn, so that a slow minute falls on all of them. */
+async function measure(
+  ui: Ui,
+  built: BuiltKernel,
+  engine: Engine,
+  work: Work & { readonly gpu: number | null; readonly weights: string },
+): Promise<BenchResult> {
+  const { positions, tokens, prompt, runs, gpu, weights } = work;
+  const { signal } = ui.io;
+  const progress = ui.progress('measuring');
+  const rates: number[][] = positions.map(() => []);
+  const hashes: string[] = [];
+  const prefills: number[] = [];
+  const steps = (runs + 1) * (positions.length + (prompt > 0 ? 1 : 0));
+  let step = 0;
+  const decode = async (position: number, maxTokens: number) => {
+    engine.reset(0);
+    const made: number[] = [];
+    const run = engine.generate(promptOf(position, engine.vocab), { maxTokens, signal });
+    for (;;) {
+      const next = await run.next();
+      signal.throwIfAborted();
+      if (next.done) return { made, ...next.value.timings };
+      made.push(...next.value);
+    }
+  };
+  let before = machineState(gpu);
+  try {
+    for (let run = -1; run < runs; run++) {
+      if (run === 0) before = machineState(gpu);
+      for (const [index, position] of positions.entries()) {
+        progress.update(
+          step++ / steps,
+          run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}, position ${position}`,
+        );
+        const { made, decodeMs } = await decode(position, tokens + 1);
+        const hash = tokensHash(made);
+        hashes[index] ??= hash;
+        if (hash !== hashes[index]) {
+          throw new OnelaunchError('failed', `two runs at position ${position} made different tokens`, {
+            hint: 'a kernel gives the same tokens each time: see what gen verify says',
+          });
+        }
+        if (run >= 0) rates[index]!.push(tokens / (decodeMs / 1000));
+      }
+      if (prompt > 0) {
+        progress.update(step++ / steps, run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}, prefill`);
+        const { prefillMs } = await decode(prompt, 1);
+        if (run >= 0) prefills.push(prompt / (prefillMs / 1000));
+      }
+    }
+  } finally {
+    progress.end();
+  }
+  const { bytes, bandwidth } = built.manifest;
+  return {
+    kernel: built.kernel.name,
+    device: engine.device,
+    ...{ weights, tokens, runs },
+    decode: positions.map((position, index) => {
+      const tokensPerSecond = spreadOf(rates[index]!);
+      // The positions that an average pass of the run reads.
+      const perPass = bytes.weights + bytes.kvPerPosition * (position + (tokens + 1) / 2);
+      const gigabytesPerSecond = (perPass * tokensPerSecond.median) / 1e9;
+      const share = bandwidth === null ? null : gigabytesPerSecond / bandwidth;
+      return { position, tokensPerSecond, gigabytesPerSecond, share, tokensHash: hashes[index]! };
+    }),
+    prefill: prompt > 0 ? { tokens: prompt, tokensPerSecond: spreadOf(prefills) } : null,
+    machine: { cpu: cpuName(), before, after: machineState(gpu) },
+  };
+}
+
+/** Ids spread over the vocabulary, the same every time. */
+const promptOf = (tokens: number, vocab: number): number[] =>
+  Array.from({ length: tokens }, (_, i) => (17 + i * 7919) % vocab);
+
+function benchTable(result: BenchResult): string {
+  const percent = (share: number | null) => (share === null ? null : `${(100 * share).toFixed(1)} %`);
+  const rows = result.decode.map(({ position, tokensPerSecond: rate, ...figure }) => [
+    ...['decode', position, fixed(rate.median, 1), fixed(rate.least, 1), fixed(rate.most, 1)],
+    ...[fixed(figure.gigabytesPerSecond, 2), percent(figure.share), figure.tokensHash],
+  ]);
+  if (result.prefill) {
+    const { tokens, tokensPerSecond: rate } = result.prefill;
+    rows.push([
+      'prefill',
+      tokens,
+      fixed(rate.median, 1),
+      fixed(rate.least, 1),
+      fixed(rate.most, 1),
+      null,
+      null,
+      '',
+    ]);
+  }
+  const { before, after } = result.machine;
+  const state = (one: MachineState) =>
+    one.kind === 'cpu'
+      ? `load ${one.load1}`
+      : `${one.smClock} MHz SM, ${one.memoryClock} MHz memory, throttle ${one.throttleReasons}`;
+  return [
+    table(['', 'at', 'tok/s', 'least', 'most', 'GB/s', 'of peak', 'tokens'], rows),
+    '',
+    `${result.kernel} on ${result.device}; ${result.weights} weights; ${result.tokens} tokens, median of ${result.runs} runs`,
+    `before: ${state(before)}; after: ${state(after)}`,
+  ].join('\n');
+}
+
+async function listReports(ui: Ui): Promise<number> {
+  const rows: (string | null)[][] = [];
+  const all: object[] = [];
+  for (const report of readReports()) {
+    const today = await currentHash(report);
+    for (const kind of ['bench', 'verify'] as const) {
+      const section = report[kind];
+      if (!section) continue;
+      const state = today === null ? 'unknown' : section.hash === today ? 'current' : 'stale';
+      const { kernel, target } = report;
+      all.push({ kernel, target, kind, state, ...section });
+      rows.push([
+        kernel,
+        kind,
+        section.date,
+        String(section['device'] ?? '-'),
+        summary(kind, section),
+        state,
+      ]);
+    }
+  }
+  if (ui.json) ui.result(all);
+  else if (rows.length === 0) ui.note('no reports yet: gen bench --report writes one');
+  else ui.data(table(['kernel', '', 'date', 'device', 'figures', 'sources'], rows));
+  return exitCode.ok;
+}
+
+function summary(kind: 'bench' | 'verify', section: Readonly<Record<string, unknown>>): string {
+  if (kind === 'verify') return section['ok'] === true ? 'pass' : 'FAIL';
+  const decode = section['decode'] as BenchResult['decode'] | undefined;
+  return (decode ?? [])
+    .map((one) => `${one.tokensPerSecond.median.toFixed(0)} tok/s at ${one.position}`)
+    .join(', ');
+}

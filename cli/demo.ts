@@ -1,0 +1,50 @@
+// gen demo: everything once, with the bundled model.
+import { exitCode } from './errors.ts';
+import { engineCommand, helpEnd, type Program } from './flags.ts';
+import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
+import { engineOptions, printReply, replyCode } from './reply.ts';
+import type { Start } from './run.ts';
+import { verifyTold } from './verify.ts';
+
+const questions = ['What is a kernel?', 'Define politics, cynically.', 'define water'];
+
+export function addDemo(program: Program, start: Start): void {
+  engineCommand(program, 'demo')
+    .description('generate, build, verify and explain the bundled model, and ask it three questions')
+    .addHelpText('after', helpEnd('gen demo', 'gen demo --target cpu --plan unfused'))
+    .action((options) =>
+      start(options, async (ui) => {
+        const title = (text: string) => ui.note(`\n${ui.colors.bold(text)}`);
+        const model = options.model ?? 'qwen3-tiny';
+        const { explainTable, estimate } = await import('../codegen/index.ts');
+        const { openModel } = await import('../load.ts');
+        const { formatVerify } = await import('../runtime/verify.ts');
+
+        title('1. Generate and compile');
+        const built = await buildTold(ui, kernelOptions(model, options, ui), { needsWeights: true });
+        ui.note(built.directory);
+
+        title('2. The schedule');
+        const { schedule } = built.kernel;
+        if (!ui.json) ui.data(explainTable(schedule, estimate(schedule)).trimEnd());
+
+        title('3. Verify against logits of transformers');
+        const verified = await verifyTold(ui, built, engineOptions(options));
+        if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, verify: verified });
+        else ui.data(formatVerify(verified));
+        if (!verified.ok) return exitCode.failed;
+
+        title('4. Ask');
+        const { engine } = await openTold(ui, built, engineOptions(options));
+        await using llm = await openModel(built, engine);
+        for (const content of questions) {
+          ui.note(`\n${ui.colors.bold('>')} ${content}`);
+          const messages = [{ role: 'user', content }];
+          const result = await printReply(ui, (signal) => llm.chat(messages, { signal, maxTokens: 120 }));
+          if (result.finish === 'abort') return replyCode(result);
+        }
+        ui.note(`\nNext: gen chat --model ${model}`);
+        return exitCode.ok;
+      }),
+    );
+}

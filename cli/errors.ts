@@ -1,0 +1,60 @@
+// Every failure as `error: ...` and `hint: ...`, or as JSON, with its exit code. Stack traces only under ONELAUNCH_DEBUG.
+import { CommanderError } from '@commander-js/extra-typings';
+import { OnelaunchError } from '../errors.ts';
+import type { Io } from './io.ts';
+
+export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3, interrupted: 130 } as const;
+
+/** What went wrong, and the next thing to try. */
+export interface Failure {
+  readonly message: string;
+  readonly hint: string | undefined;
+  readonly kind: 'failed' | 'usage' | 'environment' | 'interrupted';
+}
+
+export function toFailure(error: unknown, interrupted: boolean): Failure {
+  if (interrupted) return { message: 'interrupted', hint: undefined, kind: 'interrupted' };
+  if (error instanceof OnelaunchError) {
+    return { message: error.message, hint: error.hint, kind: error.kind };
+  }
+  if (error instanceof CommanderError) {
+    const [, message = error.message, suggestion] =
+      /^(?:error: )?(.*?)(?:\n\((.*)\))?$/s.exec(error.message.trim()) ?? [];
+    const hint = suggestion?.replace(/^Did you mean (.*)\?$/, "did you mean '$1'?");
+    return { message, hint, kind: 'usage' };
+  }
+  const { message, code } = error as NodeJS.ErrnoException;
+  if (code === 'ENOSPC' || code === 'EACCES' || code === 'EROFS') {
+    return {
+      message,
+      hint: 'set ONELAUNCH_CACHE to a folder that can be written',
+      kind: 'environment',
+    };
+  }
+  const text = error instanceof Error ? message : String(error);
+  return {
+    message: text.split('\n')[0]!,
+    hint: 'ONELAUNCH_DEBUG=1 shows where it happened',
+    kind: 'failed',
+  };
+}
+
+/** Prints a failure and says with what the process exits. */
+export function report(
+  error: unknown,
+  io: Io,
+  options: { readonly json: boolean; readonly command: string },
+): number {
+  const failure = toFailure(error, io.signal.aborted);
+  const code = exitCode[failure.kind];
+  if (Number(io.env['ONELAUNCH_DEBUG'] ?? 0) >= 1 && error instanceof Error) io.err(`${error.stack}\n`);
+  const hint = failure.hint ?? (failure.kind === 'usage' ? `gen ${options.command} --help` : undefined);
+  if (options.json) {
+    const { message, kind } = failure;
+    io.out(`${JSON.stringify({ error: { message, hint: hint ?? null, kind, exitCode: code } })}\n`);
+    return code;
+  }
+  io.err(failure.kind === 'interrupted' ? 'interrupted\n' : `error: ${failure.message}\n`);
+  if (hint !== undefined) io.err(`hint: ${hint.replaceAll('\n', '\n      ')}\n`);
+  return code;
+}

@@ -1,0 +1,27 @@
+// gen explain: the schedule of a plan as a table. Writes no files, needs no GPU.
+import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
+import type { Start } from './run.ts';
+
+export function addExplain(program: Program, start: Start): void {
+  kernelCommand(program, 'explain')
+    .description('show the schedule: stages, bytes, syncs and their reasons, predicted times')
+    .addHelpText('after', helpEnd('gen explain --model qwen3-0.6b --target h100 --plan cooperative'))
+    .action((options) =>
+      start(options, async (ui) => {
+        const model = needModel(options, 'explain');
+        const { estimate, explainTable, makeSchedule, resolveModel, resolvePlan, resolveTarget } =
+          await import('../codegen/index.ts');
+        const { dims } = resolveModel(model);
+        const plan = await resolvePlan(options.plan);
+        const schedule = makeSchedule(dims, plan, resolveTarget(options.target));
+        const cost = estimate(schedule);
+        if (ui.json) {
+          const { target, passTokens } = schedule;
+          ui.result({ model: dims.name, plan: plan.name, target: target.name, passTokens, ...cost });
+        } else {
+          ui.data(explainTable(schedule, cost).trimEnd());
+        }
+        return 0;
+      }),
+    );
+}

@@ -1,0 +1,56 @@
+// A golden file that was never written: a few short prompts through the unfused reference.
+import type { Golden, GoldenCase } from '../runtime/golden.ts';
+import { referenceScorer } from '../runtime/verify.ts';
+
+/** Short, since the reference computes a token of a 0.6 B model in seconds. */
+const promptTokens = [1, 6, 11];
+const newTokens = 4;
+
+/** Logits and tokens of the reference for the checkpoint in a directory.
+ *  @param onProgress tokens done and in all; what it throws ends the work */
+export async function referenceGolden(
+  directory: string,
+  onProgress: (done: number, total: number) => void = () => {},
+): Promise<Golden> {
+  const scorer = referenceScorer(directory);
+  const { vocab } = scorer;
+  const total = promptTokens.reduce((sum, tokens) => sum + 2 * (tokens + newTokens), 0);
+  let done = 0;
+  const cases: GoldenCase[] = [];
+  for (const tokens of promptTokens) {
+    // Spread over the vocabulary, and the same every time.
+    const promptIds = Array.from({ length: tokens }, (_, i) => (17 + i * 7919) % vocab);
+    onProgress(done, total);
+    await breathe();
+    scorer.reset();
+    const greedyIds = await scorer.greedy(promptIds, newTokens);
+    done += tokens + newTokens;
+    onProgress(done, total);
+    await breathe();
+    scorer.reset();
+    const expected: { row: number; kind: 'full'; logits: Float32Array }[] = [];
+    const margin: number[] = [];
+    await scorer.score([...promptIds, ...greedyIds], tokens - 1, (row, logits) => {
+      expected.push({ row, kind: 'full', logits: logits.slice() });
+      if (row < tokens + newTokens - 1) margin.push(marginOf(logits));
+    });
+    done += tokens + newTokens;
+    cases.push({ promptIds, greedyIds, margin, expected });
+  }
+  onProgress(done, total);
+  return { source: 'the built-in reference', vocab, decimals: null, nllDecimals: null, cases };
+}
+
+/** Lets Ctrl-C in. */
+const breathe = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Best logit minus second best. */
+function marginOf(logits: Float32Array): number {
+  let best = Number.NEGATIVE_INFINITY;
+  let second = Number.NEGATIVE_INFINITY;
+  for (const value of logits) {
+    if (value > best) [best, second] = [value, best];
+    else if (value > second) second = value;
+  }
+  return best - second;
+}

@@ -1,0 +1,77 @@
+// bench/reports: what was measured, where, and of which sources. A figure of other sources than today's is stale.
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { Kernel } from '../codegen/index.ts';
+import { packageRoot } from '../codegen/package-root.ts';
+
+const section = z.looseObject({
+  /** Of the sources that were measured. */
+  hash: z.string(),
+  date: z.string(),
+});
+
+const reportSchema = z.looseObject({
+  kernel: z.string(),
+  model: z.string(),
+  target: z.string(),
+  plan: z.string(),
+  bench: section.optional(),
+  verify: section.optional(),
+});
+
+export type Report = z.infer<typeof reportSchema>;
+type Section = 'bench' | 'verify';
+
+const reportRoot = () => join(packageRoot(), 'bench', 'reports');
+
+/** Writes figures into bench/reports/<target>/<kernel>.json, in the place of earlier ones of the same kind.
+ *  @returns the path from the package's root */
+export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Section, object>>>): string {
+  const { dims, target, plan } = kernel.schedule;
+  const folder = join(reportRoot(), target.name);
+  const file = join(folder, `${kernel.name}.json`);
+  const stamped = Object.entries(figures).map(([name, values]) => [
+    name,
+    { hash: kernel.hash, date: new Date().toISOString().slice(0, 10), ...values },
+  ]);
+  const report = {
+    ...readReport(file),
+    ...{ kernel: kernel.name, model: dims.name, target: target.name, plan: plan.name, dims },
+    ...Object.fromEntries(stamped),
+  };
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
+  return join('bench', 'reports', target.name, `${kernel.name}.json`);
+}
+
+/** All reports, by target and kernel. */
+export function readReports(): Report[] {
+  const root = reportRoot();
+  if (!existsSync(root)) return [];
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) =>
+    file.endsWith('.json'),
+  );
+  return files
+    .sort()
+    .map((file) => readReport(join(root, file)))
+    .filter((report) => report !== undefined);
+}
+
+function readReport(file: string): Report | undefined {
+  if (!existsSync(file)) return undefined;
+  return reportSchema.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data;
+}
+
+/** Hash of the sources that today's tree prints for a report's model, plan and target; null if it knows one of them no more. */
+export async function currentHash(report: Report): Promise<string | null> {
+  const codegen = await import('../codegen/index.ts');
+  try {
+    const { dims } = codegen.resolveModel(report.model);
+    const target = codegen.resolveTarget(report.target);
+    const plan = await codegen.resolvePlan(report.plan);
+    return (await codegen.generate({ dims, target, plan })).hash;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,98 @@
+// The command line: arguments to a command, its outcome to an exit code. What a command needs is imported when it runs.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError } from '@commander-js/extra-typings';
+import { didYouMean } from '../codegen/did-you-mean.ts';
+import { packageRoot } from '../codegen/package-root.ts';
+import { OnelaunchError } from '../errors.ts';
+import { addBench } from './bench.ts';
+import { addBuild } from './build.ts';
+import { addChat } from './chat.ts';
+import { addComplete } from './complete.ts';
+import { addDemo } from './demo.ts';
+import { addDoctor } from './doctor.ts';
+import { exitCode, report } from './errors.ts';
+import { addExplain } from './explain.ts';
+import { helpEnd, type Program } from './flags.ts';
+import type { Io } from './io.ts';
+import { addModels } from './models.ts';
+import { createUi, type OutputOptions, type Ui } from './ui.ts';
+import { addVerify } from './verify.ts';
+
+/** Runs the body of a command and keeps the exit code it answers. */
+export type Start = (options: OutputOptions, body: (ui: Ui) => Promise<number>) => Promise<void>;
+
+/** Runs gen with these arguments. Never throws; returns the exit code. */
+export async function run(argv: readonly string[], io: Io): Promise<number> {
+  let code: number = exitCode.ok;
+  const start: Start = async (options, body) => {
+    code = await body(createUi(io, options));
+  };
+  const program = createProgram(io, start);
+  const names = program.commands.map((command) => command.name());
+  const ended = argv.indexOf('--');
+  const flags = ended < 0 ? argv : argv.slice(0, ended);
+  const command = names.find((name) => name === argv[0]) ?? 'build';
+  try {
+    refuseUnknownCommand(argv, names);
+    await program.parseAsync(argv, { from: 'user' });
+    return code;
+  } catch (error) {
+    // Help and version were printed already.
+    if (error instanceof CommanderError && error.exitCode === 0) return exitCode.ok;
+    return report(misplaced(error, argv, names), io, { json: flags.includes('--json'), command });
+  }
+}
+
+function createProgram(io: Io, start: Start): Program {
+  const program = new Command('gen')
+    .description('Generates, builds and runs kernels that decode a language model in one launch.')
+    .version(`onelaunch ${version()}`, '--version', 'print the version')
+    .helpOption('--help', 'show this')
+    .helpCommand('help [command]', 'show the flags of a command')
+    .exitOverride()
+    .configureOutput({ writeOut: io.out, writeErr: () => {} })
+    .configureHelp({ helpWidth: 110 });
+  for (const add of [
+    ...[addBuild, addExplain, addVerify, addBench, addChat],
+    ...[addComplete, addDemo, addDoctor, addModels],
+  ]) {
+    add(program, start);
+  }
+  program.addHelpText(
+    'after',
+    helpEnd(
+      'gen --model qwen3-tiny          the same as gen build --model qwen3-tiny',
+      'gen chat --model qwen3-tiny     talk to the bundled model',
+      'gen demo                        all of it in a minute',
+    ),
+  );
+  return program;
+}
+
+/** A misspelt command would otherwise be an argument of the default one. */
+function refuseUnknownCommand([first]: readonly string[], names: readonly string[]): void {
+  if (first === undefined || first.startsWith('-') || first === 'help' || names.includes(first)) return;
+  throw new OnelaunchError('usage', `unknown command '${first}'`, {
+    hint: `${didYouMean(first, names)}known: ${names.join(', ')}`,
+  });
+}
+
+/** Flags before the command make it an argument of the default one. */
+function misplaced(error: unknown, argv: readonly string[], names: readonly string[]): unknown {
+  if (!(error instanceof CommanderError) || error.code !== 'commander.excessArguments') return error;
+  const operand = argv.slice(1).find((word) => names.includes(word));
+  if (names.includes(argv[0] ?? '') || operand === undefined) {
+    return new OnelaunchError('usage', error.message.replace(/^error: /, ''), {
+      hint: 'quote a text that has spaces',
+    });
+  }
+  return new OnelaunchError('usage', `flags stand before the command '${operand}'`, {
+    hint: `gen ${operand} ${argv.filter((word) => word !== operand).join(' ')}`,
+  });
+}
+
+function version(): string {
+  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}

@@ -1,0 +1,116 @@
+// How a command speaks: data to stdout, notes and progress to stderr; colours and a progress line on a terminal only.
+import picocolors from 'picocolors';
+import type { Io } from './io.ts';
+
+export interface OutputOptions {
+  readonly json?: boolean | undefined;
+  readonly quiet?: boolean | undefined;
+  readonly color?: boolean | undefined;
+}
+
+type Colors = ReturnType<typeof picocolors.createColors>;
+
+export interface Ui {
+  readonly io: Io;
+  readonly json: boolean;
+  /** Colours for stderr. */
+  readonly colors: Colors;
+  /** A line of data. */
+  data(text: string): void;
+  /** The data, as one line of JSON. */
+  result(value: unknown): void;
+  /** A line for people, unless --quiet. */
+  note(text: string): void;
+  /** A line that --quiet does not silence. */
+  warn(text: string): void;
+  /** Work that takes a while: a line that is rewritten on a terminal, a line at its begin and end elsewhere. */
+  progress(label: string): Progress;
+}
+
+export interface Progress {
+  /** @param share 0 to 1 of the work, where known; @param detail what is being done */
+  update(share: number | null, detail?: string): void;
+  /** @param text what came of it, in the place of the progress; nothing: only the terminal's line is removed */
+  end(text?: string): void;
+}
+
+const width = 24;
+const eraseLine = '\r\u001b[K';
+
+export function createUi(io: Io, options: OutputOptions): Ui {
+  const quiet = options.quiet === true;
+  const wantsColor = options.color !== false && io.errIsTty && !io.env['NO_COLOR'];
+  const colors = picocolors.createColors(wantsColor);
+  const note = (text: string) => {
+    if (!quiet) io.err(`${text}\n`);
+  };
+  return {
+    io,
+    json: options.json === true,
+    colors,
+    data: (text) => io.out(`${text}\n`),
+    result: (value) => io.out(`${JSON.stringify(value)}\n`),
+    note,
+    warn: (text) => io.err(`${colors.yellow('note:')} ${text}\n`),
+    progress: (label) => {
+      if (quiet) return { update: () => {}, end: () => {} };
+      if (!io.errIsTty || io.env['TERM'] === 'dumb') {
+        let begun = false;
+        return {
+          update: (_, detail) => {
+            if (!begun) note(detail === undefined ? label : `${label}: ${detail}`);
+            begun = true;
+          },
+          end: (text) => text !== undefined && note(text),
+        };
+      }
+      let shown = 0;
+      return {
+        update: (share, detail = '') => {
+          const now = performance.now();
+          // A terminal over a slow line is not to be flooded.
+          if (now - shown < 50) return;
+          shown = now;
+          const full = Math.round((share ?? 0) * width);
+          const bar = share === null ? '' : ` ${'█'.repeat(full)}${'░'.repeat(width - full)}`;
+          const line = `${label}${bar} ${detail}`;
+          io.err(`${eraseLine}${line.slice(0, 78)}`);
+        },
+        end: (text) => {
+          if (shown > 0) io.err(eraseLine);
+          if (text !== undefined) note(text);
+        },
+      };
+    },
+  };
+}
+
+export type Cell = string | number | null;
+
+/** Rows under a header, in columns; columns that hold numbers (or `-`) only are right-aligned. */
+export function table(header: readonly string[], rows: readonly (readonly Cell[])[]): string {
+  const text = rows.map((row) => row.map((cell) => (cell === null ? '-' : String(cell))));
+  const isNumeric = header.map((_, column) =>
+    text.every((row) => /^(-|-?[\d.,]+( ?[%x])?)$/.test(row[column] ?? '-')),
+  );
+  const widths = header.map((name, column) =>
+    Math.max(name.length, ...text.map((row) => row[column]?.length ?? 0)),
+  );
+  return [header, ...text]
+    .map((row) =>
+      row
+        .map((cell, column) =>
+          isNumeric[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!),
+        )
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+/** A number with so many digits after the point; null stays null. */
+export const fixed = (value: number | null, digits: number): string | null =>
+  value === null ? null : value.toFixed(digits);
+
+export const seconds = (millis: number): string =>
+  millis < 10_000 ? `${(millis / 1000).toFixed(2)} s` : `${(millis / 1000).toFixed(1)} s`;

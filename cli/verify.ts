@@ -1,0 +1,149 @@
+// gen verify: the library's logits and tokens against a golden file, or against the unfused reference.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { OnelaunchError } from '../errors.ts';
+import type { BuiltKernel } from '../load.ts';
+import type { Engine } from '../runtime/engine.ts';
+import type { Golden } from '../runtime/golden.ts';
+import type { Scorer, VerifyResult } from '../runtime/verify.ts';
+import { exitCode } from './errors.ts';
+import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
+import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
+import { engineOptions } from './reply.ts';
+import { writeReport } from './report-file.ts';
+import type { Start } from './run.ts';
+import { seconds, type Ui } from './ui.ts';
+
+export function addVerify(program: Program, start: Start): void {
+  engineCommand(program, 'verify')
+    .description(
+      'compare logits and tokens with a golden file, or with the built-in reference; exit 1 out of tolerance',
+    )
+    .optionsGroup('Verify:')
+    .option(
+      '--golden <file>',
+      'logits made elsewhere (default: golden.json beside the weights, else the reference)',
+    )
+    .option('--random-weights', 'random weights in the place of the checkpoint; needs --golden')
+    .option('--report', 'write the figures to bench/reports')
+    .addHelpText(
+      'after',
+      helpEnd(
+        'gen verify --model qwen3-tiny',
+        'gen verify --model path/to/Qwen3-0.6B --target cpu --plan unfused',
+      ),
+    )
+    .action((options) =>
+      start(options, async (ui) => {
+        const model = needModel(options, 'verify');
+        const { randomWeights } = options;
+        if (randomWeights && options.golden === undefined) {
+          throw new OnelaunchError('usage', '--random-weights has nothing to compare with', {
+            hint: 'give --golden FILE, or leave it out and give the directory of a checkpoint',
+          });
+        }
+        const built = await buildTold(ui, kernelOptions(model, options, ui), {
+          needsWeights: !randomWeights,
+        });
+        const random = randomWeights ? { randomWeights: { seed: 0 } } : {};
+        const result = await verifyTold(ui, built, {
+          ...engineOptions(options),
+          ...random,
+          golden: options.golden,
+        });
+        const { formatVerify } = await import('../runtime/verify.ts');
+        if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ...result });
+        else ui.data(formatVerify(result));
+        if (options.report) {
+          const { cases, ...rest } = result;
+          const worst = Math.max(...cases.map((one) => one.logit.error));
+          const figures = { ...rest, device: result.device, cases: cases.length, worstLogitError: worst };
+          ui.note(`report: ${writeReport(built.kernel, { verify: figures })}`);
+        }
+        return result.ok ? exitCode.ok : exitCode.failed;
+      }),
+    );
+}
+
+/** Opens the library with room for the longest case and verifies it. */
+export async function verifyTold(
+  ui: Ui,
+  built: BuiltKernel,
+  options: Parameters<typeof openTold>[2] & { readonly golden?: string | undefined },
+): Promise<VerifyResult & { readonly device: string }> {
+  const { golden: path, ...engine } = options;
+  const golden = await findGolden(ui, built, path);
+  const longest = Math.max(...golden.cases.map((one) => one.promptIds.length + one.greedyIds.length));
+  const { maxPositions, dtype } = built.dims;
+  const context = engine.context ?? Math.min(maxPositions, Math.max(longest, 256));
+  if (longest > context) {
+    throw new OnelaunchError(
+      'usage',
+      `a case of the golden file has ${longest} tokens, the context holds ${context}`,
+      {
+        hint: `--context ${longest}`,
+      },
+    );
+  }
+  const { engine: opened } = await openTold(ui, built, { ...engine, context });
+  const progress = ui.progress('verifying');
+  const started = performance.now();
+  try {
+    const { verify } = await import('../runtime/verify.ts');
+    progress.update(null, golden.source);
+    const scorer = engineScorer(opened, ui.io.signal);
+    const result = await verify(scorer, golden, { dims: built.dims, dtype });
+    progress.end(`verified ${golden.cases.length} cases in ${seconds(performance.now() - started)}`);
+    return { ...result, device: opened.device };
+  } catch (error) {
+    progress.end();
+    throw error;
+  } finally {
+    opened.close();
+  }
+}
+
+async function findGolden(ui: Ui, built: BuiltKernel, path: string | undefined): Promise<Golden> {
+  const { readGolden } = await import('../runtime/golden.ts');
+  const { vocab } = built.dims;
+  const directory = built.modelDirectory;
+  if (path !== undefined) return readGolden(path, { vocab });
+  const beside = directory === null ? undefined : join(directory, 'golden.json');
+  if (beside !== undefined && existsSync(beside)) return readGolden(beside, { vocab });
+  const { referenceGolden } = await import('./reference-golden.ts');
+  const progress = ui.progress('computing the reference');
+  try {
+    return await referenceGolden(directory!, (done, total) => {
+      ui.io.signal.throwIfAborted();
+      progress.update(done / total, `${done} of ${total} tokens`);
+    });
+  } finally {
+    progress.end();
+  }
+}
+
+/** The engine in the shape that verify scores. */
+function engineScorer(engine: Engine, signal: AbortSignal): Scorer {
+  const { vocab } = engine;
+  return {
+    vocab,
+    reset: () => engine.reset(0),
+    score: (ids, first, onRows) =>
+      engine.scoreRows(
+        ids,
+        first,
+        (rows, token) => {
+          for (let i = 0; i * vocab < rows.length; i++) {
+            onRows(token + i, rows.subarray(i * vocab, (i + 1) * vocab));
+          }
+        },
+        { signal },
+      ),
+    greedy: async (ids, n) => {
+      const made: number[] = [];
+      for await (const batch of engine.generate(ids, { maxTokens: n, signal })) made.push(...batch);
+      signal.throwIfAborted();
+      return made;
+    },
+  };
+}

@@ -1,0 +1,49 @@
+// A schedule into sources: every file that the compilers read, as text.
+import { createHash } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { abiVersion } from './abi.ts';
+import { opsText } from './ops-text.ts';
+import { packageRoot } from './package-root.ts';
+import { abiHeader } from './print-abi.ts';
+import { readTemplate, render } from './render.ts';
+import type { Schedule } from './schedule.ts';
+import { kernelView, slotsView } from './view.ts';
+
+export interface Sources {
+  /** File name, relative to the generated folder -> text. */
+  readonly files: Readonly<Record<string, string>>;
+  /** Of all files and of the ABI version. */
+  readonly hash: string;
+}
+
+/** Hole-free files of a folder under templates/, copied as they are. */
+const copied = (folder: string, into: string): [string, string][] =>
+  readdirSync(join(packageRoot(), 'templates', folder))
+    .filter((file) => !file.endsWith('.hbs'))
+    .filter((file) => /\.(h|cuh|cpp|cu)$/.test(file))
+    .sort()
+    .map((file) => [into + file, readTemplate(`${folder}/${file}`)]);
+
+/** The sources of one library. Same schedule, same bytes. */
+export async function emitSources(schedule: Schedule): Promise<Sources> {
+  const { target, dims, plan } = schedule;
+  const command = `gen --model ${dims.name} --target ${target.name} --plan ${plan.name}`;
+  const view = kernelView(schedule, command, await opsText());
+  const kernel = target.kind === 'cuda' ? 'kernel.cu' : 'kernel.cpp';
+  const files: Record<string, string> = {
+    [kernel]: render(`${target.kind}/${kernel}.hbs`, view),
+    'model.h': render('model.h.hbs', view),
+    'abi.h': abiHeader(),
+    ...Object.fromEntries([
+      ...copied(`${target.kind}/lib`, 'lib/'),
+      ...copied('host', 'host/'),
+      ...copied(target.kind, ''),
+    ]),
+  };
+  const digest = createHash('sha256').update(String(abiVersion));
+  digest.update(JSON.stringify(schedule.slots));
+  for (const [name, text] of Object.entries(files)) digest.update(`${name}\n${text}\n`);
+  const hash = digest.digest('hex').slice(0, 12);
+  return { files: { ...files, 'slots.h': render('slots.h.hbs', slotsView(schedule, command, hash)) }, hash };
+}

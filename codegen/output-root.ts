@@ -1,0 +1,13 @@
+// Where built libraries go.
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { packageRoot } from './package-root.ts';
+
+/** generated/ of a source checkout, else a cache folder of the user; $ONELAUNCH_CACHE overrides both. */
+export function outputRoot(): string {
+  const chosen = process.env['ONELAUNCH_CACHE'];
+  if (chosen) return chosen;
+  if (existsSync(join(packageRoot(), 'codegen', 'index.ts'))) return join(packageRoot(), 'generated');
+  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'onelaunch');
+}

@@ -1,0 +1,183 @@
+// Where every tensor of the checkpoint lies in the packed weights: one allocation, layers alike, rows padded so that all loads are aligned.
+import type { Dtype, ModelDims } from './dims.ts';
+
+/** Elements of a packed row: K rounded up, so that any row starts at a 64-byte boundary and a vector loop has no tail. */
+export const padded = (k: number): number => Math.ceil(k / 32) * 32;
+
+const alignment = 256;
+const align = (bytes: number): number => Math.ceil(bytes / alignment) * alignment;
+export const sizeOf: Readonly<Record<Dtype, number>> = { bf16: 2, fp16: 2, fp32: 4 };
+
+export type FieldName =
+  | 'attn_norm'
+  | 'qkv'
+  | 'qkv_bias'
+  | 'q_norm'
+  | 'k_norm'
+  | 'o'
+  | 'ffn_norm'
+  | 'gate_up'
+  | 'down'
+  | 'final_norm'
+  | 'embedding'
+  | 'head';
+
+/** One packed array of a layer, or of the model. */
+export interface Field {
+  readonly name: FieldName;
+  readonly rows: number;
+  readonly columns: number;
+  readonly dtype: Dtype;
+  /** Bytes from the start of its layer, or of the packed weights for fields of the model. */
+  readonly offset: number;
+  readonly bytes: number;
+  /** Checkpoint tensors, each with the row of this field that its row 0 becomes and the distance of its rows. */
+  readonly parts: readonly {
+    readonly tensor: string;
+    readonly rows: number;
+    readonly firstRow: number;
+    readonly rowStep: number;
+  }[];
+}
+
+export interface Slot {
+  readonly tensor: string;
+  readonly shape: readonly [number, number];
+  readonly offset: number;
+  readonly stride: number;
+  readonly dtype: Dtype;
+}
+
+export interface Packing {
+  /** Fields of a layer; `{layer}` in tensor names. */
+  readonly layer: readonly Field[];
+  readonly layerBytes: number;
+  readonly model: readonly Field[];
+  readonly bytes: number;
+}
+
+/** The layout of the packed weights for a model. */
+export function packWeights(dims: ModelDims): Packing {
+  const { hidden, ffn, headDim, dtype } = dims;
+  const qDim = dims.qHeads * headDim;
+  const kvDim = dims.kvHeads * headDim;
+  const attn = 'model.layers.{layer}.self_attn';
+  const vector = (name: FieldName, columns: number, tensor: string) =>
+    ({
+      name,
+      rows: 1,
+      columns,
+      dtype: 'fp32',
+      parts: [{ tensor, rows: 1, firstRow: 0, rowStep: 1 }],
+    }) as const;
+  const matrix = (name: FieldName, columns: number, parts: Field['parts']) =>
+    ({ name, rows: parts.reduce((sum, part) => sum + part.rows, 0), columns, dtype, parts }) as const;
+  const stacked = (list: readonly (readonly [string, number])[]) => {
+    let firstRow = 0;
+    return list.map(([tensor, rows]) => {
+      const part = { tensor, rows, firstRow, rowStep: 1 };
+      firstRow += rows;
+      return part;
+    });
+  };
+  const interleaved = (tensors: readonly string[], rows: number) =>
+    tensors.map((tensor, i) => ({ tensor, rows, firstRow: i, rowStep: tensors.length }));
+
+  const qkv = (suffix: string) =>
+    stacked([
+      [`${attn}.q_proj.${suffix}`, qDim],
+      [`${attn}.k_proj.${suffix}`, kvDim],
+      [`${attn}.v_proj.${suffix}`, kvDim],
+    ]);
+  const mlp = 'model.layers.{layer}.mlp';
+  const layer = place([
+    vector('attn_norm', hidden, 'model.layers.{layer}.input_layernorm.weight'),
+    matrix('qkv', hidden, qkv('weight')),
+    ...(dims.qkvBias ? [biasField(qkv('bias'))] : []),
+    ...(dims.qkNorm
+      ? [
+          vector('q_norm', headDim, `${attn}.q_norm.weight`),
+          vector('k_norm', headDim, `${attn}.k_norm.weight`),
+        ]
+      : []),
+    matrix('o', qDim, stacked([[`${attn}.o_proj.weight`, hidden]])),
+    vector('ffn_norm', hidden, 'model.layers.{layer}.post_attention_layernorm.weight'),
+    matrix('gate_up', hidden, interleaved([`${mlp}.gate_proj.weight`, `${mlp}.up_proj.weight`], ffn)),
+    matrix('down', ffn, stacked([[`${mlp}.down_proj.weight`, hidden]])),
+  ]);
+  const model = place(
+    [
+      vector('final_norm', hidden, 'model.norm.weight'),
+      matrix('embedding', hidden, stacked([['model.embed_tokens.weight', dims.vocab]])),
+      ...(dims.tiedHead ? [] : [matrix('head', hidden, stacked([['lm_head.weight', dims.vocab]]))]),
+    ],
+    layer.bytes * dims.layers,
+  );
+  return { layer: layer.fields, layerBytes: layer.bytes, model: model.fields, bytes: model.end };
+}
+
+/** A bias: one float a row of the matrix, each part [1, rows] in the checkpoint. */
+function biasField(parts: Field['parts']): Omit<Field, 'offset' | 'bytes'> {
+  const columns = parts.reduce((sum, part) => sum + part.rows, 0);
+  return { name: 'qkv_bias', rows: 1, columns, dtype: 'fp32', parts };
+}
+
+function place(fields: readonly Omit<Field, 'offset' | 'bytes'>[], start = 0) {
+  let at = start;
+  const placed = fields.map((field): Field => {
+    const elements = field.rows === 1 ? field.columns : field.rows * padded(field.columns);
+    const bytes = align(elements * sizeOf[field.dtype]);
+    const offset = at;
+    at += bytes;
+    return { ...field, offset, bytes };
+  });
+  return { fields: placed, bytes: at - start, end: at };
+}
+
+/** One slot for every tensor of the checkpoint, layers in order. */
+export function slotsOf(dims: ModelDims, packing: Packing): Slot[] {
+  const slots = (fields: readonly Field[], base: number, layer: number) =>
+    fields.flatMap((field) => field.parts.map((part) => slotOf(field, part, base, layer)));
+  return [
+    ...Array.from({ length: dims.layers }, (_, layer) =>
+      slots(packing.layer, layer * packing.layerBytes, layer),
+    ).flat(),
+    ...slots(packing.model, 0, 0),
+  ];
+}
+
+function slotOf(field: Field, part: Field['parts'][number], base: number, layer: number): Slot {
+  const tensor = part.tensor.replace('{layer}', String(layer));
+  const element = sizeOf[field.dtype];
+  if (field.rows === 1) {
+    const columns = field.parts.length === 1 ? field.columns : part.rows;
+    const first = field.parts.length === 1 ? 0 : part.firstRow;
+    return {
+      tensor,
+      shape: [1, columns],
+      offset: base + field.offset + first * element,
+      stride: columns,
+      dtype: field.dtype,
+    };
+  }
+  const row = padded(field.columns);
+  return {
+    tensor,
+    shape: [part.rows, field.columns],
+    offset: base + field.offset + part.firstRow * row * element,
+    stride: part.rowStep * row,
+    dtype: field.dtype,
+  };
+}
+
+/** Bytes that one decode pass reads: every weight once (the embedding only as the head), and KV per position. */
+export function bytesOf(dims: ModelDims): { weights: number; kvPerPosition: number } {
+  const element = sizeOf[dims.dtype];
+  const qDim = dims.qHeads * dims.headDim;
+  const kvDim = dims.kvHeads * dims.headDim;
+  const perLayer = dims.hidden * (2 * qDim + 2 * kvDim + 3 * dims.ffn);
+  return {
+    weights: element * (dims.layers * perLayer + dims.vocab * dims.hidden),
+    kvPerPosition: element * dims.layers * 2 * kvDim,
+  };
+}

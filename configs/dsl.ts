@@ -1,0 +1,16 @@
+// What an op file writes with: the type of a value, the mark of an op, and the functions that ops share.
+
+/** A float32 on the device; the same function runs on JavaScript's numbers as its own reference. */
+export type f32 = number;
+
+/** The op itself, unchanged. Marks an arrow function whose source becomes a C and CUDA function of the variable's name.
+ *
+ *      export const swiglu = pointwise((gate: f32, up: f32) => silu(gate) * up);
+ *
+ *  Inside: parameters, const, numbers, + - * / **, comparisons, && || !, ?:, Math.*, and other such arrow functions. */
+export const pointwise = <Values extends f32[]>(
+  op: (...values: Values) => f32,
+): ((...values: Values) => f32) => op;
+
+/** x · sigmoid(x). Source: Elfwing et al. 2017, eq. 1. */
+export const silu = (x: f32): f32 => x / (1 + Math.exp(-x));

@@ -1,0 +1,8 @@
+// The library: `load` a model, then chat, complete or generate.
+export type { FusionPlan } from './codegen/index.ts';
+export type { Manifest } from './codegen/manifest.ts';
+export { type ErrorKind, OnelaunchError } from './errors.ts';
+export { type LoadOptions, type LoadProgress, load } from './load.ts';
+export type { ChatMessage } from './runtime/chat-template.ts';
+export type { Finish, LanguageModel, Piece, Reply, ReplyResult } from './runtime/model.ts';
+export type { ReplyOptions } from './runtime/sampling.ts';

@@ -1,0 +1,412 @@
+// Do not edit: printed by codegen/print-abi.ts from the table in codegen/abi.ts.
+// The C interface of every generated library, typed for koffi.
+import koffi, { type LibraryHandle } from 'koffi';
+
+/** Of the table this file was printed from. */
+export const abiVersion = 1;
+
+/** What functions that return int32_t answer, and Progress.status. */
+export const abiStatus = {
+  ok: 0,
+  badArgument: 1,
+  outOfMemory: 2,
+  io: 3,
+  device: 4,
+  busy: 5,
+  capacity: 6,
+  internal: 7,
+} as const;
+
+/** Progress.state. */
+export const jobState = {
+  idle: 0,
+  running: 1,
+  done: 2,
+  failed: 3,
+} as const;
+
+/** Progress.finish. */
+export const finishCode = {
+  none: 0,
+  stop: 1,
+  length: 2,
+  aborted: 3,
+  context: 4,
+} as const;
+
+/** TensorSource.dtype; a weight slot has one of the first three. */
+export const sourceDtype = {
+  bf16: 0,
+  fp16: 1,
+  fp32: 2,
+  random: 3,
+} as const;
+
+/** Memory of a typed array, which C reads or writes in place, or an address. */
+export type Pointer = Int32Array | Float32Array | bigint | null;
+
+/** koffi gives a number where that is exact, else a bigint. */
+export type Int64 = number | bigint;
+
+/** The address of an engine. */
+export type EngineHandle = bigint;
+
+/** What a library was generated for. */
+export interface Description {
+  /** abiVersion of the generator */
+  abi: number;
+  /** most tokens one pass takes */
+  pass_tokens: number;
+  /** rows of the LM head, and floats of one logits row */
+  vocab: number;
+  /** weight slots, see the manifest */
+  slots: number;
+  /** size of the packed weights */
+  weight_bytes: Int64;
+  /** hash of the generator's inputs, as in the manifest */
+  hash: string | null;
+}
+
+const descriptionType = koffi.struct({
+  abi: 'int32_t',
+  pass_tokens: 'int32_t',
+  vocab: 'int32_t',
+  slots: 'int32_t',
+  weight_bytes: 'int64_t',
+  hash: 'str',
+});
+
+/** Fixed for the life of an engine. */
+export interface EngineOptions {
+  /** GPU ordinal; ignored by the CPU target */
+  device: number;
+  /** CPU threads; 0: as many as physical cores; ignored by the CUDA target */
+  threads: number;
+  /** positions the KV cache holds */
+  context: number;
+  /** CPU path: 0 best found, 1 plain C++, 2 AVX2, 3 AVX-512, 4 AVX-512-BF16 */
+  isa: number;
+}
+
+const engineOptionsType = koffi.struct({
+  device: 'int32_t',
+  threads: 'int32_t',
+  context: 'int32_t',
+  isa: 'int32_t',
+});
+
+/** Where the data of one weight slot comes from. */
+export interface TensorSource {
+  /** file; null for random weights */
+  path: string | null;
+  /** first byte in the file */
+  offset: Int64;
+  /** index into the manifest slots */
+  slot: number;
+  /** sourceDtype */
+  dtype: number;
+  /** random weights: seed of this tensor */
+  seed: Int64;
+  /** random weights: mean */
+  mean: number;
+  /** random weights: standard deviation */
+  scale: number;
+}
+
+const tensorSourceType = koffi.struct({
+  path: 'str',
+  offset: 'int64_t',
+  slot: 'int32_t',
+  dtype: 'int32_t',
+  seed: 'uint64_t',
+  mean: 'float',
+  scale: 'float',
+});
+
+/** How the next token is chosen; the order of operations is that of transformers. */
+export interface Sampling {
+  /** 0: greedy */
+  temperature: number;
+  /** 0: off */
+  top_k: number;
+  /** 1: off */
+  top_p: number;
+  /** 0: off */
+  min_p: number;
+  /** 1: off */
+  repetition_penalty: number;
+  /** 0: off */
+  presence_penalty: number;
+  /** same seed, same text */
+  seed: Int64;
+  /** the tokenizer's size; rows from here on are never chosen */
+  vocab: number;
+}
+
+const samplingType = koffi.struct({
+  temperature: 'float',
+  top_k: 'int32_t',
+  top_p: 'float',
+  min_p: 'float',
+  repetition_penalty: 'float',
+  presence_penalty: 'float',
+  seed: 'uint64_t',
+  vocab: 'int32_t',
+});
+
+/** One reply: prompt in, up to max_tokens tokens out. */
+export interface GenerateArgs {
+  /** const int32_t[count], appended at the current position */
+  ids: Pointer;
+  /** prompt tokens, at least 1 */
+  count: number;
+  /** at least 1 */
+  max_tokens: number;
+  /** const int32_t[stop_count]; a stop token is delivered, then generation ends */
+  stop_ids: Pointer;
+  stop_count: number;
+  sampling: Sampling;
+}
+
+const generateArgsType = koffi.struct({
+  ids: 'void *',
+  count: 'int32_t',
+  max_tokens: 'int32_t',
+  stop_ids: 'void *',
+  stop_count: 'int32_t',
+  sampling: samplingType,
+});
+
+/** Teacher-forced logits. */
+export interface ScoreArgs {
+  /** const int32_t[count], appended at the current position */
+  ids: Pointer;
+  count: number;
+  /** logits are wanted for tokens [first, count) */
+  first: number;
+  /** float[count - first][vocab], written */
+  logits: Pointer;
+}
+
+const scoreArgsType = koffi.struct({
+  ids: 'void *',
+  count: 'int32_t',
+  first: 'int32_t',
+  logits: 'void *',
+});
+
+/** State of the job that runs, or ran last. */
+export interface Progress {
+  /** jobState */
+  state: number;
+  /** status code when failed */
+  status: number;
+  /** finishCode of a finished generate */
+  finish: number;
+  /** tokens written by this poll */
+  tokens: number;
+  /** positions in the KV cache */
+  position: number;
+  /** load: bytes packed; generate and score: tokens so far */
+  done: Int64;
+  /** load: bytes in all */
+  total: Int64;
+  /** time from start to the first token */
+  prefill_ms: number;
+  /** time from the first token to the last */
+  decode_ms: number;
+}
+
+const progressType = koffi.struct({
+  state: 'int32_t',
+  status: 'int32_t',
+  finish: 'int32_t',
+  tokens: 'int32_t',
+  position: 'int32_t',
+  done: 'int64_t',
+  total: 'int64_t',
+  prefill_ms: 'double',
+  decode_ms: 'double',
+});
+
+/** An object for the library to fill. */
+export const zeroDescription = (): Description => ({
+  abi: 0,
+  pass_tokens: 0,
+  vocab: 0,
+  slots: 0,
+  weight_bytes: 0,
+  hash: null,
+});
+
+/** An object for the library to fill. */
+export const zeroProgress = (): Progress => ({
+  state: 0,
+  status: 0,
+  finish: 0,
+  tokens: 0,
+  position: 0,
+  done: 0,
+  total: 0,
+  prefill_ms: 0,
+  decode_ms: 0,
+});
+
+/** Sizes and offsets [bytes] that koffi and the library must agree with, in table order. */
+export const layout = [
+  {
+    name: 'Description',
+    type: descriptionType,
+    size: 32,
+    offsets: {
+      abi: 0,
+      pass_tokens: 4,
+      vocab: 8,
+      slots: 12,
+      weight_bytes: 16,
+      hash: 24,
+    },
+  },
+  {
+    name: 'EngineOptions',
+    type: engineOptionsType,
+    size: 16,
+    offsets: {
+      device: 0,
+      threads: 4,
+      context: 8,
+      isa: 12,
+    },
+  },
+  {
+    name: 'TensorSource',
+    type: tensorSourceType,
+    size: 40,
+    offsets: {
+      path: 0,
+      offset: 8,
+      slot: 16,
+      dtype: 20,
+      seed: 24,
+      mean: 32,
+      scale: 36,
+    },
+  },
+  {
+    name: 'Sampling',
+    type: samplingType,
+    size: 40,
+    offsets: {
+      temperature: 0,
+      top_k: 4,
+      top_p: 8,
+      min_p: 12,
+      repetition_penalty: 16,
+      presence_penalty: 20,
+      seed: 24,
+      vocab: 32,
+    },
+  },
+  {
+    name: 'GenerateArgs',
+    type: generateArgsType,
+    size: 72,
+    offsets: {
+      ids: 0,
+      count: 8,
+      max_tokens: 12,
+      stop_ids: 16,
+      stop_count: 24,
+      sampling: 32,
+    },
+  },
+  {
+    name: 'ScoreArgs',
+    type: scoreArgsType,
+    size: 24,
+    offsets: {
+      ids: 0,
+      count: 8,
+      first: 12,
+      logits: 16,
+    },
+  },
+  {
+    name: 'Progress',
+    type: progressType,
+    size: 56,
+    offsets: {
+      state: 0,
+      status: 4,
+      finish: 8,
+      tokens: 12,
+      position: 16,
+      done: 24,
+      total: 32,
+      prefill_ms: 40,
+      decode_ms: 48,
+    },
+  },
+] as const;
+
+/** The functions of one library. Those that return a status return a value of abiStatus. */
+export interface Functions {
+  /** Fills out. */
+  ol_describe(out: Description): number;
+  /** Struct sizes and field offsets as compiled, in table order: size, offsets, size, offsets, ...; -1 past the end. */
+  ol_layout(index: number): Int64;
+  /** Allocates everything the engine will use. */
+  ol_create(options: EngineOptions, out: [EngineHandle | null]): number;
+  /** Starts reading and packing the weights. The sources are copied. */
+  ol_load(engine: EngineHandle | null, sources: readonly TensorSource[], count: number): number;
+  /** Starts a reply; tokens arrive through ol_poll. The arrays are copied. */
+  ol_generate(engine: EngineHandle | null, args: GenerateArgs): number;
+  /** Starts a teacher-forced pass. The caller keeps logits alive until the job is done. */
+  ol_score(engine: EngineHandle | null, args: ScoreArgs): number;
+  /** Never blocks: clears the event, copies out new tokens and the state of the job. */
+  ol_poll(engine: EngineHandle | null, out: Progress, tokens: Pointer, capacity: number): number;
+  /** Asks the job to end; it ends within one token. */
+  ol_stop(engine: EngineHandle | null): number;
+  /** Forgets all positions from length on. */
+  ol_reset(engine: EngineHandle | null, length: number): number;
+  /** An eventfd that becomes readable when ol_poll has something new. */
+  ol_event_fd(engine: EngineHandle | null): number;
+  /** What the engine runs on, for people: a GPU name, or a CPU path with its threads. */
+  ol_device(engine: EngineHandle | null): string | null;
+  /** Text of the last error, `stage: text` where a stage failed. A null engine: of the last ol_create on this thread. */
+  ol_error(engine: EngineHandle | null): string | null;
+  /** Stops the job, joins the threads, frees everything. Null is allowed. */
+  ol_close(engine: EngineHandle | null): void;
+}
+
+const enginePointer = koffi.pointer(koffi.opaque());
+
+/**
+ * Finds every function of the table in a library.
+ * @throws when one is missing
+ */
+export function bindFunctions(library: LibraryHandle): Functions {
+  return {
+    ol_describe: library.func('ol_describe', 'int32_t', [koffi.out(koffi.pointer(descriptionType))]),
+    ol_layout: library.func('ol_layout', 'int64_t', ['int32_t']),
+    ol_create: library.func('ol_create', 'int32_t', [
+      koffi.pointer(engineOptionsType),
+      koffi.out(koffi.pointer(enginePointer)),
+    ]),
+    ol_load: library.func('ol_load', 'int32_t', [enginePointer, koffi.pointer(tensorSourceType), 'int32_t']),
+    ol_generate: library.func('ol_generate', 'int32_t', [enginePointer, koffi.pointer(generateArgsType)]),
+    ol_score: library.func('ol_score', 'int32_t', [enginePointer, koffi.pointer(scoreArgsType)]),
+    ol_poll: library.func('ol_poll', 'int32_t', [
+      enginePointer,
+      koffi.out(koffi.pointer(progressType)),
+      'void *',
+      'int32_t',
+    ]),
+    ol_stop: library.func('ol_stop', 'int32_t', [enginePointer]),
+    ol_reset: library.func('ol_reset', 'int32_t', [enginePointer, 'int32_t']),
+    ol_event_fd: library.func('ol_event_fd', 'int32_t', [enginePointer]),
+    ol_device: library.func('ol_device', 'str', [enginePointer]),
+    ol_error: library.func('ol_error', 'str', [enginePointer]),
+    ol_close: library.func('ol_close', 'void', [enginePointer]),
+  };
+}

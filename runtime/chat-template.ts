@@ -1,0 +1,107 @@
+// A conversation as the one text that the model was trained to continue.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Template } from '@huggingface/jinja';
+import { OnelaunchError } from '../errors.ts';
+import { readTokenizerConfig, type TokenizerConfig } from './generation-config.ts';
+
+/** A message in the shape of OpenAI's chat completions. Keys that a template knows beyond these are passed on. */
+export interface ChatMessage {
+  readonly role: string;
+  readonly content?: string | readonly ContentPart[] | null | undefined;
+  readonly [key: string]: unknown;
+}
+interface ContentPart {
+  readonly type: string;
+  readonly text?: string;
+}
+
+export interface RenderOptions {
+  /** End with the opening of the assistant's reply; default true. */
+  readonly addGenerationPrompt?: boolean;
+  /** Qwen3: false closes the thinking block at once. Not passed on when left out. */
+  readonly enableThinking?: boolean | undefined;
+  /** Functions the model may call, in OpenAI's shape. */
+  readonly tools?: readonly unknown[] | undefined;
+}
+
+export type ChatTemplate = (messages: readonly ChatMessage[], options?: RenderOptions) => string;
+
+/** The chat template of the model in a directory: chat_template.jinja, else the one in tokenizer_config.json.
+ *  @throws OnelaunchError of kind usage: no template, one that cannot be read, or one that refuses the messages. */
+export function chatTemplate(directory: string): ChatTemplate {
+  const path = join(directory, 'chat_template.jinja');
+  const config = readTokenizerConfig(directory);
+  const sources = existsSync(path) ? { default: readFileSync(path, 'utf8') } : namedTemplates(config);
+  const templates = new Map(
+    Object.entries(sources).map(([name, source]) => [name, parse(source, directory)]),
+  );
+  if (templates.size === 0) {
+    throw new OnelaunchError(
+      'usage',
+      `no chat template in ${directory}: neither chat_template.jinja nor tokenizer_config.json has one`,
+      {
+        hint: 'A base model has none: continue a text with the complete command instead of chat.',
+      },
+    );
+  }
+  return (messages, { addGenerationPrompt = true, enableThinking, tools } = {}) => {
+    const named = tools === undefined ? undefined : templates.get('tool_use');
+    const template = named ?? templates.get('default') ?? [...templates.values()][0]!;
+    const optional = {
+      ...(enableThinking !== undefined && { enable_thinking: enableThinking }),
+      ...(tools && { tools }),
+    };
+    const flat = messages.map((message) => ({ ...message, content: flatten(message.content) }));
+    try {
+      return template.render({
+        ...config.tokens,
+        messages: flat,
+        add_generation_prompt: addGenerationPrompt,
+        ...optional,
+      });
+    } catch (cause) {
+      const text = String(cause instanceof Error ? cause.message : cause).split('\n')[0];
+      throw new OnelaunchError('usage', `the chat template refuses these messages: ${text}`, {
+        hint: 'Most templates want an optional system message, then user and assistant in turn.',
+        cause,
+      });
+    }
+  };
+}
+
+function namedTemplates({ chatTemplate: stated }: TokenizerConfig): Record<string, string> {
+  if (stated === undefined) return {};
+  if (typeof stated === 'string') return { default: stated };
+  return Object.fromEntries(stated.map(({ name, template }) => [name, template]));
+}
+
+function parse(source: string, directory: string): Template {
+  try {
+    return new Template(source);
+  } catch (cause) {
+    const text = String(cause instanceof Error ? cause.message : cause).split('\n')[0];
+    throw new OnelaunchError('usage', `the chat template in ${directory} cannot be read: ${text}`, {
+      hint: "Compare with the template in the model's own repository, or use the complete command.",
+      cause,
+    });
+  }
+}
+
+/** Templates call string methods on the content, so it has to be a string: parts are joined, null is empty. */
+function flatten(content: ChatMessage['content']): string {
+  if (content === null || content === undefined) return '';
+  if (typeof content === 'string') return content;
+  return content
+    .map((part) => {
+      if (part.type === 'text' && typeof part.text === 'string') return part.text;
+      throw new OnelaunchError(
+        'usage',
+        `a message has a content part of type ${JSON.stringify(part.type)}, supported: "text"`,
+        {
+          hint: 'The models that onelaunch runs read text only.',
+        },
+      );
+    })
+    .join('');
+}

@@ -1,0 +1,512 @@
+// One engine of a generated library as an async object: load weights, generate, score. One job at a time.
+// Tokens wait in the library; an eventfd wakes us, and no foreign thread ever calls into JavaScript.
+import koffi, { type node } from 'koffi';
+import type { Manifest } from '../codegen/manifest.ts';
+import { type ErrorKind, OnelaunchError } from '../errors.ts';
+import {
+  abiStatus,
+  type EngineHandle,
+  finishCode,
+  jobState,
+  type Progress,
+  type Sampling,
+  sourceDtype,
+  type TensorSource,
+  zeroProgress,
+} from './bindings.ts';
+import { type Library, openLibrary } from './library.ts';
+
+export type TokenIds = readonly number[] | Int32Array;
+export type Isa = 'auto' | 'generic' | 'avx2' | 'avx512' | 'avx512bf16';
+
+/** Fixed for the life of an engine. */
+export interface EngineSettings {
+  /** Positions the KV cache holds. */
+  readonly context: number;
+  /** CPU threads; 0: as many as physical cores. Ignored on a GPU. */
+  readonly threads?: number;
+  /** GPU ordinal. Ignored on a CPU. */
+  readonly device?: number;
+  /** CPU instruction set; auto: the best one found. */
+  readonly isa?: Isa;
+}
+
+export interface GenerateOptions {
+  readonly maxTokens: number;
+  /** Any of these ends the reply; it is yielded as its last token. */
+  readonly stopIds?: TokenIds | undefined;
+  /** @default greedy */
+  readonly sampling?: Readonly<Sampling> | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Why a reply ended: a stop token, maxTokens, the signal, or no position left. */
+export type FinishReason = 'stop' | 'length' | 'abort' | 'context';
+
+export interface GenerateResult {
+  readonly finish: FinishReason;
+  readonly timings: {
+    /** From the start to the first token [ms]. */
+    readonly prefillMs: number;
+    /** From the first token to the last [ms]. */
+    readonly decodeMs: number;
+  };
+}
+
+export interface LoadOptions {
+  /** Packed bytes so far, and in all. An error it throws ends the load. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Logits of some tokens: rows [n][vocab], valid during the call only, the first of them that of ids[token]. */
+export type OnRows = (rows: Float32Array, token: number) => void | Promise<void>;
+
+/** Weights, KV cache and worker thread of one generated library. */
+export class Engine {
+  /** What it runs on, for people. */
+  readonly device: string;
+  /** Positions the KV cache holds. */
+  readonly context: number;
+  /** Floats of one logits row. */
+  readonly vocab: number;
+  readonly #library: Library;
+  readonly #tokens = new Int32Array(4096);
+  readonly #progress = zeroProgress();
+  #handle: EngineHandle | null;
+  /** Not null while the engine is open. koffi closes it when it is collected, so it is kept here. */
+  #events: node.PollHandle | null;
+  #scheduled = false;
+  #busy = false;
+  #job: Job | null = null;
+  #position = 0;
+
+  private constructor(library: Library, handle: EngineHandle, context: number) {
+    this.#library = library;
+    this.#handle = handle;
+    this.context = context;
+    this.vocab = library.description.vocab;
+    this.device = library.functions.ol_device(handle) ?? '';
+    const fd = library.functions.ol_event_fd(handle);
+    // koffi calls back outside of any callback scope, where Node runs no microtasks: promises would settle late.
+    this.#events = koffi.node.poll(fd, { readable: true }, () => {
+      if (this.#scheduled) return;
+      this.#scheduled = true;
+      setImmediate(() => this.#drain());
+    });
+    this.#events.unref();
+  }
+
+  /** Opens the library of a manifest and makes an engine. Close it, or declare it with `await using`.
+   *  @throws OnelaunchError when the library does not match or the device has no room */
+  static async open(libraryPath: string, manifest: Manifest, settings: EngineSettings): Promise<Engine> {
+    const { context, threads = 0, device = 0, isa = 'auto' } = settings;
+    checkInteger('context', context, 1);
+    checkInteger('threads', threads, 0);
+    checkInteger('device', device, 0);
+    const isaCode = isaCodes[isa];
+    check(isaCode !== undefined, `isa is ${isa}, not one of ${Object.keys(isaCodes).join(', ')}`);
+    const library = openLibrary(libraryPath, manifest);
+    const out: [EngineHandle | null] = [null];
+    const status = library.functions.ol_create({ device, threads, context, isa: isaCode }, out);
+    if (status !== abiStatus.ok) {
+      throw failure(status, library.functions.ol_error(null), 'environment');
+    }
+    return new Engine(library, out[0]!, context);
+  }
+
+  /** Positions in the KV cache: tokens whose keys and values are computed. The last token of a reply is not among them. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Reads and packs the weights: one source for every slot of the manifest. Forgets all positions.
+   *  @throws OnelaunchError; the signal's reason when aborted. The engine then has no weights. */
+  async load(sources: readonly Readonly<TensorSource>[], options: LoadOptions = {}): Promise<void> {
+    const { onProgress, signal } = options;
+    for (const [index, source] of sources.entries()) checkSource(source, `sources[${index}]`);
+    await this.#exclusive(async () => {
+      await this.#run((f, handle) => f.ol_load(handle, sources, sources.length), {
+        signal,
+        onPoll: (progress) => {
+          if (Number(progress.total) > 0) onProgress?.(Number(progress.done), Number(progress.total));
+        },
+      });
+    });
+  }
+
+  /** Feeds ids at the current position and yields the tokens of the reply, in batches as they come.
+   *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
+   *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
+  async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
+    const { maxTokens, stopIds = [], sampling = greedy(this.vocab), signal } = options;
+    checkSampling(sampling, this.vocab);
+    checkInteger('maxTokens', maxTokens, 1);
+    const prompt = tokenArray('ids', ids, this.vocab);
+    check(prompt.length > 0, 'ids is empty');
+    const stops = tokenArray('stopIds', stopIds, this.vocab);
+    const args = {
+      ids: prompt,
+      count: prompt.length,
+      max_tokens: maxTokens,
+      stop_ids: stops,
+      stop_count: stops.length,
+      sampling,
+    };
+    this.#acquire();
+    let fresh: number[] = [];
+    let ended = false;
+    let wake = () => {};
+    let done: Promise<Progress | null> | null = null;
+    try {
+      done = this.#run((f, handle) => f.ol_generate(handle, args), {
+        signal,
+        abortIsEnd: true,
+        onPoll: (_, tokens) => {
+          fresh.push(...tokens);
+          wake();
+        },
+      });
+      const markEnded = () => {
+        ended = true;
+        wake();
+      };
+      done.then(markEnded, markEnded);
+      while (!ended || fresh.length > 0) {
+        if (fresh.length > 0) {
+          const batch = fresh;
+          fresh = [];
+          yield batch;
+        } else {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+      }
+      return generateResult(await done);
+    } finally {
+      if (!ended && done !== null) {
+        this.#stop();
+        await done.catch(() => {});
+      }
+      this.#busy = false;
+    }
+  }
+
+  /** Logits [ids.length - first][vocab] of ids[first] and those after it, fed at the current position.
+   *  @throws OnelaunchError; the signal's reason when aborted */
+  async score(
+    ids: TokenIds,
+    first: number,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<Float32Array> {
+    checkInteger('first', first, 0, ids.length);
+    const size = (ids.length - first) * this.vocab;
+    if (size > maxScoreFloats) {
+      throw usage(
+        `${ids.length - first} rows of ${this.vocab} logits do not fit into one array`,
+        'use scoreRows',
+      );
+    }
+    const logits = new Float32Array(size);
+    let filled = 0;
+    const place = (rows: Float32Array) => {
+      logits.set(rows, filled);
+      filled += rows.length;
+    };
+    await this.scoreRows(ids, first, place, options);
+    return logits;
+  }
+
+  /** Like score, with the rows handed over block by block: at most 64 MB of them exist at a time. */
+  async scoreRows(
+    ids: TokenIds,
+    first: number,
+    onRows: OnRows,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
+    checkInteger('first', first, 0, ids.length);
+    const tokens = tokenArray('ids', ids, this.vocab);
+    check(tokens.length > 0, 'ids is empty');
+    if (this.#handle !== null && this.#position + tokens.length > this.context) {
+      throw usage(
+        `${tokens.length} tokens do not fit: ${this.#position} of ${this.context} positions are in use`,
+      );
+    }
+    const blockRows = Math.max(1, Math.floor(scoreBlockBytes / (this.vocab * 4)));
+    const buffer = new Float32Array(Math.min(blockRows, Math.max(1, tokens.length - first)) * this.vocab);
+    await this.#exclusive(async () => {
+      for (let at = 0; at < tokens.length; ) {
+        const begin = Math.max(at, first);
+        const end = Math.min(tokens.length, begin + blockRows);
+        const args = {
+          ids: tokens.subarray(at, end),
+          count: end - at,
+          first: begin - at,
+          logits: buffer,
+        };
+        await this.#run((f, handle) => f.ol_score(handle, args), { signal: options.signal });
+        if (end > begin) await onRows(buffer.subarray(0, (end - begin) * this.vocab), begin);
+        at = end;
+      }
+    });
+  }
+
+  /** Forgets all positions from `length` on.
+   *  @throws OnelaunchError when a job runs or there are fewer */
+  reset(length = 0): void {
+    checkInteger('length', length, 0, this.#position);
+    this.#acquire();
+    this.#busy = false;
+    const { functions } = this.#library;
+    const status = functions.ol_reset(this.#handle, length);
+    if (status !== abiStatus.ok) throw failure(status, functions.ol_error(this.#handle), 'failed');
+    this.#position = length;
+  }
+
+  /** Stops the job that runs, if any, and frees everything; blocks for one pass at most. The job's iteration ends with an error. */
+  close(): void {
+    const handle = this.#handle;
+    if (handle === null) return;
+    this.#handle = null;
+    this.#events?.close();
+    this.#events = null;
+    this.#library.functions.ol_close(handle);
+    const job = this.#job;
+    this.#job = null;
+    job?.reject(new OnelaunchError('failed', 'the engine was closed during this job'));
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** As close, but waits for the job that runs without blocking. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const job = this.#job;
+    if (job !== null) {
+      this.#stop();
+      await job.done.catch(() => {});
+    }
+    this.close();
+  }
+
+  #acquire(): void {
+    if (this.#handle === null) throw usage('the engine is closed');
+    if (this.#busy) {
+      throw usage(
+        'the engine is busy with another job',
+        'wait for it, or end its iteration, and then call again',
+      );
+    }
+    this.#busy = true;
+  }
+
+  async #exclusive<T>(body: () => Promise<T>): Promise<T> {
+    this.#acquire();
+    try {
+      return await body();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** Starts a job and follows it to its end; null when the signal was aborted before.
+   *  Holds the event loop open meanwhile. */
+  async #run(
+    start: (functions: Library['functions'], handle: EngineHandle) => number,
+    follow: {
+      readonly signal?: AbortSignal | undefined;
+      /** Resolve when aborted, where otherwise the signal's reason is thrown. */
+      readonly abortIsEnd?: boolean;
+      readonly onPoll?: (progress: Progress, tokens: Int32Array) => void;
+    },
+  ): Promise<Progress | null> {
+    const { signal, abortIsEnd = false, onPoll = () => {} } = follow;
+    if (signal?.aborted) {
+      if (abortIsEnd) return null;
+      throw signal.reason;
+    }
+    const { functions } = this.#library;
+    const handle = this.#handle;
+    if (handle === null) throw usage('the engine is closed');
+    const status = start(functions, handle);
+    if (status !== abiStatus.ok) throw failure(status, functions.ol_error(handle), 'failed');
+    const job = newJob(onPoll);
+    this.#job = job;
+    this.#events?.ref();
+    const abort = () => this.#stop();
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      const progress = await job.done;
+      if (!abortIsEnd && progress.finish === finishCode.aborted)
+        throw signal?.reason ?? usage('the job was stopped');
+      return progress;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  #stop(): void {
+    if (this.#handle !== null) this.#library.functions.ol_stop(this.#handle);
+  }
+
+  /** Fetches all that is new and gives it to the job; ends the job when the library says so. */
+  #drain(): void {
+    this.#scheduled = false;
+    const { functions } = this.#library;
+    const progress = this.#progress;
+    do {
+      const handle = this.#handle;
+      if (handle === null) return;
+      functions.ol_poll(handle, progress, this.#tokens, this.#tokens.length);
+      this.#position = progress.position;
+      const job = this.#job;
+      if (job === null) return;
+      try {
+        job.onPoll(progress, this.#tokens.subarray(0, progress.tokens));
+      } catch (error) {
+        job.thrown ??= { error };
+        functions.ol_stop(handle);
+      }
+      if (this.#job !== job) return;
+    } while (progress.tokens === this.#tokens.length);
+    if (progress.state === jobState.running) return;
+    this.#events?.unref();
+    const job = this.#job;
+    this.#job = null;
+    if (job.thrown) job.reject(job.thrown.error);
+    else if (progress.state === jobState.failed) {
+      job.reject(failure(progress.status, functions.ol_error(this.#handle), 'failed'));
+    } else job.resolve({ ...progress });
+  }
+}
+
+/** A job of the library that runs, seen from here. */
+interface Job {
+  readonly done: Promise<Progress>;
+  readonly resolve: (progress: Progress) => void;
+  readonly reject: (error: unknown) => void;
+  readonly onPoll: (progress: Progress, tokens: Int32Array) => void;
+  /** What onPoll threw. */
+  thrown: { readonly error: unknown } | null;
+}
+
+function newJob(onPoll: Job['onPoll']): Job {
+  let resolve: Job['resolve'] = () => {};
+  let reject: Job['reject'] = () => {};
+  const done = new Promise<Progress>((onDone, onFailed) => {
+    resolve = onDone;
+    reject = onFailed;
+  });
+  return { done, resolve, reject, onPoll, thrown: null };
+}
+
+/** Most bytes of logits that scoreRows holds. */
+const scoreBlockBytes = 64 << 20;
+/** Most floats that score returns: 4 GB. */
+const maxScoreFloats = 2 ** 30;
+const maxInt32 = 2 ** 31 - 1;
+
+const isaCodes: Readonly<Record<string, number>> = { auto: 0, generic: 1, avx2: 2, avx512: 3, avx512bf16: 4 };
+
+function generateResult(progress: Progress | null): GenerateResult {
+  if (progress === null) return { finish: 'abort', timings: { prefillMs: 0, decodeMs: 0 } };
+  const reasons: Readonly<Record<number, FinishReason>> = {
+    [finishCode.stop]: 'stop',
+    [finishCode.length]: 'length',
+    [finishCode.context]: 'context',
+  };
+  return {
+    finish: reasons[progress.finish] ?? 'abort',
+    timings: { prefillMs: progress.prefill_ms, decodeMs: progress.decode_ms },
+  };
+}
+
+function checkSource(source: Readonly<TensorSource>, name: string): void {
+  const { path, offset, slot, dtype, seed, mean, scale } = source;
+  checkInteger(`${name}.slot`, slot, 0);
+  checkInteger(`${name}.dtype`, dtype, sourceDtype.bf16, sourceDtype.random);
+  checkBits64(`${name}.seed`, seed);
+  checkNumber(`${name}.mean`, mean);
+  checkNumber(`${name}.scale`, scale, 0);
+  if (dtype === sourceDtype.random) return;
+  check(typeof path === 'string' && path !== '' && !path.includes('\0'), `${name}.path is not a path`);
+  checkInteger(`${name}.offset`, offset, 0, Number.MAX_SAFE_INTEGER);
+}
+
+/** The most likely token, always. */
+const greedy = (vocab: number): Sampling => ({
+  temperature: 0,
+  top_k: 0,
+  top_p: 1,
+  min_p: 0,
+  repetition_penalty: 1,
+  presence_penalty: 0,
+  seed: 0,
+  vocab,
+});
+
+function checkSampling(sampling: Readonly<Sampling>, vocab: number): void {
+  checkNumber('sampling.temperature', sampling.temperature, 0);
+  checkInteger('sampling.top_k', sampling.top_k, 0);
+  checkNumber('sampling.top_p', sampling.top_p, 0, 1);
+  check(Math.fround(sampling.top_p) > 0, 'sampling.top_p is 0; 1 turns it off');
+  checkNumber('sampling.min_p', sampling.min_p, 0, 1);
+  checkNumber('sampling.repetition_penalty', sampling.repetition_penalty, 0);
+  check(Math.fround(sampling.repetition_penalty) > 0, 'sampling.repetition_penalty is 0; 1 turns it off');
+  checkNumber('sampling.presence_penalty', sampling.presence_penalty);
+  checkBits64('sampling.seed', sampling.seed);
+  checkInteger('sampling.vocab', sampling.vocab, 1, vocab);
+}
+
+/** A copy of ids as the library reads it. */
+function tokenArray(name: string, ids: TokenIds, vocab: number): Int32Array {
+  check(Array.isArray(ids) || ids instanceof Int32Array, `${name} is neither an array nor an Int32Array`);
+  for (let i = 0; i < ids.length; i++) checkInteger(`${name}[${i}]`, ids[i], 0, vocab - 1);
+  return Int32Array.from(ids);
+}
+
+function checkBits64(name: string, value: unknown): void {
+  if (typeof value === 'bigint')
+    check(BigInt.asUintN(64, value) === value, `${name} is ${value}, not a number of 64 bits`);
+  else checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER);
+}
+
+function checkInteger(name: string, value: unknown, min: number, max = maxInt32): void {
+  const fits = typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max;
+  if (!fits) throw usage(`${name} is ${shown(value)}, not an integer from ${min} to ${max}`);
+}
+
+/** That value is finite, also as a 32-bit float. */
+function checkNumber(name: string, value: unknown, min = -Infinity, max = Infinity): void {
+  const fits =
+    typeof value === 'number' && Number.isFinite(Math.fround(value)) && value >= min && value <= max;
+  const range =
+    min === -Infinity ? 'a finite number' : `a number from ${min}${max === Infinity ? ' on' : ` to ${max}`}`;
+  if (!fits) throw usage(`${name} is ${shown(value)}, not ${range}`);
+}
+
+function check(condition: boolean, message: string): asserts condition {
+  if (!condition) throw usage(message);
+}
+
+const shown = (value: unknown) => (typeof value === 'string' ? JSON.stringify(value) : String(value));
+
+const usage = (message: string, hint?: string) =>
+  new OnelaunchError('usage', message, hint === undefined ? {} : { hint });
+
+/** The error for a status of the library. `device` says what a device failure means: at the start, a lack of this machine. */
+function failure(status: number, text: string | null, device: ErrorKind): OnelaunchError {
+  const kinds: Readonly<Record<number, ErrorKind>> = {
+    [abiStatus.badArgument]: 'usage',
+    [abiStatus.busy]: 'usage',
+    [abiStatus.capacity]: 'usage',
+    [abiStatus.outOfMemory]: 'environment',
+    [abiStatus.device]: device,
+  };
+  const message = text === null || text === '' ? `the library failed with status ${status}` : text;
+  const stage = status === abiStatus.device ? /^([a-z][a-z0-9_]*): /.exec(message)?.[1] : undefined;
+  const hint = status === abiStatus.outOfMemory ? { hint: 'try a smaller context' } : {};
+  return new OnelaunchError(kinds[status] ?? 'failed', message, { ...hint, ...(stage ? { stage } : {}) });
+}

@@ -1,0 +1,369 @@
+// A loaded model: text in, a streamed reply out, and the KV cache kept for a conversation that goes on.
+import { z } from 'zod';
+import type { Manifest } from '../codegen/manifest.ts';
+import { OnelaunchError } from '../errors.ts';
+import type { ChatMessage, ChatTemplate } from './chat-template.ts';
+import type { Engine } from './engine.ts';
+import type { GenerationDefaults } from './generation-config.ts';
+import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
+import { stopFilter } from './stop-strings.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+/** Why a reply ended: at a stop token or stop text, at maxTokens, by its signal, or because the context is full. */
+export type Finish = 'stop' | 'length' | 'abort' | 'context';
+
+/** Part of a reply. */
+export interface Piece {
+  /** What these tokens added; whole characters only, and nothing that may yet become a stop text. */
+  readonly text: string;
+  readonly tokens: readonly number[];
+}
+
+export interface ReplyResult {
+  /** The texts of all pieces. */
+  readonly text: string;
+  /** All tokens the model made; a stop token is the last of them. */
+  readonly tokens: readonly number[];
+  readonly finish: Finish;
+  readonly usage: {
+    /** Tokens before the reply. */
+    readonly prompt: number;
+    /** Those of them that the KV cache still held, so that they were not computed again. */
+    readonly cached: number;
+    /** Tokens of the reply. */
+    readonly completion: number;
+  };
+  readonly timings: {
+    /** From the start of the prompt to the first token, in the engine [ms]. */
+    readonly promptMs: number;
+    /** From the first token to the last, in the engine [ms]. */
+    readonly decodeMs: number;
+    /** Tokens after the first over decodeMs; null with fewer than two tokens. */
+    readonly tokensPerSecond: number | null;
+    /** From the start of the reply to its first token here, text to tokens included [ms]; null without a token. */
+    readonly firstTokenMs: number | null;
+  };
+}
+
+/** A reply: starts when it is first read, and can be read once. Leaving the loop early ends it with finish 'abort'. */
+export interface Reply extends AsyncIterable<Piece, ReplyResult> {
+  /** How it ended. Reads the reply, when nobody does. @throws what the reply failed with */
+  result(): Promise<ReplyResult>;
+}
+
+/** What a model needs of an engine. */
+export type ReplyEngine = Pick<Engine, 'device' | 'context' | 'position' | 'generate' | 'reset' | 'close'>;
+
+export interface ModelParts {
+  readonly engine: ReplyEngine;
+  readonly manifest: Manifest;
+  readonly defaults: GenerationDefaults;
+  /** Null: the model is run without its files, on tokens only. */
+  readonly tokenizer: Tokenizer | null;
+  /** Read when it is first needed: a base model has none. */
+  readonly template: (() => ChatTemplate) | null;
+}
+
+/** A prompt that leaves no room for a reply. */
+export class ContextOverflow extends OnelaunchError {
+  override readonly name = 'ContextOverflow';
+  readonly promptTokens: number;
+  readonly context: number;
+
+  constructor(promptTokens: number, context: number) {
+    const message = `the prompt has ${promptTokens} tokens, and the context holds ${context}, reply included`;
+    super('usage', message, { hint: 'Shorten the conversation, or load the model with a longer context.' });
+    this.promptTokens = promptTokens;
+    this.context = context;
+  }
+}
+
+const textSchema = z.string();
+const messagesSchema = z.array(z.looseObject({ role: z.string() })).min(1);
+
+/** A model that is ready to reply, one reply at a time. Made by `load`. */
+export class LanguageModel {
+  readonly manifest: Manifest;
+  /** Positions of the KV cache: prompt and reply together have at most so many tokens. */
+  readonly context: number;
+  /** What it runs on, for people. */
+  readonly device: string;
+  readonly #parts: ModelParts;
+  #template: ChatTemplate | undefined;
+  /** The token of each position in the KV cache. */
+  #held: readonly number[] = [];
+  /** Of the reply that runs. */
+  #running: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
+  #closed = false;
+
+  constructor(parts: ModelParts) {
+    this.#parts = parts;
+    this.manifest = parts.manifest;
+    this.context = parts.engine.context;
+    this.device = parts.engine.device;
+  }
+
+  /** The assistant's reply to a conversation. One that goes on from the last one costs its new tokens only: the KV cache
+   *  of the common beginning is kept. @throws OnelaunchError, when the reply is read, as `generate` does */
+  chat(messages: readonly ChatMessage[], options: ReplyOptions = {}): Reply {
+    return this.#reply(options, (tokenizer, { enableThinking }) => {
+      checkArguments(messagesSchema, messages, 'messages');
+      this.#template ??= this.#parts.template?.();
+      if (this.#template === undefined) throw noFiles(this.manifest.model, 'a chat template');
+      return needed(tokenizer, this.manifest).encode(this.#template(messages, { enableThinking }));
+    });
+  }
+
+  /** The continuation of a text. @throws OnelaunchError, when the reply is read, as `generate` does */
+  complete(text: string, options: ReplyOptions = {}): Reply {
+    return this.#reply(options, (tokenizer) => {
+      checkArguments(textSchema, text, 'text');
+      return needed(tokenizer, this.manifest).encode(text, { addSpecialTokens: true });
+    });
+  }
+
+  /** The continuation of tokens. Pieces have text if the model has a tokenizer.
+   *  @throws OnelaunchError of kind usage, when the reply is read: wrong options, a prompt that does not fit the context,
+   *  a token outside the vocabulary, another reply still running, a closed model; of kind failed: the engine's. */
+  generate(tokenIds: readonly number[], options: ReplyOptions = {}): Reply {
+    return this.#reply(options, () => {
+      const { vocab } = this.manifest.dims;
+      return checkArguments(z.array(z.int().min(0).lt(vocab)), tokenIds, 'tokenIds');
+    });
+  }
+
+  /** Tokens of a text; addSpecialTokens adds those that the model expects around a text of its own (default false). */
+  tokenize(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
+    return needed(this.#parts.tokenizer, this.manifest).encode(text, options);
+  }
+
+  /** Text of tokens, without special ones such as <|im_end|>. */
+  detokenize(tokenIds: readonly number[]): string {
+    return needed(this.#parts.tokenizer, this.manifest).decode(tokenIds);
+  }
+
+  /** Ends the reply that runs, then frees the weights and the KV cache. Safe to call twice. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#running?.stop.abort();
+    await this.#running?.done;
+    this.#parts.engine.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #reply(
+    options: ReplyOptions,
+    tokens: (tokenizer: Tokenizer | null, options: CheckedOptions) => readonly number[],
+  ): Reply {
+    return once((settle) => this.#run(options, tokens, settle));
+  }
+
+  async *#run(
+    options: ReplyOptions,
+    tokens: (tokenizer: Tokenizer | null, options: CheckedOptions) => readonly number[],
+    settle: (result: ReplyResult) => void,
+  ): AsyncGenerator<Piece, ReplyResult> {
+    const started = performance.now();
+    const { tokenizer, defaults, manifest, engine } = this.#parts;
+    if (this.#closed) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
+    if (this.#running) {
+      throw new OnelaunchError('usage', 'the model is busy with another reply', {
+        hint: 'Wait for its end, abort it, or load the model a second time.',
+      });
+    }
+    const { vocab } = manifest.dims;
+    const checked = checkOptions(options, defaults, Math.min(tokenizer?.size ?? vocab, vocab));
+    const prompt = tokens(tokenizer, checked);
+    this.#checkFit(prompt);
+    const stop = new AbortController();
+    const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
+
+    const stream = tokenizer?.stream();
+    const filter = stopFilter(checked.stop);
+    const stopIds = new Set(checked.stopIds);
+    const made: number[] = [];
+    const texts: string[] = [];
+    let finish: Finish | undefined;
+    let firstTokenMs: number | null = null;
+    let timings = { prefillMs: 0, decodeMs: 0 };
+    let cached = 0;
+    let stopped = false;
+    let ended = false;
+
+    let release = () => {};
+    this.#running = { stop, done: new Promise<void>((resolve) => (release = resolve)) };
+    /** Text of new tokens; those behind a stop text are dropped. */
+    const take = (batch: readonly number[]): Piece => {
+      firstTokenMs ??= performance.now() - started;
+      const before = made.length;
+      let text = '';
+      for (const id of batch) {
+        made.push(id);
+        if (stopIds.has(id)) continue;
+        const part = filter.push(stream?.push(id) ?? '');
+        text += part.emit;
+        if (!part.stopped) continue;
+        stopped = true;
+        finish = 'stop';
+        break;
+      }
+      texts.push(text);
+      return { text, tokens: made.slice(before) };
+    };
+    const result = (): ReplyResult => {
+      // The engine may have made more than was read.
+      const decoded = fed.length - prompt.length - 1;
+      const { prefillMs: promptMs, decodeMs } = timings;
+      return {
+        text: texts.join(''),
+        tokens: made,
+        finish: finish ?? 'abort',
+        usage: { prompt: prompt.length, cached, completion: made.length },
+        timings: {
+          promptMs,
+          decodeMs,
+          tokensPerSecond: decoded > 0 && decodeMs > 0 ? decoded / (decodeMs / 1000) : null,
+          firstTokenMs,
+        },
+      };
+    };
+
+    /** What the engine was given and what it made, whether or not the caller saw all of it. */
+    const fed = [...prompt];
+    let run: ReturnType<ReplyEngine['generate']> | undefined;
+    /** The next tokens of the engine; undefined when it has ended. */
+    const advance = async (): Promise<readonly number[] | undefined> => {
+      const current = run;
+      run = undefined; // should it throw, there is nothing to wait for
+      const next = await current!.next();
+      if (next.done) {
+        finish ??= next.value.finish;
+        timings = next.value.timings;
+        return undefined;
+      }
+      run = current;
+      fed.push(...next.value);
+      return next.value;
+    };
+    /** What was held back: the beginning of a character, or of a stop text. */
+    const flush = (): string => {
+      if (stopped) return '';
+      const last = filter.push(stream?.end() ?? '');
+      if (last.stopped) finish = 'stop';
+      texts.push(last.emit + filter.end());
+      return texts.at(-1)!;
+    };
+    try {
+      if (!signal.aborted) {
+        cached = this.#keepCommon(prompt);
+        run = engine.generate(prompt.slice(cached), {
+          maxTokens: checked.maxTokens,
+          sampling: checked.sampling,
+          stopIds: checked.stopIds,
+          signal,
+        });
+        while (!stopped) {
+          const batch = await advance();
+          if (batch === undefined) break;
+          yield take(batch);
+        }
+        const text = flush();
+        ended = true;
+        if (text !== '') yield { text, tokens: [] };
+      }
+    } finally {
+      if (!ended) flush();
+      // Left early, or stopped by a text: the engine ends within a token, and tells its times.
+      finish ??= run === undefined ? undefined : 'abort';
+      stop.abort();
+      this.#held = [];
+      try {
+        while (run !== undefined) await advance();
+        this.#held = fed.slice(0, engine.position);
+      } finally {
+        this.#running = undefined;
+        release();
+      }
+      settle(result());
+    }
+    return result();
+  }
+
+  #checkFit(prompt: readonly number[]): void {
+    if (prompt.length === 0) {
+      throw new OnelaunchError('usage', 'the prompt has no tokens', { hint: 'Give at least one.' });
+    }
+    if (prompt.length >= this.context) throw new ContextOverflow(prompt.length, this.context);
+  }
+
+  /** Keeps the KV cache of the longest common beginning, and says how many tokens that is. At least one is computed again:
+   *  the reply's first token needs the logits of the prompt's last. */
+  #keepCommon(prompt: readonly number[]): number {
+    const held = this.#held;
+    const most = Math.min(held.length, prompt.length - 1);
+    let common = 0;
+    while (common < most && held[common] === prompt[common]) common++;
+    if (common < this.#parts.engine.position) this.#parts.engine.reset(common);
+    this.#held = held.slice(0, common);
+    return common;
+  }
+}
+
+/** A reply that can be read once, by a loop or by result(). */
+function once(run: (settle: (result: ReplyResult) => void) => AsyncGenerator<Piece, ReplyResult>): Reply {
+  let resolve: (result: ReplyResult) => void;
+  let reject: (error: unknown) => void;
+  const end = new Promise<ReplyResult>((a, b) => {
+    resolve = a;
+    reject = b;
+  });
+  // A loop that throws has told its caller; result() tells again, to whoever asks.
+  end.catch(() => {});
+  let taken = false;
+  async function* read(): AsyncGenerator<Piece, ReplyResult> {
+    let settled: ReplyResult | undefined;
+    try {
+      return yield* run((result) => {
+        settled = result;
+      });
+    } catch (error) {
+      reject(error);
+      throw error;
+    } finally {
+      if (settled !== undefined) resolve(settled);
+    }
+  }
+  return {
+    [Symbol.asyncIterator]: () => {
+      if (taken) {
+        throw new OnelaunchError('usage', 'a reply can be read once', {
+          hint: 'Call result() for all of it after the loop.',
+        });
+      }
+      taken = true;
+      return read();
+    },
+    result: async () => {
+      if (!taken) {
+        taken = true;
+        for await (const _ of read());
+      }
+      return end;
+    },
+  };
+}
+
+function needed(tokenizer: Tokenizer | null, manifest: Manifest): Tokenizer {
+  if (tokenizer === null) throw noFiles(manifest.model, 'a tokenizer');
+  return tokenizer;
+}
+
+function noFiles(model: string, what: string): OnelaunchError {
+  return new OnelaunchError('usage', `${model} was loaded without its files and has not ${what}`, {
+    hint: 'Give the directory of the model, or use generate with token ids.',
+  });
+}

@@ -1,0 +1,155 @@
+// Reads a Hugging Face folder for the oracle: a second reader on purpose, sharing no code with the loader that it checks.
+
+import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ReferenceDims, ReferenceTensors } from './reference.ts';
+
+export interface ReferenceModel {
+  readonly dims: ReferenceDims;
+  readonly tensors: ReferenceTensors;
+}
+
+/** Dims and float32 tensors of a folder with config.json and model.safetensors, whole or in shards.
+ *  Tensors are read when first asked for and kept. @throws Error naming the key, tensor or file that is missing or unknown. */
+export function readReferenceModel(dir: string): ReferenceModel {
+  return { dims: referenceDims(json(join(dir, 'config.json'))), tensors: referenceTensors(dir) };
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+function json(path: string): Json {
+  return JSON.parse(readFileSync(path, 'utf8')) as Json;
+}
+
+function referenceDims(config: Json): ReferenceDims {
+  const number = (from: Json, key: string, otherwise?: number): number => {
+    const value = from[key] ?? otherwise;
+    if (typeof value !== 'number') throw new Error(`config: ${key} is not a number`);
+    return value;
+  };
+  const family = config['model_type'];
+  if (family !== 'qwen3' && family !== 'qwen2' && family !== 'llama') {
+    throw new Error(`config: model_type ${String(family)} is not one of qwen3, qwen2, llama`);
+  }
+  for (const key of ['use_sliding_window', 'attention_bias', 'mlp_bias']) {
+    if (config[key] === true) throw new Error(`config: ${key} is not covered by the reference`);
+  }
+  if ((config['hidden_act'] ?? 'silu') !== 'silu') throw new Error('config: hidden_act is not silu');
+  const hidden = number(config, 'hidden_size');
+  const qHeads = number(config, 'num_attention_heads');
+  const rope = (config['rope_parameters'] ?? config['rope_scaling'] ?? {}) as Json;
+  const ropeType = rope['rope_type'] ?? rope['type'] ?? 'default';
+  if (ropeType !== 'default' && ropeType !== 'llama3') {
+    throw new Error(`config: rope type ${String(ropeType)} is not default or llama3`);
+  }
+  return {
+    layers: number(config, 'num_hidden_layers'),
+    hidden,
+    ffn: number(config, 'intermediate_size'),
+    qHeads,
+    kvHeads: number(config, 'num_key_value_heads', qHeads),
+    headDim: number(config, 'head_dim', hidden / qHeads),
+    vocab: number(config, 'vocab_size'),
+    normEps: number(config, 'rms_norm_eps'),
+    ropeTheta: number(rope, 'rope_theta', number(config, 'rope_theta', 10000)),
+    ropeScaling:
+      ropeType === 'default'
+        ? null
+        : {
+            type: 'llama3',
+            factor: number(rope, 'factor'),
+            lowFreqFactor: number(rope, 'low_freq_factor'),
+            highFreqFactor: number(rope, 'high_freq_factor'),
+            originalPositions: number(rope, 'original_max_position_embeddings'),
+          },
+    qkNorm: family === 'qwen3',
+    qkvBias: family === 'qwen2',
+    tiedHead: config['tie_word_embeddings'] === true,
+  };
+}
+
+interface Entry {
+  readonly path: string;
+  readonly dtype: string;
+  /** Byte offset in the file. */
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+function referenceTensors(dir: string): ReferenceTensors {
+  const index = join(dir, 'model.safetensors.index.json');
+  const files = existsSync(index)
+    ? [...new Set(Object.values(json(index)['weight_map'] as Record<string, string>))]
+    : ['model.safetensors'];
+  const entries = new Map<string, Entry>();
+  for (const file of files) readHeader(join(dir, file), entries);
+
+  const kept = new Map<string, Float32Array>();
+  return (name) => {
+    let values = kept.get(name);
+    if (!values) {
+      const entry = entries.get(name);
+      if (!entry) throw new Error(`no tensor ${name} in ${dir}`);
+      values = toFloat32(name, entry.dtype, readBytes(entry.path, entry.offset, entry.bytes));
+      kept.set(name, values);
+    }
+    return values;
+  };
+}
+
+/** A safetensors file opens with the header's length (8 bytes, little endian) and a JSON table; data offsets count from its end. */
+function readHeader(path: string, into: Map<string, Entry>): void {
+  const length = Number(new DataView(readBytes(path, 0, 8)).getBigUint64(0, true));
+  const table = JSON.parse(new TextDecoder().decode(readBytes(path, 8, length))) as Record<
+    string,
+    { dtype: string; data_offsets: [number, number] }
+  >;
+  for (const [name, { dtype, data_offsets }] of Object.entries(table)) {
+    if (name === '__metadata__') continue;
+    into.set(name, {
+      path,
+      dtype,
+      offset: 8 + length + data_offsets[0],
+      bytes: data_offsets[1] - data_offsets[0],
+    });
+  }
+}
+
+function readBytes(path: string, offset: number, bytes: number): ArrayBuffer {
+  const out = new ArrayBuffer(bytes);
+  const file = openSync(path, 'r');
+  try {
+    for (let done = 0; done < bytes; ) {
+      const got = readSync(file, new Uint8Array(out, done, Math.min(bytes - done, 2 ** 30)), {
+        position: offset + done,
+      });
+      if (got === 0)
+        throw new Error(`${path} ends at byte ${offset + done}; ${offset + bytes} were promised`);
+      done += got;
+    }
+  } finally {
+    closeSync(file);
+  }
+  return out;
+}
+
+/** Exact widening; both formats are little endian in the file, as is every machine that Node runs on here. */
+function toFloat32(name: string, dtype: string, bytes: ArrayBuffer): Float32Array {
+  if (dtype === 'F32') return new Float32Array(bytes);
+  const halves = new Uint16Array(bytes);
+  if (dtype === 'BF16') {
+    const wide = new Uint32Array(halves.length);
+    for (let i = 0; i < halves.length; i++) wide[i] = halves[i]! << 16;
+    return new Float32Array(wide.buffer);
+  }
+  if (dtype === 'F16') return Float32Array.from(halves, fromHalf);
+  throw new Error(`tensor ${name} is ${dtype}; the reference reads BF16, F16 and F32`);
+}
+
+function fromHalf(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * 2 ** (exponent - 25);
+}

@@ -1,0 +1,280 @@
+// The oracle: a decoder's forward pass written from the papers, unfused, sharing no code with the generator or the engine.
+
+/** What the pass needs to know of a model; the generator's own dims fit it structurally. */
+export interface ReferenceDims {
+  readonly layers: number;
+  readonly hidden: number;
+  readonly ffn: number;
+  readonly qHeads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly vocab: number;
+  readonly normEps: number;
+  readonly ropeTheta: number;
+  readonly ropeScaling: {
+    readonly type: 'llama3';
+    readonly factor: number;
+    readonly lowFreqFactor: number;
+    readonly highFreqFactor: number;
+    readonly originalPositions: number;
+  } | null;
+  readonly qkNorm: boolean;
+  readonly qkvBias: boolean;
+  readonly tiedHead: boolean;
+}
+
+/** A tensor by its Hugging Face name, row-major; throws when there is none. */
+export type ReferenceTensors = (name: string) => Float32Array;
+
+/** Format that keys and values are rounded to when stored; fp32 leaves them alone. */
+export type CacheStorage = 'fp32' | 'bf16' | 'fp16';
+
+/** Keys and values of the positions seen so far, one array a layer: [capacity, kvHeads, headDim] float32. */
+export interface ReferenceCache {
+  /** Positions filled. */
+  length: number;
+  readonly keys: Float32Array[];
+  readonly values: Float32Array[];
+}
+
+export interface ReferenceOptions {
+  /** Continues the sequence of this cache and extends it. */
+  readonly cache?: ReferenceCache;
+  /** What an engine with a smaller cache would remember. */
+  readonly storage?: CacheStorage;
+  /** Logits are computed for ids [firstLogits, ids.length) only; 0 by default. */
+  readonly firstLogits?: number;
+}
+
+/** An empty cache. */
+export function referenceCache(dims: ReferenceDims): ReferenceCache {
+  const empty = () => Array.from({ length: dims.layers }, () => new Float32Array(0));
+  return { length: 0, keys: empty(), values: empty() };
+}
+
+/** Logits [ids.length - firstLogits, vocab] float32 of the ids at positions cache.length, cache.length + 1, ...
+ *  Stored values are float32, every sum is float64, so its own rounding is that of storing: about one part in 2^24 an op.
+ *  Sources: RMSNorm: Zhang & Sennrich 2019, eq. 4; RoPE: Su et al. 2021, eq. 34, halves (i, i + D/2) as GPT-NeoX pairs them;
+ *  grouped queries: Ainslie et al. 2023; SwiGLU: Shazeer 2020, eq. 6; norm of q and k heads: Qwen3 report, section 2. */
+export function referenceForward(
+  dims: ReferenceDims,
+  tensors: ReferenceTensors,
+  ids: readonly number[],
+  options: ReferenceOptions = {},
+): Float32Array {
+  const { hidden, ffn, qHeads, kvHeads, headDim, vocab, normEps } = dims;
+  const cache = options.cache ?? referenceCache(dims);
+  const store = rounder(options.storage ?? 'fp32');
+  const tokens = ids.length;
+  const start = cache.length;
+  const rotation = rotations(dims, start, tokens);
+
+  const embedding = tensors('model.embed_tokens.weight');
+  const x = new Float32Array(tokens * hidden);
+  ids.forEach((id, t) => {
+    if (!Number.isInteger(id) || id < 0 || id >= vocab)
+      throw new Error(`token id ${id} is outside [0, ${vocab})`);
+    x.set(embedding.subarray(id * hidden, (id + 1) * hidden), t * hidden);
+  });
+
+  for (let layer = 0; layer < dims.layers; layer++) {
+    const weight = (name: string) => tensors(`model.layers.${layer}.${name}`);
+    const bias = (name: string) => (dims.qkvBias ? weight(`self_attn.${name}.bias`) : undefined);
+
+    const a = rmsNorm(x, weight('input_layernorm.weight'), hidden, normEps);
+    const q = linear(a, weight('self_attn.q_proj.weight'), hidden, qHeads * headDim, bias('q_proj'));
+    const k = linear(a, weight('self_attn.k_proj.weight'), hidden, kvHeads * headDim, bias('k_proj'));
+    const v = linear(a, weight('self_attn.v_proj.weight'), hidden, kvHeads * headDim, bias('v_proj'));
+    if (dims.qkNorm) {
+      q.set(rmsNorm(q, weight('self_attn.q_norm.weight'), headDim, normEps));
+      k.set(rmsNorm(k, weight('self_attn.k_norm.weight'), headDim, normEps));
+    }
+    rotate(q, rotation, qHeads, headDim);
+    rotate(k, rotation, kvHeads, headDim);
+    append(cache.keys, layer, start, k.map(store), kvHeads * headDim);
+    append(cache.values, layer, start, v.map(store), kvHeads * headDim);
+    const att = attention(dims, q, cache.keys[layer]!, cache.values[layer]!, start, tokens);
+    addInto(x, linear(att, weight('self_attn.o_proj.weight'), qHeads * headDim, hidden));
+
+    const b = rmsNorm(x, weight('post_attention_layernorm.weight'), hidden, normEps);
+    const gate = linear(b, weight('mlp.gate_proj.weight'), hidden, ffn);
+    const up = linear(b, weight('mlp.up_proj.weight'), hidden, ffn);
+    const act = gate.map((g, i) => (g / (1 + Math.exp(-g))) * up[i]!);
+    addInto(x, linear(act, weight('mlp.down_proj.weight'), ffn, hidden));
+  }
+  cache.length = start + tokens;
+
+  const wanted = x.subarray((options.firstLogits ?? 0) * hidden);
+  const final = rmsNorm(wanted, tensors('model.norm.weight'), hidden, normEps);
+  return linear(final, dims.tiedHead ? embedding : tensors('lm_head.weight'), hidden, vocab);
+}
+
+/** x / sqrt(mean(x²) + eps) · w for every row of x [rows, width]. */
+function rmsNorm(x: Float32Array, w: Float32Array, width: number, eps: number): Float32Array {
+  const out = new Float32Array(x.length);
+  for (let at = 0; at < x.length; at += width) {
+    const scale = 1 / Math.sqrt(dot(x, at, x, at, width) / width + eps);
+    for (let i = 0; i < width; i++) out[at + i] = x[at + i]! * scale * w[i]!;
+  }
+  return out;
+}
+
+/** x [n, inner] times w [outer, inner] transposed, plus bias [outer]: [n, outer]. */
+function linear(
+  x: Float32Array,
+  w: Float32Array,
+  inner: number,
+  outer: number,
+  bias?: Float32Array,
+): Float32Array {
+  if (w.length !== outer * inner) throw new Error(`a matrix has ${w.length} values, not ${outer} x ${inner}`);
+  const n = x.length / inner;
+  const out = new Float32Array(n * outer);
+  for (let row = 0; row < outer; row++) {
+    const offset = bias ? bias[row]! : 0;
+    for (let t = 0; t < n; t++) out[t * outer + row] = dot(w, row * inner, x, t * inner, inner) + offset;
+  }
+  return out;
+}
+
+function dot(a: Float32Array, at: number, b: Float32Array, bt: number, n: number): number {
+  let s0 = 0;
+  let s1 = 0;
+  let s2 = 0;
+  let s3 = 0;
+  const whole = n - (n % 4);
+  for (let i = 0; i < whole; i += 4) {
+    s0 += a[at + i]! * b[bt + i]!;
+    s1 += a[at + i + 1]! * b[bt + i + 1]!;
+    s2 += a[at + i + 2]! * b[bt + i + 2]!;
+    s3 += a[at + i + 3]! * b[bt + i + 3]!;
+  }
+  for (let i = whole; i < n; i++) s0 += a[at + i]! * b[bt + i]!;
+  return s0 + s1 + (s2 + s3);
+}
+
+/** softmax(q · k / sqrt(D)) · v; token t sees positions [0, start + t]; q head h reads kv head h / (Q/K). */
+function attention(
+  dims: ReferenceDims,
+  q: Float32Array,
+  keys: Float32Array,
+  values: Float32Array,
+  start: number,
+  tokens: number,
+): Float32Array {
+  const { qHeads, kvHeads, headDim } = dims;
+  const out = new Float32Array(q.length);
+  const p = new Float64Array(start + tokens);
+  const sum = new Float64Array(headDim);
+  for (let t = 0; t < tokens; t++) {
+    const seen = start + t + 1;
+    for (let h = 0; h < qHeads; h++) {
+      const at = (t * qHeads + h) * headDim;
+      const kv = Math.floor(h / (qHeads / kvHeads));
+      const row = (position: number) => (position * kvHeads + kv) * headDim;
+      let top = Number.NEGATIVE_INFINITY;
+      for (let j = 0; j < seen; j++) {
+        p[j] = dot(q, at, keys, row(j), headDim) / Math.sqrt(headDim);
+        top = Math.max(top, p[j]!);
+      }
+      let mass = 0;
+      sum.fill(0);
+      for (let j = 0; j < seen; j++) {
+        const e = Math.exp(p[j]! - top);
+        mass += e;
+        for (let i = 0, vt = row(j); i < headDim; i++) sum[i]! += e * values[vt + i]!;
+      }
+      for (let i = 0; i < headDim; i++) out[at + i] = sum[i]! / mass;
+    }
+  }
+  return out;
+}
+
+/** Cosine and sine of each position and frequency: [tokens, D/2, 2]. Frequencies and angles are float32, as transformers computes them. */
+function rotations(dims: ReferenceDims, start: number, tokens: number): Float32Array {
+  const half = dims.headDim / 2;
+  const out = new Float32Array(tokens * half * 2);
+  for (let i = 0; i < half; i++) {
+    const frequency = inverseFrequency(dims, i);
+    for (let t = 0; t < tokens; t++) {
+      const angle = Math.fround(frequency * (start + t));
+      out[(t * half + i) * 2] = Math.cos(angle);
+      out[(t * half + i) * 2 + 1] = Math.sin(angle);
+    }
+  }
+  return out;
+}
+
+/** theta^(-2i/D), with Llama 3's division of the low frequencies by `factor` and its straight line between low and high. */
+function inverseFrequency(dims: ReferenceDims, i: number): number {
+  const f = Math.fround;
+  const plain = f(1 / f(dims.ropeTheta ** f((2 * i) / dims.headDim)));
+  const scaling = dims.ropeScaling;
+  if (!scaling) return plain;
+  const turns = f(scaling.originalPositions / f((2 * Math.PI) / plain));
+  if (turns < scaling.lowFreqFactor) return f(plain / scaling.factor);
+  if (turns > scaling.highFreqFactor) return plain;
+  const share = f(f(turns - scaling.lowFreqFactor) / (scaling.highFreqFactor - scaling.lowFreqFactor));
+  return f(f(f(f(1 - share) * plain) / scaling.factor) + f(share * plain));
+}
+
+function rotate(x: Float32Array, rotation: Float32Array, heads: number, headDim: number): void {
+  const half = headDim / 2;
+  for (let head = 0; head * headDim < x.length; head++) {
+    const token = Math.floor(head / heads);
+    for (let i = 0; i < half; i++) {
+      const cos = rotation[(token * half + i) * 2]!;
+      const sin = rotation[(token * half + i) * 2 + 1]!;
+      const at = head * headDim + i;
+      const a = x[at]!;
+      const b = x[at + half]!;
+      x[at] = a * cos - b * sin;
+      x[at + half] = b * cos + a * sin;
+    }
+  }
+}
+
+function append(
+  rows: Float32Array[],
+  layer: number,
+  start: number,
+  added: Float32Array,
+  width: number,
+): void {
+  const end = start * width + added.length;
+  if (rows[layer]!.length < end) {
+    const grown = new Float32Array(Math.max(end, rows[layer]!.length * 2));
+    grown.set(rows[layer]!);
+    rows[layer] = grown;
+  }
+  rows[layer]!.set(added, start * width);
+}
+
+function addInto(x: Float32Array, y: Float32Array): void {
+  for (let i = 0; i < x.length; i++) x[i]! += y[i]!;
+}
+
+/** Round to nearest, ties to even, of a float32 value. */
+function rounder(storage: CacheStorage): (value: number) => number {
+  switch (storage) {
+    case 'fp32':
+      return (value) => value;
+    case 'bf16':
+      return (value) => significant(value, 8, -126);
+    case 'fp16':
+      return (value) => significant(value, 11, -14);
+    default:
+      throw new Error(`no rounding to ${storage satisfies never}`);
+  }
+}
+
+/** The nearest number of `bits` significant bits, with subnormals below 2^leastExponent. */
+function significant(value: number, bits: number, leastExponent: number): number {
+  if (value === 0 || !Number.isFinite(value)) return value;
+  const exponent = Math.max(Math.floor(Math.log2(Math.abs(value))), leastExponent);
+  const unit = 2 ** (exponent - bits + 1);
+  const scaled = value / unit;
+  const below = Math.floor(scaled);
+  const rest = scaled - below;
+  return (rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below) * unit;
+}

@@ -1,0 +1,128 @@
+// The options of a reply, checked and completed with the model's own defaults.
+import { z } from 'zod';
+import { OnelaunchError } from '../errors.ts';
+import type { Sampling } from './bindings.ts';
+import type { GenerationDefaults } from './generation-config.ts';
+
+/** How a reply is made. What is left out comes from the model's generation_config.json. */
+export interface ReplyOptions {
+  /** Most tokens of the reply. @default 4096, or what is left of the context */
+  readonly maxTokens?: number | undefined;
+  /** 0: always the most likely token. @default the model's; 0 where it says do_sample: false, or nothing */
+  readonly temperature?: number | undefined;
+  /** Only the k most likely tokens; 0: off. */
+  readonly topK?: number | undefined;
+  /** Only the smallest set of tokens with this much probability, more than 0 to 1; 1: off. */
+  readonly topP?: number | undefined;
+  /** Only tokens of at least this share of the best one's probability, 0 to 1; 0: off. */
+  readonly minP?: number | undefined;
+  /** Divides the logit of tokens that occurred, as transformers does; 1: off. Applies at temperature 0 too. */
+  readonly repetitionPenalty?: number | undefined;
+  /** Subtracted from the logit of tokens that occurred, -2 to 2; 0: off. Applies at temperature 0 too. */
+  readonly presencePenalty?: number | undefined;
+  /** Whole number from 0 to 2^53 - 1; the same seed gives the same reply. @default drawn anew for each reply */
+  readonly seed?: number | undefined;
+  /** The reply ends before the first of these texts. */
+  readonly stop?: string | readonly string[] | undefined;
+  /** Tokens that end the reply, in the place of the model's own. */
+  readonly stopIds?: readonly number[] | undefined;
+  /** Ends the reply with finish 'abort'; what was said so far is kept. */
+  readonly signal?: AbortSignal | undefined;
+  /** Qwen3: false leaves out the thinking part. Chat only. */
+  readonly enableThinking?: boolean | undefined;
+}
+
+/** Options of which nothing is open. */
+export interface CheckedOptions {
+  readonly maxTokens: number;
+  readonly sampling: Sampling;
+  readonly stop: readonly string[];
+  readonly stopIds: readonly number[];
+  readonly signal: AbortSignal | undefined;
+  readonly enableThinking: boolean | undefined;
+}
+
+/** Replies longer than this are asked for. */
+const defaultMaxTokens = 4096;
+
+const id = z.int().nonnegative();
+const schema = z.strictObject({
+  maxTokens: z
+    .int()
+    .min(1)
+    .max(2 ** 31 - 1)
+    .optional(),
+  temperature: z.number().nonnegative().optional(),
+  topK: z
+    .int()
+    .nonnegative()
+    .max(2 ** 31 - 1)
+    .optional(),
+  topP: z.number().positive().max(1).optional(),
+  minP: z.number().nonnegative().max(1).optional(),
+  repetitionPenalty: z.number().positive().optional(),
+  presencePenalty: z.number().min(-2).max(2).optional(),
+  seed: z.int().nonnegative().optional(),
+  stop: z.union([z.string(), z.array(z.string())]).optional(),
+  stopIds: z.array(id).optional(),
+  signal: z.instanceof(AbortSignal).optional(),
+  enableThinking: z.boolean().optional(),
+});
+
+/** Names of the options, for a caller who checks them earlier. */
+export const replyOptionNames = Object.keys(schema.shape);
+
+/** Options as the engine takes them.
+ *  @param size rows of the logits that have a token
+ *  @throws OnelaunchError of kind usage: an unknown option, or a value out of its range. */
+export function checkOptions(
+  options: ReplyOptions,
+  defaults: GenerationDefaults,
+  size: number,
+): CheckedOptions {
+  const given = checkArguments(schema, options, 'options');
+  const stop = [given.stop ?? []].flat();
+  if (stop.includes('')) {
+    throw new OnelaunchError('usage', 'options.stop holds an empty text', {
+      hint: 'It would end every reply before it begins: leave it out.',
+    });
+  }
+  return {
+    maxTokens: given.maxTokens ?? defaultMaxTokens,
+    sampling: {
+      temperature: given.temperature ?? defaults.temperature,
+      top_k: given.topK ?? defaults.topK,
+      top_p: given.topP ?? defaults.topP,
+      min_p: given.minP ?? defaults.minP,
+      repetition_penalty: given.repetitionPenalty ?? defaults.repetitionPenalty,
+      presence_penalty: given.presencePenalty ?? 0,
+      seed: given.seed ?? Math.floor(Math.random() * 2 ** 32),
+      vocab: size,
+    },
+    stop,
+    stopIds: given.stopIds ?? defaults.stopIds,
+    signal: given.signal,
+    enableThinking: given.enableThinking,
+  };
+}
+
+/** A caller's argument as the schema describes it, or a usage error that names the wrong key and what it may be. */
+export function checkArguments<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  name: string,
+): z.infer<Schema> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  if (issue.code === 'unrecognized_keys') {
+    const known = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+    throw new OnelaunchError('usage', `${name} has no ${issue.keys[0]}`, {
+      hint: `There are ${known.join(', ')}.`,
+    });
+  }
+  const at = [name, ...issue.path].join('.');
+  throw new OnelaunchError('usage', `${at}: ${issue.message.replace(/^Invalid input: /, '')}`, {
+    hint: 'The doc comment of the option says what it may be.',
+  });
+}

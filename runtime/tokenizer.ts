@@ -1,0 +1,159 @@
+// Text to token ids and back, and the stream that prints a reply token by token.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Tokenizer as Engine } from '@huggingface/tokenizers';
+import { z } from 'zod';
+import { OnelaunchError } from '../errors.ts';
+import { checkShape, readJson, readTokenizerConfig } from './generation-config.ts';
+
+export interface Tokenizer {
+  /** Highest id + 1: rows of the logits from here on have no text. */
+  readonly size: number;
+  /** Ids that are never printed, such as <|im_end|>. */
+  readonly specialIds: ReadonlySet<number>;
+  /** The id of one token, as it is spelled in tokenizer.json. */
+  idOf(token: string): number | undefined;
+  /** Special tokens written in the text are always recognised; addSpecialTokens (default false: chat templates write their
+   *  own) adds those that the model expects around a text, such as Llama's <|begin_of_text|>. */
+  encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
+  /** The text of ids, without special tokens. Ids that have no token are skipped. */
+  decode(ids: readonly number[]): string;
+  stream(): TextStream;
+}
+
+/** The pieces of a reply: all of them joined are what decode gives for all ids. No piece ends inside a character. */
+export interface TextStream {
+  push(id: number): string;
+  /** What was held back, with U+FFFD for a character that was never finished. */
+  end(): string;
+}
+
+const addedToken = z.looseObject({
+  id: z.int().nonnegative(),
+  content: z.string(),
+  special: z.boolean().nullish(),
+});
+const tokenizerFile = z.looseObject({
+  added_tokens: z.array(addedToken),
+  model: z.looseObject({
+    type: z.enum(['BPE', 'Unigram', 'WordPiece']).nullish(),
+    vocab: z.custom((vocab) => typeof vocab === 'object' && vocab !== null, 'expected object'),
+  }),
+  decoder: z.looseObject({ type: z.string() }).nullish(),
+});
+
+/** The tokenizer of the model in a directory: tokenizer.json, and tokenizer_config.json if there is one.
+ *  @throws OnelaunchError of kind usage. */
+export function loadTokenizer(directory: string): Tokenizer {
+  const path = join(directory, 'tokenizer.json');
+  if (!existsSync(path)) {
+    const old = ['tokenizer.model', 'vocab.json', 'tiktoken.model'].find((file) =>
+      existsSync(join(directory, file)),
+    );
+    const hint =
+      old === undefined
+        ? "Copy tokenizer.json and tokenizer_config.json from the model's own repository."
+        : `Only ${old} is here: in Python, AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes tokenizer.json.`;
+    throw new OnelaunchError('usage', `no tokenizer.json in ${directory}`, { hint });
+  }
+  const json = readJson(path);
+  const file = checkShape(tokenizerFile, json, path);
+  const config = readTokenizerConfig(directory);
+  const engine = createEngine(json as object, config.json, path);
+
+  const vocab = engine.get_vocab();
+  const tokens: (string | undefined)[] = [];
+  for (const [token, id] of vocab) tokens[id] = token;
+  const added = new Map(file.added_tokens.map(({ id, content }) => [id, content]));
+  const specialIds = new Set(file.added_tokens.filter(({ special }) => special === true).map(({ id }) => id));
+  for (const token of [...config.special, ...Object.values(config.tokens)]) {
+    const id = vocab.get(token);
+    if (id !== undefined && added.has(id)) specialIds.add(id);
+  }
+
+  const isPrinted = (id: number) => tokens[id] !== undefined && !specialIds.has(id);
+  const decode = (ids: readonly number[]): string => {
+    const printed = ids.filter(isPrinted);
+    // The clean-up, which Llama 3's files ask for, would take away spaces that the model wrote.
+    return printed.length === 0 ? '' : engine.decode(printed, { clean_up_tokenization_spaces: false });
+  };
+  const isByteLevel = file.decoder?.type === 'ByteLevel';
+  const piece = (id: number): Uint8Array => {
+    const text = added.get(id);
+    return text === undefined ? bytesOf(tokens[id]!) : Buffer.from(text);
+  };
+  return {
+    size: tokens.length,
+    specialIds,
+    idOf: (token) => vocab.get(token),
+    encode: (text, { addSpecialTokens = false } = {}) =>
+      text === '' && !addSpecialTokens
+        ? []
+        : engine.encode(text, { add_special_tokens: addSpecialTokens }).ids,
+    decode,
+    stream: () => (isByteLevel ? byteStream(isPrinted, piece) : diffStream(isPrinted, decode)),
+  };
+}
+
+function createEngine(json: object, config: object, path: string): Engine {
+  try {
+    return new Engine(json, config);
+  } catch (cause) {
+    const text = String(cause instanceof Error ? cause.message : cause).split('\n')[0];
+    throw new OnelaunchError('usage', `${path} is not a tokenizer that can be read: ${text}`, {
+      hint: "Compare with the file in the model's own repository; BPE, Unigram and WordPiece models are supported.",
+      cause,
+    });
+  }
+}
+
+/** Bytes of a byte-level BPE token, whose every letter stands for one byte.
+ *  Source: bytes_to_unicode in OpenAI's GPT-2 encoder.py. */
+function bytesOf(token: string): Uint8Array {
+  return Uint8Array.from(token, (letter) => byteOf.get(letter) ?? 0x3f);
+}
+
+const byteOf: ReadonlyMap<string, number> = invertByteAlphabet();
+
+function invertByteAlphabet(): Map<string, number> {
+  const alphabet = new Map<string, number>();
+  let unprintable = 0;
+  for (let byte = 0; byte < 256; byte++) {
+    // Printable Latin-1 stands for itself; the others, the space among them, are letters from U+0100 on.
+    const stands = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
+    alphabet.set(String.fromCharCode(stands ? byte : 0x100 + unprintable++), byte);
+  }
+  return alphabet;
+}
+
+function byteStream(isPrinted: (id: number) => boolean, piece: (id: number) => Uint8Array): TextStream {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  return {
+    push: (id) => (isPrinted(id) ? decoder.decode(piece(id), { stream: true }) : ''),
+    end: () => decoder.decode(),
+  };
+}
+
+/** For decoders that look at the neighbours of a token: decodes the last printed tokens with and without the new one.
+ *  Both windows start at the same token, so what a decoder takes from the start of a text is taken from both. */
+function diffStream(
+  isPrinted: (id: number) => boolean,
+  decode: (ids: readonly number[]) => string,
+): TextStream {
+  let told: number[] = [];
+  let held: number[] = [];
+  const rest = () => decode([...told, ...held]).slice(decode(told).length);
+  return {
+    push: (id) => {
+      if (!isPrinted(id)) return '';
+      held.push(id);
+      const text = rest();
+      // U+FFFD at the end may be the first bytes of a character.
+      if (text === '' || text.endsWith('\ufffd')) return '';
+      told = held;
+      held = [];
+      return text;
+    },
+    end: () => (held.length === 0 ? '' : rest()),
+  };
+}

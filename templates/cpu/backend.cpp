@@ -1,0 +1,408 @@
+// The CPU target's Backend: one arena, a team of threads, and the kernel of the best instruction set this machine has.
+#include "host/backend.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <new>
+#include <set>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "model.h"
+#include "slots.h"
+
+#include "lib/sampler.h"
+#include "lib/team.h"
+
+extern "C" void kernel_run_plain(const Pass&, Block&);
+#if defined(__x86_64__)
+extern "C" void kernel_run_avx2(const Pass&, Block&);
+extern "C" void kernel_run_avx512(const Pass&, Block&);
+extern "C" void kernel_run_avx512bf16(const Pass&, Block&);
+#endif
+
+namespace {
+
+// ---- instruction sets
+
+struct Path {
+  int isa;  // EngineOptions.isa
+  const char* name;
+  void (*run)(const Pass&, Block&);
+  bool runs_here;
+};
+
+/** Best first. */
+std::vector<Path> paths() {
+  std::vector<Path> found;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  found.push_back({4, "AVX-512-BF16", kernel_run_avx512bf16, avx512 && __builtin_cpu_supports("avx512bf16")});
+  found.push_back({3, "AVX-512", kernel_run_avx512, avx512});
+  found.push_back({2, "AVX2", kernel_run_avx2, avx2});
+#endif
+  found.push_back({1, "plain C++", kernel_run_plain, true});
+  return found;
+}
+
+int choose_path(int isa, Path* chosen, std::string* error) {
+  std::string here;
+  for (const Path& path : paths()) {
+    if (path.runs_here && (isa == 0 || isa == path.isa)) {
+      *chosen = path;
+      return kStatusOk;
+    }
+    if (path.isa == isa) *error = std::string("the ") + path.name + " path was asked for, but this CPU lacks it";
+    if (path.runs_here) here += (here.empty() ? "" : ", ") + std::string(path.name) + " (" + std::to_string(path.isa) + ")";
+  }
+  if (error->empty()) *error = "no CPU path has the number " + std::to_string(isa);
+  *error += "; it can run " + here;
+  return kStatusBadArgument;
+}
+
+// ---- threads
+
+bool read_text(const std::string& path, std::string* text) {
+  FILE* file = fopen(path.c_str(), "re");
+  if (!file) return false;
+  char line[256];
+  const size_t length = fread(line, 1, sizeof line - 1, file);
+  fclose(file);
+  text->assign(line, length);
+  return true;
+}
+
+/** CPUs' worth of time that the control group grants; a large number if it does not say. */
+int granted_cpus() {
+  std::string text;
+  long long quota = -1, period = 100000;
+  if (read_text("/sys/fs/cgroup/cpu.max", &text)) {
+    if (sscanf(text.c_str(), "%lld %lld", &quota, &period) < 1) quota = -1;  // "max": no limit
+  } else if (read_text("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &text)) {
+    quota = atoll(text.c_str());
+    if (read_text("/sys/fs/cgroup/cpu/cpu.cfs_period_us", &text)) period = atoll(text.c_str());
+  }
+  if (quota <= 0 || period <= 0) return 1 << 20;
+  return static_cast<int>((quota + period - 1) / period);
+}
+
+/** Physical cores among the CPUs that this process may use. */
+int usable_cores() {
+  // The kernel refuses a mask smaller than its own, so grow it.
+  for (int cpus = 1024; cpus <= 1 << 16; cpus *= 4) {
+    cpu_set_t* mask = CPU_ALLOC(cpus);
+    if (!mask) break;
+    const size_t size = CPU_ALLOC_SIZE(cpus);
+    if (sched_getaffinity(0, size, mask) != 0) {
+      CPU_FREE(mask);
+      continue;
+    }
+    std::set<std::string> cores;  // a core is named by the list of its hardware threads
+    for (int cpu = 0; cpu < cpus; ++cpu) {
+      if (!CPU_ISSET_S(cpu, size, mask)) continue;
+      std::string siblings;
+      const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
+      if (!read_text(topology + "thread_siblings_list", &siblings)) siblings = std::to_string(cpu);
+      cores.insert(siblings);
+    }
+    CPU_FREE(mask);
+    if (!cores.empty()) return std::min(static_cast<int>(cores.size()), granted_cpus());
+  }
+  return std::min(std::max(1, static_cast<int>(std::thread::hardware_concurrency())), granted_cpus());
+}
+
+// ---- memory
+
+constexpr int64_t kPage = 4096;
+
+/** One anonymous mapping, cut into aligned pieces; its pages are zero until touched. */
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() {
+    if (base_) munmap(base_, size_);
+  }
+
+  bool map(int64_t size) {
+    void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) return false;
+    base_ = static_cast<char*>(base);
+    size_ = size;
+    madvise(base_, size_, MADV_HUGEPAGE);  // advice only: small pages cost TLB misses, nothing else
+    return true;
+  }
+
+  template <class T> T* take(int64_t bytes) {
+    T* piece = reinterpret_cast<T*>(base_ + used_);
+    used_ += rounded(bytes);
+    return piece;
+  }
+
+  static int64_t rounded(int64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+ private:
+  char* base_ = nullptr;
+  int64_t size_ = 0;
+  int64_t used_ = 0;
+};
+
+struct Job {
+  Pass pass;
+  std::vector<int32_t> ids;  // empty: the token sampled before
+};
+
+}  // namespace
+
+struct Backend {
+  Arena arena;
+  char* weights;
+  int* ids;
+  int* next;
+  int* counts;
+  float* logits;
+  Pass bound;  // pointers and sizes; each pass fills in the rest
+
+  Path path;
+  Team team{};
+  std::vector<Block> blocks;
+  std::vector<std::thread> threads;
+  Signal start{};  // raised for every pass, and to stop
+  bool stop = false;
+  const Pass* running = nullptr;
+
+  std::deque<Job> jobs;
+  int logits_rows = 0;  // of the latest finished pass
+
+  ~Backend() {
+    stop = true;
+    raise(start);
+    for (std::thread& thread : threads) thread.join();
+  }
+};
+
+namespace {
+
+/** A thread of the team: waits for passes and runs its block of each. */
+void serve(Backend* backend, int number) {
+  for (uint32_t seen = 0;; ++seen) {
+    wait_change(backend->start, seen);
+    if (backend->stop) return;
+    backend->path.run(*backend->running, backend->blocks[number]);
+    grid_barrier(backend->blocks[number]);
+  }
+}
+
+/** Runs a pass with the whole team; the caller is block 0. */
+void run(Backend* backend, const Pass& pass) {
+  backend->running = &pass;
+  raise(backend->start);
+  backend->path.run(pass, backend->blocks[0]);
+  grid_barrier(backend->blocks[0]);
+}
+
+std::string megabytes(int64_t bytes) {
+  char text[32];
+  snprintf(text, sizeof text, "%.1f MB", bytes / 1e6);
+  return text;
+}
+
+void fill_rope(float* table, int context) {
+  constexpr int half = kHeadDim / 2;
+  for (int position = 0; position < context; ++position) {
+    for (int i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(position) * kInvFreq[i];
+      table[(static_cast<int64_t>(position) * half + i) * 2] = std::cos(angle);
+      table[(static_cast<int64_t>(position) * half + i) * 2 + 1] = std::sin(angle);
+    }
+  }
+}
+
+int create(const EngineOptions& options, Backend* backend, std::string* error) {
+  const int context = options.context;
+  if (context < 1) {
+    *error = "context must be at least 1, got " + std::to_string(context);
+    return kStatusBadArgument;
+  }
+  if (options.threads < 0 || options.threads > 1024) {
+    *error = "threads must be 0 (one for each core) to 1024, got " + std::to_string(options.threads);
+    return kStatusBadArgument;
+  }
+  if (const int status = choose_path(options.isa, &backend->path, error)) return status;
+  const int threads = options.threads > 0 ? options.threads : usable_cores();
+
+  const int64_t cache = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim * sizeof(Weight);
+  const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
+  const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
+  const int64_t scratch = int64_t{kScratchFloats + sample_scratch()} * sizeof(float);
+  const int64_t counts = int64_t{kVocab} * sizeof(int);
+  const int64_t ids = kPassTokens * sizeof(int);
+  int64_t total = 0;
+  for (int64_t piece : {int64_t{kWeightBytes}, cache, rope, int64_t{kActivationBytes}, logits, counts, ids, ids}) {
+    total += Arena::rounded(piece);
+  }
+  total += threads * Arena::rounded(scratch);
+  if (!backend->arena.map(total)) {
+    *error = "cannot allocate " + megabytes(total) + ": weights " + megabytes(kWeightBytes) + ", KV cache of " +
+             std::to_string(context) + " positions " + megabytes(cache) + ", activations " +
+             megabytes(kActivationBytes + logits + threads * scratch) + " (" + strerror(errno) + ")";
+    return kStatusOutOfMemory;
+  }
+
+  Arena& arena = backend->arena;
+  Pass& bound = backend->bound;
+  bound.context = context;
+  backend->weights = arena.take<char>(kWeightBytes);
+  bound.weights = backend->weights;
+  bound.cache = arena.take<Weight>(cache);
+  float* const table = arena.take<float>(rope);
+  fill_rope(table, context);
+  bound.rope = table;
+  bind_activations(bound, arena.take<char>(kActivationBytes));
+  bound.logits = backend->logits = arena.take<float>(logits);
+  bound.counts = backend->counts = arena.take<int>(counts);
+  bound.ids = backend->ids = arena.take<int>(ids);
+  bound.next = backend->next = arena.take<int>(ids);
+
+  backend->team.count = threads;
+  backend->blocks.resize(threads);
+  for (int i = 0; i < threads; ++i) backend->blocks[i] = {&backend->team, i, arena.take<float>(scratch)};
+  try {
+    for (int i = 1; i < threads; ++i) backend->threads.emplace_back(serve, backend, i);
+  } catch (const std::system_error& failure) {
+    *error = "cannot start thread " + std::to_string(backend->threads.size() + 2) + " of " + std::to_string(threads) +
+             ": " + failure.what();
+    return kStatusDevice;
+  }
+  return kStatusOk;
+}
+
+}  // namespace
+
+int backend_create(const EngineOptions& options, Backend** out, std::string* error) {
+  *out = nullptr;
+  error->clear();
+  Backend* backend = new (std::nothrow) Backend{};
+  if (!backend) {
+    *error = "out of memory";
+    return kStatusOutOfMemory;
+  }
+  const int status = create(options, backend, error);
+  if (status != kStatusOk) {
+    delete backend;
+    return status;
+  }
+  *out = backend;
+  return kStatusOk;
+}
+
+void backend_destroy(Backend* backend) { delete backend; }
+
+int backend_write(Backend* backend, int64_t offset, const void* data, int64_t bytes, std::string* error) {
+  if (offset < 0 || bytes < 0 || offset > kWeightBytes - bytes) {
+    *error = "bytes [" + std::to_string(offset) + ", " + std::to_string(offset + bytes) + ") are outside the packed weights, " +
+             std::to_string(kWeightBytes) + " bytes";
+    return kStatusBadArgument;
+  }
+  memcpy(backend->weights + offset, data, bytes);
+  return kStatusOk;
+}
+
+int backend_flush(Backend*, std::string*) { return kStatusOk; }
+
+void* backend_map(Backend* backend, int64_t offset) { return backend->weights + offset; }
+
+int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error) {
+  memset(backend->counts, 0, sizeof(int) * kVocab);
+  for (int64_t i = 0; i < n; ++i) {
+    if (ids[i] < 0 || ids[i] >= kVocab) {
+      *error = "token " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
+      return kStatusBadArgument;
+    }
+    ++backend->counts[ids[i]];
+  }
+  return kStatusOk;
+}
+
+int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error) {
+  const int count = request.ids ? request.count : 1;
+  if (backend->jobs.size() == kMaxOutstanding) {
+    *error = std::to_string(kMaxOutstanding) + " passes are outstanding; wait for one first";
+    return kStatusBusy;
+  }
+  if (count < 1 || count > kPassTokens) {
+    *error = "a pass takes 1 to " + std::to_string(kPassTokens) + " tokens, got " + std::to_string(count);
+    return kStatusBadArgument;
+  }
+  if (request.position < 0 || request.position > backend->bound.context - count) {
+    *error = "positions [" + std::to_string(request.position) + ", " + std::to_string(request.position + count) +
+             ") do not fit the context of " + std::to_string(backend->bound.context);
+    return kStatusCapacity;
+  }
+  Job job{backend->bound, {}};
+  job.pass.tokens = count;
+  job.pass.position = request.position;
+  job.pass.first_logits = request.first_logits;
+  job.pass.sample = request.sample;
+  if (request.sampling) job.pass.sampling = *request.sampling;
+  for (int i = 0; request.ids && i < count; ++i) {
+    if (request.ids[i] < 0 || request.ids[i] >= kVocab) {
+      *error = "token " + std::to_string(request.ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
+      return kStatusBadArgument;
+    }
+    job.ids.push_back(request.ids[i]);
+  }
+  backend->jobs.push_back(std::move(job));
+  return kStatusOk;
+}
+
+// A CPU has nothing to overlap a pass with: it runs here, when someone wants its result.
+int backend_wait(Backend* backend, int32_t* token, std::string* error) {
+  *token = -1;
+  if (backend->jobs.empty()) {
+    *error = "no pass is outstanding";
+    return kStatusInternal;
+  }
+  const Job job = std::move(backend->jobs.front());
+  backend->jobs.pop_front();
+  if (job.ids.empty()) {
+    backend->ids[0] = *backend->next;
+  } else {
+    memcpy(backend->ids, job.ids.data(), job.ids.size() * sizeof(int32_t));
+  }
+  run(backend, job.pass);
+  backend->logits_rows = job.pass.tokens - job.pass.first_logits;
+  if (job.pass.sample) {
+    *token = *backend->next;
+    ++backend->counts[*token];
+  }
+  return kStatusOk;
+}
+
+int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error) {
+  if (row < 0 || rows < 0 || row > backend->logits_rows - rows) {
+    *error = "rows [" + std::to_string(row) + ", " + std::to_string(row + rows) + ") of logits were asked for; the last pass made " +
+             std::to_string(backend->logits_rows);
+    return kStatusBadArgument;
+  }
+  memcpy(out, backend->logits + int64_t{row} * kVocab, sizeof(float) * int64_t{rows} * kVocab);
+  return kStatusOk;
+}
+
+std::string backend_device(Backend* backend) {
+  const size_t threads = backend->blocks.size();
+  return std::string("CPU, ") + backend->path.name + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
+}

@@ -1,0 +1,170 @@
+// Attention of one kv head over a range of positions, and the merge of such parts.
+#pragma once
+#include "lib/matmul.h"
+
+/** Positions whose scores are computed together: their keys and values stay in the L1 cache for all queries. */
+constexpr int kAttendPositions = 32;
+
+/** Floats of scratch: the queries [n][padded(D)], their scores [n][kAttendPositions], and a chunk of keys where D is no multiple of 32. */
+template <int D, int Group, int Tokens> DEVICE constexpr int attend_scratch() {
+  return Tokens * Group * (padded(D) + kAttendPositions) + (D % 32 == 0 ? 0 : kAttendPositions * padded(D));
+}
+
+/** Elements [i, i + V * kLanes) of N partial results, stride apart: *= decay, += sum over positions of score * value. */
+template <int D, int N, int V>
+DEVICE void add_values_block(float* partial, int64_t stride, const float* decay, const float* scores, const Weight* values,
+                             int positions) {
+  Vec sums[N][V];
+  for (int n = 0; n < N; ++n) {
+    for (int v = 0; v < V; ++v) sums[n][v] = load(partial + n * stride + v * kLanes) * splat(decay[n]);
+  }
+  for (int p = 0; p < positions; ++p) {
+    Vec part[V];
+    for (int v = 0; v < V; ++v) part[v] = load(values + (int64_t)p * 2 * D + v * kLanes);
+    for (int n = 0; n < N; ++n) {
+      const Vec score = splat(scores[n * kAttendPositions + p]);
+      for (int v = 0; v < V; ++v) sums[n][v] = multiply_add(score, part[v], sums[n][v]);
+    }
+  }
+  for (int n = 0; n < N; ++n) {
+    for (int v = 0; v < V; ++v) store(partial + n * stride + v * kLanes, sums[n][v]);
+  }
+}
+
+/** The same for all D elements. */
+template <int D, int N>
+DEVICE void add_values(float* partial, int64_t stride, const float* decay, const float* scores, const Weight* values,
+                       int positions) {
+  constexpr int wide = N == 1 ? 8 : 4;
+  int i = 0;
+  for (; i + wide * kLanes <= D; i += wide * kLanes) {
+    add_values_block<D, N, wide>(partial + i, stride, decay, scores, values + i, positions);
+  }
+  for (; i + kLanes <= D; i += kLanes) {
+    add_values_block<D, N, 1>(partial + i, stride, decay, scores, values + i, positions);
+  }
+  for (; i < D; ++i) {
+    for (int n = 0; n < N; ++n) {
+      float total = partial[n * stride + i] * decay[n];
+      for (int p = 0; p < positions; ++p) {
+        total += scores[n * kAttendPositions + p] * to_float(values[(int64_t)p * 2 * D + i]);
+      }
+      partial[n * stride + i] = total;
+    }
+  }
+}
+
+/** One query's scores become exp(score - m), zero from `seen` on; its m and l are updated. Returns the decay of what was summed before. */
+DEVICE float soften(float* scores, int seen, float* m, float* l) {
+  for (int p = seen; p < kAttendPositions; ++p) scores[p] = -__builtin_inff();
+  Vec most = load(scores);
+  for (int p = kLanes; p < kAttendPositions; p += kLanes) most = max_of(load(scores + p), most);
+  const float top = max_lane(most), next = top > *m ? top : *m;
+  const float decay = *m == next ? 1.0f : exp(splat(*m - next))[0];
+  Vec total = {};
+  for (int p = 0; p < kAttendPositions; p += kLanes) {
+    const Vec weight = exp(load(scores + p) - splat(next));
+    store(scores + p, weight);
+    total += weight;
+  }
+  *m = next;
+  *l = *l * decay + sum(total);
+  return decay;
+}
+
+/** Attention of Group queries of each token over positions [begin, end); token t sees positions up to position + t.
+ *  q(t, g) = q + t * q_token_stride + g * D; cache_head [context][2][D]: K, then V.
+ *  partial(t, g) = partial + t * partial_token_stride + (g * Splits + split) * (D + 2) := sum(exp(s - m) v) [D], m, l = sum(exp(s - m)). */
+template <int D, int Group, int Splits>
+DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Weight* cache_head, float* partial,
+                   int partial_token_stride, int split, int begin, int end, int position, int tokens) {
+  constexpr int width = padded(D);
+  const int queries = tokens * Group;
+  float* const input = b.scratch + scratch;
+  float* const scores = input + (int64_t)queries * width;
+  Weight* const keys = (Weight*)(scores + (int64_t)queries * kAttendPositions);
+  const auto part = [=](int query) {
+    return partial + (int64_t)(query / Group) * partial_token_stride + (query % Group * Splits + split) * (D + 2);
+  };
+  for (int query = 0; query < queries; ++query) {
+    const float* x = q + (int64_t)(query / Group) * q_token_stride + query % Group * D;
+    write_input<D>(
+        input_lane(input, width, queries, query), [=](int i) { return load(x + i) * splat(kAttnScale); },
+        [=](int i) { return x[i] * kAttnScale; });
+    for (int i = 0; i < D; ++i) part(query)[i] = 0;
+    part(query)[D] = -__builtin_inff();
+    part(query)[D + 1] = 0;
+  }
+  end = smaller(end, position + tokens);
+  for (int first = begin; first < end; first += kAttendPositions) {
+    const int positions = smaller(kAttendPositions, end - first);
+    const Weight* const rows = cache_head + (int64_t)first * 2 * D;
+    // Earlier tokens do not see this chunk; whole groups, since the input is interleaved.
+    const int skipped = larger(0, first - position) * Group / kTokenGroup * kTokenGroup;
+    const Weight* key_rows = rows;
+    int64_t key_stride = 2 * D;
+    if (D % 32 != 0) {  // a step would read past the key: copy, zeros behind
+      memset((void*)keys, 0, positions * width * sizeof(Weight));
+      for (int p = 0; p < positions; ++p) memcpy((void*)(keys + p * width), rows + (int64_t)p * 2 * D, D * sizeof(Weight));
+      key_rows = keys;
+      key_stride = width;
+    }
+    dot_tile(key_rows, key_stride, positions, input + (int64_t)skipped * width, width, queries - skipped, 0, width / kStep,
+             scores + (int64_t)skipped * kAttendPositions, kAttendPositions, false);
+    for (int query = larger(0, first - position) * Group; query < queries;) {
+      // Queries of one token lie Splits * (D + 2) apart; two at a time share the loads of the values.
+      const int seen = smaller(positions, position + query / Group - first + 1);
+      float decay[2];
+      float* const row = scores + (int64_t)query * kAttendPositions;
+      float* const out = part(query);
+      decay[0] = soften(row, seen, out + D, out + D + 1);
+      if (query % Group + 1 < Group) {
+        float* const next = part(query + 1);
+        decay[1] = soften(row + kAttendPositions, seen, next + D, next + D + 1);
+        add_values<D, 2>(out, next - out, decay, row, rows + D, seen);
+        query += 2;
+      } else {
+        add_values<D, 1>(out, 0, decay, row, rows + D, seen);
+        query += 1;
+      }
+    }
+  }
+}
+
+/** dst [D] := softmax-weighted values of one head, from its parts [Splits][D + 2]; zeros where no position was seen. */
+template <int D, int Splits> DEVICE void merge(Block&, float* dst, const float* partial) {
+  float most = partial[D];
+  for (int s = 1; s < Splits; ++s) most = partial[s * (D + 2) + D] > most ? partial[s * (D + 2) + D] : most;
+  float scale[Splits], total = 0;
+  for (int s = 0; s < Splits; ++s) {
+    const float m = partial[s * (D + 2) + D];
+    scale[s] = Splits == 1 ? 1.0f : m == -__builtin_inff() ? 0.0f : exp(splat(m - most))[0];
+    total += scale[s] * partial[s * (D + 2) + D + 1];
+  }
+  const float inverse = total > 0 ? 1.0f / total : 0.0f;
+  for (int s = 0; s < Splits; ++s) scale[s] *= inverse;
+  constexpr int whole = D / kLanes * kLanes;
+  for (int i = 0; i < whole; i += kLanes) {
+    Vec value = load(partial + i) * splat(scale[0]);
+    for (int s = 1; s < Splits; ++s) value = multiply_add(load(partial + s * (D + 2) + i), splat(scale[s]), value);
+    store(dst + i, value);
+  }
+  for (int i = whole; i < D; ++i) {
+    float value = partial[i] * scale[0];
+    for (int s = 1; s < Splits; ++s) value += partial[s * (D + 2) + i] * scale[s];
+    dst[i] = value;
+  }
+}
+
+/** Input := the merged attention output [tokens][K]; partial [tokens][K / D][Splits][D + 2]. */
+template <int K, int D, int Splits> DEVICE void merge_input(Block& b, const float* partial, int tokens) {
+  for (int token = 0; token < tokens; ++token) {
+    float merged[K];
+    for (int head = 0; head < K / D; ++head) {
+      merge<D, Splits>(b, merged + head * D, partial + (int64_t)(token * (K / D) + head) * Splits * (D + 2));
+    }
+    write_input<K>(
+        input_lane(b.scratch, padded(K), tokens, token), [&](int i) { return load(merged + i); },
+        [&](int i) { return merged[i]; });
+  }
+}

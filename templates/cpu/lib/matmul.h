@@ -1,0 +1,129 @@
+// Products of stored rows with the gathered input.
+//
+// One token is a stream: rows are read once, in order, at the speed of memory. More tokens are a product of tiles:
+// kTileRows rows stay in the L2 cache while all tokens pass, kChunk columns at a time.
+// Every (row, token) has its own accumulators and one order of summation, wherever its row lies in a tile.
+#pragma once
+#include "lib/input.h"
+#include "lib/team.h"
+
+/** Rows of one register block: with four tokens, twelve accumulators of the sixteen vector registers; AVX-512 has 32. */
+constexpr int kBlockRows = kLanes == 16 ? 6 : 3;
+constexpr int kTileRows = 48;
+constexpr int kChunk = 1024;
+
+/** out[t * out_stride + r] (+)= dot(row r, token t) over `steps` steps; input holds T interleaved tokens. */
+template <int R, int T, class W>
+DEVICE void dot_block(const W* rows, int64_t row_stride, const float* input, int steps, float* out, int out_stride, bool add) {
+  Vec sums[T][R] = {};
+  for (int step = 0; step < steps; ++step) {
+    const W* column = rows + step * kStep;
+    const float* x = input + (int64_t)step * T * kStep;
+    Vec w[R];
+    for (int r = 0; r < R; ++r) w[r] = load_first(column + r * row_stride);
+    for (int t = 0; t < T; ++t) {
+      const Vec part = load(x + t * kLanes);
+      for (int r = 0; r < R; ++r) sums[t][r] = multiply_add(w[r], part, sums[t][r]);
+    }
+    for (int r = 0; r < R; ++r) w[r] = load_second(column + r * row_stride);
+    for (int t = 0; t < T; ++t) {
+      const Vec part = load(x + (T + t) * kLanes);
+      for (int r = 0; r < R; ++r) sums[t][r] = multiply_add(w[r], part, sums[t][r]);
+    }
+  }
+  for (int t = 0; t < T; ++t) {
+    for (int r = 0; r < R; r += 4) {
+      const Vec none = {};
+      const Sums four = sum_each(sums[t][r], r + 1 < R ? sums[t][r + 1] : none, r + 2 < R ? sums[t][r + 2] : none,
+                                 r + 3 < R ? sums[t][r + 3] : none);
+      for (int i = 0; i < 4 && r + i < R; ++i) {
+        float& y = out[t * out_stride + r + i];
+        y = add ? y + four[i] : four[i];
+      }
+    }
+  }
+}
+
+/** dot_block of any number of rows with all tokens, columns [column, column + steps * kStep). */
+template <class W>
+DEVICE void dot_tile(const W* rows, int64_t row_stride, int row_count, float* input, int width, int tokens, int column,
+                     int steps, float* out, int out_stride, bool add) {
+  int token = 0;
+  for (; token + kTokenGroup <= tokens; token += kTokenGroup) {
+    const float* x = input + (int64_t)token * width + (int64_t)column * kTokenGroup;
+    float* y = out + (int64_t)token * out_stride;
+    int row = 0;
+    for (; row + kBlockRows <= row_count; row += kBlockRows) {
+      dot_block<kBlockRows, kTokenGroup>(rows + row * row_stride, row_stride, x, steps, y + row, out_stride, add);
+    }
+    for (; row < row_count; ++row) {
+      dot_block<1, kTokenGroup>(rows + row * row_stride, row_stride, x, steps, y + row, out_stride, add);
+    }
+  }
+  for (; token < tokens; ++token) {
+    const float* x = input + (int64_t)token * width + column;
+    float* y = out + (int64_t)token * out_stride;
+    int row = 0;
+    for (; row + kBlockRows <= row_count; row += kBlockRows) {
+      dot_block<kBlockRows, 1>(rows + row * row_stride, row_stride, x, steps, y + row, out_stride, add);
+    }
+    for (; row < row_count; ++row) {
+      dot_block<1, 1>(rows + row * row_stride, row_stride, x, steps, y + row, out_stride, add);
+    }
+  }
+}
+
+/** dot(row, the one token), four accumulators; asks for the bytes kAhead on, the next row's at the end of this one. */
+#ifndef AHEAD
+#define AHEAD 0
+#endif
+constexpr int kAhead = AHEAD;
+
+template <int Width, class W> DEVICE float dot_stream(const W* row, const float* input) {
+  Vec sums[4] = {};
+  constexpr int steps = Width / kStep;
+  for (int step = 0; step < steps; step += 2) {
+    for (int s = 0; s < 2 && step + s < steps; ++s) {
+      const int i = (step + s) * kStep;
+      for (unsigned line = 0; line < kStep * sizeof(W); line += 64) {
+        if (kAhead && (i * sizeof(W) % 64 == 0 || line)) __builtin_prefetch((const char*)(row + i) + line + kAhead);
+      }
+      sums[2 * s] = multiply_add(load_first(row + i), load(input + i), sums[2 * s]);
+      sums[2 * s + 1] = multiply_add(load_second(row + i), load(input + i + kLanes), sums[2 * s + 1]);
+    }
+  }
+  return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+/** epilogue(row, token, y) for every row in rows and token in [0, tokens): y[p] = dot(row (row * Parts + p) of w, input of token). */
+template <int K, int Parts, class Epilogue>
+DEVICE void matmul(Block& b, const Weight* w, Range rows, int tokens, Epilogue&& epilogue) {
+  constexpr int width = padded(K);
+  if (tokens == 1) {
+    for (int row = rows.begin; row < rows.end; ++row) {
+      float y[Parts];
+      for (int p = 0; p < Parts; ++p) y[p] = dot_stream<width>(w + ((int64_t)row * Parts + p) * width, b.scratch);
+      epilogue(row, 0, y);
+    }
+    return;
+  }
+  constexpr int tile = Parts < kTileRows ? kTileRows / Parts : 1;
+  float sums[kPassTokens * tile * Parts];
+  for (int row = rows.begin; row < rows.end; row += tile) {
+    const int count = smaller(tile, rows.end - row);
+    for (int column = 0; column < width; column += kChunk) {
+      dot_tile(w + (int64_t)row * Parts * width + column, width, count * Parts, b.scratch, width, tokens, column,
+               smaller(kChunk, width - column) / kStep, sums, tile * Parts, column > 0);
+    }
+    for (int token = 0; token < tokens; ++token) {
+      for (int i = 0; i < count; ++i) {
+        float y[Parts];
+        for (int p = 0; p < Parts; ++p) y[p] = sums[(token * tile + i) * Parts + p];
+        epilogue(row + i, token, y);
+      }
+    }
+  }
+}
+
+/** The next rows come from memory as they are read; there is nothing to start early. */
+template <int K, int Parts> DEVICE void prefetch_rows(Block&, const Weight*, Range) {}

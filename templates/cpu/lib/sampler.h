@@ -1,0 +1,117 @@
+// The next token. Nothing here depends on the order of a sum: masses are integers, noise belongs to the token.
+#pragma once
+#include "host/noise.h"
+#include "lib/simd.h"
+#include "lib/team.h"
+
+/** Floats that sample uses behind its scratch offset: a key and an id for every row. The backend adds them to kScratchFloats. */
+DEVICE constexpr int sample_scratch() { return 2 * kVocab; }
+
+/** Larger z, larger key; NaN is smallest, below -inf. */
+DEVICE uint32_t ordered_key(float z) {
+  const uint32_t bits = bits_from_float(z);
+  if (z != z) return 0;
+  return bits & 0x80000000 ? ~bits : bits | 0x80000000;
+}
+DEVICE float value_of(uint32_t key) { return float_from_bits(key & 0x80000000 ? key & 0x7fffffff : ~key); }
+
+/** The largest logit's id, the lowest of equals; 0 if all are NaN or -inf. */
+DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* counts, int vocab) {
+  int best = 0;
+  float most = -__builtin_inff();
+  for (int i = 0; i < vocab; ++i) {
+    const float logit = counts[i] > 0 ? penalised(logits[i], s.repetition_penalty, s.presence_penalty) : logits[i];
+    if (logit > most) {
+      most = logit;
+      best = i;
+    }
+  }
+  return best;
+}
+
+/** The largest key such that the keys from it up weigh at least `need`, found digit by digit from above; 0 if all weigh less. */
+template <class Weigh> DEVICE uint32_t key_weighing(const uint32_t* keys, int n, uint64_t need, Weigh&& weigh) {
+  uint64_t bins[2048];
+  uint32_t prefix = 0;
+  for (int shift = 21, bits = 11; bits > 0; bits = shift < 11 ? shift : 11, shift -= bits) {
+    const uint32_t fixed = shift + bits == 32 ? 0 : ~0u << (shift + bits);
+    memset(bins, 0, sizeof bins);
+    for (int i = 0; i < n; ++i) {
+      if ((keys[i] & fixed) == prefix) bins[keys[i] >> shift & ((1u << bits) - 1)] += weigh(keys[i]);
+    }
+    int bin = (1 << bits) - 1;
+    for (; bin > 0 && bins[bin] < need; --bin) need -= bins[bin];
+    prefix |= (uint32_t)bin << shift;
+  }
+  return prefix;
+}
+
+/** Candidates with keys from cut up move to the front; returns how many. */
+DEVICE int keep_from(uint32_t* keys, int* ids, int n, uint32_t cut) {
+  int kept = 0;
+  for (int i = 0; i < n; ++i) {
+    if (keys[i] < cut) continue;
+    keys[kept] = keys[i];
+    ids[kept++] = ids[i];
+  }
+  return kept;
+}
+
+/** Fills keys and ids [vocab] with the candidates that temperature, top_k, top_p and min_p leave; returns how many. */
+DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* counts, int vocab, uint32_t* keys, int* ids) {
+  uint32_t top = 0;
+  for (int i = 0; i < vocab; ++i) {
+    const float logit = counts[i] > 0 ? penalised(logits[i], s.repetition_penalty, s.presence_penalty) : logits[i];
+    keys[i] = ordered_key(logit / s.temperature);
+    ids[i] = i;
+    top = keys[i] > top ? keys[i] : top;
+  }
+  int n = vocab;
+  if (s.top_k > 0 && s.top_k < n) {
+    n = keep_from(keys, ids, n, key_weighing(keys, n, s.top_k, [](uint32_t) { return (uint64_t)1; }));
+  }
+  const auto mass = [top](uint32_t key) { return key == top ? exp_fixed(0) : exp_fixed(value_of(key) - value_of(top)); };
+  if (s.top_p < 1) {
+    uint64_t total = 0;
+    for (int i = 0; i < n; ++i) total += mass(keys[i]);
+    const uint64_t share = (uint64_t)__builtin_ceil((double)s.top_p * (double)total);
+    n = keep_from(keys, ids, n, key_weighing(keys, n, share > 0 ? share : 1, mass));
+  }
+  if (s.min_p > 0) {
+    const uint64_t least = (uint64_t)((double)s.min_p * (double)exp_fixed(0));
+    int kept = 0;
+    for (int i = 0; i < n; ++i) {
+      if (keys[i] != top && mass(keys[i]) < least) continue;
+      keys[kept] = keys[i];
+      ids[kept++] = ids[i];
+    }
+    n = kept;
+  }
+  return n;
+}
+
+/** *next := the token chosen from logits [kVocab]; counts [kVocab] are occurrences, for the penalties. By block 0. */
+DEVICE void sample(Block& b, const float* logits, const Sampling& s, const int* counts, int position, int scratch, int* next) {
+  const int vocab = s.vocab > 0 ? smaller(s.vocab, kVocab) : kVocab;
+  if (!(s.temperature > 0)) {
+    *next = sample_greedy(logits, s, counts, vocab);
+    return;
+  }
+  uint32_t* const keys = (uint32_t*)(b.scratch + scratch);
+  int* const ids = (int*)keys + kVocab;
+  const int n = sample_candidates(logits, s, counts, vocab, keys, ids);
+  const uint64_t key = noise_key(s.seed, position);
+  int best = ids[0];
+  float most = -__builtin_inff();
+  for (int i = 0; i < n; ++i) {
+    const float z = value_of(keys[i]);
+    const uint32_t bits = noise_bits(key, ids[i]);
+    if (z + gumbel_bound(bits) < most) continue;  // most candidates cannot win: no logarithms for them
+    const float noisy = z + gumbel(bits);
+    if (noisy > most) {
+      most = noisy;
+      best = ids[i];
+    }
+  }
+  *next = best;
+}

@@ -1,0 +1,89 @@
+// Block, one thread of the team that runs a pass, and the team's barrier.
+#pragma once
+#include <linux/futex.h>
+#include <limits.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/types.h"
+
+/** Turns a waiting thread spins, about 50 us, before it sleeps: with more threads than cores, spinning only delays the others. */
+constexpr int kSpins = 2000;
+
+/** A word that threads wait on; waking costs a system call only when someone sleeps. */
+struct alignas(64) Signal {
+  uint32_t value;
+  uint32_t sleepers;
+};
+
+struct Team {
+  int count;
+  alignas(64) uint32_t arrived;
+  Signal round;
+};
+
+struct Block {
+  Team* team;
+  int number;
+  float* scratch;  // [kScratchFloats], 128-byte aligned
+
+  __attribute__((always_inline)) int index() const { return number; }
+  __attribute__((always_inline)) int count() const { return team->count; }
+};
+
+DEVICE void spin_pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/** Returns when signal.value is not `seen` any more. */
+DEVICE void wait_change(Signal& signal, uint32_t seen) {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (__atomic_load_n(&signal.value, __ATOMIC_ACQUIRE) != seen) return;
+    spin_pause();
+  }
+  __atomic_fetch_add(&signal.sleepers, 1, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(&signal.value, __ATOMIC_SEQ_CST) == seen) {
+    syscall(SYS_futex, &signal.value, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+  }
+  __atomic_fetch_sub(&signal.sleepers, 1, __ATOMIC_SEQ_CST);
+}
+
+/** Adds one to signal.value and wakes whoever waits for that. */
+DEVICE void raise(Signal& signal) {
+  __atomic_fetch_add(&signal.value, 1, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&signal.sleepers, __ATOMIC_SEQ_CST) != 0) {
+    syscall(SYS_futex, &signal.value, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+  }
+}
+
+/** All blocks arrive before one leaves; what was written before is visible after. */
+DEVICE void grid_barrier(Block& b) {
+  Team& team = *b.team;
+  const uint32_t seen = __atomic_load_n(&team.round.value, __ATOMIC_ACQUIRE);
+  if (__atomic_add_fetch(&team.arrived, 1, __ATOMIC_ACQ_REL) == (uint32_t)team.count) {
+    __atomic_store_n(&team.arrived, 0, __ATOMIC_RELAXED);
+    raise(team.round);
+  } else {
+    wait_change(team.round, seen);
+  }
+}
+
+/** The rows of n that this block takes; all blocks cover n exactly. */
+DEVICE Range block_range(Block& b, int n) {
+  return {(int)((int64_t)n * b.index() / b.count()), (int)((int64_t)n * (b.index() + 1) / b.count())};
+}
+
+// A block is one thread, so its warps and threads are the turns of a loop.
+DEVICE constexpr int lane() { return 0; }
+
+template <class Body> DEVICE void for_warps(Block&, int n, Body&& body) {
+  for (int i = 0; i < n; ++i) body(i);
+}
+
+template <class Body> DEVICE void for_threads(Block&, int n, Body&& body) {
+  for (int i = 0; i < n; ++i) body(i);
+}

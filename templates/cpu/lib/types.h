@@ -1,0 +1,62 @@
+// Storage types of weights and cache, with their conversions; included by model.h, which picks one as Weight.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+// Everything is static: the kernel is compiled once per instruction set, and the linker must never take
+// one copy of an inline function for all of them.
+#define DEVICE static inline
+
+struct bf16 {
+  uint16_t bits;
+};
+struct fp16 {
+  uint16_t bits;
+};
+
+/** Rows [begin, end). */
+struct Range {
+  int begin, end;
+};
+
+/** Elements of a stored row of k: the next multiple of 32. */
+DEVICE constexpr int padded(int k) { return (k + 31) / 32 * 32; }
+
+DEVICE int smaller(int a, int b) { return a < b ? a : b; }
+DEVICE int larger(int a, int b) { return a > b ? a : b; }
+
+DEVICE float float_from_bits(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+DEVICE uint32_t bits_from_float(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+DEVICE float to_float(float x) { return x; }
+DEVICE float to_float(bf16 x) { return float_from_bits((uint32_t)x.bits << 16); }
+DEVICE float to_float(fp16 x) {
+  const uint32_t sign = (uint32_t)(x.bits & 0x8000) << 16;
+  const uint32_t magnitude = (uint32_t)(x.bits & 0x7fff) << 13;
+  if (magnitude >= 0x0f800000) return float_from_bits(sign | 0x70000000 | magnitude);  // infinity, NaN
+  return float_from_bits(sign | bits_from_float(float_from_bits(magnitude) * 0x1p112f));
+}
+
+/** Rounds to nearest, ties to even; NaN stays NaN, fp16 overflow gives infinity. */
+DEVICE void round_to(float* out, float x) { *out = x; }
+DEVICE void round_to(bf16* out, float x) {
+  const uint32_t bits = bits_from_float(x);
+  out->bits = x != x ? (uint16_t)(bits >> 16 | 0x40) : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+DEVICE void round_to(fp16* out, float x) {
+  const uint32_t bits = bits_from_float(x), magnitude = bits & 0x7fffffff;
+  uint32_t half;
+  if (magnitude > 0x7f800000) half = 0x7e00;
+  else if (magnitude >= 0x477ff000) half = 0x7c00;  // 65520 and above
+  else if (magnitude < 0x38800000) half = bits_from_float(float_from_bits(magnitude) + 0.5f) - 0x3f000000;  // subnormal: 0.5 has ulp 2^-24
+  else half = (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13;
+  out->bits = (uint16_t)((bits >> 16 & 0x8000) | half);
+}

@@ -1,0 +1,65 @@
+// The grid barrier: one counter in global memory, good for any number of launches without a reset, with a time budget.
+#pragma once
+#include "block.cuh"
+
+/** After this long [ns] a block stops waiting, says so in the error word, and the launch runs out without further waiting. */
+constexpr unsigned long long kBarrierBudget = 2'000'000'000ull;
+/** Polls between two looks at the clock. */
+constexpr int kBarrierPolls = 1024;
+
+constexpr unsigned kBarrierTop = 0x80000000u;
+
+DEVICE unsigned load_relaxed(const unsigned* word) {
+  unsigned v;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(word)) : "memory");
+  return v;
+}
+
+DEVICE unsigned load_acquire(const unsigned* word) {
+  unsigned v;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(word)) : "memory");
+  return v;
+}
+
+DEVICE void add_release(unsigned* word, unsigned x) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(word)), "r"(x) : "memory");
+}
+
+DEVICE unsigned long long nanoseconds() {
+  unsigned long long t;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+  return t;
+}
+
+/** The block of this launch. The top bit of the arrivals word cannot turn before this block has arrived, so it may be read late. */
+DEVICE Block make_block(float* scratch, unsigned* barrier) {
+  return {scratch, barrier, load_relaxed(barrier + kBarrierArrivals) & kBarrierTop, 0, load_relaxed(barrier + kBarrierError) != 0};
+}
+
+/**
+ * Returns when all blocks have called it; what they wrote before is visible after.
+ * Block 0 adds 2^31 - (blocks - 1), every other block 1: the top bit turns with the last arrival, and the rest is zero again.
+ */
+DEVICE void grid_barrier(Block& b) {
+  ++b.ordinal;
+  __syncthreads();
+  if (threadIdx.x == 0 && !b.failed) {
+    unsigned* const arrivals = b.barrier + kBarrierArrivals;
+    add_release(arrivals, b.index() == 0 ? kBarrierTop - unsigned(b.count() - 1) : 1u);
+    unsigned long long since = 0;
+    for (int poll = 1; ((load_acquire(arrivals) ^ b.sense) & kBarrierTop) == 0; ++poll) {
+      if (poll % kBarrierPolls != 0) continue;
+      const unsigned long long now = nanoseconds();
+      if (since == 0) since = now;
+      const bool late = now - since > kBarrierBudget;
+      if (late && atomicCAS(b.barrier + kBarrierError, 0u, 1u + unsigned(b.index())) == 0u)
+        b.barrier[kBarrierOrdinal] = unsigned(b.ordinal);
+      if (late || load_relaxed(b.barrier + kBarrierError) != 0) {
+        b.failed = true;
+        break;
+      }
+    }
+    b.sense ^= kBarrierTop;
+  }
+  __syncthreads();
+}

@@ -1,0 +1,67 @@
+// A thread block and how work is dealt to blocks, warps and threads; sums over a warp and over a block.
+#pragma once
+#include "loads.cuh"
+
+/** What a stage knows of the block that runs it. */
+struct Block {
+  float* scratch;     // shared memory, kScratchFloats
+  unsigned* barrier;  // Pass.barrier
+  unsigned sense;     // top bit of the arrivals word before the next grid barrier
+  int ordinal;        // grid barriers passed
+  bool failed;        // a grid barrier ran out of time: the others return at once
+
+  DEVICE int index() const { return int(blockIdx.x); }
+  DEVICE int count() const { return int(gridDim.x); }
+  DEVICE int threads() const { return kThreads; }
+};
+
+DEVICE int lane() { return int(threadIdx.x) & 31; }
+DEVICE int warp() { return int(threadIdx.x) >> 5; }
+
+DEVICE void block_sync() { __syncthreads(); }
+
+/** Barrier of some warps of the block; id 1..15, threads a multiple of 32. */
+DEVICE void warps_sync(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+
+/** Rows [begin, end) of n, contiguous, their numbers within one of each other; all blocks cover n. */
+DEVICE Range block_range(Block& b, int n) {
+  const long long index = b.index(), count = b.count();
+  return {int(n * index / count), int(n * (index + 1) / count)};
+}
+
+/** body(i) for i in [0, n), each by one warp. */
+template <class Body>
+DEVICE void for_warps(Block&, int n, Body&& body) {
+  for (int i = warp(); i < n; i += kWarps) body(i);
+}
+
+/** body(i) for i in [0, n), each by one thread. */
+template <class Body>
+DEVICE void for_threads(Block&, int n, Body&& body) {
+  for (int i = int(threadIdx.x); i < n; i += kThreads) body(i);
+}
+
+DEVICE float warp_sum(float x) {
+#pragma unroll
+  for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(~0u, x, other);
+  return x;
+}
+
+/** Sums N values over the lanes at once, N a power of two: lane l gets the sum of value l % N. Destroys v. */
+template <int N>
+DEVICE float warp_sums(float (&v)[N]) {
+  static_assert(N >= 1 && N <= 32 && (N & (N - 1)) == 0, "one value a lane");
+#pragma unroll
+  for (int half = N / 2; half >= 1; half /= 2) {
+    const bool upper = lane() & half;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float kept = upper ? v[i + half] : v[i];
+      const float sent = upper ? v[i] : v[i + half];
+      v[i] = kept + __shfl_xor_sync(~0u, sent, half);
+    }
+  }
+#pragma unroll
+  for (int other = N; other < 32; other *= 2) v[0] += __shfl_xor_sync(~0u, v[0], other);
+  return v[0];
+}

@@ -1,0 +1,106 @@
+// RMSNorm of whole vectors: into the matmul input, or into global memory.
+#pragma once
+#include "input.cuh"
+
+DEVICE float* shared_warp_sums() {
+  __shared__ float sums[kWarps];
+  return sums;
+}
+
+/**
+ * Norms src [tokens][K], `Team` warps a token, and gives every W neighbouring results to store(token, k, values).
+ * x / sqrt(mean(x^2) + eps) * weight. Source: Zhang & Sennrich 2019, eq. 4; eps added to the mean square, as Hugging Face does.
+ */
+template <int K, int Team, class Store>
+DEVICE void norm_vectors(const float* src, const float* weight, float eps, int tokens, Store&& store) {
+  constexpr int W = activation_width(K), kItems = K / W, kLanes = Team * 32, kEach = divide_up(kItems, kLanes);
+  constexpr int kHeld = kEach < 8 ? kEach : 8;  // vectors a thread keeps; the rest it reads again
+  constexpr bool kWeightFirst = kEach <= 2;     // few enough to have the weights in flight too
+  const int token = warp() / Team, first = int(threadIdx.x) - token * kLanes;
+  const bool mine = token < tokens;
+  const float* const x = src + size_t(token) * K;
+  float* const sums = shared_warp_sums();
+
+  float held[kHeld][W], scale[kWeightFirst ? kHeld : 1][W];
+  float square = 0;
+  if (mine) {
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i)
+      if (first + i * kLanes < kItems) load_activation<W>(held[i], x + (first + i * kLanes) * W);
+    if constexpr (kWeightFirst) {
+#pragma unroll
+      for (int i = 0; i < kHeld; ++i)
+        if (first + i * kLanes < kItems) load_activation<W>(scale[i], weight + (first + i * kLanes) * W);
+    }
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i)
+      if (first + i * kLanes < kItems) {
+#pragma unroll
+        for (int j = 0; j < W; ++j) square = fmaf(held[i][j], held[i][j], square);
+      }
+#pragma unroll 4
+    for (int i = kHeld; i < kEach; ++i)
+      if (first + i * kLanes < kItems) {
+        float v[W];
+        load_activation<W>(v, x + (first + i * kLanes) * W);
+#pragma unroll
+        for (int j = 0; j < W; ++j) square = fmaf(v[j], v[j], square);
+      }
+  }
+  square = warp_sum(square);
+  __syncthreads();  // whoever read the sums or the input before is done
+  if (lane() == 0) sums[warp()] = square;
+  __syncthreads();
+  if (!mine) return;
+  float total = 0;
+#pragma unroll
+  for (int i = 0; i < Team; ++i) total += sums[token * Team + i];
+  const float factor = 1.0f / sqrtf(total / K + eps);
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i)
+    if (first + i * kLanes < kItems) {
+      const int k = (first + i * kLanes) * W;
+      if constexpr (!kWeightFirst) load_activation<W>(scale[0], weight + k);
+#pragma unroll
+      for (int j = 0; j < W; ++j) held[i][j] *= factor * scale[kWeightFirst ? i : 0][j];
+      store(token, k, held[i]);
+    }
+#pragma unroll 4
+  for (int i = kHeld; i < kEach; ++i)
+    if (first + i * kLanes < kItems) {
+      const int k = (first + i * kLanes) * W;
+      float v[W], s[W];
+      load_activation<W>(v, x + k);
+      load_activation<W>(s, weight + k);
+#pragma unroll
+      for (int j = 0; j < W; ++j) v[j] *= factor * s[j];
+      store(token, k, v);
+    }
+}
+
+/** The matmul input := RMSNorm of src [tokens][K] with weight [K]. */
+template <int K>
+DEVICE void norm_input(Block& b, const float* src, const float* weight, float eps, int tokens) {
+  constexpr int W = activation_width(K);
+  const auto store = [&](int token, int k, const float(&v)[W]) { store_input<K, W>(b, tokens, token, k, v); };
+  if constexpr (kPassTokens == 1) {
+    norm_vectors<K, kWarps>(src, weight, eps, tokens, store);
+  } else {
+    if (tokens == 1)
+      norm_vectors<K, kWarps>(src, weight, eps, 1, store);
+    else
+      norm_vectors<K, kWarps / kPassTokens>(src, weight, eps, tokens, store);
+  }
+  pad_input<K>(b, tokens);
+  __syncthreads();
+}
+
+/** dst [K] := RMSNorm of src [K], by the whole block. */
+template <int K>
+DEVICE void norm(Block&, float* dst, const float* src, const float* weight, float eps) {
+  constexpr int W = activation_width(K);
+  norm_vectors<K, kWarps>(src, weight, eps, 1, [&](int, int k, const float(&v)[W]) {
+#pragma unroll
+    for (int j = 0; j < W; ++j) dst[k + j] = v[j];
+  });
+}

@@ -1,0 +1,56 @@
+// The small steps: embedding, and what one warp does to one head vector.
+#pragma once
+#include "block.cuh"
+
+/** Columns [begin, end) of dst [tokens][K] := those of the tokens' rows of table [vocab][padded(K)]. */
+template <int K>
+DEVICE void embed(Block&, float* dst, const Weight* table, const int* ids, int tokens, Range columns) {
+  const int width = columns.end - columns.begin;
+  for (int i = int(threadIdx.x); i < tokens * width; i += kThreads) {
+    const int token = i / width, k = columns.begin + i % width;
+    dst[token * K + k] = to_float(table[size_t(__ldcg(ids + token)) * padded(K) + k]);
+  }
+}
+
+/** dst [D] := RMSNorm of src [D]; dst may be src. By one warp. */
+template <int D>
+DEVICE void head_norm(float* dst, const float* src, const float* weight, float eps) {
+  constexpr int kEach = divide_up(D, 32);
+  float x[kEach], square = 0;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int d = i * 32 + lane();
+    x[i] = d < D ? src[d] : 0.0f;
+    square = fmaf(x[i], x[i], square);
+  }
+  const float factor = 1.0f / sqrtf(warp_sum(square) / D + eps);
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int d = i * 32 + lane();
+    if (d < D) dst[d] = x[i] * (factor * weight[d]);
+  }
+  __syncwarp();
+}
+
+/** dst [D] := src [D] with the pairs (i, i + D / 2) turned by row [D / 2][cos, sin]; dst may be src. By one warp. */
+template <int D>
+DEVICE void rope(float* dst, const float* src, const float* row) {
+#pragma unroll
+  for (int i = lane(); i < D / 2; i += 32) {
+    const float cosine = row[2 * i], sine = row[2 * i + 1], x = src[i], y = src[i + D / 2];
+    dst[i] = x * cosine - y * sine;
+    dst[i + D / 2] = y * cosine + x * sine;
+  }
+  __syncwarp();
+}
+
+/** One position of the KV cache [2][D] := k [D], v [D], rounded to Weight. By one warp. */
+template <int D>
+DEVICE void append(Weight* cache_row, const float* k, const float* v) {
+#pragma unroll
+  for (int d = lane(); d < D; d += 32) {
+    cache_row[d] = to_weight<Weight>(k[d]);
+    cache_row[D + d] = to_weight<Weight>(v[d]);
+  }
+  __syncwarp();
+}

@@ -1,0 +1,279 @@
+// The next token, by one block. Nothing here depends on the order of a sum: masses are integers, noise belongs to the token.
+#pragma once
+#include "host/noise.h"
+#include "block.cuh"
+
+/** Candidates that are kept in b.scratch; more are read from the logits again, which is slower and gives the same token. */
+constexpr int kCandidates = 4096;
+/** Bins of the first histogram, and how many make a factor of e. */
+constexpr int kBins = 2048;
+constexpr float kBinsPerNat = 64;
+
+/** Floats of b.scratch that sample uses: a key and an id for each candidate; before that, the bins. */
+BOTH constexpr int sample_scratch() { return 2 * kCandidates; }
+
+static_assert(kBins % kThreads == 0 && kBins <= 2 * kCandidates && kCandidates % kThreads == 0);
+
+/** Larger z, larger key; NaN is smallest, below -inf. */
+DEVICE uint32_t ordered_key(float z) {
+  const uint32_t bits = bits_of(z);
+  if (z != z) return 0;
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+DEVICE float value_of(uint32_t key) { return float_of(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
+
+DEVICE uint64_t* shared_parts() {
+  __shared__ uint64_t parts[kWarps];
+  return parts;
+}
+
+/** Combines x over the block; every thread gets the result. combine must not care about order. */
+template <class Combine>
+DEVICE uint64_t block_combine(uint64_t x, Combine&& combine) {
+  uint64_t* const parts = shared_parts();
+#pragma unroll
+  for (int other = 16; other > 0; other /= 2) x = combine(x, (uint64_t)__shfl_xor_sync(~0u, (unsigned long long)x, other));
+  if (lane() == 0) parts[warp()] = x;
+  __syncthreads();
+  x = parts[0];
+#pragma unroll
+  for (int i = 1; i < kWarps; ++i) x = combine(x, parts[i]);
+  __syncthreads();
+  return x;
+}
+
+DEVICE uint64_t block_total(uint64_t x) {
+  return block_combine(x, [](uint64_t a, uint64_t b) { return a + b; });
+}
+
+DEVICE uint64_t block_largest(uint64_t x) {
+  return block_combine(x, [](uint64_t a, uint64_t b) { return a > b ? a : b; });
+}
+
+/** Logits [vocab] with the penalties of tokens that occurred. */
+struct Logits {
+  const float* values;
+  const int* counts;  // null: no penalties
+  float repetition, presence;
+  int vocab;
+
+  DEVICE float penalised(float x) const {
+    return __fsub_rn(x < 0 ? __fmul_rn(x, repetition) : __fdiv_rn(x, repetition), presence);
+  }
+
+  /** body(id, logit) for all ids, dealt to the threads, ascending within a thread. */
+  template <class Body>
+  DEVICE void each(Body&& body) const {
+    constexpr int kTogether = 4;
+    const auto one = [&](int id, float x) { body(id, counts && __ldcg(counts + id) > 0 ? penalised(x) : x); };
+    const int head = min(vocab, int(-(reinterpret_cast<size_t>(values) / sizeof(float)) & 3));  // up to a multiple of 16 bytes
+    const int fours = (vocab - head) / 4;
+    if (int(threadIdx.x) < head) one(int(threadIdx.x), __ldcg(values + threadIdx.x));
+    for (int first = int(threadIdx.x); first < fours; first += kTogether * kThreads) {
+      float4 x[kTogether];
+#pragma unroll
+      for (int u = 0; u < kTogether; ++u) {
+        const int i = first + u * kThreads;
+        if (i < fours) x[u] = __ldcg(reinterpret_cast<const float4*>(values + head) + i);
+      }
+#pragma unroll
+      for (int u = 0; u < kTogether; ++u) {
+        const int i = first + u * kThreads, id = head + 4 * i;
+        if (i >= fours) break;
+        one(id, x[u].x), one(id + 1, x[u].y), one(id + 2, x[u].z), one(id + 3, x[u].w);
+      }
+    }
+    const int tail = head + 4 * fours + int(threadIdx.x);
+    if (tail < vocab) one(tail, __ldcg(values + tail));
+  }
+};
+
+/** The largest key such that the keys from it up weigh at least `need`; sum_from(key) is this thread's share of that weight. */
+template <class SumFrom>
+DEVICE uint32_t key_weighing(uint64_t need, SumFrom&& sum_from) {
+  uint32_t key = 0;
+#pragma unroll 1
+  for (uint32_t bit = 0x80000000u; bit != 0; bit >>= 1)
+    if (block_total(sum_from(key | bit)) >= need) key |= bit;
+  return key;
+}
+
+/** top_p of the total, rounded up; at least something. */
+DEVICE uint64_t share_of(float top_p, uint64_t total) {
+  const uint64_t share = (uint64_t)ceil((double)top_p * (double)total);
+  return share > 0 ? share : 1;
+}
+
+/** What is left of the vocabulary: keys from `low` up, of mass at least `least` unless the key is `top`. */
+struct Kept {
+  uint32_t top, low;
+  uint64_t least;
+
+  /** exp(z - largest z) in 2^-40. */
+  DEVICE uint64_t mass(uint32_t key) const { return exp_fixed(key == top ? 0.0f : value_of(key) - value_of(top)); }
+};
+
+/** The best of a thread's candidates, z + noise. */
+struct Choice {
+  float most = -float_of(0x7f800000u);
+  int best = 0x7fffffff;
+
+  DEVICE void consider(uint32_t key, int id, const Kept& kept, uint64_t noise) {
+    if (key < kept.low || (key != kept.top && kept.least > 0 && kept.mass(key) < kept.least)) return;
+    const float z = value_of(key);
+    const uint32_t bits = noise_bits(noise, id);
+    if (z + gumbel_bound(bits) < most) return;  // most candidates cannot win: no logarithms for them
+    const float noisy = z + gumbel(bits);
+    if (noisy > most || (noisy == most && id < best)) most = noisy, best = id;
+  }
+
+  /** The block's choice: the largest, the lowest id of equals; 0 if there is none. */
+  DEVICE int of_block() const {
+    if (!(most == most)) return 0;
+    const uint64_t all = block_largest((uint64_t)ordered_key(most + 0.0f) << 32 | (uint32_t)~best);
+    const int id = int(~(uint32_t)all);
+    return id == 0x7fffffff ? 0 : id;
+  }
+};
+
+/**
+ * The keys and ids of the largest logits, at most kCandidates and as many as whole bins allow, in no particular order; returns how many.
+ * Every key that is left out is smaller than all that are listed.
+ */
+DEVICE int list_candidates(const Logits& logits, float temperature, uint32_t top, uint32_t* keys, int* ids) {
+  __shared__ int warp_counts[kWarps], listed;
+  constexpr int kEach = kBins / kThreads;
+  int* const bins = reinterpret_cast<int*>(keys);
+  const float highest = value_of(top);
+  const auto bin_of = [&](uint32_t key) {
+    if (key == top) return 0;
+    const float bin = (highest - value_of(key)) * kBinsPerNat;
+    return bin < kBins - 1 ? int(bin) : kBins - 1;  // NaN goes last
+  };
+  for (int i = int(threadIdx.x); i < kBins; i += kThreads) bins[i] = 0;
+  if (threadIdx.x == 0) listed = 0;
+  __syncthreads();
+  logits.each([&](int, float x) { atomicAdd(bins + bin_of(ordered_key(__fdiv_rn(x, temperature))), 1); });
+  __syncthreads();
+  // How many bins, from the first, hold at most kCandidates together.
+  int mine[kEach], sum = 0;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) sum += mine[i] = bins[int(threadIdx.x) * kEach + i];
+  int before = sum;
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    const int other = __shfl_up_sync(~0u, before, step);
+    if (lane() >= step) before += other;
+  }
+  if (lane() == 31) warp_counts[warp()] = before;
+  __syncthreads();
+  before -= sum;
+  for (int i = 0; i < warp(); ++i) before += warp_counts[i];
+  int fitting = 0;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) fitting += (before += mine[i]) <= kCandidates;
+  const int taken = int(block_total(uint64_t(fitting)));
+  logits.each([&](int id, float x) {
+    const uint32_t key = ordered_key(__fdiv_rn(x, temperature));
+    if (bin_of(key) >= taken) return;
+    const int at = atomicAdd(&listed, 1);
+    keys[at] = key;
+    ids[at] = id;
+  });
+  __syncthreads();
+  return listed;
+}
+
+/** A thread's part of the candidates in scratch. */
+struct Listed {
+  static constexpr int kEach = kCandidates / kThreads;
+  uint32_t key[kEach];
+  uint64_t mass[kEach];
+
+  DEVICE Listed(const uint32_t* keys, int n, const Kept& kept) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int at = int(threadIdx.x) + i * kThreads;
+      key[i] = at < n ? keys[at] : 0;
+      mass[i] = at < n ? kept.mass(key[i]) : 0;
+    }
+  }
+
+  /** Weight of the keys from `low` up; 1 each where `counting`. */
+  DEVICE uint64_t from(uint32_t low, int n, bool counting) const {
+    uint64_t sum = 0;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      if (int(threadIdx.x) + i * kThreads < n && key[i] >= low) sum += counting ? 1 : mass[i];
+    return sum;
+  }
+};
+
+/**
+ * *next := the token chosen from logits [kVocab], and one more occurrence of it in counts [kVocab]. By all threads of block 0.
+ * Repetition and presence penalty, temperature (0: the largest logit, the lowest id of equals), top_k, top_p, min_p; then the largest
+ * logit / temperature + Gumbel noise.
+ */
+DEVICE void sample(Block& b, const float* values, const Sampling& s, int* counts, int position, int scratch, int* next) {
+  const int vocab = s.vocab > 0 ? min(s.vocab, kVocab) : kVocab;
+  const bool penalties = s.repetition_penalty != 1 || s.presence_penalty != 0;
+  const Logits logits{values, penalties ? counts : nullptr, s.repetition_penalty, s.presence_penalty, vocab};
+  Choice choice;
+  __syncthreads();
+  if (!(s.temperature > 0)) {
+    logits.each([&](int id, float x) {
+      if (x > choice.most || (x == choice.most && id < choice.best)) choice.most = x, choice.best = id;
+    });
+  } else {
+    const float temperature = s.temperature;
+    const auto each_key = [&](auto&& body) {
+      logits.each([&](int id, float x) { body(id, ordered_key(__fdiv_rn(x, temperature))); });
+    };
+    Kept kept{0, 0, s.min_p > 0 ? (uint64_t)((double)s.min_p * (double)exp_fixed(0)) : 0};
+    each_key([&](int, uint32_t key) { kept.top = max(kept.top, key); });
+    kept.top = uint32_t(block_largest(kept.top));
+    const uint64_t noise = noise_key(s.seed, position);
+    const bool few = s.top_k > 0 && s.top_k < vocab, nucleus = s.top_p < 1;
+    uint32_t* const keys = reinterpret_cast<uint32_t*>(b.scratch + scratch);
+    int* const ids = reinterpret_cast<int*>(keys + kCandidates);
+    bool complete = false;  // the list holds all that is left
+    if (few || nucleus) {
+      const int n = list_candidates(logits, temperature, kept.top, keys, ids);
+      const Listed list(keys, n, kept);
+      uint64_t share = 0;
+      if (few) {
+        complete = n >= s.top_k;
+      } else {
+        uint64_t total = 0;
+        each_key([&](int, uint32_t key) { total += kept.mass(key); });
+        share = share_of(s.top_p, block_total(total));
+        complete = block_total(list.from(0, n, false)) >= share;
+      }
+      if (complete) {
+        if (few) kept.low = key_weighing(s.top_k, [&](uint32_t low) { return list.from(low, n, true); });
+        if (few && nucleus) share = share_of(s.top_p, block_total(list.from(kept.low, n, false)));
+        if (nucleus)
+          kept.low = max(kept.low, key_weighing(share, [&](uint32_t low) { return list.from(low, n, false); }));
+        for (int i = int(threadIdx.x); i < n; i += kThreads) choice.consider(keys[i], ids[i], kept, noise);
+      } else {
+        const auto sum_from = [&](uint32_t low, bool counting) {
+          uint64_t sum = 0;
+          each_key([&](int, uint32_t key) {
+            if (key >= low) sum += counting ? 1 : kept.mass(key);
+          });
+          return sum;
+        };
+        if (few) kept.low = key_weighing(s.top_k, [&](uint32_t low) { return sum_from(low, true); });
+        if (few && nucleus) share = share_of(s.top_p, block_total(sum_from(kept.low, false)));
+        if (nucleus) kept.low = max(kept.low, key_weighing(share, [&](uint32_t low) { return sum_from(low, false); }));
+      }
+    }
+    if (!complete) each_key([&](int id, uint32_t key) { choice.consider(key, id, kept, noise); });
+  }
+  const int token = choice.of_block();
+  if (threadIdx.x == 0) {
+    *next = token;
+    ++counts[token];
+  }
+}

@@ -1,0 +1,35 @@
+// Number types, padded rows and the sizes that kernel and host code agree on; g++ reads this file too.
+#pragma once
+#include <cstdint>
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+using bf16 = __nv_bfloat16;
+using fp16 = __half;
+
+/** Threads of a block, and its warps. One block a multiprocessor. */
+constexpr int kThreads = 512;
+constexpr int kWarps = kThreads / 32;
+
+#define BOTH __host__ __device__
+
+/** Elements from one packed row to the next: K rounded up to a multiple of 32, zero filled. */
+BOTH constexpr int padded(int k) { return (k + 31) / 32 * 32; }
+
+/** Rows [begin, end). */
+struct Range {
+  int begin, end;
+};
+
+// Pass.barrier, in words of 4 bytes: arrivals on a line of their own; on the next line what went wrong, and room for the host.
+constexpr int kBarrierArrivals = 0;
+constexpr int kBarrierError = 32;    // 0, or 1 + the first block that waited too long
+constexpr int kBarrierOrdinal = 33;  // the grid barrier of the pass at which it waited, counted from 1
+constexpr int kBarrierHost = 40;     // words from here on are the host's
+constexpr int kBarrierWords = 64;
+
+BOTH constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
+
+/** The smallest power of two that is at least n. */
+BOTH constexpr int power_of_two(int n) { return n <= 1 ? 1 : 2 * power_of_two((n + 1) / 2); }

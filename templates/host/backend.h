@@ -1,0 +1,43 @@
+// What a target provides to the host code: memory, passes in order, logits. One implementation is linked.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "abi.h"  // EngineOptions, Sampling, status codes
+
+struct PassRequest {
+  const int32_t* ids;      // [count] on the host; nullptr: one token, the one the pass before sampled
+  int32_t count;           // 1..kPassTokens
+  int32_t position;        // of the first token
+  int32_t first_logits;    // logits rows of tokens [first_logits, count) are computed
+  bool sample;             // choose the next token from the last token's logits
+  const Sampling* sampling;
+};
+
+struct Backend;
+
+/** Passes that may be enqueued and not yet waited for. */
+constexpr int kMaxOutstanding = 4;
+
+// Every int is a status of the ABI table; on failure *error says why, for people.
+
+/** Device, arena for weights, KV cache, activations and logits, rope table, threads. Weights and cache begin as zeros. */
+int backend_create(const EngineOptions& options, Backend** out, std::string* error);
+/** Waits for nothing: the caller has waited for every pass. Null is allowed. */
+void backend_destroy(Backend* backend);
+/** Copies bytes into the packed weights at offset; data may be reused on return. Called from one thread. */
+int backend_write(Backend* backend, int64_t offset, const void* data, int64_t bytes, std::string* error);
+/** Returns when all writes have landed. */
+int backend_flush(Backend* backend, std::string* error);
+/** Direct pointer into the packed weights, or nullptr where the target has none (CUDA). */
+void* backend_map(Backend* backend, int64_t offset);
+/** Penalty counts := occurrences in ids [n]; sampled tokens are counted by the backend from then on. */
+int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error);
+/** Passes run in order; at most kMaxOutstanding may be outstanding. The request's arrays are copied. */
+int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error);
+/** Waits for the oldest outstanding pass; *token = what it sampled, -1 if it did not sample. */
+int backend_wait(Backend* backend, int32_t* token, std::string* error);
+/** Copies logits rows [row, row + rows) of the latest finished pass to out [rows][kVocab]; row 0 is of token first_logits. */
+int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error);
+/** For people: a GPU name, or a CPU path with its threads. */
+std::string backend_device(Backend* backend);

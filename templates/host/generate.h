@@ -1,0 +1,153 @@
+// The jobs over a sequence: a reply (prefill, then one token a pass) and teacher-forced scores.
+// A position counts when its K and V are in the cache. The last token of a reply has been chosen but not fed, so it has none yet:
+// whoever continues after it starts the next prompt with it.
+#pragma once
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "backend.h"
+#include "job.h"
+#include "model.h"
+#include "passes.h"
+
+/** The token at every position in the KV cache. */
+using Sequence = std::vector<int32_t>;
+
+struct GenerateJob {
+  std::vector<int32_t> prompt;
+  int32_t max_tokens;
+  std::vector<int32_t> stop_ids;
+  Sampling sampling;
+};
+
+struct ScoreJob {
+  std::vector<int32_t> ids;
+  int32_t first;
+  float* logits;  // [ids.size() - first][kVocab]
+};
+
+/** Passes enqueued beyond the one that is waited for. A device of its own would idle between passes without them;
+ *  a backend that shares our memory runs on our own cores, where they would only delay the token and the stop. */
+inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nullptr ? 2 : 0; }
+
+inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+/** Feeds the prompt and delivers tokens until a stop token, max_tokens, the end of the context or a stop request.
+ *  The sequence grows as passes finish, so it is right whenever this returns or throws. */
+inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, const GenerateJob& job, int32_t context) {
+  const auto start = std::chrono::steady_clock::now();
+  auto first_token = start;
+  {
+    Sequence known = sequence;
+    known.insert(known.end(), job.prompt.begin(), job.prompt.end());
+    std::string error;
+    check(backend_counts(backend, known.data(), static_cast<int64_t>(known.size()), &error), error);
+  }
+
+  const auto prompt = static_cast<int32_t>(job.prompt.size());
+  const int depth = 1 + passes_ahead(backend);
+  auto position = static_cast<int32_t>(sequence.size());  // of the next pass
+  int32_t fed = 0;                                        // prompt tokens enqueued
+  int32_t computed = 0;                                   // prompt tokens whose pass has finished
+  int32_t samples = 0;                                    // enqueued passes that sample
+  int32_t delivered = 0;
+  int32_t last = -1;            // the token delivered last
+  std::deque<int32_t> flights;  // prompt tokens in each pass in flight; 0: the pass feeds the token sampled before it
+  Passes passes(backend);
+
+  const auto enqueue_next = [&] {
+    const int32_t count = std::min<int32_t>(prompt - fed, kPassTokens);
+    PassRequest request{};
+    request.ids = count > 0 ? job.prompt.data() + fed : nullptr;
+    request.count = std::max(count, 1);
+    request.position = position;
+    request.sample = fed + count == prompt;
+    request.first_logits = request.sample ? request.count - 1 : request.count;
+    request.sampling = &job.sampling;
+    passes.enqueue(request);
+    flights.push_back(count);
+    fed += count;
+    position += request.count;
+    samples += request.sample ? 1 : 0;
+  };
+  const auto more = [&] { return fed < prompt || (samples < job.max_tokens && position < context); };
+
+  int32_t finish = kFinishNone;
+  while (finish == kFinishNone) {
+    while (passes.outstanding() < depth && more() && !thread.stopping()) enqueue_next();
+    if (passes.outstanding() == 0) {
+      finish = thread.stopping() ? kFinishAborted : kFinishContext;
+      break;
+    }
+    const int32_t token = passes.wait();
+    const int32_t count = flights.front();
+    flights.pop_front();
+    if (count > 0) {
+      sequence.insert(sequence.end(), job.prompt.begin() + computed, job.prompt.begin() + computed + count);
+      computed += count;
+    } else {
+      sequence.push_back(last);
+    }
+    if (thread.stopping()) {
+      finish = kFinishAborted;
+    } else if (computed == prompt) {
+      if (token < 0 || token >= kVocab) fail(kStatusInternal, "sampled %d, which is no token", token);
+      if (delivered == 0) first_token = std::chrono::steady_clock::now();
+      last = token;
+      ++delivered;
+      if (std::find(job.stop_ids.begin(), job.stop_ids.end(), token) != job.stop_ids.end()) {
+        finish = kFinishStop;
+      } else if (delivered == job.max_tokens) {
+        finish = kFinishLength;
+      }
+      thread.deliver(token, [&](Progress& progress) {
+        progress.position = static_cast<int32_t>(sequence.size());
+        progress.done = delivered;
+        progress.prefill_ms = std::chrono::duration<double, std::milli>(first_token - start).count();
+        progress.decode_ms = milliseconds_since(first_token);
+      });
+    }
+  }
+  thread.report([&](Progress& progress) {
+    progress.finish = finish;
+    if (delivered == 0) progress.prefill_ms = milliseconds_since(start);
+  });
+}
+
+/** Feeds ids and copies out the logits of those from `first` on. */
+inline void score(Backend* backend, JobThread& thread, Sequence& sequence, const ScoreJob& job) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto total = static_cast<int32_t>(job.ids.size());
+  Passes passes(backend);
+  std::string error;
+  for (int32_t at = 0; at < total && !thread.stopping();) {
+    const int32_t count = std::min<int32_t>(total - at, kPassTokens);
+    PassRequest request{};
+    request.ids = job.ids.data() + at;
+    request.count = count;
+    request.position = static_cast<int32_t>(sequence.size());
+    request.first_logits = std::clamp(job.first - at, 0, count);
+    passes.enqueue(request);
+    passes.wait();
+    sequence.insert(sequence.end(), job.ids.begin() + at, job.ids.begin() + at + count);
+    if (request.first_logits < count) {
+      const int64_t row = at + request.first_logits - job.first;
+      float* out = job.logits + row * kVocab;
+      check(backend_logits(backend, request.first_logits, count - request.first_logits, out, &error), error);
+    }
+    at += count;
+    thread.report([&](Progress& progress) {
+      progress.position = static_cast<int32_t>(sequence.size());
+      progress.done = at;
+      progress.total = total;
+      progress.prefill_ms = milliseconds_since(start);
+      if (at < total && thread.stopping()) progress.finish = kFinishAborted;
+    });
+  }
+}

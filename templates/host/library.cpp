@@ -1,0 +1,240 @@
+// The exported functions: every argument is checked here, then the work goes to the engine's thread.
+// All calls to the backend come from that thread, so a backend may keep state of its own there (CUDA's current device).
+#include <climits>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "abi.h"
+#include "backend.h"
+#include "errors.h"
+#include "generate.h"
+#include "job.h"
+#include "loader.h"
+#include "model.h"
+
+/** While a job runs, its thread owns backend, sequence and loaded; otherwise the caller does. */
+struct Engine {
+  explicit Engine(const EngineOptions& given) : options(given) {
+    thread.run([this] {
+      std::string error;
+      check(backend_create(options, &backend, &error), error);
+      device = backend_device(backend);
+    });
+  }
+
+  ~Engine() {
+    thread.stop();
+    thread.wait();
+    std::string error;
+    guarded(&error, [this] { thread.run([this] { backend_destroy(backend); }); });
+  }
+
+  const EngineOptions options;
+  Backend* backend = nullptr;
+  std::string device;
+  Sequence sequence;
+  bool loaded = false;
+  std::string error;
+  JobThread thread;
+};
+
+namespace {
+
+thread_local std::string create_error;
+
+constexpr int32_t kSlotCount = static_cast<int32_t>(sizeof(kSlots) / sizeof(kSlots[0]));
+
+/** Runs body for an engine; what it throws becomes the status and the engine's error text. */
+template <class Body>
+int32_t call(Engine* engine, Body&& body) noexcept {
+  if (engine == nullptr) return kStatusBadArgument;
+  return guarded(&engine->error, body);
+}
+
+void require(bool condition, const char* text) {
+  if (!condition) throw Failure{kStatusBadArgument, text};
+}
+
+std::vector<int32_t> copy_ids(const void* ids, int32_t count, const char* what) {
+  if (count < 0) fail(kStatusBadArgument, "%s: count is %d", what, count);
+  if (count > 0 && ids == nullptr) fail(kStatusBadArgument, "%s is null", what);
+  const auto* first = static_cast<const int32_t*>(ids);
+  std::vector<int32_t> copy(first, first + count);
+  for (int32_t i = 0; i < count; ++i) {
+    if (copy[i] < 0 || copy[i] >= kVocab) {
+      fail(kStatusBadArgument, "%s[%d] is %d; tokens are 0 to %d", what, i, copy[i], kVocab - 1);
+    }
+  }
+  return copy;
+}
+
+void check_sampling(const Sampling& s) {
+  require(std::isfinite(s.temperature) && s.temperature >= 0, "temperature is not a number from 0 on");
+  require(s.top_k >= 0, "top_k is negative");
+  require(s.top_p > 0 && s.top_p <= 1, "top_p is not in (0, 1]");
+  require(s.min_p >= 0 && s.min_p <= 1, "min_p is not in [0, 1]");
+  require(std::isfinite(s.repetition_penalty) && s.repetition_penalty > 0, "repetition_penalty is not above 0");
+  require(std::isfinite(s.presence_penalty), "presence_penalty is not a number");
+  if (s.vocab < 1 || s.vocab > kVocab) fail(kStatusBadArgument, "sampling.vocab is %d, not 1 to %d", s.vocab, kVocab);
+}
+
+/** That no job runs, weights are there, and count more positions fit. */
+void check_ready(Engine& engine, int32_t count) {
+  if (engine.thread.running()) fail(kStatusBusy, "the engine is busy with another job");
+  require(engine.loaded, "no weights are loaded");
+  const int64_t position = static_cast<int64_t>(engine.sequence.size());
+  if (position + count > engine.options.context) {
+    fail(kStatusCapacity, "%d tokens do not fit: %lld of %d positions are in use", count,
+         static_cast<long long>(position), engine.options.context);
+  }
+}
+
+/** Starts a job; however it ends, the progress then tells the positions in use. */
+template <class Job>
+void start(Engine& engine, Job job) {
+  const bool started = engine.thread.start([&engine, job = std::move(job)] {
+    struct Tell {
+      Engine& engine;
+      ~Tell() {
+        engine.thread.report([this](Progress& p) { p.position = static_cast<int32_t>(engine.sequence.size()); });
+      }
+    } tell{engine};
+    job();
+  });
+  if (!started) fail(kStatusBusy, "the engine is busy with another job");
+}
+
+Source copy_source(const TensorSource& source, int32_t index) {
+  if (source.slot < 0 || source.slot >= kSlotCount) {
+    fail(kStatusBadArgument, "sources[%d].slot is %d, not 0 to %d", index, source.slot, kSlotCount - 1);
+  }
+  if (source.dtype < kDtypeBf16 || source.dtype > kDtypeRandom) {
+    fail(kStatusBadArgument, "sources[%d].dtype is %d", index, source.dtype);
+  }
+  if (source.dtype == kDtypeRandom) {
+    if (!std::isfinite(source.mean) || !std::isfinite(source.scale) || source.scale < 0) {
+      fail(kStatusBadArgument, "sources[%d]: mean %g, scale %g", index, source.mean, source.scale);
+    }
+  } else if (source.path == nullptr || source.offset < 0) {
+    fail(kStatusBadArgument, "sources[%d] has no path, or a negative offset", index);
+  }
+  return {source.path == nullptr ? "" : source.path, source.offset, source.slot, source.dtype,
+          source.seed, source.mean, source.scale};
+}
+
+int load_threads(const EngineOptions& options) {
+  const int wanted = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+  return std::min(std::max(wanted, 1), 16);
+}
+
+void load(Engine& engine, const std::vector<Source>& sources) {
+  engine.loaded = false;
+  engine.sequence.clear();
+  engine.thread.report([](Progress& progress) { progress.total = kWeightBytes; });
+  Files files;
+  const std::vector<Tensor> tensors = match_sources(kSlots, sources, files);
+  engine.loaded = load_weights(
+      engine.backend, tensors, kWeightBytes, load_threads(engine.options), [&] { return engine.thread.stopping(); },
+      [&](int64_t done) { engine.thread.report([&](Progress& progress) { progress.done = done; }); });
+  if (!engine.loaded) engine.thread.report([](Progress& progress) { progress.finish = kFinishAborted; });
+}
+
+}  // namespace
+
+int32_t ol_describe(Description* out) noexcept {
+  if (out == nullptr) return kStatusBadArgument;
+  *out = {kAbiVersion, kPassTokens, kVocab, kSlotCount, kWeightBytes, kHash};
+  return kStatusOk;
+}
+
+int64_t ol_layout(int32_t index) noexcept {
+  static constexpr int64_t kLayout[] = {OL_LAYOUT};
+  constexpr auto kCount = static_cast<int32_t>(sizeof kLayout / sizeof kLayout[0]);
+  return index >= 0 && index < kCount ? kLayout[index] : -1;
+}
+
+int32_t ol_create(const EngineOptions* options, Engine** out) noexcept {
+  return guarded(&create_error, [&] {
+    require(options != nullptr && out != nullptr, "options or out is null");
+    if (options->context < 1) fail(kStatusBadArgument, "context is %d, not at least 1", options->context);
+    if (options->threads < 0) fail(kStatusBadArgument, "threads is %d", options->threads);
+    if (options->device < 0) fail(kStatusBadArgument, "device is %d", options->device);
+    if (options->isa < 0 || options->isa > 4) fail(kStatusBadArgument, "isa is %d, not 0 to 4", options->isa);
+    *out = nullptr;
+    *out = std::make_unique<Engine>(*options).release();
+  });
+}
+
+int32_t ol_load(Engine* engine, const TensorSource* sources, int32_t count) noexcept {
+  return call(engine, [&] {
+    require(sources != nullptr && count > 0, "there are no sources");
+    std::vector<Source> copies;
+    for (int32_t i = 0; i < count; ++i) copies.push_back(copy_source(sources[i], i));
+    start(*engine, [engine, copies = std::move(copies)] { load(*engine, copies); });
+  });
+}
+
+int32_t ol_generate(Engine* engine, const GenerateArgs* args) noexcept {
+  return call(engine, [&] {
+    require(args != nullptr, "args is null");
+    require(args->count >= 1, "the prompt is empty");
+    require(args->max_tokens >= 1, "max_tokens is not at least 1");
+    check_sampling(args->sampling);
+    GenerateJob job{copy_ids(args->ids, args->count, "ids"), args->max_tokens,
+                    copy_ids(args->stop_ids, args->stop_count, "stop_ids"), args->sampling};
+    check_ready(*engine, args->count);
+    start(*engine, [engine, job = std::move(job)] {
+      generate(engine->backend, engine->thread, engine->sequence, job, engine->options.context);
+    });
+  });
+}
+
+int32_t ol_score(Engine* engine, const ScoreArgs* args) noexcept {
+  return call(engine, [&] {
+    require(args != nullptr, "args is null");
+    require(args->count >= 1, "there are no ids");
+    require(args->first >= 0 && args->first <= args->count, "first is not in [0, count]");
+    require(args->logits != nullptr || args->first == args->count, "logits is null");
+    ScoreJob job{copy_ids(args->ids, args->count, "ids"), args->first, static_cast<float*>(args->logits)};
+    check_ready(*engine, args->count);
+    start(*engine, [engine, job = std::move(job)] { score(engine->backend, engine->thread, engine->sequence, job); });
+  });
+}
+
+int32_t ol_poll(Engine* engine, Progress* out, void* tokens, int32_t capacity) noexcept {
+  return call(engine, [&] {
+    require(out != nullptr, "out is null");
+    require(capacity >= 0 && (tokens != nullptr || capacity == 0), "tokens is null, or capacity is negative");
+    *out = engine->thread.poll(static_cast<int32_t*>(tokens), capacity);
+    if (out->state == kJobFailed) engine->error = engine->thread.error();
+  });
+}
+
+int32_t ol_stop(Engine* engine) noexcept {
+  return call(engine, [&] { engine->thread.stop(); });
+}
+
+int32_t ol_reset(Engine* engine, int32_t length) noexcept {
+  return call(engine, [&] {
+    if (engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
+    const auto position = static_cast<int32_t>(engine->sequence.size());
+    if (length < 0 || length > position) {
+      fail(kStatusBadArgument, "cannot reset to %d: the positions in use are 0 to %d", length, position);
+    }
+    engine->sequence.resize(static_cast<size_t>(length));
+    engine->thread.report([&](Progress& progress) { progress.position = length; });
+  });
+}
+
+int32_t ol_event_fd(Engine* engine) noexcept { return engine == nullptr ? -1 : engine->thread.event(); }
+
+const char* ol_device(Engine* engine) noexcept { return engine == nullptr ? "" : engine->device.c_str(); }
+
+const char* ol_error(Engine* engine) noexcept {
+  return engine == nullptr ? create_error.c_str() : engine->error.c_str();
+}
+
+void ol_close(Engine* engine) noexcept { delete engine; }

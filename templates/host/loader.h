@@ -1,0 +1,243 @@
+// Fills the packed weights: every slot from its source, converted, rows padded with zeros.
+// The packed bytes are cut into chunks and the chunks dealt to threads, whichever tensors lie in them.
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backend.h"
+#include "convert.h"
+#include "files.h"
+#include "random.h"
+
+/** A TensorSource that owns its path. */
+struct Source {
+  std::string path;
+  int64_t offset;
+  int32_t slot, dtype;
+  uint64_t seed;
+  float mean, scale;
+};
+
+/** One slot of model.h with its source, opened. Sizes in elements unless the name says bytes. */
+struct Tensor {
+  int64_t rows, columns, width, stride;  // width: columns with their padding, all that is written of a row
+  int64_t first_byte;                    // in the packed weights
+  int dtype;
+  Source source;
+  int fd;
+
+  int64_t row_bytes() const { return stride * dtype_bytes(dtype); }
+  int64_t end_byte() const { return first_byte + (rows - 1) * row_bytes() + width * dtype_bytes(dtype); }
+};
+
+/** Joins every source with its slot, in the order of their bytes.
+ *  Throws a Failure when a slot has no source or two, or when a file is too short. */
+template <class Slots>
+std::vector<Tensor> match_sources(const Slots& slots, const std::vector<Source>& sources, Files& files) {
+  std::vector<Tensor> tensors;
+  std::vector<bool> filled(std::size(slots), false);
+  for (const Source& source : sources) {
+    if (filled[source.slot]) fail(kStatusBadArgument, "slot %d has two sources", source.slot);
+    filled[source.slot] = true;
+    const auto& slot = slots[source.slot];
+    Tensor tensor{slot.rows, slot.cols, 0, slot.stride, slot.offset, slot.dtype, source, -1};
+    // Vectors may lie side by side, so padding never goes past the stride.
+    tensor.width = std::min<int64_t>((tensor.columns + 31) / 32 * 32, tensor.stride);
+    if (source.dtype != kDtypeRandom) {
+      const File& file = files.open(source.path);
+      const int64_t bytes = tensor.rows * tensor.columns * dtype_bytes(source.dtype);
+      if (source.offset > file.bytes || bytes > file.bytes - source.offset) {
+        fail(kStatusIo, "%s is too short: slot %d needs bytes %lld to %lld, the file has %lld", source.path.c_str(),
+             source.slot, static_cast<long long>(source.offset), static_cast<long long>(source.offset + bytes),
+             static_cast<long long>(file.bytes));
+      }
+      tensor.fd = file.fd;
+    }
+    tensors.push_back(std::move(tensor));
+  }
+  for (size_t slot = 0; slot < filled.size(); ++slot) {
+    if (!filled[slot]) fail(kStatusBadArgument, "slot %zu has no source", slot);
+  }
+  return tensors;
+}
+
+/** Puts elements of one tensor into memory, in ascending order; reads the file a window at a time. */
+class ElementReader {
+ public:
+  ElementReader(const Tensor& tensor, std::vector<char>& window) : tensor_(tensor), window_(window) {}
+
+  /** Elements [first, first + n), flat and unpadded, as the slot's dtype. Later calls ask up to `last`. */
+  void read(int64_t first, int64_t n, int64_t last, char* out) {
+    const Source& source = tensor_.source;
+    if (source.dtype == kDtypeRandom) {
+      random_weights(out, tensor_.dtype, first, n, source.seed, source.mean, source.scale);
+      return;
+    }
+    const int64_t from_bytes = dtype_bytes(source.dtype);
+    const int64_t to_bytes = dtype_bytes(tensor_.dtype);
+    const int64_t capacity = static_cast<int64_t>(window_.size()) / from_bytes;
+    if (source.dtype == tensor_.dtype && n >= capacity) {
+      read_exactly(tensor_.fd, source.offset + first * from_bytes, out, n * from_bytes, source.path);
+      return;
+    }
+    while (n > 0) {
+      if (first >= end_ || first < begin_) {
+        begin_ = first;
+        end_ = std::min(first + capacity, last);
+        read_exactly(tensor_.fd, source.offset + begin_ * from_bytes, window_.data(), (end_ - begin_) * from_bytes, source.path);
+      }
+      const int64_t count = std::min(n, end_ - first);
+      convert(window_.data() + (first - begin_) * from_bytes, source.dtype, out, tensor_.dtype, count);
+      first += count;
+      n -= count;
+      out += count * to_bytes;
+    }
+  }
+
+ private:
+  const Tensor& tensor_;
+  std::vector<char>& window_;
+  int64_t begin_ = 0, end_ = 0;  // elements in the window
+};
+
+/** Writes what of the tensor lies in packed bytes [begin, end); out is where byte `begin` goes. Neighbours' bytes stay. */
+inline void fill(const Tensor& tensor, int64_t begin, int64_t end, char* out, std::vector<char>& window) {
+  const int64_t element = dtype_bytes(tensor.dtype);
+  // Rows without gaps are one long row.
+  const bool flat = tensor.stride == tensor.columns;
+  const int64_t rows = flat ? 1 : tensor.rows;
+  const int64_t columns = flat ? tensor.rows * tensor.columns : tensor.columns;
+  const int64_t width = flat ? columns : tensor.width;
+  const int64_t row_bytes = flat ? columns * element : tensor.row_bytes();
+
+  const int64_t first_row = std::max<int64_t>(0, (begin - tensor.first_byte) / row_bytes);
+  const int64_t last_row = std::min(rows, (end - 1 - tensor.first_byte) / row_bytes + 1);
+  const int64_t last = flat ? (end - tensor.first_byte) / element : last_row * columns;
+  ElementReader reader(tensor, window);
+  for (int64_t row = first_row; row < last_row; ++row) {
+    const int64_t row_begin = tensor.first_byte + row * row_bytes;
+    const int64_t low = std::max(begin, row_begin);
+    const int64_t high = std::min(end, row_begin + width * element);
+    if (low >= high) continue;
+    const int64_t column = (low - row_begin) / element;
+    const int64_t values = std::max<int64_t>(0, std::min((high - row_begin) / element, columns) - column);
+    char* to = out + (low - begin);
+    if (values > 0) reader.read(row * columns + column, values, last, to);
+    std::memset(to + values * element, 0, static_cast<size_t>(high - low - values * element));
+  }
+}
+
+/** Chunks that are being filled, filled, and written; shared by the filling threads and the job's own. */
+struct LoadQueue {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::pair<int64_t, std::vector<char>>> filled;  // first byte, staged bytes (empty when mapped)
+  std::vector<std::vector<char>> spare;                      // staging buffers free for use
+  int64_t next = 0;                                          // first byte of the next chunk
+  bool stop = false;
+  int status = kStatusOk;
+  std::string error;
+};
+
+constexpr int64_t kChunkBytes = 4 << 20;
+constexpr int64_t kWindowBytes = 256 << 10;
+
+/** One filling thread: takes chunks until there are none, or until told to stop. */
+inline void fill_chunks(LoadQueue& queue, const std::vector<Tensor>& tensors, Backend* backend, int64_t total, bool mapped) {
+  std::string error;
+  const int status = guarded(&error, [&] {
+    std::vector<char> window(kWindowBytes);
+    for (;;) {
+      int64_t begin;
+      std::vector<char> staging;
+      {
+        std::unique_lock<std::mutex> lock(queue.mutex);
+        queue.changed.wait(lock, [&] { return queue.stop || mapped || !queue.spare.empty(); });
+        if (queue.stop || queue.next >= total) return;
+        begin = queue.next;
+        queue.next += kChunkBytes;
+        if (!mapped) {
+          staging = std::move(queue.spare.back());
+          queue.spare.pop_back();
+        }
+      }
+      const int64_t end = std::min(begin + kChunkBytes, total);
+      if (!mapped) staging.assign(static_cast<size_t>(end - begin), 0);
+      char* out = mapped ? static_cast<char*>(backend_map(backend, begin)) : staging.data();
+      for (const Tensor& tensor : tensors) {
+        if (tensor.first_byte >= end || tensor.end_byte() <= begin) continue;
+        const int64_t low = std::max(begin, tensor.first_byte);
+        fill(tensor, low, std::min(end, tensor.end_byte()), out + (low - begin), window);
+      }
+      std::lock_guard<std::mutex> lock(queue.mutex);
+      queue.filled.emplace_back(begin, std::move(staging));
+      queue.changed.notify_all();
+    }
+  });
+  if (status == kStatusOk) return;
+  std::lock_guard<std::mutex> lock(queue.mutex);
+  if (queue.status == kStatusOk) {
+    queue.status = status;
+    queue.error.swap(error);
+  }
+  queue.stop = true;
+  queue.changed.notify_all();
+}
+
+/** Fills all packed weights with `threads` threads. stopping() is asked and progress(bytes) told at every chunk.
+ *  False: stopped before the end. All calls that write to the backend come from the calling thread. */
+template <class Stopping, class OnProgress>
+bool load_weights(Backend* backend, const std::vector<Tensor>& tensors, int64_t total, int threads, Stopping&& stopping,
+                  OnProgress&& progress) {
+  const bool mapped = backend_map(backend, 0) != nullptr;
+  LoadQueue queue;
+  queue.spare.resize(static_cast<size_t>(threads) * 2);
+
+  struct Team {
+    LoadQueue& queue;
+    std::vector<std::thread> threads;
+    ~Team() {
+      {
+        std::lock_guard<std::mutex> lock(queue.mutex);
+        queue.stop = true;
+        queue.changed.notify_all();
+      }
+      for (std::thread& thread : threads) thread.join();
+    }
+  } team{queue, {}};
+  for (int i = 0; i < threads; ++i) {
+    team.threads.emplace_back([&] { fill_chunks(queue, tensors, backend, total, mapped); });
+  }
+
+  std::string error;
+  for (int64_t done = 0; done < total;) {
+    std::pair<int64_t, std::vector<char>> chunk;
+    {
+      std::unique_lock<std::mutex> lock(queue.mutex);
+      queue.changed.wait(lock, [&] { return queue.status != kStatusOk || !queue.filled.empty(); });
+      check(queue.status, queue.error);
+      chunk = std::move(queue.filled.front());
+      queue.filled.pop_front();
+    }
+    const int64_t bytes = std::min(kChunkBytes, total - chunk.first);
+    if (!mapped) {
+      check(backend_write(backend, chunk.first, chunk.second.data(), bytes, &error), error);
+      std::lock_guard<std::mutex> lock(queue.mutex);
+      queue.spare.push_back(std::move(chunk.second));
+      queue.changed.notify_all();
+    }
+    done += bytes;
+    progress(done);
+    if (stopping() && done < total) return false;
+  }
+  check(backend_flush(backend, &error), error);
+  return true;
+}

@@ -1,0 +1,43 @@
+// Passes in flight: enqueued in order, waited for in order, and never left behind.
+#pragma once
+#include <string>
+
+#include "backend.h"
+#include "errors.h"
+
+class Passes {
+ public:
+  explicit Passes(Backend* backend) : backend_(backend) {}
+  Passes(const Passes&) = delete;
+  Passes& operator=(const Passes&) = delete;
+
+  /** Waits for what is still in flight: its results are of no use to anyone. */
+  ~Passes() {
+    for (; outstanding_ > 0; --outstanding_) {
+      std::string error;
+      int32_t token;
+      backend_wait(backend_, &token, &error);
+    }
+  }
+
+  int outstanding() const { return outstanding_; }
+
+  void enqueue(const PassRequest& request) {
+    std::string error;
+    check(backend_enqueue(backend_, request, &error), error);
+    ++outstanding_;
+  }
+
+  /** Waits for the oldest pass; the token it sampled, or -1. */
+  int32_t wait() {
+    std::string error;
+    int32_t token = -1;
+    --outstanding_;
+    check(backend_wait(backend_, &token, &error), error);
+    return token;
+  }
+
+ private:
+  Backend* const backend_;
+  int outstanding_ = 0;
+};

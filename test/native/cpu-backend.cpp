@@ -1,0 +1,148 @@
+// The CPU backend with kernels that only write down what they were given.
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "cpu-check.h"
+#include "host/backend.h"
+#include "model.h"
+
+#include "lib/team.h"
+
+static int runs_of[5];
+
+/** Logits row i := the pass's token i; the next token: the sum of the pass's ids; every block adds itself to x. */
+static void record(int isa, const Pass& pass, Block& b) {
+  if (b.index() == 0) ++runs_of[isa];
+  for (int turn = 0; turn < 20; ++turn) {
+    grid_barrier(b);
+    __atomic_fetch_add(reinterpret_cast<int*>(pass.x), 1, __ATOMIC_RELAXED);
+  }
+  grid_barrier(b);
+  if (b.index() != 0) return;
+  int sum = 0;
+  for (int i = 0; i < pass.tokens; ++i) {
+    sum += pass.ids[i];
+    if (i >= pass.first_logits) pass.logits[(i - pass.first_logits) * kVocab] = static_cast<float>(pass.ids[i]);
+  }
+  pass.logits[1] = pass.counts[5];
+  pass.logits[2] = static_cast<float>(*reinterpret_cast<int*>(pass.x));
+  pass.logits[3] = pass.rope[pass.position * kHeadDim + 2];  // cos of frequency 1
+  pass.logits[4] = pass.weights[10];
+  pass.logits[5] = pass.sampling.temperature;
+  *reinterpret_cast<int*>(pass.x) = 0;
+  if (pass.sample) *pass.next = sum % kVocab;
+}
+
+extern "C" void kernel_run_plain(const Pass& pass, Block& b) { record(1, pass, b); }
+extern "C" void kernel_run_avx2(const Pass& pass, Block& b) { record(2, pass, b); }
+extern "C" void kernel_run_avx512(const Pass& pass, Block& b) { record(3, pass, b); }
+extern "C" void kernel_run_avx512bf16(const Pass& pass, Block& b) { record(4, pass, b); }
+
+static EngineOptions options(int threads, int context, int isa) {
+  EngineOptions given{};
+  given.threads = threads;
+  given.context = context;
+  given.isa = isa;
+  return given;
+}
+
+static bool says(const std::string& text, std::vector<const char*> parts) {
+  for (const char* part : parts) {
+    if (text.find(part) != std::string::npos) continue;
+    fprintf(stderr, "'%s' lacks '%s'\n", text.c_str(), part);
+    return false;
+  }
+  return true;
+}
+
+static void check_create() {
+  Check check("what cannot be created says why");
+  std::string error;
+  Backend* backend;
+  check.equal(backend_create(options(1, 0, 1), &backend, &error), kStatusBadArgument);
+  check.that(says(error, {"context", "0"}) && !backend);
+  check.equal(backend_create(options(-1, 8, 1), &backend, &error), kStatusBadArgument);
+  check.that(says(error, {"threads", "-1"}));
+  check.equal(backend_create(options(1, 8, 9), &backend, &error), kStatusBadArgument);
+  check.that(says(error, {"9", "plain C++ (1)"}));
+  check.equal(backend_create(options(1, 2147483647, 1), &backend, &error), kStatusOutOfMemory);
+  check.that(says(error, {"KV cache of 2147483647 positions", "206158.4 MB", "weights"}) && !backend);
+  for (int isa = 1; isa <= 4; ++isa) {
+    const int status = backend_create(options(1, 8, isa), &backend, &error);
+    if (status == kStatusOk) {
+      check.that(says(backend_device(backend), {"CPU, ", ", 1 thread"}));
+    } else {
+      check.equal(status, kStatusBadArgument);
+      check.that(says(error, {"this CPU lacks it", "plain C++ (1)"}));
+    }
+    backend_destroy(backend);
+  }
+  check.equal(backend_create(options(0, 8, 0), &backend, &error), kStatusOk);
+  printf("{\"device\": \"%s\"}\n", backend_device(backend).c_str());
+  backend_destroy(backend);
+  backend_destroy(nullptr);
+}
+
+static void check_passes(int threads) {
+  Check check("passes run in order");
+  std::string error;
+  Backend* backend;
+  check.equal(backend_create(options(threads, 20, 1), &backend, &error), kStatusOk);
+  Sampling sampling{};
+  sampling.temperature = 0.5f;
+  const char data[] = {1, 2, 3};
+  check.equal(backend_write(backend, 9, data, 3, &error), kStatusOk);
+  check.equal(backend_write(backend, 998, data, 3, &error), kStatusBadArgument);
+  check.equal(backend_flush(backend, &error), kStatusOk);
+  check.equal(static_cast<char*>(backend_map(backend, 11))[0], 3);
+  const int32_t occurred[] = {5, 5, 7};
+  check.equal(backend_counts(backend, occurred, 3, &error), kStatusOk);
+
+  int32_t token, ids[] = {1, 2, 3, 40};
+  check.equal(backend_wait(backend, &token, &error), kStatusInternal);
+  check.equal(backend_enqueue(backend, {ids, 4, 0, 4, false, &sampling}, &error), kStatusOk);
+  ids[0] = 49;  // copied: no effect
+  check.equal(backend_enqueue(backend, {ids + 1, 2, 4, 1, true, &sampling}, &error), kStatusOk);
+  check.equal(backend_enqueue(backend, {nullptr, 1, 6, 0, true, &sampling}, &error), kStatusOk);
+  check.equal(backend_enqueue(backend, {nullptr, 1, 7, 0, true, &sampling}, &error), kStatusOk);
+  check.equal(backend_enqueue(backend, {nullptr, 1, 8, 0, true, &sampling}, &error), kStatusBusy);
+  check.equal(backend_wait(backend, &token, &error), kStatusOk);
+  check.equal(token, -1);
+  check.equal(backend_wait(backend, &token, &error), kStatusOk);
+  check.equal(token, 5);
+  std::vector<float> logits(kVocab * 8);
+  check.equal(backend_logits(backend, 0, 2, logits.data(), &error), kStatusBadArgument);
+  check.equal(backend_logits(backend, 0, 1, logits.data(), &error), kStatusOk);
+  check.equal(logits[0], 3);
+  check.equal(logits[1], 2);             // counts of token 5, before this one was counted
+  check.equal(logits[2], 20 * threads);  // every block ran
+  check.near(logits[3], std::cos(2.0), 1e-6);
+  check.equal(logits[4], 2);
+  check.equal(logits[5], 0.5);
+  check.equal(backend_wait(backend, &token, &error), kStatusOk);
+  check.equal(token, 5);  // the token sampled before, alone
+  check.equal(backend_logits(backend, 0, 1, logits.data(), &error), kStatusOk);
+  check.equal(logits[1], 3);  // and counted
+  check.equal(backend_wait(backend, &token, &error), kStatusOk);
+
+  check.equal(backend_enqueue(backend, {ids, 4, 17, 4, false, &sampling}, &error), kStatusCapacity);
+  check.that(says(error, {"[17, 21)", "20"}));
+  check.equal(backend_enqueue(backend, {ids, 9, 0, 9, false, &sampling}, &error), kStatusBadArgument);
+  const int32_t outside[] = {50};
+  check.equal(backend_enqueue(backend, {outside, 1, 0, 1, false, &sampling}, &error), kStatusBadArgument);
+  check.equal(backend_counts(backend, outside, 1, &error), kStatusBadArgument);
+  for (int i = 0; i < 200; ++i) {
+    check.equal(backend_enqueue(backend, {ids + 1, 1, 0, 0, true, &sampling}, &error), kStatusOk);
+    check.equal(backend_wait(backend, &token, &error), kStatusOk);
+    check.equal(token, 2);
+  }
+  backend_destroy(backend);
+}
+
+int main() {
+  check_create();
+  check_passes(1);
+  check_passes(2);
+  check_passes(7);
+}

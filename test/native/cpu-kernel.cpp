@@ -1,0 +1,45 @@
+// Uses every function of the CPU library once, as a generated kernel does: what such an object file exports is looked at, it is never run.
+#include "abi.h"
+#include "lib/types.h"
+
+using Weight = bf16;
+constexpr int kPassTokens = 8, kVocab = 100;
+constexpr float kAttnScale = 1;
+struct Pass {
+  const float* x;
+  const Weight* w;
+  int* next;
+  Sampling sampling;
+};
+#define ISA_NAME test
+#include "lib/lib.h"
+
+namespace ISA_NAME {
+
+static void decode(Block& b, const Pass& pass) {
+  float* const out = b.scratch + 10000;
+  Weight* const cache = (Weight*)out;
+  const Range rows = block_range(b, 50);
+  norm_input<40>(b, pass.x, pass.x, 1e-6f, 8);
+  matmul<40, 2>(b, pass.w, rows, 8, [&](int row, int token, const float(&y)[2]) { out[token * 50 + row] = y[0] * y[1]; });
+  gather_input<40>(b, pass.x, 1);
+  matmul<40, 1>(b, pass.w, rows, 1, [&](int row, int, const float(&y)[1]) { out[row] += y[0]; });
+  prefetch_rows<40, 1>(b, pass.w, rows);
+  grid_barrier(b);
+  for_warps(b, 3, [&](int i) {
+    head_norm<20>(out + i * 20, pass.x, pass.x, 1e-6f);
+    rope<20>(out, out, pass.x);
+    append<20>(cache, pass.x, pass.x);
+  });
+  for_threads(b, 3, [&](int i) { out[i] += lane(); });
+  attend<20, 2, 2>(b, 0, pass.x, 40, pass.w, out, 88, 0, 0, 9, 8, 1);
+  merge<20, 2>(b, out, pass.x);
+  merge_input<40, 20, 2>(b, pass.x, 8);
+  norm<40>(b, out, pass.x, pass.x, 1e-6f);
+  embed<40>(b, out, pass.w, pass.next, 8, {0, 40});
+  sample(b, pass.x, pass.sampling, pass.next, 3, 0, pass.next);
+}
+
+}  // namespace ISA_NAME
+
+KERNEL_ENTRY

@@ -1,0 +1,127 @@
+// Compiles the CPU target's library for every instruction set this machine can run and checks it against plain loops.
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { abiHeader } from '../../codegen/print-abi.ts';
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const here = join(root, 'test/native');
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-cpu-'));
+const includes = [folder, join(root, 'templates'), join(root, 'templates/cpu'), here].map(
+  (path) => `-I${path}`,
+);
+
+const avx512 = ['f', 'bw', 'vl', 'dq'].map((part) => `avx512${part}`);
+const paths = [
+  { isa: 'plain', needs: [] },
+  { isa: 'avx2', needs: ['avx2', 'fma', 'f16c'] },
+  { isa: 'avx512', needs: [...avx512, 'fma', 'f16c'] },
+  { isa: 'avx512bf16', needs: [...avx512, 'avx512_bf16', 'fma', 'f16c'] },
+];
+const flagsOf = (needs: readonly string[]): string[] => needs.map((need) => `-m${need.replace('_', '')}`);
+const isX64 = process.arch === 'x64';
+const cpuFlags = isX64
+  ? (/^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? '').trim().split(' ')
+  : [];
+
+const checkLine = z.object({ check: z.string(), compared: z.number().positive(), worst: z.number() });
+
+async function compile(output: string, source: string, flags: readonly string[]): Promise<string> {
+  const file = join(folder, output);
+  await run('g++', [
+    '-std=c++17',
+    '-Wall',
+    '-Wextra',
+    '-Werror',
+    '-pthread',
+    ...includes,
+    ...flags,
+    '-o',
+    file,
+    source,
+  ]);
+  return file;
+}
+
+/** Compiles and runs a test program; the lines it prints. */
+async function checksOf(output: string, source: string, flags: readonly string[]) {
+  const { stdout } = await run(await compile(output, source, flags));
+  return stdout
+    .trim()
+    .split('\n')
+    .map((line) => checkLine.parse(JSON.parse(line)));
+}
+
+beforeAll(() => writeFileSync(join(folder, 'abi.h'), abiHeader()));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const hashes = new Map<string, string>();
+
+for (const { isa, needs } of paths) {
+  const missing = needs.filter((need) => !cpuFlags.includes(need));
+  const name = missing.length > 0 ? `${isa} (skipped: this CPU lacks ${missing.join(', ')})` : isa;
+  describe.skipIf(missing.length > 0)(name, () => {
+    it.each(['bf16', 'fp16', 'float'])(
+      'computes what loops in double compute, %s weights',
+      async (weight) => {
+        const checks = await checksOf(`lib-${isa}-${weight}`, join(here, 'cpu-lib.cpp'), [
+          '-O2',
+          `-DWEIGHT=${weight}`,
+          ...flagsOf(needs),
+        ]);
+        expect(checks.length).toBe(weight === 'float' ? 32 : 34);
+        expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
+      },
+    );
+
+    it('samples as a sort and the softmax say', async () => {
+      const checks = await checksOf(`sampler-${isa}`, join(here, 'cpu-sampler.cpp'), [
+        '-O2',
+        ...flagsOf(needs),
+      ]);
+      hashes.set(isa, checks.at(-1)?.check ?? '');
+      expect(checks.length).toBe(10);
+      expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
+      expect(hashes.get(isa)).toBe(hashes.get('plain'));
+    });
+  });
+
+  it.skipIf(!isX64)(
+    `${isa}: the library leaves no symbol that another instruction set could be linked to`,
+    async () => {
+      const object = await compile(`object-${isa}`, join(here, 'cpu-kernel.cpp'), [
+        '-O1',
+        '-c',
+        '-Wno-error',
+        ...flagsOf(needs),
+      ]);
+      const { stdout } = await run('nm', ['--defined-only', '--extern-only', '--format=posix', object]);
+      const names = stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ')[0]);
+      expect(names).toEqual([`kernel_run_test`]);
+    },
+  );
+}
+
+it('runs passes in order on its team, and says why when it cannot', async () => {
+  const file = await compile('backend', join(here, 'cpu-backend.cpp'), [
+    '-O1',
+    `-I${join(here, 'cpu-backend')}`,
+    join(root, 'templates/cpu/backend.cpp'),
+  ]);
+  const { stdout } = await run(file);
+  const [device, ...checks] = stdout.trim().split('\n');
+  expect(device).toMatch(/"CPU, .+, \d+ threads?"/);
+  expect(checks.length).toBe(4);
+  expect(
+    checks.map((line) => checkLine.parse(JSON.parse(line))).filter(({ worst }) => !(worst <= 1)),
+  ).toEqual([]);
+});

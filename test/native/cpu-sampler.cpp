@@ -1,0 +1,226 @@
+// The CPU sampler against plain sorts, and against the distribution it should draw from.
+// The last line is a hash of everything chosen: the same on every instruction set.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "abi.h"
+#include "cpu-check.h"
+#include "lib/types.h"
+
+using Weight = bf16;
+constexpr int kPassTokens = 1, kVocab = 1000;
+constexpr float kAttnScale = 1;
+#include "lib/lib.h"
+
+using Floats = std::vector<float>;
+
+static Sampling settings(float temperature) {
+  Sampling s{};
+  s.temperature = temperature;
+  s.top_p = 1;
+  s.repetition_penalty = 1;
+  s.seed = 1234;
+  s.vocab = kVocab;
+  return s;
+}
+
+static Floats scratch(sample_scratch());
+static Team team{1, 0, {}};
+static uint32_t chosen_hash = 1;
+
+static int choose(const Floats& logits, const Sampling& s, const std::vector<int>& counts, int position) {
+  Block b{&team, 0, scratch.data()};
+  int next = -1;
+  sample(b, logits.data(), s, counts.data(), position, 0, &next);
+  chosen_hash = chosen_hash * 31 + next;
+  return next;
+}
+
+static std::vector<int> kept(const Floats& logits, const Sampling& s, const std::vector<int>& counts) {
+  std::vector<uint32_t> keys(kVocab);
+  std::vector<int> ids(kVocab);
+  ids.resize(sample_candidates(logits.data(), s, counts.data(), s.vocab, keys.data(), ids.data()));
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+/** The same set by sorting; `unsure` are those within rounding of the border of top_p or min_p. */
+static std::vector<int> kept_by_sorting(const Floats& logits, const Sampling& s, std::vector<int>* unsure) {
+  std::vector<std::pair<float, int>> order;
+  for (int i = 0; i < s.vocab; ++i) order.push_back({logits[i] / s.temperature, i});
+  std::sort(order.begin(), order.end(), [](auto& a, auto& b) { return a.first > b.first; });
+  if (s.top_k > 0 && s.top_k < s.vocab) {
+    const float least = order[s.top_k - 1].first;
+    while (order.back().first < least) order.pop_back();
+  }
+  const double largest = order[0].first;
+  double total = 0;
+  for (auto& [z, id] : order) total += std::exp(z - largest);
+  const double blur = 1e-6;
+  std::vector<int> ids;
+  double above = 0;  // mass of strictly larger z
+  for (size_t i = 0; i < order.size();) {
+    size_t end = i;
+    double mass = 0;
+    while (end < order.size() && order[end].first == order[i].first) mass += std::exp(order[end++].first - largest);
+    const double share = above / total, size = std::exp(order[i].first - largest);
+    const bool in = (i == 0 || s.top_p >= 1 || share < s.top_p) && (i == 0 || size >= s.min_p);
+    const bool near = i > 0 && ((s.top_p < 1 && std::fabs(share - s.top_p) < blur) || std::fabs(size - s.min_p) < blur * size);
+    for (; i < end; ++i) {
+      if (in) ids.push_back(order[i].second);
+      if (near) unsure->push_back(order[i].second);
+    }
+    above += mass;
+  }
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+static void check_sets() {
+  Check check("top_k, top_p and min_p keep what a sort keeps");
+  const std::vector<int> counts(kVocab, 0);
+  for (int trial = 0; trial < 600; ++trial) {
+    Floats logits(kVocab);
+    const bool ties = trial % 3 == 0;
+    for (float& logit : logits) logit = ties ? std::floor(random_float() * 8) : random_float() * (trial % 7 + 1) * 3;
+    if (trial % 5 == 0) logits[trial] = -INFINITY;
+    Sampling s = settings(std::fabs(random_float()) + 0.3f);
+    s.vocab = trial % 2 ? kVocab : 777;
+    if (trial % 4 != 0) s.top_k = 1 + trial % 60;
+    if (trial % 4 > 1) s.top_p = std::fabs(random_float());
+    if (trial % 5 > 2) s.min_p = std::fabs(random_float()) * 0.3f;
+    std::vector<int> unsure;
+    auto want = kept_by_sorting(logits, s, &unsure);
+    auto got = kept(logits, s, counts);
+    for (int id : unsure) {
+      want.erase(std::remove(want.begin(), want.end(), id), want.end());
+      got.erase(std::remove(got.begin(), got.end(), id), got.end());
+    }
+    check.that(got == want);
+    const int token = choose(logits, s, counts, trial);
+    check.that(std::count(got.begin(), got.end(), token) + std::count(unsure.begin(), unsure.end(), token) > 0);
+  }
+}
+
+/** Chi-square of draws over seeds and positions: below mean + 5 standard deviations. */
+static void check_distribution(const char* name, Sampling s, const Floats& logits) {
+  Check check(name);
+  const std::vector<int> counts(kVocab, 0);
+  const auto ids = kept(logits, s, counts);
+  double largest = -1e30, total = 0;
+  for (int id : ids) largest = std::max(largest, double(logits[id]) / s.temperature);
+  for (int id : ids) total += std::exp(logits[id] / s.temperature - largest);
+  std::vector<int> drawn(kVocab, 0);
+  const int draws = 60000;
+  for (int i = 0; i < draws; ++i) {
+    s.seed = i % 251;
+    ++drawn[choose(logits, s, counts, i / 251)];
+  }
+  double chi = 0, rest_want = 0, rest_got = 0;
+  int cells = 0;
+  for (int id : ids) {
+    const double want = draws * std::exp(logits[id] / s.temperature - largest) / total;
+    if (want < 10) {
+      rest_want += want;
+      rest_got += drawn[id];
+      continue;
+    }
+    chi += (drawn[id] - want) * (drawn[id] - want) / want;
+    ++cells;
+  }
+  if (rest_want > 10) {
+    chi += (rest_got - rest_want) * (rest_got - rest_want) / rest_want;
+    ++cells;
+  }
+  const double freedom = cells - 1;
+  check.near(chi, 0, freedom + 5 * std::sqrt(2 * freedom));
+  int elsewhere = draws;
+  for (int id : ids) elsewhere -= drawn[id];
+  check.equal(elsewhere, 0);
+}
+
+static void check_greedy() {
+  Check check("greedy, penalties and masked rows");
+  Floats logits(kVocab, -1.0f);
+  std::vector<int> counts(kVocab, 0);
+  Sampling s = settings(0);
+  check.equal(choose(logits, s, counts, 0), 0);
+  logits[700] = logits[300] = 2;
+  check.equal(choose(logits, s, counts, 0), 300);
+  logits[900] = 3;
+  s.vocab = 900;
+  check.equal(choose(logits, s, counts, 0), 300);
+  s.vocab = 0;  // no tokenizer's size given: all rows
+  check.equal(choose(logits, s, counts, 0), 900);
+  s.vocab = 901;
+  counts[900] = 4;
+  check.equal(choose(logits, s, counts, 0), 900);
+  s.repetition_penalty = 1.6f;  // 3 / 1.6 < 2
+  check.equal(choose(logits, s, counts, 0), 300);
+  s.repetition_penalty = 1;
+  s.presence_penalty = 0.9f;
+  check.equal(choose(logits, s, counts, 0), 900);
+  s.presence_penalty = 1.1f;
+  check.equal(choose(logits, s, counts, 0), 300);
+  // A negative logit is multiplied: it must not rise.
+  Floats negative(kVocab, -2.0f);
+  negative[5] = -1.5f;
+  std::vector<int> fifth(kVocab, 0);
+  fifth[5] = 1;
+  s = settings(0);
+  s.repetition_penalty = 1.5f;  // -2.25
+  check.equal(choose(negative, s, fifth, 0), 0);
+  s.temperature = 0.001f;
+  s.top_k = 1;
+  std::fill(negative.begin() + 100, negative.end(), -INFINITY);
+  for (int i = 0; i < 50; ++i) {
+    const int token = choose(negative, s, fifth, i);
+    check.that(token != 5 && token < 100);
+  }
+  Floats broken(kVocab, NAN);
+  check.equal(choose(broken, settings(0), counts, 0), 0);
+  check.that(choose(broken, settings(1), counts, 0) < kVocab);
+  broken[17] = -3;
+  check.equal(choose(broken, settings(0), counts, 0), 17);
+  for (int i = 0; i < 50; ++i) check.equal(choose(broken, settings(1), counts, i), 17);
+  Floats infinite(kVocab, 0.0f);
+  infinite[44] = INFINITY;
+  s = settings(1);
+  s.top_p = 0.5f;
+  check.equal(choose(infinite, s, counts, 3), 44);
+}
+
+static void check_noise() {
+  Check value("gumbel"), bound("gumbel bound"), exponential("fixed-point exp");
+  for (int i = 0; i < 400000; ++i) {
+    const uint32_t bits = i < 33 ? ~(~0ull >> i) >> 32 : i < 66 ? ~0u >> (i - 33) % 32 : noise_bits(noise_key(7, i / 1000), i) >> i % 20;
+    const double v = (bits + 0.5) * 0x1p-32, want = -std::log(-std::log1p(-v));
+    value.near(gumbel(bits), want, 4e-7 * std::max(1.0, std::fabs(want)));
+    bound.that(gumbel(bits) <= gumbel_bound(bits));
+  }
+  for (int i = 0; i < 200000; ++i) {
+    const float x = -29 * std::fabs(random_float());
+    exponential.near(exp_fixed(x) * 0x1p-40, std::exp(double(x)), 4 * 0x1p-24 * std::exp(double(x)) + 0x1p-40);
+  }
+  exponential.equal(exp_fixed(0), 0x1p40);
+  exponential.equal(exp_fixed(-INFINITY), 0);
+}
+
+int main() {
+  check_noise();
+  check_sets();
+  check_greedy();
+  Floats few(kVocab, -INFINITY), many(kVocab), flat(kVocab, 0.5f);
+  for (int i = 0; i < 10; ++i) few[i * 99] = random_float() * 2;
+  for (float& logit : many) logit = random_float() * 4;
+  check_distribution("draws from ten tokens", settings(0.8f), few);
+  check_distribution("draws from a thousand tokens", settings(1.3f), many);
+  check_distribution("draws from equal tokens", settings(1), flat);
+  Sampling s = settings(1);
+  s.top_k = 40;
+  s.top_p = 0.9f;
+  s.min_p = 0.05f;
+  check_distribution("draws from what is kept", s, many);
+  printf("{\"check\": \"hash %08x\", \"compared\": 1, \"worst\": 0}\n", chosen_hash);
+}

@@ -1,0 +1,30 @@
+// A program of its own: uses an engine as argv says, leaves it open, and must end by itself at the right time.
+import { readFileSync } from 'node:fs';
+import { sourceDtype } from '../../runtime/bindings.ts';
+import { Engine } from '../../runtime/engine.ts';
+import { tokens } from './host-fake.ts';
+
+const [path = '', manifestFile = '', how] = process.argv.slice(2);
+const manifest = JSON.parse(readFileSync(manifestFile, 'utf8'));
+
+async function main() {
+  const engine = await Engine.open(path, manifest, { context: 100 });
+  const dtype = sourceDtype.random;
+  await engine.load(
+    manifest.slots.map((_: unknown, slot: number) => ({
+      path: null,
+      offset: 0,
+      slot,
+      dtype,
+      seed: 1,
+      mean: 0,
+      scale: 1,
+    })),
+  );
+  // Nothing but the job keeps the process alive from here on.
+  for await (const batch of engine.generate([tokens.slow], { maxTokens: 10 }))
+    process.stdout.write(`${batch.length} `);
+  if (how === 'close') engine.close();
+  process.stdout.write('end');
+}
+main();

@@ -1,0 +1,160 @@
+// Builds the host code over the fake backend, and predicts in TypeScript what that backend says.
+import { execFile } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import koffi from 'koffi';
+import type { Manifest, Slot } from '../../codegen/manifest.ts';
+import { abiHeader } from '../../codegen/print-abi.ts';
+import { abiVersion } from '../../runtime/bindings.ts';
+
+const root = new URL('../..', import.meta.url).pathname;
+
+/** Tokens that make the fake backend misbehave; those below 256 are ordinary. */
+export const tokens = { fail: 500, slow: 501, rogue: 502, refuse: 503, throws: 504 } as const;
+export const vocab = 512;
+const passTokens = 4;
+
+export interface Fake {
+  readonly path: string;
+  readonly manifest: Manifest;
+  /** The packed weights of the engine made last. */
+  weights(): Uint8Array;
+  /** Fills them with bytes that no test writes. */
+  dirty(): void;
+  mostOutstanding(): number;
+  /** Backends created and not destroyed. */
+  alive(): number;
+}
+
+/** Compiles the host code over the fake backend, with these weight slots, into `folder`. */
+export async function buildFake(
+  folder: string,
+  slots: readonly Slot[],
+  flags: readonly string[] = [],
+): Promise<Fake> {
+  const weightBytes = Math.max(...slots.map(endOf));
+  const dtypes = { bf16: 0, fp16: 1, fp32: 2 };
+  const rows = slots.map(
+    ({ shape, offset, stride, dtype }) => `{${[...shape, offset, stride, dtypes[dtype]].join(', ')}},`,
+  );
+  const model = [
+    '#pragma once',
+    '#include <cstdint>',
+    `constexpr int kPassTokens = ${passTokens};`,
+    `constexpr int kVocab = ${vocab};`,
+    `constexpr int64_t kWeightBytes = ${weightBytes};`,
+    'constexpr const char* kHash = "fake";',
+    'struct Slot { int rows, cols; int64_t offset, stride; int dtype; };',
+    `constexpr Slot kSlots[] = {\n  ${rows.join('\n  ')}\n};`,
+    '',
+  ];
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, 'abi.h'), abiHeader());
+  await writeFile(join(folder, 'model.h'), model.join('\n'));
+  const path = join(folder, 'fake.so');
+  const sources = [join(root, 'templates/host/library.cpp'), join(root, 'test/native/host-fake/backend.cpp')];
+  const include = [`-I${folder}`, `-I${join(root, 'templates/host')}`];
+  const warnings = ['-Wall', '-Wextra', '-Werror'];
+  await promisify(execFile)('g++', [
+    ...['-std=c++17', '-O2', '-fPIC', '-shared', '-pthread', '-fvisibility=hidden'],
+    ...warnings,
+    ...include,
+    ...flags,
+    ...sources,
+    ...['-o', path],
+  ]);
+  const library = koffi.load(path);
+  const copyWeights: (out: Uint8Array, bytes: number) => void = library.func('fake_weights', 'void', [
+    'void *',
+    'int64_t',
+  ]);
+  const weights = () => {
+    const bytes = new Uint8Array(weightBytes);
+    copyWeights(bytes, weightBytes);
+    return bytes;
+  };
+  return {
+    path,
+    manifest: fakeManifest(slots, weightBytes),
+    weights,
+    dirty: library.func('fake_dirty', 'void', []),
+    mostOutstanding: library.func('fake_most_outstanding', 'int32_t', []),
+    alive: library.func('fake_alive', 'int32_t', []),
+  };
+}
+
+/** Byte after the last one of a slot, its padding included. */
+function endOf({ shape: [rows, columns], offset, stride, dtype }: Slot): number {
+  const width = Math.min(Math.ceil(columns / 32) * 32, stride);
+  return offset + ((rows - 1) * stride + width) * (dtype === 'fp32' ? 4 : 2);
+}
+
+export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manifest {
+  return {
+    format: 1,
+    abi: abiVersion,
+    hash: 'fake',
+    name: 'fake',
+    model: 'fake',
+    target: 'fake',
+    kind: 'cpu',
+    plan: 'fake',
+    dims: {
+      name: 'fake',
+      family: 'llama',
+      dtype: 'bf16',
+      layers: 1,
+      hidden: 1,
+      ffn: 1,
+      qHeads: 1,
+      kvHeads: 1,
+      headDim: 2,
+      vocab,
+      maxPositions: 1 << 20,
+      normEps: 1e-6,
+      ropeTheta: 1e4,
+      ropeScaling: null,
+      qkNorm: false,
+      qkvBias: false,
+      tiedHead: true,
+    },
+    passTokens,
+    library: 'fake.so',
+    weightBytes,
+    slots: [...slots],
+    bytes: { weights: weightBytes, kvPerPosition: 1 },
+    bandwidth: null,
+    build: { compiler: 'g++', flags: [], millis: 0 },
+  };
+}
+
+/** The hash after each of ids, which stands for everything a model knows. */
+export function fakeHashes(ids: readonly number[]): number[] {
+  let hash = 0x811c9dc5;
+  return ids.map((id) => {
+    hash = Math.imul(hash ^ id, 2654435761) >>> 0;
+    hash = (hash ^ (hash >>> 15)) >>> 0;
+    return hash;
+  });
+}
+
+/** What the fake model says after `ids`: n tokens. */
+export function fakeReply(ids: readonly number[], n: number, seed = 0): number[] {
+  const all = [...ids];
+  for (let i = 0; i < n; i++) all.push(((fakeHashes(all).at(-1)! + seed) >>> 0) % 256);
+  return all.slice(ids.length);
+}
+
+/** Its reply under a repetition penalty, which depends on how often each token occurred. */
+export function fakePenalisedReply(ids: readonly number[], n: number): number[] {
+  const all = [...ids];
+  for (let i = 0; i < n; i++) all.push((all.reduce((sum, id) => sum + id + 1, 0) >>> 0) % 256);
+  return all.slice(ids.length);
+}
+
+/** Its logits for the last of ids. */
+export function fakeLogits(ids: readonly number[]): Float32Array {
+  const hash = fakeHashes(ids).at(-1)!;
+  return Float32Array.from({ length: vocab }, (_, j) => (hash ^ Math.imul(j, 2654435761)) & 0xffff);
+}
