@@ -18,10 +18,7 @@ export function toFailure(error: unknown, interrupted: boolean): Failure {
     return { message: error.message, hint: error.hint, kind: error.kind };
   }
   if (error instanceof CommanderError) {
-    const [, message = error.message, suggestion] =
-      /^(?:error: )?(.*?)(?:\n\((.*)\))?$/s.exec(error.message.trim()) ?? [];
-    const hint = suggestion?.replace(/^Did you mean (.*)\?$/, "did you mean '$1'?");
-    return { message, hint, kind: 'usage' };
+    return { message: error.message.replace(/^error: /, ''), hint: undefined, kind: 'usage' };
   }
   const { message, code } = error as NodeJS.ErrnoException;
   if (code === 'ENOSPC' || code === 'EACCES' || code === 'EROFS') {

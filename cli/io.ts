@@ -1,5 +1,5 @@
 // What a command may touch of the process: streams, environment, Ctrl-C. Tests hand over another one.
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 
 export interface Io {
   readonly stdin: Readable & { readonly isTTY?: boolean };
@@ -48,4 +48,24 @@ export function processIo(): Io {
       };
     },
   };
+}
+
+/** An Io that keeps what is written, with a text as its stdin: to run commands inside another program, or a test. */
+export function memoryIo(options: { readonly stdin?: string; readonly signal?: AbortSignal } = {}) {
+  const written = { out: '', err: '' };
+  const io: Io = {
+    stdin: Readable.from(options.stdin === undefined ? [] : [options.stdin]),
+    out: (text) => {
+      written.out += text;
+    },
+    err: (text) => {
+      written.err += text;
+    },
+    outIsTty: false,
+    errIsTty: false,
+    env: process.env,
+    signal: options.signal ?? new AbortController().signal,
+    onInterrupt: () => () => {},
+  };
+  return { io, written };
 }

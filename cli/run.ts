@@ -40,7 +40,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     // Help and version were printed already.
     if (error instanceof CommanderError && error.exitCode === 0) return exitCode.ok;
-    return report(misplaced(error, argv, names), io, { json: flags.includes('--json'), command });
+    return report(explained(error, argv, program), io, { json: flags.includes('--json'), command });
   }
 }
 
@@ -71,21 +71,30 @@ function createProgram(io: Io, start: Start): Program {
 }
 
 /** A misspelt command would otherwise be an argument of the default one. */
-function refuseUnknownCommand([first]: readonly string[], names: readonly string[]): void {
-  if (first === undefined || first.startsWith('-') || first === 'help' || names.includes(first)) return;
-  throw new OnelaunchError('usage', `unknown command '${first}'`, {
-    hint: `${didYouMean(first, names)}known: ${names.join(', ')}`,
+function refuseUnknownCommand(argv: readonly string[], names: readonly string[]): void {
+  const word = argv[0] === 'help' ? argv[1] : argv[0];
+  if (word === undefined || word.startsWith('-') || word === 'help' || names.includes(word)) return;
+  throw new OnelaunchError('usage', `unknown command '${word}'`, {
+    hint: `${didYouMean(word, names)}known: ${names.join(', ')}`,
   });
 }
 
-/** Flags before the command make it an argument of the default one. */
-function misplaced(error: unknown, argv: readonly string[], names: readonly string[]): unknown {
-  if (!(error instanceof CommanderError) || error.code !== 'commander.excessArguments') return error;
+/** What commander found wrong, with a better hint where we know one. */
+function explained(error: unknown, argv: readonly string[], program: Program): unknown {
+  if (!(error instanceof CommanderError)) return error;
+  const names = program.commands.map((command) => command.name());
+  const message = error.message.replace(/^error: /, '');
+  const flag = /unknown option '([^'=]+)/.exec(message)?.[1];
+  if (flag !== undefined) {
+    const command = program.commands.find((one) => one.name() === (argv[0] ?? '')) ?? program.commands[0]!;
+    const known = command.options.flatMap((option) => option.long ?? []);
+    const hint = `${didYouMean(flag, [...known, '--help'])}gen ${command.name()} --help lists the flags`;
+    return new OnelaunchError('usage', `unknown option '${flag}'`, { hint });
+  }
+  if (error.code !== 'commander.excessArguments') return error;
   const operand = argv.slice(1).find((word) => names.includes(word));
   if (names.includes(argv[0] ?? '') || operand === undefined) {
-    return new OnelaunchError('usage', error.message.replace(/^error: /, ''), {
-      hint: 'quote a text that has spaces',
-    });
+    return new OnelaunchError('usage', message, { hint: 'quote a text that has spaces' });
   }
   return new OnelaunchError('usage', `flags stand before the command '${operand}'`, {
     hint: `gen ${operand} ${argv.filter((word) => word !== operand).join(' ')}`,

@@ -50,7 +50,7 @@ export class PointwiseError extends OnelaunchError {
 }
 
 /** One op or helper as a C function. */
-export interface PrintedOp {
+interface PrintedOp {
   readonly name: string;
   /** C names of its float parameters, in order. */
   readonly params: readonly string[];
@@ -313,7 +313,7 @@ export async function printOps(file: string, options: PointwiseOptions = {}): Pr
 }
 
 /** An issue as tsc prints one: place, rule and reason, the line with its token underlined, then what is legal. */
-export function formatPointwiseIssue(issue: PointwiseIssue): string {
+function formatPointwiseIssue(issue: PointwiseIssue): string {
   const gutter = String(issue.line);
   const room = issue.source.length - issue.column + 1;
   const under = '~'.repeat(Math.max(1, Math.min(issue.token.length, room)));

@@ -127,8 +127,7 @@ class StagePrinter {
   #element(tensor: TensorName): string {
     const place = this.#place(tensor);
     if (place.space !== 'global') throw new Error(`internal error: ${tensor} is not in global memory`);
-    const token = tensor === 'logits' ? '(pass.first_logits + token)' : 'token';
-    return `pass.${place.buffer}[${token} * ${strideName(place.buffer)} + row]`;
+    return `pass.${place.buffer}[token * ${strideName(place.buffer)} + row]`;
   }
 
   /** The kv head of this unit, and how its q heads are counted. */

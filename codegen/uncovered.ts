@@ -21,8 +21,8 @@ export interface Run extends Machine {
 /**
  * The conflicts that no sync orders; empty for a correct schedule.
  *
- * Two layers are walked: a layer has a grid barrier, so nothing reaches further than the next one. Two and three blocks, so that a block
- * takes several units and dealings that differ meet; and the first and last blocks of the target, where ranges are narrow.
+ * Two layers are walked: a layer has a grid barrier, so nothing reaches further than the next one. Three blocks, so that a block takes
+ * several units and dealings that differ meet; and the first and last blocks of the target, where ranges are narrow.
  * The pass is the widest one: any other touches a subset.
  */
 export function uncovered(schedule: Schedule, runs = runsOf(schedule)): Uncovered[] {
@@ -40,11 +40,8 @@ function runsOf(schedule: Schedule): Run[] {
     position: 2 * splits + 1, // no part of the positions is empty
     layers: Math.min(2, dims.layers),
   };
-  const few: Run[] = [
-    { ...machine, blocks: 2, walked: [0, 1] },
-    { ...machine, blocks: 3, walked: [0, 1, 2] },
-  ];
-  return blocks > 3 ? [...few, { ...machine, blocks, walked: [0, 1, blocks - 2, blocks - 1] }] : few;
+  const few: Run = { ...machine, blocks: 3, walked: [0, 1, 2] };
+  return blocks > 3 ? [few, { ...machine, blocks, walked: [0, 1, blocks - 2, blocks - 1] }] : [few];
 }
 
 /** A touch, and when: steps of one block are ordered by its syncs, steps of different blocks by grid barriers alone. */
@@ -69,8 +66,10 @@ function findUnordered(schedule: Schedule, run: Run, found: Map<string, Uncovere
       epochs[gridEpoch] ??= new Map();
       const spaces = epochs[gridEpoch]!;
       for (const touch of event.touches) {
-        const space = spaces.get(touch.space) ?? { moments: [], written: false };
-        spaces.set(touch.space, space);
+        // Scratch is the block's own, so what its syncs part cannot conflict.
+        const name = touch.space.startsWith('scratch') ? `${touch.space} ${blockEpoch}` : touch.space;
+        const space = spaces.get(name) ?? { moments: [], written: false };
+        spaces.set(name, space);
         space.moments.push({ touch, step: event, block, blockEpoch, order });
         space.written ||= touch.writes;
       }

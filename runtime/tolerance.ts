@@ -25,7 +25,7 @@ export interface ToleranceInput {
   readonly extraRoundings?: { readonly perLayer: number; readonly once: number };
 }
 
-export interface ToleranceTerm {
+interface ToleranceTerm {
   readonly name: string;
   /** In logits, except `sigmas`. */
   readonly value: number;

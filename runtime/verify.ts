@@ -29,13 +29,13 @@ export interface VerifyOptions {
 }
 
 /** How far two lists of ids run together. */
-export interface TokenAgreement {
+interface TokenAgreement {
   readonly equal: number;
   readonly compared: number;
   readonly firstDifference: FirstDifference | null;
 }
 
-export interface FirstDifference {
+interface FirstDifference {
   /** Counted from the first new token. */
   readonly index: number;
   readonly expected: number;
@@ -47,7 +47,7 @@ export interface FirstDifference {
   readonly withinTolerance: boolean;
 }
 
-export interface CaseResult {
+interface CaseResult {
   readonly index: number;
   readonly promptTokens: number;
   readonly newTokens: number;

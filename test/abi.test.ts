@@ -12,7 +12,7 @@ import { fakeManifest } from './native/host-fake.ts';
 
 let folder: string;
 beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'onelaunch-abi-'));
+  folder = mkdtempSync(join(tmpdir(), 'ol-abi-'));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 

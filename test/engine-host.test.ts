@@ -35,7 +35,7 @@ let fake: Fake;
 const open: Engine[] = [];
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'onelaunch-host-'));
+  folder = mkdtempSync(join(tmpdir(), 'ol-host-'));
   fake = await buildFake(folder, slots);
 });
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -500,7 +500,7 @@ describe('arguments that C would bend are refused before', () => {
     ['a negative deviation', (e) => e.load([{ ...randomSource(0), scale: -1 }]), /scale is -1/],
     ['an infinite mean', (e) => e.load([{ ...randomSource(0), mean: Infinity }]), /mean is Infinity/],
   ])('%s', async (_, call, message) => {
-    const engine = await readyEngine();
+    const engine = await emptyEngine();
     const error = await failureOf(call(engine));
     expect(error.message).toMatch(message);
     expect(error.kind).toBe('usage');
@@ -521,7 +521,7 @@ describe('arguments that C would bend are refused before', () => {
     ['vocab', { vocab: 513 }],
     ['vocab', { vocab: 0 }],
   ])('sampling with a wrong %s (%o)', async (name, change) => {
-    const engine = await readyEngine();
+    const engine = await emptyEngine();
     const reply = engine.generate([1], { maxTokens: 1, sampling: { ...greedy, ...change } });
     expect((await failureOf(read(reply))).message).toMatch(new RegExp(`^sampling\\.${name} is`));
   });
@@ -640,7 +640,7 @@ describe('a process with an open engine', () => {
     const script = new URL('native/host-exit.ts', import.meta.url).pathname;
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      ['--import', 'tsx', script, fake.path, manifest, how],
+      ['--import', 'tsx', script, fake.path, manifest, how, String(tokens.slow)],
       {
         timeout: 30_000,
       },
@@ -789,11 +789,9 @@ describe('loading', () => {
     expect((await failureOf(engine.score([1], 0))).message).toBe('no weights are loaded');
   });
 
-  it('fails on a file that was cut short, before or while it is read', async () => {
+  it('fails on a file that was cut short', async () => {
     const path = join(folder, 'cut.bin');
-    const [data] = stored('bf16');
     const whole = Buffer.concat([Buffer.alloc(header), ...stored('bf16').map((one) => toBytes(one, 'bf16'))]);
-    expect(data?.length).toBeGreaterThan(0);
     writeFileSync(path, whole);
     truncateSync(path, whole.length - 1);
     const sources = fileSources('bf16').map((source) => ({ ...source, path }));
@@ -803,9 +801,21 @@ describe('loading', () => {
     );
     writeFileSync(path, whole);
     await engine.load(sources);
-    // Cut on the first sign of progress: the library must report it, or have read all before; never crash.
-    const racing = engine.load(sources, { onProgress: () => truncateSync(path, 100) });
-    await racing.catch((error: unknown) => expect(String(error)).toMatch(/ended at byte/));
+  });
+
+  it('fails on a file that ends while it is read', async () => {
+    // A file of the kernel: its size is said to be 4096 bytes, and reading ends after a few.
+    const sources = randomSources();
+    const slot = slots.findIndex(({ tensor }) => tensor === 'norm');
+    sources[slot] = {
+      ...sources[slot]!,
+      path: '/sys/class/net/lo/mtu',
+      offset: 1000,
+      dtype: sourceDtype.bf16,
+    };
+    const engine = await emptyEngine();
+    const error = await failureOf(engine.load(sources));
+    expect(error.message).toBe('/sys/class/net/lo/mtu ended at byte 1000 while it was read');
   });
 });
 
@@ -830,10 +840,11 @@ function layOut(): Slot[] {
   add('norm', [1, 37], 'fp32', 37);
   add('one', [1, 1], 'fp16', 1);
   // Larger than a chunk of 4 MiB, and rows lie across its border.
-  add('long', [1100, 999], 'fp32', 1024);
-  add('flat', [1200, 2048], 'bf16', 2048);
-  const a = add('wide-a', [3, 300_001], 'fp16', 2 * 300_032);
-  add('wide-b', [3, 300_001], 'fp16', 2 * 300_032, a + 300_032 * 2);
+  add('long', [900, 999], 'fp32', 1024);
+  add('flat', [300, 2048], 'bf16', 2048);
+  // Rows longer than the window that a file is read through.
+  const a = add('wide-a', [2, 140_001], 'fp16', 2 * 140_032);
+  add('wide-b', [2, 140_001], 'fp16', 2 * 140_032, a + 140_032 * 2);
   return placed;
 }
 const bigSlot = slots.findIndex((slot) => slot.tensor === 'long');
@@ -901,24 +912,30 @@ function encode(value: number, dtype: Dtype): number {
   return sign | ((exponent + 15) << 10) | ((size / 2 ** exponent - 1) * 1024);
 }
 
-/** What the packed weights must be; bytes of no slot are `gap`. Not-a-number is written as 'any' would be: see firstDifference. */
+/** Bits of one format to bits of another. */
+function converter(from: Dtype, to: Dtype): (bits: number) => number {
+  if (from === to) return (bits) => bits;
+  const convert = (bits: number) => {
+    const value = decode(bits, from);
+    return Number.isNaN(value) ? notANumber(bits, from, to) : encode(round(value, to), to);
+  };
+  if (from === 'fp32') return convert;
+  const table = Uint32Array.from({ length: 2 ** 16 }, (_, bits) => convert(bits));
+  return (bits) => table[bits]!;
+}
+
+/** What the packed weights must be; bytes of no slot are `gap`. */
 function packed(stored: readonly Uint32Array[], from: Dtype, gap: number): Uint8Array {
   const bytes = new Uint8Array(fake.manifest.weightBytes).fill(gap);
   const view = new DataView(bytes.buffer);
   for (const [index, { shape, offset, stride, dtype }] of slots.entries()) {
     const [rows, columns] = shape;
     const width = Math.min(Math.ceil(columns / 32) * 32, stride);
+    const convert = converter(from, dtype);
     for (let row = 0; row < rows; row++) {
       for (let column = 0; column < width; column++) {
         let bits = 0;
-        if (column < columns) {
-          const source = stored[index]![row * columns + column]!;
-          const value = from === dtype ? Number.NaN : decode(source, from);
-          // The same format is copied, not-a-numbers with all their bits.
-          if (from === dtype) bits = source;
-          else if (Number.isNaN(value)) bits = notANumber(source, from, dtype);
-          else bits = encode(round(value, dtype), dtype);
-        }
+        if (column < columns) bits = convert(stored[index]![row * columns + column]!);
         const at = offset + (row * stride + column) * bytesOf[dtype];
         if (dtype === 'fp32') view.setUint32(at, bits, true);
         else view.setUint16(at, bits, true);

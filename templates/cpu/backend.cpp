@@ -20,7 +20,7 @@
 #include "model.h"
 #include "slots.h"
 
-#include "lib/sampler.h"
+#include "lib/scratch.h"
 #include "lib/team.h"
 
 extern "C" void kernel_run_plain(const Pass&, Block&);
@@ -247,7 +247,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   const int64_t cache = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim * sizeof(Weight);
   const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
   const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
-  const int64_t scratch = int64_t{kScratchFloats + sample_scratch()} * sizeof(float);
+  const int64_t scratch = int64_t{kScratchFloats + kLibScratchFloats} * sizeof(float);
   const int64_t counts = int64_t{kVocab} * sizeof(int);
   const int64_t ids = kPassTokens * sizeof(int);
   int64_t total = 0;

@@ -139,7 +139,7 @@ inline void score(Backend* backend, JobThread& thread, Sequence& sequence, const
     if (request.first_logits < count) {
       const int64_t row = at + request.first_logits - job.first;
       float* out = job.logits + row * kVocab;
-      check(backend_logits(backend, request.first_logits, count - request.first_logits, out, &error), error);
+      check(backend_logits(backend, 0, count - request.first_logits, out, &error), error);
     }
     at += count;
     thread.report([&](Progress& progress) {

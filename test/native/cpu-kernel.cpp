@@ -3,7 +3,7 @@
 #include "lib/types.h"
 
 using Weight = bf16;
-constexpr int kPassTokens = 8, kVocab = 100;
+constexpr int kPassTokens = 8, kVocab = 100, kHeadDim = 20, kGroup = 2;
 constexpr float kAttnScale = 1;
 struct Pass {
   const float* x;
@@ -13,8 +13,6 @@ struct Pass {
 };
 #define ISA_NAME test
 #include "lib/lib.h"
-
-namespace ISA_NAME {
 
 static void decode(Block& b, const Pass& pass) {
   float* const out = b.scratch + 10000;
@@ -39,7 +37,5 @@ static void decode(Block& b, const Pass& pass) {
   embed<40>(b, out, pass.w, pass.next, 8, {0, 40});
   sample(b, pass.x, pass.sampling, pass.next, 3, 0, pass.next);
 }
-
-}  // namespace ISA_NAME
 
 KERNEL_ENTRY

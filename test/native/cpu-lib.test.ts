@@ -19,10 +19,10 @@ const includes = [folder, join(root, 'templates'), join(root, 'templates/cpu'), 
 
 const avx512 = ['f', 'bw', 'vl', 'dq'].map((part) => `avx512${part}`);
 const paths = [
-  { isa: 'plain', needs: [] },
-  { isa: 'avx2', needs: ['avx2', 'fma', 'f16c'] },
-  { isa: 'avx512', needs: [...avx512, 'fma', 'f16c'] },
-  { isa: 'avx512bf16', needs: [...avx512, 'avx512_bf16', 'fma', 'f16c'] },
+  { isa: 'plain', needs: [], weights: ['bf16', 'fp16'] },
+  { isa: 'avx2', needs: ['avx2', 'fma', 'f16c'], weights: ['bf16', 'fp16', 'float'] },
+  { isa: 'avx512', needs: [...avx512, 'fma', 'f16c'], weights: ['bf16', 'fp16', 'float'] },
+  { isa: 'avx512bf16', needs: [...avx512, 'avx512_bf16', 'fma', 'f16c'], weights: ['bf16'] },
 ];
 const flagsOf = (needs: readonly string[]): string[] => needs.map((need) => `-m${need.replace('_', '')}`);
 const isX64 = process.arch === 'x64';
@@ -63,22 +63,19 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const hashes = new Map<string, string>();
 
-for (const { isa, needs } of paths) {
+for (const { isa, needs, weights } of paths) {
   const missing = needs.filter((need) => !cpuFlags.includes(need));
   const name = missing.length > 0 ? `${isa} (skipped: this CPU lacks ${missing.join(', ')})` : isa;
   describe.skipIf(missing.length > 0)(name, () => {
-    it.each(['bf16', 'fp16', 'float'])(
-      'computes what loops in double compute, %s weights',
-      async (weight) => {
-        const checks = await checksOf(`lib-${isa}-${weight}`, join(here, 'cpu-lib.cpp'), [
-          '-O2',
-          `-DWEIGHT=${weight}`,
-          ...flagsOf(needs),
-        ]);
-        expect(checks.length).toBe(weight === 'float' ? 32 : 34);
-        expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
-      },
-    );
+    it.each(weights)('computes what loops in double compute, %s weights', async (weight) => {
+      const checks = await checksOf(`lib-${isa}-${weight}`, join(here, 'cpu-lib.cpp'), [
+        '-O2',
+        `-DWEIGHT=${weight}`,
+        ...flagsOf(needs),
+      ]);
+      expect(checks.length).toBe(weight === 'float' ? 32 : 34);
+      expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
+    });
 
     it('samples as a sort and the softmax say', async () => {
       const checks = await checksOf(`sampler-${isa}`, join(here, 'cpu-sampler.cpp'), [

@@ -2,9 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { sourceDtype } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
-import { tokens } from './host-fake.ts';
 
-const [path = '', manifestFile = '', how] = process.argv.slice(2);
+const [path = '', manifestFile = '', how, slow] = process.argv.slice(2);
 const manifest = JSON.parse(readFileSync(manifestFile, 'utf8'));
 
 async function main() {
@@ -22,7 +21,7 @@ async function main() {
     })),
   );
   // Nothing but the job keeps the process alive from here on.
-  for await (const batch of engine.generate([tokens.slow], { maxTokens: 10 }))
+  for await (const batch of engine.generate([Number(slow)], { maxTokens: 10 }))
     process.stdout.write(`${batch.length} `);
   if (how === 'close') engine.close();
   process.stdout.write('end');

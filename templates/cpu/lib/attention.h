@@ -1,14 +1,7 @@
 // Attention of one kv head over a range of positions, and the merge of such parts.
 #pragma once
 #include "lib/matmul.h"
-
-/** Positions whose scores are computed together: their keys and values stay in the L1 cache for all queries. */
-constexpr int kAttendPositions = 32;
-
-/** Floats of scratch: the queries [n][padded(D)], their scores [n][kAttendPositions], and a chunk of keys where D is no multiple of 32. */
-template <int D, int Group, int Tokens> DEVICE constexpr int attend_scratch() {
-  return Tokens * Group * (padded(D) + kAttendPositions) + (D % 32 == 0 ? 0 : kAttendPositions * padded(D));
-}
+#include "lib/scratch.h"
 
 /** Elements [i, i + V * kLanes) of N partial results, stride apart: *= decay, += sum over positions of score * value. */
 template <int D, int N, int V>

@@ -1,11 +1,8 @@
 // The next token. Nothing here depends on the order of a sum: masses are integers, noise belongs to the token.
 #pragma once
 #include "host/noise.h"
-#include "lib/simd.h"
+#include "lib/scratch.h"
 #include "lib/team.h"
-
-/** Floats that sample uses behind its scratch offset: a key and an id for every row. The backend adds them to kScratchFloats. */
-DEVICE constexpr int sample_scratch() { return 2 * kVocab; }
 
 /** Larger z, larger key; NaN is smallest, below -inf. */
 DEVICE uint32_t ordered_key(float z) {

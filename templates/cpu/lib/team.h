@@ -25,7 +25,7 @@ struct Team {
 struct Block {
   Team* team;
   int number;
-  float* scratch;  // [kScratchFloats], 128-byte aligned
+  float* scratch;  // [kScratchFloats + kLibScratchFloats], 128-byte aligned
 
   __attribute__((always_inline)) int index() const { return number; }
   __attribute__((always_inline)) int count() const { return team->count; }

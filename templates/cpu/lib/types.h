@@ -22,8 +22,8 @@ struct Range {
 /** Elements of a stored row of k: the next multiple of 32. */
 DEVICE constexpr int padded(int k) { return (k + 31) / 32 * 32; }
 
-DEVICE int smaller(int a, int b) { return a < b ? a : b; }
-DEVICE int larger(int a, int b) { return a > b ? a : b; }
+DEVICE constexpr int smaller(int a, int b) { return a < b ? a : b; }
+DEVICE constexpr int larger(int a, int b) { return a > b ? a : b; }
 
 DEVICE float float_from_bits(uint32_t bits) {
   float x;

@@ -59,12 +59,13 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
                          int partial_token_stride, int split, int begin, int end, int position, int tokens) {
   constexpr int kLanes = power_of_two(divide_up(D, 8)), kSide = 32 / kLanes, kUnroll = 4;
   static_assert(D % 2 == 0 && kLanes <= 32, "head dims are even and at most 256");
-  const int side = lane() / kLanes, from = lane() % kLanes * 8;
+  const int thread = opaque(int(threadIdx.x)), lane = thread % 32, warp = thread / 32;
+  const int side = lane / kLanes, from = lane % kLanes * 8;
   const int queries = tokens * Group, tiles = divide_up(queries, Tile);
-  const int together = min(tiles, kWarps), stripes = kWarps / together, stripe = warp() % stripes;
+  const int together = min(tiles, kWarps), stripes = kWarps / together, stripe = warp % stripes;
 
   for (int first = 0; first < tiles; first += together) {
-    const int slot = warp() / stripes, tile = first + slot;
+    const int slot = warp / stripes, tile = first + slot;
     float high[Tile], mass[Tile], sum[Tile][8], query[Tile][8];
     int last[Tile];
 #pragma unroll
@@ -142,7 +143,7 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
         for (int j = 0; j < 8; ++j) sum[i][j] = sum[i][j] * fade + __shfl_xor_sync(~0u, sum[i][j], other) * fade2;
       }
       if (side == 0) {
-        float* const mine = scratch + (warp() * Tile + i) * (D + 2);
+        float* const mine = scratch + (warp * Tile + i) * (D + 2);
 #pragma unroll
         for (int j = 0; j < 8; j += 2)
           if (from + j < D) *reinterpret_cast<float2*>(mine + from + j) = make_float2(sum[i][j], sum[i][j + 1]);
@@ -151,7 +152,7 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
     }
     __syncthreads();
     // The stripes of each query, in order.
-    for (int item = int(threadIdx.x); item < together * Tile * (D / 2); item += kThreads) {
+    for (int item = thread; item < together * Tile * (D / 2); item += kThreads) {
       const int d = item % (D / 2) * 2, i = item / (D / 2) % Tile, tile_slot = item / (D / 2) / Tile;
       const int index = (first + tile_slot) * Tile + i;
       if (index >= queries) continue;
@@ -197,15 +198,16 @@ template <int D, int Splits, int W, class Store>
 DEVICE void merge_head(const float* partial, Store&& store) {
   static_assert(W % 2 == 0 && D % W == 0);
   constexpr int kTogether = Splits < 16 ? Splits : 16;
+  const int lane = opaque(int(threadIdx.x)) % 32;
 #pragma unroll 1
-  for (int d = lane() * W; d < divide_up(D, 32 * W) * 32 * W; d += 32 * W) {
+  for (int d = lane * W; d < divide_up(D, 32 * W) * 32 * W; d += 32 * W) {
     float top = minus_infinity(), mass = 0, out[W] = {};
 #pragma unroll 1
     for (int start = 0; start < Splits; start += kTogether) {
       // Lane s has the maximum and the mass of part start + s; every lane has its own dims of all these parts.
       float2 tail = make_float2(minus_infinity(), 0), v[kTogether][W / 2];
-      if (lane() < kTogether && start + lane() < Splits)
-        tail = __ldcg(reinterpret_cast<const float2*>(partial + (start + lane()) * (D + 2) + D));
+      if (lane < kTogether && start + lane < Splits)
+        tail = __ldcg(reinterpret_cast<const float2*>(partial + (start + lane) * (D + 2) + D));
 #pragma unroll
       for (int s = 0; s < kTogether; ++s)
 #pragma unroll
@@ -258,7 +260,7 @@ DEVICE void merge_input(Block& b, const float* partial, int tokens) {
   constexpr int W = merge_width(D), kHeads = K / D;
   static_assert(K % D == 0);
   __syncthreads();
-  for (int unit = warp(); unit < tokens * kHeads; unit += kWarps)
+  for (int unit = opaque(warp()); unit < tokens * kHeads; unit += kWarps)
     merge_head<D, Splits, W>(partial + size_t(unit) * (Splits * (D + 2)), [&](int d, const float(&v)[W]) {
       store_input<K, W>(b, tokens, unit / kHeads, unit % kHeads * D + d, v);
     });

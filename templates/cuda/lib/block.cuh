@@ -15,6 +15,15 @@ struct Block {
   DEVICE int threads() const { return kThreads; }
 };
 
+/**
+ * x, but nothing computed from it moves in front of this point. Stages use it on their thread's number: otherwise the compiler computes
+ * the addresses of all stages before the layer loop, and registers run out.
+ */
+DEVICE int opaque(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 DEVICE int lane() { return int(threadIdx.x) & 31; }
 DEVICE int warp() { return int(threadIdx.x) >> 5; }
 
@@ -23,10 +32,12 @@ DEVICE void block_sync() { __syncthreads(); }
 /** Barrier of some warps of the block; id 1..15, threads a multiple of 32. */
 DEVICE void warps_sync(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 
+/** The first of n things that belongs to part i when they are dealt to `parts` parts, whose numbers are within one of each other. */
+BOTH constexpr int dealt(int n, int i, int parts) { return n / parts * i + n % parts * i / parts; }
+
 /** Rows [begin, end) of n, contiguous, their numbers within one of each other; all blocks cover n. */
 DEVICE Range block_range(Block& b, int n) {
-  const long long index = b.index(), count = b.count();
-  return {int(n * index / count), int(n * (index + 1) / count)};
+  return {dealt(n, b.index(), b.count()), dealt(n, b.index() + 1, b.count())};
 }
 
 /** body(i) for i in [0, n), each by one warp. */

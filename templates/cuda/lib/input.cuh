@@ -59,7 +59,7 @@ DEVICE void pad_input(Block& b, int tokens) {
   constexpr int kPad = padded(K) - K;
   if constexpr (kPad > 0) {
     const float zero[1] = {0};
-    for (int i = int(threadIdx.x); i < tokens * kPad; i += kThreads)
+    for (int i = opaque(int(threadIdx.x)); i < tokens * kPad; i += kThreads)
       store_input<K, 1>(b, tokens, i / kPad, K + i % kPad, zero);
   }
 }
@@ -69,7 +69,7 @@ template <int K>
 DEVICE void gather_input(Block& b, const float* src, int tokens) {
   constexpr int W = activation_width(K), kItems = K / W, kTogether = 4;
   __syncthreads();
-  for (int first = int(threadIdx.x); first < tokens * kItems; first += kTogether * kThreads) {
+  for (int first = opaque(int(threadIdx.x)); first < tokens * kItems; first += kTogether * kThreads) {
     float v[kTogether][W];
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) {

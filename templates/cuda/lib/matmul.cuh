@@ -13,9 +13,6 @@ DEVICE float* shared_sums() {
   return sums;
 }
 
-/** rows.begin + this: first row of part i when n rows are dealt to `parts`, their numbers within one of each other. */
-BOTH constexpr int dealt(int n, int i, int parts) { return n / parts * i + (n % parts * i) / parts; }
-
 /** 16-byte loads of weights that a thread has in flight. More would cost registers that the rest of a kernel needs. */
 constexpr int kInFlight = 12;
 
@@ -44,7 +41,7 @@ struct RowCut {
   static_assert(slices * slice >= chunks && (slices - 1) * slice <= chunks, "the slices cover each chunk once");
 };
 
-/** sum += a chunk of weights times the chunk of the input that starts at x. */
+/** sum + a lane's 16 bytes of weights times its part of a chunk of the input; x is where its first four floats are. */
 template <int K>
 DEVICE float dot_chunk(float sum, const uint4& raw, const float* x, int lanes) {
   constexpr int V = kVector<Weight>;
@@ -52,7 +49,7 @@ DEVICE float dot_chunk(float sum, const uint4& raw, const float* x, int lanes) {
   unpack<Weight>(w, raw);
 #pragma unroll
   for (int part = 0; part < V / 4; ++part) {
-    const float4 v = *reinterpret_cast<const float4*>(x + part * lanes * 4 + lane() * 4);
+    const float4 v = *reinterpret_cast<const float4*>(x + part * lanes * 4);
     sum = fmaf(w[4 * part], v.x, sum);
     sum = fmaf(w[4 * part + 1], v.y, sum);
     sum = fmaf(w[4 * part + 2], v.z, sum);
@@ -65,7 +62,8 @@ template <int K, int Parts, class Epilogue>
 DEVICE void matmul_one(Block& b, const Weight* w, Range rows, Epilogue& epilogue) {
   using C = RowCut<K, Parts>;
   constexpr int V = kVector<Weight>;
-  const int group = warp() / C::slices, slice = warp() % C::slices;
+  const int thread = opaque(int(threadIdx.x)), lane = thread % 32;
+  const int group = thread / 32 / C::slices, slice = thread / 32 % C::slices;
   const int n = rows.end - rows.begin;
   const int end = rows.begin + dealt(n, group + 1, C::groups);
   float* const sums = shared_sums();
@@ -73,7 +71,7 @@ DEVICE void matmul_one(Block& b, const Weight* w, Range rows, Epilogue& epilogue
   __syncthreads();  // the sums of the matmul before have been read
   for (int row = rows.begin + dealt(n, group, C::groups); row < end; row += C::rows) {
     const int taken = min(C::rows, end - row);
-    const Weight* const first = w + size_t(row) * Parts * padded(K) + slice * C::slice * C::span + lane() * V;
+    const Weight* const first = w + size_t(row) * Parts * padded(K) + slice * C::slice * C::span + lane * V;
     float sum[C::values];
 #pragma unroll
     for (int i = 0; i < C::values; ++i) sum[i] = 0;
@@ -87,7 +85,7 @@ DEVICE void matmul_one(Block& b, const Weight* w, Range rows, Epilogue& epilogue
           const int chunk = start + c;
           bool wanted = i / Parts < taken && chunk < C::slice;
           if constexpr (!C::whole)
-            wanted = wanted && (slice * C::slice + chunk) * C::span + lane() * V < padded(K);
+            wanted = wanted && (slice * C::slice + chunk) * C::span + lane * V < padded(K);
           raw[i][c] = load_weight(first + i * padded(K) + chunk * C::span, wanted);
         }
 #pragma unroll
@@ -99,30 +97,30 @@ DEVICE void matmul_one(Block& b, const Weight* w, Range rows, Epilogue& epilogue
           const int at = (slice * C::slice + start + c) * C::span;
           int lanes = 32;
           if constexpr (!C::whole) lanes = min(32, (padded(K) - at) / V);
-          if (!C::whole && lane() >= lanes) continue;
+          if (!C::whole && lane >= lanes) continue;
 #pragma unroll
           for (int p = 0; p < Parts; ++p)
-            sum[r * Parts + p] = dot_chunk<K>(sum[r * Parts + p], raw[r * Parts + p][c], b.scratch + at, lanes);
+            sum[r * Parts + p] = dot_chunk<K>(sum[r * Parts + p], raw[r * Parts + p][c], b.scratch + at + lane * 4, lanes);
         }
       }
     }
     float* const mine = sums + (parity * kWarps + group * C::slices) * 16;
     parity ^= 1;
     const float total = warp_sums<C::values>(sum);
-    if (lane() < C::values) mine[slice * 16 + lane()] = total;
+    if (lane < C::values) mine[slice * 16 + lane] = total;
     if constexpr (C::slices == 1)
       __syncwarp();
     else
       warps_sync(1 + group, C::slices * 32);
-    if (slice == 0 && lane() < taken) {
+    if (slice == 0 && lane < taken) {
       float y[Parts];
 #pragma unroll
       for (int p = 0; p < Parts; ++p) {
-        y[p] = mine[lane() * Parts + p];
+        y[p] = mine[lane * Parts + p];
 #pragma unroll
-        for (int s = 1; s < C::slices; ++s) y[p] += mine[s * 16 + lane() * Parts + p];
+        for (int s = 1; s < C::slices; ++s) y[p] += mine[s * 16 + lane * Parts + p];
       }
-      epilogue(row + lane(), 0, static_cast<const float(&)[Parts]>(y));
+      epilogue(row + lane, 0, static_cast<const float(&)[Parts]>(y));
     }
   }
 }
@@ -160,8 +158,8 @@ struct TileCut {
 template <int K, int Parts, class Epilogue>
 DEVICE void matmul_tiles(Block& b, const Weight* w, Range rows, int tokens, Epilogue& epilogue) {
   using C = TileCut<K, Parts>;
-  const int group = warp() / C::slices, slice = warp() % C::slices;
-  const int g = lane() / 4, t = lane() % 4;
+  const int thread = opaque(int(threadIdx.x)), lane = thread % 32, g = lane / 4, t = lane % 4;
+  const int group = thread / 32 / C::slices, slice = thread / 32 % C::slices;
   const Weight* const high = reinterpret_cast<const Weight*>(b.scratch);
   const Weight* const low = high + kPassTokens * padded(K);
   float* const sums = shared_sums() + group * C::slices * 128;
@@ -201,10 +199,10 @@ DEVICE void matmul_tiles(Block& b, const Weight* w, Range rows, int tokens, Epil
     }
     // Lane 4 g + t has rows g and g + 8 of tokens 2 t and 2 t + 1.
     float2* const mine = reinterpret_cast<float2*>(sums + slice * 128);
-    mine[lane()] = make_float2(c[0][0] + c[1][0], c[0][1] + c[1][1]);
-    mine[32 + lane()] = make_float2(c[0][2] + c[1][2], c[0][3] + c[1][3]);
+    mine[lane] = make_float2(c[0][0] + c[1][0], c[0][1] + c[1][1]);
+    mine[32 + lane] = make_float2(c[0][2] + c[1][2], c[0][3] + c[1][3]);
     warps_sync(1 + group, C::slices * 32);
-    const int item = slice * 32 + lane(), r = item / 8, token = item % 8;
+    const int item = slice * 32 + lane, r = item / 8, token = item % 8;
     if (r < taken && token < tokens) {
       float y[Parts];
 #pragma unroll
@@ -226,30 +224,31 @@ template <int K, int Parts, class Epilogue>
 DEVICE void matmul_rows(Block& b, const Weight* w, Range rows, int tokens, Epilogue& epilogue) {
   constexpr int V = kVector<Weight>, kSpan = 32 * V, kChunks = divide_up(padded(K), kSpan), kWave = kChunks < 8 ? kChunks : 8;
   constexpr int kTokens = power_of_two(kPassTokens);
-  for (int row = rows.begin + warp(); row < rows.end; row += kWarps) {
+  const int thread = opaque(int(threadIdx.x)), lane = thread % 32;
+  for (int row = rows.begin + thread / 32; row < rows.end; row += kWarps) {
     float y[Parts];
 #pragma unroll
     for (int p = 0; p < Parts; ++p) {
-      const Weight* const first = w + (size_t(row) * Parts + p) * padded(K) + lane() * V;
+      const Weight* const first = w + (size_t(row) * Parts + p) * padded(K) + lane * V;
       float sum[kTokens] = {};
       for (int start = 0; start < kChunks; start += kWave) {
         uint4 raw[kWave];
 #pragma unroll
         for (int c = 0; c < kWave; ++c)
-          raw[c] = load_weight(first + (start + c) * kSpan, (start + c) * kSpan + lane() * V < padded(K));
+          raw[c] = load_weight(first + (start + c) * kSpan, (start + c) * kSpan + lane * V < padded(K));
 #pragma unroll
         for (int token = 0; token < kPassTokens; ++token) {
           if (token >= tokens) break;
 #pragma unroll
           for (int c = 0; c < kWave; ++c) {
             const int at = (start + c) * kSpan, lanes = min(32, (padded(K) - at) / V);
-            if (lane() < lanes) sum[token] = dot_chunk<K>(sum[token], raw[c], b.scratch + token * padded(K) + at, lanes);
+            if (lane < lanes) sum[token] = dot_chunk<K>(sum[token], raw[c], b.scratch + token * padded(K) + at + lane * 4, lanes);
           }
         }
       }
       y[p] = warp_sums<kTokens>(sum);
     }
-    if (lane() < tokens) epilogue(row, lane(), static_cast<const float(&)[Parts]>(y));
+    if (lane < tokens) epilogue(row, lane, static_cast<const float(&)[Parts]>(y));
   }
 }
 

@@ -16,7 +16,7 @@ DEVICE void norm_vectors(const float* src, const float* weight, float eps, int t
   constexpr int W = activation_width(K), kItems = K / W, kLanes = Team * 32, kEach = divide_up(kItems, kLanes);
   constexpr int kHeld = kEach < 8 ? kEach : 8;  // vectors a thread keeps; the rest it reads again
   constexpr bool kWeightFirst = kEach <= 2;     // few enough to have the weights in flight too
-  const int token = warp() / Team, first = int(threadIdx.x) - token * kLanes;
+  const int thread = opaque(int(threadIdx.x)), token = thread / 32 / Team, first = thread - token * kLanes;
   const bool mine = token < tokens;
   const float* const x = src + size_t(token) * K;
   float* const sums = shared_warp_sums();
@@ -49,7 +49,7 @@ DEVICE void norm_vectors(const float* src, const float* weight, float eps, int t
   }
   square = warp_sum(square);
   __syncthreads();  // whoever read the sums or the input before is done
-  if (lane() == 0) sums[warp()] = square;
+  if (thread % 32 == 0) sums[thread / 32] = square;
   __syncthreads();
   if (!mine) return;
   float total = 0;

@@ -6,7 +6,7 @@
 template <int K>
 DEVICE void embed(Block&, float* dst, const Weight* table, const int* ids, int tokens, Range columns) {
   const int width = columns.end - columns.begin;
-  for (int i = int(threadIdx.x); i < tokens * width; i += kThreads) {
+  for (int i = opaque(int(threadIdx.x)); i < tokens * width; i += kThreads) {
     const int token = i / width, k = columns.begin + i % width;
     dst[token * K + k] = to_float(table[size_t(__ldcg(ids + token)) * padded(K) + k]);
   }

@@ -43,7 +43,7 @@ struct Backend {
   std::vector<uint32_t> hashes;  // [context]: the hash after every position, the stand-in for a KV cache
   std::vector<bool> slow;        // [context]
   std::vector<int32_t> counts;   // [kVocab]
-  std::vector<float> logits;     // [kPassTokens][kVocab]
+  std::vector<float> logits;     // [kPassTokens][kVocab], row 0 of token first_logits
   int32_t sampled = -1;
   int most_outstanding = 0;
 
@@ -81,7 +81,7 @@ static Result run_pass(Backend& b, const Request& request) {
   for (int i = pass.first_logits; i < pass.count; ++i) {
     for (int j = 0; j < kVocab; ++j) {
       const uint32_t mixed = b.hashes[pass.position + i] ^ (static_cast<uint32_t>(j) * 2654435761u);
-      b.logits[static_cast<size_t>(i) * kVocab + j] = static_cast<float>(mixed & 0xffffu);
+      b.logits[static_cast<size_t>(i - pass.first_logits) * kVocab + j] = static_cast<float>(mixed & 0xffffu);
     }
   }
   if (!pass.sample) return result;

@@ -1,0 +1,137 @@
+// What is wrong with a plan: data first, then text that shows the user's own line.
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { CallExpression, Node, SourceFile } from 'ts-morph';
+import { OnelaunchError } from '../errors.ts';
+import type { Site } from './plan.ts';
+
+export interface Issue {
+  readonly rule: string;
+  /** The call of stage() or plan() that caused it. */
+  readonly at: Site;
+  /** The literal to blame. */
+  readonly token: string;
+  /** Where in the call the literal stands; `nth` counts equal ones from 0. */
+  readonly argument: 'name' | 'ops' | 'over' | 'recompute' | 'split' | 'tokens';
+  readonly nth: number;
+  /** Why it cannot be, as a sentence without its full stop. */
+  readonly why: string;
+  /** Changes that make it legal; empty if there is none in reach of the plan. */
+  readonly legal: readonly string[];
+}
+
+/** An illegal plan, with every issue of it in source order. */
+export class PlanError extends OnelaunchError {
+  override readonly name = 'PlanError';
+  readonly issues: readonly Issue[];
+
+  constructor(issues: readonly Issue[]) {
+    super('usage', formatIssues(issues));
+    this.issues = issues;
+  }
+}
+
+/**
+ * The issues as text, with the line of the plan where it can be read:
+ *
+ *     plan.ts:4:47: error: sync-inside-stage
+ *       4 |   stage('attention', ['attend', 'o_proj'], { over: 'kv_heads' }),
+ *         |                                  ^^^^^^
+ *       o_proj needs all of att, but in stage 'attention' each block makes only its own kv head.
+ *       Legal here: end stage 'attention' before o_proj.
+ */
+export function formatIssues(issues: readonly Issue[]): string {
+  const sources = new Map<string, SourceFile | null>();
+  return issues.map((issue) => formatIssue(issue, sources)).join('\n\n');
+}
+
+function formatIssue(issue: Issue, sources: Map<string, SourceFile | null>): string {
+  const { file } = issue.at;
+  if (!sources.has(file)) sources.set(file, readSource(file));
+  const source = sources.get(file) ?? null;
+  const found = source && locate(source, issue);
+  const { line, column } = found ?? issue.at;
+  const place = file === '' ? '' : `${basename(pathOf(file))}:${line}:${column}: `;
+  const gutter = ' '.repeat(String(line).length);
+  const shown = found
+    ? [
+        `  ${line} | ${found.text.trimEnd()}`,
+        `  ${gutter} | ${found.text.slice(0, column - 1).replace(/[^\t]/g, ' ')}${'^'.repeat(Math.max(1, found.length))}`,
+      ]
+    : [];
+  const legal = issue.legal.length > 0 ? [`  Legal here: ${issue.legal.join('; or ')}.`] : [];
+  return [`${place}error: ${issue.rule}`, ...shown, `  ${issue.why}.`, ...legal].join('\n');
+}
+
+/** A site's file is a path, or what is left of a file URL: escapes, and a loader's query. */
+function pathOf(file: string): string {
+  const path = file.split('?')[0]!;
+  return path.includes('%') ? fileURLToPath(`file://${path}`) : path;
+}
+
+function readSource(file: string): SourceFile | null {
+  let text: string;
+  try {
+    text = readFileSync(pathOf(file), 'utf8');
+  } catch {
+    return null;
+  }
+  // Only for errors: ts-morph takes half a second to load.
+  const { Project } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  const project = new Project({
+    useInMemoryFileSystem: true,
+    skipAddingFilesFromTsConfig: true,
+    compilerOptions: { allowJs: true },
+  });
+  return project.createSourceFile(`/${basename(pathOf(file))}`, text);
+}
+
+interface Found {
+  readonly line: number;
+  readonly column: number;
+  readonly text: string;
+  readonly length: number;
+}
+
+/** The literal in the call, or the call's own name where the literal is made elsewhere. */
+function locate(source: SourceFile, issue: Issue): Found | null {
+  const lines = source.getFullText().split('\n');
+  const text = lines[issue.at.line - 1];
+  if (text === undefined) return null;
+  const start = lines.slice(0, issue.at.line - 1).reduce((sum, line) => sum + line.length + 1, 0);
+  const call = callAt(source, start + issue.at.column - 1);
+  const literal = call && literalIn(call, issue);
+  if (literal) {
+    const quotes = literal.isNumber ? 0 : 1;
+    const { line, column } = source.getLineAndColumnAtPos(literal.node.getStart());
+    const length = literal.node.getWidth() - 2 * quotes;
+    return { line, column: column + quotes, text: lines[line - 1]!, length };
+  }
+  const { line, column } = issue.at;
+  return { line, column, text, length: /^\w*/.exec(text.slice(column - 1))![0].length };
+}
+
+function callAt(source: SourceFile, position: number): CallExpression | null {
+  const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  let node: Node | undefined = source.getDescendantAtPos(position);
+  while (node && !node.isKind(SyntaxKind.CallExpression)) node = node.getParent();
+  return node ?? null;
+}
+
+function literalIn(call: CallExpression, issue: Issue): { node: Node; isNumber: boolean } | null {
+  const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  const [name, list, options] = call.getArguments();
+  const property = (key: string) => options?.asKind(SyntaxKind.ObjectLiteralExpression)?.getProperty(key);
+  const within =
+    issue.argument === 'name' ? name : issue.argument === 'ops' ? list : property(issue.argument);
+  if (!within) return null;
+  const literals = [within, ...within.getDescendants()].filter((node) =>
+    issue.argument === 'tokens'
+      ? node.isKind(SyntaxKind.NumericLiteral) || node.isKind(SyntaxKind.PrefixUnaryExpression)
+      : node.asKind(SyntaxKind.StringLiteral)?.getLiteralValue() === issue.token,
+  );
+  const node = literals[issue.nth] ?? literals[0];
+  return node ? { node, isNumber: issue.argument === 'tokens' } : null;
+}

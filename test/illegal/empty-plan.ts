@@ -1,0 +1,4 @@
+// Nothing to run.
+import { plan } from '../../codegen/plan.ts';
+
+export default plan('empty-plan', []);

@@ -1,0 +1,15 @@
+// A misspelt op, as a JavaScript user may write it.
+import { plan, stage } from '../../codegen/plan.ts';
+import { around } from './around.ts';
+
+export default plan(
+  'op-unknown',
+  around(
+    [
+      // @ts-expect-error
+      stage('attend', ['atend'], { over: 'kv_heads', split: 'positions' }),
+      stage('o_proj', ['o_proj'], { over: 'rows' }),
+    ],
+    ['attend'],
+  ),
+);

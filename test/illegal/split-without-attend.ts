@@ -1,0 +1,8 @@
+// Only attention works on positions.
+import { plan, stage } from '../../codegen/plan.ts';
+import { around } from './around.ts';
+
+export default plan(
+  'split-without-attend',
+  around([stage('rope', ['rope'], { over: 'kv_heads', split: 'positions' })]),
+);

@@ -1,0 +1,65 @@
+// What the README shows is what happens.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { memoryIo } from '../cli/io.ts';
+import { run } from '../cli/run.ts';
+import { packageRoot } from '../codegen/package-root.ts';
+
+const root = packageRoot();
+const readme = readFileSync(join(root, 'README.md'), 'utf8');
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-readme-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const blocks = (language: string) =>
+  [...readme.matchAll(/^```(\w*)\n(.*?)^```$/gms)]
+    .filter((block) => block[1] === language)
+    .map((block) => block[2]!);
+
+describe('README', () => {
+  it('has an example that runs and answers', () => {
+    const [example] = blocks('ts');
+    const file = join(folder, 'example.ts');
+    // No GPU: the answer is the same on every machine's CPU.
+    const here = example!
+      .replace("'onelaunch'", `'${pathToFileURL(join(root, 'index.ts')).href}'`)
+      .replace("model: 'qwen3-tiny'", "model: 'qwen3-tiny', target: 'cpu'");
+    writeFileSync(file, `${here}\nexport {};\n`);
+    const text = execFileSync('npx', ['--no-install', 'tsx', file], { cwd: root, encoding: 'utf8' });
+    expect(text).toMatch(/^A confident, but incorrect, statement/);
+    expect(text).toMatch(/\n\d+ tokens, finish: (stop|length)\n$/);
+  });
+
+  it('shows commands and flags that exist', async () => {
+    const commands = blocks('').flatMap((block) =>
+      block.split('\n').filter((line) => line.startsWith('gen ')),
+    );
+    expect(commands.length).toBeGreaterThan(4);
+    for (const line of commands) {
+      const words = line.replace(/#.*/, '').trim().split(/\s+/).slice(1);
+      const command = words[0]!.startsWith('-') ? 'build' : words[0]!;
+      const { io, written } = memoryIo();
+      expect(await run(['help', command], io)).toBe(0);
+      for (const flag of words.filter((word) => word.startsWith('--'))) {
+        expect(written.out, line).toContain(`${flag} `);
+      }
+    }
+  });
+
+  it('names scripts that package.json has', () => {
+    const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+      scripts: Record<string, string>;
+    };
+    const named = [...readme.matchAll(/npm run ([\w:]+)/g)].map((match) => match[1]!);
+    expect(named.length).toBeGreaterThan(1);
+    for (const name of named) expect(Object.keys(scripts)).toContain(name);
+  });
+
+  it('states no speed: those are in bench/reports', () => {
+    const prose = readme.split('<!-- results -->')[0]!;
+    expect(prose).not.toMatch(/\d+(\.\d+)? ?(tok\/s|GB\/s|ms|us)\b/);
+  });
+});
