@@ -307,9 +307,8 @@ function missingOp(context: Context): Finding[] {
   return graph.ops
     .filter((op) => !named.has(op.name) && !meant.has(op.name))
     .map((op) => {
-      const reader = graph.ops.find(
-        (o) => o !== op && o.reads.some((r) => r.tensor === op.writes[0]?.tensor),
-      );
+      const rest = graph.ops.slice(graph.ops.indexOf(op) + 1);
+      const reader = rest.find((o) => o.reads.some((r) => r.tensor === op.writes[0]?.tensor));
       const loss = reader ? `, and ${reader.name} needs its ${op.writes[0]!.tensor}` : '';
       return {
         rule: 'op-missing',
@@ -554,12 +553,18 @@ function gridHazard(graph: Graph, stage: Stage, from: Op, to: Op): string | null
   return null;
 }
 
+/** Ways to end a stage behind `first` and not later than before `second`. */
+const endBetween = (context: Context, stage: Stage, first: Op, second: Op): Edit[] =>
+  stage.ops
+    .slice(stage.ops.indexOf(first.name) + 1, stage.ops.indexOf(second.name) + 1)
+    .map((op) => endBefore(context, stage, op));
+
 function twoMatmuls(context: Context): Finding[] {
   return context.plan.stages.flatMap((stage) => {
     const [first, second] = opsOf(context.graph, stage).filter((op) => op.kind === 'matmul');
     if (!first || !second) return [];
     const why = `stage '${stage.name}' already has the product ${first.name}, and a block has room for the input of one`;
-    const edits = [endBefore(context, stage, second.name)];
+    const edits = endBetween(context, stage, first, second);
     return [{ rule: 'two-matmuls', ...atStage(stage, 'ops', second.name), why, edits }];
   });
 }
@@ -574,7 +579,7 @@ function rowsDiffer(context: Context): Finding[] {
     if (!other) return [];
     const rows = (op: Op) => `${rowsOf(op.name, dims)} rows`;
     const why = `${other.name} has ${rows(other)}, but ${ops[0]!.name} of stage '${stage.name}' has ${rows(ops[0]!)}, so blocks would take others`;
-    const edits = [endBefore(context, stage, other.name)];
+    const edits = endBetween(context, stage, ops[0]!, other);
     return [{ rule: 'rows-differ', ...atStage(stage, 'ops', other.name), why, edits }];
   });
 }
@@ -657,6 +662,7 @@ function storedBySeveralWorkers(context: Context): Finding[] {
 function splitWithoutAttend(context: Context): Finding[] {
   return context.plan.stages
     .filter((stage) => stage.split === 'positions' && !stage.ops.includes('attend'))
+    .filter((stage) => !stage.ops.some((op) => nearest(op) === 'attend'))
     .map((stage) => ({
       rule: 'split-without-attend',
       ...atStage(stage, 'split', 'positions'),
@@ -679,13 +685,15 @@ const reserved = new Set(
   ).split(' '),
 );
 
+const identifier = /^[a-z][a-z0-9_]+$/;
+const isFunctionName = (name: string): boolean => identifier.test(name) && !reserved.has(name);
+
 function stageName({ plan }: Context): Finding[] {
   const names = plan.stages.map((stage) => stage.name);
   return plan.stages.flatMap((stage, i): Finding[] => {
-    const isIdentifier = /^[a-z][a-z0-9_]+$/.test(stage.name);
     const isFirst = names.indexOf(stage.name) === i;
-    if (isIdentifier && isFirst && !reserved.has(stage.name)) return [];
-    const why = !isIdentifier
+    if (isFirst && isFunctionName(stage.name)) return [];
+    const why = !identifier.test(stage.name)
       ? `'${stage.name}' cannot be the name of a function: two or more of a-z, 0-9 and _, a letter first`
       : isFirst
         ? `'${stage.name}' already means something in the generated code`
@@ -694,10 +702,11 @@ function stageName({ plan }: Context): Finding[] {
       .toLowerCase()
       .replaceAll(/[^a-z0-9_]+/g, '_')
       .replace(/^[^a-z]+/, '');
-    const edits = [slug, `${slug}_${stage.ops.at(-1)}`, stage.ops.join('_')].map((name) => ({
-      text: `'${name}'`,
-      plans: () => [withStages(plan, plan.stages.with(i, { ...stage, name }))],
-    }));
+    const better = [slug, stage.ops.join('_'), `${slug}_${stage.ops.at(-1)}`].find(
+      (name) => isFunctionName(name) && !names.includes(name),
+    );
+    const renamed = (name: string) => withStages(plan, plan.stages.with(i, { ...stage, name }));
+    const edits = better ? [{ text: `'${better}'`, plans: () => [renamed(better)] }] : [];
     return [{ rule: 'stage-name', ...atStage(stage, 'name', stage.name), why, edits }];
   });
 }

@@ -209,9 +209,12 @@ function pairs(
   ];
 }
 
+/** Tensors that outlive a stage, or (`partial`) that the kernel library keeps in global memory. */
+const alwaysGlobal: readonly TensorName[] = ['x', 'q', 'k', 'v', 'cache', 'partial', 'logits', 'next'];
+
 /** True for a tensor that only one stage touches, so that it lives in the block's scratch or in registers. */
 export function isLocal(graph: Graph, stages: readonly Stage[], tensor: TensorName): boolean {
-  if (tensor === 'x' || tensor === 'cache' || tensor === 'logits' || tensor === 'next') return false;
+  if (alwaysGlobal.includes(tensor)) return false;
   const touching = stages.filter((stage) =>
     graph.ops.some(
       (op) => stage.ops.includes(op.name) && [...op.reads, ...op.writes].some((a) => a.tensor === tensor),

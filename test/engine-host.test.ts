@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -626,6 +626,10 @@ describe('the library itself', () => {
       f.ol_poll(engine, progress, two, 2);
       got.push(...two.subarray(0, progress.tokens));
       states.push(progress.state);
+      // The event is there as long as tokens are.
+      const event = () => readSync(f.ol_event_fd(engine), new Uint8Array(8));
+      if (i < 2) expect(event()).toBe(8);
+      else expect(event).toThrow(/EAGAIN/);
     }
     expect(states).toEqual([1, 1, 2]);
     expect(got).toEqual(fakeReply([1], 5));

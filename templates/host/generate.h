@@ -80,9 +80,9 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
 
   int32_t finish = kFinishNone;
   while (finish == kFinishNone) {
-    while (passes.outstanding() < depth && more() && !thread.stopping()) enqueue_next();
+    while (passes.outstanding() < depth && more()) enqueue_next();
     if (passes.outstanding() == 0) {
-      finish = thread.stopping() ? kFinishAborted : kFinishContext;
+      finish = kFinishContext;
       break;
     }
     const int32_t token = passes.wait();

@@ -7,8 +7,8 @@ export default plan(
   around(
     [
       // @ts-expect-error
-      stage('attend', ['atend'], { over: 'kv_heads', split: 'positions' }),
-      stage('o_proj', ['o_proj'], { over: 'rows' }),
+      stage('attend', ['atend'], { over: 'kv_heads' }),
+      stage('attn_merge', ['attn_merge'], { over: 'q_heads' }),
     ],
     ['attend'],
   ),

@@ -4,5 +4,5 @@ import { around } from './around.ts';
 
 export default plan(
   'split-without-attend',
-  around([stage('rope', ['rope'], { over: 'kv_heads', split: 'positions' })]),
+  around([stage('kv_append', ['kv_append'], { over: 'kv_heads', split: 'positions' })]),
 );

@@ -11,21 +11,21 @@ BOTH constexpr int attend_scratch() {
   return kWarps * attend_tile(Group * Tokens) * (D + 2);
 }
 
-/** Eight values of a cache row of D, from element `from` on; zeros past the end, and when not wanted. Loads only; see cache_values. */
+/** Eight values of a cache row of D from element `from` on: loaded, and converted later. Past the end of the row they mean nothing. */
 template <int D>
 struct CacheChunk {
   static constexpr bool vector = D % 8 == 0;
-  static constexpr int loads = vector ? int(sizeof(Weight)) / 2 : 1;
+  static constexpr int loads = int(sizeof(Weight)) / 2;
   uint4 raw[vector ? loads : 1];
   Weight single[vector ? 1 : 8];
 
-  DEVICE void load(const Weight* row, int from, bool wanted) {
+  DEVICE void load(const Weight* row, int from) {
     if constexpr (vector) {
 #pragma unroll
-      for (int i = 0; i < loads; ++i) raw[i] = load_cache(row + from + i * kVector<Weight>, wanted && from < D);
+      for (int i = 0; i < loads; ++i) raw[i] = load_cache(row + min(from, D - 8) + i * kVector<Weight>);
     } else {
 #pragma unroll
-      for (int j = 0; j < 8; ++j) single[j] = wanted && from + j < D ? row[from + j] : to_weight<Weight>(0.0f);
+      for (int j = 0; j < 8; ++j) single[j] = row[min(from + j, D - 1)];
     }
   }
 
@@ -85,10 +85,10 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
       CacheChunk<D> key[kUnroll], value[kUnroll];
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
-        const int p = base + u * stripes * kSide + side;
-        const Weight* const row = cache_head + size_t(p) * (2 * D);
-        key[u].load(row, from, p < end);
-        value[u].load(row + D, from, p < end);
+        const int p = min(base + u * stripes * kSide + side, end - 1);  // past the end a position again, of weight 0
+        const Weight* const row = cache_head + size_t(unsigned(p)) * (2 * D);
+        key[u].load(row, from);
+        value[u].load(row + D, from);
       }
       float score[kUnroll][Tile];
 #pragma unroll

@@ -19,15 +19,12 @@ DEVICE uint4 load_weight(const void* address, bool wanted = true) {
 }
 
 /** 16 bytes of the KV cache, which the launch itself appends to: a coherent load. */
-DEVICE uint4 load_cache(const void* address, bool wanted) {
+DEVICE uint4 load_cache(const void* address) {
   uint4 v;
-  asm volatile(
-      "{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\t"
-      "mov.u32 %0, 0;\n\tmov.u32 %1, 0;\n\tmov.u32 %2, 0;\n\tmov.u32 %3, 0;\n\t"
-      "@p ld.global.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
-      : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
-      : "l"(__cvta_generic_to_global(address)), "r"(unsigned(wanted))
-      : "memory");
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(__cvta_generic_to_global(address))
+               : "memory");
   return v;
 }
 

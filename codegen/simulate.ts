@@ -1,0 +1,250 @@
+// Runs a tiny schedule's blocks and warps as interleaved workers, and checks every access against what happened before it.
+import { type Machine, programOf, type Step, type Touch, type Wait } from './accesses.ts';
+import type { Schedule } from './schedule.ts';
+import type { Sync } from './syncs.ts';
+
+export interface Simulation extends Omit<Machine, 'watched' | 'layers'> {
+  readonly warps: number;
+  /** Chooses the interleaving. */
+  readonly seed: number;
+  /** True where a worker leaves out a sync that the others wait at. */
+  readonly skips?: (sync: Sync, block: number, warp: number) => boolean;
+}
+
+/**
+ * race: two accesses, one a write, neither before the other. stale: a read that sees another value than it would if all stages ran one
+ * after the other. unwritten: a read of what nobody wrote. deadlock: workers wait for others that never come.
+ */
+export interface Fault {
+  readonly kind: 'race' | 'stale' | 'unwritten' | 'deadlock';
+  readonly text: string;
+}
+
+/** What goes wrong in one interleaving of one pass; empty if nothing does. One fault for each kind and pair of phases. */
+export function simulate(schedule: Schedule, simulation: Simulation): Fault[] {
+  return new Interleaving(schedule, simulation).run();
+}
+
+/** A worker is one warp of one block. `clock[v]`: the latest event of worker v that happened before now. */
+interface Worker {
+  readonly id: number;
+  readonly block: number;
+  readonly warp: number;
+  readonly events: readonly Event[];
+  next: number;
+  readonly clock: Int32Array;
+  waitsAt: string | null;
+}
+
+type Event = { readonly kind: 'touch'; readonly touch: Touch; readonly step: Step } | Wait;
+
+/** One element: its value, and each worker's last write and read with the step that did it. */
+interface Cell {
+  value: string | null;
+  readonly writes: Int32Array;
+  readonly reads: Int32Array;
+  readonly writers: (Step | undefined)[];
+  readonly readers: (Step | undefined)[];
+}
+
+class Interleaving {
+  readonly #simulation: Simulation;
+  readonly #workers: readonly Worker[];
+  readonly #cells = new Map<string, Cell>();
+  readonly #versions: ReadonlyMap<string, ReadonlyMap<string, number>>;
+  readonly #arrived = new Map<string, Worker[]>();
+  readonly #faults = new Map<string, Fault>();
+  #random: number;
+
+  constructor(schedule: Schedule, simulation: Simulation) {
+    this.#simulation = simulation;
+    this.#random = simulation.seed;
+    const watched = Array.from({ length: simulation.tokens }, (_, token) => token);
+    const machine: Machine = { ...simulation, watched, layers: schedule.dims.layers };
+    this.#versions = versionsOf(schedule);
+    const count = simulation.blocks * simulation.warps;
+    this.#workers = Array.from({ length: simulation.blocks }, (_, block) =>
+      programOf(schedule, machine, block),
+    ).flatMap((program, block) =>
+      Array.from({ length: simulation.warps }, (_, warp): Worker => {
+        const id = block * simulation.warps + warp;
+        const clock = new Int32Array(count);
+        clock[id] = 1;
+        return { id, block, warp, events: program.flatMap(eventsOf), next: 0, clock, waitsAt: null };
+      }),
+    );
+  }
+
+  run(): Fault[] {
+    for (;;) {
+      const ready = this.#workers.filter((w) => w.waitsAt === null && w.next < w.events.length);
+      if (ready.length === 0) break;
+      this.#advance(ready[this.#choose(ready.length)]!);
+    }
+    const stuck = this.#workers.filter((worker) => worker.waitsAt !== null);
+    if (stuck.length > 0) {
+      const [{ block, warp, waitsAt }] = stuck as [Worker];
+      this.#report(
+        'deadlock',
+        `warp ${warp} of block ${block} waits at ${waitsAt} for others that never come`,
+      );
+    }
+    return [...this.#faults.values()];
+  }
+
+  #advance(worker: Worker): void {
+    const event = worker.events[worker.next++]!;
+    if (event.kind === 'touch') this.#touch(worker, event.touch, event.step);
+    else if (!this.#simulation.skips?.(event.sync, worker.block, worker.warp))
+      this.#arrive(worker, event.sync);
+  }
+
+  /** The workers that a sync orders meet here; each then knows what all of them did. */
+  #arrive(worker: Worker, sync: Sync): void {
+    const { group, members } = this.#groupOf(worker, sync);
+    const place = `${group}, passage ${worker.next}, ${sync.after.stage} ${sync.after.phase}`;
+    const arrived = [...(this.#arrived.get(place) ?? []), worker];
+    this.#arrived.set(place, arrived);
+    worker.waitsAt = place;
+    if (arrived.length < members) return;
+    const joined = worker.clock.map((_, v) => Math.max(...arrived.map((other) => other.clock[v]!)));
+    for (const other of arrived) {
+      other.clock.set(joined);
+      other.clock[other.id]!++;
+      other.waitsAt = null;
+    }
+  }
+
+  #groupOf(worker: Worker, sync: Sync): { group: string; members: number } {
+    switch (sync.scope) {
+      case 'grid':
+        return { group: 'the grid barrier', members: this.#workers.length };
+      case 'block':
+        return { group: `the sync of block ${worker.block}`, members: this.#simulation.warps };
+      default:
+        return sync.scope satisfies never;
+    }
+  }
+
+  #touch(worker: Worker, touch: Touch, step: Step): void {
+    const { warps } = this.#simulation;
+    for (let at = touch.lo; at < touch.hi; at++) {
+      const item = Math.floor((at - touch.lo) / touch.each);
+      if (touch.each > 0 && (item + touch.token) % warps !== worker.warp) continue;
+      const cell = this.#cell(touch, at);
+      this.#checkOrder(worker, cell, touch, step);
+      const element = touch.first + at - touch.lo;
+      if (touch.writes) {
+        cell.value = this.#valueOf(touch, element, step, 1);
+        cell.writes[worker.id] = worker.clock[worker.id]!;
+        cell.writers[worker.id] = step;
+      } else {
+        this.#checkValue(cell, touch, element, step);
+        cell.reads[worker.id] = worker.clock[worker.id]!;
+        cell.readers[worker.id] = step;
+      }
+    }
+  }
+
+  #cell(touch: Touch, at: number): Cell {
+    const name = `${touch.space} ${at}`;
+    const known = this.#cells.get(name);
+    if (known) return known;
+    const count = this.#workers.length;
+    const isOld = touch.tensor === 'cache' && this.#positionOf(at) < this.#simulation.position;
+    const cell: Cell = {
+      value: isOld ? 'cache' : null,
+      writes: new Int32Array(count),
+      reads: new Int32Array(count),
+      writers: [],
+      readers: [],
+    };
+    this.#cells.set(name, cell);
+    return cell;
+  }
+
+  #positionOf(element: number): number {
+    return element % (this.#simulation.position + this.#simulation.tokens);
+  }
+
+  #checkOrder(worker: Worker, cell: Cell, touch: Touch, step: Step): void {
+    for (const other of this.#workers) {
+      if (other === worker) continue;
+      const seen = worker.clock[other.id]!;
+      const writer = cell.writers[other.id];
+      if (cell.writes[other.id]! > seen && writer && !orderedInside(writer, step)) {
+        this.#report('race', `${touch.tensor}: ${nameOf(writer)} writes, ${nameOf(step)} ${verb(touch)}`);
+      }
+      const reader = cell.readers[other.id];
+      if (touch.writes && cell.reads[other.id]! > seen && reader && !orderedInside(reader, step)) {
+        this.#report('race', `${touch.tensor}: ${nameOf(reader)} reads, ${nameOf(step)} writes`);
+      }
+    }
+  }
+
+  #checkValue(cell: Cell, touch: Touch, element: number, step: Step): void {
+    const wanted = this.#valueOf(touch, element, step, 0);
+    if (cell.value === null) {
+      this.#report('unwritten', `${touch.tensor}: ${nameOf(step)} reads what nobody wrote`);
+    } else if (cell.value !== wanted) {
+      this.#report('stale', `${touch.tensor}: ${nameOf(step)} reads ${cell.value} for ${wanted}`);
+    }
+  }
+
+  /** Which write of which element a value comes from, when stages run one after the other. */
+  #valueOf(touch: Touch, element: number, step: Step, writes: 0 | 1): string {
+    if (touch.tensor === 'cache') {
+      return this.#positionOf(element) < this.#simulation.position ? 'cache' : `cache[${element}]`;
+    }
+    const before = this.#versions.get(placeOf(step))!.get(touch.tensor) ?? 0;
+    return `${touch.tensor}[${touch.token}][${element}] #${before + writes}`;
+  }
+
+  #report(kind: Fault['kind'], text: string): void {
+    this.#faults.set(`${kind} ${text.replaceAll(/\d+/g, '')}`, { kind, text });
+  }
+
+  /** A number in [0, n): mulberry32. */
+  #choose(n: number): number {
+    this.#random = (this.#random + 0x6d2b79f5) | 0;
+    let t = Math.imul(this.#random ^ (this.#random >>> 15), 1 | this.#random);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) % n;
+  }
+}
+
+/** Reads first: a thread reads all that it needs before it writes. */
+function eventsOf(event: Step | Wait): Event[] {
+  if (event.kind === 'wait') return [event];
+  const touches = [...event.touches].sort((a, b) => Number(a.writes) - Number(b.writes));
+  return touches.map((touch) => ({ kind: 'touch', touch, step: event }));
+}
+
+const placeOf = ({ layer, stage, phase }: Step): string => `${layer} ${stage.name} ${phase}`;
+
+/** How often each tensor was written before each phase, when stages run one after the other. */
+function versionsOf(schedule: Schedule): Map<string, Map<string, number>> {
+  const versions = new Map<string, Map<string, number>>();
+  const counts = new Map<string, number>();
+  const visit = (part: 'begin' | 'layer' | 'end', layer: number) => {
+    for (const stage of schedule.stages.filter((s) => s.part === part)) {
+      for (const [phase, { kind, ops }] of stage.phases.entries()) {
+        versions.set(`${layer} ${stage.name} ${phase}`, new Map(counts));
+        if (kind === 'gather_input') continue; // a copy keeps the version of what it copies
+        for (const op of schedule.ops.filter((o) => ops.includes(o.name))) {
+          for (const { tensor } of op.writes) counts.set(tensor, (counts.get(tensor) ?? 0) + 1);
+        }
+      }
+    }
+  };
+  visit('begin', 0);
+  for (let layer = 0; layer < schedule.dims.layers; layer++) visit('layer', layer);
+  visit('end', schedule.dims.layers - 1);
+  return versions;
+}
+
+/** The library orders what warps do together in one phase. */
+const orderedInside = (a: Step, b: Step): boolean => a === b && a.together;
+
+const verb = (touch: Touch): string => (touch.writes ? 'writes' : 'reads');
+const nameOf = ({ stage, phase, layer }: Step): string => `${stage.name} phase ${phase} of layer ${layer}`;
