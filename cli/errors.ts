@@ -8,12 +8,20 @@ export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3, interrupte
 /** What went wrong, and the next thing to try. */
 export interface Failure {
   readonly message: string;
+  /** More lines about it. */
+  readonly details?: string;
   readonly hint: string | undefined;
   readonly kind: 'failed' | 'usage' | 'environment' | 'interrupted';
 }
 
 export function toFailure(error: unknown, interrupted: boolean): Failure {
   if (interrupted) return { message: 'interrupted', hint: undefined, kind: 'interrupted' };
+  if (error instanceof OnelaunchError && error.name === 'PlanError') {
+    const issues = error.message.split(/\n\n/).length;
+    const message = `the plan is illegal, ${issues} ${issues === 1 ? 'issue' : 'issues'}`;
+    const hint = 'change what is marked, then see gen explain --plan FILE';
+    return { message, details: error.message, hint, kind: 'usage' };
+  }
   if (error instanceof OnelaunchError) {
     return { message: error.message, hint: error.hint, kind: error.kind };
   }
@@ -47,11 +55,12 @@ export function report(
   if (Number(io.env['ONELAUNCH_DEBUG'] ?? 0) >= 1 && error instanceof Error) io.err(`${error.stack}\n`);
   const hint = failure.hint ?? (failure.kind === 'usage' ? `gen ${options.command} --help` : undefined);
   if (options.json) {
-    const { message, kind } = failure;
-    io.out(`${JSON.stringify({ error: { message, hint: hint ?? null, kind, exitCode: code } })}\n`);
+    const { message, details, kind } = failure;
+    io.out(`${JSON.stringify({ error: { message, details, hint: hint ?? null, kind, exitCode: code } })}\n`);
     return code;
   }
   io.err(failure.kind === 'interrupted' ? 'interrupted\n' : `error: ${failure.message}\n`);
+  if (failure.details !== undefined) io.err(`${failure.details}\n`);
   if (hint !== undefined) io.err(`hint: ${hint.replaceAll('\n', '\n      ')}\n`);
   return code;
 }

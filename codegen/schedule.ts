@@ -95,6 +95,8 @@ export interface Schedule {
 export interface LibraryScratch {
   readonly attend: (dims: ModelDims, group: number, tokens: number) => number;
   readonly sample: (dims: ModelDims) => number;
+  /** Shared memory of the library's own [bytes]. */
+  readonly staticBytes: number;
 }
 
 const line = 32;
@@ -153,7 +155,7 @@ function passTokensFor(
   if (plan.options.tokens !== 'many') return plan.options.tokens;
   if (target.kind === 'cpu') return 64;
   const fits = [8, 4, 2].find(
-    (t) => 4 * scratchFloats(graph, stages, t, splits, library) <= target.sharedBytes,
+    (t) => 4 * scratchFloats(graph, stages, t, splits, library) + library.staticBytes <= target.sharedBytes,
   );
   return fits ?? 1;
 }

@@ -36,7 +36,10 @@ interface Worker {
   waitsAt: string | null;
 }
 
-type Event = { readonly kind: 'touch'; readonly touch: Touch; readonly step: Step } | Wait;
+type Event =
+  | { readonly kind: 'touch'; readonly touch: Touch; readonly step: Step }
+  /** `passage` counts the syncs of one scope, since a sync in a loop is passed often. */
+  | (Wait & { readonly passage: number });
 
 /** One element: its value, and each worker's last write and read with the step that did it. */
 interface Cell {
@@ -51,6 +54,7 @@ class Interleaving {
   readonly #simulation: Simulation;
   readonly #workers: readonly Worker[];
   readonly #cells = new Map<string, Cell>();
+  readonly #turns: ReadonlyMap<string, number>;
   readonly #versions: ReadonlyMap<string, ReadonlyMap<string, number>>;
   readonly #arrived = new Map<string, Worker[]>();
   readonly #faults = new Map<string, Fault>();
@@ -62,6 +66,7 @@ class Interleaving {
     const watched = Array.from({ length: simulation.tokens }, (_, token) => token);
     const machine: Machine = { ...simulation, watched, layers: schedule.dims.layers };
     this.#versions = versionsOf(schedule);
+    this.#turns = new Map([...this.#versions.keys()].map((place, turn) => [place, turn]));
     const count = simulation.blocks * simulation.warps;
     this.#workers = Array.from({ length: simulation.blocks }, (_, block) =>
       programOf(schedule, machine, block),
@@ -70,7 +75,7 @@ class Interleaving {
         const id = block * simulation.warps + warp;
         const clock = new Int32Array(count);
         clock[id] = 1;
-        return { id, block, warp, events: program.flatMap(eventsOf), next: 0, clock, waitsAt: null };
+        return { id, block, warp, events: eventsOf(program), next: 0, clock, waitsAt: null };
       }),
     );
   }
@@ -95,14 +100,15 @@ class Interleaving {
   #advance(worker: Worker): void {
     const event = worker.events[worker.next++]!;
     if (event.kind === 'touch') this.#touch(worker, event.touch, event.step);
-    else if (!this.#simulation.skips?.(event.sync, worker.block, worker.warp))
-      this.#arrive(worker, event.sync);
+    else if (!this.#simulation.skips?.(event.sync, worker.block, worker.warp)) {
+      this.#arrive(worker, event.sync, event.passage);
+    }
   }
 
   /** The workers that a sync orders meet here; each then knows what all of them did. */
-  #arrive(worker: Worker, sync: Sync): void {
+  #arrive(worker: Worker, sync: Sync, passage: number): void {
     const { group, members } = this.#groupOf(worker, sync);
-    const place = `${group}, passage ${worker.next}, ${sync.after.stage} ${sync.after.phase}`;
+    const place = `${group} after ${sync.after.stage}, passage ${passage}`;
     const arrived = [...(this.#arrived.get(place) ?? []), worker];
     this.#arrived.set(place, arrived);
     worker.waitsAt = place;
@@ -128,9 +134,11 @@ class Interleaving {
 
   #touch(worker: Worker, touch: Touch, step: Step): void {
     const { warps } = this.#simulation;
+    // Which warp takes an item is the library's choice, so every phase deals from another warp on.
+    const turn = this.#turns.get(placeOf(step))!;
     for (let at = touch.lo; at < touch.hi; at++) {
       const item = Math.floor((at - touch.lo) / touch.each);
-      if (touch.each > 0 && (item + touch.token) % warps !== worker.warp) continue;
+      if (touch.each > 0 && (item + touch.token + turn) % warps !== worker.warp) continue;
       const cell = this.#cell(touch, at);
       this.#checkOrder(worker, cell, touch, step);
       const element = touch.first + at - touch.lo;
@@ -197,7 +205,8 @@ class Interleaving {
       return this.#positionOf(element) < this.#simulation.position ? 'cache' : `cache[${element}]`;
     }
     const before = this.#versions.get(placeOf(step))!.get(touch.tensor) ?? 0;
-    return `${touch.tensor}[${touch.token}][${element}] #${before + writes}`;
+    const isCopy = step.stage.phases[step.phase]!.kind === 'gather_input';
+    return `${touch.tensor}[${touch.token}][${element}] #${before + (isCopy ? 0 : writes)}`;
   }
 
   #report(kind: Fault['kind'], text: string): void {
@@ -214,10 +223,13 @@ class Interleaving {
 }
 
 /** Reads first: a thread reads all that it needs before it writes. */
-function eventsOf(event: Step | Wait): Event[] {
-  if (event.kind === 'wait') return [event];
-  const touches = [...event.touches].sort((a, b) => Number(a.writes) - Number(b.writes));
-  return touches.map((touch) => ({ kind: 'touch', touch, step: event }));
+function eventsOf(program: readonly (Step | Wait)[]): Event[] {
+  const passages = { grid: 0, block: 0 };
+  return program.flatMap((event): Event[] => {
+    if (event.kind === 'wait') return [{ ...event, passage: passages[event.sync.scope]++ }];
+    const touches = [...event.touches].sort((a, b) => Number(a.writes) - Number(b.writes));
+    return touches.map((touch) => ({ kind: 'touch', touch, step: event }));
+  });
 }
 
 const placeOf = ({ layer, stage, phase }: Step): string => `${layer} ${stage.name} ${phase}`;

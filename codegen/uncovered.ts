@@ -21,8 +21,8 @@ export interface Run extends Machine {
 /**
  * The conflicts that no sync orders; empty for a correct schedule.
  *
- * Two layers are walked: a layer has a grid barrier, so nothing reaches further than the next one. Three blocks, so that a block takes
- * several units and dealings that differ meet; and the first and last blocks of the target, where ranges are narrow.
+ * One block takes all units one after the other; with three, dealings that differ meet; and the first and last blocks of the target have
+ * narrow ranges. Two layers are walked: a layer has a grid barrier, so nothing reaches further than the next one.
  * The pass is the widest one: any other touches a subset.
  */
 export function uncovered(schedule: Schedule, runs = runsOf(schedule)): Uncovered[] {
@@ -34,14 +34,13 @@ export function uncovered(schedule: Schedule, runs = runsOf(schedule)): Uncovere
 function runsOf(schedule: Schedule): Run[] {
   const { dims, passTokens: tokens, splits, blocks } = schedule;
   const last = tokens - 1;
-  const machine = {
-    tokens,
-    watched: [...new Set([0, Math.min(2, last), last])],
-    position: 2 * splits + 1, // no part of the positions is empty
-    layers: Math.min(2, dims.layers),
-  };
-  const few: Run = { ...machine, blocks: 3, walked: [0, 1, 2] };
-  return blocks > 3 ? [few, { ...machine, blocks, walked: [0, 1, blocks - 2, blocks - 1] }] : [few];
+  const position = 2 * splits + 1; // no part of the positions is empty
+  const layers = Math.min(2, dims.layers);
+  const machine = { tokens, position, layers, watched: [...new Set([0, Math.min(2, last), last])] };
+  const one: Run = { ...machine, layers: 1, watched: [last], blocks: 1, walked: [0] };
+  const three: Run = { ...machine, blocks: 3, walked: [0, 1, 2] };
+  const all: Run = { ...machine, watched: [last], blocks, walked: [0, 1, blocks - 2, blocks - 1] };
+  return blocks > 3 ? [one, three, all] : [one, three];
 }
 
 /** A touch, and when: steps of one block are ordered by its syncs, steps of different blocks by grid barriers alone. */

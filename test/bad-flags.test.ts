@@ -158,7 +158,7 @@ const built: typeof cases = [
   ],
   [
     ['chat', ...tiny, '--target', 'cpu', '--context', '8', '--prompt', 'a b c d e f g h'],
-    'error: the prompt has 20 tokens, and the context holds 8, reply included',
+    'error: the prompt has 16 tokens, and the context holds 8, reply included',
     'Shorten',
   ],
   [
@@ -169,8 +169,8 @@ const built: typeof cases = [
   [['verify', ...tiny, '--target', 'cpu', '--golden', at('broken.json')], '', 'a golden file holds'],
   [
     ['verify', ...tiny, '--target', 'cpu', '--context', '16'],
-    'error: a case of the golden file has 95 tokens, the context holds 16',
-    '--context 95',
+    'error: a case of the golden file has 96 tokens, the context holds 16',
+    '--context 96',
   ],
 ];
 

@@ -849,6 +849,8 @@ function layOut(): Slot[] {
   // Rows longer than the window that a file is read through.
   const a = add('wide-a', [2, 140_001], 'fp16', 2 * 140_032);
   add('wide-b', [2, 140_001], 'fp16', 2 * 140_032, a + 140_032 * 2);
+  // At the end of the packed weights and of the file, unpadded: reading or writing on would be seen.
+  add('last', [1, 5], 'fp32', 5);
   return placed;
 }
 const bigSlot = slots.findIndex((slot) => slot.tensor === 'long');

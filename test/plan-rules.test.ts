@@ -10,9 +10,13 @@ import opUnknown from './illegal/op-unknown.ts';
 
 const graph = decoderGraph(models.find((model) => model.name === 'qwen3-0.6b')!);
 const h100 = targets.find((target) => target.name === 'h100')!;
+
 import { readdirSync } from 'node:fs';
+
 test('x', async () => {
-  for (const f of readdirSync('test/illegal')) { if (f === 'around.ts') continue;
+  for (const f of readdirSync('test/illegal')) {
+    if (f === 'around.ts') continue;
     const p = (await import(`./illegal/${f}`)).default as FusionPlan;
-    console.log(`${f}\n${formatIssues(checkPlan(graph, p, h100))}`); }
+    console.log(`${f}\n${formatIssues(checkPlan(graph, p, h100))}`);
+  }
 });

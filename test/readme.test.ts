@@ -22,7 +22,7 @@ const blocks = (language: string) =>
 describe('README', () => {
   it('has an example that runs and answers', () => {
     const [example] = blocks('ts');
-    const file = join(folder, 'example.ts');
+    const file = join(folder, 'example.mts');
     // No GPU: the answer is the same on every machine's CPU.
     const here = example!
       .replace("'onelaunch'", `'${pathToFileURL(join(root, 'index.ts')).href}'`)

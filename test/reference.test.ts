@@ -96,19 +96,29 @@ describe('the forward pass', () => {
   });
 
   test.each([
-    ['bf16', (bits: number) => bits + 0x7fff + ((bits >>> 16) & 1), 0xffff0000],
-    ['fp16', (bits: number) => bits + 0xfff + ((bits >>> 13) & 1), 0xffffe000],
-  ] as const)('a %s cache holds the nearest values, ties to even', (storage, add, mask) => {
-    const [exact, stored] = [referenceCache(dims), referenceCache(dims)];
-    const ties = (name: string) =>
-      name.endsWith('v_proj.weight') ? tensors(name).map((w) => 8 * w) : tensors(name);
-    referenceForward(dims, ties, ids, { cache: exact });
-    referenceForward(dims, ties, ids, { cache: stored, storage });
-    // The first layer alone sees the same input in both.
-    const bits = new Uint32Array(exact.values[0]!.slice().buffer);
-    const nearest = new Float32Array(bits.map((value) => (add(value) & mask) >>> 0).buffer);
-    expect(stored.values[0]).toEqual(nearest);
-    expect(stored.values[0]).not.toEqual(exact.values[0]);
+    ['bf16', [1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, -1 - 2 ** -8 - 2 ** -20], [1, 1, 1 + 2 ** -6, -1 - 2 ** -7]],
+    ['fp16', [1 + 2 ** -11, 1 + 3 * 2 ** -11, -2049.5, 3 * 2 ** -25], [1, 1 + 2 ** -9, -2050, 2 ** -23]],
+    ['fp32', [1 + 2 ** -23, 2 ** -140, -2, 3e38], [1 + 2 ** -23, 2 ** -140, -2, 3e38]],
+  ] as const)('a %s cache holds the nearest values, ties to even', (storage, values, nearest) => {
+    // With one hidden element the norm gives exactly 1, so that v is the weight itself.
+    const tiny = {
+      ...dims,
+      layers: 1,
+      hidden: 1,
+      ffn: 1,
+      qHeads: 1,
+      kvHeads: 1,
+      headDim: 4,
+      vocab: 1,
+      normEps: 0,
+    };
+    const ones = (name: string) => {
+      if (name.endsWith('v_proj.weight')) return Float32Array.from(values);
+      return new Float32Array(/[qko]_proj|[qk]_norm/.test(name) ? 4 : 1).fill(1);
+    };
+    const cache = referenceCache(tiny);
+    referenceForward(tiny, ones, [0], { cache, storage });
+    expect(cache.values[0]).toEqual(Float32Array.from(nearest));
   });
 
   test('a token outside the vocabulary is refused', () => {

@@ -9,7 +9,9 @@
 
 /** Rows of one register block: with four tokens, twelve accumulators of the sixteen vector registers; AVX-512 has 32. */
 constexpr int kBlockRows = kLanes == 16 ? 6 : 3;
-constexpr int kTileRows = 48;
+/** Rows and columns of a tile: 192 KB of bf16, and 256 KB of input for 64 tokens, in an L2 cache of 512 KB. On one Zen 3 core
+ *  with K = 1024 and 64 tokens, 24 rows gave 70 GFlop/s, 48 rows 81, 96 rows 84, 192 rows 81; its FMA units alone make 104. */
+constexpr int kTileRows = 96;
 constexpr int kChunk = 1024;
 
 /** out[t * out_stride + r] (+)= dot(row r, token t) over `steps` steps; input holds T interleaved tokens. */
@@ -73,21 +75,14 @@ DEVICE void dot_tile(const W* rows, int64_t row_stride, int row_count, float* in
   }
 }
 
-/** dot(row, the one token), four accumulators; asks for the bytes kAhead on, the next row's at the end of this one. */
-#ifndef AHEAD
-#define AHEAD 0
-#endif
-constexpr int kAhead = AHEAD;
-
+/** dot(row, the one token), with four accumulators. Rows follow each other in memory, so the hardware's prefetcher runs ahead of us:
+ *  asking for lines 1 to 4 KB ahead in software was slower, 14.2 to 15.7 against 17.9 GB/s for one thread on a Zen 3. */
 template <int Width, class W> DEVICE float dot_stream(const W* row, const float* input) {
   Vec sums[4] = {};
   constexpr int steps = Width / kStep;
   for (int step = 0; step < steps; step += 2) {
     for (int s = 0; s < 2 && step + s < steps; ++s) {
       const int i = (step + s) * kStep;
-      for (unsigned line = 0; line < kStep * sizeof(W); line += 64) {
-        if (kAhead && (i * sizeof(W) % 64 == 0 || line)) __builtin_prefetch((const char*)(row + i) + line + kAhead);
-      }
       sums[2 * s] = multiply_add(load_first(row + i), load(input + i), sums[2 * s]);
       sums[2 * s + 1] = multiply_add(load_second(row + i), load(input + i + kLanes), sums[2 * s + 1]);
     }

@@ -26,15 +26,21 @@ DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* coun
   return best;
 }
 
-/** The largest key such that the keys from it up weigh at least `need`, found digit by digit from above; 0 if all weigh less. */
-template <class Weigh> DEVICE uint32_t key_weighing(const uint32_t* keys, int n, uint64_t need, Weigh&& weigh) {
-  uint64_t bins[2048];
+/** The largest key such that the keys from it up weigh at least need_of(the weight of all), found digit by digit from above. */
+template <class Weigh, class Need>
+DEVICE uint32_t key_weighing(const uint32_t* keys, int n, Weigh&& weigh, Need&& need_of) {
+  uint64_t bins[2048], need = 0;
   uint32_t prefix = 0;
   for (int shift = 21, bits = 11; bits > 0; bits = shift < 11 ? shift : 11, shift -= bits) {
     const uint32_t fixed = shift + bits == 32 ? 0 : ~0u << (shift + bits);
     memset(bins, 0, sizeof bins);
     for (int i = 0; i < n; ++i) {
       if ((keys[i] & fixed) == prefix) bins[keys[i] >> shift & ((1u << bits) - 1)] += weigh(keys[i]);
+    }
+    if (fixed == 0) {
+      uint64_t total = 0;
+      for (uint64_t bin : bins) total += bin;
+      need = need_of(total);
     }
     int bin = (1 << bits) - 1;
     for (; bin > 0 && bins[bin] < need; --bin) need -= bins[bin];
@@ -65,14 +71,17 @@ DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* 
   }
   int n = vocab;
   if (s.top_k > 0 && s.top_k < n) {
-    n = keep_from(keys, ids, n, key_weighing(keys, n, s.top_k, [](uint32_t) { return (uint64_t)1; }));
+    const uint64_t k = s.top_k;
+    n = keep_from(keys, ids, n, key_weighing(keys, n, [](uint32_t) { return (uint64_t)1; }, [k](uint64_t) { return k; }));
   }
   const auto mass = [top](uint32_t key) { return key == top ? exp_fixed(0) : exp_fixed(value_of(key) - value_of(top)); };
   if (s.top_p < 1) {
-    uint64_t total = 0;
-    for (int i = 0; i < n; ++i) total += mass(keys[i]);
-    const uint64_t share = (uint64_t)__builtin_ceil((double)s.top_p * (double)total);
-    n = keep_from(keys, ids, n, key_weighing(keys, n, share > 0 ? share : 1, mass));
+    const double share = s.top_p;
+    const auto need = [share](uint64_t total) {
+      const uint64_t mass = (uint64_t)__builtin_ceil(share * (double)total);
+      return mass > 0 ? mass : 1;
+    };
+    n = keep_from(keys, ids, n, key_weighing(keys, n, mass, need));
   }
   if (s.min_p > 0) {
     const uint64_t least = (uint64_t)((double)s.min_p * (double)exp_fixed(0));

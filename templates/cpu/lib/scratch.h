@@ -14,3 +14,6 @@ template <int D, int Group, int Tokens> DEVICE constexpr int attend_scratch() {
 DEVICE constexpr int sample_scratch() { return 2 * kVocab; }
 
 constexpr int kLibScratchFloats = larger(attend_scratch<kHeadDim, kGroup, kPassTokens>(), sample_scratch());
+
+/** True if a block's scratch, the library's share included, holds so many floats. */
+DEVICE constexpr bool scratch_fits(int floats) { return floats <= kScratchFloats + kLibScratchFloats; }

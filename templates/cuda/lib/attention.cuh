@@ -45,6 +45,21 @@ struct CacheChunk {
   }
 };
 
+/** Eight values of a query of D from element `from` on, zeros past its end. */
+template <int D>
+DEVICE void load_query(float (&x)[8], const float* query, int from) {
+  if constexpr (D % 8 == 0) {
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+      const float4 v = from < D ? *reinterpret_cast<const float4*>(query + from + 4 * part) : make_float4(0, 0, 0, 0);
+      x[4 * part] = v.x, x[4 * part + 1] = v.y, x[4 * part + 2] = v.z, x[4 * part + 3] = v.w;
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) x[j] = from + j < D ? query[from + j] : 0.0f;
+  }
+}
+
 DEVICE float minus_infinity() { return -__int_as_float(0x7f800000); }
 
 /** exp(x - top), and 0 for x = -inf even where top is -inf too. */
@@ -67,18 +82,14 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
   for (int first = 0; first < tiles; first += together) {
     const int slot = warp / stripes, tile = first + slot;
     float high[Tile], mass[Tile], sum[Tile][8], query[Tile][8];
-    int last[Tile];
+    int last[Tile];  // the last position that the query sees
 #pragma unroll
     for (int i = 0; i < Tile; ++i) {
-      const int index = tile * Tile + i, token = index / Group, g = index % Group;
-      const bool real = slot < together && index < queries;
-      high[i] = minus_infinity(), mass[i] = 0, last[i] = real ? min(end - 1, position + token) : -1;
-      const float* const at = q + token * q_token_stride + g * D + from;
+      const int index = min(tile * Tile + i, queries - 1), token = index / Group;
+      load_query<D>(query[i], q + token * q_token_stride + index % Group * D, from);
+      high[i] = minus_infinity(), mass[i] = 0, last[i] = min(end - 1, position + token);
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        query[i][j] = real && from + j < D ? at[j] * kAttnScale : 0.0f;
-        sum[i][j] = 0;
-      }
+      for (int j = 0; j < 8; ++j) sum[i][j] = 0;
     }
     const int stop = slot < together && tile < tiles ? end : begin;
     for (int base = begin + stripe * kSide; base < stop; base += stripes * kSide * kUnroll) {
@@ -93,7 +104,6 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
       float score[kUnroll][Tile];
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
-        const int p = base + u * stripes * kSide + side;
         float k[8];
         key[u].values(k);
 #pragma unroll
@@ -103,7 +113,7 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
           for (int j = 0; j < 8; ++j) s = fmaf(query[i][j], k[j], s);
 #pragma unroll
           for (int other = kLanes / 2; other > 0; other /= 2) s += __shfl_xor_sync(~0u, s, other);
-          score[u][i] = p <= last[i] ? s : minus_infinity();
+          score[u][i] = base + u * stripes * kSide + side <= last[i] ? s * kAttnScale : minus_infinity();
         }
       }
 #pragma unroll
@@ -234,8 +244,9 @@ DEVICE void merge_head(const float* partial, Store&& store) {
         }
       }
     }
+    const float inverse = __fdividef(1.0f, mass);
 #pragma unroll
-    for (int j = 0; j < W; ++j) out[j] /= mass;
+    for (int j = 0; j < W; ++j) out[j] *= inverse;
     if (d < D) store(d, out);
   }
 }

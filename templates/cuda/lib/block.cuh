@@ -24,6 +24,9 @@ DEVICE int opaque(int x) {
   return x;
 }
 
+/** True if a block's shared scratch holds so many floats. */
+BOTH constexpr bool scratch_fits(int floats) { return floats <= kScratchFloats; }
+
 DEVICE int lane() { return int(threadIdx.x) & 31; }
 DEVICE int warp() { return int(threadIdx.x) >> 5; }
 

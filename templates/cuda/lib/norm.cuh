@@ -55,7 +55,7 @@ DEVICE void norm_vectors(const float* src, const float* weight, float eps, int t
   float total = 0;
 #pragma unroll
   for (int i = 0; i < Team; ++i) total += sums[token * Team + i];
-  const float factor = 1.0f / sqrtf(total / K + eps);
+  const float factor = rsqrtf(total * (1.0f / K) + eps);
 #pragma unroll
   for (int i = 0; i < kHeld; ++i)
     if (first + i * kLanes < kItems) {

@@ -23,7 +23,7 @@ DEVICE void head_norm(float* dst, const float* src, const float* weight, float e
     x[i] = d < D ? src[d] : 0.0f;
     square = fmaf(x[i], x[i], square);
   }
-  const float factor = 1.0f / sqrtf(warp_sum(square) / D + eps);
+  const float factor = rsqrtf(warp_sum(square) * (1.0f / D) + eps);
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
     const int d = i * 32 + lane();

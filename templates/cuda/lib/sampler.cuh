@@ -51,15 +51,30 @@ DEVICE uint64_t block_largest(uint64_t x) {
   return block_combine(x, [](uint64_t a, uint64_t b) { return a > b ? a : b; });
 }
 
+/** Division by a number that stays: rounded as IEEE division is, for quotients that are normal numbers, without its slow path. */
+struct Divisor {
+  float by, inverse;
+
+  DEVICE explicit Divisor(float x) : by(x), inverse(__frcp_rn(x)) {}
+
+  DEVICE float operator()(float x) const {
+    const float first = __fmul_rn(x, inverse);
+    const float better = fmaf(fmaf(-first, by, x), inverse, first);
+    const float last = fmaf(fmaf(-better, by, x), inverse, better);
+    return __fsub_rn(first, first) == 0 ? last : first;  // infinities and NaN stay
+  }
+};
+
 /** Logits [vocab] with the penalties of tokens that occurred. */
 struct Logits {
   const float* values;
   const int* counts;  // null: no penalties
   float repetition, presence;
+  Divisor by_repetition;
   int vocab;
 
   DEVICE float penalised(float x) const {
-    return __fsub_rn(x < 0 ? __fmul_rn(x, repetition) : __fdiv_rn(x, repetition), presence);
+    return __fsub_rn(x < 0 ? __fmul_rn(x, repetition) : by_repetition(x), presence);
   }
 
   /** body(id, logit) for all ids, dealt to the threads, ascending within a thread. */
@@ -141,7 +156,7 @@ struct Choice {
  * The keys and ids of the largest logits, at most kCandidates and as many as whole bins allow, in no particular order; returns how many.
  * Every key that is left out is smaller than all that are listed.
  */
-DEVICE int list_candidates(const Logits& logits, float temperature, uint32_t top, uint32_t* keys, int* ids) {
+DEVICE int list_candidates(const Logits& logits, const Divisor& by_temperature, uint32_t top, uint32_t* keys, int* ids) {
   __shared__ int warp_counts[kWarps], listed;
   constexpr int kEach = kBins / kThreads;
   int* const bins = reinterpret_cast<int*>(keys);
@@ -154,7 +169,7 @@ DEVICE int list_candidates(const Logits& logits, float temperature, uint32_t top
   for (int i = int(threadIdx.x); i < kBins; i += kThreads) bins[i] = 0;
   if (threadIdx.x == 0) listed = 0;
   __syncthreads();
-  logits.each([&](int, float x) { atomicAdd(bins + bin_of(ordered_key(__fdiv_rn(x, temperature))), 1); });
+  logits.each([&](int, float x) { atomicAdd(bins + bin_of(ordered_key(by_temperature(x))), 1); });
   __syncthreads();
   // How many bins, from the first, hold at most kCandidates together.
   int mine[kEach], sum = 0;
@@ -175,7 +190,7 @@ DEVICE int list_candidates(const Logits& logits, float temperature, uint32_t top
   for (int i = 0; i < kEach; ++i) fitting += (before += mine[i]) <= kCandidates;
   const int taken = int(block_total(uint64_t(fitting)));
   logits.each([&](int id, float x) {
-    const uint32_t key = ordered_key(__fdiv_rn(x, temperature));
+    const uint32_t key = ordered_key(by_temperature(x));
     if (bin_of(key) >= taken) return;
     const int at = atomicAdd(&listed, 1);
     keys[at] = key;
@@ -218,7 +233,7 @@ struct Listed {
 DEVICE void sample(Block& b, const float* values, const Sampling& s, int* counts, int position, int scratch, int* next) {
   const int vocab = s.vocab > 0 ? min(s.vocab, kVocab) : kVocab;
   const bool penalties = s.repetition_penalty != 1 || s.presence_penalty != 0;
-  const Logits logits{values, penalties ? counts : nullptr, s.repetition_penalty, s.presence_penalty, vocab};
+  const Logits logits{values, penalties ? counts : nullptr, s.repetition_penalty, s.presence_penalty, Divisor(s.repetition_penalty), vocab};
   Choice choice;
   __syncthreads();
   if (!(s.temperature > 0)) {
@@ -226,9 +241,9 @@ DEVICE void sample(Block& b, const float* values, const Sampling& s, int* counts
       if (x > choice.most || (x == choice.most && id < choice.best)) choice.most = x, choice.best = id;
     });
   } else {
-    const float temperature = s.temperature;
+    const Divisor by_temperature(s.temperature);
     const auto each_key = [&](auto&& body) {
-      logits.each([&](int id, float x) { body(id, ordered_key(__fdiv_rn(x, temperature))); });
+      logits.each([&](int id, float x) { body(id, ordered_key(by_temperature(x))); });
     };
     Kept kept{0, 0, s.min_p > 0 ? (uint64_t)((double)s.min_p * (double)exp_fixed(0)) : 0};
     each_key([&](int, uint32_t key) { kept.top = max(kept.top, key); });
@@ -239,7 +254,7 @@ DEVICE void sample(Block& b, const float* values, const Sampling& s, int* counts
     int* const ids = reinterpret_cast<int*>(keys + kCandidates);
     bool complete = false;  // the list holds all that is left
     if (few || nucleus) {
-      const int n = list_candidates(logits, temperature, kept.top, keys, ids);
+      const int n = list_candidates(logits, by_temperature, kept.top, keys, ids);
       const Listed list(keys, n, kept);
       uint64_t share = 0;
       if (few) {
