@@ -76,7 +76,6 @@ export class Engine {
   #handle: EngineHandle | null;
   /** Not null while the engine is open. koffi closes it when it is collected, so it is kept here. */
   #events: node.PollHandle | null;
-  #scheduled = false;
   #busy = false;
   #job: Job | null = null;
   #position = 0;
@@ -88,12 +87,7 @@ export class Engine {
     this.vocab = library.description.vocab;
     this.device = library.functions.ol_device(handle) ?? '';
     const fd = library.functions.ol_event_fd(handle);
-    // koffi calls back outside of any callback scope, where Node runs no microtasks: promises would settle late.
-    this.#events = koffi.node.poll(fd, { readable: true }, () => {
-      if (this.#scheduled) return;
-      this.#scheduled = true;
-      setImmediate(() => this.#drain());
-    });
+    this.#events = koffi.node.poll(fd, { readable: true }, () => this.#drain());
     this.#events.unref();
   }
 
@@ -353,7 +347,6 @@ export class Engine {
 
   /** Fetches all that is new and gives it to the job; ends the job when the library says so. */
   #drain(): void {
-    this.#scheduled = false;
     const { functions } = this.#library;
     const progress = this.#progress;
     do {

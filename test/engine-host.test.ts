@@ -395,6 +395,19 @@ describe.each([
     expect(blocks).toEqual([32768, 40_000 - 100 - 32768]);
   });
 
+  it('scores more than one block into one array, and stays busy between blocks', async () => {
+    const engine = await ready({ context: 40_000 });
+    const ids = Array.from({ length: 40_000 }, (_i, i) => (i * 37) % 256);
+    const hashes = fakeHashes(ids);
+    const logits = await engine.score(ids, 0);
+    expect(logits.length).toBe(40_000 * vocab);
+    expect(hashes.findIndex((hash, row) => logits[row * vocab] !== (hash & 0xffff))).toBe(-1);
+    engine.reset(0);
+    await engine.scoreRows([1, 2, 3], 0, async () => {
+      expect((await failureOf(read(engine.generate([1], { maxTokens: 1 })))).message).toContain('busy');
+    });
+  });
+
   it('throws the reason of the signal when scoring is aborted, and what onRows throws', async () => {
     const engine = await ready();
     const ids = [tokens.slow, ...Array.from({ length: 199 }, (_i, i) => i)];
@@ -638,7 +651,7 @@ describe('the library itself', () => {
 });
 
 describe('a process with an open engine', () => {
-  it.each(['open', 'close'])('lives as long as its job, and no longer (%s)', async (how) => {
+  it.each(['idle', 'open', 'close'])('lives as long as its job, and no longer (%s)', async (how) => {
     const manifest = join(folder, 'manifest.json');
     writeFileSync(manifest, JSON.stringify(fake.manifest));
     const script = new URL('native/host-exit.ts', import.meta.url).pathname;
@@ -649,6 +662,10 @@ describe('a process with an open engine', () => {
         timeout: 30_000,
       },
     );
+    if (how === 'idle') {
+      expect(stdout).toBe('end');
+      return;
+    }
     expect(stdout).toMatch(/^(\d+ )+end$/);
     const made = stdout.split(' ').slice(0, -1).map(Number);
     expect(made.reduce((sum, n) => sum + n, 0)).toBe(10);

@@ -3,7 +3,7 @@
 #include "lib/types.h"
 
 using Weight = bf16;
-constexpr int kPassTokens = 8, kVocab = 100, kHeadDim = 20, kGroup = 2;
+constexpr int kPassTokens = 8, kVocab = 100, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 1;
 struct Pass {
   const float* x;

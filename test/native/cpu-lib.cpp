@@ -9,7 +9,7 @@
 #include "lib/types.h"
 
 using Weight = WEIGHT;
-constexpr int kPassTokens = 64, kVocab = 1000, kHeadDim = 20, kGroup = 2;
+constexpr int kPassTokens = 64, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 0.25f;
 #include "lib/lib.h"
 

@@ -9,7 +9,7 @@
 #include "lib/types.h"
 
 using Weight = bf16;
-constexpr int kPassTokens = 1, kVocab = 1000, kHeadDim = 20, kGroup = 2;
+constexpr int kPassTokens = 1, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 1;
 #include "lib/lib.h"
 

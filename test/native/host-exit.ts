@@ -8,22 +8,17 @@ const manifest = JSON.parse(readFileSync(manifestFile, 'utf8'));
 
 async function main() {
   const engine = await Engine.open(path, manifest, { context: 100 });
-  const dtype = sourceDtype.random;
-  await engine.load(
-    manifest.slots.map((_: unknown, slot: number) => ({
-      path: null,
-      offset: 0,
-      slot,
-      dtype,
-      seed: 1,
-      mean: 0,
-      scale: 1,
-    })),
-  );
-  // Nothing but the job keeps the process alive from here on.
-  for await (const batch of engine.generate([Number(slow)], { maxTokens: 10 }))
-    process.stdout.write(`${batch.length} `);
+  if (how !== 'idle') await reply(engine);
   if (how === 'close') engine.close();
   process.stdout.write('end');
+}
+
+async function reply(engine: Engine) {
+  const random = { path: null, offset: 0, dtype: sourceDtype.random, seed: 1, mean: 0, scale: 1 };
+  await engine.load(manifest.slots.map((_: unknown, slot: number) => ({ ...random, slot })));
+  // Nothing but the job keeps the process alive from here on.
+  for await (const batch of engine.generate([Number(slow)], { maxTokens: 10 })) {
+    process.stdout.write(`${batch.length} `);
+  }
 }
 main();

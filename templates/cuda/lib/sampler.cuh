@@ -55,7 +55,7 @@ DEVICE uint64_t block_largest(uint64_t x) {
 struct Divisor {
   float by, inverse;
 
-  DEVICE explicit Divisor(float x) : by(x), inverse(__frcp_rn(x)) {}
+  DEVICE explicit Divisor(float x) : by(x) { inverse = __frcp_rn(x); }
 
   DEVICE float operator()(float x) const {
     const float first = __fmul_rn(x, inverse);
