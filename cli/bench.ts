@@ -22,7 +22,7 @@ interface DecodeFigure {
   readonly tokensHash: string;
 }
 
-export interface BenchResult {
+interface BenchResult {
   readonly kernel: string;
   readonly device: string;
   readonly weights: string;

@@ -21,7 +21,7 @@ export function addChat(program: Program, start: Start): void {
       'after',
       helpEnd(
         'gen chat --model qwen3-tiny',
-        'gen chat --model qwen3-tiny --prompt "What is a kernel?" --quiet',
+        'gen chat --model qwen3-tiny --prompt "What is a daemon?" --quiet',
         'echo "define water" | gen chat --model qwen3-tiny',
       ),
     )
@@ -30,7 +30,7 @@ export function addChat(program: Program, start: Start): void {
         const model = needModel(options, 'chat');
         if (options.prompt === '') {
           throw new OnelaunchError('usage', '--prompt is empty', {
-            hint: 'for example: --prompt "What is a kernel?"',
+            hint: 'for example: --prompt "What is a daemon?"',
           });
         }
         await using llm = await loadTold(ui, model, options);
@@ -159,7 +159,7 @@ async function talk(ui: Ui, llm: LanguageModel, chat: Chat): Promise<number> {
         const { replies, tokens, decodeMs } = chat.total();
         const rate = tokens > replies && decodeMs > 0 ? ((tokens - replies) / decodeMs) * 1000 : null;
         ui.io.err(
-          `${replies} replies, ${tokens} tokens${rate === null ? '' : `, ${rate.toFixed(1)} tok/s`}\n`,
+          `replies: ${replies}, tokens: ${tokens}${rate === null ? '' : `, ${rate.toFixed(1)} tok/s`}\n`,
         );
       } else if (/^\/[a-z]+$/.test(asked)) {
         ui.io.err(`there is no ${asked}\n${help}\n`);

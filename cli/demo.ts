@@ -6,7 +6,7 @@ import { engineOptions, printReply, replyCode } from './reply.ts';
 import type { Start } from './run.ts';
 import { verifyTold } from './verify.ts';
 
-const questions = ['What is a kernel?', 'Define politics, cynically.', 'define water'];
+const questions = ['What is a daemon?', 'Define politics, cynically.', 'define water'];
 
 export function addDemo(program: Program, start: Start): void {
   engineCommand(program, 'demo')

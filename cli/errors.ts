@@ -6,7 +6,7 @@ import type { Io } from './io.ts';
 export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3, interrupted: 130 } as const;
 
 /** What went wrong, and the next thing to try. */
-export interface Failure {
+interface Failure {
   readonly message: string;
   /** More lines about it. */
   readonly details?: string;
@@ -14,7 +14,7 @@ export interface Failure {
   readonly kind: 'failed' | 'usage' | 'environment' | 'interrupted';
 }
 
-export function toFailure(error: unknown, interrupted: boolean): Failure {
+function toFailure(error: unknown, interrupted: boolean): Failure {
   if (interrupted) return { message: 'interrupted', hint: undefined, kind: 'interrupted' };
   if (error instanceof OnelaunchError && error.name === 'PlanError') {
     const issues = error.message.split(/\n\n/).length;

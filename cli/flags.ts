@@ -14,7 +14,7 @@ export function whole(flag: string, least: number, most: number): (text: string)
 }
 
 /** A number from least to most, `above` least if that is excluded. */
-export function real(
+function real(
   flag: string,
   least: number,
   most: number,

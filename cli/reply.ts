@@ -79,7 +79,7 @@ export async function printReply(ui: Ui, start: (signal: AbortSignal) => Reply):
 export const replyCode = (result: ReplyResult): number =>
   result.finish === 'abort' ? exitCode.interrupted : exitCode.ok;
 
-export function speed({ usage, timings, finish }: ReplyResult): string {
+function speed({ usage, timings, finish }: ReplyResult): string {
   const { prompt, cached, completion } = usage;
   const parts = [
     `${completion} tokens`,

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Kernel } from '../codegen/index.ts';
+import type { Kernel, ModelDims } from '../codegen/index.ts';
 import { packageRoot } from '../codegen/package-root.ts';
 
 const section = z.looseObject({
@@ -16,6 +16,8 @@ const reportSchema = z.looseObject({
   model: z.string(),
   target: z.string(),
   plan: z.string(),
+  /** ModelDims: a name may mean a checkpoint of the user's. */
+  dims: z.looseObject({}),
   bench: section.optional(),
   verify: section.optional(),
 });
@@ -31,14 +33,13 @@ export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Sec
   const { dims, target, plan } = kernel.schedule;
   const folder = join(reportRoot(), target.name);
   const file = join(folder, `${kernel.name}.json`);
-  const stamped = Object.entries(figures).map(([name, values]) => [
-    name,
-    { hash: kernel.hash, date: new Date().toISOString().slice(0, 10), ...values },
-  ]);
-  const report = {
-    ...readReport(file),
-    ...{ kernel: kernel.name, model: dims.name, target: target.name, plan: plan.name, dims },
-    ...Object.fromEntries(stamped),
+  const date = new Date().toISOString().slice(0, 10);
+  const before = readReport(file);
+  const section = (name: Section) =>
+    figures[name] === undefined ? before?.[name] : { hash: kernel.hash, date, ...figures[name] };
+  const report: Report = {
+    ...{ kernel: kernel.name, model: dims.name, target: target.name, plan: plan.name, dims: { ...dims } },
+    ...{ bench: section('bench'), verify: section('verify') },
   };
   mkdirSync(folder, { recursive: true });
   writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
@@ -63,11 +64,12 @@ function readReport(file: string): Report | undefined {
   return reportSchema.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data;
 }
 
-/** Hash of the sources that today's tree prints for a report's model, plan and target; null if it knows one of them no more. */
+/** Hash of the sources that today's tree prints for a report's dims, plan and target; null if it knows one of them no more. */
 export async function currentHash(report: Report): Promise<string | null> {
   const codegen = await import('../codegen/index.ts');
+  const { checkDims } = await import('../codegen/dims.ts');
   try {
-    const { dims } = codegen.resolveModel(report.model);
+    const dims = checkDims(report.dims as unknown as ModelDims);
     const target = codegen.resolveTarget(report.target);
     const plan = await codegen.resolvePlan(report.plan);
     return (await codegen.generate({ dims, target, plan })).hash;

@@ -27,7 +27,7 @@ export interface Ui {
   progress(label: string): Progress;
 }
 
-export interface Progress {
+interface Progress {
   /** @param share 0 to 1 of the work, where known; @param detail what is being done */
   update(share: number | null, detail?: string): void;
   /** @param text what came of it, in the place of the progress; nothing: only the terminal's line is removed */

@@ -55,9 +55,11 @@ export function addVerify(program: Program, start: Start): void {
         if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ...result });
         else ui.data(formatVerify(result));
         if (options.report) {
-          const { cases, ...rest } = result;
-          const worst = Math.max(...cases.map((one) => one.logit.error));
-          const figures = { ...rest, device: result.device, cases: cases.length, worstLogitError: worst };
+          const { ok, source, device } = result;
+          const { logit, kl, nll } = result.tolerance;
+          const worstLogitError = Math.max(...result.cases.map((one) => one.logit.error));
+          const cases = result.cases.length;
+          const figures = { ok, source, device, cases, worstLogitError, tolerance: { logit, kl, nll } };
           ui.note(`report: ${writeReport(built.kernel, { verify: figures })}`);
         }
         return result.ok ? exitCode.ok : exitCode.failed;

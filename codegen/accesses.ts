@@ -26,7 +26,7 @@ export interface Machine {
 
 /** Elements [lo, hi) of one space that a phase touches for one token. */
 export interface Touch {
-  /** A global buffer, `cache <layer>` (elements are positions of a head), or `scratch <block>`. */
+  /** A global buffer, `cache <layer>` (elements are positions of a head), `scratch <block>`, or a register of one phase. */
   readonly space: string;
   /** `work`: scratch that a library function keeps for itself. */
   readonly tensor: TensorName | 'work';
@@ -311,6 +311,10 @@ class Touches {
       this.input(productOf(this.#place.stage), token, writes);
     } else {
       invariant(where?.space === 'register', `${tensor} has no place`);
+      const { block, layer, stage, phase } = this.#place;
+      // Registers hold a value inside one phase.
+      const space = `register ${tensor} ${token}, block ${block}, ${layer} ${stage.name} ${phase}`;
+      this.#push(space, tensor, token, from, end, from, each, writes);
     }
   }
 

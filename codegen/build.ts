@@ -179,6 +179,7 @@ function cudaRecipe(kernel: Kernel): Recipe {
   const flags = [
     '-std=c++17',
     '-O3',
+    '-lineinfo',
     `-gencode=arch=${arch.replace('sm_', 'compute_')},code=${arch}`,
     '-Xcompiler',
     '-fPIC,-fvisibility=hidden',

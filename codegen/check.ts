@@ -8,7 +8,7 @@ import type { Issue } from './issue.ts';
 import { libraryScratch } from './library-scratch.ts';
 import type { FusionPlan, Over, Site, Stage } from './plan.ts';
 import { assignWork, rowsOf } from './schedule.ts';
-import { type Target, warpsPerBlock } from './target.ts';
+import type { Target } from './target.ts';
 
 /**
  * Every issue of a plan for this model and target, in source order, one per op. Ops that the model lacks (qk_norm) are passed over.
@@ -23,9 +23,18 @@ export function checkPlan(graph: Graph, plan: FusionPlan, target: Target): Issue
     const key = [line, column, finding.stage?.name ?? '', finding.token].join();
     if (!first.has(key)) first.set(key, finding);
   }
-  const issues = [...first.values()].map((finding) => toIssue(context, findings, finding));
-  issues.sort((a, b) => a.at.line - b.at.line || a.at.column - b.at.column);
+  const issues = [...first.values()].sort(bySource).map((finding) => toIssue(context, findings, finding));
   return issues.length > 0 ? issues : overBudget(context);
+}
+
+const argumentOrder: readonly Issue['argument'][] = ['name', 'ops', 'over', 'recompute', 'split', 'tokens'];
+
+function bySource(a: Finding, b: Finding): number {
+  const inCall = ({ argument, token, stage }: Finding) => {
+    const ops: readonly string[] = stage?.ops ?? [];
+    return 100 * argumentOrder.indexOf(argument) + ops.indexOf(token);
+  };
+  return a.at.line - b.at.line || a.at.column - b.at.column || inCall(a) - inCall(b);
 }
 
 /** True if `checkPlan` finds nothing; cheaper, since no alternatives are tried. */
@@ -189,7 +198,7 @@ const dealOver = ({ plan }: Context, stage: Stage): Edit[] =>
     }));
 
 const recomputeToo = ({ plan }: Context, stage: Stage, ops: readonly OpName[]): Edit => ({
-  text: `recompute: [${[...stage.recompute, ...ops].map((op) => `'${op}'`).join(', ')}], in every block`,
+  text: `recompute: [${[...stage.recompute, ...ops].map((op) => `'${op}'`).join(', ')}]`,
   plans: () => [replace(plan, stage, { ...stage, recompute: [...stage.recompute, ...ops] })],
 });
 
@@ -744,27 +753,24 @@ function tokensOutOfRange({ plan, target }: Context): Finding[] {
 /** Asked last: only a plan that is legal otherwise has a schedule. */
 function overBudget({ graph, plan, target }: Context): Issue[] {
   if (target.kind === 'cpu') return [];
-  const kibibytes = (tokens: number) =>
-    (4 * assignWork(graph, withTokens(plan, tokens), target, libraryScratch(target)).scratchFloats) / 1024;
-  const room = target.sharedBytes / 1024;
-  const { tokens } = plan.options;
-  const wanted = tokens === 'many' ? 1 : tokens;
-  const needed = kibibytes(wanted);
-  if (needed <= room) return [];
-  const fewer = Array.from({ length: wanted - 1 }, (_, i) => wanted - 1 - i).find(
-    (n) => kibibytes(n) <= room,
-  );
-  return [
-    {
-      rule: 'shared-memory-over-budget',
-      ...atPlan(plan, wanted > 1 ? 'tokens' : 'name', wanted > 1 ? String(wanted) : plan.name),
-      why:
-        `${wanted === 1 ? 'a pass of 1 token' : `a pass of ${wanted} tokens`} needs ${Math.ceil(needed)} KiB of shared memory in a block ` +
-        `of ${warpsPerBlock} warps, and ${target.name} has ${room}`,
-      legal: fewer ? [`tokens: ${fewer}`, `tokens: 'many'`] : [],
-    },
-  ].map(({ rule, at, token, argument, nth, why, legal }) => ({ rule, at, token, argument, nth, why, legal }));
+  const library = libraryScratch(target);
+  const bytes = (tokens: number) =>
+    4 * assignWork(graph, withTokens(plan, tokens), target, library).scratchFloats + library.staticBytes;
+  const wanted = plan.options.tokens === 'many' ? 1 : plan.options.tokens;
+  const needed = bytes(wanted);
+  if (needed <= target.sharedBytes) return [];
+  const fewer = range(1, wanted - 1).findLast((tokens) => bytes(tokens) <= target.sharedBytes);
+  const { at, token, argument, nth } =
+    wanted > 1 ? atPlan(plan, 'tokens', String(wanted)) : atPlan(plan, 'name', plan.name);
+  const why =
+    `a pass of ${wanted === 1 ? '1 token' : `${wanted} tokens`} needs ${Math.ceil(needed / 1024)} KiB of shared memory a block, ` +
+    `and ${target.name} has ${target.sharedBytes / 1024}`;
+  const legal = fewer ? [`tokens: ${fewer}`, `tokens: 'many'`] : [];
+  return [{ rule: 'shared-memory-over-budget', at, token, argument, nth, why, legal }];
 }
+
+const range = (first: number, last: number): number[] =>
+  Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
 
 // Plans from user files.
 
@@ -799,34 +805,33 @@ export function parsePlan(value: unknown): FusionPlan {
   if (parsed.success) return parsed.data as FusionPlan;
   const issue = parsed.error.issues[0]!;
   if (issue.path.length === 0 && issue.code === 'invalid_type') {
-    throw new OnelaunchError('usage', `the default export is no plan, but ${show(value)}`, {
-      hint: 'end the file with: export default plan(name, [stage(...), ...])',
-    });
+    const text = value === undefined ? 'there is no default export' : 'the default export is no plan';
+    const hint = 'end the file with: export default plan(name, [stage(...), ...])';
+    throw new OnelaunchError('usage', text, { hint });
   }
-  const { text, hint } = fieldProblem(value, issue);
-  throw new OnelaunchError('usage', `plan.${text}`, { hint });
+  throw fieldError(value, issue);
 }
 
-function fieldProblem(value: unknown, issue: z.core.$ZodIssue): { text: string; hint: string } {
-  const path = issue.path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${String(key)}`)).join('');
-  const field = path.replace(/^\./, '');
+function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
   const found = issue.path.reduce((at: unknown, key) => (at as Record<PropertyKey, unknown>)?.[key], value);
-  if (issue.code === 'unrecognized_keys') {
-    const text = `${field}${field ? '.' : ''}${issue.keys[0]} is no option`.replace(/\.$/, '');
-    return {
-      text,
-      hint: `there are: ${Object.keys(found as object)
-        .filter((key) => !issue.keys.includes(key))
-        .join(', ')}`,
-    };
+  const field = issue.path.reduce<string>(
+    (path, key) => path + (typeof key === 'number' ? `[${key}]` : `.${String(key)}`),
+    'plan',
+  );
+  const error = (text: string, hint: string) => new OnelaunchError('usage', text, { hint });
+  const is = `${field} is ${found === undefined ? 'missing' : JSON.stringify(found)?.slice(0, 60)}`;
+  switch (issue.code) {
+    case 'unrecognized_keys': {
+      const known = Object.keys(found as object).filter((key) => !issue.keys.includes(key));
+      return error(`${field} has no option ${issue.keys[0]}`, `there are: ${known.join(', ')}`);
+    }
+    case 'invalid_value':
+      return error(is, `there is: ${issue.values.map((choice) => `'${String(choice)}'`).join(', ')}`);
+    case 'invalid_type':
+      return error(is, `it must be ${issue.expected === 'array' ? 'a list' : `of type ${issue.expected}`}`);
+    case 'invalid_union':
+      return error(is, `it must be a number or 'many'`);
+    default:
+      return error(is, issue.message);
   }
-  const choices = issue.code === 'invalid_value' ? issue.values.map((v) => `'${String(v)}'`) : [];
-  const known = choices.length > 0 ? `there is: ${choices.join(', ')}` : issue.message;
-  return { text: `${field} is ${show(found)}`, hint: known };
-}
-
-function show(value: unknown): string {
-  if (value === undefined) return 'missing';
-  if (typeof value === 'function') return 'a function';
-  return JSON.stringify(value).slice(0, 60);
 }

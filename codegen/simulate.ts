@@ -41,9 +41,15 @@ type Event =
   /** `passage` counts the syncs of one scope, since a sync in a loop is passed often. */
   | (Wait & { readonly passage: number });
 
+/** Which write made a value, and of which element of its tensor. */
+interface Value {
+  readonly version: string;
+  readonly element: number;
+}
+
 /** One element: its value, and each worker's last write and read with the step that did it. */
 interface Cell {
-  value: string | null;
+  value: Value | null;
   readonly writes: Int32Array;
   readonly reads: Int32Array;
   readonly writers: (Step | undefined)[];
@@ -53,7 +59,7 @@ interface Cell {
 class Interleaving {
   readonly #simulation: Simulation;
   readonly #workers: readonly Worker[];
-  readonly #cells = new Map<string, Cell>();
+  readonly #cells = new Map<string, Cell[]>();
   readonly #turns: ReadonlyMap<string, number>;
   readonly #versions: ReadonlyMap<string, ReadonlyMap<string, number>>;
   readonly #arrived = new Map<string, Worker[]>();
@@ -89,10 +95,8 @@ class Interleaving {
     const stuck = this.#workers.filter((worker) => worker.waitsAt !== null);
     if (stuck.length > 0) {
       const [{ block, warp, waitsAt }] = stuck as [Worker];
-      this.#report(
-        'deadlock',
-        `warp ${warp} of block ${block} waits at ${waitsAt} for others that never come`,
-      );
+      const text = `warp ${warp} of block ${block} waits at ${waitsAt} for others that never come`;
+      this.#faults.set('deadlock', { kind: 'deadlock', text });
     }
     return [...this.#faults.values()];
   }
@@ -134,8 +138,11 @@ class Interleaving {
 
   #touch(worker: Worker, touch: Touch, step: Step): void {
     const { warps } = this.#simulation;
+    const { id } = worker;
+    const now = worker.clock[id]!;
     // Which warp takes an item is the library's choice, so every phase deals from another warp on.
     const turn = this.#turns.get(placeOf(step))!;
+    const version = this.#versionOf(touch, step);
     for (let at = touch.lo; at < touch.hi; at++) {
       const item = Math.floor((at - touch.lo) / touch.each);
       if (touch.each > 0 && (item + touch.token + turn) % warps !== worker.warp) continue;
@@ -143,74 +150,84 @@ class Interleaving {
       this.#checkOrder(worker, cell, touch, step);
       const element = touch.first + at - touch.lo;
       if (touch.writes) {
-        cell.value = this.#valueOf(touch, element, step, 1);
-        cell.writes[worker.id] = worker.clock[worker.id]!;
-        cell.writers[worker.id] = step;
+        cell.value = { version, element };
+        cell.writes[id] = now;
+        cell.writers[id] = step;
       } else {
-        this.#checkValue(cell, touch, element, step);
-        cell.reads[worker.id] = worker.clock[worker.id]!;
-        cell.readers[worker.id] = step;
+        this.#checkValue(cell, touch, { version, element }, step);
+        cell.reads[id] = now;
+        cell.readers[id] = step;
       }
     }
   }
 
   #cell(touch: Touch, at: number): Cell {
-    const name = `${touch.space} ${at}`;
-    const known = this.#cells.get(name);
+    const space = this.#cells.get(touch.space) ?? [];
+    if (space.length === 0) this.#cells.set(touch.space, space);
+    const known = space[at];
     if (known) return known;
     const count = this.#workers.length;
-    const isOld = touch.tensor === 'cache' && this.#positionOf(at) < this.#simulation.position;
+    const { position, tokens } = this.#simulation;
+    const isOld = touch.tensor === 'cache' && at % (position + tokens) < position;
     const cell: Cell = {
-      value: isOld ? 'cache' : null,
+      value: isOld ? { version: 'cache', element: at } : null,
       writes: new Int32Array(count),
       reads: new Int32Array(count),
       writers: [],
       readers: [],
     };
-    this.#cells.set(name, cell);
+    space[at] = cell;
     return cell;
   }
 
-  #positionOf(element: number): number {
-    return element % (this.#simulation.position + this.#simulation.tokens);
-  }
-
   #checkOrder(worker: Worker, cell: Cell, touch: Touch, step: Step): void {
-    for (const other of this.#workers) {
-      if (other === worker) continue;
-      const seen = worker.clock[other.id]!;
-      const writer = cell.writers[other.id];
-      if (cell.writes[other.id]! > seen && writer && !orderedInside(writer, step)) {
-        this.#report('race', `${touch.tensor}: ${nameOf(writer)} writes, ${nameOf(step)} ${verb(touch)}`);
-      }
-      const reader = cell.readers[other.id];
-      if (touch.writes && cell.reads[other.id]! > seen && reader && !orderedInside(reader, step)) {
-        this.#report('race', `${touch.tensor}: ${nameOf(reader)} reads, ${nameOf(step)} writes`);
-      }
+    for (let other = 0; other < this.#workers.length; other++) {
+      if (other === worker.id) continue;
+      const seen = worker.clock[other]!;
+      if (cell.writes[other]! > seen) this.#race(cell.writers[other]!, true, step, touch);
+      if (touch.writes && cell.reads[other]! > seen) this.#race(cell.readers[other]!, false, step, touch);
     }
   }
 
-  #checkValue(cell: Cell, touch: Touch, element: number, step: Step): void {
-    const wanted = this.#valueOf(touch, element, step, 0);
-    if (cell.value === null) {
-      this.#report('unwritten', `${touch.tensor}: ${nameOf(step)} reads what nobody wrote`);
-    } else if (cell.value !== wanted) {
-      this.#report('stale', `${touch.tensor}: ${nameOf(step)} reads ${cell.value} for ${wanted}`);
+  #race(from: Step, writes: boolean, to: Step, touch: Touch): void {
+    if (from === to && from.together) return; // the library orders what warps do together in one phase
+    this.#report(
+      'race',
+      touch,
+      from,
+      to,
+      () => `${nameOf(from)} ${verb(writes)}, ${nameOf(to)} ${verb(touch.writes)}`,
+    );
+  }
+
+  #checkValue(cell: Cell, touch: Touch, wanted: Value, step: Step): void {
+    const { value } = cell;
+    if (value === null) {
+      this.#report('unwritten', touch, step, step, () => `${nameOf(step)} reads what nobody wrote`);
+    } else if (value.version !== wanted.version || value.element !== wanted.element) {
+      this.#report(
+        'stale',
+        touch,
+        step,
+        step,
+        () => `${nameOf(step)} reads ${show(value)} for ${show(wanted)}`,
+      );
     }
   }
 
-  /** Which write of which element a value comes from, when stages run one after the other. */
-  #valueOf(touch: Touch, element: number, step: Step, writes: 0 | 1): string {
-    if (touch.tensor === 'cache') {
-      return this.#positionOf(element) < this.#simulation.position ? 'cache' : `cache[${element}]`;
-    }
+  /** Which write a value comes from, when stages run one after the other. */
+  #versionOf(touch: Touch, step: Step): string {
+    if (touch.tensor === 'cache') return 'cache'; // each position is written once, before this pass or in it
     const before = this.#versions.get(placeOf(step))!.get(touch.tensor) ?? 0;
     const isCopy = step.stage.phases[step.phase]!.kind === 'gather_input';
-    return `${touch.tensor}[${touch.token}][${element}] #${before + (isCopy ? 0 : writes)}`;
+    const isOwn = touch.writes || touch.space.startsWith('register');
+    return `write ${before + (isOwn && !isCopy ? 1 : 0)} of ${touch.tensor}, token ${touch.token}`;
   }
 
-  #report(kind: Fault['kind'], text: string): void {
-    this.#faults.set(`${kind} ${text.replaceAll(/\d+/g, '')}`, { kind, text });
+  #report(kind: Fault['kind'], touch: Touch, from: Step, to: Step, text: () => string): void {
+    const ends = [from, to].map(({ stage, phase }) => `${stage.name} ${phase}`);
+    const key = [kind, touch.tensor, ...ends].join();
+    if (!this.#faults.has(key)) this.#faults.set(key, { kind, text: `${touch.tensor}: ${text()}` });
   }
 
   /** A number in [0, n): mulberry32. */
@@ -222,13 +239,11 @@ class Interleaving {
   }
 }
 
-/** Reads first: a thread reads all that it needs before it writes. */
 function eventsOf(program: readonly (Step | Wait)[]): Event[] {
   const passages = { grid: 0, block: 0 };
   return program.flatMap((event): Event[] => {
     if (event.kind === 'wait') return [{ ...event, passage: passages[event.sync.scope]++ }];
-    const touches = [...event.touches].sort((a, b) => Number(a.writes) - Number(b.writes));
-    return touches.map((touch) => ({ kind: 'touch', touch, step: event }));
+    return event.touches.map((touch) => ({ kind: 'touch', touch, step: event }));
   });
 }
 
@@ -255,8 +270,6 @@ function versionsOf(schedule: Schedule): Map<string, Map<string, number>> {
   return versions;
 }
 
-/** The library orders what warps do together in one phase. */
-const orderedInside = (a: Step, b: Step): boolean => a === b && a.together;
-
-const verb = (touch: Touch): string => (touch.writes ? 'writes' : 'reads');
+const show = ({ version, element }: Value): string => `${version}, element ${element}`;
+const verb = (writes: boolean): string => (writes ? 'writes' : 'reads');
 const nameOf = ({ stage, phase, layer }: Step): string => `${stage.name} phase ${phase} of layer ${layer}`;

@@ -182,55 +182,13 @@ export class LanguageModel {
     const stop = new AbortController();
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
 
-    const stream = tokenizer?.stream();
-    const filter = stopFilter(checked.stop);
-    const stopIds = new Set(checked.stopIds);
-    const made: number[] = [];
-    const texts: string[] = [];
+    const said = replyText(tokenizer, checked);
     let finish: Finish | undefined;
     let firstTokenMs: number | null = null;
     let timings = { prefillMs: 0, decodeMs: 0 };
     let cached = 0;
-    let stopped = false;
-    let ended = false;
-
     let release = () => {};
     this.#running = { stop, done: new Promise<void>((resolve) => (release = resolve)) };
-    /** Text of new tokens; those behind a stop text are dropped. */
-    const take = (batch: readonly number[]): Piece => {
-      firstTokenMs ??= performance.now() - started;
-      const before = made.length;
-      let text = '';
-      for (const id of batch) {
-        made.push(id);
-        if (stopIds.has(id)) continue;
-        const part = filter.push(stream?.push(id) ?? '');
-        text += part.emit;
-        if (!part.stopped) continue;
-        stopped = true;
-        finish = 'stop';
-        break;
-      }
-      texts.push(text);
-      return { text, tokens: made.slice(before) };
-    };
-    const result = (): ReplyResult => {
-      // The engine may have made more than was read.
-      const decoded = fed.length - prompt.length - 1;
-      const { prefillMs: promptMs, decodeMs } = timings;
-      return {
-        text: texts.join(''),
-        tokens: made,
-        finish: finish ?? 'abort',
-        usage: { prompt: prompt.length, cached, completion: made.length },
-        timings: {
-          promptMs,
-          decodeMs,
-          tokensPerSecond: decoded > 0 && decodeMs > 0 ? decoded / (decodeMs / 1000) : null,
-          firstTokenMs,
-        },
-      };
-    };
 
     /** What the engine was given and what it made, whether or not the caller saw all of it. */
     const fed = [...prompt];
@@ -249,36 +207,38 @@ export class LanguageModel {
       fed.push(...next.value);
       return next.value;
     };
-    /** What was held back: the beginning of a character, or of a stop text. */
-    const flush = (): string => {
-      if (stopped) return '';
-      const last = filter.push(stream?.end() ?? '');
-      if (last.stopped) finish = 'stop';
-      texts.push(last.emit + filter.end());
-      return texts.at(-1)!;
+    const result = (): ReplyResult => {
+      // The engine may have made more than was read.
+      const decoded = fed.length - prompt.length - 1;
+      const { prefillMs: promptMs, decodeMs } = timings;
+      const tokensPerSecond = decoded > 0 && decodeMs > 0 ? decoded / (decodeMs / 1000) : null;
+      const { text, tokens } = said.soFar();
+      return {
+        text,
+        tokens,
+        finish: said.stopped() ? 'stop' : (finish ?? 'abort'),
+        usage: { prompt: prompt.length, cached, completion: tokens.length },
+        timings: { promptMs, decodeMs, tokensPerSecond, firstTokenMs },
+      };
     };
     try {
       if (!signal.aborted) {
         cached = this.#keepCommon(prompt);
-        run = engine.generate(prompt.slice(cached), {
-          maxTokens: checked.maxTokens,
-          sampling: checked.sampling,
-          stopIds: checked.stopIds,
-          signal,
-        });
-        while (!stopped) {
+        const { maxTokens, sampling, stopIds } = checked;
+        run = engine.generate(prompt.slice(cached), { maxTokens, sampling, stopIds, signal });
+        while (!said.stopped()) {
           const batch = await advance();
           if (batch === undefined) break;
-          yield take(batch);
+          firstTokenMs ??= performance.now() - started;
+          yield said.take(batch);
         }
-        const text = flush();
-        ended = true;
-        if (text !== '') yield { text, tokens: [] };
+        const rest = said.end();
+        if (rest !== '') yield { text: rest, tokens: [] };
       }
     } finally {
-      if (!ended) flush();
+      said.end();
       // Left early, or stopped by a text: the engine ends within a token, and tells its times.
-      finish ??= run === undefined ? undefined : 'abort';
+      if (run !== undefined) finish ??= 'abort';
       stop.abort();
       this.#held = [];
       try {
@@ -311,6 +271,46 @@ export class LanguageModel {
     this.#held = held.slice(0, common);
     return common;
   }
+}
+
+/** The text of tokens as they come, up to a stop text. */
+function replyText(tokenizer: Tokenizer | null, { stop, stopIds }: CheckedOptions) {
+  const stream = tokenizer?.stream();
+  const filter = stopFilter(stop);
+  const tokens: number[] = [];
+  let text = '';
+  let stopped = false;
+  let ended = false;
+  const add = (part: string): string => {
+    const found = filter.push(part);
+    stopped = found.stopped;
+    text += found.emit;
+    return found.emit;
+  };
+  return {
+    stopped: () => stopped,
+    soFar: () => ({ text, tokens }),
+    /** Those behind a stop text are dropped. */
+    take: (batch: readonly number[]): Piece => {
+      const before = tokens.length;
+      let added = '';
+      for (const id of batch) {
+        tokens.push(id);
+        if (!stopIds.includes(id)) added += add(stream?.push(id) ?? '');
+        if (stopped) break;
+      }
+      return { text: added, tokens: tokens.slice(before) };
+    },
+    /** What was held back: the beginning of a character, or of a stop text. */
+    end: (): string => {
+      if (stopped || ended) return '';
+      ended = true;
+      const last = add(stream?.end() ?? '');
+      const rest = stopped ? '' : filter.end();
+      text += rest;
+      return last + rest;
+    },
+  };
 }
 
 /** A reply that can be read once, by a loop or by result(). */

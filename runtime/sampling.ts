@@ -69,9 +69,6 @@ const schema = z.strictObject({
   enableThinking: z.boolean().optional(),
 });
 
-/** Names of the options, for a caller who checks them earlier. */
-export const replyOptionNames = Object.keys(schema.shape);
-
 /** Options as the engine takes them.
  *  @param size rows of the logits that have a token
  *  @throws OnelaunchError of kind usage: an unknown option, or a value out of its range. */

@@ -125,7 +125,7 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     "error: --presencePenalty is '5', must be a number from -2 to 2",
     '--presencePenalty 0.5',
   ],
-  [['chat', ...tiny, '--prompt', ''], 'error: --prompt is empty', '--prompt "What is a kernel?"'],
+  [['chat', ...tiny, '--prompt', ''], 'error: --prompt is empty', '--prompt "What is a daemon?"'],
   [['complete', ...tiny], 'error: no --prompt given', '--prompt'],
   [
     ['bench', ...tiny, '--positions', '1,x'],

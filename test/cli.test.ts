@@ -257,7 +257,7 @@ describe('demo', () => {
     const { code, out, err } = await gen(['demo', '--target', 'cpu']);
     expect(code).toBe(0);
     expect(out).toContain('pass: 8 cases');
-    expect(out).toContain('A confident, but incorrect, statement');
+    expect(out).toContain('A program that is not invoked explicitly, but lies dormant');
     expect(out).toContain('A strife of interests masquerading as a contest of principles');
     expect(err.match(/tok\/s/g)).toHaveLength(3);
   });

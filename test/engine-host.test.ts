@@ -860,14 +860,16 @@ function layOut(): Slot[] {
   add('v-bias', [1, 19], 'fp32', 19, k + 19 * 4);
   add('norm', [1, 37], 'fp32', 37);
   add('one', [1, 1], 'fp16', 1);
+  const reserved = Math.ceil(end / 256) * 256;
+  end = reserved + 256;
   // Larger than a chunk of 4 MiB, and rows lie across its border.
   add('long', [900, 999], 'fp32', 1024);
   add('flat', [300, 2048], 'bf16', 2048);
   // Rows longer than the window that a file is read through.
   const a = add('wide-a', [2, 140_001], 'fp16', 2 * 140_032);
   add('wide-b', [2, 140_001], 'fp16', 2 * 140_032, a + 140_032 * 2);
-  // At the end of the packed weights and of the file, unpadded: reading or writing on would be seen.
-  add('last', [1, 5], 'fp32', 5);
+  // Unpadded, and at the end of the file but not of the packed weights: reading on for its padding would be seen.
+  add('last', [1, 5], 'fp32', 5, reserved);
   return placed;
 }
 const bigSlot = slots.findIndex((slot) => slot.tensor === 'long');

@@ -68,7 +68,7 @@ describe('the packed package', () => {
       example.replace("'qwen3-tiny' }", "'qwen3-tiny', target: 'cpu' }"),
     );
     const text = execFileSync(process.execPath, ['example.mjs'], { cwd: app, env, encoding: 'utf8' });
-    expect(text).toMatch(/^A confident, but incorrect, statement/);
+    expect(text).toMatch(/^A program that is not invoked explicitly, but lies dormant/);
   });
 
   it('answers on its command line, from another folder', () => {

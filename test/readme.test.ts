@@ -29,7 +29,7 @@ describe('README', () => {
       .replace("model: 'qwen3-tiny'", "model: 'qwen3-tiny', target: 'cpu'");
     writeFileSync(file, `${here}\nexport {};\n`);
     const text = execFileSync('npx', ['--no-install', 'tsx', file], { cwd: root, encoding: 'utf8' });
-    expect(text).toMatch(/^A confident, but incorrect, statement/);
+    expect(text).toMatch(/^A program that is not invoked explicitly, but lies dormant/);
     expect(text).toMatch(/\n\d+ tokens, finish: (stop|length)\n$/);
   });
 

@@ -126,6 +126,9 @@ const smallMachines = [
   { blocks: 3, warps: 3, tokens: 2, position: 4, seed: 2 },
 ];
 
+const races = (built: Schedule): boolean =>
+  smallMachines.some((machine) => simulate(built, machine).some((fault) => fault.kind === 'race'));
+
 // With one part the positions are not really cut, and the barrier between a stage that cuts them and one that does not is not needed.
 const severalParts = fc.constantFrom(6, 9);
 
@@ -138,7 +141,7 @@ describe('random legal plans', () => {
         expect(simulate(built, machine)).toEqual([]);
         expect(uncovered(built)).toEqual([]);
       }),
-      { numRuns: 150 },
+      { numRuns: 100 },
     );
   });
 
@@ -148,28 +151,27 @@ describe('random legal plans', () => {
         const built = schedule(shrink(model), made, sms, 3);
         for (const sync of built.syncs) {
           const less = without(built, sync);
-          const kinds = smallMachines.flatMap((machine) =>
-            simulate(less, machine).map((fault) => fault.kind),
-          );
-          expect(kinds, `${sync.scope} after ${sync.after.stage} ${sync.after.phase}`).toContain('race');
+          expect(races(less), `${sync.scope} after ${sync.after.stage} ${sync.after.phase}`).toBe(true);
           expect(uncovered(less), `${sync.scope} after ${sync.after.stage}`).not.toEqual([]);
         }
       }),
-      { numRuns: 12 },
+      { numRuns: 8 },
     );
   });
 });
 
+/** A model scaled down: at most three kv heads, and three q heads for each. */
+const scaled = (dims: ModelDims): ModelDims => {
+  const kvHeads = Math.min(3, dims.kvHeads);
+  return shrink(dims, { kvHeads, qHeads: kvHeads * Math.min(3, dims.qHeads / dims.kvHeads) });
+};
+
 describe.each([cooperative, unfused])('plan $name', (made) => {
   test.each(models)('has no fault on a small $name, and needs every sync', (model) => {
-    const built = schedule(shrink(model), made, 7, 3);
+    const built = schedule(scaled(model), made, 7, 3);
     for (const machine of smallMachines) expect(simulate(built, machine)).toEqual([]);
     for (const sync of built.syncs) {
-      const faults = smallMachines.flatMap((machine) => simulate(without(built, sync), machine));
-      expect(
-        faults.map((fault) => fault.kind),
-        JSON.stringify(sync.after),
-      ).toContain('race');
+      expect(races(without(built, sync)), JSON.stringify(sync.after)).toBe(true);
     }
   });
 });
@@ -206,7 +208,7 @@ describe('the simulator', () => {
     expect(fault).toMatchInlineSnapshot(`
       {
         "kind": "unwritten",
-        "text": "q: attention phase 0 of layer 1 reads what nobody wrote",
+        "text": "q: attention phase 0 of layer 0 reads what nobody wrote",
       }
     `);
   });

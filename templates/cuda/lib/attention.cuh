@@ -11,13 +11,13 @@ BOTH constexpr int attend_scratch() {
   return kWarps * attend_tile(Group * Tokens) * (D + 2);
 }
 
-/** Eight values of a cache row of D from element `from` on: loaded, and converted later. Past the end of the row they mean nothing. */
+/** Eight values of a cache row of D from element `from` on: loaded at once, unpacked later. Past the end of the row they mean nothing. */
 template <int D>
 struct CacheChunk {
   static constexpr bool vector = D % 8 == 0;
   static constexpr int loads = int(sizeof(Weight)) / 2;
   uint4 raw[vector ? loads : 1];
-  Weight single[vector ? 1 : 8];
+  float single[vector ? 1 : 8];
 
   DEVICE void load(const Weight* row, int from) {
     if constexpr (vector) {
@@ -25,7 +25,7 @@ struct CacheChunk {
       for (int i = 0; i < loads; ++i) raw[i] = load_cache(row + min(from, D - 8) + i * kVector<Weight>);
     } else {
 #pragma unroll
-      for (int j = 0; j < 8; ++j) single[j] = row[min(from + j, D - 1)];
+      for (int j = 0; j < 8; ++j) single[j] = to_float(row[min(from + j, D - 1)]);
     }
   }
 
@@ -40,7 +40,7 @@ struct CacheChunk {
       }
     } else {
 #pragma unroll
-      for (int j = 0; j < 8; ++j) v[j] = to_float(single[j]);
+      for (int j = 0; j < 8; ++j) v[j] = single[j];
     }
   }
 };
@@ -72,7 +72,8 @@ DEVICE float weight_below(float x, float top) { return x == minus_infinity() ? 0
 template <int D, int Group, int Splits, int Tile>
 DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, const Weight* cache_head, float* partial,
                          int partial_token_stride, int split, int begin, int end, int position, int tokens) {
-  constexpr int kLanes = power_of_two(divide_up(D, 8)), kSide = 32 / kLanes, kUnroll = 4;
+  constexpr int kLanes = power_of_two(divide_up(D, 8)), kSide = 32 / kLanes;
+  constexpr int kUnroll = D % 8 != 0 ? 1 : sizeof(Weight) == 4 ? 2 : 4;  // as registers allow
   static_assert(D % 2 == 0 && kLanes <= 32, "head dims are even and at most 256");
   const int thread = opaque(int(threadIdx.x)), lane = thread % 32, warp = thread / 32;
   const int side = lane / kLanes, from = lane % kLanes * 8;

@@ -6,9 +6,6 @@
 struct Block {
   float* scratch;     // shared memory, kScratchFloats
   unsigned* barrier;  // Pass.barrier
-  unsigned sense;     // top bit of the arrivals word before the next grid barrier
-  int ordinal;        // grid barriers passed
-  bool failed;        // a grid barrier ran out of time: the others return at once
 
   DEVICE int index() const { return int(blockIdx.x); }
   DEVICE int count() const { return int(gridDim.x); }

@@ -69,8 +69,11 @@ DEVICE void matmul_one(Block& b, const Weight* w, Range rows, Epilogue& epilogue
   float* const sums = shared_sums();
   int parity = 0;
   __syncthreads();  // the sums of the matmul before have been read
-  for (int row = rows.begin + dealt(n, group, C::groups); row < end; row += C::rows) {
-    const int taken = min(C::rows, end - row);
+  // All groups take the same number of turns, the last one maybe with no row: their barriers stay in step.
+  const int turns = divide_up(divide_up(n, C::groups), C::rows);
+  int row = rows.begin + dealt(n, group, C::groups);
+  for (int turn = 0; turn < turns; ++turn, row += C::rows) {
+    const int taken = max(0, min(C::rows, end - row));
     const Weight* const first = w + size_t(row) * Parts * padded(K) + slice * C::slice * C::span + lane * V;
     float sum[C::values];
 #pragma unroll
@@ -164,8 +167,10 @@ DEVICE void matmul_tiles(Block& b, const Weight* w, Range rows, int tokens, Epil
   const Weight* const low = high + kPassTokens * padded(K);
   float* const sums = shared_sums() + group * C::slices * 128;
   __syncthreads();  // the sums of the matmul before have been read
-  for (int row = rows.begin + group * C::rows; row < rows.end; row += C::groups * C::rows) {
-    const int taken = min(C::rows, rows.end - row);
+  const int turns = divide_up(rows.end - rows.begin, C::groups * C::rows);
+  int row = rows.begin + group * C::rows;
+  for (int turn = 0; turn < turns; ++turn, row += C::groups * C::rows) {
+    const int taken = max(0, min(C::rows, rows.end - row));
     const Weight* const first = w + (size_t(row) * Parts + g) * padded(K) + t * 8;
     const bool has[2] = {g < taken * Parts, g + 8 < taken * Parts};
     float c[2][4] = {};

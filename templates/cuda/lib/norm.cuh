@@ -18,34 +18,30 @@ DEVICE void norm_vectors(const float* src, const float* weight, float eps, int t
   constexpr bool kWeightFirst = kEach <= 2;     // few enough to have the weights in flight too
   const int thread = opaque(int(threadIdx.x)), token = thread / 32 / Team, first = thread - token * kLanes;
   const bool mine = token < tokens;
-  const float* const x = src + size_t(token) * K;
+  const float* const x = src + size_t(mine ? token : 0) * K;
+  // Threads without an item read the last one, and leave it out: that is cheaper than a branch around the loads.
+  const auto has = [&](int i) { return mine && first + i * kLanes < kItems; };
+  const auto at = [&](int i) { return min(first + i * kLanes, kItems - 1) * W; };
   float* const sums = shared_warp_sums();
 
   float held[kHeld][W], scale[kWeightFirst ? kHeld : 1][W];
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) load_activation<W>(held[i], x + at(i));
+  if constexpr (kWeightFirst) {
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) load_activation<W>(scale[i], weight + at(i));
+  }
   float square = 0;
-  if (mine) {
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i)
-      if (first + i * kLanes < kItems) load_activation<W>(held[i], x + (first + i * kLanes) * W);
-    if constexpr (kWeightFirst) {
+  for (int i = 0; i < kHeld; ++i)
 #pragma unroll
-      for (int i = 0; i < kHeld; ++i)
-        if (first + i * kLanes < kItems) load_activation<W>(scale[i], weight + (first + i * kLanes) * W);
-    }
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i)
-      if (first + i * kLanes < kItems) {
-#pragma unroll
-        for (int j = 0; j < W; ++j) square = fmaf(held[i][j], held[i][j], square);
-      }
+    for (int j = 0; j < W; ++j) square = has(i) ? fmaf(held[i][j], held[i][j], square) : square;
 #pragma unroll 4
-    for (int i = kHeld; i < kEach; ++i)
-      if (first + i * kLanes < kItems) {
-        float v[W];
-        load_activation<W>(v, x + (first + i * kLanes) * W);
+  for (int i = kHeld; i < kEach; ++i) {
+    float v[W];
+    load_activation<W>(v, x + at(i));
 #pragma unroll
-        for (int j = 0; j < W; ++j) square = fmaf(v[j], v[j], square);
-      }
+    for (int j = 0; j < W; ++j) square = has(i) ? fmaf(v[j], v[j], square) : square;
   }
   square = warp_sum(square);
   __syncthreads();  // whoever read the sums or the input before is done
@@ -57,30 +53,27 @@ DEVICE void norm_vectors(const float* src, const float* weight, float eps, int t
   for (int i = 0; i < Team; ++i) total += sums[token * Team + i];
   const float factor = rsqrtf(total * (1.0f / K) + eps);
 #pragma unroll
-  for (int i = 0; i < kHeld; ++i)
-    if (first + i * kLanes < kItems) {
-      const int k = (first + i * kLanes) * W;
-      if constexpr (!kWeightFirst) load_activation<W>(scale[0], weight + k);
+  for (int i = 0; i < kHeld; ++i) {
+    if constexpr (!kWeightFirst) load_activation<W>(scale[0], weight + at(i));
 #pragma unroll
-      for (int j = 0; j < W; ++j) held[i][j] *= factor * scale[kWeightFirst ? i : 0][j];
-      store(token, k, held[i]);
-    }
+    for (int j = 0; j < W; ++j) held[i][j] *= factor * scale[kWeightFirst ? i : 0][j];
+    if (has(i)) store(token, at(i), held[i]);
+  }
 #pragma unroll 4
-  for (int i = kHeld; i < kEach; ++i)
-    if (first + i * kLanes < kItems) {
-      const int k = (first + i * kLanes) * W;
-      float v[W], s[W];
-      load_activation<W>(v, x + k);
-      load_activation<W>(s, weight + k);
+  for (int i = kHeld; i < kEach; ++i) {
+    float v[W], s[W];
+    load_activation<W>(v, x + at(i));
+    load_activation<W>(s, weight + at(i));
 #pragma unroll
-      for (int j = 0; j < W; ++j) v[j] *= factor * s[j];
-      store(token, k, v);
-    }
+    for (int j = 0; j < W; ++j) v[j] *= factor * s[j];
+    if (has(i)) store(token, at(i), v);
+  }
 }
 
 /** The matmul input := RMSNorm of src [tokens][K] with weight [K]. */
 template <int K>
 DEVICE void norm_input(Block& b, const float* src, const float* weight, float eps, int tokens) {
+  if (tokens == 0) return;
   constexpr int W = activation_width(K);
   const auto store = [&](int token, int k, const float(&v)[W]) { store_input<K, W>(b, tokens, token, k, v); };
   if constexpr (kPassTokens == 1) {

@@ -225,12 +225,8 @@ struct Listed {
   }
 };
 
-/**
- * *next := the token chosen from logits [kVocab], and one more occurrence of it in counts [kVocab]. By all threads of block 0.
- * Repetition and presence penalty, temperature (0: the largest logit, the lowest id of equals), top_k, top_p, min_p; then the largest
- * logit / temperature + Gumbel noise.
- */
-DEVICE void sample(Block& b, const float* values, const Sampling& s, int* counts, int position, int scratch, int* next) {
+/** The body of sample: a real call, so that its registers are its own. */
+__device__ __noinline__ void choose_token(float* scratch, const float* values, const Sampling& s, int* counts, int position, int* next) {
   const int vocab = s.vocab > 0 ? min(s.vocab, kVocab) : kVocab;
   const bool penalties = s.repetition_penalty != 1 || s.presence_penalty != 0;
   const Logits logits{values, penalties ? counts : nullptr, s.repetition_penalty, s.presence_penalty, Divisor(s.repetition_penalty), vocab};
@@ -250,7 +246,7 @@ DEVICE void sample(Block& b, const float* values, const Sampling& s, int* counts
     kept.top = uint32_t(block_largest(kept.top));
     const uint64_t noise = noise_key(s.seed, position);
     const bool few = s.top_k > 0 && s.top_k < vocab, nucleus = s.top_p < 1;
-    uint32_t* const keys = reinterpret_cast<uint32_t*>(b.scratch + scratch);
+    uint32_t* const keys = reinterpret_cast<uint32_t*>(scratch);
     int* const ids = reinterpret_cast<int*>(keys + kCandidates);
     bool complete = false;  // the list holds all that is left
     if (few || nucleus) {
@@ -291,4 +287,13 @@ DEVICE void sample(Block& b, const float* values, const Sampling& s, int* counts
     *next = token;
     ++counts[token];
   }
+}
+
+/**
+ * *next := the token chosen from logits [kVocab], and one more occurrence of it in counts [kVocab]. By all threads of block 0.
+ * Repetition and presence penalty, temperature (0: the largest logit, the lowest id of equals), top_k, top_p, min_p; then the largest
+ * logit / temperature + Gumbel noise.
+ */
+DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, int position, int scratch, int* next) {
+  choose_token(b.scratch + scratch, logits, s, counts, position, next);
 }

@@ -1,0 +1,117 @@
+// What every target must pass: the fixtures, the bundled model, and random models of odd dims, with every plan.
+// cpu: test/engine-cpu.test.ts, in CI. A GPU: ONELAUNCH_TEST_TARGET=h200 npm run test:cuda.
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { memoryIo } from '../cli/io.ts';
+import { run } from '../cli/run.ts';
+import { packageRoot } from '../codegen/package-root.ts';
+import { type RandomModel, writeRandomModel } from './random-model.ts';
+
+const root = packageRoot();
+const fixtures = ['qwen3-micro', 'qwen2-micro', 'llama3-micro', 'smollm2-micro'];
+const plans = ['cooperative', 'unfused'];
+
+/** Dims that divide by nothing: no vector, warp, block or page. */
+const oddModels: Readonly<Record<string, RandomModel>> = {
+  'odd-qwen3': {
+    ...{ type: 'qwen3', dtype: 'float16', hidden: 100, ffn: 150, layers: 3 },
+    ...{ qHeads: 5, kvHeads: 1, headDim: 20, vocab: 333, tied: true },
+  },
+  'odd-qwen2': {
+    ...{ type: 'qwen2', dtype: 'bfloat16', hidden: 130, ffn: 77, layers: 2 },
+    ...{ qHeads: 6, kvHeads: 3, headDim: 42, vocab: 1001, tied: false },
+  },
+  'odd-llama': {
+    ...{ type: 'llama', dtype: 'float32', hidden: 33, ffn: 65, layers: 2 },
+    ...{ qHeads: 7, kvHeads: 7, headDim: 6, vocab: 97, tied: false },
+    rope: {
+      ...{ rope_type: 'llama3', rope_theta: 500, factor: 8 },
+      ...{ low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 16 },
+    },
+  },
+};
+
+interface Verified {
+  readonly ok: boolean;
+  readonly tolerance: { readonly logit: number };
+  readonly cases: readonly { readonly logit: { readonly error: number } }[];
+}
+
+/** All tests of the suite for one target. */
+export function engineSuite(target: string): void {
+  const folder = mkdtempSync(join(tmpdir(), 'engine-suite-'));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  for (const [name, model] of Object.entries(oddModels)) writeRandomModel(join(folder, name), model);
+
+  const verify = async (model: string, plan: string, more: readonly string[] = []) => {
+    const { io, written } = memoryIo();
+    const args = ['verify', '--model', model, '--target', target, '--plan', plan, '--json', ...more];
+    const code = await run(args, io);
+    return { code, out: written.out, result: JSON.parse(written.out) as Verified };
+  };
+
+  describe.each(plans)('plan %s', (plan) => {
+    const known = [...fixtures.map((name) => join(root, 'test', 'fixtures', name)), 'qwen3-tiny'];
+    test.each(known)('gives the logits and tokens of transformers: %s', async (model) => {
+      const { code, out } = await verify(model, plan);
+      expect(code, out).toBe(0);
+    });
+
+    test.each(Object.keys(oddModels))(
+      'gives the logits of the unfused reference for odd dims: %s',
+      async (name) => {
+        const { code, out } = await verify(join(folder, name), plan);
+        expect(code, out).toBe(0);
+      },
+    );
+  });
+
+  describe('a model that was changed behind its golden file is caught', () => {
+    const changed = (name: string, change: (config: Record<string, unknown>) => Record<string, unknown>) => {
+      const copy = join(folder, name);
+      cpSync(join(root, 'test', 'fixtures', 'qwen3-micro'), copy, { recursive: true });
+      const config = JSON.parse(readFileSync(join(copy, 'config.json'), 'utf8')) as Record<string, unknown>;
+      writeFileSync(join(copy, 'config.json'), JSON.stringify(change(config)));
+      return copy;
+    };
+    const farOff = async (model: string) => {
+      const { code, result } = await verify(model, 'cooperative');
+      expect(code).toBe(1);
+      const worst = Math.max(...result.cases.map((one) => one.logit.error));
+      expect(worst).toBeGreaterThan(3 * result.tolerance.logit);
+    };
+
+    test('RoPE theta of 10,000 in the place of 1,000,000', async () => {
+      await farOff(
+        changed('theta', (config) => ({
+          ...config,
+          rope_parameters: { rope_type: 'default', rope_theta: 10000 },
+        })),
+      );
+    });
+
+    test('no q and k norm: the same weights as a llama model', async () => {
+      const llama = { architectures: ['LlamaForCausalLM'], model_type: 'llama' };
+      await farOff(changed('no-norm', (config) => ({ ...config, ...llama })));
+    });
+
+    test('gate and up swapped in the checkpoint', async () => {
+      const copy = changed('swapped', (config) => config);
+      const path = join(copy, 'model.safetensors');
+      const bytes = readFileSync(path);
+      const length = Number(bytes.readBigUInt64LE(0));
+      const header = bytes.subarray(8, 8 + length).toString();
+      const swapped = header
+        .replaceAll('gate_proj', 'swap_proj')
+        .replaceAll('up_proj', 'gate_proj')
+        .replaceAll('swap_proj', 'up_proj');
+      writeFileSync(
+        path,
+        Buffer.concat([bytes.subarray(0, 8), Buffer.from(swapped), bytes.subarray(8 + length)]),
+      );
+      await farOff(copy);
+    });
+  });
+}
