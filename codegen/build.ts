@@ -116,6 +116,19 @@ const x86Paths: readonly (readonly [string, readonly string[]])[] = [
   ['avx512bf16', ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512bf16', '-mfma', '-mf16c']],
 ];
 
+/** The paths to compile: all that the architecture has, or those that $ONELAUNCH_CPU_PATHS lists, such as plain,avx2. */
+function cpuPaths(): typeof x86Paths {
+  const all = process.arch === 'x64' ? x86Paths : x86Paths.slice(0, 1);
+  const wanted = process.env['ONELAUNCH_CPU_PATHS']?.split(',');
+  const unknown = wanted?.find((isa) => !all.some(([name]) => name === isa));
+  if (unknown !== undefined) {
+    throw new OnelaunchError('usage', `ONELAUNCH_CPU_PATHS has no path '${unknown}'`, {
+      hint: `known: ${all.map(([name]) => name).join(', ')}`,
+    });
+  }
+  return wanted ? all.filter(([isa]) => wanted.includes(isa)) : all;
+}
+
 const cxxFlags = [
   '-std=c++17',
   '-O3',
@@ -138,7 +151,7 @@ function needCxx(): Tool {
 
 function cpuRecipe(): Recipe {
   const cxx = needCxx();
-  const paths = process.arch === 'x64' ? x86Paths : x86Paths.slice(0, 1);
+  const paths = cpuPaths();
   const objects = [...paths.map(([isa]) => `kernel_${isa}.o`), 'backend.o', 'library.o'];
   return {
     compiler: cxx.version,

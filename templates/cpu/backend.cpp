@@ -23,11 +23,13 @@
 #include "lib/scratch.h"
 #include "lib/team.h"
 
-extern "C" void kernel_run_plain(const Pass&, Block&);
+// Weak: a build may leave paths out, and then they are null.
+#define KERNEL_PATH(isa) extern "C" __attribute__((weak)) void kernel_run_##isa(const Pass&, Block&)
+KERNEL_PATH(plain);
 #if defined(__x86_64__)
-extern "C" void kernel_run_avx2(const Pass&, Block&);
-extern "C" void kernel_run_avx512(const Pass&, Block&);
-extern "C" void kernel_run_avx512bf16(const Pass&, Block&);
+KERNEL_PATH(avx2);
+KERNEL_PATH(avx512);
+KERNEL_PATH(avx512bf16);
 #endif
 
 namespace {
@@ -49,11 +51,11 @@ std::vector<Path> paths() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  found.push_back({4, "AVX-512-BF16", kernel_run_avx512bf16, avx512 && __builtin_cpu_supports("avx512bf16")});
-  found.push_back({3, "AVX-512", kernel_run_avx512, avx512});
-  found.push_back({2, "AVX2", kernel_run_avx2, avx2});
+  found.push_back({4, "AVX-512-BF16", kernel_run_avx512bf16, kernel_run_avx512bf16 && avx512 && __builtin_cpu_supports("avx512bf16")});
+  found.push_back({3, "AVX-512", kernel_run_avx512, kernel_run_avx512 && avx512});
+  found.push_back({2, "AVX2", kernel_run_avx2, kernel_run_avx2 && avx2});
 #endif
-  found.push_back({1, "plain C++", kernel_run_plain, true});
+  found.push_back({1, "plain C++", kernel_run_plain, kernel_run_plain != nullptr});
   return found;
 }
 
