@@ -7,7 +7,6 @@ import { engineCommand, helpEnd, needModel, type Program, whole, wholes } from '
 import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
 import { cpuName, type MachineState, machineState, type Spread, spreadOf, tokensHash } from './measure.ts';
 import { engineOptions } from './reply.ts';
-import { currentHash, readReports, writeReport } from './report-file.ts';
 import type { Start } from './run.ts';
 import { fixed, table, type Ui } from './ui.ts';
 
@@ -80,7 +79,10 @@ export function addBench(program: Program, start: Start): void {
         }
         if (ui.json) ui.result({ ...result, hash: built.kernel.hash });
         else ui.data(benchTable(result));
-        if (options.report) ui.note(`report: ${writeReport(built.kernel, { bench: result })}`);
+        if (options.report) {
+          const { writeReport } = await import('./report-file.ts');
+          ui.note(`report: ${writeReport(built.kernel, { bench: result })}`);
+        }
         return exitCode.ok;
       }),
     );
@@ -223,6 +225,7 @@ function benchTable(result: BenchResult): string {
 }
 
 async function listReports(ui: Ui): Promise<number> {
+  const { currentHash, readReports } = await import('./report-file.ts');
   const rows: (string | null)[][] = [];
   const all: object[] = [];
   for (const report of readReports()) {

@@ -10,7 +10,6 @@ import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
-import { writeReport } from './report-file.ts';
 import type { Start } from './run.ts';
 import { seconds, type Ui } from './ui.ts';
 
@@ -55,6 +54,7 @@ export function addVerify(program: Program, start: Start): void {
         if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ...result });
         else ui.data(formatVerify(result));
         if (options.report) {
+          const { writeReport } = await import('./report-file.ts');
           const { ok, source, device } = result;
           const { logit, kl, nll } = result.tolerance;
           const worstLogitError = Math.max(...result.cases.map((one) => one.logit.error));

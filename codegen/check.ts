@@ -23,18 +23,22 @@ export function checkPlan(graph: Graph, plan: FusionPlan, target: Target): Issue
     const key = [line, column, finding.stage?.name ?? '', finding.token].join();
     if (!first.has(key)) first.set(key, finding);
   }
-  const issues = [...first.values()].sort(bySource).map((finding) => toIssue(context, findings, finding));
+  const issues = [...first.values()]
+    .sort((a, b) => bySource(plan, a, b))
+    .map((finding) => toIssue(context, findings, finding));
   return issues.length > 0 ? issues : overBudget(context);
 }
 
 const argumentOrder: readonly Issue['argument'][] = ['name', 'ops', 'over', 'recompute', 'split', 'tokens'];
 
-function bySource(a: Finding, b: Finding): number {
+function bySource({ stages }: FusionPlan, a: Finding, b: Finding): number {
+  const inPlan = ({ stage }: Finding) => (stage ? stages.indexOf(stage) : -1);
   const inCall = ({ argument, token, stage }: Finding) => {
     const ops: readonly string[] = stage?.ops ?? [];
     return 100 * argumentOrder.indexOf(argument) + ops.indexOf(token);
   };
-  return a.at.line - b.at.line || a.at.column - b.at.column || inCall(a) - inCall(b);
+  const byLine = a.at.line - b.at.line || a.at.column - b.at.column;
+  return byLine || inPlan(a) - inPlan(b) || inCall(a) - inCall(b);
 }
 
 /** True if `checkPlan` finds nothing; cheaper, since no alternatives are tried. */
@@ -92,8 +96,8 @@ function toIssue(context: Context, before: readonly Finding[], finding: Finding)
     return left.length < before.length && left.every((f) => known.has(keyOf(f)) && f.token !== finding.token);
   };
   const legal = finding.edits.filter((edit) => edit.plans().some(helps)).map((edit) => edit.text);
-  const { rule, at, token, argument, nth, why } = finding;
-  return { rule, at, token, argument, nth, why, legal };
+  const { rule, at, call, token, argument, nth, why } = finding;
+  return { rule, at, call, token, argument, nth, why, legal };
 }
 
 // The plan as the rules see it.
@@ -109,6 +113,7 @@ const isRecomputed = (stage: Stage, op: Op): boolean => stage.recompute.includes
 const atStage = (stage: Stage, argument: Issue['argument'], token: string, nth = 0) => ({
   stage,
   at: stage.at,
+  call: stage.name,
   argument,
   token,
   nth,
@@ -117,6 +122,7 @@ const atStage = (stage: Stage, argument: Issue['argument'], token: string, nth =
 const atPlan = (plan: FusionPlan, argument: Issue['argument'], token: string) => ({
   stage: null,
   at: plan.at,
+  call: plan.name,
   argument,
   token,
   nth: 0,
@@ -760,13 +766,13 @@ function overBudget({ graph, plan, target }: Context): Issue[] {
   const needed = bytes(wanted);
   if (needed <= target.sharedBytes) return [];
   const fewer = range(1, wanted - 1).findLast((tokens) => bytes(tokens) <= target.sharedBytes);
-  const { at, token, argument, nth } =
+  const { at, call, token, argument, nth } =
     wanted > 1 ? atPlan(plan, 'tokens', String(wanted)) : atPlan(plan, 'name', plan.name);
   const why =
     `a pass of ${wanted === 1 ? '1 token' : `${wanted} tokens`} needs ${Math.ceil(needed / 1024)} KiB of shared memory a block, ` +
     `and ${target.name} has ${target.sharedBytes / 1024}`;
   const legal = fewer ? [`tokens: ${fewer}`, `tokens: 'many'`] : [];
-  return [{ rule: 'shared-memory-over-budget', at, token, argument, nth, why, legal }];
+  return [{ rule: 'shared-memory-over-budget', at, call, token, argument, nth, why, legal }];
 }
 
 const range = (first: number, last: number): number[] =>
@@ -797,12 +803,13 @@ const planSchema = z.strictObject({
 });
 
 /**
- * A plan of the right shape, from the default export of a user's file. Ops are checked by `checkPlan`, where each has its place.
+ * A plan of the right shape, from the default export of `file`. Ops are checked by `checkPlan`, where each has its place.
+ * A stage whose line is not known, since a loader kept no source map, gets line 0 of the file: messages then find it by its name.
  * @throws OnelaunchError of kind usage that names the first wrong field.
  */
-export function parsePlan(value: unknown): FusionPlan {
+export function parsePlan(value: unknown, file = ''): FusionPlan {
   const parsed = planSchema.safeParse(value);
-  if (parsed.success) return parsed.data as FusionPlan;
+  if (parsed.success) return withFile(parsed.data as FusionPlan, file);
   const issue = parsed.error.issues[0]!;
   if (issue.path.length === 0 && issue.code === 'invalid_type') {
     const text = value === undefined ? 'there is no default export' : 'the default export is no plan';
@@ -810,6 +817,12 @@ export function parsePlan(value: unknown): FusionPlan {
     throw new OnelaunchError('usage', text, { hint });
   }
   throw fieldError(value, issue);
+}
+
+function withFile(plan: FusionPlan, file: string): FusionPlan {
+  const known = (at: Site): Site => (at.file === '' ? { file, line: 0, column: 0 } : at);
+  const stages = plan.stages.map((stage) => ({ ...stage, at: known(stage.at) }));
+  return { ...plan, stages, at: known(plan.at) };
 }
 
 function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {

@@ -11,6 +11,8 @@ export interface Issue {
   readonly rule: string;
   /** The call of stage() or plan() that caused it. */
   readonly at: Site;
+  /** First argument of that call: the name of the stage, or of the plan. */
+  readonly call: string;
   /** The literal to blame. */
   readonly token: string;
   /** Where in the call the literal stands; `nth` counts equal ones from 0. */
@@ -98,10 +100,7 @@ interface Found {
 /** The literal in the call, or the call's own name where the literal is made elsewhere. */
 function locate(source: SourceFile, issue: Issue): Found | null {
   const lines = source.getFullText().split('\n');
-  const text = lines[issue.at.line - 1];
-  if (text === undefined) return null;
-  const start = lines.slice(0, issue.at.line - 1).reduce((sum, line) => sum + line.length + 1, 0);
-  const call = callAt(source, start + issue.at.column - 1);
+  const call = callOf(source, issue);
   const literal = call && literalIn(call, issue);
   if (literal) {
     const quotes = literal.isNumber ? 0 : 1;
@@ -109,15 +108,29 @@ function locate(source: SourceFile, issue: Issue): Found | null {
     const length = literal.node.getWidth() - 2 * quotes;
     return { line, column: column + quotes, text: lines[line - 1]!, length };
   }
-  const { line, column } = issue.at;
-  return { line, column, text, length: /^\w*/.exec(text.slice(column - 1))![0].length };
+  const { line, column } = call ? source.getLineAndColumnAtPos(call.getStart()) : issue.at;
+  const text = lines[line - 1];
+  return text === undefined
+    ? null
+    : { line, column, text, length: /^\w*/.exec(text.slice(column - 1))![0].length };
 }
 
-function callAt(source: SourceFile, position: number): CallExpression | null {
+/** The call at the issue's site; by its name where a loader that keeps no source map left line 0. */
+function callOf(source: SourceFile, issue: Issue): CallExpression | null {
   const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
-  let node: Node | undefined = source.getDescendantAtPos(position);
-  while (node && !node.isKind(SyntaxKind.CallExpression)) node = node.getParent();
-  return node ?? null;
+  const { line, column } = issue.at;
+  const calls = source.getDescendantsOfKind(SyntaxKind.CallExpression);
+  const found = calls.find((call) => {
+    if (line === 0) return isLiteral(call.getArguments()[0], issue.call);
+    const start = source.getLineAndColumnAtPos(call.getStart());
+    return start.line === line && start.column === column;
+  });
+  return found ?? null;
+}
+
+function isLiteral(node: Node | undefined, text: string): boolean {
+  const { Node } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  return Node.isStringLiteral(node) && node.getLiteralValue() === text;
 }
 
 function literalIn(call: CallExpression, issue: Issue): { node: Node; isNumber: boolean } | null {
@@ -130,7 +143,7 @@ function literalIn(call: CallExpression, issue: Issue): { node: Node; isNumber: 
   const literals = [within, ...within.getDescendants()].filter((node) =>
     issue.argument === 'tokens'
       ? node.isKind(SyntaxKind.NumericLiteral) || node.isKind(SyntaxKind.PrefixUnaryExpression)
-      : node.asKind(SyntaxKind.StringLiteral)?.getLiteralValue() === issue.token,
+      : isLiteral(node, issue.token),
   );
   const node = literals[issue.nth] ?? literals[0];
   return node ? { node, isNumber: issue.argument === 'tokens' } : null;

@@ -5,11 +5,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../cli/io.ts';
 import { run } from '../cli/run.ts';
+import { buildKernel } from '../load.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-flags-'));
 const at = (name: string) => join(folder, name);
 
-beforeAll(() => {
+beforeAll(async () => {
+  await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
   writeFileSync(at('empty.js'), 'export const nothing = 1;\n');
   writeFileSync(at('broken.json'), '{"cases": [');
   writeFileSync(at('illegal.ts'), illegalPlan);

@@ -1,10 +1,10 @@
 // The model over a scripted engine: streaming, stops, the kept KV cache, aborts, errors; and once over the real one.
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import type { Manifest } from '../codegen/manifest.ts';
 import { packageRoot } from '../codegen/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
-import { load } from '../load.ts';
+import { buildKernel, load } from '../load.ts';
 import type { Sampling } from '../runtime/bindings.ts';
 import { chatTemplate } from '../runtime/chat-template.ts';
 import { readGenerationConfig } from '../runtime/generation-config.ts';
@@ -30,6 +30,7 @@ class ScriptedEngine {
   readonly context: number;
   position = 0;
   closed = false;
+  running = false;
   readonly calls: Call[] = [];
   script: readonly number[];
   /** Thrown after so many tokens. */
@@ -57,6 +58,19 @@ class ScriptedEngine {
       stopIds,
       sampling: options.sampling!,
     });
+    try {
+      this.running = true;
+      return yield* this.reply(ids, options, stopIds);
+    } finally {
+      this.running = false;
+    }
+  }
+
+  async *reply(
+    ids: readonly number[],
+    options: { maxTokens: number; signal?: AbortSignal | undefined },
+    stopIds: readonly number[],
+  ): ReturnType<ReplyEngine['generate']> {
     const timings = { prefillMs: 2, decodeMs: 10 };
     this.position += ids.length;
     for (let i = 0; ; i++) {
@@ -78,6 +92,7 @@ class ScriptedEngine {
   }
 
   close(): void {
+    if (this.running) throw new Error('closed during a reply');
     this.closed = true;
   }
 }
@@ -346,9 +361,18 @@ describe('options left out', () => {
 
   it('are replaced one by one', async () => {
     const { llm, engine } = modelOf('One');
-    await llm.chat(question('?'), { temperature: 0.5, topP: 0.9, seed: 7, stopIds: [9] }).result();
+    await llm
+      .chat(question('?'), {
+        temperature: 0.5,
+        topP: 0.9,
+        minP: 0.1,
+        seed: 7,
+        presencePenalty: 0.25,
+        stopIds: [9],
+      })
+      .result();
     expect(engine.calls[0]).toMatchObject({
-      sampling: { temperature: 0.5, top_p: 0.9, top_k: 50, seed: 7 },
+      sampling: { temperature: 0.5, top_p: 0.9, top_k: 50, min_p: 0.1, presence_penalty: 0.25, seed: 7 },
       stopIds: [9],
     });
   });
@@ -368,6 +392,8 @@ describe('load', () => {
 });
 
 describe('over the real engine, on the CPU', () => {
+  beforeAll(() => buildKernel({ model: 'qwen3-tiny', target: 'cpu' }));
+
   const ask = (llm: LanguageModel, contents: readonly string[], options: ReplyOptions = {}) =>
     llm
       .chat(

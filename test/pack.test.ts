@@ -14,6 +14,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { outputRoot } from '../codegen/output-root.ts';
 import { packageRoot } from '../codegen/package-root.ts';
+import { buildKernel } from '../load.ts';
 
 const root = packageRoot();
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-pack-'));
@@ -34,7 +35,8 @@ const gen = (...args: string[]) =>
     encoding: 'utf8',
   });
 
-beforeAll(() => {
+beforeAll(async () => {
+  await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
   execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root, stdio: 'pipe' });
   mkdirSync(installed, { recursive: true });
   execFileSync('sh', ['-c', `tar -xzf *.tgz --strip-components=1 -C '${installed}'`], { cwd: folder });

@@ -344,6 +344,13 @@ describe('a message', () => {
     `);
   });
 
+  test('finds a stage by its name where the loader kept no line', () => {
+    const lost = { file: '', line: 0, column: 0 };
+    const stages = severalIssues.stages.map((made) => ({ ...made, at: lost }));
+    const made = parsePlan({ ...severalIssues, stages, at: lost }, severalIssues.at.file);
+    expect(message(made)).toBe(message(severalIssues));
+  });
+
   test('is the text of a PlanError, a usage error', () => {
     const issues = check(tokens);
     const error = new PlanError(issues);

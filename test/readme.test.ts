@@ -4,14 +4,16 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../cli/io.ts';
 import { run } from '../cli/run.ts';
 import { packageRoot } from '../codegen/package-root.ts';
+import { buildKernel } from '../load.ts';
 
 const root = packageRoot();
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-readme-'));
+beforeAll(() => buildKernel({ model: 'qwen3-tiny', target: 'cpu' }));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const blocks = (language: string) =>
