@@ -105,13 +105,14 @@ const alignFloats = (n: number): number => Math.ceil(n / line) * line;
 /** Deals the work of a checked plan: pass size, placements, phases, syncs. */
 export function assignWork(
   graph: Graph,
-  plan: FusionPlan,
+  written: FusionPlan,
   target: Target,
   library: LibraryScratch,
 ): Schedule {
   const { dims } = graph;
+  const splits = written.stages.some((s) => s.split === 'positions') ? splitsFor(dims, target) : 1;
+  const plan = splits === 1 ? withoutSplit(written) : written;
   const stages = stagesFor(graph, plan);
-  const splits = stages.some((s) => s.split === 'positions') ? splitsFor(dims, target) : 1;
   const passTokens = passTokensFor(graph, plan, stages, target, splits, library);
   const hazards = findHazards(graph, plan);
   const { tensors, buffers } = placeTensors(graph, stages, passTokens, splits);
@@ -137,6 +138,12 @@ export function assignWork(
     syncs: [...gridSyncs, ...blockSyncs],
   };
 }
+
+/** One part of the positions is no split: stages that differ in nothing else then deal alike, and need no barrier between them. */
+const withoutSplit = (plan: FusionPlan): FusionPlan => ({
+  ...plan,
+  stages: plan.stages.map((stage) => ({ ...stage, split: 'none' })),
+});
 
 /** Parts of the positions: as many blocks as the target has, dealt to kv heads; no more than 16, since every reader of the parts merges them. */
 function splitsFor(dims: ModelDims, target: Target): number {

@@ -80,16 +80,16 @@ test('the table of a CPU has neither times nor block syncs', () => {
   expect(explainTable(schedule, estimate(schedule))).toMatchInlineSnapshot(`
     "qwen3-tiny on cpu, plan cooperative: 6 layers, up to 64 tokens a pass
 
-    stage      ops (* made by every block)      over          MB a token  us a token  then
-    embed      embed                            rows                                  grid barrier: attn_norm needs whole tokens of x, which embed makes elsewhere
-    qkv        attn_norm* qkv_proj              rows                1.57              grid barrier: qk_norm needs whole q heads of q, which qkv_proj makes elsewhere
-    attention  qk_norm* rope* kv_append attend  kv_heads x 1                          grid barrier: attn_merge needs whole q heads of partial, which attend makes elsewhere
-    attn_out   attn_merge* o_proj attn_add      rows                0.79              grid barrier: ffn_norm needs whole tokens of x, which attn_add makes elsewhere
-    ffn_up     ffn_norm* gate_up swiglu         rows                4.72              grid barrier: down_proj needs all of h, which swiglu makes elsewhere
-    ffn_down   down_proj ffn_add                rows                2.36              grid barrier: attn_norm needs whole tokens of x, which ffn_add makes elsewhere
-    head       final_norm* lm_head              rows                2.10              grid barrier: sample needs all of logits, which lm_head makes elsewhere
+    stage      ops (* made by every block)      over      MB a token  us a token  then
+    embed      embed                            rows                              grid barrier: attn_norm needs whole tokens of x, which embed makes elsewhere
+    qkv        attn_norm* qkv_proj              rows            1.57              grid barrier: qk_norm needs whole q heads of q, which qkv_proj makes elsewhere
+    attention  qk_norm* rope* kv_append attend  kv_heads                          grid barrier: attn_merge needs whole q heads of partial, which attend makes elsewhere
+    attn_out   attn_merge* o_proj attn_add      rows            0.79              grid barrier: ffn_norm needs whole tokens of x, which attn_add makes elsewhere
+    ffn_up     ffn_norm* gate_up swiglu         rows            4.72              grid barrier: down_proj needs all of h, which swiglu makes elsewhere
+    ffn_down   down_proj ffn_add                rows            2.36              grid barrier: attn_norm needs whole tokens of x, which ffn_add makes elsewhere
+    head       final_norm* lm_head              rows            2.10              grid barrier: sample needs all of logits, which lm_head makes elsewhere
     sample     sample                           once
-    total                                                          11.53              32 grid barriers a token
+    total                                                      11.53              32 grid barriers a token
 
     no predicted speed, since the bandwidth of this target is not known; every position before adds 3.1 kB of KV cache to read"
   `);

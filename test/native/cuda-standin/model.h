@@ -5,6 +5,7 @@
 
 #include "abi.h"
 #include "lib/types.cuh"
+#include "slots.h"
 
 #ifdef STANDIN_ODD  // every size odd in some way: heads of 20, groups of 3, columns that are no multiple of 32, fp16, biases
 constexpr int kLayers = 3;
