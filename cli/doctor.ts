@@ -1,7 +1,8 @@
 // gen doctor: what of this machine can be used, and what a missing part means.
-import { accessSync, constants, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { makeFolder } from '../codegen/make-folder.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
 import { cpuName } from './measure.ts';
@@ -109,7 +110,7 @@ function cpuPaths(): string[] {
 
 function writable(folder: string): string | null {
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     accessSync(folder, constants.W_OK);
     return folder;
   } catch {

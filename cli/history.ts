@@ -1,6 +1,7 @@
 // The questions asked before, for the arrow keys.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { makeFolder } from '../codegen/make-folder.ts';
 
 export async function historyFile(): Promise<string> {
   const { outputRoot } = await import('../codegen/output-root.ts');
@@ -21,7 +22,7 @@ export function readHistory(file: string): string[] {
 /** Kept for the user alone. A history that cannot be written is not worth an error. */
 export function writeHistory(file: string, lines: readonly string[]): void {
   try {
-    mkdirSync(dirname(file), { recursive: true });
+    makeFolder(dirname(file));
     writeFileSync(file, `${lines.join('\n')}\n`, { mode: 0o600 });
   } catch {}
 }

@@ -1,6 +1,6 @@
 // A golden file that was never written: a few short prompts through the unfused reference.
 import type { Golden, GoldenCase } from '../runtime/golden.ts';
-import { referenceScorer } from '../runtime/verify.ts';
+import { referenceScorer } from '../runtime/scorers.ts';
 
 /** Short, since the reference computes a token of a 0.6 B model in seconds. */
 const promptTokens = [1, 6, 11];

@@ -1,8 +1,9 @@
 // bench/reports: what was measured, where, and of which sources. A figure of other sources than today's is stale.
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Kernel, ModelDims } from '../codegen/index.ts';
+import { makeFolder } from '../codegen/make-folder.ts';
 import { packageRoot } from '../codegen/package-root.ts';
 
 const section = z.looseObject({
@@ -41,7 +42,7 @@ export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Sec
     ...{ kernel: kernel.name, model: dims.name, target: target.name, plan: plan.name, dims: { ...dims } },
     ...{ bench: section('bench'), verify: section('verify') },
   };
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
   return join('bench', 'reports', target.name, `${kernel.name}.json`);
 }

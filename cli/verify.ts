@@ -5,7 +5,8 @@ import { OnelaunchError } from '../errors.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { Golden } from '../runtime/golden.ts';
-import type { Scorer, VerifyResult } from '../runtime/verify.ts';
+import type { Scorer } from '../runtime/scorers.ts';
+import type { VerifyResult } from '../runtime/verify.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
@@ -50,7 +51,7 @@ export function addVerify(program: Program, start: Start): void {
           ...random,
           golden: options.golden,
         });
-        const { formatVerify } = await import('../runtime/verify.ts');
+        const { formatVerify } = await import('../runtime/format-verify.ts');
         if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ...result });
         else ui.data(formatVerify(result));
         if (options.report) {

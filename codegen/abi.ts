@@ -1,8 +1,8 @@
 // The C interface of every generated library, as one table: the header, the koffi bindings and the layout check are printed from it.
 
-export type AbiType = 'i32' | 'i64' | 'u64' | 'f32' | 'f64' | 'str' | 'ptr';
+type AbiType = 'i32' | 'i64' | 'u64' | 'f32' | 'f64' | 'str' | 'ptr';
 
-export interface AbiField {
+interface AbiField {
   readonly name: string;
   /** A scalar, or the name of a struct defined earlier in the table (embedded by value). */
   readonly type: AbiType | (string & {});

@@ -1,13 +1,14 @@
 // Sources into a shared library, once: a folder named by the hash of everything that went in.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
 import { abiVersion } from './abi.ts';
 import { compileError } from './compile-error.ts';
 import type { Kernel } from './index.ts';
+import { makeFolder } from './make-folder.ts';
 import { type Manifest, manifestSchema } from './manifest.ts';
 import { outputRoot } from './output-root.ts';
 import { bytesOf } from './packing.ts';
@@ -78,7 +79,16 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
     renameSync(work, directory);
     return { directory, library: join(directory, manifest.library), manifest, cached: false, millis };
   } finally {
-    rmSync(work, { recursive: true, force: true });
+    removeQuietly(work);
+  }
+}
+
+/** Cleaning up must not hide the error that made it necessary. */
+function removeQuietly(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true });
+  } catch {
+    // Left for the next build of the same process id, or for people.
   }
 }
 
@@ -86,7 +96,7 @@ function writeSources(folder: string, kernel: Kernel): void {
   try {
     rmSync(folder, { recursive: true, force: true });
     for (const [name, text] of Object.entries(kernel.sources)) {
-      mkdirSync(dirname(join(folder, name)), { recursive: true });
+      makeFolder(dirname(join(folder, name)));
       writeFileSync(join(folder, name), text);
     }
   } catch (error) {

@@ -8,7 +8,7 @@ interface Diagnostic {
 }
 
 /** The first error in the output of g++, clang++ or nvcc. */
-export function firstDiagnostic(output: string): Diagnostic | null {
+function firstDiagnostic(output: string): Diagnostic | null {
   for (const line of output.split('\n')) {
     const gnu = /^([^\s:]+):(\d+):\d+: (?:fatal )?error: (.*)$/.exec(line);
     const nvcc = /^([^\s(]+)\((\d+)\): error(?: #\d+)?: (.*)$/.exec(line);

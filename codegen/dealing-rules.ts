@@ -4,7 +4,14 @@ import { type Extent, type Op, width } from './graph.ts';
 import { ownedExtent } from './hazards.ts';
 import { nearest } from './naming-rules.ts';
 import type { Over } from './plan.ts';
-import { dealOver, doNotRecompute, doNotSplit, endBefore, recomputeToo, stageOfItsOwn } from './plan-edits.ts';
+import {
+  dealOver,
+  doNotRecompute,
+  doNotSplit,
+  endBefore,
+  recomputeToo,
+  stageOfItsOwn,
+} from './plan-edits.ts';
 
 export function cannotDeal(context: Context): Finding[] {
   return context.plan.stages.flatMap((stage) => {

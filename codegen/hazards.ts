@@ -8,7 +8,7 @@ import {
   type TensorName,
   width,
 } from './graph.ts';
-import type { FusionPlan, Over, Stage } from './plan.ts';
+import type { FusionPlan, Stage } from './plan.ts';
 
 /** none: one thread does both; block: threads of one block; grid: different blocks. */
 export type Scope = 'none' | 'block' | 'grid';
@@ -41,14 +41,6 @@ export function ownedExtent(stage: Pick<Stage, 'over' | 'split'>): Extent {
       return stage.over satisfies never;
   }
 }
-
-export const workerOf: Readonly<Record<Over, string>> = {
-  rows: 'block of rows',
-  q_heads: 'block of one q head',
-  kv_heads: 'block of one kv head',
-  tokens: 'block of one token',
-  once: 'block',
-};
 
 /** The plan's stages with only the ops that this model has; stages left empty are gone. */
 export function stagesFor(graph: Graph, plan: FusionPlan): Stage[] {
@@ -92,7 +84,7 @@ function rowSpace(tensor: TensorName): string {
 const unique = (text: string): string => [...new Set(text.split(','))].join();
 
 /** Two stages with one key deal the same unit to the same block. */
-export function dealKey(graph: Graph, stage: Stage): string {
+function dealKey(graph: Graph, stage: Stage): string {
   return `${stage.over} ${stage.split} ${unique(rowTensor(graph, stage))}`;
 }
 

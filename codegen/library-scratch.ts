@@ -7,7 +7,7 @@ import { type Target, warpsPerBlock } from './target.ts';
 const candidates = 4096;
 
 /** Shared memory that the library declares itself, beside the scratch [bytes]: sums that cross warps, and what sampling counts. */
-export const staticSharedBytes = 9 * 1024;
+const staticSharedBytes = 9 * 1024;
 
 export function libraryScratch(target: Target): LibraryScratch {
   if (target.kind === 'cpu') return { attend: () => 0, sample: () => 0, staticBytes: 0 };

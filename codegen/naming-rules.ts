@@ -142,5 +142,4 @@ const reserved = new Set(
 );
 
 const identifier = /^[a-z][a-z0-9_]+$/;
-
 const isFunctionName = (name: string): boolean => identifier.test(name) && !reserved.has(name);

@@ -1,7 +1,8 @@
 // The pointwise ops of configs/ops.ts as C text, remembered by the hash of their source: reading TypeScript takes longer than all else.
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from './make-folder.ts';
 import { outputRoot } from './output-root.ts';
 import { packageRoot } from './package-root.ts';
 
@@ -35,7 +36,7 @@ function readIfThere(path: string): string | null {
 /** Best effort: without the file the ops are only printed again. */
 function remember(path: string, text: string): void {
   try {
-    mkdirSync(outputRoot(), { recursive: true });
+    makeFolder(outputRoot());
     writeFileSync(`${path}.${process.pid}.tmp`, text);
     renameSync(`${path}.${process.pid}.tmp`, path);
   } catch {

@@ -77,7 +77,6 @@ export function beforeItsInput(context: Context): Finding[] {
 }
 
 const partText = { begin: 'before the layers', layer: 'in every layer', end: 'behind the layers' } as const;
-
 const partOrder = ['begin', 'layer', 'end'] as const;
 
 function sharedTensor(first: Op, second: Op): string | undefined {

@@ -6,9 +6,9 @@ export const padded = (k: number): number => Math.ceil(k / 32) * 32;
 
 const alignment = 256;
 const align = (bytes: number): number => Math.ceil(bytes / alignment) * alignment;
-export const sizeOf: Readonly<Record<Dtype, number>> = { bf16: 2, fp16: 2, fp32: 4 };
+const sizeOf: Readonly<Record<Dtype, number>> = { bf16: 2, fp16: 2, fp32: 4 };
 
-export type FieldName =
+type FieldName =
   | 'attn_norm'
   | 'qkv'
   | 'qkv_bias'

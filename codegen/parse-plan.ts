@@ -4,9 +4,7 @@ import { OnelaunchError } from '../errors.ts';
 import type { FusionPlan, Site } from './plan.ts';
 
 const site: z.ZodType<Site> = z.object({ file: z.string(), line: z.number(), column: z.number() });
-
 const words = z.array(z.string());
-
 const planSchema = z.strictObject({
   name: z.string(),
   stages: z.array(

@@ -45,7 +45,7 @@ export interface Stage extends Required<Omit<StageOptions, 'split'>> {
  *     stage 1; barrier; stage 2; barrier; stage 3                                        0
  *     stage 1; prefetch 3; barrier; stage 2; prefetch 4; barrier; stage 3                2
  */
-export interface DirectWeights {
+interface DirectWeights {
   readonly kind: 'direct';
   readonly prefetch: number;
 }

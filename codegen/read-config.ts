@@ -2,7 +2,8 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
-import { type ModelDims, parseDims } from './dims.ts';
+import type { ModelDims } from './dims.ts';
+import { parseDims } from './parse-dims.ts';
 
 /** Dims of the model in a directory, named after it.
  *  @throws OnelaunchError of kind usage. */

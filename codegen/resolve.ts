@@ -7,10 +7,10 @@ import cooperative from '../configs/plans/cooperative.ts';
 import unfused from '../configs/plans/unfused.ts';
 import { targets } from '../configs/targets.ts';
 import { OnelaunchError } from '../errors.ts';
-import { parsePlan } from './check.ts';
 import { didYouMean } from './did-you-mean.ts';
 import type { ModelDims } from './dims.ts';
 import { packageRoot } from './package-root.ts';
+import { parsePlan } from './parse-plan.ts';
 import type { FusionPlan } from './plan.ts';
 import { readModelDims } from './read-config.ts';
 import type { Target } from './target.ts';
@@ -78,7 +78,7 @@ export async function resolvePlan(name = 'cooperative'): Promise<FusionPlan> {
       hint: 'its default export is what plan(...) returns',
     });
   }
-  return parsePlan(await importPlan(file, name));
+  return parsePlan(await importPlan(file, name), file);
 }
 
 async function importPlan(file: string, name: string): Promise<unknown> {

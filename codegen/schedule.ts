@@ -16,14 +16,14 @@ export type Placement =
   | { readonly space: 'cache' };
 
 /** An activation buffer in global memory: [passTokens][stride] floats. */
-export interface Buffer {
+interface Buffer {
   readonly name: string;
   readonly tensors: readonly TensorName[];
   readonly stride: number;
 }
 
 /** Part of the block's scratch, in floats. */
-export interface Region {
+interface Region {
   readonly lo: number;
   readonly hi: number;
 }
@@ -32,7 +32,7 @@ export interface Region {
  * One step of a stage between block syncs.
  * gather, norm_input, merge_input: fill the block's copy of a matmul's input. rows: a matmul with its row-wise ops, or row-wise ops alone.
  */
-export type PhaseKind =
+type PhaseKind =
   | 'embed'
   | 'gather_input'
   | 'norm_input'

@@ -11,7 +11,7 @@ import {
 } from './schedule.ts';
 
 /** What a partial of templates/stages prints; `template` names it. */
-export type Statement = { readonly template: string } & Readonly<Record<string, unknown>>;
+type Statement = { readonly template: string } & Readonly<Record<string, unknown>>;
 
 export interface StageView {
   readonly name: string;

@@ -41,10 +41,7 @@ export function coverSpans(spans: readonly Span[], identity: (step: number) => s
 }
 
 /** Stage names in the order of a pass, with two layers, so that what one layer leaves for the next is seen. */
-export function stageWalk(
-  graph: Graph,
-  plan: FusionPlan,
-): { stage: string; part: Op['part']; trip: number }[] {
+function stageWalk(graph: Graph, plan: FusionPlan): { stage: string; part: Op['part']; trip: number }[] {
   const partOf = new Map(graph.ops.map((op) => [op.name, op.part]));
   const stages = stagesFor(graph, plan).map((stage) => ({
     stage: stage.name,

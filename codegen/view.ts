@@ -8,14 +8,14 @@ import type { Schedule, ScheduledStage } from './schedule.ts';
 import { type StageView, stageView } from './stage-view.ts';
 import type { Sync } from './syncs.ts';
 
-export interface ConstantView {
+interface ConstantView {
   readonly type: string;
   readonly name: string;
   readonly value: string;
   readonly doc: string;
 }
 
-export interface FieldView {
+interface FieldView {
   readonly name: string;
   readonly type: string;
   readonly shape: string;

@@ -1,4 +1,4 @@
-// Do not edit: printed by codegen/print-abi.ts from the table in codegen/abi.ts.
+// Do not edit: npm run golden -- --update prints it from the table in codegen/abi.ts.
 // The C interface of every generated library, typed for koffi.
 import koffi, { type LibraryHandle } from 'koffi';
 

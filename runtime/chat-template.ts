@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { OnelaunchError } from '../errors.ts';
-import { readTokenizerConfig, type TokenizerConfig } from './generation-config.ts';
+import { readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.ts';
 
 /** A message in the shape of OpenAI's chat completions. Keys that a template knows beyond these are passed on. */
 export interface ChatMessage {
@@ -16,7 +16,7 @@ interface ContentPart {
   readonly text?: string;
 }
 
-export interface RenderOptions {
+interface RenderOptions {
   /** End with the opening of the assistant's reply; default true. */
   readonly addGenerationPrompt?: boolean;
   /** Qwen3: false closes the thinking block at once. Not passed on when left out. */

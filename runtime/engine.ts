@@ -41,7 +41,7 @@ export interface GenerateOptions {
 }
 
 /** Why a reply ended: a stop token, maxTokens, the signal, or no position left. */
-export type FinishReason = 'stop' | 'length' | 'abort' | 'context';
+type FinishReason = 'stop' | 'length' | 'abort' | 'context';
 
 export interface GenerateResult {
   readonly finish: FinishReason;

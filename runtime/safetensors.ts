@@ -3,7 +3,7 @@ import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync, writ
 import { isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkShape, misplacedFile, readJson } from './generation-config.ts';
+import { checkShape, misplacedFile, readJson } from './json-file.ts';
 
 /** One tensor: row-major, little endian. */
 export interface TensorEntry {

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkShape, readJson, readTokenizerConfig } from './generation-config.ts';
+import { checkShape, readJson } from './json-file.ts';
+import { readTokenizerConfig } from './tokenizer-config.ts';
 
 export interface Tokenizer {
   /** Highest id + 1: rows of the logits from here on have no text. */
@@ -22,7 +23,7 @@ export interface Tokenizer {
 }
 
 /** The pieces of a reply: all of them joined are what decode gives for all ids. No piece ends inside a character. */
-export interface TextStream {
+interface TextStream {
   push(id: number): string;
   /** What was held back, with U+FFFD for a character that was never finished. */
   end(): string;

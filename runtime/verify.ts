@@ -1,25 +1,9 @@
 // Compares an engine's logits and greedy tokens with a golden file and says whether they lie where right ones must.
-
 import { OnelaunchError } from '../errors.ts';
+import { short } from './format-verify.ts';
 import type { ExpectedRow, Golden, GoldenCase } from './golden.ts';
-import { type CacheStorage, referenceCache, referenceForward } from './reference.ts';
-import { type ReferenceModel, readReferenceModel } from './reference-weights.ts';
+import { argmax, type Scorer } from './scorers.ts';
 import { type Tolerance, type ToleranceInput, tolerance } from './tolerance.ts';
-
-/** What is verified: anything that scores a sequence and continues one. */
-export interface Scorer {
-  readonly vocab: number;
-  /** Calls onRows once for each row in [first, ids.length), ascending; logits [vocab] are valid during the call only. */
-  score(
-    ids: readonly number[],
-    first: number,
-    onRows: (row: number, logits: Float32Array) => void,
-  ): Promise<void>;
-  /** The n most likely ids after `ids`, one by one; end tokens do not stop it. */
-  greedy(ids: readonly number[], n: number): Promise<readonly number[]>;
-  /** Forgets all tokens. Called before every score and greedy. */
-  reset(): void | Promise<void>;
-}
 
 export interface VerifyOptions {
   readonly dims: ToleranceInput['dims'];
@@ -90,38 +74,6 @@ export async function verify(scorer: Scorer, golden: Golden, options: VerifyOpti
   const bounds = tolerance(toleranceInput(measured, golden, scorer.vocab, options));
   const cases = measured.map((m, index) => judge(m, index, bounds));
   return { source: golden.source, ok: cases.every((c) => c.problems.length === 0), tolerance: bounds, cases };
-}
-
-/** Independent TypeScript engine of a checkpoint folder, in the place of one under test. */
-export function referenceScorer(
-  model: string | ReferenceModel,
-  options: { readonly storage?: CacheStorage } = {},
-): Scorer {
-  const { dims, tensors } = typeof model === 'string' ? readReferenceModel(model) : model;
-  const { vocab } = dims;
-  const storage = options.storage ?? 'fp32';
-  let cache = referenceCache(dims);
-  return {
-    vocab,
-    reset() {
-      cache = referenceCache(dims);
-    },
-    async score(ids, first, onRows) {
-      const logits = referenceForward(dims, tensors, ids, { cache, storage, firstLogits: first });
-      for (let row = first; row < ids.length; row++) {
-        onRows(row, logits.subarray((row - first) * vocab, (row - first + 1) * vocab));
-      }
-    },
-    async greedy(ids, n) {
-      const made: number[] = [];
-      for (let fed = ids; made.length < n; fed = made.slice(-1)) {
-        made.push(
-          argmax(referenceForward(dims, tensors, fed, { cache, storage, firstLogits: fed.length - 1 })),
-        );
-      }
-      return made;
-    },
-  };
 }
 
 /** What one case gave, before there is a tolerance to judge it by. */
@@ -298,68 +250,6 @@ function agreement(
   };
 }
 
-/** A table of the cases, the tolerance with its terms, and what failed. */
-export function formatVerify(result: VerifyResult): string {
-  const { tolerance: bounds } = result;
-  const fraction = (part: { equal: number; compared: number } | null) =>
-    part ? `${part.equal}/${part.compared}` : '-';
-  const table = [
-    ['case', 'prompt', 'new', 'logit error', 'KL', 'NLL error', 'argmax', 'forced', 'free', ''],
-    ...result.cases.map((c) => [
-      String(c.index),
-      String(c.promptTokens),
-      String(c.newTokens),
-      short(c.logit.error),
-      short(c.kl.mean) + (c.kl.of === 'listed' ? '*' : ''),
-      c.nll ? short(c.nll.error) : '-',
-      fraction(c.argmax),
-      fraction(c.forced),
-      fraction(c.free),
-      c.problems.length > 0 ? 'fail' : 'ok',
-    ]),
-    [
-      'at most',
-      '',
-      '',
-      short(bounds.logit),
-      short(bounds.kl),
-      bounds.nll === null ? '-' : short(bounds.nll),
-      '',
-      '',
-      '',
-      '',
-    ],
-  ];
-  const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
-  const lines = table.map((row) =>
-    row
-      .map((cell, column) => cell.padStart(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  );
-  if (result.cases.some((c) => c.kl.of === 'listed')) lines.push('* of the listed ids only');
-
-  lines.push('', `tolerance of a logit ${short(bounds.logit)}: sigmas x sigma + printed digits`);
-  const width = Math.max(...bounds.terms.map((term) => term.name.length));
-  for (const term of bounds.terms)
-    lines.push(`  ${term.name.padEnd(width)}  ${short(term.value).padStart(7)}`);
-
-  for (const c of result.cases) {
-    if (c.skipped) lines.push(`case ${c.index}: tokens not compared, ${c.skipped}`);
-    for (const problem of c.problems) lines.push(`case ${c.index}: ${problem}`);
-  }
-  const failed = result.cases.filter((c) => c.problems.length > 0).length;
-  lines.push(
-    result.ok ? `pass: ${result.cases.length} cases` : `FAIL: ${failed} of ${result.cases.length} cases`,
-  );
-  return lines.join('\n');
-}
-
-function short(value: number): string {
-  if (value === 0 || !Number.isFinite(value)) return String(value);
-  return Math.abs(value) >= 0.01 && Math.abs(value) < 1000 ? value.toPrecision(3) : value.toExponential(1);
-}
-
 function greatestError(
   expected: ExpectedRow,
   logits: Float32Array,
@@ -404,11 +294,4 @@ function sumOfSquares(values: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += values[i]! * values[i]!;
   return sum;
-}
-
-/** The lowest id among the largest. */
-function argmax(values: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
-  return best;
 }

@@ -2,7 +2,8 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { checkDims, type ModelDims, parseDims } from '../codegen/dims.ts';
+import { checkDims, type ModelDims } from '../codegen/dims.ts';
+import { parseDims } from '../codegen/parse-dims.ts';
 import { modelName, readModelDims } from '../codegen/read-config.ts';
 import { OnelaunchError } from '../errors.ts';
 

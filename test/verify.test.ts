@@ -1,11 +1,13 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { formatVerify } from '../runtime/format-verify.ts';
 import { type Golden, type GoldenCase, readGolden } from '../runtime/golden.ts';
 import type { ReferenceTensors } from '../runtime/reference.ts';
 import { type ReferenceModel, readReferenceModel } from '../runtime/reference-weights.ts';
+import { referenceScorer, type Scorer } from '../runtime/scorers.ts';
 import { type ToleranceInput, tolerance } from '../runtime/tolerance.ts';
-import { formatVerify, referenceScorer, type Scorer, verify } from '../runtime/verify.ts';
+import { verify } from '../runtime/verify.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const fixtures = ['qwen3-micro', 'llama3-micro', 'qwen2-micro', 'smollm2-micro'];

@@ -1,19 +1,28 @@
-// Writes the golden kernels anew: npm run golden -- --update. Without the flag it says which would change.
-import { mkdirSync, writeFileSync } from 'node:fs';
+// Writes the golden kernels and runtime/bindings.ts anew: npm run golden -- --update. Without the flag it says which would change.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { bindingsSource } from '../../codegen/print-bindings.ts';
 import { goldenFolder, goldenKernels, printedFiles, readGoldenFiles } from './kernels.ts';
 
 const update = process.argv.includes('--update');
 let changed = 0;
+
+function compare(name: string, path: string, kept: string | undefined, text: string): void {
+  if (kept === text) return;
+  changed++;
+  console.log(`${update ? 'wrote' : 'differs'}  ${name}`);
+  if (update) writeFileSync(path, text);
+}
+
+const bindings = join(goldenFolder, '..', '..', 'runtime', 'bindings.ts');
+const keptBindings = existsSync(bindings) ? readFileSync(bindings, 'utf8') : undefined;
+compare('runtime/bindings.ts', bindings, keptBindings, bindingsSource());
 for (const kernel of await goldenKernels()) {
   const folder = join(goldenFolder, kernel.name);
   mkdirSync(folder, { recursive: true });
   const kept = readGoldenFiles(kernel);
   for (const [name, text] of printedFiles(kernel)) {
-    if (kept.get(name) === text) continue;
-    changed++;
-    console.log(`${update ? 'wrote' : 'differs'}  ${kernel.name}/${name}`);
-    if (update) writeFileSync(join(folder, name), text);
+    compare(`${kernel.name}/${name}`, join(folder, name), kept.get(name), text);
   }
 }
 if (changed > 0 && !update) process.exitCode = 1;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { abiHeader } from '../../codegen/print-abi.ts';
+import { abiHeader } from '../../codegen/abi-header.ts';
 import { findNvcc } from '../../codegen/tools.ts';
 
 const run = promisify(execFile);

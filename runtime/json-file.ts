@@ -1,0 +1,54 @@
+// The JSON files of a model directory, read and checked for their shape.
+import { readFileSync, statSync } from 'node:fs';
+import type { z } from 'zod';
+import { OnelaunchError } from '../errors.ts';
+
+/** The JSON in a file of a model directory.
+ *  @throws OnelaunchError of kind usage. */
+export function readJson(path: string): unknown {
+  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) {
+    throw new OnelaunchError('usage', `no file ${path}`, {
+      hint: "Copy it from the model's own repository.",
+    });
+  }
+  const text = readFileSync(path, 'utf8');
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const hint = misplacedFile(text) ?? "It may be cut short: copy it from the model's own repository again.";
+    throw new OnelaunchError('usage', `${path} is not valid JSON`, { hint, cause });
+  }
+}
+
+/** The value as the schema describes it, or a usage error that names the file and the first wrong key. */
+export function checkShape<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  path: string,
+): z.infer<Schema> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const key = issue.path.join('.') || 'the file';
+  const found = issue.path.reduce((at: unknown, name) => (at as Record<PropertyKey, unknown>)?.[name], value);
+  const rule = issue.message.replace(/, received .*/, '').replace(/^Invalid \w+(: )?/, '');
+  const shown = JSON.stringify(found)?.slice(0, 60);
+  const wrong = `${key} is ${shown}, ${rule === '' ? 'not valid here' : rule[0]!.toLowerCase() + rule.slice(1)}`;
+  throw new OnelaunchError('usage', `${path}: ${found === undefined ? `${key} is missing` : wrong}`, {
+    hint: "Compare with the file in the model's own repository.",
+  });
+}
+
+/** What a file is that starts like this, when it is a well known stand-in for the wanted one. */
+export function misplacedFile(start: string): string | undefined {
+  if (start.startsWith('version https://git-lfs')) {
+    return 'It is a git-lfs pointer: run `git lfs pull` in the directory, or download the file itself.';
+  }
+  if (/^\s*<(!doctype|html|\?xml)/i.test(start)) {
+    return 'It is a web page, such as a login or an error page: download the file itself.';
+  }
+  if (start.startsWith('GGUF')) return 'It is a GGUF file: use the safetensors files of the model.';
+  if (start.startsWith('PK\u0003\u0004'))
+    return 'It is a PyTorch checkpoint: use the safetensors files of the model.';
+  return undefined;
+}
