@@ -36,12 +36,17 @@ export function addDemo(program: Program, start: Start): void {
 
         title('4. Ask');
         const { engine } = await openTold(ui, built, engineOptions(options));
-        await using llm = await openModel(built, engine);
-        for (const content of questions) {
-          ui.note(`\n${ui.colors.bold('>')} ${content}`);
-          const messages = [{ role: 'user', content }];
-          const result = await printReply(ui, (signal) => llm.chat(messages, { signal, maxTokens: 120 }));
-          if (result.finish === 'abort') return replyCode(result);
+        // Not `await using`: TypeScript leaves the imports of a function that has it as they are written.
+        const llm = await openModel(built, engine);
+        try {
+          for (const content of questions) {
+            ui.note(`\n${ui.colors.bold('>')} ${content}`);
+            const messages = [{ role: 'user', content }];
+            const result = await printReply(ui, (signal) => llm.chat(messages, { signal, maxTokens: 200 }));
+            if (result.finish === 'abort') return replyCode(result);
+          }
+        } finally {
+          await llm.close();
         }
         ui.note(`\nNext: gen chat --model ${model}`);
         return exitCode.ok;

@@ -53,7 +53,13 @@ export function report(
   const failure = toFailure(error, io.signal.aborted);
   const code = exitCode[failure.kind];
   if (Number(io.env['ONELAUNCH_DEBUG'] ?? 0) >= 1 && error instanceof Error) io.err(`${error.stack}\n`);
-  const hint = failure.hint ?? (failure.kind === 'usage' ? `gen ${options.command} --help` : undefined);
+  const otherwise = {
+    usage: `gen ${options.command} --help`,
+    environment: 'gen doctor says what this machine has',
+    failed: undefined,
+    interrupted: undefined,
+  };
+  const hint = failure.hint ?? otherwise[failure.kind];
   if (options.json) {
     const { message, details, kind } = failure;
     io.out(`${JSON.stringify({ error: { message, details, hint: hint ?? null, kind, exitCode: code } })}\n`);

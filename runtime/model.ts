@@ -109,7 +109,7 @@ export class LanguageModel {
     return this.#reply(options, (tokenizer, { enableThinking }) => {
       checkArguments(messagesSchema, messages, 'messages');
       this.#template ??= this.#parts.template?.();
-      if (this.#template === undefined) throw noFiles(this.manifest.model, 'a chat template');
+      if (this.#template === undefined) throw noFiles(this.manifest.model, 'chat template');
       return needed(tokenizer, this.manifest).encode(this.#template(messages, { enableThinking }));
     });
   }
@@ -358,12 +358,12 @@ function once(run: (settle: (result: ReplyResult) => void) => AsyncGenerator<Pie
 }
 
 function needed(tokenizer: Tokenizer | null, manifest: Manifest): Tokenizer {
-  if (tokenizer === null) throw noFiles(manifest.model, 'a tokenizer');
+  if (tokenizer === null) throw noFiles(manifest.model, 'tokenizer');
   return tokenizer;
 }
 
 function noFiles(model: string, what: string): OnelaunchError {
-  return new OnelaunchError('usage', `${model} was loaded without its files and has not ${what}`, {
-    hint: 'Give the directory of the model, or use generate with token ids.',
+  return new OnelaunchError('usage', `there is no ${what} of ${model} here`, {
+    hint: 'Give the directory of the model with its tokenizer.json, or use generate with token ids.',
   });
 }

@@ -516,6 +516,7 @@ void check_sampling() {
         x = random_float() * c.spread;
         x = x * std::fabs(x) / std::max(c.spread, 1e-3f);
         if (c.ties) x = std::round(x * 2) / 2;
+        x += 0.0f;  // no negative zeros: sorting takes them for equal to zero
       }
       std::vector<int> counts(kVocab);
       for (int& n : counts) n = random_bits() % 5 == 0;

@@ -5,8 +5,8 @@
 // Shared memory for sums that cross warps, apart from b.scratch: one token [2][kWarps][16], several [kWarps][16 rows][8 tokens].
 constexpr int kSumsFloats = kTensorCores ? kWarps * 128 : 2 * kWarps * 16;
 
-/** Shared memory the library has for itself [floats]; what a kernel needs is kScratchFloats + kLibScratchFloats. */
-constexpr int kLibScratchFloats = kSumsFloats + kWarps;
+/** Shared memory the library has for itself [floats], beside kScratchFloats: these sums, and what norm, barrier and sampler keep. */
+constexpr int kLibScratchFloats = kSumsFloats + 256;
 
 DEVICE float* shared_sums() {
   __shared__ __align__(128) float sums[kSumsFloats];
