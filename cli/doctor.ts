@@ -73,7 +73,7 @@ async function examine(): Promise<Check[]> {
     check(
       'GPU',
       gpu && `${gpu.name}, ${gpu.arch}, driver ${gpu.driver}, ${(gpu.memoryMiB / 1024).toFixed(0)} GiB`,
-      'kernels for GPUs can be built with nvcc, but not run',
+      'kernels for GPUs cannot run here; --target cpu works',
     ),
     check(
       'cache',

@@ -20,7 +20,8 @@ export interface ReplyOptions {
   readonly repetitionPenalty?: number | undefined;
   /** Subtracted from the logit of tokens that occurred, -2 to 2; 0: off. Applies at temperature 0 too. */
   readonly presencePenalty?: number | undefined;
-  /** Whole number from 0 to 2^53 - 1; the same seed gives the same reply. @default drawn anew for each reply */
+  /** Whole number from 0 to 2^53 - 1. The same seed gives the same reply to the same prompt, as long as as much of it is kept in the
+   *  KV cache: a kept beginning was computed token by token, and its last bits may differ. @default drawn anew for each reply */
   readonly seed?: number | undefined;
   /** The reply ends before the first of these texts. */
   readonly stop?: string | readonly string[] | undefined;

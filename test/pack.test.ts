@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -60,6 +61,16 @@ describe('the packed package', () => {
     }
     for (const path of ['test', 'node_modules', 'models/qwen3-tiny/training', 'generated']) {
       expect(existsSync(join(installed, path)), path).toBe(false);
+    }
+  });
+
+  it('imports no TypeScript source', () => {
+    const files = readdirSync(join(installed, 'dist'), { recursive: true, encoding: 'utf8' });
+    const sources = files.filter((file) => file.endsWith('.js'));
+    expect(sources.length).toBeGreaterThan(50);
+    for (const file of sources) {
+      const text = readFileSync(join(installed, 'dist', file), 'utf8');
+      expect(text, file).not.toMatch(/(from|import\()\s*['"]\.[^'"]*\.ts['"]/);
     }
   });
 
