@@ -228,7 +228,8 @@ async function listReports(ui: Ui): Promise<number> {
   const { currentHash, readReports } = await import('./report-file.ts');
   const rows: (string | null)[][] = [];
   const all: object[] = [];
-  for (const report of readReports()) {
+  const { reports, others } = readReports();
+  for (const report of reports) {
     const today = await currentHash(report);
     for (const kind of ['bench', 'verify'] as const) {
       const section = report[kind];
@@ -246,6 +247,7 @@ async function listReports(ui: Ui): Promise<number> {
       ]);
     }
   }
+  if (others.length > 0) ui.note(`not written by gen: ${others.join(', ')}`);
   if (ui.json) ui.result(all);
   else if (rows.length === 0) ui.note('no reports yet: gen bench --report writes one');
   else ui.data(table(['kernel', '', 'date', 'device', 'figures', 'sources'], rows));

@@ -47,22 +47,26 @@ export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Sec
   return join('bench', 'reports', target.name, `${kernel.name}.json`);
 }
 
-/** All reports, by target and kernel. */
-export function readReports(): Report[] {
+/** All reports, by target and kernel, and the paths of JSON files that are none. */
+export function readReports(): { readonly reports: readonly Report[]; readonly others: readonly string[] } {
   const root = reportRoot();
-  if (!existsSync(root)) return [];
-  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) =>
-    file.endsWith('.json'),
-  );
-  return files
-    .sort()
-    .map((file) => readReport(join(root, file)))
-    .filter((report) => report !== undefined);
+  const files = existsSync(root) ? readdirSync(root, { recursive: true, encoding: 'utf8' }) : [];
+  const reports: Report[] = [];
+  const others: string[] = [];
+  for (const file of files.filter((name) => name.endsWith('.json')).sort()) {
+    const report = readReport(join(root, file));
+    if (report === undefined) others.push(file);
+    else reports.push(report);
+  }
+  return { reports, others };
 }
 
 function readReport(file: string): Report | undefined {
-  if (!existsSync(file)) return undefined;
-  return reportSchema.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data;
+  try {
+    return reportSchema.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Hash of the sources that today's tree prints for a report's dims, plan and target; null if it knows one of them no more. */

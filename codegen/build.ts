@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
 import { abiVersion } from './abi.ts';
 import { compileError } from './compile-error.ts';
+import { debug, debugLevel } from './debug.ts';
 import type { Kernel } from './index.ts';
 import { makeFolder } from './make-folder.ts';
 import { type Manifest, manifestSchema } from './manifest.ts';
@@ -96,6 +97,7 @@ function writeSources(folder: string, kernel: Kernel): void {
   try {
     rmSync(folder, { recursive: true, force: true });
     for (const [name, text] of Object.entries(kernel.sources)) {
+      debug(1, () => `${join(folder, name)}: ${text.length} characters`);
       makeFolder(dirname(join(folder, name)));
       writeFileSync(join(folder, name), text);
     }
@@ -210,7 +212,7 @@ function cudaRecipe(kernel: Kernel): Recipe {
     '-Ihost',
     '-Ihost',
   ];
-  const verbose = Number(process.env['ONELAUNCH_DEBUG'] ?? 0) >= 6 ? ['-Xptxas', '-v'] : [];
+  const verbose = debugLevel >= 6 ? ['-Xptxas', '-v'] : [];
   const host = ['-x', 'c++', '-std=c++17', '-O2', '-Xcompiler', '-fPIC,-fvisibility=hidden', '-I.', '-Ihost'];
   return {
     compiler: `nvcc ${nvcc.version}, ${cxx.version}`,
@@ -267,9 +269,9 @@ async function runAll(
 }
 
 function runStep(step: Step, folder: string, kernel: Kernel, options: BuildOptions): Promise<void> {
-  const debug = Number(process.env['ONELAUNCH_DEBUG'] ?? 0);
+  const begun = performance.now();
   options.onLine?.(step.label);
-  if (debug >= 6) process.stderr.write(`${step.tool} ${step.args.join(' ')}\n`);
+  debug(6, () => `${step.tool} ${step.args.join(' ')}`);
   return new Promise((resolve, reject) => {
     const child = spawn(step.tool, step.args, {
       cwd: folder,
@@ -282,7 +284,8 @@ function runStep(step: Step, folder: string, kernel: Kernel, options: BuildOptio
     child.stderr.on('data', (data: Buffer) => (output += data.toString()));
     child.on('error', reject);
     child.on('close', (code) => {
-      if (debug >= 6 && output) process.stderr.write(output);
+      debug(1, () => `${step.label}: ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+      if (output) debug(6, () => output.trimEnd());
       if (code === 0) resolve();
       else reject(compileError(step.label, output, kernel.sources));
     });

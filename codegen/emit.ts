@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { abiVersion } from './abi.ts';
 import { abiHeader } from './abi-header.ts';
+import { debug } from './debug.ts';
 import { opsText } from './ops-text.ts';
 import { packageRoot } from './package-root.ts';
 import { readTemplate, render } from './render.ts';
@@ -30,6 +31,7 @@ export async function emitSources(schedule: Schedule): Promise<Sources> {
   const { target, dims, plan } = schedule;
   const command = `gen --model ${dims.name} --target ${target.name} --plan ${plan.name}`;
   const view = kernelView(schedule, command, await opsText());
+  debug(5, () => JSON.stringify(view, null, 1));
   const kernel = target.kind === 'cuda' ? 'kernel.cu' : 'kernel.cpp';
   const files: Record<string, string> = {
     [kernel]: render(`${target.kind}/${kernel}.hbs`, view),

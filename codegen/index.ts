@@ -4,6 +4,8 @@ import { checkPlan } from './check.ts';
 import { debug } from './debug.ts';
 import type { ModelDims } from './dims.ts';
 import { emitSources } from './emit.ts';
+import { estimate } from './estimate.ts';
+import { explainTable } from './explain.ts';
 import { decoderGraph } from './graph.ts';
 import { PlanError } from './issue.ts';
 import { libraryScratch } from './library-scratch.ts';
@@ -14,14 +16,14 @@ import { uncovered } from './uncovered.ts';
 
 export { type Built, build } from './build.ts';
 export type { ModelDims } from './dims.ts';
-export { type Cost, estimate } from './estimate.ts';
-export { explainTable } from './explain.ts';
+export type { Cost } from './estimate.ts';
 export { outputRoot } from './output-root.ts';
 export { direct, type FusionPlan, plan, stage } from './plan.ts';
 export { modelNames, planNames, resolveModel, resolvePlan, resolveTarget, targetNames } from './resolve.ts';
 export type { Schedule } from './schedule.ts';
 export type { Target } from './target.ts';
 export { findCxx, findGpu, findNvcc } from './tools.ts';
+export { estimate, explainTable };
 
 /** One specialised library, not yet compiled. */
 export interface Kernel {
@@ -45,6 +47,7 @@ export async function generate(input: {
   const { dims, plan, target } = input;
   const schedule = makeSchedule(dims, plan, target);
   const { files, hash } = await emitSources(schedule);
+  debug(2, () => explainTable(schedule, estimate(schedule)));
   debug(4, () => Object.entries(files).find(([name]) => name.startsWith('kernel'))![1]);
   return { schedule, sources: files, hash, name: `${dims.name}-${target.name}-${plan.name}` };
 }

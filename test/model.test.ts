@@ -181,8 +181,9 @@ describe('a reply', () => {
     const result = await llm.generate([1, 2, 3], { maxTokens: 3 }).result();
     expect(result).toMatchObject({ text: '', tokens: [5, 6, 7], finish: 'length' });
     await expect(llm.chat(question('?')).result()).rejects.toThrow(
-      'there is no tokenizer of qwen3-tiny here',
+      'there is no chat template of qwen3-tiny here',
     );
+    await expect(llm.complete('x').result()).rejects.toThrow('there is no tokenizer of qwen3-tiny here');
     await expect(llm.generate([4096]).result()).rejects.toThrow('tokenIds.0');
   });
 });

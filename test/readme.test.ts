@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { memoryIo } from '../cli/io.ts';
+import { readReports } from '../cli/report-file.ts';
 import { run } from '../cli/run.ts';
 import { packageRoot } from '../codegen/package-root.ts';
 import { buildKernel } from '../load.ts';
@@ -60,8 +62,34 @@ describe('README', () => {
     for (const name of named) expect(Object.keys(scripts)).toContain(name);
   });
 
-  it('states no speed: those are in bench/reports', () => {
-    const prose = readme.split('<!-- results -->')[0]!;
-    expect(prose).not.toMatch(/\d+(\.\d+)? ?(tok\/s|GB\/s|ms|us)\b/);
+  it('states speeds under Results only, and there those of bench/reports', () => {
+    const [before = '', results = ''] = readme.split(/^## Results$/m);
+    expect(before).not.toMatch(/\d ?(tok\/s|GB\/s|TB\/s|ms|us)\b/);
+    const rows = [
+      ...results.matchAll(
+        /^\| ([\w.-]+), `([\w-]+)` \| ([\d,]+) tok\/s \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \/ ([\d.]+) \|$/gm,
+      ),
+    ];
+    expect(rows.length).toBe(results.match(/^\| .*tok\/s/gm)?.length ?? 0);
+    const reports = readReports().reports;
+    for (const [line, model, plan, ...figures] of rows) {
+      const stated = figures.map((figure) => Number(figure.replaceAll(',', '')));
+      const measured = reports
+        .filter((report) => report.model === model && report.plan === plan)
+        .map(({ bench, verify }) => figuresSchema.parse({ bench, verify }))
+        .map(({ bench, verify }) => [
+          ...bench.decode.map((figure) => Math.round(figure.tokensPerSecond.median)),
+          Math.round(bench.prefill.tokensPerSecond.median),
+          Number(verify.worstLogitError.toFixed(2)),
+          Number(verify.tolerance.logit.toFixed(2)),
+        ]);
+      expect(measured, line).toContainEqual(stated);
+    }
   });
+});
+
+const rate = z.object({ tokensPerSecond: z.object({ median: z.number() }) });
+const figuresSchema = z.object({
+  bench: z.object({ decode: z.array(rate), prefill: rate }),
+  verify: z.object({ worstLogitError: z.number(), tolerance: z.object({ logit: z.number() }) }),
 });
