@@ -76,11 +76,21 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
     const millis = Math.round(performance.now() - started);
     const manifest = manifestOf(kernel, recipe, millis);
     writeFileSync(join(work, 'manifest.json'), `${JSON.stringify(manifest, null, 1)}\n`);
-    rmSync(directory, { recursive: true, force: true });
-    renameSync(work, directory);
+    moveInto(work, directory, options.force ?? false);
     return { directory, library: join(directory, manifest.library), manifest, cached: false, millis };
   } finally {
     removeQuietly(work);
+  }
+}
+
+/** Puts a finished build in its place, unless another process was first: theirs may be open by now, and is the same. */
+function moveInto(work: string, directory: string, force: boolean): void {
+  if (!force && readBuilt(directory)) return;
+  rmSync(directory, { recursive: true, force: true });
+  try {
+    renameSync(work, directory);
+  } catch (error) {
+    if (!readBuilt(directory)) throw error;
   }
 }
 
