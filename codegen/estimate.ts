@@ -1,6 +1,6 @@
 // What a schedule should cost on its target: bytes over bandwidth, plus the barriers. A prediction, to be held against a measurement.
 import { bytesOf } from './packing.ts';
-import type { Schedule, ScheduledStage } from './schedule.ts';
+import { markedOps, type Schedule, type ScheduledStage } from './schedule.ts';
 
 export interface StageCost {
   readonly name: string;
@@ -49,14 +49,11 @@ export function estimate(schedule: Schedule): Cost {
 function stageCost(schedule: Schedule, stage: ScheduledStage): StageCost {
   const { bandwidth, barrierMicros } = schedule.target;
   const grid = schedule.syncs.find((s) => s.scope === 'grid' && s.after.stage === stage.name);
-  const recomputed = new Set(
-    stage.phases.filter((p) => p.recomputed && p.kind !== 'gather_input').flatMap((p) => p.ops),
-  );
   return {
     name: stage.name,
     part: stage.part,
     over: stage.over + (stage.split ? ` x ${schedule.splits}` : ''),
-    ops: stage.ops.map((op) => (recomputed.has(op) ? `${op}*` : op)),
+    ops: markedOps(stage),
     units: stage.units,
     weightBytes: stage.weightBytes,
     micros: bandwidth === null ? null : stage.weightBytes / (bandwidth * 1e3),

@@ -115,6 +115,7 @@ export function assignWork(
   const stages = stagesFor(graph, plan);
   const passTokens = passTokensFor(graph, plan, stages, target, splits, library);
   const hazards = findHazards(graph, plan);
+  const packing = packWeights(dims);
   const { tensors, buffers } = placeTensors(graph, stages, passTokens, splits);
   const built = stages.map((stage) => buildStage(graph, stage, tensors, passTokens, splits));
   const gridSyncs = placeGridSyncs(graph, plan, hazards);
@@ -132,8 +133,8 @@ export function assignWork(
     tensors,
     buffers,
     scratchFloats: scratchFloats(graph, stages, passTokens, splits, library),
-    packing: packWeights(dims),
-    slots: slotsOf(dims, packWeights(dims)),
+    packing,
+    slots: slotsOf(dims, packing),
     hazards,
     syncs: [...gridSyncs, ...blockSyncs],
   };
@@ -411,6 +412,16 @@ function weightBytes(op: OpName, dims: ModelDims): number {
 
 const overlap = (a: readonly Region[], b: readonly Region[]): boolean =>
   a.some((x) => b.some((y) => x.lo < y.hi && y.lo < x.hi));
+
+/** A stage's ops in order, `*` behind those that every block makes for itself. */
+export function markedOps(stage: ScheduledStage): string[] {
+  const recomputed = new Set(
+    stage.phases
+      .filter((phase) => phase.recomputed && phase.kind !== 'gather_input')
+      .flatMap((phase) => phase.ops),
+  );
+  return stage.ops.map((op) => (recomputed.has(op) ? `${op}*` : op));
+}
 
 /** True for stages whose blocks may take several units one after the other. */
 export const loops = (stage: Pick<ScheduledStage, 'over'>): boolean =>

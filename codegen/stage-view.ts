@@ -4,6 +4,7 @@ import { matmuls, scratchName, strideName } from './names.ts';
 import {
   freeScratchOf,
   loops,
+  markedOps,
   type Phase,
   type Placement,
   type Schedule,
@@ -27,12 +28,9 @@ export interface StageView {
 export function stageView(schedule: Schedule, stage: ScheduledStage): StageView {
   const printer = new StagePrinter(schedule, stage);
   const statements = stage.phases.flatMap((phase, i) => [...printer.phase(phase), ...printer.syncAfter(i)]);
-  const recomputed = new Set(
-    stage.phases.filter((p) => p.recomputed && p.kind !== 'gather_input').flatMap((p) => p.ops),
-  );
   return {
     name: stage.name,
-    formula: stage.ops.map((op) => (recomputed.has(op) ? `${op}*` : op)).join(' + '),
+    formula: markedOps(stage).join(' + '),
     dealing: dealing(stage),
     reads: printer.global('reads'),
     writes: printer.global('writes'),

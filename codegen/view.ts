@@ -4,7 +4,7 @@ import { type TensorName, tensorDocs } from './graph.ts';
 import { matmuls, scratchName, strideName } from './names.ts';
 import type { Field } from './packing.ts';
 import { inverseFrequencies } from './rope.ts';
-import type { Schedule, ScheduledStage } from './schedule.ts';
+import { markedOps, type Schedule, type ScheduledStage } from './schedule.ts';
 import { type StageView, stageView } from './stage-view.ts';
 import type { Sync } from './syncs.ts';
 
@@ -111,13 +111,10 @@ const layerBarriers = (schedule: Schedule): number =>
 
 function stageTable(schedule: Schedule): string[] {
   const rows = schedule.stages.map((stage) => {
-    const recomputed = new Set(
-      stage.phases.filter((p) => p.recomputed && p.kind !== 'gather_input').flatMap((p) => p.ops),
-    );
     const sync = schedule.syncs.find((s) => s.scope === 'grid' && s.after.stage === stage.name);
     return [
       stage.name,
-      stage.ops.map((op) => (recomputed.has(op) ? `${op}*` : op)).join(' '),
+      markedOps(stage).join(' '),
       stage.over + (stage.split ? ` x ${schedule.splits}` : ''),
       stage.weightBytes ? `${(stage.weightBytes / 1e6).toFixed(2)} MB` : '',
       sync ? `grid barrier: ${sync.reason}` : '',
