@@ -114,7 +114,10 @@ export async function buildKernel(
   const { dims, directory: modelDirectory } = codegen.resolveModel(options.model);
   if (needsWeights && modelDirectory === null) throw noWeights(dims.name);
   const target = codegen.resolveTarget(options.target);
-  const plan = typeof options.plan === 'object' ? options.plan : await codegen.resolvePlan(options.plan);
+  const plan =
+    typeof options.plan === 'object'
+      ? codegen.parsePlan(options.plan)
+      : await codegen.resolvePlan(options.plan);
   const kernel = await codegen.generate({ dims, target, plan });
   const { onProgress, signal } = options;
   signal?.throwIfAborted();

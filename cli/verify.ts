@@ -95,7 +95,11 @@ export async function verifyTold(
     const { verify } = await import('../runtime/verify.ts');
     progress.update(null, golden.source);
     const scorer = engineScorer(opened, ui.io.signal);
-    const result = await verify(scorer, golden, { dims: built.dims, dtype });
+    const result = await verify(scorer, golden, {
+      dims: built.dims,
+      dtype,
+      extraRoundings: built.manifest.roundings,
+    });
     progress.end(`verified ${golden.cases.length} cases in ${seconds(performance.now() - started)}`);
     return { ...result, device: opened.device };
   } catch (error) {

@@ -3,14 +3,8 @@ import { invariant } from '../errors.ts';
 import type { ModelDims } from './dims.ts';
 import type { OpName, TensorName } from './graph.ts';
 import { padded } from './packing.ts';
-import {
-  columnsOf,
-  freeScratchOf,
-  type Placement,
-  rowsOf,
-  type Schedule,
-  type ScheduledStage,
-} from './schedule.ts';
+import { freeScratchOf, type Placement, type Schedule, type ScheduledStage } from './schedule.ts';
+import { columnsOf, rowsOf } from './sizes.ts';
 import type { Sync } from './syncs.ts';
 
 /** A run of one pass. Every token gets logits: fewer tokens, or fewer logits, touch a subset. */
@@ -351,7 +345,7 @@ const pointwise: Partial<Record<OpName, { args: readonly TensorName[]; result: T
 };
 
 /** Where the rows of a product go: rows [first, end) become elements from 0 on. */
-function outputsOf(dims: ModelDims, op: OpName): { tensor: TensorName; first: number; end: number }[] {
+export function outputsOf(dims: ModelDims, op: OpName): { tensor: TensorName; first: number; end: number }[] {
   const end = rowsOf(op, dims);
   const qDim = dims.qHeads * dims.headDim;
   const kDim = dims.kvHeads * dims.headDim;

@@ -13,6 +13,7 @@ import { makeFolder } from './make-folder.ts';
 import { type Manifest, manifestSchema } from './manifest.ts';
 import { outputRoot } from './output-root.ts';
 import { bytesOf } from './packing.ts';
+import { streamRoundings } from './stream.ts';
 import { findCxx, findNvcc, type Tool } from './tools.ts';
 
 export interface BuildOptions {
@@ -315,6 +316,7 @@ function manifestOf(kernel: Kernel, recipe: Recipe, millis: number): Manifest {
     plan: schedule.plan.name,
     dims: schedule.dims,
     passTokens: schedule.passTokens,
+    roundings: schedule.stream ? streamRoundings : { perLayer: 0, once: 0 },
     library: 'library.so',
     weightBytes: schedule.packing.bytes,
     slots: schedule.slots.map((slot) => ({ ...slot, shape: [...slot.shape] })),

@@ -8,6 +8,17 @@ import { beforeItsInput, mixedParts } from './order-rules.ts';
 import type { FusionPlan } from './plan.ts';
 import { overBudget, tokensOutOfRange } from './size-rules.ts';
 import { recomputeOfAWriter, rowsDiffer, syncInsideStage, twoMatmuls } from './stage-rules.ts';
+import {
+  exchangeWithoutStream,
+  kvHeadsWithoutBlock,
+  oddHead,
+  queriesDoNotFit,
+  streamOffGpu,
+  tileSize,
+  tooFewSlots,
+  weightsNotHalf,
+} from './stream-rules.ts';
+import { streamStage } from './stream-stages.ts';
 import type { Target } from './target.ts';
 
 /**
@@ -52,6 +63,15 @@ const rules: readonly Rule[] = [
   splitWithoutAttend,
   stageName,
   tokensOutOfRange,
+  exchangeWithoutStream,
+  streamOffGpu,
+  weightsNotHalf,
+  oddHead,
+  kvHeadsWithoutBlock,
+  queriesDoNotFit,
+  tileSize,
+  tooFewSlots,
+  streamStage,
 ];
 
 const findAll = (context: Context): Finding[] => rules.flatMap((rule) => rule(context));
@@ -69,7 +89,16 @@ function toIssue(context: Context, before: readonly Finding[], finding: Finding)
   return { rule, at, call, token, argument, nth, why, legal };
 }
 
-const argumentOrder: readonly Issue['argument'][] = ['name', 'ops', 'over', 'recompute', 'split', 'tokens'];
+const argumentOrder: readonly Issue['argument'][] = [
+  'name',
+  'ops',
+  'over',
+  'recompute',
+  'split',
+  'sync',
+  'weights',
+  'tokens',
+];
 
 function bySource({ stages }: FusionPlan, a: Finding, b: Finding): number {
   const inPlan = ({ stage }: Finding) => (stage ? stages.indexOf(stage) : -1);

@@ -33,14 +33,16 @@ export async function emitSources(schedule: Schedule): Promise<Sources> {
   const view = kernelView(schedule, command, await opsText());
   debug(5, () => JSON.stringify(view, null, 1));
   const kernel = target.kind === 'cuda' ? 'kernel.cu' : 'kernel.cpp';
+  const folder = schedule.stream ? 'cuda/stream' : target.kind;
   const files: Record<string, string> = {
-    [kernel]: render(`${target.kind}/${kernel}.hbs`, view),
-    'model.h': render('model.h.hbs', view),
+    [kernel]: render(`${folder}/${kernel}.hbs`, view),
+    'model.h': render(schedule.stream ? 'cuda/stream/model.h.hbs' : 'model.h.hbs', view),
     'abi.h': abiHeader(),
     ...Object.fromEntries([
       ...copied(`${target.kind}/lib`, 'lib/'),
       ...copied('host', 'host/'),
-      ...copied(target.kind, ''),
+      ...(schedule.stream ? copied('cuda/stream', 'stream/') : []),
+      ...copied(schedule.stream ? 'cuda/stream/host' : target.kind, ''),
     ]),
   };
   const digest = createHash('sha256').update(String(abiVersion));

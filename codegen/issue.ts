@@ -16,7 +16,7 @@ export interface Issue {
   /** The literal to blame. */
   readonly token: string;
   /** Where in the call the literal stands; `nth` counts equal ones from 0. */
-  readonly argument: 'name' | 'ops' | 'over' | 'recompute' | 'split' | 'tokens';
+  readonly argument: 'name' | 'ops' | 'over' | 'recompute' | 'split' | 'tokens' | 'sync' | 'weights';
   readonly nth: number;
   /** Why it cannot be, as a sentence without its full stop. */
   readonly why: string;
@@ -103,7 +103,7 @@ function locate(source: SourceFile, issue: Issue): Found | null {
   const call = callOf(source, issue);
   const literal = call && literalIn(call, issue);
   if (literal) {
-    const quotes = literal.isNumber ? 0 : 1;
+    const quotes = literal.isQuoted ? 1 : 0;
     const { line, column } = source.getLineAndColumnAtPos(literal.node.getStart());
     const length = literal.node.getWidth() - 2 * quotes;
     return { line, column: column + quotes, text: lines[line - 1]!, length };
@@ -133,18 +133,33 @@ function isLiteral(node: Node | undefined, text: string): boolean {
   return Node.isStringLiteral(node) && node.getLiteralValue() === text;
 }
 
-function literalIn(call: CallExpression, issue: Issue): { node: Node; isNumber: boolean } | null {
+function literalIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: boolean } | null {
   const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
   const [name, list, options] = call.getArguments();
   const property = (key: string) => options?.asKind(SyntaxKind.ObjectLiteralExpression)?.getProperty(key);
   const within =
     issue.argument === 'name' ? name : issue.argument === 'ops' ? list : property(issue.argument);
   if (!within) return null;
-  const literals = [within, ...within.getDescendants()].filter((node) =>
-    issue.argument === 'tokens'
-      ? node.isKind(SyntaxKind.NumericLiteral) || node.isKind(SyntaxKind.PrefixUnaryExpression)
-      : isLiteral(node, issue.token),
-  );
-  const node = literals[issue.nth] ?? literals[0];
-  return node ? { node, isNumber: issue.argument === 'tokens' } : null;
+  const nodes = [within, ...within.getDescendants()];
+  switch (issue.argument) {
+    case 'tokens': {
+      const [node] = nodes.filter(
+        (one) => one.isKind(SyntaxKind.NumericLiteral) || one.isKind(SyntaxKind.PrefixUnaryExpression),
+      );
+      return node ? { node, isQuoted: false } : null;
+    }
+    case 'weights': {
+      // The option's number where it is written, else the word before the options.
+      const written = nodes.find(
+        (one) => one.isKind(SyntaxKind.NumericLiteral) && String(one.getLiteralValue()) === issue.token,
+      );
+      const node = written ?? within.getFirstDescendantByKind(SyntaxKind.CallExpression)?.getExpression();
+      return node ? { node, isQuoted: false } : null;
+    }
+    default: {
+      const literals = nodes.filter((one) => isLiteral(one, issue.token));
+      const node = literals[issue.nth] ?? literals[0];
+      return node ? { node, isQuoted: true } : null;
+    }
+  }
 }

@@ -60,6 +60,8 @@ export const manifestSchema = z.strictObject({
   plan: z.string(),
   dims,
   passTokens: count,
+  /** Roundings of activations to the weights' type, besides those of K and V: in each layer, and once. */
+  roundings: z.strictObject({ perLayer: z.int().nonnegative(), once: z.int().nonnegative() }),
   /** File name of the shared library, beside the manifest. */
   library: z.string(),
   weightBytes: count,

@@ -108,6 +108,9 @@ export function opTwice({ plan }: Context): Finding[] {
 
 export function stageName({ plan }: Context): Finding[] {
   const names = plan.stages.map((stage) => stage.name);
+  const isStream = plan.options.weights.kind === 'stream';
+  const isFunctionName = (name: string): boolean =>
+    identifier.test(name) && !reserved.has(name) && !(isStream && streamLocals.has(name));
   return plan.stages.flatMap((stage, i): Finding[] => {
     const isFirst = names.indexOf(stage.name) === i;
     if (isFirst && isFunctionName(stage.name)) return [];
@@ -142,4 +145,6 @@ const reserved = new Set(
 );
 
 const identifier = /^[a-z][a-z0-9_]+$/;
-const isFunctionName = (name: string): boolean => identifier.test(name) && !reserved.has(name);
+
+/** Variables where the kernel of a stream calls its stages. */
+const streamLocals = new Set(['words', 'ids', 'best', 'step', 'ring']);

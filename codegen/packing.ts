@@ -48,16 +48,26 @@ export interface Slot {
   readonly dtype: Dtype;
 }
 
+/** Matrices that are loaded row by row and then repacked into the stream. Offsets are from the start of the staging memory, or of a layer in it. */
+interface Staging {
+  readonly layer: readonly Field[];
+  readonly layerBytes: number;
+  readonly model: readonly Field[];
+}
+
 export interface Packing {
   /** Fields of a layer; `{layer}` in tensor names. */
   readonly layer: readonly Field[];
   readonly layerBytes: number;
   readonly model: readonly Field[];
+  /** Bytes that stay as they are; staged matrices lie behind them until they are repacked. */
+  readonly keptBytes: number;
+  readonly staging: Staging | null;
   readonly bytes: number;
 }
 
-/** The layout of the packed weights for a model. */
-export function packWeights(dims: ModelDims): Packing {
+/** The layout of the packed weights for a model; `streamed`: the matrices go into a stream, and norms have their type. */
+export function packWeights(dims: ModelDims, streamed = false): Packing {
   const { hidden, ffn, headDim, dtype } = dims;
   const qDim = dims.qHeads * headDim;
   const kvDim = dims.kvHeads * headDim;
@@ -67,7 +77,7 @@ export function packWeights(dims: ModelDims): Packing {
       name,
       rows: 1,
       columns,
-      dtype: 'fp32',
+      dtype: streamed ? dtype : 'fp32',
       parts: [{ tensor, rows: 1, firstRow: 0, rowStep: 1 }],
     }) as const;
   const matrix = (name: FieldName, columns: number, parts: Field['parts']) =>
@@ -90,7 +100,7 @@ export function packWeights(dims: ModelDims): Packing {
       [`${attn}.v_proj.${suffix}`, kvDim],
     ]);
   const mlp = 'model.layers.{layer}.mlp';
-  const layer = place([
+  const all = [
     vector('attn_norm', hidden, 'model.layers.{layer}.input_layernorm.weight'),
     matrix('qkv', hidden, qkv('weight')),
     ...(dims.qkvBias ? [biasField(qkv('bias'))] : []),
@@ -104,16 +114,23 @@ export function packWeights(dims: ModelDims): Packing {
     vector('ffn_norm', hidden, 'model.layers.{layer}.post_attention_layernorm.weight'),
     matrix('gate_up', hidden, interleaved([`${mlp}.gate_proj.weight`, `${mlp}.up_proj.weight`], ffn)),
     matrix('down', ffn, stacked([[`${mlp}.down_proj.weight`, hidden]])),
-  ]);
-  const model = place(
-    [
-      vector('final_norm', hidden, 'model.norm.weight'),
-      matrix('embedding', hidden, stacked([['model.embed_tokens.weight', dims.vocab]])),
-      ...(dims.tiedHead ? [] : [matrix('head', hidden, stacked([['lm_head.weight', dims.vocab]]))]),
-    ],
-    layer.bytes * dims.layers,
-  );
-  return { layer: layer.fields, layerBytes: layer.bytes, model: model.fields, bytes: model.end };
+  ];
+  const outside = [
+    vector('final_norm', hidden, 'model.norm.weight'),
+    matrix('embedding', hidden, stacked([['model.embed_tokens.weight', dims.vocab]])),
+    ...(dims.tiedHead ? [] : [matrix('head', hidden, stacked([['lm_head.weight', dims.vocab]]))]),
+  ];
+  const isStaged = ({ name, rows }: Pick<Field, 'name' | 'rows'>) =>
+    streamed && rows > 1 && name !== 'embedding';
+  const kept = (field: Pick<Field, 'name' | 'rows'>) => !isStaged(field);
+  const layer = place(all.filter(kept));
+  const model = place(outside.filter(kept), layer.bytes * dims.layers);
+  const rest = { layer: layer.fields, layerBytes: layer.bytes, model: model.fields, keptBytes: model.end };
+  if (!streamed) return { ...rest, staging: null, bytes: model.end };
+  const stagedLayer = place(all.filter(isStaged));
+  const stagedModel = place(outside.filter(isStaged), stagedLayer.bytes * dims.layers);
+  const staging = { layer: stagedLayer.fields, layerBytes: stagedLayer.bytes, model: stagedModel.fields };
+  return { ...rest, staging, bytes: model.end + stagedModel.end };
 }
 
 /** A bias: one float a row of the matrix, each part [1, rows] in the checkpoint. */
@@ -136,13 +153,16 @@ function place(fields: readonly Omit<Field, 'offset' | 'bytes'>[], start = 0) {
 
 /** One slot for every tensor of the checkpoint, layers in order. */
 export function slotsOf(dims: ModelDims, packing: Packing): Slot[] {
+  const { keptBytes, staging } = packing;
   const slots = (fields: readonly Field[], base: number, layer: number) =>
     fields.flatMap((field) => field.parts.map((part) => slotOf(field, part, base, layer)));
+  const layers = (fields: readonly Field[], base: number, bytes: number) =>
+    Array.from({ length: dims.layers }, (_, layer) => slots(fields, base + layer * bytes, layer)).flat();
   return [
-    ...Array.from({ length: dims.layers }, (_, layer) =>
-      slots(packing.layer, layer * packing.layerBytes, layer),
-    ).flat(),
+    ...layers(packing.layer, 0, packing.layerBytes),
     ...slots(packing.model, 0, 0),
+    ...(staging ? layers(staging.layer, keptBytes, staging.layerBytes) : []),
+    ...(staging ? slots(staging.model, keptBytes, 0) : []),
   ];
 }
 

@@ -18,9 +18,19 @@ const planSchema = z.strictObject({
     }),
   ),
   options: z.strictObject({
-    sync: z.literal('barrier'),
-    weights: z.strictObject({ kind: z.literal('direct'), prefetch: z.int().min(0).max(8) }),
+    sync: z.enum(['barrier', 'exchange']),
+    weights: z.discriminatedUnion('kind', [
+      z.strictObject({ kind: z.literal('direct'), prefetch: z.int().min(0).max(8) }),
+      z.strictObject({
+        kind: z.literal('stream'),
+        stages: z.int().min(4).max(64),
+        inFlight: z.int().min(1).max(16),
+        inFlightHead: z.int().min(1).max(16),
+        tile: z.literal([4096, 8192, 16384, 32768]),
+      }),
+    ]),
     tokens: z.union([z.literal('many'), z.number()]),
+    splitFrom: z.int().min(0),
   }),
   at: site,
 });
@@ -62,12 +72,23 @@ function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
       return error(`${field} has no option ${issue.keys[0]}`, `there are: ${known.join(', ')}`);
     }
     case 'invalid_value':
-      return error(is, `there is: ${issue.values.map((choice) => `'${String(choice)}'`).join(', ')}`);
-    case 'invalid_type':
-      return error(is, `it must be ${issue.expected === 'array' ? 'a list' : `of type ${issue.expected}`}`);
+      return error(is, `there is: ${listed(issue.values)}`);
+    case 'invalid_type': {
+      const types: Record<string, string> = { array: 'a list', int: 'a whole number' };
+      return error(is, `it must be ${types[issue.expected] ?? `of type ${issue.expected}`}`);
+    }
     case 'invalid_union':
-      return error(is, `it must be a number or 'many'`);
+      return error(is, issue.discriminator ? `there is: ${listed(kinds)}` : `it must be a number or 'many'`);
+    case 'too_small':
+      return error(is, `it must be at least ${issue.minimum}`);
+    case 'too_big':
+      return error(is, `it must be at most ${issue.maximum}`);
     default:
       return error(is, issue.message);
   }
 }
+
+const kinds: readonly FusionPlan['options']['weights']['kind'][] = ['direct', 'stream'];
+
+const listed = (choices: readonly unknown[]): string =>
+  choices.map((choice) => (typeof choice === 'string' ? `'${choice}'` : String(choice))).join(', ');

@@ -1,13 +1,22 @@
 // Changes that may make a plan legal: each is a text for the user and the plans to try.
 import { type Context, type Edit, isPure, opOf } from './finding.ts';
 import type { Graph, Op, OpName } from './graph.ts';
-import type { FusionPlan, Over, Stage } from './plan.ts';
+import { direct, type FusionPlan, type Over, type PlanOptions, type Stage } from './plan.ts';
 
 export const withStages = (plan: FusionPlan, stages: readonly Stage[]): FusionPlan => ({ ...plan, stages });
 
-export const withTokens = (plan: FusionPlan, tokens: number | 'many'): FusionPlan => ({
+export const withOptions = (plan: FusionPlan, options: Partial<PlanOptions>): FusionPlan => ({
   ...plan,
-  options: { ...plan.options, tokens },
+  options: { ...plan.options, ...options },
+});
+
+export const withTokens = (plan: FusionPlan, tokens: number | 'many'): FusionPlan =>
+  withOptions(plan, { tokens });
+
+/** The same stages without a stream. */
+export const withBarriers = ({ plan }: Pick<Context, 'plan'>): Edit => ({
+  text: "sync: 'barrier', weights: direct()",
+  plans: () => [withOptions(plan, { sync: 'barrier', weights: direct() })],
 });
 
 export const replace = (plan: FusionPlan, stage: Stage, ...by: readonly Stage[]): FusionPlan =>

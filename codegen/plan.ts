@@ -50,12 +50,36 @@ interface DirectWeights {
   readonly prefetch: number;
 }
 
+/**
+ * Each block's weights, of all stages in order, are one run of memory that a producer copies into a ring in shared memory; the copies go
+ * on while stages wait for each other.
+ *     load weights of stage 1; stage 1; wait; load weights of stage 2; stage 2                direct
+ *     producer: weights of stage 1, 2, 3, ...        consumers: stage 1; wait; stage 2; ...   stream
+ */
+export interface StreamWeights {
+  readonly kind: 'stream';
+  /** Slots of the ring: fewer where they do not fit. */
+  readonly stages: number;
+  /** Slots whose copies are under way at once; one more while a quarter of the ring is free. */
+  readonly inFlight: number;
+  /** The same where no stage waits: in the LM head. */
+  readonly inFlightHead: number;
+  /** Bytes of a slot. */
+  readonly tile: number;
+}
+
 export interface PlanOptions {
-  /** `barrier`: stages are ordered by barriers over the whole grid. */
-  readonly sync: 'barrier';
-  readonly weights: DirectWeights;
-  /** Most tokens in one pass: a number, or `many` for as many as the target's shared memory holds, up to 8 on a GPU and 64 on a CPU. */
+  /**
+   * How stages of different blocks are ordered.
+   *     all blocks store; all blocks meet; all blocks load       barrier
+   *     each reader polls the words it needs until they are there    exchange
+   */
+  readonly sync: 'barrier' | 'exchange';
+  readonly weights: DirectWeights | StreamWeights;
+  /** Most tokens in one pass: a number, or `many` for as many as the target's shared memory holds, up to 8 on a GPU (16 in a stream) and 64 on a CPU. */
   readonly tokens: number | 'many';
+  /** First position from which attention is split over blocks; before it one block a head is faster. Only in a stream. */
+  readonly splitFrom: number;
 }
 
 export interface FusionPlan {
@@ -69,6 +93,16 @@ export interface FusionPlan {
 export const direct = (options: { readonly prefetch?: number } = {}): DirectWeights => ({
   kind: 'direct',
   prefetch: options.prefetch ?? 0,
+});
+
+/** Weights streamed through shared memory. */
+export const stream = (options: Partial<Omit<StreamWeights, 'kind'>> = {}): StreamWeights => ({
+  kind: 'stream',
+  stages: 12,
+  inFlight: 1,
+  inFlightHead: 8,
+  tile: 16384,
+  ...options,
 });
 
 /** One stage: its ops in order, and how its work is dealt. Records the line it is called from. */
@@ -88,7 +122,7 @@ export function plan(name: string, stages: readonly Stage[], options: Partial<Pl
   return {
     name,
     stages,
-    options: { sync: 'barrier', weights: direct(), tokens: 'many', ...options },
+    options: { sync: 'barrier', weights: direct(), tokens: 'many', splitFrom: 192, ...options },
     at: callSite(),
   };
 }

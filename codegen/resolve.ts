@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { models } from '../configs/models.ts';
 import cooperative from '../configs/plans/cooperative.ts';
+import stream from '../configs/plans/stream.ts';
 import unfused from '../configs/plans/unfused.ts';
 import { targets } from '../configs/targets.ts';
 import { OnelaunchError } from '../errors.ts';
@@ -16,7 +17,7 @@ import { readModelDims } from './read-config.ts';
 import type { Target } from './target.ts';
 import { findGpu, findNvcc, type Gpu } from './tools.ts';
 
-const plans: readonly FusionPlan[] = [cooperative, unfused];
+const plans: readonly FusionPlan[] = [cooperative, stream, unfused];
 
 export const modelNames = (): string[] => models.map((model) => model.name);
 export const targetNames = (): string[] => targets.map((target) => target.name);

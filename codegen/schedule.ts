@@ -1,10 +1,13 @@
 // The schedule: stages cut into phases, tensors given a place, block syncs derived. Everything that templates print is decided from this.
+import { invariant } from '../errors.ts';
 import type { ModelDims } from './dims.ts';
 import { elementsOf, type Graph, type Op, type OpName, type TensorName } from './graph.ts';
 import { findHazards, type Hazard, isLocal, stagesFor } from './hazards.ts';
 import { type Packing, packWeights, padded, type Slot, slotsOf } from './packing.ts';
 import type { FusionPlan, Over, Stage } from './plan.ts';
-import { coverSpans, placeGridSyncs, type Span, type Sync, soonest } from './syncs.ts';
+import { columnsOf, rowsOf } from './sizes.ts';
+import { planStream, type Stream, streamWarps } from './stream.ts';
+import { coverSpans, placeExchanges, placeGridSyncs, type Span, type Sync, soonest } from './syncs.ts';
 import { type Target, warpsPerBlock } from './target.ts';
 
 /** Where a tensor lives. Strides are floats; `scratch` is the block's own. */
@@ -87,6 +90,8 @@ export interface Schedule {
   readonly scratchFloats: number;
   readonly packing: Packing;
   readonly slots: readonly Slot[];
+  /** How weights are streamed; null where every warp loads its own. */
+  readonly stream: Stream | null;
   readonly hazards: readonly Hazard[];
   readonly syncs: readonly Sync[];
 }
@@ -110,34 +115,54 @@ export function assignWork(
   library: LibraryScratch,
 ): Schedule {
   const { dims } = graph;
-  const splits = written.stages.some((s) => s.split === 'positions') ? splitsFor(dims, target) : 1;
+  const stream = streamOf(graph, written, target);
+  const splits =
+    stream?.splits ?? (written.stages.some((s) => s.split === 'positions') ? splitsFor(dims, target) : 1);
   const plan = splits === 1 ? withoutSplit(written) : written;
   const stages = stagesFor(graph, plan);
-  const passTokens = passTokensFor(graph, plan, stages, target, splits, library);
+  const passTokens = stream?.many.tokens ?? passTokensFor(graph, plan, stages, target, splits, library);
   const hazards = findHazards(graph, plan);
-  const packing = packWeights(dims);
+  const packing = packWeights(dims, stream !== null);
   const { tensors, buffers } = placeTensors(graph, stages, passTokens, splits);
   const built = stages.map((stage) => buildStage(graph, stage, tensors, passTokens, splits));
-  const gridSyncs = placeGridSyncs(graph, plan, hazards);
-  const blockSyncs = placeBlockSyncs(built, hazards, gridSyncs);
+  const blockwise = (grid: readonly Sync[]) => [...grid, ...placeBlockSyncs(built, hazards, grid)];
+  // The functions of the stream library order the warps of a block themselves.
+  const syncs = stream
+    ? placeExchanges(graph, plan, hazards, splits)
+    : blockwise(placeGridSyncs(graph, plan, hazards));
+  const { weights } = plan.options;
   return {
     dims,
     target,
     ops: graph.ops,
-    plan: { name: plan.name, prefetch: target.kind === 'cuda' ? plan.options.weights.prefetch : 0 },
+    plan: {
+      name: plan.name,
+      prefetch: target.kind === 'cuda' && weights.kind === 'direct' ? weights.prefetch : 0,
+    },
     passTokens,
     splits,
-    warps: target.kind === 'cuda' ? warpsPerBlock : 1,
-    blocks: target.sms,
+    warps: stream ? streamWarps : target.kind === 'cuda' ? warpsPerBlock : 1,
+    blocks: stream?.blocks ?? target.sms,
     stages: built,
     tensors,
     buffers,
-    scratchFloats: scratchFloats(graph, stages, passTokens, splits, library),
+    scratchFloats: stream ? 0 : scratchFloats(graph, stages, passTokens, splits, library),
     packing,
     slots: slotsOf(dims, packing),
+    stream,
     hazards,
-    syncs: [...gridSyncs, ...blockSyncs],
+    syncs,
   };
+}
+
+/** The stream of a plan that has one. */
+function streamOf({ dims }: Graph, plan: FusionPlan, target: Target): Stream | null {
+  const { weights, tokens, splitFrom } = plan.options;
+  if (weights.kind !== 'stream') return null;
+  const stageOf = (op: OpName) => plan.stages.find((stage) => stage.ops.includes(op))!.name;
+  const stream = planStream(dims, target, weights, { tokens, splitFrom }, stageOf);
+  invariant(stream !== null, 'a checked plan has a stream that fits');
+  return stream;
 }
 
 /** One part of the positions is no split: stages that differ in nothing else then deal alike, and need no barrier between them. */
@@ -166,33 +191,6 @@ function passTokensFor(
     (t) => 4 * scratchFloats(graph, stages, t, splits, library) + library.staticBytes <= target.sharedBytes,
   );
   return fits ?? 1;
-}
-
-/** Columns of the input of a matmul. */
-export function columnsOf(op: OpName, dims: ModelDims): number {
-  switch (op) {
-    case 'o_proj':
-      return dims.qHeads * dims.headDim;
-    case 'down_proj':
-      return dims.ffn;
-    default:
-      return dims.hidden;
-  }
-}
-
-/** Rows that a stage over rows deals. */
-export function rowsOf(op: OpName, dims: ModelDims): number {
-  switch (op) {
-    case 'qkv_proj':
-      return (dims.qHeads + 2 * dims.kvHeads) * dims.headDim;
-    case 'gate_up':
-    case 'swiglu':
-      return dims.ffn;
-    case 'lm_head':
-      return dims.vocab;
-    default:
-      return dims.hidden;
-  }
 }
 
 function matmulOf(graph: Graph, stage: Stage): OpName | undefined {

@@ -13,10 +13,11 @@ export interface Simulation extends Omit<Machine, 'watched' | 'layers'> {
 
 /**
  * race: two accesses, one a write, neither before the other. stale: a read that sees another value than it would if all stages ran one
- * after the other. unwritten: a read of what nobody wrote. deadlock: workers wait for others that never come.
+ * after the other. unwritten: a read of what nobody wrote. overwritten: a write over what somebody has yet to read. deadlock: workers wait
+ * for others that never come.
  */
 export interface Fault {
-  readonly kind: 'race' | 'stale' | 'unwritten' | 'deadlock';
+  readonly kind: 'race' | 'stale' | 'unwritten' | 'overwritten' | 'deadlock';
   readonly text: string;
 }
 
@@ -64,11 +65,11 @@ class Interleaving {
   readonly #versions: ReadonlyMap<string, ReadonlyMap<string, number>>;
   readonly #arrived = new Map<string, Worker[]>();
   readonly #faults = new Map<string, Fault>();
-  #random: number;
+  readonly #choose: (n: number) => number;
 
   constructor(schedule: Schedule, simulation: Simulation) {
     this.#simulation = simulation;
-    this.#random = simulation.seed;
+    this.#choose = chooser(simulation.seed);
     const watched = Array.from({ length: simulation.tokens }, (_, token) => token);
     const machine: Machine = { ...simulation, watched, layers: schedule.dims.layers };
     this.#versions = versionsOf(schedule);
@@ -131,6 +132,8 @@ class Interleaving {
         return { group: 'the grid barrier', members: this.#workers.length };
       case 'block':
         return { group: `the sync of block ${worker.block}`, members: this.#simulation.warps };
+      case 'exchange':
+        throw new Error('internal error: exchanges are simulated by simulateStream');
       default:
         return sync.scope satisfies never;
     }
@@ -229,18 +232,21 @@ class Interleaving {
     const key = [kind, touch.tensor, ...ends].join();
     if (!this.#faults.has(key)) this.#faults.set(key, { kind, text: `${touch.tensor}: ${text()}` });
   }
+}
 
-  /** A number in [0, n): mulberry32. */
-  #choose(n: number): number {
-    this.#random = (this.#random + 0x6d2b79f5) | 0;
-    let t = Math.imul(this.#random ^ (this.#random >>> 15), 1 | this.#random);
+/** Numbers in [0, n), the same for the same seed: mulberry32. */
+export function chooser(seed: number): (n: number) => number {
+  let random = seed;
+  return (n) => {
+    random = (random + 0x6d2b79f5) | 0;
+    let t = Math.imul(random ^ (random >>> 15), 1 | random);
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
     return ((t ^ (t >>> 14)) >>> 0) % n;
-  }
+  };
 }
 
 function eventsOf(program: readonly (Step | Wait)[]): Event[] {
-  const passages = { grid: 0, block: 0 };
+  const passages = { grid: 0, block: 0, exchange: 0 };
   return program.flatMap((event): Event[] => {
     if (event.kind === 'wait') return [{ ...event, passage: passages[event.sync.scope]++ }];
     return event.touches.map((touch) => ({ kind: 'touch', touch, step: event }));

@@ -5,7 +5,7 @@ import type { Graph, Op } from './graph.ts';
 import { ownedExtent, scopeOf } from './hazards.ts';
 import type { Stage } from './plan.ts';
 import { dealOver, doNotRecompute, doNotSplit, endBefore, endBetween, recomputeToo } from './plan-edits.ts';
-import { rowsOf } from './schedule.ts';
+import { rowsOf } from './sizes.ts';
 
 export function recomputeOfAWriter(context: Context): Finding[] {
   const { graph, plan } = context;

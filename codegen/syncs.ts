@@ -1,12 +1,16 @@
 // Syncs are derived, never written: the fewest cuts between stages (grid) and between phases (block) such that every hazard has one on its way.
-import type { Graph, Op } from './graph.ts';
+import type { Graph, Op, OpName, TensorName } from './graph.ts';
 import { type Hazard, stagesFor } from './hazards.ts';
 import type { FusionPlan } from './plan.ts';
 
 export interface Sync {
-  readonly scope: 'grid' | 'block';
-  /** The stage after which (grid), or the phase of a stage after which (block), all wait. */
+  /** grid: all blocks meet. block: the threads of a block meet. exchange: readers of a tensor wait for the words they need. */
+  readonly scope: 'grid' | 'block' | 'exchange';
+  /** The stage after which (grid), or the phase of a stage after which (block), all wait; the stage that publishes (exchange). */
   readonly after: { readonly stage: string; readonly phase: number };
+  /** What an exchange carries, and the stages that read it. */
+  readonly tensors?: readonly TensorName[];
+  readonly readers?: readonly string[];
   /** Why, in one line: the hazard that needs it soonest. */
   readonly reason: string;
   /** How many hazards it orders. */
@@ -69,6 +73,59 @@ export function placeGridSyncs(graph: Graph, plan: FusionPlan, hazards: readonly
     reason: soonest(covered),
     covers: covered.length,
   }));
+}
+
+/**
+ * The exchanges of a plan: one for each stage that makes something which other blocks read. What is overwritten needs no sync of its own:
+ * `uncovered` checks that words are used again only when all their readers have gone on. Positions in the cache are read from the next pass
+ * on, when all of that layer has crossed blocks. The token comes last: every block reads its embedding itself.
+ */
+export function placeExchanges(
+  graph: Graph,
+  plan: FusionPlan,
+  hazards: readonly Hazard[],
+  splits: number,
+): Sync[] {
+  const walk = stageWalk(graph, plan);
+  const partOf = (stage: string) => walk.find((s) => s.stage === stage)!.part;
+  const makes = (stage: string, tensor: TensorName) =>
+    hazards.some((h) => h.kind === 'RAW' && h.from.stage === stage && h.tensor === tensor);
+  const isLatest = (hazard: Hazard): boolean => {
+    const [from, to] = tripsOf(hazard, partOf);
+    const at = (stage: string, trip: number) => walk.findIndex((s) => s.stage === stage && s.trip === trip);
+    const between = walk.slice(at(hazard.from.stage, from) + 1, at(hazard.to.stage, to));
+    return !between.some(({ stage }) => makes(stage, hazard.tensor));
+  };
+  const carried = hazards.filter(
+    (h) =>
+      h.kind === 'RAW' &&
+      h.scope === 'grid' &&
+      h.from.op !== 'embed' &&
+      (splits > 1 || h.tensor !== 'partial') && // one block has all positions of a head
+      isLatest(h),
+  );
+  const makers = [...new Set(carried.map((hazard) => hazard.from.stage))];
+  const exchanges = makers.map((stage): Sync => {
+    const made = carried.filter((hazard) => hazard.from.stage === stage);
+    return {
+      scope: 'exchange',
+      after: { stage, phase: -1 },
+      tensors: [...new Set(made.map((hazard) => hazard.tensor))],
+      readers: [...new Set(made.map((hazard) => hazard.to.stage))],
+      reason: made[0]!.why,
+      covers: made.length,
+    };
+  });
+  const stageOf = (op: OpName) => plan.stages.find((stage) => stage.ops.includes(op))!.name;
+  const token: Sync = {
+    scope: 'exchange',
+    after: { stage: stageOf('sample'), phase: -1 },
+    tensors: ['next'],
+    readers: [stageOf('embed')],
+    reason: 'embed of the next pass needs next, which sample makes elsewhere',
+    covers: 1,
+  };
+  return [...exchanges, token];
 }
 
 /** In which of the two walked layers a hazard's ends lie, as close to each other as they come. */

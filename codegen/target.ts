@@ -1,4 +1,5 @@
 // What the generator knows of a machine. Bandwidth is what a plain read loop reaches where that was measured, else the datasheet's.
+import type { OpName } from './graph.ts';
 
 export interface Target {
   readonly name: string;
@@ -16,6 +17,13 @@ export interface Target {
   readonly bandwidthFrom: 'measured' | 'datasheet' | 'unknown';
   /** Cost of one barrier over the whole grid [us]. */
   readonly barrierMicros: number;
+  /** Cost of handing 1,024 values from all blocks to all blocks, word by word [us]; where it was not measured, a barrier's. */
+  readonly exchangeMicros?: number;
+  /**
+   * For the stages of a stream: clock cycles after the start of a stage before which its input has never been there, so that polling
+   * earlier only keeps others waiting. By an op of the stage; 0 where it was not measured.
+   */
+  readonly pollCycles?: Readonly<Partial<Record<OpName, number>>>;
 }
 
 /** Warps of a block on CUDA. */

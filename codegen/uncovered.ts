@@ -1,6 +1,7 @@
 // The independent check of a schedule: walks what every block touches, on addresses, and reports each pair that no sync orders.
 import { type Machine, programOf, type Step, type Touch } from './accesses.ts';
 import type { Schedule } from './schedule.ts';
+import { uncoveredStream } from './uncovered-stream.ts';
 
 /** Two touches of the same elements, one a write, without a sync of the needed scope between them. */
 export interface Uncovered {
@@ -26,6 +27,7 @@ export interface Run extends Machine {
  * The pass is the widest one: any other touches a subset.
  */
 export function uncovered(schedule: Schedule, runs = runsOf(schedule)): Uncovered[] {
+  if (schedule.stream) return uncoveredStream(schedule);
   const found = new Map<string, Uncovered>();
   for (const run of runs) findUnordered(schedule, run, found);
   return [...found.values()];

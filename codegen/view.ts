@@ -6,7 +6,9 @@ import type { Field } from './packing.ts';
 import { inverseFrequencies } from './rope.ts';
 import { markedOps, type Schedule, type ScheduledStage } from './schedule.ts';
 import { type StageView, stageView } from './stage-view.ts';
+import { type StreamView, streamView } from './stream-view.ts';
 import type { Sync } from './syncs.ts';
+import { warpsPerBlock } from './target.ts';
 
 interface ConstantView {
   readonly type: string;
@@ -33,10 +35,14 @@ export interface KernelView {
   readonly function: string;
   readonly weightType: string;
   readonly constants: readonly ConstantView[];
-  readonly buffers: readonly { name: string; stride: string; doc: string; offset: string }[];
   readonly layerFields: readonly FieldView[];
   readonly modelFields: readonly FieldView[];
   readonly ops: readonly string[];
+}
+
+/** What only plans with barriers print. */
+interface BarrierView {
+  readonly buffers: readonly { name: string; stride: string; doc: string; offset: string }[];
   readonly stages: readonly StageView[];
   readonly begin: readonly string[];
   readonly layer: readonly string[];
@@ -58,31 +64,46 @@ export interface SlotsView {
 }
 
 /** The view of a schedule; `opText` are the pointwise ops, printed from their TypeScript source. */
-export function kernelView(schedule: Schedule, command: string, opText: readonly string[]): KernelView {
+export function kernelView(
+  schedule: Schedule,
+  command: string,
+  opText: readonly string[],
+): KernelView & (BarrierView | StreamView) {
+  const common = commonView(schedule, command, opText);
+  if (schedule.stream) {
+    const view = streamView(schedule);
+    return { ...common, ...view, constants: [...common.constants, ...view.constants] };
+  }
+  const calls = new CallPrinter(schedule);
+  return {
+    ...common,
+    buffers: bufferViews(schedule),
+    stages: schedule.stages.map((stage) => stageView(schedule, stage)),
+    begin: calls.of('begin', 'model'),
+    layer: calls.of('layer', 'w'),
+    end: calls.of('end', 'model'),
+  };
+}
+
+function commonView(schedule: Schedule, command: string, opText: readonly string[]): KernelView {
   const { dims, target, plan } = schedule;
   const isCuda = target.kind === 'cuda';
-  const calls = new CallPrinter(schedule);
   return {
     command,
     model: dims.name,
     modelLine:
       `${dims.layers} layers, hidden ${dims.hidden}, ffn ${dims.ffn}, ${dims.qHeads} q heads over ${dims.kvHeads} kv heads ` +
       `of ${dims.headDim}, vocab ${dims.vocab}, ${dims.dtype}`,
-    planLine: `${plan.name}: ${layerBarriers(schedule)} grid barriers a layer, up to ${schedule.passTokens} tokens a pass`,
+    planLine: `${plan.name}: ${layerSyncs(schedule)} a layer, up to ${schedule.passTokens} tokens a pass`,
     targetLine: isCuda ? `${target.name}: ${target.arch}, ${target.sms} SMs` : 'cpu: one block a thread',
     table: stageTable(schedule),
     typesHeader: isCuda ? 'lib/types.cuh' : 'lib/types.h',
     function: isCuda ? '__host__ __device__ inline' : 'static inline',
     weightType: { bf16: 'bf16', fp16: 'fp16', fp32: 'float' }[dims.dtype],
     constants: constants(schedule),
-    buffers: bufferViews(schedule),
     layerFields: schedule.packing.layer.map((field) => fieldView(field)),
     modelFields: modelFields(schedule),
     ops: opText,
-    stages: schedule.stages.map((stage) => stageView(schedule, stage)),
-    begin: calls.of('begin', 'model'),
-    layer: calls.of('layer', 'w'),
-    end: calls.of('end', 'model'),
   };
 }
 
@@ -103,21 +124,21 @@ export function slotsView(schedule: Schedule, command: string, hash: string): Sl
   };
 }
 
-const layerBarriers = (schedule: Schedule): number =>
-  schedule.syncs.filter(
-    (sync) =>
-      sync.scope === 'grid' && schedule.stages.find((s) => s.name === sync.after.stage)!.part === 'layer',
-  ).length;
+function layerSyncs(schedule: Schedule): string {
+  const inLayer = ({ after }: Sync) => schedule.stages.find((s) => s.name === after.stage)!.part === 'layer';
+  const count = schedule.syncs.filter((sync) => sync.scope !== 'block' && inLayer(sync)).length;
+  return schedule.stream ? `${count} exchanges` : `${count} grid barriers`;
+}
 
 function stageTable(schedule: Schedule): string[] {
   const rows = schedule.stages.map((stage) => {
-    const sync = schedule.syncs.find((s) => s.scope === 'grid' && s.after.stage === stage.name);
+    const sync = schedule.syncs.find((s) => s.scope !== 'block' && s.after.stage === stage.name);
     return [
       stage.name,
       markedOps(stage).join(' '),
       stage.over + (stage.split ? ` x ${schedule.splits}` : ''),
       stage.weightBytes ? `${(stage.weightBytes / 1e6).toFixed(2)} MB` : '',
-      sync ? `grid barrier: ${sync.reason}` : '',
+      sync ? `${syncText(sync)}: ${sync.reason}` : '',
     ];
   });
   const widths = [0, 1, 2, 3].map((c) => Math.max(...rows.map((row) => row[c]!.length)));
@@ -128,6 +149,22 @@ function stageTable(schedule: Schedule): string[] {
       .trimEnd(),
   );
 }
+
+const syncText = ({ scope, tensors }: Sync): string =>
+  scope === 'exchange' ? `exchange of ${tensors!.join(', ')}` : 'grid barrier';
+
+/** Threads of a block on a GPU; a stream has its own. */
+const threads = (
+  { stream, target }: Schedule,
+  int: (...args: [string, number | string, string?]) => ConstantView,
+) =>
+  stream || target.kind === 'cpu'
+    ? []
+    : [
+        int('kThreads', 32 * warpsPerBlock, 'of a block'),
+        int('kWarps', 'kThreads / 32'),
+        int('kProducerThreads', 0, 'of a block: all compute'),
+      ];
 
 function constants(schedule: Schedule): ConstantView[] {
   const { dims } = schedule;
@@ -155,6 +192,7 @@ function constants(schedule: Schedule): ConstantView[] {
       : [],
   );
   return [
+    ...threads(schedule, int),
     int('kLayers', dims.layers),
     int('kHidden', dims.hidden, 'width of the residual stream'),
     int('kFfn', dims.ffn, 'width of the feed-forward part'),
@@ -182,9 +220,13 @@ function constants(schedule: Schedule): ConstantView[] {
     },
     long('kLayerBytes', schedule.packing.layerBytes, 'packed weights of a layer'),
     long('kWeightBytes', schedule.packing.bytes, 'packed weights in all'),
-    long('kActivationBytes', activationBytes(schedule), 'buffers of a pass, logits apart'),
-    int('kScratchFloats', schedule.scratchFloats, 'scratch of a block'),
-    ...placed,
+    ...(schedule.stream
+      ? []
+      : [
+          long('kActivationBytes', activationBytes(schedule), 'buffers of a pass, logits apart'),
+          int('kScratchFloats', schedule.scratchFloats, 'scratch of a block'),
+          ...placed,
+        ]),
   ];
 }
 
@@ -209,10 +251,10 @@ function bufferViews(schedule: Schedule) {
 }
 
 function fieldView(field: Field): FieldView {
-  const isVector = field.dtype === 'fp32' && field.rows === 1;
+  const isVector = field.rows === 1;
   return {
     name: field.name,
-    type: isVector ? 'float' : 'Weight',
+    type: isVector && field.dtype === 'fp32' ? 'float' : 'Weight',
     shape: isVector ? `[${field.columns}]` : `[${field.rows}][padded(${field.columns})]`,
     offset: String(field.offset),
   };
@@ -222,7 +264,8 @@ function fieldView(field: Field): FieldView {
 function modelFields(schedule: Schedule): FieldView[] {
   const fields = schedule.packing.model.map(fieldView);
   const embedding = fields.find((field) => field.name === 'embedding')!;
-  return schedule.dims.tiedHead ? [...fields, { ...embedding, name: 'head' }] : fields;
+  const isTied = schedule.dims.tiedHead && !schedule.stream;
+  return isTied ? [...fields, { ...embedding, name: 'head' }] : fields;
 }
 
 /** Prints the calls of the kernel's main function: stages, prefetches, grid barriers. */

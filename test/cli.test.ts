@@ -106,6 +106,28 @@ describe('explain', () => {
   });
 });
 
+describe('explain of a stream', () => {
+  const args = ['explain', '--model', 'qwen3-0.6b', '--target', 'h100', '--plan', 'stream'];
+
+  it('says what is exchanged, and what blocks read', async () => {
+    const { code, out, err } = await gen(args);
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(out).toMatch(/^qkv .* exchange of q, k, v: /m);
+    expect(out).toMatch(/^blocks {2}128; each streams 9\.31 to 9\.32 MB a token/m);
+  });
+
+  it('gives the same as data', async () => {
+    const { stream } = JSON.parse((await gen([...args, '--json'])).out) as { stream: { blocks: number } };
+    expect(stream.blocks).toBe(128);
+  });
+
+  it('refuses it on a CPU, with what would be legal', async () => {
+    const { code, err } = await gen([...args, '--target', 'cpu']);
+    expect(code).toBe(2);
+    expect(err).toContain("Legal here: sync: 'barrier', weights: direct().");
+  });
+});
+
 describe('models and doctor', () => {
   it('list every known model with its size', async () => {
     const { out } = await gen(['models', '--json']);

@@ -92,6 +92,8 @@ describe('nvcc', () => {
       '-o',
       `${arch}.cubin`,
     ];
-    for (const kernel of of('cuda')) expect(compile(nvcc!.path, args, kernel)).toBe('compiled');
+    // A stream uses instructions of its own architecture.
+    const fitting = of('cuda').filter(({ schedule }) => !schedule.stream || schedule.target.arch === arch);
+    for (const kernel of fitting) expect(compile(nvcc!.path, args, kernel)).toBe('compiled');
   });
 });

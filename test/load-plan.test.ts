@@ -42,6 +42,7 @@ const manifest: Manifest = {
     tiedHead: true,
   },
   passTokens: 8,
+  roundings: { perLayer: 0, once: 0 },
   library: 'small.so',
   weightBytes: 100000,
   slots: [

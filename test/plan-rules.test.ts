@@ -11,6 +11,7 @@ import { parsePlan } from '../codegen/parse-plan.ts';
 import { type FusionPlan, plan, stage } from '../codegen/plan.ts';
 import { models } from '../configs/models.ts';
 import cooperative from '../configs/plans/cooperative.ts';
+import stream from '../configs/plans/stream.ts';
 import unfused from '../configs/plans/unfused.ts';
 import { targets } from '../configs/targets.ts';
 import { OnelaunchError } from '../errors.ts';
@@ -364,18 +365,32 @@ describe('a plan from a file', () => {
   const made = JSON.parse(JSON.stringify(unfused)) as Record<string, unknown>;
   const options = unfused.options;
 
+  const streamed = (weights: Record<string, unknown>) => {
+    return { ...stream, options: { ...stream.options, weights: { ...stream.options.weights, ...weights } } };
+  };
+
   test('of the right shape is taken as it is', () => {
     expect(parsePlan(made)).toEqual(unfused);
+    expect(parsePlan(JSON.parse(JSON.stringify(stream)))).toEqual(stream);
   });
 
   test.each([
     ['nothing', undefined],
     ['a function', () => unfused],
-    ['a sync that does not exist', { ...made, options: { ...options, sync: 'exchange' } }],
+    ['a sync that does not exist', { ...made, options: { ...options, sync: 'semaphore' } }],
     [
       'weights that do not exist',
-      { ...made, options: { ...options, weights: { kind: 'stream', stages: 12 } } },
+      { ...made, options: { ...options, weights: { kind: 'ring', stages: 12 } } },
     ],
+    ['weights that lack an option', { ...made, options: { ...options, weights: { kind: 'stream' } } }],
+    ['a stream with an option of direct weights', streamed({ prefetch: 1 })],
+    ['a ring of too few slots', streamed({ stages: 3 })],
+    ['a ring of too many slots', streamed({ stages: 65 })],
+    ['nothing in flight', streamed({ inFlight: 0 })],
+    ['half a slot in flight', streamed({ inFlightHead: 1.5 })],
+    ['a tile of another size', streamed({ tile: 10000 })],
+    ['a tile as a word', streamed({ tile: '16 KiB' })],
+    ['a negative splitFrom', { ...made, options: { ...options, splitFrom: -1 } }],
     ['an option that does not exist', { ...made, options: { ...options, threads: 256 } }],
     ['a negative prefetch', { ...made, options: { ...options, weights: { kind: 'direct', prefetch: -1 } } }],
     ['tokens as a word', { ...made, options: { ...options, tokens: 'few' } }],
@@ -402,10 +417,21 @@ const refusals: Readonly<Record<string, string>> = {
   nothing: 'there is no default export; end the file with: export default plan(name, [stage(...), ...])',
   'a function':
     'the default export is no plan; end the file with: export default plan(name, [stage(...), ...])',
-  'a sync that does not exist': `plan.options.sync is "exchange"; there is: 'barrier'`,
-  'weights that do not exist': `plan.options.weights.kind is "stream"; there is: 'direct'`,
-  'an option that does not exist': 'plan.options has no option threads; there are: sync, weights, tokens',
-  'a negative prefetch': 'plan.options.weights.prefetch is -1; Too small: expected number to be >=0',
+  'a sync that does not exist': `plan.options.sync is "semaphore"; there is: 'barrier', 'exchange'`,
+  'weights that do not exist': `plan.options.weights.kind is "ring"; there is: 'direct', 'stream'`,
+  'weights that lack an option': 'plan.options.weights.stages is missing; it must be of type number',
+  'a stream with an option of direct weights':
+    'plan.options.weights has no option prefetch; there are: kind, stages, inFlight, inFlightHead, tile',
+  'a ring of too few slots': 'plan.options.weights.stages is 3; it must be at least 4',
+  'a ring of too many slots': 'plan.options.weights.stages is 65; it must be at most 64',
+  'nothing in flight': 'plan.options.weights.inFlight is 0; it must be at least 1',
+  'half a slot in flight': 'plan.options.weights.inFlightHead is 1.5; it must be a whole number',
+  'a tile of another size': 'plan.options.weights.tile is 10000; there is: 4096, 8192, 16384, 32768',
+  'a tile as a word': 'plan.options.weights.tile is "16 KiB"; there is: 4096, 8192, 16384, 32768',
+  'a negative splitFrom': 'plan.options.splitFrom is -1; it must be at least 0',
+  'an option that does not exist':
+    'plan.options has no option threads; there are: sync, weights, tokens, splitFrom',
+  'a negative prefetch': 'plan.options.weights.prefetch is -1; it must be at least 0',
   'tokens as a word': `plan.options.tokens is "few"; it must be a number or 'many'`,
   'a dealing that does not exist': `plan.stages[0].over is "columns"; there is: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,
   'a stage that is not dealt': `plan.stages[0].over is missing; there is: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,

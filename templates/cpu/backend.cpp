@@ -339,6 +339,10 @@ int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string*
   return kStatusOk;
 }
 
+int32_t backend_steps(Backend*) { return 1; }
+
+void backend_stop(Backend*) {}
+
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error) {
   const int count = request.ids ? request.count : 1;
   if (backend->jobs.size() == kMaxOutstanding) {

@@ -228,6 +228,10 @@ int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string*
   return kStatusOk;
 }
 
+int32_t backend_steps(Backend*) { return 1; }
+
+void backend_stop(Backend*) {}
+
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error) {
   Backend& b = *backend;
   CUDA_TRY(cudaSetDevice(b.device));

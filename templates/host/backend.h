@@ -12,11 +12,14 @@ struct PassRequest {
   int32_t first_logits;    // logits rows of tokens [first_logits, count) are computed
   bool sample;             // choose the next token from the last token's logits
   const Sampling* sampling;
+  int32_t steps;           // passes: after the first, each feeds the token sampled before it; above 1 only with one token that samples
+  const int32_t* stop_ids; // [stop_count] of a request with several steps: the passes end behind such a token
+  int32_t stop_count;
 };
 
 struct Backend;
 
-/** Passes that may be enqueued and not yet waited for. */
+/** Requests that may be enqueued and not yet waited for. */
 constexpr int kMaxOutstanding = 4;
 
 // Every int is a status of the ABI table; on failure *error says why, for people.
@@ -33,9 +36,13 @@ int backend_flush(Backend* backend, std::string* error);
 void* backend_map(Backend* backend, int64_t offset);
 /** Penalty counts := occurrences in ids [n]; sampled tokens are counted by the backend from then on. */
 int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error);
-/** Passes run in order; at most kMaxOutstanding may be outstanding. The request's arrays are copied. */
+/** The most steps of one request. */
+int32_t backend_steps(Backend* backend);
+/** Asks requests of several steps to end soon. Any thread may call. */
+void backend_stop(Backend* backend);
+/** Requests run in order; at most kMaxOutstanding may be outstanding. The request's arrays are copied. Each step is waited for. */
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error);
-/** Waits for the oldest outstanding pass; *token = what it sampled, -1 if it did not sample. */
+/** Waits for the oldest outstanding step; *token = what it sampled, -1 if it did not sample, or did not run since the steps ended. */
 int backend_wait(Backend* backend, int32_t* token, std::string* error);
 /** Copies logits rows [row, row + rows) of the latest finished pass to out [rows][kVocab]; row 0 is of token first_logits. */
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error);

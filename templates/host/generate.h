@@ -70,11 +70,14 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     request.sample = fed + count == prompt;
     request.first_logits = request.sample ? request.count - 1 : request.count;
     request.sampling = &job.sampling;
+    request.stop_ids = job.stop_ids.data();
+    request.stop_count = static_cast<int32_t>(job.stop_ids.size());
+    request.steps = count > 0 ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
     passes.enqueue(request);
-    flights.push_back(count);
+    flights.insert(flights.end(), static_cast<size_t>(request.steps), count);
     fed += count;
-    position += request.count;
-    samples += request.sample ? 1 : 0;
+    position += request.count + request.steps - 1;
+    samples += request.sample ? request.steps : 0;
   };
   const auto more = [&] { return fed < prompt || (samples < job.max_tokens && position < context); };
 
@@ -133,6 +136,7 @@ inline void score(Backend* backend, JobThread& thread, Sequence& sequence, const
     request.count = count;
     request.position = static_cast<int32_t>(sequence.size());
     request.first_logits = std::clamp(job.first - at, 0, count);
+    request.steps = 1;
     passes.enqueue(request);
     passes.wait();
     sequence.insert(sequence.end(), job.ids.begin() + at, job.ids.begin() + at + count);

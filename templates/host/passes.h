@@ -13,6 +13,7 @@ class Passes {
 
   /** Waits for what is still in flight: its results are of no use to anyone. */
   ~Passes() {
+    if (outstanding_ > 0) backend_stop(backend_);
     for (; outstanding_ > 0; --outstanding_) {
       std::string error;
       int32_t token;
@@ -25,7 +26,7 @@ class Passes {
   void enqueue(const PassRequest& request) {
     std::string error;
     check(backend_enqueue(backend_, request, &error), error);
-    ++outstanding_;
+    outstanding_ += request.steps;
   }
 
   /** Waits for the oldest pass; the token it sampled, or -1. */

@@ -6,9 +6,10 @@ import { resolveModel, resolvePlan, resolveTarget } from '../../codegen/resolve.
 
 export const goldenFolder = import.meta.dirname;
 
-/** Two micro models, so that every switch of a model is on in one and off in the other; both plans; both kinds of target. */
+/** Two micro models, so that every switch of a model is on in one and off in the other; all plans; both kinds of target. */
 const cases = [
   ['qwen3-micro', 'h100', 'cooperative'],
+  ['qwen3-micro', 'h100', 'stream'],
   ['qwen3-micro', 'cpu', 'cooperative'],
   ['qwen2-micro', 'h100', 'unfused'],
   ['qwen2-micro', 'cpu', 'unfused'],

@@ -91,6 +91,11 @@ static void check_create() {
   backend_destroy(nullptr);
 }
 
+/** A request of one step. */
+static PassRequest one_step(const int32_t* ids, int count, int position, int first_logits, const Sampling* sampling) {
+  return {ids, count, position, first_logits, first_logits < count, sampling, 1, nullptr, 0};
+}
+
 static void check_passes(int threads) {
   Check check("passes run in order");
   std::string error;
@@ -107,13 +112,14 @@ static void check_passes(int threads) {
   check.equal(backend_counts(backend, occurred, 3, &error), kStatusOk);
 
   int32_t token, ids[] = {1, 2, 3, 40};
+  check.equal(backend_steps(backend), 1);
   check.equal(backend_wait(backend, &token, &error), kStatusInternal);
-  check.equal(backend_enqueue(backend, {ids, 4, 0, 4, false, &sampling}, &error), kStatusOk);
+  check.equal(backend_enqueue(backend, one_step(ids, 4, 0, 4, &sampling), &error), kStatusOk);
   ids[0] = 49;  // copied: no effect
-  check.equal(backend_enqueue(backend, {ids + 1, 2, 4, 1, true, &sampling}, &error), kStatusOk);
-  check.equal(backend_enqueue(backend, {nullptr, 1, 6, 0, true, &sampling}, &error), kStatusOk);
-  check.equal(backend_enqueue(backend, {nullptr, 1, 7, 0, true, &sampling}, &error), kStatusOk);
-  check.equal(backend_enqueue(backend, {nullptr, 1, 8, 0, true, &sampling}, &error), kStatusBusy);
+  check.equal(backend_enqueue(backend, one_step(ids + 1, 2, 4, 1, &sampling), &error), kStatusOk);
+  check.equal(backend_enqueue(backend, one_step(nullptr, 1, 6, 0, &sampling), &error), kStatusOk);
+  check.equal(backend_enqueue(backend, one_step(nullptr, 1, 7, 0, &sampling), &error), kStatusOk);
+  check.equal(backend_enqueue(backend, one_step(nullptr, 1, 8, 0, &sampling), &error), kStatusBusy);
   check.equal(backend_wait(backend, &token, &error), kStatusOk);
   check.equal(token, -1);
   check.equal(backend_wait(backend, &token, &error), kStatusOk);
@@ -133,14 +139,14 @@ static void check_passes(int threads) {
   check.equal(logits[1], 3);  // and counted
   check.equal(backend_wait(backend, &token, &error), kStatusOk);
 
-  check.equal(backend_enqueue(backend, {ids, 4, 17, 4, false, &sampling}, &error), kStatusCapacity);
+  check.equal(backend_enqueue(backend, one_step(ids, 4, 17, 4, &sampling), &error), kStatusCapacity);
   check.that(says(error, {"[17, 21)", "20"}));
-  check.equal(backend_enqueue(backend, {ids, 9, 0, 9, false, &sampling}, &error), kStatusBadArgument);
+  check.equal(backend_enqueue(backend, one_step(ids, 9, 0, 9, &sampling), &error), kStatusBadArgument);
   const int32_t outside[] = {50};
-  check.equal(backend_enqueue(backend, {outside, 1, 0, 1, false, &sampling}, &error), kStatusBadArgument);
+  check.equal(backend_enqueue(backend, one_step(outside, 1, 0, 1, &sampling), &error), kStatusBadArgument);
   check.equal(backend_counts(backend, outside, 1, &error), kStatusBadArgument);
   for (int i = 0; i < 200; ++i) {
-    check.equal(backend_enqueue(backend, {ids + 1, 1, 0, 0, true, &sampling}, &error), kStatusOk);
+    check.equal(backend_enqueue(backend, one_step(ids + 1, 1, 0, 0, &sampling), &error), kStatusOk);
     check.equal(backend_wait(backend, &token, &error), kStatusOk);
     check.equal(token, 2);
   }

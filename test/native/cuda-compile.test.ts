@@ -1,13 +1,14 @@
-// Compiles the CUDA library inside a hand-written kernel for three generations of GPUs: it must fit the registers without spills.
+// Compiles the CUDA library inside a hand-written kernel, and the kernel of a stream: they must fit the registers without spills.
 import { execFile } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { abiHeader } from '../../codegen/abi-header.ts';
 import { findNvcc } from '../../codegen/tools.ts';
+import { goldenKernels } from '../golden/kernels.ts';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -63,6 +64,22 @@ describe.skipIf(!nvcc)('the CUDA library', () => {
       expect(Number(shared)).toBeLessThanOrEqual(librarySharedBytes);
     });
   }
+
+  it('needs no spills on sm_90a: the stream of a micro model, its sampler apart', async () => {
+    const [kernel] = (await goldenKernels()).filter(({ schedule }) => schedule.stream);
+    const sources = join(folder, 'golden-stream');
+    for (const [name, text] of Object.entries(kernel!.sources)) {
+      mkdirSync(dirname(join(sources, name)), { recursive: true });
+      writeFileSync(join(sources, name), text);
+    }
+    const gencode = '-gencode=arch=compute_90a,code=sm_90a';
+    const args = ['-std=c++17', '-O3', gencode, '-I.', '-Ihost', '-Xptxas', '-v', '-cubin', 'kernel.cu'];
+    const { stderr } = await run(nvcc!.path, [...args, '-o', 'kernel.cubin'], { cwd: sources });
+    const spills = /Function properties for (\S+)\s+.*, (\d+) bytes spill stores, (\d+) bytes spill loads/g;
+    const found = [...stderr.matchAll(spills)].filter(([, name]) => !name!.includes('choose_token'));
+    expect(found.filter(([, name]) => name!.includes('decode')).length).toBeGreaterThan(0);
+    for (const [, name, stores, loads] of found) expect([name, stores, loads]).toEqual([name, '0', '0']);
+  });
 
   it('has a backend that compiles with any model', async () => {
     const errors = await compile([

@@ -13,6 +13,8 @@ const root = new URL('../..', import.meta.url).pathname;
 /** Tokens that make the fake backend misbehave; those below 256 are ordinary. */
 export const tokens = { fail: 500, slow: 501, rogue: 502, refuse: 503, throws: 504 } as const;
 export const vocab = 512;
+/** The most steps of a request to device 2. */
+export const manySteps = 64;
 const passTokens = 4;
 
 export interface Fake {
@@ -23,6 +25,8 @@ export interface Fake {
   /** Fills them with bytes that no test writes. */
   dirty(): void;
   mostOutstanding(): number;
+  /** Requests enqueued, passes run and steps waited for by the engine made last. */
+  work(): { readonly requests: number; readonly passes: number; readonly waits: number };
   /** Backends created and not destroyed. */
   alive(): number;
 }
@@ -74,13 +78,16 @@ export async function buildFake(
     copyWeights(bytes, weightBytes);
     return bytes;
   };
+  const counter = (name: string): (() => number) => library.func(name, 'int32_t', []);
+  const [requests, passes, waits] = ['fake_requests', 'fake_passes', 'fake_waits'].map(counter);
   return {
     path,
     manifest: fakeManifest(slots, weightBytes),
     weights,
     dirty: library.func('fake_dirty', 'void', []),
-    mostOutstanding: library.func('fake_most_outstanding', 'int32_t', []),
-    alive: library.func('fake_alive', 'int32_t', []),
+    mostOutstanding: counter('fake_most_outstanding'),
+    work: () => ({ requests: requests!(), passes: passes!(), waits: waits!() }),
+    alive: counter('fake_alive'),
   };
 }
 
@@ -120,6 +127,7 @@ export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manif
       tiedHead: true,
     },
     passTokens,
+    roundings: { perLayer: 0, once: 0 },
     library: 'fake.so',
     weightBytes,
     slots: [...slots],

@@ -9,12 +9,6 @@ constexpr int kBarrierPolls = 1024;
 
 constexpr unsigned kBarrierTop = 0x80000000u;
 
-DEVICE unsigned load_relaxed(const unsigned* word) {
-  unsigned v;
-  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(word)) : "memory");
-  return v;
-}
-
 DEVICE unsigned load_acquire(const unsigned* word) {
   unsigned v;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(word)) : "memory");
@@ -23,12 +17,6 @@ DEVICE unsigned load_acquire(const unsigned* word) {
 
 DEVICE void add_release(unsigned* word, unsigned x) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(word)), "r"(x) : "memory");
-}
-
-DEVICE unsigned long long nanoseconds() {
-  unsigned long long t;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
-  return t;
 }
 
 /** What thread 0 remembers from one grid barrier to the next; in shared memory, where it costs no register of every stage. */

@@ -27,10 +27,23 @@ BOTH constexpr bool scratch_fits(int floats) { return floats <= kScratchFloats; 
 DEVICE int lane() { return int(threadIdx.x) & 31; }
 DEVICE int warp() { return int(threadIdx.x) >> 5; }
 
-DEVICE void block_sync() { __syncthreads(); }
-
 /** Barrier of some warps of the block; id 1..15, threads a multiple of 32. */
 DEVICE void warps_sync(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+
+/** All computing threads of the block meet. */
+DEVICE void block_sync() {
+  if constexpr (kProducerThreads == 0)
+    __syncthreads();
+  else
+    warps_sync(1, kThreads);
+}
+
+/** The device's clock. */
+DEVICE unsigned long long nanoseconds() {
+  unsigned long long t;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+  return t;
+}
 
 /** The first of n things that belongs to part i when they are dealt to `parts` parts, whose numbers are within one of each other. */
 BOTH constexpr int dealt(int n, int i, int parts) { return n / parts * i + n % parts * i / parts; }

@@ -18,6 +18,13 @@ DEVICE uint4 load_weight(const void* address, bool wanted = true) {
   return v;
 }
 
+/** A word that other blocks write, past L1. */
+DEVICE unsigned load_relaxed(const unsigned* word) {
+  unsigned v;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(word)) : "memory");
+  return v;
+}
+
 /** 16 bytes of the KV cache, which the launch itself appends to: a coherent load. */
 DEVICE uint4 load_cache(const void* address) {
   uint4 v;

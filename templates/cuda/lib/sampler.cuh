@@ -35,11 +35,11 @@ DEVICE uint64_t block_combine(uint64_t x, Combine&& combine) {
 #pragma unroll
   for (int other = 16; other > 0; other /= 2) x = combine(x, (uint64_t)__shfl_xor_sync(~0u, (unsigned long long)x, other));
   if (lane() == 0) parts[warp()] = x;
-  __syncthreads();
+  block_sync();
   x = parts[0];
 #pragma unroll
   for (int i = 1; i < kWarps; ++i) x = combine(x, parts[i]);
-  __syncthreads();
+  block_sync();
   return x;
 }
 
@@ -168,9 +168,9 @@ DEVICE int list_candidates(const Logits& logits, const Divisor& by_temperature, 
   };
   for (int i = int(threadIdx.x); i < kBins; i += kThreads) bins[i] = 0;
   if (threadIdx.x == 0) listed = 0;
-  __syncthreads();
+  block_sync();
   logits.each([&](int, float x) { atomicAdd(bins + bin_of(ordered_key(by_temperature(x))), 1); });
-  __syncthreads();
+  block_sync();
   // How many bins, from the first, hold at most kCandidates together.
   int mine[kEach], sum = 0;
 #pragma unroll
@@ -182,7 +182,7 @@ DEVICE int list_candidates(const Logits& logits, const Divisor& by_temperature, 
     if (lane() >= step) before += other;
   }
   if (lane() == 31) warp_counts[warp()] = before;
-  __syncthreads();
+  block_sync();
   before -= sum;
   for (int i = 0; i < warp(); ++i) before += warp_counts[i];
   int fitting = 0;
@@ -196,7 +196,7 @@ DEVICE int list_candidates(const Logits& logits, const Divisor& by_temperature, 
     keys[at] = key;
     ids[at] = id;
   });
-  __syncthreads();
+  block_sync();
   return listed;
 }
 
@@ -231,7 +231,7 @@ __device__ __noinline__ void choose_token(float* scratch, const float* values, c
   const bool penalties = s.repetition_penalty != 1 || s.presence_penalty != 0;
   const Logits logits{values, penalties ? counts : nullptr, s.repetition_penalty, s.presence_penalty, Divisor(s.repetition_penalty), vocab};
   Choice choice;
-  __syncthreads();
+  block_sync();
   if (!(s.temperature > 0)) {
     logits.each([&](int id, float x) {
       if (x > choice.most || (x == choice.most && id < choice.best)) choice.most = x, choice.best = id;

@@ -8,10 +8,6 @@
 using bf16 = __nv_bfloat16;
 using fp16 = __half;
 
-/** Threads of a block, and its warps. One block a multiprocessor. */
-constexpr int kThreads = 512;
-constexpr int kWarps = kThreads / 32;
-
 #define BOTH __host__ __device__
 
 /** Elements from one packed row to the next: K rounded up to a multiple of 32, zero filled. */

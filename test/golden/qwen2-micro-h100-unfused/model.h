@@ -9,6 +9,9 @@
 #include "lib/types.cuh"
 #include "slots.h"
 
+constexpr int kThreads = 512;  // of a block
+constexpr int kWarps = kThreads / 32;
+constexpr int kProducerThreads = 0;  // of a block: all compute
 constexpr int kLayers = 2;
 constexpr int kHidden = 192;  // width of the residual stream
 constexpr int kFfn = 512;  // width of the feed-forward part

@@ -7,6 +7,9 @@
 #include "lib/types.cuh"
 #include "slots.h"
 
+constexpr int kThreads = 512;  // of a block
+constexpr int kWarps = kThreads / 32;
+constexpr int kProducerThreads = 0;  // of a block: all compute
 #ifdef STANDIN_ODD  // every size odd in some way: heads of 20, groups of 3, columns that are no multiple of 32, fp16, biases
 constexpr int kLayers = 3;
 constexpr int kHidden = 100;

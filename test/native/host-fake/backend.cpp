@@ -1,8 +1,10 @@
 // A backend without a model, for tests of the host code: the next token is a hash of all tokens fed so far.
 // Device 0 shares its memory with the host and runs a pass when it is waited for, as the CPU target does;
-// device 1 takes copies and runs passes on a thread of its own, as a GPU does. Device 7 does not exist.
+// device 1 takes copies and runs passes on a thread of its own, as a GPU does; device 2 also takes requests of many steps.
+// Device 7 does not exist.
 #include "backend.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -15,6 +17,8 @@
 
 #include "model.h"
 
+constexpr int kManySteps = 64;  // of a request to device 2
+
 // Tokens below kOrdinary are sampled; feeding one of these makes its pass misbehave.
 constexpr int kOrdinary = 256;
 constexpr int kFailToken = 500;    // the pass fails in a stage
@@ -26,6 +30,7 @@ constexpr int kThrowToken = 504;   // the backend throws
 struct Request {
   PassRequest pass;
   std::vector<int32_t> ids;
+  std::vector<int32_t> stop_ids;
   Sampling sampling;
 };
 
@@ -46,12 +51,16 @@ struct Backend {
   std::vector<float> logits;     // [kPassTokens][kVocab], row 0 of token first_logits
   int32_t sampled = -1;
   int most_outstanding = 0;
+  int requests_taken = 0;
+  int passes_run = 0;
+  int steps_waited = 0;
 
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<Request> requests;
-  std::deque<Result> results;
-  int outstanding = 0;
+  std::deque<Result> results;      // one a step
+  std::deque<int32_t> outstanding;  // steps of each request that are not yet waited for
+  bool stop = false;                // ends what is outstanding
   bool quit = false;
   std::thread device;
 };
@@ -59,8 +68,9 @@ struct Backend {
 static Backend* latest = nullptr;
 static int alive = 0;
 
-static Result run_pass(Backend& b, const Request& request) {
-  const PassRequest& pass = request.pass;
+static Result run_pass(Backend& b, const Request& request, int step) {
+  PassRequest pass = request.pass;
+  pass.position += step;
   Result result{-1, kStatusOk, "", false};
   bool rogue = false;
   for (int i = 0; i < pass.count; ++i) {
@@ -106,10 +116,17 @@ static void run_device(Backend& b) {
       request = std::move(b.requests.front());
       b.requests.pop_front();
     }
-    Result result = run_pass(b, request);
-    std::lock_guard<std::mutex> lock(b.mutex);
-    b.results.push_back(std::move(result));
-    b.changed.notify_all();
+    const std::vector<int32_t>& stops = request.stop_ids;
+    bool ended = false;
+    for (int step = 0; step < request.pass.steps; ++step) {
+      Result result{-1, kStatusOk, "", false};
+      if (!ended) result = run_pass(b, request, step);
+      std::lock_guard<std::mutex> lock(b.mutex);
+      b.passes_run += !ended;
+      ended = ended || b.stop || result.status != kStatusOk || std::find(stops.begin(), stops.end(), result.token) != stops.end();
+      b.results.push_back(std::move(result));
+      b.changed.notify_all();
+    }
   }
 }
 
@@ -137,7 +154,7 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   b->slow.resize(static_cast<size_t>(options.context));
   b->counts.resize(kVocab);
   b->logits.resize(static_cast<size_t>(kPassTokens) * kVocab);
-  if (options.device == 1) b->device = std::thread([b] { run_device(*b); });
+  if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
   latest = *out = b;
   ++alive;
   return kStatusOk;
@@ -173,32 +190,44 @@ int backend_counts(Backend* b, const int32_t* ids, int64_t n, std::string* error
   return kStatusOk;
 }
 
+int32_t backend_steps(Backend* b) { return b->options.device == 2 ? kManySteps : 1; }
+
+void backend_stop(Backend* b) {
+  std::lock_guard<std::mutex> lock(b->mutex);
+  b->stop = true;
+}
+
 int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   if (int status = misuse(b, error)) return status;
-  const bool fits = pass.count >= 1 && pass.count <= kPassTokens && pass.position >= 0 &&
-                    pass.position + pass.count <= b->options.context && pass.first_logits >= 0 &&
+  const bool steps_fit = pass.steps == 1 || (pass.steps > 1 && pass.steps <= backend_steps(b) && pass.count == 1 && pass.sample);
+  const bool fits = steps_fit && pass.count >= 1 && pass.count <= kPassTokens && pass.position >= 0 &&
+                    pass.position + pass.count + pass.steps - 1 <= b->options.context && pass.first_logits >= 0 &&
                     pass.first_logits <= pass.count && (pass.ids != nullptr || pass.count == 1);
-  if (!fits || b->outstanding >= kMaxOutstanding) {
+  if (!fits || b->outstanding.size() >= kMaxOutstanding) {
     *error = fits ? "too many passes are outstanding" : "a pass out of bounds";
     return kStatusInternal;
   }
-  Request request{pass, {}, pass.sampling == nullptr ? Sampling{} : *pass.sampling};
+  Request request{pass, {}, {}, pass.sampling == nullptr ? Sampling{} : *pass.sampling};
   if (pass.ids != nullptr) request.ids.assign(pass.ids, pass.ids + pass.count);
+  if (pass.steps > 1) request.stop_ids.assign(pass.stop_ids, pass.stop_ids + pass.stop_count);
   for (int32_t id : request.ids) {
     if (id != kRefuseToken) continue;
     *error = "no memory for this pass";
     return kStatusOutOfMemory;
   }
   std::lock_guard<std::mutex> lock(b->mutex);
+  if (b->outstanding.empty()) b->stop = false;
   b->requests.push_back(std::move(request));
-  b->most_outstanding = std::max(b->most_outstanding, ++b->outstanding);
+  b->outstanding.push_back(pass.steps);
+  b->most_outstanding = std::max(b->most_outstanding, static_cast<int>(b->outstanding.size()));
+  ++b->requests_taken;
   b->changed.notify_all();
   return kStatusOk;
 }
 
 int backend_wait(Backend* b, int32_t* token, std::string* error) {
   if (int status = misuse(b, error)) return status;
-  if (b->outstanding == 0) {
+  if (b->outstanding.empty()) {
     *error = "no pass is outstanding";
     return kStatusInternal;
   }
@@ -206,14 +235,16 @@ int backend_wait(Backend* b, int32_t* token, std::string* error) {
   if (b->options.device == 0) {
     const Request request = std::move(b->requests.front());
     b->requests.pop_front();
-    result = run_pass(*b, request);
+    result = run_pass(*b, request, 0);
+    ++b->passes_run;
   } else {
     std::unique_lock<std::mutex> lock(b->mutex);
     b->changed.wait(lock, [&] { return !b->results.empty(); });
     result = std::move(b->results.front());
     b->results.pop_front();
   }
-  --b->outstanding;
+  if (--b->outstanding.front() == 0) b->outstanding.pop_front();
+  ++b->steps_waited;
   if (result.throws) throw std::runtime_error("the fake backend threw");
   *token = result.token;
   *error = result.error;
@@ -234,6 +265,12 @@ std::string backend_device(Backend* b) {
 extern "C" {
 OL_API void fake_weights(void* out, int64_t bytes) { std::memcpy(out, latest->weights.data(), static_cast<size_t>(bytes)); }
 OL_API int32_t fake_most_outstanding() { return latest->most_outstanding; }
+OL_API int32_t fake_requests() { return latest->requests_taken; }
+OL_API int32_t fake_passes() {
+  std::lock_guard<std::mutex> lock(latest->mutex);
+  return latest->passes_run;
+}
+OL_API int32_t fake_waits() { return latest->steps_waited; }
 OL_API int32_t fake_alive() { return alive; }
 OL_API void fake_dirty() { std::memset(latest->weights.data(), 0xee, latest->weights.size()); }
 }

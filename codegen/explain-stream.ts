@@ -1,0 +1,30 @@
+// What explain says of a stream, below the table.
+import type { Cost } from './estimate.ts';
+
+type StreamOf = NonNullable<Cost['stream']>;
+
+/** Who streams how much, through which ring, and what blocks wait for. */
+export function streamLines(stream: StreamOf): string[] {
+  const { blocks, leastBytes, mostBytes, padding, slots, slotBytes, inFlightBytes, polledBytes } = stream;
+  const megabytes = (bytes: number) => (bytes / 1e6).toFixed(2);
+  const kib = (bytes: number) => Math.round(bytes / 1024);
+  const each =
+    leastBytes === mostBytes ? megabytes(mostBytes) : `${megabytes(leastBytes)} to ${megabytes(mostBytes)}`;
+  const many = slots.many === slots.one ? '' : `, ${slots.many} in passes of several tokens`;
+  return [
+    `blocks  ${blocks}; each streams ${each} MB a token and polls ${kib(polledBytes)} KiB of exchanges; ${(100 * padding).toFixed(1)} % of the stream is padding`,
+    `ring    ${slots.one} slots of ${kib(slotBytes)} KiB${many}; ${kib(inFlightBytes.layers)} KiB under way, ${kib(inFlightBytes.head)} in the LM head`,
+    `heads   ${headsText(stream)}`,
+  ];
+}
+
+function headsText({ splits, splitFrom }: StreamOf): string {
+  if (splits === 1) return 'one block a kv head';
+  const parts = `${splits} blocks a kv head, whose parts are merged`;
+  return splitFrom === 0 ? parts : `one block a kv head; from position ${splitFrom} on ${parts}`;
+}
+
+/** What the predicted speed comes from. */
+export const streamSpeed = ({ streamMicros, chainMicros, exchangeMicros }: StreamOf, reads: string): string =>
+  `since ${streamMicros! >= chainMicros ? 'the stream' : 'the chain of exchanges'} is the longer: ` +
+  `at ${reads} and ${exchangeMicros} us an exchange`;

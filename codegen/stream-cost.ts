@@ -1,0 +1,61 @@
+// What a stream should cost: the bytes that blocks read, the words that they wait for, and the time of both.
+import { bytesOf } from './packing.ts';
+import type { Schedule } from './schedule.ts';
+import { tilesOf } from './stream.ts';
+
+export interface StreamCost {
+  readonly blocks: number;
+  /** Bytes of the stream that a block reads for a token: least and most, since whole tiles are dealt. */
+  readonly leastBytes: number;
+  readonly mostBytes: number;
+  /** Bytes of zeros among the bytes of the stream, as a share. */
+  readonly padding: number;
+  /** Bytes of exchanges that a block of attention reads for a token, each word counted once. */
+  readonly polledBytes: number;
+  /** Slots of the ring in a pass of one token, and in one of several. */
+  readonly slots: { readonly one: number; readonly many: number };
+  readonly slotBytes: number;
+  /** Bytes that a block has under way at most: in the layers, and in the LM head. */
+  readonly inFlightBytes: { readonly layers: number; readonly head: number };
+  /** Parts of the positions from `splitFrom` on. */
+  readonly splits: number;
+  readonly splitFrom: number;
+}
+
+/** The cost of a schedule with a stream; null without one. */
+export function streamCost(schedule: Schedule): StreamCost | null {
+  const { stream, dims } = schedule;
+  if (!stream) return null;
+  const { blocks, weights, one, many, splits, splitFrom } = stream;
+  const perBlock = Array.from({ length: blocks }, (_, block) => blockBytes(schedule, block));
+  const inFlight = (slots: number) => weights.tile * Math.min(slots, one.slots - 1);
+  return {
+    blocks,
+    leastBytes: Math.min(...perBlock),
+    mostBytes: Math.max(...perBlock),
+    padding: 1 - bytesOf(dims).weights / stream.bytes,
+    polledBytes: polledBytes(schedule),
+    slots: { one: one.slots, many: many.slots },
+    slotBytes: weights.tile,
+    inFlightBytes: { layers: inFlight(weights.inFlight), head: inFlight(weights.inFlightHead) },
+    splits,
+    splitFrom,
+  };
+}
+
+function blockBytes({ stream, dims }: Schedule, block: number): number {
+  return stream!.products.reduce((sum, product) => {
+    const { first, end } = tilesOf(product, block, stream!.blocks);
+    return sum + (end - first) * product.tileBytes * (product.op === 'lm_head' ? 1 : dims.layers);
+  }, 0);
+}
+
+/** A word is two values. The first layer's input comes from the embedding instead, the head's from the last layer; at the end each block reads the best logit of every block. */
+function polledBytes({ stream, dims }: Schedule): number {
+  const words = (values: number) => 4 * Math.ceil(values / 2);
+  const input = (op: string) => words(stream!.products.find((product) => product.op === op)!.columns);
+  const head = words((dims.qHeads / dims.kvHeads + 2) * dims.headDim);
+  const layer = input('qkv_proj') + head + input('o_proj') + input('gate_up') + input('down_proj');
+  const offers = 2 * 4 * stream!.blocks;
+  return dims.layers * layer + offers;
+}

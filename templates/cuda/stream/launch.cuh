@@ -1,0 +1,60 @@
+// The functions that the host code calls; included behind the kernels.
+#pragma once
+#include <cuda_runtime.h>
+
+namespace {
+
+constexpr int kBlockThreads = kThreads + kProducerThreads;
+
+template <int T>
+constexpr size_t shared_bytes() {
+  return size_t(SharedMemory<T>::kSlots) * kSlotBytes + sizeof(SharedMemory<T>);
+}
+
+static_assert(shared_bytes<1>() + kStaticBytes <= kSharedLimit, "see codegen/stream-memory.ts");
+static_assert(shared_bytes<kPassTokens>() + kStaticBytes <= kSharedLimit, "see codegen/stream-memory.ts");
+
+template <int T>
+cudaError_t prepare_kernel(int* fitting) {
+  const void* const kernel = reinterpret_cast<const void*>(decode<T>);
+  cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes<T>()));
+  if (status == cudaSuccess) status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(fitting, kernel, kBlockThreads, shared_bytes<T>());
+  return status;
+}
+
+template <int T>
+cudaError_t launch(const Pass& pass, cudaStream_t stream) {
+  void* arguments[] = {const_cast<Pass*>(&pass)};
+  return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(decode<T>), dim3(kBlocks), dim3(kBlockThreads), arguments,
+                                     shared_bytes<T>(), stream);
+}
+
+}  // namespace
+
+/** Blocks of a launch if all fit on the device together; 0 if not. Returns a cudaError_t. */
+extern "C" int kernel_blocks(int device, int* blocks) {
+  *blocks = 0;
+  int multiprocessors = 0, one = 0, many = 0;
+  cudaError_t status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (status == cudaSuccess) status = prepare_kernel<1>(&one);
+  if (status == cudaSuccess) status = prepare_kernel<kPassTokens>(&many);
+  if (status == cudaSuccess && one > 0 && many > 0 && multiprocessors >= kBlocks) *blocks = kBlocks;
+  return status;
+}
+
+/** Starts a launch on a stream (a cudaStream_t): one pass of several tokens, or any number of passes of one. Returns a cudaError_t. */
+extern "C" int kernel_launch(const Pass& pass, void* stream) {
+  const auto on = static_cast<cudaStream_t>(stream);
+  return pass.tokens == 1 ? launch<1>(pass, on) : launch<kPassTokens>(pass, on);
+}
+
+/** Starts packing one layer's matrices (layer == kLayers: the head) into the stream. Returns a cudaError_t. */
+extern "C" int kernel_pack(const char* kept, const char* staged, char* to, int layer, void* stream) {
+  pack<<<kBlocks, 512, 0, static_cast<cudaStream_t>(stream)>>>(kept, staged, to, layer);
+  return cudaGetLastError();
+}
+
+/** Bytes of the exchanges of a launch with so many tokens a pass: all ones at its start. */
+extern "C" int64_t kernel_word_bytes(int tokens) {
+  return int64_t(sizeof(unsigned)) * (tokens == 1 ? Exchanges<1>::kWords : Exchanges<kPassTokens>::kWords);
+}

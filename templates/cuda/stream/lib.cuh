@@ -1,0 +1,6 @@
+// The kernel library of the stream plans. model.h is included before.
+#pragma once
+#include "attention.cuh"
+#include "choose.cuh"
+#include "pack.cuh"
+#include "product.cuh"

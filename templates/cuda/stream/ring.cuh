@@ -1,0 +1,144 @@
+// The weight stream: a ring of slots in shared memory that a producer fills and all warps of the block empty together.
+#pragma once
+#include "words.cuh"
+
+DEVICE uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
+
+DEVICE void barrier_init(uint64_t* barrier, int count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count) : "memory");
+}
+
+DEVICE void barrier_arrive(uint64_t* barrier) {
+  asm volatile("{\n\t.reg .b64 state;\n\tmbarrier.arrive.shared.b64 state, [%0];\n\t}" ::"r"(shared_address(barrier)) : "memory");
+}
+
+/** True when the phase of this parity is over. */
+DEVICE bool barrier_passed(uint64_t* barrier, unsigned parity) {
+  uint32_t passed;
+#if BULK_COPIES
+  asm volatile("{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+               : "=r"(passed)
+               : "r"(shared_address(barrier)), "r"(parity)
+               : "memory");
+#else
+  asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+               : "=r"(passed)
+               : "r"(shared_address(barrier)), "r"(parity)
+               : "memory");
+#endif
+  return passed != 0;
+}
+
+/** 16 bytes of shared memory. */
+DEVICE uint4 load_shared(uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address) : "memory");
+  return v;
+}
+
+/** Bytes of one cell: 8 rows of a product times 32 columns, 16 bytes a lane. A tile is a row of cells, dealt to the warps. */
+constexpr int kCellBytes = 512;
+/** Cells of one warp in a slot. */
+constexpr int kSlotCells = kSlotBytes / (kWarps * kCellBytes);
+static_assert(kSlotCells * kWarps * kCellBytes == kSlotBytes, "a slot holds whole cells of every warp");
+
+/** A place in the ring, and the parity of its turn. */
+struct Cursor {
+  int slot = 0;
+  unsigned parity = 0;
+
+  template <int Slots>
+  DEVICE void advance() {
+    if (++slot == Slots) slot = 0, parity ^= 1;
+  }
+};
+
+#if BULK_COPIES
+constexpr int kCopiers = 1;  // threads that fill a slot together
+#else
+constexpr int kCopiers = 32;
+#endif
+
+/** The filling side: one thread where the copy engine does the work, a warp elsewhere. */
+template <class Shared>
+struct Producer {
+  static constexpr int kSlots = Shared::kSlots;
+  const Pass& pass;
+  Shared& s;
+  char* ring;
+  Cursor next, landing;  // the slot to fill, and the oldest that is still on its way
+  int under_way = 0;
+#if BULK_COPIES
+  uint64_t once;  // cache policy: read once
+#endif
+
+  DEVICE Producer(const Pass& pass, Shared& s, char* ring) : pass(pass), s(s), ring(ring) {
+#if BULK_COPIES
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(once));
+#endif
+  }
+
+  DEVICE bool leaving() const { return s.flags.finished || s.flags.failed; }
+
+  /** Waits for a free slot, then for the window, and starts the copy. False when the launch ends. */
+  DEVICE bool fill(const char* from, int bytes, int window) {
+    if (window > kSlots - 1) window = kSlots - 1;
+    const unsigned free_parity = next.parity ^ 1;
+    uint64_t* const free = s.empty + next.slot;
+    while (!barrier_passed(free, free_parity))
+      if (leaving()) return false;
+    // Deep in what has landed, shallow in what is asked for: a long queue would delay what blocks hand to each other.
+    if (under_way >= window) {
+      const int ahead = next.slot + kSlots / 4;
+      const bool hungry = barrier_passed(s.empty + (ahead < kSlots ? ahead : ahead - kSlots), ahead < kSlots ? free_parity : free_parity ^ 1);
+      settle(hungry ? window : window - 1);
+    }
+    copy(ring + next.slot * kSlotBytes, from, bytes, s.full + next.slot);
+    ++under_way;
+    next.template advance<kSlots>();
+    return true;
+  }
+
+  /** Returns when at most `left` copies are under way. */
+  DEVICE void settle(int left) {
+    for (; under_way > left; --under_way) {
+      while (!barrier_passed(s.full + landing.slot, landing.parity)) {
+      }
+      landing.template advance<kSlots>();
+    }
+  }
+
+  DEVICE void copy(char* to, const char* from, int bytes, uint64_t* full) {
+#if BULK_COPIES
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(full)), "r"(bytes) : "memory");
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+                     shared_address(to)),
+                 "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(shared_address(full)), "l"(once)
+                 : "memory");
+#else
+    for (int at = lane() * 16; at < bytes; at += 512)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to + at)), "l"(__cvta_generic_to_global(from + at))
+                   : "memory");
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(full)) : "memory");
+#endif
+  }
+
+  /** All tiles of a product that this block has. */
+  template <class P>
+  DEVICE bool tiles(const char*& from, int window) {
+    const int cells = P::tiles(int(blockIdx.x)) * P::kEach;
+    for (int cell = 0; cell < cells; cell += kSlotCells) {
+      const int bytes = min(kSlotCells, cells - cell) * (kWarps * kCellBytes);
+      if (!fill(from, bytes, window)) return false;
+      from += bytes;
+    }
+    return true;
+  }
+
+  /** Waits until this block has seen all that its predecessors wrote into the cache of a layer. */
+  DEVICE bool wait_for_progress(int layers) {
+    while (s.flags.progress < layers)
+      if (leaving()) return false;
+    return true;
+  }
+};

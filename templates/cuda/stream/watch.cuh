@@ -1,0 +1,77 @@
+// Waiting with a time budget: a word that never comes ends the launch with an error instead of a hang.
+#pragma once
+#include "lib/block.cuh"
+
+/** What a wait is for, as Pass.status tells it. */
+enum WaitKind : int { kWaitsForWords = 0, kWaitsForTile = 1 };
+
+/** Where in a pass a wait stands: the stage in the order of the plan, the layer, the kind. */
+DEVICE unsigned place_of(int stage, int layer, WaitKind kind) { return unsigned(kind) << 24 | unsigned(layer) << 8 | unsigned(stage); }
+
+/** What all warps of a block share about the end of a launch. */
+struct Flags {
+  volatile int failed;              // a wait ran out of time, here or in another block: no wait waits any more
+  volatile int finished;            // the last token is made: producer and watcher leave
+  volatile int progress;            // layers of this launch that the block has finished with all others
+  volatile int appended;            // layers whose appended positions are there for the copy engines of all blocks
+  volatile int stop;                // block 0: the host asks to end
+  volatile unsigned pulse;          // changes with every stage
+  volatile unsigned place[kWarps];  // what each warp waits for, or waited for last
+};
+
+/** Calls ready() until it is true, or until the launch has failed; the watcher keeps the time. */
+template <class Ready>
+DEVICE void wait_until(Flags& flags, unsigned place, Ready&& ready) {
+  while (!ready()) {
+    flags.place[warp()] = place;
+    if (flags.failed) break;
+  }
+}
+
+/** The same by a whole warp, whose lanes go on together: left to itself the compiler lets those go on alone that are ready first. */
+template <class Ready>
+DEVICE void warp_wait_until(Flags& flags, unsigned place, Ready&& ready) {
+  wait_until(flags, place, ready);
+  __syncwarp();
+}
+
+constexpr int kAppendBarrier = 2;
+
+/** A spare warp: what the block has appended to the cache becomes visible everywhere, while the others go on. A fence takes long. */
+DEVICE void publish_cache(Flags& flags) {
+  for (int layers = 1;; ++layers) {
+    warps_sync(kAppendBarrier, kThreads + 32);
+    if (flags.finished) return;
+    __threadfence();
+#if BULK_COPIES
+    asm volatile("fence.proxy.async;" ::: "memory");
+#endif
+    __syncwarp();
+    if (lane() == 0) flags.appended = layers;
+  }
+}
+
+/** Wakes publish_cache, by all computing threads. */
+DEVICE void wake_publisher() { asm volatile("bar.arrive %0, %1;" ::"n"(kAppendBarrier), "n"(kThreads + 32) : "memory"); }
+
+/**
+ * The watcher, a thread that computes nothing: ends the launch when no stage has begun for Pass.budget, and writes what the first warp of
+ * its block waits for; follows when another block has ended it; in block 0 looks at the host's wish, which is slow to read.
+ */
+DEVICE void watch(const Pass& pass, Flags& flags) {
+  unsigned pulse = flags.pulse;
+  unsigned long long since = nanoseconds();
+  while (!flags.finished && !flags.failed) {
+    const unsigned long long now = nanoseconds();
+    if (flags.pulse != pulse) pulse = flags.pulse, since = now;
+    const bool late = now - since > pass.budget;
+    if (late && atomicCAS(pass.status, 0u, 1u + blockIdx.x) == 0u) pass.status[1] = flags.place[0];
+    if (late || load_relaxed(pass.status) != 0) flags.failed = 1;
+    if (blockIdx.x == 0) {
+      unsigned wish;
+      asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(wish) : "l"(__cvta_generic_to_global(pass.wish)) : "memory");
+      if (wish) flags.stop = 1;
+    }
+    __nanosleep(20000);
+  }
+}

@@ -1,0 +1,167 @@
+// What a block of the stream kernel has: shared memory, its place in the pass, and the reading side of the ring.
+#pragma once
+#include "ring.cuh"
+
+/** A product of Rows x K: how its tiles of 8 rows are dealt to blocks, and the columns of a tile to warps. */
+template <int K, int Rows, int Stage>
+struct Product {
+  static constexpr int kColumns = K, kRows = Rows, kStage = Stage;
+  static constexpr int kTiles = divide_up(Rows, 8);
+  static constexpr int kMost = divide_up(kTiles, kBlocks);         // tiles of the busiest block
+  static constexpr bool kEven = kTiles % kBlocks == 0;             // all blocks have as many
+  static constexpr int kEach = divide_up(padded(K) / 32, kWarps);  // cells of a warp in one tile
+  static constexpr int kTileBytes = kEach * kWarps * kCellBytes;
+  static constexpr int kInputWords = divide_up(K, 2);
+  /** True when every warp has kEach cells of real columns. */
+  static constexpr bool kExact = kEach * kWarps * 32 == K;
+
+  BOTH static constexpr int first(int block) { return dealt(kTiles, block, kBlocks); }
+  BOTH static constexpr int tiles(int block) {
+    if constexpr (kEven) return kMost;
+    return first(block + 1) - first(block);
+  }
+};
+
+/** Words of an input of K elements, from token to token. */
+BOTH constexpr int word_stride(int k) { return divide_up(k, 8) * 4; }
+
+/** Bytes of shared memory from token to token of a warp's part of an input: an odd number of 64, so that tokens lie in other banks. */
+BOTH constexpr int slice_stride(int each) { return (each | 1) * 64; }
+
+/** Sums of one output over the warps lie this many floats apart. */
+constexpr int kSumStride = kWarps + 4;
+static_assert(kWarps == 8, "four lanes add two sums each");
+
+/** Tokens of attention's queries: 8 queries a set, one set a warp, the warps of a set share the positions. */
+template <int T>
+struct Sets {
+  static constexpr int kQueries = kGroup * T;
+  static constexpr int kCount = divide_up(kQueries, 8);
+  static constexpr int kEach = kQueries < 8 ? kQueries : 8;
+  static constexpr int kTeam = kWarps / kCount > 0 ? kWarps / kCount : 1;  // warps of a set
+  static_assert(kCount <= kWarps, "a warp works on one set of queries");
+};
+
+template <int T>
+struct AttentionScratch {
+  static constexpr int kQueryStride = kHeadPad + 32, kOutStride = kHeadPad + 4;
+  alignas(16) Weight queries[kWarps][Sets<T>::kEach][kQueryStride];
+  alignas(16) float out[kWarps][Sets<T>::kEach][kOutStride];
+  float most[kWarps][8], mass[kWarps][8];
+};
+
+/** Cells of weights that a warp keeps in registers while it waits for its input. */
+template <int T>
+BOTH constexpr int held_cells() { return T <= 4 ? 24 : 8; }
+
+/** Tiles of a product that a warp sums before the block adds up. */
+template <class P, int T>
+BOTH constexpr int tiles_together() {
+  constexpr int fitting = held_cells<T>() / P::kEach, most = kSumTiles<T>;
+  return fitting < 1 ? 1 : fitting < most ? (fitting < P::kMost ? fitting : P::kMost) : (most < P::kMost ? most : P::kMost);
+}
+
+/** Positions of the KV cache in one tile of attention, and the tiles that a slot holds. */
+constexpr int kTilePositions = 16;
+constexpr int kRowBytes = 2 * kHeadPad * int(sizeof(Weight));  // key and value of a position
+constexpr int kSlotTiles = kSlotBytes / (kTilePositions * kRowBytes);
+static_assert(kSlotTiles >= 1, "a slot holds 16 positions of a head");
+
+template <int T>
+struct alignas(128) SharedMemory {
+  static constexpr int kSlots = T == 1 ? kSlotsOne : kSlotsMany;
+  union Work {
+    char slices[kWarps][T * slice_stride(kMostEach)];  // the products' inputs
+    AttentionScratch<T> attention;
+  };
+  alignas(16) Work work;
+  alignas(128) char own[kTilePositions * kRowBytes];  // keys and values of this pass, as a tile of the cache
+  alignas(16) float sums[2][kSumTiles<T> * 8 * T * kSumStride];
+  alignas(16) float squares[2][T][kWarps];
+  float residual[kMostHidden * 8 * T];
+  uint64_t full[kSlots], empty[kSlots];
+  Flags flags;
+  int token;
+  int leave;
+#if PROFILE
+  unsigned spent[16][5];
+#endif
+};
+
+/** A warp's view of its block. */
+template <int T>
+struct Worker {
+  using Shared = SharedMemory<T>;
+  const Pass& pass;
+  Shared& s;
+  char* ring;
+  Cursor cursor;       // the slot that is read next
+  int sum_turn = 0;    // which buffer of sums
+  int norm_turn = 0;   // which buffer of squares
+  int turn = 0;        // of the exchanges: layers since the launch began
+  int appends = 0;     // layers in which this block has appended to the cache
+  int layer = 0;
+  int position = 0;    // of the first token of this pass
+  unsigned started = 0;  // clock at the start of the stage
+#if PROFILE
+  unsigned marked = clock();
+#endif
+
+  DEVICE int index() const { return int(blockIdx.x); }
+
+  /** All consumer warps meet. */
+  DEVICE void sync() const { warps_sync(1, kThreads); }
+
+  /** A stage begins. */
+  DEVICE void begin() {
+    started = clock();
+    if (threadIdx.x == 0) s.flags.pulse = started;
+  }
+
+  /** Where the time of a stage goes, seen by warp 0: loading weights, waiting, computing, meeting, publishing. */
+  DEVICE void mark(int stage, int part) {
+#if PROFILE
+    const unsigned now = clock();
+    if (threadIdx.x == 0) s.spent[stage][part] += now - marked;
+    marked = now;
+#endif
+  }
+
+  /** Nothing can have arrived before so many cycles of the stage: polling earlier would only keep others waiting. */
+  DEVICE void delay(int stage) const {
+    while (int(clock() - started) < pass.delays[stage]) {
+    }
+  }
+
+  /** Before the next words are published: whoever reads them may read the cache too. Long done when it is asked for. */
+  DEVICE void wait_appended(int stage) const {
+    if (appends > 0) wait_until(s.flags, place_of(stage, layer, kWaitsForWords), [&] { return s.flags.appended >= appends; });
+  }
+
+  DEVICE void wait_slot(int stage) const {
+    warp_wait_until(s.flags, place_of(stage, layer, kWaitsForTile), [&] { return barrier_passed(s.full + cursor.slot, cursor.parity); });
+  }
+
+  DEVICE void free_slot() {
+    __syncwarp();
+    if (lane() == 0) barrier_arrive(s.empty + cursor.slot);
+    cursor.template advance<Shared::kSlots>();
+  }
+
+  /**
+   * The next `count` of N cells of this warp, zeros behind them. `at`: how many of the slot's cells have been read; returns the same for
+   * the slot that is read last. A slot is given back with its last cell.
+   */
+  template <int N>
+  DEVICE int read_cells(uint4 (&v)[N], int count, int at, int stage) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      v[i] = make_uint4(0, 0, 0, 0);
+      if (i >= count) continue;
+      if (at == 0) wait_slot(stage);
+      v[i] = load_shared(shared_address(ring + cursor.slot * kSlotBytes) + (at * kWarps + warp()) * kCellBytes + lane() * 16);
+      if (++at == kSlotCells) free_slot(), at = 0;
+    }
+    return at;
+  }
+};
