@@ -63,13 +63,10 @@ export function engineSuite(target: string): void {
     });
 
     const odd = Object.entries(oddModels).flatMap(([name, model]) => (takes(plan, model) ? [name] : []));
-    test.each(odd)(
-      'gives the logits of the unfused reference for odd dims: %s',
-      async (name) => {
-        const { code, out } = await verify(join(folder, name), plan);
-        expect(code, out).toBe(0);
-      },
-    );
+    test.each(odd)('gives the logits of the unfused reference for odd dims: %s', async (name) => {
+      const { code, out } = await verify(join(folder, name), plan);
+      expect(code, out).toBe(0);
+    });
   });
 
   describe('a model that was changed behind its golden file is caught', () => {
