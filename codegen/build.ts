@@ -161,7 +161,6 @@ const cxxFlags = [
   '-Wall',
   '-I.',
   '-Ihost',
-  '-Ihost',
 ] as const;
 
 function needCxx(): Tool {
@@ -220,7 +219,6 @@ function cudaRecipe(kernel: Kernel): Recipe {
     '-Xcompiler',
     '-fPIC,-fvisibility=hidden',
     '-I.',
-    '-Ihost',
     '-Ihost',
   ];
   const verbose = debugLevel >= 6 ? ['-Xptxas', '-v'] : [];

@@ -17,3 +17,20 @@ function shortestFloat32(value: number): string {
 
 /** A trailing comment, or nothing. */
 export const comment = (text: string): string => (text ? `  // ${text}` : '');
+
+export interface ConstantView {
+  readonly type: string;
+  readonly name: string;
+  readonly value: string;
+  readonly doc: string;
+}
+
+/** A constant of the generated header, of one type. */
+export const constantOf =
+  (type: string) =>
+  (name: string, value: number | string, doc = ''): ConstantView => ({
+    type,
+    name,
+    value: String(value),
+    doc: comment(doc),
+  });

@@ -1,5 +1,6 @@
 // The stream kernel as text: products, exchanges, stage functions, the producer's walk, and the constants of its memory.
 import { invariant } from '../errors.ts';
+import { type ConstantView, constantOf } from './c-text.ts';
 import type { ModelDims } from './dims.ts';
 import type { OpName } from './graph.ts';
 import { matmuls } from './names.ts';
@@ -41,20 +42,65 @@ export interface StreamView {
   readonly stageNames: string;
   readonly delays: string;
   readonly pack: readonly string[];
-  readonly constants: readonly { type: string; name: string; value: string; doc: string }[];
+  readonly constants: readonly ConstantView[];
 }
 
-/** Product type, its rows and columns as constants, and the field of the packed weights that it is packed from. */
-const productNames: Partial<Record<OpName, { name: string; rows: string; columns: string; field: string }>> =
-  {
-    qkv_proj: { name: 'Qkv', rows: 'kQkvRows', columns: 'kHidden', field: 'qkv' },
-    o_proj: { name: 'AttnOut', rows: 'kHidden', columns: 'kQDim', field: 'o' },
-    gate_up: { name: 'FfnUp', rows: '2 * kFfn', columns: 'kHidden', field: 'gate_up' },
-    down_proj: { name: 'FfnDown', rows: 'kHidden', columns: 'kFfn', field: 'down' },
-    lm_head: { name: 'Head', rows: 'kVocab', columns: 'kHidden', field: 'head' },
-  };
+/** A product in the stream: its type, the words of its input, the norm in front. Its columns, rows and weights are those of names.ts. */
+interface ProductText {
+  readonly name: string;
+  readonly input: string;
+  readonly waits: string;
+  readonly norm?: string;
+}
 
-const nameOf = (op: OpName): string => productNames[op]!.name;
+const productTexts: Partial<Record<OpName, ProductText>> = {
+  qkv_proj: {
+    name: 'Qkv',
+    input: 'b.layer == 0 ? nullptr : words.x.copy(b.turn - 1)',
+    waits: 'x [kHidden] of the layer before',
+    norm: 'w.attn_norm',
+  },
+  o_proj: { name: 'AttnOut', input: 'words.att.copy(b.turn)', waits: 'att [kQDim]' },
+  gate_up: { name: 'FfnUp', input: 'words.mid.copy(b.turn)', waits: 'mid [kHidden]', norm: 'w.ffn_norm' },
+  down_proj: { name: 'FfnDown', input: 'words.h.copy(b.turn)', waits: 'h [kFfn]' },
+  lm_head: {
+    name: 'Head',
+    input: 'words.x.copy(b.turn - 1)',
+    waits: 'x [kHidden] of the last layer',
+    norm: 'w.final_norm',
+  },
+};
+
+const nameOf = (op: OpName): string => productTexts[op]!.name;
+
+/** Rows of a product's matrix, as a constant. */
+function rowsText(op: OpName): string {
+  const { parts, rows } = matmuls[op]!;
+  return parts > 1 ? `${parts} * ${rows}` : rows;
+}
+
+/** A vector of all tokens that crosses blocks. */
+const vector = (name: string, columns: string, doc: string): ExchangeView => ({
+  name,
+  size: `T * word_stride(${columns})`,
+  doc,
+});
+
+/** What crosses blocks, by the tensor that it is. */
+const exchanges: readonly ExchangeView[] = [
+  vector('qkv', 'kQkvRows', 'queries and keys as rotary pairs, values'),
+  {
+    name: 'parts',
+    size: 'Parts<T>::kSize',
+    doc: 'attention of one part of the positions: sums, maximum, mass',
+  },
+  vector('att', 'kQDim', 'attention output'),
+  vector('mid', 'kHidden', 'residual stream behind attention'),
+  vector('h', 'kFfn', 'gated activations'),
+  vector('x', 'kHidden', 'residual stream behind the feed-forward part'),
+  { name: 'offers', size: '2 * kBlocks', doc: 'the best logit of each block' },
+  { name: 'chosen', size: '1', doc: 'the sampled token' },
+];
 
 /** The view of a schedule with a stream. */
 export function streamView(schedule: Schedule): StreamView {
@@ -67,21 +113,19 @@ export function streamView(schedule: Schedule): StreamView {
     list.map(term).join(' + ');
   const first = (p: StreamProduct) => `int64_t(${nameOf(p.op)}::first(block)) * ${nameOf(p.op)}::kTileBytes`;
   const calls = (part: ScheduledStage['part']) =>
-    stages.filter((stage) => stage.part === part).flatMap((stage) => stageCalls(schedule, stage));
+    stages.filter((stage) => stage.part === part).flatMap(stageCalls);
   return {
     bulkCopies: hasBulkCopies(target.arch) ? '1' : '0',
     moveRegisters: movesRegisters(target.arch) ? '1' : '0',
     products: stream.products.map((p) => ({
       name: nameOf(p.op),
-      columns: productNames[p.op]!.columns,
-      rows: productNames[p.op]!.rows,
+      columns: matmuls[p.op]!.columns,
+      rows: rowsText(p.op),
       stage: indexOf(p.stage),
       doc: `${p.tiles} tiles, up to ${p.most} a block, ${p.each} cells a warp and tile`,
     })),
-    exchanges: exchanges(),
-    exchangeSum: exchanges()
-      .map(({ size }) => `Exchange<${size}>::kWords`)
-      .join(' + '),
+    exchanges,
+    exchangeSum: exchanges.map(({ size }) => `Exchange<${size}>::kWords`).join(' + '),
     blockBase: `kLayers * (${base(first, layerProducts)}) + ${base(
       first,
       stream.products.filter((p) => p.op === 'lm_head'),
@@ -108,29 +152,6 @@ const architecture = (arch: string): number => Number(/\d+/.exec(arch)?.[0] ?? 0
 const hasBulkCopies = (arch: string): boolean => architecture(arch) >= 90;
 const movesRegisters = (arch: string): boolean => architecture(arch) >= 90 && arch.endsWith('a');
 
-/** What crosses blocks, by the tensor that it is. */
-function exchanges(): ExchangeView[] {
-  const vector = (name: string, columns: string, doc: string) => ({
-    name,
-    size: `T * word_stride(${columns})`,
-    doc,
-  });
-  return [
-    vector('qkv', 'kQkvRows', 'queries and keys as rotary pairs, values'),
-    {
-      name: 'parts',
-      size: 'Parts<T>::kSize',
-      doc: 'attention of one part of the positions: sums, maximum, mass',
-    },
-    vector('att', 'kQDim', 'attention output'),
-    vector('mid', 'kHidden', 'residual stream behind attention'),
-    vector('h', 'kFfn', 'gated activations'),
-    vector('x', 'kHidden', 'residual stream behind the feed-forward part'),
-    { name: 'offers', size: '2 * kBlocks', doc: 'the best logit of each block' },
-    { name: 'chosen', size: '1', doc: 'the sampled token' },
-  ];
-}
-
 /** The producer's walk through one layer. */
 function feed(stages: readonly ScheduledStage[], stream: Stream): string[] {
   return stages
@@ -146,14 +167,6 @@ function feed(stages: readonly ScheduledStage[], stream: Stream): string[] {
       return product ? [`if (!p.template tiles<${nameOf(product.op)}>(at, window)) return;`] : [];
     });
 }
-
-const waitsFor = {
-  qkv_proj: 'x [kHidden] of the layer before',
-  o_proj: 'att [kQDim]',
-  gate_up: 'mid [kHidden]',
-  down_proj: 'h [kFfn]',
-  lm_head: 'x [kHidden] of the last layer',
-} as const;
 
 /** What a product's epilogue does with its rows. */
 function epilogue(op: OpName, dims: ModelDims): { makes: string; before: string[]; lines: string[] } {
@@ -247,19 +260,15 @@ function stageFunction(schedule: Schedule, stage: ScheduledStage): StreamStageVi
 function productText(op: OpName, dims: ModelDims) {
   const { makes, before, lines } = epilogue(op, dims);
   const isHead = op === 'lm_head';
-  const norm = { qkv_proj: 'w.attn_norm', gate_up: 'w.ffn_norm', lm_head: 'w.final_norm' }[op as string];
-  const input = { qkv_proj: 'x', o_proj: 'att', gate_up: 'mid', down_proj: 'h', lm_head: 'x' }[op as string]!;
-  const turn = op === 'qkv_proj' || isHead ? 'b.turn - 1' : 'b.turn';
-  const words =
-    op === 'qkv_proj' ? 'b.layer == 0 ? nullptr : words.x.copy(b.turn - 1)' : `words.${input}.copy(${turn})`;
+  const { input, waits, norm } = productTexts[op]!;
   const table = op === 'qkv_proj' ? 'embedding, ids' : 'nullptr, nullptr';
   return {
-    waits: waitsFor[op as keyof typeof waitsFor],
+    waits,
     makes,
     before: isHead ? ['const Pass& pass = b.pass;', ...before] : before,
     lines,
     normed: norm ? 'true' : 'false',
-    input: `{${words}, ${table}, ${norm ?? 'nullptr'}}`,
+    input: `{${input}, ${table}, ${norm ?? 'nullptr'}}`,
     signature: [
       'Worker<T>& b',
       `const ${isHead ? 'ModelWeights' : 'LayerWeights'}& w`,
@@ -271,7 +280,7 @@ function productText(op: OpName, dims: ModelDims) {
 }
 
 /** The calls of a stage in the loop over layers. */
-function stageCalls(schedule: Schedule, stage: ScheduledStage): string[] {
+function stageCalls(stage: ScheduledStage): string[] {
   if (stage.ops.includes('attn_merge')) return [`${stage.name}_parts(b, w, words);`];
   if (stage.ops.includes('attend')) return [`${stage.name}(b, w, words);`];
   const op = stage.ops.find((candidate) => matmuls[candidate]);
@@ -288,7 +297,7 @@ function stageCalls(schedule: Schedule, stage: ScheduledStage): string[] {
         'if (threadIdx.x == 0) s.flags.progress = step * kLayers + b.layer + 1;  // all of this layer that blocks append is there',
       ];
     default:
-      return schedule.stages.includes(stage) ? [`${stage.name}(b, w, words);`] : [];
+      return [`${stage.name}(b, w, words);`];
   }
 }
 
@@ -297,17 +306,16 @@ function packLines(schedule: Schedule, products: readonly StreamProduct[]): stri
   const { dims, packing } = schedule;
   const staging = packing.staging!;
   const field = (op: OpName) =>
-    [...staging.layer, ...staging.model, ...packing.model].find((f) => f.name === productNames[op]!.field);
-  const layerBytes = products
-    .map((p) => `${nameOf(p.op)}::tiles(block) * ${nameOf(p.op)}::kTileBytes`)
-    .join(' + ');
+    [...staging.layer, ...staging.model, ...packing.model].find((f) => f.name === matmuls[op]!.weight);
+  const bytes = products.map((p) => `${nameOf(p.op)}::tiles(block) * ${nameOf(p.op)}::kTileBytes`);
   const head = dims.tiedHead
     ? `reinterpret_cast<const Weight*>(kept + ${packing.model.find((f) => f.name === 'embedding')!.offset})`
     : `reinterpret_cast<const Weight*>(staged + ${field('lm_head')!.offset})`;
-  const before: string[] = [];
-  const lines = products.map((p) => {
-    const at = before.length ? ` + ${before.join(' + ')}` : '';
-    before.push(`int64_t(${nameOf(p.op)}::tiles(block)) * ${nameOf(p.op)}::kTileBytes`);
+  const lines = products.map((p, i) => {
+    const at = products
+      .slice(0, i)
+      .map(({ op }) => ` + int64_t(${nameOf(op)}::tiles(block)) * ${nameOf(op)}::kTileBytes`)
+      .join('');
     const rows = p.op === 'qkv_proj' ? 'PairedHeads{}' : 'SameRow{}';
     return (
       `pack_product<${nameOf(p.op)}>(reinterpret_cast<const Weight*>(matrices + ${field(p.op)!.offset}), to, ${rows}, ` +
@@ -315,7 +323,7 @@ function packLines(schedule: Schedule, products: readonly StreamProduct[]): stri
     );
   });
   return [
-    `const auto layer_bytes = [](int block) { return int64_t(${layerBytes}); };`,
+    `const auto layer_bytes = [](int block) { return int64_t(${bytes.join(' + ')}); };`,
     'if (layer == kLayers) {',
     `  pack_product<${nameOf('lm_head')}>(${head}, to, SameRow{}, [=](int block) { return block_base(block) + kLayers * layer_bytes(block); });`,
     '  return;',
@@ -326,13 +334,7 @@ function packLines(schedule: Schedule, products: readonly StreamProduct[]): stri
 }
 
 function constants({ target, dims, packing, blocks }: Schedule, stream: Stream) {
-  const make = (type: string) => (name: string, value: number | string, doc: string) => ({
-    type,
-    name,
-    value: String(value),
-    doc: doc ? `  // ${doc}` : '',
-  });
-  const [int, long, bool] = [make('int'), make('int64_t'), make('bool')];
+  const [int, long, bool] = [constantOf('int'), constantOf('int64_t'), constantOf('bool')];
   return [
     int('kThreads', streamWarps * 32, 'of a block, those that compute'),
     int('kWarps', 'kThreads / 32', ''),

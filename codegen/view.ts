@@ -1,5 +1,5 @@
 // Every string that a template prints. All decisions end here: a template only puts them in place.
-import { cFloat, comment } from './c-text.ts';
+import { type ConstantView, cFloat, comment, constantOf } from './c-text.ts';
 import { type TensorName, tensorDocs } from './graph.ts';
 import { matmuls, scratchName, strideName } from './names.ts';
 import type { Field } from './packing.ts';
@@ -9,13 +9,6 @@ import { type StageView, stageView } from './stage-view.ts';
 import { type StreamView, streamView } from './stream-view.ts';
 import type { Sync } from './syncs.ts';
 import { warpsPerBlock } from './target.ts';
-
-interface ConstantView {
-  readonly type: string;
-  readonly name: string;
-  readonly value: string;
-  readonly doc: string;
-}
 
 interface FieldView {
   readonly name: string;
@@ -154,10 +147,7 @@ const syncText = ({ scope, tensors }: Sync): string =>
   scope === 'exchange' ? `exchange of ${tensors!.join(', ')}` : 'grid barrier';
 
 /** Threads of a block on a GPU; a stream has its own. */
-const threads = (
-  { stream, target }: Schedule,
-  int: (...args: [string, number | string, string?]) => ConstantView,
-) =>
+const threads = ({ stream, target }: Schedule, int: ReturnType<typeof constantOf>) =>
   stream || target.kind === 'cpu'
     ? []
     : [
@@ -168,18 +158,7 @@ const threads = (
 
 function constants(schedule: Schedule): ConstantView[] {
   const { dims } = schedule;
-  const int = (name: string, value: number | string, doc = ''): ConstantView => ({
-    type: 'int',
-    name,
-    value: String(value),
-    doc: comment(doc),
-  });
-  const long = (name: string, value: number, doc: string): ConstantView => ({
-    type: 'int64_t',
-    name,
-    value: String(value),
-    doc: comment(doc),
-  });
+  const [int, long] = [constantOf('int'), constantOf('int64_t')];
   const placed = Object.entries(schedule.tensors).flatMap(([tensor, place]) =>
     place.space === 'scratch'
       ? [

@@ -1,22 +1,12 @@
 // The GPU as a backend: memory, uploads, passes on one stream. Every CUDA call is checked, and its name is in the error.
-#include "host/backend.h"
-
-#include <cuda_runtime_api.h>
-
-#include <cmath>
-#include <cstring>
 #include <thread>
-#include <vector>
 
-#include "model.h"
+#include "lib/device.h"
 
 extern "C" int kernel_blocks(int device, int* blocks);
 extern "C" int kernel_launch(const Pass& pass, int blocks, void* stream);
 
 namespace {
-
-constexpr int64_t kStageBytes = 16 << 20;
-constexpr int64_t kAlignment = 256;
 
 /** Words of Pass.barrier that come back after each pass: error, ordinal, up to and including the chosen token. */
 constexpr int kNextWord = kBarrierHost;
@@ -30,32 +20,10 @@ struct Reply {
   int32_t next() const { return static_cast<int32_t>(words[kNextWord - kBarrierError]); }
 };
 
-bool failed(cudaError_t status, const char* call, std::string* error) {
-  if (status == cudaSuccess) return false;
-  *error = std::string(call) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")";
-  return true;
-}
-
-#define CUDA_TRY(call)                                                                        \
-  if (const cudaError_t status = (call); failed(status, #call, error))                        \
-    return status == cudaErrorMemoryAllocation ? kStatusOutOfMemory : kStatusDevice
-
-std::string gibibytes(int64_t bytes) {
-  char text[32];
-  snprintf(text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / (1 << 30));
-  return text;
-}
-
-int64_t rounded(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
 }  // namespace
 
-struct Backend {
-  int device = 0;
+struct Backend : Device {
   int blocks = 0;
-  std::string name;
-  cudaStream_t stream = nullptr;
-  char* memory = nullptr;  // everything on the device, one allocation
   int* ids = nullptr;      // [kMaxOutstanding][kPassTokens]
   Pass bound{};            // pointers and sizes; each pass fills in the rest
 
@@ -65,10 +33,6 @@ struct Backend {
   Pass enqueued[kMaxOutstanding];
   int64_t begun = 0, waited = 0;  // passes
   int logits_rows = 0;            // of the latest finished pass
-
-  char* stage[2] = {};
-  cudaEvent_t staged[2] = {};
-  int turn = 0;
 };
 
 namespace {
@@ -90,61 +54,26 @@ int allocate(Backend& b, int context, std::string* error) {
              std::to_string(context) + " positions " + gibibytes(cache) + "), " + gibibytes(free_bytes) + " are free";
     return kStatusOutOfMemory;
   }
-  CUDA_TRY(cudaMalloc(reinterpret_cast<void**>(&b.memory), total));
-  CUDA_TRY(cudaMemsetAsync(b.memory, 0, total, b.stream));
-  char* at = b.memory;
-  const auto take = [&](int64_t bytes) {
-    char* piece = at;
-    at += rounded(bytes);
-    return piece;
-  };
+  if (const int status = allocate_device(b, total, error); status != kStatusOk) return status;
+  Arena arena{b.memory};
   b.bound.context = context;
-  b.bound.weights = take(kWeightBytes);
-  b.bound.cache = reinterpret_cast<Weight*>(take(cache));
-  b.bound.rope = reinterpret_cast<float*>(take(rope));
-  bind_activations(b.bound, take(kActivationBytes));
-  b.bound.logits = reinterpret_cast<float*>(take(logits));
-  b.bound.counts = reinterpret_cast<int*>(take(counts));
-  b.ids = reinterpret_cast<int*>(take(ids));
-  b.bound.barrier = reinterpret_cast<unsigned*>(take(barrier));
+  b.bound.weights = arena.take<char>(kWeightBytes);
+  b.bound.cache = arena.take<Weight>(cache);
+  b.bound.rope = arena.take<float>(rope);
+  bind_activations(b.bound, arena.take<char>(kActivationBytes));
+  b.bound.logits = arena.take<float>(logits);
+  b.bound.counts = arena.take<int>(counts);
+  b.ids = arena.take<int>(ids);
+  b.bound.barrier = arena.take<unsigned>(barrier);
   b.bound.next = reinterpret_cast<int*>(b.bound.barrier + kNextWord);
   CUDA_TRY(cudaMallocHost(reinterpret_cast<void**>(&b.pinned_ids), ids));
   CUDA_TRY(cudaMallocHost(reinterpret_cast<void**>(&b.replies), kMaxOutstanding * sizeof(Reply)));
   for (cudaEvent_t& event : b.finished) CUDA_TRY(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  for (int i = 0; i < 2; ++i) {
-    CUDA_TRY(cudaMallocHost(reinterpret_cast<void**>(&b.stage[i]), kStageBytes));
-    CUDA_TRY(cudaEventCreateWithFlags(&b.staged[i], cudaEventDisableTiming));
-  }
-  return kStatusOk;
-}
-
-int upload_rope(Backend& b, std::string* error) {
-  std::vector<float> rows(static_cast<size_t>(b.bound.context) * kHeadDim);
-  for (int position = 0; position < b.bound.context; ++position) {
-    for (int i = 0; i < kHeadDim / 2; ++i) {
-      const float angle = static_cast<float>(position) * kInvFreq[i];
-      rows[static_cast<size_t>(position) * kHeadDim + 2 * i] = static_cast<float>(std::cos(static_cast<double>(angle)));
-      rows[static_cast<size_t>(position) * kHeadDim + 2 * i + 1] = static_cast<float>(std::sin(static_cast<double>(angle)));
-    }
-  }
-  const size_t bytes = rows.size() * sizeof(float);
-  CUDA_TRY(cudaMemcpyAsync(const_cast<float*>(b.bound.rope), rows.data(), bytes, cudaMemcpyHostToDevice, b.stream));
-  CUDA_TRY(cudaStreamSynchronize(b.stream));
   return kStatusOk;
 }
 
 int create(Backend& b, const EngineOptions& options, std::string* error) {
-  int devices = 0;
-  if (failed(cudaGetDeviceCount(&devices), "cudaGetDeviceCount", error)) return kStatusDevice;
-  if (options.device < 0 || options.device >= devices) {
-    *error = "GPU " + std::to_string(options.device) + " was asked for; this machine has " + std::to_string(devices);
-    return kStatusDevice;
-  }
-  b.device = options.device;
-  CUDA_TRY(cudaSetDevice(b.device));
-  cudaDeviceProp properties;
-  CUDA_TRY(cudaGetDeviceProperties(&properties, b.device));
-  b.name = properties.name;
+  if (const int status = choose_device(b, options, error); status != kStatusOk) return status;
   if (failed(static_cast<cudaError_t>(kernel_blocks(b.device, &b.blocks)), "kernel_blocks", error)) return kStatusDevice;
   if (b.blocks == 0) {
     *error = "a block of this kernel does not fit on " + b.name;
@@ -152,7 +81,7 @@ int create(Backend& b, const EngineOptions& options, std::string* error) {
   }
   CUDA_TRY(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking));
   const int status = allocate(b, options.context, error);
-  return status == kStatusOk ? upload_rope(b, error) : status;
+  return status == kStatusOk ? upload_rope(b, const_cast<float*>(b.bound.rope), options.context, error) : status;
 }
 
 /** After a barrier ran out of time: what it says, and words that the next pass can use. */
@@ -181,17 +110,12 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
 void backend_destroy(Backend* backend) {
   if (!backend) return;
   if (backend->stream) cudaStreamSynchronize(backend->stream);
-  for (int i = 0; i < 2; ++i) {
-    cudaFreeHost(backend->stage[i]);
-    if (backend->staged[i]) cudaEventDestroy(backend->staged[i]);
-  }
   for (cudaEvent_t event : backend->finished) {
     if (event) cudaEventDestroy(event);
   }
   cudaFreeHost(backend->pinned_ids);
   cudaFreeHost(backend->replies);
-  cudaFree(backend->memory);
-  if (backend->stream) cudaStreamDestroy(backend->stream);
+  release_device(*backend);
   delete backend;
 }
 
@@ -202,12 +126,7 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
   char* to = const_cast<char*>(b.bound.weights) + offset;
   for (int64_t at = 0; at < bytes; at += kStageBytes) {
     const int64_t piece = bytes - at < kStageBytes ? bytes - at : kStageBytes;
-    const int turn = b.turn;
-    b.turn ^= 1;
-    CUDA_TRY(cudaEventSynchronize(b.staged[turn]));
-    memcpy(b.stage[turn], from + at, piece);
-    CUDA_TRY(cudaMemcpyAsync(to + at, b.stage[turn], piece, cudaMemcpyHostToDevice, b.stream));
-    CUDA_TRY(cudaEventRecord(b.staged[turn], b.stream));
+    if (const int status = upload(b, to + at, from + at, piece, error); status != kStatusOk) return status;
   }
   return kStatusOk;
 }
@@ -220,12 +139,7 @@ int backend_flush(Backend* backend, std::string* error) {
 void* backend_map(Backend*, int64_t) { return nullptr; }
 
 int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error) {
-  CUDA_TRY(cudaSetDevice(backend->device));
-  std::vector<int> counts(kVocab);
-  for (int64_t i = 0; i < n; ++i) ++counts[ids[i]];
-  CUDA_TRY(cudaMemcpyAsync(backend->bound.counts, counts.data(), sizeof(int) * kVocab, cudaMemcpyHostToDevice, backend->stream));
-  CUDA_TRY(cudaStreamSynchronize(backend->stream));
-  return kStatusOk;
+  return upload_counts(*backend, backend->bound.counts, ids, n, error);
 }
 
 int32_t backend_steps(Backend*) { return 1; }
@@ -277,16 +191,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
 }
 
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error) {
-  Backend& b = *backend;
-  if (row < 0 || rows < 0 || row > b.logits_rows - rows) {
-    *error = "rows [" + std::to_string(row) + ", " + std::to_string(row + rows) + ") of logits were asked for; the last pass made " +
-             std::to_string(b.logits_rows);
-    return kStatusBadArgument;
-  }
-  const float* from = b.bound.logits + static_cast<int64_t>(row) * kVocab;
-  CUDA_TRY(cudaMemcpyAsync(out, from, sizeof(float) * static_cast<int64_t>(rows) * kVocab, cudaMemcpyDeviceToHost, b.stream));
-  CUDA_TRY(cudaStreamSynchronize(b.stream));
-  return kStatusOk;
+  return download_logits(*backend, backend->bound.logits, backend->logits_rows, row, rows, out, error);
 }
 
 std::string backend_device(Backend* backend) {

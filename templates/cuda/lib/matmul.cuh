@@ -1,6 +1,7 @@
 // y = W x for the rows of one block. The weights are the bytes that matter: each is loaded once, as many loads in flight as fit.
 #pragma once
 #include "input.cuh"
+#include "tensor.cuh"
 
 // Shared memory for sums that cross warps, apart from b.scratch: one token [2][kWarps][16], several [kWarps][16 rows][8 tokens].
 constexpr int kSumsFloats = kTensorCores ? kWarps * 128 : 2 * kWarps * 16;
@@ -129,17 +130,6 @@ DEVICE void matmul_one(Block& b, const Weight* w, Range rows, Epilogue& epilogue
 }
 
 // ---- several tokens, 16-bit weights: m16n8k16, the weights as the 16-row operand
-
-DEVICE void multiply_tile(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-  if constexpr (std::is_same_v<Weight, bf16>)
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 /**
  * How several tokens' product is cut: blocks of 32 columns, `slices` warps share a tile of 16 matrix rows and have `slice` blocks each,

@@ -156,8 +156,8 @@ struct Running {
       const uint4 q = *reinterpret_cast<const uint4*>(mine + k * 32);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        multiply(score[half][0], q.x, 0, q.y, 0, tile.keys[half][k].x, tile.keys[half][k].y);
-        multiply(score[half][1], q.z, 0, q.w, 0, tile.keys[half][k].z, tile.keys[half][k].w);
+        multiply_tile(score[half][0], q.x, 0, q.y, 0, tile.keys[half][k].x, tile.keys[half][k].y);
+        multiply_tile(score[half][1], q.z, 0, q.w, 0, tile.keys[half][k].z, tile.keys[half][k].w);
       }
     }
     float s[2][2], top = most;
@@ -191,7 +191,7 @@ struct Running {
     const unsigned p0 = pair_word(p[0][0], p[0][1]), p1 = pair_word(p[1][0], p[1][1]);
 #pragma unroll
     for (int i = 0; i < kHeadPad / 16; ++i)
-      multiply(out[i], tile.values[i].x, tile.values[i].y, tile.values[i].z, tile.values[i].w, p0, p1);
+      multiply_tile(out[i], tile.values[i].x, tile.values[i].y, tile.values[i].z, tile.values[i].w, p0, p1);
   }
 
   /** Into the block's scratch, for queries [0, last]. */

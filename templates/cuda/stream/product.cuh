@@ -1,18 +1,7 @@
 // A product: this block's tiles of 8 rows times the input that other blocks publish, each warp its part of the columns.
 #pragma once
+#include "lib/tensor.cuh"
 #include "worker.cuh"
-
-/** c += a b for 16 rows, 16 columns and 8 tokens. */
-DEVICE void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
-  if constexpr (std::is_same_v<Weight, bf16>)
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 /** A lane's part of 32 columns of the input, as the matrix instruction takes it. */
 template <int T>
@@ -53,12 +42,12 @@ struct TileSums {
   /** Adds a cell of weights times the same columns of the input. */
   DEVICE void add(const uint4& w, const InputCell<T>& x, int chain) {
     if constexpr (kFew) {
-      multiply(c[0][chain % kChains], w.x, w.z, w.y, w.w, x.words[0][0], x.words[0][1]);
+      multiply_tile(c[0][chain % kChains], w.x, w.z, w.y, w.w, x.words[0][0], x.words[0][1]);
     } else {
 #pragma unroll
       for (int g = 0; g < kGroups; ++g) {
-        multiply(c[g][0], w.x, w.z, w.y, w.w, x.words[g][0], x.words[g][1]);
-        multiply(c[g][1], w.x, w.z, w.y, w.w, x.words[g][2], x.words[g][3]);
+        multiply_tile(c[g][0], w.x, w.z, w.y, w.w, x.words[g][0], x.words[g][1]);
+        multiply_tile(c[g][1], w.x, w.z, w.y, w.w, x.words[g][2], x.words[g][3]);
       }
     }
   }

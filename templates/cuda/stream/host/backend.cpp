@@ -1,19 +1,11 @@
 // The GPU as a backend for stream plans: memory, uploads, packing, and launches that make whole replies.
 // Every CUDA call is checked, and its name is in the error.
-#include "host/backend.h"
-
-#include <cuda_runtime_api.h>
-
-#include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <thread>
-#include <vector>
 
-#include "model.h"
+#include "lib/device.h"
 
 extern "C" int kernel_blocks(int device, int* blocks);
 extern "C" int kernel_launch(const Pass& pass, void* stream);
@@ -22,33 +14,12 @@ extern "C" int64_t kernel_word_bytes(int tokens);
 
 namespace {
 
-constexpr int64_t kStageBytes = 16 << 20;
-constexpr int64_t kAlignment = 256;
-
 /** The longest wait inside a launch [ns]. */
 constexpr unsigned long long kBudget = 2'000'000'000ull;
 constexpr int kMaxStops = 1024;
 constexpr int kSamplerFloats = 8192;
 /** Between two looks at a reply: a token takes longer than this on any GPU. */
 constexpr std::chrono::microseconds kLook{20};
-
-bool failed(cudaError_t status, const char* call, std::string* error) {
-  if (status == cudaSuccess) return false;
-  *error = std::string(call) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")";
-  return true;
-}
-
-#define CUDA_TRY(call)                                                                        \
-  if (const cudaError_t status = (call); failed(status, #call, error))                        \
-    return status == cudaErrorMemoryAllocation ? kStatusOutOfMemory : kStatusDevice
-
-std::string gibibytes(int64_t bytes) {
-  char text[32];
-  snprintf(text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / (1 << 30));
-  return text;
-}
-
-int64_t rounded(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 
@@ -60,11 +31,7 @@ struct Launch {
   bool ended = false;
 };
 
-struct Backend {
-  int device = 0;
-  std::string name;
-  cudaStream_t stream = nullptr;
-  char* memory = nullptr;   // everything on the device, one allocation
+struct Backend : Device {
   char* staging = nullptr;  // matrices row by row, until they are packed
   int* ids = nullptr;       // [kMaxOutstanding][kPassTokens]
   int* stops = nullptr;     // [kMaxOutstanding][kMaxStops]
@@ -78,10 +45,6 @@ struct Backend {
   std::deque<Launch> launches;
   int64_t begun = 0;
   int logits_rows = 0;  // of the latest finished launch
-
-  char* stage[2] = {};
-  cudaEvent_t staged[2] = {};
-  int turn = 0;
 };
 
 namespace {
@@ -110,26 +73,20 @@ int allocate(Backend& b, int context, std::string* error) {
              "), " + gibibytes(free_bytes) + " are free";
     return kStatusOutOfMemory;
   }
-  CUDA_TRY(cudaMalloc(reinterpret_cast<void**>(&b.memory), total));
-  CUDA_TRY(cudaMemsetAsync(b.memory, 0, total, b.stream));
-  char* at = b.memory;
-  const auto take = [&](int64_t bytes) {
-    char* piece = at;
-    at += rounded(bytes);
-    return piece;
-  };
+  if (const int status = allocate_device(b, total, error); status != kStatusOk) return status;
+  Arena arena{b.memory};
   b.bound.context = context;
-  b.bound.weights = take(kKeptBytes);
-  b.bound.stream = take(kStreamBytes);
-  b.bound.cache = reinterpret_cast<Weight*>(take(cache));
-  b.bound.rope = reinterpret_cast<float*>(take(rope));
-  b.bound.logits = reinterpret_cast<float*>(take(logits));
-  b.bound.counts = reinterpret_cast<int*>(take(counts));
-  b.ids = reinterpret_cast<int*>(take(ids));
-  b.stops = reinterpret_cast<int*>(take(stops));
-  b.bound.sampler = reinterpret_cast<float*>(take(sampler));
-  b.bound.words = reinterpret_cast<unsigned*>(take(words));
-  b.bound.status = reinterpret_cast<unsigned*>(take(flags));
+  b.bound.weights = arena.take<char>(kKeptBytes);
+  b.bound.stream = arena.take<char>(kStreamBytes);
+  b.bound.cache = arena.take<Weight>(cache);
+  b.bound.rope = arena.take<float>(rope);
+  b.bound.logits = arena.take<float>(logits);
+  b.bound.counts = arena.take<int>(counts);
+  b.ids = arena.take<int>(ids);
+  b.stops = arena.take<int>(stops);
+  b.bound.sampler = arena.take<float>(sampler);
+  b.bound.words = arena.take<unsigned>(words);
+  b.bound.status = arena.take<unsigned>(flags);
   b.bound.next = reinterpret_cast<int*>(b.bound.status + 32);
   CUDA_TRY(cudaMallocHost(reinterpret_cast<void**>(&b.pinned_ids), sizeof(int32_t) * kMaxOutstanding * (kPassTokens + kMaxStops)));
   CUDA_TRY(cudaMallocHost(reinterpret_cast<void**>(&b.replies), sizeof(unsigned) * kMaxOutstanding * context));
@@ -138,25 +95,6 @@ int allocate(Backend& b, int context, std::string* error) {
   *b.wish = 0;
   b.bound.wish = b.wish;
   for (cudaEvent_t& event : b.finished) CUDA_TRY(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  for (int i = 0; i < 2; ++i) {
-    CUDA_TRY(cudaMallocHost(reinterpret_cast<void**>(&b.stage[i]), kStageBytes));
-    CUDA_TRY(cudaEventCreateWithFlags(&b.staged[i], cudaEventDisableTiming));
-  }
-  return kStatusOk;
-}
-
-int upload_rope(Backend& b, std::string* error) {
-  std::vector<float> rows(static_cast<size_t>(b.bound.context) * kHeadDim);
-  for (int position = 0; position < b.bound.context; ++position) {
-    for (int i = 0; i < kHeadDim / 2; ++i) {
-      const float angle = static_cast<float>(position) * kInvFreq[i];
-      rows[static_cast<size_t>(position) * kHeadDim + 2 * i] = static_cast<float>(std::cos(static_cast<double>(angle)));
-      rows[static_cast<size_t>(position) * kHeadDim + 2 * i + 1] = static_cast<float>(std::sin(static_cast<double>(angle)));
-    }
-  }
-  const size_t bytes = rows.size() * sizeof(float);
-  CUDA_TRY(cudaMemcpyAsync(const_cast<float*>(b.bound.rope), rows.data(), bytes, cudaMemcpyHostToDevice, b.stream));
-  CUDA_TRY(cudaStreamSynchronize(b.stream));
   return kStatusOk;
 }
 
@@ -208,17 +146,7 @@ void set_times(Pass& pass) {
 }
 
 int create(Backend& b, const EngineOptions& options, std::string* error) {
-  int devices = 0;
-  if (failed(cudaGetDeviceCount(&devices), "cudaGetDeviceCount", error)) return kStatusDevice;
-  if (options.device < 0 || options.device >= devices) {
-    *error = "GPU " + std::to_string(options.device) + " was asked for; this machine has " + std::to_string(devices);
-    return kStatusDevice;
-  }
-  b.device = options.device;
-  CUDA_TRY(cudaSetDevice(b.device));
-  cudaDeviceProp properties;
-  CUDA_TRY(cudaGetDeviceProperties(&properties, b.device));
-  b.name = properties.name;
+  if (const int status = choose_device(b, options, error); status != kStatusOk) return status;
   int blocks = 0;
   if (failed(static_cast<cudaError_t>(kernel_blocks(b.device, &blocks)), "kernel_blocks", error)) return kStatusDevice;
   if (blocks == 0) {
@@ -227,7 +155,7 @@ int create(Backend& b, const EngineOptions& options, std::string* error) {
   }
   CUDA_TRY(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking));
   const int status = allocate(b, options.context, error);
-  return status == kStatusOk ? upload_rope(b, error) : status;
+  return status == kStatusOk ? upload_rope(b, const_cast<float*>(b.bound.rope), options.context, error) : status;
 }
 
 }  // namespace
@@ -247,10 +175,6 @@ void backend_destroy(Backend* backend) {
   if (!backend) return;
   if (backend->wish) *backend->wish = 1;
   if (backend->stream) cudaStreamSynchronize(backend->stream);
-  for (int i = 0; i < 2; ++i) {
-    cudaFreeHost(backend->stage[i]);
-    if (backend->staged[i]) cudaEventDestroy(backend->staged[i]);
-  }
   for (cudaEvent_t event : backend->finished) {
     if (event) cudaEventDestroy(event);
   }
@@ -259,8 +183,7 @@ void backend_destroy(Backend* backend) {
   cudaFreeHost(backend->status);
   cudaFreeHost(backend->wish);
   cudaFree(backend->staging);
-  cudaFree(backend->memory);
-  if (backend->stream) cudaStreamDestroy(backend->stream);
+  release_device(*backend);
   delete backend;
 }
 
@@ -273,12 +196,7 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
     const int64_t begin = offset + at;  // a piece lies on one side of kKeptBytes
     char* const to = begin < kKeptBytes ? const_cast<char*>(b.bound.weights) + begin : b.staging + (begin - kKeptBytes);
     piece = std::min({bytes - at, kStageBytes, begin < kKeptBytes ? kKeptBytes - begin : kStageBytes});
-    const int turn = b.turn;
-    b.turn ^= 1;
-    CUDA_TRY(cudaEventSynchronize(b.staged[turn]));
-    memcpy(b.stage[turn], from + at, piece);
-    CUDA_TRY(cudaMemcpyAsync(to, b.stage[turn], piece, cudaMemcpyHostToDevice, b.stream));
-    CUDA_TRY(cudaEventRecord(b.staged[turn], b.stream));
+    if (const int status = upload(b, to, from + at, piece, error); status != kStatusOk) return status;
   }
   return kStatusOk;
 }
@@ -291,12 +209,7 @@ int backend_flush(Backend* backend, std::string* error) {
 void* backend_map(Backend*, int64_t) { return nullptr; }
 
 int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error) {
-  CUDA_TRY(cudaSetDevice(backend->device));
-  std::vector<int> counts(kVocab);
-  for (int64_t i = 0; i < n; ++i) ++counts[ids[i]];
-  CUDA_TRY(cudaMemcpyAsync(backend->bound.counts, counts.data(), sizeof(int) * kVocab, cudaMemcpyHostToDevice, backend->stream));
-  CUDA_TRY(cudaStreamSynchronize(backend->stream));
-  return kStatusOk;
+  return upload_counts(*backend, backend->bound.counts, ids, n, error);
 }
 
 int32_t backend_steps(Backend* backend) { return backend->bound.context; }
@@ -378,16 +291,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
 }
 
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error) {
-  Backend& b = *backend;
-  if (row < 0 || rows < 0 || row > b.logits_rows - rows) {
-    *error = "rows [" + std::to_string(row) + ", " + std::to_string(row + rows) + ") of logits were asked for; the last pass made " +
-             std::to_string(b.logits_rows);
-    return kStatusBadArgument;
-  }
-  const float* from = b.bound.logits + static_cast<int64_t>(row) * kVocab;
-  CUDA_TRY(cudaMemcpyAsync(out, from, sizeof(float) * static_cast<int64_t>(rows) * kVocab, cudaMemcpyDeviceToHost, b.stream));
-  CUDA_TRY(cudaStreamSynchronize(b.stream));
-  return kStatusOk;
+  return download_logits(*backend, backend->bound.logits, backend->logits_rows, row, rows, out, error);
 }
 
 std::string backend_device(Backend* backend) {
