@@ -191,7 +191,7 @@ function epilogue(op: OpName, dims: ModelDims): { makes: string; before: string[
         lines: [
           ...(op === 'o_proj' ? ['b.wait_appended(AttnOut::kStage);'] : []),
           'const float x = add(b.s.residual[o.index], o.y), next = o.next(x);',
-          'if (o.first) b.s.residual[o.index] = x;',
+          'if (o.real) b.s.residual[o.index] = x;',
           `if (o.even() && o.row < kHidden) words.${to}.publish(b.turn, word_at<T>(o.row / 2, o.token), pair_word(x, next));`,
         ],
       };
@@ -202,7 +202,7 @@ function epilogue(op: OpName, dims: ModelDims): { makes: string; before: string[
         before: [],
         lines: [
           'const float h = swiglu(o.y, o.next(o.y)), next = o.second_next(h);  // rows are gate, up, gate, up',
-          'if (o.first && o.row % 4 == 0 && o.row < 2 * kFfn) words.h.publish(b.turn, word_at<T>(o.row / 4, o.token), pair_word(h, next));',
+          'if (o.real && o.row % 4 == 0 && o.row < 2 * kFfn) words.h.publish(b.turn, word_at<T>(o.row / 4, o.token), pair_word(h, next));',
         ],
       };
     default:
@@ -213,7 +213,7 @@ function epilogue(op: OpName, dims: ModelDims): { makes: string; before: string[
           'const int limit = pass.sampling.vocab > 0 ? min(pass.sampling.vocab, kVocab) : kVocab;',
         ],
         lines: [
-          'if (!o.first || o.row >= kVocab || o.token >= pass.tokens) return;',
+          'if (!o.real || o.row >= kVocab || o.token >= pass.tokens) return;',
           'if (stores && o.token >= pass.first_logits) pass.logits[size_t(o.token - pass.first_logits) * kVocab + o.row] = o.y;',
           'if (o.token == pass.tokens - 1 && o.row < limit) best.consider(o.y, o.row);',
         ],

@@ -170,9 +170,11 @@ export function streamMemory(
   const sumTiles = Math.max(1, Math.min(6, Math.floor(32 / tokens)));
   const mostEach = Math.max(...products.map((p) => p.each));
   const slices = streamWarps * tokens * (mostEach | 1) * 64;
-  const queries = Math.min(8, (dims.qHeads / dims.kvHeads) * tokens);
-  const attention = streamWarps * (queries * ((headPad + 32) * 2 + (headPad + 4) * 4) + 64);
-  const own = slotPositions * 2 * headPad * 2;
+  const group = dims.qHeads / dims.kvHeads;
+  const queries = Math.min(8, group * tokens);
+  const ofWarp = queries * ((headPad + 32) * 2 + 8 * (headPad / 8 + 4) * 4) + 64;
+  const attention = streamWarps * ofWarp + 4 * (group + headPad / 2) + 16;
+  const own = tokens > 1 ? slotPositions * 2 * headPad * 2 : 128;
   const sums = 2 * sumTiles * tileRows * tokens * (streamWarps + 4) * 4;
   const squares = 2 * tokens * streamWarps * 4;
   const residual = mostHidden(products) * tileRows * tokens * 4;

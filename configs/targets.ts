@@ -43,7 +43,7 @@ export const targets: readonly Target[] = [
   {
     ...cuda('h200', 'sm_90a', 132, 227, 60, 4380, 'measured', 1.1),
     // qwen3-0.6b, coordinate descent on the rate at positions 50 and 1,900; docs/devlog.md, section 6
-    pollCycles: { qkv_proj: 900, attn_merge: 300, o_proj: 300, gate_up: 900, down_proj: 1000 },
+    pollCycles: { qkv_proj: 700, attn_merge: 700, o_proj: 300, gate_up: 900, down_proj: 1000 },
   },
   cuda('a100', 'sm_80', 108, 163, 40, 1383, 'measured', 1.3),
   cuda('rtx3090', 'sm_86', 82, 99, 6, 936, 'datasheet', 0.8),

@@ -234,7 +234,7 @@ describe('a stream that needs more shared memory than the target has', () => {
       "streams.ts:17:28: error: shared-memory-over-budget
         17 | export const whole = plan('whole', stages, { sync: 'exchange', weights: stream() });
            |                            ^^^^^
-        a pass of 1 token with 4 slots of 16 KiB needs 106 KiB of shared memory a block, and rtx4090 has 99.
+        a pass of 1 token with 4 slots of 16 KiB needs 102 KiB of shared memory a block, and rtx4090 has 99.
         Legal here: tile: 8192; or sync: 'barrier', weights: direct()."
     `);
   });

@@ -137,6 +137,16 @@ struct KvTile {
                    : "memory");
     }
   }
+
+  /** Some bits of every load. */
+  DEVICE unsigned bits() const {
+    unsigned all = 0;
+#pragma unroll
+    for (int k = 0; k < kKeySteps; ++k) all |= keys[0][k].w | keys[1][k].w;
+#pragma unroll
+    for (int i = 0; i < kValueSteps; ++i) all |= values[i].w;
+    return all;
+  }
 };
 
 /** Running softmax of eight queries: lane / 4 is a query in scores, 2 (lane % 4) and + 1 are in `out`. */
@@ -201,14 +211,14 @@ struct Running {
     mass += __shfl_xor_sync(~0u, mass, 2);
     const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
     if (quad == 0) to.most[warp()][r] = most, to.mass[warp()][r] = mass;
-    float* const out_of_warp = &to.out[warp()][0][r];
 #pragma unroll
-    for (int i = 0; i < kHeadPad / 16; ++i)
+    for (int c = 0; c < 2; ++c) {
+      if (quad * 2 + c > last_query) continue;
+      float* const elements = to.out[warp()][quad * 2 + c][r];
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        const int query = quad * 2 + (c & 1);
-        if (query <= last_query) out_of_warp[query * Scratch::kOutStride + i * 16 + (c >> 1) * 8] = out[i][c];
-      }
+      for (int i = 0; i < kHeadPad / 16; i += 2)
+        *reinterpret_cast<float4*>(elements + 2 * i) = make_float4(out[i][c], out[i][c + 2], out[i + 1][c], out[i + 1][c + 2]);
+    }
   }
 };
 
@@ -241,7 +251,7 @@ DEVICE int query_word(int head) { return head * kPairs; }
 DEVICE int key_word(int head) { return (kQDim + head * kHeadDim) / 2; }
 DEVICE int value_word(int head) { return (kQDim + kKvDim + head * kHeadDim) / 2; }
 
-/** Stores key and value of token `token` of the pass, rotated, into the block's tile and into the cache. By one warp. */
+/** Appends key and value of token `token` of the pass, rotated, to the cache; with more tokens also to the block's tile. By one warp. */
 template <int T>
 DEVICE void store_position(Worker<T>& b, const LayerWeights& w, int head, int token, const HeadVector& key, const HeadVector& value) {
   const int position = b.position + token;
@@ -256,14 +266,39 @@ DEVICE void store_position(Worker<T>& b, const LayerWeights& w, int head, int to
     const int at = swizzled(pair / 4, position) * 16 + pair % 4 * 4;
     const int value_at = swizzled(kHeadPad / 8 + pair / 4, position) * 16 + pair % 4 * 4;
     const unsigned k = real ? key.w[i < kPairSlots ? i : 0] : 0, v = real ? value.w[i < kPairSlots ? i : 0] : 0;
-    *reinterpret_cast<unsigned*>(row + at) = k;
-    *reinterpret_cast<unsigned*>(row + value_at) = v;
+    if constexpr (T > 1) {
+      *reinterpret_cast<unsigned*>(row + at) = k;
+      *reinterpret_cast<unsigned*>(row + value_at) = v;
+    }
     if (kept) {
       *reinterpret_cast<unsigned*>(cached + at) = k;
       *reinterpret_cast<unsigned*>(cached + value_at) = v;
     }
   }
   __syncwarp();
+}
+
+/** The only position of a pass, which needs no tile: its score with queries [first, first + N), its value. By one warp. */
+template <int N>
+DEVICE void keep_own(AttentionScratch<1>& to, const HeadVector (&queries)[N], const HeadVector& key, const HeadVector& value, int first) {
+  float score[N] = {};
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+#pragma unroll
+    for (int i = 0; i < kPairSlots; ++i) {
+      const float2 q = pair_of(queries[n].w[i]), k = pair_of(key.w[i]);
+      score[n] = fmaf(q.x, k.x, fmaf(q.y, k.y, score[n]));
+    }
+#pragma unroll
+  for (int other = 16; other > 0; other /= 2)
+#pragma unroll
+    for (int n = 0; n < N; ++n) score[n] += __shfl_xor_sync(~0u, score[n], other);
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+    if (lane() == 0 && first + n < kGroup) to.own_score[first + n] = score[n] * (kAttnScale * kLog2e);
+#pragma unroll
+  for (int i = 0; i < kPairSlots; ++i)
+    if (pair_at(i) < kPairs) to.own_value[pair_at(i)] = value.w[i];
 }
 
 /** Key and value of token `token`: waited for, rotated, stored. By one warp. */
@@ -320,7 +355,15 @@ DEVICE void read_queries(Worker<T>& b, const unsigned* qkv, const LayerWeights& 
     for (int j = 0; j < divide_up(kHeadPad / 2, 32); ++j)
       if (pair_at(j) < kHeadPad / 2) to[pair_at(j)] = j < kPairSlots && pair_at(j) < kPairs ? vectors[i].w[j < kPairSlots ? j : 0] : 0;
   }
-  if (T == 1 && appends) store_position(b, w, head, 0, vectors[kEach + kKey - 1], value);
+  if constexpr (T == 1) {
+    if (appends) {
+      HeadVector queries[kEach];
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) queries[i] = vectors[i];
+      keep_own<kEach>(b.s.work.attention, queries, vectors[kEach], value, set * 8);
+      store_position(b, w, head, 0, vectors[kEach], value);
+    }
+  }
   __syncwarp();
 }
 
@@ -328,7 +371,7 @@ DEVICE void read_queries(Worker<T>& b, const unsigned* qkv, const LayerWeights& 
 template <int T>
 DEVICE void attend(Worker<T>& b, const LayerWeights& w, const HeadNorms& norms, const AttentionWords<T>& words, int stage) {
   using S = Sets<T>;
-  const int head = b.index() / kSplits, split = b.index() % kSplits, splits = splits_at(b.position);
+  const int head = opaque(b.index() / kSplits), split = b.index() % kSplits, splits = splits_at(b.position);
   if (b.index() >= kUnits || split >= splits) return;
   auto& scratch = b.s.work.attention;
   const unsigned* const qkv = words.qkv.copy(b.turn);
@@ -352,25 +395,25 @@ DEVICE void attend(Worker<T>& b, const LayerWeights& w, const HeadNorms& norms, 
   const auto fetch = [&] {
     if (t >= count) return;
 #pragma unroll 1
-    for (; passed < t / kSlotTiles; ++passed) b.wait_slot(stage), b.free_slot();
-    b.wait_slot(stage);
+    for (; passed < t / kSlotTiles; ++passed) b.skip_slot(stage);
+    b.wait_slots(1, stage);
     tile.load(shared_address(b.ring + b.cursor.slot * kSlotBytes) + t % kSlotTiles * (kTilePositions * kRowBytes),
               (tiles.begin + t) * kTilePositions);
-    if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) b.free_slot(), ++passed;
+    if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) b.free_slots(1, tile.bits()), ++passed;
   };
   fetch();
   if (t < count || appends) read_queries(b, qkv, w, norms, head, set, appends, stage);
   const int token = min(set * 8 + (lane() >> 2), S::kQueries - 1) / kGroup;
 #pragma unroll 1
-  for (bool last = appends; t < count || last;) {
+  for (bool last = T > 1 && appends; t < count || last;) {
     int seen = b.position - (tiles.begin + t) * kTilePositions;
-    if (t >= count) tile.load(shared_address(b.s.own), b.position), seen = token + 1, last = false;
+    if (T > 1 && t >= count) tile.load(shared_address(b.s.own), b.position), seen = token + 1, last = false;
     running.add(tile, scratch.queries[warp()][0], scratch.kQueryStride, last_query, [&](int column) { return column < seen; });
     t += S::kTeam;
     fetch();
   }
 #pragma unroll 1
-  for (; passed < slots; ++passed) b.wait_slot(stage), b.free_slot();
+  for (; passed < slots; ++passed) b.skip_slot(stage);
   b.mark(stage, 2);
   running.store(scratch, last_query);
   b.sync();
@@ -378,21 +421,28 @@ DEVICE void attend(Worker<T>& b, const LayerWeights& w, const HeadNorms& norms, 
 
   for (int i = int(threadIdx.x); i < S::kQueries * kPairs; i += kThreads) {
     const int query = i / kPairs, pair = i % kPairs, row = query % 8, of_set = query / 8;
-    float most = kFaint, x = 0, y = 0, mass = 0;
+    float most = T == 1 && own ? scratch.own_score[query % kGroup] : kFaint, mass = 0;
+    float2 out = {0, 0};
+    const float score = most;
 #pragma unroll
     for (int k = 0; k < S::kTeam; ++k) most = fmaxf(most, scratch.most[k * S::kCount + of_set][row]);
+    if (T == 1 && own) {
+      const float2 value = pair_of(scratch.own_value[pair]);
+      mass = power(score - most), out = {mass * value.x, mass * value.y};
+    }
 #pragma unroll
     for (int k = 0; k < S::kTeam; ++k) {
-      const int from = k * S::kCount + of_set;
-      const float part = scratch.mass[from][row], factor = power(scratch.most[from][row] - most);
-      const float2 sum = *reinterpret_cast<const float2*>(&scratch.out[from][row][2 * pair]);
-      x = fmaf(factor, sum.x, x), y = fmaf(factor, sum.y, y), mass = fmaf(factor, part, mass);
+      const int from = k * S::kCount + of_set, element = 2 * pair;
+      const float factor = power(scratch.most[from][row] - most);
+      mass = fmaf(factor, scratch.mass[from][row], mass);
+      out.x = fmaf(factor, scratch.out[from][row][element % 8][element / 8], out.x);
+      out.y = fmaf(factor, scratch.out[from][row][element % 8 + 1][element / 8], out.y);
     }
     if (splits == 1) {
       const int token = query / kGroup, row0 = (head * kGroup + query % kGroup) * kPairs;
-      words.att.publish(b.turn, word_at<T>(row0 + pair, token), pair_word(__fdividef(x, mass), __fdividef(y, mass)));
+      words.att.publish(b.turn, word_at<T>(row0 + pair, token), pair_word(__fdividef(out.x, mass), __fdividef(out.y, mass)));
     } else {
-      words.parts.publish(b.turn, Parts<T>::sum(head, i, split), __float_as_uint(x), __float_as_uint(y));
+      words.parts.publish(b.turn, Parts<T>::sum(head, i, split), __float_as_uint(out.x), __float_as_uint(out.y));
       if (pair == 0)
         words.parts.publish(b.turn, Parts<T>::weight(head, query, split), __float_as_uint(most), __float_as_uint(mass));
     }
@@ -405,7 +455,7 @@ DEVICE void attend(Worker<T>& b, const LayerWeights& w, const HeadNorms& norms, 
 /** Adds the parts of a head up: the blocks of the head share its words. Eight items a warp, four lanes an item that share the splits. */
 template <int T>
 DEVICE void merge(Worker<T>& b, const AttentionWords<T>& words, int stage) {
-  const int head = b.index() / kSplits, part = b.index() % kSplits;
+  const int head = opaque(b.index() / kSplits), part = b.index() % kSplits;
   if (b.index() >= kUnits || splits_at(b.position) == 1) return;
   constexpr int kItems = Parts<T>::kItems, kSide = 8, kShare = divide_up(kSplits, 4);
   const int begin = dealt(kItems, part, kSplits), end = dealt(kItems, part + 1, kSplits);

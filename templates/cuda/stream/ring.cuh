@@ -13,20 +13,27 @@ DEVICE void barrier_arrive(uint64_t* barrier) {
 }
 
 /** True when the phase of this parity is over. */
+DEVICE bool barrier_is_past(uint64_t* barrier, unsigned parity) {
+  uint32_t past;
+  asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+               : "=r"(past)
+               : "r"(shared_address(barrier)), "r"(parity)
+               : "memory");
+  return past != 0;
+}
+
+/** The same, and where the hardware can it first sleeps a while: for waiting. */
 DEVICE bool barrier_passed(uint64_t* barrier, unsigned parity) {
-  uint32_t passed;
 #if BULK_COPIES
+  uint32_t passed;
   asm volatile("{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
                : "=r"(passed)
                : "r"(shared_address(barrier)), "r"(parity)
                : "memory");
-#else
-  asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
-               : "=r"(passed)
-               : "r"(shared_address(barrier)), "r"(parity)
-               : "memory");
-#endif
   return passed != 0;
+#else
+  return barrier_is_past(barrier, parity);
+#endif
 }
 
 /** 16 bytes of shared memory. */
@@ -47,9 +54,11 @@ struct Cursor {
   int slot = 0;
   unsigned parity = 0;
 
+  /** `count` slots further, at most once around. */
   template <int Slots>
-  DEVICE void advance() {
-    if (++slot == Slots) slot = 0, parity ^= 1;
+  DEVICE Cursor ahead(int count) const {
+    const int to = slot + count;
+    return to < Slots ? Cursor{to, parity} : Cursor{to - Slots, parity ^ 1};
   }
 };
 
@@ -90,12 +99,12 @@ struct Producer {
     // Deep in what has landed, shallow in what is asked for: a long queue would delay what blocks hand to each other.
     if (under_way >= window) {
       const int ahead = next.slot + kSlots / 4;
-      const bool hungry = barrier_passed(s.empty + (ahead < kSlots ? ahead : ahead - kSlots), ahead < kSlots ? free_parity : free_parity ^ 1);
+      const bool hungry = barrier_is_past(s.empty + (ahead < kSlots ? ahead : ahead - kSlots), ahead < kSlots ? free_parity : free_parity ^ 1);
       settle(hungry ? window : window - 1);
     }
     copy(ring + next.slot * kSlotBytes, from, bytes, s.full + next.slot);
     ++under_way;
-    next.template advance<kSlots>();
+    next = next.template ahead<kSlots>(1);
     return true;
   }
 
@@ -104,7 +113,7 @@ struct Producer {
     for (; under_way > left; --under_way) {
       while (!barrier_passed(s.full + landing.slot, landing.parity)) {
       }
-      landing.template advance<kSlots>();
+      landing = landing.template ahead<kSlots>(1);
     }
   }
 

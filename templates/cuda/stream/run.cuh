@@ -17,7 +17,7 @@ DEVICE void prepare(SharedMemory<T>& s, char* ring) {
   clear(ring, SharedMemory<T>::kSlots * kSlotBytes);
   clear(s.own, int(sizeof s.own));
 #if PROFILE
-  for (int i = thread; i < 80; i += threads) s.spent[i / 5][i % 5] = 0;
+  for (int i = thread; i < 96; i += threads) s.spent[i / 6][i % 6] = 0;
 #endif
   if (thread == 0) {
     Flags& f = s.flags;
@@ -35,8 +35,7 @@ DEVICE void prepare(SharedMemory<T>& s, char* ring) {
 template <class P, int T>
 DEVICE void embed_residual(Worker<T>& b, const Weight* table, const int* ids) {
   const int tiles = P::tiles(b.index()), first_row = P::first(b.index()) * 8;
-  for (int o = int(threadIdx.x) / 4; o < tiles * 8 * T; o += kThreads / 4) {
-    if (lane() % 4 != 0) continue;
+  for (int o = int(threadIdx.x); o < tiles * 8 * T; o += kThreads) {
     const int row = first_row + o / 4 / T * 4 + o % 4, token = o / 4 % T;
     b.s.residual[o] = row < P::kRows ? to_float(table[size_t(ids[token]) * padded(P::kRows) + row]) : 0.0f;
   }
@@ -65,13 +64,13 @@ DEVICE bool stream_cache(Producer<Shared>& p, const Weight* cache, int position,
 /** Consumers take the registers that the producer does not need. */
 DEVICE void more_registers() {
 #if MOVE_REGISTERS
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
 #endif
 }
 
 DEVICE void fewer_registers() {
 #if MOVE_REGISTERS
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
 #endif
 }
 
@@ -96,8 +95,8 @@ DEVICE void print_profile(const Worker<T>& b, int steps) {
   if (threadIdx.x != 0 || (T == 1 ? steps < 50 : b.position != 512)) return;
   for (int i = 0; i < int(sizeof kStageNames / sizeof *kStageNames); ++i) {
     const unsigned* const t = b.s.spent[i];
-    printf("profile block %d position %d %s: weights %u wait %u compute %u meet %u publish %u\n", b.index(), b.position, stage_name(i),
-           t[0] / steps, t[1] / steps, t[2] / steps, t[3] / steps, t[4] / steps);
+    printf("profile block %d position %d %s: weights %u (waiting %u) wait %u compute %u meet %u publish %u\n", b.index(), b.position,
+           stage_name(i), t[0] / steps, t[5] / steps, t[1] / steps, t[2] / steps, t[3] / steps, t[4] / steps);
   }
 }
 #endif

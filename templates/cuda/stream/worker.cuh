@@ -30,7 +30,7 @@ BOTH constexpr int slice_stride(int each) { return (each | 1) * 64; }
 
 /** Sums of one output over the warps lie this many floats apart. */
 constexpr int kSumStride = kWarps + 4;
-static_assert(kWarps == 8, "four lanes add two sums each");
+static_assert(kWarps == 8, "a lane adds eight sums");
 
 /** Tokens of attention's queries: 8 queries a set, one set a warp, the warps of a set share the positions. */
 template <int T>
@@ -44,15 +44,21 @@ struct Sets {
 
 template <int T>
 struct AttentionScratch {
-  static constexpr int kQueryStride = kHeadPad + 32, kOutStride = kHeadPad + 4;
+  static constexpr int kQueryStride = kHeadPad + 32, kOutStride = kHeadPad / 8 + 4;
   alignas(16) Weight queries[kWarps][Sets<T>::kEach][kQueryStride];
-  alignas(16) float out[kWarps][Sets<T>::kEach][kOutStride];
+  alignas(16) float out[kWarps][Sets<T>::kEach][8][kOutStride];  // element e at [e % 8][e / 8]: a lane stores all that it has at once
   float most[kWarps][8], mass[kWarps][8];
+  // The position of this pass, when it is one: its score with each query, its value.
+  float own_score[kGroup];
+  unsigned own_value[kHeadPad / 2];
 };
 
-/** Cells of weights that a warp keeps in registers while it waits for its input. */
+/** Cells of weights that a warp keeps in registers while it waits for its input: whole slots, fewer than the ring has. */
 template <int T>
-BOTH constexpr int held_cells() { return T <= 4 ? 24 : 8; }
+BOTH constexpr int held_cells() {
+  constexpr int wanted = T <= 4 ? 24 : 8, fitting = ((T == 1 ? kSlotsOne : kSlotsMany) - 1) * kSlotCells;
+  return wanted < fitting ? wanted : fitting;
+}
 
 /** Tiles of a product that a warp sums before the block adds up. */
 template <class P, int T>
@@ -75,7 +81,7 @@ struct alignas(128) SharedMemory {
     AttentionScratch<T> attention;
   };
   alignas(16) Work work;
-  alignas(128) char own[kTilePositions * kRowBytes];  // keys and values of this pass, as a tile of the cache
+  alignas(128) char own[T > 1 ? kTilePositions * kRowBytes : 128];  // keys and values of several tokens, as a tile of the cache
   alignas(16) float sums[2][kSumTiles<T> * 8 * T * kSumStride];
   alignas(16) float squares[2][T][kWarps];
   float residual[kMostHidden * 8 * T];
@@ -84,7 +90,7 @@ struct alignas(128) SharedMemory {
   int token;
   int leave;
 #if PROFILE
-  unsigned spent[16][5];
+  unsigned spent[16][6];
 #endif
 };
 
@@ -138,30 +144,55 @@ struct Worker {
     if (appends > 0) wait_until(s.flags, place_of(stage, layer, kWaitsForWords), [&] { return s.flags.appended >= appends; });
   }
 
-  DEVICE void wait_slot(int stage) const {
-    warp_wait_until(s.flags, place_of(stage, layer, kWaitsForTile), [&] { return barrier_passed(s.full + cursor.slot, cursor.parity); });
-  }
-
-  DEVICE void free_slot() {
-    __syncwarp();
-    if (lane() == 0) barrier_arrive(s.empty + cursor.slot);
-    cursor.template advance<Shared::kSlots>();
+  /** Waits for the next `count` slots, at most one a lane. */
+  DEVICE void wait_slots(int count, int stage) const {
+#if PROFILE
+    const unsigned from = clock();
+#endif
+    const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
+    warp_wait_until(s.flags, place_of(stage, layer, kWaitsForTile),
+                    [&] { return lane() >= count || barrier_passed(s.full + mine.slot, mine.parity); });
+#if PROFILE
+    if (threadIdx.x == 0) s.spent[stage][5] += clock() - from;
+#endif
   }
 
   /**
-   * The next `count` of N cells of this warp, zeros behind them. `at`: how many of the slot's cells have been read; returns the same for
-   * the slot that is read last. A slot is given back with its last cell.
+   * Gives the next `count` slots back: the copy engine may replace their bytes at once, and does not wait for loads that are still under
+   * way. So `read` has bits of all that was loaded from them, and the barriers' addresses hang on it.
+   */
+  DEVICE void free_slots(int count, unsigned read) {
+    const unsigned nothing = unsigned(pass.tokens) >> 31;  // 0, which the compiler cannot know
+    const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
+    __syncwarp();
+    if (lane() < count) barrier_arrive(s.empty + mine.slot + (read & nothing));
+    cursor = cursor.template ahead<Shared::kSlots>(count);
+  }
+
+  DEVICE void skip_slot(int stage) {
+    wait_slots(1, stage);
+    free_slots(1, 0);
+  }
+
+  /**
+   * The next `count` of N cells of this warp, zeros behind them. `at`: how many cells of the first slot have been read; returns the same for
+   * the slot that is read last. Slots that have been read to their end are given back.
    */
   template <int N>
   DEVICE int read_cells(uint4 (&v)[N], int count, int at, int stage) {
+    static_assert(N <= (Shared::kSlots - 1) * kSlotCells, "the slots of all cells are there together");
+    wait_slots(divide_up(at + count, kSlotCells), stage);
+    unsigned read = 0;
+    const uint32_t cells = shared_address(ring) + warp() * kCellBytes + lane() * 16;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       v[i] = make_uint4(0, 0, 0, 0);
       if (i >= count) continue;
-      if (at == 0) wait_slot(stage);
-      v[i] = load_shared(shared_address(ring + cursor.slot * kSlotBytes) + (at * kWarps + warp()) * kCellBytes + lane() * 16);
-      if (++at == kSlotCells) free_slot(), at = 0;
+      const int slot = cursor.template ahead<Shared::kSlots>((at + i) / kSlotCells).slot;
+      v[i] = load_shared(cells + slot * kSlotBytes + (at + i) % kSlotCells * (kWarps * kCellBytes));
+      read |= v[i].w;
     }
-    return at;
+    free_slots((at + count) / kSlotCells, read);
+    return (at + count) % kSlotCells;
   }
 };

@@ -98,7 +98,7 @@ DEVICE void attn_out(Worker<T>& b, const LayerWeights& w, const Exchanges<T>& wo
   product<AttnOut, T, false>(b, {words.att.copy(b.turn), nullptr, nullptr, nullptr}, [&](const Output& o) {
     b.wait_appended(AttnOut::kStage);
     const float x = add(b.s.residual[o.index], o.y), next = o.next(x);
-    if (o.first) b.s.residual[o.index] = x;
+    if (o.real) b.s.residual[o.index] = x;
     if (o.even() && o.row < kHidden) words.mid.publish(b.turn, word_at<T>(o.row / 2, o.token), pair_word(x, next));
   });
 }
@@ -111,7 +111,7 @@ DEVICE void ffn_up(Worker<T>& b, const LayerWeights& w, const Exchanges<T>& word
   b.begin();
   product<FfnUp, T, true>(b, {words.mid.copy(b.turn), nullptr, nullptr, w.ffn_norm}, [&](const Output& o) {
     const float h = swiglu(o.y, o.next(o.y)), next = o.second_next(h);  // rows are gate, up, gate, up
-    if (o.first && o.row % 4 == 0 && o.row < 2 * kFfn) words.h.publish(b.turn, word_at<T>(o.row / 4, o.token), pair_word(h, next));
+    if (o.real && o.row % 4 == 0 && o.row < 2 * kFfn) words.h.publish(b.turn, word_at<T>(o.row / 4, o.token), pair_word(h, next));
   });
 }
 
@@ -123,7 +123,7 @@ DEVICE void ffn_down(Worker<T>& b, const LayerWeights& w, const Exchanges<T>& wo
   b.begin();
   product<FfnDown, T, false>(b, {words.h.copy(b.turn), nullptr, nullptr, nullptr}, [&](const Output& o) {
     const float x = add(b.s.residual[o.index], o.y), next = o.next(x);
-    if (o.first) b.s.residual[o.index] = x;
+    if (o.real) b.s.residual[o.index] = x;
     if (o.even() && o.row < kHidden) words.x.publish(b.turn, word_at<T>(o.row / 2, o.token), pair_word(x, next));
   });
 }
@@ -138,7 +138,7 @@ DEVICE void head(Worker<T>& b, const ModelWeights& w, const Exchanges<T>& words,
   const bool stores = !pass.sample || !is_greedy(pass.sampling);
   const int limit = pass.sampling.vocab > 0 ? min(pass.sampling.vocab, kVocab) : kVocab;
   product<Head, T, true>(b, {words.x.copy(b.turn - 1), nullptr, nullptr, w.final_norm}, [&](const Output& o) {
-    if (!o.first || o.row >= kVocab || o.token >= pass.tokens) return;
+    if (!o.real || o.row >= kVocab || o.token >= pass.tokens) return;
     if (stores && o.token >= pass.first_logits) pass.logits[size_t(o.token - pass.first_logits) * kVocab + o.row] = o.y;
     if (o.token == pass.tokens - 1 && o.row < limit) best.consider(o.y, o.row);
   });
