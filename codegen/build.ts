@@ -202,6 +202,12 @@ function cpuRecipe(): Recipe {
   };
 }
 
+/** PTX too, from which drivers of later GPUs make their code; that of an architecture with a letter is for no other GPU. */
+function gencode(arch: string): string {
+  const compute = arch.replace('sm_', 'compute_');
+  return `-gencode=arch=${compute},code=${/\d$/.test(arch) ? `[${arch},${compute}]` : arch}`;
+}
+
 function cudaRecipe(kernel: Kernel): Recipe {
   const cxx = needCxx();
   const nvcc = findNvcc();
@@ -215,7 +221,7 @@ function cudaRecipe(kernel: Kernel): Recipe {
     '-std=c++17',
     '-O3',
     '-lineinfo',
-    `-gencode=arch=${arch.replace('sm_', 'compute_')},code=${arch}`,
+    gencode(arch),
     '-Xcompiler',
     '-fPIC,-fvisibility=hidden',
     '-I.',

@@ -1,21 +1,33 @@
 // What explain says of a stream, below the table.
 import type { Cost } from './estimate.ts';
+import type { UnderWay } from './stream-cost.ts';
 
 type StreamOf = NonNullable<Cost['stream']>;
 
 /** Who streams how much, through which ring, and what blocks wait for. */
 export function streamLines(stream: StreamOf): string[] {
-  const { blocks, leastBytes, mostBytes, padding, slots, slotBytes, inFlightBytes, polledBytes } = stream;
+  const { blocks, leastBytes, mostBytes, padding, slots, slotBytes, polledBytes } = stream;
   const megabytes = (bytes: number) => (bytes / 1e6).toFixed(2);
-  const kib = (bytes: number) => Math.round(bytes / 1024);
   const each =
     leastBytes === mostBytes ? megabytes(mostBytes) : `${megabytes(leastBytes)} to ${megabytes(mostBytes)}`;
   const many = slots.many === slots.one ? '' : `, ${slots.many} in passes of several tokens`;
   return [
     `blocks  ${blocks}; each streams ${each} MB a token and polls ${kib(polledBytes)} KiB of exchanges; ${(100 * padding).toFixed(1)} % of the stream is padding`,
-    `ring    ${slots.one} slots of ${kib(slotBytes)} KiB${many}; ${kib(inFlightBytes.layers)} KiB under way, ${kib(inFlightBytes.head)} in the LM head`,
+    `ring    ${slots.one} slots of ${kib(slotBytes)} KiB${many}`,
+    `copies  ${copiesText(stream)}`,
     `heads   ${headsText(stream)}`,
   ];
+}
+
+const kib = (bytes: number): number => Math.round(bytes / 1024);
+
+function copiesText({ inFlightBytes: { layers, alone, head } }: StreamOf): string {
+  const varies = ({ usual, most }: UnderWay) => most > usual;
+  const text = (copies: UnderWay) =>
+    varies(copies) ? `${kib(copies.usual)} or ${kib(copies.most)}` : `${kib(copies.usual)}`;
+  const inHeads = alone ? `, ${text(alone)} in blocks that have a head alone` : '';
+  const when = varies(layers) || varies(head) ? '; the larger while a quarter of the ring is free' : '';
+  return `at most ${text(layers)} KiB under way${inHeads}, ${text(head)} in the LM head${when}`;
 }
 
 function headsText({ splits, splitFrom }: StreamOf): string {

@@ -29,6 +29,7 @@ const planSchema = z.strictObject({
         tile: z.literal([4096, 8192, 16384, 32768]),
       }),
     ]),
+    words: z.enum(['sentinel', 'epoch']),
     tokens: z.union([z.literal('many'), z.number()]),
     splitFrom: z.int().min(0),
   }),

@@ -76,6 +76,13 @@ export interface PlanOptions {
    */
   readonly sync: 'barrier' | 'exchange';
   readonly weights: DirectWeights | StreamWeights;
+  /**
+   * How a word of an exchange tells that it is there.
+   *     empty the word two turns ahead; store data that is never "empty"; poll until it is not empty     sentinel
+   *     store data and turn together; poll until the turn is right                                       epoch
+   * An epoch doubles the bytes that are polled, and nothing has to be emptied.
+   */
+  readonly words: 'sentinel' | 'epoch';
   /** Most tokens in one pass: a number, or `many` for as many as the target's shared memory holds, up to 8 on a GPU (16 in a stream) and 64 on a CPU. */
   readonly tokens: number | 'many';
   /** First position from which attention is split over blocks; before it one block a head is faster. Only in a stream. */
@@ -122,7 +129,14 @@ export function plan(name: string, stages: readonly Stage[], options: Partial<Pl
   return {
     name,
     stages,
-    options: { sync: 'barrier', weights: direct(), tokens: 'many', splitFrom: 192, ...options },
+    options: {
+      sync: 'barrier',
+      weights: direct(),
+      words: 'sentinel',
+      tokens: 'many',
+      splitFrom: 192,
+      ...options,
+    },
     at: callSite(),
   };
 }

@@ -157,10 +157,10 @@ export function assignWork(
 
 /** The stream of a plan that has one. */
 function streamOf({ dims }: Graph, plan: FusionPlan, target: Target): Stream | null {
-  const { weights, tokens, splitFrom } = plan.options;
+  const { weights } = plan.options;
   if (weights.kind !== 'stream') return null;
   const stageOf = (op: OpName) => plan.stages.find((stage) => stage.ops.includes(op))!.name;
-  const stream = planStream(dims, target, weights, { tokens, splitFrom }, stageOf);
+  const stream = planStream(dims, target, weights, plan.options, stageOf);
   invariant(stream !== null, 'a checked plan has a stream that fits');
   return stream;
 }

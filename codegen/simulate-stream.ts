@@ -2,7 +2,7 @@
 import { invariant } from '../errors.ts';
 import type { Schedule } from './schedule.ts';
 import { chooser, type Fault } from './simulate.ts';
-import { rotation } from './stream.ts';
+import { type Rotation, rotations } from './stream.ts';
 import { type Access, type Launch, type Place, type StreamEvent, streamProgram } from './stream-program.ts';
 
 export interface StreamSimulation extends Launch {
@@ -13,7 +13,7 @@ export interface StreamSimulation extends Launch {
   /** Blocks that run at once: the next one starts when one of them has finished. All, if left out. */
   readonly resident?: number;
   /** `ahead: null`: words are never emptied. */
-  readonly rotation?: { readonly copies: number; readonly ahead: number | null };
+  readonly rotation?: Rotation;
   /**
    * A block is sure to see that a word was emptied when it knows what the emptying block did so many stages later. At 0 words order all that was
    * stored before them, which relaxed stores promise only in the end.
@@ -65,7 +65,7 @@ interface Cell {
 
 class StreamInterleaving {
   readonly #simulation: StreamSimulation;
-  readonly #rotation: NonNullable<StreamSimulation['rotation']>;
+  readonly #rotation: Rotation;
   readonly #workers: readonly Worker[];
   readonly #cells = new Map<string, Cell[]>();
   /** By space and turn: how many have yet to read each word. */
@@ -78,7 +78,7 @@ class StreamInterleaving {
   constructor(schedule: Schedule, simulation: StreamSimulation) {
     invariant(schedule.stream !== null, 'only a plan with a stream is run here');
     this.#simulation = simulation;
-    this.#rotation = simulation.rotation ?? rotation;
+    this.#rotation = simulation.rotation ?? rotations[schedule.stream.words];
     this.#choose = chooser(simulation.seed);
     const { blocks, warps, edit } = simulation;
     this.#workers = Array.from({ length: blocks }, (_, block) => {
@@ -162,7 +162,7 @@ class StreamInterleaving {
     const told = () => this.#told.get(this.#topic(worker, event))?.count ?? 0;
     switch (event.kind) {
       case 'poll':
-        return worker.elements[worker.next]!.every((at) => this.#word(event, at).value !== null);
+        return worker.elements[worker.next]!.every((at) => this.#isThere(event, at));
       case 'meet':
         return told() >= warps;
       case 'take':
@@ -173,6 +173,11 @@ class StreamInterleaving {
       default:
         return true;
     }
+  }
+
+  #isThere(event: Access, at: number): boolean {
+    const { value } = this.#word(event, at);
+    return this.#rotation.epoch ? value === event.version : value !== null;
   }
 
   #act(worker: Worker, event: StreamEvent): void {
@@ -264,6 +269,7 @@ class StreamInterleaving {
 
   /** From here on the word is read again and again: what was in it must be gone for sure. */
   #startPolling(worker: Worker, event: Access & { place: Place }): void {
+    if (this.#rotation.epoch) return;
     for (const at of worker.elements[worker.next]!) {
       const { value, emptied } = this.#word(event, at);
       if (value !== null && value < event.version) {
@@ -299,7 +305,7 @@ class StreamInterleaving {
       this.#checkOrder(worker, cell, event);
       if (cell.emptied && !this.#sees(worker, cell.emptied)) {
         this.#report('race', cell.emptied.moment, event, () => 'may publish before the word is emptied');
-      } else if (cell.value !== null) {
+      } else if (cell.value !== null && !this.#rotation.epoch) {
         this.#report('stale', event, event, () => `publishes over turn ${cell.value}, which nobody emptied`);
       }
       this.#mark(cell.writes, worker, event);

@@ -3,6 +3,12 @@ import { bytesOf } from './packing.ts';
 import type { Schedule } from './schedule.ts';
 import { tilesOf } from './stream.ts';
 
+/** Copies that a block has under way [bytes]: at most `usual`, or `most` while a quarter of the ring is free. */
+export interface UnderWay {
+  readonly usual: number;
+  readonly most: number;
+}
+
 export interface StreamCost {
   readonly blocks: number;
   /** Bytes of the stream that a block reads for a token: least and most, since whole tiles are dealt. */
@@ -15,8 +21,12 @@ export interface StreamCost {
   /** Slots of the ring in a pass of one token, and in one of several. */
   readonly slots: { readonly one: number; readonly many: number };
   readonly slotBytes: number;
-  /** Bytes that a block has under way at most: in the layers, and in the LM head. */
-  readonly inFlightBytes: { readonly layers: number; readonly head: number };
+  /** In a pass of one token: in the layers, there in a block that has a head's positions alone (null: none has), in the LM head. */
+  readonly inFlightBytes: {
+    readonly layers: UnderWay;
+    readonly alone: UnderWay | null;
+    readonly head: UnderWay;
+  };
   /** Parts of the positions from `splitFrom` on. */
   readonly splits: number;
   readonly splitFrom: number;
@@ -28,7 +38,7 @@ export function streamCost(schedule: Schedule): StreamCost | null {
   if (!stream) return null;
   const { blocks, weights, one, many, splits, splitFrom } = stream;
   const perBlock = Array.from({ length: blocks }, (_, block) => blockBytes(schedule, block));
-  const inFlight = (slots: number) => weights.tile * Math.min(slots, one.slots - 1);
+  const underWay = (window: number) => copies(window, one.slots, weights.tile);
   return {
     blocks,
     leastBytes: Math.min(...perBlock),
@@ -37,10 +47,21 @@ export function streamCost(schedule: Schedule): StreamCost | null {
     polledBytes: polledBytes(schedule),
     slots: { one: one.slots, many: many.slots },
     slotBytes: weights.tile,
-    inFlightBytes: { layers: inFlight(weights.inFlight), head: inFlight(weights.inFlightHead) },
+    inFlightBytes: {
+      layers: underWay(weights.inFlight),
+      alone: splits === 1 || splitFrom > 0 ? underWay(weights.inFlight + 1) : null,
+      head: underWay(weights.inFlightHead),
+    },
     splits,
     splitFrom,
   };
+}
+
+/** What Producer::fill of templates/cuda/stream/ring.cuh lets be under way. */
+function copies(window: number, slots: number, slotBytes: number): UnderWay {
+  const usual = Math.min(window, slots - 1);
+  const hungry = Math.min(usual + 1, slots - Math.floor(slots / 4));
+  return { usual: usual * slotBytes, most: Math.max(usual, hungry) * slotBytes };
 }
 
 function blockBytes({ stream, dims }: Schedule, block: number): number {
@@ -52,10 +73,11 @@ function blockBytes({ stream, dims }: Schedule, block: number): number {
 
 /** A word is two values. The first layer's input comes from the embedding instead, the head's from the last layer; at the end each block reads the best logit of every block. */
 function polledBytes({ stream, dims }: Schedule): number {
-  const words = (values: number) => 4 * Math.ceil(values / 2);
+  const word = stream!.words === 'epoch' ? 8 : 4;
+  const words = (values: number) => word * Math.ceil(values / 2);
   const input = (op: string) => words(stream!.products.find((product) => product.op === op)!.columns);
   const head = words((dims.qHeads / dims.kvHeads + 2) * dims.headDim);
   const layer = input('qkv_proj') + head + input('o_proj') + input('gate_up') + input('down_proj');
-  const offers = 2 * 4 * stream!.blocks;
+  const offers = 2 * word * stream!.blocks;
   return dims.layers * layer + offers;
 }

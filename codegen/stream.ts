@@ -2,7 +2,7 @@
 import type { ModelDims } from './dims.ts';
 import type { OpName } from './graph.ts';
 import { padded } from './packing.ts';
-import type { StreamWeights } from './plan.ts';
+import type { PlanOptions, StreamWeights } from './plan.ts';
 import { columnsOf, outputRowsOf } from './sizes.ts';
 import type { Target } from './target.ts';
 
@@ -36,10 +36,17 @@ export const streamRoundings = { perLayer: 11, once: 2 } as const;
  */
 export interface Rotation {
   readonly copies: number;
-  readonly ahead: number;
+  /** null: nobody empties words. */
+  readonly ahead: number | null;
+  /** A word carries its turn, so that an older one is not taken for it. */
+  readonly epoch?: boolean;
 }
 
-export const rotation: Rotation = { copies: 4, ahead: 2 };
+/** Of each format that a plan can ask for. Either way what is overwritten is two turns old. */
+export const rotations: Readonly<Record<PlanOptions['words'], Rotation>> = {
+  sentinel: { copies: 4, ahead: 2 },
+  epoch: { copies: 2, ahead: null, epoch: true },
+};
 
 /** One product as the stream has it. Tiles of 8 rows are dealt to blocks, a tile's columns to the warps of a block. */
 export interface StreamProduct {
@@ -70,6 +77,7 @@ export interface Stream {
   readonly blocks: number;
   readonly products: readonly StreamProduct[];
   readonly weights: StreamWeights;
+  readonly words: PlanOptions['words'];
   readonly splits: number;
   readonly splitFrom: number;
   /** Elements of a head in the cache: padded for the matrix instructions. */
@@ -87,7 +95,7 @@ export function planStream(
   dims: ModelDims,
   target: Target,
   weights: StreamWeights,
-  options: { readonly tokens: number | 'many'; readonly splitFrom: number },
+  options: Pick<PlanOptions, 'words' | 'tokens' | 'splitFrom'>,
   stageOf: (op: OpName) => string,
 ): Stream | null {
   const blocks = blocksFor(dims, target);
@@ -107,7 +115,8 @@ export function planStream(
     (sum, p) => sum + p.tiles * p.tileBytes * (p.op === 'lm_head' ? 1 : dims.layers),
     0,
   );
-  return { blocks, products, weights, splits, splitFrom: options.splitFrom, headPad, one, many, bytes };
+  const { words, splitFrom } = options;
+  return { blocks, products, weights, words, splits, splitFrom, headPad, one, many, bytes };
 }
 
 /**

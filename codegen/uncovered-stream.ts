@@ -1,7 +1,7 @@
 // The independent check of a schedule with exchanges: words are used again only when their readers have gone on, and nobody reads what no exchange carries.
 import { invariant } from '../errors.ts';
 import type { Schedule } from './schedule.ts';
-import { type Rotation, rotation, tileRows } from './stream.ts';
+import { type Rotation, rotations, tileRows } from './stream.ts';
 import { type Access, type Launch, type StreamEvent, streamProgram } from './stream-program.ts';
 import type { Uncovered } from './uncovered.ts';
 
@@ -10,10 +10,13 @@ import type { Uncovered } from './uncovered.ts';
  *
  * A word of turn t is emptied by whoever publishes turn t + copies - ahead, and polled again in turn t + copies. So in every copy
  *     all have read turn t, then it is emptied, then turn t + copies is published and polled
- * must follow from what blocks wait for: one that polls a word knows all that its publisher knew. Launches are walked with the sizes of the
+ * (where words carry their turn, without the emptying) must follow from what blocks wait for: one that polls a word knows all that its publisher knew. Launches are walked with the sizes of the
  * schedule, a few of its blocks alone: what the others tell them could only order more. The pass turns from one block a head to several.
  */
-export function uncoveredStream(schedule: Schedule, rotating: Rotation = rotation): Uncovered[] {
+export function uncoveredStream(
+  schedule: Schedule,
+  rotating = rotations[schedule.stream!.words],
+): Uncovered[] {
   const { stream, dims, blocks } = schedule;
   const layers = Math.min(2, dims.layers);
   const few = { ...schedule, dims: { ...dims, layers } };
@@ -154,7 +157,7 @@ function usesOf(lines: readonly Line[], { copies, ahead }: Rotation): Map<string
       const reads = kind === 'load' || kind === 'poll';
       const rank = ranks * event.version + (reads ? 2 : 1);
       add(space, turn, { line, at, event, verb: reads ? 'reads' : 'writes', rank });
-      if (kind === 'publish') {
+      if (kind === 'publish' && ahead !== null) {
         add(space, turn + ahead, { line, at, event, verb: 'empties', rank: ranks * (turn + ahead) });
       }
     }

@@ -5,7 +5,7 @@ import { estimate } from '../codegen/estimate.ts';
 import { explainTable } from '../codegen/explain.ts';
 import { decoderGraph } from '../codegen/graph.ts';
 import { libraryScratch } from '../codegen/library-scratch.ts';
-import type { FusionPlan } from '../codegen/plan.ts';
+import { type FusionPlan, stream as streamed } from '../codegen/plan.ts';
 import { assignWork } from '../codegen/schedule.ts';
 import type { Target } from '../codegen/target.ts';
 import { models } from '../configs/models.ts';
@@ -155,6 +155,29 @@ describe('a stream', () => {
     expect(costOf(qwen, targetOf('h100')).stream!.polledBytes).toBe(2 * 28 * layer + 128 * 8);
   });
 
+  test('has a slot more under way while a quarter of the ring is free, and where a head is not split', () => {
+    const slots = (options: Partial<FusionPlan['options']>) => {
+      const { inFlightBytes, slotBytes } = costOf(qwen, targetOf('h100'), options).stream!;
+      return Object.values(inFlightBytes).map((one) => one && [one.usual / slotBytes, one.most / slotBytes]);
+    };
+    const weights = streamed({ stages: 12, inFlight: 2, inFlightHead: 8 });
+    expect(slots({ weights })).toEqual([
+      [2, 3],
+      [3, 4],
+      [8, 9],
+    ]);
+    expect(slots({ weights, splitFrom: 0 })).toEqual([[2, 3], null, [8, 9]]);
+  });
+
+  test('fills all slots but one at most', () => {
+    const weights = streamed({ stages: 8, inFlight: 6, inFlightHead: 16 });
+    const { inFlightBytes, slotBytes, slots } = costOf(qwen, targetOf('h100'), { weights }).stream!;
+    const { layers, alone, head } = inFlightBytes;
+    expect(slots.one).toBe(8);
+    // While a quarter is free the other 6 of 8 may be under way, else 7.
+    expect([layers.most, alone!.most, head.most]).toEqual([6, 7, 7].map((count) => count * slotBytes));
+  });
+
   test('of qwen3-0.6b on h100 as a table', () => {
     const schedule = scheduleOf(qwen, stream, 'h100');
     expect(explainTable(schedule, estimate(schedule))).toMatchInlineSnapshot(`
@@ -173,7 +196,8 @@ describe('a stream', () => {
       total                                                         1191.97         384.5        122.1  142 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
-      ring    12 slots of 16 KiB, 5 in passes of several tokens; 16 KiB under way, 128 in the LM head
+      ring    12 slots of 16 KiB, 5 in passes of several tokens
+      copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 128 or 144 in the LM head; the larger while a quarter of the ring is free
       heads   one block a kv head; from position 192 on 16 blocks a kv head, whose parts are merged
 
       predicted 2601 tok/s, since the stream is the longer: at 3100 GB/s (measured) and 0.86 us an exchange; every position before adds 114.7 kB of KV cache to read"
@@ -187,7 +211,8 @@ describe('a stream', () => {
       lines.slice(lines.findIndex((line) => line.startsWith('blocks'))).join('\n'),
     ).toMatchInlineSnapshot(`
       "blocks  72; each streams 4.36 to 5.11 MB a token and polls 211 KiB of exchanges; 21.1 % of the stream is padding
-      ring    8 slots of 16 KiB, 4 in passes of several tokens; 16 KiB under way, 112 in the LM head
+      ring    8 slots of 16 KiB, 4 in passes of several tokens
+      copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 112 in the LM head; the larger while a quarter of the ring is free
       heads   one block a kv head; from position 192 on 16 blocks a kv head, whose parts are merged
 
       predicted 4057 tok/s, since the stream is the longer: at 1383 GB/s (measured) and 1.3 us an exchange; every position before adds 23.0 kB of KV cache to read"

@@ -8,7 +8,7 @@ import { decoderGraph } from '../codegen/graph.ts';
 import { libraryScratch } from '../codegen/library-scratch.ts';
 import { assignWork, type Schedule } from '../codegen/schedule.ts';
 import { type StreamSimulation, simulateStream } from '../codegen/simulate-stream.ts';
-import { rotation } from '../codegen/stream.ts';
+import { rotations } from '../codegen/stream.ts';
 import type { StreamEvent } from '../codegen/stream-program.ts';
 import type { Target } from '../codegen/target.ts';
 import { uncovered } from '../codegen/uncovered.ts';
@@ -129,8 +129,9 @@ describe('plan stream', () => {
 
   test('uses words again as its kernel does', () => {
     const words = readFileSync(join(import.meta.dirname, '../templates/cuda/stream/words.cuh'), 'utf8');
-    expect(words).toContain(`constexpr int kCopies = ${rotation.copies};`);
-    expect(words).toContain(`store_word(copy(turn + ${rotation.ahead}) + at, kEmptyWord);`);
+    const { sentinel, epoch } = rotations;
+    expect(words).toContain(`constexpr int kCopies = kEpochWords ? ${epoch.copies} : ${sentinel.copies};`);
+    expect(words).toContain(`store_word(copy(turn + ${sentinel.ahead}) + at, kEmptyWord);`);
   });
 
   test('has no fault on any sizes, blocks and interleavings, over passes that go round the copies', () => {
@@ -195,6 +196,22 @@ describe('words are used again safely', () => {
   test.each([1, 2])('not with copies: %i, emptied two turns ahead', (copies) => {
     expect(kinds(usual, { rotation: { copies, ahead: 2 } })).toContain('overwritten');
     expect(uncoveredStream(small, { copies, ahead: 2 })).not.toEqual([]);
+  });
+
+  test('with two copies of words that carry their turn, even if some blocks make nothing but attention', () => {
+    const { epoch } = rotations;
+    expect(kinds(usual, { rotation: epoch })).toEqual(faultless);
+    expect(crowdedKinds({ rotation: epoch })).toEqual(faultless);
+    expect(uncoveredStream(small, epoch)).toEqual([]);
+  });
+
+  test('with one copy of them only if each block makes part of each product', () => {
+    const one = { ...rotations.epoch, copies: 1 };
+    expect(kinds(usual, { rotation: one })).toEqual(faultless);
+    expect(crowdedKinds({ rotation: one })).toContain('race');
+    const few = { ...crowded, blocks: 3, dims: { ...crowded.dims, hidden: 8, ffn: 8 } };
+    expect(uncoveredStream(few, rotations.epoch)).toEqual([]);
+    expect(uncoveredStream(few, one)).not.toEqual([]);
   });
 
   test('not if they are never emptied', () => {

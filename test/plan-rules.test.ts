@@ -430,7 +430,7 @@ const refusals: Readonly<Record<string, string>> = {
   'a tile as a word': 'plan.options.weights.tile is "16 KiB"; there is: 4096, 8192, 16384, 32768',
   'a negative splitFrom': 'plan.options.splitFrom is -1; it must be at least 0',
   'an option that does not exist':
-    'plan.options has no option threads; there are: sync, weights, tokens, splitFrom',
+    'plan.options has no option threads; there are: sync, weights, words, tokens, splitFrom',
   'a negative prefetch': 'plan.options.weights.prefetch is -1; it must be at least 0',
   'tokens as a word': `plan.options.tokens is "few"; it must be a number or 'many'`,
   'a dealing that does not exist': `plan.stages[0].over is "columns"; there is: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,

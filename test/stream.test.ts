@@ -22,7 +22,7 @@ import { targets } from '../configs/targets.ts';
 const targetOf = (name: string): Target => targets.find((target) => target.name === name)!;
 const qwen = models.find((model) => model.name === 'qwen3-0.6b')!;
 const plan = (dims: ModelDims, target: Target, tile = 16384, tokens: number | 'many' = 'many') =>
-  planStream(dims, target, streamed({ tile }), { tokens, splitFrom: 128 }, (op) => op);
+  planStream(dims, target, streamed({ tile }), { words: 'sentinel', tokens, splitFrom: 128 }, (op) => op);
 
 const gpus = targets.filter((target) => target.kind === 'cuda');
 const small = fc

@@ -67,10 +67,10 @@ struct HeadVector {
 
   /** From words [first, first + kPairs) of a token. */
   template <int T>
-  DEVICE void load(const unsigned* words, int first, int token) {
+  DEVICE void load(const Published& words, int first, int token) {
 #pragma unroll
     for (int i = 0; i < kPairSlots; ++i)
-      w[i] = pair_at(i) < kPairs ? load_words<1>(words + word_at<T>(first + pair_at(i), token)).v[0] : 0;
+      w[i] = pair_at(i) < kPairs ? load_words<1>(words, word_at<T>(first + pair_at(i), token)).v[0] : 0;
   }
 
   DEVICE bool here() const {
@@ -303,7 +303,7 @@ DEVICE void keep_own(AttentionScratch<1>& to, const HeadVector (&queries)[N], co
 
 /** Key and value of token `token`: waited for, rotated, stored. By one warp. */
 template <int T>
-DEVICE void append(Worker<T>& b, const unsigned* qkv, const LayerWeights& w, const HeadNorms& norms, int head, int token, int stage) {
+DEVICE void append(Worker<T>& b, const Published& qkv, const LayerWeights& w, const HeadNorms& norms, int head, int token, int stage) {
   const HeadScale scale(norms.key);
   Rotation rotation;
   rotation.load(b.pass, b.position + token);
@@ -320,7 +320,7 @@ DEVICE void append(Worker<T>& b, const unsigned* qkv, const LayerWeights& w, con
 
 /** The queries of a set, rotated, into this warp's scratch; where `appends`, also key and value of the pass's only token. */
 template <int T>
-DEVICE void read_queries(Worker<T>& b, const unsigned* qkv, const LayerWeights& w, const HeadNorms& norms, int head, int set, bool appends,
+DEVICE void read_queries(Worker<T>& b, const Published& qkv, const LayerWeights& w, const HeadNorms& norms, int head, int set, bool appends,
                          int stage) {
   constexpr int kEach = Sets<T>::kEach, kKey = T == 1 ? 1 : 0;
   HeadVector vectors[kEach + kKey]{}, value{};  // the queries, and behind them the key
@@ -374,7 +374,7 @@ DEVICE void attend(Worker<T>& b, const LayerWeights& w, const HeadNorms& norms, 
   const int head = opaque(b.index() / kSplits), split = b.index() % kSplits, splits = splits_at(b.position);
   if (b.index() >= kUnits || split >= splits) return;
   auto& scratch = b.s.work.attention;
-  const unsigned* const qkv = words.qkv.copy(b.turn);
+  const Published qkv = words.qkv.of(b.turn);
   const Range tiles = tiles_of(b.position, split, splits);
   const int count = tiles.end - tiles.begin, slots = divide_up(count, kSlotTiles);
   const int set = warp() % S::kCount, team = warp() / S::kCount;
@@ -459,7 +459,7 @@ DEVICE void merge(Worker<T>& b, const AttentionWords<T>& words, int stage) {
   if (b.index() >= kUnits || splits_at(b.position) == 1) return;
   constexpr int kItems = Parts<T>::kItems, kSide = 8, kShare = divide_up(kSplits, 4);
   const int begin = dealt(kItems, part, kSplits), end = dealt(kItems, part + 1, kSplits);
-  const unsigned* const from = words.parts.copy(b.turn);
+  const Published from = words.parts.of(b.turn);
   b.begin();
   for (int i0 = begin + warp() * kSide; i0 < end; i0 += kWarps * kSide) {
     const int item = min(i0 + lane() % kSide, end - 1), query = item / kPairs, first = lane() / kSide;
@@ -470,8 +470,8 @@ DEVICE void merge(Worker<T>& b, const AttentionWords<T>& words, int stage) {
 #pragma unroll
       for (int k = 0; k < kShare; ++k) {
         const int split = min(first + 4 * k, kSplits - 1);
-        sums[k] = load_words<2>(from + Parts<T>::sum(head, item, split));
-        weights[k] = load_words<2>(from + Parts<T>::weight(head, query, split));
+        sums[k] = load_words<2>(from, Parts<T>::sum(head, item, split));
+        weights[k] = load_words<2>(from, Parts<T>::weight(head, query, split));
       }
 #pragma unroll
       for (int k = 0; k < kShare; ++k) all &= arrived(sums[k]) && arrived(weights[k]);

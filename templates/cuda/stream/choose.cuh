@@ -48,7 +48,7 @@ DEVICE int choose(Worker<T>& b, const Offers& offers, const Chosen& chosen, cons
     if (int(threadIdx.x) < kBlocks) {
       Words<2> offer{};
       wait_until(b.s.flags, place_of(stage, b.layer, kWaitsForWords), [&] {
-        offer = load_words<2>(offers.copy(step) + 2 * threadIdx.x);
+        offer = load_words<2>(offers.of(step), 2 * int(threadIdx.x));
         return arrived(offer);
       });
       all.value = uint64_t(offer.v[0]) << 32 | uint32_t(~(offer.v[1] & ~kStopFlag));
@@ -68,7 +68,7 @@ DEVICE int choose(Worker<T>& b, const Offers& offers, const Chosen& chosen, cons
   if (threadIdx.x == 0) {
     unsigned word = 0;
     wait_until(b.s.flags, place_of(stage, b.layer, kWaitsForWords), [&] {
-      word = load_words<1>(chosen.copy(step)).v[0];
+      word = load_words<1>(chosen.of(step), 0).v[0];
       return word != kEmptyWord;
     });
     b.s.token = Best::id_of(~uint64_t(word & ~kStopFlag));

@@ -11,8 +11,8 @@ constexpr size_t shared_bytes() {
   return size_t(SharedMemory<T>::kSlots) * kSlotBytes + sizeof(SharedMemory<T>);
 }
 
-static_assert(shared_bytes<1>() + kStaticBytes <= kSharedLimit, "see codegen/stream-memory.ts");
-static_assert(shared_bytes<kPassTokens>() + kStaticBytes <= kSharedLimit, "see codegen/stream-memory.ts");
+static_assert(shared_bytes<1>() + kStaticBytes <= kSharedLimit, "see streamMemory in codegen/stream.ts");
+static_assert(shared_bytes<kPassTokens>() + kStaticBytes <= kSharedLimit, "see streamMemory in codegen/stream.ts");
 
 template <int T>
 cudaError_t prepare_kernel(int* fitting) {
@@ -56,5 +56,5 @@ extern "C" int kernel_pack(const char* kept, const char* staged, char* to, int l
 
 /** Bytes of the exchanges of a launch with so many tokens a pass: all ones at its start. */
 extern "C" int64_t kernel_word_bytes(int tokens) {
-  return int64_t(sizeof(unsigned)) * (tokens == 1 ? Exchanges<1>::kWords : Exchanges<kPassTokens>::kWords);
+  return int64_t(sizeof(unsigned)) * (tokens == 1 ? Exchanges<1>::kUnits : Exchanges<kPassTokens>::kUnits);
 }

@@ -73,7 +73,7 @@ struct TileSums {
 /** Where a product's input comes from: words [T][word_stride(K)] that others publish, or rows of a table. */
 template <int K>
 struct Input {
-  const unsigned* words;  // null: from the table
+  Published words;        // none: from the table
   const Weight* table;    // [vocab][padded(K)]
   const int* ids;         // [T]
   const Weight* norm;     // [K] the weights of a norm in front; null: none
@@ -117,12 +117,12 @@ struct InputReader {
 
   /** Loads the batch from load n0 on, without waiting for it. */
   DEVICE void load(Batch& v, int n0) const {
-    const unsigned* const from = input.words + (first + word(0)) * T + token() * V;
+    const Published from = input.words.from((first + word(0)) * T + token() * V);
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
       const int n = n0 + k;
       v[k] = Words<V>{};
-      if (n < kLoads && wanted(n, 0)) v[k] = load_words<V>(from + n * 32 * V);
+      if (n < kLoads && wanted(n, 0)) v[k] = load_words<V>(from, n * 32 * V);
     }
   }
 
@@ -140,11 +140,12 @@ struct InputReader {
   DEVICE void take(Worker<T>& b) {
     char* const slice = b.s.work.slices[warp()];
     Batch v, next;
-    if (input.words) b.delay(P::kStage), load(v, 0);
+    const bool words = input.words.words != nullptr;
+    if (words) b.delay(P::kStage), load(v, 0);
 #pragma unroll
     for (int n0 = 0; n0 < kLoads; n0 += kBatch) {
       const bool more = n0 + kBatch < kLoads;
-      if (input.words) {
+      if (words) {
         if (more) load(next, n0 + kBatch);
         bool loaded = true;
         warp_wait_until(b.s.flags, place_of(P::kStage, b.layer, kWaitsForWords), [&] {

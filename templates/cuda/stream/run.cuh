@@ -22,7 +22,8 @@ DEVICE void prepare(SharedMemory<T>& s, char* ring) {
   if (thread == 0) {
     Flags& f = s.flags;
     f.failed = f.finished = f.progress = f.appended = f.stop = s.leave = 0;
-    f.pulse = f.place[0] = 0;
+    f.pulse = 0;
+    for (int i = 0; i < kWarps; ++i) f.place[i] = 0;
   }
 #if BULK_COPIES
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -80,7 +81,7 @@ DEVICE bool end_step(Worker<T>& b, const Offers& offers, const Chosen& chosen, c
   b.begin();
   const int token = choose(b, offers, chosen, best, step, stage);
   if (threadIdx.x == 0) {
-    if (b.index() == 0) reply(b.pass, step, token);
+    if (b.index() == 0 && !b.s.flags.failed) reply(b.pass, step, token);
     b.s.token = token;
     b.s.leave = b.s.leave || b.s.flags.failed || step + 1 == b.pass.steps || is_stop(b.pass, token);
   }

@@ -54,9 +54,18 @@ DEVICE void publish_cache(Flags& flags) {
 /** Wakes publish_cache, by all computing threads. */
 DEVICE void wake_publisher() { asm volatile("bar.arrive %0, %1;" ::"n"(kAppendBarrier), "n"(kThreads + 32) : "memory"); }
 
+/** What a warp of this block waits for; 0 where none does. A warp that waits says so again and again, one that is done has only said it. */
+DEVICE unsigned waited_for(Flags& flags) {
+  for (int i = 0; i < kWarps; ++i) flags.place[i] = 0;
+  __nanosleep(20000);
+  unsigned place = 0;
+  for (int i = 0; i < kWarps && place == 0; ++i) place = flags.place[i];
+  return place;
+}
+
 /**
- * The watcher, a thread that computes nothing: ends the launch when no stage has begun for Pass.budget, and writes what the first warp of
- * its block waits for; follows when another block has ended it; in block 0 looks at the host's wish, which is slow to read.
+ * The watcher, a thread that computes nothing: ends the launch when no stage has begun for Pass.budget, and writes what its block waits
+ * for; follows when another block has ended it; in block 0 looks at the host's wish, which is slow to read.
  */
 DEVICE void watch(const Pass& pass, Flags& flags) {
   unsigned pulse = flags.pulse;
@@ -65,7 +74,8 @@ DEVICE void watch(const Pass& pass, Flags& flags) {
     const unsigned long long now = nanoseconds();
     if (flags.pulse != pulse) pulse = flags.pulse, since = now;
     const bool late = now - since > pass.budget;
-    if (late && atomicCAS(pass.status, 0u, 1u + blockIdx.x) == 0u) pass.status[1] = flags.place[0];
+    const unsigned place = late ? waited_for(flags) : 0;
+    if (late && atomicCAS(pass.status, 0u, 1u + blockIdx.x) == 0u) pass.status[1] = place;
     if (late || load_relaxed(pass.status) != 0) flags.failed = 1;
     if (blockIdx.x == 0) {
       unsigned wish;

@@ -40,17 +40,17 @@ struct Exchanges {
   Exchange<2 * kBlocks> offers;  // the best logit of each block
   Exchange<1> chosen;  // the sampled token
 
-  static constexpr int kWords = kCopies * (Exchange<T * word_stride(kQkvRows)>::kWords + Exchange<Parts<T>::kSize>::kWords + Exchange<T * word_stride(kQDim)>::kWords + Exchange<T * word_stride(kHidden)>::kWords + Exchange<T * word_stride(kFfn)>::kWords + Exchange<T * word_stride(kHidden)>::kWords + Exchange<2 * kBlocks>::kWords + Exchange<1>::kWords);
+  static constexpr int kUnits = kCopies * (Exchange<T * word_stride(kQkvRows)>::kUnits + Exchange<Parts<T>::kSize>::kUnits + Exchange<T * word_stride(kQDim)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<T * word_stride(kFfn)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<2 * kBlocks>::kUnits + Exchange<1>::kUnits);
 
   DEVICE explicit Exchanges(unsigned* at) {
-    qkv.words = at, at += kCopies * qkv.kWords;
-    parts.words = at, at += kCopies * parts.kWords;
-    att.words = at, at += kCopies * att.kWords;
-    mid.words = at, at += kCopies * mid.kWords;
-    h.words = at, at += kCopies * h.kWords;
-    x.words = at, at += kCopies * x.kWords;
-    offers.words = at, at += kCopies * offers.kWords;
-    chosen.words = at, at += kCopies * chosen.kWords;
+    qkv.words = at, at += kCopies * qkv.kUnits;
+    parts.words = at, at += kCopies * parts.kUnits;
+    att.words = at, at += kCopies * att.kUnits;
+    mid.words = at, at += kCopies * mid.kUnits;
+    h.words = at, at += kCopies * h.kUnits;
+    x.words = at, at += kCopies * x.kUnits;
+    offers.words = at, at += kCopies * offers.kUnits;
+    chosen.words = at, at += kCopies * chosen.kUnits;
   }
 };
 
@@ -65,7 +65,7 @@ DEVICE int64_t block_base(int block) {
 template <int T>
 DEVICE void qkv(Worker<T>& b, const LayerWeights& w, const Exchanges<T>& words, const Weight* embedding, const int* ids) {
   b.begin();
-  product<Qkv, T, true>(b, {b.layer == 0 ? nullptr : words.x.copy(b.turn - 1), embedding, ids, w.attn_norm}, [&](const Output& o) {
+  product<Qkv, T, true>(b, {b.layer == 0 ? Published{} : words.x.of(b.turn - 1), embedding, ids, w.attn_norm}, [&](const Output& o) {
     const float y = o.y, next = o.next(y);
     if (o.even() && o.row < kQkvRows) words.qkv.publish(b.turn, word_at<T>(o.row / 2, o.token), pair_word(y, next));
   });
@@ -95,7 +95,7 @@ DEVICE void merge_parts(Worker<T>& b, const LayerWeights& w, const Exchanges<T>&
 template <int T>
 DEVICE void attn_out(Worker<T>& b, const LayerWeights& w, const Exchanges<T>& words) {
   b.begin();
-  product<AttnOut, T, false>(b, {words.att.copy(b.turn), nullptr, nullptr, nullptr}, [&](const Output& o) {
+  product<AttnOut, T, false>(b, {words.att.of(b.turn), nullptr, nullptr, nullptr}, [&](const Output& o) {
     b.wait_appended(AttnOut::kStage);
     const float x = add(b.s.residual[o.index], o.y), next = o.next(x);
     if (o.real) b.s.residual[o.index] = x;
@@ -109,7 +109,7 @@ DEVICE void attn_out(Worker<T>& b, const LayerWeights& w, const Exchanges<T>& wo
 template <int T>
 DEVICE void ffn_up(Worker<T>& b, const LayerWeights& w, const Exchanges<T>& words) {
   b.begin();
-  product<FfnUp, T, true>(b, {words.mid.copy(b.turn), nullptr, nullptr, w.ffn_norm}, [&](const Output& o) {
+  product<FfnUp, T, true>(b, {words.mid.of(b.turn), nullptr, nullptr, w.ffn_norm}, [&](const Output& o) {
     const float h = swiglu(o.y, o.next(o.y)), next = o.second_next(h);  // rows are gate, up, gate, up
     if (o.real && o.row % 4 == 0 && o.row < 2 * kFfn) words.h.publish(b.turn, word_at<T>(o.row / 4, o.token), pair_word(h, next));
   });
@@ -121,7 +121,7 @@ DEVICE void ffn_up(Worker<T>& b, const LayerWeights& w, const Exchanges<T>& word
 template <int T>
 DEVICE void ffn_down(Worker<T>& b, const LayerWeights& w, const Exchanges<T>& words) {
   b.begin();
-  product<FfnDown, T, false>(b, {words.h.copy(b.turn), nullptr, nullptr, nullptr}, [&](const Output& o) {
+  product<FfnDown, T, false>(b, {words.h.of(b.turn), nullptr, nullptr, nullptr}, [&](const Output& o) {
     const float x = add(b.s.residual[o.index], o.y), next = o.next(x);
     if (o.real) b.s.residual[o.index] = x;
     if (o.even() && o.row < kHidden) words.x.publish(b.turn, word_at<T>(o.row / 2, o.token), pair_word(x, next));
@@ -137,7 +137,7 @@ DEVICE void head(Worker<T>& b, const ModelWeights& w, const Exchanges<T>& words,
   const Pass& pass = b.pass;
   const bool stores = !pass.sample || !is_greedy(pass.sampling);
   const int limit = pass.sampling.vocab > 0 ? min(pass.sampling.vocab, kVocab) : kVocab;
-  product<Head, T, true>(b, {words.x.copy(b.turn - 1), nullptr, nullptr, w.final_norm}, [&](const Output& o) {
+  product<Head, T, true>(b, {words.x.of(b.turn - 1), nullptr, nullptr, w.final_norm}, [&](const Output& o) {
     if (!o.real || o.row >= kVocab || o.token >= pass.tokens) return;
     if (stores && o.token >= pass.first_logits) pass.logits[size_t(o.token - pass.first_logits) * kVocab + o.row] = o.y;
     if (o.token == pass.tokens - 1 && o.row < limit) best.consider(o.y, o.row);

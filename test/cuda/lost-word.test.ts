@@ -1,0 +1,63 @@
+// A word that never comes ends its launch with an error, and harms no reply after it: npm run test:cuda.
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { build, type Kernel } from '../../codegen/index.ts';
+import { buildKernel, openEngine } from '../../load.ts';
+import type { Engine } from '../../runtime/engine.ts';
+
+const prompt = Array.from({ length: 20 }, (_, i) => (i * 7919 + 13) % 4096);
+
+async function reply(engine: Engine): Promise<number[]> {
+  const ids: number[] = [];
+  for await (const some of engine.generate(prompt, { maxTokens: 24 })) ids.push(...some);
+  return ids;
+}
+
+/**
+ * The same kernel, which once does not publish the first word of turn 5. Turns count layers since the start of a launch, and qwen3-tiny has 6:
+ * it is a word of q, k or v in the last layer of the first launch, which feeds the first 16 tokens of the prompt. Its head waits for it.
+ */
+function losingWord(kernel: Kernel): Kernel {
+  const file = 'stream/words.cuh';
+  const parts = (kernel.sources[file] ?? '').split(/(?=template <int Size>\nstruct Exchange \{)/);
+  const publish = /(?<=DEVICE void publish\(int turn, [^)]*\) const \{\n)/g;
+  const changes = [...(parts[1] ?? '').matchAll(publish)].length;
+  if (parts.length !== 2 || changes !== 2)
+    throw new Error(`${file} has another Exchange than this test knows`);
+  const lose = '    if (turn == 5 && atomicExch(&lost, 1) == 0) return;\n';
+  const text = `${parts[0]}__device__ int lost;\n\n${parts[1]!.replaceAll(publish, lose)}`;
+  return { ...kernel, name: `${kernel.name}-lost-word`, sources: { ...kernel.sources, [file]: text } };
+}
+
+describe('qwen3-tiny, plan stream', () => {
+  let engine: Engine;
+  let loser: Engine;
+  beforeAll(async () => {
+    const built = await buildKernel({ model: 'qwen3-tiny', plan: 'stream' });
+    ({ engine } = await openEngine(built, {}));
+    // Built each time: the hash is of the sources as they were.
+    const losing = await build(losingWord(built.kernel), { force: true });
+    ({ engine: loser } = await openEngine({ ...built, ...losing }, {}));
+  });
+  afterAll(() => {
+    engine.close();
+    loser.close();
+  });
+
+  test('a lost word is an error that says who waits where, and the next reply is right', async () => {
+    vi.stubEnv('ONELAUNCH_WAIT_MS', '300');
+    try {
+      await expect(reply(loser)).rejects.toMatchObject({
+        name: 'OnelaunchError',
+        message: expect.stringMatching(
+          /block \d+ waited too long for words of another block in stage \w+ of layer 5/,
+        ),
+      });
+    } finally {
+      vi.unstubAllEnvs();
+    }
+    loser.reset(0);
+    const expected = await reply(engine);
+    expect(expected).toHaveLength(24);
+    expect(await reply(loser)).toEqual(expected);
+  });
+});
