@@ -6,14 +6,19 @@ type StreamOf = NonNullable<Cost['stream']>;
 
 /** Who streams how much, through which ring, and what blocks wait for. */
 export function streamLines(stream: StreamOf): string[] {
-  const { blocks, leastBytes, mostBytes, padding, slots, slotBytes, polledBytes } = stream;
+  const { blocks, leastBytes, mostBytes, padding, rings, slotBytes, polledBytes } = stream;
   const megabytes = (bytes: number) => (bytes / 1e6).toFixed(2);
   const each =
     leastBytes === mostBytes ? megabytes(mostBytes) : `${megabytes(leastBytes)} to ${megabytes(mostBytes)}`;
-  const many = slots.many === slots.one ? '' : `, ${slots.many} in passes of several tokens`;
+  const [one, ...several] = rings;
+  const list = (of: (ring: (typeof rings)[number]) => number) => several.map(of).join(', ');
+  const many =
+    several.length === 0
+      ? ''
+      : `; ${list((ring) => ring.slots)} in passes of up to ${list((ring) => ring.tokens)} tokens`;
   return [
     `blocks  ${blocks}; each streams ${each} MB a token and polls ${kib(polledBytes)} KiB of exchanges; ${(100 * padding).toFixed(1)} % of the stream is padding`,
-    `ring    ${slots.one} slots of ${kib(slotBytes)} KiB${many}`,
+    `ring    ${one!.slots} slots of ${kib(slotBytes)} KiB${many}`,
     `copies  ${copiesText(stream)}`,
     `heads   ${headsText(stream)}`,
   ];

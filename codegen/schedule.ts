@@ -120,7 +120,10 @@ export function assignWork(
     stream?.splits ?? (written.stages.some((s) => s.split === 'positions') ? splitsFor(dims, target) : 1);
   const plan = splits === 1 ? withoutSplit(written) : written;
   const stages = stagesFor(graph, plan);
-  const passTokens = stream?.many.tokens ?? passTokensFor(graph, plan, stages, target, splits, library);
+  const passTokens =
+    stream === null
+      ? passTokensFor(graph, plan, stages, target, splits, library)
+      : stream.kernels.at(-1)!.tokens;
   const hazards = findHazards(graph, plan);
   const packing = packWeights(dims, stream !== null);
   const { tensors, buffers } = placeTensors(graph, stages, passTokens, splits);

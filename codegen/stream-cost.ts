@@ -18,8 +18,8 @@ export interface StreamCost {
   readonly padding: number;
   /** Bytes of exchanges that a block of attention reads for a token, each word counted once. */
   readonly polledBytes: number;
-  /** Slots of the ring in a pass of one token, and in one of several. */
-  readonly slots: { readonly one: number; readonly many: number };
+  /** Slots of the ring, by the most tokens of a pass. */
+  readonly rings: readonly { readonly tokens: number; readonly slots: number }[];
   readonly slotBytes: number;
   /** In a pass of one token: in the layers, there in a block that has a head's positions alone (null: none has), in the LM head. */
   readonly inFlightBytes: {
@@ -36,16 +36,16 @@ export interface StreamCost {
 export function streamCost(schedule: Schedule): StreamCost | null {
   const { stream, dims } = schedule;
   if (!stream) return null;
-  const { blocks, weights, one, many, splits, splitFrom } = stream;
+  const { blocks, weights, kernels, splits, splitFrom } = stream;
   const perBlock = Array.from({ length: blocks }, (_, block) => blockBytes(schedule, block));
-  const underWay = (window: number) => copies(window, one.slots, weights.tile);
+  const underWay = (window: number) => copies(window, kernels[0]!.slots, weights.tile);
   return {
     blocks,
     leastBytes: Math.min(...perBlock),
     mostBytes: Math.max(...perBlock),
     padding: 1 - bytesOf(dims).weights / stream.bytes,
     polledBytes: polledBytes(schedule),
-    slots: { one: one.slots, many: many.slots },
+    rings: kernels.map(({ tokens, slots }) => ({ tokens, slots })),
     slotBytes: weights.tile,
     inFlightBytes: {
       layers: underWay(weights.inFlight),

@@ -43,6 +43,7 @@ export interface StreamView {
   readonly delays: string;
   readonly pack: readonly string[];
   readonly constants: readonly ConstantView[];
+  readonly kernels: string;
 }
 
 /** A product in the stream: its type, the words of its input, the norm in front. Its columns, rows and weights are those of names.ts. */
@@ -141,6 +142,7 @@ export function streamView(schedule: Schedule): StreamView {
     delays: stages.map((stage) => pollCycles(target, stage)).join(', '),
     pack: packLines(schedule, layerProducts),
     constants: constants(schedule, stream),
+    kernels: stream.kernels.map((k) => `{${k.tokens}, ${k.slots}, ${k.sumTiles}}`).join(', '),
   };
 }
 
@@ -354,16 +356,12 @@ function constants({ target, dims, packing, blocks }: Schedule, stream: Stream) 
     ),
     bool('kEpochWords', String(stream.words === 'epoch'), 'words of exchanges carry their turn'),
     int('kSlotBytes', stream.weights.tile, 'a slot of the ring'),
-    int('kSlotsOne', stream.one.slots, 'of a pass of one token'),
-    int('kSlotsMany', stream.many.slots, 'of a pass of several'),
     int(
       'kWindow',
       stream.weights.inFlight,
       'slots that are being filled at once; one more while a quarter of the ring is free, and for a head alone',
     ),
     int('kHeadWindow', stream.weights.inFlightHead, 'the same in the LM head, where no stage waits'),
-    int('kSumTilesOne', stream.one.sumTiles, 'tiles that a block sums at once'),
-    int('kSumTilesMany', stream.many.sumTiles, ''),
     int(
       'kMostEach',
       Math.max(...stream.products.map((p) => p.each)),

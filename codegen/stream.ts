@@ -15,6 +15,8 @@ const cellBytes = tileRows * cellColumns * 2;
 
 /** Tokens that a pass of a stream can have. */
 export const streamTokens: readonly number[] = [16, 8, 4, 2, 1];
+/** Kernels for fewer tokens than the largest pass: a pass runs the smallest that holds it. */
+const smallerKernels: readonly number[] = [1, 4, 8];
 /** Queries of one kv head that a block has room for: one matrix instruction's a warp. */
 export const mostQueries = 8 * streamWarps;
 /** Fewest slots that keep a block fed. */
@@ -82,8 +84,8 @@ export interface Stream {
   readonly splitFrom: number;
   /** Elements of a head in the cache: padded for the matrix instructions. */
   readonly headPad: number;
-  readonly one: StreamMemory;
-  readonly many: StreamMemory;
+  /** The kernels, from that of one token to that of the largest pass. */
+  readonly kernels: readonly StreamMemory[];
   /** Bytes of all weights in the stream. */
   readonly bytes: number;
 }
@@ -111,12 +113,13 @@ export function planStream(
       .filter((tokens) => (dims.qHeads / dims.kvHeads) * tokens <= mostQueries)
       .map(memory)
       .find((candidate) => candidate.slots >= fewestSlots) ?? one;
+  const kernels = [...smallerKernels.filter((tokens) => tokens < many.tokens).map(memory), many];
   const bytes = products.reduce(
     (sum, p) => sum + p.tiles * p.tileBytes * (p.op === 'lm_head' ? 1 : dims.layers),
     0,
   );
   const { words, splitFrom } = options;
-  return { blocks, products, weights, words, splits, splitFrom, headPad, one, many, bytes };
+  return { blocks, products, weights, words, splits, splitFrom, headPad, kernels, bytes };
 }
 
 /**

@@ -171,9 +171,9 @@ describe('a stream', () => {
 
   test('fills all slots but one at most', () => {
     const weights = streamed({ stages: 8, inFlight: 6, inFlightHead: 16 });
-    const { inFlightBytes, slotBytes, slots } = costOf(qwen, targetOf('h100'), { weights }).stream!;
+    const { inFlightBytes, slotBytes, rings } = costOf(qwen, targetOf('h100'), { weights }).stream!;
     const { layers, alone, head } = inFlightBytes;
-    expect(slots.one).toBe(8);
+    expect(rings[0]!.slots).toBe(8);
     // While a quarter is free the other 6 of 8 may be under way, else 7.
     expect([layers.most, alone!.most, head.most]).toEqual([6, 7, 7].map((count) => count * slotBytes));
   });
@@ -196,7 +196,7 @@ describe('a stream', () => {
       total                                                         1191.97         384.5        122.1  142 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
-      ring    12 slots of 16 KiB, 5 in passes of several tokens
+      ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 128 or 144 in the LM head; the larger while a quarter of the ring is free
       heads   one block a kv head; from position 192 on 16 blocks a kv head, whose parts are merged
 
@@ -211,7 +211,7 @@ describe('a stream', () => {
       lines.slice(lines.findIndex((line) => line.startsWith('blocks'))).join('\n'),
     ).toMatchInlineSnapshot(`
       "blocks  72; each streams 4.36 to 5.11 MB a token and polls 211 KiB of exchanges; 21.1 % of the stream is padding
-      ring    8 slots of 16 KiB, 4 in passes of several tokens
+      ring    8 slots of 16 KiB; 6, 5, 4 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 112 in the LM head; the larger while a quarter of the ring is free
       heads   one block a kv head; from position 192 on 16 blocks a kv head, whose parts are merged
 

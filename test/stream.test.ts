@@ -160,7 +160,7 @@ test('the bytes of the blocks add up to those of the stream', () => {
 
 test('every pass keeps four slots or more, within the shared memory of the target', () => {
   forAll(300, (made, _, target) => {
-    for (const memory of [made.one, made.many]) {
+    for (const memory of made.kernels) {
       expect(memory.slots).toBeGreaterThanOrEqual(4);
       const bytes = streamStaticBytes + memory.workBytes + memory.slots * made.weights.tile;
       expect(bytes).toBeLessThanOrEqual(target.sharedBytes);
@@ -190,17 +190,23 @@ describe('the stream of qwen3-0.6b on h100', () => {
   const made = plan(qwen, h100)!;
 
   test('has 128 blocks, 16 tokens a pass, and no padding', () => {
-    expect([made.blocks, made.many.tokens, made.splits]).toEqual([128, 16, 16]);
+    expect([made.blocks, made.kernels.at(-1)!.tokens, made.splits]).toEqual([128, 16, 16]);
     expect(made.products.map(({ most }) => most)).toEqual([4, 1, 6, 1, 149]);
     expect(made.bytes).toBe(1191968768);
   });
 
-  test('has room for more slots in a pass of one token', () => {
-    expect([made.one.slots, made.many.slots]).toEqual([12, 5]);
+  test('has a kernel for 1, 4, 8 and 16 tokens, with fewer slots for more of them', () => {
+    expect(made.kernels.map(({ tokens, slots }) => [tokens, slots])).toEqual([
+      [1, 12],
+      [4, 8],
+      [8, 8],
+      [16, 5],
+    ]);
   });
 
   test('takes the tokens that a plan asks for', () => {
-    for (const tokens of [1, 2, 4, 8]) expect(plan(qwen, h100, 16384, tokens)!.many.tokens).toBe(tokens);
+    const kernelsFor = (tokens: number) => plan(qwen, h100, 16384, tokens)!.kernels.map((k) => k.tokens);
+    expect([1, 2, 4, 8].map(kernelsFor)).toEqual([[1], [1, 2], [1, 4], [1, 4, 8]]);
   });
 
   test('is none where not even one token fits', () => {

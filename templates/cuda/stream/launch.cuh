@@ -2,6 +2,8 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 namespace {
 
 constexpr int kBlockThreads = kThreads + kProducerThreads;
@@ -11,11 +13,18 @@ constexpr size_t shared_bytes() {
   return size_t(SharedMemory<T>::kSlots) * kSlotBytes + sizeof(SharedMemory<T>);
 }
 
-static_assert(shared_bytes<1>() + kStaticBytes <= kSharedLimit, "see streamMemory in codegen/stream.ts");
-static_assert(shared_bytes<kPassTokens>() + kStaticBytes <= kSharedLimit, "see streamMemory in codegen/stream.ts");
+/** What f(size) returns for the kernel of so many tokens; size.value is the T of decode<T>. */
+template <int I = 0, class F>
+auto with_kernel(int tokens, F&& f) {
+  if constexpr (I + 1 < kKernelCount) {
+    if (tokens > kKernels[I].tokens) return with_kernel<I + 1>(tokens, f);
+  }
+  return f(std::integral_constant<int, kKernels[I].tokens>{});
+}
 
 template <int T>
 cudaError_t prepare_kernel(int* fitting) {
+  static_assert(shared_bytes<T>() + kStaticBytes <= kSharedLimit, "see streamMemory in codegen/stream.ts");
   const void* const kernel = reinterpret_cast<const void*>(decode<T>);
   cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes<T>()));
   if (status == cudaSuccess) status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(fitting, kernel, kBlockThreads, shared_bytes<T>());
@@ -34,18 +43,23 @@ cudaError_t launch(const Pass& pass, cudaStream_t stream) {
 /** Blocks of a launch if all fit on the device together; 0 if not. Returns a cudaError_t. */
 extern "C" int kernel_blocks(int device, int* blocks) {
   *blocks = 0;
-  int multiprocessors = 0, one = 0, many = 0;
+  int multiprocessors = 0;
   cudaError_t status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  if (status == cudaSuccess) status = prepare_kernel<1>(&one);
-  if (status == cudaSuccess) status = prepare_kernel<kPassTokens>(&many);
-  if (status == cudaSuccess && one > 0 && many > 0 && multiprocessors >= kBlocks) *blocks = kBlocks;
+  bool fit = multiprocessors >= kBlocks;
+  for (const KernelSize& kernel : kKernels) {
+    int of_multiprocessor = 0;
+    if (status == cudaSuccess)
+      status = with_kernel(kernel.tokens, [&](auto size) { return prepare_kernel<decltype(size)::value>(&of_multiprocessor); });
+    fit = fit && of_multiprocessor > 0;
+  }
+  if (status == cudaSuccess && fit) *blocks = kBlocks;
   return status;
 }
 
 /** Starts a launch on a stream (a cudaStream_t): one pass of several tokens, or any number of passes of one. Returns a cudaError_t. */
 extern "C" int kernel_launch(const Pass& pass, void* stream) {
   const auto on = static_cast<cudaStream_t>(stream);
-  return pass.tokens == 1 ? launch<1>(pass, on) : launch<kPassTokens>(pass, on);
+  return with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(pass, on); });
 }
 
 /** Starts packing one layer's matrices (layer == kLayers: the head) into the stream. Returns a cudaError_t. */
@@ -56,5 +70,5 @@ extern "C" int kernel_pack(const char* kept, const char* staged, char* to, int l
 
 /** Bytes of the exchanges of a launch with so many tokens a pass: all ones at its start. */
 extern "C" int64_t kernel_word_bytes(int tokens) {
-  return int64_t(sizeof(unsigned)) * (tokens == 1 ? Exchanges<1>::kUnits : Exchanges<kPassTokens>::kUnits);
+  return with_kernel(tokens, [](auto size) { return int64_t(sizeof(unsigned)) * Exchanges<decltype(size)::value>::kUnits; });
 }

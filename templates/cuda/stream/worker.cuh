@@ -56,14 +56,14 @@ struct AttentionScratch {
 /** Cells of weights that a warp keeps in registers while it waits for its input: whole slots, fewer than the ring has. */
 template <int T>
 BOTH constexpr int held_cells() {
-  constexpr int wanted = T <= 4 ? 24 : 8, fitting = ((T == 1 ? kSlotsOne : kSlotsMany) - 1) * kSlotCells;
+  constexpr int wanted = T <= 4 ? 24 : 8, fitting = (kKernel<T>.slots - 1) * kSlotCells;
   return wanted < fitting ? wanted : fitting;
 }
 
 /** Tiles of a product that a warp sums before the block adds up. */
 template <class P, int T>
 BOTH constexpr int tiles_together() {
-  constexpr int fitting = held_cells<T>() / P::kEach, most = kSumTiles<T>;
+  constexpr int fitting = held_cells<T>() / P::kEach, most = kKernel<T>.sum_tiles;
   return fitting < 1 ? 1 : fitting < most ? (fitting < P::kMost ? fitting : P::kMost) : (most < P::kMost ? most : P::kMost);
 }
 
@@ -75,14 +75,14 @@ static_assert(kSlotTiles >= 1, "a slot holds 16 positions of a head");
 
 template <int T>
 struct alignas(128) SharedMemory {
-  static constexpr int kSlots = T == 1 ? kSlotsOne : kSlotsMany;
+  static constexpr int kSlots = kKernel<T>.slots;
   union Work {
     char slices[kWarps][T * slice_stride(kMostEach)];  // the products' inputs
     AttentionScratch<T> attention;
   };
   alignas(16) Work work;
   alignas(128) char own[T > 1 ? kTilePositions * kRowBytes : 128];  // keys and values of several tokens, as a tile of the cache
-  alignas(16) float sums[2][kSumTiles<T> * 8 * T * kSumStride];
+  alignas(16) float sums[2][kKernel<T>.sum_tiles * 8 * T * kSumStride];
   alignas(16) float squares[2][T][kWarps];
   float residual[kMostHidden * 8 * T];
   uint64_t full[kSlots], empty[kSlots];

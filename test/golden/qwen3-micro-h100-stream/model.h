@@ -44,12 +44,8 @@ constexpr bool kQkNorm = true;  // queries and keys are normed a head
 constexpr int kSplitFrom = 192;  // first position from which attention is split over blocks
 constexpr bool kEpochWords = false;  // words of exchanges carry their turn
 constexpr int kSlotBytes = 16384;  // a slot of the ring
-constexpr int kSlotsOne = 12;  // of a pass of one token
-constexpr int kSlotsMany = 9;  // of a pass of several
 constexpr int kWindow = 1;  // slots that are being filled at once; one more while a quarter of the ring is free, and for a head alone
 constexpr int kHeadWindow = 8;  // the same in the LM head, where no stage waits
-constexpr int kSumTilesOne = 6;  // tiles that a block sums at once
-constexpr int kSumTilesMany = 2;
 constexpr int kMostEach = 2;  // cells of a warp in a tile of the widest product
 constexpr int kMostHidden = 1;  // tiles of the residual that a block has at most
 constexpr int kSharedLimit = 232448;  // shared memory of a block
@@ -61,9 +57,22 @@ constexpr const char* kStageNames[] = { "embed", "qkv", "attention", "merge", "a
 /** Cycles into each stage before which its input cannot be there. */
 constexpr int kDelays[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0 };
 
-/** Tiles that a block of the T-token kernel sums at once. */
+/** The kernel of passes of up to `tokens`: slots of its ring, tiles that a block sums at once. */
+struct KernelSize {
+  int tokens, slots, sum_tiles;
+};
+constexpr KernelSize kKernels[] = { {1, 12, 6}, {4, 10, 6}, {8, 9, 4}, {16, 9, 2} };
+constexpr int kKernelCount = sizeof kKernels / sizeof *kKernels;
+
+/** The smallest kernel that holds so many tokens. */
+constexpr int kernel_for(int tokens) {
+  int i = 0;
+  while (kKernels[i].tokens < tokens) ++i;
+  return i;
+}
+
 template <int T>
-constexpr int kSumTiles = T == 1 ? kSumTilesOne : kSumTilesMany;
+constexpr KernelSize kKernel = kKernels[kernel_for(T)];
 
 using Weight = bf16;  // matrices, norms and KV cache
 
