@@ -222,7 +222,6 @@ function cudaRecipe(kernel: Kernel): Recipe {
     '-O3',
     '-lineinfo',
     gencode(arch),
-    ...(Number.parseInt(nvcc.version, 10) >= 13 ? ['--split-compile=0'] : []), // the kernels side by side
     '-Xcompiler',
     '-fPIC,-fvisibility=hidden',
     '-I.',

@@ -24,7 +24,7 @@ const planSchema = z.strictObject({
       z.strictObject({
         kind: z.literal('stream'),
         stages: z.int().min(4).max(64),
-        inFlight: z.int().min(1).max(16),
+        inFlight: z.int().min(1).max(16).optional(),
         inFlightHead: z.int().min(1).max(16),
         tile: z.literal([4096, 8192, 16384, 32768]),
       }),

@@ -60,8 +60,8 @@ export interface StreamWeights {
   readonly kind: 'stream';
   /** Slots of the ring: fewer where they do not fit. */
   readonly stages: number;
-  /** Slots whose copies are under way at once; one more while a quarter of the ring is free. */
-  readonly inFlight: number;
+  /** Slots whose copies are under way at once; one more while a quarter of the ring is free. Without it, what suits the model's size. */
+  readonly inFlight?: number | undefined;
   /** The same where no stage waits: in the LM head. */
   readonly inFlightHead: number;
   /** Bytes of a slot. */
@@ -106,7 +106,6 @@ export const direct = (options: { readonly prefetch?: number } = {}): DirectWeig
 export const stream = (options: Partial<Omit<StreamWeights, 'kind'>> = {}): StreamWeights => ({
   kind: 'stream',
   stages: 12,
-  inFlight: 1,
   inFlightHead: 8,
   tile: 16384,
   ...options,

@@ -342,8 +342,8 @@ function constants({ target, dims, packing, blocks }: Schedule, stream: Stream) 
     int('kWarps', 'kThreads / 32', ''),
     int(
       'kProducerThreads',
-      movesRegisters(target.arch) ? 128 : 64,
-      'of a block: one warp feeds the ring, one watches',
+      movesRegisters(target.arch) ? 128 : 96,
+      'of a block: a warp feeds the ring, one watches, one publishes the cache',
     ),
     int('kBlocks', blocks, 'of a launch'),
     int('kScratchFloats', 0, ''),

@@ -78,7 +78,7 @@ export interface StreamMemory {
 export interface Stream {
   readonly blocks: number;
   readonly products: readonly StreamProduct[];
-  readonly weights: StreamWeights;
+  readonly weights: StreamWeights & { readonly inFlight: number };
   readonly words: PlanOptions['words'];
   readonly splits: number;
   readonly splitFrom: number;
@@ -119,7 +119,18 @@ export function planStream(
     0,
   );
   const { words, splitFrom } = options;
-  return { blocks, products, weights, words, splits, splitFrom, headPad, kernels, bytes };
+  const inFlight = weights.inFlight ?? inFlightFor(products, weights);
+  return {
+    blocks,
+    products,
+    weights: { ...weights, inFlight },
+    words,
+    splits,
+    splitFrom,
+    headPad,
+    kernels,
+    bytes,
+  };
 }
 
 /**
@@ -141,6 +152,16 @@ function shapeOf(dims: ModelDims, op: OpName, blocks: number): Omit<StreamProduc
   const each = Math.ceil(padded(columns) / cellColumns / streamWarps);
   const most = Math.ceil(tiles / blocks);
   return { op, rows, columns, tiles, most, each, tileBytes: each * streamWarps * cellBytes };
+}
+
+/**
+ * Slots under way where the plan says nothing. In a small model blocks wait for each other's words more than for bytes, and a queue in front
+ * of the memory delays the words: one. In a large one bytes are all that counts: two. (docs/devlog.md, section 9)
+ */
+function inFlightFor(products: readonly StreamProduct[], { stages, tile }: StreamWeights): number {
+  const layer = products.filter((p) => p.op !== 'lm_head');
+  const blockBytes = layer.reduce((sum, p) => sum + p.most * p.tileBytes, 0);
+  return blockBytes <= 2 * stages * tile ? 1 : 2;
 }
 
 /** The tiles [first, end) of a product that a block has: numbers of blocks differ by one at most. */

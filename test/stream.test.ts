@@ -204,6 +204,14 @@ describe('the stream of qwen3-0.6b on h100', () => {
     ]);
   });
 
+  test('has one slot under way, a larger model two, unless the plan says how many', () => {
+    const large = models.find(({ name }) => name === 'qwen3-1.7b')!;
+    expect([qwen, large].map((dims) => plan(dims, h100)!.weights.inFlight)).toEqual([1, 2]);
+    const asked = streamed({ inFlight: 3 });
+    const options = { words: 'sentinel', tokens: 'many', splitFrom: 0 } as const;
+    expect(planStream(qwen, h100, asked, options, (op) => op)!.weights.inFlight).toBe(3);
+  });
+
   test('takes the tokens that a plan asks for', () => {
     const kernelsFor = (tokens: number) => plan(qwen, h100, 16384, tokens)!.kernels.map((k) => k.tokens);
     expect([1, 2, 4, 8].map(kernelsFor)).toEqual([[1], [1, 2], [1, 4], [1, 4, 8]]);

@@ -18,5 +18,5 @@ export default plan(
     stage('head', ['final_norm', 'lm_head'], { over: 'rows', recompute: ['final_norm'] }),
     stage('sample', ['sample'], { over: 'once' }),
   ],
-  { sync: 'exchange', weights: stream({ stages: 12, inFlight: 1, inFlightHead: 8, tile: 16384 }) },
+  { sync: 'exchange', weights: stream({ stages: 12, inFlightHead: 8, tile: 16384 }) },
 );

@@ -7,6 +7,7 @@
 namespace {
 
 constexpr int kBlockThreads = kThreads + kProducerThreads;
+static_assert(kProducerThreads >= 96, "a warp each feeds the ring, watches and publishes the cache");
 
 template <int T>
 constexpr size_t shared_bytes() {
