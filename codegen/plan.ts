@@ -106,6 +106,7 @@ export const direct = (options: { readonly prefetch?: number } = {}): DirectWeig
 export const stream = (options: Partial<Omit<StreamWeights, 'kind'>> = {}): StreamWeights => ({
   kind: 'stream',
   stages: 12,
+  inFlight: undefined,
   inFlightHead: 8,
   tile: 16384,
   ...options,
