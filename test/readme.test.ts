@@ -78,7 +78,10 @@ describe('README', () => {
         .filter((report) => report.model === model && report.plan === plan)
         .map(({ bench, verify }) => figuresSchema.parse({ bench, verify }))
         .map(({ bench, verify }) => [
-          ...bench.decode.map((figure) => Math.round(figure.tokensPerSecond.median)),
+          ...[1, 200, 1900].map((position) => {
+            const figure = bench.decode.find((one) => one.position === position);
+            return figure && Math.round(figure.tokensPerSecond.median);
+          }),
           Math.round(bench.prefill.tokensPerSecond.median),
           Number(verify.worstLogitError.toFixed(2)),
           Number(verify.tolerance.logit.toFixed(2)),
@@ -90,6 +93,6 @@ describe('README', () => {
 
 const rate = z.object({ tokensPerSecond: z.object({ median: z.number() }) });
 const figuresSchema = z.object({
-  bench: z.object({ decode: z.array(rate), prefill: rate }),
+  bench: z.object({ decode: z.array(rate.extend({ position: z.number() })), prefill: rate }),
   verify: z.object({ worstLogitError: z.number(), tolerance: z.object({ logit: z.number() }) }),
 });
