@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { checkDims, type ModelDims } from '../codegen/dims.ts';
 import { parseDims } from '../codegen/parse-dims.ts';
 import { modelName, readModelDims } from '../codegen/read-config.ts';
-import { OnelaunchError } from '../errors.ts';
+import { refusalOf } from './refusal.ts';
 
 /** Qwen3 0.6B in the keys of transformers 4, and Llama 3.2 1B in those of 5. */
 const qwen3 = {
@@ -48,16 +48,6 @@ const llama = {
   pretraining_tp: 2,
 };
 const nan = Number.NaN;
-
-function refusalOf(run: () => unknown): OnelaunchError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof OnelaunchError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
-}
 
 test('a Qwen3 config in transformers 4 keys gives these dims', () => {
   expect(parseDims(qwen3, 'qwen3-0.6b')).toEqual({

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import type { Manifest, Slot } from '../codegen/manifest.ts';
-import { OnelaunchError } from '../errors.ts';
 import { sourceDtype } from '../runtime/bindings.ts';
 import { loadPlan, randomPlan } from '../runtime/load-plan.ts';
 import type { TensorEntry } from '../runtime/safetensors.ts';
+import { refusalOf } from './refusal.ts';
 
 const vector = (tensor: string, columns: number): Slot => {
   return { tensor, shape: [1, columns], offset: 0, stride: columns, dtype: 'fp32' };
@@ -78,16 +78,6 @@ function makeTensors(
     else tensors.set(tensor, { ...(tensors.get(tensor) ?? other), ...change });
   }
   return tensors;
-}
-
-function refusalOf(run: () => unknown): OnelaunchError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof OnelaunchError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
 }
 
 test('every slot has the tensor of its name as source, in the order of the slots', () => {

@@ -2,20 +2,10 @@ import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { OnelaunchError } from '../errors.ts';
 import { readTensors, writeSafetensors } from '../runtime/safetensors.ts';
+import { refusalOf } from './refusal.ts';
 
 const makeDirectory = () => mkdtempSync(join(tmpdir(), 'onelaunch-'));
-
-function refusalOf(run: () => unknown): OnelaunchError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof OnelaunchError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
-}
 
 /** A safetensors file of this header, then so many bytes of data. */
 function makeFile(header: object | string, dataBytes: number): Buffer {

@@ -3,11 +3,11 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { OnelaunchError } from '../errors.ts';
 import { chatTemplate } from '../runtime/chat-template.ts';
 import { readGenerationConfig } from '../runtime/generation-config.ts';
 import { stopFilter } from '../runtime/stop-strings.ts';
 import { loadTokenizer, type Tokenizer } from '../runtime/tokenizer.ts';
+import { refusalOf } from './refusal.ts';
 
 const tinyDirectory = new URL('../models/qwen3-tiny', import.meta.url).pathname;
 const tiny = loadTokenizer(tinyDirectory);
@@ -51,16 +51,6 @@ function makeDirectory(files: Record<string, unknown>): string {
     writeFileSync(join(directory, name), typeof content === 'string' ? content : JSON.stringify(content));
   }
   return directory;
-}
-
-function refusalOf(run: () => unknown): OnelaunchError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof OnelaunchError) return error;
-    throw error;
-  }
-  throw new Error('nothing was refused');
 }
 
 function streamed(tokenizer: Tokenizer, ids: readonly number[]): string[] {
