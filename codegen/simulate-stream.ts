@@ -388,9 +388,7 @@ class StreamInterleaving {
     const event = worker.events[worker.next]!;
     const who = worker.warp === 'producer' ? 'the producer' : `warp ${worker.warp}`;
     const missing =
-      event.kind === 'poll'
-        ? worker.elements[worker.next]!.find((at) => this.#word(event, at).value === null)
-        : null;
+      event.kind === 'poll' ? worker.elements[worker.next]!.find((at) => !this.#isThere(event, at)) : null;
     const what =
       event.kind === 'poll'
         ? `word ${missing} of ${event.space}, turn ${event.turn}`

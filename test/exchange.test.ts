@@ -174,6 +174,7 @@ describe('plan stream', () => {
 
 describe('words are used again safely', () => {
   const faultless = new Set<string>();
+  const few = { ...crowded, blocks: 3, dims: { ...crowded.dims, hidden: 8, ffn: 8 } };
 
   test('with four copies, even if some blocks make nothing but attention', () => {
     expect(kinds(usual)).toEqual(faultless);
@@ -188,7 +189,6 @@ describe('words are used again safely', () => {
     expect(kinds(usual, { rotation: changed })).toEqual(faultless);
     expect(uncoveredStream(small, changed)).toEqual([]);
     expect(crowdedKinds({ rotation: changed })).toContain('race');
-    const few = { ...crowded, blocks: 3, dims: { ...crowded.dims, hidden: 8, ffn: 8 } };
     expect(uncoveredStream(few)).toEqual([]);
     expect(uncoveredStream(few, changed)).not.toEqual([]);
   });
@@ -209,7 +209,6 @@ describe('words are used again safely', () => {
     const one = { ...rotations.epoch, copies: 1 };
     expect(kinds(usual, { rotation: one })).toEqual(faultless);
     expect(crowdedKinds({ rotation: one })).toContain('race');
-    const few = { ...crowded, blocks: 3, dims: { ...crowded.dims, hidden: 8, ffn: 8 } };
     expect(uncoveredStream(few, rotations.epoch)).toEqual([]);
     expect(uncoveredStream(few, one)).not.toEqual([]);
   });
@@ -265,6 +264,13 @@ describe('the simulator of exchanges', () => {
     expect(kept.at(-1)!.text).toMatchInlineSnapshot(
       `"warp 0 of block 1 waits in ffn_down of layer 0, pass 0 for word 0 of h of ffn_up, turn 0"`,
     );
+  });
+
+  test('names the word that is missing, not one that an older turn left', () => {
+    const lost = (event: StreamEvent) =>
+      event.kind === 'publish' && event.place.stage === 'ffn_up' && event.turn === 4 ? null : event;
+    const found = simulateStream(usual, { ...machine, rotation: rotations.epoch, edit: lost });
+    expect(found.at(-1)!.text).toMatch(/for word \d+ of h of ffn_up, turn 4$/);
   });
 
   test('sees who waits for what when not all blocks run at once', () => {
