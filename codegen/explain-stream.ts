@@ -1,4 +1,5 @@
 // What explain says of a stream, below the table.
+import { kibibytes, megabytes } from './bytes-text.ts';
 import type { Cost } from './estimate.ts';
 import type { UnderWay } from './stream-cost.ts';
 
@@ -7,7 +8,6 @@ type StreamOf = NonNullable<Cost['stream']>;
 /** Who streams how much, through which ring, and what blocks wait for. */
 export function streamLines(stream: StreamOf): string[] {
   const { blocks, leastBytes, mostBytes, padding, rings, slotBytes, polledBytes } = stream;
-  const megabytes = (bytes: number) => (bytes / 1e6).toFixed(2);
   const each =
     leastBytes === mostBytes ? megabytes(mostBytes) : `${megabytes(leastBytes)} to ${megabytes(mostBytes)}`;
   const [one, ...several] = rings;
@@ -17,19 +17,17 @@ export function streamLines(stream: StreamOf): string[] {
       ? ''
       : `; ${list((ring) => ring.slots)} in passes of up to ${list((ring) => ring.tokens)} tokens`;
   return [
-    `blocks  ${blocks}; each streams ${each} MB a token and polls ${kib(polledBytes)} KiB of exchanges; ${(100 * padding).toFixed(1)} % of the stream is padding`,
-    `ring    ${one!.slots} slots of ${kib(slotBytes)} KiB${many}`,
+    `blocks  ${blocks}; each streams ${each} MB a token and polls ${kibibytes(polledBytes)} KiB of exchanges; ${(100 * padding).toFixed(1)} % of the stream is padding`,
+    `ring    ${one!.slots} slots of ${kibibytes(slotBytes)} KiB${many}`,
     `copies  ${copiesText(stream)}`,
     `heads   ${headsText(stream)}`,
   ];
 }
 
-const kib = (bytes: number): number => Math.round(bytes / 1024);
-
 function copiesText({ inFlightBytes: { layers, alone, head } }: StreamOf): string {
   const varies = ({ usual, most }: UnderWay) => most > usual;
   const text = (copies: UnderWay) =>
-    varies(copies) ? `${kib(copies.usual)} or ${kib(copies.most)}` : `${kib(copies.usual)}`;
+    varies(copies) ? `${kibibytes(copies.usual)} or ${kibibytes(copies.most)}` : `${kibibytes(copies.usual)}`;
   const inHeads = alone ? `, ${text(alone)} in blocks that have a head alone` : '';
   const when = varies(layers) || varies(head) ? '; the larger while a quarter of the ring is free' : '';
   return `at most ${text(layers)} KiB under way${inHeads}, ${text(head)} in the LM head${when}`;

@@ -1,4 +1,5 @@
 // The schedule as a table, for people.
+import { megabytes } from './bytes-text.ts';
 import type { Cost, StageCost } from './estimate.ts';
 import { streamLines, streamSpeed } from './explain-stream.ts';
 import type { Schedule } from './schedule.ts';
@@ -89,5 +90,3 @@ function speed({ target }: Schedule, { tokensPerSecond, stream }: Cost): string 
   const why = stream ? streamSpeed(stream, reads) : `at ${reads} and ${target.barrierMicros} us a barrier`;
   return `predicted ${tokensPerSecond.toFixed(0)} tok/s, ${why}`;
 }
-
-const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(2);

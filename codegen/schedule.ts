@@ -5,7 +5,7 @@ import { elementsOf, type Graph, type Op, type OpName, type TensorName } from '.
 import { findHazards, type Hazard, isLocal, stagesFor } from './hazards.ts';
 import { type Packing, packWeights, padded, type Slot, slotsOf } from './packing.ts';
 import type { FusionPlan, Over, Stage } from './plan.ts';
-import { columnsOf, rowsOf } from './sizes.ts';
+import { columnsOf, partsFor, rowsOf } from './sizes.ts';
 import { planStream, type Stream, streamWarps } from './stream.ts';
 import { coverSpans, placeExchanges, placeGridSyncs, type Span, type Sync, soonest } from './syncs.ts';
 import { type Target, warpsPerBlock } from './target.ts';
@@ -174,10 +174,9 @@ const withoutSplit = (plan: FusionPlan): FusionPlan => ({
   stages: plan.stages.map((stage) => ({ ...stage, split: 'none' })),
 });
 
-/** Parts of the positions: as many blocks as the target has, dealt to kv heads; no more than 16, since every reader of the parts merges them. */
-function splitsFor(dims: ModelDims, target: Target): number {
-  return target.kind === 'cpu' ? 1 : Math.max(1, Math.min(16, Math.floor(target.sms / dims.kvHeads)));
-}
+/** Parts of the positions: as many blocks as the target has, dealt to kv heads. */
+const splitsFor = (dims: ModelDims, target: Target): number =>
+  target.kind === 'cpu' ? 1 : partsFor(dims, target.sms);
 
 /** The largest pass that fits the target's shared memory. */
 function passTokensFor(

@@ -29,6 +29,10 @@ export function rowsOf(op: OpName, dims: ModelDims): number {
   }
 }
 
+/** Parts of the positions that blocks work on: as many as there are blocks a kv head, no more than 16, since every reader of the parts merges them. */
+export const partsFor = ({ kvHeads }: ModelDims, blocks: number): number =>
+  Math.max(1, Math.min(16, Math.floor(blocks / kvHeads)));
+
 /** Rows of a product's matrix. */
 export const outputRowsOf = (op: OpName, dims: ModelDims): number =>
   rowsOf(op, dims) * (op === 'gate_up' ? 2 : 1);

@@ -3,7 +3,7 @@ import type { ModelDims } from './dims.ts';
 import type { OpName } from './graph.ts';
 import { padded } from './packing.ts';
 import type { PlanOptions, StreamWeights } from './plan.ts';
-import { columnsOf, outputRowsOf } from './sizes.ts';
+import { columnsOf, outputRowsOf, partsFor } from './sizes.ts';
 import type { Target } from './target.ts';
 
 /** Warps that compute; one more feeds them. */
@@ -102,7 +102,7 @@ export function planStream(
 ): Stream | null {
   const blocks = blocksFor(dims, target);
   const products = matrices.map((op) => ({ ...shapeOf(dims, op, blocks), stage: stageOf(op) }));
-  const splits = Math.max(1, Math.min(16, Math.floor(blocks / dims.kvHeads)));
+  const splits = partsFor(dims, blocks);
   const headPad = padded(dims.headDim);
   const memory = (tokens: number) => streamMemory(dims, target, weights, tokens);
   const one = memory(1);

@@ -1,4 +1,5 @@
 // Every string that a template prints. All decisions end here: a template only puts them in place.
+import { megabytes } from './bytes-text.ts';
 import { type ConstantView, cFloat, comment, constantOf } from './c-text.ts';
 import { type TensorName, tensorDocs } from './graph.ts';
 import { matmuls, scratchName, strideName } from './names.ts';
@@ -130,7 +131,7 @@ function stageTable(schedule: Schedule): string[] {
       stage.name,
       markedOps(stage).join(' '),
       stage.over + (stage.split ? ` x ${schedule.splits}` : ''),
-      stage.weightBytes ? `${(stage.weightBytes / 1e6).toFixed(2)} MB` : '',
+      stage.weightBytes ? `${megabytes(stage.weightBytes)} MB` : '',
       sync ? `${syncText(sync)}: ${sync.reason}` : '',
     ];
   });

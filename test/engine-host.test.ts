@@ -13,7 +13,7 @@ import {
   type TensorSource,
   zeroProgress,
 } from '../runtime/bindings.ts';
-import { Engine, type EngineSettings, type GenerateResult } from '../runtime/engine.ts';
+import { Engine, type EngineSettings } from '../runtime/engine.ts';
 import { openLibrary } from '../runtime/library.ts';
 import {
   buildFake,
@@ -26,6 +26,7 @@ import {
   tokens,
   vocab,
 } from './native/host-fake.ts';
+import { read } from './read-reply.ts';
 
 type Dtype = Slot['dtype'];
 const bytesOf: Readonly<Record<Dtype, number>> = { bf16: 2, fp16: 2, fp32: 4 };
@@ -79,16 +80,6 @@ const greedy: Sampling = {
   seed: 0,
   vocab,
 };
-
-/** All tokens of a reply, and how it ended. */
-async function read(reply: AsyncGenerator<number[], GenerateResult>) {
-  const ids: number[] = [];
-  for (;;) {
-    const step = await reply.next();
-    if (step.done) return { ids, ...step.value };
-    ids.push(...step.value);
-  }
-}
 
 /** What a promise fails with. */
 async function failureOf(promise: Promise<unknown>): Promise<OnelaunchError> {

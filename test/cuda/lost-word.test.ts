@@ -3,14 +3,11 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { build, type Kernel } from '../../codegen/index.ts';
 import { buildKernel, openEngine } from '../../load.ts';
 import type { Engine } from '../../runtime/engine.ts';
+import { read } from '../read-reply.ts';
 
 const prompt = Array.from({ length: 20 }, (_, i) => (i * 7919 + 13) % 4096);
 
-async function reply(engine: Engine): Promise<number[]> {
-  const ids: number[] = [];
-  for await (const some of engine.generate(prompt, { maxTokens: 24 })) ids.push(...some);
-  return ids;
-}
+const reply = async (engine: Engine) => (await read(engine.generate(prompt, { maxTokens: 24 }))).ids;
 
 /**
  * The same kernel, which once does not publish the first word of turn 5. Turns count layers since the start of a launch, and qwen3-tiny has 6:

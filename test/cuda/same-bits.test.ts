@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildKernel, openEngine } from '../../load.ts';
 import type { Engine } from '../../runtime/engine.ts';
+import { read } from '../read-reply.ts';
 
 const runs = 40;
 
@@ -42,8 +43,7 @@ describe.each(['stream', 'cooperative'])('plan %s, qwen3-0.6b with random weight
     await engine.score(prompt(position), position);
     const reply = async () => {
       engine.reset(position);
-      const ids: number[] = [];
-      for await (const some of engine.generate(prompt(1), { maxTokens: 200 })) ids.push(...some);
+      const { ids } = await read(engine.generate(prompt(1), { maxTokens: 200 }));
       return ids.join();
     };
     expect(await outcomes(reply)).toEqual([runs]);
