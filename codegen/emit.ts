@@ -14,8 +14,15 @@ import { kernelView, slotsView } from './view.ts';
 export interface Sources {
   /** File name, relative to the generated folder -> text. */
   readonly files: Readonly<Record<string, string>>;
-  /** Of all files and of the ABI version. */
+  /** Of everything that makes this library another one: see `identityOf`. */
   readonly hash: string;
+}
+
+/** What makes a library that library: the ABI, the dims that its manifest hands to the runtime, and every file (slots.h without the hash itself). */
+export function identityOf(files: Readonly<Record<string, string>>, { dims }: Schedule): string {
+  const digest = createHash('sha256').update(JSON.stringify([abiVersion, dims]));
+  for (const [name, text] of Object.entries(files)) digest.update(`${name}\n${text}\n`);
+  return digest.digest('hex').slice(0, 12);
 }
 
 /** Hole-free files of a folder under templates/, copied as they are. */
@@ -45,9 +52,7 @@ export async function emitSources(schedule: Schedule): Promise<Sources> {
       ...copied(schedule.stream ? 'cuda/stream/host' : target.kind, ''),
     ]),
   };
-  const digest = createHash('sha256').update(String(abiVersion));
-  digest.update(JSON.stringify(schedule.slots));
-  for (const [name, text] of Object.entries(files)) digest.update(`${name}\n${text}\n`);
-  const hash = digest.digest('hex').slice(0, 12);
-  return { files: { ...files, 'slots.h': render('slots.h.hbs', slotsView(schedule, command, hash)) }, hash };
+  const slots = (hash: string) => render('slots.h.hbs', slotsView(schedule, command, hash));
+  const hash = identityOf({ ...files, 'slots.h': slots('') }, schedule);
+  return { files: { ...files, 'slots.h': slots(hash) }, hash };
 }

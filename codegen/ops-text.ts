@@ -1,33 +1,49 @@
-// The pointwise ops of configs/ops.ts as C text, remembered by the hash of their source: reading TypeScript takes longer than all else.
+// The pointwise ops of configs/ops.ts as C text, remembered with the hashes of all files that were read: reading TypeScript takes longer than all else.
 import { createHash } from 'node:crypto';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { makeFolder } from './make-folder.ts';
 import { outputRoot } from './output-root.ts';
 import { packageRoot } from './package-root.ts';
 
 /** Raised when codegen/pointwise.ts prints the same source differently. */
-const printerVersion = 1;
+const printerVersion = 2;
 
-/** One C function an op or helper, each ending without a line feed. */
-export async function opsText(): Promise<string[]> {
-  const folder = join(packageRoot(), 'configs');
-  const digest = createHash('sha256').update(String(printerVersion));
-  for (const file of ['ops.ts', 'dsl.ts']) digest.update(readFileSync(join(folder, file)));
-  const cached = join(outputRoot(), `ops-${digest.digest('hex').slice(0, 12)}.txt`);
-  const known = readIfThere(cached);
+/** What is remembered of an op file: its text as C, and every file that was read for it. */
+const remembered = z.strictObject({
+  text: z.string(),
+  /** Path -> hash of its bytes. */
+  files: z.record(z.string(), z.string()),
+});
+
+/** One C function an op or helper, each ending without a line feed. `file` is the op file, shown in messages as `shown`. */
+export async function opsText(
+  file = join(packageRoot(), 'configs', 'ops.ts'),
+  shown = 'configs/ops.ts',
+): Promise<string[]> {
+  const key = createHash('sha256')
+    .update(JSON.stringify([printerVersion, file]))
+    .digest('hex');
+  const cached = join(outputRoot(), `ops-${key.slice(0, 12)}.json`);
+  const known = readIfCurrent(cached);
   if (known !== null) return split(known);
   const { printOps } = await import('./pointwise.ts');
-  const { text } = await printOps(join(folder, 'ops.ts'), { shown: 'configs/ops.ts' });
-  remember(cached, text);
+  const { text, files } = await printOps(file, { shown });
+  const hashes = Object.fromEntries(files.map((path) => [path, hashOf(path)]));
+  remember(cached, JSON.stringify({ text, files: hashes }));
   return split(text);
 }
 
+const hashOf = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex');
+
 const split = (text: string): string[] => text.trimEnd().split(/\n(?=DEVICE )/);
 
-function readIfThere(path: string): string | null {
+/** The text, if no file that it was printed from has changed since. */
+function readIfCurrent(path: string): string | null {
   try {
-    return readFileSync(path, 'utf8');
+    const { text, files } = remembered.parse(JSON.parse(readFileSync(path, 'utf8')));
+    return Object.entries(files).every(([file, hash]) => hashOf(file) === hash) ? text : null;
   } catch {
     return null;
   }

@@ -64,6 +64,8 @@ export interface PrintedOps {
   readonly helpers: readonly PrintedOp[];
   /** All of them, each behind what it calls: what a kernel includes. DEVICE is the target's macro. */
   readonly text: string;
+  /** Absolute paths of all files that were read. */
+  readonly files: readonly string[];
 }
 
 export interface PointwiseOptions {
@@ -92,7 +94,7 @@ export async function findOps(file: string): Promise<string[]> {
  *  Math.max and Math.min become fmaxf and fminf, which drop a NaN that JavaScript keeps.
  *  @throws PointwiseError with every issue of the file: see PointwiseRule. */
 export async function printOps(file: string, options: PointwiseOptions = {}): Promise<PrintedOps> {
-  const { Node, loadSource, topLevel } = await reader();
+  const { Node, loadSource, topLevel, loadedFiles } = await reader();
   const issues: PointwiseIssue[] = [];
   const states = new Map<Morph.VariableDeclaration, 'in progress' | 'printed' | 'failed'>();
   const order: PrintedOp[] = [];
@@ -111,7 +113,7 @@ export async function printOps(file: string, options: PointwiseOptions = {}): Pr
   if (issues.length > 0) throw new PointwiseError(inSourceOrder(issues));
   const ops = wanted.map((name) => order.find((op) => op.name === name)!);
   const helpers = order.filter((op) => !wanted.includes(op.name));
-  return { ops, helpers, text: order.map((op) => op.text).join('') };
+  return { ops, helpers, text: order.map((op) => op.text).join(''), files: loadedFiles() };
 
   /** Goes on with the next op after an issue. */
   function attempt(step: () => void): void {
@@ -359,5 +361,6 @@ async function reader() {
   };
   const topLevel = (source: Morph.SourceFile): ReadonlyMap<string, Morph.VariableDeclaration> =>
     new Map(source.getVariableDeclarations().map((declaration) => [declaration.getName(), declaration]));
-  return { Node, loadSource, topLevel };
+  const loadedFiles = () => project.getSourceFiles().map((source): string => source.getFilePath());
+  return { Node, loadSource, topLevel, loadedFiles };
 }
