@@ -1,6 +1,7 @@
 // The library: `load` a model, then chat, complete or generate.
+
+export type { Manifest } from './abi/manifest.ts';
 export type { FusionPlan } from './codegen/index.ts';
-export type { Manifest } from './codegen/manifest.ts';
 export { type ErrorKind, OnelaunchError } from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
 export type { ChatMessage } from './runtime/chat-template.ts';

@@ -2,10 +2,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { ModelDims } from './codegen/dims.ts';
+import type { Manifest } from './abi/manifest.ts';
 import type { FusionPlan, Kernel } from './codegen/index.ts';
-import type { Manifest } from './codegen/manifest.ts';
-import type { Target } from './codegen/target.ts';
+import type { ModelDims } from './codegen/model/dims.ts';
+import type { Target } from './codegen/schedule/target.ts';
 import { OnelaunchError } from './errors.ts';
 import type { Engine } from './runtime/engine.ts';
 import type { GenerationDefaults } from './runtime/generation-config.ts';
@@ -111,13 +111,14 @@ export async function buildKernel(
 ): Promise<BuiltKernel> {
   const started = performance.now();
   const codegen = await import('./codegen/index.ts');
-  const { dims, directory: modelDirectory } = codegen.resolveModel(options.model);
+  const names = await import('./configs/resolve.ts');
+  const { dims, directory: modelDirectory } = names.resolveModel(options.model);
   if (needsWeights && modelDirectory === null) throw noWeights(dims.name);
-  const target = codegen.resolveTarget(options.target);
+  const target = names.resolveTarget(options.target);
   const plan =
     typeof options.plan === 'object'
       ? codegen.parsePlan(options.plan)
-      : await codegen.resolvePlan(options.plan);
+      : await names.resolvePlan(options.plan);
   const kernel = await codegen.generate({ dims, target, plan });
   const { onProgress, signal } = options;
   signal?.throwIfAborted();

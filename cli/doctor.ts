@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { makeFolder } from '../codegen/make-folder.ts';
+import { makeFolder } from '../codegen/build/make-folder.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
 import { cpuName } from './measure.ts';
@@ -41,9 +41,9 @@ export function addDoctor(program: Program, start: Start): void {
 }
 
 async function examine(): Promise<Check[]> {
-  const { findCxx, findGpu, findNvcc } = await import('../codegen/tools.ts');
-  const { outputRoot } = await import('../codegen/output-root.ts');
-  const { packageRoot } = await import('../codegen/package-root.ts');
+  const { findCxx, findGpu, findNvcc } = await import('../codegen/build/tools.ts');
+  const { outputRoot } = await import('../codegen/build/output-root.ts');
+  const { packageRoot } = await import('../codegen/build/package-root.ts');
   const check = (name: string, found: string | null, without: string, needed = false): Check => ({
     name,
     found,

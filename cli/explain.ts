@@ -9,8 +9,8 @@ export function addExplain(program: Program, start: Start): void {
     .action((options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'explain');
-        const { estimate, explainTable, makeSchedule, resolveModel, resolvePlan, resolveTarget } =
-          await import('../codegen/index.ts');
+        const { resolveModel, resolvePlan, resolveTarget } = await import('../configs/resolve.ts');
+        const { estimate, explainTable, makeSchedule } = await import('../codegen/index.ts');
         const { dims } = resolveModel(model);
         const plan = await resolvePlan(options.plan);
         const schedule = makeSchedule(dims, plan, resolveTarget(options.target));

@@ -1,10 +1,10 @@
 // The questions asked before, for the arrow keys.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { makeFolder } from '../codegen/make-folder.ts';
+import { makeFolder } from '../codegen/build/make-folder.ts';
 
 export async function historyFile(): Promise<string> {
-  const { outputRoot } = await import('../codegen/output-root.ts');
+  const { outputRoot } = await import('../codegen/build/output-root.ts');
   return join(outputRoot(), 'chat-history.txt');
 }
 

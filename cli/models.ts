@@ -9,8 +9,8 @@ export function addModels(program: Program, start: Start): void {
     .addHelpText('after', helpEnd('gen models --json'))
     .action((options) =>
       start(options, async (ui) => {
-        const { modelNames, resolveModel } = await import('../codegen/resolve.ts');
-        const { packWeights } = await import('../codegen/packing.ts');
+        const { modelNames, resolveModel } = await import('../configs/resolve.ts');
+        const { packWeights } = await import('../codegen/model/packing.ts');
         const models = modelNames().map((name) => {
           const { dims, directory } = resolveModel(name);
           return { ...dims, weightBytes: packWeights(dims).bytes, bundled: directory !== null };

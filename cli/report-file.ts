@@ -2,9 +2,9 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { makeFolder } from '../codegen/build/make-folder.ts';
+import { packageRoot } from '../codegen/build/package-root.ts';
 import type { Kernel, ModelDims } from '../codegen/index.ts';
-import { makeFolder } from '../codegen/make-folder.ts';
-import { packageRoot } from '../codegen/package-root.ts';
 
 const section = z.looseObject({
   /** Of the sources that were measured. */
@@ -72,11 +72,12 @@ function readReport(file: string): Report | undefined {
 /** Hash of the sources that today's tree prints for a report's dims, plan and target; null if it knows one of them no more. */
 export async function currentHash(report: Report): Promise<string | null> {
   const codegen = await import('../codegen/index.ts');
-  const { checkDims } = await import('../codegen/dims.ts');
+  const names = await import('../configs/resolve.ts');
+  const { checkDims } = await import('../codegen/model/check-dims.ts');
   try {
     const dims = checkDims(report.dims as unknown as ModelDims);
-    const target = codegen.resolveTarget(report.target);
-    const plan = await codegen.resolvePlan(report.plan);
+    const target = names.resolveTarget(report.target);
+    const plan = await names.resolvePlan(report.plan);
     return (await codegen.generate({ dims, target, plan })).hash;
   } catch {
     return null;

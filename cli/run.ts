@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from '@commander-js/extra-typings';
-import { didYouMean } from '../codegen/did-you-mean.ts';
-import { packageRoot } from '../codegen/package-root.ts';
+import { packageRoot } from '../codegen/build/package-root.ts';
+import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../errors.ts';
 import { addBench } from './bench.ts';
 import { addBuild } from './build.ts';

@@ -1,40 +1,31 @@
 // The generator from top to bottom: dims -> graph -> plan -> hazards -> syncs -> schedule -> view -> sources -> library.
 import { invariant } from '../errors.ts';
-import { checkPlan } from './check.ts';
-import { debug } from './debug.ts';
-import type { ModelDims } from './dims.ts';
-import { emitSources } from './emit.ts';
-import { estimate } from './estimate.ts';
-import { explainTable } from './explain.ts';
-import { decoderGraph } from './graph.ts';
-import { PlanError } from './issue.ts';
-import { libraryScratch } from './library-scratch.ts';
-import type { FusionPlan } from './plan.ts';
-import { assignWork, type Schedule } from './schedule.ts';
-import type { Target } from './target.ts';
-import { uncovered } from './uncovered.ts';
+import { debug } from './build/debug.ts';
+import { emitSources } from './emit/emit.ts';
+import type { Kernel } from './kernel.ts';
+import type { ModelDims } from './model/dims.ts';
+import { decoderGraph } from './model/graph.ts';
+import { checkPlan } from './plan/check.ts';
+import { PlanError } from './plan/issue.ts';
+import type { FusionPlan } from './plan/plan.ts';
+import { estimate } from './schedule/estimate.ts';
+import { explainTable } from './schedule/explain.ts';
+import { assignWork, type Schedule } from './schedule/schedule.ts';
+import type { Target } from './schedule/target.ts';
+import { libraryScratch } from './schemes/barriers/library-scratch.ts';
+import { uncovered } from './schemes/barriers/uncovered.ts';
 
-export { type Built, build } from './build.ts';
-export type { ModelDims } from './dims.ts';
-export type { Cost } from './estimate.ts';
-export { outputRoot } from './output-root.ts';
-export { parsePlan } from './parse-plan.ts';
-export { direct, type FusionPlan, plan, stage, stream } from './plan.ts';
-export { modelNames, planNames, resolveModel, resolvePlan, resolveTarget, targetNames } from './resolve.ts';
-export type { Schedule } from './schedule.ts';
-export type { Target } from './target.ts';
-export { findCxx, findGpu, findNvcc } from './tools.ts';
+export { type Built, build } from './build/build.ts';
+export { outputRoot } from './build/output-root.ts';
+export { findCxx, findGpu, findNvcc } from './build/tools.ts';
+export type { Kernel } from './kernel.ts';
+export type { ModelDims } from './model/dims.ts';
+export { parsePlan } from './plan/parse-plan.ts';
+export { direct, type FusionPlan, plan, stage, stream } from './plan/plan.ts';
+export type { Cost } from './schedule/estimate.ts';
+export type { Schedule } from './schedule/schedule.ts';
+export type { Target } from './schedule/target.ts';
 export { estimate, explainTable };
-
-/** One specialised library, not yet compiled. */
-export interface Kernel {
-  readonly schedule: Schedule;
-  /** File name -> text. */
-  readonly sources: Readonly<Record<string, string>>;
-  readonly hash: string;
-  /** <model>-<target>-<plan> */
-  readonly name: string;
-}
 
 /**
  * The sources for one model, plan and target. Pure but for reading templates.

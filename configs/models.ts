@@ -1,5 +1,5 @@
 // Models known by name. Any other one is read from the config.json of its directory.
-import type { ModelDims } from '../codegen/dims.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
 
 type Shape = Omit<ModelDims, 'family' | 'dtype' | 'ropeScaling' | 'qkNorm' | 'qkvBias'>;
 

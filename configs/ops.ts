@@ -1,4 +1,4 @@
-// The decoder's pointwise ops, one line each; codegen/pointwise.ts prints them as C and CUDA.
+// The decoder's pointwise ops, one line each; codegen/emit/pointwise.ts prints them as C and CUDA.
 
 import { type f32, pointwise, silu } from './dsl.ts';
 

@@ -1,5 +1,5 @@
 // The machines that kernels are specialised for.
-import type { Target } from '../codegen/target.ts';
+import type { Target } from '../codegen/schedule/target.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

@@ -1,4 +1,4 @@
-// Do not edit: npm run golden -- --update prints it from the table in codegen/abi.ts.
+// Do not edit: npm run golden -- --update prints it from the table in abi/abi.ts.
 // The C interface of every generated library, typed for koffi.
 import koffi, { type LibraryHandle } from 'koffi';
 

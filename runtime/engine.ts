@@ -1,7 +1,7 @@
 // One engine of a generated library as an async object: load weights, generate, score. One job at a time.
 // Tokens wait in the library; an eventfd wakes us, and no foreign thread ever calls into JavaScript.
 import koffi, { type node } from 'koffi';
-import type { Manifest } from '../codegen/manifest.ts';
+import type { Manifest } from '../abi/manifest.ts';
 import { type ErrorKind, OnelaunchError } from '../errors.ts';
 import {
   abiStatus,

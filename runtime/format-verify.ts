@@ -1,4 +1,5 @@
 // The result of a verification as text.
+import { short } from './short.ts';
 import type { VerifyResult } from './verify.ts';
 
 /** A table of the cases, the tolerance with its terms, and what failed. */
@@ -56,9 +57,4 @@ export function formatVerify(result: VerifyResult): string {
     result.ok ? `pass: ${result.cases.length} cases` : `FAIL: ${failed} of ${result.cases.length} cases`,
   );
   return lines.join('\n');
-}
-
-export function short(value: number): string {
-  if (value === 0 || !Number.isFinite(value)) return String(value);
-  return Math.abs(value) >= 0.01 && Math.abs(value) < 1000 ? value.toPrecision(3) : value.toExponential(1);
 }

@@ -1,6 +1,6 @@
 // Opens a generated library and refuses one that does not match these bindings and its manifest.
 import koffi from 'koffi';
-import type { Manifest } from '../codegen/manifest.ts';
+import type { Manifest } from '../abi/manifest.ts';
 import { OnelaunchError } from '../errors.ts';
 import {
   abiVersion,

@@ -1,5 +1,5 @@
 // Which bytes fill which weight slot: the list that the library's loader works through.
-import type { Manifest, Slot } from '../codegen/manifest.ts';
+import type { Manifest, Slot } from '../abi/manifest.ts';
 import { OnelaunchError } from '../errors.ts';
 import { sourceDtype, type TensorSource } from './bindings.ts';
 import type { TensorEntry, Tensors } from './safetensors.ts';

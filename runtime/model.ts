@@ -1,6 +1,6 @@
 // A loaded model: text in, a streamed reply out, and the KV cache kept for a conversation that goes on.
 import { z } from 'zod';
-import type { Manifest } from '../codegen/manifest.ts';
+import type { Manifest } from '../abi/manifest.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engine.ts';

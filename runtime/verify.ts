@@ -1,8 +1,8 @@
 // Compares an engine's logits and greedy tokens with a golden file and says whether they lie where right ones must.
 import { OnelaunchError } from '../errors.ts';
-import { short } from './format-verify.ts';
 import type { ExpectedRow, Golden, GoldenCase } from './golden.ts';
 import { argmax, type Scorer } from './scorers.ts';
+import { short } from './short.ts';
 import { type Tolerance, type ToleranceInput, tolerance } from './tolerance.ts';
 
 export interface VerifyOptions {

@@ -3,9 +3,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { abiFunctions, abiStructs } from '../codegen/abi.ts';
-import { abiHeader, structLayout } from '../codegen/abi-header.ts';
-import { bindingsSource } from '../codegen/print-bindings.ts';
+import { abiFunctions, abiStructs } from '../abi/abi.ts';
+import { abiHeader, structLayout } from '../abi/header.ts';
+import { bindingsSource } from '../abi/print-bindings.ts';
 import { OnelaunchError } from '../errors.ts';
 import { layout } from '../runtime/bindings.ts';
 import { openLibrary } from '../runtime/library.ts';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../cli/io.ts';
 import { run } from '../cli/run.ts';
-import { packageRoot } from '../codegen/package-root.ts';
+import { packageRoot } from '../codegen/build/package-root.ts';
 import { readGolden } from '../runtime/golden.ts';
 
 const root = packageRoot();

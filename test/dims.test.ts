@@ -2,9 +2,10 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { checkDims, type ModelDims } from '../codegen/dims.ts';
-import { parseDims } from '../codegen/parse-dims.ts';
-import { modelName, readModelDims } from '../codegen/read-config.ts';
+import { checkDims } from '../codegen/model/check-dims.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { parseDims } from '../codegen/model/parse-dims.ts';
+import { modelName, readModelDims } from '../codegen/model/read-config.ts';
 import { refusalOf } from './refusal.ts';
 
 /** Qwen3 0.6B in the keys of transformers 4, and Llama 3.2 1B in those of 5. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { Slot } from '../codegen/manifest.ts';
+import type { Slot } from '../abi/manifest.ts';
 import { OnelaunchError } from '../errors.ts';
 import {
   abiStatus,

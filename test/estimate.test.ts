@@ -1,13 +1,13 @@
 // What a plan should cost, and the table that says so.
 import { describe, expect, test } from 'vitest';
-import type { ModelDims } from '../codegen/dims.ts';
-import { estimate } from '../codegen/estimate.ts';
-import { explainTable } from '../codegen/explain.ts';
-import { decoderGraph } from '../codegen/graph.ts';
-import { libraryScratch } from '../codegen/library-scratch.ts';
-import { type FusionPlan, stream as streamed } from '../codegen/plan.ts';
-import { assignWork } from '../codegen/schedule.ts';
-import type { Target } from '../codegen/target.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { decoderGraph } from '../codegen/model/graph.ts';
+import { type FusionPlan, stream as streamed } from '../codegen/plan/plan.ts';
+import { estimate } from '../codegen/schedule/estimate.ts';
+import { explainTable } from '../codegen/schedule/explain.ts';
+import { assignWork } from '../codegen/schedule/schedule.ts';
+import type { Target } from '../codegen/schedule/target.ts';
+import { libraryScratch } from '../codegen/schemes/barriers/library-scratch.ts';
 import { models } from '../configs/models.ts';
 import cooperative from '../configs/plans/cooperative.ts';
 import stream from '../configs/plans/stream.ts';

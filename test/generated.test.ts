@@ -4,8 +4,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findNvcc } from '../codegen/build/tools.ts';
 import type { Kernel } from '../codegen/index.ts';
-import { findNvcc } from '../codegen/tools.ts';
 import { goldenKernels, printedFiles, readGoldenFiles } from './golden/kernels.ts';
 
 let kernels: readonly Kernel[];

@@ -3,10 +3,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import type { ModelDims } from '../codegen/dims.ts';
-import { identityOf } from '../codegen/emit.ts';
-import { generate, resolveModel, resolvePlan, resolveTarget } from '../codegen/index.ts';
-import { opsText } from '../codegen/ops-text.ts';
+import { identityOf } from '../codegen/emit/emit.ts';
+import { opsText } from '../codegen/emit/ops-text.ts';
+import { generate } from '../codegen/index.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { resolveModel, resolvePlan, resolveTarget } from '../configs/resolve.ts';
 
 const fixture = (name: string) => resolveModel(join(import.meta.dirname, 'fixtures', name)).dims;
 const llama = fixture('llama3-micro');

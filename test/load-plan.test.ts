@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Manifest, Slot } from '../codegen/manifest.ts';
+import type { Manifest, Slot } from '../abi/manifest.ts';
 import { sourceDtype } from '../runtime/bindings.ts';
 import { loadPlan, randomPlan } from '../runtime/load-plan.ts';
 import type { TensorEntry } from '../runtime/safetensors.ts';

@@ -1,8 +1,8 @@
 // The model over a scripted engine: streaming, stops, the kept KV cache, aborts, errors; and once over the real one.
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Manifest } from '../codegen/manifest.ts';
-import { packageRoot } from '../codegen/package-root.ts';
+import type { Manifest } from '../abi/manifest.ts';
+import { packageRoot } from '../codegen/build/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
 import { buildKernel, load } from '../load.ts';
 import type { Sampling } from '../runtime/bindings.ts';

@@ -13,8 +13,8 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { outputRoot } from '../codegen/output-root.ts';
-import { packageRoot } from '../codegen/package-root.ts';
+import { outputRoot } from '../codegen/build/output-root.ts';
+import { packageRoot } from '../codegen/build/package-root.ts';
 import { buildKernel } from '../load.ts';
 
 const root = packageRoot();
@@ -103,7 +103,7 @@ describe('the packed package', () => {
     writeFileSync(
       join(app, 'mine.ts'),
       readFileSync(join(root, 'configs', 'plans', 'unfused.ts'), 'utf8')
-        .replace('../../codegen/plan.ts', 'onelaunch/codegen')
+        .replace('../../codegen/plan/plan.ts', 'onelaunch/codegen')
         .replace("plan('unfused'", "plan('mine'"),
     );
     const { stdout, stderr, status } = gen(

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
-import { findOps, PointwiseError, printOps } from '../codegen/pointwise.ts';
+import { findOps, PointwiseError, printOps } from '../codegen/emit/pointwise.ts';
 import { type f32, pointwise, silu } from '../configs/dsl.ts';
 import { add, swiglu } from '../configs/ops.ts';
 

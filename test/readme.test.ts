@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { memoryIo } from '../cli/io.ts';
 import { readReports } from '../cli/report-file.ts';
 import { run } from '../cli/run.ts';
-import { packageRoot } from '../codegen/package-root.ts';
+import { packageRoot } from '../codegen/build/package-root.ts';
 import { buildKernel } from '../load.ts';
 
 const root = packageRoot();

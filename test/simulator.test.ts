@@ -1,14 +1,14 @@
 // The derived syncs of random legal plans leave no race, none of them can be left out, and the simulator sees what it should see.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { isLegal } from '../codegen/check.ts';
-import type { ModelDims } from '../codegen/dims.ts';
-import { decoderGraph, type OpName, opNames } from '../codegen/graph.ts';
-import { type FusionPlan, type Over, plan, type Stage, stage } from '../codegen/plan.ts';
-import { assignWork, type Schedule } from '../codegen/schedule.ts';
-import { simulate } from '../codegen/simulate.ts';
-import type { Target } from '../codegen/target.ts';
-import { uncovered } from '../codegen/uncovered.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { decoderGraph, type OpName, opNames } from '../codegen/model/graph.ts';
+import { isLegal } from '../codegen/plan/check.ts';
+import { type FusionPlan, type Over, plan, type Stage, stage } from '../codegen/plan/plan.ts';
+import { assignWork, type Schedule } from '../codegen/schedule/schedule.ts';
+import type { Target } from '../codegen/schedule/target.ts';
+import { simulate } from '../codegen/schemes/barriers/simulate.ts';
+import { uncovered } from '../codegen/schemes/barriers/uncovered.ts';
 import { models } from '../configs/models.ts';
 import cooperative from '../configs/plans/cooperative.ts';
 import unfused from '../configs/plans/unfused.ts';

@@ -1,10 +1,10 @@
 // Each rule about streams has a smallest illegal plan, in test/illegal/streams.ts, and its whole message.
 import { describe, expect, test } from 'vitest';
-import { checkPlan } from '../codegen/check.ts';
-import type { ModelDims } from '../codegen/dims.ts';
-import { decoderGraph } from '../codegen/graph.ts';
-import { formatIssues } from '../codegen/issue.ts';
-import { direct, type FusionPlan } from '../codegen/plan.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { decoderGraph } from '../codegen/model/graph.ts';
+import { checkPlan } from '../codegen/plan/check.ts';
+import { formatIssues } from '../codegen/plan/issue.ts';
+import { direct, type FusionPlan } from '../codegen/plan/plan.ts';
 import { models } from '../configs/models.ts';
 import stream from '../configs/plans/stream.ts';
 import unfused from '../configs/plans/unfused.ts';

@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { ModelDims } from '../codegen/dims.ts';
-import { stream as streamed } from '../codegen/plan.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { stream as streamed } from '../codegen/plan/plan.ts';
+import type { Target } from '../codegen/schedule/target.ts';
 import {
   cellOf,
   planStream,
@@ -14,8 +15,7 @@ import {
   streamStaticBytes,
   streamWarps,
   tilesOf,
-} from '../codegen/stream.ts';
-import type { Target } from '../codegen/target.ts';
+} from '../codegen/schemes/stream/stream.ts';
 import { models } from '../configs/models.ts';
 import { targets } from '../configs/targets.ts';
 

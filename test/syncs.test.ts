@@ -1,13 +1,13 @@
 // Which syncs are derived, that they suffice for every built-in plan and model, and that fewer would not do.
 import { describe, expect, test } from 'vitest';
-import type { ModelDims } from '../codegen/dims.ts';
-import { decoderGraph } from '../codegen/graph.ts';
-import { libraryScratch } from '../codegen/library-scratch.ts';
-import type { FusionPlan } from '../codegen/plan.ts';
-import { assignWork, type Schedule } from '../codegen/schedule.ts';
-import type { Sync } from '../codegen/syncs.ts';
-import type { Target } from '../codegen/target.ts';
-import { uncovered } from '../codegen/uncovered.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { decoderGraph } from '../codegen/model/graph.ts';
+import type { FusionPlan } from '../codegen/plan/plan.ts';
+import { assignWork, type Schedule } from '../codegen/schedule/schedule.ts';
+import type { Sync } from '../codegen/schedule/syncs.ts';
+import type { Target } from '../codegen/schedule/target.ts';
+import { libraryScratch } from '../codegen/schemes/barriers/library-scratch.ts';
+import { uncovered } from '../codegen/schemes/barriers/uncovered.ts';
 import { models } from '../configs/models.ts';
 import cooperative from '../configs/plans/cooperative.ts';
 import unfused from '../configs/plans/unfused.ts';

@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { packageRoot } from '../../codegen/package-root.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
 import { measureLlamaCpp } from './llama-cpp.ts';
 
 const threads = 2;

@@ -1,7 +1,7 @@
 // Writes a Qwen3 model with random weights as a GGUF file, so that llama.cpp can be measured on real dimensions without a download.
 // Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3.
 import { closeSync, openSync, renameSync, writeSync } from 'node:fs';
-import type { ModelDims } from '../../codegen/dims.ts';
+import type { ModelDims } from '../../codegen/model/dims.ts';
 
 type Value =
   | { readonly type: 'u32' | 'f32'; readonly value: number }

@@ -1,5 +1,5 @@
 // The seed's design: one cooperative launch a token, five fused stages a layer, grid barriers, LM head and sampling in the same launch.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 
 export default plan('cooperative', [
   stage('embed', ['embed'], { over: 'rows' }),

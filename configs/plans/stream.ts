@@ -1,5 +1,5 @@
 // Weights as one stream that no stage stops, activations handed over word by word, a whole reply in one launch.
-import { plan, stage, stream } from '../../codegen/plan.ts';
+import { plan, stage, stream } from '../../codegen/plan/plan.ts';
 
 export default plan(
   'stream',

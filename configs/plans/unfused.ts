@@ -1,5 +1,5 @@
 // Every op a stage of its own: the baseline, and the easiest to read.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 
 export default plan('unfused', [
   stage('embed', ['embed'], { over: 'rows' }),

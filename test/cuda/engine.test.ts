@@ -1,6 +1,6 @@
 // The engine suite on the GPU found here: npm run test:cuda.
 import { describe } from 'vitest';
-import { findGpu, findNvcc } from '../../codegen/tools.ts';
+import { findGpu, findNvcc } from '../../codegen/build/tools.ts';
 import { engineSuite } from '../engine-suite.ts';
 
 const missing = !findGpu() ? 'no NVIDIA GPU was found' : !findNvcc() ? 'nvcc was not found' : null;

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { generate, type Kernel } from '../../codegen/index.ts';
-import { resolveModel, resolvePlan, resolveTarget } from '../../codegen/resolve.ts';
+import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 
 export const goldenFolder = import.meta.dirname;
 

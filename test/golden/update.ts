@@ -1,7 +1,7 @@
 // Writes the golden kernels and runtime/bindings.ts anew: npm run golden -- --update. Without the flag it says which would change.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { bindingsSource } from '../../codegen/print-bindings.ts';
+import { bindingsSource } from '../../abi/print-bindings.ts';
 import { goldenFolder, goldenKernels, printedFiles, readGoldenFiles } from './kernels.ts';
 
 const update = process.argv.includes('--update');

@@ -1,7 +1,7 @@
 // Completes a few stages to a whole plan: every other op is a stage of its own, as in the unfused plan.
 
-import type { OpName } from '../../codegen/graph.ts';
-import type { Stage } from '../../codegen/plan.ts';
+import type { OpName } from '../../codegen/model/graph.ts';
+import type { Stage } from '../../codegen/plan/plan.ts';
 import unfused from '../../configs/plans/unfused.ts';
 
 /** The stages of the unfused plan, with `stages` in the place of theirs and without the ops in `without`. */

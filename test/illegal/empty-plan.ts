@@ -1,4 +1,4 @@
 // Nothing to run.
-import { plan } from '../../codegen/plan.ts';
+import { plan } from '../../codegen/plan/plan.ts';
 
 export default plan('empty-plan', []);

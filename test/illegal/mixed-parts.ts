@@ -1,5 +1,5 @@
 // embed runs once, attn_norm once a layer.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 import { around } from './around.ts';
 
 export default plan(

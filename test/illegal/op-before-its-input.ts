@@ -1,5 +1,5 @@
 // rope reads what qk_norm has not made yet.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 import { around } from './around.ts';
 
 export default plan(

@@ -1,5 +1,5 @@
 // ffn_norm is run by two stages.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 import { around } from './around.ts';
 
 export default plan(

@@ -1,5 +1,5 @@
 // A misspelt op, as a JavaScript user may write it.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 import { around } from './around.ts';
 
 export default plan(

@@ -1,5 +1,5 @@
 // What a block makes for itself, another stage cannot read.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 import { around } from './around.ts';
 
 export default plan(

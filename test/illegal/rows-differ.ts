@@ -1,5 +1,5 @@
 // attn_add has as many rows as the residual, gate_up as many as the feed-forward part.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 import { around } from './around.ts';
 
 export default plan(

@@ -1,5 +1,5 @@
 // With fewer kv heads than q heads, several q heads share a key head.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 import { around } from './around.ts';
 
 export default plan(

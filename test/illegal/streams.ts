@@ -1,6 +1,6 @@
 // Plans with a stream, each with one mistake; the first, whole, is illegal only for some models and targets.
-import type { OpName } from '../../codegen/graph.ts';
-import { plan, type Stage, stage, stream } from '../../codegen/plan.ts';
+import type { OpName } from '../../codegen/model/graph.ts';
+import { plan, type Stage, stage, stream } from '../../codegen/plan/plan.ts';
 import legal from '../../configs/plans/stream.ts';
 
 /** The stages of the built-in plan, with `stages` in the place of those that have their ops. */

@@ -1,5 +1,5 @@
 // o_proj reads all heads, and each block makes one.
-import { plan, stage } from '../../codegen/plan.ts';
+import { plan, stage } from '../../codegen/plan/plan.ts';
 import { around } from './around.ts';
 
 export default plan(

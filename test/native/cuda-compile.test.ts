@@ -6,8 +6,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { abiHeader } from '../../codegen/abi-header.ts';
-import { findNvcc } from '../../codegen/tools.ts';
+import { abiHeader } from '../../abi/header.ts';
+import { findNvcc } from '../../codegen/build/tools.ts';
 import { goldenKernels } from '../golden/kernels.ts';
 
 const run = promisify(execFile);
@@ -15,7 +15,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const nvcc = findNvcc();
 if (!nvcc) console.warn('skipped: the CUDA library is compiled only where nvcc is');
 
-/** Shared memory that codegen/library-scratch.ts sets aside for the library [bytes]. */
+/** Shared memory that codegen/schemes/barriers/library-scratch.ts sets aside for the library [bytes]. */
 const librarySharedBytes = 9 * 1024;
 
 const kernels = [

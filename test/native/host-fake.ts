@@ -4,8 +4,8 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import koffi from 'koffi';
-import { abiHeader } from '../../codegen/abi-header.ts';
-import type { Manifest, Slot } from '../../codegen/manifest.ts';
+import { abiHeader } from '../../abi/header.ts';
+import type { Manifest, Slot } from '../../abi/manifest.ts';
 import { abiVersion } from '../../runtime/bindings.ts';
 
 const root = new URL('../..', import.meta.url).pathname;

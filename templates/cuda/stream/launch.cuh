@@ -25,7 +25,7 @@ auto with_kernel(int tokens, F&& f) {
 
 template <int T>
 cudaError_t prepare_kernel(int* fitting) {
-  static_assert(shared_bytes<T>() + kStaticBytes <= kSharedLimit, "see streamMemory in codegen/stream.ts");
+  static_assert(shared_bytes<T>() + kStaticBytes <= kSharedLimit, "see streamMemory in codegen/schemes/stream/stream.ts");
   const void* const kernel = reinterpret_cast<const void*>(decode<T>);
   cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes<T>()));
   if (status == cudaSuccess) status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(fitting, kernel, kBlockThreads, shared_bytes<T>());

@@ -2,7 +2,7 @@
 //
 // Sentinel: a word is "empty" until somebody publishes it; data never has that bit pattern. There are four copies of every exchange, used in
 // turn. Whoever publishes a word of one turn empties the same word two turns ahead. What lay there is two turns old, and read by all: to come
-// here a block needed what all others made one turn ago, and they made that behind their reading. (codegen/uncovered-stream.ts checks it.)
+// here a block needed what all others made one turn ago, and they made that behind their reading. (codegen/schemes/stream/uncovered.ts checks it.)
 // Epoch: a word is 64 bits, data and turn, stored at once. Two copies do, since an older turn is not taken for a newer one.
 #pragma once
 #include <type_traits>

@@ -96,7 +96,7 @@ DEVICE void kv_append(Block& b, const Pass& pass, const LayerWeights& w) {
 DEVICE void attend(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int unit = b.index(); unit < kKvHeads * kSplits; unit += b.count()) {
     const int head = unit / kSplits, split = unit % kSplits;
-    static_assert(scratch_fits(0 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/library-scratch.ts");
+    static_assert(scratch_fits(0 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
     const Range positions = positions_of(pass, split);
     const float* queries = pass.qr + head * kGroup * kHeadDim;
     float* partial = pass.partial + head * kGroup * kSplits * (kHeadDim + 2);
@@ -227,7 +227,7 @@ DEVICE void lm_head(Block& b, const Pass& pass, const ModelWeights& w) {
 //   reads   logits [kVocab]
 //   writes  the next token
 DEVICE void sample(Block& b, const Pass& pass, const ModelWeights& w) {
-  static_assert(scratch_fits(0 + sample_scratch()), "see codegen/library-scratch.ts");
+  static_assert(scratch_fits(0 + sample_scratch()), "see codegen/schemes/barriers/library-scratch.ts");
   if (b.index() != 0 || !pass.sample) return;
   const float* logits = pass.logits + (pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
   sample(b, logits, pass.sampling, pass.counts, pass.position + pass.tokens, 0, pass.next);

@@ -68,7 +68,7 @@ DEVICE void attention(Block& b, const Pass& pass, const LayerWeights& w) {
       const float* v = pass.qkv + token * kQkvRows + kQDim + kKvDim + head * kHeadDim;
       append<kHeadDim>(cache_row(pass, w, head, pass.position + token), k, v);
     });
-    static_assert(scratch_fits(24576 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/library-scratch.ts");
+    static_assert(scratch_fits(24576 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
     const Range positions = positions_of(pass, 0);
     const float* queries = b.scratch + kQrAt;
     float* partial = pass.partial + head * kGroup * kSplits * (kHeadDim + 2);
@@ -128,7 +128,7 @@ DEVICE void head(Block& b, const Pass& pass, const ModelWeights& w) {
 //   reads   logits [kVocab]
 //   writes  the next token
 DEVICE void sample(Block& b, const Pass& pass, const ModelWeights& w) {
-  static_assert(scratch_fits(0 + sample_scratch()), "see codegen/library-scratch.ts");
+  static_assert(scratch_fits(0 + sample_scratch()), "see codegen/schemes/barriers/library-scratch.ts");
   if (b.index() != 0 || !pass.sample) return;
   const float* logits = pass.logits + (pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
   sample(b, logits, pass.sampling, pass.counts, pass.position + pass.tokens, 0, pass.next);

@@ -73,7 +73,7 @@ DEVICE void attention(Block& b, const Pass& pass, const LayerWeights& w) {
       append<kHeadDim>(cache_row(pass, w, head, pass.position + token), k, v);
     });
     __syncthreads();  // attend uses what other threads of its block touched in kv_append
-    static_assert(scratch_fits(3072 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/library-scratch.ts");
+    static_assert(scratch_fits(3072 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
     const Range positions = positions_of(pass, split);
     const float* queries = b.scratch + kQrAt;
     float* partial = pass.partial + head * kGroup * kSplits * (kHeadDim + 2);
@@ -137,7 +137,7 @@ DEVICE void head(Block& b, const Pass& pass, const ModelWeights& w) {
 //   reads   logits [kVocab]
 //   writes  the next token
 DEVICE void sample(Block& b, const Pass& pass, const ModelWeights& w) {
-  static_assert(scratch_fits(0 + sample_scratch()), "see codegen/library-scratch.ts");
+  static_assert(scratch_fits(0 + sample_scratch()), "see codegen/schemes/barriers/library-scratch.ts");
   if (b.index() != 0 || !pass.sample) return;
   const float* logits = pass.logits + (pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
   sample(b, logits, pass.sampling, pass.counts, pass.position + pass.tokens, 0, pass.next);

@@ -1,0 +1,22 @@
+// Dims written as TypeScript data, checked.
+import type { Dtype, ModelDims } from './dims.ts';
+import {
+  dimsKeys,
+  families,
+  findProblems,
+  refusal,
+  unsupported,
+  unsupportedFamily,
+} from './dims-problems.ts';
+
+const dtypes: readonly Dtype[] = ['bf16', 'fp16', 'fp32'];
+
+/** The same dims, checked: for dims written as TypeScript data.
+ *  @throws OnelaunchError of kind usage, as parseDims does. */
+export function checkDims(dims: ModelDims): ModelDims {
+  const problems = findProblems(dims, dimsKeys);
+  if (!families.includes(dims.family)) problems.unshift(unsupportedFamily('family', dims.family));
+  if (!dtypes.includes(dims.dtype)) problems.push(unsupported('dtype', dims.dtype, dtypes));
+  if (problems.length > 0) throw refusal(`dims of ${dims.name}`, problems);
+  return dims;
+}

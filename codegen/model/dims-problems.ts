@@ -1,0 +1,122 @@
+// What is wrong with the dims of a model, told in the keys of the file that they came from.
+import { OnelaunchError } from '../../errors.ts';
+import type { ModelDims } from './dims.ts';
+
+export const families = ['qwen3', 'qwen2', 'llama'] as const;
+
+export interface Problem {
+  /** The key to blame, as the user wrote it. */
+  readonly key: string;
+  readonly text: string;
+  readonly hint: string;
+}
+
+/** The largest size of each kind that is believed: far above every published model, and positions are exact in float32. */
+const mostOf = {
+  layers: 1024,
+  hidden: 65536,
+  ffn: 262144,
+  qHeads: 1024,
+  kvHeads: 1024,
+  headDim: 1024,
+  vocab: 4194304,
+  maxPositions: 16777216,
+} as const;
+
+const scalingKeys = ['factor', 'lowFreqFactor', 'highFreqFactor', 'originalPositions'] as const;
+type Key = keyof typeof mostOf | 'normEps' | 'ropeTheta' | (typeof scalingKeys)[number];
+export type Keys = Readonly<Record<Key, string>>;
+
+/** Dims written in TypeScript have their own names. */
+export const dimsKeys = Object.fromEntries(
+  [...Object.keys(mostOf), 'normEps', 'ropeTheta', ...scalingKeys].map((key) => [key, key]),
+) as Keys;
+
+export function findProblems(dims: ModelDims, keys: Keys): Problem[] {
+  const problems: Problem[] = [];
+  const wrong = (key: string, text: string, hint = copyAgain) =>
+    problems.push({ key, text: `${key} ${text}`, hint });
+  // JSON has no NaN: in a config it stands for what is not there.
+  const shown = (value: unknown) => (Number.isNaN(value) && keys !== dimsKeys ? 'missing' : show(value));
+  const isCount = (value: unknown, most: number) =>
+    Number.isInteger(value) && Number(value) >= 1 && Number(value) <= most;
+  const isBetween = (value: unknown, least: number, most: number) =>
+    typeof value === 'number' && value >= least && value <= most;
+
+  for (const [key, most] of Object.entries(mostOf) as [keyof typeof mostOf, number][]) {
+    // A head_dim that follows from two wrong numbers is not a third mistake.
+    if (
+      key === 'headDim' &&
+      Number.isNaN(dims.headDim) &&
+      (Number.isNaN(dims.hidden) || Number.isNaN(dims.qHeads))
+    )
+      continue;
+    if (!isCount(dims[key], most))
+      wrong(keys[key], `is ${shown(dims[key])}, must be a whole number from 1 to ${most}`);
+  }
+  if (isCount(dims.headDim, mostOf.headDim) && dims.headDim % 2 !== 0) {
+    wrong(
+      keys.headDim,
+      `is ${dims.headDim}, must be even`,
+      'Rotary embedding turns the two halves of a head together.',
+    );
+  }
+  if (
+    isCount(dims.qHeads, mostOf.qHeads) &&
+    isCount(dims.kvHeads, mostOf.kvHeads) &&
+    dims.qHeads % dims.kvHeads !== 0
+  ) {
+    const text = `is ${dims.qHeads}, must be a multiple of ${keys.kvHeads}, ${dims.kvHeads}`;
+    wrong(keys.qHeads, text, 'Every key-value head serves the same number of query heads.');
+  }
+  if (!isBetween(dims.normEps, Number.MIN_VALUE, 0.1)) {
+    wrong(keys.normEps, `is ${shown(dims.normEps)}, must be more than 0 and at most 0.1`);
+  }
+  if (!isBetween(dims.ropeTheta, 1, 1e12)) {
+    wrong(keys.ropeTheta, `is ${shown(dims.ropeTheta)}, must be from 1 to 1000000000000`);
+  }
+  const scaling = dims.ropeScaling;
+  if (scaling === null) return problems;
+  const hint = 'Llama 3.2 has factor 32, low 1, high 4 and 8192 positions before scaling.';
+  for (const key of scalingKeys) {
+    const [least, most] = { factor: [1, 1e6], originalPositions: [1, mostOf.maxPositions] }[String(key)] ?? [
+      1e-3, 1e6,
+    ];
+    if (!isBetween(scaling[key], least!, most!)) {
+      wrong(
+        keys[key],
+        `of llama3 rope scaling is ${shown(scaling[key])}, must be from ${least} to ${most}`,
+        hint,
+      );
+    }
+  }
+  if (scaling.lowFreqFactor >= scaling.highFreqFactor) {
+    const text = `is ${scaling.lowFreqFactor}, must be less than ${keys.highFreqFactor}, ${scaling.highFreqFactor}`;
+    wrong(keys.lowFreqFactor, text, hint);
+  }
+  return problems;
+}
+
+export const copyAgain = "Compare with the file in the model's own repository.";
+export const familyHint = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama or SmolLM2 model.';
+
+export function unsupportedFamily(key: string, value: unknown): Problem {
+  return { ...unsupported(key, value, families), hint: familyHint };
+}
+
+export function unsupported(key: string, value: unknown, supported: readonly unknown[]): Problem {
+  const text = `${key} is ${show(value)}, supported: ${supported.join(', ')}`;
+  return { key, text, hint: familyHint };
+}
+
+export function refusal(place: string, problems: readonly Problem[]): OnelaunchError {
+  const [first, ...others] = problems;
+  const hint = [first!.hint, ...others.map((problem) => `also: ${problem.text}`)].join('\n');
+  return new OnelaunchError('usage', `${place}: ${first!.text}`, { hint });
+}
+
+export function show(value: unknown): string {
+  if (value === undefined) return 'missing';
+  const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}

@@ -1,0 +1,38 @@
+// A model as the generator sees it: dimensions and a few switches. A model outside the supported families is refused by name.
+
+export type Dtype = 'bf16' | 'fp16' | 'fp32';
+
+/** Llama 3's rescaling of the low rotary frequencies. */
+interface RopeScaling {
+  readonly type: 'llama3';
+  readonly factor: number;
+  readonly lowFreqFactor: number;
+  readonly highFreqFactor: number;
+  readonly originalPositions: number;
+}
+
+/** Letters used in doc comments everywhere: H hidden, F ffn, Q qHeads, K kvHeads, D headDim, V vocab, T tokens in a pass. */
+export interface ModelDims {
+  readonly name: string;
+  readonly family: 'qwen3' | 'qwen2' | 'llama';
+  /** Storage type of matrices in the checkpoint, in the packed weights and in the KV cache. */
+  readonly dtype: Dtype;
+  readonly layers: number;
+  readonly hidden: number;
+  readonly ffn: number;
+  readonly qHeads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly vocab: number;
+  /** The longest context the model was made for. */
+  readonly maxPositions: number;
+  readonly normEps: number;
+  readonly ropeTheta: number;
+  readonly ropeScaling: RopeScaling | null;
+  /** RMSNorm on each q and k head (Qwen3). */
+  readonly qkNorm: boolean;
+  /** Bias on q, k and v (Qwen2). */
+  readonly qkvBias: boolean;
+  /** LM head and embedding are one matrix. */
+  readonly tiedHead: boolean;
+}

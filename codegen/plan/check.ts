@@ -1,0 +1,112 @@
+// The rules of a legal plan. Each is a pure function; every issue says where, why, and which changes, tried out, would be legal.
+
+import type { Graph } from '../model/graph.ts';
+import type { Target } from '../schedule/target.ts';
+import {
+  exchangeWithoutStream,
+  kvHeadsWithoutBlock,
+  oddHead,
+  queriesDoNotFit,
+  streamOffGpu,
+  tileSize,
+  tooFewSlots,
+  weightsNotHalf,
+} from '../schemes/stream/rules.ts';
+import { streamStage } from '../schemes/stream/stages.ts';
+import type { Context, Finding, Rule } from './finding.ts';
+import type { Issue } from './issue.ts';
+import type { FusionPlan } from './plan.ts';
+import { cannotDeal, splitWithoutAttend, storedBySeveralWorkers } from './rules/dealing.ts';
+import { emptyPlan, missingOp, opTwice, stageName, unknownOp } from './rules/naming.ts';
+import { beforeItsInput, mixedParts } from './rules/order.ts';
+import { overBudget, tokensOutOfRange } from './rules/size.ts';
+import { recomputeOfAWriter, rowsDiffer, syncInsideStage, twoMatmuls } from './rules/stage.ts';
+
+/**
+ * Every issue of a plan for this model and target, in source order, one per op. Ops that the model lacks (qk_norm) are passed over.
+ * An empty list means that `assignWork` accepts the plan.
+ */
+export function checkPlan(graph: Graph, plan: FusionPlan, target: Target): Issue[] {
+  const context: Context = { graph, plan, target };
+  const findings = findAll(context);
+  const first = new Map<string, Finding>();
+  for (const finding of findings) {
+    const { line, column } = finding.at;
+    const key = [line, column, finding.stage?.name ?? '', finding.token].join();
+    if (!first.has(key)) first.set(key, finding);
+  }
+  const issues = [...first.values()]
+    .sort((a, b) => bySource(plan, a, b))
+    .map((finding) => toIssue(context, findings, finding));
+  return issues.length > 0 ? issues : overBudget(context);
+}
+
+/** True if `checkPlan` finds nothing; cheaper, since no alternatives are tried. */
+export function isLegal(graph: Graph, plan: FusionPlan, target: Target): boolean {
+  const context: Context = { graph, plan, target };
+  return findAll(context).length === 0 && overBudget(context).length === 0;
+}
+
+/** Of several issues of one op the first rule's is shown. */
+const rules: readonly Rule[] = [
+  emptyPlan,
+  unknownOp,
+  opTwice,
+  missingOp,
+  mixedParts,
+  beforeItsInput,
+  recomputeOfAWriter,
+  syncInsideStage,
+  twoMatmuls,
+  rowsDiffer,
+  cannotDeal,
+  storedBySeveralWorkers,
+  splitWithoutAttend,
+  stageName,
+  tokensOutOfRange,
+  exchangeWithoutStream,
+  streamOffGpu,
+  weightsNotHalf,
+  oddHead,
+  kvHeadsWithoutBlock,
+  queriesDoNotFit,
+  tileSize,
+  tooFewSlots,
+  streamStage,
+];
+
+const findAll = (context: Context): Finding[] => rules.flatMap((rule) => rule(context));
+
+/** Keeps the edits after which the rules find nothing new and nothing more at this token. */
+function toIssue(context: Context, before: readonly Finding[], finding: Finding): Issue {
+  const keyOf = (f: Finding) => `${f.rule} ${f.token}`;
+  const known = new Set(before.map(keyOf));
+  const helps = (plan: FusionPlan) => {
+    const left = findAll({ ...context, plan });
+    return left.length < before.length && left.every((f) => known.has(keyOf(f)) && f.token !== finding.token);
+  };
+  const legal = finding.edits.filter((edit) => edit.plans().some(helps)).map((edit) => edit.text);
+  const { rule, at, call, token, argument, nth, why } = finding;
+  return { rule, at, call, token, argument, nth, why, legal };
+}
+
+const argumentOrder: readonly Issue['argument'][] = [
+  'name',
+  'ops',
+  'over',
+  'recompute',
+  'split',
+  'sync',
+  'weights',
+  'tokens',
+];
+
+function bySource({ stages }: FusionPlan, a: Finding, b: Finding): number {
+  const inPlan = ({ stage }: Finding) => (stage ? stages.indexOf(stage) : -1);
+  const inCall = ({ argument, token, stage }: Finding) => {
+    const ops: readonly string[] = stage?.ops ?? [];
+    return 100 * argumentOrder.indexOf(argument) + ops.indexOf(token);
+  };
+  const byLine = a.at.line - b.at.line || a.at.column - b.at.column;
+  return byLine || inPlan(a) - inPlan(b) || inCall(a) - inCall(b);
+}

@@ -1,0 +1,165 @@
+// What is wrong with a plan: data first, then text that shows the user's own line.
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { CallExpression, Node, SourceFile } from 'ts-morph';
+import { OnelaunchError } from '../../errors.ts';
+import type { Site } from './plan.ts';
+
+export interface Issue {
+  readonly rule: string;
+  /** The call of stage() or plan() that caused it. */
+  readonly at: Site;
+  /** First argument of that call: the name of the stage, or of the plan. */
+  readonly call: string;
+  /** The literal to blame. */
+  readonly token: string;
+  /** Where in the call the literal stands; `nth` counts equal ones from 0. */
+  readonly argument: 'name' | 'ops' | 'over' | 'recompute' | 'split' | 'tokens' | 'sync' | 'weights';
+  readonly nth: number;
+  /** Why it cannot be, as a sentence without its full stop. */
+  readonly why: string;
+  /** Changes that make it legal; empty if there is none in reach of the plan. */
+  readonly legal: readonly string[];
+}
+
+/** An illegal plan, with every issue of it in source order. */
+export class PlanError extends OnelaunchError {
+  override readonly name = 'PlanError';
+  readonly issues: readonly Issue[];
+
+  constructor(issues: readonly Issue[]) {
+    super('usage', formatIssues(issues));
+    this.issues = issues;
+  }
+}
+
+/**
+ * The issues as text, with the line of the plan where it can be read:
+ *
+ *     plan.ts:4:47: error: sync-inside-stage
+ *       4 |   stage('attention', ['attend', 'o_proj'], { over: 'kv_heads' }),
+ *         |                                  ^^^^^^
+ *       o_proj needs all of att, but in stage 'attention' each block makes only its own kv head.
+ *       Legal here: end stage 'attention' before o_proj.
+ */
+export function formatIssues(issues: readonly Issue[]): string {
+  const sources = new Map<string, SourceFile | null>();
+  return issues.map((issue) => formatIssue(issue, sources)).join('\n\n');
+}
+
+function formatIssue(issue: Issue, sources: Map<string, SourceFile | null>): string {
+  const { file } = issue.at;
+  if (!sources.has(file)) sources.set(file, readSource(file));
+  const source = sources.get(file) ?? null;
+  const found = source && locate(source, issue);
+  const { line, column } = found ?? issue.at;
+  const place = file === '' ? '' : `${basename(pathOf(file))}:${line}:${column}: `;
+  const gutter = ' '.repeat(String(line).length);
+  const shown = found
+    ? [
+        `  ${line} | ${found.text.trimEnd()}`,
+        `  ${gutter} | ${found.text.slice(0, column - 1).replace(/[^\t]/g, ' ')}${'^'.repeat(Math.max(1, found.length))}`,
+      ]
+    : [];
+  const legal = issue.legal.length > 0 ? [`  Legal here: ${issue.legal.join('; or ')}.`] : [];
+  return [`${place}error: ${issue.rule}`, ...shown, `  ${issue.why}.`, ...legal].join('\n');
+}
+
+/** A site's file is a path, or what is left of a file URL: escapes, and a loader's query. */
+function pathOf(file: string): string {
+  const path = file.split('?')[0]!;
+  return path.includes('%') ? fileURLToPath(`file://${path}`) : path;
+}
+
+function readSource(file: string): SourceFile | null {
+  let text: string;
+  try {
+    text = readFileSync(pathOf(file), 'utf8');
+  } catch {
+    return null;
+  }
+  // Only for errors: ts-morph takes half a second to load.
+  const { Project } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  const project = new Project({
+    useInMemoryFileSystem: true,
+    skipAddingFilesFromTsConfig: true,
+    compilerOptions: { allowJs: true },
+  });
+  return project.createSourceFile(`/${basename(pathOf(file))}`, text);
+}
+
+interface Found {
+  readonly line: number;
+  readonly column: number;
+  readonly text: string;
+  readonly length: number;
+}
+
+/** The literal in the call, or the call's own name where the literal is made elsewhere. */
+function locate(source: SourceFile, issue: Issue): Found | null {
+  const lines = source.getFullText().split('\n');
+  const call = callOf(source, issue);
+  const literal = call && literalIn(call, issue);
+  if (literal) {
+    const quotes = literal.isQuoted ? 1 : 0;
+    const { line, column } = source.getLineAndColumnAtPos(literal.node.getStart());
+    const length = literal.node.getWidth() - 2 * quotes;
+    return { line, column: column + quotes, text: lines[line - 1]!, length };
+  }
+  const { line, column } = call ? source.getLineAndColumnAtPos(call.getStart()) : issue.at;
+  const text = lines[line - 1];
+  return text === undefined
+    ? null
+    : { line, column, text, length: /^\w*/.exec(text.slice(column - 1))![0].length };
+}
+
+/** The call at the issue's site; by its name where a loader that keeps no source map left line 0. */
+function callOf(source: SourceFile, issue: Issue): CallExpression | null {
+  const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  const { line, column } = issue.at;
+  const calls = source.getDescendantsOfKind(SyntaxKind.CallExpression);
+  const found = calls.find((call) => {
+    if (line === 0) return isLiteral(call.getArguments()[0], issue.call);
+    const start = source.getLineAndColumnAtPos(call.getStart());
+    return start.line === line && start.column === column;
+  });
+  return found ?? null;
+}
+
+function isLiteral(node: Node | undefined, text: string): boolean {
+  const { Node } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  return Node.isStringLiteral(node) && node.getLiteralValue() === text;
+}
+
+function literalIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: boolean } | null {
+  const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  const [name, list, options] = call.getArguments();
+  const property = (key: string) => options?.asKind(SyntaxKind.ObjectLiteralExpression)?.getProperty(key);
+  const within =
+    issue.argument === 'name' ? name : issue.argument === 'ops' ? list : property(issue.argument);
+  if (!within) return null;
+  const nodes = [within, ...within.getDescendants()];
+  switch (issue.argument) {
+    case 'tokens': {
+      const [node] = nodes.filter(
+        (one) => one.isKind(SyntaxKind.NumericLiteral) || one.isKind(SyntaxKind.PrefixUnaryExpression),
+      );
+      return node ? { node, isQuoted: false } : null;
+    }
+    case 'weights': {
+      // The option's number where it is written, else the word before the options.
+      const written = nodes.find(
+        (one) => one.isKind(SyntaxKind.NumericLiteral) && String(one.getLiteralValue()) === issue.token,
+      );
+      const node = written ?? within.getFirstDescendantByKind(SyntaxKind.CallExpression)?.getExpression();
+      return node ? { node, isQuoted: false } : null;
+    }
+    default: {
+      const literals = nodes.filter((one) => isLiteral(one, issue.token));
+      const node = literals[issue.nth] ?? literals[0];
+      return node ? { node, isQuoted: true } : null;
+    }
+  }
+}

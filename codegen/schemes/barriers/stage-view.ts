@@ -1,0 +1,364 @@
+// One stage as text: its signature, its statements in order, the syncs between them.
+
+import { matmuls, scratchName, strideName } from '../../emit/names.ts';
+import type { OpName, TensorName } from '../../model/graph.ts';
+import {
+  freeScratchOf,
+  loops,
+  markedOps,
+  type Phase,
+  type Placement,
+  type Schedule,
+  type ScheduledStage,
+} from '../../schedule/schedule.ts';
+
+/** What a partial of templates/stages prints; `template` names it. */
+type Statement = { readonly template: string } & Readonly<Record<string, unknown>>;
+
+export interface StageView {
+  readonly name: string;
+  readonly formula: string;
+  readonly dealing: string;
+  readonly reads: string;
+  readonly writes: string;
+  readonly weights: string;
+  readonly statements: readonly Statement[];
+}
+
+/** The statements of a stage, and the comment above it. */
+export function stageView(schedule: Schedule, stage: ScheduledStage): StageView {
+  const printer = new StagePrinter(schedule, stage);
+  const statements = stage.phases.flatMap((phase, i) => [...printer.phase(phase), ...printer.syncAfter(i)]);
+  return {
+    name: stage.name,
+    formula: markedOps(stage).join(' + '),
+    dealing: dealing(stage),
+    reads: printer.global('reads'),
+    writes: printer.global('writes'),
+    weights: stage.part === 'layer' ? 'LayerWeights' : 'ModelWeights',
+    statements: loops(stage) ? [printer.loop(statements)] : statements,
+  };
+}
+
+function dealing(stage: ScheduledStage): string {
+  switch (stage.over) {
+    case 'rows':
+      return 'each block takes a range of rows';
+    case 'kv_heads':
+      return stage.split ? 'a block for each kv head and part of the positions' : 'a block for each kv head';
+    case 'q_heads':
+      return stage.split ? 'a block for each q head and part of the positions' : 'a block for each q head';
+    case 'tokens':
+      return 'a block for each token';
+    case 'once':
+      return 'block 0 alone';
+    default:
+      return stage.over satisfies never;
+  }
+}
+
+/** Pointwise ops: the function of configs/ops.ts, its arguments, its result. */
+const pointwise: Partial<Record<OpName, { call: string; args: readonly TensorName[]; result: TensorName }>> =
+  {
+    attn_add: { call: 'add', args: ['x', 'o'], result: 'x' },
+    swiglu: { call: 'swiglu', args: ['gate', 'up'], result: 'h' },
+    ffn_add: { call: 'add', args: ['x', 'd'], result: 'x' },
+  };
+
+/** Outputs of a product, in the order of its interleaved rows. */
+const outputs: Partial<Record<OpName, readonly TensorName[]>> = {
+  o_proj: ['o'],
+  gate_up: ['gate', 'up'],
+  down_proj: ['d'],
+  lm_head: ['logits'],
+};
+
+const normWeights: Partial<Record<OpName, string>> = {
+  attn_norm: 'attn_norm',
+  ffn_norm: 'ffn_norm',
+  final_norm: 'final_norm',
+};
+
+const normResults: Partial<Record<OpName, TensorName>> = {
+  attn_norm: 'xn',
+  ffn_norm: 'hn',
+  final_norm: 'xf',
+};
+const matmulInputs: Partial<Record<OpName, TensorName>> = {
+  qkv_proj: 'xn',
+  o_proj: 'att',
+  gate_up: 'hn',
+  down_proj: 'h',
+  lm_head: 'xf',
+};
+
+class StagePrinter {
+  readonly #schedule: Schedule;
+  readonly #stage: ScheduledStage;
+  readonly #isEnd: boolean;
+
+  constructor(schedule: Schedule, stage: ScheduledStage) {
+    this.#schedule = schedule;
+    this.#stage = stage;
+    this.#isEnd = stage.part === 'end';
+  }
+
+  /** Tokens that a stage works on: behind the last layer only those whose logits are wanted. */
+  get #tokens(): string {
+    return this.#isEnd ? 'pass.tokens - pass.first_logits' : 'pass.tokens';
+  }
+
+  #place(tensor: TensorName): Placement {
+    const place = this.#schedule.tensors[tensor];
+    if (!place) throw new Error(`internal error: ${tensor} has no place`);
+    return place;
+  }
+
+  /** Start of a global tensor's rows; the residual behind the last layer starts at the first token that gets logits. */
+  #base(tensor: TensorName): string {
+    const place = this.#place(tensor);
+    if (place.space !== 'global') throw new Error(`internal error: ${tensor} is not in global memory`);
+    const skipped = this.#isEnd && tensor === 'x' ? ' + pass.first_logits * kHidden' : '';
+    return `pass.${place.buffer}${skipped}`;
+  }
+
+  /** One row of one token, inside an epilogue. */
+  #element(tensor: TensorName): string {
+    const place = this.#place(tensor);
+    if (place.space !== 'global') throw new Error(`internal error: ${tensor} is not in global memory`);
+    return `pass.${place.buffer}[token * ${strideName(place.buffer)} + row]`;
+  }
+
+  /** The kv head of this unit, and how its q heads are counted. */
+  get #heads(): { kv: string; group: string; firstQ: string } {
+    return this.#stage.over === 'q_heads'
+      ? { kv: 'head / kGroup', group: '1', firstQ: 'head' }
+      : { kv: 'head', group: 'kGroup', firstQ: 'head * kGroup' };
+  }
+
+  /** A head vector: q heads are counted by `g` inside the unit. */
+  #head(tensor: TensorName, isQuery: boolean, g = 'g'): string {
+    const place = this.#place(tensor);
+    const { kv, group, firstQ } = this.#heads;
+    if (place.space === 'scratch') {
+      const at = `b.scratch + ${scratchName(tensor)}`;
+      if (!isQuery) return `${at} + token * kHeadDim`;
+      return group === '1' ? `${at} + token * kHeadDim` : `${at} + (token * ${group} + ${g}) * kHeadDim`;
+    }
+    if (place.space !== 'global')
+      throw new Error(`internal error: ${tensor} is neither in scratch nor in global memory`);
+    const first = { q: '', k: ' + kQDim', v: ' + kQDim + kKvDim' }[tensor as 'q' | 'k' | 'v'] ?? '';
+    const head = isQuery
+      ? group === '1'
+        ? firstQ
+        : `(${firstQ} + ${g})`
+      : kv.includes(' ')
+        ? `(${kv})`
+        : kv;
+    return `pass.${place.buffer} + token * ${strideName(place.buffer)}${first} + ${head} * kHeadDim`;
+  }
+
+  #reader(op: OpName, choices: readonly TensorName[]): TensorName {
+    const order = this.#schedule.dims.qkNorm ? choices : choices.filter((t) => t !== 'qn' && t !== 'kn');
+    const found = order.find((tensor) => this.#schedule.tensors[tensor]);
+    if (!found) throw new Error(`internal error: ${op} has nothing to read`);
+    return found;
+  }
+
+  phase(phase: Phase): Statement[] {
+    const op = phase.ops[0]!;
+    const { columns = '', parts = 0, weight = '', rows = '' } = matmuls[op] ?? {};
+    const tokens = this.#tokens;
+    const { kv, group, firstQ } = this.#heads;
+    switch (phase.kind) {
+      case 'embed':
+        return [{ template: 'embed' }];
+      case 'norm_input':
+        return [
+          {
+            template: 'norm_input',
+            op,
+            columns: 'kHidden',
+            source: this.#base('x'),
+            weight: normWeights[op]!,
+            tokens,
+          },
+        ];
+      case 'gather_input':
+        return [{ template: 'gather_input', columns, source: this.#base(matmulInputs[op]!), tokens }];
+      case 'merge_input':
+        return [{ template: 'merge_input', op, source: 'pass.partial', tokens }];
+      case 'matmul':
+        return [
+          { template: 'matmul', columns, parts, weight, rows, tokens, lines: this.#epilogue(phase.ops) },
+        ];
+      case 'pointwise':
+        return [
+          {
+            template: 'pointwise',
+            rows: op === 'swiglu' ? 'kFfn' : 'kHidden',
+            tokens,
+            lines: this.#chain(phase.ops, new Map()),
+          },
+        ];
+      case 'norm': {
+        const target = `${this.#base(normResults[op]!)} + token * kHidden`;
+        return [
+          {
+            template: 'norm',
+            columns: 'kHidden',
+            target,
+            source: `${this.#base('x')} + token * kHidden`,
+            weight: normWeights[op]!,
+          },
+        ];
+      }
+      case 'qk_norm':
+        return [
+          {
+            template: 'qk_norm',
+            group,
+            qTarget: this.#head('qn', true),
+            qSource: this.#head('q', true),
+            kTarget: this.#head('kn', false),
+            kSource: this.#head('k', false),
+          },
+        ];
+      case 'rope':
+        return [
+          {
+            template: 'rope',
+            group,
+            qTarget: this.#head('qr', true),
+            qSource: this.#head(this.#reader(op, ['qn', 'q']), true),
+            kTarget: this.#head('kr', false),
+            kSource: this.#head(this.#reader(op, ['kn', 'k']), false),
+          },
+        ];
+      case 'kv_append': {
+        const owns = this.#stage.split ? 'split == kSplits - 1 ? pass.tokens : 0' : 'pass.tokens';
+        return [
+          {
+            template: 'kv_append',
+            tokens: owns,
+            kSource: this.#head('kr', false),
+            vSource: this.#head('v', false),
+          },
+        ];
+      }
+      case 'attend': {
+        const place = this.#place('qr');
+        const stride =
+          place.space === 'scratch' ? (group === '1' ? 'kHeadDim' : 'kGroup * kHeadDim') : 'kQDim';
+        const source =
+          place.space === 'scratch' ? `b.scratch + ${scratchName('qr')}` : `pass.qr + ${firstQ} * kHeadDim`;
+        return [
+          {
+            template: 'attend',
+            group,
+            scratch: String(freeScratchOf(this.#schedule, this.#stage)),
+            source,
+            stride,
+            kvHead: kv,
+            target: `pass.partial + ${firstQ} * kSplits * (kHeadDim + 2)`,
+            split: this.#stage.split ? 'split' : '0',
+          },
+        ];
+      }
+      case 'attn_merge':
+        return [
+          {
+            template: 'attn_merge',
+            target: 'pass.att + token * kQDim + head * kHeadDim',
+            source: 'pass.partial + token * kPartialFloats + head * kSplits * (kHeadDim + 2)',
+          },
+        ];
+      case 'sample':
+        return [{ template: 'sample', scratch: String(freeScratchOf(this.#schedule, this.#stage)) }];
+      default:
+        return phase.kind satisfies never;
+    }
+  }
+
+  /** What a product's thread does with its sums: bias, the row-wise ops behind it, stores. */
+  #epilogue(ops: readonly OpName[]): string[] {
+    const [product, ...chain] = ops;
+    if (product === 'qkv_proj') {
+      const bias = this.#schedule.dims.qkvBias ? ' + w.qkv_bias[row]' : '';
+      return [`pass.qkv[token * kQkvRows + row] = y[0]${bias};`];
+    }
+    const values = new Map<TensorName, string>();
+    const stores = outputs[product!]!.flatMap((tensor, i) => {
+      if (this.#place(tensor).space === 'register') {
+        values.set(tensor, `y[${i}]`);
+        return [];
+      }
+      return [`${this.#element(tensor)} = y[${i}];`];
+    });
+    return [...stores, ...this.#chain(chain, values)];
+  }
+
+  #chain(ops: readonly OpName[], values: Map<TensorName, string>): string[] {
+    return ops.map((op) => {
+      const { call, args, result } = pointwise[op]!;
+      const text = `${call}(${args.map((tensor) => values.get(tensor) ?? this.#element(tensor)).join(', ')})`;
+      if (this.#place(result).space !== 'register') return `${this.#element(result)} = ${text};`;
+      values.set(result, result);
+      return `const float ${result} = ${text};`;
+    });
+  }
+
+  /** The block sync behind a phase; behind the last one only inside a loop, otherwise the caller prints it. */
+  syncAfter(phase: number): Statement[] {
+    const isLast = phase === this.#stage.phases.length - 1;
+    const sync = this.#schedule.syncs.find(
+      (s) => s.scope === 'block' && s.after.stage === this.#stage.name && s.after.phase === phase,
+    );
+    if (!sync || this.#schedule.target.kind === 'cpu' || (isLast && !loops(this.#stage))) return [];
+    return [{ template: 'sync', call: '__syncthreads();', reason: sync.reason }];
+  }
+
+  /** The loop over the units that a block takes one after the other. */
+  loop(statements: readonly Statement[]): Statement {
+    const template = 'unit_loop';
+    if (this.#stage.over === 'tokens') {
+      return { template, unit: 'token', units: this.#tokens, locals: [], statements };
+    }
+    const heads = this.#stage.over === 'q_heads' ? 'kQHeads' : 'kKvHeads';
+    if (!this.#stage.split) return { template, unit: 'head', units: heads, locals: [], statements };
+    const locals = ['const int head = unit / kSplits, split = unit % kSplits;'];
+    return { template, unit: 'unit', units: `${heads} * kSplits`, locals, statements };
+  }
+
+  /** Tensors in global memory that the stage's ops read or write, with their shapes. */
+  global(side: 'reads' | 'writes'): string {
+    const names = new Set<string>();
+    for (const op of this.#schedule.ops.filter((o) => this.#stage.ops.includes(o.name))) {
+      for (const { tensor } of op[side]) {
+        const place = this.#schedule.tensors[tensor];
+        if (place?.space === 'global') names.add(`${tensor} [${tensorShape(tensor)}]`);
+        if (place?.space === 'cache') names.add('cache');
+      }
+      const weight = side === 'reads' ? matmuls[op.name] : undefined;
+      if (weight)
+        names.add(
+          `w.${weight.weight} [${weight.rows}${weight.parts > 1 ? `][${weight.parts}` : ''}][${weight.columns}]`,
+        );
+    }
+    return [...names].join(', ') || (side === 'reads' ? 'token ids' : 'the next token');
+  }
+}
+
+function tensorShape(tensor: TensorName): string {
+  switch (tensor) {
+    case 'q':
+      return 'kQDim';
+    case 'k':
+    case 'v':
+      return 'kKvDim';
+    case 'partial':
+      return 'kQHeads][kSplits][kHeadDim + 2';
+    default:
+      return strideName(tensor);
+  }
+}

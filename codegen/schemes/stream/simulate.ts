@@ -1,0 +1,418 @@
+// Runs the warps and producers of a tiny stream kernel as interleaved workers over several passes, and checks every access against what happened before it.
+import { invariant } from '../../../errors.ts';
+import type { Schedule } from '../../schedule/schedule.ts';
+import { chooser, type Fault } from '../barriers/simulate.ts';
+import { type Access, type Launch, type Place, type StreamEvent, streamProgram } from './program.ts';
+import { type Rotation, rotations } from './stream.ts';
+
+export interface StreamSimulation extends Launch {
+  /** Slots of the ring. */
+  readonly slots: number;
+  /** Chooses the interleaving. */
+  readonly seed: number;
+  /** Blocks that run at once: the next one starts when one of them has finished. All, if left out. */
+  readonly resident?: number;
+  /** `ahead: null`: words are never emptied. */
+  readonly rotation?: Rotation;
+  /**
+   * A block is sure to see that a word was emptied when it knows what the emptying block did so many stages later. At 0 words order all that was
+   * stored before them, which relaxed stores promise only in the end.
+   */
+  readonly delay?: number;
+  /** Changes or drops (null) an event of a block, to see that it is missed. */
+  readonly edit?: (event: StreamEvent, block: number) => StreamEvent | null;
+}
+
+/** What goes wrong in one interleaving of a launch; empty if nothing does. One fault for each kind, space and pair of stages. */
+export function simulateStream(schedule: Schedule, simulation: StreamSimulation): Fault[] {
+  return new StreamInterleaving(schedule, simulation).run();
+}
+
+/** A computing warp of a block, or its producer. `clock[v]`: the latest event of worker v that happened before now. */
+interface Worker {
+  readonly id: number;
+  readonly block: number;
+  readonly warp: number | 'producer';
+  readonly events: readonly StreamEvent[];
+  /** Of each event: the elements that this worker touches. */
+  readonly elements: readonly (readonly number[])[];
+  readonly clock: Int32Array;
+  /** When each of its stages began, by its own clock. */
+  readonly began: { order: number; time: number }[];
+  next: number;
+  /** Meetings of its block that are behind it. */
+  met: number;
+  /** It has started to poll, or has arrived, and goes on when it can. */
+  waits: boolean;
+}
+
+interface Moment {
+  readonly time: number;
+  readonly place: Place;
+}
+
+/** One element of plain memory, or one word of one copy. */
+interface Cell {
+  /** The version of what is there; null: nothing, or emptied. */
+  value: number | null;
+  /** Of the write that put it there. */
+  clock: Int32Array | null;
+  /** Who emptied it last. */
+  emptied: { worker: Worker; moment: Moment } | null;
+  readonly writes: (Moment | undefined)[];
+  readonly reads: (Moment | undefined)[];
+}
+
+class StreamInterleaving {
+  readonly #simulation: StreamSimulation;
+  readonly #rotation: Rotation;
+  readonly #workers: readonly Worker[];
+  readonly #cells = new Map<string, Cell[]>();
+  /** By space and turn: how many have yet to read each word. */
+  readonly #unread = new Map<string, number[]>();
+  /** What is known at events that others wait for: slots filled and freed, progress, meetings. */
+  readonly #told = new Map<string, { count: number; clock: Int32Array }>();
+  readonly #faults = new Map<string, Fault>();
+  readonly #choose: (n: number) => number;
+
+  constructor(schedule: Schedule, simulation: StreamSimulation) {
+    invariant(schedule.stream !== null, 'only a plan with a stream is run here');
+    this.#simulation = simulation;
+    this.#rotation = simulation.rotation ?? rotations[schedule.stream.words];
+    this.#choose = chooser(simulation.seed);
+    const { blocks, warps, edit } = simulation;
+    this.#workers = Array.from({ length: blocks }, (_, block) => {
+      const program = streamProgram(schedule, simulation, block);
+      const edited = (events: readonly StreamEvent[]) =>
+        edit ? events.flatMap((event) => edit(event, block) ?? []) : events;
+      const consumer = edited(program.consumer);
+      return [
+        ...Array.from({ length: warps }, (_, warp) => ({ block, warp, events: ofWarp(consumer, warp) })),
+        { block, warp: 'producer' as const, events: edited(program.producer) },
+      ];
+    })
+      .flat()
+      .map((worker, id): Worker => {
+        const clock = new Int32Array(blocks * (warps + 1));
+        clock[id] = 1;
+        const elements = worker.events.map((event) => elementsOf(event, worker.warp, warps));
+        return { ...worker, id, elements, clock, began: [], next: 0, met: 0, waits: false };
+      });
+    for (const { events, elements } of this.#workers) {
+      for (const [i, event] of events.entries()) {
+        if (event.kind !== 'poll') continue;
+        const unread = this.#unreadOf(event.space, event.turn);
+        for (const at of elements[i]!) unread[at] = (unread[at] ?? 0) + 1;
+      }
+    }
+  }
+
+  run(): Fault[] {
+    let running = this.#running();
+    while (running.length > 0) {
+      const worker = this.#next(running);
+      if (!worker) {
+        this.#faults.set('deadlock', { kind: 'deadlock', text: this.#waitOf(running) });
+        break;
+      }
+      this.#advance(worker);
+      if (worker.next === worker.events.length) running = this.#running();
+    }
+    return [...this.#faults.values()];
+  }
+
+  /** Unfinished workers of the blocks that have a multiprocessor. */
+  #running(): Worker[] {
+    const unfinished = this.#workers.filter((worker) => worker.next < worker.events.length);
+    const { blocks, resident = blocks } = this.#simulation;
+    const running = [...new Set(unfinished.map((worker) => worker.block))].slice(0, resident);
+    return unfinished.filter((worker) => running.includes(worker.block));
+  }
+
+  /** Any of those that can go on. */
+  #next(running: readonly Worker[]): Worker | undefined {
+    const left = [...running];
+    while (left.length > 0) {
+      const [worker] = left.splice(this.#choose(left.length), 1);
+      if (!worker!.waits || this.#canGoOn(worker!)) return worker;
+    }
+    return undefined;
+  }
+
+  /** One event, or the start of a wait. */
+  #advance(worker: Worker): void {
+    const event = worker.events[worker.next]!;
+    if (!worker.waits) {
+      if (worker.began.at(-1)?.order !== event.place.order) {
+        worker.began.push({ order: event.place.order, time: ++worker.clock[worker.id]! });
+      }
+      if (event.kind === 'poll') this.#startPolling(worker, event);
+      if (event.kind === 'meet') this.#tell(worker, this.#topic(worker, event));
+      worker.waits = true;
+      if (!this.#canGoOn(worker)) return;
+    }
+    worker.waits = false;
+    this.#act(worker, event);
+    worker.next++;
+  }
+
+  #canGoOn(worker: Worker): boolean {
+    const event = worker.events[worker.next]!;
+    const { warps, slots } = this.#simulation;
+    const told = () => this.#told.get(this.#topic(worker, event))?.count ?? 0;
+    switch (event.kind) {
+      case 'poll':
+        return worker.elements[worker.next]!.every((at) => this.#isThere(event, at));
+      case 'meet':
+        return told() >= warps;
+      case 'take':
+      case 'gate':
+        return told() > 0;
+      case 'fill':
+        return event.slot < slots || told() >= warps;
+      default:
+        return true;
+    }
+  }
+
+  #isThere(event: Access, at: number): boolean {
+    const { value } = this.#word(event, at);
+    return this.#rotation.epoch ? value === event.version : value !== null;
+  }
+
+  #act(worker: Worker, event: StreamEvent): void {
+    const topic = this.#topic(worker, event);
+    switch (event.kind) {
+      case 'poll':
+        for (const at of worker.elements[worker.next]!) this.#take(worker, event, at);
+        return;
+      case 'publish':
+        this.#publish(worker, event);
+        return;
+      case 'load':
+      case 'store':
+        for (const at of worker.elements[worker.next]!) this.#touch(worker, event, at);
+        return;
+      case 'free':
+      case 'full':
+      case 'progress':
+        this.#tell(worker, topic);
+        return;
+      case 'meet':
+        worker.met++;
+        this.#learn(worker, this.#told.get(topic)!.clock);
+        return;
+      case 'take':
+      case 'fill':
+      case 'gate':
+        this.#learn(worker, this.#told.get(topic)?.clock ?? null);
+        return;
+      default:
+        event satisfies never;
+    }
+  }
+
+  /** What is told at an event, or waited for. */
+  #topic(worker: Worker, event: StreamEvent): string {
+    switch (event.kind) {
+      case 'meet':
+        return `meeting ${worker.met} of block ${worker.block}`;
+      case 'free':
+        return `slot ${event.slot} of block ${worker.block} free`;
+      case 'fill':
+        return `slot ${event.slot - this.#simulation.slots} of block ${worker.block} free`;
+      case 'full':
+      case 'take':
+        return `slot ${event.slot} of block ${worker.block} full`;
+      case 'progress':
+      case 'gate':
+        return `progress of block ${worker.block} in turn ${event.turn}`;
+      default:
+        return '';
+    }
+  }
+
+  #tell(worker: Worker, topic: string): void {
+    const told = this.#told.get(topic) ?? { count: 0, clock: new Int32Array(this.#workers.length) };
+    join(told.clock, worker.clock);
+    worker.clock[worker.id]!++;
+    this.#told.set(topic, { count: told.count + 1, clock: told.clock });
+  }
+
+  #learn(worker: Worker, clock: Int32Array | null): void {
+    if (clock) join(worker.clock, clock);
+    worker.clock[worker.id]!++;
+  }
+
+  #cell(space: string, at: number): Cell {
+    const cells = this.#cells.get(space) ?? [];
+    if (cells.length === 0) this.#cells.set(space, cells);
+    const known = cells[at];
+    if (known) return known;
+    const { position, passes, tokens } = this.#simulation;
+    const isOld = space.startsWith('cache') && at % (position + passes * tokens) < position;
+    const cell: Cell = { value: isOld ? 0 : null, clock: null, emptied: null, writes: [], reads: [] };
+    cells[at] = cell;
+    return cell;
+  }
+
+  #word({ space, turn }: Access, at: number, ahead = 0): Cell {
+    return this.#cell(`${space}, copy ${(turn + ahead) % this.#rotation.copies}`, at);
+  }
+
+  #unreadOf(space: string, turn: number): number[] {
+    const key = `${space} ${turn}`;
+    const unread = this.#unread.get(key) ?? [];
+    if (unread.length === 0) this.#unread.set(key, unread);
+    return unread;
+  }
+
+  /** From here on the word is read again and again: what was in it must be gone for sure. */
+  #startPolling(worker: Worker, event: Access & { place: Place }): void {
+    if (this.#rotation.epoch) return;
+    for (const at of worker.elements[worker.next]!) {
+      const { value, emptied } = this.#word(event, at);
+      if (value !== null && value < event.version) {
+        this.#report('race', event, event, () => `polls while turn ${value} is still there`);
+      } else if (emptied && !this.#sees(worker, emptied)) {
+        this.#report('race', emptied.moment, event, () => 'may poll before the word is emptied');
+      }
+    }
+  }
+
+  #sees(worker: Worker, emptied: NonNullable<Cell['emptied']>): boolean {
+    const { delay = 0 } = this.#simulation;
+    const { worker: other, moment } = emptied;
+    const known = worker.clock[other.id]!;
+    if (delay === 0 || other.block === worker.block) return known >= moment.time;
+    const later = other.began.find(({ order }) => order >= moment.place.order + delay);
+    return later !== undefined && known >= later.time;
+  }
+
+  #take(worker: Worker, event: Access & { place: Place }, at: number): void {
+    const cell = this.#word(event, at);
+    this.#checkValue(cell, event);
+    if (cell.clock) join(worker.clock, cell.clock);
+    this.#mark(cell.reads, worker, event);
+    this.#unreadOf(event.space, event.turn)[at]!--;
+  }
+
+  #publish(worker: Worker, event: Access & { place: Place }): void {
+    const mine = worker.elements[worker.next]!;
+    for (const at of mine) {
+      const cell = this.#word(event, at);
+      this.#checkUnread(cell, event, at);
+      this.#checkOrder(worker, cell, event);
+      if (cell.emptied && !this.#sees(worker, cell.emptied)) {
+        this.#report('race', cell.emptied.moment, event, () => 'may publish before the word is emptied');
+      } else if (cell.value !== null && !this.#rotation.epoch) {
+        this.#report('stale', event, event, () => `publishes over turn ${cell.value}, which nobody emptied`);
+      }
+      this.#mark(cell.writes, worker, event);
+      cell.value = event.version;
+      cell.clock = worker.clock.slice();
+    }
+    worker.clock[worker.id]!++;
+    for (const at of this.#rotation.ahead === null ? [] : mine) {
+      const cell = this.#word(event, at, this.#rotation.ahead!);
+      this.#checkUnread(cell, event, at);
+      this.#checkOrder(worker, cell, event);
+      const moment = this.#mark(cell.writes, worker, event);
+      Object.assign(cell, { value: null, clock: null, emptied: { worker, moment } });
+    }
+  }
+
+  #touch(worker: Worker, event: Access & { place: Place }, at: number): void {
+    const cell = this.#cell(event.space, at);
+    this.#checkOrder(worker, cell, event);
+    if (event.kind === 'load') {
+      this.#checkValue(cell, event);
+      this.#mark(cell.reads, worker, event);
+    } else {
+      this.#mark(cell.writes, worker, event);
+      cell.value = event.version;
+    }
+  }
+
+  #mark(moments: (Moment | undefined)[], worker: Worker, { place }: StreamEvent): Moment {
+    const moment = { time: worker.clock[worker.id]!, place };
+    moments[worker.id] = moment;
+    return moment;
+  }
+
+  /** What is there is about to go: all who wait for it must have read it. */
+  #checkUnread({ value }: Cell, event: Access & { place: Place }, at: number): void {
+    if (value === null || !this.#unreadOf(event.space, value)[at]) return;
+    this.#report('overwritten', event, event, () => `overwrites turn ${value} before all have read it`);
+  }
+
+  #checkOrder(worker: Worker, cell: Cell, event: Access & { place: Place }): void {
+    const reads = event.kind === 'load';
+    for (const { id } of this.#workers) {
+      if (id === worker.id) continue;
+      const seen = worker.clock[id]!;
+      const [written, read] = [cell.writes[id], cell.reads[id]];
+      if (written && written.time > seen) this.#race(written, 'writes', event);
+      if (!reads && read && read.time > seen) this.#race(read, 'reads', event);
+    }
+  }
+
+  #race(from: Moment, verb: string, event: Access & { place: Place }): void {
+    this.#report(
+      'race',
+      from,
+      event,
+      () => `${event.kind === 'load' ? 'reads' : 'writes'} what ${nameOf(from)} ${verb}`,
+    );
+  }
+
+  #checkValue({ value }: Cell, event: Access & { place: Place }): void {
+    if (value === null) this.#report('unwritten', event, event, () => 'reads what nobody wrote');
+    else if (value !== event.version)
+      this.#report('stale', event, event, () => `reads ${value} for ${event.version}`);
+  }
+
+  #report(
+    kind: Fault['kind'],
+    from: { place: Place },
+    to: Access & { place: Place },
+    text: () => string,
+  ): void {
+    const key = [kind, to.space, from.place.stage, to.place.stage].join();
+    if (!this.#faults.has(key)) this.#faults.set(key, { kind, text: `${to.space}: ${nameOf(to)} ${text()}` });
+  }
+
+  /** Who waits for what: words rather than others of the block, who wait for words themselves. */
+  #waitOf(stuck: readonly Worker[]): string {
+    const worker = stuck.find((one) => one.events[one.next]!.kind === 'poll') ?? stuck[0]!;
+    const event = worker.events[worker.next]!;
+    const who = worker.warp === 'producer' ? 'the producer' : `warp ${worker.warp}`;
+    const missing =
+      event.kind === 'poll' ? worker.elements[worker.next]!.find((at) => !this.#isThere(event, at)) : null;
+    const what =
+      event.kind === 'poll'
+        ? `word ${missing} of ${event.space}, turn ${event.turn}`
+        : this.#topic(worker, event);
+    return `${who} of block ${worker.block} waits in ${nameOf(event)} for ${what}`;
+  }
+}
+
+/** Which warp takes an element that is dealt is the library's choice, so every stage deals from another one on. */
+function elementsOf(event: StreamEvent, warp: Worker['warp'], warps: number): number[] {
+  if (!('space' in event)) return [];
+  const all = Array.from({ length: event.hi - event.lo }, (_, i) => event.lo + i);
+  return event.warp === 'dealt' ? all.filter((at) => (at + event.place.order) % warps === warp) : all;
+}
+
+const ofWarp = (events: readonly StreamEvent[], warp: number): StreamEvent[] =>
+  events.filter((event) => {
+    if (event.kind === 'progress') return warp === 0;
+    return !('warp' in event) || event.warp === 'dealt' || event.warp === warp;
+  });
+
+function join(into: Int32Array, from: Int32Array): void {
+  for (let i = 0; i < into.length; i++) into[i] = Math.max(into[i]!, from[i]!);
+}
+
+const nameOf = ({ place }: { place: Place }): string =>
+  `${place.stage} of layer ${place.layer}, pass ${place.pass}`;

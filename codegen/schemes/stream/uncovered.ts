@@ -1,0 +1,194 @@
+// The independent check of a schedule with exchanges: words are used again only when their readers have gone on, and nobody reads what no exchange carries.
+import { invariant } from '../../../errors.ts';
+import type { Schedule } from '../../schedule/schedule.ts';
+import type { Uncovered } from '../../schedule/uncovered.ts';
+import { type Access, type Launch, type StreamEvent, streamProgram } from './program.ts';
+import { type Rotation, rotations, tileRows } from './stream.ts';
+
+/**
+ * The conflicts between blocks that no chain of exchanges orders; empty for a correct schedule.
+ *
+ * A word of turn t is emptied by whoever publishes turn t + copies - ahead, and polled again in turn t + copies. So in every copy
+ *     all have read turn t, then it is emptied, then turn t + copies is published and polled
+ * (where words carry their turn, without the emptying) must follow from what blocks wait for: one that polls a word knows all that its publisher knew. Launches are walked with the sizes of the
+ * schedule, a few of its blocks alone: what the others tell them could only order more. The pass turns from one block a head to several.
+ */
+export function uncoveredStream(
+  schedule: Schedule,
+  rotating = rotations[schedule.stream!.words],
+): Uncovered[] {
+  const { stream, dims, blocks } = schedule;
+  const layers = Math.min(2, dims.layers);
+  const few = { ...schedule, dims: { ...dims, layers } };
+  const appends = Math.min(schedule.splits, Math.floor(blocks / dims.kvHeads)) - 1; // of the first head
+  const walked = [...new Set([0, 1, appends, blocks - 1])].filter((block) => block < blocks);
+  const launch = { blocks, tileRows, warps: 1, tokens: 1, passes: Math.ceil((2 * rotating.copies) / layers) };
+  const position = Math.max(2, stream!.splitFrom - 1);
+  const found = new Map<string, Uncovered>();
+  for (const greedy of [true, false]) {
+    findUnordered(few, { ...launch, position, greedy }, walked, rotating, found);
+  }
+  return [...found.values()];
+}
+
+/** A block's computing warps, or its producer. */
+interface Line {
+  readonly block: number;
+  readonly events: readonly StreamEvent[];
+  /** For each event: the meeting of its block's warps that comes next, since one warp says nothing of the others; the producer is alone. */
+  readonly settled: readonly number[];
+  /** For each event: how many events of every line are before it. */
+  readonly known: Int32Array[];
+}
+
+/** One touch. `rank` is its turn among all touches of the element, when stages run one after the other. */
+interface Use {
+  readonly line: number;
+  readonly at: number;
+  readonly event: Access & StreamEvent;
+  readonly verb: 'reads' | 'writes' | 'empties';
+  readonly rank: number;
+}
+
+function findUnordered(
+  schedule: Schedule,
+  launch: Launch,
+  walked: readonly number[],
+  rotating: Rotation,
+  found: Map<string, Uncovered>,
+): void {
+  const lines = walked.flatMap((block): Line[] => {
+    const { consumer, producer } = streamProgram(schedule, launch, block);
+    return [
+      { block, events: consumer, settled: nextMeetings(consumer), known: [] },
+      { block, events: producer, settled: [...producer.keys()], known: [] },
+    ];
+  });
+  followWords(lines);
+  const reach = ranks * rotating.copies;
+  for (const uses of usesOf(lines, rotating).values()) {
+    const writes = uses.filter((use) => use.verb !== 'reads');
+    for (const [i, write] of writes.entries()) {
+      for (const other of [...uses.filter((use) => use.verb === 'reads'), ...writes.slice(i + 1)]) {
+        const [from, to] = write.rank <= other.rank ? [write, other] : [other, write];
+        if (to.rank - from.rank > reach || !overlap(from.event, to.event)) continue;
+        if (!isBefore(lines, from, to)) report(lines, from, to, found);
+      }
+    }
+  }
+}
+
+function nextMeetings(events: readonly StreamEvent[]): number[] {
+  const next = new Array<number>(events.length);
+  for (let at = events.length - 1, meeting = events.length; at >= 0; at--) {
+    if (events[at]!.kind === 'meet') meeting = at;
+    next[at] = meeting;
+  }
+  return next;
+}
+
+/** Works out what every event knows: whoever polls a word goes on behind its publisher, a producer behind the progress of its block. */
+function followWords(lines: readonly Line[]): void {
+  const told = new Map<string, { line: number; at: number; lo: number; hi: number }[]>();
+  const topic = (event: StreamEvent, block: number) =>
+    'space' in event
+      ? `${event.space} ${event.turn}`
+      : 'turn' in event
+        ? `progress ${block} ${event.turn}`
+        : '';
+  for (const [line, { events, block }] of lines.entries()) {
+    for (const [at, event] of events.entries()) {
+      if (event.kind !== 'publish' && event.kind !== 'progress') continue;
+      const key = topic(event, block);
+      const [lo, hi] = event.kind === 'publish' ? [event.lo, event.hi] : [0, 1];
+      told.set(key, [...(told.get(key) ?? []), { line, at, lo, hi }]);
+    }
+  }
+  const advance = ({ events, known, block }: Line, self: number): boolean => {
+    const event = events[known.length];
+    if (!event) return false;
+    const now = known.at(-1)?.slice() ?? new Int32Array(lines.length);
+    if (event.kind === 'poll' || event.kind === 'gate') {
+      const [lo, hi] = event.kind === 'poll' ? [event.lo, event.hi] : [0, 1];
+      const waited = (told.get(topic(event, block)) ?? []).filter((other) => other.lo < hi && lo < other.hi);
+      for (const { line, at } of waited) {
+        const theirs = lines[line]!.known[at];
+        if (!theirs) return false;
+        for (const i of now.keys()) now[i] = Math.max(now[i]!, theirs[i]!);
+      }
+    }
+    now[self] = known.length + 1;
+    known.push(now);
+    return true;
+  };
+  for (let moved = true; moved; ) {
+    moved = false;
+    for (const [self, line] of lines.entries()) while (advance(line, self)) moved = true;
+  }
+  for (const { block, events, known } of lines) {
+    invariant(
+      known.length === events.length,
+      `block ${block} waits in ${events[known.length]?.place.stage} for ever`,
+    );
+  }
+}
+
+/** Ranks of a turn: emptied for it, written, read. */
+const ranks = 3;
+
+/** Touches that other blocks can conflict with, by the copy that they are in. Words that are not waited for can meet every copy. */
+function usesOf(lines: readonly Line[], { copies, ahead }: Rotation): Map<string, Use[]> {
+  const found = new Map<string, Use[]>();
+  const plain = new Set(
+    lines.flatMap(({ events }) =>
+      events.flatMap((e) => (e.kind === 'load' || e.kind === 'store' ? [e.space] : [])),
+    ),
+  );
+  const add = (space: string, turn: number, use: Use) => {
+    const key = plain.has(space) ? space : `${space}, copy ${turn % copies}`;
+    const uses = found.get(key) ?? [];
+    found.set(key, uses);
+    uses.push(use);
+  };
+  for (const [line, { events }] of lines.entries()) {
+    for (const [at, event] of events.entries()) {
+      if (!('space' in event)) continue;
+      const { space, turn, kind } = event;
+      const reads = kind === 'load' || kind === 'poll';
+      const rank = ranks * event.version + (reads ? 2 : 1);
+      add(space, turn, { line, at, event, verb: reads ? 'reads' : 'writes', rank });
+      if (kind === 'publish' && ahead !== null) {
+        add(space, turn + ahead, { line, at, event, verb: 'empties', rank: ranks * (turn + ahead) });
+      }
+    }
+  }
+  return found;
+}
+
+const overlap = (a: Access, b: Access): boolean => a.lo < b.hi && b.lo < a.hi;
+
+/** Inside a block the library orders all. A polled word is its own order, but says nothing of what was there when polling began. */
+function isBefore(lines: readonly Line[], from: Use, to: Use): boolean {
+  const isWord = from.verb === 'writes' && from.event.kind === 'publish' && to.event.kind === 'poll';
+  if (isWord && from.event.turn === to.event.turn) return true;
+  const known = lines[to.line]!.known[to.at - 1]?.[from.line] ?? 0;
+  return from.line === to.line || known > lines[from.line]!.settled[from.at]!;
+}
+
+function report(lines: readonly Line[], from: Use, to: Use, found: Map<string, Uncovered>): void {
+  const kind = from.verb === 'reads' ? 'WAR' : to.verb === 'reads' ? 'RAW' : 'WAW';
+  const { space } = to.event;
+  const end = ({ event: { place } }: Use) => ({ stage: place.stage, phase: 0, layer: place.layer });
+  const key = [kind, space, from.verb, from.event.place.stage, to.verb, to.event.place.stage].join();
+  if (found.has(key)) return;
+  const who = ({ line, verb, event }: Use) =>
+    `block ${lines[line]!.block} ${verb} ${verb === 'empties' ? 'a word of ' : ''}${space} in ${event.place.stage}, pass ${event.place.pass}`;
+  found.set(key, {
+    kind,
+    tensor: space.split(' ')[0]!,
+    from: end(from),
+    to: end(to),
+    scope: 'grid',
+    why: `${who(from)}, ${who(to)}, and no exchange is between`,
+  });
+}

@@ -1,0 +1,104 @@
+// Names on the command line into dims, targets and plans.
+import { existsSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { packageRoot } from '../codegen/build/package-root.ts';
+import { findGpu, findNvcc, type Gpu } from '../codegen/build/tools.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { readModelDims } from '../codegen/model/read-config.ts';
+import { didYouMean } from '../codegen/plan/did-you-mean.ts';
+import { parsePlan } from '../codegen/plan/parse-plan.ts';
+import type { FusionPlan } from '../codegen/plan/plan.ts';
+import type { Target } from '../codegen/schedule/target.ts';
+import { OnelaunchError } from '../errors.ts';
+import { models } from './models.ts';
+import cooperative from './plans/cooperative.ts';
+import stream from './plans/stream.ts';
+import unfused from './plans/unfused.ts';
+import { targets } from './targets.ts';
+
+const plans: readonly FusionPlan[] = [cooperative, stream, unfused];
+
+export const modelNames = (): string[] => models.map((model) => model.name);
+export const targetNames = (): string[] => targets.map((target) => target.name);
+export const planNames = (): string[] => plans.map((plan) => plan.name);
+
+function unknown(kind: string, name: string, known: readonly string[], also: string): OnelaunchError {
+  return new OnelaunchError('usage', `unknown ${kind} '${name}'`, {
+    hint: `${didYouMean(name, known)}known: ${known.join(', ')}${also}`,
+  });
+}
+
+/** A known name, or a Hugging Face directory. `directory` is where weights and tokenizer are, if anywhere. */
+export function resolveModel(name: string): { dims: ModelDims; directory: string | null } {
+  const known = models.find((model) => model.name === name);
+  if (known) {
+    const bundled = join(packageRoot(), 'models', name);
+    return { dims: known, directory: existsSync(join(bundled, 'config.json')) ? bundled : null };
+  }
+  const looksLikePath = /[/\\]|^\.{1,2}$/.test(name);
+  if (!existsSync(name) && !looksLikePath) {
+    throw unknown('model', name, modelNames(), '; or the path of a Hugging Face directory');
+  }
+  const directory = resolve(name);
+  return { dims: readModelDims(directory), directory };
+}
+
+/** A known target; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */
+export function resolveTarget(name = 'auto'): Target {
+  if (name !== 'auto') {
+    const known = targets.find((target) => target.name === name);
+    if (!known) throw unknown('target', name, ['auto', ...targetNames()], '');
+    return known;
+  }
+  const gpu = findGpu();
+  return gpu && findNvcc() ? targetOf(gpu) : targets[0]!;
+}
+
+/** The listed target of a GPU, else one of its architecture under the GPU's own name. @throws usage for an architecture without a listed target */
+function targetOf(gpu: Gpu): Target {
+  const words = gpu.name.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
+  const named = targets.find((target) => words.includes(target.name));
+  if (named) return named;
+  const alike = targets.find((target) => target.arch.replace(/\D/g, '') === gpu.arch.replace(/\D/g, ''));
+  if (alike) return { ...alike, name: words, bandwidth: null, bandwidthFrom: 'unknown' };
+  throw new OnelaunchError('usage', `no target for ${gpu.name} (${gpu.arch})`, {
+    hint: `supported: ${[...new Set(targets.map((target) => target.arch).filter(Boolean))].join(', ')}; or --target cpu`,
+  });
+}
+
+/** A built-in plan, or the default export of a .ts, .js or .mjs file. */
+export async function resolvePlan(name = 'cooperative'): Promise<FusionPlan> {
+  const known = plans.find((plan) => plan.name === name);
+  if (known) return known;
+  if (!/\.[mc]?[jt]s$/.test(name))
+    throw unknown('plan', name, planNames(), '; or the path of a .ts or .js file');
+  const file = resolve(name);
+  if (!existsSync(file) || !statSync(file).isFile()) {
+    throw new OnelaunchError('usage', `no plan file ${name}`, {
+      hint: 'its default export is what plan(...) returns',
+    });
+  }
+  return parsePlan(await importPlan(file, name), file);
+}
+
+async function importPlan(file: string, name: string): Promise<unknown> {
+  const { tsImport } = await import('tsx/esm/api');
+  try {
+    const module: unknown = await tsImport(pathToFileURL(file).href, import.meta.url);
+    return defaultExport(module);
+  } catch (error) {
+    if (error instanceof OnelaunchError) throw error;
+    const reason = (error instanceof Error ? error.message : String(error)).split('\n')[0]!;
+    throw new OnelaunchError('usage', `cannot read plan ${name}: ${reason}`, {
+      hint: "start it with: import { plan, stage } from 'onelaunch/codegen'",
+    });
+  }
+}
+
+function defaultExport(module: unknown): unknown {
+  if (typeof module !== 'object' || module === null || !('default' in module)) return undefined;
+  const value = module.default;
+  const nested = typeof value === 'object' && value !== null && 'default' in value;
+  return nested ? value.default : value;
+}
