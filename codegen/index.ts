@@ -8,12 +8,11 @@ import { decoderGraph } from './model/graph.ts';
 import { checkPlan } from './plan/check.ts';
 import { PlanError } from './plan/issue.ts';
 import type { FusionPlan } from './plan/plan.ts';
-import { estimate } from './schedule/estimate.ts';
+import type { Cost } from './schedule/cost.ts';
 import { explainTable } from './schedule/explain.ts';
-import { assignWork, type Schedule } from './schedule/schedule.ts';
 import type { Target } from './schedule/target.ts';
-import { libraryScratch } from './schemes/barriers/library-scratch.ts';
-import { uncovered } from './schemes/barriers/uncovered.ts';
+import { schemeFor, schemeOf } from './schemes/index.ts';
+import type { Schedule } from './schemes/schedule.ts';
 
 export { type Built, build } from './build/build.ts';
 export { outputRoot } from './build/output-root.ts';
@@ -21,11 +20,22 @@ export { findCxx, findGpu, findNvcc } from './build/tools.ts';
 export type { Kernel } from './kernel.ts';
 export type { ModelDims } from './model/dims.ts';
 export { parsePlan } from './plan/parse-plan.ts';
-export { direct, type FusionPlan, plan, stage, stream } from './plan/plan.ts';
-export type { Cost } from './schedule/estimate.ts';
-export type { Schedule } from './schedule/schedule.ts';
+export {
+  barriers,
+  byContext,
+  dealt,
+  type FusionPlan,
+  fit,
+  into,
+  own,
+  plan,
+  stage,
+  stream,
+} from './plan/plan.ts';
+export type { Cost } from './schedule/cost.ts';
 export type { Target } from './schedule/target.ts';
-export { estimate, explainTable };
+export type { Schedule } from './schemes/schedule.ts';
+export { explainTable };
 
 /**
  * The sources for one model, plan and target. Pure but for reading templates.
@@ -49,9 +59,14 @@ export function makeSchedule(dims: ModelDims, plan: FusionPlan, target: Target):
   const graph = decoderGraph(dims);
   const issues = checkPlan(graph, plan, target);
   if (issues.length > 0) throw new PlanError(issues);
-  const schedule = assignWork(graph, plan, target, libraryScratch(target));
+  const scheme = schemeFor(plan, target);
+  const schedule = scheme.lower(graph, plan, target);
   debug(3, () => [...schedule.hazards, ...schedule.syncs].map((item) => JSON.stringify(item)).join('\n'));
-  const missed = uncovered(schedule);
+  const missed = scheme.uncovered(schedule);
   invariant(missed.length === 0, `plan ${plan.name}: no sync orders ${JSON.stringify(missed[0])}`);
   return schedule;
 }
+
+/** What a schedule should cost for a token at a position. */
+export const estimate = (schedule: Schedule, position = 0): Cost =>
+  schemeOf(schedule).cost(schedule, position);

@@ -13,11 +13,11 @@ import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import { models } from './models.ts';
 import cooperative from './plans/cooperative.ts';
-import stream from './plans/stream.ts';
+import stream, { variants as streamVariants } from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
 import { targets } from './targets.ts';
 
-const plans: readonly FusionPlan[] = [cooperative, stream, unfused];
+const plans: readonly FusionPlan[] = [cooperative, stream, unfused, ...streamVariants];
 
 export const modelNames = (): string[] => models.map((model) => model.name);
 export const targetNames = (): string[] => targets.map((target) => target.name);

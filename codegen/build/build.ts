@@ -9,7 +9,6 @@ import { type Manifest, manifestSchema } from '../../abi/manifest.ts';
 import { OnelaunchError } from '../../errors.ts';
 import type { Kernel } from '../kernel.ts';
 import { bytesOf } from '../model/packing.ts';
-import { streamRoundings } from '../schemes/stream/stream.ts';
 import { compileError } from './compile-error.ts';
 import { debug, debugLevel } from './debug.ts';
 import { makeFolder } from './make-folder.ts';
@@ -53,7 +52,7 @@ interface Recipe {
  */
 export async function build(kernel: Kernel, options: BuildOptions = {}): Promise<Built> {
   const started = performance.now();
-  const recipe = kernel.schedule.target.kind === 'cuda' ? cudaRecipe(kernel) : cpuRecipe();
+  const recipe = recipes[kernel.schedule.target.kind](kernel);
   const key = createHash('sha256')
     .update(JSON.stringify([kernel.hash, recipe]))
     .digest('hex')
@@ -260,6 +259,9 @@ function cudaRecipe(kernel: Kernel): Recipe {
   };
 }
 
+/** How each kind of target is compiled. */
+const recipes = { cuda: cudaRecipe, cpu: cpuRecipe } as const;
+
 async function runAll(
   steps: readonly Step[],
   folder: string,
@@ -320,7 +322,7 @@ function manifestOf(kernel: Kernel, recipe: Recipe, millis: number): Manifest {
     plan: schedule.plan.name,
     dims: schedule.dims,
     passTokens: schedule.passTokens,
-    roundings: schedule.stream ? streamRoundings : { perLayer: 0, once: 0 },
+    roundings: schedule.roundings,
     library: 'library.so',
     weightBytes: schedule.packing.bytes,
     slots: schedule.slots.map((slot) => ({ ...slot, shape: [...slot.shape] })),

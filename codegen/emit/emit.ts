@@ -6,10 +6,12 @@ import { abiVersion } from '../../abi/abi.ts';
 import { abiHeader } from '../../abi/header.ts';
 import { debug } from '../build/debug.ts';
 import { packageRoot } from '../build/package-root.ts';
-import type { Schedule } from '../schedule/schedule.ts';
+import { platformOf } from '../schedule/target.ts';
+import { schemeOf } from '../schemes/index.ts';
+import type { Schedule } from '../schemes/schedule.ts';
 import { opsText } from './ops-text.ts';
 import { readTemplate, render } from './render.ts';
-import { kernelView, slotsView } from './view.ts';
+import { slotsView } from './view.ts';
 
 export interface Sources {
   /** File name, relative to the generated folder -> text. */
@@ -37,20 +39,15 @@ const copied = (folder: string, into: string): [string, string][] =>
 export async function emitSources(schedule: Schedule): Promise<Sources> {
   const { target, dims, plan } = schedule;
   const command = `gen --model ${dims.name} --target ${target.name} --plan ${plan.name}`;
-  const view = kernelView(schedule, command, await opsText());
+  const scheme = schemeOf(schedule);
+  const view = scheme.view(schedule, { command, ops: await opsText() });
   debug(5, () => JSON.stringify(view, null, 1));
-  const kernel = target.kind === 'cuda' ? 'kernel.cu' : 'kernel.cpp';
-  const folder = schedule.stream ? 'cuda/stream' : target.kind;
+  const templates = scheme.templates(target);
   const files: Record<string, string> = {
-    [kernel]: render(`${folder}/${kernel}.hbs`, view),
-    'model.h': render(schedule.stream ? 'cuda/stream/model.h.hbs' : 'model.h.hbs', view),
+    [platformOf(target).kernelFile]: render(templates.kernel, view),
+    'model.h': render(templates.model, view),
     'abi.h': abiHeader(),
-    ...Object.fromEntries([
-      ...copied(`${target.kind}/lib`, 'lib/'),
-      ...copied('host', 'host/'),
-      ...(schedule.stream ? copied('cuda/stream', 'stream/') : []),
-      ...copied(schedule.stream ? 'cuda/stream/host' : target.kind, ''),
-    ]),
+    ...Object.fromEntries(templates.copied.flatMap(([folder, into]) => copied(folder, into))),
   };
   const slots = (hash: string) => render('slots.h.hbs', slotsView(schedule, command, hash));
   const hash = identityOf({ ...files, 'slots.h': slots('') }, schedule);

@@ -10,13 +10,20 @@ let engine: Engine | undefined;
 
 const options = { noEscape: true, strict: true, knownHelpersOnly: true, preventIndent: false } as const;
 
+/** Folders of partials, and what their names begin with. */
+const partialFolders = [
+  ['stages', ''],
+  ['cuda/stream/partials', 'stream/'],
+] as const;
+
 /** The partials are sources, not compiled functions: a compiled one would lose `strict`. */
 function withPartials(): Engine {
   if (engine) return engine;
   const created = Handlebars.create();
-  const stages = join(packageRoot(), 'templates', 'stages');
-  for (const file of readdirSync(stages))
-    created.registerPartial(file.replace('.hbs', ''), readFileSync(join(stages, file), 'utf8'));
+  for (const [folder, prefix] of partialFolders) {
+    for (const file of readdirSync(join(packageRoot(), 'templates', folder)))
+      created.registerPartial(prefix + file.replace('.hbs', ''), readTemplate(`${folder}/${file}`));
+  }
   created.registerPartial('header', readTemplate('header.hbs'));
   engine = created;
   return created;

@@ -1,5 +1,6 @@
 // Where every tensor of the checkpoint lies in the packed weights: one allocation, layers alike, rows padded so that all loads are aligned.
 import type { Dtype, ModelDims } from './dims.ts';
+import type { FieldName } from './ops.ts';
 
 /** Elements of a packed row: K rounded up, so that any row starts at a 64-byte boundary and a vector loop has no tail. */
 export const padded = (k: number): number => Math.ceil(k / 32) * 32;
@@ -7,20 +8,6 @@ export const padded = (k: number): number => Math.ceil(k / 32) * 32;
 const alignment = 256;
 const align = (bytes: number): number => Math.ceil(bytes / alignment) * alignment;
 const sizeOf: Readonly<Record<Dtype, number>> = { bf16: 2, fp16: 2, fp32: 4 };
-
-type FieldName =
-  | 'attn_norm'
-  | 'qkv'
-  | 'qkv_bias'
-  | 'q_norm'
-  | 'k_norm'
-  | 'o'
-  | 'ffn_norm'
-  | 'gate_up'
-  | 'down'
-  | 'final_norm'
-  | 'embedding'
-  | 'head';
 
 /** One packed array of a layer, or of the model. */
 export interface Field {

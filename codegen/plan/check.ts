@@ -2,32 +2,21 @@
 
 import type { Graph } from '../model/graph.ts';
 import type { Target } from '../schedule/target.ts';
-import {
-  exchangeWithoutStream,
-  kvHeadsWithoutBlock,
-  oddHead,
-  queriesDoNotFit,
-  streamOffGpu,
-  tileSize,
-  tooFewSlots,
-  weightsNotHalf,
-} from '../schemes/stream/rules.ts';
-import { streamStage } from '../schemes/stream/stages.ts';
+import { schemeFor } from '../schemes/index.ts';
 import type { Context, Finding, Rule } from './finding.ts';
 import type { Issue } from './issue.ts';
 import type { FusionPlan } from './plan.ts';
 import { cannotDeal, splitWithoutAttend, storedBySeveralWorkers } from './rules/dealing.ts';
 import { emptyPlan, missingOp, opTwice, stageName, unknownOp } from './rules/naming.ts';
 import { beforeItsInput, mixedParts } from './rules/order.ts';
-import { overBudget, tokensOutOfRange } from './rules/size.ts';
 import { recomputeOfAWriter, rowsDiffer, syncInsideStage, twoMatmuls } from './rules/stage.ts';
 
 /**
  * Every issue of a plan for this model and target, in source order, one per op. Ops that the model lacks (qk_norm) are passed over.
- * An empty list means that `assignWork` accepts the plan.
+ * An empty list means that the plan's scheme can lower the plan.
  */
 export function checkPlan(graph: Graph, plan: FusionPlan, target: Target): Issue[] {
-  const context: Context = { graph, plan, target };
+  const context = contextOf(graph, plan, target);
   const findings = findAll(context);
   const first = new Map<string, Finding>();
   for (const finding of findings) {
@@ -37,15 +26,21 @@ export function checkPlan(graph: Graph, plan: FusionPlan, target: Target): Issue
   }
   const issues = [...first.values()]
     .sort((a, b) => bySource(plan, a, b))
-    .map((finding) => toIssue(context, findings, finding));
-  return issues.length > 0 ? issues : overBudget(context);
+    .map((finding) => toIssue(graph, context, findings, finding));
+  return issues.length > 0 ? issues : schemeFor(plan, target).budget(context);
 }
 
 /** True if `checkPlan` finds nothing; cheaper, since no alternatives are tried. */
 export function isLegal(graph: Graph, plan: FusionPlan, target: Target): boolean {
-  const context: Context = { graph, plan, target };
-  return findAll(context).length === 0 && overBudget(context).length === 0;
+  const context = contextOf(graph, plan, target);
+  return findAll(context).length === 0 && schemeFor(plan, target).budget(context).length === 0;
 }
+
+/** What the rules see: the plan and the graph as its scheme takes them. */
+const contextOf = (graph: Graph, plan: FusionPlan, target: Target): Context => {
+  const scheme = schemeFor(plan, target);
+  return { ...scheme.read(graph, plan), target };
+};
 
 /** Of several issues of one op the first rule's is shown. */
 const rules: readonly Rule[] = [
@@ -63,26 +58,17 @@ const rules: readonly Rule[] = [
   storedBySeveralWorkers,
   splitWithoutAttend,
   stageName,
-  tokensOutOfRange,
-  exchangeWithoutStream,
-  streamOffGpu,
-  weightsNotHalf,
-  oddHead,
-  kvHeadsWithoutBlock,
-  queriesDoNotFit,
-  tileSize,
-  tooFewSlots,
-  streamStage,
 ];
 
-const findAll = (context: Context): Finding[] => rules.flatMap((rule) => rule(context));
+const findAll = (context: Context): Finding[] =>
+  [...rules, ...schemeFor(context.plan, context.target).rules].flatMap((rule) => rule(context));
 
 /** Keeps the edits after which the rules find nothing new and nothing more at this token. */
-function toIssue(context: Context, before: readonly Finding[], finding: Finding): Issue {
+function toIssue(written: Graph, context: Context, before: readonly Finding[], finding: Finding): Issue {
   const keyOf = (f: Finding) => `${f.rule} ${f.token}`;
   const known = new Set(before.map(keyOf));
   const helps = (plan: FusionPlan) => {
-    const left = findAll({ ...context, plan });
+    const left = findAll(contextOf(written, plan, context.target));
     return left.length < before.length && left.every((f) => known.has(keyOf(f)) && f.token !== finding.token);
   };
   const legal = finding.edits.filter((edit) => edit.plans().some(helps)).map((edit) => edit.text);
@@ -96,8 +82,7 @@ const argumentOrder: readonly Issue['argument'][] = [
   'over',
   'recompute',
   'split',
-  'sync',
-  'weights',
+  'scheme',
   'tokens',
 ];
 

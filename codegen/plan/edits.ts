@@ -2,22 +2,20 @@
 
 import type { Graph, Op, OpName } from '../model/graph.ts';
 import { type Context, type Edit, isPure, opOf } from './finding.ts';
-import { direct, type FusionPlan, type Over, type PlanOptions, type Stage } from './plan.ts';
+import { barriers, type FusionPlan, type Over, planOf, type Scheme, type Stage } from './plan.ts';
 
-export const withStages = (plan: FusionPlan, stages: readonly Stage[]): FusionPlan => ({ ...plan, stages });
+export const withStages = (plan: FusionPlan, stages: readonly Stage[]): FusionPlan =>
+  planOf({ ...plan, stages });
 
-export const withOptions = (plan: FusionPlan, options: Partial<PlanOptions>): FusionPlan => ({
-  ...plan,
-  options: { ...plan.options, ...options },
-});
+export const withScheme = (plan: FusionPlan, scheme: Scheme): FusionPlan => planOf({ ...plan, scheme });
 
 export const withTokens = (plan: FusionPlan, tokens: number | 'many'): FusionPlan =>
-  withOptions(plan, { tokens });
+  withScheme(plan, { ...plan.scheme, tokens });
 
-/** The same stages without a stream. */
+/** The same stages at barriers. */
 export const withBarriers = ({ plan }: Pick<Context, 'plan'>): Edit => ({
-  text: "sync: 'barrier', weights: direct()",
-  plans: () => [withOptions(plan, { sync: 'barrier', weights: direct() })],
+  text: 'barriers()',
+  plans: () => [withScheme(plan, barriers())],
 });
 
 export const replace = (plan: FusionPlan, stage: Stage, ...by: readonly Stage[]): FusionPlan =>

@@ -1,5 +1,6 @@
 // What a rule about plans finds, and the plan as the rules see it.
 import type { Graph, Op, OpName } from '../model/graph.ts';
+import { opTable } from '../model/ops.ts';
 import type { Target } from '../schedule/target.ts';
 import type { Issue } from './issue.ts';
 import type { FusionPlan, Stage } from './plan.ts';
@@ -32,9 +33,7 @@ export const opsOf = (graph: Graph, stage: Stage): Op[] =>
 export const isRecomputed = (stage: Stage, op: Op): boolean => stage.recompute.includes(op.name);
 
 /** Ops whose result is cheap to make again and stays in the block. */
-export const isPure = (op: Op | undefined): boolean =>
-  op !== undefined &&
-  (op.kind === 'norm' || op.kind === 'merge' || op.name === 'qk_norm' || op.name === 'rope');
+export const isPure = (op: Op | undefined): boolean => op !== undefined && opTable[op.name].pure === true;
 
 export const atStage = (stage: Stage, argument: Issue['argument'], token: string, nth = 0) => ({
   stage,

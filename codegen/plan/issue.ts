@@ -16,7 +16,7 @@ export interface Issue {
   /** The literal to blame. */
   readonly token: string;
   /** Where in the call the literal stands; `nth` counts equal ones from 0. */
-  readonly argument: 'name' | 'ops' | 'over' | 'recompute' | 'split' | 'tokens' | 'sync' | 'weights';
+  readonly argument: 'name' | 'ops' | 'over' | 'recompute' | 'split' | 'tokens' | 'scheme';
   readonly nth: number;
   /** Why it cannot be, as a sentence without its full stop. */
   readonly why: string;
@@ -136,9 +136,12 @@ function isLiteral(node: Node | undefined, text: string): boolean {
 function literalIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: boolean } | null {
   const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
   const [name, list, options] = call.getArguments();
-  const property = (key: string) => options?.asKind(SyntaxKind.ObjectLiteralExpression)?.getProperty(key);
-  const within =
-    issue.argument === 'name' ? name : issue.argument === 'ops' ? list : property(issue.argument);
+  // Options of a stage are an object; a plan has a scheme: a call with options, or nothing.
+  const property = (key: string) =>
+    options?.getDescendantsOfKind(SyntaxKind.PropertyAssignment).find((one) => one.getName() === key) ??
+    options?.asKind(SyntaxKind.ObjectLiteralExpression)?.getProperty(key);
+  const places: Partial<Record<Issue['argument'], Node | undefined>> = { name, ops: list, scheme: options };
+  const within = issue.argument in places ? places[issue.argument] : property(issue.argument);
   if (!within) return null;
   const nodes = [within, ...within.getDescendants()];
   switch (issue.argument) {
@@ -148,7 +151,7 @@ function literalIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: 
       );
       return node ? { node, isQuoted: false } : null;
     }
-    case 'weights': {
+    case 'scheme': {
       // The option's number where it is written, else the word before the options.
       const written = nodes.find(
         (one) => one.isKind(SyntaxKind.NumericLiteral) && String(one.getLiteralValue()) === issue.token,

@@ -1,10 +1,11 @@
 // A plan from a user file, checked for its shape; what it means is checked by checkPlan.
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
-import type { FusionPlan, Site } from './plan.ts';
+import { type FusionPlan, type PlanData, planOf, type Site } from './plan.ts';
 
 const site: z.ZodType<Site> = z.object({ file: z.string(), line: z.number(), column: z.number() });
 const words = z.array(z.string());
+const tokens = z.union([z.literal('many'), z.number()]);
 const planSchema = z.strictObject({
   name: z.string(),
   stages: z.array(
@@ -17,22 +18,22 @@ const planSchema = z.strictObject({
       at: site,
     }),
   ),
-  options: z.strictObject({
-    sync: z.enum(['barrier', 'exchange']),
-    weights: z.discriminatedUnion('kind', [
-      z.strictObject({ kind: z.literal('direct'), prefetch: z.int().min(0).max(8) }),
-      z.strictObject({
-        kind: z.literal('stream'),
-        stages: z.int().min(4).max(64),
-        inFlight: z.int().min(1).max(16).optional(),
-        inFlightHead: z.int().min(1).max(16),
-        tile: z.literal([4096, 8192, 16384, 32768]),
-      }),
-    ]),
-    words: z.enum(['sentinel', 'epoch']),
-    tokens: z.union([z.literal('many'), z.number()]),
-    splitFrom: z.int().min(0),
-  }),
+  scheme: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('barriers'), prefetch: z.int().min(0).max(8), tokens }),
+    z.strictObject({
+      kind: z.literal('stream'),
+      slots: z.int().min(4).max(64),
+      slotBytes: z.union([z.literal('fit'), z.literal([4096, 8192, 16384, 32768])]),
+      copiesInFlight: z.union([z.literal('fit'), z.int().min(1).max(16)]),
+      headCopiesInFlight: z.int().min(1).max(16),
+      handoff: z.enum(['sentinel', 'epoch']),
+      splits: z.union([
+        z.literal('fit'),
+        z.array(z.strictObject({ splits: z.int().min(1).max(16), from: z.int().min(0) })).min(1),
+      ]),
+      tokens,
+    }),
+  ]),
   at: site,
 });
 
@@ -43,7 +44,7 @@ const planSchema = z.strictObject({
  */
 export function parsePlan(value: unknown, file = ''): FusionPlan {
   const parsed = planSchema.safeParse(value);
-  if (parsed.success) return withFile(parsed.data as FusionPlan, file);
+  if (parsed.success) return withFile(parsed.data as PlanData, file);
   const issue = parsed.error.issues[0]!;
   if (issue.path.length === 0 && issue.code === 'invalid_type') {
     const text = value === undefined ? 'there is no default export' : 'the default export is no plan';
@@ -53,10 +54,10 @@ export function parsePlan(value: unknown, file = ''): FusionPlan {
   throw fieldError(value, issue);
 }
 
-function withFile(plan: FusionPlan, file: string): FusionPlan {
+function withFile(plan: PlanData, file: string): FusionPlan {
   const known = (at: Site): Site => (at.file === '' ? { file, line: 0, column: 0 } : at);
   const stages = plan.stages.map((stage) => ({ ...stage, at: known(stage.at) }));
-  return { ...plan, stages, at: known(plan.at) };
+  return planOf({ ...plan, stages, at: known(plan.at) });
 }
 
 function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
@@ -89,7 +90,7 @@ function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
   }
 }
 
-const kinds: readonly FusionPlan['options']['weights']['kind'][] = ['direct', 'stream'];
+const kinds: readonly FusionPlan['scheme']['kind'][] = ['barriers', 'stream'];
 
 const listed = (choices: readonly unknown[]): string =>
   choices.map((choice) => (typeof choice === 'string' ? `'${choice}'` : String(choice))).join(', ');

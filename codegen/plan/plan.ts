@@ -1,5 +1,5 @@
 // The plan DSL: which ops share a stage, and how a stage deals its work. It cannot name a thread, a buffer or a barrier.
-import type { OpName } from '../model/graph.ts';
+import { type OpName, opNames } from '../model/graph.ts';
 
 /**
  * What one unit of a stage's work is.
@@ -25,11 +25,11 @@ export interface StageOptions {
    */
   readonly recompute?: readonly OpName[];
   /**
-   * Cuts the positions of the KV cache into parts, so that more blocks than kv heads work on attention.
+   * Splits the positions of the KV cache, so that more blocks than kv heads work on attention.
    *     for head: attend(head, 0..n)          without
-   *     for head: for part: attend(head, n part/parts .. n (part+1)/parts)   with; `attn_merge` combines the parts
+   *     for head: for split: attend(head, n split/splits .. n (split+1)/splits)   with; `attn_merge` combines them
    */
-  readonly split?: 'positions';
+  readonly split?: 'positions' | 'none';
 }
 
 export interface Stage extends Required<Omit<StageOptions, 'split'>> {
@@ -39,78 +39,111 @@ export interface Stage extends Required<Omit<StageOptions, 'split'>> {
   readonly at: Site;
 }
 
+/** What every scheme takes. */
+interface PassOptions {
+  /** Most tokens in one pass: a number, or `many` for as many as the target's shared memory holds, up to 8 at barriers (64 on a CPU) and 16 in a stream. */
+  readonly tokens: number | 'many';
+}
+
 /**
- * Weights are read by the warp that needs them, straight from memory.
+ * All blocks store, all blocks meet, all blocks load; weights are read by the warp that needs them, straight from memory.
  * `prefetch`: before a grid barrier each block asks for its rows of the stage so many stages ahead, into L2; 0: never.
  *     stage 1; barrier; stage 2; barrier; stage 3                                        0
  *     stage 1; prefetch 3; barrier; stage 2; prefetch 4; barrier; stage 3                2
  */
-interface DirectWeights {
-  readonly kind: 'direct';
+export interface BarriersScheme extends PassOptions {
+  readonly kind: 'barriers';
   readonly prefetch: number;
+}
+
+/** Chosen for the model and the target; `gen explain` prints what was chosen. */
+export const fit = 'fit';
+type Fit = typeof fit;
+
+/** Blocks that share a kv head, by the first position from which they do. Never more than the target has blocks for. */
+export interface SplitStep {
+  readonly splits: number;
+  readonly from: number;
 }
 
 /**
  * Each block's weights, of all stages in order, are one run of memory that a producer copies into a ring in shared memory; the copies go
- * on while stages wait for each other.
- *     load weights of stage 1; stage 1; wait; load weights of stage 2; stage 2                direct
- *     producer: weights of stage 1, 2, 3, ...        consumers: stage 1; wait; stage 2; ...   stream
+ * on while each reader polls the words it needs until they are there.
+ *     load weights of stage 1; stage 1; meet; load weights of stage 2; stage 2             barriers
+ *     producer: weights of stage 1, 2, 3, ...     others: stage 1; poll; stage 2; ...      stream
+ * On a target that cannot copy while it computes (a CPU) the same stages are lowered with barriers.
  */
-export interface StreamWeights {
+export interface StreamScheme extends PassOptions {
   readonly kind: 'stream';
   /** Slots of the ring: fewer where they do not fit. */
-  readonly stages: number;
-  /** Slots whose copies are under way at once; one more while a quarter of the ring is free. Without it, what suits the model's size. */
-  readonly inFlight?: number | undefined;
-  /** The same where no stage waits: in the LM head. */
-  readonly inFlightHead: number;
+  readonly slots: number;
   /** Bytes of a slot. */
-  readonly tile: number;
-}
-
-export interface PlanOptions {
+  readonly slotBytes: number | Fit;
+  /** Slots whose copies are under way at once; one more while a quarter of the ring is free. */
+  readonly copiesInFlight: number | Fit;
+  /** The same where no stage waits: in the LM head. */
+  readonly headCopiesInFlight: number;
   /**
-   * How stages of different blocks are ordered.
-   *     all blocks store; all blocks meet; all blocks load       barrier
-   *     each reader polls the words it needs until they are there    exchange
-   */
-  readonly sync: 'barrier' | 'exchange';
-  readonly weights: DirectWeights | StreamWeights;
-  /**
-   * How a word of an exchange tells that it is there.
-   *     empty the word two turns ahead; store data that is never "empty"; poll until it is not empty     sentinel
-   *     store data and turn together; poll until the turn is right                                       epoch
+   * How a word that is handed over tells that it is there.
+   *     empty the word two epochs ahead; store data that is never "empty"; poll until it is not empty     sentinel
+   *     store data and epoch together; poll until the epoch is right                                      epoch
    * An epoch doubles the bytes that are polled, and nothing has to be emptied.
    */
-  readonly words: 'sentinel' | 'epoch';
-  /** Most tokens in one pass: a number, or `many` for as many as the target's shared memory holds, up to 8 on a GPU (16 in a stream) and 64 on a CPU. */
-  readonly tokens: number | 'many';
-  /** First position from which attention is split over blocks; before it one block a head is faster. Only in a stream. */
-  readonly splitFrom: number;
+  readonly handoff: 'sentinel' | 'epoch';
+  /** Of a stage that splits the positions: `byContext({ 1: 0, 16: 192 })`. */
+  readonly splits: readonly SplitStep[] | Fit;
 }
 
-export interface FusionPlan {
+export type Scheme = BarriersScheme | StreamScheme;
+
+/** A plan as data. */
+export interface PlanData {
   readonly name: string;
   readonly stages: readonly Stage[];
-  readonly options: PlanOptions;
+  readonly scheme: Scheme;
   readonly at: Site;
 }
 
-/** Weights read straight from memory. */
-export const direct = (options: { readonly prefetch?: number } = {}): DirectWeights => ({
-  kind: 'direct',
-  prefetch: options.prefetch ?? 0,
-});
+/** A change of a plan at an op or a stage: `own`, `into`, `dealt`. */
+export type PlanEdit = (stages: readonly Stage[], key: string, at: Site) => readonly Stage[];
 
-/** Weights streamed through shared memory. */
-export const stream = (options: Partial<Omit<StreamWeights, 'kind'>> = {}): StreamWeights => ({
-  kind: 'stream',
-  stages: 12,
-  inFlight: undefined,
-  inFlightHead: 8,
-  tile: 16384,
+export interface FusionPlan extends PlanData {
+  /**
+   * The same plan but for some ops or stages, under another name.
+   *     cooperative.with('norms-once', { attn_norm: own({ over: 'tokens' }), ffn_norm: own({ over: 'tokens' }) })
+   */
+  readonly with: (name: string, edits: Readonly<Record<string, PlanEdit>>, scheme?: Scheme) => FusionPlan;
+}
+
+/** Stages that meet at barriers. */
+export const barriers = (options: Partial<Omit<BarriersScheme, 'kind'>> = {}): BarriersScheme => ({
+  kind: 'barriers',
+  prefetch: 0,
+  tokens: 'many',
   ...options,
 });
+
+/** Stages that hand words to each other while their weights stream through shared memory. */
+export const stream = (options: Partial<Omit<StreamScheme, 'kind'>> = {}): StreamScheme => ({
+  kind: 'stream',
+  slots: 12,
+  slotBytes: fit,
+  copiesInFlight: fit,
+  headCopiesInFlight: 8,
+  handoff: 'sentinel',
+  splits: fit,
+  tokens: 'many',
+  ...options,
+});
+
+/**
+ * Splits of the positions by context: splits -> first position.
+ *     byContext({ 1: 0, 4: 192, 16: 1024 })      one block a head up to 191, four from 192 on, sixteen from 1,024 on
+ */
+export const byContext = (steps: Readonly<Record<number, number>>): readonly SplitStep[] =>
+  Object.entries(steps)
+    .map(([splits, from]) => ({ splits: Number(splits), from }))
+    .sort((a, b) => a.from - b.from);
 
 /** One stage: its ops in order, and how its work is dealt. Records the line it is called from. */
 export function stage(name: string, ops: readonly OpName[], options: StageOptions): Stage {
@@ -124,22 +157,62 @@ export function stage(name: string, ops: readonly OpName[], options: StageOption
   };
 }
 
-/** A fusion plan: stages in execution order. Stages of `layer` ops are run once a layer. */
-export function plan(name: string, stages: readonly Stage[], options: Partial<PlanOptions> = {}): FusionPlan {
-  return {
-    name,
-    stages,
-    options: {
-      sync: 'barrier',
-      weights: direct(),
-      words: 'sentinel',
-      tokens: 'many',
-      splitFrom: 192,
-      ...options,
-    },
-    at: callSite(),
-  };
+/** A fusion plan: stages in execution order, and how those of different blocks are ordered. Stages of `layer` ops are run once a layer. */
+export function plan(name: string, stages: readonly Stage[], scheme: Scheme = barriers()): FusionPlan {
+  return planOf({ name, stages, scheme, at: callSite() });
 }
+
+/** Data as a plan: what can be written as JSON stays apart from what it can do. */
+export function planOf(data: PlanData): FusionPlan {
+  const vary: FusionPlan['with'] = (name, edits, scheme = data.scheme) => {
+    const at = callSite();
+    const stages = Object.entries(edits).reduce((made, [key, edit]) => edit(made, key, at), data.stages);
+    return planOf({ name, stages, scheme, at });
+  };
+  return Object.defineProperty({ ...data }, 'with', { value: vary }) as FusionPlan;
+}
+
+/** Stages without an op; those left empty are gone. */
+const without = (stages: readonly Stage[], op: string): readonly Stage[] =>
+  stages
+    .map((stage) => ({
+      ...stage,
+      ops: stage.ops.filter((name) => name !== op),
+      recompute: stage.recompute.filter((name) => name !== op),
+    }))
+    .filter((stage) => stage.ops.length > 0);
+
+const orderOf = (op: string): number => opNames.indexOf(op as OpName);
+
+/** The op as a stage of its own, called as the op. */
+export const own =
+  (options: StageOptions): PlanEdit =>
+  (stages, key, at) => {
+    const op = key as OpName;
+    const left = without(stages, key);
+    const behind = left.findIndex((stage) => orderOf(stage.ops[0]!) > orderOf(key));
+    const { over, recompute = [], split = 'none' } = options;
+    const made: Stage = { name: key, ops: [op], over, recompute, split, at };
+    return left.toSpliced(behind === -1 ? left.length : behind, 0, made);
+  };
+
+/** The op in another stage, among its ops in the order of a pass. */
+export const into =
+  (stage: string, { recompute = false }: { readonly recompute?: boolean } = {}): PlanEdit =>
+  (stages, key, at) => {
+    const op = key as OpName;
+    return without(stages, key).map((other) => {
+      if (other.name !== stage) return other;
+      const ops = [...other.ops, op].sort((a, b) => orderOf(a) - orderOf(b));
+      return { ...other, ops, recompute: recompute ? [...other.recompute, op] : other.recompute, at };
+    });
+  };
+
+/** The stage of this name, dealt in another way. */
+export const dealt =
+  (options: Partial<StageOptions>): PlanEdit =>
+  (stages, key, at) =>
+    stages.map((stage) => (stage.name === key ? { ...stage, ...options, at } : stage));
 
 /** The source position of the caller of the function that calls this. Works under tsx and vitest, which install source maps. */
 function callSite(): Site {

@@ -130,7 +130,7 @@ function gridReason(
   };
   const verb = from.op.writes.includes(from.access) ? 'makes' : 'reads';
   const needs = to.op.writes.includes(to.access) ? 'overwrites' : 'needs';
-  return `${to.op.name} ${needs} ${names[to.access.extent]} of ${to.access.tensor}, which ${from.op.name} ${verb} elsewhere`;
+  return `${to.op.name} ${needs} ${names[to.access.extent]} of ${to.access.tensor}, which ${from.op.name} ${verb} in other blocks`;
 }
 
 /**

@@ -1,9 +1,10 @@
 // What the generator knows of a machine. Bandwidth is what a plain read loop reaches where that was measured, else the datasheet's.
 import type { OpName } from '../model/graph.ts';
+import { type Platform, platforms } from './platform.ts';
 
 export interface Target {
   readonly name: string;
-  readonly kind: 'cpu' | 'cuda';
+  readonly kind: Platform['kind'];
   /** nvcc architecture, such as sm_90a; empty on a CPU. */
   readonly arch: string;
   /** Streaming multiprocessors, or threads of a CPU team (0: decided when the library is loaded). */
@@ -26,5 +27,4 @@ export interface Target {
   readonly pollCycles?: Readonly<Partial<Record<OpName, number>>>;
 }
 
-/** Warps of a block on CUDA. */
-export const warpsPerBlock = 16;
+export const platformOf = ({ kind }: Target): Platform => platforms[kind];

@@ -1,7 +1,7 @@
-// Weights as one stream that no stage stops, activations handed over word by word, a whole reply in one launch.
-import { plan, stage, stream } from '../../codegen/plan/plan.ts';
+// Weights as one stream that no stage stops, activations handed over word by word, a whole reply in one launch; and its variants.
+import { byContext, dealt, into, own, plan, stage, stream } from '../../codegen/plan/plan.ts';
 
-export default plan(
+const base = plan(
   'stream',
   [
     stage('embed', ['embed'], { over: 'rows' }),
@@ -18,5 +18,36 @@ export default plan(
     stage('head', ['final_norm', 'lm_head'], { over: 'rows', recompute: ['final_norm'] }),
     stage('sample', ['sample'], { over: 'once' }),
   ],
-  { sync: 'exchange', weights: stream({ stages: 12, inFlightHead: 8, tile: 16384 }) },
+  stream(),
 );
+export default base;
+
+const rotated = { qk_norm: into('qkv'), rope: into('qkv') };
+const merged = { attn_merge: into('attn_out', { recompute: true }) };
+const once = { over: 'tokens' } as const;
+const rows = { over: 'rows' } as const;
+const few = stream({ splits: byContext({ 1: 0, 4: 128 }) });
+const growing = stream({ splits: byContext({ 1: 0, 2: 96, 4: 192, 8: 512, 16: 1024 }) });
+
+/** What each does otherwise is measured in docs/devlog.md. */
+export const variants = [
+  base.with('stream-rotated', rotated),
+  base.with('stream-merged', merged, few),
+  base.with('stream-growing', {}, growing),
+  base.with('stream-few-splits', {}, few),
+  base.with('stream-unsplit', { attention: dealt({ split: 'none' }) }),
+  base.with('stream-split-at-once', {}, stream({ splits: byContext({ 8: 0 }) })),
+  base.with('stream-rotated-merged', { ...rotated, ...merged }, few),
+  base.with('stream-rotated-growing', rotated, growing),
+  base.with('stream-attn-norm-once', { attn_norm: own(once) }),
+  base.with('stream-ffn-norm-once', { ffn_norm: own(once) }),
+  base.with('stream-norms-once', { attn_norm: own(once), ffn_norm: own(once), final_norm: own(once) }),
+  base.with('stream-adds-apart', { attn_add: own(rows), ffn_add: own(rows) }),
+  base.with('stream-all-apart', {
+    attn_add: own(rows),
+    swiglu: own(rows),
+    ffn_add: own(rows),
+    attn_norm: own(once),
+  }),
+  base.with('stream-epochs', {}, stream({ handoff: 'epoch' })),
+];

@@ -246,7 +246,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   if (const int status = choose_path(options.isa, &backend->path, error)) return status;
   const int threads = options.threads > 0 ? options.threads : usable_cores();
 
-  const int64_t cache = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim * sizeof(Weight);
+  const int64_t cache = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim * sizeof(Cache);
   const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
   const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
   const int64_t scratch = int64_t{kScratchFloats + kLibScratchFloats} * sizeof(float);
@@ -269,7 +269,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   bound.context = context;
   backend->weights = arena.take<char>(kWeightBytes);
   bound.weights = backend->weights;
-  bound.cache = arena.take<Weight>(cache);
+  bound.cache = arena.take<Cache>(cache);
   float* const table = arena.take<float>(rope);
   fill_rope(table, context);
   bound.rope = table;

@@ -38,7 +38,7 @@ struct Backend : Device {
 namespace {
 
 int allocate(Backend& b, int context, std::string* error) {
-  const int64_t cache = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim * sizeof(Weight);
+  const int64_t cache = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim * sizeof(Cache);
   const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
   const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
   const int64_t counts = int64_t{kVocab} * sizeof(int);
@@ -58,7 +58,7 @@ int allocate(Backend& b, int context, std::string* error) {
   Arena arena{b.memory};
   b.bound.context = context;
   b.bound.weights = arena.take<char>(kWeightBytes);
-  b.bound.cache = arena.take<Weight>(cache);
+  b.bound.cache = arena.take<Cache>(cache);
   b.bound.rope = arena.take<float>(rope);
   bind_activations(b.bound, arena.take<char>(kActivationBytes));
   b.bound.logits = arena.take<float>(logits);

@@ -40,6 +40,7 @@ function dealable(op: Op): { overs: readonly Over[]; unit: string } {
     case 'norm':
       return { overs: ['tokens'], unit: 'whole tokens' };
     case 'headwise':
+      if (op.writes.every(({ extent }) => extent === 'row')) return { overs: ['rows'], unit: 'rows' };
       if (op.name === 'kv_append') return { overs: ['kv_heads'], unit: 'kv heads' };
       return { overs: ['q_heads', 'kv_heads'], unit: 'heads' };
     case 'attend':

@@ -109,9 +109,7 @@ export function opTwice({ plan }: Context): Finding[] {
 
 export function stageName({ plan }: Context): Finding[] {
   const names = plan.stages.map((stage) => stage.name);
-  const isStream = plan.options.weights.kind === 'stream';
-  const isFunctionName = (name: string): boolean =>
-    identifier.test(name) && !reserved.has(name) && !(isStream && streamLocals.has(name));
+  const isFunctionName = (name: string): boolean => identifier.test(name) && !reserved.has(name);
   return plan.stages.flatMap((stage, i): Finding[] => {
     const isFirst = names.indexOf(stage.name) === i;
     if (isFirst && isFunctionName(stage.name)) return [];
@@ -146,6 +144,3 @@ const reserved = new Set(
 );
 
 const identifier = /^[a-z][a-z0-9_]+$/;
-
-/** Variables where the kernel of a stream calls its stages. */
-const streamLocals = new Set(['words', 'ids', 'best', 'step', 'ring']);

@@ -1,7 +1,7 @@
 // Rules about what one stage can hold: no sync, one product, rows of one number, and what it may recompute.
 
 import type { Graph, Op } from '../../model/graph.ts';
-import { rowsOf } from '../../model/sizes.ts';
+import { rowsOf } from '../../model/ops.ts';
 import { ownedExtent, scopeOf } from '../../schedule/hazards.ts';
 import { dealOver, doNotRecompute, doNotSplit, endBefore, endBetween, recomputeToo } from '../edits.ts';
 import { atStage, type Context, type Finding, isPure, opOf, opsOf } from '../finding.ts';

@@ -3,14 +3,10 @@ import { invariant } from '../../../errors.ts';
 import type { ModelDims } from '../../model/dims.ts';
 import type { OpName, TensorName } from '../../model/graph.ts';
 import { padded } from '../../model/packing.ts';
-import { columnsOf, rowsOf } from '../../model/sizes.ts';
-import {
-  freeScratchOf,
-  type Placement,
-  type Schedule,
-  type ScheduledStage,
-} from '../../schedule/schedule.ts';
-import type { Sync } from '../../schedule/syncs.ts';
+import type { Meeting } from '../../schedule/syncs.ts';
+import { columnsOf, rowsOf } from '../independent-sizes.ts';
+import { freeScratchOf } from './lower.ts';
+import type { BarrierSchedule, BarrierStage, Placement } from './schedule.ts';
 
 /** A run of one pass. Every token gets logits: fewer tokens, or fewer logits, touch a subset. */
 export interface Machine {
@@ -43,7 +39,7 @@ export interface Touch {
 export interface Step {
   readonly kind: 'step';
   readonly layer: number;
-  readonly stage: ScheduledStage;
+  readonly stage: BarrierStage;
   readonly phase: number;
   readonly unit: number;
   /** All warps work together; the library orders them inside the phase. */
@@ -53,13 +49,13 @@ export interface Step {
 
 export interface Wait {
   readonly kind: 'wait';
-  readonly sync: Sync;
+  readonly sync: Meeting;
 }
 
 /** What block `block` does in one pass, in order. */
-export function programOf(schedule: Schedule, machine: Machine, block: number): (Step | Wait)[] {
+export function programOf(schedule: BarrierSchedule, machine: Machine, block: number): (Step | Wait)[] {
   const program: (Step | Wait)[] = [];
-  const of = (part: ScheduledStage['part'], layer: number) => {
+  const of = (part: BarrierStage['part'], layer: number) => {
     for (const stage of schedule.stages) {
       if (stage.part === part) program.push(...stageProgram(schedule, machine, block, stage, layer));
     }
@@ -71,10 +67,10 @@ export function programOf(schedule: Schedule, machine: Machine, block: number): 
 }
 
 function stageProgram(
-  schedule: Schedule,
+  schedule: BarrierSchedule,
   machine: Machine,
   block: number,
-  stage: ScheduledStage,
+  stage: BarrierStage,
   layer: number,
 ): (Step | Wait)[] {
   const syncs = schedule.syncs.filter((sync) => sync.after.stage === stage.name);
@@ -92,7 +88,7 @@ function stageProgram(
 }
 
 /** The units that a block takes one after the other; a range of rows is one unit. */
-function unitsOf(stage: ScheduledStage, machine: Machine, block: number): number[] {
+function unitsOf(stage: BarrierStage, machine: Machine, block: number): number[] {
   if (stage.over === 'rows') return [block];
   if (stage.over === 'tokens') return machine.watched.filter((token) => token % machine.blocks === block);
   const mine: number[] = [];
@@ -102,7 +98,7 @@ function unitsOf(stage: ScheduledStage, machine: Machine, block: number): number
 
 /** What one phase of one unit by one block touches. */
 function touchesOf(
-  schedule: Schedule,
+  schedule: BarrierSchedule,
   machine: Machine,
   place: Place,
 ): { together: boolean; touches: readonly Touch[] } {
@@ -226,7 +222,7 @@ function touchesOf(
 interface Place {
   readonly block: number;
   readonly layer: number;
-  readonly stage: ScheduledStage;
+  readonly stage: BarrierStage;
   readonly phase: number;
   readonly unit: number;
 }
@@ -245,10 +241,10 @@ function rangeOf(n: number, place: Place, machine: Machine): Rows {
 /** Collects touches of tensors at the places that the schedule gave them; empty ones are left out. */
 class Touches {
   readonly list: Touch[] = [];
-  readonly #schedule: Schedule;
+  readonly #schedule: BarrierSchedule;
   readonly #place: Place;
 
-  constructor(schedule: Schedule, place: Place) {
+  constructor(schedule: BarrierSchedule, place: Place) {
     this.#schedule = schedule;
     this.#place = place;
   }
@@ -331,7 +327,7 @@ class Touches {
   }
 }
 
-function productOf(stage: ScheduledStage): OpName {
+function productOf(stage: BarrierStage): OpName {
   return stage.phases.find((phase) => phase.kind === 'matmul')!.ops[0]!;
 }
 

@@ -1,7 +1,8 @@
 // Scratch that the CUDA library uses for itself, as its headers compute it; generated code checks that both agree.
 // On the CPU the backend adds the library's share.
-import type { LibraryScratch } from '../../schedule/schedule.ts';
-import { type Target, warpsPerBlock } from '../../schedule/target.ts';
+
+import { platformOf, type Target } from '../../schedule/target.ts';
+import type { LibraryScratch } from './schedule.ts';
 
 /** Candidates that the sampler keeps in scratch, a key and an id each: kCandidates of sampler.cuh. */
 const candidates = 4096;
@@ -10,9 +11,10 @@ const candidates = 4096;
 const staticSharedBytes = 9 * 1024;
 
 export function libraryScratch(target: Target): LibraryScratch {
-  if (target.kind === 'cpu') return { attend: () => 0, sample: () => 0, staticBytes: 0 };
+  const { warps } = platformOf(target);
+  if (warps === 1) return { attend: () => 0, sample: () => 0, staticBytes: 0 };
   return {
-    attend: ({ headDim }, group, tokens) => warpsPerBlock * Math.min(2, group * tokens) * (headDim + 2),
+    attend: ({ headDim }, group, tokens) => warps * Math.min(2, group * tokens) * (headDim + 2),
     sample: () => 2 * candidates,
     staticBytes: staticSharedBytes,
   };

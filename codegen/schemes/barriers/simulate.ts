@@ -1,29 +1,21 @@
 // Runs a tiny schedule's blocks and warps as interleaved workers, and checks every access against what happened before it.
 
-import type { Schedule } from '../../schedule/schedule.ts';
-import type { Sync } from '../../schedule/syncs.ts';
+import type { Meeting } from '../../schedule/syncs.ts';
+import { chooser } from '../chooser.ts';
+import type { Fault } from '../scheme.ts';
 import { type Machine, programOf, type Step, type Touch, type Wait } from './accesses.ts';
+import type { BarrierSchedule } from './schedule.ts';
 
 export interface Simulation extends Omit<Machine, 'watched' | 'layers'> {
   readonly warps: number;
   /** Chooses the interleaving. */
   readonly seed: number;
   /** True where a worker leaves out a sync that the others wait at. */
-  readonly skips?: (sync: Sync, block: number, warp: number) => boolean;
-}
-
-/**
- * race: two accesses, one a write, neither before the other. stale: a read that sees another value than it would if all stages ran one
- * after the other. unwritten: a read of what nobody wrote. overwritten: a write over what somebody has yet to read. deadlock: workers wait
- * for others that never come.
- */
-export interface Fault {
-  readonly kind: 'race' | 'stale' | 'unwritten' | 'overwritten' | 'deadlock';
-  readonly text: string;
+  readonly skips?: (sync: Meeting, block: number, warp: number) => boolean;
 }
 
 /** What goes wrong in one interleaving of one pass; empty if nothing does. One fault for each kind and pair of phases. */
-export function simulate(schedule: Schedule, simulation: Simulation): Fault[] {
+export function simulate(schedule: BarrierSchedule, simulation: Simulation): Fault[] {
   return new Interleaving(schedule, simulation).run();
 }
 
@@ -68,7 +60,7 @@ class Interleaving {
   readonly #faults = new Map<string, Fault>();
   readonly #choose: (n: number) => number;
 
-  constructor(schedule: Schedule, simulation: Simulation) {
+  constructor(schedule: BarrierSchedule, simulation: Simulation) {
     this.#simulation = simulation;
     this.#choose = chooser(simulation.seed);
     const watched = Array.from({ length: simulation.tokens }, (_, token) => token);
@@ -112,7 +104,7 @@ class Interleaving {
   }
 
   /** The workers that a sync orders meet here; each then knows what all of them did. */
-  #arrive(worker: Worker, sync: Sync, passage: number): void {
+  #arrive(worker: Worker, sync: Meeting, passage: number): void {
     const { group, members } = this.#groupOf(worker, sync);
     const place = `${group} after ${sync.after.stage}, passage ${passage}`;
     const arrived = [...(this.#arrived.get(place) ?? []), worker];
@@ -127,14 +119,12 @@ class Interleaving {
     }
   }
 
-  #groupOf(worker: Worker, sync: Sync): { group: string; members: number } {
+  #groupOf(worker: Worker, sync: Meeting): { group: string; members: number } {
     switch (sync.scope) {
       case 'grid':
         return { group: 'the grid barrier', members: this.#workers.length };
       case 'block':
         return { group: `the sync of block ${worker.block}`, members: this.#simulation.warps };
-      case 'exchange':
-        throw new Error('internal error: exchanges are simulated by simulateStream');
       default:
         return sync.scope satisfies never;
     }
@@ -235,19 +225,8 @@ class Interleaving {
   }
 }
 
-/** Numbers in [0, n), the same for the same seed: mulberry32. */
-export function chooser(seed: number): (n: number) => number {
-  let random = seed;
-  return (n) => {
-    random = (random + 0x6d2b79f5) | 0;
-    let t = Math.imul(random ^ (random >>> 15), 1 | random);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % n;
-  };
-}
-
 function eventsOf(program: readonly (Step | Wait)[]): Event[] {
-  const passages = { grid: 0, block: 0, exchange: 0 };
+  const passages = { grid: 0, block: 0 };
   return program.flatMap((event): Event[] => {
     if (event.kind === 'wait') return [{ ...event, passage: passages[event.sync.scope]++ }];
     return event.touches.map((touch) => ({ kind: 'touch', touch, step: event }));
@@ -257,7 +236,7 @@ function eventsOf(program: readonly (Step | Wait)[]): Event[] {
 const placeOf = ({ layer, stage, phase }: Step): string => `${layer} ${stage.name} ${phase}`;
 
 /** How often each tensor was written before each phase, when stages run one after the other. */
-function versionsOf(schedule: Schedule): Map<string, Map<string, number>> {
+function versionsOf(schedule: BarrierSchedule): Map<string, Map<string, number>> {
   const versions = new Map<string, Map<string, number>>();
   const counts = new Map<string, number>();
   const visit = (part: 'begin' | 'layer' | 'end', layer: number) => {

@@ -1,16 +1,13 @@
 // One stage as text: its signature, its statements in order, the syncs between them.
 
-import { matmuls, scratchName, strideName } from '../../emit/names.ts';
+import { scratchName, strideName } from '../../emit/names.ts';
 import type { OpName, TensorName } from '../../model/graph.ts';
-import {
-  freeScratchOf,
-  loops,
-  markedOps,
-  type Phase,
-  type Placement,
-  type Schedule,
-  type ScheduledStage,
-} from '../../schedule/schedule.ts';
+import { isProduct, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
+import { markedOps } from '../../schedule/schedule.ts';
+import type { Meeting } from '../../schedule/syncs.ts';
+import { platformOf } from '../../schedule/target.ts';
+import { freeScratchOf } from './lower.ts';
+import { type BarrierSchedule, type BarrierStage, loops, type Phase, type Placement } from './schedule.ts';
 
 /** What a partial of templates/stages prints; `template` names it. */
 type Statement = { readonly template: string } & Readonly<Record<string, unknown>>;
@@ -26,7 +23,7 @@ export interface StageView {
 }
 
 /** The statements of a stage, and the comment above it. */
-export function stageView(schedule: Schedule, stage: ScheduledStage): StageView {
+export function stageView(schedule: BarrierSchedule, stage: BarrierStage): StageView {
   const printer = new StagePrinter(schedule, stage);
   const statements = stage.phases.flatMap((phase, i) => [...printer.phase(phase), ...printer.syncAfter(i)]);
   return {
@@ -40,14 +37,14 @@ export function stageView(schedule: Schedule, stage: ScheduledStage): StageView 
   };
 }
 
-function dealing(stage: ScheduledStage): string {
+function dealing(stage: BarrierStage): string {
   switch (stage.over) {
     case 'rows':
       return 'each block takes a range of rows';
     case 'kv_heads':
-      return stage.split ? 'a block for each kv head and part of the positions' : 'a block for each kv head';
+      return stage.split ? 'a block for each kv head and split of the positions' : 'a block for each kv head';
     case 'q_heads':
-      return stage.split ? 'a block for each q head and part of the positions' : 'a block for each q head';
+      return stage.split ? 'a block for each q head and split of the positions' : 'a block for each q head';
     case 'tokens':
       return 'a block for each token';
     case 'once':
@@ -57,47 +54,12 @@ function dealing(stage: ScheduledStage): string {
   }
 }
 
-/** Pointwise ops: the function of configs/ops.ts, its arguments, its result. */
-const pointwise: Partial<Record<OpName, { call: string; args: readonly TensorName[]; result: TensorName }>> =
-  {
-    attn_add: { call: 'add', args: ['x', 'o'], result: 'x' },
-    swiglu: { call: 'swiglu', args: ['gate', 'up'], result: 'h' },
-    ffn_add: { call: 'add', args: ['x', 'd'], result: 'x' },
-  };
-
-/** Outputs of a product, in the order of its interleaved rows. */
-const outputs: Partial<Record<OpName, readonly TensorName[]>> = {
-  o_proj: ['o'],
-  gate_up: ['gate', 'up'],
-  down_proj: ['d'],
-  lm_head: ['logits'],
-};
-
-const normWeights: Partial<Record<OpName, string>> = {
-  attn_norm: 'attn_norm',
-  ffn_norm: 'ffn_norm',
-  final_norm: 'final_norm',
-};
-
-const normResults: Partial<Record<OpName, TensorName>> = {
-  attn_norm: 'xn',
-  ffn_norm: 'hn',
-  final_norm: 'xf',
-};
-const matmulInputs: Partial<Record<OpName, TensorName>> = {
-  qkv_proj: 'xn',
-  o_proj: 'att',
-  gate_up: 'hn',
-  down_proj: 'h',
-  lm_head: 'xf',
-};
-
 class StagePrinter {
-  readonly #schedule: Schedule;
-  readonly #stage: ScheduledStage;
+  readonly #schedule: BarrierSchedule;
+  readonly #stage: BarrierStage;
   readonly #isEnd: boolean;
 
-  constructor(schedule: Schedule, stage: ScheduledStage) {
+  constructor(schedule: BarrierSchedule, stage: BarrierStage) {
     this.#schedule = schedule;
     this.#stage = stage;
     this.#isEnd = stage.part === 'end';
@@ -167,7 +129,6 @@ class StagePrinter {
 
   phase(phase: Phase): Statement[] {
     const op = phase.ops[0]!;
-    const { columns = '', parts = 0, weight = '', rows = '' } = matmuls[op] ?? {};
     const tokens = this.#tokens;
     const { kv, group, firstQ } = this.#heads;
     switch (phase.kind) {
@@ -180,36 +141,53 @@ class StagePrinter {
             op,
             columns: 'kHidden',
             source: this.#base('x'),
-            weight: normWeights[op]!,
+            weight: normOf(op).weight,
             tokens,
           },
         ];
       case 'gather_input':
-        return [{ template: 'gather_input', columns, source: this.#base(matmulInputs[op]!), tokens }];
+        return [
+          {
+            template: 'gather_input',
+            columns: sizes[productOf(op).columns].constant,
+            source: this.#base(productOf(op).input),
+            tokens,
+          },
+        ];
       case 'merge_input':
         return [{ template: 'merge_input', op, source: 'pass.partial', tokens }];
-      case 'matmul':
+      case 'matmul': {
+        const { columns, interleave, weight, rows } = productOf(op);
         return [
-          { template: 'matmul', columns, parts, weight, rows, tokens, lines: this.#epilogue(phase.ops) },
+          {
+            template: 'matmul',
+            columns: sizes[columns].constant,
+            parts: interleave,
+            weight,
+            rows: sizes[rows].constant,
+            tokens,
+            lines: this.#epilogue(phase.ops),
+          },
         ];
+      }
       case 'pointwise':
         return [
           {
             template: 'pointwise',
-            rows: op === 'swiglu' ? 'kFfn' : 'kHidden',
+            rows: sizes[pointwiseOf(op).rows].constant,
             tokens,
             lines: this.#chain(phase.ops, new Map()),
           },
         ];
       case 'norm': {
-        const target = `${this.#base(normResults[op]!)} + token * kHidden`;
+        const target = `${this.#base(normOf(op).result)} + token * kHidden`;
         return [
           {
             template: 'norm',
             columns: 'kHidden',
             target,
             source: `${this.#base('x')} + token * kHidden`,
-            weight: normWeights[op]!,
+            weight: normOf(op).weight,
           },
         ];
       }
@@ -288,7 +266,7 @@ class StagePrinter {
       return [`pass.qkv[token * kQkvRows + row] = y[0]${bias};`];
     }
     const values = new Map<TensorName, string>();
-    const stores = outputs[product!]!.flatMap((tensor, i) => {
+    const stores = productOf(product!).outputs.flatMap((tensor, i) => {
       if (this.#place(tensor).space === 'register') {
         values.set(tensor, `y[${i}]`);
         return [];
@@ -300,7 +278,7 @@ class StagePrinter {
 
   #chain(ops: readonly OpName[], values: Map<TensorName, string>): string[] {
     return ops.map((op) => {
-      const { call, args, result } = pointwise[op]!;
+      const { function: call, args, result } = pointwiseOf(op);
       const text = `${call}(${args.map((tensor) => values.get(tensor) ?? this.#element(tensor)).join(', ')})`;
       if (this.#place(result).space !== 'register') return `${this.#element(result)} = ${text};`;
       values.set(result, result);
@@ -312,9 +290,10 @@ class StagePrinter {
   syncAfter(phase: number): Statement[] {
     const isLast = phase === this.#stage.phases.length - 1;
     const sync = this.#schedule.syncs.find(
-      (s) => s.scope === 'block' && s.after.stage === this.#stage.name && s.after.phase === phase,
+      (s): s is Meeting =>
+        s.scope === 'block' && s.after.stage === this.#stage.name && s.after.phase === phase,
     );
-    if (!sync || this.#schedule.target.kind === 'cpu' || (isLast && !loops(this.#stage))) return [];
+    if (!sync || platformOf(this.#schedule.target).warps === 1 || (isLast && !loops(this.#stage))) return [];
     return [{ template: 'sync', call: '__syncthreads();', reason: sync.reason }];
   }
 
@@ -339,11 +318,10 @@ class StagePrinter {
         if (place?.space === 'global') names.add(`${tensor} [${tensorShape(tensor)}]`);
         if (place?.space === 'cache') names.add('cache');
       }
-      const weight = side === 'reads' ? matmuls[op.name] : undefined;
-      if (weight)
-        names.add(
-          `w.${weight.weight} [${weight.rows}${weight.parts > 1 ? `][${weight.parts}` : ''}][${weight.columns}]`,
-        );
+      if (side === 'writes' || !isProduct(op.name)) continue;
+      const { weight, rows, columns, interleave } = productOf(op.name);
+      const taken = interleave > 1 ? `][${interleave}` : '';
+      names.add(`w.${weight} [${sizes[rows].constant}${taken}][${sizes[columns].constant}]`);
     }
     return [...names].join(', ') || (side === 'reads' ? 'token ids' : 'the next token');
   }

@@ -1,9 +1,8 @@
 // The independent check of a schedule: walks what every block touches, on addresses, and reports each pair that no sync orders.
 
-import type { Schedule } from '../../schedule/schedule.ts';
 import type { Uncovered } from '../../schedule/uncovered.ts';
-import { uncoveredStream } from '../stream/uncovered.ts';
 import { type Machine, programOf, type Step, type Touch } from './accesses.ts';
+import type { BarrierSchedule } from './schedule.ts';
 
 /** A run whose conflicts are looked for, between some of its blocks. */
 export interface Run extends Machine {
@@ -17,14 +16,13 @@ export interface Run extends Machine {
  * narrow ranges. Two layers are walked: a layer has a grid barrier, so nothing reaches further than the next one.
  * The pass is the widest one: any other touches a subset.
  */
-export function uncovered(schedule: Schedule, runs = runsOf(schedule)): Uncovered[] {
-  if (schedule.stream) return uncoveredStream(schedule);
+export function uncoveredBarriers(schedule: BarrierSchedule, runs = runsOf(schedule)): Uncovered[] {
   const found = new Map<string, Uncovered>();
   for (const run of runs) findUnordered(schedule, run, found);
   return [...found.values()];
 }
 
-function runsOf(schedule: Schedule): Run[] {
+function runsOf(schedule: BarrierSchedule): Run[] {
   const { dims, passTokens: tokens, splits, blocks } = schedule;
   const last = tokens - 1;
   const position = 2 * splits + 1; // no part of the positions is empty
@@ -45,7 +43,7 @@ interface Moment {
   readonly order: number;
 }
 
-function findUnordered(schedule: Schedule, run: Run, found: Map<string, Uncovered>): void {
+function findUnordered(schedule: BarrierSchedule, run: Run, found: Map<string, Uncovered>): void {
   const epochs: Map<string, { moments: Moment[]; written: boolean }>[] = [];
   for (const block of run.walked) {
     let [gridEpoch, blockEpoch] = [0, 0];

@@ -1,60 +1,126 @@
-// What a stream should cost: the bytes that blocks read, the words that they wait for, and the time of both.
+// What a stream should cost: the bytes that blocks read beside the chain of words that they wait for.
 import { bytesOf } from '../../model/packing.ts';
-import type { Schedule } from '../../schedule/schedule.ts';
-import { tilesOf } from './stream.ts';
+import { kibibytes, megabytes } from '../../schedule/bytes-text.ts';
+import { type Cost, costOf } from '../../schedule/cost.ts';
+import type { ExchangeSync } from '../../schedule/syncs.ts';
+import { isSplitSync, type StreamSchedule, splitsAt } from './schedule.ts';
+import { tilesOf } from './sizes.ts';
+import { isExchange } from './words.ts';
 
 /** Copies that a block has under way [bytes]: at most `usual`, or `most` while a quarter of the ring is free. */
-export interface UnderWay {
+interface UnderWay {
   readonly usual: number;
   readonly most: number;
 }
 
-export interface StreamCost {
-  readonly blocks: number;
+export interface StreamFacts {
   /** Bytes of the stream that a block reads for a token: least and most, since whole tiles are dealt. */
   readonly leastBytes: number;
   readonly mostBytes: number;
   /** Bytes of zeros among the bytes of the stream, as a share. */
   readonly padding: number;
-  /** Bytes of exchanges that a block of attention reads for a token, each word counted once. */
+  /** Bytes of exchanges that a block of attention reads for a token at position 0, each word counted once. */
   readonly polledBytes: number;
-  /** Slots of the ring, by the most tokens of a pass. */
-  readonly rings: readonly { readonly tokens: number; readonly slots: number }[];
-  readonly slotBytes: number;
   /** In a pass of one token: in the layers, there in a block that has a head's positions alone (null: none has), in the LM head. */
-  readonly inFlightBytes: {
-    readonly layers: UnderWay;
-    readonly alone: UnderWay | null;
-    readonly head: UnderWay;
-  };
-  /** Parts of the positions from `splitFrom` on. */
-  readonly splits: number;
-  readonly splitFrom: number;
+  readonly inFlight: { readonly layers: UnderWay; readonly alone: UnderWay | null; readonly head: UnderWay };
 }
 
-/** The cost of a schedule with a stream; null without one. */
-export function streamCost(schedule: Schedule): StreamCost | null {
-  const { stream, dims } = schedule;
-  if (!stream) return null;
-  const { blocks, weights, kernels, splits, splitFrom } = stream;
+export function streamFacts(schedule: StreamSchedule): StreamFacts {
+  const { blocks, ring, kernels, splitSteps, dims } = schedule;
   const perBlock = Array.from({ length: blocks }, (_, block) => blockBytes(schedule, block));
-  const underWay = (window: number) => copies(window, kernels[0]!.slots, weights.tile);
+  const underWay = (window: number) => copies(window, kernels[0]!.slots, ring.slotBytes);
   return {
-    blocks,
     leastBytes: Math.min(...perBlock),
     mostBytes: Math.max(...perBlock),
-    padding: 1 - bytesOf(dims).weights / stream.bytes,
+    padding: 1 - bytesOf(dims).weights / schedule.streamBytes,
     polledBytes: polledBytes(schedule),
-    rings: kernels.map(({ tokens, slots }) => ({ tokens, slots })),
-    slotBytes: weights.tile,
-    inFlightBytes: {
-      layers: underWay(weights.inFlight),
-      alone: splits === 1 || splitFrom > 0 ? underWay(weights.inFlight + 1) : null,
-      head: underWay(weights.inFlightHead),
+    inFlight: {
+      layers: underWay(ring.copiesInFlight),
+      alone: splitSteps.some(({ splits }) => splits === 1) ? underWay(ring.copiesInFlight + 1) : null,
+      head: underWay(ring.headCopiesInFlight),
     },
-    splits,
-    splitFrom,
   };
+}
+
+/** A token at a position: the stream goes on beside the chain, and the longer of the two is the time. What blocks compute is left out. */
+export function streamCost(schedule: StreamSchedule, position = 0): Cost {
+  const { target, products, syncs, splitSteps } = schedule;
+  const exchangeMicros = target.exchangeMicros ?? target.barrierMicros;
+  const splits = splitsAt(splitSteps, position);
+  return costOf(schedule, {
+    position,
+    syncName: 'exchanges',
+    weightBytes: ({ name }) => {
+      const product = products.find((one) => one.stage === name);
+      return product ? product.tiles * product.tileBytes : 0;
+    },
+    syncs: ({ name }) =>
+      syncs
+        .filter(isExchange)
+        .filter((sync) => sync.after.stage === name)
+        .map((sync) => ({
+          scope: 'exchange',
+          micros: isNeeded(schedule, sync, splits) ? exchangeMicros : 0,
+          tensors: sync.tensors,
+          when: whenText(schedule, sync),
+          reason: sync.reason,
+        })),
+    notes: ({ name }) =>
+      syncs
+        .filter((sync) => !isExchange(sync) && sync.after.stage === name)
+        .map(({ scope, reason }) => ({
+          where: '',
+          text: `${scope === 'block' ? 'block sync' : 'cache'}: ${reason}`,
+        })),
+    together: Math.max,
+    lines: lines(schedule),
+    basis: (readMicros, syncMicros) =>
+      `since ${readMicros >= syncMicros ? 'the stream' : 'the chain of exchanges'} is the longer: ` +
+      `at ${target.bandwidth} GB/s (${target.bandwidthFrom}) and ${exchangeMicros} us an exchange`,
+  });
+}
+
+const isNeeded = (schedule: StreamSchedule, sync: ExchangeSync, splits: number): boolean => {
+  const split = isSplitSync(schedule, sync);
+  return split === null || split === splits > 1;
+};
+
+/** At which positions an exchange is needed, where the splits change. */
+function whenText(schedule: StreamSchedule, sync: ExchangeSync): string {
+  const { splitSteps } = schedule;
+  const from = splitSteps.find(({ splits }) => splits > 1)?.from;
+  const split = isSplitSync(schedule, sync);
+  if (split === null || from === undefined || from === 0) return '';
+  return split ? `from position ${from} on` : `up to position ${from - 1}`;
+}
+
+/** Who streams how much, through which ring, and what blocks wait for. */
+function lines(schedule: StreamSchedule): string[] {
+  const { leastBytes, mostBytes, padding, polledBytes: polled, inFlight } = streamFacts(schedule);
+  const { kernels, ring, splitSteps, blocks } = schedule;
+  const each =
+    leastBytes === mostBytes ? megabytes(mostBytes) : `${megabytes(leastBytes)} to ${megabytes(mostBytes)}`;
+  const [one, ...several] = kernels;
+  const list = (of: (kernel: (typeof kernels)[number]) => number) => several.map(of).join(', ');
+  const many =
+    several.length === 0
+      ? ''
+      : `; ${list(({ slots }) => slots)} in passes of up to ${list(({ tokens }) => tokens)} tokens`;
+  const text = ({ usual, most }: UnderWay) =>
+    `${kibibytes(usual)}${most > usual ? ` or ${kibibytes(most)}` : ''}`;
+  const { layers, alone, head } = inFlight;
+  const varies = layers.most > layers.usual || head.most > head.usual;
+  const heads = splitSteps.map(({ splits, from }) => {
+    const who = splits === 1 ? 'one block a kv head' : `${splits} blocks a kv head, whose splits are merged`;
+    return from === 0 ? who : `from position ${from} on ${who}`;
+  });
+  return [
+    `blocks  ${blocks}; each streams ${each} MB a token and polls ${kibibytes(polled)} KiB of exchanges; ${(100 * padding).toFixed(1)} % of the stream is padding`,
+    `ring    ${one!.slots} slots of ${kibibytes(ring.slotBytes)} KiB${many}`,
+    `copies  at most ${text(layers)} KiB under way${alone ? `, ${text(alone)} in blocks that have a head alone` : ''}, ${text(head)} in the LM head${varies ? '; the larger while a quarter of the ring is free' : ''}`,
+    `heads   ${heads.join('; ')}`,
+    `words   ${ring.handoff === 'epoch' ? 'flagged with their epoch, two buffers' : 'announced by a sentinel, four buffers'}`,
+  ];
 }
 
 /** What Producer::fill of templates/cuda/stream/ring.cuh lets be under way. */
@@ -64,20 +130,18 @@ function copies(window: number, slots: number, slotBytes: number): UnderWay {
   return { usual: usual * slotBytes, most: Math.max(usual, hungry) * slotBytes };
 }
 
-function blockBytes({ stream, dims }: Schedule, block: number): number {
-  return stream!.products.reduce((sum, product) => {
-    const { first, end } = tilesOf(product, block, stream!.blocks);
+const blockBytes = ({ products, dims, blocks }: StreamSchedule, block: number): number =>
+  products.reduce((sum, product) => {
+    const { first, end } = tilesOf(product, block, blocks);
     return sum + (end - first) * product.tileBytes * (product.op === 'lm_head' ? 1 : dims.layers);
   }, 0);
-}
 
 /** A word is two values. The first layer's input comes from the embedding instead, the head's from the last layer; at the end each block reads the best logit of every block. */
-function polledBytes({ stream, dims }: Schedule): number {
-  const word = stream!.words === 'epoch' ? 8 : 4;
+function polledBytes({ products, ring, dims, blocks }: StreamSchedule): number {
+  const word = ring.handoff === 'epoch' ? 8 : 4;
   const words = (values: number) => word * Math.ceil(values / 2);
-  const input = (op: string) => words(stream!.products.find((product) => product.op === op)!.columns);
+  const input = (op: string) => words(products.find((product) => product.op === op)!.columns);
   const head = words((dims.qHeads / dims.kvHeads + 2) * dims.headDim);
   const layer = input('qkv_proj') + head + input('o_proj') + input('gate_up') + input('down_proj');
-  const offers = 2 * word * stream!.blocks;
-  return dims.layers * layer + offers;
+  return dims.layers * layer + 2 * word * blocks;
 }

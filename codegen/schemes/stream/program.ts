@@ -1,9 +1,8 @@
-// What a block of the stream kernel does in the passes of a launch, in order: worked out from templates/cuda/stream, not from the plan's phases.
+// What a block of the stream kernel does in the passes of a launch, in order: a reading of the stages of its own, apart from the printed text.
 
 import type { OpName, TensorName } from '../../model/graph.ts';
-import { rowsOf } from '../../model/sizes.ts';
-import type { Schedule } from '../../schedule/schedule.ts';
-import { outputsOf } from '../barriers/accesses.ts';
+import { columnsOf, rowsOf } from '../independent-sizes.ts';
+import { type StreamSchedule, type StreamStage, splitsAt } from './schedule.ts';
 
 /** A launch. A word is one element here, and so is a tile of cached positions, so that small sizes are dealt to several blocks and warps. */
 export interface Launch {
@@ -16,7 +15,7 @@ export interface Launch {
   /** Of the first token; the cache holds all positions before it. */
   readonly position: number;
   readonly passes: number;
-  /** Every block finds the token from the offers; otherwise block 0 samples it. */
+  /** Every block finds the token from the candidates; otherwise block 0 samples it. */
   readonly greedy: boolean;
 }
 
@@ -34,10 +33,10 @@ export interface Access {
   readonly space: string;
   readonly lo: number;
   readonly hi: number;
-  /** Which write is meant, when stages run one after the other. For words: the turn. */
+  /** Which write is meant, when stages run one after the other. For words: the epoch. */
   readonly version: number;
-  /** Words: the turn whose copy is touched. */
-  readonly turn: number;
+  /** Words: the epoch whose buffer is touched. */
+  readonly epoch: number;
   /** The warp that touches them, or `dealt`: elements are dealt to all warps. */
   readonly warp: number | 'dealt';
 }
@@ -48,8 +47,8 @@ export type StreamEvent = { readonly place: Place } & (
   | { readonly kind: 'meet' }
   /** Computing warps wait for a slot of the ring to be full, and give it back; the producer waits for it to be free, and fills it. */
   | { readonly kind: 'take' | 'free' | 'fill' | 'full'; readonly slot: number }
-  /** Warp 0 has seen all of `mid` of this turn; the producer waits for that. */
-  | { readonly kind: 'progress' | 'gate'; readonly turn: number }
+  /** The block knows that all blocks have appended in this epoch; the producer waits for that. */
+  | { readonly kind: 'progress' | 'gate'; readonly epoch: number }
 );
 
 interface BlockProgram {
@@ -65,17 +64,17 @@ interface Range {
   readonly end: number;
 }
 
-/** A tensor as the stage of op `maker` makes it in a turn. */
+/** A tensor as a stage makes it in an epoch. */
 interface Made {
   readonly tensor: TensorName;
-  readonly maker: OpName;
-  readonly turn: number;
+  readonly stage: string;
+  readonly epoch: number;
 }
 
-/** Part `part` of n things. */
-function dealt(n: number, part: number, parts: number): Range {
-  const at = (i: number) => Math.floor((n * i) / parts);
-  return { begin: at(part), end: at(part + 1) };
+/** Share `share` of n things. */
+function dealt(n: number, share: number, shares: number): Range {
+  const at = (i: number) => Math.floor((n * i) / shares);
+  return { begin: at(share), end: at(share + 1) };
 }
 
 /** What a block has of n rows that are dealt in tiles. */
@@ -87,8 +86,12 @@ function dealtRows(n: number, { tileRows, blocks }: Launch, block: number): Rang
 /** A product takes as many slots as it has tiles: two stand for all, one before its input is there and one behind. */
 const slotsFor = (tiles: number): number => Math.min(2, tiles);
 
+/** What pointwise ops make of the rows of the product in front of them. */
+const results: Partial<Record<OpName, TensorName>> = { attn_add: 'x', ffn_add: 'x', swiglu: 'h' };
+const normed: Partial<Record<OpName, TensorName>> = { attn_norm: 'xn', ffn_norm: 'hn', final_norm: 'xf' };
+
 /** What a block does, pass after pass. */
-export function streamProgram(schedule: Schedule, launch: Launch, block: number): BlockProgram {
+export function streamProgram(schedule: StreamSchedule, launch: Launch, block: number): BlockProgram {
   const program = new Program(schedule, launch, block);
   for (let pass = 0; pass < launch.passes; pass++) program.pass(pass);
   return program;
@@ -97,85 +100,201 @@ export function streamProgram(schedule: Schedule, launch: Launch, block: number)
 class Program implements BlockProgram {
   readonly consumer: StreamEvent[] = [];
   readonly producer: StreamEvent[] = [];
-  readonly #schedule: Schedule;
+  readonly #schedule: StreamSchedule;
   readonly #launch: Launch;
   readonly #block: number;
-  readonly #stages: Readonly<Partial<Record<OpName, string>>>;
   #place: Place = { stage: '', layer: 0, pass: 0, order: -1 };
   #slots = 0;
   #sums = 0;
+  #residual = 0;
 
-  constructor(schedule: Schedule, launch: Launch, block: number) {
+  constructor(schedule: StreamSchedule, launch: Launch, block: number) {
     this.#schedule = schedule;
     this.#launch = launch;
     this.#block = block;
-    this.#stages = Object.fromEntries(schedule.stages.flatMap((s) => s.ops.map((op) => [op, s.name])));
   }
 
   pass(pass: number): void {
-    const { hidden, ffn, qHeads, headDim, layers } = this.#schedule.dims;
-    this.#begin('embed', pass, 0);
-    this.#residual('store', 2 * pass * layers);
-    for (let layer = 0; layer < layers; layer++) {
-      const turn = pass * layers + layer;
-      const x: Made = { tensor: 'x', maker: 'ffn_add', turn };
-      const mid: Made = { tensor: 'x', maker: 'attn_add', turn };
-      const att: Made = { tensor: 'att', maker: 'attn_merge', turn };
-      const h: Made = { tensor: 'h', maker: 'swiglu', turn };
-      // Layer 0 reads the embedding table, which nobody writes.
-      const input = layer === 0 ? null : () => this.#readAll({ ...x, turn: turn - 1 }, hidden);
-      this.#begin('qkv_proj', pass, layer);
-      this.#product('qkv_proj', input, (rows) => this.#writeQkv(rows, turn));
-      this.#begin('attend', pass, layer);
-      this.#attend(pass, turn, att);
-      this.#begin('attn_merge', pass, layer);
-      this.#merge(pass, turn, att);
-      this.#begin('o_proj', pass, layer);
-      this.#product(
-        'o_proj',
-        () => this.#readAll(att, qHeads * headDim),
-        (rows) => this.#addToResidual(mid, rows, 2 * turn),
-      );
-      this.#begin('gate_up', pass, layer);
-      this.#product(
-        'gate_up',
-        () => this.#readAll(mid, hidden),
-        (rows) => this.#writeRows(h, rows, ffn),
-      );
-      this.#do({ kind: 'progress', turn });
-      this.#begin('down_proj', pass, layer);
-      this.#product(
-        'down_proj',
-        () => this.#readAll(h, ffn),
-        (rows) => this.#addToResidual(x, rows, 2 * turn + 1),
-      );
+    const { stages, dims } = this.#schedule;
+    const run = (part: StreamStage['part'], layer: number) => {
+      for (const stage of stages) if (stage.part === part) this.#stage(stage, pass, layer);
+    };
+    run('begin', 0);
+    for (let layer = 0; layer < dims.layers; layer++) run('layer', layer);
+    run('end', dims.layers);
+  }
+
+  #stage(stage: StreamStage, pass: number, layer: number): void {
+    const { syncs, dims } = this.#schedule;
+    this.#place = { stage: stage.name, layer, pass, order: this.#place.order + 1 };
+    const epoch = stage.part === 'end' ? pass : pass * dims.layers + layer;
+    this.#body(stage, pass, epoch);
+    const behind = (scope: 'cache' | 'block') =>
+      syncs.some((sync) => sync.scope === scope && sync.after.stage === stage.name);
+    if (behind('cache')) this.#do({ kind: 'progress', epoch });
+    if (behind('block')) this.#do({ kind: 'meet' });
+  }
+
+  #body(stage: StreamStage, pass: number, epoch: number): void {
+    const { body } = stage;
+    switch (body.kind) {
+      case 'embed':
+        this.#keepResidual('store');
+        return;
+      case 'norm':
+        this.#norm(stage, epoch);
+        return;
+      case 'product':
+        this.#product(stage, epoch);
+        return;
+      case 'kept':
+        this.#kept(stage, epoch);
+        return;
+      case 'attend':
+        this.#attend(stage, pass, epoch);
+        return;
+      case 'merge_splits':
+        this.#merge(stage, epoch);
+        return;
+      case 'sample':
+        this.#choose(stage, pass);
+        return;
+      default:
+        body satisfies never;
     }
-    this.#begin('lm_head', pass, layers);
-    this.#product(
-      'lm_head',
-      () => this.#readAll({ tensor: 'x', maker: 'ffn_add', turn: (pass + 1) * layers - 1 }, hidden),
-      ({ begin, end }) => {
-        if (!this.#launch.greedy) this.#plain('store', 'stored logits', begin, end, pass, 'dealt');
-      },
-    );
-    this.#choose(pass);
+  }
+
+  /** One block a token has all of it, and makes all of its normed form. */
+  #norm(stage: StreamStage, epoch: number): void {
+    const { hidden } = this.#schedule.dims;
+    const tensor = normed[stage.body.op]!;
+    for (let token = this.#block; token < this.#launch.tokens; token += this.#launch.blocks) {
+      this.#gather(stage, 'x', epoch, token * hidden, (token + 1) * hidden);
+      this.#addUp(`sums ${this.#sums++ % 2} of block ${this.#block}`);
+      this.#write({ tensor, stage: stage.name, epoch }, token * hidden, (token + 1) * hidden, 'dealt');
+    }
   }
 
   /** This block's tiles of a product: the first slot is taken before the input is waited for; all warps add up before rows are used. */
-  #product(op: OpName, input: (() => void) | null, use: (rows: Range) => void): void {
-    const rows = dealtRows(rowsOf(op, this.#schedule.dims), this.#launch, this.#block);
-    this.#slotsOf(slotsFor(Math.ceil((rows.end - rows.begin) / this.#launch.tileRows)), input);
+  #product(stage: StreamStage, epoch: number): void {
+    const { op } = stage.body;
+    const { dims } = this.#schedule;
+    const rows = dealtRows(rowsOf(op, dims), this.#launch, this.#block);
+    this.#slotsOf(slotsFor(Math.ceil((rows.end - rows.begin) / this.#launch.tileRows)), () => {
+      this.#input(stage, epoch);
+      this.#ownWork('store');
+    });
+    this.#ownWork('load');
     this.#addUp(`sums ${this.#sums++ % 2} of block ${this.#block}`);
-    use(rows);
+    this.#epilogue(stage, rows, epoch);
   }
 
-  /** Each warp leaves its part of the result for all warps. */
+  /** Everything that a product reads of what others make. */
+  #input(stage: StreamStage, epoch: number): void {
+    const { op } = stage.body;
+    const columns = this.#launch.tokens * columnsOf(op, this.#schedule.dims);
+    for (const step of stage.prologue) {
+      if (step.kind === 'gather') this.#gather(stage, step.tensor, epoch, 0, columns);
+      if (step.kind !== 'merge_splits') continue;
+      if (this.#splits() === 1) this.#gather(stage, 'att', epoch, 0, columns);
+      else
+        this.#gather(
+          stage,
+          'partial',
+          epoch,
+          0,
+          this.#splitWord(this.#launch.tokens * this.#schedule.dims.kvHeads, 0)[0],
+        );
+    }
+  }
+
+  /** Words of a tensor, of the epoch in which they were made last; in layer 0 the residual stream is a table that nobody writes. */
+  #gather(
+    stage: StreamStage,
+    tensor: TensorName,
+    epoch: number,
+    lo: number,
+    hi: number,
+    warp: Access['warp'] = 'dealt',
+  ): void {
+    const { stages, dims } = this.#schedule;
+    const at = stages.indexOf(stage);
+    const makes = (other: StreamStage) => this.#makes(other, tensor);
+    const here = stages.findLast((other, i) => i < at && other.part === stage.part && makes(other));
+    const before = stages.findLast((other) => other.part === 'layer' && makes(other));
+    const maker = here ?? before!;
+    if (!here && stage.part === 'layer' && this.#place.layer === 0) return;
+    const last = stage.part === 'end' ? (this.#place.pass + 1) * dims.layers - 1 : epoch - 1;
+    this.#read({ tensor, stage: maker.name, epoch: here ? epoch : last }, lo, hi, warp);
+  }
+
+  /** Whether a stage makes a tensor at this position. */
+  #makes({ body, epilogue }: StreamStage, tensor: TensorName): boolean {
+    switch (body.kind) {
+      case 'norm':
+        return normed[body.op] === tensor;
+      case 'attend':
+        return this.#splits() === 1 ? tensor === 'att' : tensor === 'partial';
+      case 'merge_splits':
+        return tensor === 'att' && this.#splits() > 1;
+      case 'product':
+      case 'kept':
+        if (body.op === 'qkv_proj') {
+          const turned = epilogue.some((step) => step.kind === 'rotate');
+          const made = turned ? ['qr', 'kr', 'v', 'squares'] : ['q', 'k', 'v'];
+          return made.includes(tensor);
+        }
+        return epilogue.some((step) => step.kind === 'pointwise' && results[step.op] === tensor);
+      default:
+        return false;
+    }
+  }
+
+  #epilogue(stage: StreamStage, rows: Range, epoch: number): void {
+    const { name, body, epilogue } = stage;
+    const { dims } = this.#schedule;
+    const kept = `rows of ${body.op} in block ${this.#block}`;
+    const count = (rows.end - rows.begin) * this.#launch.tokens;
+    if (body.kind === 'kept') this.#plain('load', kept, 0, count, epoch, 'dealt');
+    if (body.op === 'qkv_proj') this.#writeQkv(stage, rows, epoch);
+    if (body.op === 'lm_head' && !this.#launch.greedy) {
+      this.#plain('store', 'stored logits', rows.begin, rows.end, this.#place.pass, 'dealt');
+    }
+    for (const step of epilogue) {
+      if (step.kind === 'keep') this.#plain('store', kept, 0, count, epoch, 'dealt');
+      if (step.kind !== 'pointwise') continue;
+      const tensor = results[step.op]!;
+      if (tensor === 'x') {
+        this.#keepResidual('load');
+        this.#keepResidual('store');
+      }
+      this.#writeRows({ tensor, stage: name, epoch }, rows, rowsOf(step.op, dims));
+    }
+  }
+
+  #kept(stage: StreamStage, epoch: number): void {
+    const rows = dealtRows(rowsOf(stage.body.op, this.#schedule.dims), this.#launch, this.#block);
+    this.#epilogue(stage, rows, epoch);
+  }
+
+  /** Each warp leaves its share of the result for all warps. */
   #addUp(space: string): void {
     const { warps } = this.#launch;
     const { order } = this.#place;
     for (let warp = 0; warp < warps; warp++) this.#plain('store', space, warp, warp + 1, order, warp);
     this.#do({ kind: 'meet' });
     for (let warp = 0; warp < warps; warp++) this.#plain('load', space, 0, warps, order, warp);
+  }
+
+  get #work(): string {
+    return `work of block ${this.#block}`;
+  }
+
+  /** The part of the block's work space that a warp has for itself: its columns of an input. */
+  #ownWork(kind: 'load' | 'store'): void {
+    const { warps } = this.#launch;
+    for (let warp = 0; warp < warps; warp++)
+      this.#plain(kind, this.#work, warp, warp + 1, this.#place.order, warp);
   }
 
   /** Slots of the ring, each taken and given back by every warp, the first before `between`; `cached` says what the producer copies. */
@@ -192,59 +311,83 @@ class Program implements BlockProgram {
     if (count === 0) between?.();
   }
 
-  #writeQkv(rows: Range, turn: number): void {
-    for (const { tensor, first, end } of outputsOf(this.#schedule.dims, 'qkv_proj')) {
+  /** Queries, keys and values stand behind each other in the rows of their product; squares are of the first two. */
+  #writeQkv(stage: StreamStage, rows: Range, epoch: number): void {
+    const { qHeads, kvHeads, headDim } = this.#schedule.dims;
+    const turned = stage.epilogue.some((step) => step.kind === 'rotate');
+    const [qEnd, kEnd] = [qHeads * headDim, (qHeads + kvHeads) * headDim];
+    const outputs: readonly (readonly [TensorName, number, number])[] = [
+      [turned ? 'qr' : 'q', 0, qEnd],
+      [turned ? 'kr' : 'k', qEnd, kEnd],
+      ['v', kEnd, kEnd + kvHeads * headDim],
+      ...(turned && this.#schedule.dims.qkNorm ? ([['squares', 0, kEnd]] as const) : []),
+    ];
+    for (const [tensor, first, end] of outputs) {
       const mine = { begin: Math.max(rows.begin, first) - first, end: Math.min(rows.end, end) - first };
-      this.#writeRows({ tensor, maker: 'qkv_proj', turn }, mine, end - first);
+      this.#writeRows({ tensor, stage: stage.name, epoch }, mine, end - first);
     }
   }
 
-  #addToResidual(made: Made, rows: Range, version: number): void {
-    this.#residual('load', version);
-    this.#residual('store', version + 1);
-    this.#writeRows(made, rows, this.#schedule.dims.hidden);
-  }
-
-  /** This block's rows of the residual, which it keeps. */
-  #residual(kind: 'load' | 'store', version: number): void {
+  /** This block's rows of the residual, which it keeps; each store makes the next version. */
+  #keepResidual(kind: 'load' | 'store'): void {
     const { begin, end } = dealtRows(this.#schedule.dims.hidden, this.#launch, this.#block);
     const count = (end - begin) * this.#launch.tokens;
+    const version = kind === 'store' ? ++this.#residual : this.#residual;
     this.#plain(kind, `residual of block ${this.#block}`, 0, count, version, 'dealt');
   }
 
-  /** The head and the part of the positions that this block works on in a pass, or null. */
-  #unit(pass: number) {
-    const { dims, stream, splits: most } = this.#schedule;
-    const position = this.#launch.position + pass * this.#launch.tokens;
-    const parts = Math.min(most, Math.floor(this.#launch.blocks / dims.kvHeads));
-    const splits = position < stream!.splitFrom ? 1 : parts;
-    const [head, split] = [Math.floor(this.#block / parts), this.#block % parts];
+  #splits(): number {
+    const { splitSteps } = this.#schedule;
+    return Math.min(
+      this.#mostSplits(),
+      splitsAt(splitSteps, this.#launch.position + this.#place.pass * this.#launch.tokens),
+    );
+  }
+
+  #mostSplits(): number {
+    const { dims, splits } = this.#schedule;
+    return Math.max(1, Math.min(splits, Math.floor(this.#launch.blocks / dims.kvHeads)));
+  }
+
+  /** The head and the split of the positions that this block works on, or null. */
+  #unit() {
+    const { dims } = this.#schedule;
+    const position = this.#launch.position + this.#place.pass * this.#launch.tokens;
+    const most = this.#mostSplits();
+    const splits = this.#splits();
+    const [head, split] = [Math.floor(this.#block / most), this.#block % most];
     const group = dims.qHeads / dims.kvHeads;
     return head < dims.kvHeads && split < splits ? { position, head, split, splits, group } : null;
   }
 
-  #attend(pass: number, turn: number, att: Made): void {
-    const { dims } = this.#schedule;
+  #attend(stage: StreamStage, pass: number, epoch: number): void {
+    const { dims, syncs } = this.#schedule;
     const { warps, tokens } = this.#launch;
-    if (pass > 0) this.producer.push({ kind: 'gate', turn: turn - dims.layers, place: this.#place });
-    const unit = this.#unit(pass);
+    const gated = syncs.some((sync) => sync.scope === 'cache');
+    if (pass > 0 && gated)
+      this.producer.push({ kind: 'gate', epoch: epoch - dims.layers, place: this.#place });
+    const unit = this.#unit();
     if (!unit) return;
     const { position, head, split, splits, group } = unit;
     const cached = dealt(position, split, splits);
     const count = cached.end - cached.begin;
     const slots = slotsFor(count);
-    const heads = (tensor: 'q' | 'k' | 'v', first: number, each: number, warp: number) => {
-      const all = tensor === 'q' ? dims.qHeads : dims.kvHeads;
+    const turned = stage.prologue.every((step) => step.kind !== 'rotate');
+    const heads = (tensor: TensorName, first: number, each: number, warp: number, all: number) => {
       for (let token = 0; token < tokens; token++) {
         const lo = (token * all + first) * dims.headDim;
-        this.#read({ tensor, maker: 'qkv_proj', turn }, lo, lo + each * dims.headDim, warp);
+        this.#gather(stage, tensor, epoch, lo, lo + each * dims.headDim, warp);
       }
+    };
+    const factored = turned && dims.qkNorm;
+    const queries = (warp: number) => {
+      heads(turned ? 'qr' : 'q', head * group, group, warp, dims.qHeads);
+      if (factored) heads('squares', head * group, group, warp, dims.qHeads + dims.kvHeads);
     };
     const appends = split === splits - 1 ? warps - 1 : -1;
     const ask = () => {
-      for (let warp = 0; warp < warps; warp++) {
-        if (warp < count || warp === appends) heads('q', head * group, group, warp);
-      }
+      for (let warp = 0; warp < warps; warp++) if (warp < count || warp === appends) queries(warp);
+      this.#ownWork('store');
     };
     const cache = `cache of layer ${this.#place.layer}`;
     const row = head * (this.#launch.position + this.#launch.passes * tokens);
@@ -253,35 +396,37 @@ class Program implements BlockProgram {
       this.#cached(cache, row + cached.begin + part.begin, row + cached.begin + part.end);
     });
     if (appends >= 0) {
-      heads('k', head, 1, appends);
-      heads('v', head, 1, appends);
+      heads(turned ? 'kr' : 'k', head, 1, appends, dims.kvHeads);
+      if (factored) heads('squares', dims.qHeads + head, 1, appends, dims.qHeads + dims.kvHeads);
+      heads('v', head, 1, appends, dims.kvHeads);
       this.#plain('store', cache, row + position, row + position + tokens, 0, appends);
       if (tokens > 1) this.#do({ kind: 'meet' });
     }
-    this.#addUp(`attention of block ${this.#block}`);
+    this.#do({ kind: 'meet' });
+    for (let warp = 0; warp < warps; warp++)
+      this.#plain('load', this.#work, 0, warps, this.#place.order, warp);
     const size = group * dims.headDim;
+    const made = (tensor: TensorName): Made => ({ tensor, stage: stage.name, epoch });
     for (let token = 0; token < tokens; token++) {
       const at = token * dims.kvHeads + head;
-      if (splits === 1) this.#write(att, at * size, (at + 1) * size, 'dealt');
-      else this.#write(this.#parts(turn), ...this.#part(at, split, splits), 'dealt');
+      if (splits === 1) this.#write(made('att'), at * size, (at + 1) * size, 'dealt');
+      else this.#write(made('partial'), ...this.#splitWord(at, split), 'dealt');
     }
-    if (splits === 1) this.#do({ kind: 'meet' });
   }
 
-  #parts = (turn: number): Made => ({ tensor: 'partial', maker: 'attend', turn });
-
-  /** Words of one part of a head: its elements, then one for the maximum and the sum. */
-  #part(head: number, split: number, splits: number): [lo: number, hi: number] {
+  /** Words of one split of a head: its elements, then one for the maximum and the sum. */
+  #splitWord(head: number, split: number): [lo: number, hi: number] {
     const { qHeads, kvHeads, headDim } = this.#schedule.dims;
     const size = (qHeads / kvHeads) * headDim + 1;
-    return [(head * splits + split) * size, (head * splits + split + 1) * size];
+    const first = (head * this.#mostSplits() + split) * size;
+    return [first, first + size];
   }
 
-  /** The blocks of a head share its words; a warp publishes a word as soon as it has its parts. */
-  #merge(pass: number, turn: number, att: Made): void {
+  /** The blocks of a head share its words; a warp publishes a word as soon as it has its splits. */
+  #merge(stage: StreamStage, epoch: number): void {
     const { dims } = this.#schedule;
     const { warps, tokens } = this.#launch;
-    const unit = this.#unit(pass);
+    const unit = this.#unit();
     if (!unit || unit.splits === 1) return;
     const { head, split, splits, group } = unit;
     const size = group * dims.headDim;
@@ -300,49 +445,41 @@ class Program implements BlockProgram {
           const end = Math.min(size, items.end - token * size);
           if (begin >= end) continue;
           for (let other = 0; other < splits; other++) {
-            const [lo, hi] = this.#part(at, other, splits);
-            this.#read(this.#parts(turn), lo + begin, lo + end, warp);
-            this.#read(this.#parts(turn), hi - 1, hi, warp);
+            const [lo, hi] = this.#splitWord(at, other);
+            this.#gather(stage, 'partial', epoch, lo + begin, lo + end, warp);
+            this.#gather(stage, 'partial', epoch, hi - 1, hi, warp);
           }
-          this.#write(att, at * size + begin, at * size + end, warp);
+          this.#write({ tensor: 'att', stage: stage.name, epoch }, at * size + begin, at * size + end, warp);
         }
       }
     }
-    this.#do({ kind: 'meet' });
   }
 
-  /** Every block offers its best logit; all blocks look at the offers, or block 0 does and tells the token. Turns are passes. */
-  #choose(pass: number): void {
+  /** Every block hands over its best logit; all blocks look at all, or block 0 does and tells the token. Epochs are passes. */
+  #choose(stage: StreamStage, pass: number): void {
     const { blocks, greedy } = this.#launch;
-    const offers: Made = { tensor: 'logits', maker: 'lm_head', turn: pass };
-    const chosen: Made = { tensor: 'next', maker: 'sample', turn: pass };
+    const head = this.#schedule.stages.find((other) => other.body.op === 'lm_head')!;
+    const candidates: Made = { tensor: 'logits', stage: head.name, epoch: pass };
+    const sampled: Made = { tensor: 'next', stage: stage.name, epoch: pass };
     this.#do({ kind: 'meet' });
-    this.#write(offers, this.#block, this.#block + 1, 0);
-    this.#begin('sample', pass, this.#schedule.dims.layers);
+    this.#write(candidates, this.#block, this.#block + 1, 0);
     if (greedy || this.#block === 0) {
-      this.#read(offers, 0, blocks, 'dealt');
+      this.#read(candidates, 0, blocks, 'dealt');
       this.#do({ kind: 'meet' });
     }
     if (greedy) return;
     if (this.#block === 0) {
       this.#plain('load', 'stored logits', 0, this.#schedule.dims.vocab, pass, 'dealt');
       this.#do({ kind: 'meet' });
-      this.#write(chosen, 0, 1, 0);
+      this.#write(sampled, 0, 1, 0);
     }
-    this.#read(chosen, 0, 1, 0, 'embed');
+    const embed = this.#schedule.stages.find((other) => other.body.kind === 'embed')!;
+    this.#read(sampled, 0, 1, 0, embed.name);
     this.#do({ kind: 'meet' });
-  }
-
-  #begin(op: OpName, pass: number, layer: number): void {
-    this.#place = { stage: this.#stages[op]!, layer, pass, order: this.#place.order + 1 };
   }
 
   #do(act: Act): void {
     this.consumer.push({ ...act, place: this.#place });
-  }
-
-  #readAll(made: Made, columns: number): void {
-    this.#read(made, 0, this.#launch.tokens * columns, 'dealt');
   }
 
   #writeRows(made: Made, rows: Range, columns: number): void {
@@ -352,9 +489,8 @@ class Program implements BlockProgram {
   }
 
   /** Words are waited for if an exchange carries them to the stage that reads. */
-  #read(made: Made, lo: number, hi: number, warp: Access['warp'], reader?: OpName): void {
-    const stage = reader ? this.#stages[reader]! : this.#place.stage;
-    const isCarried = this.#exchanges(made).some((sync) => sync.readers!.includes(stage));
+  #read(made: Made, lo: number, hi: number, warp: Access['warp'], reader = this.#place.stage): void {
+    const isCarried = this.#exchanges(made).some((sync) => sync.readers.includes(reader));
     this.#words(isCarried ? 'poll' : 'load', made, lo, hi, warp);
   }
 
@@ -362,17 +498,17 @@ class Program implements BlockProgram {
     this.#words(this.#exchanges(made).length > 0 ? 'publish' : 'store', made, lo, hi, warp);
   }
 
-  #exchanges({ tensor, maker }: Made) {
-    const stage = this.#stages[maker];
-    return this.#schedule.syncs.filter(
-      (s) => s.scope === 'exchange' && s.after.stage === stage && s.tensors!.includes(tensor),
+  #exchanges({ tensor, stage }: Made) {
+    return this.#schedule.syncs.flatMap((sync) =>
+      sync.scope === 'exchange' && sync.after.stage === stage && sync.tensors.includes(tensor) ? [sync] : [],
     );
   }
 
+  /** The attention output has two makers, of which one is at work at a position; all else has a place for each. */
   #words(kind: Access['kind'], made: Made, lo: number, hi: number, warp: Access['warp']): void {
-    const { tensor, maker, turn } = made;
-    const space = `${tensor} of ${this.#stages[maker]!}`;
-    if (lo < hi) this.#do({ kind, space, lo, hi, version: turn, turn, warp });
+    const { tensor, stage, epoch } = made;
+    const space = tensor === 'att' ? tensor : `${tensor} of ${stage}`;
+    if (lo < hi) this.#do({ kind, space, lo, hi, version: epoch, epoch, warp });
   }
 
   #plain(
@@ -383,11 +519,11 @@ class Program implements BlockProgram {
     version: number,
     warp: Access['warp'],
   ): void {
-    if (lo < hi) this.#do({ kind, space, lo, hi, version, turn: 0, warp });
+    if (lo < hi) this.#do({ kind, space, lo, hi, version, epoch: 0, warp });
   }
 
   /** Positions that the producer copies into the slot it fills. */
   #cached(space: string, lo: number, hi: number): void {
-    this.producer.push({ kind: 'load', space, lo, hi, version: 0, turn: 0, warp: 0, place: this.#place });
+    this.producer.push({ kind: 'load', space, lo, hi, version: 0, epoch: 0, warp: 0, place: this.#place });
   }
 }

@@ -1,35 +1,46 @@
-// Rules about plans with a stream: what the kernel of a stream needs of the plan, the model and the target.
+// Rules about plans with a stream: what its kernel needs of the plan, the model and the target.
+import {
+  endBefore,
+  recomputeToo,
+  stageOfItsOwn,
+  withBarriers,
+  withScheme,
+  withTokens,
+} from '../../plan/edits.ts';
+import { atPlan, atStage, type Context, type Edit, type Finding, isPure, opOf } from '../../plan/finding.ts';
+import type { Issue } from '../../plan/issue.ts';
+import type { StreamScheme } from '../../plan/plan.ts';
+import { overBudgetIssue, passText } from '../../plan/rules/size.ts';
+import { sizeInput } from './lower.ts';
+import { fewestSlots, mostQueries, neededBytes, slotSizes, streamTokens } from './sizes.ts';
+import { formOf, isRefusal } from './stages.ts';
 
-import { withBarriers, withOptions } from '../../plan/edits.ts';
-import { atPlan, type Context, type Finding } from '../../plan/finding.ts';
-import { stream } from '../../plan/plan.ts';
-import { fewestSlots, mostQueries, tileSizes } from './stream.ts';
+/** The scheme of a context whose rules these are. */
+const schemeOf = ({ plan }: Context): StreamScheme => plan.scheme as StreamScheme;
 
-export function exchangeWithoutStream(context: Context): Finding[] {
-  const { plan } = context;
-  const { sync, weights } = plan.options;
-  if ((sync === 'exchange') === (weights.kind === 'stream')) return [];
-  if (sync === 'exchange') {
-    const edits = [
-      { text: 'weights: stream()', plans: () => [withOptions(plan, { weights: stream() })] },
-      { text: "sync: 'barrier'", plans: () => [withOptions(plan, { sync: 'barrier' })] },
+export function streamStage(context: Context): Finding[] {
+  const { graph, plan } = context;
+  return plan.stages.flatMap((stage): Finding[] => {
+    const form = formOf(graph, plan, stage);
+    if (!form || !isRefusal(form)) return [];
+    const { token, why, legal } = form;
+    const first = stage.ops.indexOf(token) === 0;
+    const edits: Edit[] = [
+      first ? stageOfItsOwn(context, stage, token) : endBefore(context, stage, token),
+      ...(isPure(opOf(graph, token)) && !stage.recompute.includes(token)
+        ? [recomputeToo(context, stage, [token])]
+        : []),
+      withBarriers(context),
     ];
-    const why =
-      'only blocks with a stream exchange words: those that load their own weights meet at barriers';
-    return [{ rule: 'exchange-without-stream', ...atPlan(plan, 'sync', 'exchange'), why, edits }];
-  }
-  const edits = [
-    { text: "sync: 'exchange'", plans: () => [withOptions(plan, { sync: 'exchange' })] },
-    { ...withBarriers(context), text: 'weights: direct()' },
-  ];
-  const why = 'the blocks of a stream exchange words: they have no barrier at which all meet';
-  return [{ rule: 'stream-without-exchange', ...atPlan(plan, 'weights', 'stream'), why, edits }];
-}
-
-export function streamOffGpu(context: Context): Finding[] {
-  if (context.target.kind === 'cuda') return [];
-  const why = `${context.target.name} has no shared memory to stream weights through`;
-  return atStream(context, 'stream-off-gpu', why);
+    return [
+      {
+        rule: 'stream-stage',
+        ...atStage(stage, 'ops', token),
+        why: `stage '${stage.name}' ${why}; a stream can have ${legal}`,
+        edits,
+      },
+    ];
+  });
 }
 
 export function weightsNotHalf(context: Context): Finding[] {
@@ -49,53 +60,106 @@ export function oddHead(context: Context): Finding[] {
 export function kvHeadsWithoutBlock(context: Context): Finding[] {
   const { graph, target } = context;
   const { name, kvHeads } = graph.dims;
-  if (target.kind !== 'cuda' || kvHeads <= target.sms) return [];
+  if (kvHeads <= target.sms) return [];
   const why = `each of the ${kvHeads} kv heads of ${name} needs a block of its own, and ${target.name} has room for ${target.sms}`;
   return atStream(context, 'kv-heads-without-block', why);
 }
 
+const groupOf = ({ graph }: Context): number => graph.dims.qHeads / graph.dims.kvHeads;
+
 export function queriesDoNotFit(context: Context): Finding[] {
-  const { name, qHeads, kvHeads } = context.graph.dims;
-  const group = qHeads / kvHeads;
+  const group = groupOf(context);
   if (group <= mostQueries) return [];
-  const why = `${group} query heads of ${name} share a kv head, and a block of a stream has room for ${mostQueries}`;
+  const why = `${group} query heads of ${context.graph.dims.name} share a kv head, and a block of a stream has room for ${mostQueries}`;
   return atStream(context, 'queries-do-not-fit', why);
 }
 
-export function tileSize({ graph, plan }: Context): Finding[] {
-  const { weights } = plan.options;
-  const sizes = tileSizes(graph.dims);
-  if (weights.kind !== 'stream' || sizes.includes(weights.tile)) return [];
-  const { tile } = weights;
-  const { headDim } = graph.dims;
+export function slotSize(context: Context): Finding[] {
+  const { graph, plan } = context;
+  const scheme = schemeOf(context);
+  const { slotBytes } = scheme;
+  const sizes = slotSizes(graph.dims);
+  if (slotBytes === 'fit' || sizes.includes(slotBytes)) return [];
   const why =
-    tile < sizes[0]!
-      ? `a slot of ${tile} bytes has no room for 16 cached positions of a head of ${headDim}, which take ${sizes[0]}`
-      : `a slot has whole cells of all warps: ${sizes.join(', ')} bytes, not ${tile}`;
-  const edits = sizes.map((size) => ({
-    text: `tile: ${size}`,
-    plans: () => [withOptions(plan, { weights: { ...weights, tile: size } })],
+    slotBytes < sizes[0]!
+      ? `a slot of ${slotBytes} bytes has no room for 16 cached positions of a head of ${graph.dims.headDim}, which take ${sizes[0]}`
+      : `a slot has whole cells of all warps: ${sizes.join(', ')} bytes, not ${slotBytes}`;
+  const edits = ['fit' as const, ...sizes].map((size) => ({
+    text: `slotBytes: ${size}`,
+    plans: () => [withScheme(plan, { ...scheme, slotBytes: size })],
   }));
-  return [{ rule: 'tile-size', ...atPlan(plan, 'weights', String(tile)), why, edits }];
+  return [{ rule: 'slot-size', ...atPlan(plan, 'scheme', String(slotBytes)), why, edits }];
 }
 
-export function tooFewSlots({ plan }: Context): Finding[] {
-  const { weights } = plan.options;
-  if (weights.kind !== 'stream' || weights.stages >= fewestSlots) return [];
-  const why = `a ring of ${weights.stages} slots runs dry: ${fewestSlots} are the fewest`;
-  const stages = fewestSlots;
-  const edits = [
+export function tooFewSlots(context: Context): Finding[] {
+  const { plan } = context;
+  const scheme = schemeOf(context);
+  if (scheme.slots >= fewestSlots) return [];
+  const why = `a ring of ${scheme.slots} slots runs dry: ${fewestSlots} are the fewest`;
+  const slots = fewestSlots;
+  const edits = [{ text: `slots: ${slots}`, plans: () => [withScheme(plan, { ...scheme, slots })] }];
+  return [{ rule: 'too-few-slots', ...atPlan(plan, 'scheme', String(scheme.slots)), why, edits }];
+}
+
+export function splitsInOrder(context: Context): Finding[] {
+  const { plan } = context;
+  const { splits } = schemeOf(context);
+  if (splits === 'fit') return [];
+  const wrong = splits.find(({ splits: count, from }, i) => {
+    const before = splits[i - 1];
+    return before ? from <= before.from || count <= before.splits : from !== 0;
+  });
+  if (!wrong) return [];
+  const why = `splits begin at position 0 and grow with the context, and ${wrong.splits} from position ${wrong.from} on do not`;
+  return [{ rule: 'splits', ...atPlan(plan, 'scheme', String(wrong.from)), why, edits: [] }];
+}
+
+/** Tokens that a pass of a stream can have, from many to few: a block has room for the queries of so many. */
+export function streamedTokens(context: Context): Finding[] {
+  const { plan } = context;
+  const { tokens } = plan.scheme;
+  const allowed = streamTokens.filter((count) => groupOf(context) * count <= mostQueries);
+  if (tokens === 'many' || allowed.includes(tokens) || allowed.length === 0) return [];
+  const [most, ...fewer] = streamTokens;
+  const group = groupOf(context);
+  const why = streamTokens.includes(tokens)
+    ? `${tokens} tokens with ${group} query heads a kv head are ${tokens * group} queries, and a block of a stream has room for ${mostQueries}`
+    : `a pass of a stream has ${fewer.toReversed().join(', ')} or ${most} tokens, not ${tokens}`;
+  const legal = allowed.find((count) => count < tokens) ?? Math.max(...allowed);
+  return [
     {
-      text: `stages: ${stages}`,
-      plans: () => [withOptions(plan, { weights: { ...weights, stages } })],
+      rule: 'tokens',
+      ...atPlan(plan, 'tokens', String(tokens)),
+      why,
+      edits: [
+        { text: `tokens: ${legal}`, plans: () => [withTokens(plan, legal)] },
+        { text: `tokens: 'many'`, plans: () => [withTokens(plan, 'many')] },
+      ],
     },
   ];
-  return [{ rule: 'too-few-slots', ...atPlan(plan, 'weights', String(weights.stages)), why, edits }];
+}
+
+/** Asked last: only a plan that is legal otherwise has a ring. */
+export function streamBudget(context: Context): Issue[] {
+  const { graph, plan, target } = context;
+  const scheme = schemeOf(context);
+  const wanted = scheme.tokens === 'many' ? 1 : scheme.tokens;
+  const input = sizeInput(graph, plan, target, scheme);
+  const fits = (tokens: number, slotBytes: number) =>
+    neededBytes({ ...input, slotBytes }, tokens) <= target.sharedBytes;
+  if (fits(wanted, input.slotBytes)) return [];
+  const fewer = streamTokens.find((tokens) => tokens < wanted && fits(tokens, input.slotBytes));
+  const smaller = slotSizes(graph.dims).findLast((size) => size < input.slotBytes && fits(wanted, size));
+  const legal = [
+    ...(fewer ? [`tokens: ${fewer}`, `tokens: 'many'`] : []),
+    ...(smaller ? [`slotBytes: ${smaller}`] : []),
+    withBarriers(context).text,
+  ];
+  const what = `${passText(wanted)} with ${fewestSlots} slots of ${input.slotBytes / 1024} KiB`;
+  return [overBudgetIssue(context, wanted, what, neededBytes(input, wanted), legal)];
 }
 
 /** What no other stream would cure. */
 function atStream(context: Context, rule: string, why: string): Finding[] {
-  const { plan } = context;
-  if (plan.options.weights.kind !== 'stream') return [];
-  return [{ rule, ...atPlan(plan, 'weights', 'stream'), why, edits: [withBarriers(context)] }];
+  return [{ rule, ...atPlan(context.plan, 'scheme', 'stream'), why, edits: [withBarriers(context)] }];
 }

@@ -1,9 +1,9 @@
 // Runs the warps and producers of a tiny stream kernel as interleaved workers over several passes, and checks every access against what happened before it.
-import { invariant } from '../../../errors.ts';
-import type { Schedule } from '../../schedule/schedule.ts';
-import { chooser, type Fault } from '../barriers/simulate.ts';
+import { chooser } from '../chooser.ts';
+import type { Fault, TinyRun } from '../scheme.ts';
+import { type Rotation, rotations } from './handoff.ts';
 import { type Access, type Launch, type Place, type StreamEvent, streamProgram } from './program.ts';
-import { type Rotation, rotations } from './stream.ts';
+import type { StreamSchedule } from './schedule.ts';
 
 export interface StreamSimulation extends Launch {
   /** Slots of the ring. */
@@ -24,8 +24,15 @@ export interface StreamSimulation extends Launch {
 }
 
 /** What goes wrong in one interleaving of a launch; empty if nothing does. One fault for each kind, space and pair of stages. */
-export function simulateStream(schedule: Schedule, simulation: StreamSimulation): Fault[] {
+export function simulateStream(schedule: StreamSchedule, simulation: StreamSimulation): Fault[] {
   return new StreamInterleaving(schedule, simulation).run();
+}
+
+/** A few passes that go round the buffers, with a tile of one row and a ring of two slots. */
+export function simulateTiny(schedule: StreamSchedule, run: TinyRun): Fault[] {
+  const { layers } = schedule.dims;
+  const passes = Math.ceil((rotations[schedule.ring.handoff].buffers + 2) / layers);
+  return simulateStream(schedule, { ...run, tileRows: 1, passes, slots: 2, greedy: run.seed % 2 === 0 });
 }
 
 /** A computing warp of a block, or its producer. `clock[v]`: the latest event of worker v that happened before now. */
@@ -51,7 +58,7 @@ interface Moment {
   readonly place: Place;
 }
 
-/** One element of plain memory, or one word of one copy. */
+/** One element of plain memory, or one word of one buffer. */
 interface Cell {
   /** The version of what is there; null: nothing, or emptied. */
   value: number | null;
@@ -68,17 +75,16 @@ class StreamInterleaving {
   readonly #rotation: Rotation;
   readonly #workers: readonly Worker[];
   readonly #cells = new Map<string, Cell[]>();
-  /** By space and turn: how many have yet to read each word. */
+  /** By space and epoch: how many have yet to read each word. */
   readonly #unread = new Map<string, number[]>();
   /** What is known at events that others wait for: slots filled and freed, progress, meetings. */
   readonly #told = new Map<string, { count: number; clock: Int32Array }>();
   readonly #faults = new Map<string, Fault>();
   readonly #choose: (n: number) => number;
 
-  constructor(schedule: Schedule, simulation: StreamSimulation) {
-    invariant(schedule.stream !== null, 'only a plan with a stream is run here');
+  constructor(schedule: StreamSchedule, simulation: StreamSimulation) {
     this.#simulation = simulation;
-    this.#rotation = simulation.rotation ?? rotations[schedule.stream.words];
+    this.#rotation = simulation.rotation ?? rotations[schedule.ring.handoff];
     this.#choose = chooser(simulation.seed);
     const { blocks, warps, edit } = simulation;
     this.#workers = Array.from({ length: blocks }, (_, block) => {
@@ -101,7 +107,7 @@ class StreamInterleaving {
     for (const { events, elements } of this.#workers) {
       for (const [i, event] of events.entries()) {
         if (event.kind !== 'poll') continue;
-        const unread = this.#unreadOf(event.space, event.turn);
+        const unread = this.#unreadOf(event.space, event.epoch);
         for (const at of elements[i]!) unread[at] = (unread[at] ?? 0) + 1;
       }
     }
@@ -177,7 +183,7 @@ class StreamInterleaving {
 
   #isThere(event: Access, at: number): boolean {
     const { value } = this.#word(event, at);
-    return this.#rotation.epoch ? value === event.version : value !== null;
+    return this.#rotation.flagged ? value === event.version : value !== null;
   }
 
   #act(worker: Worker, event: StreamEvent): void {
@@ -226,7 +232,7 @@ class StreamInterleaving {
         return `slot ${event.slot} of block ${worker.block} full`;
       case 'progress':
       case 'gate':
-        return `progress of block ${worker.block} in turn ${event.turn}`;
+        return `progress of block ${worker.block} in epoch ${event.epoch}`;
       default:
         return '';
     }
@@ -256,12 +262,12 @@ class StreamInterleaving {
     return cell;
   }
 
-  #word({ space, turn }: Access, at: number, ahead = 0): Cell {
-    return this.#cell(`${space}, copy ${(turn + ahead) % this.#rotation.copies}`, at);
+  #word({ space, epoch }: Access, at: number, ahead = 0): Cell {
+    return this.#cell(`${space}, buffer ${(epoch + ahead) % this.#rotation.buffers}`, at);
   }
 
-  #unreadOf(space: string, turn: number): number[] {
-    const key = `${space} ${turn}`;
+  #unreadOf(space: string, epoch: number): number[] {
+    const key = `${space} ${epoch}`;
     const unread = this.#unread.get(key) ?? [];
     if (unread.length === 0) this.#unread.set(key, unread);
     return unread;
@@ -269,11 +275,11 @@ class StreamInterleaving {
 
   /** From here on the word is read again and again: what was in it must be gone for sure. */
   #startPolling(worker: Worker, event: Access & { place: Place }): void {
-    if (this.#rotation.epoch) return;
+    if (this.#rotation.flagged) return;
     for (const at of worker.elements[worker.next]!) {
       const { value, emptied } = this.#word(event, at);
       if (value !== null && value < event.version) {
-        this.#report('race', event, event, () => `polls while turn ${value} is still there`);
+        this.#report('race', event, event, () => `polls while epoch ${value} is still there`);
       } else if (emptied && !this.#sees(worker, emptied)) {
         this.#report('race', emptied.moment, event, () => 'may poll before the word is emptied');
       }
@@ -294,7 +300,7 @@ class StreamInterleaving {
     this.#checkValue(cell, event);
     if (cell.clock) join(worker.clock, cell.clock);
     this.#mark(cell.reads, worker, event);
-    this.#unreadOf(event.space, event.turn)[at]!--;
+    this.#unreadOf(event.space, event.epoch)[at]!--;
   }
 
   #publish(worker: Worker, event: Access & { place: Place }): void {
@@ -305,8 +311,8 @@ class StreamInterleaving {
       this.#checkOrder(worker, cell, event);
       if (cell.emptied && !this.#sees(worker, cell.emptied)) {
         this.#report('race', cell.emptied.moment, event, () => 'may publish before the word is emptied');
-      } else if (cell.value !== null && !this.#rotation.epoch) {
-        this.#report('stale', event, event, () => `publishes over turn ${cell.value}, which nobody emptied`);
+      } else if (cell.value !== null && !this.#rotation.flagged) {
+        this.#report('stale', event, event, () => `publishes over epoch ${cell.value}, which nobody emptied`);
       }
       this.#mark(cell.writes, worker, event);
       cell.value = event.version;
@@ -343,7 +349,7 @@ class StreamInterleaving {
   /** What is there is about to go: all who wait for it must have read it. */
   #checkUnread({ value }: Cell, event: Access & { place: Place }, at: number): void {
     if (value === null || !this.#unreadOf(event.space, value)[at]) return;
-    this.#report('overwritten', event, event, () => `overwrites turn ${value} before all have read it`);
+    this.#report('overwritten', event, event, () => `overwrites epoch ${value} before all have read it`);
   }
 
   #checkOrder(worker: Worker, cell: Cell, event: Access & { place: Place }): void {
@@ -391,7 +397,7 @@ class StreamInterleaving {
       event.kind === 'poll' ? worker.elements[worker.next]!.find((at) => !this.#isThere(event, at)) : null;
     const what =
       event.kind === 'poll'
-        ? `word ${missing} of ${event.space}, turn ${event.turn}`
+        ? `word ${missing} of ${event.space}, epoch ${event.epoch}`
         : this.#topic(worker, event);
     return `${who} of block ${worker.block} waits in ${nameOf(event)} for ${what}`;
   }

@@ -1,34 +1,76 @@
 // The independent check of a schedule with exchanges: words are used again only when their readers have gone on, and nobody reads what no exchange carries.
 import { invariant } from '../../../errors.ts';
-import type { Schedule } from '../../schedule/schedule.ts';
 import type { Uncovered } from '../../schedule/uncovered.ts';
+import { type Rotation, rotations } from './handoff.ts';
 import { type Access, type Launch, type StreamEvent, streamProgram } from './program.ts';
-import { type Rotation, rotations, tileRows } from './stream.ts';
+import type { StreamSchedule } from './schedule.ts';
+import { rowTile } from './sizes.ts';
 
 /**
  * The conflicts between blocks that no chain of exchanges orders; empty for a correct schedule.
  *
- * A word of turn t is emptied by whoever publishes turn t + copies - ahead, and polled again in turn t + copies. So in every copy
- *     all have read turn t, then it is emptied, then turn t + copies is published and polled
- * (where words carry their turn, without the emptying) must follow from what blocks wait for: one that polls a word knows all that its publisher knew. Launches are walked with the sizes of the
- * schedule, a few of its blocks alone: what the others tell them could only order more. The pass turns from one block a head to several.
+ * A word of epoch t is emptied by whoever publishes epoch t + buffers - ahead, and polled again in epoch t + buffers. So in every copy
+ *     all have read epoch t, then it is emptied, then epoch t + buffers is published and polled
+ * (where words carry their epoch, without the emptying) must follow from what blocks wait for: one that polls a word knows all that its publisher knew. Launches are walked with the sizes of the
+ * schedule, a few of its blocks alone: what the others tell them could only order more. Each switch to more splits is passed.
  */
 export function uncoveredStream(
-  schedule: Schedule,
-  rotating = rotations[schedule.stream!.words],
+  schedule: StreamSchedule,
+  rotating = rotations[schedule.ring.handoff],
 ): Uncovered[] {
-  const { stream, dims, blocks } = schedule;
+  const { dims, blocks, splitSteps } = schedule;
   const layers = Math.min(2, dims.layers);
   const few = { ...schedule, dims: { ...dims, layers } };
-  const appends = Math.min(schedule.splits, Math.floor(blocks / dims.kvHeads)) - 1; // of the first head
+  const most = Math.max(...splitSteps.map(({ splits }) => splits));
+  const appends = Math.min(most, Math.floor(blocks / dims.kvHeads)) - 1; // of the first head
   const walked = [...new Set([0, 1, appends, blocks - 1])].filter((block) => block < blocks);
-  const launch = { blocks, tileRows, warps: 1, tokens: 1, passes: Math.ceil((2 * rotating.copies) / layers) };
-  const position = Math.max(2, stream!.splitFrom - 1);
+  const passes = Math.ceil((2 * rotating.buffers) / layers);
+  const launch = { blocks, tileRows: rowTile, warps: 1, tokens: 1, passes };
   const found = new Map<string, Uncovered>();
-  for (const greedy of [true, false]) {
-    findUnordered(few, { ...launch, position, greedy }, walked, rotating, found);
+  for (const { from } of splitSteps.length > 1 ? splitSteps.slice(1) : splitSteps) {
+    const position = Math.max(2, from - 1);
+    for (const greedy of [true, false]) {
+      findUnordered(few, { ...launch, position, greedy }, walked, rotating, found);
+    }
   }
+  findUnmet(
+    few,
+    { ...launch, warps: 2, passes: 2, position: Math.max(4, splitSteps.at(-1)!.from - 1), greedy: true },
+    found,
+  );
   return [...found.values()];
+}
+
+/** Touches of shared memory by warps of one block between which they do not meet. Which thread has an element is the library's choice: alike inside a stage alone. */
+function findUnmet(schedule: StreamSchedule, launch: Launch, found: Map<string, Uncovered>): void {
+  for (const block of new Set([0, launch.blocks - 1])) {
+    let open: (Access & StreamEvent)[] = [];
+    for (const event of streamProgram(schedule, launch, block).consumer) {
+      if (event.kind === 'meet') open = [];
+      if (event.kind !== 'load' && event.kind !== 'store') continue;
+      for (const other of open) {
+        const same = other.space === event.space && other.lo < event.hi && event.lo < other.hi;
+        const oneWarp = event.warp !== 'dealt' && event.warp === other.warp;
+        const alike =
+          event.warp === 'dealt' && other.warp === 'dealt' && event.place.order === other.place.order;
+        if (!same || oneWarp || alike || (event.kind === 'load' && other.kind === 'load')) continue;
+        const end = ({ place }: StreamEvent) => ({ stage: place.stage, phase: 0, layer: place.layer });
+        const why = `warps of block ${block} touch ${event.space} in ${other.place.stage} and in ${event.place.stage}, and do not meet between`;
+        const key = ['block', event.space, other.place.stage, event.place.stage].join();
+        if (found.has(key)) continue;
+        const kind = other.kind === 'load' ? 'WAR' : event.kind === 'load' ? 'RAW' : 'WAW';
+        found.set(key, {
+          kind,
+          tensor: event.space.split(' ')[0]!,
+          from: end(other),
+          to: end(event),
+          scope: 'block',
+          why,
+        });
+      }
+      open.push(event);
+    }
+  }
 }
 
 /** A block's computing warps, or its producer. */
@@ -41,7 +83,7 @@ interface Line {
   readonly known: Int32Array[];
 }
 
-/** One touch. `rank` is its turn among all touches of the element, when stages run one after the other. */
+/** One touch. `rank` is its epoch among all touches of the element, when stages run one after the other. */
 interface Use {
   readonly line: number;
   readonly at: number;
@@ -51,7 +93,7 @@ interface Use {
 }
 
 function findUnordered(
-  schedule: Schedule,
+  schedule: StreamSchedule,
   launch: Launch,
   walked: readonly number[],
   rotating: Rotation,
@@ -65,7 +107,7 @@ function findUnordered(
     ];
   });
   followWords(lines);
-  const reach = ranks * rotating.copies;
+  const reach = ranks * rotating.buffers;
   for (const uses of usesOf(lines, rotating).values()) {
     const writes = uses.filter((use) => use.verb !== 'reads');
     for (const [i, write] of writes.entries()) {
@@ -92,9 +134,9 @@ function followWords(lines: readonly Line[]): void {
   const told = new Map<string, { line: number; at: number; lo: number; hi: number }[]>();
   const topic = (event: StreamEvent, block: number) =>
     'space' in event
-      ? `${event.space} ${event.turn}`
-      : 'turn' in event
-        ? `progress ${block} ${event.turn}`
+      ? `${event.space} ${event.epoch}`
+      : 'epoch' in event
+        ? `progress ${block} ${event.epoch}`
         : '';
   for (const [line, { events, block }] of lines.entries()) {
     for (const [at, event] of events.entries()) {
@@ -133,19 +175,19 @@ function followWords(lines: readonly Line[]): void {
   }
 }
 
-/** Ranks of a turn: emptied for it, written, read. */
+/** Ranks of a epoch: emptied for it, written, read. */
 const ranks = 3;
 
 /** Touches that other blocks can conflict with, by the copy that they are in. Words that are not waited for can meet every copy. */
-function usesOf(lines: readonly Line[], { copies, ahead }: Rotation): Map<string, Use[]> {
+function usesOf(lines: readonly Line[], { buffers, ahead }: Rotation): Map<string, Use[]> {
   const found = new Map<string, Use[]>();
   const plain = new Set(
     lines.flatMap(({ events }) =>
       events.flatMap((e) => (e.kind === 'load' || e.kind === 'store' ? [e.space] : [])),
     ),
   );
-  const add = (space: string, turn: number, use: Use) => {
-    const key = plain.has(space) ? space : `${space}, copy ${turn % copies}`;
+  const add = (space: string, epoch: number, use: Use) => {
+    const key = plain.has(space) ? space : `${space}, buffer ${epoch % buffers}`;
     const uses = found.get(key) ?? [];
     found.set(key, uses);
     uses.push(use);
@@ -153,12 +195,12 @@ function usesOf(lines: readonly Line[], { copies, ahead }: Rotation): Map<string
   for (const [line, { events }] of lines.entries()) {
     for (const [at, event] of events.entries()) {
       if (!('space' in event)) continue;
-      const { space, turn, kind } = event;
+      const { space, epoch, kind } = event;
       const reads = kind === 'load' || kind === 'poll';
       const rank = ranks * event.version + (reads ? 2 : 1);
-      add(space, turn, { line, at, event, verb: reads ? 'reads' : 'writes', rank });
+      add(space, epoch, { line, at, event, verb: reads ? 'reads' : 'writes', rank });
       if (kind === 'publish' && ahead !== null) {
-        add(space, turn + ahead, { line, at, event, verb: 'empties', rank: ranks * (turn + ahead) });
+        add(space, epoch + ahead, { line, at, event, verb: 'empties', rank: ranks * (epoch + ahead) });
       }
     }
   }
@@ -170,7 +212,7 @@ const overlap = (a: Access, b: Access): boolean => a.lo < b.hi && b.lo < a.hi;
 /** Inside a block the library orders all. A polled word is its own order, but says nothing of what was there when polling began. */
 function isBefore(lines: readonly Line[], from: Use, to: Use): boolean {
   const isWord = from.verb === 'writes' && from.event.kind === 'publish' && to.event.kind === 'poll';
-  if (isWord && from.event.turn === to.event.turn) return true;
+  if (isWord && from.event.epoch === to.event.epoch) return true;
   const known = lines[to.line]!.known[to.at - 1]?.[from.line] ?? 0;
   return from.line === to.line || known > lines[from.line]!.settled[from.at]!;
 }

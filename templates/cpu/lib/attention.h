@@ -5,7 +5,7 @@
 
 /** Elements [i, i + V * kLanes) of N partial results, stride apart: *= decay, += sum over positions of score * value. */
 template <int D, int N, int V>
-DEVICE void add_values_block(float* partial, int64_t stride, const float* decay, const float* scores, const Weight* values,
+DEVICE void add_values_block(float* partial, int64_t stride, const float* decay, const float* scores, const Cache* values,
                              int positions) {
   Vec sums[N][V];
   for (int n = 0; n < N; ++n) {
@@ -26,7 +26,7 @@ DEVICE void add_values_block(float* partial, int64_t stride, const float* decay,
 
 /** The same for all D elements. */
 template <int D, int N>
-DEVICE void add_values(float* partial, int64_t stride, const float* decay, const float* scores, const Weight* values,
+DEVICE void add_values(float* partial, int64_t stride, const float* decay, const float* scores, const Cache* values,
                        int positions) {
   constexpr int wide = N == 1 ? 8 : 4;
   int i = 0;
@@ -69,13 +69,13 @@ DEVICE float soften(float* scores, int seen, float* m, float* l) {
  *  q(t, g) = q + t * q_token_stride + g * D; cache_head [context][2][D]: K, then V.
  *  partial(t, g) = partial + t * partial_token_stride + (g * Splits + split) * (D + 2) := sum(exp(s - m) v) [D], m, l = sum(exp(s - m)). */
 template <int D, int Group, int Splits>
-DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Weight* cache_head, float* partial,
+DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
                    int partial_token_stride, int split, int begin, int end, int position, int tokens) {
   constexpr int width = padded(D);
   const int queries = tokens * Group;
   float* const input = b.scratch + scratch;
   float* const scores = input + (int64_t)queries * width;
-  Weight* const keys = (Weight*)(scores + (int64_t)queries * kAttendPositions);
+  Cache* const keys = (Cache*)(scores + (int64_t)queries * kAttendPositions);
   const auto part = [=](int query) {
     return partial + (int64_t)(query / Group) * partial_token_stride + (query % Group * Splits + split) * (D + 2);
   };
@@ -91,14 +91,14 @@ DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, co
   end = smaller(end, position + tokens);
   for (int first = begin; first < end; first += kAttendPositions) {
     const int positions = smaller(kAttendPositions, end - first);
-    const Weight* const rows = cache_head + (int64_t)first * 2 * D;
+    const Cache* const rows = cache_head + (int64_t)first * 2 * D;
     // Earlier tokens do not see this chunk; whole groups, since the input is interleaved.
     const int skipped = larger(0, first - position) * Group / kTokenGroup * kTokenGroup;
-    const Weight* key_rows = rows;
+    const Cache* key_rows = rows;
     int64_t key_stride = 2 * D;
     if (D % 32 != 0) {  // a step would read past the key: copy, zeros behind
-      memset((void*)keys, 0, positions * width * sizeof(Weight));
-      for (int p = 0; p < positions; ++p) memcpy((void*)(keys + p * width), rows + (int64_t)p * 2 * D, D * sizeof(Weight));
+      memset((void*)keys, 0, positions * width * sizeof(Cache));
+      for (int p = 0; p < positions; ++p) memcpy((void*)(keys + p * width), rows + (int64_t)p * 2 * D, D * sizeof(Cache));
       key_rows = keys;
       key_stride = width;
     }

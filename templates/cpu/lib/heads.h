@@ -20,7 +20,7 @@ template <int D> DEVICE void rope(float* dst, const float* src, const float* row
 }
 
 /** cache_row [2][D] := k [D], v [D], rounded. */
-template <int D> DEVICE void append(Weight* cache_row, const float* k, const float* v) {
+template <int D> DEVICE void append(Cache* cache_row, const float* k, const float* v) {
   for (int i = 0; i < D; ++i) round_to(cache_row + i, k[i]);
   for (int i = 0; i < D; ++i) round_to(cache_row + D + i, v[i]);
 }

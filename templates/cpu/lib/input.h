@@ -23,7 +23,7 @@ DEVICE InputLane input_lane(float* input, int width, int tokens, int token) {
 
 /** Writes one token's vector of K floats; at(i) gives elements [i, i + kLanes), last(i) one element. */
 template <int K, class At, class One> DEVICE void write_input(InputLane lane, At&& at, One&& one) {
-  const Weight* const order = nullptr;
+  const Matrix* const order = nullptr;
   constexpr int whole = K / kStep * kStep;
   for (int i = 0; i < whole; i += kStep) {
     const Vec a = at(i), b = at(i + kLanes);

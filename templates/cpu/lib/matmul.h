@@ -98,7 +98,7 @@ template <int Width, class W> DEVICE float dot_stream(const W* row, const float*
 
 /** epilogue(row, token, y) for every row in rows and token in [0, tokens): y[p] = dot(row (row * Parts + p) of w, input of token). */
 template <int K, int Parts, class Epilogue>
-DEVICE void matmul(Block& b, const Weight* w, Range rows, int tokens, Epilogue&& epilogue) {
+DEVICE void matmul(Block& b, const Matrix* w, Range rows, int tokens, Epilogue&& epilogue) {
   constexpr int width = padded(K);
   if (tokens == 1) {
     for (int row = rows.begin; row < rows.end; ++row) {
@@ -127,4 +127,4 @@ DEVICE void matmul(Block& b, const Weight* w, Range rows, int tokens, Epilogue&&
 }
 
 /** The next rows come from memory as they are read; there is nothing to start early. */
-template <int K, int Parts> DEVICE void prefetch_rows(Block&, const Weight*, Range) {}
+template <int K, int Parts> DEVICE void prefetch_rows(Block&, const Matrix*, Range) {}

@@ -1,4 +1,4 @@
-// Storage types of weights and cache, with their conversions; included by model.h, which picks one as Weight.
+// Storage types of weights and cache, with their conversions; included by model.h, which picks one as Matrix.
 #pragma once
 #include <stdint.h>
 #include <string.h>

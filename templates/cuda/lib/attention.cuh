@@ -15,14 +15,14 @@ BOTH constexpr int attend_scratch() {
 template <int D>
 struct CacheChunk {
   static constexpr bool vector = D % 8 == 0;
-  static constexpr int loads = int(sizeof(Weight)) / 2;
+  static constexpr int loads = int(sizeof(Cache)) / 2;
   uint4 raw[vector ? loads : 1];
   float single[vector ? 1 : 8];
 
-  DEVICE void load(const Weight* row, int from) {
+  DEVICE void load(const Cache* row, int from) {
     if constexpr (vector) {
 #pragma unroll
-      for (int i = 0; i < loads; ++i) raw[i] = load_cache(row + min(from, D - 8) + i * kVector<Weight>);
+      for (int i = 0; i < loads; ++i) raw[i] = load_cache(row + min(from, D - 8) + i * kVector<Cache>);
     } else {
 #pragma unroll
       for (int j = 0; j < 8; ++j) single[j] = to_float(row[min(from + j, D - 1)]);
@@ -33,10 +33,10 @@ struct CacheChunk {
     if constexpr (vector) {
 #pragma unroll
       for (int i = 0; i < loads; ++i) {
-        float part[kVector<Weight>];
-        unpack<Weight>(part, raw[i]);
+        float part[kVector<Cache>];
+        unpack<Cache>(part, raw[i]);
 #pragma unroll
-        for (int j = 0; j < kVector<Weight>; ++j) v[i * kVector<Weight> + j] = part[j];
+        for (int j = 0; j < kVector<Cache>; ++j) v[i * kVector<Cache> + j] = part[j];
       }
     } else {
 #pragma unroll
@@ -70,10 +70,10 @@ DEVICE float weight_below(float x, float top) { return x == minus_infinity() ? 0
  * A position is read by `kLanes` lanes, 8 dims each; a warp reads kSide positions side by side, kUnroll times before it uses them.
  */
 template <int D, int Group, int Splits, int Tile>
-DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, const Weight* cache_head, float* partial,
+DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
                          int partial_token_stride, int split, int begin, int end, int position, int tokens) {
   constexpr int kLanes = power_of_two(divide_up(D, 8)), kSide = 32 / kLanes;
-  constexpr int kUnroll = D % 8 != 0 ? 1 : sizeof(Weight) == 4 ? 2 : 4;  // as registers allow
+  constexpr int kUnroll = D % 8 != 0 ? 1 : sizeof(Cache) == 4 ? 2 : 4;  // as registers allow
   static_assert(D % 2 == 0 && kLanes <= 32, "head dims are even and at most 256");
   const int thread = opaque(int(threadIdx.x)), lane = thread % 32, warp = thread / 32;
   const int side = lane / kLanes, from = lane % kLanes * 8;
@@ -98,7 +98,7 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
         const int p = min(base + u * stripes * kSide + side, end - 1);  // past the end a position again, of weight 0
-        const Weight* const row = cache_head + size_t(unsigned(p)) * (2 * D);
+        const Cache* const row = cache_head + size_t(unsigned(p)) * (2 * D);
         key[u].load(row, from);
         value[u].load(row + D, from);
       }
@@ -188,7 +188,7 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
 
 /** Attention of one kv head over positions [begin, end): see the contract of partial above merge. By the whole block. */
 template <int D, int Group, int Splits>
-DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Weight* cache_head, float* partial,
+DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
                    int partial_token_stride, int split, int begin, int end, int position, int tokens) {
   constexpr int kOne = attend_tile(Group), kAll = attend_tile(Group * kPassTokens);
   if constexpr (kOne != kAll) {

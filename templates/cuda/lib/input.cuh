@@ -2,11 +2,11 @@
 #pragma once
 #include "block.cuh"
 
-// model.h gives Weight and kPassTokens.
+// model.h gives Matrix and kPassTokens.
 static_assert(kPassTokens >= 1 && kPassTokens <= 8, "a pass has 1 to 8 tokens");
 
 /** Several tokens and 16-bit weights go through the tensor cores; then an activation is kept as the sum of two Weights. */
-constexpr bool kTensorCores = sizeof(Weight) == 2 && kPassTokens > 1;
+constexpr bool kTensorCores = sizeof(Matrix) == 2 && kPassTokens > 1;
 
 /**
  * One token, or float weights: where element k of a token is. A warp's 16-byte loads of weights cover 32 * V elements, V = kVector;
@@ -14,14 +14,14 @@ constexpr bool kTensorCores = sizeof(Weight) == 2 && kPassTokens > 1;
  */
 template <int K>
 BOTH constexpr int input_slot(int k) {
-  constexpr int V = kVector<Weight>;
+  constexpr int V = kVector<Matrix>;
   if constexpr (V == 4) return k;
   const int span = 32 * V, chunk = k / span, rest = k % span;
   const int left = padded(K) - chunk * span, lanes = (left < span ? left : span) / V;
   return chunk * span + (rest % V) / 4 * (lanes * 4) + rest / V * 4 + rest % 4;
 }
 
-/** Tensor cores: index of element k of a token in each of the two planes [padded(K) / 32][kPassTokens][32] of Weight. */
+/** Tensor cores: index of element k of a token in each of the two planes [padded(K) / 32][kPassTokens][32] of Matrix. */
 BOTH constexpr int input_cell(int token, int k) { return (k / 32 * kPassTokens + token) * 32 + k % 32; }
 
 /** Stores elements [k, k + W) of a token; tokens: of the pass, as matmul will be told. */
@@ -29,15 +29,15 @@ template <int K, int W>
 DEVICE void store_input(Block& b, int tokens, int token, int k, const float (&v)[W]) {
   if constexpr (kTensorCores) {
     if (tokens > 1) {
-      Weight* const high = reinterpret_cast<Weight*>(b.scratch) + input_cell(token, k);
-      Weight* const low = high + kPassTokens * padded(K);
-      struct alignas(W * sizeof(Weight)) Pack {
-        Weight v[W];
+      Matrix* const high = reinterpret_cast<Matrix*>(b.scratch) + input_cell(token, k);
+      Matrix* const low = high + kPassTokens * padded(K);
+      struct alignas(W * sizeof(Matrix)) Pack {
+        Matrix v[W];
       } h, l;
 #pragma unroll
       for (int i = 0; i < W; ++i) {
-        h.v[i] = to_weight<Weight>(v[i]);
-        l.v[i] = to_weight<Weight>(v[i] - to_float(h.v[i]));
+        h.v[i] = to_element<Matrix>(v[i]);
+        l.v[i] = to_element<Matrix>(v[i] - to_float(h.v[i]));
       }
       *reinterpret_cast<Pack*>(high) = h;
       *reinterpret_cast<Pack*>(low) = l;

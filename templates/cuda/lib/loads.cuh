@@ -52,19 +52,19 @@ DEVICE void load_activation(float (&v)[W], const float* address) {
 /** The widest load_activation that fits vectors of K floats laid end to end. */
 BOTH constexpr int activation_width(int k) { return k % 4 == 0 ? 4 : k % 2 == 0 ? 2 : 1; }
 
-/** Elements of Weight in 16 bytes. */
-template <class Weight>
-constexpr int kVector = 16 / int(sizeof(Weight));
+/** Elements of a type in 16 bytes. */
+template <class Element>
+constexpr int kVector = 16 / int(sizeof(Element));
 
 /** The 8 or 4 elements of one load. */
-template <class Weight>
-DEVICE void unpack(float (&v)[kVector<Weight>], const uint4& raw) {
+template <class Element>
+DEVICE void unpack(float (&v)[kVector<Element>], const uint4& raw) {
   const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    if constexpr (sizeof(Weight) == 4) {
+    if constexpr (sizeof(Element) == 4) {
       v[i] = __uint_as_float(words[i]);
-    } else if constexpr (std::is_same_v<Weight, bf16>) {
+    } else if constexpr (std::is_same_v<Element, bf16>) {
       v[2 * i] = __uint_as_float(words[i] << 16);
       v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
     } else {
@@ -81,11 +81,11 @@ DEVICE float to_float(float x) { return x; }
 DEVICE float to_float(bf16 x) { return __bfloat162float(x); }
 DEVICE float to_float(fp16 x) { return __half2float(x); }
 
-template <class Weight>
-DEVICE Weight to_weight(float x) {
-  if constexpr (sizeof(Weight) == 4) {
+template <class Element>
+DEVICE Element to_element(float x) {
+  if constexpr (sizeof(Element) == 4) {
     return x;
-  } else if constexpr (std::is_same_v<Weight, bf16>) {
+  } else if constexpr (std::is_same_v<Element, bf16>) {
     return __float2bfloat16_rn(x);
   } else {
     return __float2half_rn(x);

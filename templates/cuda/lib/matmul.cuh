@@ -26,7 +26,7 @@ constexpr int kInFlight = 12;
  */
 template <int K, int Parts>
 struct RowCut {
-  static constexpr int span = 32 * kVector<Weight>;
+  static constexpr int span = 32 * kVector<Matrix>;
   static constexpr int chunks = divide_up(padded(K), span);
   static constexpr int slices = chunks < 2 ? 1 : chunks <= 32 ? 2 : chunks <= 64 ? 4 : 8;
   static constexpr int slice = divide_up(chunks, slices);
@@ -45,9 +45,9 @@ struct RowCut {
 /** sum + a lane's 16 bytes of weights times its part of a chunk of the input; x is where its first four floats are. */
 template <int K>
 DEVICE float dot_chunk(float sum, const uint4& raw, const float* x, int lanes) {
-  constexpr int V = kVector<Weight>;
+  constexpr int V = kVector<Matrix>;
   float w[V];
-  unpack<Weight>(w, raw);
+  unpack<Matrix>(w, raw);
 #pragma unroll
   for (int part = 0; part < V / 4; ++part) {
     const float4 v = *reinterpret_cast<const float4*>(x + part * lanes * 4);
@@ -60,9 +60,9 @@ DEVICE float dot_chunk(float sum, const uint4& raw, const float* x, int lanes) {
 }
 
 template <int K, int Parts, class Epilogue>
-DEVICE void matmul_one(Block& b, const Weight* w, Range rows, Epilogue& epilogue) {
+DEVICE void matmul_one(Block& b, const Matrix* w, Range rows, Epilogue& epilogue) {
   using C = RowCut<K, Parts>;
-  constexpr int V = kVector<Weight>;
+  constexpr int V = kVector<Matrix>;
   const int thread = opaque(int(threadIdx.x)), lane = thread % 32;
   const int group = thread / 32 / C::slices, slice = thread / 32 % C::slices;
   const int n = rows.end - rows.begin;
@@ -75,7 +75,7 @@ DEVICE void matmul_one(Block& b, const Weight* w, Range rows, Epilogue& epilogue
   int row = rows.begin + dealt(n, group, C::groups);
   for (int turn = 0; turn < turns; ++turn, row += C::rows) {
     const int taken = max(0, min(C::rows, end - row));
-    const Weight* const first = w + size_t(row) * Parts * padded(K) + slice * C::slice * C::span + lane * V;
+    const Matrix* const first = w + size_t(row) * Parts * padded(K) + slice * C::slice * C::span + lane * V;
     float sum[C::values];
 #pragma unroll
     for (int i = 0; i < C::values; ++i) sum[i] = 0;
@@ -149,19 +149,19 @@ struct TileCut {
 
 /** Within a block of 32 columns lane 4 g + t has columns 8 t .. 8 t + 7 of matrix rows g and g + 8, and of token g: one 16-byte load each. */
 template <int K, int Parts, class Epilogue>
-DEVICE void matmul_tiles(Block& b, const Weight* w, Range rows, int tokens, Epilogue& epilogue) {
+DEVICE void matmul_tiles(Block& b, const Matrix* w, Range rows, int tokens, Epilogue& epilogue) {
   using C = TileCut<K, Parts>;
   const int thread = opaque(int(threadIdx.x)), lane = thread % 32, g = lane / 4, t = lane % 4;
   const int group = thread / 32 / C::slices, slice = thread / 32 % C::slices;
-  const Weight* const high = reinterpret_cast<const Weight*>(b.scratch);
-  const Weight* const low = high + kPassTokens * padded(K);
+  const Matrix* const high = reinterpret_cast<const Matrix*>(b.scratch);
+  const Matrix* const low = high + kPassTokens * padded(K);
   float* const sums = shared_sums() + group * C::slices * 128;
   __syncthreads();  // the sums of the matmul before have been read
   const int turns = divide_up(rows.end - rows.begin, C::groups * C::rows);
   int row = rows.begin + group * C::rows;
   for (int turn = 0; turn < turns; ++turn, row += C::groups * C::rows) {
     const int taken = max(0, min(C::rows, rows.end - row));
-    const Weight* const first = w + (size_t(row) * Parts + g) * padded(K) + t * 8;
+    const Matrix* const first = w + (size_t(row) * Parts + g) * padded(K) + t * 8;
     const bool has[2] = {g < taken * Parts, g + 8 < taken * Parts};
     float c[2][4] = {};
 #pragma unroll 1
@@ -216,15 +216,15 @@ DEVICE void matmul_tiles(Block& b, const Weight* w, Range rows, int tokens, Epil
 // ---- several tokens, float weights: one warp a row
 
 template <int K, int Parts, class Epilogue>
-DEVICE void matmul_rows(Block& b, const Weight* w, Range rows, int tokens, Epilogue& epilogue) {
-  constexpr int V = kVector<Weight>, kSpan = 32 * V, kChunks = divide_up(padded(K), kSpan), kWave = kChunks < 8 ? kChunks : 8;
+DEVICE void matmul_rows(Block& b, const Matrix* w, Range rows, int tokens, Epilogue& epilogue) {
+  constexpr int V = kVector<Matrix>, kSpan = 32 * V, kChunks = divide_up(padded(K), kSpan), kWave = kChunks < 8 ? kChunks : 8;
   constexpr int kTokens = power_of_two(kPassTokens);
   const int thread = opaque(int(threadIdx.x)), lane = thread % 32;
   for (int row = rows.begin + thread / 32; row < rows.end; row += kWarps) {
     float y[Parts];
 #pragma unroll
     for (int p = 0; p < Parts; ++p) {
-      const Weight* const first = w + (size_t(row) * Parts + p) * padded(K) + lane * V;
+      const Matrix* const first = w + (size_t(row) * Parts + p) * padded(K) + lane * V;
       float sum[kTokens] = {};
       for (int start = 0; start < kChunks; start += kWave) {
         uint4 raw[kWave];
@@ -252,7 +252,7 @@ DEVICE void matmul_rows(Block& b, const Weight* w, Range rows, int tokens, Epilo
  * tokens is what the input function was told. The order of summation depends on K, Parts and tokens == 1 only.
  */
 template <int K, int Parts, class Epilogue>
-DEVICE void matmul(Block& b, const Weight* w, Range rows, int tokens, Epilogue&& epilogue) {
+DEVICE void matmul(Block& b, const Matrix* w, Range rows, int tokens, Epilogue&& epilogue) {
   if (tokens == 1) {
     matmul_one<K, Parts>(b, w, rows, epilogue);
   } else if constexpr (kPassTokens > 1) {
@@ -266,9 +266,9 @@ DEVICE void matmul(Block& b, const Weight* w, Range rows, int tokens, Epilogue&&
 
 /** Starts bringing the rows into L2; they are one contiguous run of bytes. */
 template <int K, int Parts>
-DEVICE void prefetch_rows(Block&, const Weight* w, Range rows) {
+DEVICE void prefetch_rows(Block&, const Matrix* w, Range rows) {
   const char* const first = reinterpret_cast<const char*>(w + size_t(rows.begin) * Parts * padded(K));
-  const unsigned bytes = unsigned(rows.end - rows.begin) * unsigned(Parts * padded(K) * sizeof(Weight));
+  const unsigned bytes = unsigned(rows.end - rows.begin) * unsigned(Parts * padded(K) * sizeof(Matrix));
 #if __CUDA_ARCH__ >= 900
   constexpr unsigned kPiece = 4096;  // a multiple of 16, as is a row
   for (unsigned at = threadIdx.x * kPiece; at < bytes; at += kThreads * kPiece)

@@ -4,7 +4,7 @@
 
 /** Columns [begin, end) of dst [tokens][K] := those of the tokens' rows of table [vocab][padded(K)]. */
 template <int K>
-DEVICE void embed(Block&, float* dst, const Weight* table, const int* ids, int tokens, Range columns) {
+DEVICE void embed(Block&, float* dst, const Matrix* table, const int* ids, int tokens, Range columns) {
   const int width = columns.end - columns.begin;
   for (int i = opaque(int(threadIdx.x)); i < tokens * width; i += kThreads) {
     const int token = i / width, k = columns.begin + i % width;
@@ -44,13 +44,13 @@ DEVICE void rope(float* dst, const float* src, const float* row) {
   __syncwarp();
 }
 
-/** One position of the KV cache [2][D] := k [D], v [D], rounded to Weight. By one warp. */
+/** One position of the KV cache [2][D] := k [D], v [D], rounded to Cache. By one warp. */
 template <int D>
-DEVICE void append(Weight* cache_row, const float* k, const float* v) {
+DEVICE void append(Cache* cache_row, const float* k, const float* v) {
 #pragma unroll
   for (int d = lane(); d < D; d += 32) {
-    cache_row[d] = to_weight<Weight>(k[d]);
-    cache_row[D + d] = to_weight<Weight>(v[d]);
+    cache_row[d] = to_element<Cache>(k[d]);
+    cache_row[D + d] = to_element<Cache>(v[d]);
   }
   __syncwarp();
 }

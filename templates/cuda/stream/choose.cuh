@@ -1,12 +1,7 @@
-// The end of a pass: every block offers the best of its logits, or says that its logits are stored; then all know the next token.
+// The end of a pass: every block hands over the best of its logits, or says that its logits are stored; then all know the next token.
 #pragma once
 #include "lib/sampler.cuh"
 #include "product.cuh"
-
-/** An offer: the key of the best logit, and its id with room for a flag. Published by each block in each pass. */
-using Offers = Exchange<2 * kBlocks>;
-/** The token that block 0 has sampled. */
-using Chosen = Exchange<1>;
 
 constexpr unsigned kStopFlag = 1u << 30;
 static_assert(kVocab < (1 << 30) && kBlocks <= kThreads, "ids leave room for the flag; a thread looks at one block");
@@ -27,55 +22,88 @@ struct Best {
 };
 
 /** True when every block can find the token itself: the largest logit, no penalties. */
-DEVICE bool is_greedy(const Sampling& s) { return !(s.temperature > 0) && s.repetition_penalty == 1 && s.presence_penalty == 0; }
+BOTH inline bool is_greedy(const Sampling& s) { return !(s.temperature > 0) && s.repetition_penalty == 1 && s.presence_penalty == 0; }
+
+/** What the LM head does with its rows. */
+struct LogitRows {
+  const Pass& pass;
+  const bool stores;
+  const int limit;  // ids that may be chosen
+
+  DEVICE explicit LogitRows(const Pass& pass)
+      : pass(pass),
+        stores(!pass.sample || !is_greedy(pass.sampling)),
+        limit(pass.sampling.vocab > 0 ? min(pass.sampling.vocab, kVocab) : kVocab) {}
+
+  DEVICE void take(const Output& o, Best& best) const {
+    if (!o.in_bounds || o.row >= kVocab || o.token >= pass.tokens) return;
+    if (stores && o.token >= pass.first_logits) pass.logits[size_t(o.token - pass.first_logits) * kVocab + o.row] = o.y;
+    if (o.token == pass.tokens - 1 && o.row < limit) best.consider(o.y, o.row);
+  }
+};
+
+/** A candidate: the key of a block's best logit, and its id with room for a flag. */
+template <class Candidates>
+DEVICE void publish_candidate(const Candidates& to, int step, int block, uint64_t best, bool stop) {
+  to.publish(step, 2 * block, uint32_t(best >> 32));
+  to.publish(step, 2 * block + 1, uint32_t(Best::id_of(best)) | (stop ? kStopFlag : 0));
+}
+
+/** The id of the best of all blocks' candidates, by all computing threads; cta.s.leave: the host wants the reply to end. */
+template <int T, class Candidates>
+DEVICE int best_candidate(Cta<T>& cta, const Candidates& candidates, int step, Stage stage) {
+  Best all;
+  if (int(threadIdx.x) < kBlocks) {
+    Words<2> candidate{};
+    wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
+      candidate = load_words<2>(candidates.of(step), 2 * int(threadIdx.x));
+      return arrived(candidate);
+    });
+    all.value = uint64_t(candidate.v[0]) << 32 | uint32_t(~(candidate.v[1] & ~kStopFlag));
+    if (threadIdx.x == 0) cta.s.leave = (candidate.v[1] & kStopFlag) != 0;
+  }
+  return Best::id_of(block_largest(all.value));
+}
 
 /**
- * The next token, the same in every block; b.s.leave tells whether the host wants the reply to end. `best` is this thread's best logit.
- * Greedy: all blocks read all offers. Otherwise block 0 samples from the stored logits, and all wait for its word.
+ * The next token, the same in every block; cta.s.leave tells whether the host wants the reply to end. `best` is this thread's best logit.
+ * Greedy: all blocks read all candidates. Otherwise block 0 samples from the stored logits, and all wait for its word; behind a pass of
+ * several tokens a kernel of its own samples (see `sample_logits`), so that the large kernels hold no sampler.
  */
-template <int T>
-DEVICE int choose(Worker<T>& b, const Offers& offers, const Chosen& chosen, const Best& best, int step, int stage) {
+template <int T, class Candidates, class SampledToken>
+DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken& sampled_token, const Best& best, int step, Stage stage) {
   const uint64_t mine = block_largest(best.value);
-  const bool greedy = is_greedy(b.pass.sampling);
+  const bool greedy = T > 1 || is_greedy(cta.pass.sampling);
   if (threadIdx.x == 0) {
-    const bool stop = b.index() == 0 && b.s.flags.stop;
-    if (!greedy) __threadfence();  // the logits, before the offer that announces them; block_largest has ordered the block's stores
-    offers.publish(step, 2 * b.index(), uint32_t(mine >> 32));
-    offers.publish(step, 2 * b.index() + 1, uint32_t(Best::id_of(mine)) | (stop ? kStopFlag : 0));
+    if (!greedy) __threadfence();  // the logits, before the candidate that announces them; block_largest has ordered the block's stores
+    publish_candidate(candidates, step, cta.index(), mine, cta.index() == 0 && cta.s.flags.stop);
   }
-  if (greedy || b.index() == 0) {
-    Best all;
-    if (int(threadIdx.x) < kBlocks) {
-      Words<2> offer{};
-      wait_until(b.s.flags, place_of(stage, b.layer, kWaitsForWords), [&] {
-        offer = load_words<2>(offers.of(step), 2 * int(threadIdx.x));
-        return arrived(offer);
+  if (greedy) {
+    const int token = best_candidate(cta, candidates, step, stage);
+    if (cta.index() == 0 && threadIdx.x == 0) ++cta.pass.counts[token];
+    return token;
+  }
+  if constexpr (T == 1) {
+    if (cta.index() == 0) {
+      best_candidate(cta, candidates, step, stage);
+      __threadfence();
+      const float* const logits = cta.pass.logits + size_t(cta.pass.tokens - cta.pass.first_logits - 1) * kVocab;
+      choose_token(cta.pass.sampler, logits, cta.pass.sampling, cta.pass.counts, cta.position + cta.pass.tokens, cta.pass.next);
+      cta.sync();
+      if (threadIdx.x == 0) sampled_token.publish(step, 0, unsigned(*cta.pass.next) | (cta.s.leave ? kStopFlag : 0));
+    }
+    if (threadIdx.x == 0) {
+      unsigned word = 0;
+      wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
+        word = load_words<1>(sampled_token.of(step), 0).v[0];
+        return word != kSentinel;
       });
-      all.value = uint64_t(offer.v[0]) << 32 | uint32_t(~(offer.v[1] & ~kStopFlag));
-      if (threadIdx.x == 0) b.s.leave = (offer.v[1] & kStopFlag) != 0;
+      cta.s.token = Best::id_of(~uint64_t(word & ~kStopFlag));
+      cta.s.leave = (word & kStopFlag) != 0;
     }
-    const int token = Best::id_of(block_largest(all.value));
-    if (greedy) {
-      if (b.index() == 0 && threadIdx.x == 0) ++b.pass.counts[token];
-      return token;
-    }
-    __threadfence();
-    const float* const logits = b.pass.logits + size_t(b.pass.tokens - b.pass.first_logits - 1) * kVocab;
-    choose_token(b.pass.sampler, logits, b.pass.sampling, b.pass.counts, b.position + b.pass.tokens, b.pass.next);
-    b.sync();
-    if (threadIdx.x == 0) chosen.publish(step, 0, unsigned(*b.pass.next) | (b.s.leave ? kStopFlag : 0));
+    cta.sync();
   }
-  if (threadIdx.x == 0) {
-    unsigned word = 0;
-    wait_until(b.s.flags, place_of(stage, b.layer, kWaitsForWords), [&] {
-      word = load_words<1>(chosen.of(step), 0).v[0];
-      return word != kEmptyWord;
-    });
-    b.s.token = Best::id_of(~uint64_t(word & ~kStopFlag));
-    b.s.leave = (word & kStopFlag) != 0;
-  }
-  b.sync();
-  return b.s.token;
+  return cta.s.token;
 }
 
 /** Hands a token to the host, as one more than its id, since 0 is "not yet", and to the next launch. */
@@ -88,4 +116,13 @@ DEVICE bool is_stop(const Pass& pass, int token) {
   bool found = false;
   for (int i = 0; i < pass.stop_count; ++i) found |= __ldg(pass.stop_ids + i) == token;
   return found;
+}
+
+/** Samples the token behind a pass of several tokens from its stored logits. One block of kThreads threads. */
+DEVICE void sample_logits(const Pass& pass) {
+  if (load_relaxed(pass.status) != 0) return;  // the pass has failed
+  const float* const logits = pass.logits + size_t(pass.tokens - pass.first_logits - 1) * kVocab;
+  choose_token(pass.sampler, logits, pass.sampling, pass.counts, pass.position + pass.tokens, pass.next);
+  __syncthreads();
+  if (threadIdx.x == 0) reply(pass, 0, *pass.next);
 }

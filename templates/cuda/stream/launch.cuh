@@ -25,7 +25,7 @@ auto with_kernel(int tokens, F&& f) {
 
 template <int T>
 cudaError_t prepare_kernel(int* fitting) {
-  static_assert(shared_bytes<T>() + kStaticBytes <= kSharedLimit, "see streamMemory in codegen/schemes/stream/stream.ts");
+  static_assert(shared_bytes<T>() + kStaticBytes <= kSharedLimit, "see kernelSize in codegen/schemes/stream/sizes.ts");
   const void* const kernel = reinterpret_cast<const void*>(decode<T>);
   cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes<T>()));
   if (status == cudaSuccess) status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(fitting, kernel, kBlockThreads, shared_bytes<T>());
@@ -57,10 +57,19 @@ extern "C" int kernel_blocks(int device, int* blocks) {
   return status;
 }
 
-/** Starts a launch on a stream (a cudaStream_t): one pass of several tokens, or any number of passes of one. Returns a cudaError_t. */
+/**
+ * Starts a launch on a stream (a cudaStream_t): one pass of several tokens, or any number of passes of one. Behind a pass of several tokens
+ * the token is sampled by a kernel of its own, unless it is the largest logit. Returns a cudaError_t.
+ */
 extern "C" int kernel_launch(const Pass& pass, void* stream) {
   const auto on = static_cast<cudaStream_t>(stream);
-  return with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(pass, on); });
+  const bool apart = pass.tokens > 1 && pass.sample && !is_greedy(pass.sampling);
+  Pass made = pass;
+  if (apart) made.sample = 0;
+  const cudaError_t status = with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(made, on); });
+  if (status != cudaSuccess || !apart) return status;
+  sample<<<1, kThreads, 0, on>>>(pass);
+  return cudaGetLastError();
 }
 
 /** Starts packing one layer's matrices (layer == kLayers: the head) into the stream. Returns a cudaError_t. */

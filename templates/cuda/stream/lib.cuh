@@ -2,5 +2,6 @@
 #pragma once
 #include "attention.cuh"
 #include "choose.cuh"
+#include "norm.cuh"
 #include "pack.cuh"
 #include "product.cuh"

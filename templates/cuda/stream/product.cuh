@@ -1,7 +1,7 @@
 // A product: this block's tiles of 8 rows times the input that other blocks publish, each warp its part of the columns.
 #pragma once
 #include "lib/tensor.cuh"
-#include "worker.cuh"
+#include "rows.cuh"
 
 /** A lane's part of 32 columns of the input, as the matrix instruction takes it. */
 template <int T>
@@ -70,26 +70,37 @@ struct TileSums {
   }
 };
 
-/** Where a product's input comes from: words [T][word_stride(K)] that others publish, or rows of a table. */
-template <int K>
-struct Input {
-  Published words;        // none: from the table
-  const Weight* table;    // [vocab][padded(K)]
-  const int* ids;         // [T]
-  const Weight* norm;     // [K] the weights of a norm in front; null: none
+/** Rows of the embedding, in the place of words: what the residual stream is in front of the first layer. */
+struct Table {
+  const Matrix* rows = nullptr;  // [vocab][padded(kHidden)]
+  const int* ids = nullptr;      // [T]
+};
+
+/** Words [T][word_stride(K)] that others publish; none: rows of the table. Every product gathers the columns of its own. */
+struct Gather {
+  static constexpr bool kNormed = false;
+  Published words;
+  Table table = {};
+  const Vector* norm = nullptr;  // [K] the weights of a norm
+};
+
+/** The same, normed: the weights go in at once, the factor into the sums. */
+struct NormedGather : Gather {
+  static constexpr bool kNormed = true;
 };
 
 /** Brings a warp's part of a product's input into shared memory, times the weights of a norm. */
-template <class P, int T, bool Normed>
+template <class P, int T, class Input>
 struct InputReader {
-  static constexpr int kSlice = P::kEach * 16;                   // words of a warp and token
+  static constexpr bool Normed = Input::kNormed;
+  static constexpr int kSlice = P::kWarpCells * 16;                   // words of a warp and token
   static constexpr int V = T > 1 || kSlice % 128 == 0 ? 4 : 2;   // words of a load
   static constexpr int kLoads = divide_up(T * kSlice / V, 32);   // of a lane
   static constexpr int kBatch = kLoads < 8 ? kLoads : 8;         // loads that are waited for together
   static constexpr bool kFull = T * kSlice / V % 32 == 0, kWhole = P::kExact && kFull;
   using Batch = Words<V>[kBatch];
 
-  const Input<P::kColumns>& input;
+  const Input& input;
   const int first = warp() * kSlice;
   Batch norm;         // weights of the norm for the batch that is stored next
   float squares = 0;  // of what this lane has read
@@ -103,7 +114,7 @@ struct InputReader {
   }
 
   /** Loads the weights of the norm for the first batch: they need not be waited for. */
-  DEVICE explicit InputReader(const Input<P::kColumns>& input) : input(input) {
+  DEVICE explicit InputReader(const Input& input) : input(input) {
     if constexpr (Normed) load_norm(0);
   }
 
@@ -132,23 +143,23 @@ struct InputReader {
     for (int k = 0; k < kBatch; ++k)
 #pragma unroll
       for (int j = 0; j < V; ++j)
-        if (n0 + k < kLoads) all &= v[k].v[j] != kEmptyWord || !wanted(n0 + k, j);
+        if (n0 + k < kLoads) all &= v[k].v[j] != kSentinel || !wanted(n0 + k, j);
     return all;
   }
 
   /** Waits for the words and stores them. Each batch is under way while the one before is stored. */
-  DEVICE void take(Worker<T>& b) {
-    char* const slice = b.s.work.slices[warp()];
+  DEVICE void take(Cta<T>& cta) {
+    char* const slice = cta.s.work.slices[warp()];
     Batch v, next;
     const bool words = input.words.words != nullptr;
-    if (words) b.delay(P::kStage), load(v, 0);
+    if (words) cta.delay(P::kStage), load(v, 0);
 #pragma unroll
     for (int n0 = 0; n0 < kLoads; n0 += kBatch) {
       const bool more = n0 + kBatch < kLoads;
       if (words) {
         if (more) load(next, n0 + kBatch);
         bool loaded = true;
-        warp_wait_until(b.s.flags, place_of(P::kStage, b.layer, kWaitsForWords), [&] {
+        warp_wait_until(cta.s.flags, place_of(P::kStage, cta.layer, kWaitsForWords), [&] {
           if (!loaded) load(v, n0);
           loaded = false;
           return here(v, n0);
@@ -173,7 +184,7 @@ struct InputReader {
       const int n = n0 + k;
       v[k] = Words<V>{};
       if (n >= kLoads) continue;
-      const auto* row = reinterpret_cast<const unsigned*>(input.table + size_t(input.ids[token()]) * padded(P::kColumns));
+      const auto* row = reinterpret_cast<const unsigned*>(input.table.rows + size_t(input.table.ids[token()]) * padded(P::kColumns));
 #pragma unroll
       for (int j = 0; j < V; ++j) v[k].v[j] = wanted(n, j) ? __ldg(row + first + word(n) + j) : 0;
     }
@@ -193,7 +204,7 @@ struct InputReader {
       }
     }
     if (!kFull && word(n) >= kSlice) return;
-    unsigned* const to = reinterpret_cast<unsigned*>(slice + token() * slice_stride(P::kEach)) + word(n);
+    unsigned* const to = reinterpret_cast<unsigned*>(slice + token() * slice_stride(P::kWarpCells)) + word(n);
     if constexpr (V == 4)
       *reinterpret_cast<uint4*>(to) = make_uint4(x.v[0], x.v[1], x.v[2], x.v[3]);
     else
@@ -214,12 +225,12 @@ struct Output {
   float y;
   int index;  // among the outputs of this block: [rows / 4][T][4], the residual's order
   int row, token;
-  bool real;  // false: there are fewer outputs than lanes, this is the last one again
+  bool in_bounds;  // false: there are fewer outputs than lanes, this is the last one again
 
   /** Of the row after this one. */
   DEVICE float next(float x) const { return __shfl_down_sync(~0u, x, 1); }
   DEVICE float second_next(float x) const { return __shfl_down_sync(~0u, x, 2); }
-  DEVICE bool even() const { return real && row % 2 == 0; }
+  DEVICE bool even() const { return in_bounds && row % 2 == 0; }
 };
 
 /** The sum of what the warps have. */
@@ -228,68 +239,112 @@ DEVICE float sum_of_warps(const float* of_warp) {
   return ((a.x + a.y) + (a.z + a.w)) + ((b.x + b.y) + (b.z + b.w));
 }
 
+/** What an epilogue that needs nothing early loads early. */
+struct Nothing {};
+struct NothingEarly {
+  DEVICE Nothing operator()(int, int) const { return {}; }
+};
+
 /**
- * use(output) for every row of this block and every token; in a product with a norm in front the sum is divided by the root of the mean
- * square. Weights are read from the ring before the input is waited for.
+ * use(output, early) for every row of this block and every token; in a product with a norm in front the sum is divided by the root of the
+ * mean square. Weights are read from the ring before the input is waited for, and so is what load_early(row, token) of the first tiles returns.
  */
-template <class P, int T, bool Normed, class Use>
-DEVICE void product(Worker<T>& b, const Input<P::kColumns>& input, Use&& use) {
+template <class P, int T, class Input, class LoadEarly, class Use>
+DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use&& use) {
+  constexpr bool kNormed = Input::kNormed;
   constexpr int kTogether = tiles_together<P, T>();
-  constexpr int kHeld = held_cells<T>() < kTogether * P::kEach ? held_cells<T>() : kTogether * P::kEach;
-  constexpr int kParts = divide_up(P::kEach, kHeld);  // more than one only when a single tile does not fit
-  const int tiles = P::tiles(b.index()), first_row = P::first(b.index()) * 8;
-  const uint32_t slice = shared_address(b.s.work.slices[warp()]);
-  const int turn = b.norm_turn;
-  if constexpr (Normed) b.norm_turn ^= 1;
-  InputReader<P, T, Normed> reader(input);
+  constexpr int kHeld = held_cells<T>() < kTogether * P::kWarpCells ? held_cells<T>() : kTogether * P::kWarpCells;
+  constexpr int kParts = divide_up(P::kWarpCells, kHeld);  // more than one only when a single tile does not fit
+  constexpr int kRounds = divide_up(kTogether * kRowTile * T, kThreads);  // outputs of a thread
+  const int tiles = P::tiles(cta.index()), first_row = P::first(cta.index()) * kRowTile;
+  const uint32_t slice = shared_address(cta.s.work.slices[warp()]);
+  const int norm_buffer = cta.norm_buffer;
+  if constexpr (kNormed) cta.norm_buffer ^= 1;
+  InputReader<P, T, Input> reader(input);
+  decltype(load_early(0, 0)) early[kRounds];
   int at = 0;
 #pragma unroll 1
-  for (int tile = 0; tile < (P::kMost <= kTogether ? 1 : tiles); tile += kTogether) {
-    const int count = P::kEven && P::kMost % kTogether == 0 ? kTogether : min(kTogether, tiles - tile);
+  for (int tile = 0; tile < (P::kMostTiles <= kTogether ? 1 : tiles); tile += kTogether) {
+    const int count = P::kEven && P::kMostTiles % kTogether == 0 ? kTogether : min(kTogether, tiles - tile);
+    // A thread's outputs are all of one token, since 4 T divides kThreads.
+    const int outputs = count * kRowTile * T, token = int(threadIdx.x) / 4 % T;
+    const auto output_of = [&](int round) { return min(round * kThreads + opaque(int(threadIdx.x)), outputs - 1); };
+    const auto row_of = [&](int o) { return first_row + tile * kRowTile + o / 4 / T * 4 + o % 4; };
+#pragma unroll
+    for (int round = 0; round < kRounds; ++round) early[round] = load_early(row_of(output_of(round)), token);
     TileSums<T, kTogether> sums[kTogether];
-    if constexpr (kTogether * P::kEach % kSlotCells == 0) at = 0;
+    if constexpr (kTogether * P::kWarpCells % kSlotCells == 0) at = 0;
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
-      constexpr int kRow = P::kEach < kHeld ? P::kEach : kHeld;
+      constexpr int kRow = P::kWarpCells < kHeld ? P::kWarpCells : kHeld;
       uint4 v[kHeld];
-      const int cells = kParts == 1 ? count * P::kEach : min(kHeld, P::kEach - part * kHeld);
-      at = b.template read_cells<kHeld>(v, cells, at, P::kStage);
+      const int cells = kParts == 1 ? count * P::kWarpCells : min(kHeld, P::kWarpCells - part * kHeld);
+      at = cta.template read_cells<kHeld>(v, cells, at, P::kStage);
       if (tile == 0 && part == 0) {
-        b.mark(P::kStage, 0);
-        reader.take(b);
-        b.mark(P::kStage, 1);
+        cta.mark(P::kStage, 0);
+        reader.take(cta);
+        cta.mark(P::kStage, 1);
       }
 #pragma unroll
       for (int column = 0; column < kRow; ++column) {
         if (column >= cells) break;
         InputCell<T> x;
-        x.load(slice, slice_stride(P::kEach), part * kHeld + column);
+        x.load(slice, slice_stride(P::kWarpCells), part * kHeld + column);
 #pragma unroll
         for (int i = 0; i < kTogether; ++i)
           if (i * kRow + column < kHeld && i < count) sums[i].add(v[i * kRow + column], x, column);
       }
     }
-    if (Normed && tile == 0) sum_squares<T>(b.s.squares[turn], reader.squares);
-    float* const shared = b.s.sums[b.sum_turn];
-    b.sum_turn ^= 1;
+    if (kNormed && tile == 0) sum_squares<T>(cta.s.squares[norm_buffer], reader.squares);
+    float* const shared = cta.s.sums[cta.sum_buffer];
+    cta.sum_buffer ^= 1;
 #pragma unroll
     for (int i = 0; i < kTogether; ++i)
       if (i < count) sums[i].store(shared, i);
-    if (tile + kTogether >= tiles && at != 0) b.free_slots(1, 0), at = 0;  // its cells are in the sums
-    b.mark(P::kStage, 2);
-    b.sync();
-    b.mark(P::kStage, 3);
-    // A thread's outputs are all of one token, since 4 T divides kThreads.
-    const int outputs = count * 8 * T, token = int(threadIdx.x) / 4 % T;
+    if (tile + kTogether >= tiles && at != 0) cta.free_slots(1, 0), at = 0;  // its cells are in the sums
+    cta.mark(P::kStage, 2);
+    cta.sync();
+    cta.mark(P::kStage, 3);
 #pragma unroll
-    for (int j = 0; j < divide_up(kTogether * 8 * T, kThreads); ++j) {
-      if (j * kThreads + warp() * 32 >= outputs) break;
+    for (int round = 0; round < kRounds; ++round) {
+      if (round * kThreads + warp() * 32 >= outputs) break;
       float factor = 1;
-      if constexpr (Normed) factor = rsqrtf(sum_of_warps(b.s.squares[turn][token]) * (1.0f / P::kColumns) + kNormEps);
-      const int mine = j * kThreads + opaque(int(threadIdx.x)), o = min(mine, outputs - 1);
+      if constexpr (kNormed) factor = rsqrtf(sum_of_warps(cta.s.squares[norm_buffer][token]) * (1.0f / P::kColumns) + kNormEps);
+      const int o = output_of(round);
       const float y = sum_of_warps(shared + o * kSumStride) * factor;
-      use(Output{y, tile * 8 * T + o, first_row + tile * 8 + o / 4 / T * 4 + o % 4, token, mine == o});
+      use(Output{y, tile * kRowTile * T + o, row_of(o), token, round * kThreads + int(threadIdx.x) == o}, early[round]);
     }
-    b.mark(P::kStage, 4);
+    cta.mark(P::kStage, 4);
   }
+}
+
+/** use(output) for the rows that a product of an earlier stage left in this block. */
+template <class P, int T, class Use>
+DEVICE void kept_rows(Cta<T>& cta, const float* kept, Use&& use) {
+  const int outputs = P::tiles(cta.index()) * kRowTile * T, first_row = P::first(cta.index()) * kRowTile;
+  const int token = int(threadIdx.x) / 4 % T;
+  for (int first = warp() * 32; first < outputs; first += kThreads) {
+    const int i = first + lane(), o = min(i, outputs - 1);
+    use(Output{kept[o], o, first_row + o / 4 / T * 4 + o % 4, token, i == o});
+  }
+}
+
+/** Publishes a row with the one after it, by the lane of the first. */
+template <int T, int Rows, class Exchange>
+DEVICE void publish_row(const Exchange& to, int epoch, const Output& o, float value) {
+  const float next = o.next(value);
+  if (o.even() && o.row < Rows) to.publish(epoch, word_at<T>(o.row / 2, o.token), pair_word(value, next));
+}
+
+/** The same where the rows of two outputs take turns: `value`, of both, is with the first of each two rows. */
+template <int T, int Rows, class Exchange>
+DEVICE void publish_gated_row(const Exchange& to, int epoch, const Output& o, float value) {
+  const float next = o.second_next(value);
+  if (o.in_bounds && o.row % 4 == 0 && o.row < 2 * Rows) to.publish(epoch, word_at<T>(o.row / 4, o.token), pair_word(value, next));
+}
+
+/** This block's part of the residual stream, which it keeps in float: plus a branch. */
+template <int T>
+DEVICE void keep_residual(Cta<T>& cta, const Output& o, float value) {
+  if (o.in_bounds) cta.s.residual[o.index] = value;
 }

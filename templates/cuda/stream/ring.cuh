@@ -4,16 +4,16 @@
 
 DEVICE uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
-DEVICE void barrier_init(uint64_t* barrier, int count) {
+DEVICE void mbarrier_init(uint64_t* barrier, int count) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count) : "memory");
 }
 
-DEVICE void barrier_arrive(uint64_t* barrier) {
+DEVICE void mbarrier_arrive(uint64_t* barrier) {
   asm volatile("{\n\t.reg .b64 state;\n\tmbarrier.arrive.shared.b64 state, [%0];\n\t}" ::"r"(shared_address(barrier)) : "memory");
 }
 
 /** True when the phase of this parity is over. */
-DEVICE bool barrier_is_past(uint64_t* barrier, unsigned parity) {
+DEVICE bool mbarrier_test_wait(uint64_t* barrier, unsigned parity) {
   uint32_t past;
   asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
                : "=r"(past)
@@ -23,7 +23,7 @@ DEVICE bool barrier_is_past(uint64_t* barrier, unsigned parity) {
 }
 
 /** The same, and where the hardware can it first sleeps a while: for waiting. */
-DEVICE bool barrier_passed(uint64_t* barrier, unsigned parity) {
+DEVICE bool mbarrier_try_wait(uint64_t* barrier, unsigned parity) {
 #if BULK_COPIES
   uint32_t passed;
   asm volatile("{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
@@ -32,7 +32,7 @@ DEVICE bool barrier_passed(uint64_t* barrier, unsigned parity) {
                : "memory");
   return passed != 0;
 #else
-  return barrier_is_past(barrier, parity);
+  return mbarrier_test_wait(barrier, parity);
 #endif
 }
 
@@ -94,12 +94,12 @@ struct Producer {
     if (window > kSlots - 1) window = kSlots - 1;
     const unsigned free_parity = next.parity ^ 1;
     uint64_t* const free = s.empty + next.slot;
-    while (!barrier_passed(free, free_parity))
+    while (!mbarrier_try_wait(free, free_parity))
       if (leaving()) return false;
     // Deep in what has landed, shallow in what is asked for: a long queue would delay what blocks hand to each other.
     if (under_way >= window) {
       const int ahead = next.slot + kSlots / 4;
-      const bool hungry = barrier_is_past(s.empty + (ahead < kSlots ? ahead : ahead - kSlots), ahead < kSlots ? free_parity : free_parity ^ 1);
+      const bool hungry = mbarrier_test_wait(s.empty + (ahead < kSlots ? ahead : ahead - kSlots), ahead < kSlots ? free_parity : free_parity ^ 1);
       settle(hungry ? window : window - 1);
     }
     copy(ring + next.slot * kSlotBytes, from, bytes, s.full + next.slot);
@@ -111,7 +111,7 @@ struct Producer {
   /** Returns when at most `left` copies are under way. */
   DEVICE void settle(int left) {
     for (; under_way > left; --under_way) {
-      while (!barrier_passed(s.full + landing.slot, landing.parity)) {
+      while (!mbarrier_try_wait(s.full + landing.slot, landing.parity)) {
       }
       landing = landing.template ahead<kSlots>(1);
     }
@@ -135,7 +135,7 @@ struct Producer {
   /** All tiles of a product that this block has. */
   template <class P>
   DEVICE bool tiles(const char*& from, int window) {
-    const int cells = P::tiles(int(blockIdx.x)) * P::kEach;
+    const int cells = P::tiles(int(blockIdx.x)) * P::kWarpCells;
     for (int cell = 0; cell < cells; cell += kSlotCells) {
       const int bytes = min(kSlotCells, cells - cell) * (kWarps * kCellBytes);
       if (!fill(from, bytes, window)) return false;

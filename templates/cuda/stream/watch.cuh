@@ -6,20 +6,20 @@
 enum WaitKind : int { kWaitsForWords = 0, kWaitsForTile = 1 };
 
 /** Where in a pass a wait stands: the stage in the order of the plan, the layer, the kind. */
-DEVICE unsigned place_of(int stage, int layer, WaitKind kind) { return unsigned(kind) << 24 | unsigned(layer) << 8 | unsigned(stage); }
+DEVICE unsigned place_of(Stage stage, int layer, WaitKind kind) { return unsigned(kind) << 24 | unsigned(layer) << 8 | unsigned(stage); }
 
 /** What all warps of a block share about the end of a launch. */
 struct Flags {
   volatile int failed;              // a wait ran out of time, here or in another block: no wait waits any more
-  volatile int finished;            // the last token is made: producer and watcher leave
+  volatile int finished;            // the last token is made: producer and watchdog leave
   volatile int progress;            // layers of this launch that the block has finished with all others
   volatile int appended;            // layers whose appended positions are there for the copy engines of all blocks
   volatile int stop;                // block 0: the host asks to end
-  volatile unsigned pulse;          // changes with every stage
+  volatile unsigned heartbeat;      // changes with every stage
   volatile unsigned place[kWarps];  // what each warp waits for, or waited for last
 };
 
-/** Calls ready() until it is true, or until the launch has failed; the watcher keeps the time. */
+/** Calls ready() until it is true, or until the launch has failed; the watchdog keeps the time. */
 template <class Ready>
 DEVICE void wait_until(Flags& flags, unsigned place, Ready&& ready) {
   while (!ready()) {
@@ -35,7 +35,8 @@ DEVICE void warp_wait_until(Flags& flags, unsigned place, Ready&& ready) {
   __syncwarp();
 }
 
-constexpr int kAppendBarrier = 2;
+/** Barriers of the hardware: of the warps that compute, and of those with the warp that publishes the cache. */
+constexpr int kConsumerBarrier = 1, kAppendBarrier = 2;
 
 /** A spare warp: what the block has appended to the cache becomes visible everywhere, while the others go on. A fence takes long. */
 DEVICE void publish_cache(Flags& flags) {
@@ -64,15 +65,15 @@ DEVICE unsigned waited_for(Flags& flags) {
 }
 
 /**
- * The watcher, a thread that computes nothing: ends the launch when no stage has begun for Pass.budget, and writes what its block waits
+ * The watchdog, a thread that computes nothing: ends the launch when no stage has begun for Pass.budget, and writes what its block waits
  * for; follows when another block has ended it; in block 0 looks at the host's wish, which is slow to read.
  */
-DEVICE void watch(const Pass& pass, Flags& flags) {
-  unsigned pulse = flags.pulse;
+DEVICE void watchdog(const Pass& pass, Flags& flags) {
+  unsigned heartbeat = flags.heartbeat;
   unsigned long long since = nanoseconds();
   while (!flags.finished && !flags.failed) {
     const unsigned long long now = nanoseconds();
-    if (flags.pulse != pulse) pulse = flags.pulse, since = now;
+    if (flags.heartbeat != heartbeat) heartbeat = flags.heartbeat, since = now;
     const bool late = now - since > pass.budget;
     const unsigned place = late ? waited_for(flags) : 0;
     if (late && atomicCAS(pass.status, 0u, 1u + blockIdx.x) == 0u) pass.status[1] = place;

@@ -50,7 +50,7 @@ struct Backend : Device {
 namespace {
 
 int allocate(Backend& b, int context, std::string* error) {
-  const int64_t cache = int64_t{kLayers} * kKvHeads * context * 2 * kHeadPad * sizeof(Weight);
+  const int64_t cache = int64_t{kLayers} * kKvHeads * context * 2 * kHeadPad * sizeof(Cache);
   const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
   const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
   const int64_t counts = int64_t{kVocab} * sizeof(int);
@@ -78,7 +78,7 @@ int allocate(Backend& b, int context, std::string* error) {
   b.bound.context = context;
   b.bound.weights = arena.take<char>(kKeptBytes);
   b.bound.stream = arena.take<char>(kStreamBytes);
-  b.bound.cache = arena.take<Weight>(cache);
+  b.bound.cache = arena.take<Cache>(cache);
   b.bound.rope = arena.take<float>(rope);
   b.bound.logits = arena.take<float>(logits);
   b.bound.counts = arena.take<int>(counts);

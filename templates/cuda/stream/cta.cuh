@@ -2,22 +2,23 @@
 #pragma once
 #include "ring.cuh"
 
-/** A product of Rows x K: how its tiles of 8 rows are dealt to blocks, and the columns of a tile to warps. */
-template <int K, int Rows, int Stage>
+/** A product of Rows x K: how its tiles of rows are dealt to blocks, and the columns of a tile to warps. */
+template <int K, int Rows, Stage S>
 struct Product {
-  static constexpr int kColumns = K, kRows = Rows, kStage = Stage;
-  static constexpr int kTiles = divide_up(Rows, 8);
-  static constexpr int kMost = divide_up(kTiles, kBlocks);         // tiles of the busiest block
-  static constexpr bool kEven = kTiles % kBlocks == 0;             // all blocks have as many
-  static constexpr int kEach = divide_up(padded(K) / 32, kWarps);  // cells of a warp in one tile
-  static constexpr int kTileBytes = kEach * kWarps * kCellBytes;
+  static constexpr int kColumns = K, kRows = Rows;
+  static constexpr Stage kStage = S;
+  static constexpr int kTiles = divide_up(Rows, kRowTile);
+  static constexpr int kMostTiles = divide_up(kTiles, kBlocks);         // tiles of the busiest block
+  static constexpr bool kEven = kTiles % kBlocks == 0;                  // all blocks have as many
+  static constexpr int kWarpCells = divide_up(padded(K) / 32, kWarps);  // cells of a warp in one tile
+  static constexpr int kTileBytes = kWarpCells * kWarps * kCellBytes;
   static constexpr int kInputWords = divide_up(K, 2);
-  /** True when every warp has kEach cells of real columns. */
-  static constexpr bool kExact = kEach * kWarps * 32 == K;
+  /** True when every warp has kWarpCells cells of real columns. */
+  static constexpr bool kExact = kWarpCells * kWarps * 32 == K;
 
   BOTH static constexpr int first(int block) { return dealt(kTiles, block, kBlocks); }
   BOTH static constexpr int tiles(int block) {
-    if constexpr (kEven) return kMost;
+    if constexpr (kEven) return kMostTiles;
     return first(block + 1) - first(block);
   }
 };
@@ -26,7 +27,7 @@ struct Product {
 BOTH constexpr int word_stride(int k) { return divide_up(k, 8) * 4; }
 
 /** Bytes of shared memory from token to token of a warp's part of an input: an odd number of 64, so that tokens lie in other banks. */
-BOTH constexpr int slice_stride(int each) { return (each | 1) * 64; }
+BOTH constexpr int slice_stride(int warp_cells) { return (warp_cells | 1) * 64; }
 
 /** Sums of one output over the warps lie this many floats apart. */
 constexpr int kSumStride = kWarps + 4;
@@ -45,9 +46,9 @@ struct Sets {
 template <int T>
 struct AttentionScratch {
   static constexpr int kQueryStride = kHeadPad + 32, kOutStride = kHeadPad / 8 + 4;
-  alignas(16) Weight queries[kWarps][Sets<T>::kEach][kQueryStride];
+  alignas(16) Wire queries[kWarps][Sets<T>::kEach][kQueryStride];
   alignas(16) float out[kWarps][Sets<T>::kEach][8][kOutStride];  // element e at [e % 8][e / 8]: a lane stores all that it has at once
-  float most[kWarps][8], mass[kWarps][8];
+  float row_max[kWarps][8], row_sum[kWarps][8];
   // The position of this pass, when it is one: its score with each query, its value.
   float own_score[kGroup];
   unsigned own_value[kHeadPad / 2];
@@ -56,58 +57,61 @@ struct AttentionScratch {
 /** Cells of weights that a warp keeps in registers while it waits for its input: whole slots, fewer than the ring has. */
 template <int T>
 BOTH constexpr int held_cells() {
-  constexpr int wanted = T <= 4 ? 24 : 8, fitting = (kKernel<T>.slots - 1) * kSlotCells;
+  constexpr int wanted = T <= 8 ? 24 : 8, fitting = (kKernel<T>.slots - 1) * kSlotCells;
   return wanted < fitting ? wanted : fitting;
 }
 
 /** Tiles of a product that a warp sums before the block adds up. */
 template <class P, int T>
 BOTH constexpr int tiles_together() {
-  constexpr int fitting = held_cells<T>() / P::kEach, most = kKernel<T>.sum_tiles;
-  return fitting < 1 ? 1 : fitting < most ? (fitting < P::kMost ? fitting : P::kMost) : (most < P::kMost ? most : P::kMost);
+  constexpr int held = held_cells<T>() / P::kWarpCells, summed = kKernel<T>.sum_tiles;
+  constexpr int fitting = held < summed ? held : summed;
+  return fitting < 1 ? 1 : fitting < P::kMostTiles ? fitting : P::kMostTiles;
 }
 
 /** Positions of the KV cache in one tile of attention, and the tiles that a slot holds. */
-constexpr int kTilePositions = 16;
-constexpr int kRowBytes = 2 * kHeadPad * int(sizeof(Weight));  // key and value of a position
-constexpr int kSlotTiles = kSlotBytes / (kTilePositions * kRowBytes);
+constexpr int kKvTile = 16;
+constexpr int kRowBytes = 2 * kHeadPad * int(sizeof(Cache));  // key and value of a position
+constexpr int kSlotTiles = kSlotBytes / (kKvTile * kRowBytes);
 static_assert(kSlotTiles >= 1, "a slot holds 16 positions of a head");
 
 template <int T>
 struct alignas(128) SharedMemory {
   static constexpr int kSlots = kKernel<T>.slots;
   union Work {
-    char slices[kWarps][T * slice_stride(kMostEach)];  // the products' inputs
+    char slices[kWarps][T * slice_stride(kMostWarpCells)];  // the products' inputs
     AttentionScratch<T> attention;
   };
   alignas(16) Work work;
-  alignas(128) char own[T > 1 ? kTilePositions * kRowBytes : 128];  // keys and values of several tokens, as a tile of the cache
-  alignas(16) float sums[2][kKernel<T>.sum_tiles * 8 * T * kSumStride];
+  alignas(128) char own[T > 1 ? kKvTile * kRowBytes : 128];  // keys and values of several tokens, as a tile of the cache
+  alignas(16) float sums[2][kKernel<T>.sum_tiles * kRowTile * T * kSumStride];
   alignas(16) float squares[2][T][kWarps];
-  float residual[kMostHidden * 8 * T];
+  float residual[kMostHiddenTiles * kRowTile * T];
+  float kept[kKeptTiles > 0 ? kKeptTiles * kRowTile * T : 1];  // rows that a product leaves for a later stage
   uint64_t full[kSlots], empty[kSlots];
   Flags flags;
   int token;
   int leave;
 #if PROFILE
-  unsigned spent[16][6];
+  unsigned spent[kStageCount][6];
 #endif
 };
 
 /** A warp's view of its block. */
 template <int T>
-struct Worker {
+struct Cta {
   using Shared = SharedMemory<T>;
   const Pass& pass;
   Shared& s;
   char* ring;
   Cursor cursor;       // the slot that is read next
-  int sum_turn = 0;    // which buffer of sums
-  int norm_turn = 0;   // which buffer of squares
-  int turn = 0;        // of the exchanges: layers since the launch began
+  int sum_buffer = 0;   // which buffer of sums
+  int norm_buffer = 0;  // which buffer of squares
+  int epoch = 0;        // of the exchanges: layers since the launch began
   int appends = 0;     // layers in which this block has appended to the cache
   int layer = 0;
   int position = 0;    // of the first token of this pass
+  int step = 0;        // pass of the launch: the epoch of what is handed over behind the layers
   unsigned started = 0;  // clock at the start of the stage
 #if PROFILE
   unsigned marked = clock();
@@ -116,44 +120,51 @@ struct Worker {
   DEVICE int index() const { return int(blockIdx.x); }
 
   /** All consumer warps meet. */
-  DEVICE void sync() const { warps_sync(1, kThreads); }
+  DEVICE void sync() const { warps_sync(kConsumerBarrier, kThreads); }
 
   /** A stage begins. */
   DEVICE void begin() {
     started = clock();
-    if (threadIdx.x == 0) s.flags.pulse = started;
+    if (threadIdx.x == 0) s.flags.heartbeat = started;
   }
 
   /** Where the time of a stage goes, seen by warp 0: loading weights, waiting, computing, meeting, publishing. */
-  DEVICE void mark(int stage, int part) {
+  DEVICE void mark(Stage stage, int part) {
 #if PROFILE
     const unsigned now = clock();
-    if (threadIdx.x == 0) s.spent[stage][part] += now - marked;
+    if (threadIdx.x == 0) s.spent[int(stage)][part] += now - marked;
     marked = now;
 #endif
   }
 
   /** Nothing can have arrived before so many cycles of the stage: polling earlier would only keep others waiting. */
-  DEVICE void delay(int stage) const {
-    while (int(clock() - started) < pass.delays[stage]) {
+  DEVICE void delay(Stage stage) const {
+    while (int(clock() - started) < pass.delays[int(stage)]) {
     }
   }
 
   /** Before the next words are published: whoever reads them may read the cache too. Long done when it is asked for. */
-  DEVICE void wait_appended(int stage) const {
+  DEVICE void wait_appended(Stage stage) const {
     if (appends > 0) wait_until(s.flags, place_of(stage, layer, kWaitsForWords), [&] { return s.flags.appended >= appends; });
   }
 
-  /** Waits for the next `count` slots, at most one a lane. */
-  DEVICE void wait_slots(int count, int stage) const {
+  /** After a stage that reads what all blocks publish once they have appended: all of these layers of the launch are in the cache. */
+  DEVICE void mark_progress(Stage stage, int layers) const {
+    if (threadIdx.x != 0) return;
+    wait_appended(stage);
+    s.flags.progress = layers;
+  }
+
+  /** Waits for the next `count` slots, at row_max one a lane. */
+  DEVICE void wait_slots(int count, Stage stage) const {
 #if PROFILE
     const unsigned from = clock();
 #endif
     const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
     warp_wait_until(s.flags, place_of(stage, layer, kWaitsForTile),
-                    [&] { return lane() >= count || barrier_passed(s.full + mine.slot, mine.parity); });
+                    [&] { return lane() >= count || mbarrier_try_wait(s.full + mine.slot, mine.parity); });
 #if PROFILE
-    if (threadIdx.x == 0) s.spent[stage][5] += clock() - from;
+    if (threadIdx.x == 0) s.spent[int(stage)][5] += clock() - from;
 #endif
   }
 
@@ -165,11 +176,11 @@ struct Worker {
     const unsigned nothing = unsigned(pass.tokens) >> 31;  // 0, which the compiler cannot know
     const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
     __syncwarp();
-    if (lane() < count) barrier_arrive(s.empty + mine.slot + (read & nothing));
+    if (lane() < count) mbarrier_arrive(s.empty + mine.slot + (read & nothing));
     cursor = cursor.template ahead<Shared::kSlots>(count);
   }
 
-  DEVICE void skip_slot(int stage) {
+  DEVICE void skip_slot(Stage stage) {
     wait_slots(1, stage);
     free_slots(1, 0);
   }
@@ -179,7 +190,7 @@ struct Worker {
    * the slot that is read last. Slots that have been read to their end are given back.
    */
   template <int N>
-  DEVICE int read_cells(uint4 (&v)[N], int count, int at, int stage) {
+  DEVICE int read_cells(uint4 (&v)[N], int count, int at, Stage stage) {
     static_assert(N <= (Shared::kSlots - 1) * kSlotCells, "the slots of all cells are there together");
     wait_slots(divide_up(at + count, kSlotCells), stage);
     unsigned read = 0;

@@ -1,6 +1,6 @@
-// Sizes of the products of a decoder.
-import type { ModelDims } from './dims.ts';
-import type { OpName } from './graph.ts';
+// Sizes of the products of a decoder as the independent checks know them: not taken from the table of ops, which they check.
+import type { ModelDims } from '../model/dims.ts';
+import type { OpName } from '../model/graph.ts';
 
 /** Columns of the input of a matmul. */
 export function columnsOf(op: OpName, dims: ModelDims): number {
@@ -28,11 +28,3 @@ export function rowsOf(op: OpName, dims: ModelDims): number {
       return dims.hidden;
   }
 }
-
-/** Parts of the positions that blocks work on: as many as there are blocks a kv head, no more than 16, since every reader of the parts merges them. */
-export const partsFor = ({ kvHeads }: ModelDims, blocks: number): number =>
-  Math.max(1, Math.min(16, Math.floor(blocks / kvHeads)));
-
-/** Rows of a product's matrix. */
-export const outputRowsOf = (op: OpName, dims: ModelDims): number =>
-  rowsOf(op, dims) * (op === 'gate_up' ? 2 : 1);

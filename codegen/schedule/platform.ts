@@ -1,0 +1,53 @@
+// What kinds of machine differ in: the one place that knows that a CPU has no shared memory.
+
+/** A kind of target, as traits that passes ask for. */
+export interface Platform {
+  /** In the manifest: which toolchain made a library and what it runs on. */
+  readonly kind: 'cpu' | 'cuda';
+  /** The generated file that the compiler reads first, and the header of its scalar types. */
+  readonly kernelFile: string;
+  readonly typesHeader: string;
+  /** How the header of a model declares a function. */
+  readonly inlineFunction: string;
+  /** Warps of a block at barriers; a block of a CPU is one thread, whose phases need no sync. */
+  readonly warps: number;
+  /** A producer can fill a ring of shared memory while others compute. */
+  readonly streams: boolean;
+  /** Most tokens of a pass at barriers, and what `many` tries, from many to few. */
+  readonly mostTokens: number;
+  readonly manyTokens: readonly number[];
+  /** Blocks ask for weights ahead of a barrier. */
+  readonly prefetches: boolean;
+}
+
+export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
+  cpu: {
+    kind: 'cpu',
+    kernelFile: 'kernel.cpp',
+    typesHeader: 'lib/types.h',
+    inlineFunction: 'static inline',
+    warps: 1,
+    streams: false,
+    mostTokens: 128,
+    manyTokens: [64],
+    prefetches: false,
+  },
+  cuda: {
+    kind: 'cuda',
+    kernelFile: 'kernel.cu',
+    typesHeader: 'lib/types.cuh',
+    inlineFunction: '__host__ __device__ inline',
+    warps: 16,
+    streams: true,
+    mostTokens: 8,
+    manyTokens: [8, 4, 2],
+    prefetches: true,
+  },
+};
+
+const numberOf = (arch: string): number => Number(/\d+/.exec(arch)?.[0] ?? 0);
+
+/** The copy engine moves bytes into shared memory by itself (sm_90 and later). */
+export const hasBulkCopies = (arch: string): boolean => numberOf(arch) >= 90;
+/** Warps give registers to each other (sm_90a, sm_100a). */
+export const movesRegisters = (arch: string): boolean => numberOf(arch) >= 90 && arch.endsWith('a');

@@ -1,0 +1,43 @@
+// What barriers should cost: reads and waits one after the other.
+import { type Cost, costOf } from '../../schedule/cost.ts';
+import { platformOf } from '../../schedule/target.ts';
+import type { BarrierSchedule } from './schedule.ts';
+
+/** A token at a position. What blocks compute is left out. */
+export function barrierCost(schedule: BarrierSchedule, position = 0): Cost {
+  const { target, syncs } = schedule;
+  const of = (name: string, scope: 'grid' | 'block') =>
+    syncs.filter((sync) => sync.scope === scope && sync.after.stage === name);
+  const { warps } = platformOf(target);
+  const ahead = schedule.prefetch;
+  return costOf(schedule, {
+    position,
+    syncName: 'grid barriers',
+    weightBytes: (stage) => stage.weightBytes,
+    syncs: ({ name }) =>
+      of(name, 'grid').map(({ reason }) => ({
+        scope: 'grid',
+        micros: target.barrierMicros,
+        tensors: [],
+        when: '',
+        reason,
+      })),
+    notes: ({ name }) => {
+      const { phases } = schedule.stages.find((stage) => stage.name === name)!;
+      // A block of one warp needs no sync of its threads.
+      return warps === 1
+        ? []
+        : of(name, 'block').map(({ after, reason }) => ({
+            where: `after ${phases[after.phase]!.kind}`,
+            text: `block sync: ${reason}`,
+          }));
+    },
+    together: (readMicros, syncMicros) => readMicros + syncMicros,
+    lines:
+      ahead > 0
+        ? [`prefetch  before a barrier each block asks for its rows of the stage ${ahead} ahead`]
+        : [],
+    basis: () =>
+      `at ${target.bandwidth} GB/s (${target.bandwidthFrom}) and ${target.barrierMicros} us a barrier`,
+  });
+}

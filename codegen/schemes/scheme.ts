@@ -1,0 +1,56 @@
+// What a scheme is: one value that answers every question about it. Nobody else asks which scheme a plan has.
+import type { CommonView, Origin } from '../emit/view.ts';
+import type { Graph } from '../model/graph.ts';
+import type { Context, Rule } from '../plan/finding.ts';
+import type { Issue } from '../plan/issue.ts';
+import type { FusionPlan } from '../plan/plan.ts';
+import type { Cost } from '../schedule/cost.ts';
+import type { Target } from '../schedule/target.ts';
+import type { Uncovered } from '../schedule/uncovered.ts';
+import type { Schedule } from './schedule.ts';
+
+/** The files of a kernel, under templates/. */
+export interface SchemeTemplates {
+  /** Printed: the kernel, and the header of the model. */
+  readonly kernel: string;
+  readonly model: string;
+  /** Hole-free folders that are copied, and where to in the generated folder. */
+  readonly copied: readonly (readonly [folder: string, into: string])[];
+}
+
+/**
+ * race: two accesses, one a write, neither before the other. stale: a read that sees another value than it would if all stages ran one
+ * after the other. unwritten: a read of what nobody wrote. overwritten: a write over what somebody has yet to read. deadlock: workers wait
+ * for others that never come.
+ */
+export interface Fault {
+  readonly kind: 'race' | 'unwritten' | 'stale' | 'overwritten' | 'deadlock';
+  readonly text: string;
+}
+
+/** A tiny run of a schedule, for the simulator. */
+export interface TinyRun {
+  readonly blocks: number;
+  readonly warps: number;
+  readonly tokens: number;
+  readonly position: number;
+  readonly seed: number;
+}
+
+export interface Scheme<S extends Schedule = Schedule> {
+  readonly name: S['scheme'];
+  /** Graph and plan as the scheme takes them: what the rules see, and what is lowered. */
+  readonly read: (graph: Graph, plan: FusionPlan) => { readonly graph: Graph; readonly plan: FusionPlan };
+  /** Legality beyond the common rules. */
+  readonly rules: readonly Rule[];
+  /** Asked last: only a plan that is legal otherwise has sizes. */
+  readonly budget: (context: Context) => Issue[];
+  readonly lower: (graph: Graph, plan: FusionPlan, target: Target) => S;
+  /** Conflicts that no sync orders, looked for on addresses and words: empty for a correct schedule. */
+  readonly uncovered: (schedule: S) => Uncovered[];
+  /** What goes wrong in one interleaving of a tiny run. */
+  readonly simulate: (schedule: S, run: TinyRun) => Fault[];
+  readonly cost: (schedule: S, position?: number) => Cost;
+  readonly view: (schedule: S, origin: Origin) => CommonView;
+  readonly templates: (target: Target) => SchemeTemplates;
+}

@@ -1,0 +1,107 @@
+// The exchanges of a plan, derived: one for each vector of words that a stage makes and other blocks read.
+import type { Graph, OpName, TensorName } from '../../model/graph.ts';
+import type { FusionPlan } from '../../plan/plan.ts';
+import type { Hazard } from '../../schedule/hazards.ts';
+import { type CacheSync, type ExchangeSync, stageWalk, tripsOf } from '../../schedule/syncs.ts';
+import type { StreamStage } from './schedule.ts';
+
+/** Tensors that one product makes travel together; the residual has a name for each place where it is handed over. */
+function wordsOf(tensor: TensorName, maker: OpName): string {
+  switch (tensor) {
+    case 'q':
+    case 'k':
+    case 'v':
+    case 'qr':
+    case 'kr':
+      return 'qkv';
+    case 'squares':
+      return 'head_squares';
+    case 'logits':
+      return 'argmax_candidates';
+    case 'x':
+      return maker === 'attn_add' ? 'x_after_attention' : 'x';
+    default:
+      return tensor;
+  }
+}
+
+/**
+ * What is overwritten needs no sync of its own: `uncovered` checks that words are used again only when all their readers have gone on. The
+ * embedding is a table that all blocks read. The token comes last: every block reads its embedding itself.
+ */
+export function placeExchanges(graph: Graph, plan: FusionPlan, hazards: readonly Hazard[]): ExchangeSync[] {
+  const walk = stageWalk(graph, plan);
+  const partOf = (stage: string) => walk.find((s) => s.stage === stage)!.part;
+  const at = (stage: string, trip: number) => walk.findIndex((s) => s.stage === stage && s.trip === trip);
+  const stageOf = (op: OpName) => plan.stages.find((stage) => stage.ops.includes(op))!.name;
+  const attend = stageOf('attend');
+  /** Another stage between makes it anew, always: at some positions attention makes what merging makes at others. */
+  const isLatest = ({ from, to, tensor, distance, ...rest }: Hazard): boolean => {
+    const [first, second] = tripsOf({ from, to, tensor, distance, ...rest }, partOf);
+    const between = walk.slice(at(from.stage, first) + 1, at(to.stage, second));
+    return !between.some(({ stage }) =>
+      hazards.some(
+        (h) => h.kind === 'RAW' && h.from.stage === stage && h.tensor === tensor && from.stage !== attend,
+      ),
+    );
+  };
+  const carried = hazards.filter(
+    (h) => h.kind === 'RAW' && h.scope === 'grid' && h.from.op !== 'embed' && isLatest(h),
+  );
+  const groups = new Map<string, { words: string; stage: string; hazards: Hazard[] }>();
+  for (const hazard of carried) {
+    const words = wordsOf(hazard.tensor, hazard.from.op);
+    const { stage } = hazard.from;
+    const key = `${stage} ${words}`;
+    const group = groups.get(key) ?? { words, stage, hazards: [] };
+    groups.set(key, group);
+    group.hazards.push(hazard);
+  }
+  const exchanges = [...groups.values()].map(
+    ({ words, stage, hazards: made }): ExchangeSync => ({
+      scope: 'exchange',
+      after: { stage, phase: -1 },
+      words,
+      tensors: [...new Set(made.map((hazard) => hazard.tensor))],
+      readers: [...new Set(made.map((hazard) => hazard.to.stage))],
+      reason: made[0]!.why,
+      covers: made.length,
+    }),
+  );
+  const token: ExchangeSync = {
+    scope: 'exchange',
+    after: { stage: stageOf('sample'), phase: -1 },
+    words: 'sampled_token',
+    tensors: ['next'],
+    readers: [stageOf('embed')],
+    reason: 'embed of the next pass needs next, which sample makes in another block',
+    covers: 1,
+  };
+  return [...exchanges, token];
+}
+
+/**
+ * The next pass streams positions that blocks append in this one. Whoever has seen what all blocks publish behind attention knows that all
+ * have appended: so they publish there only when what they appended is visible.
+ */
+export function placeCacheSync(
+  stages: readonly StreamStage[],
+  exchanges: readonly ExchangeSync[],
+): CacheSync[] {
+  const layer = stages.filter((stage) => stage.part === 'layer');
+  const attention = layer.findIndex((stage) => stage.body.kind === 'attend');
+  const publishes = ({ name, body }: StreamStage) =>
+    (body.kind === 'product' || body.kind === 'kept') && exchanges.some((e) => e.after.stage === name);
+  const guard = layer.findIndex((stage, i) => i > attention && publishes(stage));
+  const seen = layer.findIndex((stage, i) => i > guard && stage.body.kind === 'product');
+  if (guard === -1 || seen === -1) return [];
+  return [
+    {
+      scope: 'cache',
+      after: { stage: layer[seen]!.name, phase: -1 },
+      guard: layer[guard]!.name,
+      reason: 'attend of the next pass streams positions that kv_append stores in other blocks',
+      covers: 1,
+    },
+  ];
+}

@@ -1,0 +1,118 @@
+// A checked plan as a stream: graph rewritten, stages given a form, exchanges derived, ring and kernels sized.
+import { invariant } from '../../../errors.ts';
+import type { Graph, OpName } from '../../model/graph.ts';
+import { columnsOf, isProduct, matrixRowsOf, products as productOps, rowsOf } from '../../model/ops.ts';
+import { packWeights, padded, slotsOf } from '../../model/packing.ts';
+import { withStages } from '../../plan/edits.ts';
+import type { FusionPlan, Stage, StreamScheme } from '../../plan/plan.ts';
+import { findHazards, stagesFor } from '../../schedule/hazards.ts';
+import { unitsOf } from '../../schedule/schedule.ts';
+import type { Target } from '../../schedule/target.ts';
+import { placeMeetings } from './block-syncs.ts';
+import { placeCacheSync, placeExchanges } from './exchanges.ts';
+import { streamGraph } from './rewrite.ts';
+import type { StreamSchedule, StreamStage } from './schedule.ts';
+import {
+  blocksFor,
+  fitKernels,
+  fitRing,
+  fitSlotBytes,
+  fitSplits,
+  type SizeInput,
+  shapeOf,
+  streamWarps,
+} from './sizes.ts';
+import { formOf, isRefusal } from './stages.ts';
+
+/**
+ * Activations that a stream rounds to the weights' type. In a layer: x and its normed form, q, k and v as they cross blocks, the rotated
+ * query, the softmax's weights, att, x behind attention and its normed form, h. Once: the last x and its normed form.
+ */
+const roundings = { perLayer: 11, once: 2 } as const;
+
+export const isSplit = (plan: FusionPlan): boolean =>
+  plan.stages.some((stage) => stage.split === 'positions');
+
+/** Products whose rows wait in the block for a pointwise op of another stage. */
+export const keptProducts = (stages: readonly StreamStage[]): OpName[] =>
+  stages.flatMap(({ body }) => (body.kind === 'kept' ? [body.op] : []));
+
+/** What the kernels of a plan are sized for. */
+export function sizeInput(graph: Graph, plan: FusionPlan, target: Target, scheme: StreamScheme): SizeInput {
+  const kept = plan.stages.flatMap((stage) => {
+    const form = formOf(graph, plan, stage);
+    return form && !isRefusal(form) && form.body.kind === 'kept' ? [form.body.op] : [];
+  });
+  const input = { dims: graph.dims, target, slots: scheme.slots, kept };
+  return { ...input, slotBytes: fitSlotBytes(input, scheme.slotBytes) };
+}
+
+export function lowerStream(written: Graph, plan: FusionPlan, target: Target): StreamSchedule {
+  const { dims } = written;
+  const { scheme } = plan;
+  invariant(scheme.kind === 'stream', 'only a plan with a stream is lowered here');
+  const blocks = blocksFor(dims, target);
+  const splitSteps = fitSplits(dims, blocks, isSplit(plan), scheme.splits);
+  const splits = Math.max(...splitSteps.map((step) => step.splits));
+  const graph = streamGraph(written, plan, splitSteps);
+  const size = sizeInput(written, plan, target, scheme);
+  const kernels = fitKernels(size, scheme.tokens);
+  invariant(kernels !== null, 'a checked plan has a stream that fits');
+  const whole = plan.stages.map((stage): Stage => ({ ...stage, split: 'none' }));
+  const dealt = splits === 1 ? withStages(plan, whole) : plan;
+  const stages = stagesFor(graph, dealt).map((stage) => lowerStage(graph, dealt, stage, splits));
+  const hazards = findHazards(graph, dealt);
+  const exchanges = placeExchanges(graph, dealt, hazards);
+  const products = productOps.map((op) => ({
+    ...shapeOf(dims, op, blocks),
+    stage: stages.find((stage) => stage.ops.includes(op))!.name,
+  }));
+  const packing = packWeights(dims, true);
+  return {
+    scheme: 'stream',
+    dims,
+    target,
+    ops: graph.ops,
+    plan: { name: plan.name },
+    passTokens: kernels.at(-1)!.tokens,
+    splits,
+    warps: streamWarps,
+    blocks,
+    stages,
+    products,
+    ring: fitRing(size, scheme, blocks),
+    splitSteps,
+    kept: keptProducts(stages),
+    headPad: padded(dims.headDim),
+    kernels,
+    streamBytes: products.reduce(
+      (sum, p) => sum + p.tiles * p.tileBytes * (p.op === 'lm_head' ? 1 : dims.layers),
+      0,
+    ),
+    packing,
+    slots: slotsOf(dims, packing),
+    hazards,
+    syncs: [...exchanges, ...placeCacheSync(stages, exchanges), ...placeMeetings(stages)],
+    roundings,
+  };
+}
+
+function lowerStage(graph: Graph, plan: FusionPlan, stage: Stage, splits: number): StreamStage {
+  const form = formOf(graph, plan, stage);
+  invariant(form !== null && !isRefusal(form), `stage ${stage.name} of a checked plan has a form`);
+  const { dims } = graph;
+  const product = stage.ops.find(isProduct);
+  const heads = stage.over === 'q_heads' ? dims.qHeads : dims.kvHeads;
+  const isSplitStage = stage.split === 'positions';
+  return {
+    ...form,
+    name: stage.name,
+    part: graph.ops.find((op) => op.name === stage.ops[0])!.part,
+    over: stage.over,
+    split: isSplitStage,
+    units: unitsOf(stage.over, rowsOf(product ?? stage.ops[0]!, dims), heads * (isSplitStage ? splits : 1)),
+    weightBytes: product ? 2 * matrixRowsOf(product, dims) * columnsOf(product, dims) : 0,
+    ops: stage.ops,
+    recompute: stage.recompute,
+  };
+}

@@ -1,0 +1,187 @@
+// Sizes of a stream: how the tiles of every product are dealt to blocks and warps, and what fits in shared memory.
+import type { ModelDims } from '../../model/dims.ts';
+import { splitsFor } from '../../model/graph.ts';
+import { columnsOf, matrixRowsOf, type OpName, products as productOps } from '../../model/ops.ts';
+import { padded } from '../../model/packing.ts';
+import type { SplitStep, StreamScheme } from '../../plan/plan.ts';
+import type { Target } from '../../schedule/target.ts';
+import type { KernelSize, Ring, StreamProduct } from './schedule.ts';
+
+/** Warps that compute; three more feed the ring, watch, and publish the cache. */
+export const streamWarps = 8;
+/** Rows of a tile, and columns of one of its cells: what one matrix instruction takes. */
+export const rowTile = 8;
+const cellColumns = 32;
+const cellBytes = rowTile * cellColumns * 2;
+
+/** Tokens that a pass of a stream can have. */
+export const streamTokens: readonly number[] = [16, 8, 4, 2, 1];
+/** Kernels for fewer tokens than the largest pass: a pass runs the smallest that holds it. */
+const smallerKernels: readonly number[] = [1, 4, 8];
+/** Queries of one kv head that a block has room for: one matrix instruction's a warp. */
+export const mostQueries = 8 * streamWarps;
+/** Fewest slots that keep a block fed. */
+export const fewestSlots = 4;
+/** Positions of the KV cache in one tile of attention. A slot holds at least one. */
+const kvTile = 16;
+/** Bytes of a slot that `fit` begins with. */
+const usualSlotBytes = 16384;
+
+/** Sizes that a slot can have, from small to large: it holds whole cells of every warp, and 16 positions of a head. */
+export const slotSizes = ({ headDim }: ModelDims): number[] =>
+  [1, 2, 4, 8]
+    .map((cells) => cells * streamWarps * cellBytes)
+    .filter((bytes) => bytes >= kvTile * 2 * padded(headDim) * 2);
+
+/**
+ * The fewest blocks among which the busiest has no more tiles of any product of a layer than with all multiprocessors, so that as few as
+ * possible poll; every block has a tile of each, and kv heads find a block each.
+ */
+export function blocksFor(dims: ModelDims, target: Target): number {
+  const tiles = productOps
+    .filter((op) => op !== 'lm_head')
+    .map((op) => Math.ceil(matrixRowsOf(op, dims) / rowTile));
+  const all = Math.min(target.sms, ...tiles);
+  const fewest = Math.max(...tiles.map((n) => Math.ceil(n / Math.ceil(n / all))));
+  return Math.max(Math.min(fewest, all), Math.min(dims.kvHeads, target.sms));
+}
+
+export function shapeOf(dims: ModelDims, op: OpName, blocks: number): Omit<StreamProduct, 'stage'> {
+  const [rows, columns] = [matrixRowsOf(op, dims), columnsOf(op, dims)];
+  const tiles = Math.ceil(rows / rowTile);
+  const warpCells = Math.ceil(padded(columns) / cellColumns / streamWarps);
+  const mostTiles = Math.ceil(tiles / blocks);
+  return { op, rows, columns, tiles, mostTiles, warpCells, tileBytes: warpCells * streamWarps * cellBytes };
+}
+
+/**
+ * The steps that a target has blocks for, the first from position 0 on. `fit`: one block a head, from 192 on as many as there are
+ * (docs/devlog.md, section 6).
+ */
+export function fitSplits(dims: ModelDims, blocks: number, isSplit: boolean, wanted: StreamScheme['splits']) {
+  const most = isSplit ? splitsFor(dims, blocks) : 1;
+  const asked: readonly SplitStep[] =
+    wanted === 'fit'
+      ? [
+          { splits: 1, from: 0 },
+          { splits: most, from: 192 },
+        ]
+      : wanted;
+  const steps = asked.map(({ splits, from }, i) => ({
+    splits: Math.min(splits, most),
+    from: i === 0 ? 0 : from,
+  }));
+  return steps.filter(({ splits }, i) => i === 0 || splits !== steps[i - 1]!.splits);
+}
+
+/**
+ * Slots under way where the plan says nothing. In a small model blocks wait for each other's words more than for bytes, and a queue in front
+ * of the memory delays the words: one. In a large one bytes are all that counts: two. (docs/devlog.md, section 9)
+ */
+function fitCopies(
+  shapes: readonly Omit<StreamProduct, 'stage'>[],
+  slots: number,
+  slotBytes: number,
+): number {
+  const layer = shapes.filter((p) => p.op !== 'lm_head');
+  const blockBytes = layer.reduce((sum, p) => sum + p.mostTiles * p.tileBytes, 0);
+  return blockBytes <= 2 * slots * slotBytes ? 1 : 2;
+}
+
+/** The tiles [first, end) of a product that a block has: numbers of blocks differ by one at most. */
+export function tilesOf({ tiles }: Pick<StreamProduct, 'tiles'>, block: number, blocks: number) {
+  const dealt = (i: number) => Math.floor(tiles / blocks) * i + Math.floor(((tiles % blocks) * i) / blocks);
+  return { first: dealt(block), end: dealt(block + 1) };
+}
+
+/**
+ * What 16 bytes of the stream are: row and first of 8 columns, as pack.cuh lays them out. `cell` counts the cells of one warp among the
+ * tiles of a block, of which `firstTile` is the first. Rows and columns beyond the matrix are zeros.
+ */
+export function cellOf(
+  { warpCells }: Pick<StreamProduct, 'warpCells'>,
+  firstTile: number,
+  cell: number,
+  warp: number,
+  lane: number,
+): { row: number; column: number } {
+  return {
+    row: (firstTile + Math.floor(cell / warpCells)) * rowTile + Math.floor(lane / 4),
+    column: (warp * warpCells + (cell % warpCells)) * cellColumns + (lane % 4) * 8,
+  };
+}
+
+/** Shared memory that the library declares itself [bytes]. */
+export const streamStaticBytes = 1024;
+
+/** What the kernels are sized for. */
+export interface SizeInput {
+  readonly dims: ModelDims;
+  readonly target: Target;
+  readonly slots: number;
+  readonly slotBytes: number;
+  /** Products whose rows stay in the block until a later stage. */
+  readonly kept: readonly OpName[];
+}
+
+/** What SharedMemory of templates/cuda/stream/cta.cuh takes for so many tokens, and how many slots fit beside it. */
+export function kernelSize({ dims, target, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
+  const blocks = blocksFor(dims, target);
+  const shapes = productOps.map((op) => shapeOf(dims, op, blocks));
+  const headPad = padded(dims.headDim);
+  const sumTiles = Math.max(1, Math.min(6, Math.floor((tokens === 8 ? 48 : 32) / tokens)));
+  const mostCells = Math.max(...shapes.map((p) => p.warpCells));
+  const slices = streamWarps * tokens * (mostCells | 1) * 64;
+  const group = dims.qHeads / dims.kvHeads;
+  const queries = Math.min(8, group * tokens);
+  const ofWarp = queries * ((headPad + 32) * 2 + 8 * (headPad / 8 + 4) * 4) + 64;
+  const attention = streamWarps * ofWarp + 4 * (group + headPad / 2) + 16;
+  const own = tokens > 1 ? kvTile * 2 * headPad * 2 : 128;
+  const sums = 2 * sumTiles * rowTile * tokens * (streamWarps + 4) * 4;
+  const squares = 2 * tokens * streamWarps * 4;
+  const rowsOf = (op: OpName) => shapes.find((p) => p.op === op)!.mostTiles * rowTile * tokens * 4;
+  const keptRows = kept.reduce((sum, op) => sum + rowsOf(op), 0);
+  const other = Math.max(1024, 512 + 16 * slots); // barriers of the slots, flags, alignment
+  const workBytes = Math.max(slices, attention) + own + sums + squares + rowsOf('o_proj') + keptRows + other;
+  const room = target.sharedBytes - streamStaticBytes - workBytes;
+  return { tokens, sumTiles, workBytes, slots: Math.min(slots, Math.floor(room / slotBytes)) };
+}
+
+/** Shared memory that a pass of so many tokens needs at least [bytes]. */
+export const neededBytes = (input: SizeInput, tokens: number): number =>
+  streamStaticBytes + kernelSize(input, tokens).workBytes + fewestSlots * input.slotBytes;
+
+/** The largest size of a slot, up to the usual one, of which enough fit for a pass of one token; the smallest where none does. */
+export function fitSlotBytes(input: Omit<SizeInput, 'slotBytes'>, wanted: StreamScheme['slotBytes']): number {
+  if (wanted !== 'fit') return wanted;
+  const sizes = slotSizes(input.dims);
+  const fits = (slotBytes: number) => kernelSize({ ...input, slotBytes }, 1).slots >= fewestSlots;
+  return sizes.findLast((size) => size <= usualSlotBytes && fits(size)) ?? sizes[0] ?? usualSlotBytes;
+}
+
+/** The kernels of a plan, or null where not even one token fits. */
+export function fitKernels(input: SizeInput, tokens: StreamScheme['tokens']): KernelSize[] | null {
+  const { dims } = input;
+  const one = kernelSize(input, 1);
+  if (one.slots < fewestSlots) return null;
+  const wanted = tokens === 'many' ? streamTokens.filter((n) => n > 1) : [tokens];
+  const many =
+    wanted
+      .filter((n) => (dims.qHeads / dims.kvHeads) * n <= mostQueries)
+      .map((n) => kernelSize(input, n))
+      .find((candidate) => candidate.slots >= fewestSlots) ?? one;
+  return [...smallerKernels.filter((n) => n < many.tokens).map((n) => kernelSize(input, n)), many];
+}
+
+/** The ring that the plan asks for, with what was left to `fit`. */
+export function fitRing(input: SizeInput, scheme: StreamScheme, blocks: number): Ring {
+  const shapes = productOps.map((op) => shapeOf(input.dims, op, blocks));
+  const { copiesInFlight, handoff, headCopiesInFlight } = scheme;
+  return {
+    handoff,
+    headCopiesInFlight,
+    slotBytes: input.slotBytes,
+    copiesInFlight:
+      copiesInFlight === 'fit' ? fitCopies(shapes, input.slots, input.slotBytes) : copiesInFlight,
+  };
+}

@@ -1,0 +1,127 @@
+// Positions of the KV cache on the tensor cores: tiles of keys and values, and the running softmax over them.
+//
+// A position is kRowBytes: its key, then its value, in chunks of 16 bytes that are swizzled so that eight positions lie in different banks.
+#pragma once
+#include "heads.cuh"
+
+/** Chunk `chunk` of a position's row lies at this chunk. */
+DEVICE int swizzled(int chunk, int position) { return chunk ^ ((position & 1) << 2 | (position >> 1 & 3)); }
+
+constexpr float kLog2e = 1.44269504f;
+constexpr float kMaskedScore = -1e30f;  // the score of a position that does not count
+
+/** 2^x. */
+DEVICE float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/** Keys and values of 16 positions, in the registers of a warp. */
+struct KvTile {
+  static constexpr int kKeySteps = kHeadPad / 32, kValueSteps = kHeadPad / 16;
+  uint4 keys[2][kKeySteps];    // positions lane / 4 and + 8, elements 32 k + 8 (lane % 4) on
+  uint4 values[kValueSteps];   // transposed: rows are elements 16 i on, columns positions
+
+  DEVICE void load(uint32_t rows, int first_position) {
+    const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int k = 0; k < kKeySteps; ++k)
+        keys[half][k] = load_shared(rows + (half * 8 + r) * kRowBytes + swizzled(k * 4 + quad, first_position + half * 8 + r) * 16);
+    const int row = (lane >> 4 & 1) * 8 + (lane & 7);
+#pragma unroll
+    for (int i = 0; i < kValueSteps; ++i) {
+      const int chunk = kHeadPad / 8 + i * 2 + (lane >> 3 & 1);
+      const uint32_t address = rows + row * kRowBytes + swizzled(chunk, first_position + row) * 16;
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(values[i].x), "=r"(values[i].y), "=r"(values[i].z), "=r"(values[i].w)
+                   : "r"(address)
+                   : "memory");
+    }
+  }
+
+  /** Some bits of every load. */
+  DEVICE unsigned bits() const {
+    unsigned all = 0;
+#pragma unroll
+    for (int k = 0; k < kKeySteps; ++k) all |= keys[0][k].w | keys[1][k].w;
+#pragma unroll
+    for (int i = 0; i < kValueSteps; ++i) all |= values[i].w;
+    return all;
+  }
+};
+
+/** Running softmax of eight queries: lane / 4 is a query in scores, 2 (lane % 4) and + 1 are in `out`. */
+struct Running {
+  float out[kHeadPad / 16][4] = {};
+  float row_max = kMaskedScore, row_sum = 0;
+  bool first = true;  // no tile has been added
+
+  /** counts(column): whether this lane's query sees that position of the tile. */
+  template <class Counts>
+  DEVICE void add(const KvTile& tile, const Wire* queries, int query_stride, int last_query, Counts&& counts) {
+    const int lane = opaque(::lane()), quad = lane & 3;
+    const Wire* const mine = queries + min(lane >> 2, last_query) * query_stride + quad * 8;
+    float score[2][2][4] = {};
+#pragma unroll
+    for (int k = 0; k < KvTile::kKeySteps; ++k) {
+      const uint4 q = *reinterpret_cast<const uint4*>(mine + k * 32);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        multiply_tile(score[half][0], q.x, 0, q.y, 0, tile.keys[half][k].x, tile.keys[half][k].y);
+        multiply_tile(score[half][1], q.z, 0, q.w, 0, tile.keys[half][k].z, tile.keys[half][k].w);
+      }
+    }
+    float s[2][2], top = row_max;
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const bool seen = counts(half * 8 + quad * 2 + i);
+        s[half][i] = seen ? (score[half][0][i] + score[half][1][i]) * (kAttnScale * kLog2e) : kMaskedScore;
+        top = fmaxf(top, s[half][i]);
+      }
+    top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+    top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+    if (!first) {
+      const float rescale = exp2_approx(row_max - top);
+      row_sum *= rescale;
+      const float rescale0 = __shfl_sync(~0u, rescale, quad * 8), rescale1 = __shfl_sync(~0u, rescale, quad * 8 + 4);
+#pragma unroll
+      for (int i = 0; i < kHeadPad / 16; ++i) out[i][0] *= rescale0, out[i][1] *= rescale1, out[i][2] *= rescale0, out[i][3] *= rescale1;
+    }
+    first = false;
+    row_max = top;
+    float p[2][2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        p[half][i] = s[half][i] == kMaskedScore ? 0.0f : exp2_approx(s[half][i] - top);
+        row_sum += p[half][i];
+      }
+    const unsigned p0 = pair_word(p[0][0], p[0][1]), p1 = pair_word(p[1][0], p[1][1]);
+#pragma unroll
+    for (int i = 0; i < kHeadPad / 16; ++i)
+      multiply_tile(out[i], tile.values[i].x, tile.values[i].y, tile.values[i].z, tile.values[i].w, p0, p1);
+  }
+
+  /** Into the block's scratch, for queries [0, last]. */
+  template <class Scratch>
+  DEVICE void store(Scratch& to, int last_query) {
+    row_sum += __shfl_xor_sync(~0u, row_sum, 1);
+    row_sum += __shfl_xor_sync(~0u, row_sum, 2);
+    const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
+    if (quad == 0) to.row_max[warp()][r] = row_max, to.row_sum[warp()][r] = row_sum;
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      if (quad * 2 + c > last_query) continue;
+      float* const elements = to.out[warp()][quad * 2 + c][r];
+#pragma unroll
+      for (int i = 0; i < kHeadPad / 16; i += 2)
+        *reinterpret_cast<float4*>(elements + 2 * i) = make_float4(out[i][c], out[i][c + 2], out[i + 1][c], out[i + 1][c + 2]);
+    }
+  }
+};

@@ -1,0 +1,160 @@
+// Splits of the positions: which blocks work on a head, what they hand over, and how it is merged.
+#pragma once
+#include "kv_tile.cuh"
+
+/** Tiles [begin, end) of the cached positions that split `split` of `splits` reads. */
+DEVICE Range tiles_of(int position, int split, int splits) {
+  const int tiles = divide_up(position, kKvTile);
+  return {dealt(tiles, split, splits), dealt(tiles, split + 1, splits)};
+}
+
+/** The blocks that work on attention: unit = head * kSplits + split. */
+constexpr int kUnits = kKvHeads * kSplits;
+static_assert(kUnits <= kBlocks, "a block works on one unit");
+
+/** The words of the splits: [head][split][query][pair][2] weighted values, then [head][split][query][2] maximum and sum. */
+template <int T>
+struct SplitWords {
+  static constexpr int kQueries = kGroup * T;
+  static constexpr int kItems = kQueries * kPairs;
+  static constexpr int kSums = kKvHeads * kSplits * kItems * 2;
+  static constexpr int kSize = kSums + kKvHeads * kSplits * kQueries * 2;
+  DEVICE static int sum(int head, int item, int split) { return ((head * kSplits + split) * kItems + item) * 2; }
+  DEVICE static int weight(int head, int query, int split) { return kSums + ((head * kSplits + split) * kQueries + query) * 2; }
+};
+
+/** Merges the splits of a head: the blocks of the head share its words. Eight items a warp, four lanes an item that share the splits. */
+template <int T, class Partial, class Att>
+DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, Stage stage) {
+  const int head = opaque(cta.index() / kSplits), share = cta.index() % kSplits, splits = splits_at(cta.position);
+  if (cta.index() >= kUnits || share >= splits || splits == 1) return;
+  constexpr int kItems = SplitWords<T>::kItems, kSide = 8, kShare = divide_up(kSplits, 4);
+  const int begin = dealt(kItems, share, splits), end = dealt(kItems, share + 1, splits);
+  const Published from = partial.of(cta.epoch);
+  cta.begin();
+  for (int i0 = begin + warp() * kSide; i0 < end; i0 += kWarps * kSide) {
+    const int item = min(i0 + lane() % kSide, end - 1), query = item / kPairs, first = lane() / kSide;
+    Words<2> sums[kShare], weights[kShare];
+    cta.delay(stage);
+    warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
+      bool all = true;
+#pragma unroll
+      for (int k = 0; k < kShare; ++k) {
+        const int split = min(first + 4 * k, splits - 1);
+        sums[k] = load_words<2>(from, SplitWords<T>::sum(head, item, split));
+        weights[k] = load_words<2>(from, SplitWords<T>::weight(head, query, split));
+      }
+#pragma unroll
+      for (int k = 0; k < kShare; ++k) all &= arrived(sums[k]) && arrived(weights[k]);
+      return all;
+    });
+    cta.mark(stage, 1);
+    float row_max = kMaskedScore;
+#pragma unroll
+    for (int k = 0; k < kShare; ++k) row_max = fmaxf(row_max, __uint_as_float(weights[k].v[0]));
+#pragma unroll
+    for (int other = kSide; other < 32; other *= 2) row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, other));
+    float x = 0, y = 0, row_sum = 0;
+#pragma unroll
+    for (int k = 0; k < kShare; ++k) {
+      const float factor = first + 4 * k < splits ? exp2_approx(__uint_as_float(weights[k].v[0]) - row_max) : 0.0f;
+      x = fmaf(factor, __uint_as_float(sums[k].v[0]), x);
+      y = fmaf(factor, __uint_as_float(sums[k].v[1]), y);
+      row_sum = fmaf(factor, __uint_as_float(weights[k].v[1]), row_sum);
+    }
+#pragma unroll
+    for (int other = kSide; other < 32; other *= 2) {
+      x += __shfl_xor_sync(~0u, x, other);
+      y += __shfl_xor_sync(~0u, y, other);
+      row_sum += __shfl_xor_sync(~0u, row_sum, other);
+    }
+    if (first == 0 && i0 + lane() % kSide < end) {
+      const int token = query / kGroup, row = (head * kGroup + query % kGroup) * kPairs + item % kPairs;
+      att.publish(cta.epoch, word_at<T>(row, token), pair_word(__fdividef(x, row_sum), __fdividef(y, row_sum)));
+    }
+  }
+  cta.mark(stage, 2);
+}
+
+/** The attention output as a product's input, merged by whoever reads it; while one block has all positions of a head, as it publishes it. */
+template <class Partial, class Att>
+struct SplitGather {
+  static constexpr bool kNormed = false;
+  Partial partial;
+  Att att;
+};
+
+template <class P, int T, class Partial, class Att>
+struct InputReader<P, T, SplitGather<Partial, Att>> {
+  using S = SplitWords<T>;
+  static constexpr int kSlice = P::kWarpCells * 16;                            // words of a warp and token
+  static constexpr int V = kPairs % 4 == 0 ? 4 : kPairs % 2 == 0 ? 2 : 1;      // neighbouring words of one head
+  static constexpr int kLoads = divide_up(T * kSlice / V, 32);                 // of a lane
+  static constexpr int kBatch = 4;                                             // splits that are waited for together
+  static constexpr int kUnits = V == 1 ? 2 : 4, kUnitLoads = 2 * V / kUnits;   // floats of a load, loads of V words
+
+  const SplitGather<Partial, Att>& input;
+  float squares = 0;
+
+  DEVICE explicit InputReader(const SplitGather<Partial, Att>& input) : input(input) {}
+
+  DEVICE void take(Cta<T>& cta) {
+    if (Att::kExists && splits_at(cta.position) == 1) {
+      const Gather whole{input.att.of(cta.epoch)};
+      InputReader<P, T, Gather>(whole).take(cta);
+      return;
+    }
+    const Published from = input.partial.of(cta.epoch);
+    cta.delay(P::kStage);
+#pragma unroll 1
+    for (int n = 0; n < kLoads; ++n) take_words(cta, from, n * (32 / T * V) + lane() / T * V, lane() % T);
+    __syncwarp();
+  }
+
+  /** Words [word, word + V) of this warp and a token. */
+  DEVICE void take_words(Cta<T>& cta, const Published& from, int word, int token) {
+    const int splits = splits_at(cta.position), at = min(warp() * kSlice + word, P::kInputWords - V);
+    const int query_head = at / kPairs, head = query_head / kGroup, query = token * kGroup + query_head % kGroup;
+    const int item = query * kPairs + at % kPairs;
+    float row_max = kMaskedScore, row_sum = 0, out[2 * V] = {};
+#pragma unroll 1
+    for (int first = 0; first < splits; first += kBatch) {
+      Words<kUnits> sums[kBatch][kUnitLoads];
+      Words<2> weights[kBatch];
+      warp_wait_until(cta.s.flags, place_of(P::kStage, cta.layer, kWaitsForWords), [&] {
+        bool all = true;
+#pragma unroll
+        for (int k = 0; k < kBatch; ++k) {
+          const int split = min(first + k, splits - 1);
+          weights[k] = load_words<2>(from, S::weight(head, query, split));
+#pragma unroll
+          for (int u = 0; u < kUnitLoads; ++u) sums[k][u] = load_words<kUnits>(from, S::sum(head, item, split) + u * kUnits);
+        }
+#pragma unroll
+        for (int k = 0; k < kBatch; ++k) {
+          all &= arrived(weights[k]);
+#pragma unroll
+          for (int u = 0; u < kUnitLoads; ++u) all &= arrived(sums[k][u]);
+        }
+        return all;
+      });
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+        if (first + k >= splits) break;
+        const float top = fmaxf(row_max, __uint_as_float(weights[k].v[0]));
+        const float old = exp2_approx(row_max - top), fresh = exp2_approx(__uint_as_float(weights[k].v[0]) - top);
+        row_max = top;
+        row_sum = fmaf(fresh, __uint_as_float(weights[k].v[1]), row_sum * old);
+#pragma unroll
+        for (int i = 0; i < 2 * V; ++i) out[i] = fmaf(fresh, __uint_as_float(sums[k][i / kUnits].v[i % kUnits]), out[i] * old);
+      }
+    }
+    if (word >= kSlice) return;
+    unsigned* const to = reinterpret_cast<unsigned*>(cta.s.work.slices[warp()] + token * slice_stride(P::kWarpCells)) + word;
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      const bool wanted = warp() * kSlice + word + i < P::kInputWords;
+      to[i] = wanted ? pair_word(__fdividef(out[2 * i], row_sum), __fdividef(out[2 * i + 1], row_sum)) : 0;
+    }
+  }
+};
