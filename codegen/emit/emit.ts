@@ -41,6 +41,7 @@ export async function emitSources(schedule: Schedule): Promise<Sources> {
   debug(5, () => JSON.stringify(view, null, 1));
   const kernel = target.kind === 'cuda' ? 'kernel.cu' : 'kernel.cpp';
   const folder = schedule.stream ? 'cuda/stream' : target.kind;
+  const scheme = schedule.stream ? 'stream' : 'barriers';
   const files: Record<string, string> = {
     [kernel]: render(`${folder}/${kernel}.hbs`, view),
     'model.h': render(schedule.stream ? 'cuda/stream/model.h.hbs' : 'model.h.hbs', view),
@@ -49,7 +50,9 @@ export async function emitSources(schedule: Schedule): Promise<Sources> {
       ...copied(`${target.kind}/lib`, 'lib/'),
       ...copied('host', 'host/'),
       ...(schedule.stream ? copied('cuda/stream', 'stream/') : []),
-      ...copied(schedule.stream ? 'cuda/stream/host' : target.kind, ''),
+      ...(target.kind === 'cuda'
+        ? [...copied('cuda/host', 'host/'), ...copied(`cuda/${scheme}/host`, 'host/')]
+        : copied('cpu', '')),
     ]),
   };
   const slots = (hash: string) => render('slots.h.hbs', slotsView(schedule, command, hash));
