@@ -237,7 +237,11 @@ function cudaRecipe(kernel: Kernel): Recipe {
         tool: nvcc.path,
         args: [...flags, ...verbose, '-c', 'kernel.cu', '-o', 'kernel.o'],
       },
-      { label: 'backend.cpp', tool: nvcc.path, args: [...host, '-c', 'backend.cpp', '-o', 'backend.o'] },
+      {
+        label: 'host/backend.cpp',
+        tool: nvcc.path,
+        args: [...host, '-c', 'host/backend.cpp', '-o', 'backend.o'],
+      },
       { label: 'library.cpp', tool: nvcc.path, args: [...host, '-c', 'host/library.cpp', '-o', 'library.o'] },
     ],
     link: {

@@ -323,7 +323,7 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
   return kStatusOk;
 }
 
-int backend_flush(Backend*, std::string*) { return kStatusOk; }
+int backend_finish_load(Backend*, std::string*) { return kStatusOk; }
 
 void* backend_map(Backend* backend, int64_t offset) { return backend->weights + offset; }
 

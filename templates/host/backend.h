@@ -30,8 +30,8 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
 void backend_destroy(Backend* backend);
 /** Copies bytes into the packed weights at offset; data may be reused on return. Called from one thread. */
 int backend_write(Backend* backend, int64_t offset, const void* data, int64_t bytes, std::string* error);
-/** Returns when all writes have landed. */
-int backend_flush(Backend* backend, std::string* error);
+/** After the last write: returns when the weights are ready for a pass. */
+int backend_finish_load(Backend* backend, std::string* error);
 /** Direct pointer into the packed weights, or nullptr where the target has none (CUDA). */
 void* backend_map(Backend* backend, int64_t offset);
 /** Penalty counts := occurrences in ids [n]; sampled tokens are counted by the backend from then on. */

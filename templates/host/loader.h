@@ -238,6 +238,6 @@ bool load_weights(Backend* backend, const std::vector<Tensor>& tensors, int64_t 
     progress(done);
     if (stopping() && done < total) return false;
   }
-  check(backend_flush(backend, &error), error);
+  check(backend_finish_load(backend, &error), error);
   return true;
 }

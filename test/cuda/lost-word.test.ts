@@ -33,7 +33,12 @@ describe('qwen3-tiny, plan stream', () => {
     ({ engine } = await openEngine(built, {}));
     // Built each time: the hash is of the sources as they were.
     const losing = await build(losingWord(built.kernel), { force: true });
-    ({ engine: loser } = await openEngine({ ...built, ...losing }, {}));
+    vi.stubEnv('ONELAUNCH_WAIT_MS', '300'); // read when an engine is made
+    try {
+      ({ engine: loser } = await openEngine({ ...built, ...losing }, {}));
+    } finally {
+      vi.unstubAllEnvs();
+    }
   });
   afterAll(() => {
     engine.close();
@@ -41,17 +46,12 @@ describe('qwen3-tiny, plan stream', () => {
   });
 
   test('a lost word is an error that says who waits where, and the next reply is right', async () => {
-    vi.stubEnv('ONELAUNCH_WAIT_MS', '300');
-    try {
-      await expect(reply(loser)).rejects.toMatchObject({
-        name: 'OnelaunchError',
-        message: expect.stringMatching(
-          /block \d+ waited too long for words of another block in stage \w+ of layer 5/,
-        ),
-      });
-    } finally {
-      vi.unstubAllEnvs();
-    }
+    await expect(reply(loser)).rejects.toMatchObject({
+      name: 'OnelaunchError',
+      message: expect.stringMatching(
+        /block \d+ waited too long for words of another block in stage \w+ of layer 5/,
+      ),
+    });
     loser.reset(0);
     const expected = await reply(engine);
     expect(expected).toHaveLength(24);

@@ -106,7 +106,7 @@ static void check_passes(int threads) {
   const char data[] = {1, 2, 3};
   check.equal(backend_write(backend, 9, data, 3, &error), kStatusOk);
   check.equal(backend_write(backend, 998, data, 3, &error), kStatusBadArgument);
-  check.equal(backend_flush(backend, &error), kStatusOk);
+  check.equal(backend_finish_load(backend, &error), kStatusOk);
   check.equal(static_cast<char*>(backend_map(backend, 11))[0], 3);
   const int32_t occurred[] = {5, 5, 7};
   check.equal(backend_counts(backend, occurred, 3, &error), kStatusOk);

@@ -31,8 +31,8 @@ describe.skipIf(!nvcc)('the CUDA library', () => {
 
   beforeAll(() => {
     cpSync(join(root, 'templates/cuda/lib'), join(folder, 'lib'), { recursive: true });
-    cpSync(join(root, 'templates/cuda/backend.cpp'), join(folder, 'backend.cpp'));
-    cpSync(join(root, 'templates/host'), join(folder, 'host'), { recursive: true });
+    for (const host of ['host', 'cuda/host', 'cuda/barriers/host'])
+      cpSync(join(root, 'templates', host), join(folder, 'host'), { recursive: true });
     cpSync(join(root, 'test/native/cuda-standin'), folder, { recursive: true });
     writeFileSync(join(folder, 'abi.h'), abiHeader());
   });
@@ -89,7 +89,7 @@ describe.skipIf(!nvcc)('the CUDA library', () => {
       '-Wall',
       '-DSTANDIN_ODD',
       '-c',
-      'backend.cpp',
+      'host/backend.cpp',
       '-o',
       'backend.o',
     ]);

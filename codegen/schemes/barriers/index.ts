@@ -11,6 +11,15 @@ import { simulate } from './simulate.ts';
 import { uncoveredBarriers } from './uncovered.ts';
 import { barrierView } from './view.ts';
 
+/** What runs the kernel on each kind of target. */
+const hosts = {
+  cpu: [['cpu', '']],
+  cuda: [
+    ['cuda/host', 'host/'],
+    ['cuda/barriers/host', 'host/'],
+  ],
+} as const;
+
 export const barriersScheme: Scheme<BarrierSchedule> = {
   name: 'barriers',
   read: (graph, plan) => ({ graph, plan: atBarriers(plan) }),
@@ -40,11 +49,7 @@ export const barriersScheme: Scheme<BarrierSchedule> = {
     return {
       kernel: `${kind}/${kernelFile}.hbs`,
       model: 'model.h.hbs',
-      copied: [
-        [`${kind}/lib`, 'lib/'],
-        ['host', 'host/'],
-        [kind, ''],
-      ],
+      copied: [[`${kind}/lib`, 'lib/'], ['host', 'host/'], ...hosts[kind]],
     };
   },
 };

@@ -75,7 +75,8 @@ export const streamScheme: Scheme<StreamSchedule> = {
       ['cuda/lib', 'lib/'],
       ['host', 'host/'],
       ['cuda/stream', 'stream/'],
-      ['cuda/stream/host', ''],
+      ['cuda/host', 'host/'],
+      ['cuda/stream/host', 'host/'],
     ],
   }),
 };

@@ -1,6 +1,8 @@
-// The two functions that the host code calls; included behind the kernel `decode`.
+// The functions of host/calls.h; included behind the kernel `decode`.
 #pragma once
 #include <cuda_runtime.h>
+
+#include "host/calls.h"
 
 static_assert(kScratchFloats >= 0 && sizeof(Pass) <= 4096, "the pass is the kernel's argument");
 
@@ -8,12 +10,12 @@ namespace {
 constexpr size_t kScratchBytes = size_t(kScratchFloats) * sizeof(float);
 }
 
-/** Blocks that can be resident together on a device, one a multiprocessor; 0 if one does not fit. Returns a cudaError_t. */
-extern "C" int kernel_blocks(int device, int* blocks) {
+// One block a multiprocessor.
+cudaError_t kernel_blocks(int gpu, int* blocks) {
   *blocks = 0;
   int multiprocessors = 0, fitting = 0;
   const void* const kernel = reinterpret_cast<const void*>(decode);
-  cudaError_t status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  cudaError_t status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, gpu);
   if (status == cudaSuccess)
     status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(kScratchBytes));
   if (status == cudaSuccess) status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fitting, kernel, kThreads, kScratchBytes);
@@ -21,9 +23,7 @@ extern "C" int kernel_blocks(int device, int* blocks) {
   return status;
 }
 
-/** Starts one pass on a stream (a cudaStream_t); all blocks wait for each other, so they are launched together. Returns a cudaError_t. */
-extern "C" int kernel_launch(const Pass& pass, int blocks, void* stream) {
+cudaError_t kernel_launch(const Pass& pass, int blocks, cudaStream_t stream) {
   void* arguments[] = {const_cast<Pass*>(&pass)};
-  return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(decode), dim3(blocks), dim3(kThreads), arguments, kScratchBytes,
-                                     static_cast<cudaStream_t>(stream));
+  return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(decode), dim3(blocks), dim3(kThreads), arguments, kScratchBytes, stream);
 }

@@ -26,11 +26,11 @@ BOTH inline bool is_greedy(const Sampling& s) { return !(s.temperature > 0) && s
 
 /** What the LM head does with its rows. */
 struct LogitRows {
-  const Pass& pass;
+  const LaunchArgs& pass;
   const bool stores;
   const int limit;  // ids that may be chosen
 
-  DEVICE explicit LogitRows(const Pass& pass)
+  DEVICE explicit LogitRows(const LaunchArgs& pass)
       : pass(pass),
         stores(!pass.sample || !is_greedy(pass.sampling)),
         limit(pass.sampling.vocab > 0 ? min(pass.sampling.vocab, kVocab) : kVocab) {}
@@ -107,19 +107,19 @@ DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken&
 }
 
 /** Hands a token to the host, as one more than its id, since 0 is "not yet", and to the next launch. */
-DEVICE void reply(const Pass& pass, int step, int token) {
+DEVICE void reply(const LaunchArgs& pass, int step, int token) {
   *pass.next = token;
   asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(pass.reply + step)), "r"(unsigned(token) + 1) : "memory");
 }
 
-DEVICE bool is_stop(const Pass& pass, int token) {
+DEVICE bool is_stop(const LaunchArgs& pass, int token) {
   bool found = false;
   for (int i = 0; i < pass.stop_count; ++i) found |= __ldg(pass.stop_ids + i) == token;
   return found;
 }
 
 /** Samples the token behind a pass of several tokens from its stored logits. One block of kThreads threads. */
-DEVICE void sample_logits(const Pass& pass) {
+DEVICE void sample_logits(const LaunchArgs& pass) {
   if (load_relaxed(pass.status) != 0) return;  // the pass has failed
   const float* const logits = pass.logits + size_t(pass.tokens - pass.first_logits - 1) * kVocab;
   choose_token(pass.sampler, logits, pass.sampling, pass.counts, pass.position + pass.tokens, pass.next);

@@ -101,7 +101,7 @@ struct alignas(128) SharedMemory {
 template <int T>
 struct Cta {
   using Shared = SharedMemory<T>;
-  const Pass& pass;
+  const LaunchArgs& pass;
   Shared& s;
   char* ring;
   Cursor cursor;       // the slot that is read next

@@ -35,7 +35,7 @@ struct HeadScale {
 };
 
 /** Cosine and sine by which a pair is turned at a position. */
-DEVICE float2 rotation_at(const Pass& pass, int position, int pair) {
+DEVICE float2 rotation_at(const LaunchArgs& pass, int position, int pair) {
   const float* const row = pass.rope + size_t(min(position, pass.context - 1)) * kHeadDim;
   return __ldg(reinterpret_cast<const float2*>(row) + pair);
 }
@@ -47,7 +47,7 @@ template <class Heads>
 struct Rotation {
   float2 by[kPairSlots];
 
-  DEVICE void load(const Pass& pass, int position) {
+  DEVICE void load(const LaunchArgs& pass, int position) {
     if constexpr (Heads::kRotate) {
 #pragma unroll
       for (int i = 0; i < kPairSlots; ++i) by[i] = rotation_at(pass, position, min(pair_at(i), kPairs - 1));
@@ -143,7 +143,7 @@ struct HeadRow {
   float bias;
   float2 scale, by;  // of the pair that begins with this row: weights of its norm, its rotation
 
-  DEVICE static HeadRow load(const Pass& pass, const float* biases, const HeadNorms& norms, int row, int position) {
+  DEVICE static HeadRow load(const LaunchArgs& pass, const float* biases, const HeadNorms& norms, int row, int position) {
     HeadRow it{};
     const bool key = row >= kQDim, value = row >= kQDim + kKvDim;
     const int pair = row % kHeadDim / 2;

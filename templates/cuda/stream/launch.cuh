@@ -1,8 +1,11 @@
-// The functions that the host code calls; included behind the kernels.
+// The functions of host/calls.h and host/stream_calls.h; included behind the kernels.
 #pragma once
 #include <cuda_runtime.h>
 
 #include <type_traits>
+
+#include "host/calls.h"
+#include "host/stream_calls.h"
 
 namespace {
 
@@ -33,19 +36,19 @@ cudaError_t prepare_kernel(int* fitting) {
 }
 
 template <int T>
-cudaError_t launch(const Pass& pass, cudaStream_t stream) {
-  void* arguments[] = {const_cast<Pass*>(&pass)};
-  return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(decode<T>), dim3(kBlocks), dim3(kBlockThreads), arguments,
+cudaError_t launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
+  void* arguments[] = {const_cast<LaunchArgs*>(&pass)};
+  return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(decode<T>), dim3(blocks), dim3(kBlockThreads), arguments,
                                      shared_bytes<T>(), stream);
 }
 
 }  // namespace
 
-/** Blocks of a launch if all fit on the device together; 0 if not. Returns a cudaError_t. */
-extern "C" int kernel_blocks(int device, int* blocks) {
+// The plan says how many: kBlocks.
+cudaError_t kernel_blocks(int gpu, int* blocks) {
   *blocks = 0;
   int multiprocessors = 0;
-  cudaError_t status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  cudaError_t status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, gpu);
   bool fit = multiprocessors >= kBlocks;
   for (const KernelSize& kernel : kKernels) {
     int of_multiprocessor = 0;
@@ -57,28 +60,23 @@ extern "C" int kernel_blocks(int device, int* blocks) {
   return status;
 }
 
-/**
- * Starts a launch on a stream (a cudaStream_t): one pass of several tokens, or any number of passes of one. Behind a pass of several tokens
- * the token is sampled by a kernel of its own, unless it is the largest logit. Returns a cudaError_t.
- */
-extern "C" int kernel_launch(const Pass& pass, void* stream) {
-  const auto on = static_cast<cudaStream_t>(stream);
+// One pass of several tokens, or any number of passes of one. Behind a pass of several tokens a kernel of its own samples, unless the token
+// is the largest logit.
+cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
   const bool apart = pass.tokens > 1 && pass.sample && !is_greedy(pass.sampling);
-  Pass made = pass;
+  LaunchArgs made = pass;
   if (apart) made.sample = 0;
-  const cudaError_t status = with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(made, on); });
+  const cudaError_t status = with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(made, blocks, stream); });
   if (status != cudaSuccess || !apart) return status;
-  sample<<<1, kThreads, 0, on>>>(pass);
+  sample<<<1, kThreads, 0, stream>>>(pass);
   return cudaGetLastError();
 }
 
-/** Starts packing one layer's matrices (layer == kLayers: the head) into the stream. Returns a cudaError_t. */
-extern "C" int kernel_pack(const char* kept, const char* staged, char* to, int layer, void* stream) {
-  pack<<<kBlocks, 512, 0, static_cast<cudaStream_t>(stream)>>>(kept, staged, to, layer);
+cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream) {
+  pack<<<kBlocks, 512, 0, stream>>>(kept, staged, to, layer);
   return cudaGetLastError();
 }
 
-/** Bytes of the exchanges of a launch with so many tokens a pass: all ones at its start. */
-extern "C" int64_t kernel_word_bytes(int tokens) {
+int64_t kernel_word_bytes(int tokens) {
   return with_kernel(tokens, [](auto size) { return int64_t(sizeof(unsigned)) * Exchanges<decltype(size)::value>::kUnits; });
 }

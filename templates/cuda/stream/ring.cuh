@@ -72,7 +72,7 @@ constexpr int kCopiers = 32;
 template <class Shared>
 struct Producer {
   static constexpr int kSlots = Shared::kSlots;
-  const Pass& pass;
+  const LaunchArgs& pass;
   Shared& s;
   char* ring;
   Cursor next, landing;  // the slot to fill, and the oldest that is still on its way
@@ -81,7 +81,7 @@ struct Producer {
   uint64_t once;  // cache policy: read once
 #endif
 
-  DEVICE Producer(const Pass& pass, Shared& s, char* ring) : pass(pass), s(s), ring(ring) {
+  DEVICE Producer(const LaunchArgs& pass, Shared& s, char* ring) : pass(pass), s(s), ring(ring) {
 #if BULK_COPIES
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(once));
 #endif

@@ -2,7 +2,7 @@
 #pragma once
 #include "lib/block.cuh"
 
-/** What a wait is for, as Pass.status tells it. */
+/** What a wait is for, as LaunchArgs.status tells it. */
 enum WaitKind : int { kWaitsForWords = 0, kWaitsForTile = 1 };
 
 /** Where in a pass a wait stands: the stage in the order of the plan, the layer, the kind. */
@@ -65,23 +65,23 @@ DEVICE unsigned waited_for(Flags& flags) {
 }
 
 /**
- * The watchdog, a thread that computes nothing: ends the launch when no stage has begun for Pass.budget, and writes what its block waits
- * for; follows when another block has ended it; in block 0 looks at the host's wish, which is slow to read.
+ * The watchdog, a thread that computes nothing: ends the launch when no stage has begun for LaunchArgs.timeout_ns, and writes what its block waits
+ * for; follows when another block has ended it; in block 0 looks at the host's stop request, which is slow to read.
  */
-DEVICE void watchdog(const Pass& pass, Flags& flags) {
+DEVICE void watchdog(const LaunchArgs& pass, Flags& flags) {
   unsigned heartbeat = flags.heartbeat;
   unsigned long long since = nanoseconds();
   while (!flags.finished && !flags.failed) {
     const unsigned long long now = nanoseconds();
     if (flags.heartbeat != heartbeat) heartbeat = flags.heartbeat, since = now;
-    const bool late = now - since > pass.budget;
+    const bool late = now - since > pass.timeout_ns;
     const unsigned place = late ? waited_for(flags) : 0;
     if (late && atomicCAS(pass.status, 0u, 1u + blockIdx.x) == 0u) pass.status[1] = place;
     if (late || load_relaxed(pass.status) != 0) flags.failed = 1;
     if (blockIdx.x == 0) {
-      unsigned wish;
-      asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(wish) : "l"(__cvta_generic_to_global(pass.wish)) : "memory");
-      if (wish) flags.stop = 1;
+      unsigned stop;
+      asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(stop) : "l"(__cvta_generic_to_global(pass.stop_request)) : "memory");
+      if (stop) flags.stop = 1;
     }
     __nanosleep(20000);
   }

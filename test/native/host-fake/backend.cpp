@@ -179,7 +179,7 @@ int backend_write(Backend* b, int64_t offset, const void* data, int64_t bytes, s
   return kStatusOk;
 }
 
-int backend_flush(Backend* b, std::string* error) { return misuse(b, error); }
+int backend_finish_load(Backend* b, std::string* error) { return misuse(b, error); }
 
 void* backend_map(Backend* b, int64_t offset) { return b->options.device == 0 ? b->weights.data() + offset : nullptr; }
 

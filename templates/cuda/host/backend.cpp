@@ -1,0 +1,195 @@
+// The GPU as a backend: memory, uploads and launches on one stream. What differs by the kernel's scheme is in scheme.h.
+// All calls come from one thread (see library.cpp), so the GPU that was chosen at first stays its current one.
+#include "backend.h"
+
+#include <algorithm>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "arena.h"
+#include "calls.h"
+#include "device.h"
+#include "scheme.h"
+#include "tables.h"
+#include "uploads.h"
+
+struct Backend {
+  explicit Backend(const EngineOptions& options);
+  ~Backend() { cudaStreamSynchronize(stream.get()); }
+
+  const Gpu gpu;
+  int blocks = 0;  // of a launch
+  Pass bound{};    // pointers and sizes; each launch fills in the rest
+  const Stream stream;
+  DeviceMemory memory;  // everything that stays on the GPU
+  PinnedMemory pinned;  // everything that stays on the host
+  Scheme scheme;
+  Uploads uploads;
+  LaunchInts ids;  // [kPassTokens] each
+
+  Event finished[kMaxOutstanding];
+  std::deque<Launch> launches;  // in their order
+  int64_t begun = 0;            // launches
+  int logits_rows = 0;          // of the launch that ended last
+};
+
+namespace {
+
+/** Gives everything that stays its piece of memory; arenas that measure tell how much that is. */
+void bind(Backend& b, int64_t cache_bytes, Arena& device, Arena& pinned) {
+  Pass& pass = b.bound;
+  b.scheme.bind(pass, device, pinned);
+  pass.cache = device.take<Cache>(cache_bytes / int64_t{sizeof(Cache)});
+  pass.rope = device.take<float>(int64_t{pass.context} * kHeadDim);
+  pass.logits = device.take<float>(int64_t{kPassTokens} * kVocab);
+  pass.counts = device.take<int>(kVocab);
+  b.ids.bind(device, pinned, kPassTokens);
+  b.uploads.bind(pinned);
+}
+
+void allocate(Backend& b) {
+  const int context = b.bound.context;
+  const SchemeBase::Needs needs = b.scheme.needs();
+  const int64_t cache_bytes = int64_t{kLayers} * kKvHeads * context * 2 * needs.cache_columns * sizeof(Cache);
+  Arena device, pinned;
+  bind(b, cache_bytes, device, pinned);
+  const auto device_bytes = static_cast<int64_t>(device.at), pinned_bytes = static_cast<int64_t>(pinned.at);
+
+  size_t free_bytes = 0, all_bytes = 0;
+  CUDA(cudaMemGetInfo(&free_bytes, &all_bytes));
+  const int64_t most_bytes = device_bytes + needs.loading_bytes;
+  if (most_bytes > static_cast<int64_t>(free_bytes)) {
+    const std::string loading = needs.loading_bytes > 0 ? ", while loading " + gibibytes(needs.loading_bytes) : "";
+    throw Failure{kStatusOutOfMemory, "the model needs " + gibibytes(most_bytes) + " of GPU memory (weights " +
+                                          gibibytes(needs.weight_bytes) + ", KV cache for " + std::to_string(context) + " positions " +
+                                          gibibytes(cache_bytes) + loading + "), " + gibibytes(free_bytes) + " are free"};
+  }
+  b.memory = device_memory(device_bytes);
+  b.pinned = pinned_memory(pinned_bytes);
+  CUDA(cudaMemsetAsync(b.memory.get(), 0, device_bytes, b.stream.get()));
+  device = {reinterpret_cast<uintptr_t>(b.memory.get())};
+  pinned = {reinterpret_cast<uintptr_t>(b.pinned.get())};
+  bind(b, cache_bytes, device, pinned);
+}
+
+/** Joins a launch that has ended as the event behind it says; throws why it failed. */
+void end(Backend& b, Launch& launch, cudaError_t status) {
+  launch.ended = true;
+  b.logits_rows = launch.pass.tokens - launch.pass.first_logits;
+  check_cuda(status, "decode");
+  const std::string failure = b.scheme.failure(launch, b.stream.get());
+  if (!failure.empty()) throw Failure{kStatusDevice, failure};
+}
+
+/** Returns when a step of a launch has its token, or the launch has ended. */
+void wait_for_step(Backend& b, Launch& launch, int step) {
+  while (!launch.ended && b.scheme.reply(launch, step) == 0) {
+    const cudaError_t status = cudaEventQuery(b.finished[launch.slot].get());
+    if (status == cudaErrorNotReady) {
+      b.scheme.pause();
+    } else {
+      end(b, launch, status);
+    }
+  }
+}
+
+}  // namespace
+
+Backend::Backend(const EngineOptions& options) : gpu(choose_gpu(options.device)), stream(make_stream()) {
+  check_cuda(kernel_blocks(gpu.index, &blocks), "kernel_blocks");
+  if (blocks == 0) throw Failure{kStatusDevice, scheme.misfit(gpu)};
+  for (Event& event : finished) event = make_event();
+  bound.context = options.context;
+  allocate(*this);
+  const std::vector<float> rope = rope_table(options.context);
+  uploads.copy(const_cast<float*>(bound.rope), rope.data(), rope.size() * sizeof(float), stream.get());
+}
+
+int backend_create(const EngineOptions& options, Backend** out, std::string* error) {
+  return guarded(error, [&] { *out = new Backend(options); });
+}
+
+void backend_destroy(Backend* backend) { delete backend; }
+
+int backend_write(Backend* backend, int64_t offset, const void* data, int64_t bytes, std::string* error) {
+  return guarded(error, [&] {
+    const char* const from = static_cast<const char*>(data);
+    for (int64_t at = 0, piece = 0; at < bytes; at += piece) {
+      const SchemeBase::Place place = backend->scheme.place(offset + at);
+      piece = std::min(place.bytes, bytes - at);
+      backend->uploads.copy(place.to, from + at, piece, backend->stream.get());
+    }
+  });
+}
+
+int backend_finish_load(Backend* backend, std::string* error) {
+  return guarded(error, [&] {
+    backend->scheme.finish_load(backend->stream.get());
+    CUDA(cudaStreamSynchronize(backend->stream.get()));
+  });
+}
+
+void* backend_map(Backend*, int64_t) { return nullptr; }
+
+int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error) {
+  return guarded(error, [&] {
+    const std::vector<int> counts = occurrences(ids, n);
+    backend->uploads.copy(backend->bound.counts, counts.data(), counts.size() * sizeof(int), backend->stream.get());
+  });
+}
+
+int32_t backend_steps(Backend* backend) { return backend->scheme.most_steps(backend->bound.context); }
+
+void backend_stop(Backend* backend) { backend->scheme.set_stop(true); }
+
+int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error) {
+  return guarded(error, [&] {
+    Backend& b = *backend;
+    const cudaStream_t stream = b.stream.get();
+    if (b.launches.empty()) b.scheme.set_stop(false);
+    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps};
+    Pass& pass = launch.pass;
+    pass.tokens = request.count;
+    pass.position = request.position;
+    pass.first_logits = request.first_logits;
+    pass.sample = request.sample;
+    if (request.sampling) pass.sampling = *request.sampling;
+    pass.ids = request.ids ? b.ids.send(launch.slot, request.ids, request.count, stream) : pass.next;
+    b.scheme.prepare(pass, request, launch.slot, stream);
+    check_cuda(kernel_launch(pass, b.blocks, stream), "kernel_launch");
+    b.scheme.collect(launch, stream);
+    CUDA(cudaEventRecord(b.finished[launch.slot].get(), stream));
+    b.launches.push_back(launch);
+    ++b.begun;
+  });
+}
+
+int backend_wait(Backend* backend, int32_t* token, std::string* error) {
+  Backend& b = *backend;
+  Launch& launch = b.launches.front();
+  const int step = launch.taken++;
+  const bool last = launch.taken == launch.steps;
+  const int status = guarded(error, [&] {
+    wait_for_step(b, launch, step);
+    // The launch itself must be over before the next one's results count.
+    if (last && !launch.ended) end(b, launch, cudaEventSynchronize(b.finished[launch.slot].get()));
+  });
+  *token = static_cast<int32_t>(b.scheme.reply(launch, step)) - 1;
+  if (last) b.launches.pop_front();
+  return status;
+}
+
+int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error) {
+  return guarded(error, [&] {
+    const Backend& b = *backend;
+    if (row < 0 || rows < 0 || row > b.logits_rows - rows) {
+      fail(kStatusBadArgument, "rows [%d, %d) of logits were asked for; the last pass made %d", row, row + rows, b.logits_rows);
+    }
+    const float* const from = b.bound.logits + int64_t{row} * kVocab;
+    CUDA(cudaMemcpyAsync(out, from, sizeof(float) * rows * kVocab, cudaMemcpyDeviceToHost, b.stream.get()));
+    CUDA(cudaStreamSynchronize(b.stream.get()));
+  });
+}
+
+std::string backend_device(Backend* backend) { return backend->gpu.name + ", " + std::to_string(backend->blocks) + " blocks"; }

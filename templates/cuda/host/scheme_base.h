@@ -1,0 +1,67 @@
+// What kernels of grid barriers and kernels of streams do each in their own way, as backend.cpp asks for it.
+// One of them is `Scheme` in scheme.h. Failures are thrown.
+#pragma once
+#include <string>
+
+#include "arena.h"
+#include "backend.h"
+#include "calls.h"
+#include "device.h"
+
+/** A launch that is under way, or waits to be asked for its tokens. */
+struct Launch {
+  Pass pass;
+  int slot;            // below kMaxOutstanding, and of no other launch under way
+  int steps;           // passes
+  int taken = 0;       // steps that have been waited for
+  bool ended = false;
+};
+
+struct SchemeBase {
+  // ---- memory
+
+  struct Needs {
+    int64_t weight_bytes;   // that stay on the GPU
+    int64_t loading_bytes;  // more, while weights are loaded
+    int cache_columns;      // of a key or a value in the cache
+  };
+  virtual Needs needs() const = 0;
+  /** Takes its pieces, and fills in the fields of a pass that stay the same in every launch. */
+  virtual void bind(Pass& pass, Arena& device, Arena& pinned) = 0;
+
+  // ---- weights
+
+  /** Where the packed weights from an offset on are to be written, and how many bytes of them. */
+  struct Place {
+    char* to;
+    int64_t bytes;
+  };
+  virtual Place place(int64_t offset) = 0;
+  /** Makes of what was written what the kernel reads. */
+  virtual void finish_load(cudaStream_t) {}
+
+  // ---- launches
+
+  /** Why no kernel can run when its blocks do not fit. */
+  virtual std::string misfit(const Gpu& gpu) const = 0;
+  /** The most passes of a launch. */
+  virtual int most_steps(int context) const = 0;
+  /** Asks the launches that are under way to end soon, or no longer does. Any thread may call. */
+  virtual void set_stop(bool) {}
+  /** Before a launch: fills in what is the scheme's own in this one. */
+  virtual void prepare(Pass&, const PassRequest&, int /*slot*/, cudaStream_t) {}
+  /** Behind a launch: copies to the host what reply() and failure() read. */
+  virtual void collect(const Launch& launch, cudaStream_t stream) = 0;
+
+  // ---- replies
+
+  /** 1 + the token that a step of a launch has chosen; 0 while there is none. */
+  virtual unsigned reply(const Launch& launch, int step) const = 0;
+  /** Why an ended launch failed, or nothing. The next one begins as if it had not. */
+  virtual std::string failure(const Launch& launch, cudaStream_t stream) = 0;
+  /** Between two looks at a reply. */
+  virtual void pause() const = 0;
+
+ protected:
+  ~SchemeBase() = default;
+};

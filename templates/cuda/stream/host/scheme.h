@@ -1,0 +1,101 @@
+// Kernels of streams: a launch is a whole reply whose tokens arrive one by one, and weights are packed once they are loaded.
+#pragma once
+#include <chrono>
+#include <thread>
+
+#include "scheme_base.h"
+#include "stream_calls.h"
+#include "times.h"
+#include "uploads.h"
+
+struct Scheme final : SchemeBase {
+  Needs needs() const override { return {kKeptBytes + kStreamBytes, kStagedBytes, kHeadPad}; }
+
+  void bind(Pass& pass, Arena& device, Arena& pinned) override {
+    pass.weights = kept_ = device.take<char>(kKeptBytes);
+    pass.stream = stream_ = device.take<char>(kStreamBytes);
+    pass.words = device.take<unsigned>(kernel_word_bytes(kPassTokens) / int64_t{sizeof(unsigned)});
+    pass.sampler = device.take<float>(kSamplerFloats);
+    pass.next = device.take<int>(1);
+    pass.status = device.take<unsigned>(kStatusWords);
+    statuses_ = pinned.take<unsigned>(kMaxOutstanding * kStatusWords);
+    replies_ = pinned.take<unsigned>(int64_t{kMaxOutstanding} * pass.context);
+    pass.stop_request = stop_request_ = pinned.take<unsigned>(1);
+    stops_.bind(device, pinned, kMaxStops);
+    pass.timeout_ns = times_.timeout_ns;
+    std::copy(std::begin(times_.delays), std::end(times_.delays), pass.delays);
+  }
+
+  // The matrices lie behind what is kept as it is. They wait in memory of their own until they are packed.
+  Place place(int64_t offset) override {
+    if (offset < kKeptBytes) return {kept_ + offset, kKeptBytes - offset};
+    if (!staged_) staged_ = device_memory(kStagedBytes);
+    return {static_cast<char*>(staged_.get()) + (offset - kKeptBytes), kWeightBytes - offset};
+  }
+
+  void finish_load(cudaStream_t stream) override {
+    if (!staged_) return;
+    const char* const staged = static_cast<const char*>(staged_.get());
+    for (int layer = 0; layer <= kLayers; ++layer) check_cuda(kernel_pack(kept_, staged, stream_, layer, stream), "kernel_pack");
+    CUDA(cudaStreamSynchronize(stream));
+    staged_.reset();
+  }
+
+  std::string misfit(const Gpu& gpu) const override {
+    return "the " + std::to_string(kBlocks) + " blocks of this kernel, which wait for each other, do not fit on " + gpu.name + " together";
+  }
+
+  int most_steps(int context) const override { return context; }
+
+  void set_stop(bool wanted) override { *static_cast<volatile unsigned*>(stop_request_) = wanted; }
+
+  void prepare(Pass& pass, const PassRequest& request, int slot, cudaStream_t stream) override {
+    pass.steps = request.steps;
+    pass.head = pass.sample || pass.first_logits < pass.tokens;
+    if (request.stop_count > kMaxStops) {
+      fail(kStatusBadArgument, "%d stop ids were given; there may be %d", request.stop_count, kMaxStops);
+    }
+    pass.stop_count = pass.steps > 1 ? request.stop_count : 0;
+    if (pass.stop_count > 0) pass.stop_ids = stops_.send(slot, request.stop_ids, pass.stop_count, stream);
+    pass.reply = replies_ + int64_t{slot} * pass.context;
+    std::fill_n(pass.reply, pass.steps, 0u);
+    CUDA(cudaMemsetAsync(pass.words, 0xff, kernel_word_bytes(pass.tokens), stream));
+  }
+
+  void collect(const Launch& launch, cudaStream_t stream) override {
+    unsigned* const to = statuses_ + launch.slot * kStatusWords;
+    CUDA(cudaMemcpyAsync(to, launch.pass.status, kStatusWords * sizeof(unsigned), cudaMemcpyDeviceToHost, stream));
+  }
+
+  unsigned reply(const Launch& launch, int step) const override {
+    return static_cast<volatile unsigned*>(launch.pass.reply)[step];  // the kernel writes it
+  }
+
+  std::string failure(const Launch& launch, cudaStream_t stream) override {
+    const unsigned* const status = statuses_ + launch.slot * kStatusWords;
+    if (status[0] == 0) return "";
+    cudaMemsetAsync(launch.pass.status, 0, kStatusWords * sizeof(unsigned), stream);  // fails again at the next launch if it fails
+    // place_of() in stream/watch.cuh
+    const unsigned kind = status[1] >> 24, layer = status[1] >> 8 & 0xffff, stage = status[1] & 255;
+    return "block " + std::to_string(status[0] - 1) + " waited too long for " + (kind == 0 ? "words of another block" : "its weights") +
+           " in stage " + kStageNames[stage] + (layer < kLayers ? " of layer " + std::to_string(layer) : "");
+  }
+
+  // A token takes longer than this on any GPU.
+  void pause() const override { std::this_thread::sleep_for(std::chrono::microseconds(20)); }
+
+ private:
+  static constexpr int64_t kStagedBytes = kWeightBytes - kKeptBytes;
+  static constexpr int kSamplerFloats = 8192;
+  static constexpr int kMaxStops = 1024;
+  static constexpr int kStatusWords = 2;
+
+  const Times times_ = times_of_environment();
+  char* kept_ = nullptr;              // [kKeptBytes]
+  char* stream_ = nullptr;            // [kStreamBytes]
+  DeviceMemory staged_;               // [kStagedBytes] of matrices, row by row
+  unsigned* statuses_ = nullptr;      // [kMaxOutstanding][kStatusWords], pinned
+  unsigned* replies_ = nullptr;       // [kMaxOutstanding][context], pinned
+  unsigned* stop_request_ = nullptr;  // [1], pinned
+  LaunchInts stops_;                  // [kMaxStops] each
+};

@@ -1,0 +1,10 @@
+// What the host calls of the kernel's side beside calls.h; stream/launch.cuh defines it.
+#pragma once
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+/** Starts packing one layer's matrices (layer == kLayers: the head) into the stream. */
+cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream);
+/** Bytes of the exchanges of a launch with so many tokens a pass: all ones at its start. */
+int64_t kernel_word_bytes(int tokens);

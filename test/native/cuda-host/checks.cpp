@@ -1,0 +1,218 @@
+// The CUDA host of either scheme, over a stand-in runtime and a stand-in kernel.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu-check.h"
+#include "host/backend.h"
+#include "kernel.h"
+#include "runtime.h"
+
+namespace {
+
+constexpr int kContext = 64;
+std::string error;
+
+Backend* created(int context = kContext, int device = 0) {
+  Backend* backend = nullptr;
+  EngineOptions options{};
+  options.context = context;
+  options.device = device;
+  error.clear();
+  return backend_create(options, &backend, &error) == kStatusOk ? backend : nullptr;
+}
+
+bool says(const std::string& text) {
+  if (error.find(text) != std::string::npos) return true;
+  fprintf(stderr, "'%s' lacks '%s'\n", error.c_str(), text.c_str());
+  return false;
+}
+
+/** What a check saw go wrong inside a launch. */
+bool all_right() {
+  if (kernel().wrong) fprintf(stderr, "a launch found this wrong: %s\n", kernel().wrong);
+  return kernel().wrong == nullptr;
+}
+
+PassRequest request_of(const std::vector<int32_t>& ids, int position, int first_logits, bool sample, const Sampling& sampling) {
+  return {ids.empty() ? nullptr : ids.data(), ids.empty() ? 1 : int(ids.size()), position, first_logits, sample, &sampling, 1, nullptr, 0};
+}
+
+/** Writes a pattern over all weights, in pieces whose borders are nowhere else. */
+void load(Backend* b, Check& check) {
+  std::vector<char> weights(kWeightBytes);
+  for (int64_t i = 0; i < kWeightBytes; ++i) weights[i] = static_cast<char>(i % 251);
+  for (int64_t at = 0; at < kWeightBytes; at += 100'003) {
+    const int64_t bytes = std::min<int64_t>(100'003, kWeightBytes - at);
+    check.equal(backend_write(b, at, weights.data() + at, bytes, &error), kStatusOk);
+    memset(weights.data() + at, 99, bytes);  // copied: no effect
+  }
+  check.equal(backend_finish_load(b, &error), kStatusOk);
+}
+
+void check_create() {
+  Check check("what cannot be created says why, and keeps nothing");
+  check.that(!created(kContext, 1) && says("GPU 1 was asked for; this machine has 1"));
+  kernel().fits = false;
+  check.that(!created() && says("stand-in"));
+  kernel().fits = true;
+  check.that(!created(1 << 30) && says("the model needs ") && says("KV cache for 1073741824 positions ") && says("), 1.00 GiB are free"));
+  // However far it comes, a call that fails is named.
+  for (int calls = 0;; ++calls) {
+    runtime().failing = calls;
+    Backend* const backend = created();
+    runtime().failing = -1;
+    if (backend) {
+      check.that(calls > 15);
+      backend_destroy(backend);
+      break;
+    }
+    check.that(says(runtime().failed) && says("cudaErrorUnknown"));
+    check.equal(runtime().alive, 0);
+  }
+  backend_destroy(nullptr);
+  check.equal(runtime().alive, 0);
+}
+
+void check_load(Backend* b) {
+  Check check("weights are loaded again and again, and what loading alone needs is given back");
+  const int alive = runtime().alive;
+  for (int times = 0; times < 2; ++times) {
+    load(b, check);
+    check.equal(runtime().alive, alive);  // what loading alone needs is given back
+  }
+}
+
+void check_logits(Backend* b) {
+  Check check("a pass finds what it was given, and its logits come back");
+  Sampling sampling{};
+  sampling.temperature = 0.5f;
+  const int32_t occurred[] = {5, 5, 7};
+  check.equal(backend_counts(b, occurred, 3, &error), kStatusOk);
+  std::vector<int32_t> ids{3, 1, 4};
+  check.equal(backend_enqueue(b, request_of(ids, 6, 1, false, sampling), &error), kStatusOk);
+  ids[0] = 400;  // copied: no effect
+  int32_t token;
+  check.equal(backend_wait(b, &token, &error), kStatusOk);
+  check.equal(token, -1);
+  std::vector<float> logits(size_t{2} * kVocab);
+  check.equal(backend_logits(b, 0, 3, logits.data(), &error), kStatusBadArgument);
+  check.that(says("rows [0, 3) of logits were asked for; the last pass made 2"));
+  check.equal(backend_logits(b, 0, 2, logits.data(), &error), kStatusOk);
+  const float expected[] = {1, 2, std::cos(6 * kInvFreq[1]), 0.5f, kContext};
+  for (int i = 0; i < 5; ++i) check.near(logits[i], expected[i], 1e-6);
+  for (int i = 0; i < 5; ++i) check.equal(logits[5 + i], static_cast<char>(kLooks[i] % 251));
+  check.equal(logits[kVocab], 4);
+  check.that(all_right());
+}
+
+/** A prompt and a reply to it with passes in flight; the tokens up to the one that did not run, or that failed. */
+std::vector<int32_t> reply(Backend* b, int count, const std::vector<int32_t>& stops = {}, bool stop_soon = false) {
+  const Sampling sampling{};
+  const std::vector<int32_t> prompt{3, 1, 4, 1, 5}, none;
+  int enqueued = 0, waited = 0;
+  const auto enqueue = [&] {
+    PassRequest request = enqueued == 0 ? request_of(prompt, 0, 4, true, sampling) : request_of(none, 4 + enqueued, 0, true, sampling);
+    request.stop_ids = stops.data();
+    request.stop_count = int(stops.size());
+    if (enqueued > 0) request.steps = std::min(backend_steps(b), count - enqueued);
+    if (backend_enqueue(b, request, &error) != kStatusOk) return false;
+    enqueued += request.steps;
+    return true;
+  };
+  std::vector<int32_t> tokens;
+  error.clear();
+  bool good = true;
+  while (waited < enqueued || (good && waited < count)) {
+    while (good && enqueued < count && enqueued - waited < kMaxOutstanding - 1) good = enqueue();
+    if (waited == enqueued) break;
+    if (stop_soon && waited == 3) std::thread([&] { backend_stop(b); }).join();
+    int32_t token;
+    std::string why;
+    if (backend_wait(b, &token, &why) != kStatusOk) {
+      good = false;
+      if (error.empty()) error = why;
+    }
+    ++waited;
+    good = good && token >= 0;
+    if (good) tokens.push_back(token);
+  }
+  return tokens;
+}
+
+std::vector<int32_t> expected_reply(int count) {
+  std::vector<int32_t> tokens{token_after(14, 5)};
+  while (int(tokens.size()) < count) tokens.push_back(token_after(tokens.back(), 5 + int(tokens.size())));
+  return tokens;
+}
+
+void check_reply(Backend* b) {
+  Check check("a reply is the tokens in their order, each fed to the next pass");
+  std::vector<float> logits(size_t{2} * kVocab);
+  for (const int count : {1, 2, 30}) {
+    check.that(reply(b, count) == expected_reply(count));
+    check.that(error.empty() && all_right());
+    // The last pass is over, not only its token there.
+    check.equal(backend_logits(b, 0, 2, logits.data(), &error), kStatusBadArgument);
+    check.equal(backend_logits(b, 0, 1, logits.data(), &error), kStatusOk);
+    check.equal(logits[0], count == 1 ? 5 : expected_reply(count)[size_t(count) - 2]);
+  }
+}
+
+void check_failure(Backend* b) {
+  Check check("a launch that lost something says what, and harms none after it");
+  kernel().loses = true;
+  reply(b, 10);
+  check.that(says(kLoss));
+  check.that(reply(b, 10) == expected_reply(10));
+  check.that(error.empty() && all_right());
+  // A call that fails is named, wherever it is.
+  for (int calls = 0; calls < 30; ++calls) {
+    runtime().failed = nullptr;
+    runtime().failing = calls;
+    reply(b, 3);
+    runtime().failing = -1;
+    if (runtime().failed) check.that(says("unknown error (cudaErrorUnknown)"));
+    check.that(reply(b, 3) == expected_reply(3));
+  }
+}
+
+void check_ends(Backend* b) {
+  if (backend_steps(b) == 1) return;
+  Check check("a launch of several steps ends behind a stop token, and when it is asked to");
+  const std::vector<int32_t> all = expected_reply(20);
+  check.that(reply(b, 20, {511, all[6]}) == std::vector<int32_t>(all.begin(), all.begin() + 7));
+  check.that(error.empty());
+  reply(b, 20, std::vector<int32_t>(1025));
+  check.that(says("1025 stop ids were given; there may be 1024"));
+  kernel().endless = true;
+  check.that(reply(b, 20, {}, true).size() < 20);
+  check.equal(kernel().stopped_at, 2);
+  kernel().endless = false;
+  check.that(reply(b, 20) == all);  // the request to stop is over
+  check.that(all_right());
+}
+
+}  // namespace
+
+int main() {
+  check_create();
+  setenv("ONELAUNCH_WAIT_MS", "300", 1);
+  setenv("ONELAUNCH_POLL_CYCLES", "11,0,13", 1);
+  Backend* const backend = created();
+  unsetenv("ONELAUNCH_WAIT_MS");  // read once: no effect
+  setenv("ONELAUNCH_POLL_CYCLES", "99", 1);
+  if (!backend) return fprintf(stderr, "%s\n", error.c_str()), 1;
+  printf("{\"device\": \"%s\"}\n", backend_device(backend).c_str());
+  check_load(backend);
+  check_logits(backend);
+  check_reply(backend);
+  check_failure(backend);
+  check_ends(backend);
+  backend_destroy(backend);
+  Check("everything is given back").equal(runtime().alive, 0);
+}

@@ -1,0 +1,197 @@
+#include "runtime.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <set>
+#include <thread>
+
+struct CUevent_st {
+  std::atomic<int> pending{0};
+};
+
+struct CUstream_st {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::function<void()>> work;  // the first is being done
+  bool quit = false;
+  std::thread thread{[this] { serve(); }};
+
+  void serve() {
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+      changed.wait(lock, [this] { return quit || !work.empty(); });
+      if (work.empty()) return;
+      const std::function<void()>& first = work.front();
+      lock.unlock();
+      first();
+      lock.lock();
+      work.pop_front();
+      changed.notify_all();
+    }
+  }
+
+  void drain() {
+    std::unique_lock<std::mutex> lock(mutex);
+    changed.wait(lock, [this] { return work.empty(); });
+  }
+};
+
+static std::set<CUstream_st*> streams;
+
+/** What is given back is in use by no stream any more. */
+static void drain_all() {
+  for (CUstream_st* const stream : streams) stream->drain();
+}
+
+Runtime& runtime() {
+  static Runtime instance;
+  return instance;
+}
+
+void on_stream(cudaStream_t stream, std::function<void()> work) {
+  std::lock_guard<std::mutex> lock(stream->mutex);
+  stream->work.push_back(std::move(work));
+  stream->changed.notify_all();
+}
+
+namespace {
+
+/** Whether this call is the one that is to fail. */
+bool fails(const char* call) {
+  if (runtime().failing < 0 || runtime().failing-- > 0) return false;
+  runtime().failed = call;
+  return true;
+}
+
+}  // namespace
+
+#define MAY_FAIL \
+  if (fails(__func__)) return cudaErrorUnknown
+
+const char* cudaGetErrorString(cudaError_t status) { return status == cudaErrorMemoryAllocation ? "out of memory" : "unknown error"; }
+const char* cudaGetErrorName(cudaError_t status) {
+  return status == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorUnknown";
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  MAY_FAIL;
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int) {
+  MAY_FAIL;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  MAY_FAIL;
+  *properties = {};
+  strcpy(properties->name, "stand-in");
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* all) {
+  MAY_FAIL;
+  *free_bytes = *all = static_cast<size_t>(runtime().free_bytes);
+  return cudaSuccess;
+}
+
+static cudaError_t allocate(void** memory, size_t bytes) {
+  *memory = malloc(bytes);
+  memset(*memory, 0xa5, bytes);  // nothing is zero unless the host code makes it so
+  ++runtime().alive;
+  return cudaSuccess;
+}
+
+static cudaError_t release(void* memory) {
+  drain_all();
+  if (memory) --runtime().alive;
+  free(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  MAY_FAIL;
+  return static_cast<int64_t>(bytes) > runtime().free_bytes ? cudaErrorMemoryAllocation : allocate(memory, bytes);
+}
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  MAY_FAIL;
+  return allocate(memory, bytes);
+}
+cudaError_t cudaFree(void* memory) { return release(memory); }
+cudaError_t cudaFreeHost(void* memory) { return release(memory); }
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  MAY_FAIL;
+  streams.insert(*stream = new CUstream_st);
+  ++runtime().alive;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  MAY_FAIL;
+  stream->drain();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  {
+    std::lock_guard<std::mutex> lock(stream->mutex);
+    stream->quit = true;
+    stream->changed.notify_all();
+  }
+  stream->thread.join();
+  streams.erase(stream);
+  delete stream;
+  --runtime().alive;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  MAY_FAIL;
+  *event = new CUevent_st;
+  ++runtime().alive;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  drain_all();
+  delete event;
+  --runtime().alive;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  MAY_FAIL;
+  ++event->pending;
+  on_stream(stream, [event] { --event->pending; });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  MAY_FAIL;
+  return event->pending == 0 ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  MAY_FAIL;
+  while (event->pending != 0) std::this_thread::yield();
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  MAY_FAIL;
+  on_stream(stream, [=] { memcpy(to, from, bytes); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  MAY_FAIL;
+  on_stream(stream, [=] { memset(to, value, bytes); });
+  return cudaSuccess;
+}
