@@ -138,8 +138,7 @@ const reserved = new Set(
     'double else enum explicit export extern false float for friend goto if inline int int8_t int32_t int64_t long mutable namespace new ' +
     'noexcept not nullptr operator or private protected public register reinterpret_cast return short signed size_t sizeof static ' +
     'static_assert static_cast struct switch template this throw true try typedef typeid typename uint32_t union unsigned using virtual ' +
-    'void volatile wchar_t while xor half bf16 fp16 main decode pass layer model weights block_range block_sync grid_barrier make_block ' +
-    'layer_weights model_weights rope_row cache_row positions_of padded prefetch_rows add silu'
+    'void volatile wchar_t while xor'
   ).split(' '),
 );
 

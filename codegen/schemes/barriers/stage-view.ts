@@ -279,7 +279,7 @@ class StagePrinter {
   #chain(ops: readonly OpName[], values: Map<TensorName, string>): string[] {
     return ops.map((op) => {
       const { function: call, args, result } = pointwiseOf(op);
-      const text = `${call}(${args.map((tensor) => values.get(tensor) ?? this.#element(tensor)).join(', ')})`;
+      const text = `ops::${call}(${args.map((tensor) => values.get(tensor) ?? this.#element(tensor)).join(', ')})`;
       if (this.#place(result).space !== 'register') return `${this.#element(result)} = ${text};`;
       values.set(result, result);
       return `const float ${result} = ${text};`;

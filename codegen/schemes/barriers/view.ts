@@ -106,7 +106,7 @@ class CallPrinter {
       .flatMap((stage) => {
         const sync = this.#gridSync(stage);
         return [
-          `${stage.name}(b, pass, ${weights});`,
+          `stage_${stage.name}(b, pass, ${weights});`,
           ...this.#prefetch(stage),
           ...(sync ? [barrierCall(sync)] : []),
           ...this.#blockSync(stage),
