@@ -6,8 +6,7 @@ import type { LanguageModel, ReplyResult } from '../runtime/model.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, needModel, type Program, replyCommand } from './flags.ts';
 import { loadTold, printReply, replyCode, replyOptions } from './reply.ts';
-import type { Start } from './run.ts';
-import type { Ui } from './ui.ts';
+import type { Start, Ui } from './ui.ts';
 
 export function addChat(program: Program, start: Start): void {
   replyCommand(program, 'chat')
