@@ -5,5 +5,6 @@ export type { FusionPlan } from './codegen/index.ts';
 export { type ErrorKind, OnelaunchError } from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
 export type { ChatMessage } from './runtime/chat-template.ts';
-export type { Finish, LanguageModel, Piece, Reply, ReplyResult } from './runtime/model.ts';
+export type { LanguageModel } from './runtime/model.ts';
+export type { Finish, Piece, Reply, ReplyResult } from './runtime/reply.ts';
 export type { ReplyOptions } from './runtime/sampling.ts';

@@ -1,13 +1,25 @@
 import { defineConfig } from 'vitest/config';
 
+/** The tests of one folder; their limit only ends what hangs: ten times what the longest takes on two idle cores. */
+const tier = (name: string, limitMinutes: number) => ({
+  extends: true as const,
+  test: {
+    name,
+    include: [`test/${name}/*.test.ts`],
+    testTimeout: limitMinutes * 60_000,
+    hookTimeout: limitMinutes * 60_000,
+  },
+});
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    exclude: process.env['ONELAUNCH_TEST_CUDA'] ? [] : ['test/cuda/**'],
-    testTimeout: 120_000,
-    hookTimeout: 240_000,
     pool: 'forks',
-    // Compiling dominates the tests: kernels get the paths that most machines run; test/isa.test.ts builds and compares all.
-    env: { ONELAUNCH_CPU_PATHS: process.arch === 'x64' ? 'plain,avx2' : 'plain' },
+    maxWorkers: '100%',
+    globalSetup: 'test/support/built-once.ts',
+    projects: [
+      tier('unit', 2),
+      tier('compile', 6),
+      ...(process.env['ONELAUNCH_TEST_CUDA'] ? [tier('cuda', 10)] : []),
+    ],
   },
 });

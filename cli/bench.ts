@@ -7,8 +7,7 @@ import { engineCommand, helpEnd, needModel, type Program, whole, wholes } from '
 import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
 import { cpuName, type MachineState, machineState, type Spread, spreadOf, tokensHash } from './measure.ts';
 import { engineOptions } from './reply.ts';
-import type { Start } from './run.ts';
-import { fixed, table, type Ui } from './ui.ts';
+import { fixed, type Start, table, type Ui } from './ui.ts';
 
 interface DecodeFigure {
   /** Tokens in the KV cache when the first one is timed. */

@@ -2,7 +2,7 @@
 import { relative } from 'node:path';
 import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
 import { buildTold, kernelOptions } from './load-kernel.ts';
-import type { Start } from './run.ts';
+import type { Start } from './ui.ts';
 
 export function addBuild(program: Program, start: Start): void {
   kernelCommand(program, 'build', { isDefault: true })

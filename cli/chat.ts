@@ -2,12 +2,12 @@
 import { createInterface } from 'node:readline';
 import { OnelaunchError } from '../errors.ts';
 import type { ChatMessage } from '../runtime/chat-template.ts';
-import type { LanguageModel, ReplyResult } from '../runtime/model.ts';
+import type { LanguageModel } from '../runtime/model.ts';
+import type { ReplyResult } from '../runtime/reply.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, needModel, type Program, replyCommand } from './flags.ts';
 import { loadTold, printReply, replyCode, replyOptions } from './reply.ts';
-import type { Start } from './run.ts';
-import type { Ui } from './ui.ts';
+import type { Start, Ui } from './ui.ts';
 
 export function addChat(program: Program, start: Start): void {
   replyCommand(program, 'chat')

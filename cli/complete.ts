@@ -2,7 +2,7 @@
 import { OnelaunchError } from '../errors.ts';
 import { helpEnd, needModel, type Program, replyCommand } from './flags.ts';
 import { loadTold, printReply, replyCode, replyOptions } from './reply.ts';
-import type { Start } from './run.ts';
+import type { Start } from './ui.ts';
 
 export function addComplete(program: Program, start: Start): void {
   replyCommand(program, 'complete')

@@ -3,7 +3,7 @@ import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, type Program } from './flags.ts';
 import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
 import { engineOptions, printReply, replyCode } from './reply.ts';
-import type { Start } from './run.ts';
+import type { Start } from './ui.ts';
 import { verifyTold } from './verify.ts';
 
 const questions = ['What is a daemon?', 'Define politics, cynically.', 'define water'];

@@ -6,7 +6,7 @@ import { makeFolder } from '../codegen/build/make-folder.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
 import { cpuName } from './measure.ts';
-import type { Start } from './run.ts';
+import type { Start } from './ui.ts';
 
 interface Check {
   readonly name: string;

@@ -1,6 +1,6 @@
 // gen explain: the schedule of a plan as a table. Writes no files, needs no GPU.
 import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
-import type { Start } from './run.ts';
+import type { Start } from './ui.ts';
 
 export function addExplain(program: Program, start: Start): void {
   kernelCommand(program, 'explain')

@@ -1,7 +1,6 @@
 // gen models: what is known by name.
 import { helpEnd, outputCommand, type Program } from './flags.ts';
-import type { Start } from './run.ts';
-import { table } from './ui.ts';
+import { type Start, table } from './ui.ts';
 
 export function addModels(program: Program, start: Start): void {
   outputCommand(program, 'models')

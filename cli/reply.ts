@@ -1,6 +1,7 @@
 // A reply on the terminal: text as it comes, its speed after it, Ctrl-C to stop it.
 import type { LoadOptions } from '../load.ts';
-import type { LanguageModel, Reply, ReplyResult } from '../runtime/model.ts';
+import type { LanguageModel } from '../runtime/model.ts';
+import type { Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { exitCode } from './errors.ts';
 import { buildTold, kernelOptions, openTold } from './load-kernel.ts';

@@ -16,11 +16,8 @@ import { addExplain } from './explain.ts';
 import { helpEnd, type Program } from './flags.ts';
 import type { Io } from './io.ts';
 import { addModels } from './models.ts';
-import { createUi, type OutputOptions, type Ui } from './ui.ts';
+import { createUi, type Start } from './ui.ts';
 import { addVerify } from './verify.ts';
-
-/** Runs the body of a command and keeps the exit code it answers. */
-export type Start = (options: OutputOptions, body: (ui: Ui) => Promise<number>) => Promise<void>;
 
 /** Runs gen with these arguments. Never throws; returns the exit code. */
 export async function run(argv: readonly string[], io: Io): Promise<number> {

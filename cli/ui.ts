@@ -27,6 +27,9 @@ export interface Ui {
   progress(label: string): Progress;
 }
 
+/** Runs the body of a command and keeps the exit code it answers. */
+export type Start = (options: OutputOptions, body: (ui: Ui) => Promise<number>) => Promise<void>;
+
 interface Progress {
   /** @param share 0 to 1 of the work, where known; @param detail what is being done */
   update(share: number | null, detail?: string): void;

@@ -11,8 +11,7 @@ import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
-import type { Start } from './run.ts';
-import { seconds, type Ui } from './ui.ts';
+import { type Start, seconds, type Ui } from './ui.ts';
 
 export function addVerify(program: Program, start: Start): void {
   engineCommand(program, 'verify')

@@ -2,7 +2,7 @@
 // Tokens wait in the library; an eventfd wakes us, and no foreign thread ever calls into JavaScript.
 import koffi, { type node } from 'koffi';
 import type { Manifest } from '../abi/manifest.ts';
-import { type ErrorKind, OnelaunchError } from '../errors.ts';
+import { OnelaunchError } from '../errors.ts';
 import {
   abiStatus,
   type EngineHandle,
@@ -10,13 +10,21 @@ import {
   jobState,
   type Progress,
   type Sampling,
-  sourceDtype,
   type TensorSource,
   zeroProgress,
 } from './bindings.ts';
+import {
+  check,
+  checkInteger,
+  checkSampling,
+  checkSource,
+  type TokenIds,
+  tokenArray,
+  usage,
+} from './engine-arguments.ts';
 import { type Library, openLibrary } from './library.ts';
+import { failure } from './library-failure.ts';
 
-export type TokenIds = readonly number[] | Int32Array;
 export type Isa = 'auto' | 'generic' | 'avx2' | 'avx512' | 'avx512bf16';
 
 /** Fixed for the life of an engine. */
@@ -399,7 +407,6 @@ function newJob(onPoll: Job['onPoll']): Job {
 const scoreBlockBytes = 64 << 20;
 /** Most floats that score returns: 4 GB. */
 const maxScoreFloats = 2 ** 30;
-const maxInt32 = 2 ** 31 - 1;
 
 const isaCodes: Readonly<Record<string, number>> = { auto: 0, generic: 1, avx2: 2, avx512: 3, avx512bf16: 4 };
 
@@ -416,18 +423,6 @@ function generateResult(progress: Progress | null): GenerateResult {
   };
 }
 
-function checkSource(source: Readonly<TensorSource>, name: string): void {
-  const { path, offset, slot, dtype, seed, mean, scale } = source;
-  checkInteger(`${name}.slot`, slot, 0);
-  checkInteger(`${name}.dtype`, dtype, sourceDtype.bf16, sourceDtype.random);
-  checkBits64(`${name}.seed`, seed);
-  checkNumber(`${name}.mean`, mean);
-  checkNumber(`${name}.scale`, scale, 0);
-  if (dtype === sourceDtype.random) return;
-  check(typeof path === 'string' && path !== '' && !path.includes('\0'), `${name}.path is not a path`);
-  checkInteger(`${name}.offset`, offset, 0, Number.MAX_SAFE_INTEGER);
-}
-
 /** The most likely token, always. */
 const greedy = (vocab: number): Sampling => ({
   temperature: 0,
@@ -439,67 +434,3 @@ const greedy = (vocab: number): Sampling => ({
   seed: 0,
   vocab,
 });
-
-function checkSampling(sampling: Readonly<Sampling>, vocab: number): void {
-  checkNumber('sampling.temperature', sampling.temperature, 0);
-  checkInteger('sampling.top_k', sampling.top_k, 0);
-  checkNumber('sampling.top_p', sampling.top_p, 0, 1);
-  check(Math.fround(sampling.top_p) > 0, 'sampling.top_p is 0; 1 turns it off');
-  checkNumber('sampling.min_p', sampling.min_p, 0, 1);
-  checkNumber('sampling.repetition_penalty', sampling.repetition_penalty, 0);
-  check(Math.fround(sampling.repetition_penalty) > 0, 'sampling.repetition_penalty is 0; 1 turns it off');
-  checkNumber('sampling.presence_penalty', sampling.presence_penalty);
-  checkBits64('sampling.seed', sampling.seed);
-  checkInteger('sampling.vocab', sampling.vocab, 1, vocab);
-}
-
-/** A copy of ids as the library reads it. */
-function tokenArray(name: string, ids: TokenIds, vocab: number): Int32Array {
-  check(Array.isArray(ids) || ids instanceof Int32Array, `${name} is neither an array nor an Int32Array`);
-  for (let i = 0; i < ids.length; i++) checkInteger(`${name}[${i}]`, ids[i], 0, vocab - 1);
-  return Int32Array.from(ids);
-}
-
-function checkBits64(name: string, value: unknown): void {
-  if (typeof value === 'bigint')
-    check(BigInt.asUintN(64, value) === value, `${name} is ${value}, not a number of 64 bits`);
-  else checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER);
-}
-
-function checkInteger(name: string, value: unknown, min: number, max = maxInt32): void {
-  const fits = typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max;
-  if (!fits) throw usage(`${name} is ${shown(value)}, not an integer from ${min} to ${max}`);
-}
-
-/** That value is finite, also as a 32-bit float. */
-function checkNumber(name: string, value: unknown, min = -Infinity, max = Infinity): void {
-  const fits =
-    typeof value === 'number' && Number.isFinite(Math.fround(value)) && value >= min && value <= max;
-  const range =
-    min === -Infinity ? 'a finite number' : `a number from ${min}${max === Infinity ? ' on' : ` to ${max}`}`;
-  if (!fits) throw usage(`${name} is ${shown(value)}, not ${range}`);
-}
-
-function check(condition: boolean, message: string): asserts condition {
-  if (!condition) throw usage(message);
-}
-
-const shown = (value: unknown) => (typeof value === 'string' ? JSON.stringify(value) : String(value));
-
-const usage = (message: string, hint?: string) =>
-  new OnelaunchError('usage', message, hint === undefined ? {} : { hint });
-
-/** The error for a status of the library. `device` says what a device failure means: at the start, a lack of this machine. */
-function failure(status: number, text: string | null, device: ErrorKind): OnelaunchError {
-  const kinds: Readonly<Record<number, ErrorKind>> = {
-    [abiStatus.badArgument]: 'usage',
-    [abiStatus.busy]: 'usage',
-    [abiStatus.capacity]: 'usage',
-    [abiStatus.outOfMemory]: 'environment',
-    [abiStatus.device]: device,
-  };
-  const message = text === null || text === '' ? `the library failed with status ${status}` : text;
-  const stage = status === abiStatus.device ? /^([a-z][a-z0-9_]*): /.exec(message)?.[1] : undefined;
-  const hint = status === abiStatus.outOfMemory ? { hint: 'try a smaller context' } : {};
-  return new OnelaunchError(kinds[status] ?? 'failed', message, { ...hint, ...(stage ? { stage } : {}) });
-}

@@ -5,51 +5,10 @@ import { OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engine.ts';
 import type { GenerationDefaults } from './generation-config.ts';
+import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
+import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
-import { stopFilter } from './stop-strings.ts';
 import type { Tokenizer } from './tokenizer.ts';
-
-/** Why a reply ended: at a stop token or stop text, at maxTokens, by its signal, or because the context is full. */
-export type Finish = 'stop' | 'length' | 'abort' | 'context';
-
-/** Part of a reply. */
-export interface Piece {
-  /** What these tokens added; whole characters only, and nothing that may yet become a stop text. */
-  readonly text: string;
-  readonly tokens: readonly number[];
-}
-
-export interface ReplyResult {
-  /** The texts of all pieces. */
-  readonly text: string;
-  /** All tokens the model made; a stop token is the last of them. */
-  readonly tokens: readonly number[];
-  readonly finish: Finish;
-  readonly usage: {
-    /** Tokens before the reply. */
-    readonly prompt: number;
-    /** Those of them that the KV cache still held, so that they were not computed again. */
-    readonly cached: number;
-    /** Tokens of the reply. */
-    readonly completion: number;
-  };
-  readonly timings: {
-    /** From the start of the prompt to the first token, in the engine [ms]. */
-    readonly promptMs: number;
-    /** From the first token to the last, in the engine [ms]. */
-    readonly decodeMs: number;
-    /** Tokens after the first over decodeMs; null with fewer than two tokens. */
-    readonly tokensPerSecond: number | null;
-    /** From the start of the reply to its first token here, text to tokens included [ms]; null without a token. */
-    readonly firstTokenMs: number | null;
-  };
-}
-
-/** A reply: starts when it is first read, and can be read once. Leaving the loop early ends it with finish 'abort'. */
-export interface Reply extends AsyncIterable<Piece, ReplyResult> {
-  /** How it ended. Reads the reply, when nobody does. @throws what the reply failed with */
-  result(): Promise<ReplyResult>;
-}
 
 /** What a model needs of an engine. */
 export type ReplyEngine = Pick<Engine, 'device' | 'context' | 'position' | 'generate' | 'reset' | 'close'>;
@@ -271,90 +230,6 @@ export class LanguageModel {
     this.#held = held.slice(0, common);
     return common;
   }
-}
-
-/** The text of tokens as they come, up to a stop text. */
-function replyText(tokenizer: Tokenizer | null, { stop, stopIds }: CheckedOptions) {
-  const stream = tokenizer?.stream();
-  const filter = stopFilter(stop);
-  const tokens: number[] = [];
-  let text = '';
-  let stopped = false;
-  let ended = false;
-  const add = (part: string): string => {
-    const found = filter.push(part);
-    stopped = found.stopped;
-    text += found.emit;
-    return found.emit;
-  };
-  return {
-    stopped: () => stopped,
-    soFar: () => ({ text, tokens }),
-    /** Those behind a stop text are dropped. */
-    take: (batch: readonly number[]): Piece => {
-      const before = tokens.length;
-      let added = '';
-      for (const id of batch) {
-        tokens.push(id);
-        if (!stopIds.includes(id)) added += add(stream?.push(id) ?? '');
-        if (stopped) break;
-      }
-      return { text: added, tokens: tokens.slice(before) };
-    },
-    /** What was held back: the beginning of a character, or of a stop text. */
-    end: (): string => {
-      if (stopped || ended) return '';
-      ended = true;
-      const last = add(stream?.end() ?? '');
-      const rest = stopped ? '' : filter.end();
-      text += rest;
-      return last + rest;
-    },
-  };
-}
-
-/** A reply that can be read once, by a loop or by result(). */
-function once(run: (settle: (result: ReplyResult) => void) => AsyncGenerator<Piece, ReplyResult>): Reply {
-  let resolve: (result: ReplyResult) => void;
-  let reject: (error: unknown) => void;
-  const end = new Promise<ReplyResult>((a, b) => {
-    resolve = a;
-    reject = b;
-  });
-  // A loop that throws has told its caller; result() tells again, to whoever asks.
-  end.catch(() => {});
-  let taken = false;
-  async function* read(): AsyncGenerator<Piece, ReplyResult> {
-    let settled: ReplyResult | undefined;
-    try {
-      return yield* run((result) => {
-        settled = result;
-      });
-    } catch (error) {
-      reject(error);
-      throw error;
-    } finally {
-      if (settled !== undefined) resolve(settled);
-    }
-  }
-  return {
-    [Symbol.asyncIterator]: () => {
-      if (taken) {
-        throw new OnelaunchError('usage', 'a reply can be read once', {
-          hint: 'Call result() for all of it after the loop.',
-        });
-      }
-      taken = true;
-      return read();
-    },
-    result: async () => {
-      if (!taken) {
-        taken = true;
-        for await (const _ of read());
-      }
-      return end;
-    },
-  };
 }
 
 function needed(tokenizer: Tokenizer | null, manifest: Manifest): Tokenizer {

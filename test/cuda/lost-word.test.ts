@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { build, type Kernel } from '../../codegen/index.ts';
 import { buildKernel, openEngine } from '../../load.ts';
 import type { Engine } from '../../runtime/engine.ts';
-import { read } from '../read-reply.ts';
+import { read } from '../support/read-reply.ts';
 
 const prompt = Array.from({ length: 20 }, (_, i) => (i * 7919 + 13) % 4096);
 

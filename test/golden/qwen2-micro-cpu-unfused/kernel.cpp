@@ -4,43 +4,45 @@
 // plan    unfused: 8 grid barriers a layer, up to 64 tokens a pass
 // target  cpu: one block a thread
 //
-//   embed       embed       rows               grid barrier: attn_norm needs whole tokens of x, which embed makes elsewhere
-//   attn_norm   attn_norm   tokens             grid barrier: qkv_proj needs all of xn, which attn_norm makes elsewhere
-//   qkv_proj    qkv_proj    rows      0.12 MB  grid barrier: rope needs whole q heads of q, which qkv_proj makes elsewhere
+//   embed       embed       rows               grid barrier: attn_norm needs whole tokens of x, which embed makes in other blocks
+//   attn_norm   attn_norm   tokens             grid barrier: qkv_proj needs all of xn, which attn_norm makes in other blocks
+//   qkv_proj    qkv_proj    rows      0.12 MB  grid barrier: rope needs whole q heads of q, which qkv_proj makes in other blocks
 //   rope        rope        kv_heads
 //   kv_append   kv_append   kv_heads
-//   attend      attend      kv_heads           grid barrier: attn_merge needs whole q heads of partial, which attend makes elsewhere
-//   attn_merge  attn_merge  q_heads            grid barrier: o_proj needs all of att, which attn_merge makes elsewhere
+//   attend      attend      kv_heads           grid barrier: attn_merge needs whole q heads of partial, which attend makes in other blocks
+//   attn_merge  attn_merge  q_heads            grid barrier: o_proj needs all of att, which attn_merge makes in other blocks
 //   o_proj      o_proj      rows      0.07 MB
-//   attn_add    attn_add    rows               grid barrier: ffn_norm needs whole tokens of x, which attn_add makes elsewhere
-//   ffn_norm    ffn_norm    tokens             grid barrier: gate_up needs all of hn, which ffn_norm makes elsewhere
+//   attn_add    attn_add    rows               grid barrier: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+//   ffn_norm    ffn_norm    tokens             grid barrier: gate_up needs all of hn, which ffn_norm makes in other blocks
 //   gate_up     gate_up     rows      0.39 MB
-//   swiglu      swiglu      rows               grid barrier: down_proj needs all of h, which swiglu makes elsewhere
+//   swiglu      swiglu      rows               grid barrier: down_proj needs all of h, which swiglu makes in other blocks
 //   down_proj   down_proj   rows      0.20 MB
-//   ffn_add     ffn_add     rows               grid barrier: attn_norm needs whole tokens of x, which ffn_add makes elsewhere
-//   final_norm  final_norm  tokens             grid barrier: lm_head needs all of xf, which final_norm makes elsewhere
-//   lm_head     lm_head     rows      0.25 MB  grid barrier: sample needs all of logits, which lm_head makes elsewhere
+//   ffn_add     ffn_add     rows               grid barrier: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+//   final_norm  final_norm  tokens             grid barrier: lm_head needs all of xf, which final_norm makes in other blocks
+//   lm_head     lm_head     rows      0.25 MB  grid barrier: sample needs all of logits, which lm_head makes in other blocks
 //   sample      sample      once
 //   (* made by every block for itself)
 #include "model.h"
 
 #include "lib/lib.h"
 
+namespace ops {
 DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
 DEVICE float swiglu(float gate, float up) { return silu(gate) * up; }
 DEVICE float add(float residual, float branch) { return residual + branch; }
+}  // namespace ops
 
 // embed = embed; each block takes a range of rows
 //   reads   token ids
 //   writes  x [kHidden]
-DEVICE void embed(Block& b, const Pass& pass, const ModelWeights& w) {
+DEVICE void stage_embed(Block& b, const Pass& pass, const ModelWeights& w) {
   embed<kHidden>(b, pass.x, w.embedding, pass.ids, pass.tokens, block_range(b, kHidden));
 }
 
 // attn_norm = attn_norm; a block for each token
 //   reads   x [kHidden]
 //   writes  xn [kHidden]
-DEVICE void attn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_attn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int token = b.index(); token < pass.tokens; token += b.count()) {
     const float* from = pass.x + token * kHidden;
     norm<kHidden>(b, pass.xn + token * kHidden, from, w.attn_norm, kNormEps);
@@ -50,7 +52,7 @@ DEVICE void attn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
 // qkv_proj = qkv_proj; each block takes a range of rows
 //   reads   xn [kHidden], w.qkv [kQkvRows][kHidden]
 //   writes  q [kQDim], k [kKvDim], v [kKvDim]
-DEVICE void qkv_proj(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_qkv_proj(Block& b, const Pass& pass, const LayerWeights& w) {
   gather_input<kHidden>(b, pass.xn, pass.tokens);
   const Range rows = block_range(b, kQkvRows);
   matmul<kHidden, 1>(b, w.qkv, rows, pass.tokens, [&](int row, int token, const float (&y)[1]) {
@@ -61,7 +63,7 @@ DEVICE void qkv_proj(Block& b, const Pass& pass, const LayerWeights& w) {
 // rope = rope; a block for each kv head
 //   reads   q [kQDim], k [kKvDim]
 //   writes  qr [kQDim], kr [kKvDim]
-DEVICE void rope(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_rope(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int head = b.index(); head < kKvHeads; head += b.count()) {
     for_warps(b, pass.tokens * kGroup, [&](int i) {
       const int token = i / kGroup, g = i % kGroup;
@@ -78,7 +80,7 @@ DEVICE void rope(Block& b, const Pass& pass, const LayerWeights& w) {
 // kv_append = kv_append; a block for each kv head
 //   reads   kr [kKvDim], v [kKvDim]
 //   writes  cache
-DEVICE void kv_append(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_kv_append(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int head = b.index(); head < kKvHeads; head += b.count()) {
     for_warps(b, pass.tokens, [&](int token) {
       const float* k = pass.kr + token * kKvDim + head * kHeadDim;
@@ -91,7 +93,7 @@ DEVICE void kv_append(Block& b, const Pass& pass, const LayerWeights& w) {
 // attend = attend; a block for each kv head
 //   reads   qr [kQDim], cache
 //   writes  partial [kQHeads][kSplits][kHeadDim + 2]
-DEVICE void attend(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_attend(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int head = b.index(); head < kKvHeads; head += b.count()) {
     static_assert(scratch_fits(0 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
     const Range positions = positions_of(pass, 0);
@@ -105,7 +107,7 @@ DEVICE void attend(Block& b, const Pass& pass, const LayerWeights& w) {
 // attn_merge = attn_merge; a block for each q head
 //   reads   partial [kQHeads][kSplits][kHeadDim + 2]
 //   writes  att [kQDim]
-DEVICE void attn_merge(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_attn_merge(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int head = b.index(); head < kQHeads; head += b.count()) {
     for_warps(b, pass.tokens, [&](int token) {
       const float* parts = pass.partial + token * kPartialFloats + head * kSplits * (kHeadDim + 2);
@@ -117,7 +119,7 @@ DEVICE void attn_merge(Block& b, const Pass& pass, const LayerWeights& w) {
 // o_proj = o_proj; each block takes a range of rows
 //   reads   att [kQDim], w.o [kHidden][kQDim]
 //   writes  o [kHidden]
-DEVICE void o_proj(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_o_proj(Block& b, const Pass& pass, const LayerWeights& w) {
   gather_input<kQDim>(b, pass.att, pass.tokens);
   const Range rows = block_range(b, kHidden);
   matmul<kQDim, 1>(b, w.o, rows, pass.tokens, [&](int row, int token, const float (&y)[1]) {
@@ -128,19 +130,19 @@ DEVICE void o_proj(Block& b, const Pass& pass, const LayerWeights& w) {
 // attn_add = attn_add; each block takes a range of rows
 //   reads   x [kHidden], o [kHidden]
 //   writes  x [kHidden]
-DEVICE void attn_add(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_attn_add(Block& b, const Pass& pass, const LayerWeights& w) {
   const Range rows = block_range(b, kHidden);
   const int count = rows.end - rows.begin;
   for_threads(b, count * (pass.tokens), [&](int i) {
     const int token = i / count, row = rows.begin + i % count;
-    pass.x[token * kHidden + row] = add(pass.x[token * kHidden + row], pass.o[token * kHidden + row]);
+    pass.x[token * kHidden + row] = ops::add(pass.x[token * kHidden + row], pass.o[token * kHidden + row]);
   });
 }
 
 // ffn_norm = ffn_norm; a block for each token
 //   reads   x [kHidden]
 //   writes  hn [kHidden]
-DEVICE void ffn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_ffn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int token = b.index(); token < pass.tokens; token += b.count()) {
     const float* from = pass.x + token * kHidden;
     norm<kHidden>(b, pass.hn + token * kHidden, from, w.ffn_norm, kNormEps);
@@ -150,7 +152,7 @@ DEVICE void ffn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
 // gate_up = gate_up; each block takes a range of rows
 //   reads   hn [kHidden], w.gate_up [kFfn][2][kHidden]
 //   writes  gate [kFfn], up [kFfn]
-DEVICE void gate_up(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_gate_up(Block& b, const Pass& pass, const LayerWeights& w) {
   gather_input<kHidden>(b, pass.hn, pass.tokens);
   const Range rows = block_range(b, kFfn);
   matmul<kHidden, 2>(b, w.gate_up, rows, pass.tokens, [&](int row, int token, const float (&y)[2]) {
@@ -162,19 +164,19 @@ DEVICE void gate_up(Block& b, const Pass& pass, const LayerWeights& w) {
 // swiglu = swiglu; each block takes a range of rows
 //   reads   gate [kFfn], up [kFfn]
 //   writes  h [kFfn]
-DEVICE void swiglu(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_swiglu(Block& b, const Pass& pass, const LayerWeights& w) {
   const Range rows = block_range(b, kFfn);
   const int count = rows.end - rows.begin;
   for_threads(b, count * (pass.tokens), [&](int i) {
     const int token = i / count, row = rows.begin + i % count;
-    pass.h[token * kFfn + row] = swiglu(pass.gate[token * kFfn + row], pass.up[token * kFfn + row]);
+    pass.h[token * kFfn + row] = ops::swiglu(pass.gate[token * kFfn + row], pass.up[token * kFfn + row]);
   });
 }
 
 // down_proj = down_proj; each block takes a range of rows
 //   reads   h [kFfn], w.down [kHidden][kFfn]
 //   writes  d [kHidden]
-DEVICE void down_proj(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_down_proj(Block& b, const Pass& pass, const LayerWeights& w) {
   gather_input<kFfn>(b, pass.h, pass.tokens);
   const Range rows = block_range(b, kHidden);
   matmul<kFfn, 1>(b, w.down, rows, pass.tokens, [&](int row, int token, const float (&y)[1]) {
@@ -185,19 +187,19 @@ DEVICE void down_proj(Block& b, const Pass& pass, const LayerWeights& w) {
 // ffn_add = ffn_add; each block takes a range of rows
 //   reads   x [kHidden], d [kHidden]
 //   writes  x [kHidden]
-DEVICE void ffn_add(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_ffn_add(Block& b, const Pass& pass, const LayerWeights& w) {
   const Range rows = block_range(b, kHidden);
   const int count = rows.end - rows.begin;
   for_threads(b, count * (pass.tokens), [&](int i) {
     const int token = i / count, row = rows.begin + i % count;
-    pass.x[token * kHidden + row] = add(pass.x[token * kHidden + row], pass.d[token * kHidden + row]);
+    pass.x[token * kHidden + row] = ops::add(pass.x[token * kHidden + row], pass.d[token * kHidden + row]);
   });
 }
 
 // final_norm = final_norm; a block for each token
 //   reads   x [kHidden]
 //   writes  xf [kHidden]
-DEVICE void final_norm(Block& b, const Pass& pass, const ModelWeights& w) {
+DEVICE void stage_final_norm(Block& b, const Pass& pass, const ModelWeights& w) {
   for (int token = b.index(); token < pass.tokens - pass.first_logits; token += b.count()) {
     const float* from = pass.x + pass.first_logits * kHidden + token * kHidden;
     norm<kHidden>(b, pass.xf + token * kHidden, from, w.final_norm, kNormEps);
@@ -207,7 +209,7 @@ DEVICE void final_norm(Block& b, const Pass& pass, const ModelWeights& w) {
 // lm_head = lm_head; each block takes a range of rows
 //   reads   xf [kHidden], w.head [kVocab][kHidden]
 //   writes  logits [kVocab]
-DEVICE void lm_head(Block& b, const Pass& pass, const ModelWeights& w) {
+DEVICE void stage_lm_head(Block& b, const Pass& pass, const ModelWeights& w) {
   gather_input<kHidden>(b, pass.xf, pass.tokens - pass.first_logits);
   const Range rows = block_range(b, kVocab);
   matmul<kHidden, 1>(b, w.head, rows, pass.tokens - pass.first_logits, [&](int row, int token, const float (&y)[1]) {
@@ -218,7 +220,7 @@ DEVICE void lm_head(Block& b, const Pass& pass, const ModelWeights& w) {
 // sample = sample; block 0 alone
 //   reads   logits [kVocab]
 //   writes  the next token
-DEVICE void sample(Block& b, const Pass& pass, const ModelWeights& w) {
+DEVICE void stage_sample(Block& b, const Pass& pass, const ModelWeights& w) {
   static_assert(scratch_fits(0 + sample_scratch()), "see codegen/schemes/barriers/library-scratch.ts");
   if (b.index() != 0 || !pass.sample) return;
   const float* logits = pass.logits + (pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
@@ -228,37 +230,37 @@ DEVICE void sample(Block& b, const Pass& pass, const ModelWeights& w) {
 // One pass: every stage in order, all threads of the team together.
 DEVICE void decode(Block& b, const Pass& pass) {
   const ModelWeights model = model_weights(pass);
-  embed(b, pass, model);
-  grid_barrier(b);  // attn_norm needs whole tokens of x, which embed makes elsewhere
+  stage_embed(b, pass, model);
+  grid_barrier(b);  // attn_norm needs whole tokens of x, which embed makes in other blocks
   for (int layer = 0; layer < kLayers; ++layer) {
     const LayerWeights w = layer_weights(pass, layer);
-    attn_norm(b, pass, w);
-    grid_barrier(b);  // qkv_proj needs all of xn, which attn_norm makes elsewhere
-    qkv_proj(b, pass, w);
-    grid_barrier(b);  // rope needs whole q heads of q, which qkv_proj makes elsewhere
-    rope(b, pass, w);
-    kv_append(b, pass, w);
-    attend(b, pass, w);
-    grid_barrier(b);  // attn_merge needs whole q heads of partial, which attend makes elsewhere
-    attn_merge(b, pass, w);
-    grid_barrier(b);  // o_proj needs all of att, which attn_merge makes elsewhere
-    o_proj(b, pass, w);
-    attn_add(b, pass, w);
-    grid_barrier(b);  // ffn_norm needs whole tokens of x, which attn_add makes elsewhere
-    ffn_norm(b, pass, w);
-    grid_barrier(b);  // gate_up needs all of hn, which ffn_norm makes elsewhere
-    gate_up(b, pass, w);
-    swiglu(b, pass, w);
-    grid_barrier(b);  // down_proj needs all of h, which swiglu makes elsewhere
-    down_proj(b, pass, w);
-    ffn_add(b, pass, w);
-    grid_barrier(b);  // attn_norm needs whole tokens of x, which ffn_add makes elsewhere
+    stage_attn_norm(b, pass, w);
+    grid_barrier(b);  // qkv_proj needs all of xn, which attn_norm makes in other blocks
+    stage_qkv_proj(b, pass, w);
+    grid_barrier(b);  // rope needs whole q heads of q, which qkv_proj makes in other blocks
+    stage_rope(b, pass, w);
+    stage_kv_append(b, pass, w);
+    stage_attend(b, pass, w);
+    grid_barrier(b);  // attn_merge needs whole q heads of partial, which attend makes in other blocks
+    stage_attn_merge(b, pass, w);
+    grid_barrier(b);  // o_proj needs all of att, which attn_merge makes in other blocks
+    stage_o_proj(b, pass, w);
+    stage_attn_add(b, pass, w);
+    grid_barrier(b);  // ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+    stage_ffn_norm(b, pass, w);
+    grid_barrier(b);  // gate_up needs all of hn, which ffn_norm makes in other blocks
+    stage_gate_up(b, pass, w);
+    stage_swiglu(b, pass, w);
+    grid_barrier(b);  // down_proj needs all of h, which swiglu makes in other blocks
+    stage_down_proj(b, pass, w);
+    stage_ffn_add(b, pass, w);
+    grid_barrier(b);  // attn_norm needs whole tokens of x, which ffn_add makes in other blocks
   }
-  final_norm(b, pass, model);
-  grid_barrier(b);  // lm_head needs all of xf, which final_norm makes elsewhere
-  lm_head(b, pass, model);
-  grid_barrier(b);  // sample needs all of logits, which lm_head makes elsewhere
-  sample(b, pass, model);
+  stage_final_norm(b, pass, model);
+  grid_barrier(b);  // lm_head needs all of xf, which final_norm makes in other blocks
+  stage_lm_head(b, pass, model);
+  grid_barrier(b);  // sample needs all of logits, which lm_head makes in other blocks
+  stage_sample(b, pass, model);
 }
 
 KERNEL_ENTRY

@@ -21,16 +21,17 @@ constexpr int kQDim = kQHeads * kHeadDim;
 constexpr int kKvDim = kKvHeads * kHeadDim;
 constexpr int kQkvRows = kQDim + 2 * kKvDim;
 constexpr int kPassTokens = 64;  // most tokens of a pass
-constexpr int kSplits = 1;  // parts that attention cuts the positions into
-constexpr int kPartialFloats = kQHeads * kSplits * (kHeadDim + 2);  // weighted values, maximum and sum of every part
+constexpr int kSplits = 1;  // most blocks that share a head: splits of the positions
 constexpr float kNormEps = 0.000001f;
 constexpr float kAttnScale = 0.17677669f;  // 1 / sqrt(kHeadDim)
 constexpr int64_t kLayerBytes = 789248;  // packed weights of a layer
 constexpr int64_t kWeightBytes = 1825024;  // packed weights in all
+constexpr int kPartialFloats = kQHeads * kSplits * (kHeadDim + 2);  // weighted values, maximum and sum of every split
 constexpr int64_t kActivationBytes = 936960;  // buffers of a pass, logits apart
 constexpr int kScratchFloats = 32768;  // scratch of a block
 
-using Weight = bf16;  // matrices and KV cache
+using Matrix = bf16;  // matrices and embedding, as packed
+using Cache = bf16;   // keys and values of past positions
 
 // One launch: up to kPassTokens tokens of one sequence. Shapes are in brackets.
 struct Pass {
@@ -44,7 +45,7 @@ struct Pass {
   int* next;            // [1] the chosen token
   int* counts;          // [kVocab] how often each token occurred, for the penalties
   const char* weights;  // packed, kWeightBytes
-  Weight* cache;        // [kLayers][kKvHeads][context][2][kHeadDim]
+  Cache* cache;        // [kLayers][kKvHeads][context][2][kHeadDim]
   const float* rope;    // [context][kHeadDim / 2][2] cos, sin
   float* logits;        // [kPassTokens][kVocab], row 0 of token first_logits
   unsigned* barrier;    // words of the grid barrier
@@ -53,7 +54,7 @@ struct Pass {
   float* xn;  // [kPassTokens][kHidden] normed input of attention
   float* qr;  // [kPassTokens][kQDim] rotated queries
   float* kr;  // [kPassTokens][kKvDim] rotated keys
-  float* partial;  // [kPassTokens][kPartialFloats] attention of one part of the positions: weighted values, maximum, sum
+  float* partial;  // [kPassTokens][kPartialFloats] attention of one split of the positions: weighted values, maximum, sum
   float* att;  // [kPassTokens][kQDim] attention output
   float* o;  // [kPassTokens][kHidden] attention output, projected
   float* hn;  // [kPassTokens][kHidden] normed input of the feed-forward part
@@ -67,32 +68,32 @@ struct Pass {
 // The packed weights of one layer. Rows are padded to a multiple of 32 elements.
 struct LayerWeights {
   const float* attn_norm;  // [192]
-  const Weight* qkv;  // [320][padded(192)]
+  const Matrix* qkv;  // [320][padded(192)]
   const float* qkv_bias;  // [320]
-  const Weight* o;  // [192][padded(192)]
+  const Matrix* o;  // [192][padded(192)]
   const float* ffn_norm;  // [192]
-  const Weight* gate_up;  // [1024][padded(192)]
-  const Weight* down;  // [192][padded(512)]
-  Weight* cache;  // [kKvHeads][context][2][kHeadDim]
+  const Matrix* gate_up;  // [1024][padded(192)]
+  const Matrix* down;  // [192][padded(512)]
+  Cache* cache;  // [kKvHeads][context][2][kHeadDim]
 };
 
 // The packed weights outside the layers.
 struct ModelWeights {
   const float* final_norm;  // [192]
-  const Weight* embedding;  // [640][padded(192)]
-  const Weight* head;  // [640][padded(192)]
+  const Matrix* embedding;  // [640][padded(192)]
+  const Matrix* head;  // [640][padded(192)]
 };
 
 static inline LayerWeights layer_weights(const Pass& pass, int layer) {
   const char* base = pass.weights + layer * kLayerBytes;
   return {
       reinterpret_cast<const float*>(base + 0),
-      reinterpret_cast<const Weight*>(base + 768),
+      reinterpret_cast<const Matrix*>(base + 768),
       reinterpret_cast<const float*>(base + 123648),
-      reinterpret_cast<const Weight*>(base + 124928),
+      reinterpret_cast<const Matrix*>(base + 124928),
       reinterpret_cast<const float*>(base + 198656),
-      reinterpret_cast<const Weight*>(base + 199424),
-      reinterpret_cast<const Weight*>(base + 592640),
+      reinterpret_cast<const Matrix*>(base + 199424),
+      reinterpret_cast<const Matrix*>(base + 592640),
       pass.cache + static_cast<size_t>(layer) * kKvHeads * pass.context * 2 * kHeadDim,
   };
 }
@@ -100,8 +101,8 @@ static inline LayerWeights layer_weights(const Pass& pass, int layer) {
 static inline ModelWeights model_weights(const Pass& pass) {
   return {
       reinterpret_cast<const float*>(pass.weights + 1578496),
-      reinterpret_cast<const Weight*>(pass.weights + 1579264),
-      reinterpret_cast<const Weight*>(pass.weights + 1579264),
+      reinterpret_cast<const Matrix*>(pass.weights + 1579264),
+      reinterpret_cast<const Matrix*>(pass.weights + 1579264),
   };
 }
 
@@ -111,7 +112,7 @@ static inline const float* rope_row(const Pass& pass, int token) {
 }
 
 // Key and value of one position: [2][kHeadDim].
-static inline Weight* cache_row(const Pass& pass, const LayerWeights& w, int head, int position) {
+static inline Cache* cache_row(const Pass& pass, const LayerWeights& w, int head, int position) {
   return w.cache + (static_cast<size_t>(head) * pass.context + position) * 2 * kHeadDim;
 }
 

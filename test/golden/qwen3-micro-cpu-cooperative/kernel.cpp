@@ -4,34 +4,36 @@
 // plan    cooperative: 5 grid barriers a layer, up to 64 tokens a pass
 // target  cpu: one block a thread
 //
-//   embed      embed                            rows               grid barrier: attn_norm needs whole tokens of x, which embed makes elsewhere
-//   qkv        attn_norm* qkv_proj              rows      0.13 MB  grid barrier: qk_norm needs whole q heads of q, which qkv_proj makes elsewhere
-//   attention  qk_norm* rope* kv_append attend  kv_heads           grid barrier: attn_merge needs whole q heads of partial, which attend makes elsewhere
-//   attn_out   attn_merge* o_proj attn_add      rows      0.07 MB  grid barrier: ffn_norm needs whole tokens of x, which attn_add makes elsewhere
-//   ffn_up     ffn_norm* gate_up swiglu         rows      0.20 MB  grid barrier: down_proj needs all of h, which swiglu makes elsewhere
-//   ffn_down   down_proj ffn_add                rows      0.10 MB  grid barrier: attn_norm needs whole tokens of x, which ffn_add makes elsewhere
-//   head       final_norm* lm_head              rows      0.13 MB  grid barrier: sample needs all of logits, which lm_head makes elsewhere
+//   embed      embed                            rows               grid barrier: attn_norm needs whole tokens of x, which embed makes in other blocks
+//   qkv        attn_norm* qkv_proj              rows      0.13 MB  grid barrier: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
+//   attention  qk_norm* rope* kv_append attend  kv_heads           grid barrier: attn_merge needs whole q heads of partial, which attend makes in other blocks
+//   attn_out   attn_merge* o_proj attn_add      rows      0.07 MB  grid barrier: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+//   ffn_up     ffn_norm* gate_up swiglu         rows      0.20 MB  grid barrier: down_proj needs all of h, which swiglu makes in other blocks
+//   ffn_down   down_proj ffn_add                rows      0.10 MB  grid barrier: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+//   head       final_norm* lm_head              rows      0.13 MB  grid barrier: sample needs all of logits, which lm_head makes in other blocks
 //   sample     sample                           once
 //   (* made by every block for itself)
 #include "model.h"
 
 #include "lib/lib.h"
 
+namespace ops {
 DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
 DEVICE float swiglu(float gate, float up) { return silu(gate) * up; }
 DEVICE float add(float residual, float branch) { return residual + branch; }
+}  // namespace ops
 
 // embed = embed; each block takes a range of rows
 //   reads   token ids
 //   writes  x [kHidden]
-DEVICE void embed(Block& b, const Pass& pass, const ModelWeights& w) {
+DEVICE void stage_embed(Block& b, const Pass& pass, const ModelWeights& w) {
   embed<kHidden>(b, pass.x, w.embedding, pass.ids, pass.tokens, block_range(b, kHidden));
 }
 
 // qkv = attn_norm* + qkv_proj; each block takes a range of rows
 //   reads   x [kHidden], w.qkv [kQkvRows][kHidden]
 //   writes  q [kQDim], k [kKvDim], v [kKvDim]
-DEVICE void qkv(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_qkv(Block& b, const Pass& pass, const LayerWeights& w) {
   // attn_norm, made by every block for itself
   norm_input<kHidden>(b, pass.x, w.attn_norm, kNormEps, pass.tokens);
   const Range rows = block_range(b, kQkvRows);
@@ -43,7 +45,7 @@ DEVICE void qkv(Block& b, const Pass& pass, const LayerWeights& w) {
 // attention = qk_norm* + rope* + kv_append + attend; a block for each kv head
 //   reads   q [kQDim], k [kKvDim], v [kKvDim], cache
 //   writes  cache, partial [kQHeads][kSplits][kHeadDim + 2]
-DEVICE void attention(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_attention(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int head = b.index(); head < kKvHeads; head += b.count()) {
     for_warps(b, pass.tokens * kGroup, [&](int i) {
       const int token = i / kGroup, g = i % kGroup;
@@ -80,42 +82,42 @@ DEVICE void attention(Block& b, const Pass& pass, const LayerWeights& w) {
 // attn_out = attn_merge* + o_proj + attn_add; each block takes a range of rows
 //   reads   partial [kQHeads][kSplits][kHeadDim + 2], w.o [kHidden][kQDim], x [kHidden]
 //   writes  x [kHidden]
-DEVICE void attn_out(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_attn_out(Block& b, const Pass& pass, const LayerWeights& w) {
   // attn_merge, made by every block for itself
   merge_input<kQDim, kHeadDim, kSplits>(b, pass.partial, pass.tokens);
   const Range rows = block_range(b, kHidden);
   matmul<kQDim, 1>(b, w.o, rows, pass.tokens, [&](int row, int token, const float (&y)[1]) {
-    pass.x[token * kHidden + row] = add(pass.x[token * kHidden + row], y[0]);
+    pass.x[token * kHidden + row] = ops::add(pass.x[token * kHidden + row], y[0]);
   });
 }
 
 // ffn_up = ffn_norm* + gate_up + swiglu; each block takes a range of rows
 //   reads   x [kHidden], w.gate_up [kFfn][2][kHidden]
 //   writes  h [kFfn]
-DEVICE void ffn_up(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_ffn_up(Block& b, const Pass& pass, const LayerWeights& w) {
   // ffn_norm, made by every block for itself
   norm_input<kHidden>(b, pass.x, w.ffn_norm, kNormEps, pass.tokens);
   const Range rows = block_range(b, kFfn);
   matmul<kHidden, 2>(b, w.gate_up, rows, pass.tokens, [&](int row, int token, const float (&y)[2]) {
-    pass.h[token * kFfn + row] = swiglu(y[0], y[1]);
+    pass.h[token * kFfn + row] = ops::swiglu(y[0], y[1]);
   });
 }
 
 // ffn_down = down_proj + ffn_add; each block takes a range of rows
 //   reads   h [kFfn], w.down [kHidden][kFfn], x [kHidden]
 //   writes  x [kHidden]
-DEVICE void ffn_down(Block& b, const Pass& pass, const LayerWeights& w) {
+DEVICE void stage_ffn_down(Block& b, const Pass& pass, const LayerWeights& w) {
   gather_input<kFfn>(b, pass.h, pass.tokens);
   const Range rows = block_range(b, kHidden);
   matmul<kFfn, 1>(b, w.down, rows, pass.tokens, [&](int row, int token, const float (&y)[1]) {
-    pass.x[token * kHidden + row] = add(pass.x[token * kHidden + row], y[0]);
+    pass.x[token * kHidden + row] = ops::add(pass.x[token * kHidden + row], y[0]);
   });
 }
 
 // head = final_norm* + lm_head; each block takes a range of rows
 //   reads   x [kHidden], w.head [kVocab][kHidden]
 //   writes  logits [kVocab]
-DEVICE void head(Block& b, const Pass& pass, const ModelWeights& w) {
+DEVICE void stage_head(Block& b, const Pass& pass, const ModelWeights& w) {
   // final_norm, made by every block for itself
   norm_input<kHidden>(b, pass.x + pass.first_logits * kHidden, w.final_norm, kNormEps, pass.tokens - pass.first_logits);
   const Range rows = block_range(b, kVocab);
@@ -127,7 +129,7 @@ DEVICE void head(Block& b, const Pass& pass, const ModelWeights& w) {
 // sample = sample; block 0 alone
 //   reads   logits [kVocab]
 //   writes  the next token
-DEVICE void sample(Block& b, const Pass& pass, const ModelWeights& w) {
+DEVICE void stage_sample(Block& b, const Pass& pass, const ModelWeights& w) {
   static_assert(scratch_fits(0 + sample_scratch()), "see codegen/schemes/barriers/library-scratch.ts");
   if (b.index() != 0 || !pass.sample) return;
   const float* logits = pass.logits + (pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
@@ -137,24 +139,24 @@ DEVICE void sample(Block& b, const Pass& pass, const ModelWeights& w) {
 // One pass: every stage in order, all threads of the team together.
 DEVICE void decode(Block& b, const Pass& pass) {
   const ModelWeights model = model_weights(pass);
-  embed(b, pass, model);
-  grid_barrier(b);  // attn_norm needs whole tokens of x, which embed makes elsewhere
+  stage_embed(b, pass, model);
+  grid_barrier(b);  // attn_norm needs whole tokens of x, which embed makes in other blocks
   for (int layer = 0; layer < kLayers; ++layer) {
     const LayerWeights w = layer_weights(pass, layer);
-    qkv(b, pass, w);
-    grid_barrier(b);  // qk_norm needs whole q heads of q, which qkv_proj makes elsewhere
-    attention(b, pass, w);
-    grid_barrier(b);  // attn_merge needs whole q heads of partial, which attend makes elsewhere
-    attn_out(b, pass, w);
-    grid_barrier(b);  // ffn_norm needs whole tokens of x, which attn_add makes elsewhere
-    ffn_up(b, pass, w);
-    grid_barrier(b);  // down_proj needs all of h, which swiglu makes elsewhere
-    ffn_down(b, pass, w);
-    grid_barrier(b);  // attn_norm needs whole tokens of x, which ffn_add makes elsewhere
+    stage_qkv(b, pass, w);
+    grid_barrier(b);  // qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
+    stage_attention(b, pass, w);
+    grid_barrier(b);  // attn_merge needs whole q heads of partial, which attend makes in other blocks
+    stage_attn_out(b, pass, w);
+    grid_barrier(b);  // ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+    stage_ffn_up(b, pass, w);
+    grid_barrier(b);  // down_proj needs all of h, which swiglu makes in other blocks
+    stage_ffn_down(b, pass, w);
+    grid_barrier(b);  // attn_norm needs whole tokens of x, which ffn_add makes in other blocks
   }
-  head(b, pass, model);
-  grid_barrier(b);  // sample needs all of logits, which lm_head makes elsewhere
-  sample(b, pass, model);
+  stage_head(b, pass, model);
+  grid_barrier(b);  // sample needs all of logits, which lm_head makes in other blocks
+  stage_sample(b, pass, model);
 }
 
 KERNEL_ENTRY

@@ -21,12 +21,12 @@ constexpr int kQDim = kQHeads * kHeadDim;
 constexpr int kKvDim = kKvHeads * kHeadDim;
 constexpr int kQkvRows = kQDim + 2 * kKvDim;
 constexpr int kPassTokens = 64;  // most tokens of a pass
-constexpr int kSplits = 1;  // parts that attention cuts the positions into
-constexpr int kPartialFloats = kQHeads * kSplits * (kHeadDim + 2);  // weighted values, maximum and sum of every part
+constexpr int kSplits = 1;  // most blocks that share a head: splits of the positions
 constexpr float kNormEps = 0.000001f;
 constexpr float kAttnScale = 0.125f;  // 1 / sqrt(kHeadDim)
 constexpr int64_t kLayerBytes = 493056;  // packed weights of a layer
 constexpr int64_t kWeightBytes = 1117696;  // packed weights in all
+constexpr int kPartialFloats = kQHeads * kSplits * (kHeadDim + 2);  // weighted values, maximum and sum of every split
 constexpr int64_t kActivationBytes = 329728;  // buffers of a pass, logits apart
 constexpr int kScratchFloats = 24576;  // scratch of a block
 constexpr int kQnAt = 0;  // queries after q_norm, in scratch
@@ -34,7 +34,8 @@ constexpr int kKnAt = 8192;  // keys after k_norm, in scratch
 constexpr int kQrAt = 12288;  // rotated queries, in scratch
 constexpr int kKrAt = 20480;  // rotated keys, in scratch
 
-using Weight = bf16;  // matrices and KV cache
+using Matrix = bf16;  // matrices and embedding, as packed
+using Cache = bf16;   // keys and values of past positions
 
 // One launch: up to kPassTokens tokens of one sequence. Shapes are in brackets.
 struct Pass {
@@ -48,47 +49,47 @@ struct Pass {
   int* next;            // [1] the chosen token
   int* counts;          // [kVocab] how often each token occurred, for the penalties
   const char* weights;  // packed, kWeightBytes
-  Weight* cache;        // [kLayers][kKvHeads][context][2][kHeadDim]
+  Cache* cache;        // [kLayers][kKvHeads][context][2][kHeadDim]
   const float* rope;    // [context][kHeadDim / 2][2] cos, sin
   float* logits;        // [kPassTokens][kVocab], row 0 of token first_logits
   unsigned* barrier;    // words of the grid barrier
   float* qkv;  // [kPassTokens][kQkvRows] queries, keys, values
   float* x;  // [kPassTokens][kHidden] residual stream
-  float* partial;  // [kPassTokens][kPartialFloats] attention of one part of the positions: weighted values, maximum, sum
+  float* partial;  // [kPassTokens][kPartialFloats] attention of one split of the positions: weighted values, maximum, sum
   float* h;  // [kPassTokens][kFfn] gated activations
 };
 
 // The packed weights of one layer. Rows are padded to a multiple of 32 elements.
 struct LayerWeights {
   const float* attn_norm;  // [128]
-  const Weight* qkv;  // [512][padded(128)]
+  const Matrix* qkv;  // [512][padded(128)]
   const float* q_norm;  // [64]
   const float* k_norm;  // [64]
-  const Weight* o;  // [128][padded(256)]
+  const Matrix* o;  // [128][padded(256)]
   const float* ffn_norm;  // [128]
-  const Weight* gate_up;  // [768][padded(128)]
-  const Weight* down;  // [128][padded(384)]
-  Weight* cache;  // [kKvHeads][context][2][kHeadDim]
+  const Matrix* gate_up;  // [768][padded(128)]
+  const Matrix* down;  // [128][padded(384)]
+  Cache* cache;  // [kKvHeads][context][2][kHeadDim]
 };
 
 // The packed weights outside the layers.
 struct ModelWeights {
   const float* final_norm;  // [128]
-  const Weight* embedding;  // [512][padded(128)]
-  const Weight* head;  // [512][padded(128)]
+  const Matrix* embedding;  // [512][padded(128)]
+  const Matrix* head;  // [512][padded(128)]
 };
 
 static inline LayerWeights layer_weights(const Pass& pass, int layer) {
   const char* base = pass.weights + layer * kLayerBytes;
   return {
       reinterpret_cast<const float*>(base + 0),
-      reinterpret_cast<const Weight*>(base + 512),
+      reinterpret_cast<const Matrix*>(base + 512),
       reinterpret_cast<const float*>(base + 131584),
       reinterpret_cast<const float*>(base + 131840),
-      reinterpret_cast<const Weight*>(base + 132096),
+      reinterpret_cast<const Matrix*>(base + 132096),
       reinterpret_cast<const float*>(base + 197632),
-      reinterpret_cast<const Weight*>(base + 198144),
-      reinterpret_cast<const Weight*>(base + 394752),
+      reinterpret_cast<const Matrix*>(base + 198144),
+      reinterpret_cast<const Matrix*>(base + 394752),
       pass.cache + static_cast<size_t>(layer) * kKvHeads * pass.context * 2 * kHeadDim,
   };
 }
@@ -96,8 +97,8 @@ static inline LayerWeights layer_weights(const Pass& pass, int layer) {
 static inline ModelWeights model_weights(const Pass& pass) {
   return {
       reinterpret_cast<const float*>(pass.weights + 986112),
-      reinterpret_cast<const Weight*>(pass.weights + 986624),
-      reinterpret_cast<const Weight*>(pass.weights + 986624),
+      reinterpret_cast<const Matrix*>(pass.weights + 986624),
+      reinterpret_cast<const Matrix*>(pass.weights + 986624),
   };
 }
 
@@ -107,7 +108,7 @@ static inline const float* rope_row(const Pass& pass, int token) {
 }
 
 // Key and value of one position: [2][kHeadDim].
-static inline Weight* cache_row(const Pass& pass, const LayerWeights& w, int head, int position) {
+static inline Cache* cache_row(const Pass& pass, const LayerWeights& w, int head, int position) {
   return w.cache + (static_cast<size_t>(head) * pass.context + position) * 2 * kHeadDim;
 }
 

@@ -28,8 +28,7 @@ constexpr int kQDim = kQHeads * kHeadDim;
 constexpr int kKvDim = kKvHeads * kHeadDim;
 constexpr int kQkvRows = kQDim + 2 * kKvDim;
 constexpr int kPassTokens = 16;  // most tokens of a pass
-constexpr int kSplits = 8;  // parts that attention cuts the positions into
-constexpr int kPartialFloats = kQHeads * kSplits * (kHeadDim + 2);  // weighted values, maximum and sum of every part
+constexpr int kSplits = 8;  // most blocks that share a head: splits of the positions
 constexpr float kNormEps = 0.000001f;
 constexpr float kAttnScale = 0.125f;  // 1 / sqrt(kHeadDim)
 constexpr int64_t kLayerBytes = 1024;  // packed weights of a layer
@@ -39,29 +38,65 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kProducerThreads = 128;  // of a block: a warp feeds the ring, one watches, one publishes the cache
 constexpr int kBlocks = 16;  // of a launch
 constexpr int kScratchFloats = 0;
+constexpr int kRowTile = 8;  // rows of a tile
 constexpr int kHeadPad = 64;  // elements of a head in the cache
 constexpr bool kQkNorm = true;  // queries and keys are normed a head
-constexpr int kSplitFrom = 192;  // first position from which attention is split over blocks
-constexpr bool kEpochWords = false;  // words of exchanges carry their turn
+constexpr bool kFlaggedWords = false;  // words of exchanges carry their epoch
 constexpr int kSlotBytes = 16384;  // a slot of the ring
-constexpr int kWindow = 1;  // slots that are being filled at once; one more while a quarter of the ring is free, and for a head alone
-constexpr int kHeadWindow = 8;  // the same in the LM head, where no stage waits
-constexpr int kMostEach = 2;  // cells of a warp in a tile of the widest product
-constexpr int kMostHidden = 1;  // tiles of the residual that a block has at most
+constexpr int kCopiesInFlight = 1;  // slots that are being filled at once; one more while a quarter of the ring is free, and for a head alone
+constexpr int kHeadCopiesInFlight = 8;  // the same in the LM head, where no stage waits
+constexpr int kMostWarpCells = 2;  // cells of a warp in a tile of the widest product
+constexpr int kMostHiddenTiles = 1;  // tiles of the residual that a block has at most
+constexpr int kKeptTiles = 0;  // tiles of products that a block keeps for later stages
 constexpr int kSharedLimit = 232448;  // shared memory of a block
 constexpr int kStaticBytes = 1024;  // the library's own share of it
 constexpr int64_t kKeptBytes = 133376;  // norms, biases, embedding
 constexpr int64_t kStreamBytes = 1966080;  // matrices in the order of their use
 
-constexpr const char* kStageNames[] = { "embed", "qkv", "attention", "merge", "attn_out", "ffn_up", "ffn_down", "head", "sample" };
+/** The stages in the order of the plan. */
+enum class Stage : int {
+  embed,
+  qkv,
+  attention,
+  merge,
+  attn_out,
+  ffn_up,
+  ffn_down,
+  head,
+  sample,
+};
+constexpr const char* kStageNames[] = {
+    "embed",
+    "qkv",
+    "attention",
+    "merge",
+    "attn_out",
+    "ffn_up",
+    "ffn_down",
+    "head",
+    "sample",
+};
+constexpr int kStageCount = sizeof kStageNames / sizeof *kStageNames;
 /** Cycles into each stage before which its input cannot be there. */
-constexpr int kDelays[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+constexpr int kDelays[kStageCount] = { 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+
+/** Blocks that share a head at a position. */
+__host__ __device__ inline constexpr int splits_at(int position) {
+  if (position >= 192) return 8;
+  if (position >= 0) return 1;
+  return 1;
+}
 
 /** The kernel of passes of up to `tokens`: slots of its ring, tiles that a block sums at once. */
 struct KernelSize {
   int tokens, slots, sum_tiles;
 };
-constexpr KernelSize kKernels[] = { {1, 12, 6}, {4, 10, 6}, {8, 9, 4}, {16, 9, 2} };
+constexpr KernelSize kKernels[] = {
+    { 1, 12, 6 },
+    { 4, 10, 6 },
+    { 8, 9, 6 },
+    { 16, 9, 2 },
+};
 constexpr int kKernelCount = sizeof kKernels / sizeof *kKernels;
 
 /** The smallest kernel that holds so many tokens. */
@@ -74,10 +109,13 @@ constexpr int kernel_for(int tokens) {
 template <int T>
 constexpr KernelSize kKernel = kKernels[kernel_for(T)];
 
-using Weight = bf16;  // matrices, norms and KV cache
+using Matrix = bf16;  // matrices and embedding, as packed
+using Vector = bf16;  // weights of norms
+using Cache = bf16;   // keys and values of past positions
+using Wire = bf16;    // activations that cross blocks
 
 // One launch: a pass of up to kPassTokens tokens, or `steps` passes of one token, each fed with what the one before chose.
-struct Pass {
+struct LaunchArgs {
   int tokens;        // of the first pass
   int steps;         // passes
   int position;      // of the first token
@@ -87,53 +125,55 @@ struct Pass {
   int context;       // positions that the cache holds
   int stop_count;
   Sampling sampling;
-  int delays[16];              // cycles into a stage before which its input cannot be there
-  unsigned long long budget;   // longest wait [ns]
+  int delays[kStageCount];     // cycles into a stage before which its input cannot be there
+  unsigned long long timeout_ns;  // longest wait
   const int* ids;              // [kPassTokens]
   const int* stop_ids;         // [stop_count]
   int* next;                   // [1] the chosen token
   int* counts;                 // [kVocab] how often each token occurred, for the penalties
   const char* weights;         // norms, biases and the embedding, kKeptBytes
   const char* stream;          // matrices in the order of their use, kStreamBytes
-  Weight* cache;               // [kLayers][kKvHeads][context][2][kHeadPad], swizzled
+  Cache* cache;                // [kLayers][kKvHeads][context][2][kHeadPad], swizzled
   const float* rope;           // [context][kHeadDim / 2][2] cos, sin
   float* logits;               // [kPassTokens][kVocab], row 0 of token first_logits
   float* sampler;              // scratch of the sampler
   unsigned* words;             // the exchanges
   unsigned* status;            // 0, or 1 + the block that waited too long; then for what
   unsigned* reply;             // on the host: [steps] 1 + the token chosen
-  const unsigned* wish;        // on the host: not 0 when the reply is to end
+  const unsigned* stop_request;  // on the host: not 0 when the reply is to end
 };
+
+using Pass = LaunchArgs;  // as the host calls what it hands to a launch, whatever the scheme
 
 // What a layer needs beside the stream.
 struct LayerWeights {
-  const Weight* attn_norm;  // [128]
-  const Weight* q_norm;  // [64]
-  const Weight* k_norm;  // [64]
-  const Weight* ffn_norm;  // [128]
-  Weight* cache;  // [kKvHeads][context][2][kHeadPad]
+  const Vector* attn_norm;  // [128]
+  const Vector* q_norm;  // [64]
+  const Vector* k_norm;  // [64]
+  const Vector* ffn_norm;  // [128]
+  Cache* cache;  // [kKvHeads][context][2][kHeadPad]
 };
 
 // The weights outside the layers.
 struct ModelWeights {
-  const Weight* final_norm;  // [128]
-  const Weight* embedding;  // [512][padded(128)]
+  const Vector* final_norm;  // [128]
+  const Matrix* embedding;  // [512][padded(128)]
 };
 
-__host__ __device__ inline LayerWeights layer_weights(const Pass& pass, int layer) {
+__host__ __device__ inline LayerWeights layer_weights(const LaunchArgs& pass, int layer) {
   const char* base = pass.weights + layer * kLayerBytes;
   return {
-      reinterpret_cast<const Weight*>(base + 0),
-      reinterpret_cast<const Weight*>(base + 256),
-      reinterpret_cast<const Weight*>(base + 512),
-      reinterpret_cast<const Weight*>(base + 768),
+      reinterpret_cast<const Vector*>(base + 0),
+      reinterpret_cast<const Vector*>(base + 256),
+      reinterpret_cast<const Vector*>(base + 512),
+      reinterpret_cast<const Vector*>(base + 768),
       pass.cache + static_cast<size_t>(layer) * kKvHeads * pass.context * 2 * kHeadPad,
   };
 }
 
-__host__ __device__ inline ModelWeights model_weights(const Pass& pass) {
+__host__ __device__ inline ModelWeights model_weights(const LaunchArgs& pass) {
   return {
-      reinterpret_cast<const Weight*>(pass.weights + 2048),
-      reinterpret_cast<const Weight*>(pass.weights + 2304),
+      reinterpret_cast<const Vector*>(pass.weights + 2048),
+      reinterpret_cast<const Matrix*>(pass.weights + 2304),
   };
 }

@@ -1,0 +1,51 @@
+// Runs the CUDA host of each scheme without a GPU, over a stand-in runtime and stand-in kernels.
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { findNvcc } from '../../codegen/build/tools.ts';
+import { goldenKernels } from '../golden/kernels.ts';
+
+const run = promisify(execFile);
+const nvcc = findNvcc();
+if (!nvcc) console.warn('skipped: the CUDA host is run only where the headers of CUDA are, with nvcc');
+
+const checkLine = z.object({ check: z.string(), compared: z.number().positive(), worst: z.number() });
+
+describe.skipIf(!nvcc)('the CUDA host', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'onelaunch-cuda-host-'));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test.each([
+    ['barriers', 'cooperative', '4 blocks', 6],
+    ['stream', 'stream', '16 blocks', 7],
+  ])('of %s loads, replies, fails and is over as the contract says', async (scheme, plan, blocks, count) => {
+    const kernel = (await goldenKernels()).find(({ name }) => name === `qwen3-micro-h100-${plan}`);
+    for (const [name, text] of Object.entries(kernel!.sources)) {
+      mkdirSync(dirname(join(folder, scheme, name)), { recursive: true });
+      writeFileSync(join(folder, scheme, name), text);
+    }
+    const here = import.meta.dirname;
+    const sources = ['checks.cpp', 'runtime.cpp', `${scheme}.cpp`].map((file) =>
+      join(here, '..', 'native', 'cuda-host', file),
+    );
+    const flags = ['-std=c++17', '-O1', '-cudart', 'none', '-Xcompiler', '-Wall,-Werror,-pthread'];
+    const includes = ['-I.', '-Ihost', `-I${here}`];
+    await run(
+      nvcc!.path,
+      ['-x', 'c++', ...flags, ...includes, ...sources, 'host/backend.cpp', '-o', 'checks'],
+      { cwd: join(folder, scheme) },
+    );
+    const { stdout, stderr } = await run(join(folder, scheme, 'checks'), { timeout: 60_000 });
+    expect(stderr).toBe('');
+    const [device, ...checks] = stdout.trim().split('\n').sort().reverse();
+    expect(device).toBe(`{"device": "stand-in, ${blocks}"}`);
+    expect(checks).toHaveLength(count);
+    expect(
+      checks.map((line) => checkLine.parse(JSON.parse(line))).filter(({ worst }) => !(worst <= 1)),
+    ).toEqual([]);
+  });
+});

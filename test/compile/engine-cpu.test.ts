@@ -1,0 +1,4 @@
+// The engine suite on the CPU target.
+import { engineSuite } from '../support/engine-suite.ts';
+
+engineSuite('cpu');

@@ -1,0 +1,64 @@
+// Compilers accept the kept kernels: g++ those for the CPU, nvcc those for GPUs on each architecture.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findNvcc } from '../../codegen/build/tools.ts';
+import type { Kernel } from '../../codegen/index.ts';
+import { goldenKernels } from '../golden/kernels.ts';
+
+let kernels: readonly Kernel[];
+let folder: string;
+
+beforeAll(async () => {
+  kernels = await goldenKernels();
+  folder = mkdtempSync(join(tmpdir(), 'golden-'));
+  for (const kernel of kernels) {
+    for (const [name, text] of Object.entries(kernel.sources)) {
+      mkdirSync(dirname(join(folder, kernel.name, name)), { recursive: true });
+      writeFileSync(join(folder, kernel.name, name), text);
+    }
+  }
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function compile(tool: string, args: readonly string[], kernel: Kernel) {
+  const options = { cwd: join(folder, kernel.name), encoding: 'utf8' } as const;
+  const { status, stderr, stdout } = spawnSync(tool, ['-std=c++17', '-I.', '-Ihost', ...args], options);
+  const output = `${stderr}${stdout}`;
+  expect(status, `${kernel.name}: ${output}`).toBe(0);
+  return output;
+}
+const of = (kind: 'cpu' | 'cuda') => kernels.filter((kernel) => kernel.schedule.target.kind === kind);
+
+test('g++ accepts the C++ kernels without a warning', () => {
+  const args = ['-O1', '-Wall', '-Werror', '-DISA_NAME=plain', '-c', 'kernel.cpp', '-o', 'kernel.o'];
+  for (const kernel of of('cpu')) compile('g++', args, kernel);
+});
+
+const nvcc = findNvcc();
+describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', () => {
+  const cubin = (kernel: Kernel, arch: string, flags: readonly string[]) => {
+    const gencode = `-gencode=arch=${arch.replace('sm', 'compute')},code=${arch}`;
+    return compile(nvcc!.path, [gencode, ...flags, '-cubin', 'kernel.cu', '-o', `${arch}.cubin`], kernel);
+  };
+
+  // A stream uses instructions of its own architecture.
+  test.each(['sm_80', 'sm_120'])('accepts the CUDA kernels for %s', (arch) => {
+    const flags = ['-Xcicc', '-O1', '-Xptxas', '-O1'];
+    for (const kernel of of('cuda')) if (!kernel.schedule.stream) cubin(kernel, arch, flags);
+  });
+
+  test('accepts the CUDA kernels for sm_90a, optimised; a stream needs no spills, its sampler apart', () => {
+    const spills = /Function properties for (\S+)\s+.*, (\d+) bytes spill stores, (\d+) bytes spill loads/g;
+    for (const kernel of of('cuda')) {
+      const report = cubin(kernel, 'sm_90a', ['-O3', '-Xptxas', '-v']);
+      if (!kernel.schedule.stream) continue;
+      const found = [...report.matchAll(spills)].filter(([, name]) => !name!.includes('choose_token'));
+      expect(found.filter(([, name]) => name!.includes('decode')).length).toBeGreaterThan(0);
+      for (const [, name, stores, loads] of found) expect([name, stores, loads]).toEqual([name, '0', '0']);
+    }
+    expect(of('cuda').some((kernel) => kernel.schedule.stream)).toBe(true);
+  });
+});

@@ -1,0 +1,59 @@
+// The instruction-set paths of one library against each other: all are compiled, those that this CPU lacks are refused by name.
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
+import { Engine, type Isa } from '../../runtime/engine.ts';
+import { loadPlan } from '../../runtime/load-plan.ts';
+import { readTensors } from '../../runtime/safetensors.ts';
+
+let built: BuiltKernel;
+beforeAll(async () => {
+  vi.stubEnv('ONELAUNCH_CPU_PATHS', undefined);
+  built = await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
+});
+afterAll(() => {
+  vi.unstubAllEnvs();
+});
+
+const ids = [1, 284, 201, 335, 342, 267, 504, 729, 411, 33, 2, 201, 1, 288, 201];
+
+async function logitsOf(isa: Isa): Promise<Float32Array> {
+  const engine = await Engine.open(built.library, built.manifest, { context: 64, isa });
+  try {
+    await engine.load(loadPlan(built.manifest, readTensors(built.modelDirectory!)).sources);
+    return await engine.score(ids, 0);
+  } finally {
+    engine.close();
+  }
+}
+
+test('every path of this CPU gives the same logits, up to the order of float32 sums', async () => {
+  const plain = await logitsOf('generic');
+  const paths: Isa[] = ['avx2', 'avx512', 'avx512bf16'];
+  let compared = 0;
+  for (const isa of paths) {
+    const other = await logitsOf(isa).catch((error: Error) => error);
+    if (other instanceof Error) {
+      expect(other.message).toContain('this CPU lacks it');
+      console.warn(`not compared: ${other.message}`);
+      continue;
+    }
+    // 6 layers of sums over at most 768 terms, each within sqrt(n) 2^-24 of its magnitude; K and V are rounded to
+    // bf16, and a sum that crosses a rounding boundary moves by 2^-8: logits of rms 5 stay within 5 * 2^-8 * sqrt(12).
+    const worst = Math.max(...plain.map((value, i) => Math.abs(value - other[i]!)));
+    expect(worst, isa).toBeLessThan(5 * 2 ** -8 * Math.sqrt(12));
+    compared++;
+  }
+  expect(compared).toBeGreaterThan(process.arch === 'x64' ? 0 : -1);
+});
+
+test('one thread and several give the same bits', async () => {
+  const run = async (threads: number) => {
+    const { engine } = await openEngine(built, { context: 64, threads });
+    const logits = await engine.score(ids, 0);
+    engine.close();
+    return logits;
+  };
+  const [one, two, five] = [await run(1), await run(2), await run(5)];
+  expect(two).toEqual(one);
+  expect(five).toEqual(one);
+});

@@ -1,0 +1,156 @@
+// The package as users get it: packed, unpacked elsewhere, with its declared dependencies and nothing else.
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { outputRoot } from '../../codegen/build/output-root.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { buildKernel } from '../../load.ts';
+
+const root = packageRoot();
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-pack-'));
+const app = join(folder, 'app');
+const installed = join(app, 'node_modules', 'onelaunch');
+// Libraries of the same sources have the same place: none is compiled twice.
+const env = { ...process.env, ONELAUNCH_CACHE: outputRoot(), NO_COLOR: '1' };
+
+interface PackageJson {
+  readonly dependencies: Record<string, string>;
+  readonly bin: Record<string, string>;
+}
+const packageJson = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as PackageJson;
+const gen = (...args: string[]) =>
+  spawnSync(process.execPath, [join(installed, packageJson.bin['gen']!), ...args], {
+    cwd: app,
+    env,
+    encoding: 'utf8',
+  });
+
+beforeAll(async () => {
+  await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
+  execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root, stdio: 'pipe' });
+  mkdirSync(installed, { recursive: true });
+  execFileSync('sh', ['-c', `tar -xzf *.tgz --strip-components=1 -C '${installed}'`], { cwd: folder });
+  for (const name of Object.keys(packageJson.dependencies)) {
+    mkdirSync(dirname(join(app, 'node_modules', name)), { recursive: true });
+    symlinkSync(join(root, 'node_modules', name), join(app, 'node_modules', name));
+  }
+  writeFileSync(join(app, 'package.json'), '{"type": "module"}\n');
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('the packed package', () => {
+  it('holds templates, configs, the bundled model and no tests or training scripts', () => {
+    for (const path of [
+      'dist/index.js',
+      'dist/index.d.ts',
+      'templates/model.h.hbs',
+      'models/qwen3-tiny/tokenizer.json',
+    ]) {
+      expect(existsSync(join(installed, path)), path).toBe(true);
+    }
+    for (const path of ['test', 'node_modules', 'models/qwen3-tiny/training', 'generated']) {
+      expect(existsSync(join(installed, path)), path).toBe(false);
+    }
+  });
+
+  it('imports no TypeScript source', () => {
+    const files = readdirSync(join(installed, 'dist'), { recursive: true, encoding: 'utf8' });
+    const sources = files.filter((file) => file.endsWith('.js'));
+    expect(sources.length).toBeGreaterThan(50);
+    for (const file of sources) {
+      const text = readFileSync(join(installed, 'dist', file), 'utf8');
+      expect(text, file).not.toMatch(/(from|import\()\s*['"]\.[^'"]*\.ts['"]/);
+    }
+  });
+
+  it('runs the example of the README', () => {
+    const example = /^```ts\n(.*?)^```$/ms.exec(readFileSync(join(installed, 'README.md'), 'utf8'))![1]!;
+    writeFileSync(
+      join(app, 'example.mjs'),
+      example.replace("'qwen3-tiny' }", "'qwen3-tiny', target: 'cpu' }"),
+    );
+    const text = execFileSync(process.execPath, ['example.mjs'], { cwd: app, env, encoding: 'utf8' });
+    expect(text).toMatch(/^A program that is not invoked explicitly, but lies dormant/);
+  });
+
+  it('answers on its command line, from another folder', () => {
+    const { stdout, status } = gen(
+      'chat',
+      '--model',
+      'qwen3-tiny',
+      '--target',
+      'cpu',
+      '--prompt',
+      'define water',
+      '--quiet',
+    );
+    expect(stdout).toMatch(/binary compound/);
+    expect(status).toBe(0);
+  });
+
+  it('explains a plan from a file of the user', () => {
+    writeFileSync(
+      join(app, 'mine.ts'),
+      readFileSync(join(root, 'configs', 'plans', 'unfused.ts'), 'utf8')
+        .replace('../../codegen/plan/plan.ts', 'onelaunch/codegen')
+        .replace("plan('unfused'", "plan('mine'"),
+    );
+    const { stdout, stderr, status } = gen(
+      'explain',
+      '--model',
+      'qwen3-tiny',
+      '--target',
+      'cpu',
+      '--plan',
+      './mine.ts',
+    );
+    expect(stderr).toBe('');
+    expect(stdout).toContain('attn_norm');
+    expect(status).toBe(0);
+  });
+
+  it('has types that a user of strict TypeScript can compile against', () => {
+    writeFileSync(
+      join(app, 'use.ts'),
+      `import { load, type ReplyResult, OnelaunchError } from 'onelaunch';
+const llm = await load({ model: 'qwen3-tiny', context: 256 });
+const reply = llm.chat([{ role: 'user', content: 'Hi' }], { topK: 4, stop: ['x'] });
+for await (const { text, tokens } of reply) console.log(text.length + tokens.length);
+const result: ReplyResult = await reply.result();
+export const finish: 'stop' | 'length' | 'abort' | 'context' = result.finish;
+export const isOurs = (error: unknown): error is OnelaunchError => error instanceof OnelaunchError;
+// @ts-expect-error a misspelt option
+await load({ model: 'qwen3-tiny', contex: 256 });
+`,
+    );
+    const options = [
+      '--noEmit',
+      '--strict',
+      '--module',
+      'nodenext',
+      '--target',
+      'es2023',
+      '--skipLibCheck',
+      'false',
+    ];
+    const types = ['--types', 'node', '--typeRoots', join(root, 'node_modules', '@types')];
+    const { stdout, status } = spawnSync(
+      process.execPath,
+      [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), ...options, ...types, 'use.ts'],
+      { cwd: app, encoding: 'utf8' },
+    );
+    expect(stdout).toBe('');
+    expect(status).toBe(0);
+  });
+});

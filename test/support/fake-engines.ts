@@ -1,0 +1,68 @@
+// Engines over the fake backend, for the tests of a file: opened here, closed after each test.
+import { afterEach, expect } from 'vitest';
+import { OnelaunchError } from '../../errors.ts';
+import { type Sampling, sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
+import { Engine, type EngineSettings } from '../../runtime/engine.ts';
+import { slots } from './fake-slots.ts';
+import { buildFake, vocab } from './host-fake.ts';
+
+/** What the fake library can stand for, and the ordinal that makes it so. */
+export const backends: readonly (readonly [string, number])[] = [
+  ['a backend in host memory', 0],
+  ['a backend on a device', 1],
+  ['a backend on a device that takes many steps in one request', 2],
+];
+
+/** The fake library, and how to open engines over it that the test need not close. */
+export async function fakeEngines() {
+  const fake = await buildFake(slots);
+  const open: Engine[] = [];
+  afterEach(() => {
+    for (const engine of open.splice(0)) engine.close();
+    expect(fake.alive(), 'every backend is freed').toBe(0);
+  });
+
+  async function emptyEngine(settings: Partial<EngineSettings> = {}): Promise<Engine> {
+    const engine = await Engine.open(fake.path, fake.manifest, { context: 256, threads: 2, ...settings });
+    open.push(engine);
+    return engine;
+  }
+  async function readyEngine(settings: Partial<EngineSettings> = {}): Promise<Engine> {
+    const engine = await emptyEngine(settings);
+    await engine.load(randomSources());
+    return engine;
+  }
+  return { fake, emptyEngine, readyEngine };
+}
+
+export const randomSource = (slot: number): TensorSource => ({
+  path: null,
+  offset: 0,
+  slot,
+  dtype: sourceDtype.random,
+  seed: slot + 1,
+  mean: 0,
+  scale: 1,
+});
+export const randomSources = () => slots.map((_, slot) => randomSource(slot));
+
+export const greedy: Sampling = {
+  temperature: 0,
+  top_k: 0,
+  top_p: 1,
+  min_p: 0,
+  repetition_penalty: 1,
+  presence_penalty: 0,
+  seed: 0,
+  vocab,
+};
+
+/** What a promise fails with. */
+export async function failureOf(promise: Promise<unknown>): Promise<OnelaunchError> {
+  const outcome = await promise.then(
+    () => 'no error',
+    (error: unknown) => error,
+  );
+  if (outcome instanceof OnelaunchError) return outcome;
+  throw new Error(`expected a OnelaunchError, got ${outcome}`);
+}

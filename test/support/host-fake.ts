@@ -1,0 +1,185 @@
+// Builds the host code over the fake backend, and predicts in TypeScript what that backend says.
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import koffi from 'koffi';
+import { abiHeader } from '../../abi/header.ts';
+import type { Manifest, Slot } from '../../abi/manifest.ts';
+import { outputRoot } from '../../codegen/build/output-root.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { abiVersion } from '../../runtime/bindings.ts';
+
+const host = join(packageRoot(), 'templates/host');
+const backend = join(packageRoot(), 'test/native/host-fake/backend.cpp');
+const flags = [
+  ...['-std=c++17', '-O2', '-fPIC', '-shared', '-pthread', '-fvisibility=hidden'],
+  ...['-Wall', '-Wextra', '-Werror'],
+];
+
+/** Tokens that make the fake backend misbehave; those below 256 are ordinary. */
+export const tokens = { fail: 500, slow: 501, rogue: 502, refuse: 503, throws: 504 } as const;
+export const vocab = 512;
+/** The most steps of a request to device 2. */
+export const manySteps = 64;
+const passTokens = 4;
+
+export interface Fake {
+  readonly path: string;
+  readonly manifest: Manifest;
+  /** The packed weights of the engine made last. */
+  weights(): Uint8Array;
+  /** Fills them with bytes that no test writes. */
+  dirty(): void;
+  mostOutstanding(): number;
+  /** Requests enqueued, passes run and steps waited for by the engine made last. */
+  work(): { readonly requests: number; readonly passes: number; readonly waits: number };
+  /** Backends created and not destroyed. */
+  alive(): number;
+}
+
+/** The host code over the fake backend, with these weight slots; compiled once for all that ask. */
+export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
+  const weightBytes = bytesOf(slots);
+  const path = await compileFake(slots);
+  const library = koffi.load(path);
+  const copyWeights: (out: Uint8Array, bytes: number) => void = library.func('fake_weights', 'void', [
+    'void *',
+    'int64_t',
+  ]);
+  const weights = () => {
+    const bytes = new Uint8Array(weightBytes);
+    copyWeights(bytes, weightBytes);
+    return bytes;
+  };
+  const counter = (name: string): (() => number) => library.func(name, 'int32_t', []);
+  const [requests, passes, waits] = ['fake_requests', 'fake_passes', 'fake_waits'].map(counter);
+  return {
+    path,
+    manifest: fakeManifest(slots, weightBytes),
+    weights,
+    dirty: library.func('fake_dirty', 'void', []),
+    mostOutstanding: counter('fake_most_outstanding'),
+    work: () => ({ requests: requests!(), passes: passes!(), waits: waits!() }),
+    alive: counter('fake_alive'),
+  };
+}
+
+function modelHeader(slots: readonly Slot[]): string {
+  const dtypes = { bf16: 0, fp16: 1, fp32: 2 };
+  const rows = slots.map(
+    ({ shape, offset, stride, dtype }) => `{${[...shape, offset, stride, dtypes[dtype]].join(', ')}},`,
+  );
+  return [
+    '#pragma once',
+    '#include <cstdint>',
+    `constexpr int kPassTokens = ${passTokens};`,
+    `constexpr int kVocab = ${vocab};`,
+    `constexpr int64_t kWeightBytes = ${bytesOf(slots)};`,
+    'constexpr const char* kHash = "fake";',
+    'struct Slot { int rows, cols; int64_t offset, stride; int dtype; };',
+    `constexpr Slot kSlots[] = {\n  ${rows.join('\n  ')}\n};`,
+    '',
+  ].join('\n');
+}
+
+/** Path of the library: in a folder named by the hash of all that goes in. */
+export async function compileFake(slots: readonly Slot[]): Promise<string> {
+  const texts = { 'abi.h': abiHeader(), 'model.h': modelHeader(slots) };
+  const files = [...readdirSync(host).map((name) => join(host, name)), backend];
+  const read = files.map((file) => readFileSync(file, 'utf8'));
+  const key = createHash('sha256')
+    .update(JSON.stringify([flags, texts, read]))
+    .digest('hex')
+    .slice(0, 12);
+  const folder = join(outputRoot(), `fake-${key}`);
+  const path = join(folder, 'fake.so');
+  if (existsSync(path)) return path;
+  mkdirSync(folder, { recursive: true });
+  for (const [name, text] of Object.entries(texts)) writeFileSync(join(folder, name), text);
+  // Another process may compile the same; each moves a whole file into its place.
+  const made = `${path}.${process.pid}.tmp`;
+  const include = [`-I${folder}`, `-I${host}`];
+  await promisify(execFile)('g++', [...flags, ...include, join(host, 'library.cpp'), backend, '-o', made]);
+  renameSync(made, path);
+  return path;
+}
+
+const bytesOf = (slots: readonly Slot[]) => Math.max(...slots.map(endOf));
+
+/** Byte after the last one of a slot, its padding included. */
+function endOf({ shape: [rows, columns], offset, stride, dtype }: Slot): number {
+  const width = Math.min(Math.ceil(columns / 32) * 32, stride);
+  return offset + ((rows - 1) * stride + width) * (dtype === 'fp32' ? 4 : 2);
+}
+
+export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manifest {
+  return {
+    format: 1,
+    abi: abiVersion,
+    hash: 'fake',
+    name: 'fake',
+    model: 'fake',
+    target: 'fake',
+    kind: 'cpu',
+    plan: 'fake',
+    dims: {
+      name: 'fake',
+      family: 'llama',
+      dtype: 'bf16',
+      layers: 1,
+      hidden: 1,
+      ffn: 1,
+      qHeads: 1,
+      kvHeads: 1,
+      headDim: 2,
+      vocab,
+      maxPositions: 1 << 20,
+      normEps: 1e-6,
+      ropeTheta: 1e4,
+      ropeScaling: null,
+      qkNorm: false,
+      qkvBias: false,
+      tiedHead: true,
+    },
+    passTokens,
+    roundings: { perLayer: 0, once: 0 },
+    library: 'fake.so',
+    weightBytes,
+    slots: [...slots],
+    bytes: { weights: weightBytes, kvPerPosition: 1 },
+    bandwidth: null,
+    build: { compiler: 'g++', flags: [], millis: 0 },
+  };
+}
+
+/** The hash after each of ids, which stands for everything a model knows. */
+export function fakeHashes(ids: readonly number[]): number[] {
+  let hash = 0x811c9dc5;
+  return ids.map((id) => {
+    hash = Math.imul(hash ^ id, 2654435761) >>> 0;
+    hash = (hash ^ (hash >>> 15)) >>> 0;
+    return hash;
+  });
+}
+
+/** What the fake model says after `ids`: n tokens. */
+export function fakeReply(ids: readonly number[], n: number, seed = 0): number[] {
+  const all = [...ids];
+  for (let i = 0; i < n; i++) all.push(((fakeHashes(all).at(-1)! + seed) >>> 0) % 256);
+  return all.slice(ids.length);
+}
+
+/** Its reply under a repetition penalty, which depends on how often each token occurred. */
+export function fakePenalisedReply(ids: readonly number[], n: number): number[] {
+  const all = [...ids];
+  for (let i = 0; i < n; i++) all.push((all.reduce((sum, id) => sum + id + 1, 0) >>> 0) % 256);
+  return all.slice(ids.length);
+}
+
+/** Its logits for the last of ids. */
+export function fakeLogits(ids: readonly number[]): Float32Array {
+  const hash = fakeHashes(ids).at(-1)!;
+  return Float32Array.from({ length: vocab }, (_, j) => (hash ^ Math.imul(j, 2654435761)) & 0xffff);
+}

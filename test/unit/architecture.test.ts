@@ -1,0 +1,114 @@
+// The arrows between the parts, read from the imports.
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { expect, test } from 'vitest';
+
+const root = join(import.meta.dirname, '..', '..');
+const parts = ['abi', 'codegen', 'runtime', 'cli', 'configs'];
+const files = [
+  ...['index.ts', 'load.ts', 'errors.ts'],
+  ...parts.flatMap((part) =>
+    readdirSync(join(root, part), { recursive: true })
+      .map((file) => join(part, String(file)))
+      .filter((file) => file.endsWith('.ts')),
+  ),
+];
+
+/** Files of ours that a file imports, types and dynamic imports included. */
+function importsOf(file: string): string[] {
+  const text = readFileSync(join(root, file), 'utf8');
+  return [...text.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)].map((found) =>
+    relative(root, join(root, dirname(file), found[1]!)),
+  );
+}
+
+const arrows = files.flatMap((from) => importsOf(from).map((to) => ({ from, to })));
+const between = (from: string, to: string) =>
+  arrows
+    .filter((arrow) => arrow.from.startsWith(from) && arrow.to.startsWith(to))
+    .map((a) => `${a.from} -> ${a.to}`);
+
+test('there are arrows to look at', () => {
+  expect(arrows.length).toBeGreaterThan(100);
+});
+
+test('codegen does not know the runtime', () => {
+  expect(between('codegen/', 'runtime/')).toEqual([]);
+});
+
+test('the runtime does not know codegen: they share abi/', () => {
+  expect(between('runtime/', 'codegen/')).toEqual([]);
+});
+
+test('abi/ knows neither side', () => {
+  expect(between('abi/', '').filter((arrow) => !/-> (?:abi\/|errors\.ts)/.test(arrow))).toEqual([]);
+});
+
+test('codegen does not look up at what users edit', () => {
+  expect(between('codegen/', 'configs/')).toEqual([]);
+});
+
+test('no file is part of a circle of imports', () => {
+  const next = new Map(files.map((file) => [file, importsOf(file)]));
+  const done = new Set<string>();
+  const visit = (file: string, path: readonly string[]): readonly string[] => {
+    if (path.includes(file)) return [...path.slice(path.indexOf(file)), file];
+    if (done.has(file)) return [];
+    for (const to of next.get(file) ?? []) {
+      const circle = visit(to, [...path, file]);
+      if (circle.length > 0) return circle;
+    }
+    done.add(file);
+    return [];
+  };
+  expect(files.map((file) => visit(file, [])).filter((circle) => circle.length > 0)).toEqual([]);
+});
+
+test('nothing imports generated files', () => {
+  expect(arrows.filter((arrow) => arrow.to.startsWith('generated'))).toEqual([]);
+});
+
+test('only the command line and load.ts know both sides', () => {
+  const knows = (file: string, part: string) => arrows.some((a) => a.from === file && a.to.startsWith(part));
+  const both = files.filter((file) => knows(file, 'codegen/') && knows(file, 'runtime/'));
+  expect(
+    both.filter((file) => !file.startsWith('cli/') && file !== 'load.ts' && file !== 'index.ts'),
+  ).toEqual([]);
+});
+
+test('the plan language knows nothing of CUDA, templates or targets', () => {
+  expect(arrows.filter((a) => a.from === 'codegen/plan/plan.ts').map((a) => a.to)).toEqual([
+    'codegen/model/graph.ts',
+  ]);
+});
+
+test('the reference imports no file of ours but itself', () => {
+  const outside = arrows.filter(
+    (a) => a.from.startsWith('runtime/reference') && !a.to.startsWith('runtime/reference'),
+  );
+  expect(outside).toEqual([]);
+});
+
+test('handlebars is imported in one place', () => {
+  const importers = files.filter((file) =>
+    readFileSync(join(root, file), 'utf8').includes("from 'handlebars'"),
+  );
+  expect(importers).toEqual(['codegen/emit/render.ts']);
+});
+
+test('templates hold no decision: no if, no helper, no arithmetic', () => {
+  const templates = readdirSync(join(root, 'templates'), { recursive: true })
+    .map(String)
+    .filter((file) => file.endsWith('.hbs'));
+  expect(templates.length).toBeGreaterThan(15);
+  for (const file of templates) {
+    const holes = [...readFileSync(join(root, 'templates', file), 'utf8').matchAll(/\{\{([^}]*)\}\}/g)].map(
+      (m) => m[1]!,
+    );
+    const allowed = /^(?:[\w.]+|#each [\w.]+|\/each|> \w+|> \(lookup \. 'template'\))$/;
+    expect(
+      holes.filter((hole) => !allowed.test(hole)),
+      file,
+    ).toEqual([]);
+  }
+});

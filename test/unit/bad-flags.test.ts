@@ -1,0 +1,229 @@
+// Every wrong invocation: its exit code, its exact first line, a hint, and never a stack trace.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+import { buildKernel } from '../../load.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-flags-'));
+const at = (name: string) => join(folder, name);
+
+beforeAll(async () => {
+  await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
+  writeFileSync(at('empty.js'), 'export const nothing = 1;\n');
+  writeFileSync(at('broken.json'), '{"cases": [');
+  writeFileSync(at('illegal.ts'), illegalPlan);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const illegalPlan = `
+const at = { file: 'illegal.ts', line: 1, column: 1 };
+export default { name: 'illegal', stages: [], options: { sync: 'barrier', weights: { kind: 'direct', prefetch: false }, tokens: 1 }, at };
+`;
+
+const tiny = ['--model', 'qwen3-tiny'];
+
+/** Arguments, first line of stderr, and part of the hint. */
+const cases: readonly (readonly [args: readonly string[], line: string, hint: string])[] = [
+  [[], 'error: no --model given', 'gen build --model qwen3-tiny'],
+  [['chat'], 'error: no --model given', 'gen chat --model qwen3-tiny'],
+  [['bild'], "error: unknown command 'bild'", "did you mean 'build'?"],
+  [['verfiy', ...tiny], "error: unknown command 'verfiy'", "did you mean 'verify'?"],
+  [['xyzzy'], "error: unknown command 'xyzzy'", 'known: build, explain'],
+  [['help', 'bild'], "error: unknown command 'bild'", "did you mean 'build'?"],
+  [['--modle', 'qwen3-tiny'], "error: unknown option '--modle'", "did you mean '--model'?"],
+  [['chat', ...tiny, '--top-k', '4'], "error: unknown option '--top-k'", "did you mean '--topK'?"],
+  [['bench', ...tiny, '--frobnicate'], "error: unknown option '--frobnicate'", 'gen bench --help lists'],
+  [['build', '--model'], "error: option '--model <name|dir>' argument missing", 'gen build --help'],
+  [
+    ['build', ...tiny, 'chat'],
+    "error: too many arguments for 'build'. Expected 0 arguments but got 1.",
+    'quote a text',
+  ],
+  [[...tiny, 'chat'], "error: flags stand before the command 'chat'", 'gen chat --model qwen3-tiny'],
+  [
+    ['complete', ...tiny, '--prompt', 'a', 'kernel'],
+    "error: too many arguments for 'complete'. Expected 0 arguments but got 1.",
+    'quote a text',
+  ],
+  [['--model', 'qwen3-tinny'], "error: unknown model 'qwen3-tinny'", "did you mean 'qwen3-tiny'?"],
+  [['--model', '/nowhere/model'], 'error: no directory /nowhere/model', 'config.json'],
+  [['--model', folder], `error: no config.json in ${folder}`, 'Hugging Face'],
+  [[...tiny, '--target', 'h1000'], "error: unknown target 'h1000'", "did you mean 'h100'?"],
+  [
+    [...tiny, '--target', 'cpu', '--plan', 'cooperativ'],
+    "error: unknown plan 'cooperativ'",
+    "did you mean 'cooperative'?",
+  ],
+  [
+    [...tiny, '--target', 'cpu', '--plan', './nowhere.ts'],
+    'error: no plan file ./nowhere.ts',
+    'default export',
+  ],
+  [
+    ['chat', '--model', 'qwen3-0.6b', '--target', 'cpu'],
+    'error: there are no weights of qwen3-0.6b here',
+    'directory of its checkpoint',
+  ],
+  [
+    ['verify', '--model', 'qwen3-0.6b', '--target', 'cpu'],
+    'error: there are no weights of qwen3-0.6b here',
+    'random weights',
+  ],
+  [
+    ['chat', ...tiny, '--context', 'many'],
+    "error: --context is 'many', must be a whole number from 1 to 16777216",
+    '--context 2048',
+  ],
+  [
+    ['chat', ...tiny, '--context', '0'],
+    "error: --context is '0', must be a whole number from 1 to 16777216",
+    '--context 2048',
+  ],
+  [
+    ['chat', ...tiny, '--context', '1.5'],
+    "error: --context is '1.5', must be a whole number from 1 to 16777216",
+    '--context 2048',
+  ],
+  [
+    ['chat', ...tiny, '--threads', '-1'],
+    "error: --threads is '-1', must be a whole number from 1 to 1024",
+    '--threads 2',
+  ],
+  [
+    ['chat', ...tiny, '--temperature', 'hot'],
+    "error: --temperature is 'hot', must be a number of 0 or more",
+    '--temperature 0.7',
+  ],
+  [
+    ['chat', ...tiny, '--topP', '0'],
+    "error: --topP is '0', must be a number above 0 and up to 1",
+    '--topP 0.9',
+  ],
+  [
+    ['chat', ...tiny, '--topP', '1.1'],
+    "error: --topP is '1.1', must be a number above 0 and up to 1",
+    '--topP 0.9',
+  ],
+  [
+    ['chat', ...tiny, '--minP', '-0.1'],
+    "error: --minP is '-0.1', must be a number from 0 to 1",
+    '--minP 0.05',
+  ],
+  [
+    ['chat', ...tiny, '--maxTokens', '0'],
+    "error: --maxTokens is '0', must be a whole number from 1 to 2147483647",
+    '--maxTokens 256',
+  ],
+  [
+    ['chat', ...tiny, '--seed', '1e3'],
+    "error: --seed is '1e3', must be a whole number from 0 to 9007199254740991",
+    '--seed 42',
+  ],
+  [
+    ['chat', ...tiny, '--presencePenalty', '5'],
+    "error: --presencePenalty is '5', must be a number from -2 to 2",
+    '--presencePenalty 0.5',
+  ],
+  [['chat', ...tiny, '--prompt', ''], 'error: --prompt is empty', '--prompt "What is a daemon?"'],
+  [['complete', ...tiny], 'error: no --prompt given', '--prompt'],
+  [
+    ['bench', ...tiny, '--positions', '1,x'],
+    "error: --positions is '1,x', must be whole numbers from 1 to 16777216 between commas",
+    '--positions 1,200,1900',
+  ],
+  [
+    ['bench', ...tiny, '--runs', '0'],
+    "error: --runs is '0', must be a whole number from 1 to 1000",
+    '--runs 5',
+  ],
+  [
+    ['verify', ...tiny, '--random-weights'],
+    'error: --random-weights has nothing to compare with',
+    '--golden FILE',
+  ],
+];
+
+/** Those that are found out only with the library built. */
+const built: typeof cases = [
+  [
+    ['bench', ...tiny, '--target', 'cpu', '--positions', '5000'],
+    'error: 5101 positions are needed, the context holds 1024',
+    'smaller --positions',
+  ],
+  [
+    ['chat', ...tiny, '--target', 'cpu', '--context', '2048', '--prompt', 'x'],
+    'error: a context of 2048 is more than qwen3-tiny was made for',
+    'At most 1024',
+  ],
+  [
+    ['chat', ...tiny, '--target', 'cpu', '--context', '8', '--prompt', 'a b c d e f g h'],
+    'error: the prompt has 16 tokens, and the context holds 8, reply included',
+    'Shorten',
+  ],
+  [
+    ['verify', ...tiny, '--target', 'cpu', '--golden', '/nowhere/golden.json'],
+    'error: cannot read the golden file /nowhere/golden.json',
+    'a golden file holds',
+  ],
+  [['verify', ...tiny, '--target', 'cpu', '--golden', at('broken.json')], '', 'a golden file holds'],
+  [
+    ['verify', ...tiny, '--target', 'cpu', '--context', '16'],
+    'error: a case of the golden file has 96 tokens, the context holds 16',
+    '--context 96',
+  ],
+];
+
+async function outcome(args: readonly string[]) {
+  const { io, written } = memoryIo();
+  const code = await run(args, io);
+  const lines = written.err.split('\n');
+  const first = lines.findIndex((line) => line.startsWith('error: '));
+  return {
+    code,
+    out: written.out,
+    line: lines[first] ?? '',
+    rest: lines.slice(first + 1).join('\n'),
+    written,
+  };
+}
+
+async function expectRefusal(args: readonly string[], line: string, hint: string) {
+  const { code, out, line: first, rest } = await outcome(args);
+  if (line !== '') expect(first).toBe(line);
+  expect(rest).toMatch(/^hint: /);
+  expect(rest).toContain(hint);
+  expect(rest).not.toMatch(/^\s+at /m);
+  expect(code).toBe(2);
+  expect(out).toBe('');
+}
+
+describe('gen', () => {
+  it.each(cases)('%j is refused in one line with a hint', expectRefusal);
+  it.each(built)('%j is refused in one line with a hint', expectRefusal);
+
+  it('refuses a plan file without a plan, and a plan without stages', async () => {
+    for (const file of ['empty.js', 'illegal.ts']) {
+      const { code, line, rest } = await outcome([...tiny, '--target', 'cpu', '--plan', at(file)]);
+      expect(line).toMatch(/^error: /);
+      expect(rest).not.toMatch(/^\s+at /m);
+      expect(code).toBe(2);
+    }
+  });
+
+  it('says in JSON what it says in words', async () => {
+    const { code, out, written } = await outcome(['chat', ...tiny, '--topP', '7', '--json']);
+    expect(JSON.parse(out)).toEqual({
+      error: {
+        message: "--topP is '7', must be a number above 0 and up to 1",
+        hint: 'for example: --topP 0.9',
+        kind: 'usage',
+        exitCode: 2,
+      },
+    });
+    expect(code).toBe(2);
+    expect(written.err).toBe('');
+  });
+});

@@ -1,0 +1,121 @@
+// Files of a model that cannot be used are refused, with the place and what would be legal.
+import { expect, test } from 'vitest';
+import { chatTemplate } from '../../runtime/chat-template.ts';
+import { readGenerationConfig } from '../../runtime/generation-config.ts';
+import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { llama2, makeDirectory } from '../support/model-directory.ts';
+import { refusalOf } from '../support/refusal.ts';
+
+test('the hint tells a sentencepiece model from nothing at all', () => {
+  const hints = [{}, { 'tokenizer.model': '' }].map(
+    (files) => refusalOf(() => loadTokenizer(makeDirectory(files))).hint,
+  );
+  expect(hints).toEqual([
+    "Copy tokenizer.json and tokenizer_config.json from the model's own repository.",
+    'Only tokenizer.model is here: in Python, AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes tokenizer.json.',
+  ]);
+});
+
+const withTokenizer = (change: object) => ({ 'tokenizer.json': { ...llama2, ...change } });
+const badFiles: [
+  what: string,
+  files: Record<string, unknown>,
+  run: (directory: string) => unknown,
+  message: string,
+][] = [
+  ['no tokenizer', {}, loadTokenizer, 'no tokenizer.json in DIR'],
+  ['a sentencepiece file only', { 'tokenizer.model': '' }, loadTokenizer, 'no tokenizer.json in DIR'],
+  [
+    'a git-lfs pointer',
+    { 'tokenizer.json': 'version https://git-lfs.github.com/spec/v1\n' },
+    loadTokenizer,
+    'DIR/tokenizer.json is not valid JSON',
+  ],
+  [
+    'a list',
+    { 'tokenizer.json': '[]' },
+    loadTokenizer,
+    'DIR/tokenizer.json: the file is [], expected object',
+  ],
+  ['no model', withTokenizer({ model: undefined }), loadTokenizer, 'DIR/tokenizer.json: model is missing'],
+  [
+    'no vocabulary',
+    withTokenizer({ model: { type: 'BPE' } }),
+    loadTokenizer,
+    'DIR/tokenizer.json: model.vocab is missing',
+  ],
+  [
+    'an unknown model',
+    withTokenizer({ model: { type: 'Magic', vocab: {} } }),
+    loadTokenizer,
+    'DIR/tokenizer.json: model.type is "Magic", expected one of "BPE"|"Unigram"|"WordPiece"',
+  ],
+  [
+    'an unknown decoder',
+    withTokenizer({ decoder: { type: 'Magic' } }),
+    loadTokenizer,
+    'DIR/tokenizer.json is not a tokenizer that can be read: Unknown Decoder type: Magic',
+  ],
+  [
+    'a negative id',
+    withTokenizer({ added_tokens: [{ id: -1, content: 'x' }] }),
+    loadTokenizer,
+    'DIR/tokenizer.json: added_tokens.0.id is -1, too small: expected number to be >=0',
+  ],
+  [
+    'a broken tokenizer config',
+    { ...withTokenizer({}), 'tokenizer_config.json': '{' },
+    loadTokenizer,
+    'DIR/tokenizer_config.json is not valid JSON',
+  ],
+  [
+    'no template',
+    {},
+    chatTemplate,
+    'no chat template in DIR: neither chat_template.jinja nor tokenizer_config.json has one',
+  ],
+  [
+    'a broken template',
+    { 'chat_template.jinja': '{% if %}' },
+    chatTemplate,
+    'the chat template in DIR cannot be read: Unexpected token: CloseStatement',
+  ],
+  [
+    'a refusing template',
+    { 'chat_template.jinja': "{{ raise_exception('no system') }}" },
+    (d) => chatTemplate(d)([]),
+    'the chat template refuses these messages: no system',
+  ],
+  [
+    'an image',
+    { 'chat_template.jinja': 'x' },
+    (d) => chatTemplate(d)([{ role: 'user', content: [{ type: 'image_url' }] }]),
+    'a message has a content part of type "image_url", supported: "text"',
+  ],
+  [
+    'a negative temperature',
+    { 'generation_config.json': { temperature: -1 } },
+    readGenerationConfig,
+    'DIR/generation_config.json: temperature is -1, too small: expected number to be >=0',
+  ],
+  [
+    'a top_p of 1.5',
+    { 'generation_config.json': { top_p: 1.5 } },
+    readGenerationConfig,
+    'DIR/generation_config.json: top_p is 1.5, too big: expected number to be <=1',
+  ],
+  [
+    'an eos in words',
+    { 'generation_config.json': { eos_token_id: '</s>' } },
+    readGenerationConfig,
+    'DIR/generation_config.json: eos_token_id is "</s>", not valid here',
+  ],
+];
+
+test.each(badFiles)('a model with %s is refused', (_, files, run, message) => {
+  const directory = makeDirectory(files);
+  const error = refusalOf(() => run(directory));
+  expect(error.message.replace(directory, 'DIR')).toBe(message);
+  expect(error.kind).toBe('usage');
+  expect(error.hint).toMatch(/^\S.*[.]$/);
+});

@@ -1,0 +1,269 @@
+// The commands end to end on the CPU, inside this process.
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { readGolden } from '../../runtime/golden.ts';
+
+const root = packageRoot();
+const tiny = ['--model', 'qwen3-tiny', '--target', 'cpu'];
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-cli-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+async function gen(args: readonly string[], stdin?: string) {
+  const { io, written } = memoryIo(stdin === undefined ? {} : { stdin });
+  const code = await run(args, io);
+  return { code, ...written };
+}
+
+beforeAll(async () => {
+  expect(await gen(tiny)).toMatchObject({ code: 0 });
+});
+
+describe('help', () => {
+  it('lists the commands, an example and the exit codes', async () => {
+    const { code, out, err } = await gen(['--help']);
+    expect(code).toBe(0);
+    expect(err).toBe('');
+    for (const word of [
+      'build',
+      'explain',
+      'verify',
+      'bench',
+      'chat',
+      'complete',
+      'demo',
+      'doctor',
+      'models',
+    ]) {
+      expect(out).toMatch(new RegExp(`^  ${word} `, 'm'));
+    }
+    expect(out).toContain('Exit codes: 0 ok');
+  });
+
+  it.each(['build', 'explain', 'verify', 'bench', 'chat', 'complete', 'demo', 'doctor', 'models'])(
+    'of %s has an example that begins with the command, and the exit codes',
+    async (command) => {
+      const { code, out } = await gen([command, '--help']);
+      expect(code).toBe(0);
+      expect(out).toMatch(/Example:\n {2}(gen|echo)/);
+      expect(out).toContain('Exit codes: 0 ok, 1 failed, 2 wrong usage');
+      expect(out).toContain('--json');
+    },
+  );
+
+  it('and version leave with 0', async () => {
+    expect((await gen(['--version'])).out).toMatch(/^onelaunch \d+\.\d+\.\d+\n$/);
+    expect((await gen(['help', 'chat'])).out).toContain('--topK');
+  });
+});
+
+describe('build', () => {
+  it('is what gen does without a command, and finds what was built', async () => {
+    const { code, out, err } = await gen([...tiny, '--json']);
+    const built = JSON.parse(out) as { directory: string; library: string; cached: boolean; millis: number };
+    expect(code).toBe(0);
+    expect(built.cached).toBe(true);
+    expect(existsSync(built.library)).toBe(true);
+    expect(readdirSync(built.directory)).toEqual(
+      expect.arrayContaining(['kernel.cpp', 'model.h', 'manifest.json']),
+    );
+    expect(err).toContain('built before');
+  });
+
+  it('prints the folder alone on stdout, and nothing on stderr when quiet', async () => {
+    const { out, err } = await gen([...tiny, '--quiet']);
+    expect(out.trim().split('\n')).toHaveLength(1);
+    expect(out).toContain('qwen3-tiny-cpu-cooperative');
+    expect(err).toBe('');
+  });
+});
+
+describe('explain', () => {
+  it('prints the stages of a plan for a GPU that is not here', async () => {
+    const { code, out, err } = await gen(['explain', '--model', 'qwen3-0.6b', '--target', 'h100']);
+    expect(code).toBe(0);
+    expect(err).toBe('');
+    for (const stage of ['qkv', 'attention', 'attn_out', 'ffn_up', 'ffn_down', 'head'])
+      expect(out).toContain(stage);
+  });
+
+  it('gives the same as data', async () => {
+    const { out } = await gen(['explain', '--model', 'qwen3-0.6b', '--target', 'h100', '--json']);
+    const data = JSON.parse(out) as {
+      stages: { name: string; weightBytes: number }[];
+      barriersPerToken: number;
+    };
+    expect(data.stages.map((stage) => stage.name)).toContain('ffn_up');
+    expect(data.barriersPerToken).toBeGreaterThan(28);
+  });
+});
+
+describe('explain of a stream', () => {
+  const args = ['explain', '--model', 'qwen3-0.6b', '--target', 'h100', '--plan', 'stream'];
+
+  it('says what is exchanged, and what blocks read', async () => {
+    const { code, out, err } = await gen(args);
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(out).toMatch(/^qkv .* exchange of q, k, v: /m);
+    expect(out).toMatch(/^blocks {2}128; each streams 9\.31 to 9\.32 MB a token/m);
+  });
+
+  it('gives the same as data', async () => {
+    const { stream } = JSON.parse((await gen([...args, '--json'])).out) as { stream: { blocks: number } };
+    expect(stream.blocks).toBe(128);
+  });
+
+  it('refuses it on a CPU, with what would be legal', async () => {
+    const { code, err } = await gen([...args, '--target', 'cpu']);
+    expect(code).toBe(2);
+    expect(err).toContain("Legal here: sync: 'barrier', weights: direct().");
+  });
+});
+
+describe('models and doctor', () => {
+  it('list every known model with its size', async () => {
+    const { out } = await gen(['models', '--json']);
+    const models = JSON.parse(out) as { name: string; weightBytes: number; bundled: boolean }[];
+    expect(models.filter((model) => model.bundled).map((model) => model.name)).toEqual(['qwen3-tiny']);
+    const qwen = models.find((model) => model.name === 'qwen3-0.6b')!;
+    expect(qwen.weightBytes / 1e9).toBeCloseTo(1.19, 1);
+    expect((await gen(['models'])).out).toMatch(/^qwen3-tiny .* bundled$/m);
+  });
+
+  it('say that the CPU path works here', async () => {
+    const { code, out } = await gen(['doctor']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^C\+\+ compiler {2,}\S/m);
+    expect(out).toMatch(/^CPU .*plain C\+\+/m);
+  });
+});
+
+describe('verify', () => {
+  it('passes the bundled model against the logits of transformers', async () => {
+    const { code, out } = await gen(['verify', ...tiny]);
+    expect(out).toMatch(/pass: 8 cases/);
+    expect(out).toContain('tolerance of a logit');
+    expect(code).toBe(0);
+  });
+
+  it('fails, with exit code 1, against logits of another model', async () => {
+    const golden = readGolden(join(root, 'models', 'qwen3-tiny', 'golden.json'));
+    const wrong = {
+      source: 'shifted',
+      cases: golden.cases.slice(0, 1).map((one) => ({
+        prompt_ids: one.promptIds,
+        greedy_ids: one.greedyIds,
+        top5_ids: one.expected.map((row) => row.ids),
+        top5_logits: one.expected.map((row) => Array.from(row.logits, (logit) => logit + 1)),
+      })),
+    };
+    const file = join(folder, 'wrong.json');
+    writeFileSync(file, JSON.stringify(wrong));
+    const { code, out } = await gen(['verify', ...tiny, '--golden', file]);
+    expect(code).toBe(1);
+    expect(out).toMatch(/FAIL: 1 of 1 cases/);
+  });
+});
+
+describe('bench', () => {
+  it('measures each position and the prefill, on random weights too', async () => {
+    const flags = [
+      '--positions',
+      '1,64',
+      '--tokens',
+      '8',
+      '--prompt',
+      '32',
+      '--runs',
+      '2',
+      '--random-weights',
+      '--json',
+    ];
+    const { code, out } = await gen(['bench', ...tiny, ...flags]);
+    expect(code).toBe(0);
+    const result = JSON.parse(out) as {
+      decode: { position: number; tokensPerSecond: { median: number; least: number }; tokensHash: string }[];
+      prefill: { tokens: number };
+      machine: { before: object; after: object };
+      hash: string;
+    };
+    expect(result.decode.map((figure) => figure.position)).toEqual([1, 64]);
+    for (const { tokensPerSecond, tokensHash } of result.decode) {
+      expect(tokensPerSecond.median).toBeGreaterThanOrEqual(tokensPerSecond.least);
+      expect(tokensHash).toMatch(/^[0-9a-f]{12}$/);
+    }
+    expect(result.prefill.tokens).toBe(32);
+  });
+
+  it('lists reports without a model', async () => {
+    const { code, out } = await gen(['bench', '--reports', '--json']);
+    expect(code).toBe(0);
+    expect(Array.isArray(JSON.parse(out))).toBe(true);
+  });
+});
+
+describe('chat and complete', () => {
+  it('answer one question on stdout and tell the speed on stderr', async () => {
+    const { code, out, err } = await gen(['chat', ...tiny, '--prompt', 'define water']);
+    expect(out).toMatch(/^noun: binary compound .*\.\n$/);
+    expect(err).toMatch(/\[\d+ tokens, [\d.]+ tok\/s, first after \d+ ms, prompt \d+\]/);
+    expect(code).toBe(0);
+  });
+
+  it('answer each line of stdin', async () => {
+    const { out } = await gen(['chat', ...tiny, '--quiet'], 'define water\n\n/reset\nExplain foo.\n');
+    const lines = out.trimEnd().split('\n');
+    expect(lines).toHaveLength(2);
+    expect(lines[0]).toMatch(/^noun: binary compound/);
+    expect(lines[1]).toMatch(/sample name/);
+  });
+
+  it('give the same reply for the same seed, and another for another', async () => {
+    const reply = async (seed: string) => {
+      const flags = [
+        '--prompt',
+        'The',
+        '--temperature',
+        '1.5',
+        '--topK',
+        '0',
+        '--maxTokens',
+        '16',
+        '--seed',
+        seed,
+      ];
+      return (await gen(['complete', ...tiny, ...flags, '--quiet'])).out;
+    };
+    expect(await reply('1')).toBe(await reply('1'));
+    expect(await reply('1')).not.toBe(await reply('2'));
+  });
+
+  it('give data with --json', async () => {
+    const { out } = await gen(['complete', ...tiny, '--prompt', 'A kernel', '--maxTokens', '5', '--json']);
+    expect(JSON.parse(out)).toMatchObject({ finish: 'length', usage: { completion: 5 } });
+  });
+
+  it('forget the oldest exchange when the context is full, and say so', async () => {
+    const { code, err } = await gen(
+      ['chat', ...tiny, '--context', '96', '--maxTokens', '30'],
+      'define water\n'.repeat(4),
+    );
+    expect(code).toBe(0);
+    expect(err).toContain('the oldest question and its answer are forgotten');
+  });
+});
+
+describe('demo', () => {
+  it('builds, explains, verifies and answers', async () => {
+    const { code, out, err } = await gen(['demo', '--target', 'cpu']);
+    expect(code).toBe(0);
+    expect(out).toContain('pass: 8 cases');
+    expect(out).toContain('A program that is not invoked explicitly, but lies dormant');
+    expect(out).toContain('A strife of interests masquerading as a contest of principles');
+    expect(err.match(/tok\/s/g)).toHaveLength(3);
+  });
+});

@@ -1,0 +1,259 @@
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { checkDims } from '../../codegen/model/check-dims.ts';
+import type { ModelDims } from '../../codegen/model/dims.ts';
+import { parseDims } from '../../codegen/model/parse-dims.ts';
+import { modelName, readModelDims } from '../../codegen/model/read-config.ts';
+import { refusalOf } from '../support/refusal.ts';
+
+/** Qwen3 0.6B in the keys of transformers 4, and Llama 3.2 1B in those of 5. */
+const qwen3 = {
+  architectures: ['Qwen3ForCausalLM'],
+  model_type: 'qwen3',
+  hidden_size: 1024,
+  intermediate_size: 3072,
+  num_hidden_layers: 28,
+  num_attention_heads: 16,
+  num_key_value_heads: 8,
+  head_dim: 128,
+  vocab_size: 151936,
+  max_position_embeddings: 40960,
+  rms_norm_eps: 1e-6,
+  rope_theta: 1000000,
+  rope_scaling: null,
+  hidden_act: 'silu',
+  attention_bias: false,
+  tie_word_embeddings: true,
+  torch_dtype: 'bfloat16',
+};
+const scaling = {
+  rope_type: 'llama3',
+  rope_theta: 500000,
+  factor: 32,
+  low_freq_factor: 1,
+  high_freq_factor: 4,
+  original_max_position_embeddings: 8192,
+};
+const llama = {
+  model_type: 'llama',
+  hidden_size: 2048,
+  intermediate_size: 8192,
+  num_hidden_layers: 16,
+  num_attention_heads: 32,
+  vocab_size: 128256,
+  max_position_embeddings: 131072,
+  rope_parameters: scaling,
+  dtype: 'bfloat16',
+  pretraining_tp: 2,
+};
+const nan = Number.NaN;
+
+test('a Qwen3 config in transformers 4 keys gives these dims', () => {
+  expect(parseDims(qwen3, 'qwen3-0.6b')).toEqual({
+    name: 'qwen3-0.6b',
+    family: 'qwen3',
+    dtype: 'bf16',
+    layers: 28,
+    hidden: 1024,
+    ffn: 3072,
+    qHeads: 16,
+    kvHeads: 8,
+    headDim: 128,
+    vocab: 151936,
+    maxPositions: 40960,
+    normEps: 1e-6,
+    ropeTheta: 1000000,
+    ropeScaling: null,
+    qkNorm: true,
+    qkvBias: false,
+    tiedHead: true,
+  });
+});
+
+test('Llama 3 scaling reads the same from rope_parameters and from rope_scaling beside rope_theta', () => {
+  const { rope_parameters: _, ...rest } = llama;
+  const four = { ...rest, rope_theta: 500000, rope_scaling: { ...scaling, rope_theta: undefined } };
+  expect(parseDims(four, 'm')).toEqual(parseDims(llama, 'm'));
+  expect(parseDims(llama, 'm').ropeScaling).toEqual({
+    type: 'llama3',
+    factor: 32,
+    lowFreqFactor: 1,
+    highFreqFactor: 4,
+    originalPositions: 8192,
+  });
+});
+
+test('what a Llama config leaves out has the defaults of LlamaConfig', () => {
+  const { rope_parameters: _, ...rest } = llama;
+  expect(parseDims(rest, 'm')).toMatchObject({
+    kvHeads: 32,
+    headDim: 64,
+    normEps: 1e-6,
+    ropeTheta: 10000,
+    tiedHead: false,
+  });
+});
+
+test('what a Qwen3 config leaves out has the defaults of Qwen3Config, not of Llama', () => {
+  const { num_key_value_heads: _, head_dim: __, tie_word_embeddings: ___, ...rest } = qwen3;
+  const dims = parseDims({ ...rest, num_attention_heads: 64 }, 'm');
+  expect(dims).toMatchObject({ kvHeads: 32, headDim: 128, tiedHead: false });
+});
+
+test('Qwen2 has a bias on q, k and v whatever attention_bias says', () => {
+  const dims = parseDims(
+    { ...llama, rope_parameters: null, num_key_value_heads: 2, model_type: 'qwen2', attention_bias: false },
+    'm',
+  );
+  expect(dims).toMatchObject({ qkvBias: true, qkNorm: false, family: 'qwen2' });
+});
+
+test('every bundled model has a config that parses', () => {
+  for (const directory of ['qwen3-micro', 'qwen2-micro', 'llama3-micro', 'smollm2-micro']) {
+    const url = new URL(`../fixtures/${directory}`, import.meta.url).pathname;
+    expect(readModelDims(url)).toMatchObject({ name: directory, dtype: 'bf16', maxPositions: 512 });
+  }
+  const tiny = readModelDims(new URL('../../models/qwen3-tiny', import.meta.url).pathname);
+  expect(tiny).toMatchObject({ layers: 6, hidden: 256, vocab: 4096 });
+});
+
+test('dims that were parsed pass checkDims unchanged', () => {
+  const dims = parseDims(llama, 'm');
+  expect(checkDims(dims)).toBe(dims);
+});
+
+test('a directory in the Hugging Face cache is named after its repository', () => {
+  expect(modelName('/cache/models--Qwen--Qwen3-0.6B/snapshots/c1899de2')).toBe('qwen3-0.6b');
+  expect(modelName('/models/My Model')).toBe('my-model');
+});
+
+test('all problems of a config are reported, the first as the message', () => {
+  const error = refusalOf(() =>
+    parseDims({ ...qwen3, hidden_size: 'big', hidden_act: 'gelu', head_dim: 63 }, 'm'),
+  );
+  expect([error.message, ...error.hint!.split('\n')]).toEqual([
+    'config.json of m: hidden_size is "big", must be a number',
+    "Compare with the file in the model's own repository.",
+    'also: hidden_act is "gelu", supported: silu',
+    'also: head_dim is 63, must be even',
+  ]);
+});
+
+const badConfigs: [patch: object, message: string][] = [
+  [{ model_type: 'qwen3_moe' }, 'model_type is "qwen3_moe", supported: qwen3, qwen2, llama'],
+  [{ model_type: 'gemma3_text' }, 'model_type is "gemma3_text", supported: qwen3, qwen2, llama'],
+  [{ model_type: 'mistral' }, 'model_type is "mistral", supported: qwen3, qwen2, llama'],
+  [{ model_type: 'gpt2' }, 'model_type is "gpt2", supported: qwen3, qwen2, llama'],
+  [{ model_type: undefined }, 'model_type is missing, supported: qwen3, qwen2, llama'],
+  [
+    { architectures: ['Qwen3ForSequenceClassification'] },
+    'architectures is ["Qwen3ForSequenceClassification"], supported: Qwen3ForCausalLM',
+  ],
+  [{ torch_dtype: 'float8_e4m3fn' }, 'torch_dtype is "float8_e4m3fn", supported: bfloat16, float16, float32'],
+  [{ torch_dtype: undefined }, 'dtype is missing'],
+  [
+    { quantization_config: { quant_method: 'awq' } },
+    'quantization_config is set, and quantized weights are not supported',
+  ],
+  [{ hidden_act: 'gelu_pytorch_tanh' }, 'hidden_act is "gelu_pytorch_tanh", supported: silu'],
+  [{ attention_bias: true }, 'attention_bias is true, supported: false'],
+  [{ model_type: 'llama', architectures: null, mlp_bias: true }, 'mlp_bias is true, supported: false'],
+  [{ use_sliding_window: true }, 'use_sliding_window is true, supported: false'],
+  [
+    { layer_types: ['full_attention', 'sliding_attention'] },
+    'layer_types is "sliding_attention", supported: full_attention',
+  ],
+  [
+    { rope_scaling: { type: 'yarn', factor: 4 } },
+    'rope_scaling.rope_type is "yarn", supported: default, llama3',
+  ],
+  [{ rope_scaling: { factor: 4 } }, 'rope_scaling.rope_type is "none", supported: default, llama3'],
+  [
+    { rope_scaling: { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4 } },
+    'original_max_position_embeddings of llama3 rope scaling is missing, must be from 1 to 16777216',
+  ],
+  [
+    { rope_scaling: { ...scaling, low_freq_factor: 4 } },
+    'low_freq_factor is 4, must be less than high_freq_factor, 4',
+  ],
+  [
+    { rope_parameters: { full_attention: { rope_type: 'default' } } },
+    'rope_parameters.full_attention gives rotary parameters to some layers, and all layers must share them',
+  ],
+  [{ rope_parameters: { rope_theta: '1e6' } }, 'rope_parameters.rope_theta is "1e6", must be a number'],
+  [{ partial_rotary_factor: 0.5 }, 'partial_rotary_factor is 0.5, supported: 1'],
+  [{ head_dim: 127 }, 'head_dim is 127, must be even'],
+  [{ num_key_value_heads: 3 }, 'num_attention_heads is 16, must be a multiple of num_key_value_heads, 3'],
+  [{ num_hidden_layers: 0 }, 'num_hidden_layers is 0, must be a whole number from 1 to 1024'],
+  [{ num_hidden_layers: 2.5 }, 'num_hidden_layers is 2.5, must be a whole number from 1 to 1024'],
+  [{ hidden_size: -1024 }, 'hidden_size is -1024, must be a whole number from 1 to 65536'],
+  [{ vocab_size: 1e12 }, 'vocab_size is 1000000000000, must be a whole number from 1 to 4194304'],
+  [{ intermediate_size: nan }, 'intermediate_size is NaN, must be a number'],
+  [{ max_position_embeddings: undefined }, 'max_position_embeddings is missing'],
+  [{ rms_norm_eps: 0 }, 'rms_norm_eps is 0, must be more than 0 and at most 0.1'],
+  [{ rope_theta: -1 }, 'rope_theta is -1, must be from 1 to 1000000000000'],
+  [
+    { model_type: 'llama', architectures: null, head_dim: null, hidden_size: 1000 },
+    'head_dim is 62.5, must be a whole number from 1 to 1024',
+  ],
+  [{ tie_word_embeddings: 'yes' }, 'tie_word_embeddings is "yes", must be a boolean'],
+];
+
+test.each(badConfigs)('a config with %j is refused', (patch, message) => {
+  const error = refusalOf(() => parseDims({ ...qwen3, ...patch }, 'm'));
+  expect(error.message).toBe(`config.json of m: ${message}`);
+  expect(error.kind).toBe('usage');
+  expect(error.hint).toMatch(/^\S.*[.]$/);
+});
+
+const badDims: [patch: object, message: string][] = [
+  [{ family: 'gemma' }, 'family is "gemma", supported: qwen3, qwen2, llama'],
+  [{ dtype: 'int8' }, 'dtype is "int8", supported: bf16, fp16, fp32'],
+  [{ layers: nan }, 'layers is NaN, must be a whole number from 1 to 1024'],
+  [{ kvHeads: 5 }, 'qHeads is 16, must be a multiple of kvHeads, 5'],
+  [{ headDim: 33 }, 'headDim is 33, must be even'],
+  [{ normEps: Number.POSITIVE_INFINITY }, 'normEps is Infinity, must be more than 0 and at most 0.1'],
+];
+
+test.each(badDims)('TypeScript dims with %j are refused', (patch, message) => {
+  const error = refusalOf(() => checkDims({ ...parseDims(qwen3, 'm'), ...patch } as ModelDims));
+  expect(error.message).toBe(`dims of m: ${message}`);
+  expect(error.kind).toBe('usage');
+  expect(error.hint).toMatch(/^\S.*[.]$/);
+});
+
+const badFiles: [text: string, message: string][] = [
+  ['{\n  "hidden_size": 1024,\n  "num_layers" 2\n}', 'DIR/config.json:3:16: not valid JSON, unexpected "2"'],
+  ['{"hidden_size": 1024,}', 'DIR/config.json:1:22: not valid JSON, unexpected "}"'],
+  ['{"hidden_size": NaN}', 'DIR/config.json:1:17: not valid JSON, unexpected "N"'],
+  ['{"a": [1, 2}', 'DIR/config.json:1:12: not valid JSON, unexpected "}"'],
+  ['{"hidden_size": 10', 'DIR/config.json:1:19: not valid JSON, the file ends too early'],
+  ['', 'DIR/config.json:1:1: not valid JSON, the file ends too early'],
+  ['[]', 'config.json of broken: must be a JSON object, is []'],
+  ['null', 'config.json of broken: must be a JSON object, is null'],
+];
+
+test.each(badFiles)('a config.json of %j is refused', (text, message) => {
+  const directory = join(mkdtempSync(join(tmpdir(), 'onelaunch-')), 'broken');
+  mkdirSync(directory);
+  writeFileSync(join(directory, 'config.json'), text);
+  const error = refusalOf(() => readModelDims(directory));
+  expect(error.message.replace(directory, 'DIR')).toBe(message);
+  expect(error.kind).toBe('usage');
+  expect(error.hint).toMatch(/^\S.*[.]$/);
+});
+
+test('a missing directory, a file, and a directory without config.json are told apart', () => {
+  const file = new URL(import.meta.url).pathname;
+  const empty = mkdtempSync(join(tmpdir(), 'onelaunch-'));
+  const messages = ['/nowhere/model', file, empty].map(
+    (path) => refusalOf(() => readModelDims(path)).message,
+  );
+  expect(messages).toEqual([
+    'no directory /nowhere/model',
+    `${file} is not a directory`,
+    `no config.json in ${empty}`,
+  ]);
+});

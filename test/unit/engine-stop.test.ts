@@ -1,0 +1,130 @@
+// Jobs that end before their end: aborted, left, closed, or failed by the backend; and the next one is whole.
+
+import { describe, expect, it } from 'vitest';
+import { Engine, type EngineSettings } from '../../runtime/engine.ts';
+import { backends, failureOf, fakeEngines, randomSources } from '../support/fake-engines.ts';
+import { fakeReply, tokens } from '../support/host-fake.ts';
+import { read } from '../support/read-reply.ts';
+
+const { fake, readyEngine } = await fakeEngines();
+
+describe.each(backends)('an engine over %s', (_, device) => {
+  const ready = (settings: Partial<EngineSettings> = {}) => readyEngine({ device, ...settings });
+
+  it('stops within a token when aborted, and is free for the next reply', async () => {
+    const engine = await ready();
+    const abort = new AbortController();
+    const reply = engine.generate([tokens.slow, 1, 2], { maxTokens: 200, signal: abort.signal });
+    await reply.next();
+    const started = performance.now();
+    abort.abort();
+    const { ids, finish } = await read(reply);
+    expect(finish).toBe('abort');
+    expect(ids.length).toBeLessThanOrEqual(1);
+    // Three passes of 20 ms are in flight at most; all would take 4 s.
+    expect(performance.now() - started).toBeLessThan(600);
+    engine.reset(0);
+    expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
+  });
+
+  it('stops a long prompt too, and keeps the positions it computed', async () => {
+    const engine = await ready();
+    const prompt = [tokens.slow, ...Array.from({ length: 200 }, (_, i) => i)];
+    const signal = AbortSignal.timeout(70);
+    const { ids, finish } = await read(engine.generate(prompt, { maxTokens: 5, signal }));
+    expect({ ids, finish }).toEqual({ ids: [], finish: 'abort' });
+    expect(engine.position).toBeGreaterThan(0);
+    expect(engine.position).toBeLessThan(160);
+    expect(engine.position % 4).toBe(0);
+  });
+
+  it('does not start a reply whose signal is already aborted', async () => {
+    const engine = await ready();
+    const { ids, finish } = await read(
+      engine.generate([1, 2], { maxTokens: 5, signal: AbortSignal.abort() }),
+    );
+    expect({ ids, finish, position: engine.position }).toEqual({ ids: [], finish: 'abort', position: 0 });
+    expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
+  });
+
+  it('stops the job when the loop is left early', async () => {
+    const engine = await ready();
+    const started = performance.now();
+    for await (const batch of engine.generate([tokens.slow], { maxTokens: 200 })) {
+      expect(batch.length).toBeGreaterThan(0);
+      break;
+    }
+    expect(performance.now() - started).toBeLessThan(600);
+    engine.reset();
+    expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
+  });
+
+  it('refuses a second job while one runs, and the first is not disturbed', async () => {
+    const engine = await ready();
+    const first = engine.generate([tokens.slow], { maxTokens: 4 });
+    const batch = await first.next();
+    for (const second of [
+      () => read(engine.generate([1], { maxTokens: 1 })),
+      () => engine.score([1], 0),
+      () => engine.load(randomSources()),
+      async () => engine.reset(),
+    ]) {
+      const error = await failureOf(second());
+      expect(error.message).toContain('busy');
+      expect(error.kind).toBe('usage');
+    }
+    const rest = await read(first);
+    expect([...(batch.value as number[]), ...rest.ids]).toEqual(fakeReply([tokens.slow], 4));
+  });
+
+  it('ends the iteration with an error when closed in the middle', async () => {
+    const engine = await ready();
+    const reply = engine.generate([tokens.slow], { maxTokens: 200 });
+    await reply.next();
+    const rest = failureOf(read(reply));
+    engine.close();
+    expect((await rest).message).toBe('the engine was closed during this job');
+    expect(fake.alive()).toBe(0);
+    engine.close();
+    expect((await failureOf(read(engine.generate([1], { maxTokens: 1 })))).message).toBe(
+      'the engine is closed',
+    );
+    expect(() => engine.reset(0)).toThrow('the engine is closed');
+  });
+
+  it('is closed by the end of its scope, also during a job', async () => {
+    const reply = await (async () => {
+      await using engine = await Engine.open(fake.path, fake.manifest, { context: 64, device });
+      await engine.load(randomSources());
+      const inner = engine.generate([tokens.slow], { maxTokens: 50 });
+      await inner.next();
+      return inner;
+    })();
+    expect(fake.alive()).toBe(0);
+    await read(reply).catch(() => {});
+  });
+
+  it('names the stage that failed, after the tokens before it', async () => {
+    const engine = await ready();
+    const error = await failureOf(read(engine.generate([1, 2, 3, 4, 5, tokens.fail], { maxTokens: 5 })));
+    expect(error.message).toBe('ffn_down: the fake device gave up');
+    expect(error.stage).toBe('ffn_down');
+    expect(error.kind).toBe('failed');
+    expect(engine.position).toBe(4);
+    engine.reset(0);
+    expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
+  });
+
+  it.each([
+    ['refuses a pass', tokens.refuse, 'no memory for this pass', 'environment'],
+    ['throws', tokens.throws, 'the fake backend threw', 'failed'],
+    ['samples no token', tokens.rogue, 'sampled 517, which is no token', 'failed'],
+  ])('survives a backend that %s', async (_what, token, message, kind) => {
+    const engine = await ready();
+    const error = await failureOf(read(engine.generate([1, 2, 3, 4, 5, token], { maxTokens: 5 })));
+    expect(error.message).toBe(message);
+    expect(error.kind).toBe(kind);
+    engine.reset(0);
+    expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
+  });
+});

@@ -1,0 +1,36 @@
+// The kept kernels are what the generator prints; test/compile/golden-kernels.test.ts has compilers accept them.
+import { beforeAll, expect, test } from 'vitest';
+import type { Kernel } from '../../codegen/index.ts';
+import { goldenKernels, printedFiles, readGoldenFiles } from '../golden/kernels.ts';
+
+let kernels: readonly Kernel[];
+beforeAll(async () => {
+  kernels = await goldenKernels();
+});
+
+test('the kept kernels are what the generator prints (npm run golden -- --update)', () => {
+  for (const kernel of kernels) {
+    const kept = readGoldenFiles(kernel);
+    for (const [name, text] of printedFiles(kernel))
+      expect(kept.get(name), `${kernel.name}/${name}`).toBe(text);
+    expect([...kept.keys()].sort()).toEqual(
+      printedFiles(kernel)
+        .map(([name]) => name)
+        .sort(),
+    );
+  }
+});
+
+test('the same input gives the same bytes', async () => {
+  const again = await goldenKernels();
+  expect(again.map((kernel) => kernel.hash)).toEqual(kernels.map((kernel) => kernel.hash));
+});
+
+test('generated sources hold no path of this machine and no date', () => {
+  for (const kernel of kernels) {
+    for (const [name, text] of Object.entries(kernel.sources)) {
+      expect(text.includes(process.cwd()), `${kernel.name}/${name}`).toBe(false);
+      expect(/\b20\d\d-\d\d-\d\d\b/.test(text), `${kernel.name}/${name}`).toBe(false);
+    }
+  }
+});

@@ -1,0 +1,149 @@
+// The library without the engine around it, and a process that leaves an engine open.
+
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, describe, expect, it } from 'vitest';
+import { abiStatus, zeroProgress } from '../../runtime/bindings.ts';
+import { openLibrary } from '../../runtime/library.ts';
+import { fakeEngines, greedy, randomSource, randomSources } from '../support/fake-engines.ts';
+import { slots } from '../support/fake-slots.ts';
+import { fakeReply, tokens } from '../support/host-fake.ts';
+
+const { fake } = await fakeEngines();
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-host-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('the library itself', () => {
+  it('answers every wrong call with a status and a text', () => {
+    const { functions: f } = openLibrary(fake.path, fake.manifest);
+    const options = { device: 0, threads: 1, context: 8, isa: 0 };
+    const out: [bigint | null] = [null];
+    expect(f.ol_create({ ...options, context: 0 }, out)).toBe(abiStatus.badArgument);
+    expect(f.ol_error(null)).toBe('context is 0, not at least 1');
+    expect(f.ol_create({ ...options, isa: 5 }, out)).toBe(abiStatus.badArgument);
+    expect(f.ol_create(options, out)).toBe(abiStatus.ok);
+    const engine = out[0];
+    const refused = (status: number, expected: number, text: string) => {
+      expect([status, f.ol_error(engine)]).toEqual([expected, text]);
+    };
+    const { badArgument } = abiStatus;
+    const args = {
+      ids: Int32Array.of(1),
+      count: 1,
+      max_tokens: 1,
+      stop_ids: null,
+      stop_count: 0,
+      sampling: greedy,
+    };
+    const generate = (change: object) => f.ol_generate(engine, { ...args, ...change });
+    refused(generate({ ids: null }), badArgument, 'ids is null');
+    refused(generate({ count: 0 }), badArgument, 'the prompt is empty');
+    refused(generate({ max_tokens: 0 }), badArgument, 'max_tokens is not at least 1');
+    refused(generate({ ids: Int32Array.of(512) }), badArgument, 'ids[0] is 512; tokens are 0 to 511');
+    refused(generate({ stop_count: -1 }), badArgument, 'stop_ids: count is -1');
+    refused(
+      generate({ sampling: { ...greedy, temperature: Number.NaN } }),
+      badArgument,
+      'temperature is not a number from 0 on',
+    );
+    refused(generate({ sampling: { ...greedy, top_p: Number.NaN } }), badArgument, 'top_p is not in (0, 1]');
+    refused(
+      generate({ sampling: { ...greedy, vocab: 513 } }),
+      badArgument,
+      'sampling.vocab is 513, not 1 to 512',
+    );
+    refused(generate({}), badArgument, 'no weights are loaded');
+    const score = { ids: Int32Array.of(1), count: 1, first: 0, logits: null };
+    refused(f.ol_score(engine, score), badArgument, 'logits is null');
+    refused(f.ol_score(engine, { ...score, first: 2 }), badArgument, 'first is not in [0, count]');
+    refused(f.ol_load(engine, [], 0), badArgument, 'there are no sources');
+    refused(
+      f.ol_load(engine, [{ ...randomSource(0), slot: 99 }], 1),
+      badArgument,
+      `sources[0].slot is 99, not 0 to ${slots.length - 1}`,
+    );
+    refused(f.ol_load(engine, [{ ...randomSource(0), dtype: 9 }], 1), badArgument, 'sources[0].dtype is 9');
+    refused(
+      f.ol_load(engine, [{ ...randomSource(0), dtype: 0 }], 1),
+      badArgument,
+      'sources[0] has no path, or a negative offset',
+    );
+    refused(f.ol_reset(engine, 1), badArgument, 'cannot reset to 1: the positions in use are 0 to 0');
+    refused(
+      f.ol_poll(engine, zeroProgress(), null, 4),
+      badArgument,
+      'tokens is null, or capacity is negative',
+    );
+    f.ol_close(engine);
+    expect(f.ol_generate(null, args)).toBe(badArgument);
+    expect(f.ol_poll(null, zeroProgress(), null, 0)).toBe(badArgument);
+    expect(f.ol_event_fd(null)).toBe(-1);
+    f.ol_close(null);
+  });
+
+  it('calls a job running until its last token is fetched', async () => {
+    const { functions: f } = openLibrary(fake.path, fake.manifest);
+    const out: [bigint | null] = [null];
+    f.ol_create({ device: 0, threads: 1, context: 64, isa: 0 }, out);
+    const engine = out[0];
+    const progress = zeroProgress();
+    const finish = async () => {
+      do {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        f.ol_poll(engine, progress, null, 0);
+      } while (progress.state === 1 && Number(progress.done) < 5);
+    };
+    f.ol_load(engine, randomSources(), slots.length);
+    await finish();
+    while (progress.state === 1) f.ol_poll(engine, progress, null, 0);
+    f.ol_generate(engine, {
+      ids: Int32Array.of(1),
+      count: 1,
+      max_tokens: 5,
+      stop_ids: null,
+      stop_count: 0,
+      sampling: greedy,
+    });
+    await finish();
+    const got: number[] = [];
+    const states: number[] = [];
+    const two = new Int32Array(2);
+    for (let i = 0; i < 3; i++) {
+      f.ol_poll(engine, progress, two, 2);
+      got.push(...two.subarray(0, progress.tokens));
+      states.push(progress.state);
+      // The event is there as long as tokens are.
+      const event = () => readSync(f.ol_event_fd(engine), new Uint8Array(8));
+      if (i < 2) expect(event()).toBe(8);
+      else expect(event).toThrow(/EAGAIN/);
+    }
+    expect(states).toEqual([1, 1, 2]);
+    expect(got).toEqual(fakeReply([1], 5));
+    f.ol_close(engine);
+  });
+});
+
+describe('a process with an open engine', () => {
+  it.each(['idle', 'open', 'close'])('lives as long as its job, and no longer (%s)', async (how) => {
+    const manifest = join(folder, 'manifest.json');
+    writeFileSync(manifest, JSON.stringify(fake.manifest));
+    const script = new URL('../support/host-exit.ts', import.meta.url).pathname;
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ['--import', 'tsx', script, fake.path, manifest, how, String(tokens.slow)],
+      {
+        timeout: 30_000,
+      },
+    );
+    if (how === 'idle') {
+      expect(stdout).toBe('end');
+      return;
+    }
+    expect(stdout).toMatch(/^(\d+ )+end$/);
+    const made = stdout.split(' ').slice(0, -1).map(Number);
+    expect(made.reduce((sum, n) => sum + n, 0)).toBe(10);
+  });
+});

@@ -1,0 +1,83 @@
+// A kernel is known by everything that changes its library: another model, another source or another op is another kernel.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { identityOf } from '../../codegen/emit/emit.ts';
+import { opsText } from '../../codegen/emit/ops-text.ts';
+import { generate } from '../../codegen/index.ts';
+import type { ModelDims } from '../../codegen/model/dims.ts';
+import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+
+const fixture = (name: string) => resolveModel(join(import.meta.dirname, '../fixtures', name)).dims;
+const llama = fixture('llama3-micro');
+const folder = mkdtempSync(join(tmpdir(), 'identity-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const kernelOf = async (dims: ModelDims, plan: string, target: string) =>
+  generate({ dims, plan: await resolvePlan(plan), target: resolveTarget(target) });
+
+/** Every field of the dims with another legal value, those of the rotation included. */
+const changes: Record<keyof ModelDims, (dims: ModelDims) => Partial<ModelDims>> = {
+  name: () => ({ name: 'another' }),
+  family: () => ({ family: 'qwen2' }),
+  dtype: () => ({ dtype: 'fp16' }),
+  layers: (d) => ({ layers: d.layers + 1 }),
+  hidden: (d) => ({ hidden: d.hidden + 32 }),
+  ffn: (d) => ({ ffn: d.ffn + 32 }),
+  qHeads: (d) => ({ qHeads: d.qHeads * 2 }),
+  kvHeads: (d) => ({ kvHeads: d.kvHeads * 2, qHeads: d.qHeads * 2 }),
+  headDim: (d) => ({ headDim: d.headDim / 2 }),
+  vocab: (d) => ({ vocab: d.vocab + 1 }),
+  maxPositions: (d) => ({ maxPositions: d.maxPositions * 2 }),
+  normEps: () => ({ normEps: 3e-5 }),
+  ropeTheta: (d) => ({ ropeTheta: d.ropeTheta * 2 }),
+  ropeScaling: () => ({ ropeScaling: null }),
+  qkNorm: (d) => ({ qkNorm: !d.qkNorm }),
+  qkvBias: (d) => ({ qkvBias: !d.qkvBias }),
+  tiedHead: (d) => ({ tiedHead: !d.tiedHead }),
+};
+
+test.each([
+  ['cooperative', 'h100'],
+  ['stream', 'h100'],
+  ['cooperative', 'cpu'],
+])('%s for %s: every field of the dims makes another kernel', async (plan, target) => {
+  const hashes = new Map([[(await kernelOf(llama, plan, target)).hash, 'as it is']]);
+  const scaling = llama.ropeScaling!;
+  const scaled = Object.entries(scaling)
+    .filter(([key]) => key !== 'type')
+    .map(([key, value]) => [key, { ropeScaling: { ...scaling, [key]: Number(value) * 2 } }] as const);
+  const fields = Object.entries(changes).map(([key, change]) => [key, change(llama)] as const);
+  for (const [field, change] of [...fields, ...scaled]) {
+    const { hash } = await kernelOf({ ...llama, ...change }, plan, target);
+    expect(hashes.get(hash), field).toBeUndefined();
+    hashes.set(hash, field);
+  }
+});
+
+test('every file of the sources makes another kernel', async () => {
+  const { sources, schedule } = await kernelOf(llama, 'cooperative', 'cpu');
+  const same = identityOf(sources, schedule);
+  expect(identityOf({ ...sources }, schedule)).toBe(same);
+  expect(Object.keys(sources)).toContain('slots.h');
+  for (const name of Object.keys(sources)) {
+    expect(identityOf({ ...sources, [name]: `${sources[name]} ` }, schedule), name).not.toBe(same);
+  }
+});
+
+test('an op is printed anew when any file that it was read from changes', async () => {
+  const write = (name: string, text: string) => writeFileSync(join(folder, name), text);
+  write('third.ts', "import type { f32 } from './dsl.ts';\nexport const half = (x: f32): f32 => x * 0.5;\n");
+  write(
+    'ops.ts',
+    "import { pointwise, type f32 } from './dsl.ts';\nimport { half } from './third.ts';\nexport const twice = pointwise((x: f32) => half(x) + x);\n",
+  );
+  write('dsl.ts', 'export type f32 = number;\nexport const pointwise = <T>(op: T): T => op;\n');
+  const file = join(folder, 'ops.ts');
+  const before = await opsText(file, 'ops.ts');
+  expect(before.join('\n')).toContain('x * 0.5f');
+  expect(await opsText(file, 'ops.ts')).toEqual(before);
+  write('third.ts', "import type { f32 } from './dsl.ts';\nexport const half = (x: f32): f32 => x * 0.25;\n");
+  expect((await opsText(file, 'ops.ts')).join('\n')).toContain('x * 0.25f');
+});

@@ -1,0 +1,97 @@
+// From a name to a model that replies: over the real engine, on the CPU.
+import { beforeAll, describe, expect, it } from 'vitest';
+import { buildKernel, load } from '../../load.ts';
+import { ContextOverflow, type LanguageModel } from '../../runtime/model.ts';
+import type { ReplyOptions } from '../../runtime/sampling.ts';
+
+describe('load', () => {
+  it.each([
+    [{ model: 'qwen3-tinny' }, "unknown model 'qwen3-tinny'"],
+    [{ model: 'qwen3-0.6b' }, 'there are no weights of qwen3-0.6b here'],
+    [{ model: 'qwen3-tiny', contex: 5 }, 'options has no contex'],
+    [{ model: 'qwen3-tiny', context: 0 }, 'options.context: Too small'],
+    [{ model: 'qwen3-tiny', target: 'h1000' }, "unknown target 'h1000'"],
+    [{}, 'options.model'],
+  ])('refuses %j', async (options, message) => {
+    await expect(load(options as { model: string })).rejects.toThrow(message);
+  });
+});
+
+describe('over the real engine, on the CPU', () => {
+  beforeAll(() => buildKernel({ model: 'qwen3-tiny', target: 'cpu' }));
+
+  const ask = (llm: LanguageModel, contents: readonly string[], options: ReplyOptions = {}) =>
+    llm
+      .chat(
+        contents.map((content, i) => ({ role: i % 2 === 0 ? 'user' : 'assistant', content })),
+        options,
+      )
+      .result();
+
+  it('sessions one after another give what each gives alone', async () => {
+    await using llm = await load({ model: 'qwen3-tiny', target: 'cpu' });
+    await using other = await load({ model: 'qwen3-tiny', target: 'cpu', context: 512 });
+    const water = await ask(llm, ['define water']);
+    expect(water.text).toMatch(/^noun: binary compound .* used as a solvent\.$/);
+    expect(water.finish).toBe('stop');
+    const foo = await ask(llm, ['Explain foo.']);
+    expect(foo.text).toBe((await ask(other, ['Explain foo.'])).text);
+    expect((await ask(llm, ['define water'])).text).toBe(water.text);
+  });
+
+  it('a kept beginning counts for penalties, and changes nothing else', async () => {
+    await using llm = await load({ model: 'qwen3-tiny', target: 'cpu' });
+    const options = { repetitionPenalty: 1.3, presencePenalty: 0.5, maxTokens: 60 };
+    const first = await ask(llm, ['define water'], options);
+    const messages = ['define water', first.text, 'What is a daemon?'];
+    const kept = await ask(llm, messages, options);
+    expect(kept.usage.cached).toBeGreaterThan(20);
+    await using fresh = await load({ model: 'qwen3-tiny', target: 'cpu' });
+    const anew = await ask(fresh, messages, options);
+    expect(anew.usage.cached).toBe(0);
+    expect(kept.tokens).toEqual(anew.tokens);
+    const plain = await ask(fresh, messages, { maxTokens: 60 });
+    expect(plain.tokens).not.toEqual(kept.tokens);
+  });
+
+  it('an aborted reply, one stopped by a text and one left early are gone on from', async () => {
+    await using llm = await load({ model: 'qwen3-tiny', target: 'cpu' });
+    const whole = await ask(llm, ['What is a daemon?']);
+    const stop = new AbortController();
+    const aborted = llm.chat([{ role: 'user', content: 'What is a daemon?' }], { signal: stop.signal });
+    for await (const _ of aborted) stop.abort();
+    const { text, finish } = await aborted.result();
+    expect(finish).toBe('abort');
+    expect(whole.text.startsWith(text)).toBe(true);
+    const cut = await ask(llm, ['What is a daemon?'], { stop: 'lies dormant' });
+    expect(cut).toMatchObject({ text: 'A program that is not invoked explicitly, but ', finish: 'stop' });
+    for await (const _ of llm.chat([{ role: 'user', content: 'What is a daemon?' }])) break;
+    expect((await ask(llm, ['What is a daemon?'])).tokens).toEqual(whole.tokens);
+  });
+
+  it('a reply ends with the context, and a prompt that fills it is refused', async () => {
+    await using llm = await load({ model: 'qwen3-tiny', target: 'cpu', context: 32 });
+    const full = await ask(llm, ['What is a daemon?']);
+    expect(full.finish).toBe('context');
+    expect(full.usage.prompt + full.usage.completion).toBe(33); // the last token needs no position
+    await expect(ask(llm, ['What is a daemon? '.repeat(9)])).rejects.toThrow(ContextOverflow);
+    expect((await ask(llm, ['define water'], { maxTokens: 3 })).text).toBe('noun: binary');
+  });
+
+  it('random weights need no files, and their seed decides', async () => {
+    const tokens = async (seed: number) => {
+      await using llm = await load({ model: 'qwen3-tiny', target: 'cpu', randomWeights: { seed } });
+      return (await llm.generate([1, 2, 3], { maxTokens: 12, stopIds: [] }).result()).tokens;
+    };
+    expect(await tokens(1)).toEqual(await tokens(1));
+    expect(await tokens(1)).not.toEqual(await tokens(2));
+  });
+
+  it('two models at once do not disturb each other', async () => {
+    await using a = await load({ model: 'qwen3-tiny', target: 'cpu', threads: 1 });
+    await using b = await load({ model: 'qwen3-tiny', target: 'cpu', threads: 1 });
+    const [one, two] = await Promise.all([ask(a, ['define water']), ask(b, ['What is a daemon?'])]);
+    expect(one.text).toMatch(/^noun: binary compound/);
+    expect(two.text).toMatch(/^A program that is not invoked explicitly/);
+  });
+});

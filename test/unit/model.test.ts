@@ -1,0 +1,382 @@
+// The model over a scripted engine: streaming, stops, the kept KV cache, aborts, errors.
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { Manifest } from '../../abi/manifest.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { OnelaunchError } from '../../errors.ts';
+import type { Sampling } from '../../runtime/bindings.ts';
+import { chatTemplate } from '../../runtime/chat-template.ts';
+import { readGenerationConfig } from '../../runtime/generation-config.ts';
+import { ContextOverflow, LanguageModel, type ReplyEngine } from '../../runtime/model.ts';
+import type { ReplyResult } from '../../runtime/reply.ts';
+import type { ReplyOptions } from '../../runtime/sampling.ts';
+import { loadTokenizer } from '../../runtime/tokenizer.ts';
+
+const directory = join(packageRoot(), 'models', 'qwen3-tiny');
+const tokenizer = loadTokenizer(directory);
+const imEnd = tokenizer.idOf('<|im_end|>')!;
+
+interface Call {
+  readonly at: number;
+  readonly ids: readonly number[];
+  readonly maxTokens: number;
+  readonly stopIds: readonly number[];
+  readonly sampling: Sampling;
+}
+
+/** An engine that says what it is told to, with the real one's rules for positions, stops and aborts. */
+class ScriptedEngine {
+  readonly device = 'a script';
+  readonly context: number;
+  position = 0;
+  closed = false;
+  running = false;
+  readonly calls: Call[] = [];
+  script: readonly number[];
+  /** Thrown after so many tokens. */
+  failAfter = Number.POSITIVE_INFINITY;
+
+  constructor(script: readonly number[], context = 1024) {
+    this.script = script;
+    this.context = context;
+  }
+
+  async *generate(
+    ids: readonly number[],
+    options: {
+      maxTokens: number;
+      stopIds?: Iterable<number> | undefined;
+      sampling?: Sampling | undefined;
+      signal?: AbortSignal | undefined;
+    },
+  ): ReturnType<ReplyEngine['generate']> {
+    const stopIds = [...(options.stopIds ?? [])];
+    this.calls.push({
+      at: this.position,
+      ids,
+      maxTokens: options.maxTokens,
+      stopIds,
+      sampling: options.sampling!,
+    });
+    try {
+      this.running = true;
+      return yield* this.reply(ids, options, stopIds);
+    } finally {
+      this.running = false;
+    }
+  }
+
+  async *reply(
+    ids: readonly number[],
+    options: { maxTokens: number; signal?: AbortSignal | undefined },
+    stopIds: readonly number[],
+  ): ReturnType<ReplyEngine['generate']> {
+    const timings = { prefillMs: 2, decodeMs: 10 };
+    this.position += ids.length;
+    for (let i = 0; ; i++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (options.signal?.aborted) return { finish: 'abort', timings };
+      if (i >= this.failAfter) throw new OnelaunchError('failed', 'attention: the device is lost');
+      const id = this.script[i] ?? imEnd;
+      if (i > 0) this.position++;
+      yield [id];
+      if (stopIds.includes(id)) return { finish: 'stop', timings };
+      if (i + 1 >= options.maxTokens) return { finish: 'length', timings };
+      if (this.position >= this.context) return { finish: 'context', timings };
+    }
+  }
+
+  reset(length = 0): void {
+    if (length > this.position) throw new Error('the engine holds fewer positions');
+    this.position = length;
+  }
+
+  close(): void {
+    if (this.running) throw new Error('closed during a reply');
+    this.closed = true;
+  }
+}
+
+const manifest = { model: 'qwen3-tiny', dims: { vocab: 4096 } } as Manifest;
+
+function modelOf(text: string, context?: number) {
+  const engine = new ScriptedEngine(tokenizer.encode(text), context);
+  const llm = new LanguageModel({
+    engine: engine as unknown as ReplyEngine,
+    manifest,
+    defaults: readGenerationConfig(directory),
+    tokenizer,
+    template: () => chatTemplate(directory),
+  });
+  return { engine, llm };
+}
+
+const question = (content: string) => [{ role: 'user', content }];
+
+describe('a reply', () => {
+  it('streams pieces whose texts and tokens are those of the result', async () => {
+    const { llm } = modelOf('A kernel is a nut.');
+    const pieces: { text: string; tokens: readonly number[] }[] = [];
+    const reply = llm.chat(question('What is a kernel?'));
+    for await (const piece of reply) pieces.push(piece);
+    const result = await reply.result();
+    expect(result.text).toBe('A kernel is a nut.');
+    expect(result.finish).toBe('stop');
+    expect(pieces.map((piece) => piece.text).join('')).toBe(result.text);
+    expect(pieces.flatMap((piece) => piece.tokens)).toEqual(result.tokens);
+    expect(result.tokens).toEqual([...tokenizer.encode('A kernel is a nut.'), imEnd]);
+    expect(pieces.length).toBeGreaterThan(3);
+  });
+
+  it('is read by result() when no loop reads it', async () => {
+    const { llm } = modelOf('A nut.');
+    expect((await llm.chat(question('?')).result()).text).toBe('A nut.');
+  });
+
+  it('is the value that the iterator ends with', async () => {
+    const { llm } = modelOf('A nut.');
+    const iterator = llm.chat(question('?'))[Symbol.asyncIterator]();
+    let next = await iterator.next();
+    while (!next.done) next = await iterator.next();
+    expect((next.value as ReplyResult).text).toBe('A nut.');
+  });
+
+  it('can be read once', async () => {
+    const { llm } = modelOf('A nut.');
+    const reply = llm.chat(question('?'));
+    for await (const _ of reply);
+    await expect(async () => {
+      for await (const _ of reply);
+    }).rejects.toThrow('a reply can be read once');
+  });
+
+  it('tells tokens a second from the decoded tokens after the first', async () => {
+    const { llm } = modelOf('A nut.');
+    const { timings, tokens } = await llm.chat(question('?')).result();
+    expect(timings.tokensPerSecond).toBeCloseTo((tokens.length - 1) / 0.01);
+    expect(timings.promptMs).toBe(2);
+    expect(timings.firstTokenMs).toBeGreaterThan(0);
+  });
+
+  it('of complete begins with the text itself, of chat with the template', async () => {
+    const { llm, engine } = modelOf('x');
+    await llm.complete('A kernel').result();
+    expect(engine.calls[0]!.ids).toEqual(tokenizer.encode('A kernel'));
+    await llm.chat(question('Hi')).result();
+    const prompt = '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n';
+    expect([...tokenizer.encode('A kernel').slice(0, engine.calls[1]!.at), ...engine.calls[1]!.ids]).toEqual(
+      tokenizer.encode(prompt),
+    );
+  });
+
+  it('of generate takes tokens and needs no tokenizer', async () => {
+    const engine = new ScriptedEngine([5, 6, 7]);
+    const llm = new LanguageModel({
+      engine: engine as unknown as ReplyEngine,
+      manifest,
+      defaults: readGenerationConfig(directory),
+      tokenizer: null,
+      template: null,
+    });
+    const result = await llm.generate([1, 2, 3], { maxTokens: 3 }).result();
+    expect(result).toMatchObject({ text: '', tokens: [5, 6, 7], finish: 'length' });
+    await expect(llm.chat(question('?')).result()).rejects.toThrow(
+      'there is no chat template of qwen3-tiny here',
+    );
+    await expect(llm.complete('x').result()).rejects.toThrow('there is no tokenizer of qwen3-tiny here');
+    await expect(llm.generate([4096]).result()).rejects.toThrow('tokenIds.0');
+  });
+});
+
+describe('a stop text', () => {
+  it('ends the reply before it, though it arrives in pieces', async () => {
+    const { llm, engine } = modelOf('One nut. Two nuts. Three nuts.');
+    const reply = llm.chat(question('?'), { stop: 'Two nuts' });
+    let text = '';
+    for await (const piece of reply) {
+      text += piece.text;
+      expect(text).not.toContain('T');
+    }
+    const result = await reply.result();
+    expect(result).toMatchObject({ text: 'One nut. ', finish: 'stop' });
+    expect(result.tokens.length).toBeLessThan(engine.script.length);
+  });
+
+  it('that never completes is given after all', async () => {
+    const { llm } = modelOf('One nut');
+    const { text, finish } = await llm.chat(question('?'), { stop: ['nuts!'] }).result();
+    expect({ text, finish }).toEqual({ text: 'One nut', finish: 'stop' });
+  });
+
+  it('leaves the model ready for the next reply', async () => {
+    const { llm } = modelOf('One nut. Two nuts.');
+    await llm.chat(question('?'), { stop: 'Two' }).result();
+    expect((await llm.chat(question('?')).result()).text).toBe('One nut. Two nuts.');
+  });
+});
+
+describe('the KV cache', () => {
+  it('is kept for the common beginning of a conversation that goes on', async () => {
+    const { llm, engine } = modelOf('A nut.');
+    const first = await llm.chat(question('What is a kernel?')).result();
+    const messages = [
+      ...question('What is a kernel?'),
+      { role: 'assistant', content: first.text },
+      ...question('And a foo?'),
+    ];
+    const second = await llm.chat(messages).result();
+    // The stop token was chosen but not fed: all before it is kept.
+    const kept = first.usage.prompt + first.tokens.length - 1;
+    expect(engine.calls[1]!.at).toBe(kept);
+    expect(second.usage.cached).toBe(kept);
+    expect(engine.calls[1]!.ids.length).toBe(second.usage.prompt - kept);
+  });
+
+  it('is forgotten from the first difference on', async () => {
+    const { llm, engine } = modelOf('A nut.');
+    await llm.generate([1, 2, 3, 4]).result();
+    await llm.generate([1, 2, 9, 4]).result();
+    expect(engine.calls[1]).toMatchObject({ at: 2, ids: [9, 4] });
+  });
+
+  it('leaves the last token of the same prompt to be computed again', async () => {
+    const { llm, engine } = modelOf('A nut.');
+    await llm.generate([1, 2, 3, 4]).result();
+    const { usage } = await llm.generate([1, 2, 3, 4]).result();
+    expect(engine.calls[1]).toMatchObject({ at: 3, ids: [4] });
+    expect(usage).toMatchObject({ prompt: 4, cached: 3 });
+  });
+
+  it('holds what the engine was fed when the reply was left early', async () => {
+    const { llm, engine } = modelOf('One two three four five six.');
+    const reply = llm.generate([1, 2, 3]);
+    for await (const _ of reply) break;
+    const { tokens, finish } = await reply.result();
+    expect(finish).toBe('abort');
+    await llm.generate([1, 2, 3, ...tokens, 8]).result();
+    expect(engine.calls[1]!.at).toBeGreaterThanOrEqual(3);
+    expect(engine.calls[1]!.ids.at(-1)).toBe(8);
+    expect(engine.calls[1]!.at + engine.calls[1]!.ids.length).toBe(3 + tokens.length + 1);
+  });
+
+  it('is trusted no further than the engine says after a failure', async () => {
+    const { llm, engine } = modelOf('A nut.');
+    engine.failAfter = 2;
+    await expect(llm.generate([1, 2, 3]).result()).rejects.toThrow('the device is lost');
+    engine.failAfter = Number.POSITIVE_INFINITY;
+    expect((await llm.generate([1, 2, 3]).result()).finish).toBe('stop');
+  });
+});
+
+describe('an end', () => {
+  it('by the signal keeps the text so far', async () => {
+    const { llm } = modelOf('One two three four five six seven eight.');
+    const stop = new AbortController();
+    const reply = llm.chat(question('?'), { signal: stop.signal });
+    let pieces = 0;
+    for await (const _ of reply) if (++pieces === 3) stop.abort();
+    const result = await reply.result();
+    expect(result.finish).toBe('abort');
+    expect('One two three four five six seven eight.'.startsWith(result.text)).toBe(true);
+    expect(result.text.length).toBeGreaterThan(3);
+  });
+
+  it('by a signal that was aborted before runs nothing', async () => {
+    const { llm, engine } = modelOf('One');
+    const result = await llm.chat(question('?'), { signal: AbortSignal.abort() }).result();
+    expect(result).toMatchObject({ text: '', tokens: [], finish: 'abort' });
+    expect(engine.calls).toEqual([]);
+  });
+
+  it('at maxTokens is a length', async () => {
+    const { llm } = modelOf('One two three four');
+    const { finish, tokens } = await llm.chat(question('?'), { maxTokens: 2 }).result();
+    expect({ finish, tokens: tokens.length }).toEqual({ finish: 'length', tokens: 2 });
+  });
+
+  it('at the last position is the context', async () => {
+    const { llm } = modelOf('One two three four five six seven', 8);
+    expect((await llm.generate([1, 2, 3, 4]).result()).finish).toBe('context');
+  });
+
+  it('by close comes before the engine is freed', async () => {
+    const { llm, engine } = modelOf('One two three four five six seven');
+    const reply = llm.generate([1, 2, 3]);
+    const result = reply.result();
+    await new Promise((resolve) => setImmediate(resolve));
+    await llm.close();
+    expect(engine.closed).toBe(true);
+    expect((await result).finish).toBe('abort');
+    await expect(llm.generate([1]).result()).rejects.toThrow('the model is closed');
+    await llm.close();
+  });
+});
+
+describe('a refusal', () => {
+  it('of a prompt that does not fit comes before the engine runs', async () => {
+    const { llm, engine } = modelOf('One', 4);
+    const refused = llm.generate([1, 2, 3, 4]).result();
+    await expect(refused).rejects.toThrow(ContextOverflow);
+    await expect(refused).rejects.toThrow('the prompt has 4 tokens, and the context holds 4, reply included');
+    expect(engine.calls).toEqual([]);
+  });
+
+  it('of a second reply says that the model is busy, and leaves the first alone', async () => {
+    const { llm } = modelOf('One two');
+    const first = llm.chat(question('?'))[Symbol.asyncIterator]();
+    await first.next();
+    await expect(llm.chat(question('?')).result()).rejects.toThrow('the model is busy with another reply');
+    let next = await first.next();
+    while (!next.done) next = await first.next();
+    expect((next.value as ReplyResult).text).toBe('One two');
+    expect((await llm.chat(question('?')).result()).text).toBe('One two');
+  });
+
+  it.each([
+    [{ temperature: -1 }, 'options.temperature: Too small'],
+    [{ topP: 0 }, 'options.topP: Too small'],
+    [{ topK: 1.5 }, 'options.topK: expected int'],
+    [{ maxTokens: 0 }, 'options.maxTokens: Too small'],
+    [{ presencePenalty: 3 }, 'options.presencePenalty: Too big'],
+    [{ stop: '' }, 'options.stop holds an empty text'],
+    [{ max_tokens: 4 }, 'options has no max_tokens'],
+  ])('of %j names the option', async (options, message) => {
+    const { llm } = modelOf('One');
+    await expect(llm.chat(question('?'), options as ReplyOptions).result()).rejects.toThrow(message);
+  });
+
+  it('of no messages says so', async () => {
+    const { llm } = modelOf('One');
+    await expect(llm.chat([]).result()).rejects.toThrow('messages');
+  });
+});
+
+describe('options left out', () => {
+  it('come from generation_config.json', async () => {
+    const { llm, engine } = modelOf('One');
+    await llm.chat(question('?')).result();
+    const { sampling, stopIds, maxTokens } = engine.calls[0]!;
+    const fromFile = readGenerationConfig(directory);
+    expect(sampling).toMatchObject({ temperature: fromFile.temperature, top_k: fromFile.topK, vocab: 4096 });
+    expect(stopIds).toEqual([imEnd]);
+    expect(maxTokens).toBe(4096);
+  });
+
+  it('are replaced one by one', async () => {
+    const { llm, engine } = modelOf('One');
+    await llm
+      .chat(question('?'), {
+        temperature: 0.5,
+        topP: 0.9,
+        minP: 0.1,
+        seed: 7,
+        presencePenalty: 0.25,
+        stopIds: [9],
+      })
+      .result();
+    expect(engine.calls[0]).toMatchObject({
+      sampling: { temperature: 0.5, top_p: 0.9, top_k: 50, min_p: 0.1, presence_penalty: 0.25, seed: 7 },
+      stopIds: [9],
+    });
+  });
+});

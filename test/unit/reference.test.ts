@@ -1,0 +1,201 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, test } from 'vitest';
+import { readGolden } from '../../runtime/golden.ts';
+import { referenceCache, referenceForward } from '../../runtime/reference.ts';
+import { readReferenceModel } from '../../runtime/reference-weights.ts';
+import { tolerance } from '../../runtime/tolerance.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const folders = [
+  'test/fixtures/qwen3-micro',
+  'test/fixtures/llama3-micro',
+  'test/fixtures/qwen2-micro',
+  'test/fixtures/smollm2-micro',
+  'models/qwen3-tiny',
+];
+const micro = join(root, folders[0]!);
+const temporary = mkdtempSync(join(tmpdir(), 'reference-'));
+afterAll(() => rmSync(temporary, { recursive: true }));
+
+describe('independence', () => {
+  test.each([
+    ['reference.ts', []],
+    ['reference-weights.ts', ['./reference.ts']],
+  ])('%s imports no code of ours', (file, typesOnly) => {
+    const source = readFileSync(join(root, 'runtime', file), 'utf8');
+    const imports = [...source.matchAll(/^import (type )?[^;]*? from '([^']+)'|import\(['"]([^'"]+)/gms)];
+    const ours = imports.filter((match) => !(match[2] ?? match[3])!.startsWith('node:'));
+    expect(ours.map((match) => [match[1], match[2] ?? match[3]])).toEqual(
+      typesOnly.map((name) => ['type ', name]),
+    );
+    expect(source).not.toMatch(/\brequire\(|export .* from/);
+  });
+});
+
+describe('agreement with transformers', () => {
+  test.each(folders)('logits and likelihoods of %s differ by float32 rounding only', (folder) => {
+    const { dims, tensors } = readReferenceModel(join(root, folder));
+    const golden = readGolden(join(root, folder, 'golden.json'), { vocab: dims.vocab });
+    let logitError = 0;
+    let nllError = 0;
+    let squares = 0;
+    let logits = 0;
+    for (const { promptIds, greedyIds, expected, nll } of golden.cases) {
+      const ids = [...promptIds, ...greedyIds];
+      const out = referenceForward(dims, tensors, ids);
+      const row = (r: number) => out.subarray(r * dims.vocab, (r + 1) * dims.vocab);
+      for (const { row: r, ids: listed, logits: wanted } of expected) {
+        for (let i = 0; i < wanted.length; i++) {
+          logitError = Math.max(logitError, Math.abs(row(r)[listed?.[i] ?? i]! - wanted[i]!));
+        }
+        logits += dims.vocab;
+        squares += row(r).reduce((sum, z) => sum + z * z, 0);
+      }
+      let sum = 0;
+      for (let r = 0; r < nll!.rows; r++) {
+        const z = row(r);
+        const top = z.reduce((a, b) => Math.max(a, b));
+        sum += top + Math.log(z.reduce((total, value) => total + Math.exp(value - top), 0)) - z[ids[r + 1]!]!;
+      }
+      nllError = Math.max(nllError, Math.abs(sum / nll!.rows - nll!.value));
+    }
+    const bounds = tolerance({
+      dims,
+      dtype: 'fp32',
+      positions: 200,
+      counted: logits,
+      logitRms: Math.sqrt(squares / logits),
+      decimals: golden.decimals,
+      nll: { cases: golden.cases.length, targets: 1, decimals: golden.nllDecimals },
+    });
+    expect(logitError).toBeLessThanOrEqual(bounds.logit);
+    expect(nllError).toBeLessThanOrEqual(bounds.nll!);
+  });
+});
+
+describe('the forward pass', () => {
+  const { dims, tensors } = readReferenceModel(micro);
+  const ids = [5, 17, 300, 17, 2, 511, 44];
+
+  test('continuing a cache gives the bits of one pass', () => {
+    const whole = referenceForward(dims, tensors, ids);
+    const cache = referenceCache(dims);
+    const parts = [ids.slice(0, 3), ids.slice(3, 4), ids.slice(4)].flatMap((part) => [
+      ...referenceForward(dims, tensors, part, { cache }),
+    ]);
+    expect(cache.length).toBe(ids.length);
+    expect(Float32Array.from(parts)).toEqual(whole);
+  });
+
+  test('firstLogits leaves out rows and changes none', () => {
+    const whole = referenceForward(dims, tensors, ids);
+    expect(referenceForward(dims, tensors, ids, { firstLogits: 5 })).toEqual(whole.slice(5 * dims.vocab));
+  });
+
+  test.each([
+    ['bf16', [1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, -1 - 2 ** -8 - 2 ** -20], [1, 1, 1 + 2 ** -6, -1 - 2 ** -7]],
+    ['fp16', [1 + 2 ** -11, 1 + 3 * 2 ** -11, -2049.5, 3 * 2 ** -25], [1, 1 + 2 ** -9, -2050, 2 ** -23]],
+    ['fp32', [1 + 2 ** -23, 2 ** -140, -2, 3e38], [1 + 2 ** -23, 2 ** -140, -2, 3e38]],
+  ] as const)('a %s cache holds the nearest values, ties to even', (storage, values, nearest) => {
+    // With one hidden element the norm gives exactly 1, so that v is the weight itself.
+    const tiny = {
+      ...dims,
+      layers: 1,
+      hidden: 1,
+      ffn: 1,
+      qHeads: 1,
+      kvHeads: 1,
+      headDim: 4,
+      vocab: 1,
+      normEps: 0,
+    };
+    const ones = (name: string) => {
+      if (name.endsWith('v_proj.weight')) return Float32Array.from(values);
+      return new Float32Array(/[qko]_proj|[qk]_norm/.test(name) ? 4 : 1).fill(1);
+    };
+    const cache = referenceCache(tiny);
+    referenceForward(tiny, ones, [0], { cache, storage });
+    expect(cache.values[0]).toEqual(Float32Array.from(nearest));
+  });
+
+  test('a token outside the vocabulary is refused', () => {
+    expect(() => referenceForward(dims, tensors, [512])).toThrow('token id 512 is outside [0, 512)');
+  });
+});
+
+describe('the reader', () => {
+  const config = JSON.parse(readFileSync(join(micro, 'config.json'), 'utf8'));
+
+  test('shards of float32 and a bfloat16 file give the same tensors', () => {
+    const { tensors } = readReferenceModel(micro);
+    const names = ['model.norm.weight', 'model.layers.1.mlp.up_proj.weight'];
+    const folder = mkdtempSync(join(temporary, 'shards-'));
+    writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+    const weightMap = Object.fromEntries(names.map((name, i) => [name, `model-${i}.safetensors`]));
+    writeFileSync(join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map: weightMap }));
+    for (const name of names) writeTensor(join(folder, weightMap[name]!), name, 'F32', tensors(name));
+    const sharded = readReferenceModel(folder).tensors;
+    for (const name of names) expect(sharded(name)).toEqual(tensors(name));
+    expect(() => sharded('lm_head.weight')).toThrow('no tensor lm_head.weight');
+  });
+
+  test('halves are widened exactly', () => {
+    const folder = folderWith(config);
+    const bits = Uint16Array.from([0x3c00, 0xc000, 0x7bff, 0x0001, 0x8000, 0x0400, 0x7c00, 0x3555]);
+    writeTensor(join(folder, 'model.safetensors'), 'h', 'F16', bits);
+    const wide = [1, -2, 65504, 2 ** -24, -0, 2 ** -14, Infinity, 0.333251953125];
+    expect(readReferenceModel(folder).tensors('h')).toEqual(Float32Array.from(wide));
+  });
+
+  test('keys of transformers 4 mean what those of 5 do', () => {
+    const { rope_parameters: rope, ...rest } = JSON.parse(
+      readFileSync(join(root, folders[1]!, 'config.json'), 'utf8'),
+    );
+    const { rope_theta, ...rope_scaling } = rope;
+    const folder = folderWith({ ...rest, rope_theta, rope_scaling });
+    writeTensor(join(folder, 'model.safetensors'), 'h', 'F16', Uint16Array.from([0]));
+    expect(readReferenceModel(folder).dims).toEqual(readReferenceModel(join(root, folders[1]!)).dims);
+  });
+
+  test.each([
+    [{ model_type: 'gpt2' }, 'config: model_type gpt2 is not one of qwen3, qwen2, llama'],
+    [{ rope_parameters: { rope_type: 'yarn' } }, 'config: rope type yarn is not default or llama3'],
+    [{ use_sliding_window: true }, 'config: use_sliding_window is not covered by the reference'],
+    [{ hidden_act: 'gelu' }, 'config: hidden_act is not silu'],
+    [{ vocab_size: '512' }, 'config: vocab_size is not a number'],
+  ])('%j is refused', (change, message) => {
+    expect(() => readReferenceModel(folderWith({ ...config, ...change }))).toThrow(message);
+  });
+
+  test('a cut file is refused', () => {
+    const folder = folderWith(config);
+    writeTensor(join(folder, 'model.safetensors'), 'h', 'F32', Float32Array.from([1, 2]), 4);
+    expect(() => readReferenceModel(folder).tensors('h')).toThrow(/ends at byte \d+/);
+  });
+});
+
+function folderWith(config: object): string {
+  const folder = mkdtempSync(join(temporary, 'model-'));
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  return folder;
+}
+
+function writeTensor(
+  path: string,
+  name: string,
+  dtype: string,
+  values: Float32Array | Uint16Array,
+  cut = 0,
+): void {
+  const header = JSON.stringify({
+    __metadata__: { format: 'pt' },
+    [name]: { dtype, shape: [values.length], data_offsets: [0, values.byteLength] },
+  });
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  const data = Buffer.from(values.buffer, values.byteOffset, values.byteLength - cut);
+  writeFileSync(path, Buffer.concat([length, Buffer.from(header), data]));
+}
