@@ -189,22 +189,37 @@ class Program implements BlockProgram {
     this.#epilogue(stage, rows, epoch);
   }
 
-  /** Everything that a product reads of what others make. */
+  /** Everything that a product reads of what others make: each warp the columns that it multiplies. */
   #input(stage: StreamStage, epoch: number): void {
-    const { op } = stage.body;
-    const columns = this.#launch.tokens * columnsOf(op, this.#schedule.dims);
-    for (const step of stage.prologue) {
-      if (step.kind === 'gather') this.#gather(stage, step.tensor, epoch, 0, columns);
-      if (step.kind !== 'merge_splits') continue;
-      if (this.#splits() === 1) this.#gather(stage, 'att', epoch, 0, columns);
-      else
-        this.#gather(
-          stage,
-          'partial',
-          epoch,
-          0,
-          this.#splitWord(this.#launch.tokens * this.#schedule.dims.kvHeads, 0)[0],
-        );
+    const { warps, tokens } = this.#launch;
+    const columns = columnsOf(stage.body.op, this.#schedule.dims);
+    for (let warp = 0; warp < warps; warp++) {
+      const mine = dealt(columns, warp, warps);
+      for (let token = 0; token < tokens; token++) {
+        const [lo, hi] = [token * columns + mine.begin, token * columns + mine.end];
+        for (const step of stage.prologue) {
+          if (step.kind === 'gather') this.#gather(stage, step.tensor, epoch, lo, hi, warp);
+          if (step.kind !== 'merge_splits') continue;
+          if (this.#splits() === 1) this.#gather(stage, 'att', epoch, lo, hi, warp);
+          else this.#gatherSplits(stage, epoch, token, mine, warp);
+        }
+      }
+    }
+  }
+
+  /** The splits of some elements of a token's attention output. */
+  #gatherSplits(stage: StreamStage, epoch: number, token: number, elements: Range, warp: number): void {
+    const { qHeads, kvHeads, headDim } = this.#schedule.dims;
+    const size = (qHeads / kvHeads) * headDim;
+    for (let head = 0; head < kvHeads; head++) {
+      const begin = Math.max(0, elements.begin - head * size);
+      const end = Math.min(size, elements.end - head * size);
+      if (begin >= end) continue;
+      for (let split = 0; split < this.#splits(); split++) {
+        const [lo, hi] = this.#splitWord(token * kvHeads + head, split);
+        this.#gather(stage, 'partial', epoch, lo + begin, lo + end, warp);
+        this.#gather(stage, 'partial', epoch, hi - 1, hi, warp);
+      }
     }
   }
 
