@@ -1,10 +1,11 @@
 import { defineConfig } from 'vitest/config';
 
 /** The tests of one folder; their limit only ends what hangs: ten times what the longest takes on two idle cores. */
-const tier = (name: string, limitMinutes: number) => ({
+const tier = (name: string, limitMinutes: number, globalSetup: string[] = []) => ({
   extends: true as const,
   test: {
     name,
+    globalSetup,
     include: [`test/${name}/*.test.ts`],
     testTimeout: limitMinutes * 60_000,
     hookTimeout: limitMinutes * 60_000,
@@ -19,7 +20,7 @@ export default defineConfig({
     projects: [
       tier('unit', 2),
       tier('compile', 6),
-      ...(process.env['ONELAUNCH_TEST_CUDA'] ? [tier('cuda', 10)] : []),
+      ...(process.env['ONELAUNCH_TEST_CUDA'] ? [tier('cuda', 10, ['test/support/needs-gpu.ts'])] : []),
     ],
   },
 });
