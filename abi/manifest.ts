@@ -71,7 +71,13 @@ export const manifestSchema = z.strictObject({
   /** Read bandwidth of the target [GB/s], where known: what a share of bandwidth refers to. */
   bandwidth: z.number().nullable(),
   /** Tools and how long they took [ms]. */
-  build: z.strictObject({ compiler: z.string(), flags: z.array(z.string()), millis: z.number() }),
+  build: z.strictObject({
+    compiler: z.string(),
+    flags: z.array(z.string()),
+    millis: z.number(),
+    /** Registers of each CUDA kernel, and bytes that a thread stores for want of more. */
+    resources: z.array(z.strictObject({ name: z.string(), registers: z.int(), spillBytes: z.int() })),
+  }),
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;

@@ -12,11 +12,18 @@ export function addExplain(program: Program, start: Start): void {
         const { resolveModel, resolvePlan, resolveTarget } = await import('../configs/resolve.ts');
         const { estimate, explainTable, makeSchedule } = await import('../codegen/index.ts');
         const { dims } = resolveModel(model);
-        const plan = await resolvePlan(options.plan);
-        const schedule = makeSchedule(dims, plan, resolveTarget(options.target));
+        const target = resolveTarget(options.target);
+        const { defaultPlan } = await import('../configs/default-plan.ts');
+        const chosen =
+          options.plan === undefined
+            ? defaultPlan(dims, target)
+            : { plan: await resolvePlan(options.plan), why: null };
+        const { plan, why } = chosen;
+        if (why) ui.note(`plan ${plan.name}: ${why}`);
+        const schedule = makeSchedule(dims, plan, target);
         const cost = estimate(schedule);
         if (ui.json) {
-          const { target, passTokens } = schedule;
+          const { passTokens } = schedule;
           ui.result({ model: dims.name, plan: plan.name, target: target.name, passTokens, ...cost });
         } else {
           ui.data(explainTable(schedule, cost).trimEnd());

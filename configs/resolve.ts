@@ -68,7 +68,7 @@ function targetOf(gpu: Gpu): Target {
 }
 
 /** A built-in plan, or the default export of a .ts, .js or .mjs file. */
-export async function resolvePlan(name = 'cooperative'): Promise<FusionPlan> {
+export async function resolvePlan(name: string): Promise<FusionPlan> {
   const known = plans.find((plan) => plan.name === name);
   if (known) return known;
   if (!/\.[mc]?[jt]s$/.test(name))

@@ -150,7 +150,7 @@ export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manif
     slots: [...slots],
     bytes: { weights: weightBytes, kvPerPosition: 1 },
     bandwidth: null,
-    build: { compiler: 'g++', flags: [], millis: 0 },
+    build: { compiler: 'g++', flags: [], millis: 0, resources: [] },
   };
 }
 

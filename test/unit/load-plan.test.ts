@@ -54,7 +54,7 @@ const manifest: Manifest = {
   ],
   bytes: { weights: 100000, kvPerPosition: 128 },
   bandwidth: null,
-  build: { compiler: 'g++', flags: [], millis: 1 },
+  build: { compiler: 'g++', flags: [], millis: 1, resources: [] },
 };
 
 /** A checkpoint that fits the manifest, with changes. */
