@@ -117,6 +117,7 @@ export async function buildKernel(
   const { dims, directory: modelDirectory } = names.resolveModel(options.model);
   if (needsWeights && modelDirectory === null) throw noWeights(dims.name);
   const target = names.resolveTarget(options.target);
+  const { choosePlan } = await import('./configs/default-plan.ts');
   const { plan, why: planReason } = await choosePlan(options.plan, dims, target);
   const kernel = await codegen.generate({ dims, target, plan });
   const { onProgress, signal } = options;
@@ -127,14 +128,6 @@ export async function buildKernel(
     ...(onProgress && { onLine: (line: string) => onProgress({ phase: 'build', line }) }),
   });
   return { ...built, dims, modelDirectory, target, kernel, planReason, millis: performance.now() - started };
-}
-
-/** The plan that is asked for, or the best one for the target and why. */
-async function choosePlan(asked: KernelOptions['plan'], dims: ModelDims, target: Target) {
-  if (asked === undefined) return (await import('./configs/default-plan.ts')).defaultPlan(dims, target);
-  const { parsePlan } = await import('./codegen/index.ts');
-  const { resolvePlan } = await import('./configs/resolve.ts');
-  return { plan: typeof asked === 'object' ? parsePlan(asked) : await resolvePlan(asked), why: null };
 }
 
 /** Opens a built library and loads its weights. The caller closes the engine. */

@@ -49,6 +49,7 @@ const exampleOf: Readonly<Record<string, string>> = {
   '--context': '2048',
   '--threads': '2',
   '--device': '0',
+  '--position': '1900',
   '--positions': '1,200,1900',
   '--tokens': '100',
   '--prompt': '512',

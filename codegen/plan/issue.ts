@@ -156,7 +156,7 @@ function literalIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: 
       const written = nodes.find(
         (one) => one.isKind(SyntaxKind.NumericLiteral) && String(one.getLiteralValue()) === issue.token,
       );
-      const node = written ?? within.getFirstDescendantByKind(SyntaxKind.CallExpression)?.getExpression();
+      const node = written ?? nodes.find((one) => one.isKind(SyntaxKind.CallExpression))?.getExpression();
       return node ? { node, isQuoted: false } : null;
     }
     default: {

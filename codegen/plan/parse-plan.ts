@@ -80,7 +80,12 @@ function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
       return error(is, `it must be ${types[issue.expected] ?? `of type ${issue.expected}`}`);
     }
     case 'invalid_union':
-      return error(is, issue.discriminator ? `there is: ${listed(kinds)}` : `it must be a number or 'many'`);
+      return error(
+        is,
+        issue.discriminator
+          ? `there is: ${listed(kinds)}`
+          : `it must be ${alternatives[String(issue.path.at(-1))]}`,
+      );
     case 'too_small':
       return error(is, `it must be at least ${issue.minimum}`);
     case 'too_big':
@@ -89,6 +94,14 @@ function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
       return error(is, issue.message);
   }
 }
+
+/** What an option of several types takes. */
+const alternatives: Readonly<Record<string, string>> = {
+  tokens: `a number or 'many'`,
+  slotBytes: `'fit', 4096, 8192, 16384 or 32768`,
+  copiesInFlight: `'fit' or a whole number from 1 to 16`,
+  splits: `'fit' or byContext({ splits: position, ... })`,
+};
 
 const kinds: readonly FusionPlan['scheme']['kind'][] = ['barriers', 'stream'];
 
