@@ -6,10 +6,11 @@ import { abiVersion } from '../../abi/abi.ts';
 import { abiHeader } from '../../abi/header.ts';
 import { debug } from '../build/debug.ts';
 import { packageRoot } from '../build/package-root.ts';
+import type { FusionPlan } from '../plan/plan.ts';
 import { platformOf } from '../schedule/target.ts';
 import { schemeOf } from '../schemes/index.ts';
 import type { Schedule } from '../schemes/schedule.ts';
-import { opsText } from './ops-text.ts';
+import { opsOf } from './ops-text.ts';
 import { readTemplate, render } from './render.ts';
 import { slotsView } from './view.ts';
 
@@ -36,11 +37,13 @@ const copied = (folder: string, into: string): [string, string][] =>
     .map((file) => [into + file, readTemplate(`${folder}/${file}`)]);
 
 /** The sources of one library. Same schedule, same bytes. */
-export async function emitSources(schedule: Schedule): Promise<Sources> {
-  const { target, dims, plan } = schedule;
-  const command = `gen --model ${dims.name} --target ${target.name} --plan ${plan.name}`;
+export async function emitSources(lowered: Schedule, plan: FusionPlan): Promise<Sources> {
+  const { text: ops, functions } = await opsOf(plan);
+  const schedule: Schedule = { ...lowered, functions };
+  const { target, dims } = schedule;
+  const command = `gen --model ${dims.name} --target ${target.name} --plan ${plan.file ?? plan.name}`;
   const scheme = schemeOf(schedule);
-  const view = scheme.view(schedule, { command, ops: await opsText() });
+  const view = scheme.view(schedule, { command, ops });
   debug(5, () => JSON.stringify(view, null, 1));
   const templates = scheme.templates(target);
   const files: Record<string, string> = {
