@@ -198,7 +198,7 @@ export function planOf(data: PlanData, functions: OpFunctions = {}): FusionPlan 
     const stages = Object.entries(edits).reduce((made, [key, edit]) => edit(made, key, at), data.stages);
     const { ops: own = {}, ...unknown } = options;
     const all = { ...functions, ...own };
-    return planOf({ ...data, ...unknown, name, stages, scheme, ops: sitesOf(all), at }, all);
+    return planOf({ ...data, ...unknown, name, stages, scheme, ops: sitesOf(all), file: null, at }, all);
   };
   const made = Object.defineProperty({ ...data }, 'with', { value: vary });
   return Object.defineProperty(made, 'functions', { value: functions }) as unknown as FusionPlan;
