@@ -2,8 +2,6 @@
 import { type OpName, opNames } from '../model/graph.ts';
 import { callSite, nowhere, type Site } from './call-site.ts';
 
-export type { Site } from './call-site.ts';
-
 /**
  * What one unit of a stage's work is.
  * `rows`: output rows, a contiguous range a block. `kv_heads`, `q_heads`: a head a block. `tokens`: a token of the pass a block. `once`: block 0.
@@ -93,7 +91,7 @@ export interface StreamScheme extends PassOptions {
 export type Scheme = BarriersScheme | StreamScheme;
 
 /** What `pointwise(...)` returns: an arrow function that knows where it was written. */
-export type PointwiseFunction = ((...values: number[]) => number) & { readonly at?: Site };
+type PointwiseFunction = ((...values: number[]) => number) & { readonly at?: Site };
 type OpFunctions = Readonly<Partial<Record<OpName, PointwiseFunction>>>;
 
 export interface PlanOptions {
