@@ -37,6 +37,15 @@ export interface ReferenceCache {
   readonly values: Float32Array[];
 }
 
+/** A function of single values in the place of what a decoder computes there; the generator's ops have the same names. */
+export interface ReferenceOps {
+  /** gate, up */
+  readonly swiglu?: (...values: number[]) => number;
+  /** residual, branch: after attention, and after the feed-forward part. */
+  readonly attn_add?: (...values: number[]) => number;
+  readonly ffn_add?: (...values: number[]) => number;
+}
+
 export interface ReferenceOptions {
   /** Continues the sequence of this cache and extends it. */
   readonly cache?: ReferenceCache;
@@ -44,6 +53,7 @@ export interface ReferenceOptions {
   readonly storage?: CacheStorage;
   /** Logits are computed for ids [firstLogits, ids.length) only; 0 by default. */
   readonly firstLogits?: number;
+  readonly ops?: ReferenceOps;
 }
 
 /** An empty cache. */
@@ -63,6 +73,7 @@ export function referenceForward(
   options: ReferenceOptions = {},
 ): Float32Array {
   const { hidden, ffn, qHeads, kvHeads, headDim, vocab, normEps } = dims;
+  const { swiglu = gated, attn_add = sum, ffn_add = sum } = options.ops ?? {};
   const cache = options.cache ?? referenceCache(dims);
   const store = rounder(options.storage ?? 'fp32');
   const tokens = ids.length;
@@ -94,13 +105,13 @@ export function referenceForward(
     append(cache.keys, layer, start, k.map(store), kvHeads * headDim);
     append(cache.values, layer, start, v.map(store), kvHeads * headDim);
     const att = attention(dims, q, cache.keys[layer]!, cache.values[layer]!, start, tokens);
-    addInto(x, linear(att, weight('self_attn.o_proj.weight'), qHeads * headDim, hidden));
+    mergeInto(x, attn_add, linear(att, weight('self_attn.o_proj.weight'), qHeads * headDim, hidden));
 
     const b = rmsNorm(x, weight('post_attention_layernorm.weight'), hidden, normEps);
     const gate = linear(b, weight('mlp.gate_proj.weight'), hidden, ffn);
     const up = linear(b, weight('mlp.up_proj.weight'), hidden, ffn);
-    const act = gate.map((g, i) => (g / (1 + Math.exp(-g))) * up[i]!);
-    addInto(x, linear(act, weight('mlp.down_proj.weight'), ffn, hidden));
+    const act = gate.map((g, i) => swiglu(g, up[i]!));
+    mergeInto(x, ffn_add, linear(act, weight('mlp.down_proj.weight'), ffn, hidden));
   }
   cache.length = start + tokens;
 
@@ -250,8 +261,11 @@ function append(
   rows[layer]!.set(added, start * width);
 }
 
-function addInto(x: Float32Array, y: Float32Array): void {
-  for (let i = 0; i < x.length; i++) x[i]! += y[i]!;
+const sum = (a: number, b: number): number => a + b;
+const gated = (gate: number, up: number): number => (gate / (1 + Math.exp(-gate))) * up;
+
+function mergeInto(x: Float32Array, merge: (a: number, b: number) => number, y: Float32Array): void {
+  for (let i = 0; i < x.length; i++) x[i] = merge(x[i]!, y[i]!);
 }
 
 /** Round to nearest, ties to even, of a float32 value. */

@@ -1,7 +1,7 @@
-// Sources into a shared library, once: a folder named by the hash of everything that went in.
+// Sources into a shared library, once: a folder that ends in the hash of everything that went in, whatever the kernel is called.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { abiVersion } from '../../abi/abi.ts';
@@ -58,13 +58,14 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
     .update(JSON.stringify([kernel.hash, recipe]))
     .digest('hex')
     .slice(0, 12);
-  const directory = join(outputRoot(), `${kernel.name}-${key}`);
+  const directory = directoryOf(kernel, key);
   const found = options.force ? null : readBuilt(directory);
   if (found) {
     return {
       directory,
       library: join(directory, found.library),
-      manifest: found,
+      // It may have been built under another name.
+      manifest: { ...found, ...labelsOf(kernel) },
       cached: true,
       millis: performance.now() - started,
     };
@@ -84,6 +85,24 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
     removeQuietly(work);
   }
 }
+
+/** The folder of a build: the kernel's name is for people, the key finds it. */
+function directoryOf(kernel: Kernel, key: string): string {
+  const named = join(outputRoot(), `${kernel.name}-${key}`);
+  if (existsSync(named) || !existsSync(outputRoot())) return named;
+  const other = readdirSync(outputRoot()).find((name) => name.endsWith(`-${key}`));
+  return other ? join(outputRoot(), other) : named;
+}
+
+/** What a kernel is called. */
+const labelsOf = ({ name, schedule: { dims, target, plan } }: Kernel) => ({
+  name,
+  model: dims.name,
+  target: target.name,
+  plan: plan.name,
+  bandwidth: target.bandwidth,
+  dims,
+});
 
 /** Puts a finished build in its place, unless another process was first: theirs may be open by now, and is the same. */
 function moveInto(work: string, directory: string, force: boolean): void {
@@ -328,19 +347,14 @@ function manifestOf(
     format: 1,
     abi: abiVersion,
     hash: kernel.hash,
-    name: kernel.name,
-    model: schedule.dims.name,
-    target: schedule.target.name,
+    ...labelsOf(kernel),
     kind: schedule.target.kind,
-    plan: schedule.plan.name,
-    dims: schedule.dims,
     passTokens: schedule.passTokens,
     roundings: schedule.roundings,
     library: 'library.so',
     weightBytes: schedule.packing.bytes,
     slots: schedule.slots.map((slot) => ({ ...slot, shape: [...slot.shape] })),
     bytes: bytesOf(schedule.dims),
-    bandwidth: schedule.target.bandwidth,
     build: { compiler: recipe.compiler, flags: [...recipe.flags], millis, resources: [...resources] },
   };
 }

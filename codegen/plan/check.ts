@@ -10,12 +10,15 @@ import { cannotDeal, splitWithoutAttend, storedBySeveralWorkers } from './rules/
 import { emptyPlan, missingOp, opTwice, stageName, unknownOp } from './rules/naming.ts';
 import { beforeItsInput, mixedParts } from './rules/order.ts';
 import { recomputeOfAWriter, rowsDiffer, syncInsideStage, twoMatmuls } from './rules/stage.ts';
+import { shapeIssues } from './shape.ts';
 
 /**
  * Every issue of a plan for this model and target, in source order, one per op. Ops that the model lacks (qk_norm) are passed over.
  * An empty list means that the plan's scheme can lower the plan.
  */
 export function checkPlan(graph: Graph, plan: FusionPlan, target: Target): Issue[] {
+  const misshapen = shapeIssues(plan);
+  if (misshapen.length > 0) return misshapen;
   const context = contextOf(graph, plan, target);
   const findings = findAll(context);
   const first = new Map<string, Finding>();
@@ -94,6 +97,8 @@ const argumentOrder: readonly Issue['argument'][] = [
   'split',
   'scheme',
   'tokens',
+  'key',
+  'value',
 ];
 
 function bySource({ stages }: FusionPlan, a: Finding, b: Finding): number {
