@@ -30,6 +30,10 @@ const dims = z.strictObject({
   qkNorm: z.boolean(),
   qkvBias: z.boolean(),
   tiedHead: z.boolean(),
+  kinds: z
+    .array(z.strictObject({ name: z.string(), window: count.nullable(), rope: z.boolean() }))
+    .readonly(),
+  pattern: z.array(z.string()).readonly(),
 });
 
 /** One tensor of the checkpoint and the slot of the packed weights it fills. */

@@ -18,7 +18,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const kernelOf = async (dims: ModelDims, plan: string, target: string) =>
   generate({ dims, plan: await resolvePlan(plan), target: resolveTarget(target) });
 
-/** Every field of the dims but the name with another legal value, those of the rotation included. */
+/** Every field of the dims but the name with another legal value, those of the rotation and of the kinds included. */
 const changes: Record<Exclude<keyof ModelDims, 'name'>, (dims: ModelDims) => Partial<ModelDims>> = {
   family: () => ({ family: 'qwen2' }),
   dtype: () => ({ dtype: 'fp16' }),
@@ -36,6 +36,8 @@ const changes: Record<Exclude<keyof ModelDims, 'name'>, (dims: ModelDims) => Par
   qkNorm: (d) => ({ qkNorm: !d.qkNorm }),
   qkvBias: (d) => ({ qkvBias: !d.qkvBias }),
   tiedHead: (d) => ({ tiedHead: !d.tiedHead }),
+  kinds: (d) => ({ kinds: [...d.kinds, { name: 'other', window: 7, rope: false }] }),
+  pattern: (d) => ({ pattern: [...d.pattern, ...d.pattern] }),
 };
 
 test.each([
@@ -48,8 +50,13 @@ test.each([
   const scaled = Object.entries(scaling)
     .filter(([key]) => key !== 'type')
     .map(([key, value]) => [key, { ropeScaling: { ...scaling, [key]: Number(value) * 2 } }] as const);
+  const [layer] = llama.kinds;
+  const kinds = Object.entries({ name: 'other', window: 7, rope: false }).map(([key, value]) => {
+    const kind = { ...layer!, [key]: value };
+    return [`${key} of a kind`, { kinds: [kind], pattern: [kind.name] }] as const;
+  });
   const fields = Object.entries(changes).map(([key, change]) => [key, change(llama)] as const);
-  for (const [field, change] of [...fields, ...scaled]) {
+  for (const [field, change] of [...fields, ...scaled, ...kinds]) {
     const { hash } = await kernelOf({ ...llama, ...change }, plan, target);
     expect(hashes.get(hash), field).toBeUndefined();
     hashes.set(hash, field);

@@ -40,6 +40,8 @@ const manifest: Manifest = {
     qkNorm: false,
     qkvBias: true,
     tiedHead: true,
+    kinds: [{ name: 'layer', window: null, rope: true }],
+    pattern: ['layer'],
   },
   passTokens: 8,
   roundings: { perLayer: 0, once: 0 },

@@ -276,6 +276,6 @@ export function feedLines({ stages, syncs }: StreamSchedule): Line[] {
         return [...(cache ? [line('feed_wait', { reason: cache.reason })] : []), line('feed_cache')];
       }
       const op = stage.ops.find(isProduct);
-      return op ? [line('feed_tiles', { product: productName(op), window: 'window' })] : [];
+      return op ? [line('feed_tiles', { product: productName(op), copies: 'copies' })] : [];
     });
 }
