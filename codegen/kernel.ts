@@ -1,5 +1,5 @@
 // What the generator makes, and the builds compile.
-import type { Schedule } from './schemes/schedule.ts';
+import type { Schedule } from './schemes/index.ts';
 
 /** One specialised library, not yet compiled. */
 export interface Kernel {

@@ -1,15 +1,8 @@
 // Dims written as TypeScript data, checked.
-import type { Dtype, ModelDims } from './dims.ts';
-import {
-  dimsKeys,
-  families,
-  findProblems,
-  refusal,
-  unsupported,
-  unsupportedFamily,
-} from './dims-problems.ts';
+import { type Dtype, dtypeBytes, families, type ModelDims } from './dims.ts';
+import { dimsKeys, findProblems, refusal, unsupported, unsupportedFamily } from './dims-problems.ts';
 
-const dtypes: readonly Dtype[] = ['bf16', 'fp16', 'fp32'];
+const dtypes = Object.keys(dtypeBytes) as readonly Dtype[];
 
 /** The same dims, checked: for dims written as TypeScript data.
  *  @throws OnelaunchError of kind usage, as parseDims does. */

@@ -90,7 +90,7 @@ function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
   }
 }
 
-const kinds: readonly FusionPlan['scheme']['kind'][] = ['barriers', 'stream'];
+const kinds = planSchema.shape.scheme.options.map((option) => option.shape.kind.value);
 
 const listed = (choices: readonly unknown[]): string =>
   choices.map((choice) => (typeof choice === 'string' ? `'${choice}'` : String(choice))).join(', ');
