@@ -11,8 +11,7 @@ import type { FusionPlan } from './plan/plan.ts';
 import type { Cost } from './schedule/cost.ts';
 import { explainTable } from './schedule/explain.ts';
 import type { Target } from './schedule/target.ts';
-import { schemeFor, schemeOf } from './schemes/index.ts';
-import type { Schedule } from './schemes/schedule.ts';
+import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
 
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type Built, build } from './build/build.ts';
@@ -35,7 +34,7 @@ export {
 } from './plan/plan.ts';
 export type { Cost } from './schedule/cost.ts';
 export type { Target } from './schedule/target.ts';
-export type { Schedule } from './schemes/schedule.ts';
+export type { Schedule } from './schemes/index.ts';
 export { explainTable };
 
 /**

@@ -1,6 +1,6 @@
 // What the generator makes, and the builds compile.
 import type { FusionPlan } from './plan/plan.ts';
-import type { Schedule } from './schemes/schedule.ts';
+import type { Schedule } from './schemes/index.ts';
 
 /** One specialised library, not yet compiled. */
 export interface Kernel {

@@ -1,5 +1,5 @@
 // Views into text: the only importer of handlebars.
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Handlebars from 'handlebars';
 import { invariant } from '../../errors.ts';
@@ -10,17 +10,20 @@ let engine: Engine | undefined;
 
 const options = { noEscape: true, strict: true, knownHelpersOnly: true, preventIndent: false } as const;
 
-/** Folders of partials, and what their names begin with. */
-const partialFolders = [
-  ['stages', ''],
-  ['cuda/stream/partials', 'stream/'],
-] as const;
+/** Folders of partials, and what their names begin with: the stages of all, and what each scheme's kernel has of its own. */
+const partialFolders = (): [folder: string, prefix: string][] => {
+  const kernels = readdirSync(join(packageRoot(), 'templates', 'cuda'));
+  const own = kernels.filter((name) =>
+    existsSync(join(packageRoot(), 'templates', 'cuda', name, 'partials')),
+  );
+  return [['stages', ''], ...own.map((name): [string, string] => [`cuda/${name}/partials`, `${name}/`])];
+};
 
 /** The partials are sources, not compiled functions: a compiled one would lose `strict`. */
 function withPartials(): Engine {
   if (engine) return engine;
   const created = Handlebars.create();
-  for (const [folder, prefix] of partialFolders) {
+  for (const [folder, prefix] of partialFolders()) {
     for (const file of readdirSync(join(packageRoot(), 'templates', folder)))
       created.registerPartial(prefix + file.replace('.hbs', ''), readTemplate(`${folder}/${file}`));
   }

@@ -1,13 +1,13 @@
 // The view of what every kernel prints, whatever its scheme: header, constants of the model, packed weights.
 
+import { sourceDtype } from '../../abi/abi.ts';
 import type { LayerKind, ModelDims } from '../model/dims.ts';
 import { kindOf, kindsText } from '../model/kinds.ts';
 import type { Field } from '../model/packing.ts';
 import { inverseFrequencies } from '../model/rope.ts';
 import { megabytes } from '../schedule/bytes-text.ts';
-import { markedOps, type ScheduledStage } from '../schedule/schedule.ts';
+import { type CommonSchedule, markedOps, type ScheduledStage } from '../schedule/schedule.ts';
 import { platformOf } from '../schedule/target.ts';
-import type { Schedule } from '../schemes/schedule.ts';
 import { type ConstantView, cFloat, comment, constantOf } from './c-text.ts';
 
 interface FieldView {
@@ -66,7 +66,7 @@ export interface SlotsView {
 
 /** @param facts what the scheme says of itself in the header, behind the name of the plan; `syncs` what stands behind a stage */
 export function commonView(
-  schedule: Schedule,
+  schedule: CommonSchedule,
   origin: Origin,
   facts: readonly string[],
   syncs: (stage: ScheduledStage) => string,
@@ -99,7 +99,7 @@ export function commonView(
 }
 
 /** The view of slots.h: the packed layout, tensor by tensor. */
-export function slotsView(schedule: Schedule, command: string, hash: string): SlotsView {
+export function slotsView(schedule: CommonSchedule, command: string, hash: string): SlotsView {
   return {
     command,
     hash,
@@ -108,7 +108,7 @@ export function slotsView(schedule: Schedule, command: string, hash: string): Sl
       cols: slot.shape[1],
       offset: slot.offset,
       stride: slot.stride,
-      dtype: { bf16: 0, fp16: 1, fp32: 2 }[slot.dtype],
+      dtype: sourceDtype[slot.dtype],
       tensor: slot.tensor,
     })),
     invFreq: inverseFrequencies(schedule.dims).map(cFloat),
@@ -125,7 +125,7 @@ function byLayer(dims: ModelDims, attribute: (kind: LayerKind) => string): ByLay
   return { usual, others };
 }
 
-function stageTable(schedule: Schedule, syncs: (stage: ScheduledStage) => string): string[] {
+function stageTable(schedule: CommonSchedule, syncs: (stage: ScheduledStage) => string): string[] {
   const rows = schedule.stages.map((stage) => [
     stage.name,
     markedOps(stage).join(' '),
@@ -142,7 +142,7 @@ function stageTable(schedule: Schedule, syncs: (stage: ScheduledStage) => string
   );
 }
 
-function constants({ dims, packing, passTokens, splits }: Schedule): ConstantView[] {
+function constants({ dims, packing, passTokens, splits }: CommonSchedule): ConstantView[] {
   const [int, long] = [constantOf('int'), constantOf('int64_t')];
   return [
     int('kLayers', dims.layers),

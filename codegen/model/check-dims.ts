@@ -1,8 +1,7 @@
 // Dims written as TypeScript data, checked.
-import type { Dtype, ModelDims } from './dims.ts';
+import { type Dtype, dtypeBytes, families, type ModelDims } from './dims.ts';
 import {
   dimsKeys,
-  families,
   findProblems,
   mostOf,
   type Problem,
@@ -14,7 +13,7 @@ import {
 
 /** No context is longer. */
 const mostWindow = mostOf.maxPositions;
-const dtypes: readonly Dtype[] = ['bf16', 'fp16', 'fp32'];
+const dtypes = Object.keys(dtypeBytes) as readonly Dtype[];
 
 /** The same dims, checked: for dims written as TypeScript data.
  *  @throws OnelaunchError of kind usage, as parseDims does. */

@@ -1,8 +1,6 @@
 // What is wrong with the dims of a model, told in the keys of the file that they came from.
 import { OnelaunchError } from '../../errors.ts';
-import type { ModelDims } from './dims.ts';
-
-export const families = ['qwen3', 'qwen2', 'llama'] as const;
+import { families, type ModelDims } from './dims.ts';
 
 export interface Problem {
   /** The key to blame, as the user wrote it. */

@@ -1,6 +1,11 @@
 // A model as the generator sees it: dimensions and a few switches. A model outside the supported families is refused by name.
 
-export type Dtype = 'bf16' | 'fp16' | 'fp32';
+/** Storage types, and bytes of an element. */
+export const dtypeBytes = { bf16: 2, fp16: 2, fp32: 4 } as const;
+export type Dtype = keyof typeof dtypeBytes;
+
+/** What a config.json calls its architecture. */
+export const families = ['qwen3', 'qwen2', 'llama'] as const;
 
 /** Llama 3's rescaling of the low rotary frequencies. */
 interface RopeScaling {
@@ -23,7 +28,7 @@ export interface LayerKind {
 /** Letters used in doc comments everywhere: H hidden, F ffn, Q qHeads, K kvHeads, D headDim, V vocab, T tokens in a pass. */
 export interface ModelDims {
   readonly name: string;
-  readonly family: 'qwen3' | 'qwen2' | 'llama';
+  readonly family: (typeof families)[number];
   /** Storage type of matrices in the checkpoint, in the packed weights and in the KV cache. */
   readonly dtype: Dtype;
   readonly layers: number;

@@ -1,5 +1,5 @@
 // Where every tensor of the checkpoint lies in the packed weights: one allocation, layers alike, rows padded so that all loads are aligned.
-import type { Dtype, ModelDims } from './dims.ts';
+import { type Dtype, dtypeBytes, type ModelDims } from './dims.ts';
 import type { FieldName } from './ops.ts';
 
 /** Elements of a packed row: K rounded up, so that any row starts at a 64-byte boundary and a vector loop has no tail. */
@@ -7,7 +7,6 @@ export const padded = (k: number): number => Math.ceil(k / 32) * 32;
 
 const alignment = 256;
 const align = (bytes: number): number => Math.ceil(bytes / alignment) * alignment;
-const sizeOf: Readonly<Record<Dtype, number>> = { bf16: 2, fp16: 2, fp32: 4 };
 
 /** One packed array of a layer, or of the model. */
 export interface Field {
@@ -130,7 +129,7 @@ function place(fields: readonly Omit<Field, 'offset' | 'bytes'>[], start = 0) {
   let at = start;
   const placed = fields.map((field): Field => {
     const elements = field.rows === 1 ? field.columns : field.rows * padded(field.columns);
-    const bytes = align(elements * sizeOf[field.dtype]);
+    const bytes = align(elements * dtypeBytes[field.dtype]);
     const offset = at;
     at += bytes;
     return { ...field, offset, bytes };
@@ -155,7 +154,7 @@ export function slotsOf(dims: ModelDims, packing: Packing): Slot[] {
 
 function slotOf(field: Field, part: Field['parts'][number], base: number, layer: number): Slot {
   const tensor = part.tensor.replace('{layer}', String(layer));
-  const element = sizeOf[field.dtype];
+  const element = dtypeBytes[field.dtype];
   if (field.rows === 1) {
     const columns = field.parts.length === 1 ? field.columns : part.rows;
     const first = field.parts.length === 1 ? 0 : part.firstRow;
@@ -179,7 +178,7 @@ function slotOf(field: Field, part: Field['parts'][number], base: number, layer:
 
 /** Bytes that one decode pass reads: every weight once (the embedding only as the head), and KV per position. */
 export function bytesOf(dims: ModelDims): { weights: number; kvPerPosition: number } {
-  const element = sizeOf[dims.dtype];
+  const element = dtypeBytes[dims.dtype];
   const qDim = dims.qHeads * dims.headDim;
   const kvDim = dims.kvHeads * dims.headDim;
   const perLayer = dims.hidden * (2 * qDim + 2 * kvDim + 3 * dims.ffn);

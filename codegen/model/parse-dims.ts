@@ -1,9 +1,8 @@
 // Dims out of a model's config.json. A file of another family, or with what no kernel computes, is refused.
 import { z } from 'zod';
-import type { Dtype, ModelDims } from './dims.ts';
+import { type Dtype, families, type ModelDims } from './dims.ts';
 import {
   copyAgain,
-  families,
   familyHint,
   findProblems,
   type Keys,

@@ -66,8 +66,6 @@ export interface CostInput {
   readonly basis: (readMicros: number, syncMicros: number) => string;
 }
 
-type CostSchedule = CommonSchedule & { readonly stages: readonly ScheduledStage[] };
-
 /** Runs of a stage in a token. */
 export const runsOf = ({ dims }: Pick<CommonSchedule, 'dims'>, { part }: Pick<StageCost, 'part'>): number =>
   part === 'layer' ? dims.layers : 1;
@@ -76,7 +74,7 @@ export const runsOf = ({ dims }: Pick<CommonSchedule, 'dims'>, { part }: Pick<St
 export const waitMicros = ({ syncs }: Pick<StageCost, 'syncs'>): number =>
   Math.max(0, ...syncs.map((sync) => sync.micros));
 
-export function costOf(schedule: CostSchedule, input: CostInput): Cost {
+export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   const { target, dims } = schedule;
   const bytes = bytesOf(dims);
   const stages = schedule.stages.map((stage): StageCost => {

@@ -8,6 +8,7 @@ import {
   type TensorName,
   width,
 } from '../model/graph.ts';
+import { sizeOf } from '../model/ops.ts';
 import type { FusionPlan, Stage } from '../plan/plan.ts';
 
 /** none: one thread does both; block: threads of one block; grid: different blocks. */
@@ -66,20 +67,7 @@ function rowTensor(graph: Graph, stage: Stage): string {
 }
 
 /** Tensors whose rows are dealt alike, because they are equally long. */
-function rowSpace(tensor: TensorName): string {
-  switch (tensor) {
-    case 'x':
-    case 'o':
-    case 'd':
-      return 'hidden';
-    case 'gate':
-    case 'up':
-    case 'h':
-      return 'ffn';
-    default:
-      return tensor;
-  }
-}
+const rowSpace = (tensor: TensorName): string => sizeOf(tensor) ?? tensor;
 
 const unique = (text: string): string => [...new Set(text.split(','))].join();
 

@@ -25,6 +25,7 @@ export interface ScheduledStage {
 
 /** What every schedule has. */
 export interface CommonSchedule {
+  readonly scheme: string;
   readonly dims: ModelDims;
   readonly target: Target;
   /** The ops of this model, as in the graph. */
@@ -37,6 +38,7 @@ export interface CommonSchedule {
   readonly splits: number;
   readonly warps: number;
   readonly blocks: number;
+  readonly stages: readonly ScheduledStage[];
   readonly packing: Packing;
   readonly slots: readonly Slot[];
   readonly hazards: readonly Hazard[];

@@ -1,8 +1,7 @@
-// The table of schemes.
+// The table of schemes: all that is known of them together.
 import type { FusionPlan, Scheme as PlanScheme } from '../plan/plan.ts';
 import { platformOf, type Target } from '../schedule/target.ts';
 import { barriersScheme } from './barriers/index.ts';
-import type { Schedule } from './schedule.ts';
 import type { Scheme } from './scheme.ts';
 import { streamScheme } from './stream/index.ts';
 
@@ -11,9 +10,13 @@ const schemes = { barriers: barriersScheme, stream: streamScheme } as const sati
   unknown
 >;
 
+/** The schedule of any scheme. */
+export type Schedule = ReturnType<(typeof schemes)[keyof typeof schemes]['lower']>;
+
 /** The scheme that lowers a plan: its own, or barriers on a target that cannot copy while it computes. */
-export const schemeFor = ({ scheme }: FusionPlan, target: Target): Scheme =>
-  schemes[platformOf(target).streams ? scheme.kind : 'barriers'] as unknown as Scheme;
+export const schemeFor = ({ scheme }: FusionPlan, target: Target): Scheme<Schedule> =>
+  schemes[platformOf(target).streams ? scheme.kind : 'barriers'] as unknown as Scheme<Schedule>;
 
 /** The scheme of a schedule. */
-export const schemeOf = ({ scheme }: Schedule): Scheme => schemes[scheme] as unknown as Scheme;
+export const schemeOf = ({ scheme }: Schedule): Scheme<Schedule> =>
+  schemes[scheme] as unknown as Scheme<Schedule>;

@@ -4,9 +4,9 @@ import type { Graph } from '../model/graph.ts';
 import type { Rule } from '../plan/finding.ts';
 import type { FusionPlan } from '../plan/plan.ts';
 import type { Cost } from '../schedule/cost.ts';
+import type { CommonSchedule } from '../schedule/schedule.ts';
 import type { Target } from '../schedule/target.ts';
 import type { Uncovered } from '../schedule/uncovered.ts';
-import type { Schedule } from './schedule.ts';
 
 /** The files of a kernel, under templates/. */
 export interface SchemeTemplates {
@@ -36,7 +36,7 @@ export interface TinyRun {
   readonly seed: number;
 }
 
-export interface Scheme<S extends Schedule = Schedule> {
+export interface Scheme<S extends CommonSchedule> {
   readonly name: S['scheme'];
   /** Graph and plan as the scheme takes them: what the rules see, and what is lowered. */
   readonly read: (graph: Graph, plan: FusionPlan) => { readonly graph: Graph; readonly plan: FusionPlan };

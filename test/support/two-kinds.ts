@@ -71,7 +71,7 @@ export async function verifyTwoKinds(model: TwoKinds, kernel: Kernel): Promise<V
   const built = await build(kernel);
   const { target } = kernel.schedule;
   const { engine } = await openEngine(
-    { ...built, dims, modelDirectory: folder, target, kernel },
+    { ...built, dims, planReason: null, modelDirectory: folder, target, kernel },
     { context: 128 },
   );
   const scorer: Scorer = {

@@ -266,7 +266,9 @@ class Touches {
 
   /** A row-wise op, each row of a token by one thread. */
   rowwise(op: OpName, token: number, rows: Rows): void {
-    const { args, result } = pointwise[op]!;
+    const known = pointwise[op];
+    invariant(known, `${op} has no line in pointwise of barriers/accesses.ts, which knows ops for itself`);
+    const { args, result } = known;
     for (const tensor of args) this.read(tensor, token, rows.begin, rows.end, 1);
     this.writeRows(result, token, rows);
   }

@@ -1,5 +1,5 @@
 // A checked plan at barriers: pass size, placements, phases, syncs.
-import type { ModelDims } from '../../model/dims.ts';
+import { dtypeBytes, type ModelDims } from '../../model/dims.ts';
 import {
   elementsOf,
   type Graph,
@@ -289,6 +289,5 @@ function buildStage(
 }
 
 function weightBytes(op: OpName, dims: ModelDims): number {
-  const element = dims.dtype === 'fp32' ? 4 : 2;
-  return element * matrixRowsOf(op, dims) * columnsOf(op, dims);
+  return dtypeBytes[dims.dtype] * matrixRowsOf(op, dims) * columnsOf(op, dims);
 }
