@@ -13,6 +13,11 @@ export const oddSlots = plan('odd_slots', stages, stream({ slotBytes: 20480 }));
 export const fewSlots = plan('few_slots', stages, stream({ slots: 3 }));
 export const lateSplits = plan('late_splits', stages, stream({ splits: byContext({ 4: 64, 8: 128 }) }));
 export const fewerSplits = plan('fewer_splits', stages, stream({ splits: byContext({ 4: 0, 2: 128 }) }));
+export const reservedName = plan(
+  'reserved_name',
+  [stage('switch', ['embed'], { over: 'rows' }), ...stages.slice(1)],
+  stream(),
+);
 
 /** Head norm and rotation behind their product: legal where a head has a multiple of four elements. */
 export const rotated = legal.with('rotated', { qk_norm: into('qkv'), rope: into('qkv') });

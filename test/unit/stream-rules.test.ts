@@ -145,6 +145,16 @@ describe('a stream is refused', () => {
     expect(check(splitsOf(byContext({ 8: 0 })))).toEqual([]);
     expect(check(splitsOf(byContext({ 1: 0, 2: 96, 16: 1024 })))).toEqual([]);
   });
+
+  test('with a stage named like a word of C++', () => {
+    expect(message(illegal.reservedName)).toMatchInlineSnapshot(`
+      "streams.ts:18:11: error: stage-name
+        18 |   [stage('switch', ['embed'], { over: 'rows' }), ...stages.slice(1)],
+           |           ^^^^^^
+        'switch' already means something in the generated code.
+        Legal here: 'embed'."
+    `);
+  });
 });
 
 describe('a stream is refused where a stage', () => {
@@ -155,8 +165,8 @@ describe('a stream is refused where a stage', () => {
           |                                     ^^^^
         stage 'attention' has one of qk_norm and rope, which go together; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
 
-      streams.ts:19:34: error: stream-stage
-        19 | export const normedAlone = legal.with('normed_alone', { qk_norm: into('qkv') });
+      streams.ts:24:34: error: stream-stage
+        24 | export const normedAlone = legal.with('normed_alone', { qk_norm: into('qkv') });
            |                                  ^^^^
         stage 'qkv' norms queries and keys, and leaves their rotation to others; a stream can have 'rope' behind it."
     `);
@@ -164,8 +174,8 @@ describe('a stream is refused where a stage', () => {
 
   test('rotates rows of heads that no four divide', () => {
     expect(message(illegal.rotated, { headDim: 126 })).toMatchInlineSnapshot(`
-      "streams.ts:18:30: error: stream-stage
-        18 | export const rotated = legal.with('rotated', { qk_norm: into('qkv'), rope: into('qkv') });
+      "streams.ts:23:30: error: stream-stage
+        23 | export const rotated = legal.with('rotated', { qk_norm: into('qkv'), rope: into('qkv') });
            |                              ^^^^
         stage 'qkv' rotates rows, of which a head of qwen3-0.6b has 126: no multiple of four; a stream can have qk_norm and rope in the stage of attend."
     `);
@@ -180,8 +190,8 @@ describe('a stream is refused where a stage', () => {
         stage 'attention' has one of qk_norm and rope, which go together; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
         Legal here: barriers().
 
-      streams.ts:20:32: error: stream-stage
-        20 | export const normApart = legal.with('norm_apart', { qk_norm: own({ over: 'kv_heads' }) });
+      streams.ts:25:32: error: stream-stage
+        25 | export const normApart = legal.with('norm_apart', { qk_norm: own({ over: 'kv_heads' }) });
            |                                ^^^^
         stage 'qk_norm' has no kv_append, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
         Legal here: barriers()."
@@ -190,14 +200,14 @@ describe('a stream is refused where a stage', () => {
 
   test('attends without appending, or appends without attending', () => {
     expect(message(illegal.appendApart)).toMatchInlineSnapshot(`
-      "streams.ts:29:48: error: stream-stage
-        29 |           stage('append', ['qk_norm', 'rope', 'kv_append'], { over: 'kv_heads' }),
+      "streams.ts:34:48: error: stream-stage
+        34 |           stage('append', ['qk_norm', 'rope', 'kv_append'], { over: 'kv_heads' }),
            |                                                ^^^^^^^^^
         stage 'append' has no attend, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
         Legal here: barriers().
 
-      streams.ts:30:29: error: stream-stage
-        30 |           stage('attend', ['attend'], { over: 'kv_heads', split: 'positions' }),
+      streams.ts:35:29: error: stream-stage
+        35 |           stage('attend', ['attend'], { over: 'kv_heads', split: 'positions' }),
            |                             ^^^^^^
         stage 'attend' has no kv_append, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
         Legal here: barriers()."
@@ -206,14 +216,14 @@ describe('a stream is refused where a stage', () => {
 
   test('goes on behind attention', () => {
     expect(message(illegal.mergedInAttention)).toMatchInlineSnapshot(`
-      "streams.ts:41:48: error: stream-stage
-        41 |           stage('append', ['qk_norm', 'rope', 'kv_append'], { over: 'kv_heads' }),
+      "streams.ts:46:48: error: stream-stage
+        46 |           stage('append', ['qk_norm', 'rope', 'kv_append'], { over: 'kv_heads' }),
            |                                                ^^^^^^^^^
         stage 'append' has no attend, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
         Legal here: barriers().
 
-      streams.ts:42:39: error: stream-stage
-        42 |           stage('attend', ['attend', 'attn_merge'], { over: 'q_heads' }),
+      streams.ts:47:39: error: stream-stage
+        47 |           stage('attend', ['attend', 'attn_merge'], { over: 'q_heads' }),
            |                                       ^^^^^^^^^^
         stage 'attend' goes on with attn_merge behind attention; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
         Legal here: barriers()."
@@ -222,8 +232,8 @@ describe('a stream is refused where a stage', () => {
 
   test('does not recompute what a block keeps', () => {
     expect(message(illegal.kept)).toMatchInlineSnapshot(`
-      "streams.ts:21:27: error: stream-stage
-        21 | export const kept = legal.with('kept', {
+      "streams.ts:26:27: error: stream-stage
+        26 | export const kept = legal.with('kept', {
            |                           ^^^^
         stage 'attention' stores qr, which stays in the block: recompute it; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
         Legal here: recompute: ['qk_norm', 'rope']; or barriers()."
@@ -291,8 +301,8 @@ test('a message points at the number of the option, and at the word where the nu
   expect(carets(illegal.whole, { headDim: 512, dtype: 'fp32' })).toBe('stream');
 });
 
-test('a stage can be called like a variable of its kernel, or a word of C++', () => {
-  for (const name of ['step', 'cta', 'words', 'switch']) {
+test('a stage can be called like a variable of its kernel', () => {
+  for (const name of ['step', 'cta', 'words', 'best']) {
     const [embed, ...others] = stream.stages;
     for (const scheme of [stream.scheme, barriers()]) {
       expect(check(plan('named', [{ ...embed!, name }, ...others], scheme)), name).toEqual([]);

@@ -109,23 +109,37 @@ export function opTwice({ plan }: Context): Finding[] {
 
 export function stageName({ plan }: Context): Finding[] {
   const names = plan.stages.map((stage) => stage.name);
+  const isFunctionName = (name: string): boolean => identifier.test(name) && !reserved.has(name);
   return plan.stages.flatMap((stage, i): Finding[] => {
     const isFirst = names.indexOf(stage.name) === i;
-    if (isFirst && identifier.test(stage.name)) return [];
+    if (isFirst && isFunctionName(stage.name)) return [];
     const why = !identifier.test(stage.name)
       ? `'${stage.name}' cannot be the name of a function: two or more of a-z, 0-9 and _, a letter first`
-      : `another stage is called '${stage.name}' too`;
+      : isFirst
+        ? `'${stage.name}' already means something in the generated code`
+        : `another stage is called '${stage.name}' too`;
     const slug = stage.name
       .toLowerCase()
       .replaceAll(/[^a-z0-9_]+/g, '_')
       .replace(/^[^a-z]+/, '');
     const better = [slug, stage.ops.join('_'), `${slug}_${stage.ops.at(-1)}`].find(
-      (name) => identifier.test(name) && !names.includes(name),
+      (name) => isFunctionName(name) && !names.includes(name),
     );
     const renamed = (name: string) => withStages(plan, plan.stages.with(i, { ...stage, name }));
     const edits = better ? [{ text: `'${better}'`, plans: () => [renamed(better)] }] : [];
     return [{ rule: 'stage-name', ...atStage(stage, 'name', stage.name), why, edits }];
   });
 }
+
+/** Words of C++ and CUDA: the generated code lists the stages by their bare names. */
+const reserved = new Set(
+  (
+    'alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue decltype default delete do ' +
+    'double else enum explicit export extern false float for friend goto if inline int int8_t int32_t int64_t long mutable namespace new ' +
+    'noexcept not nullptr operator or private protected public register reinterpret_cast return short signed size_t sizeof static ' +
+    'static_assert static_cast struct switch template this throw true try typedef typeid typename uint32_t union unsigned using virtual ' +
+    'void volatile wchar_t while xor'
+  ).split(' '),
+);
 
 const identifier = /^[a-z][a-z0-9_]+$/;
