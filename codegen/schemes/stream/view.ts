@@ -5,7 +5,7 @@ import { matrixRowsText, type OpName, productOf, sizes } from '../../model/ops.t
 import { hasBulkCopies, movesRegisters } from '../../schedule/platform.ts';
 import type { Target } from '../../schedule/target.ts';
 import type { StreamSchedule, StreamStage } from './schedule.ts';
-import { rowTile, streamStaticBytes, streamWarps } from './sizes.ts';
+import { rowTile, samplerFloats, streamStaticBytes, streamWarps } from './sizes.ts';
 import { callLines, feedLines, type Line, line, productName, stageLines } from './stage-view.ts';
 import { type ExchangeView, exchangeViews } from './words.ts';
 
@@ -115,6 +115,7 @@ function constants(schedule: StreamSchedule): ConstantView[] {
     ),
     int('kBlocks', blocks, 'of a launch'),
     int('kScratchFloats', 0, ''),
+    int('kSamplerFloats', samplerFloats, 'scratch of the sampler'),
     int('kRowTile', rowTile, 'rows of a tile'),
     int('kHeadPad', schedule.headPad, 'elements of a head in the cache'),
     bool('kQkNorm', String(dims.qkNorm), 'queries and keys are normed a head'),

@@ -225,8 +225,8 @@ struct Listed {
   }
 };
 
-/** The body of sample: a real call, so that its registers are its own. */
-__device__ __noinline__ void choose_token(float* scratch, const float* values, const Sampling& s, int* counts, int position, int* next) {
+/** The body of sample. */
+DEVICE void choose_token(float* scratch, const float* values, const Sampling& s, int* counts, int position, int* next) {
   const int vocab = s.vocab > 0 ? min(s.vocab, kVocab) : kVocab;
   const bool penalties = s.repetition_penalty != 1 || s.presence_penalty != 0;
   const Logits logits{values, penalties ? counts : nullptr, s.repetition_penalty, s.presence_penalty, Divisor(s.repetition_penalty), vocab};

@@ -4,6 +4,7 @@
 #include "product.cuh"
 
 constexpr unsigned kStopFlag = 1u << 30;
+static_assert(sample_scratch() <= kSamplerFloats, "see samplerFloats in codegen/schemes/stream/sizes.ts");
 static_assert(kVocab < (1 << 30) && kBlocks <= kThreads, "ids leave room for the flag; a thread looks at one block");
 
 /** The best logit of a thread, as a number that compares like (logit, smaller id). */

@@ -57,7 +57,9 @@ struct AttentionScratch {
 /** Cells of weights that a warp keeps in registers while it waits for its input: whole slots, fewer than the ring has. */
 template <int T>
 BOTH constexpr int held_cells() {
-  constexpr int wanted = T <= 8 ? 24 : 8, fitting = (kKernel<T>.slots - 1) * kSlotCells;
+  // Several tokens of a wide input take registers for the input themselves.
+  constexpr bool wide = kHidden >= 256 * kWarps;
+  constexpr int wanted = T == 1 || (T <= 8 && !wide) ? 24 : 8, fitting = (kKernel<T>.slots - 1) * kSlotCells;
   return wanted < fitting ? wanted : fitting;
 }
 

@@ -86,7 +86,6 @@ struct Scheme final : SchemeBase {
 
  private:
   static constexpr int64_t kStagedBytes = kWeightBytes - kKeptBytes;
-  static constexpr int kSamplerFloats = 8192;
   static constexpr int kMaxStops = 1024;
   static constexpr int kStatusWords = 2;
 
