@@ -24,7 +24,7 @@ export interface KernelOptions {
   readonly model: string;
   /** cpu, h100, ... @default the GPU found here if it can be used, else cpu */
   readonly target?: string | undefined;
-  /** Name of a plan, path of a file that exports one, or a plan. @default cooperative */
+  /** Name of a plan, path of a file that exports one, or a plan. @default the best one for the target */
   readonly plan?: string | FusionPlan | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Ends the load with its reason as the error. */
@@ -53,6 +53,8 @@ export interface BuiltKernel {
   /** Path of the library. */
   readonly library: string;
   readonly directory: string;
+  /** Why this plan, where none was asked for. */
+  readonly planReason: string | null;
   /** The library was there already. */
   readonly cached: boolean;
   /** Resolving, printing and compiling [ms]. */
@@ -115,10 +117,8 @@ export async function buildKernel(
   const { dims, directory: modelDirectory } = names.resolveModel(options.model);
   if (needsWeights && modelDirectory === null) throw noWeights(dims.name);
   const target = names.resolveTarget(options.target);
-  const plan =
-    typeof options.plan === 'object'
-      ? codegen.parsePlan(options.plan)
-      : await names.resolvePlan(options.plan);
+  const { choosePlan } = await import('./configs/default-plan.ts');
+  const { plan, why: planReason } = await choosePlan(options.plan, dims, target);
   const kernel = await codegen.generate({ dims, target, plan });
   const { onProgress, signal } = options;
   signal?.throwIfAborted();
@@ -127,7 +127,7 @@ export async function buildKernel(
     ...(signal && { signal }),
     ...(onProgress && { onLine: (line: string) => onProgress({ phase: 'build', line }) }),
   });
-  return { ...built, dims, modelDirectory, target, kernel, millis: performance.now() - started };
+  return { ...built, dims, modelDirectory, target, kernel, planReason, millis: performance.now() - started };
 }
 
 /** Opens a built library and loads its weights. The caller closes the engine. */

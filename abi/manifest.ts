@@ -30,6 +30,10 @@ const dims = z.strictObject({
   qkNorm: z.boolean(),
   qkvBias: z.boolean(),
   tiedHead: z.boolean(),
+  kinds: z
+    .array(z.strictObject({ name: z.string(), window: count.nullable(), rope: z.boolean() }))
+    .readonly(),
+  pattern: z.array(z.string()).readonly(),
 });
 
 /** One tensor of the checkpoint and the slot of the packed weights it fills. */
@@ -71,7 +75,13 @@ export const manifestSchema = z.strictObject({
   /** Read bandwidth of the target [GB/s], where known: what a share of bandwidth refers to. */
   bandwidth: z.number().nullable(),
   /** Tools and how long they took [ms]. */
-  build: z.strictObject({ compiler: z.string(), flags: z.array(z.string()), millis: z.number() }),
+  build: z.strictObject({
+    compiler: z.string(),
+    flags: z.array(z.string()),
+    millis: z.number(),
+    /** Registers of each CUDA kernel, and bytes that a thread stores for want of more. */
+    resources: z.array(z.strictObject({ name: z.string(), registers: z.int(), spillBytes: z.int() })),
+  }),
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;

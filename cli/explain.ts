@@ -1,22 +1,37 @@
 // gen explain: the schedule of a plan as a table. Writes no files, needs no GPU.
-import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
+import { OnelaunchError } from '../errors.ts';
+import { helpEnd, kernelCommand, needModel, type Program, whole } from './flags.ts';
 import type { Start } from './ui.ts';
 
 export function addExplain(program: Program, start: Start): void {
   kernelCommand(program, 'explain')
     .description('show the schedule: stages, bytes, syncs and their reasons, predicted times')
+    .option(
+      '--position <n>',
+      'position of the token: how many of the KV cache it reads, from 0 on',
+      whole('--position', 0, 16_777_215),
+      0,
+    )
     .addHelpText('after', helpEnd('gen explain --model qwen3-0.6b --target h100 --plan cooperative'))
     .action((options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'explain');
-        const { resolveModel, resolvePlan, resolveTarget } = await import('../configs/resolve.ts');
+        const { resolveModel, resolveTarget } = await import('../configs/resolve.ts');
         const { estimate, explainTable, makeSchedule } = await import('../codegen/index.ts');
         const { dims } = resolveModel(model);
-        const plan = await resolvePlan(options.plan);
-        const schedule = makeSchedule(dims, plan, resolveTarget(options.target));
-        const cost = estimate(schedule);
+        const last = dims.maxPositions - 1;
+        if (options.position > last) {
+          const text = `--position is '${options.position}', and the last position of ${dims.name} is ${last}`;
+          throw new OnelaunchError('usage', text, { hint: `for example: --position ${last}` });
+        }
+        const target = resolveTarget(options.target);
+        const { choosePlan } = await import('../configs/default-plan.ts');
+        const { plan, why } = await choosePlan(options.plan, dims, target);
+        if (why) ui.note(`plan ${plan.name}: ${why}`);
+        const schedule = makeSchedule(dims, plan, target);
+        const cost = estimate(schedule, options.position);
         if (ui.json) {
-          const { target, passTokens } = schedule;
+          const { passTokens } = schedule;
           ui.result({ model: dims.name, plan: plan.name, target: target.name, passTokens, ...cost });
         } else {
           ui.data(explainTable(schedule, cost).trimEnd());

@@ -49,6 +49,7 @@ const exampleOf: Readonly<Record<string, string>> = {
   '--context': '2048',
   '--threads': '2',
   '--device': '0',
+  '--position': '1900',
   '--positions': '1,200,1900',
   '--tokens': '100',
   '--prompt': '512',
@@ -82,7 +83,7 @@ export const kernelCommand = (program: Program, name: string, options: { isDefau
     .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)')
     .option(
       '--plan <name|file>',
-      'fusion plan: a known name, or a file that exports one (default: cooperative)',
+      'fusion plan: a known name, or a file that exports one (default: the best one for the target)',
     );
 
 /** A command that runs a kernel. */

@@ -29,6 +29,7 @@ export async function buildTold(
       },
       needs,
     );
+    if (built.planReason) ui.note(`plan ${built.kernel.schedule.plan.name}: ${built.planReason}`);
     progress.end(
       built.cached
         ? `${built.kernel.name}: built before`

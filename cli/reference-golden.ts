@@ -1,5 +1,6 @@
 // A golden file that was never written: a few short prompts through the unfused reference.
 import type { Golden, GoldenCase } from '../runtime/golden.ts';
+import type { ReferenceOps } from '../runtime/reference.ts';
 import { referenceScorer } from '../runtime/scorers.ts';
 
 /** Short, since the reference computes a token of a 0.6 B model in seconds. */
@@ -7,12 +8,14 @@ const promptTokens = [1, 6, 11];
 const newTokens = 4;
 
 /** Logits and tokens of the reference for the checkpoint in a directory.
+ *  @param ops what the plan computes otherwise than the model
  *  @param onProgress tokens done and in all; what it throws ends the work */
 export async function referenceGolden(
   directory: string,
   onProgress: (done: number, total: number) => void = () => {},
+  ops: ReferenceOps = {},
 ): Promise<Golden> {
-  const scorer = referenceScorer(directory);
+  const scorer = referenceScorer(directory, { ops });
   const { vocab } = scorer;
   const total = promptTokens.reduce((sum, tokens) => sum + 2 * (tokens + newTokens), 0);
   let done = 0;
@@ -38,7 +41,12 @@ export async function referenceGolden(
     cases.push({ promptIds, greedyIds, margin, expected });
   }
   onProgress(done, total);
-  return { source: 'the built-in reference', vocab, decimals: null, nllDecimals: null, cases };
+  const changed = Object.keys(ops);
+  const source =
+    changed.length > 0
+      ? `the built-in reference, with the plan's ${changed.join(', ')}`
+      : 'the built-in reference';
+  return { source, vocab, decimals: null, nllDecimals: null, cases };
 }
 
 /** Lets Ctrl-C in. */

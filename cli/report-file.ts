@@ -17,6 +17,8 @@ const reportSchema = z.looseObject({
   model: z.string(),
   target: z.string(),
   plan: z.string(),
+  /** The file of a plan that is not built in, from the working folder. */
+  planFile: z.string().optional(),
   /** ModelDims: a name may mean a checkpoint of the user's. */
   dims: z.looseObject({}),
   bench: section.optional(),
@@ -31,7 +33,8 @@ const reportRoot = () => join(packageRoot(), 'bench', 'reports');
 /** Writes figures into bench/reports/<target>/<kernel>.json, in the place of earlier ones of the same kind.
  *  @returns the path from the package's root */
 export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Section, object>>>): string {
-  const { dims, target, plan } = kernel.schedule;
+  const { plan } = kernel;
+  const { dims, target } = kernel.schedule;
   const folder = join(reportRoot(), target.name);
   const file = join(folder, `${kernel.name}.json`);
   const date = new Date().toISOString().slice(0, 10);
@@ -40,6 +43,7 @@ export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Sec
     figures[name] === undefined ? before?.[name] : { hash: kernel.hash, date, ...figures[name] };
   const report: Report = {
     ...{ kernel: kernel.name, model: dims.name, target: target.name, plan: plan.name, dims: { ...dims } },
+    ...(plan.file === null ? {} : { planFile: plan.file }),
     ...{ bench: section('bench'), verify: section('verify') },
   };
   makeFolder(folder);
@@ -77,7 +81,7 @@ export async function currentHash(report: Report): Promise<string | null> {
   try {
     const dims = checkDims(report.dims as unknown as ModelDims);
     const target = names.resolveTarget(report.target);
-    const plan = await names.resolvePlan(report.plan);
+    const plan = await names.resolvePlan(report.planFile ?? report.plan);
     return (await codegen.generate({ dims, target, plan })).hash;
   } catch {
     return null;

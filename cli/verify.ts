@@ -114,15 +114,19 @@ async function findGolden(ui: Ui, built: BuiltKernel, path: string | undefined):
   const { vocab } = built.dims;
   const directory = built.modelDirectory;
   if (path !== undefined) return readGolden(path, { vocab });
-  const beside = directory === null ? undefined : join(directory, 'golden.json');
+  const { functions } = built.kernel.plan;
+  const isChanged = Object.keys(functions).length > 0;
+  // What lies beside the weights is of the model without the plan's own ops.
+  const beside = directory === null || isChanged ? undefined : join(directory, 'golden.json');
   if (beside !== undefined && existsSync(beside)) return readGolden(beside, { vocab });
   const { referenceGolden } = await import('./reference-golden.ts');
   const progress = ui.progress('computing the reference');
   try {
-    return await referenceGolden(directory!, (done, total) => {
+    const onProgress = (done: number, total: number) => {
       ui.io.signal.throwIfAborted();
       progress.update(done / total, `${done} of ${total} tokens`);
-    });
+    };
+    return await referenceGolden(directory!, onProgress, functions);
   } finally {
     progress.end();
   }

@@ -13,6 +13,7 @@ import { explainTable } from './schedule/explain.ts';
 import type { Target } from './schedule/target.ts';
 import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
 
+export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type Built, build } from './build/build.ts';
 export { outputRoot } from './build/output-root.ts';
 export { findCxx, findGpu, findNvcc } from './build/tools.ts';
@@ -47,10 +48,10 @@ export async function generate(input: {
 }): Promise<Kernel> {
   const { dims, plan, target } = input;
   const schedule = makeSchedule(dims, plan, target);
-  const { files, hash } = await emitSources(schedule);
+  const { files, hash } = await emitSources(schedule, plan);
   debug(2, () => explainTable(schedule, estimate(schedule)));
   debug(4, () => Object.entries(files).find(([name]) => name.startsWith('kernel'))![1]);
-  return { schedule, sources: files, hash, name: `${dims.name}-${target.name}-${plan.name}` };
+  return { schedule, plan, sources: files, hash, name: `${dims.name}-${target.name}-${plan.name}` };
 }
 
 /** The schedule of a legal plan, checked. @throws PlanError */

@@ -1,10 +1,12 @@
 // Models known by name. Any other one is read from the config.json of its directory.
 import type { ModelDims } from '../codegen/model/dims.ts';
+import { oneKind } from '../codegen/model/kinds.ts';
 
-type Shape = Omit<ModelDims, 'family' | 'dtype' | 'ropeScaling' | 'qkNorm' | 'qkvBias'>;
+type Shape = Omit<ModelDims, 'family' | 'dtype' | 'ropeScaling' | 'qkNorm' | 'qkvBias' | 'kinds' | 'pattern'>;
 
 const qwen3 = (shape: Shape): ModelDims => ({
   ...shape,
+  ...oneKind,
   family: 'qwen3',
   dtype: 'bf16',
   ropeScaling: null,
@@ -14,6 +16,7 @@ const qwen3 = (shape: Shape): ModelDims => ({
 
 const llama = (shape: Shape, ropeScaling: ModelDims['ropeScaling'] = null): ModelDims => ({
   ...shape,
+  ...oneKind,
   family: 'llama',
   dtype: 'bf16',
   ropeScaling,
@@ -136,6 +139,7 @@ export const models: readonly ModelDims[] = [
     qkNorm: false,
     qkvBias: true,
     tiedHead: true,
+    ...oneKind,
   },
   llama({
     ...smollm2Common,

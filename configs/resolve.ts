@@ -1,7 +1,6 @@
 // Names on the command line into dims, targets and plans.
 import { existsSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import { findGpu, findNvcc, type Gpu } from '../codegen/build/tools.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
@@ -11,6 +10,7 @@ import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
+import { importPlan } from './import-plan.ts';
 import { models } from './models.ts';
 import cooperative from './plans/cooperative.ts';
 import stream, { variants as streamVariants } from './plans/stream.ts';
@@ -68,7 +68,7 @@ function targetOf(gpu: Gpu): Target {
 }
 
 /** A built-in plan, or the default export of a .ts, .js or .mjs file. */
-export async function resolvePlan(name = 'cooperative'): Promise<FusionPlan> {
+export async function resolvePlan(name: string): Promise<FusionPlan> {
   const known = plans.find((plan) => plan.name === name);
   if (known) return known;
   if (!/\.[mc]?[jt]s$/.test(name))
@@ -79,26 +79,19 @@ export async function resolvePlan(name = 'cooperative'): Promise<FusionPlan> {
       hint: 'its default export is what plan(...) returns',
     });
   }
-  return parsePlan(await importPlan(file, name), file);
+  return parsePlan(await readPlan(file, name), file);
 }
 
-async function importPlan(file: string, name: string): Promise<unknown> {
-  const { tsImport } = await import('tsx/esm/api');
+async function readPlan(file: string, name: string): Promise<unknown> {
   try {
-    const module: unknown = await tsImport(pathToFileURL(file).href, import.meta.url);
-    return defaultExport(module);
+    return await importPlan(file);
   } catch (error) {
     if (error instanceof OnelaunchError) throw error;
-    const reason = (error instanceof Error ? error.message : String(error)).split('\n')[0]!;
+    // What does not parse is said in the second line, with its place.
+    const lines = (error instanceof Error ? error.message : String(error)).split('\n');
+    const reason = lines.find((line) => line.includes('ERROR: ')) ?? lines[0]!;
     throw new OnelaunchError('usage', `cannot read plan ${name}: ${reason}`, {
       hint: "start it with: import { plan, stage } from 'onelaunch/codegen'",
     });
   }
-}
-
-function defaultExport(module: unknown): unknown {
-  if (typeof module !== 'object' || module === null || !('default' in module)) return undefined;
-  const value = module.default;
-  const nested = typeof value === 'object' && value !== null && 'default' in value;
-  return nested ? value.default : value;
 }

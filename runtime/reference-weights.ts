@@ -65,6 +65,8 @@ function referenceDims(config: Json): ReferenceDims {
     qkNorm: family === 'qwen3',
     qkvBias: family === 'qwen2',
     tiedHead: config['tie_word_embeddings'] === true,
+    kinds: [{ name: 'layer', window: null, rope: true }],
+    pattern: ['layer'],
   };
 }
 

@@ -21,6 +21,14 @@ export interface ReferenceDims {
   readonly qkNorm: boolean;
   readonly qkvBias: boolean;
   readonly tiedHead: boolean;
+  /** A position sees itself and the window - 1 before it, null: all before it; rope false: queries and keys are not rotated. */
+  readonly kinds: readonly {
+    readonly name: string;
+    readonly window: number | null;
+    readonly rope: boolean;
+  }[];
+  /** The kind of layer i is pattern[i mod pattern.length]. */
+  readonly pattern: readonly string[];
 }
 
 /** A tensor by its Hugging Face name, row-major; throws when there is none. */
@@ -37,6 +45,15 @@ export interface ReferenceCache {
   readonly values: Float32Array[];
 }
 
+/** A function of single values in the place of what a decoder computes there; the generator's ops have the same names. */
+export interface ReferenceOps {
+  /** gate, up */
+  readonly swiglu?: (...values: number[]) => number;
+  /** residual, branch: after attention, and after the feed-forward part. */
+  readonly attn_add?: (...values: number[]) => number;
+  readonly ffn_add?: (...values: number[]) => number;
+}
+
 export interface ReferenceOptions {
   /** Continues the sequence of this cache and extends it. */
   readonly cache?: ReferenceCache;
@@ -44,6 +61,7 @@ export interface ReferenceOptions {
   readonly storage?: CacheStorage;
   /** Logits are computed for ids [firstLogits, ids.length) only; 0 by default. */
   readonly firstLogits?: number;
+  readonly ops?: ReferenceOps;
 }
 
 /** An empty cache. */
@@ -63,6 +81,7 @@ export function referenceForward(
   options: ReferenceOptions = {},
 ): Float32Array {
   const { hidden, ffn, qHeads, kvHeads, headDim, vocab, normEps } = dims;
+  const { swiglu = gated, attn_add = sum, ffn_add = sum } = options.ops ?? {};
   const cache = options.cache ?? referenceCache(dims);
   const store = rounder(options.storage ?? 'fp32');
   const tokens = ids.length;
@@ -79,6 +98,8 @@ export function referenceForward(
 
   for (let layer = 0; layer < dims.layers; layer++) {
     const weight = (name: string) => tensors(`model.layers.${layer}.${name}`);
+    const kind = dims.kinds.find(({ name }) => name === dims.pattern[layer % dims.pattern.length]);
+    if (!kind) throw new Error(`layer ${layer} has no kind`);
     const bias = (name: string) => (dims.qkvBias ? weight(`self_attn.${name}.bias`) : undefined);
 
     const a = rmsNorm(x, weight('input_layernorm.weight'), hidden, normEps);
@@ -89,18 +110,21 @@ export function referenceForward(
       q.set(rmsNorm(q, weight('self_attn.q_norm.weight'), headDim, normEps));
       k.set(rmsNorm(k, weight('self_attn.k_norm.weight'), headDim, normEps));
     }
-    rotate(q, rotation, qHeads, headDim);
-    rotate(k, rotation, kvHeads, headDim);
+    if (kind.rope) {
+      rotate(q, rotation, qHeads, headDim);
+      rotate(k, rotation, kvHeads, headDim);
+    }
     append(cache.keys, layer, start, k.map(store), kvHeads * headDim);
     append(cache.values, layer, start, v.map(store), kvHeads * headDim);
-    const att = attention(dims, q, cache.keys[layer]!, cache.values[layer]!, start, tokens);
-    addInto(x, linear(att, weight('self_attn.o_proj.weight'), qHeads * headDim, hidden));
+    const window = kind.window ?? Number.POSITIVE_INFINITY;
+    const att = attention(dims, q, cache.keys[layer]!, cache.values[layer]!, start, tokens, window);
+    mergeInto(x, attn_add, linear(att, weight('self_attn.o_proj.weight'), qHeads * headDim, hidden));
 
     const b = rmsNorm(x, weight('post_attention_layernorm.weight'), hidden, normEps);
     const gate = linear(b, weight('mlp.gate_proj.weight'), hidden, ffn);
     const up = linear(b, weight('mlp.up_proj.weight'), hidden, ffn);
-    const act = gate.map((g, i) => (g / (1 + Math.exp(-g))) * up[i]!);
-    addInto(x, linear(act, weight('mlp.down_proj.weight'), ffn, hidden));
+    const act = gate.map((g, i) => swiglu(g, up[i]!));
+    mergeInto(x, ffn_add, linear(act, weight('mlp.down_proj.weight'), ffn, hidden));
   }
   cache.length = start + tokens;
 
@@ -153,7 +177,7 @@ function dot(a: Float32Array, at: number, b: Float32Array, bt: number, n: number
   return s0 + s1 + (s2 + s3);
 }
 
-/** softmax(q · k / sqrt(D)) · v; token t sees positions [0, start + t]; q head h reads kv head h / (Q/K). */
+/** softmax(q · k / sqrt(D)) · v; token t sees the last `window` of positions [0, start + t]; q head h reads kv head h / (Q/K). */
 function attention(
   dims: ReferenceDims,
   q: Float32Array,
@@ -161,6 +185,7 @@ function attention(
   values: Float32Array,
   start: number,
   tokens: number,
+  window: number,
 ): Float32Array {
   const { qHeads, kvHeads, headDim } = dims;
   const out = new Float32Array(q.length);
@@ -168,18 +193,19 @@ function attention(
   const sum = new Float64Array(headDim);
   for (let t = 0; t < tokens; t++) {
     const seen = start + t + 1;
+    const first = Math.max(0, seen - window);
     for (let h = 0; h < qHeads; h++) {
       const at = (t * qHeads + h) * headDim;
       const kv = Math.floor(h / (qHeads / kvHeads));
       const row = (position: number) => (position * kvHeads + kv) * headDim;
       let top = Number.NEGATIVE_INFINITY;
-      for (let j = 0; j < seen; j++) {
+      for (let j = first; j < seen; j++) {
         p[j] = dot(q, at, keys, row(j), headDim) / Math.sqrt(headDim);
         top = Math.max(top, p[j]!);
       }
       let mass = 0;
       sum.fill(0);
-      for (let j = 0; j < seen; j++) {
+      for (let j = first; j < seen; j++) {
         const e = Math.exp(p[j]! - top);
         mass += e;
         for (let i = 0, vt = row(j); i < headDim; i++) sum[i]! += e * values[vt + i]!;
@@ -250,8 +276,11 @@ function append(
   rows[layer]!.set(added, start * width);
 }
 
-function addInto(x: Float32Array, y: Float32Array): void {
-  for (let i = 0; i < x.length; i++) x[i]! += y[i]!;
+const sum = (a: number, b: number): number => a + b;
+const gated = (gate: number, up: number): number => (gate / (1 + Math.exp(-gate))) * up;
+
+function mergeInto(x: Float32Array, merge: (a: number, b: number) => number, y: Float32Array): void {
+  for (let i = 0; i < x.length; i++) x[i] = merge(x[i]!, y[i]!);
 }
 
 /** Round to nearest, ties to even, of a float32 value. */

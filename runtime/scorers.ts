@@ -1,5 +1,5 @@
 // What can be verified: the interface of a scorer, and the reference as one.
-import { type CacheStorage, referenceCache, referenceForward } from './reference.ts';
+import { type CacheStorage, type ReferenceOps, referenceCache, referenceForward } from './reference.ts';
 import { type ReferenceModel, readReferenceModel } from './reference-weights.ts';
 
 /** What is verified: anything that scores a sequence and continues one. */
@@ -20,11 +20,11 @@ export interface Scorer {
 /** Independent TypeScript engine of a checkpoint folder, in the place of one under test. */
 export function referenceScorer(
   model: string | ReferenceModel,
-  options: { readonly storage?: CacheStorage } = {},
+  options: { readonly storage?: CacheStorage; readonly ops?: ReferenceOps } = {},
 ): Scorer {
   const { dims, tensors } = typeof model === 'string' ? readReferenceModel(model) : model;
   const { vocab } = dims;
-  const storage = options.storage ?? 'fp32';
+  const { storage = 'fp32', ops = {} } = options;
   let cache = referenceCache(dims);
   return {
     vocab,
@@ -32,7 +32,7 @@ export function referenceScorer(
       cache = referenceCache(dims);
     },
     async score(ids, first, onRows) {
-      const logits = referenceForward(dims, tensors, ids, { cache, storage, firstLogits: first });
+      const logits = referenceForward(dims, tensors, ids, { cache, storage, ops, firstLogits: first });
       for (let row = first; row < ids.length; row++) {
         onRows(row, logits.subarray((row - first) * vocab, (row - first + 1) * vocab));
       }
@@ -41,7 +41,7 @@ export function referenceScorer(
       const made: number[] = [];
       for (let fed = ids; made.length < n; fed = made.slice(-1)) {
         made.push(
-          argmax(referenceForward(dims, tensors, fed, { cache, storage, firstLogits: fed.length - 1 })),
+          argmax(referenceForward(dims, tensors, fed, { cache, storage, ops, firstLogits: fed.length - 1 })),
         );
       }
       return made;

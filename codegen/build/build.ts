@@ -1,7 +1,7 @@
-// Sources into a shared library, once: a folder named by the hash of everything that went in.
+// Sources into a shared library, once: a folder that ends in the hash of everything that went in, whatever the kernel is called.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { abiVersion } from '../../abi/abi.ts';
@@ -10,9 +10,10 @@ import { OnelaunchError } from '../../errors.ts';
 import type { Kernel } from '../kernel.ts';
 import { bytesOf } from '../model/packing.ts';
 import { compileError } from './compile-error.ts';
-import { debug, debugLevel } from './debug.ts';
+import { debug } from './debug.ts';
 import { makeFolder } from './make-folder.ts';
 import { outputRoot } from './output-root.ts';
+import { parseResources, type Resources, spillLines } from './resources.ts';
 import { findCxx, findNvcc, type Tool } from './tools.ts';
 
 export interface BuildOptions {
@@ -57,13 +58,14 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
     .update(JSON.stringify([kernel.hash, recipe]))
     .digest('hex')
     .slice(0, 12);
-  const directory = join(outputRoot(), `${kernel.name}-${key}`);
+  const directory = directoryOf(kernel, key);
   const found = options.force ? null : readBuilt(directory);
   if (found) {
     return {
       directory,
       library: join(directory, found.library),
-      manifest: found,
+      // It may have been built under another name.
+      manifest: { ...found, ...labelsOf(kernel) },
       cached: true,
       millis: performance.now() - started,
     };
@@ -71,10 +73,11 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
   const work = `${directory}.${process.pid}.tmp`;
   try {
     writeSources(work, kernel);
-    await runAll(recipe.compile, work, kernel, options);
+    const resources = parseResources(await runAll(recipe.compile, work, kernel, options));
+    for (const line of spillLines(resources)) options.onLine?.(line);
     await runStep(recipe.link, work, kernel, options);
     const millis = Math.round(performance.now() - started);
-    const manifest = manifestOf(kernel, recipe, millis);
+    const manifest = manifestOf(kernel, recipe, millis, resources);
     writeFileSync(join(work, 'manifest.json'), `${JSON.stringify(manifest, null, 1)}\n`);
     moveInto(work, directory, options.force ?? false);
     return { directory, library: join(directory, manifest.library), manifest, cached: false, millis };
@@ -82,6 +85,24 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
     removeQuietly(work);
   }
 }
+
+/** The folder of a build: the kernel's name is for people, the key finds it. */
+function directoryOf(kernel: Kernel, key: string): string {
+  const named = join(outputRoot(), `${kernel.name}-${key}`);
+  if (existsSync(named) || !existsSync(outputRoot())) return named;
+  const other = readdirSync(outputRoot()).find((name) => name.endsWith(`-${key}`));
+  return other ? join(outputRoot(), other) : named;
+}
+
+/** What a kernel is called. */
+const labelsOf = ({ name, schedule: { dims, target, plan } }: Kernel) => ({
+  name,
+  model: dims.name,
+  target: target.name,
+  plan: plan.name,
+  bandwidth: target.bandwidth,
+  dims,
+});
 
 /** Puts a finished build in its place, unless another process was first: theirs may be open by now, and is the same. */
 function moveInto(work: string, directory: string, force: boolean): void {
@@ -226,7 +247,6 @@ function cudaRecipe(kernel: Kernel): Recipe {
     '-I.',
     '-Ihost',
   ];
-  const verbose = debugLevel >= 6 ? ['-Xptxas', '-v'] : [];
   const host = ['-x', 'c++', '-std=c++17', '-O2', '-Xcompiler', '-fPIC,-fvisibility=hidden', '-I.', '-Ihost'];
   return {
     compiler: `nvcc ${nvcc.version}, ${cxx.version}`,
@@ -235,7 +255,7 @@ function cudaRecipe(kernel: Kernel): Recipe {
       {
         label: `kernel.cu for ${arch}`,
         tool: nvcc.path,
-        args: [...flags, ...verbose, '-c', 'kernel.cu', '-o', 'kernel.o'],
+        args: [...flags, '-Xptxas', '-v', '-c', 'kernel.cu', '-o', 'kernel.o'],
       },
       {
         label: 'host/backend.cpp',
@@ -271,17 +291,19 @@ async function runAll(
   folder: string,
   kernel: Kernel,
   options: BuildOptions,
-): Promise<void> {
+): Promise<string> {
   const queue = [...steps];
+  let output = '';
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
   const worker = async () => {
     for (let step = queue.shift(); step; step = queue.shift())
-      await runStep(step, folder, kernel, { ...options, signal });
+      output += await runStep(step, folder, kernel, { ...options, signal });
   };
   const workers = Array.from({ length: Math.min(steps.length, availableParallelism()) }, worker);
   try {
     await Promise.all(workers);
+    return output;
   } catch (error) {
     stop.abort();
     await Promise.allSettled(workers);
@@ -289,7 +311,8 @@ async function runAll(
   }
 }
 
-function runStep(step: Step, folder: string, kernel: Kernel, options: BuildOptions): Promise<void> {
+/** What the tool printed. */
+function runStep(step: Step, folder: string, kernel: Kernel, options: BuildOptions): Promise<string> {
   const begun = performance.now();
   options.onLine?.(step.label);
   debug(6, () => `${step.tool} ${step.args.join(' ')}`);
@@ -307,31 +330,31 @@ function runStep(step: Step, folder: string, kernel: Kernel, options: BuildOptio
     child.on('close', (code) => {
       debug(1, () => `${step.label}: ${((performance.now() - begun) / 1000).toFixed(1)} s`);
       if (output) debug(6, () => output.trimEnd());
-      if (code === 0) resolve();
+      if (code === 0) resolve(output);
       else reject(compileError(step.label, output, kernel.sources));
     });
   });
 }
 
-function manifestOf(kernel: Kernel, recipe: Recipe, millis: number): Manifest {
+function manifestOf(
+  kernel: Kernel,
+  recipe: Recipe,
+  millis: number,
+  resources: readonly Resources[],
+): Manifest {
   const { schedule } = kernel;
   return {
     format: 1,
     abi: abiVersion,
     hash: kernel.hash,
-    name: kernel.name,
-    model: schedule.dims.name,
-    target: schedule.target.name,
+    ...labelsOf(kernel),
     kind: schedule.target.kind,
-    plan: schedule.plan.name,
-    dims: schedule.dims,
     passTokens: schedule.passTokens,
     roundings: schedule.roundings,
     library: 'library.so',
     weightBytes: schedule.packing.bytes,
     slots: schedule.slots.map((slot) => ({ ...slot, shape: [...slot.shape] })),
     bytes: bytesOf(schedule.dims),
-    bandwidth: schedule.target.bandwidth,
-    build: { compiler: recipe.compiler, flags: [...recipe.flags], millis },
+    build: { compiler: recipe.compiler, flags: [...recipe.flags], millis, resources: [...resources] },
   };
 }

@@ -6,11 +6,12 @@ import { abiVersion } from '../../abi/abi.ts';
 import { abiHeader } from '../../abi/header.ts';
 import { debug } from '../build/debug.ts';
 import { packageRoot } from '../build/package-root.ts';
+import type { FusionPlan } from '../plan/plan.ts';
 import { platformOf } from '../schedule/target.ts';
 import { type Schedule, schemeOf } from '../schemes/index.ts';
-import { opsText } from './ops-text.ts';
+import { opsOf } from './ops-text.ts';
 import { readTemplate, render } from './render.ts';
-import { slotsView } from './view.ts';
+import { type Origin, slotsView } from './view.ts';
 
 export interface Sources {
   /** File name, relative to the generated folder -> text. */
@@ -19,9 +20,12 @@ export interface Sources {
   readonly hash: string;
 }
 
-/** What makes a library that library: the ABI, the dims that its manifest hands to the runtime, and every file (slots.h without the hash itself). */
+/**
+ * What makes a library that library: the ABI, the dims that its manifest hands to the runtime, and every file, without labels (slots.h
+ * without the hash itself). Model, plan and target are called differently by different people.
+ */
 export function identityOf(files: Readonly<Record<string, string>>, { dims }: Schedule): string {
-  const digest = createHash('sha256').update(JSON.stringify([abiVersion, dims]));
+  const digest = createHash('sha256').update(JSON.stringify([abiVersion, { ...dims, name: '' }], inOrder));
   for (const [name, text] of Object.entries(files)) digest.update(`${name}\n${text}\n`);
   return digest.digest('hex').slice(0, 12);
 }
@@ -34,21 +38,41 @@ const copied = (folder: string, into: string): [string, string][] =>
     .sort()
     .map((file) => [into + file, readTemplate(`${folder}/${file}`)]);
 
+/** Dims are the same in whichever order they are written. */
+const inOrder = (_: string, value: unknown): unknown =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).sort())
+    : value;
+
+/** A schedule without its labels, which stand in comments of the sources. */
+const unlabelled = <S extends Schedule>(schedule: S): S => ({
+  ...schedule,
+  dims: { ...schedule.dims, name: '' },
+  target: { ...schedule.target, name: '' },
+  plan: { ...schedule.plan, name: '' },
+});
+
 /** The sources of one library. Same schedule, same bytes. */
-export async function emitSources(schedule: Schedule): Promise<Sources> {
-  const { target, dims, plan } = schedule;
-  const command = `gen --model ${dims.name} --target ${target.name} --plan ${plan.name}`;
+export async function emitSources(lowered: Schedule, plan: FusionPlan): Promise<Sources> {
+  const { text: ops, functions } = await opsOf(plan);
+  const schedule: Schedule = { ...lowered, functions };
+  const { dims, target } = schedule;
+  const command = `gen --model ${dims.name} --target ${target.name} --plan ${plan.file ?? plan.name}`;
+  const hash = identityOf(filesOf(unlabelled(schedule), { command: '', ops }, ''), schedule);
+  return { files: filesOf(schedule, { command, ops }, hash), hash };
+}
+
+function filesOf(schedule: Schedule, origin: Origin, hash: string): Record<string, string> {
+  const { target } = schedule;
   const scheme = schemeOf(schedule);
-  const view = scheme.view(schedule, { command, ops: await opsText() });
-  debug(5, () => JSON.stringify(view, null, 1));
+  const view = scheme.view(schedule, origin);
+  if (hash) debug(5, () => JSON.stringify(view, null, 1));
   const templates = scheme.templates(target);
-  const files: Record<string, string> = {
+  return {
     [platformOf(target).kernelFile]: render(templates.kernel, view),
     'model.h': render(templates.model, view),
     'abi.h': abiHeader(),
     ...Object.fromEntries(templates.copied.flatMap(([folder, into]) => copied(folder, into))),
+    'slots.h': render('slots.h.hbs', slotsView(schedule, origin.command, hash)),
   };
-  const slots = (hash: string) => render('slots.h.hbs', slotsView(schedule, command, hash));
-  const hash = identityOf({ ...files, 'slots.h': slots('') }, schedule);
-  return { files: { ...files, 'slots.h': slots(hash) }, hash };
 }

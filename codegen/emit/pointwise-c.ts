@@ -209,9 +209,10 @@ export function expressionPrinter(Node: (typeof Morph)['Node'], refuse: Refuse, 
   }
 }
 
-/** Whether C and <cmath> leave a name free for us. */
+/** Whether C and <cmath> leave a name free for us; macros begin with a word in capitals. */
 export function isFreeName(name: string): boolean {
-  return /^[A-Za-z][A-Za-z0-9_]*$/.test(name) && !name.includes('__') && !RESERVED.has(name);
+  const isMacro = /^[A-Z][A-Z0-9]+(_\w*)?$/.test(name);
+  return /^[A-Za-z][A-Za-z0-9_]*$/.test(name) && !name.includes('__') && !isMacro && !RESERVED.has(name);
 }
 
 /** ForOfStatement -> 'for of statement'. */
@@ -299,13 +300,15 @@ function grouped(value: Printed, level: number): string {
   return value.level < level ? `(${value.text})` : value.text;
 }
 
-/** Words of C++ and CUDA, and functions of <cmath> that an op's own name would collide with. */
+/** Words of C++ and CUDA, macros in small letters, and functions of <cmath> that an op's own name would collide with. */
 const RESERVED = new Set(
   (
     'alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue decltype default ' +
     'delete do double else enum explicit export extern false float for friend goto if inline int long mutable namespace new ' +
     'noexcept not nullptr operator or private protected public register return short signed sizeof static struct switch template ' +
-    'this throw true try typedef typeid typename union unsigned using virtual void volatile while xor DEVICE main ' +
+    'this throw true try typedef typeid typename union unsigned using virtual void volatile while xor main ' +
+    'and_eq char16_t char32_t const_cast dynamic_cast not_eq or_eq reinterpret_cast static_assert static_cast thread_local typeof wchar_t ' +
+    'xor_eq assert errno linux offsetof stderr stdin stdout unix va_arg va_copy va_end va_start ' +
     'abs acos asin atan cbrt ceil cos cosh erf exp exp2 expm1 fabs floor fma fmax fmin fmod gamma hypot j0 j1 jn lgamma log log10 ' +
     'log1p log2 logb max min pow remainder rint round rsqrt sin sinh sqrt tan tanh tgamma trunc y0 y1 yn fabsf cosf expf expm1f ' +
     'logf log1pf fmaxf fminf powf sinf sqrtf tanhf rsqrtf'

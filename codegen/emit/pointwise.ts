@@ -1,9 +1,10 @@
 // Prints the pointwise ops of a TypeScript file as C functions for g++ and nvcc, from their source text and never from their types.
 
 import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import type * as Morph from 'ts-morph';
 import { OnelaunchError } from '../../errors.ts';
+import { pathOf, type Site } from '../plan/call-site.ts';
 import { describe, expressionPrinter, isFreeName, type Kind, type PointwiseRule } from './pointwise-c.ts';
 
 /** One thing that cannot be printed, where it stands, and what can. */
@@ -55,6 +56,8 @@ export interface PrintedOps {
 export interface PointwiseOptions {
   /** Ops to print, in this order; all by default. */
   readonly ops?: readonly string[];
+  /** Ops to print by where `pointwise` is called, in this file or another, instead of by name. */
+  readonly sites?: readonly Site[];
   /** Name of the file in issues and #line; by default its path from the working folder. */
   readonly shown?: string;
   /** Precede each statement with #line, so that compilers blame the TypeScript source. */
@@ -88,24 +91,51 @@ export async function printOps(file: string, options: PointwiseOptions = {}): Pr
 
   const { number, print } = expressionPrinter(Node, refuse, { find: findCall, names: helperNames });
   const found = [...topLevel(loadSource(file)).values()].filter(isOp);
-  const wanted = options.ops ?? found.map((declaration) => declaration.getName());
-  for (const name of wanted) {
-    const declaration = found.find((d) => d.getName() === name);
-    if (declaration) attempt(() => printFunction(declaration));
-    else issues.push(missingOp(name));
-  }
+  const named = () => options.ops ?? found.map((declaration) => declaration.getName());
+  const asked =
+    options.sites?.map((site) => () => declarationAt(site)) ?? named().map((name) => () => find(name));
+  const wanted = asked.flatMap((declarationOf) => attempt(declarationOf));
   if (issues.length > 0) throw new PointwiseError(inSourceOrder(issues));
   const ops = wanted.map((name) => order.find((op) => op.name === name)!);
   const helpers = order.filter((op) => !wanted.includes(op.name));
   return { ops, helpers, text: order.map((op) => op.text).join(''), files: loadedFiles() };
 
-  /** Goes on with the next op after an issue. */
-  function attempt(step: () => void): void {
+  /** Prints an op and gives its name; goes on with the next after an issue. */
+  function attempt(declarationOf: () => Morph.VariableDeclaration): string[] {
     try {
-      step();
+      const declaration = declarationOf();
+      printFunction(declaration);
+      return [declaration.getName()];
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
+      return [];
     }
+  }
+
+  function find(name: string): Morph.VariableDeclaration {
+    const declaration = found.find((d) => d.getName() === name);
+    if (declaration) return declaration;
+    issues.push(missingOp(name));
+    throw new Refused();
+  }
+
+  /** The constant that the result of a call of `pointwise` is given to. */
+  function declarationAt(site: Site): Morph.VariableDeclaration {
+    const source = loadSource(pathOf(site));
+    const call = source
+      .getDescendants()
+      .filter((node) => Node.isCallExpression(node))
+      .find((node) => {
+        const callee = node.getExpression();
+        const name = Node.isPropertyAccessExpression(callee) ? callee.getNameNode() : callee;
+        const { line, column } = source.getLineAndColumnAtPos(name.getStart());
+        return line === site.line && column === site.column;
+      });
+    const parent = call?.getParent();
+    if (Node.isVariableDeclaration(parent)) return parent;
+    return refuse(call ?? source, 'op-missing', 'an op needs a name of its own', [
+      'const name = pointwise(...)',
+    ]);
   }
 
   /** Reports at the node, then leaves the op: one issue an op. */
@@ -168,7 +198,8 @@ export async function printOps(file: string, options: PointwiseOptions = {}): Pr
     const params = arrow.getParameters().map((parameter) => {
       const node = parameter.getNameNode();
       const plain = Node.isIdentifier(node) && !parameter.getInitializer() && !parameter.hasQuestionToken();
-      if (!plain || parameter.isRestParameter() || parameter.getTypeNode()?.getText() !== 'f32') {
+      const type = parameter.getTypeNode()?.getText() ?? (isJavaScript(arrow) ? 'f32' : undefined);
+      if (!plain || parameter.isRestParameter() || type !== 'f32') {
         refuse(parameter, 'parameter-type', `parameter '${parameter.getText()}' is not a plain f32`, [
           `${Node.isIdentifier(node) ? node.getText() : 'x'}: f32`,
         ]);
@@ -258,8 +289,23 @@ export async function printOps(file: string, options: PointwiseOptions = {}): Pr
         .getNamedImports()
         .find((item) => (item.getAliasNode() ?? item.getNameNode()).getText() === callee.getText());
       const path = named && importedFile(from, imported.getModuleSpecifierValue());
-      const declaration = path && topLevel(loadSource(path)).get(named.getName());
+      const declaration = path && exported(path, named.getName());
       if (declaration && isCallable(declaration)) return declaration;
+    }
+    return undefined;
+  }
+
+  /** What a file exports under a name, or hands on from another file. */
+  function exported(path: string, name: string): Morph.VariableDeclaration | undefined {
+    const source = loadSource(path);
+    const own = topLevel(source).get(name);
+    if (own) return own;
+    for (const handedOn of source.getExportDeclarations()) {
+      const found = handedOn
+        .getNamedExports()
+        .find((item) => (item.getAliasNode() ?? item.getNameNode()).getText() === name);
+      const from = found && importedFile(source, handedOn.getModuleSpecifierValue() ?? '');
+      if (from) return exported(from, found.getName());
     }
     return undefined;
   }
@@ -284,7 +330,8 @@ export async function printOps(file: string, options: PointwiseOptions = {}): Pr
 
   /** Written as .ts, or as the .js that it compiles to. */
   function importedFile(from: Morph.SourceFile, specifier: string): string | undefined {
-    if (!specifier.startsWith('.')) return options.dsl;
+    const isPath = specifier.startsWith('.') || isAbsolute(specifier);
+    if (!isPath) return specifier.startsWith('onelaunch') ? options.dsl : undefined;
     const path = resolve(dirname(from.getFilePath()), specifier);
     return [path, path.replace(/\.js$/, '.ts')].find((candidate) => existsSync(candidate));
   }
@@ -318,6 +365,9 @@ function isOp(declaration: Morph.VariableDeclaration): boolean {
   return /^pointwise\s*\(/.test(declaration.getInitializer()?.getText() ?? '');
 }
 
+/** Where types are not written. */
+const isJavaScript = (node: Morph.Node): boolean => /\.[cm]?js$/.test(node.getSourceFile().getFilePath());
+
 function inSourceOrder(issues: readonly PointwiseIssue[]): PointwiseIssue[] {
   return [...issues].sort((a, b) => a.file.localeCompare(b.file) || a.line - b.line || a.column - b.column);
 }
@@ -330,6 +380,7 @@ async function reader() {
     skipAddingFilesFromTsConfig: true,
     skipFileDependencyResolution: true,
     skipLoadingLibFiles: true,
+    compilerOptions: { allowJs: true },
   });
   const loadSource = (file: string): Morph.SourceFile => {
     const path = resolve(file);

@@ -27,7 +27,7 @@ function withPartials(): Engine {
     for (const file of readdirSync(join(packageRoot(), 'templates', folder)))
       created.registerPartial(prefix + file.replace('.hbs', ''), readTemplate(`${folder}/${file}`));
   }
-  created.registerPartial('header', readTemplate('header.hbs'));
+  for (const name of ['header', 'kinds']) created.registerPartial(name, readTemplate(`${name}.hbs`));
   engine = created;
   return created;
 }

@@ -1,6 +1,8 @@
 // The view of what every kernel prints, whatever its scheme: header, constants of the model, packed weights.
 
 import { sourceDtype } from '../../abi/abi.ts';
+import type { LayerKind, ModelDims } from '../model/dims.ts';
+import { kindOf, kindsText } from '../model/kinds.ts';
 import type { Field } from '../model/packing.ts';
 import { inverseFrequencies } from '../model/rope.ts';
 import { megabytes } from '../schedule/bytes-text.ts';
@@ -13,6 +15,12 @@ interface FieldView {
   readonly type: string;
   readonly shape: string;
   readonly offset: string;
+}
+
+/** What most layers return, and those that return something else: layer % period == at. */
+interface ByLayer {
+  readonly usual: string;
+  readonly others: readonly { period: number; at: number; value: string }[];
 }
 
 /** Where a kernel comes from, in its header. */
@@ -34,6 +42,9 @@ export interface CommonView {
   readonly function: string;
   readonly weightType: string;
   readonly constants: readonly ConstantView[];
+  /** Functions of a layer that its kind decides. */
+  readonly windows: ByLayer;
+  readonly rotations: ByLayer;
   readonly layerFields: readonly FieldView[];
   readonly modelFields: readonly FieldView[];
   readonly ops: readonly string[];
@@ -62,12 +73,13 @@ export function commonView(
 ): CommonView {
   const { dims, target, plan } = schedule;
   const platform = platformOf(target);
+  const kinds = kindsText(dims);
   return {
     command: origin.command,
     model: dims.name,
     modelLine:
       `${dims.layers} layers, hidden ${dims.hidden}, ffn ${dims.ffn}, ${dims.qHeads} q heads over ${dims.kvHeads} kv heads ` +
-      `of ${dims.headDim}, vocab ${dims.vocab}, ${dims.dtype}`,
+      `of ${dims.headDim}, vocab ${dims.vocab}, ${dims.dtype}${kinds && `; ${kinds}`}`,
     planLine: `${plan.name}: ${[...facts, `up to ${schedule.passTokens} tokens a pass`].join(', ')}`,
     targetLine:
       target.sms > 0
@@ -78,6 +90,8 @@ export function commonView(
     function: platform.inlineFunction,
     weightType: { bf16: 'bf16', fp16: 'fp16', fp32: 'float' }[dims.dtype],
     constants: constants(schedule),
+    windows: byLayer(dims, ({ window }) => String(window ?? 0)),
+    rotations: byLayer(dims, ({ rope }) => String(rope)),
     layerFields: schedule.packing.layer.map((field) => fieldView(field)),
     modelFields: schedule.packing.model.map((field) => fieldView(field)),
     ops: origin.ops,
@@ -99,6 +113,16 @@ export function slotsView(schedule: CommonSchedule, command: string, hash: strin
     })),
     invFreq: inverseFrequencies(schedule.dims).map(cFloat),
   };
+}
+
+function byLayer(dims: ModelDims, attribute: (kind: LayerKind) => string): ByLayer {
+  const values = dims.pattern.map((_, layer) => attribute(kindOf(dims, layer)));
+  const count = (value: string) => values.filter((other) => other === value).length;
+  const usual = values.reduce((best, value) => (count(value) > count(best) ? value : best));
+  const others = values.flatMap((value, at) =>
+    value === usual ? [] : [{ period: values.length, at, value }],
+  );
+  return { usual, others };
 }
 
 function stageTable(schedule: CommonSchedule, syncs: (stage: ScheduledStage) => string): string[] {

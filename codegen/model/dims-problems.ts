@@ -10,7 +10,7 @@ export interface Problem {
 }
 
 /** The largest size of each kind that is believed: far above every published model, and positions are exact in float32. */
-const mostOf = {
+export const mostOf = {
   layers: 1024,
   hidden: 65536,
   ffn: 262144,

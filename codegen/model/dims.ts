@@ -16,6 +16,15 @@ interface RopeScaling {
   readonly originalPositions: number;
 }
 
+/** What sets one kind of layers apart from another. All else is common to the layers of a model. */
+export interface LayerKind {
+  readonly name: string;
+  /** Positions that a token sees, itself the last of them; null: all before it too. */
+  readonly window: number | null;
+  /** Queries and keys are rotated by their position. */
+  readonly rope: boolean;
+}
+
 /** Letters used in doc comments everywhere: H hidden, F ffn, Q qHeads, K kvHeads, D headDim, V vocab, T tokens in a pass. */
 export interface ModelDims {
   readonly name: string;
@@ -40,4 +49,7 @@ export interface ModelDims {
   readonly qkvBias: boolean;
   /** LM head and embedding are one matrix. */
   readonly tiedHead: boolean;
+  readonly kinds: readonly LayerKind[];
+  /** Names of kinds, repeated over the layers. */
+  readonly pattern: readonly string[];
 }

@@ -12,6 +12,7 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
+import { oneKind } from './kinds.ts';
 
 const torchDtypes: Readonly<Record<string, Dtype>> = { bfloat16: 'bf16', float16: 'fp16', float32: 'fp32' };
 
@@ -206,6 +207,7 @@ function toDims(fields: Fields, family: ModelDims['family'], name: string): Mode
     qkNorm: family === 'qwen3',
     qkvBias: family === 'qwen2',
     tiedHead: fields.tie_word_embeddings ?? false,
+    ...oneKind,
   };
 }
 

@@ -10,12 +10,15 @@ import { cannotDeal, splitWithoutAttend, storedBySeveralWorkers } from './rules/
 import { emptyPlan, missingOp, opTwice, stageName, unknownOp } from './rules/naming.ts';
 import { beforeItsInput, mixedParts } from './rules/order.ts';
 import { recomputeOfAWriter, rowsDiffer, syncInsideStage, twoMatmuls } from './rules/stage.ts';
+import { shapeIssues } from './shape.ts';
 
 /**
  * Every issue of a plan for this model and target, in source order, one per op. Ops that the model lacks (qk_norm) are passed over.
  * An empty list means that the plan's scheme can lower the plan.
  */
 export function checkPlan(graph: Graph, plan: FusionPlan, target: Target): Issue[] {
+  const misshapen = shapeIssues(plan);
+  if (misshapen.length > 0) return misshapen;
   const context = contextOf(graph, plan, target);
   const findings = findAll(context);
   const first = new Map<string, Finding>();
@@ -26,8 +29,10 @@ export function checkPlan(graph: Graph, plan: FusionPlan, target: Target): Issue
   }
   const issues = [...first.values()]
     .sort((a, b) => bySource(plan, a, b))
-    .map((finding) => toIssue(graph, context, findings, finding));
-  return issues.length > 0 ? issues : schemeFor(plan, target).budget(context);
+    .map((finding) => toIssue(finding, (tried) => helps(graph, tried, target, findings, finding)));
+  if (issues.length > 0) return issues;
+  const overBudget = schemeFor(plan, target).budget(context);
+  return overBudget.map((finding) => toIssue(finding, (tried) => isLegal(graph, tried, target)));
 }
 
 /** True if `checkPlan` finds nothing; cheaper, since no alternatives are tried. */
@@ -63,17 +68,25 @@ const rules: readonly Rule[] = [
 const findAll = (context: Context): Finding[] =>
   [...rules, ...schemeFor(context.plan, context.target).rules].flatMap((rule) => rule(context));
 
-/** Keeps the edits after which the rules find nothing new and nothing more at this token. */
-function toIssue(written: Graph, context: Context, before: readonly Finding[], finding: Finding): Issue {
+/** Of the edits those stay that help. */
+function toIssue(finding: Finding, isGood: (plan: FusionPlan) => boolean): Issue {
+  const { rule, at, call, token, argument, nth, why } = finding;
+  const legal = finding.edits.filter((edit) => edit.plans().some(isGood)).map((edit) => edit.text);
+  return { rule, at, call, token, argument, nth, why, legal };
+}
+
+/** True if the rules find nothing new in a changed plan, and nothing more at this token. */
+function helps(
+  written: Graph,
+  plan: FusionPlan,
+  target: Target,
+  before: readonly Finding[],
+  finding: Finding,
+): boolean {
   const keyOf = (f: Finding) => `${f.rule} ${f.token}`;
   const known = new Set(before.map(keyOf));
-  const helps = (plan: FusionPlan) => {
-    const left = findAll(contextOf(written, plan, context.target));
-    return left.length < before.length && left.every((f) => known.has(keyOf(f)) && f.token !== finding.token);
-  };
-  const legal = finding.edits.filter((edit) => edit.plans().some(helps)).map((edit) => edit.text);
-  const { rule, at, call, token, argument, nth, why } = finding;
-  return { rule, at, call, token, argument, nth, why, legal };
+  const left = findAll(contextOf(written, plan, target));
+  return left.length < before.length && left.every((f) => known.has(keyOf(f)) && f.token !== finding.token);
 }
 
 const argumentOrder: readonly Issue['argument'][] = [
@@ -84,6 +97,8 @@ const argumentOrder: readonly Issue['argument'][] = [
   'split',
   'scheme',
   'tokens',
+  'key',
+  'value',
 ];
 
 function bySource({ stages }: FusionPlan, a: Finding, b: Finding): number {

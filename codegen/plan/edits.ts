@@ -12,6 +12,12 @@ export const withScheme = (plan: FusionPlan, scheme: Scheme): FusionPlan => plan
 export const withTokens = (plan: FusionPlan, tokens: number | 'many'): FusionPlan =>
   withScheme(plan, { ...plan.scheme, tokens });
 
+/** Passes of another size. */
+export const ofTokens = ({ plan }: Pick<Context, 'plan'>, tokens: number | 'many'): Edit => ({
+  text: `tokens: ${tokens === 'many' ? `'many'` : tokens}`,
+  plans: () => [withTokens(plan, tokens)],
+});
+
 /** The same stages at barriers. */
 export const withBarriers = ({ plan }: Pick<Context, 'plan'>): Edit => ({
   text: 'barriers()',

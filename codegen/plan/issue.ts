@@ -2,10 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { CallExpression, Node, SourceFile } from 'ts-morph';
 import { OnelaunchError } from '../../errors.ts';
-import type { Site } from './plan.ts';
+import { pathOf, type Site } from './call-site.ts';
 
 export interface Issue {
   readonly rule: string;
@@ -15,10 +14,10 @@ export interface Issue {
   readonly call: string;
   /** The literal to blame. */
   readonly token: string;
-  /** Where in the call the literal stands; `nth` counts equal ones from 0. */
-  readonly argument: 'name' | 'ops' | 'over' | 'recompute' | 'split' | 'tokens' | 'scheme';
+  /** Where in the call the literal stands, `nth` counts equal ones from 0; `key`: it names an option; `value`: that option's value. */
+  readonly argument: 'name' | 'ops' | 'over' | 'recompute' | 'split' | 'scheme' | 'tokens' | 'key' | 'value';
   readonly nth: number;
-  /** Why it cannot be, as a sentence without its full stop. */
+  /** Why it cannot be, as a sentence without its full stop, or a sentence and a question. */
   readonly why: string;
   /** Changes that make it legal; empty if there is none in reach of the plan. */
   readonly legal: readonly string[];
@@ -51,11 +50,11 @@ export function formatIssues(issues: readonly Issue[]): string {
 
 function formatIssue(issue: Issue, sources: Map<string, SourceFile | null>): string {
   const { file } = issue.at;
-  if (!sources.has(file)) sources.set(file, readSource(file));
+  if (!sources.has(file)) sources.set(file, readSource(issue.at));
   const source = sources.get(file) ?? null;
   const found = source && locate(source, issue);
   const { line, column } = found ?? issue.at;
-  const place = file === '' ? '' : `${basename(pathOf(file))}:${line}:${column}: `;
+  const place = file === '' ? '' : `${basename(pathOf(issue.at))}:${line}:${column}: `;
   const gutter = ' '.repeat(String(line).length);
   const shown = found
     ? [
@@ -64,19 +63,14 @@ function formatIssue(issue: Issue, sources: Map<string, SourceFile | null>): str
       ]
     : [];
   const legal = issue.legal.length > 0 ? [`  Legal here: ${issue.legal.join('; or ')}.`] : [];
-  return [`${place}error: ${issue.rule}`, ...shown, `  ${issue.why}.`, ...legal].join('\n');
+  const why = `  ${issue.why}${issue.why.endsWith('?') ? '' : '.'}`;
+  return [`${place}error: ${issue.rule}`, ...shown, why, ...legal].join('\n');
 }
 
-/** A site's file is a path, or what is left of a file URL: escapes, and a loader's query. */
-function pathOf(file: string): string {
-  const path = file.split('?')[0]!;
-  return path.includes('%') ? fileURLToPath(`file://${path}`) : path;
-}
-
-function readSource(file: string): SourceFile | null {
+function readSource(at: Site): SourceFile | null {
   let text: string;
   try {
-    text = readFileSync(pathOf(file), 'utf8');
+    text = readFileSync(pathOf(at), 'utf8');
   } catch {
     return null;
   }
@@ -87,7 +81,7 @@ function readSource(file: string): SourceFile | null {
     skipAddingFilesFromTsConfig: true,
     compilerOptions: { allowJs: true },
   });
-  return project.createSourceFile(`/${basename(pathOf(file))}`, text);
+  return project.createSourceFile(`/${basename(pathOf(at))}`, text);
 }
 
 interface Found {
@@ -117,12 +111,15 @@ function locate(source: SourceFile, issue: Issue): Found | null {
 
 /** The call at the issue's site; by its name where a loader that keeps no source map left line 0. */
 function callOf(source: SourceFile, issue: Issue): CallExpression | null {
-  const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  const { Node, SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
   const { line, column } = issue.at;
   const calls = source.getDescendantsOfKind(SyntaxKind.CallExpression);
   const found = calls.find((call) => {
     if (line === 0) return isLiteral(call.getArguments()[0], issue.call);
-    const start = source.getLineAndColumnAtPos(call.getStart());
+    // plan(...) is called at its first letter, cooperative.with(...) at `with`.
+    const callee = call.getExpression();
+    const name = Node.isPropertyAccessExpression(callee) ? callee.getNameNode() : callee;
+    const start = source.getLineAndColumnAtPos(name.getStart());
     return start.line === line && start.column === column;
   });
   return found ?? null;
@@ -134,6 +131,7 @@ function isLiteral(node: Node | undefined, text: string): boolean {
 }
 
 function literalIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: boolean } | null {
+  if (issue.argument === 'key' || issue.argument === 'value') return optionIn(call, issue);
   const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
   const [name, list, options] = call.getArguments();
   // Options of a stage are an object; a plan has a scheme: a call with options, or nothing.
@@ -156,7 +154,7 @@ function literalIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: 
       const written = nodes.find(
         (one) => one.isKind(SyntaxKind.NumericLiteral) && String(one.getLiteralValue()) === issue.token,
       );
-      const node = written ?? within.getFirstDescendantByKind(SyntaxKind.CallExpression)?.getExpression();
+      const node = written ?? nodes.find((one) => one.isKind(SyntaxKind.CallExpression))?.getExpression();
       return node ? { node, isQuoted: false } : null;
     }
     default: {
@@ -165,4 +163,37 @@ function literalIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: 
       return node ? { node, isQuoted: true } : null;
     }
   }
+}
+
+/** An option in the arguments of a call, or in the constant that one of them names. */
+function optionIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: boolean } | null {
+  const { Node, SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  const written = (node: Node): Node[] => {
+    const constant = Node.isIdentifier(node) && call.getSourceFile().getVariableDeclaration(node.getText());
+    const value = constant ? constant.getInitializer() : node;
+    return value ? [value, ...value.getDescendantsOfKind(SyntaxKind.Identifier).flatMap(constantOf)] : [];
+  };
+  const constantOf = (node: Node): Node[] => {
+    const isArgument = Node.isCallExpression(node.getParent()) || Node.isSpreadAssignment(node.getParent());
+    const constant = isArgument && call.getSourceFile().getVariableDeclaration(node.getText());
+    return constant ? [constant.getInitializer()].filter((value) => value !== undefined) : [];
+  };
+  // Options stand last.
+  const places = call.getArguments().slice(1).reverse().flatMap(written);
+  for (const place of places) {
+    const objects = [place, ...place.getDescendants()].filter((node) => Node.isObjectLiteralExpression(node));
+    for (const property of objects.flatMap((object) => object.getProperties())) {
+      if (Node.isShorthandPropertyAssignment(property) && property.getName() === issue.token) {
+        return { node: property, isQuoted: false };
+      }
+      if (!Node.isPropertyAssignment(property)) continue;
+      const name = property.getNameNode();
+      if (name.getText().replaceAll(/^['"]|['"]$/g, '') !== issue.token) continue;
+      const value = property.getInitializerOrThrow();
+      const node =
+        issue.argument === 'key' ? name : Node.isAsExpression(value) ? value.getExpression() : value;
+      return { node, isQuoted: Node.isStringLiteral(node) };
+    }
+  }
+  return null;
 }

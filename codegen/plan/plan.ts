@@ -1,18 +1,12 @@
 // The plan DSL: which ops share a stage, and how a stage deals its work. It cannot name a thread, a buffer or a barrier.
 import { type OpName, opNames } from '../model/graph.ts';
+import { callSite, nowhere, type Site } from './call-site.ts';
 
 /**
  * What one unit of a stage's work is.
  * `rows`: output rows, a contiguous range a block. `kv_heads`, `q_heads`: a head a block. `tokens`: a token of the pass a block. `once`: block 0.
  */
 export type Over = 'rows' | 'q_heads' | 'kv_heads' | 'tokens' | 'once';
-
-/** Where in the user's file something was written. */
-export interface Site {
-  readonly file: string;
-  readonly line: number;
-  readonly column: number;
-}
 
 export interface StageOptions {
   readonly over: Over;
@@ -96,11 +90,28 @@ export interface StreamScheme extends PassOptions {
 
 export type Scheme = BarriersScheme | StreamScheme;
 
+/** What `pointwise(...)` returns: an arrow function that knows where it was written. */
+type PointwiseFunction = ((...values: number[]) => number) & { readonly at?: Site };
+type OpFunctions = Readonly<Partial<Record<OpName, PointwiseFunction>>>;
+
+export interface PlanOptions {
+  /**
+   * Pointwise ops that compute something else in this plan: the generated code and the reference of `gen verify` both take it from here.
+   *     const geglu = pointwise((gate: f32, up: f32) => gelu(gate) * up);
+   *     export default plan('geglu', stages, stream(), { ops: { swiglu: geglu } });
+   */
+  readonly ops?: OpFunctions;
+}
+
 /** A plan as data. */
 export interface PlanData {
   readonly name: string;
   readonly stages: readonly Stage[];
   readonly scheme: Scheme;
+  /** Where the functions of ops that compute something else are written. */
+  readonly ops: Readonly<Partial<Record<OpName, Site>>>;
+  /** The plan file, from the working folder; null for a plan that has none. */
+  readonly file: string | null;
   readonly at: Site;
 }
 
@@ -112,20 +123,26 @@ export interface FusionPlan extends PlanData {
    * The same plan but for some ops or stages, under another name.
    *     cooperative.with('norms-once', { attn_norm: own({ over: 'tokens' }), ffn_norm: own({ over: 'tokens' }) })
    */
-  readonly with: (name: string, edits: Readonly<Record<string, PlanEdit>>, scheme?: Scheme) => FusionPlan;
+  readonly with: (
+    name: string,
+    edits: Readonly<Record<string, PlanEdit>>,
+    scheme?: Scheme,
+    options?: PlanOptions,
+  ) => FusionPlan;
+  /** The functions of `ops`. */
+  readonly functions: OpFunctions;
 }
 
 /** Stages that meet at barriers. */
 export const barriers = (options: Partial<Omit<BarriersScheme, 'kind'>> = {}): BarriersScheme => ({
-  kind: 'barriers',
   prefetch: 0,
   tokens: 'many',
   ...options,
+  kind: 'barriers',
 });
 
 /** Stages that hand words to each other while their weights stream through shared memory. */
 export const stream = (options: Partial<Omit<StreamScheme, 'kind'>> = {}): StreamScheme => ({
-  kind: 'stream',
   slots: 12,
   slotBytes: fit,
   copiesInFlight: fit,
@@ -134,6 +151,7 @@ export const stream = (options: Partial<Omit<StreamScheme, 'kind'>> = {}): Strea
   splits: fit,
   tokens: 'many',
   ...options,
+  kind: 'stream',
 });
 
 /**
@@ -147,29 +165,41 @@ export const byContext = (steps: Readonly<Record<number, number>>): readonly Spl
 
 /** One stage: its ops in order, and how its work is dealt. Records the line it is called from. */
 export function stage(name: string, ops: readonly OpName[], options: StageOptions): Stage {
-  return {
-    name,
-    ops,
-    over: options.over,
-    recompute: options.recompute ?? [],
-    split: options.split ?? 'none',
-    at: callSite(),
-  };
+  return stageOf(name, ops, options, callSite());
+}
+
+/** Keeps options that there are not: who checks the plan refuses them, with their line. */
+function stageOf(name: string, ops: readonly OpName[], options: StageOptions, at: Site): Stage {
+  const { over, recompute = [], split = 'none', ...unknown } = options ?? {};
+  return { ...unknown, name, ops, over, recompute, split, at };
 }
 
 /** A fusion plan: stages in execution order, and how those of different blocks are ordered. Stages of `layer` ops are run once a layer. */
-export function plan(name: string, stages: readonly Stage[], scheme: Scheme = barriers()): FusionPlan {
-  return planOf({ name, stages, scheme, at: callSite() });
+export function plan(
+  name: string,
+  stages: readonly Stage[],
+  scheme: Scheme = barriers(),
+  options: PlanOptions = {},
+): FusionPlan {
+  const { ops: functions = {}, ...unknown } = options;
+  const ops = sitesOf(functions);
+  return planOf({ ...unknown, name, stages, scheme, ops, file: null, at: callSite() }, functions);
 }
 
+const sitesOf = (functions: OpFunctions): PlanData['ops'] =>
+  Object.fromEntries(Object.entries(functions).map(([op, made]) => [op, made?.at ?? nowhere]));
+
 /** Data as a plan: what can be written as JSON stays apart from what it can do. */
-export function planOf(data: PlanData): FusionPlan {
-  const vary: FusionPlan['with'] = (name, edits, scheme = data.scheme) => {
+export function planOf(data: PlanData, functions: OpFunctions = {}): FusionPlan {
+  const vary: FusionPlan['with'] = (name, edits, scheme = data.scheme, options = {}) => {
     const at = callSite();
     const stages = Object.entries(edits).reduce((made, [key, edit]) => edit(made, key, at), data.stages);
-    return planOf({ name, stages, scheme, at });
+    const { ops: own = {}, ...unknown } = options;
+    const all = { ...functions, ...own };
+    return planOf({ ...data, ...unknown, name, stages, scheme, ops: sitesOf(all), file: null, at }, all);
   };
-  return Object.defineProperty({ ...data }, 'with', { value: vary }) as FusionPlan;
+  const made = Object.defineProperty({ ...data }, 'with', { value: vary });
+  return Object.defineProperty(made, 'functions', { value: functions }) as unknown as FusionPlan;
 }
 
 /** Stages without an op; those left empty are gone. */
@@ -188,23 +218,27 @@ const orderOf = (op: string): number => opNames.indexOf(op as OpName);
 export const own =
   (options: StageOptions): PlanEdit =>
   (stages, key, at) => {
-    const op = key as OpName;
     const left = without(stages, key);
     const behind = left.findIndex((stage) => orderOf(stage.ops[0]!) > orderOf(key));
-    const { over, recompute = [], split = 'none' } = options;
-    const made: Stage = { name: key, ops: [op], over, recompute, split, at };
+    const made = stageOf(key, [key as OpName], options, at);
     return left.toSpliced(behind === -1 ? left.length : behind, 0, made);
   };
 
 /** The op in another stage, among its ops in the order of a pass. */
 export const into =
-  (stage: string, { recompute = false }: { readonly recompute?: boolean } = {}): PlanEdit =>
+  (stage: string, { recompute = false, ...unknown }: { readonly recompute?: boolean } = {}): PlanEdit =>
   (stages, key, at) => {
     const op = key as OpName;
     return without(stages, key).map((other) => {
       if (other.name !== stage) return other;
       const ops = [...other.ops, op].sort((a, b) => orderOf(a) - orderOf(b));
-      return { ...other, ops, recompute: recompute ? [...other.recompute, op] : other.recompute, at };
+      return {
+        ...other,
+        ...unknown,
+        ops,
+        recompute: recompute ? [...other.recompute, op] : other.recompute,
+        at,
+      };
     });
   };
 
@@ -213,14 +247,3 @@ export const dealt =
   (options: Partial<StageOptions>): PlanEdit =>
   (stages, key, at) =>
     stages.map((stage) => (stage.name === key ? { ...stage, ...options, at } : stage));
-
-/** The source position of the caller of the function that calls this. Works under tsx and vitest, which install source maps. */
-function callSite(): Site {
-  const frame = (new Error().stack ?? '').split('\n')[3] ?? '';
-  const found = /\(?((?:file:\/\/)?\/[^()]+):(\d+):(\d+)\)?$/.exec(frame.trim());
-  return {
-    file: (found?.[1] ?? '').replace('file://', ''),
-    line: Number(found?.[2] ?? 0),
-    column: Number(found?.[3] ?? 0),
-  };
-}

@@ -1,5 +1,6 @@
 // What a schedule should cost on its target: what all schemes say of it. A prediction, to be held against a measurement.
 import type { TensorName } from '../model/graph.ts';
+import { meanCached } from '../model/kinds.ts';
 import { bytesOf } from '../model/packing.ts';
 import { type CommonSchedule, markedOps, type ScheduledStage } from './schedule.ts';
 
@@ -24,7 +25,7 @@ export interface StageCost {
   readonly units: number;
   /** Bytes of weights that one run of the stage reads: in a stream with its padding. */
   readonly weightBytes: number;
-  /** Bytes of cached positions that it reads. */
+  /** Bytes of cached positions that it reads, on average over the layers. */
   readonly cacheBytes: number;
   /** Time to read both [us]; null without a known bandwidth. */
   readonly micros: number | null;
@@ -79,7 +80,7 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   const stages = schedule.stages.map((stage): StageCost => {
     const weightBytes = input.weightBytes(stage);
     const attends = stage.ops.includes('attend');
-    const cacheBytes = attends ? (input.position * bytes.kvPerPosition) / dims.layers : 0;
+    const cacheBytes = attends ? (meanCached(dims, input.position) * bytes.kvPerPosition) / dims.layers : 0;
     return {
       name: stage.name,
       part: stage.part,

@@ -1,4 +1,5 @@
 // The schedule as a table, for people.
+import { kindsText } from '../model/kinds.ts';
 import { megabytes } from './bytes-text.ts';
 import { type Cost, runsOf, type StageCost, type StageSync, waitMicros } from './cost.ts';
 import type { CommonSchedule } from './schedule.ts';
@@ -16,6 +17,7 @@ const header = [
 /** Stages, what they read and wait for at one position, and the syncs with their reasons; notes under their stage. */
 export function explainTable(schedule: CommonSchedule, cost: Cost): string {
   const { dims, plan, target } = schedule;
+  const kinds = kindsText(dims);
   const tokens = schedule.passTokens === 1 ? '1 token' : `up to ${schedule.passTokens} tokens`;
   const rows = cost.stages.flatMap((stage) => stageRows(stage, runsOf(schedule, stage)));
   const read = cost.stages.reduce(
@@ -33,11 +35,12 @@ export function explainTable(schedule: CommonSchedule, cost: Cost): string {
   ];
   return [
     `${dims.name} on ${target.name}, plan ${plan.name}: ${dims.layers} layers, ${tokens} a pass`,
+    ...(kinds ? [kinds] : []),
     '',
     ...aligned([header, ...rows, total]),
     '',
     ...(cost.lines.length > 0 ? [...cost.lines, ''] : []),
-    `${cost.basis}; every position before adds ${(cost.bytes.kvPerPosition / 1e3).toFixed(1)} kB of KV cache to read`,
+    `${cost.basis}; every position before${kinds && ', where all layers see it,'} adds ${(cost.bytes.kvPerPosition / 1e3).toFixed(1)} kB of KV cache to read`,
   ].join('\n');
 }
 

@@ -1,6 +1,7 @@
 // The schedule: everything that a template prints. What its scheme adds is in that scheme's folder.
 import type { ModelDims } from '../model/dims.ts';
 import type { Op, OpName } from '../model/graph.ts';
+import { pointwiseOf } from '../model/ops.ts';
 import type { Packing, Slot } from '../model/packing.ts';
 import type { Over } from '../plan/plan.ts';
 import type { Hazard } from './hazards.ts';
@@ -30,6 +31,8 @@ export interface CommonSchedule {
   /** The ops of this model, as in the graph. */
   readonly ops: readonly Op[];
   readonly plan: { readonly name: string };
+  /** What the generated code calls the pointwise ops that the plan brings, behind `ops::`; known once they are printed. */
+  readonly functions?: Readonly<Partial<Record<OpName, string>>>;
   readonly passTokens: number;
   /** Most splits of the positions. */
   readonly splits: number;
@@ -63,3 +66,7 @@ export function unitsOf(over: Over, rows: number, heads: number): number {
       return over satisfies never;
   }
 }
+
+/** What the generated code calls a pointwise op, behind `ops::`. */
+export const functionOf = ({ functions }: Pick<CommonSchedule, 'functions'>, op: OpName): string =>
+  functions?.[op] ?? pointwiseOf(op).function;

@@ -1,8 +1,7 @@
 // What a scheme is: one value that answers every question about it. Nobody else asks which scheme a plan has.
 import type { CommonView, Origin } from '../emit/view.ts';
 import type { Graph } from '../model/graph.ts';
-import type { Context, Rule } from '../plan/finding.ts';
-import type { Issue } from '../plan/issue.ts';
+import type { Rule } from '../plan/finding.ts';
 import type { FusionPlan } from '../plan/plan.ts';
 import type { Cost } from '../schedule/cost.ts';
 import type { CommonSchedule } from '../schedule/schedule.ts';
@@ -44,7 +43,7 @@ export interface Scheme<S extends CommonSchedule> {
   /** Legality beyond the common rules. */
   readonly rules: readonly Rule[];
   /** Asked last: only a plan that is legal otherwise has sizes. */
-  readonly budget: (context: Context) => Issue[];
+  readonly budget: Rule;
   readonly lower: (graph: Graph, plan: FusionPlan, target: Target) => S;
   /** Conflicts that no sync orders, looked for on addresses and words: empty for a correct schedule. */
   readonly uncovered: (schedule: S) => Uncovered[];

@@ -73,7 +73,7 @@ for (const { isa, needs, weights } of paths) {
         `-DWEIGHT=${weight}`,
         ...flagsOf(needs),
       ]);
-      expect(checks.length).toBe(weight === 'float' ? 33 : 34);
+      expect(checks.length).toBe(weight === 'float' ? 35 : 36);
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
     });
 

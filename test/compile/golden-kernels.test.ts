@@ -47,18 +47,18 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
   // A stream uses instructions of its own architecture.
   test.each(['sm_80', 'sm_120'])('accepts the CUDA kernels for %s', (arch) => {
     const flags = ['-Xcicc', '-O1', '-Xptxas', '-O1'];
-    for (const kernel of of('cuda')) if (!kernel.schedule.stream) cubin(kernel, arch, flags);
+    for (const kernel of of('cuda')) if (kernel.schedule.scheme !== 'stream') cubin(kernel, arch, flags);
   });
 
   test('accepts the CUDA kernels for sm_90a, optimised; a stream needs no spills, its sampler apart', () => {
     const spills = /Function properties for (\S+)\s+.*, (\d+) bytes spill stores, (\d+) bytes spill loads/g;
     for (const kernel of of('cuda')) {
       const report = cubin(kernel, 'sm_90a', ['-O3', '-Xptxas', '-v']);
-      if (!kernel.schedule.stream) continue;
+      if (kernel.schedule.scheme !== 'stream') continue;
       const found = [...report.matchAll(spills)].filter(([, name]) => !name!.includes('choose_token'));
       expect(found.filter(([, name]) => name!.includes('decode')).length).toBeGreaterThan(0);
       for (const [, name, stores, loads] of found) expect([name, stores, loads]).toEqual([name, '0', '0']);
     }
-    expect(of('cuda').some((kernel) => kernel.schedule.stream)).toBe(true);
+    expect(of('cuda').some((kernel) => kernel.schedule.scheme === 'stream')).toBe(true);
   });
 });

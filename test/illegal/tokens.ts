@@ -1,5 +1,7 @@
 // More tokens than a GPU's pass holds.
-import { plan, stage } from '../../codegen/plan/plan.ts';
+import { barriers, plan, stage } from '../../codegen/plan/plan.ts';
 import { around } from './around.ts';
 
-export default plan('tokens', around([stage('embed', ['embed'], { over: 'rows' })]), { tokens: 12 });
+const stages = around([stage('embed', ['embed'], { over: 'rows' })]);
+
+export default plan('tokens', stages, barriers({ tokens: 12 }));

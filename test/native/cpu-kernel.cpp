@@ -30,7 +30,7 @@ static void decode(Block& b, const Pass& pass) {
     append<20>(cache, pass.x, pass.x);
   });
   for_threads(b, 3, [&](int i) { out[i] += lane(); });
-  attend<20, 2, 2>(b, 0, pass.x, 40, pass.w, out, 88, 0, 0, 9, 8, 1);
+  attend<20, 2, 2>(b, 0, pass.x, 40, pass.w, out, 88, 0, 0, 9, 8, 1, 0);
   merge<20, 2>(b, out, pass.x);
   merge_input<40, 20, 2>(b, pass.x, 8);
   norm<40>(b, out, pass.x, pass.x, 1e-6f);

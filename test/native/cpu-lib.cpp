@@ -157,8 +157,8 @@ template <int D> void check_heads() {
   }
 }
 
-/** Attention of all heads at once, in parts, then merged; Group queries for each of two kv heads. */
-template <int D, int Group, int Splits> void check_attention() {
+/** Attention of all heads at once, in parts, then merged, with a window or without (0); Group queries for each of two kv heads. */
+template <int D, int Group, int Splits> void check_attention(int window = 0) {
   Bench bench;
   Block& b = bench.block;
   Check check("attention");
@@ -169,18 +169,20 @@ template <int D, int Group, int Splits> void check_attention() {
       const Floats q = random_floats(static_cast<int64_t>(tokens) * heads * D);
       std::vector<Weight> cache(static_cast<size_t>(kv_heads) * context * 2 * D);
       for (Weight& value : cache) round_to(&value, 3 * random_float());
-      // What has no token yet may be anything but must not be used.
+      // What has no token yet, or is in no token's window, may be anything but must not be used.
+      const int unseen = window == 0 || position < window ? 0 : position - window + 1;
       for (int head = 0; head < kv_heads; ++head) {
+        for (int i = 0; i < unseen * 2 * D; ++i) round_to(&cache[head * context * 2 * D + i], NAN);
         for (int i = (position + tokens) * 2 * D; i < context * 2 * D; ++i) round_to(&cache[head * context * 2 * D + i], NAN);
       }
       Floats partial(static_cast<size_t>(tokens) * partial_stride, NAN);
-      const int scratch = 96, all = position + tokens;
+      const int scratch = 96, all = position + tokens, half = unseen + (all - unseen) / 2;
       for (int head = 0; head < kv_heads; ++head) {
         for (int split = 0; split < Splits; ++split) {
           // The second part is empty on purpose; attend must say so.
-          const int begin = split < 2 ? all / 2 * split : all / 2, end = split == Splits - 1 ? all : all / 2;
+          const int begin = split == 0 ? unseen : half, end = split == Splits - 1 ? all : half;
           attend<D, Group, Splits>(b, scratch, &q[head * Group * D], heads * D, &cache[static_cast<size_t>(head) * context * 2 * D],
-                                   &partial[head * Group * Splits * (D + 2)], partial_stride, split, begin, end, position, tokens);
+                                   &partial[head * Group * Splits * (D + 2)], partial_stride, split, begin, end, position, tokens, window);
         }
       }
       std::vector<double> merged;
@@ -189,7 +191,8 @@ template <int D, int Group, int Splits> void check_attention() {
           const Weight* rows = &cache[static_cast<size_t>(head / Group) * context * 2 * D];
           std::vector<double> scores;
           double largest = -1e30, size = 0, total = 0;
-          for (int p = 0; p <= position + token; ++p) {
+          const int first = window == 0 || position + token < window ? 0 : position + token - window + 1;
+          for (int p = first; p <= position + token; ++p) {
             double score = 0, magnitude = 0;
             for (int i = 0; i < D; ++i) {
               const double term = double(q[(token * heads + head) * D + i]) * to_float(rows[p * 2 * D + i]);
@@ -206,7 +209,7 @@ template <int D, int Group, int Splits> void check_attention() {
           for (int i = 0; i < D; ++i) {
             double want = 0, weight = 0;
             for (size_t p = 0; p < scores.size(); ++p) {
-              const double value = to_float(rows[p * 2 * D + D + i]);
+              const double value = to_float(rows[(first + p) * 2 * D + D + i]);
               want += scores[p] / total * value;
               weight += scores[p] / total * std::fabs(value);
             }
@@ -380,5 +383,7 @@ int main() {
   check_attention<64, 2, 1>();
   check_attention<80, 1, 3>();
   check_attention<128, 7, 2>();
+  check_attention<6, 2, 3>(9);
+  check_attention<80, 1, 3>(40);
   check_embed<33>();
 }

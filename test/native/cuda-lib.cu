@@ -279,15 +279,16 @@ struct AttendStage {
   const float* q;
   const Weight* cache;  // [KvHeads][context][2][D]
   float *partial, *merged;
-  int heads, context, position, tokens;
+  int heads, context, position, tokens, window;
   __device__ void operator()(Block& b) const {
+    const int unseen = window == 0 || position < window ? 0 : position - window + 1, cached = position - unseen;
     const int stride = heads * Group * Splits * (D + 2);
     for (int unit = b.index(); unit < heads * Splits; unit += b.count()) {
       const int head = unit / Splits, split = unit % Splits;
-      const int begin = int((long long)position * split / Splits);
-      const int end = split == Splits - 1 ? position + tokens : int((long long)position * (split + 1) / Splits);
+      const int begin = unseen + int((long long)cached * split / Splits);
+      const int end = split == Splits - 1 ? position + tokens : unseen + int((long long)cached * (split + 1) / Splits);
       attend<D, Group, Splits>(b, 0, q + head * Group * D, heads * Group * D, cache + size_t(head) * context * 2 * D,
-                               partial + head * Group * Splits * (D + 2), stride, split, begin, end, position, tokens);
+                               partial + head * Group * Splits * (D + 2), stride, split, begin, end, position, tokens, window);
     }
     grid_barrier(b);
     for (int token = b.index(); token < tokens; token += b.count())
@@ -312,7 +313,7 @@ struct MergeStage {
 };
 
 template <int D, int Group, int Splits>
-void check_attend(int position) {
+void check_attend(int position, int window = 0) {
   constexpr int kHeads = 2, K = kHeads * Group * D;
   for (int tokens : {1, 2, 5, 8}) {
     if (tokens > kPassTokens) break;
@@ -323,7 +324,7 @@ void check_attend(int position) {
     Device<float> d_q(q), partial(size_t(tokens) * kHeads * Group * Splits * (D + 2)), merged(q.size()), read(q.size());
     Device<Weight> d_cache(cache);
     constexpr int kFloats = attend_scratch<D, Group, kPassTokens>();
-    run(AttendStage<D, Group, Splits>{d_q.data, d_cache.data, partial.data, merged.data, kHeads, context, position, tokens}, kFloats);
+    run(AttendStage<D, Group, Splits>{d_q.data, d_cache.data, partial.data, merged.data, kHeads, context, position, tokens, window}, kFloats);
     std::vector<Weight> identity(size_t(K) * padded(K));
     for (int row = 0; row < K; ++row)
       for (int k = 0; k < padded(K); ++k) host_round(&identity[size_t(row) * padded(K) + k], row == k ? 1.0f : 0.0f);
@@ -337,11 +338,12 @@ void check_attend(int position) {
         const float* const query = q.data() + (size_t(token) * kHeads * Group + head) * D;
         std::vector<double> score(position + token + 1), sum(D);
         double top = -1e300, mass = 0;
-        for (size_t p = 0; p < score.size(); ++p) {
+        const size_t first = window == 0 || position + token < window ? 0 : position + token - window + 1;
+        for (size_t p = first; p < score.size(); ++p) {
           for (int d = 0; d < D; ++d) score[p] += double(query[d]) * host_float(rows[p * 2 * D + d]);
           top = std::max(top, score[p] *= kAttnScale);
         }
-        for (size_t p = 0; p < score.size(); ++p) {
+        for (size_t p = first; p < score.size(); ++p) {
           const double weight = std::exp(score[p] - top);
           mass += weight;
           for (int d = 0; d < D; ++d) sum[d] += weight * host_float(rows[p * 2 * D + D + d]);
@@ -353,8 +355,8 @@ void check_attend(int position) {
           worst_input = off_input <= worst_input ? worst_input : off_input;
         }
       }
-    report(worst < 2e-5 && worst_input < 4e-5, "attend D=%d Group=%d Splits=%d position=%d tokens=%d: error %.2g, merge_input %.2g", D, Group,
-           Splits, position, tokens, worst, worst_input);
+    report(worst < 2e-5 && worst_input < 4e-5, "attend D=%d Group=%d Splits=%d position=%d tokens=%d window=%d: error %.2g, merge_input %.2g", D, Group,
+           Splits, position, tokens, window, worst, worst_input);
   }
 }
 
@@ -658,7 +660,7 @@ struct AttendTime {
         const int end = split == Splits - 1 ? position + tokens : int((long long)position * (split + 1) / Splits);
         attend<D, Group, Splits>(b, 0, q + head * Group * D, heads * Group * D, layer + size_t(head) * context * 2 * D,
                                  partial + head * Group * Splits * (D + 2), heads * Group * Splits * (D + 2), split, begin, end,
-                                 position, tokens);
+                                 position, tokens, 0);
       }
       grid_barrier(b);
     }
@@ -763,6 +765,8 @@ int main() {
     check_attend<80, 1, 1>(position);
     check_attend<256, 4, 3>(position);
     check_attend<32, 16, 4>(position);
+    check_attend<64, 7, 5>(position, 3);
+    check_attend<20, 3, 9>(position, 40);
   }
   check_heads<20>();
   check_heads<128>();

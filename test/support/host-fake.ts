@@ -142,6 +142,8 @@ export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manif
       qkNorm: false,
       qkvBias: false,
       tiedHead: true,
+      kinds: [{ name: 'layer', window: null, rope: true }],
+      pattern: ['layer'],
     },
     passTokens,
     roundings: { perLayer: 0, once: 0 },
@@ -150,7 +152,7 @@ export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manif
     slots: [...slots],
     bytes: { weights: weightBytes, kvPerPosition: 1 },
     bandwidth: null,
-    build: { compiler: 'g++', flags: [], millis: 0 },
+    build: { compiler: 'g++', flags: [], millis: 0, resources: [] },
   };
 }
 

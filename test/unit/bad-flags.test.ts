@@ -20,7 +20,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const illegalPlan = `
 const at = { file: 'illegal.ts', line: 1, column: 1 };
-export default { name: 'illegal', stages: [], options: { sync: 'barrier', weights: { kind: 'direct', prefetch: false }, tokens: 1 }, at };
+export default { name: 'illegal', stages: [], scheme: { kind: 'barriers', prefetch: 0, tokens: 1 }, at };
 `;
 
 const tiny = ['--model', 'qwen3-tiny'];
@@ -126,6 +126,21 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     ['chat', ...tiny, '--presencePenalty', '5'],
     "error: --presencePenalty is '5', must be a number from -2 to 2",
     '--presencePenalty 0.5',
+  ],
+  [
+    ['explain', ...tiny, '--position', '-1'],
+    "error: --position is '-1', must be a whole number from 0 to 16777215",
+    '--position 1900',
+  ],
+  [
+    ['explain', ...tiny, '--position', 'last'],
+    "error: --position is 'last', must be a whole number from 0 to 16777215",
+    '--position 1900',
+  ],
+  [
+    ['explain', ...tiny, '--target', 'h100', '--position', '1024'],
+    "error: --position is '1024', and the last position of qwen3-tiny is 1023",
+    '--position 1023',
   ],
   [['chat', ...tiny, '--prompt', ''], 'error: --prompt is empty', '--prompt "What is a daemon?"'],
   [['complete', ...tiny], 'error: no --prompt given', '--prompt'],

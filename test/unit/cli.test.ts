@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import type { Cost } from '../../codegen/schedule/cost.ts';
 import { readGolden } from '../../runtime/golden.ts';
 
 const root = packageRoot();
@@ -95,10 +96,35 @@ describe('explain', () => {
     const { out } = await gen(['explain', '--model', 'qwen3-0.6b', '--target', 'h100', '--json']);
     const data = JSON.parse(out) as {
       stages: { name: string; weightBytes: number }[];
-      barriersPerToken: number;
+      syncsPerToken: number;
+      syncName: string;
     };
     expect(data.stages.map((stage) => stage.name)).toContain('ffn_up');
-    expect(data.barriersPerToken).toBeGreaterThan(28);
+    expect(data.syncsPerToken).toBeGreaterThan(28);
+    expect(data.syncName).toBe('grid barriers');
+  });
+
+  it('tells of a token at a position, which reads the cache of those before it', async () => {
+    const args = ['explain', '--model', 'qwen3-0.6b', '--target', 'h100'];
+    const costAt = async (position: string) => {
+      const { out } = await gen([...args, '--position', position, '--json']);
+      return JSON.parse(out) as Cost & { model: string };
+    };
+    const [first, late] = [await costAt('0'), await costAt('2000')];
+    expect(late).toMatchObject({ model: 'qwen3-0.6b', position: 2000, bytes: first.bytes });
+    const attention = late.stages.find((stage) => stage.name === 'attention')!;
+    expect(28 * attention.cacheBytes).toBe(2000 * late.bytes.kvPerPosition);
+    expect(late.tokensPerSecond!).toBeLessThan(first.tokensPerSecond!);
+    const table = await gen([...args, '--position', '2000']);
+    expect(table.out).toMatch(/^predicted \d+ tok\/s at position 2000, /m);
+    expect((await gen(args)).out).toMatch(/^predicted \d+ tok\/s at position 0, /m);
+  });
+
+  it('refuses a plan, with what would be legal', async () => {
+    const plan = join(root, 'test', 'illegal', 'cannot-deal.ts');
+    const { code, err } = await gen(['explain', '--model', 'qwen3-0.6b', '--target', 'h100', '--plan', plan]);
+    expect(code).toBe(2);
+    expect(err).toContain("Legal here: deal the stage over 'q_heads'; or deal the stage over 'kv_heads'.");
   });
 });
 
@@ -113,14 +139,18 @@ describe('explain of a stream', () => {
   });
 
   it('gives the same as data', async () => {
-    const { stream } = JSON.parse((await gen([...args, '--json'])).out) as { stream: { blocks: number } };
-    expect(stream.blocks).toBe(128);
+    const cost = JSON.parse((await gen([...args, '--json'])).out) as Cost;
+    expect(cost).toMatchObject({ syncName: 'exchanges', syncsPerToken: 142, position: 0 });
+    expect(cost.lines[0]).toMatch(/^blocks {2}128; /);
+    const qkv = cost.stages.find((stage) => stage.name === 'qkv')!;
+    expect(qkv.syncs).toMatchObject([{ scope: 'exchange', tensors: ['q', 'k', 'v'], micros: 0.86 }]);
   });
 
-  it('refuses it on a CPU, with what would be legal', async () => {
-    const { code, err } = await gen([...args, '--target', 'cpu']);
-    expect(code).toBe(2);
-    expect(err).toContain("Legal here: sync: 'barrier', weights: direct().");
+  it('says on a CPU that its stages meet at barriers', async () => {
+    const { code, out } = await gen([...args, '--target', 'cpu']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^qkv .* grid barrier: /m);
+    expect(out).not.toContain('exchange');
   });
 });
 

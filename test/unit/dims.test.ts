@@ -69,6 +69,8 @@ test('a Qwen3 config in transformers 4 keys gives these dims', () => {
     qkNorm: true,
     qkvBias: false,
     tiedHead: true,
+    kinds: [{ name: 'layer', window: null, rope: true }],
+    pattern: ['layer'],
   });
 });
 

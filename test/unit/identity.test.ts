@@ -1,4 +1,4 @@
-// A kernel is known by everything that changes its library: another model, another source or another op is another kernel.
+// A kernel is known by everything that changes its library, and by nothing else: what model, plan and target are called does not count.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +7,7 @@ import { identityOf } from '../../codegen/emit/emit.ts';
 import { opsText } from '../../codegen/emit/ops-text.ts';
 import { generate } from '../../codegen/index.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
+import { planOf } from '../../codegen/plan/plan.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 
 const fixture = (name: string) => resolveModel(join(import.meta.dirname, '../fixtures', name)).dims;
@@ -17,9 +18,8 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const kernelOf = async (dims: ModelDims, plan: string, target: string) =>
   generate({ dims, plan: await resolvePlan(plan), target: resolveTarget(target) });
 
-/** Every field of the dims with another legal value, those of the rotation included. */
-const changes: Record<keyof ModelDims, (dims: ModelDims) => Partial<ModelDims>> = {
-  name: () => ({ name: 'another' }),
+/** Every field of the dims but the name with another legal value, those of the rotation and of the kinds included. */
+const changes: Record<Exclude<keyof ModelDims, 'name'>, (dims: ModelDims) => Partial<ModelDims>> = {
   family: () => ({ family: 'qwen2' }),
   dtype: () => ({ dtype: 'fp16' }),
   layers: (d) => ({ layers: d.layers + 1 }),
@@ -36,24 +36,55 @@ const changes: Record<keyof ModelDims, (dims: ModelDims) => Partial<ModelDims>> 
   qkNorm: (d) => ({ qkNorm: !d.qkNorm }),
   qkvBias: (d) => ({ qkvBias: !d.qkvBias }),
   tiedHead: (d) => ({ tiedHead: !d.tiedHead }),
+  kinds: (d) => ({ kinds: [...d.kinds, { name: 'other', window: 7, rope: false }] }),
+  pattern: (d) => ({ pattern: [...d.pattern, ...d.pattern] }),
 };
 
 test.each([
   ['cooperative', 'h100'],
   ['stream', 'h100'],
   ['cooperative', 'cpu'],
-])('%s for %s: every field of the dims makes another kernel', async (plan, target) => {
+])('%s for %s: every field of the dims but the name makes another kernel', async (plan, target) => {
   const hashes = new Map([[(await kernelOf(llama, plan, target)).hash, 'as it is']]);
   const scaling = llama.ropeScaling!;
   const scaled = Object.entries(scaling)
     .filter(([key]) => key !== 'type')
     .map(([key, value]) => [key, { ropeScaling: { ...scaling, [key]: Number(value) * 2 } }] as const);
+  const [layer] = llama.kinds;
+  const kinds = Object.entries({ name: 'other', window: 7, rope: false }).map(([key, value]) => {
+    const kind = { ...layer!, [key]: value };
+    return [`${key} of a kind`, { kinds: [kind], pattern: [kind.name] }] as const;
+  });
   const fields = Object.entries(changes).map(([key, change]) => [key, change(llama)] as const);
-  for (const [field, change] of [...fields, ...scaled]) {
+  for (const [field, change] of [...fields, ...scaled, ...kinds]) {
     const { hash } = await kernelOf({ ...llama, ...change }, plan, target);
     expect(hashes.get(hash), field).toBeUndefined();
     hashes.set(hash, field);
   }
+});
+
+test.each([
+  ['cooperative', 'h100'],
+  ['stream', 'h100'],
+  ['unfused', 'cpu'],
+])('%s for %s: names are labels, which stand in the sources and not in the hash', async (name, on) => {
+  const [plan, target] = [await resolvePlan(name), resolveTarget(on)];
+  const kernel = await generate({ dims: llama, plan, target });
+  const labels = { dims: { ...llama, name: 'my-llama' }, target: { ...target, name: 'my-gpu' } };
+  const other = await generate({ ...labels, plan: plan.with('my-plan', {}) });
+  expect(other.hash).toBe(kernel.hash);
+  expect(other.name).toBe('my-llama-my-gpu-my-plan');
+  expect(other.sources['model.h']).toContain('gen --model my-llama --target my-gpu --plan my-plan');
+  const changed = Object.keys(kernel.sources).filter((file) => other.sources[file] !== kernel.sources[file]);
+  expect(changed.filter((file) => !/^(kernel\.\w+|model\.h|slots\.h)$/.test(file))).toEqual([]);
+});
+
+test('a stage of another name is another kernel: it names a function', async () => {
+  const plan = await resolvePlan('unfused');
+  const renamed = plan.stages.map((one) => (one.name === 'attend' ? { ...one, name: 'attention' } : one));
+  const target = resolveTarget('cpu');
+  const other = await generate({ dims: llama, plan: planOf({ ...plan, stages: renamed }), target });
+  expect(other.hash).not.toBe((await generate({ dims: llama, plan, target })).hash);
 });
 
 test('every file of the sources makes another kernel', async () => {

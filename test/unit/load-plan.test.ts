@@ -40,6 +40,8 @@ const manifest: Manifest = {
     qkNorm: false,
     qkvBias: true,
     tiedHead: true,
+    kinds: [{ name: 'layer', window: null, rope: true }],
+    pattern: ['layer'],
   },
   passTokens: 8,
   roundings: { perLayer: 0, once: 0 },
@@ -54,7 +56,7 @@ const manifest: Manifest = {
   ],
   bytes: { weights: 100000, kvPerPosition: 128 },
   bandwidth: null,
-  build: { compiler: 'g++', flags: [], millis: 1 },
+  build: { compiler: 'g++', flags: [], millis: 1, resources: [] },
 };
 
 /** A checkpoint that fits the manifest, with changes. */

@@ -3,16 +3,18 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { makeSchedule } from '../../codegen/index.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { decoderGraph, type OpName } from '../../codegen/model/graph.ts';
 import { checkPlan, isLegal } from '../../codegen/plan/check.ts';
 import { formatIssues, PlanError } from '../../codegen/plan/issue.ts';
 import { parsePlan } from '../../codegen/plan/parse-plan.ts';
-import { type FusionPlan, plan, stage } from '../../codegen/plan/plan.ts';
+import { byContext, type FusionPlan, into, plan, stage } from '../../codegen/plan/plan.ts';
 import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import stream from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
+import { planNames, resolvePlan } from '../../configs/resolve.ts';
 import { targets } from '../../configs/targets.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { around } from '../illegal/around.ts';
@@ -184,18 +186,18 @@ describe('each rule refuses its smallest illegal plan:', () => {
   });
   test('tokens', () => {
     expect(message(tokens)).toMatchInlineSnapshot(`
-      "tokens.ts:5:96: error: tokens
-        5 | export default plan('tokens', around([stage('embed', ['embed'], { over: 'rows' })]), { tokens: 12 });
-          |                                                                                                ^^
+      "tokens.ts:7:58: error: tokens
+        7 | export default plan('tokens', stages, barriers({ tokens: 12 }));
+          |                                                          ^^
         a pass has 1 to 8 tokens on h100, not 12.
         Legal here: tokens: 8; or tokens: 'many'."
     `);
   });
   test('shared-memory-over-budget', () => {
     expect(message(sharedMemoryOverBudget, 'qwen3-8b', 'rtx4090')).toMatchInlineSnapshot(`
-      "shared-memory-over-budget.ts:6:11: error: shared-memory-over-budget
-        6 |   tokens: 8,
-          |           ^
+      "shared-memory-over-budget.ts:8:22: error: shared-memory-over-budget
+        8 |   barriers({ tokens: 8 }),
+          |                      ^
         a pass of 8 tokens needs 393 KiB of shared memory a block, and rtx4090 has 99.
         Legal here: tokens: 1; or tokens: 'many'."
     `);
@@ -273,11 +275,27 @@ describe('a plan is refused', () => {
 });
 
 describe('the built-in plans', () => {
-  test.each(models)('are legal for $name on every target', (model) => {
-    const graph = decoderGraph(model);
-    for (const target of targets) {
-      expect(checkPlan(graph, cooperative, target)).toEqual([]);
-      expect(checkPlan(graph, unfused, target)).toEqual([]);
+  test('are legal, all of them, for every model on every target', async () => {
+    const plans = await Promise.all(planNames().map(resolvePlan));
+    expect(plans.length).toBeGreaterThanOrEqual(17);
+    for (const dims of models) {
+      const graph = decoderGraph(dims);
+      for (const target of targets) {
+        for (const made of plans) {
+          const what = `${made.name} for ${dims.name} on ${target.name}`;
+          expect(checkPlan(graph, made, target), what).toEqual([]);
+        }
+      }
+    }
+  });
+
+  test('make schedules whose conflicts all have a sync, each plan for some model on some target', async () => {
+    const plans = await Promise.all(planNames().map(resolvePlan));
+    for (const [i, made] of plans.entries()) {
+      // Steps that share no divisor with the lengths, so that plans meet models and targets in all mixtures.
+      const dims = models[(7 * i) % models.length]!;
+      const target = targets[(3 * i) % targets.length]!;
+      expect(makeSchedule(dims, made, target).plan.name).toBe(made.name);
     }
   });
 
@@ -363,37 +381,46 @@ describe('a message', () => {
 
 describe('a plan from a file', () => {
   const made = JSON.parse(JSON.stringify(unfused)) as Record<string, unknown>;
-  const options = unfused.options;
-
-  const streamed = (weights: Record<string, unknown>) => {
-    return { ...stream, options: { ...stream.options, weights: { ...stream.options.weights, ...weights } } };
+  const atBarriers = (options: Record<string, unknown>) => {
+    return { ...made, scheme: { ...unfused.scheme, ...options } };
+  };
+  const streamed = (options: Record<string, unknown>) => {
+    return { ...stream, scheme: { ...stream.scheme, ...options } };
   };
 
   test('of the right shape is taken as it is', () => {
     expect(parsePlan(made)).toEqual(unfused);
     expect(parsePlan(JSON.parse(JSON.stringify(stream)))).toEqual(stream);
+    const growing = streamed({ splits: byContext({ 1: 0, 4: 192 }), slotBytes: 8192, copiesInFlight: 2 });
+    expect(parsePlan(JSON.parse(JSON.stringify(growing)))).toEqual(growing);
+  });
+
+  test('can be varied like one that was written', () => {
+    const varied = parsePlan(made).with('varied', { attn_add: into('o_proj') });
+    expect(check(varied)).toEqual([]);
+    expect(varied.stages).toHaveLength(unfused.stages.length - 1);
   });
 
   test.each([
     ['nothing', undefined],
     ['a function', () => unfused],
-    ['a sync that does not exist', { ...made, options: { ...options, sync: 'semaphore' } }],
-    [
-      'weights that do not exist',
-      { ...made, options: { ...options, weights: { kind: 'ring', stages: 12 } } },
-    ],
-    ['weights that lack an option', { ...made, options: { ...options, weights: { kind: 'stream' } } }],
-    ['a stream with an option of direct weights', streamed({ prefetch: 1 })],
-    ['a ring of too few slots', streamed({ stages: 3 })],
-    ['a ring of too many slots', streamed({ stages: 65 })],
-    ['nothing in flight', streamed({ inFlight: 0 })],
-    ['half a slot in flight', streamed({ inFlightHead: 1.5 })],
-    ['a tile of another size', streamed({ tile: 10000 })],
-    ['a tile as a word', streamed({ tile: '16 KiB' })],
-    ['a negative splitFrom', { ...made, options: { ...options, splitFrom: -1 } }],
-    ['an option that does not exist', { ...made, options: { ...options, threads: 256 } }],
-    ['a negative prefetch', { ...made, options: { ...options, weights: { kind: 'direct', prefetch: -1 } } }],
-    ['tokens as a word', { ...made, options: { ...options, tokens: 'few' } }],
+    ['a scheme that does not exist', atBarriers({ kind: 'ring' })],
+    ['a plan without a scheme', { ...made, scheme: undefined }],
+    ['a stream that lacks an option', { ...made, scheme: { kind: 'stream' } }],
+    ['a stream with an option of barriers', streamed({ prefetch: 1 })],
+    ['a ring of too few slots', streamed({ slots: 3 })],
+    ['a ring of too many slots', streamed({ slots: 65 })],
+    ['nothing in flight', streamed({ copiesInFlight: 0 })],
+    ['half a slot in flight', streamed({ headCopiesInFlight: 1.5 })],
+    ['slots of another size', streamed({ slotBytes: 10000 })],
+    ['slots as a word', streamed({ slotBytes: '16 KiB' })],
+    ['a handoff that does not exist', streamed({ handoff: 'semaphore' })],
+    ['a negative first position of splits', streamed({ splits: [{ splits: 4, from: -1 }] })],
+    ['no splits', streamed({ splits: [] })],
+    ['splits as a number', streamed({ splits: 4 })],
+    ['an option that does not exist', atBarriers({ threads: 256 })],
+    ['a negative prefetch', atBarriers({ prefetch: -1 })],
+    ['tokens as a word', atBarriers({ tokens: 'few' })],
     ['a dealing that does not exist', { ...made, stages: [{ ...unfused.stages[0], over: 'columns' }] }],
     ['a stage that is not dealt', { ...made, stages: [{ ...unfused.stages[0], over: undefined }] }],
     ['ops that are no list', { ...made, stages: [{ ...unfused.stages[0], ops: 'embed' }] }],
@@ -417,22 +444,24 @@ const refusals: Readonly<Record<string, string>> = {
   nothing: 'there is no default export; end the file with: export default plan(name, [stage(...), ...])',
   'a function':
     'the default export is no plan; end the file with: export default plan(name, [stage(...), ...])',
-  'a sync that does not exist': `plan.options.sync is "semaphore"; there is: 'barrier', 'exchange'`,
-  'weights that do not exist': `plan.options.weights.kind is "ring"; there is: 'direct', 'stream'`,
-  'weights that lack an option': 'plan.options.weights.stages is missing; it must be of type number',
-  'a stream with an option of direct weights':
-    'plan.options.weights has no option prefetch; there are: kind, stages, inFlight, inFlightHead, tile',
-  'a ring of too few slots': 'plan.options.weights.stages is 3; it must be at least 4',
-  'a ring of too many slots': 'plan.options.weights.stages is 65; it must be at most 64',
-  'nothing in flight': 'plan.options.weights.inFlight is 0; it must be at least 1',
-  'half a slot in flight': 'plan.options.weights.inFlightHead is 1.5; it must be a whole number',
-  'a tile of another size': 'plan.options.weights.tile is 10000; there is: 4096, 8192, 16384, 32768',
-  'a tile as a word': 'plan.options.weights.tile is "16 KiB"; there is: 4096, 8192, 16384, 32768',
-  'a negative splitFrom': 'plan.options.splitFrom is -1; it must be at least 0',
-  'an option that does not exist':
-    'plan.options has no option threads; there are: sync, weights, words, tokens, splitFrom',
-  'a negative prefetch': 'plan.options.weights.prefetch is -1; it must be at least 0',
-  'tokens as a word': `plan.options.tokens is "few"; it must be a number or 'many'`,
+  'a scheme that does not exist': `plan.scheme.kind is "ring"; there is: 'barriers', 'stream'`,
+  'a plan without a scheme': 'plan.scheme is missing; it must be of type object',
+  'a stream that lacks an option': 'plan.scheme.slots is missing; it must be of type number',
+  'a stream with an option of barriers':
+    'plan.scheme has no option prefetch; there are: kind, slots, slotBytes, copiesInFlight, headCopiesInFlight, handoff, splits, tokens',
+  'a ring of too few slots': 'plan.scheme.slots is 3; it must be at least 4',
+  'a ring of too many slots': 'plan.scheme.slots is 65; it must be at most 64',
+  'nothing in flight': 'plan.scheme.copiesInFlight is 0; it must be at least 1',
+  'half a slot in flight': 'plan.scheme.headCopiesInFlight is 1.5; it must be a whole number',
+  'slots of another size': `plan.scheme.slotBytes is 10000; it must be 'fit', 4096, 8192, 16384 or 32768`,
+  'slots as a word': `plan.scheme.slotBytes is "16 KiB"; it must be 'fit', 4096, 8192, 16384 or 32768`,
+  'a handoff that does not exist': `plan.scheme.handoff is "semaphore"; there is: 'sentinel', 'epoch'`,
+  'a negative first position of splits': 'plan.scheme.splits[0].from is -1; it must be at least 0',
+  'no splits': 'plan.scheme.splits is []; it must be at least 1',
+  'splits as a number': `plan.scheme.splits is 4; it must be 'fit' or byContext({ splits: position, ... })`,
+  'an option that does not exist': 'plan.scheme has no option threads; there are: kind, prefetch, tokens',
+  'a negative prefetch': 'plan.scheme.prefetch is -1; it must be at least 0',
+  'tokens as a word': `plan.scheme.tokens is "few"; it must be a number or 'many'`,
   'a dealing that does not exist': `plan.stages[0].over is "columns"; there is: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,
   'a stage that is not dealt': `plan.stages[0].over is missing; there is: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,
   'ops that are no list': 'plan.stages[0].ops is "embed"; it must be a list',

@@ -35,7 +35,7 @@ describe('what cannot be printed', () => {
   const messages: string[] = [];
 
   test.each(Object.entries(cases))('%s is refused at its place', async (name, source) => {
-    const text = `import { f32, pointwise, silu } from '${configs}dsl.ts';\nconst scale = 2;\nexport const bad = ${source};\n`;
+    const text = `import { f32, pointwise, silu } from '${configs}/dsl.ts';\nconst scale = 2;\nexport const bad = ${source};\n`;
     const error = await refusal(write(text), join(configs, 'dsl.ts'));
     expect(error.issues).toHaveLength(1);
     messages.push(`${name}\n${error.message}`);

@@ -6,23 +6,29 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ModelDims } from '../../codegen/model/dims.ts';
-import { stream as streamed } from '../../codegen/plan/plan.ts';
+import { decoderGraph } from '../../codegen/model/graph.ts';
+import { checkPlan, isLegal } from '../../codegen/plan/check.ts';
+import { withScheme } from '../../codegen/plan/edits.ts';
+import { byContext, type StreamScheme, stream as streamed } from '../../codegen/plan/plan.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
-import {
-  cellOf,
-  planStream,
-  type Stream,
-  streamStaticBytes,
-  streamWarps,
-  tilesOf,
-} from '../../codegen/schemes/stream/stream.ts';
+import { lowerStream } from '../../codegen/schemes/stream/lower.ts';
+import type { StreamSchedule } from '../../codegen/schemes/stream/schedule.ts';
+import { cellOf, streamStaticBytes, streamWarps, tilesOf } from '../../codegen/schemes/stream/sizes.ts';
 import { models } from '../../configs/models.ts';
+import builtIn from '../../configs/plans/stream.ts';
 import { targets } from '../../configs/targets.ts';
 
 const targetOf = (name: string): Target => targets.find((target) => target.name === name)!;
 const qwen = models.find((model) => model.name === 'qwen3-0.6b')!;
-const plan = (dims: ModelDims, target: Target, tile = 16384, tokens: number | 'many' = 'many') =>
-  planStream(dims, target, streamed({ tile }), { words: 'sentinel', tokens, splitFrom: 128 }, (op) => op);
+type Options = Partial<Omit<StreamScheme, 'kind'>>;
+const planOf = (options: Options) =>
+  withScheme(builtIn, streamed({ slotBytes: 16384, splits: byContext({ 1: 0, 16: 128 }), ...options }));
+
+/** The stages of the built-in plan as a stream, or null where it is not legal. */
+function schedule(dims: ModelDims, target: Target, options: Options = {}): StreamSchedule | null {
+  const [graph, made] = [decoderGraph(dims), planOf(options)];
+  return isLegal(graph, made, target) ? lowerStream(graph, made, target) : null;
+}
 
 const gpus = targets.filter((target) => target.kind === 'cuda');
 const small = fc
@@ -40,16 +46,16 @@ const small = fc
   });
 
 /** Holds for the stream of every small model on every GPU that has room for it. */
-const forAll = (runs: number, holds: (made: Stream, dims: ModelDims, target: Target) => void) =>
+const forAll = (runs: number, holds: (made: StreamSchedule, dims: ModelDims, target: Target) => void) =>
   fc.assert(
-    fc.property(small, fc.constantFrom(...gpus), fc.constantFrom(8192, 16384), (dims, target, tile) => {
-      const made = plan(dims, target, tile);
+    fc.property(small, fc.constantFrom(...gpus), fc.constantFrom(8192, 16384), (dims, target, slotBytes) => {
+      const made = schedule(dims, target, { slotBytes });
       fc.pre(made !== null);
       holds(made, dims, target);
     }),
     { numRuns: runs },
   );
-const blocksOf = ({ blocks }: Stream) => Array.from({ length: blocks }, (_, block) => block);
+const blocksOf = ({ blocks }: StreamSchedule) => Array.from({ length: blocks }, (_, block) => block);
 
 test('every tile of every product has one block, and no block has two more than another', () => {
   forAll(300, (made, dims) => {
@@ -67,8 +73,8 @@ test('every tile of every product has one block, and no block has two more than 
       );
       expect(tiles).toEqual(Array.from({ length: Math.ceil(rows[i]! / 8) }, (_, tile) => tile));
       const counts = dealt.map(({ first, end }) => end - first);
-      expect(Math.max(...counts)).toBe(product.most);
-      expect(Math.min(...counts)).toBeGreaterThanOrEqual(product.most - 1);
+      expect(Math.max(...counts)).toBe(product.mostTiles);
+      expect(Math.min(...counts)).toBeGreaterThanOrEqual(product.mostTiles - 1);
     }
   });
 });
@@ -76,12 +82,12 @@ test('every tile of every product has one block, and no block has two more than 
 test('packing puts every element of every product into one place of one block, and only padding beside them', () => {
   forAll(40, (made) => {
     for (const product of made.products) {
-      const columns = product.each * streamWarps * 32;
+      const columns = product.warpCells * streamWarps * 32;
       expect(columns).toBeGreaterThanOrEqual(product.columns);
       const seen = new Uint8Array((product.tiles * 8 * columns) / 8);
       for (const block of blocksOf(made)) {
         const { first, end } = tilesOf(product, block, made.blocks);
-        for (let cell = 0; cell < (end - first) * product.each; cell++) {
+        for (let cell = 0; cell < (end - first) * product.warpCells; cell++) {
           for (let i = 0; i < streamWarps * 32; i++) {
             const { row, column } = cellOf(product, first, cell, i >> 5, i & 31);
             seen[(row * columns + column) / 8]!++;
@@ -97,8 +103,8 @@ test('a warp has the same columns of every row, next to each other, and no other
   forAll(100, ({ products }) => {
     for (const product of products) {
       const columnsOf = (warp: number, tile: number) =>
-        Array.from({ length: product.each * 4 }, (_, i) => {
-          const cell = tile * product.each + (i >> 2);
+        Array.from({ length: product.warpCells * 4 }, (_, i) => {
+          const cell = tile * product.warpCells + (i >> 2);
           return cellOf(product, 0, cell, warp, i & 3).column;
         });
       const warps = Array.from({ length: streamWarps }, (_, warp) => columnsOf(warp, 0));
@@ -114,15 +120,15 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
     pattern.exec(readFileSync(join(templates, file), 'utf8'))![0];
   const dealt = found('lib/block.cuh', /int dealt\(int n, int i, int parts\) \{.*\}/);
   const place = found('stream/pack.cuh', /const int piece = [\s\S]*?const int column = .*;/);
-  const [tiles, blocks, each] = [131, 29, 3];
+  const [tiles, blocks, warpCells] = [131, 29, 3];
   const program = `#include <cstdio>
     ${dealt}
-    struct P { static constexpr int kEach = ${each}; };
+    struct P { static constexpr int kWarpCells = ${warpCells}; };
     constexpr int kWarps = ${streamWarps};
     int main() {
       for (int block = 0; block < ${blocks}; ++block) {
         const int first = dealt(${tiles}, block, ${blocks}), end = dealt(${tiles}, block + 1, ${blocks});
-        for (int i = 0; i < (end - first) * P::kEach * kWarps * 32; ++i) {
+        for (int i = 0; i < (end - first) * P::kWarpCells * kWarps * 32; ++i) {
           ${place}
           printf("%d %d %d\\n", block, row, column);
         }
@@ -131,9 +137,9 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
   const mirrored: string[] = [];
   for (let block = 0; block < blocks; block++) {
     const { first, end } = tilesOf({ tiles }, block, blocks);
-    for (let i = 0; i < (end - first) * each * streamWarps * 32; i++) {
+    for (let i = 0; i < (end - first) * warpCells * streamWarps * 32; i++) {
       const { row, column } = cellOf(
-        { each },
+        { warpCells },
         first,
         Math.floor(i / 32 / streamWarps),
         (i >> 5) % streamWarps,
@@ -152,9 +158,11 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
 
 test('the bytes of the blocks add up to those of the stream', () => {
   forAll(100, (made, dims) => {
-    const padded = made.products.map((product) => product.tiles * 8 * product.each * streamWarps * 32 * 2);
+    const padded = made.products.map(
+      (product) => product.tiles * 8 * product.warpCells * streamWarps * 32 * 2,
+    );
     const layer = padded.slice(0, 4).reduce((sum, bytes) => sum + bytes, 0);
-    expect(made.bytes).toBe(dims.layers * layer + padded[4]!);
+    expect(made.streamBytes).toBe(dims.layers * layer + padded[4]!);
   });
 });
 
@@ -162,7 +170,7 @@ test('every pass keeps four slots or more, within the shared memory of the targe
   forAll(300, (made, _, target) => {
     for (const memory of made.kernels) {
       expect(memory.slots).toBeGreaterThanOrEqual(4);
-      const bytes = streamStaticBytes + memory.workBytes + memory.slots * made.weights.tile;
+      const bytes = streamStaticBytes + memory.workBytes + memory.slots * made.ring.slotBytes;
       expect(bytes).toBeLessThanOrEqual(target.sharedBytes);
     }
   });
@@ -181,43 +189,46 @@ test('fewer blocks than multiprocessors never mean more tiles for the busiest', 
     const layer = made.products.filter((product) => product.op !== 'lm_head');
     const busy = Math.min(target.sms, ...layer.map((product) => product.tiles));
     if (made.blocks <= dims.kvHeads) return; // as many as attention needs
-    for (const product of layer) expect(product.most).toBe(Math.ceil(product.tiles / busy));
+    for (const product of layer) expect(product.mostTiles).toBe(Math.ceil(product.tiles / busy));
   });
 });
 
 describe('the stream of qwen3-0.6b on h100', () => {
   const h100 = targetOf('h100');
-  const made = plan(qwen, h100)!;
+  const made = schedule(qwen, h100)!;
 
   test('has 128 blocks, 16 tokens a pass, and no padding', () => {
     expect([made.blocks, made.kernels.at(-1)!.tokens, made.splits]).toEqual([128, 16, 16]);
-    expect(made.products.map(({ most }) => most)).toEqual([4, 1, 6, 1, 149]);
-    expect(made.bytes).toBe(1191968768);
+    expect(made.products.map(({ mostTiles }) => mostTiles)).toEqual([4, 1, 6, 1, 149]);
+    expect(made.streamBytes).toBe(1191968768);
   });
 
   test('has a kernel for 1, 4, 8 and 16 tokens, with fewer slots for more of them', () => {
     expect(made.kernels.map(({ tokens, slots }) => [tokens, slots])).toEqual([
       [1, 12],
       [4, 8],
-      [8, 8],
+      [8, 7],
       [16, 5],
     ]);
   });
 
   test('has one slot under way, a larger model two, unless the plan says how many', () => {
     const large = models.find(({ name }) => name === 'qwen3-1.7b')!;
-    expect([qwen, large].map((dims) => plan(dims, h100)!.weights.inFlight)).toEqual([1, 2]);
-    const asked = streamed({ inFlight: 3 });
-    const options = { words: 'sentinel', tokens: 'many', splitFrom: 0 } as const;
-    expect(planStream(qwen, h100, asked, options, (op) => op)!.weights.inFlight).toBe(3);
+    const copies = (dims: ModelDims, options: Options = {}) =>
+      schedule(dims, h100, options)!.ring.copiesInFlight;
+    expect([copies(qwen), copies(large)]).toEqual([1, 2]);
+    expect(copies(qwen, { copiesInFlight: 3 })).toBe(3);
   });
 
   test('takes the tokens that a plan asks for', () => {
-    const kernelsFor = (tokens: number) => plan(qwen, h100, 16384, tokens)!.kernels.map((k) => k.tokens);
+    const kernelsFor = (tokens: number) => schedule(qwen, h100, { tokens })!.kernels.map((k) => k.tokens);
     expect([1, 2, 4, 8].map(kernelsFor)).toEqual([[1], [1, 2], [1, 4], [1, 4, 8]]);
   });
 
   test('is none where not even one token fits', () => {
-    expect(plan(qwen, { ...h100, sharedBytes: 48 * 1024 })).toBeNull();
+    const small = { ...h100, sharedBytes: 48 * 1024 };
+    expect(schedule(qwen, small)).toBeNull();
+    const issues = checkPlan(decoderGraph(qwen), planOf({}), small);
+    expect(issues.map((issue) => issue.rule)).toEqual(['shared-memory-over-budget']);
   });
 });

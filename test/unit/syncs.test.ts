@@ -3,18 +3,18 @@ import { describe, expect, test } from 'vitest';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import type { FusionPlan } from '../../codegen/plan/plan.ts';
-import { assignWork, type Schedule } from '../../codegen/schedule/schedule.ts';
-import type { Sync } from '../../codegen/schedule/syncs.ts';
+import type { Meeting, Sync } from '../../codegen/schedule/syncs.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
-import { libraryScratch } from '../../codegen/schemes/barriers/library-scratch.ts';
-import { uncovered } from '../../codegen/schemes/barriers/uncovered.ts';
+import { lowerBarriers } from '../../codegen/schemes/barriers/lower.ts';
+import type { BarrierSchedule } from '../../codegen/schemes/barriers/schedule.ts';
+import { uncoveredBarriers as uncovered } from '../../codegen/schemes/barriers/uncovered.ts';
 import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import unfused from '../../configs/plans/unfused.ts';
 import { targets } from '../../configs/targets.ts';
 
-const schedule = (dims: ModelDims, made: FusionPlan, target: Target): Schedule =>
-  assignWork(decoderGraph(dims), made, target, libraryScratch(target));
+const schedule = (dims: ModelDims, made: FusionPlan, target: Target): BarrierSchedule =>
+  lowerBarriers(decoderGraph(dims), made, target);
 
 const qwen = models.find((model) => model.name === 'qwen3-0.6b')!;
 const h100 = targets.find((target) => target.name === 'h100')!;
@@ -29,13 +29,13 @@ const lines = (syncs: readonly Sync[]) =>
 test('the syncs of the cooperative plan', () => {
   expect(lines(schedule(qwen, cooperative, h100).syncs)).toMatchInlineSnapshot(`
     [
-      "grid after embed: attn_norm needs whole tokens of x, which embed makes elsewhere",
-      "grid after qkv: qk_norm needs whole q heads of q, which qkv_proj makes elsewhere",
-      "grid after attention: attn_merge needs whole q heads of partial, which attend makes elsewhere",
-      "grid after attn_out: ffn_norm needs whole tokens of x, which attn_add makes elsewhere",
-      "grid after ffn_up: down_proj needs all of h, which swiglu makes elsewhere",
-      "grid after ffn_down: attn_norm needs whole tokens of x, which ffn_add makes elsewhere",
-      "grid after head: sample needs all of logits, which lm_head makes elsewhere",
+      "grid after embed: attn_norm needs whole tokens of x, which embed makes in other blocks",
+      "grid after qkv: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks",
+      "grid after attention: attn_merge needs whole q heads of partial, which attend makes in other blocks",
+      "grid after attn_out: ffn_norm needs whole tokens of x, which attn_add makes in other blocks",
+      "grid after ffn_up: down_proj needs all of h, which swiglu makes in other blocks",
+      "grid after ffn_down: attn_norm needs whole tokens of x, which ffn_add makes in other blocks",
+      "grid after head: sample needs all of logits, which lm_head makes in other blocks",
       "block after qkv 0: qkv_proj reads what all threads of the block put into its scratch",
       "block after attention 0: rope reads what all threads of the block put into its scratch",
       "block after attention 1: kv_append reads what all threads of the block put into its scratch",
@@ -52,18 +52,18 @@ test('the grid barriers of the unfused plan', () => {
   const { syncs } = schedule(qwen, unfused, h100);
   expect(lines(syncs.filter((sync) => sync.scope === 'grid'))).toMatchInlineSnapshot(`
     [
-      "grid after embed: attn_norm needs whole tokens of x, which embed makes elsewhere",
-      "grid after attn_norm: qkv_proj needs all of xn, which attn_norm makes elsewhere",
-      "grid after qkv_proj: qk_norm needs whole q heads of q, which qkv_proj makes elsewhere",
-      "grid after kv_append: attend needs a part of cache, which kv_append makes elsewhere",
-      "grid after attend: attn_merge needs whole q heads of partial, which attend makes elsewhere",
-      "grid after attn_merge: o_proj needs all of att, which attn_merge makes elsewhere",
-      "grid after attn_add: ffn_norm needs whole tokens of x, which attn_add makes elsewhere",
-      "grid after ffn_norm: gate_up needs all of hn, which ffn_norm makes elsewhere",
-      "grid after swiglu: down_proj needs all of h, which swiglu makes elsewhere",
-      "grid after ffn_add: attn_norm needs whole tokens of x, which ffn_add makes elsewhere",
-      "grid after final_norm: lm_head needs all of xf, which final_norm makes elsewhere",
-      "grid after lm_head: sample needs all of logits, which lm_head makes elsewhere",
+      "grid after embed: attn_norm needs whole tokens of x, which embed makes in other blocks",
+      "grid after attn_norm: qkv_proj needs all of xn, which attn_norm makes in other blocks",
+      "grid after qkv_proj: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks",
+      "grid after kv_append: attend needs a part of cache, which kv_append makes in other blocks",
+      "grid after attend: attn_merge needs whole q heads of partial, which attend makes in other blocks",
+      "grid after attn_merge: o_proj needs all of att, which attn_merge makes in other blocks",
+      "grid after attn_add: ffn_norm needs whole tokens of x, which attn_add makes in other blocks",
+      "grid after ffn_norm: gate_up needs all of hn, which ffn_norm makes in other blocks",
+      "grid after swiglu: down_proj needs all of h, which swiglu makes in other blocks",
+      "grid after ffn_add: attn_norm needs whole tokens of x, which ffn_add makes in other blocks",
+      "grid after final_norm: lm_head needs all of xf, which final_norm makes in other blocks",
+      "grid after lm_head: sample needs all of logits, which lm_head makes in other blocks",
     ]
   `);
 });
@@ -99,7 +99,7 @@ test('five grid barriers are the fewest for the layer of the cooperative plan, a
     layer.filter((_, i) => mask & (1 << i)),
   ).filter((after) => {
     const syncs = after.map(
-      (stage): Sync => ({ scope: 'grid', after: { stage, phase: -1 }, reason: '', covers: 0 }),
+      (stage): Meeting => ({ scope: 'grid', after: { stage, phase: -1 }, reason: '', covers: 0 }),
     );
     const missing = uncovered({ ...built, syncs: [...others, ...syncs] });
     return missing.every((conflict) => conflict.scope !== 'grid');

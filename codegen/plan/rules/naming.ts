@@ -131,7 +131,7 @@ export function stageName({ plan }: Context): Finding[] {
   });
 }
 
-/** Words of C++ and CUDA, and names of the generated code that a function of the same name would hide. */
+/** Words of C++ and CUDA: the generated code lists the stages by their bare names. */
 const reserved = new Set(
   (
     'alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue decltype default delete do ' +

@@ -1,23 +1,21 @@
 // What a plan that needs too much shared memory is told, whatever its scheme.
-import { atPlan, type Context } from '../finding.ts';
-import type { Issue } from '../issue.ts';
+import { atPlan, type Context, type Edit, type Finding } from '../finding.ts';
 
 export const passText = (tokens: number): string =>
   `a pass of ${tokens === 1 ? '1 token' : `${tokens} tokens`}`;
 
-export function overBudgetIssue(
+export function overBudget(
   { plan, target }: Context,
   wanted: number,
   what: string,
   needed: number,
-  legal: readonly string[],
-): Issue {
-  const { at, call, token, argument, nth } =
-    wanted > 1 ? atPlan(plan, 'tokens', String(wanted)) : atPlan(plan, 'name', plan.name);
+  edits: readonly Edit[],
+): Finding {
+  const place = wanted > 1 ? atPlan(plan, 'tokens', String(wanted)) : atPlan(plan, 'name', plan.name);
   const why =
     `${what} needs ${Math.ceil(needed / 1024)} KiB of shared memory a block, ` +
     `and ${target.name} has ${target.sharedBytes / 1024}`;
-  return { rule: 'shared-memory-over-budget', at, call, token, argument, nth, why, legal };
+  return { rule: 'shared-memory-over-budget', ...place, why, edits };
 }
 
 export const range = (first: number, last: number): number[] =>

@@ -2,6 +2,7 @@
 import { invariant } from '../../../errors.ts';
 import type { ModelDims } from '../../model/dims.ts';
 import type { OpName, TensorName } from '../../model/graph.ts';
+import { kindOf } from '../../model/kinds.ts';
 import { padded } from '../../model/packing.ts';
 import type { Meeting } from '../../schedule/syncs.ts';
 import { columnsOf, rowsOf } from '../independent-sizes.ts';
@@ -187,11 +188,13 @@ function touchesOf(
       }
       return apart;
     case 'attend': {
-      const begin = Math.floor((machine.position * part) / splits);
+      // What the first token does not see, no other sees.
+      const { window } = kindOf(dims, place.layer);
+      const unseen = window === null ? 0 : Math.max(0, machine.position - (window - 1));
+      const at = (share: number) => unseen + Math.floor(((machine.position - unseen) * share) / splits);
       const isLast = !stage.split || part === splits - 1;
-      const end = isLast
-        ? machine.position + machine.tokens
-        : Math.floor((machine.position * (part + 1)) / splits);
+      const begin = stage.split ? at(part) : unseen;
+      const end = isLast ? machine.position + machine.tokens : at(part + 1);
       for (const token of tokens) to.read('qr', token, firstQ, endQ, 0);
       to.cache(0, cacheStart + begin, cacheStart + end, false);
       to.work();

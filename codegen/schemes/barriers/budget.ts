@@ -1,13 +1,13 @@
 // Rules about the size of a pass at barriers: its tokens, and the shared memory that they need.
-import { withTokens } from '../../plan/edits.ts';
+import { ofTokens, withTokens } from '../../plan/edits.ts';
 import { atPlan, type Context, type Finding } from '../../plan/finding.ts';
-import type { Issue } from '../../plan/issue.ts';
-import { overBudgetIssue, passText, range } from '../../plan/rules/size.ts';
+import { overBudget, passText, range } from '../../plan/rules/size.ts';
 import { platformOf } from '../../schedule/target.ts';
 import { libraryScratch } from './library-scratch.ts';
 import { lowerBarriers } from './lower.ts';
 
-export function tokensOutOfRange({ plan, target }: Context): Finding[] {
+export function tokensOutOfRange(context: Context): Finding[] {
+  const { plan, target } = context;
   const { tokens } = plan.scheme;
   const most = platformOf(target).mostTokens;
   if (tokens === 'many' || range(1, most).includes(tokens)) return [];
@@ -16,15 +16,12 @@ export function tokensOutOfRange({ plan, target }: Context): Finding[] {
       rule: 'tokens',
       ...atPlan(plan, 'tokens', String(tokens)),
       why: `a pass has 1 to ${most} tokens on ${target.name}, not ${tokens}`,
-      edits: [
-        { text: `tokens: ${most}`, plans: () => [withTokens(plan, most)] },
-        { text: `tokens: 'many'`, plans: () => [withTokens(plan, 'many')] },
-      ],
+      edits: [ofTokens(context, most), ofTokens(context, 'many')],
     },
   ];
 }
 
-export function barrierBudget(context: Context): Issue[] {
+export function barrierBudget(context: Context): Finding[] {
   const { graph, plan, target } = context;
   if (target.sharedBytes === 0) return [];
   const library = libraryScratch(target);
@@ -35,6 +32,6 @@ export function barrierBudget(context: Context): Issue[] {
   const needed = bytes(wanted);
   if (needed <= target.sharedBytes) return [];
   const fewer = range(1, wanted - 1).findLast((count) => bytes(count) <= target.sharedBytes);
-  const legal = fewer ? [`tokens: ${fewer}`, `tokens: 'many'`] : [];
-  return [overBudgetIssue(context, wanted, passText(wanted), needed, legal)];
+  const edits = fewer ? [ofTokens(context, fewer), ofTokens(context, 'many')] : [];
+  return [overBudget(context, wanted, passText(wanted), needed, edits)];
 }

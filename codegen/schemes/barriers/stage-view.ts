@@ -3,7 +3,7 @@
 import { scratchName, strideName } from '../../emit/names.ts';
 import type { OpName, TensorName } from '../../model/graph.ts';
 import { isProduct, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
-import { markedOps } from '../../schedule/schedule.ts';
+import { functionOf, markedOps } from '../../schedule/schedule.ts';
 import type { Meeting } from '../../schedule/syncs.ts';
 import { platformOf } from '../../schedule/target.ts';
 import { freeScratchOf } from './lower.ts';
@@ -278,7 +278,8 @@ class StagePrinter {
 
   #chain(ops: readonly OpName[], values: Map<TensorName, string>): string[] {
     return ops.map((op) => {
-      const { function: call, args, result } = pointwiseOf(op);
+      const { args, result } = pointwiseOf(op);
+      const call = functionOf(this.#schedule, op);
       const text = `ops::${call}(${args.map((tensor) => values.get(tensor) ?? this.#element(tensor)).join(', ')})`;
       if (this.#place(result).space !== 'register') return `${this.#element(result)} = ${text};`;
       values.set(result, result);

@@ -13,7 +13,8 @@ export interface Run extends Machine {
  * The conflicts that no sync orders; empty for a correct schedule.
  *
  * One block takes all units one after the other; with three, dealings that differ meet; and the first and last blocks of the target have
- * narrow ranges. Two layers are walked: a layer has a grid barrier, so nothing reaches further than the next one.
+ * narrow ranges. Every kind of layers is walked beside the next one, two layers where all are alike: a layer has a grid barrier, so nothing
+ * reaches further.
  * The pass is the widest one: any other touches a subset.
  */
 export function uncoveredBarriers(schedule: BarrierSchedule, runs = runsOf(schedule)): Uncovered[] {
@@ -26,9 +27,15 @@ function runsOf(schedule: BarrierSchedule): Run[] {
   const { dims, passTokens: tokens, splits, blocks } = schedule;
   const last = tokens - 1;
   const position = 2 * splits + 1; // no part of the positions is empty
-  const layers = Math.min(2, dims.layers);
+  const layers = Math.min(dims.pattern.length + 1, dims.layers);
   const machine = { tokens, position, layers, watched: [...new Set([0, Math.min(2, last), last])] };
-  const one: Run = { ...machine, layers: 1, watched: [last], blocks: 1, walked: [0] };
+  const one: Run = {
+    ...machine,
+    layers: Math.min(dims.pattern.length, dims.layers),
+    watched: [last],
+    blocks: 1,
+    walked: [0],
+  };
   const three: Run = { ...machine, blocks: 3, walked: [0, 1, 2] };
   const all: Run = { ...machine, watched: [last], blocks, walked: [0, 1, blocks - 2, blocks - 1] };
   return blocks > 3 ? [one, three, all] : [one, three];

@@ -40,7 +40,7 @@ export const keptProducts = (stages: readonly StreamStage[]): OpName[] =>
 /** What the kernels of a plan are sized for. */
 export function sizeInput(graph: Graph, plan: FusionPlan, target: Target, scheme: StreamScheme): SizeInput {
   const kept = plan.stages.flatMap((stage) => {
-    const form = formOf(graph, plan, stage);
+    const form = formOf(graph, stage);
     return form && !isRefusal(form) && form.body.kind === 'kept' ? [form.body.op] : [];
   });
   const input = { dims: graph.dims, target, slots: scheme.slots, kept };
@@ -60,7 +60,7 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
   invariant(kernels !== null, 'a checked plan has a stream that fits');
   const whole = plan.stages.map((stage): Stage => ({ ...stage, split: 'none' }));
   const dealt = splits === 1 ? withStages(plan, whole) : plan;
-  const stages = stagesFor(graph, dealt).map((stage) => lowerStage(graph, dealt, stage, splits));
+  const stages = stagesFor(graph, dealt).map((stage) => lowerStage(graph, stage, splits));
   const hazards = findHazards(graph, dealt);
   const exchanges = placeExchanges(graph, dealt, hazards);
   const products = productOps.map((op) => ({
@@ -97,8 +97,8 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
   };
 }
 
-function lowerStage(graph: Graph, plan: FusionPlan, stage: Stage, splits: number): StreamStage {
-  const form = formOf(graph, plan, stage);
+function lowerStage(graph: Graph, stage: Stage, splits: number): StreamStage {
+  const form = formOf(graph, stage);
   invariant(form !== null && !isRefusal(form), `stage ${stage.name} of a checked plan has a form`);
   const { dims } = graph;
   const product = stage.ops.find(isProduct);

@@ -1,6 +1,7 @@
 // What a block of the stream kernel does in the passes of a launch, in order: a reading of the stages of its own, apart from the printed text.
 
 import type { OpName, TensorName } from '../../model/graph.ts';
+import { kindOf } from '../../model/kinds.ts';
 import { columnsOf, rowsOf } from '../independent-sizes.ts';
 import { type StreamSchedule, type StreamStage, splitsAt } from './schedule.ts';
 
@@ -384,7 +385,9 @@ class Program implements BlockProgram {
     const unit = this.#unit();
     if (!unit) return;
     const { position, head, split, splits, group } = unit;
-    const cached = dealt(position, split, splits);
+    const { window } = kindOf(dims, this.#place.layer);
+    const visible = window === null ? position : Math.min(position, window - 1); // by the first token
+    const cached = dealt(visible, split, splits);
     const count = cached.end - cached.begin;
     const slots = slotsFor(count);
     const turned = stage.prologue.every((step) => step.kind !== 'rotate');
@@ -406,9 +409,10 @@ class Program implements BlockProgram {
     };
     const cache = `cache of layer ${this.#place.layer}`;
     const row = head * (this.#launch.position + this.#launch.passes * tokens);
+    const first = row + position - visible;
     this.#slotsOf(slots, ask, (i) => {
       const part = dealt(count, i, slots);
-      this.#cached(cache, row + cached.begin + part.begin, row + cached.begin + part.end);
+      this.#cached(cache, first + cached.begin + part.begin, first + cached.begin + part.end);
     });
     if (appends >= 0) {
       heads(turned ? 'kr' : 'k', head, 1, appends, dims.kvHeads);

@@ -2,11 +2,9 @@
 import { accessesOf, type Graph, type Op, type OpName } from '../../model/graph.ts';
 import type { FusionPlan, SplitStep } from '../../plan/plan.ts';
 
-/** True where queries and keys are normed and rotated in the epilogue of their product. */
-const rotatesInEpilogue = (plan: FusionPlan): boolean => {
-  const of = (op: OpName) => plan.stages.find((stage) => stage.ops.includes(op));
-  return of('rope') !== undefined && of('rope') === of('qkv_proj');
-};
+/** True where an op is done row by row in the epilogue of the product of queries, keys and values. */
+const isInEpilogue = (plan: FusionPlan, op: OpName): boolean =>
+  plan.stages.some((stage) => stage.ops.includes(op) && stage.ops.includes('qkv_proj'));
 
 const replaced = (graph: Graph, by: Partial<Record<OpName, Partial<Op>>>): Graph => ({
   ...graph,
@@ -19,12 +17,14 @@ const replaced = (graph: Graph, by: Partial<Record<OpName, Partial<Op>>>): Graph
  *     qk_norm: a whole head -> a whole head                                    in the stage of attention
  *     qk_norm: a row -> a row, and squares; attention: times the factor        in the epilogue of qkv_proj
  */
-function factoredHeadNorm(graph: Graph): Graph {
+function factoredHeadNorm(graph: Graph, isRotated: boolean): Graph {
   const hasNorm = graph.ops.some((op) => op.name === 'qk_norm');
   const [q, k] = hasNorm ? ['qn', 'kn'] : ['q', 'k'];
   const squares = hasNorm ? ' squares:kvHead' : '';
+  const norm = { reads: accessesOf('q:row k:row'), writes: accessesOf('qn:row kn:row squares:row') };
+  if (!isRotated) return replaced(graph, { qk_norm: norm });
   return replaced(graph, {
-    qk_norm: { reads: accessesOf('q:row k:row'), writes: accessesOf('qn:row kn:row squares:row') },
+    qk_norm: norm,
     rope: { reads: accessesOf(`${q}:row ${k}:row`), writes: accessesOf('qr:row kr:row') },
     kv_append: { reads: accessesOf(`kr:kvHead v:kvHead${squares}`) },
     attend: { reads: accessesOf(`qr:qHead cache:slice${squares.replace('kvHead', 'qHead')}`) },
@@ -41,9 +41,11 @@ function wholeHeads(graph: Graph, steps: readonly SplitStep[]): Graph {
   return { ...whole, ops: whole.ops.filter((op) => op.name !== 'attn_merge') };
 }
 
-/** The graph as the rules see it. */
-export const rowwiseHeads = (graph: Graph, plan: FusionPlan): Graph =>
-  rotatesInEpilogue(plan) ? factoredHeadNorm(graph) : graph;
+/** The graph as the rules see it: a norm without its rotation too, so that it can be said what is missing. */
+export function rowwiseHeads(graph: Graph, plan: FusionPlan): Graph {
+  const isRotated = isInEpilogue(plan, 'rope');
+  return isRotated || isInEpilogue(plan, 'qk_norm') ? factoredHeadNorm(graph, isRotated) : graph;
+}
 
 export const streamGraph = (graph: Graph, plan: FusionPlan, steps: readonly SplitStep[]): Graph =>
   wholeHeads(rowwiseHeads(graph, plan), steps);

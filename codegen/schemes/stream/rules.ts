@@ -1,16 +1,15 @@
 // Rules about plans with a stream: what its kernel needs of the plan, the model and the target.
 import {
   endBefore,
+  ofTokens,
   recomputeToo,
   stageOfItsOwn,
   withBarriers,
   withScheme,
-  withTokens,
 } from '../../plan/edits.ts';
 import { atPlan, atStage, type Context, type Edit, type Finding, isPure, opOf } from '../../plan/finding.ts';
-import type { Issue } from '../../plan/issue.ts';
-import type { StreamScheme } from '../../plan/plan.ts';
-import { overBudgetIssue, passText } from '../../plan/rules/size.ts';
+import { fit, type StreamScheme } from '../../plan/plan.ts';
+import { overBudget, passText } from '../../plan/rules/size.ts';
 import { sizeInput } from './lower.ts';
 import { fewestSlots, mostQueries, neededBytes, slotSizes, streamTokens } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
@@ -21,7 +20,7 @@ const schemeOf = ({ plan }: Context): StreamScheme => plan.scheme as StreamSchem
 export function streamStage(context: Context): Finding[] {
   const { graph, plan } = context;
   return plan.stages.flatMap((stage): Finding[] => {
-    const form = formOf(graph, plan, stage);
+    const form = formOf(graph, stage);
     if (!form || !isRefusal(form)) return [];
     const { token, why, legal } = form;
     const first = stage.ops.indexOf(token) === 0;
@@ -74,20 +73,22 @@ export function queriesDoNotFit(context: Context): Finding[] {
   return atStream(context, 'queries-do-not-fit', why);
 }
 
+const ofSlots = (context: Context, slotBytes: StreamScheme['slotBytes']): Edit => ({
+  text: `slotBytes: ${slotBytes}`,
+  plans: () => [withScheme(context.plan, { ...schemeOf(context), slotBytes })],
+});
+
 export function slotSize(context: Context): Finding[] {
   const { graph, plan } = context;
   const scheme = schemeOf(context);
   const { slotBytes } = scheme;
   const sizes = slotSizes(graph.dims);
-  if (slotBytes === 'fit' || sizes.includes(slotBytes)) return [];
+  if (slotBytes === fit || sizes.includes(slotBytes)) return [];
   const why =
     slotBytes < sizes[0]!
       ? `a slot of ${slotBytes} bytes has no room for 16 cached positions of a head of ${graph.dims.headDim}, which take ${sizes[0]}`
       : `a slot has whole cells of all warps: ${sizes.join(', ')} bytes, not ${slotBytes}`;
-  const edits = ['fit' as const, ...sizes].map((size) => ({
-    text: `slotBytes: ${size}`,
-    plans: () => [withScheme(plan, { ...scheme, slotBytes: size })],
-  }));
+  const edits = [ofSlots(context, fit), ...sizes.map((size) => ofSlots(context, size))];
   return [{ rule: 'slot-size', ...atPlan(plan, 'scheme', String(slotBytes)), why, edits }];
 }
 
@@ -103,15 +104,17 @@ export function tooFewSlots(context: Context): Finding[] {
 
 export function splitsInOrder(context: Context): Finding[] {
   const { plan } = context;
-  const { splits } = schemeOf(context);
-  if (splits === 'fit') return [];
+  const scheme = schemeOf(context);
+  const { splits } = scheme;
+  if (splits === fit) return [];
   const wrong = splits.find(({ splits: count, from }, i) => {
     const before = splits[i - 1];
     return before ? from <= before.from || count <= before.splits : from !== 0;
   });
   if (!wrong) return [];
   const why = `splits begin at position 0 and grow with the context, and ${wrong.splits} from position ${wrong.from} on do not`;
-  return [{ rule: 'splits', ...atPlan(plan, 'scheme', String(wrong.from)), why, edits: [] }];
+  const edits = [{ text: `splits: ${fit}`, plans: () => [withScheme(plan, { ...scheme, splits: fit })] }];
+  return [{ rule: 'splits', ...atPlan(plan, 'scheme', String(wrong.from)), why, edits }];
 }
 
 /** Tokens that a pass of a stream can have, from many to few: a block has room for the queries of so many. */
@@ -131,16 +134,13 @@ export function streamedTokens(context: Context): Finding[] {
       rule: 'tokens',
       ...atPlan(plan, 'tokens', String(tokens)),
       why,
-      edits: [
-        { text: `tokens: ${legal}`, plans: () => [withTokens(plan, legal)] },
-        { text: `tokens: 'many'`, plans: () => [withTokens(plan, 'many')] },
-      ],
+      edits: [ofTokens(context, legal), ofTokens(context, 'many')],
     },
   ];
 }
 
 /** Asked last: only a plan that is legal otherwise has a ring. */
-export function streamBudget(context: Context): Issue[] {
+export function streamBudget(context: Context): Finding[] {
   const { graph, plan, target } = context;
   const scheme = schemeOf(context);
   const wanted = scheme.tokens === 'many' ? 1 : scheme.tokens;
@@ -150,13 +150,13 @@ export function streamBudget(context: Context): Issue[] {
   if (fits(wanted, input.slotBytes)) return [];
   const fewer = streamTokens.find((tokens) => tokens < wanted && fits(tokens, input.slotBytes));
   const smaller = slotSizes(graph.dims).findLast((size) => size < input.slotBytes && fits(wanted, size));
-  const legal = [
-    ...(fewer ? [`tokens: ${fewer}`, `tokens: 'many'`] : []),
-    ...(smaller ? [`slotBytes: ${smaller}`] : []),
-    withBarriers(context).text,
+  const edits = [
+    ...(fewer ? [ofTokens(context, fewer), ofTokens(context, 'many')] : []),
+    ...(smaller ? [ofSlots(context, smaller)] : []),
+    withBarriers(context),
   ];
   const what = `${passText(wanted)} with ${fewestSlots} slots of ${input.slotBytes / 1024} KiB`;
-  return [overBudgetIssue(context, wanted, what, neededBytes(input, wanted), legal)];
+  return [overBudget(context, wanted, what, neededBytes(input, wanted), edits)];
 }
 
 /** What no other stream would cure. */

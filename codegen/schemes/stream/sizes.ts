@@ -170,7 +170,12 @@ export function fitKernels(input: SizeInput, tokens: StreamScheme['tokens']): Ke
       .filter((n) => (dims.qHeads / dims.kvHeads) * n <= mostQueries)
       .map((n) => kernelSize(input, n))
       .find((candidate) => candidate.slots >= fewestSlots) ?? one;
-  return [...smallerKernels.filter((n) => n < many.tokens).map((n) => kernelSize(input, n)), many];
+  // One for eight tokens sums more tiles at once than one for sixteen, and may not fit where that does.
+  const smaller = smallerKernels
+    .filter((n) => n < many.tokens)
+    .map((n) => kernelSize(input, n))
+    .filter((candidate) => candidate.slots >= fewestSlots);
+  return [...smaller, many];
 }
 
 /** The ring that the plan asks for, with what was left to `fit`. */

@@ -1,7 +1,7 @@
 // One stage of a stream as text: which partials print it, and the names that they print.
 import type { TensorName } from '../../model/graph.ts';
 import { isProduct, normOf, type OpName, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
-import { markedOps } from '../../schedule/schedule.ts';
+import { functionOf, markedOps } from '../../schedule/schedule.ts';
 import type { CacheSync, Sync } from '../../schedule/syncs.ts';
 import type { StreamSchedule, StreamStage } from './schedule.ts';
 import { publishes, receives } from './words.ts';
@@ -208,10 +208,10 @@ function epilogueLines(schedule: StreamSchedule, stage: StreamStage): Line[] {
         isRotated = true;
         break;
       case 'pointwise': {
-        const { args, result, function: call } = pointwiseOf(step.op);
+        const { args, result } = pointwiseOf(step.op);
         if (args.includes('x')) lines.push(line('read_residual'));
         const text = args.map((arg) => (arg === 'x' ? 'residual' : values.get(arg)!)).join(', ');
-        lines.push(line('pointwise', { result, function: call, args: text }));
+        lines.push(line('pointwise', { result, function: functionOf(schedule, step.op), args: text }));
         values.set(result, result);
         if (result === 'x') lines.push(line('keep_residual', { value: result }));
         publish([result], result);
@@ -276,6 +276,6 @@ export function feedLines({ stages, syncs }: StreamSchedule): Line[] {
         return [...(cache ? [line('feed_wait', { reason: cache.reason })] : []), line('feed_cache')];
       }
       const op = stage.ops.find(isProduct);
-      return op ? [line('feed_tiles', { product: productName(op), window: 'window' })] : [];
+      return op ? [line('feed_tiles', { product: productName(op), copies: 'copies' })] : [];
     });
 }

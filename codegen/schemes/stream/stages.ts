@@ -1,8 +1,9 @@
 // A stage of a plan as the stream runs it: prologue, body, epilogue; or why it cannot.
+import { invariant } from '../../../errors.ts';
 import type { Graph, Op, OpName, TensorName } from '../../model/graph.ts';
 import { normOf, opTable, pointwiseOf, productOf } from '../../model/ops.ts';
 import { opsOf } from '../../plan/finding.ts';
-import type { FusionPlan, Over, Stage } from '../../plan/plan.ts';
+import type { Stage } from '../../plan/plan.ts';
 import type { Body, Epilogue, Prologue, StreamStage } from './schedule.ts';
 
 export type StageForm = Pick<StreamStage, 'prologue' | 'body' | 'epilogue'>;
@@ -11,14 +12,17 @@ export type StageForm = Pick<StreamStage, 'prologue' | 'body' | 'epilogue'>;
 export interface Refusal {
   readonly token: OpName;
   readonly why: string;
-  /** How a stage around this op could look. */
+  /** What a stream can have instead. */
   readonly legal: string;
 }
 
 export const isRefusal = (form: StageForm | Refusal): form is Refusal => 'why' in form;
 
-/** The form of a stage of a plan whose ops are in a legal order and dealt in a legal way. */
-export function formOf(graph: Graph, plan: FusionPlan, stage: Stage): StageForm | Refusal | null {
+/**
+ * The form of a stage of a plan. What the rules of all schemes refuse is not refused again: such a stage has none, or one that no kernel
+ * is made of.
+ */
+export function formOf(graph: Graph, stage: Stage): StageForm | Refusal | null {
   const ops = opsOf(graph, stage);
   const [first] = ops;
   if (!first) return null;
@@ -26,15 +30,6 @@ export function formOf(graph: Graph, plan: FusionPlan, stage: Stage): StageForm 
   if (product !== -1) return productForm(graph, stage, ops, product);
   if (ops.some((op) => op.name === 'attend' || op.kind === 'headwise'))
     return attentionForm(graph, stage, ops);
-  if (ops.every((op) => op.kind === 'pointwise')) return keptForm(graph, plan, stage, ops);
-  const [, second] = ops;
-  if (second) {
-    return refused(
-      second,
-      `has nothing to fuse ${second.name} into`,
-      `a stage of its own for ${second.name}`,
-    );
-  }
   const alone = (kind: Body['kind'], prologue: readonly Prologue[] = []): StageForm => ({
     prologue,
     body: { kind, op: first.name },
@@ -48,8 +43,10 @@ export function formOf(graph: Graph, plan: FusionPlan, stage: Stage): StageForm 
       return alone('norm', [{ kind: 'gather', tensor: normOf(first.name).input }]);
     case 'merge':
       return alone('merge_splits', [{ kind: 'gather', tensor: 'partial' }]);
+    case 'pointwise':
+      return keptForm(graph, ops);
     default:
-      return refused(first, `cannot begin with ${first.name}`, 'another order');
+      return null;
   }
 }
 
@@ -60,18 +57,10 @@ function productForm(graph: Graph, stage: Stage, ops: readonly Op[], at: number)
   const { input } = productOf(op.name);
   const prologue: Prologue[] = [];
   for (const before of ops.slice(0, at)) {
-    const makes = before.writes.some((write) => write.tensor === input);
-    if (!stage.recompute.includes(before.name) || !makes || prologue.length > 0) {
-      return refused(
-        before,
-        `cannot make ${before.writes[0]!.tensor} in front of ${op.name}`,
-        `end the stage before ${op.name}`,
-      );
-    }
     if (before.kind === 'norm') {
       const { input: tensor } = normOf(before.name);
       prologue.push({ kind: 'gather', tensor }, { kind: 'norm', op: before.name });
-    } else prologue.push({ kind: 'merge_splits', op: before.name });
+    } else if (before.kind === 'merge') prologue.push({ kind: 'merge_splits', op: before.name });
   }
   if (prologue.length === 0) prologue.push({ kind: 'gather', tensor: input });
   const epilogue = epilogueOf(graph, stage, op, ops.slice(at + 1));
@@ -79,36 +68,25 @@ function productForm(graph: Graph, stage: Stage, ops: readonly Op[], at: number)
   return { prologue, body: { kind: 'product', op: op.name }, epilogue };
 }
 
-/** The steps behind a product, and behind the product of an earlier stage whose rows were kept. */
+/** The steps behind a product. */
 function epilogueOf(graph: Graph, stage: Stage, product: Op, rest: readonly Op[]): Epilogue[] | Refusal {
   const { bias } = productOf(product.name);
   const steps: Epilogue[] = bias && graph.dims.qkvBias ? [{ kind: 'bias', op: product.name }] : [];
   if (product.part === 'end') steps.push({ kind: 'logits', op: product.name });
-  const hasNorm = graph.ops.some((op) => op.name === 'qk_norm');
   for (const op of rest) {
-    if (op.kind === 'pointwise' && product.name !== 'qkv_proj')
-      steps.push({ kind: 'pointwise', op: op.name });
-    else if (op.name === 'qk_norm' && product.name === 'qkv_proj')
-      steps.push({ kind: 'head_norm', op: op.name });
-    else if (op.name === 'rope' && product.name === 'qkv_proj') {
-      if (hasNorm && !rest.some((other) => other.name === 'qk_norm')) {
-        return refused(op, 'rotates queries and keys before their norm', "'qk_norm' in front of it");
-      }
-      steps.push({ kind: 'rotate', op: op.name });
-    } else return refused(op, `goes on with ${op.name}`, `end the stage before ${op.name}`);
+    if (op.kind === 'pointwise') steps.push({ kind: 'pointwise', op: op.name });
+    else if (op.name === 'qk_norm') steps.push({ kind: 'head_norm', op: op.name });
+    else if (op.name === 'rope') steps.push({ kind: 'rotate', op: op.name });
   }
-  const isNormed = steps.some((step) => step.kind === 'head_norm');
-  if (isNormed && !steps.some((step) => step.kind === 'rotate')) {
-    return refused(
-      rest.at(-1)!,
-      'norms queries and keys, and leaves their rotation to others',
-      "'rope' behind it",
-    );
+  const norm = rest.find((op) => op.name === 'qk_norm');
+  const rotation = rest.find((op) => op.name === 'rope');
+  if (norm && !rotation) {
+    return refused(norm, 'norms queries and keys, and leaves their rotation to others', "'rope' behind it");
   }
   const { dims } = graph;
-  if (steps.some((step) => step.kind === 'rotate') && dims.headDim % 4 !== 0) {
+  if (rotation && dims.headDim % 4 !== 0) {
     const why = `rotates rows, of which a head of ${dims.name} has ${dims.headDim}: no multiple of four`;
-    return refused(rest.at(-1)!, why, `qk_norm and rope in the stage of attend`);
+    return refused(rotation, why, 'qk_norm and rope in the stage of attend');
   }
   const used = stage.ops.some((name) => opTable[name].kind === 'pointwise');
   return used || product.name === 'qkv_proj' || product.part === 'end'
@@ -126,23 +104,16 @@ function keepIfUsed(graph: Graph, product: Op, steps: Epilogue[]): Epilogue[] {
 }
 
 /** Pointwise ops on rows that a product of an earlier stage left in the block. */
-function keptForm(graph: Graph, plan: FusionPlan, stage: Stage, ops: readonly Op[]): StageForm | Refusal {
-  const first = ops[0]!;
-  const { args } = pointwiseOf(first.name);
+function keptForm(graph: Graph, ops: readonly Op[]): StageForm {
+  const { args } = pointwiseOf(ops[0]!.name);
   const product = graph.ops.find(
     (op) => op.kind === 'matmul' && args.some((arg) => productOf(op.name).outputs.includes(arg)),
   );
-  const maker = product && plan.stages.find((other) => other.ops.includes(product.name));
-  const keepsRows = maker?.ops.every((name) => opTable[name].kind !== 'pointwise');
-  if (!product || !keepsRows) {
-    return refused(first, `takes rows that no stage keeps for it`, 'the op in the stage of its product');
-  }
-  const epilogue = epilogueOf(graph, stage, product, ops);
-  if ('why' in epilogue) return epilogue;
+  invariant(product, `${ops[0]!.name} takes rows of a product`);
   return {
     prologue: [],
     body: { kind: 'kept', op: product.name },
-    epilogue: epilogue.filter((step) => step.kind === 'pointwise'),
+    epilogue: ops.map((op) => ({ kind: 'pointwise', op: op.name })),
   };
 }
 
@@ -152,7 +123,7 @@ function attentionForm(graph: Graph, stage: Stage, ops: readonly Op[]): StageFor
   const together = `qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj`;
   const names = ops.map((op) => op.name);
   const other = ops.find((op) => !attentionOrder.includes(op.name));
-  if (other) return refused(other, `goes on with ${other.name}`, `end the stage before ${other.name}`);
+  if (other) return refused(other, `goes on with ${other.name} behind attention`, together);
   for (const name of ['kv_append', 'attend'] as const) {
     if (!names.includes(name)) {
       return refused(
@@ -162,14 +133,6 @@ function attentionForm(graph: Graph, stage: Stage, ops: readonly Op[]): StageFor
       );
     }
   }
-  const over: Over = 'kv_heads';
-  if (stage.over !== over) {
-    return refused(
-      ops.at(-1)!,
-      `is dealt over '${stage.over}', but the positions of a kv head are streamed to one block`,
-      together,
-    );
-  }
   const has = (name: OpName) => graph.ops.some((op) => op.name === name);
   const rotates = names.includes('rope');
   const norms = names.includes('qk_norm');
@@ -177,12 +140,13 @@ function attentionForm(graph: Graph, stage: Stage, ops: readonly Op[]): StageFor
     return refused(ops[0]!, 'has one of qk_norm and rope, which go together', together);
   }
   const loose = ops.find((op) => opTable[op.name].pure && !stage.recompute.includes(op.name));
-  if (loose)
+  if (loose) {
     return refused(
       loose,
       `stores ${loose.writes[0]!.tensor}, which stays in the block: recompute it`,
       together,
     );
+  }
   const prologue: Prologue[] = [{ kind: 'gather', tensor: rotates ? 'q' : 'qr' }];
   if (norms) prologue.push({ kind: 'head_norm', op: 'qk_norm' });
   if (rotates) prologue.push({ kind: 'rotate', op: 'rope' });

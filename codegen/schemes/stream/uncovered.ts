@@ -19,12 +19,12 @@ export function uncoveredStream(
   rotating = rotations[schedule.ring.handoff],
 ): Uncovered[] {
   const { dims, blocks, splitSteps } = schedule;
-  const layers = Math.min(2, dims.layers);
+  const layers = Math.min(dims.pattern.length + 1, dims.layers);
   const few = { ...schedule, dims: { ...dims, layers } };
   const most = Math.max(...splitSteps.map(({ splits }) => splits));
   const appends = Math.min(most, Math.floor(blocks / dims.kvHeads)) - 1; // of the first head
   const walked = [...new Set([0, 1, appends, blocks - 1])].filter((block) => block < blocks);
-  const passes = Math.ceil((2 * rotating.buffers) / layers);
+  const passes = Math.max(2, Math.ceil((2 * rotating.buffers) / layers));
   const launch = { blocks, tileRows: rowTile, warps: 1, tokens: 1, passes };
   const found = new Map<string, Uncovered>();
   for (const { from } of splitSteps.length > 1 ? splitSteps.slice(1) : splitSteps) {

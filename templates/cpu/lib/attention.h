@@ -47,8 +47,9 @@ DEVICE void add_values(float* partial, int64_t stride, const float* decay, const
   }
 }
 
-/** One query's scores become exp(score - m), zero from `seen` on; its m and l are updated. Returns the decay of what was summed before. */
-DEVICE float soften(float* scores, int seen, float* m, float* l) {
+/** One query's scores become exp(score - m), zero outside [unseen, seen); its m and l are updated. Returns the decay of what was summed before. */
+DEVICE float soften(float* scores, int unseen, int seen, float* m, float* l) {
+  for (int p = 0; p < unseen; ++p) scores[p] = -__builtin_inff();
   for (int p = seen; p < kAttendPositions; ++p) scores[p] = -__builtin_inff();
   Vec most = load(scores);
   for (int p = kLanes; p < kAttendPositions; p += kLanes) most = max_of(load(scores + p), most);
@@ -65,12 +66,13 @@ DEVICE float soften(float* scores, int seen, float* m, float* l) {
   return decay;
 }
 
-/** Attention of Group queries of each token over positions [begin, end); token t sees positions up to position + t.
+/** Attention of Group queries of each token over positions [begin, end); token t sees positions up to position + t,
+ *  of them the last `window`, with a window of 0 all.
  *  q(t, g) = q + t * q_token_stride + g * D; cache_head [context][2][D]: K, then V.
  *  partial(t, g) = partial + t * partial_token_stride + (g * Splits + split) * (D + 2) := sum(exp(s - m) v) [D], m, l = sum(exp(s - m)). */
 template <int D, int Group, int Splits>
 DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
-                   int partial_token_stride, int split, int begin, int end, int position, int tokens) {
+                   int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
   constexpr int width = padded(D);
   const int queries = tokens * Group;
   float* const input = b.scratch + scratch;
@@ -104,16 +106,19 @@ DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, co
     }
     dot_tile(key_rows, key_stride, positions, input + (int64_t)skipped * width, width, queries - skipped, 0, width / kStep,
              scores + (int64_t)skipped * kAttendPositions, kAttendPositions, false);
-    for (int query = larger(0, first - position) * Group; query < queries;) {
+    // Later tokens see none of this chunk where their window begins behind it.
+    const int seeing = window == 0 ? tokens : smaller(tokens, first + positions + window - 1 - position);
+    for (int query = larger(0, first - position) * Group; query < seeing * Group;) {
       // Queries of one token lie Splits * (D + 2) apart; two at a time share the loads of the values.
       const int seen = smaller(positions, position + query / Group - first + 1);
+      const int unseen = window == 0 ? 0 : larger(0, position + query / Group - window + 1 - first);
       float decay[2];
       float* const row = scores + (int64_t)query * kAttendPositions;
       float* const out = part(query);
-      decay[0] = soften(row, seen, out + D, out + D + 1);
+      decay[0] = soften(row, unseen, seen, out + D, out + D + 1);
       if (query % Group + 1 < Group) {
         float* const next = part(query + 1);
-        decay[1] = soften(row + kAttendPositions, seen, next + D, next + D + 1);
+        decay[1] = soften(row + kAttendPositions, unseen, seen, next + D, next + D + 1);
         add_values<D, 2>(out, next - out, decay, row, rows + D, seen);
         query += 2;
       } else {

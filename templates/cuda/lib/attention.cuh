@@ -71,7 +71,7 @@ DEVICE float weight_below(float x, float top) { return x == minus_infinity() ? 0
  */
 template <int D, int Group, int Splits, int Tile>
 DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
-                         int partial_token_stride, int split, int begin, int end, int position, int tokens) {
+                         int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
   constexpr int kLanes = power_of_two(divide_up(D, 8)), kSide = 32 / kLanes;
   constexpr int kUnroll = D % 8 != 0 ? 1 : sizeof(Cache) == 4 ? 2 : 4;  // as registers allow
   static_assert(D % 2 == 0 && kLanes <= 32, "head dims are even and at most 256");
@@ -83,12 +83,12 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
   for (int first = 0; first < tiles; first += together) {
     const int slot = warp / stripes, tile = first + slot;
     float high[Tile], mass[Tile], sum[Tile][8], query[Tile][8];
-    int last[Tile];  // the last position that the query sees
+    int last[Tile], hidden[Tile];  // the last position that the query sees, and the last before those that it sees
 #pragma unroll
     for (int i = 0; i < Tile; ++i) {
       const int index = min(tile * Tile + i, queries - 1), token = index / Group;
       load_query<D>(query[i], q + token * q_token_stride + index % Group * D, from);
-      high[i] = minus_infinity(), mass[i] = 0, last[i] = min(end - 1, position + token);
+      high[i] = minus_infinity(), mass[i] = 0, last[i] = min(end - 1, position + token), hidden[i] = position + token - window;
 #pragma unroll
       for (int j = 0; j < 8; ++j) sum[i][j] = 0;
     }
@@ -105,6 +105,7 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
       float score[kUnroll][Tile];
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
+        const int p = base + u * stripes * kSide + side;
         float k[8];
         key[u].values(k);
 #pragma unroll
@@ -114,7 +115,7 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
           for (int j = 0; j < 8; ++j) s = fmaf(query[i][j], k[j], s);
 #pragma unroll
           for (int other = kLanes / 2; other > 0; other /= 2) s += __shfl_xor_sync(~0u, s, other);
-          score[u][i] = base + u * stripes * kSide + side <= last[i] ? s * kAttnScale : minus_infinity();
+          score[u][i] = p <= last[i] && (window == 0 || p > hidden[i]) ? s * kAttnScale : minus_infinity();
         }
       }
 #pragma unroll
@@ -186,20 +187,23 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
   }
 }
 
-/** Attention of one kv head over positions [begin, end): see the contract of partial above merge. By the whole block. */
+/**
+ * Attention of one kv head over positions [begin, end): see the contract of partial above merge. By the whole block.
+ * A token sees its own position and the window - 1 before it; with a window of 0 all before it.
+ */
 template <int D, int Group, int Splits>
 DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
-                   int partial_token_stride, int split, int begin, int end, int position, int tokens) {
+                   int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
   constexpr int kOne = attend_tile(Group), kAll = attend_tile(Group * kPassTokens);
   if constexpr (kOne != kAll) {
     if (tokens == 1) {
       attend_tiles<D, Group, Splits, kOne>(b.scratch + scratch, q, q_token_stride, cache_head, partial, partial_token_stride,
-                                           split, begin, end, position, tokens);
+                                           split, begin, end, position, tokens, window);
       return;
     }
   }
   attend_tiles<D, Group, Splits, kAll>(b.scratch + scratch, q, q_token_stride, cache_head, partial, partial_token_stride, split,
-                                       begin, end, position, tokens);
+                                       begin, end, position, tokens, window);
 }
 
 // A partial is [Splits][D + 2] for each token and q head: D sums of exp(s - m) v, then m = the largest score, then the sum of exp(s - m).

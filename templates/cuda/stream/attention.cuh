@@ -63,7 +63,7 @@ template <int T, class Heads>
 DEVICE void append(Cta<T>& cta, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head, int token, Stage stage) {
   const HeadScale<Heads> scale(norms.key);
   Rotation<Heads> rotation;
-  rotation.load(cta.pass, cta.position + token);
+  rotation.load(cta.pass, turned_by(cta.layer, cta.position + token));
   HeadVector<Heads::kFactor> key[1];
   HeadVector<false> value;
   warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
@@ -88,7 +88,7 @@ DEVICE void read_queries(Cta<T>& cta, const HeadWords& from, const LayerWeights&
   constexpr int kShared = T == 1 ? kEach : 8 % kGroup == 0 ? kGroup : 1;  // neighbouring queries of one token
   Rotation<Heads> rotations[divide_up(kEach, kShared)];
 #pragma unroll
-  for (int i = 0; i < kEach; i += kShared) rotations[i / kShared].load(cta.pass, cta.position + number(i) / kGroup);
+  for (int i = 0; i < kEach; i += kShared) rotations[i / kShared].load(cta.pass, turned_by(cta.layer, cta.position + number(i) / kGroup));
   cta.delay(stage);
   warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
     bool all = true;
@@ -137,7 +137,7 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   if (cta.index() >= kUnits || split >= splits) return;
   auto& scratch = cta.s.work.attention;
   const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};
-  const Range tiles = tiles_of(cta.position, split, splits);
+  const Range tiles = tiles_of(cta.layer, cta.position, split, splits);
   const int count = tiles.end - tiles.begin, slots = divide_up(count, kSlotTiles);
   const int set = warp() % S::kCount, team = warp() / S::kCount;
   const bool working = team < S::kTeam, own = split == splits - 1;
@@ -166,11 +166,15 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   fetch();
   if (t < count || appends) read_queries<T, Heads>(cta, from, w, norms, head, set, appends, stage);
   const int token = min(set * 8 + (lane() >> 2), S::kQueries - 1) / kGroup;
+  const bool windowed = window_of(cta.layer) != 0;
+  const int first = first_seen(cta.layer, cta.position + token);
 #pragma unroll 1
   for (bool last = T > 1 && appends; t < count || last;) {
-    int seen = cta.position - (tiles.begin + t) * kKvTile;
-    if (T > 1 && t >= count) tile.load(shared_address(cta.s.own), cta.position), seen = token + 1, last = false;
-    running.add(tile, scratch.queries[warp()][0], scratch.kQueryStride, last_query, [&](int column) { return column < seen; });
+    int seen = cta.position - (tiles.begin + t) * kKvTile, unseen = first - (tiles.begin + t) * kKvTile;  // of this tile
+    if (T > 1 && t >= count)
+      tile.load(shared_address(cta.s.own), cta.position), seen = token + 1, unseen = first - cta.position, last = false;
+    running.add(tile, scratch.queries[warp()][0], scratch.kQueryStride, last_query,
+                [&](int column) { return column < seen && (!windowed || column >= unseen); });
     t += S::kTeam;
     fetch();
   }

@@ -89,18 +89,18 @@ struct Producer {
 
   DEVICE bool leaving() const { return s.flags.finished || s.flags.failed; }
 
-  /** Waits for a free slot, then for the window, and starts the copy. False when the launch ends. */
-  DEVICE bool fill(const char* from, int bytes, int window) {
-    if (window > kSlots - 1) window = kSlots - 1;
+  /** Waits for a free slot, then until fewer than `copies` are under way, and starts the copy. False when the launch ends. */
+  DEVICE bool fill(const char* from, int bytes, int copies) {
+    if (copies > kSlots - 1) copies = kSlots - 1;
     const unsigned free_parity = next.parity ^ 1;
     uint64_t* const free = s.empty + next.slot;
     while (!mbarrier_try_wait(free, free_parity))
       if (leaving()) return false;
     // Deep in what has landed, shallow in what is asked for: a long queue would delay what blocks hand to each other.
-    if (under_way >= window) {
+    if (under_way >= copies) {
       const int ahead = next.slot + kSlots / 4;
       const bool hungry = mbarrier_test_wait(s.empty + (ahead < kSlots ? ahead : ahead - kSlots), ahead < kSlots ? free_parity : free_parity ^ 1);
-      settle(hungry ? window : window - 1);
+      settle(hungry ? copies : copies - 1);
     }
     copy(ring + next.slot * kSlotBytes, from, bytes, s.full + next.slot);
     ++under_way;
@@ -134,11 +134,11 @@ struct Producer {
 
   /** All tiles of a product that this block has. */
   template <class P>
-  DEVICE bool tiles(const char*& from, int window) {
+  DEVICE bool tiles(const char*& from, int copies) {
     const int cells = P::tiles(int(blockIdx.x)) * P::kWarpCells;
     for (int cell = 0; cell < cells; cell += kSlotCells) {
       const int bytes = min(kSlotCells, cells - cell) * (kWarps * kCellBytes);
-      if (!fill(from, bytes, window)) return false;
+      if (!fill(from, bytes, copies)) return false;
       from += bytes;
     }
     return true;

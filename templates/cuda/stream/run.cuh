@@ -43,21 +43,21 @@ DEVICE void embed_residual(Cta<T>& cta, const Table& table) {
 }
 
 /** Slots that this block may fill at once: those that alone have all positions of a head need more than their share. */
-DEVICE int window_at(int position) {
+DEVICE int copies_at(int position) {
   const bool alone = int(blockIdx.x) < kUnits && int(blockIdx.x) % kSplits == 0 && splits_at(position) == 1;
   return alone ? kCopiesInFlight + 1 : kCopiesInFlight;
 }
 
 /** Starts the copies of one layer's cached positions: those of this block's unit. */
 template <class Shared>
-DEVICE bool stream_cache(Producer<Shared>& p, const Cache* cache, int position, int window) {
+DEVICE bool stream_cache(Producer<Shared>& p, const Cache* cache, int layer, int position, int copies) {
   const int block = int(blockIdx.x), head = block / kSplits, split = block % kSplits, splits = splits_at(position);
   if (block >= kUnits || split >= splits) return true;
-  const Range tiles = tiles_of(position, split, splits);
+  const Range tiles = tiles_of(layer, position, split, splits);
   const char* const rows = reinterpret_cast<const char*>(cache) + size_t(head) * p.pass.context * kRowBytes;
   for (int tile = tiles.begin; tile < tiles.end; tile += kSlotTiles) {
     const int first = tile * kKvTile, last = min(min(tile + kSlotTiles, tiles.end) * kKvTile, position);
-    if (!p.fill(rows + size_t(first) * kRowBytes, (last - first) * kRowBytes, window)) return false;
+    if (!p.fill(rows + size_t(first) * kRowBytes, (last - first) * kRowBytes, copies)) return false;
   }
   return true;
 }

@@ -2,10 +2,10 @@
 #pragma once
 #include "kv_tile.cuh"
 
-/** Tiles [begin, end) of the cached positions that split `split` of `splits` reads. */
-DEVICE Range tiles_of(int position, int split, int splits) {
-  const int tiles = divide_up(position, kKvTile);
-  return {dealt(tiles, split, splits), dealt(tiles, split + 1, splits)};
+/** Tiles [begin, end) of the cached positions that split `split` of `splits` reads in a layer: of those that the token at `position` sees. */
+DEVICE Range tiles_of(int layer, int position, int split, int splits) {
+  const int first = first_seen(layer, position) / kKvTile, tiles = divide_up(position, kKvTile) - first;
+  return {first + dealt(tiles, split, splits), first + dealt(tiles, split + 1, splits)};
 }
 
 /** The blocks that work on attention: unit = head * kSplits + split. */

@@ -68,11 +68,11 @@ DEVICE void stage_rope(Block& b, const Pass& pass, const LayerWeights& w) {
     for_warps(b, pass.tokens * kGroup, [&](int i) {
       const int token = i / kGroup, g = i % kGroup;
       float* to = pass.qr + token * kQDim + (head * kGroup + g) * kHeadDim;
-      rope<kHeadDim>(to, pass.qkv + token * kQkvRows + (head * kGroup + g) * kHeadDim, rope_row(pass, token));
+      rope<kHeadDim>(to, pass.qkv + token * kQkvRows + (head * kGroup + g) * kHeadDim, rope_row(pass, w, token));
     });
     for_warps(b, pass.tokens, [&](int token) {
       float* to = pass.kr + token * kKvDim + head * kHeadDim;
-      rope<kHeadDim>(to, pass.qkv + token * kQkvRows + kQDim + head * kHeadDim, rope_row(pass, token));
+      rope<kHeadDim>(to, pass.qkv + token * kQkvRows + kQDim + head * kHeadDim, rope_row(pass, w, token));
     });
   }
 }
@@ -96,11 +96,11 @@ DEVICE void stage_kv_append(Block& b, const Pass& pass, const LayerWeights& w) {
 DEVICE void stage_attend(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int head = b.index(); head < kKvHeads; head += b.count()) {
     static_assert(scratch_fits(0 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
-    const Range positions = positions_of(pass, 0);
+    const Range positions = positions_of(pass, w, 0);
     const float* queries = pass.qr + head * kGroup * kHeadDim;
     float* partial = pass.partial + head * kGroup * kSplits * (kHeadDim + 2);
     attend<kHeadDim, kGroup, kSplits>(b, 0, queries, kQDim, cache_row(pass, w, head, 0), partial, kPartialFloats,
-                                         0, positions.begin, positions.end, pass.position, pass.tokens);
+                                         0, positions.begin, positions.end, pass.position, pass.tokens, window_of(w.layer));
   }
 }
 

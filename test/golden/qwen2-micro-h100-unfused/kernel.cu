@@ -69,11 +69,11 @@ DEVICE void stage_rope(Block& b, const Pass& pass, const LayerWeights& w) {
     for_warps(b, pass.tokens * kGroup, [&](int i) {
       const int token = i / kGroup, g = i % kGroup;
       float* to = pass.qr + token * kQDim + (head * kGroup + g) * kHeadDim;
-      rope<kHeadDim>(to, pass.qkv + token * kQkvRows + (head * kGroup + g) * kHeadDim, rope_row(pass, token));
+      rope<kHeadDim>(to, pass.qkv + token * kQkvRows + (head * kGroup + g) * kHeadDim, rope_row(pass, w, token));
     });
     for_warps(b, pass.tokens, [&](int token) {
       float* to = pass.kr + token * kKvDim + head * kHeadDim;
-      rope<kHeadDim>(to, pass.qkv + token * kQkvRows + kQDim + head * kHeadDim, rope_row(pass, token));
+      rope<kHeadDim>(to, pass.qkv + token * kQkvRows + kQDim + head * kHeadDim, rope_row(pass, w, token));
     });
     __syncthreads();  // kv_append uses what other threads of its block touched in rope
   }
@@ -99,11 +99,11 @@ DEVICE void stage_attend(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int unit = b.index(); unit < kKvHeads * kSplits; unit += b.count()) {
     const int head = unit / kSplits, split = unit % kSplits;
     static_assert(scratch_fits(0 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
-    const Range positions = positions_of(pass, split);
+    const Range positions = positions_of(pass, w, split);
     const float* queries = pass.qr + head * kGroup * kHeadDim;
     float* partial = pass.partial + head * kGroup * kSplits * (kHeadDim + 2);
     attend<kHeadDim, kGroup, kSplits>(b, 0, queries, kQDim, cache_row(pass, w, head, 0), partial, kPartialFloats,
-                                         split, positions.begin, positions.end, pass.position, pass.tokens);
+                                         split, positions.begin, positions.end, pass.position, pass.tokens, window_of(w.layer));
     __syncthreads();  // attend reuses the scratch of attend
   }
 }

@@ -59,11 +59,11 @@ DEVICE void stage_attention(Block& b, const Pass& pass, const LayerWeights& w) {
     for_warps(b, pass.tokens * kGroup, [&](int i) {
       const int token = i / kGroup, g = i % kGroup;
       float* to = b.scratch + kQrAt + (token * kGroup + g) * kHeadDim;
-      rope<kHeadDim>(to, b.scratch + kQnAt + (token * kGroup + g) * kHeadDim, rope_row(pass, token));
+      rope<kHeadDim>(to, b.scratch + kQnAt + (token * kGroup + g) * kHeadDim, rope_row(pass, w, token));
     });
     for_warps(b, pass.tokens, [&](int token) {
       float* to = b.scratch + kKrAt + token * kHeadDim;
-      rope<kHeadDim>(to, b.scratch + kKnAt + token * kHeadDim, rope_row(pass, token));
+      rope<kHeadDim>(to, b.scratch + kKnAt + token * kHeadDim, rope_row(pass, w, token));
     });
     for_warps(b, pass.tokens, [&](int token) {
       const float* k = b.scratch + kKrAt + token * kHeadDim;
@@ -71,11 +71,11 @@ DEVICE void stage_attention(Block& b, const Pass& pass, const LayerWeights& w) {
       append<kHeadDim>(cache_row(pass, w, head, pass.position + token), k, v);
     });
     static_assert(scratch_fits(24576 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
-    const Range positions = positions_of(pass, 0);
+    const Range positions = positions_of(pass, w, 0);
     const float* queries = b.scratch + kQrAt;
     float* partial = pass.partial + head * kGroup * kSplits * (kHeadDim + 2);
     attend<kHeadDim, kGroup, kSplits>(b, 24576, queries, kGroup * kHeadDim, cache_row(pass, w, head, 0), partial, kPartialFloats,
-                                         0, positions.begin, positions.end, pass.position, pass.tokens);
+                                         0, positions.begin, positions.end, pass.position, pass.tokens, window_of(w.layer));
   }
 }
 

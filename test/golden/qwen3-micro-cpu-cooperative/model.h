@@ -34,6 +34,25 @@ constexpr int kKnAt = 8192;  // keys after k_norm, in scratch
 constexpr int kQrAt = 12288;  // rotated queries, in scratch
 constexpr int kKrAt = 20480;  // rotated keys, in scratch
 
+// Positions that a token sees in a layer, itself the last of them; 0: all before it too.
+static inline constexpr int window_of(int layer) {
+  return 0;
+}
+
+// Whether queries and keys of a layer are rotated by their position.
+static inline constexpr bool rotates(int layer) {
+  return true;
+}
+
+// The first position that a token at `position` sees in a layer.
+static inline constexpr int first_seen(int layer, int position) {
+  const int window = window_of(layer);
+  return window == 0 || position < window ? 0 : position - window + 1;
+}
+
+// The position that queries and keys of a layer are rotated by: 0, which turns nothing, where the layer does not rotate.
+static inline constexpr int turned_by(int layer, int position) { return rotates(layer) ? position : 0; }
+
 using Matrix = bf16;  // matrices and embedding, as packed
 using Cache = bf16;   // keys and values of past positions
 
@@ -70,6 +89,7 @@ struct LayerWeights {
   const Matrix* gate_up;  // [768][padded(128)]
   const Matrix* down;  // [128][padded(384)]
   Cache* cache;  // [kKvHeads][context][2][kHeadDim]
+  int layer;
 };
 
 // The packed weights outside the layers.
@@ -91,6 +111,7 @@ static inline LayerWeights layer_weights(const Pass& pass, int layer) {
       reinterpret_cast<const Matrix*>(base + 198144),
       reinterpret_cast<const Matrix*>(base + 394752),
       pass.cache + static_cast<size_t>(layer) * kKvHeads * pass.context * 2 * kHeadDim,
+      layer,
   };
 }
 
@@ -102,9 +123,9 @@ static inline ModelWeights model_weights(const Pass& pass) {
   };
 }
 
-// Cos and sin of a token's position: [kHeadDim / 2][2].
-static inline const float* rope_row(const Pass& pass, int token) {
-  return pass.rope + static_cast<size_t>(pass.position + token) * kHeadDim;
+// Cos and sin by which a token is rotated: [kHeadDim / 2][2].
+static inline const float* rope_row(const Pass& pass, const LayerWeights& w, int token) {
+  return pass.rope + static_cast<size_t>(turned_by(w.layer, pass.position + token)) * kHeadDim;
 }
 
 // Key and value of one position: [2][kHeadDim].
@@ -112,10 +133,11 @@ static inline Cache* cache_row(const Pass& pass, const LayerWeights& w, int head
   return w.cache + (static_cast<size_t>(head) * pass.context + position) * 2 * kHeadDim;
 }
 
-// The positions of one part; the last part takes the new ones too.
-static inline Range positions_of(const Pass& pass, int split) {
-  const int begin = static_cast<int>(static_cast<int64_t>(pass.position) * split / kSplits);
-  const int end = static_cast<int>(static_cast<int64_t>(pass.position) * (split + 1) / kSplits);
+// One part of the positions that the first token sees; the last part takes the new ones too.
+static inline Range positions_of(const Pass& pass, const LayerWeights& w, int split) {
+  const int first = first_seen(w.layer, pass.position), cached = pass.position - first;
+  const int begin = first + static_cast<int>(static_cast<int64_t>(cached) * split / kSplits);
+  const int end = first + static_cast<int>(static_cast<int64_t>(cached) * (split + 1) / kSplits);
   return {begin, split == kSplits - 1 ? pass.position + pass.tokens : end};
 }
 

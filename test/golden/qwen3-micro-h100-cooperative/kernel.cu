@@ -62,11 +62,11 @@ DEVICE void stage_attention(Block& b, const Pass& pass, const LayerWeights& w) {
     for_warps(b, pass.tokens * kGroup, [&](int i) {
       const int token = i / kGroup, g = i % kGroup;
       float* to = b.scratch + kQrAt + (token * kGroup + g) * kHeadDim;
-      rope<kHeadDim>(to, b.scratch + kQnAt + (token * kGroup + g) * kHeadDim, rope_row(pass, token));
+      rope<kHeadDim>(to, b.scratch + kQnAt + (token * kGroup + g) * kHeadDim, rope_row(pass, w, token));
     });
     for_warps(b, pass.tokens, [&](int token) {
       float* to = b.scratch + kKrAt + token * kHeadDim;
-      rope<kHeadDim>(to, b.scratch + kKnAt + token * kHeadDim, rope_row(pass, token));
+      rope<kHeadDim>(to, b.scratch + kKnAt + token * kHeadDim, rope_row(pass, w, token));
     });
     __syncthreads();  // kv_append reads what all threads of the block put into its scratch
     for_warps(b, split == kSplits - 1 ? pass.tokens : 0, [&](int token) {
@@ -76,11 +76,11 @@ DEVICE void stage_attention(Block& b, const Pass& pass, const LayerWeights& w) {
     });
     __syncthreads();  // attend uses what other threads of its block touched in kv_append
     static_assert(scratch_fits(3072 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
-    const Range positions = positions_of(pass, split);
+    const Range positions = positions_of(pass, w, split);
     const float* queries = b.scratch + kQrAt;
     float* partial = pass.partial + head * kGroup * kSplits * (kHeadDim + 2);
     attend<kHeadDim, kGroup, kSplits>(b, 3072, queries, kGroup * kHeadDim, cache_row(pass, w, head, 0), partial, kPartialFloats,
-                                         split, positions.begin, positions.end, pass.position, pass.tokens);
+                                         split, positions.begin, positions.end, pass.position, pass.tokens, window_of(w.layer));
   }
 }
 

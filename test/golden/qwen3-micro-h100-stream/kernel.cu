@@ -172,14 +172,14 @@ template <int T>
 DEVICE void produce(Producer<SharedMemory<T>>& p, const LaunchArgs& pass) {
   for (int step = 0; step < pass.steps; ++step) {
     const char* at = pass.stream + block_base(int(blockIdx.x));
-    const int window = window_at(pass.position + step);
+    const int copies = copies_at(pass.position + step);
     for (int layer = 0; layer < kLayers; ++layer) {
-      if (!p.template tiles<QkvProj>(at, window)) return;
+      if (!p.template tiles<QkvProj>(at, copies)) return;
       if (step > 0 && !p.wait_for_progress((step - 1) * kLayers + layer + 1)) return;  // attend of the next pass streams positions that kv_append stores in other blocks
-      if (!stream_cache(p, layer_weights(pass, layer).cache, pass.position + step, window)) return;
-      if (!p.template tiles<OProj>(at, window)) return;
-      if (!p.template tiles<GateUp>(at, window)) return;
-      if (!p.template tiles<DownProj>(at, window)) return;
+      if (!stream_cache(p, layer_weights(pass, layer).cache, layer, pass.position + step, copies)) return;
+      if (!p.template tiles<OProj>(at, copies)) return;
+      if (!p.template tiles<GateUp>(at, copies)) return;
+      if (!p.template tiles<DownProj>(at, copies)) return;
     }
     if (pass.head && !p.template tiles<LmHead>(at, kHeadCopiesInFlight)) return;
   }

@@ -87,6 +87,25 @@ __host__ __device__ inline constexpr int splits_at(int position) {
   return 1;
 }
 
+// Positions that a token sees in a layer, itself the last of them; 0: all before it too.
+__host__ __device__ inline constexpr int window_of(int layer) {
+  return 0;
+}
+
+// Whether queries and keys of a layer are rotated by their position.
+__host__ __device__ inline constexpr bool rotates(int layer) {
+  return true;
+}
+
+// The first position that a token at `position` sees in a layer.
+__host__ __device__ inline constexpr int first_seen(int layer, int position) {
+  const int window = window_of(layer);
+  return window == 0 || position < window ? 0 : position - window + 1;
+}
+
+// The position that queries and keys of a layer are rotated by: 0, which turns nothing, where the layer does not rotate.
+__host__ __device__ inline constexpr int turned_by(int layer, int position) { return rotates(layer) ? position : 0; }
+
 /** The kernel of passes of up to `tokens`: slots of its ring, tiles that a block sums at once. */
 struct KernelSize {
   int tokens, slots, sum_tiles;

@@ -39,7 +39,7 @@ DEVICE void attention(Block& b, const Pass& pass, const LayerWeights& w) {
     const int end = split == kSplits - 1 ? pass.position + pass.tokens : int(int64_t(pass.position) * (split + 1) / kSplits);
     attend<kHeadDim, kGroup, kSplits>(b, kAttendAt, b.scratch + kQrAt, kGroup * kHeadDim, cache,
                                       pass.partial + head * kGroup * kSplits * (kHeadDim + 2), kPartialFloats, split, begin, end,
-                                      pass.position, pass.tokens);
+                                      pass.position, pass.tokens, 0);
     __syncthreads();
   }
 }

@@ -1,0 +1,44 @@
+// The plan of a model on a target where nobody names one.
+import { estimate, makeSchedule } from '../codegen/index.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { decoderGraph } from '../codegen/model/graph.ts';
+import { isLegal } from '../codegen/plan/check.ts';
+import { parsePlan } from '../codegen/plan/parse-plan.ts';
+import type { FusionPlan } from '../codegen/plan/plan.ts';
+import { hasBulkCopies } from '../codegen/schedule/platform.ts';
+import type { Target } from '../codegen/schedule/target.ts';
+import cooperative from './plans/cooperative.ts';
+import stream from './plans/stream.ts';
+import unfused from './plans/unfused.ts';
+import { resolvePlan } from './resolve.ts';
+
+interface ChosenPlan {
+  readonly plan: FusionPlan;
+  /** Why this one, in a few words; null: it was asked for. */
+  readonly why: string | null;
+}
+
+/** The stream where a copy engine feeds it; else, of the plans with barriers, the one that is predicted to be faster. */
+function defaultPlan(dims: ModelDims, target: Target): ChosenPlan {
+  const graph = decoderGraph(dims);
+  if (hasBulkCopies(target.arch) && isLegal(graph, stream, target)) {
+    return { plan: stream, why: `${target.name} has a copy engine that feeds it` };
+  }
+  const [first, ...others] = [cooperative, unfused].filter((plan) => isLegal(graph, plan, target));
+  const micros = (plan: FusionPlan) => estimate(makeSchedule(dims, plan, target)).micros ?? 0;
+  const best = others.reduce((a, b) => (micros(b) < micros(a) ? b : a), first ?? cooperative);
+  const stop = hasBulkCopies(target.arch)
+    ? `${dims.name} cannot be streamed`
+    : `${target.name} has no copy engine`;
+  return { plan: best, why: `${stop}, and this one waits least` };
+}
+
+/** The plan that is asked for by name, path or value; else the best one for the target. */
+export async function choosePlan(
+  asked: string | FusionPlan | undefined,
+  dims: ModelDims,
+  target: Target,
+): Promise<ChosenPlan> {
+  if (asked === undefined) return defaultPlan(dims, target);
+  return { plan: typeof asked === 'object' ? parsePlan(asked) : await resolvePlan(asked), why: null };
+}

@@ -1,0 +1,46 @@
+// The default export of a plan file, wherever it lies: 'onelaunch/codegen' in it is this package, and what is written as a module is one.
+import { register } from 'node:module';
+import { pathToFileURL } from 'node:url';
+
+/** The package's entries as a plan file names them, in the sources or in what they compile to. */
+const entries = {
+  onelaunch: '../index',
+  'onelaunch/codegen': '../codegen/index',
+  'onelaunch/configs': './resolve',
+};
+const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
+const own = Object.fromEntries(
+  Object.entries(entries).map(([name, path]) => [name, new URL(path + extension, import.meta.url).href]),
+);
+
+/**
+ * Node runs this beside the program, so it is text. It answers before tsx does, which takes a file without a package.json around it for
+ * CommonJS otherwise: stack traces would not show its lines.
+ */
+const hooks = `
+import { readFileSync } from 'node:fs';
+let own = {};
+export const initialize = (entries) => { own = entries; };
+const isWrittenAsModule = (url) =>
+  /^\\s*(import\\s*['"{*\\w]|export\\s*[{*\\w])/m.test(readFileSync(new URL(url), 'utf8'));
+export const resolve = async (specifier, context, next) => {
+  const found = await next(own[specifier] ?? specifier, context);
+  const isOpen = /^file:.*\\.[jt]s($|\\?)/.test(found.url) && !found.url.includes('/node_modules/');
+  return isOpen && found.format !== 'module' && isWrittenAsModule(found.url) ? { ...found, format: 'module' } : found;
+};
+`;
+let isHooked = false;
+
+export async function importPlan(file: string): Promise<unknown> {
+  if (!isHooked) register(`data:text/javascript,${encodeURIComponent(hooks)}`, { data: own });
+  isHooked = true;
+  const { tsImport } = await import('tsx/esm/api');
+  return defaultExport(await tsImport(pathToFileURL(file).href, import.meta.url));
+}
+
+function defaultExport(module: unknown): unknown {
+  if (typeof module !== 'object' || module === null || !('default' in module)) return undefined;
+  const value = module.default;
+  const nested = typeof value === 'object' && value !== null && 'default' in value;
+  return nested ? value.default : value;
+}

@@ -1,0 +1,78 @@
+// A model of two kinds of layers on the CPU, held against the reference; and its CUDA sources, which nvcc compiles.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findNvcc } from '../../codegen/build/tools.ts';
+import type { Kernel } from '../../codegen/index.ts';
+import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import {
+  kernelOfTwoKinds,
+  makeTwoKinds,
+  type TwoKinds,
+  verifyTwoKinds,
+  worstOf,
+} from '../support/two-kinds.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'layer-kinds-'));
+let model: TwoKinds;
+beforeAll(async () => {
+  // One instruction set: isa.test.ts compares them.
+  process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
+  model = await makeTwoKinds(root);
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const kernelOf = async (target: string, plan: string) =>
+  kernelOfTwoKinds(model, resolveTarget(target), await resolvePlan(plan));
+
+describe.each(['cooperative', 'unfused'])('plan %s on the CPU', (plan) => {
+  test('gives the logits and tokens of the reference', async () => {
+    const result = await verifyTwoKinds(model, await kernelOf('cpu', plan));
+    expect(result.cases.flatMap(({ problems }) => problems)).toEqual([]);
+    expect(result.ok).toBe(true);
+  });
+});
+
+describe('a kernel that goes wrong in one place is far off', () => {
+  /** The kernel with another text in one of its files, under a name of its own. */
+  const changed = (kernel: Kernel, name: string, file: string, from: string, to: string): Kernel => {
+    const text = kernel.sources[file]!;
+    expect(text.split(from)).toHaveLength(2);
+    return {
+      ...kernel,
+      name: `${kernel.name}-${name}`,
+      sources: { ...kernel.sources, [file]: text.replace(from, to) },
+    };
+  };
+
+  test.each([
+    ['no-mask', 'lib/attention.h', 'const int unseen = window == 0 ? 0 :', 'const int unseen = true ? 0 :'],
+    ['late-range', 'model.h', '? 0 : position - window + 1', '? 0 : position - window + 2'],
+    ['all-rotate', 'model.h', 'return rotates(layer) ? position : 0;', 'return position;'],
+  ])('%s', async (name, file, from, to) => {
+    const kernel = changed(await kernelOf('cpu', 'cooperative'), name, file, from, to);
+    const result = await verifyTwoKinds(model, kernel);
+    expect(result.ok).toBe(false);
+    expect(worstOf(result)).toBeGreaterThan(3);
+  });
+});
+
+const nvcc = findNvcc();
+describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', () => {
+  test.each(['cooperative', 'stream'])('accepts the CUDA kernel of plan %s', async (plan) => {
+    const { sources } = await kernelOf('h100', plan);
+    const folder = join(root, plan);
+    for (const [name, text] of Object.entries(sources)) {
+      mkdirSync(dirname(join(folder, name)), { recursive: true });
+      writeFileSync(join(folder, name), text);
+    }
+    const flags = ['-std=c++17', '-O3', '-I.', '-Ihost', '-gencode=arch=compute_90a,code=sm_90a'];
+    const { status, stderr } = spawnSync(nvcc!.path, [...flags, '-cubin', 'kernel.cu', '-o', 'k.cubin'], {
+      cwd: folder,
+      encoding: 'utf8',
+    });
+    expect(status, stderr).toBe(0);
+  });
+});

@@ -1,0 +1,190 @@
+// Options that there are not and values that they do not take are refused with their line, whatever TypeScript was told.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { decoderGraph } from '../../codegen/model/graph.ts';
+import { checkPlan } from '../../codegen/plan/check.ts';
+import { formatIssues, PlanError } from '../../codegen/plan/issue.ts';
+import { parsePlan } from '../../codegen/plan/parse-plan.ts';
+import { type FusionPlan, plan } from '../../codegen/plan/plan.ts';
+import { models } from '../../configs/models.ts';
+import cooperative from '../../configs/plans/cooperative.ts';
+import stream, { variants } from '../../configs/plans/stream.ts';
+import unfused from '../../configs/plans/unfused.ts';
+import { resolvePlan } from '../../configs/resolve.ts';
+import { targets } from '../../configs/targets.ts';
+import * as value from '../illegal/option-value.ts';
+import planName from '../illegal/plan-name.ts';
+import * as unknown from '../illegal/unknown-option.ts';
+
+const h100 = targets.find((target) => target.name === 'h100')!;
+const message = (made: FusionPlan) => formatIssues(checkPlan(decoderGraph(models[0]!), made, h100));
+const refused = (made: unknown): string => {
+  try {
+    parsePlan(made);
+  } catch (error) {
+    if (error instanceof PlanError) return error.message;
+    throw error;
+  }
+  return 'accepted';
+};
+
+describe('an option that there is not:', () => {
+  test('of a stage', () => {
+    expect(message(unknown.ofAStage)).toMatchInlineSnapshot(`
+      "unknown-option.ts:11:51: error: unknown-option
+        11 |   stage('attend', ['attend'], { over: 'kv_heads', spilt: 'positions' } as never),
+           |                                                   ^^^^^
+        a stage has no option 'spilt': did you mean 'split'?
+        Legal here: 'over', 'recompute', 'split'."
+    `);
+  });
+  test('of a stage, written in a constant', () => {
+    expect(message(unknown.inAConstant)).toMatchInlineSnapshot(`
+      "unknown-option.ts:6:35: error: unknown-option
+        6 | const split = { over: 'kv_heads', spilt: 'positions' } as never;
+          |                                   ^^^^^
+        a stage has no option 'spilt': did you mean 'split'?
+        Legal here: 'over', 'recompute', 'split'."
+    `);
+  });
+  test('of the other scheme', () => {
+    expect(message(unknown.ofTheOtherScheme)).toMatchInlineSnapshot(`
+      "unknown-option.ts:7:28: error: unknown-option
+        7 | const flagged = barriers({ handoff: 'epoch' } as never);
+          |                            ^^^^^^^
+        barriers() has no option 'handoff': it is one of stream().
+        Legal here: 'prefetch', 'tokens'."
+    `);
+  });
+  test('of a stream', () => {
+    expect(message(unknown.ofAStream)).toMatchInlineSnapshot(`
+      "unknown-option.ts:15:74: error: unknown-option
+        15 | export const ofAStream = cooperative.with('unknown-option', {}, stream({ slot: 8 } as never));
+           |                                                                          ^^^^
+        stream() has no option 'slot': did you mean 'slots'?
+        Legal here: 'slots', 'slotBytes', 'copiesInFlight', 'headCopiesInFlight', 'handoff', 'splits', 'tokens'."
+    `);
+  });
+  test('of a plan', () => {
+    expect(message(unknown.ofAPlan)).toMatchInlineSnapshot(`
+      "unknown-option.ts:16:75: error: unknown-option
+        16 | export const ofAPlan = plan('unknown-option', unfused.stages, stream(), { opps: {} } as never);
+           |                                                                           ^^^^
+        a plan has no option 'opps': did you mean 'ops'?
+        Legal here: 'ops'."
+    `);
+  });
+  test('of an edit', () => {
+    expect(message(unknown.ofAnEdit)).toMatchInlineSnapshot(`
+      "unknown-option.ts:18:36: error: unknown-option
+        18 |   attn_norm: own({ over: 'tokens', recomputed: ['attn_norm'] } as never),
+           |                                    ^^^^^^^^^^
+        a stage has no option 'recomputed': did you mean 'recompute'?
+        Legal here: 'over', 'recompute', 'split'."
+    `);
+  });
+});
+
+describe('a value that an option does not take:', () => {
+  test('of a stage', () => {
+    expect(message(value.ofAStage)).toMatchInlineSnapshot(`
+      "option-value.ts:5:82: error: option-value
+        5 | export const ofAStage = plan('option-value', [stage('embed', ['embed'], { over: 'row' as never })]);
+          |                                                                                  ^^^
+        over is 'row': did you mean 'rows'?
+        Legal here: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'."
+    `);
+  });
+  test('none', () => {
+    expect(message(value.missing)).toMatchInlineSnapshot(`
+      "option-value.ts:6:46: error: option-value
+        6 | export const missing = plan('option-value', [stage('embed', ['embed'], {} as never)]);
+          |                                              ^^^^^
+        over is missing.
+        Legal here: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'."
+    `);
+  });
+  test('out of range', () => {
+    expect(message(value.outOfRange)).toMatchInlineSnapshot(`
+      "option-value.ts:7:80: error: option-value
+        7 | export const outOfRange = plan('option-value', unfused.stages, stream({ slots: 65, slotBytes: 10000 }));
+          |                                                                                ^^
+        slots is 65.
+        Legal here: a whole number from 4 to 64.
+
+      option-value.ts:7:95: error: option-value
+        7 | export const outOfRange = plan('option-value', unfused.stages, stream({ slots: 65, slotBytes: 10000 }));
+          |                                                                                               ^^^^^
+        slotBytes is 10000.
+        Legal here: 'fit', 4096, 8192, 16384, 32768."
+    `);
+  });
+  test('of barriers', () => {
+    expect(message(value.ofBarriers)).toMatchInlineSnapshot(`
+      "option-value.ts:8:85: error: option-value
+        8 | export const ofBarriers = plan('option-value', unfused.stages, barriers({ prefetch: -1 }));
+          |                                                                                     ^^
+        prefetch is -1.
+        Legal here: a whole number from 0 to 8."
+    `);
+  });
+  test('of byContext', () => {
+    expect(message(value.tooManySplits)).toMatchInlineSnapshot(`
+      "option-value.ts:9:84: error: option-value
+        9 | export const tooManySplits = plan('option-value', unfused.stages, stream({ splits: byContext({ 32: 0 }) }));
+          |                                                                                    ^^^^^^^^^^^^^^^^^^^^
+        splits is [{'splits':32,'from':0}].
+        Legal here: 'fit', byContext({ splits: position }) of 1 to 16 splits."
+    `);
+  });
+});
+
+describe('the name of a plan', () => {
+  test('is no path', () => {
+    expect(message(planName)).toMatchInlineSnapshot(`
+      "plan-name.ts:5:22: error: plan-name
+        5 | export default plan('../../x y', unfused.stages);
+          |                      ^^^^^^^^^
+        '../../x y' cannot name a plan: up to 80 letters, digits, '-', '_' and '.', a letter or digit first.
+        Legal here: 'x-y'."
+    `);
+  });
+  test.each(['', '..', '.hidden', '-x', 'a/b', 'a\\b', 'a b', 'é', 'x'.repeat(81)])('is not %j', (name) => {
+    expect(checkPlan(decoderGraph(models[0]!), plan(name, unfused.stages), h100)[0]?.rule).toBe('plan-name');
+  });
+  test.each(['x', 'geglu-2', 'my_plan.v3', '7'])('may be %j', (name) => {
+    expect(message(plan(name, unfused.stages))).toBe('');
+  });
+});
+
+test('parsePlan refuses what checkPlan refuses, with the same text', () => {
+  for (const made of [...Object.values(unknown), ...Object.values(value), planName]) {
+    expect(refused(made)).toBe(message(made));
+    expect(refused(JSON.parse(JSON.stringify(made)))).toBe(message(made));
+  }
+});
+
+test('parsePlan takes the plans that are listed, and their JSON', () => {
+  for (const made of [cooperative, unfused, stream, ...variants]) {
+    expect(parsePlan(made)).toEqual(made);
+    expect(parsePlan(JSON.parse(JSON.stringify(made)))).toEqual(made);
+  }
+});
+
+const folder = mkdtempSync(join(tmpdir(), 'plan-shape-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+test('a plan file in JavaScript is refused at its own line', async () => {
+  const file = join(folder, 'mine.mjs');
+  const language = join(import.meta.dirname, '../../codegen/plan/plan.ts');
+  writeFileSync(
+    file,
+    `import { plan, stage } from '${language}';\nexport default plan('mine', [\n  stage('embed', ['embed'], { over: 'rows', spilt: 'none' }),\n]);\n`,
+  );
+  await expect(resolvePlan(file)).rejects.toThrow(`mine.mjs:3:45: error: unknown-option
+  3 |   stage('embed', ['embed'], { over: 'rows', spilt: 'none' }),
+    |                                             ^^^^^
+  a stage has no option 'spilt': did you mean 'split'?`);
+});
