@@ -59,7 +59,7 @@ template <int T>
 BOTH constexpr int held_cells() {
   // Several tokens of a wide input take registers for the input themselves.
   constexpr bool wide = kHidden >= 256 * kWarps;
-  constexpr int wanted = T == 1 || (T <= 8 && !wide) ? 24 : 8, fitting = (kKernel<T>.slots - 1) * kSlotCells;
+  constexpr int wanted = T == 1 || (T <= 8 && !wide) ? 24 : T > 8 ? 8 : 4, fitting = (kKernel<T>.slots - 1) * kSlotCells;
   return wanted < fitting ? wanted : fitting;
 }
 
