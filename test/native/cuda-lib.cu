@@ -24,6 +24,7 @@ using Matrix = TEST_WEIGHT;
 using Cache = TEST_WEIGHT;
 constexpr int kPassTokens = TEST_TOKENS;
 constexpr int kVocab = 151936;
+constexpr int kThreads = 512, kWarps = kThreads / 32, kProducerThreads = 0;  // of a block
 constexpr int kScratchFloats = 8 * 4864;  // the largest that a check below asks for
 constexpr float kAttnScale = 0.125f;
 

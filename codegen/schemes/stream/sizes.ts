@@ -126,7 +126,7 @@ export interface SizeInput {
 }
 
 /** What SharedMemory of templates/cuda/stream/cta.cuh takes for so many tokens, and how many slots fit beside it. */
-export function kernelSize({ dims, target, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
+function kernelSize({ dims, target, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
   const blocks = blocksFor(dims, target);
   const shapes = productOps.map((op) => shapeOf(dims, op, blocks));
   const headPad = padded(dims.headDim);
