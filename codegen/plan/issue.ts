@@ -21,6 +21,8 @@ export interface Issue {
   readonly why: string;
   /** Changes that make it legal; empty if there is none in reach of the plan. */
   readonly legal: readonly string[];
+  /** Of an option that is wrong whatever the model and the target: what there is, as a sentence without its full stop. */
+  readonly known?: string;
 }
 
 /** An illegal plan, with every issue of it in source order. */
@@ -64,7 +66,8 @@ function formatIssue(issue: Issue, sources: Map<string, SourceFile | null>): str
     : [];
   const legal = issue.legal.length > 0 ? [`  Legal here: ${issue.legal.join('; or ')}.`] : [];
   const why = `  ${issue.why}${issue.why.endsWith('?') ? '' : '.'}`;
-  return [`${place}error: ${issue.rule}`, ...shown, why, ...legal].join('\n');
+  const known = issue.known ? [`  ${issue.known}.`] : [];
+  return [`${place}error: ${issue.rule}`, ...shown, why, ...known, ...legal].join('\n');
 }
 
 function readSource(at: Site): SourceFile | null {
@@ -102,7 +105,7 @@ function locate(source: SourceFile, issue: Issue): Found | null {
     const length = literal.node.getWidth() - 2 * quotes;
     return { line, column: column + quotes, text: lines[line - 1]!, length };
   }
-  const { line, column } = call ? source.getLineAndColumnAtPos(call.getStart()) : issue.at;
+  const { line, column } = call ? source.getLineAndColumnAtPos(calleeOf(call).getStart()) : issue.at;
   const text = lines[line - 1];
   return text === undefined
     ? null
@@ -111,18 +114,22 @@ function locate(source: SourceFile, issue: Issue): Found | null {
 
 /** The call at the issue's site; by its name where a loader that keeps no source map left line 0. */
 function callOf(source: SourceFile, issue: Issue): CallExpression | null {
-  const { Node, SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  const { SyntaxKind } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
   const { line, column } = issue.at;
   const calls = source.getDescendantsOfKind(SyntaxKind.CallExpression);
   const found = calls.find((call) => {
     if (line === 0) return isLiteral(call.getArguments()[0], issue.call);
-    // plan(...) is called at its first letter, cooperative.with(...) at `with`.
-    const callee = call.getExpression();
-    const name = Node.isPropertyAccessExpression(callee) ? callee.getNameNode() : callee;
-    const start = source.getLineAndColumnAtPos(name.getStart());
+    const start = source.getLineAndColumnAtPos(calleeOf(call).getStart());
     return start.line === line && start.column === column;
   });
   return found ?? null;
+}
+
+/** Where a call's site is: plan(...) is called at its first letter, cooperative.with(...) at `with`. */
+function calleeOf(call: CallExpression): Node {
+  const { Node } = createRequire(import.meta.url)('ts-morph') as typeof import('ts-morph');
+  const callee = call.getExpression();
+  return Node.isPropertyAccessExpression(callee) ? callee.getNameNode() : callee;
 }
 
 function isLiteral(node: Node | undefined, text: string): boolean {

@@ -9,32 +9,32 @@ import { type FusionPlan, fit, type Scheme } from './plan.ts';
 interface Option {
   readonly is: z.ZodType;
   /** The values that it takes, for people. */
-  readonly legal: string;
+  readonly takes: string;
 }
 
 const quoted = (words: readonly (string | number)[]): string =>
   words.map((word) => (typeof word === 'string' ? `'${word}'` : word)).join(', ');
 const oneOf = (...values: readonly (string | number)[]): Option => ({
   is: z.literal([...values]),
-  legal: quoted(values),
+  takes: quoted(values),
 });
 const whole = (least: number, most: number): Option => ({
   is: z.int().min(least).max(most),
-  legal: `a whole number from ${least} to ${most}`,
+  takes: `a whole number from ${least} to ${most}`,
 });
-const orFit = ({ is, legal }: Option): Option => ({
+const orFit = ({ is, takes }: Option): Option => ({
   is: z.union([z.literal(fit), is]),
-  legal: `'${fit}', ${legal}`,
+  takes: `'${fit}', ${takes}`,
 });
 
-const tokens: Option = { is: z.union([z.literal('many'), z.number()]), legal: "'many', a whole number" };
+const tokens: Option = { is: z.union([z.literal('many'), z.number()]), takes: "'many', a whole number" };
 const splitStep = z.strictObject({ splits: z.int().min(1).max(16), from: z.int().min(0) });
 
 type Options = Readonly<Record<string, Option>>;
 
 const stageOptions: Options = {
   over: oneOf('rows', 'q_heads', 'kv_heads', 'tokens', 'once'),
-  recompute: { is: z.array(z.string()), legal: 'a list of ops' },
+  recompute: { is: z.array(z.string()), takes: 'a list of ops' },
   split: oneOf('positions', 'none'),
 };
 
@@ -48,7 +48,7 @@ export const schemeOptions: Readonly<Record<Scheme['kind'], Options>> = {
     handoff: oneOf('sentinel', 'epoch'),
     splits: orFit({
       is: z.array(splitStep).min(1),
-      legal: 'byContext({ splits: position }) of 1 to 16 splits',
+      takes: 'byContext({ splits: position }) of 1 to 16 splits',
     }),
     tokens,
   },
@@ -68,13 +68,13 @@ export function shapeIssues(plan: FusionPlan): Issue[] {
   const other = Object.entries(schemeOptions).find(([name]) => name !== kind)!;
   return [
     ...nameIssues(plan),
-    ...optionIssues(inPlan, 'a plan', { ops: { is: z.unknown(), legal: '' } }, withoutKeys(plan, given.plan)),
+    ...optionIssues(inPlan, 'a plan', { ops: { is: z.unknown(), takes: '' } }, withoutKeys(plan, given.plan)),
     ...opIssues(plan),
     ...optionIssues(inPlan, `${kind}()`, schemeOptions[kind], withoutKeys(plan.scheme, given.scheme), other),
     ...plan.stages.flatMap((stage) =>
       optionIssues(
         { at: stage.at, call: stage.name },
-        'a stage',
+        `stage '${stage.name}'`,
         stageOptions,
         withoutKeys(stage, given.stage),
       ),
@@ -91,8 +91,8 @@ const issue = (
   argument: Issue['argument'],
   token: string,
   why: string,
-  legal: readonly string[],
-): Issue => ({ rule, ...at, token, argument, nth: 0, why, legal });
+  more: Partial<Pick<Issue, 'known' | 'legal'>>,
+): Issue => ({ rule, ...at, token, argument, nth: 0, why, legal: [], ...more });
 
 /** A sentence with the question that may help. */
 const asked = (sentence: string, word: string, known: readonly string[]): string => {
@@ -115,7 +115,7 @@ function optionIssues(
     const why = isOther
       ? `${owner} has no option '${key}': it is one of ${other[0]}()`
       : asked(`${owner} has no option '${key}'`, key, known);
-    return issue(at, 'unknown-option', 'key', key, why, [quoted(known)]);
+    return issue(at, 'unknown-option', 'key', key, why, { known: `It has: ${quoted(known)}` });
   };
   return [
     ...unknown.map(unknownIssue),
@@ -125,9 +125,13 @@ function optionIssues(
         const value = written[key];
         const shown =
           value === undefined ? 'missing' : JSON.stringify(value)?.replaceAll('"', "'").slice(0, 60);
-        const words = [...options[key]!.legal.matchAll(/'(\w+)'/g)].map((found) => found[1]!);
-        const why = asked(`${key} is ${shown ?? 'no value'}`, typeof value === 'string' ? value : '', words);
-        return issue(at, 'option-value', 'value', key, why, [options[key]!.legal]);
+        const words = [...options[key]!.takes.matchAll(/'(\w+)'/g)].map((found) => found[1]!);
+        const why = asked(
+          `${key} of ${owner} is ${shown ?? 'no value'}`,
+          typeof value === 'string' ? value : '',
+          words,
+        );
+        return issue(at, 'option-value', 'value', key, why, { known: `It takes: ${options[key]!.takes}` });
       }),
   ];
 }
@@ -141,7 +145,7 @@ function nameIssues(plan: FusionPlan): Issue[] {
     .replaceAll(/^[^A-Za-z0-9]+|[^A-Za-z0-9]+$/g, '')
     .slice(0, 80);
   const at = { at: plan.at, call: plan.name };
-  return [issue(at, 'plan-name', 'name', plan.name, why, better ? [`'${better}'`] : [])];
+  return [issue(at, 'plan-name', 'name', plan.name, why, { legal: better ? [`'${better}'`] : [] })];
 }
 
 const replaceable = Object.entries(opTable).flatMap(([name, { pointwise }]) => (pointwise ? [name] : []));
@@ -153,17 +157,17 @@ function opIssues(plan: FusionPlan): Issue[] {
     const args = opTable[op as keyof typeof opTable]?.pointwise?.args;
     if (!args) {
       const why = asked(`the plan cannot say what '${op}' computes`, op, replaceable);
-      return [issue(at, 'op-not-pointwise', 'key', op, why, [quoted(replaceable)])];
+      return [issue(at, 'op-not-pointwise', 'key', op, why, { known: `It can of ${quoted(replaceable)}` })];
     }
     const made: unknown = plan.functions[op as keyof typeof plan.functions];
     const form = `const ${op} = pointwise((${args.map((arg) => `${arg}: f32`).join(', ')}) => ...)`;
     if (typeof made !== 'function' || (site ?? nowhere).line === 0) {
       const why = `what '${op}' computes is not written as pointwise(...) in a file`;
-      return [issue(at, 'op-function', 'value', op, why, [form])];
+      return [issue(at, 'op-function', 'value', op, why, { known: `Write: ${form}` })];
     }
     if (made.length !== args.length) {
       const why = `${op} is a function of ${args.length} values, ${args.join(' and ')}, not of ${made.length}`;
-      return [issue(at, 'op-function', 'value', op, why, [form])];
+      return [issue(at, 'op-function', 'value', op, why, { known: `Write: ${form}` })];
     }
     return [];
   });

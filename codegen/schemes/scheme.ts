@@ -9,7 +9,7 @@ import type { Target } from '../schedule/target.ts';
 import type { Uncovered } from '../schedule/uncovered.ts';
 
 /** The files of a kernel, under templates/. */
-export interface SchemeTemplates {
+interface SchemeTemplates {
   /** Printed: the kernel, and the header of the model. */
   readonly kernel: string;
   readonly model: string;

@@ -28,12 +28,12 @@ describe.skipIf(!nvcc)('the CUDA host', () => {
       mkdirSync(dirname(join(folder, scheme, name)), { recursive: true });
       writeFileSync(join(folder, scheme, name), text);
     }
-    const here = import.meta.dirname;
+    const native = join(import.meta.dirname, '..', 'native');
     const sources = ['checks.cpp', 'runtime.cpp', `${scheme}.cpp`].map((file) =>
-      join(here, '..', 'native', 'cuda-host', file),
+      join(native, 'cuda-host', file),
     );
     const flags = ['-std=c++17', '-O1', '-cudart', 'none', '-Xcompiler', '-Wall,-Werror,-pthread'];
-    const includes = ['-I.', '-Ihost', `-I${here}`];
+    const includes = ['-I.', '-Ihost', `-I${native}`];
     await run(
       nvcc!.path,
       ['-x', 'c++', ...flags, ...includes, ...sources, 'host/backend.cpp', '-o', 'checks'],

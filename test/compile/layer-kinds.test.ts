@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findNvcc } from '../../codegen/build/tools.ts';
 import type { Kernel } from '../../codegen/index.ts';
 import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { changedKernel } from '../support/changed-kernel.ts';
 import {
   kernelOfTwoKinds,
   makeTwoKinds,
@@ -36,15 +37,10 @@ describe.each(['cooperative', 'unfused'])('plan %s on the CPU', (plan) => {
 });
 
 describe('a kernel that goes wrong in one place is far off', () => {
-  /** The kernel with another text in one of its files, under a name of its own. */
   const changed = (kernel: Kernel, name: string, file: string, from: string, to: string): Kernel => {
     const text = kernel.sources[file]!;
     expect(text.split(from)).toHaveLength(2);
-    return {
-      ...kernel,
-      name: `${kernel.name}-${name}`,
-      sources: { ...kernel.sources, [file]: text.replace(from, to) },
-    };
+    return changedKernel(kernel, name, file, text.replace(from, to));
   };
 
   test.each([

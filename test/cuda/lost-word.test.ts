@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { build, type Kernel } from '../../codegen/index.ts';
 import { buildKernel, openEngine } from '../../load.ts';
 import type { Engine } from '../../runtime/engine.ts';
+import { changedKernel } from '../support/changed-kernel.ts';
 import { read } from '../support/read-reply.ts';
 
 const prompt = Array.from({ length: 20 }, (_, i) => (i * 7919 + 13) % 4096);
@@ -22,7 +23,7 @@ function losingWord(kernel: Kernel): Kernel {
     throw new Error(`${file} has another Exchange than this test knows`);
   const lose = '    if (turn == 5 && atomicExch(&lost, 1) == 0) return;\n';
   const text = `${parts[0]}__device__ int lost;\n\n${parts[1]!.replaceAll(publish, lose)}`;
-  return { ...kernel, name: `${kernel.name}-lost-word`, sources: { ...kernel.sources, [file]: text } };
+  return changedKernel(kernel, 'lost-word', file, text);
 }
 
 describe('qwen3-tiny, plan stream', () => {
@@ -31,8 +32,7 @@ describe('qwen3-tiny, plan stream', () => {
   beforeAll(async () => {
     const built = await buildKernel({ model: 'qwen3-tiny', plan: 'stream' });
     ({ engine } = await openEngine(built, {}));
-    // Built each time: the hash is of the sources as they were.
-    const losing = await build(losingWord(built.kernel), { force: true });
+    const losing = await build(losingWord(built.kernel));
     vi.stubEnv('ONELAUNCH_WAIT_MS', '300'); // read when an engine is made
     try {
       ({ engine: loser } = await openEngine({ ...built, ...losing }, {}));

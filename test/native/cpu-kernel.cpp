@@ -2,12 +2,13 @@
 #include "abi.h"
 #include "lib/types.h"
 
-using Weight = bf16;
+using Matrix = bf16;
+using Cache = bf16;
 constexpr int kPassTokens = 8, kVocab = 100, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 1;
 struct Pass {
   const float* x;
-  const Weight* w;
+  const Matrix* w;
   int* next;
   Sampling sampling;
 };
@@ -16,7 +17,7 @@ struct Pass {
 
 static void decode(Block& b, const Pass& pass) {
   float* const out = b.scratch + 10000;
-  Weight* const cache = (Weight*)out;
+  Cache* const cache = (Cache*)out;
   const Range rows = block_range(b, 50);
   norm_input<40>(b, pass.x, pass.x, 1e-6f, 8);
   matmul<40, 2>(b, pass.w, rows, 8, [&](int row, int token, const float(&y)[2]) { out[token * 50 + row] = y[0] * y[1]; });

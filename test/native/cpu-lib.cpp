@@ -8,7 +8,8 @@
 #include "cpu-check.h"
 #include "lib/types.h"
 
-using Weight = WEIGHT;
+using Matrix = WEIGHT;
+using Cache = WEIGHT;
 constexpr int kPassTokens = 64, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 0.25f;
 #include "lib/lib.h"
@@ -22,9 +23,9 @@ static Floats random_floats(int64_t n) {
 }
 
 /** A packed matrix; beyond every row's end, zeros up to the stride. */
-template <int K> std::vector<Weight> random_rows(int rows) {
-  std::vector<Weight> values(static_cast<size_t>(rows) * padded(K));
-  for (Weight& value : values) round_to(&value, 0);
+template <int K> std::vector<Matrix> random_rows(int rows) {
+  std::vector<Matrix> values(static_cast<size_t>(rows) * padded(K));
+  for (Matrix& value : values) round_to(&value, 0);
   for (int row = 0; row < rows; ++row) {
     for (int k = 0; k < K; ++k) round_to(&values[static_cast<size_t>(row) * padded(K) + k], random_float());
   }
@@ -43,7 +44,7 @@ struct Bench {
 
 /** Both sides of `y[token][row][part] = dot(row, input)` for one shape; input [tokens][K] in double. */
 template <int K, int Parts>
-void compare_matmul(Check& check, Block& b, const std::vector<Weight>& w, Range rows, int tokens, const std::vector<double>& input,
+void compare_matmul(Check& check, Block& b, const std::vector<Matrix>& w, Range rows, int tokens, const std::vector<double>& input,
                     double input_error) {
   int calls = 0;
   matmul<K, Parts>(b, w.data(), rows, tokens, [&](int row, int token, const float(&y)[Parts]) {
@@ -146,10 +147,10 @@ template <int D> void check_heads() {
     rotated.near(got[i + D / 2], high * cosine + low * sine, sum_error(2) * 2);
   }
   for (int i = 0; i < D; ++i) rotated.equal(in_place[i], got[i]);
-  Weight cache[2 * D];
+  Cache cache[2 * D];
   append<D>(cache, src.data(), v.data());
   for (int i = 0; i < D; ++i) {
-    Weight k, value;
+    Cache k, value;
     round_to(&k, src[i]);
     round_to(&value, v[i]);
     stored.equal(to_float(cache[i]), to_float(k));
@@ -167,8 +168,8 @@ template <int D, int Group, int Splits> void check_attention(int window = 0) {
   for (int position : {0, 7, 32, 110}) {
     for (int tokens : {1, 2, 5, 64}) {
       const Floats q = random_floats(static_cast<int64_t>(tokens) * heads * D);
-      std::vector<Weight> cache(static_cast<size_t>(kv_heads) * context * 2 * D);
-      for (Weight& value : cache) round_to(&value, 3 * random_float());
+      std::vector<Cache> cache(static_cast<size_t>(kv_heads) * context * 2 * D);
+      for (Cache& value : cache) round_to(&value, 3 * random_float());
       // What has no token yet, or is in no token's window, may be anything but must not be used.
       const int unseen = window == 0 || position < window ? 0 : position - window + 1;
       for (int head = 0; head < kv_heads; ++head) {
@@ -188,7 +189,7 @@ template <int D, int Group, int Splits> void check_attention(int window = 0) {
       std::vector<double> merged;
       for (int token = 0; token < tokens; ++token) {
         for (int head = 0; head < heads; ++head) {
-          const Weight* rows = &cache[static_cast<size_t>(head / Group) * context * 2 * D];
+          const Cache* rows = &cache[static_cast<size_t>(head / Group) * context * 2 * D];
           std::vector<double> scores;
           double largest = -1e30, size = 0, total = 0;
           const int first = window == 0 || position + token < window ? 0 : position + token - window + 1;
@@ -283,11 +284,11 @@ template <class W> W from_bits(uint16_t bits) {
 
 /** Vector conversions agree with the scalar ones on every pattern. */
 void check_loads() {
-  if constexpr (sizeof(Weight) == 2) {
+  if constexpr (sizeof(Matrix) == 2) {
     Check check("loads");
     for (uint32_t first = 0; first < 0x10000; first += kStep) {
-      Weight values[kStep];
-      for (int i = 0; i < kStep; ++i) values[i] = from_bits<Weight>(static_cast<uint16_t>(first + i));
+      Matrix values[kStep];
+      for (int i = 0; i < kStep; ++i) values[i] = from_bits<Matrix>(static_cast<uint16_t>(first + i));
       float plain[kStep], natural[kStep], ordered[kStep], wanted[kStep];
       for (int i = 0; i < kStep; ++i) plain[i] = to_float(values[i]);
       store(natural, load(values));

@@ -8,7 +8,8 @@
 #include "cpu-check.h"
 #include "lib/types.h"
 
-using Weight = bf16;
+using Matrix = bf16;
+using Cache = bf16;
 constexpr int kPassTokens = 1, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 1;
 #include "lib/lib.h"

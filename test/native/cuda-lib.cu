@@ -20,9 +20,11 @@
 #ifndef TEST_TOKENS
 #define TEST_TOKENS 8
 #endif
-using Weight = TEST_WEIGHT;
+using Matrix = TEST_WEIGHT;
+using Cache = TEST_WEIGHT;
 constexpr int kPassTokens = TEST_TOKENS;
 constexpr int kVocab = 151936;
+constexpr int kThreads = 512, kWarps = kThreads / 32, kProducerThreads = 0;  // of a block
 constexpr int kScratchFloats = 8 * 4864;  // the largest that a check below asks for
 constexpr float kAttnScale = 0.125f;
 
@@ -142,8 +144,8 @@ std::vector<float> random_floats(size_t n, float scale) {
 }
 
 /** [rows][padded(K)], zero behind K. */
-std::vector<Weight> random_matrix(int rows, int k, float scale) {
-  std::vector<Weight> w(size_t(rows) * padded(k));
+std::vector<Matrix> random_matrix(int rows, int k, float scale) {
+  std::vector<Matrix> w(size_t(rows) * padded(k));
   for (int row = 0; row < rows; ++row)
     for (int i = 0; i < padded(k); ++i) host_round(&w[size_t(row) * padded(k) + i], i < k ? random_float() * scale : 0.0f);
   return w;
@@ -183,7 +185,7 @@ template <int K, int Parts>
 struct MatmulStage {
   From from;
   const float *src, *weight;
-  const Weight* w;
+  const Matrix* w;
   int rows, tokens;
   float* out;  // [tokens][rows][Parts]
   int* calls;  // [tokens][rows]
@@ -205,9 +207,9 @@ constexpr double kMatmulTolerance = 4e-5;
 template <int K, int Parts>
 void check_matmul(int rows, From from) {
   const std::vector<float> src = random_floats(size_t(kPassTokens) * K, 2), weight = random_floats(K, 1);
-  const std::vector<Weight> w = random_matrix(rows * Parts, K, 1 / std::sqrt(float(K)));
+  const std::vector<Matrix> w = random_matrix(rows * Parts, K, 1 / std::sqrt(float(K)));
   Device<float> d_src(src), d_weight(weight), out(size_t(kPassTokens) * rows * Parts);
-  Device<Weight> d_w(w);
+  Device<Matrix> d_w(w);
   for (int tokens = 1; tokens <= kPassTokens; tokens = tokens < 3 ? tokens + 1 : tokens + 5) {
     std::vector<float> first;
     double worst = 0;
@@ -277,7 +279,7 @@ void check_norm() {
 template <int D, int Group, int Splits>
 struct AttendStage {
   const float* q;
-  const Weight* cache;  // [KvHeads][context][2][D]
+  const Cache* cache;  // [KvHeads][context][2][D]
   float *partial, *merged;
   int heads, context, position, tokens, window;
   __device__ void operator()(Block& b) const {
@@ -302,7 +304,7 @@ struct AttendStage {
 template <int D, int Heads, int Splits>
 struct MergeStage {
   const float* partial;
-  const Weight* identity;
+  const Matrix* identity;
   float* out;  // [tokens][Heads * D]
   int tokens;
   __device__ void operator()(Block& b) const {
@@ -319,22 +321,22 @@ void check_attend(int position, int window = 0) {
     if (tokens > kPassTokens) break;
     const int context = position + tokens;
     const std::vector<float> q = random_floats(size_t(tokens) * K, 4);
-    std::vector<Weight> cache(size_t(kHeads) * context * 2 * D);
-    for (Weight& x : cache) host_round(&x, random_float());
+    std::vector<Cache> cache(size_t(kHeads) * context * 2 * D);
+    for (Cache& x : cache) host_round(&x, random_float());
     Device<float> d_q(q), partial(size_t(tokens) * kHeads * Group * Splits * (D + 2)), merged(q.size()), read(q.size());
-    Device<Weight> d_cache(cache);
+    Device<Cache> d_cache(cache);
     constexpr int kFloats = attend_scratch<D, Group, kPassTokens>();
     run(AttendStage<D, Group, Splits>{d_q.data, d_cache.data, partial.data, merged.data, kHeads, context, position, tokens, window}, kFloats);
-    std::vector<Weight> identity(size_t(K) * padded(K));
+    std::vector<Matrix> identity(size_t(K) * padded(K));
     for (int row = 0; row < K; ++row)
       for (int k = 0; k < padded(K); ++k) host_round(&identity[size_t(row) * padded(K) + k], row == k ? 1.0f : 0.0f);
-    Device<Weight> d_identity(identity);
+    Device<Matrix> d_identity(identity);
     run(MergeStage<D, kHeads * Group, Splits>{partial.data, d_identity.data, read.data, tokens}, kPassTokens * padded(K));
     const std::vector<float> y = merged.get(), z = read.get();
     double worst = 0, worst_input = 0;
     for (int token = 0; token < tokens; ++token)
       for (int head = 0; head < kHeads * Group; ++head) {
-        const Weight* const rows = cache.data() + size_t(head / Group) * context * 2 * D;
+        const Cache* const rows = cache.data() + size_t(head / Group) * context * 2 * D;
         const float* const query = q.data() + (size_t(token) * kHeads * Group + head) * D;
         std::vector<double> score(position + token + 1), sum(D);
         double top = -1e300, mass = 0;
@@ -366,7 +368,7 @@ template <int D>
 struct HeadStage {
   const float *src, *weight, *row;
   float *normed, *turned;
-  Weight* cache;
+  Cache* cache;
   __device__ void operator()(Block& b) const {
     for_warps(b, 3, [&](int i) {
       head_norm<D>(normed + i * D, src + i * D, weight, 1e-6f);
@@ -382,10 +384,10 @@ void check_heads() {
   std::vector<float> row(D);
   for (int i = 0; i < D / 2; ++i) row[2 * i] = std::cos(0.3f * i), row[2 * i + 1] = std::sin(0.3f * i);
   Device<float> d_src(src), d_weight(weight), d_row(row), normed(3 * D), turned(3 * D);
-  Device<Weight> cache(3 * 2 * D);
+  Device<Cache> cache(3 * 2 * D);
   run(HeadStage<D>{d_src.data, d_weight.data, d_row.data, normed.data, turned.data, cache.data}, 32, 1);
   const std::vector<float> turns = turned.get();
-  const std::vector<Weight> kept = cache.get();
+  const std::vector<Cache> kept = cache.get();
   double worst = 0;
   bool exact = true;
   for (int i = 0; i < 3; ++i) {
@@ -398,7 +400,7 @@ void check_heads() {
       worst = std::max(worst, std::fabs(turns[i * D + d + D / 2] - (x(d + D / 2) * c + x(d) * s)));
     }
     for (int d = 0; d < D; ++d) {
-      Weight k, v;
+      Cache k, v;
       host_round(&k, turns[i * D + d]), host_round(&v, src[i * D + d]);
       exact = exact && host_float(k) == host_float(kept[i * 2 * D + d]) && host_float(v) == host_float(kept[i * 2 * D + D + d]);
     }
@@ -409,7 +411,7 @@ void check_heads() {
 template <int K>
 struct EmbedStage {
   float* dst;
-  const Weight* table;
+  const Matrix* table;
   const int* ids;
   int tokens;
   __device__ void operator()(Block& b) const { embed<K>(b, dst, table, ids, tokens, block_range(b, K)); }
@@ -417,10 +419,10 @@ struct EmbedStage {
 
 template <int K>
 void check_embed() {
-  const std::vector<Weight> table = random_matrix(50, K, 1);
+  const std::vector<Matrix> table = random_matrix(50, K, 1);
   std::vector<int> ids(kPassTokens);
   for (int& id : ids) id = int(random_bits() % 50);
-  Device<Weight> d_table(table);
+  Device<Matrix> d_table(table);
   Device<int> d_ids(ids);
   Device<float> dst(size_t(kPassTokens) * K);
   run(EmbedStage<K>{dst.data, d_table.data, d_ids.data, kPassTokens}, 32);
@@ -609,7 +611,7 @@ struct BarrierTime {
 template <int K, int Parts>
 struct MatmulTime {
   const float* src;
-  const Weight* w;
+  const Matrix* w;
   float* out;
   int rows, tokens, matrices, repetitions;
   bool barriers, prefetch;
@@ -628,9 +630,9 @@ struct MatmulTime {
 
 template <int K, int Parts>
 void time_matmul(int rows, double barrier) {
-  const size_t bytes = size_t(rows) * Parts * padded(K) * sizeof(Weight);
+  const size_t bytes = size_t(rows) * Parts * padded(K) * sizeof(Matrix);
   const int matrices = int(std::max<size_t>(2, (400u << 20) / bytes)), repetitions = std::max(4, std::min(400, matrices));
-  Device<Weight> w(bytes / sizeof(Weight) * matrices);
+  Device<Matrix> w(bytes / sizeof(Matrix) * matrices);
   Device<float> src(random_floats(size_t(kPassTokens) * K, 1)), out(size_t(kPassTokens) * rows);
   for (int tokens : {1, 8}) {
     if (tokens > kPassTokens) break;
@@ -648,12 +650,12 @@ void time_matmul(int rows, double barrier) {
 template <int D, int Group, int Splits>
 struct AttendTime {
   const float* q;
-  const Weight* cache;  // [layers][heads][context][2][D]
+  const Cache* cache;  // [layers][heads][context][2][D]
   float* partial;
   int heads, context, position, tokens, layers, repetitions;
   __device__ void operator()(Block& b) const {
     for (int i = 0; i < repetitions; ++i) {
-      const Weight* const layer = cache + size_t(i % layers) * heads * context * 2 * D;
+      const Cache* const layer = cache + size_t(i % layers) * heads * context * 2 * D;
       for (int unit = b.index(); unit < heads * Splits; unit += b.count()) {
         const int head = unit / Splits, split = unit % Splits;
         const int begin = int((long long)position * split / Splits);
@@ -718,13 +720,13 @@ void time_all() {
     for (int position : {200, 1900, 8000})
       for (int tokens : {1, 8}) {
         if (tokens > kPassTokens) break;
-        const int context = position + 8, layers = std::max(2, int((400ll << 20) / (int64_t(kHeads) * context * 2 * D * sizeof(Weight))));
-        Device<Weight> cache(size_t(layers) * kHeads * context * 2 * D);
+        const int context = position + 8, layers = std::max(2, int((400ll << 20) / (int64_t(kHeads) * context * 2 * D * sizeof(Cache))));
+        Device<Cache> cache(size_t(layers) * kHeads * context * 2 * D);
         Device<float> q(random_floats(size_t(8) * kHeads * Group * D, 1));
         const int repetitions = std::min(layers, 200);
         const double time = micros(AttendTime<D, Group, Splits>{q.data, cache.data, partial.data, kHeads, context, position, tokens, layers, repetitions},
                                    attend_scratch<D, Group, kPassTokens>(), repetitions);
-        const double bytes = double(kHeads) * position * 2 * D * sizeof(Weight);
+        const double bytes = double(kHeads) * position * 2 * D * sizeof(Cache);
         printf("attend 8 kv heads, 16 q heads of 128, position %d, %d tokens, with a barrier: %.2f us (%.2f without its cost; %.0f GB/s)\n",
                position, tokens, time, time - barrier, bytes / (time - barrier) / 1e3);
       }
@@ -740,7 +742,7 @@ int main() {
   cudaDeviceProp properties;
   CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
   multiprocessors = properties.multiProcessorCount;
-  printf("%s, %d multiprocessors; %d bytes a weight, %d tokens a pass\n", properties.name, multiprocessors, int(sizeof(Weight)), kPassTokens);
+  printf("%s, %d multiprocessors; %d bytes a weight, %d tokens a pass\n", properties.name, multiprocessors, int(sizeof(Matrix)), kPassTokens);
   CUDA_CHECK(cudaMalloc(reinterpret_cast<void**>(&barrier_words), kBarrierWords * sizeof(unsigned)));
   CUDA_CHECK(cudaMemset(barrier_words, 0, kBarrierWords * sizeof(unsigned)));
 

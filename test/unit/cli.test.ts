@@ -87,7 +87,7 @@ describe('explain', () => {
   it('prints the stages of a plan for a GPU that is not here', async () => {
     const { code, out, err } = await gen(['explain', '--model', 'qwen3-0.6b', '--target', 'h100']);
     expect(code).toBe(0);
-    expect(err).toBe('');
+    expect(err).toBe('plan stream: h100 has a copy engine that feeds it\n');
     for (const stage of ['qkv', 'attention', 'attn_out', 'ffn_up', 'ffn_down', 'head'])
       expect(out).toContain(stage);
   });
@@ -101,7 +101,7 @@ describe('explain', () => {
     };
     expect(data.stages.map((stage) => stage.name)).toContain('ffn_up');
     expect(data.syncsPerToken).toBeGreaterThan(28);
-    expect(data.syncName).toBe('grid barriers');
+    expect(data.syncName).toBe('exchanges');
   });
 
   it('tells of a token at a position, which reads the cache of those before it', async () => {

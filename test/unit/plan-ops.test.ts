@@ -108,7 +108,7 @@ describe('refuses', () => {
         12 | ], barriers(), { ops: { attn_norm: half } });
            |                         ^^^^^^^^^
         the plan cannot say what 'attn_norm' computes.
-        Legal here: 'attn_add', 'swiglu', 'ffn_add'."
+        It can of 'attn_add', 'swiglu', 'ffn_add'."
     `);
   });
   test('a misspelt op', async () => {
@@ -119,7 +119,7 @@ describe('refuses', () => {
         12 | ], barriers(), { ops: { swigul: half } });
            |                         ^^^^^^
         the plan cannot say what 'swigul' computes: did you mean 'swiglu'?
-        Legal here: 'attn_add', 'swiglu', 'ffn_add'."
+        It can of 'attn_add', 'swiglu', 'ffn_add'."
     `);
   });
   test('a function of another number of values', async () => {
@@ -130,7 +130,7 @@ describe('refuses', () => {
         12 | ], barriers(), { ops: { swiglu: half } });
            |                                 ^^^^
         swiglu is a function of 2 values, gate and up, not of 1.
-        Legal here: const swiglu = pointwise((gate: f32, up: f32) => ...)."
+        Write: const swiglu = pointwise((gate: f32, up: f32) => ...)."
     `);
   });
   test('a function that is not marked', async () => {
@@ -141,7 +141,7 @@ describe('refuses', () => {
         12 | ], barriers(), { ops: { swiglu: half } });
            |                                 ^^^^
         what 'swiglu' computes is not written as pointwise(...) in a file.
-        Legal here: const swiglu = pointwise((gate: f32, up: f32) => ...)."
+        Write: const swiglu = pointwise((gate: f32, up: f32) => ...)."
     `);
   });
   test('an op without a name', async () => {

@@ -434,36 +434,36 @@ const refusal = (value: unknown): string => {
   try {
     parsePlan(value);
   } catch (error) {
+    if (error instanceof PlanError) return error.issues.map(({ why, known }) => `${why}; ${known}`)[0]!;
     if (error instanceof OnelaunchError && error.kind === 'usage') return `${error.message}; ${error.hint}`;
   }
   return 'accepted';
 };
 
-/** The message and its hint. */
+/** The message and its hint; of an option why it is refused, and what it takes. */
 const refusals: Readonly<Record<string, string>> = {
   nothing: 'there is no default export; end the file with: export default plan(name, [stage(...), ...])',
   'a function':
     'the default export is no plan; end the file with: export default plan(name, [stage(...), ...])',
   'a scheme that does not exist': `plan.scheme.kind is "ring"; there is: 'barriers', 'stream'`,
   'a plan without a scheme': 'plan.scheme is missing; it must be of type object',
-  'a stream that lacks an option': 'plan.scheme.slots is missing; it must be of type number',
-  'a stream with an option of barriers':
-    'plan.scheme has no option prefetch; there are: kind, slots, slotBytes, copiesInFlight, headCopiesInFlight, handoff, splits, tokens',
-  'a ring of too few slots': 'plan.scheme.slots is 3; it must be at least 4',
-  'a ring of too many slots': 'plan.scheme.slots is 65; it must be at most 64',
-  'nothing in flight': 'plan.scheme.copiesInFlight is 0; it must be at least 1',
-  'half a slot in flight': 'plan.scheme.headCopiesInFlight is 1.5; it must be a whole number',
-  'slots of another size': `plan.scheme.slotBytes is 10000; it must be 'fit', 4096, 8192, 16384 or 32768`,
-  'slots as a word': `plan.scheme.slotBytes is "16 KiB"; it must be 'fit', 4096, 8192, 16384 or 32768`,
-  'a handoff that does not exist': `plan.scheme.handoff is "semaphore"; there is: 'sentinel', 'epoch'`,
-  'a negative first position of splits': 'plan.scheme.splits[0].from is -1; it must be at least 0',
-  'no splits': 'plan.scheme.splits is []; it must be at least 1',
-  'splits as a number': `plan.scheme.splits is 4; it must be 'fit' or byContext({ splits: position, ... })`,
-  'an option that does not exist': 'plan.scheme has no option threads; there are: kind, prefetch, tokens',
-  'a negative prefetch': 'plan.scheme.prefetch is -1; it must be at least 0',
-  'tokens as a word': `plan.scheme.tokens is "few"; it must be a number or 'many'`,
-  'a dealing that does not exist': `plan.stages[0].over is "columns"; there is: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,
-  'a stage that is not dealt': `plan.stages[0].over is missing; there is: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,
+  'a stream that lacks an option': 'slots of stream() is missing; It takes: a whole number from 4 to 64',
+  'a stream with an option of barriers': `stream() has no option 'prefetch': it is one of barriers(); It has: 'slots', 'slotBytes', 'copiesInFlight', 'headCopiesInFlight', 'handoff', 'splits', 'tokens'`,
+  'a ring of too few slots': 'slots of stream() is 3; It takes: a whole number from 4 to 64',
+  'a ring of too many slots': 'slots of stream() is 65; It takes: a whole number from 4 to 64',
+  'nothing in flight': `copiesInFlight of stream() is 0; It takes: 'fit', a whole number from 1 to 16`,
+  'half a slot in flight': 'headCopiesInFlight of stream() is 1.5; It takes: a whole number from 1 to 16',
+  'slots of another size': `slotBytes of stream() is 10000; It takes: 'fit', 4096, 8192, 16384, 32768`,
+  'slots as a word': `slotBytes of stream() is '16 KiB'; It takes: 'fit', 4096, 8192, 16384, 32768`,
+  'a handoff that does not exist': `handoff of stream() is 'semaphore'; It takes: 'sentinel', 'epoch'`,
+  'a negative first position of splits': `splits of stream() is [{'splits':4,'from':-1}]; It takes: 'fit', byContext({ splits: position }) of 1 to 16 splits`,
+  'no splits': `splits of stream() is []; It takes: 'fit', byContext({ splits: position }) of 1 to 16 splits`,
+  'splits as a number': `splits of stream() is 4; It takes: 'fit', byContext({ splits: position }) of 1 to 16 splits`,
+  'an option that does not exist': `barriers() has no option 'threads'; It has: 'prefetch', 'tokens'`,
+  'a negative prefetch': 'prefetch of barriers() is -1; It takes: a whole number from 0 to 8',
+  'tokens as a word': `tokens of barriers() is 'few'; It takes: 'many', a whole number`,
+  'a dealing that does not exist': `over of stage 'embed' is 'columns'; It takes: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,
+  'a stage that is not dealt': `over of stage 'embed' is missing; It takes: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,
   'ops that are no list': 'plan.stages[0].ops is "embed"; it must be a list',
   'a stage that is no stage': 'plan.stages[0] is "embed"; it must be of type object',
 };

@@ -36,8 +36,8 @@ describe('an option that there is not:', () => {
       "unknown-option.ts:11:51: error: unknown-option
         11 |   stage('attend', ['attend'], { over: 'kv_heads', spilt: 'positions' } as never),
            |                                                   ^^^^^
-        a stage has no option 'spilt': did you mean 'split'?
-        Legal here: 'over', 'recompute', 'split'."
+        stage 'attend' has no option 'spilt': did you mean 'split'?
+        It has: 'over', 'recompute', 'split'."
     `);
   });
   test('of a stage, written in a constant', () => {
@@ -45,8 +45,8 @@ describe('an option that there is not:', () => {
       "unknown-option.ts:6:35: error: unknown-option
         6 | const split = { over: 'kv_heads', spilt: 'positions' } as never;
           |                                   ^^^^^
-        a stage has no option 'spilt': did you mean 'split'?
-        Legal here: 'over', 'recompute', 'split'."
+        stage 'attend' has no option 'spilt': did you mean 'split'?
+        It has: 'over', 'recompute', 'split'."
     `);
   });
   test('of the other scheme', () => {
@@ -55,7 +55,7 @@ describe('an option that there is not:', () => {
         7 | const flagged = barriers({ handoff: 'epoch' } as never);
           |                            ^^^^^^^
         barriers() has no option 'handoff': it is one of stream().
-        Legal here: 'prefetch', 'tokens'."
+        It has: 'prefetch', 'tokens'."
     `);
   });
   test('of a stream', () => {
@@ -64,7 +64,7 @@ describe('an option that there is not:', () => {
         15 | export const ofAStream = cooperative.with('unknown-option', {}, stream({ slot: 8 } as never));
            |                                                                          ^^^^
         stream() has no option 'slot': did you mean 'slots'?
-        Legal here: 'slots', 'slotBytes', 'copiesInFlight', 'headCopiesInFlight', 'handoff', 'splits', 'tokens'."
+        It has: 'slots', 'slotBytes', 'copiesInFlight', 'headCopiesInFlight', 'handoff', 'splits', 'tokens'."
     `);
   });
   test('of a plan', () => {
@@ -73,7 +73,7 @@ describe('an option that there is not:', () => {
         16 | export const ofAPlan = plan('unknown-option', unfused.stages, stream(), { opps: {} } as never);
            |                                                                           ^^^^
         a plan has no option 'opps': did you mean 'ops'?
-        Legal here: 'ops'."
+        It has: 'ops'."
     `);
   });
   test('of an edit', () => {
@@ -81,8 +81,8 @@ describe('an option that there is not:', () => {
       "unknown-option.ts:18:36: error: unknown-option
         18 |   attn_norm: own({ over: 'tokens', recomputed: ['attn_norm'] } as never),
            |                                    ^^^^^^^^^^
-        a stage has no option 'recomputed': did you mean 'recompute'?
-        Legal here: 'over', 'recompute', 'split'."
+        stage 'attn_norm' has no option 'recomputed': did you mean 'recompute'?
+        It has: 'over', 'recompute', 'split'."
     `);
   });
 });
@@ -93,8 +93,8 @@ describe('a value that an option does not take:', () => {
       "option-value.ts:5:82: error: option-value
         5 | export const ofAStage = plan('option-value', [stage('embed', ['embed'], { over: 'row' as never })]);
           |                                                                                  ^^^
-        over is 'row': did you mean 'rows'?
-        Legal here: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'."
+        over of stage 'embed' is 'row': did you mean 'rows'?
+        It takes: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'."
     `);
   });
   test('none', () => {
@@ -102,8 +102,8 @@ describe('a value that an option does not take:', () => {
       "option-value.ts:6:46: error: option-value
         6 | export const missing = plan('option-value', [stage('embed', ['embed'], {} as never)]);
           |                                              ^^^^^
-        over is missing.
-        Legal here: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'."
+        over of stage 'embed' is missing.
+        It takes: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'."
     `);
   });
   test('out of range', () => {
@@ -111,14 +111,14 @@ describe('a value that an option does not take:', () => {
       "option-value.ts:7:80: error: option-value
         7 | export const outOfRange = plan('option-value', unfused.stages, stream({ slots: 65, slotBytes: 10000 }));
           |                                                                                ^^
-        slots is 65.
-        Legal here: a whole number from 4 to 64.
+        slots of stream() is 65.
+        It takes: a whole number from 4 to 64.
 
       option-value.ts:7:95: error: option-value
         7 | export const outOfRange = plan('option-value', unfused.stages, stream({ slots: 65, slotBytes: 10000 }));
           |                                                                                               ^^^^^
-        slotBytes is 10000.
-        Legal here: 'fit', 4096, 8192, 16384, 32768."
+        slotBytes of stream() is 10000.
+        It takes: 'fit', 4096, 8192, 16384, 32768."
     `);
   });
   test('of barriers', () => {
@@ -126,8 +126,8 @@ describe('a value that an option does not take:', () => {
       "option-value.ts:8:85: error: option-value
         8 | export const ofBarriers = plan('option-value', unfused.stages, barriers({ prefetch: -1 }));
           |                                                                                     ^^
-        prefetch is -1.
-        Legal here: a whole number from 0 to 8."
+        prefetch of barriers() is -1.
+        It takes: a whole number from 0 to 8."
     `);
   });
   test('of byContext', () => {
@@ -135,8 +135,8 @@ describe('a value that an option does not take:', () => {
       "option-value.ts:9:84: error: option-value
         9 | export const tooManySplits = plan('option-value', unfused.stages, stream({ splits: byContext({ 32: 0 }) }));
           |                                                                                    ^^^^^^^^^^^^^^^^^^^^
-        splits is [{'splits':32,'from':0}].
-        Legal here: 'fit', byContext({ splits: position }) of 1 to 16 splits."
+        splits of stream() is [{'splits':32,'from':0}].
+        It takes: 'fit', byContext({ splits: position }) of 1 to 16 splits."
     `);
   });
 });
@@ -186,5 +186,5 @@ test('a plan file in JavaScript is refused at its own line', async () => {
   await expect(resolvePlan(file)).rejects.toThrow(`mine.mjs:3:45: error: unknown-option
   3 |   stage('embed', ['embed'], { over: 'rows', spilt: 'none' }),
     |                                             ^^^^^
-  a stage has no option 'spilt': did you mean 'split'?`);
+  stage 'embed' has no option 'spilt': did you mean 'split'?`);
 });

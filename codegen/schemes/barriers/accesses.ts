@@ -351,7 +351,7 @@ const pointwise: Partial<Record<OpName, { args: readonly TensorName[]; result: T
 };
 
 /** Where the rows of a product go: rows [first, end) become elements from 0 on. */
-export function outputsOf(dims: ModelDims, op: OpName): { tensor: TensorName; first: number; end: number }[] {
+function outputsOf(dims: ModelDims, op: OpName): { tensor: TensorName; first: number; end: number }[] {
   const end = rowsOf(op, dims);
   const qDim = dims.qHeads * dims.headDim;
   const kDim = dims.kvHeads * dims.headDim;

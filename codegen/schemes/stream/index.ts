@@ -15,7 +15,6 @@ import {
   streamBudget,
   streamedTokens,
   streamStage,
-  tooFewSlots,
   weightsNotHalf,
 } from './rules.ts';
 import type { StreamSchedule } from './schedule.ts';
@@ -49,7 +48,6 @@ export const streamScheme: Scheme<StreamSchedule> = {
     kvHeadsWithoutBlock,
     queriesDoNotFit,
     slotSize,
-    tooFewSlots,
     splitsInOrder,
   ],
   budget: streamBudget,

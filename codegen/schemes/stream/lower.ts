@@ -30,11 +30,10 @@ import { formOf, isRefusal } from './stages.ts';
  */
 const roundings = { perLayer: 11, once: 2 } as const;
 
-export const isSplit = (plan: FusionPlan): boolean =>
-  plan.stages.some((stage) => stage.split === 'positions');
+const isSplit = (plan: FusionPlan): boolean => plan.stages.some((stage) => stage.split === 'positions');
 
 /** Products whose rows wait in the block for a pointwise op of another stage. */
-export const keptProducts = (stages: readonly StreamStage[]): OpName[] =>
+const keptProducts = (stages: readonly StreamStage[]): OpName[] =>
   stages.flatMap(({ body }) => (body.kind === 'kept' ? [body.op] : []));
 
 /** What the kernels of a plan are sized for. */

@@ -11,7 +11,15 @@ import { atPlan, atStage, type Context, type Edit, type Finding, isPure, opOf } 
 import { fit, type StreamScheme } from '../../plan/plan.ts';
 import { overBudget, passText } from '../../plan/rules/size.ts';
 import { sizeInput } from './lower.ts';
-import { fewestSlots, mostQueries, neededBytes, slotSizes, streamTokens } from './sizes.ts';
+import {
+  fewestSlots,
+  headBytes,
+  kvTile,
+  mostQueries,
+  neededBytes,
+  slotSizes,
+  streamTokens,
+} from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
 /** The scheme of a context whose rules these are. */
@@ -84,22 +92,10 @@ export function slotSize(context: Context): Finding[] {
   const { slotBytes } = scheme;
   const sizes = slotSizes(graph.dims);
   if (slotBytes === fit || sizes.includes(slotBytes)) return [];
-  const why =
-    slotBytes < sizes[0]!
-      ? `a slot of ${slotBytes} bytes has no room for 16 cached positions of a head of ${graph.dims.headDim}, which take ${sizes[0]}`
-      : `a slot has whole cells of all warps: ${sizes.join(', ')} bytes, not ${slotBytes}`;
+  const needed = headBytes(graph.dims);
+  const why = `a slot of ${slotBytes} bytes has no room for ${kvTile} cached positions of a head of ${graph.dims.headDim}, which take ${needed}`;
   const edits = [ofSlots(context, fit), ...sizes.map((size) => ofSlots(context, size))];
   return [{ rule: 'slot-size', ...atPlan(plan, 'scheme', String(slotBytes)), why, edits }];
-}
-
-export function tooFewSlots(context: Context): Finding[] {
-  const { plan } = context;
-  const scheme = schemeOf(context);
-  if (scheme.slots >= fewestSlots) return [];
-  const why = `a ring of ${scheme.slots} slots runs dry: ${fewestSlots} are the fewest`;
-  const slots = fewestSlots;
-  const edits = [{ text: `slots: ${slots}`, plans: () => [withScheme(plan, { ...scheme, slots })] }];
-  return [{ rule: 'too-few-slots', ...atPlan(plan, 'scheme', String(scheme.slots)), why, edits }];
 }
 
 export function splitsInOrder(context: Context): Finding[] {

@@ -23,15 +23,16 @@ export const mostQueries = 8 * streamWarps;
 /** Fewest slots that keep a block fed. */
 export const fewestSlots = 4;
 /** Positions of the KV cache in one tile of attention. A slot holds at least one. */
-const kvTile = 16;
+export const kvTile = 16;
 /** Bytes of a slot that `fit` begins with. */
 const usualSlotBytes = 16384;
 
+/** Bytes of the cached positions of one tile of a head. */
+export const headBytes = ({ headDim }: ModelDims): number => kvTile * 2 * padded(headDim) * 2;
+
 /** Sizes that a slot can have, from small to large: it holds whole cells of every warp, and 16 positions of a head. */
-export const slotSizes = ({ headDim }: ModelDims): number[] =>
-  [1, 2, 4, 8]
-    .map((cells) => cells * streamWarps * cellBytes)
-    .filter((bytes) => bytes >= kvTile * 2 * padded(headDim) * 2);
+export const slotSizes = (dims: ModelDims): number[] =>
+  [1, 2, 4, 8].map((cells) => cells * streamWarps * cellBytes).filter((bytes) => bytes >= headBytes(dims));
 
 /**
  * The fewest blocks among which the busiest has no more tiles of any product of a layer than with all multiprocessors, so that as few as
@@ -128,7 +129,7 @@ export interface SizeInput {
 }
 
 /** What SharedMemory of templates/cuda/stream/cta.cuh takes for so many tokens, and how many slots fit beside it. */
-export function kernelSize({ dims, target, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
+function kernelSize({ dims, target, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
   const blocks = blocksFor(dims, target);
   const shapes = productOps.map((op) => shapeOf(dims, op, blocks));
   const headPad = padded(dims.headDim);

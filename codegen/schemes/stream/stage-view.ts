@@ -20,7 +20,7 @@ export const productName = (op: OpName): string =>
     .map((word) => word[0]!.toUpperCase() + word.slice(1))
     .join('');
 
-export const cacheSyncOf = (syncs: readonly Sync[]): CacheSync | undefined =>
+const cacheSyncOf = (syncs: readonly Sync[]): CacheSync | undefined =>
   syncs.find((sync) => sync.scope === 'cache');
 
 /** Rows of kept products in front of those of `op`, as C++: tiles. */

@@ -3,7 +3,8 @@
 #include "abi.h"
 #include "lib/types.h"
 
-using Weight = bf16;
+using Matrix = bf16;
+using Cache = bf16;
 constexpr int kLayers = 20000, kKvHeads = 3, kHeadDim = 4, kGroup = 2, kVocab = 50, kPassTokens = 8, kScratchFloats = 64;
 constexpr int64_t kWeightBytes = 1000, kActivationBytes = 256;
 
@@ -14,7 +15,7 @@ struct Pass {
   int* next;
   int* counts;
   const char* weights;
-  Weight* cache;
+  Cache* cache;
   const float* rope;
   float* logits;
   unsigned* barrier;

@@ -6,7 +6,7 @@
 DEVICE float swiglu(float gate, float up) { return gate / (1.0f + expf(-gate)) * up; }
 
 DEVICE void embed(Block& b, const Pass& pass) {
-  const Weight* const table = reinterpret_cast<const Weight*>(pass.weights + kEmbeddingAt);
+  const Matrix* const table = reinterpret_cast<const Matrix*>(pass.weights + kEmbeddingAt);
   embed<kHidden>(b, pass.x, table, pass.ids, pass.tokens, block_range(b, kHidden));
 }
 
@@ -26,7 +26,7 @@ DEVICE void attention(Block& b, const Pass& pass, const LayerWeights& w) {
       head_norm<kHeadDim>(q, pass.qkv + token * kQkvRows + (head * kGroup + g) * kHeadDim, w.q_norm, kNormEps);
       rope<kHeadDim>(q, q, row(token));
     });
-    Weight* const cache = w.cache + size_t(head) * pass.context * 2 * kHeadDim;
+    Cache* const cache = w.cache + size_t(head) * pass.context * 2 * kHeadDim;
     for_warps(b, split == kSplits - 1 ? pass.tokens : 0, [&](int token) {
       float* const k = b.scratch + kKrAt + token * kHeadDim;
       const float* const from = pass.qkv + token * kQkvRows + kQDim + head * kHeadDim;
@@ -64,7 +64,7 @@ DEVICE void ffn_down(Block& b, const Pass& pass, const LayerWeights& w) {
 
 DEVICE void head(Block& b, const Pass& pass) {
   const int tokens = pass.tokens - pass.first_logits;
-  const Weight* const table = reinterpret_cast<const Weight*>(pass.weights + kEmbeddingAt);
+  const Matrix* const table = reinterpret_cast<const Matrix*>(pass.weights + kEmbeddingAt);
   const float* const weight = reinterpret_cast<const float*>(pass.weights + kFinalNormAt);
   norm_input<kHidden>(b, pass.x + pass.first_logits * kHidden, weight, kNormEps, tokens);
   matmul<kHidden, 1>(b, table, block_range(b, kVocab), tokens, [&](int row, int token, const float(&y)[1]) {

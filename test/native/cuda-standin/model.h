@@ -20,7 +20,8 @@ constexpr int kHeadDim = 20;
 constexpr int kVocab = 1003;
 constexpr int kPassTokens = 4;
 constexpr int kSplits = 9;
-using Weight = fp16;
+using Matrix = fp16;
+using Cache = fp16;
 #else  // like Qwen3-0.6B on 132 multiprocessors
 constexpr int kLayers = 28;
 constexpr int kHidden = 1024;
@@ -31,7 +32,8 @@ constexpr int kHeadDim = 128;
 constexpr int kVocab = 151936;
 constexpr int kPassTokens = STANDIN_TOKENS;
 constexpr int kSplits = 16;
-using Weight = bf16;
+using Matrix = bf16;
+using Cache = bf16;
 #endif
 constexpr int kGroup = kQHeads / kKvHeads;
 constexpr int kQDim = kQHeads * kHeadDim;
@@ -42,7 +44,7 @@ constexpr float kNormEps = 1e-6f;
 constexpr float kAttnScale = 0.0883883461f;
 
 // Packed weights of a layer: matrices, then vectors.
-BOTH constexpr int64_t matrix_bytes(int64_t rows, int k) { return (rows * padded(k) * int64_t(sizeof(Weight)) + 255) / 256 * 256; }
+BOTH constexpr int64_t matrix_bytes(int64_t rows, int k) { return (rows * padded(k) * int64_t(sizeof(Matrix)) + 255) / 256 * 256; }
 BOTH constexpr int64_t vector_bytes(int k) { return (k * int64_t(sizeof(float)) + 255) / 256 * 256; }
 constexpr int64_t kQkvAt = 0;
 constexpr int64_t kOAt = kQkvAt + matrix_bytes(kQkvRows, kHidden);
@@ -77,7 +79,7 @@ struct Pass {
   int* next;            // [1]
   int* counts;          // [kVocab]
   const char* weights;  // packed, kWeightBytes
-  Weight* cache;        // [kLayers][kKvHeads][context][2][kHeadDim]
+  Cache* cache;        // [kLayers][kKvHeads][context][2][kHeadDim]
   const float* rope;    // [context][kHeadDim / 2][2] cos, sin
   float* logits;        // [kPassTokens][kVocab]
   unsigned* barrier;
@@ -88,18 +90,18 @@ struct Pass {
 };
 
 struct LayerWeights {
-  const Weight *qkv, *o, *gate_up, *down;
+  const Matrix *qkv, *o, *gate_up, *down;
   const float *attn_norm, *ffn_norm, *q_norm, *k_norm;
-  Weight* cache;  // [kKvHeads][context][2][kHeadDim]
+  Cache* cache;  // [kKvHeads][context][2][kHeadDim]
 };
 
 __host__ __device__ inline LayerWeights layer_weights(const Pass& pass, int layer) {
   const char* base = pass.weights + layer * kLayerBytes;
   return {
-      reinterpret_cast<const Weight*>(base + kQkvAt),
-      reinterpret_cast<const Weight*>(base + kOAt),
-      reinterpret_cast<const Weight*>(base + kGateUpAt),
-      reinterpret_cast<const Weight*>(base + kDownAt),
+      reinterpret_cast<const Matrix*>(base + kQkvAt),
+      reinterpret_cast<const Matrix*>(base + kOAt),
+      reinterpret_cast<const Matrix*>(base + kGateUpAt),
+      reinterpret_cast<const Matrix*>(base + kDownAt),
       reinterpret_cast<const float*>(base + kAttnNormAt),
       reinterpret_cast<const float*>(base + kFfnNormAt),
       reinterpret_cast<const float*>(base + kQNormAt),
