@@ -163,11 +163,11 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
               (tiles.begin + t) * kKvTile);
     if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slots(1, tile.bits()), ++passed;
   };
-  // A tile is loaded while queries are waited for, if there are registers for both.
+  // The first tile is loaded while queries are waited for, where there are registers for both.
   const bool reads = t < count || appends;
-  if (T == 1) fetch();
+  if constexpr (!kFewRegisters<T>) fetch();
   if (reads) read_queries<T, Heads>(cta, from, w, norms, head, set, appends, stage);
-  if (T > 1) fetch();
+  if constexpr (kFewRegisters<T>) fetch();
   const int token = min(set * 8 + (lane() >> 2), S::kQueries - 1) / kGroup;
   const bool windowed = window_of(cta.layer) != 0;
   const int first = first_seen(cta.layer, cta.position + token);

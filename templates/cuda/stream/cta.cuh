@@ -54,12 +54,14 @@ struct AttentionScratch {
   unsigned own_value[kHeadPad / 2];
 };
 
+/** A few tokens of a wide model take registers for their input and their queries that others have for weights. */
+template <int T>
+constexpr bool kFewRegisters = T > 1 && T <= 8 && kHidden >= 256 * kWarps;
+
 /** Cells of weights that a warp keeps in registers while it waits for its input: whole slots, fewer than the ring has. */
 template <int T>
 BOTH constexpr int held_cells() {
-  // Several tokens of a wide input take registers for the input themselves.
-  constexpr bool wide = kHidden >= 256 * kWarps;
-  constexpr int wanted = T == 1 || (T <= 8 && !wide) ? 24 : T > 8 ? 8 : 4, fitting = (kKernel<T>.slots - 1) * kSlotCells;
+  constexpr int wanted = kFewRegisters<T> ? 4 : T > 8 ? 8 : 24, fitting = (kKernel<T>.slots - 1) * kSlotCells;
   return wanted < fitting ? wanted : fitting;
 }
 
