@@ -21,7 +21,7 @@ export function addVerify(program: Program, start: Start): void {
     .optionsGroup('Verify:')
     .option(
       '--golden <file>',
-      'logits made elsewhere (default: golden.json beside the weights, else the reference)',
+      'file of logits to compare with (default: golden.json beside the weights, else the reference)',
     )
     .option('--random-weights', 'random weights in the place of the checkpoint; needs --golden')
     .option('--report', 'write the figures to bench/reports')
