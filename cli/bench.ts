@@ -4,7 +4,7 @@ import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program, whole, wholes } from './flags.ts';
-import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
+import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { cpuName, type MachineState, machineState, type Spread, spreadOf, tokensHash } from './measure.ts';
 import { engineOptions } from './reply.ts';
 import { fixed, type Start, table, type Ui } from './ui.ts';
@@ -59,11 +59,11 @@ export function addBench(program: Program, start: Start): void {
         if (options.reports) return await listReports(ui);
         const model = needModel(options, 'bench');
         const needs = { needsWeights: !options.randomWeights };
-        const built = await buildTold(ui, kernelOptions(model, options, ui), needs);
+        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), needs);
         const room = options.context ?? built.dims.maxPositions;
         const work = fitWork(room, options);
         const random = options.randomWeights ? { randomWeights: { seed: 0 } } : {};
-        const { engine } = await openTold(ui, built, {
+        const { engine } = await openWithProgress(ui, built, {
           ...engineOptions(options),
           ...random,
           context: options.context ?? Math.max(work.prompt, ...work.positions) + work.tokens + 1,

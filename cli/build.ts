@@ -1,7 +1,7 @@
 // gen build: sources and library of one kernel.
 import { relative } from 'node:path';
 import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
-import { buildTold, kernelOptions } from './load-kernel.ts';
+import { buildWithProgress, kernelOptions } from './load-kernel.ts';
 import type { Start } from './ui.ts';
 
 export function addBuild(program: Program, start: Start): void {
@@ -16,7 +16,7 @@ export function addBuild(program: Program, start: Start): void {
       start(options, async (ui) => {
         const model = needModel(options, 'build');
         const kernel = kernelOptions(model, options, ui);
-        const built = await buildTold(ui, { ...kernel, force: options.force });
+        const built = await buildWithProgress(ui, { ...kernel, force: options.force });
         const { directory, library, manifest, cached, millis } = built;
         if (ui.json) {
           const { name, hash } = built.kernel;

@@ -1,10 +1,10 @@
 // gen demo: everything once, with the bundled model.
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, type Program } from './flags.ts';
-import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
+import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions, printReply, replyCode } from './reply.ts';
 import type { Start } from './ui.ts';
-import { verifyTold } from './verify.ts';
+import { verifyWithProgress } from './verify.ts';
 
 const questions = ['What is a daemon?', 'Define politics, cynically.', 'define water'];
 
@@ -21,7 +21,7 @@ export function addDemo(program: Program, start: Start): void {
         const { formatVerify } = await import('../runtime/format-verify.ts');
 
         title('1. Generate and compile');
-        const built = await buildTold(ui, kernelOptions(model, options, ui), { needsWeights: true });
+        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), { needsWeights: true });
         ui.note(built.directory);
 
         title('2. The schedule');
@@ -29,13 +29,13 @@ export function addDemo(program: Program, start: Start): void {
         if (!ui.json) ui.data(explainTable(schedule, estimate(schedule)).trimEnd());
 
         title('3. Verify against logits of transformers');
-        const verified = await verifyTold(ui, built, engineOptions(options));
+        const verified = await verifyWithProgress(ui, built, engineOptions(options));
         if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, verify: verified });
         else ui.data(formatVerify(verified));
         if (!verified.ok) return exitCode.failed;
 
         title('4. Ask');
-        const { engine } = await openTold(ui, built, engineOptions(options));
+        const { engine } = await openWithProgress(ui, built, engineOptions(options));
         // Not `await using`: TypeScript leaves the imports of a function that has it as they are written.
         const llm = await openModel(built, engine);
         try {

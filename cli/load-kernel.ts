@@ -12,7 +12,7 @@ export function kernelOptions(
 }
 
 /** Builds, with a line for each step on stderr; one line says where the library is. */
-export async function buildTold(
+export async function buildWithProgress(
   ui: Ui,
   options: KernelOptions & { readonly force?: boolean | undefined },
   needs: { readonly needsWeights?: boolean } = {},
@@ -43,7 +43,7 @@ export async function buildTold(
 }
 
 /** Opens a built library and loads its weights, with a bar on stderr. */
-export async function openTold(
+export async function openWithProgress(
   ui: Ui,
   built: BuiltKernel,
   options: Omit<LoadOptions, keyof KernelOptions>,

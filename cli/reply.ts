@@ -4,7 +4,7 @@ import type { LanguageModel } from '../runtime/model.ts';
 import type { Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { exitCode } from './errors.ts';
-import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
+import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import type { Ui } from './ui.ts';
 
 /** The flags of replyCommand, as commander parsed them. */
@@ -38,9 +38,9 @@ export const engineOptions = (flags: ReplyFlags): Pick<LoadOptions, 'context' | 
 
 /** Builds and loads a model with its weights; the caller closes it. */
 export async function loadTold(ui: Ui, model: string, flags: ReplyFlags): Promise<LanguageModel> {
-  const built = await buildTold(ui, kernelOptions(model, flags, ui), { needsWeights: true });
+  const built = await buildWithProgress(ui, kernelOptions(model, flags, ui), { needsWeights: true });
   const { openModel } = await import('../load.ts');
-  const { engine } = await openTold(ui, built, engineOptions(flags));
+  const { engine } = await openWithProgress(ui, built, engineOptions(flags));
   try {
     return await openModel(built, engine);
   } catch (error) {

@@ -9,7 +9,7 @@ import type { Scorer } from '../runtime/scorers.ts';
 import type { VerifyResult } from '../runtime/verify.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
-import { buildTold, kernelOptions, openTold } from './load-kernel.ts';
+import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
 import { type Start, seconds, type Ui } from './ui.ts';
 
@@ -21,7 +21,7 @@ export function addVerify(program: Program, start: Start): void {
     .optionsGroup('Verify:')
     .option(
       '--golden <file>',
-      'logits made elsewhere (default: golden.json beside the weights, else the reference)',
+      'file of logits to compare with (default: golden.json beside the weights, else the reference)',
     )
     .option('--random-weights', 'random weights in the place of the checkpoint; needs --golden')
     .option('--report', 'write the figures to bench/reports')
@@ -41,11 +41,11 @@ export function addVerify(program: Program, start: Start): void {
             hint: 'give --golden FILE, or leave it out and give the directory of a checkpoint',
           });
         }
-        const built = await buildTold(ui, kernelOptions(model, options, ui), {
+        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
           needsWeights: !randomWeights,
         });
         const random = randomWeights ? { randomWeights: { seed: 0 } } : {};
-        const result = await verifyTold(ui, built, {
+        const result = await verifyWithProgress(ui, built, {
           ...engineOptions(options),
           ...random,
           golden: options.golden,
@@ -68,10 +68,10 @@ export function addVerify(program: Program, start: Start): void {
 }
 
 /** Opens the library with room for the longest case and verifies it. */
-export async function verifyTold(
+export async function verifyWithProgress(
   ui: Ui,
   built: BuiltKernel,
-  options: Parameters<typeof openTold>[2] & { readonly golden?: string | undefined },
+  options: Parameters<typeof openWithProgress>[2] & { readonly golden?: string | undefined },
 ): Promise<VerifyResult & { readonly device: string }> {
   const { golden: path, ...engine } = options;
   const golden = await findGolden(ui, built, path);
@@ -87,7 +87,7 @@ export async function verifyTold(
       },
     );
   }
-  const { engine: opened } = await openTold(ui, built, { ...engine, context });
+  const { engine: opened } = await openWithProgress(ui, built, { ...engine, context });
   const progress = ui.progress('verifying');
   const started = performance.now();
   try {

@@ -15,7 +15,7 @@ export { docOf, type OpName, opNames, type TensorName } from './ops.ts';
 
 /**
  * How much of a tensor one access touches:
- * `row` one element of each token; `slice` one kv head over one part of the positions (of the cache: the newest positions are in
+ * `row` one element of each token; `slice` one kv head over one split of the positions (of the cache: the newest positions are in
  * exactly one slice); `qHead` one query head; `kvHead` one kv head with the query heads that share it; `token` all of one token; `all`.
  */
 export type Extent = 'row' | 'slice' | 'qHead' | 'kvHead' | 'token' | 'all';

@@ -112,7 +112,7 @@ export function places({ graph, plan }: Context, op: OpName): Edit[] {
   const [left, right] = [before, after].map((name) => plan.stages.find((s) => name && s.ops.includes(name)));
   const edits: Edit[] = [];
   if (left && before) {
-    const text = `put it behind ${before} in stage '${left.name}'`;
+    const text = `put it after ${before} in stage '${left.name}'`;
     const ops = left.ops.flatMap((name) => (name === before ? [name, op] : [name]));
     edits.push({ text, plans: () => [replace(plan, left, { ...left, ops })] });
   }
@@ -132,7 +132,7 @@ export function places({ graph, plan }: Context, op: OpName): Edit[] {
     for (const over of overs) {
       const own: Stage = { name, ops: [op], over, recompute: [], split: 'none', at: plan.at };
       edits.push({
-        text: `add stage('${name}', ['${op}'], { over: '${over}' }) ${left ? 'behind' : 'before'} stage '${beside.name}'`,
+        text: `add stage('${name}', ['${op}'], { over: '${over}' }) ${left ? 'after' : 'before'} stage '${beside.name}'`,
         plans: () => [replace(plan, beside, ...(left ? [beside, own] : [own, beside]))],
       });
     }
@@ -148,7 +148,7 @@ export function swaps({ plan }: Context, stage: Stage, maker: OpName): Edit[] {
   const stages = [...others.slice(0, at + 1), stage, ...others.slice(at + 1)];
   return [
     {
-      text: `move stage '${stage.name}' behind stage '${others[at]!.name}'`,
+      text: `move stage '${stage.name}' after stage '${others[at]!.name}'`,
       plans: () => [withStages(plan, stages)],
     },
   ];

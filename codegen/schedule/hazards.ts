@@ -57,7 +57,7 @@ interface Place {
   readonly trip: number;
 }
 
-/** Rows that a stage deals, or 0: two stages over rows deal alike only if they deal the same number. */
+/** Tensors whose rows a stage deals, or none: two stages over rows have one partition only if they deal the same number. */
 function rowTensor(graph: Graph, stage: Stage): string {
   if (stage.over !== 'rows') return '';
   const last = graph.ops.find(
@@ -66,13 +66,13 @@ function rowTensor(graph: Graph, stage: Stage): string {
   return last?.writes.map((w) => rowSpace(w.tensor)).join() ?? '';
 }
 
-/** Tensors whose rows are dealt alike, because they are equally long. */
+/** Tensors whose rows have one partition, because they are equally long. */
 const rowSpace = (tensor: TensorName): string => sizeOf(tensor) ?? tensor;
 
 const unique = (text: string): string => [...new Set(text.split(','))].join();
 
-/** Two stages with one key deal the same unit to the same block. */
-function dealKey(graph: Graph, stage: Stage): string {
+/** Two stages of one partition give the same unit to the same block. */
+function partitionOf(graph: Graph, stage: Stage): string {
   return `${stage.over} ${stage.split} ${unique(rowTensor(graph, stage))}`;
 }
 
@@ -91,9 +91,9 @@ export function scopeOf(
     return { scope: 'block', why: `${to.op.name} reads what all threads of the block made in ${op.name}` };
   }
   const owned = width[ownedExtent(stage)];
-  const alike = dealKey(graph, stage) === dealKey(graph, to.stage);
+  const samePartition = partitionOf(graph, stage) === partitionOf(graph, to.stage);
   const own = width[access.extent] <= owned && width[to.access.extent] <= owned;
-  if (alike && own && !fromRecomputed && !toRecomputed) {
+  if (samePartition && own && !fromRecomputed && !toRecomputed) {
     const oneThread = here && stage.over === 'rows';
     if (oneThread) return { scope: 'none', why: 'one thread makes and uses the row' };
     return {
@@ -110,7 +110,7 @@ function gridReason(
 ): string {
   const names: Record<Extent, string> = {
     row: 'rows',
-    slice: 'a part',
+    slice: 'a split',
     qHead: 'whole q heads',
     kvHead: 'whole kv heads',
     token: 'whole tokens',

@@ -1,11 +1,12 @@
-// A model of two kinds of layers on the CPU, held against the reference; and its CUDA sources, which nvcc compiles.
+// A model of two kinds of layers on the CPU, held against the reference, and in the simulator; its CUDA sources, which nvcc compiles.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findNvcc } from '../../codegen/build/tools.ts';
-import type { Kernel } from '../../codegen/index.ts';
+import { type Kernel, makeSchedule } from '../../codegen/index.ts';
+import { schemeOf } from '../../codegen/schemes/index.ts';
 import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import { changedKernel } from '../support/changed-kernel.ts';
 import {
@@ -54,6 +55,18 @@ describe('a kernel that goes wrong in one place is far off', () => {
     expect(worstOf(result)).toBeGreaterThan(3);
   });
 });
+
+test.each(['cooperative', 'unfused', 'stream'])(
+  'plan %s: the simulator finds no fault before, at and after the window',
+  async (plan) => {
+    const small = { hidden: 6, ffn: 8, qHeads: 4, headDim: 2, vocab: 10 };
+    const made = makeSchedule({ ...model.dims, ...small }, await resolvePlan(plan), resolveTarget('h100'));
+    for (const [seed, position] of [0, 3, 4, 9].entries()) {
+      const run = { blocks: 3, warps: 2, tokens: 1 + (seed % 2), position, seed };
+      expect(schemeOf(made).simulate(made, run), `position ${position}`).toEqual([]);
+    }
+  },
+);
 
 const nvcc = findNvcc();
 describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', () => {

@@ -1,7 +1,8 @@
-// Every shipped variant of the stream needs each of its syncs: a proof that takes a minute.
+// Every shipped variant of the stream, and random ones, need each of their syncs: proofs that take a minute.
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import stream, { variants } from '../../configs/plans/stream.ts';
-import { unmissed } from '../support/stream-plans.ts';
+import { streamPlans, unmissed } from '../support/stream-plans.ts';
 
 test.each([stream, ...variants])(
   '$name misses each of its syncs: the text differs, both checks notice',
@@ -9,3 +10,12 @@ test.each([stream, ...variants])(
     expect(unmissed(plan, 3)).toEqual([]);
   },
 );
+
+test('random plans miss each of their syncs too', () => {
+  fc.assert(
+    fc.property(streamPlans, fc.constantFrom(0, 3, 4), (plan, splitFrom) => {
+      expect(unmissed(plan, splitFrom)).toEqual([]);
+    }),
+    { numRuns: 12 },
+  );
+});

@@ -163,7 +163,7 @@ describe('random stream plans', () => {
       fc.property(streamPlans, fc.constantFrom(0, 3, 4), (plan, splitFrom) => {
         expect(unmissed(plan, splitFrom)).toEqual([]);
       }),
-      { numRuns: 6 },
+      { numRuns: 1 }, // more of them: test/compile/stream-variants.test.ts
     );
   });
 });

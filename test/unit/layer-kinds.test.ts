@@ -73,12 +73,11 @@ describe.each(plans)('plan %s', (plan) => {
     }
   });
 
-  test('the simulator finds no fault before, at and behind the window', async () => {
+  test('the simulator finds no fault where the window begins to leave positions out', async () => {
     const made = await scheduleOf(small, plan);
-    for (const [seed, position] of [0, 3, 4, 9].entries()) {
-      const run = { blocks: 3, warps: 2, tokens: 1 + (seed % 2), position, seed };
-      expect(schemeOf(made).simulate(made, run), `position ${position}`).toEqual([]);
-    }
+    // Other positions: test/compile/layer-kinds.test.ts.
+    const run = { blocks: 3, warps: 2, tokens: 2, position: 4, seed: 1 };
+    expect(schemeOf(made).simulate(made, run)).toEqual([]);
   });
 
   test('explain says what the kinds see, and counts what they read', async () => {

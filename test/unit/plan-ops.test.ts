@@ -1,9 +1,7 @@
-// A plan's own pointwise ops: printed from the user's file, named without colliding, refused where they cannot be.
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+// A plan's own pointwise ops: printed from the user's file, refused where they cannot be.
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { isFreeName } from '../../codegen/emit/pointwise-c.ts';
 import { generate, type Kernel, plan, pointwise } from '../../codegen/index.ts';
 import { parsePlan } from '../../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../../codegen/plan/plan.ts';
@@ -174,49 +172,5 @@ describe('refuses', () => {
     expect(() =>
       parsePlan(plan('x', unfused.stages, undefined, { ops: { swiglu: third } as never })),
     ).toThrow('swiglu is a function of 2 values, gate and up, not of 1');
-  });
-});
-
-describe('names collide with nothing in the generated code:', () => {
-  const compile = ({ name, sources }: Kernel): string => {
-    for (const [file, text] of Object.entries(sources)) {
-      mkdirSync(dirname(join(folder, name, file)), { recursive: true });
-      writeFileSync(join(folder, name, file), text);
-    }
-    const flags = ['-std=c++17', '-O0', '-fsyntax-only', '-I.', '-Ihost', '-DISA_NAME=plain'];
-    return spawnSync('g++', [...flags, 'kernel.cpp'], { cwd: join(folder, name), encoding: 'utf8' }).stderr;
-  };
-
-  const isNameInTypeScript = (name: string): boolean => {
-    try {
-      return typeof new Function(`'use strict'; let ${name};`) === 'function';
-    } catch {
-      return false;
-    }
-  };
-
-  test('ops, their helpers and values may be called as anything there is', async () => {
-    const { sources } = await kernelOf(cooperative);
-    const words = new Set(
-      Object.values(sources).flatMap((text) => text.replaceAll(/\/\/.*/g, '').match(/[A-Za-z_]\w*/g) ?? []),
-    );
-    const names = [...words].filter(isFreeName);
-    expect(names).toEqual(expect.arrayContaining(['attend', 'product', 'padded', 'silu', 'swiglu', 'Block']));
-    const imported = ['f32', 'plan', 'stage', 'stream', 'barriers', 'pointwise', 'odd'];
-    const usable = names.filter((name) => !imported.includes(name) && isNameInTypeScript(name));
-    const helpers = usable.map((name) => `const ${name} = (${name}: f32): f32 => ${name} + 1;`);
-    const sums = usable.map(
-      (name, i) => `const sum_${i} = ${i > 0 ? `sum_${i - 1}` : 'given_up'} + ${name}(given_gate);`,
-    );
-    const ops = `${helpers.join('\n')}\nconst odd = pointwise((given_gate: f32, given_up: f32) => {\n${sums.join('\n')}\nreturn sum_${usable.length - 1};\n});`;
-    const text = writePlan(folder, 'names', { ops, replaced: 'swiglu: odd' });
-    expect(compile(await kernelOf(await resolvePlan(text)))).toBe('');
-  });
-
-  test('so may stages', async () => {
-    const names =
-      'attend product padded words silu scratch decode block pass ops plan swiglu add main stage norm matmul pack';
-    const stages = unfused.stages.map((one, i) => ({ ...one, name: names.split(' ')[i]! }));
-    expect(compile(await kernelOf(plan('stages', stages)))).toBe('');
   });
 });

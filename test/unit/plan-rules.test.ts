@@ -70,7 +70,7 @@ describe('each rule refuses its smallest illegal plan:', () => {
         5 | export default plan('op-missing', around([stage('o_proj', ['o_proj'], { over: 'rows' })], ['attn_add']));
           |                ^^^^
         plan 'op-missing' never runs attn_add, and ffn_norm needs its x.
-        Legal here: put it behind o_proj in stage 'o_proj'; or add stage('attn_add', ['attn_add'], { over: 'rows' }) behind stage 'o_proj'."
+        Legal here: put it after o_proj in stage 'o_proj'; or add stage('attn_add', ['attn_add'], { over: 'rows' }) after stage 'o_proj'."
     `);
   });
   test('op-twice', () => {
@@ -97,7 +97,7 @@ describe('each rule refuses its smallest illegal plan:', () => {
         8 |     stage('rope', ['rope'], { over: 'kv_heads' }),
           |                     ^^^^
         rope needs qn, which qk_norm makes later, in stage 'qk_norm'.
-        Legal here: move it behind qk_norm in stage 'qk_norm'; or move it before kv_append in stage 'kv_append'; or move stage 'rope' behind stage 'qk_norm'."
+        Legal here: move it after qk_norm in stage 'qk_norm'; or move it before kv_append in stage 'kv_append'; or move stage 'rope' after stage 'qk_norm'."
     `);
   });
   test('recompute-of-a-writer', () => {
@@ -216,7 +216,7 @@ describe('a plan is refused', () => {
       several-issues.ts:9:26: error: stored-by-several-workers
         9 |     stage('attention', ['rope', 'kv_append', 'attend'], { over: 'kv_heads', split: 'positions' }),
           |                          ^^^^
-        rope stores a whole q head of qr, but stage 'attention' gives a block one part of the positions: several blocks would store the same q head.
+        rope stores a whole q head of qr, but stage 'attention' gives a block one split of the positions: several blocks would store the same q head.
         Legal here: recompute: ['rope']; or leave out split; or give rope a stage of its own.
 
       several-issues.ts:10:12: error: stage-name
@@ -248,7 +248,7 @@ describe('a plan is refused', () => {
       "layer-behind-the-end.ts:7:64: error: mixed-parts
         7 | export default plan('layer-behind-the-end', [...others, stage('ffn_add', ['ffn_add'], { over: 'rows' })]);
           |                                                                ^^^^^^^
-        stage 'ffn_add' runs in every layer, but stands behind stage 'sample', which runs behind the layers.
+        stage 'ffn_add' runs in every layer, but stands after stage 'sample', which runs after the layers.
         Legal here: move it before stage 'final_norm'."
     `);
   });

@@ -163,12 +163,12 @@ describe('a stream is refused where a stage', () => {
       "stream.ts:9:37: error: stream-stage
         9 |     stage('attention', ['qk_norm', 'rope', 'kv_append', 'attend'], {
           |                                     ^^^^
-        stage 'attention' has one of qk_norm and rope, which go together; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
+        stage 'attention' has one of qk_norm and rope, which go together; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope after qkv_proj.
 
       streams.ts:24:34: error: stream-stage
         24 | export const normedAlone = legal.with('normed_alone', { qk_norm: into('qkv') });
            |                                  ^^^^
-        stage 'qkv' norms queries and keys, and leaves their rotation to others; a stream can have 'rope' behind it."
+        stage 'qkv' norms queries and keys, and leaves their rotation to others; a stream can have 'rope' after it."
     `);
   });
 
@@ -187,13 +187,13 @@ describe('a stream is refused where a stage', () => {
       "stream.ts:9:37: error: stream-stage
         9 |     stage('attention', ['qk_norm', 'rope', 'kv_append', 'attend'], {
           |                                     ^^^^
-        stage 'attention' has one of qk_norm and rope, which go together; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
+        stage 'attention' has one of qk_norm and rope, which go together; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope after qkv_proj.
         Legal here: barriers().
 
       streams.ts:25:32: error: stream-stage
         25 | export const normApart = legal.with('norm_apart', { qk_norm: own({ over: 'kv_heads' }) });
            |                                ^^^^
-        stage 'qk_norm' has no kv_append, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
+        stage 'qk_norm' has no kv_append, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope after qkv_proj.
         Legal here: barriers()."
     `);
   });
@@ -203,13 +203,13 @@ describe('a stream is refused where a stage', () => {
       "streams.ts:34:48: error: stream-stage
         34 |           stage('append', ['qk_norm', 'rope', 'kv_append'], { over: 'kv_heads' }),
            |                                                ^^^^^^^^^
-        stage 'append' has no attend, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
+        stage 'append' has no attend, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope after qkv_proj.
         Legal here: barriers().
 
       streams.ts:35:29: error: stream-stage
         35 |           stage('attend', ['attend'], { over: 'kv_heads', split: 'positions' }),
            |                             ^^^^^^
-        stage 'attend' has no kv_append, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
+        stage 'attend' has no kv_append, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope after qkv_proj.
         Legal here: barriers()."
     `);
   });
@@ -219,13 +219,13 @@ describe('a stream is refused where a stage', () => {
       "streams.ts:46:48: error: stream-stage
         46 |           stage('append', ['qk_norm', 'rope', 'kv_append'], { over: 'kv_heads' }),
            |                                                ^^^^^^^^^
-        stage 'append' has no attend, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
+        stage 'append' has no attend, and the block that reads cached positions appends the new one; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope after qkv_proj.
         Legal here: barriers().
 
       streams.ts:47:39: error: stream-stage
         47 |           stage('attend', ['attend', 'attn_merge'], { over: 'q_heads' }),
            |                                       ^^^^^^^^^^
-        stage 'attend' goes on with attn_merge behind attention; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
+        stage 'attend' goes on with attn_merge after attention; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope after qkv_proj.
         Legal here: barriers()."
     `);
   });
@@ -235,7 +235,7 @@ describe('a stream is refused where a stage', () => {
       "streams.ts:26:27: error: stream-stage
         26 | export const kept = legal.with('kept', {
            |                           ^^^^
-        stage 'attention' stores qr, which stays in the block: recompute it; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj.
+        stage 'attention' stores qr, which stays in the block: recompute it; a stream can have qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope after qkv_proj.
         Legal here: recompute: ['qk_norm', 'rope']; or barriers()."
     `);
   });

@@ -55,7 +55,7 @@ test('the grid barriers of the unfused plan', () => {
       "grid after embed: attn_norm needs whole tokens of x, which embed makes in other blocks",
       "grid after attn_norm: qkv_proj needs all of xn, which attn_norm makes in other blocks",
       "grid after qkv_proj: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks",
-      "grid after kv_append: attend needs a part of cache, which kv_append makes in other blocks",
+      "grid after kv_append: attend needs a split of cache, which kv_append makes in other blocks",
       "grid after attend: attn_merge needs whole q heads of partial, which attend makes in other blocks",
       "grid after attn_merge: o_proj needs all of att, which attn_merge makes in other blocks",
       "grid after attn_add: ffn_norm needs whole tokens of x, which attn_add makes in other blocks",

@@ -83,7 +83,7 @@ export function storedBySeveralWorkers(context: Context): Finding[] {
 
 export const extentText: Readonly<Record<Extent, string>> = {
   row: 'rows',
-  slice: 'part of the positions',
+  slice: 'split of the positions',
   qHead: 'q head',
   kvHead: 'kv head',
   token: 'token',

@@ -31,7 +31,7 @@ export function mixedParts(context: Context): Finding[] {
       findings.push({
         rule: 'mixed-parts',
         ...atStage(stage, 'name', stage.name),
-        why: `stage '${stage.name}' runs ${partText[first.part]}, but stands behind stage '${behind.stage.name}', which runs ${partText[behind.part]}`,
+        why: `stage '${stage.name}' runs ${partText[first.part]}, but stands after stage '${behind.stage.name}', which runs ${partText[behind.part]}`,
         edits: [
           {
             text: `move it before stage '${others[to]?.name}'`,
@@ -77,7 +77,7 @@ export function beforeItsInput(context: Context): Finding[] {
   });
 }
 
-const partText = { begin: 'before the layers', layer: 'in every layer', end: 'behind the layers' } as const;
+const partText = { begin: 'before the layers', layer: 'in every layer', end: 'after the layers' } as const;
 const partOrder = ['begin', 'layer', 'end'] as const;
 
 function sharedTensor(first: Op, second: Op): string | undefined {

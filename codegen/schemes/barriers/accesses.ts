@@ -114,7 +114,7 @@ function touchesOf(
 
   const { headDim } = dims;
   const head = Math.floor(unit / (stage.split ? splits : 1));
-  const part = stage.split ? unit % splits : 0;
+  const split = stage.split ? unit % splits : 0;
   const group = dims.qHeads / dims.kvHeads;
   const queries = stage.over === 'q_heads' ? 1 : group;
   const firstQ = head * queries * headDim;
@@ -179,7 +179,7 @@ function touchesOf(
       }
       return apart;
     case 'kv_append':
-      if (stage.split && part < splits - 1) return apart;
+      if (stage.split && split < splits - 1) return apart;
       for (const token of tokens) {
         to.read('kr', token, firstK, firstK + headDim, headDim);
         to.read('v', token, firstK, firstK + headDim, headDim);
@@ -192,15 +192,15 @@ function touchesOf(
       const { window } = kindOf(dims, place.layer);
       const unseen = window === null ? 0 : Math.max(0, machine.position - (window - 1));
       const at = (share: number) => unseen + Math.floor(((machine.position - unseen) * share) / splits);
-      const isLast = !stage.split || part === splits - 1;
-      const begin = stage.split ? at(part) : unseen;
-      const end = isLast ? machine.position + machine.tokens : at(part + 1);
+      const isLast = !stage.split || split === splits - 1;
+      const begin = stage.split ? at(split) : unseen;
+      const end = isLast ? machine.position + machine.tokens : at(split + 1);
       for (const token of tokens) to.read('qr', token, firstQ, endQ, 0);
       to.cache(0, cacheStart + begin, cacheStart + end, false);
       to.work();
       for (const token of tokens) {
         for (let q = 0; q < queries; q++) {
-          const at = (head * queries + q) * headParts + part * partFloats;
+          const at = (head * queries + q) * headParts + split * partFloats;
           to.write('partial', token, at, at + partFloats, 0);
         }
       }

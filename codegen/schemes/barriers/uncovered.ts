@@ -26,7 +26,7 @@ export function uncoveredBarriers(schedule: BarrierSchedule, runs = runsOf(sched
 function runsOf(schedule: BarrierSchedule): Run[] {
   const { dims, passTokens: tokens, splits, blocks } = schedule;
   const last = tokens - 1;
-  const position = 2 * splits + 1; // no part of the positions is empty
+  const position = 2 * splits + 1; // no split of the positions is empty
   const layers = Math.min(dims.pattern.length + 1, dims.layers);
   const machine = { tokens, position, layers, watched: [...new Set([0, Math.min(2, last), last])] };
   const one: Run = {

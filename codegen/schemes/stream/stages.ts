@@ -81,7 +81,7 @@ function epilogueOf(graph: Graph, stage: Stage, product: Op, rest: readonly Op[]
   const norm = rest.find((op) => op.name === 'qk_norm');
   const rotation = rest.find((op) => op.name === 'rope');
   if (norm && !rotation) {
-    return refused(norm, 'norms queries and keys, and leaves their rotation to others', "'rope' behind it");
+    return refused(norm, 'norms queries and keys, and leaves their rotation to others', "'rope' after it");
   }
   const { dims } = graph;
   if (rotation && dims.headDim % 4 !== 0) {
@@ -120,10 +120,10 @@ function keptForm(graph: Graph, ops: readonly Op[]): StageForm {
 const attentionOrder: readonly OpName[] = ['qk_norm', 'rope', 'kv_append', 'attend'];
 
 function attentionForm(graph: Graph, stage: Stage, ops: readonly Op[]): StageForm | Refusal {
-  const together = `qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope behind qkv_proj`;
+  const together = `qk_norm*, rope*, kv_append, attend as one stage over 'kv_heads' (* recomputed), or qk_norm and rope after qkv_proj`;
   const names = ops.map((op) => op.name);
   const other = ops.find((op) => !attentionOrder.includes(op.name));
-  if (other) return refused(other, `goes on with ${other.name} behind attention`, together);
+  if (other) return refused(other, `goes on with ${other.name} after attention`, together);
   for (const name of ['kv_append', 'attend'] as const) {
     if (!names.includes(name)) {
       return refused(

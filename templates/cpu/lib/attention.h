@@ -1,15 +1,15 @@
-// Attention of one kv head over a range of positions, and the merge of such parts.
+// Attention of one kv head over a range of positions, and the merge of such splits.
 #pragma once
 #include "lib/matmul.h"
 #include "lib/scratch.h"
 
-/** Elements [i, i + V * kLanes) of N partial results, stride apart: *= decay, += sum over positions of score * value. */
+/** Elements [i, i + V * kLanes) of N partial results, stride apart: *= rescale, += sum over positions of score * value. */
 template <int D, int N, int V>
-DEVICE void add_values_block(float* partial, int64_t stride, const float* decay, const float* scores, const Cache* values,
+DEVICE void add_values_block(float* partial, int64_t stride, const float* rescale, const float* scores, const Cache* values,
                              int positions) {
   Vec sums[N][V];
   for (int n = 0; n < N; ++n) {
-    for (int v = 0; v < V; ++v) sums[n][v] = load(partial + n * stride + v * kLanes) * splat(decay[n]);
+    for (int v = 0; v < V; ++v) sums[n][v] = load(partial + n * stride + v * kLanes) * splat(rescale[n]);
   }
   for (int p = 0; p < positions; ++p) {
     Vec part[V];
@@ -26,19 +26,19 @@ DEVICE void add_values_block(float* partial, int64_t stride, const float* decay,
 
 /** The same for all D elements. */
 template <int D, int N>
-DEVICE void add_values(float* partial, int64_t stride, const float* decay, const float* scores, const Cache* values,
+DEVICE void add_values(float* partial, int64_t stride, const float* rescale, const float* scores, const Cache* values,
                        int positions) {
   constexpr int wide = N == 1 ? 8 : 4;
   int i = 0;
   for (; i + wide * kLanes <= D; i += wide * kLanes) {
-    add_values_block<D, N, wide>(partial + i, stride, decay, scores, values + i, positions);
+    add_values_block<D, N, wide>(partial + i, stride, rescale, scores, values + i, positions);
   }
   for (; i + kLanes <= D; i += kLanes) {
-    add_values_block<D, N, 1>(partial + i, stride, decay, scores, values + i, positions);
+    add_values_block<D, N, 1>(partial + i, stride, rescale, scores, values + i, positions);
   }
   for (; i < D; ++i) {
     for (int n = 0; n < N; ++n) {
-      float total = partial[n * stride + i] * decay[n];
+      float total = partial[n * stride + i] * rescale[n];
       for (int p = 0; p < positions; ++p) {
         total += scores[n * kAttendPositions + p] * to_float(values[(int64_t)p * 2 * D + i]);
       }
@@ -47,14 +47,14 @@ DEVICE void add_values(float* partial, int64_t stride, const float* decay, const
   }
 }
 
-/** One query's scores become exp(score - m), zero outside [unseen, seen); its m and l are updated. Returns the decay of what was summed before. */
+/** One query's scores become exp(score - m), zero outside [unseen, seen); its m and l are updated. Returns the rescale of what was summed before. */
 DEVICE float soften(float* scores, int unseen, int seen, float* m, float* l) {
   for (int p = 0; p < unseen; ++p) scores[p] = -__builtin_inff();
   for (int p = seen; p < kAttendPositions; ++p) scores[p] = -__builtin_inff();
-  Vec most = load(scores);
-  for (int p = kLanes; p < kAttendPositions; p += kLanes) most = max_of(load(scores + p), most);
-  const float top = max_lane(most), next = top > *m ? top : *m;
-  const float decay = *m == next ? 1.0f : exp(splat(*m - next))[0];
+  Vec highest = load(scores);
+  for (int p = kLanes; p < kAttendPositions; p += kLanes) highest = max_of(load(scores + p), highest);
+  const float row_max = max_lane(highest), next = row_max > *m ? row_max : *m;
+  const float rescale = *m == next ? 1.0f : exp(splat(*m - next))[0];
   Vec total = {};
   for (int p = 0; p < kAttendPositions; p += kLanes) {
     const Vec weight = exp(load(scores + p) - splat(next));
@@ -62,8 +62,8 @@ DEVICE float soften(float* scores, int unseen, int seen, float* m, float* l) {
     total += weight;
   }
   *m = next;
-  *l = *l * decay + sum(total);
-  return decay;
+  *l = *l * rescale + sum(total);
+  return rescale;
 }
 
 /** Attention of Group queries of each token over positions [begin, end); token t sees positions up to position + t,
@@ -112,34 +112,34 @@ DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, co
       // Queries of one token lie Splits * (D + 2) apart; two at a time share the loads of the values.
       const int seen = smaller(positions, position + query / Group - first + 1);
       const int unseen = window == 0 ? 0 : larger(0, position + query / Group - window + 1 - first);
-      float decay[2];
+      float rescale[2];
       float* const row = scores + (int64_t)query * kAttendPositions;
       float* const out = part(query);
-      decay[0] = soften(row, unseen, seen, out + D, out + D + 1);
+      rescale[0] = soften(row, unseen, seen, out + D, out + D + 1);
       if (query % Group + 1 < Group) {
         float* const next = part(query + 1);
-        decay[1] = soften(row + kAttendPositions, unseen, seen, next + D, next + D + 1);
-        add_values<D, 2>(out, next - out, decay, row, rows + D, seen);
+        rescale[1] = soften(row + kAttendPositions, unseen, seen, next + D, next + D + 1);
+        add_values<D, 2>(out, next - out, rescale, row, rows + D, seen);
         query += 2;
       } else {
-        add_values<D, 1>(out, 0, decay, row, rows + D, seen);
+        add_values<D, 1>(out, 0, rescale, row, rows + D, seen);
         query += 1;
       }
     }
   }
 }
 
-/** dst [D] := softmax-weighted values of one head, from its parts [Splits][D + 2]; zeros where no position was seen. */
+/** dst [D] := softmax-weighted values of one head, from its splits [Splits][D + 2]; zeros where no position was seen. */
 template <int D, int Splits> DEVICE void merge(Block&, float* dst, const float* partial) {
-  float most = partial[D];
-  for (int s = 1; s < Splits; ++s) most = partial[s * (D + 2) + D] > most ? partial[s * (D + 2) + D] : most;
-  float scale[Splits], total = 0;
+  float row_max = partial[D];
+  for (int s = 1; s < Splits; ++s) row_max = partial[s * (D + 2) + D] > row_max ? partial[s * (D + 2) + D] : row_max;
+  float scale[Splits], row_sum = 0;
   for (int s = 0; s < Splits; ++s) {
     const float m = partial[s * (D + 2) + D];
-    scale[s] = Splits == 1 ? 1.0f : m == -__builtin_inff() ? 0.0f : exp(splat(m - most))[0];
-    total += scale[s] * partial[s * (D + 2) + D + 1];
+    scale[s] = Splits == 1 ? 1.0f : m == -__builtin_inff() ? 0.0f : exp(splat(m - row_max))[0];
+    row_sum += scale[s] * partial[s * (D + 2) + D + 1];
   }
-  const float inverse = total > 0 ? 1.0f / total : 0.0f;
+  const float inverse = row_sum > 0 ? 1.0f / row_sum : 0.0f;
   for (int s = 0; s < Splits; ++s) scale[s] *= inverse;
   constexpr int whole = D / kLanes * kLanes;
   for (int i = 0; i < whole; i += kLanes) {

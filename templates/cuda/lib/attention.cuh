@@ -1,11 +1,11 @@
-// Attention of one kv head over a range of cached positions, and the merge of such parts.
+// Attention of one kv head over a range of cached positions, and the merge of such splits.
 #pragma once
 #include "input.cuh"
 
 /** Queries that one warp works on together. */
 BOTH constexpr int attend_tile(int queries) { return queries < 2 ? queries : 2; }
 
-/** Floats of b.scratch that attend uses: every warp's D sums, maximum and mass for each query of its tile. */
+/** Floats of b.scratch that attend uses: every warp's D sums, maximum and sum of weights for each query of its tile. */
 template <int D, int Group, int Tokens>
 BOTH constexpr int attend_scratch() {
   return kWarps * attend_tile(Group * Tokens) * (D + 2);
@@ -62,8 +62,8 @@ DEVICE void load_query(float (&x)[8], const float* query, int from) {
 
 DEVICE float minus_infinity() { return -__int_as_float(0x7f800000); }
 
-/** exp(x - top), and 0 for x = -inf even where top is -inf too. */
-DEVICE float weight_below(float x, float top) { return x == minus_infinity() ? 0.0f : __expf(x - top); }
+/** exp(x - row_max), and 0 for x = -inf even where row_max is -inf too. */
+DEVICE float weight_below(float x, float row_max) { return x == minus_infinity() ? 0.0f : __expf(x - row_max); }
 
 /**
  * attend for tiles of Tile queries; query i is token i / Group, head i % Group. Warps share the tiles first, then the positions of a tile.
@@ -82,13 +82,13 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
 
   for (int first = 0; first < tiles; first += together) {
     const int slot = warp / stripes, tile = first + slot;
-    float high[Tile], mass[Tile], sum[Tile][8], query[Tile][8];
+    float row_max[Tile], row_sum[Tile], sum[Tile][8], query[Tile][8];
     int last[Tile], hidden[Tile];  // the last position that the query sees, and the last before those that it sees
 #pragma unroll
     for (int i = 0; i < Tile; ++i) {
       const int index = min(tile * Tile + i, queries - 1), token = index / Group;
       load_query<D>(query[i], q + token * q_token_stride + index % Group * D, from);
-      high[i] = minus_infinity(), mass[i] = 0, last[i] = min(end - 1, position + token), hidden[i] = position + token - window;
+      row_max[i] = minus_infinity(), row_sum[i] = 0, last[i] = min(end - 1, position + token), hidden[i] = position + token - window;
 #pragma unroll
       for (int j = 0; j < 8; ++j) sum[i][j] = 0;
     }
@@ -120,17 +120,17 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
       }
 #pragma unroll
       for (int i = 0; i < Tile; ++i) {
-        float top = high[i];
+        float new_max = row_max[i];
 #pragma unroll
-        for (int u = 0; u < kUnroll; ++u) top = fmaxf(top, score[u][i]);
-        const float fade = weight_below(high[i], top);
-        high[i] = top, mass[i] *= fade;
+        for (int u = 0; u < kUnroll; ++u) new_max = fmaxf(new_max, score[u][i]);
+        const float rescale = weight_below(row_max[i], new_max);
+        row_max[i] = new_max, row_sum[i] *= rescale;
 #pragma unroll
-        for (int j = 0; j < 8; ++j) sum[i][j] *= fade;
+        for (int j = 0; j < 8; ++j) sum[i][j] *= rescale;
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) {
-          score[u][i] = weight_below(score[u][i], top);
-          mass[i] += score[u][i];
+          score[u][i] = weight_below(score[u][i], new_max);
+          row_sum[i] += score[u][i];
         }
       }
 #pragma unroll
@@ -147,19 +147,19 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
     for (int i = 0; i < Tile; ++i) {
 #pragma unroll
       for (int other = kLanes; other < 32; other *= 2) {
-        const float high2 = __shfl_xor_sync(~0u, high[i], other), top = fmaxf(high[i], high2);
-        const float fade = weight_below(high[i], top), fade2 = weight_below(high2, top);
-        high[i] = top;
-        mass[i] = mass[i] * fade + __shfl_xor_sync(~0u, mass[i], other) * fade2;
+        const float other_max = __shfl_xor_sync(~0u, row_max[i], other), new_max = fmaxf(row_max[i], other_max);
+        const float rescale = weight_below(row_max[i], new_max), other_rescale = weight_below(other_max, new_max);
+        row_max[i] = new_max;
+        row_sum[i] = row_sum[i] * rescale + __shfl_xor_sync(~0u, row_sum[i], other) * other_rescale;
 #pragma unroll
-        for (int j = 0; j < 8; ++j) sum[i][j] = sum[i][j] * fade + __shfl_xor_sync(~0u, sum[i][j], other) * fade2;
+        for (int j = 0; j < 8; ++j) sum[i][j] = sum[i][j] * rescale + __shfl_xor_sync(~0u, sum[i][j], other) * other_rescale;
       }
       if (side == 0) {
         float* const mine = scratch + (warp * Tile + i) * (D + 2);
 #pragma unroll
         for (int j = 0; j < 8; j += 2)
           if (from + j < D) *reinterpret_cast<float2*>(mine + from + j) = make_float2(sum[i][j], sum[i][j + 1]);
-        if (from == 0) *reinterpret_cast<float2*>(mine + D) = make_float2(high[i], mass[i]);
+        if (from == 0) *reinterpret_cast<float2*>(mine + D) = make_float2(row_max[i], row_sum[i]);
       }
     }
     __syncthreads();
@@ -169,19 +169,19 @@ DEVICE void attend_tiles(float* scratch, const float* q, int q_token_stride, con
       const int index = (first + tile_slot) * Tile + i;
       if (index >= queries) continue;
       const float* const parts = scratch + (tile_slot * stripes * Tile + i) * (D + 2);
-      float top = minus_infinity();
-      for (int s = 0; s < stripes; ++s) top = fmaxf(top, parts[s * Tile * (D + 2) + D]);
-      float total = 0, x = 0, y = 0;
+      float row_max = minus_infinity();
+      for (int s = 0; s < stripes; ++s) row_max = fmaxf(row_max, parts[s * Tile * (D + 2) + D]);
+      float row_sum = 0, x = 0, y = 0;
       for (int s = 0; s < stripes; ++s) {
         const float* const part = parts + s * Tile * (D + 2);
-        const float fade = weight_below(part[D], top);
-        total = fmaf(part[D + 1], fade, total);
-        x = fmaf(part[d], fade, x);
-        y = fmaf(part[d + 1], fade, y);
+        const float rescale = weight_below(part[D], row_max);
+        row_sum = fmaf(part[D + 1], rescale, row_sum);
+        x = fmaf(part[d], rescale, x);
+        y = fmaf(part[d + 1], rescale, y);
       }
       float* const out = partial + index / Group * partial_token_stride + (index % Group * Splits + split) * (D + 2);
       *reinterpret_cast<float2*>(out + d) = make_float2(x, y);
-      if (d == 0) *reinterpret_cast<float2*>(out + D) = make_float2(top, total);
+      if (d == 0) *reinterpret_cast<float2*>(out + D) = make_float2(row_max, row_sum);
     }
     __syncthreads();
   }
@@ -208,7 +208,7 @@ DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, co
 
 // A partial is [Splits][D + 2] for each token and q head: D sums of exp(s - m) v, then m = the largest score, then the sum of exp(s - m).
 
-/** store(d, values) with W neighbouring dims of one head merged over its parts, for all of its D dims. By one warp. */
+/** store(d, values) with W neighbouring dims of one head merged over its splits, for all of its D dims. By one warp. */
 template <int D, int Splits, int W, class Store>
 DEVICE void merge_head(const float* partial, Store&& store) {
   static_assert(W % 2 == 0 && D % W == 0);
@@ -216,10 +216,10 @@ DEVICE void merge_head(const float* partial, Store&& store) {
   const int lane = opaque(int(threadIdx.x)) % 32;
 #pragma unroll 1
   for (int d = lane * W; d < divide_up(D, 32 * W) * 32 * W; d += 32 * W) {
-    float top = minus_infinity(), mass = 0, out[W] = {};
+    float row_max = minus_infinity(), row_sum = 0, out[W] = {};
 #pragma unroll 1
     for (int start = 0; start < Splits; start += kTogether) {
-      // Lane s has the maximum and the mass of part start + s; every lane has its own dims of all these parts.
+      // Lane s has row_max and row_sum of split start + s; every lane has its own dims of all these splits.
       float2 tail = make_float2(minus_infinity(), 0), v[kTogether][W / 2];
       if (lane < kTogether && start + lane < Splits)
         tail = __ldcg(reinterpret_cast<const float2*>(partial + (start + lane) * (D + 2) + D));
@@ -231,14 +231,14 @@ DEVICE void merge_head(const float* partial, Store&& store) {
           if (d < D && (Splits % kTogether == 0 || start + s < Splits))
             v[s][j] = __ldcg(reinterpret_cast<const float2*>(partial + (start + s) * (D + 2) + d + 2 * j));
         }
-      float higher = fmaxf(top, tail.x);
+      float new_max = fmaxf(row_max, tail.x);
 #pragma unroll
-      for (int other = 16; other > 0; other /= 2) higher = fmaxf(higher, __shfl_xor_sync(~0u, higher, other));
-      const float fade = weight_below(top, higher), share = weight_below(tail.x, higher);
-      top = higher;
-      mass = mass * fade + warp_sum(tail.y * share);
+      for (int other = 16; other > 0; other /= 2) new_max = fmaxf(new_max, __shfl_xor_sync(~0u, new_max, other));
+      const float rescale = weight_below(row_max, new_max), share = weight_below(tail.x, new_max);
+      row_max = new_max;
+      row_sum = row_sum * rescale + warp_sum(tail.y * share);
 #pragma unroll
-      for (int j = 0; j < W; ++j) out[j] *= fade;
+      for (int j = 0; j < W; ++j) out[j] *= rescale;
 #pragma unroll
       for (int s = 0; s < kTogether; ++s) {
         const float part = __shfl_sync(~0u, share, s);
@@ -249,7 +249,7 @@ DEVICE void merge_head(const float* partial, Store&& store) {
         }
       }
     }
-    const float inverse = __fdividef(1.0f, mass);
+    const float inverse = __fdividef(1.0f, row_sum);
 #pragma unroll
     for (int j = 0; j < W; ++j) out[j] *= inverse;
     if (d < D) store(d, out);
@@ -259,7 +259,7 @@ DEVICE void merge_head(const float* partial, Store&& store) {
 /** Dims that a lane merges together. */
 BOTH constexpr int merge_width(int d) { return d % 4 == 0 && d > 64 ? 4 : 2; }
 
-/** dst [D] := one head merged over its parts. By one warp. */
+/** dst [D] := one head merged over its splits. By one warp. */
 template <int D, int Splits>
 DEVICE void merge(Block&, float* dst, const float* partial) {
   constexpr int W = merge_width(D);
@@ -270,7 +270,7 @@ DEVICE void merge(Block&, float* dst, const float* partial) {
   __syncwarp();
 }
 
-/** The matmul input := heads [tokens][K / D] merged over their parts; partial is [tokens][K / D][Splits][D + 2]. */
+/** The matmul input := heads [tokens][K / D] merged over their splits; partial is [tokens][K / D][Splits][D + 2]. */
 template <int K, int D, int Splits>
 DEVICE void merge_input(Block& b, const float* partial, int tokens) {
   constexpr int W = merge_width(D), kHeads = K / D;

@@ -110,8 +110,8 @@ DEVICE void stage_attend(Block& b, const Pass& pass, const LayerWeights& w) {
 DEVICE void stage_attn_merge(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int head = b.index(); head < kQHeads; head += b.count()) {
     for_warps(b, pass.tokens, [&](int token) {
-      const float* parts = pass.partial + token * kPartialFloats + head * kSplits * (kHeadDim + 2);
-      merge<kHeadDim, kSplits>(b, pass.att + token * kQDim + head * kHeadDim, parts);
+      const float* splits = pass.partial + token * kPartialFloats + head * kSplits * (kHeadDim + 2);
+      merge<kHeadDim, kSplits>(b, pass.att + token * kQDim + head * kHeadDim, splits);
     });
   }
 }

@@ -8,7 +8,7 @@
 //   attn_norm   attn_norm   tokens                  grid barrier: qkv_proj needs all of xn, which attn_norm makes in other blocks
 //   qkv_proj    qkv_proj    rows           0.12 MB  grid barrier: rope needs whole q heads of q, which qkv_proj makes in other blocks
 //   rope        rope        kv_heads
-//   kv_append   kv_append   kv_heads                grid barrier: attend needs a part of cache, which kv_append makes in other blocks
+//   kv_append   kv_append   kv_heads                grid barrier: attend needs a split of cache, which kv_append makes in other blocks
 //   attend      attend      kv_heads x 16           grid barrier: attn_merge needs whole q heads of partial, which attend makes in other blocks
 //   attn_merge  attn_merge  q_heads                 grid barrier: o_proj needs all of att, which attn_merge makes in other blocks
 //   o_proj      o_proj      rows           0.07 MB
@@ -114,8 +114,8 @@ DEVICE void stage_attend(Block& b, const Pass& pass, const LayerWeights& w) {
 DEVICE void stage_attn_merge(Block& b, const Pass& pass, const LayerWeights& w) {
   for (int head = b.index(); head < kQHeads; head += b.count()) {
     for_warps(b, pass.tokens, [&](int token) {
-      const float* parts = pass.partial + token * kPartialFloats + head * kSplits * (kHeadDim + 2);
-      merge<kHeadDim, kSplits>(b, pass.att + token * kQDim + head * kHeadDim, parts);
+      const float* splits = pass.partial + token * kPartialFloats + head * kSplits * (kHeadDim + 2);
+      merge<kHeadDim, kSplits>(b, pass.att + token * kQDim + head * kHeadDim, splits);
     });
   }
 }
@@ -251,7 +251,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Pa
     stage_rope(b, pass, w);
     __syncthreads();  // kv_append uses what other threads of its block touched in rope
     stage_kv_append(b, pass, w);
-    grid_barrier(b);  // attend needs a part of cache, which kv_append makes in other blocks
+    grid_barrier(b);  // attend needs a split of cache, which kv_append makes in other blocks
     stage_attend(b, pass, w);
     grid_barrier(b);  // attn_merge needs whole q heads of partial, which attend makes in other blocks
     stage_attn_merge(b, pass, w);

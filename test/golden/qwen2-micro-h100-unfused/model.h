@@ -140,7 +140,7 @@ __host__ __device__ inline Cache* cache_row(const Pass& pass, const LayerWeights
   return w.cache + (static_cast<size_t>(head) * pass.context + position) * 2 * kHeadDim;
 }
 
-// One part of the positions that the first token sees; the last part takes the new ones too.
+// One split of the positions that the first token sees; the last takes the new ones too.
 __host__ __device__ inline Range positions_of(const Pass& pass, const LayerWeights& w, int split) {
   const int first = first_seen(w.layer, pass.position), cached = pass.position - first;
   const int begin = first + static_cast<int>(static_cast<int64_t>(cached) * split / kSplits);
