@@ -28,12 +28,14 @@ const once = { over: 'tokens' } as const;
 const rows = { over: 'rows' } as const;
 const few = stream({ splits: byContext({ 1: 0, 4: 128 }) });
 const growing = stream({ splits: byContext({ 1: 0, 2: 96, 4: 192, 8: 512, 16: 1024 }) });
+const sixteen = stream({ splits: byContext({ 1: 0, 16: 192 }) });
 
 /** What each does otherwise is measured in docs/devlog.md. */
 export const variants = [
   base.with('stream-rotated', rotated),
   base.with('stream-merged', merged, few),
   base.with('stream-growing', {}, growing),
+  base.with('stream-sixteen', {}, sixteen),
   base.with('stream-few-splits', {}, few),
   base.with('stream-unsplit', { attention: dealt({ split: 'none' }) }),
   base.with('stream-split-at-once', {}, stream({ splits: byContext({ 8: 0 }) })),

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { findNvcc } from '../../codegen/build/tools.ts';
-import { goldenKernels } from '../golden/kernels.ts';
+import { microKernels } from '../golden/kernels.ts';
 
 const run = promisify(execFile);
 const nvcc = findNvcc();
@@ -23,7 +23,7 @@ describe.skipIf(!nvcc)('the CUDA host', () => {
     ['barriers', 'cooperative', '4 blocks', 6],
     ['stream', 'stream', '16 blocks', 7],
   ])('of %s loads, replies, fails and is over as the contract says', async (scheme, plan, blocks, count) => {
-    const kernel = (await goldenKernels()).find(({ name }) => name === `qwen3-micro-h100-${plan}`);
+    const kernel = (await microKernels()).find(({ name }) => name === `qwen3-micro-h100-${plan}`);
     for (const [name, text] of Object.entries(kernel!.sources)) {
       mkdirSync(dirname(join(folder, scheme, name)), { recursive: true });
       writeFileSync(join(folder, scheme, name), text);

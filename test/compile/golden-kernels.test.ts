@@ -6,13 +6,13 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findNvcc } from '../../codegen/build/tools.ts';
 import type { Kernel } from '../../codegen/index.ts';
-import { goldenKernels } from '../golden/kernels.ts';
+import { microKernels } from '../golden/kernels.ts';
 
 let kernels: readonly Kernel[];
 let folder: string;
 
 beforeAll(async () => {
-  kernels = await goldenKernels();
+  kernels = await microKernels();
   folder = mkdtempSync(join(tmpdir(), 'golden-'));
   for (const kernel of kernels) {
     for (const [name, text] of Object.entries(kernel.sources)) {

@@ -1,13 +1,23 @@
-// The generated sources that are kept in the repository, to be read and reviewed as code.
-import { readdirSync, readFileSync } from 'node:fs';
+// The generated sources that are kept in the repository, to be read and reviewed as code; and small ones for compilers.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { packageRoot } from '../../codegen/build/package-root.ts';
 import { generate, type Kernel } from '../../codegen/index.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 
-export const goldenFolder = import.meta.dirname;
+/** In the repository, where `gen` also puts what it builds: only these kernels are kept. */
+export const keptFolder = join(packageRoot(), 'generated');
 
-/** Two micro models, so that every switch of a model is on in one and off in the other; all plans; both kinds of target. */
-const cases = [
+/** What one wants to read without running anything. */
+const kept = [
+  ['qwen3-0.6b', 'h100', 'stream'],
+  ['qwen3-0.6b', 'h100', 'cooperative'],
+  ['qwen3-0.6b', 'h100', 'unfused'],
+  ['qwen3-0.6b', 'cpu', 'cooperative'],
+] as const;
+
+/** Small kernels for compilers: two micro models, so that every switch of a model is on in one and off in the other. */
+const micro = [
   ['qwen3-micro', 'h100', 'cooperative'],
   ['qwen3-micro', 'h100', 'stream'],
   ['qwen3-micro', 'cpu', 'cooperative'],
@@ -19,18 +29,26 @@ const cases = [
 export const printedFiles = (kernel: Kernel): [string, string][] =>
   Object.entries(kernel.sources).filter(([name]) => name === 'model.h' || /^kernel\./.test(name));
 
-/** All golden kernels, as generated now. */
-export async function goldenKernels(): Promise<Kernel[]> {
-  const kernels: Kernel[] = [];
-  for (const [model, target, plan] of cases) {
-    const { dims } = resolveModel(join(goldenFolder, '..', 'fixtures', model));
-    kernels.push(await generate({ dims, target: resolveTarget(target), plan: await resolvePlan(plan) }));
-  }
-  return kernels;
-}
+const kernelsOf = (
+  cases: readonly (readonly [model: string, target: string, plan: string])[],
+  pathOf: (model: string) => string,
+): Promise<Kernel[]> =>
+  Promise.all(
+    cases.map(async ([model, target, plan]) => {
+      const { dims } = resolveModel(pathOf(model));
+      return generate({ dims, target: resolveTarget(target), plan: await resolvePlan(plan) });
+    }),
+  );
 
-/** Folder of a golden kernel, and its files as they are kept. */
-export function readGoldenFiles(kernel: Kernel): Map<string, string> {
-  const folder = join(goldenFolder, kernel.name);
-  return new Map(readdirSync(folder).map((file) => [file, readFileSync(join(folder, file), 'utf8')]));
+/** The kept kernels, as generated now. */
+export const keptKernels = (): Promise<Kernel[]> => kernelsOf(kept, (model) => model);
+
+export const microKernels = (): Promise<Kernel[]> =>
+  kernelsOf(micro, (model) => join(packageRoot(), 'test', 'fixtures', model));
+
+/** The files of a kernel as they are kept, by name. */
+export function readKept(kernel: Kernel): Map<string, string> {
+  const folder = join(keptFolder, kernel.name);
+  const files = existsSync(folder) ? readdirSync(folder) : [];
+  return new Map(files.map((file) => [file, readFileSync(join(folder, file), 'utf8')]));
 }

@@ -1,8 +1,9 @@
-// Writes the golden kernels and runtime/bindings.ts anew: npm run golden -- --update. Without the flag it says which would change.
+// Writes the kept kernels and runtime/bindings.ts anew: npm run golden -- --update. Without the flag it says which would change.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bindingsSource } from '../../abi/print-bindings.ts';
-import { goldenFolder, goldenKernels, printedFiles, readGoldenFiles } from './kernels.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { keptFolder, keptKernels, printedFiles, readKept } from './kernels.ts';
 
 const update = process.argv.includes('--update');
 let changed = 0;
@@ -14,13 +15,13 @@ function compare(name: string, path: string, kept: string | undefined, text: str
   if (update) writeFileSync(path, text);
 }
 
-const bindings = join(goldenFolder, '..', '..', 'runtime', 'bindings.ts');
+const bindings = join(packageRoot(), 'runtime', 'bindings.ts');
 const keptBindings = existsSync(bindings) ? readFileSync(bindings, 'utf8') : undefined;
 compare('runtime/bindings.ts', bindings, keptBindings, bindingsSource());
-for (const kernel of await goldenKernels()) {
-  const folder = join(goldenFolder, kernel.name);
+for (const kernel of await keptKernels()) {
+  const folder = join(keptFolder, kernel.name);
   mkdirSync(folder, { recursive: true });
-  const kept = readGoldenFiles(kernel);
+  const kept = readKept(kernel);
   for (const [name, text] of printedFiles(kernel)) {
     compare(`${kernel.name}/${name}`, join(folder, name), kept.get(name), text);
   }

@@ -1,16 +1,16 @@
 // The kept kernels are what the generator prints; test/compile/golden-kernels.test.ts has compilers accept them.
 import { beforeAll, expect, test } from 'vitest';
 import type { Kernel } from '../../codegen/index.ts';
-import { goldenKernels, printedFiles, readGoldenFiles } from '../golden/kernels.ts';
+import { keptKernels, printedFiles, readKept } from '../golden/kernels.ts';
 
 let kernels: readonly Kernel[];
 beforeAll(async () => {
-  kernels = await goldenKernels();
+  kernels = await keptKernels();
 });
 
 test('the kept kernels are what the generator prints (npm run golden -- --update)', () => {
   for (const kernel of kernels) {
-    const kept = readGoldenFiles(kernel);
+    const kept = readKept(kernel);
     for (const [name, text] of printedFiles(kernel))
       expect(kept.get(name), `${kernel.name}/${name}`).toBe(text);
     expect([...kept.keys()].sort()).toEqual(
@@ -22,7 +22,7 @@ test('the kept kernels are what the generator prints (npm run golden -- --update
 });
 
 test('the same input gives the same bytes', async () => {
-  const again = await goldenKernels();
+  const again = await keptKernels();
   expect(again.map((kernel) => kernel.hash)).toEqual(kernels.map((kernel) => kernel.hash));
 });
 

@@ -55,19 +55,22 @@ export function shapeOf(dims: ModelDims, op: OpName, blocks: number): Omit<Strea
   return { op, rows, columns, tiles, mostTiles, warpCells, tileBytes: warpCells * streamWarps * cellBytes };
 }
 
-/**
- * The steps that a target has blocks for, the first from position 0 on. `fit`: one block a head, from 192 on as many as there are
- * (docs/devlog.md, section 6).
- */
-export function fitSplits(dims: ModelDims, blocks: number, isSplit: boolean, wanted: StreamScheme['splits']) {
+/** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 (docs/devlog.md, section 10). */
+const usualSteps: readonly SplitStep[] = [
+  { splits: 1, from: 0 },
+  { splits: 4, from: 176 },
+  { splits: 16, from: 384 },
+];
+
+/** The steps that a target has blocks for, the first from position 0 on. */
+export function fitSplits(
+  dims: ModelDims,
+  blocks: number,
+  isSplit: boolean,
+  wanted: StreamScheme['splits'],
+): SplitStep[] {
   const most = isSplit ? splitsFor(dims, blocks) : 1;
-  const asked: readonly SplitStep[] =
-    wanted === 'fit'
-      ? [
-          { splits: 1, from: 0 },
-          { splits: most, from: 192 },
-        ]
-      : wanted;
+  const asked = wanted === 'fit' ? usualSteps : wanted;
   const steps = asked.map(({ splits, from }, i) => ({
     splits: Math.min(splits, most),
     from: i === 0 ? 0 : from,
