@@ -261,9 +261,9 @@ describe('a stream', () => {
       stage      ops (* made by every block)      over           MB a token  us of reads  us of waits  then
       embed      embed                            rows
       qkv        attn_norm* qkv_proj              rows               234.88         75.8         24.1  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
-      attention  qk_norm* rope* kv_append attend  kv_heads x 16                                  24.1  from position 192 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
-                                                                                                       up to position 191: exchange of att: o_proj needs all of att, which attend makes in other blocks
-      merge      attn_merge                       q_heads                                              from position 192 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
+      attention  qk_norm* rope* kv_append attend  kv_heads x 16                                  24.1  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
+                                                                                                       up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
+      merge      attn_merge                       q_heads                                              from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
                                                                                                        block sync: o_proj reuses what attend reads: the sums of all warps
       attn_out   o_proj attn_add                  rows               117.44         37.9         24.1  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
       ffn_up     ffn_norm* gate_up swiglu         rows               352.32        113.7         24.1  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
@@ -276,7 +276,7 @@ describe('a stream', () => {
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 7, 5 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 128 or 144 in the LM head; the larger while a quarter of the ring is free
-      heads   one block a kv head; from position 192 on 16 blocks a kv head, whose splits are merged
+      heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
       predicted 2601 tok/s at position 0, since the stream is the longer: at 3100 GB/s (measured) and 0.86 us an exchange; every position before adds 114.7 kB of KV cache to read"
@@ -290,9 +290,9 @@ describe('a stream', () => {
       stage      ops (* made by every block)      over           MB a token  us of reads  us of waits  then
       embed      embed                            rows
       qkv        attn_norm* qkv_proj              rows               234.88         75.8         24.1  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
-      attention  qk_norm* rope* kv_append attend  kv_heads x 16      217.91         70.3         24.1  from position 192 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
-                                                                                                       up to position 191: exchange of att: o_proj needs all of att, which attend makes in other blocks
-      merge      attn_merge                       q_heads                                        24.1  from position 192 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
+      attention  qk_norm* rope* kv_append attend  kv_heads x 16      217.91         70.3         24.1  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
+                                                                                                       up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
+      merge      attn_merge                       q_heads                                        24.1  from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
                                                                                                        block sync: o_proj reuses what attend reads: the sums of all warps
       attn_out   o_proj attn_add                  rows               117.44         37.9         24.1  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
       ffn_up     ffn_norm* gate_up swiglu         rows               352.32        113.7         24.1  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
@@ -305,7 +305,7 @@ describe('a stream', () => {
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 7, 5 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 128 or 144 in the LM head; the larger while a quarter of the ring is free
-      heads   one block a kv head; from position 192 on 16 blocks a kv head, whose splits are merged
+      heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
       predicted 2199 tok/s at position 1900, since the stream is the longer: at 3100 GB/s (measured) and 0.86 us an exchange; every position before adds 114.7 kB of KV cache to read"
@@ -320,7 +320,7 @@ describe('a stream', () => {
       "blocks  72; each streams 4.36 to 5.11 MB a token and polls 211 KiB of exchanges; 21.1 % of the stream is padding
       ring    8 slots of 16 KiB; 6, 5, 4 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 112 in the LM head; the larger while a quarter of the ring is free
-      heads   one block a kv head; from position 192 on 16 blocks a kv head, whose splits are merged
+      heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
       predicted 4057 tok/s at position 0, since the stream is the longer: at 1383 GB/s (measured) and 1.3 us an exchange; every position before adds 23.0 kB of KV cache to read"
