@@ -17,7 +17,7 @@ export function addExplain(program: Program, start: Start): void {
       start(options, async (ui) => {
         const model = needModel(options, 'explain');
         const { resolveModel, resolveTarget } = await import('../configs/resolve.ts');
-        const { estimate, explainTable, makeSchedule } = await import('../codegen/index.ts');
+        const { estimate, explainTable, generate } = await import('../codegen/index.ts');
         const { dims } = resolveModel(model);
         const last = dims.maxPositions - 1;
         if (options.position > last) {
@@ -28,7 +28,10 @@ export function addExplain(program: Program, start: Start): void {
         const { choosePlan } = await import('../configs/default-plan.ts');
         const { plan, why } = await choosePlan(options.plan, dims, target);
         if (why) ui.note(`plan ${plan.name}: ${why}`);
-        const schedule = makeSchedule(dims, plan, target);
+        const { schedule } = await generate({ dims, plan, target });
+        if (schedule.scheme !== plan.scheme.kind) {
+          ui.note(`${target.name} cannot copy while it computes: the stages of a stream run between barriers there`);
+        }
         const cost = estimate(schedule, options.position);
         if (ui.json) {
           const { passTokens } = schedule;

@@ -63,7 +63,7 @@ export function makeSchedule(dims: ModelDims, plan: FusionPlan, target: Target):
   const schedule = scheme.lower(graph, plan, target);
   debug(3, () => [...schedule.hazards, ...schedule.syncs].map((item) => JSON.stringify(item)).join('\n'));
   const missed = scheme.uncovered(schedule);
-  invariant(missed.length === 0, `plan ${plan.name}: no sync orders ${JSON.stringify(missed[0])}`);
+  invariant(missed.length === 0, `plan ${plan.name}: ${missed[0]?.why}`);
   return schedule;
 }
 

@@ -25,12 +25,16 @@ function defaultPlan(dims: ModelDims, target: Target): ChosenPlan {
     return { plan: stream, why: `${target.name} has a copy engine that feeds it` };
   }
   const [first, ...others] = [cooperative, unfused].filter((plan) => isLegal(graph, plan, target));
-  const micros = (plan: FusionPlan) => estimate(makeSchedule(dims, plan, target)).micros ?? 0;
+  /** Of a token; where the target's bandwidth is not known, what it waits for syncs, since all plans read the same weights. */
+  const micros = (plan: FusionPlan) => {
+    const cost = estimate(makeSchedule(dims, plan, target));
+    return cost.micros ?? cost.syncMicros;
+  };
   const best = others.reduce((a, b) => (micros(b) < micros(a) ? b : a), first ?? cooperative);
   const stop = hasBulkCopies(target.arch)
     ? `${dims.name} cannot be streamed`
     : `${target.name} has no copy engine`;
-  return { plan: best, why: `${stop}, and this one waits least` };
+  return { plan: best, why: `${stop}, and of the others this one is predicted to be faster` };
 }
 
 /** The plan that is asked for by name, path or value; else the best one for the target. */

@@ -115,7 +115,7 @@ struct KernelSize {
 constexpr KernelSize kKernels[] = {
     { 1, 12, 6 },
     { 4, 8, 6 },
-    { 8, 7, 6 },
+    { 8, 8, 4 },
     { 16, 5, 2 },
 };
 constexpr int kKernelCount = sizeof kKernels / sizeof *kKernels;

@@ -13,7 +13,7 @@ struct PassRequest {
   bool sample;             // choose the next token from the last token's logits
   const Sampling* sampling;
   int32_t steps;           // passes: after the first, each feeds the token sampled before it; above 1 only with one token that samples
-  const int32_t* stop_ids; // [stop_count] of a request with several steps: the passes end behind such a token
+  const int32_t* stop_ids; // [stop_count] of a request with several steps: the passes end after such a token
   int32_t stop_count;
 };
 

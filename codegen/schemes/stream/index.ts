@@ -3,7 +3,7 @@ import { commonView } from '../../emit/view.ts';
 import { kibibytes } from '../../schedule/bytes-text.ts';
 import type { ScheduledStage } from '../../schedule/schedule.ts';
 import type { Scheme } from '../scheme.ts';
-import { streamCost } from './cost.ts';
+import { isNeeded, streamCost, whenText } from './cost.ts';
 import { lowerStream } from './lower.ts';
 import { rowwiseHeads } from './rewrite.ts';
 import {
@@ -24,13 +24,18 @@ import { streamView } from './view.ts';
 import { isExchange } from './words.ts';
 
 /** The facts of the header: exchanges, ring, copies, splits. */
-function factsOf({ syncs, stages, ring, kernels, splitSteps }: StreamSchedule): string[] {
-  const isLayer = (name: string) => stages.find((stage) => stage.name === name)!.part === 'layer';
-  const exchanges = syncs.filter((sync) => isExchange(sync) && isLayer(sync.after.stage)).length;
+function factsOf(schedule: StreamSchedule): string[] {
+  const { syncs, stages, ring, kernels, splitSteps } = schedule;
+  const layer = stages.filter((stage) => stage.part === 'layer');
+  const waits = (splits: number) =>
+    layer.filter(({ name }) =>
+      syncs.some((sync) => isExchange(sync) && sync.after.stage === name && isNeeded(schedule, sync, splits)),
+    ).length;
+  const counts = [...new Set(splitSteps.map(({ splits }) => waits(splits)))];
   const slots = kernels.map((kernel) => kernel.slots).join(', ');
   const splits = splitSteps.map((step) => `${step.splits} from ${step.from}`).join(', ');
   return [
-    `${exchanges} exchanges a layer (${ring.handoff})`,
+    `${counts.join(' or ')} exchanges a layer (${ring.handoff})`,
     `${slots} slots of ${kibibytes(ring.slotBytes)} KiB`,
     `${ring.copiesInFlight} in flight (${ring.headCopiesInFlight} in the head)`,
     `splits ${splits}`,
@@ -56,15 +61,18 @@ export const streamScheme: Scheme<StreamSchedule> = {
   simulate: simulateTiny,
   cost: streamCost,
   view: (schedule, origin) => {
-    const behind = ({ name }: ScheduledStage) =>
+    const syncsAfter = ({ name }: ScheduledStage) =>
       schedule.syncs
         .filter((sync) => sync.after.stage === name)
         .map((sync) => {
-          if (isExchange(sync)) return `exchange of ${sync.tensors.join(', ')}: ${sync.reason}`;
+          if (isExchange(sync)) {
+            const when = whenText(schedule, sync);
+            return `${when && `${when}: `}exchange of ${sync.tensors.join(', ')}: ${sync.reason}`;
+          }
           return `${sync.scope === 'block' ? 'block sync' : 'cache'}: ${sync.reason}`;
         })
         .join('; ');
-    return streamView(schedule, commonView(schedule, origin, factsOf(schedule), behind));
+    return streamView(schedule, commonView(schedule, origin, factsOf(schedule), syncsAfter));
   },
   templates: () => ({
     kernel: 'cuda/stream/kernel.cu.hbs',

@@ -22,7 +22,7 @@ import {
   shapeOf,
   streamWarps,
 } from './sizes.ts';
-import { formOf, isRefusal } from './stages.ts';
+import { formOf, isRefusal, type StageForm } from './stages.ts';
 
 /**
  * Activations that a stream rounds to the weights' type. In a layer: x and its normed form, q, k and v as they cross blocks, the rotated
@@ -99,6 +99,8 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
 function lowerStage(graph: Graph, stage: Stage, splits: number): StreamStage {
   const form = formOf(graph, stage);
   invariant(form !== null && !isRefusal(form), `stage ${stage.name} of a checked plan has a form`);
+  const lost = stage.ops.filter((op) => !opsIn(form).includes(op));
+  invariant(lost.length === 0, `stage ${stage.name} runs ${lost.join(', ')}, too`);
   const { dims } = graph;
   const product = stage.ops.find(isProduct);
   const heads = stage.over === 'q_heads' ? dims.qHeads : dims.kvHeads;
@@ -115,3 +117,11 @@ function lowerStage(graph: Graph, stage: Stage, splits: number): StreamStage {
     recompute: stage.recompute,
   };
 }
+
+/** The ops that a form runs; what attends appends, too. */
+const opsIn = ({ prologue, body, epilogue }: StageForm): OpName[] => [
+  ...prologue.flatMap((step) => (step.kind === 'gather' ? [] : [step.op])),
+  body.op,
+  ...(body.kind === 'attend' ? (['kv_append'] as const) : []),
+  ...epilogue.map((step) => step.op),
+];

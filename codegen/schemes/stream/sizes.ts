@@ -136,7 +136,7 @@ function kernelSize({ dims, target, slots, slotBytes, kept }: SizeInput, tokens:
   const blocks = blocksFor(dims, target);
   const shapes = productOps.map((op) => shapeOf(dims, op, blocks));
   const headPad = padded(dims.headDim);
-  const sumTiles = Math.max(1, Math.min(6, Math.floor((tokens === 8 ? 48 : 32) / tokens)));
+  const sumTiles = Math.max(1, Math.min(6, Math.floor(32 / tokens)));
   const mostCells = Math.max(...shapes.map((p) => p.warpCells));
   const slices = streamWarps * tokens * (mostCells | 1) * 64;
   const group = dims.qHeads / dims.kvHeads;
@@ -177,12 +177,7 @@ export function fitKernels(input: SizeInput, tokens: StreamScheme['tokens']): Ke
       .filter((n) => (dims.qHeads / dims.kvHeads) * n <= mostQueries)
       .map((n) => kernelSize(input, n))
       .find((candidate) => candidate.slots >= fewestSlots) ?? one;
-  // One for eight tokens sums more tiles at once than one for sixteen, and may not fit where that does.
-  const smaller = smallerKernels
-    .filter((n) => n < many.tokens)
-    .map((n) => kernelSize(input, n))
-    .filter((candidate) => candidate.slots >= fewestSlots);
-  return [...smaller, many];
+  return [...smallerKernels.filter((n) => n < many.tokens).map((n) => kernelSize(input, n)), many];
 }
 
 /** The ring that the plan asks for, with what was left to `fit`. */

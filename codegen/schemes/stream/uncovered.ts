@@ -21,9 +21,9 @@ export function uncoveredStream(
   const { dims, blocks, splitSteps } = schedule;
   const layers = Math.min(dims.pattern.length + 1, dims.layers);
   const few = { ...schedule, dims: { ...dims, layers } };
-  const most = Math.max(...splitSteps.map(({ splits }) => splits));
-  const appends = Math.min(most, Math.floor(blocks / dims.kvHeads)) - 1; // of the first head
-  const walked = [...new Set([0, 1, appends, blocks - 1])].filter((block) => block < blocks);
+  // Of the first head's splits, those that append and their neighbours, which read what was appended.
+  const ends = splitSteps.flatMap(({ splits }) => [splits - 2, splits - 1]);
+  const walked = [...new Set([0, 1, ...ends, blocks - 1])].filter((block) => block >= 0 && block < blocks);
   const passes = Math.max(2, Math.ceil((2 * rotating.buffers) / layers));
   const launch = { blocks, tileRows: rowTile, warps: 1, tokens: 1, passes };
   const found = new Map<string, Uncovered>();

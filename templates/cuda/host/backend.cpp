@@ -73,7 +73,7 @@ void allocate(Backend& b) {
   bind(b, cache_bytes, device, pinned);
 }
 
-/** Joins a launch that has ended as the event behind it says; throws why it failed. */
+/** Joins a launch that has ended as the event after it says; throws why it failed. */
 void end(Backend& b, Launch& launch, cudaError_t status) {
   launch.ended = true;
   b.logits_rows = launch.pass.tokens - launch.pass.first_logits;

@@ -46,7 +46,7 @@ class LaunchInts {
     pinned_ = pinned.take<int>(int64_t{kMaxOutstanding} * size);
   }
 
-  /** Sends from [count] to the launch of a slot, which finds zeros behind them: where they are on the GPU. */
+  /** Sends from [count] to the launch of a slot, which finds zeros after them: where they are on the GPU. */
   const int* send(int slot, const int32_t* from, int count, cudaStream_t stream) {
     int* const to = device_ + int64_t{slot} * size_;
     int* const by = pinned_ + int64_t{slot} * size_;

@@ -53,7 +53,7 @@ DEVICE void store_input(Block& b, int tokens, int token, int k, const float (&v)
     *at = v[0];
 }
 
-/** Zeros behind element K: the weights there are zero, and zero times whatever was in memory might not be. */
+/** Zeros after element K: the weights there are zero, and zero times whatever was in memory might not be. */
 template <int K>
 DEVICE void pad_input(Block& b, int tokens) {
   constexpr int kPad = padded(K) - K;

@@ -1,4 +1,4 @@
-// The functions of host/calls.h; included behind the kernel `decode`.
+// The functions of host/calls.h; included after the kernel `decode`.
 #pragma once
 #include <cuda_runtime.h>
 

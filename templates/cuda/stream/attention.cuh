@@ -80,7 +80,7 @@ template <int T, class Heads>
 DEVICE void read_queries(Cta<T>& cta, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head, int set, bool appends,
                          Stage stage) {
   constexpr int kEach = Sets<T>::kEach, kKey = T == 1 ? 1 : 0;
-  HeadVector<Heads::kFactor> vectors[kEach + kKey]{};  // the queries, and behind them the key
+  HeadVector<Heads::kFactor> vectors[kEach + kKey]{};  // the queries, and after them the key
   HeadVector<false> value{};
   const auto number = [&](int i) { return min(set * 8 + i, Sets<T>::kQueries - 1); };
   // What does not depend on the words is loaded before they are waited for.

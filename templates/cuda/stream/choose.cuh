@@ -68,7 +68,7 @@ DEVICE int best_candidate(Cta<T>& cta, const Candidates& candidates, int step, S
 
 /**
  * The next token, the same in every block; cta.s.leave tells whether the host wants the reply to end. `best` is this thread's best logit.
- * Greedy: all blocks read all candidates. Otherwise block 0 samples from the stored logits, and all wait for its word; behind a pass of
+ * Greedy: all blocks read all candidates. Otherwise block 0 samples from the stored logits, and all wait for its word; after a pass of
  * several tokens a kernel of its own samples (see `sample_logits`), so that the large kernels hold no sampler.
  */
 template <int T, class Candidates, class SampledToken>
@@ -119,7 +119,7 @@ DEVICE bool is_stop(const LaunchArgs& pass, int token) {
   return found;
 }
 
-/** Samples the token behind a pass of several tokens from its stored logits. One block of kThreads threads. */
+/** Samples the token after a pass of several tokens from its stored logits. One block of kThreads threads. */
 DEVICE void sample_logits(const LaunchArgs& pass) {
   if (load_relaxed(pass.status) != 0) return;  // the pass has failed
   const float* const logits = pass.logits + size_t(pass.tokens - pass.first_logits - 1) * kVocab;

@@ -115,7 +115,7 @@ struct Cta {
   int appends = 0;     // layers in which this block has appended to the cache
   int layer = 0;
   int position = 0;    // of the first token of this pass
-  int step = 0;        // pass of the launch: the epoch of what is handed over behind the layers
+  int step = 0;        // pass of the launch: the epoch of what is handed over after the layers
   unsigned started = 0;  // clock at the start of the stage
 #if PROFILE
   unsigned marked = clock();
@@ -190,7 +190,7 @@ struct Cta {
   }
 
   /**
-   * The next `count` of N cells of this warp, zeros behind them. `at`: how many cells of the first slot have been read; returns the same for
+   * The next `count` of N cells of this warp, zeros after them. `at`: how many cells of the first slot have been read; returns the same for
    * the slot that is read last. Slots that have been read to their end are given back.
    */
   template <int N>

@@ -1,4 +1,4 @@
-// The functions of host/calls.h and host/stream_calls.h; included behind the kernels.
+// The functions of host/calls.h and host/stream_calls.h; included after the kernels.
 #pragma once
 #include <cuda_runtime.h>
 

@@ -1,4 +1,4 @@
-// A launch: the roles of the warps, and the passes one after the other. Included behind the stages.
+// A launch: the roles of the warps, and the passes one after the other. Included after the stages.
 #pragma once
 #include "lib.cuh"
 
@@ -101,7 +101,7 @@ DEVICE void finish(Cta<T>& cta) {
 #if PROFILE
 #include <cstdio>
 
-/** Blocks that print: the first, and every so many behind it. */
+/** Blocks that print: the first, and every so many after it. */
 constexpr int kProfileStride = 63;
 
 /** Prints a block's times [cycles of a token]: of a long launch, or of the pass that begins at position 512. */

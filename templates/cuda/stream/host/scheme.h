@@ -26,7 +26,7 @@ struct Scheme final : SchemeBase {
     std::copy(std::begin(times_.delays), std::end(times_.delays), pass.delays);
   }
 
-  // The matrices lie behind what is kept as it is. They wait in memory of their own until they are packed.
+  // The matrices lie after what is kept as it is. They wait in memory of their own until they are packed.
   Place place(int64_t offset) override {
     if (offset < kKeptBytes) return {kept_ + offset, kKeptBytes - offset};
     if (!staged_) staged_ = device_memory(kStagedBytes);
