@@ -30,7 +30,9 @@ export function addExplain(program: Program, start: Start): void {
         if (why) ui.note(`plan ${plan.name}: ${why}`);
         const { schedule } = await generate({ dims, plan, target });
         if (schedule.scheme !== plan.scheme.kind) {
-          ui.note(`${target.name} cannot copy while it computes: the stages of a stream run between barriers there`);
+          ui.note(
+            `${target.name} cannot copy while it computes: the stages of a stream run between barriers there`,
+          );
         }
         const cost = estimate(schedule, options.position);
         if (ui.json) {
