@@ -274,7 +274,7 @@ describe('a stream', () => {
       total                                                         1191.97        384.5        122.1  142 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
-      ring    12 slots of 16 KiB; 8, 7, 5 in passes of up to 4, 8, 16 tokens
+      ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 128 or 144 in the LM head; the larger while a quarter of the ring is free
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
@@ -303,7 +303,7 @@ describe('a stream', () => {
       total                                                         1409.88        454.8        146.2  170 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
-      ring    12 slots of 16 KiB; 8, 7, 5 in passes of up to 4, 8, 16 tokens
+      ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 128 or 144 in the LM head; the larger while a quarter of the ring is free
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers

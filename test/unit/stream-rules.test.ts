@@ -248,7 +248,7 @@ describe('a stream that needs more shared memory than the target has', () => {
         9 | export const manyTokens = plan('many_tokens', stages, stream({ tokens: 16, slotBytes: 16384 }));
           |                                                                        ^^
         a pass of 16 tokens with 4 slots of 16 KiB needs 204 KiB of shared memory a block, and a100 has 163.
-        Legal here: tokens: 4; or tokens: 'many'; or barriers()."
+        Legal here: tokens: 8; or tokens: 'many'; or barriers()."
     `);
   });
 

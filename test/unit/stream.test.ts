@@ -207,9 +207,18 @@ describe('the stream of qwen3-0.6b on h100', () => {
     expect(made.kernels.map(({ tokens, slots }) => [tokens, slots])).toEqual([
       [1, 12],
       [4, 8],
-      [8, 7],
+      [8, 8],
       [16, 5],
     ]);
+  });
+
+  test('has a widest pass, which the width of a model sets', () => {
+    const widest = (name: string) => {
+      const dims = models.find((model) => model.name === name)!;
+      return [name, schedule(dims, h100)!.kernels.at(-1)!.tokens];
+    };
+    const wanted = { 'qwen3-1.7b': 8, 'llama-3.2-1b': 8, 'llama-3.2-3b': 4, 'qwen3-4b': 4, 'qwen3-8b': 4 };
+    expect(Object.keys(wanted).map(widest)).toEqual(Object.entries(wanted));
   });
 
   test('has one slot under way, a larger model two, unless the plan says how many', () => {
