@@ -2,6 +2,7 @@
 import { beforeAll, expect, test } from 'vitest';
 import type { Kernel } from '../../codegen/index.ts';
 import { keptKernels, printedFiles, readKept } from '../golden/kernels.ts';
+import { losingWord } from '../support/losing-word.ts';
 
 let kernels: readonly Kernel[];
 beforeAll(async () => {
@@ -33,4 +34,11 @@ test('generated sources hold no path of this machine and no date', () => {
       expect(/\b20\d\d-\d\d-\d\d\b/.test(text), `${kernel.name}/${name}`).toBe(false);
     }
   }
+});
+
+test('a stream can be made to lose a word, which a GPU must notice (test/cuda/lost-word.test.ts)', () => {
+  const stream = kernels.find(({ schedule }) => schedule.scheme === 'stream')!;
+  const losing = losingWord(stream);
+  expect(losing.sources['stream/words.cuh']!.match(/atomicExch\(&lost, 1\)/g)).toHaveLength(2);
+  expect(losing.hash).not.toBe(stream.hash);
 });
