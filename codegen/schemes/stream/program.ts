@@ -3,62 +3,8 @@
 import type { OpName, TensorName } from '../../model/graph.ts';
 import { kindOf } from '../../model/kinds.ts';
 import { columnsOf, rowsOf } from '../independent-sizes.ts';
+import { type Access, type BlockProgram, type Launch, Trace } from './events.ts';
 import { type StreamSchedule, type StreamStage, splitsAt } from './schedule.ts';
-
-/** A launch. A word is one element here, and so is a tile of cached positions, so that small sizes are dealt to several blocks and warps. */
-export interface Launch {
-  readonly blocks: number;
-  /** Rows of a product's tile. */
-  readonly tileRows: number;
-  /** Of a block, those that compute; the producer is one more worker. */
-  readonly warps: number;
-  readonly tokens: number;
-  /** Of the first token; the cache holds all positions before it. */
-  readonly position: number;
-  readonly passes: number;
-  /** Every block finds the token from the candidates; otherwise block 0 samples it. */
-  readonly greedy: boolean;
-}
-
-export interface Place {
-  readonly stage: string;
-  readonly layer: number;
-  readonly pass: number;
-  /** Stages since the launch began, counted alike in all blocks. */
-  readonly order: number;
-}
-
-/** Elements [lo, hi) of a space that a block touches: words of an exchange (poll, publish), or plain memory. */
-export interface Access {
-  readonly kind: 'poll' | 'publish' | 'load' | 'store';
-  readonly space: string;
-  readonly lo: number;
-  readonly hi: number;
-  /** Which write is meant, when stages run one after the other. For words: the epoch. */
-  readonly version: number;
-  /** Words: the epoch whose buffer is touched. */
-  readonly epoch: number;
-  /** The warp that touches them, or `dealt`: elements are dealt to all warps. */
-  readonly warp: number | 'dealt';
-}
-
-export type StreamEvent = { readonly place: Place } & (
-  | Access
-  /** All computing warps of the block. */
-  | { readonly kind: 'meet' }
-  /** Computing warps wait for a slot of the ring to be full, and give it back; the producer waits for it to be free, and fills it. */
-  | { readonly kind: 'take' | 'free' | 'fill' | 'full'; readonly slot: number }
-  /** The block knows that all blocks have appended in this epoch; the producer waits for that. */
-  | { readonly kind: 'progress' | 'gate'; readonly epoch: number }
-);
-
-interface BlockProgram {
-  readonly consumer: readonly StreamEvent[];
-  readonly producer: readonly StreamEvent[];
-}
-
-/** What an event is, wherever it stands. */
-type Act = StreamEvent extends infer E ? (E extends unknown ? Omit<E, 'place'> : never) : never;
 
 interface Range {
   readonly begin: number;
@@ -95,17 +41,14 @@ const normed: Partial<Record<OpName, TensorName>> = { attn_norm: 'xn', ffn_norm:
 export function streamProgram(schedule: StreamSchedule, launch: Launch, block: number): BlockProgram {
   const program = new Program(schedule, launch, block);
   for (let pass = 0; pass < launch.passes; pass++) program.pass(pass);
-  return program;
+  return program.trace;
 }
 
-class Program implements BlockProgram {
-  readonly consumer: StreamEvent[] = [];
-  readonly producer: StreamEvent[] = [];
+class Program {
+  readonly trace = new Trace();
   readonly #schedule: StreamSchedule;
   readonly #launch: Launch;
   readonly #block: number;
-  #place: Place = { stage: '', layer: 0, pass: 0, order: -1 };
-  #slots = 0;
   #sums = 0;
   #residual = 0;
 
@@ -127,13 +70,13 @@ class Program implements BlockProgram {
 
   #stage(stage: StreamStage, pass: number, layer: number): void {
     const { syncs, dims } = this.#schedule;
-    this.#place = { stage: stage.name, layer, pass, order: this.#place.order + 1 };
+    this.trace.place = { stage: stage.name, layer, pass, order: this.trace.place.order + 1 };
     const epoch = stage.part === 'end' ? pass : pass * dims.layers + layer;
     this.#body(stage, pass, epoch);
     const behind = (scope: 'cache' | 'block') =>
       syncs.some((sync) => sync.scope === scope && sync.after.stage === stage.name);
-    if (behind('cache')) this.#do({ kind: 'progress', epoch });
-    if (behind('block')) this.#do({ kind: 'meet' });
+    if (behind('cache')) this.trace.do({ kind: 'progress', epoch });
+    if (behind('block')) this.trace.do({ kind: 'meet' });
   }
 
   #body(stage: StreamStage, pass: number, epoch: number): void {
@@ -181,7 +124,7 @@ class Program implements BlockProgram {
     const { op } = stage.body;
     const { dims } = this.#schedule;
     const rows = dealtRows(rowsOf(op, dims), this.#launch, this.#block);
-    this.#slotsOf(slotsFor(Math.ceil((rows.end - rows.begin) / this.#launch.tileRows)), () => {
+    this.trace.takeSlots(slotsFor(Math.ceil((rows.end - rows.begin) / this.#launch.tileRows)), () => {
       this.#input(stage, epoch);
       this.#ownWork('store');
     });
@@ -239,8 +182,8 @@ class Program implements BlockProgram {
     const here = stages.findLast((other, i) => i < at && other.part === stage.part && makes(other));
     const before = stages.findLast((other) => other.part === 'layer' && makes(other));
     const maker = here ?? before!;
-    if (!here && stage.part === 'layer' && this.#place.layer === 0) return;
-    const last = stage.part === 'end' ? (this.#place.pass + 1) * dims.layers - 1 : epoch - 1;
+    if (!here && stage.part === 'layer' && this.trace.place.layer === 0) return;
+    const last = stage.part === 'end' ? (this.trace.place.pass + 1) * dims.layers - 1 : epoch - 1;
     this.#read({ tensor, stage: maker.name, epoch: here ? epoch : last }, lo, hi, warp);
   }
 
@@ -271,13 +214,13 @@ class Program implements BlockProgram {
     const { dims } = this.#schedule;
     const kept = `rows of ${body.op} in block ${this.#block}`;
     const count = (rows.end - rows.begin) * this.#launch.tokens;
-    if (body.kind === 'kept') this.#plain('load', kept, 0, count, epoch, 'dealt');
+    if (body.kind === 'kept') this.trace.touch('load', kept, 0, count, epoch, 'dealt');
     if (body.op === 'qkv_proj') this.#writeQkv(stage, rows, epoch);
     if (body.op === 'lm_head' && !this.#launch.greedy) {
-      this.#plain('store', 'stored logits', rows.begin, rows.end, this.#place.pass, 'dealt');
+      this.trace.touch('store', 'stored logits', rows.begin, rows.end, this.trace.place.pass, 'dealt');
     }
     for (const step of epilogue) {
-      if (step.kind === 'keep') this.#plain('store', kept, 0, count, epoch, 'dealt');
+      if (step.kind === 'keep') this.trace.touch('store', kept, 0, count, epoch, 'dealt');
       if (step.kind !== 'pointwise') continue;
       const tensor = results[step.op]!;
       if (tensor === 'x') {
@@ -296,10 +239,10 @@ class Program implements BlockProgram {
   /** Each warp leaves its share of the result for all warps. */
   #addUp(space: string): void {
     const { warps } = this.#launch;
-    const { order } = this.#place;
-    for (let warp = 0; warp < warps; warp++) this.#plain('store', space, warp, warp + 1, order, warp);
-    this.#do({ kind: 'meet' });
-    for (let warp = 0; warp < warps; warp++) this.#plain('load', space, 0, warps, order, warp);
+    const { order } = this.trace.place;
+    for (let warp = 0; warp < warps; warp++) this.trace.touch('store', space, warp, warp + 1, order, warp);
+    this.trace.do({ kind: 'meet' });
+    for (let warp = 0; warp < warps; warp++) this.trace.touch('load', space, 0, warps, order, warp);
   }
 
   get #work(): string {
@@ -310,21 +253,7 @@ class Program implements BlockProgram {
   #ownWork(kind: 'load' | 'store'): void {
     const { warps } = this.#launch;
     for (let warp = 0; warp < warps; warp++)
-      this.#plain(kind, this.#work, warp, warp + 1, this.#place.order, warp);
-  }
-
-  /** Slots of the ring, each taken and given back by every warp, the first before `between`; `cached` says what the producer copies. */
-  #slotsOf(count: number, between: (() => void) | null, cached?: (slot: number) => void): void {
-    for (let i = 0; i < count; i++) {
-      const slot = this.#slots++;
-      this.producer.push({ kind: 'fill', slot, place: this.#place });
-      cached?.(i);
-      this.producer.push({ kind: 'full', slot, place: this.#place });
-      this.#do({ kind: 'take', slot });
-      if (i === 0) between?.();
-      this.#do({ kind: 'free', slot });
-    }
-    if (count === 0) between?.();
+      this.trace.touch(kind, this.#work, warp, warp + 1, this.trace.place.order, warp);
   }
 
   /** Queries, keys and values stand behind each other in the rows of their product; squares are of the first two. */
@@ -349,14 +278,14 @@ class Program implements BlockProgram {
     const { begin, end } = dealtRows(this.#schedule.dims.hidden, this.#launch, this.#block);
     const count = (end - begin) * this.#launch.tokens;
     const version = kind === 'store' ? ++this.#residual : this.#residual;
-    this.#plain(kind, `residual of block ${this.#block}`, 0, count, version, 'dealt');
+    this.trace.touch(kind, `residual of block ${this.#block}`, 0, count, version, 'dealt');
   }
 
   #splits(): number {
     const { splitSteps } = this.#schedule;
     return Math.min(
       this.#mostSplits(),
-      splitsAt(splitSteps, this.#launch.position + this.#place.pass * this.#launch.tokens),
+      splitsAt(splitSteps, this.#launch.position + this.trace.place.pass * this.#launch.tokens),
     );
   }
 
@@ -368,7 +297,7 @@ class Program implements BlockProgram {
   /** The head and the split of the positions that this block works on, or null. */
   #unit() {
     const { dims } = this.#schedule;
-    const position = this.#launch.position + this.#place.pass * this.#launch.tokens;
+    const position = this.#launch.position + this.trace.place.pass * this.#launch.tokens;
     const most = this.#mostSplits();
     const splits = this.#splits();
     const [head, split] = [Math.floor(this.#block / most), this.#block % most];
@@ -380,12 +309,11 @@ class Program implements BlockProgram {
     const { dims, syncs } = this.#schedule;
     const { warps, tokens } = this.#launch;
     const gated = syncs.some((sync) => sync.scope === 'cache');
-    if (pass > 0 && gated)
-      this.producer.push({ kind: 'gate', epoch: epoch - dims.layers, place: this.#place });
+    if (pass > 0 && gated) this.trace.feed({ kind: 'gate', epoch: epoch - dims.layers });
     const unit = this.#unit();
     if (!unit) return;
     const { position, head, split, splits, group } = unit;
-    const { window } = kindOf(dims, this.#place.layer);
+    const { window } = kindOf(dims, this.trace.place.layer);
     const visible = window === null ? position : Math.min(position, window - 1); // by the first token
     const cached = dealt(visible, split, splits);
     const count = cached.end - cached.begin;
@@ -407,23 +335,24 @@ class Program implements BlockProgram {
       for (let warp = 0; warp < warps; warp++) if (warp < count || warp === appends) queries(warp);
       this.#ownWork('store');
     };
-    const cache = `cache of layer ${this.#place.layer}`;
+    const cache = `cache of layer ${this.trace.place.layer}`;
     const row = head * (this.#launch.position + this.#launch.passes * tokens);
     const first = row + position - visible;
-    this.#slotsOf(slots, ask, (i) => {
+    this.trace.takeSlots(slots, ask, (i) => {
       const part = dealt(count, i, slots);
-      this.#cached(cache, first + cached.begin + part.begin, first + cached.begin + part.end);
+      const [lo, hi] = [first + cached.begin + part.begin, first + cached.begin + part.end];
+      this.trace.feed({ kind: 'load', space: cache, lo, hi, version: 0, epoch: 0, warp: 0 });
     });
     if (appends >= 0) {
       heads(turned ? 'kr' : 'k', head, 1, appends, dims.kvHeads);
       if (factored) heads('squares', dims.qHeads + head, 1, appends, dims.qHeads + dims.kvHeads);
       heads('v', head, 1, appends, dims.kvHeads);
-      this.#plain('store', cache, row + position, row + position + tokens, 0, appends);
-      if (tokens > 1) this.#do({ kind: 'meet' });
+      this.trace.touch('store', cache, row + position, row + position + tokens, 0, appends);
+      if (tokens > 1) this.trace.do({ kind: 'meet' });
     }
-    this.#do({ kind: 'meet' });
+    this.trace.do({ kind: 'meet' });
     for (let warp = 0; warp < warps; warp++)
-      this.#plain('load', this.#work, 0, warps, this.#place.order, warp);
+      this.trace.touch('load', this.#work, 0, warps, this.trace.place.order, warp);
     const size = group * dims.headDim;
     const made = (tensor: TensorName): Made => ({ tensor, stage: stage.name, epoch });
     for (let token = 0; token < tokens; token++) {
@@ -480,25 +409,21 @@ class Program implements BlockProgram {
     const head = this.#schedule.stages.find((other) => other.body.op === 'lm_head')!;
     const candidates: Made = { tensor: 'logits', stage: head.name, epoch: pass };
     const sampled: Made = { tensor: 'next', stage: stage.name, epoch: pass };
-    this.#do({ kind: 'meet' });
+    this.trace.do({ kind: 'meet' });
     this.#write(candidates, this.#block, this.#block + 1, 0);
     if (greedy || this.#block === 0) {
       this.#read(candidates, 0, blocks, 'dealt');
-      this.#do({ kind: 'meet' });
+      this.trace.do({ kind: 'meet' });
     }
     if (greedy) return;
     if (this.#block === 0) {
-      this.#plain('load', 'stored logits', 0, this.#schedule.dims.vocab, pass, 'dealt');
-      this.#do({ kind: 'meet' });
+      this.trace.touch('load', 'stored logits', 0, this.#schedule.dims.vocab, pass, 'dealt');
+      this.trace.do({ kind: 'meet' });
       this.#write(sampled, 0, 1, 0);
     }
     const embed = this.#schedule.stages.find((other) => other.body.kind === 'embed')!;
     this.#read(sampled, 0, 1, 0, embed.name);
-    this.#do({ kind: 'meet' });
-  }
-
-  #do(act: Act): void {
-    this.consumer.push({ ...act, place: this.#place });
+    this.trace.do({ kind: 'meet' });
   }
 
   #writeRows(made: Made, rows: Range, columns: number): void {
@@ -508,7 +433,7 @@ class Program implements BlockProgram {
   }
 
   /** Words are waited for if an exchange carries them to the stage that reads. */
-  #read(made: Made, lo: number, hi: number, warp: Access['warp'], reader = this.#place.stage): void {
+  #read(made: Made, lo: number, hi: number, warp: Access['warp'], reader = this.trace.place.stage): void {
     const isCarried = this.#exchanges(made).some((sync) => sync.readers.includes(reader));
     this.#words(isCarried ? 'poll' : 'load', made, lo, hi, warp);
   }
@@ -527,22 +452,6 @@ class Program implements BlockProgram {
   #words(kind: Access['kind'], made: Made, lo: number, hi: number, warp: Access['warp']): void {
     const { tensor, stage, epoch } = made;
     const space = tensor === 'att' ? tensor : `${tensor} of ${stage}`;
-    if (lo < hi) this.#do({ kind, space, lo, hi, version: epoch, epoch, warp });
-  }
-
-  #plain(
-    kind: 'load' | 'store',
-    space: string,
-    lo: number,
-    hi: number,
-    version: number,
-    warp: Access['warp'],
-  ): void {
-    if (lo < hi) this.#do({ kind, space, lo, hi, version, epoch: 0, warp });
-  }
-
-  /** Positions that the producer copies into the slot it fills. */
-  #cached(space: string, lo: number, hi: number): void {
-    this.producer.push({ kind: 'load', space, lo, hi, version: 0, epoch: 0, warp: 0, place: this.#place });
+    if (lo < hi) this.trace.do({ kind, space, lo, hi, version: epoch, epoch, warp });
   }
 }

@@ -1,8 +1,9 @@
 // Runs the warps and producers of a tiny stream kernel as interleaved workers over several passes, and checks every access against what happened before it.
 import { chooser } from '../chooser.ts';
 import type { Fault, TinyRun } from '../scheme.ts';
+import type { Access, Launch, Place, StreamEvent } from './events.ts';
 import { type Rotation, rotations } from './handoff.ts';
-import { type Access, type Launch, type Place, type StreamEvent, streamProgram } from './program.ts';
+import { streamProgram } from './program.ts';
 import type { StreamSchedule } from './schedule.ts';
 
 export interface StreamSimulation extends Launch {

@@ -1,8 +1,9 @@
 // The independent check of a schedule with exchanges: words are used again only when their readers have gone on, and nobody reads what no exchange carries.
 import { invariant } from '../../../errors.ts';
 import type { Uncovered } from '../../schedule/uncovered.ts';
+import type { Access, Launch, StreamEvent } from './events.ts';
 import { type Rotation, rotations } from './handoff.ts';
-import { type Access, type Launch, type StreamEvent, streamProgram } from './program.ts';
+import { streamProgram } from './program.ts';
 import type { StreamSchedule } from './schedule.ts';
 import { rowTile } from './sizes.ts';
 
