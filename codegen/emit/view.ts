@@ -6,7 +6,8 @@ import { kindOf, kindsText } from '../model/kinds.ts';
 import type { Field } from '../model/packing.ts';
 import { inverseFrequencies } from '../model/rope.ts';
 import { megabytes } from '../schedule/bytes-text.ts';
-import { type CommonSchedule, markedOps, type ScheduledStage } from '../schedule/schedule.ts';
+import { type Cost, syncText } from '../schedule/cost.ts';
+import type { CommonSchedule } from '../schedule/schedule.ts';
 import { platformOf } from '../schedule/target.ts';
 import { type ConstantView, cFloat, comment, constantOf } from './c-text.ts';
 
@@ -64,12 +65,12 @@ export interface SlotsView {
   readonly invFreq: readonly string[];
 }
 
-/** @param facts what the scheme says of itself in the header, behind the name of the plan; `syncs` what stands behind a stage */
+/** @param facts what the scheme says of itself in the header, behind the name of the plan; `cost` what stands in the table of stages */
 export function commonView(
   schedule: CommonSchedule,
   origin: Origin,
   facts: readonly string[],
-  syncs: (stage: ScheduledStage) => string,
+  cost: Cost,
 ): CommonView {
   const { dims, target, plan } = schedule;
   const platform = platformOf(target);
@@ -85,7 +86,7 @@ export function commonView(
       target.sms > 0
         ? `${target.name}: ${target.arch}, ${target.sms} SMs`
         : `${target.name}: one block a thread`,
-    table: stageTable(schedule, syncs),
+    table: stageTable(schedule, cost),
     typesHeader: platform.typesHeader,
     function: platform.inlineFunction,
     weightType: { bf16: 'bf16', fp16: 'fp16', fp32: 'float' }[dims.dtype],
@@ -125,14 +126,14 @@ function byLayer(dims: ModelDims, attribute: (kind: LayerKind) => string): ByLay
   return { usual, others };
 }
 
-function stageTable(schedule: CommonSchedule, syncs: (stage: ScheduledStage) => string): string[] {
-  const rows = schedule.stages.map((stage) => [
-    stage.name,
-    markedOps(stage).join(' '),
-    stage.over + (stage.split ? ` x ${schedule.splits}` : ''),
-    stage.weightBytes ? `${megabytes(stage.weightBytes)} MB` : '',
-    syncs(stage),
-  ]);
+/** Stages as `explain` has them, without what only orders the inside of one; weights as the model has them, without padding. */
+function stageTable({ stages }: CommonSchedule, cost: Cost): string[] {
+  const rows = cost.stages.map(({ name, ops, over, syncs, notes }, i) => {
+    const { weightBytes } = stages[i]!;
+    const whole = notes.flatMap(({ where, text }) => (where === '' ? [text] : []));
+    const weights = weightBytes ? `${megabytes(weightBytes)} MB` : '';
+    return [name, ops.join(' '), over, weights, [...syncs.map(syncText), ...whole].join('; ')];
+  });
   const widths = [0, 1, 2, 3].map((c) => Math.max(...rows.map((row) => row[c]!.length)));
   return rows.map((row) =>
     row

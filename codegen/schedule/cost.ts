@@ -74,6 +74,22 @@ export const runsOf = ({ dims }: Pick<CommonSchedule, 'dims'>, { part }: Pick<St
 export const waitMicros = ({ syncs }: Pick<StageCost, 'syncs'>): number =>
   Math.max(0, ...syncs.map((sync) => sync.micros));
 
+/** Stages of a layer behind which blocks wait. */
+export const waitsPerLayer = ({ stages }: Pick<Cost, 'stages'>): number =>
+  stages.filter((stage) => stage.part === 'layer' && waitMicros(stage) > 0).length;
+
+/** A wait in words. */
+export function syncText({ scope, tensors, when, reason }: StageSync): string {
+  switch (scope) {
+    case 'grid':
+      return `grid barrier: ${reason}`;
+    case 'exchange':
+      return `${when && `${when}: `}exchange of ${tensors.join(', ')}: ${reason}`;
+    default:
+      return scope satisfies never;
+  }
+}
+
 export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   const { target, dims } = schedule;
   const bytes = bytesOf(dims);

@@ -1,7 +1,7 @@
 // The schedule as a table, for people.
 import { kindsText } from '../model/kinds.ts';
 import { megabytes } from './bytes-text.ts';
-import { type Cost, runsOf, type StageCost, type StageSync, waitMicros } from './cost.ts';
+import { type Cost, runsOf, type StageCost, syncText, waitMicros } from './cost.ts';
 import type { CommonSchedule } from './schedule.ts';
 
 const header = [
@@ -61,18 +61,6 @@ function stageRows(stage: StageCost, runs: number): string[][] {
     ...more.map((text) => ['', '', '', '', '', '', text]),
     ...stage.notes.map(({ where, text }) => ['', where && `  ${where}`, '', '', '', '', text]),
   ];
-}
-
-function syncText({ scope, tensors, when, reason }: StageSync): string {
-  const condition = when === '' ? '' : `${when}: `;
-  switch (scope) {
-    case 'grid':
-      return `grid barrier: ${reason}`;
-    case 'exchange':
-      return `${condition}exchange of ${tensors.join(', ')}: ${reason}`;
-    default:
-      return scope satisfies never;
-  }
 }
 
 /** Columns of one width, numbers to the right. */

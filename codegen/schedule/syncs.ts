@@ -65,49 +65,54 @@ export function coverSpans(spans: readonly Span[], identity: (step: number) => s
   return cuts;
 }
 
-/** Stage names in the order of a pass, with two layers, so that what one layer leaves for the next is seen. */
-export function stageWalk(
-  graph: Graph,
-  plan: FusionPlan,
-): { stage: string; part: Op['part']; trip: number }[] {
-  const partOf = new Map(graph.ops.map((op) => [op.name, op.part]));
-  const stages = stagesFor(graph, plan).map((stage) => ({
-    stage: stage.name,
-    part: partOf.get(stage.ops[0]!)!,
-  }));
+/** Stages in the order of a pass, with two layers, so that what one layer leaves for the next is seen. */
+export function twoLayers<S extends { readonly part: Op['part'] }>(
+  stages: readonly S[],
+): { readonly stage: S; readonly trip: number }[] {
   const of = (part: Op['part'], trip: number) =>
-    stages.filter((s) => s.part === part).map((s) => ({ ...s, trip }));
+    stages.filter((stage) => stage.part === part).map((stage) => ({ stage, trip }));
   return [...of('begin', 0), ...of('layer', 0), ...of('layer', 1), ...of('end', 1)];
+}
+
+/** The stages of a plan in that order, by name, and the steps of it at which a hazard's ends lie, as close to each other as they come. */
+export function walkOf(graph: Graph, plan: FusionPlan) {
+  const partOf = new Map(graph.ops.map((op) => [op.name, op.part]));
+  const parts = new Map(stagesFor(graph, plan).map(({ name, ops }) => [name, partOf.get(ops[0]!)!]));
+  const walk = twoLayers([...parts].map(([name, part]) => ({ name, part })));
+  const names = walk.map(({ stage }) => stage.name);
+  const at = (name: string, trip: number) => walk.findIndex((s) => s.stage.name === name && s.trip === trip);
+  const stepsOf = ({ from, to, distance }: Hazard): [from: number, to: number] => {
+    const [first, last] = tripsOf(parts.get(from.stage)!, parts.get(to.stage)!, distance);
+    return [at(from.stage, first), at(to.stage, last)];
+  };
+  return { names, stepsOf };
+}
+
+function tripsOf(from: Op['part'], to: Op['part'], distance: number): [number, number] {
+  if (from === 'begin') return [0, to === 'end' ? 1 : 0];
+  if (to === 'end') return [1, 1];
+  return [0, distance];
 }
 
 /** The grid barriers of a plan: after which stages, and why. */
 export function placeGridSyncs(graph: Graph, plan: FusionPlan, hazards: readonly Hazard[]): Meeting[] {
-  const walk = stageWalk(graph, plan);
-  const at = (stage: string, trip: number) => walk.findIndex((s) => s.stage === stage && s.trip === trip);
+  const { names, stepsOf } = walkOf(graph, plan);
   const spans = hazards
     .filter((hazard) => hazard.scope === 'grid')
     .map((hazard): Span => {
-      const [from, to] = tripsOf(hazard, (stage) => walk.find((s) => s.stage === stage)!.part);
-      return { from: at(hazard.from.stage, from), to: at(hazard.to.stage, to), why: hazard.why };
+      const [from, to] = stepsOf(hazard);
+      return { from, to, why: hazard.why };
     });
-  const cuts = coverSpans(spans, (step) => walk[step]!.stage);
-  return [...cuts].map(([stage, covered]) => ({
-    scope: 'grid',
-    after: { stage, phase: -1 },
-    reason: soonest(covered),
-    covers: covered.length,
-  }));
+  const cuts = coverSpans(spans, (step) => names[step]!);
+  return [...cuts].map(([stage, covered]) => meetingAfter('grid', { stage, phase: -1 }, covered));
 }
 
-/** In which of the two walked layers a hazard's ends lie, as close to each other as they come. */
-export function tripsOf(hazard: Hazard, partOf: (stage: string) => Op['part']): [number, number] {
-  const from = partOf(hazard.from.stage);
-  const to = partOf(hazard.to.stage);
-  if (from === 'begin') return [0, to === 'end' ? 1 : 0];
-  if (to === 'end') return [1, 1];
-  return [0, hazard.distance];
-}
-
-export function soonest(covered: readonly Span[]): string {
-  return covered.reduce((a, b) => (b.to - b.from < a.to - a.from ? b : a)).why;
+/** The meeting that orders some hazards; the one that needs it soonest is its reason. */
+export function meetingAfter(
+  scope: Meeting['scope'],
+  after: Meeting['after'],
+  covered: readonly Span[],
+): Meeting {
+  const { why } = covered.reduce((a, b) => (b.to - b.from < a.to - a.from ? b : a));
+  return { scope, after, reason: why, covers: covered.length };
 }

@@ -1,7 +1,6 @@
 // Block syncs are derived: between phases that share scratch or block-scope tensors.
-import type { Op } from '../../model/graph.ts';
 import type { Hazard } from '../../schedule/hazards.ts';
-import { coverSpans, type Meeting, type Span, soonest } from '../../schedule/syncs.ts';
+import { coverSpans, type Meeting, meetingAfter, type Span, twoLayers } from '../../schedule/syncs.ts';
 import { type BarrierStage, loops, type Phase, type Region } from './schedule.ts';
 
 const overlap = (a: readonly Region[], b: readonly Region[]): boolean =>
@@ -17,20 +16,15 @@ export function placeBlockSyncs(
   grid: readonly Meeting[],
 ): Meeting[] {
   const barriers = new Set(grid.map((sync) => sync.after.stage));
-  const walk: { stage: BarrierStage; phase: number; id: string; trip: number; lastUnit: boolean }[] = [];
-  const visit = (stage: BarrierStage, trip: number) => {
-    const units = loops(stage) ? 2 : 1;
-    for (let unit = 0; unit < units; unit++) {
-      for (const phase of stage.phases.keys()) {
-        walk.push({ stage, phase, id: `${stage.name} ${phase}`, trip, lastUnit: unit === units - 1 });
-      }
-    }
-  };
-  const of = (part: Op['part']) => stages.filter((s) => s.part === part);
-  for (const stage of of('begin')) visit(stage, 0);
-  for (const trip of [0, 1]) for (const stage of of('layer')) visit(stage, trip);
-  for (const stage of of('end')) visit(stage, 1);
-
+  const walk = twoLayers(stages).flatMap(({ stage, trip }) => {
+    const units = loops(stage) ? [0, 1] : [0];
+    return units.flatMap((unit) =>
+      stage.phases.map((_, phase) => ({
+        ...{ stage, phase, trip, id: `${stage.name} ${phase}` },
+        lastUnit: unit === units.length - 1,
+      })),
+    );
+  });
   const spans: Span[] = [];
   for (const [j, to] of walk.entries()) {
     for (let i = j - 1; i >= 0; i--) {
@@ -45,12 +39,7 @@ export function placeBlockSyncs(
   const cuts = coverSpans(spans, (step) => walk[step]!.id);
   return [...cuts].map(([id, covered]) => {
     const step = walk.find((s) => s.id === id)!;
-    return {
-      scope: 'block',
-      after: { stage: step.stage.name, phase: step.phase },
-      reason: soonest(covered),
-      covers: covered.length,
-    };
+    return meetingAfter('block', { stage: step.stage.name, phase: step.phase }, covered);
   });
 }
 

@@ -1,5 +1,6 @@
 // Barriers: blocks meet between stages, and warps load their own weights.
 import { commonView } from '../../emit/view.ts';
+import { waitsPerLayer } from '../../schedule/cost.ts';
 import { platformOf } from '../../schedule/target.ts';
 import type { Scheme } from '../scheme.ts';
 import { barrierBudget, tokensOutOfRange } from './budget.ts';
@@ -30,19 +31,13 @@ export const barriersScheme: Scheme<BarrierSchedule> = {
   simulate: (schedule, run) => simulate(schedule, run),
   cost: barrierCost,
   view: (schedule, origin) => {
-    const { stages, syncs, prefetch } = schedule;
-    const isLayer = (name: string) => stages.find((stage) => stage.name === name)!.part === 'layer';
-    const grid = syncs.filter((sync) => sync.scope === 'grid');
-    const perLayer = grid.filter((sync) => isLayer(sync.after.stage)).length;
+    const { prefetch } = schedule;
+    const cost = barrierCost(schedule);
     const facts = [
-      `${perLayer} grid barriers a layer`,
+      `${waitsPerLayer(cost)} grid barriers a layer`,
       ...(prefetch > 0 ? [`prefetch ${prefetch} stages ahead`] : []),
     ];
-    const behind = ({ name }: { readonly name: string }) => {
-      const sync = grid.find(({ after }) => after.stage === name);
-      return sync ? `grid barrier: ${sync.reason}` : '';
-    };
-    return barrierView(schedule, commonView(schedule, origin, facts, behind));
+    return barrierView(schedule, commonView(schedule, origin, facts, cost));
   },
   templates: (target) => {
     const { kind, kernelFile } = platformOf(target);

@@ -1,6 +1,5 @@
 // Meetings of a block between its stages, derived from what its warps leave for each other in shared memory.
-import type { Op } from '../../model/graph.ts';
-import { coverSpans, type Meeting, type Span, soonest } from '../../schedule/syncs.ts';
+import { coverSpans, type Meeting, meetingAfter, type Span, twoLayers } from '../../schedule/syncs.ts';
 import type { StreamStage } from './schedule.ts';
 
 /** A part of shared memory that a stage touches between two meetings; `own`: each warp its own part of it. */
@@ -41,8 +40,7 @@ function beatsOf({ body, epilogue }: StreamStage): readonly (readonly Use[])[] {
 
 /** The fewest meetings, each as late as it can be. The layer is walked twice, as hazards are. */
 export function placeMeetings(stages: readonly StreamStage[]): Meeting[] {
-  const of = (part: Op['part']) => stages.filter((stage) => stage.part === part);
-  const walk = [...of('begin'), ...of('layer'), ...of('layer'), ...of('end')].flatMap((stage) =>
+  const walk = twoLayers(stages).flatMap(({ stage }) =>
     beatsOf(stage).map((uses, beat, all) => ({ stage, uses, isLast: beat === all.length - 1 })),
   );
   const spans: Span[] = [];
@@ -60,12 +58,7 @@ export function placeMeetings(stages: readonly StreamStage[]): Meeting[] {
     }
   }
   const cuts = coverSpans(spans, (step) => walk[step]!.stage.name);
-  return [...cuts].map(([stage, covered]) => ({
-    scope: 'block',
-    after: { stage, phase: -1 },
-    reason: soonest(covered),
-    covers: covered.length,
-  }));
+  return [...cuts].map(([stage, covered]) => meetingAfter('block', { stage, phase: -1 }, covered));
 }
 
 function conflict(from: readonly Use[], to: readonly Use[]): string | null {

@@ -81,13 +81,13 @@ export function streamCost(schedule: StreamSchedule, position = 0): Cost {
 }
 
 /** Whether a pass whose heads have so many splits waits for this exchange. */
-export const isNeeded = (schedule: StreamSchedule, sync: ExchangeSync, splits: number): boolean => {
+const isNeeded = (schedule: StreamSchedule, sync: ExchangeSync, splits: number): boolean => {
   const split = isSplitSync(schedule, sync);
   return split === null || split === splits > 1;
 };
 
 /** At which positions an exchange is needed, where the splits change. */
-export function whenText(schedule: StreamSchedule, sync: ExchangeSync): string {
+function whenText(schedule: StreamSchedule, sync: ExchangeSync): string {
   const { splitSteps } = schedule;
   const from = splitSteps.find(({ splits }) => splits > 1)?.from;
   const split = isSplitSync(schedule, sync);

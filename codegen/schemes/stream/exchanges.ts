@@ -2,7 +2,7 @@
 import type { Graph, OpName, TensorName } from '../../model/graph.ts';
 import type { FusionPlan } from '../../plan/plan.ts';
 import type { Hazard } from '../../schedule/hazards.ts';
-import { type CacheSync, type ExchangeSync, stageWalk, tripsOf } from '../../schedule/syncs.ts';
+import { type CacheSync, type ExchangeSync, walkOf } from '../../schedule/syncs.ts';
 import type { StreamStage } from './schedule.ts';
 
 /** Tensors that one product makes travel together; the residual has a name for each place where it is handed over. */
@@ -30,19 +30,16 @@ function wordsOf(tensor: TensorName, maker: OpName): string {
  * embedding is a table that all blocks read. The token comes last: every block reads its embedding itself.
  */
 export function placeExchanges(graph: Graph, plan: FusionPlan, hazards: readonly Hazard[]): ExchangeSync[] {
-  const walk = stageWalk(graph, plan);
-  const partOf = (stage: string) => walk.find((s) => s.stage === stage)!.part;
-  const at = (stage: string, trip: number) => walk.findIndex((s) => s.stage === stage && s.trip === trip);
+  const { names, stepsOf } = walkOf(graph, plan);
   const stageOf = (op: OpName) => plan.stages.find((stage) => stage.ops.includes(op))!.name;
   const attend = stageOf('attend');
   /** Another stage between makes it anew, always: at some positions attention makes what merging makes at others. */
-  const isLatest = ({ from, to, tensor, distance, ...rest }: Hazard): boolean => {
-    const [first, second] = tripsOf({ from, to, tensor, distance, ...rest }, partOf);
-    const between = walk.slice(at(from.stage, first) + 1, at(to.stage, second));
-    return !between.some(({ stage }) =>
-      hazards.some(
-        (h) => h.kind === 'RAW' && h.from.stage === stage && h.tensor === tensor && from.stage !== attend,
-      ),
+  const isLatest = (hazard: Hazard): boolean => {
+    if (hazard.from.stage === attend) return true;
+    const [from, to] = stepsOf(hazard);
+    const between = names.slice(from + 1, to);
+    return !hazards.some(
+      (h) => h.kind === 'RAW' && h.tensor === hazard.tensor && between.includes(h.from.stage),
     );
   };
   const carried = hazards.filter(

@@ -1,9 +1,9 @@
 // A stream: weights arrive as one run of memory, and activations are handed over word by word.
 import { commonView } from '../../emit/view.ts';
 import { kibibytes } from '../../schedule/bytes-text.ts';
-import type { ScheduledStage } from '../../schedule/schedule.ts';
+import { waitsPerLayer } from '../../schedule/cost.ts';
 import type { Scheme } from '../scheme.ts';
-import { isNeeded, streamCost, whenText } from './cost.ts';
+import { streamCost } from './cost.ts';
 import { lowerStream } from './lower.ts';
 import { rowwiseHeads } from './rewrite.ts';
 import {
@@ -21,21 +21,15 @@ import type { StreamSchedule } from './schedule.ts';
 import { simulateTiny } from './simulate.ts';
 import { uncoveredStream } from './uncovered.ts';
 import { streamView } from './view.ts';
-import { isExchange } from './words.ts';
 
 /** The facts of the header: exchanges, ring, copies, splits. */
 function factsOf(schedule: StreamSchedule): string[] {
-  const { syncs, stages, ring, kernels, splitSteps } = schedule;
-  const layer = stages.filter((stage) => stage.part === 'layer');
-  const waits = (splits: number) =>
-    layer.filter(({ name }) =>
-      syncs.some((sync) => isExchange(sync) && sync.after.stage === name && isNeeded(schedule, sync, splits)),
-    ).length;
-  const counts = [...new Set(splitSteps.map(({ splits }) => waits(splits)))];
+  const { ring, kernels, splitSteps } = schedule;
+  const counts = new Set(splitSteps.map(({ from }) => waitsPerLayer(streamCost(schedule, from))));
   const slots = kernels.map((kernel) => kernel.slots).join(', ');
   const splits = splitSteps.map((step) => `${step.splits} from ${step.from}`).join(', ');
   return [
-    `${counts.join(' or ')} exchanges a layer (${ring.handoff})`,
+    `${[...counts].join(' or ')} exchanges a layer (${ring.handoff})`,
     `${slots} slots of ${kibibytes(ring.slotBytes)} KiB`,
     `${ring.copiesInFlight} in flight (${ring.headCopiesInFlight} in the head)`,
     `splits ${splits}`,
@@ -60,20 +54,8 @@ export const streamScheme: Scheme<StreamSchedule> = {
   uncovered: uncoveredStream,
   simulate: simulateTiny,
   cost: streamCost,
-  view: (schedule, origin) => {
-    const syncsAfter = ({ name }: ScheduledStage) =>
-      schedule.syncs
-        .filter((sync) => sync.after.stage === name)
-        .map((sync) => {
-          if (isExchange(sync)) {
-            const when = whenText(schedule, sync);
-            return `${when && `${when}: `}exchange of ${sync.tensors.join(', ')}: ${sync.reason}`;
-          }
-          return `${sync.scope === 'block' ? 'block sync' : 'cache'}: ${sync.reason}`;
-        })
-        .join('; ');
-    return streamView(schedule, commonView(schedule, origin, factsOf(schedule), syncsAfter));
-  },
+  view: (schedule, origin) =>
+    streamView(schedule, commonView(schedule, origin, factsOf(schedule), streamCost(schedule))),
   templates: () => ({
     kernel: 'cuda/stream/kernel.cu.hbs',
     model: 'cuda/stream/model.h.hbs',

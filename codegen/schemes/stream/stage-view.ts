@@ -29,12 +29,15 @@ function keptBefore({ kept }: StreamSchedule, op: OpName): string {
   return before.length === 0 ? '0' : `(${before.join(' + ')})`;
 }
 
-/** The functions of the stages that have one: the embedding and the choice of a token are the library's own. */
+/** The embedding and the choice of a token are the library's own. */
+const hasFunction = ({ body }: StreamStage): boolean => body.kind !== 'embed' && body.kind !== 'sample';
+
+/** The functions of the stages that have one. */
 export function stageLines(schedule: StreamSchedule): Line[] {
-  return schedule.stages.flatMap((stage) => stageLine(schedule, stage));
+  return schedule.stages.filter(hasFunction).map((stage) => stageLine(schedule, stage));
 }
 
-function stageLine(schedule: StreamSchedule, stage: StreamStage): Line[] {
+function stageLine(schedule: StreamSchedule, stage: StreamStage): Line {
   const { name, body, part } = stage;
   const common = {
     name,
@@ -45,46 +48,45 @@ function stageLine(schedule: StreamSchedule, stage: StreamStage): Line[] {
   switch (body.kind) {
     case 'embed':
     case 'sample':
-      return [];
+      throw new Error(`internal error: ${name} has no function of its own`);
     case 'norm': {
       const { result, input } = normOf(body.op);
       const to = publishes(schedule.syncs, name, result);
       const words = exchangeText(to?.words);
       const prologue = [gatherLine(schedule, stage, input, body.op)];
-      return [
-        line('stage_norm', {
-          ...common,
-          columns: sizes.hidden.constant,
-          words,
-          epoch: epochText(stage),
-          prologue,
-        }),
-      ];
+      return line('stage_norm', {
+        ...common,
+        columns: sizes.hidden.constant,
+        words,
+        epoch: epochText(stage),
+        prologue,
+      });
     }
     case 'attend':
-      return [line('stage_attend', { ...common, ...attendHoles(schedule, stage) })];
+      return line('stage_attend', { ...common, ...attendHoles(schedule, stage) });
     case 'merge_splits': {
       const partial = exchangeText(receives(schedule.syncs, name, 'partial')?.words);
       const att = exchangeText(publishes(schedule.syncs, name, 'att')?.words);
-      return [line('stage_merge', { ...common, partial, att })];
+      return line('stage_merge', { ...common, partial, att });
     }
     case 'kept': {
       const holes = { product: productName(body.op), first: keptBefore(schedule, body.op) };
-      return [line('stage_kept', { ...common, ...holes, epilogue: epilogueLines(schedule, stage) })];
+      return line('stage_kept', { ...common, ...holes, epilogue: epilogueLines(schedule, stage) });
     }
     case 'product': {
       const prologue = prologueLines(schedule, stage);
       const holes = { ...common, product: productName(body.op), prologue };
-      if (stage.epilogue.some((step) => step.kind === 'logits')) return [line('stage_head', holes)];
+      if (stage.epilogue.some((step) => step.kind === 'logits')) return line('stage_head', holes);
       const early = [earlyLine(schedule, stage)];
-      return [line('stage_product', { ...holes, early, epilogue: epilogueLines(schedule, stage) })];
+      return line('stage_product', { ...holes, early, epilogue: epilogueLines(schedule, stage) });
     }
     default:
       return body satisfies never;
   }
 }
 
-const exchangeText = (words: string | undefined): string => (words ? `words.${words}` : 'NoExchange{}');
+export const exchangeText = (words: string | undefined): string =>
+  words ? `words.${words}` : 'NoExchange{}';
 
 /** What is handed over behind the layers is handed over once a pass. */
 const epochText = ({ part }: StreamStage): string => (part === 'end' ? 'cta.step' : 'cta.epoch');
@@ -246,18 +248,16 @@ function tensorsOf({ syncs, stages }: StreamSchedule, { name, body }: StreamStag
 /** The calls of the stages of a part of a pass, and what stands between them. */
 export function callLines(schedule: StreamSchedule, part: StreamStage['part']): Line[] {
   const { syncs } = schedule;
+  const cache = cacheSyncOf(syncs);
   const weights = part === 'layer' ? 'w' : 'model';
   return schedule.stages
     .filter((stage) => stage.part === part)
     .flatMap((stage): Line[] => {
       const isHead = stage.epilogue.some((step) => step.kind === 'logits');
-      const cache = cacheSyncOf(syncs);
       const meeting = syncs.find((sync) => sync.scope === 'block' && sync.after.stage === stage.name);
-      const call = stageLine(schedule, stage).map(() =>
-        line(isHead ? 'call_head' : 'call', { name: stage.name, weights }),
-      );
+      const call = line(isHead ? 'call_head' : 'call', { name: stage.name, weights });
       return [
-        ...call,
+        ...(hasFunction(stage) ? [call] : []),
         ...(cache?.after.stage === stage.name
           ? [line('call_progress', { stage: stage.name, reason: cache.reason })]
           : []),
@@ -276,6 +276,6 @@ export function feedLines({ stages, syncs }: StreamSchedule): Line[] {
         return [...(cache ? [line('feed_wait', { reason: cache.reason })] : []), line('feed_cache')];
       }
       const op = stage.ops.find(isProduct);
-      return op ? [line('feed_tiles', { product: productName(op), copies: 'copies' })] : [];
+      return op ? [line('feed_tiles', { product: productName(op) })] : [];
     });
 }

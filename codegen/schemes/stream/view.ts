@@ -6,7 +6,15 @@ import { hasBulkCopies, movesRegisters } from '../../schedule/platform.ts';
 import type { Target } from '../../schedule/target.ts';
 import type { StreamSchedule, StreamStage } from './schedule.ts';
 import { rowTile, samplerFloats, streamStaticBytes, streamWarps } from './sizes.ts';
-import { callLines, feedLines, type Line, line, productName, stageLines } from './stage-view.ts';
+import {
+  callLines,
+  exchangeText,
+  feedLines,
+  type Line,
+  line,
+  productName,
+  stageLines,
+} from './stage-view.ts';
 import { type ExchangeView, exchangeViews } from './words.ts';
 
 export interface StreamView {
@@ -38,7 +46,7 @@ export interface StreamView {
 export function streamView(schedule: StreamSchedule, common: CommonView): CommonView & StreamView {
   const { target, stages, products, syncs } = schedule;
   const exchanges = exchangeViews(syncs);
-  const words = (name: string) => (exchanges.some((e) => e.name === name) ? `words.${name}` : 'NoExchange{}');
+  const words = (name: string) => exchangeText(exchanges.find((exchange) => exchange.name === name)?.name);
   const sample = stages.find((stage) => stage.body.kind === 'sample')!;
   const layerOps = products.filter((p) => p.op !== 'lm_head').map((p) => p.op);
   return {
