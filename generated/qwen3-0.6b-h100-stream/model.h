@@ -66,18 +66,22 @@ enum class Stage : int {
   head,
   sample,
 };
-constexpr const char* kStageNames[] = {
-    "embed",
-    "qkv",
-    "attention",
-    "merge",
-    "attn_out",
-    "ffn_up",
-    "ffn_down",
-    "head",
-    "sample",
-};
-constexpr int kStageCount = sizeof kStageNames / sizeof *kStageNames;
+constexpr int kStageCount = 9;
+/** The name of a stage, for hosts and kernels that report. */
+__host__ __device__ inline const char* stage_name(int stage) {
+  const char* const names[kStageCount] = {
+      "embed",
+      "qkv",
+      "attention",
+      "merge",
+      "attn_out",
+      "ffn_up",
+      "ffn_down",
+      "head",
+      "sample",
+  };
+  return names[stage];
+}
 /** Cycles into each stage before which its input cannot be there. */
 constexpr int kDelays[kStageCount] = { 0, 0, 0, 0, 0, 0, 0, 0, 0 };
 

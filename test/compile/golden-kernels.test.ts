@@ -61,4 +61,18 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
     }
     expect(of('cuda').some((kernel) => kernel.schedule.scheme === 'stream')).toBe(true);
   });
+
+  test('accepts a stream that prints where its time goes', () => {
+    const streams = of('cuda').filter((kernel) => kernel.schedule.scheme === 'stream');
+    expect(streams.length).toBeGreaterThan(0);
+    const args = [
+      '-gencode=arch=compute_90a,code=compute_90a',
+      '-DPROFILE=1',
+      '-ptx',
+      'kernel.cu',
+      '-o',
+      'profile.ptx',
+    ];
+    for (const kernel of streams) compile(nvcc!.path, args, kernel);
+  });
 });

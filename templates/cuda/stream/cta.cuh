@@ -149,17 +149,18 @@ struct Cta {
 
   /** Before the next words are published: whoever reads them may read the cache too. Long done when it is asked for. */
   DEVICE void wait_appended(Stage stage) const {
-    if (appends > 0) wait_until(s.flags, place_of(stage, layer, kWaitsForWords), [&] { return s.flags.appended >= appends; });
+    if (appends > 0) warp_wait_until(s.flags, place_of(stage, layer, kWaitsForWords), [&] { return s.flags.appended >= appends; });
   }
 
-  /** After a stage that reads what all blocks publish once they have appended: all of these layers of the launch are in the cache. */
+  /** After a stage that reads what all blocks publish once they have appended: all of these layers of the launch are in the cache.
+   *  By the last warp, whole: the first ones are busy with what they publish. */
   DEVICE void mark_progress(Stage stage, int layers) const {
-    if (threadIdx.x != 0) return;
+    if (warp() != kWarps - 1) return;
     wait_appended(stage);
-    s.flags.progress = layers;
+    if (lane() == 0) s.flags.progress = layers;
   }
 
-  /** Waits for the next `count` slots, at row_max one a lane. */
+  /** Waits for the next `count` slots, at most one a lane. */
   DEVICE void wait_slots(int count, Stage stage) const {
 #if PROFILE
     const unsigned from = clock();

@@ -112,7 +112,7 @@ DEVICE void print_profile(const Cta<T>& cta) {
   for (int i = 0; i < kStageCount; ++i) {
     const unsigned* const t = cta.s.spent[i];
     printf("profile block %d position %d %s: weights %u (waiting %u) wait %u compute %u meet %u publish %u\n", cta.index(), cta.position,
-           kStageNames[i], t[0] / steps, t[5] / steps, t[1] / steps, t[2] / steps, t[3] / steps, t[4] / steps);
+           stage_name(i), t[0] / steps, t[5] / steps, t[1] / steps, t[2] / steps, t[3] / steps, t[4] / steps);
   }
 }
 #else

@@ -78,7 +78,7 @@ struct Scheme final : SchemeBase {
     // place_of() in stream/watch.cuh
     const unsigned kind = status[1] >> 24, layer = status[1] >> 8 & 0xffff, stage = status[1] & 255;
     return "block " + std::to_string(status[0] - 1) + " waited too long for " + (kind == 0 ? "words of another block" : "its weights") +
-           " in stage " + kStageNames[stage] + (layer < kLayers ? " of layer " + std::to_string(layer) : "");
+           " in stage " + stage_name(int(stage)) + (layer < kLayers ? " of layer " + std::to_string(layer) : "");
   }
 
   // A token takes longer than this on any GPU.
