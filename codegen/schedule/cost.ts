@@ -57,6 +57,8 @@ export interface Cost {
 export interface CostInput {
   readonly position: number;
   readonly syncName: Cost['syncName'];
+  /** Splits of a head's positions, fewest and most. */
+  readonly splits: readonly [fewest: number, most: number];
   readonly weightBytes: (stage: ScheduledStage) => number;
   readonly syncs: (stage: ScheduledStage) => readonly StageSync[];
   readonly notes: (stage: ScheduledStage) => StageCost['notes'];
@@ -93,6 +95,7 @@ export function syncText({ scope, tensors, when, reason }: StageSync): string {
 export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   const { target, dims } = schedule;
   const bytes = bytesOf(dims);
+  const splits = [...new Set(input.splits)].join(' to ');
   const stages = schedule.stages.map((stage): StageCost => {
     const weightBytes = input.weightBytes(stage);
     const attends = stage.ops.includes('attend');
@@ -100,7 +103,7 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
     return {
       name: stage.name,
       part: stage.part,
-      over: stage.over + (stage.split ? ` x ${schedule.splits}` : ''),
+      over: stage.over + (stage.split ? ` x ${splits}` : ''),
       ops: markedOps(stage),
       units: stage.units,
       weightBytes,

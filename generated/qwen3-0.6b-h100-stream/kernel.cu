@@ -5,14 +5,14 @@
 // target  h100: sm_90a, 132 SMs
 //
 //   embed      embed                            rows
-//   qkv        attn_norm* qkv_proj              rows             8.39 MB  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
-//   attention  qk_norm* rope* kv_append attend  kv_heads x 16             from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks; up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
-//   merge      attn_merge                       q_heads                   from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks; block sync: o_proj reuses what attend reads: the sums of all warps
-//   attn_out   o_proj attn_add                  rows             4.19 MB  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
-//   ffn_up     ffn_norm* gate_up swiglu         rows            12.58 MB  exchange of h: down_proj needs all of h, which swiglu makes in other blocks; cache: attend of the next pass streams positions that kv_append stores in other blocks
-//   ffn_down   down_proj ffn_add                rows             6.29 MB  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
-//   head       final_norm* lm_head              rows           311.16 MB  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
-//   sample     sample                           once                      exchange of next: embed of the next pass needs next, which sample makes in another block
+//   qkv        attn_norm* qkv_proj              rows                  8.39 MB  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
+//   attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16             from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks; up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
+//   merge      attn_merge                       q_heads                        from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks; block sync: o_proj reuses what attend reads: the sums of all warps
+//   attn_out   o_proj attn_add                  rows                  4.19 MB  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+//   ffn_up     ffn_norm* gate_up swiglu         rows                 12.58 MB  exchange of h: down_proj needs all of h, which swiglu makes in other blocks; cache: attend of the next pass streams positions that kv_append stores in other blocks
+//   ffn_down   down_proj ffn_add                rows                  6.29 MB  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+//   head       final_norm* lm_head              rows                311.16 MB  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
+//   sample     sample                           once                           exchange of next: embed of the next pass needs next, which sample makes in another block
 //   (* made by every block for itself)
 #include "model.h"
 

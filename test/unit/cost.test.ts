@@ -258,20 +258,20 @@ describe('a stream', () => {
     expect(tableOf(qwen, stream, 'h100')).toMatchInlineSnapshot(`
       "qwen3-0.6b on h100, plan stream: 28 layers, up to 16 tokens a pass
 
-      stage      ops (* made by every block)      over           MB a token  us of reads  us of waits  then
+      stage      ops (* made by every block)      over                MB a token  us of reads  us of waits  then
       embed      embed                            rows
-      qkv        attn_norm* qkv_proj              rows               234.88         75.8         24.1  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
-      attention  qk_norm* rope* kv_append attend  kv_heads x 16                                  24.1  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
-                                                                                                       up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
-      merge      attn_merge                       q_heads                                              from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
-                                                                                                       block sync: o_proj reuses what attend reads: the sums of all warps
-      attn_out   o_proj attn_add                  rows               117.44         37.9         24.1  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
-      ffn_up     ffn_norm* gate_up swiglu         rows               352.32        113.7         24.1  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
-                                                                                                       cache: attend of the next pass streams positions that kv_append stores in other blocks
-      ffn_down   down_proj ffn_add                rows               176.16         56.8         24.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
-      head       final_norm* lm_head              rows               311.16        100.4          0.9  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
-      sample     sample                           once                                            0.9  exchange of next: embed of the next pass needs next, which sample makes in another block
-      total                                                         1191.97        384.5        122.1  142 exchanges a token
+      qkv        attn_norm* qkv_proj              rows                    234.88         75.8         24.1  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
+      attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16                                  24.1  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
+                                                                                                            up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
+      merge      attn_merge                       q_heads                                                   from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
+                                                                                                            block sync: o_proj reuses what attend reads: the sums of all warps
+      attn_out   o_proj attn_add                  rows                    117.44         37.9         24.1  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+      ffn_up     ffn_norm* gate_up swiglu         rows                    352.32        113.7         24.1  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
+                                                                                                            cache: attend of the next pass streams positions that kv_append stores in other blocks
+      ffn_down   down_proj ffn_add                rows                    176.16         56.8         24.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+      head       final_norm* lm_head              rows                    311.16        100.4          0.9  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
+      sample     sample                           once                                                 0.9  exchange of next: embed of the next pass needs next, which sample makes in another block
+      total                                                              1191.97        384.5        122.1  142 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
@@ -287,20 +287,20 @@ describe('a stream', () => {
     expect(tableOf(qwen, stream, 'h100', 1900)).toMatchInlineSnapshot(`
       "qwen3-0.6b on h100, plan stream: 28 layers, up to 16 tokens a pass
 
-      stage      ops (* made by every block)      over           MB a token  us of reads  us of waits  then
+      stage      ops (* made by every block)      over                MB a token  us of reads  us of waits  then
       embed      embed                            rows
-      qkv        attn_norm* qkv_proj              rows               234.88         75.8         24.1  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
-      attention  qk_norm* rope* kv_append attend  kv_heads x 16      217.91         70.3         24.1  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
-                                                                                                       up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
-      merge      attn_merge                       q_heads                                        24.1  from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
-                                                                                                       block sync: o_proj reuses what attend reads: the sums of all warps
-      attn_out   o_proj attn_add                  rows               117.44         37.9         24.1  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
-      ffn_up     ffn_norm* gate_up swiglu         rows               352.32        113.7         24.1  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
-                                                                                                       cache: attend of the next pass streams positions that kv_append stores in other blocks
-      ffn_down   down_proj ffn_add                rows               176.16         56.8         24.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
-      head       final_norm* lm_head              rows               311.16        100.4          0.9  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
-      sample     sample                           once                                            0.9  exchange of next: embed of the next pass needs next, which sample makes in another block
-      total                                                         1409.88        454.8        146.2  170 exchanges a token
+      qkv        attn_norm* qkv_proj              rows                    234.88         75.8         24.1  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
+      attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16      217.91         70.3         24.1  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
+                                                                                                            up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
+      merge      attn_merge                       q_heads                                             24.1  from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
+                                                                                                            block sync: o_proj reuses what attend reads: the sums of all warps
+      attn_out   o_proj attn_add                  rows                    117.44         37.9         24.1  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+      ffn_up     ffn_norm* gate_up swiglu         rows                    352.32        113.7         24.1  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
+                                                                                                            cache: attend of the next pass streams positions that kv_append stores in other blocks
+      ffn_down   down_proj ffn_add                rows                    176.16         56.8         24.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+      head       final_norm* lm_head              rows                    311.16        100.4          0.9  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
+      sample     sample                           once                                                 0.9  exchange of next: embed of the next pass needs next, which sample makes in another block
+      total                                                              1409.88        454.8        146.2  170 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens

@@ -13,6 +13,7 @@ export function barrierCost(schedule: BarrierSchedule, position = 0): Cost {
   return costOf(schedule, {
     position,
     syncName: 'grid barriers',
+    splits: [schedule.splits, schedule.splits],
     weightBytes: (stage) => stage.weightBytes,
     syncs: ({ name }) =>
       of(name, 'grid').map(({ reason }) => ({

@@ -50,6 +50,7 @@ export function streamCost(schedule: StreamSchedule, position = 0): Cost {
   return costOf(schedule, {
     position,
     syncName: 'exchanges',
+    splits: [Math.min(...splitSteps.map((step) => step.splits)), schedule.splits],
     weightBytes: ({ name }) => {
       const product = products.find((one) => one.stage === name);
       return product ? product.tiles * product.tileBytes : 0;
