@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 1;
+export const abiVersion = 2;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -36,6 +36,7 @@ export const abiStatus = {
   busy: 5,
   capacity: 6,
   internal: 7,
+  notFinite: 8,
 } as const;
 
 export const jobState = { idle: 0, running: 1, done: 2, failed: 3 } as const;
@@ -109,12 +110,11 @@ export const abiStructs: readonly AbiStruct[] = [
   },
   {
     name: 'ScoreArgs',
-    doc: 'Teacher-forced logits.',
+    doc: 'A teacher-forced pass.',
     fields: [
       field('ids', 'ptr', 'const int32_t[count], appended at the current position'),
       field('count', 'i32', ''),
       field('first', 'i32', 'logits are wanted for tokens [first, count)'),
-      field('logits', 'ptr', 'float[count - first][vocab], written'),
     ],
   },
   {
@@ -145,10 +145,16 @@ export const abiFunctions: readonly AbiFunction[] = [
     doc: 'Struct sizes and field offsets as compiled, in table order: size, offsets, size, offsets, ...; -1 past the end.',
   },
   {
+    name: 'ol_channel',
+    returns: 'i32',
+    params: [param('ends', 'ptr')],
+    doc: 'Makes a pair of connected sockets. int32_t ends[2]: the first is for the caller to read and to close, the second for ol_create.',
+  },
+  {
     name: 'ol_create',
     returns: 'i32',
-    params: [param('options', 'in EngineOptions'), param('out', 'out engine')],
-    doc: 'Allocates everything the engine will use.',
+    params: [param('options', 'in EngineOptions'), param('channel', 'i32'), param('out', 'out engine')],
+    doc: 'Allocates everything the engine will use. The channel is its own from here on, also when this fails: a byte for each time that ol_poll has something new. Once the other end is closed, the engine closes itself.',
   },
   {
     name: 'ol_load',
@@ -166,7 +172,13 @@ export const abiFunctions: readonly AbiFunction[] = [
     name: 'ol_score',
     returns: 'i32',
     params: [param('engine', 'engine'), param('args', 'in ScoreArgs')],
-    doc: 'Starts a teacher-forced pass. The caller keeps logits alive until the job is done.',
+    doc: 'Starts a teacher-forced pass; its logits are kept for ol_logits.',
+  },
+  {
+    name: 'ol_logits',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('out', 'ptr'), param('rows', 'i32')],
+    doc: 'Copies out the logits of the last ol_score, float[count - first][vocab], and frees them.',
   },
   {
     name: 'ol_poll',
@@ -177,7 +189,7 @@ export const abiFunctions: readonly AbiFunction[] = [
       param('tokens', 'ptr'),
       param('capacity', 'i32'),
     ],
-    doc: 'Never blocks: clears the event, copies out new tokens and the state of the job.',
+    doc: 'Never blocks: copies out new tokens and the state of the job.',
   },
   {
     name: 'ol_stop',
@@ -190,12 +202,6 @@ export const abiFunctions: readonly AbiFunction[] = [
     returns: 'i32',
     params: [param('engine', 'engine'), param('length', 'i32')],
     doc: 'Forgets all positions from length on.',
-  },
-  {
-    name: 'ol_event_fd',
-    returns: 'i32',
-    params: [param('engine', 'engine')],
-    doc: 'An eventfd that becomes readable when ol_poll has something new.',
   },
   {
     name: 'ol_device',

@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 1;
+export const abiVersion = 2;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -15,6 +15,7 @@ export const abiStatus = {
   busy: 5,
   capacity: 6,
   internal: 7,
+  notFinite: 8,
 } as const;
 
 /** Progress.state. */
@@ -177,22 +178,19 @@ const generateArgsType = koffi.struct({
   sampling: samplingType,
 });
 
-/** Teacher-forced logits. */
+/** A teacher-forced pass. */
 export interface ScoreArgs {
   /** const int32_t[count], appended at the current position */
   ids: Pointer;
   count: number;
   /** logits are wanted for tokens [first, count) */
   first: number;
-  /** float[count - first][vocab], written */
-  logits: Pointer;
 }
 
 const scoreArgsType = koffi.struct({
   ids: 'void *',
   count: 'int32_t',
   first: 'int32_t',
-  logits: 'void *',
 });
 
 /** State of the job that runs, or ran last. */
@@ -323,12 +321,11 @@ export const layout = [
   {
     name: 'ScoreArgs',
     type: scoreArgsType,
-    size: 24,
+    size: 16,
     offsets: {
       ids: 0,
       count: 8,
       first: 12,
-      logits: 16,
     },
   },
   {
@@ -355,22 +352,24 @@ export interface Functions {
   ol_describe(out: Description): number;
   /** Struct sizes and field offsets as compiled, in table order: size, offsets, size, offsets, ...; -1 past the end. */
   ol_layout(index: number): Int64;
-  /** Allocates everything the engine will use. */
-  ol_create(options: EngineOptions, out: [EngineHandle | null]): number;
+  /** Makes a pair of connected sockets. int32_t ends[2]: the first is for the caller to read and to close, the second for ol_create. */
+  ol_channel(ends: Pointer): number;
+  /** Allocates everything the engine will use. The channel is its own from here on, also when this fails: a byte for each time that ol_poll has something new. Once the other end is closed, the engine closes itself. */
+  ol_create(options: EngineOptions, channel: number, out: [EngineHandle | null]): number;
   /** Starts reading and packing the weights. The sources are copied. */
   ol_load(engine: EngineHandle | null, sources: readonly TensorSource[], count: number): number;
   /** Starts a reply; tokens arrive through ol_poll. The arrays are copied. */
   ol_generate(engine: EngineHandle | null, args: GenerateArgs): number;
-  /** Starts a teacher-forced pass. The caller keeps logits alive until the job is done. */
+  /** Starts a teacher-forced pass; its logits are kept for ol_logits. */
   ol_score(engine: EngineHandle | null, args: ScoreArgs): number;
-  /** Never blocks: clears the event, copies out new tokens and the state of the job. */
+  /** Copies out the logits of the last ol_score, float[count - first][vocab], and frees them. */
+  ol_logits(engine: EngineHandle | null, out: Pointer, rows: number): number;
+  /** Never blocks: copies out new tokens and the state of the job. */
   ol_poll(engine: EngineHandle | null, out: Progress, tokens: Pointer, capacity: number): number;
   /** Asks the job to end; it ends within one token. */
   ol_stop(engine: EngineHandle | null): number;
   /** Forgets all positions from length on. */
   ol_reset(engine: EngineHandle | null, length: number): number;
-  /** An eventfd that becomes readable when ol_poll has something new. */
-  ol_event_fd(engine: EngineHandle | null): number;
   /** What the engine runs on, for people: a GPU name, or a CPU path with its threads. */
   ol_device(engine: EngineHandle | null): string | null;
   /** Text of the last error, `stage: text` where a stage failed. A null engine: of the last ol_create on this thread. */
@@ -389,13 +388,16 @@ export function bindFunctions(library: LibraryHandle): Functions {
   return {
     ol_describe: library.func('ol_describe', 'int32_t', [koffi.out(koffi.pointer(descriptionType))]),
     ol_layout: library.func('ol_layout', 'int64_t', ['int32_t']),
+    ol_channel: library.func('ol_channel', 'int32_t', ['void *']),
     ol_create: library.func('ol_create', 'int32_t', [
       koffi.pointer(engineOptionsType),
+      'int32_t',
       koffi.out(koffi.pointer(enginePointer)),
     ]),
     ol_load: library.func('ol_load', 'int32_t', [enginePointer, koffi.pointer(tensorSourceType), 'int32_t']),
     ol_generate: library.func('ol_generate', 'int32_t', [enginePointer, koffi.pointer(generateArgsType)]),
     ol_score: library.func('ol_score', 'int32_t', [enginePointer, koffi.pointer(scoreArgsType)]),
+    ol_logits: library.func('ol_logits', 'int32_t', [enginePointer, 'void *', 'int32_t']),
     ol_poll: library.func('ol_poll', 'int32_t', [
       enginePointer,
       koffi.out(koffi.pointer(progressType)),
@@ -404,7 +406,6 @@ export function bindFunctions(library: LibraryHandle): Functions {
     ]),
     ol_stop: library.func('ol_stop', 'int32_t', [enginePointer]),
     ol_reset: library.func('ol_reset', 'int32_t', [enginePointer, 'int32_t']),
-    ol_event_fd: library.func('ol_event_fd', 'int32_t', [enginePointer]),
     ol_device: library.func('ol_device', 'str', [enginePointer]),
     ol_error: library.func('ol_error', 'str', [enginePointer]),
     ol_close: library.func('ol_close', 'void', [enginePointer]),

@@ -1,18 +1,15 @@
 // One engine of a generated library as an async object: load weights, generate, score. One job at a time.
-// Tokens wait in the library; an eventfd wakes us, and no foreign thread ever calls into JavaScript.
-import koffi, { type node } from 'koffi';
+// Tokens wait in the library; a socket wakes us, and no foreign thread ever calls into JavaScript.
 import type { Manifest } from '../abi/manifest.ts';
-import { OnelaunchError } from '../errors.ts';
 import {
   abiStatus,
   type EngineHandle,
   finishCode,
-  jobState,
   type Progress,
   type Sampling,
   type TensorSource,
-  zeroProgress,
 } from './bindings.ts';
+import { openChannel } from './channel.ts';
 import {
   check,
   checkInteger,
@@ -22,6 +19,7 @@ import {
   tokenArray,
   usage,
 } from './engine-arguments.ts';
+import { followJobs, type Jobs } from './jobs.ts';
 import { type Library, openLibrary } from './library.ts';
 import { failure } from './library-failure.ts';
 
@@ -78,25 +76,14 @@ export class Engine {
   readonly context: number;
   /** Floats of one logits row. */
   readonly vocab: number;
-  readonly #library: Library;
-  readonly #tokens = new Int32Array(4096);
-  readonly #progress = zeroProgress();
-  #handle: EngineHandle | null;
-  /** Not null while the engine is open. koffi closes it when it is collected, so it is kept here. */
-  #events: node.PollHandle | null;
+  readonly #jobs: Jobs;
   #busy = false;
-  #job: Job | null = null;
-  #position = 0;
 
-  private constructor(library: Library, handle: EngineHandle, context: number) {
-    this.#library = library;
-    this.#handle = handle;
+  private constructor(library: Library, handle: EngineHandle, context: number, jobs: Jobs) {
     this.context = context;
     this.vocab = library.description.vocab;
     this.device = library.functions.ol_device(handle) ?? '';
-    const fd = library.functions.ol_event_fd(handle);
-    this.#events = koffi.node.poll(fd, { readable: true }, () => this.#drain());
-    this.#events.unref();
+    this.#jobs = jobs;
   }
 
   /** Opens the library of a manifest and makes an engine. Close it, or declare it with `await using`.
@@ -109,17 +96,23 @@ export class Engine {
     const isaCode = isaCodes[isa];
     check(isaCode !== undefined, `isa is ${isa}, not one of ${Object.keys(isaCodes).join(', ')}`);
     const library = openLibrary(libraryPath, manifest);
+    const { functions } = library;
+    let jobs: Jobs | undefined;
+    const channel = openChannel(functions, () => jobs?.drain());
     const out: [EngineHandle | null] = [null];
-    const status = library.functions.ol_create({ device, threads, context, isa: isaCode }, out);
+    const options = { device, threads, context, isa: isaCode };
+    const status = functions.ol_create(options, channel.engineEnd, out);
     if (status !== abiStatus.ok) {
-      throw failure(status, library.functions.ol_error(null), 'environment');
+      channel.close();
+      throw failure(status, functions.ol_error(null), 'environment');
     }
-    return new Engine(library, out[0]!, context);
+    jobs = followJobs(functions, out[0]!, channel);
+    return new Engine(library, out[0]!, context, jobs);
   }
 
   /** Positions in the KV cache: tokens whose keys and values are computed. The last token of a reply is not among them. */
   get position(): number {
-    return this.#position;
+    return this.#jobs.position;
   }
 
   /** Reads and packs the weights: one source for every slot of the manifest. Forgets all positions.
@@ -128,7 +121,7 @@ export class Engine {
     const { onProgress, signal } = options;
     for (const [index, source] of sources.entries()) checkSource(source, `sources[${index}]`);
     await this.#exclusive(async () => {
-      await this.#run((f, handle) => f.ol_load(handle, sources, sources.length), {
+      await this.#jobs.run((f, handle) => f.ol_load(handle, sources, sources.length), {
         signal,
         onPoll: (progress) => {
           if (Number(progress.total) > 0) onProgress?.(Number(progress.done), Number(progress.total));
@@ -161,7 +154,7 @@ export class Engine {
     let wake = () => {};
     let done: Promise<Progress | null> | null = null;
     try {
-      done = this.#run((f, handle) => f.ol_generate(handle, args), {
+      done = this.#jobs.run((f, handle) => f.ol_generate(handle, args), {
         signal,
         abortIsEnd: true,
         onPoll: (_, tokens) => {
@@ -188,7 +181,7 @@ export class Engine {
       return generateResult(await done);
     } finally {
       if (!ended && done !== null) {
-        this.#stop();
+        this.#jobs.stop();
         await done.catch(() => {});
       }
       this.#busy = false;
@@ -230,9 +223,9 @@ export class Engine {
     checkInteger('first', first, 0, ids.length);
     const tokens = tokenArray('ids', ids, this.vocab);
     check(tokens.length > 0, 'ids is empty');
-    if (this.#handle !== null && this.#position + tokens.length > this.context) {
+    if (!this.#jobs.closed && this.position + tokens.length > this.context) {
       throw usage(
-        `${tokens.length} tokens do not fit: ${this.#position} of ${this.context} positions are in use`,
+        `${tokens.length} tokens do not fit: ${this.position} of ${this.context} positions are in use`,
       );
     }
     const blockRows = Math.max(1, Math.floor(scoreBlockBytes / (this.vocab * 4)));
@@ -245,10 +238,13 @@ export class Engine {
           ids: tokens.subarray(at, end),
           count: end - at,
           first: begin - at,
-          logits: buffer,
         };
-        await this.#run((f, handle) => f.ol_score(handle, args), { signal: options.signal });
-        if (end > begin) await onRows(buffer.subarray(0, (end - begin) * this.vocab), begin);
+        await this.#jobs.run((f, handle) => f.ol_score(handle, args), { signal: options.signal });
+        const rows = end - begin;
+        if (rows > 0) {
+          this.#jobs.call((f, handle) => f.ol_logits(handle, buffer, rows));
+          await onRows(buffer.subarray(0, rows * this.vocab), begin);
+        }
         at = end;
       }
     });
@@ -257,44 +253,28 @@ export class Engine {
   /** Forgets all positions from `length` on.
    *  @throws OnelaunchError when a job runs or there are fewer */
   reset(length = 0): void {
-    checkInteger('length', length, 0, this.#position);
+    checkInteger('length', length, 0, this.position);
     this.#acquire();
     this.#busy = false;
-    const { functions } = this.#library;
-    const status = functions.ol_reset(this.#handle, length);
-    if (status !== abiStatus.ok) throw failure(status, functions.ol_error(this.#handle), 'failed');
-    this.#position = length;
+    this.#jobs.reset(length);
   }
 
   /** Stops the job that runs, if any, and frees everything; blocks for one pass at most. The job's iteration ends with an error. */
   close(): void {
-    const handle = this.#handle;
-    if (handle === null) return;
-    this.#handle = null;
-    this.#events?.close();
-    this.#events = null;
-    this.#library.functions.ol_close(handle);
-    const job = this.#job;
-    this.#job = null;
-    job?.reject(new OnelaunchError('failed', 'the engine was closed during this job'));
+    this.#jobs.close();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  /** As close, but waits for the job that runs without blocking. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    const job = this.#job;
-    if (job !== null) {
-      this.#stop();
-      await job.done.catch(() => {});
-    }
-    this.close();
+  /** As close, but waits for the job that runs without blocking: a reply ends with finish 'abort', whether or not it is read on. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#jobs.end();
   }
 
   #acquire(): void {
-    if (this.#handle === null) throw usage('the engine is closed');
+    if (this.#jobs.closed) throw usage('the engine is closed', 'load the model again');
     if (this.#busy) {
       throw usage(
         'the engine is busy with another job',
@@ -312,95 +292,6 @@ export class Engine {
       this.#busy = false;
     }
   }
-
-  /** Starts a job and follows it to its end; null when the signal was aborted before.
-   *  Holds the event loop open meanwhile. */
-  async #run(
-    start: (functions: Library['functions'], handle: EngineHandle) => number,
-    follow: {
-      readonly signal?: AbortSignal | undefined;
-      /** Resolve when aborted, where otherwise the signal's reason is thrown. */
-      readonly abortIsEnd?: boolean;
-      readonly onPoll?: (progress: Progress, tokens: Int32Array) => void;
-    },
-  ): Promise<Progress | null> {
-    const { signal, abortIsEnd = false, onPoll = () => {} } = follow;
-    if (signal?.aborted) {
-      if (abortIsEnd) return null;
-      throw signal.reason;
-    }
-    const { functions } = this.#library;
-    const handle = this.#handle;
-    if (handle === null) throw usage('the engine is closed');
-    const status = start(functions, handle);
-    if (status !== abiStatus.ok) throw failure(status, functions.ol_error(handle), 'failed');
-    const job = newJob(onPoll);
-    this.#job = job;
-    this.#events?.ref();
-    const abort = () => this.#stop();
-    signal?.addEventListener('abort', abort, { once: true });
-    try {
-      const progress = await job.done;
-      if (!abortIsEnd && progress.finish === finishCode.aborted)
-        throw signal?.reason ?? usage('the job was stopped');
-      return progress;
-    } finally {
-      signal?.removeEventListener('abort', abort);
-    }
-  }
-
-  #stop(): void {
-    if (this.#handle !== null) this.#library.functions.ol_stop(this.#handle);
-  }
-
-  /** Fetches all that is new and gives it to the job; ends the job when the library says so. */
-  #drain(): void {
-    const { functions } = this.#library;
-    const progress = this.#progress;
-    do {
-      const handle = this.#handle;
-      if (handle === null) return;
-      functions.ol_poll(handle, progress, this.#tokens, this.#tokens.length);
-      this.#position = progress.position;
-      const job = this.#job;
-      if (job === null) return;
-      try {
-        job.onPoll(progress, this.#tokens.subarray(0, progress.tokens));
-      } catch (error) {
-        job.thrown ??= { error };
-        functions.ol_stop(handle);
-      }
-      if (this.#job !== job) return;
-    } while (progress.tokens === this.#tokens.length);
-    if (progress.state === jobState.running) return;
-    this.#events?.unref();
-    const job = this.#job;
-    this.#job = null;
-    if (job.thrown) job.reject(job.thrown.error);
-    else if (progress.state === jobState.failed) {
-      job.reject(failure(progress.status, functions.ol_error(this.#handle), 'failed'));
-    } else job.resolve({ ...progress });
-  }
-}
-
-/** A job of the library that runs, seen from here. */
-interface Job {
-  readonly done: Promise<Progress>;
-  readonly resolve: (progress: Progress) => void;
-  readonly reject: (error: unknown) => void;
-  readonly onPoll: (progress: Progress, tokens: Int32Array) => void;
-  /** What onPoll threw. */
-  thrown: { readonly error: unknown } | null;
-}
-
-function newJob(onPoll: Job['onPoll']): Job {
-  let resolve: Job['resolve'] = () => {};
-  let reject: Job['reject'] = () => {};
-  const done = new Promise<Progress>((onDone, onFailed) => {
-    resolve = onDone;
-    reject = onFailed;
-  });
-  return { done, resolve, reject, onPoll, thrown: null };
 }
 
 /** Most bytes of logits that scoreRows holds. */

@@ -11,7 +11,10 @@ import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } 
 import type { Tokenizer } from './tokenizer.ts';
 
 /** What a model needs of an engine. */
-export type ReplyEngine = Pick<Engine, 'device' | 'context' | 'position' | 'generate' | 'reset' | 'close'>;
+export type ReplyEngine = Pick<
+  Engine,
+  'device' | 'context' | 'position' | 'generate' | 'reset' | typeof Symbol.asyncDispose
+>;
 
 export interface ModelParts {
   readonly engine: ReplyEngine;
@@ -51,9 +54,9 @@ export class LanguageModel {
   #template: ChatTemplate | undefined;
   /** The token of each position in the KV cache. */
   #held: readonly number[] = [];
-  /** Of the reply that runs. */
-  #running: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
-  #closed = false;
+  /** Ends the reply that runs. */
+  #running: AbortController | undefined;
+  #closing: Promise<void> | undefined;
 
   constructor(parts: ModelParts) {
     this.#parts = parts;
@@ -101,13 +104,12 @@ export class LanguageModel {
     return needed(this.#parts.tokenizer, this.manifest).decode(tokenIds);
   }
 
-  /** Ends the reply that runs, then frees the weights and the KV cache. Safe to call twice. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#running?.stop.abort();
-    await this.#running?.done;
-    this.#parts.engine.close();
+  /** Ends the reply that runs with finish 'abort', whether or not it is read on, then frees the weights and the KV cache.
+   *  Resolves when that is done, however often it is called. */
+  close(): Promise<void> {
+    this.#running?.abort();
+    this.#closing ??= this.#parts.engine[Symbol.asyncDispose]();
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -128,10 +130,10 @@ export class LanguageModel {
   ): AsyncGenerator<Piece, ReplyResult> {
     const started = performance.now();
     const { tokenizer, defaults, manifest, engine } = this.#parts;
-    if (this.#closed) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
+    if (this.#closing) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
     if (this.#running) {
       throw new OnelaunchError('usage', 'the model is busy with another reply', {
-        hint: 'Wait for its end, abort it, or load the model a second time.',
+        hint: 'Wait for its end, leave its loop or call return() of its iterator, abort its signal, or load the model a second time.',
       });
     }
     const { vocab } = manifest.dims;
@@ -146,8 +148,7 @@ export class LanguageModel {
     let firstTokenMs: number | null = null;
     let timings = { prefillMs: 0, decodeMs: 0 };
     let cached = 0;
-    let release = () => {};
-    this.#running = { stop, done: new Promise<void>((resolve) => (release = resolve)) };
+    this.#running = stop;
 
     /** What the engine was given and what it made, whether or not the caller saw all of it. */
     const fed = [...prompt];
@@ -205,7 +206,6 @@ export class LanguageModel {
         this.#held = fed.slice(0, engine.position);
       } finally {
         this.#running = undefined;
-        release();
       }
       settle(result());
     }

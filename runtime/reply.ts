@@ -37,8 +37,10 @@ export interface ReplyResult {
   };
 }
 
-/** A reply: starts when it is first read, and can be read once. Leaving the loop early ends it with finish 'abort'. */
-export interface Reply extends AsyncIterable<Piece, ReplyResult> {
+/** A reply: starts when it is first read, and can be read once. Leaving the loop early ends it with finish 'abort', as return() of
+ *  its iterator does. An iterator that is dropped in the middle ends it only once the garbage collector has found that. */
+export interface Reply {
+  [Symbol.asyncIterator](): AsyncIterableIterator<Piece, ReplyResult | undefined, undefined>;
   /** How it ended. Reads the reply, when nobody does. @throws what the reply failed with */
   result(): Promise<ReplyResult>;
 }
@@ -56,7 +58,7 @@ export function once(
   // A loop that throws has told its caller; result() tells again, to whoever asks.
   end.catch(() => {});
   let taken = false;
-  async function* read(): AsyncGenerator<Piece, ReplyResult> {
+  async function* read(): Pieces {
     let settled: ReplyResult | undefined;
     try {
       return yield* run((result) => {
@@ -77,7 +79,7 @@ export function once(
         });
       }
       taken = true;
-      return read();
+      return reader(read());
     },
     result: async () => {
       if (!taken) {
@@ -88,3 +90,21 @@ export function once(
     },
   };
 }
+
+type Pieces = AsyncGenerator<Piece, ReplyResult | undefined, undefined>;
+
+/** An iterator over a reply that ends the reply when nobody has the iterator any more. */
+function reader(reply: Pieces): ReturnType<Reply[typeof Symbol.asyncIterator]> {
+  const iterator = {
+    next: () => reply.next(),
+    return: () => reply.return(undefined),
+    throw: (error: unknown) => reply.throw(error),
+    [Symbol.asyncIterator]: () => iterator,
+  };
+  dropped.register(iterator, reply);
+  return iterator;
+}
+
+const dropped = new FinalizationRegistry<Pieces>((reply) => {
+  reply.return(undefined).catch(() => {});
+});

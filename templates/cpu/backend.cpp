@@ -393,7 +393,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   backend->logits_rows = job.pass.tokens - job.pass.first_logits;
   if (job.pass.sample) {
     *token = *backend->next;
-    ++backend->counts[*token];
+    if (*token >= 0) ++backend->counts[*token];
   }
   return kStatusOk;
 }

@@ -3,7 +3,8 @@
 #include <cstdint>
 #include <string>
 
-#include "abi.h"  // EngineOptions, Sampling, status codes
+#include "abi.h"     // EngineOptions, Sampling, status codes
+#include "finite.h"  // kNotFinite
 
 struct PassRequest {
   const int32_t* ids;      // [count] on the host; nullptr: one token, the one the pass before sampled
@@ -42,7 +43,7 @@ int32_t backend_steps(Backend* backend);
 void backend_stop(Backend* backend);
 /** Requests run in order; at most kMaxOutstanding may be outstanding. The request's arrays are copied. Each step is waited for. */
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error);
-/** Waits for the oldest outstanding step; *token = what it sampled, -1 if it did not sample, or did not run since the steps ended. */
+/** Waits for the oldest outstanding step; *token = what it sampled, kNotFinite if it could not, -1 if it did not sample, or did not run since the steps ended. */
 int backend_wait(Backend* backend, int32_t* token, std::string* error);
 /** Copies logits rows [row, row + rows) of the latest finished pass to out [rows][kVocab]; row 0 is of token first_logits. */
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error);

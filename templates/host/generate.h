@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "backend.h"
+#include "errors.h"
+#include "finite.h"
 #include "job.h"
 #include "model.h"
 #include "passes.h"
@@ -27,12 +29,16 @@ struct GenerateJob {
 struct ScoreJob {
   std::vector<int32_t> ids;
   int32_t first;
-  float* logits;  // [ids.size() - first][kVocab]
 };
 
 /** Passes enqueued beyond the one that is waited for. A device of its own would idle between passes without them;
  *  a backend that shares our memory runs on our own cores, where they would only delay the token and the stop. */
 inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nullptr ? 2 : 0; }
+
+/** Ends a job: the logits of the token at this position hold NaN or an infinity. */
+[[noreturn]] inline void fail_not_finite(int32_t position) {
+  fail(kStatusNotFinite, "the logits are not finite at position %d", position);
+}
 
 inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -100,6 +106,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     if (thread.stopping()) {
       finish = kFinishAborted;
     } else if (computed == prompt) {
+      if (token == kNotFinite) fail_not_finite(static_cast<int32_t>(sequence.size()) - 1);
       if (token < 0 || token >= kVocab) fail(kStatusInternal, "sampled %d, which is no token", token);
       if (delivered == 0) first_token = std::chrono::steady_clock::now();
       last = token;
@@ -123,13 +130,18 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   });
 }
 
-/** Feeds ids and copies out the logits of those from `first` on. */
-inline void score(Backend* backend, JobThread& thread, Sequence& sequence, const ScoreJob& job) {
+/** Feeds ids; the logits of those from `first` on, [ids.size() - first][kVocab], or none when it is stopped. */
+inline std::vector<float> score(Backend* backend, JobThread& thread, Sequence& sequence, const ScoreJob& job) {
   const auto start = std::chrono::steady_clock::now();
   const auto total = static_cast<int32_t>(job.ids.size());
+  std::vector<float> logits(static_cast<size_t>(total - job.first) * kVocab);
   Passes passes(backend);
   std::string error;
-  for (int32_t at = 0; at < total && !thread.stopping();) {
+  for (int32_t at = 0; at < total;) {
+    if (thread.stopping()) {
+      thread.report([](Progress& progress) { progress.finish = kFinishAborted; });
+      return {};
+    }
     const int32_t count = std::min<int32_t>(total - at, kPassTokens);
     PassRequest request{};
     request.ids = job.ids.data() + at;
@@ -140,10 +152,15 @@ inline void score(Backend* backend, JobThread& thread, Sequence& sequence, const
     passes.enqueue(request);
     passes.wait();
     sequence.insert(sequence.end(), job.ids.begin() + at, job.ids.begin() + at + count);
-    if (request.first_logits < count) {
-      const int64_t row = at + request.first_logits - job.first;
-      float* out = job.logits + row * kVocab;
-      check(backend_logits(backend, 0, count - request.first_logits, out, &error), error);
+    const int32_t rows = count - request.first_logits;
+    if (rows > 0) {
+      float* const out = logits.data() + int64_t{at + request.first_logits - job.first} * kVocab;
+      check(backend_logits(backend, 0, rows, out, &error), error);
+      for (int32_t row = 0; row < rows; ++row) {
+        if (!all_finite(out + int64_t{row} * kVocab, kVocab)) {
+          fail_not_finite(static_cast<int32_t>(sequence.size()) - rows + row);
+        }
+      }
     }
     at += count;
     thread.report([&](Progress& progress) {
@@ -151,7 +168,7 @@ inline void score(Backend* backend, JobThread& thread, Sequence& sequence, const
       progress.done = at;
       progress.total = total;
       progress.prefill_ms = milliseconds_since(start);
-      if (at < total && thread.stopping()) progress.finish = kFinishAborted;
     });
   }
+  return logits;
 }

@@ -1,32 +1,20 @@
 // One job at a time on a thread of its own, and what the caller may see of it: tokens, progress, an event to wait for.
 #pragma once
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <condition_variable>
-#include <cstring>
 #include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "channel.h"
 #include "errors.h"
 
 class JobThread {
  public:
-  JobThread() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-    if (event_ < 0) fail(kStatusInternal, "cannot make an eventfd (%s)", std::strerror(errno));
-    try {
-      thread_ = std::thread([this] { run_jobs(); });
-    } catch (...) {
-      ::close(event_);
-      throw;
-    }
-  }
+  explicit JobThread(Channel& channel) : channel_(channel), thread_([this] { run_jobs(); }) {}
   JobThread(const JobThread&) = delete;
   JobThread& operator=(const JobThread&) = delete;
 
@@ -39,10 +27,7 @@ class JobThread {
       changed_.notify_all();
     }
     thread_.join();
-    ::close(event_);
   }
-
-  int event() const { return event_; }
 
   // ---- for the caller
 
@@ -75,7 +60,6 @@ class JobThread {
     std::lock_guard<std::mutex> lock(mutex_);
     const int status = progress_.status;
     progress_ = Progress{};
-    drain_event();
     check(status, error_);
   }
 
@@ -89,7 +73,7 @@ class JobThread {
   /** Copies out up to `capacity` new tokens and the state. A job counts as running until its last token is fetched. */
   Progress poll(int32_t* out, int32_t capacity) {
     std::lock_guard<std::mutex> lock(mutex_);
-    drain_event();
+    signalled_ = false;
     Progress progress = progress_;
     const size_t fresh = tokens_.size() - delivered_;
     progress.tokens = static_cast<int32_t>(std::min(fresh, static_cast<size_t>(capacity)));
@@ -152,18 +136,13 @@ class JobThread {
     }
   }
 
+  /** One byte until the next poll: whoever reads it polls, and then sees all there is. */
   void signal() {
-    const uint64_t one = 1;
-    // Fails only when the counter is full, and then the event is readable anyway.
-    [[maybe_unused]] const ssize_t wrote = ::write(event_, &one, sizeof one);
+    if (!signalled_) channel_.signal();
+    signalled_ = true;
   }
 
-  void drain_event() {
-    uint64_t count;
-    [[maybe_unused]] const ssize_t got = ::read(event_, &count, sizeof count);
-  }
-
-  const int event_;
+  Channel& channel_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::function<void()> body_;
@@ -173,5 +152,6 @@ class JobThread {
   std::string error_;
   std::atomic<bool> stop_{false};
   bool quit_ = false;
+  bool signalled_ = false;
   std::thread thread_;  // last: it uses all of the above
 };

@@ -9,15 +9,17 @@
 
 #include "abi.h"
 #include "backend.h"
+#include "channel.h"
 #include "errors.h"
 #include "generate.h"
 #include "job.h"
 #include "loader.h"
 #include "model.h"
+#include "open_engines.h"
 
-/** While a job runs, its thread owns backend, sequence and loaded; otherwise the caller does. */
+/** While a job runs, its thread owns backend, sequence, loaded and logits; otherwise the caller does. */
 struct Engine {
-  explicit Engine(const EngineOptions& given) : options(given) {
+  Engine(const EngineOptions& given, std::unique_ptr<Channel> end) : options(given), channel(std::move(end)) {
     thread.run([this] {
       std::string error;
       check(backend_create(options, &backend, &error), error);
@@ -30,16 +32,27 @@ struct Engine {
     thread.wait();
     std::string error;
     guarded(&error, [this] { thread.run([this] { backend_destroy(backend); }); });
+    channel->hang_up();
+    if (watcher.get_id() == std::this_thread::get_id()) {
+      watcher.detach();
+    } else if (watcher.joinable()) {
+      watcher.join();
+    }
   }
 
   const EngineOptions options;
+  const std::unique_ptr<Channel> channel;
   Backend* backend = nullptr;
   std::string device;
   Sequence sequence;
   bool loaded = false;
+  std::vector<float> logits;  // of the last score, until they are fetched
   std::string error;
-  JobThread thread;
+  JobThread thread{*channel};
+  std::thread watcher;  // closes the engine when its caller is gone
 };
+
+using Engines = OpenEngines<Engine>;
 
 namespace {
 
@@ -156,15 +169,30 @@ int64_t ol_layout(int32_t index) noexcept {
   return index >= 0 && index < kCount ? kLayout[index] : -1;
 }
 
-int32_t ol_create(const EngineOptions* options, Engine** out) noexcept {
+int32_t ol_channel(void* ends) noexcept {
   return guarded(&create_error, [&] {
+    require(ends != nullptr, "ends is null");
+    make_channel(static_cast<int32_t*>(ends));
+  });
+}
+
+int32_t ol_create(const EngineOptions* options, int32_t channel, Engine** out) noexcept {
+  return guarded(&create_error, [&] {
+    auto end = std::make_unique<Channel>(channel);
     require(options != nullptr && out != nullptr, "options or out is null");
     if (options->context < 1) fail(kStatusBadArgument, "context is %d, not at least 1", options->context);
     if (options->threads < 0) fail(kStatusBadArgument, "threads is %d", options->threads);
     if (options->device < 0) fail(kStatusBadArgument, "device is %d", options->device);
     if (options->isa < 0 || options->isa > 4) fail(kStatusBadArgument, "isa is %d, not 0 to 4", options->isa);
     *out = nullptr;
-    *out = std::make_unique<Engine>(*options).release();
+    stay_loaded();
+    auto engine = std::make_unique<Engine>(*options, std::move(end));
+    engine->watcher = std::thread([engine = engine.get()] {
+      engine->channel->wait_for_end();
+      Engines::all().close(engine);
+    });
+    Engines::all().add(engine.get());
+    *out = engine.release();
   });
 }
 
@@ -197,10 +225,22 @@ int32_t ol_score(Engine* engine, const ScoreArgs* args) noexcept {
     require(args != nullptr, "args is null");
     require(args->count >= 1, "there are no ids");
     require(args->first >= 0 && args->first <= args->count, "first is not in [0, count]");
-    require(args->logits != nullptr || args->first == args->count, "logits is null");
-    ScoreJob job{copy_ids(args->ids, args->count, "ids"), args->first, static_cast<float*>(args->logits)};
+    const ScoreJob job{copy_ids(args->ids, args->count, "ids"), args->first};
     check_ready(*engine, args->count);
-    start(*engine, [engine, job = std::move(job)] { score(engine->backend, engine->thread, engine->sequence, job); });
+    start(*engine, [engine, job] { engine->logits = score(engine->backend, engine->thread, engine->sequence, job); });
+  });
+}
+
+int32_t ol_logits(Engine* engine, void* out, int32_t rows) noexcept {
+  return call(engine, [&] {
+    if (engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
+    require(rows >= 0 && (out != nullptr || rows == 0), "out is null, or rows is negative");
+    const std::vector<float> logits = std::move(engine->logits);
+    engine->logits.clear();
+    if (logits.size() != static_cast<size_t>(rows) * kVocab) {
+      fail(kStatusBadArgument, "%d rows of logits were asked for, and there are %zu", rows, logits.size() / kVocab);
+    }
+    std::copy(logits.begin(), logits.end(), static_cast<float*>(out));
   });
 }
 
@@ -229,12 +269,10 @@ int32_t ol_reset(Engine* engine, int32_t length) noexcept {
   });
 }
 
-int32_t ol_event_fd(Engine* engine) noexcept { return engine == nullptr ? -1 : engine->thread.event(); }
-
 const char* ol_device(Engine* engine) noexcept { return engine == nullptr ? "" : engine->device.c_str(); }
 
 const char* ol_error(Engine* engine) noexcept {
   return engine == nullptr ? create_error.c_str() : engine->error.c_str();
 }
 
-void ol_close(Engine* engine) noexcept { delete engine; }
+void ol_close(Engine* engine) noexcept { Engines::all().close(engine); }

@@ -1,16 +1,16 @@
 // The library without the engine around it, and a process that leaves an engine open.
 
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it } from 'vitest';
-import { abiStatus, zeroProgress } from '../../runtime/bindings.ts';
+import { abiStatus, type Functions, zeroProgress } from '../../runtime/bindings.ts';
 import { openLibrary } from '../../runtime/library.ts';
 import { fakeEngines, greedy, randomSource, randomSources } from '../support/fake-engines.ts';
 import { slots } from '../support/fake-slots.ts';
-import { fakeReply, tokens } from '../support/host-fake.ts';
+import { fakeLogits, fakeReply, tokens, vocab } from '../support/host-fake.ts';
 
 const { fake } = await fakeEngines();
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-host-'));
@@ -21,10 +21,11 @@ describe('the library itself', () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
     const options = { device: 0, threads: 1, context: 8, isa: 0 };
     const out: [bigint | null] = [null];
-    expect(f.ol_create({ ...options, context: 0 }, out)).toBe(abiStatus.badArgument);
+    const channel = () => channelOf(f).theirs;
+    expect(f.ol_create({ ...options, context: 0 }, channel(), out)).toBe(abiStatus.badArgument);
     expect(f.ol_error(null)).toBe('context is 0, not at least 1');
-    expect(f.ol_create({ ...options, isa: 5 }, out)).toBe(abiStatus.badArgument);
-    expect(f.ol_create(options, out)).toBe(abiStatus.ok);
+    expect(f.ol_create({ ...options, isa: 5 }, channel(), out)).toBe(abiStatus.badArgument);
+    expect(f.ol_create(options, channel(), out)).toBe(abiStatus.ok);
     const engine = out[0];
     const refused = (status: number, expected: number, text: string) => {
       expect([status, f.ol_error(engine)]).toEqual([expected, text]);
@@ -56,8 +57,7 @@ describe('the library itself', () => {
       'sampling.vocab is 513, not 1 to 512',
     );
     refused(generate({}), badArgument, 'no weights are loaded');
-    const score = { ids: Int32Array.of(1), count: 1, first: 0, logits: null };
-    refused(f.ol_score(engine, score), badArgument, 'logits is null');
+    const score = { ids: Int32Array.of(1), count: 1, first: 0 };
     refused(f.ol_score(engine, { ...score, first: 2 }), badArgument, 'first is not in [0, count]');
     refused(f.ol_load(engine, [], 0), badArgument, 'there are no sources');
     refused(
@@ -80,14 +80,15 @@ describe('the library itself', () => {
     f.ol_close(engine);
     expect(f.ol_generate(null, args)).toBe(badArgument);
     expect(f.ol_poll(null, zeroProgress(), null, 0)).toBe(badArgument);
-    expect(f.ol_event_fd(null)).toBe(-1);
+    expect(f.ol_channel(null)).toBe(badArgument);
     f.ol_close(null);
   });
 
   it('calls a job running until its last token is fetched', async () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
     const out: [bigint | null] = [null];
-    f.ol_create({ device: 0, threads: 1, context: 64, isa: 0 }, out);
+    const { ours, theirs } = channelOf(f);
+    f.ol_create({ device: 0, threads: 1, context: 64, isa: 0 }, theirs, out);
     const engine = out[0];
     const progress = zeroProgress();
     const finish = async () => {
@@ -112,19 +113,80 @@ describe('the library itself', () => {
     const states: number[] = [];
     const two = new Int32Array(2);
     for (let i = 0; i < 3; i++) {
+      if (i === 0) event(ours); // of all before
       f.ol_poll(engine, progress, two, 2);
       got.push(...two.subarray(0, progress.tokens));
       states.push(progress.state);
       // The event is there as long as tokens are.
-      const event = () => readSync(f.ol_event_fd(engine), new Uint8Array(8));
-      if (i < 2) expect(event()).toBe(8);
-      else expect(event).toThrow(/EAGAIN/);
+      if (i < 2) expect(event(ours)).toBeGreaterThan(0);
+      else expect(() => event(ours)).toThrow(/EAGAIN/);
     }
     expect(states).toEqual([1, 1, 2]);
     expect(got).toEqual(fakeReply([1], 5));
     f.ol_close(engine);
+    closeSync(ours);
+  });
+
+  it('keeps the logits of a score until they are fetched, and then no longer', async () => {
+    const { functions: f } = openLibrary(fake.path, fake.manifest);
+    const out: [bigint | null] = [null];
+    const { ours, theirs } = channelOf(f);
+    f.ol_create({ device: 0, threads: 1, context: 64, isa: 0 }, theirs, out);
+    const engine = out[0];
+    const ended = async () => {
+      const progress = zeroProgress();
+      do {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        f.ol_poll(engine, progress, null, 0);
+      } while (progress.state === 1);
+    };
+    f.ol_load(engine, randomSources(), slots.length);
+    await ended();
+    f.ol_score(engine, { ids: Int32Array.of(1, 2, 3), count: 3, first: 2 });
+    await ended();
+    const row = new Float32Array(vocab);
+    expect(f.ol_logits(engine, row, 2)).toBe(abiStatus.badArgument);
+    expect(f.ol_error(engine)).toBe('2 rows of logits were asked for, and there are 1');
+    f.ol_score(engine, { ids: Int32Array.of(1, 2, 3), count: 3, first: 2 });
+    await ended();
+    expect(f.ol_logits(engine, row, 1)).toBe(abiStatus.ok);
+    expect(row).toEqual(fakeLogits([1, 2, 3, 1, 2, 3]));
+    expect(f.ol_logits(engine, row, 1)).toBe(abiStatus.badArgument);
+    f.ol_close(engine);
+    closeSync(ours);
+  });
+
+  it('closes an engine whose caller is gone, also in the middle of a job', async () => {
+    const { functions: f } = openLibrary(fake.path, fake.manifest);
+    for (const device of [0, 1, 2]) {
+      for (const busy of [false, true]) {
+        const out: [bigint | null] = [null];
+        const { ours, theirs } = channelOf(f);
+        f.ol_create({ device, threads: 1, context: 4096, isa: 0 }, theirs, out);
+        const engine = out[0];
+        f.ol_load(engine, randomSources(), slots.length);
+        const progress = zeroProgress();
+        while (busy && progress.state !== 2) f.ol_poll(engine, progress, null, 0);
+        const ids = Int32Array.of(tokens.slow);
+        const reply = { ids, count: 1, max_tokens: 4000, stop_ids: null, stop_count: 0, sampling: greedy };
+        if (busy) expect(f.ol_generate(engine, reply)).toBe(abiStatus.ok);
+        expect(fake.alive()).toBe(1);
+        closeSync(ours);
+        while (fake.alive() > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    }
   });
 });
+
+/** A channel for one engine: file descriptors. */
+function channelOf(functions: Functions): { ours: number; theirs: number } {
+  const ends = new Int32Array(2);
+  expect(functions.ol_channel(ends)).toBe(abiStatus.ok);
+  return { ours: ends[0]!, theirs: ends[1]! };
+}
+
+/** Takes what the engine has said; bytes. @throws when it has said nothing */
+const event = (end: number) => readSync(end, new Uint8Array(64));
 
 describe('a process with an open engine', () => {
   it.each(['idle', 'open', 'close'])('lives as long as its job, and no longer (%s)', async (how) => {

@@ -1,5 +1,6 @@
 // The next token. Nothing here depends on the order of a sum: masses are integers, noise belongs to the token.
 #pragma once
+#include "host/finite.h"
 #include "host/noise.h"
 #include "lib/scratch.h"
 #include "lib/team.h"
@@ -12,18 +13,20 @@ DEVICE uint32_t ordered_key(float z) {
 }
 DEVICE float value_of(uint32_t key) { return float_from_bits(key & 0x80000000 ? key & 0x7fffffff : ~key); }
 
-/** The largest logit's id, the lowest of equals; 0 if all are NaN or -inf. */
+/** The largest logit's id, the lowest of equals; kNotFinite if one is NaN or infinite before its penalties. */
 DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* counts, int vocab) {
   int best = 0;
   float most = -__builtin_inff();
+  bool strange = false;
   for (int i = 0; i < vocab; ++i) {
+    strange |= not_finite(bits_from_float(logits[i]));
     const float logit = counts[i] > 0 ? penalised(logits[i], s.repetition_penalty, s.presence_penalty) : logits[i];
     if (logit > most) {
       most = logit;
       best = i;
     }
   }
-  return best;
+  return strange ? kNotFinite : best;
 }
 
 /** The largest key such that the keys from it up weigh at least need_of(the weight of all), found digit by digit from above. */
@@ -60,15 +63,19 @@ DEVICE int keep_from(uint32_t* keys, int* ids, int n, uint32_t cut) {
   return kept;
 }
 
-/** Fills keys and ids [vocab] with the candidates that temperature, top_k, top_p and min_p leave; returns how many. */
+/** Fills keys and ids [vocab] with the candidates that temperature, top_k, top_p and min_p leave; returns how many, 0 if a logit is NaN or
+ *  infinite before its penalties. */
 DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* counts, int vocab, uint32_t* keys, int* ids) {
   uint32_t top = 0;
+  bool strange = false;
   for (int i = 0; i < vocab; ++i) {
+    strange |= not_finite(bits_from_float(logits[i]));
     const float logit = counts[i] > 0 ? penalised(logits[i], s.repetition_penalty, s.presence_penalty) : logits[i];
     keys[i] = ordered_key(logit / s.temperature);
     ids[i] = i;
     top = keys[i] > top ? keys[i] : top;
   }
+  if (strange) return 0;
   int n = vocab;
   if (s.top_k > 0 && s.top_k < n) {
     const uint64_t k = s.top_k;
@@ -96,7 +103,7 @@ DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* 
   return n;
 }
 
-/** *next := the token chosen from logits [kVocab]; counts [kVocab] are occurrences, for the penalties. By block 0. */
+/** *next := the token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are occurrences, for the penalties. By block 0. */
 DEVICE void sample(Block& b, const float* logits, const Sampling& s, const int* counts, int position, int scratch, int* next) {
   const int vocab = s.vocab > 0 ? smaller(s.vocab, kVocab) : kVocab;
   if (!(s.temperature > 0)) {
@@ -107,7 +114,7 @@ DEVICE void sample(Block& b, const float* logits, const Sampling& s, const int* 
   int* const ids = (int*)keys + kVocab;
   const int n = sample_candidates(logits, s, counts, vocab, keys, ids);
   const uint64_t key = noise_key(s.seed, position);
-  int best = ids[0];
+  int best = n > 0 ? ids[0] : kNotFinite;
   float most = -__builtin_inff();
   for (int i = 0; i < n; ++i) {
     const float z = value_of(keys[i]);

@@ -5,6 +5,7 @@
 #include "backend.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -26,6 +27,7 @@ constexpr int kSlowToken = 501;    // this pass and all after it take 20 ms
 constexpr int kRogueToken = 502;   // samples a token outside the vocabulary
 constexpr int kRefuseToken = 503;  // the pass cannot be enqueued
 constexpr int kThrowToken = 504;   // the backend throws
+constexpr int kNanToken = 505;     // the logits of this token hold a NaN
 
 struct Request {
   PassRequest pass;
@@ -65,14 +67,14 @@ struct Backend {
   std::thread device;
 };
 
-static Backend* latest = nullptr;
-static int alive = 0;
+static std::atomic<Backend*> latest{nullptr};
+static std::atomic<int> alive{0};
 
 static Result run_pass(Backend& b, const Request& request, int step) {
   PassRequest pass = request.pass;
   pass.position += step;
   Result result{-1, kStatusOk, "", false};
-  bool rogue = false;
+  bool rogue = false, nan = false;
   for (int i = 0; i < pass.count; ++i) {
     const int32_t id = pass.ids == nullptr ? b.sampled : request.ids[i];
     const int position = pass.position + i;
@@ -81,6 +83,7 @@ static Result run_pass(Backend& b, const Request& request, int step) {
     b.hashes[position] = hash ^ (hash >> 15);
     b.slow[position] = id == kSlowToken || (position > 0 && b.slow[position - 1]);
     rogue = rogue || id == kRogueToken;
+    nan = id == kNanToken;
     if (id == kFailToken) result = {-1, kStatusDevice, "ffn_down: the fake device gave up", false};
     if (id == kThrowToken) result = {-1, kStatusOk, "", true};
   }
@@ -93,8 +96,16 @@ static Result run_pass(Backend& b, const Request& request, int step) {
       const uint32_t mixed = b.hashes[pass.position + i] ^ (static_cast<uint32_t>(j) * 2654435761u);
       b.logits[static_cast<size_t>(i - pass.first_logits) * kVocab + j] = static_cast<float>(mixed & 0xffffu);
     }
+    if (pass.ids != nullptr && request.ids[i] == kNanToken) {
+      b.logits[static_cast<size_t>(i - pass.first_logits) * kVocab + 7] = std::numeric_limits<float>::quiet_NaN();
+    }
   }
   if (!pass.sample) return result;
+  if (nan) {
+    b.sampled = 0;
+    result.token = kNotFinite;
+    return result;
+  }
   uint32_t next = b.hashes[last] + static_cast<uint32_t>(request.sampling.seed);
   if (request.sampling.repetition_penalty != 1) {
     next = 0;
@@ -155,7 +166,8 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   b->counts.resize(kVocab);
   b->logits.resize(static_cast<size_t>(kPassTokens) * kVocab);
   if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
-  latest = *out = b;
+  *out = b;
+  latest = b;
   ++alive;
   return kStatusOk;
 }
@@ -263,14 +275,15 @@ std::string backend_device(Backend* b) {
 
 // What tests look at from outside, for the backend made last.
 extern "C" {
-OL_API void fake_weights(void* out, int64_t bytes) { std::memcpy(out, latest->weights.data(), static_cast<size_t>(bytes)); }
-OL_API int32_t fake_most_outstanding() { return latest->most_outstanding; }
-OL_API int32_t fake_requests() { return latest->requests_taken; }
+OL_API void fake_weights(void* out, int64_t bytes) { std::memcpy(out, latest.load()->weights.data(), static_cast<size_t>(bytes)); }
+OL_API int32_t fake_most_outstanding() { return latest.load()->most_outstanding; }
+OL_API int32_t fake_requests() { return latest.load()->requests_taken; }
 OL_API int32_t fake_passes() {
-  std::lock_guard<std::mutex> lock(latest->mutex);
-  return latest->passes_run;
+  Backend* const b = latest;
+  std::lock_guard<std::mutex> lock(b->mutex);
+  return b->passes_run;
 }
-OL_API int32_t fake_waits() { return latest->steps_waited; }
+OL_API int32_t fake_waits() { return latest.load()->steps_waited; }
 OL_API int32_t fake_alive() { return alive; }
-OL_API void fake_dirty() { std::memset(latest->weights.data(), 0xee, latest->weights.size()); }
+OL_API void fake_dirty() { std::memset(latest.load()->weights.data(), 0xee, latest.load()->weights.size()); }
 }

@@ -1,0 +1,66 @@
+// Threads and processes that end with an engine open: whatever it does at that moment, the rest of the process goes on.
+import { execFile } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+import { buildKernel } from '../../load.ts';
+
+const { directory, manifest } = await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
+const program = new URL('../support/ends-with-engine.ts', import.meta.url).pathname;
+
+/** What ends a thread, and what its engine does then. */
+const endings = [
+  ['end', 'open'],
+  ['end', 'replying'],
+  ...['throw', 'exit', 'terminate'].flatMap((way) =>
+    ['opening', 'loading', 'open', 'replying', 'scoring'].map((moment) => [way, moment] as const),
+  ),
+] as const;
+
+/** Runs the program; its exit code, the signal that ended it, and what it said. */
+function run(moment: string, way: string, threads: number) {
+  const args = ['--import', 'tsx', program, directory, moment, way, String(threads)];
+  return new Promise<{ code: unknown; signal: unknown; out: string }>((resolve) => {
+    execFile(process.execPath, args, { timeout: 240_000 }, (error, out) => {
+      resolve({ code: error === null ? 0 : error.code, signal: error?.signal ?? null, out });
+    });
+  });
+}
+
+interface Said {
+  readonly exits: readonly number[];
+  readonly megabytes: readonly number[];
+  readonly ids: readonly number[];
+}
+
+const exitCodes: Readonly<Record<string, number>> = { end: 0, throw: 1, exit: 3, terminate: 1 };
+
+describe('a worker thread with an engine', () => {
+  it.each(endings)('leaves a whole process behind (%s while %s)', async (way, moment) => {
+    const { code, signal, out } = await run(moment, way, 2);
+    expect({ code, signal }).toEqual({ code: 0, signal: null });
+    const said = JSON.parse(out) as Said;
+    expect(said.exits).toEqual([exitCodes[way], exitCodes[way]]);
+    expect(said.ids.length).toBeGreaterThan(0);
+  });
+
+  it('gives its memory back when it is terminated', async () => {
+    const { out } = await run('replying', 'terminate', 20);
+    const { exits, megabytes } = JSON.parse(out) as Said;
+    expect(exits).toEqual(Array(20).fill(1));
+    // The weights alone of the last twelve would be 138 MB.
+    const leaked = (12 * manifest.weightBytes) / 1e6;
+    expect(megabytes[19]! - megabytes[7]!).toBeLessThan(leaked / 2);
+  });
+});
+
+describe('a process with an engine', () => {
+  it.each([
+    ['end', 'open'],
+    ['throw', 'replying'],
+    ['exit', 'loading'],
+    ['exit', 'replying'],
+    ['exit', 'scoring'],
+  ])('ends as it wants to (%s while %s)', async (way, moment) => {
+    const { code, signal } = await run(moment, way, 0);
+    expect({ code, signal }).toEqual({ code: exitCodes[way], signal: null });
+  });
+});
