@@ -535,6 +535,22 @@ void check_sampling() {
       counted = counted && d_counts.get() == counts;
     }
     report(same && counted, "sample: %s: as by sorting: %d, counted: %d", c.name, same, counted);
+    bool told = true;
+    for (const float strange : {NAN, -NAN, INFINITY, -INFINITY}) {
+      for (const int id : {0, c.s.vocab / 2, c.s.vocab - 1, kVocab - 1}) {
+        std::vector<float> logits(kVocab);
+        for (float& x : logits) x = random_float() + 2;
+        std::vector<int> counts(kVocab, 1);
+        const int expected = id < c.s.vocab ? kNotFinite : sample_by_sorting(logits, c.s, counts, 7);
+        logits[id] = strange;
+        Device<float> d_logits(logits);
+        Device<int> d_counts(counts), next(1);
+        run(SampleStage{d_logits.data, c.s, d_counts.data, 7, next.data}, sample_scratch());
+        if (expected >= 0) counts[expected]++;
+        told = told && next.get()[0] == expected && d_counts.get() == counts;
+      }
+    }
+    report(told, "sample: %s: a logit that is no number is told: %d", c.name, told);
   }
 }
 

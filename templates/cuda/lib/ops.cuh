@@ -2,13 +2,14 @@
 #pragma once
 #include "block.cuh"
 
-/** Columns [begin, end) of dst [tokens][K] := those of the tokens' rows of table [vocab][padded(K)]. */
+/** Columns [begin, end) of dst [tokens][K] := those of the tokens' rows of table [vocab][padded(K)]. In the place of a token that could
+ *  not be chosen (kNotFinite): row 0, since a pass behind it may have begun. */
 template <int K>
 DEVICE void embed(Block&, float* dst, const Matrix* table, const int* ids, int tokens, Range columns) {
   const int width = columns.end - columns.begin;
   for (int i = opaque(int(threadIdx.x)); i < tokens * width; i += kThreads) {
     const int token = i / width, k = columns.begin + i % width;
-    dst[token * K + k] = to_float(table[size_t(__ldcg(ids + token)) * padded(K) + k]);
+    dst[token * K + k] = to_float(table[size_t(max(__ldcg(ids + token), 0)) * padded(K) + k]);
   }
 }
 

@@ -1,5 +1,6 @@
 // The next token, by one block. Nothing here depends on the order of a sum: masses are integers, noise belongs to the token.
 #pragma once
+#include "host/finite.h"
 #include "host/noise.h"
 #include "block.cuh"
 
@@ -20,6 +21,9 @@ DEVICE uint32_t ordered_key(float z) {
   if (z != z) return 0;
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
+
+/** A key above all others that no float has, and no exchange takes for a word that has not come: a logit is NaN or infinite. */
+constexpr uint32_t kStrangeKey = 0xfffffffeu;
 
 DEVICE float value_of(uint32_t key) { return float_of(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
 
@@ -77,11 +81,11 @@ struct Logits {
     return __fsub_rn(x < 0 ? __fmul_rn(x, repetition) : by_repetition(x), presence);
   }
 
-  /** body(id, logit) for all ids, dealt to the threads, ascending within a thread. */
+  /** body(id, logit, logit before penalties) for all ids, dealt to the threads, ascending within a thread. */
   template <class Body>
   DEVICE void each(Body&& body) const {
     constexpr int kTogether = 4;
-    const auto one = [&](int id, float x) { body(id, counts && __ldcg(counts + id) > 0 ? penalised(x) : x); };
+    const auto one = [&](int id, float x) { body(id, counts && __ldcg(counts + id) > 0 ? penalised(x) : x, x); };
     const int head = min(vocab, int(-(reinterpret_cast<size_t>(values) / sizeof(float)) & 3));  // up to a multiple of 16 bytes
     const int fours = (vocab - head) / 4;
     if (int(threadIdx.x) < head) one(int(threadIdx.x), __ldcg(values + threadIdx.x));
@@ -133,6 +137,7 @@ struct Kept {
 struct Choice {
   float most = -float_of(0x7f800000u);
   int best = 0x7fffffff;
+  bool strange = false;  // a logit was NaN or infinite
 
   DEVICE void consider(uint32_t key, int id, const Kept& kept, uint64_t noise) {
     if (key < kept.low || (key != kept.top && kept.least > 0 && kept.mass(key) < kept.least)) return;
@@ -143,10 +148,11 @@ struct Choice {
     if (noisy > most || (noisy == most && id < best)) most = noisy, best = id;
   }
 
-  /** The block's choice: the largest, the lowest id of equals; 0 if there is none. */
+  /** The block's choice: the largest, the lowest id of equals; 0 if there is none, kNotFinite if any thread's was strange. */
   DEVICE int of_block() const {
-    if (!(most == most)) return 0;
-    const uint64_t all = block_largest((uint64_t)ordered_key(most + 0.0f) << 32 | (uint32_t)~best);
+    const uint32_t key = strange ? kStrangeKey : ordered_key(most + 0.0f);
+    const uint64_t all = block_largest((uint64_t)key << 32 | (uint32_t)~best);
+    if (all >> 32 == kStrangeKey) return kNotFinite;
     const int id = int(~(uint32_t)all);
     return id == 0x7fffffff ? 0 : id;
   }
@@ -169,7 +175,7 @@ DEVICE int list_candidates(const Logits& logits, const Divisor& by_temperature, 
   for (int i = int(threadIdx.x); i < kBins; i += kThreads) bins[i] = 0;
   if (threadIdx.x == 0) listed = 0;
   block_sync();
-  logits.each([&](int, float x) { atomicAdd(bins + bin_of(ordered_key(by_temperature(x))), 1); });
+  logits.each([&](int, float x, float) { atomicAdd(bins + bin_of(ordered_key(by_temperature(x))), 1); });
   block_sync();
   // How many bins, from the first, hold at most kCandidates together.
   int mine[kEach], sum = 0;
@@ -189,7 +195,7 @@ DEVICE int list_candidates(const Logits& logits, const Divisor& by_temperature, 
 #pragma unroll
   for (int i = 0; i < kEach; ++i) fitting += (before += mine[i]) <= kCandidates;
   const int taken = int(block_total(uint64_t(fitting)));
-  logits.each([&](int id, float x) {
+  logits.each([&](int id, float x, float) {
     const uint32_t key = ordered_key(by_temperature(x));
     if (bin_of(key) >= taken) return;
     const int at = atomicAdd(&listed, 1);
@@ -233,17 +239,24 @@ DEVICE void choose_token(float* scratch, const float* values, const Sampling& s,
   Choice choice;
   block_sync();
   if (!(s.temperature > 0)) {
-    logits.each([&](int id, float x) {
+    logits.each([&](int id, float x, float computed) {
+      choice.strange |= not_finite(bits_of(computed));
       if (x > choice.most || (x == choice.most && id < choice.best)) choice.most = x, choice.best = id;
     });
   } else {
     const Divisor by_temperature(s.temperature);
     const auto each_key = [&](auto&& body) {
-      logits.each([&](int id, float x) { body(id, ordered_key(by_temperature(x))); });
+      logits.each([&](int id, float x, float) { body(id, ordered_key(by_temperature(x))); });
     };
     Kept kept{0, 0, s.min_p > 0 ? (uint64_t)((double)s.min_p * (double)exp_fixed(0)) : 0};
-    each_key([&](int, uint32_t key) { kept.top = max(kept.top, key); });
+    logits.each([&](int, float x, float computed) {
+      kept.top = max(kept.top, not_finite(bits_of(computed)) ? kStrangeKey : ordered_key(by_temperature(x)));
+    });
     kept.top = uint32_t(block_largest(kept.top));
+    if (kept.top == kStrangeKey) {
+      if (threadIdx.x == 0) *next = kNotFinite;
+      return;
+    }
     const uint64_t noise = noise_key(s.seed, position);
     const bool few = s.top_k > 0 && s.top_k < vocab, nucleus = s.top_p < 1;
     uint32_t* const keys = reinterpret_cast<uint32_t*>(scratch);
@@ -285,12 +298,13 @@ DEVICE void choose_token(float* scratch, const float* values, const Sampling& s,
   const int token = choice.of_block();
   if (threadIdx.x == 0) {
     *next = token;
-    ++counts[token];
+    if (token >= 0) ++counts[token];
   }
 }
 
 /**
- * *next := the token chosen from logits [kVocab], and one more occurrence of it in counts [kVocab]. By all threads of block 0.
+ * *next := the token chosen from logits [kVocab], and one more occurrence of it in counts [kVocab]; kNotFinite if a logit is NaN or
+ * infinite. By all threads of block 0.
  * Repetition and presence penalty, temperature (0: the largest logit, the lowest id of equals), top_k, top_p, min_p; then the largest
  * logit / temperature + Gumbel noise.
  */

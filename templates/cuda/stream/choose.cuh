@@ -12,7 +12,8 @@ struct Best {
   uint64_t value = 0;
 
   DEVICE void consider(float logit, int id) {
-    const uint64_t other = uint64_t(ordered_key(logit + 0.0f)) << 32 | uint32_t(~id);
+    const uint32_t key = not_finite(bits_of(logit)) ? kStrangeKey : ordered_key(logit + 0.0f);
+    const uint64_t other = uint64_t(key) << 32 | uint32_t(~id);
     if (other > value) value = other;
   }
   /** The id; 0 where there is none, since no logit is a number or the launch has failed. */
@@ -20,6 +21,8 @@ struct Best {
     const uint32_t id = ~uint32_t(value);
     return id < uint32_t(kVocab) ? int(id) : 0;
   }
+  /** The id, or kNotFinite where a logit is NaN or infinite. */
+  DEVICE static int token_of(uint64_t value) { return value >> 32 == kStrangeKey ? kNotFinite : id_of(value); }
 };
 
 /** True when every block can find the token itself: the largest logit, no penalties. */
@@ -50,7 +53,7 @@ DEVICE void publish_candidate(const Candidates& to, int step, int block, uint64_
   to.publish(step, 2 * block + 1, uint32_t(Best::id_of(best)) | (stop ? kStopFlag : 0));
 }
 
-/** The id of the best of all blocks' candidates, by all computing threads; cta.s.leave: the host wants the reply to end. */
+/** The best of all blocks' candidates, or kNotFinite, by all computing threads; cta.s.leave: the host wants the reply to end. */
 template <int T, class Candidates>
 DEVICE int best_candidate(Cta<T>& cta, const Candidates& candidates, int step, Stage stage) {
   Best all;
@@ -63,11 +66,11 @@ DEVICE int best_candidate(Cta<T>& cta, const Candidates& candidates, int step, S
     all.value = uint64_t(candidate.v[0]) << 32 | uint32_t(~(candidate.v[1] & ~kStopFlag));
     if (threadIdx.x == 0) cta.s.leave = (candidate.v[1] & kStopFlag) != 0;
   }
-  return Best::id_of(block_largest(all.value));
+  return Best::token_of(block_largest(all.value));
 }
 
 /**
- * The next token, the same in every block; cta.s.leave tells whether the host wants the reply to end. `best` is this thread's best logit.
+ * The next token or kNotFinite, the same in every block; cta.s.leave tells whether the host wants the reply to end. `best` is this thread's best logit.
  * Greedy: all blocks read all candidates. Otherwise block 0 samples from the stored logits, and all wait for its word; after a pass of
  * several tokens a kernel of its own samples (see `sample_logits`), so that the large kernels hold no sampler.
  */
@@ -81,7 +84,7 @@ DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken&
   }
   if (greedy) {
     const int token = best_candidate(cta, candidates, step, stage);
-    if (cta.index() == 0 && threadIdx.x == 0) ++cta.pass.counts[token];
+    if (cta.index() == 0 && threadIdx.x == 0 && token >= 0) ++cta.pass.counts[token];
     return token;
   }
   if constexpr (T == 1) {
@@ -99,7 +102,7 @@ DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken&
         word = load_words<1>(sampled_token.of(step), 0).v[0];
         return word != kSentinel;
       });
-      cta.s.token = Best::id_of(~uint64_t(word & ~kStopFlag));
+      cta.s.token = word == unsigned(kNotFinite) ? kNotFinite : Best::id_of(~uint64_t(word & ~kStopFlag));
       cta.s.leave = (word & kStopFlag) != 0;
     }
     cta.sync();
@@ -107,9 +110,9 @@ DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken&
   return cta.s.token;
 }
 
-/** Hands a token to the host, as one more than its id, since 0 is "not yet", and to the next launch. */
+/** Hands a token to the host, as one more than its id, since 0 is "not yet", and to the next launch, which may have been asked for already. */
 DEVICE void reply(const LaunchArgs& pass, int step, int token) {
-  *pass.next = token;
+  *pass.next = max(token, 0);
   asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(pass.reply + step)), "r"(unsigned(token) + 1) : "memory");
 }
 

@@ -83,7 +83,7 @@ DEVICE bool end_step(Cta<T>& cta, const Candidates& candidates, const SampledTok
   if (threadIdx.x == 0) {
     if (cta.index() == 0 && !cta.s.flags.failed) reply(cta.pass, step, token);
     cta.s.token = token;
-    cta.s.leave = cta.s.leave || cta.s.flags.failed || step + 1 == cta.pass.steps || is_stop(cta.pass, token);
+    cta.s.leave = cta.s.leave || token < 0 || cta.s.flags.failed || step + 1 == cta.pass.steps || is_stop(cta.pass, token);
   }
   cta.sync();
   return cta.s.leave != 0;
