@@ -23,6 +23,20 @@ export class OnelaunchError extends Error {
   }
 }
 
+/** A prompt that leaves no room for a reply. */
+export class ContextOverflow extends OnelaunchError {
+  override readonly name = 'ContextOverflow';
+  readonly promptTokens: number;
+  readonly context: number;
+
+  constructor(promptTokens: number, context: number) {
+    const message = `the prompt has ${promptTokens} tokens, and the context holds ${context}, reply included`;
+    super('usage', message, { hint: 'Shorten the conversation, or load the model with a longer context.' });
+    this.promptTokens = promptTokens;
+    this.context = context;
+  }
+}
+
 /** A broken promise between passes: our mistake, never the user's. */
 export function invariant(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`internal error: ${message}`);

@@ -95,9 +95,9 @@ const loadShape = z.strictObject({
  *  @throws OnelaunchError: usage for wrong options or files, environment for what this machine lacks, failed otherwise. */
 export async function load(options: LoadOptions): Promise<LanguageModel> {
   const { checkArguments } = await import('./runtime/sampling.ts');
-  checkArguments(loadShape, options, 'options');
-  const built = await buildKernel(options, { needsWeights: options.randomWeights === undefined });
-  const { engine } = await openEngine(built, options);
+  const given = checkArguments(loadShape, options, 'options') as LoadOptions;
+  const built = await buildKernel(given, { needsWeights: given.randomWeights === undefined });
+  const { engine } = await openEngine(built, given);
   try {
     return await openModel(built, engine);
   } catch (error) {

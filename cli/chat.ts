@@ -1,6 +1,6 @@
 // gen chat: one question, a question a line, or a conversation at the terminal.
 import { createInterface } from 'node:readline';
-import { OnelaunchError } from '../errors.ts';
+import { ContextOverflow, OnelaunchError } from '../errors.ts';
 import type { ChatMessage } from '../runtime/chat-template.ts';
 import type { LanguageModel } from '../runtime/model.ts';
 import type { ReplyResult } from '../runtime/reply.ts';
@@ -80,7 +80,6 @@ function createChat(
           };
           return result;
         } catch (error) {
-          const { ContextOverflow } = await import('../runtime/model.ts');
           if (!(error instanceof ContextOverflow) || turns.length === 0) throw error;
           turns = turns.slice(1);
           ui.warn(

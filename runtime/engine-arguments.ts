@@ -6,36 +6,93 @@ export type TokenIds = readonly number[] | Int32Array;
 
 const maxInt32 = 2 ** 31 - 1;
 
-export function checkSource(source: Readonly<TensorSource>, name: string): void {
+/** What read() makes of an argument. What a getter or a proxy in it throws becomes a usage error. */
+export function readArgument<T>(name: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw isOurs(cause) ? cause : new OnelaunchError('usage', `${name} cannot be read`, { cause });
+  }
+}
+
+/** The same for what is read later, and for values of which even the class cannot be asked. */
+function isOurs(error: unknown): boolean {
+  try {
+    return error instanceof OnelaunchError;
+  } catch {
+    return false;
+  }
+}
+
+/** An object whose properties may be read. */
+export function checkObject(name: string, value: unknown): void {
+  check(typeof value === 'object' && value !== null, `${name} is ${shown(value)}, not an object`);
+}
+
+export function checkFunction(name: string, value: unknown): void {
+  check(value === undefined || typeof value === 'function', `${name} is ${shown(value)}, not a function`);
+}
+
+export function checkSignal(name: string, value: unknown): void {
+  check(
+    value === undefined || value instanceof AbortSignal,
+    `${name} is ${shown(value)}, not an AbortSignal`,
+  );
+}
+
+/** A copy of a source that C takes. */
+export function checkSource(source: Readonly<TensorSource>, name: string): TensorSource {
+  checkObject(name, source);
   const { path, offset, slot, dtype, seed, mean, scale } = source;
   checkInteger(`${name}.slot`, slot, 0);
   checkInteger(`${name}.dtype`, dtype, sourceDtype.bf16, sourceDtype.random);
   checkBits64(`${name}.seed`, seed);
   checkNumber(`${name}.mean`, mean);
   checkNumber(`${name}.scale`, scale, 0);
-  if (dtype === sourceDtype.random) return;
+  if (dtype === sourceDtype.random) return { path: null, offset: 0, slot, dtype, seed, mean, scale };
   check(typeof path === 'string' && path !== '' && !path.includes('\0'), `${name}.path is not a path`);
   checkInteger(`${name}.offset`, offset, 0, Number.MAX_SAFE_INTEGER);
+  return { path, offset, slot, dtype, seed, mean, scale };
 }
 
-export function checkSampling(sampling: Readonly<Sampling>, vocab: number): void {
-  checkNumber('sampling.temperature', sampling.temperature, 0);
-  checkInteger('sampling.top_k', sampling.top_k, 0);
-  checkNumber('sampling.top_p', sampling.top_p, 0, 1);
-  check(Math.fround(sampling.top_p) > 0, 'sampling.top_p is 0; 1 turns it off');
-  checkNumber('sampling.min_p', sampling.min_p, 0, 1);
-  checkNumber('sampling.repetition_penalty', sampling.repetition_penalty, 0);
-  check(Math.fround(sampling.repetition_penalty) > 0, 'sampling.repetition_penalty is 0; 1 turns it off');
-  checkNumber('sampling.presence_penalty', sampling.presence_penalty);
-  checkBits64('sampling.seed', sampling.seed);
-  checkInteger('sampling.vocab', sampling.vocab, 1, vocab);
+/** A copy of sampling that C takes. */
+export function checkSampling(sampling: Readonly<Sampling>, vocab: number): Sampling {
+  checkObject('sampling', sampling);
+  const copy: Sampling = {
+    temperature: sampling.temperature,
+    top_k: sampling.top_k,
+    top_p: sampling.top_p,
+    min_p: sampling.min_p,
+    repetition_penalty: sampling.repetition_penalty,
+    presence_penalty: sampling.presence_penalty,
+    seed: sampling.seed,
+    vocab: sampling.vocab,
+  };
+  checkNumber('sampling.temperature', copy.temperature, 0);
+  checkInteger('sampling.top_k', copy.top_k, 0);
+  checkNumber('sampling.top_p', copy.top_p, 0, 1);
+  check(Math.fround(copy.top_p) > 0, 'sampling.top_p is 0; 1 turns it off');
+  checkNumber('sampling.min_p', copy.min_p, 0, 1);
+  checkNumber('sampling.repetition_penalty', copy.repetition_penalty, 0);
+  check(Math.fround(copy.repetition_penalty) > 0, 'sampling.repetition_penalty is 0; 1 turns it off');
+  checkNumber('sampling.presence_penalty', copy.presence_penalty);
+  checkBits64('sampling.seed', copy.seed);
+  checkInteger('sampling.vocab', copy.vocab, 1, vocab);
+  return copy;
 }
 
 /** A copy of ids as the library reads it. */
 export function tokenArray(name: string, ids: TokenIds, vocab: number): Int32Array {
-  check(Array.isArray(ids) || ids instanceof Int32Array, `${name} is neither an array nor an Int32Array`);
-  for (let i = 0; i < ids.length; i++) checkInteger(`${name}[${i}]`, ids[i], 0, vocab - 1);
-  return Int32Array.from(ids);
+  return readArgument(name, () => {
+    check(Array.isArray(ids) || ids instanceof Int32Array, `${name} is neither an array nor an Int32Array`);
+    const copy: number[] = [];
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i];
+      checkInteger(`${name}[${i}]`, id, 0, vocab - 1);
+      copy.push(id);
+    }
+    return Int32Array.from(copy);
+  });
 }
 
 function checkBits64(name: string, value: unknown): void {
@@ -44,7 +101,12 @@ function checkBits64(name: string, value: unknown): void {
   else checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER);
 }
 
-export function checkInteger(name: string, value: unknown, min: number, max = maxInt32): void {
+export function checkInteger(
+  name: string,
+  value: unknown,
+  min: number,
+  max = maxInt32,
+): asserts value is number {
   const fits = typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max;
   if (!fits) throw usage(`${name} is ${shown(value)}, not an integer from ${min} to ${max}`);
 }
@@ -62,7 +124,12 @@ export function check(condition: boolean, message: string): asserts condition {
   if (!condition) throw usage(message);
 }
 
-const shown = (value: unknown) => (typeof value === 'string' ? JSON.stringify(value) : String(value));
+/** A value in an error text; never runs code of an object. */
+function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (typeof value === 'function') return 'a function';
+  return typeof value === 'object' && value !== null ? 'an object' : String(value);
+}
 
 export const usage = (message: string, hint?: string) =>
   new OnelaunchError('usage', message, hint === undefined ? {} : { hint });

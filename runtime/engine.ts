@@ -12,9 +12,13 @@ import {
 import { openChannel } from './channel.ts';
 import {
   check,
+  checkFunction,
   checkInteger,
+  checkObject,
   checkSampling,
+  checkSignal,
   checkSource,
+  readArgument,
   type TokenIds,
   tokenArray,
   usage,
@@ -89,25 +93,28 @@ export class Engine {
   /** Opens the library of a manifest and makes an engine. Close it, or declare it with `await using`.
    *  @throws OnelaunchError when the library does not match or the device has no room */
   static async open(libraryPath: string, manifest: Manifest, settings: EngineSettings): Promise<Engine> {
-    const { context, threads = 0, device = 0, isa = 'auto' } = settings;
-    checkInteger('context', context, 1);
-    checkInteger('threads', threads, 0);
-    checkInteger('device', device, 0);
-    const isaCode = isaCodes[isa];
-    check(isaCode !== undefined, `isa is ${isa}, not one of ${Object.keys(isaCodes).join(', ')}`);
+    const options = readArgument('settings', () => {
+      checkObject('settings', settings);
+      const { context, threads = 0, device = 0, isa = 'auto' } = settings;
+      checkInteger('context', context, 1);
+      checkInteger('threads', threads, 0);
+      checkInteger('device', device, 0);
+      const known = typeof isa === 'string' && Object.hasOwn(isaCodes, isa);
+      check(known, `isa is not one of ${Object.keys(isaCodes).join(', ')}`);
+      return { device, threads, context, isa: isaCodes[isa]! };
+    });
     const library = openLibrary(libraryPath, manifest);
     const { functions } = library;
     let jobs: Jobs | undefined;
     const channel = openChannel(functions, () => jobs?.drain());
     const out: [EngineHandle | null] = [null];
-    const options = { device, threads, context, isa: isaCode };
     const status = functions.ol_create(options, channel.engineEnd, out);
     if (status !== abiStatus.ok) {
       channel.close();
       throw failure(status, functions.ol_error(null), 'environment');
     }
     jobs = followJobs(functions, out[0]!, channel);
-    return new Engine(library, out[0]!, context, jobs);
+    return new Engine(library, out[0]!, options.context, jobs);
   }
 
   /** Positions in the KV cache: tokens whose keys and values are computed. The last token of a reply is not among them. */
@@ -118,10 +125,15 @@ export class Engine {
   /** Reads and packs the weights: one source for every slot of the manifest. Forgets all positions.
    *  @throws OnelaunchError; the signal's reason when aborted. The engine then has no weights. */
   async load(sources: readonly Readonly<TensorSource>[], options: LoadOptions = {}): Promise<void> {
-    const { onProgress, signal } = options;
-    for (const [index, source] of sources.entries()) checkSource(source, `sources[${index}]`);
+    const { onProgress, signal } = readOptions(options);
+    const checked = readArgument('sources', () => {
+      check(Array.isArray(sources), 'sources is not an array');
+      const copies: TensorSource[] = [];
+      for (let i = 0; i < sources.length; i++) copies.push(checkSource(sources[i]!, `sources[${i}]`));
+      return copies;
+    });
     await this.#exclusive(async () => {
-      await this.#jobs.run((f, handle) => f.ol_load(handle, sources, sources.length), {
+      await this.#jobs.run((f, handle) => f.ol_load(handle, checked, checked.length), {
         signal,
         onPoll: (progress) => {
           if (Number(progress.total) > 0) onProgress?.(Number(progress.done), Number(progress.total));
@@ -134,12 +146,15 @@ export class Engine {
    *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
    *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
   async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
-    const { maxTokens, stopIds = [], sampling = greedy(this.vocab), signal } = options;
-    checkSampling(sampling, this.vocab);
-    checkInteger('maxTokens', maxTokens, 1);
+    const { maxTokens, stops, sampling, signal } = readArgument('options', () => {
+      const { signal } = readOptions(options);
+      const { maxTokens, stopIds = [], sampling = greedy(this.vocab) } = options;
+      checkInteger('maxTokens', maxTokens, 1);
+      const stops = tokenArray('stopIds', stopIds, this.vocab);
+      return { maxTokens, stops, sampling: checkSampling(sampling, this.vocab), signal };
+    });
     const prompt = tokenArray('ids', ids, this.vocab);
     check(prompt.length > 0, 'ids is empty');
-    const stops = tokenArray('stopIds', stopIds, this.vocab);
     const args = {
       ids: prompt,
       count: prompt.length,
@@ -195,11 +210,12 @@ export class Engine {
     first: number,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<Float32Array> {
-    checkInteger('first', first, 0, ids.length);
-    const size = (ids.length - first) * this.vocab;
+    const tokens = tokenArray('ids', ids, this.vocab);
+    checkInteger('first', first, 0, tokens.length);
+    const size = (tokens.length - first) * this.vocab;
     if (size > maxScoreFloats) {
       throw usage(
-        `${ids.length - first} rows of ${this.vocab} logits do not fit into one array`,
+        `${tokens.length - first} rows of ${this.vocab} logits do not fit into one array`,
         'use scoreRows',
       );
     }
@@ -209,7 +225,7 @@ export class Engine {
       logits.set(rows, filled);
       filled += rows.length;
     };
-    await this.scoreRows(ids, first, place, options);
+    await this.scoreRows(tokens, first, place, options);
     return logits;
   }
 
@@ -220,9 +236,11 @@ export class Engine {
     onRows: OnRows,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<void> {
-    checkInteger('first', first, 0, ids.length);
+    const { signal } = readOptions(options);
     const tokens = tokenArray('ids', ids, this.vocab);
+    checkInteger('first', first, 0, tokens.length);
     check(tokens.length > 0, 'ids is empty');
+    check(typeof onRows === 'function', 'onRows is not a function');
     if (!this.#jobs.closed && this.position + tokens.length > this.context) {
       throw usage(
         `${tokens.length} tokens do not fit: ${this.position} of ${this.context} positions are in use`,
@@ -239,7 +257,7 @@ export class Engine {
           count: end - at,
           first: begin - at,
         };
-        await this.#jobs.run((f, handle) => f.ol_score(handle, args), { signal: options.signal });
+        await this.#jobs.run((f, handle) => f.ol_score(handle, args), { signal });
         const rows = end - begin;
         if (rows > 0) {
           this.#jobs.call((f, handle) => f.ol_logits(handle, buffer, rows));
@@ -292,6 +310,17 @@ export class Engine {
       this.#busy = false;
     }
   }
+}
+
+/** What the options of all jobs have in common. */
+function readOptions(options: LoadOptions): LoadOptions {
+  return readArgument('options', () => {
+    checkObject('options', options);
+    const { onProgress, signal } = options;
+    checkFunction('options.onProgress', onProgress);
+    checkSignal('options.signal', signal);
+    return { signal, ...(onProgress && { onProgress }) };
+  });
 }
 
 /** Most bytes of logits that scoreRows holds. */

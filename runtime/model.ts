@@ -1,7 +1,7 @@
 // A loaded model: text in, a streamed reply out, and the KV cache kept for a conversation that goes on.
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
-import { OnelaunchError } from '../errors.ts';
+import { ContextOverflow, OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engine.ts';
 import type { GenerationDefaults } from './generation-config.ts';
@@ -26,22 +26,15 @@ export interface ModelParts {
   readonly template: (() => ChatTemplate) | null;
 }
 
-/** A prompt that leaves no room for a reply. */
-export class ContextOverflow extends OnelaunchError {
-  override readonly name = 'ContextOverflow';
-  readonly promptTokens: number;
-  readonly context: number;
-
-  constructor(promptTokens: number, context: number) {
-    const message = `the prompt has ${promptTokens} tokens, and the context holds ${context}, reply included`;
-    super('usage', message, { hint: 'Shorten the conversation, or load the model with a longer context.' });
-    this.promptTokens = promptTokens;
-    this.context = context;
-  }
-}
-
 const textSchema = z.string();
-const messagesSchema = z.array(z.looseObject({ role: z.string() })).min(1);
+const partSchema = z.looseObject({ type: z.string(), text: z.string().exactOptional() });
+const messageSchema = z.looseObject({
+  role: z.string(),
+  content: z.union([z.string(), z.array(partSchema)], 'expected a text or parts').nullish(),
+});
+const messagesSchema = z.array(messageSchema).min(1);
+const tokenizeSchema = z.strictObject({ addSpecialTokens: z.boolean().optional() });
+const idsSchema = z.array(z.int().nonnegative());
 
 /** A model that is ready to reply, one reply at a time. Made by `load`. */
 export class LanguageModel {
@@ -69,10 +62,10 @@ export class LanguageModel {
    *  of the common beginning is kept. @throws OnelaunchError, when the reply is read, as `generate` does */
   chat(messages: readonly ChatMessage[], options: ReplyOptions = {}): Reply {
     return this.#reply(options, (tokenizer, { enableThinking }) => {
-      checkArguments(messagesSchema, messages, 'messages');
+      const checked = checkArguments(messagesSchema, messages, 'messages');
       this.#template ??= this.#parts.template?.();
       if (this.#template === undefined) throw noFiles(this.manifest.model, 'chat template');
-      return needed(tokenizer, this.manifest).encode(this.#template(messages, { enableThinking }));
+      return needed(tokenizer, this.manifest).encode(this.#template(checked, { enableThinking }));
     });
   }
 
@@ -94,14 +87,18 @@ export class LanguageModel {
     });
   }
 
-  /** Tokens of a text; addSpecialTokens adds those that the model expects around a text of its own (default false). */
+  /** Tokens of a text; addSpecialTokens adds those that the model expects around a text of its own (default false).
+   *  @throws OnelaunchError of kind usage, as detokenize does: arguments of other types, a model without a tokenizer */
   tokenize(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
-    return needed(this.#parts.tokenizer, this.manifest).encode(text, options);
+    const { addSpecialTokens = false } = checkArguments(tokenizeSchema, options, 'options');
+    checkArguments(textSchema, text, 'text');
+    return needed(this.#parts.tokenizer, this.manifest).encode(text, { addSpecialTokens });
   }
 
   /** Text of tokens, without special ones such as <|im_end|>. */
   detokenize(tokenIds: readonly number[]): string {
-    return needed(this.#parts.tokenizer, this.manifest).decode(tokenIds);
+    const ids = checkArguments(idsSchema, tokenIds, 'tokenIds');
+    return needed(this.#parts.tokenizer, this.manifest).decode(ids);
   }
 
   /** Ends the reply that runs with finish 'abort', whether or not it is read on, then frees the weights and the KV cache.

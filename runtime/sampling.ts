@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import type { Sampling } from './bindings.ts';
+import { check, readArgument } from './engine-arguments.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
@@ -110,7 +111,10 @@ export function checkArguments<Schema extends z.ZodType>(
   value: unknown,
   name: string,
 ): z.infer<Schema> {
-  const parsed = schema.safeParse(value);
+  const parsed = readArgument(name, () => {
+    checkLengths(name, value);
+    return schema.safeParse(value);
+  });
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   if (issue.code === 'unrecognized_keys') {
@@ -123,4 +127,17 @@ export function checkArguments<Schema extends z.ZodType>(
   throw new OnelaunchError('usage', `${at}: ${issue.message.replace(/^Invalid input: /, '')}`, {
     hint: 'The doc comment of the option says what it may be.',
   });
+}
+
+/** Longer than any context, and shorter than what would take seconds to look through. */
+const mostEntries = 2 ** 22;
+
+/** That no list in a value is so long that reading it takes for ever: a list may be long and hold nothing. */
+function checkLengths(name: string, value: unknown): void {
+  if (Array.isArray(value)) check(value.length <= mostEntries, `${name} has ${value.length} entries`);
+  else if (typeof value === 'object' && value !== null) {
+    for (const [key, part] of Object.entries(value)) {
+      if (Array.isArray(part)) check(part.length <= mostEntries, `${name}.${key} has ${part.length} entries`);
+    }
+  }
 }

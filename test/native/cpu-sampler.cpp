@@ -85,7 +85,7 @@ static void check_sets() {
     Floats logits(kVocab);
     const bool ties = trial % 3 == 0;
     for (float& logit : logits) logit = ties ? std::floor(random_float() * 8) : random_float() * (trial % 7 + 1) * 3;
-    if (trial % 5 == 0) logits[trial] = -INFINITY;
+    if (trial % 5 == 0) logits[trial] = -3e38f;  // -inf once it is divided by a temperature below 1
     Sampling s = settings(std::fabs(random_float()) + 0.3f);
     s.vocab = trial % 2 ? kVocab : 777;
     if (trial % 4 != 0) s.top_k = 1 + trial % 60;
@@ -174,22 +174,45 @@ static void check_greedy() {
   check.equal(choose(negative, s, fifth, 0), 0);
   s.temperature = 0.001f;
   s.top_k = 1;
-  std::fill(negative.begin() + 100, negative.end(), -INFINITY);
+  std::fill(negative.begin() + 100, negative.end(), -3e38f);  // over a temperature: -inf
   for (int i = 0; i < 50; ++i) {
     const int token = choose(negative, s, fifth, i);
     check.that(token != 5 && token < 100);
   }
-  Floats broken(kVocab, NAN);
-  check.equal(choose(broken, settings(0), counts, 0), 0);
-  check.that(choose(broken, settings(1), counts, 0) < kVocab);
-  broken[17] = -3;
-  check.equal(choose(broken, settings(0), counts, 0), 17);
-  for (int i = 0; i < 50; ++i) check.equal(choose(broken, settings(1), counts, i), 17);
-  Floats infinite(kVocab, 0.0f);
-  infinite[44] = INFINITY;
-  s = settings(1);
-  s.top_p = 0.5f;
-  check.equal(choose(infinite, s, counts, 3), 44);
+}
+
+static void check_finite() {
+  Check check("logits that are no numbers");
+  std::vector<int> counts(kVocab, 0);
+  counts[44] = 1;
+  Sampling narrow = settings(1), penalised = settings(0), masked = settings(0.7f);
+  narrow.top_k = 20;
+  narrow.top_p = 0.5f;
+  narrow.min_p = 0.1f;
+  penalised.repetition_penalty = 3e38f;
+  penalised.presence_penalty = 2;
+  masked.vocab = 900;
+  for (const Sampling& s : {settings(0), settings(1), narrow, penalised, masked}) {
+    for (const float strange : {NAN, -NAN, INFINITY, -INFINITY}) {
+      for (const int id : {0, 44, 899, 900, kVocab - 1}) {
+        Floats logits(kVocab, -1.0f);
+        logits[7] = 5;
+        const int expected = choose(logits, s, counts, id);
+        logits[id] = strange;
+        check.equal(choose(logits, s, counts, id), id < s.vocab ? kNotFinite : expected);
+      }
+    }
+  }
+  // Numbers that penalties and temperature drive out of the floats were numbers.
+  Floats logits(kVocab, -1.0f);
+  logits[44] = -5;
+  check.that(choose(logits, penalised, counts, 0) != kNotFinite);
+  logits[44] = 5;
+  penalised.repetition_penalty = 1e-38f;
+  check.equal(choose(logits, penalised, counts, 0), 44);
+  Sampling cold = settings(1e-38f);
+  cold.top_k = 1;
+  check.equal(choose(logits, cold, counts, 0), 44);
 }
 
 static void check_noise() {
@@ -212,7 +235,8 @@ int main() {
   check_noise();
   check_sets();
   check_greedy();
-  Floats few(kVocab, -INFINITY), many(kVocab), flat(kVocab, 0.5f);
+  check_finite();
+  Floats few(kVocab, -3e38f), many(kVocab), flat(kVocab, 0.5f);
   for (int i = 0; i < 10; ++i) few[i * 99] = random_float() * 2;
   for (float& logit : many) logit = random_float() * 4;
   check_distribution("draws from ten tokens", settings(0.8f), few);

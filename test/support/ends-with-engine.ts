@@ -17,11 +17,15 @@ interface Ending {
 const context = 1000;
 
 /** Imports what it needs itself: a main thread without an engine has loaded no native code, and its threads unload theirs. */
-async function openEngine(folder: string): Promise<{ engine: Engine; sources: TensorSource[] }> {
+async function openEngine(
+  folder: string,
+  before = () => {},
+): Promise<{ engine: Engine; sources: TensorSource[] }> {
   const [{ Engine }, { randomPlan }] = await Promise.all([
     import('../../runtime/engine.ts'),
     import('../../runtime/load-plan.ts'),
   ]);
+  before();
   const manifest = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as Manifest;
   const engine = await Engine.open(join(folder, manifest.library), manifest, { context, threads: 2 });
   return { engine, sources: randomPlan(manifest, 1) };
@@ -35,8 +39,9 @@ async function endAt({ folder, moment, way }: Ending): Promise<void> {
     if (way === 'exit') process.exit(3);
     if (way === 'terminate') parentPort?.postMessage('now');
   };
-  if (moment === 'opening') setImmediate(reached, 'opening');
-  const { engine, sources } = await openEngine(folder);
+  // A message is on its way while the engine is made; what throws or exits does so once it is there.
+  const opening = () => (way === 'terminate' ? reached('opening') : setImmediate(reached, 'opening'));
+  const { engine, sources } = await openEngine(folder, opening);
   const loading = engine.load(sources);
   reached('loading');
   await loading;

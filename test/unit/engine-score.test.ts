@@ -60,6 +60,19 @@ describe.each(backends)('an engine over %s', (_, device) => {
     });
   });
 
+  it('ends at the first row that holds a number that is none', async () => {
+    const engine = await ready();
+    const ids = Array.from({ length: 23 }, (_i, i) => (i === 6 || i === 9 ? tokens.nan : i));
+    for (const first of [0, 6]) {
+      engine.reset(0);
+      const error = await failureOf(engine.score(ids, first));
+      expect([error.kind, error.message]).toEqual(['failed', 'the logits are not finite at position 6']);
+      expect(error.hint).toContain('the weights hold NaN');
+    }
+    engine.reset(0);
+    expect(await engine.score(ids.slice(0, 6), 5)).toEqual(fakeLogits(ids.slice(0, 6)));
+  });
+
   it('throws the reason of the signal when scoring is aborted, and what onRows throws', async () => {
     const engine = await ready();
     const ids = [tokens.slow, ...Array.from({ length: 199 }, (_i, i) => i)];

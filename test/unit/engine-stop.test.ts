@@ -118,6 +118,7 @@ describe.each(backends)('an engine over %s', (_, device) => {
   it.each([
     ['refuses a pass', tokens.refuse, 'no memory for this pass', 'environment'],
     ['throws', tokens.throws, 'the fake backend threw', 'failed'],
+    ['finds a logit that is no number', tokens.nan, 'the logits are not finite at position 5', 'failed'],
     ['samples no token', tokens.rogue, 'sampled 517, which is no token', 'failed'],
   ])('survives a backend that %s', async (_what, token, message, kind) => {
     const engine = await ready();

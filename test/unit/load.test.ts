@@ -1,7 +1,8 @@
 // From a name to a model that replies: over the real engine, on the CPU.
 import { beforeAll, describe, expect, it } from 'vitest';
+import { ContextOverflow } from '../../errors.ts';
 import { buildKernel, load } from '../../load.ts';
-import { ContextOverflow, type LanguageModel } from '../../runtime/model.ts';
+import type { LanguageModel } from '../../runtime/model.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
 
 describe('load', () => {

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../../abi/manifest.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { OnelaunchError } from '../../errors.ts';
+import { ContextOverflow, OnelaunchError } from '../../errors.ts';
 import type { Sampling } from '../../runtime/bindings.ts';
 import { chatTemplate } from '../../runtime/chat-template.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
-import { ContextOverflow, LanguageModel, type ReplyEngine } from '../../runtime/model.ts';
+import { LanguageModel, type ReplyEngine } from '../../runtime/model.ts';
 import type { ReplyResult } from '../../runtime/reply.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
@@ -91,8 +91,8 @@ class ScriptedEngine {
     this.position = length;
   }
 
-  close(): void {
-    if (this.running) throw new Error('closed during a reply');
+  async [Symbol.asyncDispose](): Promise<void> {
+    while (this.running) await new Promise((resolve) => setImmediate(resolve));
     this.closed = true;
   }
 }

@@ -1,0 +1,4 @@
+// Weights that are no numbers, on the CPU target.
+import { notFiniteSuite } from '../support/not-finite-suite.ts';
+
+notFiniteSuite('cpu', 'cooperative');

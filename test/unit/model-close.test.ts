@@ -1,0 +1,112 @@
+// A model that is closed, and replies that nobody reads on, over the library itself.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { describe, expect, it } from 'vitest';
+import { LanguageModel } from '../../runtime/model.ts';
+import type { Reply } from '../../runtime/reply.ts';
+import { backends, failureOf, fakeEngines, randomSources } from '../support/fake-engines.ts';
+import { fakeReply, tokens } from '../support/host-fake.ts';
+
+const { fake, readyEngine, emptyEngine } = await fakeEngines();
+
+const defaults = {
+  ...{ doSample: false, temperature: 0, topK: 0, topP: 1, minP: 0 },
+  ...{ repetitionPenalty: 1, stopIds: [] },
+};
+
+describe.each(backends)('a model over %s', (_, device) => {
+  async function ready() {
+    const engine = await readyEngine({ device });
+    return new LanguageModel({ engine, manifest: fake.manifest, defaults, tokenizer: null, template: null });
+  }
+  const slow = (model: LanguageModel) => model.generate([tokens.slow], { maxTokens: 200 });
+
+  it('is closed from within the loop over its reply, which then ends', async () => {
+    const model = await ready();
+    const reply = slow(model);
+    let made = 0;
+    for await (const piece of reply) {
+      made += piece.tokens.length;
+      await model.close();
+      expect(fake.alive()).toBe(0);
+    }
+    const result = await reply.result();
+    expect(result.finish).toBe('abort');
+    expect(result.tokens).toHaveLength(made);
+    expect(result.tokens.length).toBeLessThan(200);
+    expect((await failureOf(slow(model).result())).message).toBe('the model is closed');
+  });
+
+  it('is closed twice, at the same time, and once more', async () => {
+    const model = await ready();
+    const reading = slow(model).result();
+    await Promise.all([model.close(), model.close()]);
+    expect(fake.alive()).toBe(0);
+    expect((await reading).finish).toBe('abort');
+    await model.close();
+  });
+
+  it('is closed while a reply waits for its reader', async () => {
+    const model = await ready();
+    const iterator = slow(model)[Symbol.asyncIterator]();
+    await iterator.next();
+    await model.close();
+    expect(fake.alive()).toBe(0);
+    let last = await iterator.next();
+    while (!last.done) last = await iterator.next();
+    expect(last.value).toMatchObject({ finish: 'abort' });
+  });
+
+  it('replies again when return() has ended the reply before', async () => {
+    const model = await ready();
+    const iterator = slow(model)[Symbol.asyncIterator]();
+    await iterator.next();
+    const busy = await failureOf(model.generate([4]).result());
+    expect(busy.message).toBe('the model is busy with another reply');
+    expect(busy.hint).toContain('return()');
+    await iterator.return?.();
+    const { tokens: made } = await model.generate([4], { maxTokens: 3, seed: 0 }).result();
+    expect(made).toEqual(fakeReply([4], 3));
+  });
+
+  it('replies again once an iterator that was dropped is collected', async () => {
+    setFlagsFromString('--expose-gc');
+    const gc = runInNewContext('gc') as () => void;
+    const model = await ready();
+    await begin(slow(model));
+    let made: readonly number[] | null = null;
+    while (made === null) {
+      gc();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      const next = model.generate([4], { maxTokens: 3, seed: 0 }).result();
+      made = await next.then(
+        (result) => result.tokens,
+        () => null,
+      );
+    }
+    expect(made).toEqual(fakeReply([4], 3));
+  });
+});
+
+/** Reads a piece, and forgets the iterator. */
+async function begin(reply: Reply): Promise<void> {
+  await reply[Symbol.asyncIterator]().next();
+}
+
+describe.each(backends)('an engine over %s', (_, device) => {
+  it('is closed while it loads: the load fails, and closing resolves', async () => {
+    const engine = await emptyEngine({ device });
+    const loading = failureOf(engine.load(randomSources()));
+    await Promise.all([engine[Symbol.asyncDispose](), engine[Symbol.asyncDispose]()]);
+    expect(fake.alive()).toBe(0);
+    expect((await loading).message).toBe('the engine was closed during this job');
+    await engine[Symbol.asyncDispose]();
+  });
+
+  it('is closed while it scores, whether or not the rows are taken', async () => {
+    const engine = await readyEngine({ device });
+    const scoring = failureOf(engine.score([tokens.slow, ...Array(150).fill(1)], 0));
+    await engine[Symbol.asyncDispose]();
+    expect((await scoring).message).toBe('the engine was closed during this job');
+  });
+});
