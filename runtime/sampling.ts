@@ -111,20 +111,24 @@ export function checkArguments<Schema extends z.ZodType>(
   value: unknown,
   name: string,
 ): z.infer<Schema> {
-  const parsed = readArgument(name, () => {
+  // An issue's text is made when it is asked for, from the value itself.
+  return readArgument(name, () => {
     checkLengths(name, value);
-    return schema.safeParse(value);
+    const parsed = schema.safeParse(value);
+    if (!parsed.success) throw refusal(schema, parsed.error.issues[0]!, name);
+    return parsed.data;
   });
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
+}
+
+function refusal(schema: z.ZodType, issue: z.core.$ZodIssue, name: string): OnelaunchError {
   if (issue.code === 'unrecognized_keys') {
     const known = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
-    throw new OnelaunchError('usage', `${name} has no ${issue.keys[0]}`, {
+    return new OnelaunchError('usage', `${name} has no ${issue.keys[0]}`, {
       hint: `There are ${known.join(', ')}.`,
     });
   }
   const at = [name, ...issue.path].join('.');
-  throw new OnelaunchError('usage', `${at}: ${issue.message.replace(/^Invalid input: /, '')}`, {
+  return new OnelaunchError('usage', `${at}: ${issue.message.replace(/^Invalid input: /, '')}`, {
     hint: 'The doc comment of the option says what it may be.',
   });
 }

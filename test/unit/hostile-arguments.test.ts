@@ -1,0 +1,222 @@
+// Every public function, given what no caller should give: a usage error that names the argument, never another error.
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { OnelaunchError } from '../../errors.ts';
+import { load } from '../../load.ts';
+import { chatTemplate } from '../../runtime/chat-template.ts';
+import { Engine } from '../../runtime/engine.ts';
+import { LanguageModel } from '../../runtime/model.ts';
+import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { fakeEngines, randomSource, randomSources } from '../support/fake-engines.ts';
+import { tinyDirectory } from '../support/model-directory.ts';
+
+const { fake, readyEngine } = await fakeEngines();
+const tokenizer = loadTokenizer(tinyDirectory);
+
+/** Throws whatever is asked of it. */
+function trap(): object {
+  const refuse = () => {
+    throw new TypeError('the trap was touched');
+  };
+  const names = ['get', 'has', 'ownKeys', 'getPrototypeOf', 'getOwnPropertyDescriptor'] as const;
+  return new Proxy({}, Object.fromEntries(names.map((name) => [name, refuse])));
+}
+function revoked(target: object): object {
+  const { proxy, revoke } = Proxy.revocable(target, {});
+  revoke();
+  return proxy;
+}
+const throwing = (key: string, more: object = {}) => ({
+  ...more,
+  get [key](): never {
+    throw new Error('a getter threw');
+  },
+});
+const unprintable = Object.assign(Object.create(null), { toString: null });
+
+/** Values that are nothing that any argument may be. */
+const never: readonly (readonly [string, unknown])[] = [
+  ['null', null],
+  ['a number', 5],
+  ['NaN', Number.NaN],
+  ['a bigint', 5n],
+  ['true', true],
+  ['a symbol', Symbol('s')],
+  ['an array that holds null', [null]],
+  ['a hole', new Array(3)],
+  ['holes without end', new Array(2 ** 32 - 1)],
+  [
+    'an array of itself',
+    (() => {
+      const a: unknown[] = [];
+      a.push(a);
+      return a;
+    })(),
+  ],
+  ['an object that cannot be printed', unprintable],
+  ['a proxy that throws', trap()],
+  ['a revoked proxy', revoked({})],
+  ['a revoked proxy of an array', revoked([])],
+  [
+    'an array whose length throws',
+    new Proxy([1], {
+      get: (_t, key) => {
+        if (key === 'length') throw new RangeError('length');
+        return 1;
+      },
+    }),
+  ],
+];
+
+type Call = (value: never) => unknown;
+const ignored = async (value: AsyncIterable<unknown>) => {
+  for await (const _ of value);
+};
+
+describe('given what it cannot be', () => {
+  async function subjects() {
+    const engine = await readyEngine();
+    const parts = { engine, tokenizer, template: () => chatTemplate(tinyDirectory) };
+    const defaults = {
+      doSample: false,
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      repetitionPenalty: 1,
+      stopIds: [],
+    };
+    const model = new LanguageModel({ ...parts, manifest: fake.manifest, defaults });
+    const said = [{ role: 'user', content: 'x' }];
+    const calls: Readonly<Record<string, Call>> = {
+      'chat(messages)': (value) => model.chat(value).result(),
+      'chat(message)': (value) => model.chat([value]).result(),
+      'chat(content)': (value) => model.chat([{ role: 'user', content: [value] }]).result(),
+      'chat(role)': (value) => model.chat([{ role: value, content: 'x' }]).result(),
+      'chat(options)': (value) => model.chat(said, value).result(),
+      'complete(text)': (value) => model.complete(value).result(),
+      'complete(options)': (value) => model.complete('x', value).result(),
+      'generate(ids)': (value) => model.generate(value).result(),
+      'generate(id)': (value) => model.generate([[value] as never]).result(),
+      'generate(options)': (value) => model.generate([1], value).result(),
+      ...Object.fromEntries(
+        [
+          'maxTokens',
+          'temperature',
+          'topK',
+          'topP',
+          'minP',
+          'repetitionPenalty',
+          'presencePenalty',
+          'seed',
+          'stop',
+          'stopIds',
+          'signal',
+          'enableThinking',
+        ].map((key) => [
+          `generate(options.${key})`,
+          (value: never) => model.generate([1], { [key]: [[value]] as never }).result(),
+        ]),
+      ),
+      'tokenize(text)': (value) => model.tokenize(value),
+      'tokenize(options)': (value) => model.tokenize('x', value),
+      'detokenize(ids)': (value) => model.detokenize(value),
+      'detokenize(id)': (value) => model.detokenize([[value] as never]),
+      'load(options)': (value) => load(value),
+      'load(options.model)': (value) => load({ model: [value] as never }),
+      'load(options.context)': (value) => load({ model: 'qwen3-tiny', context: [value] as never }),
+      'Engine.open(settings)': (value) => Engine.open(fake.path, fake.manifest, value),
+      'Engine.open(isa)': (value) => Engine.open(fake.path, fake.manifest, { context: 8, isa: value }),
+      'engine.load(sources)': (value) => engine.load(value),
+      'engine.load(source)': (value) => engine.load([value]),
+      'engine.load(source.path)': (value) => engine.load([{ ...randomSource(0), dtype: 0, path: value }]),
+      'engine.load(options)': (value) => engine.load([randomSource(0)], value),
+      'engine.generate(ids)': (value) => ignored(engine.generate(value, { maxTokens: 1 })),
+      'engine.generate(options)': (value) => ignored(engine.generate([1], value)),
+      'engine.generate(sampling)': (value) =>
+        ignored(engine.generate([1], { maxTokens: 1, sampling: value })),
+      'engine.generate(signal)': (value) => ignored(engine.generate([1], { maxTokens: 1, signal: value })),
+      'engine.score(ids)': (value) => engine.score(value, 0),
+      'engine.score(first)': (value) => engine.score([1], [value] as never),
+      'engine.score(options)': (value) => engine.score([1], 0, value),
+      'engine.scoreRows(onRows)': (value) => engine.scoreRows([1], 0, value),
+      'engine.reset(length)': (value) => engine.reset([value] as never),
+    };
+    return { engine, model, calls };
+  }
+
+  /** What a call comes to: a usage error, or anything else. */
+  async function outcomeOf(call: Call, value: unknown): Promise<unknown> {
+    try {
+      await call(value as never);
+      return 'no error';
+    } catch (error) {
+      return error instanceof OnelaunchError ? error.kind : error;
+    }
+  }
+
+  it('every function says so, and replies afterwards as before', async () => {
+    const { calls, model, engine } = await subjects();
+    const wrong: unknown[] = [];
+    for (const [name, call] of Object.entries(calls)) {
+      for (const [what, value] of never) {
+        const outcome = await outcomeOf(call, value);
+        if (outcome !== 'usage') wrong.push([name, what, outcome]);
+      }
+      for (const key of ['model', 'role', 'maxTokens', 'context', 'slot', 'signal', 'addSpecialTokens']) {
+        const outcome = await outcomeOf(call, throwing(key, { [`no ${key}`]: 1 }));
+        if (outcome !== 'usage') wrong.push([name, `a getter of ${key} that throws`, outcome]);
+      }
+    }
+    expect(wrong).toEqual([]);
+    await engine.load(randomSources()); // a source alone was given, with options that were none
+    expect((await model.generate([1], { maxTokens: 2, stopIds: [] }).result()).tokens).toHaveLength(2);
+    await model.close();
+    await model.close();
+  });
+
+  it('no value makes another error', async () => {
+    const { calls } = await subjects();
+    const names = Object.keys(calls).filter((name) => !name.startsWith('load(options.'));
+    const values = fc.anything({
+      withBigInt: true,
+      withNullPrototype: true,
+      withSparseArray: true,
+      withTypedArray: true,
+      maxDepth: 3,
+    });
+    const property = fc.asyncProperty(fc.constantFrom(...names), values, async (name, value) => {
+      const outcome = await outcomeOf(calls[name]!, value);
+      if (outcome !== 'usage' && outcome !== 'no error') throw new Error(`${name}`, { cause: outcome });
+    });
+    await fc.assert(property, { numRuns: 400 });
+  });
+
+  it.each<[string, unknown, string]>([
+    ['a content of 5', [{ role: 'user', content: 5 }], 'messages.0.content: expected a text or parts'],
+    ['a content of {}', [{ role: 'user', content: {} }], 'messages.0.content: expected a text or parts'],
+    [
+      'a content of [null]',
+      [{ role: 'user', content: [null] }],
+      'messages.0.content: expected a text or parts',
+    ],
+    ['a message of null', [null], 'messages.0: expected object, received null'],
+    ['a getter that throws', [throwing('role')], 'messages cannot be read'],
+  ])('a message says which it is: %s', async (_what, messages, text) => {
+    const { model } = await subjects();
+    await expect(model.chat(messages as never).result()).rejects.toMatchObject({ message: text });
+  });
+
+  it.each<[string, (model: LanguageModel) => unknown, string]>([
+    ['tokenize(null)', (model) => model.tokenize(null as never), 'text: expected string, received null'],
+    [
+      "detokenize('x')",
+      (model) => model.detokenize('x' as never),
+      'tokenIds: expected array, received string',
+    ],
+    ['detokenize([1.5])', (model) => model.detokenize([1.5]), 'tokenIds.0: expected int, received number'],
+  ])('%s', async (_what, call, text) => {
+    const { model } = await subjects();
+    expect(() => call(model)).toThrow(text);
+  });
+});
