@@ -1,73 +1,23 @@
 // One engine of a generated library as an async object: load weights, generate, score. One job at a time.
 // Tokens wait in the library; a socket wakes us, and no foreign thread ever calls into JavaScript.
 import type { Manifest } from '../abi/manifest.ts';
-import {
-  abiStatus,
-  type EngineHandle,
-  finishCode,
-  type Progress,
-  type Sampling,
-  type TensorSource,
-} from './bindings.ts';
+import { abiStatus, type EngineHandle, type Progress, type TensorSource } from './bindings.ts';
 import { openChannel } from './channel.ts';
+import { check, checkInteger, type TokenIds, tokenArray, usage } from './engine-arguments.ts';
 import {
-  check,
-  checkFunction,
-  checkInteger,
-  checkObject,
-  checkSampling,
-  checkSignal,
-  checkSource,
-  readArgument,
-  type TokenIds,
-  tokenArray,
-  usage,
-} from './engine-arguments.ts';
+  type EngineSettings,
+  type GenerateOptions,
+  type GenerateResult,
+  generateResult,
+  type LoadOptions,
+  readGenerateOptions,
+  readOptions,
+  readSettings,
+  readSources,
+} from './engine-options.ts';
 import { followJobs, type Jobs } from './jobs.ts';
 import { type Library, openLibrary } from './library.ts';
 import { failure } from './library-failure.ts';
-
-export type Isa = 'auto' | 'generic' | 'avx2' | 'avx512' | 'avx512bf16';
-
-/** Fixed for the life of an engine. */
-export interface EngineSettings {
-  /** Positions the KV cache holds. */
-  readonly context: number;
-  /** CPU threads; 0: as many as physical cores. Ignored on a GPU. */
-  readonly threads?: number;
-  /** GPU ordinal. Ignored on a CPU. */
-  readonly device?: number;
-  /** CPU instruction set; auto: the best one found. */
-  readonly isa?: Isa;
-}
-
-export interface GenerateOptions {
-  readonly maxTokens: number;
-  /** Any of these ends the reply; it is yielded as its last token. */
-  readonly stopIds?: TokenIds | undefined;
-  /** @default greedy */
-  readonly sampling?: Readonly<Sampling> | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** Why a reply ended: a stop token, maxTokens, the signal, or no position left. */
-type FinishReason = 'stop' | 'length' | 'abort' | 'context';
-
-export interface GenerateResult {
-  readonly finish: FinishReason;
-  readonly timings: {
-    /** From the start to the first token [ms]. */
-    readonly prefillMs: number;
-    /** From the first token to the last [ms]. */
-    readonly decodeMs: number;
-  };
-}
-
-export interface LoadOptions {
-  /** Packed bytes so far, and in all. An error it throws ends the load. */
-  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
-  readonly signal?: AbortSignal | undefined;
-}
 
 /** Logits of some tokens: rows [n][vocab], valid during the call only, the first of them that of ids[token]. */
 export type OnRows = (rows: Float32Array, token: number) => void | Promise<void>;
@@ -93,16 +43,7 @@ export class Engine {
   /** Opens the library of a manifest and makes an engine. Close it, or declare it with `await using`.
    *  @throws OnelaunchError when the library does not match or the device has no room */
   static async open(libraryPath: string, manifest: Manifest, settings: EngineSettings): Promise<Engine> {
-    const options = readArgument('settings', () => {
-      checkObject('settings', settings);
-      const { context, threads = 0, device = 0, isa = 'auto' } = settings;
-      checkInteger('context', context, 1);
-      checkInteger('threads', threads, 0);
-      checkInteger('device', device, 0);
-      const known = typeof isa === 'string' && Object.hasOwn(isaCodes, isa);
-      check(known, `isa is not one of ${Object.keys(isaCodes).join(', ')}`);
-      return { device, threads, context, isa: isaCodes[isa]! };
-    });
+    const options = readSettings(settings);
     const library = openLibrary(libraryPath, manifest);
     const { functions } = library;
     let jobs: Jobs | undefined;
@@ -126,12 +67,7 @@ export class Engine {
    *  @throws OnelaunchError; the signal's reason when aborted. The engine then has no weights. */
   async load(sources: readonly Readonly<TensorSource>[], options: LoadOptions = {}): Promise<void> {
     const { onProgress, signal } = readOptions(options);
-    const checked = readArgument('sources', () => {
-      check(Array.isArray(sources), 'sources is not an array');
-      const copies: TensorSource[] = [];
-      for (let i = 0; i < sources.length; i++) copies.push(checkSource(sources[i]!, `sources[${i}]`));
-      return copies;
-    });
+    const checked = readSources(sources);
     await this.#exclusive(async () => {
       await this.#jobs.run((f, handle) => f.ol_load(handle, checked, checked.length), {
         signal,
@@ -146,13 +82,7 @@ export class Engine {
    *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
    *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
   async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
-    const { maxTokens, stops, sampling, signal } = readArgument('options', () => {
-      const { signal } = readOptions(options);
-      const { maxTokens, stopIds = [], sampling = greedy(this.vocab) } = options;
-      checkInteger('maxTokens', maxTokens, 1);
-      const stops = tokenArray('stopIds', stopIds, this.vocab);
-      return { maxTokens, stops, sampling: checkSampling(sampling, this.vocab), signal };
-    });
+    const { maxTokens, stops, sampling, signal } = readGenerateOptions(options, this.vocab);
     const prompt = tokenArray('ids', ids, this.vocab);
     check(prompt.length > 0, 'ids is empty');
     const args = {
@@ -312,45 +242,7 @@ export class Engine {
   }
 }
 
-/** What the options of all jobs have in common. */
-function readOptions(options: LoadOptions): LoadOptions {
-  return readArgument('options', () => {
-    checkObject('options', options);
-    const { onProgress, signal } = options;
-    checkFunction('options.onProgress', onProgress);
-    checkSignal('options.signal', signal);
-    return { signal, ...(onProgress && { onProgress }) };
-  });
-}
-
 /** Most bytes of logits that scoreRows holds. */
 const scoreBlockBytes = 64 << 20;
 /** Most floats that score returns: 4 GB. */
 const maxScoreFloats = 2 ** 30;
-
-const isaCodes: Readonly<Record<string, number>> = { auto: 0, generic: 1, avx2: 2, avx512: 3, avx512bf16: 4 };
-
-function generateResult(progress: Progress | null): GenerateResult {
-  if (progress === null) return { finish: 'abort', timings: { prefillMs: 0, decodeMs: 0 } };
-  const reasons: Readonly<Record<number, FinishReason>> = {
-    [finishCode.stop]: 'stop',
-    [finishCode.length]: 'length',
-    [finishCode.context]: 'context',
-  };
-  return {
-    finish: reasons[progress.finish] ?? 'abort',
-    timings: { prefillMs: progress.prefill_ms, decodeMs: progress.decode_ms },
-  };
-}
-
-/** The most likely token, always. */
-const greedy = (vocab: number): Sampling => ({
-  temperature: 0,
-  top_k: 0,
-  top_p: 1,
-  min_p: 0,
-  repetition_penalty: 1,
-  presence_penalty: 0,
-  seed: 0,
-  vocab,
-});

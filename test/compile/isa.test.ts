@@ -1,7 +1,8 @@
 // The instruction-set paths of one library against each other: all are compiled, those that this CPU lacks are refused by name.
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
-import { Engine, type Isa } from '../../runtime/engine.ts';
+import { Engine } from '../../runtime/engine.ts';
+import type { Isa } from '../../runtime/engine-options.ts';
 import { loadPlan } from '../../runtime/load-plan.ts';
 import { readTensors } from '../../runtime/safetensors.ts';
 

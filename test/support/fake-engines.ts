@@ -2,7 +2,8 @@
 import { afterEach, expect } from 'vitest';
 import { OnelaunchError } from '../../errors.ts';
 import { type Sampling, sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
-import { Engine, type EngineSettings } from '../../runtime/engine.ts';
+import { Engine } from '../../runtime/engine.ts';
+import type { EngineSettings } from '../../runtime/engine-options.ts';
 import { slots } from './fake-slots.ts';
 import { buildFake, vocab } from './host-fake.ts';
 
