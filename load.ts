@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Manifest } from './abi/manifest.ts';
-import type { FusionPlan, Kernel } from './codegen/index.ts';
+import type { BuildProgress, FusionPlan, Kernel } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import { OnelaunchError } from './errors.ts';
@@ -13,8 +13,8 @@ import type { LanguageModel } from './runtime/model.ts';
 
 /** What load is doing. */
 export type LoadProgress =
-  /** Printing the sources, then compiling them unless that was done before; a line of the compiler if it says one. */
-  | { readonly phase: 'build'; readonly line: string }
+  /** Compiling, unless that was done before: a step begun or ended, several may run at the same time; or a note for people. */
+  | ({ readonly phase: 'build' } & BuildProgress)
   /** Reading and packing the weights [bytes]. */
   | { readonly phase: 'load'; readonly done: number; readonly total: number };
 
@@ -106,9 +106,17 @@ export async function load(options: LoadOptions): Promise<LanguageModel> {
   }
 }
 
+/** How a kernel is built. */
+export interface BuildKernelOptions extends KernelOptions {
+  /** Compile what was compiled before. */
+  readonly force?: boolean | undefined;
+  /** A library for every CPU of this architecture, not only for this machine's. */
+  readonly ship?: boolean | undefined;
+}
+
 /** Resolves, generates and builds. @param needsWeights refuses a model without files before it is compiled */
 export async function buildKernel(
-  options: KernelOptions & { readonly force?: boolean | undefined },
+  options: BuildKernelOptions,
   { needsWeights = false }: { readonly needsWeights?: boolean } = {},
 ): Promise<BuiltKernel> {
   const started = performance.now();
@@ -124,8 +132,9 @@ export async function buildKernel(
   signal?.throwIfAborted();
   const built = await codegen.build(kernel, {
     force: options.force ?? false,
-    ...(signal && { signal }),
-    ...(onProgress && { onLine: (line: string) => onProgress({ phase: 'build', line }) }),
+    ship: options.ship ?? false,
+    signal,
+    ...(onProgress && { onProgress: (progress) => onProgress({ phase: 'build', ...progress }) }),
   });
   return { ...built, dims, modelDirectory, target, kernel, planReason, millis: performance.now() - started };
 }

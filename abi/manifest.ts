@@ -50,8 +50,11 @@ const slot = z.strictObject({
   dtype,
 });
 
+/** Raised with every change of what is below. */
+export const manifestFormat = 2;
+
 export const manifestSchema = z.strictObject({
-  format: z.literal(1),
+  format: z.literal(manifestFormat),
   abi: z.int(),
   /** Hash of everything the sources depend on. */
   hash: z.string(),
@@ -68,6 +71,11 @@ export const manifestSchema = z.strictObject({
   roundings: z.strictObject({ perLayer: z.int().nonnegative(), once: z.int().nonnegative() }),
   /** File name of the shared library, beside the manifest. */
   library: z.string(),
+  /** Size and SHA-256 of the library: a damaged one must not be opened. */
+  libraryBytes: count,
+  librarySha256: z.string(),
+  /** Instruction sets that the library of a CPU has code for, as codegen/build/cpu-paths.ts names them; none on a GPU. */
+  paths: z.array(z.string()),
   weightBytes: count,
   slots: z.array(slot),
   /** Bytes read by one decode pass: weights once, and KV per position of context. */
@@ -78,6 +86,8 @@ export const manifestSchema = z.strictObject({
   build: z.strictObject({
     compiler: z.string(),
     flags: z.array(z.string()),
+    /** Hash of the sources and of all flags: what is known of the library without its compiler. */
+    recipe: z.string(),
     millis: z.number(),
     /** Registers of each CUDA kernel, and bytes that a thread stores for want of more. */
     resources: z.array(z.strictObject({ name: z.string(), registers: z.int(), spillBytes: z.int() })),

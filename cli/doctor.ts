@@ -1,5 +1,5 @@
 // gen doctor: what of this machine can be used, and what a missing part means.
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
@@ -41,7 +41,8 @@ export function addDoctor(program: Program, start: Start): void {
 }
 
 async function examine(): Promise<Check[]> {
-  const { findCxx, findGpu, findNvcc } = await import('../codegen/build/tools.ts');
+  const { findCxx, findGpu, findNvcc, missingTool } = await import('../codegen/build/tools.ts');
+  const { pathsHere } = await import('../codegen/build/cpu-paths.ts');
   const { outputRoot } = await import('../codegen/build/output-root.ts');
   const { packageRoot } = await import('../codegen/build/package-root.ts');
   const check = (name: string, found: string | null, without: string, needed = false): Check => ({
@@ -52,6 +53,10 @@ async function examine(): Promise<Check[]> {
   });
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
   const node = major > 20 || (major === 20 && minor >= 19) ? process.version : null;
+  const paths =
+    pathsHere()
+      ?.map(({ title }) => title)
+      .join(', ') ?? 'instruction sets not known';
   const cxx = findCxx();
   const nvcc = findNvcc();
   const gpu = findGpu();
@@ -61,14 +66,14 @@ async function examine(): Promise<Check[]> {
     check(
       'C++ compiler',
       cxx && `${cxx.version} (${cxx.path})`,
-      'nothing can be built; install g++ or clang++',
+      `${missingTool('cxx').message}: what was built before runs, nothing can be built; ${missingTool('cxx').hint}`,
       true,
     ),
-    check('CPU', `${cpuName()}, ${availableParallelism()} usable; ${cpuPaths().join(', ')}`, '', true),
+    check('CPU', `${cpuName()}, ${availableParallelism()} usable; ${paths}`, '', true),
     check(
       'nvcc',
       nvcc && `${nvcc.version} (${nvcc.path})`,
-      'kernels for GPUs cannot be built; --target cpu works',
+      `${missingTool('nvcc').message}: kernels for GPUs cannot be built; --target cpu works`,
     ),
     check(
       'GPU',
@@ -86,25 +91,6 @@ async function examine(): Promise<Check[]> {
       existsSync(bundled) ? 'qwen3-tiny' : null,
       'gen demo does not work; other models do',
     ),
-  ];
-}
-
-/** The instruction sets of this CPU that the library has code for, best last. */
-function cpuPaths(): string[] {
-  let flags = new Set<string>();
-  try {
-    flags = new Set(/^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1]?.trim().split(' '));
-  } catch {
-    // Not Linux: the plain path runs anywhere.
-  }
-  const has = (...names: string[]) => names.every((name) => flags.has(name));
-  const avx2 = has('avx2', 'fma', 'f16c');
-  const avx512 = avx2 && has('avx512f', 'avx512bw', 'avx512vl', 'avx512dq');
-  return [
-    'plain C++',
-    ...(avx2 ? ['AVX2'] : []),
-    ...(avx512 ? ['AVX-512'] : []),
-    ...(avx512 && has('avx512_bf16') ? ['AVX-512-BF16'] : []),
   ];
 }
 

@@ -1,5 +1,12 @@
 // Building, opening and loading, told on stderr.
-import type { BuiltKernel, KernelOptions, LoadOptions, OpenEngine } from '../load.ts';
+import type {
+  BuildKernelOptions,
+  BuiltKernel,
+  KernelOptions,
+  LoadOptions,
+  LoadProgress,
+  OpenEngine,
+} from '../load.ts';
 import { seconds, type Ui } from './ui.ts';
 
 /** The kernel flags of a command line as library options. */
@@ -11,24 +18,17 @@ export function kernelOptions(
   return { model, target: options.target, plan: options.plan, signal: ui.io.signal };
 }
 
-/** Builds, with a line for each step on stderr; one line says where the library is. */
+/** Builds, with its steps and their times on stderr; the last line says what came of it. */
 export async function buildWithProgress(
   ui: Ui,
-  options: KernelOptions & { readonly force?: boolean | undefined },
+  options: BuildKernelOptions,
   needs: { readonly needsWeights?: boolean } = {},
 ): Promise<BuiltKernel> {
   const { buildKernel } = await import('../load.ts');
-  const progress = ui.progress('compiling');
+  const progress = showBuild(ui);
   try {
-    const built = await buildKernel(
-      {
-        ...options,
-        onProgress: (step) => {
-          if (step.phase === 'build') progress.update(null, step.line);
-        },
-      },
-      needs,
-    );
+    const built = await buildKernel({ ...options, onProgress: progress.on }, needs);
+    progress.end();
     if (built.planReason) ui.note(`plan ${built.kernel.schedule.plan.name}: ${built.planReason}`);
     progress.end(
       built.cached
@@ -40,6 +40,44 @@ export async function buildWithProgress(
     progress.end();
     throw error;
   }
+}
+
+/** The steps that run and for how long: one line that is rewritten on a terminal, elsewhere a line for each that ended. */
+function showBuild(ui: Ui) {
+  const progress = ui.progress('compiling');
+  const running = new Set<string>();
+  let begun = 0;
+  const show = () => {
+    if (running.size === 0) return;
+    const elapsed = Math.floor((performance.now() - begun) / 1000);
+    progress.update(null, `${elapsed > 0 ? `${elapsed} s: ` : ''}${[...running].join(', ')}`);
+  };
+  let timer: NodeJS.Timeout | undefined;
+  return {
+    on: (step: LoadProgress) => {
+      if (step.phase !== 'build') return;
+      switch (step.event) {
+        case 'note':
+          progress.end();
+          return ui.note(step.line);
+        case 'begun':
+          begun ||= performance.now();
+          timer ??= setInterval(show, 250);
+          running.add(step.line);
+          return show();
+        case 'ended':
+          running.delete(step.line);
+          progress.log(`  ${step.line}: ${seconds(step.millis)}`);
+          return show();
+        default:
+          step satisfies never;
+      }
+    },
+    end: (text?: string) => {
+      clearInterval(timer);
+      progress.end(text);
+    },
+  };
 }
 
 /** Opens a built library and loads its weights, with a bar on stderr. */

@@ -33,6 +33,8 @@ export type Start = (options: OutputOptions, body: (ui: Ui) => Promise<number>) 
 interface Progress {
   /** @param share 0 to 1 of the work, where known; @param detail what is being done */
   update(share: number | null, detail?: string): void;
+  /** A part of it is done: a line of its own, but on a terminal, where the one line tells. */
+  log(text: string): void;
   /** @param text what came of it, in the place of the progress; nothing: only the terminal's line is removed */
   end(text?: string): void;
 }
@@ -56,7 +58,7 @@ export function createUi(io: Io, options: OutputOptions): Ui {
     note,
     warn: (text) => io.err(`${colors.yellow('note:')} ${text}\n`),
     progress: (label) => {
-      if (quiet) return { update: () => {}, end: () => {} };
+      if (quiet) return { update: () => {}, log: () => {}, end: () => {} };
       if (!io.errIsTty || io.env['TERM'] === 'dumb') {
         let begun = false;
         return {
@@ -64,6 +66,7 @@ export function createUi(io: Io, options: OutputOptions): Ui {
             if (!begun) note(detail === undefined ? label : `${label}: ${detail}`);
             begun = true;
           },
+          log: note,
           end: (text) => text !== undefined && note(text),
         };
       }
@@ -79,6 +82,7 @@ export function createUi(io: Io, options: OutputOptions): Ui {
           const line = `${label}${bar} ${detail}`;
           io.err(`${eraseLine}${line.slice(0, 78)}`);
         },
+        log: () => {},
         end: (text) => {
           if (shown > 0) io.err(eraseLine);
           if (text !== undefined) note(text);

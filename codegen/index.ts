@@ -16,6 +16,7 @@ import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type Built, build } from './build/build.ts';
 export { outputRoot } from './build/output-root.ts';
+export type { BuildProgress } from './build/run-steps.ts';
 export { findCxx, findGpu, findNvcc } from './build/tools.ts';
 export type { Kernel } from './kernel.ts';
 export type { ModelDims } from './model/dims.ts';

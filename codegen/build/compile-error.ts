@@ -35,6 +35,11 @@ export function compileError(
   sources: Readonly<Record<string, string>>,
 ): OnelaunchError {
   const found = firstDiagnostic(output);
+  if (!found && /\bKilled\b/.test(output)) {
+    return new OnelaunchError('failed', `${step}: the compiler was killed`, {
+      hint: 'the system does that when memory runs out; end other programs, or give this one more',
+    });
+  }
   if (!found) {
     const last = output.trim().split('\n').at(-1) ?? '';
     return new OnelaunchError('failed', `${step}: the compiler failed: ${last}`, {

@@ -1,8 +1,13 @@
 // Compilers and GPUs of this machine.
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { OnelaunchError } from '../../errors.ts';
 
 export interface Tool {
   readonly path: string;
+  /** What $CXX or $NVCC has behind the path, as in `ccache g++`. */
+  readonly args: readonly string[];
   readonly version: string;
 }
 
@@ -19,28 +24,53 @@ function run(path: string, args: readonly string[]): string | null {
   return status === 0 ? stdout : null;
 }
 
+/** The variable's tool if it is set, and no other in its place; else the first of the candidates that runs. */
 function firstTool(
-  candidates: readonly (string | undefined)[],
+  variable: string,
+  candidates: readonly string[],
   versionOf: (text: string) => string,
 ): Tool | null {
-  for (const path of candidates) {
-    const text = path ? run(path, ['--version']) : null;
-    if (path && text) return { path, version: versionOf(text) };
+  const named = process.env[variable]?.trim();
+  for (const command of named ? [named] : candidates) {
+    const [word = '', ...args] = existsSync(command) ? [command] : command.split(/\s+/);
+    // Compilers run in a folder of their own.
+    const path = word.includes('/') ? resolve(word) : word;
+    const text = run(path, [...args, '--version']);
+    if (text) return { path, args, version: versionOf(text) };
   }
   return null;
 }
 
 /** The C++ compiler: $CXX, else g++, clang++ or c++ on the path. */
 export const findCxx = (): Tool | null =>
-  firstTool([process.env['CXX'], 'g++', 'clang++', 'c++'], (text) => text.split('\n')[0]!.trim());
+  firstTool('CXX', ['g++', 'clang++', 'c++'], (text) => text.split('\n')[0]!.trim());
 
-/** nvcc: $NVCC, on the path, under $CUDA_HOME, or in its usual place. */
+/** nvcc: $NVCC, else on the path, under $CUDA_HOME, or in its usual place. */
 export function findNvcc(): Tool | null {
   const home = process.env['CUDA_HOME'] ?? process.env['CUDA_PATH'];
   return firstTool(
-    [process.env['NVCC'], 'nvcc', home ? `${home}/bin/nvcc` : undefined, '/usr/local/cuda/bin/nvcc'],
+    'NVCC',
+    ['nvcc', ...(home ? [`${home}/bin/nvcc`] : []), '/usr/local/cuda/bin/nvcc'],
     (text) => /release [\d.]+, V([\d.]+)/.exec(text)?.[1] ?? 'unknown',
   );
+}
+
+/** Why there is no compiler, and what to do. */
+export function missingTool(tool: 'cxx' | 'nvcc'): OnelaunchError {
+  const variable = tool === 'cxx' ? 'CXX' : 'NVCC';
+  const named = process.env[variable]?.trim();
+  if (named) {
+    return new OnelaunchError('environment', `${variable} is '${named}', which does not run`, {
+      hint: `name a compiler that answers --version, or unset ${variable} to take the one of this machine`,
+    });
+  }
+  return tool === 'cxx'
+    ? new OnelaunchError('environment', 'no C++ compiler found', {
+        hint: 'install g++ or clang++, or name one in CXX',
+      })
+    : new OnelaunchError('environment', 'nvcc not found', {
+        hint: 'install the CUDA toolkit or set CUDA_HOME, or use --target cpu',
+      });
 }
 
 /** The first GPU that nvidia-smi lists, or null. */

@@ -66,11 +66,14 @@ int choose_path(int isa, Path* chosen, std::string* error) {
       *chosen = path;
       return kStatusOk;
     }
-    if (path.isa == isa) *error = std::string("the ") + path.name + " path was asked for, but this CPU lacks it";
+    if (path.isa == isa) {
+      *error = std::string("the ") + path.name + " path was asked for, but " +
+               (path.run ? "this CPU lacks it" : "the library was built without it");
+    }
     if (path.runs_here) here += (here.empty() ? "" : ", ") + std::string(path.name) + " (" + std::to_string(path.isa) + ")";
   }
-  if (error->empty()) *error = "no CPU path has the number " + std::to_string(isa);
-  *error += "; it can run " + here;
+  if (error->empty()) *error = isa == 0 ? "the library has no code for this CPU" : "no CPU path has the number " + std::to_string(isa);
+  *error += here.empty() ? "; build it on this machine" : "; it can run " + here;
   return kStatusBadArgument;
 }
 

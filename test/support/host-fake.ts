@@ -116,7 +116,7 @@ function endOf({ shape: [rows, columns], offset, stride, dtype }: Slot): number 
 
 export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manifest {
   return {
-    format: 1,
+    format: 2,
     abi: abiVersion,
     hash: 'fake',
     name: 'fake',
@@ -148,11 +148,14 @@ export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manif
     passTokens,
     roundings: { perLayer: 0, once: 0 },
     library: 'fake.so',
+    libraryBytes: 1,
+    librarySha256: '',
+    paths: [],
     weightBytes,
     slots: [...slots],
     bytes: { weights: weightBytes, kvPerPosition: 1 },
     bandwidth: null,
-    build: { compiler: 'g++', flags: [], millis: 0, resources: [] },
+    build: { compiler: 'g++', flags: [], recipe: '', millis: 0, resources: [] },
   };
 }
 

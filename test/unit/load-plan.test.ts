@@ -14,7 +14,7 @@ const matrix = (tensor: string, rows: number, columns: number): Slot => {
 
 const layer = 'model.layers.0';
 const manifest: Manifest = {
-  format: 1,
+  format: 2,
   abi: 1,
   hash: '00',
   name: 'small-cpu-fused-00',
@@ -46,6 +46,9 @@ const manifest: Manifest = {
   passTokens: 8,
   roundings: { perLayer: 0, once: 0 },
   library: 'small.so',
+  libraryBytes: 1,
+  librarySha256: '',
+  paths: [],
   weightBytes: 100000,
   slots: [
     vector(`${layer}.input_layernorm.weight`, 64),
@@ -56,7 +59,7 @@ const manifest: Manifest = {
   ],
   bytes: { weights: 100000, kvPerPosition: 128 },
   bandwidth: null,
-  build: { compiler: 'g++', flags: [], millis: 1, resources: [] },
+  build: { compiler: 'g++', flags: [], recipe: '', millis: 1, resources: [] },
 };
 
 /** A checkpoint that fits the manifest, with changes. */

@@ -1,0 +1,67 @@
+// The manifest of a library: what follows from its kernel, and how it was made.
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { abiVersion } from '../../abi/abi.ts';
+import { type Manifest, manifestFormat } from '../../abi/manifest.ts';
+import type { Kernel } from '../kernel.ts';
+import { bytesOf } from '../model/packing.ts';
+import { sha256 } from './cache.ts';
+import type { Recipe, Tools } from './recipe.ts';
+import type { Resources } from './resources.ts';
+
+/** What a manifest says of its kernel: labels, and all that follows from the sources. */
+export function described({ name, hash, schedule }: Kernel) {
+  const { dims, target, plan } = schedule;
+  return {
+    format: manifestFormat,
+    abi: abiVersion,
+    hash,
+    name,
+    model: dims.name,
+    target: target.name,
+    kind: target.kind,
+    plan: plan.name,
+    dims,
+    passTokens: schedule.passTokens,
+    roundings: schedule.roundings,
+    weightBytes: schedule.packing.bytes,
+    slots: schedule.slots.map((slot) => ({
+      ...slot,
+      shape: [slot.shape[0], slot.shape[1]] as [number, number],
+    })),
+    bytes: bytesOf(dims),
+    bandwidth: target.bandwidth,
+  } as const;
+}
+
+/** The whole of it. @param made the folder that has library.so, and its CPU paths */
+export function manifestOf(
+  kernel: Kernel,
+  recipe: Recipe,
+  tools: Tools,
+  made: {
+    readonly work: string;
+    readonly paths: readonly string[];
+    readonly millis: number;
+    readonly resources: readonly Resources[];
+  },
+): Manifest {
+  const library = 'library.so';
+  const path = join(made.work, library);
+  return {
+    ...described(kernel),
+    library,
+    libraryBytes: statSync(path).size,
+    librarySha256: sha256(path),
+    paths: [...made.paths],
+    build: {
+      compiler: recipe.tools.map((name) => labelled(name, tools[name]!.version)).join(', '),
+      flags: [...recipe.flags],
+      recipe: recipe.hash,
+      millis: made.millis,
+      resources: [...made.resources],
+    },
+  };
+}
+
+const labelled = (tool: string, version: string): string => (tool === 'nvcc' ? `nvcc ${version}` : version);

@@ -1,0 +1,143 @@
+// How a kernel is compiled, and what makes the result that library: its sources, the compilers and their flags, and nothing else.
+import { createHash } from 'node:crypto';
+import { manifestFormat } from '../../abi/manifest.ts';
+import type { Kernel } from '../kernel.ts';
+import { type CpuPath, cpuPaths, wantedPaths } from './cpu-paths.ts';
+import { findCxx, findNvcc, missingTool, type Tool } from './tools.ts';
+
+/** One run of a compiler, in the folder of the sources. */
+export interface Step {
+  readonly label: string;
+  readonly tool: ToolName;
+  readonly args: readonly string[];
+}
+
+export interface Steps {
+  /** May run at the same time, the longest first. */
+  readonly compile: readonly Step[];
+  readonly link: Step;
+}
+
+export type ToolName = 'cxx' | 'nvcc';
+
+export interface Recipe {
+  readonly tools: readonly ToolName[];
+  /** Of the kernel, for people. */
+  readonly flags: readonly string[];
+  /** Names of the CPU paths that the library has to hold; none on a GPU. */
+  readonly paths: readonly string[];
+  /** The steps that make a library which holds these paths. */
+  readonly steps: (paths: readonly string[]) => Steps;
+  /** Of the sources and of the flags of every step that may be taken: the library, but for its compilers. */
+  readonly hash: string;
+}
+
+/** The compilers that a recipe asks for. */
+export type Tools = Readonly<Partial<Record<ToolName, Tool>>>;
+
+/** How a kernel is compiled here. @param ship for all CPUs. @throws OnelaunchError usage for wrong $ONELAUNCH_CPU_PATHS */
+export function recipeOf(kernel: Kernel, { ship = false }: { readonly ship?: boolean } = {}): Recipe {
+  return recipes[kernel.schedule.target.kind](kernel, ship);
+}
+
+/** What the folder of a build ends in: the recipe and the compilers, wherever these lie. */
+export function keyOf(recipe: Recipe, tools: Tools): string {
+  const versions = recipe.tools.map((name) => [tools[name]?.version, tools[name]?.args]);
+  return shortHash([recipe.hash, versions]);
+}
+
+/** The compilers of this machine, or the reason why one is missing. */
+export function findTools({ tools }: Recipe): Tools | Error {
+  const find = { cxx: findCxx, nvcc: findNvcc };
+  const found: Partial<Record<ToolName, Tool>> = {};
+  for (const name of tools) {
+    const tool = find[name]();
+    if (!tool) return missingTool(name);
+    found[name] = tool;
+  }
+  return found;
+}
+
+/** The command line of a step. nvcc compiles host code with the compiler that is part of the key. */
+export function commandOf(step: Step, tools: Tools): readonly [path: string, ...args: string[]] {
+  const tool = tools[step.tool]!;
+  const host = step.tool === 'nvcc' && tools.cxx?.args.length === 0 ? ['-ccbin', tools.cxx.path] : [];
+  return [tool.path, ...tool.args, ...host, ...step.args];
+}
+
+const shortHash = (parts: readonly unknown[]): string =>
+  createHash('sha256')
+    .update(JSON.stringify([manifestFormat, ...parts]))
+    .digest('hex')
+    .slice(0, 12);
+
+const compileTo = (object: string, source: string, flags: readonly string[]) => [
+  ...flags,
+  '-c',
+  source,
+  '-o',
+  object,
+];
+
+const cxxFlags = [
+  ...['-std=c++17', '-O3', '-fPIC', '-fno-math-errno', '-fvisibility=hidden', '-Wall'],
+  ...['-I.', '-Ihost'],
+];
+
+function cpuRecipe(kernel: Kernel, ship: boolean): Recipe {
+  const { paths, exact } = wantedPaths(ship);
+  const compiled = ({ name, title, flags }: CpuPath): Step => ({
+    label: `kernel.cpp for ${title}`,
+    tool: 'cxx',
+    args: compileTo(`kernel_${name}.o`, 'kernel.cpp', [...cxxFlags, `-DISA_NAME=${name}`, ...flags]),
+  });
+  const steps = (names: readonly string[]): Steps => {
+    const objects = [...names.map((name) => `kernel_${name}.o`), 'backend.o', 'library.o'];
+    return {
+      compile: [
+        ...cpuPaths.filter(({ name }) => names.includes(name)).map(compiled),
+        { label: 'backend.cpp', tool: 'cxx', args: compileTo('backend.o', 'backend.cpp', cxxFlags) },
+        { label: 'library.cpp', tool: 'cxx', args: compileTo('library.o', 'host/library.cpp', cxxFlags) },
+      ],
+      link: { label: 'link', tool: 'cxx', args: ['-shared', ...objects, '-o', 'library.so', '-pthread'] },
+    };
+  };
+  const names = paths.map(({ name }) => name);
+  // A library may hold any paths, unless the environment lists them.
+  const possible = exact ? names : cpuPaths.map(({ name }) => name);
+  const hash = shortHash([kernel.hash, exact, steps(possible)]);
+  return { tools: ['cxx'], flags: cxxFlags, paths: names, steps, hash };
+}
+
+/** PTX too, from which drivers of later GPUs make their code; that of an architecture with a letter is for no other GPU. */
+function gencode(arch: string): string {
+  const compute = arch.replace('sm_', 'compute_');
+  return `-gencode=arch=${compute},code=${/\d$/.test(arch) ? `[${arch},${compute}]` : arch}`;
+}
+
+const hostFlags = ['-Xcompiler', '-fPIC,-fvisibility=hidden', '-I.', '-Ihost'];
+
+function cudaRecipe(kernel: Kernel): Recipe {
+  const arch = kernel.schedule.target.arch;
+  const flags = ['-std=c++17', '-O3', '-lineinfo', gencode(arch), ...hostFlags];
+  const host = ['-x', 'c++', '-std=c++17', '-O2', ...hostFlags];
+  const step = (label: string, args: readonly string[]): Step => ({ label, tool: 'nvcc', args });
+  const objects = ['kernel.o', 'backend.o', 'library.o'];
+  const steps: Steps = {
+    compile: [
+      step(`kernel.cu for ${arch}`, compileTo('kernel.o', 'kernel.cu', [...flags, '-Xptxas', '-v'])),
+      step('host/backend.cpp', compileTo('backend.o', 'host/backend.cpp', host)),
+      step('library.cpp', compileTo('library.o', 'host/library.cpp', host)),
+    ],
+    link: step('link', [
+      ...['-shared', '-cudart', 'static', ...objects, '-o', 'library.so', '-Xcompiler', '-pthread'],
+    ]),
+  };
+  // nvcc takes flags from the environment as well.
+  const more = ['NVCC_PREPEND_FLAGS', 'NVCC_APPEND_FLAGS'].map((name) => process.env[name] ?? '');
+  const hash = shortHash([kernel.hash, steps, more]);
+  return { tools: ['nvcc', 'cxx'], flags, paths: [], steps: () => steps, hash };
+}
+
+/** How each kind of target is compiled. */
+const recipes = { cuda: cudaRecipe, cpu: cpuRecipe } as const;

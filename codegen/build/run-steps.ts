@@ -1,0 +1,105 @@
+// Runs compilers: each with all that it starts as one group of processes, of which none outlives the step or this process.
+import { spawn } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { compileError } from './compile-error.ts';
+import { debug } from './debug.ts';
+import { commandOf, type Step, type Tools } from './recipe.ts';
+import { fullDiskOf } from './write-error.ts';
+
+/** What a build is doing. */
+export type BuildProgress =
+  /** A step, such as kernel.cpp for AVX2. Several may run at the same time. */
+  | { readonly event: 'begun'; readonly line: string }
+  | { readonly event: 'ended'; readonly line: string; readonly millis: number }
+  /** What people should know. */
+  | { readonly event: 'note'; readonly line: string };
+
+export interface RunOptions {
+  readonly folder: string;
+  /** For temporary files, which a compiler that is killed leaves behind. */
+  readonly temporary: string;
+  readonly tools: Tools;
+  /** File name -> text: what errors are explained with. */
+  readonly sources: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
+}
+
+/** Runs steps side by side, and gives what they printed. The first that fails ends the others.
+ *  @throws OnelaunchError `failed` of a compiler, `environment` of a full disk; the reason of the signal */
+export async function runAll(steps: readonly Step[], options: RunOptions): Promise<string> {
+  const queue = [...steps];
+  let output = '';
+  const stop = new AbortController();
+  const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+  const worker = async () => {
+    for (let step = queue.shift(); step; step = queue.shift())
+      output += await runStep(step, { ...options, signal });
+  };
+  const workers = Array.from({ length: Math.min(steps.length, availableParallelism()) }, worker);
+  try {
+    await Promise.all(workers);
+    return output;
+  } catch (error) {
+    stop.abort();
+    await Promise.allSettled(workers);
+    throw error;
+  }
+}
+
+/**
+ * Runs a command and waits for it. A guard beside it reads from a pipe of which only we have the other end, and so learns when this
+ * process is gone, however it went: then it ends the whole group.
+ */
+const guarded = `
+exec 3<&0 </dev/null
+(read -r _ <&3; kill -s KILL 0) >/dev/null 2>&1 &
+guard=$!
+exec 3<&-
+"$@"
+status=$?
+{ kill "$guard"; wait "$guard"; } 2>/dev/null
+exit "$status"`;
+
+/** What the tool printed. */
+export function runStep(step: Step, options: RunOptions): Promise<string> {
+  const { folder, temporary, sources, signal, onProgress } = options;
+  const begun = performance.now();
+  const command = commandOf(step, options.tools);
+  onProgress?.({ event: 'begun', line: step.label });
+  debug(6, () => command.join(' '));
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const child = spawn('/bin/sh', ['-c', guarded, 'sh', ...command], {
+      cwd: folder,
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, TMPDIR: temporary, LC_ALL: 'C' },
+      detached: true,
+    });
+    const end = () => endGroup(child.pid);
+    signal?.addEventListener('abort', end, { once: true });
+    let output = '';
+    child.stdout.on('data', (data: Buffer) => (output += data.toString()));
+    child.stderr.on('data', (data: Buffer) => (output += data.toString()));
+    child.on('error', reject);
+    child.on('close', (code) => {
+      signal?.removeEventListener('abort', end);
+      const millis = performance.now() - begun;
+      debug(1, () => `${step.label}: ${(millis / 1000).toFixed(1)} s`);
+      if (output) debug(6, () => output.trimEnd());
+      if (signal?.aborted) return reject(signal.reason);
+      if (code !== 0) return reject(fullDiskOf(folder, output) ?? compileError(step.label, output, sources));
+      onProgress?.({ event: 'ended', line: step.label, millis });
+      resolve(output);
+    });
+  });
+}
+
+function endGroup(leader: number | undefined): void {
+  if (leader === undefined) return;
+  try {
+    process.kill(-leader, 'SIGKILL');
+  } catch {
+    // It ended by itself.
+  }
+}
