@@ -1,6 +1,7 @@
 // Runs compilers: each with all that it starts as one group of processes, of which none outlives the step or this process.
 import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
+import { dirname } from 'node:path';
 import { compileError } from './compile-error.ts';
 import { debug } from './debug.ts';
 import { commandOf, type Step, type Tools } from './recipe.ts';
@@ -88,7 +89,7 @@ export function runStep(step: Step, options: RunOptions): Promise<string> {
       debug(1, () => `${step.label}: ${(millis / 1000).toFixed(1)} s`);
       if (output) debug(6, () => output.trimEnd());
       if (signal?.aborted) return reject(signal.reason);
-      if (code !== 0) return reject(fullDiskOf(folder, output) ?? compileError(step.label, output, sources));
+      if (code !== 0) return reject(fullDiskOf(dirname(folder), output) ?? compileError(step.label, output, sources));
       onProgress?.({ event: 'ended', line: step.label, millis });
       resolve(output);
     });

@@ -1,0 +1,207 @@
+// Building under bad luck with real compilers: killed at any moment, asked for many times at once, on a full disk, damaged afterwards.
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { pathsHere } from '../../codegen/build/cpu-paths.ts';
+import { build, type Kernel } from '../../codegen/index.ts';
+import { openLibrary } from '../../runtime/library.ts';
+import { leftovers, microKernel, until } from '../support/fake-compiler.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'build-real-'));
+const kernel: Kernel = await microKernel();
+let folder: string;
+let cache: string;
+
+/** g++ itself, but it writes down what it makes and does not optimise: that takes half the time. */
+beforeEach(() => {
+  folder = mkdtempSync(join(root, 'case-'));
+  cache = join(folder, 'cache');
+  const compiler = join(folder, 'c++');
+  writeFileSync(compiler, `#!/bin/sh\necho "$*" >> '${folder}/made'\nexec g++ "$@" -O0\n`);
+  chmodSync(compiler, 0o755);
+  vi.stubEnv('CXX', compiler);
+  vi.stubEnv('ONELAUNCH_CACHE', cache);
+  vi.stubEnv('ONELAUNCH_CPU_PATHS', 'plain');
+});
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const links = () => readFileSync(join(folder, 'made'), 'utf8').match(/^-shared/gm)?.length;
+const script = join(import.meta.dirname, '../support/build-apart.ts');
+const apart = ['--import', 'tsx'];
+/** The same in a thread of this process: there tsx has to be asked for. */
+const thread = () =>
+  new Worker(
+    `import('tsx/esm/api').then(({ register }) => (register(), import(${JSON.stringify(script)})))`,
+    {
+      eval: true,
+      env: process.env,
+    },
+  );
+const ended = (child: ChildProcess) => new Promise<void>((resolve) => child.on('exit', () => resolve()));
+
+/** Processes that work below a folder, removed or not: compilers do. */
+function workingIn(path: string): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      return readlinkSync(`/proc/${pid}/cwd`).startsWith(path);
+    } catch {
+      return false;
+    }
+  });
+}
+
+function opens(built: Awaited<ReturnType<typeof build>>): boolean {
+  return openLibrary(built.library, built.manifest).description.vocab === kernel.schedule.dims.vocab;
+}
+
+describe('the first build, asked for four times at once, compiles once', () => {
+  test('in one process', async () => {
+    const all = await Promise.all([1, 2, 3, 4].map(() => build(kernel)));
+    expect(links()).toBe(1);
+    expect(all.filter(({ cached }) => !cached)).toHaveLength(1);
+    expect(all.every(opens)).toBe(true);
+  });
+
+  test('in four processes', async () => {
+    const outputs = [1, 2, 3, 4].map(async () => {
+      const child = spawn(process.execPath, [...apart, script], { stdio: ['ignore', 'pipe', 'inherit'] });
+      let output = '';
+      child.stdout.on('data', (data: Buffer) => (output += data.toString()));
+      await new Promise((resolve) => child.on('close', resolve));
+      return JSON.parse(output) as { cached: boolean };
+    });
+    const all = await Promise.all(outputs);
+    expect(links()).toBe(1);
+    expect(all.filter(({ cached }) => !cached)).toHaveLength(1);
+    expect(opens(await build(kernel))).toBe(true);
+    expect(leftovers(cache)).toEqual([]);
+  });
+
+  test('in four threads', async () => {
+    const outputs = [1, 2, 3, 4].map(
+      () =>
+        new Promise<{ cached: boolean }>((resolve, reject) => {
+          const worker = thread();
+          worker.on('message', (said: string) => resolve(JSON.parse(said)));
+          worker.on('error', reject);
+        }),
+    );
+    const all = await Promise.all(outputs);
+    expect(links()).toBe(1);
+    expect(all.filter(({ cached }) => !cached)).toHaveLength(1);
+    expect(opens(await build(kernel))).toBe(true);
+  });
+
+  test('a thread that is ended lets go', async () => {
+    const worker = thread();
+    await until(() => workingIn(cache).length > 1, 'running compilers');
+    await worker.terminate();
+    await until(() => workingIn(cache).length === 0, 'the end of all compilers');
+    expect(opens(await build(kernel))).toBe(true);
+    expect(leftovers(cache)).toEqual([]);
+  });
+});
+
+/** As many as fit in a minute or two; $ONELAUNCH_TEST_KILLS asks for more. */
+const kills = Number(process.env['ONELAUNCH_TEST_KILLS'] ?? 6);
+
+test(`killed ${kills} times at any moment, each followed by a good build`, async () => {
+  const begun = performance.now();
+  await build(kernel);
+  const millis = performance.now() - begun;
+  let unfinished = 0;
+  for (let i = 0; i < kills; i++) {
+    rmSync(cache, { recursive: true });
+    const child = spawn(process.execPath, [...apart, script], { stdio: 'ignore' });
+    const end = ended(child);
+    await until(() => existsSync(cache) && leftovers(cache).length > 0, 'the begin of a build');
+    // Spread over the whole of a build: the golden ratio's multiples are never close to each other.
+    await sleep(((i * 0.618) % 1) * millis);
+    child.kill((['SIGKILL', 'SIGTERM', 'SIGINT'] as const)[i % 3]);
+    await end;
+    await until(() => workingIn(cache).length === 0, 'the end of all compilers');
+    if (leftovers(cache).length > 0) unfinished++;
+    expect(opens(await build(kernel))).toBe(true);
+    expect(leftovers(cache)).toEqual([]);
+  }
+  console.info(
+    `${unfinished} of ${kills} kills hit a build that was not done; one takes ${Math.round(millis)} ms`,
+  );
+  expect(unfinished).toBeGreaterThan(0);
+});
+
+test.each([1000, 20_000, 100_000, 150_000])(
+  'a library cut to %i bytes is built again, and opens',
+  async (bytes) => {
+    const { library } = await build(kernel);
+    truncateSync(library, bytes);
+    const notes: string[] = [];
+    const again = await build(kernel, {
+      onProgress: ({ event, line }) => event === 'note' && notes.push(line),
+    });
+    expect(notes).toEqual([expect.stringContaining(`library.so has ${bytes} bytes of `)]);
+    expect(opens(again)).toBe(true);
+  },
+);
+
+/** A disk of so many KiB, if this user may make one. */
+function smallDisk(path: string, kibibytes: number): boolean {
+  mkdirSync(path);
+  return spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${kibibytes}k`, 'tmpfs', path]).status === 0;
+}
+const canMount = (() => {
+  const probe = join(root, 'probe');
+  const can = smallDisk(probe, 64);
+  if (can) spawnSync('umount', [probe]);
+  return can;
+})();
+
+test.skipIf(!canMount)(
+  `a disk that fills up, at whichever step, is called full${canMount ? '' : ' (skipped: this user cannot mount a small one)'}`,
+  async () => {
+    let built = 0;
+    for (const kibibytes of [16, 64, 256, 512, 1024, 2048, 16_384]) {
+      const disk = join(folder, `disk-${kibibytes}`);
+      expect(smallDisk(disk, kibibytes)).toBe(true);
+      try {
+        vi.stubEnv('ONELAUNCH_CACHE', disk);
+        const result = await build(kernel).catch((error: Error) => error);
+        if (result instanceof Error) {
+          expect(result, `${kibibytes} KiB`).toMatchObject({
+            kind: 'environment',
+            message: `the disk of ${disk} is full`,
+          });
+        } else built++;
+        expect(leftovers(disk), `${kibibytes} KiB`).toEqual([]);
+      } finally {
+        spawnSync('umount', ['-l', disk]);
+      }
+    }
+    expect(built).toBeGreaterThan(0);
+  },
+);
+
+test('the library that a machine builds for itself has its best path only', async () => {
+  vi.stubEnv('ONELAUNCH_CPU_PATHS', undefined);
+  const { manifest } = await build(kernel);
+  expect(manifest.paths).toEqual([pathsHere()?.at(-1)?.name]);
+});
