@@ -97,6 +97,7 @@ export function removeQuietly(path: string): void {
 export async function removeStale(root: string, own: string): Promise<void> {
   const left = new Map<string, string[]>();
   for (const name of namesIn(root)) {
+    if (/^ops-\w+\.json\..*\.tmp$/.test(name) && isOld(join(root, name))) removeQuietly(join(root, name));
     const key = /-([0-9a-f]{12})\.\w+\.tmp$/.exec(name)?.[1] ?? /^([0-9a-f]{12})\.lock$/.exec(name)?.[1];
     if (key) left.set(key, [...(left.get(key) ?? []), join(root, name)]);
   }
@@ -114,5 +115,14 @@ export async function removeStale(root: string, own: string): Promise<void> {
     } catch {
       // Of another user: theirs to remove.
     }
+  }
+}
+
+/** Not touched for an hour: nobody writes a small file for so long. */
+function isOld(path: string): boolean {
+  try {
+    return Date.now() - statSync(path).mtimeMs > 3_600_000;
+  } catch {
+    return false;
   }
 }

@@ -49,8 +49,8 @@ export async function runAll(steps: readonly Step[], options: RunOptions): Promi
 }
 
 /**
- * Runs a command and waits for it. A guard beside it reads from a pipe of which only we have the other end, and so learns when this
- * process is gone, however it went: then it ends the whole group.
+ * Runs a command and waits for it. A guard beside it reads from a pipe of which only we have the other end: when we close it, or are gone,
+ * however that came, it ends the whole group.
  */
 const guarded = `
 exec 3<&0 </dev/null
@@ -77,7 +77,7 @@ export function runStep(step: Step, options: RunOptions): Promise<string> {
       env: { ...process.env, TMPDIR: temporary, LC_ALL: 'C' },
       detached: true,
     });
-    const end = () => endGroup(child.pid);
+    const end = () => child.stdin.destroy();
     signal?.addEventListener('abort', end, { once: true });
     let output = '';
     child.stdout.on('data', (data: Buffer) => (output += data.toString()));
@@ -89,18 +89,10 @@ export function runStep(step: Step, options: RunOptions): Promise<string> {
       debug(1, () => `${step.label}: ${(millis / 1000).toFixed(1)} s`);
       if (output) debug(6, () => output.trimEnd());
       if (signal?.aborted) return reject(signal.reason);
-      if (code !== 0) return reject(fullDiskOf(dirname(folder), output) ?? compileError(step.label, output, sources));
+      if (code !== 0)
+        return reject(fullDiskOf(dirname(folder), output) ?? compileError(step.label, output, sources));
       onProgress?.({ event: 'ended', line: step.label, millis });
       resolve(output);
     });
   });
-}
-
-function endGroup(leader: number | undefined): void {
-  if (leader === undefined) return;
-  try {
-    process.kill(-leader, 'SIGKILL');
-  } catch {
-    // It ended by itself.
-  }
 }

@@ -1,5 +1,5 @@
 // Pointwise ops as C text, remembered with the hashes of all files that were read: reading TypeScript takes longer than all else.
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { z } from 'zod';
@@ -98,8 +98,9 @@ function readIfCurrent(path: string): z.infer<typeof remembered> | null {
 function remember(path: string, text: string): void {
   try {
     makeFolder(outputRoot());
-    writeFileSync(`${path}.${process.pid}.tmp`, text);
-    renameSync(`${path}.${process.pid}.tmp`, path);
+    const whole = `${path}.${randomUUID()}.tmp`;
+    writeFileSync(whole, text);
+    renameSync(whole, path);
   } catch {
     // A read-only cache folder is reported by the build, which needs it.
   }

@@ -1,7 +1,7 @@
 // Building under bad luck: many at a time, killed, aborted, failing, damaged. The compiler is a shell script.
 import { spawn } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, mkdirSync, readdirSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { build } from '../../codegen/build/build.ts';
 import { readEntry } from '../../codegen/build/cache.ts';
@@ -108,8 +108,12 @@ describe('a build that ends early leaves no compiler and no folder', () => {
     }
     writeFileSync(join(at.cache, '0123456789ab.lock'), '');
     mkdirSync(join(at.cache, 'mine.tmp'));
+    const [old, young] = ['ops-0011.json.1.tmp', 'ops-0011.json.2.tmp'].map((name) => join(at.cache, name));
+    writeFileSync(old!, '');
+    writeFileSync(young!, '');
+    utimesSync(old!, 1e9, 1e9);
     await build(kernel);
-    expect(leftovers(at.cache)).toEqual(['mine.tmp']);
+    expect(leftovers(at.cache)).toEqual(['mine.tmp', basename(young!)]);
   });
 });
 

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect, test, vi } from 'vitest';
 import { identityOf } from '../../codegen/emit/emit.ts';
 import { opsText } from '../../codegen/emit/ops-text.ts';
 import { generate } from '../../codegen/index.ts';
@@ -87,8 +87,12 @@ test('a stage of another name is another kernel: it names a function', async () 
   expect(other.hash).not.toBe((await generate({ dims: llama, plan, target })).hash);
 });
 
-test('every file of the sources makes another kernel', async () => {
-  const { sources, schedule } = await kernelOf(llama, 'cooperative', 'cpu');
+test.each([
+  ['cooperative', 'h100'],
+  ['stream', 'h100'],
+  ['cooperative', 'cpu'],
+])('%s for %s: every file of the sources makes another kernel', async (plan, target) => {
+  const { sources, schedule } = await kernelOf(llama, plan, target);
   const same = identityOf(sources, schedule);
   expect(identityOf({ ...sources }, schedule)).toBe(same);
   expect(Object.keys(sources)).toContain('slots.h');
@@ -96,6 +100,32 @@ test('every file of the sources makes another kernel', async () => {
     expect(identityOf({ ...sources, [name]: `${sources[name]} ` }, schedule), name).not.toBe(same);
   }
 });
+
+test.each([
+  ['stream', 'h100'],
+  ['cooperative', 'cpu'],
+])(
+  '%s for %s: how it is compiled follows from its hash and the flags, at every debug level',
+  async (plan, target) => {
+    const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    const recipes: string[] = [];
+    for (const level of ['0', '6']) {
+      vi.stubEnv('ONELAUNCH_DEBUG', level);
+      vi.resetModules();
+      const fresh = await import('../../codegen/index.ts');
+      const { recipeOf } = await import('../../codegen/build/recipe.ts');
+      const input = { plan: await resolvePlan(plan), target: resolveTarget(target) };
+      const kernel = await fresh.generate({ ...input, dims: { ...llama, name: `level ${level}` } });
+      const recipe = recipeOf(kernel);
+      recipes.push(recipe.hash);
+      expect(recipeOf({ ...kernel, hash: 'another' }).hash).not.toBe(recipe.hash);
+      expect(write.mock.calls.length > 0).toBe(level === '6');
+    }
+    vi.unstubAllEnvs();
+    write.mockRestore();
+    expect(recipes[1]).toBe(recipes[0]);
+  },
+);
 
 test('an op is printed anew when any file that it was read from changes', async () => {
   const write = (name: string, text: string) => writeFileSync(join(folder, name), text);
