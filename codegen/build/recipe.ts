@@ -12,13 +12,13 @@ export interface Step {
   readonly args: readonly string[];
 }
 
-export interface Steps {
+interface Steps {
   /** May run at the same time, the longest first. */
   readonly compile: readonly Step[];
   readonly link: Step;
 }
 
-export type ToolName = 'cxx' | 'nvcc';
+type ToolName = 'cxx' | 'nvcc';
 
 export interface Recipe {
   readonly tools: readonly ToolName[];

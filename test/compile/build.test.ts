@@ -121,8 +121,8 @@ describe('the first build, asked for four times at once, compiles once', () => {
   });
 });
 
-/** As many as fit in a minute or two; $ONELAUNCH_TEST_KILLS asks for more. */
-const kills = Number(process.env['ONELAUNCH_TEST_KILLS'] ?? 6);
+/** As many as fit in half a minute; $ONELAUNCH_TEST_KILLS asks for more. */
+const kills = Number(process.env['ONELAUNCH_TEST_KILLS'] ?? 4);
 
 test(`killed ${kills} times at any moment, each followed by a good build`, async () => {
   const begun = performance.now();
