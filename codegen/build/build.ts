@@ -67,13 +67,15 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
   }
   const root = outputRoot();
   const key = keyOf(recipe, tools);
-  const directory = directoryOf(root, kernel, key);
-  const found = options.force ? null : usable(readEntry(directory), recipe);
-  if (found) return builtIn(directory, found, true);
+  const before = directoryOf(root, kernel, key);
+  const found = options.force ? null : usable(readEntry(before), recipe);
+  if (found) return builtIn(before, found, true);
   const lock = await writing(root, async () => {
     makeFolder(root);
     return waitForBuilders(lockOf(root, key), options);
   });
+  // Another may have built it meanwhile, under another name.
+  const directory = directoryOf(root, kernel, key);
   const work = workFolder(directory);
   try {
     const entry = readEntry(directory);

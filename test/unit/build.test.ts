@@ -26,9 +26,11 @@ beforeAll(async () => {
 const links = (compiler: FakeCompiler) => compiler.made().filter((file) => file === 'library.so').length;
 
 describe('several at a time', () => {
-  test('four builds of one kernel in a process are one, and all get it', async () => {
+  test('four builds of one kernel in a process, whatever they call it, are one, and all get it', async () => {
     const compiler = at.use('sleep 0.1');
-    const all = await Promise.all([build(kernel), build(kernel), build(kernel), build(kernel)]);
+    const names = [kernel.name, 'mine', 'yours', 'theirs'];
+    const all = await Promise.all(names.map((name) => build({ ...kernel, name })));
+    expect(all.map(({ manifest }) => manifest.name)).toEqual(names);
     expect(links(compiler)).toBe(1);
     expect(all.filter(({ cached }) => !cached)).toHaveLength(1);
     expect(new Set(all.map(({ library }) => library)).size).toBe(1);
