@@ -37,6 +37,29 @@ export class ContextOverflow extends OnelaunchError {
   }
 }
 
+const gravity: readonly ErrorKind[] = ['failed', 'usage', 'environment'];
+
+/** Several mistakes found at once. The first is the message, the others are lines of the hint; the kind is that with the highest exit code. */
+export class Problems extends OnelaunchError {
+  override readonly name = 'Problems';
+  /** Two or more. */
+  readonly problems: readonly OnelaunchError[];
+
+  constructor(problems: readonly OnelaunchError[]) {
+    const [first, ...others] = problems;
+    const rank = Math.max(...problems.map(({ kind }) => gravity.indexOf(kind)));
+    const hint = [first!.hint, ...others.map(({ message }) => `also: ${message}`)];
+    super(gravity[rank]!, first!.message, { hint: hint.filter((line) => line !== undefined).join('\n') });
+    this.problems = problems;
+  }
+}
+
+/** One error for all of these, in their order. @param errors at least one */
+export function gather(errors: readonly OnelaunchError[]): OnelaunchError {
+  const all = errors.flatMap((error) => (error instanceof Problems ? error.problems : [error]));
+  return all.length === 1 ? all[0]! : new Problems(all);
+}
+
 /** A broken promise between passes: our mistake, never the user's. */
 export function invariant(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`internal error: ${message}`);

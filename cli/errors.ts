@@ -1,6 +1,6 @@
 // Every failure as `error: ...` and `hint: ...`, or as JSON, with its exit code. Stack traces only under ONELAUNCH_DEBUG.
 import { CommanderError } from '@commander-js/extra-typings';
-import { OnelaunchError } from '../errors.ts';
+import { OnelaunchError, Problems } from '../errors.ts';
 import type { Io } from './io.ts';
 
 export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3, interrupted: 130 } as const;
@@ -44,29 +44,43 @@ function toFailure(error: unknown, interrupted: boolean): Failure {
   };
 }
 
-/** Prints a failure and says with what the process exits. */
+/** Prints a failure, all of it where several things are wrong, and says with what the process exits. */
 export function report(
   error: unknown,
   io: Io,
   options: { readonly json: boolean; readonly command: string },
 ): number {
-  const failure = toFailure(error, io.signal.aborted);
-  const code = exitCode[failure.kind];
-  if (Number(io.env['ONELAUNCH_DEBUG'] ?? 0) >= 1 && error instanceof Error) io.err(`${error.stack}\n`);
   const otherwise = {
     usage: `gen ${options.command} --help`,
     environment: 'gen doctor says what this machine has',
     failed: undefined,
     interrupted: undefined,
   };
-  const hint = failure.hint ?? otherwise[failure.kind];
+  const complete = (failure: Failure): Failure => ({
+    ...failure,
+    hint: failure.hint ?? otherwise[failure.kind],
+  });
+  const whole = complete(toFailure(error, io.signal.aborted));
+  const several = error instanceof Problems && whole.kind !== 'interrupted' ? error.problems : [];
+  const failures = several.length > 0 ? several.map((one) => complete(toFailure(one, false))) : [whole];
+  const code = exitCode[whole.kind];
+  if (Number(io.env['ONELAUNCH_DEBUG'] ?? 0) >= 1 && error instanceof Error) io.err(`${error.stack}\n`);
   if (options.json) {
-    const { message, details, kind } = failure;
-    io.out(`${JSON.stringify({ error: { message, details, hint: hint ?? null, kind, exitCode: code } })}\n`);
+    const { message, details, kind } = whole;
+    const hint = failures[0]!.hint ?? null;
+    const problems = failures.map((one) => ({
+      message: one.message,
+      hint: one.hint ?? null,
+      kind: one.kind,
+    }));
+    const error = { message, details, hint, kind, exitCode: code, ...(several.length > 0 && { problems }) };
+    io.out(`${JSON.stringify({ error })}\n`);
     return code;
   }
-  io.err(failure.kind === 'interrupted' ? 'interrupted\n' : `error: ${failure.message}\n`);
-  if (failure.details !== undefined) io.err(`${failure.details}\n`);
-  if (hint !== undefined) io.err(`hint: ${hint.replaceAll('\n', '\n      ')}\n`);
+  for (const { kind, message, details, hint } of failures) {
+    io.err(kind === 'interrupted' ? 'interrupted\n' : `error: ${message}\n`);
+    if (details !== undefined) io.err(`${details}\n`);
+    if (hint !== undefined) io.err(`hint: ${hint.replaceAll('\n', '\n      ')}\n`);
+  }
   return code;
 }

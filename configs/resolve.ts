@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import { findGpu, findNvcc, type Gpu } from '../codegen/build/tools.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
-import { readModelDims } from '../codegen/model/read-config.ts';
+import { readModel } from '../codegen/model/read-config.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
@@ -29,19 +29,27 @@ function unknown(kind: string, name: string, known: readonly string[], also: str
   });
 }
 
-/** A known name, or a Hugging Face directory. `directory` is where weights and tokenizer are, if anywhere. */
-export function resolveModel(name: string): { dims: ModelDims; directory: string | null } {
+export interface ResolvedModel {
+  readonly dims: ModelDims;
+  /** Where weights and tokenizer are, if anywhere. */
+  readonly directory: string | null;
+  /** What the user should know of its config.json, one line each. */
+  readonly notes: readonly string[];
+}
+
+/** A known name, or a Hugging Face directory. */
+export function resolveModel(name: string): ResolvedModel {
   const known = models.find((model) => model.name === name);
   if (known) {
     const bundled = join(packageRoot(), 'models', name);
-    return { dims: known, directory: existsSync(join(bundled, 'config.json')) ? bundled : null };
+    return { dims: known, directory: existsSync(join(bundled, 'config.json')) ? bundled : null, notes: [] };
   }
   const looksLikePath = /[/\\]|^\.{1,2}$/.test(name);
   if (!existsSync(name) && !looksLikePath) {
     throw unknown('model', name, modelNames(), '; or the path of a Hugging Face directory');
   }
   const directory = resolve(name);
-  return { dims: readModelDims(directory), directory };
+  return { ...readModel(directory), directory };
 }
 
 /** A known target; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */

@@ -1,5 +1,5 @@
 // What is wrong with the dims of a model, told in the keys of the file that they came from.
-import { OnelaunchError } from '../../errors.ts';
+import { gather, OnelaunchError } from '../../errors.ts';
 import { families, type ModelDims } from './dims.ts';
 
 export interface Problem {
@@ -107,10 +107,9 @@ export function unsupported(key: string, value: unknown, supported: readonly unk
   return { key, text, hint: familyHint };
 }
 
+/** All problems as one error. @param problems at least one */
 export function refusal(place: string, problems: readonly Problem[]): OnelaunchError {
-  const [first, ...others] = problems;
-  const hint = [first!.hint, ...others.map((problem) => `also: ${problem.text}`)].join('\n');
-  return new OnelaunchError('usage', `${place}: ${first!.text}`, { hint });
+  return gather(problems.map(({ text, hint }) => new OnelaunchError('usage', `${place}: ${text}`, { hint })));
 }
 
 export function show(value: unknown): string {

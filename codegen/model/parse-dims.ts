@@ -12,8 +12,10 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
-import { oneKind } from './kinds.ts';
+import { layerWindows } from './layer-windows.ts';
+import { findDisagreements, ropeKeys, type Setting, spelled } from './spellings.ts';
 
+const bfloat16Hint = 'Use the bfloat16 checkpoint of this model.';
 const torchDtypes: Readonly<Record<string, Dtype>> = { bfloat16: 'bf16', float16: 'fp16', float32: 'fp32' };
 
 /** Dims of the model that a Hugging Face config.json describes, in the keys of transformers 4 or 5.
@@ -21,9 +23,18 @@ const torchDtypes: Readonly<Record<string, Dtype>> = { bfloat16: 'bf16', float16
  *  A missing key has the default of transformers' Qwen3Config, Qwen2Config or LlamaConfig: head_dim, num_key_value_heads,
  *  rms_norm_eps, rope_theta, hidden_act, and tie_word_embeddings, which is false in all three. Sizes must be given, and so
  *  must the dtype: a guess would be twice the bytes or other digits.
- *  @throws OnelaunchError of kind usage: the first problem is the message, the others are lines of the hint. */
+ *  @throws OnelaunchError of kind usage, with all problems of the file. */
 export function parseDims(config: unknown, name: string): ModelDims {
-  const place = `config.json of ${name}`;
+  return parseConfig(config, name).dims;
+}
+
+/** As parseDims, with what the user should know of the file, one line each: settings that it spells twice, with two values.
+ *  @param place what the problems are told of */
+export function parseConfig(
+  config: unknown,
+  name: string,
+  place = `config.json of ${name}`,
+): { dims: ModelDims; notes: readonly string[] } {
   const family = findFamily(config, place);
   const parsed = configSchema.safeParse(config);
   const problems: Problem[] = [];
@@ -34,10 +45,15 @@ export function parseDims(config: unknown, name: string): ModelDims {
   const fields: Fields = partialSchema.parse(Object.fromEntries(right));
 
   problems.push(...findUnsupported(fields, family));
-  const dims = toDims(fields, family, name);
+  const sizes = toDims(fields, family, name);
+  const { kinds, problems: windowProblems, notes } = layerWindows(fields, sizes);
+  problems.push(...windowProblems);
+  const dims = { ...sizes, ...kinds };
   problems.push(...findProblems(dims, configKeys).filter((problem) => !wrong.has(problem.key)));
+  const disagreements = findDisagreements(fields);
+  problems.push(...disagreements.problems);
   if (problems.length > 0) throw refusal(place, problems);
-  return dims;
+  return { dims, notes: [...disagreements.notes, ...notes].map((note) => `${place}: ${note}`) };
 }
 
 const rope = z.looseObject({
@@ -72,7 +88,10 @@ const configSchema = z.looseObject({
   attention_bias: z.boolean().nullish(),
   mlp_bias: z.boolean().nullish(),
   use_sliding_window: z.boolean().nullish(),
+  sliding_window: z.number().nullish(),
+  max_window_layers: z.number().nullish(),
   layer_types: z.array(z.string()).nullish(),
+  original_max_position_embeddings: z.number().nullish(),
 });
 const partialSchema = configSchema.partial();
 type Fields = z.infer<typeof partialSchema>;
@@ -120,22 +139,21 @@ function findFamily(config: unknown, place: string): ModelDims['family'] {
 
 function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[] {
   const problems: Problem[] = [];
-  const dtype = fields.dtype ?? fields.torch_dtype;
-  const dtypeKey = fields.torch_dtype ? 'torch_dtype' : 'dtype';
-  if (dtype === undefined || dtype === null) {
+  const [dtype] = spelled(fields, 'dtype');
+  if (dtype === undefined) {
     const hint = `Add the type that the weights are stored in, such as "dtype": "bfloat16".`;
     problems.push({ key: 'dtype', text: 'dtype is missing', hint });
-  } else if (!(dtype in torchDtypes)) {
-    const hint = 'Use the bfloat16 checkpoint of this model.';
-    problems.push({ ...unsupported(dtypeKey, dtype, Object.keys(torchDtypes)), hint });
+  } else if (!Object.hasOwn(torchDtypes, String(dtype.value))) {
+    problems.push({ ...unsupported(dtype.key, dtype.value, Object.keys(torchDtypes)), hint: bfloat16Hint });
   }
-  if (fields['quantization_config'] !== undefined && fields['quantization_config'] !== null) {
-    const text = 'quantization_config is set, and quantized weights are not supported';
-    problems.push({
-      key: 'quantization_config',
-      text,
-      hint: 'Use the unquantized checkpoint of this model.',
-    });
+  for (const key of ['quantization_config', 'compression_config']) {
+    if (fields[key] === undefined || fields[key] === null) continue;
+    const text = `${key} is set, and quantized weights are not supported`;
+    problems.push({ key, text, hint: 'Use the unquantized checkpoint of this model.' });
+  }
+  if (typeof fields['text_config'] === 'object' && fields['text_config'] !== null) {
+    const text = 'text_config holds a second configuration, as models of images and sound have it';
+    problems.push({ key: 'text_config', text, hint: familyHint });
   }
   if (fields.hidden_act && fields.hidden_act !== 'silu') {
     problems.push(unsupported('hidden_act', fields.hidden_act, ['silu']));
@@ -144,9 +162,6 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   if (fields.attention_bias && family !== 'qwen2')
     problems.push(unsupported('attention_bias', true, [false]));
   if (fields.mlp_bias && family === 'llama') problems.push(unsupported('mlp_bias', true, [false]));
-  if (fields.use_sliding_window) problems.push(unsupported('use_sliding_window', true, [false]));
-  const layerType = fields.layer_types?.find((type) => type !== 'full_attention');
-  if (layerType !== undefined) problems.push(unsupported('layer_types', layerType, ['full_attention']));
 
   const { key, parameters, type } = readRope(fields);
   if (type !== 'default' && type !== 'llama3') {
@@ -160,22 +175,37 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
     const text = `${key}.${nested} gives rotary parameters to some layers, and all layers must share them`;
     problems.push({ key, text, hint: familyHint });
   }
-  const partial = parameters.partial_rotary_factor ?? fields.partial_rotary_factor ?? 1;
-  if (partial !== 1) problems.push(unsupported('partial_rotary_factor', partial, [1]));
+  for (const { key: place, value } of spelled(fields, 'partialRotary')) {
+    if (value !== 1) problems.push(unsupported(place.split('.').at(-1)!, value, [1]));
+  }
   return problems;
 }
 
 function readRope(fields: Fields) {
-  const key = fields.rope_parameters ? 'rope_parameters' : 'rope_scaling';
-  const parameters: z.infer<typeof rope> = fields[key] ?? {};
+  const { rope: key } = ropeKeys(fields);
+  const parameters = key === 'rope_scaling' ? fields.rope_scaling : fields.rope_parameters;
   // A factor without a type would silently not be applied.
-  const unnamed = typeof parameters.factor === 'number' ? 'none' : 'default';
-  return { key, parameters, type: parameters.rope_type ?? parameters.type ?? unnamed };
+  const unnamed = spelled(fields, 'factor').length > 0 ? 'none' : 'default';
+  return {
+    key,
+    parameters: parameters ?? {},
+    type: String(spelled(fields, 'ropeType')[0]?.value ?? unnamed),
+  };
+}
+
+/** The number that counts for a setting. */
+function numberOf(fields: Fields, setting: Setting): number | undefined {
+  const [found] = spelled(fields, setting);
+  return typeof found?.value === 'number' ? found.value : undefined;
 }
 
 /** Dims with NaN for what is missing: findProblems says what is wrong with them. */
-function toDims(fields: Fields, family: ModelDims['family'], name: string): ModelDims {
-  const { parameters, type } = readRope(fields);
+function toDims(
+  fields: Fields,
+  family: ModelDims['family'],
+  name: string,
+): Omit<ModelDims, 'kinds' | 'pattern'> {
+  const { type } = readRope(fields);
   const hidden = fields.hidden_size ?? Number.NaN;
   const qHeads = fields.num_attention_heads ?? Number.NaN;
   // Transformers' Qwen configs have 32 for an absent key; null means one for each query head.
@@ -193,21 +223,20 @@ function toDims(fields: Fields, family: ModelDims['family'], name: string): Mode
     vocab: fields.vocab_size ?? Number.NaN,
     maxPositions: fields.max_position_embeddings ?? Number.NaN,
     normEps: fields.rms_norm_eps ?? 1e-6,
-    ropeTheta: parameters.rope_theta ?? fields.rope_theta ?? 10000,
+    ropeTheta: numberOf(fields, 'ropeTheta') ?? 10000,
     ropeScaling:
       type === 'llama3'
         ? {
             type,
-            factor: parameters.factor ?? Number.NaN,
-            lowFreqFactor: parameters.low_freq_factor ?? Number.NaN,
-            highFreqFactor: parameters.high_freq_factor ?? Number.NaN,
-            originalPositions: parameters.original_max_position_embeddings ?? Number.NaN,
+            factor: numberOf(fields, 'factor') ?? Number.NaN,
+            lowFreqFactor: numberOf(fields, 'lowFreqFactor') ?? Number.NaN,
+            highFreqFactor: numberOf(fields, 'highFreqFactor') ?? Number.NaN,
+            originalPositions: numberOf(fields, 'originalPositions') ?? Number.NaN,
           }
         : null,
     qkNorm: family === 'qwen3',
     qkvBias: family === 'qwen2',
     tiedHead: fields.tie_word_embeddings ?? false,
-    ...oneKind,
   };
 }
 

@@ -3,28 +3,27 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
 import type { ModelDims } from './dims.ts';
-import { parseDims } from './parse-dims.ts';
+import { findAdapter, noConfig, notADirectory } from './other-formats.ts';
+import { parseConfig } from './parse-dims.ts';
 
 /** Dims of the model in a directory, named after it.
  *  @throws OnelaunchError of kind usage. */
-export function readModelDims(directory: string): ModelDims {
+export const readModelDims = (directory: string): ModelDims => readModel(directory).dims;
+
+/** Dims of the model in a directory, and what the user should know of its config.json, one line each.
+ *  @throws OnelaunchError of kind usage. */
+export function readModel(directory: string): { dims: ModelDims; notes: readonly string[] } {
   if (!existsSync(directory)) {
     throw new OnelaunchError('usage', `no directory ${directory}`, {
       hint: 'Give the directory that holds config.json and the weights of a model.',
     });
   }
-  if (!statSync(directory).isDirectory()) {
-    throw new OnelaunchError('usage', `${directory} is not a directory`, {
-      hint: 'Give the directory that holds config.json, not a file in it.',
-    });
-  }
+  if (!statSync(directory).isDirectory()) throw notADirectory(directory);
+  const adapter = findAdapter(directory);
+  if (adapter !== undefined) throw adapter;
   const path = join(directory, 'config.json');
-  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) {
-    throw new OnelaunchError('usage', `no config.json in ${directory}`, {
-      hint: 'Download a Hugging Face model: config.json, tokenizer.json and *.safetensors in one directory.',
-    });
-  }
-  return parseDims(parseJson(readFileSync(path, 'utf8'), path), modelName(directory));
+  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) throw noConfig(directory);
+  return parseConfig(parseJson(readFileSync(path, 'utf8'), path), modelName(directory), path);
 }
 
 /** A name fit for a folder: of a snapshot in the Hugging Face cache it is the repository's, models--ORG--NAME/snapshots/HASH. */

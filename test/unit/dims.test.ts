@@ -138,8 +138,8 @@ test('all problems of a config are reported, the first as the message', () => {
   expect([error.message, ...error.hint!.split('\n')]).toEqual([
     'config.json of m: hidden_size is "big", must be a number',
     "Compare with the file in the model's own repository.",
-    'also: hidden_act is "gelu", supported: silu',
-    'also: head_dim is 63, must be even',
+    'also: config.json of m: hidden_act is "gelu", supported: silu',
+    'also: config.json of m: head_dim is 63, must be even',
   ]);
 });
 
@@ -162,10 +162,9 @@ const badConfigs: [patch: object, message: string][] = [
   [{ hidden_act: 'gelu_pytorch_tanh' }, 'hidden_act is "gelu_pytorch_tanh", supported: silu'],
   [{ attention_bias: true }, 'attention_bias is true, supported: false'],
   [{ model_type: 'llama', architectures: null, mlp_bias: true }, 'mlp_bias is true, supported: false'],
-  [{ use_sliding_window: true }, 'use_sliding_window is true, supported: false'],
   [
     { layer_types: ['full_attention', 'sliding_attention'] },
-    'layer_types is "sliding_attention", supported: full_attention',
+    'layer_types has 2 entries, must have num_hidden_layers, 28',
   ],
   [
     { rope_scaling: { type: 'yarn', factor: 4 } },
@@ -233,8 +232,8 @@ const badFiles: [text: string, message: string][] = [
   ['{"a": [1, 2}', 'DIR/config.json:1:12: not valid JSON, unexpected "}"'],
   ['{"hidden_size": 10', 'DIR/config.json:1:19: not valid JSON, the file ends too early'],
   ['', 'DIR/config.json:1:1: not valid JSON, the file ends too early'],
-  ['[]', 'config.json of broken: must be a JSON object, is []'],
-  ['null', 'config.json of broken: must be a JSON object, is null'],
+  ['[]', 'DIR/config.json: must be a JSON object, is []'],
+  ['null', 'DIR/config.json: must be a JSON object, is null'],
 ];
 
 test.each(badFiles)('a config.json of %j is refused', (text, message) => {
