@@ -31,7 +31,8 @@ export class ContextOverflow extends OnelaunchError {
 
   constructor(promptTokens: number, context: number) {
     const message = `the prompt has ${promptTokens} tokens, and the context holds ${context}, reply included`;
-    super('usage', message, { hint: 'Shorten the conversation, or load the model with a longer context.' });
+    const most = `A prompt has at most ${context - 1} tokens here`;
+    super('usage', message, { hint: `${most}: shorten it, or load the model with a longer context.` });
     this.promptTokens = promptTokens;
     this.context = context;
   }

@@ -8,7 +8,6 @@ import type { ModelDims } from './codegen/model/dims.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import { OnelaunchError } from './errors.ts';
 import type { Engine } from './runtime/engine.ts';
-import type { GenerationDefaults } from './runtime/generation-config.ts';
 import type { LanguageModel } from './runtime/model.ts';
 
 /** What load is doing. */
@@ -187,7 +186,7 @@ export async function openEngine(
 
 /** The model over an engine that has its weights. */
 export async function openModel(built: BuiltKernel, engine: Engine): Promise<LanguageModel> {
-  const [{ LanguageModel }, { readGenerationConfig }] = await Promise.all([
+  const [{ LanguageModel }, { greedy, readGenerationConfig }] = await Promise.all([
     import('./runtime/model.ts'),
     import('./runtime/generation-config.ts'),
   ]);
@@ -208,17 +207,6 @@ export async function openModel(built: BuiltKernel, engine: Engine): Promise<Lan
     template: () => chatTemplate(directory),
   });
 }
-
-/** What transformers does without a generation_config.json. */
-const greedy: GenerationDefaults = {
-  doSample: false,
-  temperature: 0,
-  topK: 50,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  stopIds: [],
-};
 
 function noWeights(model: string): OnelaunchError {
   return new OnelaunchError('usage', `there are no weights of ${model} here`, {

@@ -32,11 +32,20 @@ export function checkShape<Schema extends z.ZodType>(
   const key = issue.path.join('.') || 'the file';
   const found = issue.path.reduce((at: unknown, name) => (at as Record<PropertyKey, unknown>)?.[name], value);
   const rule = issue.message.replace(/, received .*/, '').replace(/^Invalid \w+(: )?/, '');
-  const shown = JSON.stringify(found)?.slice(0, 60);
+  const shown = show(found);
   const wrong = `${key} is ${shown}, ${rule === '' ? 'not valid here' : rule[0]!.toLowerCase() + rule.slice(1)}`;
   throw new OnelaunchError('usage', `${path}: ${found === undefined ? `${key} is missing` : wrong}`, {
     hint: "Compare with the file in the model's own repository.",
   });
+}
+
+function show(value: unknown): string {
+  try {
+    return JSON.stringify(value)?.slice(0, 60) ?? 'undefined';
+  } catch {
+    // Nested deeper than the stack.
+    return 'deeply nested';
+  }
 }
 
 /** What a file is that starts like this, when it is a well known stand-in for the wanted one. */

@@ -2,7 +2,7 @@
 import type { Manifest, Slot } from '../abi/manifest.ts';
 import { OnelaunchError } from '../errors.ts';
 import { sourceDtype, type TensorSource } from './bindings.ts';
-import type { TensorEntry, Tensors } from './safetensors.ts';
+import { listed, saveAsBf16, type TensorEntry, type Tensors } from './safetensors.ts';
 
 export interface LoadPlan {
   /** One for each slot of the manifest, in its order. */
@@ -17,39 +17,97 @@ const storedDtype: Readonly<Record<string, { code: number; name: Slot['dtype'] }
   F32: { code: sourceDtype.fp32, name: 'fp32' },
 };
 
+/** Something about the weights that does not fit, and what to do. */
+export interface TensorProblem {
+  readonly text: string;
+  readonly hint: string;
+}
+
 /** Sources for every slot of a library, out of the tensors of a checkpoint.
  *  @throws OnelaunchError of kind usage when a tensor is missing, or has another shape or dtype than the library was made for. */
 export function loadPlan(manifest: Manifest, tensors: Tensors): LoadPlan {
-  const missing = manifest.slots.filter((slot) => !tensors.has(slot.tensor)).map((slot) => slot.tensor);
-  if (missing.length > 0) {
-    throw refusal(manifest, [`the checkpoint lacks ${list(missing)}`]);
-  }
-  const problems: string[] = [];
+  const problems = findTensorProblems(manifest.slots, tensors);
+  if (problems.length > 0)
+    throw refusal(
+      manifest,
+      problems.map(({ text }) => text),
+    );
   const sources = manifest.slots.map((slot, index) => {
-    const entry = tensors.get(slot.tensor)!;
-    const problem = findMismatch(slot, entry);
-    if (problem !== undefined) problems.push(problem);
-    const { file: path, offset } = entry;
-    const dtype = storedDtype[entry.dtype]?.code ?? sourceDtype.bf16;
-    return { path, offset, slot: index, dtype, seed: 0, mean: 0, scale: 0 };
+    const { file: path, offset, dtype } = tensors.get(slot.tensor)!;
+    return { path, offset, slot: index, dtype: storedDtype[dtype]!.code, seed: 0, mean: 0, scale: 0 };
   });
-  if (problems.length > 0) throw refusal(manifest, problems);
   return { sources, warnings: [...findExtra(manifest, tensors), ...findConverted(manifest, tensors)] };
 }
 
-function findMismatch(
-  { tensor, shape: [rows, columns] }: Slot,
-  { shape, dtype, file }: TensorEntry,
-): string | undefined {
-  const wanted = `${rows},${columns}`;
-  const isVector = rows === 1 && shape.length === 1;
-  if ((isVector ? `1,${shape[0]}` : shape.join()) !== wanted) {
-    const expected = rows === 1 ? `[${columns}]` : `[${rows}, ${columns}]`;
-    return `${tensor} is [${shape.join(', ')}] in ${file}, ${expected} is needed`;
+/** All that keeps the tensors of a checkpoint from filling these slots. */
+export function findTensorProblems(
+  slots: readonly Pick<Slot, 'tensor' | 'shape'>[],
+  tensors: Tensors,
+): TensorProblem[] {
+  const problems: TensorProblem[] = [];
+  const missing = slots.filter((slot) => !tensors.has(slot.tensor)).map((slot) => slot.tensor);
+  if (missing.length > 0) {
+    problems.push({
+      text: `${placeOf(tensors)} lacks ${listed(missing)}`,
+      hint: missingHint(missing, tensors),
+    });
   }
-  if (!Object.hasOwn(storedDtype, dtype))
-    return `${tensor} is ${dtype} in ${file}, supported: BF16, F16, F32`;
-  return undefined;
+  const unread = new Map<string, string[]>();
+  for (const { tensor, shape } of slots) {
+    const entry = tensors.get(tensor);
+    if (entry === undefined) continue;
+    const problem = findMismatch(tensor, shape, entry);
+    if (problem !== undefined) problems.push(problem);
+    else if (!Object.hasOwn(storedDtype, entry.dtype)) {
+      const key = `${entry.dtype} in ${entry.file}, supported: ${Object.keys(storedDtype).join(', ')}`;
+      unread.set(key, [...(unread.get(key) ?? []), tensor]);
+    }
+  }
+  for (const [what, names] of unread) {
+    problems.push({
+      text: `${listed(names)} ${names.length === 1 ? 'is' : 'are'} ${what}`,
+      hint: saveAsBf16,
+    });
+  }
+  return problems;
+}
+
+/** The file of a checkpoint, or how many it has. */
+function placeOf(tensors: Tensors): string {
+  const files = [...new Set([...tensors.values()].map(({ file }) => file))];
+  if (files.length === 0) return 'the checkpoint';
+  return files.length === 1 ? files[0]! : `${files[0]} with ${files.length - 1} more`;
+}
+
+function missingHint(missing: readonly string[], tensors: Tensors): string {
+  const has = (pattern: RegExp) => [...tensors.keys()].some((name) => pattern.test(name));
+  if (has(/\.lora_[AB]\./)) {
+    return 'The file holds a LoRA adapter: merge it into its model, in Python by merge_and_unload() of peft, and save that.';
+  }
+  if (has(/\.(qweight|weight_packed|weight_scale|absmax)\b/)) {
+    return 'The weights are quantized: use the unquantized checkpoint of this model.';
+  }
+  if (missing.includes('lm_head.weight')) {
+    return 'If head and embedding of this model are one matrix, set "tie_word_embeddings": true in config.json; else copy the file that holds lm_head.weight.';
+  }
+  return 'Copy all files of the model again, config.json too: the tensors follow from it.';
+}
+
+function findMismatch(
+  tensor: string,
+  [rows, columns]: Slot['shape'],
+  { shape, file }: TensorEntry,
+): TensorProblem | undefined {
+  const isVector = rows === 1 && shape.length === 1;
+  if ((isVector ? `1,${shape[0]}` : shape.join()) === `${rows},${columns}`) return undefined;
+  const expected = rows === 1 ? `[${columns}]` : `[${rows}, ${columns}]`;
+  const isVocabulary = /embed_tokens\.weight$|^lm_head\.weight$/.test(tensor) && shape[1] === columns;
+  return {
+    text: `${tensor} is [${shape.join(', ')}] in ${file}, ${expected} is needed`,
+    hint: isVocabulary
+      ? `config.json says vocab_size ${rows}: set it to ${shape[0]} if these are the right weights.`
+      : 'config.json is of another model than the weights: copy both from one repository.',
+  };
 }
 
 /** Tensors that no slot takes: part of the model would not run. Some are known to change nothing. */
@@ -60,7 +118,7 @@ function findExtra(manifest: Manifest, tensors: Tensors): string[] {
       name.endsWith('rotary_emb.inv_freq') || (manifest.dims.tiedHead && name === 'lm_head.weight');
     return !taken.has(name) && !isHarmless;
   });
-  return extra.length === 0 ? [] : [`not used from the checkpoint: ${list(extra)}`];
+  return extra.length === 0 ? [] : [`not used from the checkpoint: ${listed(extra)}`];
 }
 
 /** Matrices that lose digits or range on the way into their slot. */
@@ -71,7 +129,7 @@ function findConverted(manifest: Manifest, tensors: Tensors): string[] {
   });
   if (converted.length === 0) return [];
   return [
-    `rounded to ${converted[0]!.dtype}, as the library was made for it: ${list(converted.map((slot) => slot.tensor))}`,
+    `rounded to ${converted[0]!.dtype}, as the library was made for it: ${listed(converted.map((slot) => slot.tensor))}`,
   ];
 }
 
@@ -99,11 +157,6 @@ function distributionOf({ tensor, shape: [, columns] }: Slot): [mean: number, sc
   if (tensor.endsWith('.bias')) return [0, 0.3];
   if (tensor.endsWith('embed_tokens.weight') || tensor === 'lm_head.weight') return [0, 0.1];
   return [0, 1.3 / Math.sqrt(columns)];
-}
-
-function list(names: readonly string[]): string {
-  const shown = names.slice(0, 3).join(', ');
-  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
 }
 
 function refusal(manifest: Manifest, [first, ...others]: string[]): OnelaunchError {

@@ -8,6 +8,7 @@ import type { GenerationDefaults } from './generation-config.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
+import { sortStops } from './stop-strings.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 /** What a model needs of an engine. */
@@ -61,12 +62,14 @@ export class LanguageModel {
   /** The assistant's reply to a conversation. One that goes on from the last one costs its new tokens only: the KV cache
    *  of the common beginning is kept. @throws OnelaunchError, when the reply is read, as `generate` does */
   chat(messages: readonly ChatMessage[], options: ReplyOptions = {}): Reply {
-    return this.#reply(options, (tokenizer, { enableThinking }) => {
+    const { defaults } = this.#parts;
+    const tokens = (tokenizer: Tokenizer | null, { enableThinking }: CheckedOptions) => {
       const checked = checkArguments(messagesSchema, messages, 'messages');
       this.#template ??= this.#parts.template?.();
       if (this.#template === undefined) throw noFiles(this.manifest.model, 'chat template');
       return needed(tokenizer, this.manifest).encode(this.#template(checked, { enableThinking }));
-    });
+    };
+    return this.#reply(options, tokens, { ...defaults, stopIds: defaults.chatStopIds });
   }
 
   /** The continuation of a text. @throws OnelaunchError, when the reply is read, as `generate` does */
@@ -116,17 +119,19 @@ export class LanguageModel {
   #reply(
     options: ReplyOptions,
     tokens: (tokenizer: Tokenizer | null, options: CheckedOptions) => readonly number[],
+    defaults: GenerationDefaults = this.#parts.defaults,
   ): Reply {
-    return once((settle) => this.#run(options, tokens, settle));
+    return once((settle) => this.#run(options, tokens, defaults, settle));
   }
 
   async *#run(
     options: ReplyOptions,
     tokens: (tokenizer: Tokenizer | null, options: CheckedOptions) => readonly number[],
+    defaults: GenerationDefaults,
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
     const started = performance.now();
-    const { tokenizer, defaults, manifest, engine } = this.#parts;
+    const { tokenizer, manifest, engine } = this.#parts;
     if (this.#closing) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
     if (this.#running) {
       throw new OnelaunchError('usage', 'the model is busy with another reply', {
@@ -134,9 +139,13 @@ export class LanguageModel {
       });
     }
     const { vocab } = manifest.dims;
-    const checked = checkOptions(options, defaults, Math.min(tokenizer?.size ?? vocab, vocab));
+    const size = Math.min(tokenizer?.size ?? vocab, vocab);
+    const checked = withSpecialStops(checkOptions(options, defaults, size), tokenizer);
     const prompt = tokens(tokenizer, checked);
+    checkTokens(prompt, vocab, tokenizer);
     this.#checkFit(prompt);
+    const room = this.context - prompt.length;
+    const maxTokens = Math.min(room, lengthOf(checked, prompt.length));
     const stop = new AbortController();
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
 
@@ -156,7 +165,8 @@ export class LanguageModel {
       run = undefined; // should it throw, there is nothing to wait for
       const next = await current!.next();
       if (next.done) {
-        finish ??= next.value.finish;
+        const isFull = next.value.finish === 'length' && maxTokens < lengthOf(checked, prompt.length);
+        finish ??= isFull ? 'context' : next.value.finish;
         timings = next.value.timings;
         return undefined;
       }
@@ -181,7 +191,7 @@ export class LanguageModel {
     try {
       if (!signal.aborted) {
         cached = this.#keepCommon(prompt);
-        const { maxTokens, sampling, stopIds } = checked;
+        const { sampling, stopIds } = checked;
         run = engine.generate(prompt.slice(cached), { maxTokens, sampling, stopIds, signal });
         while (!said.stopped()) {
           const batch = await advance();
@@ -227,6 +237,37 @@ export class LanguageModel {
     this.#held = held.slice(0, common);
     return common;
   }
+}
+
+/** With the stop texts that are special tokens as stop ids. */
+function withSpecialStops(options: CheckedOptions, tokenizer: Tokenizer | null): CheckedOptions {
+  const { texts, ids, mixed } = sortStops(options.stop, tokenizer);
+  const [wrong] = mixed;
+  if (wrong !== undefined) {
+    const text = `options.stop holds ${JSON.stringify(wrong.stop)}, and ${wrong.token} in it is a special token, which has no text`;
+    throw new OnelaunchError('usage', text, { hint: 'Give the token alone, or the text without it.' });
+  }
+  return { ...options, stop: texts, stopIds: [...new Set([...options.stopIds, ...ids])] };
+}
+
+/** Most tokens of a reply, as the caller or the model says. */
+function lengthOf({ maxTokens, maxLength }: CheckedOptions, promptTokens: number): number {
+  if (maxLength === null) return maxTokens;
+  if (promptTokens < maxLength) return Math.min(maxTokens, maxLength - promptTokens);
+  const message = `the prompt has ${promptTokens} tokens, and max_length in generation_config.json is ${maxLength}, reply included`;
+  throw new OnelaunchError('usage', message, { hint: 'Shorten the prompt, or say maxTokens.' });
+}
+
+/** A tokenizer may have more tokens than the model has rows for. */
+function checkTokens(prompt: readonly number[], vocab: number, tokenizer: Tokenizer | null): void {
+  const beyond = prompt.find((id) => id >= vocab);
+  if (beyond === undefined) return;
+  const token = tokenizer?.added.get(beyond);
+  const named =
+    token === undefined ? `token ${beyond}` : `the token ${token}, id ${beyond} of tokenizer.json`;
+  throw new OnelaunchError('usage', `the prompt has ${named}, and the embedding has ${vocab} rows`, {
+    hint: 'Write the prompt without it, or in Python save the model after model.resize_token_embeddings(len(tokenizer)).',
+  });
 }
 
 function needed(tokenizer: Tokenizer | null, manifest: Manifest): Tokenizer {

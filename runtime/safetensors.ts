@@ -1,8 +1,8 @@
 // Where each tensor of a checkpoint lies, read from the headers of its safetensors files. Weights are never read.
-import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readSync, statSync, writeFileSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { z } from 'zod';
-import { OnelaunchError } from '../errors.ts';
+import { gather, OnelaunchError } from '../errors.ts';
 import { checkShape, misplacedFile, readJson } from './json-file.ts';
 
 /** One tensor: row-major, little endian. */
@@ -27,6 +27,8 @@ const bitsOf: Readonly<Record<string, number>> = {
     BF16: 16,
     F8_E4M3: 8,
     F8_E5M2: 8,
+    F8_E4M3FNUZ: 8,
+    F8_E5M2FNUZ: 8,
     F8_E8M0: 8,
     F6_E2M3: 6,
     F6_E3M2: 6,
@@ -35,8 +37,13 @@ const bitsOf: Readonly<Record<string, number>> = {
   ...{ I64: 64, I32: 32, I16: 16, I8: 8, U64: 64, U32: 32, U16: 16, U8: 8, BOOL: 8, C64: 64 },
 };
 
+/** How a checkpoint becomes one that can be read. */
+export const saveAsBf16 =
+  'In Python, AutoModelForCausalLM.from_pretrained(DIR, dtype="bfloat16").save_pretrained(OUT) writes files that are read.';
+
 /** Tensors of the model in a directory: of model.safetensors, else of the shards that model.safetensors.index.json names.
- *  @throws OnelaunchError of kind usage.
+ *  As in transformers, a tensor is where a shard holds it, whatever the index says.
+ *  @throws OnelaunchError of kind usage, for all files that cannot be read.
  *  Source: the format in the README of huggingface/safetensors. */
 export function readTensors(directory: string): Tensors {
   const single = join(directory, 'model.safetensors');
@@ -45,10 +52,12 @@ export function readTensors(directory: string): Tensors {
   if (existsSync(index)) return readShards(directory, index);
 
   const files = existsSync(directory) ? readdirSync(directory) : [];
-  const other = files.find((file) => /\.(bin|gguf|pt|pth)$/.test(file));
+  const torch = files.find((file) => /\.(bin|pt|pth)$/.test(file));
+  const gguf = files.find((file) => file.endsWith('.gguf'));
   const shard = files.find((file) => file.endsWith('.safetensors'));
-  let hint = 'Copy the weights beside config.json, or try without any: --random-weights.';
-  if (other !== undefined) hint = `${other} cannot be read: use the safetensors files of the model.`;
+  let hint = 'Copy the weights beside config.json.';
+  if (gguf !== undefined) hint = `${gguf} is not read: use the safetensors files that it was made from.`;
+  if (torch !== undefined) hint = `${torch} is not read. ${saveAsBf16}`;
   if (shard !== undefined)
     hint = `There is ${shard}: copy model.safetensors.index.json beside it, or rename a single file.`;
   throw new OnelaunchError('usage', `no model.safetensors in ${directory}`, { hint });
@@ -56,35 +65,67 @@ export function readTensors(directory: string): Tensors {
 
 function readShards(directory: string, index: string): Tensors {
   const shape = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
-  const map = Object.entries(checkShape(shape, readJson(index), index).weight_map);
-  const tensors = new Map<string, TensorEntry>();
-  for (const shard of new Set(map.map(([, file]) => file))) {
+  const shards = [...new Set(Object.values(checkShape(shape, readJson(index), index).weight_map))].sort();
+  for (const shard of shards) {
     if (isAbsolute(shard) || shard.split(/[/\\]/).includes('..') || !shard.endsWith('.safetensors')) {
       throw broken(index, `names the shard ${JSON.stringify(shard)}, not a plain file beside it`);
     }
-    const path = join(directory, shard);
-    if (!existsSync(path)) {
-      const hint = `Copy ${shard} beside the index.`;
-      throw new OnelaunchError('usage', `${index} names ${shard}, and there is no such file`, { hint });
+  }
+  const errors: OnelaunchError[] = [];
+  const missing = shards.filter((shard) => !existsSync(join(directory, shard)));
+  if (missing.length > 0) {
+    const what = missing.length === 1 ? 'there is no such file' : 'there are no such files';
+    const hint = `Copy ${listed(missing)} beside the index.`;
+    errors.push(new OnelaunchError('usage', `${index} names ${listed(missing)}, and ${what}`, { hint }));
+  }
+  const tensors = new Map<string, TensorEntry>();
+  for (const shard of shards.filter((one) => !missing.includes(one))) {
+    try {
+      for (const [name, entry] of readTensorFile(join(directory, shard))) {
+        const other = tensors.get(name);
+        if (other !== undefined && !sameBytes(other, entry))
+          throw broken(entry.file, `holds ${name}, which ${other.file} holds too, with other values`);
+        tensors.set(name, entry);
+      }
+    } catch (error) {
+      if (!(error instanceof OnelaunchError)) throw error;
+      errors.push(error);
     }
-    for (const [name, entry] of readTensorFile(path)) {
-      const other = tensors.get(name);
-      if (other !== undefined) throw broken(path, `holds ${name}, which ${other.file} holds too`);
-      tensors.set(name, entry);
-    }
   }
-  for (const [name, shard] of map) {
-    const file = tensors.get(name)?.file;
-    if (file === undefined) throw broken(index, `says that ${shard} holds ${name}, and it does not`);
-    if (file !== join(directory, shard))
-      throw broken(index, `says that ${shard} holds ${name}, but ${file} does`);
-  }
-  const mapped = new Set(map.map(([name]) => name));
-  for (const [name, { file }] of tensors) {
-    if (!mapped.has(name)) throw broken(file, `holds ${name}, which the index does not name`);
-  }
+  if (errors.length > 0) throw gather(errors);
   return tensors;
 }
+
+/** The first names, and how many more there are. */
+export function listed(names: readonly string[]): string {
+  const shown = names.slice(0, 3).join(', ');
+  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
+}
+
+/** Whether two tensors have one dtype, one shape and the same bytes. Reads no further than the first difference. */
+export function sameBytes(a: TensorEntry, b: TensorEntry): boolean {
+  if (a.dtype !== b.dtype || a.shape.join() !== b.shape.join() || a.bytes !== b.bytes) return false;
+  if (a.file === b.file && a.offset === b.offset) return true;
+  const files = [openSync(a.file, 'r'), openSync(b.file, 'r')] as const;
+  try {
+    const blocks = [Buffer.alloc(compareBytes), Buffer.alloc(compareBytes)] as const;
+    for (let at = 0; at < a.bytes; at += compareBytes) {
+      const length = Math.min(compareBytes, a.bytes - at);
+      const got = [
+        readSync(files[0], blocks[0], 0, length, a.offset + at),
+        readSync(files[1], blocks[1], 0, length, b.offset + at),
+      ];
+      if (got[0] !== length || got[1] !== length) return false;
+      if (blocks[0].compare(blocks[1], 0, length, 0, length) !== 0) return false;
+    }
+    return true;
+  } finally {
+    for (const file of files) closeSync(file);
+  }
+}
+
+/** Read at a time to compare: few calls, and within a cache of the CPU. */
+const compareBytes = 1 << 20;
 
 const mostHeaderBytes = 100_000_000;
 const header = z.record(
@@ -118,7 +159,10 @@ function readTensorFile(path: string): Tensors {
   );
   for (const [name, { dtype, shape, data_offsets: offsets }] of entries) {
     const bits = Object.hasOwn(bitsOf, dtype) ? bitsOf[dtype] : undefined;
-    if (bits === undefined) throw broken(path, `has ${name} in the unknown dtype ${JSON.stringify(dtype)}`);
+    if (bits === undefined) {
+      const message = `${path} has ${name} in the unknown dtype ${JSON.stringify(dtype)}`;
+      throw new OnelaunchError('usage', message, { hint: saveAsBf16 });
+    }
     const bytes = offsets[1] - offsets[0];
     const wanted = (shape.reduce((product, size) => product * size, 1) * bits) / 8;
     if (!Number.isSafeInteger(wanted) || bytes !== wanted) {
@@ -143,10 +187,11 @@ function readTensorFile(path: string): Tensors {
 
 /** The header, the first byte after it, and the size of the file. */
 function readHeader(path: string): { text: string; start: number; fileBytes: number } {
+  // Opening a pipe would wait for its writer.
+  const stat = statSync(path);
+  if (!stat.isFile()) throw broken(path, 'is not a file');
   const fd = openSync(path, 'r');
   try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) throw broken(path, 'is not a file');
     const head = Buffer.alloc(Math.min(64, stat.size));
     readSync(fd, head, 0, head.length, 0);
     const hint = misplacedFile(head.toString('latin1'));

@@ -7,7 +7,7 @@ import type { GenerationDefaults } from './generation-config.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
 export interface ReplyOptions {
-  /** Most tokens of the reply. @default 4096, or what is left of the context */
+  /** Most tokens of the reply. @default the model's max_new_tokens or max_length, else 4096; or what is left of the context */
   readonly maxTokens?: number | undefined;
   /** 0: always the most likely token. @default the model's; 0 where it says do_sample: false, or nothing */
   readonly temperature?: number | undefined;
@@ -24,9 +24,9 @@ export interface ReplyOptions {
   /** Whole number from 0 to 2^53 - 1. The same seed gives the same reply to the same prompt, as long as as much of it is kept in the
    *  KV cache: a kept beginning was computed token by token, and its last bits may differ. @default drawn anew for each reply */
   readonly seed?: number | undefined;
-  /** The reply ends before the first of these texts. */
+  /** The reply ends before the first of these texts; a special token such as <|im_end|> ends it as a token. @default the model's stop_strings */
   readonly stop?: string | readonly string[] | undefined;
-  /** Tokens that end the reply, in the place of the model's own. */
+  /** Tokens that end the reply, in the place of the model's own: its eos_token_id, in a chat also the tokenizer's eos_token. */
   readonly stopIds?: readonly number[] | undefined;
   /** Ends the reply with finish 'abort'; what was said so far is kept. */
   readonly signal?: AbortSignal | undefined;
@@ -37,6 +37,8 @@ export interface ReplyOptions {
 /** Options of which nothing is open. */
 export interface CheckedOptions {
   readonly maxTokens: number;
+  /** Most tokens of prompt and reply together, where the model says so and the caller does not say maxTokens. */
+  readonly maxLength: number | null;
   readonly sampling: Sampling;
   readonly stop: readonly string[];
   readonly stopIds: readonly number[];
@@ -80,14 +82,15 @@ export function checkOptions(
   size: number,
 ): CheckedOptions {
   const given = checkArguments(schema, options, 'options');
-  const stop = [given.stop ?? []].flat();
+  const stop = [given.stop ?? defaults.stop].flat();
   if (stop.includes('')) {
     throw new OnelaunchError('usage', 'options.stop holds an empty text', {
       hint: 'It would end every reply before it begins: leave it out.',
     });
   }
   return {
-    maxTokens: given.maxTokens ?? defaultMaxTokens,
+    maxTokens: given.maxTokens ?? defaults.maxTokens ?? defaultMaxTokens,
+    maxLength: given.maxTokens === undefined && defaults.maxTokens === null ? defaults.maxLength : null,
     sampling: {
       temperature: given.temperature ?? defaults.temperature,
       top_k: given.topK ?? defaults.topK,

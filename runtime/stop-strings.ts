@@ -1,4 +1,30 @@
-// Ends a streamed text at a stop string, which may arrive in pieces.
+// Ends a streamed text at a stop string, which may arrive in pieces; special tokens, which have no text, become stop ids.
+import type { Tokenizer } from './tokenizer.ts';
+
+interface SortedStops {
+  /** To be looked for in the text. */
+  readonly texts: readonly string[];
+  /** Special tokens: they end the reply as tokens. */
+  readonly ids: readonly number[];
+  /** Texts that can never come, with the special token in each. */
+  readonly mixed: readonly { readonly stop: string; readonly token: string }[];
+}
+
+/** Stop texts by how they are found. A special token is never printed, so as a text it would never match. */
+export function sortStops(
+  stops: readonly string[],
+  tokenizer: Pick<Tokenizer, 'idOf' | 'added' | 'specialIds'> | null,
+): SortedStops {
+  if (tokenizer === null || stops.length === 0) return { texts: stops, ids: [], mixed: [] };
+  const special = [...tokenizer.added].filter(([id]) => tokenizer.specialIds.has(id)).map(([, text]) => text);
+  const ids = stops.flatMap((stop) => (special.includes(stop) ? (tokenizer.idOf(stop) ?? []) : []));
+  const texts = stops.filter((stop) => !special.includes(stop));
+  const mixed = texts.flatMap((stop) => {
+    const token = special.find((one) => stop.includes(one));
+    return token === undefined ? [] : [{ stop, token }];
+  });
+  return { texts: texts.filter((stop) => !mixed.some((one) => one.stop === stop)), ids, mixed };
+}
 
 export interface StopFilter {
   /** emit: text that is safe to show. stopped: a stop string was found; it and all after it is dropped. */

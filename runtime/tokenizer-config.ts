@@ -18,11 +18,16 @@ const tokenText = z.union([
   z.string(),
   z.looseObject({ content: z.string() }).transform((token) => token.content),
 ]);
-const tokenizerConfig = z.looseObject({
+const tokens = {
   bos_token: tokenText.nullish(),
   eos_token: tokenText.nullish(),
   pad_token: tokenText.nullish(),
   unk_token: tokenText.nullish(),
+};
+/** The older place of the special tokens, read where tokenizer_config.json does not name one. */
+const specialTokens = z.looseObject(tokens);
+const tokenizerConfig = z.looseObject({
+  ...tokens,
   additional_special_tokens: z.array(tokenText).nullish(),
   extra_special_tokens: z.unknown().optional(),
   chat_template: z
@@ -36,13 +41,15 @@ export function readTokenizerConfig(directory: string): TokenizerConfig {
   const path = join(directory, 'tokenizer_config.json');
   const json = existsSync(path) ? readJson(path) : {};
   const file = checkShape(tokenizerConfig, json, path);
-  const { bos_token, eos_token, pad_token, unk_token } = file;
-  const named = Object.entries({ bos_token, eos_token, pad_token, unk_token });
+  const mapPath = join(directory, 'special_tokens_map.json');
+  const map = existsSync(mapPath) ? checkShape(specialTokens, readJson(mapPath), mapPath) : {};
+  const names = ['bos_token', 'eos_token', 'pad_token', 'unk_token'] as const;
+  const named = names.map((name) => [name, file[name] === undefined ? map[name] : file[name]] as const);
   // transformers 5 renamed the list, and some files have an object of the same name.
   const extra = z.array(tokenText).safeParse(file.extra_special_tokens).data ?? [];
   return {
     tokens: Object.fromEntries(
-      named.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+      named.flatMap(([name, token]) => (typeof token === 'string' ? [[name, token]] : [])),
     ),
     special: [...(file.additional_special_tokens ?? []), ...extra],
     chatTemplate: file.chat_template ?? undefined,

@@ -10,6 +10,8 @@ import { readTokenizerConfig } from './tokenizer-config.ts';
 export interface Tokenizer {
   /** Highest id + 1: rows of the logits from here on have no text. */
   readonly size: number;
+  /** The added tokens, special or not, as they are spelled. */
+  readonly added: ReadonlyMap<number, string>;
   /** Ids that are never printed, such as <|im_end|>. */
   readonly specialIds: ReadonlySet<number>;
   /** The id of one token, as it is spelled in tokenizer.json. */
@@ -85,6 +87,7 @@ export function loadTokenizer(directory: string): Tokenizer {
   };
   return {
     size: tokens.length,
+    added,
     specialIds,
     idOf: (token) => vocab.get(token),
     encode: (text, { addSpecialTokens = false } = {}) =>

@@ -176,7 +176,7 @@ const built: typeof cases = [
   [
     ['chat', ...tiny, '--target', 'cpu', '--context', '8', '--prompt', 'a b c d e f g h'],
     'error: the prompt has 16 tokens, and the context holds 8, reply included',
-    'Shorten',
+    'at most 7 tokens',
   ],
   [
     ['verify', ...tiny, '--target', 'cpu', '--golden', '/nowhere/golden.json'],

@@ -8,6 +8,7 @@ import { Engine } from '../../runtime/engine.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
 import { fakeEngines, randomSource, randomSources } from '../support/fake-engines.ts';
+import { greedyDefaults } from '../support/greedy-defaults.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
 
 const { fake, readyEngine } = await fakeEngines();
@@ -77,16 +78,7 @@ describe('given what it cannot be', () => {
   async function subjects() {
     const engine = await readyEngine();
     const parts = { engine, tokenizer, template: () => chatTemplate(tinyDirectory) };
-    const defaults = {
-      doSample: false,
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      stopIds: [],
-    };
-    const model = new LanguageModel({ ...parts, manifest: fake.manifest, defaults });
+    const model = new LanguageModel({ ...parts, manifest: fake.manifest, defaults: greedyDefaults });
     const said = [{ role: 'user', content: 'x' }];
     const calls: Readonly<Record<string, Call>> = {
       'chat(messages)': (value) => model.chat(value).result(),

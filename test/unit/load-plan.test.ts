@@ -144,7 +144,7 @@ test('lm_head.weight is not ignored when the head is its own matrix', () => {
 const badCheckpoints: [changes: Parameters<typeof makeTensors>[0], message: string][] = [
   [
     { [`${layer}.mlp.down_proj.weight`]: undefined },
-    'the checkpoint lacks model.layers.0.mlp.down_proj.weight',
+    'w.safetensors lacks model.layers.0.mlp.down_proj.weight',
   ],
   [
     Object.fromEntries(manifest.slots.map(({ tensor }) => [tensor, undefined])),

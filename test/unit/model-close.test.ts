@@ -5,19 +5,21 @@ import { describe, expect, it } from 'vitest';
 import { LanguageModel } from '../../runtime/model.ts';
 import type { Reply } from '../../runtime/reply.ts';
 import { backends, failureOf, fakeEngines, randomSources } from '../support/fake-engines.ts';
+import { greedyDefaults } from '../support/greedy-defaults.ts';
 import { fakeReply, tokens } from '../support/host-fake.ts';
 
 const { fake, readyEngine, emptyEngine } = await fakeEngines();
 
-const defaults = {
-  ...{ doSample: false, temperature: 0, topK: 0, topP: 1, minP: 0 },
-  ...{ repetitionPenalty: 1, stopIds: [] },
-};
-
 describe.each(backends)('a model over %s', (_, device) => {
   async function ready() {
     const engine = await readyEngine({ device });
-    return new LanguageModel({ engine, manifest: fake.manifest, defaults, tokenizer: null, template: null });
+    return new LanguageModel({
+      engine,
+      manifest: fake.manifest,
+      defaults: greedyDefaults,
+      tokenizer: null,
+      template: null,
+    });
   }
   const slow = (model: LanguageModel) => model.generate([tokens.slow], { maxTokens: 200 });
 

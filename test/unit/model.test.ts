@@ -1,12 +1,12 @@
 // The model over a scripted engine: streaming, stops, the kept KV cache, aborts, errors.
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import type { Manifest } from '../../abi/manifest.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { ContextOverflow, OnelaunchError } from '../../errors.ts';
 import type { Sampling } from '../../runtime/bindings.ts';
 import { chatTemplate } from '../../runtime/chat-template.ts';
-import { readGenerationConfig } from '../../runtime/generation-config.ts';
+import { type GenerationDefaults, readGenerationConfig } from '../../runtime/generation-config.ts';
 import { LanguageModel, type ReplyEngine } from '../../runtime/model.ts';
 import type { ReplyResult } from '../../runtime/reply.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
@@ -215,6 +215,84 @@ describe('a stop text', () => {
   });
 });
 
+describe('a stop text that is a special token', () => {
+  it.each(['<|im_end|>', ['<|im_end|>', 'Two']])('%j ends the reply as a token', async (stop) => {
+    const { llm, engine } = modelOf('One nut.');
+    engine.script = [...engine.script, imEnd, ...tokenizer.encode('Then more.'), ...Array(9).fill(imEnd)];
+    const { text, finish } = await llm.generate([1, 2, 3], { stopIds: [], stop, maxTokens: 40 }).result();
+    expect({ text, finish }).toEqual({ text: 'One nut.', finish: 'stop' });
+    expect(engine.calls[0]!.stopIds).toEqual([imEnd]);
+  });
+
+  it('within other text is refused, for it could never match', async () => {
+    const { llm, engine } = modelOf('One');
+    await expect(llm.chat(question('?'), { stop: 'nut.<|im_end|>' }).result()).rejects.toThrow(
+      'options.stop holds "nut.<|im_end|>", and <|im_end|> in it is a special token',
+    );
+    expect(engine.calls).toEqual([]);
+  });
+});
+
+describe('the defaults of a model', () => {
+  const withDefaults = (change: Partial<GenerationDefaults>) => {
+    const engine = new ScriptedEngine(tokenizer.encode('One nut. Two nuts.'));
+    const defaults = { ...readGenerationConfig(directory), ...change };
+    const template = () => chatTemplate(directory);
+    const parts = { engine: engine as unknown as ReplyEngine, manifest, defaults, tokenizer, template };
+    return { engine, llm: new LanguageModel(parts) };
+  };
+
+  it('end a chat at the tokens of both files, and a completion at those of generation_config.json', async () => {
+    const { llm, engine } = withDefaults({ stopIds: [7], chatStopIds: [7, imEnd] });
+    await llm.chat(question('?'), { maxTokens: 1 }).result();
+    await llm.complete('One', { maxTokens: 1 }).result();
+    await llm.chat(question('?'), { maxTokens: 1, stopIds: [8] }).result();
+    expect(engine.calls.map((call) => call.stopIds)).toEqual([[7, imEnd], [7], [8]]);
+  });
+
+  it('stop at stop_strings, unless the caller names others', async () => {
+    const { llm } = withDefaults({ stop: ['Two'] });
+    expect((await llm.chat(question('?')).result()).text).toBe('One nut. ');
+    expect((await llm.chat(question('?'), { stop: 'nut' }).result()).text).toBe('One ');
+    expect((await llm.chat(question('?'), { stop: [] }).result()).text).toBe('One nut. Two nuts.');
+  });
+
+  it.each([
+    [{ maxTokens: 3 }, {}, 3],
+    [{ maxTokens: 3 }, { maxTokens: 5 }, 5],
+    [{ maxLength: 10 }, {}, 6],
+    [{ maxLength: 10 }, { maxTokens: 8 }, 8],
+  ])('%j with %j let a prompt of 4 make %i tokens', async (defaults, options, most) => {
+    const { llm, engine } = withDefaults(defaults);
+    await llm.generate([1, 2, 3, 4], options).result();
+    expect(engine.calls[0]!.maxTokens).toBe(most);
+  });
+
+  it('refuse a prompt of max_length, and name the file', async () => {
+    const { llm } = withDefaults({ maxLength: 4 });
+    await expect(llm.generate([1, 2, 3, 4]).result()).rejects.toThrow(
+      'the prompt has 4 tokens, and max_length in generation_config.json is 4, reply included',
+    );
+  });
+});
+
+test('a token beyond the embedding is named', async () => {
+  const added = new Map([...tokenizer.added, [4100, '<|extra|>']]);
+  const encode = () => [1, 4100, 2];
+  const llm = new LanguageModel({
+    engine: new ScriptedEngine([5]) as unknown as ReplyEngine,
+    manifest,
+    defaults: readGenerationConfig(directory),
+    tokenizer: { ...tokenizer, added, encode },
+    template: () => chatTemplate(directory),
+  });
+  const refused = llm.chat(question('?')).result();
+  await expect(refused).rejects.toThrow(
+    'the prompt has the token <|extra|>, id 4100 of tokenizer.json, and the embedding has 4096 rows',
+  );
+  await expect(refused).rejects.toMatchObject({ hint: expect.stringContaining('resize_token_embeddings') });
+});
+
 describe('the KV cache', () => {
   it('is kept for the common beginning of a conversation that goes on', async () => {
     const { llm, engine } = modelOf('A nut.');
@@ -294,10 +372,24 @@ describe('an end', () => {
     expect({ finish, tokens: tokens.length }).toEqual({ finish: 'length', tokens: 2 });
   });
 
-  it('at the last position is the context', async () => {
-    const { llm } = modelOf('One two three four five six seven', 8);
-    expect((await llm.generate([1, 2, 3, 4]).result()).finish).toBe('context');
-  });
+  it.each([
+    [7, 1],
+    [4, 4],
+    [1, 7],
+  ])(
+    'of a prompt of %i in a context of 8 comes after %i tokens, and is the context',
+    async (tokens, made) => {
+      const { llm } = modelOf('One two three four five six seven eight nine', 8);
+      const prompt = Array.from({ length: tokens }, (_, i) => i + 1);
+      const { finish, usage } = await llm.generate(prompt).result();
+      expect({ finish, usage }).toMatchObject({
+        finish: 'context',
+        usage: { prompt: tokens, completion: made },
+      });
+      const asked = await llm.generate(prompt, { maxTokens: made }).result();
+      expect(asked.finish).toBe('length');
+    },
+  );
 
   it('by close comes before the engine is freed', async () => {
     const { llm, engine } = modelOf('One two three four five six seven');
@@ -318,6 +410,7 @@ describe('a refusal', () => {
     const refused = llm.generate([1, 2, 3, 4]).result();
     await expect(refused).rejects.toThrow(ContextOverflow);
     await expect(refused).rejects.toThrow('the prompt has 4 tokens, and the context holds 4, reply included');
+    await expect(refused).rejects.toMatchObject({ hint: expect.stringContaining('at most 3 tokens') });
     expect(engine.calls).toEqual([]);
   });
 
@@ -359,7 +452,7 @@ describe('options left out', () => {
     const fromFile = readGenerationConfig(directory);
     expect(sampling).toMatchObject({ temperature: fromFile.temperature, top_k: fromFile.topK, vocab: 4096 });
     expect(stopIds).toEqual([imEnd]);
-    expect(maxTokens).toBe(4096);
+    expect(maxTokens).toBe(1024 - engine.calls[0]!.ids.length);
   });
 
   it('are replaced one by one', async () => {

@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import type { Problems } from '../../errors.ts';
 import { readTensors, writeSafetensors } from '../../runtime/safetensors.ts';
 import { refusalOf } from '../support/refusal.ts';
 
@@ -199,17 +201,12 @@ const badIndexes: [index: unknown, message: string][] = [
     'DIR/model.safetensors.index.json names none.safetensors, and there is no such file',
   ],
   [
-    { weight_map: { a: 'one.safetensors', b: 'one.safetensors' } },
-    'DIR/model.safetensors.index.json says that one.safetensors holds b, and it does not',
+    { weight_map: { a: 'one.safetensors', b: 'none.safetensors', c: 'nil.safetensors' } },
+    'DIR/model.safetensors.index.json names nil.safetensors, none.safetensors, and there are no such files',
   ],
-  [{ weight_map: { c: 'two.safetensors' } }, 'DIR/two.safetensors holds d, which the index does not name'],
   [
     { weight_map: { a: 'one.safetensors', c: 'two.safetensors', d: 'three.safetensors' } },
-    'DIR/three.safetensors holds a, which DIR/one.safetensors holds too',
-  ],
-  [
-    { weight_map: { a: 'two.safetensors', c: 'one.safetensors', d: 'two.safetensors' } },
-    'DIR/model.safetensors.index.json says that two.safetensors holds a, but DIR/one.safetensors does',
+    'DIR/three.safetensors holds a, which DIR/one.safetensors holds too, with other values',
   ],
   [{ weight_map: { a: 1 } }, 'DIR/model.safetensors.index.json: weight_map.a is 1, expected string'],
   [{ metadata: {} }, 'DIR/model.safetensors.index.json: weight_map is missing'],
@@ -219,12 +216,65 @@ test.each(badIndexes)('an index of %j is refused', (index, message) => {
   const directory = makeDirectory();
   writeFileSync(join(directory, 'one.safetensors'), makeFile({ a: f32([1], 0, 4) }, 4));
   writeFileSync(join(directory, 'two.safetensors'), makeFile({ c: f32([1], 0, 4), d: f32([1], 4, 8) }, 8));
-  writeFileSync(join(directory, 'three.safetensors'), makeFile({ a: f32([1], 0, 4) }, 4));
+  writeFileSync(join(directory, 'three.safetensors'), makeFile({ a: f32([2], 0, 8) }, 8));
   writeFileSync(join(directory, 'model.safetensors.index.json'), JSON.stringify(index));
   const error = refusalOf(() => readTensors(directory));
   expect(error.message.replaceAll(directory, 'DIR')).toBe(message);
   expect(error.kind).toBe('usage');
   expect(error.hint).toMatch(/^\S.*[.]$/);
+});
+
+test.each([
+  [{ a: 'one.safetensors', b: 'one.safetensors' }, ['a']],
+  [{ c: 'two.safetensors' }, ['c', 'd']],
+  [{ a: 'two.safetensors', c: 'one.safetensors' }, ['a', 'c', 'd']],
+  [{ a: 'one.safetensors', x: 'same.safetensors' }, ['a']],
+])('an index of %j that errs gives what its shards hold: %j', (map, names) => {
+  const directory = makeDirectory();
+  writeFileSync(join(directory, 'one.safetensors'), makeFile({ a: f32([1], 0, 4) }, 4));
+  writeFileSync(join(directory, 'same.safetensors'), makeFile({ a: f32([1], 0, 4) }, 4));
+  writeFileSync(join(directory, 'two.safetensors'), makeFile({ c: f32([1], 0, 4), d: f32([1], 4, 8) }, 8));
+  writeFileSync(join(directory, 'model.safetensors.index.json'), JSON.stringify({ weight_map: map }));
+  expect([...readTensors(directory).keys()].sort()).toEqual(names);
+});
+
+test('all shards that cannot be read are told at once', () => {
+  const directory = makeDirectory();
+  writeFileSync(join(directory, 'one.safetensors'), 'version https://git-lfs.github.com/spec/v1\n');
+  writeFileSync(join(directory, 'two.safetensors'), makeFile({ a: f32([2], 0, 8) }, 5));
+  const map = { a: 'one.safetensors', b: 'two.safetensors', c: 'three.safetensors' };
+  writeFileSync(join(directory, 'model.safetensors.index.json'), JSON.stringify({ weight_map: map }));
+  const error = refusalOf(() => readTensors(directory)) as Problems;
+  expect(error.problems.map(({ message }) => message.replaceAll(directory, 'DIR'))).toEqual([
+    'DIR/model.safetensors.index.json names three.safetensors, and there is no such file',
+    'DIR/one.safetensors is not a safetensors file',
+    'DIR/two.safetensors has 67 bytes, and its header describes 70: it is cut short',
+  ]);
+});
+
+test.each(['F8_E4M3FNUZ', 'F8_E5M2FNUZ'])(
+  '%s is a dtype like others: who needs the tensor refuses it',
+  (dtype) => {
+    const directory = makeDirectory();
+    const header = { a: { dtype, shape: [3], data_offsets: [0, 3] } };
+    writeFileSync(join(directory, 'model.safetensors'), makeFile(header, 3));
+    expect(readTensors(directory).get('a')).toMatchObject({ dtype, bytes: 3 });
+  },
+);
+
+test('a header nested deeper than the stack is refused', () => {
+  const directory = makeDirectory();
+  const deep = `{"a":${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
+  writeFileSync(join(directory, 'model.safetensors'), makeFile(deep, 0));
+  expect(refusalOf(() => readTensors(directory)).message).toContain('model.safetensors: a is ');
+});
+
+test('a pipe in place of the weights is refused, and not waited for', () => {
+  const directory = makeDirectory();
+  execFileSync('mkfifo', [join(directory, 'model.safetensors')]);
+  expect(refusalOf(() => readTensors(directory)).message).toBe(
+    `${directory}/model.safetensors is not a file`,
+  );
 });
 
 test('a directory without weights says what is there instead', () => {
@@ -235,9 +285,12 @@ test('a directory without weights says what is there instead', () => {
     return [message.replace(directory, 'DIR'), hint];
   };
   const message = 'no model.safetensors in DIR';
-  expect(['', 'pytorch_model.bin', 'model-00001-of-00002.safetensors'].map(hintBeside)).toEqual([
-    [message, 'Copy the weights beside config.json, or try without any: --random-weights.'],
-    [message, 'pytorch_model.bin cannot be read: use the safetensors files of the model.'],
+  expect(
+    ['', 'pytorch_model.bin', 'model.Q4.gguf', 'model-00001-of-00002.safetensors'].map(hintBeside),
+  ).toEqual([
+    [message, 'Copy the weights beside config.json.'],
+    [message, expect.stringMatching(/^pytorch_model.bin is not read. In Python, .*save_pretrained/)],
+    [message, 'model.Q4.gguf is not read: use the safetensors files that it was made from.'],
     [
       message,
       'There is model-00001-of-00002.safetensors: copy model.safetensors.index.json beside it, or rename a single file.',
