@@ -55,9 +55,10 @@ export class Problems extends OnelaunchError {
   }
 }
 
-/** One error for all of these, in their order. @param errors at least one */
+/** One error for all of these, in their order; what is said twice counts once. @param errors at least one */
 export function gather(errors: readonly OnelaunchError[]): OnelaunchError {
-  const all = errors.flatMap((error) => (error instanceof Problems ? error.problems : [error]));
+  const each = errors.flatMap((error) => (error instanceof Problems ? error.problems : [error]));
+  const all = [...new Map(each.map((error) => [error.message, error])).values()];
   return all.length === 1 ? all[0]! : new Problems(all);
 }
 

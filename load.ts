@@ -1,14 +1,13 @@
 // From a model's name to a model that replies: resolve, generate, build (cached), open, load the weights.
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { z } from 'zod';
 import type { Manifest } from './abi/manifest.ts';
-import type { BuildProgress, FusionPlan, Kernel } from './codegen/index.ts';
+import type { BuildProgress, Kernel } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
 import type { Target } from './codegen/schedule/target.ts';
-import { OnelaunchError } from './errors.ts';
+import type { AskedKernel, ModelFiles, Needs } from './preflight.ts';
 import type { Engine } from './runtime/engine.ts';
 import type { LanguageModel } from './runtime/model.ts';
+import type { Tensors } from './runtime/safetensors.ts';
 
 /** What load is doing. */
 export type LoadProgress =
@@ -18,13 +17,7 @@ export type LoadProgress =
   | { readonly phase: 'load'; readonly done: number; readonly total: number };
 
 /** Which kernel, and for what. */
-export interface KernelOptions {
-  /** A known name such as qwen3-0.6b, or the directory of a Hugging Face model. */
-  readonly model: string;
-  /** cpu, h100, ... @default the GPU found here if it can be used, else cpu */
-  readonly target?: string | undefined;
-  /** Name of a plan, path of a file that exports one, or a plan. @default the best one for the target */
-  readonly plan?: string | FusionPlan | undefined;
+export interface KernelOptions extends AskedKernel {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Ends the load with its reason as the error. */
   readonly signal?: AbortSignal | undefined;
@@ -58,6 +51,10 @@ export interface BuiltKernel {
   readonly cached: boolean;
   /** Resolving, printing and compiling [ms]. */
   readonly millis: number;
+  /** What was read of the model's files before the build. */
+  readonly files?: ModelFiles;
+  /** What the user should know of the model's files, one line each. */
+  readonly notes?: readonly string[];
 }
 
 /** An engine with its weights. */
@@ -95,10 +92,14 @@ const loadShape = z.strictObject({
 export async function load(options: LoadOptions): Promise<LanguageModel> {
   const { checkArguments } = await import('./runtime/sampling.ts');
   const given = checkArguments(loadShape, options, 'options') as LoadOptions;
-  const built = await buildKernel(given, { needsWeights: given.randomWeights === undefined });
-  const { engine } = await openEngine(built, given);
+  const built = await buildKernel(given, {
+    weights: given.randomWeights === undefined,
+    tokenizer: 'optional',
+    run: given,
+  });
+  const { engine, warnings } = await openEngine(built, given);
   try {
-    return await openModel(built, engine);
+    return await openModel(built, engine, warnings);
   } catch (error) {
     engine.close();
     throw error;
@@ -113,21 +114,17 @@ export interface BuildKernelOptions extends KernelOptions {
   readonly ship?: boolean | undefined;
 }
 
-/** Resolves, generates and builds. @param needsWeights refuses a model without files before it is compiled */
+/** Checks, generates and builds. @param needs what else is checked before anything is compiled */
 export async function buildKernel(
   options: BuildKernelOptions,
-  { needsWeights = false }: { readonly needsWeights?: boolean } = {},
+  needs: Needs = {},
 ): Promise<BuiltKernel> {
   const started = performance.now();
-  const codegen = await import('./codegen/index.ts');
-  const names = await import('./configs/resolve.ts');
-  const { dims, directory: modelDirectory } = names.resolveModel(options.model);
-  if (needsWeights && modelDirectory === null) throw noWeights(dims.name);
-  const target = names.resolveTarget(options.target);
-  const { choosePlan } = await import('./configs/default-plan.ts');
-  const { plan, why: planReason } = await choosePlan(options.plan, dims, target);
-  const kernel = await codegen.generate({ dims, target, plan });
   const { onProgress, signal } = options;
+  const { preflight } = await import('./preflight.ts');
+  const { directory: modelDirectory, ...checked } = await preflight(options, needs);
+  const codegen = await import('./codegen/index.ts');
+  const kernel = await codegen.generate(checked);
   signal?.throwIfAborted();
   const built = await codegen.build(kernel, {
     force: options.force ?? false,
@@ -135,7 +132,9 @@ export async function buildKernel(
     signal,
     ...(onProgress && { onProgress: (progress) => onProgress({ phase: 'build', ...progress }) }),
   });
-  return { ...built, dims, modelDirectory, target, kernel, planReason, millis: performance.now() - started };
+  const { dims, target, planReason, files, notes } = checked;
+  const millis = performance.now() - started;
+  return { ...built, dims, modelDirectory, target, kernel, planReason, files, notes, millis };
 }
 
 /** Opens a built library and loads its weights. The caller closes the engine. */
@@ -144,26 +143,14 @@ export async function openEngine(
   options: Omit<LoadOptions, keyof KernelOptions> & Pick<KernelOptions, 'onProgress' | 'signal'>,
 ): Promise<OpenEngine> {
   const { manifest } = built;
-  const { maxPositions } = built.dims;
-  const context = options.context ?? Math.min(maxPositions, 4096);
-  if (context > maxPositions) {
-    throw new OnelaunchError(
-      'usage',
-      `a context of ${context} is more than ${built.dims.name} was made for`,
-      {
-        hint: `At most ${maxPositions} positions.`,
-      },
-    );
-  }
-  const [{ Engine }, plans, { readTensors }] = await Promise.all([
+  const context = options.context ?? Math.min(built.dims.maxPositions, 4096);
+  const [{ Engine }, plans] = await Promise.all([
     import('./runtime/engine.ts'),
     import('./runtime/load-plan.ts'),
-    import('./runtime/safetensors.ts'),
   ]);
-  if (!options.randomWeights && built.modelDirectory === null) throw noWeights(built.dims.name);
   const { sources, warnings } = options.randomWeights
     ? { sources: plans.randomPlan(manifest, options.randomWeights.seed), warnings: [] }
-    : plans.loadPlan(manifest, readTensors(built.modelDirectory!));
+    : plans.loadPlan(manifest, await tensorsOf(built));
   const { onProgress, signal } = options;
   const engine = await Engine.open(built.library, manifest, {
     context,
@@ -184,32 +171,35 @@ export async function openEngine(
   return { engine, warnings };
 }
 
-/** The model over an engine that has its weights. */
-export async function openModel(built: BuiltKernel, engine: Engine): Promise<LanguageModel> {
-  const [{ LanguageModel }, { greedy, readGenerationConfig }] = await Promise.all([
-    import('./runtime/model.ts'),
-    import('./runtime/generation-config.ts'),
-  ]);
-  const directory = built.modelDirectory;
-  const parts = { engine, manifest: built.manifest };
-  if (directory === null || !existsSync(join(directory, 'tokenizer.json'))) {
-    const defaults = directory === null ? greedy : readGenerationConfig(directory);
-    return new LanguageModel({ ...parts, defaults, tokenizer: null, template: null });
-  }
-  const [{ loadTokenizer }, { chatTemplate }] = await Promise.all([
-    import('./runtime/tokenizer.ts'),
-    import('./runtime/chat-template.ts'),
-  ]);
-  return new LanguageModel({
-    ...parts,
-    defaults: readGenerationConfig(directory),
-    tokenizer: loadTokenizer(directory),
-    template: () => chatTemplate(directory),
-  });
+/** The tensors that were read before the build, or that are in its directory now. */
+async function tensorsOf({ files, modelDirectory, dims }: BuiltKernel): Promise<Tensors> {
+  if (files?.tensors) return files.tensors;
+  if (modelDirectory === null) throw (await import('./preflight.ts')).noWeights(dims.name);
+  const { checkpointTensors, settleHead } = await import('./runtime/checkpoint.ts');
+  return settleHead(checkpointTensors(modelDirectory), dims.tiedHead).tensors;
 }
 
-function noWeights(model: string): OnelaunchError {
-  return new OnelaunchError('usage', `there are no weights of ${model} here`, {
-    hint: 'Give the directory of its checkpoint as the model, or ask for random weights (--random-weights).',
+/** The model over an engine that has its weights. @param warnings of the weights, told with the notes of the build */
+export async function openModel(
+  built: BuiltKernel,
+  engine: Engine,
+  warnings: readonly string[] = [],
+): Promise<LanguageModel> {
+  const [{ LanguageModel }, { greedy }, { chatTemplate }] = await Promise.all([
+    import('./runtime/model.ts'),
+    import('./runtime/generation-config.ts'),
+    import('./runtime/chat-template.ts'),
+  ]);
+  const { manifest, modelDirectory, files } = built;
+  const tokenizer = files?.tokenizer ?? null;
+  const template = files?.template;
+  return new LanguageModel({
+    engine,
+    manifest,
+    defaults: files?.defaults ?? greedy,
+    tokenizer,
+    template:
+      tokenizer === null || modelDirectory === null ? null : () => template ?? chatTemplate(modelDirectory),
+    notes: [...(built.notes ?? []), ...warnings],
   });
 }

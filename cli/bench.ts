@@ -58,10 +58,12 @@ export function addBench(program: Program, start: Start): void {
       start(options, async (ui) => {
         if (options.reports) return await listReports(ui);
         const model = needModel(options, 'bench');
-        const needs = { needsWeights: !options.randomWeights };
-        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), needs);
-        const room = options.context ?? built.dims.maxPositions;
-        const work = fitWork(room, options);
+        const workFor = ({ dims }: Pick<BuiltKernel, 'dims'>) =>
+          fitWork(options.context ?? dims.maxPositions, options);
+        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
+          ...{ weights: !options.randomWeights, run: engineOptions(options), also: workFor },
+        });
+        const work = workFor(built);
         const random = options.randomWeights ? { randomWeights: { seed: 0 } } : {};
         const { engine } = await openWithProgress(ui, built, {
           ...engineOptions(options),

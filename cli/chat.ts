@@ -33,7 +33,7 @@ export function addChat(program: Program, start: Start): void {
             hint: 'for example: --prompt "What is a daemon?"',
           });
         }
-        await using llm = await loadTold(ui, model, options);
+        await using llm = await loadTold(ui, model, options, { template: true });
         const enableThinking = options.thinking ? undefined : false;
         const reply = { ...replyOptions(options), enableThinking };
         const chat = createChat(ui, llm, options.system, reply);

@@ -21,7 +21,9 @@ export function addDemo(program: Program, start: Start): void {
         const { formatVerify } = await import('../runtime/format-verify.ts');
 
         title('1. Generate and compile');
-        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), { needsWeights: true });
+        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
+          ...{ weights: true, tokenizer: 'needed', template: true, run: engineOptions(options) },
+        });
         ui.note(built.directory);
 
         title('2. The schedule');

@@ -7,6 +7,7 @@ import type {
   LoadProgress,
   OpenEngine,
 } from '../load.ts';
+import type { Needs } from '../preflight.ts';
 import { seconds, type Ui } from './ui.ts';
 
 /** The kernel flags of a command line as library options. */
@@ -22,13 +23,14 @@ export function kernelOptions(
 export async function buildWithProgress(
   ui: Ui,
   options: BuildKernelOptions,
-  needs: { readonly needsWeights?: boolean } = {},
+  needs: Needs = {},
 ): Promise<BuiltKernel> {
   const { buildKernel } = await import('../load.ts');
   const progress = showBuild(ui);
   try {
     const built = await buildKernel({ ...options, onProgress: progress.on }, needs);
     progress.end();
+    for (const note of built.notes ?? []) ui.warn(note);
     if (built.planReason) ui.note(`plan ${built.kernel.schedule.plan.name}: ${built.planReason}`);
     progress.end(
       built.cached

@@ -36,9 +36,16 @@ export const engineOptions = (flags: ReplyFlags): Pick<LoadOptions, 'context' | 
   device: flags.device,
 });
 
-/** Builds and loads a model with its weights; the caller closes it. */
-export async function loadTold(ui: Ui, model: string, flags: ReplyFlags): Promise<LanguageModel> {
-  const built = await buildWithProgress(ui, kernelOptions(model, flags, ui), { needsWeights: true });
+/** Builds and loads a model with its weights; the caller closes it. @param needs what a reply takes besides a tokenizer */
+export async function loadTold(
+  ui: Ui,
+  model: string,
+  flags: ReplyFlags,
+  needs: { readonly template?: boolean } = {},
+): Promise<LanguageModel> {
+  const built = await buildWithProgress(ui, kernelOptions(model, flags, ui), {
+    ...{ ...needs, weights: true, tokenizer: 'needed', run: engineOptions(flags) },
+  });
   const { openModel } = await import('../load.ts');
   const { engine } = await openWithProgress(ui, built, engineOptions(flags));
   try {

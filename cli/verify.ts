@@ -1,6 +1,8 @@
 // gen verify: the library's logits and tokens against a golden file, or against the unfused reference.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import type { FusionPlan } from '../codegen/index.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
@@ -42,7 +44,12 @@ export function addVerify(program: Program, start: Start): void {
           });
         }
         const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
-          needsWeights: !randomWeights,
+          weights: !randomWeights,
+          run: engineOptions(options),
+          also: async ({ dims, directory, functions }) => {
+            const golden = await storedGolden(dims, directory, functions, options.golden);
+            if (golden) contextFor(golden, dims, options.context);
+          },
         });
         const random = randomWeights ? { randomWeights: { seed: 0 } } : {};
         const result = await verifyWithProgress(ui, built, {
@@ -74,19 +81,12 @@ export async function verifyWithProgress(
   options: Parameters<typeof openWithProgress>[2] & { readonly golden?: string | undefined },
 ): Promise<VerifyResult & { readonly device: string }> {
   const { golden: path, ...engine } = options;
-  const golden = await findGolden(ui, built, path);
-  const longest = Math.max(...golden.cases.map((one) => one.promptIds.length + one.greedyIds.length));
-  const { maxPositions, dtype } = built.dims;
-  const context = engine.context ?? Math.min(maxPositions, Math.max(longest, 256));
-  if (longest > context) {
-    throw new OnelaunchError(
-      'usage',
-      `a case of the golden file has ${longest} tokens, the context holds ${context}`,
-      {
-        hint: `--context ${longest}`,
-      },
-    );
-  }
+  const { dims, modelDirectory } = built;
+  const { functions } = built.kernel.plan;
+  const golden =
+    (await storedGolden(dims, modelDirectory, functions, path)) ??
+    (await computeGolden(ui, modelDirectory!, functions));
+  const context = contextFor(golden, dims, engine.context);
   const { engine: opened } = await openWithProgress(ui, built, { ...engine, context });
   const progress = ui.progress('verifying');
   const started = performance.now();
@@ -95,8 +95,8 @@ export async function verifyWithProgress(
     progress.update(null, golden.source);
     const scorer = engineScorer(opened, ui.io.signal);
     const result = await verify(scorer, golden, {
-      dims: built.dims,
-      dtype,
+      dims,
+      dtype: dims.dtype,
       extraRoundings: built.manifest.roundings,
     });
     progress.end(`verified ${golden.cases.length} cases in ${seconds(performance.now() - started)}`);
@@ -109,16 +109,34 @@ export async function verifyWithProgress(
   }
 }
 
-async function findGolden(ui: Ui, built: BuiltKernel, path: string | undefined): Promise<Golden> {
+/** Positions that the longest case takes. @throws OnelaunchError when fewer were asked for */
+function contextFor(golden: Golden, { maxPositions }: ModelDims, asked: number | undefined): number {
+  const longest = Math.max(...golden.cases.map((one) => one.promptIds.length + one.greedyIds.length));
+  const context = asked ?? Math.min(maxPositions, Math.max(longest, 256));
+  if (longest <= context) return context;
+  throw new OnelaunchError(
+    'usage',
+    `a case of the golden file has ${longest} tokens, the context holds ${context}`,
+    { hint: `--context ${longest}` },
+  );
+}
+
+/** The file that is named, else the one beside the weights, if there is one. */
+async function storedGolden(
+  { vocab }: ModelDims,
+  directory: string | null,
+  functions: FusionPlan['functions'],
+  path: string | undefined,
+): Promise<Golden | null> {
   const { readGolden } = await import('../runtime/golden.ts');
-  const { vocab } = built.dims;
-  const directory = built.modelDirectory;
   if (path !== undefined) return readGolden(path, { vocab });
-  const { functions } = built.kernel.plan;
   const isChanged = Object.keys(functions).length > 0;
   // What lies beside the weights is of the model without the plan's own ops.
   const beside = directory === null || isChanged ? undefined : join(directory, 'golden.json');
-  if (beside !== undefined && existsSync(beside)) return readGolden(beside, { vocab });
+  return beside !== undefined && existsSync(beside) ? readGolden(beside, { vocab }) : null;
+}
+
+async function computeGolden(ui: Ui, directory: string, functions: FusionPlan['functions']): Promise<Golden> {
   const { referenceGolden } = await import('./reference-golden.ts');
   const progress = ui.progress('computing the reference');
   try {
@@ -126,7 +144,7 @@ async function findGolden(ui: Ui, built: BuiltKernel, path: string | undefined):
       ui.io.signal.throwIfAborted();
       progress.update(done / total, `${done} of ${total} tokens`);
     };
-    return await referenceGolden(directory!, onProgress, functions);
+    return await referenceGolden(directory, onProgress, functions);
   } finally {
     progress.end();
   }

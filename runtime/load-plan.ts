@@ -41,7 +41,7 @@ export function loadPlan(manifest: Manifest, tensors: Tensors): LoadPlan {
 
 /** All that keeps the tensors of a checkpoint from filling these slots. */
 export function findTensorProblems(
-  slots: readonly Pick<Slot, 'tensor' | 'shape'>[],
+  slots: readonly { readonly tensor: string; readonly shape: readonly [number, number] }[],
   tensors: Tensors,
 ): TensorProblem[] {
   const problems: TensorProblem[] = [];
@@ -52,16 +52,22 @@ export function findTensorProblems(
       hint: missingHint(missing, tensors),
     });
   }
+  const mismatches: TensorProblem[] = [];
   const unread = new Map<string, string[]>();
   for (const { tensor, shape } of slots) {
     const entry = tensors.get(tensor);
     if (entry === undefined) continue;
     const problem = findMismatch(tensor, shape, entry);
-    if (problem !== undefined) problems.push(problem);
+    if (problem !== undefined) mismatches.push(problem);
     else if (!Object.hasOwn(storedDtype, entry.dtype)) {
       const key = `${entry.dtype} in ${entry.file}, supported: ${Object.keys(storedDtype).join(', ')}`;
       unread.set(key, [...(unread.get(key) ?? []), tensor]);
     }
+  }
+  for (const hint of new Set(mismatches.map((one) => one.hint))) {
+    const [first, ...others] = mismatches.filter((one) => one.hint === hint);
+    const more = others.length > 0 ? `, and ${others.length} more have other shapes than they should` : '';
+    problems.push({ text: `${first!.text}${more}`, hint });
   }
   for (const [what, names] of unread) {
     problems.push({
@@ -95,7 +101,7 @@ function missingHint(missing: readonly string[], tensors: Tensors): string {
 
 function findMismatch(
   tensor: string,
-  [rows, columns]: Slot['shape'],
+  [rows, columns]: readonly [number, number],
   { shape, file }: TensorEntry,
 ): TensorProblem | undefined {
   const isVector = rows === 1 && shape.length === 1;

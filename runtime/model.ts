@@ -25,6 +25,7 @@ export interface ModelParts {
   readonly tokenizer: Tokenizer | null;
   /** Read when it is first needed: a base model has none. */
   readonly template: (() => ChatTemplate) | null;
+  readonly notes?: readonly string[];
 }
 
 const textSchema = z.string();
@@ -44,6 +45,8 @@ export class LanguageModel {
   readonly context: number;
   /** What it runs on, for people. */
   readonly device: string;
+  /** What the user should know of the model's files, one line each: settings that disagree or are not applied, weights that are not used. */
+  readonly notes: readonly string[];
   readonly #parts: ModelParts;
   #template: ChatTemplate | undefined;
   /** The token of each position in the KV cache. */
@@ -57,6 +60,7 @@ export class LanguageModel {
     this.manifest = parts.manifest;
     this.context = parts.engine.context;
     this.device = parts.engine.device;
+    this.notes = parts.notes ?? [];
   }
 
   /** The assistant's reply to a conversation. One that goes on from the last one costs its new tokens only: the KV cache

@@ -74,16 +74,17 @@ export function missingTool(tool: 'cxx' | 'nvcc'): OnelaunchError {
 }
 
 /** The first GPU that nvidia-smi lists, or null. */
-export function findGpu(): Gpu | null {
+export const findGpu = (): Gpu | null => findGpus()[0] ?? null;
+
+/** The GPUs that nvidia-smi lists. */
+export function findGpus(): Gpu[] {
   const text = run('nvidia-smi', [
     '--query-gpu=name,compute_cap,driver_version,memory.total',
     '--format=csv,noheader,nounits',
   ]);
-  const [name, capability, driver, memory] =
-    text
-      ?.split('\n')[0]
-      ?.split(',')
-      .map((part) => part.trim()) ?? [];
-  if (!name || !capability || !driver || !memory) return null;
-  return { name, arch: `sm_${capability.replace('.', '')}`, driver, memoryMiB: Number(memory) };
+  return (text ?? '').split('\n').flatMap((line) => {
+    const [name, capability, driver, memory] = line.split(',').map((part) => part.trim());
+    if (!name || !capability || !driver || !memory) return [];
+    return [{ name, arch: `sm_${capability.replace('.', '')}`, driver, memoryMiB: Number(memory) }];
+  });
 }

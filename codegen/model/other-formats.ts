@@ -40,11 +40,13 @@ export function findAdapter(directory: string): OnelaunchError | undefined {
   const file = join(directory, 'adapter_config.json');
   if (!existsSync(file)) return undefined;
   const merge =
-    'Merge the adapter: in Python, AutoPeftModelForCausalLM.from_pretrained(DIR).merge_and_unload().save_pretrained(OUT); then give OUT.';
+    'in Python, AutoPeftModelForCausalLM.from_pretrained(DIR).merge_and_unload().save_pretrained(OUT); then give OUT.';
   const weights = ['model.safetensors', 'model.safetensors.index.json'];
   const isMerged = weights.some((name) => existsSync(join(directory, name)));
   return usage(
     `${file} makes ${basename(directory)} an adapter, which is applied to another model`,
-    isMerged ? `${merge}\nIf model.safetensors has it merged already, take ${basename(file)} away.` : merge,
+    isMerged
+      ? `If these weights have it merged already, take adapter_config.json away; else merge it: ${merge}`
+      : `Merge the adapter: ${merge}`,
   );
 }

@@ -70,7 +70,7 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [
     ['verify', '--model', 'qwen3-0.6b', '--target', 'cpu'],
     'error: there are no weights of qwen3-0.6b here',
-    'random weights',
+    '--random-weights',
   ],
   [
     ['chat', ...tiny, '--context', 'many'],

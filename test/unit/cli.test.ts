@@ -1,5 +1,5 @@
 // The commands end to end on the CPU, inside this process.
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -275,6 +275,18 @@ describe('chat and complete', () => {
   it('give data with --json', async () => {
     const { out } = await gen(['complete', ...tiny, '--prompt', 'A kernel', '--maxTokens', '5', '--json']);
     expect(JSON.parse(out)).toMatchObject({ finish: 'length', usage: { completion: 5 } });
+  });
+
+  it('say where the files of a model disagree, and end a chat at either of two tokens', async () => {
+    const model = join(folder, 'two-ends');
+    cpSync(join(root, 'models', 'qwen3-tiny'), model, { recursive: true });
+    writeFileSync(join(model, 'generation_config.json'), JSON.stringify({ eos_token_id: 0 }));
+    const flags = ['--model', model, '--target', 'cpu', '--prompt', 'define water', '--json'];
+    const { out, err } = await gen(['chat', ...flags]);
+    expect(JSON.parse(out)).toMatchObject({ finish: 'stop', text: expect.stringMatching(/^noun: binary/) });
+    expect(err).toMatch(
+      /^note: .*generation_config.json: a reply ends at token 0, .* a chat ends at either$/m,
+    );
   });
 
   it('forget the oldest exchange when the context is full, and say so', async () => {

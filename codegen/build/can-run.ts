@@ -1,0 +1,45 @@
+// Whether a GPU of this machine can run what is compiled for a target.
+import { existsSync } from 'node:fs';
+import { OnelaunchError } from '../../errors.ts';
+import type { Target } from '../schedule/target.ts';
+import { findGpus } from './tools.ts';
+
+/** Refuses a target that nothing here can run. @throws OnelaunchError of kind environment */
+export function checkDevice(target: Target, device: number): void {
+  if (target.kind !== 'cuda') return;
+  const gpus = findGpus();
+  if (gpus.length === 0) {
+    // nvidia-smi is not everywhere where a driver is: the engine will see.
+    if (driverFiles.some((path) => existsSync(path))) return;
+    throw new OnelaunchError(
+      'environment',
+      `no GPU found here, and a kernel for ${target.name} runs on one`,
+      {
+        hint: 'use --target cpu; gen build compiles for a GPU that is elsewhere',
+      },
+    );
+  }
+  const listed = gpus.map(({ name, arch }) => `${name} (${arch})`).join(', ');
+  if (device >= gpus.length) {
+    throw new OnelaunchError('environment', `there is no GPU ${device} here`, {
+      hint: `found, counted from 0: ${listed}`,
+    });
+  }
+  if (!gpus.some(({ arch }) => runsOn(target.arch, arch))) {
+    throw new OnelaunchError(
+      'environment',
+      `a kernel for ${target.name} (${target.arch}) runs on no GPU here`,
+      {
+        hint: `found: ${listed}; --target auto takes what is here`,
+      },
+    );
+  }
+}
+
+const driverFiles = ['/dev/nvidiactl', '/dev/nvhost-ctrl', '/dev/dxg'];
+
+/** Code for an architecture with a letter runs on that one alone; other code carries PTX, from which later GPUs make theirs. */
+export function runsOn(compiled: string, gpu: string): boolean {
+  const [wanted, found] = [compiled, gpu].map((arch) => Number(arch.replace(/\D/g, '')));
+  return /[a-z]$/.test(compiled) ? wanted === found : found! >= wanted!;
+}

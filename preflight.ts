@@ -1,0 +1,226 @@
+// Before anything is compiled: all that keeps a model from running here, found at once, and what was read to find it.
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { FusionPlan } from './codegen/index.ts';
+import type { ModelDims } from './codegen/model/dims.ts';
+import type { Target } from './codegen/schedule/target.ts';
+import { gather, OnelaunchError } from './errors.ts';
+import type { ChatTemplate } from './runtime/chat-template.ts';
+import type { GenerationDefaults } from './runtime/generation-config.ts';
+import type { Tensors } from './runtime/safetensors.ts';
+import type { Tokenizer } from './runtime/tokenizer.ts';
+
+/** Which kernel. */
+export interface AskedKernel {
+  /** A known name such as qwen3-0.6b, or the directory of a Hugging Face model. */
+  readonly model: string;
+  /** cpu, h100, ... @default the GPU found here if it can be used, else cpu */
+  readonly target?: string | undefined;
+  /** Name of a plan, path of a file that exports one, or a plan. @default the best one for the target */
+  readonly plan?: string | FusionPlan | undefined;
+}
+
+/** What a command needs beyond a kernel that can be compiled. */
+export interface Needs {
+  readonly weights?: boolean | undefined;
+  /** `optional`: one that is there must be whole. */
+  readonly tokenizer?: 'needed' | 'optional' | undefined;
+  readonly template?: boolean | undefined;
+  /** The kernel is run here. */
+  readonly run?: { readonly device?: number | undefined; readonly context?: number | undefined } | undefined;
+  /** What else must hold, told with the rest. @throws OnelaunchError */
+  readonly also?: ((model: AskedModel) => unknown) | undefined;
+}
+
+/** A model, with the ops that the plan that was asked for computes in its own way. */
+interface AskedModel extends Pick<CheckedModel, 'dims' | 'directory'> {
+  readonly functions: FusionPlan['functions'];
+}
+
+/** What was read of a model's files; null: not needed, or not there. */
+export interface ModelFiles {
+  readonly tensors: Tensors | null;
+  readonly tokenizer: Tokenizer | null;
+  readonly template: ChatTemplate | null;
+  readonly defaults: GenerationDefaults | null;
+}
+
+export interface CheckedModel {
+  /** As the weights are, where they say otherwise than config.json. */
+  readonly dims: ModelDims;
+  readonly directory: string | null;
+  readonly target: Target;
+  readonly plan: FusionPlan;
+  /** Why this plan, where none was asked for. */
+  readonly planReason: string | null;
+  readonly files: ModelFiles;
+  /** What the user should know, one line each. */
+  readonly notes: readonly string[];
+}
+
+/** Checks a model, its files and this machine. Starts no compiler.
+ *  @throws OnelaunchError, or Problems with all that is wrong */
+export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
+  const [names, { checkDevice }] = await Promise.all([
+    import('./configs/resolve.ts'),
+    import('./codegen/build/can-run.ts'),
+  ]);
+  const errors: OnelaunchError[] = [];
+  const { attempt, attemptAsync } = collector(errors);
+  const model = attempt(() => names.resolveModel(options.model));
+  const target = attempt(() => names.resolveTarget(options.target));
+  if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0));
+  if (needs.run && model) attempt(() => checkContext(model.dims, needs));
+  // What config.json says wrong does not hide what other files do.
+  const directory = model ? model.directory : configured(options.model);
+  const read = await readFiles(directory, model?.dims, needs, attempt);
+  if (model && directory === null && needs.weights) errors.push(noWeights(model.dims.name));
+  const weights = await readWeights(directory, model?.dims, needs, errors);
+  const dims = model && { ...model.dims, tiedHead: weights.tiedHead };
+  const asked = options.plan;
+  const plan = asked !== undefined && (await attemptAsync(() => findPlan(asked, names)));
+  const functions = plan ? plan.functions : {};
+  if (dims) await attemptAsync(async () => needs.also?.({ dims, directory, functions }));
+  if (errors.length > 0 || !dims || !target) throw gather(errors);
+  const chosen = plan
+    ? { plan, why: null }
+    : await (await import('./configs/default-plan.ts')).choosePlan(undefined, dims, target);
+  return {
+    ...{ dims, directory, target, plan: chosen.plan, planReason: chosen.why },
+    files: { ...read.files, tensors: weights.tensors },
+    notes: [...model.notes, ...weights.notes, ...read.notes],
+  };
+}
+
+async function findPlan(
+  asked: string | FusionPlan,
+  { resolvePlan }: typeof import('./configs/resolve.ts'),
+): Promise<FusionPlan> {
+  if (typeof asked === 'string') return resolvePlan(asked);
+  return (await import('./codegen/plan/parse-plan.ts')).parsePlan(asked);
+}
+
+type Attempt = <T>(run: () => T) => T | undefined;
+
+/** Runs what may refuse, and keeps the refusals. */
+function collector(errors: OnelaunchError[]) {
+  const keep = (error: unknown): undefined => {
+    if (!(error instanceof OnelaunchError)) throw error;
+    errors.push(error);
+  };
+  const attempt: Attempt = (run) => {
+    try {
+      return run();
+    } catch (error) {
+      return keep(error);
+    }
+  };
+  const attemptAsync = async <T>(run: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await run();
+    } catch (error) {
+      return keep(error);
+    }
+  };
+  return { attempt, attemptAsync };
+}
+
+function configured(model: string): string | null {
+  return existsSync(join(model, 'config.json')) ? resolve(model) : null;
+}
+
+function checkContext({ maxPositions, name }: ModelDims, { run, tokenizer }: Needs): void {
+  const context = run?.context;
+  if (context === undefined) return;
+  if (context > maxPositions) {
+    throw new OnelaunchError('usage', `a context of ${context} is more than ${name} was made for`, {
+      hint: `At most ${maxPositions} positions.`,
+    });
+  }
+  if (context < 2 && tokenizer === 'needed') {
+    throw new OnelaunchError('usage', `a context of ${context} has no room for a prompt and a reply`, {
+      hint: 'A prompt has at most one token less than the context: give 2 or more.',
+    });
+  }
+}
+
+/** The header of the weights, whether the head is the embedding, and whether every tensor is there in a form that is read. */
+async function readWeights(
+  directory: string | null,
+  dims: ModelDims | undefined,
+  needs: Needs,
+  errors: OnelaunchError[],
+): Promise<{ tensors: Tensors | null; tiedHead: boolean; notes: readonly string[] }> {
+  const none = { tensors: null, tiedHead: dims?.tiedHead ?? false, notes: [] };
+  if (directory === null) return none;
+  const [{ checkpointTensors, settleHead }, { findTensorProblems }, packing] = await Promise.all([
+    import('./runtime/checkpoint.ts'),
+    import('./runtime/load-plan.ts'),
+    import('./codegen/model/packing.ts'),
+  ]);
+  // A kernel for weights that are to come is made for what config.json says of them.
+  const { attempt } = collector(needs.weights ? errors : []);
+  const read = attempt(() => checkpointTensors(directory));
+  if (read === undefined || dims === undefined) return none;
+  // Comparing head and embedding may read gigabytes: not where something is wrong already.
+  const settled = errors.length > 0 ? { ...none, tensors: read } : settleHead(read, dims.tiedHead);
+  if (needs.weights) {
+    const actual = { ...dims, tiedHead: settled.tiedHead };
+    const slots = packing.slotsOf(actual, packing.packWeights(actual));
+    const problems = findTensorProblems(slots, settled.tensors);
+    errors.push(...problems.map(({ text, hint }) => new OnelaunchError('usage', text, { hint })));
+  }
+  return settled;
+}
+
+async function readFiles(
+  directory: string | null,
+  dims: ModelDims | undefined,
+  needs: Needs,
+  attempt: Attempt,
+): Promise<{ files: Omit<ModelFiles, 'tensors'>; notes: readonly string[] }> {
+  const none = { tokenizer: null, template: null, defaults: null };
+  if (directory === null || needs.tokenizer === undefined) return { files: none, notes: [] };
+  const [{ loadTokenizer }, { chatTemplate }, { readGenerationConfig }] = await Promise.all([
+    import('./runtime/tokenizer.ts'),
+    import('./runtime/chat-template.ts'),
+    import('./runtime/generation-config.ts'),
+  ]);
+  const hasTokenizer = existsSync(join(directory, 'tokenizer.json'));
+  const isWanted = needs.tokenizer === 'needed' || hasTokenizer;
+  const template = (needs.template && attempt(() => chatTemplate(directory))) || null;
+  const tokenizer = (isWanted && attempt(() => loadTokenizer(directory))) || null;
+  const vocab = dims?.vocab ?? Number.POSITIVE_INFINITY;
+  const defaults = attempt(() => readGenerationConfig(directory, { vocab, tokenizer })) ?? null;
+  const notes = [...(defaults?.notes ?? [])];
+  const beyond = [...(tokenizer?.added ?? [])].filter(([id]) => id >= vocab);
+  if (beyond.length > 0) {
+    const text = `${join(directory, 'tokenizer.json')} has ${beyond.map(([id, token]) => `${token} (${id})`).join(', ')}, and the embedding has ${vocab} rows`;
+    const written = template && beyond.some(([, token]) => rendered(template).includes(token));
+    if (written) attempt(() => refuseToken(text));
+    else notes.push(`${text}: a prompt with such a token is refused`);
+  }
+  return { files: { tokenizer, template, defaults }, notes };
+}
+
+function refuseToken(text: string): never {
+  throw new OnelaunchError('usage', `${text}; the chat template writes such a token`, {
+    hint: 'In Python, model.resize_token_embeddings(len(tokenizer)) before model.save_pretrained(DIR), or use the template of the base model.',
+  });
+}
+
+/** A conversation as the template writes it; nothing where it refuses this one. */
+function rendered(template: ChatTemplate): string {
+  try {
+    return template([{ role: 'user', content: '' }]);
+  } catch {
+    return '';
+  }
+}
+
+/** A model that is known by name only. */
+export function noWeights(model: string): OnelaunchError {
+  return new OnelaunchError('usage', `there are no weights of ${model} here`, {
+    hint: 'Give the directory of its checkpoint as the model; gen bench also runs with --random-weights.',
+  });
+}

@@ -1,0 +1,512 @@
+// What is wrong with a model, its files or this machine is said before a compiler starts, all of it at once.
+import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+import { runsOn } from '../../codegen/build/can-run.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { type OnelaunchError, Problems } from '../../errors.ts';
+import { load } from '../../load.ts';
+import { preflight } from '../../preflight.ts';
+import { readTensors, writeSafetensors } from '../../runtime/safetensors.ts';
+
+const tiny = join(packageRoot(), 'models', 'qwen3-tiny');
+const fixture = (name: string) => join(packageRoot(), 'test', 'fixtures', name);
+const root = mkdtempSync(join(tmpdir(), 'onelaunch-preflight-'));
+/** A small model with all its files. */
+const whole = join(root, 'whole');
+cpSync(fixture('qwen3-micro'), whole, { recursive: true });
+for (const file of [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'chat_template.jinja',
+  'generation_config.json',
+])
+  cpSync(join(tiny, file), join(whole, file));
+const mark = join(root, 'a-compiler-was-started');
+const kept = { ...process.env };
+
+beforeAll(() => {
+  const compiler = join(root, 'compiler');
+  writeFileSync(
+    compiler,
+    `#!/bin/sh\ntouch '${mark}'\n[ "$1" = --version ] && echo fake 1.0 && exit 0\nexit 1\n`,
+  );
+  const none = join(root, 'nvidia-smi');
+  writeFileSync(none, '#!/bin/sh\nexit 1\n');
+  for (const file of [compiler, none]) chmodSync(file, 0o755);
+  process.env['CXX'] = compiler;
+  process.env['NVCC'] = compiler;
+  process.env['PATH'] = `${root}:${kept['PATH']}`;
+  process.env['ONELAUNCH_CACHE'] = join(root, 'cache');
+});
+beforeEach(() => rmSync(mark, { force: true }));
+afterAll(() => {
+  process.env = kept;
+  rmSync(root, { recursive: true });
+});
+
+let made = 0;
+/** A copy of a model, changed. Undefined takes a file away; an object is merged into the JSON that is there. */
+function copyOf(
+  model: string,
+  changes: Readonly<Record<string, string | Buffer | object | undefined>> = {},
+): string {
+  const folder = join(root, `model-${made++}`);
+  cpSync(model, folder, { recursive: true });
+  for (const [name, change] of Object.entries(changes)) {
+    const path = join(folder, name);
+    if (change === undefined) rmSync(path);
+    else if (typeof change === 'string' || Buffer.isBuffer(change)) writeFileSync(path, change);
+    else
+      writeFileSync(
+        path,
+        JSON.stringify({ ...(existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {}), ...change }),
+      );
+  }
+  return folder;
+}
+
+type Stored = Parameters<typeof writeSafetensors>[1];
+/** The tensors of a model's file, changed and written again. */
+function rewrite(folder: string, change: (tensors: Record<string, Stored[string]>) => Stored): string {
+  const path = join(folder, 'model.safetensors');
+  const bytes = readFileSync(path);
+  const tensors = [...readTensors(folder)].map(([name, { dtype, shape, offset, bytes: length }]) => {
+    return [name, { dtype, shape, data: bytes.subarray(offset, offset + length) }] as const;
+  });
+  writeSafetensors(path, change(Object.fromEntries(tensors)));
+  return folder;
+}
+
+/** A command in this process: its exit code, and the lines that begin with error: or note:. */
+async function gen(...args: string[]) {
+  const { io, written } = memoryIo();
+  const code = await run(args, io);
+  const lines = written.err.split('\n');
+  const of = (word: string) =>
+    lines.filter((line) => line.startsWith(word)).map((line) => line.replaceAll(root, 'ROOT'));
+  return { code, errors: of('error: '), hints: of('hint: '), notes: of('note: '), out: written.out };
+}
+
+const chat = (model: string) => ['chat', '--model', model, '--target', 'cpu', '--prompt', 'x'];
+const complete = (model: string) => ['complete', '--model', model, '--target', 'cpu', '--prompt', 'x'];
+const verify = (model: string) => ['verify', '--model', model, '--target', 'cpu'];
+const weights = readFileSync(join(whole, 'model.safetensors'));
+
+describe('before any compiler is started', () => {
+  const cases: [what: string, args: () => string[], code: number, error: string, hint: string][] = [
+    [
+      'no weights',
+      () => chat('qwen3-0.6b'),
+      2,
+      'there are no weights of qwen3-0.6b here',
+      'Give the directory',
+    ],
+    [
+      'no file of weights',
+      () => chat(copyOf(whole, { 'model.safetensors': undefined })),
+      2,
+      'no model.safetensors in',
+      'Copy the weights',
+    ],
+    [
+      'weights cut short',
+      () => verify(copyOf(whole, { 'model.safetensors': weights.subarray(0, 900_000) })),
+      2,
+      'it is cut short',
+      'Copy the file',
+    ],
+    [
+      'a git-lfs pointer',
+      () => complete(copyOf(whole, { 'model.safetensors': 'version https://git-lfs.github.com/spec/v1\n' })),
+      2,
+      'is not a safetensors file',
+      'git lfs pull',
+    ],
+    [
+      'a missing tensor',
+      () => verify(rewrite(copyOf(whole), ({ 'model.norm.weight': _, ...rest }) => rest)),
+      2,
+      'model.safetensors lacks model.norm.weight',
+      'Copy all files',
+    ],
+    [
+      'a head that is not there',
+      () => verify(copyOf(whole, { 'config.json': { tie_word_embeddings: false } })),
+      2,
+      'model.safetensors lacks lm_head.weight',
+      '"tie_word_embeddings": true',
+    ],
+    [
+      'another width',
+      () => verify(copyOf(whole, { 'config.json': { intermediate_size: 512 } })),
+      2,
+      'model.layers.0.mlp.gate_proj.weight is [384, 128] in',
+      'another model',
+    ],
+    [
+      'another vocabulary',
+      () => complete(copyOf(whole, { 'config.json': { vocab_size: 400 } })),
+      2,
+      'model.embed_tokens.weight is [512, 128] in',
+      'set it to 512',
+    ],
+    [
+      'float8 weights',
+      () => verify(rewrite(copyOf(whole), asFloat8)),
+      2,
+      'are F8_E4M3FNUZ in',
+      'save_pretrained',
+    ],
+    [
+      'a LoRA in the place of weights',
+      () =>
+        verify(
+          rewrite(copyOf(whole), (tensors) => ({
+            'model.layers.0.self_attn.q_proj.lora_A.weight': tensors['model.norm.weight']!,
+          })),
+        ),
+      2,
+      'lacks model.layers.0',
+      'merge',
+    ],
+    [
+      'an adapter folder',
+      () =>
+        chat(
+          copyOf(whole, {
+            ...{ 'adapter_config.json': {}, 'config.json': undefined, 'model.safetensors': undefined },
+          }),
+        ),
+      2,
+      'adapter_config.json makes',
+      'Merge the adapter',
+    ],
+    [
+      'an adapter beside weights',
+      () => chat(copyOf(whole, { 'adapter_config.json': {} })),
+      2,
+      'adapter_config.json makes',
+      'take adapter_config.json away',
+    ],
+    [
+      'a GGUF file',
+      () => chat(join(copyOf(whole, { 'm.gguf': 'GGUF' }), 'm.gguf')),
+      2,
+      'm.gguf is a GGUF file',
+      'safetensors',
+    ],
+    [
+      'a folder of GGUF',
+      () => chat(copyOf(whole, { 'm.gguf': 'GGUF', 'config.json': undefined })),
+      2,
+      'holds m.gguf, and GGUF files are not read',
+      'safetensors',
+    ],
+    [
+      'a file of the model',
+      () => chat(join(whole, 'model.safetensors')),
+      2,
+      'is one file of a model',
+      'Give its folder',
+    ],
+    [
+      'no tokenizer',
+      () => complete(copyOf(whole, { 'tokenizer.json': undefined })),
+      2,
+      'no tokenizer.json in',
+      'Copy tokenizer.json',
+    ],
+    [
+      'a broken tokenizer',
+      () => complete(copyOf(whole, { 'tokenizer.json': '{' })),
+      2,
+      'tokenizer.json is not valid JSON',
+      'cut short',
+    ],
+    [
+      'a broken tokenizer_config',
+      () => chat(copyOf(whole, { 'tokenizer_config.json': '[' })),
+      2,
+      'tokenizer_config.json is not valid JSON',
+      'cut short',
+    ],
+    [
+      'no template',
+      () => chat(copyOf(whole, { 'chat_template.jinja': undefined })),
+      2,
+      'no chat template in',
+      'complete command',
+    ],
+    [
+      'a broken template',
+      () => chat(copyOf(whole, { 'chat_template.jinja': '{% if %}' })),
+      2,
+      'the chat template in',
+      'Compare',
+    ],
+    [
+      'a template of tokens without rows',
+      () => chat(rewrite(copyOf(whole, { 'config.json': { vocab_size: 2 } }), firstRows)),
+      2,
+      '<|im_end|> (2)',
+      'resize_token_embeddings',
+    ],
+    [
+      'a broken generation_config',
+      () => complete(copyOf(whole, { 'generation_config.json': { top_p: 3 } })),
+      2,
+      'generation_config.json: top_p is 3',
+      'Compare',
+    ],
+    [
+      'too long a context',
+      () => [...chat(whole), '--context', '5000'],
+      2,
+      'a context of 5000 is more than',
+      'At most 512',
+    ],
+    [
+      'a context of one',
+      () => [...chat('qwen3-tiny'), '--context', '1'],
+      2,
+      'a context of 1 has no room',
+      'give 2 or more',
+    ],
+    [
+      'no GPU for a GPU',
+      () => [...chat('qwen3-tiny'), '--target', 'h100'],
+      3,
+      'no GPU found here, and a kernel for h100 runs on one',
+      '--target cpu',
+    ],
+    [
+      'an unknown plan',
+      () => [...chat('qwen3-tiny'), '--plan', 'fused'],
+      2,
+      "unknown plan 'fused'",
+      'known: ',
+    ],
+    [
+      'a golden file that is not there',
+      () => [...verify('qwen3-tiny'), '--golden', 'nowhere.json'],
+      2,
+      'cannot read the golden file nowhere.json',
+      'a golden file holds',
+    ],
+    [
+      'a golden file too long',
+      () => [...verify('qwen3-tiny'), '--context', '16'],
+      2,
+      'a case of the golden file has 96 tokens',
+      '--context 96',
+    ],
+    [
+      'positions too far',
+      () => ['bench', '--model', 'qwen3-tiny', '--target', 'cpu', '--positions', '5000'],
+      2,
+      '5101 positions are needed',
+      'smaller',
+    ],
+  ];
+  it.each(cases.map(([what, ...rest]) => ({ what, rest })))(
+    '$what is refused',
+    async ({ rest: [args, code, error, hint] }) => {
+      const result = await gen(...args());
+      expect(result.errors[0]).toContain(error);
+      expect(result.errors).toHaveLength(1);
+      expect(result.hints[0]).toContain(hint);
+      expect(result.code).toBe(code);
+      expect(existsSync(mark)).toBe(false);
+      expect(existsSync(join(root, 'cache'))).toBe(false);
+    },
+  );
+
+  it('all of it is refused at once, with the exit code of the gravest', async () => {
+    const folder = copyOf(whole, {
+      'model.safetensors': weights.subarray(0, 900_000),
+      'chat_template.jinja': undefined,
+      'config.json': { hidden_act: 'gelu', head_dim: 63 },
+      'generation_config.json': { top_p: 3 },
+      'tokenizer.json': '{',
+    });
+    const { code, errors, hints } = await gen('chat', '--model', folder, '--target', 'h100', '--plan', 'nix');
+    expect(errors.map((line) => line.replaceAll(/ROOT\/model-\d+/g, 'DIR'))).toEqual([
+      'error: DIR/config.json: hidden_act is "gelu", supported: silu',
+      'error: DIR/config.json: head_dim is 63, must be even',
+      'error: no GPU found here, and a kernel for h100 runs on one',
+      'error: no chat template in DIR: neither chat_template.jinja nor tokenizer_config.json has one',
+      'error: DIR/tokenizer.json is not valid JSON',
+      'error: DIR/generation_config.json: top_p is 3, too big: expected number to be <=1',
+      'error: DIR/model.safetensors has 900000 bytes, and its header describes 1118440: it is cut short',
+      "error: unknown plan 'nix'",
+    ]);
+    expect(hints).toHaveLength(errors.length);
+    expect(code).toBe(3);
+    expect(existsSync(mark)).toBe(false);
+  });
+
+  it('all of it is JSON with --json', async () => {
+    const { code, out } = await gen(
+      'chat',
+      '--model',
+      'qwen3-tiny',
+      '--context',
+      '5000',
+      '--target',
+      'h100',
+      '--json',
+    );
+    const { error } = JSON.parse(out) as {
+      error: { message: string; problems: { kind: string; hint: string }[] };
+    };
+    expect(error).toMatchObject({
+      kind: 'environment',
+      exitCode: 3,
+      message: expect.stringContaining('no GPU'),
+    });
+    expect(error.problems.map(({ kind }) => kind)).toEqual(['environment', 'usage']);
+    expect(code).toBe(3);
+  });
+
+  it('load refuses all of it in one error', async () => {
+    const folder = copyOf(whole, { 'tokenizer.json': '{', 'generation_config.json': '[' });
+    const error = await load({ model: folder, target: 'cpu', context: 5000 }).catch((one: unknown) => one);
+    expect(error).toBeInstanceOf(Problems);
+    expect((error as Problems).problems.map(({ message }) => message.slice(0, 20))).toHaveLength(3);
+    expect((error as OnelaunchError).hint).toContain('also: ');
+    expect(existsSync(mark)).toBe(false);
+  });
+
+  it('a model that is whole gets as far as the compiler', async () => {
+    await gen(...chat('qwen3-tiny'));
+    expect(existsSync(mark)).toBe(true);
+  });
+
+  it('gen build needs neither weights nor the GPU', async () => {
+    await gen('build', '--model', copyOf(whole, { 'model.safetensors': undefined }), '--target', 'h100');
+    expect(existsSync(mark)).toBe(true);
+  });
+});
+
+/** Every matrix in a type of one byte. */
+function asFloat8(tensors: Stored): Stored {
+  return Object.fromEntries(
+    Object.entries(tensors).map(([name, { shape, data }]) => {
+      const half = data.subarray(0, data.length / 2);
+      return [
+        name,
+        shape.length === 2 ? { dtype: 'F8_E4M3FNUZ', shape, data: half } : { dtype: 'BF16', shape, data },
+      ];
+    }),
+  );
+}
+
+function firstRows(tensors: Stored): Stored {
+  const { dtype, data } = tensors['model.embed_tokens.weight']!;
+  return {
+    ...tensors,
+    'model.embed_tokens.weight': { dtype, shape: [2, 128], data: data.subarray(0, 2 * 128 * 2) },
+  };
+}
+
+describe('as transformers loads it', () => {
+  const micro = fixture('qwen3-micro');
+  const check = (model: string) => preflight({ model, target: 'cpu' }, { weights: true });
+  const embedding = 'model.embed_tokens.weight';
+
+  test('a head like the embedding is tied, and one that differs is used and told', async () => {
+    const same = rewrite(copyOf(micro), (tensors) => ({ ...tensors, 'lm_head.weight': tensors[embedding]! }));
+    expect(await check(same)).toMatchObject({ dims: { tiedHead: true }, notes: [] });
+    const other = rewrite(copyOf(micro), (tensors) => {
+      const { data, ...rest } = tensors[embedding]!;
+      const changed = Buffer.from(data);
+      changed[changed.length - 1]! ^= 1;
+      return { ...tensors, 'lm_head.weight': { ...rest, data: changed } };
+    });
+    const { dims, notes } = await check(other);
+    expect(dims.tiedHead).toBe(false);
+    expect(notes).toEqual([expect.stringContaining('lm_head.weight in ')]);
+    expect(notes[0]).toContain('differs from the embedding');
+  });
+
+  test('tied weights that are stored as the head are the embedding too', async () => {
+    const folder = rewrite(copyOf(micro), ({ [embedding]: matrix, ...rest }) => ({
+      ...rest,
+      'lm_head.weight': matrix!,
+    }));
+    const { dims, files } = await check(folder);
+    expect(dims.tiedHead).toBe(true);
+    expect(files.tensors!.get(embedding)).toBe(files.tensors!.get('lm_head.weight'));
+  });
+
+  test('tensors of a model saved without its head have no prefix', async () => {
+    const folder = rewrite(copyOf(micro), (tensors) =>
+      Object.fromEntries(
+        Object.entries(tensors).map(([name, tensor]) => [name.replace(/^model\./, ''), tensor]),
+      ),
+    );
+    const bare = await check(folder);
+    const whole = await check(micro);
+    expect([...bare.files.tensors!.keys()].sort()).toEqual([...whole.files.tensors!.keys()].sort());
+  });
+
+  test('a token without a row is told where no template writes it', async () => {
+    const folder = rewrite(copyOf(whole, { 'config.json': { vocab_size: 2 } }), firstRows);
+    const { notes } = await preflight(
+      { model: folder, target: 'cpu' },
+      { weights: true, tokenizer: 'needed' },
+    );
+    expect(notes.some((note) => note.includes('<|im_end|> (2)') && note.includes('has 2 rows'))).toBe(true);
+  });
+
+  test('what generation_config says that cannot be is a note', async () => {
+    const folder = copyOf(whole, {
+      'generation_config.json': { eos_token_id: 99_999, top_k: -1, do_sample: false },
+    });
+    const { notes, files } = await preflight({ model: folder, target: 'cpu' }, { tokenizer: 'needed' });
+    expect(notes).toEqual([
+      expect.stringContaining('eos_token_id 99999 is ignored: the model has tokens 0 to 511'),
+    ]);
+    expect(files.defaults).toMatchObject({ stopIds: [2], topK: 0 });
+  });
+
+  test('two spellings of a setting in config.json that disagree are a note', async () => {
+    const folder = copyOf(whole, { 'config.json': { rope_theta: 5 } });
+    const { notes, dims } = await preflight({ model: folder, target: 'cpu' }, {});
+    expect(dims.ropeTheta).toBe(1e6);
+    expect(notes).toEqual([
+      expect.stringMatching(/config.json: rope_parameters.rope_theta is 1000000 and rope_theta is 5: /),
+    ]);
+  });
+});
+
+test.each([
+  ['sm_90a', 'sm_90', true],
+  ['sm_90a', 'sm_120', false],
+  ['sm_80', 'sm_90', true],
+  ['sm_89', 'sm_86', false],
+  ['sm_100a', 'sm_103', false],
+  ['sm_120', 'sm_120', true],
+])('code for %s on %s: %j', (compiled, gpu, is) => {
+  expect(runsOn(compiled, gpu)).toBe(is);
+});
+
+test.each([
+  ['NVIDIA H100 80GB HBM3, 9.0, 560.1, 81559', 'h100', 0, undefined],
+  ['NVIDIA H100 80GB HBM3, 9.0, 560.1, 81559', 'h100', 1, 'there is no GPU 1 here'],
+  ['NVIDIA A100-SXM4-80GB, 8.0, 560.1, 81559', 'h100', 0, 'a kernel for h100 (sm_90a) runs on no GPU here'],
+])('with %s, %s on device %i gives %j', async (listing, target, device, message) => {
+  const smi = join(root, 'nvidia-smi');
+  const before = readFileSync(smi);
+  writeFileSync(smi, `#!/bin/sh\necho '${listing}'\n`);
+  const outcome = await preflight({ model: 'qwen3-tiny', target }, { run: { device } })
+    .then(() => undefined)
+    .catch((error: OnelaunchError) => error);
+  writeFileSync(smi, before);
+  expect(outcome?.message).toBe(message);
+  expect(outcome?.kind).toBe(message && 'environment');
+});
