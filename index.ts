@@ -2,7 +2,7 @@
 
 export type { Manifest } from './abi/manifest.ts';
 export type { FusionPlan } from './codegen/index.ts';
-export { ContextOverflow, type ErrorKind, OnelaunchError } from './errors.ts';
+export { ContextOverflow, type ErrorKind, OnelaunchError, Problems } from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
 export type { ChatMessage } from './runtime/chat-template.ts';
 export type { LanguageModel } from './runtime/model.ts';

@@ -16,18 +16,16 @@ export function addExplain(program: Program, start: Start): void {
     .action((options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'explain');
-        const { resolveModel, resolveTarget } = await import('../configs/resolve.ts');
+        const { preflight } = await import('../preflight.ts');
         const { estimate, explainTable, generate } = await import('../codegen/index.ts');
-        const { dims } = resolveModel(model);
+        const { dims, target, plan, planReason, notes } = await preflight({ ...options, model }, {});
+        for (const note of notes) ui.warn(note);
         const last = dims.maxPositions - 1;
         if (options.position > last) {
           const text = `--position is '${options.position}', and the last position of ${dims.name} is ${last}`;
           throw new OnelaunchError('usage', text, { hint: `for example: --position ${last}` });
         }
-        const target = resolveTarget(options.target);
-        const { choosePlan } = await import('../configs/default-plan.ts');
-        const { plan, why } = await choosePlan(options.plan, dims, target);
-        if (why) ui.note(`plan ${plan.name}: ${why}`);
+        if (planReason) ui.note(`plan ${plan.name}: ${planReason}`);
         const { schedule } = await generate({ dims, plan, target });
         if (schedule.scheme !== plan.scheme.kind) {
           ui.note(

@@ -12,7 +12,16 @@ export interface ReferenceModel {
 /** Dims and float32 tensors of a folder with config.json and model.safetensors, whole or in shards.
  *  Tensors are read when first asked for and kept. @throws Error naming the key, tensor or file that is missing or unknown. */
 export function readReferenceModel(dir: string): ReferenceModel {
-  return { dims: referenceDims(json(join(dir, 'config.json'))), tensors: referenceTensors(dir) };
+  const dims = referenceDims(json(join(dir, 'config.json')));
+  const { find, bytesOf } = readEntries(dir);
+  const [embedding, head] = [find('model.embed_tokens.weight'), find('lm_head.weight')];
+  // A head that is there and differs is no tied head, whatever the config says.
+  const tiedHead =
+    dims.tiedHead &&
+    (!embedding ||
+      !head ||
+      Buffer.compare(Buffer.from(bytesOf(embedding)), Buffer.from(bytesOf(head))) === 0);
+  return { dims: { ...dims, tiedHead }, tensors: referenceTensors(dir, find, bytesOf) };
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -31,13 +40,14 @@ function referenceDims(config: Json): ReferenceDims {
   if (family !== 'qwen3' && family !== 'qwen2' && family !== 'llama') {
     throw new Error(`config: model_type ${String(family)} is not one of qwen3, qwen2, llama`);
   }
-  for (const key of ['use_sliding_window', 'attention_bias', 'mlp_bias']) {
+  for (const key of ['attention_bias', 'mlp_bias']) {
     if (config[key] === true) throw new Error(`config: ${key} is not covered by the reference`);
   }
   if ((config['hidden_act'] ?? 'silu') !== 'silu') throw new Error('config: hidden_act is not silu');
   const hidden = number(config, 'hidden_size');
   const qHeads = number(config, 'num_attention_heads');
-  const rope = (config['rope_parameters'] ?? config['rope_scaling'] ?? {}) as Json;
+  const scaling = (config['rope_scaling'] ?? {}) as Json;
+  const rope = Object.keys(scaling).length > 0 ? scaling : ((config['rope_parameters'] ?? {}) as Json);
   const ropeType = rope['rope_type'] ?? rope['type'] ?? 'default';
   if (ropeType !== 'default' && ropeType !== 'llama3') {
     throw new Error(`config: rope type ${String(ropeType)} is not default or llama3`);
@@ -60,14 +70,30 @@ function referenceDims(config: Json): ReferenceDims {
             factor: number(rope, 'factor'),
             lowFreqFactor: number(rope, 'low_freq_factor'),
             highFreqFactor: number(rope, 'high_freq_factor'),
-            originalPositions: number(rope, 'original_max_position_embeddings'),
+            originalPositions: number(
+              config,
+              'original_max_position_embeddings',
+              number(rope, 'original_max_position_embeddings', number(config, 'max_position_embeddings')),
+            ),
           },
     qkNorm: family === 'qwen3',
     qkvBias: family === 'qwen2',
     tiedHead: config['tie_word_embeddings'] === true,
-    kinds: [{ name: 'layer', window: null, rope: true }],
-    pattern: ['layer'],
+    ...layersOf(config, family, number(config, 'num_hidden_layers')),
   };
+}
+
+/** One kind a layer: what it sees. Layers from max_window_layers on have the window, unless layer_types says which. */
+function layersOf(config: Json, family: string, layers: number): Pick<ReferenceDims, 'kinds' | 'pattern'> {
+  const isWindowed = family !== 'llama' && config['use_sliding_window'] === true;
+  const window = isWindowed ? ((config['sliding_window'] ?? null) as number | null) : null;
+  const types = config['layer_types'] as readonly string[] | null | undefined;
+  const first = (config['max_window_layers'] ?? 28) as number;
+  const kinds = Array.from({ length: layers }, (_, layer) => {
+    const sees = types ? types[layer] === 'sliding_attention' : layer >= first;
+    return { name: `layer${layer}`, window: sees ? window : null, rope: true };
+  });
+  return { kinds, pattern: kinds.map(({ name }) => name) };
 }
 
 interface Entry {
@@ -78,21 +104,34 @@ interface Entry {
   readonly bytes: number;
 }
 
-function referenceTensors(dir: string): ReferenceTensors {
+function readEntries(dir: string) {
   const index = join(dir, 'model.safetensors.index.json');
-  const files = existsSync(index)
-    ? [...new Set(Object.values(json(index)['weight_map'] as Record<string, string>))]
-    : ['model.safetensors'];
+  const single = join(dir, 'model.safetensors');
+  const files = existsSync(single)
+    ? ['model.safetensors']
+    : [...new Set(Object.values(json(index)['weight_map'] as Record<string, string>))].sort();
   const entries = new Map<string, Entry>();
   for (const file of files) readHeader(join(dir, file), entries);
+  return {
+    /** Also under the name it has in a model saved without its head. */
+    find: (name: string) => entries.get(name) ?? entries.get(name.replace(/^model\./, '')),
+    bytesOf: ({ path, offset, bytes }: Entry) => readBytes(path, offset, bytes),
+  };
+}
 
+function referenceTensors(
+  dir: string,
+  find: (name: string) => Entry | undefined,
+  bytesOf: (entry: Entry) => ArrayBuffer,
+): ReferenceTensors {
   const kept = new Map<string, Float32Array>();
   return (name) => {
     let values = kept.get(name);
     if (!values) {
-      const entry = entries.get(name);
+      // Of tied weights the head alone may be stored.
+      const entry = find(name) ?? (name === 'model.embed_tokens.weight' ? find('lm_head.weight') : undefined);
       if (!entry) throw new Error(`no tensor ${name} in ${dir}`);
-      values = toFloat32(name, entry.dtype, readBytes(entry.path, entry.offset, entry.bytes));
+      values = toFloat32(name, entry.dtype, bytesOf(entry));
       kept.set(name, values);
     }
     return values;

@@ -124,15 +124,15 @@ function findFamily(config: unknown, place: string): ModelDims['family'] {
   const { model_type: type, architectures } = head.data;
   const family = families.find((one) => one === type);
   if (family === undefined) throw refusal(place, [unsupportedFamily('model_type', type)]);
-  const architecture = { qwen3: 'Qwen3ForCausalLM', qwen2: 'Qwen2ForCausalLM', llama: 'LlamaForCausalLM' }[
-    family
-  ];
+  const name = { qwen3: 'Qwen3', qwen2: 'Qwen2', llama: 'Llama' }[family];
+  // Embedding models are saved without their head, as the base model.
+  const known = [`${name}ForCausalLM`, `${name}Model`];
   if (
     architectures !== undefined &&
     architectures !== null &&
-    !(architectures as unknown[]).includes?.(architecture)
+    !known.some((one) => (architectures as unknown[]).includes?.(one))
   ) {
-    throw refusal(place, [unsupported('architectures', architectures, [architecture])]);
+    throw refusal(place, [unsupported('architectures', architectures, known)]);
   }
   return family;
 }

@@ -112,6 +112,10 @@ test('Qwen2 has a bias on q, k and v whatever attention_bias says', () => {
   expect(dims).toMatchObject({ qkvBias: true, qkNorm: false, family: 'qwen2' });
 });
 
+test('a model that was saved without its head is one of its family', () => {
+  expect(parseDims({ ...qwen3, architectures: ['Qwen3Model'] }, 'm')).toEqual(parseDims(qwen3, 'm'));
+});
+
 test('every bundled model has a config that parses', () => {
   for (const directory of ['qwen3-micro', 'qwen2-micro', 'llama3-micro', 'smollm2-micro']) {
     const url = new URL(`../fixtures/${directory}`, import.meta.url).pathname;
@@ -151,7 +155,7 @@ const badConfigs: [patch: object, message: string][] = [
   [{ model_type: undefined }, 'model_type is missing, supported: qwen3, qwen2, llama'],
   [
     { architectures: ['Qwen3ForSequenceClassification'] },
-    'architectures is ["Qwen3ForSequenceClassification"], supported: Qwen3ForCausalLM',
+    'architectures is ["Qwen3ForSequenceClassification"], supported: Qwen3ForCausalLM, Qwen3Model',
   ],
   [{ torch_dtype: 'float8_e4m3fn' }, 'torch_dtype is "float8_e4m3fn", supported: bfloat16, float16, float32'],
   [{ torch_dtype: undefined }, 'dtype is missing'],

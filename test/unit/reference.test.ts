@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
+import { parseDims } from '../../codegen/model/parse-dims.ts';
 import { readGolden } from '../../runtime/golden.ts';
-import { referenceCache, referenceForward } from '../../runtime/reference.ts';
+import { type ReferenceDims, referenceCache, referenceForward } from '../../runtime/reference.ts';
 import { readReferenceModel } from '../../runtime/reference-weights.ts';
+import { writeSafetensors } from '../../runtime/safetensors.ts';
 import { tolerance } from '../../runtime/tolerance.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -163,11 +165,61 @@ describe('the reader', () => {
   test.each([
     [{ model_type: 'gpt2' }, 'config: model_type gpt2 is not one of qwen3, qwen2, llama'],
     [{ rope_parameters: { rope_type: 'yarn' } }, 'config: rope type yarn is not default or llama3'],
-    [{ use_sliding_window: true }, 'config: use_sliding_window is not covered by the reference'],
     [{ hidden_act: 'gelu' }, 'config: hidden_act is not silu'],
     [{ vocab_size: '512' }, 'config: vocab_size is not a number'],
   ])('%j is refused', (change, message) => {
     expect(() => readReferenceModel(folderWith({ ...config, ...change }))).toThrow(message);
+  });
+
+  const llama3 = {
+    ...{ rope_type: 'llama3', rope_theta: 2e4, factor: 8, low_freq_factor: 1, high_freq_factor: 4 },
+    original_max_position_embeddings: 64,
+  };
+  const sliding = { use_sliding_window: true, sliding_window: 8 };
+  const both = ['sliding_attention', 'full_attention'];
+  test.each([
+    {},
+    { rope_parameters: { rope_type: 'default' }, rope_scaling: llama3 },
+    { rope_parameters: llama3, rope_scaling: {} },
+    { rope_parameters: llama3, rope_theta: 5, original_max_position_embeddings: 32 },
+    { rope_parameters: null, rope_theta: 5 },
+    { ...sliding, layer_types: null },
+    { ...sliding, layer_types: null, max_window_layers: 1 },
+    { ...sliding, layer_types: null, max_window_layers: 0 },
+    { ...sliding, layer_types: both, max_window_layers: 1 },
+    { layer_types: null, sliding_window: 8, max_window_layers: 0 },
+    { ...sliding, model_type: 'llama', architectures: null, layer_types: null, max_window_layers: 0 },
+  ])('the config is read as the loader reads it, with %j', (change) => {
+    const changed = { ...config, ...change };
+    const folder = folderWith(changed);
+    writeTensor(join(folder, 'model.safetensors'), 'h', 'F16', Uint16Array.from([0]));
+    const seen = ({ kinds, pattern }: Pick<ReferenceDims, 'kinds' | 'pattern'>) =>
+      [0, 1].map((layer) => kinds.find(({ name }) => name === pattern[layer % pattern.length])!.window);
+    const { kinds, pattern, ...own } = readReferenceModel(folder).dims;
+    const theirs = parseDims(changed, 'm');
+    expect(theirs).toMatchObject(own);
+    expect(seen({ kinds, pattern })).toEqual(seen(theirs));
+  });
+
+  test('a head that differs from the embedding is no tied head', () => {
+    const head = (name: string, last: number) => {
+      const folder = folderWith({ ...config, tie_word_embeddings: true });
+      writeTensors(folder, { 'model.embed_tokens.weight': [1, 2], [name]: [1, last] });
+      return readReferenceModel(folder).dims.tiedHead;
+    };
+    expect([head('lm_head.weight', 2), head('lm_head.weight', 3), head('other', 3)]).toEqual([
+      true,
+      false,
+      true,
+    ]);
+  });
+
+  test('tensors have names without prefix in a model without a head, and the embedding may be stored as the head', () => {
+    const folder = folderWith(config);
+    writeTensors(folder, { 'norm.weight': [1, 2], 'lm_head.weight': [3, 4] });
+    const { tensors } = readReferenceModel(folder);
+    expect([...tensors('model.norm.weight')]).toEqual([1, 2]);
+    expect([...tensors('model.embed_tokens.weight')]).toEqual([3, 4]);
   });
 
   test('a cut file is refused', () => {
@@ -181,6 +233,19 @@ function folderWith(config: object): string {
   const folder = mkdtempSync(join(temporary, 'model-'));
   writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
   return folder;
+}
+
+/** Tensors of float32, each with its values. */
+function writeTensors(folder: string, tensors: Readonly<Record<string, readonly number[]>>): void {
+  writeSafetensors(
+    join(folder, 'model.safetensors'),
+    Object.fromEntries(
+      Object.entries(tensors).map(([name, values]) => {
+        const data = new Uint8Array(Float32Array.from(values).buffer);
+        return [name, { dtype: 'F32', shape: [values.length], data }];
+      }),
+    ),
+  );
 }
 
 function writeTensor(
