@@ -7,7 +7,7 @@ import type { Target } from './codegen/schedule/target.ts';
 import { gather, OnelaunchError } from './errors.ts';
 import type { ChatTemplate } from './runtime/chat-template.ts';
 import type { GenerationDefaults } from './runtime/generation-config.ts';
-import type { Tensors } from './runtime/safetensors.ts';
+import { listed, type Tensors } from './runtime/safetensors.ts';
 import type { Tokenizer } from './runtime/tokenizer.ts';
 
 /** Which kernel. */
@@ -73,7 +73,8 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   if (needs.run && model) attempt(() => checkContext(model.dims, needs));
   // What config.json says wrong does not hide what other files do.
   const directory = model ? model.directory : configured(options.model);
-  const read = await readFiles(directory, model?.dims, needs, attempt);
+  const files = directory === null ? null : await readFiles(directory, needs);
+  const template = (needs.template && files && attempt(files.template)) || null;
   if (model && directory === null && needs.weights) errors.push(noWeights(model.dims.name));
   const weights = await readWeights(directory, model?.dims, needs, errors);
   const dims = model && { ...model.dims, tiedHead: weights.tiedHead };
@@ -81,14 +82,19 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const plan = asked !== undefined && (await attemptAsync(() => findPlan(asked, names)));
   const functions = plan ? plan.functions : {};
   if (dims) await attemptAsync(async () => needs.also?.({ dims, directory, functions }));
+  const texts =
+    files && checkTexts(files, { vocab: dims?.vocab, template, isWhole: errors.length === 0 }, attempt);
   if (errors.length > 0 || !dims || !target) throw gather(errors);
   const chosen = plan
     ? { plan, why: null }
     : await (await import('./configs/default-plan.ts')).choosePlan(undefined, dims, target);
   return {
     ...{ dims, directory, target, plan: chosen.plan, planReason: chosen.why },
-    files: { ...read.files, tensors: weights.tensors },
-    notes: [...model.notes, ...weights.notes, ...read.notes],
+    files: {
+      ...{ template, tensors: weights.tensors },
+      ...{ tokenizer: texts?.tokenizer ?? null, defaults: texts?.defaults ?? null },
+    },
+    notes: [...model.notes, ...weights.notes, ...(texts?.notes ?? [])],
   };
 }
 
@@ -173,34 +179,52 @@ async function readWeights(
   return settled;
 }
 
-async function readFiles(
-  directory: string | null,
-  dims: ModelDims | undefined,
-  needs: Needs,
-  attempt: Attempt,
-): Promise<{ files: Omit<ModelFiles, 'tensors'>; notes: readonly string[] }> {
-  const none = { tokenizer: null, template: null, defaults: null };
-  if (directory === null || needs.tokenizer === undefined) return { files: none, notes: [] };
-  const [{ loadTokenizer }, { chatTemplate }, { readGenerationConfig }] = await Promise.all([
+/** The readers of a model's texts; null where no text is needed. */
+async function readFiles(directory: string, { tokenizer }: Needs) {
+  if (tokenizer === undefined) return null;
+  const [tokenizers, { chatTemplate }, { readGenerationConfig }] = await Promise.all([
     import('./runtime/tokenizer.ts'),
     import('./runtime/chat-template.ts'),
     import('./runtime/generation-config.ts'),
   ]);
-  const hasTokenizer = existsSync(join(directory, 'tokenizer.json'));
-  const isWanted = needs.tokenizer === 'needed' || hasTokenizer;
-  const template = (needs.template && attempt(() => chatTemplate(directory))) || null;
-  const tokenizer = (isWanted && attempt(() => loadTokenizer(directory))) || null;
-  const vocab = dims?.vocab ?? Number.POSITIVE_INFINITY;
-  const defaults = attempt(() => readGenerationConfig(directory, { vocab, tokenizer })) ?? null;
+  const path = join(directory, 'tokenizer.json');
+  const isWanted = tokenizer === 'needed' || existsSync(path);
+  return {
+    path,
+    template: () => chatTemplate(directory),
+    tokenizer: () => (isWanted ? tokenizers.loadTokenizer(directory) : null),
+    addedTokens: () => (isWanted ? tokenizers.readAddedTokens(directory) : null),
+    defaults: (vocabulary: Parameters<typeof readGenerationConfig>[1]) =>
+      readGenerationConfig(directory, vocabulary),
+  };
+}
+
+interface TextCheck {
+  readonly vocab: number | undefined;
+  readonly template: ChatTemplate | null;
+  /** False: something is wrong already, and the tokenizer is not made, which takes longest of all. */
+  readonly isWhole: boolean;
+}
+
+/** Tokenizer and generation_config, and whether they fit the rows of the model. */
+function checkTexts(
+  files: NonNullable<Awaited<ReturnType<typeof readFiles>>>,
+  { vocab = Number.POSITIVE_INFINITY, template, isWhole }: TextCheck,
+  attempt: Attempt,
+) {
+  const tokenizer = (isWhole && attempt(files.tokenizer)) || null;
+  const tokens = tokenizer ?? attempt(files.addedTokens) ?? null;
+  const defaults = attempt(() => files.defaults({ vocab, tokenizer: tokens })) ?? null;
   const notes = [...(defaults?.notes ?? [])];
-  const beyond = [...(tokenizer?.added ?? [])].filter(([id]) => id >= vocab);
+  const beyond = [...(tokens?.added ?? [])].filter(([id]) => id >= vocab);
   if (beyond.length > 0) {
-    const text = `${join(directory, 'tokenizer.json')} has ${beyond.map(([id, token]) => `${token} (${id})`).join(', ')}, and the embedding has ${vocab} rows`;
+    const names = listed(beyond.map(([id, token]) => `${token} (${id})`));
+    const text = `${files.path} has ${names}, and the embedding has ${vocab} rows`;
     const written = template && beyond.some(([, token]) => rendered(template).includes(token));
     if (written) attempt(() => refuseToken(text));
     else notes.push(`${text}: a prompt with such a token is refused`);
   }
-  return { files: { tokenizer, template, defaults }, notes };
+  return { tokenizer, defaults, notes };
 }
 
 function refuseToken(text: string): never {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { checkShape, readJson } from './json-file.ts';
 import { sortStops } from './stop-strings.ts';
-import type { Tokenizer } from './tokenizer.ts';
+import { readAddedTokens, type Tokenizer } from './tokenizer.ts';
 import { readTokenizerConfig } from './tokenizer-config.ts';
 
 export interface GenerationDefaults {
@@ -179,22 +179,14 @@ function findStopIds(
     stated = possible([config.eos_token_id ?? []].flat(), configPath, 'eos_token_id');
   }
   const { eos_token: token } = readTokenizerConfig(directory).tokens;
-  const id = token === undefined ? undefined : (tokenizer ?? addedTokens(directory)).idOf(token);
+  const id = token === undefined ? undefined : tokensOf(directory, tokenizer)?.idOf(token);
   const tokenizers =
     id === undefined ? [] : possible([id], join(directory, 'tokenizer_config.json'), 'eos_token');
   return { stated, tokenizers };
 }
 
-/** The added tokens of tokenizer.json, where nobody has the whole tokenizer. */
-function addedTokens(directory: string): Pick<Tokenizer, 'idOf'> {
-  const path = join(directory, 'tokenizer.json');
-  if (!existsSync(path)) return { idOf: () => undefined };
-  const { added_tokens: added } = checkShape(
-    z.looseObject({
-      added_tokens: z.array(z.looseObject({ id: z.int().nonnegative(), content: z.string() })),
-    }),
-    readJson(path),
-    path,
-  );
-  return { idOf: (token) => added.find(({ content }) => content === token)?.id };
+/** Those that somebody has read, else those of tokenizer.json. */
+function tokensOf(directory: string, read: Vocabulary['tokenizer']): Pick<Tokenizer, 'idOf'> | null {
+  if (read) return read;
+  return existsSync(join(directory, 'tokenizer.json')) ? readAddedTokens(directory) : null;
 }

@@ -339,10 +339,10 @@ describe('before any compiler is started', () => {
       'error: DIR/config.json: head_dim is 63, must be even',
       'error: no GPU found here, and a kernel for h100 runs on one',
       'error: no chat template in DIR: neither chat_template.jinja nor tokenizer_config.json has one',
-      'error: DIR/tokenizer.json is not valid JSON',
-      'error: DIR/generation_config.json: top_p is 3, too big: expected number to be <=1',
       'error: DIR/model.safetensors has 900000 bytes, and its header describes 1118440: it is cut short',
       "error: unknown plan 'nix'",
+      'error: DIR/tokenizer.json is not valid JSON',
+      'error: DIR/generation_config.json: top_p is 3, too big: expected number to be <=1',
     ]);
     expect(hints).toHaveLength(errors.length);
     expect(code).toBe(3);
