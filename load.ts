@@ -144,10 +144,12 @@ export async function openEngine(
 ): Promise<OpenEngine> {
   const { manifest } = built;
   const context = options.context ?? Math.min(built.dims.maxPositions, 4096);
-  const [{ Engine }, plans] = await Promise.all([
+  const [{ Engine }, plans, { checkContext }] = await Promise.all([
     import('./runtime/engine.ts'),
     import('./runtime/load-plan.ts'),
+    import('./preflight.ts'),
   ]);
+  checkContext(built.dims, context);
   const { sources, warnings } = options.randomWeights
     ? { sources: plans.randomPlan(manifest, options.randomWeights.seed), warnings: [] }
     : plans.loadPlan(manifest, await tensorsOf(built));

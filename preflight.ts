@@ -70,7 +70,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const model = attempt(() => names.resolveModel(options.model));
   const target = attempt(() => names.resolveTarget(options.target));
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0));
-  if (needs.run && model) attempt(() => checkContext(model.dims, needs));
+  if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.
   const directory = model ? model.directory : configured(options.model);
   const files = directory === null ? null : await readFiles(directory, needs);
@@ -135,19 +135,21 @@ function configured(model: string): string | null {
   return existsSync(join(model, 'config.json')) ? resolve(model) : null;
 }
 
-function checkContext({ maxPositions, name }: ModelDims, { run, tokenizer }: Needs): void {
-  const context = run?.context;
-  if (context === undefined) return;
-  if (context > maxPositions) {
-    throw new OnelaunchError('usage', `a context of ${context} is more than ${name} was made for`, {
-      hint: `At most ${maxPositions} positions.`,
-    });
-  }
-  if (context < 2 && tokenizer === 'needed') {
-    throw new OnelaunchError('usage', `a context of ${context} has no room for a prompt and a reply`, {
-      hint: 'A prompt has at most one token less than the context: give 2 or more.',
-    });
-  }
+/** Refuses a context that the model was not made for. @throws OnelaunchError of kind usage */
+export function checkContext({ maxPositions, name }: ModelDims, context: number): void {
+  if (context <= maxPositions) return;
+  throw new OnelaunchError('usage', `a context of ${context} is more than ${name} was made for`, {
+    hint: `At most ${maxPositions} positions.`,
+  });
+}
+
+function checkRoom(dims: ModelDims, { run, tokenizer }: Needs): void {
+  if (run?.context === undefined) return;
+  checkContext(dims, run.context);
+  if (run.context >= 2 || tokenizer !== 'needed') return;
+  throw new OnelaunchError('usage', `a context of ${run.context} has no room for a prompt and a reply`, {
+    hint: 'A prompt has at most one token less than the context: give 2 or more.',
+  });
 }
 
 /** The header of the weights, whether the head is the embedding, and whether every tensor is there in a form that is read. */

@@ -1,6 +1,6 @@
 // Where each tensor of a checkpoint lies, read from the headers of its safetensors files. Weights are never read.
 import { closeSync, existsSync, openSync, readdirSync, readSync, statSync, writeFileSync } from 'node:fs';
-import { isAbsolute, join } from 'node:path';
+import { basename, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { gather, OnelaunchError } from '../errors.ts';
 import { checkShape, misplacedFile, readJson } from './json-file.ts';
@@ -52,6 +52,12 @@ export function readTensors(directory: string): Tensors {
   if (existsSync(index)) return readShards(directory, index);
 
   const files = existsSync(directory) ? readdirSync(directory) : [];
+  const dangling = [single, index].find((path) => files.includes(basename(path)));
+  if (dangling !== undefined) {
+    throw new OnelaunchError('usage', `${dangling} is a link to a file that is not there`, {
+      hint: 'The download may be incomplete: download the model again, or copy the file itself.',
+    });
+  }
   const torch = files.find((file) => /\.(bin|pt|pth)$/.test(file));
   const gguf = files.find((file) => file.endsWith('.gguf'));
   const shard = files.find((file) => file.endsWith('.safetensors'));

@@ -1,9 +1,13 @@
 // From a name to a model that replies: over the real engine, on the CPU.
+import { cpSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { ContextOverflow } from '../../errors.ts';
 import { buildKernel, load } from '../../load.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
+import { tinyDirectory } from '../support/model-directory.ts';
 
 describe('load', () => {
   it.each([
@@ -68,6 +72,20 @@ describe('over the real engine, on the CPU', () => {
     expect(cut).toMatchObject({ text: 'A program that is not invoked explicitly, but ', finish: 'stop' });
     for await (const _ of llm.chat([{ role: 'user', content: 'What is a daemon?' }])) break;
     expect((await ask(llm, ['What is a daemon?'])).tokens).toEqual(whole.tokens);
+  });
+
+  it('what the files of a model disagree in is told by the model', async () => {
+    const model = mkdtempSync(join(tmpdir(), 'onelaunch-'));
+    cpSync(tinyDirectory, model, { recursive: true });
+    writeFileSync(
+      join(model, 'generation_config.json'),
+      JSON.stringify({ eos_token_id: 0, max_new_tokens: 3 }),
+    );
+    await using llm = await load({ model, target: 'cpu' });
+    expect(llm.notes).toEqual([expect.stringContaining('a chat ends at either')]);
+    expect(await ask(llm, ['define water'])).toMatchObject({ finish: 'length', text: 'noun: binary' });
+    await using plain = await load({ model: 'qwen3-tiny', target: 'cpu' });
+    expect(plain.notes).toEqual([]);
   });
 
   it('a reply ends with the context, and a prompt that fills it is refused', async () => {

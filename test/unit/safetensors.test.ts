@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -271,11 +271,22 @@ test('a header nested deeper than the stack is refused', () => {
 
 test('a pipe in place of the weights is refused, and not waited for', () => {
   const directory = makeDirectory();
-  execFileSync('mkfifo', [join(directory, 'model.safetensors')]);
+  execFileSync('bash', ['-c', `mkfifo '${join(directory, 'model.safetensors')}'`]);
   expect(refusalOf(() => readTensors(directory)).message).toBe(
     `${directory}/model.safetensors is not a file`,
   );
 });
+
+test.each(['model.safetensors', 'model.safetensors.index.json'])(
+  '%s as a link to nothing is told',
+  (name) => {
+    const directory = makeDirectory();
+    symlinkSync('/nowhere', join(directory, name));
+    expect(refusalOf(() => readTensors(directory)).message).toBe(
+      `${directory}/${name} is a link to a file that is not there`,
+    );
+  },
+);
 
 test('a directory without weights says what is there instead', () => {
   const hintBeside = (file: string) => {
