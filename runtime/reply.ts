@@ -37,10 +37,15 @@ export interface ReplyResult {
   };
 }
 
+/** Not AsyncIterableIterator, whose end has a type since TypeScript 5.6 only. */
+export interface ReplyIterator extends AsyncIterator<Piece, ReplyResult | undefined> {
+  [Symbol.asyncIterator](): ReplyIterator;
+}
+
 /** A reply: starts when it is first read, and can be read once. Leaving the loop early ends it with finish 'abort', as return() of
  *  its iterator does. An iterator that is dropped in the middle ends it only once the garbage collector has found that. */
 export interface Reply {
-  [Symbol.asyncIterator](): AsyncIterableIterator<Piece, ReplyResult | undefined, undefined>;
+  [Symbol.asyncIterator](): ReplyIterator;
   /** How it ended. Reads the reply, when nobody does. @throws what the reply failed with */
   result(): Promise<ReplyResult>;
 }

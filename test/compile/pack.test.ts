@@ -120,37 +120,46 @@ describe('the packed package', () => {
     expect(status).toBe(0);
   });
 
-  it('has types that a user of strict TypeScript can compile against', () => {
+  const today = join(root, 'node_modules', 'typescript');
+  it.each([
+    ['TypeScript 5.4, the oldest that is supported,', oldestTypeScript()],
+    ["today's TypeScript", today],
+  ])('has types that a user of %s can compile against', (_, typescript) => {
     writeFileSync(
       join(app, 'use.ts'),
-      `import { load, type ReplyResult, OnelaunchError } from 'onelaunch';
+      `import { load, type Reply, type ReplyResult, OnelaunchError } from 'onelaunch';
+import { estimate, makeSchedule, plan, stage } from 'onelaunch/codegen';
+import { resolveModel, resolveTarget } from 'onelaunch/configs';
 const llm = await load({ model: 'qwen3-tiny', context: 256 });
-const reply = llm.chat([{ role: 'user', content: 'Hi' }], { topK: 4, stop: ['x'] });
+const reply: Reply = llm.chat([{ role: 'user', content: 'Hi' }], { topK: 4, stop: ['x'] });
 for await (const { text, tokens } of reply) console.log(text.length + tokens.length);
 const result: ReplyResult = await reply.result();
+const iterable: AsyncIterable<{ readonly text: string }> = llm.complete('a');
 export const finish: 'stop' | 'length' | 'abort' | 'context' = result.finish;
 export const isOurs = (error: unknown): error is OnelaunchError => error instanceof OnelaunchError;
+export const micros = estimate(makeSchedule(resolveModel('qwen3-0.6b').dims, plan('mine', []), resolveTarget('h100'))).micros;
+console.log(stage, iterable);
 // @ts-expect-error a misspelt option
 await load({ model: 'qwen3-tiny', contex: 256 });
 `,
     );
     const options = [
-      '--noEmit',
-      '--strict',
-      '--module',
-      'nodenext',
-      '--target',
-      'es2023',
-      '--skipLibCheck',
-      'false',
+      ...['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--skipLibCheck', 'false'],
+      ...['--types', 'node', '--typeRoots', join(root, 'node_modules', '@types')],
     ];
-    const types = ['--types', 'node', '--typeRoots', join(root, 'node_modules', '@types')];
-    const { stdout, status } = spawnSync(
-      process.execPath,
-      [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), ...options, ...types, 'use.ts'],
-      { cwd: app, encoding: 'utf8' },
-    );
+    const tsc = [join(typescript, 'bin', 'tsc'), ...options, 'use.ts'];
+    const { stdout, status } = spawnSync(process.execPath, tsc, { cwd: app, encoding: 'utf8' });
     expect(stdout).toBe('');
     expect(status).toBe(0);
   });
 });
+
+/** Installed apart, beside a package.json that says its version. */
+function oldestTypeScript(): string {
+  const typescript = join(root, 'test', 'oldest-typescript', 'node_modules', 'typescript');
+  const { version } = JSON.parse(readFileSync(join(typescript, 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  expect(version).toMatch(/^5\.4\./);
+  return typescript;
+}
