@@ -8,11 +8,6 @@ const entries = {
   'onelaunch/codegen': '../codegen/index',
   'onelaunch/configs': './resolve',
 };
-const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
-const own = Object.fromEntries(
-  Object.entries(entries).map(([name, path]) => [name, new URL(path + extension, import.meta.url).href]),
-);
-
 /**
  * Node runs this beside the program, so it is text. It answers before tsx does, which takes a file without a package.json around it for
  * CommonJS otherwise: stack traces would not show its lines.
@@ -31,8 +26,17 @@ export const resolve = async (specifier, context, next) => {
 `;
 let isHooked = false;
 
+function ownEntries(): Record<string, string> {
+  const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
+  const urls = Object.entries(entries).map(([name, path]) => [
+    name,
+    new URL(path + extension, import.meta.url).href,
+  ]);
+  return Object.fromEntries(urls);
+}
+
 export async function importPlan(file: string): Promise<unknown> {
-  if (!isHooked) register(`data:text/javascript,${encodeURIComponent(hooks)}`, { data: own });
+  if (!isHooked) register(`data:text/javascript,${encodeURIComponent(hooks)}`, { data: ownEntries() });
   isHooked = true;
   const { tsImport } = await import('tsx/esm/api');
   return defaultExport(await tsImport(pathToFileURL(file).href, import.meta.url));

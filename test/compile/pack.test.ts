@@ -10,6 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -120,6 +121,28 @@ describe('the packed package', () => {
     expect(status).toBe(0);
   });
 
+  it('shows its commands as gen --help', () => {
+    const { stdout, stderr, status } = gen('--help');
+    expect(readFileSync(join(installed, packageJson.bin['gen']!), 'utf8')).toMatch(
+      /^#!\/usr\/bin\/env node\n/,
+    );
+    expect(stderr).toBe('');
+    expect(stdout).toContain('gen chat --model qwen3-tiny');
+    expect(status).toBe(0);
+  });
+
+  const formats = ['--format=esm', '--format=cjs'];
+
+  it.each(formats)('says in a bundle that its templates are missing, and what to do: %s', (format) => {
+    const text = runBundled(format);
+    expect(text).toMatch(/^environment onelaunch was bundled: its templates are not around its code/);
+    expect(text).toContain('--packages=external');
+  });
+
+  it.each(formats)('runs beside a bundle that leaves it out: %s', (format) => {
+    expect(runBundled(format, '--packages=external')).toBe('length\n');
+  });
+
   const today = join(root, 'node_modules', 'typescript');
   it.each([
     ['TypeScript 5.4, the oldest that is supported,', oldestTypeScript()],
@@ -162,4 +185,26 @@ function oldestTypeScript(): string {
   };
   expect(version).toMatch(/^5\.4\./);
   return typescript;
+}
+
+/** What a program that uses the package prints, bundled by esbuild. */
+function runBundled(...flags: readonly string[]): string {
+  writeFileSync(
+    join(app, 'bundled.js'),
+    `import { load } from 'onelaunch';
+load({ model: 'qwen3-tiny', target: 'cpu' }).then(
+  async (llm) => {
+    console.log((await llm.complete('The', { maxTokens: 2 }).result()).finish);
+    await llm.close();
+  },
+  (error) => console.log(error.kind, error.message, error.hint),
+);
+`,
+  );
+  const out = join(app, 'out', flags.includes('--format=cjs') ? 'app.cjs' : 'app.mjs');
+  const all = ['--bundle', '--platform=node', '--log-level=error', ...flags, `--outfile=${out}`];
+  // The one that tsx brings.
+  const esbuild = createRequire(createRequire(import.meta.url).resolve('tsx')).resolve('esbuild');
+  execFileSync(join(dirname(esbuild), '..', 'bin', 'esbuild'), ['bundled.js', ...all], { cwd: app });
+  return execFileSync(process.execPath, [out], { cwd: app, env, encoding: 'utf8' });
 }
