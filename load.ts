@@ -115,10 +115,7 @@ export interface BuildKernelOptions extends KernelOptions {
 }
 
 /** Checks, generates and builds. @param needs what else is checked before anything is compiled */
-export async function buildKernel(
-  options: BuildKernelOptions,
-  needs: Needs = {},
-): Promise<BuiltKernel> {
+export async function buildKernel(options: BuildKernelOptions, needs: Needs = {}): Promise<BuiltKernel> {
   const started = performance.now();
   const { onProgress, signal } = options;
   const { preflight } = await import('./preflight.ts');

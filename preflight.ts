@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import type { FusionPlan } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
 import type { Target } from './codegen/schedule/target.ts';
+import { hubIds } from './configs/models.ts';
 import { gather, OnelaunchError } from './errors.ts';
 import type { ChatTemplate } from './runtime/chat-template.ts';
 import type { GenerationDefaults } from './runtime/generation-config.ts';
@@ -12,7 +13,7 @@ import type { Tokenizer } from './runtime/tokenizer.ts';
 
 /** Which kernel. */
 export interface AskedKernel {
-  /** A known name such as qwen3-0.6b, or the directory of a Hugging Face model. */
+  /** A known name such as qwen3-0.6b, ORG/NAME of the Hugging Face Hub if it is in its cache here, or the directory of a model. */
   readonly model: string;
   /** cpu, h100, ... @default the GPU found here if it can be used, else cpu */
   readonly target?: string | undefined;
@@ -246,7 +247,9 @@ function rendered(template: ChatTemplate): string {
 
 /** A model that is known by name only. */
 export function noWeights(model: string): OnelaunchError {
+  const hubId = hubIds[model];
+  const fetch = hubId ? `gen pull ${hubId} fetches them; or give` : 'Give';
   return new OnelaunchError('usage', `there are no weights of ${model} here`, {
-    hint: 'Give the directory of its checkpoint as the model; gen bench also runs with --random-weights.',
+    hint: `${fetch} the directory of its checkpoint as the model; gen bench also runs with --random-weights.`,
   });
 }

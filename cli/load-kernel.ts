@@ -1,4 +1,5 @@
 // Building, opening and loading, told on stderr.
+import { resolve } from 'node:path';
 import type {
   BuildKernelOptions,
   BuiltKernel,
@@ -31,6 +32,8 @@ export async function buildWithProgress(
     const built = await buildKernel({ ...options, onProgress: progress.on }, needs);
     progress.end();
     for (const note of built.notes ?? []) ui.warn(note);
+    const from = whereFrom(options.model, built.modelDirectory);
+    if (from !== null) ui.note(from);
     if (built.planReason) ui.note(`plan ${built.kernel.schedule.plan.name}: ${built.planReason}`);
     progress.end(
       built.cached
@@ -113,3 +116,9 @@ export async function openWithProgress(
 }
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
+
+/** What a name stands for, where that is a folder of the Hub cache; null where the user gave the folder, or it is bundled. */
+function whereFrom(model: string, directory: string | null): string | null {
+  const isOfHub = directory !== null && /[/\\]snapshots[/\\][^/\\]+$/.test(directory);
+  return isOfHub && resolve(model) !== directory ? `${model}: ${directory}` : null;
+}

@@ -16,6 +16,7 @@ import { addExplain } from './explain.ts';
 import { helpEnd, type Program } from './flags.ts';
 import type { Io } from './io.ts';
 import { addModels } from './models.ts';
+import { addPull } from './pull.ts';
 import { createUi, type Start } from './ui.ts';
 import { addVerify } from './verify.ts';
 
@@ -52,7 +53,7 @@ function createProgram(io: Io, start: Start): Program {
     .configureHelp({ helpWidth: 110 });
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
-    ...[addComplete, addDemo, addDoctor, addModels],
+    ...[addComplete, addDemo, addDoctor, addModels, addPull],
   ]) {
     add(program, start);
   }

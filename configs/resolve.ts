@@ -1,17 +1,13 @@
-// Names on the command line into dims, targets and plans.
+// Names on the command line into targets and plans; those of models in resolve-model.ts.
 import { existsSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { packageRoot } from '../codegen/build/package-root.ts';
+import { resolve } from 'node:path';
 import { findGpu, findNvcc, type Gpu } from '../codegen/build/tools.ts';
-import type { ModelDims } from '../codegen/model/dims.ts';
-import { readModel } from '../codegen/model/read-config.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import { importPlan } from './import-plan.ts';
-import { models } from './models.ts';
 import cooperative from './plans/cooperative.ts';
 import stream, { variants as streamVariants } from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
@@ -19,7 +15,8 @@ import { targets } from './targets.ts';
 
 const plans: readonly FusionPlan[] = [cooperative, stream, unfused, ...streamVariants];
 
-export const modelNames = (): string[] => models.map((model) => model.name);
+export { modelNames, type ResolvedModel, resolveModel } from './resolve-model.ts';
+
 export const targetNames = (): string[] => targets.map((target) => target.name);
 export const planNames = (): string[] => plans.map((plan) => plan.name);
 
@@ -27,29 +24,6 @@ function unknown(kind: string, name: string, known: readonly string[], also: str
   return new OnelaunchError('usage', `unknown ${kind} '${name}'`, {
     hint: `${didYouMean(name, known)}known: ${known.join(', ')}${also}`,
   });
-}
-
-export interface ResolvedModel {
-  readonly dims: ModelDims;
-  /** Where weights and tokenizer are, if anywhere. */
-  readonly directory: string | null;
-  /** What the user should know of its config.json, one line each. */
-  readonly notes: readonly string[];
-}
-
-/** A known name, or a Hugging Face directory. */
-export function resolveModel(name: string): ResolvedModel {
-  const known = models.find((model) => model.name === name);
-  if (known) {
-    const bundled = join(packageRoot(), 'models', name);
-    return { dims: known, directory: existsSync(join(bundled, 'config.json')) ? bundled : null, notes: [] };
-  }
-  const looksLikePath = /[/\\]|^\.{1,2}$/.test(name);
-  if (!existsSync(name) && !looksLikePath) {
-    throw unknown('model', name, modelNames(), '; or the path of a Hugging Face directory');
-  }
-  const directory = resolve(name);
-  return { ...readModel(directory), directory };
 }
 
 /** A known target; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */

@@ -1,0 +1,86 @@
+// What --model means: a known name, a model of the Hugging Face Hub that is in its cache, or a directory.
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { packageRoot } from '../codegen/build/package-root.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { readModel } from '../codegen/model/read-config.ts';
+import { didYouMean } from '../codegen/plan/did-you-mean.ts';
+import { OnelaunchError } from '../errors.ts';
+import { type CachedModel, cachedAt, cachedModels, findCached } from '../hub/cache.ts';
+import { isHubId } from '../hub/id.ts';
+import { hubIds, models } from './models.ts';
+
+export interface ResolvedModel {
+  readonly dims: ModelDims;
+  /** Where weights and tokenizer are; null for a known name without files here. */
+  readonly directory: string | null;
+  /** ORG/NAME, where it is known. */
+  readonly hubId: string | null;
+  /** What the user should know of its config.json, one line each. */
+  readonly notes: readonly string[];
+}
+
+export const modelNames = (): string[] => models.map((model) => model.name);
+
+/** A known name; else a directory, of a model or models--ORG--NAME of the Hub cache; else ORG/NAME, or a known name in another
+ *  letter case: the Hub does not tell cases apart either.
+ *  @throws OnelaunchError: environment for a model of the Hub that is not here, else usage */
+export function resolveModel(name: string): ResolvedModel {
+  const exact = models.find((model) => model.name === name);
+  if (exact) return resolveKnown(exact);
+  if (!existsSync(name)) {
+    const known = knownModel(name);
+    if (known) return resolveKnown(known);
+    if (isHubId(name)) return ofSnapshot(findCached(name), name);
+    if (!/[/\\]|^\.{1,2}$/.test(name)) throw unknownModel(name);
+  }
+  const cached = cachedAt(name);
+  if (cached) return ofSnapshot(cached, cached.id);
+  const directory = resolve(name);
+  return { ...readModel(directory), directory, hubId: null };
+}
+
+function knownModel(name: string): ModelDims | undefined {
+  const lower = name.toLowerCase();
+  return models.find((model) => model.name === lower || hubIds[model.name]?.toLowerCase() === lower);
+}
+
+/** Bundled, else in the Hub cache, else dims alone. Those of cached weights are in their own config.json. */
+function resolveKnown(dims: ModelDims): ResolvedModel {
+  const hubId = hubIds[dims.name] ?? null;
+  const bundled = join(packageRoot(), 'models', dims.name);
+  if (existsSync(join(bundled, 'config.json'))) return { dims, directory: bundled, hubId, notes: [] };
+  const directory = hubId === null ? null : (findCached(hubId)?.snapshot ?? null);
+  return { ...(directory === null ? { dims, notes: [] } : readModel(directory)), directory, hubId };
+}
+
+function ofSnapshot(cached: CachedModel | null, id: string): ResolvedModel {
+  if (cached === null) {
+    throw new OnelaunchError('environment', `${id} is neither a folder nor in the Hub cache`, {
+      hint: `${didYouMean(id, knownIds())}gen pull ${id} fetches it`,
+    });
+  }
+  const { snapshot: directory, missing } = cached;
+  if (directory === null) {
+    throw new OnelaunchError('environment', `${cached.id} is not complete in the Hub cache: no ${missing}`, {
+      hint: `gen pull ${cached.id} fetches the rest`,
+    });
+  }
+  return { ...readModel(directory), directory, hubId: cached.id };
+}
+
+/** Models of the Hub whose names are known, or that are in the cache. */
+export const knownIds = (): string[] => [
+  ...new Set([...Object.values(hubIds), ...cachedModels().map(({ id }) => id)]),
+];
+
+function unknownModel(name: string): OnelaunchError {
+  const ids = knownIds();
+  const lower = name.toLowerCase();
+  // The name alone, without who made it.
+  const id = ids.find((one) => one.toLowerCase().endsWith(`/${lower}`));
+  const near = id === undefined ? didYouMean(name, [...modelNames(), ...ids]) : `did you mean '${id}'? `;
+  return new OnelaunchError('usage', `unknown model '${name}'`, {
+    hint: `${near}known: ${modelNames().join(', ')}; or ORG/NAME of the Hugging Face Hub, or the directory of a model`,
+  });
+}

@@ -1,0 +1,91 @@
+// What lies in the Hub cache: for each model its snapshot that is used, or what it lacks. Nothing is fetched or written.
+//
+//     models--ORG--NAME/refs/main               the commit that main was at
+//     models--ORG--NAME/snapshots/COMMIT/FILE   a link into blobs/
+//     models--ORG--NAME/blobs/HASH
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { folderOf, idOf } from './id.ts';
+import { hubCache } from './settings.ts';
+import { missingFile } from './weights.ts';
+
+export interface CachedModel {
+  /** ORG/NAME. */
+  readonly id: string;
+  /** models--ORG--NAME. */
+  readonly folder: string;
+  /** The complete snapshot that refs/main names, else the newest complete one; null: none is complete. */
+  readonly snapshot: string | null;
+  /** The first file that the best snapshot lacks. */
+  readonly missing: string | null;
+  /** Of all files in blobs/, parts of a download included. */
+  readonly bytes: number;
+}
+
+/** All models in the cache, complete or not, sorted by name. */
+export function cachedModels(cache: string = hubCache()): CachedModel[] {
+  return namesIn(cache)
+    .filter((name) => idOf(name) !== null)
+    .map((name) => readCached(join(cache, name)))
+    .filter((model) => model !== null)
+    .sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** A model of the cache, its name in any letter case. */
+export function findCached(id: string, cache: string = hubCache()): CachedModel | null {
+  const exact = readCached(join(cache, folderOf(id)));
+  if (exact !== null) return exact;
+  const lower = folderOf(id).toLowerCase();
+  const alike = namesIn(cache).find((name) => name.toLowerCase() === lower);
+  return alike === undefined ? null : readCached(join(cache, alike));
+}
+
+/** The model of a path that is models--ORG--NAME, or snapshots in it; null for any other path. */
+export function cachedAt(path: string): CachedModel | null {
+  const given = resolve(path);
+  return readCached(basename(given) === 'snapshots' ? dirname(given) : given);
+}
+
+function readCached(folder: string): CachedModel | null {
+  const id = idOf(basename(folder));
+  if (id === null || !isDirectory(folder)) return null;
+  const main = textIn(join(folder, 'refs', 'main'));
+  const snapshots = namesIn(join(folder, 'snapshots'))
+    .map((commit) => ({ commit, path: join(folder, 'snapshots', commit) }))
+    .filter(({ path }) => isDirectory(path))
+    .map(({ commit, path }) => ({ path, isMain: commit === main, millis: statSync(path).mtimeMs }))
+    .sort((a, b) => Number(b.isMain) - Number(a.isMain) || b.millis - a.millis)
+    .map(({ path }) => ({ path, missing: missingFile(path) }));
+  const complete = snapshots.find(({ missing }) => missing === null);
+  return {
+    id,
+    folder,
+    snapshot: complete?.path ?? null,
+    missing: complete ? null : (snapshots[0]?.missing ?? 'config.json'),
+    bytes: bytesIn(join(folder, 'blobs')),
+  };
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+const isDirectory = (path: string): boolean =>
+  statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+
+function textIn(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return null;
+  }
+}
+
+const bytesIn = (folder: string): number =>
+  namesIn(folder)
+    .map((name) => statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0)
+    .reduce((sum, bytes) => sum + bytes, 0);

@@ -1,0 +1,37 @@
+// Which files a model is: those that gen pull fetches, and those without which a snapshot is not complete.
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+
+export const single = 'model.safetensors';
+export const index = 'model.safetensors.index.json';
+
+/** Small files of a model: dims, defaults of sampling, tokenizer, chat template. */
+export const isSmallFile = (name: string): boolean =>
+  /^(?:config|generation_config|special_tokens_map|added_tokens)\.json$/.test(name) ||
+  /^(?:tokenizer|chat_template)[\w.-]*\.(?:json|jinja|model)$/.test(name);
+
+/** The shards that the text of an index names; null if it is no index, or names what is no plain file beside it. */
+export function shardsOf(text: string): string[] | null {
+  try {
+    const { weight_map: map } = JSON.parse(text) as { weight_map?: unknown };
+    if (typeof map !== 'object' || map === null) return null;
+    const shards = [...new Set(Object.values(map) as unknown[])];
+    const areNames = shards.every(
+      (name) => typeof name === 'string' && /^\w[\w.-]*\.safetensors$/.test(name),
+    );
+    return areNames && shards.length > 0 ? (shards as string[]) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The first file that a snapshot lacks to be run; null: none. A link to a blob that is gone is no file. */
+export function missingFile(directory: string): string | null {
+  const has = (name: string) => statSync(join(directory, name), { throwIfNoEntry: false })?.isFile() ?? false;
+  if (!has('config.json')) return 'config.json';
+  if (has(single)) return null;
+  if (!has(index)) return single;
+  const shards = shardsOf(readFileSync(join(directory, index), 'utf8'));
+  if (shards === null) return index;
+  return shards.find((name) => !has(name)) ?? null;
+}
