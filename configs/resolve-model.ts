@@ -50,18 +50,19 @@ function resolveKnown(dims: ModelDims): ResolvedModel {
   const hubId = hubIds[dims.name] ?? null;
   const bundled = join(packageRoot(), 'models', dims.name);
   if (existsSync(join(bundled, 'config.json'))) return { dims, directory: bundled, hubId, notes: [] };
-  const directory = hubId === null ? null : (findCached(hubId)?.snapshot ?? null);
+  const cached = hubId === null ? null : findCached(hubId);
+  const directory = cached?.missing === null ? cached.snapshot : null;
   return { ...(directory === null ? { dims, notes: [] } : readModel(directory)), directory, hubId };
 }
 
 function ofSnapshot(cached: CachedModel | null, id: string): ResolvedModel {
   if (cached === null) {
     throw new OnelaunchError('environment', `${id} is neither a folder nor in the Hub cache`, {
-      hint: `${didYouMean(id, knownIds())}gen pull ${id} fetches it`,
+      hint: `gen pull ${id} fetches it; gen models lists what is here`,
     });
   }
   const { snapshot: directory, missing } = cached;
-  if (directory === null) {
+  if (directory === null || missing !== null) {
     throw new OnelaunchError('environment', `${cached.id} is not complete in the Hub cache: no ${missing}`, {
       hint: `gen pull ${cached.id} fetches the rest`,
     });

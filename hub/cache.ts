@@ -14,9 +14,9 @@ export interface CachedModel {
   readonly id: string;
   /** models--ORG--NAME. */
   readonly folder: string;
-  /** The complete snapshot that refs/main names, else the newest complete one; null: none is complete. */
+  /** The snapshot of refs/main, else the newest; one that is complete goes before any other. Null: there is none. */
   readonly snapshot: string | null;
-  /** The first file that the best snapshot lacks. */
+  /** The first file that it lacks; null: it is complete. */
   readonly missing: string | null;
   /** Of all files in blobs/, parts of a download included. */
   readonly bytes: number;
@@ -56,14 +56,9 @@ function readCached(folder: string): CachedModel | null {
     .map(({ commit, path }) => ({ path, isMain: commit === main, millis: statSync(path).mtimeMs }))
     .sort((a, b) => Number(b.isMain) - Number(a.isMain) || b.millis - a.millis)
     .map(({ path }) => ({ path, missing: missingFile(path) }));
-  const complete = snapshots.find(({ missing }) => missing === null);
-  return {
-    id,
-    folder,
-    snapshot: complete?.path ?? null,
-    missing: complete ? null : (snapshots[0]?.missing ?? 'config.json'),
-    bytes: bytesIn(join(folder, 'blobs')),
-  };
+  const best = snapshots.find(({ missing }) => missing === null) ?? snapshots[0];
+  const { path: snapshot = null, missing = 'config.json' } = best ?? {};
+  return { id, folder, snapshot, missing, bytes: bytesIn(join(folder, 'blobs')) };
 }
 
 function namesIn(folder: string): string[] {

@@ -48,10 +48,10 @@ const reasons: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'no answer',
 };
 
-/** True for what no wait of a few seconds mends: no network, nobody who listens, a certificate. */
-export function isSettled(error: unknown): boolean {
+/** Whether a connection that was there broke off: that may pass in seconds. No network, a wrong name or a certificate do not. */
+export function brokeOff(error: unknown): boolean {
   const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
-  return /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|.*CERT.*|.*SSL.*)$/.test(cause?.code ?? '');
+  return /^(ECONNRESET|EPIPE|UND_ERR_SOCKET)$/.test(cause?.code ?? '');
 }
 
 /** What the Hub's refusal means. Its X-Error-Code is more exact than the status: a model that is not there is 401 without a token. */

@@ -1,6 +1,6 @@
 // Requests to the Hub: with a token for the Hub alone, ended when nothing comes, made again when that may help.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Asked, isSettled, Passing, refused, unreachable } from './failures.ts';
+import { type Asked, brokeOff, Passing, refused, unreachable } from './failures.ts';
 import type { HubSettings } from './settings.ts';
 
 export interface Hub extends HubSettings {
@@ -32,7 +32,8 @@ export async function persistently<Result>(
       hub.signal.throwIfAborted();
       const passing = error instanceof Passing ? error : null;
       if (passing === null) throw error;
-      if (failures >= waits.length || (!isPatient && isSettled(passing.refusal.cause))) throw passing.refusal;
+      const mayPass = isPatient || passing.refusal.kind === 'failed' || brokeOff(passing.refusal.cause);
+      if (failures >= waits.length || !mayPass) throw passing.refusal;
       const millis = passing.waitMillis ?? waits[failures]!;
       hub.onWait?.(passing.message, millis);
       await sleep(millis, undefined, { signal: hub.signal });

@@ -7,6 +7,9 @@ import { slots } from './fake-slots.ts';
 import { compileFake } from './host-fake.ts';
 
 export async function setup(): Promise<void> {
+  // What a machine has in its Hub cache is not part of a test, and no test asks the Hub.
+  process.env['HF_HUB_CACHE'] = join(packageRoot(), 'generated', 'test', 'no-models');
+  process.env['HF_ENDPOINT'] = 'http://127.0.0.1:1';
   process.env['ONELAUNCH_CACHE'] ??= join(packageRoot(), 'generated', 'test');
   // The instruction sets that most machines run; test/compile/isa.test.ts builds all and compares them.
   process.env['ONELAUNCH_CPU_PATHS'] ??= process.arch === 'x64' ? 'plain,avx2' : 'plain';

@@ -131,6 +131,8 @@ async function listen(
   listener: (request: IncomingMessage, response: ServerResponse) => unknown,
 ): Promise<Server> {
   const server = createServer(listener);
+  // A test on a busy machine may think for long between two requests.
+  server.keepAliveTimeout = 300_000;
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return server;
 }

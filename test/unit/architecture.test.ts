@@ -4,7 +4,7 @@ import { dirname, join, relative } from 'node:path';
 import { expect, test } from 'vitest';
 
 const root = join(import.meta.dirname, '..', '..');
-const parts = ['abi', 'codegen', 'runtime', 'cli', 'configs'];
+const parts = ['abi', 'codegen', 'hub', 'runtime', 'cli', 'configs'];
 const files = [
   ...['index.ts', 'load.ts', 'preflight.ts', 'errors.ts'],
   ...parts.flatMap((part) =>
@@ -46,6 +46,14 @@ test('abi/ knows neither side', () => {
 
 test('codegen does not look up at what users edit; it hands on the words that ops are written in', () => {
   expect(between('codegen/', 'configs/')).toEqual(['codegen/index.ts -> configs/dsl.ts']);
+});
+
+test('hub/ knows neither side, and neither side knows it', () => {
+  expect(
+    between('hub/', '').filter((arrow) => !/-> (?:hub\/|errors\.ts|.*\/make-folder\.ts)/.test(arrow)),
+  ).toEqual([]);
+  expect([...between('codegen/', 'hub/'), ...between('runtime/', 'hub/')]).toEqual([]);
+  expect(between('configs/', 'hub/').length).toBeGreaterThan(0);
 });
 
 test('no file is part of a circle of imports', () => {

@@ -39,13 +39,14 @@ describe('help', () => {
       'demo',
       'doctor',
       'models',
+      'pull',
     ]) {
       expect(out).toMatch(new RegExp(`^  ${word} `, 'm'));
     }
     expect(out).toContain('Exit codes: 0 ok');
   });
 
-  it.each(['build', 'explain', 'verify', 'bench', 'chat', 'complete', 'demo', 'doctor', 'models'])(
+  it.each(['build', 'explain', 'verify', 'bench', 'chat', 'complete', 'demo', 'doctor', 'models', 'pull'])(
     'of %s has an example that begins with the command, and the exit codes',
     async (command) => {
       const { code, out } = await gen([command, '--help']);
