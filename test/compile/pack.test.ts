@@ -1,6 +1,7 @@
 // The package as users get it: packed, unpacked elsewhere, with its declared dependencies and nothing else.
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -118,6 +119,20 @@ describe('the packed package', () => {
     );
     expect(stderr).toBe('');
     expect(stdout).toContain('attn_norm');
+    expect(status).toBe(0);
+  });
+
+  it('explains the plan of the README from a folder where no package is', () => {
+    const elsewhere = join(folder, 'elsewhere');
+    mkdirSync(elsewhere);
+    copyFileSync(join(root, 'examples', 'my-plan.ts'), join(elsewhere, 'my-plan.ts'));
+    const args = ['explain', '--model', 'qwen3-tiny', '--target', 'h100', '--plan', 'my-plan.ts'];
+    const main = join(installed, packageJson.bin['gen']!);
+    const { stdout, stderr, status } = spawnSync(process.execPath, [main, ...args], {
+      ...{ cwd: elsewhere, env, encoding: 'utf8' },
+    });
+    expect(stderr).toBe('');
+    expect(stdout).toContain('qwen3-tiny on h100, plan norms-once');
     expect(status).toBe(0);
   });
 
