@@ -49,7 +49,7 @@ export function cachedAt(path: string): CachedModel | null {
 function readCached(folder: string): CachedModel | null {
   const id = idOf(basename(folder));
   if (id === null || !isDirectory(folder)) return null;
-  const main = textIn(join(folder, 'refs', 'main'));
+  const main = commitIn(join(folder, 'refs', 'main'));
   const snapshots = namesIn(join(folder, 'snapshots'))
     .map((commit) => ({ commit, path: join(folder, 'snapshots', commit) }))
     .filter(({ path }) => isDirectory(path))
@@ -72,13 +72,8 @@ function namesIn(folder: string): string[] {
 const isDirectory = (path: string): boolean =>
   statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
-function textIn(path: string): string | null {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch {
-    return null;
-  }
-}
+const commitIn = (path: string): string | null =>
+  statSync(path, { throwIfNoEntry: false })?.isFile() ? readFileSync(path, 'utf8').trim() : null;
 
 const bytesIn = (folder: string): number =>
   namesIn(folder)
