@@ -1,8 +1,10 @@
 // A conversation as the one text that the model was trained to continue.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { OnelaunchError } from '../errors.ts';
+import { readPlainFile } from '../plain-file.ts';
+import { OverBudget, renderWithin } from './template-budget.ts';
 import { readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.ts';
 
 /** A message in the shape of OpenAI's chat completions. Keys that a template knows beyond these are passed on. */
@@ -25,17 +27,25 @@ interface RenderOptions {
   readonly tools?: readonly unknown[] | undefined;
 }
 
+/** Length of a template [characters], and of a run of spaces in it: parsing costs their product. */
+const mostCharacters = 500_000;
+const mostSpaces = 1000;
+
 export type ChatTemplate = (messages: readonly ChatMessage[], options?: RenderOptions) => string;
 
 /** The chat template of the model in a directory: chat_template.jinja, else the one in tokenizer_config.json.
- *  @throws OnelaunchError of kind usage: no template, one that cannot be read, or one that refuses the messages. */
+ *  @throws OnelaunchError of kind usage: no template, one that cannot be read, one that refuses the messages, or one that
+ *  takes more than its budget of steps and memory. */
 export function chatTemplate(directory: string): ChatTemplate {
-  const path = join(directory, 'chat_template.jinja');
+  const jinja = join(directory, 'chat_template.jinja');
   const config = readTokenizerConfig(directory);
-  const sources = existsSync(path) ? { default: readFileSync(path, 'utf8') } : namedTemplates(config);
-  const templates = new Map(
-    Object.entries(sources).map(([name, source]) => [name, parse(source, directory)]),
-  );
+  const isFile = existsSync(jinja);
+  const path = isFile ? jinja : join(directory, 'tokenizer_config.json');
+  // A character has up to four bytes.
+  const sources = isFile
+    ? { default: readPlainFile(jinja, 4 * mostCharacters).toString('utf8') }
+    : namedTemplates(config);
+  const templates = new Map(Object.entries(sources).map(([name, source]) => [name, parse(source, path)]));
   if (templates.size === 0) {
     throw new OnelaunchError(
       'usage',
@@ -54,13 +64,22 @@ export function chatTemplate(directory: string): ChatTemplate {
     };
     const flat = messages.map((message) => ({ ...message, content: flatten(message.content) }));
     try {
-      return template.render({
+      return renderWithin(template, {
         ...config.tokens,
         messages: flat,
         add_generation_prompt: addGenerationPrompt,
         ...optional,
       });
     } catch (cause) {
+      if (cause instanceof OverBudget) {
+        throw new OnelaunchError(
+          'usage',
+          `the chat template in ${path} is not run to its end: ${cause.message}`,
+          {
+            hint: compare,
+          },
+        );
+      }
       const text = String(cause instanceof Error ? cause.message : cause).split('\n')[0];
       throw new OnelaunchError('usage', `the chat template refuses these messages: ${text}`, {
         hint: 'Most templates want an optional system message, then user and assistant in turn.',
@@ -76,15 +95,26 @@ function namedTemplates({ chatTemplate: stated }: TokenizerConfig): Record<strin
   return Object.fromEntries(stated.map(({ name, template }) => [name, template]));
 }
 
-function parse(source: string, directory: string): Template {
-  try {
-    return new Template(source);
-  } catch (cause) {
-    const text = String(cause instanceof Error ? cause.message : cause).split('\n')[0];
-    throw new OnelaunchError('usage', `the chat template in ${directory} cannot be read: ${text}`, {
-      hint: "Compare with the template in the model's own repository, or use the complete command.",
+const compare = "Compare with the template in the model's own repository, or use the complete command.";
+
+function parse(source: string, path: string): Template {
+  const refuse = (why: string, cause?: unknown) =>
+    new OnelaunchError('usage', `the chat template in ${path} cannot be read: ${why}`, {
+      hint: compare,
       cause,
     });
+  if (source.length > mostCharacters) {
+    throw refuse(`it has ${source.length} characters, more than ${mostCharacters}`);
+  }
+  for (const [spaces] of source.matchAll(/\s+/g)) {
+    if (spaces.length > mostSpaces) throw refuse(`it has ${spaces.length} spaces in a row`);
+  }
+  try {
+    // As Jinja does: whatever ends a line of the file, the text has \n.
+    return new Template(source.replace(/\r\n?/g, '\n'));
+  } catch (cause) {
+    if (cause instanceof RangeError) throw refuse('it nests too deep', cause);
+    throw refuse(String(cause instanceof Error ? cause.message : cause).split('\n')[0]!, cause);
   }
 }
 

@@ -1,9 +1,10 @@
 // Reads golden.json: what transformers computed for a checkpoint, in any of the three shapes that such files have.
 
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
+import { checkDepth, readPlainFile } from '../plain-file.ts';
 
 /** Reference logits of one row of the teacher-forced sequence promptIds + greedyIds. Row r is what comes out after ids[0..r]. */
 export interface ExpectedRow {
@@ -191,29 +192,34 @@ function readRows(path: string, index: number, c: RawCase, name: string): Float3
   const at = `cases[${index}].logits_file`;
   if (name !== basename(name)) broken(path, `${at} is ${name}; it must be a file in the same folder`);
   const file = join(dirname(path), name);
-  const bytes = statSync(file, { throwIfNoEntry: false })?.size;
-  if (bytes === undefined) broken(path, `${at}: there is no ${name} beside it`);
+  if (!statSync(file, { throwIfNoEntry: false })) broken(path, `${at}: there is no ${name} beside it`);
+  const data = readPlainFile(file, mostLogitsBytes);
+  const bytes = data.byteLength;
   const rowBytes = bytes / c.greedy_ids.length;
   if (bytes === 0 || rowBytes % 4 !== 0) {
     broken(path, `${at}: ${name} has ${bytes} bytes, not ${c.greedy_ids.length} rows of float32`);
   }
-  const data = readFileSync(file);
   const rows = new Float32Array(data.buffer.slice(data.byteOffset, data.byteOffset + bytes));
   const bad = rows.findIndex((v) => !Number.isFinite(v));
   if (bad >= 0) broken(path, `${at}: ${name} holds ${rows[bad]} at float ${bad}`);
   return rows;
 }
 
+/** Of a golden file, and of the logits beside it: 4000 rows of a vocabulary of 250,000. */
+const mostBytes = 256_000_000;
+const mostLogitsBytes = 4_000_000_000;
+
 function readJson(path: string): unknown {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new OnelaunchError('usage', `cannot read the golden file ${path}`, { hint: HINT, cause });
+  if (!statSync(path, { throwIfNoEntry: false })) {
+    throw new OnelaunchError('usage', `cannot read the golden file ${path}`, { hint: HINT });
   }
+  const text = readPlainFile(path, mostBytes).toString('utf8');
   try {
-    return JSON.parse(text);
+    const value: unknown = JSON.parse(text);
+    checkDepth(value, path);
+    return value;
   } catch (cause) {
+    if (cause instanceof OnelaunchError) throw cause;
     throw new OnelaunchError('usage', `${path} is not JSON: ${(cause as Error).message}`, {
       hint: HINT,
       cause,

@@ -1,23 +1,25 @@
 // The JSON files of a model directory, read and checked for their shape.
-import { readFileSync, statSync } from 'node:fs';
 import type { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
+import { checkDepth, readPlainFile } from '../plain-file.ts';
+
+/** Of the small files, such as config.json. */
+const mostBytes = 16_000_000;
 
 /** The JSON in a file of a model directory.
+ *  @param options.mostBytes refuses a larger file; default 16 MB
  *  @throws OnelaunchError of kind usage. */
-export function readJson(path: string): unknown {
-  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) {
-    throw new OnelaunchError('usage', `no file ${path}`, {
-      hint: "Copy it from the model's own repository.",
-    });
-  }
-  const text = readFileSync(path, 'utf8');
+export function readJson(path: string, options: { readonly mostBytes?: number } = {}): unknown {
+  const text = readPlainFile(path, options.mostBytes ?? mostBytes).toString('utf8');
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch (cause) {
     const hint = misplacedFile(text) ?? "It may be cut short: copy it from the model's own repository again.";
     throw new OnelaunchError('usage', `${path} is not valid JSON`, { hint, cause });
   }
+  checkDepth(value, path);
+  return value;
 }
 
 /** The value as the schema describes it, or a usage error that names the file and the first wrong key. */

@@ -1,8 +1,9 @@
 // Where each tensor of a checkpoint lies, read from the headers of its safetensors files. Weights are never read.
-import { closeSync, existsSync, openSync, readdirSync, readSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readSync, writeFileSync } from 'node:fs';
 import { basename, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { gather, OnelaunchError } from '../errors.ts';
+import { checkDepth, openPlainFile } from '../plain-file.ts';
 import { checkShape, misplacedFile, readJson } from './json-file.ts';
 
 /** One tensor: row-major, little endian. */
@@ -71,7 +72,8 @@ export function readTensors(directory: string): Tensors {
 
 function readShards(directory: string, index: string): Tensors {
   const shape = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
-  const shards = [...new Set(Object.values(checkShape(shape, readJson(index), index).weight_map))].sort();
+  const { weight_map: map } = checkShape(shape, readJson(index, { mostBytes: mostIndexBytes }), index);
+  const shards = [...new Set(Object.values(map))].sort();
   for (const shard of shards) {
     if (isAbsolute(shard) || shard.split(/[/\\]/).includes('..') || !shard.endsWith('.safetensors')) {
       throw broken(index, `names the shard ${JSON.stringify(shard)}, not a plain file beside it`);
@@ -134,6 +136,7 @@ export function sameBytes(a: TensorEntry, b: TensorEntry): boolean {
 const compareBytes = 1 << 20;
 
 const mostHeaderBytes = 100_000_000;
+const mostIndexBytes = 64_000_000;
 const header = z.record(
   z.string(),
   z.object({
@@ -152,6 +155,7 @@ function readTensorFile(path: string): Tensors {
   } catch {
     throw broken(path, 'has a header that is not valid JSON');
   }
+  checkDepth(json, path);
   const twice = findRepeatedKey(text);
   if (twice !== undefined) throw broken(path, `holds ${twice} twice`);
   const { __metadata__, ...rest } = checkShape(z.looseObject({ __metadata__: metadata }), json, path);
@@ -193,25 +197,22 @@ function readTensorFile(path: string): Tensors {
 
 /** The header, the first byte after it, and the size of the file. */
 function readHeader(path: string): { text: string; start: number; fileBytes: number } {
-  // Opening a pipe would wait for its writer.
-  const stat = statSync(path);
-  if (!stat.isFile()) throw broken(path, 'is not a file');
-  const fd = openSync(path, 'r');
+  const { fd, bytes: fileBytes } = openPlainFile(path);
   try {
-    const head = Buffer.alloc(Math.min(64, stat.size));
+    const head = Buffer.alloc(Math.min(64, fileBytes));
     readSync(fd, head, 0, head.length, 0);
     const hint = misplacedFile(head.toString('latin1'));
     if (hint !== undefined) throw new OnelaunchError('usage', `${path} is not a safetensors file`, { hint });
-    if (stat.size < 8) throw broken(path, `has ${stat.size} bytes, too few for a safetensors file`);
+    if (fileBytes < 8) throw broken(path, `has ${fileBytes} bytes, too few for a safetensors file`);
     const length = Number(head.readBigUInt64LE(0));
     if (length > mostHeaderBytes)
       throw broken(path, `has a header of ${length} bytes, more than ${mostHeaderBytes}`);
-    if (8 + length > stat.size) {
-      throw broken(path, `has ${stat.size} bytes, and its header alone has ${length}: it is cut short`);
+    if (8 + length > fileBytes) {
+      throw broken(path, `has ${fileBytes} bytes, and its header alone has ${length}: it is cut short`);
     }
     const bytes = Buffer.alloc(length);
     readSync(fd, bytes, 0, length, 8);
-    return { text: bytes.toString('utf8'), start: 8 + length, fileBytes: stat.size };
+    return { text: bytes.toString('utf8'), start: 8 + length, fileBytes };
   } finally {
     closeSync(fd);
   }
@@ -221,17 +222,22 @@ function readHeader(path: string): { text: string; start: number; fileBytes: num
 function findRepeatedKey(json: string): string | undefined {
   const seen = new Set<string>();
   let depth = 0;
-  for (const [token, key] of json.matchAll(/("(?:[^"\\]|\\.)*")(?=\s*:)|"(?:[^"\\]|\\.)*"|[{}]/gs)) {
-    if (token === '{') depth++;
-    else if (token === '}') depth--;
-    else if (depth === 1 && key !== undefined) {
-      const name = JSON.parse(key) as string;
-      if (seen.has(name)) return name;
-      seen.add(name);
-    }
+  for (let at = 0; at < json.length; at++) {
+    if (json[at] === '{') depth++;
+    else if (json[at] === '}') depth--;
+    if (json[at] !== '"') continue;
+    const start = at++;
+    while (json[at] !== '"') at += json[at] === '\\' ? 2 : 1;
+    colon.lastIndex = at + 1;
+    if (depth !== 1 || !colon.test(json)) continue;
+    const name = JSON.parse(json.slice(start, at + 1)) as string;
+    if (seen.has(name)) return name;
+    seen.add(name);
   }
   return undefined;
 }
+
+const colon = /\s*:/y;
 
 function broken(path: string, what: string): OnelaunchError {
   return new OnelaunchError('usage', `${path} ${what}`, {

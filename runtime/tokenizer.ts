@@ -31,6 +31,9 @@ interface TextStream {
   end(): string;
 }
 
+/** Of tokenizer.json: that of a vocabulary of 256,000 has 33 MB. */
+const mostBytes = 128_000_000;
+
 const addedToken = z.looseObject({
   id: z.int().nonnegative(),
   content: z.string(),
@@ -59,7 +62,7 @@ function readTokenizerFile(directory: string) {
         : `Only ${old} is here: in Python, AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes tokenizer.json.`;
     throw new OnelaunchError('usage', `no tokenizer.json in ${directory}`, { hint });
   }
-  const json = readJson(path);
+  const json = readJson(path, { mostBytes });
   const file = checkShape(tokenizerFile, json, path);
   return { path, json: json as object, file };
 }

@@ -1,10 +1,14 @@
 // Reads DIR/config.json, and says where in the file the JSON is broken.
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
+import { checkDepth, readPlainFile } from '../../plain-file.ts';
 import type { ModelDims } from './dims.ts';
 import { findAdapter, noConfig, notADirectory } from './other-formats.ts';
 import { parseConfig } from './parse-dims.ts';
+
+/** Of a config.json, which has some thousands. */
+const mostBytes = 16_000_000;
 
 /** Dims of the model in a directory, named after it.
  *  @throws OnelaunchError of kind usage. */
@@ -23,7 +27,9 @@ export function readModel(directory: string): { dims: ModelDims; notes: readonly
   if (adapter !== undefined) throw adapter;
   const path = join(directory, 'config.json');
   if (!statSync(path, { throwIfNoEntry: false })?.isFile()) throw noConfig(directory);
-  return parseConfig(parseJson(readFileSync(path, 'utf8'), path), modelName(directory), path);
+  const config = parseJson(readPlainFile(path, mostBytes).toString('utf8'), path);
+  checkDepth(config, path);
+  return parseConfig(config, modelName(directory), path);
 }
 
 /** A name fit for a folder: of a snapshot in the Hugging Face cache it is the repository's, models--ORG--NAME/snapshots/HASH. */

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 const root = join(import.meta.dirname, '..', '..');
 const parts = ['abi', 'codegen', 'hub', 'runtime', 'cli', 'configs'];
 const files = [
-  ...['index.ts', 'load.ts', 'preflight.ts', 'errors.ts'],
+  ...['index.ts', 'load.ts', 'preflight.ts', 'errors.ts', 'plain-file.ts'],
   ...parts.flatMap((part) =>
     readdirSync(join(root, part), { recursive: true })
       .map((file) => join(part, String(file)))

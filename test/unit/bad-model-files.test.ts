@@ -78,7 +78,7 @@ const badFiles: [
     'a broken template',
     { 'chat_template.jinja': '{% if %}' },
     chatTemplate,
-    'the chat template in DIR cannot be read: Unexpected token: CloseStatement',
+    'the chat template in DIR/chat_template.jinja cannot be read: Unexpected token: CloseStatement',
   ],
   [
     'a refusing template',

@@ -313,6 +313,6 @@ test('a directory named model.safetensors is refused', () => {
   const directory = makeDirectory();
   mkdirSync(join(directory, 'model.safetensors'));
   expect(refusalOf(() => readTensors(directory)).message).toBe(
-    `${directory}/model.safetensors is not a file`,
+    `${directory}/model.safetensors is a directory, not a plain file`,
   );
 });

@@ -1,0 +1,91 @@
+// The files of a model directory as they come from strangers: plain files only, none of absurd size, no JSON without a bottom.
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { OnelaunchError } from './errors.ts';
+
+/** What the path is, when it is anything but a plain file: to open a pipe would wait for a writer. */
+function kindOf(stats: Stats): string | undefined {
+  if (stats.isFile()) return undefined;
+  if (stats.isDirectory()) return 'a directory';
+  if (stats.isFIFO()) return 'a pipe';
+  if (stats.isSocket()) return 'a socket';
+  return 'a device';
+}
+
+/** The descriptor of a plain file, and its size [bytes]. The caller closes it.
+ *  @throws OnelaunchError of kind usage: no such file, one that may not be read, or something that is not a plain file. */
+export function openPlainFile(path: string): { readonly fd: number; readonly bytes: number } {
+  const refuse = (kind: string | undefined) => {
+    if (kind === undefined) return;
+    throw new OnelaunchError('usage', `${path} is ${kind}, not a plain file`, {
+      hint: "Copy the file from the model's own repository in its place.",
+    });
+  };
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) {
+    throw new OnelaunchError('usage', `no file ${path}`, {
+      hint: "Copy it from the model's own repository.",
+    });
+  }
+  refuse(kindOf(stats));
+  let fd: number;
+  try {
+    // Should the file have become a pipe since, this does not wait.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw new OnelaunchError('usage', `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code}`, {
+      hint: 'See who may read it: ls -l.',
+      cause,
+    });
+  }
+  const opened = fstatSync(fd);
+  if (!opened.isFile()) closeSync(fd);
+  refuse(kindOf(opened));
+  return { fd, bytes: opened.size };
+}
+
+/** The bytes of a plain file.
+ *  @throws OnelaunchError of kind usage, as openPlainFile, and for a file of more than mostBytes. */
+export function readPlainFile(path: string, mostBytes: number): Buffer {
+  const { fd, bytes } = openPlainFile(path);
+  try {
+    if (bytes > mostBytes) {
+      throw new OnelaunchError('usage', `${path} has ${bytes} bytes, more than ${mostBytes}`, {
+        hint: "Compare with the file in the model's own repository.",
+      });
+    }
+    const content = Buffer.alloc(bytes);
+    let read = 0;
+    while (read < bytes) {
+      const count = readSync(fd, content, read, bytes - read, read);
+      if (count === 0) break;
+      read += count;
+    }
+    return content.subarray(0, read);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Levels of lists and objects in one another. The files of models have fewer than 15. */
+const mostLevels = 100;
+
+/** Refuses what nests so deep that walking it would end the stack.
+ *  @throws OnelaunchError of kind usage. */
+export function checkDepth(value: unknown, path: string): void {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > mostLevels) {
+      throw new OnelaunchError('usage', `${path} nests more than ${mostLevels} levels deep`, {
+        hint: "Compare with the file in the model's own repository.",
+      });
+    }
+    const below: unknown[] = [];
+    for (const holder of level) {
+      if (typeof holder !== 'object' || holder === null) continue;
+      for (const child of Object.values(holder)) {
+        if (typeof child === 'object' && child !== null) below.push(child);
+      }
+    }
+    level = below;
+  }
+}
