@@ -23,6 +23,8 @@ interface RenderOptions {
   readonly addGenerationPrompt?: boolean;
   /** Qwen3: false closes the thinking block at once. Not passed on when left out. */
   readonly enableThinking?: boolean | undefined;
+  /** Makes a text of the messages one in which no special token is found (`plain` of a tokenizer); default: as it is. */
+  readonly plain?: ((text: string) => string) | undefined;
   /** Functions the model may call, in OpenAI's shape. */
   readonly tools?: readonly unknown[] | undefined;
 }
@@ -55,15 +57,18 @@ export function chatTemplate(directory: string): ChatTemplate {
       },
     );
   }
-  return (messages, { addGenerationPrompt = true, enableThinking, tools } = {}) => {
+  return (messages, { addGenerationPrompt = true, enableThinking, plain, tools } = {}) => {
     const named = tools === undefined ? undefined : templates.get('tool_use');
     const template = named ?? templates.get('default') ?? [...templates.values()][0]!;
     const optional = {
       ...(enableThinking !== undefined && { enable_thinking: enableThinking }),
       ...(tools && { tools }),
     };
-    const flat = messages.map((message) => ({ ...message, content: flatten(message.content) }));
     try {
+      const flat = messages.map((message) => {
+        const whole = { ...message, content: flatten(message.content) };
+        return plain === undefined ? whole : mapTexts(whole, plain);
+      });
       return renderWithin(template, {
         ...config.tokens,
         messages: flat,
@@ -71,6 +76,7 @@ export function chatTemplate(directory: string): ChatTemplate {
         ...optional,
       });
     } catch (cause) {
+      if (cause instanceof OnelaunchError) throw cause;
       if (cause instanceof OverBudget) {
         throw new OnelaunchError(
           'usage',
@@ -116,6 +122,14 @@ function parse(source: string, path: string): Template {
     if (cause instanceof RangeError) throw refuse('it nests too deep', cause);
     throw refuse(String(cause instanceof Error ? cause.message : cause).split('\n')[0]!, cause);
   }
+}
+
+/** The value with all its texts changed. */
+function mapTexts(value: unknown, change: (text: string) => string): unknown {
+  if (typeof value === 'string') return change(value);
+  if (Array.isArray(value)) return value.map((item) => mapTexts(item, change));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, mapTexts(item, change)]));
 }
 
 /** Templates call string methods on the content, so it has to be a string: parts are joined, null is empty. */

@@ -5,6 +5,8 @@ import { checkDepth, readPlainFile } from '../plain-file.ts';
 
 /** Of the small files, such as config.json. */
 const mostBytes = 16_000_000;
+/** Of tokenizer.json: that of a vocabulary of 256,000 tokens has 33 MB. */
+export const mostTokenizerBytes = 128_000_000;
 
 /** The JSON in a file of a model directory.
  *  @param options.mostBytes refuses a larger file; default 16 MB

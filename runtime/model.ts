@@ -64,14 +64,16 @@ export class LanguageModel {
   }
 
   /** The assistant's reply to a conversation. One that goes on from the last one costs its new tokens only: the KV cache
-   *  of the common beginning is kept. @throws OnelaunchError, when the reply is read, as `generate` does */
+   *  of the common beginning is kept. Special tokens written in a message are text, unless parseSpecialTokens is set.
+   *  @throws OnelaunchError, when the reply is read, as `generate` does */
   chat(messages: readonly ChatMessage[], options: ReplyOptions = {}): Reply {
     const { defaults } = this.#parts;
-    const tokens = (tokenizer: Tokenizer | null, { enableThinking }: CheckedOptions) => {
+    const tokens = (tokenizer: Tokenizer | null, { enableThinking, parseSpecialTokens }: CheckedOptions) => {
       const checked = checkArguments(messagesSchema, messages, 'messages');
       this.#template ??= this.#parts.template?.();
       if (this.#template === undefined) throw noFiles(this.manifest.model, 'chat template');
-      return needed(tokenizer, this.manifest).encode(this.#template(checked, { enableThinking }));
+      const { encode, plain } = needed(tokenizer, this.manifest);
+      return encode(this.#template(checked, { enableThinking, ...(!parseSpecialTokens && { plain }) }));
     };
     return this.#reply(options, tokens, { ...defaults, stopIds: defaults.chatStopIds });
   }

@@ -32,6 +32,9 @@ export interface ReplyOptions {
   readonly signal?: AbortSignal | undefined;
   /** Qwen3: false leaves out the thinking part. Chat only. */
   readonly enableThinking?: boolean | undefined;
+  /** Special tokens such as <|im_end|>, written in a message, are tokens and not text: for messages that are all your own.
+   *  Chat only. @default false */
+  readonly parseSpecialTokens?: boolean | undefined;
 }
 
 /** Options of which nothing is open. */
@@ -44,6 +47,7 @@ export interface CheckedOptions {
   readonly stopIds: readonly number[];
   readonly signal: AbortSignal | undefined;
   readonly enableThinking: boolean | undefined;
+  readonly parseSpecialTokens: boolean;
 }
 
 /** Replies longer than this are asked for. */
@@ -71,6 +75,7 @@ const schema = z.strictObject({
   stopIds: z.array(id).optional(),
   signal: z.instanceof(AbortSignal).optional(),
   enableThinking: z.boolean().optional(),
+  parseSpecialTokens: z.boolean().optional(),
 });
 
 /** Options as the engine takes them.
@@ -105,6 +110,7 @@ export function checkOptions(
     stopIds: given.stopIds ?? defaults.stopIds,
     signal: given.signal,
     enableThinking: given.enableThinking,
+    parseSpecialTokens: given.parseSpecialTokens ?? false,
   };
 }
 

@@ -2,10 +2,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
-import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkShape, readJson } from './json-file.ts';
+import { TimeLimit, withinTime } from './time-limit.ts';
 import { readTokenizerConfig } from './tokenizer-config.ts';
+import { markerOf, readTokenizerFile } from './tokenizer-file.ts';
 
 export interface Tokenizer {
   /** Highest id + 1: rows of the logits from here on have no text. */
@@ -19,6 +19,9 @@ export interface Tokenizer {
   /** Special tokens written in the text are always recognised; addSpecialTokens (default false: chat templates write their
    *  own) adds those that the model expects around a text, such as Llama's <|begin_of_text|>. */
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
+  /** The text, for a prompt in which its special tokens are text: encode finds none in it, and gives else what it would give
+   *  for the text itself. */
+  plain(text: string): string;
   /** The text of ids, without special tokens. Ids that have no token are skipped. */
   decode(ids: readonly number[]): string;
   stream(): TextStream;
@@ -31,26 +34,8 @@ interface TextStream {
   end(): string;
 }
 
-/** Of tokenizer.json: that of a vocabulary of 256,000 has 33 MB. */
-const mostBytes = 128_000_000;
-
-const addedToken = z.looseObject({
-  id: z.int().nonnegative(),
-  content: z.string(),
-  special: z.boolean().nullish(),
-});
-const tokenizerFile = z.looseObject({
-  added_tokens: z.array(addedToken),
-  model: z.looseObject({
-    type: z.enum(['BPE', 'Unigram', 'WordPiece']).nullish(),
-    vocab: z.custom((vocab) => typeof vocab === 'object' && vocab !== null, 'expected object'),
-  }),
-  decoder: z.looseObject({ type: z.string() }).nullish(),
-});
-
-/** What tokenizer.json says, checked for its shape only: many times faster than the tokenizer made of it.
- *  @throws OnelaunchError of kind usage. */
-function readTokenizerFile(directory: string) {
+/** The path of tokenizer.json. @throws OnelaunchError of kind usage where there is none */
+function tokenizerPath(directory: string): string {
   const path = join(directory, 'tokenizer.json');
   if (!existsSync(path)) {
     const old = ['tokenizer.model', 'vocab.json', 'tiktoken.model'].find((file) =>
@@ -62,18 +47,16 @@ function readTokenizerFile(directory: string) {
         : `Only ${old} is here: in Python, AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes tokenizer.json.`;
     throw new OnelaunchError('usage', `no tokenizer.json in ${directory}`, { hint });
   }
-  const json = readJson(path, { mostBytes });
-  const file = checkShape(tokenizerFile, json, path);
-  return { path, json: json as object, file };
+  return path;
 }
 
-/** The added tokens alone, of a tokenizer that nothing is to be read with.
+/** The added tokens alone, of a tokenizer that nothing is to be read with: many times faster.
  *  @throws OnelaunchError of kind usage. */
 export function readAddedTokens(directory: string): Pick<Tokenizer, 'added' | 'specialIds' | 'idOf'> {
-  const { added_tokens: tokens } = readTokenizerFile(directory).file;
+  const { added: tokens } = readTokenizerFile(tokenizerPath(directory));
   return {
     added: new Map(tokens.map(({ id, content }) => [id, content])),
-    specialIds: new Set(tokens.filter(({ special }) => special === true).map(({ id }) => id)),
+    specialIds: new Set(tokens.filter(({ special }) => special).map(({ id }) => id)),
     idOf: (token) => tokens.find(({ content }) => content === token)?.id,
   };
 }
@@ -81,15 +64,19 @@ export function readAddedTokens(directory: string): Pick<Tokenizer, 'added' | 's
 /** The tokenizer of the model in a directory: tokenizer.json, and tokenizer_config.json if there is one.
  *  @throws OnelaunchError of kind usage. */
 export function loadTokenizer(directory: string): Tokenizer {
-  const { path, json, file } = readTokenizerFile(directory);
+  const path = tokenizerPath(directory);
+  const file = readTokenizerFile(path);
   const config = readTokenizerConfig(directory);
-  const engine = createEngine(json, config.json, path);
+  const limited = limiter(path);
+  const engine = createEngine(file.json, config.json, path, (build) =>
+    limited(2000 + file.entries / 10, 'to build its tokenizer', build),
+  );
 
   const vocab = engine.get_vocab();
   const tokens: (string | undefined)[] = [];
   for (const [token, id] of vocab) tokens[id] = token;
-  const added = new Map(file.added_tokens.map(({ id, content }) => [id, content]));
-  const specialIds = new Set(file.added_tokens.filter(({ special }) => special === true).map(({ id }) => id));
+  const added = new Map(file.added.map(({ id, content }) => [id, content]));
+  const specialIds = new Set(file.added.filter(({ special }) => special).map(({ id }) => id));
   for (const token of [...config.special, ...Object.values(config.tokens)]) {
     const id = vocab.get(token);
     if (id !== undefined && added.has(id)) specialIds.add(id);
@@ -99,9 +86,11 @@ export function loadTokenizer(directory: string): Tokenizer {
   const decode = (ids: readonly number[]): string => {
     const printed = ids.filter(isPrinted);
     // The clean-up, which Llama 3's files ask for, would take away spaces that the model wrote.
-    return printed.length === 0 ? '' : engine.decode(printed, { clean_up_tokenization_spaces: false });
+    const run = () => engine.decode(printed, { clean_up_tokenization_spaces: false });
+    if (printed.length === 0) return '';
+    return file.decodesByPattern ? limited(2000, `for the text of ${printed.length} tokens`, run) : run();
   };
-  const isByteLevel = file.decoder?.type === 'ByteLevel';
+  const isByteLevel = file.decoder === 'ByteLevel';
   const piece = (id: number): Uint8Array => {
     const text = added.get(id);
     return text === undefined ? bytesOf(tokens[id]!) : Buffer.from(text);
@@ -111,19 +100,53 @@ export function loadTokenizer(directory: string): Tokenizer {
     added,
     specialIds,
     idOf: (token) => vocab.get(token),
-    encode: (text, { addSpecialTokens = false } = {}) =>
-      text === '' && !addSpecialTokens
-        ? []
-        : engine.encode(text, { add_special_tokens: addSpecialTokens }).ids,
+    plain: markerOf([...specialIds].flatMap((id) => added.get(id) ?? [])),
+    encode: (text, { addSpecialTokens = false } = {}) => {
+      if (text === '' && !addSpecialTokens) return [];
+      const { ids } = limited(2000 + text.length / 20, `for a text of ${text.length} characters`, () =>
+        engine.encode(text, { add_special_tokens: addSpecialTokens }),
+      );
+      if (ids.every(Number.isInteger)) return ids;
+      throw new OnelaunchError(
+        'usage',
+        `${path} has no token for a part of the text, and none for the unknown`,
+        {
+          hint: "Compare with the file in the model's own repository.",
+        },
+      );
+    },
     decode,
     stream: () => (isByteLevel ? byteStream(isPrinted, piece) : diffStream(isPrinted, decode)),
   };
 }
 
-function createEngine(json: object, config: object, path: string): Engine {
+/** Runs what the file decides, and names the file if it does not end. Limits are fifty times what real files take. */
+const limiter =
+  (path: string) =>
+  <T>(millis: number, what: string, run: () => T): T => {
+    try {
+      return withinTime(millis, run);
+    } catch (cause) {
+      if (!(cause instanceof TimeLimit || cause instanceof RangeError)) throw cause;
+      const why =
+        cause instanceof TimeLimit ? `took more than ${Math.round(millis / 1000)} s` : 'takes too much';
+      throw new OnelaunchError('usage', `${path} ${why} ${what}`, {
+        hint: "Its patterns may be to blame: compare with the file in the model's own repository.",
+        cause,
+      });
+    }
+  };
+
+function createEngine(
+  json: object,
+  config: object,
+  path: string,
+  limited: (build: () => Engine) => Engine,
+): Engine {
   try {
-    return new Engine(json, config);
+    return limited(() => new Engine(json, config));
   } catch (cause) {
+    if (cause instanceof OnelaunchError) throw cause;
     const text = String(cause instanceof Error ? cause.message : cause).split('\n')[0];
     throw new OnelaunchError('usage', `${path} is not a tokenizer that can be read: ${text}`, {
       hint: "Compare with the file in the model's own repository; BPE, Unigram and WordPiece models are supported.",

@@ -1,0 +1,151 @@
+// tokenizer.json comes with models of others, and its steps are small programs: none may hang or take the memory. Those that
+// the library reads otherwise than transformers does are mended.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { llama2, makeDirectory, tinyDirectory } from '../support/model-directory.ts';
+import { refusalOf } from '../support/refusal.ts';
+
+const load = (change: object) => loadTokenizer(makeDirectory({ 'tokenizer.json': { ...llama2, ...change } }));
+const sequence = (key: string, step: object, count: number) => ({
+  type: 'Sequence',
+  [key]: Array(count).fill(step),
+});
+const double = { type: 'Replace', pattern: { String: 'a' }, content: 'aa' };
+const withVocab = (vocab: object) => ({
+  model: { ...llama2.model, vocab: { ...llama2.model.vocab, ...vocab } },
+});
+const longer = (key: string) => `the steps of ${key} make a text more than 64 times as long`;
+
+const hostile: [what: string, change: object, why: string][] = [
+  [
+    'an id of a billion',
+    withVocab({ x: 1e9 }),
+    'the token "x" has id 1000000000, in a vocabulary of 10 tokens',
+  ],
+  ['half an id', withVocab({ x: 1.5 }), 'the token "x" has id 1.5, in a vocabulary of 10 tokens'],
+  ['an id in words', withVocab({ x: '7' }), 'the token "x" has id "7", in a vocabulary of 10 tokens'],
+  [
+    'an added token of id four billion',
+    { added_tokens: [{ id: 4_294_967_294, content: '</s>', special: true }] },
+    'the token "</s>" has id 4294967294, in a vocabulary of 9 tokens',
+  ],
+  ['normalizers that double', { normalizer: sequence('normalizers', double, 40) }, longer('normalizer')],
+  [
+    'normalizers that double in sequences of sequences',
+    { normalizer: sequence('normalizers', sequence('normalizers', double, 5), 5) },
+    longer('normalizer'),
+  ],
+  [
+    'a normalizer that puts a text between all letters',
+    { normalizer: { type: 'Replace', pattern: { Regex: '' }, content: 'x'.repeat(1_000_000) } },
+    longer('normalizer'),
+  ],
+  [
+    'pre-tokenizers that double',
+    { pre_tokenizer: sequence('pretokenizers', double, 40) },
+    longer('pre_tokenizer'),
+  ],
+  [
+    'bytes of bytes of bytes',
+    { pre_tokenizer: sequence('pretokenizers', { type: 'ByteLevel' }, 30) },
+    longer('pre_tokenizer'),
+  ],
+  [
+    'pieces of no length',
+    { pre_tokenizer: { type: 'FixedLength', length: 0 } },
+    'a step of pre_tokenizer cuts pieces of length 0',
+  ],
+  [
+    'pieces of less than no length',
+    { pre_tokenizer: sequence('pretokenizers', { type: 'FixedLength', length: -1 }, 1) },
+    'a step of pre_tokenizer cuts pieces of length -1',
+  ],
+  [
+    'post-processors that double',
+    {
+      post_processor: sequence(
+        'processors',
+        { type: 'TemplateProcessing', single: Array(2).fill({ Sequence: { id: 'A', type_id: 0 } }) },
+        40,
+      ),
+    },
+    longer('post_processor'),
+  ],
+  ['decoders that double', { decoder: sequence('decoders', double, 40) }, longer('decoder')],
+];
+
+test.each(hostile)('%s is refused before anything is built', (_, change, why) => {
+  const { message, kind } = refusalOf(() => load(change));
+  expect(message).toMatch(/^\/.*\/tokenizer\.json: /);
+  expect(message.slice(message.indexOf(': ') + 2)).toBe(why);
+  expect(kind).toBe('usage');
+});
+
+test('a pattern that does not end is ended, and names the file', () => {
+  const split = { type: 'Split', pattern: { Regex: '^(a+)+$' }, behavior: 'Isolated', invert: false };
+  const tokenizer = load({ pre_tokenizer: split });
+  const { message, hint } = refusalOf(() => tokenizer.encode(`${'a'.repeat(40)}b`));
+  expect(message).toMatch(/\/tokenizer\.json took more than 2 s for a text of 41 characters$/);
+  expect(hint).toContain('Its patterns may be to blame');
+});
+
+test('a text that has no tokens, and no token for the unknown, is refused by the name of the file', () => {
+  const model = { type: 'WordPiece', vocab: { a: 0 }, continuing_subword_prefix: '##' };
+  const { message } = refusalOf(() => load({ model, added_tokens: [] }).encode('z'));
+  expect(message).toMatch(/\/tokenizer\.json has no token for a part of the text, and none for the unknown$/);
+});
+
+test('ids with room between them are those of a real vocabulary', () => {
+  expect(load({ added_tokens: [{ id: 1000, content: '</s>', special: true }] }).size).toBe(1001);
+});
+
+/** Over the bundled model's vocabulary. Source: tokenizers 0.23.2. */
+const level = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
+const split = (behavior: string, pattern: object) => ({ type: 'Split', pattern, behavior, invert: false });
+const dot = { String: '.' };
+const ids: [step: object, text: string, ids: number[]][] = [
+  [
+    { type: 'Digits', individual_digits: true },
+    '1 ½ cups, a ²³',
+    [19, 223, 129, 124, 289, 483, 85, 14, 267, 223, 129, 113, 129, 114],
+  ],
+  [
+    { type: 'Digits', individual_digits: false },
+    'in 2024, ٣٤ Ⅷ ①②',
+    [
+      266, 223, 20, 18, 20, 22, 14, 223, 152, 99, 152, 100, 223, 161, 230, 103, 223, 161, 242, 257, 161, 242,
+      97,
+    ],
+  ],
+  [
+    { type: 'Whitespace' },
+    'émigré naïve, 世界!!',
+    [130, 105, 79, 374, 84, 130, 105, 80, 67, 130, 110, 330, 14, 163, 119, 247, 166, 246, 237, 3, 3],
+  ],
+  [
+    { type: 'Punctuation', behavior: 'Isolated' },
+    'oh!! ... «no»',
+    [2477, 3, 3, 223, 16, 16, 16, 223, 129, 107, 2583, 129, 122],
+  ],
+  [
+    { type: 'Punctuation', behavior: 'Contiguous' },
+    'oh!! ... «no»',
+    [2477, 3, 3, 223, 3152, 223, 129, 107, 2583, 129, 122],
+  ],
+  [split('Isolated', dot), 'the... end. of', [1098, 16, 16, 16, 976, 16, 298]],
+  [split('Contiguous', dot), 'the... end. of', [1098, 3152, 976, 16, 298]],
+  [split('Removed', dot), 'the... end. of', [1098, 976, 298]],
+  [split('MergedWithPrevious', { Regex: '[aeo ]' }), 'a good one', [67, 223, 2440, 81, 70, 223, 81, 806]],
+  [split('MergedWithNext', { Regex: '[aeo ]' }), 'a good one', [67, 346, 81, 386, 223, 283, 71]],
+];
+
+describe('pre-tokenizers cut as those of transformers do:', () => {
+  const file = JSON.parse(readFileSync(join(tinyDirectory, 'tokenizer.json'), 'utf8'));
+  test.each(ids)('%j on %j', (step, text, expected) => {
+    const pre_tokenizer = { type: 'Sequence', pretokenizers: [step, level] };
+    const directory = makeDirectory({ 'tokenizer.json': { ...file, normalizer: null, pre_tokenizer } });
+    expect(loadTokenizer(directory).encode(text)).toEqual(expected);
+  });
+});
