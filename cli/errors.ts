@@ -2,6 +2,7 @@
 import { CommanderError } from '@commander-js/extra-typings';
 import { OnelaunchError, Problems } from '../errors.ts';
 import type { Io } from './io.ts';
+import { printable } from './printable.ts';
 
 export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3, interrupted: 130 } as const;
 
@@ -78,9 +79,11 @@ export function report(
     return code;
   }
   for (const { kind, message, details, hint } of failures) {
-    io.err(kind === 'interrupted' ? 'interrupted\n' : `error: ${message}\n`);
-    if (details !== undefined) io.err(`${details}\n`);
-    if (hint !== undefined) io.err(`hint: ${hint.replaceAll('\n', '\n      ')}\n`);
+    // A name with a line of its own would look like a message of ours.
+    const line = printable(message).replaceAll('\n', '\\n');
+    io.err(kind === 'interrupted' ? 'interrupted\n' : `error: ${line}\n`);
+    if (details !== undefined) io.err(`${printable(details)}\n`);
+    if (hint !== undefined) io.err(`hint: ${printable(hint).replaceAll('\n', '\n      ')}\n`);
   }
   return code;
 }

@@ -5,6 +5,7 @@ import type { Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { exitCode } from './errors.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
+import { printable } from './printable.ts';
 import type { Ui } from './ui.ts';
 
 /** The flags of replyCommand, as commander parsed them. */
@@ -69,7 +70,7 @@ export async function printReply(ui: Ui, start: (signal: AbortSignal) => Reply):
     let last = '\n';
     if (!ui.json) {
       for await (const { text } of reply) {
-        ui.io.out(text);
+        ui.io.out(ui.io.outIsTty ? printable(text) : text);
         if (text !== '') last = text;
       }
     }

@@ -1,6 +1,7 @@
 // How a command speaks: data to stdout, notes and progress to stderr; colours and a progress line on a terminal only.
 import picocolors from 'picocolors';
 import type { Io } from './io.ts';
+import { printable } from './printable.ts';
 
 export interface OutputOptions {
   readonly json?: boolean | undefined;
@@ -56,7 +57,7 @@ export function createUi(io: Io, options: OutputOptions): Ui {
     data: (text) => io.out(`${text}\n`),
     result: (value) => io.out(`${JSON.stringify(value)}\n`),
     note,
-    warn: (text) => io.err(`${colors.yellow('note:')} ${text}\n`),
+    warn: (text) => io.err(`${colors.yellow('note:')} ${printable(text)}\n`),
     progress: (label) => {
       if (quiet) return { update: () => {}, log: () => {}, end: () => {} };
       if (!io.errIsTty || io.env['TERM'] === 'dumb') {
