@@ -127,11 +127,11 @@ const limiter =
     try {
       return withinTime(millis, run);
     } catch (cause) {
-      if (!(cause instanceof TimeLimit || cause instanceof RangeError)) throw cause;
-      const why =
-        cause instanceof TimeLimit ? `took more than ${Math.round(millis / 1000)} s` : 'takes too much';
-      throw new OnelaunchError('usage', `${path} ${why} ${what}`, {
-        hint: "Its patterns may be to blame: compare with the file in the model's own repository.",
+      const isLate = cause instanceof TimeLimit;
+      const why = isLate ? `took more than ${Math.round(millis / 1000)} s` : 'cannot be used';
+      const after = isLate || !(cause instanceof Error) ? '' : `: ${cause.message.split('\n')[0]}`;
+      throw new OnelaunchError('usage', `${path} ${why} ${what}${after}`, {
+        hint: "Its steps may be to blame: compare with the file in the model's own repository.",
         cause,
       });
     }
@@ -146,11 +146,12 @@ function createEngine(
   try {
     return limited(() => new Engine(json, config));
   } catch (cause) {
-    if (cause instanceof OnelaunchError) throw cause;
-    const text = String(cause instanceof Error ? cause.message : cause).split('\n')[0];
+    const error = cause instanceof OnelaunchError ? cause.cause : cause;
+    if (error instanceof TimeLimit) throw cause;
+    const text = String(error instanceof Error ? error.message : error).split('\n')[0];
     throw new OnelaunchError('usage', `${path} is not a tokenizer that can be read: ${text}`, {
       hint: "Compare with the file in the model's own repository; BPE, Unigram and WordPiece models are supported.",
-      cause,
+      cause: error,
     });
   }
 }

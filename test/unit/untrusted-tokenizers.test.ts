@@ -88,7 +88,7 @@ test('a pattern that does not end is ended, and names the file', () => {
   const tokenizer = load({ pre_tokenizer: split });
   const { message, hint } = refusalOf(() => tokenizer.encode(`${'a'.repeat(40)}b`));
   expect(message).toMatch(/\/tokenizer\.json took more than 2 s for a text of 41 characters$/);
-  expect(hint).toContain('Its patterns may be to blame');
+  expect(hint).toContain('Its steps may be to blame');
 });
 
 test('a text that has no tokens, and no token for the unknown, is refused by the name of the file', () => {
