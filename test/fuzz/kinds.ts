@@ -11,6 +11,7 @@ import { readGolden } from '../../runtime/golden.ts';
 import { readTensors } from '../../runtime/safetensors.ts';
 import { checkOptions, type ReplyOptions } from '../../runtime/sampling.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { greedyDefaults } from '../support/greedy-defaults.ts';
 import { llama2 } from '../support/model-directory.ts';
 import { type Draw, drawFrom, mutateBytes, mutateJson, mutateText } from './mutate.ts';
 
@@ -109,15 +110,7 @@ const weights = once(() => {
 });
 const template = once(() => fixture('models/qwen3-tiny/chat_template.jinja').toString('utf8'));
 
-const greedy = {
-  doSample: false,
-  temperature: 0,
-  topK: 50,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  stopIds: [],
-};
+const greedy = greedyDefaults;
 const replyOptions = {
   ...{
     maxTokens: 4,
