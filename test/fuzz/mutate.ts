@@ -66,7 +66,7 @@ function changeOnce(json: unknown, draw: Draw): unknown {
       holder[key] = Array.from({ length: typeof at === 'object' ? 3 : draw.pick([2, 50, 2000]) }, () => at);
       break;
     case 2:
-      for (let depth = draw.pick([1, 20, 3000]); depth > 0; depth--) holder[key] = [holder[key]];
+      for (let depth = draw.pick([1, 20, 1000]); depth > 0; depth--) holder[key] = [holder[key]];
       break;
     case 3:
       holder[key] = structuredClone(holder[draw.pick(Object.keys(holder))]);

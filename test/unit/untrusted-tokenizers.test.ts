@@ -97,6 +97,14 @@ test('a text that has no tokens, and no token for the unknown, is refused by the
   expect(message).toMatch(/\/tokenizer\.json has no token for a part of the text, and none for the unknown$/);
 });
 
+test('a step that fails on a text names the file, not the line of a library', () => {
+  const tokenizer = load({ post_processor: { type: 'TemplateProcessing', single: [null] } });
+  const { message } = refusalOf(() => tokenizer.encode('a'));
+  expect(message).toMatch(
+    /\/tokenizer\.json cannot be used for a text of 1 characters: Cannot use 'in' operator/,
+  );
+});
+
 test('ids with room between them are those of a real vocabulary', () => {
   expect(load({ added_tokens: [{ id: 1000, content: '</s>', special: true }] }).size).toBe(1001);
 });
