@@ -2,13 +2,19 @@
 import { Readable } from 'node:stream';
 
 export interface Io {
-  readonly stdin: Readable & { readonly isTTY?: boolean };
+  readonly stdin: Readable & {
+    readonly isTTY?: boolean;
+    /** On a terminal: each key as it is pressed, Ctrl-C among them, and none echoed. */
+    readonly setRawMode?: (on: boolean) => unknown;
+  };
   /** Data. */
   readonly out: (text: string) => void;
   /** Logs, progress and errors. */
   readonly err: (text: string) => void;
   readonly outIsTty: boolean;
   readonly errIsTty: boolean;
+  /** Width of the terminal; 80 where nothing says it. Asked anew each time: a window may change. */
+  readonly columns: () => number;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Aborted by the first Ctrl-C, unless a command listens itself. */
   readonly signal: AbortSignal;
@@ -19,13 +25,13 @@ export interface Io {
 /** The process itself. A second Ctrl-C leaves at once, for a command that does not come to its end. */
 export function processIo(): Io {
   const { stdin, stdout, stderr } = process;
-  const quiet = (error: NodeJS.ErrnoException) => {
+  stdout.on('error', (error: NodeJS.ErrnoException) => {
     // The reader left, as head does: nobody is there to be told.
     if (error.code === 'EPIPE') process.exit(0);
-    throw error;
-  };
-  stdout.on('error', quiet);
-  stderr.on('error', quiet);
+    stderr.write(`error: the output cannot be written: ${error.message}\n`, () => process.exit(1));
+  });
+  // What cannot be said is not worth another exit code.
+  stderr.on('error', () => {});
   const stop = new AbortController();
   let listener: (() => void) | undefined;
   process.on('SIGINT', () => {
@@ -39,6 +45,7 @@ export function processIo(): Io {
     err: (text) => void stderr.write(text),
     outIsTty: stdout.isTTY === true,
     errIsTty: stderr.isTTY === true,
+    columns: () => stdout.columns || stderr.columns || 80,
     env: process.env,
     signal: stop.signal,
     onInterrupt: (own) => {
@@ -48,6 +55,13 @@ export function processIo(): Io {
       };
     },
   };
+}
+
+/** Ends the process when all that was written has arrived. Where it could not, the stream's own error ends it. */
+export function leave(code: number): void {
+  process.stdout.write('', (error) => {
+    if (!error) process.exit(code);
+  });
 }
 
 /** An Io that keeps what is written, with a text as its stdin: to run commands inside another program, or a test. */
@@ -63,6 +77,7 @@ export function memoryIo(options: { readonly stdin?: string; readonly signal?: A
     },
     outIsTty: false,
     errIsTty: false,
+    columns: () => 80,
     env: process.env,
     signal: options.signal ?? new AbortController().signal,
     onInterrupt: () => () => {},

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // The gen command.
-import { processIo } from './io.ts';
+import { leave, processIo } from './io.ts';
 import { run } from './run.ts';
 
-process.exit(await run(process.argv.slice(2), processIo()));
+leave(await run(process.argv.slice(2), processIo()));

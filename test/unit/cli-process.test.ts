@@ -1,6 +1,6 @@
 // The command line as a process: its exit codes, its streams, and Ctrl-C.
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -30,6 +30,22 @@ describe('the process', () => {
     expect(stdout).toHaveLength(1);
     expect(stderr).toBe('');
   });
+
+  it.each([['models'], ['bild', '--json'], ['complete', ...tiny, '--prompt', 'The', '--quiet']])(
+    '%j exits with 1 and says so in one line when its output cannot be written',
+    (...args) => {
+      const full = openSync('/dev/full', 'w');
+      const { status, stderr } = spawnSync(process.execPath, [...main, ...args], {
+        encoding: 'utf8',
+        stdio: ['ignore', full, 'pipe'],
+      });
+      closeSync(full);
+      expect(status).toBe(1);
+      const errors = stderr.split('\n').filter((line) => line.startsWith('error: '));
+      expect(errors).toEqual(['error: the output cannot be written: ENOSPC: no space left on device, write']);
+      expect(stderr).not.toMatch(/^\s+at /m);
+    },
+  );
 
   it('leaves a build on Ctrl-C with 130 and no half-written output', async () => {
     const cache = mkdtempSync(join(folder, 'cache-'));
