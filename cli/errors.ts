@@ -1,5 +1,9 @@
 // Every failure as `error: ...` and `hint: ...`, or as JSON, with its exit code. Stack traces only under ONELAUNCH_DEBUG.
+import { relative } from 'node:path';
 import { CommanderError } from '@commander-js/extra-typings';
+import { packageRoot } from '../codegen/build/package-root.ts';
+import { pathOf } from '../codegen/plan/call-site.ts';
+import { PlanError } from '../codegen/plan/issue.ts';
 import { OnelaunchError, Problems } from '../errors.ts';
 import type { Io } from './io.ts';
 import { printable } from './printable.ts';
@@ -17,12 +21,7 @@ interface Failure {
 
 function toFailure(error: unknown, interrupted: boolean): Failure {
   if (interrupted) return { message: 'interrupted', hint: undefined, kind: 'interrupted' };
-  if (error instanceof OnelaunchError && error.name === 'PlanError') {
-    const issues = error.message.split(/\n\n/).length;
-    const message = `the plan is illegal, ${issues} ${issues === 1 ? 'issue' : 'issues'}`;
-    const hint = 'change what is marked, then see gen explain --plan FILE';
-    return { message, details: error.message, hint, kind: 'usage' };
-  }
+  if (error instanceof PlanError) return illegalPlan(error);
   if (error instanceof OnelaunchError) {
     return { message: error.message, hint: error.hint, kind: error.kind };
   }
@@ -44,6 +43,22 @@ function toFailure(error: unknown, interrupted: boolean): Failure {
     kind: 'failed',
   };
 }
+
+function illegalPlan({ issues, message: details }: PlanError): Failure {
+  const { length } = issues;
+  if (issues.every(({ at }) => isOfPackage(pathOf(at)))) {
+    const message = `the plan does not fit this model on this target, ${length} ${length === 1 ? 'issue' : 'issues'}`;
+    const lines = issues.map(({ call, why }) => `  ${call}: ${why}`);
+    const hint = 'leave --plan out, or give another one or a smaller model';
+    return { message, details: lines.join('\n'), hint, kind: 'usage' };
+  }
+  const message = `the plan is illegal, ${length} ${length === 1 ? 'issue' : 'issues'}`;
+  return { message, details, hint: 'change what is marked, then see gen explain --plan FILE', kind: 'usage' };
+}
+
+/** Nobody who names a plan that ships is to change its file. */
+const isOfPackage = (file: string): boolean =>
+  /^(dist\/)?configs\/plans\//.test(relative(packageRoot(), file));
 
 /** Prints a failure, all of it where several things are wrong, and says with what the process exits. */
 export function report(

@@ -1,7 +1,9 @@
 // The known word nearest to a misspelt one.
 
-/** `did you mean 'x'? `, or nothing when no known word is near. */
+/** `did you mean 'x'? `, or nothing when no known word is near. A word that only one begins with is near to it. */
 export function didYouMean(word: string, known: readonly string[]): string {
+  const begun = known.filter((name) => name.toLowerCase().startsWith(word.toLowerCase()));
+  if (begun.length === 1 && /\w\w/.test(word)) return `did you mean '${begun[0]}'? `;
   const near = known
     .map((name) => ({ name, distance: editDistance(word.toLowerCase(), name.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)[0];
