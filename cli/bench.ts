@@ -3,11 +3,12 @@ import { OnelaunchError } from '../errors.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, helpEnd, needModel, type Program, whole, wholes } from './flags.ts';
+import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { cpuName, type MachineState, machineState, type Spread, spreadOf, tokensHash } from './measure.ts';
 import { engineOptions } from './reply.ts';
 import { fixed, type Start, table, type Ui } from './ui.ts';
+import { whole, wholes } from './values.ts';
 
 interface DecodeFigure {
   /** Tokens in the KV cache when the first one is timed. */
@@ -34,6 +35,7 @@ interface BenchResult {
 
 export function addBench(program: Program, start: Start): void {
   engineCommand(program, 'bench')
+    .argument('[model]', 'the same as --model')
     .description('measure decode tokens a second by position, bytes a second, and prefill')
     .optionsGroup('Bench:')
     .option('--random-weights', 'random weights: no checkpoint needed')
@@ -54,10 +56,10 @@ export function addBench(program: Program, start: Start): void {
         'gen bench --model qwen3-tiny --positions 1,500 --json',
       ),
     )
-    .action((options) =>
+    .action((word, options) =>
       start(options, async (ui) => {
         if (options.reports) return await listReports(ui);
-        const model = needModel(options, 'bench');
+        const model = needModel(options, 'bench', word);
         const workFor = ({ dims }: Pick<BuiltKernel, 'dims'>) =>
           fitWork(options.context ?? dims.maxPositions, options);
         const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {

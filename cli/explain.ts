@@ -1,10 +1,12 @@
 // gen explain: the schedule of a plan as a table. Writes no files, needs no GPU.
 import { OnelaunchError } from '../errors.ts';
-import { helpEnd, kernelCommand, needModel, type Program, whole } from './flags.ts';
+import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
 import type { Start } from './ui.ts';
+import { whole } from './values.ts';
 
 export function addExplain(program: Program, start: Start): void {
   kernelCommand(program, 'explain')
+    .argument('[model]', 'the same as --model')
     .description('show the schedule: stages, bytes, syncs and their reasons, predicted times')
     .option(
       '--position <n>',
@@ -13,9 +15,9 @@ export function addExplain(program: Program, start: Start): void {
       0,
     )
     .addHelpText('after', helpEnd('gen explain --model qwen3-0.6b --target h100 --plan cooperative'))
-    .action((options) =>
+    .action((word, options) =>
       start(options, async (ui) => {
-        const model = needModel(options, 'explain');
+        const model = needModel(options, 'explain', word);
         const { preflight } = await import('../preflight.ts');
         const { estimate, explainTable, generate } = await import('../codegen/index.ts');
         const { dims, target, plan, planReason, notes } = await preflight({ ...options, model }, {});

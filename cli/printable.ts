@@ -1,10 +1,14 @@
-// Text of strangers on a terminal: names in files, tokens of a model.
+// Text of tokens and files on a terminal: nothing in it is an order to the terminal.
 
-/** The text with control characters as they are written in a program, such as \x1b: raw, a terminal would obey them. Lines
- *  and tabs stay. */
-export function printable(text: string): string {
-  return text.replace(/[^\P{Cc}\n\t]/gu, (control) => {
-    const known = { '\r': '\\r', '\b': '\\b', '\0': '\\0' }[control];
-    return known ?? `\\x${control.codePointAt(0)!.toString(16).padStart(2, '0')}`;
-  });
+/** Control characters, and marks that turn the direction of text, as source would write them: an escape becomes \x1b.
+ *  Line ends and tabs stay. */
+export const printable = (text: string): string =>
+  text.replaceAll('\r\n', '\n').replace(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, written);
+
+function written(character: string): string {
+  if (character === '\n' || character === '\t') return character;
+  const known = { '\r': '\\r', '\b': '\\b', '\0': '\\0' }[character];
+  if (known !== undefined) return known;
+  const code = character.charCodeAt(0);
+  return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16)}`;
 }

@@ -7,31 +7,27 @@ import { exitCode } from './errors.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { printable } from './printable.ts';
 import type { Ui } from './ui.ts';
+import { wordWrap } from './wrap.ts';
 
-/** The flags of replyCommand, as commander parsed them. */
-export interface ReplyFlags {
-  readonly target?: string | undefined;
-  readonly plan?: string | undefined;
-  readonly context?: number | undefined;
-  readonly threads?: number | undefined;
-  readonly device?: number | undefined;
-  readonly temperature?: number | undefined;
-  readonly topK?: number | undefined;
-  readonly topP?: number | undefined;
-  readonly minP?: number | undefined;
-  readonly seed?: number | undefined;
-  readonly maxTokens?: number | undefined;
-  readonly repeatPenalty?: number | undefined;
-  readonly presencePenalty?: number | undefined;
+/** Options of a reply; Ctrl-C ends it in another way. */
+export type ReplySettings = Omit<ReplyOptions, 'signal'>;
+
+/** The flags of a command that makes replies, as commander parsed them. */
+type ReplyFlags = ReplySettings &
+  Pick<LoadOptions, 'context' | 'threads' | 'device' | 'target'> & { readonly plan?: string | undefined };
+
+export function replyOptions(flags: ReplySettings): ReplySettings {
+  const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, seed } = flags;
+  const { maxTokens, stop, stopIds, enableThinking, parseSpecialTokens } = flags;
+  return {
+    ...{ temperature, topK, topP, minP, repetitionPenalty, presencePenalty, seed },
+    ...{ maxTokens, stop, stopIds, enableThinking, parseSpecialTokens },
+  };
 }
 
-export function replyOptions(flags: ReplyFlags): ReplyOptions {
-  const { temperature, topK, topP, minP, seed, maxTokens, presencePenalty } = flags;
-  const repetitionPenalty = flags.repeatPenalty;
-  return { temperature, topK, topP, minP, seed, maxTokens, presencePenalty, repetitionPenalty };
-}
-
-export const engineOptions = (flags: ReplyFlags): Pick<LoadOptions, 'context' | 'threads' | 'device'> => ({
+export const engineOptions = (
+  flags: Pick<LoadOptions, 'context' | 'threads' | 'device'>,
+): Pick<LoadOptions, 'context' | 'threads' | 'device'> => ({
   context: flags.context,
   threads: flags.threads,
   device: flags.device,
@@ -57,26 +53,42 @@ export async function loadTold(
   }
 }
 
-/** Prints a reply as it comes and tells its speed on stderr. Ctrl-C ends the reply, a second one leaves.
- *  @param start makes the reply, given the signal that ends it */
-export async function printReply(ui: Ui, start: (signal: AbortSignal) => Reply): Promise<ReplyResult> {
+/** Prints a reply as it comes, broken between words on a terminal, and tells its speed on stderr; with --json each piece as a
+ *  line, and the result as the last one. Ctrl-C ends the reply, a second one leaves.
+ *  @param start makes the reply, given the signal that ends it
+ *  @param onInterrupt hands over Ctrl-C until what it returns is called */
+export async function printReply(
+  ui: Ui,
+  start: (signal: AbortSignal) => Reply,
+  onInterrupt = ui.io.onInterrupt,
+): Promise<ReplyResult> {
+  const { io } = ui;
   const stop = new AbortController();
-  const release = ui.io.onInterrupt(() => {
+  const release = onInterrupt(() => {
     if (stop.signal.aborted) process.exit(exitCode.interrupted);
     stop.abort();
   });
+  const wrap = io.outIsTty ? wordWrap(io.columns) : null;
+  let last = '\n';
+  const say = (text: string) => {
+    if (text === '') return;
+    io.out(text);
+    last = text;
+  };
   try {
     const reply = start(stop.signal);
-    let last = '\n';
-    if (!ui.json) {
-      for await (const { text } of reply) {
-        ui.io.out(ui.io.outIsTty ? printable(text) : text);
-        if (text !== '') last = text;
+    try {
+      for await (const piece of reply) {
+        if (ui.json) ui.result({ piece });
+        else say(wrap ? wrap.push(printable(piece.text)) : piece.text);
       }
+    } finally {
+      if (wrap) say(wrap.end());
+      if (!last.endsWith('\n')) io.out('\n');
     }
     const result = await reply.result();
-    if (ui.json) ui.result(result);
-    else if (!last.endsWith('\n') || result.text === '') ui.io.out('\n');
+    if (ui.json) ui.result({ result });
+    else if (result.text === '') io.out('\n');
     ui.note(ui.colors.dim(speed(result)));
     return result;
   } finally {

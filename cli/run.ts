@@ -32,7 +32,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   const flags = ended < 0 ? argv : argv.slice(0, ended);
   const command = names.find((name) => name === argv[0]) ?? 'build';
   try {
-    refuseUnknownCommand(argv, names);
+    await refuseUnknownCommand(argv, names);
     await program.parseAsync(argv, { from: 'user' });
     return code;
   } catch (error) {
@@ -45,8 +45,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
 function createProgram(io: Io, start: Start): Program {
   const program = new Command('gen')
     .description('Generates, builds and runs kernels that decode a language model in one launch.')
-    .version(`onelaunch ${version()}`, '--version', 'print the version')
-    .helpOption('--help', 'show this')
+    .version(`onelaunch ${version()}`, '-v, --version', 'print the version')
+    .helpOption('-h, --help', 'show this')
     .helpCommand('help [command]', 'show the flags of a command')
     .exitOverride()
     .configureOutput({ writeOut: io.out, writeErr: () => {} })
@@ -61,7 +61,7 @@ function createProgram(io: Io, start: Start): Program {
     'after',
     helpEnd(
       'gen --model qwen3-tiny          the same as gen build --model qwen3-tiny',
-      'gen chat --model qwen3-tiny     talk to the bundled model',
+      'gen chat qwen3-tiny             talk to the bundled model',
       'gen demo                        all of it in a minute',
     ),
   );
@@ -69,9 +69,15 @@ function createProgram(io: Io, start: Start): Program {
 }
 
 /** A misspelt command would otherwise be an argument of the default one. */
-function refuseUnknownCommand(argv: readonly string[], names: readonly string[]): void {
+async function refuseUnknownCommand(argv: readonly string[], names: readonly string[]): Promise<void> {
   const word = argv[0] === 'help' ? argv[1] : argv[0];
   if (word === undefined || word.startsWith('-') || word === 'help' || names.includes(word)) return;
+  const { modelNames } = await import('../configs/resolve.ts');
+  if (modelNames().includes(word) || word.includes('/')) {
+    throw new OnelaunchError('usage', `'${word}' is a model, and no command stands before it`, {
+      hint: `for example: gen chat ${word}`,
+    });
+  }
   throw new OnelaunchError('usage', `unknown command '${word}'`, {
     hint: `${didYouMean(word, names)}known: ${names.join(', ')}`,
   });
@@ -92,6 +98,12 @@ function explained(error: unknown, argv: readonly string[], program: Program): u
   if (error.code !== 'commander.excessArguments') return error;
   const operand = argv.slice(1).find((word) => names.includes(word));
   if (names.includes(argv[0] ?? '') || operand === undefined) {
+    const [name, word] = argv;
+    if ((name === 'build' || name === 'demo') && word !== undefined && !word.startsWith('-')) {
+      return new OnelaunchError('usage', `'${word}' stands behind gen ${name} without a flag`, {
+        hint: `for example: gen ${name} --model ${word}`,
+      });
+    }
     return new OnelaunchError('usage', message, { hint: 'quote a text that has spaces' });
   }
   return new OnelaunchError('usage', `flags stand before the command '${operand}'`, {

@@ -22,7 +22,7 @@ export interface Ui {
   result(value: unknown): void;
   /** A line for people, unless --quiet. */
   note(text: string): void;
-  /** A line that --quiet does not silence. */
+  /** The same, for what one should know. */
   warn(text: string): void;
   /** Work that takes a while: a line that is rewritten on a terminal, a line at its begin and end elsewhere. */
   progress(label: string): Progress;
@@ -57,7 +57,7 @@ export function createUi(io: Io, options: OutputOptions): Ui {
     data: (text) => io.out(`${text}\n`),
     result: (value) => io.out(`${JSON.stringify(value)}\n`),
     note,
-    warn: (text) => io.err(`${colors.yellow('note:')} ${printable(text)}\n`),
+    warn: (text) => note(`${colors.yellow('note:')} ${printable(text)}`),
     progress: (label) => {
       if (quiet) return { update: () => {}, log: () => {}, end: () => {} };
       if (!io.errIsTty || io.env['TERM'] === 'dumb') {
@@ -81,7 +81,8 @@ export function createUi(io: Io, options: OutputOptions): Ui {
           const full = Math.round((share ?? 0) * width);
           const bar = share === null ? '' : ` ${'█'.repeat(full)}${'░'.repeat(width - full)}`;
           const line = `${label}${bar} ${detail}`;
-          io.err(`${eraseLine}${line.slice(0, 78)}`);
+          // A line that is wrapped could not be erased.
+          io.err(`${eraseLine}${line.slice(0, Math.min(79, io.columns()) - 1)}`);
         },
         log: () => {},
         end: (text) => {

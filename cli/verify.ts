@@ -17,6 +17,7 @@ import { type Start, seconds, type Ui } from './ui.ts';
 
 export function addVerify(program: Program, start: Start): void {
   engineCommand(program, 'verify')
+    .argument('[model]', 'the same as --model')
     .description(
       'compare logits and tokens with a golden file, or with the built-in reference; exit 1 out of tolerance',
     )
@@ -34,9 +35,9 @@ export function addVerify(program: Program, start: Start): void {
         'gen verify --model path/to/Qwen3-0.6B --target cpu --plan unfused',
       ),
     )
-    .action((options) =>
+    .action((word, options) =>
       start(options, async (ui) => {
-        const model = needModel(options, 'verify');
+        const model = needModel(options, 'verify', word);
         const { randomWeights } = options;
         if (randomWeights && options.golden === undefined) {
           throw new OnelaunchError('usage', '--random-weights has nothing to compare with', {

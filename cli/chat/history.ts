@@ -1,28 +1,35 @@
-// The questions asked before, for the arrow keys.
+// The messages typed before, for the arrow keys: a JSON text a line, newest first.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { makeFolder } from '../codegen/build/make-folder.ts';
+import { makeFolder } from '../../codegen/build/make-folder.ts';
 
 export async function historyFile(): Promise<string> {
-  const { outputRoot } = await import('../codegen/build/output-root.ts');
-  return join(outputRoot(), 'chat-history.txt');
+  const { outputRoot } = await import('../../codegen/build/output-root.ts');
+  return join(outputRoot(), 'chat-history.jsonl');
 }
 
-/** Newest first, as readline wants them. */
+/** Newest first. What is no message is left out, as is a file that cannot be read. */
 export function readHistory(file: string): string[] {
   try {
-    return readFileSync(file, 'utf8')
-      .split('\n')
-      .filter((line) => line !== '');
+    return readFileSync(file, 'utf8').split('\n').flatMap(parsed);
+  } catch {
+    return [];
+  }
+}
+
+function parsed(line: string): string[] {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'string' ? [value] : [];
   } catch {
     return [];
   }
 }
 
 /** Kept for the user alone. A history that cannot be written is not worth an error. */
-export function writeHistory(file: string, lines: readonly string[]): void {
+export function writeHistory(file: string, messages: readonly string[]): void {
   try {
     makeFolder(dirname(file));
-    writeFileSync(file, `${lines.join('\n')}\n`, { mode: 0o600 });
+    writeFileSync(file, messages.map((message) => `${JSON.stringify(message)}\n`).join(''), { mode: 0o600 });
   } catch {}
 }

@@ -1,11 +1,12 @@
 // Every wrong invocation: its exit code, its exact first line, a hint, and never a stack trace.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { buildKernel } from '../../load.ts';
+import { makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-flags-'));
 const at = (name: string) => join(folder, name);
@@ -14,6 +15,7 @@ beforeAll(async () => {
   await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
   writeFileSync(at('empty.js'), 'export const nothing = 1;\n');
   writeFileSync(at('broken.json'), '{"cases": [');
+  writeFileSync(at('latin1.txt'), Buffer.from([0x63, 0x61, 0x66, 0xe9]));
   writeFileSync(at('illegal.ts'), illegalPlan);
 });
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -36,16 +38,34 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [['--modle', 'qwen3-tiny'], "error: unknown option '--modle'", "did you mean '--model'?"],
   [['chat', ...tiny, '--top-k', '4'], "error: unknown option '--top-k'", "did you mean '--topK'?"],
   [['bench', ...tiny, '--frobnicate'], "error: unknown option '--frobnicate'", 'gen bench --help lists'],
-  [['build', '--model'], "error: option '--model <name|dir>' argument missing", 'gen build --help'],
+  [['build', '--model'], "error: option '-m, --model <name|dir>' argument missing", 'gen build --help'],
   [
     ['build', ...tiny, 'chat'],
     "error: too many arguments for 'build'. Expected 0 arguments but got 1.",
     'quote a text',
   ],
+  [
+    ['build', 'qwen3-tiny'],
+    "error: 'qwen3-tiny' stands behind gen build without a flag",
+    'gen build --model qwen3-tiny',
+  ],
+  [['qwen3-tiny'], "error: 'qwen3-tiny' is a model, and no command stands before it", 'gen chat qwen3-tiny'],
+  [['chat', ...tiny, '--temp', '1'], "error: unknown option '--temp'", "did you mean '--temperature'?"],
+  [['bench', ...tiny, '--randomWeights'], "error: unknown option '--randomWeights'", "'--random-weights'?"],
   [[...tiny, 'chat'], "error: flags stand before the command 'chat'", 'gen chat --model qwen3-tiny'],
   [
     ['complete', ...tiny, '--prompt', 'a', 'kernel'],
-    "error: too many arguments for 'complete'. Expected 0 arguments but got 1.",
+    "error: the prompt is given twice: --prompt 'a' and 'kernel'",
+    'quote a text',
+  ],
+  [
+    ['complete', 'qwen3-tiny', 'a', 'kernel'],
+    "error: too many arguments for 'complete'. Expected 2 arguments but got 3.",
+    'quote a text',
+  ],
+  [
+    ['explain', 'qwen3-tiny', ...tiny],
+    "error: the model is given twice: --model 'qwen3-tiny' and 'qwen3-tiny'",
     'quote a text',
   ],
   [['--model', 'qwen3-tinny'], "error: unknown model 'qwen3-tinny'", "did you mean 'qwen3-tiny'?"],
@@ -63,14 +83,19 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     'default export',
   ],
   [
-    ['chat', '--model', 'qwen3-0.6b', '--target', 'cpu'],
+    ['chat', '--model', 'qwen3-0.6b', '--target', 'cpu', '-p', 'x'],
     'error: there are no weights of qwen3-0.6b here',
     'directory of its checkpoint',
   ],
   [
     ['verify', '--model', 'qwen3-0.6b', '--target', 'cpu'],
     'error: there are no weights of qwen3-0.6b here',
-    '--random-weights',
+    'directory of its checkpoint',
+  ],
+  [
+    ['bench', 'qwen3-0.6b'],
+    'error: there are no weights of qwen3-0.6b here',
+    'gen bench also runs with --random-weights',
   ],
   [
     ['chat', ...tiny, '--context', 'many'],
@@ -142,8 +167,40 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     "error: --position is '1024', and the last position of qwen3-tiny is 1023",
     '--position 1023',
   ],
-  [['chat', ...tiny, '--prompt', ''], 'error: --prompt is empty', '--prompt "What is a daemon?"'],
-  [['complete', ...tiny], 'error: no --prompt given', '--prompt'],
+  [['chat', ...tiny, '--prompt', ''], 'error: the prompt is empty', '--prompt "What is a daemon?"'],
+  [['complete', ...tiny], 'error: no --prompt given, and nothing on stdin', 'gen complete qwen3-tiny "A'],
+  [['chat', 'qwen3-tiny'], 'error: no question: nothing is on stdin', 'gen chat qwen3-tiny "What'],
+  [
+    ['chat', ...tiny, '--lines', '-p', 'a'],
+    'error: --lines reads questions from stdin, and --prompt is a question of its own',
+    '--lines < questions.txt',
+  ],
+  [
+    ['chat', ...tiny, '--file', '/nowhere/text'],
+    'error: cannot read --file /nowhere/text: there is none',
+    'a file of text',
+  ],
+  [
+    ['chat', ...tiny, '--file', folder],
+    `error: cannot read --file ${folder}: it is a folder`,
+    'a file of text',
+  ],
+  [['chat', ...tiny, '--file', at('latin1.txt')], `error: ${at('latin1.txt')} is not text in UTF-8`, 'iconv'],
+  [
+    ['chat', ...tiny, '--stop', ''],
+    "error: --stop is '', must be a text: an empty one would end every reply before it begins",
+    '--stop',
+  ],
+  [
+    ['chat', ...tiny, '--stopIds', '1,x'],
+    "error: --stopIds is '1,x', must be whole numbers from 0 to 2147483647 between commas",
+    '--stopIds 2,151645',
+  ],
+  [
+    ['chat', ...tiny, '--enableThinking', 'no'],
+    "error: --enableThinking is 'no', must be true or false",
+    '--enableThinking false',
+  ],
   [
     ['bench', ...tiny, '--positions', '1,x'],
     "error: --positions is '1,x', must be whole numbers from 1 to 16777216 between commas",
@@ -211,6 +268,9 @@ async function expectRefusal(args: readonly string[], line: string, hint: string
   expect(rest).toMatch(/^hint: /);
   expect(rest).toContain(hint);
   expect(rest).not.toMatch(/^\s+at /m);
+  expect(rest.includes('--random-weights'), 'advice that the command cannot take').toBe(
+    args[0] === 'bench' && hint.includes('random'),
+  );
   expect(code).toBe(2);
   expect(out).toBe('');
 }
@@ -218,6 +278,23 @@ async function expectRefusal(args: readonly string[], line: string, hint: string
 describe('gen', () => {
   it.each(cases)('%j is refused in one line with a hint', expectRefusal);
   it.each(built)('%j is refused in one line with a hint', expectRefusal);
+
+  it('does not send its user into the file of a plan that ships and does not fit', async () => {
+    const config = JSON.parse(readFileSync(join(tinyDirectory, 'config.json'), 'utf8')) as object;
+    const wide = makeDirectory({
+      'config.json': { ...config, hidden_size: 65536, intermediate_size: 262144 },
+    });
+    const args = ['explain', '--model', wide, '--target', 'h100', '--plan', 'cooperative'];
+    const { code, line, rest } = await outcome(args);
+    expect({ code, line }).toEqual({
+      code: 2,
+      line: 'error: the plan does not fit this model on this target, 1 issue',
+    });
+    expect(rest).toMatch(
+      /^ {2}cooperative: a pass of 1 token needs \d+ KiB of shared memory a block, and h100 has 227$/m,
+    );
+    expect(rest).not.toMatch(/\.ts|change what is marked/);
+  });
 
   it('refuses a plan file without a plan, and a plan without stages', async () => {
     for (const file of ['empty.js', 'illegal.ts']) {

@@ -8,6 +8,7 @@ import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import type { Cost } from '../../codegen/schedule/cost.ts';
 import { readGolden } from '../../runtime/golden.ts';
+import { tinyDirectory } from '../support/model-directory.ts';
 
 const root = packageRoot();
 const tiny = ['--model', 'qwen3-tiny', '--target', 'cpu'];
@@ -237,7 +238,35 @@ describe('bench', () => {
   });
 });
 
+/** Of --json. */
+interface Line {
+  readonly piece?: { readonly text: string; readonly tokens: readonly number[] };
+  readonly result?: { readonly text: string; readonly tokens: readonly number[] };
+}
+
 describe('chat and complete', () => {
+  it('take model and prompt as words, and join a file and stdin to the prompt', async () => {
+    const file = join(folder, 'words.txt');
+    writeFileSync(file, 'of the file\n');
+    const tokens = async (args: readonly string[], stdin?: string) => {
+      const flags = ['--target', 'cpu', '--maxTokens', '1', '--json'];
+      const { out } = await gen(['complete', 'qwen3-tiny', ...args, ...flags], stdin);
+      const { result } = JSON.parse(out.trimEnd().split('\n').at(-1)!) as {
+        result: { usage: { prompt: number } };
+      };
+      return result.usage.prompt;
+    };
+    const length = async (text: string) => {
+      const { loadTokenizer } = await import('../../runtime/tokenizer.ts');
+      return loadTokenizer(tinyDirectory).encode(text, { addSpecialTokens: true }).length;
+    };
+    expect(await tokens(['the word'])).toBe(await length('the word'));
+    expect(await tokens([], 'two\nlines\n')).toBe(await length('two\nlines'));
+    expect(await tokens(['a word', '--file', file], 'and stdin\n')).toBe(
+      await length('a word\n\nof the file\n\nand stdin'),
+    );
+  });
+
   it('answer one question on stdout and tell the speed on stderr', async () => {
     const { code, out, err } = await gen(['chat', ...tiny, '--prompt', 'define water']);
     expect(out).toMatch(/^noun: binary compound .*\.\n$/);
@@ -245,8 +274,11 @@ describe('chat and complete', () => {
     expect(code).toBe(0);
   });
 
-  it('answer each line of stdin', async () => {
-    const { out } = await gen(['chat', ...tiny, '--quiet'], 'define water\n\n/reset\nExplain foo.\n');
+  it('answer each line of stdin with --lines', async () => {
+    const { out } = await gen(
+      ['chat', ...tiny, '--lines', '--quiet'],
+      'define water\n\n/reset\nExplain foo.\n',
+    );
     const lines = out.trimEnd().split('\n');
     expect(lines).toHaveLength(2);
     expect(lines[0]).toMatch(/^noun: binary compound/);
@@ -273,9 +305,18 @@ describe('chat and complete', () => {
     expect(await reply('1')).not.toBe(await reply('2'));
   });
 
-  it('give data with --json', async () => {
+  it('give a line of JSON for each piece and one for the result', async () => {
     const { out } = await gen(['complete', ...tiny, '--prompt', 'A kernel', '--maxTokens', '5', '--json']);
-    expect(JSON.parse(out)).toMatchObject({ finish: 'length', usage: { completion: 5 } });
+    const lines = out
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Line);
+    const { result } = lines.at(-1)!;
+    expect(result).toMatchObject({ finish: 'length', usage: { completion: 5 } });
+    const pieces = lines.slice(0, -1).map(({ piece }) => piece!);
+    expect(pieces.length).toBeGreaterThan(1);
+    expect(pieces.map(({ text }) => text).join('')).toBe(result!.text);
+    expect(pieces.flatMap(({ tokens }) => tokens)).toEqual(result!.tokens);
   });
 
   it('say where the files of a model disagree, and end a chat at either of two tokens', async () => {
@@ -292,7 +333,7 @@ describe('chat and complete', () => {
 
   it('forget the oldest exchange when the context is full, and say so', async () => {
     const { code, err } = await gen(
-      ['chat', ...tiny, '--context', '96', '--maxTokens', '30'],
+      ['chat', ...tiny, '--lines', '--context', '96', '--maxTokens', '30'],
       'define water\n'.repeat(4),
     );
     expect(code).toBe(0);

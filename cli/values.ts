@@ -1,0 +1,98 @@
+// How the values of flags and of /set are read.
+import { OnelaunchError } from '../errors.ts';
+import type { ReplyOptions } from '../runtime/sampling.ts';
+
+/** A whole number from least to most. */
+export function whole(flag: string, least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = /^[+-]?\d+$/.test(text.trim()) ? Number(text) : Number.NaN;
+    if (value >= least && value <= most) return value;
+    throw wrong(flag, text, `a whole number from ${least} to ${most}`);
+  };
+}
+
+/** A number from least to most, `above` least if that is excluded. */
+function real(
+  flag: string,
+  least: number,
+  most: number,
+  { above = false }: { readonly above?: boolean } = {},
+): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (value >= least && value <= most && !(above && value === least)) return value;
+    const range = most === Number.MAX_VALUE ? `of ${least} or more` : `from ${least} to ${most}`;
+    throw wrong(flag, text, above ? `a number above ${least} and up to ${most}` : `a number ${range}`);
+  };
+}
+
+/** Whole numbers between commas. */
+export function wholes(flag: string, least: number, most: number): (text: string) => readonly number[] {
+  const one = whole(flag, least, most);
+  return (text) => {
+    try {
+      return text.split(',').map(one);
+    } catch {
+      throw wrong(flag, text, `whole numbers from ${least} to ${most} between commas`);
+    }
+  };
+}
+
+const wrong = (flag: string, text: string, wanted: string) =>
+  new OnelaunchError('usage', `${flag} is '${text}', must be ${wanted}`, {
+    hint: `for example: ${flag} ${exampleOf[flag.replace(/^(--|\/set )/, '')] ?? '1'}`,
+  });
+
+/** true or false. */
+const exactly = (flag: string) => (text: string) => {
+  if (text === 'true' || text === 'false') return text === 'true';
+  throw wrong(flag, text, 'true or false');
+};
+
+const exampleOf: Readonly<Record<string, string>> = {
+  context: '2048',
+  threads: '2',
+  device: '0',
+  position: '1900',
+  positions: '1,200,1900',
+  tokens: '100',
+  prompt: '512',
+  runs: '5',
+  temperature: '0.7',
+  topK: '40',
+  topP: '0.9',
+  minP: '0.05',
+  seed: '42',
+  maxTokens: '256',
+  repetitionPenalty: '1.1',
+  presencePenalty: '0.5',
+  stopIds: '2,151645',
+  enableThinking: 'false',
+  parseSpecialTokens: 'true',
+};
+
+const maxInt32 = 2 ** 31 - 1;
+
+/** How each option of a reply is read, given what it is called where it is typed. */
+export const replyValues = {
+  temperature: (flag: string) => real(flag, 0, Number.MAX_VALUE),
+  topK: (flag: string) => whole(flag, 0, maxInt32),
+  topP: (flag: string) => real(flag, 0, 1, { above: true }),
+  minP: (flag: string) => real(flag, 0, 1),
+  seed: (flag: string) => whole(flag, 0, Number.MAX_SAFE_INTEGER),
+  maxTokens: (flag: string) => whole(flag, 1, maxInt32),
+  repetitionPenalty: (flag: string) => real(flag, 0, 100, { above: true }),
+  presencePenalty: (flag: string) => real(flag, -2, 2),
+  /** Given several times, there are several. */
+  stop: (flag: string) => (text: string, before?: readonly string[]) => {
+    if (text === '') throw wrong(flag, text, 'a text: an empty one would end every reply before it begins');
+    return [...(before ?? []), text];
+  },
+  stopIds: (flag: string) => wholes(flag, 0, maxInt32),
+  enableThinking: exactly,
+  parseSpecialTokens: exactly,
+} satisfies {
+  [Name in keyof Required<Omit<ReplyOptions, 'signal'>>]: (
+    flag: string,
+  ) => (text: string) => ReplyOptions[Name];
+};

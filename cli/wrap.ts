@@ -1,0 +1,69 @@
+// Breaks text that comes in pieces between its words, where a terminal would break inside one.
+import { eastAsianWidth } from 'get-east-asian-width';
+
+/** A line is broken at spaces, beside wide characters, and inside a word only if the word alone is wider than a line.
+ *  Spaces at a break are dropped. Words are held until they end.
+ *  @param columns of the terminal, asked for each word: a window may change */
+export function wordWrap(columns: () => number) {
+  /** Columns of the line that are filled. */
+  let filled = 0;
+  /** Spaces after them that are not written yet, and the word after those. */
+  let gap = '';
+  let word = '';
+  let wordWidth = 0;
+  /** The last character joins the next one to itself. */
+  let joins = false;
+
+  const place = (): string => {
+    if (word === '') return '';
+    const after = filled + widthOfGap(gap, filled);
+    const fits = after + wordWidth <= columns();
+    const placed = fits ? gap + word : (filled > 0 ? '\n' : '') + word;
+    filled = fits ? after + wordWidth : wordWidth;
+    gap = '';
+    word = '';
+    wordWidth = 0;
+    return placed;
+  };
+  const take = (character: string): string => {
+    if (character === '\n') {
+      const line = `${place()}\n`;
+      gap = '';
+      filled = 0;
+      return line;
+    }
+    if (character === ' ' || character === '\t') {
+      const before = place();
+      gap += character;
+      return before;
+    }
+    const width = joins ? 0 : characterWidth(character);
+    joins = character === '\u200d';
+    const breaks = width > 1 || (width > 0 && lastIsWide(word)) || wordWidth + width > columns();
+    const before = breaks ? place() : '';
+    word += character;
+    wordWidth += width;
+    return before;
+  };
+  return {
+    /** What can be written now. */
+    push: (text: string): string => Array.from(text, take).join(''),
+    /** What was held; without the spaces at the end. */
+    end: (): string => place(),
+  };
+}
+
+const lastIsWide = (word: string): boolean => characterWidth(Array.from(word)[0] ?? '') > 1;
+
+/** Columns of one code point: 0 for marks and what is not seen, 2 for East Asian wide ones and emoji. */
+function characterWidth(character: string): number {
+  if (character === '' || /^[\p{M}\p{Cf}]$/u.test(character)) return 0;
+  return eastAsianWidth(character.codePointAt(0)!);
+}
+
+/** A tab goes on to the next multiple of eight. */
+function widthOfGap(gap: string, from: number): number {
+  let at = from;
+  for (const character of gap) at = character === '\t' ? (Math.floor(at / 8) + 1) * 8 : at + 1;
+  return at - from;
+}
