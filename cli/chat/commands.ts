@@ -16,7 +16,11 @@ const commands = {
 
 export type CommandName = keyof typeof commands;
 
-const aliases: Readonly<Record<string, CommandName>> = { '?': 'help', quit: 'exit', bye: 'exit' };
+const aliases: ReadonlyMap<string, CommandName> = new Map([
+  ['?', 'help'],
+  ['quit', 'exit'],
+  ['bye', 'exit'],
+]);
 
 export type Input =
   | { readonly kind: 'nothing' }
@@ -29,7 +33,7 @@ export function readInput({ text, isText }: Message): Input {
   if (text.trim() === '') return { kind: 'nothing' };
   if (isText || !text.startsWith('/')) return { kind: 'question', text: isText ? text : text.trim() };
   const [, word = '', rest = ''] = /^\/(\S*)\s*(.*)$/s.exec(text.trim()) ?? [];
-  const name = isCommand(word) ? word : aliases[word];
+  const name = isCommand(word) ? word : aliases.get(word);
   if (name === undefined) {
     const near = didYouMean(`/${word}`, commandNames);
     const hint = `${near}/help lists them; to ask it as a question, put a space before it`;

@@ -1,0 +1,124 @@
+// Flags and the library's options are one list; what the terminal is told, and what is silent.
+import { readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { Command } from '@commander-js/extra-typings';
+import { describe, expect, it } from 'vitest';
+import { addBench } from '../../cli/bench.ts';
+import { settingNames } from '../../cli/chat/settings.ts';
+import { addChat } from '../../cli/chat.ts';
+import { addComplete } from '../../cli/complete.ts';
+import { type Io, memoryIo } from '../../cli/io.ts';
+import { createUi } from '../../cli/ui.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { OnelaunchError } from '../../errors.ts';
+import { load } from '../../load.ts';
+import { readGenerationConfig } from '../../runtime/generation-config.ts';
+import { checkOptions } from '../../runtime/sampling.ts';
+import { tinyDirectory } from '../support/model-directory.ts';
+
+/** The options that the library says it has, when it is given one that it has not. */
+function known(error: unknown): string[] {
+  const hint = error instanceof OnelaunchError ? error.hint : undefined;
+  return (/^There are (.*)\.$/.exec(hint ?? '')?.[1] ?? '').split(', ');
+}
+
+const flagsOf = (add: (program: Command, start: () => Promise<void>) => void) => {
+  const program = new Command();
+  add(program, async () => {});
+  return program.commands[0]!.options.map((option) => option.attributeName());
+};
+
+describe('each option of the library has one name, on the command line too', () => {
+  const replyOptions = () => {
+    try {
+      const unknown: object = { frobnicate: 1 };
+      checkOptions(unknown, readGenerationConfig(tinyDirectory), 10);
+    } catch (error) {
+      return known(error).filter((name) => name !== 'signal');
+    }
+    throw new Error('an unknown option was taken');
+  };
+
+  it('of a reply: as flags of chat, and all but those of a conversation as flags of complete', () => {
+    const names = replyOptions();
+    expect(names.length).toBeGreaterThan(8);
+    expect(flagsOf(addChat)).toEqual(expect.arrayContaining(names));
+    expect(flagsOf(addComplete)).toEqual(
+      expect.arrayContaining(names.filter((name) => name !== 'enableThinking')),
+    );
+  });
+
+  it('of a reply: by /set', () => {
+    expect([...settingNames].sort()).toEqual(replyOptions().sort());
+  });
+
+  it('of load: as flags of bench', async () => {
+    const unknown = { model: 'qwen3-tiny', frobnicate: 1 };
+    const names = known(await load(unknown).catch((error: unknown) => error));
+    expect(names).toContain('context');
+    const ofPrograms = ['onProgress', 'signal'];
+    expect(flagsOf(addBench)).toEqual(
+      expect.arrayContaining(names.filter((name) => !ofPrograms.includes(name))),
+    );
+  });
+
+  it('and there are no others: what is left is of the command, not of the reply', () => {
+    const ofCommand = ['json', 'quiet', 'color', 'model', 'target', 'plan', 'context', 'threads', 'device'];
+    const ofChat = ['prompt', 'file', 'system', 'lines'];
+    const rest = flagsOf(addChat).filter((name) => ![...ofCommand, ...ofChat].includes(name));
+    expect(rest.sort()).toEqual(replyOptions().sort());
+  });
+});
+
+describe('what is said beside the data', () => {
+  const written = (options: Partial<Io>, say: (ui: ReturnType<typeof createUi>) => void, quiet = false) => {
+    const { io, written } = memoryIo();
+    say(createUi({ ...io, env: {}, ...options }, { quiet }));
+    return written.err;
+  };
+
+  it('is silent with --quiet: notes, warnings and progress', () => {
+    const all = (ui: ReturnType<typeof createUi>) => {
+      ui.note('a note');
+      ui.warn('a warning');
+      const progress = ui.progress('working');
+      progress.update(0.5);
+      progress.end('done');
+    };
+    expect(written({}, all, true)).toBe('');
+    expect(written({}, all)).toBe('a note\nnote: a warning\nworking\ndone\n');
+  });
+
+  it.each([10, 40, 200])('has a progress bar that %i columns hold, so that it can be erased', (columns) => {
+    const err = written({ errIsTty: true, columns: () => columns }, (ui) => {
+      const progress = ui.progress('loading weights');
+      progress.update(0.5, '596 MB of a checkpoint whose name is longer than any line should be');
+      progress.end();
+    });
+    const [, bar, end] = err.split('\r\u001b[K');
+    expect(bar).toMatch(/^loading w/);
+    expect(bar!.length).toBeLessThan(columns);
+    expect(end).toBe('');
+  });
+});
+
+it('gen --help reads no library that takes long to load: the commands do, when they run', () => {
+  const root = packageRoot();
+  const packages = new Set<string>();
+  const done = new Set<string>();
+  const visit = (file: string): void => {
+    if (done.has(file)) return;
+    done.add(file);
+    const text = readFileSync(join(root, file), 'utf8');
+    for (const [, names, from] of text.matchAll(/^(?:import|export) (?!type )([^;]*?)from '([^']+)';$/gms)) {
+      const isOnlyTypes = /^\{(\s*type [^,}]+,?)+\s*\}\s*$/.test(names!);
+      if (isOnlyTypes) continue;
+      if (from!.startsWith('.')) visit(relative(root, join(root, dirname(file), from!)));
+      else packages.add(from!);
+    }
+  };
+  visit('cli/run.ts');
+  expect(done.size).toBeGreaterThan(15);
+  const light = ['@commander-js/extra-typings', 'picocolors', 'get-east-asian-width'];
+  expect([...packages].filter((name) => !name.startsWith('node:') && !light.includes(name))).toEqual([]);
+});
