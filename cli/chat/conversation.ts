@@ -20,7 +20,7 @@ export interface Transcript {
 export type ChatModel = Pick<LanguageModel, 'chat' | 'context'>;
 
 /** Of all replies. */
-export interface Totals {
+interface Totals {
   readonly replies: number;
   readonly tokens: number;
   readonly decodeMs: number;
@@ -100,7 +100,7 @@ export function createConversation(
   };
 }
 
-export function toMessages({ system, turns }: Transcript, question: string): readonly ChatMessage[] {
+function toMessages({ system, turns }: Transcript, question: string): readonly ChatMessage[] {
   return [
     ...(system === undefined ? [] : [{ role: 'system', content: system }]),
     ...turns.flatMap((turn) => [

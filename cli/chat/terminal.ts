@@ -6,7 +6,7 @@ import { wordWrap } from '../wrap.ts';
 import { fromLine, type Key, keyReader, markPastes, shownLine, toLine } from './keys.ts';
 
 /** What came of a prompt. */
-export type Typed =
+type Typed =
   /** A line; several if they were pasted. */
   | { readonly line: string }
   /** Ctrl-C on a line with text, which is gone. */
