@@ -50,12 +50,17 @@ export function addChat(program: Program, start: Start): void {
             hint: 'for example: gen chat qwen3-tiny "What is a daemon?" --json',
           });
         }
-        await using llm = await loadTold(ui, model, options, { template: true });
-        const chat = createConversation(ui, llm, options.system, replyOptions(options));
-        if (question !== null) return replyCode(await chat.ask(question));
-        if (!isTalk) return await answerLines(ui, chat);
-        const { talk } = await import('./chat/repl.ts');
-        return await talk(ui, llm, chat);
+        const llm = await loadTold(ui, model, options, { template: true });
+        // Not `await using`: TypeScript leaves the imports of a function that has it as they are written.
+        try {
+          const chat = createConversation(ui, llm, options.system, replyOptions(options));
+          if (question !== null) return replyCode(await chat.ask(question));
+          if (!isTalk) return await answerLines(ui, chat);
+          const { talk } = await import('./chat/repl.ts');
+          return await talk(ui, llm, chat);
+        } finally {
+          await llm.close();
+        }
       }),
     );
 }

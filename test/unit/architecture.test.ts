@@ -118,3 +118,11 @@ test('templates hold no decision: no if, no helper, no arithmetic', () => {
     ).toEqual([]);
   }
 });
+
+test('no function that the compiler leaves with an import of a .ts file: one with `await using` imports none', () => {
+  const both = files.filter((file) => {
+    const text = readFileSync(join(root, file), 'utf8').replaceAll(/\/\/.*/g, '');
+    return text.includes('await using ') && /import\('\.[^']+\.ts'\)/.test(text);
+  });
+  expect(both).toEqual([]);
+});
