@@ -84,7 +84,8 @@ function checkMode(
 
 /** Each line of stdin is a question of one conversation. */
 async function answerLines(ui: Ui, chat: Conversation): Promise<number> {
-  for await (const line of createInterface({ input: ui.io.stdin, crlfDelay: Number.POSITIVE_INFINITY })) {
+  const { stdin: input, signal } = ui.io;
+  for await (const line of createInterface({ input, signal, crlfDelay: Number.POSITIVE_INFINITY })) {
     const question = line.trim();
     if (question === '/reset') chat.begin({ ...chat.transcript(), turns: [] });
     else if (question !== '') {
@@ -92,5 +93,5 @@ async function answerLines(ui: Ui, chat: Conversation): Promise<number> {
       if (code !== exitCode.ok) return code;
     }
   }
-  return exitCode.ok;
+  return signal.aborted ? exitCode.interrupted : exitCode.ok;
 }

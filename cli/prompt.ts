@@ -48,15 +48,17 @@ function readText(file: string): string {
     return decode(readFileSync(file), file);
   } catch (cause) {
     if (cause instanceof OnelaunchError) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    const why = { ENOENT: 'there is none', EISDIR: 'it is a folder', EACCES: 'permission denied' }[
-      code ?? ''
-    ];
-    throw new OnelaunchError('usage', `cannot read --file ${file}: ${why ?? message}`, {
-      hint: 'give the path of a file of text',
-      cause,
-    });
+    throw unreadable(`--file ${file}`, cause);
   }
+}
+
+function unreadable(what: string, cause: unknown): OnelaunchError {
+  const { code = '', message } = cause as NodeJS.ErrnoException;
+  const why = { ENOENT: 'there is none', EISDIR: 'it is a folder', EACCES: 'permission denied' }[code];
+  return new OnelaunchError('usage', `cannot read ${what}: ${why ?? message}`, {
+    hint: 'give a file of text',
+    cause,
+  });
 }
 
 async function readStdin({ io, note }: Ui): Promise<string | undefined> {
@@ -66,6 +68,9 @@ async function readStdin({ io, note }: Ui): Promise<string | undefined> {
   const chunks: Buffer[] = [];
   try {
     for await (const chunk of addAbortSignal(io.signal, io.stdin)) chunks.push(Buffer.from(chunk));
+  } catch (cause) {
+    if (io.signal.aborted) throw cause;
+    throw unreadable('stdin', cause);
   } finally {
     clearTimeout(told);
   }

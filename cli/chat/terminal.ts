@@ -145,7 +145,7 @@ export function openTerminal(
     raw(false);
   };
   const killed = { SIGTERM: () => process.exit(143), SIGHUP: () => process.exit(129) };
-  io.stdin.setEncoding('utf8').on('data', onData).on('end', onEnd);
+  io.stdin.setEncoding('utf8').on('data', onData).on('end', onEnd).on('error', onEnd);
   process.on('SIGWINCH', onResize).on('exit', restore);
   process.on('SIGTERM', killed.SIGTERM).on('SIGHUP', killed.SIGHUP);
   const release = io.onInterrupt(interrupt);

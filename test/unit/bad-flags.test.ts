@@ -178,12 +178,12 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [
     ['chat', ...tiny, '--file', '/nowhere/text'],
     'error: cannot read --file /nowhere/text: there is none',
-    'a file of text',
+    'give a file of text',
   ],
   [
     ['chat', ...tiny, '--file', folder],
     `error: cannot read --file ${folder}: it is a folder`,
-    'a file of text',
+    'give a file of text',
   ],
   [['chat', ...tiny, '--file', at('latin1.txt')], `error: ${at('latin1.txt')} is not text in UTF-8`, 'iconv'],
   [

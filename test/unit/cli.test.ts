@@ -2,6 +2,7 @@
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
@@ -283,6 +284,25 @@ describe('chat and complete', () => {
     expect(lines).toHaveLength(2);
     expect(lines[0]).toMatch(/^noun: binary compound/);
     expect(lines[1]).toMatch(/sample name/);
+  });
+
+  it('leave on Ctrl-C while they wait for stdin: for its end, or for the next line of --lines', async () => {
+    for (const flags of [
+      ['--prompt', 'x'],
+      ['--lines', '--quiet'],
+    ]) {
+      const stop = new AbortController();
+      const { io, written } = memoryIo({ signal: stop.signal });
+      const stdin = new PassThrough();
+      stdin.write('define water\n');
+      const out = (text: string) => {
+        io.out(text);
+        stop.abort();
+      };
+      if (flags.includes('--prompt')) setTimeout(() => stop.abort(), 10);
+      expect(await run(['chat', ...tiny, ...flags], { ...io, stdin, out })).toBe(130);
+      expect(written.out).toMatch(flags.includes('--prompt') ? /^$/ : /^noun: /);
+    }
   });
 
   it('give the same reply for the same seed, and another for another', async () => {
