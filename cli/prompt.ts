@@ -1,6 +1,6 @@
 // The text that a reply is to be made from: what stands behind the command, --prompt, --file and stdin.
-import { readFileSync } from 'node:fs';
-import { addAbortSignal } from 'node:stream';
+import { createReadStream } from 'node:fs';
+import { addAbortSignal, type Readable } from 'node:stream';
 import { OnelaunchError } from '../errors.ts';
 import { givenTwice, needModel } from './flags.ts';
 import type { Ui } from './ui.ts';
@@ -38,43 +38,50 @@ export async function readPrompt(
   prompt: string | undefined,
   file: string | undefined,
 ): Promise<string | null> {
-  const parts = [prompt, file === undefined ? undefined : readText(file), await readStdin(ui)];
+  const { signal } = ui.io;
+  const read = (path: string) => readText(createReadStream(path), `--file ${path}`, signal);
+  const parts = [prompt, file === undefined ? undefined : await read(file), await readStdin(ui)];
   const texts = parts.filter((part) => part !== undefined && part !== '');
   return texts.length === 0 ? null : texts.join('\n\n');
-}
-
-function readText(file: string): string {
-  try {
-    return decode(readFileSync(file), file);
-  } catch (cause) {
-    if (cause instanceof OnelaunchError) throw cause;
-    throw unreadable(`--file ${file}`, cause);
-  }
-}
-
-function unreadable(what: string, cause: unknown): OnelaunchError {
-  const { code = '', message } = cause as NodeJS.ErrnoException;
-  const why = { ENOENT: 'there is none', EISDIR: 'it is a folder', EACCES: 'permission denied' }[code];
-  return new OnelaunchError('usage', `cannot read ${what}: ${why ?? message}`, {
-    hint: 'give a file of text',
-    cause,
-  });
 }
 
 async function readStdin({ io, note }: Ui): Promise<string | undefined> {
   if (io.stdin.isTTY) return undefined;
   // A pipe that nobody closes would look as if the model were slow.
   const told = setTimeout(() => note('waiting for the end of stdin; < /dev/null gives none'), 2000);
-  const chunks: Buffer[] = [];
   try {
-    for await (const chunk of addAbortSignal(io.signal, io.stdin)) chunks.push(Buffer.from(chunk));
-  } catch (cause) {
-    if (io.signal.aborted) throw cause;
-    throw unreadable('stdin', cause);
+    return await readText(io.stdin, 'stdin', io.signal);
   } finally {
     clearTimeout(told);
   }
-  return decode(Buffer.concat(chunks), 'stdin');
+}
+
+/** More text than the longest context holds. */
+const mostBytes = 64 * 2 ** 20;
+
+async function readText(stream: Readable, name: string, signal: AbortSignal): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of addAbortSignal(signal, stream)) {
+      chunks.push(Buffer.from(chunk));
+      bytes += chunks.at(-1)!.length;
+      if (bytes > mostBytes) {
+        throw new OnelaunchError('usage', `${name} has more than ${mostBytes / 2 ** 20} MiB`, {
+          hint: 'give a text that fits the context of a model',
+        });
+      }
+    }
+  } catch (cause) {
+    if (signal.aborted || cause instanceof OnelaunchError) throw cause;
+    const { code = '', message } = cause as NodeJS.ErrnoException;
+    const why = { ENOENT: 'there is none', EISDIR: 'it is a folder', EACCES: 'permission denied' }[code];
+    throw new OnelaunchError('usage', `cannot read ${name}: ${why ?? message}`, {
+      hint: 'give a file of text',
+      cause,
+    });
+  }
+  return decode(Buffer.concat(chunks), name);
 }
 
 function decode(bytes: Uint8Array, name: string): string {

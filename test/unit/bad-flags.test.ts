@@ -185,7 +185,16 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     `error: cannot read --file ${folder}: it is a folder`,
     'give a file of text',
   ],
-  [['chat', ...tiny, '--file', at('latin1.txt')], `error: ${at('latin1.txt')} is not text in UTF-8`, 'iconv'],
+  [
+    ['chat', ...tiny, '--file', at('latin1.txt')],
+    `error: --file ${at('latin1.txt')} is not text in UTF-8`,
+    'iconv',
+  ],
+  [
+    ['chat', ...tiny, '--file', '/dev/zero'],
+    'error: --file /dev/zero has more than 64 MiB',
+    'fits the context of a model',
+  ],
   [
     ['chat', ...tiny, '--stop', ''],
     "error: --stop is '', must be a text: an empty one would end every reply before it begins",
