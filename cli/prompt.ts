@@ -1,5 +1,5 @@
 // The text that a reply is to be made from: what stands behind the command, --prompt, --file and stdin.
-import { createReadStream } from 'node:fs';
+import { createReadStream, statSync } from 'node:fs';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { OnelaunchError } from '../errors.ts';
 import { givenTwice, needModel } from './flags.ts';
@@ -39,7 +39,15 @@ export async function readPrompt(
   file: string | undefined,
 ): Promise<string | null> {
   const { signal } = ui.io;
-  const read = (path: string) => readText(createReadStream(path), `--file ${path}`, signal);
+  const read = (path: string) => {
+    // The opening of a pipe that has no writer cannot be ended. A shell's own, as in <(command), has one.
+    if (statSync(path, { throwIfNoEntry: false })?.isFIFO() && !path.includes('/fd/')) {
+      throw new OnelaunchError('usage', `cannot read --file ${path}: it is a pipe`, {
+        hint: `read it from stdin: < ${path}`,
+      });
+    }
+    return readText(createReadStream(path), `--file ${path}`, signal);
+  };
   const parts = [prompt, file === undefined ? undefined : await read(file), await readStdin(ui)];
   const texts = parts.filter((part) => part !== undefined && part !== '');
   return texts.length === 0 ? null : texts.join('\n\n');

@@ -1,4 +1,5 @@
 // Every wrong invocation: its exit code, its exact first line, a hint, and never a stack trace.
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,7 @@ beforeAll(async () => {
   await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
   writeFileSync(at('empty.js'), 'export const nothing = 1;\n');
   writeFileSync(at('broken.json'), '{"cases": [');
+  execFileSync('mkfifo', [at('pipe')]);
   writeFileSync(at('latin1.txt'), Buffer.from([0x63, 0x61, 0x66, 0xe9]));
   writeFileSync(at('illegal.ts'), illegalPlan);
 });
@@ -194,6 +196,11 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     ['chat', ...tiny, '--file', '/dev/zero'],
     'error: --file /dev/zero has more than 64 MiB',
     'fits the context of a model',
+  ],
+  [
+    ['chat', ...tiny, '--file', at('pipe')],
+    `error: cannot read --file ${at('pipe')}: it is a pipe`,
+    `read it from stdin: < ${at('pipe')}`,
   ],
   [
     ['chat', ...tiny, '--stop', ''],
