@@ -23,7 +23,8 @@ export interface AskedKernel {
 
 /** What a command needs beyond a kernel that can be compiled. */
 export interface Needs {
-  readonly weights?: boolean | undefined;
+  /** `random`: they can be asked for in the place of the model's. */
+  readonly weights?: boolean | 'random' | undefined;
   /** `optional`: one that is there must be whole. */
   readonly tokenizer?: 'needed' | 'optional' | undefined;
   readonly template?: boolean | undefined;
@@ -76,7 +77,8 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const directory = model ? model.directory : configured(options.model);
   const files = directory === null ? null : await readFiles(directory, needs);
   const template = (needs.template && files && attempt(files.template)) || null;
-  if (model && directory === null && needs.weights) errors.push(noWeights(model.dims.name));
+  if (model && directory === null && needs.weights)
+    errors.push(noWeights(model.dims.name, { random: needs.weights === 'random' }));
   const weights = await readWeights(directory, model?.dims, needs, errors);
   const dims = model && { ...model.dims, tiedHead: weights.tiedHead };
   const asked = options.plan;
@@ -246,10 +248,11 @@ function rendered(template: ChatTemplate): string {
 }
 
 /** A model that is known by name only. */
-export function noWeights(model: string): OnelaunchError {
+export function noWeights(model: string, { random = false } = {}): OnelaunchError {
   const hubId = hubIds[model];
   const fetch = hubId ? `gen pull ${hubId} fetches them; or give` : 'Give';
+  const measure = random ? ', or measure with --random-weights' : '';
   return new OnelaunchError('usage', `there are no weights of ${model} here`, {
-    hint: `${fetch} the directory of its checkpoint as the model; gen bench also runs with --random-weights.`,
+    hint: `${fetch} the directory of its checkpoint as the model${measure}.`,
   });
 }

@@ -38,7 +38,7 @@ export interface ReplyResult {
 }
 
 /** Not AsyncIterableIterator, whose end has a type since TypeScript 5.6 only. */
-export interface ReplyIterator extends AsyncIterator<Piece, ReplyResult | undefined> {
+interface ReplyIterator extends AsyncIterator<Piece, ReplyResult | undefined> {
   [Symbol.asyncIterator](): ReplyIterator;
 }
 

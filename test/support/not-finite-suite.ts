@@ -67,7 +67,7 @@ export function notFiniteSuite(target: string, plan: string): void {
     async function poisoned(from: BuiltKernel, tensor: string, bits: number, element = 3) {
       const to = mkdtempSync(join(folder, 'model-'));
       poison(from.modelDirectory!, to, tensor, element, bits);
-      const copy = { ...from, modelDirectory: to };
+      const copy = await buildKernel({ model: to, target, plan }, { weights: true, tokenizer: 'optional' });
       const { engine } = await openEngine(copy, {});
       const model = await openModel(copy, engine);
       open.push(model);

@@ -97,7 +97,7 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [
     ['bench', 'qwen3-0.6b'],
     'error: there are no weights of qwen3-0.6b here',
-    'gen bench also runs with --random-weights',
+    'measure with --random-weights',
   ],
   [
     ['chat', ...tiny, '--context', 'many'],

@@ -250,7 +250,7 @@ it('the history keeps messages of several lines whole, and leaves out what is no
 describe('printable text', () => {
   it.each([
     ['an escape', '\u001b[31mred', '\\x1b[31mred'],
-    ['a bell, a backspace and a delete', 'a\u0007b\bc\u007f', 'a\\x07b\\x08c\\x7f'],
+    ['a bell, a backspace and a delete', 'a\u0007b\bc\u007f', 'a\\x07b\\bc\\x7f'],
     ['an escape of eight bits', '\u009b2J', '\\x9b2J'],
     ['a carriage return alone', 'good\rbad', 'good\\rbad'],
     ['marks that turn the direction', 'a\u202eb\u2066c', 'a\\u202eb\\u2066c'],

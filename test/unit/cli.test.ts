@@ -345,7 +345,8 @@ describe('chat and complete', () => {
     writeFileSync(join(model, 'generation_config.json'), JSON.stringify({ eos_token_id: 0 }));
     const flags = ['--model', model, '--target', 'cpu', '--prompt', 'define water', '--json'];
     const { out, err } = await gen(['chat', ...flags]);
-    expect(JSON.parse(out)).toMatchObject({ finish: 'stop', text: expect.stringMatching(/^noun: binary/) });
+    const { result } = JSON.parse(out.trimEnd().split('\n').at(-1)!);
+    expect(result).toMatchObject({ finish: 'stop', text: expect.stringMatching(/^noun: binary/) });
     expect(err).toMatch(
       /^note: .*generation_config.json: a reply ends at token 0, .* a chat ends at either$/m,
     );

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { type ChatModel, createConversation } from '../../cli/chat/conversation.ts';
 import { memoryIo } from '../../cli/io.ts';
 import { createUi } from '../../cli/ui.ts';
-import { ContextOverflow } from '../../runtime/model.ts';
+import { ContextOverflow } from '../../errors.ts';
 import { type Finish, once, type ReplyResult } from '../../runtime/reply.ts';
 
 /** A model that says `ok` and keeps what it was sent; each message is ten tokens of its context. */

@@ -103,7 +103,7 @@ describe('before any compiler is started', () => {
       () => chat('qwen3-0.6b'),
       2,
       'there are no weights of qwen3-0.6b here',
-      'Give the directory',
+      'give the directory of its checkpoint',
     ],
     [
       'no file of weights',
@@ -333,7 +333,10 @@ describe('before any compiler is started', () => {
       'generation_config.json': { top_p: 3 },
       'tokenizer.json': '{',
     });
-    const { code, errors, hints } = await gen('chat', '--model', folder, '--target', 'h100', '--plan', 'nix');
+    const { code, errors, hints } = await gen(
+      'chat',
+      ...['--model', folder, '--target', 'h100', '--plan', 'nix', '--prompt', 'x'],
+    );
     expect(errors.map((line) => line.replaceAll(/ROOT\/model-\d+/g, 'DIR'))).toEqual([
       'error: DIR/config.json: hidden_act is "gelu", supported: silu',
       'error: DIR/config.json: head_dim is 63, must be even',
@@ -352,13 +355,7 @@ describe('before any compiler is started', () => {
   it('all of it is JSON with --json', async () => {
     const { code, out } = await gen(
       'chat',
-      '--model',
-      'qwen3-tiny',
-      '--context',
-      '5000',
-      '--target',
-      'h100',
-      '--json',
+      ...['--model', 'qwen3-tiny', '--prompt', 'x', '--context', '5000', '--target', 'h100', '--json'],
     );
     const { error } = JSON.parse(out) as {
       error: { message: string; problems: { kind: string; hint: string }[] };

@@ -28,14 +28,14 @@ const other = 'Someone/My-Qwen3.v2';
 describe('a known name', () => {
   it.each(Object.entries(hubIds))('%s is %s on the Hub, and has the dims of its config.json', (name, id) => {
     const dims = models.find((model) => model.name === name)!;
-    expect(resolveModel(name)).toEqual({ dims, directory: null, hubId: id });
+    expect(resolveModel(name)).toEqual({ dims, directory: null, hubId: id, notes: [] });
     const root = layOut(
       cache,
       id,
       [{ commit: 'a1', files: { 'config.json': configOf(dims), ...weights } }],
       'a1',
     );
-    const found = { dims, directory: join(root, 'snapshots', 'a1'), hubId: id };
+    const found = { dims, directory: join(root, 'snapshots', 'a1'), hubId: id, notes: [] };
     expect(resolveModel(name)).toEqual(found);
     expect(resolveModel(id)).toEqual(found);
     expect(id.toLowerCase().endsWith(`/${name}`)).toBe(true);
@@ -44,7 +44,12 @@ describe('a known name', () => {
   it.each(['QWEN3-0.6b', 'Qwen3-0.6B', 'Qwen/Qwen3-0.6B', 'qwen/QWEN3-0.6B'])(
     'is found as %s without files too: its dims are known',
     (name) => {
-      expect(resolveModel(name)).toEqual({ dims: small, directory: null, hubId: 'Qwen/Qwen3-0.6B' });
+      expect(resolveModel(name)).toEqual({
+        dims: small,
+        directory: null,
+        hubId: 'Qwen/Qwen3-0.6B',
+        notes: [],
+      });
     },
   );
 
@@ -71,6 +76,7 @@ describe('a name of the Hub', () => {
       dims: { ...small, layers: 2, name: 'my-qwen3.v2' },
       directory: join(root, 'snapshots', 'a1'),
       hubId: other,
+      notes: [],
     });
   });
 
