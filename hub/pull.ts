@@ -2,10 +2,10 @@
 import { statfsSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
+import { tryLock } from '../file-lock.ts';
 import { download } from './download.ts';
 import { type Asked, notWritten } from './failures.ts';
 import { isHubId } from './id.ts';
-import { lock } from './lock.ts';
 import { pathOf, type Repo, type RepoFile, readRepo } from './repo.ts';
 import { type Hub, readText } from './request.ts';
 import { cacheStore, folderStore, type Store } from './store.ts';
@@ -48,11 +48,17 @@ export async function pull(hub: Hub, options: PullOptions): Promise<Pulled> {
   const place = options.directory === undefined ? options.cache : resolve(options.directory);
   try {
     const store = options.directory === undefined ? cacheStore(place, repo) : folderStore(place);
-    const unlock = lock(join(store.parts, '.pull.lock'));
+    // One download at a time into one place.
+    const lock = await tryLock(join(store.parts, '.pull.lock'));
+    if (lock === null) {
+      throw new OnelaunchError('failed', `another process is fetching ${repo.id}`, {
+        hint: 'Wait for it; the same command then finds what it fetched.',
+      });
+    }
     try {
       return await fetchAll(hub, { repo, files, store, place }, options);
     } finally {
-      unlock();
+      lock.release();
     }
   } catch (error) {
     throw notWritten(error, place);

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Manifest } from '../../abi/manifest.ts';
+import { waitForLock } from '../../file-lock.ts';
 import type { Kernel } from '../kernel.ts';
 import {
   directoriesOf,
@@ -17,7 +18,6 @@ import {
 import { pathsHere } from './cpu-paths.ts';
 import { debug } from './debug.ts';
 import { described, manifestOf } from './describe.ts';
-import { waitForLock } from './lock.ts';
 import { makeFolder } from './make-folder.ts';
 import { outputRoot } from './output-root.ts';
 import { findTools, keyOf, type Recipe, recipeOf } from './recipe.ts';

@@ -1,4 +1,4 @@
-// One builder of a kernel at a time, over threads, processes and containers: by flock, which the system takes back from whoever dies.
+// One at a time, over threads, processes and containers: by flock, which the system takes back from whoever dies.
 import { closeSync, fstatSync, openSync, statSync, unlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
