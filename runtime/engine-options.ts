@@ -85,8 +85,16 @@ export function readSources(sources: readonly Readonly<TensorSource>[]): TensorS
   });
 }
 
+/** What a reply is made with. */
+interface ReadOptions {
+  readonly maxTokens: number;
+  readonly stops: Int32Array;
+  readonly sampling: Sampling;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** The options of a reply, with what was left out. */
-export function readGenerateOptions(options: GenerateOptions, vocab: number) {
+export function readGenerateOptions(options: GenerateOptions, vocab: number): ReadOptions {
   return readArgument('options', () => {
     const { signal } = readOptions(options);
     const { maxTokens, stopIds = [], sampling = greedy(vocab) } = options;

@@ -142,7 +142,7 @@ describe('the packed package', () => {
       /^#!\/usr\/bin\/env node\n/,
     );
     expect(stderr).toBe('');
-    expect(stdout).toContain('gen chat --model qwen3-tiny');
+    expect(stdout).toContain('gen chat qwen3-tiny');
     expect(status).toBe(0);
   });
 
