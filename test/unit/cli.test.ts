@@ -60,7 +60,10 @@ describe('help', () => {
   );
 
   it('and version leave with 0', async () => {
-    expect((await gen(['--version'])).out).toMatch(/^onelaunch \d+\.\d+\.\d+\n$/);
+    const version = await gen(['--version']);
+    expect(version.out).toMatch(/^onelaunch \d+\.\d+\.\d+\n$/);
+    expect(await gen(['-v'])).toEqual(version);
+    expect(await gen(['-h'])).toEqual(await gen(['--help']));
     expect((await gen(['help', 'chat'])).out).toContain('--topK');
   });
 });
