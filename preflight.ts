@@ -63,15 +63,19 @@ export interface CheckedModel {
 /** Checks a model, its files and this machine. Starts no compiler.
  *  @throws OnelaunchError, or Problems with all that is wrong */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
-  const [names, { checkDevice }] = await Promise.all([
+  const [names, { checkDevice }, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
     import('./codegen/build/can-run.ts'),
+    import('./codegen/build/tools.ts'),
   ]);
+  // Asking for them starts a program: once.
+  let found: ReturnType<typeof findGpus> | undefined;
+  const gpus = () => (found ??= findGpus());
   const errors: OnelaunchError[] = [];
   const { attempt, attemptAsync } = collector(errors);
   const model = attempt(() => names.resolveModel(options.model));
-  const target = attempt(() => names.resolveTarget(options.target));
-  if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0));
+  const target = attempt(() => names.resolveTarget(options.target, gpus));
+  if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.
   const directory = model ? model.directory : configured(options.model);

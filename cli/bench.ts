@@ -63,11 +63,9 @@ export function addBench(program: Program, start: Start): void {
         const workFor = ({ dims }: Pick<BuiltKernel, 'dims'>) =>
           fitWork(options.context ?? dims.maxPositions, options);
         const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
-          ...{
-            weights: options.randomWeights ? false : 'random',
-            run: engineOptions(options),
-            also: workFor,
-          },
+          weights: options.randomWeights ? false : 'random',
+          run: engineOptions(options),
+          also: workFor,
         });
         const work = workFor(built);
         const random = options.randomWeights ? { randomWeights: { seed: 0 } } : {};

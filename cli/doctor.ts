@@ -60,13 +60,14 @@ async function examine(): Promise<Check[]> {
   const cxx = findCxx();
   const nvcc = findNvcc();
   const gpu = findGpu();
+  const noCxx = missingTool('cxx');
   const bundled = join(packageRoot(), 'models', 'qwen3-tiny', 'model.safetensors');
   return [
     check('Node.js', node, `${process.version} is too old; 20.19 or newer is needed`, true),
     check(
       'C++ compiler',
       cxx && `${cxx.version} (${cxx.path})`,
-      `${missingTool('cxx').message}: what was built before runs, nothing can be built; ${missingTool('cxx').hint}`,
+      `${noCxx.message}: what was built before runs, nothing can be built; ${noCxx.hint}`,
       true,
     ),
     check('CPU', `${cpuName()}, ${availableParallelism()} usable; ${paths}`, '', true),

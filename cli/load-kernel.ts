@@ -28,23 +28,14 @@ export async function buildWithProgress(
 ): Promise<BuiltKernel> {
   const { buildKernel } = await import('../load.ts');
   const progress = showBuild(ui);
-  try {
-    const built = await buildKernel({ ...options, onProgress: progress.on }, needs);
-    progress.end();
-    for (const note of built.notes ?? []) ui.warn(note);
-    const from = whereFrom(options.model, built.modelDirectory);
-    if (from !== null) ui.note(from);
-    if (built.planReason) ui.note(`plan ${built.kernel.schedule.plan.name}: ${built.planReason}`);
-    progress.end(
-      built.cached
-        ? `${built.kernel.name}: built before`
-        : `${built.kernel.name}: compiled in ${seconds(built.manifest.build.millis)}`,
-    );
-    return built;
-  } catch (error) {
-    progress.end();
-    throw error;
-  }
+  const built = await buildKernel({ ...options, onProgress: progress.on }, needs).finally(progress.end);
+  for (const note of built.notes ?? []) ui.warn(note);
+  const from = whereFrom(options.model, built.modelDirectory);
+  if (from !== null) ui.note(from);
+  if (built.planReason) ui.note(`plan ${built.kernel.schedule.plan.name}: ${built.planReason}`);
+  const how = built.cached ? 'built before' : `compiled in ${seconds(built.manifest.build.millis)}`;
+  ui.note(`${built.kernel.name}: ${how}`);
+  return built;
 }
 
 /** The steps that run and for how long: one line that is rewritten on a terminal, elsewhere a line for each that ended. */
@@ -78,9 +69,9 @@ function showBuild(ui: Ui) {
           step satisfies never;
       }
     },
-    end: (text?: string) => {
+    end: () => {
       clearInterval(timer);
-      progress.end(text);
+      progress.end();
     },
   };
 }

@@ -66,14 +66,19 @@ interface Listing {
 }
 
 async function listModels(): Promise<Listing> {
-  const [{ hubIds, models }, { resolveModel }, { readModelDims }, { packWeights }, { cachedModels }] =
-    await Promise.all([
-      import('../configs/models.ts'),
-      import('../configs/resolve-model.ts'),
-      import('../codegen/model/read-config.ts'),
-      import('../codegen/model/packing.ts'),
-      import('../hub/cache.ts'),
-    ]);
+  const [
+    { hubIds, models },
+    { resolveModel },
+    { readModelDims },
+    { packWeights },
+    { bytesOf, cachedModels },
+  ] = await Promise.all([
+    import('../configs/models.ts'),
+    import('../configs/resolve-model.ts'),
+    import('../codegen/model/read-config.ts'),
+    import('../codegen/model/packing.ts'),
+    import('../hub/cache.ts'),
+  ]);
   const cached = new Map(cachedModels().map((model) => [model.id.toLowerCase(), model]));
   const take = (hubId: string | null) => {
     const found = cached.get(hubId?.toLowerCase() ?? '');
@@ -88,16 +93,17 @@ async function listModels(): Promise<Listing> {
   const known = models.map((dims) => {
     const hubId = hubIds[dims.name] ?? null;
     const found = take(hubId);
-    if (found) return listed(dims, { ...hereOf(found), hubId });
+    if (found) return listed(dims, { ...hereOf(found, bytesOf(found)), hubId });
     const { directory } = resolveModel(dims.name);
     return listed(dims, { files: directory === null ? 'none' : 'bundled', directory, hubId, diskBytes: 0 });
   });
   const others: ListedModel[] = [];
   const unusable: UnusableModel[] = [];
   for (const found of cached.values()) {
-    const { id: hubId, bytes: diskBytes, folder, snapshot } = found;
+    const { id: hubId, folder, snapshot } = found;
+    const diskBytes = bytesOf(found);
     try {
-      others.push(listed(readModelDims(snapshot ?? folder), { ...hereOf(found), hubId }));
+      others.push(listed(readModelDims(snapshot ?? folder), { ...hereOf(found, diskBytes), hubId }));
     } catch (error) {
       if (!(error instanceof OnelaunchError)) throw error;
       unusable.push({ hubId, diskBytes, problem: error.message });
@@ -106,7 +112,7 @@ async function listModels(): Promise<Listing> {
   return { known, others, unusable };
 }
 
-function hereOf({ missing, snapshot, bytes: diskBytes }: CachedModel) {
+function hereOf({ missing, snapshot }: CachedModel, diskBytes: number) {
   if (missing === null) return { files: 'cached' as const, directory: snapshot, diskBytes };
   return { files: 'incomplete' as const, directory: null, diskBytes };
 }

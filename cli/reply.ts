@@ -41,7 +41,10 @@ export async function loadTold(
   needs: { readonly template?: boolean } = {},
 ): Promise<LanguageModel> {
   const built = await buildWithProgress(ui, kernelOptions(model, flags, ui), {
-    ...{ ...needs, weights: true, tokenizer: 'needed', run: engineOptions(flags) },
+    ...needs,
+    weights: true,
+    tokenizer: 'needed',
+    run: engineOptions(flags),
   });
   const { openModel } = await import('../load.ts');
   const { engine } = await openWithProgress(ui, built, engineOptions(flags));

@@ -1,7 +1,7 @@
 // Names on the command line into targets and plans; those of models in resolve-model.ts.
 import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { findGpu, findNvcc, type Gpu } from '../codegen/build/tools.ts';
+import { findGpus, findNvcc, type Gpu } from '../codegen/build/tools.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
@@ -27,13 +27,13 @@ function unknown(kind: string, name: string, known: readonly string[], also: str
 }
 
 /** A known target; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */
-export function resolveTarget(name = 'auto'): Target {
+export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGpus): Target {
   if (name !== 'auto') {
     const known = targets.find((target) => target.name === name);
     if (!known) throw unknown('target', name, ['auto', ...targetNames()], '');
     return known;
   }
-  const gpu = findGpu();
+  const gpu = gpus()[0];
   return gpu && findNvcc() ? targetOf(gpu) : targets[0]!;
 }
 

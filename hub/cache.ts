@@ -7,7 +7,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { folderOf, idOf } from './id.ts';
 import { hubCache } from './settings.ts';
-import { missingFile } from './weights.ts';
+import { isFile, missingFile } from './weights.ts';
 
 export interface CachedModel {
   /** ORG/NAME. */
@@ -18,8 +18,6 @@ export interface CachedModel {
   readonly snapshot: string | null;
   /** The first file that it lacks; null: it is complete. */
   readonly missing: string | null;
-  /** Of all files in blobs/, parts of a download included. */
-  readonly bytes: number;
 }
 
 /** All models in the cache, complete or not, sorted by name. */
@@ -58,7 +56,7 @@ function readCached(folder: string): CachedModel | null {
     .map(({ path }) => ({ path, missing: missingFile(path) }));
   const best = snapshots.find(({ missing }) => missing === null) ?? snapshots[0];
   const { path: snapshot = null, missing = 'config.json' } = best ?? {};
-  return { id, folder, snapshot, missing, bytes: bytesIn(join(folder, 'blobs')) };
+  return { id, folder, snapshot, missing };
 }
 
 function namesIn(folder: string): string[] {
@@ -72,10 +70,12 @@ function namesIn(folder: string): string[] {
 const isDirectory = (path: string): boolean =>
   statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
-const commitIn = (path: string): string | null =>
-  statSync(path, { throwIfNoEntry: false })?.isFile() ? readFileSync(path, 'utf8').trim() : null;
+const commitIn = (path: string): string | null => (isFile(path) ? readFileSync(path, 'utf8').trim() : null);
 
-const bytesIn = (folder: string): number =>
-  namesIn(folder)
-    .map((name) => statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0)
+/** Bytes of all files in blobs/, parts of a download included. */
+export function bytesOf({ folder }: CachedModel): number {
+  const blobs = join(folder, 'blobs');
+  return namesIn(blobs)
+    .map((name) => statSync(join(blobs, name), { throwIfNoEntry: false })?.size ?? 0)
     .reduce((sum, bytes) => sum + bytes, 0);
+}

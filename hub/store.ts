@@ -5,6 +5,7 @@ import { makeFolder } from '../codegen/build/make-folder.ts';
 import { isWhole } from './download.ts';
 import { folderOf } from './id.ts';
 import type { Repo, RepoFile } from './repo.ts';
+import { isFile } from './weights.ts';
 
 export interface Store {
   /** Where the model is found when all is here. */
@@ -72,6 +73,5 @@ export function folderStore(directory: string): Store {
   };
 }
 
-const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 const isOfSize = (path: string, { bytes }: RepoFile): boolean =>
   statSync(path, { throwIfNoEntry: false })?.size === bytes;

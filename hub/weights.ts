@@ -25,9 +25,12 @@ export function shardsOf(text: string): string[] | null {
   }
 }
 
-/** The first file that a snapshot lacks to be run; null: none. A link to a blob that is gone is no file. */
+/** A link to a blob that is gone is no file. */
+export const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+
+/** The first file that a snapshot lacks to be run; null: none. */
 export function missingFile(directory: string): string | null {
-  const has = (name: string) => statSync(join(directory, name), { throwIfNoEntry: false })?.isFile() ?? false;
+  const has = (name: string) => isFile(join(directory, name));
   if (!has('config.json')) return 'config.json';
   if (has(single)) return null;
   if (!has(index)) return single;

@@ -15,7 +15,7 @@ export function readArgument<T>(name: string, read: () => T): T {
   }
 }
 
-/** The same for what is read later, and for values of which even the class cannot be asked. */
+/** Of a proxy even the class cannot be asked. */
 function isOurs(error: unknown): boolean {
   try {
     return error instanceof OnelaunchError;

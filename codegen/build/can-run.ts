@@ -2,12 +2,12 @@
 import { existsSync } from 'node:fs';
 import { OnelaunchError } from '../../errors.ts';
 import type { Target } from '../schedule/target.ts';
-import { findGpus } from './tools.ts';
+import type { Gpu } from './tools.ts';
 
-/** Refuses a target that nothing here can run. @throws OnelaunchError of kind environment */
-export function checkDevice(target: Target, device: number): void {
+/** Refuses a target that nothing here can run. @param list the GPUs of this machine @throws OnelaunchError of kind environment */
+export function checkDevice(target: Target, device: number, list: () => readonly Gpu[]): void {
   if (target.kind !== 'cuda') return;
-  const gpus = findGpus();
+  const gpus = list();
   if (gpus.length === 0) {
     // nvidia-smi is not everywhere where a driver is: the engine will see.
     if (driverFiles.some((path) => existsSync(path))) return;

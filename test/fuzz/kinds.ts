@@ -6,12 +6,11 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { readModelDims } from '../../codegen/model/read-config.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { chatTemplate } from '../../runtime/chat-template.ts';
-import { readGenerationConfig } from '../../runtime/generation-config.ts';
+import { greedy, readGenerationConfig } from '../../runtime/generation-config.ts';
 import { readGolden } from '../../runtime/golden.ts';
 import { readTensors } from '../../runtime/safetensors.ts';
 import { checkOptions, type ReplyOptions } from '../../runtime/sampling.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
-import { greedyDefaults } from '../support/greedy-defaults.ts';
 import { llama2 } from '../support/model-directory.ts';
 import { type Draw, drawFrom, mutateBytes, mutateJson, mutateText } from './mutate.ts';
 
@@ -110,7 +109,6 @@ const weights = once(() => {
 });
 const template = once(() => fixture('models/qwen3-tiny/chat_template.jinja').toString('utf8'));
 
-const greedy = greedyDefaults;
 const replyOptions = {
   ...{
     maxTokens: 4,

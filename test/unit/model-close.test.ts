@@ -2,10 +2,10 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
+import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import type { Reply } from '../../runtime/reply.ts';
 import { backends, failureOf, fakeEngines, randomSources } from '../support/fake-engines.ts';
-import { greedyDefaults } from '../support/greedy-defaults.ts';
 import { fakeReply, tokens } from '../support/host-fake.ts';
 
 const { fake, readyEngine, emptyEngine } = await fakeEngines();
@@ -16,7 +16,7 @@ describe.each(backends)('a model over %s', (_, device) => {
     return new LanguageModel({
       engine,
       manifest: fake.manifest,
-      defaults: greedyDefaults,
+      defaults: greedy,
       tokenizer: null,
       template: null,
     });
