@@ -1,11 +1,18 @@
 // gen bench: decode and prefill speed by position, with the state of the machine and a hash of the tokens.
 import { OnelaunchError } from '../errors.ts';
+import {
+  cpuName,
+  type MachineState,
+  machineState,
+  type Spread,
+  spreadOf,
+  tokensHash,
+} from '../lab/measure.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
-import { cpuName, type MachineState, machineState, type Spread, spreadOf, tokensHash } from './measure.ts';
 import { engineOptions } from './reply.ts';
 import { fixed, type Start, table, type Ui } from './ui.ts';
 import { whole, wholes } from './values.ts';

@@ -3,9 +3,9 @@ import { accessSync, constants, existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
+import { cpuName } from '../lab/measure.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
-import { cpuName } from './measure.ts';
 import type { Start } from './ui.ts';
 
 interface Check {

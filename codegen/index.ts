@@ -32,6 +32,7 @@ export {
   plan,
   stage,
   stream,
+  type Tuning,
 } from './plan/plan.ts';
 export type { Cost } from './schedule/cost.ts';
 export type { Target } from './schedule/target.ts';

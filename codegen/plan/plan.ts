@@ -89,6 +89,8 @@ export interface StreamScheme extends PassOptions {
 }
 
 export type Scheme = BarriersScheme | StreamScheme;
+/** Some options of a scheme, to change in a plan that has it. */
+export type Tuning = Partial<Omit<BarriersScheme, 'kind'>> | Partial<Omit<StreamScheme, 'kind'>>;
 
 /** What `pointwise(...)` returns: an arrow function that knows where it was written. */
 type PointwiseFunction = ((...values: number[]) => number) & { readonly at?: Site };
@@ -122,11 +124,12 @@ export interface FusionPlan extends PlanData {
   /**
    * The same plan but for some ops or stages, under another name.
    *     cooperative.with('norms-once', { attn_norm: own({ over: 'tokens' }), ffn_norm: own({ over: 'tokens' }) })
+   *     cooperative.with('prefetched', {}, { prefetch: 2 })
    */
   readonly with: (
     name: string,
     edits: Readonly<Record<string, PlanEdit>>,
-    scheme?: Scheme,
+    scheme?: Scheme | Tuning,
     options?: PlanOptions,
   ) => FusionPlan;
   /** The functions of `ops`. */
@@ -191,8 +194,9 @@ const sitesOf = (functions: OpFunctions): PlanData['ops'] =>
 
 /** Data as a plan: what can be written as JSON stays apart from what it can do. */
 export function planOf(data: PlanData, functions: OpFunctions = {}): FusionPlan {
-  const vary: FusionPlan['with'] = (name, edits, scheme = data.scheme, options = {}) => {
+  const vary: FusionPlan['with'] = (name, edits, changed = {}, options = {}) => {
     const at = callSite();
+    const scheme: Scheme = 'kind' in changed ? changed : ({ ...data.scheme, ...changed } as Scheme);
     const stages = Object.entries(edits).reduce((made, [key, edit]) => edit(made, key, at), data.stages);
     const { ops: own = {}, ...unknown } = options;
     const all = { ...functions, ...own };

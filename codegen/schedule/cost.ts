@@ -51,6 +51,8 @@ export interface Cost {
   /** The scheme's own lines below the table, and what the prediction rests on. */
   readonly lines: readonly string[];
   readonly basis: string;
+  /** What of the target nobody has measured, though the prediction rests on it: nothing is to be ranked by it then. */
+  readonly unmeasured: readonly string[];
 }
 
 /** What a scheme knows of its costs. */
@@ -129,6 +131,7 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
     micros,
     tokensPerSecond: micros === null ? null : 1e6 / micros,
     lines: input.lines,
+    unmeasured: target.bandwidthFrom === 'measured' ? [] : ['bandwidth'],
     basis:
       readMicros === null
         ? 'no predicted speed, since the bandwidth of this target is not known'

@@ -4,7 +4,7 @@ import { dirname, join, relative } from 'node:path';
 import { expect, test } from 'vitest';
 
 const root = join(import.meta.dirname, '..', '..');
-const parts = ['abi', 'codegen', 'hub', 'runtime', 'cli', 'configs'];
+const parts = ['abi', 'codegen', 'hub', 'runtime', 'lab', 'cli', 'configs'];
 const files = [
   ...['index.ts', 'load.ts', 'preflight.ts', 'errors.ts', 'file-lock.ts', 'plain-file.ts'],
   ...parts.flatMap((part) =>
@@ -78,11 +78,15 @@ test('nothing imports generated files', () => {
   expect(arrows.filter((arrow) => arrow.to.startsWith('generated'))).toEqual([]);
 });
 
-test('only the command line, load.ts and what it checks first know both sides', () => {
+test('only the command line and the laboratory know the laboratory', () => {
+  expect(between('', 'lab/').filter((arrow) => !/^(?:cli|lab)\//.test(arrow))).toEqual([]);
+});
+
+test('only the command line, the laboratory, load.ts and what it checks first know both sides', () => {
   const knows = (file: string, part: string) => arrows.some((a) => a.from === file && a.to.startsWith(part));
   const both = files.filter((file) => knows(file, 'codegen/') && knows(file, 'runtime/'));
   const allowed = ['load.ts', 'preflight.ts', 'index.ts'];
-  expect(both.filter((file) => !file.startsWith('cli/') && !allowed.includes(file))).toEqual([]);
+  expect(both.filter((file) => !/^(?:cli|lab)\//.test(file) && !allowed.includes(file))).toEqual([]);
 });
 
 test('the plan language knows nothing of CUDA, templates or targets', () => {
