@@ -25,10 +25,10 @@ function defaultPlan(dims: ModelDims, target: Target): ChosenPlan {
     return { plan: stream, why: `${target.name} has a copy engine that feeds it` };
   }
   const [first, ...others] = [cooperative, unfused].filter((plan) => isLegal(graph, plan, target));
-  /** Of a token; where the target's bandwidth is not known, what it waits for syncs, since all plans read the same weights. */
+  /** Of a token; where the target's bandwidth is not known, what it waits and does beside, since all plans read the same weights. */
   const micros = (plan: FusionPlan) => {
     const cost = estimate(makeSchedule(dims, plan, target));
-    return cost.micros ?? cost.syncMicros;
+    return cost.micros ?? cost.waitMicros + cost.workMicros;
   };
   const best = others.reduce((a, b) => (micros(b) < micros(a) ? b : a), first ?? cooperative);
   const stop = hasBulkCopies(target.arch)

@@ -11,6 +11,7 @@ import { importPlan } from './import-plan.ts';
 import cooperative from './plans/cooperative.ts';
 import stream, { variants as streamVariants } from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
+import { readTarget } from './target-file.ts';
 import { targets } from './targets.ts';
 
 const plans: readonly FusionPlan[] = [cooperative, stream, unfused, ...streamVariants];
@@ -26,11 +27,18 @@ function unknown(kind: string, name: string, known: readonly string[], also: str
   });
 }
 
-/** A known target; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */
+/** A known target, or the one in a file; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */
 export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGpus): Target {
+  if (name.endsWith('.json')) return readTarget(name);
   if (name !== 'auto') {
     const known = targets.find((target) => target.name === name);
-    if (!known) throw unknown('target', name, ['auto', ...targetNames()], '');
+    if (!known)
+      throw unknown(
+        'target',
+        name,
+        ['auto', ...targetNames()],
+        '; or the path of a .json file, as gen calibrate writes it',
+      );
     return known;
   }
   const gpu = gpus()[0];

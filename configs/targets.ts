@@ -1,5 +1,8 @@
 // The machines that kernels are specialised for.
+import { join } from 'node:path';
+import { packageRoot } from '../codegen/build/package-root.ts';
 import type { Target } from '../codegen/schedule/target.ts';
+import { readTarget } from './target-file.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -12,8 +15,7 @@ const cuda = (
   l2MiB: number,
   bandwidth: number,
   bandwidthFrom: 'measured' | 'datasheet',
-  barrierMicros: number,
-  exchangeMicros = barrierMicros,
+  barrier: number,
 ): Target => ({
   name,
   kind: 'cuda',
@@ -23,9 +25,12 @@ const cuda = (
   l2Bytes: l2MiB * MiB,
   bandwidth,
   bandwidthFrom,
-  barrierMicros,
-  exchangeMicros,
+  terms: { barrier },
 });
+
+/** One that gen calibrate has measured. */
+const calibrated = (name: string): Target =>
+  readTarget(join(packageRoot(), 'configs', 'targets', `${name}.json`));
 
 export const targets: readonly Target[] = [
   {
@@ -37,14 +42,9 @@ export const targets: readonly Target[] = [
     l2Bytes: 0,
     bandwidth: null,
     bandwidthFrom: 'unknown',
-    barrierMicros: 1,
   },
-  cuda('h100', 'sm_90a', 132, 227, 50, 3100, 'measured', 1.1, 0.86),
-  {
-    ...cuda('h200', 'sm_90a', 132, 227, 60, 4380, 'measured', 1.1),
-    // qwen3-0.6b, coordinate descent on the rate at positions 50 and 1,900; docs/devlog.md, section 6
-    pollCycles: { qkv_proj: 700, attn_merge: 700, o_proj: 300, gate_up: 900, down_proj: 1000 },
-  },
+  calibrated('h100'),
+  calibrated('h200'),
   cuda('a100', 'sm_80', 108, 163, 40, 1383, 'measured', 1.3),
   cuda('rtx3090', 'sm_86', 82, 99, 6, 936, 'datasheet', 0.8),
   cuda('rtx4090', 'sm_89', 128, 99, 72, 1008, 'datasheet', 1),

@@ -3,12 +3,14 @@ import type { TensorName } from '../model/graph.ts';
 import { meanCached } from '../model/kinds.ts';
 import { bytesOf } from '../model/packing.ts';
 import { type CommonSchedule, markedOps, type ScheduledStage } from './schedule.ts';
+import { bandwidthOf, type Target } from './target.ts';
+import { costTermNames, type TimePart, tokenMicros, type Work, workMicros } from './terms.ts';
 
 /** A wait of all blocks for each other behind a stage. */
 export interface StageSync {
   readonly scope: 'grid' | 'exchange';
-  /** Cost [us]; 0 where it is not needed at the position that is asked for. */
-  readonly micros: number;
+  /** At the position that is asked for. */
+  readonly isNeeded: boolean;
   /** What an exchange carries. */
   readonly tensors: readonly TensorName[];
   /** Positions at which it is needed, in words; empty: at all. */
@@ -29,6 +31,12 @@ export interface StageCost {
   readonly cacheBytes: number;
   /** Time to read both [us]; null without a known bandwidth. */
   readonly micros: number | null;
+  /** What one run waits for of other blocks, and what else it does. */
+  readonly waits: readonly Work[];
+  readonly work: readonly Work[];
+  /** Both on this target [us]. */
+  readonly waitMicros: number;
+  readonly workMicros: number;
   readonly syncs: readonly StageSync[];
   /** What a reader should know of the inside of the stage: block syncs, prefetches. */
   readonly notes: readonly { readonly where: string; readonly text: string }[];
@@ -42,9 +50,12 @@ export interface Cost {
   readonly syncsPerToken: number;
   readonly syncName: 'grid barriers' | 'exchanges';
   readonly bytes: { readonly weights: number; readonly kvPerPosition: number };
-  /** Reading all bytes, and all waits one after the other [us]. */
+  /** Reading all bytes, all waits and all work, each one after the other [us]. */
   readonly readMicros: number | null;
-  readonly syncMicros: number;
+  readonly waitMicros: number;
+  readonly workMicros: number;
+  /** What the time of a token is made of. */
+  readonly parts: readonly TimePart[];
   /** One token [us]; null without a known bandwidth. */
   readonly micros: number | null;
   readonly tokensPerSecond: number | null;
@@ -62,25 +73,27 @@ export interface CostInput {
   /** Splits of a head's positions, fewest and most. */
   readonly splits: readonly [fewest: number, most: number];
   readonly weightBytes: (stage: ScheduledStage) => number;
+  /** How much more weights the busiest block has to read than the mean one, as a factor. */
+  readonly uneven: (stage: ScheduledStage) => number;
+  readonly waits: (stage: ScheduledStage) => readonly Work[];
+  readonly work: (stage: ScheduledStage) => readonly Work[];
   readonly syncs: (stage: ScheduledStage) => readonly StageSync[];
   readonly notes: (stage: ScheduledStage) => StageCost['notes'];
-  /** A token from its reads and its waits [us]. */
-  readonly together: (readMicros: number, syncMicros: number) => number;
+  /** Reads go on beside the work of other stages of the same part; or every stage reads, then works. */
+  readonly beside: boolean;
   readonly lines: readonly string[];
-  readonly basis: (readMicros: number, syncMicros: number) => string;
 }
 
 /** Runs of a stage in a token. */
 export const runsOf = ({ dims }: Pick<CommonSchedule, 'dims'>, { part }: Pick<StageCost, 'part'>): number =>
   part === 'layer' ? dims.layers : 1;
 
-/** The longest wait behind a stage: words of several exchanges are waited for side by side. */
-export const waitMicros = ({ syncs }: Pick<StageCost, 'syncs'>): number =>
-  Math.max(0, ...syncs.map((sync) => sync.micros));
+/** Whether blocks wait behind a stage, at the position that is asked for. */
+const hasSync = ({ syncs }: Pick<StageCost, 'syncs'>): boolean => syncs.some((sync) => sync.isNeeded);
 
 /** Stages of a layer behind which blocks wait. */
 export const waitsPerLayer = ({ stages }: Pick<Cost, 'stages'>): number =>
-  stages.filter((stage) => stage.part === 'layer' && waitMicros(stage) > 0).length;
+  stages.filter((stage) => stage.part === 'layer' && hasSync(stage)).length;
 
 /** A wait in words. */
 export function syncText({ scope, tensors, when, reason }: StageSync): string {
@@ -96,12 +109,15 @@ export function syncText({ scope, tensors, when, reason }: StageSync): string {
 
 export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   const { target, dims } = schedule;
+  const { terms = {} } = target;
   const bytes = bytesOf(dims);
+  const bandwidth = bandwidthOf(target, bytes.weights);
   const splits = [...new Set(input.splits)].join(' to ');
   const stages = schedule.stages.map((stage): StageCost => {
     const weightBytes = input.weightBytes(stage);
     const attends = stage.ops.includes('attend');
     const cacheBytes = attends ? (meanCached(dims, input.position) * bytes.kvPerPosition) / dims.layers : 0;
+    const [waits, work] = [input.waits(stage), input.work(stage)];
     return {
       name: stage.name,
       part: stage.part,
@@ -110,31 +126,85 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
       units: stage.units,
       weightBytes,
       cacheBytes,
-      micros: target.bandwidth === null ? null : (weightBytes + cacheBytes) / (target.bandwidth * 1e3),
+      micros: bandwidth === null ? null : (weightBytes + cacheBytes) / (bandwidth * 1e3),
+      ...{ waits, work, waitMicros: workMicros(waits, terms), workMicros: workMicros(work, terms) },
       syncs: input.syncs(stage),
       notes: input.notes(stage),
     };
   });
   const sum = (value: (stage: StageCost) => number) =>
     stages.reduce((total, stage) => total + runsOf(schedule, stage) * value(stage), 0);
-  const readMicros = target.bandwidth === null ? null : sum((stage) => stage.micros!);
-  const syncMicros = sum(waitMicros);
-  const micros = readMicros === null ? null : input.together(readMicros, syncMicros);
+  const parts = partsOf(schedule, stages, input);
+  const micros = bandwidth === null ? null : tokenMicros(parts, terms, bandwidth);
+  const unmeasured = unmeasuredOf(target, parts);
   return {
     position: input.position,
     stages,
-    syncsPerToken: sum((stage) => (waitMicros(stage) > 0 ? 1 : 0)),
+    syncsPerToken: sum((stage) => (hasSync(stage) ? 1 : 0)),
     syncName: input.syncName,
     bytes,
-    readMicros,
-    syncMicros,
+    readMicros: bandwidth === null ? null : sum((stage) => stage.micros!),
+    waitMicros: sum((stage) => stage.waitMicros),
+    workMicros: sum((stage) => stage.workMicros),
+    parts,
     micros,
     tokensPerSecond: micros === null ? null : 1e6 / micros,
     lines: input.lines,
-    unmeasured: target.bandwidthFrom === 'measured' ? [] : ['bandwidth'],
-    basis:
-      readMicros === null
-        ? 'no predicted speed, since the bandwidth of this target is not known'
-        : `predicted ${(1e6 / micros!).toFixed(0)} tok/s at position ${input.position}, ${input.basis(readMicros, syncMicros)}`,
+    basis: basisOf({ ...target, bandwidth }, input.position, micros, unmeasured),
+    unmeasured,
   };
+}
+
+/** Stages one after the other; or all of a layer beside each other, then the others. */
+function partsOf(schedule: CommonSchedule, stages: readonly StageCost[], input: CostInput): TimePart[] {
+  const parts = stages.map(
+    (stage, i): TimePart => ({
+      runs: runsOf(schedule, stage),
+      bytes: stage.weightBytes * input.uneven(schedule.stages[i]!) + stage.cacheBytes,
+      work: [...stage.waits, ...stage.work],
+      beside: input.beside,
+    }),
+  );
+  if (!input.beside) return parts;
+  const together = (all: readonly TimePart[], runs: number): TimePart => ({
+    runs,
+    bytes: all.reduce((bytes, part) => bytes + part.bytes, 0),
+    work: all.flatMap(({ work }) => work),
+    beside: true,
+  });
+  const isLayer = (i: number) => stages[i]!.part === 'layer';
+  return [
+    together(
+      parts.filter((_, i) => isLayer(i)),
+      schedule.dims.layers,
+    ),
+    together(
+      parts.filter((_, i) => !isLayer(i)),
+      1,
+    ),
+  ];
+}
+
+/** The bandwidth, and terms, that are assumed. */
+function unmeasuredOf({ bandwidthFrom, terms = {} }: Target, parts: readonly TimePart[]): string[] {
+  const used = new Set(
+    parts.flatMap(({ work }) => work.filter(({ amount }) => amount > 0).map((one) => one.term)),
+  );
+  return [
+    ...(bandwidthFrom === 'measured' ? [] : ['bandwidth']),
+    ...costTermNames.filter((term) => used.has(term) && terms[term] === undefined),
+  ];
+}
+
+function basisOf(
+  target: Target,
+  position: number,
+  micros: number | null,
+  unmeasured: readonly string[],
+): string {
+  if (micros === null) return 'no predicted speed, since the bandwidth of this target is not known';
+  const figures = `predicted ${(1e6 / micros).toFixed(0)} tok/s at position ${position}, at ${target.bandwidth} GB/s (${target.bandwidthFrom})`;
+  const assumed = unmeasured.filter((name) => name !== 'bandwidth');
+  if (assumed.length === 0) return `${figures} and the terms of this target`;
+  return `${figures}; assumed, since nobody has measured them here (gen calibrate does): ${assumed.join(', ')}`;
 }

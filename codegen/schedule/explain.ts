@@ -1,7 +1,7 @@
 // The schedule as a table, for people.
 import { kindsText } from '../model/kinds.ts';
 import { megabytes } from './bytes-text.ts';
-import { type Cost, runsOf, type StageCost, syncText, waitMicros } from './cost.ts';
+import { type Cost, runsOf, type StageCost, syncText } from './cost.ts';
 import type { CommonSchedule } from './schedule.ts';
 
 const header = [
@@ -11,6 +11,7 @@ const header = [
   'MB a token',
   'us of reads',
   'us of waits',
+  'us of work',
   'then',
 ];
 
@@ -30,7 +31,7 @@ export function explainTable(schedule: CommonSchedule, cost: Cost): string {
     '',
     megabytes(read),
     cost.readMicros?.toFixed(1) ?? '',
-    cost.syncMicros > 0 && cost.readMicros !== null ? cost.syncMicros.toFixed(1) : '',
+    ...[cost.waitMicros, cost.workMicros].map((micros) => (cost.readMicros === null ? '' : shown(micros))),
     `${cost.syncsPerToken} ${cost.syncName} a token`,
   ];
   return [
@@ -46,7 +47,9 @@ export function explainTable(schedule: CommonSchedule, cost: Cost): string {
 
 function stageRows(stage: StageCost, runs: number): string[][] {
   const read = (stage.weightBytes + stage.cacheBytes) * runs;
-  const wait = waitMicros(stage) * runs;
+  const others = [stage.waitMicros, stage.workMicros].map((micros) =>
+    stage.micros === null ? '' : shown(micros * runs),
+  );
   const [first, ...more] = stage.syncs.map(syncText);
   return [
     [
@@ -55,13 +58,15 @@ function stageRows(stage: StageCost, runs: number): string[][] {
       stage.over,
       read > 0 ? megabytes(read) : '',
       stage.micros === null || read === 0 ? '' : (stage.micros * runs).toFixed(1),
-      stage.micros === null || wait === 0 ? '' : wait.toFixed(1),
+      ...others,
       first ?? '',
     ],
-    ...more.map((text) => ['', '', '', '', '', '', text]),
-    ...stage.notes.map(({ where, text }) => ['', where && `  ${where}`, '', '', '', '', text]),
+    ...more.map((text) => ['', '', '', '', '', '', '', text]),
+    ...stage.notes.map(({ where, text }) => ['', where && `  ${where}`, '', '', '', '', '', text]),
   ];
 }
+
+const shown = (micros: number): string => (micros >= 0.05 ? micros.toFixed(1) : '');
 
 /** Columns of one width, numbers to the right. */
 function aligned(rows: readonly (readonly string[])[]): string[] {

@@ -29,7 +29,6 @@ const tinyTarget = (sms: number): Target => ({
   l2Bytes: 0,
   bandwidth: null,
   bandwidthFrom: 'unknown',
-  barrierMicros: 1,
 });
 
 const schedule = (dims: ModelDims, made: FusionPlan, sms: number, tokens: number): BarrierSchedule =>

@@ -6,6 +6,7 @@ import type { ExchangeSync } from '../../schedule/syncs.ts';
 import { isSplitSync, type StreamSchedule, splitsAt } from './schedule.ts';
 import { tilesOf } from './sizes.ts';
 import { isExchange } from './words.ts';
+import { hopWork, isNeeded, stageWork } from './work.ts';
 
 /** Copies that a block has under way [bytes]: at most `usual`, or `most` while a quarter of the ring is free. */
 interface UnderWay {
@@ -44,8 +45,7 @@ export function streamFacts(schedule: StreamSchedule): StreamFacts {
 
 /** A token at a position: the stream goes on beside the chain, and the longer of the two is the time. What blocks compute is left out. */
 export function streamCost(schedule: StreamSchedule, position = 0): Cost {
-  const { target, products, syncs, splitSteps } = schedule;
-  const exchangeMicros = target.exchangeMicros ?? target.barrierMicros;
+  const { products, syncs, splitSteps } = schedule;
   const splits = splitsAt(splitSteps, position);
   return costOf(schedule, {
     position,
@@ -61,7 +61,7 @@ export function streamCost(schedule: StreamSchedule, position = 0): Cost {
         .filter((sync) => sync.after.stage === name)
         .map((sync) => ({
           scope: 'exchange',
-          micros: isNeeded(schedule, sync, splits) ? exchangeMicros : 0,
+          isNeeded: isNeeded(schedule, sync, splits),
           tensors: sync.tensors,
           when: whenText(schedule, sync),
           reason: sync.reason,
@@ -73,19 +73,16 @@ export function streamCost(schedule: StreamSchedule, position = 0): Cost {
           where: '',
           text: `${scope === 'block' ? 'block sync' : 'cache'}: ${reason}`,
         })),
-    together: Math.max,
+    waits: (stage) => hopWork(schedule, stage, splits),
+    work: (stage) => stageWork(schedule, stage, splits, position),
+    uneven: ({ name }) => {
+      const product = products.find((one) => one.stage === name);
+      return product ? (product.mostTiles * schedule.blocks) / product.tiles : 1;
+    },
+    beside: true,
     lines: lines(schedule),
-    basis: (readMicros, syncMicros) =>
-      `since ${readMicros >= syncMicros ? 'the stream' : 'the chain of exchanges'} is the longer: ` +
-      `at ${target.bandwidth} GB/s (${target.bandwidthFrom}) and ${exchangeMicros} us an exchange`,
   });
 }
-
-/** Whether a pass whose heads have so many splits waits for this exchange. */
-const isNeeded = (schedule: StreamSchedule, sync: ExchangeSync, splits: number): boolean => {
-  const split = isSplitSync(schedule, sync);
-  return split === null || split === splits > 1;
-};
 
 /** At which positions an exchange is needed, where the splits change. */
 function whenText(schedule: StreamSchedule, sync: ExchangeSync): string {

@@ -1,0 +1,117 @@
+// What the stages of a stream do beside streaming: the chain of words from block to block.
+import { meanCached } from '../../model/kinds.ts';
+import type { ScheduledStage } from '../../schedule/schedule.ts';
+import type { ExchangeSync } from '../../schedule/syncs.ts';
+import type { Work } from '../../schedule/terms.ts';
+import { isSplitSync, type StreamSchedule } from './schedule.ts';
+import { rowTile, streamWarps } from './sizes.ts';
+import { isExchange } from './words.ts';
+
+/** Bytes of a cell: 8 rows of 32 columns of 16 bits. */
+const cellBytes = rowTile * 32 * 2;
+
+/** Whether a pass whose heads have so many splits waits for this exchange. */
+export const isNeeded = (schedule: StreamSchedule, sync: ExchangeSync, splits: number): boolean => {
+  const split = isSplitSync(schedule, sync);
+  return split === null || split === splits > 1;
+};
+
+/** What one run of a stage does for a token at a position, besides its waits. */
+export function stageWork(
+  schedule: StreamSchedule,
+  { name }: Pick<ScheduledStage, 'name'>,
+  splits: number,
+  position: number,
+): Work[] {
+  const stage = schedule.stages.find((one) => one.name === name)!;
+  if (stage.body.kind === 'merge_splits' && splits === 1) return [];
+  const merges = splits > 1 && stage.prologue.some((step) => step.kind === 'merge_splits');
+  return [
+    ...bodyWork(schedule, stage, splits, position),
+    ...(merges ? [mergeWork(schedule, splits, schedule.dims.qHeads)] : []),
+  ];
+}
+
+/** What a stage waits for: the words of one exchange or several, side by side. */
+export function hopWork(
+  schedule: StreamSchedule,
+  { name }: Pick<ScheduledStage, 'name'>,
+  splits: number,
+): Work[] {
+  const { ring, target, blocks } = schedule;
+  const got = schedule.syncs.filter(
+    (sync): sync is ExchangeSync =>
+      isExchange(sync) && sync.readers.includes(name) && isNeeded(schedule, sync, splits),
+  );
+  if (got.length === 0) return [];
+  const queued =
+    (ring.copiesInFlight * ring.slotBytes * blocks) / ((target.bandwidth ?? Number.POSITIVE_INFINITY) * 1e3);
+  const flags = ring.handoff === 'epoch' ? 2 : 1;
+  const values = got.reduce((sum, sync) => sum + valuesOf(schedule, sync, splits), 0);
+  return [
+    { term: 'hop', amount: 1 },
+    { term: 'words', amount: (flags * values) / 1024 },
+    { term: 'queue', amount: queued },
+  ];
+}
+
+/** Values of an exchange that a block polls in a stage. */
+function valuesOf({ dims }: StreamSchedule, { words }: ExchangeSync, splits: number): number {
+  switch (words) {
+    case 'qkv':
+      return (dims.qHeads / dims.kvHeads + 2) * dims.headDim;
+    case 'partial':
+      return splits * dims.headDim;
+    case 'att':
+      return dims.qHeads * dims.headDim;
+    case 'h':
+      return dims.ffn;
+    case 'argmax_candidates':
+    case 'sampled_token':
+    case 'head_squares':
+      return 0;
+    default:
+      return dims.hidden;
+  }
+}
+
+function bodyWork(
+  schedule: StreamSchedule,
+  { name, body }: StreamSchedule['stages'][number],
+  splits: number,
+  position: number,
+): Work[] {
+  const { dims, ring } = schedule;
+  switch (body.kind) {
+    case 'product': {
+      const product = schedule.products.find((one) => one.stage === name)!;
+      const cells = product.mostTiles * product.warpCells;
+      return [
+        { term: 'cells', amount: cells / 8 },
+        { term: 'slot', amount: Math.ceil((cells * streamWarps * cellBytes) / ring.slotBytes) },
+      ];
+    }
+    case 'attend':
+      return [
+        { term: 'streamAttend', amount: 1 },
+        { term: 'streamPositions', amount: meanCached(dims, position) / splits / 100 },
+      ];
+    case 'merge_splits':
+      return [mergeWork(schedule, splits, 1)];
+    case 'norm':
+      return [{ term: 'streamNorm', amount: dims.hidden / 1024 }];
+    case 'sample':
+      return [{ term: 'choose', amount: dims.vocab / 1e5 }];
+    case 'embed':
+      return [{ term: 'streamToken', amount: 1 }];
+    case 'kept':
+      return [];
+    default:
+      return body satisfies never;
+  }
+}
+
+const mergeWork = ({ dims }: StreamSchedule, splits: number, heads: number): Work => ({
+  term: 'streamMerge',
+  amount: (splits * heads * dims.headDim) / 1024,
+});

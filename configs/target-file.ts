@@ -1,0 +1,59 @@
+// A target as a file: what gen calibrate writes, and --target takes.
+import { z } from 'zod';
+import { opNames } from '../codegen/model/graph.ts';
+import { didYouMean } from '../codegen/plan/did-you-mean.ts';
+import { platforms } from '../codegen/schedule/platform.ts';
+import type { Target } from '../codegen/schedule/target.ts';
+import { costTermNames } from '../codegen/schedule/terms.ts';
+import { OnelaunchError } from '../errors.ts';
+import { readPlainFile } from '../plain-file.ts';
+
+const count = z.int().nonnegative();
+const positive = z.number().positive();
+const shape = z.strictObject({
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]*$/, "small letters, digits and '-'"),
+  kind: z.enum(Object.keys(platforms) as Target['kind'][]),
+  arch: z.string().regex(/^(|sm_\d+[a-z]?)$/, "'sm_90a', or '' on a CPU"),
+  sms: count,
+  sharedBytes: count,
+  l2Bytes: count,
+  bandwidth: positive.nullable(),
+  bandwidthFrom: z.enum(['measured', 'datasheet', 'unknown']),
+  cacheBandwidth: positive.optional(),
+  pollCycles: z.partialRecord(z.enum(opNames as [string, ...string[]]), count).optional(),
+  terms: z.partialRecord(z.enum(costTermNames), z.number().nonnegative()).optional(),
+  origin: z.record(z.string(), z.string()).optional(),
+});
+
+/** @param name of the file, for messages. @throws usage that names the first wrong field */
+export function parseTarget(value: unknown, name: string): Target {
+  const parsed = shape.safeParse(value);
+  if (parsed.success) return parsed.data as Target;
+  const issue = parsed.error.issues[0]!;
+  if (issue.code === 'unrecognized_keys') {
+    const known = [...Object.keys(shape.shape), ...costTermNames];
+    const hint = `${didYouMean(issue.keys[0]!, known)}a target has: ${Object.keys(shape.shape).join(', ')}`;
+    throw new OnelaunchError('usage', `${name}: '${issue.keys[0]}' is nothing that a target has`, { hint });
+  }
+  const at = issue.path.join('.') || 'the file';
+  throw new OnelaunchError('usage', `${name}: ${at}: ${issue.message}`, {
+    hint: 'gen calibrate writes such a file',
+  });
+}
+
+/** @throws usage where the file is not there, no JSON, or no target */
+export function readTarget(path: string): Target {
+  const text = readPlainFile(path, 1_000_000).toString('utf8');
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new OnelaunchError('usage', `${path} is no JSON: ${(error as Error).message}`, {
+      hint: 'gen calibrate writes such a file',
+    });
+  }
+  return parseTarget(value, path);
+}
+
+/** A target as the text of its file. */
+export const targetText = (target: Target): string => `${JSON.stringify(target, null, 2)}\n`;
