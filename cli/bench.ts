@@ -4,6 +4,7 @@ import {
   cpuName,
   type MachineState,
   machineState,
+  promptOf,
   type Spread,
   spreadOf,
   tokensHash,
@@ -199,10 +200,6 @@ async function measure(
     machine: { cpu: cpuName(), before, after: machineState(gpu) },
   };
 }
-
-/** Ids spread over the vocabulary, the same every time. */
-const promptOf = (tokens: number, vocab: number): number[] =>
-  Array.from({ length: tokens }, (_, i) => (17 + i * 7919) % vocab);
 
 function benchTable(result: BenchResult): string {
   const percent = (share: number | null) => (share === null ? null : `${(100 * share).toFixed(1)} %`);

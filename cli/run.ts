@@ -5,6 +5,7 @@ import { Command, CommanderError } from '@commander-js/extra-typings';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../errors.ts';
+import { addAblate } from './ablate.ts';
 import { addBench } from './bench.ts';
 import { addBuild } from './build.ts';
 import { addChat } from './chat.ts';
@@ -13,6 +14,7 @@ import { addDemo } from './demo.ts';
 import { addDoctor } from './doctor.ts';
 import { exitCode, report } from './errors.ts';
 import { addExplain } from './explain.ts';
+import { addExplore } from './explore.ts';
 import { helpEnd, type Program } from './flags.ts';
 import type { Io } from './io.ts';
 import { addModels } from './models.ts';
@@ -54,6 +56,7 @@ function createProgram(io: Io, start: Start): Program {
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addDemo, addDoctor, addModels, addPull],
+    ...[addExplore, addAblate],
   ]) {
     add(program, start);
   }

@@ -12,7 +12,7 @@ export function whole(flag: string, least: number, most: number): (text: string)
 }
 
 /** A number from least to most, `above` least if that is excluded. */
-function real(
+export function real(
   flag: string,
   least: number,
   most: number,
@@ -23,6 +23,34 @@ function real(
     if (value >= least && value <= most && !(above && value === least)) return value;
     const range = most === Number.MAX_VALUE ? `of ${least} or more` : `from ${least} to ${most}`;
     throw wrong(flag, text, above ? `a number above ${least} and up to ${most}` : `a number ${range}`);
+  };
+}
+
+/** A time such as 90s, 10m or 2h [ms]. */
+export function duration(flag: string): (text: string) => number {
+  return (text) => {
+    const [, count, unit] = /^(\d+(?:\.\d+)?)(s|m|h)$/.exec(text.trim()) ?? [];
+    const millis = Number(count) * ({ s: 1e3, m: 60e3, h: 3600e3 }[unit ?? ''] ?? Number.NaN);
+    if (millis > 0) return millis;
+    throw wrong(flag, text, 'a time above 0 in s, m or h');
+  };
+}
+
+/** One of these words. */
+export function oneOf<Word extends string>(flag: string, words: readonly Word[]): (text: string) => Word {
+  return (text) => {
+    const word = words.find((one) => one === text);
+    if (word !== undefined) return word;
+    throw wrong(flag, text, words.join(', '));
+  };
+}
+
+/** A part of a whole, such as 1/4. */
+export function share(flag: string): (text: string) => { readonly part: number; readonly parts: number } {
+  return (text) => {
+    const [part, parts] = /^(\d+)\/(\d+)$/.exec(text.trim())?.slice(1).map(Number) ?? [0, 0];
+    if (part! >= 1 && part! <= parts!) return { part: part!, parts: parts! };
+    throw wrong(flag, text, 'a part and the number of parts, from 1/n to n/n');
   };
 }
 
@@ -58,6 +86,14 @@ const exampleOf: Readonly<Record<string, string>> = {
   tokens: '100',
   prompt: '512',
   runs: '5',
+  rounds: '5',
+  together: '4',
+  budget: '10m',
+  strategy: 'halving',
+  shard: '1/4',
+  prune: '1.5',
+  samples: '50',
+  jobs: '2',
   temperature: '0.7',
   topK: '40',
   topP: '0.9',

@@ -1,13 +1,9 @@
 // gen verify: the library's logits and tokens against a golden file, or against the unfused reference.
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { FusionPlan } from '../codegen/index.ts';
-import type { ModelDims } from '../codegen/model/dims.ts';
 import { OnelaunchError } from '../errors.ts';
+import { contextFor, engineScorer, storedGolden } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
-import type { Engine } from '../runtime/engine.ts';
 import type { Golden } from '../runtime/golden.ts';
-import type { Scorer } from '../runtime/scorers.ts';
 import type { VerifyResult } from '../runtime/verify.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
@@ -110,35 +106,8 @@ export async function verifyWithProgress(
   }
 }
 
-/** Positions that the longest case takes. @throws OnelaunchError when fewer were asked for */
-function contextFor(golden: Golden, { maxPositions }: ModelDims, asked: number | undefined): number {
-  const longest = Math.max(...golden.cases.map((one) => one.promptIds.length + one.greedyIds.length));
-  const context = asked ?? Math.min(maxPositions, Math.max(longest, 256));
-  if (longest <= context) return context;
-  throw new OnelaunchError(
-    'usage',
-    `a case of the golden file has ${longest} tokens, the context holds ${context}`,
-    { hint: `--context ${longest}` },
-  );
-}
-
-/** The file that is named, else the one beside the weights, if there is one. */
-async function storedGolden(
-  { vocab }: ModelDims,
-  directory: string | null,
-  functions: FusionPlan['functions'],
-  path: string | undefined,
-): Promise<Golden | null> {
-  const { readGolden } = await import('../runtime/golden.ts');
-  if (path !== undefined) return readGolden(path, { vocab });
-  const isChanged = Object.keys(functions).length > 0;
-  // What lies beside the weights is of the model without the plan's own ops.
-  const beside = directory === null || isChanged ? undefined : join(directory, 'golden.json');
-  return beside !== undefined && existsSync(beside) ? readGolden(beside, { vocab }) : null;
-}
-
 async function computeGolden(ui: Ui, directory: string, functions: FusionPlan['functions']): Promise<Golden> {
-  const { referenceGolden } = await import('./reference-golden.ts');
+  const { referenceGolden } = await import('../lab/reference-golden.ts');
   const progress = ui.progress('computing the reference');
   try {
     const onProgress = (done: number, total: number) => {
@@ -149,30 +118,4 @@ async function computeGolden(ui: Ui, directory: string, functions: FusionPlan['f
   } finally {
     progress.end();
   }
-}
-
-/** The engine in the shape that verify scores. */
-function engineScorer(engine: Engine, signal: AbortSignal): Scorer {
-  const { vocab } = engine;
-  return {
-    vocab,
-    reset: () => engine.reset(0),
-    score: (ids, first, onRows) =>
-      engine.scoreRows(
-        ids,
-        first,
-        (rows, token) => {
-          for (let i = 0; i * vocab < rows.length; i++) {
-            onRows(token + i, rows.subarray(i * vocab, (i + 1) * vocab));
-          }
-        },
-        { signal },
-      ),
-    greedy: async (ids, n) => {
-      const made: number[] = [];
-      for await (const batch of engine.generate(ids, { maxTokens: n, signal })) made.push(...batch);
-      signal.throwIfAborted();
-      return made;
-    },
-  };
 }

@@ -24,6 +24,10 @@ export function spreadOf(values: readonly number[]): Spread {
 export const tokensHash = (ids: readonly number[]): string =>
   createHash('sha256').update(ids.join()).digest('hex').slice(0, 12);
 
+/** Ids spread over the vocabulary, the same every time. */
+export const promptOf = (tokens: number, vocab: number): number[] =>
+  Array.from({ length: tokens }, (_, i) => (17 + i * 7919) % vocab);
+
 /** What may change while it is measured. */
 export type MachineState =
   | { readonly kind: 'cpu'; readonly load1: number }

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Manifest } from '../../abi/manifest.ts';
+import { OnelaunchError } from '../../errors.ts';
 import { waitForLock } from '../../file-lock.ts';
 import type { Kernel } from '../kernel.ts';
 import {
@@ -30,6 +31,8 @@ export interface BuildOptions {
   readonly force?: boolean;
   /** For every CPU of this architecture, not only this machine's. */
   readonly ship?: boolean;
+  /** Refuse, rather than compile, what is not built. */
+  readonly builtBefore?: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
 }
@@ -70,6 +73,11 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
   const before = directoryOf(root, kernel, key);
   const found = options.force ? null : usable(readEntry(before), recipe);
   if (found) return builtIn(before, found, true);
+  if (options.builtBefore) {
+    const elsewhere = withoutCompiler(recipe, options, note);
+    if (elsewhere) return builtIn(elsewhere.directory, elsewhere.manifest, true);
+    throw notBuilt(kernel);
+  }
   const lock = await writing(root, async () => {
     makeFolder(root);
     return waitForBuilders(lockOf(root, key), options);
@@ -103,6 +111,11 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
     lock.release();
   }
 }
+
+const notBuilt = ({ name }: Kernel) =>
+  new OnelaunchError('environment', `${name} is not built in ${outputRoot()}`, {
+    hint: 'build it first, with the same ONELAUNCH_CACHE',
+  });
 
 /** Does what writes into a folder. @throws OnelaunchError environment where it cannot */
 async function writing<T>(folder: string, work: () => T | Promise<T>): Promise<T> {

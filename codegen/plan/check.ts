@@ -41,6 +41,18 @@ export function isLegal(graph: Graph, plan: FusionPlan, target: Target): boolean
   return findAll(context).length === 0 && schemeFor(plan, target).budget(context).length === 0;
 }
 
+/** The first thing that is wrong, without what would be legal in its place: cheap. */
+export function firstIssue(
+  graph: Graph,
+  plan: FusionPlan,
+  target: Target,
+): Pick<Issue, 'rule' | 'why'> | undefined {
+  const [misshapen] = shapeIssues(plan);
+  if (misshapen) return misshapen;
+  const context = contextOf(graph, plan, target);
+  return findAll(context)[0] ?? schemeFor(plan, target).budget(context)[0];
+}
+
 /** What the rules see: the plan and the graph as its scheme takes them. */
 const contextOf = (graph: Graph, plan: FusionPlan, target: Target): Context => {
   const scheme = schemeFor(plan, target);

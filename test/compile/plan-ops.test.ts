@@ -4,7 +4,6 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
-import { referenceGolden } from '../../cli/reference-golden.ts';
 import { run } from '../../cli/run.ts';
 import { isFreeName } from '../../codegen/emit/pointwise-c.ts';
 import { generate, type Kernel, plan } from '../../codegen/index.ts';
@@ -12,6 +11,7 @@ import type { FusionPlan } from '../../codegen/plan/plan.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import unfused from '../../configs/plans/unfused.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { referenceGolden } from '../../lab/reference-golden.ts';
 import { ownOps, planFolder, writePlan } from '../support/plan-files.ts';
 import { writeRandomModel } from '../support/random-model.ts';
 

@@ -1,7 +1,9 @@
 // A golden file that was never written: a few short prompts through the unfused reference.
+
 import type { Golden, GoldenCase } from '../runtime/golden.ts';
 import type { ReferenceOps } from '../runtime/reference.ts';
 import { referenceScorer } from '../runtime/scorers.ts';
+import { promptOf } from './measure.ts';
 
 /** Short, since the reference computes a token of a 0.6 B model in seconds. */
 const promptTokens = [1, 6, 11];
@@ -21,8 +23,7 @@ export async function referenceGolden(
   let done = 0;
   const cases: GoldenCase[] = [];
   for (const tokens of promptTokens) {
-    // Spread over the vocabulary, and the same every time.
-    const promptIds = Array.from({ length: tokens }, (_, i) => (17 + i * 7919) % vocab);
+    const promptIds = promptOf(tokens, vocab);
     onProgress(done, total);
     await breathe();
     scorer.reset();

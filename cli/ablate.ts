@@ -1,0 +1,116 @@
+// gen ablate: what each option and each named variant of a plan is worth, one at a time.
+import type { FusionPlan } from '../codegen/plan/plan.ts';
+import { OnelaunchError } from '../errors.ts';
+import { exitCode } from './errors.ts';
+import {
+  type ExperimentFlags,
+  headerOf,
+  journalName,
+  noteDropped,
+  prepare,
+  runExperiment,
+} from './experiment.ts';
+import { experimentCommand } from './experiment-flags.ts';
+import { findingsTable, rowsOf } from './findings-table.ts';
+import { givenTwice, helpEnd, needModel, type Program } from './flags.ts';
+import type { Start, Ui } from './ui.ts';
+
+interface AblateFlags extends ExperimentFlags {
+  readonly plans?: readonly string[] | undefined;
+  readonly vary?: readonly string[] | undefined;
+  readonly markdown?: true | undefined;
+}
+
+export function addAblate(program: Program, start: Start): void {
+  experimentCommand(program, 'ablate')
+    .argument('[plan]', 'the same as --plan')
+    .description(
+      'time what each option and each named variant of a plan is worth, one at a time beside the plan',
+    )
+    .optionsGroup('Variants (default: each option of its scheme alone, and plans that ship as its variants):')
+    .option('--plans <list>', 'these plans, names or files, and nothing else', (text: string) =>
+      text.split(','),
+    )
+    .option(
+      '--vary <list>',
+      'each of these values alone, written as for gen explore; may be given again',
+      (text: string, before: readonly string[] = []) => [...before, text],
+    )
+    .option('--markdown', 'print the table for a document')
+    .addHelpText(
+      'after',
+      helpEnd(
+        'gen ablate cooperative --model qwen3-tiny --target cpu',
+        'gen ablate stream --model qwen3-0.6b --plans stream-unsplit,stream-epochs --markdown',
+      ),
+    )
+    .action((word, options) =>
+      start(options, async (ui) => {
+        if (word !== undefined && options.plan !== undefined) throw givenTwice('plan', options.plan, word);
+        const model = needModel(options, 'ablate');
+        return await ablate(ui, model, { ...options, plan: options.plan ?? word });
+      }),
+    );
+}
+
+async function ablate(ui: Ui, model: string, flags: AblateFlags): Promise<number> {
+  const { readVary } = await import('../lab/vary.ts');
+  const axes = readVary(flags.vary ?? []);
+  const { resolvePlan, planNames } = await import('../configs/resolve.ts');
+  const asked = await plansOf(flags.plans ?? [], resolvePlan);
+  const prepared = await prepare(ui, model, flags);
+  const { checked, base, positions } = prepared;
+  const { dims, target } = checked;
+  const { choicesOf } = await import('../lab/space.ts');
+  const { alone, namedVariants, optionVariants } = await import('../lab/ablate.ts');
+  const { candidatesOf } = await import('../lab/enumerate.ts');
+  const { decoderGraph } = await import('../codegen/model/graph.ts');
+  const isAsked = asked.length > 0 || axes.length > 0;
+  const shipped = isAsked ? [] : planNames().filter((name) => name.startsWith(`${base.name}-`));
+  const variants = [
+    ...(isAsked ? [] : optionVariants(base)),
+    ...alone(base, choicesOf(axes, { graph: decoderGraph(dims), base, target })),
+    ...namedVariants([...asked, ...(await plansOf(shipped, resolvePlan))]),
+  ];
+  const progress = ui.progress('printing');
+  const found = await candidatesOf(variants, { dims, target, base, positions }, variants.length, () =>
+    ui.io.signal.throwIfAborted(),
+  ).finally(() => progress.end());
+  noteDropped(ui, found.dropped);
+  if (found.candidates.length < 2) {
+    throw new OnelaunchError('usage', `no variant of ${base.name} is another kernel on ${target.name}`, {
+      hint: 'name some with --plans, or edits with --vary',
+    });
+  }
+  ui.note(`${found.candidates.length - 1} variants beside ${base.name}`);
+  const header = headerOf(prepared, found.candidates[0]!.record.id, flags, {
+    ...{ command: 'ablate', strategy: 'grid', samples: null, seed: 0, prune: null, shard: null },
+    vary: variants.map(({ label }) => label),
+  });
+  const strategy = {
+    strategy: 'grid',
+    rounds: flags.rounds,
+    together: flags.together,
+    final: false,
+  } as const;
+  const findings = await runExperiment(ui, prepared, found.candidates, header, flags, strategy);
+  if (ui.json) {
+    ui.result({
+      journal: flags.journal ?? journalName(header),
+      ...header,
+      variants: rowsOf(findings, header),
+    });
+  } else ui.data(findingsTable(findings, header, flags.markdown));
+  return findings.some(({ state }) => state === 'wrong' || state === 'unrepeatable')
+    ? exitCode.failed
+    : exitCode.ok;
+}
+
+async function plansOf(
+  names: readonly string[],
+  resolvePlan: (name: string) => Promise<FusionPlan>,
+): Promise<FusionPlan[]> {
+  const plans: FusionPlan[] = [];
+  for (const name of names) plans.push(await resolvePlan(name));
+  return plans;
+}

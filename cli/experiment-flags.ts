@@ -1,0 +1,89 @@
+// The flags that gen explore and gen ablate share, and what they make of them.
+import { existsSync, readFileSync } from 'node:fs';
+import { OnelaunchError } from '../errors.ts';
+import { engineCommand, type Program } from './flags.ts';
+import { duration, whole, wholes } from './values.ts';
+
+/** A command that times variants beside an incumbent. */
+export const experimentCommand = (program: Program, name: string) =>
+  engineCommand(program, name)
+    .optionsGroup('Measurement:')
+    .option(
+      '--positions <list>',
+      'tokens in the context when decode is timed (default: 1,200,1900 as far as the model goes)',
+      wholes('--positions', 1, 16_777_216),
+    )
+    .option('--tokens <n>', 'timed tokens of a reply', whole('--tokens', 1, 100_000), 64)
+    .option(
+      '--rounds <n>',
+      'replies of each variant and position, in turns with the incumbent',
+      whole('--rounds', 1, 1000),
+      5,
+    )
+    .option(
+      '--together <n>',
+      'variants that are open at a time, each with its weights, the incumbent among them',
+      whole('--together', 2, 64),
+      4,
+    )
+    .option('--random-weights', 'random weights in the place of the checkpoint; needs --golden')
+    .option(
+      '--golden <file>',
+      'file of logits that each variant must agree with before it is timed (default: golden.json beside the weights, else the reference)',
+    )
+    .optionsGroup('Work:')
+    .option('--jobs <n>', 'variants that are compiled at a time (default: cores)', whole('--jobs', 1, 1024))
+    .option(
+      '--budget <time>',
+      'begin nothing to time so long after the start: 90s, 10m, 2h',
+      duration('--budget'),
+    )
+    .option('--build-only', 'only compile, on a machine that need not have the GPU')
+    .option('--measure-only', 'only time what --build-only made in the same ONELAUNCH_CACHE')
+    .option(
+      '--journal <file>',
+      'where every finding is kept; the same command goes on from it (default: a name for each experiment, in this folder)',
+    );
+
+export interface WorkFlags {
+  readonly buildOnly?: true | undefined;
+  readonly measureOnly?: true | undefined;
+  readonly randomWeights?: true | undefined;
+  readonly golden?: string | undefined;
+}
+
+/** What is to be done. @throws OnelaunchError usage for flags that contradict each other */
+export function modeOf({
+  buildOnly,
+  measureOnly,
+  randomWeights,
+  golden,
+}: WorkFlags): 'all' | 'build' | 'measure' {
+  if (buildOnly && measureOnly) {
+    throw new OnelaunchError('usage', '--build-only and --measure-only leave nothing to do', {
+      hint: 'give one of them, or none for both halves',
+    });
+  }
+  if (randomWeights && golden === undefined && !buildOnly) {
+    throw new OnelaunchError('usage', '--random-weights has nothing to compare with', {
+      hint: 'give --golden FILE, or leave it out and give the directory of a checkpoint',
+    });
+  }
+  if (buildOnly) return 'build';
+  return measureOnly ? 'measure' : 'all';
+}
+
+/** Refuses a file for the winner that could not be written, or that somebody wrote by hand. @throws OnelaunchError usage */
+export function checkOut(path: string | undefined, mark: string): void {
+  if (path === undefined) return;
+  if (!/\.[mc]?[jt]s$/.test(path)) {
+    throw new OnelaunchError('usage', `--out is '${path}', must be a .ts or .js file`, {
+      hint: 'for example: --out best.ts',
+    });
+  }
+  if (existsSync(path) && !readFileSync(path, 'utf8').startsWith(mark)) {
+    throw new OnelaunchError('usage', `--out is '${path}', which is there already`, {
+      hint: 'give another name',
+    });
+  }
+}

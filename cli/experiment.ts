@@ -1,0 +1,196 @@
+// An experiment on the command line: model and incumbent, variants, journal, live progress, and how to go on after Ctrl-C.
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../codegen/build/package-root.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import type { FusionPlan } from '../codegen/plan/plan.ts';
+import { OnelaunchError } from '../errors.ts';
+import type { Candidate, Dropped } from '../lab/enumerate.ts';
+import type { Finding } from '../lab/findings.ts';
+import type { JournalHeader } from '../lab/journal-records.ts';
+import type { Strategy } from '../lab/strategy.ts';
+import type { CheckedModel } from '../preflight.ts';
+import type { WorkFlags } from './experiment-flags.ts';
+import { modeOf } from './experiment-flags.ts';
+import { engineOptions } from './reply.ts';
+import { seconds, type Ui } from './ui.ts';
+
+/** The flags of the command line. */
+export interface ExperimentFlags extends WorkFlags {
+  readonly target?: string | undefined;
+  readonly plan?: string | undefined;
+  readonly context?: number | undefined;
+  readonly threads?: number | undefined;
+  readonly device?: number | undefined;
+  readonly positions?: readonly number[] | undefined;
+  readonly tokens: number;
+  readonly rounds: number;
+  readonly together: number;
+  readonly jobs?: number | undefined;
+  readonly budget?: number | undefined;
+  readonly journal?: string | undefined;
+}
+
+export interface Prepared {
+  readonly checked: CheckedModel;
+  readonly base: FusionPlan;
+  readonly positions: readonly number[];
+}
+
+/** Model, machine and incumbent, checked before anything is printed or compiled. */
+export async function prepare(ui: Ui, model: string, flags: ExperimentFlags): Promise<Prepared> {
+  const mode = modeOf(flags);
+  const { preflight } = await import('../preflight.ts');
+  const { storedGolden } = await import('../lab/truth.ts');
+  let positions: readonly number[] = [];
+  const checked = await preflight(
+    { model, target: flags.target, plan: flags.plan },
+    {
+      weights: mode !== 'build' && !flags.randomWeights,
+      run: mode === 'build' ? undefined : engineOptions(flags),
+      also: async ({ dims, directory, functions }) => {
+        positions = positionsOf(dims, flags);
+        await storedGolden(dims, directory, functions, flags.golden);
+      },
+    },
+  );
+  for (const note of checked.notes) ui.warn(note);
+  if (checked.planReason) ui.note(`incumbent ${checked.plan.name}: ${checked.planReason}`);
+  return { checked, base: checked.plan, positions };
+}
+
+/** Default positions move into a shorter context; those that were asked for must fit. */
+function positionsOf(
+  { maxPositions }: ModelDims,
+  { positions, context, tokens }: ExperimentFlags,
+): readonly number[] {
+  const room = context ?? maxPositions;
+  const most = room - tokens - 1;
+  const asked = [...new Set(positions ?? [1, 200, 1900].map((one) => Math.min(one, most)))].sort(
+    (a, b) => a - b,
+  );
+  const needed = asked.at(-1)! + tokens + 1;
+  if (needed <= room && asked[0]! >= 1) return asked;
+  throw new OnelaunchError(
+    'usage',
+    `${Math.max(needed, tokens + 2)} positions are needed, the context holds ${room}`,
+    {
+      hint: 'ask for smaller --positions or --tokens',
+    },
+  );
+}
+
+/** What makes an experiment that one, in the words of its journal. */
+export function headerOf(
+  { checked: { dims, target }, base, positions }: Prepared,
+  id: string,
+  flags: ExperimentFlags,
+  own: Pick<JournalHeader, 'command' | 'vary' | 'strategy' | 'samples' | 'seed' | 'prune' | 'shard'>,
+): JournalHeader {
+  return {
+    ...{ kind: 'journal', format: 1, version: version(), command: own.command, model: dims.name },
+    ...{ weights: flags.randomWeights ? 'random, seed 0' : 'checkpoint', target: target.name },
+    ...{ plan: base.name, base: id, vary: own.vary, strategy: own.strategy, samples: own.samples },
+    ...{ seed: own.seed, prune: own.prune, positions: [...positions], tokens: flags.tokens },
+    ...{ rounds: flags.rounds, shard: own.shard },
+  };
+}
+
+function version(): string {
+  const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  return version;
+}
+
+/** A name that only this experiment has. */
+export function journalName(header: JournalHeader): string {
+  const hash = createHash('sha256').update(JSON.stringify(header)).digest('hex').slice(0, 6);
+  const shard = header.shard === null ? '' : `-shard-${header.shard.replace('/', '-of-')}`;
+  return `${header.command}-${header.model}-${header.target}-${hash}${shard}.jsonl`.replaceAll(
+    /[^\w.-]/g,
+    '-',
+  );
+}
+
+/** How many combinations fell away, and for what. */
+export function noteDropped(ui: Ui, { illegal, pointless, alike }: Dropped): void {
+  for (const [rule, { count, why }] of illegal) ui.note(`illegal, ${rule}: ${count}, the first since ${why}`);
+  if (pointless > 0) ui.note(`${pointless} with an option that their scheme does not have`);
+  if (alike > 0) ui.note(`${alike} print the sources of another`);
+}
+
+/** Does what is left of an experiment. @returns its findings, the incumbent first */
+export async function runExperiment(
+  ui: Ui,
+  prepared: Prepared,
+  candidates: readonly Candidate[],
+  header: JournalHeader,
+  flags: ExperimentFlags,
+  strategy: Strategy,
+): Promise<readonly Finding[]> {
+  const { openJournal } = await import('../lab/journal.ts');
+  const { explore } = await import('../lab/explore.ts');
+  const { findingsOf } = await import('../lab/findings.ts');
+  const { contextFor } = await import('../lab/truth.ts');
+  const { checked, positions } = prepared;
+  const path = flags.journal ?? journalName(header);
+  const journal = await openJournal(path, header);
+  ui.note(`journal: ${path}${journal.records.length > 0 ? ', begun before' : ''}`);
+  const progress = ui.progress(header.command === 'explore' ? 'exploring' : 'ablating');
+  const started = performance.now();
+  try {
+    const golden = modeOf(flags) === 'build' ? null : await stored(prepared, flags);
+    const needed = Math.max(positions.at(-1)! + header.tokens + 1, flags.context ?? 0);
+    const why = await explore({ candidates, strategy }, journal, {
+      ...{ checked, header, mode: modeOf(flags), jobs: flags.jobs, budget: flags.budget ?? null },
+      ...{ threads: flags.threads, device: flags.device, randomWeights: flags.randomWeights ?? false },
+      // Cases of the golden logits may be longer than what is timed.
+      context: golden
+        ? Math.max(needed, contextFor(golden, checked.dims, undefined))
+        : Math.min(checked.dims.maxPositions, Math.max(needed, 256)),
+      signal: ui.io.signal,
+      goldenOf: async () => golden ?? (await computed(ui, prepared)),
+      onProgress: progress.update,
+      onLine: (line) => progress.log(line),
+    });
+    progress.end(`${endOf[why]} after ${seconds(performance.now() - started)}`);
+  } catch (error) {
+    progress.end();
+    if (ui.io.signal.aborted) ui.note(`what was found is in ${path}: the same command goes on from there`);
+    throw error;
+  } finally {
+    journal.close();
+  }
+  return findingsOf(journal.records, positions);
+}
+
+const endOf = {
+  timed: 'all is timed',
+  built: 'all is built: time it with --measure-only',
+  budget: 'the budget is used up: the same command goes on',
+} as const;
+
+async function stored({ checked: { dims, directory }, base }: Prepared, { golden }: ExperimentFlags) {
+  const { storedGolden } = await import('../lab/truth.ts');
+  return storedGolden(dims, directory, base.functions, golden);
+}
+
+/** Logits of the built-in reference, for a model that has no golden file. */
+async function computed(ui: Ui, { checked: { directory }, base }: Prepared) {
+  const { referenceGolden } = await import('../lab/reference-golden.ts');
+  const progress = ui.progress('computing the reference');
+  try {
+    return await referenceGolden(
+      directory!,
+      (done, total) => {
+        ui.io.signal.throwIfAborted();
+        progress.update(done / total, `${done} of ${total} tokens`);
+      },
+      base.functions,
+    );
+  } finally {
+    progress.end();
+  }
+}

@@ -1,0 +1,274 @@
+// gen explore: variants of a plan, verified and timed beside it, ranked; and the journals of such experiments.
+import { existsSync } from 'node:fs';
+import { OnelaunchError } from '../errors.ts';
+import { exitCode } from './errors.ts';
+import {
+  type ExperimentFlags,
+  headerOf,
+  journalName,
+  noteDropped,
+  prepare,
+  runExperiment,
+} from './experiment.ts';
+import { checkOut, experimentCommand } from './experiment-flags.ts';
+import { findingsTable, rowsOf } from './findings-table.ts';
+import { helpEnd, needModel, type Program } from './flags.ts';
+import { fixed, type Start, table, type Ui } from './ui.ts';
+import { oneOf, real, share, whole } from './values.ts';
+
+const strategies = ['grid', 'random', 'halving'] as const;
+/** Of a grid or of halving: more are never all tried. */
+const mostCombinations = 20_000;
+
+interface ExploreFlags extends ExperimentFlags {
+  readonly vary?: readonly string[] | undefined;
+  readonly strategy: (typeof strategies)[number];
+  readonly samples: number;
+  readonly seed: number;
+  readonly prune: number;
+  readonly shard?: { readonly part: number; readonly parts: number } | undefined;
+  readonly out?: string | undefined;
+  readonly explain?: true | undefined;
+  readonly markdown?: true | undefined;
+}
+
+export function addExplore(program: Program, start: Start): void {
+  experimentCommand(program, 'explore')
+    .argument('[model]', 'the same as --model; or list, merge: what is done with journals')
+    .argument('[journals...]', 'of list and merge')
+    .description(
+      'try variants of a plan: build, verify and time each beside it, and rank them; or show and merge journals',
+    )
+    .optionsGroup('Variants:')
+    .option(
+      '--vary <list>',
+      'option=values, op=own, op=*, stage=*, scheme=*; values are 0..3, lists, or * for all; may be given again',
+      (text: string, before: readonly string[] = []) => [...before, text],
+    )
+    .option(
+      '--strategy <name>',
+      'grid: all; random: some of many; halving: all in short runs, ever fewer in longer ones',
+      oneOf('--strategy', strategies),
+      'grid',
+    )
+    .option('--samples <n>', 'variants of --strategy random', whole('--samples', 1, 100_000), 50)
+    .option('--seed <n>', 'which ones', whole('--seed', 0, 2 ** 32 - 1), 0)
+    .option(
+      '--prune <x>',
+      'do not build what is predicted so many times slower than the best; 0: build all',
+      real('--prune', 0, 1000),
+      1.5,
+    )
+    .option(
+      '--shard <i/n>',
+      'only this part of the variants; merge puts the journals together',
+      share('--shard'),
+    )
+    .option('--explain', 'list the variants and what is predicted of them, and build nothing')
+    .option('--out <file>', 'write the best variant as a plan file')
+    .option('--markdown', 'print the table for a document')
+    .addHelpText(
+      'after',
+      helpEnd(
+        "gen explore qwen3-tiny --target cpu --vary 'attn_norm=*,attention=*' --out best.ts",
+        "gen explore --model qwen3-0.6b --plan stream --vary 'slots=8..12,window=*' --strategy halving --budget 10m",
+        'gen explore list explore-qwen3-tiny-cpu-1f2e3d.jsonl',
+        'gen explore merge a.jsonl b.jsonl --journal all.jsonl',
+      ),
+    )
+    .action((word, journals, options) =>
+      start(options, async (ui) => {
+        if (word === 'list') return await list(ui, journals, options);
+        if (word === 'merge') return await merge(ui, journals, options);
+        if (journals.length > 0) {
+          throw new OnelaunchError('usage', `'${journals[0]}' stands behind the model`, {
+            hint: 'a model, or list and merge with journals behind them',
+          });
+        }
+        return await exploreModel(ui, needModel(options, 'explore', word), options);
+      }),
+    );
+}
+
+async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise<number> {
+  const { readVary } = await import('../lab/vary.ts');
+  const { mark } = await import('../lab/plan-file.ts');
+  const axes = readVary(flags.vary ?? []);
+  if (axes.length === 0) {
+    throw new OnelaunchError('usage', 'nothing is varied', {
+      hint: "for example: --vary 'prefetch=0..3,attn_norm=*'; gen explain shows the stages and ops of a plan",
+    });
+  }
+  checkOut(flags.out, mark);
+  const prepared = await prepare(ui, model, flags);
+  const { candidates, shown } = await candidatesFor(ui, prepared, axes, flags);
+  if (flags.explain) {
+    if (ui.json) ui.result(shown);
+    else ui.data(explainTable(shown));
+    return exitCode.ok;
+  }
+  const header = headerOf(prepared, candidates[0]!.record.id, flags, {
+    ...{ command: 'explore', strategy: flags.strategy, seed: flags.seed, prune: flags.prune || null },
+    vary: axes.map(({ key, values }) => `${key}=${values.join()}`),
+    samples: flags.strategy === 'random' ? flags.samples : null,
+    shard: flags.shard ? `${flags.shard.part}/${flags.shard.parts}` : null,
+  });
+  const strategy = { strategy: flags.strategy, rounds: flags.rounds, together: flags.together, final: true };
+  const findings = await runExperiment(ui, prepared, candidates, header, flags, strategy);
+  const [best] = rowsOf(findings, header);
+  if (ui.json)
+    ui.result({
+      journal: flags.journal ?? journalName(header),
+      ...header,
+      variants: rowsOf(findings, header),
+    });
+  else ui.data(findingsTable(findings, header, flags.markdown));
+  if (flags.out !== undefined && best?.rank === 1) {
+    const winner = candidates.find(({ record }) => record.id === best.id)!;
+    const ratio = best.ratio
+      ? `${best.ratio.median.toFixed(3)} of the speed of ${header.plan}`
+      : 'the incumbent itself';
+    await writeWinner(
+      ui,
+      prepared,
+      winner,
+      `${best.label}, ${ratio} with ${header.model} on ${header.target}`,
+      flags.out,
+    );
+  }
+  return findings.some(({ state }) => state === 'wrong' || state === 'unrepeatable')
+    ? exitCode.failed
+    : exitCode.ok;
+}
+
+type Prepared = Awaited<ReturnType<typeof prepare>>;
+type Candidates = Awaited<ReturnType<typeof import('../lab/enumerate.ts')['candidatesOf']>>['candidates'];
+
+/** The variants of the flags, in the order in which they are tried, and what is told of them. */
+async function candidatesFor(
+  ui: Ui,
+  { checked: { dims, target }, base, positions }: Prepared,
+  axes: Parameters<typeof import('../lab/space.ts')['choicesOf']>[0],
+  flags: ExploreFlags,
+) {
+  const { choicesOf, sizeOf } = await import('../lab/space.ts');
+  const { candidatesOf, combinationsOf } = await import('../lab/enumerate.ts');
+  const { pruned, whyNotPredicted } = await import('../lab/prune.ts');
+  const { isOfShard } = await import('../lab/merge.ts');
+  const { decoderGraph } = await import('../codegen/model/graph.ts');
+  const choices = choicesOf(axes, { graph: decoderGraph(dims), base, target });
+  const size = sizeOf(choices);
+  const isRandom = flags.strategy === 'random';
+  if (size > mostCombinations && !isRandom) {
+    throw new OnelaunchError('usage', `--vary has ${size.toLocaleString('en')} combinations`, {
+      hint: '--strategy random --samples 50 tries some of them',
+    });
+  }
+  const progress = ui.progress('enumerating');
+  const found = await candidatesOf(
+    combinationsOf(choices, base, isRandom ? flags.seed : null),
+    { dims, target, base, positions },
+    isRandom ? flags.samples : size,
+    (others) => {
+      ui.io.signal.throwIfAborted();
+      progress.update(null, `${others} variants`);
+    },
+  ).finally(() => progress.end());
+  noteDropped(ui, found.dropped);
+  const records = found.candidates.map(({ record }) => record);
+  const why = whyNotPredicted(records);
+  if (why !== null) ui.note(`nothing is pruned or ranked by predictions: ${why}`);
+  const marked = pruned(records, flags.prune || null);
+  const count = marked.filter((record) => record.pruned !== null).length;
+  if (count > 0) ui.note(`${count} pruned: predicted more than ${flags.prune} times slower than the best`);
+  const mine = marked.filter((_, i) => isOfShard(i, flags.shard ?? null));
+  ui.note(`${mine.length - 1} variants beside ${base.name}${flags.shard ? `, of ${marked.length - 1}` : ''}`);
+  const candidates = mine.map((record) => ({
+    record,
+    plan: found.candidates.find((one) => one.record.id === record.id)!.plan,
+  }));
+  return { candidates, shown: mine };
+}
+
+function explainTable(
+  records: readonly {
+    label: string;
+    id: string;
+    predicted: readonly (number | null)[];
+    pruned: string | null;
+    alike: readonly string[];
+  }[],
+): string {
+  const rows = records.map(({ label, id, predicted, pruned, alike }) => [
+    ...[
+      label,
+      id,
+      predicted.map((rate) => fixed(rate, 0) ?? '-').join(' '),
+      alike.length || null,
+      pruned ?? '',
+    ],
+  ]);
+  return table(['variant', 'kernel', 'predicted tok/s', 'alike', ''], rows);
+}
+
+/** Writes the plan, reads it again, and makes sure that it is the same kernel. */
+async function writeWinner(
+  ui: Ui,
+  { checked: { dims, target } }: Prepared,
+  { plan, record }: Candidates[number],
+  note: string,
+  path: string,
+): Promise<void> {
+  const { writeFileSync } = await import('node:fs');
+  const { planFile } = await import('../lab/plan-file.ts');
+  const { resolvePlan } = await import('../configs/resolve.ts');
+  const { generate } = await import('../codegen/index.ts');
+  writeFileSync(path, planFile(plan, note, path));
+  const { hash } = await generate({ dims, target, plan: await resolvePlan(path) });
+  if (hash !== record.id)
+    throw new Error(`internal error: ${path} prints the kernel ${hash}, not ${record.id}`);
+  ui.note(`the best as a plan: ${path}`);
+}
+
+async function list(ui: Ui, paths: readonly string[], flags: ExploreFlags): Promise<number> {
+  if (paths.length === 0)
+    throw new OnelaunchError('usage', 'no journal to list', { hint: 'gen explore list FILE' });
+  const { readJournal } = await import('../lab/journal.ts');
+  const { findingsOf } = await import('../lab/findings.ts');
+  for (const path of paths) {
+    const { header, records } = readJournal(path);
+    if (!header) throw new OnelaunchError('usage', `${path} is empty`);
+    const findings = findingsOf(records, header.positions);
+    if (ui.json) ui.result({ journal: path, ...header, variants: rowsOf(findings, header) });
+    else {
+      const run = records.findLast((one) => one.kind === 'run' && one.device !== null);
+      ui.note(
+        `${path}: ${header.model}, ${header.target}, ${run?.kind === 'run' ? `on ${run.device}` : 'not timed yet'}`,
+      );
+      ui.data(findingsTable(findings, header, flags.markdown));
+    }
+  }
+  return exitCode.ok;
+}
+
+async function merge(ui: Ui, paths: readonly string[], flags: ExploreFlags): Promise<number> {
+  if (paths.length < 2 || flags.journal === undefined) {
+    throw new OnelaunchError(
+      'usage',
+      'merge takes two journals or more, and --journal for what they become',
+      {
+        hint: 'for example: gen explore merge a.jsonl b.jsonl --journal all.jsonl',
+      },
+    );
+  }
+  if (existsSync(flags.journal)) {
+    throw new OnelaunchError('usage', `${flags.journal} is there already`, {
+      hint: 'give another --journal',
+    });
+  }
+  const { merged } = await import('../lab/merge.ts');
+  const { writeJournal } = await import('../lab/journal.ts');
+  const { header, records } = merged(paths);
+  await writeJournal(flags.journal, header, records);
+  return await list(ui, [flags.journal], flags);
+}

@@ -1,0 +1,81 @@
+// The outcome of an experiment as a table, for a terminal or for Markdown, and as JSON.
+import type { Finding } from '../lab/findings.ts';
+import type { JournalHeader } from '../lab/journal-records.ts';
+import { type RankedRow, ranked } from '../lab/ranking.ts';
+import { type Cell, fixed, table } from './ui.ts';
+
+type Header = Pick<JournalHeader, 'command' | 'positions' | 'plan' | 'rounds'>;
+
+/** Rows in the order in which they are shown: best first; of an ablation as they were listed. */
+export function rowsOf(
+  findings: readonly Finding[],
+  { command }: Pick<Header, 'command'>,
+): readonly RankedRow[] {
+  const rows = ranked(findings);
+  if (command === 'explore') return rows;
+  return findings.map(({ variant }) => rows.find(({ id }) => id === variant.id)!);
+}
+
+/** @param markdown for a document, in the place of columns */
+export function findingsTable(findings: readonly Finding[], header: Header, markdown = false): string {
+  const rows = rowsOf(findings, header);
+  const { positions, plan } = header;
+  const hasPrediction = rows.some(({ predictedRatio }) => predictedRatio !== null);
+  const head = [
+    ...(header.command === 'explore' ? ['', 'variant'] : ['variant']),
+    ...positions.map((position) => `tok/s at ${position}`),
+    ...[
+      'ratio',
+      'interval',
+      'spread',
+      ...(hasPrediction ? ['predicted'] : []),
+      'verdict',
+      'rounds',
+      'tokens',
+    ],
+  ];
+  const cells = rows.map((row): Cell[] => [
+    ...(header.command === 'explore' ? [rankText(row), row.label] : [row.label]),
+    ...row.rates.map((rate) => fixed(rate, 1)),
+    row.isBase ? (row.rank === null ? null : '1') : fixed(row.ratio?.median ?? null, 3),
+    row.ratio ? `${row.ratio.low.toFixed(3)}-${row.ratio.high.toFixed(3)}` : null,
+    row.ratio ? `${(100 * row.ratio.spread).toFixed(1)} %` : null,
+    ...(hasPrediction ? [fixed(row.predictedRatio, 3)] : []),
+    verdictText(row),
+    row.rounds || null,
+    row.hashes.every((hash) => hash === null)
+      ? null
+      : row.hashes.map((hash) => hash?.slice(0, 6) ?? '-').join(' '),
+  ]);
+  const whys = rows.flatMap(({ label, why }) => (why === null ? [] : [`${label}: ${why}`]));
+  return [
+    markdown ? markdownTable(head, cells) : table(head, cells),
+    '',
+    `ratio: tokens a second beside ${plan} in the same round, median; ${basisOf(rows)}`,
+    ...(rows.some(({ rank, equalsBest }) => equalsBest && rank !== 1)
+      ? ['=1: its interval overlaps that of the best, so that either may be faster']
+      : []),
+    ...whys,
+  ].join('\n');
+}
+
+const rankText = ({ rank, equalsBest }: RankedRow): string | null => {
+  if (rank === null) return null;
+  return equalsBest && rank > 1 ? `${rank} =1` : String(rank);
+};
+
+const verdictText = ({ isBase, verdict, state }: RankedRow): string =>
+  isBase && state === 'timed' ? 'incumbent' : (verdict ?? state);
+
+/** How sure the intervals are. */
+function basisOf(rows: readonly RankedRow[]): string {
+  const coverages = rows.flatMap(({ ratio }) => (ratio ? [ratio.coverage] : []));
+  if (coverages.length === 0) return 'nothing was timed yet';
+  const [least, most] = [Math.min(...coverages), Math.max(...coverages)].map((one) => (100 * one).toFixed(0));
+  return `the true one is in the interval with ${least === most ? least : `${least} to ${most}`} %`;
+}
+
+const markdownTable = (head: readonly string[], rows: readonly (readonly Cell[])[]): string =>
+  [head, head.map(() => '---'), ...rows]
+    .map((row) => `| ${row.map((cell) => String(cell ?? '-').replaceAll('|', '\\|')).join(' | ')} |`)
+    .join('\n');

@@ -1,0 +1,33 @@
+// The variants of an ablation: each option of the base's scheme changed alone, and the plans that are named.
+import type { FusionPlan } from '../codegen/plan/plan.ts';
+import { barriers, stream } from '../codegen/plan/plan.ts';
+import { optionNames, optionText, othersThan, readOption } from './option-values.ts';
+import { type Choice, type Variant, variantOf } from './space.ts';
+
+const defaults = { barriers, stream } as const;
+
+/** Each option dropped to its default where the base has another value, else at other values, one at a time. */
+export function optionVariants(base: FusionPlan): Variant[] {
+  const { kind } = base.scheme;
+  const usual = new Map<string, unknown>(Object.entries(defaults[kind]()));
+  const own = new Map<string, unknown>(Object.entries(base.scheme));
+  const choices = optionNames(kind).flatMap((key) =>
+    [usual.get(key), ...othersThan(kind, key, own.get(key))].flatMap((value): Choice[] => {
+      const text = optionText(value) ?? '';
+      const read = readOption(kind, key, text);
+      return read === undefined ? [] : [{ key, text, is: 'option', value: read }];
+    }),
+  );
+  return alone(base, [choices]);
+}
+
+/** Each value of each axis alone. */
+export function alone(base: FusionPlan, axes: readonly (readonly Choice[])[]): Variant[] {
+  const variants = axes.flat().flatMap((choice) => variantOf(base, [choice]) ?? []);
+  const others = variants.filter(({ plan }) => plan !== base);
+  return [...new Map(others.map((variant) => [variant.label, variant])).values()];
+}
+
+/** Plans under their own names. */
+export const namedVariants = (plans: readonly FusionPlan[]): Variant[] =>
+  plans.map((plan) => ({ label: plan.name, edits: {}, plan }));

@@ -1,0 +1,60 @@
+// Variants compiled side by side, each outcome in the journal as soon as it is known.
+import { availableParallelism } from 'node:os';
+import { builtRecord, type EngineInput } from './contestant.ts';
+import type { Candidate } from './enumerate.ts';
+import type { Journal } from './journal.ts';
+
+export interface Watch {
+  /** @param share 0 to 1 of the work, where known */
+  readonly onProgress: (share: number | null, detail: string) => void;
+  /** Something is done: a line. */
+  readonly onLine: (line: string) => void;
+}
+
+/**
+ * Compiles those that were not, or finds them built; those that a compiler refuses are done with.
+ * @param jobs variants at a time; @param before refuse to compile
+ */
+export async function buildAll(
+  candidates: readonly Candidate[],
+  journal: Journal,
+  input: Pick<EngineInput, 'checked' | 'signal'> &
+    Watch & { readonly jobs?: number | undefined; readonly before: boolean },
+): Promise<void> {
+  const { signal, onProgress, onLine, before } = input;
+  const refused = new Set(
+    journal.records.flatMap((one) => (one.kind === 'built' && one.problem !== null ? [one.id] : [])),
+  );
+  const isDone = new Set(journal.records.flatMap((one) => (one.kind === 'built' ? [one.id] : [])));
+  const wanted = candidates.filter(({ record }) => record.pruned === null && !refused.has(record.id));
+  const queue = [...wanted];
+  const running = new Set<string>();
+  let done = 0;
+  const show = () =>
+    onProgress(done / wanted.length, `building ${done} of ${wanted.length}: ${[...running].join(', ')}`);
+  const worker = async () => {
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      signal.throwIfAborted();
+      const { id, label } = next.record;
+      running.add(label);
+      show();
+      const record = await builtRecord(next, input, before);
+      running.delete(label);
+      done++;
+      show();
+      // One that was built in another run, and is here, is no news.
+      if (isDone.has(id) && record.seconds === 0 && record.problem === null) continue;
+      journal.append(record);
+      const how = record.seconds === 0 ? 'built before' : `built in ${record.seconds.toFixed(1)} s`;
+      onLine(`${label}: ${record.problem === null ? how : `refused by the compiler: ${record.problem}`}`);
+    }
+  };
+  const workers = Array.from({ length: input.jobs ?? availableParallelism() }, worker);
+  try {
+    await Promise.all(workers);
+  } catch (error) {
+    queue.length = 0;
+    await Promise.allSettled(workers);
+    throw error;
+  }
+}

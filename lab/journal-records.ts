@@ -1,0 +1,142 @@
+// What a journal of an experiment holds, one record a line: the types, and how lines of strangers are read.
+import { z } from 'zod';
+
+/** Goes up when an older reader would misread a journal. */
+export const journalFormat = 1;
+
+const count = z.int().nonnegative();
+/** Twelve hexadecimal digits of the sources of a kernel, which is what a variant is. */
+const id = z.string().regex(/^[0-9a-f]{12}$/);
+
+/** The first line: what must agree for two journals to be of one experiment. */
+const headerSchema = z.strictObject({
+  kind: z.literal('journal'),
+  format: z.literal(journalFormat),
+  /** Version of the package. */
+  version: z.string(),
+  command: z.enum(['explore', 'ablate']),
+  model: z.string(),
+  /** `checkpoint`, or `random, seed 0`. */
+  weights: z.string(),
+  target: z.string(),
+  /** The incumbent: its name and its kernel. */
+  plan: z.string(),
+  base: id,
+  /** What is varied, `key=value,...` each; plans that are named stand as `plan=NAME`. */
+  vary: z.array(z.string()),
+  strategy: z.enum(['grid', 'random', 'halving']),
+  /** Of `random`: how many variants, and which. */
+  samples: count.nullable(),
+  seed: count,
+  /** A variant that is predicted to be so many times slower than the best is not built; null: all are. */
+  prune: z.number().nullable(),
+  /** Tokens in the KV cache when the first one is timed. */
+  positions: z.array(count).min(1),
+  /** Timed tokens of a reply. */
+  tokens: count,
+  rounds: count,
+  /** Which part of the variants, `1/4`; null: all. Not compared when journals are merged. */
+  shard: z.string().nullable(),
+});
+
+/** State of the machine at that time: MachineState of lab/measure.ts. */
+const machine = z.looseObject({ kind: z.enum(['cpu', 'cuda']) });
+
+/** The command begins to build, or to time. Rounds of different runs are never paired. */
+const runSchema = z.strictObject({
+  kind: z.literal('run'),
+  /** ISO 8601. */
+  date: z.string(),
+  /** What the engines run on, in words; null: it begins to build. */
+  device: z.string().nullable(),
+  cpu: z.string(),
+  machine,
+});
+
+/** A plan that is another than those before it. */
+const variantSchema = z.strictObject({
+  kind: z.literal('variant'),
+  id,
+  /** What differs from the base, such as `cooperative+prefetch=2`; the base has its plan's name. */
+  label: z.string(),
+  /** The same as data: option, op or stage -> value, as --vary takes it. Empty for the base and for plans that are named. */
+  edits: z.record(z.string(), z.string()),
+  /** The plan without its functions: `parsePlan` makes it again. */
+  plan: z.looseObject({ name: z.string() }),
+  /** Labels of other combinations that print the same sources. */
+  alike: z.array(z.string()),
+  /** Tokens a second, for each position of the header; null where nothing is predicted. */
+  predicted: z.array(z.number().nullable()),
+  /** What the prediction rests on and nobody has measured: where this is not empty, nothing is pruned by it. */
+  unmeasured: z.array(z.string()),
+  /** Why it is not built. */
+  pruned: z.string().nullable(),
+});
+
+const builtSchema = z.strictObject({
+  kind: z.literal('built'),
+  id,
+  /** Of compilers; 0: it was built before. */
+  seconds: z.number(),
+  /** Of each kernel of a GPU. */
+  resources: z.array(z.strictObject({ name: z.string(), registers: count, spillBytes: count })),
+  /** What the compiler said where it refused. */
+  problem: z.string().nullable(),
+});
+
+const verifiedSchema = z.strictObject({
+  kind: z.literal('verified'),
+  id,
+  ok: z.boolean(),
+  /** What it was compared with. */
+  source: z.string(),
+  /** Greatest difference of a logit, and the greatest allowed; null where it could not be run. */
+  worst: z.number().nullable(),
+  allowed: z.number().nullable(),
+  /** What is wrong, where something is. */
+  problem: z.string().nullable(),
+});
+
+/** One reply. Those of equal rung, group and round of a run were made in turns, the incumbent among them. */
+const timedSchema = z.strictObject({
+  kind: z.literal('timed'),
+  id,
+  /** 0 first; later rungs are of those that were best. */
+  rung: count,
+  group: count,
+  round: count,
+  position: count,
+  /** Its turn among those of the round, from 0. */
+  order: count,
+  tokensPerSecond: z.number().positive(),
+  /** See tokensHash of lab/measure.ts. */
+  tokensHash: z.string(),
+});
+
+const doneSchema = z.strictObject({
+  kind: z.literal('done'),
+  /** `built`: only that was asked for; `budget`: the time was over. */
+  why: z.enum(['timed', 'built', 'budget']),
+  /** Since the command began. */
+  seconds: z.number(),
+  machine,
+});
+
+export const recordSchema = z.discriminatedUnion('kind', [
+  headerSchema,
+  runSchema,
+  variantSchema,
+  builtSchema,
+  verifiedSchema,
+  timedSchema,
+  doneSchema,
+]);
+
+export type JournalHeader = z.infer<typeof headerSchema>;
+export type RunRecord = z.infer<typeof runSchema>;
+export type VariantRecord = z.infer<typeof variantSchema>;
+export type BuiltRecord = z.infer<typeof builtSchema>;
+export type VerifiedRecord = z.infer<typeof verifiedSchema>;
+export type TimedRecord = z.infer<typeof timedSchema>;
+/** What stands below the header. */
+export type JournalRecord = Exclude<z.infer<typeof recordSchema>, JournalHeader>;

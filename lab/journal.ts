@@ -1,0 +1,162 @@
+// A journal on disk: lines that are appended and synced one by one, so that whoever is killed loses at most the line it was writing.
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { OnelaunchError } from '../errors.ts';
+import { tryLock } from '../file-lock.ts';
+import { readPlainFile } from '../plain-file.ts';
+import { type JournalHeader, type JournalRecord, recordSchema } from './journal-records.ts';
+
+export interface JournalText {
+  /** Null: an empty file, or one whose first line was never finished. */
+  readonly header: JournalHeader | null;
+  readonly records: readonly JournalRecord[];
+  /** Bytes up to the end of the last whole line: what stands behind was being written when its writer died. */
+  readonly wholeBytes: number;
+}
+
+/** A journal that is written. */
+export interface Journal {
+  readonly path: string;
+  /** Those that were there, and those that were appended. */
+  readonly records: readonly JournalRecord[];
+  /** Returns when it is on the disk. @throws OnelaunchError environment where it cannot be written */
+  append(record: JournalRecord): void;
+  close(): void;
+}
+
+const mostBytes = 1_000_000_000;
+
+/** @throws OnelaunchError usage for a file that cannot be read, or is no journal */
+export function readJournal(path: string): JournalText {
+  if (!existsSync(path)) {
+    throw new OnelaunchError('usage', `there is no journal ${path}`, {
+      hint: 'gen explore says where it writes its journal; --journal FILE chooses',
+    });
+  }
+  const bytes = readPlainFile(path, mostBytes);
+  const wholeBytes = bytes.lastIndexOf(0x0a) + 1;
+  const lines = bytes.subarray(0, wholeBytes).toString('utf8').split('\n').slice(0, -1);
+  const [header, ...records] = lines.map((line, i) => readLine(path, line, i + 1));
+  if (header === undefined) return { header: null, records: [], wholeBytes };
+  if (header.kind !== 'journal') throw broken(path, 1, 'it is no header of a journal');
+  return {
+    header,
+    wholeBytes,
+    records: records.map((record, i) => {
+      if (record.kind === 'journal') throw broken(path, i + 2, 'a second header');
+      return record;
+    }),
+  };
+}
+
+function readLine(path: string, line: string, number: number) {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw broken(path, number, 'it is not JSON');
+  }
+  const read = recordSchema.safeParse(value);
+  if (read.success) return read.data;
+  const { path: at, message } = read.error.issues[0]!;
+  throw broken(path, number, `${at.join('.')}: ${message}`);
+}
+
+const broken = (path: string, line: number, what: string) =>
+  new OnelaunchError('usage', `line ${line} of ${path} is no record of a journal: ${what}`, {
+    hint: 'a journal is written by gen explore and gen ablate alone: give another --journal, or remove the file',
+  });
+
+/**
+ * Opens a journal to go on with, or begins it; nobody else can meanwhile. A last line that was never finished is cut.
+ * @throws OnelaunchError usage where it is of another experiment, or another process writes it
+ */
+export async function openJournal(path: string, header: JournalHeader): Promise<Journal> {
+  const lock = await writing(path, () => tryLock(`${path}.lock`));
+  if (lock === null) {
+    throw new OnelaunchError('usage', `another process writes ${path}`, {
+      hint: 'wait for it, or give another --journal',
+    });
+  }
+  try {
+    const before = existsSync(path) ? readJournal(path) : { header: null, records: [], wholeBytes: 0 };
+    if (before.header) refuseOther(path, before.header, header);
+    const fd = await writing(path, () => openSync(path, 'a'));
+    const write = (value: JournalHeader | JournalRecord) => appendLine(path, fd, value);
+    await writing(path, () => ftruncateSync(fd, before.header ? before.wholeBytes : 0));
+    if (!before.header) write(header);
+    const records = [...before.records];
+    return {
+      path,
+      records,
+      append: (record) => {
+        write(record);
+        records.push(record);
+      },
+      close: () => {
+        closeSync(fd);
+        lock.release();
+      },
+    };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+/** Writes a whole journal anew, over none. */
+export async function writeJournal(
+  path: string,
+  header: JournalHeader,
+  records: readonly JournalRecord[],
+): Promise<void> {
+  if (existsSync(path)) {
+    throw new OnelaunchError('usage', `${path} is there already`, { hint: 'give another --journal' });
+  }
+  const journal = await openJournal(path, header);
+  try {
+    for (const record of records) journal.append(record);
+  } finally {
+    journal.close();
+  }
+}
+
+function appendLine(path: string, fd: number, value: JournalHeader | JournalRecord): void {
+  const line = Buffer.from(`${JSON.stringify(value)}\n`);
+  let written: number;
+  try {
+    written = writeSync(fd, line);
+    fsyncSync(fd);
+  } catch (error) {
+    throw unwritable(path, error);
+  }
+  if (written < line.length) throw unwritable(path, new Error('the disk is full'));
+}
+
+async function writing<T>(path: string, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw unwritable(path, error);
+  }
+}
+
+const unwritable = (path: string, error: unknown) =>
+  new OnelaunchError(
+    'environment',
+    `cannot write ${path}: ${error instanceof Error ? error.message : String(error)}`,
+    { hint: 'give another place with --journal FILE', cause: error },
+  );
+
+/** Fields of two headers that differ. */
+export const differing = (a: JournalHeader, b: JournalHeader): (keyof JournalHeader)[] =>
+  (Object.keys(a) as (keyof JournalHeader)[]).filter(
+    (key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]),
+  );
+
+function refuseOther(path: string, there: JournalHeader, asked: JournalHeader): void {
+  const [field] = differing(there, asked);
+  if (field === undefined) return;
+  const shown = (value: unknown) => (value === null ? 'none' : JSON.stringify(value));
+  const text = `${path} is of another experiment: its ${field} is ${shown(there[field])}, not ${shown(asked[field])}`;
+  throw new OnelaunchError('usage', text, { hint: 'give another --journal, or the flags it was begun with' });
+}

@@ -1,0 +1,55 @@
+// Journals of the shards of one experiment as one journal.
+import { OnelaunchError } from '../errors.ts';
+import { differing, readJournal } from './journal.ts';
+import type { JournalHeader, JournalRecord } from './journal-records.ts';
+
+/**
+ * The records of all, one journal after the other; a variant is told once. Rounds stay those of the shard that made them, each beside the
+ * incumbent on its own machine.
+ * @throws OnelaunchError usage for journals of different experiments or devices
+ */
+export function merged(paths: readonly string[]): {
+  readonly header: JournalHeader;
+  readonly records: readonly JournalRecord[];
+} {
+  const journals = paths.map((path) => {
+    const { header, records } = readJournal(path);
+    if (!header) throw new OnelaunchError('usage', `${path} is empty`);
+    return { path, header: { ...header, shard: null }, records };
+  });
+  const [first, ...others] = journals;
+  if (!first) throw new OnelaunchError('usage', 'there are no journals to merge');
+  for (const { path, header } of others) {
+    const [field] = differing(first.header, header);
+    if (field === undefined) continue;
+    const shown = (value: unknown) => JSON.stringify(value);
+    const text = `${path} is of another experiment than ${first.path}: its ${field} is ${shown(header[field])}, not ${shown(first.header[field])}`;
+    throw new OnelaunchError('usage', text, { hint: 'merge shards of one gen explore' });
+  }
+  const devices = journals.flatMap(({ path, records }) =>
+    records.flatMap((one) =>
+      one.kind === 'run' && one.device !== null ? [{ path, device: one.device }] : [],
+    ),
+  );
+  const other = devices.find(({ device }) => device !== devices[0]!.device);
+  if (other) {
+    const text = `${other.path} was timed on ${other.device}, and ${devices[0]!.path} on ${devices[0]!.device}`;
+    throw new OnelaunchError('usage', text, {
+      hint: 'only what was timed on one kind of device can be ranked',
+    });
+  }
+  const known = new Set<string>();
+  const isNew = (record: JournalRecord): boolean => {
+    if (record.kind !== 'variant') return true;
+    const before = known.has(record.id);
+    known.add(record.id);
+    return !before;
+  };
+  return { header: first.header, records: journals.flatMap(({ records }) => records).filter(isNew) };
+}
+
+/** Whether the variant of this place is of a shard `i/n`; the incumbent, 0, is of all. */
+export const isOfShard = (
+  index: number,
+  shard: { readonly part: number; readonly parts: number } | null,
+): boolean => shard === null || index === 0 || (index - 1) % shard.parts === shard.part - 1;

@@ -1,0 +1,62 @@
+// What an engine is verified with: the golden logits of a model, room for them, and the engine as something that scores.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { FusionPlan } from '../codegen/index.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import { OnelaunchError } from '../errors.ts';
+import type { Engine } from '../runtime/engine.ts';
+import type { Golden } from '../runtime/golden.ts';
+import type { Scorer } from '../runtime/scorers.ts';
+
+/** Positions that the longest case takes. @throws OnelaunchError when fewer were asked for */
+export function contextFor(golden: Golden, { maxPositions }: ModelDims, asked: number | undefined): number {
+  const longest = Math.max(...golden.cases.map((one) => one.promptIds.length + one.greedyIds.length));
+  const context = asked ?? Math.min(maxPositions, Math.max(longest, 256));
+  if (longest <= context) return context;
+  throw new OnelaunchError(
+    'usage',
+    `a case of the golden file has ${longest} tokens, the context holds ${context}`,
+    { hint: `--context ${longest}` },
+  );
+}
+
+/** The file that is named, else the one beside the weights, if there is one. */
+export async function storedGolden(
+  { vocab }: ModelDims,
+  directory: string | null,
+  functions: FusionPlan['functions'],
+  path: string | undefined,
+): Promise<Golden | null> {
+  const { readGolden } = await import('../runtime/golden.ts');
+  if (path !== undefined) return readGolden(path, { vocab });
+  const isChanged = Object.keys(functions).length > 0;
+  // What lies beside the weights is of the model without the plan's own ops.
+  const beside = directory === null || isChanged ? undefined : join(directory, 'golden.json');
+  return beside !== undefined && existsSync(beside) ? readGolden(beside, { vocab }) : null;
+}
+
+/** The engine in the shape that verify scores. */
+export function engineScorer(engine: Engine, signal: AbortSignal): Scorer {
+  const { vocab } = engine;
+  return {
+    vocab,
+    reset: () => engine.reset(0),
+    score: (ids, first, onRows) =>
+      engine.scoreRows(
+        ids,
+        first,
+        (rows, token) => {
+          for (let i = 0; i * vocab < rows.length; i++) {
+            onRows(token + i, rows.subarray(i * vocab, (i + 1) * vocab));
+          }
+        },
+        { signal },
+      ),
+    greedy: async (ids, n) => {
+      const made: number[] = [];
+      for await (const batch of engine.generate(ids, { maxTokens: n, signal })) made.push(...batch);
+      signal.throwIfAborted();
+      return made;
+    },
+  };
+}
