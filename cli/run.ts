@@ -8,6 +8,7 @@ import { OnelaunchError } from '../errors.ts';
 import { addAblate } from './ablate.ts';
 import { addBench } from './bench.ts';
 import { addBuild } from './build.ts';
+import { addCalibrate } from './calibrate.ts';
 import { addChat } from './chat.ts';
 import { addComplete } from './complete.ts';
 import { addDemo } from './demo.ts';
@@ -55,7 +56,7 @@ function createProgram(io: Io, start: Start): Program {
     .configureHelp({ helpWidth: 110 });
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
-    ...[addComplete, addDemo, addDoctor, addModels, addPull],
+    ...[addComplete, addDemo, addDoctor, addModels, addPull, addCalibrate],
     ...[addExplore, addAblate],
   ]) {
     add(program, start);

@@ -11,10 +11,11 @@ const term = (assumed: number, doc: string): TermSpec => ({ doc, assumed });
 
 /** A unit takes so many us on a target; `queue` alone is a share. */
 export const costTerms = {
+  // Between barriers.
   token: term(2, 'start and end of a pass'),
   choose: term(10, 'choosing a token from 100,000 logits'),
-  // Between barriers.
-  barrier: term(1.2, 'a barrier over the whole grid'),
+  barrier: term(1.2, 'a barrier over the whole grid, by one counter'),
+  gridSync: term(1.3, 'the same by the grid.sync of cooperative groups'),
   stage: term(0.35, 'from a barrier to the first use of what a stage loads'),
   product: term(1.2, "a product's first weights, and its sums over warps"),
   loads: term(0.3, 'a wait for memory that all loads under way share'),
@@ -34,6 +35,7 @@ export const costTerms = {
   streamAttend: term(2, 'attention of one token in a stream, without positions'),
   streamPositions: term(1, '100 cached positions in one block of a stream'),
   streamMerge: term(0.35, '1,024 values of partial results merged in a stream'),
+  streamChoose: term(5, 'choosing a token from 100,000 logits in a stream'),
   streamToken: term(25, 'start and end of a token in a stream'),
 } as const satisfies Readonly<Record<string, TermSpec>>;
 

@@ -11,12 +11,14 @@ import {
 /** A token that was timed. */
 export interface TimedToken {
   readonly parts: readonly TimePart[];
+  /** At which its bytes come [GB/s]. */
+  readonly bandwidth: number;
   /** [us] */
   readonly micros: number;
 }
 
 /** How far a prediction is off: 0.1 is a tenth too long. */
-export const errorOf = ({ parts, micros }: TimedToken, terms: TermValues, bandwidth: number): number =>
+export const errorOf = ({ parts, bandwidth, micros }: TimedToken, terms: TermValues): number =>
   tokenMicros(parts, terms, bandwidth) / micros - 1;
 
 /**
@@ -41,13 +43,9 @@ const sought = (tokens: readonly TimedToken[], known: TermValues): CostTerm[] =>
 /**
  * Coordinate descent on the squared logarithms of predicted over measured, from the assumed values on; no term below 0. The same tokens give
  * the same terms.
- * @param bandwidth [GB/s] @param known values that stay as they are
+ * @param known values that stay as they are
  */
-export function fitTerms(
-  tokens: readonly TimedToken[],
-  bandwidth: number,
-  known: TermValues = {},
-): TermValues {
+export function fitTerms(tokens: readonly TimedToken[], known: TermValues = {}): TermValues {
   const terms = sought(tokens, known);
   const values: Partial<Record<CostTerm, number>> = { ...known };
   const steps = new Map<CostTerm, number>();
@@ -58,7 +56,8 @@ export function fitTerms(
   const loss = () => {
     const prior = terms.reduce((sum, term) => sum + (values[term]! / costTerms[term].assumed - 1) ** 2, 0);
     return tokens.reduce(
-      (sum, { parts, micros }) => sum + Math.log(tokenMicros(parts, values, bandwidth) / micros) ** 2,
+      (sum, { parts, bandwidth, micros }) =>
+        sum + Math.log(tokenMicros(parts, values, bandwidth) / micros) ** 2,
       priorWeight * prior,
     );
   };

@@ -114,9 +114,9 @@ function phaseWork(schedule: BarrierSchedule, stage: ScheduledStage, phase: Phas
   }
 }
 
-/** How often all warps of the busiest block fill the loads that they can have under way. */
+/** How often all warps of a block fill the loads that they can have under way; on a CPU, megabytes. */
 function loadTurns(schedule: BarrierSchedule, stage: ScheduledStage): number {
   const { blocks, warps } = schedule;
   const inFlight = warps * 32 * 16 * 12;
-  return blocks === 0 ? 0 : stage.weightBytes / blocks / inFlight;
+  return blocks === 0 ? stage.weightBytes / 1e6 : stage.weightBytes / blocks / inFlight;
 }

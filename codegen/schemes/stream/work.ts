@@ -101,7 +101,7 @@ function bodyWork(
     case 'norm':
       return [{ term: 'streamNorm', amount: dims.hidden / 1024 }];
     case 'sample':
-      return [{ term: 'choose', amount: dims.vocab / 1e5 }];
+      return [{ term: 'streamChoose', amount: dims.vocab / 1e5 }];
     case 'embed':
       return [{ term: 'streamToken', amount: 1 }];
     case 'kept':

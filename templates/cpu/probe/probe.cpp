@@ -43,14 +43,14 @@ double timed(int threads, const std::function<void(Block&)>& work) {
   return to - from;
 }
 
-void figure(const char* term, int threads, const std::function<void(Block&)>& work, const std::function<double(double)>& of) {
+void figure(const char* term, int x, int threads, const std::function<void(Block&)>& work, const std::function<double(double)>& of) {
   std::vector<double> values;
   for (int i = -1; i < kRuns; ++i) {
     const double micros = timed(threads, work);
     if (i >= 0) values.push_back(of(micros));
   }
   std::sort(values.begin(), values.end());
-  printf("{\"term\":\"%s\",\"x\":0,\"value\":%.5g,\"least\":%.5g,\"most\":%.5g}\n", term, values[kRuns / 2], values.front(), values.back());
+  printf("{\"term\":\"%s\",\"x\":%d,\"value\":%.5g,\"least\":%.5g,\"most\":%.5g}\n", term, x, values[kRuns / 2], values.front(), values.back());
 }
 
 /** Adds up a thread's part of the words, `turns` times. */
@@ -69,13 +69,14 @@ void read_part(Block& block, const std::vector<uint64_t>& words, int turns) {
 
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? atoi(argv[1]) : 1;
-  const std::vector<uint64_t> large(size_t{512} << 17, 1), small(size_t{8} << 17, 1);  // 512 and 8 MiB
-  const auto rate = [](const std::vector<uint64_t>& words, int turns) {
-    return [&words, turns](double micros) { return double(words.size()) * 8 * turns / micros / 1e3; };
+  const auto read = [threads](const char* term, int mebibytes, int turns) {
+    const std::vector<uint64_t> words(size_t(mebibytes) << 17, 1);
+    figure(term, mebibytes, threads, [&](Block& block) { read_part(block, words, turns); },
+           [&](double micros) { return double(words.size()) * 8 * turns / micros / 1e3; });
   };
-  figure("bandwidth", threads, [&](Block& block) { read_part(block, large, 1); }, rate(large, 1));
-  figure("cacheBandwidth", threads, [&](Block& block) { read_part(block, small, 20); }, rate(small, 20));
-  figure("barrier", threads, [](Block& block) {
+  read("bandwidth", 512, 1);
+  for (int mebibytes = 1; mebibytes <= 64; mebibytes *= 2) read("cacheBandwidth", mebibytes, 256 / mebibytes);
+  figure("barrier", 0, threads, [](Block& block) {
     for (int turn = 0; turn < kTurns; ++turn) grid_barrier(block);
   }, [](double micros) { return micros / kTurns; });
   return 0;

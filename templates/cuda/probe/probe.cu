@@ -1,5 +1,5 @@
 // What a GPU can do, measured without a model: each line of the output is one figure as JSON, as lab/calibrate reads it.
-//     {"term":"barrierAtomic","x":0,"value":1.08,"least":1.07,"most":1.10}
+//     {"term":"barrier","x":0,"value":1.08,"least":1.07,"most":1.10}
 // Times are us and bandwidths GB/s; x is what a figure depends on (values of an exchange, loads under way), 0 where it depends on nothing.
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
@@ -135,6 +135,19 @@ void figure(const char* term, int x, Run&& run, Of&& of) {
   fflush(stdout);
 }
 
+/** Bytes that stay in L2, read several times in one launch. */
+__global__ void read_again(const uint4* from, size_t count, int turns, uint4* out) {
+  uint4 sum = {};
+  const size_t step = size_t(gridDim.x) * blockDim.x;
+  for (int turn = 0; turn < turns; ++turn)
+#pragma unroll 8
+    for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < count; i += step) {
+      const uint4 v = __ldcg(from + i);
+      sum.x ^= v.x, sum.y ^= v.y, sum.z ^= v.z, sum.w ^= v.w;
+    }
+  if (sum.x == 0x12345 && sum.y == 1) *out = sum;
+}
+
 template <int Together>
 void read_with(const uint4* memory, uint4* out, int blocks) {
   figure(
@@ -164,6 +177,14 @@ int main(int argc, char** argv) {
   read_with<8>(from, out, sms);
   read_with<12>(from, out, sms);
 
+  for (int mebibytes = 1; mebibytes <= 128; mebibytes *= 2) {
+    const size_t bytes = size_t(mebibytes) << 20;
+    const int turns = 512 / mebibytes;
+    figure(
+        "cacheBandwidth", mebibytes, [&] { read_again<<<sms, 512>>>(from, bytes / 16, turns, out); },
+        [&](double micros) { return double(bytes) * turns / micros / 1e3; });
+  }
+
   // 1 MiB stays in L2, 1 GiB does not.
   for (const size_t span : {size_t{1} << 20, kBytes}) {
     const size_t count = span / sizeof(unsigned), lines = count / 32;
@@ -178,7 +199,7 @@ int main(int argc, char** argv) {
   }
 
   figure(
-      "barrierAtomic", 0,
+      "barrier", 0,
       [&] {
         CUDA(cudaMemsetAsync(words, 0, 4));
         meet_atomic<<<sms, 512>>>(words, kTurns);
@@ -187,7 +208,7 @@ int main(int argc, char** argv) {
   int turns = kTurns;
   void* arguments[] = {&turns};
   figure(
-      "barrierGrid", 0, [&] { CUDA(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(meet_grid), dim3(sms), dim3(512), arguments, 0, 0)); },
+      "gridSync", 0, [&] { CUDA(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(meet_grid), dim3(sms), dim3(512), arguments, 0, 0)); },
       [](double micros) { return micros / kTurns; });
 
   for (const int values : {512, 1024, 2048, 4096}) {

@@ -1,0 +1,153 @@
+// A target's figures, measured: what a probe says of the machine, then what tokens of many kernels say of the terms of their cost.
+import { availableParallelism } from 'node:os';
+import type { ModelDims } from '../../codegen/model/dims.ts';
+import { platformOf, type Target } from '../../codegen/schedule/target.ts';
+import { costTermNames, type TermValues } from '../../codegen/schedule/terms.ts';
+import stream from '../../configs/plans/stream.ts';
+import { decoderOf } from '../decode.ts';
+import { descendDelays } from './delays.ts';
+import { errorOf, fitTerms } from './fit.ts';
+import {
+  buildPlan,
+  buildPlans,
+  type CalibrationPoint,
+  type KernelWork,
+  openKernel,
+  timeKernel,
+} from './kernels.ts';
+import { calibrationPlans } from './plans.ts';
+import { cacheOf, figureOf, type ProbeFigure, runProbe } from './probe.ts';
+
+export interface CalibrateInput extends KernelWork {
+  /** The first one's poll delays are sought, where its kernel is a stream. */
+  readonly models: readonly ModelDims[];
+  /** What the figures come from, such as the device and the day. */
+  readonly origin: string;
+  readonly seeksDelays: boolean;
+  readonly onLine: (line: string) => void;
+}
+
+export interface Calibration {
+  readonly target: Target;
+  readonly figures: readonly ProbeFigure[];
+  /** What was timed, and how far the prediction by the new terms is off. */
+  readonly points: readonly (CalibrationPoint & { readonly error: number })[];
+}
+
+/** @param from the target as it is known: architecture, sizes, and the poll delays to begin with */
+export async function calibrate(from: Target, input: CalibrateInput): Promise<Calibration> {
+  const { signal, device, threads = availableParallelism(), origin, onLine, onProgress } = input;
+  onProgress(null, 'the probe');
+  const figures = await runProbe(from, { device, threads, signal });
+  for (const { term, x, value } of figures) {
+    onLine(`probe: ${term}${x > 0 ? ` at ${x}` : ''} ${value.toPrecision(4)}`);
+  }
+  const known = knownTerms(figures);
+  const probed: Target = {
+    ...from,
+    bandwidth: figureOf(figures, 'bandwidth'),
+    bandwidthFrom: 'measured',
+    ...cacheOf(figures),
+  };
+  const delayed = { ...probed, ...(await delaysOf(probed, input)) };
+  const points = await pointsOf(delayed, input);
+  const schemes = [...new Set(points.map(({ scheme }) => scheme))];
+  const terms: TermValues = Object.assign(
+    { ...known },
+    ...schemes.map((name) =>
+      fitTerms(
+        points.filter(({ scheme }) => scheme === name),
+        known,
+      ),
+    ),
+  );
+  const models = input.models.map(({ name }) => name).join(', ');
+  return {
+    target: {
+      ...delayed,
+      terms,
+      origin: {
+        '*': origin,
+        ...Object.fromEntries(['bandwidth', ...Object.keys(known)].flatMap(originOf(figures))),
+        terms: `fitted to ${points.length} timed tokens of ${models}`,
+        ...(delayed.pollCycles && { pollCycles: `coordinate descent on ${input.models[0]!.name}` }),
+      },
+    },
+    figures,
+    points: points.map((point) => ({ ...point, error: errorOf(point, terms) })),
+  };
+}
+
+const has = (figures: readonly ProbeFigure[], term: string): boolean =>
+  figures.some((figure) => figure.term === term);
+
+/** Terms that the probe measures. */
+const knownTerms = (figures: readonly ProbeFigure[]): TermValues =>
+  Object.fromEntries(
+    costTermNames.filter((term) => has(figures, term)).map((term) => [term, figureOf(figures, term)]),
+  );
+
+const originOf =
+  (figures: readonly ProbeFigure[]) =>
+  (term: string): [string, string][] => {
+    const figure = figures.findLast((one) => one.term === term);
+    return figure ? [[term, `probe: ${figure.least} to ${figure.most}`]] : [];
+  };
+
+/** Builds and times all plans on all models; kernels of one model after the other. */
+async function pointsOf(target: Target, input: CalibrateInput): Promise<CalibrationPoint[]> {
+  const points: CalibrationPoint[] = [];
+  for (const dims of input.models) {
+    const kernels = await buildPlans(dims, calibrationPlans(target), target, input);
+    for (const [i, built] of kernels.entries()) {
+      input.signal.throwIfAborted();
+      const { name } = built.kernel.schedule.plan;
+      input.onProgress(i / kernels.length, `timing ${name} of ${dims.name}`);
+      const timed = await timeKernel(built, input);
+      points.push(...timed);
+      const rates = timed.map((one) => `${one.tokensPerSecond.median.toFixed(0)} at ${one.position}`);
+      input.onLine(`${dims.name} ${name}: ${rates.join(', ')} tok/s`);
+    }
+  }
+  return points;
+}
+
+/** The environment variable by which an engine is made with other delays: cycles by stage, in the order of the plan. */
+const delayVariable = 'ONELAUNCH_POLL_CYCLES';
+
+/** The delays under which the stream of the first model is fastest, at a short and at a long context together. */
+async function delaysOf(target: Target, input: CalibrateInput): Promise<Pick<Target, 'pollCycles'>> {
+  const { positions, tokens, signal, onLine, onProgress, seeksDelays } = input;
+  if (!platformOf(target).streams || !seeksDelays) return {};
+  const ends = [Math.min(...positions), Math.max(...positions)];
+  const built = await buildPlan(input.models[0]!, stream, target, signal);
+  const before = process.env[delayVariable];
+  const rateOf = async (cycles: readonly number[]): Promise<number> => {
+    process.env[delayVariable] = cycles.join();
+    const engine = await openKernel(built, ends[1]! + tokens + 1, input);
+    try {
+      const decoder = decoderOf(engine, tokens, signal);
+      let product = 1;
+      for (const position of ends) {
+        await decoder.fillTo(position);
+        const rates = [await decoder.reply(), await decoder.reply(), await decoder.reply()];
+        product *= Math.max(...rates.map((one) => one.tokensPerSecond));
+      }
+      return Math.sqrt(product);
+    } finally {
+      engine.close();
+    }
+  };
+  try {
+    const { cycles, gain, tried } = await descendDelays(built.kernel.schedule, rateOf, (now, rate) =>
+      onProgress(null, `poll delays ${now.join()}: ${rate.toFixed(0)} tok/s`),
+    );
+    onLine(
+      `poll delays: ${((gain - 1) * 100).toFixed(1)} % faster than before, of ${tried} sets: ${JSON.stringify(cycles)}`,
+    );
+    return { pollCycles: cycles };
+  } finally {
+    if (before === undefined) delete process.env[delayVariable];
+    else process.env[delayVariable] = before;
+  }
+}

@@ -1,0 +1,111 @@
+// Tokens of a calibration: the kernels of some plans, built side by side, then timed one after the other on random weights.
+import { availableParallelism } from 'node:os';
+import { build } from '../../codegen/build/build.ts';
+import { estimate, generate } from '../../codegen/index.ts';
+import type { ModelDims } from '../../codegen/model/dims.ts';
+import { decoderGraph } from '../../codegen/model/graph.ts';
+import { isLegal } from '../../codegen/plan/check.ts';
+import type { FusionPlan } from '../../codegen/plan/plan.ts';
+import { bandwidthOf, type Target } from '../../codegen/schedule/target.ts';
+import { type BuiltKernel, openEngine } from '../../load.ts';
+import type { Engine } from '../../runtime/engine.ts';
+import { decoderOf } from '../decode.ts';
+import { type Spread, spreadOf } from '../measure.ts';
+import type { TimedToken } from './fit.ts';
+
+export interface KernelWork {
+  readonly positions: readonly number[];
+  /** Timed tokens of a reply. */
+  readonly tokens: number;
+  readonly replies: number;
+  readonly device: number;
+  readonly threads: number | undefined;
+  readonly signal: AbortSignal;
+  readonly onProgress: (share: number | null, detail: string) => void;
+}
+
+/** A timed token, with what it was. */
+export interface CalibrationPoint extends TimedToken {
+  readonly model: string;
+  readonly plan: string;
+  readonly scheme: string;
+  readonly position: number;
+  readonly tokensPerSecond: Spread;
+}
+
+export async function buildPlan(
+  dims: ModelDims,
+  plan: FusionPlan,
+  target: Target,
+  signal: AbortSignal,
+): Promise<BuiltKernel> {
+  const kernel = await generate({ dims, plan, target });
+  const built = await build(kernel, { signal });
+  return { ...built, dims, modelDirectory: null, target, kernel, planReason: null };
+}
+
+/** Kernels of the plans that are legal for a model; each only once, where two print the same. */
+export async function buildPlans(
+  dims: ModelDims,
+  plans: readonly FusionPlan[],
+  target: Target,
+  { signal, onProgress }: Pick<KernelWork, 'signal' | 'onProgress'>,
+): Promise<BuiltKernel[]> {
+  const graph = decoderGraph(dims);
+  const queue = plans.filter((plan) => isLegal(graph, plan, target));
+  const count = queue.length;
+  const built: BuiltKernel[] = [];
+  const worker = async () => {
+    for (let plan = queue.shift(); plan; plan = queue.shift()) {
+      signal.throwIfAborted();
+      onProgress(built.length / count, `building ${plan.name} of ${dims.name}`);
+      built.push(await buildPlan(dims, plan, target, signal));
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+  const byHash = new Map(built.map((one) => [one.kernel.hash, one]));
+  return [...byHash.values()].sort((a, b) => (a.kernel.name < b.kernel.name ? -1 : 1));
+}
+
+/** @param context positions that the engine holds */
+export async function openKernel(
+  built: BuiltKernel,
+  context: number,
+  { device, threads, signal }: Pick<KernelWork, 'device' | 'threads' | 'signal'>,
+): Promise<Engine> {
+  const { engine } = await openEngine(built, {
+    context,
+    device,
+    threads,
+    signal,
+    randomWeights: { seed: 0 },
+  });
+  return engine;
+}
+
+/** Times a kernel at each position. */
+export async function timeKernel(built: BuiltKernel, work: KernelWork): Promise<CalibrationPoint[]> {
+  const { positions, tokens, replies, signal } = work;
+  const { schedule } = built.kernel;
+  const engine = await openKernel(built, Math.max(...positions) + tokens + 1, work);
+  try {
+    const decoder = decoderOf(engine, tokens, signal);
+    const points: CalibrationPoint[] = [];
+    for (const position of positions) {
+      await decoder.fillTo(position);
+      const rates: number[] = [];
+      for (let i = 0; i < replies; i++) rates.push((await decoder.reply()).tokensPerSecond);
+      const tokensPerSecond = spreadOf(rates);
+      // An average token of the reply.
+      const { parts, bytes } = estimate(schedule, position + Math.floor(tokens / 2));
+      const bandwidth = bandwidthOf(schedule.target, bytes.weights)!;
+      points.push({
+        ...{ model: built.dims.name, plan: schedule.plan.name, scheme: schedule.scheme, position },
+        ...{ tokensPerSecond, parts, bandwidth, micros: 1e6 / tokensPerSecond.median },
+      });
+    }
+    return points;
+  } finally {
+    engine.close();
+  }
+}

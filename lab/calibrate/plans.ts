@@ -1,0 +1,46 @@
+// The plans that a calibration times: chosen so that each term occurs much in some and little in others.
+import { dealt, type FusionPlan, into, own } from '../../codegen/plan/plan.ts';
+import type { Target } from '../../codegen/schedule/target.ts';
+import { platformOf } from '../../codegen/schedule/target.ts';
+import cooperative from '../../configs/plans/cooperative.ts';
+import stream, { variants } from '../../configs/plans/stream.ts';
+import unfused from '../../configs/plans/unfused.ts';
+
+const tokens = { over: 'tokens' } as const;
+const rows = { over: 'rows' } as const;
+const heads = { over: 'kv_heads' } as const;
+const apart = { attn_norm: own(tokens), ffn_norm: own(tokens), final_norm: own(tokens) };
+const merged = { attn_merge: own({ over: 'q_heads' }) } as const;
+
+const atBarriers: readonly FusionPlan[] = [
+  cooperative,
+  unfused,
+  cooperative.with('norms-apart', apart),
+  cooperative.with('merge-apart', merged),
+  cooperative.with('heads-apart', { qk_norm: own(heads), rope: own(heads) }),
+  cooperative.with('adds-apart', { attn_add: own(rows), ffn_add: own(rows), swiglu: own(rows) }),
+  cooperative.with('merge-norms-apart', { ...apart, ...merged }),
+  cooperative.with('unsplit', { attention: dealt({ split: 'none' }) }),
+  unfused.with('unfused-unsplit', { attend: dealt({ split: 'none' }) }),
+  unfused.with('rows-together', {
+    attn_add: into('o_proj'),
+    ffn_add: into('down_proj'),
+    swiglu: into('gate_up'),
+  }),
+];
+
+const chosen = [
+  ...['stream-few-splits', 'stream-unsplit', 'stream-split-at-once', 'stream-norms-once'],
+  ...['stream-attn-norm-once', 'stream-merged', 'stream-rotated', 'stream-epochs'],
+];
+const streamed: readonly FusionPlan[] = [
+  stream,
+  ...variants.filter(({ name }) => chosen.includes(name)),
+  stream.with('two-copies', {}, { copiesInFlight: 2 }),
+  stream.with('three-copies', {}, { copiesInFlight: 3 }),
+  stream.with('small-slots', {}, { slotBytes: 8192, copiesInFlight: 2, slots: 24 }),
+];
+
+/** The plans for a target. */
+export const calibrationPlans = (target: Target): readonly FusionPlan[] =>
+  platformOf(target).streams ? [...atBarriers, ...streamed] : atBarriers;
