@@ -17,6 +17,7 @@ import { helpEnd, type Program } from './flags.ts';
 import type { Io } from './io.ts';
 import { addModels } from './models.ts';
 import { addPull } from './pull.ts';
+import { addSimulate } from './simulate.ts';
 import { createUi, type Start } from './ui.ts';
 import { addVerify } from './verify.ts';
 
@@ -54,6 +55,7 @@ function createProgram(io: Io, start: Start): Program {
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addDemo, addDoctor, addModels, addPull],
+    ...[addSimulate],
   ]) {
     add(program, start);
   }
