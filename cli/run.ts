@@ -10,6 +10,7 @@ import { addBuild } from './build.ts';
 import { addChat } from './chat.ts';
 import { addComplete } from './complete.ts';
 import { addDemo } from './demo.ts';
+import { addDiff } from './diff.ts';
 import { addDoctor } from './doctor.ts';
 import { exitCode, report } from './errors.ts';
 import { addExplain } from './explain.ts';
@@ -55,7 +56,7 @@ function createProgram(io: Io, start: Start): Program {
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addDemo, addDoctor, addModels, addPull],
-    ...[addSimulate],
+    ...[addDiff, addSimulate],
   ]) {
     add(program, start);
   }
