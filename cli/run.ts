@@ -18,6 +18,7 @@ import { helpEnd, type Program } from './flags.ts';
 import type { Io } from './io.ts';
 import { addModels } from './models.ts';
 import { addPull } from './pull.ts';
+import { addQuality } from './quality.ts';
 import { addResources } from './resources.ts';
 import { addSimulate } from './simulate.ts';
 import { createUi, type Start } from './ui.ts';
@@ -57,7 +58,7 @@ function createProgram(io: Io, start: Start): Program {
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addDemo, addDoctor, addModels, addPull],
-    ...[addDiff, addResources, addSimulate],
+    ...[addDiff, addQuality, addResources, addSimulate],
   ]) {
     add(program, start);
   }

@@ -152,7 +152,7 @@ async function computeGolden(ui: Ui, directory: string, functions: FusionPlan['f
 }
 
 /** The engine in the shape that verify scores. */
-function engineScorer(engine: Engine, signal: AbortSignal): Scorer {
+export function engineScorer(engine: Engine, signal: AbortSignal): Scorer {
   const { vocab } = engine;
   return {
     vocab,
