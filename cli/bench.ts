@@ -9,6 +9,7 @@ import {
   spreadOf,
   tokensHash,
 } from '../lab/measure.ts';
+import type { Quality } from '../lab/quality.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
 import { exitCode } from './errors.ts';
@@ -240,7 +241,7 @@ async function listReports(ui: Ui): Promise<number> {
   const { reports, others } = readReports();
   for (const report of reports) {
     const today = await currentHash(report);
-    for (const kind of ['bench', 'verify'] as const) {
+    for (const kind of ['bench', 'verify', 'quality'] as const) {
       const section = report[kind];
       if (!section) continue;
       const state = today === null ? 'unknown' : section.hash === today ? 'current' : 'stale';
@@ -263,8 +264,14 @@ async function listReports(ui: Ui): Promise<number> {
   return exitCode.ok;
 }
 
-function summary(kind: 'bench' | 'verify', section: Readonly<Record<string, unknown>>): string {
-  if (kind === 'verify') return section['ok'] === true ? 'pass' : 'FAIL';
+function summary(kind: 'bench' | 'verify' | 'quality', section: Readonly<Record<string, unknown>>): string {
+  const verdict = section['ok'] === true ? 'pass' : 'FAIL';
+  if (kind === 'verify') return verdict;
+  if (kind === 'quality') {
+    const texts = section['texts'] as readonly Quality[] | undefined;
+    const each = (texts ?? []).map(({ text, kl }) => `KL ${kl.mean.toExponential(1)} on ${text}`);
+    return [verdict, ...each].join(', ');
+  }
   const decode = section['decode'] as BenchResult['decode'] | undefined;
   return (decode ?? [])
     .map((one) => `${one.tokensPerSecond.median.toFixed(0)} tok/s at ${one.position}`)

@@ -23,10 +23,11 @@ const reportSchema = z.looseObject({
   dims: z.looseObject({}),
   bench: section.optional(),
   verify: section.optional(),
+  quality: section.optional(),
 });
 
 export type Report = z.infer<typeof reportSchema>;
-type Section = 'bench' | 'verify';
+type Section = 'bench' | 'verify' | 'quality';
 
 const reportRoot = () => join(packageRoot(), 'bench', 'reports');
 
@@ -44,7 +45,7 @@ export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Sec
   const report: Report = {
     ...{ kernel: kernel.name, model: dims.name, target: target.name, plan: plan.name, dims: { ...dims } },
     ...(plan.file === null ? {} : { planFile: plan.file }),
-    ...{ bench: section('bench'), verify: section('verify') },
+    ...{ bench: section('bench'), verify: section('verify'), quality: section('quality') },
   };
   makeFolder(folder);
   writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);

@@ -12,6 +12,7 @@ import { addCalibrate } from './calibrate.ts';
 import { addChat } from './chat.ts';
 import { addComplete } from './complete.ts';
 import { addDemo } from './demo.ts';
+import { addDiff } from './diff.ts';
 import { addDoctor } from './doctor.ts';
 import { exitCode, report } from './errors.ts';
 import { addExplain } from './explain.ts';
@@ -20,6 +21,9 @@ import { helpEnd, type Program } from './flags.ts';
 import type { Io } from './io.ts';
 import { addModels } from './models.ts';
 import { addPull } from './pull.ts';
+import { addQuality } from './quality.ts';
+import { addResources } from './resources.ts';
+import { addSimulate } from './simulate.ts';
 import { createUi, type Start } from './ui.ts';
 import { addVerify } from './verify.ts';
 
@@ -58,6 +62,7 @@ function createProgram(io: Io, start: Start): Program {
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addDemo, addDoctor, addModels, addPull, addCalibrate],
     ...[addExplore, addAblate],
+    ...[addDiff, addQuality, addResources, addSimulate],
   ]) {
     add(program, start);
   }

@@ -269,7 +269,7 @@ function greatestError(
 }
 
 /** KL(reference || ours) over the row's ids, each side normalised over them. */
-function divergence(expected: ExpectedRow, logits: Float32Array): number {
+export function divergence(expected: ExpectedRow, logits: Float32Array): number {
   const ours = expected.ids ? Float32Array.from(expected.ids, (id) => logits[id]!) : logits;
   const theirs = expected.logits;
   const [zTheirs, zOurs] = [logSumExp(theirs), logSumExp(ours)];
@@ -282,7 +282,7 @@ function divergence(expected: ExpectedRow, logits: Float32Array): number {
   return Math.max(sum, 0);
 }
 
-function logSumExp(values: ArrayLike<number>): number {
+export function logSumExp(values: ArrayLike<number>): number {
   let top = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < values.length; i++) if (values[i]! > top) top = values[i]!;
   let sum = 0;
@@ -290,7 +290,7 @@ function logSumExp(values: ArrayLike<number>): number {
   return top + Math.log(sum);
 }
 
-function sumOfSquares(values: ArrayLike<number>): number {
+export function sumOfSquares(values: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += values[i]! * values[i]!;
   return sum;

@@ -29,7 +29,7 @@ export const spillLines = (resources: readonly Resources[]): string[] =>
     );
 
 /** A mangled name: its length, its letters, an integer of a template. */
-function nameOf(symbol: string): string {
+export function nameOf(symbol: string): string {
   const found = /^_Z(\d+)(.*)$/.exec(symbol);
   if (!found) return symbol;
   const length = Number(found[1]);

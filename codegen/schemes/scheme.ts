@@ -1,5 +1,6 @@
 // What a scheme is: one value that answers every question about it. Nobody else asks which scheme a plan has.
 import type { CommonView, Origin } from '../emit/view.ts';
+import type { ModelDims } from '../model/dims.ts';
 import type { Graph } from '../model/graph.ts';
 import type { Rule } from '../plan/finding.ts';
 import type { FusionPlan } from '../plan/plan.ts';
@@ -36,6 +37,12 @@ export interface TinyRun {
   readonly seed: number;
 }
 
+/** A schedule whose every interleaving can be run, and the machines that suit it. */
+export interface Tiny<S> {
+  readonly schedule: S;
+  readonly machines: readonly Omit<TinyRun, 'seed'>[];
+}
+
 export interface Scheme<S extends CommonSchedule> {
   readonly name: S['scheme'];
   /** Graph and plan as the scheme takes them: what the rules see, and what is lowered. */
@@ -49,6 +56,8 @@ export interface Scheme<S extends CommonSchedule> {
   readonly uncovered: (schedule: S) => Uncovered[];
   /** What goes wrong in one interleaving of a tiny run. */
   readonly simulate: (schedule: S, run: TinyRun) => Fault[];
+  /** A legal plan for a model scaled down, such that every sync of it is needed. */
+  readonly tiny: (dims: ModelDims, plan: FusionPlan, target: Target) => Tiny<S>;
   readonly cost: (schedule: S, position?: number) => Cost;
   readonly view: (schedule: S, origin: Origin) => CommonView;
   readonly templates: (target: Target) => SchemeTemplates;

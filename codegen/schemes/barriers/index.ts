@@ -9,6 +9,7 @@ import { atBarriers } from './form.ts';
 import { lowerBarriers } from './lower.ts';
 import type { BarrierSchedule } from './schedule.ts';
 import { simulate } from './simulate.ts';
+import { tinyBarriers } from './tiny.ts';
 import { uncoveredBarriers } from './uncovered.ts';
 import { barrierView } from './view.ts';
 
@@ -29,6 +30,7 @@ export const barriersScheme: Scheme<BarrierSchedule> = {
   lower: (graph, plan, target) => lowerBarriers(graph, atBarriers(plan), target),
   uncovered: uncoveredBarriers,
   simulate: (schedule, run) => simulate(schedule, run),
+  tiny: (dims, plan, target) => tinyBarriers(dims, atBarriers(plan), target),
   cost: barrierCost,
   view: (schedule, origin) => {
     const { prefetch } = schedule;

@@ -19,6 +19,7 @@ import {
 } from './rules.ts';
 import type { StreamSchedule } from './schedule.ts';
 import { simulateTiny } from './simulate.ts';
+import { tinyStream } from './tiny.ts';
 import { uncoveredStream } from './uncovered.ts';
 import { streamView } from './view.ts';
 
@@ -53,6 +54,7 @@ export const streamScheme: Scheme<StreamSchedule> = {
   lower: lowerStream,
   uncovered: uncoveredStream,
   simulate: simulateTiny,
+  tiny: tinyStream,
   cost: streamCost,
   view: (schedule, origin) =>
     streamView(schedule, commonView(schedule, origin, factsOf(schedule), streamCost(schedule))),

@@ -1,0 +1,86 @@
+// gen diff: two plans side by side, and what they change in the generated text. Compiles nothing.
+import type { PlanDiff } from '../lab/diff-plans.ts';
+import { exitCode } from './errors.ts';
+import { helpEnd, needModel, outputCommand, type Program } from './flags.ts';
+import { type Start, table } from './ui.ts';
+import { wholes } from './values.ts';
+
+export function addDiff(program: Program, start: Start): void {
+  outputCommand(program, 'diff')
+    .argument('<A>', 'a plan: a known name, or a file that exports one')
+    .argument('<B>', 'another one')
+    .description('compare two plans: stages, options, syncs, bytes, predicted times, and the generated text')
+    .option('-m, --model <name|dir>', 'a known name (see gen models), or the directory of a model')
+    .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)')
+    .optionsGroup('Diff:')
+    .option(
+      '--positions <list>',
+      'positions of the predictions (default: 1,200,1900)',
+      wholes('--positions', 0, 16_777_215),
+    )
+    .option('--no-text', 'leave out the generated text')
+    .addHelpText(
+      'after',
+      helpEnd(
+        'gen diff cooperative unfused --model qwen3-0.6b --target h100',
+        'gen diff stream my-plan.ts --model qwen3-0.6b --target h100 --no-text',
+      ),
+    )
+    .action((a, b, options) =>
+      start(options, async (ui) => {
+        const model = needModel(options, `diff ${a} ${b}`);
+        const { preflight } = await import('../preflight.ts');
+        const { target: asked } = options;
+        const first = await preflight({ model, target: asked, plan: a }, {});
+        const second = await preflight({ model, target: asked, plan: b }, {});
+        const [{ diffPlans }, { builtBefore }] = await Promise.all([
+          import('../lab/diff-plans.ts'),
+          import('../lab/built-before.ts'),
+        ]);
+        const { dims, target } = first;
+        for (const note of first.notes) ui.warn(note);
+        const last = dims.maxPositions - 1;
+        const positions = options.positions ?? [
+          ...new Set([1, 200, 1900].map((position) => Math.min(position, last))),
+        ];
+        const plans = [first.plan, second.plan] as const;
+        const diff = await diffPlans(plans, { dims, target }, positions, builtBefore);
+        if (ui.json) ui.result({ model: dims.name, target: target.name, ...diff });
+        else ui.data(await diffText(diff, `${dims.name} on ${target.name}`, options.text));
+        return exitCode.ok;
+      }),
+    );
+}
+
+async function diffText(diff: PlanDiff, where: string, withText: boolean): Promise<string> {
+  const { a, b, same, figures } = diff;
+  if (same) return `${a} and ${b} make the same kernel of ${where}`;
+  const { hunkText } = await import('../lab/text-diff.ts');
+  const pairsOf = (title: string, pairs: PlanDiff['figures']) =>
+    pairs.length === 0
+      ? []
+      : [
+          table(
+            [title, a, b],
+            pairs.map((pair) => [pair.name, show(pair.a), show(pair.b)]),
+          ),
+          '',
+        ];
+  const linesOf = (title: string, lines: readonly string[]) =>
+    lines.length === 0 ? [] : [title, ...lines.map((line) => `  ${line}`), ''];
+  const files = diff.files.map(({ name }) => name).join(', ');
+  return [
+    where,
+    '',
+    ...pairsOf('figures', figures),
+    ...linesOf('stages', diff.stages),
+    ...linesOf('syncs', diff.syncs),
+    ...pairsOf('options', diff.options),
+    ...pairsOf('schedule', diff.schedule),
+    `${diff.files.length} files differ: ${files}`,
+    ...(withText ? diff.files.flatMap((file) => ['', file.name, ...file.hunks.map(hunkText)]) : []),
+  ].join('\n');
+}
+
+const show = (value: PlanDiff['figures'][number]['a']) =>
+  typeof value === 'boolean' ? String(value) : value;

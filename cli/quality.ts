@@ -1,0 +1,184 @@
+// gen quality: KL, top-1 agreement and likelihood of real text, against the float32 reference.
+import { OnelaunchError } from '../errors.ts';
+import type { Quality } from '../lab/quality.ts';
+import { engineScorer } from '../lab/truth.ts';
+import type { BuiltKernel } from '../load.ts';
+import { exitCode } from './errors.ts';
+import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
+import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
+import { engineOptions } from './reply.ts';
+import { fixed, type Start, table, type Ui } from './ui.ts';
+import { whole } from './values.ts';
+
+export function addQuality(program: Program, start: Start): void {
+  engineCommand(program, 'quality')
+    .argument('[model]', 'the same as --model')
+    .description('KL, top-1 agreement and perplexity on real text, against the float32 reference')
+    .optionsGroup('Quality:')
+    .option(
+      '--text <file>',
+      'plain text, or JSON as text.json of qwen3-tiny (default: text.json beside the weights)',
+    )
+    .option('--tokens <n>', 'tokens of each text that count', whole('--tokens', 1, 1_000_000), 4096)
+    .option('--golden <file>', 'the rows of logits of this file, in the place of text and reference')
+    .option('--random-weights', 'random weights in the place of the checkpoint; needs --golden')
+    .option('--report', 'write the figures to bench/reports')
+    .addHelpText(
+      'after',
+      helpEnd(
+        'gen quality --model qwen3-tiny',
+        'gen quality --model path/to/Qwen3-0.6B --text notes.txt --tokens 200',
+      ),
+    )
+    .action((word, options) =>
+      start(options, async (ui) => {
+        const model = needModel(options, 'quality', word);
+        const { golden, randomWeights, text, tokens } = options;
+        if (randomWeights && golden === undefined) {
+          throw new OnelaunchError('usage', '--random-weights has nothing to compare with', {
+            hint: 'give --golden FILE, or leave it out and give the directory of a checkpoint',
+          });
+        }
+        if (golden !== undefined && text !== undefined) {
+          throw new OnelaunchError('usage', '--golden and --text are both given', {
+            hint: 'leave one of them out',
+          });
+        }
+        const texts = await import('../lab/quality-text.ts');
+        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
+          weights: !randomWeights,
+          ...(golden === undefined ? { tokenizer: 'needed' } : {}),
+          run: engineOptions(options),
+          also: async ({ dims, directory }) => {
+            if (golden !== undefined)
+              await import('../runtime/golden.ts').then((m) => m.readGolden(golden, dims));
+            else if (text === undefined && directory !== null && texts.textBeside(directory) === undefined)
+              throw noText(directory);
+          },
+        });
+        const results =
+          golden === undefined
+            ? await ofText(ui, built, { ...options, tokens })
+            : await ofGolden(ui, built, { ...options, golden });
+        const ok = results.every(({ problems }) => problems.length === 0);
+        if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ok, texts: results });
+        else ui.data(qualityText(results));
+        if (options.report) {
+          const { writeReport } = await import('./report-file.ts');
+          ui.note(`report: ${writeReport(built.kernel, { quality: { ok, texts: results } })}`);
+        }
+        return ok ? exitCode.ok : exitCode.failed;
+      }),
+    );
+}
+
+type EngineFlags = Parameters<typeof engineOptions>[0];
+
+const noText = (directory: string) =>
+  new OnelaunchError('usage', `no text lies beside the weights in ${directory}`, {
+    hint: 'give one: --text FILE; the reference takes about a second for a token of a 0.6 B model: --tokens 200',
+  });
+
+async function ofText(
+  ui: Ui,
+  built: BuiltKernel,
+  flags: EngineFlags & { readonly text?: string | undefined; readonly tokens: number },
+): Promise<Quality[]> {
+  const { modelDirectory: directory, files } = built;
+  const [{ readTexts, textBeside, countedOf }, { qualityOf }, { referenceScorer }, { chatTemplate }] =
+    await Promise.all([
+      import('../lab/quality-text.ts'),
+      import('../lab/quality.ts'),
+      import('../runtime/scorers.ts'),
+      import('../runtime/chat-template.ts'),
+    ]);
+  const reader = { tokenizer: files!.tokenizer!, template: () => chatTemplate(directory!) };
+  const read = readTexts(flags.text ?? textBeside(directory!)!, reader, flags.tokens);
+  const longest = Math.max(...read.flatMap(({ sequences }) => sequences.map(({ ids }) => ids.length)));
+  const reference = referenceScorer(directory!, { ops: built.kernel.plan.functions });
+  return withEngine(ui, built, flags, longest, async (ours, common, progress) => {
+    const results: Quality[] = [];
+    for (const text of read) {
+      const total = text.sequences.reduce((sum, sequence) => sum + countedOf(sequence), 0);
+      const onTokens = (done: number) => progress(done / total, `${text.name}: ${done} of ${total} tokens`);
+      results.push(await qualityOf(ours, reference, text, { ...common, onTokens }));
+    }
+    return results;
+  });
+}
+
+async function ofGolden(
+  ui: Ui,
+  built: BuiltKernel,
+  flags: EngineFlags & { readonly golden: string; readonly randomWeights?: true | undefined },
+): Promise<Quality[]> {
+  const [{ readGolden }, { qualityOfGolden }] = await Promise.all([
+    import('../runtime/golden.ts'),
+    import('../lab/quality.ts'),
+  ]);
+  const golden = readGolden(flags.golden, built.dims);
+  const longest = Math.max(...golden.cases.map((one) => one.promptIds.length + one.greedyIds.length));
+  return withEngine(ui, built, flags, longest, async (ours, common, progress) => [
+    await qualityOfGolden(ours, golden, { ...common, onTokens: (done) => progress(null, `${done} tokens`) }),
+  ]);
+}
+
+/** Opens the library with room for the longest sequence, and closes it. */
+async function withEngine(
+  ui: Ui,
+  built: BuiltKernel,
+  flags: EngineFlags & { readonly randomWeights?: true | undefined },
+  longest: number,
+  work: (
+    ours: ReturnType<typeof engineScorer>,
+    common: Pick<
+      Parameters<typeof import('../lab/quality.ts').qualityOf>[3],
+      'dims' | 'dtype' | 'extraRoundings'
+    >,
+    progress: (share: number | null, detail: string) => void,
+  ) => Promise<Quality[]>,
+): Promise<Quality[]> {
+  const { dims, manifest } = built;
+  const context = flags.context ?? Math.min(dims.maxPositions, Math.max(longest, 256));
+  if (longest > context) {
+    throw new OnelaunchError('usage', `a sequence has ${longest} tokens, the context holds ${context}`, {
+      hint: `--context ${longest}`,
+    });
+  }
+  const random = flags.randomWeights ? { randomWeights: { seed: 0 } } : {};
+  const { engine } = await openWithProgress(ui, built, { ...engineOptions(flags), ...random, context });
+  const shown = ui.progress('measuring');
+  try {
+    const common = { dims, dtype: dims.dtype, extraRoundings: manifest.roundings };
+    return await work(engineScorer(engine, ui.io.signal), common, (share, detail) => {
+      ui.io.signal.throwIfAborted();
+      shown.update(share, detail);
+    });
+  } finally {
+    shown.end();
+    engine.close();
+  }
+}
+
+function qualityText(results: readonly Quality[]): string {
+  const percent = (part: number, of: number) => `${((100 * part) / of).toFixed(2)} %`;
+  const header = [
+    'text',
+    'tokens',
+    'mean KL',
+    'most',
+    'allowed',
+    'top-1',
+    'NLL',
+    'of the reference',
+    'perplexity',
+    'of the reference',
+  ];
+  const rows = results.map(({ text, tokens, kl, allowed, top1, nll, perplexity }) => [
+    ...[text, tokens, kl.mean.toExponential(2), kl.most.toExponential(2), allowed.kl.toExponential(2)],
+    ...[percent(top1.equal, tokens), fixed(nll.ours, 5), fixed(nll.reference, 5)],
+    ...[fixed(perplexity.ours, 3), fixed(perplexity.reference, 3)],
+  ]);
+  const problems = results.flatMap(({ text, problems }) => problems.map((problem) => `${text}: ${problem}`));
+  return [table(header, rows), ...(problems.length > 0 ? ['', ...problems] : [])].join('\n');
+}

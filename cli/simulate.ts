@@ -1,0 +1,93 @@
+// gen simulate: the interleavings of a plan's blocks and warps, run on a model scaled down. Needs no GPU.
+import type { FoundFault } from '../lab/simulate.ts';
+import { exitCode } from './errors.ts';
+import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
+import { type Start, table } from './ui.ts';
+import { whole, wholes } from './values.ts';
+
+/** Faults that are printed: more of them say no more. */
+const mostPrinted = 10;
+
+export function addSimulate(program: Program, start: Start): void {
+  kernelCommand(program, 'simulate')
+    .argument('[model]', 'the same as --model')
+    .description('look for races of a plan, without a GPU: run a model scaled down in many interleavings')
+    .optionsGroup('Simulate:')
+    .option('--seeds <n>', 'interleavings of each tiny run', whole('--seeds', 1, 1_000_000), 5)
+    .option('--seed <n>', 'the first seed: to repeat a run', whole('--seed', 0, 2 ** 31 - 1), 1)
+    .option(
+      '--pass-tokens <list>',
+      'only passes of so many tokens (default: one and a few)',
+      wholes('--pass-tokens', 1, 8),
+    )
+    .option(
+      '--at <list>',
+      'only passes that begin at these positions (default: the first and later ones)',
+      wholes('--at', 0, 64),
+    )
+    .option('--list-syncs', 'list the syncs of the schedule, and run nothing')
+    .option('--drop <sync>', 'leave out a sync, by its number or its name in the list: it is needed')
+    .addHelpText(
+      'after',
+      helpEnd(
+        'gen simulate --model qwen3-0.6b --target h100 --plan my-plan.ts',
+        'gen simulate --model qwen3-0.6b --target h100 --plan cooperative --drop "grid after attn_out"',
+      ),
+    )
+    .action((word, options) =>
+      start(options, async (ui) => {
+        const model = needModel(options, 'simulate', word);
+        const { preflight } = await import('../preflight.ts');
+        const lab = await import('../lab/simulate.ts');
+        const { dims, target, plan, planReason } = await preflight({ ...options, model }, {});
+        if (planReason) ui.note(`plan ${plan.name}: ${planReason}`);
+        const whole = lab.tinySchedule(dims, plan, target);
+        if (options.listSyncs) {
+          const syncs = whole.schedule.syncs.map((sync, index) => ({
+            index,
+            name: lab.syncName(sync),
+            reason: sync.reason,
+          }));
+          if (ui.json) ui.result(syncs);
+          else
+            ui.data(
+              table(
+                ['', 'sync', 'because'],
+                syncs.map((one) => [one.index, one.name, one.reason]),
+              ),
+            );
+          return exitCode.ok;
+        }
+        const { drop, seed: first, seeds, passTokens, at } = options;
+        const tiny = drop === undefined ? whole : lab.withoutSync(whole, drop);
+        const runs = lab.runsFor(tiny, { first, seeds, tokens: passTokens, positions: at });
+        const progress = ui.progress('simulating');
+        const started = performance.now();
+        const { faults } = await lab
+          .simulateAll(tiny, runs, (done, run) => {
+            ui.io.signal.throwIfAborted();
+            progress.update(done / runs.length, `${done} of ${runs.length} interleavings, seed ${run.seed}`);
+          })
+          .finally(() => progress.end());
+        ui.io.signal.throwIfAborted();
+        const { name } = plan;
+        if (ui.json) {
+          ui.result({ model: dims.name, target: target.name, plan: name, runs: runs.length, faults });
+        } else if (faults.length === 0) {
+          ui.data(`no fault in ${runs.length} interleavings`);
+        } else {
+          for (const fault of faults.slice(0, mostPrinted)) ui.data(faultText(fault, runs.length));
+          const more = faults.length - mostPrinted;
+          if (more > 0) ui.data(`and ${more} more`);
+        }
+        ui.note(`${((performance.now() - started) / runs.length).toFixed(0)} ms an interleaving`);
+        return faults.length > 0 ? exitCode.failed : exitCode.ok;
+      }),
+    );
+}
+
+function faultText({ kind, text, run, runs }: FoundFault, all: number): string {
+  const { seed, tokens, position, blocks, warps } = run;
+  const again = `--seeds 1 --seed ${seed} --pass-tokens ${tokens} --at ${position}`;
+  return `${kind}: ${text}\n  in ${runs} of ${all}; first on ${blocks} blocks of ${warps} warps, again with ${again}`;
+}

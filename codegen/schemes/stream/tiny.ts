@@ -1,0 +1,49 @@
+// A tiny schedule of a stream: a tile of one row, and every block with a share of each product.
+import type { ModelDims } from '../../model/dims.ts';
+import { decoderGraph } from '../../model/graph.ts';
+import { withScheme } from '../../plan/edits.ts';
+import { byContext, type FusionPlan } from '../../plan/plan.ts';
+import type { Target } from '../../schedule/target.ts';
+import type { Tiny } from '../scheme.ts';
+import { tinyDims } from '../tiny.ts';
+import { lowerStream } from './lower.ts';
+import type { StreamSchedule } from './schedule.ts';
+
+const blocks = 4;
+const sizes = { hidden: 12, ffn: 12, headDim: 8, vocab: 12 };
+
+/** Where the tiny run begins to share a head, if the plan begins with one block a head. */
+const splitFrom = 3;
+
+/** Shared memory of the tiny target: never what decides. */
+const roomyBytes = 1e9;
+
+export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): Tiny<StreamSchedule> {
+  const { splitSteps } = lowerStream(decoderGraph(dims), plan, target);
+  const tiny = tinyDims(dims, { ...sizes, kvHeads: Math.min(2, dims.kvHeads) });
+  // Sizes that deal a tile of 8 rows of each product to every block: the simulated tile has one row.
+  const dealt = { ...tiny, hidden: 16 * blocks, ffn: 16 * blocks, headDim: 8 * blocks };
+  const lowered = lowerStream(decoderGraph(dealt), withSplits(plan, splitSteps, tiny), {
+    ...target,
+    sms: blocks,
+    sharedBytes: roomyBytes,
+  });
+  const schedule = { ...lowered, dims: tiny };
+  const tokens = [1, 2].filter((count) => count <= schedule.passTokens);
+  return {
+    schedule,
+    machines: [2, 3].flatMap((warps) =>
+      tokens.flatMap((count) => [0, 2, 5].map((position) => ({ blocks, warps, tokens: count, position }))),
+    ),
+  };
+}
+
+/** Splits where the real kernel has them: from the first position on, or from a later one. */
+function withSplits(plan: FusionPlan, steps: StreamSchedule['splitSteps'], tiny: ModelDims): FusionPlan {
+  const most = Math.max(1, Math.floor(blocks / tiny.kvHeads));
+  const { scheme } = plan;
+  if (scheme.kind !== 'stream' || most === 1 || steps.every(({ splits }) => splits === 1)) return plan;
+  const late = steps[0]!.splits === 1;
+  const splits = byContext(late ? { 1: 0, [most]: splitFrom } : { [most]: 0 });
+  return withScheme(plan, { ...scheme, splits });
+}

@@ -1,0 +1,151 @@
+// Two kernels of one model on one target, side by side: what their plans say, what the generator made of it, and the text that changed.
+import type { Manifest } from '../abi/manifest.ts';
+import { estimate, generate, type Kernel, makeSchedule, type Schedule } from '../codegen/index.ts';
+import type { ModelDims } from '../codegen/model/dims.ts';
+import type { FusionPlan } from '../codegen/plan/plan.ts';
+import { markedOps } from '../codegen/schedule/schedule.ts';
+import type { Target } from '../codegen/schedule/target.ts';
+import { syncName } from './simulate.ts';
+import { changedLines, type Hunk, hunksOf } from './text-diff.ts';
+
+type Value = string | number | boolean | null;
+
+/** One thing that both have, or one of them. */
+export interface Pair {
+  readonly name: string;
+  readonly a: Value;
+  readonly b: Value;
+}
+
+export interface PlanDiff {
+  readonly a: string;
+  readonly b: string;
+  /** The generated code is the same, whatever the plans are called. */
+  readonly same: boolean;
+  /** What each costs, equal or not; null: not known, or not built. */
+  readonly figures: readonly Pair[];
+  /** Options of the scheme, and choices of the generator, that differ. */
+  readonly options: readonly Pair[];
+  readonly schedule: readonly Pair[];
+  /** Lines with `-`, `+` or a blank before them; empty where they are the same. */
+  readonly stages: readonly string[];
+  readonly syncs: readonly string[];
+  readonly files: readonly { readonly name: string; readonly hunks: readonly Hunk[] }[];
+}
+
+/** @param plans both legal, else PlanError. @param positions of the predictions
+ *  @param builtOf the manifest of a kernel that was built before */
+export async function diffPlans(
+  plans: readonly [a: FusionPlan, b: FusionPlan],
+  { dims, target }: { readonly dims: ModelDims; readonly target: Target },
+  positions: readonly number[],
+  builtOf: (kernel: Kernel) => Manifest | null,
+): Promise<PlanDiff> {
+  const [first, second] = plans;
+  // An illegal plan is refused under its own name.
+  for (const plan of plans) makeSchedule(dims, plan, target);
+  const kernelOf = (plan: FusionPlan) =>
+    generate({ dims, target, plan: { ...plan, name: label, file: null } });
+  const [a, b] = [await kernelOf(first), await kernelOf(second)];
+  return {
+    ...{ a: first.file ?? first.name, b: second.file ?? second.name, same: a.hash === b.hash },
+    figures: pairs(figuresOf(a, positions, builtOf(a)), figuresOf(b, positions, builtOf(b))),
+    options: differing(leaves(first.scheme), leaves(second.scheme)),
+    schedule: differing(leaves(ownOf(a.schedule)), leaves(ownOf(b.schedule))),
+    stages: changedLines(stageLines(a.schedule), stageLines(b.schedule)),
+    syncs: changedLines(a.schedule.syncs.map(syncName), b.schedule.syncs.map(syncName)),
+    files: changedFiles(a, b),
+  };
+}
+
+/** What both plans are called in the texts: a name is no difference. */
+const label = 'plan';
+
+type Values = ReadonlyMap<string, Value>;
+
+function figuresOf({ schedule }: Kernel, positions: readonly number[], built: Manifest | null): Values {
+  const last = estimate(schedule, positions.at(-1));
+  const read = last.stages.reduce(
+    (sum, { weightBytes, part }) => sum + weightBytes * (part === 'layer' ? schedule.dims.layers : 1),
+    0,
+  );
+  return new Map<string, Value>([
+    ...positions.map((position): [string, Value] => [
+      `predicted us at ${position}`,
+      rounded(estimate(schedule, position).micros, 1),
+    ]),
+    [`syncs a token at ${last.position}`, last.syncsPerToken],
+    ['stages', schedule.stages.length],
+    ['MB of weights a token', rounded(read / 1e6, 2)],
+    ['tokens a pass', schedule.passTokens],
+    ...(built?.build.resources ?? []).flatMap(({ name, registers, spillBytes }): [string, Value][] => [
+      [`registers of ${name}`, registers],
+      [`bytes spilled by ${name}`, spillBytes],
+    ]),
+    ['kB of the library', built ? rounded(built.libraryBytes / 1e3, 0) : null],
+  ]);
+}
+
+const rounded = (value: number | null, digits: number): number | null =>
+  value === null ? null : Number(value.toFixed(digits));
+
+function stageLines({ stages }: Schedule): string[] {
+  return stages.map((stage) => {
+    const units = stage.units > 0 ? `, ${stage.units} units` : '';
+    return `${stage.name}: ${markedOps(stage).join(' ')} over ${stage.over}${stage.split ? ', positions split' : ''}${units}`;
+  });
+}
+
+/** What all schedules of a model and target share, or what is told elsewhere. */
+const toldElsewhere = [
+  ...['dims', 'target', 'ops', 'plan', 'functions', 'stages', 'syncs', 'packing', 'slots', 'hazards'],
+  // Where each tensor lies says it too.
+  'buffers',
+];
+
+/** What a schedule chose beyond its stages and syncs. */
+const ownOf = (schedule: Schedule): object =>
+  Object.fromEntries(Object.entries(schedule).filter(([name]) => !toldElsewhere.includes(name)));
+
+/** Every value in a tree, by its path. What holds values alone is one value; items of a list that have names go by them. */
+function leaves(tree: unknown, path = ''): Values {
+  if (!isTree(tree)) return new Map([[path, asValue(tree)]]);
+  const entries = Object.entries(tree);
+  if (path !== '' && entries.every(([, value]) => !isTree(value))) return new Map([[path, flat(tree)]]);
+  const below = entries.flatMap(([key, value]) => {
+    const name = isTree(value) && 'name' in value ? String(value.name) : key;
+    return [...leaves(value, path === '' ? name : `${path}.${name}`)];
+  });
+  return new Map(below);
+}
+
+const isTree = (value: unknown): value is object => typeof value === 'object' && value !== null;
+
+/** Values in one line: `offset 0, stride 128`, or `q, k` of a list. */
+const flat = (tree: object): string =>
+  Object.entries(tree)
+    .map(([name, value]) => (Array.isArray(tree) ? String(value) : `${name} ${value}`))
+    .join(', ');
+
+const asValue = (leaf: unknown): Value =>
+  typeof leaf === 'number' || typeof leaf === 'string' || typeof leaf === 'boolean' ? leaf : null;
+
+function pairs(a: Values, b: Values): Pair[] {
+  return [...new Set([...a.keys(), ...b.keys()])].map((name) => ({
+    name,
+    a: a.get(name) ?? null,
+    b: b.get(name) ?? null,
+  }));
+}
+
+const differing = (a: Values, b: Values): Pair[] => pairs(a, b).filter((pair) => pair.a !== pair.b);
+
+/** Files that are not the same, but for the hash of all of them. */
+function changedFiles(a: Kernel, b: Kernel): PlanDiff['files'] {
+  const textOf = (kernel: Kernel, name: string) =>
+    (kernel.sources[name] ?? '').replaceAll(kernel.hash, '0'.repeat(kernel.hash.length));
+  return [...new Set([...Object.keys(a.sources), ...Object.keys(b.sources)])].flatMap((name) => {
+    const hunks = hunksOf(textOf(a, name), textOf(b, name));
+    return hunks.length > 0 ? [{ name, hunks }] : [];
+  });
+}
