@@ -18,6 +18,7 @@ import { addExplore } from './explore.ts';
 import { helpEnd, type Program } from './flags.ts';
 import type { Io } from './io.ts';
 import { addModels } from './models.ts';
+import { addProfile } from './profile.ts';
 import { addPull } from './pull.ts';
 import { createUi, type Start } from './ui.ts';
 import { addVerify } from './verify.ts';
@@ -56,7 +57,7 @@ function createProgram(io: Io, start: Start): Program {
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addDemo, addDoctor, addModels, addPull],
-    ...[addExplore, addAblate],
+    ...[addExplore, addAblate, addProfile],
   ]) {
     add(program, start);
   }

@@ -4,6 +4,14 @@ import { type EngineHandle, type Functions, layout, profilePhase, profileRole } 
 export type Phase = keyof typeof profilePhase;
 export type Role = keyof typeof profileRole;
 
+/** The names of codes, by code. */
+const namesOf = <K extends string>(codes: Readonly<Record<K, number>>): readonly K[] =>
+  (Object.keys(codes) as K[]).sort((a, b) => codes[a] - codes[b]);
+
+const profilePhases = namesOf(profilePhase);
+/** Roles, by their code. */
+export const profileRoles = namesOf(profileRole);
+
 /** A stretch of time of one track: of a thread of the CPU, a block, or a warp of a block. */
 export interface TrackEvent {
   /** [ns] from the first event on. */
@@ -45,8 +53,6 @@ const eventLayout = layout.find((struct) => struct.name === 'ProfileEvent')!;
 function decode(words: Int32Array, count: number): TrackEvent[] {
   const { size, offsets } = eventLayout;
   const view = new DataView(words.buffer);
-  const phases = namesOf(profilePhase);
-  const roles = namesOf(profileRole);
   type Field = keyof typeof offsets;
   const time = (i: number, field: Field) => view.getBigInt64(i * size + offsets[field], true);
   const whole = (i: number, field: Field) => view.getInt32(i * size + offsets[field], true);
@@ -56,14 +62,10 @@ function decode(words: Int32Array, count: number): TrackEvent[] {
     begin: Number(time(i, 'begin') - first),
     end: Number(time(i, 'end') - first),
     block: whole(i, 'block'),
-    role: roles[whole(i, 'role')]!,
+    role: profileRoles[whole(i, 'role')]!,
     stage: whole(i, 'stage'),
     layer: whole(i, 'layer'),
-    phase: phases[whole(i, 'phase')]!,
+    phase: profilePhases[whole(i, 'phase')]!,
     position: whole(i, 'position'),
   }));
 }
-
-/** The names of codes, by code. */
-const namesOf = <K extends string>(codes: Readonly<Record<K, number>>): readonly K[] =>
-  (Object.keys(codes) as K[]).sort((a, b) => codes[a] - codes[b]);
