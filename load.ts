@@ -114,6 +114,8 @@ export interface BuildKernelOptions extends KernelOptions {
   readonly force?: boolean | undefined;
   /** A library for every CPU of this architecture, not only for this machine's. */
   readonly ship?: boolean | undefined;
+  /** A library that writes down what it does when. */
+  readonly profile?: boolean | undefined;
 }
 
 /** Checks, generates and builds. @param needs what else is checked before anything is compiled */
@@ -128,6 +130,7 @@ export async function buildKernel(options: BuildKernelOptions, needs: Needs = {}
   const built = await codegen.build(kernel, {
     force: options.force ?? false,
     ship: options.ship ?? false,
+    profile: options.profile ?? false,
     signal,
     ...(onProgress && { onProgress: (progress) => onProgress({ phase: 'build', ...progress }) }),
   });

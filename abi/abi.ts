@@ -44,6 +44,11 @@ export const finishCode = { none: 0, stop: 1, length: 2, aborted: 3, context: 4 
 /** TensorSource.dtype: how the bytes are stored in the file; `random` makes the tensor from seed, mean and scale. */
 export const sourceDtype = { bf16: 0, fp16: 1, fp32: 2, random: 3 } as const;
 
+/** ProfileEvent.phase: what a track does meanwhile. `meet`: the warps of one block wait for each other. */
+export const profilePhase = { weights: 0, others: 1, compute: 2, meet: 3, publish: 4 } as const;
+/** ProfileEvent.role: whose track it is. `first` and `last` are computing warps of a stream; a block at barriers, or a thread of the CPU, is `block`. */
+export const profileRole = { block: 0, first: 1, last: 2, producer: 3, publisher: 4 } as const;
+
 const field = (name: string, type: AbiField['type'], doc: string): AbiField => ({ name, type, doc });
 
 export const abiStructs: readonly AbiStruct[] = [
@@ -132,6 +137,20 @@ export const abiStructs: readonly AbiStruct[] = [
       field('decode_ms', 'f64', 'time from the first token to the last'),
     ],
   },
+  {
+    name: 'ProfileEvent',
+    doc: 'A stretch of time of one track. The events of a track lie behind each other, without a gap inside a pass.',
+    fields: [
+      field('begin', 'i64', '[ns] of one clock for all events of an engine'),
+      field('end', 'i64', '[ns]'),
+      field('block', 'i32', 'block of the launch, or thread of the team'),
+      field('role', 'i32', 'profileRole'),
+      field('stage', 'i32', 'index into the stages of the plan'),
+      field('layer', 'i32', 'the number of layers where the stage is outside them'),
+      field('phase', 'i32', 'profilePhase'),
+      field('position', 'i32', "of the pass's first token"),
+    ],
+  },
 ];
 
 const param = (name: string, type: string) => ({ name, type });
@@ -202,6 +221,17 @@ export const abiFunctions: readonly AbiFunction[] = [
     returns: 'i32',
     params: [param('engine', 'engine'), param('length', 'i32')],
     doc: 'Forgets all positions from length on.',
+  },
+  {
+    name: 'ol_profile',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('events', 'ptr'),
+      param('capacity', 'i32'),
+      param('counts', 'ptr'),
+    ],
+    doc: 'int32_t counts[2]: events recorded since they were last fetched, and those that found no room. Fetches all of them where the capacity is enough: ProfileEvent[capacity]. Fails in a library that was not built for profiling.',
   },
   {
     name: 'ol_device',

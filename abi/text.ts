@@ -1,6 +1,14 @@
 // How the table of abi.ts is read by both its printers: the C header and the koffi bindings.
 import { invariant } from '../errors.ts';
-import { abiStatus, abiStructs, finishCode, jobState, sourceDtype } from './abi.ts';
+import {
+  abiStatus,
+  abiStructs,
+  finishCode,
+  jobState,
+  profilePhase,
+  profileRole,
+  sourceDtype,
+} from './abi.ts';
 
 /** A table of codes, the C prefix and the TypeScript name of its constants. */
 export const codeTables = [
@@ -18,6 +26,8 @@ export const codeTables = [
     doc: 'TensorSource.dtype; a weight slot has one of the first three.',
     values: sourceDtype,
   },
+  { name: 'profilePhase', prefix: 'kPhase', doc: 'ProfileEvent.phase.', values: profilePhase },
+  { name: 'profileRole', prefix: 'kRole', doc: 'ProfileEvent.role.', values: profileRole },
 ] as const;
 
 export const isStruct = (type: string) => abiStructs.some((struct) => struct.name === type);

@@ -20,6 +20,7 @@ import { addExplore } from './explore.ts';
 import { helpEnd, type Program } from './flags.ts';
 import type { Io } from './io.ts';
 import { addModels } from './models.ts';
+import { addProfile } from './profile.ts';
 import { addPull } from './pull.ts';
 import { addQuality } from './quality.ts';
 import { addResources } from './resources.ts';
@@ -60,9 +61,9 @@ function createProgram(io: Io, start: Start): Program {
     .configureHelp({ helpWidth: 110 });
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
-    ...[addComplete, addDemo, addDoctor, addModels, addPull, addCalibrate],
-    ...[addExplore, addAblate],
-    ...[addDiff, addQuality, addResources, addSimulate],
+    ...[addComplete, addDemo, addDoctor, addModels, addPull],
+    ...[addExplore, addAblate, addCalibrate, addProfile, addQuality],
+    ...[addDiff, addResources, addSimulate],
   ]) {
     add(program, start);
   }

@@ -43,6 +43,24 @@ export const sourceDtype = {
   random: 3,
 } as const;
 
+/** ProfileEvent.phase. */
+export const profilePhase = {
+  weights: 0,
+  others: 1,
+  compute: 2,
+  meet: 3,
+  publish: 4,
+} as const;
+
+/** ProfileEvent.role. */
+export const profileRole = {
+  block: 0,
+  first: 1,
+  last: 2,
+  producer: 3,
+  publisher: 4,
+} as const;
+
 /** Memory of a typed array, which C reads or writes in place, or an address. */
 export type Pointer = Int32Array | Float32Array | bigint | null;
 
@@ -227,6 +245,37 @@ const progressType = koffi.struct({
   decode_ms: 'double',
 });
 
+/** A stretch of time of one track. The events of a track lie behind each other, without a gap inside a pass. */
+export interface ProfileEvent {
+  /** [ns] of one clock for all events of an engine */
+  begin: Int64;
+  /** [ns] */
+  end: Int64;
+  /** block of the launch, or thread of the team */
+  block: number;
+  /** profileRole */
+  role: number;
+  /** index into the stages of the plan */
+  stage: number;
+  /** the number of layers where the stage is outside them */
+  layer: number;
+  /** profilePhase */
+  phase: number;
+  /** of the pass's first token */
+  position: number;
+}
+
+const profileEventType = koffi.struct({
+  begin: 'int64_t',
+  end: 'int64_t',
+  block: 'int32_t',
+  role: 'int32_t',
+  stage: 'int32_t',
+  layer: 'int32_t',
+  phase: 'int32_t',
+  position: 'int32_t',
+});
+
 /** An object for the library to fill. */
 export const zeroDescription = (): Description => ({
   abi: 0,
@@ -344,6 +393,21 @@ export const layout = [
       decode_ms: 48,
     },
   },
+  {
+    name: 'ProfileEvent',
+    type: profileEventType,
+    size: 40,
+    offsets: {
+      begin: 0,
+      end: 8,
+      block: 16,
+      role: 20,
+      stage: 24,
+      layer: 28,
+      phase: 32,
+      position: 36,
+    },
+  },
 ] as const;
 
 /** The functions of one library. Those that return a status return a value of abiStatus. */
@@ -370,6 +434,8 @@ export interface Functions {
   ol_stop(engine: EngineHandle | null): number;
   /** Forgets all positions from length on. */
   ol_reset(engine: EngineHandle | null, length: number): number;
+  /** int32_t counts[2]: events recorded since they were last fetched, and those that found no room. Fetches all of them where the capacity is enough: ProfileEvent[capacity]. Fails in a library that was not built for profiling. */
+  ol_profile(engine: EngineHandle | null, events: Pointer, capacity: number, counts: Pointer): number;
   /** What the engine runs on, for people: a GPU name, or a CPU path with its threads. */
   ol_device(engine: EngineHandle | null): string | null;
   /** Text of the last error, `stage: text` where a stage failed. A null engine: of the last ol_create on this thread. */
@@ -406,6 +472,7 @@ export function bindFunctions(library: LibraryHandle): Functions {
     ]),
     ol_stop: library.func('ol_stop', 'int32_t', [enginePointer]),
     ol_reset: library.func('ol_reset', 'int32_t', [enginePointer, 'int32_t']),
+    ol_profile: library.func('ol_profile', 'int32_t', [enginePointer, 'void *', 'int32_t', 'void *']),
     ol_device: library.func('ol_device', 'str', [enginePointer]),
     ol_error: library.func('ol_error', 'str', [enginePointer]),
     ol_close: library.func('ol_close', 'void', [enginePointer]),

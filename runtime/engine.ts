@@ -18,6 +18,7 @@ import {
 import { followJobs, type Jobs } from './jobs.ts';
 import { type Library, openLibrary } from './library.ts';
 import { failure } from './library-failure.ts';
+import { type Recorded, takeEvents } from './profile-events.ts';
 
 /** Logits of some tokens: rows [n][vocab], valid during the call only, the first of them that of ids[token]. */
 export type OnRows = (rows: Float32Array, token: number) => void | Promise<void>;
@@ -205,6 +206,17 @@ export class Engine {
     this.#acquire();
     this.#busy = false;
     this.#jobs.reset(length);
+  }
+
+  /** What the library wrote down since this was last asked.
+   *  @throws OnelaunchError when it was not built for profiling, or a job runs */
+  takeProfile(): Recorded {
+    this.#acquire();
+    try {
+      return takeEvents((start) => this.#jobs.call(start));
+    } finally {
+      this.#busy = false;
+    }
   }
 
   /** Stops the job that runs, if any, and frees everything; blocks for one pass at most. The job's iteration ends with an error. */

@@ -21,16 +21,14 @@ import { debug } from './debug.ts';
 import { described, manifestOf } from './describe.ts';
 import { makeFolder } from './make-folder.ts';
 import { outputRoot } from './output-root.ts';
-import { findTools, keyOf, type Recipe, recipeOf } from './recipe.ts';
+import { type Flavour, findTools, keyOf, type Recipe, recipeOf } from './recipe.ts';
 import { parseResources, spillLines } from './resources.ts';
 import { type BuildProgress, runAll, runStep } from './run-steps.ts';
 import { writeError } from './write-error.ts';
 
-export interface BuildOptions {
+export interface BuildOptions extends Flavour {
   /** Build even when the cache has it. */
   readonly force?: boolean;
-  /** For every CPU of this architecture, not only this machine's. */
-  readonly ship?: boolean;
   /** Refuse, rather than compile, what is not built. */
   readonly builtBefore?: boolean;
   readonly signal?: AbortSignal | undefined;

@@ -35,9 +35,23 @@ export interface Recipe {
 /** The compilers that a recipe asks for. */
 export type Tools = Readonly<Partial<Record<ToolName, Tool>>>;
 
-/** How a kernel is compiled here. @param ship for all CPUs. @throws OnelaunchError usage for wrong $ONELAUNCH_CPU_PATHS */
-export function recipeOf(kernel: Kernel, { ship = false }: { readonly ship?: boolean } = {}): Recipe {
-  return recipes[kernel.schedule.target.kind](kernel, ship);
+/** What is compiled of the same sources. */
+export interface Flavour {
+  /** For every CPU of this architecture, not only this machine's. */
+  readonly ship?: boolean;
+  /** A library that writes down what it does when: slower, and apart from the one that does not. */
+  readonly profile?: boolean;
+}
+
+/** How a kernel is compiled here. @throws OnelaunchError usage for wrong $ONELAUNCH_CPU_PATHS */
+export function recipeOf(kernel: Kernel, { ship = false, profile = false }: Flavour = {}): Recipe {
+  return recipes[kernel.schedule.target.kind](kernel, { ship, defined: profile ? ['-DPROFILE=1'] : [] });
+}
+
+interface Asked {
+  readonly ship: boolean;
+  /** Flags of every file. */
+  readonly defined: readonly string[];
 }
 
 /** What the folder of a build ends in: the recipe and the compilers, wherever these lie. */
@@ -79,13 +93,14 @@ const compileTo = (object: string, source: string, flags: readonly string[]) => 
   object,
 ];
 
-const cxxFlags = [
+const commonFlags = [
   ...['-std=c++17', '-O3', '-fPIC', '-fno-math-errno', '-fvisibility=hidden', '-Wall'],
   ...['-I.', '-Ihost'],
 ];
 
-function cpuRecipe(kernel: Kernel, ship: boolean): Recipe {
+function cpuRecipe(kernel: Kernel, { ship, defined }: Asked): Recipe {
   const { paths, exact } = wantedPaths(ship);
+  const cxxFlags = [...commonFlags, ...defined];
   const compiled = ({ name, title, flags }: CpuPath): Step => ({
     label: `kernel.cpp for ${title}`,
     tool: 'cxx',
@@ -115,10 +130,9 @@ function gencode(arch: string): string {
   return `-gencode=arch=${compute},code=${/\d$/.test(arch) ? `[${arch},${compute}]` : arch}`;
 }
 
-const hostFlags = ['-Xcompiler', '-fPIC,-fvisibility=hidden', '-I.', '-Ihost'];
-
-function cudaRecipe(kernel: Kernel): Recipe {
+function cudaRecipe(kernel: Kernel, { defined }: Asked): Recipe {
   const arch = kernel.schedule.target.arch;
+  const hostFlags = ['-Xcompiler', '-fPIC,-fvisibility=hidden', '-I.', '-Ihost', ...defined];
   const flags = ['-std=c++17', '-O3', '-lineinfo', gencode(arch), ...hostFlags];
   const host = ['-x', 'c++', '-std=c++17', '-O2', ...hostFlags];
   const step = (label: string, args: readonly string[]): Step => ({ label, tool: 'nvcc', args });

@@ -34,6 +34,18 @@ constexpr int kKnAt = 16384;  // keys after k_norm, in scratch
 constexpr int kQrAt = 24576;  // rotated queries, in scratch
 constexpr int kKrAt = 40960;  // rotated keys, in scratch
 
+// The stages in the order of the plan.
+enum class Stage : int {
+  embed,
+  qkv,
+  attention,
+  attn_out,
+  ffn_up,
+  ffn_down,
+  head,
+  sample,
+};
+
 // Positions that a token sees in a layer, itself the last of them; 0: all before it too.
 static inline constexpr int window_of(int layer) {
   return 0;
@@ -76,6 +88,9 @@ struct Pass {
   float* x;  // [kPassTokens][kHidden] residual stream
   float* partial;  // [kPassTokens][kPartialFloats] attention of one split of the positions: weighted values, maximum, sum
   float* h;  // [kPassTokens][kFfn] gated activations
+#if PROFILE
+  struct ProfileMark* profile;  // the tracks of a GPU
+#endif
 };
 
 // The packed weights of one layer. Rows are padded to a multiple of 32 elements.

@@ -27,6 +27,7 @@ DEVICE float add(float residual, float branch) { return residual + branch; }
 //   reads   token ids
 //   writes  x [kHidden]
 DEVICE void stage_embed(Block& b, const Pass& pass, const ModelWeights& w) {
+  begin_stage(b, Stage::embed, kLayers);
   embed<kHidden>(b, pass.x, w.embedding, pass.ids, pass.tokens, block_range(b, kHidden));
 }
 
@@ -34,6 +35,7 @@ DEVICE void stage_embed(Block& b, const Pass& pass, const ModelWeights& w) {
 //   reads   x [kHidden], w.qkv [kQkvRows][kHidden]
 //   writes  q [kQDim], k [kKvDim], v [kKvDim]
 DEVICE void stage_qkv(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::qkv, w.layer);
   // attn_norm, made by every block for itself
   norm_input<kHidden>(b, pass.x, w.attn_norm, kNormEps, pass.tokens);
   __syncthreads();  // qkv_proj reads what all threads of the block put into its scratch
@@ -47,6 +49,7 @@ DEVICE void stage_qkv(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   q [kQDim], k [kKvDim], v [kKvDim], cache
 //   writes  cache, partial [kQHeads][kSplits][kHeadDim + 2]
 DEVICE void stage_attention(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::attention, w.layer);
   for (int unit = b.index(); unit < kKvHeads * kSplits; unit += b.count()) {
     const int head = unit / kSplits, split = unit % kSplits;
     for_warps(b, pass.tokens * kGroup, [&](int i) {
@@ -88,6 +91,7 @@ DEVICE void stage_attention(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   partial [kQHeads][kSplits][kHeadDim + 2], w.o [kHidden][kQDim], x [kHidden]
 //   writes  x [kHidden]
 DEVICE void stage_attn_out(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::attn_out, w.layer);
   // attn_merge, made by every block for itself
   merge_input<kQDim, kHeadDim, kSplits>(b, pass.partial, pass.tokens);
   __syncthreads();  // o_proj reads what all threads of the block put into its scratch
@@ -101,6 +105,7 @@ DEVICE void stage_attn_out(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   x [kHidden], w.gate_up [kFfn][2][kHidden]
 //   writes  h [kFfn]
 DEVICE void stage_ffn_up(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::ffn_up, w.layer);
   // ffn_norm, made by every block for itself
   norm_input<kHidden>(b, pass.x, w.ffn_norm, kNormEps, pass.tokens);
   __syncthreads();  // gate_up reads what all threads of the block put into its scratch
@@ -114,6 +119,7 @@ DEVICE void stage_ffn_up(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   h [kFfn], w.down [kHidden][kFfn], x [kHidden]
 //   writes  x [kHidden]
 DEVICE void stage_ffn_down(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::ffn_down, w.layer);
   gather_input<kFfn>(b, pass.h, pass.tokens);
   __syncthreads();  // down_proj reads what all threads of the block put into its scratch
   const Range rows = block_range(b, kHidden);
@@ -126,6 +132,7 @@ DEVICE void stage_ffn_down(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   x [kHidden], w.head [kVocab][kHidden]
 //   writes  logits [kVocab]
 DEVICE void stage_head(Block& b, const Pass& pass, const ModelWeights& w) {
+  begin_stage(b, Stage::head, kLayers);
   // final_norm, made by every block for itself
   norm_input<kHidden>(b, pass.x + pass.first_logits * kHidden, w.final_norm, kNormEps, pass.tokens - pass.first_logits);
   __syncthreads();  // lm_head reads what all threads of the block put into its scratch
@@ -139,6 +146,7 @@ DEVICE void stage_head(Block& b, const Pass& pass, const ModelWeights& w) {
 //   reads   logits [kVocab]
 //   writes  the next token
 DEVICE void stage_sample(Block& b, const Pass& pass, const ModelWeights& w) {
+  begin_stage(b, Stage::sample, kLayers);
   static_assert(scratch_fits(0 + sample_scratch()), "see codegen/schemes/barriers/library-scratch.ts");
   if (b.index() != 0 || !pass.sample) return;
   const float* logits = pass.logits + (pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
@@ -149,6 +157,7 @@ DEVICE void stage_sample(Block& b, const Pass& pass, const ModelWeights& w) {
 __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Pass pass) {
   extern __shared__ __align__(128) float scratch[];
   Block b = make_block(scratch, pass.barrier);
+  begin_pass(b, pass);
   const ModelWeights model = model_weights(pass);
   stage_embed(b, pass, model);
   grid_barrier(b);  // attn_norm needs whole tokens of x, which embed makes in other blocks
@@ -168,6 +177,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Pa
   stage_head(b, pass, model);
   grid_barrier(b);  // sample needs all of logits, which lm_head makes in other blocks
   stage_sample(b, pass, model);
+  end_pass(b);
 }
 
 #include "lib/launch.cuh"

@@ -37,6 +37,18 @@ constexpr int kKnAt = 2048;  // keys after k_norm, in scratch
 constexpr int kQrAt = 3072;  // rotated queries, in scratch
 constexpr int kKrAt = 5120;  // rotated keys, in scratch
 
+// The stages in the order of the plan.
+enum class Stage : int {
+  embed,
+  qkv,
+  attention,
+  attn_out,
+  ffn_up,
+  ffn_down,
+  head,
+  sample,
+};
+
 // Positions that a token sees in a layer, itself the last of them; 0: all before it too.
 __host__ __device__ inline constexpr int window_of(int layer) {
   return 0;
@@ -79,6 +91,9 @@ struct Pass {
   float* x;  // [kPassTokens][kHidden] residual stream
   float* partial;  // [kPassTokens][kPartialFloats] attention of one split of the positions: weighted values, maximum, sum
   float* h;  // [kPassTokens][kFfn] gated activations
+#if PROFILE
+  struct ProfileMark* profile;  // the tracks of a GPU
+#endif
 };
 
 // The packed weights of one layer. Rows are padded to a multiple of 32 elements.

@@ -174,13 +174,15 @@ DEVICE void produce(Producer<SharedMemory<T>>& p, const LaunchArgs& pass) {
     const char* at = pass.stream + block_base(int(blockIdx.x));
     const int copies = copies_at(pass.position + step);
     for (int layer = 0; layer < kLayers; ++layer) {
+      p.begin_layer(step, layer);
       if (!p.template tiles<QkvProj>(at, copies)) return;
       if (step > 0 && !p.wait_for_progress((step - 1) * kLayers + layer + 1)) return;  // attend of the next pass streams positions that kv_append stores in other blocks
-      if (!stream_cache(p, layer_weights(pass, layer).cache, layer, pass.position + step, copies)) return;
+      if (!stream_cache(p, Stage::attention, layer_weights(pass, layer).cache, layer, pass.position + step, copies)) return;
       if (!p.template tiles<OProj>(at, copies)) return;
       if (!p.template tiles<GateUp>(at, copies)) return;
       if (!p.template tiles<DownProj>(at, copies)) return;
     }
+    p.begin_layer(step, kLayers);
     if (pass.head && !p.template tiles<LmHead>(at, kHeadCopiesInFlight)) return;
   }
 }
@@ -214,7 +216,6 @@ DEVICE void consume(const LaunchArgs& pass, SharedMemory<T>& s, char* ring) {
     if (end_step(cta, words.argmax_candidates, words.sampled_token, best, step, Stage::sample)) break;
     table.ids = &s.token;
   }
-  print_profile(cta);
   finish(cta);
 }
 
@@ -237,7 +238,7 @@ __global__ void __launch_bounds__(kThreads + kProducerThreads, 1) decode(const _
   } else if (warp() == kWarps + 1 && lane() == 0) {
     watchdog(pass, s.flags);
   } else if (warp() == kWarps + 2) {
-    publish_cache(s.flags);
+    publish_cache(pass, s.flags);
   }
 }
 

@@ -12,10 +12,6 @@
 #define BULK_COPIES 1      // 1: the copy engine fills the ring (sm_90 and later)
 #define MOVE_REGISTERS 1   // 1: warps give registers to each other (sm_90a, sm_100a)
 
-#ifndef PROFILE
-#define PROFILE 0  // 1: every launch prints where the time of its stages went
-#endif
-
 constexpr int kLayers = 28;
 constexpr int kHidden = 1024;  // width of the residual stream
 constexpr int kFfn = 3072;  // width of the feed-forward part
@@ -166,6 +162,9 @@ struct LaunchArgs {
   unsigned* status;            // 0, or 1 + the block that waited too long; then for what
   unsigned* reply;             // on the host: [steps] 1 + the token chosen
   const unsigned* stop_request;  // on the host: not 0 when the reply is to end
+#if PROFILE
+  struct ProfileMark* profile;  // the tracks of a GPU
+#endif
 };
 
 using Pass = LaunchArgs;  // as the host calls what it hands to a launch, whatever the scheme

@@ -37,6 +37,7 @@ DEVICE float add(float residual, float branch) { return residual + branch; }
 //   reads   token ids
 //   writes  x [kHidden]
 DEVICE void stage_embed(Block& b, const Pass& pass, const ModelWeights& w) {
+  begin_stage(b, Stage::embed, kLayers);
   embed<kHidden>(b, pass.x, w.embedding, pass.ids, pass.tokens, block_range(b, kHidden));
 }
 
@@ -44,6 +45,7 @@ DEVICE void stage_embed(Block& b, const Pass& pass, const ModelWeights& w) {
 //   reads   x [kHidden]
 //   writes  xn [kHidden]
 DEVICE void stage_attn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::attn_norm, w.layer);
   for (int token = b.index(); token < pass.tokens; token += b.count()) {
     const float* from = pass.x + token * kHidden;
     norm<kHidden>(b, pass.xn + token * kHidden, from, w.attn_norm, kNormEps);
@@ -54,6 +56,7 @@ DEVICE void stage_attn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   xn [kHidden], w.qkv [kQkvRows][kHidden]
 //   writes  q [kQDim], k [kKvDim], v [kKvDim]
 DEVICE void stage_qkv_proj(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::qkv_proj, w.layer);
   gather_input<kHidden>(b, pass.xn, pass.tokens);
   __syncthreads();  // qkv_proj reads what all threads of the block put into its scratch
   const Range rows = block_range(b, kQkvRows);
@@ -66,6 +69,7 @@ DEVICE void stage_qkv_proj(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   q [kQDim], k [kKvDim]
 //   writes  qn [kQDim], kn [kKvDim]
 DEVICE void stage_qk_norm(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::qk_norm, w.layer);
   for (int head = b.index(); head < kKvHeads; head += b.count()) {
     for_warps(b, pass.tokens * kGroup, [&](int i) {
       const int token = i / kGroup, g = i % kGroup;
@@ -84,6 +88,7 @@ DEVICE void stage_qk_norm(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   qn [kQDim], kn [kKvDim]
 //   writes  qr [kQDim], kr [kKvDim]
 DEVICE void stage_rope(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::rope, w.layer);
   for (int head = b.index(); head < kKvHeads; head += b.count()) {
     for_warps(b, pass.tokens * kGroup, [&](int i) {
       const int token = i / kGroup, g = i % kGroup;
@@ -102,6 +107,7 @@ DEVICE void stage_rope(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   kr [kKvDim], v [kKvDim]
 //   writes  cache
 DEVICE void stage_kv_append(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::kv_append, w.layer);
   for (int head = b.index(); head < kKvHeads; head += b.count()) {
     for_warps(b, pass.tokens, [&](int token) {
       const float* k = pass.kr + token * kKvDim + head * kHeadDim;
@@ -115,6 +121,7 @@ DEVICE void stage_kv_append(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   qr [kQDim], cache
 //   writes  partial [kQHeads][kSplits][kHeadDim + 2]
 DEVICE void stage_attend(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::attend, w.layer);
   for (int unit = b.index(); unit < kKvHeads * kSplits; unit += b.count()) {
     const int head = unit / kSplits, split = unit % kSplits;
     static_assert(scratch_fits(0 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
@@ -131,6 +138,7 @@ DEVICE void stage_attend(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   partial [kQHeads][kSplits][kHeadDim + 2]
 //   writes  att [kQDim]
 DEVICE void stage_attn_merge(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::attn_merge, w.layer);
   for (int head = b.index(); head < kQHeads; head += b.count()) {
     for_warps(b, pass.tokens, [&](int token) {
       const float* splits = pass.partial + token * kPartialFloats + head * kSplits * (kHeadDim + 2);
@@ -143,6 +151,7 @@ DEVICE void stage_attn_merge(Block& b, const Pass& pass, const LayerWeights& w) 
 //   reads   att [kQDim], w.o [kHidden][kQDim]
 //   writes  o [kHidden]
 DEVICE void stage_o_proj(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::o_proj, w.layer);
   gather_input<kQDim>(b, pass.att, pass.tokens);
   __syncthreads();  // o_proj reads what all threads of the block put into its scratch
   const Range rows = block_range(b, kHidden);
@@ -155,6 +164,7 @@ DEVICE void stage_o_proj(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   x [kHidden], o [kHidden]
 //   writes  x [kHidden]
 DEVICE void stage_attn_add(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::attn_add, w.layer);
   const Range rows = block_range(b, kHidden);
   const int count = rows.end - rows.begin;
   for_threads(b, count * (pass.tokens), [&](int i) {
@@ -167,6 +177,7 @@ DEVICE void stage_attn_add(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   x [kHidden]
 //   writes  hn [kHidden]
 DEVICE void stage_ffn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::ffn_norm, w.layer);
   for (int token = b.index(); token < pass.tokens; token += b.count()) {
     const float* from = pass.x + token * kHidden;
     norm<kHidden>(b, pass.hn + token * kHidden, from, w.ffn_norm, kNormEps);
@@ -177,6 +188,7 @@ DEVICE void stage_ffn_norm(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   hn [kHidden], w.gate_up [kFfn][2][kHidden]
 //   writes  gate [kFfn], up [kFfn]
 DEVICE void stage_gate_up(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::gate_up, w.layer);
   gather_input<kHidden>(b, pass.hn, pass.tokens);
   __syncthreads();  // gate_up reads what all threads of the block put into its scratch
   const Range rows = block_range(b, kFfn);
@@ -190,6 +202,7 @@ DEVICE void stage_gate_up(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   gate [kFfn], up [kFfn]
 //   writes  h [kFfn]
 DEVICE void stage_swiglu(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::swiglu, w.layer);
   const Range rows = block_range(b, kFfn);
   const int count = rows.end - rows.begin;
   for_threads(b, count * (pass.tokens), [&](int i) {
@@ -202,6 +215,7 @@ DEVICE void stage_swiglu(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   h [kFfn], w.down [kHidden][kFfn]
 //   writes  d [kHidden]
 DEVICE void stage_down_proj(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::down_proj, w.layer);
   gather_input<kFfn>(b, pass.h, pass.tokens);
   __syncthreads();  // down_proj reads what all threads of the block put into its scratch
   const Range rows = block_range(b, kHidden);
@@ -214,6 +228,7 @@ DEVICE void stage_down_proj(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   x [kHidden], d [kHidden]
 //   writes  x [kHidden]
 DEVICE void stage_ffn_add(Block& b, const Pass& pass, const LayerWeights& w) {
+  begin_stage(b, Stage::ffn_add, w.layer);
   const Range rows = block_range(b, kHidden);
   const int count = rows.end - rows.begin;
   for_threads(b, count * (pass.tokens), [&](int i) {
@@ -226,6 +241,7 @@ DEVICE void stage_ffn_add(Block& b, const Pass& pass, const LayerWeights& w) {
 //   reads   x [kHidden]
 //   writes  xf [kHidden]
 DEVICE void stage_final_norm(Block& b, const Pass& pass, const ModelWeights& w) {
+  begin_stage(b, Stage::final_norm, kLayers);
   for (int token = b.index(); token < pass.tokens - pass.first_logits; token += b.count()) {
     const float* from = pass.x + pass.first_logits * kHidden + token * kHidden;
     norm<kHidden>(b, pass.xf + token * kHidden, from, w.final_norm, kNormEps);
@@ -236,6 +252,7 @@ DEVICE void stage_final_norm(Block& b, const Pass& pass, const ModelWeights& w) 
 //   reads   xf [kHidden], w.head [kVocab][kHidden]
 //   writes  logits [kVocab]
 DEVICE void stage_lm_head(Block& b, const Pass& pass, const ModelWeights& w) {
+  begin_stage(b, Stage::lm_head, kLayers);
   gather_input<kHidden>(b, pass.xf, pass.tokens - pass.first_logits);
   __syncthreads();  // lm_head reads what all threads of the block put into its scratch
   const Range rows = block_range(b, kVocab);
@@ -248,6 +265,7 @@ DEVICE void stage_lm_head(Block& b, const Pass& pass, const ModelWeights& w) {
 //   reads   logits [kVocab]
 //   writes  the next token
 DEVICE void stage_sample(Block& b, const Pass& pass, const ModelWeights& w) {
+  begin_stage(b, Stage::sample, kLayers);
   static_assert(scratch_fits(0 + sample_scratch()), "see codegen/schemes/barriers/library-scratch.ts");
   if (b.index() != 0 || !pass.sample) return;
   const float* logits = pass.logits + (pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
@@ -258,6 +276,7 @@ DEVICE void stage_sample(Block& b, const Pass& pass, const ModelWeights& w) {
 __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Pass pass) {
   extern __shared__ __align__(128) float scratch[];
   Block b = make_block(scratch, pass.barrier);
+  begin_pass(b, pass);
   const ModelWeights model = model_weights(pass);
   stage_embed(b, pass, model);
   grid_barrier(b);  // attn_norm needs whole tokens of x, which embed makes in other blocks
@@ -297,6 +316,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Pa
   stage_lm_head(b, pass, model);
   grid_barrier(b);  // sample needs all of logits, which lm_head makes in other blocks
   stage_sample(b, pass, model);
+  end_pass(b);
 }
 
 #include "lib/launch.cuh"

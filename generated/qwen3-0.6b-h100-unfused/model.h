@@ -33,6 +33,28 @@ constexpr int kPartialFloats = kQHeads * kSplits * (kHeadDim + 2);  // weighted 
 constexpr int64_t kActivationBytes = 1949696;  // buffers of a pass, logits apart
 constexpr int kScratchFloats = 24576;  // scratch of a block
 
+// The stages in the order of the plan.
+enum class Stage : int {
+  embed,
+  attn_norm,
+  qkv_proj,
+  qk_norm,
+  rope,
+  kv_append,
+  attend,
+  attn_merge,
+  o_proj,
+  attn_add,
+  ffn_norm,
+  gate_up,
+  swiglu,
+  down_proj,
+  ffn_add,
+  final_norm,
+  lm_head,
+  sample,
+};
+
 // Positions that a token sees in a layer, itself the last of them; 0: all before it too.
 __host__ __device__ inline constexpr int window_of(int layer) {
   return 0;
@@ -87,6 +109,9 @@ struct Pass {
   float* h;  // [kPassTokens][kFfn] gated activations
   float* d;  // [kPassTokens][kHidden] feed-forward output
   float* xf;  // [kPassTokens][kHidden] final norm
+#if PROFILE
+  struct ProfileMark* profile;  // the tracks of a GPU
+#endif
 };
 
 // The packed weights of one layer. Rows are padded to a multiple of 32 elements.

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <new>
 #include <set>
 #include <string>
@@ -165,6 +166,11 @@ class Arena {
   int64_t used_ = 0;
 };
 
+#if PROFILE
+/** Events of a thread that there is room for: 160 MB, of which only those that are recorded take memory. */
+constexpr int64_t kTrackEvents = int64_t{1} << 22;
+#endif
+
 struct Job {
   Pass pass;
   std::vector<int32_t> ids;  // empty: the token sampled before
@@ -184,6 +190,9 @@ struct Backend {
   Path path;
   Team team{};
   std::vector<Block> blocks;
+#if PROFILE
+  std::vector<std::unique_ptr<ProfileEvent[]>> events;  // of each block
+#endif
   std::vector<std::thread> threads;
   Signal start{};  // raised for every pass, and to stop
   bool stop = false;
@@ -285,6 +294,12 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   backend->team.count = threads;
   backend->blocks.resize(threads);
   for (int i = 0; i < threads; ++i) backend->blocks[i] = {&backend->team, i, arena.take<float>(scratch)};
+#if PROFILE
+  for (int i = 0; i < threads; ++i) {
+    backend->events.emplace_back(new ProfileEvent[kTrackEvents]);  // not touched: pages come as events do
+    backend->blocks[i].track = {backend->events[i].get(), kTrackEvents, 0, 0, 0, i, 0, 0, 0, false};
+  }
+#endif
   try {
     for (int i = 1; i < threads; ++i) backend->threads.emplace_back(serve, backend, i);
   } catch (const std::system_error& failure) {
@@ -400,6 +415,18 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   }
   return kStatusOk;
 }
+
+#if PROFILE
+int backend_profile(Backend* backend, std::vector<ProfileEvent>* events, int64_t* missed, std::string*) {
+  for (Block& block : backend->blocks) {
+    Track& track = block.track;
+    events->insert(events->end(), track.events, track.events + track.count);
+    *missed += track.missed;
+    track.count = track.missed = 0;
+  }
+  return kStatusOk;
+}
+#endif
 
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error) {
   if (row < 0 || rows < 0 || row > backend->logits_rows - rows) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "abi.h"     // EngineOptions, Sampling, status codes
 #include "finite.h"  // kNotFinite
@@ -47,5 +48,9 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
 int backend_wait(Backend* backend, int32_t* token, std::string* error);
 /** Copies logits rows [row, row + rows) of the latest finished pass to out [rows][kVocab]; row 0 is of token first_logits. */
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error);
+#if PROFILE
+/** Adds the events recorded since the last call to *events, track by track, and those that found no room to *missed. While no pass runs. */
+int backend_profile(Backend* backend, std::vector<ProfileEvent>* events, int64_t* missed, std::string* error);
+#endif
 /** For people: a GPU name, or a CPU path with its threads. */
 std::string backend_device(Backend* backend);

@@ -47,6 +47,10 @@ struct Engine {
   Sequence sequence;
   bool loaded = false;
   std::vector<float> logits;  // of the last score, until they are fetched
+#if PROFILE
+  std::vector<ProfileEvent> events;  // until they are fetched
+  int64_t missed_events = 0;
+#endif
   std::string error;
   JobThread thread{*channel};
   std::thread watcher;  // closes the engine when its caller is gone
@@ -266,6 +270,31 @@ int32_t ol_reset(Engine* engine, int32_t length) noexcept {
     }
     engine->sequence.resize(static_cast<size_t>(length));
     engine->thread.report([&](Progress& progress) { progress.position = length; });
+  });
+}
+
+int32_t ol_profile(Engine* engine, void* events, int32_t capacity, void* counts) noexcept {
+  return call(engine, [&] {
+    require(counts != nullptr && capacity >= 0 && (events != nullptr || capacity == 0), "counts or events is null, or capacity is negative");
+#if PROFILE
+    Engine& e = *engine;
+    const auto position = static_cast<int32_t>(e.sequence.size());
+    e.thread.run([&e] {
+      std::string error;
+      check(backend_profile(e.backend, &e.events, &e.missed_events, &error), error);
+    });
+    e.thread.report([&](Progress& progress) { progress.position = position; });
+    const auto most = [](int64_t n) { return static_cast<int32_t>(std::min<int64_t>(n, INT_MAX)); };
+    auto* const told = static_cast<int32_t*>(counts);
+    told[0] = most(static_cast<int64_t>(e.events.size()));
+    told[1] = most(e.missed_events);
+    if (capacity < told[0]) return;
+    std::copy(e.events.begin(), e.events.end(), static_cast<ProfileEvent*>(events));
+    e.events.clear();
+    e.missed_events = 0;
+#else
+    fail(kStatusBadArgument, "the library was not built for profiling");
+#endif
   });
 }
 

@@ -1,6 +1,6 @@
 // Compilers accept the kept kernels: g++ those for the CPU, nvcc those for GPUs on each architecture.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -62,17 +62,34 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
     expect(of('cuda').some((kernel) => kernel.schedule.scheme === 'stream')).toBe(true);
   });
 
-  test('accepts a stream that prints where its time goes', () => {
-    const streams = of('cuda').filter((kernel) => kernel.schedule.scheme === 'stream');
-    expect(streams.length).toBeGreaterThan(0);
-    const args = [
-      '-gencode=arch=compute_90a,code=compute_90a',
+  test('accepts kernels of both schemes that write down what they do when, and only those read the clock', () => {
+    const readsClock = (kernel: Kernel, flags: readonly string[]) => {
+      const target = '-gencode=arch=compute_90a,code=compute_90a';
+      compile(nvcc!.path, [target, ...flags, '-ptx', 'kernel.cu', '-o', 'profile.ptx'], kernel);
+      return readFileSync(join(folder, kernel.name, 'profile.ptx'), 'utf8').includes('%clock64');
+    };
+    const [stream, barriers] = (['stream', 'barriers'] as const).map(
+      (scheme) => of('cuda').find((kernel) => kernel.schedule.scheme === scheme)!,
+    );
+    for (const kernel of [stream!, barriers!]) {
+      expect(readsClock(kernel, ['-DPROFILE=1']), kernel.name).toBe(true);
+    }
+    expect(readsClock(barriers!, [])).toBe(false);
+  });
+
+  test('accepts the host code of a profile', () => {
+    const flags = [
+      '-x',
+      'c++',
       '-DPROFILE=1',
-      '-ptx',
-      'kernel.cu',
+      '-Xcompiler',
+      '-Wall',
+      '-c',
+      'host/backend.cpp',
       '-o',
-      'profile.ptx',
+      'host.o',
     ];
-    for (const kernel of streams) compile(nvcc!.path, args, kernel);
+    for (const scheme of ['stream', 'barriers'] as const)
+      compile(nvcc!.path, flags, of('cuda').find((kernel) => kernel.schedule.scheme === scheme)!);
   });
 });

@@ -19,6 +19,8 @@ export interface StageView {
   readonly reads: string;
   readonly writes: string;
   readonly weights: string;
+  /** The layer that it works on; the number of layers outside them. */
+  readonly layer: string;
   readonly statements: readonly Statement[];
 }
 
@@ -33,6 +35,7 @@ export function stageView(schedule: BarrierSchedule, stage: BarrierStage): Stage
     reads: printer.global('reads'),
     writes: printer.global('writes'),
     weights: stage.part === 'layer' ? 'LayerWeights' : 'ModelWeights',
+    layer: stage.part === 'layer' ? 'w.layer' : 'kLayers',
     statements: loops(stage) ? [printer.loop(statements)] : statements,
   };
 }

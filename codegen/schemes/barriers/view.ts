@@ -12,6 +12,7 @@ import { type StageView, stageView } from './stage-view.ts';
 export interface BarrierView {
   readonly buffers: readonly { name: string; stride: string; doc: string; offset: string }[];
   readonly stages: readonly StageView[];
+  readonly stageNames: readonly string[];
   readonly begin: readonly string[];
   readonly layer: readonly string[];
   readonly end: readonly string[];
@@ -26,6 +27,7 @@ export function barrierView(schedule: BarrierSchedule, common: CommonView): Comm
     constants: [...threads, ...common.constants, ...constants(schedule)],
     buffers: bufferViews(schedule),
     stages: schedule.stages.map((stage) => stageView(schedule, stage)),
+    stageNames: schedule.stages.map((stage) => stage.name),
     begin: calls.of('begin', 'model'),
     layer: calls.of('layer', 'w'),
     end: calls.of('end', 'model'),

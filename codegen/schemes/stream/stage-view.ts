@@ -273,7 +273,10 @@ export function feedLines({ stages, syncs }: StreamSchedule): Line[] {
     .filter((stage) => stage.part === 'layer')
     .flatMap((stage): Line[] => {
       if (stage.body.kind === 'attend') {
-        return [...(cache ? [line('feed_wait', { reason: cache.reason })] : []), line('feed_cache')];
+        return [
+          ...(cache ? [line('feed_wait', { reason: cache.reason })] : []),
+          line('feed_cache', { stage: stage.name }),
+        ];
       }
       const op = stage.ops.find(isProduct);
       return op ? [line('feed_tiles', { product: productName(op) })] : [];

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/profile.h"
 #include "lib/types.h"
 
 /** Turns a waiting thread spins, about 50 us, before it sleeps: with more threads than cores, spinning only delays the others. */
@@ -26,6 +27,7 @@ struct Block {
   Team* team;
   int number;
   float* scratch;  // [kScratchFloats + kLibScratchFloats], 128-byte aligned
+  Track track{};
 
   __attribute__((always_inline)) int index() const { return number; }
   __attribute__((always_inline)) int count() const { return team->count; }
@@ -63,6 +65,7 @@ DEVICE void raise(Signal& signal) {
 /** All blocks arrive before one leaves; what was written before is visible after. */
 DEVICE void grid_barrier(Block& b) {
   Team& team = *b.team;
+  track_arrival(b.track);
   const uint32_t seen = __atomic_load_n(&team.round.value, __ATOMIC_ACQUIRE);
   if (__atomic_add_fetch(&team.arrived, 1, __ATOMIC_ACQ_REL) == (uint32_t)team.count) {
     __atomic_store_n(&team.arrived, 0, __ATOMIC_RELAXED);
@@ -70,7 +73,12 @@ DEVICE void grid_barrier(Block& b) {
   } else {
     wait_change(team.round, seen);
   }
+  track_departure(b.track);
 }
+
+/** A pass begins, or a stage of it: for profiles. */
+template <class Pass> DEVICE void begin_pass(Block& b, const Pass& pass) { track_pass(b.track, pass.position); }
+template <class Stage> DEVICE void begin_stage(Block& b, Stage stage, int layer) { track_stage(b.track, (int)stage, layer); }
 
 /** The rows of n that this block takes; all blocks cover n exactly. */
 DEVICE Range block_range(Block& b, int n) {

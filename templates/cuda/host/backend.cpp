@@ -10,6 +10,7 @@
 #include "arena.h"
 #include "calls.h"
 #include "device.h"
+#include "profile.h"
 #include "scheme.h"
 #include "tables.h"
 #include "uploads.h"
@@ -44,6 +45,9 @@ void bind(Backend& b, int64_t cache_bytes, Arena& device, Arena& pinned) {
   pass.rope = device.take<float>(int64_t{pass.context} * kHeadDim);
   pass.logits = device.take<float>(int64_t{kPassTokens} * kVocab);
   pass.counts = device.take<int>(kVocab);
+#if PROFILE
+  pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
+#endif
   b.ids.bind(device, pinned, kPassTokens);
   b.uploads.bind(pinned);
 }
@@ -179,6 +183,13 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   if (last) b.launches.pop_front();
   return status;
 }
+
+#if PROFILE
+int backend_profile(Backend* backend, std::vector<ProfileEvent>* events, int64_t* missed, std::string* error) {
+  const Backend& b = *backend;
+  return guarded(error, [&] { take_events(b.bound.profile, b.blocks, Scheme::kRoles, events, missed, b.stream.get()); });
+}
+#endif
 
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error) {
   return guarded(error, [&] {

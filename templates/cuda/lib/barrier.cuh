@@ -1,6 +1,6 @@
 // The grid barrier: one counter in global memory, good for any number of launches without a reset, with a time budget.
 #pragma once
-#include "block.cuh"
+#include "profile.cuh"
 
 /** After this long [ns] a block stops waiting, says so in the error word, and the launch runs out without further waiting. */
 constexpr unsigned long long kBarrierBudget = 2'000'000'000ull;
@@ -43,8 +43,10 @@ DEVICE Block make_block(float* scratch, unsigned* barrier) {
  * Block 0 adds 2^31 - (blocks - 1), every other block 1: the top bit turns with the last arrival, and the rest is zero again.
  */
 DEVICE void grid_barrier(Block& b) {
+  mark_phase(kPhaseCompute);
   __syncthreads();
   if (threadIdx.x == 0) {
+    mark_phase(kPhaseMeet);
     BarrierState& state = barrier_state();
     const unsigned sense = state.sense;
     state.sense = sense ^ kBarrierTop;
@@ -66,6 +68,7 @@ DEVICE void grid_barrier(Block& b) {
         }
       }
     }
+    mark_phase(kPhaseOthers);
   }
   __syncthreads();
 }

@@ -103,7 +103,7 @@ DEVICE void read_queries(Cta<T>& cta, const HeadWords& from, const LayerWeights&
     for (int i = 0; i < kEach + kKey; ++i) all &= vectors[i].here();
     return all && (T > 1 || value.here());
   });
-  cta.mark(stage, 1);
+  cta.mark(stage, kPhaseOthers);
   const HeadScale<Heads>* scales[kEach + kKey];
   const Rotation<Heads>* rotation_of[kEach + kKey];
 #pragma unroll
@@ -183,10 +183,10 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   }
 #pragma unroll 1
   for (; passed < slots; ++passed) cta.skip_slot(stage);
-  cta.mark(stage, 2);
+  cta.mark(stage, kPhaseCompute);
   running.store(scratch, last_query);
   cta.sync();
-  cta.mark(stage, 3);
+  cta.mark(stage, kPhaseMeet);
 
   for (int i = int(threadIdx.x); i < S::kQueries * kPairs; i += kThreads) {
     const int query = i / kPairs, pair = i % kPairs, row = query % 8, of_set = query / 8;
@@ -216,6 +216,6 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
         partial.publish(cta.epoch, SplitWords<T>::weight(head, query, split), __float_as_uint(row_max), __float_as_uint(row_sum));
     }
   }
-  cta.mark(stage, 4);
-  if (own) wake_publisher(), ++cta.appends;
+  cta.mark(stage, kPhasePublish);
+  if (own) cta.hand_to_publisher(stage);
 }

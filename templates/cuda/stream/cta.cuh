@@ -96,10 +96,17 @@ struct alignas(128) SharedMemory {
   Flags flags;
   int token;
   int leave;
-#if PROFILE
-  unsigned spent[kStageCount][6];
-#endif
 };
+
+#if PROFILE
+/** The track of this thread, where it computes and has one. */
+DEVICE Track consumer_track(const LaunchArgs& pass) {
+  Track track;
+  if (threadIdx.x == 0) track.open(pass.profile, kFirstTrack);
+  if (threadIdx.x == kThreads - 32) track.open(pass.profile, kLastTrack);
+  return track;
+}
+#endif
 
 /** A warp's view of its block. */
 template <int T>
@@ -118,7 +125,7 @@ struct Cta {
   int step = 0;        // pass of the launch: the epoch of what is handed over after the layers
   unsigned started = 0;  // clock at the start of the stage
 #if PROFILE
-  unsigned marked = clock();
+  mutable Track track = consumer_track(pass);
 #endif
 
   DEVICE int index() const { return int(blockIdx.x); }
@@ -132,13 +139,22 @@ struct Cta {
     if (threadIdx.x == 0) s.flags.heartbeat = started;
   }
 
-  /** Where the time of a stage goes, seen by warp 0: loading weights, waiting, computing, meeting, publishing. */
-  DEVICE void mark(Stage stage, int part) {
+  /** For profiles: since the mark before, this warp was in a phase (kPhase... of abi.h) of a stage. By whole warps. */
+  DEVICE void mark([[maybe_unused]] Stage stage, [[maybe_unused]] int phase) const {
 #if PROFILE
-    const unsigned now = clock();
-    if (threadIdx.x == 0) s.spent[int(stage)][part] += now - marked;
-    marked = now;
+    track.mark(mark_of(phase, int(stage), layer), position);
+    __syncwarp();
 #endif
+  }
+
+  /** What the block has appended to the cache is to become visible everywhere. By all computing threads. */
+  DEVICE void hand_to_publisher([[maybe_unused]] Stage stage) {
+#if PROFILE
+    if (threadIdx.x == 0) s.flags.appending = mark_of(0, int(stage), layer), s.flags.append_position = position;
+    __syncwarp();
+#endif
+    wake_publisher();
+    ++appends;
   }
 
   /** Nothing can have arrived before so many cycles of the stage: polling earlier would only keep others waiting. */
@@ -158,19 +174,16 @@ struct Cta {
     if (warp() != kWarps - 1) return;
     wait_appended(stage);
     if (lane() == 0) s.flags.progress = layers;
+    mark(stage, kPhasePublish);
   }
 
   /** Waits for the next `count` slots, at most one a lane. */
   DEVICE void wait_slots(int count, Stage stage) const {
-#if PROFILE
-    const unsigned from = clock();
-#endif
+    mark(stage, kPhaseCompute);
     const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
     warp_wait_until(s.flags, place_of(stage, layer, kWaitsForTile),
                     [&] { return lane() >= count || mbarrier_try_wait(s.full + mine.slot, mine.parity); });
-#if PROFILE
-    if (threadIdx.x == 0) s.spent[int(stage)][5] += clock() - from;
-#endif
+    mark(stage, kPhaseWeights);
   }
 
   /**

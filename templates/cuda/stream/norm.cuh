@@ -27,7 +27,7 @@ DEVICE void norm_tokens(Cta<T>& cta, const Input& input, const To& to, int epoch
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) x[i] = word(i) < kWords ? __ldg(row + word(i)) : 0;
     }
-    cta.mark(stage, 1);
+    cta.mark(stage, kPhaseOthers);
     float square = 0;
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
@@ -46,6 +46,6 @@ DEVICE void norm_tokens(Cta<T>& cta, const Input& input, const To& to, int epoch
       const float2 pair = pair_of(x[i]), weight = pair_of(scale[i]);
       to.publish(epoch, word_at<T>(word(i), token), pair_word(pair.x * factor * weight.x, pair.y * factor * weight.y));
     }
-    cta.mark(stage, 4);
+    cta.mark(stage, kPhasePublish);
   }
 }

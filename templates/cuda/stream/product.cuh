@@ -281,9 +281,9 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
       const int cells = kParts == 1 ? count * P::kWarpCells : min(kHeld, P::kWarpCells - part * kHeld);
       at = cta.template read_cells<kHeld>(v, cells, at, P::kStage);
       if (tile == 0 && part == 0) {
-        cta.mark(P::kStage, 0);
+        cta.mark(P::kStage, kPhaseCompute);
         reader.take(cta);
-        cta.mark(P::kStage, 1);
+        cta.mark(P::kStage, kPhaseOthers);
       }
 #pragma unroll
       for (int column = 0; column < kRow; ++column) {
@@ -302,9 +302,9 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
     for (int i = 0; i < kTogether; ++i)
       if (i < count) sums[i].store(shared, i);
     if (tile + kTogether >= tiles && at != 0) cta.free_slots(1, 0), at = 0;  // its cells are in the sums
-    cta.mark(P::kStage, 2);
+    cta.mark(P::kStage, kPhaseCompute);
     cta.sync();
-    cta.mark(P::kStage, 3);
+    cta.mark(P::kStage, kPhaseMeet);
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) {
       if (round * kThreads + warp() * 32 >= outputs) break;
@@ -314,7 +314,7 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
       const float y = sum_of_warps(shared + o * kSumStride) * factor;
       use(Output{y, tile * kRowTile * T + o, row_of(o), token, round * kThreads + int(threadIdx.x) == o}, early[round]);
     }
-    cta.mark(P::kStage, 4);
+    cta.mark(P::kStage, kPhasePublish);
   }
 }
 

@@ -85,7 +85,37 @@ struct Producer {
 #if BULK_COPIES
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(once));
 #endif
+#if PROFILE
+    if (lane() == 0) track.open(pass.profile, kProducerTrack);
+#endif
   }
+
+  /** For profiles: what the copies from here on are for, and how this warp spent the time since the mark before. */
+  DEVICE void begin_layer([[maybe_unused]] int step, [[maybe_unused]] int to) {
+#if PROFILE
+    position = pass.position + step, layer = to;
+#endif
+  }
+
+  DEVICE void begin_stage([[maybe_unused]] Stage to) {
+#if PROFILE
+    stage = int(to);
+#endif
+  }
+
+  DEVICE void mark([[maybe_unused]] int phase) {
+#if PROFILE
+    track.mark(mark_of(phase, stage, layer), position);
+    __syncwarp(__activemask());
+#endif
+  }
+
+#if PROFILE
+  Track track;
+  int stage = 0, layer = 0, position = 0;
+
+  DEVICE ~Producer() { track.close(); }
+#endif
 
   DEVICE bool leaving() const { return s.flags.finished || s.flags.failed; }
 
@@ -96,15 +126,18 @@ struct Producer {
     uint64_t* const free = s.empty + next.slot;
     while (!mbarrier_try_wait(free, free_parity))
       if (leaving()) return false;
+    mark(kPhaseMeet);
     // Deep in what has landed, shallow in what is asked for: a long queue would delay what blocks hand to each other.
     if (under_way >= copies) {
       const int ahead = next.slot + kSlots / 4;
       const bool hungry = mbarrier_test_wait(s.empty + (ahead < kSlots ? ahead : ahead - kSlots), ahead < kSlots ? free_parity : free_parity ^ 1);
       settle(hungry ? copies : copies - 1);
+      mark(kPhaseWeights);
     }
     copy(ring + next.slot * kSlotBytes, from, bytes, s.full + next.slot);
     ++under_way;
     next = next.template ahead<kSlots>(1);
+    mark(kPhasePublish);
     return true;
   }
 
@@ -135,6 +168,7 @@ struct Producer {
   /** All tiles of a product that this block has. */
   template <class P>
   DEVICE bool tiles(const char*& from, int copies) {
+    begin_stage(P::kStage);
     const int cells = P::tiles(int(blockIdx.x)) * P::kWarpCells;
     for (int cell = 0; cell < cells; cell += kSlotCells) {
       const int bytes = min(kSlotCells, cells - cell) * (kWarps * kCellBytes);
@@ -148,6 +182,7 @@ struct Producer {
   DEVICE bool wait_for_progress(int layers) {
     while (s.flags.progress < layers)
       if (leaving()) return false;
+    mark(kPhaseOthers);
     return true;
   }
 };

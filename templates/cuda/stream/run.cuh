@@ -16,9 +16,6 @@ DEVICE void prepare(SharedMemory<T>& s, char* ring) {
   };
   clear(ring, SharedMemory<T>::kSlots * kSlotBytes);
   clear(s.own, int(sizeof s.own));
-#if PROFILE
-  for (int i = thread; i < kStageCount * 6; i += threads) s.spent[i / 6][i % 6] = 0;
-#endif
   if (thread == 0) {
     Flags& f = s.flags;
     f.failed = f.finished = f.progress = f.appended = f.stop = s.leave = 0;
@@ -50,7 +47,8 @@ DEVICE int copies_at(int position) {
 
 /** Starts the copies of one layer's cached positions: those of this block's unit. */
 template <class Shared>
-DEVICE bool stream_cache(Producer<Shared>& p, const Cache* cache, int layer, int position, int copies) {
+DEVICE bool stream_cache(Producer<Shared>& p, Stage stage, const Cache* cache, int layer, int position, int copies) {
+  p.begin_stage(stage);
   const int block = int(blockIdx.x), head = block / kSplits, split = block % kSplits, splits = splits_at(position);
   if (block >= kUnits || split >= splits) return true;
   const Range tiles = tiles_of(layer, position, split, splits);
@@ -80,12 +78,14 @@ template <int T, class Candidates, class SampledToken>
 DEVICE bool end_step(Cta<T>& cta, const Candidates& candidates, const SampledToken& sampled_token, const Best& best, int step, Stage stage) {
   cta.begin();
   const int token = choose(cta, candidates, sampled_token, best, step, stage);
+  cta.mark(stage, kPhaseOthers);
   if (threadIdx.x == 0) {
     if (cta.index() == 0 && !cta.s.flags.failed) reply(cta.pass, step, token);
     cta.s.token = token;
     cta.s.leave = cta.s.leave || token < 0 || cta.s.flags.failed || step + 1 == cta.pass.steps || is_stop(cta.pass, token);
   }
   cta.sync();
+  cta.mark(stage, kPhaseMeet);
   return cta.s.leave != 0;
 }
 
@@ -96,26 +96,7 @@ DEVICE void finish(Cta<T>& cta) {
   if (threadIdx.x == 0) cta.s.flags.finished = 1;
   cta.sync();
   wake_publisher();
-}
-
 #if PROFILE
-#include <cstdio>
-
-/** Blocks that print: the first, and every so many after it. */
-constexpr int kProfileStride = 63;
-
-/** Prints a block's times [cycles of a token]: of a long launch, or of the pass that begins at position 512. */
-template <int T>
-DEVICE void print_profile(const Cta<T>& cta) {
-  const int steps = cta.position - cta.pass.position + 1;
-  if (threadIdx.x != 0 || cta.index() % kProfileStride != 0 || (T == 1 ? steps < 50 : cta.position != 512)) return;
-  for (int i = 0; i < kStageCount; ++i) {
-    const unsigned* const t = cta.s.spent[i];
-    printf("profile block %d position %d %s: weights %u (waiting %u) wait %u compute %u meet %u publish %u\n", cta.index(), cta.position,
-           stage_name(i), t[0] / steps, t[5] / steps, t[1] / steps, t[2] / steps, t[3] / steps, t[4] / steps);
-  }
-}
-#else
-template <int T>
-DEVICE void print_profile(const Cta<T>&) {}
+  cta.track.close();
 #endif
+}

@@ -48,7 +48,7 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
       for (int k = 0; k < kShare; ++k) all &= arrived(sums[k]) && arrived(weights[k]);
       return all;
     });
-    cta.mark(stage, 1);
+    cta.mark(stage, kPhaseOthers);
     float row_max = kMaskedScore;
 #pragma unroll
     for (int k = 0; k < kShare; ++k) row_max = fmaxf(row_max, __uint_as_float(weights[k].v[0]));
@@ -73,7 +73,7 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
       att.publish(cta.epoch, word_at<T>(row, token), pair_word(__fdividef(x, row_sum), __fdividef(y, row_sum)));
     }
   }
-  cta.mark(stage, 2);
+  cta.mark(stage, kPhasePublish);
 }
 
 /** The attention output as a product's input, merged by whoever reads it; while one block has all positions of a head, as it publishes it. */

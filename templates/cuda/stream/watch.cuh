@@ -1,12 +1,15 @@
 // Waiting with a time budget: a word that never comes ends the launch with an error instead of a hang.
 #pragma once
-#include "lib/block.cuh"
+#include "lib/profile.cuh"
 
 /** What a wait is for, as LaunchArgs.status tells it. */
 enum WaitKind : int { kWaitsForWords = 0, kWaitsForTile = 1 };
 
 /** Where in a pass a wait stands: the stage in the order of the plan, the layer, the kind. */
 DEVICE unsigned place_of(Stage stage, int layer, WaitKind kind) { return unsigned(kind) << 24 | unsigned(layer) << 8 | unsigned(stage); }
+
+/** Tracks of a block in a profile: lane 0 of the first and the last computing warp, of the producer, of the publisher. */
+enum TrackNumber : int { kFirstTrack, kLastTrack, kProducerTrack, kPublisherTrack };
 
 /** What all warps of a block share about the end of a launch. */
 struct Flags {
@@ -17,6 +20,10 @@ struct Flags {
   volatile int stop;                // block 0: the host asks to end
   volatile unsigned heartbeat;      // changes with every stage
   volatile unsigned place[kWarps];  // what each warp waits for, or waited for last
+#if PROFILE
+  volatile unsigned appending;      // what the publisher is woken for, as a mark tells it
+  volatile int append_position;
+#endif
 };
 
 /** Calls ready() until it is true, or until the launch has failed; the watchdog keeps the time. */
@@ -39,9 +46,17 @@ DEVICE void warp_wait_until(Flags& flags, unsigned place, Ready&& ready) {
 constexpr int kConsumerBarrier = 1, kAppendBarrier = 2;
 
 /** A spare warp: what the block has appended to the cache becomes visible everywhere, while the others go on. A fence takes long. */
-DEVICE void publish_cache(Flags& flags) {
+DEVICE void publish_cache([[maybe_unused]] const LaunchArgs& pass, Flags& flags) {
+#if PROFILE
+  Track track;
+  if (lane() == 0) track.open(pass.profile, kPublisherTrack);
+#endif
   for (int layers = 1;; ++layers) {
     warps_sync(kAppendBarrier, kThreads + 32);
+#if PROFILE
+    if (flags.finished) track.close();
+    track.mark(flags.appending | kPhaseOthers << 24, flags.append_position);
+#endif
     if (flags.finished) return;
     __threadfence();
 #if BULK_COPIES
@@ -49,6 +64,10 @@ DEVICE void publish_cache(Flags& flags) {
 #endif
     __syncwarp();
     if (lane() == 0) flags.appended = layers;
+#if PROFILE
+    track.mark(flags.appending | kPhasePublish << 24, flags.append_position);
+    __syncwarp();
+#endif
   }
 }
 

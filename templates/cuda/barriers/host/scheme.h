@@ -5,6 +5,9 @@
 #include "scheme_base.h"
 
 struct Scheme final : SchemeBase {
+  /** Whose the tracks of a block are, in a profile: one of them is used. */
+  static constexpr int kRoles[] = {kRoleBlock, kRoleBlock, kRoleBlock, kRoleBlock};
+
   Needs needs() const override { return {kWeightBytes, 0, kHeadDim}; }
 
   void bind(Pass& pass, Arena& device, Arena& pinned) override {

@@ -9,6 +9,9 @@
 #include "uploads.h"
 
 struct Scheme final : SchemeBase {
+  /** Whose the tracks of a block are, in a profile. */
+  static constexpr int kRoles[] = {kRoleFirst, kRoleLast, kRoleProducer, kRolePublisher};
+
   Needs needs() const override { return {kKeptBytes + kStreamBytes, kStagedBytes, kHeadPad}; }
 
   void bind(Pass& pass, Arena& device, Arena& pinned) override {

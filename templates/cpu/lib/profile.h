@@ -1,0 +1,63 @@
+// What a thread of the team did when: events of a library that is built with -DPROFILE=1. Without it nothing of this is left.
+#pragma once
+
+#if PROFILE
+#include <time.h>
+
+#include "abi.h"
+#include "lib/types.h"
+
+/** The events of one thread, and the stage that it is in. */
+struct Track {
+  ProfileEvent* events;  // [capacity]
+  int64_t capacity, count, missed;
+  int64_t last;  // end of the latest event, or begin of the pass [ns]
+  int block, stage, layer, position;
+  bool inside;  // a stage has begun, and its barrier has not been reached
+};
+
+DEVICE int64_t track_clock() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/** The time since the latest event was a phase of this stage. */
+DEVICE void track_mark(Track& t, int phase) {
+  const int64_t now = track_clock();
+  if (t.count == t.capacity) {
+    ++t.missed;
+  } else {
+    t.events[t.count++] = {t.last, now, t.block, kRoleBlock, t.stage, t.layer, phase, t.position};
+  }
+  t.last = now;
+}
+
+DEVICE void track_pass(Track& t, int position) {
+  t.last = track_clock();
+  t.position = position;
+  t.inside = false;
+}
+
+DEVICE void track_stage(Track& t, int stage, int layer) {
+  if (t.inside) track_mark(t, kPhaseCompute);
+  t.stage = stage;
+  t.layer = layer;
+  t.inside = true;
+}
+
+/** A barrier is reached. */
+DEVICE void track_arrival(Track& t) {
+  if (t.inside) track_mark(t, kPhaseCompute);
+  t.inside = false;
+}
+
+/** All have reached it. */
+DEVICE void track_departure(Track& t) { track_mark(t, kPhaseOthers); }
+#else
+struct Track {};
+DEVICE void track_pass(Track&, int) {}
+DEVICE void track_stage(Track&, int, int) {}
+DEVICE void track_arrival(Track&) {}
+DEVICE void track_departure(Track&) {}
+#endif

@@ -1,0 +1,134 @@
+// Headless Chromium over its debugging pipe: pages of files, at a width and in a colour scheme, looked at without a library.
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { pathToFileURL } from 'node:url';
+
+const names = ['chromium', 'chromium-browser', 'google-chrome', 'chrome-headless-shell'];
+
+/** The first browser that is here, or null. */
+export const findBrowser = (): string | null =>
+  names.find((name) => spawnSync(name, ['--version'], { timeout: 20_000 }).status === 0) ?? null;
+
+type Params = Readonly<Record<string, unknown>>;
+interface Message {
+  readonly id?: number;
+  readonly method?: string;
+  readonly result?: Params;
+  readonly error?: { readonly message: string };
+  readonly params?: Params;
+}
+
+interface Waiting {
+  readonly resolve: (result: Params) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** How a page is looked at. */
+export interface Look {
+  readonly width: number;
+  readonly scheme: 'light' | 'dark';
+  readonly scripts: boolean;
+}
+
+export interface Seen {
+  /** Width that the content takes, where it is more than the window's. */
+  readonly contentWidth: number;
+  /** What console, page and network complained of. */
+  readonly complaints: readonly string[];
+  readonly png: Buffer;
+}
+
+export class Browser {
+  readonly #process: ChildProcess;
+  readonly #profile = mkdtempSync(join(tmpdir(), 'browser-'));
+  readonly #waiting = new Map<number, Waiting>();
+  #complaints: string[] = [];
+  #loaded: () => void = () => {};
+  #session: string | undefined;
+  #id = 0;
+  #rest = '';
+
+  constructor(path: string) {
+    const args = [
+      '--headless',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--hide-scrollbars',
+      '--remote-debugging-pipe',
+    ];
+    this.#process = spawn(path, [...args, `--user-data-dir=${this.#profile}`, 'about:blank'], {
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+    });
+    (this.#process.stdio[4] as Duplex).on('data', (data: Buffer) => this.#read(data.toString('utf8')));
+    this.#process.on('exit', () => {
+      for (const { reject } of this.#waiting.values()) reject(new Error('the browser ended'));
+    });
+  }
+
+  async look(file: string, { width, scheme, scripts }: Look): Promise<Seen> {
+    const { targetId } = await this.#send('Target.createTarget', { url: 'about:blank' });
+    const { sessionId } = await this.#send('Target.attachToTarget', { targetId, flatten: true });
+    this.#session = sessionId as string;
+    this.#complaints = [];
+    for (const domain of ['Page', 'Runtime', 'Log', 'Network']) await this.#send(`${domain}.enable`);
+    await this.#send('Emulation.setDeviceMetricsOverride', {
+      ...{ width, height: 900, deviceScaleFactor: 1, mobile: width < 700 },
+    });
+    const features = [{ name: 'prefers-color-scheme', value: scheme }];
+    await this.#send('Emulation.setEmulatedMedia', { features });
+    await this.#send('Emulation.setScriptExecutionDisabled', { value: !scripts });
+    const loaded = new Promise<void>((resolve) => {
+      this.#loaded = resolve;
+    });
+    await this.#send('Page.navigate', { url: pathToFileURL(file).href });
+    await loaded;
+    const { cssContentSize } = await this.#send('Page.getLayoutMetrics');
+    const { data } = await this.#send('Page.captureScreenshot', { captureBeyondViewport: true });
+    await this.#send('Target.closeTarget', { targetId });
+    this.#session = undefined;
+    return {
+      contentWidth: (cssContentSize as { width: number }).width,
+      complaints: this.#complaints,
+      png: Buffer.from(data as string, 'base64'),
+    };
+  }
+
+  async close(): Promise<void> {
+    const ended = new Promise<void>((resolve) => this.#process.once('exit', () => resolve()));
+    this.#process.kill();
+    await ended;
+    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+  }
+
+  #send(method: string, params: Params = {}): Promise<Params> {
+    const id = ++this.#id;
+    const sessionId = method.startsWith('Target.') ? undefined : this.#session;
+    (this.#process.stdio[3] as Duplex).write(`${JSON.stringify({ id, method, params, sessionId })}\0`);
+    return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+  }
+
+  #read(text: string): void {
+    const parts = (this.#rest + text).split('\0');
+    this.#rest = parts.pop()!;
+    for (const part of parts) this.#take(JSON.parse(part) as Message);
+  }
+
+  #take({ id, method, result, error, params }: Message): void {
+    if (id !== undefined) {
+      const waiting = this.#waiting.get(id);
+      this.#waiting.delete(id);
+      if (error) waiting?.reject(new Error(error.message));
+      else waiting?.resolve(result ?? {});
+    } else if (method === 'Page.loadEventFired') this.#loaded();
+    else if (
+      method === 'Log.entryAdded' ||
+      method === 'Runtime.exceptionThrown' ||
+      method === 'Network.loadingFailed'
+    ) {
+      this.#complaints.push(`${method}: ${JSON.stringify(params)}`);
+    }
+  }
+}
