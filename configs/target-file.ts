@@ -31,9 +31,12 @@ export function parseTarget(value: unknown, name: string): Target {
   if (parsed.success) return parsed.data as Target;
   const issue = parsed.error.issues[0]!;
   if (issue.code === 'unrecognized_keys') {
-    const known = [...Object.keys(shape.shape), ...costTermNames];
-    const hint = `${didYouMean(issue.keys[0]!, known)}a target has: ${Object.keys(shape.shape).join(', ')}`;
-    throw new OnelaunchError('usage', `${name}: '${issue.keys[0]}' is nothing that a target has`, { hint });
+    const [field = ''] = issue.path.map(String);
+    const inside: Readonly<Record<string, readonly string[]>> = { terms: costTermNames, pollCycles: opNames };
+    const known = inside[field] ?? Object.keys(shape.shape);
+    const what = field === '' ? 'a target' : `${field} of a target`;
+    const hint = `${didYouMean(issue.keys[0]!, known)}${what} can have: ${known.join(', ')}`;
+    throw new OnelaunchError('usage', `${name}: '${issue.keys[0]}' is nothing that ${what} has`, { hint });
   }
   const at = issue.path.join('.') || 'the file';
   throw new OnelaunchError('usage', `${name}: ${at}: ${issue.message}`, {

@@ -1,0 +1,114 @@
+// From timed tokens to the terms of a target, and from rates to poll delays.
+import { describe, expect, test } from 'vitest';
+import { estimate, makeSchedule } from '../../codegen/index.ts';
+import type { Target } from '../../codegen/schedule/target.ts';
+import { type CostTerm, costTermNames, costTerms, tokenMicros } from '../../codegen/schedule/terms.ts';
+import { models } from '../../configs/models.ts';
+import cooperative from '../../configs/plans/cooperative.ts';
+import stream from '../../configs/plans/stream.ts';
+import unfused from '../../configs/plans/unfused.ts';
+import { targets } from '../../configs/targets.ts';
+import { descendDelays } from '../../lab/calibrate/delays.ts';
+import { errorOf, fitTerms, type TimedToken } from '../../lab/calibrate/fit.ts';
+import { cacheOf, figureOf, readFigures } from '../../lab/calibrate/probe.ts';
+
+const h100 = targets.find(({ name }) => name === 'h100')!;
+const dims = models.find(({ name }) => name === 'smollm2-135m')!;
+
+/** Tokens of a target whose terms are known: what a calibration would measure there. */
+function tokensOf(terms: Target['terms']): TimedToken[] {
+  const target = { ...h100, bandwidth: 3000, terms: terms! };
+  return [cooperative, unfused, stream].flatMap((plan) => {
+    const schedule = makeSchedule(dims, plan, target);
+    return [1, 150, 700, 1900].map((position) => {
+      const { parts, micros } = estimate(schedule, position);
+      return { parts, bandwidth: 3000, micros: micros! };
+    });
+  });
+}
+
+describe('terms', () => {
+  const truth = Object.fromEntries(
+    costTermNames.map((term, i) => [term, costTerms[term].assumed * (0.7 + (i % 4) * 0.25)]),
+  );
+  const tokens = tokensOf(truth);
+
+  test('that are fitted predict what was timed, and what was not', () => {
+    const fitted = fitTerms(tokens);
+    const errors = tokens.map((token) => Math.abs(errorOf(token, fitted)));
+    expect(Math.max(...errors)).toBeLessThan(0.02);
+    const other = estimate(makeSchedule(dims, cooperative, { ...h100, bandwidth: 3000, terms: truth }), 1200);
+    const predicted = tokenMicros(other.parts, fitted, 3000);
+    expect(Math.abs(predicted / other.micros! - 1)).toBeLessThan(0.02);
+    // The assumed ones are far off: there was something to learn.
+    expect(Math.max(...tokens.map((token) => Math.abs(errorOf(token, {}))))).toBeGreaterThan(0.05);
+  });
+
+  test('that are known stay as they are, and those that do not occur get no value', () => {
+    const barriers = tokens.slice(0, 8);
+    const fitted = fitTerms(barriers, { barrier: 0.5 });
+    expect(fitted.barrier).toBe(0.5);
+    const absent = costTermNames.filter((term) => fitted[term] === undefined);
+    expect(absent).toEqual(expect.arrayContaining<CostTerm>(['hop', 'streamAttend', 'gridSync']));
+    expect(absent).not.toContain('product');
+  });
+
+  test('are none below zero', () => {
+    const faster = tokens.map((token) => ({ ...token, micros: token.micros / 20 }));
+    expect(Math.min(...Object.values(fitTerms(faster)))).toBe(0);
+  });
+});
+
+describe('poll delays', () => {
+  const schedule = makeSchedule(dims, stream, h100);
+  const at = (name: string) => schedule.stages.findIndex((stage) => stage.name === name);
+  const best: readonly [number, number][] = [
+    [at('qkv'), 700],
+    [at('ffn_down'), 1100],
+  ];
+  const rateOf = async (cycles: readonly number[]) =>
+    1000 - best.reduce((loss, [stage, value]) => loss + Math.abs(cycles[stage]! - value) / 20, 0);
+
+  test('are moved while tokens become faster', async () => {
+    const tried: number[] = [];
+    const target = { ...h100, pollCycles: { down_proj: 300 } };
+    const found = await descendDelays({ ...schedule, target }, rateOf, (_, rate) => tried.push(rate));
+    expect(found.cycles.qkv_proj).toBeGreaterThanOrEqual(500);
+    expect(found.cycles.qkv_proj).toBeLessThanOrEqual(900);
+    expect(found.cycles.down_proj).toBeGreaterThanOrEqual(900);
+    expect(found.cycles.o_proj).toBeUndefined();
+    expect(found.tried).toBe(tried.length);
+    expect(found.gain).toBeCloseTo(Math.max(...tried) / tried[0]!, 6);
+  });
+
+  test('stay as they are where nothing is faster, and are asked for no stage outside the layers', async () => {
+    const touched = new Set<number>();
+    const flat = async (cycles: readonly number[]) => {
+      for (const [stage, value] of cycles.entries()) if (value > 0) touched.add(stage);
+      return 1000 + (touched.size % 3); // within the spread
+    };
+    const { cycles } = await descendDelays({ ...schedule, target: { ...h100, pollCycles: {} } }, flat);
+    expect(cycles).toEqual({});
+    expect([at('embed'), at('head'), at('sample')].filter((stage) => touched.has(stage))).toEqual([]);
+  });
+});
+
+describe('the lines of a probe', () => {
+  const line = (term: string, x: number, value: number) =>
+    JSON.stringify({ term, x, value, least: value, most: value });
+  const text = [
+    line('bandwidth', 1, 2000),
+    line('bandwidth', 12, 3000),
+    ...[2, 16, 32, 64].map((x) => line('cacheBandwidth', x, x > 16 ? 3100 : 6000)),
+  ].join('\n');
+
+  test('are figures; of several the one with the most is taken', () => {
+    expect(figureOf(readFigures(`${text}\n`), 'bandwidth')).toBe(3000);
+    expect(() => figureOf(readFigures(text), 'barrier')).toThrow('the probe printed no barrier');
+  });
+
+  test('say how much a cache holds', () => {
+    expect(cacheOf(readFigures(text))).toEqual({ l2Bytes: 16 * 2 ** 20, cacheBandwidth: 6000 });
+    expect(cacheOf(readFigures(line('bandwidth', 0, 10)))).toBeNull();
+  });
+});

@@ -1,0 +1,51 @@
+// A target as a file.
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { resolveTarget } from '../../configs/resolve.ts';
+import { targetText } from '../../configs/target-file.ts';
+import { targets } from '../../configs/targets.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-targets-'));
+const written = (text: string): string => {
+  const path = join(folder, 'a.json');
+  writeFileSync(path, text);
+  return path;
+};
+
+test.each(targets)('$name as a file is the same target', (target) => {
+  expect(resolveTarget(written(targetText(target)))).toEqual(target);
+});
+
+describe('refused with the field', () => {
+  const a100 = targets.find(({ name }) => name === 'a100')!;
+  const changed = (change: object) => JSON.stringify({ ...a100, ...change });
+  test.each([
+    ['no JSON', '{', 'a.json is no JSON'],
+    ['a list', '[]', 'the file: '],
+    ['nothing', '{}', 'name: '],
+    ['another architecture', changed({ arch: 'gfx942' }), "arch: 'sm_90a'"],
+    ['a name that is a path', changed({ name: '../x' }), 'name: small letters'],
+    ['a bandwidth of 0', changed({ bandwidth: 0 }), 'bandwidth: '],
+    ['half a multiprocessor', changed({ sms: 1.5 }), 'sms: '],
+    ['a term below 0', changed({ terms: { barrier: -1 } }), 'terms.barrier: '],
+    [
+      'a term that there is not',
+      changed({ terms: { barier: 1 } }),
+      "'barier' is nothing that terms of a target has",
+    ],
+    ['a field that there is not', changed({ bandwith: 1 }), "'bandwith' is nothing that a target has"],
+    [
+      'delays of no op',
+      changed({ pollCycles: { qkv: 1 } }),
+      "'qkv' is nothing that pollCycles of a target has",
+    ],
+  ])('%s', (_, text, message) => {
+    expect(() => resolveTarget(written(text))).toThrow(message);
+  });
+
+  test('and a file that is not there', () => {
+    expect(() => resolveTarget(join(folder, 'none.json'))).toThrow('no file');
+  });
+});
