@@ -8,7 +8,7 @@ import type { FusionPlan } from '../codegen/plan/plan.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Candidate, Dropped } from '../lab/enumerate.ts';
 import type { Finding } from '../lab/findings.ts';
-import type { JournalHeader } from '../lab/journal-records.ts';
+import { type JournalHeader, journalFormat } from '../lab/journal-records.ts';
 import type { Strategy } from '../lab/strategy.ts';
 import type { CheckedModel } from '../preflight.ts';
 import type { WorkFlags } from './experiment-flags.ts';
@@ -89,7 +89,7 @@ export function headerOf(
   own: Pick<JournalHeader, 'command' | 'vary' | 'strategy' | 'samples' | 'seed' | 'prune' | 'shard'>,
 ): JournalHeader {
   return {
-    ...{ kind: 'journal', format: 1, version: version(), command: own.command, model: dims.name },
+    ...{ kind: 'journal', format: journalFormat, version: version(), command: own.command, model: dims.name },
     ...{ weights: flags.randomWeights ? 'random, seed 0' : 'checkpoint', target: target.name },
     ...{ plan: base.name, base: id, vary: own.vary, strategy: own.strategy, samples: own.samples },
     ...{ seed: own.seed, prune: own.prune, positions: [...positions], tokens: flags.tokens },

@@ -22,7 +22,7 @@ export interface EngineInput {
 }
 
 /** Compiles a variant, or finds it built. @param before refuse to compile */
-export async function buildVariant(
+async function buildVariant(
   { plan }: Pick<Candidate, 'plan'>,
   { checked, signal }: Pick<EngineInput, 'checked' | 'signal'>,
   before = false,

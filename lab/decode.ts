@@ -2,7 +2,7 @@
 import type { Engine } from '../runtime/engine.ts';
 import { promptOf, tokensHash } from './measure.ts';
 
-export interface TimedReply {
+interface TimedReply {
   readonly tokensPerSecond: number;
   readonly tokensHash: string;
 }

@@ -23,7 +23,7 @@ export type VariantState =
   | 'timed';
 
 /** Replies of a variant and of the incumbent that were made in turns. */
-export interface PairedRound {
+interface PairedRound {
   readonly rung: number;
   /** Tokens a second, for each position. */
   readonly rates: readonly number[];

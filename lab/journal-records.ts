@@ -133,7 +133,6 @@ export const recordSchema = z.discriminatedUnion('kind', [
 ]);
 
 export type JournalHeader = z.infer<typeof headerSchema>;
-export type RunRecord = z.infer<typeof runSchema>;
 export type VariantRecord = z.infer<typeof variantSchema>;
 export type BuiltRecord = z.infer<typeof builtSchema>;
 export type VerifiedRecord = z.infer<typeof verifiedSchema>;

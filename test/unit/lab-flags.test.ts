@@ -1,0 +1,132 @@
+// Wrong invocations of gen explore and gen ablate are refused before anything is compiled.
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-lab-flags-'));
+const at = (name: string) => join(folder, name);
+beforeAll(() => {
+  writeFileSync(at('mine.ts'), 'export default 1;\n');
+  writeFileSync(at('empty.jsonl'), '');
+  writeFileSync(at('other.jsonl'), 'hello\n');
+  vi.stubEnv('ONELAUNCH_CACHE', at('cache'));
+});
+afterAll(() => {
+  vi.unstubAllEnvs();
+  rmSync(folder, { recursive: true });
+});
+
+const tiny = ['--model', 'qwen3-tiny', '--target', 'cpu'];
+const explore = ['explore', ...tiny, '--vary', 'prefetch=0..2'];
+
+/** Arguments, the first line of stderr, part of the hint, and the exit code. */
+const cases: readonly (readonly [args: readonly string[], line: string, hint: string, code?: number])[] = [
+  [['explore', '--vary', 'prefetch=1'], 'error: no --model given', 'gen explore --model'],
+  [['explore', ...tiny], 'error: nothing is varied', "for example: --vary 'prefetch=0..3"],
+  [
+    ['explore', ...tiny, '--vary', 'prefetsh=1'],
+    "error: --vary has an unknown key 'prefetsh'",
+    "did you mean 'prefetch'?",
+  ],
+  [
+    ['explore', ...tiny, '--vary', 'prefetch'],
+    "error: --vary 'prefetch' has no key at 'prefetch'",
+    'for example',
+  ],
+  [
+    [...explore, '--strategy', 'gird'],
+    "error: --strategy is 'gird', must be grid, random, halving",
+    '--strategy halving',
+  ],
+  [
+    [...explore, '--budget', '10'],
+    "error: --budget is '10', must be a time above 0 in s, m or h",
+    '--budget 10m',
+  ],
+  [
+    [...explore, '--shard', '3/2'],
+    "error: --shard is '3/2', must be a part and the number of parts",
+    '--shard 1/4',
+  ],
+  [[...explore, '--shard', '0/2'], "error: --shard is '0/2', must be", '--shard 1/4'],
+  [[...explore, '--rounds', '0'], "error: --rounds is '0', must be a whole number", '--rounds 5'],
+  [
+    [...explore, '--together', '1'],
+    "error: --together is '1', must be a whole number from 2 to 64",
+    '--together 4',
+  ],
+  [
+    [...explore, '--positions', '9000'],
+    'error: 9065 positions are needed, the context holds',
+    'smaller --positions',
+  ],
+  [
+    [...explore, '--build-only', '--measure-only'],
+    'error: --build-only and --measure-only leave nothing to do',
+    'one of them',
+  ],
+  [[...explore, '--random-weights'], 'error: --random-weights has nothing to compare with', '--golden FILE'],
+  [
+    [...explore, '--out', 'best.txt'],
+    "error: --out is 'best.txt', must be a .ts or .js file",
+    '--out best.ts',
+  ],
+  [
+    [...explore, '--out', at('mine.ts')],
+    `error: --out is '${at('mine.ts')}', which is there already`,
+    'another name',
+  ],
+  [
+    [...explore, '--golden', at('none.json')],
+    `error: cannot read the golden file ${at('none.json')}`,
+    'golden',
+  ],
+  [
+    [...explore, '--journal', at('other.jsonl')],
+    `error: line 1 of ${at('other.jsonl')} is no record`,
+    'another --journal',
+  ],
+  [
+    [...explore, '--journal', at('none/j.jsonl')],
+    `error: cannot write ${at('none/j.jsonl')}`,
+    '--journal FILE',
+    3,
+  ],
+  [
+    ['explore', 'qwen3-tiny', 'more', '--vary', 'prefetch=1'],
+    "error: 'more' stands behind the model",
+    'list and merge',
+  ],
+  [['explore', 'list'], 'error: no journal to list', 'gen explore list FILE'],
+  [['explore', 'list', at('none.jsonl')], `error: there is no journal ${at('none.jsonl')}`, '--journal FILE'],
+  [['explore', 'list', at('empty.jsonl')], `error: ${at('empty.jsonl')} is empty`, ''],
+  [['explore', 'merge', at('empty.jsonl')], 'error: merge takes two journals or more', 'gen explore merge'],
+  [
+    ['ablate', ...tiny, '--plan', 'stream', 'unfused'],
+    "error: the plan is given twice: --plan 'stream' and 'unfused'",
+    '',
+  ],
+  [['ablate', ...tiny, '--plans', 'streem'], "error: unknown plan 'streem'", "did you mean 'stream'?"],
+  [
+    ['ablate', 'cooperative', ...tiny, '--vary', 'attn_norm=recompute:qkv'],
+    'error: no variant of cooperative is another kernel on cpu',
+    '--plans',
+  ],
+];
+
+describe('gen explore and gen ablate', () => {
+  it.each(cases.map(([args, line, hint, code = 2]) => ({ args, line, hint, code })))('$args', async (one) => {
+    const { args, line, hint, code } = one;
+    const { io, written } = memoryIo();
+    expect(await run(args, io)).toBe(code);
+    const errors = written.err.split('\n').filter((one) => /^(error|hint): /.test(one));
+    expect(errors[0]).toContain(line);
+    expect(errors[1] ?? '').toContain(hint);
+    expect(
+      existsSync(at('cache')) ? readdirSync(at('cache')).filter((name) => name.startsWith('qwen3')) : [],
+    ).toEqual([]);
+  });
+});

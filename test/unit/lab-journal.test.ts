@@ -1,0 +1,126 @@
+// Journals: what a killed writer leaves, what is refused, and shards that become one.
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { openJournal, readJournal, writeJournal } from '../../lab/journal.ts';
+import type { JournalRecord } from '../../lab/journal-records.ts';
+import { isOfShard, merged } from '../../lab/merge.ts';
+import { header, run, timed, variant } from '../support/fake-journal.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-journal-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+let files = 0;
+const fresh = () => join(folder, `${++files}.jsonl`);
+
+const records: readonly JournalRecord[] = [
+  run(),
+  variant(0),
+  variant(1),
+  timed(0, 0, 1, 400.5),
+  timed(1, 0, 1, 410.25),
+];
+
+async function written(path = fresh()): Promise<string> {
+  await writeJournal(path, header, records);
+  return path;
+}
+
+describe('a journal', () => {
+  it('is read as it was written', async () => {
+    expect(readJournal(await written())).toMatchObject({ header, records });
+  });
+
+  it('goes on from its last whole line, wherever its writer was killed', async () => {
+    const whole = readFileSync(await written());
+    for (let length = 0; length <= whole.length; length += 29) {
+      const path = fresh();
+      writeFileSync(path, whole.subarray(0, length));
+      const journal = await openJournal(path, header);
+      const before = journal.records.length;
+      expect(journal.records).toEqual(records.slice(0, before));
+      for (const record of records.slice(before)) journal.append(record);
+      journal.close();
+      expect(readFileSync(path, 'utf8')).toBe(whole.toString('utf8'));
+    }
+  });
+
+  it('of another experiment is refused by what differs', async () => {
+    const path = await written();
+    await expect(openJournal(path, { ...header, model: 'qwen3-0.6b' })).rejects.toThrow(
+      `${path} is of another experiment: its model is "m", not "qwen3-0.6b"`,
+    );
+    await expect(openJournal(path, { ...header, shard: '1/2' })).rejects.toThrow(
+      'its shard is none, not "1/2"',
+    );
+    // What is refused can be opened again: its lock was let go.
+    (await openJournal(path, header)).close();
+  });
+
+  it('has one writer', async () => {
+    const path = fresh();
+    const journal = await openJournal(path, header);
+    await expect(openJournal(path, header)).rejects.toThrow(`another process writes ${path}`);
+    journal.close();
+  });
+
+  it.each([
+    ['no JSON\n', 'line 2 of', 'it is not JSON'],
+    ['{"kind":"timed"}\n', 'line 2 of', 'id: '],
+    [`${JSON.stringify(header)}\n`, 'line 2 of', 'a second header'],
+  ])('with %j in it is none', async (text, line, why) => {
+    const path = fresh();
+    writeFileSync(path, `${JSON.stringify(header)}\n`);
+    appendFileSync(path, text);
+    const read = () => readJournal(path);
+    expect(read).toThrow(line);
+    expect(read).toThrow(why);
+  });
+
+  it('that begins with something else is none', () => {
+    const path = fresh();
+    writeFileSync(path, `${JSON.stringify(run())}\n`);
+    expect(() => readJournal(path)).toThrow('it is no header of a journal');
+    expect(() => readJournal(fresh())).toThrow('there is no journal');
+  });
+
+  it('that cannot be written is said so', async () => {
+    await expect(openJournal(join(folder, 'none', 'j.jsonl'), header)).rejects.toMatchObject({
+      kind: 'environment',
+      message: expect.stringMatching(/^cannot write /),
+    });
+  });
+});
+
+describe('shards', () => {
+  it('have every variant once, and the incumbent each', () => {
+    const of = (part: number) => [...Array(10).keys()].filter((i) => isOfShard(i, { part, parts: 3 }));
+    expect([of(1), of(2), of(3)].flat().sort((a, b) => a - b)).toEqual([0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  it('become one journal that tells each variant once', async () => {
+    const [a, b] = [fresh(), fresh()];
+    await writeJournal(a, { ...header, shard: '1/2' }, [run(), variant(0), variant(1), timed(0, 0, 1, 400)]);
+    await writeJournal(b, { ...header, shard: '2/2' }, [run(), variant(0), variant(2), timed(0, 0, 1, 300)]);
+    const { header: one, records: all } = merged([a, b]);
+    expect(one).toEqual(header);
+    expect(all).toEqual([
+      run(),
+      variant(0),
+      variant(1),
+      timed(0, 0, 1, 400),
+      run(),
+      variant(2),
+      timed(0, 0, 1, 300),
+    ]);
+  });
+
+  it('of another experiment or device are refused', async () => {
+    const [a, b, c] = [fresh(), fresh(), fresh()];
+    await writeJournal(a, header, [run()]);
+    await writeJournal(b, { ...header, tokens: 9 }, [run()]);
+    await writeJournal(c, header, [run('another device')]);
+    expect(() => merged([a, b])).toThrow(`${b} is of another experiment than ${a}: its tokens is 9, not 64`);
+    expect(() => merged([a, c])).toThrow(`${c} was timed on another device, and ${a} on a device`);
+  });
+});
