@@ -1,15 +1,14 @@
 // What barriers should cost: reads and waits one after the other.
 import { type Cost, costOf } from '../../schedule/cost.ts';
-import { platformOf } from '../../schedule/target.ts';
 import type { BarrierSchedule } from './schedule.ts';
+import { tuningLines } from './tuning.ts';
 
 /** A token at a position. What blocks compute is left out. */
 export function barrierCost(schedule: BarrierSchedule, position = 0): Cost {
   const { target, syncs } = schedule;
   const of = (name: string, scope: 'grid' | 'block') =>
     syncs.filter((sync) => sync.scope === scope && sync.after.stage === name);
-  const { warps } = platformOf(target);
-  const ahead = schedule.prefetch;
+  const { warps } = schedule;
   return costOf(schedule, {
     position,
     syncName: 'grid barriers',
@@ -34,10 +33,7 @@ export function barrierCost(schedule: BarrierSchedule, position = 0): Cost {
           }));
     },
     together: (readMicros, syncMicros) => readMicros + syncMicros,
-    lines:
-      ahead > 0
-        ? [`prefetch  before a barrier each block asks for its rows of the stage ${ahead} ahead`]
-        : [],
+    lines: tuningLines(schedule),
     basis: () =>
       `at ${target.bandwidth} GB/s (${target.bandwidthFrom}) and ${target.barrierMicros} us a barrier`,
   });
