@@ -9,28 +9,44 @@ import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import { importPlan } from './import-plan.ts';
 import cooperative from './plans/cooperative.ts';
+import seed, { variants as seedVariants } from './plans/seed.ts';
 import stream, { variants as streamVariants } from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
 import { targets } from './targets.ts';
 
-const plans: readonly FusionPlan[] = [cooperative, stream, unfused, ...streamVariants];
+/** Plans of their own; variants are edits of one, and called after it. */
+const bases: readonly FusionPlan[] = [cooperative, stream, unfused, seed];
+const plans: readonly FusionPlan[] = [...bases, ...streamVariants, ...seedVariants];
 
 export { modelNames, type ResolvedModel, resolveModel } from './resolve-model.ts';
 
 export const targetNames = (): string[] => targets.map((target) => target.name);
 export const planNames = (): string[] => plans.map((plan) => plan.name);
 
-function unknown(kind: string, name: string, known: readonly string[], also: string): OnelaunchError {
+function unknown(
+  kind: string,
+  name: string,
+  known: readonly string[],
+  shown: readonly string[],
+  also: string,
+): OnelaunchError {
   return new OnelaunchError('usage', `unknown ${kind} '${name}'`, {
-    hint: `${didYouMean(name, known)}known: ${known.join(', ')}${also}`,
+    hint: `${didYouMean(name, known)}known: ${shown.join(', ')}${also}`,
   });
+}
+
+/** A plan's name, and how many variants it has: their names would fill a screen. */
+function withVariants({ name }: FusionPlan): string {
+  const count = planNames().filter((other) => other.startsWith(`${name}-`)).length;
+  return count === 0 ? name : `${name} (and ${count} variants, ${name}-..., in configs/plans/${name}.ts)`;
 }
 
 /** A known target; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */
 export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGpus): Target {
   if (name !== 'auto') {
     const known = targets.find((target) => target.name === name);
-    if (!known) throw unknown('target', name, ['auto', ...targetNames()], '');
+    const names = ['auto', ...targetNames()];
+    if (!known) throw unknown('target', name, names, names, '');
     return known;
   }
   const gpu = gpus()[0];
@@ -54,7 +70,7 @@ export async function resolvePlan(name: string): Promise<FusionPlan> {
   const known = plans.find((plan) => plan.name === name);
   if (known) return known;
   if (!/\.[mc]?[jt]s$/.test(name))
-    throw unknown('plan', name, planNames(), '; or the path of a .ts or .js file');
+    throw unknown('plan', name, planNames(), bases.map(withVariants), '; or the path of a .ts or .js file');
   const file = resolve(name);
   if (!existsSync(file) || !statSync(file).isFile()) {
     throw new OnelaunchError('usage', `no plan file ${name}`, {
