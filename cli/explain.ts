@@ -19,7 +19,9 @@ export function addExplain(program: Program, start: Start): void {
       start(options, async (ui) => {
         const model = needModel(options, 'explain', word);
         const { preflight } = await import('../preflight.ts');
-        const { estimate, explainTable, generate } = await import('../codegen/index.ts');
+        const { estimate, explainTable, generate, optionsWithoutEffect } = await import(
+          '../codegen/index.ts'
+        );
         const { dims, target, plan, planReason, notes } = await preflight({ ...options, model }, {});
         for (const note of notes) ui.warn(note);
         const last = dims.maxPositions - 1;
@@ -34,6 +36,8 @@ export function addExplain(program: Program, start: Start): void {
             `${target.name} cannot copy while it computes: the stages of a stream run between barriers there`,
           );
         }
+        const unused = optionsWithoutEffect(plan, target);
+        if (unused.length > 0) ui.note(`without effect on ${target.name}: ${unused.join(', ')}`);
         const cost = estimate(schedule, options.position);
         if (ui.json) {
           const { passTokens } = schedule;

@@ -36,6 +36,7 @@ export {
 } from './plan/plan.ts';
 export type { Cost } from './schedule/cost.ts';
 export type { Target } from './schedule/target.ts';
+export { optionsWithoutEffect } from './schemes/barriers/tuning.ts';
 export type { Schedule } from './schemes/index.ts';
 export { explainTable };
 

@@ -9,22 +9,37 @@ import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import { importPlan } from './import-plan.ts';
 import cooperative from './plans/cooperative.ts';
+import seed, { variants as seedVariants } from './plans/seed.ts';
 import stream, { variants as streamVariants } from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
 import { readTarget } from './target-file.ts';
 import { targets } from './targets.ts';
 
-const plans: readonly FusionPlan[] = [cooperative, stream, unfused, ...streamVariants];
+/** Plans of their own; variants are edits of one, and called after it. */
+const bases: readonly FusionPlan[] = [cooperative, stream, unfused, seed];
+const plans: readonly FusionPlan[] = [...bases, ...streamVariants, ...seedVariants];
 
 export { modelNames, type ResolvedModel, resolveModel } from './resolve-model.ts';
 
 export const targetNames = (): string[] => targets.map((target) => target.name);
 export const planNames = (): string[] => plans.map((plan) => plan.name);
 
-function unknown(kind: string, name: string, known: readonly string[], also: string): OnelaunchError {
+function unknown(
+  kind: string,
+  name: string,
+  known: readonly string[],
+  shown: readonly string[],
+  also: string,
+): OnelaunchError {
   return new OnelaunchError('usage', `unknown ${kind} '${name}'`, {
-    hint: `${didYouMean(name, known)}known: ${known.join(', ')}${also}`,
+    hint: `${didYouMean(name, known)}known: ${shown.join(', ')}${also}`,
   });
+}
+
+/** A plan's name, and how many variants it has: their names would fill a screen. */
+function withVariants({ name }: FusionPlan): string {
+  const count = planNames().filter((other) => other.startsWith(`${name}-`)).length;
+  return count === 0 ? name : `${name} (and ${count} variants, ${name}-..., in configs/plans/${name}.ts)`;
 }
 
 /** A known target, or the one in a file; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */
@@ -32,11 +47,13 @@ export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGp
   if (name.endsWith('.json')) return readTarget(name);
   if (name !== 'auto') {
     const known = targets.find((target) => target.name === name);
+    const names = ['auto', ...targetNames()];
     if (!known)
       throw unknown(
         'target',
         name,
-        ['auto', ...targetNames()],
+        names,
+        names,
         '; or the path of a .json file, as gen calibrate writes it',
       );
     return known;
@@ -62,7 +79,7 @@ export async function resolvePlan(name: string): Promise<FusionPlan> {
   const known = plans.find((plan) => plan.name === name);
   if (known) return known;
   if (!/\.[mc]?[jt]s$/.test(name))
-    throw unknown('plan', name, planNames(), '; or the path of a .ts or .js file');
+    throw unknown('plan', name, planNames(), bases.map(withVariants), '; or the path of a .ts or .js file');
   const file = resolve(name);
   if (!existsSync(file) || !statSync(file).isFile()) {
     throw new OnelaunchError('usage', `no plan file ${name}`, {

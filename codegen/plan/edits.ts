@@ -2,7 +2,15 @@
 
 import type { Graph, Op, OpName } from '../model/graph.ts';
 import { type Context, type Edit, isPure, opOf } from './finding.ts';
-import { barriers, type FusionPlan, type Over, planOf, type Scheme, type Stage } from './plan.ts';
+import {
+  type BarriersScheme,
+  barriers,
+  type FusionPlan,
+  type Over,
+  planOf,
+  type Scheme,
+  type Stage,
+} from './plan.ts';
 
 export const withStages = (plan: FusionPlan, stages: readonly Stage[]): FusionPlan =>
   planOf({ ...plan, stages });
@@ -16,6 +24,17 @@ export const withTokens = (plan: FusionPlan, tokens: number | 'many'): FusionPla
 export const ofTokens = ({ plan }: Pick<Context, 'plan'>, tokens: number | 'many'): Edit => ({
   text: `tokens: ${tokens === 'many' ? `'many'` : tokens}`,
   plans: () => [withTokens(plan, tokens)],
+});
+
+/** Other options of barriers. */
+export const ofBarriers = (
+  { plan }: Pick<Context, 'plan'>,
+  options: Partial<Omit<BarriersScheme, 'kind'>>,
+): Edit => ({
+  text: Object.entries(options)
+    .map(([key, value]) => `${key}: ${typeof value === 'string' ? `'${value}'` : value}`)
+    .join(', '),
+  plans: () => (plan.scheme.kind === 'barriers' ? [withScheme(plan, { ...plan.scheme, ...options })] : []),
 });
 
 /** The same stages at barriers. */

@@ -39,20 +39,68 @@ interface PassOptions {
   readonly tokens: number | 'many';
 }
 
-/**
- * All blocks store, all blocks meet, all blocks load; weights are read by the warp that needs them, straight from memory.
- * `prefetch`: before a grid barrier each block asks for its rows of the stage so many stages ahead, into L2; 0: never.
- *     stage 1; barrier; stage 2; barrier; stage 3                                        0
- *     stage 1; prefetch 3; barrier; stage 2; prefetch 4; barrier; stage 3                2
- */
-export interface BarriersScheme extends PassOptions {
-  readonly kind: 'barriers';
-  readonly prefetch: number;
-}
-
 /** Chosen for the model and the target; `gen explain` prints what was chosen. */
 export const fit = 'fit';
 type Fit = typeof fit;
+
+/**
+ * All blocks store, all blocks meet, all blocks load; weights are read by the warps of the block that needs them.
+ * All but `prefetch`, `prefetchBy`, `blocks`, `warps` and `barrier` is about passes of one token: several go through the tensor cores, loaded
+ * 128 bits at once from memory into registers, inputs in shared memory. A CPU has none of this but `tokens`.
+ */
+export interface BarriersScheme extends PassOptions {
+  readonly kind: 'barriers';
+  /**
+   * Stages ahead whose rows are asked for, into L2; 0: never.
+   *     stage 1; barrier; stage 2; barrier; stage 3                                        0
+   *     stage 1; prefetch 3; barrier; stage 2; prefetch 4; barrier; stage 3                2
+   */
+  readonly prefetch: number;
+  /**
+   * Who asks. `all`: each block, for its own rows of the stage `prefetch` ahead. `idle`: while attention has fewer units than the launch has
+   * blocks, those without one, for all rows of the next `prefetch` stages; in the last layer for the first rows of the LM head, too.
+   *     all: attention; prefetch own rows; barrier                                         all
+   *     blocks 0..15: attention     others: prefetch o_proj, gate_up; all: barrier         idle
+   */
+  readonly prefetchBy: 'all' | 'idle';
+  /** Blocks of a launch: never more than the target has multiprocessors; `fit`: one on each. */
+  readonly blocks: number | Fit;
+  /** Warps of a block. A pass has no more tokens than that. */
+  readonly warps: number | Fit;
+  /**
+   * Bits of weights that a lane loads at once.
+   *     w[0..3] = load 64; w[4..7] = load 64; sum += w[0..7] x[0..7]                       64
+   *     w[0..7] = load 128; sum += w[0..7] x[0..7]                                         128
+   */
+  readonly loadBits: 64 | 128;
+  /** Loads of a lane that are under way at once, at least one of each matrix that is interleaved. */
+  readonly loadsInFlight: number;
+  /**
+   * Buffers in shared memory that weights are copied into with cp.async, each for `loadsInFlight` loads of a lane; 0: straight to registers.
+   *     load 1 to registers; use 1; load 2 to registers; use 2                             0
+   *     copy 1; wait; use 1; copy 2; wait; use 2                                           1
+   *     copy 1; copy 2; wait for 1; use 1; copy 3; wait for 2; use 2                       2
+   */
+  readonly buffers: number;
+  /**
+   * Of each 8 warps, those that only copy weights for the others; they take `buffers`.
+   *     warps 0..7: copy 1; copy 2; wait for 1; use 1; ...                                 0
+   *     warps 0..5: wait for 1; use 1; ...     warps 6, 7: copy 1; copy 2; ...             2
+   */
+  readonly producers: number;
+  /**
+   * `atomic`: a counter of ours, with a watchdog that ends a launch whose blocks wait for ever. `grid.sync`: that of cooperative groups, which
+   * has no watchdog: such a launch hangs.
+   */
+  readonly barrier: 'atomic' | 'grid.sync';
+  /**
+   * Where a product reads what another stage made: `shared`: a copy in the block's shared memory; `global`: memory, through L1 and L2, at each
+   * use. What a block makes for itself (`recompute`) is in its shared memory either way.
+   *     gather h; sync; each row: sum += w h[shared]                                       shared
+   *     each row: sum += w h[global]                                                       global
+   */
+  readonly inputs: 'shared' | 'global';
+}
 
 /** Blocks that share a kv head, by the first position from which they do. Never more than the target has blocks for. */
 export interface SplitStep {
@@ -86,7 +134,20 @@ export interface StreamScheme extends PassOptions {
   readonly handoff: 'sentinel' | 'epoch';
   /** Of a stage that splits the positions: `byContext({ 1: 0, 16: 192 })`. */
   readonly splits: readonly SplitStep[] | Fit;
+  /**
+   * Who copies weights into the ring: `bulk`: the copy engine, which sm_90 and later have; `cp.async`: the threads of the producer's warp.
+   *     one lane: bulk copy of a slot                                                      bulk
+   *     32 lanes: for each 512 bytes of a slot: cp.async of 16 bytes                       cp.async
+   */
+  readonly copy: 'bulk' | 'cp.async' | Fit;
+  /** Blocks of a launch: at most one on each multiprocessor, and each with a tile of every product; at least one a kv head. */
+  readonly blocks: number | Fit;
+  /** Clock cycles into a stage before which its input is not polled, by an op of the stage; `fit`: those measured for the target. */
+  readonly pollCycles: PollCycles | Fit;
 }
+
+/** 0 for a stage of which no op is named. */
+export type PollCycles = Readonly<Partial<Record<OpName, number>>>;
 
 export type Scheme = BarriersScheme | StreamScheme;
 /** Some options of a scheme, to change in a plan that has it. */
@@ -139,6 +200,15 @@ export interface FusionPlan extends PlanData {
 /** Stages that meet at barriers. */
 export const barriers = (options: Partial<Omit<BarriersScheme, 'kind'>> = {}): BarriersScheme => ({
   prefetch: 0,
+  prefetchBy: 'all',
+  blocks: fit,
+  warps: fit,
+  loadBits: 128,
+  loadsInFlight: 12,
+  buffers: 0,
+  producers: 0,
+  barrier: 'atomic',
+  inputs: 'shared',
   tokens: 'many',
   ...options,
   kind: 'barriers',
@@ -152,6 +222,9 @@ export const stream = (options: Partial<Omit<StreamScheme, 'kind'>> = {}): Strea
   headCopiesInFlight: 8,
   handoff: 'sentinel',
   splits: fit,
+  copy: fit,
+  blocks: fit,
+  pollCycles: fit,
   tokens: 'many',
   ...options,
   kind: 'stream',

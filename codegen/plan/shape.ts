@@ -1,6 +1,6 @@
 // What the words of a plan may say: options that there are and values that they take, whoever wrote them and whatever their types were.
 import { z } from 'zod';
-import { opTable } from '../model/ops.ts';
+import { opNames, opTable } from '../model/ops.ts';
 import { nowhere, type Site } from './call-site.ts';
 import { didYouMean } from './did-you-mean.ts';
 import type { Issue } from './issue.ts';
@@ -39,7 +39,19 @@ const stageOptions: Options = {
 };
 
 export const schemeOptions: Readonly<Record<Scheme['kind'], Options>> = {
-  barriers: { prefetch: whole(0, 8), tokens },
+  barriers: {
+    prefetch: whole(0, 8),
+    prefetchBy: oneOf('all', 'idle'),
+    blocks: orFit(whole(1, 1024)),
+    warps: orFit(oneOf(4, 8, 16, 32)),
+    loadBits: oneOf(64, 128),
+    loadsInFlight: whole(1, 16),
+    buffers: whole(0, 3),
+    producers: whole(0, 4),
+    barrier: oneOf('atomic', 'grid.sync'),
+    inputs: oneOf('shared', 'global'),
+    tokens,
+  },
   stream: {
     slots: whole(4, 64),
     slotBytes: orFit(oneOf(4096, 8192, 16384, 32768)),
@@ -49,6 +61,12 @@ export const schemeOptions: Readonly<Record<Scheme['kind'], Options>> = {
     splits: orFit({
       is: z.array(splitStep).min(1),
       takes: 'byContext({ splits: position }) of 1 to 16 splits',
+    }),
+    copy: orFit(oneOf('bulk', 'cp.async')),
+    blocks: orFit(whole(1, 1024)),
+    pollCycles: orFit({
+      is: z.partialRecord(z.enum(opNames), z.int().min(0).max(100_000)),
+      takes: 'cycles from 0 to 100000 by op: { o_proj: 300 }',
     }),
     tokens,
   },
@@ -125,7 +143,7 @@ function optionIssues(
         const value = written[key];
         const shown =
           value === undefined ? 'missing' : JSON.stringify(value)?.replaceAll('"', "'").slice(0, 60);
-        const words = [...options[key]!.takes.matchAll(/'(\w+)'/g)].map((found) => found[1]!);
+        const words = [...options[key]!.takes.matchAll(/'([\w.]+)'/g)].map((found) => found[1]!);
         const why = asked(
           `${key} of ${owner} is ${shown ?? 'no value'}`,
           typeof value === 'string' ? value : '',

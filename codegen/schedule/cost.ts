@@ -73,8 +73,8 @@ export interface CostInput {
   /** Splits of a head's positions, fewest and most. */
   readonly splits: readonly [fewest: number, most: number];
   readonly weightBytes: (stage: ScheduledStage) => number;
-  /** How much more weights the busiest block has to read than the mean one, as a factor. */
-  readonly uneven: (stage: ScheduledStage) => number;
+  /** By how much reading the weights takes longer than their bytes at the target's bandwidth would. */
+  readonly slowdown: (stage: ScheduledStage) => number;
   readonly waits: (stage: ScheduledStage) => readonly Work[];
   readonly work: (stage: ScheduledStage) => readonly Work[];
   readonly syncs: (stage: ScheduledStage) => readonly StageSync[];
@@ -160,7 +160,7 @@ function partsOf(schedule: CommonSchedule, stages: readonly StageCost[], input: 
   const parts = stages.map(
     (stage, i): TimePart => ({
       runs: runsOf(schedule, stage),
-      bytes: stage.weightBytes * input.uneven(schedule.stages[i]!) + stage.cacheBytes,
+      bytes: stage.weightBytes * input.slowdown(schedule.stages[i]!) + stage.cacheBytes,
       work: [...stage.waits, ...stage.work],
       beside: input.beside,
     }),

@@ -9,15 +9,13 @@ export interface Platform {
   readonly typesHeader: string;
   /** How the header of a model declares a function. */
   readonly inlineFunction: string;
-  /** Warps of a block at barriers; a block of a CPU is one thread, whose phases need no sync. */
+  /** Warps of a block at barriers where a plan does not say; a block of a CPU is one thread, whose phases need no sync. */
   readonly warps: number;
   /** A producer can fill a ring of shared memory while others compute. */
   readonly streams: boolean;
   /** Most tokens of a pass at barriers, and what `many` tries, from many to few. */
   readonly mostTokens: number;
   readonly manyTokens: readonly number[];
-  /** Blocks ask for weights ahead of a barrier. */
-  readonly prefetches: boolean;
 }
 
 export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
@@ -30,7 +28,6 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     streams: false,
     mostTokens: 128,
     manyTokens: [64],
-    prefetches: false,
   },
   cuda: {
     kind: 'cuda',
@@ -41,7 +38,6 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     streams: true,
     mostTokens: 8,
     manyTokens: [8, 4, 2],
-    prefetches: true,
   },
 };
 

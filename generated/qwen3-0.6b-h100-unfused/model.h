@@ -12,6 +12,13 @@
 constexpr int kThreads = 512;  // of a block
 constexpr int kWarps = kThreads / 32;
 constexpr int kProducerThreads = 0;  // of a block: all compute
+constexpr int kMostBlocks = 0;  // of a launch; 0: one on each multiprocessor
+constexpr int kLoadBits = 128;  // of weights that a lane loads at once
+constexpr int kInFlight = 12;  // loads that a lane has under way
+constexpr int kBuffers = 0;  // that weights are copied into; 0: they go straight to registers
+constexpr int kProducerWarps = 0;  // of a block: they copy weights for the others
+constexpr int kRingBytes = 0;  // the buffers of a block
+constexpr bool kGridSync = false;  // cooperative groups' grid barrier, without a watchdog
 constexpr int kLayers = 28;
 constexpr int kHidden = 1024;  // width of the residual stream
 constexpr int kFfn = 3072;  // width of the feed-forward part

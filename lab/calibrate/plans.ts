@@ -3,6 +3,7 @@ import { dealt, type FusionPlan, into, own } from '../../codegen/plan/plan.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import { platformOf } from '../../codegen/schedule/target.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
+import seed, { variants as seedVariants } from '../../configs/plans/seed.ts';
 import stream, { variants } from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
 
@@ -29,6 +30,18 @@ const atBarriers: readonly FusionPlan[] = [
   }),
 ];
 
+const chosenOfSeed = [
+  ...['seed-no-prefetch', 'seed-128-bit', 'seed-shared-inputs', 'seed-in-flight-4', 'seed-cp-async'],
+  ...['seed-double-buffer', 'seed-producers-2', 'seed-blocks-fit', 'seed-warps-16', 'seed-atomic-barrier'],
+];
+/** The options of the machine. */
+const tuned: readonly FusionPlan[] = [
+  seed,
+  ...seedVariants.filter(({ name }) => chosenOfSeed.includes(name)),
+  cooperative.with('eight-warps', {}, { warps: 8 }),
+  cooperative.with('two-in-flight', {}, { loadsInFlight: 2 }),
+];
+
 const chosen = [
   ...['stream-few-splits', 'stream-unsplit', 'stream-split-at-once', 'stream-norms-once'],
   ...['stream-attn-norm-once', 'stream-merged', 'stream-rotated', 'stream-epochs'],
@@ -43,4 +56,4 @@ const streamed: readonly FusionPlan[] = [
 
 /** The plans for a target. */
 export const calibrationPlans = (target: Target): readonly FusionPlan[] =>
-  platformOf(target).streams ? [...atBarriers, ...streamed] : atBarriers;
+  platformOf(target).streams ? [...atBarriers, ...tuned, ...streamed] : atBarriers;

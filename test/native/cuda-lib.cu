@@ -1,6 +1,7 @@
 // The CUDA kernel library against double loops on odd sizes, and how long its functions take. Needs a GPU; prints one line a check.
 //   nvcc -std=c++17 -O3 -gencode=arch=compute_90a,code=sm_90a -I templates test/native/cuda-lib.cu -o cuda-lib && ./cuda-lib
-// Other storage types and pass sizes: -DTEST_WEIGHT=fp16 or float, -DTEST_TOKENS=1.
+// Other storage types and pass sizes: -DTEST_WEIGHT=fp16 or float, -DTEST_TOKENS=1. Other ways of the weights:
+// -DTEST_WARPS=8 -DTEST_LOAD_BITS=64 -DTEST_IN_FLIGHT=4 -DTEST_BUFFERS=2 -DTEST_PRODUCERS=2.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -20,11 +21,30 @@
 #ifndef TEST_TOKENS
 #define TEST_TOKENS 8
 #endif
+#ifndef TEST_WARPS
+#define TEST_WARPS 16
+#endif
+#ifndef TEST_LOAD_BITS
+#define TEST_LOAD_BITS 128
+#endif
+#ifndef TEST_IN_FLIGHT
+#define TEST_IN_FLIGHT 12
+#endif
+#ifndef TEST_BUFFERS
+#define TEST_BUFFERS 0
+#endif
+#ifndef TEST_PRODUCERS
+#define TEST_PRODUCERS 0
+#endif
 using Matrix = TEST_WEIGHT;
 using Cache = TEST_WEIGHT;
 constexpr int kPassTokens = TEST_TOKENS;
 constexpr int kVocab = 151936;
-constexpr int kThreads = 512, kWarps = kThreads / 32, kProducerThreads = 0;  // of a block
+constexpr int kThreads = 32 * TEST_WARPS, kWarps = kThreads / 32, kProducerThreads = 0;  // of a block
+constexpr int kMostBlocks = 0, kLoadBits = TEST_LOAD_BITS, kInFlight = TEST_IN_FLIGHT, kBuffers = TEST_BUFFERS;
+constexpr int kProducerWarps = TEST_PRODUCERS;
+constexpr int kRingBytes = kBuffers * (kWarps - kProducerWarps) * (kInFlight < 2 ? 2 : kInFlight) * 32 * kLoadBits / 8;
+constexpr bool kGridSync = false;
 constexpr int kScratchFloats = 8 * 4864;  // the largest that a check below asks for
 constexpr float kAttnScale = 0.125f;
 
@@ -165,7 +185,8 @@ unsigned* barrier_words = nullptr;
 template <class Stage>
 void launch(const Stage& stage, int scratch_floats, int blocks = 0) {
   const void* const kernel = reinterpret_cast<const void*>(run_stage<Stage>);
-  const size_t bytes = size_t(scratch_floats) * sizeof(float);
+  // The buffers of weights lie behind the whole scratch.
+  const size_t bytes = size_t(kRingBytes > 0 ? kScratchFloats : scratch_floats) * sizeof(float) + kRingBytes;
   CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
   void* arguments[] = {const_cast<Stage*>(&stage), &barrier_words};
   CUDA_CHECK(cudaLaunchCooperativeKernel(kernel, dim3(blocks ? blocks : multiprocessors), dim3(kThreads), arguments, bytes, nullptr));
@@ -179,7 +200,7 @@ void run(const Stage& stage, int scratch_floats, int blocks = 0) {
 
 // ---- matmul and its inputs
 
-enum class From { gather, norm };
+enum class From { gather, norm, memory };
 
 template <int K, int Parts>
 struct MatmulStage {
@@ -190,14 +211,19 @@ struct MatmulStage {
   float* out;  // [tokens][rows][Parts]
   int* calls;  // [tokens][rows]
   __device__ void operator()(Block& b) const {
+    const auto store = [&](int row, int token, const float(&y)[Parts]) {
+      atomicAdd(calls + token * rows + row, 1);
+      for (int p = 0; p < Parts; ++p) out[(token * rows + row) * Parts + p] = y[p];
+    };
+    if (from == From::memory) {
+      matmul_from<K, Parts>(b, src, w, block_range(b, rows), tokens, store);
+      return;
+    }
     if (from == From::gather)
       gather_input<K>(b, src, tokens);
     else
       norm_input<K>(b, src, weight, 1e-6f, tokens);
-    matmul<K, Parts>(b, w, block_range(b, rows), tokens, [&](int row, int token, const float(&y)[Parts]) {
-      atomicAdd(calls + token * rows + row, 1);
-      for (int p = 0; p < Parts; ++p) out[(token * rows + row) * Parts + p] = y[p];
-    });
+    matmul<K, Parts>(b, w, block_range(b, rows), tokens, store);
   }
 };
 
@@ -241,7 +267,7 @@ void check_matmul(int rows, From from) {
       }
     }
     report(once && same && worst < kMatmulTolerance, "matmul %s K=%d Parts=%d rows=%d tokens=%d: error %.2g, each row once: %d, any number of blocks: %d",
-           from == From::gather ? "gather_input" : "norm_input", K, Parts, rows, tokens, worst, once, same);
+           from == From::gather ? "gather_input" : from == From::norm ? "norm_input" : "matmul_from", K, Parts, rows, tokens, worst, once, same);
   }
 }
 
@@ -762,7 +788,7 @@ int main() {
   CUDA_CHECK(cudaMalloc(reinterpret_cast<void**>(&barrier_words), kBarrierWords * sizeof(unsigned)));
   CUDA_CHECK(cudaMemset(barrier_words, 0, kBarrierWords * sizeof(unsigned)));
 
-  for (From from : {From::gather, From::norm}) {
+  for (From from : {From::gather, From::norm, From::memory}) {
     check_matmul<20, 1>(5, from);
     check_matmul<100, 1>(77, from);
     check_matmul<102, 3>(41, from);

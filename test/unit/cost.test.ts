@@ -356,7 +356,7 @@ describe('a stream', () => {
     ).toMatchInlineSnapshot(`
       "blocks  72; each streams 4.36 to 5.11 MB a token and polls 211 KiB of exchanges; 21.1 % of the stream is padding
       ring    8 slots of 16 KiB; 6, 5, 4 in passes of up to 4, 8, 16 tokens
-      copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 112 in the LM head; the larger while a quarter of the ring is free
+      copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 112 in the LM head; the larger while a quarter of the ring is free; by a warp with cp.async
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 

@@ -55,7 +55,7 @@ describe('an option that there is not:', () => {
         7 | const flagged = barriers({ handoff: 'epoch' } as never);
           |                            ^^^^^^^
         barriers() has no option 'handoff': it is one of stream().
-        It has: 'prefetch', 'tokens'."
+        It has: 'prefetch', 'prefetchBy', 'blocks', 'warps', 'loadBits', 'loadsInFlight', 'buffers', 'producers', 'barrier', 'inputs', 'tokens'."
     `);
   });
   test('of a stream', () => {
@@ -64,7 +64,7 @@ describe('an option that there is not:', () => {
         15 | export const ofAStream = cooperative.with('unknown-option', {}, stream({ slot: 8 } as never));
            |                                                                          ^^^^
         stream() has no option 'slot': did you mean 'slots'?
-        It has: 'slots', 'slotBytes', 'copiesInFlight', 'headCopiesInFlight', 'handoff', 'splits', 'tokens'."
+        It has: 'slots', 'slotBytes', 'copiesInFlight', 'headCopiesInFlight', 'handoff', 'splits', 'copy', 'blocks', 'pollCycles', 'tokens'."
     `);
   });
   test('of a plan', () => {

@@ -17,7 +17,7 @@ import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import unfused from '../../configs/plans/unfused.ts';
 
-const library = { attend: () => 8, sample: () => 8, staticBytes: 0 };
+const library = { attend: () => 8, sample: () => 8, staticBytes: 0, ringBytes: 0 };
 
 /** A machine with `sms` blocks and room for everything. */
 const tinyTarget = (sms: number): Target => ({

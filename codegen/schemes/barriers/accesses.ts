@@ -145,9 +145,16 @@ function touchesOf(
       for (const token of tokens) to.read(inputs[op]!, token, 0, columnsOf(op, dims), 0);
       for (const token of tokens) to.input(op, token, true);
       return together;
-    case 'matmul': {
+    case 'matmul':
+    case 'matmul_from': {
+      // From global memory: a pass of several tokens gathers inside, where the library lets all threads meet.
+      const isFrom = phase.kind === 'matmul_from';
       const rows = rangeOf(rowsOf(op, dims), place, machine);
       for (const token of tokens) {
+        if (isFrom) {
+          to.read(inputs[op]!, token, 0, columnsOf(op, dims), 0);
+          to.input(op, token, true);
+        }
         to.input(op, token, false);
         for (const { tensor, first, end } of outputsOf(dims, op)) {
           const [lo, hi] = [Math.max(rows.begin, first), Math.min(rows.end, end)];
@@ -155,7 +162,7 @@ function touchesOf(
         }
         for (const name of phase.ops.slice(1)) to.rowwise(name, token, rows);
       }
-      return apart;
+      return isFrom ? together : apart;
     }
     case 'pointwise': {
       const rows = rangeOf(rowsOf(op, dims), place, machine);
@@ -333,7 +340,7 @@ class Touches {
 }
 
 function productOf(stage: BarrierStage): OpName {
-  return stage.phases.find((phase) => phase.kind === 'matmul')!.ops[0]!;
+  return stage.phases.find((phase) => phase.kind === 'matmul' || phase.kind === 'matmul_from')!.ops[0]!;
 }
 
 const normed: Partial<Record<OpName, TensorName>> = { attn_norm: 'xn', ffn_norm: 'hn', final_norm: 'xf' };

@@ -1,15 +1,16 @@
 // Rules about the size of a pass at barriers: its tokens, and the shared memory that they need.
-import { ofTokens, withTokens } from '../../plan/edits.ts';
-import { atPlan, type Context, type Finding } from '../../plan/finding.ts';
+import { ofBarriers, ofTokens, withTokens } from '../../plan/edits.ts';
+import { atPlan, type Context, type Edit, type Finding } from '../../plan/finding.ts';
+import type { BarriersScheme } from '../../plan/plan.ts';
 import { overBudget, passText, range } from '../../plan/rules/size.ts';
-import { platformOf } from '../../schedule/target.ts';
 import { libraryScratch } from './library-scratch.ts';
-import { lowerBarriers } from './lower.ts';
+import { lowerBarriers, sharedBytes } from './lower.ts';
+import { mostTokensOf, ringBytes, tuningOf } from './tuning.ts';
 
 export function tokensOutOfRange(context: Context): Finding[] {
   const { plan, target } = context;
   const { tokens } = plan.scheme;
-  const most = platformOf(target).mostTokens;
+  const most = mostTokensOf(plan, target);
   if (tokens === 'many' || range(1, most).includes(tokens)) return [];
   return [
     {
@@ -24,14 +25,34 @@ export function tokensOutOfRange(context: Context): Finding[] {
 export function barrierBudget(context: Context): Finding[] {
   const { graph, plan, target } = context;
   if (target.sharedBytes === 0) return [];
-  const library = libraryScratch(target);
+  const library = libraryScratch(tuningOf(plan, target));
   const bytes = (tokens: number) =>
-    4 * lowerBarriers(graph, withTokens(plan, tokens), target, library).scratchFloats + library.staticBytes;
+    sharedBytes(library, lowerBarriers(graph, withTokens(plan, tokens), target, library).scratchFloats);
   const { tokens } = plan.scheme;
   const wanted = tokens === 'many' ? 1 : tokens;
   const needed = bytes(wanted);
   if (needed <= target.sharedBytes) return [];
   const fewer = range(1, wanted - 1).findLast((count) => bytes(count) <= target.sharedBytes);
-  const edits = fewer ? [ofTokens(context, fewer), ofTokens(context, 'many')] : [];
+  const edits = [
+    ...(fewer ? [ofTokens(context, fewer), ofTokens(context, 'many')] : []),
+    ...smallerBuffers(context, needed - target.sharedBytes),
+  ];
   return [overBudget(context, wanted, passText(wanted), needed, edits)];
+}
+
+/** The fewest changes to the buffers of weights that make `excess` bytes fit. */
+function smallerBuffers(context: Context, excess: number): Edit[] {
+  const { plan, target } = context;
+  const { scheme } = plan;
+  if (scheme.kind !== 'barriers' || scheme.buffers === 0) return [];
+  const bytes = (options: Partial<BarriersScheme>) =>
+    ringBytes(tuningOf({ scheme: { ...scheme, ...options } }, target));
+  const saves = (options: Partial<BarriersScheme>) => bytes({}) - bytes(options) >= excess;
+  const buffers = range(1, scheme.buffers - 1).findLast((n) => saves({ buffers: n }));
+  const loadsInFlight = range(1, scheme.loadsInFlight - 1).findLast((n) => saves({ loadsInFlight: n }));
+  return [
+    ...(buffers ? [ofBarriers(context, { buffers })] : []),
+    ...(loadsInFlight ? [ofBarriers(context, { loadsInFlight })] : []),
+    ofBarriers(context, { buffers: 0, producers: 0 }),
+  ];
 }

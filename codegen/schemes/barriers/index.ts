@@ -7,9 +7,11 @@ import { barrierBudget, tokensOutOfRange } from './budget.ts';
 import { barrierCost } from './cost.ts';
 import { atBarriers } from './form.ts';
 import { lowerBarriers } from './lower.ts';
+import { partOfAWarp, producersWithoutBuffers } from './rules.ts';
 import type { BarrierSchedule } from './schedule.ts';
 import { simulate } from './simulate.ts';
 import { tinyBarriers } from './tiny.ts';
+import { prefetchText, tuningFacts } from './tuning.ts';
 import { uncoveredBarriers } from './uncovered.ts';
 import { barrierView } from './view.ts';
 
@@ -25,7 +27,7 @@ const hosts = {
 export const barriersScheme: Scheme<BarrierSchedule> = {
   name: 'barriers',
   read: (graph, plan) => ({ graph, plan: atBarriers(plan) }),
-  rules: [tokensOutOfRange],
+  rules: [producersWithoutBuffers, partOfAWarp, tokensOutOfRange],
   budget: barrierBudget,
   lower: (graph, plan, target) => lowerBarriers(graph, atBarriers(plan), target),
   uncovered: uncoveredBarriers,
@@ -33,11 +35,12 @@ export const barriersScheme: Scheme<BarrierSchedule> = {
   tiny: (dims, plan, target) => tinyBarriers(dims, atBarriers(plan), target),
   cost: barrierCost,
   view: (schedule, origin) => {
-    const { prefetch } = schedule;
+    const { tuning, target } = schedule;
     const cost = barrierCost(schedule);
     const facts = [
       `${waitsPerLayer(cost)} grid barriers a layer`,
-      ...(prefetch > 0 ? [`prefetch ${prefetch} stages ahead`] : []),
+      ...(tuning.prefetch > 0 ? [prefetchText(tuning)] : []),
+      ...tuningFacts(tuning, target),
     ];
     return barrierView(schedule, commonView(schedule, origin, facts, cost));
   },

@@ -28,6 +28,7 @@ import type {
   Placement,
   Region,
 } from './schedule.ts';
+import { mostTokensOf, type Tuning, tuningOf } from './tuning.ts';
 
 const line = 32;
 const alignFloats = (n: number): number => Math.ceil(n / line) * line;
@@ -37,19 +38,20 @@ export function lowerBarriers(
   graph: Graph,
   written: FusionPlan,
   target: Target,
-  library: LibraryScratch = libraryScratch(target),
+  library: LibraryScratch = libraryScratch(tuningOf(written, target)),
 ): BarrierSchedule {
   const { dims } = graph;
-  const platform = platformOf(target);
+  const tuning = tuningOf(written, target);
+  const blocks = tuning.mostBlocks ?? target.sms;
   const isSplit = written.stages.some((s) => s.split === 'positions');
-  const splits = isSplit && target.sms > 0 ? splitsFor(dims, target.sms) : 1;
+  const splits = isSplit && blocks > 0 ? splitsFor(dims, blocks) : 1;
   const plan = splits === 1 ? withoutSplit(written) : written;
   const stages = stagesFor(graph, plan);
   const passTokens = passTokensFor(graph, plan, stages, target, splits, library);
   const hazards = findHazards(graph, plan);
   const packing = packWeights(dims);
   const { tensors, buffers } = placeTensors(graph, stages, passTokens, splits);
-  const built = stages.map((stage) => buildStage(graph, stage, tensors, passTokens, splits));
+  const built = stages.map((stage) => buildStage(graph, stage, tensors, passTokens, splits, tuning));
   const grid = placeGridSyncs(graph, plan, hazards);
   return {
     scheme: 'barriers',
@@ -57,11 +59,11 @@ export function lowerBarriers(
     target,
     ops: graph.ops,
     plan: { name: plan.name },
-    prefetch: platform.prefetches && plan.scheme.kind === 'barriers' ? plan.scheme.prefetch : 0,
+    tuning,
     passTokens,
     splits,
-    warps: platform.warps,
-    blocks: target.sms,
+    warps: tuning.warps,
+    blocks,
     stages: built,
     tensors,
     buffers,
@@ -81,6 +83,10 @@ const withoutSplit = (plan: FusionPlan): FusionPlan =>
     plan.stages.map((stage) => ({ ...stage, split: 'none' })),
   );
 
+/** Shared memory of a block with so much scratch [bytes]. */
+export const sharedBytes = ({ staticBytes, ringBytes }: LibraryScratch, scratch: number): number =>
+  4 * scratch + staticBytes + ringBytes;
+
 /** The largest pass that fits the target's shared memory. */
 function passTokensFor(
   graph: Graph,
@@ -91,9 +97,10 @@ function passTokensFor(
   library: LibraryScratch,
 ): number {
   if (plan.scheme.tokens !== 'many') return plan.scheme.tokens;
-  const bytes = (t: number) => 4 * scratchFloats(graph, stages, t, splits, library) + library.staticBytes;
+  const bytes = (t: number) => sharedBytes(library, scratchFloats(graph, stages, t, splits, library));
   const fits = (t: number) => target.sharedBytes === 0 || bytes(t) <= target.sharedBytes;
-  return platformOf(target).manyTokens.find(fits) ?? 1;
+  const most = mostTokensOf(plan, target);
+  return platformOf(target).manyTokens.find((t) => t <= most && fits(t)) ?? 1;
 }
 
 const matmulOf = (stage: Pick<Stage, 'ops'>): OpName | undefined => stage.ops.find(isProduct);
@@ -197,6 +204,7 @@ function buildStage(
   tensors: BarrierSchedule['tensors'],
   passTokens: number,
   splits: number,
+  { inputs }: Tuning,
 ): BarrierStage {
   const { dims } = graph;
   const ops = stage.ops.map((name) => graph.ops.find((op) => op.name === name)!);
@@ -245,7 +253,9 @@ function buildStage(
         break;
       case 'matmul': {
         const source = op.reads[0]!.tensor;
-        if (tensors[source]?.space !== 'input') {
+        const gathers = tensors[source]?.space !== 'input';
+        const isFrom = gathers && inputs === 'global';
+        if (gathers && !isFrom) {
           phases.push({
             kind: 'gather_input',
             ops: [op.name],
@@ -256,7 +266,10 @@ function buildStage(
         }
         const end = ops.findIndex((o, j) => j > i && !rowwise(o));
         const chain = ops.slice(i + 1, end === -1 ? undefined : end);
-        push('matmul', [op, ...chain], { reads: [input] });
+        push(isFrom ? 'matmul_from' : 'matmul', [op, ...chain], {
+          reads: [input],
+          writes: isFrom ? [input] : [],
+        });
         break;
       }
       case 'pointwise':

@@ -3,6 +3,7 @@ import type { ModelDims } from '../../model/dims.ts';
 import type { OpName, TensorName } from '../../model/graph.ts';
 import type { CommonSchedule, ScheduledStage } from '../../schedule/schedule.ts';
 import type { Meeting } from '../../schedule/syncs.ts';
+import type { Tuning } from './tuning.ts';
 
 /** Where a tensor lives. Strides are floats; `scratch` is the block's own. */
 export type Placement =
@@ -28,6 +29,7 @@ export interface Region {
 /**
  * One step of a stage between block syncs.
  * gather, norm_input, merge_input: fill the block's copy of a matmul's input. rows: a matmul with its row-wise ops, or row-wise ops alone.
+ * matmul_from: a matmul that reads global memory; a pass of several tokens gathers inside it.
  */
 export type PhaseKind =
   | 'embed'
@@ -35,6 +37,7 @@ export type PhaseKind =
   | 'norm_input'
   | 'merge_input'
   | 'matmul'
+  | 'matmul_from'
   | 'pointwise'
   | 'norm'
   | 'qk_norm'
@@ -62,8 +65,7 @@ export interface BarrierSchedule extends CommonSchedule {
   readonly scheme: 'barriers';
   readonly stages: readonly BarrierStage[];
   readonly syncs: readonly Meeting[];
-  /** Stages ahead that blocks prefetch; 0: none. */
-  readonly prefetch: number;
+  readonly tuning: Tuning;
   readonly tensors: Readonly<Partial<Record<TensorName, Placement>>>;
   readonly buffers: readonly Buffer[];
   /** Scratch of a block [floats], the library's own share included. */
@@ -76,6 +78,8 @@ export interface LibraryScratch {
   readonly sample: (dims: ModelDims) => number;
   /** Shared memory of the library's own [bytes]. */
   readonly staticBytes: number;
+  /** Buffers that weights are copied into, behind the scratch [bytes]. */
+  readonly ringBytes: number;
 }
 
 /** True for stages whose blocks may take several units one after the other. */

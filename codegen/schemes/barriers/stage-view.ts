@@ -5,7 +5,6 @@ import type { OpName, TensorName } from '../../model/graph.ts';
 import { isProduct, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
 import { functionOf, markedOps } from '../../schedule/schedule.ts';
 import type { Meeting } from '../../schedule/syncs.ts';
-import { platformOf } from '../../schedule/target.ts';
 import { freeScratchOf } from './lower.ts';
 import { type BarrierSchedule, type BarrierStage, loops, type Phase, type Placement } from './schedule.ts';
 
@@ -159,11 +158,13 @@ class StagePrinter {
         ];
       case 'merge_input':
         return [{ template: 'merge_input', op, source: 'pass.partial', tokens }];
-      case 'matmul': {
-        const { columns, interleave, weight, rows } = productOf(op);
+      case 'matmul':
+      case 'matmul_from': {
+        const { columns, interleave, weight, rows, input } = productOf(op);
         return [
           {
-            template: 'matmul',
+            template: phase.kind,
+            source: phase.kind === 'matmul_from' ? this.#base(input) : '',
             columns: sizes[columns].constant,
             parts: interleave,
             weight,
@@ -297,7 +298,7 @@ class StagePrinter {
       (s): s is Meeting =>
         s.scope === 'block' && s.after.stage === this.#stage.name && s.after.phase === phase,
     );
-    if (!sync || platformOf(this.#schedule.target).warps === 1 || (isLast && !loops(this.#stage))) return [];
+    if (!sync || this.#schedule.warps === 1 || (isLast && !loops(this.#stage))) return [];
     return [{ template: 'sync', call: '__syncthreads();', reason: sync.reason }];
   }
 
@@ -307,10 +308,10 @@ class StagePrinter {
     if (this.#stage.over === 'tokens') {
       return { template, unit: 'token', units: this.#tokens, locals: [], statements };
     }
-    const heads = this.#stage.over === 'q_heads' ? 'kQHeads' : 'kKvHeads';
-    if (!this.#stage.split) return { template, unit: 'head', units: heads, locals: [], statements };
+    const units = unitsText(this.#stage);
+    if (!this.#stage.split) return { template, unit: 'head', units, locals: [], statements };
     const locals = ['const int head = unit / kSplits, split = unit % kSplits;'];
-    return { template, unit: 'unit', units: `${heads} * kSplits`, locals, statements };
+    return { template, unit: 'unit', units, locals, statements };
   }
 
   /** Tensors in global memory that the stage's ops read or write, with their shapes. */
@@ -329,6 +330,12 @@ class StagePrinter {
     }
     return [...names].join(', ') || (side === 'reads' ? 'token ids' : 'the next token');
   }
+}
+
+/** How many units a stage over heads has. */
+export function unitsText({ over, split }: Pick<BarrierStage, 'over' | 'split'>): string {
+  const heads = over === 'q_heads' ? 'kQHeads' : 'kKvHeads';
+  return split ? `${heads} * kSplits` : heads;
 }
 
 function tensorShape(tensor: TensorName): string {

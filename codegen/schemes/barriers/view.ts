@@ -3,10 +3,9 @@ import { type ConstantView, constantOf } from '../../emit/c-text.ts';
 import { scratchName, strideName } from '../../emit/names.ts';
 import type { CommonView } from '../../emit/view.ts';
 import { docOf, type TensorName } from '../../model/graph.ts';
-import { isProduct, productOf, sizes } from '../../model/ops.ts';
-import type { Meeting } from '../../schedule/syncs.ts';
-import { platformOf } from '../../schedule/target.ts';
-import type { BarrierSchedule, BarrierStage } from './schedule.ts';
+import { CallPrinter } from './calls.ts';
+import { machineConstants } from './machine-constants.ts';
+import type { BarrierSchedule } from './schedule.ts';
 import { type StageView, stageView } from './stage-view.ts';
 
 export interface BarrierView {
@@ -20,11 +19,11 @@ export interface BarrierView {
 
 export function barrierView(schedule: BarrierSchedule, common: CommonView): CommonView & BarrierView {
   const calls = new CallPrinter(schedule);
-  const threads = constantsOfThreads(schedule);
+  const machine = machineConstants(schedule);
   return {
     ...common,
     modelFields: modelFields(schedule, common),
-    constants: [...threads, ...common.constants, ...constants(schedule)],
+    constants: [...machine, ...common.constants, ...constants(schedule)],
     buffers: bufferViews(schedule),
     stages: schedule.stages.map((stage) => stageView(schedule, stage)),
     stageNames: schedule.stages.map((stage) => stage.name),
@@ -32,18 +31,6 @@ export function barrierView(schedule: BarrierSchedule, common: CommonView): Comm
     layer: calls.of('layer', 'w'),
     end: calls.of('end', 'model'),
   };
-}
-
-/** Threads of a block, where a block has several. */
-function constantsOfThreads({ target }: BarrierSchedule): ConstantView[] {
-  const { warps } = platformOf(target);
-  if (warps === 1) return [];
-  const int = constantOf('int');
-  return [
-    int('kThreads', 32 * warps, 'of a block'),
-    int('kWarps', 'kThreads / 32'),
-    int('kProducerThreads', 0, 'of a block: all compute'),
-  ];
 }
 
 function constants(schedule: BarrierSchedule): ConstantView[] {
@@ -92,65 +79,4 @@ function modelFields(
 ): CommonView['modelFields'] {
   const embedding = fields.find((field) => field.name === 'embedding')!;
   return dims.tiedHead ? [...fields, { ...embedding, name: 'head' }] : fields;
-}
-
-/** Prints the calls of the kernel's main function: stages, prefetches, grid barriers. */
-class CallPrinter {
-  readonly #schedule: BarrierSchedule;
-
-  constructor(schedule: BarrierSchedule) {
-    this.#schedule = schedule;
-  }
-
-  of(part: BarrierStage['part'], weights: string): string[] {
-    return this.#schedule.stages
-      .filter((stage) => stage.part === part)
-      .flatMap((stage) => {
-        const sync = this.#gridSync(stage);
-        return [
-          `stage_${stage.name}(b, pass, ${weights});`,
-          ...this.#prefetch(stage),
-          ...(sync ? [barrierCall(sync)] : []),
-          ...this.#blockSync(stage),
-        ];
-      });
-  }
-
-  #gridSync(stage: BarrierStage): Meeting | undefined {
-    return this.#schedule.syncs.find((sync) => sync.scope === 'grid' && sync.after.stage === stage.name);
-  }
-
-  /** A block sync after the last phase of a stage that does not loop stands here, where no grid barrier does. */
-  #blockSync(stage: BarrierStage): string[] {
-    const sync = trailingBlockSync(this.#schedule, stage);
-    if (!sync || platformOf(this.#schedule.target).warps === 1 || this.#gridSync(stage)) return [];
-    return [`__syncthreads();  // ${sync.reason}`];
-  }
-
-  /** Before a grid barrier: this block's rows of the stage that comes `prefetch` stages later. */
-  #prefetch(stage: BarrierStage): string[] {
-    const ahead = this.#schedule.prefetch;
-    const layer = this.#schedule.stages.filter((s) => s.part === 'layer');
-    const index = layer.indexOf(stage);
-    if (ahead === 0 || index === -1 || !this.#gridSync(stage)) return [];
-    const next = layer[(index + ahead) % layer.length]!;
-    const op = next.ops.find(isProduct);
-    if (!op) return [];
-    const { columns, interleave, weight, rows } = productOf(op);
-    const call = (from: string) =>
-      `prefetch_rows<${sizes[columns].constant}, ${interleave}>(b, ${from}.${weight}, block_range(b, ${sizes[rows].constant}));`;
-    if (index + ahead < layer.length) return [`${call('w')}  // for ${next.name}`];
-    return [`if (layer + 1 < kLayers) ${call('layer_weights(pass, layer + 1)')}  // for ${next.name}`];
-  }
-}
-
-const barrierCall = (sync: Meeting): string => `grid_barrier(b);  // ${sync.reason}`;
-
-function trailingBlockSync(schedule: BarrierSchedule, stage: BarrierStage): Meeting | undefined {
-  return schedule.syncs.find(
-    (sync): sync is Meeting =>
-      sync.scope === 'block' &&
-      sync.after.stage === stage.name &&
-      sync.after.phase === stage.phases.length - 1,
-  );
 }

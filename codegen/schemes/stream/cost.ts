@@ -75,7 +75,7 @@ export function streamCost(schedule: StreamSchedule, position = 0): Cost {
         })),
     waits: (stage) => hopWork(schedule, stage, splits),
     work: (stage) => stageWork(schedule, stage, splits, position),
-    uneven: ({ name }) => {
+    slowdown: ({ name }) => {
       const product = products.find((one) => one.stage === name);
       return product ? (product.mostTiles * schedule.blocks) / product.tiles : 1;
     },
@@ -96,7 +96,7 @@ function whenText(schedule: StreamSchedule, sync: ExchangeSync): string {
 /** Who streams how much, through which ring, and what blocks wait for. */
 function lines(schedule: StreamSchedule): string[] {
   const { leastBytes, mostBytes, padding, polledBytes: polled, inFlight } = streamFacts(schedule);
-  const { kernels, ring, splitSteps, blocks } = schedule;
+  const { kernels, ring, splitSteps, blocks, pollCycles } = schedule;
   const each =
     leastBytes === mostBytes ? megabytes(mostBytes) : `${megabytes(leastBytes)} to ${megabytes(mostBytes)}`;
   const [one, ...several] = kernels;
@@ -108,6 +108,7 @@ function lines(schedule: StreamSchedule): string[] {
   const text = ({ usual, most }: UnderWay) =>
     `${kibibytes(usual)}${most > usual ? ` or ${kibibytes(most)}` : ''}`;
   const { layers, alone, head } = inFlight;
+  const delays = Object.entries(pollCycles).map(([op, cycles]) => `${cycles} (${op})`);
   const varies = layers.most > layers.usual || head.most > head.usual;
   const heads = splitSteps.map(({ splits, from }) => {
     const who = splits === 1 ? 'one block a kv head' : `${splits} blocks a kv head, whose splits are merged`;
@@ -116,8 +117,9 @@ function lines(schedule: StreamSchedule): string[] {
   return [
     `blocks  ${blocks}; each streams ${each} MB a token and polls ${kibibytes(polled)} KiB of exchanges; ${(100 * padding).toFixed(1)} % of the stream is padding`,
     `ring    ${one!.slots} slots of ${kibibytes(ring.slotBytes)} KiB${many}`,
-    `copies  at most ${text(layers)} KiB under way${alone ? `, ${text(alone)} in blocks that have a head alone` : ''}, ${text(head)} in the LM head${varies ? '; the larger while a quarter of the ring is free' : ''}`,
+    `copies  at most ${text(layers)} KiB under way${alone ? `, ${text(alone)} in blocks that have a head alone` : ''}, ${text(head)} in the LM head${varies ? '; the larger while a quarter of the ring is free' : ''}${ring.copy === 'bulk' ? '' : '; by a warp with cp.async'}`,
     `heads   ${heads.join('; ')}`,
+    ...(delays.length > 0 ? [`polls   not before ${delays.join(', ')} cycles into a stage`] : []),
     `words   ${ring.handoff === 'epoch' ? 'flagged with their epoch, two buffers' : 'announced by a sentinel, four buffers'}`,
   ];
 }

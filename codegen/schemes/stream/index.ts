@@ -7,6 +7,8 @@ import { streamCost } from './cost.ts';
 import { lowerStream } from './lower.ts';
 import { rowwiseHeads } from './rewrite.ts';
 import {
+  bulkWithoutEngine,
+  fewerBlocksThanHeads,
   kvHeadsWithoutBlock,
   oddHead,
   queriesDoNotFit,
@@ -49,6 +51,8 @@ export const streamScheme: Scheme<StreamSchedule> = {
     queriesDoNotFit,
     slotSize,
     splitsInOrder,
+    bulkWithoutEngine,
+    fewerBlocksThanHeads,
   ],
   budget: streamBudget,
   lower: lowerStream,

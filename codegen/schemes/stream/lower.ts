@@ -42,7 +42,8 @@ export function sizeInput(graph: Graph, plan: FusionPlan, target: Target, scheme
     const form = formOf(graph, stage);
     return form && !isRefusal(form) && form.body.kind === 'kept' ? [form.body.op] : [];
   });
-  const input = { dims: graph.dims, target, slots: scheme.slots, kept };
+  const blocks = blocksFor(graph.dims, target, scheme.blocks);
+  const input = { dims: graph.dims, target, blocks, slots: scheme.slots, kept };
   return { ...input, slotBytes: fitSlotBytes(input, scheme.slotBytes) };
 }
 
@@ -50,7 +51,7 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
   const { dims } = written;
   const { scheme } = plan;
   invariant(scheme.kind === 'stream', 'only a plan with a stream is lowered here');
-  const blocks = blocksFor(dims, target);
+  const blocks = blocksFor(dims, target, scheme.blocks);
   const splitSteps = fitSplits(dims, blocks, isSplit(plan), scheme.splits);
   const splits = Math.max(...splitSteps.map((step) => step.splits));
   const graph = streamGraph(written, plan, splitSteps);
@@ -79,7 +80,8 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     blocks,
     stages,
     products,
-    ring: fitRing(size, scheme, blocks),
+    ring: fitRing(size, scheme),
+    pollCycles: scheme.pollCycles === 'fit' ? (target.pollCycles ?? {}) : scheme.pollCycles,
     splitSteps,
     kept: keptProducts(stages),
     headPad: padded(dims.headDim),

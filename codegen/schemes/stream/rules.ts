@@ -10,6 +10,7 @@ import {
 import { atPlan, atStage, type Context, type Edit, type Finding, isPure, opOf } from '../../plan/finding.ts';
 import { fit, type StreamScheme } from '../../plan/plan.ts';
 import { overBudget, passText } from '../../plan/rules/size.ts';
+import { hasBulkCopies } from '../../schedule/platform.ts';
 import { sizeInput } from './lower.ts';
 import {
   fewestSlots,
@@ -96,6 +97,34 @@ export function slotSize(context: Context): Finding[] {
   const why = `a slot of ${slotBytes} bytes has no room for ${kvTile} cached positions of a head of ${graph.dims.headDim}, which take ${needed}`;
   const edits = [ofSlots(context, fit), ...sizes.map((size) => ofSlots(context, size))];
   return [{ rule: 'slot-size', ...atPlan(plan, 'scheme', String(slotBytes)), why, edits }];
+}
+
+const ofCopy = (context: Context, copy: StreamScheme['copy']): Edit => ({
+  text: `copy: '${copy}'`,
+  plans: () => [withScheme(context.plan, { ...schemeOf(context), copy })],
+});
+
+export function bulkWithoutEngine(context: Context): Finding[] {
+  const { plan, target } = context;
+  if (schemeOf(context).copy !== 'bulk' || hasBulkCopies(target.arch)) return [];
+  const why = `${target.name} is ${target.arch}, and the copy engine that makes bulk copies came with sm_90`;
+  const edits = [ofCopy(context, 'cp.async'), ofCopy(context, fit)];
+  return [{ rule: 'bulk-without-engine', ...atPlan(plan, 'value', 'copy'), why, edits }];
+}
+
+const ofBlocks = (context: Context, blocks: StreamScheme['blocks']): Edit => ({
+  text: `blocks: ${blocks === fit ? `'${fit}'` : blocks}`,
+  plans: () => [withScheme(context.plan, { ...schemeOf(context), blocks })],
+});
+
+export function fewerBlocksThanHeads(context: Context): Finding[] {
+  const { plan, graph, target } = context;
+  const { name, kvHeads } = graph.dims;
+  const { blocks } = schemeOf(context);
+  if (blocks === fit || blocks >= kvHeads || kvHeads > target.sms) return [];
+  const why = `each of the ${kvHeads} kv heads of ${name} needs a block of its own, and the plan has ${blocks}`;
+  const edits = [ofBlocks(context, kvHeads), ofBlocks(context, fit)];
+  return [{ rule: 'fewer-blocks-than-heads', ...atPlan(plan, 'value', 'blocks'), why, edits }];
 }
 
 export function splitsInOrder(context: Context): Finding[] {

@@ -1,6 +1,6 @@
 // What a schedule with a stream adds: stages of prologue, body and epilogue, the ring, and how tiles are dealt.
 import type { OpName, TensorName } from '../../model/graph.ts';
-import type { SplitStep, StreamScheme } from '../../plan/plan.ts';
+import type { PollCycles, SplitStep, StreamScheme } from '../../plan/plan.ts';
 import type { CommonSchedule, ScheduledStage } from '../../schedule/schedule.ts';
 import type { ExchangeSync } from '../../schedule/syncs.ts';
 
@@ -64,6 +64,7 @@ export interface KernelSize {
 
 /** What the plan asked for and what fits. */
 export interface Ring extends Pick<StreamScheme, 'handoff' | 'headCopiesInFlight'> {
+  readonly copy: 'bulk' | 'cp.async';
   readonly slotBytes: number;
   readonly copiesInFlight: number;
 }
@@ -73,6 +74,8 @@ export interface StreamSchedule extends CommonSchedule {
   readonly stages: readonly StreamStage[];
   readonly products: readonly StreamProduct[];
   readonly ring: Ring;
+  /** Cycles into a stage before which its input is not polled, by an op of the stage. */
+  readonly pollCycles: PollCycles;
   /** Blocks that share a head, by first position, from 0 on. */
   readonly splitSteps: readonly SplitStep[];
   /** Products whose rows stay in the block until a later stage. */

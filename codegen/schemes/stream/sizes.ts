@@ -4,6 +4,7 @@ import { splitsFor } from '../../model/graph.ts';
 import { columnsOf, matrixRowsOf, type OpName, products as productOps } from '../../model/ops.ts';
 import { padded } from '../../model/packing.ts';
 import type { SplitStep, StreamScheme } from '../../plan/plan.ts';
+import { hasBulkCopies } from '../../schedule/platform.ts';
 import type { Target } from '../../schedule/target.ts';
 import type { KernelSize, Ring, StreamProduct } from './schedule.ts';
 
@@ -34,14 +35,21 @@ export const headBytes = ({ headDim }: ModelDims): number => kvTile * 2 * padded
 export const slotSizes = (dims: ModelDims): number[] =>
   [1, 2, 4, 8].map((cells) => cells * streamWarps * cellBytes).filter((bytes) => bytes >= headBytes(dims));
 
+/** The most blocks of which each has a tile of every product of a layer, and kv heads find a block each. */
+function mostBlocks(dims: ModelDims, target: Target): number {
+  return Math.max(Math.min(target.sms, ...layerTiles(dims)), Math.min(dims.kvHeads, target.sms));
+}
+
+const layerTiles = (dims: ModelDims): number[] =>
+  productOps.filter((op) => op !== 'lm_head').map((op) => Math.ceil(matrixRowsOf(op, dims) / rowTile));
+
 /**
- * The fewest blocks among which the busiest has no more tiles of any product of a layer than with all multiprocessors, so that as few as
+ * Those that the plan wants, where the target has room for them; else the fewest blocks among which the busiest has no more tiles of any product of a layer than with all multiprocessors, so that as few as
  * possible poll; every block has a tile of each, and kv heads find a block each.
  */
-export function blocksFor(dims: ModelDims, target: Target): number {
-  const tiles = productOps
-    .filter((op) => op !== 'lm_head')
-    .map((op) => Math.ceil(matrixRowsOf(op, dims) / rowTile));
+export function blocksFor(dims: ModelDims, target: Target, wanted: StreamScheme['blocks']): number {
+  if (wanted !== 'fit') return Math.min(wanted, mostBlocks(dims, target));
+  const tiles = layerTiles(dims);
   const all = Math.min(target.sms, ...tiles);
   const fewest = Math.max(...tiles.map((n) => Math.ceil(n / Math.ceil(n / all))));
   return Math.max(Math.min(fewest, all), Math.min(dims.kvHeads, target.sms));
@@ -125,6 +133,7 @@ export const streamStaticBytes = 1024;
 export interface SizeInput {
   readonly dims: ModelDims;
   readonly target: Target;
+  readonly blocks: number;
   readonly slots: number;
   readonly slotBytes: number;
   /** Products whose rows stay in the block until a later stage. */
@@ -132,8 +141,7 @@ export interface SizeInput {
 }
 
 /** What SharedMemory of templates/cuda/stream/cta.cuh takes for so many tokens, and how many slots fit beside it. */
-function kernelSize({ dims, target, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
-  const blocks = blocksFor(dims, target);
+function kernelSize({ dims, target, blocks, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
   const shapes = productOps.map((op) => shapeOf(dims, op, blocks));
   const headPad = padded(dims.headDim);
   const sumTiles = Math.max(1, Math.min(6, Math.floor(32 / tokens)));
@@ -181,12 +189,14 @@ export function fitKernels(input: SizeInput, tokens: StreamScheme['tokens']): Ke
 }
 
 /** The ring that the plan asks for, with what was left to `fit`. */
-export function fitRing(input: SizeInput, scheme: StreamScheme, blocks: number): Ring {
-  const shapes = productOps.map((op) => shapeOf(input.dims, op, blocks));
-  const { copiesInFlight, handoff, headCopiesInFlight } = scheme;
+export function fitRing(input: SizeInput, scheme: StreamScheme): Ring {
+  const shapes = productOps.map((op) => shapeOf(input.dims, op, input.blocks));
+  const { copiesInFlight, handoff, headCopiesInFlight, copy } = scheme;
+  const fastest = hasBulkCopies(input.target.arch) ? 'bulk' : 'cp.async';
   return {
     handoff,
     headCopiesInFlight,
+    copy: copy === 'fit' ? fastest : copy,
     slotBytes: input.slotBytes,
     copiesInFlight:
       copiesInFlight === 'fit' ? fitCopies(shapes, input.slots, input.slotBytes) : copiesInFlight,

@@ -2,8 +2,7 @@
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
 import type { CommonView } from '../../emit/view.ts';
 import { matrixRowsText, type OpName, productOf, sizes } from '../../model/ops.ts';
-import { hasBulkCopies, movesRegisters } from '../../schedule/platform.ts';
-import type { Target } from '../../schedule/target.ts';
+import { movesRegisters } from '../../schedule/platform.ts';
 import type { StreamSchedule, StreamStage } from './schedule.ts';
 import { rowTile, samplerFloats, streamStaticBytes, streamWarps } from './sizes.ts';
 import {
@@ -44,14 +43,14 @@ export interface StreamView {
 }
 
 export function streamView(schedule: StreamSchedule, common: CommonView): CommonView & StreamView {
-  const { target, stages, products, syncs } = schedule;
+  const { target, stages, products, syncs, ring } = schedule;
   const exchanges = exchangeViews(syncs);
   const words = (name: string) => exchangeText(exchanges.find((exchange) => exchange.name === name)?.name);
   const sample = stages.find((stage) => stage.body.kind === 'sample')!;
   const layerOps = products.filter((p) => p.op !== 'lm_head').map((p) => p.op);
   return {
     ...common,
-    bulkCopies: hasBulkCopies(target.arch) ? '1' : '0',
+    bulkCopies: ring.copy === 'bulk' ? '1' : '0',
     moveRegisters: movesRegisters(target.arch) ? '1' : '0',
     products: products.map((p) => ({
       name: productName(p.op),
@@ -72,7 +71,7 @@ export function streamView(schedule: StreamSchedule, common: CommonView): Common
     candidates: words('argmax_candidates'),
     sampledToken: words('sampled_token'),
     stageNames: stages.map((stage) => stage.name),
-    delays: stages.map((stage) => pollCycles(target, stage)).join(', '),
+    delays: stages.map((stage) => pollCycles(schedule, stage)).join(', '),
     splitSteps: schedule.splitSteps.toReversed(),
     ...headHoles(schedule),
     stagedLayerBytes: schedule.packing.staging!.layerBytes,
@@ -83,7 +82,7 @@ export function streamView(schedule: StreamSchedule, common: CommonView): Common
 }
 
 /** Cycles into a stage before which its input is not polled. */
-const pollCycles = ({ pollCycles: cycles = {} }: Target, stage: StreamStage): number =>
+const pollCycles = ({ pollCycles: cycles }: StreamSchedule, stage: StreamStage): number =>
   Math.max(0, ...stage.ops.map((op) => cycles[op] ?? 0));
 
 const fieldOf = ({ packing }: StreamSchedule, op: OpName) =>

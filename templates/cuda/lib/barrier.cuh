@@ -1,6 +1,9 @@
-// The grid barrier: one counter in global memory, good for any number of launches without a reset, with a time budget.
+// The grid barrier: one counter in global memory, good for any number of launches without a reset, with a time budget; or grid.sync().
 #pragma once
+#include <cooperative_groups.h>
+
 #include "profile.cuh"
+#include "weights.cuh"
 
 /** After this long [ns] a block stops waiting, says so in the error word, and the launch runs out without further waiting. */
 constexpr unsigned long long kBarrierBudget = 2'000'000'000ull;
@@ -35,15 +38,21 @@ DEVICE BarrierState& barrier_state() {
 DEVICE Block make_block(float* scratch, unsigned* barrier) {
   if (threadIdx.x == 0)
     barrier_state() = {load_relaxed(barrier + kBarrierArrivals) & kBarrierTop, 0, load_relaxed(barrier + kBarrierError) != 0};
-  return {scratch, barrier};
+  start_handover();
+  return {scratch, barrier, 0};
 }
 
 /**
  * Returns when all blocks have called it; what they wrote before is visible after.
- * Block 0 adds 2^31 - (blocks - 1), every other block 1: the top bit turns with the last arrival, and the rest is zero again.
+ * With kGridSync the launch has no watchdog. Block 0 adds 2^31 - (blocks - 1), every other block 1: the top bit turns with the last arrival, and the rest is zero again.
  */
 DEVICE void grid_barrier(Block& b) {
   mark_phase(kPhaseCompute);
+  if constexpr (kGridSync) {
+    cooperative_groups::this_grid().sync();
+    mark_phase(kPhaseOthers);
+    return;
+  }
   __syncthreads();
   if (threadIdx.x == 0) {
     mark_phase(kPhaseMeet);

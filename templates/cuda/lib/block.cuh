@@ -6,6 +6,7 @@
 struct Block {
   float* scratch;     // shared memory, kScratchFloats
   unsigned* barrier;  // Pass.barrier
+  unsigned handed;    // buffers that producers have handed to each warp
 
   DEVICE int index() const { return int(blockIdx.x); }
   DEVICE int count() const { return int(gridDim.x); }

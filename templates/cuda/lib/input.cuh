@@ -1,6 +1,6 @@
 // The block's own copy of the activations that a matmul reads, at the start of b.scratch, in the order in which its loads want them.
 #pragma once
-#include "block.cuh"
+#include "weights.cuh"
 
 // model.h gives Matrix and kPassTokens.
 static_assert(kPassTokens >= 1 && kPassTokens <= 8, "a pass has 1 to 8 tokens");
@@ -9,13 +9,13 @@ static_assert(kPassTokens >= 1 && kPassTokens <= 8, "a pass has 1 to 8 tokens");
 constexpr bool kTensorCores = sizeof(Matrix) == 2 && kPassTokens > 1;
 
 /**
- * One token, or float weights: where element k of a token is. A warp's 16-byte loads of weights cover 32 * V elements, V = kVector;
+ * One token, or float weights: where element k of a token is. A warp's loads of weights cover 32 * V elements, V = kLoadElements;
  * with V = 8 the first four floats of all lanes come first, then the second four, so that 16-byte reads of a warp meet no bank twice.
  */
 template <int K>
 BOTH constexpr int input_slot(int k) {
-  constexpr int V = kVector<Matrix>;
-  if constexpr (V == 4) return k;
+  constexpr int V = kLoadElements;
+  if constexpr (V <= 4) return k;
   const int span = 32 * V, chunk = k / span, rest = k % span;
   const int left = padded(K) - chunk * span, lanes = (left < span ? left : span) / V;
   return chunk * span + (rest % V) / 4 * (lanes * 4) + rest / V * 4 + rest % 4;

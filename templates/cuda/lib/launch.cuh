@@ -7,10 +7,10 @@
 static_assert(kScratchFloats >= 0 && sizeof(Pass) <= 4096, "the pass is the kernel's argument");
 
 namespace {
-constexpr size_t kScratchBytes = size_t(kScratchFloats) * sizeof(float);
+constexpr size_t kScratchBytes = size_t(kScratchFloats) * sizeof(float) + kRingBytes;
 }
 
-// One block a multiprocessor.
+// One block a multiprocessor, and no more than the plan has.
 cudaError_t kernel_blocks(int gpu, int* blocks) {
   *blocks = 0;
   int multiprocessors = 0, fitting = 0;
@@ -19,7 +19,7 @@ cudaError_t kernel_blocks(int gpu, int* blocks) {
   if (status == cudaSuccess)
     status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(kScratchBytes));
   if (status == cudaSuccess) status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fitting, kernel, kThreads, kScratchBytes);
-  if (status == cudaSuccess && fitting > 0) *blocks = multiprocessors;
+  if (status == cudaSuccess && fitting > 0) *blocks = kMostBlocks > 0 && kMostBlocks < multiprocessors ? kMostBlocks : multiprocessors;
   return status;
 }
 

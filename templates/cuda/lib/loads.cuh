@@ -56,12 +56,11 @@ BOTH constexpr int activation_width(int k) { return k % 4 == 0 ? 4 : k % 2 == 0 
 template <class Element>
 constexpr int kVector = 16 / int(sizeof(Element));
 
-/** The 8 or 4 elements of one load. */
-template <class Element>
-DEVICE void unpack(float (&v)[kVector<Element>], const uint4& raw) {
-  const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+/** The elements of some words. */
+template <class Element, int Words>
+DEVICE void unpack_words(float (&v)[Words * 4 / int(sizeof(Element))], const uint32_t (&words)[Words]) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < Words; ++i) {
     if constexpr (sizeof(Element) == 4) {
       v[i] = __uint_as_float(words[i]);
     } else if constexpr (std::is_same_v<Element, bf16>) {
@@ -75,6 +74,16 @@ DEVICE void unpack(float (&v)[kVector<Element>], const uint4& raw) {
       v[2 * i] = both.x, v[2 * i + 1] = both.y;
     }
   }
+}
+
+/** The elements of one load of 128 or 64 bits. */
+template <class Element>
+DEVICE void unpack(float (&v)[kVector<Element>], const uint4& raw) {
+  unpack_words<Element>(v, {raw.x, raw.y, raw.z, raw.w});
+}
+template <class Element>
+DEVICE void unpack(float (&v)[kVector<Element> / 2], const uint2& raw) {
+  unpack_words<Element>(v, {raw.x, raw.y});
 }
 
 DEVICE float to_float(float x) { return x; }

@@ -1,40 +1,7 @@
 // The weight stream: a ring of slots in shared memory that a producer fills and all warps of the block empty together.
 #pragma once
+#include "lib/mbarrier.cuh"
 #include "words.cuh"
-
-DEVICE uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
-
-DEVICE void mbarrier_init(uint64_t* barrier, int count) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count) : "memory");
-}
-
-DEVICE void mbarrier_arrive(uint64_t* barrier) {
-  asm volatile("{\n\t.reg .b64 state;\n\tmbarrier.arrive.shared.b64 state, [%0];\n\t}" ::"r"(shared_address(barrier)) : "memory");
-}
-
-/** True when the phase of this parity is over. */
-DEVICE bool mbarrier_test_wait(uint64_t* barrier, unsigned parity) {
-  uint32_t past;
-  asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
-               : "=r"(past)
-               : "r"(shared_address(barrier)), "r"(parity)
-               : "memory");
-  return past != 0;
-}
-
-/** The same, and where the hardware can it first sleeps a while: for waiting. */
-DEVICE bool mbarrier_try_wait(uint64_t* barrier, unsigned parity) {
-#if BULK_COPIES
-  uint32_t passed;
-  asm volatile("{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
-               : "=r"(passed)
-               : "r"(shared_address(barrier)), "r"(parity)
-               : "memory");
-  return passed != 0;
-#else
-  return mbarrier_test_wait(barrier, parity);
-#endif
-}
 
 /** 16 bytes of shared memory. */
 DEVICE uint4 load_shared(uint32_t address) {
@@ -161,7 +128,7 @@ struct Producer {
     for (int at = lane() * 16; at < bytes; at += 512)
       asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to + at)), "l"(__cvta_generic_to_global(from + at))
                    : "memory");
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(full)) : "memory");
+    mbarrier_arrive_copied(full);
 #endif
   }
 

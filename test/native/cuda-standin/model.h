@@ -10,6 +10,13 @@
 constexpr int kThreads = 512;  // of a block
 constexpr int kWarps = kThreads / 32;
 constexpr int kProducerThreads = 0;  // of a block: all compute
+constexpr int kMostBlocks = 0;
+constexpr int kLoadBits = 128;
+constexpr int kInFlight = 12;
+constexpr int kBuffers = 0;
+constexpr int kProducerWarps = 0;
+constexpr int kRingBytes = 0;
+constexpr bool kGridSync = false;
 #ifdef STANDIN_ODD  // every size odd in some way: heads of 20, groups of 3, columns that are no multiple of 32, fp16, biases
 constexpr int kLayers = 3;
 constexpr int kHidden = 100;

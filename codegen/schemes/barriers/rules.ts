@@ -1,0 +1,27 @@
+// Rules about the options of the machine at barriers: which of them need each other.
+import { ofBarriers } from '../../plan/edits.ts';
+import { atPlan, type Context, type Finding } from '../../plan/finding.ts';
+import { fit } from '../../plan/plan.ts';
+
+/** Whatever the target: a plan does not become legal by being moved. */
+export function producersWithoutBuffers(context: Context): Finding[] {
+  const { plan } = context;
+  const { scheme } = plan;
+  if (scheme.kind !== 'barriers' || scheme.producers === 0 || scheme.buffers > 0) return [];
+  const why = 'producers copy weights into buffers in shared memory, and buffers: 0 has none';
+  const edits = [ofBarriers(context, { buffers: 2 }), ofBarriers(context, { producers: 0 })];
+  return [{ rule: 'producers-without-buffers', ...atPlan(plan, 'value', 'producers'), why, edits }];
+}
+
+export function partOfAWarp(context: Context): Finding[] {
+  const { plan } = context;
+  const { scheme } = plan;
+  if (scheme.kind !== 'barriers' || scheme.warps === fit) return [];
+  const { warps, producers } = scheme;
+  const count = (producers * warps) / 8;
+  if (Number.isInteger(count)) return [];
+  const why = `${producers} of each 8 warps are ${count} of ${warps}, and a producer is a whole warp`;
+  const edits = [producers - 1, producers + 1].map((other) => ofBarriers(context, { producers: other }));
+  const wider = ofBarriers(context, { warps: 8 });
+  return [{ rule: 'part-of-a-warp', ...atPlan(plan, 'value', 'producers'), why, edits: [...edits, wider] }];
+}

@@ -1,0 +1,116 @@
+// What the stages of a plan at barriers do beside reading their weights.
+import { meanCached } from '../../model/kinds.ts';
+import { columnsOf } from '../../model/ops.ts';
+import type { ScheduledStage } from '../../schedule/schedule.ts';
+import { platformOf } from '../../schedule/target.ts';
+import type { Work } from '../../schedule/terms.ts';
+import type { BarrierSchedule, Phase } from './schedule.ts';
+import { ringBytes } from './tuning.ts';
+
+/** Warps of a block by which `positions` is counted. */
+const usualWarps = 16;
+
+const meanTurns = ({ blocks }: BarrierSchedule, { units }: ScheduledStage): number =>
+  blocks === 0 || units === 0 ? 1 : units / blocks;
+
+/** Units of the busiest block. */
+const turnsOf = (schedule: BarrierSchedule, stage: ScheduledStage): number =>
+  Math.ceil(meanTurns(schedule, stage));
+
+/** By how much reading the weights of a stage takes longer than their bytes at the target's bandwidth would. */
+export const slowdownOf = (schedule: BarrierSchedule, stage: ScheduledStage): number =>
+  (turnsOf(schedule, stage) / meanTurns(schedule, stage)) * fetchedShare(schedule, stage);
+
+/** Below 1 where blocks that attention leaves idle have brought the weights into L2. */
+function fetchedShare({ stages, tuning, target, blocks }: BarrierSchedule, { name }: ScheduledStage): number {
+  const { prefetch, prefetchBy } = tuning;
+  const attention = stages.findIndex(({ ops }) => ops.includes('attend'));
+  const ahead = stages.findIndex((stage) => stage.name === name) - attention;
+  const isIdle = prefetchBy === 'idle' && stages[attention]!.units < blocks;
+  const { bandwidth, cacheBandwidth = bandwidth } = target;
+  if (!isIdle || ahead < 1 || ahead > prefetch || bandwidth === null) return 1;
+  return bandwidth / cacheBandwidth!;
+}
+
+/** What one run of a stage does for a token at a position. */
+export function stageWork(schedule: BarrierSchedule, { name }: ScheduledStage, position: number): Work[] {
+  const stage = schedule.stages.find((one) => one.name === name)!;
+  return [
+    { term: 'stage', amount: 1 },
+    ...stage.phases.flatMap((phase) => phaseWork(schedule, stage, phase, position)),
+  ];
+}
+
+const thousands = (values: number): number => values / 1024;
+
+/** What a phase does of which term. */
+function phaseWork(schedule: BarrierSchedule, stage: ScheduledStage, phase: Phase, position: number): Work[] {
+  const { dims, splits, warps } = schedule;
+  const turns = turnsOf(schedule, stage);
+  switch (phase.kind) {
+    case 'gather_input':
+      return [{ term: 'input', amount: thousands(columnsOf(phase.ops[0]!, dims)) }];
+    case 'norm_input':
+      return [
+        { term: 'input', amount: thousands(dims.hidden) },
+        { term: 'norm', amount: thousands(dims.hidden) },
+      ];
+    case 'merge_input':
+      return [{ term: 'merge', amount: thousands(splits * dims.qHeads * dims.headDim) }];
+    case 'matmul':
+    case 'matmul_from':
+      return [{ term: 'product', amount: 1 }, ...weightWork(schedule, stage, phase)];
+    case 'norm':
+      return [
+        { term: 'rowwise', amount: 1 },
+        { term: 'norm', amount: thousands(dims.hidden) },
+      ];
+    case 'attn_merge':
+      return [
+        { term: 'rowwise', amount: 1 },
+        { term: 'merge', amount: thousands(splits * dims.headDim * turns) },
+      ];
+    case 'attend': {
+      const cached = meanCached(dims, position) / (stage.split ? splits : 1);
+      const share = warps === 1 ? 1 : usualWarps / warps;
+      return [
+        { term: 'attend', amount: turns },
+        { term: 'positions', amount: (turns * cached * share) / 100 },
+      ];
+    }
+    case 'sample':
+      return [{ term: 'choose', amount: dims.vocab / 1e5 }];
+    case 'embed':
+      return [{ term: 'token', amount: 1 }];
+    case 'pointwise':
+    case 'qk_norm':
+    case 'rope':
+    case 'kv_append':
+      return [{ term: 'rowwise', amount: 1 }];
+    default:
+      return phase.kind satisfies never;
+  }
+}
+
+/** How the weights of a product come to those that multiply them. */
+function weightWork(schedule: BarrierSchedule, stage: ScheduledStage, { kind }: Phase): Work[] {
+  const { blocks, warps, tuning, target } = schedule;
+  const isOneThread = platformOf(target).warps === 1;
+  // A CPU has no loads to count: megabytes.
+  if (isOneThread) return [{ term: 'multiply', amount: stage.weightBytes / 1e6 }];
+  const { loadBits, loadsInFlight, buffers, producerWarps } = tuning;
+  const blockBytes = (stage.weightBytes / blocks) * (turnsOf(schedule, stage) / meanTurns(schedule, stage));
+  const computing = warps - producerWarps;
+  const underWay = buffers > 0 ? ringBytes(tuning) : warps * 32 * (loadBits / 8) * loadsInFlight;
+  return [
+    { term: 'loads', amount: blockBytes / underWay },
+    { term: 'multiply', amount: ((blockBytes / 1024 / computing) * 128) / loadBits / 10 },
+    ...(buffers > 0 ? [{ term: 'copies', amount: blockBytes / (ringBytes(tuning) / buffers) } as const] : []),
+    ...(producerWarps > 0
+      ? [{ term: 'handed', amount: blockBytes / (ringBytes(tuning) / buffers) } as const]
+      : []),
+    ...(inputs === 'global'
+      ? [{ term: 'farInputs', amount: blockBytes / 1024 / computing / 10 } as const]
+      : []),
+  ];
+}

@@ -1,0 +1,218 @@
+// Options of the machine: each changes what is printed for a GPU and nothing for a CPU, and those that cannot be are refused.
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { generate, optionsWithoutEffect } from '../../codegen/index.ts';
+import { decoderGraph } from '../../codegen/model/graph.ts';
+import { checkPlan } from '../../codegen/plan/check.ts';
+import { formatIssues } from '../../codegen/plan/issue.ts';
+import { barriers, type FusionPlan, type Tuning } from '../../codegen/plan/plan.ts';
+import { schemeOptions } from '../../codegen/plan/shape.ts';
+import type { Target } from '../../codegen/schedule/target.ts';
+import { libraryScratch } from '../../codegen/schemes/barriers/library-scratch.ts';
+import { lowerBarriers, sharedBytes } from '../../codegen/schemes/barriers/lower.ts';
+import { tuningOf } from '../../codegen/schemes/barriers/tuning.ts';
+import { lowerStream } from '../../codegen/schemes/stream/lower.ts';
+import { models } from '../../configs/models.ts';
+import seed, { variants } from '../../configs/plans/seed.ts';
+import stream from '../../configs/plans/stream.ts';
+import unfused from '../../configs/plans/unfused.ts';
+import { resolveModel } from '../../configs/resolve.ts';
+import { targets } from '../../configs/targets.ts';
+import * as illegal from '../illegal/machine.ts';
+
+const micro = resolveModel(join(import.meta.dirname, '../fixtures/qwen3-micro')).dims;
+const qwen = models.find(({ name }) => name === 'qwen3-0.6b')!;
+const targetOf = (name: string): Target => targets.find((target) => target.name === name)!;
+
+/** What is printed for a model and its plan. */
+async function textOf(plan: FusionPlan, target = 'h100'): Promise<string> {
+  const { sources } = await generate({ dims: micro, plan: plan.with('same', {}), target: targetOf(target) });
+  return Object.entries(sources)
+    .filter(([name]) => name === 'model.h' || name.startsWith('kernel.'))
+    .map(([, text]) => text.replace(/^(?:\/\/.*\n)+/, ''))
+    .join('\n');
+}
+
+/** Another value of each option; those that need others have them. */
+const ofBarriers: Readonly<Record<string, Tuning>> = {
+  prefetch: { prefetch: 2 },
+  prefetchBy: { prefetch: 2, prefetchBy: 'idle' },
+  blocks: { blocks: 82 },
+  warps: { warps: 8 },
+  loadBits: { loadBits: 64 },
+  loadsInFlight: { loadsInFlight: 4 },
+  buffers: { buffers: 2, loadsInFlight: 4 },
+  producers: { buffers: 2, loadsInFlight: 4, producers: 2 },
+  barrier: { barrier: 'grid.sync' },
+  inputs: { inputs: 'global' },
+  tokens: { tokens: 4 },
+};
+const ofStream: Readonly<Record<string, Tuning>> = {
+  slots: { slots: 6 },
+  slotBytes: { slotBytes: 8192 },
+  copiesInFlight: { copiesInFlight: 3 },
+  headCopiesInFlight: { headCopiesInFlight: 3 },
+  handoff: { handoff: 'epoch' },
+  splits: { splits: [{ splits: 2, from: 0 }] },
+  copy: { copy: 'cp.async' },
+  blocks: { blocks: 4 },
+  pollCycles: { pollCycles: { o_proj: 300 } },
+  tokens: { tokens: 4 },
+};
+
+describe.each([
+  ['barriers', unfused, ofBarriers],
+  ['stream', stream, ofStream],
+] as const)('each option of %s', (kind, plan, values) => {
+  test('has another value here', () => {
+    expect(Object.keys(values)).toEqual(Object.keys(schemeOptions[kind]));
+  });
+
+  test('changes what is printed for a GPU, each in its own way', async () => {
+    const usual = await textOf(plan);
+    const texts = await Promise.all(
+      Object.values(values).map((value) => textOf(plan.with('tuned', {}, value))),
+    );
+    const names = Object.keys(values);
+    expect(names.filter((_, i) => texts[i] === usual)).toEqual([]);
+    expect(new Set(texts).size).toBe(texts.length);
+  });
+});
+
+test('a CPU prints the same whatever the options of the machine, and says which it does not have', async () => {
+  const usual = await textOf(unfused, 'cpu');
+  const cpu = targetOf('cpu');
+  expect(optionsWithoutEffect(unfused, cpu)).toEqual([]);
+  for (const { tokens, ...options } of Object.values(ofBarriers) as { tokens?: number }[]) {
+    if (tokens !== undefined) continue;
+    const plan = unfused.with('tuned', {}, options);
+    expect(await textOf(plan, 'cpu')).toBe(usual);
+    expect(optionsWithoutEffect(plan, cpu).sort()).toEqual(Object.keys(options).sort());
+    expect(optionsWithoutEffect(plan, targetOf('h100'))).toEqual([]);
+  }
+});
+
+test('a launch has no more blocks than the target, and splits of attention follow', () => {
+  const made = (options: Tuning, target: string) =>
+    lowerBarriers(decoderGraph(qwen), unfused.with('tuned', {}, options), targetOf(target));
+  expect(made({ blocks: 128 }, 'h100').blocks).toBe(128);
+  expect(made({ blocks: 128 }, 'rtx3090').blocks).toBe(82);
+  expect(made({ blocks: 'fit' }, 'h100').blocks).toBe(132);
+  const { splits } = made({ blocks: 40 }, 'h100');
+  expect(splits).toBeLessThan(made({}, 'h100').splits);
+  expect(splits * qwen.kvHeads).toBeLessThanOrEqual(40);
+  const blocks = (wanted: number | 'fit') =>
+    lowerStream(decoderGraph(qwen), stream.with('tuned', {}, { blocks: wanted }), targetOf('h100')).blocks;
+  expect([blocks(64), blocks('fit'), blocks(1024)]).toEqual([64, 128, 128]);
+});
+
+test('buffers, and the warps that fill them, count as shared memory', () => {
+  const bytes = (options: Tuning) => {
+    const tuning = tuningOf({ scheme: barriers(options as never) }, targetOf('h100'));
+    return sharedBytes(libraryScratch(tuning), 0);
+  };
+  const usual = bytes({});
+  // Two buffers of 4 loads of 16 bytes for each of 512 lanes.
+  expect(bytes({ buffers: 2, loadsInFlight: 4 }) - usual).toBe(2 * 4 * 16 * 512);
+  expect(bytes({ buffers: 2, loadsInFlight: 4, loadBits: 64 }) - usual).toBe(2 * 4 * 8 * 512);
+  // A lane has at least a load of each of two interleaved matrices.
+  expect(bytes({ buffers: 1, loadsInFlight: 1 }) - usual).toBe(2 * 16 * 512);
+  // 4 of 16 warps only copy: 12 have buffers, and two mbarriers for each.
+  expect(bytes({ buffers: 1, loadsInFlight: 4, producers: 2 }) - usual).toBe(4 * 16 * 32 * 12 + 2 * 8 * 12);
+});
+
+describe('is refused:', () => {
+  const message = (plan: FusionPlan, target = 'h100') =>
+    formatIssues(checkPlan(decoderGraph(qwen), plan, targetOf(target)));
+
+  test('producers without buffers, on a CPU too', () => {
+    expect(message(illegal.noBuffers)).toMatchInlineSnapshot(`
+      "machine.ts:8:75: error: producers-without-buffers
+        8 | export const noBuffers = plan('no-buffers', stages, barriers({ producers: 2 }));
+          |                                                                           ^
+        producers copy weights into buffers in shared memory, and buffers: 0 has none.
+        Legal here: buffers: 2; or producers: 0."
+    `);
+    expect(message(illegal.noBuffers, 'cpu')).toContain('error: producers-without-buffers');
+  });
+  test('half a warp', () => {
+    expect(message(illegal.halfAWarp)).toMatchInlineSnapshot(`
+      "machine.ts:9:98: error: part-of-a-warp
+        9 | export const halfAWarp = plan('half-a-warp', stages, barriers({ warps: 4, buffers: 2, producers: 1 }));
+          |                                                                                                  ^
+        1 of each 8 warps are 0.5 of 4, and a producer is a whole warp.
+        Legal here: producers: 0; or producers: 2; or warps: 8."
+    `);
+  });
+  test('more tokens than warps', () => {
+    expect(message(illegal.tokensOfFewWarps)).toMatchInlineSnapshot(`
+      "machine.ts:10:88: error: tokens
+        10 | export const tokensOfFewWarps = plan('few-warps', stages, barriers({ warps: 4, tokens: 8 }));
+           |                                                                                        ^
+        a pass has 1 to 4 tokens on h100, not 8.
+        Legal here: tokens: 4; or tokens: 'many'."
+    `);
+    expect(message(illegal.tokensOfFewWarps, 'cpu')).toBe('');
+  });
+  test('buffers that do not fit', () => {
+    expect(message(illegal.largeBuffers, 'rtx4090')).toMatchInlineSnapshot(`
+      "machine.ts:11:35: error: shared-memory-over-budget
+        11 | export const largeBuffers = plan('large-buffers', stages, barriers({ buffers: 3, loadsInFlight: 16 }));
+           |                                   ^^^^^^^^^^^^^
+        a pass of 1 token needs 425 KiB of shared memory a block, and rtx4090 has 99.
+        Legal here: loadsInFlight: 2; or buffers: 0, producers: 0."
+    `);
+  });
+  test('a value that an option does not take', () => {
+    expect(message(illegal.inFlight)).toMatchInlineSnapshot(`
+      "machine.ts:12:77: error: option-value
+        12 | export const inFlight = plan('in-flight', stages, barriers({ loadsInFlight: 17 }));
+           |                                                                             ^^
+        loadsInFlight of barriers() is 17.
+        It takes: a whole number from 1 to 16."
+    `);
+    expect(message(illegal.polls)).toMatchInlineSnapshot(`
+      "machine.ts:15:74: error: option-value
+        15 | export const polls = plan('polls', streamed.stages, stream({ pollCycles: { o_prj: 300 } as never }));
+           |                                                                          ^^^^^^^^^^^^^^
+        pollCycles of stream() is {'o_prj':300}.
+        It takes: 'fit', cycles from 0 to 100000 by op: { o_proj: 300 }."
+    `);
+  });
+  test('bulk copies where there is no engine', () => {
+    expect(message(illegal.bulk, 'a100')).toMatchInlineSnapshot(`
+      "machine.ts:13:67: error: bulk-without-engine
+        13 | export const bulk = plan('bulk', streamed.stages, stream({ copy: 'bulk' }));
+           |                                                                   ^^^^
+        a100 is sm_80, and the copy engine that makes bulk copies came with sm_90.
+        Legal here: copy: 'cp.async'; or copy: 'fit'."
+    `);
+    expect(message(illegal.bulk)).toBe('');
+  });
+  test('a stream of fewer blocks than kv heads', () => {
+    expect(message(illegal.fewBlocks)).toMatchInlineSnapshot(`
+      "machine.ts:14:79: error: fewer-blocks-than-heads
+        14 | export const fewBlocks = plan('few-blocks', streamed.stages, stream({ blocks: 4 }));
+           |                                                                               ^
+        each of the 8 kv heads of qwen3-0.6b needs a block of its own, and the plan has 4.
+        Legal here: blocks: 8; or blocks: 'fit'."
+    `);
+  });
+});
+
+describe('the seed', () => {
+  test('meets eight times a layer', () => {
+    const { syncs, stages } = lowerBarriers(decoderGraph(qwen), seed, targetOf('rtx3090'));
+    const layer = stages.filter(({ part }) => part === 'layer').map(({ name }) => name);
+    expect(syncs.filter(({ scope, after }) => scope === 'grid' && layer.includes(after.stage)).length).toBe(
+      8,
+    );
+  });
+
+  test('has variants that are called after it, and are other kernels', async () => {
+    const plans = [seed, ...variants];
+    expect(variants.filter(({ name }) => !name.startsWith('seed-'))).toEqual([]);
+    const texts = await Promise.all(plans.map((plan) => textOf(plan)));
+    expect(new Set(texts).size).toBe(plans.length);
+  });
+});
