@@ -19,6 +19,7 @@ import { streamFacts } from '../../codegen/schemes/stream/cost.ts';
 import { lowerStream } from '../../codegen/schemes/stream/lower.ts';
 import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
+import seed from '../../configs/plans/seed.ts';
 import stream from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
 import { targets } from '../../configs/targets.ts';
@@ -62,8 +63,10 @@ test('a token of qwen3-0.6b waits at 142 barriers, and takes no less than its by
 
 test('a dearer term makes some kernel slower, and none faster', () => {
   const apart = { attn_norm: own({ over: 'tokens' }) };
-  const schedules = [cooperative, unfused, stream, cooperative.with('c', apart), stream.with('s', apart)].map(
-    (made) => makeSchedule(modelOf('smollm2-135m'), made, h100),
+  const copied = seed.with('copied', {}, { buffers: 2, producers: 2 });
+  const plans = [cooperative, unfused, stream, seed, copied];
+  const schedules = [...plans, cooperative.with('c', apart), stream.with('s', apart)].map((made) =>
+    makeSchedule(modelOf('smollm2-135m'), made, h100),
   );
   for (const term of costTermNames) {
     const dearer = { ...h100, terms: { ...h100.terms, [term]: costTerms[term].assumed + 1 } };
@@ -112,24 +115,26 @@ test('the table of qwen3-0.6b on h100', () => {
 
     stage      ops (* made by every block)      over           MB a token  us of reads  us of waits  us of work  then
     embed      embed                            rows                                            1.2         2.4  grid barrier: attn_norm needs whole tokens of x, which embed makes in other blocks
-    qkv        attn_norm* qkv_proj              rows               234.88         75.8         33.6        57.2  grid barrier: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
+    qkv        attn_norm* qkv_proj              rows               234.88         75.8         33.6        58.0  grid barrier: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
                  after norm_input                                                                                block sync: qkv_proj reads what all threads of the block put into its scratch
     attention  qk_norm* rope* kv_append attend  kv_heads x 16                                  33.6        82.6  grid barrier: attn_merge needs whole q heads of partial, which attend makes in other blocks
                  after qk_norm                                                                                   block sync: rope reads what all threads of the block put into its scratch
                  after rope                                                                                      block sync: kv_append reads what all threads of the block put into its scratch
                  after kv_append                                                                                 block sync: attend uses what other threads of its block touched in kv_append
-    attn_out   attn_merge* o_proj attn_add      rows               117.44         37.9         33.6       135.7  grid barrier: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+    attn_out   attn_merge* o_proj attn_add      rows               117.44         37.9         33.6       136.1  grid barrier: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
                  after merge_input                                                                               block sync: o_proj reads what all threads of the block put into its scratch
-    ffn_up     ffn_norm* gate_up swiglu         rows               352.32        113.7         33.6        59.9  grid barrier: down_proj needs all of h, which swiglu makes in other blocks
+    ffn_up     ffn_norm* gate_up swiglu         rows               352.32        113.7         33.6        61.0  grid barrier: down_proj needs all of h, which swiglu makes in other blocks
                  after norm_input                                                                                block sync: gate_up reads what all threads of the block put into its scratch
-    ffn_down   down_proj ffn_add                rows               176.16         56.8         33.6        55.9  grid barrier: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+    ffn_down   down_proj ffn_add                rows               176.16         56.8         33.6        56.4  grid barrier: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
                  after gather_input                                                                              block sync: down_proj reads what all threads of the block put into its scratch
-    head       final_norm* lm_head              rows               311.16        100.4          1.2         9.0  grid barrier: sample needs all of logits, which lm_head makes in other blocks
+    head       final_norm* lm_head              rows               311.16        100.4          1.2         9.8  grid barrier: sample needs all of logits, which lm_head makes in other blocks
                  after norm_input                                                                                block sync: lm_head reads what all threads of the block put into its scratch
     sample     sample                           once                                                       15.5
-    total                                                         1191.97        384.5        170.4       418.3  142 grid barriers a token
+    total                                                         1191.97        384.5        170.4       421.8  142 grid barriers a token
 
-    predicted 1018 tok/s at position 0, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+    blocks    132 of 16 warps; a lane has 12 loads of 128 bits in flight
+
+    predicted 1015 tok/s at position 0, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
   `);
 });
 
@@ -179,8 +184,8 @@ test('a table at a position counts the bytes of the cache with attention, and sa
   expect(lines.join('\n')).toMatchInlineSnapshot(`
     "stage      ops (* made by every block)      over           MB a token  us of reads  us of waits  us of work  then
     attention  qk_norm* rope* kv_append attend  kv_heads x 16      229.38         74.0         33.6       117.6  grid barrier: attn_merge needs whole q heads of partial, which attend makes in other blocks
-    total                                                         1421.34        458.5        170.4       453.3  142 grid barriers a token
-    predicted 916 tok/s at position 2000, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+    total                                                         1421.34        458.5        170.4       456.8  142 grid barriers a token
+    predicted 914 tok/s at position 2000, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
   `);
 });
 
@@ -307,8 +312,8 @@ describe('a stream', () => {
                                                                                                                         cache: attend of the next pass streams positions that kv_append stores in other blocks
       ffn_down   down_proj ffn_add                rows                    176.16         56.8         38.4         7.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
       head       final_norm* lm_head              rows                    311.16        100.4          1.0        12.7  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
-      sample     sample                           once                                                 0.8        15.2  exchange of next: embed of the next pass needs next, which sample makes in another block
-      total                                                              1191.97        384.5        152.4       144.6  142 exchanges a token
+      sample     sample                           once                                                 0.8         7.6  exchange of next: embed of the next pass needs next, which sample makes in another block
+      total                                                              1191.97        384.5        152.4       137.0  142 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
@@ -336,8 +341,8 @@ describe('a stream', () => {
                                                                                                                         cache: attend of the next pass streams positions that kv_append stores in other blocks
       ffn_down   down_proj ffn_add                rows                    176.16         56.8         38.4         7.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
       head       final_norm* lm_head              rows                    311.16        100.4          1.0        12.7  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
-      sample     sample                           once                                                 0.8        15.2  exchange of next: embed of the next pass needs next, which sample makes in another block
-      total                                                              1409.88        454.8        185.2       197.4  170 exchanges a token
+      sample     sample                           once                                                 0.8         7.6  exchange of next: embed of the next pass needs next, which sample makes in another block
+      total                                                              1409.88        454.8        185.2       189.8  170 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
@@ -360,7 +365,7 @@ describe('a stream', () => {
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
-      predicted 3347 tok/s at position 0, at 1383 GB/s (measured); assumed, since nobody has measured them here (gen calibrate does): choose, hop, words, queue, slot, cells, streamAttend, streamToken; every position before adds 23.0 kB of KV cache to read"
+      predicted 3349 tok/s at position 0, at 1383 GB/s (measured); assumed, since nobody has measured them here (gen calibrate does): hop, words, queue, slot, cells, streamAttend, streamChoose, streamToken; every position before adds 23.0 kB of KV cache to read"
     `);
   });
 });

@@ -109,7 +109,7 @@ function weightWork(schedule: BarrierSchedule, stage: ScheduledStage, { kind }: 
     ...(producerWarps > 0
       ? [{ term: 'handed', amount: blockBytes / (ringBytes(tuning) / buffers) } as const]
       : []),
-    ...(inputs === 'global'
+    ...(kind === 'matmul_from'
       ? [{ term: 'farInputs', amount: blockBytes / 1024 / computing / 10 } as const]
       : []),
   ];
