@@ -65,7 +65,7 @@ export interface BarriersScheme extends PassOptions {
   readonly prefetchBy: 'all' | 'idle';
   /** Blocks of a launch: never more than the target has multiprocessors; `fit`: one on each. */
   readonly blocks: number | Fit;
-  /** Warps of a block. A pass has no more tokens than that. */
+  /** Warps of a block. A pass has no more tokens than that; 32 leave each thread 64 registers, and usual kernels then spill. */
   readonly warps: number | Fit;
   /**
    * Bits of weights that a lane loads at once.

@@ -41,7 +41,7 @@ using Cache = TEST_WEIGHT;
 constexpr int kPassTokens = TEST_TOKENS;
 constexpr int kVocab = 151936;
 constexpr int kThreads = 32 * TEST_WARPS, kWarps = kThreads / 32, kProducerThreads = 0;  // of a block
-constexpr int kMostBlocks = 0, kLoadBits = TEST_LOAD_BITS, kInFlight = TEST_IN_FLIGHT, kBuffers = TEST_BUFFERS;
+constexpr int kLoadBits = TEST_LOAD_BITS, kInFlight = TEST_IN_FLIGHT, kBuffers = TEST_BUFFERS;
 constexpr int kProducerWarps = TEST_PRODUCERS;
 constexpr int kRingBytes = kBuffers * (kWarps - kProducerWarps) * (kInFlight < 2 ? 2 : kInFlight) * 32 * kLoadBits / 8;
 constexpr bool kGridSync = false;

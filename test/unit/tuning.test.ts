@@ -10,7 +10,9 @@ import { schemeOptions } from '../../codegen/plan/shape.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import { libraryScratch } from '../../codegen/schemes/barriers/library-scratch.ts';
 import { lowerBarriers, sharedBytes } from '../../codegen/schemes/barriers/lower.ts';
+import { simulate } from '../../codegen/schemes/barriers/simulate.ts';
 import { tuningOf } from '../../codegen/schemes/barriers/tuning.ts';
+import { uncoveredBarriers } from '../../codegen/schemes/barriers/uncovered.ts';
 import { lowerStream } from '../../codegen/schemes/stream/lower.ts';
 import { models } from '../../configs/models.ts';
 import seed, { variants } from '../../configs/plans/seed.ts';
@@ -119,6 +121,17 @@ test('buffers, and the warps that fill them, count as shared memory', () => {
   expect(bytes({ buffers: 1, loadsInFlight: 1 }) - usual).toBe(2 * 16 * 512);
   // 4 of 16 warps only copy: 12 have buffers, and two mbarriers for each.
   expect(bytes({ buffers: 1, loadsInFlight: 4, producers: 2 }) - usual).toBe(4 * 16 * 32 * 12 + 2 * 8 * 12);
+});
+
+test.each(['shared', 'global'] as const)('with inputs in %s memory every sync is needed', (inputs) => {
+  const made = lowerBarriers(decoderGraph(micro), seed.with('tuned', {}, { inputs }), targetOf('h100'));
+  expect(uncoveredBarriers(made)).toEqual([]);
+  expect(simulate(made, { blocks: 2, warps: 2, tokens: 1, position: 1, seed: 1 })).toEqual([]);
+  const missed = made.syncs.filter((sync) => {
+    const syncs = made.syncs.filter((other) => other !== sync);
+    return uncoveredBarriers({ ...made, syncs }).length === 0;
+  });
+  expect(missed).toEqual([]);
 });
 
 describe('is refused:', () => {

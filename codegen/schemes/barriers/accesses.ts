@@ -147,15 +147,12 @@ function touchesOf(
       return together;
     case 'matmul':
     case 'matmul_from': {
-      // From global memory: a pass of several tokens gathers inside, where the library lets all threads meet.
+      // From global memory: a pass of several tokens makes its copy inside, where the library lets all threads meet.
       const isFrom = phase.kind === 'matmul_from';
       const rows = rangeOf(rowsOf(op, dims), place, machine);
       for (const token of tokens) {
-        if (isFrom) {
-          to.read(inputs[op]!, token, 0, columnsOf(op, dims), 0);
-          to.input(op, token, true);
-        }
-        to.input(op, token, false);
+        if (isFrom) to.read(inputs[op]!, token, 0, columnsOf(op, dims), 0);
+        to.input(op, token, isFrom);
         for (const { tensor, first, end } of outputsOf(dims, op)) {
           const [lo, hi] = [Math.max(rows.begin, first), Math.min(rows.end, end)];
           to.write(tensor, token, lo - first, hi - first, 1);

@@ -266,10 +266,8 @@ function buildStage(
         }
         const end = ops.findIndex((o, j) => j > i && !rowwise(o));
         const chain = ops.slice(i + 1, end === -1 ? undefined : end);
-        push(isFrom ? 'matmul_from' : 'matmul', [op, ...chain], {
-          reads: [input],
-          writes: isFrom ? [input] : [],
-        });
+        if (isFrom) push('matmul_from', [op, ...chain], { writes: [input] });
+        else push('matmul', [op, ...chain], { reads: [input] });
         break;
       }
       case 'pointwise':
