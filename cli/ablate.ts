@@ -5,6 +5,7 @@ import { exitCode } from './errors.ts';
 import {
   type ExperimentFlags,
   headerOf,
+  isAllRight,
   journalName,
   noteDropped,
   prepare,
@@ -101,9 +102,7 @@ async function ablate(ui: Ui, model: string, flags: AblateFlags): Promise<number
       variants: rowsOf(findings, header),
     });
   } else ui.data(findingsTable(findings, header, flags.markdown));
-  return findings.some(({ state }) => state === 'wrong' || state === 'unrepeatable')
-    ? exitCode.failed
-    : exitCode.ok;
+  return isAllRight(findings) ? exitCode.ok : exitCode.failed;
 }
 
 async function plansOf(

@@ -1,6 +1,7 @@
 // An experiment on the command line: model and incumbent, variants, journal, live progress, and how to go on after Ctrl-C.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
@@ -8,7 +9,8 @@ import type { FusionPlan } from '../codegen/plan/plan.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Candidate, Dropped } from '../lab/enumerate.ts';
 import type { Finding } from '../lab/findings.ts';
-import { type JournalHeader, journalFormat } from '../lab/journal-records.ts';
+import { journalFormat } from '../lab/journal-format.ts';
+import type { JournalHeader } from '../lab/journal-records.ts';
 import type { Strategy } from '../lab/strategy.ts';
 import type { CheckedModel } from '../preflight.ts';
 import type { WorkFlags } from './experiment-flags.ts';
@@ -137,6 +139,7 @@ export async function runExperiment(
   const { checked, positions } = prepared;
   const path = flags.journal ?? journalName(header);
   const journal = await openJournal(path, header);
+  warnOfLoad(ui, checked.target.kind);
   ui.note(`journal: ${path}${journal.records.length > 0 ? ', begun before' : ''}`);
   const progress = ui.progress(header.command === 'explore' ? 'exploring' : 'ablating');
   const started = performance.now();
@@ -164,6 +167,18 @@ export async function runExperiment(
     journal.close();
   }
   return findingsOf(journal.records, positions);
+}
+
+/** No variant computes something else, or not always the same. */
+export const isAllRight = (findings: readonly Finding[]): boolean =>
+  findings.every(({ state }) => state !== 'wrong' && state !== 'unrepeatable');
+
+/** On a CPU others take time from what is timed. */
+function warnOfLoad(ui: Ui, kind: CheckedModel['target']['kind']): void {
+  const [load] = loadavg();
+  const cores = availableParallelism();
+  if (kind !== 'cpu' || load! < cores / 2) return;
+  ui.warn(`the load of this machine is ${load!.toFixed(1)} on ${cores} CPUs: intervals will be wide`);
 }
 
 const endOf = {

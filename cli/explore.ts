@@ -1,20 +1,25 @@
 // gen explore: variants of a plan, verified and timed beside it, ranked; and the journals of such experiments.
-import { existsSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
+import type { VariantRecord } from '../lab/journal-records.ts';
+import type { Axis } from '../lab/vary.ts';
 import { exitCode } from './errors.ts';
 import {
   type ExperimentFlags,
   headerOf,
+  isAllRight,
   journalName,
   noteDropped,
+  type Prepared,
   prepare,
   runExperiment,
 } from './experiment.ts';
 import { checkOut, experimentCommand } from './experiment-flags.ts';
 import { findingsTable, rowsOf } from './findings-table.ts';
 import { helpEnd, needModel, type Program } from './flags.ts';
+import { listJournals, mergeJournals } from './journals.ts';
 import { fixed, type Start, table, type Ui } from './ui.ts';
 import { oneOf, real, share, whole } from './values.ts';
+import { standing, writeWinner } from './winner.ts';
 
 const strategies = ['grid', 'random', 'halving'] as const;
 /** Of a grid or of halving: more are never all tried. */
@@ -78,8 +83,8 @@ export function addExplore(program: Program, start: Start): void {
     )
     .action((word, journals, options) =>
       start(options, async (ui) => {
-        if (word === 'list') return await list(ui, journals, options);
-        if (word === 'merge') return await merge(ui, journals, options);
+        if (word === 'list') return await listJournals(ui, journals, options);
+        if (word === 'merge') return await mergeJournals(ui, journals, options);
         if (journals.length > 0) {
           throw new OnelaunchError('usage', `'${journals[0]}' stands behind the model`, {
             hint: 'a model, or list and merge with journals behind them',
@@ -115,40 +120,22 @@ async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise
   });
   const strategy = { strategy: flags.strategy, rounds: flags.rounds, together: flags.together, final: true };
   const findings = await runExperiment(ui, prepared, candidates, header, flags, strategy);
-  const [best] = rowsOf(findings, header);
-  if (ui.json)
-    ui.result({
-      journal: flags.journal ?? journalName(header),
-      ...header,
-      variants: rowsOf(findings, header),
-    });
+  const variants = rowsOf(findings, header);
+  const [best] = variants;
+  if (ui.json) ui.result({ journal: flags.journal ?? journalName(header), ...header, variants });
   else ui.data(findingsTable(findings, header, flags.markdown));
   if (flags.out !== undefined && best?.rank === 1) {
     const winner = candidates.find(({ record }) => record.id === best.id)!;
-    const ratio = best.ratio
-      ? `${best.ratio.median.toFixed(3)} of the speed of ${header.plan}`
-      : 'the incumbent itself';
-    await writeWinner(
-      ui,
-      prepared,
-      winner,
-      `${best.label}, ${ratio} with ${header.model} on ${header.target}`,
-      flags.out,
-    );
+    await writeWinner(ui, prepared, winner, `${best.label}, ${standing(best, header)}`, flags.out);
   }
-  return findings.some(({ state }) => state === 'wrong' || state === 'unrepeatable')
-    ? exitCode.failed
-    : exitCode.ok;
+  return isAllRight(findings) ? exitCode.ok : exitCode.failed;
 }
-
-type Prepared = Awaited<ReturnType<typeof prepare>>;
-type Candidates = Awaited<ReturnType<typeof import('../lab/enumerate.ts')['candidatesOf']>>['candidates'];
 
 /** The variants of the flags, in the order in which they are tried, and what is told of them. */
 async function candidatesFor(
   ui: Ui,
   { checked: { dims, target }, base, positions }: Prepared,
-  axes: Parameters<typeof import('../lab/space.ts')['choicesOf']>[0],
+  axes: readonly Axis[],
   flags: ExploreFlags,
 ) {
   const { choicesOf, sizeOf } = await import('../lab/space.ts');
@@ -190,85 +177,10 @@ async function candidatesFor(
   return { candidates, shown: mine };
 }
 
-function explainTable(
-  records: readonly {
-    label: string;
-    id: string;
-    predicted: readonly (number | null)[];
-    pruned: string | null;
-    alike: readonly string[];
-  }[],
-): string {
-  const rows = records.map(({ label, id, predicted, pruned, alike }) => [
-    ...[
-      label,
-      id,
-      predicted.map((rate) => fixed(rate, 0) ?? '-').join(' '),
-      alike.length || null,
-      pruned ?? '',
-    ],
-  ]);
+function explainTable(records: readonly VariantRecord[]): string {
+  const rows = records.map(({ label, id, predicted, pruned, alike }) => {
+    const rates = predicted.map((rate) => fixed(rate, 0) ?? '-').join(' ');
+    return [label, id, rates, alike.length || null, pruned ?? ''];
+  });
   return table(['variant', 'kernel', 'predicted tok/s', 'alike', ''], rows);
-}
-
-/** Writes the plan, reads it again, and makes sure that it is the same kernel. */
-async function writeWinner(
-  ui: Ui,
-  { checked: { dims, target } }: Prepared,
-  { plan, record }: Candidates[number],
-  note: string,
-  path: string,
-): Promise<void> {
-  const { writeFileSync } = await import('node:fs');
-  const { planFile } = await import('../lab/plan-file.ts');
-  const { resolvePlan } = await import('../configs/resolve.ts');
-  const { generate } = await import('../codegen/index.ts');
-  writeFileSync(path, planFile(plan, note, path));
-  const { hash } = await generate({ dims, target, plan: await resolvePlan(path) });
-  if (hash !== record.id)
-    throw new Error(`internal error: ${path} prints the kernel ${hash}, not ${record.id}`);
-  ui.note(`the best as a plan: ${path}`);
-}
-
-async function list(ui: Ui, paths: readonly string[], flags: ExploreFlags): Promise<number> {
-  if (paths.length === 0)
-    throw new OnelaunchError('usage', 'no journal to list', { hint: 'gen explore list FILE' });
-  const { readJournal } = await import('../lab/journal.ts');
-  const { findingsOf } = await import('../lab/findings.ts');
-  for (const path of paths) {
-    const { header, records } = readJournal(path);
-    if (!header) throw new OnelaunchError('usage', `${path} is empty`);
-    const findings = findingsOf(records, header.positions);
-    if (ui.json) ui.result({ journal: path, ...header, variants: rowsOf(findings, header) });
-    else {
-      const run = records.findLast((one) => one.kind === 'run' && one.device !== null);
-      ui.note(
-        `${path}: ${header.model}, ${header.target}, ${run?.kind === 'run' ? `on ${run.device}` : 'not timed yet'}`,
-      );
-      ui.data(findingsTable(findings, header, flags.markdown));
-    }
-  }
-  return exitCode.ok;
-}
-
-async function merge(ui: Ui, paths: readonly string[], flags: ExploreFlags): Promise<number> {
-  if (paths.length < 2 || flags.journal === undefined) {
-    throw new OnelaunchError(
-      'usage',
-      'merge takes two journals or more, and --journal for what they become',
-      {
-        hint: 'for example: gen explore merge a.jsonl b.jsonl --journal all.jsonl',
-      },
-    );
-  }
-  if (existsSync(flags.journal)) {
-    throw new OnelaunchError('usage', `${flags.journal} is there already`, {
-      hint: 'give another --journal',
-    });
-  }
-  const { merged } = await import('../lab/merge.ts');
-  const { writeJournal } = await import('../lab/journal.ts');
-  const { header, records } = merged(paths);
-  await writeJournal(flags.journal, header, records);
-  return await list(ui, [flags.journal], flags);
 }

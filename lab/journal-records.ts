@@ -1,8 +1,6 @@
 // What a journal of an experiment holds, one record a line: the types, and how lines of strangers are read.
 import { z } from 'zod';
-
-/** Goes up when an older reader would misread a journal. */
-export const journalFormat = 1;
+import { journalFormat } from './journal-format.ts';
 
 const count = z.int().nonnegative();
 /** Twelve hexadecimal digits of the sources of a kernel, which is what a variant is. */

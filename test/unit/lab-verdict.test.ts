@@ -195,6 +195,28 @@ describe('a ranking', () => {
   });
 });
 
+it('who met the best is before who was only faster before', () => {
+  const records: JournalRecord[] = [variant(0), variant(1), variant(2), run()];
+  for (const position of positions) {
+    for (const round of [0, 1, 2]) {
+      records.push(
+        timed(0, round, position, 100),
+        timed(1, round, position, 104),
+        timed(2, round, position, 103),
+      );
+      records.push(timed(0, round, position, 100, { rung: 1 }), timed(1, round, position, 101, { rung: 1 }));
+    }
+  }
+  // The incumbent beside which it was faster stands with those of the last rung.
+  expect(ranked(findingsOf(records, positions)).map(({ label, rung }) => [label, rung])).toEqual([
+    ...[
+      ['base+v=1', 1],
+      ['base', 1],
+      ['base+v=2', 0],
+    ],
+  ]);
+});
+
 it('a shuffle has every number once, the same for the same seed', () => {
   expect([...shuffled(50, 3)].sort((a, b) => a - b)).toEqual([...Array(50).keys()]);
   expect([...shuffled(50, 3)]).toEqual([...shuffled(50, 3)]);

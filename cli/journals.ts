@@ -1,0 +1,56 @@
+// gen explore list, merge: what is done with journals, without timing anything.
+import { existsSync } from 'node:fs';
+import { OnelaunchError } from '../errors.ts';
+import { exitCode } from './errors.ts';
+import { findingsTable, rowsOf } from './findings-table.ts';
+import type { Ui } from './ui.ts';
+
+interface JournalFlags {
+  readonly journal?: string | undefined;
+  readonly markdown?: true | undefined;
+}
+
+/** The tables of journals. */
+export async function listJournals(ui: Ui, paths: readonly string[], flags: JournalFlags): Promise<number> {
+  if (paths.length === 0)
+    throw new OnelaunchError('usage', 'no journal to list', { hint: 'gen explore list FILE' });
+  const { readJournal } = await import('../lab/journal.ts');
+  const { findingsOf } = await import('../lab/findings.ts');
+  for (const path of paths) {
+    const { header, records } = readJournal(path);
+    if (!header) throw new OnelaunchError('usage', `${path} is empty`);
+    const findings = findingsOf(records, header.positions);
+    if (ui.json) ui.result({ journal: path, ...header, variants: rowsOf(findings, header) });
+    else {
+      const run = records.findLast((one) => one.kind === 'run' && one.device !== null);
+      ui.note(
+        `${path}: ${header.model}, ${header.target}, ${run?.kind === 'run' ? `on ${run.device}` : 'not timed yet'}`,
+      );
+      ui.data(findingsTable(findings, header, flags.markdown));
+    }
+  }
+  return exitCode.ok;
+}
+
+/** Journals of shards as one, and its table. */
+export async function mergeJournals(ui: Ui, paths: readonly string[], flags: JournalFlags): Promise<number> {
+  if (paths.length < 2 || flags.journal === undefined) {
+    throw new OnelaunchError(
+      'usage',
+      'merge takes two journals or more, and --journal for what they become',
+      {
+        hint: 'for example: gen explore merge a.jsonl b.jsonl --journal all.jsonl',
+      },
+    );
+  }
+  if (existsSync(flags.journal)) {
+    throw new OnelaunchError('usage', `${flags.journal} is there already`, {
+      hint: 'give another --journal',
+    });
+  }
+  const { merged } = await import('../lab/merge.ts');
+  const { writeJournal } = await import('../lab/journal.ts');
+  const { header, records } = merged(paths);
+  await writeJournal(flags.journal, header, records);
+  return await listJournals(ui, [flags.journal], flags);
+}
