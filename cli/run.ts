@@ -20,6 +20,7 @@ import type { Io } from './io.ts';
 import { addModels } from './models.ts';
 import { addProfile } from './profile.ts';
 import { addPull } from './pull.ts';
+import { addReport } from './report.ts';
 import { createUi, type Start } from './ui.ts';
 import { addVerify } from './verify.ts';
 
@@ -57,7 +58,7 @@ function createProgram(io: Io, start: Start): Program {
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addDemo, addDoctor, addModels, addPull],
-    ...[addExplore, addAblate, addProfile],
+    ...[addExplore, addAblate, addProfile, addReport],
   ]) {
     add(program, start);
   }
