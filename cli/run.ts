@@ -62,7 +62,7 @@ function createProgram(io: Io, start: Start): Program {
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addDemo, addDoctor, addModels, addPull],
-    ...[addExplore, addAblate, addCalibrate, addProfile, addQuality],
+    ...[addExplore, addAblate, addCalibrate, addProfile, addQuality, addReport],
     ...[addDiff, addResources, addSimulate],
   ]) {
     add(program, start);

@@ -26,12 +26,13 @@ h2 { font-size: 18px; margin: 44px 0 4px; padding-top: 16px; border-top: 1px sol
 p { margin: 4px 0 14px; color: var(--soft); max-width: 76ch; }
 a { color: var(--c0); }
 code { font: 13px ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
+h3 { font-size: 14px; font-weight: 600; margin: 26px 0 2px; }
 .lead { font-size: 16px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; margin: 8px 0; }
 th { font-weight: 600; color: var(--soft); text-align: left; vertical-align: bottom; }
 th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
-td.wrap, th.wrap { white-space: normal; min-width: 12em; overflow-wrap: anywhere; }
+td.wrap, th.wrap { white-space: normal; min-width: 12em; overflow-wrap: break-word; }
 th.n, td.n { text-align: right; }
 tr:last-child td { border-bottom: 0; }
 tr.total td { font-weight: 600; border-top: 1px solid var(--soft); }
@@ -71,23 +72,27 @@ ${body.join('\n')}
 /** A cell: a number is right-aligned; null is a dash. */
 export type HtmlCell = string | { readonly number: string } | { readonly wrap: string } | null;
 
-/** A table that scrolls by itself where it is wider than the page. */
+/** A table that scrolls by itself where it is wider than the page. A column in which no row has anything is left out. */
 export function htmlTable(
   header: readonly HtmlCell[],
   rows: readonly (readonly HtmlCell[])[],
   { total = false }: { readonly total?: boolean } = {},
 ): string {
+  const used = header.map((_, column) => rows.some((row) => (row[column] ?? null) !== null));
   const cell = (tag: 'th' | 'td', value: HtmlCell) => {
     if (value === null) return `<${tag} class="n">–</${tag}>`;
     if (typeof value === 'string') return `<${tag}>${escaped(value)}</${tag}>`;
     return 'number' in value
       ? `<${tag} class="n">${escaped(value.number)}</${tag}>`
-      : `<${tag} class="wrap">${escaped(value.wrap)}</${tag}>`;
+      : `<${tag} class="wrap">${escaped(value.wrap).replaceAll(/[+/,]/g, '$&<wbr>')}</${tag}>`;
   };
   const line = (tag: 'th' | 'td', cells: readonly HtmlCell[], mark = '') =>
-    `<tr${mark}>${cells.map((value) => cell(tag, value)).join('')}</tr>`;
+    `<tr${mark}>${cells
+      .filter((_, column) => used[column])
+      .map((value) => cell(tag, value))
+      .join('')}</tr>`;
   const body = rows.map((row, i) => line('td', row, total && i === rows.length - 1 ? ' class="total"' : ''));
-  return `<div class="scroll"><table><thead>${line('th', header)}</thead><tbody>${body.join('')}</tbody></table></div>`;
+  return `<div class="scroll" tabindex="0"><table><thead>${line('th', header)}</thead><tbody>${body.join('')}</tbody></table></div>`;
 }
 
 /** Large figures beside each other, each with what it is. */

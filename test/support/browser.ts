@@ -31,6 +31,8 @@ export interface Look {
   readonly width: number;
   readonly scheme: 'light' | 'dark';
   readonly scripts: boolean;
+  /** What of the page is in the picture; all of it where this is left out. */
+  readonly clip?: { readonly x: number; readonly y: number; readonly width: number; readonly height: number };
 }
 
 export interface Seen {
@@ -68,7 +70,7 @@ export class Browser {
     });
   }
 
-  async look(file: string, { width, scheme, scripts }: Look): Promise<Seen> {
+  async look(file: string, { width, scheme, scripts, clip }: Look): Promise<Seen> {
     const { targetId } = await this.#send('Target.createTarget', { url: 'about:blank' });
     const { sessionId } = await this.#send('Target.attachToTarget', { targetId, flatten: true });
     this.#session = sessionId as string;
@@ -86,7 +88,10 @@ export class Browser {
     await this.#send('Page.navigate', { url: pathToFileURL(file).href });
     await loaded;
     const { cssContentSize } = await this.#send('Page.getLayoutMetrics');
-    const { data } = await this.#send('Page.captureScreenshot', { captureBeyondViewport: true });
+    const { data } = await this.#send('Page.captureScreenshot', {
+      captureBeyondViewport: true,
+      ...(clip && { clip: { ...clip, scale: 1 } }),
+    });
     await this.#send('Target.closeTarget', { targetId });
     this.#session = undefined;
     return {

@@ -1,0 +1,48 @@
+// gen report: journals and bench files as one page.
+import { existsSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { packageRoot } from '../codegen/build/package-root.ts';
+import { OnelaunchError } from '../errors.ts';
+import { exitCode } from './errors.ts';
+import { helpEnd, outputCommand, type Program } from './flags.ts';
+import type { Start } from './ui.ts';
+
+export function addReport(program: Program, start: Start): void {
+  outputCommand(program, 'report')
+    .argument('[files...]', 'journals, figures, and folders of them (default: bench/reports)')
+    .description('make one page of journals and figures: variants, speed, predictions, quality, conditions')
+    .optionsGroup('Report:')
+    .option('--out <file>', 'where to write the page', 'report.html')
+    .addHelpText('after', helpEnd('gen report', 'gen report bench/reports explore.jsonl --out report.html'))
+    .action((files, options) =>
+      start(options, async (ui) => {
+        const { out } = options;
+        if (!existsSync(dirname(resolve(out)))) {
+          throw new OnelaunchError('usage', `--out is '${out}', and there is no folder ${dirname(out)}`, {
+            hint: 'for example: --out report.html',
+          });
+        }
+        const { readInput } = await import('../lab/report/read.ts');
+        const { reportPage } = await import('../lab/report/page.ts');
+        const { writeText } = await import('../lab/write-text.ts');
+        const input = readInput(files.length > 0 ? files : [join(packageRoot(), 'bench', 'reports')]);
+        const counts = {
+          kernels: input.kernels.length,
+          experiments: input.experiments.length,
+          peers: input.peers.length,
+        };
+        if (counts.kernels + counts.experiments + counts.peers === 0) {
+          throw new OnelaunchError('usage', 'there is nothing to report yet', {
+            hint: 'gen bench --report, gen explore and gen ablate measure something',
+          });
+        }
+        writeText(out, await reportPage(input));
+        if (ui.json) ui.result({ out, ...counts });
+        else ui.data(out);
+        ui.note(
+          `${counts.kernels} kernels, ${counts.experiments} experiments, ${counts.peers} comparisons with other systems`,
+        );
+        return exitCode.ok;
+      }),
+    );
+}

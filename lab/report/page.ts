@@ -1,0 +1,71 @@
+// The report: one page of everything that was measured.
+import { facts, page } from '../page/html.ts';
+import { grouped, rate } from '../page/svg.ts';
+import type { ReportInput } from './input.ts';
+import { type Predicted, predictionsIn, predictionsOf, within } from './predict.ts';
+import { colorsOf } from './sections/colors.ts';
+import { conditionsSection } from './sections/conditions.ts';
+import { experimentSections } from './sections/experiments.ts';
+import { predictionSection } from './sections/prediction.ts';
+import { qualitySection } from './sections/quality.ts';
+import { roofSection } from './sections/roof.ts';
+import { shortDevice, speedSections } from './sections/speed.ts';
+
+export async function reportPage(input: ReportInput): Promise<string> {
+  const predicted = [...(await predictionsOf(input.kernels)), ...predictionsIn(input.experiments)];
+  const colorOf = colorsOf(input);
+  return page('What onelaunch measured', [
+    '<h1>What was measured</h1>',
+    '<p class="lead">Kernels that onelaunch generates: how fast, beside what the memory allows, beside other systems, and what each choice of a plan is worth.</p>',
+    facts(factsOf(input, predicted)),
+    ...speedSections(input, colorOf),
+    ...roofSection(input, colorOf),
+    ...experimentSections(input.experiments),
+    ...predictionSection(predicted),
+    ...qualitySection(input),
+    ...conditionsSection(input),
+  ]);
+}
+
+/** The few figures that somebody looks for first. */
+function factsOf(
+  { kernels, experiments }: ReportInput,
+  predicted: readonly Predicted[],
+): (readonly [string, string])[] {
+  const decodes = kernels.flatMap(({ model, plan, bench }) =>
+    bench
+      ? bench.decode.map((figure) => ({ ...figure, model, plan, device: shortDevice(bench.device) }))
+      : [],
+  );
+  const fastest = decodes.reduce<(typeof decodes)[number] | null>(
+    (a, b) => (a === null || b.tokensPerSecond.median > a.tokensPerSecond.median ? b : a),
+    null,
+  );
+  const nearest = decodes.reduce((most, { share }) => Math.max(most, share ?? 0), 0);
+  const variants = experiments.flatMap(({ rows }) => rows);
+  const timed = variants.filter(({ state }) => state === 'timed').length;
+  return [
+    ...(fastest
+      ? [
+          [
+            `${rate(fastest.tokensPerSecond.median)} tok/s`,
+            `${fastest.model}, ${fastest.plan}, ${fastest.device}`,
+          ] as const,
+        ]
+      : []),
+    ...(nearest > 0
+      ? [[`${(100 * nearest).toFixed(1)} %`, "of the memory's bandwidth, at best"] as const]
+      : []),
+    ...(variants.length > 0
+      ? [[grouped(timed), `variants timed, of ${grouped(variants.length)}`] as const]
+      : []),
+    ...(predicted.length > 0
+      ? [
+          [
+            `${within(predicted, 0.15)} of ${predicted.length}`,
+            'predictions within 15 % of what was measured',
+          ] as const,
+        ]
+      : []),
+  ];
+}

@@ -1,0 +1,219 @@
+// gen report: files to one page. What a browser shows of it: test/compile/report-page.test.ts.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+import { spreadLabels } from '../../lab/page/axes.ts';
+import { barChart } from '../../lab/page/bars.ts';
+import { htmlTable } from '../../lab/page/html.ts';
+import { ticks } from '../../lab/page/svg.ts';
+import type { ReportInput } from '../../lab/report/input.ts';
+import { reportPage } from '../../lab/report/page.ts';
+import { predictionsIn, predictionsOf, within } from '../../lab/report/predict.ts';
+import { readInput } from '../../lab/report/read.ts';
+import { experimentSections } from '../../lab/report/sections/experiments.ts';
+import { journalText, writeReportFiles } from '../support/report-files.ts';
+
+let folder: string;
+let input: ReportInput;
+let html: string;
+beforeAll(async () => {
+  folder = writeReportFiles(mkdtempSync(join(tmpdir(), 'report-')));
+  input = readInput([folder]);
+  html = await reportPage(input);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const gen = async (...args: string[]) => {
+  const { io, written } = memoryIo();
+  return { code: await run(['report', ...args], io), ...written };
+};
+const file = (name: string, text: string): string => {
+  writeFileSync(join(folder, name), text);
+  return join(folder, name);
+};
+
+describe('files', () => {
+  it('are known by what they hold; what is neither is left out of a folder', () => {
+    expect(input.kernels.map(({ kernel }) => kernel).sort()).toEqual(['m-h100-cooperative', 'm-h100-stream']);
+    expect(input.peers.map(({ rows }) => rows.length)).toEqual([4]);
+    expect(input.experiments.map(({ header }) => header.command)).toEqual(['ablate']);
+  });
+
+  it('of bench/reports are all read, the one of llama.cpp too', () => {
+    const ours = readInput([join(import.meta.dirname, '..', '..', 'bench', 'reports')]);
+    expect(ours.kernels.length).toBeGreaterThan(3);
+    expect(ours.peers.flatMap(({ rows }) => rows.map(({ peer }) => peer))).toContain(
+      'node-llama-cpp 3.22.1, F16',
+    );
+  });
+
+  it.each([
+    ['nothing.json', null, 'there is no file'],
+    ['else.json', '{"something":"else"}', 'holds neither a journal nor figures'],
+    ['broken.json', '{', 'is not JSON'],
+    ['broken.jsonl', '{"kind":"journal"}\n', 'line 1'],
+    ['empty.jsonl', '', 'is an empty journal'],
+  ])('%s is refused by name', async (name, text, said) => {
+    const path = text === null ? join(folder, name) : file(name, text);
+    const out = join(folder, 'never.html');
+    const { code, err } = await gen(path, '--out', out);
+    expect(code).toBe(2);
+    expect(err).toContain(name);
+    expect(err).toContain(said);
+    expect(() => readFileSync(out)).toThrow();
+    if (text !== null) rmSync(path);
+  });
+
+  it('make nothing where there are none, or no place for the page', async () => {
+    const nowhere = await gen(folder, '--out', join(folder, 'no', 'report.html'));
+    expect(nowhere.code).toBe(2);
+    expect(nowhere.err).toContain('there is no folder');
+    const empty = mkdtempSync(join(tmpdir(), 'report-none-'));
+    const none = await gen(empty, '--out', join(folder, 'never.html'));
+    expect(none.code).toBe(2);
+    expect(none.err).toContain('there is nothing to report yet');
+    rmSync(empty, { recursive: true });
+  });
+
+  it('become a page; its path is the data', async () => {
+    const out = join(folder, 'report.html');
+    const { code, out: said } = await gen(folder, '--out', out);
+    expect(code).toBe(0);
+    expect(said).toBe(`${out}\n`);
+    expect(readFileSync(out, 'utf8')).toBe(html);
+    rmSync(out);
+  });
+});
+
+describe('the page', () => {
+  it('is one file: no address, no script, nothing that is fetched', () => {
+    expect(html).not.toMatch(/https?:|src=|<script|<link|@import|url\(/);
+  });
+
+  it('escapes what files say', () => {
+    expect(html).toContain('A &lt;GPU&gt; &amp; more');
+    expect(html).not.toContain('<GPU>');
+  });
+
+  it('has every figure in a table: ours, those of others, and why one is missing', () => {
+    const cells = (text: string) =>
+      text
+        .replaceAll('<wbr>', '')
+        .replaceAll(/<[^>]+>/g, ' ')
+        .replaceAll(/\s+/g, ' ');
+    const text = cells(html);
+    expect(text).toContain('stream decode 1 2,500 2,450 2,525 2,502 83.4 %');
+    expect(text).toContain('stream prompt 512 25,000 24,500 25,250');
+    expect(text).toContain('transformers, compiled 5.0 decode 200 290.0 284.2 292.9');
+    expect(text).toContain('vLLM the package is not installed');
+    expect(text).toContain('m-h100-stream pass 0.250 0.750 a reference');
+    expect(text).toContain('definitions 4000 1.20e-4 99.75 %');
+    expect(text).toContain('driver 1.2, SM 1980 MHz, memory 2619 MHz, 47 to 50 °C, not throttled');
+  });
+
+  it('says that a machine was throttled', () => {
+    const path = join(folder, 'h100', 'fast.json');
+    const text = readFileSync(path, 'utf8');
+    writeFileSync(path, text.replace('0x0000000000000000', '0x0000000000000004'));
+    const [kernel] = readInput([path]).kernels;
+    writeFileSync(path, text);
+    expect(kernel!.bench!.state).toContain('THROTTLED');
+  });
+});
+
+describe('an experiment', () => {
+  it('is ranked, with the interval of each ratio, and says why a variant was not timed', () => {
+    const text = experimentSections(input.experiments)
+      .join('')
+      .replaceAll('<wbr>', '')
+      .replaceAll(/<[^>]+>/g, ' ');
+    const line = text.replaceAll(/\s+/g, ' ');
+    expect(line).toContain('1 base+a=1 123.0 61.5 1.200 1.200 to 1.200 better');
+    expect(line).toContain('base+b=2 92.3 46.1 0.900 0.900 to 0.900 worse');
+    expect(line).toContain('base+c=3: pruned, predicted 3.1 times slower than the best');
+    expect(line).toContain('4 variants: 3 timed, 1 pruned.');
+  });
+
+  it('that was not timed yet says nothing of how', () => {
+    const path = file(
+      'begun.jsonl',
+      journalText
+        .split('\n')
+        .filter((line) => !line.includes('"timed"'))
+        .join('\n'),
+    );
+    const text = experimentSections(readInput([path]).experiments).join('');
+    rmSync(path);
+    expect(text).toContain('none timed yet');
+    expect(text).not.toContain('verified before');
+  });
+
+  it('has bars with the range of the rounds, the fastest first', () => {
+    const rows = input.experiments[0]!.rows;
+    expect(rows.find(({ label }) => label === 'base')!.ranges[0]).toMatchObject({ least: 100, most: 105 });
+    const section = experimentSections(input.experiments).join('');
+    const drawn = section.slice(section.indexOf('Variants at position 1'));
+    expect(drawn.indexOf('+a=1')).toBeLessThan(drawn.indexOf('>base<'));
+    expect(drawn.indexOf('>base<')).toBeLessThan(drawn.indexOf('+b=2'));
+  });
+});
+
+describe('predictions', () => {
+  it('of a journal are those it holds, beside what was timed', () => {
+    const list = predictionsIn(input.experiments);
+    expect(list).toHaveLength(6);
+    expect(list.find(({ name, position }) => name === 'base+a=1' && position === 1)).toMatchObject({
+      ...{ predicted: 100, measured: { median: 123 } },
+    });
+    // 92.3 and 46.1 of 100 and 50, 102.5 and 51.3; 123 and 61.5 are more than a sixth off.
+    expect(within(list, 0.15)).toBe(4);
+  });
+
+  it("of kernels are today's, and none where the plan is not known", async () => {
+    const [one] = input.kernels;
+    const known = await predictionsOf([one!]);
+    expect(known.map(({ position }) => position)).toEqual([1, 200, 1900]);
+    for (const { predicted } of known) expect(predicted).toBeGreaterThan(0);
+    expect(await predictionsOf([{ ...one!, plan: 'of a file' }])).toEqual([]);
+  });
+});
+
+describe('drawings', () => {
+  it('have round ticks from zero to beyond the most', () => {
+    expect(ticks(2500, 5)).toEqual([0, 500, 1000, 1500, 2000, 2500]);
+    expect(ticks(18.7, 6)).toEqual([0, 5, 10, 15, 20]);
+    expect(ticks(0)).toEqual([0, 1]);
+  });
+
+  it('have labels that do not lie over each other, inside the plot', () => {
+    const placed = [...spreadLabels([50, 52, 51, 200], 10, 100)].sort((a, b) => a - b);
+    for (const [i, y] of placed.entries()) {
+      expect(y).toBeGreaterThanOrEqual(10);
+      expect(y).toBeLessThanOrEqual(100);
+      if (i > 0) expect(y - placed[i - 1]!).toBeGreaterThanOrEqual(15);
+    }
+  });
+
+  it('begin bars at zero: twice the value is twice the length', () => {
+    const bar = (name: string, value: number) => ({ name, value, low: value, high: value, color: 0 });
+    const drawing = barChart(1100, 't', 'tok/s', [bar('a', 100), bar('b', 50)]);
+    const [a, b] = [...drawing.matchAll(/<rect[^>]* width="([\d.]+)"/g)].map((found) => Number(found[1]));
+    expect(a! / b!).toBeCloseTo(2, 2);
+  });
+
+  it('leave a column out that says nothing', () => {
+    const table = htmlTable(
+      ['a', 'b', 'c'],
+      [
+        ['1', null, null],
+        ['2', null, '3'],
+      ],
+    );
+    expect(table).not.toContain('<th>b</th>');
+    expect(table).toContain('<th>c</th>');
+    expect(table).toContain('–');
+  });
+});
