@@ -9,6 +9,7 @@ import {
   spreadOf,
   tokensHash,
 } from '../lab/measure.ts';
+import { energyOf, openEnergyCounter } from '../lab/power.ts';
 import type { Quality } from '../lab/quality.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
@@ -28,6 +29,8 @@ interface DecodeFigure {
   /** Of the target's bandwidth; null where that is not known. */
   readonly share: number | null;
   readonly tokensHash: string;
+  /** Energy of the GPU, of decoding alone; null on a CPU, and where the driver does not count it. */
+  readonly tokensPerJoule: number | null;
 }
 
 interface BenchResult {
@@ -39,7 +42,13 @@ interface BenchResult {
   readonly runs: number;
   readonly decode: readonly DecodeFigure[];
   readonly prefill: { readonly tokens: number; readonly tokensPerSecond: Spread } | null;
-  readonly machine: { readonly cpu: string; readonly before: MachineState; readonly after: MachineState };
+  readonly machine: {
+    readonly cpu: string;
+    readonly before: MachineState;
+    readonly after: MachineState;
+    /** Longest step of the energy counter [ms]; null where there is none. */
+    readonly energyResolutionMs: number | null;
+  };
 }
 
 export function addBench(program: Program, start: Start): void {
@@ -156,7 +165,10 @@ async function measure(
       made.push(...next.value);
     }
   };
+  const counter = gpu === null ? null : openEnergyCounter(gpu);
+  const tokensPerJoule: (number | null)[] = [];
   let before = machineState(gpu);
+  let after = before;
   try {
     for (let run = -1; run < runs; run++) {
       if (run === 0) before = machineState(gpu);
@@ -181,6 +193,15 @@ async function measure(
         if (run >= 0) prefills.push(prompt / (prefillMs / 1000));
       }
     }
+    after = machineState(gpu);
+    for (const position of counter ? positions : []) {
+      progress.update(1, `energy, position ${position}`);
+      // What the prompt takes is measured apart, and taken off.
+      const whole = await energyOf(counter!, () => decode(position, tokens + 1));
+      const begin = await energyOf(counter!, () => decode(position, 1));
+      const joules = whole.joules - begin.joules;
+      tokensPerJoule.push(joules > 0 ? tokens / joules : null);
+    }
   } finally {
     progress.end();
   }
@@ -195,10 +216,17 @@ async function measure(
       const perPass = bytes.weights + bytes.kvPerPosition * (position + (tokens + 1) / 2);
       const gigabytesPerSecond = (perPass * tokensPerSecond.median) / 1e9;
       const share = bandwidth === null ? null : gigabytesPerSecond / bandwidth;
-      return { position, tokensPerSecond, gigabytesPerSecond, share, tokensHash: hashes[index]! };
+      return {
+        position,
+        tokensPerSecond,
+        gigabytesPerSecond,
+        share,
+        tokensHash: hashes[index]!,
+        tokensPerJoule: tokensPerJoule[index] ?? null,
+      };
     }),
     prefill: prompt > 0 ? { tokens: prompt, tokensPerSecond: spreadOf(prefills) } : null,
-    machine: { cpu: cpuName(), before, after: machineState(gpu) },
+    machine: { cpu: cpuName(), before, after, energyResolutionMs: counter?.resolutionMs ?? null },
   };
 }
 
@@ -206,7 +234,8 @@ function benchTable(result: BenchResult): string {
   const percent = (share: number | null) => (share === null ? null : `${(100 * share).toFixed(1)} %`);
   const rows = result.decode.map(({ position, tokensPerSecond: rate, ...figure }) => [
     ...['decode', position, fixed(rate.median, 1), fixed(rate.least, 1), fixed(rate.most, 1)],
-    ...[fixed(figure.gigabytesPerSecond, 2), percent(figure.share), figure.tokensHash],
+    ...[fixed(figure.gigabytesPerSecond, 2), percent(figure.share), fixed(figure.tokensPerJoule, 2)],
+    figure.tokensHash,
   ]);
   if (result.prefill) {
     const { tokens, tokensPerSecond: rate } = result.prefill;
@@ -216,21 +245,24 @@ function benchTable(result: BenchResult): string {
       fixed(rate.median, 1),
       fixed(rate.least, 1),
       fixed(rate.most, 1),
-      null,
-      null,
-      '',
+      ...[null, null, null, ''],
     ]);
   }
-  const { before, after } = result.machine;
+  const { before, after, energyResolutionMs } = result.machine;
   const state = (one: MachineState) =>
     one.kind === 'cpu'
       ? `load ${one.load1}`
       : `${one.smClock} MHz SM, ${one.memoryClock} MHz memory, throttle ${one.throttleReasons}`;
   return [
-    table(['', 'at', 'tok/s', 'least', 'most', 'GB/s', 'of peak', 'tokens'], rows),
+    table(['', 'at', 'tok/s', 'least', 'most', 'GB/s', 'of peak', 'tok/J', 'tokens'], rows),
     '',
     `${result.kernel} on ${result.device}; ${result.weights} weights; ${result.tokens} tokens, median of ${result.runs} runs`,
     `before: ${state(before)}; after: ${state(after)}`,
+    ...(energyResolutionMs === null
+      ? []
+      : [
+          `energy of the GPU, counted in steps of ${energyResolutionMs.toFixed(0)} ms, runs repeated for many of them`,
+        ]),
   ].join('\n');
 }
 

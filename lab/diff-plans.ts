@@ -11,7 +11,7 @@ import { changedLines, type Hunk, hunksOf } from './text-diff.ts';
 type Value = string | number | boolean | null;
 
 /** One thing that both have, or one of them. */
-export interface Pair {
+interface Pair {
   readonly name: string;
   readonly a: Value;
   readonly b: Value;

@@ -1,86 +1,198 @@
-// Our CPU library against llama.cpp on Qwen3-0.6B's dimensions, random weights, in turns: `npm run bench:peers -- [rounds]`.
-// Both run in processes of their own, A B A B ..., and the ratio is taken round by round; a line of JSON goes to bench/reports/cpu.
-import { execFileSync } from 'node:child_process';
+// Ours against other systems, each in turns with ours on the same machine: `npm run bench:peers -- --help`.
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
-import { join } from 'node:path';
-import { z } from 'zod';
+import { join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Command, CommanderError } from '@commander-js/extra-typings';
+import { report as failure } from '../../cli/errors.ts';
+import { processIo } from '../../cli/io.ts';
+import { table } from '../../cli/ui.ts';
+import { whole, wholes } from '../../cli/values.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { measureLlamaCpp } from './llama-cpp.ts';
+import { didYouMean } from '../../codegen/plan/did-you-mean.ts';
+import { resolveModel, resolveTarget } from '../../configs/resolve.ts';
+import { OnelaunchError } from '../../errors.ts';
+import { cpuName, machineState } from '../../lab/measure.ts';
+import { type Asked, inTurns, type Rate, type Row, rateOf, rowOf, type Work, whereOf } from './measure.ts';
+import { PeerProcess } from './peer-process.ts';
+import { systems } from './systems.ts';
 
-const threads = 2;
-const prompt = 512;
-const tokens = 48;
-const rounds = Number(process.argv[2] ?? 3);
+const io = processIo();
 
-const oursSchema = z.object({
-  kernel: z.string(),
-  hash: z.string(),
-  decode: z.array(z.object({ tokensPerSecond: z.object({ median: z.number() }) })).min(1),
-  prefill: z.object({ tokensPerSecond: z.object({ median: z.number() }) }),
-});
+const program = new Command('bench:peers')
+  .description(
+    'decode by position and prefill of ours and of other systems, A B B A; one that cannot run is named with its reason',
+  )
+  .requiredOption('--model <name|dir>', 'the directory of a checkpoint, or with --random a known name')
+  .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu', 'auto')
+  .option('--plan <name|file>', 'fusion plan (default: the best one for the target)')
+  .option('--random', 'random weights: only for peers that can make their own of the same dimensions')
+  .option('--peers <list>', `of ${Object.keys(systems).join(', ')} (default: all)`)
+  .option(
+    '--positions <list>',
+    'tokens in the cache when decoding is timed',
+    wholes('--positions', 1, 1_000_000),
+    [1, 200, 1900],
+  )
+  .option('--prefill <n>', 'tokens of the prompt', whole('--prefill', 1, 1_000_000), 512)
+  .option('--tokens <n>', 'timed tokens of a visit', whole('--tokens', 1, 100_000), 100)
+  .option('--rounds <n>', 'rounds of A B B A', whole('--rounds', 1, 1000), 3)
+  .option('--threads <n>', 'CPU threads of all', whole('--threads', 1, 1024))
+  .option('--gguf <file>', 'the weights as a GGUF file, for llama.cpp')
+  .option('--python <path>', 'the Python that has the peers', process.env['PYTHON'] ?? 'python3')
+  .option('--report', 'write the table to bench/reports/peers')
+  .exitOverride()
+  .configureOutput({ writeErr: () => {} });
 
-/** One run of gen bench: decode after the prompt, and its prefill. */
-function measureOurs() {
-  const args = ['--import', 'tsx', join(packageRoot(), 'cli', 'main.ts'), 'bench', '--json', '--quiet'];
-  const what = ['--model', 'qwen3-0.6b', '--target', 'cpu', '--random-weights', '--runs', '1'];
-  const work = ['--positions', String(prompt), '--prompt', String(prompt), '--tokens', String(tokens)];
-  const text = execFileSync('node', [...args, ...what, ...work, '--threads', String(threads)], {
-    encoding: 'utf8',
-    maxBuffer: 1 << 26,
+type Options = ReturnType<ReturnType<typeof program.parse>['opts']>;
+
+/** Ids spread over the vocabulary, the same for all; the first ones are special in some models. */
+const idsBelow = (vocab: number) => (index: number) => (977 * index + 100) % vocab;
+
+function chosenOf(list: string | undefined): readonly string[] {
+  const known = Object.keys(systems);
+  const names = list?.split(',').map((name) => name.trim()) ?? known;
+  const wrong = names.find((name) => !known.includes(name));
+  if (wrong === undefined) return names;
+  throw new OnelaunchError('usage', `unknown peer '${wrong}'`, {
+    hint: `${didYouMean(wrong, known)}known: ${known.join(', ')}`,
   });
-  const { kernel, hash, decode, prefill } = oursSchema.parse(JSON.parse(text));
-  return { kernel, hash, decode: decode[0]!.tokensPerSecond.median, prefill: prefill.tokensPerSecond.median };
 }
 
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
-const spread = (values: readonly number[]) => ({
-  median: median(values),
-  least: Math.min(...values),
-  most: Math.max(...values),
-});
-
-const runs: { ours: ReturnType<typeof measureOurs>; theirs: Awaited<ReturnType<typeof measureLlamaCpp>> }[] =
-  [];
-measureOurs(); // builds, and fills the page cache
-for (let round = 0; round < rounds; round++) {
-  const ours = measureOurs();
-  const theirs = await measureLlamaCpp({ threads, prompt, tokens });
-  runs.push({ ours, theirs });
-  console.log(
-    `round ${round + 1}: decode ${ours.decode.toFixed(1)} against ${theirs.decodeTokensPerSecond.toFixed(1)} tok/s, ` +
-      `prefill ${ours.prefill.toFixed(0)} against ${theirs.prefillTokensPerSecond.toFixed(0)} tok/s`,
+async function compare(options: Options): Promise<void> {
+  const chosen = chosenOf(options.peers);
+  const { dims, directory } = resolveModel(options.model);
+  if (directory === null && !options.random) {
+    throw new OnelaunchError('usage', `there are no weights of ${dims.name} here`, {
+      hint: 'give the directory of a checkpoint, or --random for the peers that can',
+    });
+  }
+  const target = resolveTarget(options.target);
+  const { tokens, rounds, threads, positions, prefill, plan, gguf, python } = options;
+  const context = Math.max(prefill, ...positions) + tokens + 8;
+  if (context > dims.maxPositions) {
+    throw new OnelaunchError(
+      'usage',
+      `${context} positions are needed, ${dims.name} has ${dims.maxPositions}`,
+      {
+        hint: 'ask for smaller --positions, --prefill or --tokens',
+      },
+    );
+  }
+  const works: Work[] = [
+    ...positions.map((position): Work => ({ kind: 'decode', position, tokens })),
+    { kind: 'prefill', tokens: prefill },
+  ];
+  const random = options.random === true;
+  const own = { model: options.model, target: target.name, plan, context, threads, random };
+  const script = join(packageRoot(), 'bench', 'peers', 'ours.ts');
+  const ours = await PeerProcess.start(process.execPath, ['--import', 'tsx', script, JSON.stringify(own)]);
+  if (!(ours instanceof PeerProcess))
+    throw new OnelaunchError('failed', `ours does not run: ${ours.missing}`);
+  const us: Asked = {
+    ...{ name: 'onelaunch', variant: ours.variants[0]!, version: ours.version },
+    ask: (request) => ours.ask(request),
+  };
+  const gpu = target.kind === 'cuda' ? 0 : null;
+  const before = machineState(gpu);
+  const rows: Row[] = [];
+  const samples = new Map(works.map((work) => [work, [] as number[]]));
+  try {
+    for (const [name, start] of Object.entries(systems)) {
+      const none = (why: string) =>
+        rows.push({ peer: name, variant: null, version: null, tokensPerSecond: null, why });
+      if (!chosen.includes(name)) {
+        none('not asked for');
+        continue;
+      }
+      io.err(`${name}: loading\n`);
+      const device = target.kind === 'cuda' ? 'cuda' : 'cpu';
+      const weights = random ? null : directory === null ? null : resolve(directory);
+      const peer = await start({
+        directory: weights,
+        model: dims.name,
+        device,
+        context,
+        threads,
+        gguf,
+        python,
+      });
+      if ('missing' in peer) {
+        io.err(`${name}: ${peer.missing}\n`);
+        none(peer.missing);
+        continue;
+      }
+      try {
+        for (const variant of peer.variants) {
+          const them: Asked = { name, variant, version: peer.version, ask: (request) => peer.ask(request) };
+          for (const work of works) {
+            io.signal.throwIfAborted();
+            const turns = await inTurns(us, them, work, rounds, idsBelow(dims.vocab));
+            if ('failed' in turns && turns.failed === 'ours')
+              throw new OnelaunchError('failed', `ours: ${turns.why}`);
+            if ('ours' in turns) samples.get(work)!.push(...turns.ours);
+            const row = rowOf(them, work, turns);
+            rows.push(row);
+            io.err(`${lineOf(row).join('  ')}\n`);
+          }
+        }
+      } finally {
+        peer.close();
+      }
+    }
+  } finally {
+    ours.close();
+  }
+  const oursAt = works.flatMap((work): Row[] => {
+    const figures = samples.get(work)!;
+    const what = { peer: us.name, variant: us.variant, version: us.version, ...whereOf(work) };
+    return figures.length > 0 ? [{ ...what, tokensPerSecond: rateOf(figures) }] : [];
+  });
+  const all = [...oursAt, ...rows];
+  io.out(
+    `${table(['peer', 'variant', 'at', 'tok/s', 'least', 'most', 'ours / theirs', 'why'], all.map(lineOf))}\n`,
   );
+  if (!options.report) return;
+  const report = {
+    kind: 'peers',
+    ...{
+      model: dims.name,
+      target: target.name,
+      device: ours.device,
+      date: new Date().toISOString().slice(0, 10),
+    },
+    machine: { cpu: cpuName(), before, after: machineState(gpu) },
+    conditions: {
+      weights: random ? 'random, each its own' : 'the same checkpoint',
+      ...{
+        tokens,
+        rounds,
+        threads: threads ?? null,
+        order: 'A B B A, one visit each before that is thrown away',
+      },
+    },
+    rows: all,
+  };
+  const folder = join(packageRoot(), 'bench', 'reports', 'peers');
+  const file = join(folder, `${dims.name}-${target.name}.json`);
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
+  io.err(`report: ${relative(process.cwd(), file)}\n`);
 }
 
-const report = {
-  date: new Date().toISOString().slice(0, 10),
-  machine: `${cpus()[0]!.model}, ${cpus().length} CPUs`,
-  conditions: {
-    model: 'qwen3-0.6b, random weights',
-    threads,
-    prompt,
-    tokens,
-    rounds,
-    ours: 'bf16',
-    theirs: 'F16 GGUF',
-  },
-  kernel: runs[0]!.ours.kernel,
-  hash: runs[0]!.ours.hash,
-  peer: runs[0]!.theirs.peer,
-  decode: {
-    ours: spread(runs.map((r) => r.ours.decode)),
-    theirs: spread(runs.map((r) => r.theirs.decodeTokensPerSecond)),
-    ratio: spread(runs.map((r) => r.ours.decode / r.theirs.decodeTokensPerSecond)),
-  },
-  prefill: {
-    ours: spread(runs.map((r) => r.ours.prefill)),
-    theirs: spread(runs.map((r) => r.theirs.prefillTokensPerSecond)),
-    ratio: spread(runs.map((r) => r.ours.prefill / r.theirs.prefillTokensPerSecond)),
-  },
-};
-const folder = join(packageRoot(), 'bench', 'reports', 'cpu');
-mkdirSync(folder, { recursive: true });
-writeFileSync(join(folder, 'llama-cpp.json'), `${JSON.stringify(report, null, 2)}\n`);
-console.log(JSON.stringify({ decode: report.decode, prefill: report.prefill }, null, 1));
+function lineOf({ peer, variant, position, prefill, tokensPerSecond, ratio, why }: Row): string[] {
+  const at =
+    position !== undefined ? `position ${position}` : prefill !== undefined ? `prefill ${prefill}` : '-';
+  const figures = (rate: Rate | null) =>
+    rate ? [rate.median, rate.least, rate.most].map((value) => value.toFixed(1)) : ['-', '-', '-'];
+  return [peer, variant ?? '-', at, ...figures(tokensPerSecond), ratio?.median.toFixed(3) ?? '-', why ?? ''];
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    await compare(program.parse().opts());
+  } catch (error) {
+    // Help was printed already.
+    const isHelp = error instanceof CommanderError && error.exitCode === 0;
+    if (!isHelp) process.exitCode = failure(error, io, { json: false, command: 'bench:peers' });
+  }
+}

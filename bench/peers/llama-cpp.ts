@@ -1,54 +1,100 @@
-// Speed of llama.cpp (node-llama-cpp) on Qwen3-0.6B's dimensions with random F16 weights: `tsx bench/peers/llama-cpp.ts`.
-import { execFile } from 'node:child_process';
+// llama.cpp as a peer: its own llama-bench where that is built, else node-llama-cpp on the CPU, with random F16 weights where there is no file.
+import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { models } from '../../configs/models.ts';
-import { invariant, OnelaunchError } from '../../errors.ts';
 import { writeRandomGguf } from './gguf.ts';
+import { type Answer, PeerProcess, type Request, type Started } from './peer-process.ts';
 
 const run = promisify(execFile);
 const version = '3.22.1';
-const promptId = (index: number) => (index * 977 + 13) % 150_000;
 
-export interface PeerRun {
-  readonly threads: number;
-  /** Tokens of the prompt, and tokens generated after it. */
-  readonly prompt: number;
-  readonly tokens: number;
+interface LlamaOptions {
+  readonly model: string;
+  readonly context: number;
+  readonly threads: number | undefined;
+  readonly gguf: string | undefined;
 }
 
-const speedSchema = z.object({
-  peer: z.string(),
-  threads: z.number(),
-  prompt: z.number(),
-  tokens: z.number(),
-  prefillTokensPerSecond: z.number(),
-  decodeTokensPerSecond: z.number(),
-});
-export type PeerSpeed = z.infer<typeof speedSchema>;
+/** $LLAMA_BENCH, else llama-bench on the path; null where neither runs. */
+export function findLlamaBench(): string | null {
+  const named = process.env['LLAMA_BENCH']?.trim() || 'llama-bench';
+  return spawnSync(named, ['--help'], { timeout: 60_000 }).status === 0 ? named : null;
+}
 
-/**
- * Measures llama.cpp once, in a process of its own. The first call installs it and writes the model, 1.2 GB,
- * into a cache folder outside the project.
- */
-export async function measureLlamaCpp(options: PeerRun): Promise<PeerSpeed> {
+const benchSchema = z
+  .array(
+    z.looseObject({
+      build_commit: z.string(),
+      avg_ts: z.number().positive(),
+      gpu_info: z.string().optional(),
+    }),
+  )
+  .min(1);
+
+/** llama-bench loads the model for each request, and is not timed while it does. It makes up its own tokens. */
+export class LlamaBench {
+  readonly variants = ['llama-bench'];
+  readonly version: string;
+  readonly device: string;
+  readonly #base: readonly string[];
+  readonly #path: string;
+
+  constructor(
+    path: string,
+    gguf: string,
+    { threads, device }: { threads: number | undefined; device: 'cuda' | 'cpu' },
+  ) {
+    this.#path = path;
+    this.version = `${path} on ${gguf}`;
+    this.device = device;
+    const team = threads === undefined ? [] : ['-t', String(threads)];
+    const layers = ['-ngl', device === 'cuda' ? '999' : '0'];
+    this.#base = ['-m', gguf, '-o', 'json', '-r', '3', '-fa', '1', ...layers, ...team];
+  }
+
+  async ask(request: Request): Promise<Answer> {
+    const { length } = request.prompt;
+    const what =
+      request.op === 'decode'
+        ? ['-p', '0', '-n', String(request.tokens), '-d', String(length)]
+        : ['-p', String(length), '-n', '0'];
+    const tokens = request.op === 'decode' ? request.tokens : length;
+    try {
+      const { stdout } = await run(this.#path, [...this.#base, ...what], { maxBuffer: 1 << 24 });
+      const [result] = benchSchema.parse(JSON.parse(stdout));
+      // It does not tell which tokens it made.
+      const made = request.op === 'decode' ? request.tokens : 1;
+      return { seconds: tokens / result!.avg_ts, ids: new Array<number>(made).fill(0) };
+    } catch (error) {
+      return { error: (error as Error).message.split('\n')[0]! };
+    }
+  }
+
+  close(): void {}
+}
+
+/** node-llama-cpp in a process of its own. The first call installs it, and writes 1.2 GB of random weights, into a cache outside the project. */
+export async function startLlamaCpp({ model, context, threads, gguf }: LlamaOptions): Promise<Started> {
+  const dims = models.find(({ name }) => name === model);
+  if (gguf === undefined && dims === undefined)
+    return { missing: `the dimensions of ${model} are not known` };
   const folder = await installed();
-  const model = join(folder, 'qwen3-0.6b-random-f16.gguf');
-  const dims = models.find(({ name }) => name === 'qwen3-0.6b');
-  invariant(dims, 'qwen3-0.6b is among the models');
-  if (!existsSync(model)) writeRandomGguf(model, dims);
+  if (folder === null) return { missing: `npm cannot install node-llama-cpp ${version} here` };
+  const path = gguf ?? join(folder, `${model}-random-f16.gguf`);
+  if (dims && !existsSync(path)) writeRandomGguf(path, dims);
+  const options: ChildOptions = { folder, path, context, threads: threads ?? 2 };
   const self = fileURLToPath(import.meta.url);
-  const args = ['--import', 'tsx', self, '--child', folder, model, JSON.stringify(options)];
-  const { stdout } = await run(process.execPath, args, { maxBuffer: 1 << 24 });
-  return speedSchema.parse(JSON.parse(stdout.trim().split('\n').at(-1) ?? ''));
+  return PeerProcess.start(process.execPath, ['--import', 'tsx', self, '--child', JSON.stringify(options)]);
 }
 
-/** The folder that holds node-llama-cpp with its CPU library, without the 650 MB for GPUs. */
-async function installed(): Promise<string> {
+/** The folder that holds node-llama-cpp with its CPU library, without the 650 MB for GPUs; null where npm cannot get it. */
+async function installed(): Promise<string | null> {
   const cache = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
   const folder = join(cache, 'onelaunch', 'peers', `node-llama-cpp-${version}`);
   if (existsSync(join(folder, 'installed'))) return folder;
@@ -58,10 +104,8 @@ async function installed(): Promise<string> {
   const wanted = packages.map((name) => `${name}@${version}`);
   try {
     await run('npm', ['install', '--omit=optional', '--ignore-scripts', ...wanted], { cwd: folder });
-  } catch (cause) {
-    throw new OnelaunchError('environment', `npm cannot install ${wanted.join(' ')}: ${String(cause)}`, {
-      hint: 'npm must reach its registry; the comparison needs nothing else from the network',
-    });
+  } catch {
+    return null;
   }
   writeFileSync(join(folder, 'installed'), '');
   return folder;
@@ -77,46 +121,47 @@ interface Llama {
 }
 
 interface Sequence {
-  evaluateWithoutGeneratingNewTokens(ids: number[]): Promise<void>;
   evaluate(ids: number[], options: { temperature: number; yieldEogToken: boolean }): AsyncIterable<number>;
   eraseContextTokenRanges(ranges: { start: number; end: number }[]): Promise<void>;
   readonly nextTokenIndex: number;
 }
 
-async function child(folder: string, modelPath: string, options: PeerRun): Promise<PeerSpeed> {
-  const { threads, prompt, tokens } = options;
+interface ChildOptions {
+  readonly folder: string;
+  readonly path: string;
+  readonly context: number;
+  readonly threads: number;
+}
+
+async function child({ folder, path, context, threads }: ChildOptions): Promise<void> {
+  const say = (value: unknown) => void process.stdout.write(`${JSON.stringify(value)}\n`);
   const entry = pathToFileURL(join(folder, 'node_modules/node-llama-cpp/dist/index.js')).href;
   const { getLlama } = (await import(entry)) as { getLlama(options: object): Promise<Llama> };
   const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: threads });
-  const model = await llama.loadModel({ modelPath, gpuLayers: 0, useMmap: false });
-  const context = await model.createContext({ contextSize: prompt + tokens + 64, threads, batchSize: 512 });
-  const sequence = context.getSequence();
-
-  // Once to warm up: the first pass touches every page.
-  await sequence.evaluateWithoutGeneratingNewTokens([1, 2, 3]);
-  await sequence.eraseContextTokenRanges([{ start: 0, end: sequence.nextTokenIndex }]);
-
-  const ids = Array.from({ length: prompt }, (_, index) => promptId(index));
-  const times = [performance.now()];
-  for await (const _ of sequence.evaluate(ids, { temperature: 0, yieldEogToken: true })) {
-    if (times.push(performance.now()) > tokens + 1) break;
+  const model = await llama.loadModel({ modelPath: path, gpuLayers: 0, useMmap: false });
+  const made = await model.createContext({ contextSize: context + 64, threads, batchSize: 512 });
+  const sequence = made.getSequence();
+  say({ version: `node-llama-cpp ${version}, F16`, variants: ['default'], device: 'CPU' });
+  for await (const line of createInterface({ input: process.stdin })) {
+    const request = JSON.parse(line) as Request;
+    const tokens = request.op === 'decode' ? request.tokens : 0;
+    if (sequence.nextTokenIndex > 0) {
+      await sequence.eraseContextTokenRanges([{ start: 0, end: sequence.nextTokenIndex }]);
+    }
+    const times = [performance.now()];
+    const ids: number[] = [];
+    for await (const id of sequence.evaluate([...request.prompt], { temperature: 0, yieldEogToken: true })) {
+      ids.push(id);
+      if (times.push(performance.now()) > tokens + 1) break;
+    }
+    const [started, first] = times as [number, number];
+    const millis = request.op === 'decode' ? times.at(-1)! - first : first - started;
+    say({ seconds: millis / 1000, ids: request.op === 'decode' ? ids.slice(1) : ids });
   }
-  const [started = 0, first = 0] = times;
-  return {
-    peer: `node-llama-cpp ${version}, F16`,
-    threads,
-    prompt,
-    tokens,
-    prefillTokensPerSecond: (prompt / (first - started)) * 1000,
-    decodeTokensPerSecond: ((times.length - 2) / ((times.at(-1) ?? 0) - first)) * 1000,
-  };
+  process.exit(0); // its threads would keep the process alive
 }
 
-const [flag, folder, model, options] = process.argv.slice(2);
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  if (flag === '--child' && folder && model && options) {
-    console.log(JSON.stringify(await child(folder, model, JSON.parse(options) as PeerRun)));
-    process.exit(0); // node-llama-cpp's threads would keep the process alive
-  }
-  console.log(JSON.stringify(await measureLlamaCpp({ threads: 2, prompt: 512, tokens: 64 }), null, 1));
+const [flag, options] = process.argv.slice(2);
+if (process.argv[1] === fileURLToPath(import.meta.url) && flag === '--child' && options) {
+  await child(JSON.parse(options) as ChildOptions);
 }

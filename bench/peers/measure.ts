@@ -1,0 +1,96 @@
+// Two peers in turns, A B B A: what drifts falls on both, and the ratio is taken within a round.
+import { spreadOf } from '../../lab/measure.ts';
+import type { Answer, Request } from './peer-process.ts';
+
+/** What is asked of both. */
+export type Work =
+  | { readonly kind: 'decode'; readonly position: number; readonly tokens: number }
+  | { readonly kind: 'prefill'; readonly tokens: number };
+
+export interface Rate {
+  readonly median: number;
+  readonly least: number;
+  readonly most: number;
+}
+
+export interface Row {
+  readonly peer: string;
+  readonly variant: string | null;
+  readonly version: string | null;
+  /** Tokens in the cache when decoding is timed, or those of a prompt. */
+  readonly position?: number;
+  readonly prefill?: number;
+  readonly tokensPerSecond: Rate | null;
+  /** Ours divided by theirs, round by round. */
+  readonly ratio?: Rate;
+  /** Why there is no figure. */
+  readonly why?: string;
+}
+
+/** Anything that answers requests. */
+export interface Asked {
+  readonly name: string;
+  readonly variant: string;
+  readonly version: string;
+  readonly ask: (request: Request) => Promise<Answer>;
+}
+
+/** Tokens a second of both, one each a visit; or why one of them has none. */
+export type Turns =
+  | { readonly ours: readonly number[]; readonly theirs: readonly number[] }
+  | { readonly failed: 'ours' | 'theirs'; readonly why: string };
+
+/** One visit each that is thrown away, then rounds of A B B A. */
+export async function inTurns(
+  ours: Asked,
+  theirs: Asked,
+  work: Work,
+  rounds: number,
+  idOf: (index: number) => number,
+): Promise<Turns> {
+  const rates = { ours: [] as number[], theirs: [] as number[] };
+  const visit = async (who: 'ours' | 'theirs', keep: boolean) => {
+    const asked = who === 'ours' ? ours : theirs;
+    const answer = await asked.ask(requestOf(asked.variant, work, idOf));
+    if ('error' in answer) return answer.error;
+    const wanted = work.kind === 'decode' ? work.tokens : 1;
+    if (answer.ids.length !== wanted) return `${answer.ids.length} tokens came, not ${wanted}`;
+    if (keep) rates[who].push(work.tokens / answer.seconds);
+    return null;
+  };
+  const order = ['ours', 'theirs', 'theirs', 'ours'] as const;
+  for (let round = -1; round < rounds; round++) {
+    for (const who of round < 0 ? (['ours', 'theirs'] as const) : order) {
+      const why = await visit(who, round >= 0);
+      if (why !== null) return { failed: who, why };
+    }
+  }
+  return rates;
+}
+
+function requestOf(variant: string, work: Work, idOf: (index: number) => number): Request {
+  const length = work.kind === 'decode' ? work.position : work.tokens;
+  const prompt = Array.from({ length }, (_, index) => idOf(index));
+  return work.kind === 'decode'
+    ? { op: 'decode', variant, prompt, tokens: work.tokens }
+    : { op: 'prefill', variant, prompt };
+}
+
+export function rateOf(values: readonly number[]): Rate {
+  const { median, least, most } = spreadOf(values);
+  return { median, least, most };
+}
+
+/** Of a peer in one piece of work. */
+export function rowOf({ name, variant, version }: Asked, work: Work, turns: Turns): Row {
+  const what = { peer: name, variant, version, ...whereOf(work) };
+  if ('failed' in turns) return { ...what, tokensPerSecond: null, why: turns.why };
+  const { ours, theirs } = turns;
+  // A round is two visits of each.
+  const rounds = Array.from({ length: ours.length / 2 }, (_, i) => [2 * i, 2 * i + 1] as const);
+  const ratios = rounds.map(([a, b]) => (ours[a]! + ours[b]!) / (theirs[a]! + theirs[b]!));
+  return { ...what, tokensPerSecond: rateOf(theirs), ratio: rateOf(ratios) };
+}
+
+export const whereOf = (work: Work): Pick<Row, 'position' | 'prefill'> =>
+  work.kind === 'decode' ? { position: work.position } : { prefill: work.tokens };
