@@ -23,6 +23,7 @@ import { addModels } from './models.ts';
 import { addProfile } from './profile.ts';
 import { addPull } from './pull.ts';
 import { addQuality } from './quality.ts';
+import { addReport } from './report.ts';
 import { addResources } from './resources.ts';
 import { addSimulate } from './simulate.ts';
 import { createUi, type Start } from './ui.ts';

@@ -37,7 +37,7 @@ export const costTerms = {
   cells: term(0.03, '8 cells of a warp, read and multiplied'),
   streamNorm: term(0.3, '1,024 values normed by a stage of its own'),
   streamAttend: term(2, 'attention of one token in a stream, without positions'),
-  streamPositions: term(1, '100 cached positions in one block of a stream'),
+  streamPositions: term(1, '100 cached positions of a head of 128 in one block of a stream'),
   streamMerge: term(0.35, '1,024 values of partial results merged in a stream'),
   streamChoose: term(5, 'choosing a token from 100,000 logits in a stream'),
   streamToken: term(25, 'start and end of a token in a stream'),

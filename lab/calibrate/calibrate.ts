@@ -97,8 +97,8 @@ const originOf =
 /** Builds and times all plans on all models; kernels of one model after the other. */
 async function pointsOf(target: Target, input: CalibrateInput): Promise<CalibrationPoint[]> {
   const points: CalibrationPoint[] = [];
-  for (const dims of input.models) {
-    const kernels = await buildPlans(dims, calibrationPlans(target), target, input);
+  for (const [at, dims] of input.models.entries()) {
+    const kernels = await buildPlans(dims, calibrationPlans(target, at === 0), target, input);
     for (const [i, built] of kernels.entries()) {
       input.signal.throwIfAborted();
       const { name } = built.kernel.schedule.plan;

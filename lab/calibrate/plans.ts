@@ -54,6 +54,6 @@ const streamed: readonly FusionPlan[] = [
   stream.with('small-slots', {}, { slotBytes: 8192, copiesInFlight: 2, slots: 24 }),
 ];
 
-/** The plans for a target. */
-export const calibrationPlans = (target: Target): readonly FusionPlan[] =>
-  platformOf(target).streams ? [...atBarriers, ...tuned, ...streamed] : atBarriers;
+/** The plans for a target. @param isFirst of the models: options of the machine are timed on one alone */
+export const calibrationPlans = (target: Target, isFirst: boolean): readonly FusionPlan[] =>
+  platformOf(target).streams ? [...atBarriers, ...(isFirst ? tuned : []), ...streamed] : atBarriers;

@@ -94,7 +94,10 @@ function bodyWork(
     case 'attend':
       return [
         { term: 'streamAttend', amount: 1 },
-        { term: 'streamPositions', amount: meanCached(dims, position) / splits / 100 },
+        {
+          term: 'streamPositions',
+          amount: (meanCached(dims, position) / splits / 100) * (schedule.headPad / 128),
+        },
       ];
     case 'merge_splits':
       return [mergeWork(schedule, splits, 1)];
