@@ -51,6 +51,8 @@ const runSchema = z.strictObject({
   machine,
 });
 
+export type RunRecord = z.infer<typeof runSchema>;
+
 /** A plan that is another than those before it. */
 const variantSchema = z.strictObject({
   kind: z.literal('variant'),
