@@ -32,6 +32,8 @@ export interface ExperimentFlags extends WorkFlags {
   readonly jobs?: number | undefined;
   readonly budget?: number | undefined;
   readonly journal?: string | undefined;
+  /** Nothing is built or timed. */
+  readonly explain?: true | undefined;
 }
 
 export interface Prepared {
@@ -43,14 +45,15 @@ export interface Prepared {
 /** Model, machine and incumbent, checked before anything is printed or compiled. */
 export async function prepare(ui: Ui, model: string, flags: ExperimentFlags): Promise<Prepared> {
   const mode = modeOf(flags);
+  const isTimed = mode !== 'build' && !flags.explain;
   const { preflight } = await import('../preflight.ts');
   const { storedGolden } = await import('../lab/truth.ts');
   let positions: readonly number[] = [];
   const checked = await preflight(
     { model, target: flags.target, plan: flags.plan },
     {
-      weights: mode !== 'build' && !flags.randomWeights,
-      run: mode === 'build' ? undefined : engineOptions(flags),
+      weights: isTimed && !flags.randomWeights,
+      run: isTimed ? engineOptions(flags) : undefined,
       also: async ({ dims, directory, functions }) => {
         positions = positionsOf(dims, flags);
         await storedGolden(dims, directory, functions, flags.golden);

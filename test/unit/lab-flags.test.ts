@@ -130,3 +130,14 @@ describe('gen explore and gen ablate', () => {
     ).toEqual([]);
   });
 });
+
+it('gen explore --explain needs no GPU and no weights', async () => {
+  const { io, written } = memoryIo();
+  const asked = ['--model', 'qwen3-0.6b', '--target', 'h100', '--plan', 'stream', '--vary', 'handoff=*'];
+  expect(await run(['explore', ...asked, '--explain', '--json'], io), written.err).toBe(0);
+  const shown = JSON.parse(written.out) as { label: string; predicted: (number | null)[] }[];
+  expect(shown.map(({ label }) => label)).toEqual(['stream', 'stream+handoff=epoch']);
+  expect(shown.every(({ predicted }) => predicted.length === 3 && predicted.every((rate) => rate! > 0))).toBe(
+    true,
+  );
+});
