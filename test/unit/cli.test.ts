@@ -42,22 +42,34 @@ describe('help', () => {
       'doctor',
       'models',
       'pull',
+      'profile',
+      'report',
     ]) {
       expect(out).toMatch(new RegExp(`^  ${word} `, 'm'));
     }
     expect(out).toContain('Exit codes: 0 ok');
   });
 
-  it.each(['build', 'explain', 'verify', 'bench', 'chat', 'complete', 'demo', 'doctor', 'models', 'pull'])(
-    'of %s has an example that begins with the command, and the exit codes',
-    async (command) => {
-      const { code, out } = await gen([command, '--help']);
-      expect(code).toBe(0);
-      expect(out).toMatch(/Example:\n {2}(gen|echo)/);
-      expect(out).toContain('Exit codes: 0 ok, 1 failed, 2 wrong usage');
-      expect(out).toContain('--json');
-    },
-  );
+  it.each([
+    'build',
+    'explain',
+    'verify',
+    'bench',
+    'chat',
+    'complete',
+    'demo',
+    'doctor',
+    'models',
+    'pull',
+    'profile',
+    'report',
+  ])('of %s has an example that begins with the command, and the exit codes', async (command) => {
+    const { code, out } = await gen([command, '--help']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/Example:\n {2}(gen|echo)/);
+    expect(out).toContain('Exit codes: 0 ok, 1 failed, 2 wrong usage');
+    expect(out).toContain('--json');
+  });
 
   it('and version leave with 0', async () => {
     const version = await gen(['--version']);
