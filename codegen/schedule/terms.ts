@@ -22,6 +22,7 @@ export const costTerms = {
   multiply: term(0.05, '10 KiB of weights multiplied by a warp, loaded 128 bits at a time; on a CPU, 1 MB'),
   copies: term(0.3, 'a buffer of weights that is waited for in shared memory'),
   handed: term(0.3, 'a buffer that other warps fill'),
+  fetch: term(2, '1 MiB that an idle block asks for'),
   farInputs: term(0.05, '10 KiB of weights whose inputs a warp reads from global memory'),
   input: term(0.1, "1,024 values into a block's own memory"),
   norm: term(0.2, '1,024 values normed'),

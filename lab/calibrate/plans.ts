@@ -40,6 +40,7 @@ const tuned: readonly FusionPlan[] = [
   ...seedVariants.filter(({ name }) => chosenOfSeed.includes(name)),
   cooperative.with('eight-warps', {}, { warps: 8 }),
   cooperative.with('two-in-flight', {}, { loadsInFlight: 2 }),
+  cooperative.with('few-fetch', {}, { prefetch: 2, prefetchBy: 'idle' }),
 ];
 
 const chosen = [

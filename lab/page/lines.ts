@@ -3,7 +3,7 @@ import { chart, spreadLabels } from './axes.ts';
 import { legend } from './html.ts';
 import { element, grouped, label, line, rate, short, ticks } from './svg.ts';
 
-export interface Point {
+interface Point {
   readonly x: number;
   readonly y: number;
   readonly low: number;

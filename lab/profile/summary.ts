@@ -72,7 +72,7 @@ export function summarize(events: readonly TrackEvent[], stages: readonly string
   };
 }
 
-export const sumOf = (times: PhaseTimes): number => phases.reduce((sum, phase) => sum + times[phase], 0);
+const sumOf = (times: PhaseTimes): number => phases.reduce((sum, phase) => sum + times[phase], 0);
 
 function add(to: Map<number, Record<Phase, number>>, event: TrackEvent, scale: number): void {
   const times = to.get(event.block) ?? { weights: 0, others: 0, compute: 0, meet: 0, publish: 0 };

@@ -19,7 +19,7 @@ export interface VariantRow extends RankedRow {
 
 export type Range = Pick<Spread, 'median' | 'least' | 'most'>;
 
-export interface DecodeFigure {
+interface DecodeFigure {
   readonly position: number;
   readonly tokensPerSecond: Range;
   readonly gigabytesPerSecond: number;

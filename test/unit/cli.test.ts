@@ -46,6 +46,8 @@ describe('help', () => {
       'quality',
       'resources',
       'simulate',
+      'profile',
+      'report',
     ]) {
       expect(out).toMatch(new RegExp(`^  ${word} `, 'm'));
     }
@@ -67,6 +69,8 @@ describe('help', () => {
     'quality',
     'resources',
     'simulate',
+    'profile',
+    'report',
   ])('of %s has an example that begins with the command, and the exit codes', async (command) => {
     const { code, out } = await gen([command, '--help']);
     expect(code).toBe(0);

@@ -21,15 +21,27 @@ const turnsOf = (schedule: BarrierSchedule, stage: ScheduledStage): number =>
 export const slowdownOf = (schedule: BarrierSchedule, stage: ScheduledStage): number =>
   (turnsOf(schedule, stage) / meanTurns(schedule, stage)) * fetchedShare(schedule, stage);
 
+/** The stage while which idle blocks bring the next ones' weights into L2, and those blocks; null: none do. */
+function fetching({ stages, tuning, blocks }: BarrierSchedule) {
+  const at = stages.findIndex(({ ops }) => ops.includes('attend'));
+  const idle = blocks - stages[at]!.units;
+  if (tuning.prefetchBy !== 'idle' || tuning.prefetch === 0 || idle <= 0) return null;
+  return { at, idle, ahead: stages.slice(at + 1, at + 1 + tuning.prefetch) };
+}
+
 /** Below 1 where blocks that attention leaves idle have brought the weights into L2. */
-function fetchedShare({ stages, tuning, target, blocks }: BarrierSchedule, { name }: ScheduledStage): number {
-  const { prefetch, prefetchBy } = tuning;
-  const attention = stages.findIndex(({ ops }) => ops.includes('attend'));
-  const ahead = stages.findIndex((stage) => stage.name === name) - attention;
-  const isIdle = prefetchBy === 'idle' && stages[attention]!.units < blocks;
-  const { bandwidth, cacheBandwidth = bandwidth } = target;
-  if (!isIdle || ahead < 1 || ahead > prefetch || bandwidth === null) return 1;
-  return bandwidth / cacheBandwidth!;
+function fetchedShare(schedule: BarrierSchedule, { name }: ScheduledStage): number {
+  const { bandwidth, cacheBandwidth = bandwidth } = schedule.target;
+  const isFetched = fetching(schedule)?.ahead.some((stage) => stage.name === name);
+  return isFetched && bandwidth !== null ? bandwidth / cacheBandwidth! : 1;
+}
+
+/** What an idle block asks for while attention runs. */
+function fetchWork(schedule: BarrierSchedule, stage: ScheduledStage): Work[] {
+  const found = fetching(schedule);
+  if (!found || schedule.stages[found.at]!.name !== stage.name) return [];
+  const bytes = found.ahead.reduce((sum, { weightBytes }) => sum + weightBytes, 0);
+  return [{ term: 'fetch', amount: bytes / found.idle / 2 ** 20 }];
 }
 
 /** What one run of a stage does for a token at a position. */
@@ -37,6 +49,7 @@ export function stageWork(schedule: BarrierSchedule, { name }: ScheduledStage, p
   const stage = schedule.stages.find((one) => one.name === name)!;
   return [
     { term: 'stage', amount: 1 },
+    ...fetchWork(schedule, stage),
     ...stage.phases.flatMap((phase) => phaseWork(schedule, stage, phase, position)),
   ];
 }
