@@ -1,5 +1,7 @@
 // gen calibrate: measures this machine and writes its target file.
 import { writeFileSync } from 'node:fs';
+import type { CalibrationRecord } from '../lab/calibrate/record.ts';
+import type { FittedPoint } from '../lab/calibrate/refit.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
 import { fixed, type Start, table } from './ui.ts';
@@ -20,6 +22,7 @@ export function addCalibrate(program: Program, start: Start): void {
     )
     .option('--tokens <n>', 'timed tokens of a reply', whole('--tokens', 1, 10_000), 64)
     .option('--runs <n>', 'replies of each kernel and position', whole('--runs', 1, 1000), 3)
+    .option('--refit <file>', 'measure nothing: make the target anew of what a calibration recorded')
     .option('--no-delays', 'keep the poll delays of the target')
     .option('--threads <n>', 'CPU threads (default: physical cores)', whole('--threads', 1, 1024))
     .option('--device <n>', 'GPU ordinal', whole('--device', 0, 1023), 0)
@@ -29,49 +32,56 @@ export function addCalibrate(program: Program, start: Start): void {
     )
     .action((options) =>
       start(options, async (ui) => {
-        const { calibrate } = await import('../lab/calibrate/calibrate.ts');
+        const { measureTarget } = await import('../lab/calibrate/calibrate.ts');
+        const { refit } = await import('../lab/calibrate/refit.ts');
+        const { readRecord } = await import('../lab/calibrate/record.ts');
         const { machineState, cpuName } = await import('../lab/measure.ts');
         const { resolveModel, resolveTarget } = await import('../configs/resolve.ts');
         const { targetText } = await import('../configs/target-file.ts');
         const { checkDevice } = await import('../codegen/build/can-run.ts');
         const { findGpus } = await import('../codegen/build/tools.ts');
         const from = resolveTarget(options.target);
+        const out = options.out ?? `${from.name}.target.json`;
+        const write = (record: CalibrationRecord) => {
+          const { target, points } = refit(from, record);
+          writeFileSync(out, targetText(target));
+          if (ui.json) ui.result({ target, points, figures: record.figures, out });
+          else ui.data(pointsTable(points));
+          ui.note(`${out}: --target ${out} takes it`);
+          return exitCode.ok;
+        };
+        if (options.refit !== undefined) return write(readRecord(options.refit));
         const isGpu = from.kind === 'cuda';
         checkDevice(from, options.device, findGpus);
-        const names =
-          options.models?.split(',') ??
-          (isGpu ? ['qwen3-0.6b', 'smollm2-135m'] : ['smollm2-135m', 'qwen3-tiny']);
+        const names = options.models?.split(',') ?? modelsFor[from.kind];
         const models = names.map((name) => resolveModel(name).dims);
-        const out = options.out ?? `${from.name}.target.json`;
-        const before = machineState(isGpu ? options.device : null);
-        const day = new Date().toISOString().slice(0, 10);
+        const state = machineState(isGpu ? options.device : null);
         const device =
-          before.kind === 'cuda'
-            ? `${before.name}, driver ${before.driver}, ${before.smClock} MHz SM, ${before.memoryClock} MHz memory`
-            : `${cpuName()}, ${options.threads ?? 'physical cores as'} threads`;
+          state.kind === 'cuda'
+            ? `${state.name}, driver ${state.driver}, ${state.smClock} MHz SM, ${state.memoryClock} MHz memory`
+            : `${cpuName()}, ${options.threads ?? 'as many threads as cores'}`;
         const progress = ui.progress('calibrating');
-        const calibration = await calibrate(from, {
+        const record = await measureTarget(from, {
           ...{ models, device: options.device, threads: options.threads, signal: ui.io.signal },
           positions: options.positions ?? [1, 200, 1900],
           ...{ tokens: options.tokens, replies: options.runs, seeksDelays: options.delays },
-          origin: `gen calibrate, ${day}, ${device}`,
+          origin: `gen calibrate, ${new Date().toISOString().slice(0, 10)}, ${device}`,
           onLine: progress.log,
           onProgress: progress.update,
         }).finally(progress.end);
-        writeFileSync(out, targetText(calibration.target));
-        const after = machineState(isGpu ? options.device : null);
-        if (ui.json) ui.result({ ...calibration, machine: { before, after }, out });
-        else ui.data(pointsTable(calibration.points));
-        ui.note(`${out}: --target ${out} takes it`);
-        return exitCode.ok;
+        const recorded = out.replace(/(\.json)?$/, '.points.json');
+        writeFileSync(recorded, `${JSON.stringify(record)}\n`);
+        ui.note(`${recorded}: what was measured, for --refit`);
+        return write(record);
       }),
     );
 }
 
-type Points = Awaited<ReturnType<typeof import('../lab/calibrate/calibrate.ts').calibrate>>['points'];
+/** Large and small: what is timed where nobody says which. */
+const modelsFor = { cuda: ['qwen3-0.6b', 'smollm2-135m'], cpu: ['smollm2-135m', 'qwen3-tiny'] } as const;
 
 /** Measured beside predicted by the terms that were fitted. */
-function pointsTable(points: Points): string {
+function pointsTable(points: readonly FittedPoint[]): string {
   const rows = points.map(({ model, plan, position, tokensPerSecond, error }) => [
     ...[model, plan, position, fixed(tokensPerSecond.median, 1)],
     fixed(tokensPerSecond.median / (1 + error), 1),

@@ -58,5 +58,11 @@ export function readTarget(path: string): Target {
   return parseTarget(value, path);
 }
 
-/** A target as the text of its file. */
-export const targetText = (target: Target): string => `${JSON.stringify(target, null, 2)}\n`;
+/** A target as the text of its file: fields in one order, whatever the target was made from. */
+export function targetText(target: Target): string {
+  const fields = Object.keys(shape.shape).flatMap((key) => {
+    const value = target[key as keyof Target];
+    return value === undefined ? [] : [[key, value] as const];
+  });
+  return `${JSON.stringify(Object.fromEntries(fields), null, 2)}\n`;
+}

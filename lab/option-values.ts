@@ -82,12 +82,11 @@ export function allValues(kind: SchemeKind, key: string): readonly OptionValue[]
 const numbersOf = (range: Accepted['range']): number[] =>
   range ? Array.from({ length: range.most - range.least + 1 }, (_, i) => range.least + i) : [];
 
-/** Values worth trying alone beside `value`: all other words; of numbers the least, half and twice as much. */
+/** Values worth trying alone beside `value`: all other words; of numbers half and twice as much. */
 export function othersThan(kind: SchemeKind, key: string, value: unknown): readonly OptionValue[] {
   const { words, range } = acceptedBy(kind, key);
   const beside = range ? [1, 2, 4, 8] : [1];
-  const near =
-    typeof value !== 'number' ? beside : value === 0 ? [1, 2] : [range?.least, value >> 1, 2 * value];
+  const near = typeof value !== 'number' ? beside : value === 0 ? [1, 2] : [value >> 1, 2 * value];
   const numbers = near.filter((number) => option(kind, key).is.safeParse(number).success);
   const others = [...words.filter((word) => word !== fit), ...numbers].filter((other) => other !== undefined);
   return [...new Set(others)].filter((other) => optionText(other) !== optionText(value));

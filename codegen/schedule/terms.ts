@@ -29,7 +29,7 @@ export const costTerms = {
   merge: term(0.1, '1,024 values of partial results merged by a block'),
   rowwise: term(0.1, 'a step over rows or heads alone'),
   attend: term(2.3, 'attention of one token, without positions'),
-  positions: term(1, '100 cached positions in one block'),
+  positions: term(1, '100 cached positions in one block of 16 warps, for one query'),
   // Of a stream.
   hop: term(0.5, 'from the last stored word to its first use in another block'),
   words: term(0.2, '1,024 values polled by a block'),

@@ -79,7 +79,7 @@ __host__ __device__ inline const char* stage_name(int stage) {
   return names[stage];
 }
 /** Cycles into each stage before which its input cannot be there. */
-constexpr int kDelays[kStageCount] = { 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+constexpr int kDelays[kStageCount] = { 0, 0, 0, 400, 0, 0, 0, 0, 0 };
 
 /** Blocks that share a head at a position. */
 __host__ __device__ inline constexpr int splits_at(int position) {

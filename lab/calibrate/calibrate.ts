@@ -2,24 +2,17 @@
 import { availableParallelism } from 'node:os';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { platformOf, type Target } from '../../codegen/schedule/target.ts';
-import { costTermNames, type TermValues } from '../../codegen/schedule/terms.ts';
 import stream from '../../configs/plans/stream.ts';
 import { decoderOf } from '../decode.ts';
 import { descendDelays } from './delays.ts';
-import { errorOf, fitTerms } from './fit.ts';
-import {
-  buildPlan,
-  buildPlans,
-  type CalibrationPoint,
-  type KernelWork,
-  openKernel,
-  timeKernel,
-} from './kernels.ts';
+import { buildPlan, buildPlans, type KernelWork, openKernel, timeKernel } from './kernels.ts';
 import { calibrationPlans } from './plans.ts';
-import { cacheOf, figureOf, type ProbeFigure, runProbe } from './probe.ts';
+import { runProbe } from './probe.ts';
+import type { CalibrationRecord, TimedPoint } from './record.ts';
+import { probedTarget } from './refit.ts';
 
 export interface CalibrateInput extends KernelWork {
-  /** The first one's poll delays are sought, where its kernel is a stream. */
+  /** Options of the machine are timed on the first one, and its poll delays are sought where its kernel is a stream. */
   readonly models: readonly ModelDims[];
   /** What the figures come from, such as the device and the day. */
   readonly origin: string;
@@ -27,76 +20,27 @@ export interface CalibrateInput extends KernelWork {
   readonly onLine: (line: string) => void;
 }
 
-export interface Calibration {
-  readonly target: Target;
-  readonly figures: readonly ProbeFigure[];
-  /** What was timed, and how far the prediction by the new terms is off. */
-  readonly points: readonly (CalibrationPoint & { readonly error: number })[];
-}
-
-/** @param from the target as it is known: architecture, sizes, and the poll delays to begin with */
-export async function calibrate(from: Target, input: CalibrateInput): Promise<Calibration> {
-  const { signal, device, threads = availableParallelism(), origin, onLine, onProgress } = input;
+/** All that is measured; `refit` makes a target of it. @param from the target as it is known: architecture, sizes, delays to begin with */
+export async function measureTarget(from: Target, input: CalibrateInput): Promise<CalibrationRecord> {
+  const { signal, device, threads = availableParallelism(), origin, onLine, onProgress, tokens } = input;
   onProgress(null, 'the probe');
   const figures = await runProbe(from, { device, threads, signal });
   for (const { term, x, value } of figures) {
     onLine(`probe: ${term}${x > 0 ? ` at ${x}` : ''} ${value.toPrecision(4)}`);
   }
-  const known = knownTerms(figures);
-  const probed: Target = {
-    ...from,
-    bandwidth: figureOf(figures, 'bandwidth'),
-    bandwidthFrom: 'measured',
-    ...cacheOf(figures),
-  };
-  const delayed = { ...probed, ...(await delaysOf(probed, input)) };
-  const points = await pointsOf(delayed, input);
-  const schemes = [...new Set(points.map(({ scheme }) => scheme))];
-  const terms: TermValues = Object.assign(
-    { ...known },
-    ...schemes.map((name) =>
-      fitTerms(
-        points.filter(({ scheme }) => scheme === name),
-        known,
-      ),
-    ),
-  );
-  const models = input.models.map(({ name }) => name).join(', ');
+  const probed = probedTarget(from, figures);
+  const pollCycles = await delaysOf(probed, input);
+  const target = pollCycles ? { ...probed, pollCycles } : probed;
   return {
-    target: {
-      ...delayed,
-      terms,
-      origin: {
-        '*': origin,
-        ...Object.fromEntries(['bandwidth', ...Object.keys(known)].flatMap(originOf(figures))),
-        terms: `fitted to ${points.length} timed tokens of ${models}`,
-        ...(delayed.pollCycles && { pollCycles: `coordinate descent on ${input.models[0]!.name}` }),
-      },
-    },
-    figures,
-    points: points.map((point) => ({ ...point, error: errorOf(point, terms) })),
+    ...{ origin, tokens, figures },
+    pollCycles: target.pollCycles ?? null,
+    points: await pointsOf(target, input),
   };
 }
 
-const has = (figures: readonly ProbeFigure[], term: string): boolean =>
-  figures.some((figure) => figure.term === term);
-
-/** Terms that the probe measures. */
-const knownTerms = (figures: readonly ProbeFigure[]): TermValues =>
-  Object.fromEntries(
-    costTermNames.filter((term) => has(figures, term)).map((term) => [term, figureOf(figures, term)]),
-  );
-
-const originOf =
-  (figures: readonly ProbeFigure[]) =>
-  (term: string): [string, string][] => {
-    const figure = figures.findLast((one) => one.term === term);
-    return figure ? [[term, `probe: ${figure.least} to ${figure.most}`]] : [];
-  };
-
 /** Builds and times all plans on all models; kernels of one model after the other. */
-async function pointsOf(target: Target, input: CalibrateInput): Promise<CalibrationPoint[]> {
-  const points: CalibrationPoint[] = [];
+async function pointsOf(target: Target, input: CalibrateInput): Promise<TimedPoint[]> {
+  const points: TimedPoint[] = [];
   for (const [at, dims] of input.models.entries()) {
     const kernels = await buildPlans(dims, calibrationPlans(target, at === 0), target, input);
     for (const [i, built] of kernels.entries()) {
@@ -116,9 +60,9 @@ async function pointsOf(target: Target, input: CalibrateInput): Promise<Calibrat
 const delayVariable = 'ONELAUNCH_POLL_CYCLES';
 
 /** The delays under which the stream of the first model is fastest, at a short and at a long context together. */
-async function delaysOf(target: Target, input: CalibrateInput): Promise<Pick<Target, 'pollCycles'>> {
+async function delaysOf(target: Target, input: CalibrateInput): Promise<Target['pollCycles'] | null> {
   const { positions, tokens, signal, onLine, onProgress, seeksDelays } = input;
-  if (!platformOf(target).streams || !seeksDelays) return {};
+  if (!platformOf(target).streams || !seeksDelays) return null;
   const ends = [Math.min(...positions), Math.max(...positions)];
   const built = await buildPlan(input.models[0]!, stream, target, signal);
   const before = process.env[delayVariable];
@@ -142,10 +86,9 @@ async function delaysOf(target: Target, input: CalibrateInput): Promise<Pick<Tar
     const { cycles, gain, tried } = await descendDelays(built.kernel.schedule, rateOf, (now, rate) =>
       onProgress(null, `poll delays ${now.join()}: ${rate.toFixed(0)} tok/s`),
     );
-    onLine(
-      `poll delays: ${((gain - 1) * 100).toFixed(1)} % faster than before, of ${tried} sets: ${JSON.stringify(cycles)}`,
-    );
-    return { pollCycles: cycles };
+    const won = ((gain - 1) * 100).toFixed(1);
+    onLine(`poll delays: ${won} % faster than before, of ${tried} sets: ${JSON.stringify(cycles)}`);
+    return cycles;
   } finally {
     if (before === undefined) delete process.env[delayVariable];
     else process.env[delayVariable] = before;

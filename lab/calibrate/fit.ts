@@ -83,6 +83,6 @@ export function fitTerms(tokens: readonly TimedToken[], known: TermValues = {}):
     if (terms.every((term) => steps.get(term)! < finest * costTerms[term].assumed)) break;
   }
   return Object.fromEntries(
-    Object.entries(values).map(([term, value]) => [term, Number(value.toPrecision(4))]),
+    Object.entries(values).map(([term, value]) => [term, value < 1e-6 ? 0 : Number(value.toPrecision(4))]),
   );
 }

@@ -1,17 +1,17 @@
 // Tokens of a calibration: the kernels of some plans, built side by side, then timed one after the other on random weights.
 import { availableParallelism } from 'node:os';
 import { build } from '../../codegen/build/build.ts';
-import { estimate, generate } from '../../codegen/index.ts';
+import { generate } from '../../codegen/index.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { isLegal } from '../../codegen/plan/check.ts';
 import type { FusionPlan } from '../../codegen/plan/plan.ts';
-import { bandwidthOf, type Target } from '../../codegen/schedule/target.ts';
+import type { Target } from '../../codegen/schedule/target.ts';
 import { type BuiltKernel, openEngine } from '../../load.ts';
 import type { Engine } from '../../runtime/engine.ts';
 import { decoderOf } from '../decode.ts';
-import { type Spread, spreadOf } from '../measure.ts';
-import type { TimedToken } from './fit.ts';
+import { spreadOf } from '../measure.ts';
+import type { TimedPoint } from './record.ts';
 
 export interface KernelWork {
   readonly positions: readonly number[];
@@ -22,15 +22,6 @@ export interface KernelWork {
   readonly threads: number | undefined;
   readonly signal: AbortSignal;
   readonly onProgress: (share: number | null, detail: string) => void;
-}
-
-/** A timed token, with what it was. */
-export interface CalibrationPoint extends TimedToken {
-  readonly model: string;
-  readonly plan: string;
-  readonly scheme: string;
-  readonly position: number;
-  readonly tokensPerSecond: Spread;
 }
 
 export async function buildPlan(
@@ -84,25 +75,18 @@ export async function openKernel(
 }
 
 /** Times a kernel at each position. */
-export async function timeKernel(built: BuiltKernel, work: KernelWork): Promise<CalibrationPoint[]> {
+export async function timeKernel(built: BuiltKernel, work: KernelWork): Promise<TimedPoint[]> {
   const { positions, tokens, replies, signal } = work;
-  const { schedule } = built.kernel;
   const engine = await openKernel(built, Math.max(...positions) + tokens + 1, work);
   try {
     const decoder = decoderOf(engine, tokens, signal);
-    const points: CalibrationPoint[] = [];
+    const points: TimedPoint[] = [];
     for (const position of positions) {
       await decoder.fillTo(position);
       const rates: number[] = [];
       for (let i = 0; i < replies; i++) rates.push((await decoder.reply()).tokensPerSecond);
-      const tokensPerSecond = spreadOf(rates);
-      // An average token of the reply.
-      const { parts, bytes } = estimate(schedule, position + Math.floor(tokens / 2));
-      const bandwidth = bandwidthOf(schedule.target, bytes.weights)!;
-      points.push({
-        ...{ model: built.dims.name, plan: schedule.plan.name, scheme: schedule.scheme, position },
-        ...{ tokensPerSecond, parts, bandwidth, micros: 1e6 / tokensPerSecond.median },
-      });
+      const plan = built.kernel.schedule.plan.name;
+      points.push({ model: built.dims.name, plan, position, tokensPerSecond: spreadOf(rates) });
     }
     return points;
   } finally {

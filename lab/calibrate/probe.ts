@@ -4,22 +4,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { z } from 'zod';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { findCxx, findNvcc, missingTool } from '../../codegen/build/tools.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import { OnelaunchError } from '../../errors.ts';
-
-const figureShape = z.object({
-  term: z.string(),
-  /** What the figure depends on: values of an exchange, loads under way; 0 where on nothing. */
-  x: z.number(),
-  value: z.number(),
-  least: z.number(),
-  most: z.number(),
-});
-/** One line of a probe: us, or GB/s. */
-export type ProbeFigure = z.infer<typeof figureShape>;
+import { type ProbeFigure, readFigures } from './record.ts';
 
 const run = promisify(execFile);
 
@@ -73,13 +62,6 @@ export async function runProbe(
     rmSync(folder, { recursive: true, force: true });
   }
 }
-
-/** The lines of a probe. */
-export const readFigures = (text: string): ProbeFigure[] =>
-  text
-    .trim()
-    .split('\n')
-    .map((line) => figureShape.parse(JSON.parse(line)));
 
 /** The median of one figure; the largest x where there are several. @throws OnelaunchError failed without it */
 export function figureOf(figures: readonly ProbeFigure[], term: string): number {

@@ -1,5 +1,7 @@
 // From timed tokens to the terms of a target, and from rates to poll delays.
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { packageRoot } from '../../codegen/build/package-root.ts';
 import { estimate, makeSchedule } from '../../codegen/index.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import { type CostTerm, costTermNames, costTerms, tokenMicros } from '../../codegen/schedule/terms.ts';
@@ -7,10 +9,13 @@ import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import stream from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
+import { targetText } from '../../configs/target-file.ts';
 import { targets } from '../../configs/targets.ts';
 import { descendDelays } from '../../lab/calibrate/delays.ts';
 import { errorOf, fitTerms, type TimedToken } from '../../lab/calibrate/fit.ts';
-import { cacheOf, figureOf, readFigures } from '../../lab/calibrate/probe.ts';
+import { cacheOf, figureOf } from '../../lab/calibrate/probe.ts';
+import { readFigures, readRecord } from '../../lab/calibrate/record.ts';
+import { refit } from '../../lab/calibrate/refit.ts';
 
 const h100 = targets.find(({ name }) => name === 'h100')!;
 const dims = models.find(({ name }) => name === 'smollm2-135m')!;
@@ -58,6 +63,18 @@ describe('terms', () => {
     expect(Math.min(...Object.values(fitTerms(faster)))).toBe(0);
   });
 });
+
+test.each(['h100'])(
+  'the target %s that ships is what its record gives, and predicts what was timed',
+  (name) => {
+    const record = readRecord(join(packageRoot(), 'bench', 'calibration', `${name}.json`));
+    const shipped = targets.find((target) => target.name === name)!;
+    const { target, points } = refit(shipped, record);
+    expect(targetText(target)).toBe(targetText(shipped));
+    const close = points.filter(({ error }) => Math.abs(error) <= 0.15);
+    expect(close.length / points.length).toBeGreaterThanOrEqual(0.9);
+  },
+);
 
 describe('poll delays', () => {
   const schedule = makeSchedule(dims, stream, h100);

@@ -85,7 +85,9 @@ function phaseWork(schedule: BarrierSchedule, stage: ScheduledStage, phase: Phas
       ];
     case 'attend': {
       const cached = meanCached(dims, position) / (stage.split ? splits : 1);
-      const share = warps === 1 ? 1 : usualWarps / warps;
+      const queries = stage.over === 'kv_heads' ? dims.qHeads / dims.kvHeads : 1;
+      // A position is read once, and scored by each query.
+      const share = ((1 + queries) / 2) * (warps === 1 ? 1 : usualWarps / warps);
       return [
         { term: 'attend', amount: turns },
         { term: 'positions', amount: (turns * cached * share) / 100 },

@@ -1,0 +1,53 @@
+// What a calibration measured, as a file: a target can be made of it anew when the description of costs changes.
+import { z } from 'zod';
+import { OnelaunchError } from '../../errors.ts';
+import { readPlainFile } from '../../plain-file.ts';
+
+const positive = z.number().positive();
+
+/** One line of a probe: us, or GB/s. */
+const figureShape = z.object({
+  term: z.string(),
+  /** What the figure depends on: values of an exchange, loads under way, MiB; 0 where on nothing. */
+  x: z.number(),
+  value: positive,
+  least: positive,
+  most: positive,
+});
+export type ProbeFigure = z.infer<typeof figureShape>;
+
+/** Decode of a kernel at a position: `tokens` of the record, the first of them there. */
+const pointShape = z.object({
+  model: z.string(),
+  plan: z.string(),
+  position: z.int().nonnegative(),
+  tokensPerSecond: z.object({ median: positive, least: positive, most: positive, spread: z.number() }),
+});
+export type TimedPoint = z.infer<typeof pointShape>;
+
+const recordShape = z.object({
+  origin: z.string(),
+  tokens: z.int().positive(),
+  figures: z.array(figureShape).min(1),
+  pollCycles: z.record(z.string(), z.int().nonnegative()).nullable(),
+  points: z.array(pointShape).min(1),
+});
+export type CalibrationRecord = z.infer<typeof recordShape>;
+
+/** The lines of a probe. */
+export const readFigures = (text: string): ProbeFigure[] =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => figureShape.parse(JSON.parse(line)));
+
+/** @throws usage where the file is not there, or nothing that gen calibrate wrote */
+export function readRecord(path: string): CalibrationRecord {
+  try {
+    return recordShape.parse(JSON.parse(readPlainFile(path, 16_000_000).toString('utf8')));
+  } catch (cause) {
+    if (cause instanceof OnelaunchError) throw cause;
+    const hint = 'gen calibrate writes one beside the target file';
+    throw new OnelaunchError('usage', `${path} is no record of a calibration`, { hint, cause });
+  }
+}
