@@ -69,9 +69,10 @@ export type TermValues = Readonly<Partial<Record<CostTerm, number>>>;
 export const workMicros = (work: readonly Work[], terms: TermValues): number =>
   work.reduce((sum, { term, amount }) => sum + amount * (terms[term] ?? costTerms[term].assumed), 0);
 
-/** How sharply the longer of two wins: near a tie each delays the other. */
+/** How sharply the longer wins. */
 const sharpness = 8;
-const longer = (a: number, b: number): number => {
+/** The time of two that go on beside each other: near a tie each delays the other. */
+export const longer = (a: number, b: number): number => {
   const [most, least] = [Math.max(a, b), Math.min(a, b)];
   return most === 0 ? 0 : most * (1 + (least / most) ** sharpness) ** (1 / sharpness);
 };

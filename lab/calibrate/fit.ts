@@ -3,6 +3,7 @@ import {
   type CostTerm,
   costTermNames,
   costTerms,
+  longer,
   type TermValues,
   type TimePart,
   tokenMicros,
@@ -40,6 +41,52 @@ const sought = (tokens: readonly TimedToken[], known: TermValues): CostTerm[] =>
   return costTermNames.filter((term) => used.has(term) && known[term] === undefined);
 };
 
+/** Reads [us] and amounts by term, of all that is done one after the other, or of one part whose reads go on beside its work. */
+interface CompactPart {
+  readonly runs: number;
+  readonly reads: number;
+  readonly amounts: Float64Array;
+  readonly beside: boolean;
+}
+
+/** The parts of a token with amounts in the order of `terms`, and with what is known as time that is not moved. */
+function compact(
+  { parts, bandwidth }: TimedToken,
+  terms: readonly CostTerm[],
+  known: TermValues,
+): CompactPart[] {
+  const apart = parts.filter(({ beside }) => !beside);
+  const one = (all: readonly TimePart[], perRun: boolean, beside: boolean): CompactPart => {
+    const amounts = new Float64Array(terms.length + 1);
+    let reads = 0;
+    for (const { runs, bytes, work } of all) {
+      const times = perRun ? 1 : runs;
+      reads += (times * bytes) / (bandwidth * 1e3);
+      for (const { term, amount } of work) {
+        const at = terms.indexOf(term);
+        // The last amount is of 1 us: what is known.
+        if (at === -1) amounts[terms.length]! += times * amount * (known[term] ?? costTerms[term].assumed);
+        else amounts[at]! += times * amount;
+      }
+    }
+    return { runs: perRun ? all[0]!.runs : 1, reads, amounts, beside };
+  };
+  return [
+    ...(apart.length > 0 ? [one(apart, false, false)] : []),
+    ...parts.filter(({ beside }) => beside).map((part) => one([part], true, true)),
+  ];
+}
+
+function compactMicros(parts: readonly CompactPart[], values: Float64Array): number {
+  let sum = 0;
+  for (const { runs, reads, amounts, beside } of parts) {
+    let work = 0;
+    for (let i = 0; i < amounts.length; i++) work += amounts[i]! * values[i]!;
+    sum += runs * (beside ? longer(reads, work) : reads + work);
+  }
+  return sum;
+}
+
 /**
  * Coordinate descent on the squared logarithms of predicted over measured, from the assumed values on; no term below 0. The same tokens give
  * the same terms.
@@ -47,42 +94,37 @@ const sought = (tokens: readonly TimedToken[], known: TermValues): CostTerm[] =>
  */
 export function fitTerms(tokens: readonly TimedToken[], known: TermValues = {}): TermValues {
   const terms = sought(tokens, known);
-  const values: Partial<Record<CostTerm, number>> = { ...known };
-  const steps = new Map<CostTerm, number>();
-  for (const term of terms) {
-    values[term] = costTerms[term].assumed;
-    steps.set(term, 0.5 * costTerms[term].assumed);
-  }
-  const loss = () => {
-    const prior = terms.reduce((sum, term) => sum + (values[term]! / costTerms[term].assumed - 1) ** 2, 0);
-    return tokens.reduce(
-      (sum, { parts, bandwidth, micros }) =>
-        sum + Math.log(tokenMicros(parts, values, bandwidth) / micros) ** 2,
-      priorWeight * prior,
-    );
+  const timed = tokens.map((token) => ({ parts: compact(token, terms, known), micros: token.micros }));
+  const assumed = terms.map((term) => costTerms[term].assumed);
+  const values = Float64Array.from([...assumed, 1]);
+  const steps = assumed.map((value) => value / 2);
+  const loss = (): number => {
+    let sum = 0;
+    for (const { parts, micros } of timed) sum += Math.log(compactMicros(parts, values) / micros) ** 2;
+    for (const [i, value] of assumed.entries()) sum += priorWeight * (values[i]! / value - 1) ** 2;
+    return sum;
   };
   let least = loss();
-  const moves = (term: CostTerm): boolean => {
-    const [before, step] = [values[term]!, steps.get(term)!];
+  const moves = (i: number): boolean => {
+    const [before, step] = [values[i]!, steps[i]!];
     for (const change of [step, -step]) {
-      values[term] = Math.max(0, before + change);
+      values[i] = Math.max(0, before + change);
       const now = loss();
       if (now < least) {
         least = now;
-        steps.set(term, step * 1.3);
+        steps[i] = step * 1.3;
         return true;
       }
     }
-    values[term] = before;
+    values[i] = before;
     return false;
   };
   for (let round = 0; round < mostRounds; round++) {
-    const moved = terms.filter(moves);
+    const moved = terms.filter((_, i) => moves(i));
     if (moved.length > 0) continue;
-    for (const term of terms) steps.set(term, steps.get(term)! / 2);
-    if (terms.every((term) => steps.get(term)! < finest * costTerms[term].assumed)) break;
+    for (const i of steps.keys()) steps[i]! /= 2;
+    if (steps.every((step, i) => step < finest * assumed[i]!)) break;
   }
-  return Object.fromEntries(
-    Object.entries(values).map(([term, value]) => [term, value < 1e-6 ? 0 : Number(value.toPrecision(4))]),
-  );
+  const found = terms.map((term, i) => [term, values[i]! < 1e-6 ? 0 : Number(values[i]!.toPrecision(4))]);
+  return { ...known, ...Object.fromEntries(found) };
 }

@@ -1,7 +1,9 @@
 // A target from what a calibration measured: figures of the probe as they are, the terms of stages fitted to timed tokens.
-import { estimate, makeSchedule } from '../../codegen/index.ts';
+import { estimate } from '../../codegen/index.ts';
+import { decoderGraph } from '../../codegen/model/graph.ts';
 import { bandwidthOf, type Target } from '../../codegen/schedule/target.ts';
 import { costTermNames, type TermValues } from '../../codegen/schedule/terms.ts';
+import { type Schedule, schemeFor } from '../../codegen/schemes/index.ts';
 import { resolveModel } from '../../configs/resolve.ts';
 import { invariant } from '../../errors.ts';
 import { errorOf, fitTerms, type TimedToken } from './fit.ts';
@@ -27,7 +29,7 @@ export function refit(from: Target, record: CalibrationRecord): { target: Target
   const { figures, points, pollCycles, origin } = record;
   const probed = probedTarget(from, figures);
   const delayed = pollCycles ? { ...probed, pollCycles } : probed;
-  const tokens = points.map((point) => tokenOf(point, record, delayed));
+  const tokens = points.map(tokenReader(record, delayed));
   const known = knownTerms(figures);
   const schemes = [...new Set(tokens.map(({ scheme }) => scheme))];
   const fitted = schemes.map((name) =>
@@ -67,17 +69,31 @@ function rangeOf(figures: readonly ProbeFigure[], term: string): string {
 }
 
 /** What an average token of a timed reply is made of. */
-function tokenOf(
-  { model, plan, position, tokensPerSecond }: TimedPoint,
-  { tokens }: CalibrationRecord,
-  target: Target,
-): TimedToken & { readonly scheme: string } {
-  const found = calibrationPlans(target, true).find(({ name }) => name === plan);
-  invariant(found, `${plan} is a plan of calibrations`);
-  const schedule = makeSchedule(resolveModel(model).dims, found, target);
-  const { parts, bytes } = estimate(schedule, position + Math.floor(tokens / 2));
-  return {
-    ...{ parts, scheme: schedule.scheme, micros: 1e6 / tokensPerSecond.median },
-    bandwidth: bandwidthOf(target, bytes.weights)!,
+function tokenReader({ tokens }: CalibrationRecord, target: Target) {
+  const plans = calibrationPlans(target, true);
+  const schedules = new Map<string, Schedule>();
+  /** Checked when it was timed. */
+  const scheduleOf = (model: string, name: string): Schedule => {
+    const plan = plans.find((one) => one.name === name);
+    invariant(plan, `${name} is a plan of calibrations`);
+    const key = `${model} ${name}`;
+    const made =
+      schedules.get(key) ??
+      schemeFor(plan, target).lower(decoderGraph(resolveModel(model).dims), plan, target);
+    schedules.set(key, made);
+    return made;
+  };
+  return ({
+    model,
+    plan,
+    position,
+    tokensPerSecond,
+  }: TimedPoint): TimedToken & { readonly scheme: string } => {
+    const schedule = scheduleOf(model, plan);
+    const { parts, bytes } = estimate(schedule, position + Math.floor(tokens / 2));
+    return {
+      ...{ parts, scheme: schedule.scheme, micros: 1e6 / tokensPerSecond.median },
+      bandwidth: bandwidthOf(target, bytes.weights)!,
+    };
   };
 }

@@ -34,7 +34,7 @@ function tokensOf(terms: Target['terms']): TimedToken[] {
 
 describe('terms', () => {
   const truth = Object.fromEntries(
-    costTermNames.map((term, i) => [term, costTerms[term].assumed * (0.7 + (i % 4) * 0.25)]),
+    costTermNames.map((term, i) => [term, costTerms[term].assumed * (0.5 + (i % 4) * 0.5)]),
   );
   const tokens = tokensOf(truth);
 
