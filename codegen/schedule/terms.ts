@@ -34,6 +34,7 @@ export const costTerms = {
   hop: term(0.5, 'from the last stored word to its first use in another block'),
   words: term(0.2, '1,024 values polled by a block'),
   queue: term(0.4, 'of the time of the copies under way, the share that a word waits behind them'),
+  refill: term(0.5, 'the ring filled once while attention is waited for'),
   slot: term(0.07, 'a slot of the ring, waited for and given back'),
   cells: term(0.03, '8 cells of a warp, read and multiplied'),
   streamNorm: term(0.3, '1,024 values normed by a stage of its own'),

@@ -11,6 +11,7 @@ const tokens = { over: 'tokens' } as const;
 const rows = { over: 'rows' } as const;
 const heads = { over: 'kv_heads' } as const;
 const apart = { attn_norm: own(tokens), ffn_norm: own(tokens), final_norm: own(tokens) };
+const addsApart = { attn_add: own(rows), ffn_add: own(rows), swiglu: own(rows) };
 const merged = { attn_merge: own({ over: 'q_heads' }) } as const;
 
 const atBarriers: readonly FusionPlan[] = [
@@ -19,7 +20,7 @@ const atBarriers: readonly FusionPlan[] = [
   cooperative.with('norms-apart', apart),
   cooperative.with('merge-apart', merged),
   cooperative.with('heads-apart', { qk_norm: own(heads), rope: own(heads) }),
-  cooperative.with('adds-apart', { attn_add: own(rows), ffn_add: own(rows), swiglu: own(rows) }),
+  cooperative.with('adds-apart', addsApart),
   cooperative.with('merge-norms-apart', { ...apart, ...merged }),
   cooperative.with('unsplit', { attention: dealt({ split: 'none' }) }),
   unfused.with('unfused-unsplit', { attend: dealt({ split: 'none' }) }),
@@ -50,6 +51,12 @@ const chosen = [
 const streamed: readonly FusionPlan[] = [
   stream,
   ...variants.filter(({ name }) => chosen.includes(name)),
+  stream.with('few-slots', addsApart, { slots: 6 }),
+  stream.with(
+    'few-slots-norms-once',
+    { ...addsApart, attn_norm: own(tokens), ffn_norm: own(tokens) },
+    { slots: 6 },
+  ),
   stream.with('two-copies', {}, { copiesInFlight: 2 }),
   stream.with('three-copies', {}, { copiesInFlight: 3 }),
   stream.with('small-slots', {}, { slotBytes: 8192, copiesInFlight: 2, slots: 24 }),

@@ -26,7 +26,10 @@ function fetching({ stages, tuning, blocks }: BarrierSchedule) {
   const at = stages.findIndex(({ ops }) => ops.includes('attend'));
   const idle = blocks - stages[at]!.units;
   if (tuning.prefetchBy !== 'idle' || tuning.prefetch === 0 || idle <= 0) return null;
-  return { at, idle, ahead: stages.slice(at + 1, at + 1 + tuning.prefetch) };
+  const layer = stages.filter(({ part }) => part === 'layer');
+  const from = layer.indexOf(stages[at]!) + 1;
+  const next = [...layer.slice(from), ...layer.slice(0, from)];
+  return { at, idle, ahead: next.slice(0, tuning.prefetch) };
 }
 
 /** Below 1 where blocks that attention leaves idle have brought the weights into L2. */

@@ -94,6 +94,7 @@ function bodyWork(
     case 'attend':
       return [
         { term: 'streamAttend', amount: 1 },
+        { term: 'refill', amount: layerBytes(schedule) / (schedule.kernels[0]!.slots * ring.slotBytes) },
         {
           term: 'streamPositions',
           amount: (meanCached(dims, position) / splits / 100) * (schedule.headPad / 128),
@@ -113,6 +114,12 @@ function bodyWork(
       return body satisfies never;
   }
 }
+
+/** Weights of a layer that the busiest block streams [bytes]. */
+const layerBytes = ({ products }: StreamSchedule): number =>
+  products
+    .filter(({ op }) => op !== 'lm_head')
+    .reduce((sum, { mostTiles, tileBytes }) => sum + mostTiles * tileBytes, 0);
 
 const mergeWork = ({ dims }: StreamSchedule, splits: number, heads: number): Work => ({
   term: 'streamMerge',
