@@ -9,7 +9,6 @@ import {
   spreadOf,
   tokensHash,
 } from '../lab/measure.ts';
-import { energyOf, openEnergyCounter } from '../lab/power.ts';
 import type { Quality } from '../lab/quality.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
@@ -165,6 +164,7 @@ async function measure(
       made.push(...next.value);
     }
   };
+  const { energyOf, openEnergyCounter } = await import('../lab/power.ts');
   const counter = gpu === null ? null : openEnergyCounter(gpu);
   const tokensPerJoule: (number | null)[] = [];
   let before = machineState(gpu);

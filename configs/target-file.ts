@@ -26,7 +26,7 @@ const shape = z.strictObject({
 });
 
 /** @param name of the file, for messages. @throws usage that names the first wrong field */
-export function parseTarget(value: unknown, name: string): Target {
+function parseTarget(value: unknown, name: string): Target {
   const parsed = shape.safeParse(value);
   if (parsed.success) return parsed.data as Target;
   const issue = parsed.error.issues[0]!;

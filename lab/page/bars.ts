@@ -1,5 +1,5 @@
 // Bars from zero on, each with its name, its value and the range of what was measured.
-import { drawing, element, label, line, rate, scale, ticks } from './svg.ts';
+import { drawing, element, label, line, rate, scale, ticks, within } from './svg.ts';
 
 export interface Bar {
   readonly name: string;
@@ -17,7 +17,7 @@ const row = 26;
 export function barChart(width: number, title: string, unit: string, bars: readonly Bar[]): string {
   const wide = width > 600;
   // A long name has a line of its own where there is no room in front of the bar.
-  const left = wide ? Math.min(380, Math.max(...bars.map(({ name }) => name.length)) * 7 + 14) : 4;
+  const left = wide ? Math.min(560, Math.max(...bars.map(({ name }) => name.length)) * 7 + 14) : 4;
   const height = wide ? row : row + 16;
   const room = Math.max(...bars.map(({ note = '' }) => note.length)) * 6.4 + 64;
   const marks = ticks(Math.max(...bars.map(({ high }) => high)), wide ? 6 : 3);
@@ -27,7 +27,7 @@ export function barChart(width: number, title: string, unit: string, bars: reado
     const y = i * height + (wide ? 4 : 20);
     return [
       wide
-        ? label(left - 8, y + 13, name, { anchor: 'end', kind: '' })
+        ? label(left - 8, y + 13, within(name, left - 12), { anchor: 'end', kind: '' })
         : label(left, y - 4, name, { kind: '' }),
       element('rect', { x: left, y, width: Math.max(1, x(value) - left), height: 18, class: `f${color}` }),
       whisker(x(low), x(high), y + 9),

@@ -1,6 +1,6 @@
 // Ratios to one thing, each a point in its interval, around a line at 1.
 import { whisker } from './bars.ts';
-import { drawing, element, label, line, scale } from './svg.ts';
+import { drawing, element, label, line, scale, within } from './svg.ts';
 
 export interface IntervalRow {
   readonly name: string;
@@ -21,7 +21,7 @@ export function intervalChart(
 ): string {
   const wide = width > 600;
   const height = wide ? row : row + 16;
-  const left = wide ? Math.min(420, Math.max(...rows.map(({ name }) => name.length)) * 7 + 14) : 4;
+  const left = wide ? Math.min(560, Math.max(...rows.map(({ name }) => name.length)) * 7 + 14) : 4;
   const room = wide ? Math.max(...rows.map(({ note }) => note.length)) * 6.6 + 20 : 26;
   const least = Math.min(1, ...rows.map(({ low }) => low));
   const most = Math.max(1, ...rows.map(({ high }) => high));
@@ -37,7 +37,7 @@ export function intervalChart(
     const y = i * height + (wide ? 13 : 28);
     return [
       wide
-        ? label(left - 8, y + 4, name, { anchor: 'end', kind: '' })
+        ? label(left - 8, y + 4, within(name, left - 12), { anchor: 'end', kind: '' })
         : label(left, y - 12, `${name}: ${note}`, { kind: '' }),
       whisker(x(low), x(high), y),
       element('circle', { cx: x(median), cy: y, r: 5, class: `f${color}` }),

@@ -23,6 +23,15 @@ export const label = (
   }: { readonly anchor?: 'start' | 'middle' | 'end'; readonly kind?: string } = {},
 ): string => element('text', { x, y, 'text-anchor': anchor, class: kind }, escaped(text));
 
+/** Width that a character takes at most, nearly. */
+const characterWidth = 7;
+
+/** A text that fits a width: of a longer one its end, which is where names differ. */
+export function within(text: string, width: number): string {
+  const most = Math.floor(width / characterWidth);
+  return text.length <= most ? text : `…${text.slice(text.length - most + 1)}`;
+}
+
 export const line = (x1: number, y1: number, x2: number, y2: number, kind: string): string =>
   element('line', { x1, y1, x2, y2, class: kind });
 
