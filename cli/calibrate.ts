@@ -1,5 +1,5 @@
 // gen calibrate: measures this machine and writes its target file.
-import { writeFileSync } from 'node:fs';
+import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
 import type { FittedPoint } from '../lab/calibrate/refit.ts';
 import { exitCode } from './errors.ts';
@@ -23,6 +23,7 @@ export function addCalibrate(program: Program, start: Start): void {
     .option('--tokens <n>', 'timed tokens of a reply', whole('--tokens', 1, 10_000), 64)
     .option('--runs <n>', 'replies of each kernel and position', whole('--runs', 1, 1000), 3)
     .option('--refit <file>', 'measure nothing: make the target anew of what a calibration recorded')
+    .option('--quick', 'few kernels, for a rough target')
     .option('--no-delays', 'keep the poll delays of the target')
     .option('--threads <n>', 'CPU threads (default: physical cores)', whole('--threads', 1, 1024))
     .option('--device <n>', 'GPU ordinal', whole('--device', 0, 1023), 0)
@@ -54,23 +55,32 @@ export function addCalibrate(program: Program, start: Start): void {
         const isGpu = from.kind === 'cuda';
         checkDevice(from, options.device, findGpus);
         const names = options.models?.split(',') ?? modelsFor[from.kind];
-        const models = names.map((name) => resolveModel(name).dims);
+        const models = names.map((name) => ({ name, dims: resolveModel(name).dims }));
         const state = machineState(isGpu ? options.device : null);
         const device =
           state.kind === 'cuda'
-            ? `${state.name}, driver ${state.driver}, ${state.smClock} MHz SM, ${state.memoryClock} MHz memory`
+            ? `${state.name}, driver ${state.driver}`
             : `${cpuName()}, ${options.threads ?? 'as many threads as cores'}`;
+        const recorded = out.replace(/(\.json)?$/, '.points.json');
+        const keep = (record: CalibrationRecord) => {
+          // In the place of the one before at once: a kill leaves one or the other.
+          writeFileSync(`${recorded}.part`, `${JSON.stringify(record)}\n`);
+          renameSync(`${recorded}.part`, recorded);
+        };
+        const found = existsSync(recorded) ? readRecord(recorded) : null;
+        const before = found?.device === device && found.tokens === options.tokens ? found : null;
+        if (before) ui.note(`goes on from ${recorded}: ${before.points.length} figures are there`);
         const progress = ui.progress('calibrating');
         const record = await measureTarget(from, {
           ...{ models, device: options.device, threads: options.threads, signal: ui.io.signal },
           positions: options.positions ?? [1, 200, 1900],
           ...{ tokens: options.tokens, replies: options.runs, seeksDelays: options.delays },
-          origin: `gen calibrate, ${new Date().toISOString().slice(0, 10)}, ${device}`,
+          isQuick: options.quick ?? false,
+          ...{ date: new Date().toISOString().slice(0, 10), deviceName: device, before },
+          onRecord: keep,
           onLine: progress.log,
           onProgress: progress.update,
         }).finally(progress.end);
-        const recorded = out.replace(/(\.json)?$/, '.points.json');
-        writeFileSync(recorded, `${JSON.stringify(record)}\n`);
         ui.note(`${recorded}: what was measured, for --refit`);
         return write(record);
       }),

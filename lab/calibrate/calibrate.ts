@@ -4,51 +4,75 @@ import type { ModelDims } from '../../codegen/model/dims.ts';
 import { platformOf, type Target } from '../../codegen/schedule/target.ts';
 import stream from '../../configs/plans/stream.ts';
 import { decoderOf } from '../decode.ts';
+import { machineState } from '../measure.ts';
 import { descendDelays } from './delays.ts';
 import { buildPlan, buildPlans, type KernelWork, openKernel, timeKernel } from './kernels.ts';
-import { calibrationPlans } from './plans.ts';
+import { calibrationPlans, quickPlans } from './plans.ts';
 import { runProbe } from './probe.ts';
 import type { CalibrationRecord, TimedPoint } from './record.ts';
 import { probedTarget } from './refit.ts';
 
 export interface CalibrateInput extends KernelWork {
   /** Options of the machine are timed on the first one, and its poll delays are sought where its kernel is a stream. */
-  readonly models: readonly ModelDims[];
-  /** What the figures come from, such as the device and the day. */
-  readonly origin: string;
+  readonly models: readonly { readonly name: string; readonly dims: ModelDims }[];
+  /** The day, and what is measured. */
+  readonly date: string;
+  readonly deviceName: string;
+  /** An interrupted calibration of the same machine, to go on from. */
+  readonly before: CalibrationRecord | null;
+  /** Told of all that is measured so far, each time that there is more. */
+  readonly onRecord: (record: CalibrationRecord) => void;
   readonly seeksDelays: boolean;
+  /** Few kernels. */
+  readonly isQuick: boolean;
   readonly onLine: (line: string) => void;
 }
 
 /** All that is measured; `refit` makes a target of it. @param from the target as it is known: architecture, sizes, delays to begin with */
 export async function measureTarget(from: Target, input: CalibrateInput): Promise<CalibrationRecord> {
-  const { signal, device, threads = availableParallelism(), origin, onLine, onProgress, tokens } = input;
+  const { signal, device, threads = availableParallelism(), onLine, onProgress, tokens, before } = input;
   onProgress(null, 'the probe');
-  const figures = await runProbe(from, { device, threads, signal });
+  const figures = before?.figures ?? (await runProbe(from, { device, threads, signal }));
   for (const { term, x, value } of figures) {
     onLine(`probe: ${term}${x > 0 ? ` at ${x}` : ''} ${value.toPrecision(4)}`);
   }
   const probed = probedTarget(from, figures);
-  const pollCycles = await delaysOf(probed, input);
-  const target = pollCycles ? { ...probed, pollCycles } : probed;
-  return {
-    ...{ origin, tokens, figures },
-    pollCycles: target.pollCycles ?? null,
-    points: await pointsOf(target, input),
-  };
+  const found = before ? before.pollCycles : await delaysOf(probed, input);
+  const target = found ? { ...probed, pollCycles: found } : probed;
+  const pollCycles = target.pollCycles ?? null;
+  const recordOf = (points: readonly TimedPoint[]): CalibrationRecord => ({
+    ...{ date: input.date, device: input.deviceName, tokens, figures, pollCycles },
+    clocks: null,
+    points: [...points],
+  });
+  input.onRecord(recordOf(before?.points ?? []));
+  const points = await pointsOf(target, input, (some) => input.onRecord(recordOf(some)));
+  const state = machineState(from.kind === 'cuda' ? device : null);
+  const clocks = state.kind === 'cuda' ? `${state.smClock} MHz SM, ${state.memoryClock} MHz memory` : null;
+  const record = { ...recordOf(points), clocks };
+  input.onRecord(record);
+  return record;
 }
 
-/** Builds and times all plans on all models; kernels of one model after the other. */
-async function pointsOf(target: Target, input: CalibrateInput): Promise<TimedPoint[]> {
-  const points: TimedPoint[] = [];
-  for (const [at, dims] of input.models.entries()) {
-    const kernels = await buildPlans(dims, calibrationPlans(target, at === 0), target, input);
+/** Builds and times all plans on all models that are not timed yet; kernels of one model after the other. */
+async function pointsOf(
+  target: Target,
+  input: CalibrateInput,
+  onPoints: (points: readonly TimedPoint[]) => void,
+): Promise<TimedPoint[]> {
+  const points: TimedPoint[] = [...(input.before?.points ?? [])];
+  for (const [at, { name: model, dims }] of input.models.entries()) {
+    const isTimed = (plan: string) => points.some((one) => one.model === model && one.plan === plan);
+    const wanted = input.isQuick ? quickPlans(target) : calibrationPlans(target, at === 0);
+    const plans = wanted.filter(({ name }) => !isTimed(name));
+    const kernels = await buildPlans(dims, plans, target, input);
     for (const [i, built] of kernels.entries()) {
       input.signal.throwIfAborted();
       const { name } = built.kernel.schedule.plan;
       input.onProgress(i / kernels.length, `timing ${name} of ${dims.name}`);
       const timed = await timeKernel(built, input);
-      points.push(...timed);
+      points.push(...timed.map((one) => ({ ...one, model })));
+      onPoints(points);
       const rates = timed.map((one) => `${one.tokensPerSecond.median.toFixed(0)} at ${one.position}`);
       input.onLine(`${dims.name} ${name}: ${rates.join(', ')} tok/s`);
     }
@@ -64,7 +88,7 @@ async function delaysOf(target: Target, input: CalibrateInput): Promise<Target['
   const { positions, tokens, signal, onLine, onProgress, seeksDelays } = input;
   if (!platformOf(target).streams || !seeksDelays) return null;
   const ends = [Math.min(...positions), Math.max(...positions)];
-  const built = await buildPlan(input.models[0]!, stream, target, signal);
+  const built = await buildPlan(input.models[0]!.dims, stream, target, signal);
   const before = process.env[delayVariable];
   const rateOf = async (cycles: readonly number[]): Promise<number> => {
     process.env[delayVariable] = cycles.join();

@@ -75,18 +75,18 @@ export async function openKernel(
 }
 
 /** Times a kernel at each position. */
-export async function timeKernel(built: BuiltKernel, work: KernelWork): Promise<TimedPoint[]> {
+export async function timeKernel(built: BuiltKernel, work: KernelWork): Promise<Omit<TimedPoint, 'model'>[]> {
   const { positions, tokens, replies, signal } = work;
   const engine = await openKernel(built, Math.max(...positions) + tokens + 1, work);
   try {
     const decoder = decoderOf(engine, tokens, signal);
-    const points: TimedPoint[] = [];
+    const points: Omit<TimedPoint, 'model'>[] = [];
     for (const position of positions) {
       await decoder.fillTo(position);
       const rates: number[] = [];
       for (let i = 0; i < replies; i++) rates.push((await decoder.reply()).tokensPerSecond);
       const plan = built.kernel.schedule.plan.name;
-      points.push({ model: built.dims.name, plan, position, tokensPerSecond: spreadOf(rates) });
+      points.push({ plan, position, tokensPerSecond: spreadOf(rates) });
     }
     return points;
   } finally {

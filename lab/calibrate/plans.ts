@@ -65,3 +65,17 @@ const streamed: readonly FusionPlan[] = [
 /** The plans for a target. @param isFirst of the models: options of the machine are timed on one alone */
 export const calibrationPlans = (target: Target, isFirst: boolean): readonly FusionPlan[] =>
   platformOf(target).streams ? [...atBarriers, ...(isFirst ? tuned : []), ...streamed] : atBarriers;
+
+/** A few of them that differ most, for a rough target. */
+export const quickPlans = (target: Target): readonly FusionPlan[] => {
+  const names = [
+    'cooperative',
+    'unfused',
+    'unsplit',
+    'stream',
+    'stream-unsplit',
+    'stream-norms-once',
+    'two-copies',
+  ];
+  return calibrationPlans(target, false).filter(({ name }) => names.includes(name));
+};

@@ -18,6 +18,7 @@ export type ProbeFigure = z.infer<typeof figureShape>;
 
 /** Decode of a kernel at a position: `tokens` of the record, the first of them there. */
 const pointShape = z.object({
+  /** As it was asked for: a known name, or a directory. */
   model: z.string(),
   plan: z.string(),
   position: z.int().nonnegative(),
@@ -26,11 +27,16 @@ const pointShape = z.object({
 export type TimedPoint = z.infer<typeof pointShape>;
 
 const recordShape = z.object({
-  origin: z.string(),
+  /** YYYY-MM-DD, and what it was measured on. */
+  date: z.string(),
+  device: z.string(),
+  /** Right after the last kernel; null on a CPU, and until then. */
+  clocks: z.string().nullable(),
   tokens: z.int().positive(),
   figures: z.array(figureShape).min(1),
   pollCycles: z.record(z.string(), z.int().nonnegative()).nullable(),
-  points: z.array(pointShape).min(1),
+  /** Fewer than all where the calibration was interrupted: it goes on from there. */
+  points: z.array(pointShape),
 });
 export type CalibrationRecord = z.infer<typeof recordShape>;
 

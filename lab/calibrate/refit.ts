@@ -26,7 +26,7 @@ export const probedTarget = (from: Target, figures: readonly ProbeFigure[]): Tar
 
 /** @param from what is known without a measurement: name, architecture, sizes */
 export function refit(from: Target, record: CalibrationRecord): { target: Target; points: FittedPoint[] } {
-  const { figures, points, pollCycles, origin } = record;
+  const { figures, points, pollCycles, date, device, clocks } = record;
   const probed = probedTarget(from, figures);
   const delayed = pollCycles ? { ...probed, pollCycles } : probed;
   const tokens = points.map(tokenReader(record, delayed));
@@ -44,7 +44,7 @@ export function refit(from: Target, record: CalibrationRecord): { target: Target
     ...delayed,
     terms,
     origin: {
-      '*': origin,
+      '*': ['gen calibrate', date, device, ...(clocks ? [clocks] : [])].join(', '),
       ...Object.fromEntries(
         ['bandwidth', ...Object.keys(known)].map((term) => [term, rangeOf(figures, term)]),
       ),

@@ -12,6 +12,9 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { readJournal } from '../../lab/journal.ts';
 import { randomFrom } from '../../lab/random.ts';
 
+/** The path that compiles soonest: for the processes, too. */
+process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
+
 const root = packageRoot();
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-explore-'));
 const at = (name: string) => join(folder, name);

@@ -1,11 +1,11 @@
 // What a thread of the team did when: events of a library that is built with -DPROFILE=1. Without it nothing of this is left.
 #pragma once
+#include "lib/types.h"
 
 #if PROFILE
 #include <time.h>
 
 #include "abi.h"
-#include "lib/types.h"
 
 /** The events of one thread, and the stage that it is in. */
 struct Track {
