@@ -1,5 +1,6 @@
 // gen bench: decode and prefill speed by position, with the state of the machine and a hash of the tokens.
 import { OnelaunchError } from '../errors.ts';
+import { wholeReply } from '../lab/decode.ts';
 import {
   cpuName,
   type MachineState,
@@ -8,6 +9,7 @@ import {
   type Spread,
   spreadOf,
   tokensHash,
+  usualPositions,
 } from '../lab/measure.ts';
 import type { Quality } from '../lab/quality.ts';
 import type { BuiltKernel } from '../load.ts';
@@ -132,9 +134,7 @@ function fitWork(
       hint: 'ask for a smaller --positions, --prompt or --tokens',
     });
   }
-  const positions = asked.positions ?? [
-    ...new Set([1, 200, 1900].map((position) => Math.min(position, most))),
-  ];
+  const positions = asked.positions ?? usualPositions(most);
   return { ...asked, positions, prompt: asked.prompt ?? Math.min(512, most) };
 }
 
@@ -153,16 +153,9 @@ async function measure(
   const prefills: number[] = [];
   const steps = (runs + 1) * (positions.length + (prompt > 0 ? 1 : 0));
   let step = 0;
-  const decode = async (position: number, maxTokens: number) => {
+  const decode = (position: number, maxTokens: number) => {
     engine.reset(0);
-    const made: number[] = [];
-    const run = engine.generate(promptOf(position, engine.vocab), { maxTokens, signal });
-    for (;;) {
-      const next = await run.next();
-      signal.throwIfAborted();
-      if (next.done) return { made, ...next.value.timings };
-      made.push(...next.value);
-    }
+    return wholeReply(engine, promptOf(position, engine.vocab), maxTokens, signal);
   };
   const { energyOf, openEnergyCounter } = await import('../lab/power.ts');
   const counter = gpu === null ? null : openEnergyCounter(gpu);

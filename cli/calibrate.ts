@@ -1,5 +1,5 @@
 // gen calibrate: measures this machine and writes its target file.
-import { existsSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
 import type { FittedPoint } from '../lab/calibrate/refit.ts';
 import { exitCode } from './errors.ts';
@@ -36,7 +36,8 @@ export function addCalibrate(program: Program, start: Start): void {
         const { measureTarget } = await import('../lab/calibrate/calibrate.ts');
         const { refit } = await import('../lab/calibrate/refit.ts');
         const { readRecord } = await import('../lab/calibrate/record.ts');
-        const { machineState, cpuName } = await import('../lab/measure.ts');
+        const { machineState, cpuName, usualPositions } = await import('../lab/measure.ts');
+        const { writeText } = await import('../lab/write-text.ts');
         const { resolveModel, resolveTarget } = await import('../configs/resolve.ts');
         const { targetText } = await import('../configs/target-file.ts');
         const { checkDevice } = await import('../codegen/build/can-run.ts');
@@ -45,7 +46,7 @@ export function addCalibrate(program: Program, start: Start): void {
         const out = options.out ?? `${from.name}.target.json`;
         const write = (record: CalibrationRecord) => {
           const { target, points } = refit(from, record);
-          writeFileSync(out, targetText(target));
+          writeText(out, targetText(target));
           if (ui.json) ui.result({ target, points, figures: record.figures, out });
           else ui.data(pointsTable(points));
           ui.note(`${out}: --target ${out} takes it`);
@@ -64,7 +65,7 @@ export function addCalibrate(program: Program, start: Start): void {
         const recorded = out.replace(/(\.json)?$/, '.points.json');
         const keep = (record: CalibrationRecord) => {
           // In the place of the one before at once: a kill leaves one or the other.
-          writeFileSync(`${recorded}.part`, `${JSON.stringify(record)}\n`);
+          writeText(`${recorded}.part`, `${JSON.stringify(record)}\n`);
           renameSync(`${recorded}.part`, recorded);
         };
         const found = existsSync(recorded) ? readRecord(recorded) : null;
@@ -73,7 +74,7 @@ export function addCalibrate(program: Program, start: Start): void {
         const progress = ui.progress('calibrating');
         const record = await measureTarget(from, {
           ...{ models, device: options.device, threads: options.threads, signal: ui.io.signal },
-          positions: options.positions ?? [1, 200, 1900],
+          positions: options.positions ?? usualPositions(),
           ...{ tokens: options.tokens, replies: options.runs, seeksDelays: options.delays },
           isQuick: options.quick ?? false,
           ...{ date: new Date().toISOString().slice(0, 10), deviceName: device, before },

@@ -1,5 +1,6 @@
 // gen diff: two plans side by side, and what they change in the generated text. Compiles nothing.
 import type { PlanDiff } from '../lab/diff-plans.ts';
+import { usualPositions } from '../lab/measure.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, needModel, outputCommand, type Program } from './flags.ts';
 import { type Start, table } from './ui.ts';
@@ -30,9 +31,9 @@ export function addDiff(program: Program, start: Start): void {
       start(options, async (ui) => {
         const model = needModel(options, `diff ${a} ${b}`);
         const { preflight } = await import('../preflight.ts');
-        const { target: asked } = options;
-        const first = await preflight({ model, target: asked, plan: a }, {});
-        const second = await preflight({ model, target: asked, plan: b }, {});
+        const { resolvePlan } = await import('../configs/resolve.ts');
+        const first = await preflight({ model, target: options.target, plan: a }, {});
+        const second = await resolvePlan(b);
         const [{ diffPlans }, { builtBefore }] = await Promise.all([
           import('../lab/diff-plans.ts'),
           import('../lab/built-before.ts'),
@@ -40,10 +41,8 @@ export function addDiff(program: Program, start: Start): void {
         const { dims, target } = first;
         for (const note of first.notes) ui.warn(note);
         const last = dims.maxPositions - 1;
-        const positions = options.positions ?? [
-          ...new Set([1, 200, 1900].map((position) => Math.min(position, last))),
-        ];
-        const plans = [first.plan, second.plan] as const;
+        const positions = options.positions ?? usualPositions(last);
+        const plans = [first.plan, second] as const;
         const diff = await diffPlans(plans, { dims, target }, positions, builtBefore);
         if (ui.json) ui.result({ model: dims.name, target: target.name, ...diff });
         else ui.data(await diffText(diff, `${dims.name} on ${target.name}`, options.text));

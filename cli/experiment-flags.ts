@@ -1,7 +1,7 @@
 // The flags that gen explore and gen ablate share, and what they make of them.
 import { existsSync, readFileSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
-import { engineCommand, type Program } from './flags.ts';
+import { engineCommand, needGolden, type Program } from './flags.ts';
 import { duration, whole, wholes } from './values.ts';
 
 /** A command that times variants beside an incumbent. */
@@ -64,11 +64,7 @@ export function modeOf({
       hint: 'give one of them, or none for both halves',
     });
   }
-  if (randomWeights && golden === undefined && !buildOnly) {
-    throw new OnelaunchError('usage', '--random-weights has nothing to compare with', {
-      hint: 'give --golden FILE, or leave it out and give the directory of a checkpoint',
-    });
-  }
+  if (!buildOnly) needGolden({ randomWeights, golden });
   if (buildOnly) return 'build';
   return measureOnly ? 'measure' : 'all';
 }

@@ -1,9 +1,7 @@
 // An experiment on the command line: model and incumbent, variants, journal, live progress, and how to go on after Ctrl-C.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
-import { join } from 'node:path';
-import { packageRoot } from '../codegen/build/package-root.ts';
+import { packageVersion } from '../codegen/build/package-root.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import { OnelaunchError } from '../errors.ts';
@@ -11,6 +9,7 @@ import type { Candidate, Dropped } from '../lab/enumerate.ts';
 import type { Finding } from '../lab/findings.ts';
 import { journalFormat } from '../lab/journal-format.ts';
 import type { JournalHeader } from '../lab/journal-records.ts';
+import { usualPositions } from '../lab/measure.ts';
 import type { Strategy } from '../lab/strategy.ts';
 import type { CheckedModel } from '../preflight.ts';
 import type { WorkFlags } from './experiment-flags.ts';
@@ -72,9 +71,7 @@ function positionsOf(
 ): readonly number[] {
   const room = context ?? maxPositions;
   const most = room - tokens - 1;
-  const asked = [...new Set(positions ?? [1, 200, 1900].map((one) => Math.min(one, most)))].sort(
-    (a, b) => a - b,
-  );
+  const asked = [...new Set(positions ?? usualPositions(most))].sort((a, b) => a - b);
   const needed = asked.at(-1)! + tokens + 1;
   if (needed <= room && asked[0]! >= 1) return asked;
   throw new OnelaunchError(
@@ -94,19 +91,18 @@ export function headerOf(
   own: Pick<JournalHeader, 'command' | 'vary' | 'strategy' | 'samples' | 'seed' | 'prune' | 'shard'>,
 ): JournalHeader {
   return {
-    ...{ kind: 'journal', format: journalFormat, version: version(), command: own.command, model: dims.name },
+    ...{
+      kind: 'journal',
+      format: journalFormat,
+      version: packageVersion(),
+      command: own.command,
+      model: dims.name,
+    },
     ...{ weights: flags.randomWeights ? 'random, seed 0' : 'checkpoint', target: target.name },
     ...{ plan: base.name, base: id, vary: own.vary, strategy: own.strategy, samples: own.samples },
     ...{ seed: own.seed, prune: own.prune, positions: [...positions], tokens: flags.tokens },
     ...{ rounds: flags.rounds, shard: own.shard },
   };
-}
-
-function version(): string {
-  const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
-    version: string;
-  };
-  return version;
 }
 
 /** A name that only this experiment has. */

@@ -170,9 +170,10 @@ async function candidatesFor(
   if (count > 0) ui.note(`${count} pruned: predicted more than ${flags.prune} times slower than the best`);
   const mine = marked.filter((_, i) => isOfShard(i, flags.shard ?? null));
   ui.note(`${mine.length - 1} variants beside ${base.name}${flags.shard ? `, of ${marked.length - 1}` : ''}`);
+  const planOf = new Map(found.candidates.map((one) => [one.record.id, one.plan]));
   const candidates = mine.map((record) => ({
     record,
-    plan: found.candidates.find((one) => one.record.id === record.id)!.plan,
+    plan: planOf.get(record.id)!,
   }));
   return { candidates, shown: mine };
 }

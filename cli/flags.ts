@@ -106,6 +106,17 @@ export function needModel(
   return model;
 }
 
+/** @throws OnelaunchError usage for random weights that are to be verified, without what is right of them */
+export function needGolden(options: {
+  readonly randomWeights?: true | undefined;
+  readonly golden?: string | undefined;
+}): void {
+  if (!options.randomWeights || options.golden !== undefined) return;
+  throw new OnelaunchError('usage', '--random-weights has nothing to compare with', {
+    hint: 'give --golden FILE, or leave it out and give the directory of a checkpoint',
+  });
+}
+
 export const givenTwice = (flag: string, first: string, word: string): OnelaunchError =>
   new OnelaunchError('usage', `the ${flag} is given twice: --${flag} '${first}' and '${word}'`, {
     hint: 'quote a text that has spaces',

@@ -106,7 +106,7 @@ function tell(
   );
   const { events, overhead, ...about } = profile;
   if (ui.json) ui.result({ ...about, hash: built.kernel.hash, overhead, summary });
-  else ui.data(profileTable(summary, lab.whatIsSeen(summary)));
+  else ui.data(profileTable(summary, lab.phases, lab.whatIsSeen(summary)));
   const [without, with_] = [overhead.without.median, overhead.with.median].map((value) => value.toFixed(1));
   ui.note(
     `${profile.kernel} on ${profile.device}: ${without} tok/s at position ${profile.position}, ${with_} while it is profiled (${profile.runs} runs in turns); profiling costs ${lab.costOf(overhead)}`,
@@ -127,14 +127,17 @@ function tell(
   }
 }
 
-function profileTable({ stages, total, producer, blocks, positions }: Summary, seen: string): string {
-  const names = ['weights', 'others', 'compute', 'meet', 'publish'] as const;
+function profileTable(
+  { stages, total, producer, blocks, positions }: Summary,
+  phases: Lab['phases'],
+  seen: string,
+): string {
   const rows = stages.map((stage) => [
     ...[stage.stage, stage.visits, fixed(stage.total, 1), `${(100 * stage.share).toFixed(1)} %`],
-    ...names.map((phase) => fixed(stage.mean[phase], 1)),
+    ...phases.map((phase) => fixed(stage.mean[phase], 1)),
     ...[fixed(stage.slowest.working, 1), stage.slowest.block],
   ]);
-  const sums = names.map((phase) =>
+  const sums = phases.map((phase) =>
     fixed(
       stages.reduce((sum, stage) => sum + stage.mean[phase], 0),
       1,

@@ -3,8 +3,9 @@ import { OnelaunchError } from '../errors.ts';
 import type { Quality } from '../lab/quality.ts';
 import { engineScorer } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
+import { longestCase } from '../runtime/longest-case.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
+import { engineCommand, helpEnd, needGolden, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
 import { fixed, type Start, table, type Ui } from './ui.ts';
@@ -34,11 +35,7 @@ export function addQuality(program: Program, start: Start): void {
       start(options, async (ui) => {
         const model = needModel(options, 'quality', word);
         const { golden, randomWeights, text, tokens } = options;
-        if (randomWeights && golden === undefined) {
-          throw new OnelaunchError('usage', '--random-weights has nothing to compare with', {
-            hint: 'give --golden FILE, or leave it out and give the directory of a checkpoint',
-          });
-        }
+        needGolden(options);
         if (golden !== undefined && text !== undefined) {
           throw new OnelaunchError('usage', '--golden and --text are both given', {
             hint: 'leave one of them out',
@@ -117,7 +114,7 @@ async function ofGolden(
     import('../lab/quality.ts'),
   ]);
   const golden = readGolden(flags.golden, built.dims);
-  const longest = Math.max(...golden.cases.map((one) => one.promptIds.length + one.greedyIds.length));
+  const longest = longestCase(golden);
   return withEngine(ui, built, flags, longest, async (ours, common, progress) => [
     await qualityOfGolden(ours, golden, { ...common, onTokens: (done) => progress(null, `${done} tokens`) }),
   ]);

@@ -1,8 +1,6 @@
 // The command line: arguments to a command, its outcome to an exit code. What a command needs is imported when it runs.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command, CommanderError } from '@commander-js/extra-typings';
-import { packageRoot } from '../codegen/build/package-root.ts';
+import { packageVersion } from '../codegen/build/package-root.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../errors.ts';
 import { addAblate } from './ablate.ts';
@@ -54,7 +52,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
 function createProgram(io: Io, start: Start): Program {
   const program = new Command('gen')
     .description('Generates, builds and runs kernels that decode a language model in one launch.')
-    .version(`onelaunch ${version()}`, '-v, --version', 'print the version')
+    .version(`onelaunch ${packageVersion()}`, '-v, --version', 'print the version')
     .helpOption('-h, --help', 'show this')
     .helpCommand('help [command]', 'show the flags of a command')
     .exitOverride()
@@ -120,9 +118,4 @@ function explained(error: unknown, argv: readonly string[], program: Program): u
   return new OnelaunchError('usage', `flags stand before the command '${operand}'`, {
     hint: `gen ${operand} ${argv.filter((word) => word !== operand).join(' ')}`,
   });
-}
-
-function version(): string {
-  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }

@@ -1,12 +1,11 @@
 // gen verify: the library's logits and tokens against a golden file, or against the unfused reference.
 import type { FusionPlan } from '../codegen/index.ts';
-import { OnelaunchError } from '../errors.ts';
 import { contextFor, engineScorer, storedGolden } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Golden } from '../runtime/golden.ts';
 import type { VerifyResult } from '../runtime/verify.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
+import { engineCommand, helpEnd, needGolden, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
 import { type Start, seconds, type Ui } from './ui.ts';
@@ -35,11 +34,7 @@ export function addVerify(program: Program, start: Start): void {
       start(options, async (ui) => {
         const model = needModel(options, 'verify', word);
         const { randomWeights } = options;
-        if (randomWeights && options.golden === undefined) {
-          throw new OnelaunchError('usage', '--random-weights has nothing to compare with', {
-            hint: 'give --golden FILE, or leave it out and give the directory of a checkpoint',
-          });
-        }
+        needGolden(options);
         const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
           weights: !randomWeights,
           run: engineOptions(options),

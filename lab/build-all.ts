@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { builtRecord, type EngineInput } from './contestant.ts';
 import type { Candidate } from './enumerate.ts';
 import type { Journal } from './journal.ts';
+import { sideBySide } from './side-by-side.ts';
 
 export interface Watch {
   /** @param share 0 to 1 of the work, where known */
@@ -27,34 +28,23 @@ export async function buildAll(
   );
   const isDone = new Set(journal.records.flatMap((one) => (one.kind === 'built' ? [one.id] : [])));
   const wanted = candidates.filter(({ record }) => record.pruned === null && !refused.has(record.id));
-  const queue = [...wanted];
   const running = new Set<string>();
   let done = 0;
   const show = () =>
     onProgress(done / wanted.length, `building ${done} of ${wanted.length}: ${[...running].join(', ')}`);
-  const worker = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) {
-      signal.throwIfAborted();
-      const { id, label } = next.record;
-      running.add(label);
-      show();
-      const record = await builtRecord(next, input, before);
-      running.delete(label);
-      done++;
-      show();
-      // One that was built in another run, and is here, is no news.
-      if (isDone.has(id) && record.seconds === 0 && record.problem === null) continue;
-      journal.append(record);
-      const how = record.seconds === 0 ? 'built before' : `built in ${record.seconds.toFixed(1)} s`;
-      onLine(`${label}: ${record.problem === null ? how : `refused by the compiler: ${record.problem}`}`);
-    }
-  };
-  const workers = Array.from({ length: input.jobs ?? availableParallelism() }, worker);
-  try {
-    await Promise.all(workers);
-  } catch (error) {
-    queue.length = 0;
-    await Promise.allSettled(workers);
-    throw error;
-  }
+  await sideBySide(wanted, input.jobs ?? availableParallelism(), async (next) => {
+    signal.throwIfAborted();
+    const { id, label } = next.record;
+    running.add(label);
+    show();
+    const record = await builtRecord(next, input, before);
+    running.delete(label);
+    done++;
+    show();
+    // One that was built in another run, and is here, is no news.
+    if (isDone.has(id) && record.seconds === 0 && record.problem === null) return;
+    journal.append(record);
+    const how = record.seconds === 0 ? 'built before' : `built in ${record.seconds.toFixed(1)} s`;
+    onLine(`${label}: ${record.problem === null ? how : `refused by the compiler: ${record.problem}`}`);
+  });
 }

@@ -1,13 +1,11 @@
 // A variant with an open engine: built, loaded, verified.
-
-import { build } from '../codegen/build/build.ts';
-import { generate } from '../codegen/index.ts';
 import { OnelaunchError } from '../errors.ts';
 import { type BuiltKernel, openEngine } from '../load.ts';
 import type { CheckedModel } from '../preflight.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { Golden } from '../runtime/golden.ts';
 import { verify } from '../runtime/verify.ts';
+import { buildPlan } from './build-plan.ts';
 import type { Candidate } from './enumerate.ts';
 import type { BuiltRecord, VerifiedRecord } from './journal-records.ts';
 import { engineScorer } from './truth.ts';
@@ -21,27 +19,15 @@ export interface EngineInput {
   readonly signal: AbortSignal;
 }
 
-/** Compiles a variant, or finds it built. @param before refuse to compile */
-async function buildVariant(
-  { plan }: Pick<Candidate, 'plan'>,
-  { checked, signal }: Pick<EngineInput, 'checked' | 'signal'>,
-  before = false,
-): Promise<BuiltKernel> {
-  const { dims, target, directory: modelDirectory, files } = checked;
-  const kernel = await generate({ dims, plan, target });
-  const built = await build(kernel, { builtBefore: before, signal });
-  return { ...built, dims, modelDirectory, target, kernel, planReason: null, files };
-}
-
-/** The same, as a record: what the compiler refuses is a finding. @throws what has nothing to do with the variant */
+/** Compiles a variant, or finds it built: what the compiler refuses is a finding. @throws what has nothing to do with the variant */
 export async function builtRecord(
   candidate: Candidate,
-  input: Pick<EngineInput, 'checked' | 'signal'>,
+  { checked, signal }: Pick<EngineInput, 'checked' | 'signal'>,
   before: boolean,
 ): Promise<BuiltRecord> {
   const { id } = candidate.record;
   try {
-    const { cached, manifest, millis } = await buildVariant(candidate, input, before);
+    const { cached, manifest, millis } = await buildPlan(candidate.plan, checked, { signal, before });
     const seconds = cached ? 0 : Math.round(millis) / 1000;
     return { kind: 'built', id, seconds, resources: manifest.build.resources, problem: null };
   } catch (error) {
@@ -65,8 +51,8 @@ export interface Contestant {
 
 /** Opens the library of a variant with its weights. The caller closes the engine. */
 export async function openVariant(candidate: Candidate, input: EngineInput): Promise<Contestant> {
-  const { context, threads, device, randomWeights, signal } = input;
-  const built = await buildVariant(candidate, input, true);
+  const { checked, context, threads, device, randomWeights, signal } = input;
+  const built = await buildPlan(candidate.plan, checked, { signal, before: true });
   const random = randomWeights ? { randomWeights: { seed: 0 } } : {};
   const { engine } = await openEngine(built, { context, threads, device, signal, ...random });
   return { candidate, engine, roundings: built.manifest.roundings };

@@ -2,6 +2,23 @@
 import type { Engine } from '../runtime/engine.ts';
 import { promptOf, tokensHash } from './measure.ts';
 
+/** A greedy reply read to its end: its tokens, and the times of prompt and tokens [ms]. @throws the reason of the signal */
+export async function wholeReply(
+  engine: Engine,
+  ids: readonly number[],
+  maxTokens: number,
+  signal: AbortSignal,
+) {
+  const made: number[] = [];
+  const run = engine.generate(ids, { maxTokens, signal });
+  for (;;) {
+    const next = await run.next();
+    signal.throwIfAborted();
+    if (next.done) return { made, ...next.value.timings };
+    made.push(...next.value);
+  }
+}
+
 interface TimedReply {
   readonly tokensPerSecond: number;
   readonly tokensHash: string;
@@ -21,17 +38,8 @@ export function decoderOf(engine: Engine, tokens: number, signal: AbortSignal): 
   let prompt: readonly number[] = [];
   const reply = async (): Promise<TimedReply> => {
     engine.reset(filled);
-    const run = engine.generate(prompt.slice(filled), { maxTokens: tokens + 1, signal });
-    const made: number[] = [];
-    for (;;) {
-      const next = await run.next();
-      signal.throwIfAborted();
-      if (next.done) {
-        const seconds = next.value.timings.decodeMs / 1000;
-        return { tokensPerSecond: tokens / seconds, tokensHash: tokensHash(made) };
-      }
-      made.push(...next.value);
-    }
+    const { made, decodeMs } = await wholeReply(engine, prompt.slice(filled), tokens + 1, signal);
+    return { tokensPerSecond: tokens / (decodeMs / 1000), tokensHash: tokensHash(made) };
   };
   return {
     reply,

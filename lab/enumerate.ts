@@ -5,6 +5,7 @@ import { nowhere } from '../codegen/plan/call-site.ts';
 import { firstIssue } from '../codegen/plan/check.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
+import { breathe } from './breathe.ts';
 import type { VariantRecord } from './journal-records.ts';
 import { shuffled } from './random.ts';
 import { type Choice, combination, sizeOf, type Variant, variantOf } from './space.ts';
@@ -85,7 +86,7 @@ export async function candidatesOf(
       illegal.set(issue.rule, { count: count + 1, why });
     } else if (!(await add(variant)) && variant.plan !== base) alike++;
     // Printing keeps the process busy: Ctrl-C gets its turn.
-    await new Promise((resolve) => setImmediate(resolve));
+    await breathe();
   }
   return { candidates: [...found.values()], dropped: { illegal, pointless, alike } };
 }

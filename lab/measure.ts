@@ -28,6 +28,11 @@ export const tokensHash = (ids: readonly number[]): string =>
 export const promptOf = (tokens: number, vocab: number): number[] =>
   Array.from({ length: tokens }, (_, i) => (17 + i * 7919) % vocab);
 
+/** Positions of the context at which decode is timed where nobody says which; those beyond `most` become that. */
+export const usualPositions = (most = Number.POSITIVE_INFINITY): number[] => [
+  ...new Set([1, 200, 1900].map((position) => Math.min(position, most))),
+];
+
 /** What may change while it is measured. */
 export type MachineState =
   | { readonly kind: 'cpu'; readonly load1: number }

@@ -1,10 +1,12 @@
 // How much of a model's quality a kernel keeps: its distributions over real text against those of the float32 reference.
 import { OnelaunchError } from '../errors.ts';
 import type { Golden } from '../runtime/golden.ts';
+import { longestCase } from '../runtime/longest-case.ts';
 import { argmax, type Scorer } from '../runtime/scorers.ts';
 import { short } from '../runtime/short.ts';
 import { type Tolerance, type ToleranceInput, tolerance } from '../runtime/tolerance.ts';
 import { divergence, logSumExp, sumOfSquares } from '../runtime/verify.ts';
+import { breathe } from './breathe.ts';
 import type { QualityText } from './quality-text.ts';
 
 export interface Quality {
@@ -93,7 +95,7 @@ export async function qualityOfGolden(
       hint: 'one with logits_file or last_prompt_logits has; gen verify compares the others',
     });
   }
-  const positions = Math.max(...golden.cases.map((one) => one.promptIds.length + one.greedyIds.length));
+  const positions = longestCase(golden);
   return judged('golden', golden.source, golden.cases.length, rows, positions, ours.vocab, options);
 }
 
@@ -150,6 +152,3 @@ function judged(
     allowed: { kl: allowed.kl, nll: allowed.nll, margin: allowed.margin },
   };
 }
-
-/** Lets Ctrl-C in. */
-const breathe = () => new Promise((resolve) => setImmediate(resolve));

@@ -3,6 +3,7 @@
 import type { Golden, GoldenCase } from '../runtime/golden.ts';
 import type { ReferenceOps } from '../runtime/reference.ts';
 import { referenceScorer } from '../runtime/scorers.ts';
+import { breathe } from './breathe.ts';
 import { promptOf } from './measure.ts';
 
 /** Short, since the reference computes a token of a 0.6 B model in seconds. */
@@ -49,9 +50,6 @@ export async function referenceGolden(
       : 'the built-in reference';
   return { source, vocab, decimals: null, nllDecimals: null, cases };
 }
-
-/** Lets Ctrl-C in. */
-const breathe = () => new Promise((resolve) => setImmediate(resolve));
 
 /** Best logit minus second best. */
 function marginOf(logits: Float32Array): number {

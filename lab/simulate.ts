@@ -7,6 +7,7 @@ import type { Sync } from '../codegen/schedule/syncs.ts';
 import { schemeFor, schemeOf } from '../codegen/schemes/index.ts';
 import type { Fault, Tiny, TinyRun } from '../codegen/schemes/scheme.ts';
 import { OnelaunchError } from '../errors.ts';
+import { breathe } from './breathe.ts';
 
 /** A fault, and the first run that showed it. */
 export interface FoundFault extends Fault {
@@ -107,6 +108,3 @@ export async function simulateAll(
   }
   return { faults: [...found.values()], runs: runs.length };
 }
-
-/** Lets Ctrl-C in. */
-const breathe = () => new Promise((resolve) => setImmediate(resolve));

@@ -6,11 +6,12 @@ import type { ModelDims } from '../codegen/model/dims.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { Golden } from '../runtime/golden.ts';
+import { longestCase } from '../runtime/longest-case.ts';
 import type { Scorer } from '../runtime/scorers.ts';
 
 /** Positions that the longest case takes. @throws OnelaunchError when fewer were asked for */
 export function contextFor(golden: Golden, { maxPositions }: ModelDims, asked: number | undefined): number {
-  const longest = Math.max(...golden.cases.map((one) => one.promptIds.length + one.greedyIds.length));
+  const longest = longestCase(golden);
   const context = asked ?? Math.min(maxPositions, Math.max(longest, 256));
   if (longest <= context) return context;
   throw new OnelaunchError(

@@ -1,6 +1,7 @@
 // Compares an engine's logits and greedy tokens with a golden file and says whether they lie where right ones must.
 import { OnelaunchError } from '../errors.ts';
 import type { ExpectedRow, Golden, GoldenCase } from './golden.ts';
+import { longestCase } from './longest-case.ts';
 import { argmax, type Scorer } from './scorers.ts';
 import { short } from './short.ts';
 import { type Tolerance, type ToleranceInput, tolerance } from './tolerance.ts';
@@ -150,7 +151,7 @@ function toleranceInput(
   return {
     dims: options.dims,
     dtype: options.dtype,
-    positions: Math.max(...golden.cases.map((c) => c.promptIds.length + c.greedyIds.length)),
+    positions: longestCase(golden),
     counted: vocab * golden.cases.reduce((n, c) => n + Math.max(c.expected.length, c.greedyIds.length), 0),
     logitRms: listed && ours < theirs ? ours : theirs,
     decimals: golden.decimals,

@@ -12,6 +12,10 @@ export function packageRoot(): string {
   return root;
 }
 
+/** The version of this package. */
+export const packageVersion = (): string =>
+  (JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string }).version;
+
 /** Exported for its test. @param start a folder; a bundle in CommonJS knows none */
 export function findRoot(start: string | undefined): string {
   for (let folder = start; folder !== undefined; ) {

@@ -4,6 +4,9 @@ import type { ModelDims } from '../model/dims.ts';
 /** Sizes that a scheme gives everything, but for what sets the model's graph apart. */
 type Sizes = Pick<ModelDims, 'hidden' | 'ffn' | 'headDim' | 'vocab' | 'kvHeads'>;
 
+/** Shared memory of the tiny target: never what decides. */
+export const roomyBytes = 1e9;
+
 /** Query heads that share a kv head, at most: more would only repeat themselves. */
 const mostGroup = 3;
 

@@ -3,10 +3,11 @@ import { availableParallelism } from 'node:os';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { platformOf, type Target } from '../../codegen/schedule/target.ts';
 import stream from '../../configs/plans/stream.ts';
+import { buildPlan } from '../build-plan.ts';
 import { decoderOf } from '../decode.ts';
 import { machineState } from '../measure.ts';
 import { descendDelays } from './delays.ts';
-import { buildPlan, buildPlans, type KernelWork, openKernel, timeKernel } from './kernels.ts';
+import { buildPlans, type KernelWork, openKernel, timeKernel } from './kernels.ts';
 import { calibrationPlans, quickPlans } from './plans.ts';
 import { runProbe } from './probe.ts';
 import type { CalibrationRecord, TimedPoint } from './record.ts';
@@ -88,7 +89,7 @@ async function delaysOf(target: Target, input: CalibrateInput): Promise<Target['
   const { positions, tokens, signal, onLine, onProgress, seeksDelays } = input;
   if (!platformOf(target).streams || !seeksDelays) return null;
   const ends = [Math.min(...positions), Math.max(...positions)];
-  const built = await buildPlan(input.models[0]!.dims, stream, target, signal);
+  const built = await buildPlan(stream, { dims: input.models[0]!.dims, target }, { signal });
   const before = process.env[delayVariable];
   const rateOf = async (cycles: readonly number[]): Promise<number> => {
     process.env[delayVariable] = cycles.join();

@@ -1,5 +1,6 @@
 // Poll delays by coordinate descent: one stage at a time, its delay is moved while tokens become faster.
 import type { OpName } from '../../codegen/model/graph.ts';
+import { isProduct } from '../../codegen/model/ops.ts';
 import type { Schedule } from '../../codegen/schemes/index.ts';
 
 /** Cycles by which a delay is moved, one after the other. */
@@ -20,7 +21,7 @@ export interface Delays {
 
 /** The op that stands for a stage, where delays are by op: its product, or its merge. */
 const opOf = ({ ops }: Schedule['stages'][number]): OpName | undefined =>
-  ops.find((op) => op.endsWith('_proj') || op === 'gate_up') ?? ops.find((op) => op === 'attn_merge');
+  ops.find(isProduct) ?? ops.find((op) => op === 'attn_merge');
 
 /** @param onTry told of each set that is measured */
 export async function descendDelays(

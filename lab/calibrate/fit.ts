@@ -56,11 +56,11 @@ function compact(
   known: TermValues,
 ): CompactPart[] {
   const apart = parts.filter(({ beside }) => !beside);
-  const one = (all: readonly TimePart[], perRun: boolean, beside: boolean): CompactPart => {
+  const one = (all: readonly TimePart[], beside: boolean): CompactPart => {
     const amounts = new Float64Array(terms.length + 1);
     let reads = 0;
     for (const { runs, bytes, work } of all) {
-      const times = perRun ? 1 : runs;
+      const times = beside ? 1 : runs;
       reads += (times * bytes) / (bandwidth * 1e3);
       for (const { term, amount } of work) {
         const at = terms.indexOf(term);
@@ -69,11 +69,11 @@ function compact(
         else amounts[at]! += times * amount;
       }
     }
-    return { runs: perRun ? all[0]!.runs : 1, reads, amounts, beside };
+    return { runs: beside ? all[0]!.runs : 1, reads, amounts, beside };
   };
   return [
-    ...(apart.length > 0 ? [one(apart, false, false)] : []),
-    ...parts.filter(({ beside }) => beside).map((part) => one([part], true, true)),
+    ...(apart.length > 0 ? [one(apart, false)] : []),
+    ...parts.filter(({ beside }) => beside).map((part) => one([part], true)),
   ];
 }
 

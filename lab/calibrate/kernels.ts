@@ -1,7 +1,5 @@
 // Tokens of a calibration: the kernels of some plans, built side by side, then timed one after the other on random weights.
 import { availableParallelism } from 'node:os';
-import { build } from '../../codegen/build/build.ts';
-import { generate } from '../../codegen/index.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { isLegal } from '../../codegen/plan/check.ts';
@@ -9,8 +7,10 @@ import type { FusionPlan } from '../../codegen/plan/plan.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import { type BuiltKernel, openEngine } from '../../load.ts';
 import type { Engine } from '../../runtime/engine.ts';
+import { buildPlan } from '../build-plan.ts';
 import { decoderOf } from '../decode.ts';
 import { spreadOf } from '../measure.ts';
+import { sideBySide } from '../side-by-side.ts';
 import type { TimedPoint } from './record.ts';
 
 export interface KernelWork {
@@ -24,17 +24,6 @@ export interface KernelWork {
   readonly onProgress: (share: number | null, detail: string) => void;
 }
 
-export async function buildPlan(
-  dims: ModelDims,
-  plan: FusionPlan,
-  target: Target,
-  signal: AbortSignal,
-): Promise<BuiltKernel> {
-  const kernel = await generate({ dims, plan, target });
-  const built = await build(kernel, { signal });
-  return { ...built, dims, modelDirectory: null, target, kernel, planReason: null };
-}
-
 /** Kernels of the plans that are legal for a model; each only once, where two print the same. */
 export async function buildPlans(
   dims: ModelDims,
@@ -43,17 +32,13 @@ export async function buildPlans(
   { signal, onProgress }: Pick<KernelWork, 'signal' | 'onProgress'>,
 ): Promise<BuiltKernel[]> {
   const graph = decoderGraph(dims);
-  const queue = plans.filter((plan) => isLegal(graph, plan, target));
-  const count = queue.length;
+  const legal = plans.filter((plan) => isLegal(graph, plan, target));
   const built: BuiltKernel[] = [];
-  const worker = async () => {
-    for (let plan = queue.shift(); plan; plan = queue.shift()) {
-      signal.throwIfAborted();
-      onProgress(built.length / count, `building ${plan.name} of ${dims.name}`);
-      built.push(await buildPlan(dims, plan, target, signal));
-    }
-  };
-  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+  await sideBySide(legal, availableParallelism(), async (plan) => {
+    signal.throwIfAborted();
+    onProgress(built.length / legal.length, `building ${plan.name} of ${dims.name}`);
+    built.push(await buildPlan(plan, { dims, target }, { signal }));
+  });
   const byHash = new Map(built.map((one) => [one.kernel.hash, one]));
   return [...byHash.values()].sort((a, b) => (a.kernel.name < b.kernel.name ? -1 : 1));
 }

@@ -2,7 +2,8 @@
 import { OnelaunchError } from '../../errors.ts';
 import type { Engine } from '../../runtime/engine.ts';
 import type { TrackEvent } from '../../runtime/profile-events.ts';
-import { type Spread, spreadOf, tokensHash } from '../measure.ts';
+import { wholeReply } from '../decode.ts';
+import { promptOf, type Spread, spreadOf, tokensHash } from '../measure.ts';
 
 export interface Work {
   /** Tokens in the KV cache when the first one is profiled. */
@@ -91,17 +92,11 @@ async function decode(
   { signal, onPrompt }: { readonly signal: AbortSignal; readonly onPrompt: () => void },
 ): Promise<Timed> {
   engine.reset(0);
-  const prompt = Array.from({ length: position + 1 }, (_, i) => (17 + i * 7919) % engine.vocab);
+  const prompt = promptOf(position + 1, engine.vocab);
   if (position > 0) await engine.score(prompt.slice(0, position), position, { signal });
   onPrompt();
-  const made: number[] = [];
-  const reply = engine.generate(prompt.slice(position), { maxTokens: tokens + 1, signal });
-  for (;;) {
-    const next = await reply.next();
-    signal.throwIfAborted();
-    if (next.done) return { decodeMs: next.value.timings.decodeMs, hash: tokensHash(made) };
-    made.push(...next.value);
-  }
+  const { made, decodeMs } = await wholeReply(engine, prompt.slice(position), tokens + 1, signal);
+  return { decodeMs, hash: tokensHash(made) };
 }
 
 /** What profiling costs, in words: nothing that is seen where the runs fall on both sides of 1. */

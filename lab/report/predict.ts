@@ -55,6 +55,10 @@ export const predictionsIn = (experiments: readonly Experiment[]): Predicted[] =
     ),
   );
 
+/** How far a prediction is from what was measured, as a share of that. */
+export const offBy = ({ predicted, measured }: Predicted): number =>
+  Math.abs(predicted / measured.median - 1);
+
 /** Of the predictions, how many are so near to what was measured. */
 export const within = (list: readonly Predicted[], share: number): number =>
-  list.filter(({ predicted, measured }) => Math.abs(predicted / measured.median - 1) <= share).length;
+  list.filter((one) => offBy(one) <= share).length;

@@ -1,7 +1,7 @@
 """ExLlamaV2 on the unquantised weights of the checkpoint."""
 import time
 
-from peer import serve
+from peer import gpu_name, serve
 
 
 class ExLlamaV2Peer:
@@ -12,11 +12,9 @@ class ExLlamaV2Peer:
         import torch
         from exllamav2 import ExLlamaV2, ExLlamaV2Cache, ExLlamaV2Config
 
-        if options.device != "cuda":
-            raise RuntimeError("only measured on a GPU")
         self.torch = torch
         self.version = f"exllamav2 {getattr(exllamav2, '__version__', 'unknown')}"
-        self.device = torch.cuda.get_device_name()
+        self.device = gpu_name(options)
         config = ExLlamaV2Config(options.model)
         config.max_seq_len = options.context
         self.model = ExLlamaV2(config)

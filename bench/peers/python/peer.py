@@ -51,6 +51,15 @@ def reason(error):
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
 
+def gpu_name(options):
+    """The GPU that a system runs on which is only measured there."""
+    import torch
+
+    if options.device != "cuda":
+        raise RuntimeError("only measured on a GPU")
+    return torch.cuda.get_device_name()
+
+
 class Generating:
     """A peer that can only be asked for whole replies: decoding is a reply of n + 1 tokens less one of a single token."""
 

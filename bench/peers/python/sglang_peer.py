@@ -1,16 +1,13 @@
 """SGLang, with its defaults but for the radix cache, which would skip a prompt that it has seen."""
-from peer import Generating, serve
+from peer import Generating, gpu_name, serve
 
 
 class Sglang(Generating):
     def __init__(self, options):
         import sglang
-        import torch
 
-        if options.device != "cuda":
-            raise RuntimeError("only measured on a GPU")
         self.version = f"sglang {sglang.__version__}"
-        self.device = torch.cuda.get_device_name()
+        self.device = gpu_name(options)
         self.engine = sglang.Engine(
             model_path=options.model,
             skip_tokenizer_init=True,

@@ -1,19 +1,16 @@
 """TensorRT-LLM through its LLM API, without reuse of blocks, which would skip a prompt that it has seen."""
-from peer import Generating, serve
+from peer import Generating, gpu_name, serve
 
 
 class TensorRtLlm(Generating):
     def __init__(self, options):
         import tensorrt_llm
-        import torch
         from tensorrt_llm import LLM, SamplingParams
         from tensorrt_llm.llmapi import KvCacheConfig
 
-        if options.device != "cuda":
-            raise RuntimeError("only measured on a GPU")
         self.sampling = SamplingParams
         self.version = f"tensorrt_llm {tensorrt_llm.__version__}"
-        self.device = torch.cuda.get_device_name()
+        self.device = gpu_name(options)
         self.llm = LLM(
             model=options.model,
             skip_tokenizer_init=True,

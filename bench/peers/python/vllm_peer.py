@@ -1,17 +1,14 @@
 """vLLM, with its defaults: CUDA graphs, paged attention; without the prefix cache, which would skip a prompt that it has seen."""
-from peer import Generating, serve
+from peer import Generating, gpu_name, serve
 
 
 class Vllm(Generating):
     def __init__(self, options):
-        import torch
         import vllm
 
-        if options.device != "cuda":
-            raise RuntimeError("only measured on a GPU")
         self.vllm = vllm
         self.version = f"vllm {vllm.__version__}"
-        self.device = torch.cuda.get_device_name()
+        self.device = gpu_name(options)
         self.llm = vllm.LLM(
             model=options.model,
             skip_tokenizer_init=True,

@@ -4,7 +4,7 @@ import { decoderGraph } from '../../model/graph.ts';
 import type { FusionPlan } from '../../plan/plan.ts';
 import type { Target } from '../../schedule/target.ts';
 import type { Tiny } from '../scheme.ts';
-import { tinyDims } from '../tiny.ts';
+import { roomyBytes, tinyDims } from '../tiny.ts';
 import { lowerBarriers } from './lower.ts';
 import type { BarrierSchedule } from './schedule.ts';
 
@@ -33,6 +33,3 @@ export function tinyBarriers(dims: ModelDims, plan: FusionPlan, target: Target):
     ),
   };
 }
-
-/** Shared memory of the tiny target: never what decides. */
-const roomyBytes = 1e9;

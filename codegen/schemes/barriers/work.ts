@@ -119,14 +119,14 @@ function weightWork(schedule: BarrierSchedule, stage: ScheduledStage, { kind }: 
   const { loadBits, loadsInFlight, buffers, producerWarps } = tuning;
   const blockBytes = (stage.weightBytes / blocks) * (turnsOf(schedule, stage) / meanTurns(schedule, stage));
   const computing = warps - producerWarps;
-  const underWay = buffers > 0 ? ringBytes(tuning) : warps * 32 * (loadBits / 8) * loadsInFlight;
+  const ring = ringBytes(tuning);
+  const underWay = buffers > 0 ? ring : warps * 32 * (loadBits / 8) * loadsInFlight;
+  const filled = buffers > 0 ? blockBytes / (ring / buffers) : 0;
   return [
     { term: 'loads', amount: blockBytes / underWay },
     { term: 'multiply', amount: ((blockBytes / 1024 / computing) * 128) / loadBits / 10 },
-    ...(buffers > 0 ? [{ term: 'copies', amount: blockBytes / (ringBytes(tuning) / buffers) } as const] : []),
-    ...(producerWarps > 0
-      ? [{ term: 'handed', amount: blockBytes / (ringBytes(tuning) / buffers) } as const]
-      : []),
+    ...(buffers > 0 ? [{ term: 'copies', amount: filled } as const] : []),
+    ...(producerWarps > 0 ? [{ term: 'handed', amount: filled } as const] : []),
     ...(kind === 'matmul_from'
       ? [{ term: 'farInputs', amount: blockBytes / 1024 / computing / 10 } as const]
       : []),

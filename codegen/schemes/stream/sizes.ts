@@ -86,6 +86,14 @@ export function fitSplits(
   return steps.filter(({ splits }, i) => i === 0 || splits !== steps[i - 1]!.splits);
 }
 
+/** Weights of a layer that the busiest block streams [bytes]. */
+export const layerBytes = (
+  products: readonly Pick<StreamProduct, 'op' | 'mostTiles' | 'tileBytes'>[],
+): number =>
+  products
+    .filter(({ op }) => op !== 'lm_head')
+    .reduce((sum, { mostTiles, tileBytes }) => sum + mostTiles * tileBytes, 0);
+
 /**
  * Slots under way where the plan says nothing. In a small model blocks wait for each other's words more than for bytes, and a queue in front
  * of the memory delays the words: one. In a large one bytes are all that counts: two. (docs/devlog.md, section 9)
@@ -95,9 +103,7 @@ function fitCopies(
   slots: number,
   slotBytes: number,
 ): number {
-  const layer = shapes.filter((p) => p.op !== 'lm_head');
-  const blockBytes = layer.reduce((sum, p) => sum + p.mostTiles * p.tileBytes, 0);
-  return blockBytes <= 2 * slots * slotBytes ? 1 : 2;
+  return layerBytes(shapes) <= 2 * slots * slotBytes ? 1 : 2;
 }
 
 /** The tiles [first, end) of a product that a block has: numbers of blocks differ by one at most. */

@@ -5,7 +5,7 @@ import { withScheme } from '../../plan/edits.ts';
 import { byContext, type FusionPlan } from '../../plan/plan.ts';
 import type { Target } from '../../schedule/target.ts';
 import type { Tiny } from '../scheme.ts';
-import { tinyDims } from '../tiny.ts';
+import { roomyBytes, tinyDims } from '../tiny.ts';
 import { lowerStream } from './lower.ts';
 import type { StreamSchedule } from './schedule.ts';
 
@@ -14,9 +14,6 @@ const sizes = { hidden: 12, ffn: 12, headDim: 8, vocab: 12 };
 
 /** Where the tiny run begins to share a head, if the plan begins with one block a head. */
 const splitFrom = 3;
-
-/** Shared memory of the tiny target: never what decides. */
-const roomyBytes = 1e9;
 
 export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): Tiny<StreamSchedule> {
   const { splitSteps } = lowerStream(decoderGraph(dims), plan, target);

@@ -4,11 +4,8 @@ import type { ScheduledStage } from '../../schedule/schedule.ts';
 import type { ExchangeSync } from '../../schedule/syncs.ts';
 import type { Work } from '../../schedule/terms.ts';
 import { isSplitSync, type StreamSchedule } from './schedule.ts';
-import { rowTile, streamWarps } from './sizes.ts';
+import { layerBytes } from './sizes.ts';
 import { isExchange } from './words.ts';
-
-/** Bytes of a cell: 8 rows of 32 columns of 16 bits. */
-const cellBytes = rowTile * 32 * 2;
 
 /** Whether a pass whose heads have so many splits waits for this exchange. */
 export const isNeeded = (schedule: StreamSchedule, sync: ExchangeSync, splits: number): boolean => {
@@ -85,16 +82,19 @@ function bodyWork(
   switch (body.kind) {
     case 'product': {
       const product = schedule.products.find((one) => one.stage === name)!;
-      const cells = product.mostTiles * product.warpCells;
+      const { mostTiles, warpCells, tileBytes } = product;
       return [
-        { term: 'cells', amount: cells / 8 },
-        { term: 'slot', amount: Math.ceil((cells * streamWarps * cellBytes) / ring.slotBytes) },
+        { term: 'cells', amount: (mostTiles * warpCells) / 8 },
+        { term: 'slot', amount: Math.ceil((mostTiles * tileBytes) / ring.slotBytes) },
       ];
     }
     case 'attend':
       return [
         { term: 'streamAttend', amount: 1 },
-        { term: 'refill', amount: layerBytes(schedule) / (schedule.kernels[0]!.slots * ring.slotBytes) },
+        {
+          term: 'refill',
+          amount: layerBytes(schedule.products) / (schedule.kernels[0]!.slots * ring.slotBytes),
+        },
         {
           term: 'streamPositions',
           amount: (meanCached(dims, position) / splits / 100) * (schedule.headPad / 128),
@@ -114,12 +114,6 @@ function bodyWork(
       return body satisfies never;
   }
 }
-
-/** Weights of a layer that the busiest block streams [bytes]. */
-const layerBytes = ({ products }: StreamSchedule): number =>
-  products
-    .filter(({ op }) => op !== 'lm_head')
-    .reduce((sum, { mostTiles, tileBytes }) => sum + mostTiles * tileBytes, 0);
 
 const mergeWork = ({ dims }: StreamSchedule, splits: number, heads: number): Work => ({
   term: 'streamMerge',

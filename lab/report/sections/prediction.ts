@@ -2,7 +2,7 @@
 import { chart } from '../../page/axes.ts';
 import { escaped, figure, htmlTable } from '../../page/html.ts';
 import { element, grouped, line, rate, short, ticks } from '../../page/svg.ts';
-import { type Predicted, within } from '../predict.ts';
+import { offBy, type Predicted, within } from '../predict.ts';
 
 /** What a prediction should hold within. */
 const wanted = 0.15;
@@ -12,7 +12,7 @@ const mostRows = 30;
 export function predictionSection(list: readonly Predicted[]): string[] {
   if (list.length === 0) return [];
   const good = within(list, wanted);
-  const worst = [...list].sort((a, b) => off(b) - off(a)).slice(0, mostRows);
+  const worst = [...list].sort((a, b) => offBy(b) - offBy(a)).slice(0, mostRows);
   return [
     '<h2>Predicted and measured</h2>',
     `<p>${good} of ${list.length} predictions are within ${100 * wanted} % of what was measured: inside the band. On the line they agree; above it the kernel was faster than predicted.</p>`,
@@ -25,22 +25,20 @@ export function predictionSection(list: readonly Predicted[]): string[] {
         { number: 'measured' },
         { number: 'off by' },
       ],
-      worst.map(({ name, position, predicted, measured }) => [
+      worst.map((one) => [
         ...[
-          { wrap: name },
-          { number: grouped(position) },
-          { number: rate(predicted) },
-          { number: rate(measured.median) },
+          { wrap: one.name },
+          { number: grouped(one.position) },
+          { number: rate(one.predicted) },
+          { number: rate(one.measured.median) },
         ],
         {
-          number: `${predicted < measured.median ? '−' : '+'}${(100 * Math.abs(predicted / measured.median - 1)).toFixed(1)} %`,
+          number: `${one.predicted < one.measured.median ? '−' : '+'}${(100 * offBy(one)).toFixed(1)} %`,
         },
       ]),
     ),
   ];
 }
-
-const off = ({ predicted, measured }: Predicted): number => Math.abs(predicted / measured.median - 1);
 
 function scatter(width: number, list: readonly Predicted[]): string {
   const most = Math.max(...list.flatMap(({ predicted, measured }) => [predicted, measured.most]));
