@@ -23,19 +23,20 @@ describe.each(backends)('an engine over %s', (_, device) => {
     expect(finish).toBe('abort');
     expect(ids.length).toBeLessThanOrEqual(1);
     // Three passes of 20 ms are in flight at most; all would take 4 s.
-    expect(performance.now() - started).toBeLessThan(600);
+    expect(performance.now() - started).toBeLessThan(2000);
     engine.reset(0);
     expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
   });
 
   it('stops a long prompt too, and keeps the positions it computed', async () => {
-    const engine = await ready();
-    const prompt = [tokens.slow, ...Array.from({ length: 200 }, (_, i) => i)];
-    const signal = AbortSignal.timeout(70);
+    const engine = await ready({ context: 700 });
+    // 150 passes of 20 ms; ten are done at the abort where nothing else runs.
+    const prompt = [tokens.slow, ...Array.from({ length: 599 }, (_, i) => i % 256)];
+    const signal = AbortSignal.timeout(200);
     const { ids, finish } = await read(engine.generate(prompt, { maxTokens: 5, signal }));
     expect({ ids, finish }).toEqual({ ids: [], finish: 'abort' });
     expect(engine.position).toBeGreaterThan(0);
-    expect(engine.position).toBeLessThan(160);
+    expect(engine.position).toBeLessThan(600);
     expect(engine.position % 4).toBe(0);
   });
 
@@ -55,7 +56,7 @@ describe.each(backends)('an engine over %s', (_, device) => {
       expect(batch.length).toBeGreaterThan(0);
       break;
     }
-    expect(performance.now() - started).toBeLessThan(600);
+    expect(performance.now() - started).toBeLessThan(2000);
     engine.reset();
     expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
   });
