@@ -24,11 +24,11 @@ DEVICE float swiglu(float gate, float up) { return silu(gate) * up; }
 DEVICE float add(float residual, float branch) { return residual + branch; }
 }  // namespace ops
 
-using QkvProj = Product<kHidden, kQkvRows, Stage::qkv>;  // 512 tiles, up to 4 a block, 4 cells a warp and tile
-using OProj = Product<kQDim, kHidden, Stage::attn_out>;  // 128 tiles, up to 1 a block, 8 cells a warp and tile
-using GateUp = Product<kHidden, 2 * kFfn, Stage::ffn_up>;  // 768 tiles, up to 6 a block, 4 cells a warp and tile
-using DownProj = Product<kFfn, kHidden, Stage::ffn_down>;  // 128 tiles, up to 1 a block, 12 cells a warp and tile
-using LmHead = Product<kHidden, kVocab, Stage::head>;  // 18992 tiles, up to 149 a block, 4 cells a warp and tile
+using QkvProj = Product<kHidden, kQkvRows, Stage::qkv, kQkvProjAt>;  // 512 tiles, up to 4 a block, 4 cells a warp and tile
+using OProj = Product<kQDim, kHidden, Stage::attn_out, kOProjAt>;  // 128 tiles, up to 1 a block, 8 cells a warp and tile
+using GateUp = Product<kHidden, 2 * kFfn, Stage::ffn_up, kGateUpAt>;  // 768 tiles, up to 6 a block, 4 cells a warp and tile
+using DownProj = Product<kFfn, kHidden, Stage::ffn_down, kDownProjAt>;  // 128 tiles, up to 1 a block, 12 cells a warp and tile
+using LmHead = Product<kHidden, kVocab, Stage::head, kLmHeadAt>;  // 18992 tiles, up to 149 a block, 4 cells a warp and tile
 
 // What blocks hand to each other, T tokens at a time.
 template <int T>
@@ -55,25 +55,6 @@ struct Exchanges {
     sampled_token.words = at, at += kBuffers * sampled_token.kUnits;
   }
 };
-
-template <class P>
-DEVICE int64_t bytes_of(int block) {
-  return int64_t(P::tiles(block)) * P::kTileBytes;
-}
-
-template <class P>
-DEVICE int64_t bytes_before(int block) {
-  return int64_t(P::first(block)) * P::kTileBytes;
-}
-
-// Where a block's tiles begin in the stream: those of all layers, then those of the head; and where those of a layer do.
-DEVICE int64_t block_base(int block) {
-  return kLayers * (0 + bytes_before<QkvProj>(block) + bytes_before<OProj>(block) + bytes_before<GateUp>(block) + bytes_before<DownProj>(block)) + bytes_before<LmHead>(block);
-}
-
-DEVICE int64_t layer_base(int block, int layer) {
-  return block_base(block) + layer * (0 + bytes_of<QkvProj>(block) + bytes_of<OProj>(block) + bytes_of<GateUp>(block) + bytes_of<DownProj>(block));
-}
 
 // qkv = attn_norm* + qkv_proj
 //   waits for  x
@@ -171,19 +152,19 @@ DEVICE void stage_head(Cta<T>& cta, const ModelWeights& w, const Exchanges<T>& w
 template <int T>
 DEVICE void produce(Producer<SharedMemory<T>>& p, const LaunchArgs& pass) {
   for (int step = 0; step < pass.steps; ++step) {
-    const char* at = pass.stream + block_base(int(blockIdx.x));
+    const char* layer_stream = pass.stream;
     const int copies = copies_at(pass.position + step);
-    for (int layer = 0; layer < kLayers; ++layer) {
+    for (int layer = 0; layer < kLayers; ++layer, layer_stream += kStreamLayerBytes) {
       p.begin_layer(step, layer);
-      if (!p.template tiles<QkvProj>(at, copies)) return;
+      if (!p.template tiles<QkvProj>(layer_stream, copies)) return;
       if (step > 0 && !p.wait_for_progress((step - 1) * kLayers + layer + 1)) return;  // attend of the next pass streams positions that kv_append stores in other blocks
       if (!stream_cache(p, Stage::attention, layer_weights(pass, layer).cache, layer, pass.position + step, copies)) return;
-      if (!p.template tiles<OProj>(at, copies)) return;
-      if (!p.template tiles<GateUp>(at, copies)) return;
-      if (!p.template tiles<DownProj>(at, copies)) return;
+      if (!p.template tiles<OProj>(layer_stream, copies)) return;
+      if (!p.template tiles<GateUp>(layer_stream, copies)) return;
+      if (!p.template tiles<DownProj>(layer_stream, copies)) return;
     }
     p.begin_layer(step, kLayers);
-    if (pass.head && !p.template tiles<LmHead>(at, kHeadCopiesInFlight)) return;
+    if (pass.head && !p.template tiles<LmHead>(pass.stream, kHeadCopiesInFlight)) return;
   }
 }
 
@@ -248,22 +229,15 @@ __global__ void __launch_bounds__(kThreads) sample(const __grid_constant__ Launc
 // Packs the matrices of one layer, or the head, into the stream.
 __global__ void pack(const char* kept, const char* staged, char* to, int layer) {
   if (layer == kLayers) {
-    pack_product<LmHead>(reinterpret_cast<const Matrix*>(kept + 131072), to, SameRow{}, [=](int block) { return layer_base(block, kLayers); });
+    pack_product<LmHead>(reinterpret_cast<const Matrix*>(kept + 131072), to, SameRow{});
     return;
   }
   const char* const matrices = staged + layer * int64_t{ 31457280 };
-  pack_product<QkvProj>(reinterpret_cast<const Matrix*>(matrices + 0), to, PairedHeads{}, [=](int block) {
-    return layer_base(block, layer);
-  });
-  pack_product<OProj>(reinterpret_cast<const Matrix*>(matrices + 8388608), to, SameRow{}, [=](int block) {
-    return layer_base(block, layer) + bytes_of<QkvProj>(block);
-  });
-  pack_product<GateUp>(reinterpret_cast<const Matrix*>(matrices + 12582912), to, SameRow{}, [=](int block) {
-    return layer_base(block, layer) + bytes_of<QkvProj>(block) + bytes_of<OProj>(block);
-  });
-  pack_product<DownProj>(reinterpret_cast<const Matrix*>(matrices + 25165824), to, SameRow{}, [=](int block) {
-    return layer_base(block, layer) + bytes_of<QkvProj>(block) + bytes_of<OProj>(block) + bytes_of<GateUp>(block);
-  });
+  char* const layer_stream = to + layer * kStreamLayerBytes;
+  pack_product<QkvProj>(reinterpret_cast<const Matrix*>(matrices + 0), layer_stream, PairedHeads{});
+  pack_product<OProj>(reinterpret_cast<const Matrix*>(matrices + 8388608), layer_stream, SameRow{});
+  pack_product<GateUp>(reinterpret_cast<const Matrix*>(matrices + 12582912), layer_stream, SameRow{});
+  pack_product<DownProj>(reinterpret_cast<const Matrix*>(matrices + 25165824), layer_stream, SameRow{});
 }
 
 #include "stream/launch.cuh"

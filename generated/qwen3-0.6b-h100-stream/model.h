@@ -49,6 +49,12 @@ constexpr int kSharedLimit = 232448;  // shared memory of a block
 constexpr int kStaticBytes = 1024;  // the library's own share of it
 constexpr int64_t kKeptBytes = 311296000;  // norms, biases, embedding
 constexpr int64_t kStreamBytes = 1191968768;  // matrices in the order of their use
+constexpr int64_t kStreamLayerBytes = 31457280;  // those of a layer
+constexpr int64_t kQkvProjAt = 0;  // the same in a layer
+constexpr int64_t kOProjAt = 8388608;  // the same in a layer
+constexpr int64_t kGateUpAt = 12582912;  // the same in a layer
+constexpr int64_t kDownProjAt = 25165824;  // the same in a layer
+constexpr int64_t kLmHeadAt = 880803840;  // where its tiles begin in the stream
 
 /** The stages in the order of the plan. */
 enum class Stage : int {

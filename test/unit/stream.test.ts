@@ -123,14 +123,16 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
   const [tiles, blocks, warpCells] = [131, 29, 3];
   const program = `#include <cstdio>
     ${dealt}
+    constexpr int kWarps = ${streamWarps}, kRowTile = 8;
     struct P { static constexpr int kWarpCells = ${warpCells}; };
-    constexpr int kWarps = ${streamWarps};
     int main() {
       for (int block = 0; block < ${blocks}; ++block) {
         const int first = dealt(${tiles}, block, ${blocks}), end = dealt(${tiles}, block + 1, ${blocks});
-        for (int i = 0; i < (end - first) * P::kWarpCells * kWarps * 32; ++i) {
-          ${place}
-          printf("%d %d %d\\n", block, row, column);
+        for (int tile = first; tile < end; ++tile) {
+          for (int i = 0; i < P::kWarpCells * kWarps * 32; ++i) {
+            ${place}
+            printf("%d %d %d\\n", block, row, column);
+          }
         }
       }
     }`;

@@ -20,6 +20,7 @@ import {
   fitSplits,
   type SizeInput,
   shapeOf,
+  streamPlaces,
   streamWarps,
 } from './sizes.ts';
 import { formOf, isRefusal, type StageForm } from './stages.ts';
@@ -63,8 +64,10 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
   const stages = stagesFor(graph, dealt).map((stage) => lowerStage(graph, stage, splits));
   const hazards = findHazards(graph, dealt);
   const exchanges = placeExchanges(graph, dealt, hazards);
+  const places = streamPlaces(dims);
   const products = productOps.map((op) => ({
     ...shapeOf(dims, op, blocks),
+    at: places.at[op]!,
     stage: stages.find((stage) => stage.ops.includes(op))!.name,
   }));
   const packing = packWeights(dims, true);
@@ -86,10 +89,8 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     kept: keptProducts(stages),
     headPad: padded(dims.headDim),
     kernels,
-    streamBytes: products.reduce(
-      (sum, p) => sum + p.tiles * p.tileBytes * (p.op === 'lm_head' ? 1 : dims.layers),
-      0,
-    ),
+    streamBytes: places.bytes,
+    streamLayerBytes: places.layerBytes,
     packing,
     slots: slotsOf(dims, packing),
     hazards,

@@ -37,10 +37,9 @@ export interface StreamStage extends ScheduledStage {
   readonly epilogue: readonly Epilogue[];
 }
 
-/** One product as the stream has it. Tiles of 8 rows are dealt to blocks, a tile's columns to the warps of a block. */
-export interface StreamProduct {
+/** The tiles of a product. Tiles of 8 rows are dealt to blocks, a tile's columns to the warps of a block. */
+export interface ProductShape {
   readonly op: OpName;
-  readonly stage: string;
   readonly rows: number;
   readonly columns: number;
   readonly tiles: number;
@@ -49,6 +48,13 @@ export interface StreamProduct {
   /** Cells of one warp in a tile. */
   readonly warpCells: number;
   readonly tileBytes: number;
+}
+
+/** One product as the stream has it. */
+export interface StreamProduct extends ProductShape {
+  readonly stage: string;
+  /** First byte in a layer of the stream; of the head, which lies behind all layers, in the stream. */
+  readonly at: number;
 }
 
 /** The kernel of passes of up to so many tokens. */
@@ -84,8 +90,9 @@ export interface StreamSchedule extends CommonSchedule {
   readonly headPad: number;
   /** From that of one token to that of the largest pass. */
   readonly kernels: readonly KernelSize[];
-  /** Bytes of all weights in the stream. */
+  /** Bytes of all weights in the stream, and of those of a layer. */
   readonly streamBytes: number;
+  readonly streamLayerBytes: number;
 }
 
 /** Splits that work on a head at a position. */

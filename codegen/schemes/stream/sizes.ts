@@ -6,7 +6,7 @@ import { padded } from '../../model/packing.ts';
 import type { SplitStep, StreamScheme } from '../../plan/plan.ts';
 import { hasBulkCopies } from '../../schedule/platform.ts';
 import type { Target } from '../../schedule/target.ts';
-import type { KernelSize, Ring, StreamProduct } from './schedule.ts';
+import type { KernelSize, ProductShape, Ring, StreamProduct } from './schedule.ts';
 
 /** Warps that compute; three more feed the ring, watch, and publish the cache. */
 export const streamWarps = 8;
@@ -55,12 +55,33 @@ export function blocksFor(dims: ModelDims, target: Target, wanted: StreamScheme[
   return Math.max(Math.min(fewest, all), Math.min(dims.kvHeads, target.sms));
 }
 
-export function shapeOf(dims: ModelDims, op: OpName, blocks: number): Omit<StreamProduct, 'stage'> {
+export function shapeOf(dims: ModelDims, op: OpName, blocks: number): ProductShape {
   const [rows, columns] = [matrixRowsOf(op, dims), columnsOf(op, dims)];
   const tiles = Math.ceil(rows / rowTile);
   const warpCells = Math.ceil(padded(columns) / cellColumns / streamWarps);
   const mostTiles = Math.ceil(tiles / blocks);
   return { op, rows, columns, tiles, mostTiles, warpCells, tileBytes: warpCells * streamWarps * cellBytes };
+}
+
+const bytesOf = ({ tiles, tileBytes }: ProductShape): number => tiles * tileBytes;
+
+/**
+ * The stream: layer by layer the tiles of every product, and behind all layers those of the head. Where a product begins, and how many
+ * bytes a layer and all have; whatever the number of blocks.
+ */
+export function streamPlaces(dims: ModelDims): {
+  readonly at: Readonly<Partial<Record<OpName, number>>>;
+  readonly layerBytes: number;
+  readonly bytes: number;
+} {
+  const at: Partial<Record<OpName, number>> = {};
+  let layerBytes = 0;
+  for (const op of productOps.filter((name) => name !== 'lm_head')) {
+    at[op] = layerBytes;
+    layerBytes += bytesOf(shapeOf(dims, op, 1));
+  }
+  at.lm_head = layerBytes * dims.layers;
+  return { at, layerBytes, bytes: at.lm_head + bytesOf(shapeOf(dims, 'lm_head', 1)) };
 }
 
 /** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 (docs/devlog.md, section 10). */
@@ -98,11 +119,7 @@ export const layerBytes = (
  * Slots under way where the plan says nothing. In a small model blocks wait for each other's words more than for bytes, and a queue in front
  * of the memory delays the words: one. In a large one bytes are all that counts: two. (docs/devlog.md, section 9)
  */
-function fitCopies(
-  shapes: readonly Omit<StreamProduct, 'stage'>[],
-  slots: number,
-  slotBytes: number,
-): number {
+function fitCopies(shapes: readonly ProductShape[], slots: number, slotBytes: number): number {
   return layerBytes(shapes) <= 2 * slots * slotBytes ? 1 : 2;
 }
 

@@ -20,7 +20,6 @@ export interface StreamView {
   readonly bulkCopies: string;
   readonly moveRegisters: string;
   readonly products: readonly { name: string; columns: string; rows: string; stage: string; doc: string }[];
-  readonly layerProducts: readonly string[];
   readonly exchanges: readonly ExchangeView[];
   readonly stages: readonly Line[];
   readonly feed: readonly Line[];
@@ -59,7 +58,6 @@ export function streamView(schedule: StreamSchedule, common: CommonView): Common
       stage: p.stage,
       doc: `${p.tiles} tiles, up to ${p.mostTiles} a block, ${p.warpCells} cells a warp and tile`,
     })),
-    layerProducts: layerOps.map(productName),
     exchanges,
     stages: stageLines(schedule),
     feed: feedLines(schedule),
@@ -96,14 +94,12 @@ function headHoles(schedule: StreamSchedule) {
     : { headFrom: 'staged', headOffset: fieldOf(schedule, 'lm_head')!.offset };
 }
 
-/** Each product of a layer behind the one before it in a block's run of the layer. */
 const packLines = (schedule: StreamSchedule, ops: readonly OpName[]): Line[] =>
-  ops.map((op, i) =>
+  ops.map((op) =>
     line('pack', {
       product: productName(op),
       offset: fieldOf(schedule, op)!.offset,
       order: op === 'qkv_proj' ? 'PairedHeads' : 'SameRow',
-      before: ops.slice(0, i).map(productName),
     }),
   );
 
@@ -149,5 +145,13 @@ function constants(schedule: StreamSchedule): ConstantView[] {
     int('kStaticBytes', streamStaticBytes, "the library's own share of it"),
     long('kKeptBytes', packing.keptBytes, 'norms, biases, embedding'),
     long('kStreamBytes', schedule.streamBytes, 'matrices in the order of their use'),
+    long('kStreamLayerBytes', schedule.streamLayerBytes, 'those of a layer'),
+    ...products.map((p) =>
+      long(
+        `k${productName(p.op)}At`,
+        p.at,
+        p.op === 'lm_head' ? 'where its tiles begin in the stream' : 'the same in a layer',
+      ),
+    ),
   ];
 }

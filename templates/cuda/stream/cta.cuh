@@ -2,11 +2,15 @@
 #pragma once
 #include "ring.cuh"
 
-/** A product of Rows x K: how its tiles of rows are dealt to blocks, and the columns of a tile to warps. */
-template <int K, int Rows, Stage S>
+/**
+ * A product of Rows x K: how its tiles of rows are dealt to blocks, and the columns of a tile to warps. In the stream its tiles lie one
+ * behind the other from byte At of a layer on, or of the stream for the head.
+ */
+template <int K, int Rows, Stage S, int64_t At>
 struct Product {
   static constexpr int kColumns = K, kRows = Rows;
   static constexpr Stage kStage = S;
+  static constexpr int64_t kAt = At;
   static constexpr int kTiles = divide_up(Rows, kRowTile);
   static constexpr int kMostTiles = divide_up(kTiles, kBlocks);         // tiles of the busiest block
   static constexpr bool kEven = kTiles % kBlocks == 0;                  // all blocks have as many
@@ -21,6 +25,8 @@ struct Product {
     if constexpr (kEven) return kMostTiles;
     return first(block + 1) - first(block);
   }
+  /** Where a block's tiles begin. */
+  BOTH static constexpr int64_t at(int block) { return kAt + int64_t(first(block)) * kTileBytes; }
 };
 
 /** Words of an input of K elements, from token to token. */

@@ -132,10 +132,11 @@ struct Producer {
 #endif
   }
 
-  /** All tiles of a product that this block has. */
+  /** All tiles of a product that this block has, of a layer that begins here in the stream. */
   template <class P>
-  DEVICE bool tiles(const char*& from, int copies) {
+  DEVICE bool tiles(const char* layer_stream, int copies) {
     begin_stage(P::kStage);
+    const char* from = layer_stream + P::at(int(blockIdx.x));
     const int cells = P::tiles(int(blockIdx.x)) * P::kWarpCells;
     for (int cell = 0; cell < cells; cell += kSlotCells) {
       const int bytes = min(kSlotCells, cells - cell) * (kWarps * kCellBytes);
