@@ -1,4 +1,6 @@
 // What the generator makes, and the builds compile.
+
+import type { Lowered } from './emit/emit.ts';
 import type { FusionPlan } from './plan/plan.ts';
 import type { Schedule } from './schemes/index.ts';
 
@@ -6,9 +8,11 @@ import type { Schedule } from './schemes/index.ts';
 export interface Kernel {
   readonly schedule: Schedule;
   readonly plan: FusionPlan;
+  /** What takes in prompts, where that has kernels of its own. */
+  readonly prompts: Lowered | null;
   /** File name -> text. */
   readonly sources: Readonly<Record<string, string>>;
   readonly hash: string;
-  /** <model>-<target>-<plan> */
+  /** <model>-<target>-<plan>, and the plan of prompts where there is one */
   readonly name: string;
 }

@@ -1,10 +1,10 @@
 // The variants of an ablation: each option of the base's scheme changed alone, and the plans that are named.
 import type { FusionPlan } from '../codegen/plan/plan.ts';
-import { barriers, stream } from '../codegen/plan/plan.ts';
+import { barriers, stream, tiles } from '../codegen/plan/plan.ts';
 import { optionNames, optionText, othersThan, readOption } from './option-values.ts';
 import { type Choice, type Variant, variantOf } from './space.ts';
 
-const defaults = { barriers, stream } as const;
+const defaults = { barriers, stream, tiles } as const;
 
 /** Each option dropped to its default where the base has another value, else at other values, one at a time. */
 export function optionVariants(base: FusionPlan): Variant[] {

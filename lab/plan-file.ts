@@ -1,9 +1,9 @@
 // A plan as a file of its own, for --plan: what stage(...), plan(...) and the scheme's function were called with.
 import { dirname, relative, resolve } from 'node:path';
-import { barriers, type FusionPlan, type Stage, stream } from '../codegen/plan/plan.ts';
+import { barriers, type FusionPlan, type Stage, stream, tiles } from '../codegen/plan/plan.ts';
 import { optionText } from './option-values.ts';
 
-const defaults = { barriers, stream } as const;
+const defaults = { barriers, stream, tiles } as const;
 const lineWidth = 110;
 
 /** How every file begins that is written here. */

@@ -2,7 +2,7 @@
 import type { Graph } from '../codegen/model/graph.ts';
 import { firstIssue } from '../codegen/plan/check.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
-import { barriers, type FusionPlan, type PlanEdit, stream } from '../codegen/plan/plan.ts';
+import { barriers, type FusionPlan, type PlanEdit, stream, tiles } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import { editable, editsOf } from './edits.ts';
@@ -43,7 +43,7 @@ export type Choice = { readonly key: string; readonly text: string } & (
 
 /** Other words for options. */
 const aliases: Readonly<Record<string, string>> = { window: 'copiesInFlight' };
-const schemes = { barriers, stream } as const;
+const schemes = { barriers, stream, tiles } as const;
 const schemeKinds: readonly SchemeKind[] = ['barriers', 'stream'];
 
 /** The values of each axis, all of them known. @throws OnelaunchError usage for a key or value that there is not */

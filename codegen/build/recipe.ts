@@ -136,10 +136,14 @@ function cudaRecipe(kernel: Kernel, { defined }: Asked): Recipe {
   const flags = ['-std=c++17', '-O3', '-lineinfo', gencode(arch), ...hostFlags];
   const host = ['-x', 'c++', '-std=c++17', '-O2', ...hostFlags];
   const step = (label: string, args: readonly string[]): Step => ({ label, tool: 'nvcc', args });
-  const objects = ['kernel.o', 'backend.o', 'library.o'];
+  const kernels = Object.keys(kernel.sources).filter((name) => name.endsWith('.cu'));
+  const objectOf = (name: string) => name.replace(/\.cu$/, '.o');
+  const objects = [...kernels.map(objectOf), 'backend.o', 'library.o'];
   const steps: Steps = {
     compile: [
-      step(`kernel.cu for ${arch}`, compileTo('kernel.o', 'kernel.cu', [...flags, '-Xptxas', '-v'])),
+      ...kernels.map((name) =>
+        step(`${name} for ${arch}`, compileTo(objectOf(name), name, [...flags, '-Xptxas', '-v'])),
+      ),
       step('host/backend.cpp', compileTo('backend.o', 'host/backend.cpp', host)),
       step('library.cpp', compileTo('library.o', 'host/library.cpp', host)),
     ],

@@ -52,27 +52,62 @@ const unlabelled = <S extends Schedule>(schedule: S): S => ({
   plan: { ...schedule.plan, name: '' },
 });
 
-/** The sources of one library. Same schedule, same bytes. */
-export async function emitSources(lowered: Schedule, plan: FusionPlan): Promise<Sources> {
-  const { text: ops, functions } = await opsOf(plan);
-  const schedule: Schedule = { ...lowered, functions };
-  const { dims, target } = schedule;
-  const command = `gen --model ${dims.name} --target ${target.name} --plan ${plan.file ?? plan.name}`;
-  const hash = identityOf(filesOf(unlabelled(schedule), { command: '', ops }, ''), schedule);
-  return { files: filesOf(schedule, { command, ops }, hash), hash };
+/** A plan, lowered. */
+export interface Lowered {
+  readonly schedule: Schedule;
+  readonly plan: FusionPlan;
 }
 
-function filesOf(schedule: Schedule, origin: Origin, hash: string): Record<string, string> {
-  const { target } = schedule;
-  const scheme = schemeOf(schedule);
-  const view = scheme.view(schedule, origin);
-  if (hash) debug(5, () => JSON.stringify(view, null, 1));
-  const templates = scheme.templates(target);
+/** The sources of one library: of what decodes, and of what takes in prompts where that has kernels of its own. Same schedules, same bytes. */
+export async function emitSources(decoding: Lowered, prompts: Lowered | null): Promise<Sources> {
+  const { dims, target } = decoding.schedule;
+  const nameOf = ({ plan }: Lowered) => plan.file ?? plan.name;
+  const more = prompts ? ` --prompt-plan ${nameOf(prompts)}` : '';
+  const command = `gen --model ${dims.name} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
+  const [made, ofPrompts] = [await printed(decoding), prompts && (await printed(prompts))];
+  const without = ({ schedule, ops }: Printed): Printed => ({ schedule: unlabelled(schedule), ops });
+  const plain = filesOf(without(made), ofPrompts && without(ofPrompts), '', '');
+  const hash = identityOf(plain, made.schedule);
+  return { files: filesOf(made, ofPrompts, command, hash), hash };
+}
+
+interface Printed extends Pick<Origin, 'ops'> {
+  readonly schedule: Schedule;
+}
+
+async function printed({ schedule, plan }: Lowered): Promise<Printed> {
+  const { text: ops, functions } = await opsOf(plan);
+  return { schedule: { ...schedule, functions }, ops };
+}
+
+function filesOf(made: Printed, prompts: Printed | null, command: string, hash: string) {
+  const { schedule } = made;
+  const { kernelFile, withoutPrompts } = platformOf(schedule.target);
   return {
-    [platformOf(target).kernelFile]: render(templates.kernel, view),
-    'model.h': render(templates.model, view),
+    ...kernelFiles(made, command, hash, kernelFile, 'model.h'),
+    ...(prompts
+      ? kernelFiles(prompts, command, hash, 'prompt.cu', 'prompt.h')
+      : Object.fromEntries(withoutPrompts.flatMap(([folder, into]) => copied(folder, into)))),
     'abi.h': abiHeader(),
+    'slots.h': render('slots.h.hbs', slotsView(schedule, command, hash)),
+  };
+}
+
+/** What is printed of a schedule and copied beside it. */
+function kernelFiles(
+  { schedule, ops }: Printed,
+  command: string,
+  hash: string,
+  kernel: string,
+  header: string,
+): Record<string, string> {
+  const scheme = schemeOf(schedule);
+  const view = scheme.view(schedule, { command, ops });
+  if (hash) debug(5, () => JSON.stringify(view, null, 1));
+  const templates = scheme.templates(schedule.target);
+  return {
+    [kernel]: render(templates.kernel, view),
+    [header]: render(templates.model, view),
     ...Object.fromEntries(templates.copied.flatMap(([folder, into]) => copied(folder, into))),
-    'slots.h': render('slots.h.hbs', slotsView(schedule, origin.command, hash)),
   };
 }

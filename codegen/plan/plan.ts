@@ -35,7 +35,7 @@ export interface Stage extends Required<Omit<StageOptions, 'split'>> {
 
 /** What every scheme takes. */
 interface PassOptions {
-  /** Most tokens in one pass: a number, or `many` for as many as the target's shared memory holds, up to 8 at barriers (64 on a CPU) and 16 in a stream. */
+  /** Most tokens in one pass: a number, or `many` for as many as the target's shared memory holds, up to 8 at barriers (64 on a CPU) and 16 in a stream; 1,024 of tiles. */
   readonly tokens: number | 'many';
 }
 
@@ -146,12 +146,31 @@ export interface StreamScheme extends PassOptions {
   readonly pollCycles: PollCycles | Fit;
 }
 
+/**
+ * Many tokens at once, for prompts: each product is cut into tiles of tokens x rows that the matrix instructions take, and all blocks meet
+ * between stages. It reads the weights and fills the cache of a plan with a stream, which goes on from there.
+ *     for 16 tokens: all layers; for the next 16 tokens: all layers; ...                   stream
+ *     for 1,024 tokens: all layers, each weight read by as many blocks as there are tiles of tokens    tiles
+ */
+export interface TilesScheme extends PassOptions {
+  readonly kind: 'tiles';
+  /** Tokens of a tile; `fit`: small ones for short prompts, large ones for long prompts. */
+  readonly tokenTile: 64 | 128 | Fit;
+  /** Rows of a tile; `fit`: for each product those that leave the fewest multiprocessors idle. */
+  readonly rowTile: 64 | 128 | Fit;
+  /** Steps of 64 columns whose copies are under way or in use: fewer where they do not fit. */
+  readonly slots: number;
+}
+
 /** 0 for a stage of which no op is named. */
 export type PollCycles = Readonly<Partial<Record<OpName, number>>>;
 
-export type Scheme = BarriersScheme | StreamScheme;
+export type Scheme = BarriersScheme | StreamScheme | TilesScheme;
 /** Some options of a scheme, to change in a plan that has it. */
-export type Tuning = Partial<Omit<BarriersScheme, 'kind'>> | Partial<Omit<StreamScheme, 'kind'>>;
+export type Tuning =
+  | Partial<Omit<BarriersScheme, 'kind'>>
+  | Partial<Omit<StreamScheme, 'kind'>>
+  | Partial<Omit<TilesScheme, 'kind'>>;
 
 /** What `pointwise(...)` returns: an arrow function that knows where it was written. */
 type PointwiseFunction = ((...values: number[]) => number) & { readonly at?: Site };
@@ -228,6 +247,16 @@ export const stream = (options: Partial<Omit<StreamScheme, 'kind'>> = {}): Strea
   tokens: 'many',
   ...options,
   kind: 'stream',
+});
+
+/** Stages for many tokens, whose products are tiles. */
+export const tiles = (options: Partial<Omit<TilesScheme, 'kind'>> = {}): TilesScheme => ({
+  tokenTile: fit,
+  rowTile: fit,
+  slots: 4,
+  tokens: 'many',
+  ...options,
+  kind: 'tiles',
 });
 
 /**

@@ -70,6 +70,7 @@ export const schemeOptions: Readonly<Record<Scheme['kind'], Options>> = {
     }),
     tokens,
   },
+  tiles: { tokenTile: orFit(oneOf(64, 128)), rowTile: orFit(oneOf(64, 128)), slots: whole(2, 8), tokens },
 };
 
 /** What makes each of these what it is, besides its options. */
@@ -83,12 +84,12 @@ const given = {
 export function shapeIssues(plan: FusionPlan): Issue[] {
   const { kind } = plan.scheme;
   const inPlan = { at: plan.at, call: plan.name };
-  const other = Object.entries(schemeOptions).find(([name]) => name !== kind)!;
+  const others = Object.entries(schemeOptions).filter(([name]) => name !== kind);
   return [
     ...nameIssues(plan),
     ...optionIssues(inPlan, 'a plan', { ops: { is: z.unknown(), takes: '' } }, withoutKeys(plan, given.plan)),
     ...opIssues(plan),
-    ...optionIssues(inPlan, `${kind}()`, schemeOptions[kind], withoutKeys(plan.scheme, given.scheme), other),
+    ...optionIssues(inPlan, `${kind}()`, schemeOptions[kind], withoutKeys(plan.scheme, given.scheme), others),
     ...plan.stages.flatMap((stage) =>
       optionIssues(
         { at: stage.at, call: stage.name },
@@ -118,19 +119,19 @@ const asked = (sentence: string, word: string, known: readonly string[]): string
   return question ? `${sentence}: ${question}` : sentence;
 };
 
-/** @param other the other scheme, which may have an option that this one lacks */
+/** @param others the other schemes, of which one may have an option that this one lacks */
 function optionIssues(
   at: { readonly at: Site; readonly call: string },
   owner: string,
   options: Options,
   written: Readonly<Record<string, unknown>>,
-  other?: readonly [string, Options],
+  others: readonly (readonly [string, Options])[] = [],
 ): Issue[] {
   const known = Object.keys(options);
   const unknown = Object.keys(written).filter((key) => !known.includes(key));
   const unknownIssue = (key: string): Issue => {
-    const isOther = other !== undefined && key in other[1];
-    const why = isOther
+    const other = others.find(([, has]) => key in has);
+    const why = other
       ? `${owner} has no option '${key}': it is one of ${other[0]}()`
       : asked(`${owner} has no option '${key}'`, key, known);
     return issue(at, 'unknown-option', 'key', key, why, { known: `It has: ${quoted(known)}` });

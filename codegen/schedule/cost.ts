@@ -82,6 +82,8 @@ export interface CostInput {
   /** Reads go on beside the work of other stages of the same part; or every stage reads, then works. */
   readonly beside: boolean;
   readonly lines: readonly string[];
+  /** Tokens that take that long together; else one. */
+  readonly tokens?: number;
 }
 
 /** Runs of a stage in a token. */
@@ -148,9 +150,9 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
     workMicros: sum((stage) => stage.workMicros),
     parts,
     micros,
-    tokensPerSecond: micros === null ? null : 1e6 / micros,
+    tokensPerSecond: micros === null ? null : ((input.tokens ?? 1) * 1e6) / micros,
     lines: input.lines,
-    basis: basisOf({ ...target, bandwidth }, input.position, micros, unmeasured),
+    basis: basisOf({ ...target, bandwidth }, input, micros, unmeasured),
     unmeasured,
   };
 }
@@ -198,12 +200,12 @@ function unmeasuredOf({ bandwidthFrom, terms = {} }: Target, parts: readonly Tim
 
 function basisOf(
   target: Target,
-  position: number,
+  { position, tokens = 1 }: Pick<CostInput, 'position' | 'tokens'>,
   micros: number | null,
   unmeasured: readonly string[],
 ): string {
   if (micros === null) return 'no predicted speed, since the bandwidth of this target is not known';
-  const figures = `predicted ${(1e6 / micros).toFixed(0)} tok/s at position ${position}, at ${target.bandwidth} GB/s (${target.bandwidthFrom})`;
+  const figures = `predicted ${((tokens * 1e6) / micros).toFixed(0)} tok/s at position ${position}, at ${target.bandwidth} GB/s (${target.bandwidthFrom})`;
   const assumed = unmeasured.filter((name) => name !== 'bandwidth');
   if (assumed.length === 0) return `${figures} and the terms of this target`;
   return `${figures}; assumed, since nobody has measured them here (gen calibrate does): ${assumed.join(', ')}`;

@@ -16,6 +16,8 @@ export interface Platform {
   /** Most tokens of a pass at barriers, and what `many` tries, from many to few. */
   readonly mostTokens: number;
   readonly manyTokens: readonly number[];
+  /** Folders of templates that are copied where prompts have no kernels of their own, and where to. */
+  readonly withoutPrompts: readonly (readonly [folder: string, into: string])[];
 }
 
 export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
@@ -28,6 +30,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     streams: false,
     mostTokens: 128,
     manyTokens: [64],
+    withoutPrompts: [],
   },
   cuda: {
     kind: 'cuda',
@@ -38,6 +41,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     streams: true,
     mostTokens: 8,
     manyTokens: [8, 4, 2],
+    withoutPrompts: [['cuda/no_prompts/host', 'host/']],
   },
 };
 

@@ -43,6 +43,11 @@ export const costTerms = {
   streamMerge: term(0.35, '1,024 values of partial results merged in a stream'),
   streamChoose: term(5, 'choosing a token from 100,000 logits in a stream'),
   streamToken: term(25, 'start and end of a token in a stream'),
+  // Of tiles.
+  tiled: term(3.5, '10 MFLOP of a product, by the busiest block'),
+  flash: term(6, '10 MFLOP of attention in tiles, by the busiest block'),
+  passed: term(0.6, '1,024 values of activations that a block reads and writes between products'),
+  chunk: term(25, 'start and end of a launch of tiles'),
 } as const satisfies Readonly<Record<string, TermSpec>>;
 
 export type CostTerm = keyof typeof costTerms;

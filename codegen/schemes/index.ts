@@ -4,18 +4,22 @@ import { platformOf, type Target } from '../schedule/target.ts';
 import { barriersScheme } from './barriers/index.ts';
 import type { Scheme } from './scheme.ts';
 import { streamScheme } from './stream/index.ts';
+import { tilesScheme } from './tiles/index.ts';
 
-const schemes = { barriers: barriersScheme, stream: streamScheme } as const satisfies Record<
-  PlanScheme['kind'],
-  unknown
->;
+const schemes = {
+  barriers: barriersScheme,
+  stream: streamScheme,
+  tiles: tilesScheme,
+} as const satisfies Record<PlanScheme['kind'], unknown>;
 
 /** The schedule of any scheme. */
 export type Schedule = ReturnType<(typeof schemes)[keyof typeof schemes]['lower']>;
 
-/** The scheme that lowers a plan: its own, or barriers on a target that cannot copy while it computes. */
-export const schemeFor = ({ scheme }: FusionPlan, target: Target): Scheme<Schedule> =>
-  schemes[platformOf(target).streams ? scheme.kind : 'barriers'] as unknown as Scheme<Schedule>;
+/** The scheme that lowers a plan: its own, or barriers for a stream on a target that cannot copy while it computes. */
+export const schemeFor = ({ scheme }: FusionPlan, target: Target): Scheme<Schedule> => {
+  const isKept = scheme.kind !== 'stream' || platformOf(target).streams;
+  return schemes[isKept ? scheme.kind : 'barriers'] as unknown as Scheme<Schedule>;
+};
 
 /** The scheme of a schedule. */
 export const schemeOf = ({ scheme }: Schedule): Scheme<Schedule> =>

@@ -357,6 +357,8 @@ int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string*
   return kStatusOk;
 }
 
+int32_t backend_prompt_tokens(Backend*) { return 0; }
+
 int32_t backend_steps(Backend*) { return 1; }
 
 void backend_stop(Backend*) {}

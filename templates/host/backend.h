@@ -9,7 +9,7 @@
 
 struct PassRequest {
   const int32_t* ids;      // [count] on the host; nullptr: one token, the one the pass before sampled
-  int32_t count;           // 1..kPassTokens
+  int32_t count;           // 1..kPassTokens; without sample up to backend_prompt_tokens
   int32_t position;        // of the first token
   int32_t first_logits;    // logits rows of tokens [first_logits, count) are computed
   bool sample;             // choose the next token from the last token's logits
@@ -38,13 +38,16 @@ int backend_finish_load(Backend* backend, std::string* error);
 void* backend_map(Backend* backend, int64_t offset);
 /** Penalty counts := occurrences in ids [n]; sampled tokens are counted by the backend from then on. */
 int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error);
+/** The most tokens of a request that samples none, where prompts have kernels of their own; else 0. */
+int32_t backend_prompt_tokens(Backend* backend);
 /** The most steps of one request. */
 int32_t backend_steps(Backend* backend);
-/** Asks requests of several steps to end soon. Any thread may call. */
+/** Asks requests of several steps, and prompts, to end soon. Any thread may call. */
 void backend_stop(Backend* backend);
 /** Requests run in order; at most kMaxOutstanding may be outstanding. The request's arrays are copied. Each step is waited for. */
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error);
-/** Waits for the oldest outstanding step; *token = what it sampled, kNotFinite if it could not, -1 if it did not sample, or did not run since the steps ended. */
+/** Waits for the oldest outstanding step; *token = what it sampled, kNotFinite if it could not, kAbandoned for a prompt that was stopped, -1 if it
+ *  did not sample, or did not run since the steps ended. */
 int backend_wait(Backend* backend, int32_t* token, std::string* error);
 /** Copies logits rows [row, row + rows) of the latest finished pass to out [rows][kVocab]; row 0 is of token first_logits. */
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error);

@@ -6,6 +6,9 @@
 /** In the place of a token: none was chosen, since a logit was NaN or infinite. */
 constexpr int32_t kNotFinite = -2;
 
+/** In the place of a token: the tokens of a prompt did not go through all layers, since the host asked to stop. */
+constexpr int32_t kAbandoned = -3;
+
 /** Whether the bits of a float say NaN or infinity. Looks at bits, since compilers may be told that there are no such numbers.
  *  Static: one object for each instruction set has it, and none is to run another's. */
 #if defined(__CUDACC__)

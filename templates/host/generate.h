@@ -35,6 +35,13 @@ struct ScoreJob {
  *  a backend that shares our memory runs on our own cores, where they would only delay the token and the stop. */
 inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nullptr ? 2 : 0; }
 
+/** Tokens of the next pass of those that are left; `last`: the last of them is left to a pass that makes its logits. Where prompts have kernels
+ *  of their own, these take whatever is too long for a pass of decoding. */
+inline int32_t tokens_of_pass(Backend* backend, int32_t left, bool last) {
+  const int32_t most = backend_prompt_tokens(backend), prompt = left - (last ? 1 : 0);
+  return most > 0 && left > kPassTokens ? std::min(prompt, most) : std::min<int32_t>(left, kPassTokens);
+}
+
 /** Ends a job: the logits of the token at this position hold NaN or an infinity. */
 [[noreturn]] inline void fail_not_finite(int32_t position) {
   fail(kStatusNotFinite, "the logits are not finite at position %d", position);
@@ -68,7 +75,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   Passes passes(backend);
 
   const auto enqueue_next = [&] {
-    const int32_t count = std::min<int32_t>(prompt - fed, kPassTokens);
+    const int32_t count = tokens_of_pass(backend, prompt - fed, true);
     PassRequest request{};
     request.ids = count > 0 ? job.prompt.data() + fed : nullptr;
     request.count = std::max(count, 1);
@@ -97,6 +104,11 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     const int32_t token = passes.wait();
     const int32_t count = flights.front();
     flights.pop_front();
+    // What did not run has no positions.
+    if (token == kAbandoned || (count == 0 && token == -1)) {
+      finish = kFinishAborted;
+      break;
+    }
     if (count > 0) {
       sequence.insert(sequence.end(), job.prompt.begin() + computed, job.prompt.begin() + computed + count);
       computed += count;
@@ -142,7 +154,7 @@ inline std::vector<float> score(Backend* backend, JobThread& thread, Sequence& s
       thread.report([](Progress& progress) { progress.finish = kFinishAborted; });
       return {};
     }
-    const int32_t count = std::min<int32_t>(total - at, kPassTokens);
+    const int32_t count = tokens_of_pass(backend, total - at, false);
     PassRequest request{};
     request.ids = job.ids.data() + at;
     request.count = count;
@@ -150,7 +162,7 @@ inline std::vector<float> score(Backend* backend, JobThread& thread, Sequence& s
     request.first_logits = std::clamp(job.first - at, 0, count);
     request.steps = 1;
     passes.enqueue(request);
-    passes.wait();
+    if (passes.wait() == kAbandoned) continue;
     sequence.insert(sequence.end(), job.ids.begin() + at, job.ids.begin() + at + count);
     const int32_t rows = count - request.first_logits;
     if (rows > 0) {

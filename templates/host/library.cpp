@@ -29,6 +29,7 @@ struct Engine {
 
   ~Engine() {
     thread.stop();
+    if (backend) backend_stop(backend);
     thread.wait();
     std::string error;
     guarded(&error, [this] { thread.run([this] { backend_destroy(backend); }); });
@@ -258,7 +259,10 @@ int32_t ol_poll(Engine* engine, Progress* out, void* tokens, int32_t capacity) n
 }
 
 int32_t ol_stop(Engine* engine) noexcept {
-  return call(engine, [&] { engine->thread.stop(); });
+  return call(engine, [&] {
+    engine->thread.stop();
+    backend_stop(engine->backend);
+  });
 }
 
 int32_t ol_reset(Engine* engine, int32_t length) noexcept {

@@ -113,6 +113,7 @@ static void check_passes(int threads) {
 
   int32_t token, ids[] = {1, 2, 3, 40};
   check.equal(backend_steps(backend), 1);
+  check.equal(backend_prompt_tokens(backend), 0);
   check.equal(backend_wait(backend, &token, &error), kStatusInternal);
   check.equal(backend_enqueue(backend, one_step(ids, 4, 0, 4, &sampling), &error), kStatusOk);
   ids[0] = 49;  // copied: no effect

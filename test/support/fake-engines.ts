@@ -12,6 +12,7 @@ export const backends: readonly (readonly [string, number])[] = [
   ['a backend in host memory', 0],
   ['a backend on a device', 1],
   ['a backend on a device that takes many steps in one request', 2],
+  ['a backend on a device that takes prompts of many tokens', 3],
 ];
 
 /** The fake library, and how to open engines over it that the test need not close. */

@@ -11,6 +11,7 @@
 #include "calls.h"
 #include "device.h"
 #include "profile.h"
+#include "prompt_launches.h"
 #include "scheme.h"
 #include "tables.h"
 #include "uploads.h"
@@ -26,13 +27,15 @@ struct Backend {
   DeviceMemory memory;  // everything that stays on the GPU
   PinnedMemory pinned;  // everything that stays on the host
   Scheme scheme;
+  PromptLaunches prompts;
   Uploads uploads;
-  LaunchInts ids;  // [kPassTokens] each
+  LaunchInts ids;  // [kPassTokens] each, or as many as a prompt's launch has
 
   Event finished[kMaxOutstanding];
   std::deque<Launch> launches;  // in their order
   int64_t begun = 0;            // launches
   int logits_rows = 0;          // of the launch that ended last
+  int prompt_first = -1;        // token of the first of these rows, where they are still to be made
 };
 
 namespace {
@@ -41,6 +44,7 @@ namespace {
 void bind(Backend& b, int64_t cache_bytes, Arena& device, Arena& pinned) {
   Pass& pass = b.bound;
   b.scheme.bind(pass, device, pinned);
+  b.prompts.bind(device, pinned);
   pass.cache = device.take<Cache>(cache_bytes / int64_t{sizeof(Cache)});
   pass.rope = device.take<float>(int64_t{pass.context} * kHeadDim);
   pass.logits = device.take<float>(int64_t{kPassTokens} * kVocab);
@@ -48,7 +52,7 @@ void bind(Backend& b, int64_t cache_bytes, Arena& device, Arena& pinned) {
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
-  b.ids.bind(device, pinned, kPassTokens);
+  b.ids.bind(device, pinned, std::max(kPassTokens, PromptLaunches::kMostTokens));
   b.uploads.bind(pinned);
 }
 
@@ -81,14 +85,18 @@ void allocate(Backend& b) {
 void end(Backend& b, Launch& launch, cudaError_t status) {
   launch.ended = true;
   b.logits_rows = launch.pass.tokens - launch.pass.first_logits;
-  check_cuda(status, "decode");
-  const std::string failure = b.scheme.failure(launch, b.stream.get());
+  b.prompt_first = launch.prompt ? launch.pass.first_logits : -1;
+  check_cuda(status, launch.prompt ? "prompt" : "decode");
+  const std::string failure = launch.prompt ? b.prompts.failure(launch.slot) : b.scheme.failure(launch, b.stream.get());
   if (!failure.empty()) throw Failure{kStatusDevice, failure};
 }
 
+/** 1 + the token that a step of a launch has chosen; 0 while there is none. */
+unsigned reply_of(const Backend& b, const Launch& launch, int step) { return launch.prompt ? 0 : b.scheme.reply(launch, step); }
+
 /** Returns when a step of a launch has its token, or the launch has ended. */
 void wait_for_step(Backend& b, Launch& launch, int step) {
-  while (!launch.ended && b.scheme.reply(launch, step) == 0) {
+  while (!launch.ended && reply_of(b, launch, step) == 0) {
     const cudaError_t status = cudaEventQuery(b.finished[launch.slot].get());
     if (status == cudaErrorNotReady) {
       b.scheme.pause();
@@ -100,7 +108,7 @@ void wait_for_step(Backend& b, Launch& launch, int step) {
 
 }  // namespace
 
-Backend::Backend(const EngineOptions& options) : gpu(choose_gpu(options.device)), stream(make_stream()) {
+Backend::Backend(const EngineOptions& options) : gpu(choose_gpu(options.device)), stream(make_stream()), prompts(gpu) {
   check_cuda(kernel_blocks(gpu.index, &blocks), "kernel_blocks");
   if (blocks == 0) throw Failure{kStatusDevice, scheme.misfit(gpu)};
   for (Event& event : finished) event = make_event();
@@ -143,6 +151,8 @@ int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string*
   });
 }
 
+int32_t backend_prompt_tokens(Backend*) { return PromptLaunches::kMostTokens; }
+
 int32_t backend_steps(Backend* backend) { return backend->scheme.most_steps(backend->bound.context); }
 
 void backend_stop(Backend* backend) { backend->scheme.set_stop(true); }
@@ -152,7 +162,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     Backend& b = *backend;
     const cudaStream_t stream = b.stream.get();
     if (b.launches.empty()) b.scheme.set_stop(false);
-    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps};
+    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps, request.count > kPassTokens};
     Pass& pass = launch.pass;
     pass.tokens = request.count;
     pass.position = request.position;
@@ -160,9 +170,13 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     pass.sample = request.sample;
     if (request.sampling) pass.sampling = *request.sampling;
     pass.ids = request.ids ? b.ids.send(launch.slot, request.ids, request.count, stream) : pass.next;
-    b.scheme.prepare(pass, request, launch.slot, stream);
-    check_cuda(kernel_launch(pass, b.blocks, stream), "kernel_launch");
-    b.scheme.collect(launch, stream);
+    if (launch.prompt) {
+      b.prompts.launch(pass, launch.slot, stream);
+    } else {
+      b.scheme.prepare(pass, request, launch.slot, stream);
+      check_cuda(kernel_launch(pass, b.blocks, stream), "kernel_launch");
+      b.scheme.collect(launch, stream);
+    }
     CUDA(cudaEventRecord(b.finished[launch.slot].get(), stream));
     b.launches.push_back(launch);
     ++b.begun;
@@ -179,7 +193,8 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
     // The launch itself must be over before the next one's results count.
     if (last && !launch.ended) end(b, launch, cudaEventSynchronize(b.finished[launch.slot].get()));
   });
-  *token = static_cast<int32_t>(b.scheme.reply(launch, step)) - 1;
+  *token = static_cast<int32_t>(reply_of(b, launch, step)) - 1;
+  if (launch.prompt && launch.ended && !b.prompts.finished(launch.slot)) *token = kAbandoned;
   if (last) b.launches.pop_front();
   return status;
 }
@@ -193,13 +208,22 @@ int backend_profile(Backend* backend, std::vector<ProfileEvent>* events, int64_t
 
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error) {
   return guarded(error, [&] {
-    const Backend& b = *backend;
+    Backend& b = *backend;
     if (row < 0 || rows < 0 || row > b.logits_rows - rows) {
       fail(kStatusBadArgument, "rows [%d, %d) of logits were asked for; the last pass made %d", row, row + rows, b.logits_rows);
     }
-    const float* const from = b.bound.logits + int64_t{row} * kVocab;
-    CUDA(cudaMemcpyAsync(out, from, sizeof(float) * rows * kVocab, cudaMemcpyDeviceToHost, b.stream.get()));
-    CUDA(cudaStreamSynchronize(b.stream.get()));
+    const cudaStream_t stream = b.stream.get();
+    const auto copy = [&](int at, int from, int count) {
+      const float* const logits = b.bound.logits + int64_t{from} * kVocab;
+      CUDA(cudaMemcpyAsync(out + int64_t{at} * kVocab, logits, sizeof(float) * count * kVocab, cudaMemcpyDeviceToHost, stream));
+    };
+    if (b.prompt_first < 0) copy(0, row, rows);
+    for (int at = 0; b.prompt_first >= 0 && at < rows; at += kPassTokens) {
+      const int count = std::min(kPassTokens, rows - at);
+      b.prompts.launch_head(b.prompt_first + row + at, count, stream);
+      copy(at, 0, count);
+    }
+    CUDA(cudaStreamSynchronize(stream));
   });
 }
 

@@ -13,6 +13,7 @@ struct Launch {
   Pass pass;
   int slot;            // below kMaxOutstanding, and of no other launch under way
   int steps;           // passes
+  bool prompt;         // by the kernels of prompts
   int taken = 0;       // steps that have been waited for
   bool ended = false;
 };

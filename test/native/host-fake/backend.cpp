@@ -1,6 +1,7 @@
 // A backend without a model, for tests of the host code: the next token is a hash of all tokens fed so far.
 // Device 0 shares its memory with the host and runs a pass when it is waited for, as the CPU target does;
-// device 1 takes copies and runs passes on a thread of its own, as a GPU does; device 2 also takes requests of many steps.
+// device 1 takes copies and runs passes on a thread of its own, as a GPU does; device 2 also takes requests of many steps,
+// device 3 prompts of many tokens.
 // Device 7 does not exist.
 #include "backend.h"
 
@@ -18,7 +19,8 @@
 
 #include "model.h"
 
-constexpr int kManySteps = 64;  // of a request to device 2
+constexpr int kManySteps = 64;      // of a request to device 2
+constexpr int kPromptTokens = 64;   // of a request to device 3
 
 // Tokens below kOrdinary are sampled; feeding one of these makes its pass misbehave.
 constexpr int kOrdinary = 256;
@@ -50,7 +52,7 @@ struct Backend {
   std::vector<uint32_t> hashes;  // [context]: the hash after every position, the stand-in for a KV cache
   std::vector<bool> slow;        // [context]
   std::vector<int32_t> counts;   // [kVocab]
-  std::vector<float> logits;     // [kPassTokens][kVocab], row 0 of token first_logits
+  std::vector<float> logits;     // [most tokens of a request][kVocab], row 0 of token first_logits
   int32_t sampled = -1;
   int most_outstanding = 0;
   int requests_taken = 0;
@@ -134,6 +136,7 @@ static void run_device(Backend& b) {
       if (!ended) result = run_pass(b, request, step);
       std::lock_guard<std::mutex> lock(b.mutex);
       b.passes_run += !ended;
+      if (request.pass.count > kPassTokens && b.stop) result.token = kAbandoned;
       ended = ended || b.stop || result.status != kStatusOk || std::find(stops.begin(), stops.end(), result.token) != stops.end();
       b.results.push_back(std::move(result));
       b.changed.notify_all();
@@ -164,7 +167,7 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   b->hashes.resize(static_cast<size_t>(options.context));
   b->slow.resize(static_cast<size_t>(options.context));
   b->counts.resize(kVocab);
-  b->logits.resize(static_cast<size_t>(kPassTokens) * kVocab);
+  b->logits.resize(static_cast<size_t>(std::max<int32_t>(kPassTokens, backend_prompt_tokens(b))) * kVocab);
   if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
   *out = b;
   latest = b;
@@ -202,6 +205,8 @@ int backend_counts(Backend* b, const int32_t* ids, int64_t n, std::string* error
   return kStatusOk;
 }
 
+int32_t backend_prompt_tokens(Backend* b) { return b->options.device == 3 ? kPromptTokens : 0; }
+
 int32_t backend_steps(Backend* b) { return b->options.device == 2 ? kManySteps : 1; }
 
 void backend_stop(Backend* b) {
@@ -212,7 +217,8 @@ void backend_stop(Backend* b) {
 int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   if (int status = misuse(b, error)) return status;
   const bool steps_fit = pass.steps == 1 || (pass.steps > 1 && pass.steps <= backend_steps(b) && pass.count == 1 && pass.sample);
-  const bool fits = steps_fit && pass.count >= 1 && pass.count <= kPassTokens && pass.position >= 0 &&
+  const bool is_prompt = pass.count <= backend_prompt_tokens(b) && !pass.sample;
+  const bool fits = steps_fit && pass.count >= 1 && (pass.count <= kPassTokens || is_prompt) && pass.position >= 0 &&
                     pass.position + pass.count + pass.steps - 1 <= b->options.context && pass.first_logits >= 0 &&
                     pass.first_logits <= pass.count && (pass.ids != nullptr || pass.count == 1);
   if (!fits || b->outstanding.size() >= kMaxOutstanding) {

@@ -1,0 +1,68 @@
+// What tiles should cost: the busiest block's share of every product and of attention, and a barrier behind every stage.
+import { columnsOf, matrixRowsOf } from '../../model/ops.ts';
+import { type Cost, costOf } from '../../schedule/cost.ts';
+import type { Work } from '../../schedule/terms.ts';
+import type { TileStage, TilesSchedule } from './schedule.ts';
+import { queryTile } from './sizes.ts';
+
+/** A launch of as many tokens as there may be, behind `position` others. */
+export function tilesCost(schedule: TilesSchedule, position = 0): Cost {
+  const { syncs, passTokens } = schedule;
+  const of = (name: string) => syncs.filter(({ after }) => after.stage === name);
+  const isRun = ({ part }: Pick<TileStage, 'part'>) => part !== 'end';
+  return costOf(schedule, {
+    position,
+    tokens: passTokens,
+    syncName: 'grid barriers',
+    splits: [1, 1],
+    weightBytes: (stage) => (isRun(stage) ? stage.weightBytes : 0),
+    syncs: ({ name }) =>
+      of(name).map(({ reason }) => ({ scope: 'grid', isNeeded: true, tensors: [], when: '', reason })),
+    notes: () => [],
+    waits: (stage) => (isRun(stage) ? of(stage.name).map((): Work => ({ term: 'barrier', amount: 1 })) : []),
+    work: (stage) => (isRun(stage) ? stageWork(schedule, stage as TileStage, position) : []),
+    slowdown: () => 1,
+    beside: false,
+    lines: [
+      `for ${passTokens} tokens together; the last token of a prompt, and its logits, are decoding's`,
+      ...schedule.kernels.map(
+        ({ most, tokens, rows }) =>
+          `up to ${most} tokens: tiles of ${tokens} tokens; rows ${Object.entries(rows)
+            .map(([op, side]) => `${op} ${side}`)
+            .join(', ')}`,
+      ),
+    ],
+  });
+}
+
+function stageWork(schedule: TilesSchedule, stage: TileStage, position: number): Work[] {
+  const { dims, blocks, passTokens: tokens } = schedule;
+  const busiest = (units: number) => Math.ceil(units / blocks);
+  switch (stage.body) {
+    case 'embed':
+      return [
+        { term: 'chunk', amount: 1 },
+        { term: 'passed', amount: (busiest(tokens) * dims.hidden) / 1024 },
+      ];
+    case 'norm':
+      return [{ term: 'passed', amount: (busiest(tokens) * dims.hidden) / 1024 }];
+    case 'heads': {
+      const columns = (dims.qHeads + 2 * dims.kvHeads) * dims.headDim;
+      return [{ term: 'passed', amount: (busiest(tokens) * columns) / 1024 }];
+    }
+    case 'product': {
+      const kernel = schedule.kernels.find(({ most }) => most >= tokens)!;
+      const side = kernel.rows[stage.op]!;
+      const units = Math.ceil(tokens / kernel.tokens) * Math.ceil(matrixRowsOf(stage.op, dims) / side);
+      const flop = 2 * kernel.tokens * side * columnsOf(stage.op, dims);
+      return [{ term: 'tiled', amount: (busiest(units) * flop) / 1e7 }];
+    }
+    case 'attend': {
+      const units = Math.ceil(tokens / queryTile) * dims.qHeads;
+      const flop = 4 * queryTile * (position + tokens / 2) * dims.headDim;
+      return [{ term: 'flash', amount: (Math.max(1, units / blocks) * flop) / 1e7 }];
+    }
+    default:
+      return stage.body satisfies never;
+  }
+}

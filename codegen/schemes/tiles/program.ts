@@ -1,0 +1,174 @@
+// What every block of a launch reads and writes, from a reading of the templates of its own: the independent checks walk it.
+import type { ModelDims } from '../../model/dims.ts';
+import type { OpName } from '../../model/graph.ts';
+import { normOf, productOf } from '../../model/ops.ts';
+import { twoLayers } from '../../schedule/syncs.ts';
+import { columnsOf, rowsOf } from '../independent-sizes.ts';
+import type { TileKernel, TileStage, TilesSchedule } from './schedule.ts';
+
+/** Some tokens of some columns of a buffer; of the cache positions of heads, of one layer. */
+export interface Region {
+  readonly buffer: string;
+  readonly tokens: readonly [first: number, end: number];
+  readonly columns: readonly [first: number, end: number];
+}
+
+/** What one unit does: first all reads, then all writes. */
+export interface Unit {
+  readonly stage: string;
+  readonly trip: number;
+  readonly reads: readonly Region[];
+  readonly writes: readonly Region[];
+}
+
+/** A unit of a block, or a barrier that it waits at. */
+export type Step =
+  | { readonly kind: 'unit'; readonly unit: Unit }
+  | { readonly kind: 'meet'; readonly after: string };
+
+export interface Machine {
+  readonly blocks: number;
+  /** Of the prompt, and those before it in the cache. */
+  readonly tokens: number;
+  readonly position: number;
+}
+
+const rowTile = 8;
+/** Warps of a block that take tokens and heads one by one, and tokens of a unit of attention. */
+const warps = 8;
+const queryTile = 16 * warps;
+
+/** The steps of a block; layers as `layers` numbers them. The head works on the last tokens. */
+export function programOf(schedule: TilesSchedule, machine: Machine, block: number): Step[] {
+  return twoLayers(schedule.stages).flatMap(({ stage, trip }): Step[] => {
+    const units = unitsOf(schedule, machine, stage, trip)
+      .filter((unit) => unit.block === block)
+      .map((unit): Step => ({ kind: 'unit', unit: { ...unit, stage: stage.name, trip } }));
+    const meets = schedule.syncs.some(({ after }) => after.stage === stage.name);
+    return meets ? [...units, { kind: 'meet', after: stage.name }] : units;
+  });
+}
+
+interface Dealt extends Pick<Unit, 'reads' | 'writes'> {
+  readonly block: number;
+}
+
+function unitsOf(schedule: TilesSchedule, machine: Machine, stage: TileStage, trip: number): Dealt[] {
+  const { dims } = schedule;
+  const { blocks, tokens, position } = machine;
+  const all = (buffer: string, first: number, end: number): Region => ({
+    buffer,
+    tokens: [first, end],
+    columns: [0, Number.MAX_SAFE_INTEGER],
+  });
+  const each = <T>(count: number, of: (i: number) => T): T[] =>
+    Array.from({ length: count }, (_, i) => of(i));
+  switch (stage.body) {
+    case 'embed':
+      return each(tokens, (token) => ({
+        block: token % blocks,
+        reads: [],
+        writes: [all('x', token, token + 1)],
+      }));
+    case 'norm': {
+      const { result } = normOf(stage.op);
+      return each(tokens, (token) => ({
+        block: token % blocks,
+        reads: [all('x', token, token + 1)],
+        writes: [all(result, token, token + 1)],
+      }));
+    }
+    case 'product':
+      return schedule.kernels.flatMap((kernel, i) =>
+        i === 0 ? productUnits(schedule, machine, stage, kernel) : [],
+      );
+    case 'heads':
+      return each(tokens * dims.kvHeads, (unit) => headUnit(dims, unit, machine, trip));
+    case 'attend': {
+      const tiles = Math.ceil(tokens / queryTile);
+      return each(tiles * dims.qHeads, (unit): Dealt => {
+        const turn = Math.floor(unit / blocks);
+        const block = turn % 2 === 0 ? unit % blocks : blocks - 1 - (unit % blocks);
+        const head = unit % dims.qHeads;
+        const first = (tiles - 1 - Math.floor(unit / dims.qHeads)) * queryTile;
+        const end = Math.min(first + queryTile, tokens);
+        const kv = Math.floor(head / (dims.qHeads / dims.kvHeads));
+        const columns = (width: number): Region['columns'] => [head * width, (head + 1) * width];
+        return {
+          block,
+          reads: [
+            { buffer: 'queries', tokens: [first, end], columns: columns(1) },
+            { buffer: `cache ${trip}`, tokens: [0, position + end], columns: [kv, kv + 1] },
+          ],
+          writes: [{ buffer: 'att', tokens: [first, end], columns: columns(dims.headDim) }],
+        };
+      });
+    }
+    default:
+      return stage.body satisfies never;
+  }
+}
+
+/** Norm and rotation of the queries that share a key and a value, which go to the cache. */
+function headUnit(dims: ModelDims, unit: number, { blocks, position }: Machine, trip: number): Dealt {
+  const token = Math.floor(unit / dims.kvHeads);
+  const head = unit % dims.kvHeads;
+  const group = dims.qHeads / dims.kvHeads;
+  const tokens: Region['tokens'] = [token, token + 1];
+  const qkv = (firstHead: number, count: number): Region => ({
+    buffer: 'qkv',
+    tokens,
+    columns: [firstHead * dims.headDim, (firstHead + count) * dims.headDim],
+  });
+  const at = position + token;
+  return {
+    block: Math.floor(unit / warps) % blocks,
+    reads: [qkv(head * group, group), qkv(dims.qHeads + head, 1), qkv(dims.qHeads + dims.kvHeads + head, 1)],
+    writes: [
+      { buffer: 'queries', tokens, columns: [head * group, (head + 1) * group] },
+      { buffer: `cache ${trip}`, tokens: [at, at + 1], columns: [head, head + 1] },
+    ],
+  };
+}
+
+/** Tokens of a tile next to each other first, then rows. */
+function productUnits(
+  schedule: TilesSchedule,
+  machine: Machine,
+  stage: TileStage,
+  kernel: TileKernel,
+): Dealt[] {
+  const { dims } = schedule;
+  const { blocks, tokens } = machine;
+  const { input, interleave } = productOf(stage.op);
+  const rows = rowsOf(stage.op, dims) * interleave;
+  const side = Math.ceil(kernel.rows[stage.op]! / rowTile) * rowTile;
+  const tokenTiles = Math.ceil(tokens / kernel.tokens);
+  const count = tokenTiles * Math.ceil(rows / side);
+  return Array.from({ length: count }, (_, tile): Dealt => {
+    const first = (tile % tokenTiles) * kernel.tokens;
+    const row = Math.floor(tile / tokenTiles) * side;
+    const within: Region['tokens'] = [first, Math.min(first + kernel.tokens, tokens)];
+    const columns: Region['columns'] = [row / interleave, Math.min(row + side, rows) / interleave];
+    const result = resultOf(stage);
+    const own: Region = { buffer: result, tokens: within, columns };
+    return {
+      block: tile % blocks,
+      reads: [
+        { buffer: input, tokens: within, columns: [0, columnsOf(stage.op, dims)] },
+        ...(result === 'x' ? [own] : []),
+      ],
+      writes: [own],
+    };
+  });
+}
+
+const results: Readonly<Partial<Record<OpName, string>>> = {
+  qkv_proj: 'qkv',
+  o_proj: 'x',
+  gate_up: 'h',
+  down_proj: 'x',
+  lm_head: 'logits',
+};
+
+const resultOf = ({ op }: TileStage): string => results[op]!;

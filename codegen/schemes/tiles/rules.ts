@@ -1,0 +1,83 @@
+// Rules about plans with tiles: what their kernels need of the plan, the model and the target.
+import { endBefore, stageOfItsOwn, withBarriers, withScheme } from '../../plan/edits.ts';
+import { atPlan, atStage, type Context, type Edit, type Finding, opsOf } from '../../plan/finding.ts';
+import type { TilesScheme } from '../../plan/plan.ts';
+import { overBudget } from '../../plan/rules/size.ts';
+import { platformOf } from '../../schedule/target.ts';
+import { streamStaticBytes } from '../stream/sizes.ts';
+import { keyTileBytes, keyTileFor, mostTokens, slotBytes, tileSides } from './sizes.ts';
+import { formOf, isRefusal } from './stages.ts';
+
+const schemeOf = ({ plan }: Context): TilesScheme => plan.scheme as TilesScheme;
+
+export function tilesStage(context: Context): Finding[] {
+  const { graph, plan } = context;
+  return plan.stages.flatMap((stage): Finding[] => {
+    const form = formOf(stage, opsOf(graph, stage));
+    if (!form || !isRefusal(form)) return [];
+    const { token, why, legal } = form;
+    const edits: Edit[] = [
+      stage.ops[0] === token ? stageOfItsOwn(context, stage, token) : endBefore(context, stage, token),
+    ];
+    return [
+      {
+        rule: 'tiles-stage',
+        ...atStage(stage, 'ops', token),
+        why: `stage '${stage.name}' ${why}; tiles can have ${legal}`,
+        edits,
+      },
+    ];
+  });
+}
+
+/** What no other tiles would cure. */
+function atTiles(context: Context, rule: string, why: string): Finding[] {
+  return [{ rule, ...atPlan(context.plan, 'scheme', 'tiles'), why, edits: [withBarriers(context)] }];
+}
+
+export function tilesWithoutCores(context: Context): Finding[] {
+  const { target } = context;
+  if (platformOf(target).streams) return [];
+  return atTiles(
+    context,
+    'tiles-without-cores',
+    `${target.name} has no matrix instructions for tiles; it takes prompts through passes of its plan`,
+  );
+}
+
+export function tilesNotHalf(context: Context): Finding[] {
+  const { name, dtype } = context.graph.dims;
+  if (dtype !== 'fp32') return [];
+  const why = `the weights of ${name} are ${dtype}, and the matrix instructions of tiles take bf16 or fp16`;
+  return atTiles(context, 'tiles-not-half', why);
+}
+
+export function tilesOddHead(context: Context): Finding[] {
+  const { name, headDim } = context.graph.dims;
+  if (headDim % 2 === 0) return [];
+  const why = `a head of ${name} has ${headDim} elements, and tiles store them in pairs`;
+  return atTiles(context, 'tiles-odd-head', why);
+}
+
+export function tiledTokens(context: Context): Finding[] {
+  const { plan } = context;
+  const { tokens } = plan.scheme;
+  if (tokens === 'many' || (Number.isInteger(tokens) && tokens >= 1 && tokens <= mostTokens)) return [];
+  const edits: Edit[] = [
+    { text: `tokens: 'many'`, plans: () => [withScheme(plan, { ...schemeOf(context), tokens: 'many' })] },
+  ];
+  const why = `a launch of tiles has 1 to ${mostTokens} tokens, not ${tokens}`;
+  return [{ rule: 'tokens', ...atPlan(plan, 'tokens', String(tokens)), why, edits }];
+}
+
+/** Asked last: two steps of the smallest tiles that the plan allows, and two tiles of attention. */
+export function tilesBudget(context: Context): Finding[] {
+  const { graph, target } = context;
+  const { tokenTile, rowTile } = schemeOf(context);
+  const least = (side: number | 'fit') => (side === 'fit' ? tileSides[0]! : side);
+  const room = target.sharedBytes - streamStaticBytes;
+  const steps = 2 * slotBytes(least(tokenTile), least(rowTile));
+  if (keyTileFor(graph.dims, room) > 0 && steps <= room) return [];
+  const needed = streamStaticBytes + Math.max(steps, 2 * keyTileBytes(graph.dims, 16));
+  return [overBudget(context, 1, 'two steps of a tile', needed, [withBarriers(context)])];
+}

@@ -1,0 +1,54 @@
+// What a schedule of tiles adds: how every product is cut, and what stays in memory between stages.
+import type { OpName, TensorName } from '../../model/graph.ts';
+import type { CommonSchedule, ScheduledStage } from '../../schedule/schedule.ts';
+import type { Meeting } from '../../schedule/syncs.ts';
+import type { ProductShape } from '../stream/schedule.ts';
+
+/** What a stage does: `heads` norms and turns queries and keys and fills the cache. A product is followed by ops on its rows. */
+export type TileBody = 'embed' | 'norm' | 'product' | 'heads' | 'attend';
+
+export interface TileStage extends ScheduledStage {
+  readonly body: TileBody;
+  /** The op that the body is called by. */
+  readonly op: OpName;
+  /** Pointwise ops on the rows of a product. */
+  readonly epilogue: readonly OpName[];
+}
+
+/** The kernel of prompts of up to `most` tokens. */
+export interface TileKernel {
+  readonly most: number;
+  /** Tokens of a tile. */
+  readonly tokens: number;
+  /** Rows of a tile of each product. */
+  readonly rows: Readonly<Partial<Record<OpName, number>>>;
+}
+
+/** Activations in memory: [tokens][stride], of which `columns` are used. */
+export interface TileBuffer {
+  readonly name: string;
+  readonly tensors: readonly TensorName[];
+  /** Kept as float; else rounded to the type of the weights. */
+  readonly isFloat: boolean;
+  readonly columns: number;
+  readonly stride: number;
+  /** Tokens that it has room for. */
+  readonly tokens: number;
+}
+
+export interface TilesSchedule extends CommonSchedule {
+  readonly scheme: 'tiles';
+  readonly stages: readonly TileStage[];
+  readonly syncs: readonly Meeting[];
+  readonly products: readonly ProductShape[];
+  /** From that of short prompts to that of long ones. */
+  readonly kernels: readonly TileKernel[];
+  readonly buffers: readonly TileBuffer[];
+  /** Elements of a head in the cache. */
+  readonly headPad: number;
+  /** Positions of a tile of attention. */
+  readonly keyTile: number;
+  /** Shared memory of a block beside the library's own [bytes], and the most steps in it. */
+  readonly sharedBytes: number;
+  readonly mostSteps: number;
+}

@@ -1,0 +1,67 @@
+// The stages that tiles can have.
+import type { Op, OpName } from '../../model/graph.ts';
+import type { Stage } from '../../plan/plan.ts';
+import type { TileBody } from './schedule.ts';
+
+export interface StageForm {
+  readonly body: TileBody;
+  readonly op: OpName;
+  readonly epilogue: readonly OpName[];
+}
+
+/** Why a stage is none, at an op, and what there can be. */
+export interface Refusal {
+  readonly token: OpName;
+  readonly why: string;
+  readonly legal: string;
+}
+
+export const isRefusal = (form: StageForm | Refusal): form is Refusal => 'why' in form;
+
+/** Ops that a model may lack are left out. */
+const headOps: readonly OpName[] = ['qk_norm', 'rope', 'kv_append'];
+const attendOps: readonly OpName[] = ['attend', 'attn_merge'];
+
+/** How tiles run a stage, or why they cannot. */
+export function formOf(stage: Stage, ops: readonly Op[]): StageForm | Refusal | null {
+  const [first, ...rest] = ops;
+  if (!first) return null;
+  const recomputed = ops.find(({ name }) => stage.recompute.includes(name));
+  if (recomputed) {
+    const why = `recomputes ${recomputed.name}, and tiles of many tokens hand everything over in memory`;
+    return { token: recomputed.name, why, legal: 'stages that recompute nothing' };
+  }
+  if (stage.split === 'positions') {
+    const why = 'splits the positions, and tokens are many enough';
+    return { token: first.name, why, legal: 'attention without split' };
+  }
+  const together = (body: TileBody, names: readonly OpName[], op: OpName): StageForm | Refusal => {
+    const has = ops.map(({ name }) => name);
+    const other = has.find((name) => !names.includes(name));
+    if (other) return { token: other, why: `goes on with ${other}`, legal: names.join(', ') };
+    const missing = names.find((name) => name !== 'qk_norm' && !has.includes(name));
+    if (missing) return { token: has.at(-1)!, why: `has no ${missing}`, legal: names.join(', ') };
+    return { body, op, epilogue: [] };
+  };
+  switch (first.kind) {
+    case 'embed':
+    case 'norm':
+      return rest[0]
+        ? { token: rest[0].name, why: `goes on with ${rest[0].name}`, legal: `${first.name} alone` }
+        : { body: first.kind, op: first.name, epilogue: [] };
+    case 'matmul': {
+      const other = rest.find(({ kind }) => kind !== 'pointwise');
+      if (!other) return { body: 'product', op: first.name, epilogue: rest.map(({ name }) => name) };
+      const legal = 'ops on the rows of a product behind it';
+      return { token: other.name, why: `goes on with ${other.name} behind a product`, legal };
+    }
+    case 'headwise':
+      return together('heads', headOps, 'rope');
+    case 'attend':
+      return together('attend', attendOps, 'attend');
+    default: {
+      const legal = 'a product first, and in its stage the ops on its rows';
+      return { token: first.name, why: `begins with ${first.name}`, legal };
+    }
+  }
+}

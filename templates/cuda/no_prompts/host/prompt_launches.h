@@ -1,0 +1,18 @@
+// No kernels for prompts: they go through passes of decoding.
+#pragma once
+#include <string>
+
+#include "arena.h"
+#include "backend.h"
+#include "device.h"
+#include "model.h"
+
+struct PromptLaunches {
+  static constexpr int kMostTokens = 0;
+  explicit PromptLaunches(const Gpu&) {}
+  void bind(Arena&, Arena&) {}
+  void launch(const Pass&, int, cudaStream_t) {}
+  void launch_head(int, int, cudaStream_t) {}
+  bool finished(int) const { return true; }
+  std::string failure(int) const { return ""; }
+};

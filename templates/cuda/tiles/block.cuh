@@ -1,0 +1,79 @@
+// A block of a prompt's launch, and the barrier at which all blocks meet between stages. prompt.h is included before.
+#pragma once
+#include "stream/rows.cuh"
+
+namespace tiles {
+
+DEVICE int lane() { return opaque(int(threadIdx.x)) & 31; }
+DEVICE int warp() { return opaque(int(threadIdx.x)) >> 5; }
+
+/** After this long [ns] a block stops waiting, and the launch ends. */
+constexpr unsigned long long kBarrierBudget = 2'000'000'000ull;
+/** Polls between two looks at the clock. */
+constexpr int kBarrierPolls = 1024;
+
+DEVICE unsigned load_acquire(const unsigned* word) {
+  unsigned v;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(word)) : "memory");
+  return v;
+}
+
+DEVICE void add_release(unsigned* word, unsigned x) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(word)), "r"(x) : "memory");
+}
+
+/** What the host writes. */
+DEVICE unsigned load_host(const unsigned* word) {
+  unsigned v;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(word)) : "memory");
+  return v;
+}
+
+struct Block {
+  const PromptArgs& args;
+  char* shared;         // kSharedBytes
+  unsigned passed = 0;  // barriers, as thread 0 counts them
+  bool leaves = false;  // the host has asked to stop, or a block has waited too long: nothing more is computed
+
+  DEVICE int index() const { return int(blockIdx.x); }
+  DEVICE int count() const { return int(gridDim.x); }
+  DEVICE int tokens() const { return args.pass.tokens; }
+  DEVICE int position() const { return args.pass.position; }
+};
+
+/** Thread 0: returns when all blocks have arrived at barrier `ordinal`, or one of them has waited too long. */
+DEVICE void wait_for_blocks(unsigned* barrier, unsigned ordinal) {
+  unsigned long long since = 0;
+  for (int poll = 1; load_acquire(barrier + kArrivals) < ordinal * gridDim.x; ++poll) {
+    if (poll % kBarrierPolls != 0) continue;
+    const unsigned long long now = nanoseconds();
+    if (since == 0) since = now;
+    const bool late = now - since > kBarrierBudget;
+    if (late && atomicCAS(barrier + kLate, 0u, 1u + blockIdx.x) == 0u) barrier[kLate + 1] = ordinal;
+    if (load_relaxed(barrier + kLate) != 0) return;
+  }
+}
+
+/** Returns when all blocks have called it; what they wrote before is visible after. All of them leave behind the same one. */
+DEVICE void grid_barrier(Block& b) {
+  __shared__ bool leaves;
+  unsigned* const barrier = b.args.barrier;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const unsigned ordinal = ++b.passed;
+    // Block 0 asks the host, and says so before it arrives: whoever is behind this barrier knows.
+    if (blockIdx.x == 0 && load_relaxed(barrier + kStopAt) == 0 && load_host(b.args.pass.stop_request) != 0) barrier[kStopAt] = ordinal;
+    __threadfence();
+    add_release(barrier + kArrivals, 1);
+    wait_for_blocks(barrier, ordinal);
+    const unsigned stop_at = load_relaxed(barrier + kStopAt);
+    leaves = load_relaxed(barrier + kLate) != 0 || (stop_at != 0 && stop_at <= ordinal);
+  }
+  __syncthreads();
+  b.leaves = leaves;
+}
+
+/** The first part's blocks, then the second's: 0, 1, 2, ..., n - 1, n - 1, ..., 1, 0. */
+DEVICE int snake(int turn, int index, int count) { return turn * count + (turn % 2 == 0 ? index : count - 1 - index); }
+
+}  // namespace tiles

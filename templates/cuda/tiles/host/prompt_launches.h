@@ -1,0 +1,64 @@
+// Prompts that take the kernels of many tokens.
+#pragma once
+#include <string>
+
+#include "arena.h"
+#include "backend.h"
+#include "device.h"
+#include "prompt_calls.h"
+
+class PromptLaunches {
+ public:
+  static constexpr int kMostTokens = tiles::kMostTokens;
+
+  explicit PromptLaunches(const Gpu& gpu) {
+    check_cuda(kernel_prompt_blocks(gpu.index, &blocks_), "kernel_prompt_blocks");
+    if (blocks_ == 0) throw Failure{kStatusDevice, "a block of the prompt's kernel does not fit on " + gpu.name};
+  }
+
+  /** Takes its pieces. */
+  void bind(Arena& device, Arena& pinned) {
+    bind_prompt(args_, device.take<char>(kPromptBytes));
+    args_.barrier = device.take<unsigned>(tiles::kBarrierWords);
+    results_ = pinned.take<Result>(kMaxOutstanding);
+  }
+
+  /** The tokens of a pass through all layers. */
+  void launch(const Pass& pass, int slot, cudaStream_t stream) {
+    args_.pass = pass;
+    args_.rows = args_.first_row = 0;
+    start(stream);
+    CUDA(cudaMemcpyAsync(results_ + slot, args_.barrier, sizeof(Result), cudaMemcpyDeviceToHost, stream));
+  }
+
+  /** Logits of tokens of the latest pass, to pass.logits; at most kPassTokens. */
+  void launch_head(int first_row, int rows, cudaStream_t stream) {
+    args_.rows = rows;
+    args_.first_row = first_row;
+    start(stream);
+  }
+
+  /** True when a launch that has ended did all that it was asked for: it was not stopped. */
+  bool finished(int slot) const { return results_[slot].words[tiles::kFinished] != 0; }
+
+  /** Why a launch that has ended failed, or nothing. */
+  std::string failure(int slot) const {
+    const unsigned* const late = results_[slot].words + tiles::kLate;
+    if (late[0] == 0) return "";
+    return "block " + std::to_string(late[0] - 1) + " waited more than 2 s at grid barrier " + std::to_string(late[1]) + " of a prompt";
+  }
+
+ private:
+  struct Result {
+    unsigned words[tiles::kBarrierWords];
+  };
+
+  void start(cudaStream_t stream) {
+    CUDA(cudaMemsetAsync(args_.barrier, 0, sizeof(Result), stream));
+    check_cuda(kernel_prompt(args_, blocks_, stream), "kernel_prompt");
+  }
+
+  PromptArgs args_{};
+  int blocks_ = 0;
+  Result* results_ = nullptr;  // [kMaxOutstanding], pinned
+};

@@ -1,0 +1,58 @@
+// The functions of host/prompt_calls.h; included after the kernels.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <type_traits>
+
+#include "host/prompt_calls.h"
+
+namespace tiles {
+
+static_assert(sizeof(PromptArgs) <= 4096, "the arguments of a launch");
+static_assert(kSharedBytes + kStaticBytes <= kSharedLimit, "see codegen/schemes/tiles/sizes.ts");
+
+/** What f(K) returns for the kernel of so many tokens. */
+template <int K = 0, class F>
+auto with_kernel(int tokens, F&& f) {
+  if constexpr (K + 1 < kKernelCount) {
+    if (tokens > kKernels[K].most) return with_kernel<K + 1>(tokens, f);
+  }
+  return f(std::integral_constant<int, K>{});
+}
+
+template <int K>
+cudaError_t prepare_kernel(int* fitting) {
+  const void* const kernel = reinterpret_cast<const void*>(prompt<K>);
+  cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  if (status == cudaSuccess) status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(fitting, kernel, kThreads, kSharedBytes);
+  return status;
+}
+
+template <int K>
+cudaError_t launch(const PromptArgs& args, int blocks, cudaStream_t stream) {
+  void* arguments[] = {const_cast<PromptArgs*>(&args)};
+  return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(prompt<K>), dim3(blocks), dim3(kThreads), arguments, kSharedBytes, stream);
+}
+
+}  // namespace tiles
+
+// One block a multiprocessor.
+cudaError_t kernel_prompt_blocks(int gpu, int* blocks) {
+  *blocks = 0;
+  int multiprocessors = 0;
+  cudaError_t status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, gpu);
+  bool fit = true;
+  for (const tiles::Kernel& kernel : tiles::kKernels) {
+    int fitting = 0;
+    if (status == cudaSuccess)
+      status = tiles::with_kernel(kernel.most, [&](auto k) { return tiles::prepare_kernel<decltype(k)::value>(&fitting); });
+    fit = fit && fitting > 0;
+  }
+  if (status == cudaSuccess && fit) *blocks = multiprocessors;
+  return status;
+}
+
+cudaError_t kernel_prompt(const PromptArgs& args, int blocks, cudaStream_t stream) {
+  const int tokens = args.rows > 0 ? args.rows : args.pass.tokens;
+  return tiles::with_kernel(tokens, [&](auto k) { return tiles::launch<decltype(k)::value>(args, blocks, stream); });
+}

@@ -1,0 +1,6 @@
+// The kernel library of prompts. prompt.h is included before.
+#pragma once
+#include "attention.cuh"
+#include "heads.cuh"
+#include "norm.cuh"
+#include "product.cuh"

@@ -1,0 +1,36 @@
+// The residual stream of every token: its beginning, and its norms. A warp has a token.
+#pragma once
+#include "cells.cuh"
+
+namespace tiles {
+
+/** body(token) for the tokens [0, tokens) of all blocks. */
+template <class Body>
+DEVICE void for_tokens(const Block& b, int tokens, Body&& body) {
+  for (int token = warp() * b.count() + b.index(); token < tokens; token += kWarps * b.count()) body(token);
+}
+
+/** x [tokens][padded(kHidden)] = rows of the embedding. */
+DEVICE void embed(const Block& b, float* x, const Matrix* embedding) {
+  for_tokens(b, b.tokens(), [&](int token) {
+    const Matrix* const row = embedding + size_t(b.args.pass.ids[token]) * padded(kHidden);
+    for (int i = lane(); i < kHidden; i += 32) x[size_t(token) * padded(kHidden) + i] = to_float(row[i]);
+  });
+}
+
+/** to = x / sqrt(mean(x^2) + eps) weights, rounded once, both [tokens][padded(kHidden)]. */
+DEVICE void norm(const Block& b, Wire* to, const float* x, const Vector* weights, int tokens) {
+  constexpr int kPairsOfHidden = divide_up(kHidden, 2);
+  const auto weight = [&](int i) { return i < kHidden ? to_float(weights[i]) : 0.0f; };
+  for_tokens(b, tokens, [&](int token) {
+    const float2* const row = reinterpret_cast<const float2*>(x + size_t(token) * padded(kHidden));
+    unsigned* const words = reinterpret_cast<unsigned*>(to + size_t(token) * padded(kHidden));
+    float square = 0;
+    for (int i = lane(); i < kPairsOfHidden; i += 32) square = fmaf(row[i].x, row[i].x, fmaf(row[i].y, row[i].y, square));
+    const float factor = rsqrtf(warp_sum(square) * (1.0f / kHidden) + kNormEps);
+    for (int i = lane(); i < kPairsOfHidden; i += 32)
+      words[i] = pair_word(row[i].x * factor * weight(2 * i), row[i].y * factor * weight(2 * i + 1));
+  });
+}
+
+}  // namespace tiles

@@ -1,0 +1,58 @@
+// Prompts that have kernels of their own: what goes into one request, and what a stop in the middle of it leaves.
+
+import { describe, expect, it } from 'vitest';
+import type { EngineSettings } from '../../runtime/engine-options.ts';
+import { fakeEngines } from '../support/fake-engines.ts';
+import { fakeReply, tokens } from '../support/host-fake.ts';
+import { read } from '../support/read-reply.ts';
+
+const { fake, readyEngine } = await fakeEngines();
+const ready = (settings: Partial<EngineSettings> = {}) =>
+  readyEngine({ device: 3, context: 700, ...settings });
+const ids = (count: number) => Array.from({ length: count }, (_, i) => (i * 7) % 256);
+
+describe('a prompt with kernels of its own', () => {
+  it.each([
+    [4, 1],
+    [5, 2],
+    [9, 2],
+    [64, 2],
+    [65, 2],
+    [66, 2],
+    [69, 3],
+    [129, 3],
+    [200, 5],
+  ])(
+    'of %i tokens goes in with %i requests, its last token through a pass that samples',
+    async (count, requests) => {
+      const engine = await ready();
+      const { ids: made } = await read(engine.generate(ids(count), { maxTokens: 1 }));
+      expect(made).toEqual(fakeReply(ids(count), 1));
+      expect(fake.work().requests).toBe(requests);
+    },
+  );
+
+  it('is stopped in the middle of a request, whose tokens then do not count', async () => {
+    const engine = await ready();
+    const prompt = [tokens.slow, ...ids(400)];
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(), 50);
+    const { ids: made, finish } = await read(engine.generate(prompt, { maxTokens: 5, signal: stop.signal }));
+    expect({ made, finish }).toEqual({ made: [], finish: 'abort' });
+    expect(engine.position % 64).toBe(0);
+    expect(engine.position).toBeLessThan(401);
+    const at = engine.position;
+    const rest = await read(engine.generate(prompt.slice(at), { maxTokens: 3 }));
+    expect(rest.ids).toEqual(fakeReply(prompt, 3));
+  });
+
+  it('is scored in requests of many tokens, with logits of each', async () => {
+    const [many, few] = [await ready(), await readyEngine({ device: 1, context: 700 })];
+    const all = ids(150);
+    for (const first of [0, 70, 149]) {
+      many.reset(0);
+      few.reset(0);
+      expect(await many.score(all, first)).toEqual(await few.score(all, first));
+    }
+  });
+});
