@@ -78,7 +78,10 @@ const volatiles = (text: string): string =>
 
 /** kernel<<<grid, size, shared, stream>>>(arguments) */
 const launches = (text: string): string =>
-  text.replace(/(\w+(?:<[\w, ]*>)?)<<<([\s\S]*?)>>>\s*\(/g, 'emu::launcher($1, $2)(');
+  text.replace(
+    /(\w+(?:<[\w, ]*>)?)<<<([\s\S]*?)>>>\s*\(/g,
+    'emu::launcher([](const auto&... given) { $1(given...); }, $2)(',
+  );
 
 /** A kernel's address, by which CUDA knows it. */
 const kernelAddresses = (text: string): string =>

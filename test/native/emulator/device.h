@@ -257,15 +257,10 @@ const void* kernel_of(void (*kernel)(A...)) {
   return address;
 }
 
-template <class T>
-struct Same {
-  using type = T;
-};
-
-/** k<<<grid, size, shared, stream>>>(arguments). */
-template <class... A>
-auto launcher(void (*kernel)(A...), dim3 grid, dim3 size, size_t shared_bytes = 0, cudaStream_t stream = nullptr) {
-  return [=](typename Same<A>::type... arguments) {
+/** kernel<<<grid, size, shared, stream>>>(arguments). */
+template <class Kernel>
+auto launcher(Kernel kernel, dim3 grid, dim3 size, size_t shared_bytes = 0, cudaStream_t stream = nullptr) {
+  return [=](auto... arguments) {
     start(stream, {{grid.x, grid.y, grid.z}, {size.x, size.y, size.z}, shared_bytes, [=] { kernel(arguments...); }});
   };
 }

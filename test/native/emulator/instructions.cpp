@@ -25,15 +25,17 @@ const Place& here() { return current->place; }
 
 char* memory(const Instruction& i, Frame& f, const Argument& address, size_t bytes) {
   const uint64_t at = f.address(address);
-  if (i.has("shared") || i.has("shared::cta") || i.has("shared::cluster")) return shared_memory(uint32_t(at), bytes);
-  if (i.has("global")) return global_memory(at, bytes);
-  return reinterpret_cast<char*>(at);
+  switch (i.space) {
+    case Instruction::kShared: return shared_memory(uint32_t(at), bytes);
+    case Instruction::kGlobal: return global_memory(at, bytes);
+    default: return reinterpret_cast<char*>(at);
+  }
 }
 
 // ---- loads, stores, atomics
 
 void load(const Instruction& i, Frame& f) {
-  if (i.has("relaxed") || i.has("acquire") || i.has("volatile")) poll(here());
+  if (i.looks) poll(here());
   const char* const from = memory(i, f, i.arguments[1], size_t{i.bytes} * i.width);
   for (unsigned n = 0; n < i.width; ++n) {
     uint64_t bits = 0;
@@ -236,16 +238,15 @@ void copy(const Instruction& i, Frame& f) {
 
 // ---- warps
 
+template <Element Type>
 void multiply_matrices(const Instruction& i, Frame& f) {
   const auto& a = i.arguments;
-  const bool bf16 = i.has("bf16");
-  if (!i.has("m16n8k16") || !i.has("f32") || (!bf16 && !i.has("f16"))) fail("PTX: this product is not known to the emulator");
   uint32_t left[4], right[2];
   float sum[4], result[4];
   for (int n = 0; n < 4; ++n) left[n] = uint32_t(f.get(a[1].parts.at(n)));
   for (int n = 0; n < 2; ++n) right[n] = uint32_t(f.get(a[2].parts.at(n)));
   for (int n = 0; n < 4; ++n) sum[n] = float_of(f.get(Frame::part(a[3], n)));
-  multiply(bf16 ? Element::kBf16 : Element::kFp16, result, left, right, sum, here());
+  multiply(Type, result, left, right, sum, here());
   for (int n = 0; n < 4; ++n) f.set(a[0].parts.at(n), bits_of(result[n]));
 }
 
@@ -308,7 +309,7 @@ constexpr Known kKnown[] = {
     {"xor", integer}, {"not", integer}, {"ex2", function}, {"lg2", function}, {"rcp", function}, {"sqrt", function}, {"rsqrt", function}, {"tanh", function},
     {"fma", function}, {"bar", barrier}, {"barrier", barrier}, {"membar", nothing}, {"fence", nothing}, {"prefetch", nothing}, {"prefetchu", nothing},
     {"discard", nothing}, {"applypriority", nothing}, {"createpolicy", zero}, {"setmaxnreg", nothing}, {"nanosleep", pause}, {"griddepcontrol", nothing},
-    {"mbarrier", mbarrier}, {"cp", copy}, {"ldmatrix", load_matrix}, {"stmatrix", store_matrix}, {"mma", multiply_matrices}, {"shfl", shuffle_lanes},
+    {"mbarrier", mbarrier}, {"cp", copy}, {"ldmatrix", load_matrix}, {"stmatrix", store_matrix}, {"shfl", shuffle_lanes},
     {"vote", vote}, {"elect", elect}, {"redux", reduce_lanes},
 };
 
@@ -317,6 +318,10 @@ constexpr Known kKnown[] = {
 Carry carry_of(const Instruction& i) {
   const std::string& type = i.words.back();
   if (i.words[0] == "cvt" && i.has("rn") && (i.has("bf16x2") || i.has("f16x2")) && type == "f32") return convert_pair;
+  if (i.words[0] == "mma" && i.has("sync") && i.has("m16n8k16") && i.has("row") && i.has("col") && type == "f32") {
+    if (i.has("bf16")) return multiply_matrices<Element::kBf16>;
+    if (i.has("f16")) return multiply_matrices<Element::kFp16>;
+  }
   if (type == "f32")
     for (const char* const op : {"add", "sub", "mul", "max", "min", "fma"})
       if (i.words[0] == op) return function;

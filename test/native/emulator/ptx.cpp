@@ -107,6 +107,8 @@ struct Reader {
       if (word.size() >= 2 && std::string("usbf").find(word[0]) != std::string::npos && isdigit(word[1]))
         i.bytes = std::max(1, atoi(word.c_str() + 1) / 8);
     }
+    i.space = i.has("global") ? Instruction::kGlobal : i.has("shared") || i.has("shared::cta") || i.has("shared::cluster") ? Instruction::kShared : Instruction::kGeneric;
+    i.looks = i.has("relaxed") || i.has("acquire") || i.has("volatile");
     i.carry = i.words[0] == "bra" ? nullptr : carry_of(i);
     code.instructions.push_back(i);
   }

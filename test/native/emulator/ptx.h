@@ -58,6 +58,9 @@ struct Instruction {
   size_t target = 0;                 // of a branch
   unsigned bytes = 4, width = 1;     // of an element; elements of a vector
 
+  enum Space { kGeneric, kShared, kGlobal } space = kGeneric;
+  bool looks = false;  // at what others change
+
   bool has(const char* word) const;
 };
 
