@@ -1,10 +1,12 @@
 #include "runtime.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -52,6 +54,32 @@ Runtime& runtime() {
   return instance;
 }
 
+static std::atomic<bool> lost{false};
+static std::string lost_why;
+
+void lose_device(const std::string& why) {
+  if (lost) return;
+  lost_why = why;
+  lost = true;
+}
+
+static std::mutex allocations_mutex;
+static std::map<const char*, size_t> allocations;  // sizes by begin
+
+bool in_allocation(const void* from, size_t bytes) {
+  static thread_local const char* begin = nullptr;
+  static thread_local const char* end = nullptr;
+  const auto* const at = static_cast<const char*>(from);
+  if (at >= begin && at + bytes <= end) return true;
+  const std::lock_guard<std::mutex> lock(allocations_mutex);
+  auto next = allocations.upper_bound(at);
+  if (next == allocations.begin()) return false;
+  --next;
+  begin = next->first;
+  end = begin + next->second;
+  return at + bytes <= end;
+}
+
 void on_stream(cudaStream_t stream, std::function<void()> work) {
   std::lock_guard<std::mutex> lock(stream->mutex);
   stream->work.push_back(std::move(work));
@@ -72,10 +100,19 @@ bool fails(const char* call) {
 #define MAY_FAIL \
   if (fails(__func__)) return cudaErrorUnknown
 
-const char* cudaGetErrorString(cudaError_t status) { return status == cudaErrorMemoryAllocation ? "out of memory" : "unknown error"; }
+#define MAY_BE_LOST \
+  if (lost) return cudaErrorLaunchFailure
+
+const char* cudaGetErrorString(cudaError_t status) {
+  if (status == cudaErrorLaunchFailure && lost) return lost_why.c_str();
+  return status == cudaErrorMemoryAllocation ? "out of memory" : "unknown error";
+}
 const char* cudaGetErrorName(cudaError_t status) {
+  if (status == cudaErrorLaunchFailure) return "cudaErrorLaunchFailure";
   return status == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorUnknown";
 }
+
+cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
   MAY_FAIL;
@@ -102,14 +139,20 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* all) {
 }
 
 static cudaError_t allocate(void** memory, size_t bytes) {
-  *memory = malloc(bytes);
+  *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
   memset(*memory, 0xa5, bytes);  // nothing is zero unless the host code makes it so
   ++runtime().alive;
+  const std::lock_guard<std::mutex> lock(allocations_mutex);
+  allocations[static_cast<char*>(*memory)] = bytes;
   return cudaSuccess;
 }
 
 static cudaError_t release(void* memory) {
   drain_all();
+  {
+    const std::lock_guard<std::mutex> lock(allocations_mutex);
+    allocations.erase(static_cast<char*>(memory));
+  }
   if (memory) --runtime().alive;
   free(memory);
   return cudaSuccess;
@@ -136,6 +179,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   MAY_FAIL;
   stream->drain();
+  MAY_BE_LOST;
   return cudaSuccess;
 }
 
@@ -175,12 +219,16 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   MAY_FAIL;
-  return event->pending == 0 ? cudaSuccess : cudaErrorNotReady;
+  MAY_BE_LOST;
+  if (event->pending == 0) return cudaSuccess;
+  std::this_thread::sleep_for(std::chrono::microseconds(20));  // the processor may be needed by who does the work
+  return cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   MAY_FAIL;
-  while (event->pending != 0) std::this_thread::yield();
+  while (event->pending != 0) std::this_thread::sleep_for(std::chrono::microseconds(20));
+  MAY_BE_LOST;
   return cudaSuccess;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 /** What the tests decide about it and see of it. */
 struct Runtime {
@@ -13,6 +14,11 @@ struct Runtime {
   const char* failed;  // the call that failed
 };
 Runtime& runtime();
+
+/** From now on every call that waits fails, and says why. */
+void lose_device(const std::string& why);
+/** Whether these bytes are of one allocation. */
+bool in_allocation(const void* from, size_t bytes);
 
 /** Does something in the order of a stream. */
 void on_stream(cudaStream_t stream, std::function<void()> work);
