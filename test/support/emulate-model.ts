@@ -1,8 +1,9 @@
-// Verifies a model on the emulated GPU: node --import tsx test/support/emulate-model.ts MODEL PLAN TARGET
+// Verifies a model on the emulated GPU: node --import tsx test/support/emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN]
 
 import type { Manifest } from '../../abi/manifest.ts';
 import { described } from '../../codegen/build/describe.ts';
 import { generate, type Kernel } from '../../codegen/index.ts';
+import { resolvePlan } from '../../configs/resolve.ts';
 import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
@@ -15,6 +16,8 @@ interface Case extends EmulateOptions {
   readonly model: string;
   readonly plan: string;
   readonly target: string;
+  /** For prompts. @default none of their own */
+  readonly promptPlan?: string | undefined;
   /** Cases of the golden file that are verified. @default all */
   readonly cases?: readonly number[];
   /** The kernel with faults. */
@@ -26,13 +29,17 @@ export async function verifyEmulated({
   model,
   plan,
   target,
+  promptPlan,
   cases,
   change,
   ...options
 }: Case): Promise<VerifyResult> {
   const checked = await preflight({ model, plan, target }, { weights: true });
   const { dims, directory: modelDirectory, files } = checked;
-  const generated = await generate(checked);
+  const generated = await generate({
+    ...checked,
+    promptPlan: promptPlan ? await resolvePlan(promptPlan) : null,
+  });
   const kernel = change ? change(generated) : generated;
   const library = await emulate(kernel, options);
   const stored = (await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined))!;
@@ -50,11 +57,11 @@ export async function verifyEmulated({
   }
 }
 
-const [, script, model, plan, target] = process.argv;
+const [, script, model, plan, target, promptPlan] = process.argv;
 if (script === import.meta.filename) {
-  if (!model || !plan || !target) throw new Error('usage: emulate-model.ts MODEL PLAN TARGET');
+  if (!model || !plan || !target) throw new Error('usage: emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN]');
   const started = performance.now();
-  const result = await verifyEmulated({ model, plan, target });
+  const result = await verifyEmulated({ model, plan, target, promptPlan });
   console.log(formatVerify(result));
   console.log(`${((performance.now() - started) / 1000).toFixed(1)} s`);
   process.exitCode = result.ok ? 0 : 1;

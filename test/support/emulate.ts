@@ -39,7 +39,8 @@ export interface EmulateOptions {
  *  $ONELAUNCH_EMULATOR_SEED decides in which order it runs threads. */
 export async function emulate(kernel: Kernel, options: EmulateOptions = {}): Promise<string> {
   const { target } = kernel.schedule;
-  const multiprocessors = options.multiprocessors ?? (kernel.schedule.scheme === 'barriers' ? 3 : 1000);
+  const { scheme, blocks } = kernel.schedule;
+  const multiprocessors = options.multiprocessors ?? (scheme === 'barriers' ? 3 : blocks);
   const objects = await emulatorObjects();
   const sources = Object.fromEntries(
     Object.entries(kernel.sources).map(([name, text]) => [
@@ -72,14 +73,22 @@ export async function emulate(kernel: Kernel, options: EmulateOptions = {}): Pro
       '-x',
       'c++',
     ];
+    const kernels = Object.keys(kernel.sources).filter((name) => name.endsWith('.cu'));
     const compile = (args: string[]) => cxx(folder, [...common, ...args]);
     await Promise.all([
-      compile([...device, '-c', 'kernel.cu', '-o', 'kernel.o']),
+      ...kernels.map((name) => compile([...device, '-c', name, '-o', `${name}.o`])),
       compile(['-O1', '-c', 'host/backend.cpp', '-o', 'backend.o']).then(() =>
         compile(['-O1', '-c', 'host/library.cpp', '-o', 'library.o']),
       ),
     ]);
-    const link = ['-shared', '-Wl,-Bsymbolic', 'machine.cpp', 'kernel.o', 'backend.o', 'library.o'];
+    const link = [
+      '-shared',
+      '-Wl,-Bsymbolic',
+      'machine.cpp',
+      ...kernels.map((name) => `${name}.o`),
+      'backend.o',
+      'library.o',
+    ];
     await compile([...link, ...objects, '-o', 'library.so', '-pthread']);
   });
 }
