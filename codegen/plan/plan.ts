@@ -158,6 +158,13 @@ export interface TilesScheme extends PassOptions {
   readonly tokenTile: 64 | 128 | Fit;
   /** Rows of a tile; `fit`: for each product those that leave the fewest multiprocessors idle. */
   readonly rowTile: 64 | 128 | Fit;
+  /**
+   * What multiplies: `mma`: a warp, from its registers (sm_80 and later); `wgmma`: four warps together, from shared memory, which the copy
+   * engine fills (sm_90a).
+   *     all threads: copy a step; each warp: load operands, multiply                        mma
+   *     one thread: copy a step; four warps: multiply                                       wgmma
+   */
+  readonly multiply: 'mma' | 'wgmma' | Fit;
   /** Steps of 64 columns whose copies are under way or in use: fewer where they do not fit. */
   readonly slots: number;
 }
@@ -253,6 +260,7 @@ export const stream = (options: Partial<Omit<StreamScheme, 'kind'>> = {}): Strea
 export const tiles = (options: Partial<Omit<TilesScheme, 'kind'>> = {}): TilesScheme => ({
   tokenTile: fit,
   rowTile: fit,
+  multiply: fit,
   slots: 4,
   tokens: 'many',
   ...options,

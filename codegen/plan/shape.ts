@@ -70,7 +70,13 @@ export const schemeOptions: Readonly<Record<Scheme['kind'], Options>> = {
     }),
     tokens,
   },
-  tiles: { tokenTile: orFit(oneOf(64, 128)), rowTile: orFit(oneOf(64, 128)), slots: whole(2, 8), tokens },
+  tiles: {
+    tokenTile: orFit(oneOf(64, 128)),
+    rowTile: orFit(oneOf(64, 128)),
+    multiply: orFit(oneOf('mma', 'wgmma')),
+    slots: whole(2, 8),
+    tokens,
+  },
 };
 
 /** What makes each of these what it is, besides its options. */

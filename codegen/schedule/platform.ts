@@ -49,5 +49,7 @@ const numberOf = (arch: string): number => Number(/\d+/.exec(arch)?.[0] ?? 0);
 
 /** The copy engine moves bytes into shared memory by itself (sm_90 and later). */
 export const hasBulkCopies = (arch: string): boolean => numberOf(arch) >= 90;
+/** Four warps multiply together from shared memory (wgmma, which later architectures have not kept). */
+export const hasWarpgroupProducts = (arch: string): boolean => arch === 'sm_90a';
 /** Warps give registers to each other (sm_90a, sm_100a). */
 export const movesRegisters = (arch: string): boolean => numberOf(arch) >= 90 && arch.endsWith('a');

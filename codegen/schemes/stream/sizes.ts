@@ -131,18 +131,18 @@ export function tilesOf({ tiles }: Pick<StreamProduct, 'tiles'>, block: number, 
 
 /**
  * What 16 bytes of the stream are: row and first of 8 columns, as pack.cuh lays them out. `cell` counts the cells of one warp among the
- * tiles of a block, of which `firstTile` is the first. Rows and columns beyond the matrix are zeros.
+ * tiles of a block, of which `firstTile` is the first, `piece` the pieces of a cell. Rows and columns beyond the matrix are zeros.
  */
 export function cellOf(
   { warpCells }: Pick<StreamProduct, 'warpCells'>,
   firstTile: number,
   cell: number,
   warp: number,
-  lane: number,
+  piece: number,
 ): { row: number; column: number } {
   return {
-    row: (firstTile + Math.floor(cell / warpCells)) * rowTile + Math.floor(lane / 4),
-    column: (warp * warpCells + (cell % warpCells)) * cellColumns + (lane % 4) * 8,
+    row: (firstTile + Math.floor(cell / warpCells)) * rowTile + Math.floor(piece / 4),
+    column: (warp * warpCells + (cell % warpCells)) * cellColumns + ((piece % 4) ^ ((piece >> 3) & 3)) * 8,
   };
 }
 

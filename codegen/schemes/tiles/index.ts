@@ -11,6 +11,7 @@ import {
   tilesOddHead,
   tilesStage,
   tilesWithoutCores,
+  wgmmaWithoutCores,
 } from './rules.ts';
 import type { TilesSchedule } from './schedule.ts';
 import { simulateTiles } from './simulate.ts';
@@ -21,7 +22,7 @@ import { tilesView } from './view.ts';
 export const tilesScheme: Scheme<TilesSchedule> = {
   name: 'tiles',
   read: (graph, plan) => ({ graph: promptGraph(graph), plan }),
-  rules: [tilesStage, tilesWithoutCores, tilesNotHalf, tilesOddHead, tiledTokens],
+  rules: [tilesStage, tilesWithoutCores, tilesNotHalf, tilesOddHead, wgmmaWithoutCores, tiledTokens],
   budget: tilesBudget,
   lower: lowerTiles,
   uncovered: (schedule) => uncoveredTiles(schedule),

@@ -6,19 +6,20 @@ import {
   columnsOf,
   isProduct,
   matrixRowsOf,
-  normOf,
+  productOf,
   products as productOps,
   rowsOf,
 } from '../../model/ops.ts';
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
 import type { FusionPlan, Stage } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
+import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import { unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
 import { shapeOf, streamStaticBytes } from '../stream/sizes.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
-import { headTokens, mostTokens, sharedFor, tileKernels, tileWarps } from './sizes.ts';
+import { mostTokens, sharedFor, tileKernels, tileSides, tileWarps } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
 /**
@@ -60,6 +61,8 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     headPad: padded(dims.headDim),
     ...sharedFor(dims, target, kernels, scheme.slots, streamStaticBytes),
     mostSteps: scheme.slots,
+    multiply:
+      scheme.multiply === 'fit' ? (hasWarpgroupProducts(target.arch) ? 'wgmma' : 'mma') : scheme.multiply,
     packing,
     slots: slotsOf(dims, packing),
     hazards,
@@ -88,29 +91,35 @@ function lowerStage(graph: Graph, stage: Stage): TileStage {
   };
 }
 
-/** The residual stream stays in float; what a product reads has its type and its padding. */
-function buffersOf(dims: ModelDims, tokens: number): TileBuffer[] {
+/** The residual stream stays in float; what a product reads lies as its weights do. */
+function buffersOf(dims: ModelDims, most: number): TileBuffer[] {
   const [q, kv] = [dims.qHeads * dims.headDim, dims.kvHeads * dims.headDim];
-  const rounded = (name: string, tensors: TileBuffer['tensors'], columns: number, stride: number) => ({
-    name,
-    tensors,
-    isFloat: false,
-    columns,
-    stride,
-    tokens,
-  });
-  const normed = (op: OpName) => {
-    const { result } = normOf(op);
-    return rounded(result, [result], dims.hidden, padded(dims.hidden));
+  const tokens = Math.ceil(most / tileSides.at(-1)!) * tileSides.at(-1)!;
+  const plain = (name: string, tensors: TileBuffer['tensors'], columns: number, form: 'float' | 'rows') => {
+    const stride = form === 'float' ? padded(columns) : columns;
+    return { name, tensors, form, product: null, columns, stride, tokens };
+  };
+  const operand = (product: OpName): TileBuffer => {
+    const { input } = productOf(product);
+    const { tileBytes, columns } = shapeOf(dims, product, 1);
+    return {
+      name: input,
+      tensors: [input],
+      form: 'operand',
+      product,
+      columns,
+      stride: tileBytes / 16,
+      tokens,
+    };
   };
   return [
-    { ...rounded('x', ['x'], dims.hidden, padded(dims.hidden)), isFloat: true },
-    normed('attn_norm'),
-    rounded('qkv', ['q', 'k', 'v'], q + 2 * kv, q + 2 * kv),
-    rounded('queries', ['qr'], dims.qHeads * padded(dims.headDim), dims.qHeads * padded(dims.headDim)),
-    rounded('att', ['att'], q, padded(q)),
-    normed('ffn_norm'),
-    rounded('h', ['h'], dims.ffn, padded(dims.ffn)),
-    { ...normed('final_norm'), tokens: headTokens },
+    plain('x', ['x'], dims.hidden, 'float'),
+    operand('qkv_proj'),
+    plain('qkv', ['q', 'k', 'v'], q + 2 * kv, 'rows'),
+    plain('queries', ['qr'], dims.qHeads * padded(dims.headDim), 'rows'),
+    operand('o_proj'),
+    operand('gate_up'),
+    operand('down_proj'),
+    { ...operand('lm_head'), tokens: tileSides.at(-1)! },
   ];
 }

@@ -3,6 +3,7 @@ import { endBefore, stageOfItsOwn, withBarriers, withScheme } from '../../plan/e
 import { atPlan, atStage, type Context, type Edit, type Finding, opsOf } from '../../plan/finding.ts';
 import type { TilesScheme } from '../../plan/plan.ts';
 import { overBudget } from '../../plan/rules/size.ts';
+import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import { platformOf } from '../../schedule/target.ts';
 import { streamStaticBytes } from '../stream/sizes.ts';
 import { keyTileBytes, keyTileFor, mostTokens, slotBytes, tileSides } from './sizes.ts';
@@ -57,6 +58,17 @@ export function tilesOddHead(context: Context): Finding[] {
   if (headDim % 2 === 0) return [];
   const why = `a head of ${name} has ${headDim} elements, and tiles store them in pairs`;
   return atTiles(context, 'tiles-odd-head', why);
+}
+
+export function wgmmaWithoutCores(context: Context): Finding[] {
+  const { plan, target } = context;
+  if (schemeOf(context).multiply !== 'wgmma' || hasWarpgroupProducts(target.arch)) return [];
+  const edits: Edit[] = (['mma', 'fit'] as const).map((multiply) => ({
+    text: `multiply: '${multiply}'`,
+    plans: () => [withScheme(plan, { ...schemeOf(context), multiply })],
+  }));
+  const why = `${target.name} is ${target.arch}, and products of four warps together are sm_90a's alone`;
+  return [{ rule: 'wgmma-without-cores', ...atPlan(plan, 'value', 'multiply'), why, edits }];
 }
 
 export function tiledTokens(context: Context): Finding[] {

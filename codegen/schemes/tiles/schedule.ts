@@ -24,13 +24,18 @@ export interface TileKernel {
   readonly rows: Readonly<Partial<Record<OpName, number>>>;
 }
 
-/** Activations in memory: [tokens][stride], of which `columns` are used. */
+/**
+ * Activations in memory. `float`: as they are; `rows`: rounded to the type of the weights, [tokens][stride]; `operand`: as the input of a
+ * product takes them, groups of 8 tokens as cells.
+ */
 export interface TileBuffer {
   readonly name: string;
   readonly tensors: readonly TensorName[];
-  /** Kept as float; else rounded to the type of the weights. */
-  readonly isFloat: boolean;
+  readonly form: 'float' | 'rows' | 'operand';
+  /** The product that takes an operand. */
+  readonly product: OpName | null;
   readonly columns: number;
+  /** Elements of a token. */
   readonly stride: number;
   /** Tokens that it has room for. */
   readonly tokens: number;
@@ -48,6 +53,7 @@ export interface TilesSchedule extends CommonSchedule {
   readonly headPad: number;
   /** Positions of a tile of attention. */
   readonly keyTile: number;
+  readonly multiply: 'mma' | 'wgmma';
   /** Shared memory of a block beside the library's own [bytes], and the most steps in it. */
   readonly sharedBytes: number;
   readonly mostSteps: number;

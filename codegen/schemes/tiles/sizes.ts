@@ -10,8 +10,6 @@ import type { TileKernel } from './schedule.ts';
 export const tileWarps = 8;
 /** Most tokens of a launch. */
 export const mostTokens = 1024;
-/** Tokens whose logits are made at once: what decoding has room for. */
-export const headTokens = 16;
 /** Columns of a step. */
 const stepColumns = 64;
 /** Tokens of one unit of attention. */
@@ -38,7 +36,7 @@ export const keyTileFor = (dims: ModelDims, room: number): number =>
  */
 function tileCost(tokens: number, rows: number, tokenTile: number, rowTile: number, blocks: number): number {
   const tiles = Math.ceil(tokens / tokenTile) * Math.ceil(rows / rowTile);
-  return Math.ceil(tiles / blocks) * (tokenTile * rowTile + 16 * (tokenTile + rowTile));
+  return Math.ceil(tiles / blocks) * (tokenTile * rowTile + 64 * (tokenTile + rowTile));
 }
 
 function rowsFor(dims: ModelDims, op: OpName, tokens: number, tokenTile: number, input: Input): number {

@@ -1,9 +1,10 @@
 // Every string that the templates of tiles print.
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
 import type { CommonView } from '../../emit/view.ts';
-import { docOf, type OpName } from '../../model/graph.ts';
+import { docOf } from '../../model/graph.ts';
 import { matrixRowsText, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
 import { functionOf } from '../../schedule/schedule.ts';
+import { streamWarps } from '../stream/sizes.ts';
 import { productName } from '../stream/stage-view.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
 
@@ -14,22 +15,17 @@ const line = (name: string, holes: Readonly<Record<string, unknown>> = {}): Line
 });
 
 export interface TilesView {
+  readonly wgmma: string;
   readonly products: readonly {
     name: string;
-    constant: string;
+    number: number;
     columns: string;
     rows: string;
     doc: string;
   }[];
-  readonly kernels: readonly { most: number; tokens: number; rows: readonly number[] }[];
-  readonly buffers: readonly {
-    name: string;
-    type: string;
-    tokens: string;
-    stride: string;
-    doc: string;
-    offset: number;
-  }[];
+  readonly kernels: readonly { most: number; tokens: number; rows: string }[];
+  readonly operands: readonly OperandView[];
+  readonly buffers: readonly BufferView[];
   readonly bytes: number;
   readonly stages: readonly Line[];
   readonly begin: readonly Line[];
@@ -38,28 +34,34 @@ export interface TilesView {
   readonly constants: readonly ConstantView[];
 }
 
-const rowsConstant = (op: OpName): string => `${op.replace(/_(.)/g, (_, c: string) => c.toUpperCase())}_rows`;
+interface BufferView {
+  readonly name: string;
+  readonly type: string;
+  readonly shape: string;
+  readonly doc: string;
+  readonly offset: number;
+}
 
 export function tilesView(schedule: TilesSchedule, common: CommonView): CommonView & TilesView {
   const { kernels, products, buffers } = schedule;
   const int = constantOf('int');
-  const placed = placedBuffers(buffers);
   return {
     ...common,
-    products: products.map(({ op, tiles }) => ({
+    wgmma: schedule.multiply === 'wgmma' ? '1' : '0',
+    products: products.map(({ op, tiles, warpCells }, number) => ({
       name: productName(op),
-      constant: rowsConstant(op),
+      number,
       columns: sizes[productOf(op).columns].constant,
       rows: matrixRowsText(op),
-      doc: `${tiles} row tiles of 8`,
+      doc: `${tiles} groups of 8 rows, ${(warpCells * streamWarps) / 2} steps of 64 columns`,
     })),
     kernels: kernels.map(({ most, tokens, rows }) => ({
       most,
       tokens,
-      rows: products.map(({ op }) => rows[op]!),
+      rows: products.map(({ op }) => rows[op]!).join(', '),
     })),
-    buffers: placed.buffers,
-    bytes: placed.bytes,
+    operands: operandViews(schedule),
+    ...placedBuffers(buffers),
     stages: schedule.stages.map((stage) => stageLine(schedule, stage)),
     begin: callLines(schedule, 'begin'),
     layer: callLines(schedule, 'layer'),
@@ -67,6 +69,7 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
     constants: [
       int('kThreads', schedule.warps * 32, 'of a block'),
       int('kWarps', 'kThreads / 32'),
+      int('kProducts', products.length),
       int('kMostTokens', schedule.passTokens, 'of a launch'),
       int('kSharedBytes', schedule.sharedBytes, 'shared memory of a block'),
       int(
@@ -79,39 +82,73 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
   };
 }
 
-/** One behind the other, each at a multiple of 256 bytes. */
-function placedBuffers(buffers: readonly TileBuffer[]) {
-  let offset = 0;
-  const placed = buffers.map(({ name, tensors, isFloat, stride, tokens, columns }, i) => {
-    const at = offset;
-    offset += Math.ceil((tokens * stride * (isFloat ? 4 : 2)) / 256) * 256;
+interface OperandView {
+  readonly input: string;
+  readonly inputGroups: number;
+  readonly groups: number;
+  readonly cells: number;
+  readonly at: string;
+  readonly layers: string;
+}
+
+const operandViews = (schedule: TilesSchedule): OperandView[] =>
+  schedule.products.map(({ op, tiles, warpCells }) => {
+    const input = bufferOf(schedule, productOf(op).input);
     return {
-      name,
-      type: isFloat ? 'float' : 'Wire',
-      tokens: i === buffers.length - 1 ? 'kPassTokens' : 'tiles::kMostTokens',
-      stride: stride === columns ? String(stride) : `padded(${columns})`,
-      doc: tensors.map(docOf).join(', '),
-      offset: at,
+      input: input.name,
+      inputGroups: input.tokens / 8,
+      groups: tiles,
+      cells: warpCells * streamWarps,
+      at: `k${productName(op)}At`,
+      layers: op === 'lm_head' ? '1' : 'kLayers',
     };
   });
-  return { buffers: placed, bytes: offset };
+
+const forms = {
+  float: { bytes: 4, type: 'float' },
+  rows: { bytes: 2, type: 'Wire' },
+  operand: { bytes: 2, type: 'char' },
+} as const;
+
+/** One behind the other, each at a multiple of 256 bytes. */
+function placedBuffers(buffers: readonly TileBuffer[]): { buffers: BufferView[]; bytes: number } {
+  let bytes = 0;
+  const placed = buffers.map((buffer): BufferView => {
+    const { name, tensors, form, stride, tokens } = buffer;
+    const offset = bytes;
+    bytes += Math.ceil((tokens * stride * forms[form].bytes) / 256) * 256;
+    const doc = tensors.map(docOf).join(', ');
+    return { name, type: forms[form].type, shape: shapeText(buffer), doc, offset };
+  });
+  return { buffers: placed, bytes };
 }
+
+/** Operands are groups of cells. */
+const shapeText = ({ form, tokens, stride, columns }: TileBuffer): string =>
+  form === 'operand'
+    ? `[${tokens} / 8][${stride / 32}][kCellBytes] ${columns} columns:`
+    : `[${tokens}][${stride === columns ? stride : `padded(${columns})`}]`;
 
 const bufferOf = ({ buffers }: TilesSchedule, tensor: string): TileBuffer =>
   buffers.find(({ tensors }) => (tensors as readonly string[]).includes(tensor))!;
 
-const strideText = (columns: string, { stride, columns: used }: TileBuffer): string =>
-  stride === used ? columns : `padded(${columns})`;
-
-/** Where a stage finds its weights: a layer's, or the model's. */
+/** What a stage of a layer, or behind the layers, is called with. */
 const source = ({ part }: TileStage) =>
   part === 'layer'
-    ? { weights: 'Layer', source: 'layer', path: 'w.', stream: 'layer.stream', tokens: 'b.tokens()' }
+    ? {
+        weights: 'Layer',
+        source: 'layer',
+        path: 'w.',
+        stream: 'layer.stream',
+        layer: 'layer.number',
+        tokens: 'b.tokens()',
+      }
     : {
         weights: 'ModelWeights',
         source: 'model',
         path: '',
         stream: 'b.args.pass.stream',
+        layer: '0',
         tokens: 'b.args.rows',
       };
 
@@ -124,20 +161,20 @@ function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
     case 'norm': {
       const { weight, input, result } = normOf(stage.op);
       const rowsAt = stage.part === 'end' ? ' + size_t(b.args.first_row) * padded(kHidden)' : '';
-      return line('stage_norm', { ...common, weight, from: input, to: result, rowsAt });
+      const product = productName(bufferOf(schedule, result).product!);
+      return line('stage_norm', { ...common, product, weight, from: input, to: result, rowsAt });
     }
     case 'heads': {
       const norm = (name: string) => (dims.qkNorm ? `layer.w.${name}` : 'nullptr');
       return line('stage_heads', { ...common, queryNorm: norm('q_norm'), keyNorm: norm('k_norm') });
     }
     case 'attend':
-      return line('stage_attend', common);
+      return line('stage_attend', { ...common, product: productName(bufferOf(schedule, 'att').product!) });
     case 'product': {
       const { input } = productOf(stage.op);
       return line('stage_product', {
         ...common,
         product: productName(stage.op),
-        rows: rowsConstant(stage.op),
         from: bufferOf(schedule, input).name,
         to: resultOf(schedule, stage),
         epilogue: epilogueLines(schedule, stage),
@@ -155,11 +192,10 @@ function resultOf(schedule: TilesSchedule, { op, epilogue }: TileStage): string 
   return tensor === 'logits' ? tensor : bufferOf(schedule, tensor).name;
 }
 
-/** Values of a pair of rows: `y` of a plain product; `gate` and `up`, of which one pair has one each. */
+/** Values of a pair of rows: two of a plain product; one where the rows of two outputs take turns. */
 function epilogueLines(schedule: TilesSchedule, stage: TileStage): Line[] {
   const { dims } = schedule;
-  const { bias, outputs, interleave, rows } = productOf(stage.op);
-  const size = sizes[rows].constant;
+  const { bias, interleave, rows } = productOf(stage.op);
   if (stage.part === 'end') return [line('logits')];
   const lines: Line[] = [];
   let value = 'o.y';
@@ -167,26 +203,29 @@ function epilogueLines(schedule: TilesSchedule, stage: TileStage): Line[] {
     lines.push(line('bias', { from: `layer.w.${bias}` }));
     value = 'y';
   }
-  let result: string = outputs[0]!;
   for (const op of stage.epilogue) {
-    const { args, result: made } = pointwiseOf(op);
+    const { args, result } = pointwiseOf(op);
     const name = `ops::${functionOf(schedule, op)}`;
     if (interleave > 1) {
-      lines.push(line('pointwise_gated', { name: made, function: name, arguments: 'o.y[0], o.y[1]' }));
-      value = made;
+      lines.push(line('pointwise_gated', { name: result, function: name, arguments: 'o.y[0], o.y[1]' }));
     } else {
       if (args.includes('x')) lines.push(line('load_residual'));
       const argument = (i: 0 | 1) =>
         args.map((arg) => (arg === 'x' ? `residual.${'xy'[i]}` : `${value}[${i}]`)).join(', ');
-      lines.push(line('pointwise', { name: made, function: name, first: argument(0), second: argument(1) }));
-      value = made;
+      lines.push(
+        line('pointwise', { name: result, function: name, first: argument(0), second: argument(1) }),
+      );
     }
-    result = made;
+    value = result;
   }
-  if (result === 'x') return [...lines, line('store_residual', { value })];
-  const to = bufferOf(schedule, result);
-  const store = interleave > 1 ? 'store_gated' : 'store';
-  return [...lines, line(store, { to: to.name, stride: strideText(size, to), value })];
+  const to = resultOf(schedule, stage);
+  if (to === 'x') return [...lines, line('store_residual', { value })];
+  return [
+    ...lines,
+    interleave > 1
+      ? line('store_gated', { product: productName(bufferOf(schedule, to).product!), to, value })
+      : line('store', { to, stride: sizes[rows].constant, value }),
+  ];
 }
 
 /** The calls of a part, and the barriers behind them. */

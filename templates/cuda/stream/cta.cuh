@@ -218,7 +218,8 @@ struct Cta {
     static_assert(N <= (Shared::kSlots - 1) * kSlotCells, "the slots of all cells are there together");
     wait_slots(divide_up(at + count, kSlotCells), stage);
     unsigned read = 0;
-    const uint32_t cells = shared_address(ring) + warp() * kCellBytes + lane() * 16;
+    const int lane = ::lane();
+    const uint32_t cells = shared_address(ring) + warp() * kCellBytes + cell_piece(lane >> 2, lane & 3) * 16;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       v[i] = make_uint4(0, 0, 0, 0);

@@ -11,7 +11,7 @@ DEVICE void pack_product(const Matrix* matrix, char* layer_stream, Row&& source_
     for (int i = int(threadIdx.x); i < kPieces; i += int(blockDim.x)) {
       const int piece = i % 32, owner = i / 32 % kWarps, cell = i / 32 / kWarps;
       const int row = tile * kRowTile + piece / 4;
-      const int column = (owner * P::kWarpCells + cell) * 32 + piece % 4 * 8;
+      const int column = (owner * P::kWarpCells + cell) * 32 + cell_piece(piece / 4, piece % 4) % 4 * 8;
       uint4 v = make_uint4(0, 0, 0, 0);
       if (row < P::kRows && column < kRowStride)
         v = *reinterpret_cast<const uint4*>(matrix + size_t(source_row(row)) * kRowStride + column);

@@ -12,6 +12,9 @@ DEVICE uint4 load_shared(uint32_t address) {
 
 /** Bytes of one cell: 8 rows of a product times 32 columns, 16 bytes a lane. A tile is a row of cells, dealt to the warps. */
 constexpr int kCellBytes = 512;
+/** Which piece of 16 bytes of a cell a piece of a row is: swizzled so that the same piece of eight rows lies in different banks, for kernels
+ *  that read cells as matrices. */
+BOTH constexpr int cell_piece(int row, int piece) { return row * 4 + (piece ^ (row >> 1 & 3)); }
 /** Cells of one warp in a slot. */
 constexpr int kSlotCells = kSlotBytes / (kWarps * kCellBytes);
 static_assert(kSlotCells * kWarps * kCellBytes == kSlotBytes, "a slot holds whole cells of every warp");

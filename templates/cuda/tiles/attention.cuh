@@ -1,7 +1,7 @@
 // Causal attention of a prompt over the cache, which has the prompt's own positions too: 16 queries of a head a warp, tiles of positions
 // through shared memory, running softmax (flash attention).
 #pragma once
-#include "cells.cuh"
+#include "operands.cuh"
 #include "stream/kv_tile.cuh"
 
 namespace tiles {
@@ -89,8 +89,9 @@ struct Attended {
     }
   }
 
-  /** To [tokens][padded(kQDim)], the head's columns from `to` on. */
-  DEVICE void store(Wire* to, int first, int tokens) {
+  /** To the input of a product, the head's columns from `column` on. */
+  template <class P>
+  DEVICE void store(char* to, int column, int first, int tokens) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float sum = row_sum[half];
@@ -102,8 +103,7 @@ struct Attended {
 #pragma unroll
       for (int i = 0; i < kHeadPad / 8; ++i) {
         const int element = i * 8 + lane() % 4 * 2;
-        if (element < kHeadDim)
-          *reinterpret_cast<unsigned*>(to + size_t(token) * padded(kQDim) + element) = pair_word(out[i][half * 2] * factor, out[i][half * 2 + 1] * factor);
+        if (element < kHeadDim) store_input<P>(to, token, column + element, out[i][half * 2] * factor, out[i][half * 2 + 1] * factor);
       }
     }
   }
@@ -119,8 +119,9 @@ DEVICE void copy_positions(uint32_t to, const char* cached, int first, int end) 
   }
 }
 
-/** Attention of one query head for the tokens of one tile. */
-DEVICE void attend_unit(Block& b, const Wire* queries, Wire* att, const Cache* cache, int layer, int head, int first_token) {
+/** Attention of one query head for the tokens of one tile, to the input of product P. */
+template <class P>
+DEVICE void attend_unit(Block& b, const Wire* queries, char* att, const Cache* cache, int layer, int head, int first_token) {
   const int tokens = b.tokens(), position = b.position();
   const int end = position + min(first_token + kQueryTile, tokens);
   const int begin = first_seen(layer, position + first_token) / kKeyTile * kKeyTile;
@@ -150,16 +151,17 @@ DEVICE void attend_unit(Block& b, const Wire* queries, Wire* att, const Cache* c
     __syncthreads();
   }
   wait_copies<0>();
-  if (first < tokens) attended.store(att + head * kHeadDim, first, tokens);
+  if (first < tokens) attended.store<P>(att, head * kHeadDim, first, tokens);
 }
 
 /** Attention of all heads and tokens: the longest units first, and dealt so that blocks have about as many positions. */
-DEVICE void attend(Block& b, const Wire* queries, Wire* att, const Cache* cache, int layer) {
+template <class P>
+DEVICE void attend(Block& b, const Wire* queries, char* att, const Cache* cache, int layer) {
   const int token_tiles = divide_up(b.tokens(), kQueryTile), units = token_tiles * kQHeads;
   for (int turn = 0; turn * b.count() < units; ++turn) {
     const int unit = snake(turn, b.index(), b.count());
     if (unit >= units) continue;
-    attend_unit(b, queries, att, cache, layer, unit % kQHeads, (token_tiles - 1 - unit / kQHeads) * kQueryTile);
+    attend_unit<P>(b, queries, att, cache, layer, unit % kQHeads, (token_tiles - 1 - unit / kQHeads) * kQueryTile);
   }
 }
 

@@ -34,12 +34,21 @@ struct Block {
   char* shared;         // kSharedBytes
   unsigned passed = 0;  // barriers, as thread 0 counts them
   bool leaves = false;  // the host has asked to stop, or a block has waited too long: nothing more is computed
+  uint64_t* full = nullptr;  // [kMostSlots] barriers of the slots that the copy engine fills, and the parity of the next turn of each
+  unsigned parity = 0;
 
   DEVICE int index() const { return int(blockIdx.x); }
   DEVICE int count() const { return int(gridDim.x); }
   DEVICE int tokens() const { return args.pass.tokens; }
   DEVICE int position() const { return args.pass.position; }
 };
+
+/** What threads have written is there for the copy engine, and the reverse. */
+DEVICE void fence_copy_engine() {
+#if WGMMA
+  asm volatile("fence.proxy.async;" ::: "memory");
+#endif
+}
 
 /** Thread 0: returns when all blocks have arrived at barrier `ordinal`, or one of them has waited too long. */
 DEVICE void wait_for_blocks(unsigned* barrier, unsigned ordinal) {
@@ -58,6 +67,7 @@ DEVICE void wait_for_blocks(unsigned* barrier, unsigned ordinal) {
 DEVICE void grid_barrier(Block& b) {
   __shared__ bool leaves;
   unsigned* const barrier = b.args.barrier;
+  fence_copy_engine();
   __syncthreads();
   if (threadIdx.x == 0) {
     const unsigned ordinal = ++b.passed;
@@ -70,6 +80,7 @@ DEVICE void grid_barrier(Block& b) {
     leaves = load_relaxed(barrier + kLate) != 0 || (stop_at != 0 && stop_at <= ordinal);
   }
   __syncthreads();
+  fence_copy_engine();
   b.leaves = leaves;
 }
 

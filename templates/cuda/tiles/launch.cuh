@@ -11,11 +11,11 @@ namespace tiles {
 static_assert(sizeof(PromptArgs) <= 4096, "the arguments of a launch");
 static_assert(kSharedBytes + kStaticBytes <= kSharedLimit, "see codegen/schemes/tiles/sizes.ts");
 
-/** What f(K) returns for the kernel of so many tokens. */
+/** What f(K) returns for kernel number `kernel`. */
 template <int K = 0, class F>
-auto with_kernel(int tokens, F&& f) {
+auto with_kernel(int kernel, F&& f) {
   if constexpr (K + 1 < kKernelCount) {
-    if (tokens > kKernels[K].most) return with_kernel<K + 1>(tokens, f);
+    if (kernel > K) return with_kernel<K + 1>(kernel, f);
   }
   return f(std::integral_constant<int, K>{});
 }
@@ -42,10 +42,10 @@ cudaError_t kernel_prompt_blocks(int gpu, int* blocks) {
   int multiprocessors = 0;
   cudaError_t status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, gpu);
   bool fit = true;
-  for (const tiles::Kernel& kernel : tiles::kKernels) {
+  for (int kernel = 0; kernel < tiles::kKernelCount; ++kernel) {
     int fitting = 0;
     if (status == cudaSuccess)
-      status = tiles::with_kernel(kernel.most, [&](auto k) { return tiles::prepare_kernel<decltype(k)::value>(&fitting); });
+      status = tiles::with_kernel(kernel, [&](auto k) { return tiles::prepare_kernel<decltype(k)::value>(&fitting); });
     fit = fit && fitting > 0;
   }
   if (status == cudaSuccess && fit) *blocks = multiprocessors;
@@ -53,6 +53,6 @@ cudaError_t kernel_prompt_blocks(int gpu, int* blocks) {
 }
 
 cudaError_t kernel_prompt(const PromptArgs& args, int blocks, cudaStream_t stream) {
-  const int tokens = args.rows > 0 ? args.rows : args.pass.tokens;
-  return tiles::with_kernel(tokens, [&](auto k) { return tiles::launch<decltype(k)::value>(args, blocks, stream); });
+  const int kernel = tiles::kernel_of(args.rows > 0 ? args.rows : args.pass.tokens);
+  return tiles::with_kernel(kernel, [&](auto k) { return tiles::launch<decltype(k)::value>(args, blocks, stream); });
 }

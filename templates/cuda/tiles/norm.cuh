@@ -1,6 +1,6 @@
 // The residual stream of every token: its beginning, and its norms. A warp has a token.
 #pragma once
-#include "cells.cuh"
+#include "operands.cuh"
 
 namespace tiles {
 
@@ -18,18 +18,18 @@ DEVICE void embed(const Block& b, float* x, const Matrix* embedding) {
   });
 }
 
-/** to = x / sqrt(mean(x^2) + eps) weights, rounded once, both [tokens][padded(kHidden)]. */
-DEVICE void norm(const Block& b, Wire* to, const float* x, const Vector* weights, int tokens) {
+/** The input of a product: x / sqrt(mean(x^2) + eps) weights, rounded once. x is [tokens][padded(kHidden)]. */
+template <class P>
+DEVICE void norm(const Block& b, char* to, const float* x, const Vector* weights, int tokens) {
   constexpr int kPairsOfHidden = divide_up(kHidden, 2);
   const auto weight = [&](int i) { return i < kHidden ? to_float(weights[i]) : 0.0f; };
   for_tokens(b, tokens, [&](int token) {
     const float2* const row = reinterpret_cast<const float2*>(x + size_t(token) * padded(kHidden));
-    unsigned* const words = reinterpret_cast<unsigned*>(to + size_t(token) * padded(kHidden));
     float square = 0;
     for (int i = lane(); i < kPairsOfHidden; i += 32) square = fmaf(row[i].x, row[i].x, fmaf(row[i].y, row[i].y, square));
     const float factor = rsqrtf(warp_sum(square) * (1.0f / kHidden) + kNormEps);
     for (int i = lane(); i < kPairsOfHidden; i += 32)
-      words[i] = pair_word(row[i].x * factor * weight(2 * i), row[i].y * factor * weight(2 * i + 1));
+      store_input<P>(to, token, 2 * i, row[i].x * factor * weight(2 * i), row[i].y * factor * weight(2 * i + 1));
   });
 }
 

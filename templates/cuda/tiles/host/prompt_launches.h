@@ -1,11 +1,13 @@
 // Prompts that take the kernels of many tokens.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "arena.h"
 #include "backend.h"
 #include "device.h"
 #include "prompt_calls.h"
+#include "tensor_maps.h"
 
 class PromptLaunches {
  public:
@@ -55,9 +57,30 @@ class PromptLaunches {
 
   void start(cudaStream_t stream) {
     CUDA(cudaMemsetAsync(args_.barrier, 0, sizeof(Result), stream));
+#if WGMMA
+    if (maps_.empty()) maps_ = make_maps();
+    args_.maps = maps_[tiles::kernel_of(args_.rows > 0 ? args_.rows : args_.pass.tokens)];
+#endif
     check_cuda(kernel_prompt(args_, blocks_, stream), "kernel_prompt");
   }
 
+#if WGMMA
+  /** Of each kernel, whose boxes differ. */
+  std::vector<tiles::Maps> make_maps() const {
+    std::vector<tiles::Maps> all;
+    for (const tiles::Kernel& kernel : tiles::kKernels) {
+      tiles::Maps& maps = all.emplace_back();
+      for (int i = 0; i < tiles::kProducts; ++i) {
+        const tiles::Operands& of = tiles::kOperands[i];
+        maps.input[i] = cells_map(args_.*of.input, 1, kStreamLayerBytes, of.input_groups, of.cells, kernel.tokens / 8);
+        maps.weights[i] = cells_map(args_.pass.stream + of.at, of.layers, kStreamLayerBytes, of.groups, of.cells, kernel.rows[i] / 8);
+      }
+    }
+    return all;
+  }
+
+  std::vector<tiles::Maps> maps_;
+#endif
   PromptArgs args_{};
   int blocks_ = 0;
   Result* results_ = nullptr;  // [kMaxOutstanding], pinned

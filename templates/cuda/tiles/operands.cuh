@@ -1,0 +1,39 @@
+// The two operands of a product, weights and activations alike: groups of 8 rows or tokens, each a row of cells of 32 columns, as decoding has
+// its weights. The cells of a group are in the order in which decoding warps read them, so that steps do not go through the columns in order.
+#pragma once
+#include "cells.cuh"
+
+namespace tiles {
+
+/** Columns of a step: two cells of each group, which lie one behind the other. */
+constexpr int kStepBytes = 2 * kCellBytes;
+
+/** A product of Rows x K, number N of all, whose tiles begin at byte At of a layer of the stream, or of the stream for the head. */
+template <int N, int K, int Rows, int64_t At>
+struct Product {
+  static constexpr int kNumber = N, kRows = Rows, kGroups = divide_up(Rows, kRowTile);
+  static constexpr int64_t kAt = At;
+  static constexpr int kWarpCells = divide_up(padded(K) / 32, ::kWarps), kCells = kWarpCells * ::kWarps;  // of a decoding warp, of a group
+  static constexpr int kGroupBytes = kCells * kCellBytes, kSteps = kCells / 2;
+
+  /** Where its input has a column of a token. */
+  static DEVICE size_t input_at(int token, int column) {
+    const int block = column / 32, cell = block % kWarpCells * ::kWarps + block / kWarpCells;
+    return size_t(token / 8) * kGroupBytes + cell * kCellBytes + cell_piece(token % 8, column % 32 / 8) * 16 + column % 8 * 2;
+  }
+};
+
+/** Two neighbouring columns of a token, the first even, to the input of a product. */
+template <class P>
+DEVICE void store_input(char* input, int token, int column, float first, float second) {
+  *reinterpret_cast<unsigned*>(input + P::input_at(token, column)) = pair_word(first, second);
+}
+
+/** What a tile of a product is made of. */
+struct TileOperands {
+  const char *input, *weights;  // the groups of this tile's first token and first row
+  int row_groups;               // of the product from there on
+  int layer, token_group, row_group;
+};
+
+}  // namespace tiles

@@ -1,0 +1,85 @@
+// A tile's steps with mma.sync, which every GPU since sm_80 has: all threads copy, and each warp loads what it multiplies into registers.
+#pragma once
+#include "operands.cuh"
+
+namespace tiles {
+
+/** A tile of Tokens x Rows: a warp has kMatrices x kGroups results of 16 tokens x 8 rows. */
+template <int Tokens, int Rows>
+struct Shape {
+  static constexpr int kTokens = Tokens, kRows = Rows;
+  static constexpr int kTokenWarps = Tokens > Rows ? 4 : 2, kRowWarps = kWarps / kTokenWarps;
+  static constexpr int kMatrices = Tokens / kTokenWarps / 16, kGroups = Rows / kRowWarps / 8;
+  static_assert(kMatrices >= 1 && kGroups >= 2 && kGroups % 2 == 0, "a warp loads the rows of two groups at once");
+  static constexpr int kInputBytes = Tokens / 8 * kStepBytes, kSlotBytes = kInputBytes + Rows / 8 * kStepBytes;
+  static constexpr int kSlots = kSharedBytes / kSlotBytes < kMostSlots ? kSharedBytes / kSlotBytes : kMostSlots;
+  static_assert(kSlots >= 2, "a step is copied while another is computed");
+
+  /** The first token and group of rows of a warp. */
+  static DEVICE int first_token(int warp) { return warp / kRowWarps * (kMatrices * 16); }
+  static DEVICE int first_group(int warp) { return warp % kRowWarps * kGroups; }
+};
+
+/** Slots need no barriers: each thread waits for its own copies. */
+DEVICE void start_slots(Block&) {}
+
+/** Begins to copy a step of a tile into a slot. */
+template <class P, class S>
+DEVICE void copy_step(uint32_t slot, const TileOperands& from, int step) {
+  constexpr int kPieces = kStepBytes / 16, kAll = S::kSlotBytes / 16;
+  for (int i = int(threadIdx.x); i < kAll; i += kThreads) {
+    const int group = i / kPieces, row_group = group - S::kTokens / 8;
+    const bool of_input = row_group < 0, wanted = of_input || row_group < from.row_groups;
+    const char* const operand = of_input ? from.input + size_t(group) * P::kGroupBytes : from.weights + size_t(wanted ? row_group : 0) * P::kGroupBytes;
+    copy_piece(slot + i * 16, operand + step * kStepBytes + i % kPieces * 16, wanted);
+  }
+}
+
+/** Adds the products of a step to a warp's results. */
+template <class S>
+DEVICE void add_step(float (&sum)[S::kMatrices][S::kGroups][4], uint32_t slot) {
+  const int lane = tiles::lane(), token0 = S::first_token(warp()), group0 = S::first_group(warp());
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {  // 16 columns
+    const uint32_t cell = slot + k / 2 * kCellBytes;
+    uint32_t x[S::kMatrices][4], w[S::kGroups / 2][4];
+#pragma unroll
+    for (int m = 0; m < S::kMatrices; ++m) {
+      const int group = (token0 + m * 16) / 8 + lane / 8 % 2;
+      load_matrices(x[m], cell + group * kStepBytes + cell_piece(lane % 8, k % 2 * 2 + lane / 16) * 16);
+    }
+#pragma unroll
+    for (int g = 0; g < S::kGroups / 2; ++g) {
+      const int group = group0 + g * 2 + lane / 16;
+      load_matrices(w[g], cell + S::kInputBytes + group * kStepBytes + cell_piece(lane % 8, k % 2 * 2 + lane / 8 % 2) * 16);
+    }
+#pragma unroll
+    for (int m = 0; m < S::kMatrices; ++m)
+#pragma unroll
+      for (int g = 0; g < S::kGroups; ++g)
+        multiply_tile(sum[m][g], x[m][0], x[m][1], x[m][2], x[m][3], w[g / 2][g % 2 * 2], w[g / 2][g % 2 * 2 + 1]);
+  }
+}
+
+/** The sums of a tile. */
+template <class P, class S>
+DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const TileOperands& from) {
+  const uint32_t slots = shared_address(b.shared);
+  const auto copy = [&](int step) {
+    if (step < P::kSteps) copy_step<P, S>(slots + step % S::kSlots * S::kSlotBytes, from, step);
+    end_copies();
+  };
+  __syncthreads();  // the slots of the tile before have been read
+#pragma unroll
+  for (int step = 0; step < S::kSlots - 1; ++step) copy(step);
+#pragma unroll 1
+  for (int step = 0; step < P::kSteps; ++step) {
+    wait_copies<S::kSlots - 2>();
+    __syncthreads();  // this step is there, and the slot of the one before has been read
+    copy(step + S::kSlots - 1);
+    add_step<S>(sum, slots + step % S::kSlots * S::kSlotBytes);
+  }
+  wait_copies<0>();
+}
+
+}  // namespace tiles
