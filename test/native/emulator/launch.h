@@ -37,6 +37,7 @@ struct Thread {
 };
 
 struct Warp {
+  Thread* lanes;
   uint32_t exited;  // lanes that have ended, or never were
   std::vector<Meeting> meetings;
 };
