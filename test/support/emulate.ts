@@ -32,7 +32,7 @@ export function cannotEmulate(): string | null {
 
 export interface EmulateOptions {
   /** Multiprocessors of the machine. @default 3 at barriers, as many as a stream has blocks */
-  readonly multiprocessors?: number;
+  readonly multiprocessors?: number | undefined;
 }
 
 /** Compiles the sources of a kernel with the emulator, once: the path of a library with our C ABI.
@@ -100,18 +100,9 @@ export function emulatorObject(): Promise<string> {
   const texts = files.map((name) => readFileSync(join(native, name), 'utf8'));
   return cached('emulator.o', [texts, readHeaders()], async (work) => {
     const each = files.map((name, i) => ['-O2', '-march=native', '-c', join(native, name), '-o', `${i}.o`]);
-    await atOnce(each.map((args) => () => cxx(work, args)));
+    await Promise.all(each.map((args) => cxx(work, args)));
     await cxx(work, ['-r', ...files.map((_, i) => `${i}.o`), '-o', 'emulator.o']);
   });
-}
-
-/** Two at a time. */
-async function atOnce(tasks: readonly (() => Promise<void>)[]): Promise<void> {
-  const left = [...tasks];
-  const work = async () => {
-    for (let task = left.shift(); task; task = left.shift()) await task();
-  };
-  await Promise.all([work(), work()]);
 }
 
 let found: Promise<string[]> | undefined;
@@ -136,11 +127,27 @@ async function findIncludes(): Promise<string[]> {
   ];
 }
 
+/** Runs the compiler, with the flags of all files. */
 export async function cxx(cwd: string, args: readonly string[]): Promise<void> {
   const { path, args: first } = findCxx()!;
   const flags = ['-std=c++17', '-g1', '-fPIC', '-fvisibility=hidden', '-fno-gnu-unique'];
   const all = [...first, ...flags, ...(await includes()), '-I.', '-Ihost', ...args];
-  await run(path, all, { cwd, maxBuffer: 1 << 26 });
+  await turn(() => run(path, all, { cwd, maxBuffer: 1 << 26 }));
+}
+
+let running = 0;
+const waiting: (() => void)[] = [];
+/** Two at a time. */
+async function turn(task: () => Promise<unknown>): Promise<void> {
+  if (running === 2) await new Promise<void>((begin) => waiting.push(begin));
+  else running++;
+  try {
+    await task();
+  } finally {
+    const next = waiting.shift();
+    if (next) next();
+    else running--;
+  }
 }
 
 /** The path of a file in a folder that `make` fills, unless it was made of the same parts before. */
