@@ -1,68 +1,72 @@
 // Verifies a model on the emulated GPU: node --import tsx test/support/emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN]
-
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Manifest } from '../../abi/manifest.ts';
 import { described } from '../../codegen/build/describe.ts';
-import { generate, type Kernel } from '../../codegen/index.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { type FusionPlan, generate, type Kernel } from '../../codegen/index.ts';
 import { resolvePlan } from '../../configs/resolve.ts';
 import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
 import { formatVerify } from '../../runtime/format-verify.ts';
 import { type VerifyResult, verify } from '../../runtime/verify.ts';
-import { type EmulateOptions, emulate } from './emulate.ts';
+import { emulate } from './emulate.ts';
 
-interface Case extends EmulateOptions {
-  /** A directory with golden.json. */
+export interface EmulatedCase {
+  /** A name, a directory with golden.json, or one in test/fixtures. */
   readonly model: string;
-  readonly plan: string;
-  readonly target: string;
+  readonly plan: string | FusionPlan;
   /** For prompts. @default none of their own */
-  readonly promptPlan?: string | undefined;
+  readonly promptPlan?: string | FusionPlan | undefined;
+  readonly target: string;
   /** Cases of the golden file that are verified. @default all */
   readonly cases?: readonly number[];
-  /** The kernel with faults. */
+  /** Gives the kernel a fault. */
   readonly change?: (kernel: Kernel) => Kernel;
 }
 
-/** The result of verify for a kernel that is emulated. */
-export async function verifyEmulated({
-  model,
-  plan,
-  target,
-  promptPlan,
-  cases,
-  change,
-  ...options
-}: Case): Promise<VerifyResult> {
+/** Compiles a kernel for the emulator; the function that is returned verifies it. */
+export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promise<VerifyResult>> {
+  const { plan, promptPlan, target, cases, change } = asked;
+  const fixture = join(packageRoot(), 'test', 'fixtures', asked.model);
+  const model = existsSync(fixture) ? fixture : asked.model;
   const checked = await preflight({ model, plan, target }, { weights: true });
-  const { dims, directory: modelDirectory, files } = checked;
-  const generated = await generate({
-    ...checked,
-    promptPlan: promptPlan ? await resolvePlan(promptPlan) : null,
-  });
+  const { dims, directory: modelDirectory } = checked;
+  const ofPrompts = typeof promptPlan === 'string' ? await resolvePlan(promptPlan) : (promptPlan ?? null);
+  const generated = await generate({ ...checked, promptPlan: ofPrompts });
   const kernel = change ? change(generated) : generated;
-  const library = await emulate(kernel, options);
-  const stored = (await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined))!;
+  const library = await emulate(kernel);
+  const stored = await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined);
+  if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const golden = cases ? { ...stored, cases: cases.map((index) => stored.cases[index]!) } : stored;
   const manifest = { ...described(kernel), paths: [] } as unknown as Manifest;
-  const { engine } = await openEngine(
-    { ...checked, modelDirectory, kernel, manifest, library, directory: '', cached: true, millis: 0, files },
-    { context: contextFor(golden, dims, undefined) },
-  );
-  try {
-    const scorer = engineScorer(engine, new AbortController().signal);
-    return await verify(scorer, golden, { dims, dtype: dims.dtype, extraRoundings: manifest.roundings });
-  } finally {
-    engine.close();
-  }
+  const built = { modelDirectory, kernel, manifest, library, directory: '', cached: true, millis: 0 };
+  return async () => {
+    const { engine } = await openEngine(
+      { ...checked, ...built },
+      { context: contextFor(golden, dims, undefined) },
+    );
+    try {
+      const scorer = engineScorer(engine, new AbortController().signal);
+      return await verify(scorer, golden, { dims, dtype: dims.dtype, extraRoundings: manifest.roundings });
+    } finally {
+      engine.close();
+    }
+  };
 }
 
 const [, script, model, plan, target, promptPlan] = process.argv;
 if (script === import.meta.filename) {
   if (!model || !plan || !target) throw new Error('usage: emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN]');
   const started = performance.now();
-  const result = await verifyEmulated({ model, plan, target, promptPlan });
+  const verifyIt = await prepareEmulated({ model, plan, target, promptPlan });
+  const compiled = performance.now();
+  const result = await verifyIt();
+  const seconds = (from: number, to: number) => ((to - from) / 1000).toFixed(1);
   console.log(formatVerify(result));
-  console.log(`${((performance.now() - started) / 1000).toFixed(1)} s`);
+  console.log(
+    `${seconds(started, compiled)} s to compile, ${seconds(compiled, performance.now())} s to verify`,
+  );
   process.exitCode = result.ok ? 0 : 1;
 }

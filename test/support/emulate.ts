@@ -32,113 +32,91 @@ export function cannotEmulate(): string | null {
 
 export interface EmulateOptions {
   /** Multiprocessors of the machine. @default 3 at barriers, as many as a stream has blocks */
-  readonly multiprocessors?: number;
+  readonly multiprocessors?: number | undefined;
 }
 
 /** Compiles the sources of a kernel with the emulator, once: the path of a library with our C ABI.
  *  $ONELAUNCH_EMULATOR_SEED decides in which order it runs threads. */
 export async function emulate(kernel: Kernel, options: EmulateOptions = {}): Promise<string> {
-  const { target } = kernel.schedule;
-  const { scheme, blocks } = kernel.schedule;
+  const { target, scheme, blocks } = kernel.schedule;
   const multiprocessors = options.multiprocessors ?? (scheme === 'barriers' ? 3 : blocks);
-  const objects = await emulatorObjects();
-  const sources = Object.fromEntries(
-    Object.entries(kernel.sources).map(([name, text]) => [
-      name,
-      isDeviceCode(name) ? emulatedSource(text) : text,
-    ]),
-  );
-  const machine = `#include "emulator/machine.h"\nconst EmulatedMachine emulated_machine{${multiprocessors}, ${target.sharedBytes}};\n`;
-  const files = { ...sources, 'machine.cpp': machine };
+  const { sources } = kernel;
+  const machine = `const EmulatedMachine emulated_machine{${multiprocessors}, ${target.sharedBytes}};\n`;
   const arch = Number(/\d+/.exec(target.arch)![0]) * 10;
-  return cached('library.so', [files, arch, objects], async (folder) => {
+  const kernels = Object.keys(sources).filter((name) => name.endsWith('.cu'));
+  const [objects, host, ...device] = await Promise.all([
+    emulatorObject(),
+    hostObject(sources),
+    ...kernels.map((name) => deviceObject(sources, name, arch)),
+  ]);
+  return cached('library.so', [machine, objects, host, device], async (folder) => {
+    write(folder, { 'machine.cpp': `#include "emulator/machine.h"\n${machine}` });
+    const flags = ['-shared', '-Wl,-Bsymbolic', '-pthread'];
+    await cxx(folder, [...flags, 'machine.cpp', ...device, host, objects, '-o', 'library.so']);
+  });
+}
+
+type Sources = Readonly<Record<string, string>>;
+
+/** The kernel's code, rewritten. @param file that is compiled; `sources` are what it includes */
+export function deviceObject(sources: Sources, file: string, arch = 900): Promise<string> {
+  const files = Object.fromEntries(
+    Object.entries(sources).map(([name, text]) => [name, isDeviceCode(name) ? emulatedSource(text) : text]),
+  );
+  const headers = readHeaders();
+  return cached('device.o', [files, file, arch, headers], async (folder) => {
     write(folder, files);
-    const include = await includes();
-    const common = [
-      '-std=c++17',
-      '-g1',
-      '-fPIC',
-      '-fvisibility=hidden',
-      '-fno-gnu-unique',
-      ...include,
-      '-I.',
-      '-Ihost',
-    ];
-    const device = [
-      '-O1',
-      '-march=native',
-      `-DEMULATED_ARCH=${arch}`,
-      '-include',
-      'emulator/device.h',
-      '-x',
-      'c++',
-    ];
-    const kernels = Object.keys(kernel.sources).filter((name) => name.endsWith('.cu'));
-    const compile = (args: string[]) => cxx(folder, [...common, ...args]);
-    await Promise.all([
-      ...kernels.map((name) => compile([...device, '-c', name, '-o', `${name}.o`])),
-      compile(['-O1', '-c', 'host/backend.cpp', '-o', 'backend.o']).then(() =>
-        compile(['-O1', '-c', 'host/library.cpp', '-o', 'library.o']),
-      ),
-    ]);
-    const link = [
-      '-shared',
-      '-Wl,-Bsymbolic',
-      'machine.cpp',
-      ...kernels.map((name) => `${name}.o`),
-      'backend.o',
-      'library.o',
-    ];
-    await compile([...link, ...objects, '-o', 'library.so', '-pthread']);
+    const device = [`-DEMULATED_ARCH=${arch}`, '-include', 'emulator/device.h', '-x', 'c++'];
+    await cxx(folder, ['-O1', '-march=native', ...device, '-c', file, '-o', 'device.o']);
+  });
+}
+
+/** The host's code, which sees of the device's only its types. */
+function hostObject(sources: Sources): Promise<string> {
+  const files = Object.fromEntries(
+    Object.entries(sources).filter(([name]) => !isDeviceCode(name) || name === 'lib/types.cuh'),
+  );
+  return cached('host.o', [files], async (folder) => {
+    write(folder, files);
+    for (const name of ['backend', 'library'])
+      await cxx(folder, ['-O1', '-c', `host/${name}.cpp`, '-o', `${name}.o`]);
+    await cxx(folder, ['-r', 'backend.o', 'library.o', '-o', 'host.o']);
   });
 }
 
 const isDeviceCode = (name: string): boolean => /\.cuh?$/.test(name);
 
+const emulatorFiles = (ending: RegExp): readonly string[] =>
+  ['emulator', 'emulator/include', 'cuda-host/runtime.cpp', 'cuda-host/runtime.h']
+    .flatMap((name) =>
+      name.includes('.') ? [name] : readdirSync(join(native, name)).map((file) => `${name}/${file}`),
+    )
+    .filter((name) => ending.test(name));
+
+const readHeaders = () => emulatorFiles(/\.h$/).map((name) => readFileSync(join(native, name), 'utf8'));
+
 /** The emulator itself, which is the same for all kernels. */
-async function emulatorObjects(): Promise<readonly string[]> {
-  const folder = join(native, 'emulator');
-  const sources = [
-    ...readdirSync(folder).map((name) => join('emulator', name)),
-    ...['runtime.cpp', 'runtime.h'].map((name) => join('cuda-host', name)),
-  ].filter((name) => /\.(?:cpp|h)$/.test(name));
-  const texts = sources.map((name) => readFileSync(join(native, name), 'utf8'));
-  const files = sources.filter((name) => name.endsWith('.cpp'));
-  const archive = await cached('emulator.o', texts, async (work) => {
-    const include = await includes();
-    const flags = [
-      '-std=c++17',
-      '-O2',
-      '-g1',
-      '-march=native',
-      '-fPIC',
-      '-fvisibility=hidden',
-      '-fno-gnu-unique',
-    ];
-    const each = files.map((name, i) => [...flags, ...include, '-c', join(native, name), '-o', `${i}.o`]);
-    await atOnce(each.map((args) => () => cxx(work, args)));
+export function emulatorObject(): Promise<string> {
+  const files = emulatorFiles(/\.cpp$/);
+  const texts = files.map((name) => readFileSync(join(native, name), 'utf8'));
+  return cached('emulator.o', [texts, readHeaders()], async (work) => {
+    const each = files.map((name, i) => ['-O2', '-march=native', '-c', join(native, name), '-o', `${i}.o`]);
+    await Promise.all(each.map((args) => cxx(work, args)));
     await cxx(work, ['-r', ...files.map((_, i) => `${i}.o`), '-o', 'emulator.o']);
   });
-  return [archive];
 }
 
-/** Two at a time. */
-async function atOnce(tasks: readonly (() => Promise<void>)[]): Promise<void> {
-  const left = [...tasks];
-  const work = async () => {
-    for (let task = left.shift(); task; task = left.shift()) await task();
-  };
-  await Promise.all([work(), work()]);
-}
-
+let found: Promise<string[]> | undefined;
 /** Our stand-ins in front of CUDA's own headers. */
-async function includes(): Promise<string[]> {
+const includes = (): Promise<string[]> => (found ??= findIncludes());
+
+async function findIncludes(): Promise<string[]> {
   const { stderr } = await run(findNvcc()!.path, ['-dryrun', '-c', 'none.cu', '-o', 'none.o']).catch(
     (error: { stderr: string }) => error,
   );
-  const found = /INCLUDES="(-I[^"]*?)"/.exec(stderr);
-  if (!found) throw new Error(`nvcc does not say where its headers are: ${stderr}`);
-  const theirs = found[1]!
+  const listed = /INCLUDES="(-I[^"]*?)"/.exec(stderr);
+  if (!listed) throw new Error(`nvcc does not say where its headers are: ${stderr}`);
+  const theirs = listed[1]!
     .trim()
     .split(/\s+/)
     .map((flag) => `-isystem${flag.slice(2)}`);
@@ -150,9 +128,27 @@ async function includes(): Promise<string[]> {
   ];
 }
 
-async function cxx(cwd: string, args: readonly string[]): Promise<void> {
+/** Runs the compiler, with the flags of all files. */
+export async function cxx(cwd: string, args: readonly string[]): Promise<void> {
   const { path, args: first } = findCxx()!;
-  await run(path, [...first, ...args], { cwd, maxBuffer: 1 << 26 });
+  const flags = ['-std=c++17', '-g1', '-fPIC', '-fvisibility=hidden', '-fno-gnu-unique'];
+  const all = [...first, ...flags, ...(await includes()), '-I.', '-Ihost', ...args];
+  await turn(() => run(path, all, { cwd, maxBuffer: 1 << 26 }));
+}
+
+let running = 0;
+const waiting: (() => void)[] = [];
+/** Two at a time. */
+async function turn(task: () => Promise<unknown>): Promise<void> {
+  if (running === 2) await new Promise<void>((begin) => waiting.push(begin));
+  else running++;
+  try {
+    await task();
+  } finally {
+    const next = waiting.shift();
+    if (next) next();
+    else running--;
+  }
 }
 
 /** The path of a file in a folder that `make` fills, unless it was made of the same parts before. */

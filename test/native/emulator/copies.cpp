@@ -101,6 +101,8 @@ void arrive_copied(char* barrier, bool counted) {
   });
 }
 
+void land_bytes(char* barrier, uint32_t bytes) { change(barrier, 0, -int32_t(bytes)); }
+
 void bulk_copy(char* to, const char* from, uint32_t bytes, char* barrier) {
   later([=] {
     memcpy(to, from, bytes);

@@ -40,6 +40,8 @@ void expect_bytes(char* barrier, uint32_t bytes);
 bool is_past(const char* barrier, unsigned parity);
 /** Arrives when what this thread has begun to copy is there; `counted`: the arrival was not expected before. */
 void arrive_copied(char* barrier, bool counted);
+/** Bytes that a barrier expects are there. */
+void land_bytes(char* barrier, uint32_t bytes);
 /** The copy engine: the barrier hears of the bytes when they are there. */
 void bulk_copy(char* to, const char* from, uint32_t bytes, char* barrier);
 

@@ -7,6 +7,8 @@
 
 #include "launch.h"
 #include "matrix.h"
+#include "tensor_maps.h"
+#include "warpgroup.h"
 #include "ptx.h"
 
 namespace emu {
@@ -214,6 +216,13 @@ void copy(const Instruction& i, Frame& f) {
   if (i.has("wait_all")) return end_group(), wait_groups(0);
   if (i.has("mbarrier")) return arrive_copied(mbarrier_at(f, a[0]), !i.has("noinc"));
   if (i.has("prefetch")) return;
+  if (i.has("tensor")) {
+    const bool known = i.has("4d") && i.has("tile") && i.has("global") && i.has("mbarrier::complete_tx::bytes") && a[1].parts.size() == 2;
+    if (!known) fail("PTX: this tensor copy is not known to the emulator");
+    int at[4];
+    for (int n = 0; n < 4; ++n) at[n] = int(uint32_t(f.get(a[1].parts[1].parts.at(n))));
+    return copy_box(uint32_t(f.address(a[0])), reinterpret_cast<const void*>(f.address(a[1])), at, mbarrier_at(f, a[2]));
+  }
   if (i.has("bulk")) {
     const bool whole = i.has("mbarrier::complete_tx::bytes") && !i.has("tensor") && !i.has("multicast::cluster") && i.has("global");
     if (!whole || a[0].kind != Argument::kMemory) fail("PTX: this bulk copy is not known to the emulator");
@@ -248,6 +257,21 @@ void multiply_matrices(const Instruction& i, Frame& f) {
   for (int n = 0; n < 4; ++n) sum[n] = float_of(f.get(Frame::part(a[3], n)));
   multiply(Type, result, left, right, sum, here());
   for (int n = 0; n < 4; ++n) f.set(a[0].parts.at(n), bits_of(result[n]));
+}
+
+/** Products of four warps: carried out when their group is waited for. */
+void warpgroup(const Instruction& i, Frame& f) {
+  const auto& a = i.arguments;
+  const std::string& op = i.words[1];
+  if (op == "fence") return;
+  if (op == "commit_group") return end_products();
+  if (op == "wait_group") return wait_products(int(f.get(a[0])));
+  const bool known = op == "mma_async" && (i.has("bf16") || i.has("f16")) && i.has("f32") && a.size() == 8 && f.get(a[3]) == 1 && f.get(a[4]) == 1 &&
+                     f.get(a[5]) == 1 && f.get(a[6]) == 0 && f.get(a[7]) == 0;
+  if (!known) fail("PTX: this use of wgmma is not known to the emulator");
+  Products products{i.has("bf16") ? Element::kBf16 : Element::kFp16, {}, f.get(a[1]), f.get(a[2])};
+  for (const Argument& part : a[0].parts) products.sums.push_back(static_cast<float*>(f.operands[part.number].to));
+  begin_products(products, here());
 }
 
 unsigned matrices_of(const Instruction& i) {
@@ -310,7 +334,7 @@ constexpr Known kKnown[] = {
     {"fma", function}, {"bar", barrier}, {"barrier", barrier}, {"membar", nothing}, {"fence", nothing}, {"prefetch", nothing}, {"prefetchu", nothing},
     {"discard", nothing}, {"applypriority", nothing}, {"createpolicy", zero}, {"setmaxnreg", nothing}, {"nanosleep", pause}, {"griddepcontrol", nothing},
     {"mbarrier", mbarrier}, {"cp", copy}, {"ldmatrix", load_matrix}, {"stmatrix", store_matrix}, {"shfl", shuffle_lanes},
-    {"vote", vote}, {"elect", elect}, {"redux", reduce_lanes},
+    {"vote", vote}, {"elect", elect}, {"redux", reduce_lanes}, {"wgmma", warpgroup},
 };
 
 }  // namespace

@@ -41,7 +41,7 @@ struct State {
   std::vector<Thread*> ready, looking;
   std::priority_queue<Work> under_way;
   void* outside = nullptr;  // where run() stands
-  uint64_t random = 1, turns = 0, round_began = 0, rounds = 0, last_progress = 0;
+  uint64_t random = 0, turns = 0, round_began = 0, rounds = 0, last_progress = 0;
   int live = 0;
   Crossing grid;
   std::string failure;
@@ -200,11 +200,15 @@ struct Faults {
 void prepare(const Launch& launch) {
   const unsigned threads = launch.size.x * launch.size.y * launch.size.z, blocks = launch.grid.x * launch.grid.y * launch.grid.z;
   const unsigned warps = (threads + 31) / 32;
-  const uint64_t random = state.random == 1 ? seed() * 0x9e3779b97f4a7c15ull | 1 : state.random;
-  state = {};
-  state.random = random;
+  if (state.random == 0) state.random = seed() * 0x9e3779b97f4a7c15ull | 1;
+  state.ready.clear();
+  state.looking.clear();
+  state.under_way = {};
+  state.failure.clear();
+  state.grid = {};
+  state.last_progress = state.rounds;
   state.live = int(threads * blocks);
-  state.blocks.resize(blocks);
+  state.blocks.assign(blocks, {});
   state.threads.resize(size_t{threads} * blocks);
   for (unsigned b = 0; b < blocks; ++b) {
     Block& block = state.blocks[b];
@@ -215,6 +219,7 @@ void prepare(const Launch& launch) {
     block.warps.resize(warps);
     for (unsigned w = 0; w < warps; ++w) {
       const unsigned lanes = std::min(32u, threads - w * 32);
+      block.warps[w].lanes = &state.threads[size_t{b} * threads + w * 32];
       block.warps[w].exited = lanes == 32 ? 0 : ~0u << lanes;
     }
     for (unsigned t = 0; t < threads; ++t) {
@@ -223,6 +228,9 @@ void prepare(const Launch& launch) {
       thread.block = &block;
       thread.warp = &block.warps[t / 32];
       thread.lane = int(t % 32);
+      thread.done = false;
+      thread.place = {};
+      thread.copies = {};
       thread.stack = start_of(stack_of(int(b * threads + t)), body);
       state.ready.push_back(&thread);
     }

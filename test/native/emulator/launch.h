@@ -8,6 +8,7 @@
 #include "copies.h"
 #include "meetings.h"
 #include "shared.h"
+#include "warpgroup.h"
 
 namespace emu {
 
@@ -34,9 +35,11 @@ struct Thread {
   void* stack;  // where it stands while another runs
   Place place;
   Copies copies;
+  ProductGroups products;
 };
 
 struct Warp {
+  Thread* lanes;
   uint32_t exited;  // lanes that have ended, or never were
   std::vector<Meeting> meetings;
 };

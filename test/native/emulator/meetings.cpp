@@ -1,5 +1,7 @@
 #include "meetings.h"
 
+#include <utility>
+
 #include "launch.h"
 
 namespace emu {
@@ -10,12 +12,14 @@ bool complete(const Meeting& m, const Warp& warp) { return (m.mask & ~warp.exite
 
 /** Does what all have come for, and wakes all but `self`. */
 void hold(Warp& warp, size_t number, const Thread* self) {
-  const Meeting m = warp.meetings[number];
-  warp.meetings.erase(warp.meetings.begin() + number);
+  const Meeting& m = warp.meetings[number];
   m.combine(m.records, m.arrived);
+  const uint32_t arrived = m.arrived;
+  std::swap(warp.meetings[number], warp.meetings.back());
+  warp.meetings.pop_back();
   progress();
-  for (Thread* const thread : m.waiting)
-    if (thread != nullptr && thread != self) wake(thread);
+  for (int lane = 0; lane < 32; ++lane)
+    if ((arrived >> lane & 1) && warp.lanes + lane != self) wake(warp.lanes + lane);
 }
 
 void open(Crossing& crossing) {
@@ -42,11 +46,10 @@ void meet(uint32_t mask, const void* kind, Combine combine, void* record, const 
     const Meeting& m = warp.meetings[number];
     if (m.mask == mask && m.kind == kind && (m.arrived & bit) == 0) break;
   }
-  if (number == warp.meetings.size()) warp.meetings.push_back({kind, combine, mask, 0, {}, {}});
+  if (number == warp.meetings.size()) warp.meetings.push_back({kind, combine, mask, 0, {}});
   Meeting& m = warp.meetings[number];
   m.arrived |= bit;
   m.records[self.lane] = record;
-  m.waiting[self.lane] = &self;
   if (complete(m, warp))
     hold(warp, number, &self);
   else
@@ -63,9 +66,9 @@ void cross(int barrier, int count, bool wait, const Place& place) {
   c.begun = true;
   c.wanted = count;
   ++c.arrived;
-  const bool last = full(c, block);
-  if (last) open(c);
-  else if (wait) {
+  if (full(c, block)) {
+    open(c);
+  } else if (wait) {
     c.waiting.push_back(current);
     sleep(place);
   }

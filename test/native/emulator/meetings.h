@@ -16,7 +16,6 @@ struct Meeting {
   Combine combine;
   uint32_t mask, arrived;
   void* records[32];
-  Thread* waiting[32];
 };
 
 /** Lanes of a mask bring their records to the same kind of collective; returns when `combine` has seen all of them. */

@@ -51,8 +51,11 @@ struct Reader {
       return vector;
     }
     if (text[0] == '[') {
-      const std::vector<std::string> sum = split(rest(), '+');
+      // A map and coordinates in it, or an address.
+      const std::vector<std::string> parts = split(rest(), ',');
+      const std::vector<std::string> sum = split(parts[0], '+');
       Argument memory{Argument::kMemory, 0, text, {argument(sum[0])}};
+      if (parts.size() > 1) memory.parts.push_back(argument(parts[1]));
       if (sum.size() > 1) memory.number = strtoull(trimmed(sum[1]).c_str(), nullptr, 0);
       return memory;
     }
@@ -180,7 +183,7 @@ uint64_t Frame::address(const Argument& a) const {
 }
 
 void ptx(const Code& code, std::initializer_list<Operand> given) {
-  Operand operands[40];
+  Operand operands[72];
   std::copy(given.begin(), given.end(), operands);
   Frame frame{code, operands, {}};
   for (size_t at = 0; at < code.instructions.size();) {
