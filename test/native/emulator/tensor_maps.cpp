@@ -24,7 +24,7 @@ CUresult encode(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, voi
                 CUtensorMapFloatOOBfill) {
   const bool known = type == CU_TENSOR_MAP_DATA_TYPE_UINT16 && rank == 4 && interleave == CU_TENSOR_MAP_INTERLEAVE_NONE &&
                      swizzle == CU_TENSOR_MAP_SWIZZLE_NONE;
-  bool legal = known && reinterpret_cast<uintptr_t>(map) % 64 == 0 && reinterpret_cast<uintptr_t>(first) % 16 == 0 && box[0] * 2 % 16 == 0;
+  bool legal = known && reinterpret_cast<uintptr_t>(map) % alignof(CUtensorMap) == 0 && reinterpret_cast<uintptr_t>(first) % 16 == 0 && box[0] * 2 % 16 == 0;
   for (unsigned i = 0; i < rank; ++i) legal = legal && sizes[i] >= 1 && sizes[i] <= uint64_t{1} << 32 && box[i] >= 1 && box[i] <= 256 && steps[i] == 1;
   for (unsigned i = 0; i + 1 < rank; ++i) legal = legal && strides[i] % 16 == 0 && strides[i] < uint64_t{1} << 40 && strides[i] > 0;
   if (!legal) return CUDA_ERROR_INVALID_VALUE;

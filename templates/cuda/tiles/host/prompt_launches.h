@@ -72,8 +72,8 @@ class PromptLaunches {
       tiles::Maps& maps = all.emplace_back();
       for (int i = 0; i < tiles::kProducts; ++i) {
         const tiles::Operands& of = tiles::kOperands[i];
-        maps.input[i] = cells_map(args_.*of.input, 1, kStreamLayerBytes, of.input_groups, of.cells, kernel.tokens / 8);
-        maps.weights[i] = cells_map(args_.pass.stream + of.at, of.layers, kStreamLayerBytes, of.groups, of.cells, kernel.rows[i] / 8);
+        make_map(maps.input[i], args_.*of.input, 1, kStreamLayerBytes, of.input_groups, of.cells, kernel.tokens / 8);
+        make_map(maps.weights[i], args_.pass.stream + of.at, of.layers, kStreamLayerBytes, of.groups, of.cells, kernel.rows[i] / 8);
       }
     }
     return all;
