@@ -16,9 +16,9 @@ import type { StreamSchedule } from '../../codegen/schemes/stream/schedule.ts';
 import { cellOf, streamStaticBytes, streamWarps, tilesOf } from '../../codegen/schemes/stream/sizes.ts';
 import { models } from '../../configs/models.ts';
 import builtIn from '../../configs/plans/stream.ts';
-import { targets } from '../../configs/targets.ts';
+import { targetNamed, targets } from '../../configs/targets.ts';
 
-const targetOf = (name: string): Target => targets.find((target) => target.name === name)!;
+const targetOf = (name: string): Target => targetNamed(name)!;
 const qwen = models.find((model) => model.name === 'qwen3-0.6b')!;
 type Options = Partial<Omit<StreamScheme, 'kind'>>;
 const planOf = (options: Options) =>
@@ -30,7 +30,7 @@ function schedule(dims: ModelDims, target: Target, options: Options = {}): Strea
   return isLegal(graph, made, target) ? lowerStream(graph, made, target) : null;
 }
 
-const gpus = targets.filter((target) => target.kind === 'cuda');
+const gpus = targets().filter((target) => target.kind === 'cuda');
 const small = fc
   .record({
     kvHeads: fc.integer({ min: 1, max: 9 }),
