@@ -1,10 +1,10 @@
 // From a model's name to a model that replies: resolve, generate, build (cached), open, load the weights.
 import { z } from 'zod';
 import type { Manifest } from './abi/manifest.ts';
-import type { BuildProgress, Kernel } from './codegen/index.ts';
+import type { BuildOptions, BuildProgress, Kernel } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
 import type { Target } from './codegen/schedule/target.ts';
-import type { AskedKernel, ModelFiles, Needs } from './preflight.ts';
+import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
 import type { Engine } from './runtime/engine.ts';
 import type { LanguageModel } from './runtime/model.ts';
 import type { Tensors } from './runtime/safetensors.ts';
@@ -123,20 +123,36 @@ export async function buildKernel(options: BuildKernelOptions, needs: Needs = {}
   const started = performance.now();
   const { onProgress, signal } = options;
   const { preflight } = await import('./preflight.ts');
-  const { directory: modelDirectory, ...checked } = await preflight(options, needs);
-  const codegen = await import('./codegen/index.ts');
-  const kernel = await codegen.generate(checked);
-  signal?.throwIfAborted();
-  const built = await codegen.build(kernel, {
+  const built = await buildChecked(await preflight(options, needs), {
     force: options.force ?? false,
     ship: options.ship ?? false,
     profile: options.profile ?? false,
     signal,
     ...(onProgress && { onProgress: (progress) => onProgress({ phase: 'build', ...progress }) }),
   });
-  const { dims, target, planReason, files, notes } = checked;
-  const millis = performance.now() - started;
-  return { ...built, dims, modelDirectory, target, kernel, planReason, files, notes, millis };
+  return { ...built, millis: performance.now() - started };
+}
+
+/** Of a model that was checked, all that a build takes; without files only random weights can be loaded. */
+export interface BuildInput extends Pick<CheckedModel, 'dims' | 'plan' | 'target'> {
+  readonly directory?: string | null | undefined;
+  readonly planReason?: string | null | undefined;
+  readonly files?: ModelFiles | undefined;
+  readonly notes?: readonly string[] | undefined;
+}
+
+/** Generates and builds what was checked before. */
+export async function buildChecked(input: BuildInput, options: BuildOptions): Promise<BuiltKernel> {
+  const codegen = await import('./codegen/index.ts');
+  const kernel = await codegen.generate(input);
+  options.signal?.throwIfAborted();
+  const built = await codegen.build(kernel, options);
+  const { dims, target, directory = null, planReason = null, files, notes } = input;
+  return {
+    ...{ ...built, dims, modelDirectory: directory, target, kernel, planReason },
+    ...(files && { files }),
+    ...(notes && { notes }),
+  };
 }
 
 /** Opens a built library and loads its weights. The caller closes the engine. */

@@ -1,6 +1,9 @@
-// The files of a model directory as they come from strangers: plain files only, none of absurd size, no JSON without a bottom.
+// Files as they come from strangers: plain files only, none of absurd size, no JSON without a bottom.
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
 import { OnelaunchError } from './errors.ts';
+
+/** The hint for a file that comes with a model. */
+export const copyFromRepository = "Copy the file from the model's own repository.";
 
 /** What the path is, when it is anything but a plain file: to open a pipe would wait for a writer. */
 function kindOf(stats: Stats): string | undefined {
@@ -12,46 +15,45 @@ function kindOf(stats: Stats): string | undefined {
 }
 
 /** The descriptor of a plain file, and its size [bytes]. The caller closes it.
+ *  @param hint where such a file comes from
  *  @throws OnelaunchError of kind usage: no such file, one that may not be read, or something that is not a plain file. */
-export function openPlainFile(path: string): { readonly fd: number; readonly bytes: number } {
+export function openPlainFile(path: string, hint: string): { readonly fd: number; readonly bytes: number } {
   const refuse = (kind: string | undefined) => {
     if (kind === undefined) return;
-    throw new OnelaunchError('usage', `${path} is ${kind}, not a plain file`, {
-      hint: "Copy the file from the model's own repository in its place.",
-    });
+    throw new OnelaunchError('usage', `${path} is ${kind}, not a plain file`, { hint });
   };
-  const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats === undefined) {
-    throw new OnelaunchError('usage', `no file ${path}`, {
-      hint: "Copy it from the model's own repository.",
-    });
-  }
+  const stats = reading(path, hint, () => statSync(path, { throwIfNoEntry: false }));
+  if (stats === undefined) throw new OnelaunchError('usage', `no file ${path}`, { hint });
   refuse(kindOf(stats));
-  let fd: number;
-  try {
-    // Should the file have become a pipe since, this does not wait.
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (cause) {
-    throw new OnelaunchError('usage', `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code}`, {
-      hint: 'See who may read it: ls -l.',
-      cause,
-    });
-  }
+  // Should the file have become a pipe since, this does not wait.
+  const fd = reading(path, hint, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
   const opened = fstatSync(fd);
   if (!opened.isFile()) closeSync(fd);
   refuse(kindOf(opened));
   return { fd, bytes: opened.size };
 }
 
+function reading<T>(path: string, hint: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const isForbidden = code === 'EACCES' || code === 'EPERM';
+    throw new OnelaunchError('usage', `${path} cannot be read: ${code}`, {
+      hint: isForbidden ? 'See who may read it: ls -l.' : hint,
+      cause,
+    });
+  }
+}
+
 /** The bytes of a plain file.
+ *  @param hint where such a file comes from
  *  @throws OnelaunchError of kind usage, as openPlainFile, and for a file of more than mostBytes. */
-export function readPlainFile(path: string, mostBytes: number): Buffer {
-  const { fd, bytes } = openPlainFile(path);
+export function readPlainFile(path: string, mostBytes: number, hint: string): Buffer {
+  const { fd, bytes } = openPlainFile(path, hint);
   try {
     if (bytes > mostBytes) {
-      throw new OnelaunchError('usage', `${path} has ${bytes} bytes, more than ${mostBytes}`, {
-        hint: "Compare with the file in the model's own repository.",
-      });
+      throw new OnelaunchError('usage', `${path} has ${bytes} bytes, more than ${mostBytes}`, { hint });
     }
     const content = Buffer.alloc(bytes);
     let read = 0;
@@ -66,18 +68,17 @@ export function readPlainFile(path: string, mostBytes: number): Buffer {
   }
 }
 
-/** Levels of lists and objects in one another. The files of models have fewer than 15. */
+/** Levels of lists and objects in one another. The files that we know of have fewer than 15. */
 const mostLevels = 100;
 
 /** Refuses what nests so deep that walking it would end the stack.
+ *  @param hint where such a file comes from
  *  @throws OnelaunchError of kind usage. */
-export function checkDepth(value: unknown, path: string): void {
+export function checkDepth(value: unknown, path: string, hint: string): void {
   let level: unknown[] = [value];
   for (let depth = 0; level.length > 0; depth++) {
     if (depth > mostLevels) {
-      throw new OnelaunchError('usage', `${path} nests more than ${mostLevels} levels deep`, {
-        hint: "Compare with the file in the model's own repository.",
-      });
+      throw new OnelaunchError('usage', `${path} nests more than ${mostLevels} levels deep`, { hint });
     }
     const below: unknown[] = [];
     for (const holder of level) {

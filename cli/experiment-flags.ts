@@ -1,5 +1,5 @@
 // The flags that gen explore and gen ablate share, and what they make of them.
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
 import { engineCommand, needGolden, type Program } from './flags.ts';
 import { duration, whole, wholes } from './values.ts';
@@ -77,7 +77,8 @@ export function checkOut(path: string | undefined, mark: string): void {
       hint: 'for example: --out best.ts',
     });
   }
-  if (existsSync(path) && !readFileSync(path, 'utf8').startsWith(mark)) {
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there && !(there.isFile() && readFileSync(path, 'utf8').startsWith(mark))) {
     throw new OnelaunchError('usage', `--out is '${path}', which is there already`, {
       hint: 'give another name',
     });

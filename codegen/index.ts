@@ -14,7 +14,7 @@ import type { Target } from './schedule/target.ts';
 import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
 
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
-export { type Built, build } from './build/build.ts';
+export { type BuildOptions, type Built, build } from './build/build.ts';
 export { outputRoot } from './build/output-root.ts';
 export type { BuildProgress } from './build/run-steps.ts';
 export { findCxx, findGpu, findNvcc } from './build/tools.ts';

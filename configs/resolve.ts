@@ -1,5 +1,5 @@
 // Names on the command line into targets and plans; those of models in resolve-model.ts.
-import { existsSync, statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { findGpus, findNvcc, type Gpu } from '../codegen/build/tools.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
@@ -14,15 +14,15 @@ import seed, { variants as seedVariants } from './plans/seed.ts';
 import stream, { variants as streamVariants } from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
 import { readTarget } from './target-file.ts';
-import { targets } from './targets.ts';
+import { targetNamed, targetNames, targets } from './targets.ts';
 
 /** Plans of their own; variants are edits of one, and called after it. */
 const bases: readonly FusionPlan[] = [cooperative, stream, unfused, seed];
 const plans: readonly FusionPlan[] = [...bases, ...streamVariants, ...seedVariants];
 
 export { modelNames, type ResolvedModel, resolveModel } from './resolve-model.ts';
+export { targetNames } from './targets.ts';
 
-export const targetNames = (): string[] => targets.map((target) => target.name);
 export const planNames = (): string[] => plans.map((plan) => plan.name);
 
 function unknown(
@@ -47,7 +47,7 @@ function withVariants({ name }: FusionPlan): string {
 export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGpus): Target {
   if (name.endsWith('.json')) return readTarget(name);
   if (name !== 'auto') {
-    const known = targets.find((target) => target.name === name);
+    const known = targetNamed(name);
     const names = ['auto', ...targetNames()];
     if (!known)
       throw unknown(
@@ -60,18 +60,19 @@ export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGp
     return known;
   }
   const gpu = gpus()[0];
-  return gpu && findNvcc() ? targetOf(gpu) : targets[0]!;
+  return gpu && findNvcc() ? targetOf(gpu) : targetNamed('cpu')!;
 }
 
 /** The listed target of a GPU, else one of its architecture under the GPU's own name. @throws usage for an architecture without a listed target */
 function targetOf(gpu: Gpu): Target {
   const words = gpu.name.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
-  const named = targets.find((target) => words.includes(target.name));
-  if (named) return named;
-  const alike = targets.find((target) => target.arch.replace(/\D/g, '') === gpu.arch.replace(/\D/g, ''));
+  const named = targetNames().find((name) => words.includes(name));
+  if (named !== undefined) return targetNamed(named)!;
+  const all = targets();
+  const alike = all.find((target) => target.arch.replace(/\D/g, '') === gpu.arch.replace(/\D/g, ''));
   if (alike) return { ...alike, name: words, bandwidth: null, bandwidthFrom: 'unknown' };
   throw new OnelaunchError('usage', `no target for ${gpu.name} (${gpu.arch})`, {
-    hint: `supported: ${[...new Set(targets.map((target) => target.arch).filter(Boolean))].join(', ')}; or --target cpu`,
+    hint: `supported: ${[...new Set(all.map((target) => target.arch).filter(Boolean))].join(', ')}; or --target cpu`,
   });
 }
 
@@ -82,9 +83,18 @@ export async function resolvePlan(name: string): Promise<FusionPlan> {
   if (!/\.[mc]?[jt]s$/.test(name))
     throw unknown('plan', name, planNames(), bases.map(withVariants), '; or the path of a .ts or .js file');
   const file = resolve(name);
-  if (!existsSync(file) || !statSync(file).isFile()) {
+  if (!statSync(file, { throwIfNoEntry: false })?.isFile()) {
     throw new OnelaunchError('usage', `no plan file ${name}`, {
       hint: 'its default export is what plan(...) returns',
+    });
+  }
+  try {
+    accessSync(file, constants.R_OK);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new OnelaunchError('usage', `plan file ${name} cannot be read: ${code}`, {
+      hint: 'see who may read it: ls -l',
+      cause,
     });
   }
   return parsePlan(await readPlan(file, name), file);

@@ -8,6 +8,7 @@ import { costTermNames } from '../codegen/schedule/terms.ts';
 import { OnelaunchError } from '../errors.ts';
 import { readPlainFile } from '../plain-file.ts';
 
+const hint = 'gen calibrate writes such a file';
 const count = z.int().nonnegative();
 const positive = z.number().positive();
 const shape = z.strictObject({
@@ -40,19 +41,19 @@ function parseTarget(value: unknown, name: string): Target {
   }
   const at = issue.path.join('.') || 'the file';
   throw new OnelaunchError('usage', `${name}: ${at}: ${issue.message}`, {
-    hint: 'gen calibrate writes such a file',
+    hint,
   });
 }
 
 /** @throws usage where the file is not there, no JSON, or no target */
 export function readTarget(path: string): Target {
-  const text = readPlainFile(path, 1_000_000).toString('utf8');
+  const text = readPlainFile(path, 1_000_000, hint).toString('utf8');
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
     throw new OnelaunchError('usage', `${path} is no JSON: ${(error as Error).message}`, {
-      hint: 'gen calibrate writes such a file',
+      hint,
     });
   }
   return parseTarget(value, path);

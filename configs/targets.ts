@@ -28,11 +28,8 @@ const cuda = (
   terms: { barrier },
 });
 
-/** One that gen calibrate has measured. */
-const calibrated = (name: string): Target =>
-  readTarget(join(packageRoot(), 'configs', 'targets', `${name}.json`));
-
-export const targets: readonly Target[] = [
+/** A name alone: what gen calibrate has measured, a file of configs/targets/. */
+const listed: readonly (Target | string)[] = [
   {
     name: 'cpu',
     kind: 'cpu',
@@ -43,11 +40,29 @@ export const targets: readonly Target[] = [
     bandwidth: null,
     bandwidthFrom: 'unknown',
   },
-  calibrated('h100'),
-  calibrated('h200'),
+  'h100',
+  'h200',
   cuda('a100', 'sm_80', 108, 163, 40, 1383, 'measured', 1.3),
   cuda('rtx3090', 'sm_86', 82, 99, 6, 936, 'datasheet', 0.8),
   cuda('rtx4090', 'sm_89', 128, 99, 72, 1008, 'datasheet', 1),
   cuda('rtx5090', 'sm_120', 170, 99, 96, 1674, 'measured', 1.2),
   cuda('b200', 'sm_100a', 148, 227, 126, 8000, 'datasheet', 1.2),
 ];
+
+const nameOf = (one: Target | string): string => (typeof one === 'string' ? one : one.name);
+
+export const targetNames = (): string[] => listed.map(nameOf);
+
+const read = new Map<string, Target>();
+
+/** A listed target; its file, if it has one, is read when it is first asked for. */
+export function targetNamed(name: string): Target | undefined {
+  const found = listed.find((one) => nameOf(one) === name);
+  if (typeof found !== 'string') return found;
+  const target = read.get(name) ?? readTarget(join(packageRoot(), 'configs', 'targets', `${name}.json`));
+  read.set(name, target);
+  return target;
+}
+
+/** All of them, files included. */
+export const targets = (): readonly Target[] => targetNames().map((name) => targetNamed(name)!);

@@ -1,24 +1,14 @@
 // The library of one plan, for a model and a target that were checked before.
-import { build } from '../codegen/build/build.ts';
-import { generate } from '../codegen/index.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
-import type { BuiltKernel } from '../load.ts';
-import type { CheckedModel } from '../preflight.ts';
+import { type BuildInput, type BuiltKernel, buildChecked } from '../load.ts';
 
-/** Of a model, all that a build takes; without files only random weights can be loaded. */
-export type PlanInput = Pick<CheckedModel, 'dims' | 'target'> &
-  Partial<Pick<CheckedModel, 'directory' | 'files'>>;
+/** Of a model, all that a build takes beside the plan. */
+type PlanInput = Pick<BuildInput, 'dims' | 'target' | 'directory' | 'files'>;
 
 /** Compiles it, or finds it built. @param before refuse to compile */
-export async function buildPlan(
+export const buildPlan = (
   plan: FusionPlan,
-  { dims, target, directory = null, files }: PlanInput,
+  { dims, target, directory, files }: PlanInput,
   { signal, before = false }: { readonly signal: AbortSignal; readonly before?: boolean },
-): Promise<BuiltKernel> {
-  const kernel = await generate({ dims, plan, target });
-  const built = await build(kernel, { builtBefore: before, signal });
-  return {
-    ...{ ...built, dims, modelDirectory: directory, target, kernel, planReason: null },
-    ...(files && { files }),
-  };
-}
+): Promise<BuiltKernel> =>
+  buildChecked({ dims, plan, target, directory, files }, { builtBefore: before, signal });

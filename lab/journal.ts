@@ -32,7 +32,7 @@ export function readJournal(path: string): JournalText {
       hint: 'gen explore says where it writes its journal; --journal FILE chooses',
     });
   }
-  const bytes = readPlainFile(path, mostBytes);
+  const bytes = readPlainFile(path, mostBytes, whoWrites);
   const wholeBytes = bytes.lastIndexOf(0x0a) + 1;
   const lines = bytes.subarray(0, wholeBytes).toString('utf8').split('\n').slice(0, -1);
   const [header, ...records] = lines.map((line, i) => readLine(path, line, i + 1));
@@ -61,9 +61,12 @@ function readLine(path: string, line: string, number: number) {
   throw broken(path, number, `${at.join('.')}: ${message}`);
 }
 
+const whoWrites =
+  'a journal is written by gen explore and gen ablate alone: give another --journal, or remove the file';
+
 const broken = (path: string, line: number, what: string) =>
   new OnelaunchError('usage', `line ${line} of ${path} is no record of a journal: ${what}`, {
-    hint: 'a journal is written by gen explore and gen ablate alone: give another --journal, or remove the file',
+    hint: whoWrites,
   });
 
 /**

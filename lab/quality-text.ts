@@ -32,6 +32,8 @@ const fileSchema = z.looseObject({
 /** Tokens of a sequence of a plain text: what the bundled model saw at once in training. */
 const windowTokens = 256;
 const mostBytes = 16_000_000;
+const whatIsRead =
+  'a text is a plain file, or JSON with source and texts, which are questions and answers by name';
 
 /** What turns text into the tokens of a model. */
 interface Reader {
@@ -50,12 +52,11 @@ export function textBeside(directory: string): string | undefined {
  *  @throws OnelaunchError usage of a file that cannot be read, is of another shape or too short */
 export function readTexts(path: string, reader: Reader, tokens: number): QualityText[] {
   if (!path.endsWith('.json')) {
-    const ids = reader.tokenizer.encode(
-      reader.tokenizer.plain(readPlainFile(path, mostBytes).toString('utf8')),
-    );
+    const text = readPlainFile(path, mostBytes, whatIsRead).toString('utf8');
+    const ids = reader.tokenizer.encode(reader.tokenizer.plain(text));
     return [{ name: path, source: path, sequences: enough(windowsOf(ids), tokens, path) }];
   }
-  const { source, texts } = checkShape(fileSchema, readJson(path), path);
+  const { source, texts } = checkShape(fileSchema, readJson(path, { hint: whatIsRead }), path, whatIsRead);
   const template = reader.template();
   return Object.entries(texts).map(([name, entries]) => ({
     ...{ name, source },

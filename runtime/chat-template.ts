@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { OnelaunchError } from '../errors.ts';
-import { readPlainFile } from '../plain-file.ts';
+import { copyFromRepository, readPlainFile } from '../plain-file.ts';
 import { OverBudget, renderWithin } from './template-budget.ts';
 import { readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.ts';
 
@@ -45,7 +45,7 @@ export function chatTemplate(directory: string): ChatTemplate {
   const path = isFile ? jinja : join(directory, 'tokenizer_config.json');
   // A character has up to four bytes.
   const sources = isFile
-    ? { default: readPlainFile(jinja, 4 * mostCharacters).toString('utf8') }
+    ? { default: readPlainFile(jinja, 4 * mostCharacters, copyFromRepository).toString('utf8') }
     : namedTemplates(config);
   const templates = new Map(Object.entries(sources).map(([name, source]) => [name, parse(source, path)]));
   if (templates.size === 0) {

@@ -193,7 +193,7 @@ function readRows(path: string, index: number, c: RawCase, name: string): Float3
   if (name !== basename(name)) broken(path, `${at} is ${name}; it must be a file in the same folder`);
   const file = join(dirname(path), name);
   if (!statSync(file, { throwIfNoEntry: false })) broken(path, `${at}: there is no ${name} beside it`);
-  const data = readPlainFile(file, mostLogitsBytes);
+  const data = readPlainFile(file, mostLogitsBytes, HINT);
   const bytes = data.byteLength;
   const rowBytes = bytes / c.greedy_ids.length;
   if (bytes === 0 || rowBytes % 4 !== 0) {
@@ -213,10 +213,10 @@ function readJson(path: string): unknown {
   if (!statSync(path, { throwIfNoEntry: false })) {
     throw new OnelaunchError('usage', `cannot read the golden file ${path}`, { hint: HINT });
   }
-  const text = readPlainFile(path, mostBytes).toString('utf8');
+  const text = readPlainFile(path, mostBytes, HINT).toString('utf8');
   try {
     const value: unknown = JSON.parse(text);
-    checkDepth(value, path);
+    checkDepth(value, path, HINT);
     return value;
   } catch (cause) {
     if (cause instanceof OnelaunchError) throw cause;

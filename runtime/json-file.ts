@@ -1,26 +1,32 @@
 // The JSON files of a model directory, read and checked for their shape.
 import type { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkDepth, readPlainFile } from '../plain-file.ts';
+import { checkDepth, copyFromRepository, readPlainFile } from '../plain-file.ts';
 
 /** Of the small files, such as config.json. */
 const mostBytes = 16_000_000;
 /** Of tokenizer.json: that of a vocabulary of 256,000 tokens has 33 MB. */
 export const mostTokenizerBytes = 128_000_000;
 
-/** The JSON in a file of a model directory.
+/** The JSON in a file, of a model directory unless a hint says otherwise.
  *  @param options.mostBytes refuses a larger file; default 16 MB
  *  @throws OnelaunchError of kind usage. */
-export function readJson(path: string, options: { readonly mostBytes?: number } = {}): unknown {
-  const text = readPlainFile(path, options.mostBytes ?? mostBytes).toString('utf8');
+export function readJson(
+  path: string,
+  options: { readonly mostBytes?: number; readonly hint?: string } = {},
+): unknown {
+  const { hint = copyFromRepository } = options;
+  const text = readPlainFile(path, options.mostBytes ?? mostBytes, hint).toString('utf8');
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    const hint = misplacedFile(text) ?? "It may be cut short: copy it from the model's own repository again.";
-    throw new OnelaunchError('usage', `${path} is not valid JSON`, { hint, cause });
+    throw new OnelaunchError('usage', `${path} is not valid JSON`, {
+      hint: misplacedFile(text) ?? `It may be cut short. ${hint}`,
+      cause,
+    });
   }
-  checkDepth(value, path);
+  checkDepth(value, path, hint);
   return value;
 }
 
@@ -29,6 +35,7 @@ export function checkShape<Schema extends z.ZodType>(
   schema: Schema,
   value: unknown,
   path: string,
+  hint = "Compare with the file in the model's own repository.",
 ): z.infer<Schema> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
@@ -39,7 +46,7 @@ export function checkShape<Schema extends z.ZodType>(
   const shown = show(found);
   const wrong = `${key} is ${shown}, ${rule === '' ? 'not valid here' : rule[0]!.toLowerCase() + rule.slice(1)}`;
   throw new OnelaunchError('usage', `${path}: ${found === undefined ? `${key} is missing` : wrong}`, {
-    hint: "Compare with the file in the model's own repository.",
+    hint,
   });
 }
 

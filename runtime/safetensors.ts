@@ -3,7 +3,7 @@ import { closeSync, existsSync, openSync, readdirSync, readSync, writeFileSync }
 import { basename, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { gather, OnelaunchError } from '../errors.ts';
-import { checkDepth, openPlainFile } from '../plain-file.ts';
+import { checkDepth, copyFromRepository, openPlainFile } from '../plain-file.ts';
 import { checkShape, misplacedFile, readJson } from './json-file.ts';
 
 /** One tensor: row-major, little endian. */
@@ -155,7 +155,7 @@ function readTensorFile(path: string): Tensors {
   } catch {
     throw broken(path, 'has a header that is not valid JSON');
   }
-  checkDepth(json, path);
+  checkDepth(json, path, copyFromRepository);
   const twice = findRepeatedKey(text);
   if (twice !== undefined) throw broken(path, `holds ${twice} twice`);
   const { __metadata__, ...rest } = checkShape(z.looseObject({ __metadata__: metadata }), json, path);
@@ -197,7 +197,7 @@ function readTensorFile(path: string): Tensors {
 
 /** The header, the first byte after it, and the size of the file. */
 function readHeader(path: string): { text: string; start: number; fileBytes: number } {
-  const { fd, bytes: fileBytes } = openPlainFile(path);
+  const { fd, bytes: fileBytes } = openPlainFile(path, copyFromRepository);
   try {
     const head = Buffer.alloc(Math.min(64, fileBytes));
     readSync(fd, head, 0, head.length, 0);

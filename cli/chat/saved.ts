@@ -1,13 +1,17 @@
 // Conversations as files: the messages in the shape of OpenAI's chat completions.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
+import { readPlainFile } from '../../plain-file.ts';
 import type { Transcript, Turn } from './conversation.ts';
 
 const schema = z.object({
   messages: z.array(z.object({ role: z.enum(['system', 'user', 'assistant']), content: z.string() })),
 });
+
+/** Of a conversation: more than the longest context holds. */
+const mostBytes = 64_000_000;
 
 /** Writes a conversation. A file that holds none is not overwritten.
  *  @throws OnelaunchError of kind usage */
@@ -24,7 +28,7 @@ export function saveTranscript(name: string, { system, turns }: Transcript): voi
   try {
     writeFileSync(file, `${JSON.stringify({ messages }, null, 1)}\n`, { mode: 0o600 });
   } catch (cause) {
-    throw cannot('write', name, cause, 'give a file in a folder that can be written');
+    throw unwritable(name, cause);
   }
 }
 
@@ -35,11 +39,10 @@ export const loadTranscript = (name: string): Transcript =>
 function readTranscript(file: string, hint: string): Transcript {
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(file, 'utf8'));
+    value = JSON.parse(readPlainFile(file, mostBytes, hint).toString('utf8'));
   } catch (cause) {
-    throw cause instanceof SyntaxError
-      ? new OnelaunchError('usage', `${file} holds no conversation`, { hint, cause })
-      : cannot('read', file, cause, hint);
+    if (cause instanceof OnelaunchError) throw cause;
+    throw new OnelaunchError('usage', `${file} holds no conversation`, { hint, cause });
   }
   const parsed = schema.safeParse(value);
   const transcript = parsed.success ? toTranscript(parsed.data.messages) : null;
@@ -63,16 +66,16 @@ function toTranscript(messages: z.infer<typeof schema>['messages']): Transcript 
 
 const atHome = (name: string): string => name.replace(/^~(?=\/)/, homedir());
 
-function cannot(verb: string, file: string, cause: unknown, hint: string): OnelaunchError {
+function unwritable(file: string, cause: unknown): OnelaunchError {
   const { code, message } = cause as NodeJS.ErrnoException;
   const why: Readonly<Record<string, string>> = {
-    ENOENT: verb === 'read' ? 'there is none' : 'its folder does not exist',
+    ENOENT: 'its folder does not exist',
     EISDIR: 'it is a folder',
     EACCES: 'permission denied',
     ENOSPC: 'no space left',
   };
-  return new OnelaunchError('usage', `cannot ${verb} ${file}: ${why[code ?? ''] ?? message}`, {
-    hint,
+  return new OnelaunchError('usage', `cannot write ${file}: ${why[code ?? ''] ?? message}`, {
+    hint: 'give a file in a folder that can be written',
     cause,
   });
 }

@@ -7,6 +7,7 @@ import { packageRoot } from '../build/package-root.ts';
 
 type Engine = ReturnType<typeof Handlebars.create>;
 let engine: Engine | undefined;
+const compiled = new Map<string, ReturnType<Engine['compile']>>();
 
 const options = { noEscape: true, strict: true, knownHelpersOnly: true, preventIndent: false } as const;
 
@@ -40,8 +41,9 @@ export const readTemplate = (path: string): string =>
 export function render(path: string, view: object): string {
   checkView(view, path);
   try {
-    const text = withPartials().compile(readTemplate(path), options)(view);
-    return tidy(text);
+    const template = compiled.get(path) ?? withPartials().compile(readTemplate(path), options);
+    compiled.set(path, template);
+    return tidy(template(view));
   } catch (error) {
     throw new Error(
       `internal error: template ${path}: ${error instanceof Error ? error.message : String(error)}`,

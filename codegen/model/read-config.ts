@@ -2,7 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
-import { checkDepth, readPlainFile } from '../../plain-file.ts';
+import { checkDepth, copyFromRepository, readPlainFile } from '../../plain-file.ts';
 import type { ModelDims } from './dims.ts';
 import { findAdapter, noConfig, notADirectory } from './other-formats.ts';
 import { parseConfig } from './parse-dims.ts';
@@ -27,8 +27,8 @@ export function readModel(directory: string): { dims: ModelDims; notes: readonly
   if (adapter !== undefined) throw adapter;
   const path = join(directory, 'config.json');
   if (!statSync(path, { throwIfNoEntry: false })?.isFile()) throw noConfig(directory);
-  const config = parseJson(readPlainFile(path, mostBytes).toString('utf8'), path);
-  checkDepth(config, path);
+  const config = parseJson(readPlainFile(path, mostBytes, copyFromRepository).toString('utf8'), path);
+  checkDepth(config, path, copyFromRepository);
   return parseConfig(config, modelName(directory), path);
 }
 

@@ -47,13 +47,14 @@ export const readFigures = (text: string): ProbeFigure[] =>
     .split('\n')
     .map((line) => figureShape.parse(JSON.parse(line)));
 
+const hint = 'gen calibrate writes one beside the target file';
+
 /** @throws usage where the file is not there, or nothing that gen calibrate wrote */
 export function readRecord(path: string): CalibrationRecord {
   try {
-    return recordShape.parse(JSON.parse(readPlainFile(path, 16_000_000).toString('utf8')));
+    return recordShape.parse(JSON.parse(readPlainFile(path, 16_000_000, hint).toString('utf8')));
   } catch (cause) {
     if (cause instanceof OnelaunchError) throw cause;
-    const hint = 'gen calibrate writes one beside the target file';
     throw new OnelaunchError('usage', `${path} is no record of a calibration`, { hint, cause });
   }
 }

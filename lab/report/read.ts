@@ -12,6 +12,7 @@ import { readKernel } from './read-kernel.ts';
 import { readPeers } from './read-peers.ts';
 
 const mostBytes = 100_000_000;
+const measureAgain = 'leave it out, or measure again';
 
 /**
  * @param paths files, or folders whose .json and .jsonl files are read. What stands in a folder and is neither is left out; a file that is
@@ -69,11 +70,11 @@ function readFigures(
 ): boolean {
   let value: unknown;
   try {
-    value = JSON.parse(readPlainFile(file, mostBytes).toString('utf8'));
+    value = JSON.parse(readPlainFile(file, mostBytes, measureAgain).toString('utf8'));
   } catch (error) {
     if (error instanceof OnelaunchError) throw error;
     throw new OnelaunchError('usage', `${file} is not JSON`, {
-      hint: 'leave it out, or measure again',
+      hint: measureAgain,
       cause: error,
     });
   }

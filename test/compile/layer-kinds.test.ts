@@ -61,7 +61,7 @@ test.each(['cooperative', 'unfused', 'stream'])(
   async (plan) => {
     const small = { hidden: 6, ffn: 8, qHeads: 4, headDim: 2, vocab: 10 };
     const made = makeSchedule({ ...model.dims, ...small }, await resolvePlan(plan), resolveTarget('h100'));
-    for (const [seed, position] of [0, 3, 4, 9].entries()) {
+    for (const [seed, position] of [0, 4, 3, 9].entries()) {
       const run = { blocks: 3, warps: 2, tokens: 1 + (seed % 2), position, seed };
       expect(schemeOf(made).simulate(made, run), `position ${position}`).toEqual([]);
     }

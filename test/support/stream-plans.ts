@@ -22,9 +22,9 @@ import { type StreamSimulation, simulateStream } from '../../codegen/schemes/str
 import { uncoveredStream } from '../../codegen/schemes/stream/uncovered.ts';
 import { models } from '../../configs/models.ts';
 import base from '../../configs/plans/stream.ts';
-import { targets } from '../../configs/targets.ts';
+import { targetNamed } from '../../configs/targets.ts';
 
-export const h100 = targets.find((target) => target.name === 'h100')!;
+export const h100 = targetNamed('h100')!;
 
 const once = own({ over: 'tokens' });
 const rows = own({ over: 'rows' });

@@ -10,14 +10,14 @@ import cooperative from '../../configs/plans/cooperative.ts';
 import stream from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
 import { targetText } from '../../configs/target-file.ts';
-import { targets } from '../../configs/targets.ts';
+import { targetNamed } from '../../configs/targets.ts';
 import { descendDelays } from '../../lab/calibrate/delays.ts';
 import { errorOf, fitTerms, type TimedToken } from '../../lab/calibrate/fit.ts';
 import { cacheOf, figureOf } from '../../lab/calibrate/probe.ts';
 import { readFigures, readRecord } from '../../lab/calibrate/record.ts';
 import { refit } from '../../lab/calibrate/refit.ts';
 
-const h100 = targets.find(({ name }) => name === 'h100')!;
+const h100 = targetNamed('h100')!;
 const dims = models.find(({ name }) => name === 'smollm2-135m')!;
 
 /** Tokens of a target whose terms are known: what a calibration would measure there. */
@@ -68,7 +68,7 @@ test.each(['h100'])(
   'the target %s that ships is what its record gives, and predicts what was timed',
   (name) => {
     const record = readRecord(join(packageRoot(), 'bench', 'calibration', `${name}.json`));
-    const shipped = targets.find((target) => target.name === name)!;
+    const shipped = targetNamed(name)!;
     const { target, points } = refit(shipped, record);
     expect(targetText(target)).toBe(targetText(shipped));
     const close = points.filter(({ error }) => Math.abs(error) <= 0.15);

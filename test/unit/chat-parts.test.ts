@@ -201,7 +201,7 @@ describe('/save and /load', () => {
   });
 
   it.each([
-    ['no file', null, 'there is none'],
+    ['no file', null, 'no file '],
     ['no JSON', '{"messages": [', 'holds no conversation'],
     ['another shape', '{"messages": 5}', 'holds no conversation'],
     ['no message at all', '[]', 'holds no conversation'],

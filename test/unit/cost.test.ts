@@ -22,10 +22,11 @@ import cooperative from '../../configs/plans/cooperative.ts';
 import seed from '../../configs/plans/seed.ts';
 import stream from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
-import { targets } from '../../configs/targets.ts';
+import { resolvePlan } from '../../configs/resolve.ts';
+import { targetNamed } from '../../configs/targets.ts';
 
 const modelOf = (name: string): ModelDims => models.find((model) => model.name === name)!;
-const found = (name: string): Target => targets.find((target) => target.name === name)!;
+const found = (name: string): Target => targetNamed(name)!;
 /** One whose figures no calibration changes. */
 const { cacheBandwidth: _, ...uncached } = found('h100');
 const h100: Target = {
@@ -266,6 +267,16 @@ describe('a stream', () => {
       streamFacts(streamOf(qwen, h100, { handoff })).polledBytes;
     expect(polled('sentinel')).toBe(2 * 28 * layer + 128 * 8);
     expect(polled('epoch')).toBe(2 * polled('sentinel'));
+  });
+
+  test('polls what one block makes of x for all, in the first layer too, and not x itself', async () => {
+    const polled = async (name: string) => {
+      const schedule = makeSchedule(qwen, await resolvePlan(name), h100);
+      if (schedule.scheme !== 'stream') throw new Error(`${name} is a plan of a stream`);
+      return streamFacts(schedule).polledBytes;
+    };
+    expect((await polled('stream-norms-once')) - (await polled('stream'))).toBe(2 * 1024);
+    expect(await polled('stream-ffn-norm-once')).toBe(await polled('stream'));
   });
 
   test('has a slot more under way while a quarter of the ring is free, and where a head is not split', () => {

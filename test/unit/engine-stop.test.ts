@@ -12,23 +12,24 @@ const { fake, readyEngine } = await fakeEngines();
 describe.each(backends)('an engine over %s', (_, device) => {
   const ready = (settings: Partial<EngineSettings> = {}) => readyEngine({ device, ...settings });
 
-  it('stops within a token when aborted, and is free for the next reply', async () => {
+  // A process that is held up right before the abort finds tokens that were made meanwhile.
+  it('stops within a token when aborted, and is free for the next reply', { retry: 3 }, async () => {
     const engine = await ready();
     const abort = new AbortController();
     const reply = engine.generate([tokens.slow, 1, 2], { maxTokens: 200, signal: abort.signal });
     await reply.next();
-    const started = performance.now();
     abort.abort();
     const { ids, finish } = await read(reply);
     expect(finish).toBe('abort');
     expect(ids.length).toBeLessThanOrEqual(1);
-    // Three passes of 20 ms are in flight at most; all would take 4 s.
-    expect(performance.now() - started).toBeLessThan(2000);
+    // Three passes are in flight at most; there would be 200. However slow the machine, it is passes that count.
+    expect(engine.position).toBeLessThan(100);
     engine.reset(0);
     expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
   });
 
-  it('stops a long prompt too, and keeps the positions it computed', async () => {
+  // The abort comes by the clock, and a busy machine may not have begun.
+  it('stops a long prompt too, and keeps the positions it computed', { retry: 3 }, async () => {
     const engine = await ready({ context: 700 });
     // 150 passes of 20 ms; ten are done at the abort where nothing else runs.
     const prompt = [tokens.slow, ...Array.from({ length: 599 }, (_, i) => i % 256)];
@@ -51,12 +52,11 @@ describe.each(backends)('an engine over %s', (_, device) => {
 
   it('stops the job when the loop is left early', async () => {
     const engine = await ready();
-    const started = performance.now();
     for await (const batch of engine.generate([tokens.slow], { maxTokens: 200 })) {
       expect(batch.length).toBeGreaterThan(0);
       break;
     }
-    expect(performance.now() - started).toBeLessThan(2000);
+    expect(engine.position).toBeLessThan(100);
     engine.reset();
     expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
   });

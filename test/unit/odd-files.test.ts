@@ -1,9 +1,16 @@
 // What stands in the place of a model's file: a pipe, a directory, a device, a file of absurd size, JSON without a bottom.
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { loadTranscript } from '../../cli/chat/saved.ts';
 import { readModelDims } from '../../codegen/model/read-config.ts';
+import { resolvePlan } from '../../configs/resolve.ts';
+import { readTarget } from '../../configs/target-file.ts';
+import { readRecord } from '../../lab/calibrate/record.ts';
+import { readJournal } from '../../lab/journal.ts';
+import { readTexts } from '../../lab/quality-text.ts';
+import { readInput } from '../../lab/report/read.ts';
 import { chatTemplate } from '../../runtime/chat-template.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
 import { readGolden } from '../../runtime/golden.ts';
@@ -20,6 +27,22 @@ const files: [file: string, read: (directory: string) => unknown][] = [
   ['chat_template.jinja', chatTemplate],
   ['generation_config.json', readGenerationConfig],
   ['golden.json', (directory) => readGolden(join(directory, 'golden.json'))],
+];
+
+/** A reader that is never asked: the file is refused before. */
+const noReader = {} as Parameters<typeof readTexts>[1];
+const texts = (path: string) => readTexts(path, noReader, 1);
+
+/** Files that no model brings, how each is read, and how its hint begins. */
+const ours: [file: string, read: (path: string) => unknown, hint: string][] = [
+  ['target.json', readTarget, 'gen calibrate writes such a file'],
+  ['target.points.json', readRecord, 'gen calibrate writes one beside the target file'],
+  ['explore.jsonl', readJournal, 'a journal is written by gen explore and gen ablate alone'],
+  ['figures.json', (path) => readInput([path]), 'leave it out, or measure again'],
+  ['notes.txt', texts, 'a text is a plain file, or JSON'],
+  ['text.json', texts, 'a text is a plain file, or JSON'],
+  ['talk.json', loadTranscript, 'give a file that /save wrote'],
+  ['golden.json', readGolden, 'a golden file holds source and cases[]'],
 ];
 
 const oddities: [what: string, put: (path: string) => void][] = [
@@ -42,6 +65,60 @@ describe.each(oddities)('%s in the place of', (what, put) => {
     put(path);
     expect(refusalOf(() => readModelDims(join(path, '..'))).message).toMatch(/^no config\.json in /);
   });
+});
+
+describe.each(ours)('%s is no file of a model:', (file, read, hint) => {
+  const refused = (put: (path: string) => void) => {
+    const path = join(makeDirectory({}), file);
+    put(path);
+    const { message, hint: given, kind } = refusalOf(() => read(path));
+    expect(kind).toBe('usage');
+    expect(`${given}`).not.toContain("the model's own");
+    return { message: message.replaceAll(path, 'FILE'), hint: given };
+  };
+
+  test('where there is none, the hint is not to copy it from one', () => {
+    expect(refused(() => {}).message).toMatch(/ FILE$/);
+  });
+
+  test('nor in the place of a pipe, or of one of absurd size', () => {
+    const pipe = refused((path) => execFileSync('mkfifo', [path]));
+    expect(pipe.message).toBe('FILE is a pipe, not a plain file');
+    expect(pipe.hint).toContain(hint);
+    const large = refused((path) => {
+      writeFileSync(path, '{');
+      truncateSync(path, 3_000_000_000);
+    });
+    expect(large.message).toContain('FILE has 3000000000 bytes, more than ');
+    expect(large.hint).toContain(hint);
+  });
+
+  test.runIf(file.endsWith('.json'))('nor where it is cut short', () => {
+    expect(refused((path) => writeFileSync(path, '{')).hint).toContain(hint);
+  });
+});
+
+test('a plan file that is a pipe is not read', async () => {
+  const path = join(makeDirectory({}), 'plan.ts');
+  execFileSync('mkfifo', [path]);
+  await expect(resolvePlan(path)).rejects.toThrow(`no plan file ${path}`);
+});
+
+// root may read all files.
+test.skipIf(process.getuid?.() === 0)('what may not be read says so, not that it be copied', async () => {
+  const directory = makeDirectory({ 'target.json': {}, 'plan.ts': '' });
+  const [target, plan] = [join(directory, 'target.json'), join(directory, 'plan.ts')];
+  for (const path of [target, plan]) chmodSync(path, 0);
+  const { message, hint } = refusalOf(() => readTarget(target));
+  expect(message).toBe(`${target} cannot be read: EACCES`);
+  expect(hint).toBe('See who may read it: ls -l.');
+  await expect(resolvePlan(plan)).rejects.toThrow(`plan file ${plan} cannot be read: EACCES`);
+});
+
+test('a link to itself is refused as a file', () => {
+  const path = join(makeDirectory({}), 'target.json');
+  symlinkSync('target.json', path);
+  expect(refusalOf(() => readTarget(path)).message).toBe(`${path} cannot be read: ELOOP`);
 });
 
 test('logits beside a golden file are a plain file', () => {

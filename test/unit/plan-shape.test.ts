@@ -13,12 +13,12 @@ import cooperative from '../../configs/plans/cooperative.ts';
 import stream, { variants } from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
 import { resolvePlan } from '../../configs/resolve.ts';
-import { targets } from '../../configs/targets.ts';
+import { targetNamed } from '../../configs/targets.ts';
 import * as value from '../illegal/option-value.ts';
 import planName from '../illegal/plan-name.ts';
 import * as unknown from '../illegal/unknown-option.ts';
 
-const h100 = targets.find((target) => target.name === 'h100')!;
+const h100 = targetNamed('h100')!;
 const message = (made: FusionPlan) => formatIssues(checkPlan(decoderGraph(models[0]!), made, h100));
 const refused = (made: unknown): string => {
   try {

@@ -1,22 +1,15 @@
-// What the README shows is what happens.
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+// What the README shows is what happens; its example runs in test/compile/examples.test.ts.
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { memoryIo } from '../../cli/io.ts';
 import { readReports } from '../../cli/report-file.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { buildKernel } from '../../load.ts';
 
 const root = packageRoot();
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
-const folder = mkdtempSync(join(tmpdir(), 'onelaunch-readme-'));
-beforeAll(() => buildKernel({ model: 'qwen3-tiny', target: 'cpu' }));
-afterAll(() => rmSync(folder, { recursive: true }));
 
 const blocks = (language: string) =>
   [...readme.matchAll(/^```(\w*)\n(.*?)^```$/gms)]
@@ -24,19 +17,6 @@ const blocks = (language: string) =>
     .map((block) => block[2]!);
 
 describe('README', () => {
-  it('has an example that runs and answers', () => {
-    const [example] = blocks('ts');
-    const file = join(folder, 'example.mts');
-    // No GPU: the answer is the same on every machine's CPU.
-    const here = example!
-      .replace("'onelaunch'", `'${pathToFileURL(join(root, 'index.ts')).href}'`)
-      .replace("model: 'qwen3-tiny'", "model: 'qwen3-tiny', target: 'cpu'");
-    writeFileSync(file, `${here}\nexport {};\n`);
-    const text = execFileSync('npx', ['--no-install', 'tsx', file], { cwd: root, encoding: 'utf8' });
-    expect(text).toMatch(/^A program that is not invoked explicitly, but lies dormant/);
-    expect(text).toMatch(/\n\d+ tokens, finish: (stop|length)\n$/);
-  });
-
   it('shows commands and flags that exist', async () => {
     const commands = blocks('').flatMap((block) =>
       block.split('\n').filter((line) => line.startsWith('gen ')),

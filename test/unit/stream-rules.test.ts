@@ -15,13 +15,13 @@ import {
 } from '../../codegen/plan/plan.ts';
 import { models } from '../../configs/models.ts';
 import stream from '../../configs/plans/stream.ts';
-import { targets } from '../../configs/targets.ts';
+import { targetNamed } from '../../configs/targets.ts';
 import * as illegal from '../illegal/streams.ts';
 
 const modelOf = (name: string): ModelDims => models.find((model) => model.name === name)!;
 const qwen = modelOf('qwen3-0.6b');
 const check = (made: FusionPlan, changes: Partial<ModelDims> = {}, target = 'h100') =>
-  checkPlan(decoderGraph({ ...qwen, ...changes }), made, targets.find((one) => one.name === target)!);
+  checkPlan(decoderGraph({ ...qwen, ...changes }), made, targetNamed(target)!);
 const message = (...args: Parameters<typeof check>) => formatIssues(check(...args));
 
 describe('a stream is refused', () => {

@@ -11,14 +11,14 @@ import { uncoveredBarriers as uncovered } from '../../codegen/schemes/barriers/u
 import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import unfused from '../../configs/plans/unfused.ts';
-import { targets } from '../../configs/targets.ts';
+import { targetNamed } from '../../configs/targets.ts';
 
 const schedule = (dims: ModelDims, made: FusionPlan, target: Target): BarrierSchedule =>
   lowerBarriers(decoderGraph(dims), made, target);
 
 const qwen = models.find((model) => model.name === 'qwen3-0.6b')!;
-const h100 = targets.find((target) => target.name === 'h100')!;
-const cpu = targets.find((target) => target.name === 'cpu')!;
+const h100 = targetNamed('h100')!;
+const cpu = targetNamed('cpu')!;
 
 const lines = (syncs: readonly Sync[]) =>
   syncs.map(
@@ -123,11 +123,4 @@ test('a conflict without a sync says who does what', () => {
       "block 2 reads h in down_proj, block 0 writes it in gate_up + swiglu, and no grid barrier is between",
     ]
   `);
-});
-
-test('checking qwen3-0.6b takes less than a second', () => {
-  const built = schedule(qwen, cooperative, h100);
-  const start = process.cpuUsage();
-  uncovered(built);
-  expect(process.cpuUsage(start).user / 1000).toBeLessThan(1000);
 });

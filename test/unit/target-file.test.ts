@@ -1,11 +1,16 @@
 // A target as a file.
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { basename, join } from 'node:path';
+import { describe, expect, test, vi } from 'vitest';
 import { resolveTarget } from '../../configs/resolve.ts';
 import { targetText } from '../../configs/target-file.ts';
-import { targets } from '../../configs/targets.ts';
+import { targetNamed, targets } from '../../configs/targets.ts';
+
+vi.mock(import('../../configs/target-file.ts'), async (original) => {
+  const real = await original();
+  return { ...real, readTarget: vi.fn(real.readTarget) };
+});
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-targets-'));
 const written = (text: string): string => {
@@ -14,12 +19,12 @@ const written = (text: string): string => {
   return path;
 };
 
-test.each(targets)('$name as a file is the same target', (target) => {
+test.each(targets())('$name as a file is the same target', (target) => {
   expect(resolveTarget(written(targetText(target)))).toEqual(target);
 });
 
 describe('refused with the field', () => {
-  const a100 = targets.find(({ name }) => name === 'a100')!;
+  const a100 = targetNamed('a100')!;
   const changed = (change: object) => JSON.stringify({ ...a100, ...change });
   test.each([
     ['no JSON', '{', 'a.json is no JSON'],
@@ -48,4 +53,18 @@ describe('refused with the field', () => {
   test('and a file that is not there', () => {
     expect(() => resolveTarget(join(folder, 'none.json'))).toThrow('no file');
   });
+});
+
+test('of the targets that are files the one that is asked for is read, once, and a list of names reads none', async () => {
+  vi.resetModules();
+  const { resolveTarget: resolve, targetNames } = await import('../../configs/resolve.ts');
+  const { readTarget: read } = await import('../../configs/target-file.ts');
+  const readFiles = () => vi.mocked(read).mock.calls.map(([path]) => basename(path));
+  vi.mocked(read).mockClear();
+  expect(targetNames()).toContain('h100');
+  expect(() => resolve('h10')).toThrow("unknown target 'h10'");
+  expect(resolve('cpu').kind).toBe('cpu');
+  expect(readFiles()).toEqual([]);
+  expect(resolve('h100')).toBe(resolve('h100'));
+  expect(readFiles()).toEqual(['h100.json']);
 });

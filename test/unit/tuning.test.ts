@@ -19,12 +19,12 @@ import seed, { variants } from '../../configs/plans/seed.ts';
 import stream from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
 import { resolveModel } from '../../configs/resolve.ts';
-import { targets } from '../../configs/targets.ts';
+import { targetNamed } from '../../configs/targets.ts';
 import * as illegal from '../illegal/machine.ts';
 
 const micro = resolveModel(join(import.meta.dirname, '../fixtures/qwen3-micro')).dims;
 const qwen = models.find(({ name }) => name === 'qwen3-0.6b')!;
-const targetOf = (name: string): Target => targets.find((target) => target.name === name)!;
+const targetOf = (name: string): Target => targetNamed(name)!;
 
 /** What is printed for a model and its plan. */
 async function textOf(plan: FusionPlan, target = 'h100'): Promise<string> {

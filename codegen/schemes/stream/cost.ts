@@ -6,7 +6,7 @@ import type { ExchangeSync } from '../../schedule/syncs.ts';
 import { isSplitSync, type StreamSchedule, splitsAt } from './schedule.ts';
 import { tilesOf } from './sizes.ts';
 import { isExchange } from './words.ts';
-import { hopWork, isNeeded, stageWork } from './work.ts';
+import { hopWork, isNeeded, polledValues, stageWork } from './work.ts';
 
 /** Copies that a block has under way [bytes]: at most `usual`, or `most` while a quarter of the ring is free. */
 interface UnderWay {
@@ -20,7 +20,7 @@ export interface StreamFacts {
   readonly mostBytes: number;
   /** Bytes of zeros among the bytes of the stream, as a share. */
   readonly padding: number;
-  /** Bytes of exchanges that a block of attention reads for a token at position 0, each word counted once. */
+  /** Bytes of exchanges that a block of attention, which merges where heads are split, reads for a token at position 0, each word counted once. */
   readonly polledBytes: number;
   /** In a pass of one token: in the layers, there in a block that has a head's positions alone (null: none has), in the LM head. */
   readonly inFlight: { readonly layers: UnderWay; readonly alone: UnderWay | null; readonly head: UnderWay };
@@ -137,12 +137,22 @@ const blockBytes = ({ products, dims, blocks }: StreamSchedule, block: number): 
     return sum + (end - first) * product.tileBytes * (product.op === 'lm_head' ? 1 : dims.layers);
   }, 0);
 
-/** A word is two values. The first layer's input comes from the embedding instead, the head's from the last layer; at the end each block reads the best logit of every block. */
-function polledBytes({ products, ring, dims, blocks }: StreamSchedule): number {
-  const word = ring.handoff === 'epoch' ? 8 : 4;
-  const words = (values: number) => word * Math.ceil(values / 2);
-  const input = (op: string) => words(products.find((product) => product.op === op)!.columns);
-  const head = words((dims.qHeads / dims.kvHeads + 2) * dims.headDim);
-  const layer = input('qkv_proj') + head + input('o_proj') + input('gate_up') + input('down_proj');
-  return dims.layers * layer + 2 * word * blocks;
+/**
+ * A word is two values. What a norm that is its own stage reads is polled by one block a token, and is not counted. In the first layer x
+ * comes from the embedding, no exchange. At the end each block reads the best logit of every block.
+ */
+function polledBytes(schedule: StreamSchedule): number {
+  const { stages, syncs, splitSteps, ring, dims, blocks } = schedule;
+  const splits = splitsAt(splitSteps, 0);
+  const polling = stages.filter(({ body }) => body.kind !== 'norm');
+  const inLayer = polling.filter(({ part }) => part === 'layer').map(({ name }) => name);
+  const embedded = syncs
+    .filter(isExchange)
+    .some(({ words, readers }) => words === 'x' && readers.some((reader) => inLayer.includes(reader)));
+  const values = polling.reduce((sum, { name }) => {
+    const runs = inLayer.includes(name) ? dims.layers : 1;
+    return sum + runs * polledValues(schedule, name, splits);
+  }, 0);
+  const words = (values - (embedded ? dims.hidden : 0)) / 2 + 2 * blocks;
+  return words * (ring.handoff === 'epoch' ? 8 : 4);
 }

@@ -62,14 +62,14 @@ export class Trace implements BlockProgram {
   place: Place = { stage: '', layer: 0, pass: 0, order: -1 };
   #slots = 0;
 
-  /** The computing warps. */
+  /** The computing warps. @param act becomes the event */
   do(act: Act): void {
-    this.consumer.push({ ...act, place: this.place });
+    this.consumer.push(Object.assign(act, { place: this.place }));
   }
 
-  /** The producer. */
+  /** The producer. @param act becomes the event */
   feed(act: Act): void {
-    this.producer.push({ ...act, place: this.place });
+    this.producer.push(Object.assign(act, { place: this.place }));
   }
 
   /** Plain memory. */

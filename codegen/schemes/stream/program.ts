@@ -443,9 +443,9 @@ class Program {
   }
 
   #exchanges({ tensor, stage }: Made) {
-    return this.#schedule.syncs.flatMap((sync) =>
-      sync.scope === 'exchange' && sync.after.stage === stage && sync.tensors.includes(tensor) ? [sync] : [],
-    );
+    return this.#schedule.syncs
+      .filter((sync) => sync.scope === 'exchange')
+      .filter((sync) => sync.after.stage === stage && sync.tensors.includes(tensor));
   }
 
   /** The attention output has two makers, of which one is at work at a position; all else has a place for each. */

@@ -80,8 +80,8 @@ interface Line {
   readonly events: readonly StreamEvent[];
   /** For each event: the meeting of its block's warps that comes next, since one warp says nothing of the others; the producer is alone. */
   readonly settled: readonly number[];
-  /** For each event: how many events of every line are before it. */
-  readonly known: Int32Array[];
+  /** For each event: how many events of every other line are before it. */
+  readonly known: number[][];
 }
 
 /** One touch. `rank` is its epoch among all touches of the element, when stages run one after the other. */
@@ -110,13 +110,16 @@ function findUnordered(
   followWords(lines);
   const reach = ranks * rotating.buffers;
   for (const uses of usesOf(lines, rotating).values()) {
+    const reads = uses.filter((use) => use.verb === 'reads');
     const writes = uses.filter((use) => use.verb !== 'reads');
+    const order = (one: Use, other: Use) => {
+      if (Math.abs(one.rank - other.rank) > reach || !overlap(one.event, other.event)) return;
+      const [from, to] = one.rank <= other.rank ? [one, other] : [other, one];
+      if (!isBefore(lines, from, to)) report(lines, from, to, found);
+    };
     for (const [i, write] of writes.entries()) {
-      for (const other of [...uses.filter((use) => use.verb === 'reads'), ...writes.slice(i + 1)]) {
-        const [from, to] = write.rank <= other.rank ? [write, other] : [other, write];
-        if (to.rank - from.rank > reach || !overlap(from.event, to.event)) continue;
-        if (!isBefore(lines, from, to)) report(lines, from, to, found);
-      }
+      for (const read of reads) order(write, read);
+      for (let other = i + 1; other < writes.length; other++) order(write, writes[other]!);
     }
   }
 }
@@ -144,29 +147,33 @@ function followWords(lines: readonly Line[]): void {
       if (event.kind !== 'publish' && event.kind !== 'progress') continue;
       const key = topic(event, block);
       const [lo, hi] = event.kind === 'publish' ? [event.lo, event.hi] : [0, 1];
-      told.set(key, [...(told.get(key) ?? []), { line, at, lo, hi }]);
+      const before = told.get(key) ?? [];
+      before.push({ line, at, lo, hi });
+      told.set(key, before);
     }
   }
-  const advance = ({ events, known, block }: Line, self: number): boolean => {
+  const nothing: number[] = lines.map(() => 0);
+  const advance = ({ events, known, block }: Line): boolean => {
     const event = events[known.length];
     if (!event) return false;
-    const now = known.at(-1)?.slice() ?? new Int32Array(lines.length);
+    const before = known.at(-1) ?? nothing;
+    let now = before;
     if (event.kind === 'poll' || event.kind === 'gate') {
       const [lo, hi] = event.kind === 'poll' ? [event.lo, event.hi] : [0, 1];
       const waited = (told.get(topic(event, block)) ?? []).filter((other) => other.lo < hi && lo < other.hi);
       for (const { line, at } of waited) {
         const theirs = lines[line]!.known[at];
         if (!theirs) return false;
-        for (const i of now.keys()) now[i] = Math.max(now[i]!, theirs[i]!);
+        if (now === before) now = before.slice();
+        for (let i = 0; i < now.length; i++) now[i] = Math.max(now[i]!, i === line ? at + 1 : theirs[i]!);
       }
     }
-    now[self] = known.length + 1;
     known.push(now);
     return true;
   };
   for (let moved = true; moved; ) {
     moved = false;
-    for (const [self, line] of lines.entries()) while (advance(line, self)) moved = true;
+    for (const line of lines) while (advance(line)) moved = true;
   }
   for (const { block, events, known } of lines) {
     invariant(
@@ -182,11 +189,10 @@ const ranks = 3;
 /** Touches that other blocks can conflict with, by the copy that they are in. Words that are not waited for can meet every copy. */
 function usesOf(lines: readonly Line[], { buffers, ahead }: Rotation): Map<string, Use[]> {
   const found = new Map<string, Use[]>();
-  const plain = new Set(
-    lines.flatMap(({ events }) =>
-      events.flatMap((e) => (e.kind === 'load' || e.kind === 'store' ? [e.space] : [])),
-    ),
-  );
+  const plain = new Set<string>();
+  for (const { events } of lines) {
+    for (const event of events) if (event.kind === 'load' || event.kind === 'store') plain.add(event.space);
+  }
   const add = (space: string, epoch: number, use: Use) => {
     const key = plain.has(space) ? space : `${space}, buffer ${epoch % buffers}`;
     const uses = found.get(key) ?? [];

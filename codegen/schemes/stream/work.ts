@@ -36,21 +36,26 @@ export function hopWork(
   splits: number,
 ): Work[] {
   const { ring, target, blocks } = schedule;
-  const got = schedule.syncs.filter(
-    (sync): sync is ExchangeSync =>
-      isExchange(sync) && sync.readers.includes(name) && isNeeded(schedule, sync, splits),
-  );
-  if (got.length === 0) return [];
+  if (exchangesFor(schedule, name, splits).length === 0) return [];
   const queued =
     (ring.copiesInFlight * ring.slotBytes * blocks) / ((target.bandwidth ?? Number.POSITIVE_INFINITY) * 1e3);
   const flags = ring.handoff === 'epoch' ? 2 : 1;
-  const values = got.reduce((sum, sync) => sum + valuesOf(schedule, sync, splits), 0);
   return [
     { term: 'hop', amount: 1 },
-    { term: 'words', amount: (flags * values) / 1024 },
+    { term: 'words', amount: (flags * polledValues(schedule, name, splits)) / 1024 },
     { term: 'queue', amount: queued },
   ];
 }
+
+/** Values that a block polls in one run of a stage, those of the first layer's input among them. */
+export const polledValues = (schedule: StreamSchedule, stage: string, splits: number): number =>
+  exchangesFor(schedule, stage, splits).reduce((sum, sync) => sum + valuesOf(schedule, sync, splits), 0);
+
+const exchangesFor = (schedule: StreamSchedule, stage: string, splits: number): ExchangeSync[] =>
+  schedule.syncs.filter(
+    (sync): sync is ExchangeSync =>
+      isExchange(sync) && sync.readers.includes(stage) && isNeeded(schedule, sync, splits),
+  );
 
 /** Values of an exchange that a block polls in a stage. */
 function valuesOf({ dims }: StreamSchedule, { words }: ExchangeSync, splits: number): number {
