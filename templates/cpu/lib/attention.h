@@ -72,7 +72,7 @@ DEVICE float soften(float* scores, int unseen, int seen, float* m, float* l) {
  *  partial(t, g) = partial + t * partial_token_stride + (g * Splits + split) * (D + 2) := sum(exp(s - m) v) [D], m, l = sum(exp(s - m)). */
 template <class Step, int D, int Group, int Splits>
 DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
-                   int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
+                         int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
   constexpr int width = padded(D);
   const int queries = tokens * Group;
   float* const input = b.scratch + scratch;
@@ -103,8 +103,8 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
       key_rows = keys;
       key_stride = width;
     }
-    dot_tile<Step>(key_rows, key_stride, positions, input + (int64_t)skipped * input_floats<Step>(width), width, queries - skipped, 0, width / kStep,
-             scores + (int64_t)skipped * kAttendPositions, kAttendPositions, false);
+    dot_tile<Step>(key_rows, key_stride, positions, input + (int64_t)skipped * input_floats<Step>(width), width,
+                   queries - skipped, 0, width / kStep, scores + (int64_t)skipped * kAttendPositions, kAttendPositions, false);
     // Later tokens see none of this chunk where their window begins behind it.
     const int seeing = window == 0 ? tokens : smaller(tokens, first + positions + window - 1 - position);
     for (int query = larger(0, first - position) * Group; query < seeing * Group;) {
@@ -128,7 +128,7 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
   }
 }
 
-/** attend_steps in the numbers that the pass is multiplied in. */
+/** The same in the numbers that products of so many tokens are made in. */
 template <int D, int Group, int Splits>
 DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
                    int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
