@@ -61,8 +61,8 @@ export function pathsHere(): readonly CpuPath[] | null {
 }
 
 /** Whether a library that holds these paths multiplies pairs of bf16 here: by its best path that this machine can run. */
-export const multipliesPairs = (paths: readonly string[]): boolean =>
-  (pathsHere() ?? []).filter(({ name }) => paths.includes(name)).at(-1)?.pairs ?? false;
+export const multipliesPairs = (paths: readonly string[], here = pathsHere()): boolean =>
+  (here ?? []).filter(({ name }) => paths.includes(name)).at(-1)?.pairs ?? false;
 
 /** Which paths a library has to hold. */
 export interface WantedPaths {
