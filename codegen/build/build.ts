@@ -54,8 +54,8 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
   const builtIn = (directory: string, made: Manifest, cached: boolean): Built => ({
     directory,
     library: join(directory, made.library),
-    // It may have been built under another name.
-    manifest: { ...made, ...described(kernel) },
+    // It may have been built under another name, and on a machine of another instruction set.
+    manifest: { ...made, ...described(kernel, made.paths) },
     cached,
     millis: performance.now() - started,
   });

@@ -12,6 +12,8 @@ export interface CpuPath {
   readonly flags: readonly string[];
   /** What backend.cpp asks of the CPU, as __builtin_cpu_supports calls it. */
   readonly needs: readonly string[];
+  /** Several tokens are multiplied as pairs of bf16, to which their activations are rounded: Paired of templates/cpu/lib/step.h. */
+  readonly pairs: boolean;
 }
 
 const avx2 = ['avx2', 'fma', 'f16c'];
@@ -19,14 +21,15 @@ const avx512 = [...avx2, 'avx512f', 'avx512bw', 'avx512vl', 'avx512dq'];
 const asFlags = (sets: readonly string[]) => sets.map((set) => `-m${set}`);
 
 const x86Paths: readonly CpuPath[] = [
-  { name: 'plain', title: 'plain C++', flags: [], needs: [] },
-  { name: 'avx2', title: 'AVX2', flags: asFlags(avx2), needs: avx2 },
-  { name: 'avx512', title: 'AVX-512', flags: asFlags(avx512.slice(1)), needs: avx512 },
+  { name: 'plain', title: 'plain C++', flags: [], needs: [], pairs: false },
+  { name: 'avx2', title: 'AVX2', flags: asFlags(avx2), needs: avx2, pairs: false },
+  { name: 'avx512', title: 'AVX-512', flags: asFlags(avx512.slice(1)), needs: avx512, pairs: false },
   {
     name: 'avx512bf16',
     title: 'AVX-512-BF16',
     flags: asFlags([...avx512.slice(1), 'avx512bf16']),
     needs: [...avx512, 'avx512bf16'],
+    pairs: true,
   },
 ];
 
@@ -56,6 +59,10 @@ export function pathsHere(): readonly CpuPath[] | null {
     return pathsOf(null);
   }
 }
+
+/** Whether a library that holds these paths multiplies pairs of bf16 here: by its best path that this machine can run. */
+export const multipliesPairs = (paths: readonly string[], here = pathsHere()): boolean =>
+  (here ?? []).filter(({ name }) => paths.includes(name)).at(-1)?.pairs ?? false;
 
 /** Which paths a library has to hold. */
 export interface WantedPaths {

@@ -6,12 +6,14 @@ import { type Manifest, manifestFormat } from '../../abi/manifest.ts';
 import type { Kernel } from '../kernel.ts';
 import { bytesOf } from '../model/packing.ts';
 import { sha256 } from './cache.ts';
+import { multipliesPairs } from './cpu-paths.ts';
 import type { Recipe, Tools } from './recipe.ts';
 import type { Resources } from './resources.ts';
 
-/** What a manifest says of its kernel: labels, and all that follows from the sources. */
-export function described({ name, hash, schedule }: Kernel) {
-  const { dims, target, plan } = schedule;
+/** What a manifest says of its kernel: labels, and all that follows from the sources. @param paths of the library: which of them runs here rounds */
+export function described({ name, hash, schedule }: Kernel, paths: readonly string[]) {
+  const { dims, target, plan, roundings, pairRoundings } = schedule;
+  const more = multipliesPairs(paths) ? pairRoundings : { perLayer: 0, once: 0 };
   return {
     format: manifestFormat,
     abi: abiVersion,
@@ -23,7 +25,7 @@ export function described({ name, hash, schedule }: Kernel) {
     plan: plan.name,
     dims,
     passTokens: schedule.passTokens,
-    roundings: schedule.roundings,
+    roundings: { perLayer: roundings.perLayer + more.perLayer, once: roundings.once + more.once },
     weightBytes: schedule.packing.bytes,
     slots: schedule.slots.map((slot) => ({
       ...slot,
@@ -49,7 +51,7 @@ export function manifestOf(
   const library = 'library.so';
   const path = join(made.work, library);
   return {
-    ...described(kernel),
+    ...described(kernel, made.paths),
     library,
     libraryBytes: statSync(path).size,
     librarySha256: sha256(path),

@@ -44,7 +44,14 @@ export interface CommonSchedule {
   readonly hazards: readonly Hazard[];
   readonly syncs: readonly Sync[];
   /** Roundings of activations to the weights' type, besides those of K and V: in each layer, and once. */
-  readonly roundings: { readonly perLayer: number; readonly once: number };
+  readonly roundings: Roundings;
+  /** More of them in passes of several tokens, on a CPU that multiplies pairs of bf16. */
+  readonly pairRoundings: Roundings;
+}
+
+export interface Roundings {
+  readonly perLayer: number;
+  readonly once: number;
 }
 
 /** A stage's ops in order, `*` behind those that every block makes for itself. */

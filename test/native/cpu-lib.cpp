@@ -42,10 +42,24 @@ struct Bench {
   }
 };
 
+/** Whether a product of so many tokens rounds its inputs to the weights' format. */
+static bool rounds(int tokens) { return tokens > 1 && Shared<Matrix>::parts == 1; }
+
+/** An input as a product of so many tokens takes it. */
+static double taken(float x, int tokens) {
+  if (!rounds(tokens)) return x;
+  Matrix nearest;
+  round_to(&nearest, x);
+  return to_float(nearest);
+}
+
+/** Error of an input that is not known to the last bit: it may be rounded to either neighbour. */
+static double input_error(int tokens, double error) { return error + (rounds(tokens) ? 0x1p-8 : 0); }
+
 /** Both sides of `y[token][row][part] = dot(row, input)` for one shape; input [tokens][K] in double. */
 template <int K, int Parts>
 void compare_matmul(Check& check, Block& b, const std::vector<Matrix>& w, Range rows, int tokens, const std::vector<double>& input,
-                    double input_error) {
+                    double error = 0) {
   int calls = 0;
   matmul<K, Parts>(b, w.data(), rows, tokens, [&](int row, int token, const float(&y)[Parts]) {
     ++calls;
@@ -56,7 +70,7 @@ void compare_matmul(Check& check, Block& b, const std::vector<Matrix>& w, Range 
         want += term;
         size += std::fabs(term);
       }
-      check.near(y[p], want, (sum_error(K / kLanes + kLanes) + input_error) * size);
+      check.near(y[p], want, (sum_error(K / kLanes + kLanes) + error) * size);
     }
   });
   check.equal(calls, (rows.end - rows.begin) * tokens);
@@ -68,12 +82,13 @@ template <int K, int Parts> void check_matmul() {
   Check check("matmul");
   const int rows = 101;
   const auto w = random_rows<K>(rows * Parts);
-  for (int tokens : {0, 1, 2, 3, 4, 5, 64}) {
+  for (int tokens : {0, 1, 2, 3, 4, 5, 6, 7, 11, 13, 64}) {
     const Floats src = random_floats(static_cast<int64_t>(tokens) * K);
-    const std::vector<double> input(src.begin(), src.end());
+    std::vector<double> input;
+    for (const float x : src) input.push_back(taken(x, tokens));
     gather_input<K>(b, src.data(), tokens);
     for (Range range : {Range{0, rows}, Range{3, 3}, Range{3, 4}, Range{3, 8}, Range{7, 60}}) {
-      compare_matmul<K, Parts>(check, b, w, range, tokens, input, 0);
+      compare_matmul<K, Parts>(check, b, w, range, tokens, input);
     }
   }
 }
@@ -86,7 +101,7 @@ template <int K> void check_order() {
   const int rows = 101;
   const auto w = random_rows<K>(rows);
   const Floats src = random_floats(64 * K);
-  for (int tokens : {1, 2, 5, 64}) {
+  for (int tokens : {1, 2, 5, 9, 64}) {
     Floats whole(rows * tokens), pieces(rows * tokens), alone(rows * tokens);
     gather_input<K>(b, src.data(), tokens);
     matmul<K, 1>(b, w.data(), {0, rows}, tokens, [&](int row, int token, const float(&y)[1]) { whole[row * tokens + token] = y[0]; });
@@ -131,7 +146,7 @@ template <int K> void check_norm() {
       }
     }
     norm_input<K>(b, src.data(), weight.data(), 1e-3f, tokens);
-    compare_matmul<K, 1>(check, b, random_rows<K>(7), {0, 7}, tokens, input, sum_error(K));
+    compare_matmul<K, 1>(check, b, random_rows<K>(7), {0, 7}, tokens, input, input_error(tokens, sum_error(K)));
   }
 }
 
@@ -196,7 +211,7 @@ template <int D, int Group, int Splits> void check_attention(int window = 0) {
           for (int p = first; p <= position + token; ++p) {
             double score = 0, magnitude = 0;
             for (int i = 0; i < D; ++i) {
-              const double term = double(q[(token * heads + head) * D + i]) * to_float(rows[p * 2 * D + i]);
+              const double term = taken(q[(token * heads + head) * D + i], tokens) * to_float(rows[p * 2 * D + i]);
               score += term;
               magnitude += std::fabs(term);
             }
@@ -217,12 +232,12 @@ template <int D, int Group, int Splits> void check_attention(int window = 0) {
             // A score's error changes its weight, and the sum of weights, by as much.
             const double allowed = (2 * (sum_error(D) * size + 4 * 0x1p-23) + 2 * sum_error(static_cast<int>(scores.size()) + 2 * Splits)) * weight;
             check.near(got[i], want, allowed);
-            merged.push_back(got[i]);
+            merged.push_back(taken(got[i], tokens));
           }
         }
       }
       merge_input<heads * D, D, Splits>(b, partial.data(), tokens);
-      compare_matmul<heads * D, 1>(check, b, random_rows<heads * D>(3), {0, 3}, tokens, merged, 0);
+      compare_matmul<heads * D, 1>(check, b, random_rows<heads * D>(3), {0, 3}, tokens, merged);
       check.that(scratch + attend_scratch<D, Group, 64>() <= (1 << 20));
       for (int i = scratch + attend_scratch<D, Group, 64>(); i < (1 << 20) - 64 && tokens == 64 && heads * D * 64 < i; ++i) {
         check.that(b.scratch[i] != b.scratch[i]);  // nothing was written past the promised scratch
@@ -309,6 +324,38 @@ void check_loads() {
   }
 }
 
+#if defined(__AVX512BF16__)
+/** Two products of bf16 and a sum: what is no number stays none, denormals are zeros, inputs are rounded as round_to rounds them. */
+void check_pairs() {
+  Check check("pairs");
+  const auto product = [](float weight, float input) {
+    bf16 pair[32] = {};
+    round_to(&pair[0], weight);
+    const Vec first = {input};
+    return multiply_add(load_pairs(pair), pairs_of(first, Vec{}), Vec{})[0];
+  };
+  check.equal(product(1.5f, 3), 4.5);
+  check.equal(product(-1.5f, 0x1p100f), -1.5 * 0x1p100);
+  check.equal(product(INFINITY, 2), INFINITY);
+  check.equal(product(2, INFINITY), INFINITY);
+  check.equal(product(2, 3.4e38f), INFINITY);  // which no bf16 comes near
+  check.that(std::isnan(product(NAN, 1)) && std::isnan(product(1, NAN)) && std::isnan(product(INFINITY, 0)));
+  check.equal(product(0x1p-130f, 1), 0);
+  check.equal(product(1, 0x1p-130f), 0);
+  check.equal(product(0x1p-70f, 0x1p-60f), 0);
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    for (const uint32_t low : {0x0000u, 0x0001u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+      const float x = float_from_bits(bits << 16 | low);
+      bf16 nearest;
+      round_to(&nearest, x);
+      const float got = product(1, x), want = to_float(nearest);
+      if (x != x) check.that(got != got);
+      else check.equal(got, std::fabs(x) < 0x1p-126f ? 0 : want);
+    }
+  }
+}
+#endif
+
 void check_exp() {
   Check check("exp");
   for (int i = 0; i < 200000; ++i) {
@@ -359,6 +406,9 @@ int main() {
   check_rounding<bf16>("bf16 rounding");
   check_rounding<fp16>("fp16 rounding");
   check_loads();
+#if defined(__AVX512BF16__)
+  check_pairs();
+#endif
   check_exp();
   check_team();
   check_matmul<1, 1>();

@@ -2,8 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { cpuPaths, pathsOf } from '../../codegen/build/cpu-paths.ts';
+import { cpuPaths, multipliesPairs, pathsOf } from '../../codegen/build/cpu-paths.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { generate } from '../../codegen/index.ts';
+import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 
 const isX64 = process.arch === 'x64';
 
@@ -37,3 +39,33 @@ test.skipIf(!isX64)('of a machine that does not tell nothing is known', () => {
   expect(pathsOf(null)).toBe(null);
   expect(pathsOf('processor\t: 0\n')).toBe(null);
 });
+
+test.skipIf(!isX64)(
+  'pairs of bf16 are multiplied by the best path that the library holds and the machine has',
+  () => {
+    const all = cpuPaths.map(({ name }) => name);
+    const here = (flags: string) => pathsOf(`flags : ${flags}\n`);
+    expect(multipliesPairs(all, here(`${skylake} avx512_bf16`))).toBe(true);
+    expect(multipliesPairs(['plain', 'avx512'], here(`${skylake} avx512_bf16`))).toBe(false);
+    expect(multipliesPairs(all, here(skylake))).toBe(false);
+    expect(multipliesPairs(all, null)).toBe(false);
+  },
+);
+
+test.each([
+  ['cpu', 'cooperative', { perLayer: 5, once: 1 }],
+  ['cpu', 'unfused', { perLayer: 5, once: 1 }],
+  ['h100', 'cooperative', { perLayer: 0, once: 0 }],
+  ['h100', 'stream', { perLayer: 0, once: 0 }],
+])(
+  'on %s, %s rounds for pairs of bf16: inputs of four products, queries and the head',
+  async (target, plan, rounded) => {
+    const { dims } = resolveModel('qwen3-0.6b');
+    const { schedule } = await generate({
+      dims,
+      plan: await resolvePlan(plan),
+      target: resolveTarget(target),
+    });
+    expect(schedule.pairRoundings).toEqual(rounded);
+  },
+);

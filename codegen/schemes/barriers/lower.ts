@@ -13,7 +13,7 @@ import { packWeights, padded, slotsOf } from '../../model/packing.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage } from '../../plan/plan.ts';
 import { findHazards, isLocal, stagesFor } from '../../schedule/hazards.ts';
-import { unitsOf } from '../../schedule/schedule.ts';
+import { type Roundings, unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import { platformOf, type Target } from '../../schedule/target.ts';
 import { placeBlockSyncs } from './block-syncs.ts';
@@ -72,7 +72,8 @@ export function lowerBarriers(
     slots: slotsOf(dims, packing),
     hazards,
     syncs: [...grid, ...placeBlockSyncs(built, hazards, grid)],
-    roundings: { perLayer: 0, once: 0 },
+    roundings: none,
+    pairRoundings: passTokens > 1 ? pairRoundings(graph, target) : none,
   };
 }
 
@@ -82,6 +83,16 @@ const withoutSplit = (plan: FusionPlan): FusionPlan =>
     plan,
     plan.stages.map((stage) => ({ ...stage, split: 'none' })),
   );
+
+const none: Roundings = { perLayer: 0, once: 0 };
+
+/** What templates/cpu/lib/step.h rounds as Paired: the input of each product, and the queries. */
+function pairRoundings({ ops, dims }: Graph, target: Target): Roundings {
+  if (platformOf(target).kind !== 'cpu' || dims.dtype !== 'bf16') return none;
+  const rounds = ops.filter(({ name }) => isProduct(name) || name === 'attend');
+  const perLayer = rounds.filter(({ part }) => part === 'layer').length;
+  return { perLayer, once: rounds.length - perLayer };
+}
 
 /** Shared memory of a block with so much scratch [bytes]. */
 export const sharedBytes = ({ staticBytes, ringBytes }: LibraryScratch, scratch: number): number =>

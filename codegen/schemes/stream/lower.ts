@@ -96,6 +96,7 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     hazards,
     syncs: [...exchanges, ...placeCacheSync(stages, exchanges), ...placeMeetings(stages)],
     roundings,
+    pairRoundings: { perLayer: 0, once: 0 },
   };
 }
 

@@ -70,9 +70,9 @@ DEVICE float soften(float* scores, int unseen, int seen, float* m, float* l) {
  *  of them the last `window`, with a window of 0 all.
  *  q(t, g) = q + t * q_token_stride + g * D; cache_head [context][2][D]: K, then V.
  *  partial(t, g) = partial + t * partial_token_stride + (g * Splits + split) * (D + 2) := sum(exp(s - m) v) [D], m, l = sum(exp(s - m)). */
-template <int D, int Group, int Splits>
-DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
-                   int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
+template <class Step, int D, int Group, int Splits>
+DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
+                         int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
   constexpr int width = padded(D);
   const int queries = tokens * Group;
   float* const input = b.scratch + scratch;
@@ -83,9 +83,8 @@ DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, co
   };
   for (int query = 0; query < queries; ++query) {
     const float* x = q + (int64_t)(query / Group) * q_token_stride + query % Group * D;
-    write_input<D>(
-        input_lane(input, width, queries, query), [=](int i) { return load(x + i) * splat(kAttnScale); },
-        [=](int i) { return x[i] * kAttnScale; });
+    write_steps<Step, D>(
+        input, queries, query, [=](int i) { return load(x + i) * splat(kAttnScale); }, [=](int i) { return x[i] * kAttnScale; });
     for (int i = 0; i < D; ++i) part(query)[i] = 0;
     part(query)[D] = -__builtin_inff();
     part(query)[D + 1] = 0;
@@ -104,8 +103,8 @@ DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, co
       key_rows = keys;
       key_stride = width;
     }
-    dot_tile(key_rows, key_stride, positions, input + (int64_t)skipped * width, width, queries - skipped, 0, width / kStep,
-             scores + (int64_t)skipped * kAttendPositions, kAttendPositions, false);
+    dot_tile<Step>(key_rows, key_stride, positions, input + (int64_t)skipped * input_floats<Step>(width), width,
+                   queries - skipped, 0, width / kStep, scores + (int64_t)skipped * kAttendPositions, kAttendPositions, false);
     // Later tokens see none of this chunk where their window begins behind it.
     const int seeing = window == 0 ? tokens : smaller(tokens, first + positions + window - 1 - position);
     for (int query = larger(0, first - position) * Group; query < seeing * Group;) {
@@ -127,6 +126,18 @@ DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, co
       }
     }
   }
+}
+
+/** The same in the numbers that products of so many tokens are made in. */
+template <int D, int Group, int Splits>
+DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
+                   int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
+  const auto with = [&](auto step) {
+    attend_steps<decltype(step), D, Group, Splits>(b, scratch, q, q_token_stride, cache_head, partial, partial_token_stride, split,
+                                                   begin, end, position, tokens, window);
+  };
+  if (tokens == 1) with(Exact<Cache>{});
+  else with(Shared<Cache>{});
 }
 
 /** dst [D] := softmax-weighted values of one head, from its splits [Splits][D + 2]; zeros where no position was seen. */
@@ -161,8 +172,8 @@ template <int K, int D, int Splits> DEVICE void merge_input(Block& b, const floa
     for (int head = 0; head < K / D; ++head) {
       merge<D, Splits>(b, merged + head * D, partial + (int64_t)(token * (K / D) + head) * Splits * (D + 2));
     }
-    write_input<K>(
-        input_lane(b.scratch, padded(K), tokens, token), [&](int i) { return load(merged + i); },
+    write_input<Matrix, K>(
+        b.scratch, tokens, token, [&](int i) { return load(merged + i); },
         [&](int i) { return merged[i]; });
   }
 }

@@ -1,41 +1,51 @@
 // The input of a matmul, in the order its inner loop reads it.
 //
-// One token is padded(K) floats, zeros from K on, each step of kStep floats in the order of load_first, load_second.
-// Tokens are interleaved in groups of four, vector by vector; up to three tokens left over follow one by one:
-//   step 0: first of tokens 0 1 2 3, second of tokens 0 1 2 3; step 1: ...
+// One token is padded(K) floats, zeros from K on, step by step as Exact stores them.
+// Several tokens are stored as Shared does, and interleaved in groups of kTokenGroup, vector by vector; the last group has those left over:
+//   step 0: its vector (or first vector) of tokens 0 1 2 3 ..., its second of tokens 0 1 2 3 ...; step 1: ...
 #pragma once
 #include "lib/norm.h"
+#include "lib/step.h"
 
-constexpr int kTokenGroup = 4;
+/** Tokens whose sums share the loads of the weights. */
+constexpr int kTokenGroup = kLanes == 16 ? 6 : 4;
 
-/** Where vectors of one token lie: vector v (2 s: first, 2 s + 1: second of step s) at start + v * stride. */
+/** Where vectors of one token lie: vector v at start + v * stride. */
 struct InputLane {
   float* start;
   int stride;
 };
 
-DEVICE InputLane input_lane(float* input, int width, int tokens, int token) {
-  const int grouped = tokens / kTokenGroup * kTokenGroup;
-  if (token >= grouped) return {input + (int64_t)token * width, kLanes};
-  const int group = token / kTokenGroup, member = token % kTokenGroup;
-  return {input + (int64_t)group * kTokenGroup * width + member * kLanes, kTokenGroup * kLanes};
+/** @param floats of one token: input_floats */
+DEVICE InputLane input_lane(float* input, int floats, int tokens, int token) {
+  const int member = token % kTokenGroup, first = token - member, group = smaller(kTokenGroup, tokens - first);
+  return {input + (int64_t)first * floats + member * kLanes, group * kLanes};
 }
 
-/** Writes one token's vector of K floats; at(i) gives elements [i, i + kLanes), last(i) one element. */
-template <int K, class At, class One> DEVICE void write_input(InputLane lane, At&& at, One&& one) {
-  const Matrix* const order = nullptr;
+/** Writes one token's vector of K floats; at(i) gives elements [i, i + kLanes), one(i) one element. */
+template <class Step, int K, class At, class One>
+DEVICE void write_steps(float* input, int tokens, int token, At&& at, One&& one) {
   constexpr int whole = K / kStep * kStep;
-  for (int i = 0; i < whole; i += kStep) {
-    const Vec a = at(i), b = at(i + kLanes);
-    store(lane.start + (int64_t)(i / kLanes) * lane.stride, first_of(order, a, b));
-    store(lane.start + (int64_t)(i / kLanes + 1) * lane.stride, second_of(order, a, b));
-  }
+  const InputLane lane = input_lane(input, input_floats<Step>(padded(K)), tokens, token);
+  float* to = lane.start;
+  const auto write = [&](Vec a, Vec b) {
+    for (int part = 0; part < Step::parts; ++part, to += lane.stride) store(to, Step::stored(a, b, part));
+  };
+  for (int i = 0; i < whole; i += kStep) write(at(i), at(i + kLanes));
   for (int i = whole; i < padded(K); i += kStep) {
     float rest[kStep] = {};
     for (int j = 0; j < kStep && i + j < K; ++j) rest[j] = one(i + j);
-    const Vec a = load(rest), b = load(rest + kLanes);
-    store(lane.start + (int64_t)(i / kLanes) * lane.stride, first_of(order, a, b));
-    store(lane.start + (int64_t)(i / kLanes + 1) * lane.stride, second_of(order, a, b));
+    write(load(rest), load(rest + kLanes));
+  }
+}
+
+/** Writes token `token` of `tokens` into the input of a product with rows of W. */
+template <class W, int K, class At, class One>
+DEVICE void write_input(float* input, int tokens, int token, At&& at, One&& one) {
+  if (tokens == 1) {
+    write_steps<Exact<W>, K>(input, 1, 0, at, one);
+  } else {
+    write_steps<Shared<W>, K>(input, tokens, token, at, one);
   }
 }
 
@@ -43,8 +53,8 @@ template <int K, class At, class One> DEVICE void write_input(InputLane lane, At
 template <int K> DEVICE void gather_input(Block& b, const float* src, int tokens) {
   for (int token = 0; token < tokens; ++token) {
     const float* x = src + (int64_t)token * K;
-    write_input<K>(
-        input_lane(b.scratch, padded(K), tokens, token), [=](int i) { return load(x + i); }, [=](int i) { return x[i]; });
+    write_input<Matrix, K>(
+        b.scratch, tokens, token, [=](int i) { return load(x + i); }, [=](int i) { return x[i]; });
   }
 }
 
@@ -53,10 +63,8 @@ template <int K> DEVICE void norm_input(Block& b, const float* src, const float*
   for (int token = 0; token < tokens; ++token) {
     const float* x = src + (int64_t)token * K;
     const float scale = norm_scale<K>(x, eps);
-    write_input<K>(
-        input_lane(b.scratch, padded(K), tokens, token),
-        [=](int i) { return load(x + i) * splat(scale) * load(weight + i); },
+    write_input<Matrix, K>(
+        b.scratch, tokens, token, [=](int i) { return load(x + i) * splat(scale) * load(weight + i); },
         [=](int i) { return x[i] * scale * weight[i]; });
   }
 }
-

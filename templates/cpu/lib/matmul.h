@@ -7,30 +7,28 @@
 #include "lib/input.h"
 #include "lib/team.h"
 
-/** Rows of one register block: with four tokens, twelve accumulators of the sixteen vector registers; AVX-512 has 32. */
-constexpr int kBlockRows = kLanes == 16 ? 6 : 3;
+/** Rows of one register block: with a group of tokens, twelve sums in sixteen vector registers; AVX-512 has 32, and 24 sums. */
+constexpr int kBlockRows = kLanes == 16 ? 4 : 3;
 /** Rows and columns of a tile: 192 KB of bf16, and 256 KB of input for 64 tokens, in an L2 cache of 512 KB. On one Zen 3 core
  *  with K = 1024 and 64 tokens, 24 rows gave 70 GFlop/s, 48 rows 81, 96 rows 84, 192 rows 81; its FMA units alone make 104. */
 constexpr int kTileRows = 96;
 constexpr int kChunk = 1024;
 
 /** out[t * out_stride + r] (+)= dot(row r, token t) over `steps` steps; input holds T interleaved tokens. */
-template <int R, int T, class W>
+template <class Step, int R, int T, class W>
 DEVICE void dot_block(const W* rows, int64_t row_stride, const float* input, int steps, float* out, int out_stride, bool add) {
   Vec sums[T][R] = {};
   for (int step = 0; step < steps; ++step) {
-    const W* column = rows + step * kStep;
-    const float* x = input + (int64_t)step * T * kStep;
-    Vec w[R];
-    for (int r = 0; r < R; ++r) w[r] = load_first(column + r * row_stride);
-    for (int t = 0; t < T; ++t) {
-      const Vec part = load(x + t * kLanes);
-      for (int r = 0; r < R; ++r) sums[t][r] = multiply_add(w[r], part, sums[t][r]);
+    if constexpr (kLanes == 16) {  // the next rows, from memory or from the L2 cache: 5 % with AVX-512, nothing with less
+      for (int r = 0; r < R; ++r) __builtin_prefetch(rows + step * kStep + (R + r) * row_stride);
     }
-    for (int r = 0; r < R; ++r) w[r] = load_second(column + r * row_stride);
-    for (int t = 0; t < T; ++t) {
-      const Vec part = load(x + (T + t) * kLanes);
-      for (int r = 0; r < R; ++r) sums[t][r] = multiply_add(w[r], part, sums[t][r]);
+    for (int part = 0; part < Step::parts; ++part, input += T * kLanes) {
+      typename Step::Part w[R];
+      for (int r = 0; r < R; ++r) w[r] = Step::weights(rows + step * kStep + r * row_stride, part);
+      for (int t = 0; t < T; ++t) {
+        const typename Step::Part x = Step::input(input + t * kLanes);
+        for (int r = 0; r < R; ++r) sums[t][r] = multiply_add(w[r], x, sums[t][r]);
+      }
     }
   }
   for (int t = 0; t < T; ++t) {
@@ -38,40 +36,43 @@ DEVICE void dot_block(const W* rows, int64_t row_stride, const float* input, int
       const Vec none = {};
       const Sums four = sum_each(sums[t][r], r + 1 < R ? sums[t][r + 1] : none, r + 2 < R ? sums[t][r + 2] : none,
                                  r + 3 < R ? sums[t][r + 3] : none);
-      for (int i = 0; i < 4 && r + i < R; ++i) {
-        float& y = out[t * out_stride + r + i];
-        y = add ? y + four[i] : four[i];
+      float* const to = out + t * out_stride + r;
+      if constexpr (R % 4 == 0) {
+        Sums before = {};
+        if (add) memcpy(&before, to, sizeof before);
+        const Sums after = before + four;
+        memcpy(to, &after, sizeof after);
+      } else {
+        for (int i = 0; i < 4 && r + i < R; ++i) to[i] = add ? to[i] + four[i] : four[i];
       }
     }
   }
 }
 
-/** dot_block of any number of rows with all tokens, columns [column, column + steps * kStep). */
-template <class W>
-DEVICE void dot_tile(const W* rows, int64_t row_stride, int row_count, float* input, int width, int tokens, int column,
-                     int steps, float* out, int out_stride, bool add) {
-  int token = 0;
-  for (; token + kTokenGroup <= tokens; token += kTokenGroup) {
-    const float* x = input + (int64_t)token * width + (int64_t)column * kTokenGroup;
-    float* y = out + (int64_t)token * out_stride;
-    int row = 0;
-    for (; row + kBlockRows <= row_count; row += kBlockRows) {
-      dot_block<kBlockRows, kTokenGroup>(rows + row * row_stride, row_stride, x, steps, y + row, out_stride, add);
-    }
-    for (; row < row_count; ++row) {
-      dot_block<1, kTokenGroup>(rows + row * row_stride, row_stride, x, steps, y + row, out_stride, add);
-    }
+/** dot_block of any number of rows with a group of up to T tokens. */
+template <class Step, int T, class W>
+DEVICE void dot_group(int tokens, const W* rows, int64_t row_stride, int row_count, const float* input, int steps, float* out,
+                      int out_stride, bool add) {
+  if constexpr (T > 1) {
+    if (tokens < T) return dot_group<Step, T - 1>(tokens, rows, row_stride, row_count, input, steps, out, out_stride, add);
   }
-  for (; token < tokens; ++token) {
-    const float* x = input + (int64_t)token * width + column;
-    float* y = out + (int64_t)token * out_stride;
-    int row = 0;
-    for (; row + kBlockRows <= row_count; row += kBlockRows) {
-      dot_block<kBlockRows, 1>(rows + row * row_stride, row_stride, x, steps, y + row, out_stride, add);
-    }
-    for (; row < row_count; ++row) {
-      dot_block<1, 1>(rows + row * row_stride, row_stride, x, steps, y + row, out_stride, add);
-    }
+  int row = 0;
+  for (; row + kBlockRows <= row_count; row += kBlockRows) {
+    dot_block<Step, kBlockRows, T>(rows + row * row_stride, row_stride, input, steps, out + row, out_stride, add);
+  }
+  for (; row < row_count; ++row) {
+    dot_block<Step, 1, T>(rows + row * row_stride, row_stride, input, steps, out + row, out_stride, add);
+  }
+}
+
+/** The same with all tokens, columns [column, column + steps * kStep) of `width`. */
+template <class Step, class W>
+DEVICE void dot_tile(const W* rows, int64_t row_stride, int row_count, const float* input, int width, int tokens, int column,
+                     int steps, float* out, int out_stride, bool add) {
+  for (int token = 0; token < tokens; token += kTokenGroup) {
+    const int group = smaller(kTokenGroup, tokens - token);
+    const float* x = input + (int64_t)token * input_floats<Step>(width) + (int64_t)group * input_floats<Step>(column);
+    dot_group<Step, kTokenGroup>(group, rows, row_stride, row_count, x, steps, out + (int64_t)token * out_stride, out_stride, add);
   }
 }
 
@@ -113,7 +114,7 @@ DEVICE void matmul(Block& b, const Matrix* w, Range rows, int tokens, Epilogue&&
   for (int row = rows.begin; row < rows.end; row += tile) {
     const int count = smaller(tile, rows.end - row);
     for (int column = 0; column < width; column += kChunk) {
-      dot_tile(w + (int64_t)row * Parts * width + column, width, count * Parts, b.scratch, width, tokens, column,
+      dot_tile<Shared<Matrix>>(w + (int64_t)row * Parts * width + column, width, count * Parts, b.scratch, width, tokens, column,
                smaller(kChunk, width - column) / kStep, sums, tile * Parts, column > 0);
     }
     for (int token = 0; token < tokens; ++token) {

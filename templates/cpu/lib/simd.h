@@ -1,6 +1,8 @@
 // Vec, kLanes floats of the instruction set this file is compiled for, and what is written in terms of it.
 #pragma once
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__)
+#include "lib/simd_avx512bf16.h"
+#elif defined(__AVX512F__)
 #include "lib/simd_avx512.h"
 #elif defined(__AVX2__)
 #include "lib/simd_avx2.h"

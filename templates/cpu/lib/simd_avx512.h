@@ -1,6 +1,4 @@
 // Vectors of sixteen floats: AVX-512 F, BW, VL and DQ.
-// The AVX-512-BF16 build uses the same arithmetic. VDPBF16PS would need the float32 input as three bf16 terms to be as exact,
-// three instructions for 32 products where two conversions and two FMAs do the same; and one token at a time waits for memory anyway.
 #pragma once
 #include <immintrin.h>
 
