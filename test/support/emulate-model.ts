@@ -40,7 +40,7 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
   const stored = await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined);
   if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const golden = cases ? { ...stored, cases: cases.map((index) => stored.cases[index]!) } : stored;
-  const manifest = { ...described(kernel), paths: [] } as unknown as Manifest;
+  const manifest = { ...described(kernel, []), paths: [] } as unknown as Manifest;
   const built = { modelDirectory, kernel, manifest, library, directory: '', cached: true, millis: 0 };
   return async () => {
     const { engine } = await openEngine(

@@ -68,6 +68,7 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     hazards,
     syncs: placeGridSyncs(graph, plan, hazards),
     roundings,
+    pairRoundings: { perLayer: 0, once: 0 },
   };
 }
 
