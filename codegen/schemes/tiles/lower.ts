@@ -11,6 +11,7 @@ import {
   rowsOf,
 } from '../../model/ops.ts';
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
+import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
 import { hasWarpgroupProducts } from '../../schedule/platform.ts';
@@ -19,7 +20,7 @@ import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
 import { shapeOf, streamStaticBytes } from '../stream/sizes.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
-import { mostTokens, sharedFor, tileKernels, tileSides, tileWarps } from './sizes.ts';
+import { mostTokens, sharedFor, squareParts, tileKernels, tileSides, tileWarps } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
 /**
@@ -41,8 +42,9 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
   invariant(scheme.kind === 'tiles', 'only a plan with tiles is lowered here');
   const most = scheme.tokens === 'many' ? mostTokens : scheme.tokens;
   const kernels = tileKernels(dims, most, { scheme, blocks: target.sms });
-  const stages = stagesFor(graph, plan).map((stage) => lowerStage(graph, stage));
-  const hazards = findHazards(graph, plan);
+  const dealt = withStages(plan, plan.stages.map(wholeTokens));
+  const stages = withNormsAhead(stagesFor(graph, dealt).map((stage) => lowerStage(graph, stage)));
+  const hazards = findHazards(graph, dealt);
   const packing = packWeights(dims, true);
   return {
     scheme: 'tiles',
@@ -66,11 +68,15 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     packing,
     slots: slotsOf(dims, packing),
     hazards,
-    syncs: placeGridSyncs(graph, plan, hazards),
+    syncs: placeGridSyncs(graph, dealt, hazards),
     roundings,
     pairRoundings: { perLayer: 0, once: 0 },
   };
 }
+
+/** With many of them, a token's row of the embedding is one warp's, as its norm is. */
+const wholeTokens = (stage: Stage): Stage =>
+  stage.ops[0] === 'embed' ? { ...stage, over: 'tokens' } : stage;
 
 function lowerStage(graph: Graph, stage: Stage): TileStage {
   const ops = stage.ops.map((name) => graph.ops.find((op) => op.name === name)!);
@@ -81,6 +87,7 @@ function lowerStage(graph: Graph, stage: Stage): TileStage {
   const heads = stage.over === 'q_heads' ? dims.qHeads : dims.kvHeads;
   return {
     ...form,
+    ahead: null,
     name: stage.name,
     part: ops[0]!.part,
     over: stage.over,
@@ -90,6 +97,21 @@ function lowerStage(graph: Graph, stage: Stage): TileStage {
     ops: stage.ops,
     recompute: stage.recompute,
   };
+}
+
+/** Who makes the residual stream that a norm of a layer reads: in a layer, and in front of the first. */
+const makers: Readonly<Partial<Record<OpName, readonly OpName[]>>> = {
+  attn_norm: ['embed', 'ffn_add'],
+  ffn_norm: ['attn_add'],
+};
+
+/** Norms of which products make the factor alone: the rest is made where their input is. */
+function withNormsAhead(stages: readonly TileStage[]): TileStage[] {
+  const norms = stages.flatMap(({ norm }) => norm ?? []);
+  return stages.map((stage) => {
+    const ahead = norms.find((norm) => makers[norm]!.some((op) => stage.ops.includes(op)));
+    return ahead ? { ...stage, ahead } : stage;
+  });
 }
 
 /** The residual stream stays in float; what a product reads lies as its weights do. */
@@ -115,6 +137,7 @@ function buffersOf(dims: ModelDims, most: number): TileBuffer[] {
   };
   return [
     plain('x', ['x'], dims.hidden, 'float'),
+    { ...plain('squares', [], squareParts(dims), 'float'), stride: squareParts(dims) },
     operand('qkv_proj'),
     plain('qkv', ['q', 'k', 'v'], q + 2 * kv, 'rows'),
     plain('queries', ['qr'], dims.qHeads * padded(dims.headDim), 'rows'),

@@ -66,22 +66,23 @@ function unitsOf(schedule: TilesSchedule, machine: Machine, stage: TileStage, tr
   switch (stage.body) {
     case 'embed':
       return each(tokens, (token) => ({
-        block: token % blocks,
+        block: Math.floor(token / warps) % blocks,
         reads: [],
-        writes: [all('x', token, token + 1)],
+        writes: [
+          all('x', token, token + 1),
+          ...aheadOf(stage).map((buffer) => all(buffer, token, token + 1)),
+        ],
       }));
     case 'norm': {
       const { result } = normOf(stage.op);
       return each(tokens, (token) => ({
-        block: token % blocks,
+        block: Math.floor(token / warps) % blocks,
         reads: [all('x', token, token + 1)],
         writes: [all(result, token, token + 1)],
       }));
     }
     case 'product':
-      return schedule.kernels.flatMap((kernel, i) =>
-        i === 0 ? productUnits(schedule, machine, stage, kernel) : [],
-      );
+      return productUnits(schedule, machine, stage, schedule.kernels[0]!);
     case 'heads':
       return each(tokens * dims.kvHeads, (unit) => headUnit(dims, unit, machine, trip));
     case 'attend': {
@@ -157,11 +158,15 @@ function productUnits(
       reads: [
         { buffer: input, tokens: within, columns: [0, columnsOf(stage.op, dims)] },
         ...(result === 'x' ? [own] : []),
+        ...(stage.norm ? [{ buffer: 'squares', tokens: within, columns: [0, dims.hidden] as const }] : []),
       ],
-      writes: [own],
+      writes: [own, ...aheadOf(stage).map((buffer) => ({ ...own, buffer }))],
     };
   });
 }
+
+/** What a stage that makes the residual stream makes of it for a norm: products and squares, each where the stream is. */
+const aheadOf = ({ ahead }: TileStage): string[] => (ahead ? [normOf(ahead).result, 'squares'] : []);
 
 const results: Readonly<Partial<Record<OpName, string>>> = {
   qkv_proj: 'qkv',

@@ -13,6 +13,10 @@ export interface TileStage extends ScheduledStage {
   readonly op: OpName;
   /** Pointwise ops on the rows of a product. */
   readonly epilogue: readonly OpName[];
+  /** The norm of a product's input of which only the factor is made here. */
+  readonly norm: OpName | null;
+  /** The norm whose weights the residual stream that this stage makes is multiplied by, beside its squares: another stage's `norm`. */
+  readonly ahead: OpName | null;
 }
 
 /** The kernel of prompts of up to `most` tokens. */

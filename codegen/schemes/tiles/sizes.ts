@@ -10,6 +10,8 @@ import type { TileKernel } from './schedule.ts';
 export const tileWarps = 8;
 /** Most tokens of a launch. */
 export const mostTokens = 1024;
+/** Parts that the squares of a token are summed in at most: four warps share the rows of a tile at most. */
+export const squareParts = ({ hidden }: Pick<ModelDims, 'hidden'>): number => Math.ceil(hidden / 64) * 4;
 /** Columns of a step. */
 const stepColumns = 64;
 /** Tokens of one unit of attention. */

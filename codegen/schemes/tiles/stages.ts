@@ -7,6 +7,8 @@ export interface StageForm {
   readonly body: TileBody;
   readonly op: OpName;
   readonly epilogue: readonly OpName[];
+  /** The norm of a product's input of which only the factor is made here: who made the input took its weights, and summed squares. */
+  readonly norm: OpName | null;
 }
 
 /** Why a stage is none, at an op, and what there can be. */
@@ -24,12 +26,21 @@ const attendOps: readonly OpName[] = ['attend', 'attn_merge'];
 
 /** How tiles run a stage, or why they cannot. */
 export function formOf(stage: Stage, ops: readonly Op[]): StageForm | Refusal | null {
-  const [first, ...rest] = ops;
+  const norm = ops.find(({ name, kind }) => kind === 'norm' && stage.recompute.includes(name)) ?? null;
+  const [first, ...rest] = ops.filter((op) => op !== norm);
   if (!first) return null;
-  const recomputed = ops.find(({ name }) => stage.recompute.includes(name));
+  const recomputed = ops.find((op) => op !== norm && stage.recompute.includes(op.name));
   if (recomputed) {
     const why = `recomputes ${recomputed.name}, and tiles of many tokens hand everything over in memory`;
-    return { token: recomputed.name, why, legal: 'stages that recompute nothing' };
+    return {
+      token: recomputed.name,
+      why,
+      legal: 'norms that are recomputed in front of a product, and nothing else',
+    };
+  }
+  if (norm?.part === 'end') {
+    const why = `recomputes ${norm.name}, and logits are made of a few tokens alone`;
+    return { token: norm.name, why, legal: `a stage of ${norm.name} alone` };
   }
   if (stage.split === 'positions') {
     const why = 'splits the positions, and tokens are many enough';
@@ -41,17 +52,24 @@ export function formOf(stage: Stage, ops: readonly Op[]): StageForm | Refusal | 
     if (other) return { token: other, why: `goes on with ${other}`, legal: names.join(', ') };
     const missing = names.find((name) => name !== 'qk_norm' && !has.includes(name));
     if (missing) return { token: has.at(-1)!, why: `has no ${missing}`, legal: names.join(', ') };
-    return { body, op, epilogue: [] };
+    return { body, op, epilogue: [], norm: null };
   };
   switch (first.kind) {
     case 'embed':
     case 'norm':
       return rest[0]
         ? { token: rest[0].name, why: `goes on with ${rest[0].name}`, legal: `${first.name} alone` }
-        : { body: first.kind, op: first.name, epilogue: [] };
+        : { body: first.kind, op: first.name, epilogue: [], norm: null };
     case 'matmul': {
       const other = rest.find(({ kind }) => kind !== 'pointwise');
-      if (!other) return { body: 'product', op: first.name, epilogue: rest.map(({ name }) => name) };
+      if (!other) {
+        return {
+          body: 'product',
+          op: first.name,
+          epilogue: rest.map(({ name }) => name),
+          norm: norm?.name ?? null,
+        };
+      }
       const legal = 'ops on the rows of a product behind it';
       return { token: other.name, why: `goes on with ${other.name} behind a product`, legal };
     }

@@ -1,12 +1,13 @@
 // Every string that the templates of tiles print.
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
 import type { CommonView } from '../../emit/view.ts';
-import { docOf } from '../../model/graph.ts';
+import { docOf, type OpName } from '../../model/graph.ts';
 import { matrixRowsText, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
-import { functionOf } from '../../schedule/schedule.ts';
+import { functionOf, markedOps } from '../../schedule/schedule.ts';
 import { streamWarps } from '../stream/sizes.ts';
 import { productName } from '../stream/stage-view.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
+import { squareParts } from './sizes.ts';
 
 type Line = { readonly template: string } & Readonly<Record<string, unknown>>;
 const line = (name: string, holes: Readonly<Record<string, unknown>> = {}): Line => ({
@@ -77,6 +78,7 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
         schedule.mostSteps,
         'steps of a product in shared memory: fewer where they do not fit',
       ),
+      int('kSquareParts', squareParts(schedule.dims), 'sums of squares of a token at most'),
       int('kKeyTile', schedule.keyTile, 'positions of a tile of attention'),
     ],
   };
@@ -117,7 +119,7 @@ function placedBuffers(buffers: readonly TileBuffer[]): { buffers: BufferView[];
     const { name, tensors, form, stride, tokens } = buffer;
     const offset = bytes;
     bytes += Math.ceil((tokens * stride * forms[form].bytes) / 256) * 256;
-    const doc = tensors.map(docOf).join(', ');
+    const doc = tensors.map(docOf).join(', ') || 'sums of squares of the residual stream';
     return { name, type: forms[form].type, shape: shapeText(buffer), doc, offset };
   });
   return { buffers: placed, bytes };
@@ -154,10 +156,12 @@ const source = ({ part }: TileStage) =>
 
 function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
   const { dims } = schedule;
-  const common = { name: stage.name, formula: stage.ops.join(' + '), ...source(stage) };
+  const common = { name: stage.name, formula: markedOps(stage).join(' + '), ...source(stage) };
   switch (stage.body) {
-    case 'embed':
-      return line('stage_embed', common);
+    case 'embed': {
+      const ahead = aheadOf(schedule, stage);
+      return ahead ? line('stage_embed_ahead', { ...common, ...ahead }) : line('stage_embed', common);
+    }
     case 'norm': {
       const { weight, input, result } = normOf(stage.op);
       const rowsAt = stage.part === 'end' ? ' + size_t(b.args.first_row) * padded(kHidden)' : '';
@@ -171,11 +175,16 @@ function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
     case 'attend':
       return line('stage_attend', { ...common, product: productName(bufferOf(schedule, 'att').product!) });
     case 'product': {
-      const { input } = productOf(stage.op);
+      const ahead = aheadOf(schedule, stage);
       return line('stage_product', {
         ...common,
         product: productName(stage.op),
-        from: bufferOf(schedule, input).name,
+        from: inputOf(schedule, stage).name,
+        before: [
+          inputLine(schedule, stage),
+          ...(ahead ? [line('ahead', { ...ahead, tokens: common.tokens })] : []),
+        ],
+        end: ahead ? [line('end_ahead')] : [],
         to: resultOf(schedule, stage),
         epilogue: epilogueLines(schedule, stage),
       });
@@ -183,6 +192,41 @@ function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
     default:
       return stage.body satisfies never;
   }
+}
+
+const inputOf = (schedule: TilesSchedule, { op }: TileStage): TileBuffer =>
+  bufferOf(schedule, productOf(op).input);
+
+/** The product whose epilogue makes the residual stream that a norm reads. */
+function makerOf({ stages }: TilesSchedule, norm: OpName): string {
+  const stage = stages.find(({ ahead, body }) => ahead === norm && body === 'product')!;
+  return productName(stage.op);
+}
+
+function inputLine(schedule: TilesSchedule, stage: TileStage): Line {
+  const { norm } = stage;
+  const from = inputOf(schedule, stage).name;
+  return norm
+    ? line('input_normed', { maker: makerOf(schedule, norm), from, norm })
+    : line('input', { from });
+}
+
+/** The norm that a stage makes ahead: into whose input, with which weights. Behind the last layer nobody reads it. */
+function aheadOf(schedule: TilesSchedule, { ahead, part }: TileStage) {
+  if (!ahead) return null;
+  const { weight, result } = normOf(ahead);
+  const to = bufferOf(schedule, result);
+  const isNext = ahead === 'attn_norm';
+  const next = `layer.number + 1 < kLayers ? layer_weights(b.args.pass, layer.number + 1).${weight} : nullptr`;
+  const weights =
+    part === 'begin' ? `layer_weights(b.args.pass, 0).${weight}` : isNext ? next : `layer.w.${weight}`;
+  return {
+    norm: ahead,
+    product: productName(to.product!),
+    to: to.name,
+    weights,
+    maker: makerOf(schedule, ahead),
+  };
 }
 
 /** What becomes of a product, by name. */
@@ -219,7 +263,10 @@ function epilogueLines(schedule: TilesSchedule, stage: TileStage): Line[] {
     value = result;
   }
   const to = resultOf(schedule, stage);
-  if (to === 'x') return [...lines, line('store_residual', { value })];
+  if (to === 'x') {
+    const ahead = stage.ahead ? [line('take_ahead', { value })] : [];
+    return [...lines, line('store_residual', { value }), ...ahead];
+  }
   return [
     ...lines,
     interleave > 1

@@ -4,10 +4,11 @@
 
 namespace tiles {
 
-/** body(token) for the tokens [0, tokens) of all blocks. */
+/** body(token) for the tokens [0, tokens), by the same warp in every stage; the warps of a block have the tokens of a group of operands. */
 template <class Body>
 DEVICE void for_tokens(const Block& b, int tokens, Body&& body) {
-  for (int token = warp() * b.count() + b.index(); token < tokens; token += kWarps * b.count()) body(token);
+  __syncwarp();  // lanes read what others wrote in the stage before
+  for (int token = b.index() * kWarps + warp(); token < tokens; token += kWarps * b.count()) body(token);
 }
 
 /** x [tokens][padded(kHidden)] = rows of the embedding. */
@@ -15,6 +16,24 @@ DEVICE void embed(const Block& b, float* x, const Matrix* embedding) {
   for_tokens(b, b.tokens(), [&](int token) {
     const Matrix* const row = embedding + size_t(b.args.pass.ids[token]) * padded(kHidden);
     for (int i = lane(); i < kHidden; i += 32) x[size_t(token) * padded(kHidden) + i] = to_float(row[i]);
+  });
+}
+
+/** The same, and what the norm in front of product P makes of it but for its factor; squares in `parts` parts, all but the first zero. */
+template <class P>
+DEVICE void embed_ahead(const Block& b, float* x, const Matrix* embedding, char* to, const Vector* weights, float* squares, int parts) {
+  for_tokens(b, b.tokens(), [&](int token) {
+    const Matrix* const row = embedding + size_t(b.args.pass.ids[token]) * padded(kHidden);
+    float square = 0;
+    for (int i = 2 * lane(); i < kHidden; i += 64) {
+      const bool both = i + 1 < kHidden;
+      const float2 v = make_float2(to_float(row[i]), both ? to_float(row[i + 1]) : 0.0f);
+      *reinterpret_cast<float2*>(x + size_t(token) * padded(kHidden) + i) = v;
+      square = fmaf(v.x, v.x, fmaf(v.y, v.y, square));
+      store_input<P>(to, token, i, v.x * to_float(weights[i]), both ? v.y * to_float(weights[i + 1]) : 0.0f);
+    }
+    square = warp_sum(square);
+    for (int part = lane(); part < parts; part += 32) squares[size_t(token) * kSquareParts + part] = part == 0 ? square : 0.0f;
   });
 }
 

@@ -15,8 +15,9 @@ struct Shape {
   static constexpr int kSlots = kSharedBytes / kSlotBytes < kMostSlots ? kSharedBytes / kSlotBytes : kMostSlots;
   static_assert(kSlots >= 2, "a step is copied while another is computed");
 
-  /** The first token and group of rows of a warp. */
+  /** The first token of a warp, which part of the rows it has, and the first group of these. */
   static DEVICE int first_token(int warp) { return warp / kRowWarps * (kMatrices * 16); }
+  static DEVICE int row_warp(int warp) { return warp % kRowWarps; }
   static DEVICE int first_group(int warp) { return warp % kRowWarps * kGroups; }
 };
 
@@ -61,9 +62,9 @@ DEVICE void add_step(float (&sum)[S::kMatrices][S::kGroups][4], uint32_t slot) {
   }
 }
 
-/** The sums of a tile. */
-template <class P, class S>
-DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const TileOperands& from) {
+/** The sums of a tile; meanwhile() runs while the first steps are on their way. */
+template <class P, class S, class Meanwhile>
+DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const TileOperands& from, Meanwhile&& meanwhile) {
   const uint32_t slots = shared_address(b.shared);
   const auto copy = [&](int step) {
     if (step < P::kSteps) copy_step<P, S>(slots + step % S::kSlots * S::kSlotBytes, from, step);
@@ -72,6 +73,7 @@ DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const 
   __syncthreads();  // the slots of the tile before have been read
 #pragma unroll
   for (int step = 0; step < S::kSlots - 1; ++step) copy(step);
+  meanwhile();
 #pragma unroll 1
   for (int step = 0; step < P::kSteps; ++step) {
     wait_copies<S::kSlots - 2>();

@@ -16,8 +16,9 @@ struct Shape {
   static constexpr int kSlots = kSharedBytes / kSlotBytes < kMostSlots ? kSharedBytes / kSlotBytes : kMostSlots;
   static_assert(kSlots >= 2, "a step is copied while another is computed");
 
-  /** The first token and group of rows of a warp. */
+  /** The first token of a warp, which part of the rows it has, and the first group of these. */
   static DEVICE int first_token(int warp) { return warp % kTokenWarps * 16; }
+  static DEVICE int row_warp(int warp) { return warp / kTokenWarps; }
   static DEVICE int first_group(int warp) { return warp / kTokenWarps * kGroups; }
 };
 
@@ -47,9 +48,9 @@ DEVICE void copy_box(uint32_t to, const CUtensorMap* map, int cell, int group, i
       : "memory");
 }
 
-/** The sums of a tile. */
-template <class P, class S>
-DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const TileOperands& from) {
+/** The sums of a tile; meanwhile() runs while the first steps are on their way. */
+template <class P, class S, class Meanwhile>
+DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const TileOperands& from, Meanwhile&& meanwhile) {
   const uint32_t slots = shared_address(b.shared);
   const CUtensorMap* const input = b.args.maps.input + P::kNumber;
   const CUtensorMap* const weights = b.args.maps.weights + P::kNumber;
@@ -66,6 +67,7 @@ DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const 
   __syncthreads();  // the slots of the tile before have been read
 #pragma unroll
   for (int step = 0; step < S::kSlots - 1; ++step) copy(step);
+  meanwhile();
 #pragma unroll 1
   for (int step = 0; step < P::kSteps; ++step) {
     const int slot = step % S::kSlots;
