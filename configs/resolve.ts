@@ -9,7 +9,7 @@ import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import { importPlan } from './import-plan.ts';
 import cooperative from './plans/cooperative.ts';
-import prefill from './plans/prefill.ts';
+import prefill, { variants as prefillVariants } from './plans/prefill.ts';
 import seed, { variants as seedVariants } from './plans/seed.ts';
 import stream, { variants as streamVariants } from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
@@ -78,7 +78,7 @@ function targetOf(gpu: Gpu): Target {
 
 /** A built-in plan, or the default export of a .ts, .js or .mjs file. */
 export async function resolvePlan(name: string): Promise<FusionPlan> {
-  const known = [...plans, prefill].find((plan) => plan.name === name);
+  const known = [...plans, prefill, ...prefillVariants].find((plan) => plan.name === name);
   if (known) return known;
   if (!/\.[mc]?[jt]s$/.test(name))
     throw unknown('plan', name, planNames(), bases.map(withVariants), '; or the path of a .ts or .js file');

@@ -3,7 +3,8 @@ import { commonView } from '../../emit/view.ts';
 import { waitsPerLayer } from '../../schedule/cost.ts';
 import type { Scheme } from '../scheme.ts';
 import { tilesCost } from './cost.ts';
-import { lowerTiles, promptGraph } from './lower.ts';
+import { lowerTiles } from './lower.ts';
+import { promptGraph } from './rewrite.ts';
 import {
   tiledTokens,
   tilesBudget,
@@ -11,6 +12,7 @@ import {
   tilesOddHead,
   tilesStage,
   tilesWithoutCores,
+  tilesWithSplitHeads,
   wgmmaWithoutCores,
 } from './rules.ts';
 import type { TilesSchedule } from './schedule.ts';
@@ -21,8 +23,16 @@ import { tilesView } from './view.ts';
 
 export const tilesScheme: Scheme<TilesSchedule> = {
   name: 'tiles',
-  read: (graph, plan) => ({ graph: promptGraph(graph), plan }),
-  rules: [tilesStage, tilesWithoutCores, tilesNotHalf, tilesOddHead, wgmmaWithoutCores, tiledTokens],
+  read: (graph, plan) => ({ graph: promptGraph(graph, plan), plan }),
+  rules: [
+    tilesStage,
+    tilesWithoutCores,
+    tilesNotHalf,
+    tilesOddHead,
+    tilesWithSplitHeads,
+    wgmmaWithoutCores,
+    tiledTokens,
+  ],
   budget: tilesBudget,
   lower: lowerTiles,
   uncovered: (schedule) => uncoveredTiles(schedule),

@@ -19,6 +19,7 @@ import { unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
 import { shapeOf, streamStaticBytes } from '../stream/sizes.ts';
+import { hasHeadRows, promptGraph } from './rewrite.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
 import { mostTokens, sharedFor, squareParts, tileKernels, tileSides, tileWarps } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
@@ -29,19 +30,13 @@ import { formOf, isRefusal } from './stages.ts';
  */
 const roundings = { perLayer: 9, once: 1 } as const;
 
-/** Decoding samples, and begins with the last token of a prompt. */
-export const promptGraph = (graph: Graph): Graph => ({
-  ...graph,
-  ops: graph.ops.filter(({ name }) => name !== 'sample'),
-});
-
 export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): TilesSchedule {
-  const graph = promptGraph(written);
+  const graph = promptGraph(written, plan);
   const { dims } = graph;
   const { scheme } = plan;
   invariant(scheme.kind === 'tiles', 'only a plan with tiles is lowered here');
   const most = scheme.tokens === 'many' ? mostTokens : scheme.tokens;
-  const kernels = tileKernels(dims, most, { scheme, blocks: target.sms });
+  const kernels = tileKernels(dims, most, { scheme, blocks: target.sms, headRows: hasHeadRows(plan) });
   const dealt = withStages(plan, plan.stages.map(wholeTokens));
   const stages = withNormsAhead(stagesFor(graph, dealt).map((stage) => lowerStage(graph, stage)));
   const hazards = findHazards(graph, dealt);

@@ -4,7 +4,7 @@ import type { OpName } from '../../model/graph.ts';
 import { normOf, productOf } from '../../model/ops.ts';
 import { twoLayers } from '../../schedule/syncs.ts';
 import { columnsOf, rowsOf } from '../independent-sizes.ts';
-import type { TileKernel, TileStage, TilesSchedule } from './schedule.ts';
+import type { TileStage, TilesSchedule } from './schedule.ts';
 
 /** Some tokens of some columns of a buffer; of the cache positions of heads, of one layer. */
 export interface Region {
@@ -82,7 +82,7 @@ function unitsOf(schedule: TilesSchedule, machine: Machine, stage: TileStage, tr
       }));
     }
     case 'product':
-      return productUnits(schedule, machine, stage, schedule.kernels[0]!);
+      return productUnits(schedule, machine, stage, trip);
     case 'heads':
       return each(tokens * dims.kvHeads, (unit) => headUnit(dims, unit, machine, trip));
     case 'attend': {
@@ -99,7 +99,7 @@ function unitsOf(schedule: TilesSchedule, machine: Machine, stage: TileStage, tr
           block,
           reads: [
             { buffer: 'queries', tokens: [first, end], columns: columns(1) },
-            { buffer: `cache ${trip}`, tokens: [0, position + end], columns: [kv, kv + 1] },
+            ...cacheOf(dims, trip, [0, position + end], kv),
           ],
           writes: [{ buffer: 'att', tokens: [first, end], columns: columns(dims.headDim) }],
         };
@@ -109,6 +109,14 @@ function unitsOf(schedule: TilesSchedule, machine: Machine, stage: TileStage, tr
       return stage.body satisfies never;
   }
 }
+
+/** The key and the value of a head: columns of keys, and behind them those of values. */
+const cacheOf = ({ kvHeads }: ModelDims, trip: number, tokens: Region['tokens'], head: number): Region[] =>
+  [head, kvHeads + head].map((column) => ({
+    buffer: `cache ${trip}`,
+    tokens,
+    columns: [column, column + 1],
+  }));
 
 /** Norm and rotation of the queries that share a key and a value, which go to the cache. */
 function headUnit(dims: ModelDims, unit: number, { blocks, position }: Machine, trip: number): Dealt {
@@ -127,19 +135,15 @@ function headUnit(dims: ModelDims, unit: number, { blocks, position }: Machine, 
     reads: [qkv(head * group, group), qkv(dims.qHeads + head, 1), qkv(dims.qHeads + dims.kvHeads + head, 1)],
     writes: [
       { buffer: 'queries', tokens, columns: [head * group, (head + 1) * group] },
-      { buffer: `cache ${trip}`, tokens: [at, at + 1], columns: [head, head + 1] },
+      ...cacheOf(dims, trip, [at, at + 1], head),
     ],
   };
 }
 
 /** Tokens of a tile next to each other first, then rows. */
-function productUnits(
-  schedule: TilesSchedule,
-  machine: Machine,
-  stage: TileStage,
-  kernel: TileKernel,
-): Dealt[] {
+function productUnits(schedule: TilesSchedule, machine: Machine, stage: TileStage, trip: number): Dealt[] {
   const { dims } = schedule;
+  const kernel = schedule.kernels[0]!;
   const { blocks, tokens } = machine;
   const { input, interleave } = productOf(stage.op);
   const rows = rowsOf(stage.op, dims) * interleave;
@@ -151,6 +155,11 @@ function productUnits(
     const row = Math.floor(tile / tokenTiles) * side;
     const within: Region['tokens'] = [first, Math.min(first + kernel.tokens, tokens)];
     const columns: Region['columns'] = [row / interleave, Math.min(row + side, rows) / interleave];
+    if (stage.heads)
+      return headRowsUnit(schedule, machine, stage, trip, tile % blocks, within, [
+        row,
+        Math.min(row + side, rows),
+      ]);
     const result = resultOf(stage);
     const own: Region = { buffer: result, tokens: within, columns };
     return {
@@ -163,6 +172,38 @@ function productUnits(
       writes: [own, ...aheadOf(stage).map((buffer) => ({ ...own, buffer }))],
     };
   });
+}
+
+/** Heads of a tile of queries, keys and values: to the queries and the cache. */
+function headRowsUnit(
+  { dims }: TilesSchedule,
+  { position }: Machine,
+  { norm }: TileStage,
+  trip: number,
+  block: number,
+  tokens: Region['tokens'],
+  rows: readonly [number, number],
+): Dealt {
+  const heads = [rows[0] / dims.headDim, rows[1] / dims.headDim] as const;
+  const within = (first: number, count: number): Region['columns'] => [
+    Math.max(heads[0], first) - first,
+    Math.min(heads[1], first + count) - first,
+  ];
+  const at: Region['tokens'] = [position + tokens[0], position + tokens[1]];
+  const [q, kv] = [dims.qHeads, dims.kvHeads];
+  const writes: Region[] = [
+    { buffer: 'queries', tokens, columns: within(0, q) },
+    // Keys and values, as cacheOf has them.
+    { buffer: `cache ${trip}`, tokens: at, columns: within(q, 2 * kv) },
+  ];
+  return {
+    block,
+    reads: [
+      { buffer: 'xn', tokens, columns: [0, dims.hidden] },
+      ...(norm ? [{ buffer: 'squares', tokens, columns: [0, dims.hidden] as const }] : []),
+    ],
+    writes: writes.filter(({ columns }) => columns[0] < columns[1]),
+  };
 }
 
 /** What a stage that makes the residual stream makes of it for a norm: products and squares, each where the stream is. */

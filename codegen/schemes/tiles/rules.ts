@@ -60,6 +60,29 @@ export function tilesOddHead(context: Context): Finding[] {
   return atTiles(context, 'tiles-odd-head', why);
 }
 
+/** In the epilogue of their product heads are whole, or their norm would need other blocks. */
+export function tilesWithSplitHeads(context: Context): Finding[] {
+  const { graph, plan } = context;
+  const { name, headDim, qkNorm, qkvBias } = graph.dims;
+  const stage = plan.stages.find(({ ops }) => ops.includes('qkv_proj') && ops.includes('kv_append'));
+  if (!stage) return [];
+  const { rowTile } = schemeOf(context);
+  const most = rowTile === 'fit' ? tileSides.at(-1)! : rowTile;
+  const finding = (why: string): Finding[] => [
+    {
+      rule: 'tiles-with-split-heads',
+      ...atStage(stage, 'ops', 'kv_append'),
+      why,
+      edits: [endBefore(context, stage, qkNorm ? 'qk_norm' : 'rope')],
+    },
+  ];
+  if (most % headDim !== 0)
+    return finding(`a tile of ${most} rows has no whole heads of ${headDim}, as ${name} has them`);
+  return qkNorm && qkvBias
+    ? finding(`queries of ${name} have biases and norms, and a tile norms what has none`)
+    : [];
+}
+
 export function wgmmaWithoutCores(context: Context): Finding[] {
   const { plan, target } = context;
   if (schemeOf(context).multiply !== 'wgmma' || hasWarpgroupProducts(target.arch)) return [];

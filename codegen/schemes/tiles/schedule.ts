@@ -15,6 +15,8 @@ export interface TileStage extends ScheduledStage {
   readonly epilogue: readonly OpName[];
   /** The norm of a product's input of which only the factor is made here. */
   readonly norm: OpName | null;
+  /** Norm and rotation of queries and keys, and the cache, are in the epilogue. */
+  readonly heads: boolean;
   /** The norm whose weights the residual stream that this stage makes is multiplied by, beside its squares: another stage's `norm`. */
   readonly ahead: OpName | null;
 }

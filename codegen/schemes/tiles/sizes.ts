@@ -43,13 +43,19 @@ function tileCost(tokens: number, rows: number, tokenTile: number, rowTile: numb
 
 function rowsFor(dims: ModelDims, op: OpName, tokens: number, tokenTile: number, input: Input): number {
   if (input.scheme.rowTile !== 'fit') return input.scheme.rowTile;
+  const sides = tileSides.filter((rows) => op !== 'qkv_proj' || !input.headRows || rows % dims.headDim === 0);
   const cost = (rows: number) => tileCost(tokens, matrixRowsOf(op, dims), tokenTile, rows, input.blocks);
-  return tileSides.reduce((best, rows) => (cost(rows) <= cost(best) ? rows : best));
+  return sides.reduce(
+    (best, rows) => (cost(rows) <= cost(best) ? rows : best),
+    sides[0] ?? tileSides.at(-1)!,
+  );
 }
 
 interface Input {
   readonly scheme: TilesScheme;
   readonly blocks: number;
+  /** Tiles of queries, keys and values have whole heads. */
+  readonly headRows: boolean;
 }
 
 const kernelFor = (dims: ModelDims, tokens: number, tokenTile: number, most: number, input: Input) => ({

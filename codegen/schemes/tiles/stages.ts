@@ -9,6 +9,8 @@ export interface StageForm {
   readonly epilogue: readonly OpName[];
   /** The norm of a product's input of which only the factor is made here: who made the input took its weights, and summed squares. */
   readonly norm: OpName | null;
+  /** Norm and rotation of queries and keys, and the cache, are in the epilogue. */
+  readonly heads: boolean;
 }
 
 /** Why a stage is none, at an op, and what there can be. */
@@ -46,29 +48,34 @@ export function formOf(stage: Stage, ops: readonly Op[]): StageForm | Refusal | 
     const why = 'splits the positions, and tokens are many enough';
     return { token: first.name, why, legal: 'attention without split' };
   }
-  const together = (body: TileBody, names: readonly OpName[], op: OpName): StageForm | Refusal => {
-    const has = ops.map(({ name }) => name);
+  const together = (
+    body: TileBody,
+    names: readonly OpName[],
+    op: OpName,
+    members = ops,
+  ): StageForm | Refusal => {
+    const has = members.map(({ name }) => name);
     const other = has.find((name) => !names.includes(name));
     if (other) return { token: other, why: `goes on with ${other}`, legal: names.join(', ') };
     const missing = names.find((name) => name !== 'qk_norm' && !has.includes(name));
     if (missing) return { token: has.at(-1)!, why: `has no ${missing}`, legal: names.join(', ') };
-    return { body, op, epilogue: [], norm: null };
+    return { body, op, epilogue: [], norm: null, heads: false };
   };
   switch (first.kind) {
     case 'embed':
     case 'norm':
       return rest[0]
         ? { token: rest[0].name, why: `goes on with ${rest[0].name}`, legal: `${first.name} alone` }
-        : { body: first.kind, op: first.name, epilogue: [], norm: null };
+        : { body: first.kind, op: first.name, epilogue: [], norm: null, heads: false };
     case 'matmul': {
+      const made = { body: 'product', op: first.name, norm: norm?.name ?? null } as const;
+      if (rest[0]?.kind === 'headwise') {
+        const form = together('heads', headOps, 'rope', rest);
+        return isRefusal(form) ? form : { ...made, epilogue: [], heads: true };
+      }
       const other = rest.find(({ kind }) => kind !== 'pointwise');
       if (!other) {
-        return {
-          body: 'product',
-          op: first.name,
-          epilogue: rest.map(({ name }) => name),
-          norm: norm?.name ?? null,
-        };
+        return { ...made, epilogue: rest.map(({ name }) => name), heads: false };
       }
       const legal = 'ops on the rows of a product behind it';
       return { token: other.name, why: `goes on with ${other.name} behind a product`, legal };

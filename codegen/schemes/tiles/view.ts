@@ -134,6 +134,12 @@ const shapeText = ({ form, tokens, stride, columns }: TileBuffer): string =>
 const bufferOf = ({ buffers }: TilesSchedule, tensor: string): TileBuffer =>
   buffers.find(({ tensors }) => (tensors as readonly string[]).includes(tensor))!;
 
+/** Weights of the head norms, where the model has them. */
+const headNorms = ({ dims }: TilesSchedule) => ({
+  queryNorm: dims.qkNorm ? 'layer.w.q_norm' : 'nullptr',
+  keyNorm: dims.qkNorm ? 'layer.w.k_norm' : 'nullptr',
+});
+
 /** What a stage of a layer, or behind the layers, is called with. */
 const source = ({ part }: TileStage) =>
   part === 'layer'
@@ -169,13 +175,23 @@ function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
       return line('stage_norm', { ...common, product, weight, from: input, to: result, rowsAt });
     }
     case 'heads': {
-      const norm = (name: string) => (dims.qkNorm ? `layer.w.${name}` : 'nullptr');
-      return line('stage_heads', { ...common, queryNorm: norm('q_norm'), keyNorm: norm('k_norm') });
+      return line('stage_heads', { ...common, ...headNorms(schedule) });
     }
     case 'attend':
       return line('stage_attend', { ...common, product: productName(bufferOf(schedule, 'att').product!) });
     case 'product': {
       const ahead = aheadOf(schedule, stage);
+      if (stage.heads) {
+        return line('stage_product_heads', {
+          ...common,
+          product: productName(stage.op),
+          from: inputOf(schedule, stage).name,
+          before: [inputLine(schedule, stage)],
+          ...headNorms(schedule),
+          bias: String(dims.qkvBias),
+          biases: dims.qkvBias ? 'layer.w.qkv_bias' : 'nullptr',
+        });
+      }
       return line('stage_product', {
         ...common,
         product: productName(stage.op),

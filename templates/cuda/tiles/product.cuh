@@ -16,9 +16,13 @@ struct Pair {
   DEVICE bool even() const { return row % 4 == 0; }
 };
 
+/** The tiles of a product. */
+template <class P, int K>
+using TileOf = Shape<kKernels[K].tokens, kKernels[K].rows[P::kNumber]>;
+
 /** Parts that the squares of a token are summed in by the product that makes them: one for each tile of rows and warp of it. */
 template <class P, int K>
-constexpr int kParts = divide_up(P::kRows, kKernels[K].rows[P::kNumber]) * Shape<kKernels[K].tokens, kKernels[K].rows[P::kNumber]>::kRowWarps;
+constexpr int kParts = divide_up(P::kRows, TileOf<P, K>::kRows) * TileOf<P, K>::kRowWarps;
 
 /** An input that is complete. */
 struct Input {
@@ -44,18 +48,22 @@ struct NormedInput {
   }
 };
 
-/** Where nothing is left to do for a token of a tile. */
+/** Where a tile's sums are used one by one. */
 struct NoEnd {
   DEVICE void operator()(int, int) const {}
+};
+struct NoStart {
+  template <class S>
+  DEVICE void start(Block&, const float (&)[S::kMatrices][S::kGroups][4], const float (&)[S::kMatrices][2]) const {}
 };
 
 /**
  * The product of tokens [0, tokens) of an input: use(Pair) for the pairs of rows of every token, by whole warps, and end(token, part) behind
- * those that a warp has of it.
+ * those that a warp has of it. `tile` sees all sums of a tile first.
  */
-template <class P, int K, class From, class Use, class End = NoEnd>
-DEVICE void product(Block& b, const char* layer_stream, int layer, const From& input, int tokens, Use&& use, End&& end = End{}) {
-  using S = Shape<kKernels[K].tokens, kKernels[K].rows[P::kNumber]>;
+template <class P, int K, class From, class Use, class End = NoEnd, class Tile = NoStart>
+DEVICE void product(Block& b, const char* layer_stream, int layer, const From& input, int tokens, Use&& use, End&& end = End{}, Tile&& of_tile = Tile{}) {
+  using S = TileOf<P, K>;
   const int token_tiles = divide_up(tokens, S::kTokens), row_tiles = divide_up(P::kRows, S::kRows);
   for (int tile = b.index(); tile < token_tiles * row_tiles; tile += b.count()) {
     const int first_token = tile % token_tiles * S::kTokens, row_tile = tile / token_tiles, first_row = row_tile * S::kRows;
@@ -71,6 +79,7 @@ DEVICE void product(Block& b, const char* layer_stream, int layer, const From& i
 #pragma unroll
         for (int half = 0; half < 2; ++half) factor[m][half] = input.factor(min(token0 + m * 16 + half * 8, tokens - 1));
     });
+    of_tile.template start<S>(b, sum, factor);
 #pragma unroll
     for (int m = 0; m < S::kMatrices; ++m)
 #pragma unroll

@@ -64,7 +64,8 @@ DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const 
     copy_box(to + S::kInputBytes, weights, 2 * step, from.row_group, from.layer, full);
   };
   const uint32_t mine_x = S::first_token(warp()) / 64 * 8 * kStepBytes, mine_w = S::kInputBytes + S::first_group(warp()) * kStepBytes;
-  __syncthreads();  // the slots of the tile before have been read
+  fence_copy_engine();  // the epilogue before may have used the slots
+  __syncthreads();      // they have been read
 #pragma unroll
   for (int step = 0; step < S::kSlots - 1; ++step) copy(step);
   meanwhile();

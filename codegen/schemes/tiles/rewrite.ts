@@ -1,0 +1,24 @@
+// The graph as tiles compute it: no token is chosen, and what is done in the epilogue of a product is done row by row.
+import { accessesOf, type Graph, type Op, type OpName } from '../../model/graph.ts';
+import type { FusionPlan } from '../../plan/plan.ts';
+
+/** True where the heads are normed, rotated and stored where their product is made. */
+export const hasHeadRows = ({ stages }: Pick<FusionPlan, 'stages'>): boolean =>
+  stages.some(({ ops }) => ops.includes('qkv_proj') && ops.includes('kv_append'));
+
+/** A tile of queries, keys and values has whole heads: norm, rotation and cache take its rows where they are. */
+function rowwiseHeads(graph: Graph): Graph {
+  const [q, k] = graph.ops.some(({ name }) => name === 'qk_norm') ? ['qn', 'kn'] : ['q', 'k'];
+  const by: Partial<Record<OpName, Partial<Op>>> = {
+    qk_norm: { reads: accessesOf('q:row k:row'), writes: accessesOf('qn:row kn:row') },
+    rope: { reads: accessesOf(`${q}:row ${k}:row`), writes: accessesOf('qr:row kr:row') },
+    kv_append: { reads: accessesOf('kr:row v:row'), writes: accessesOf('cache:row') },
+  };
+  return { ...graph, ops: graph.ops.map((op) => ({ ...op, ...by[op.name] })) };
+}
+
+/** Decoding samples, and begins with the last token of a prompt. */
+export function promptGraph(graph: Graph, plan: FusionPlan): Graph {
+  const made = { ...graph, ops: graph.ops.filter(({ name }) => name !== 'sample') };
+  return hasHeadRows(plan) ? rowwiseHeads(made) : made;
+}
