@@ -19,8 +19,11 @@ interface ChosenPlan {
 }
 
 /** The stream where a copy engine feeds it; else, of the plans with barriers, the one that is predicted to be faster. */
-function defaultPlan(dims: ModelDims, target: Target): ChosenPlan {
+function defaultPlan(dims: ModelDims, target: Target, promptPlan: FusionPlan | null): ChosenPlan {
   const graph = decoderGraph(dims);
+  if (promptPlan && isLegal(graph, stream, target)) {
+    return { plan: stream, why: `${promptPlan.name} reads the weights of a stream` };
+  }
   if (hasBulkCopies(target.arch) && isLegal(graph, stream, target)) {
     return { plan: stream, why: `${target.name} has a copy engine that feeds it` };
   }
@@ -42,7 +45,9 @@ export async function choosePlan(
   asked: string | FusionPlan | undefined,
   dims: ModelDims,
   target: Target,
+  /** What takes in prompts beside it. */
+  promptPlan: FusionPlan | null = null,
 ): Promise<ChosenPlan> {
-  if (asked === undefined) return defaultPlan(dims, target);
+  if (asked === undefined) return defaultPlan(dims, target, promptPlan);
   return { plan: typeof asked === 'object' ? parsePlan(asked) : await resolvePlan(asked), why: null };
 }

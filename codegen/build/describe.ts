@@ -5,12 +5,13 @@ import { abiVersion } from '../../abi/abi.ts';
 import { type Manifest, manifestFormat } from '../../abi/manifest.ts';
 import type { Kernel } from '../kernel.ts';
 import { bytesOf } from '../model/packing.ts';
+import type { Schedule } from '../schemes/index.ts';
 import { sha256 } from './cache.ts';
 import type { Recipe, Tools } from './recipe.ts';
 import type { Resources } from './resources.ts';
 
 /** What a manifest says of its kernel: labels, and all that follows from the sources. */
-export function described({ name, hash, schedule }: Kernel) {
+export function described({ name, hash, schedule, prompts }: Kernel) {
   const { dims, target, plan } = schedule;
   return {
     format: manifestFormat,
@@ -21,9 +22,11 @@ export function described({ name, hash, schedule }: Kernel) {
     target: target.name,
     kind: target.kind,
     plan: plan.name,
+    promptPlan: prompts?.plan.name ?? null,
     dims,
     passTokens: schedule.passTokens,
-    roundings: schedule.roundings,
+    promptTokens: prompts?.schedule.passTokens ?? 0,
+    roundings: mostRoundings([schedule, ...(prompts ? [prompts.schedule] : [])]),
     weightBytes: schedule.packing.bytes,
     slots: schedule.slots.map((slot) => ({
       ...slot,
@@ -33,6 +36,12 @@ export function described({ name, hash, schedule }: Kernel) {
     bandwidth: target.bandwidth,
   } as const;
 }
+
+/** A token goes one way or the other. */
+const mostRoundings = (schedules: readonly Schedule[]) => ({
+  perLayer: Math.max(...schedules.map(({ roundings }) => roundings.perLayer)),
+  once: Math.max(...schedules.map(({ roundings }) => roundings.once)),
+});
 
 /** The whole of it. @param made the folder that has library.so, and its CPU paths */
 export function manifestOf(

@@ -2,8 +2,7 @@
 
 import type { Manifest } from '../../abi/manifest.ts';
 import { described } from '../../codegen/build/describe.ts';
-import { generate, type Kernel } from '../../codegen/index.ts';
-import { resolvePlan } from '../../configs/resolve.ts';
+import { type FusionPlan, generate, type Kernel } from '../../codegen/index.ts';
 import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
@@ -17,7 +16,7 @@ interface Case extends EmulateOptions {
   readonly plan: string;
   readonly target: string;
   /** For prompts. @default none of their own */
-  readonly promptPlan?: string | undefined;
+  readonly promptPlan?: string | FusionPlan | undefined;
   /** Cases of the golden file that are verified. @default all */
   readonly cases?: readonly number[];
   /** The kernel with faults. */
@@ -34,12 +33,9 @@ export async function verifyEmulated({
   change,
   ...options
 }: Case): Promise<VerifyResult> {
-  const checked = await preflight({ model, plan, target }, { weights: true });
+  const checked = await preflight({ model, plan, promptPlan, target }, { weights: true });
   const { dims, directory: modelDirectory, files } = checked;
-  const generated = await generate({
-    ...checked,
-    promptPlan: promptPlan ? await resolvePlan(promptPlan) : null,
-  });
+  const generated = await generate(checked);
   const kernel = change ? change(generated) : generated;
   const library = await emulate(kernel, options);
   const stored = (await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined))!;
