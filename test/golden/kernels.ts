@@ -34,10 +34,7 @@ export const printedFiles = ({ sources, prompts }: Kernel): [string, string][] =
     prompts ? /^prompt\./.test(name) : name === 'model.h' || /^kernel\./.test(name),
   );
 
-const kernelsOf = (
-  cases: readonly Case[],
-  pathOf: (model: string) => string,
-): Promise<Kernel[]> =>
+const kernelsOf = (cases: readonly Case[], pathOf: (model: string) => string): Promise<Kernel[]> =>
   Promise.all(
     cases.map(async ([model, target, plan, forPrompts]) => {
       const { dims } = resolveModel(pathOf(model));
