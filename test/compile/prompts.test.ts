@@ -13,10 +13,11 @@ import { resolveModel, resolveTarget } from '../../configs/resolve.ts';
 import { targetText } from '../../configs/target-file.ts';
 import { targets } from '../../configs/targets.ts';
 import { changedKernel } from '../support/changed-kernel.ts';
-import { cannotEmulate } from '../support/emulate.ts';
-import { verifyEmulated } from '../support/emulate-model.ts';
+import { cannotEmulate, emulate } from '../support/emulate.ts';
+import { emulatedManifest, verifyEmulated } from '../support/emulate-model.ts';
 import { oddDims } from '../support/odd-dims.ts';
 import { unmissedTiles } from '../support/tiles.ts';
+import { kernelOfTwoKinds, makeTwoKinds, verifyTwoKinds } from '../support/two-kinds.ts';
 
 const fixture = (name: string) => join(import.meta.dirname, '../fixtures', name);
 const folder = mkdtempSync(join(tmpdir(), 'prompts-'));
@@ -101,6 +102,18 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     const { ok, cases } = await verify(model, target, { promptPlan });
     expect(cases.flatMap(({ problems }) => problems)).toEqual([]);
     expect(ok).toBe(true);
+  });
+
+  test('layers with windows take in a prompt too', async () => {
+    const model = await makeTwoKinds(folder);
+    const target = resolveTarget(smallGpu('h100', 4));
+    const kernel = await kernelOfTwoKinds(model, target, stream, inChunks);
+    const library = await emulate(kernel);
+    const { cases } = await verifyTwoKinds(model, kernel, {
+      manifest: emulatedManifest(kernel),
+      ...{ library, directory: '', cached: true, millis: 0 },
+    });
+    expect(cases.flatMap(({ problems }) => problems)).toEqual([]);
   });
 
   const deadlock = /^prompt: nothing moves any more: .* at ld\.acquire/;

@@ -23,6 +23,10 @@ interface Case extends EmulateOptions {
   readonly change?: (kernel: Kernel) => Kernel;
 }
 
+/** What the runtime reads of the manifest of a kernel that is emulated. */
+export const emulatedManifest = (kernel: Kernel): Manifest =>
+  ({ ...described(kernel), paths: [] }) as unknown as Manifest;
+
 /** The result of verify for a kernel that is emulated. */
 export async function verifyEmulated({
   model,
@@ -40,7 +44,7 @@ export async function verifyEmulated({
   const library = await emulate(kernel, options);
   const stored = (await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined))!;
   const golden = cases ? { ...stored, cases: cases.map((index) => stored.cases[index]!) } : stored;
-  const manifest = { ...described(kernel), paths: [] } as unknown as Manifest;
+  const manifest = emulatedManifest(kernel);
   const { engine } = await openEngine(
     { ...checked, modelDirectory, kernel, manifest, library, directory: '', cached: true, millis: 0, files },
     { context: contextFor(golden, dims, undefined) },
