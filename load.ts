@@ -65,10 +65,12 @@ export interface OpenEngine {
 }
 
 const count = z.int().positive();
+const plan = z.union([z.string(), z.looseObject({ name: z.string(), stages: z.array(z.unknown()) })]);
 const kernelShape = {
   model: z.string().min(1),
   target: z.string().optional(),
-  plan: z.union([z.string(), z.looseObject({ name: z.string(), stages: z.array(z.unknown()) })]).optional(),
+  plan: plan.optional(),
+  promptPlan: plan.optional(),
   onProgress: z.custom((value) => typeof value === 'function', 'expected a function').optional(),
   signal: z.instanceof(AbortSignal).optional(),
 };
@@ -134,7 +136,9 @@ export async function buildKernel(options: BuildKernelOptions, needs: Needs = {}
 }
 
 /** Of a model that was checked, all that a build takes; without files only random weights can be loaded. */
-export interface BuildInput extends Pick<CheckedModel, 'dims' | 'plan' | 'target'> {
+export interface BuildInput
+  extends Pick<CheckedModel, 'dims' | 'plan' | 'target'>,
+    Partial<Pick<CheckedModel, 'promptPlan'>> {
   readonly directory?: string | null | undefined;
   readonly planReason?: string | null | undefined;
   readonly files?: ModelFiles | undefined;

@@ -19,6 +19,8 @@ export interface AskedKernel {
   readonly target?: string | undefined;
   /** Name of a plan, path of a file that exports one, or a plan. @default the best one for the target */
   readonly plan?: string | FusionPlan | undefined;
+  /** The same of a plan with tiles, for prompts. @default none: prompts go through passes of the other */
+  readonly promptPlan?: string | FusionPlan | undefined;
 }
 
 /** What a command needs beyond a kernel that can be compiled. */
@@ -55,6 +57,8 @@ export interface CheckedModel {
   readonly plan: FusionPlan;
   /** Why this plan, where none was asked for. */
   readonly planReason: string | null;
+  /** What takes in prompts beside it. */
+  readonly promptPlan: FusionPlan | null;
   readonly files: ModelFiles;
   /** What the user should know, one line each. */
   readonly notes: readonly string[];
@@ -85,8 +89,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     errors.push(noWeights(model.dims.name, { random: needs.weights === 'random' }));
   const weights = await readWeights(directory, model?.dims, needs, errors);
   const dims = model && { ...model.dims, tiedHead: weights.tiedHead };
-  const asked = options.plan;
-  const plan = asked !== undefined && (await attemptAsync(() => findPlan(asked, names)));
+  const { plan, promptPlan } = await findPlans(options, { names, target, errors });
   const functions = plan ? plan.functions : {};
   if (dims) await attemptAsync(async () => needs.also?.({ dims, directory, functions }));
   const texts =
@@ -94,9 +97,14 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   if (errors.length > 0 || !dims || !target) throw gather(errors);
   const chosen = plan
     ? { plan, why: null }
-    : await (await import('./configs/default-plan.ts')).choosePlan(undefined, dims, target);
+    : await (await import('./configs/default-plan.ts')).choosePlan(
+        undefined,
+        dims,
+        target,
+        promptPlan ?? null,
+      );
   return {
-    ...{ dims, directory, target, plan: chosen.plan, planReason: chosen.why },
+    ...{ dims, directory, target, plan: chosen.plan, planReason: chosen.why, promptPlan: promptPlan ?? null },
     files: {
       ...{ template, tensors: weights.tensors },
       ...{ tokenizer: texts?.tokenizer ?? null, defaults: texts?.defaults ?? null },
@@ -105,12 +113,29 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   };
 }
 
-async function findPlan(
-  asked: string | FusionPlan,
-  { resolvePlan }: typeof import('./configs/resolve.ts'),
-): Promise<FusionPlan> {
-  if (typeof asked === 'string') return resolvePlan(asked);
-  return (await import('./codegen/plan/parse-plan.ts')).parsePlan(asked);
+/** The plans that are asked for, and whether they go together. */
+async function findPlans(
+  options: Pick<AskedKernel, 'plan' | 'promptPlan'>,
+  input: {
+    readonly names: typeof import('./configs/resolve.ts');
+    readonly target: Target | undefined;
+    readonly errors: OnelaunchError[];
+  },
+): Promise<{ readonly plan: FusionPlan | undefined; readonly promptPlan: FusionPlan | undefined }> {
+  const { attempt, attemptAsync } = collector(input.errors);
+  const found = async (
+    asked: string | FusionPlan | undefined,
+    resolve: (name: string) => Promise<FusionPlan>,
+  ) => {
+    if (asked === undefined) return undefined;
+    const { parsePlan } = await import('./codegen/plan/parse-plan.ts');
+    return attemptAsync(async () => (typeof asked === 'string' ? await resolve(asked) : parsePlan(asked)));
+  };
+  const plan = await found(options.plan, input.names.resolvePlan);
+  const promptPlan = await found(options.promptPlan, input.names.resolvePromptPlan);
+  const { checkTogether } = await import('./codegen/schemes/together.ts');
+  attempt(() => checkTogether(plan, promptPlan, input.target));
+  return { plan, promptPlan };
 }
 
 type Attempt = <T>(run: () => T) => T | undefined;

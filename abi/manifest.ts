@@ -51,7 +51,7 @@ const slot = z.strictObject({
 });
 
 /** Raised with every change of what is below. */
-export const manifestFormat = 2;
+export const manifestFormat = 3;
 
 export const manifestSchema = z.strictObject({
   format: z.literal(manifestFormat),
@@ -65,8 +65,12 @@ export const manifestSchema = z.strictObject({
   /** Kind of library: which toolchain made it and what it runs on. */
   kind: z.enum(['cpu', 'cuda']),
   plan: z.string(),
+  /** The plan of prompts; null: they go through passes of the other. */
+  promptPlan: z.string().nullable(),
   dims,
   passTokens: count,
+  /** Most tokens of a launch of the plan of prompts; 0 without one. */
+  promptTokens: z.int().nonnegative(),
   /** Roundings of activations to the weights' type, besides those of K and V: in each layer, and once. */
   roundings: z.strictObject({ perLayer: z.int().nonnegative(), once: z.int().nonnegative() }),
   /** File name of the shared library, beside the manifest. */

@@ -36,6 +36,8 @@ interface DecodeFigure {
 
 interface BenchResult {
   readonly kernel: string;
+  /** What took in prompts; null: passes of the plan that decodes. */
+  readonly promptPlan: string | null;
   readonly device: string;
   readonly weights: string;
   /** Timed tokens of a run. */
@@ -201,6 +203,7 @@ async function measure(
   const { bytes, bandwidth } = built.manifest;
   return {
     kernel: built.kernel.name,
+    promptPlan: built.manifest.promptPlan,
     device: engine.device,
     ...{ weights, tokens, runs },
     decode: positions.map((position, index) => {
@@ -249,7 +252,7 @@ function benchTable(result: BenchResult): string {
   return [
     table(['', 'at', 'tok/s', 'least', 'most', 'GB/s', 'of peak', 'tok/J', 'tokens'], rows),
     '',
-    `${result.kernel} on ${result.device}; ${result.weights} weights; ${result.tokens} tokens, median of ${result.runs} runs`,
+    `${result.kernel} on ${result.device}${result.promptPlan === null ? '' : `, prompts by ${result.promptPlan}`}; ${result.weights} weights; ${result.tokens} tokens, median of ${result.runs} runs`,
     `before: ${state(before)}; after: ${state(after)}`,
     ...(energyResolutionMs === null
       ? []

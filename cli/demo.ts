@@ -27,8 +27,9 @@ export function addDemo(program: Program, start: Start): void {
         ui.note(built.directory);
 
         title('2. The schedule');
-        const { schedule } = built.kernel;
-        if (!ui.json) ui.data(explainTable(schedule, estimate(schedule)).trimEnd());
+        const { schedule, prompts } = built.kernel;
+        for (const one of [schedule, ...(prompts ? [prompts.schedule] : [])])
+          if (!ui.json) ui.data(explainTable(one, estimate(one)).trimEnd());
 
         title('3. Verify against logits of transformers');
         const verified = await verifyWithProgress(ui, built, engineOptions(options));

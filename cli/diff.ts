@@ -1,4 +1,6 @@
 // gen diff: two plans side by side, and what they change in the generated text. Compiles nothing.
+
+import { OnelaunchError } from '../errors.ts';
 import type { PlanDiff } from '../lab/diff-plans.ts';
 import { usualPositions } from '../lab/measure.ts';
 import { exitCode } from './errors.ts';
@@ -32,18 +34,25 @@ export function addDiff(program: Program, start: Start): void {
         const model = needModel(options, `diff ${a} ${b}`);
         const { preflight } = await import('../preflight.ts');
         const { resolvePlan } = await import('../configs/resolve.ts');
-        const first = await preflight({ model, target: options.target, plan: a }, {});
-        const second = await resolvePlan(b);
+        const plans = [await resolvePlan(a), await resolvePlan(b)] as const;
+        const [isOfPrompts, other] = plans.map(({ scheme }) => scheme.kind === 'tiles');
+        if (isOfPrompts !== other) {
+          const [prompts, decodes] = isOfPrompts ? [a, b] : [b, a];
+          throw new OnelaunchError('usage', `plan ${prompts} takes in prompts, and ${decodes} decodes`, {
+            hint: 'compare two plans that decode, or two for prompts',
+          });
+        }
+        const asked = isOfPrompts ? { promptPlan: plans[0] } : { plan: plans[0] };
+        const checked = await preflight({ model, target: options.target, ...asked }, {});
         const [{ diffPlans }, { builtBefore }] = await Promise.all([
           import('../lab/diff-plans.ts'),
           import('../lab/built-before.ts'),
         ]);
-        const { dims, target } = first;
-        for (const note of first.notes) ui.warn(note);
+        const { dims, target } = checked;
+        for (const note of checked.notes) ui.warn(note);
         const last = dims.maxPositions - 1;
         const positions = options.positions ?? usualPositions(last);
-        const plans = [first.plan, second] as const;
-        const diff = await diffPlans(plans, { dims, target }, positions, builtBefore);
+        const diff = await diffPlans(plans, { dims, target }, positions, checked.plan, builtBefore);
         if (ui.json) ui.result({ model: dims.name, target: target.name, ...diff });
         else ui.data(await diffText(diff, `${dims.name} on ${target.name}`, options.text));
         return exitCode.ok;

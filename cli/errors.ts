@@ -49,12 +49,17 @@ function illegalPlan({ issues, message: details }: PlanError): Failure {
   if (issues.every(({ at }) => isOfPackage(pathOf(at)))) {
     const message = `the plan does not fit this model on this target, ${length} ${length === 1 ? 'issue' : 'issues'}`;
     const lines = issues.map(({ call, why }) => `  ${call}: ${why}`);
-    const hint = 'leave --plan out, or give another one or a smaller model';
+    const isOfPrompts = issues.every(({ at }) => promptPlanFiles.test(pathOf(at)));
+    const flag = isOfPrompts ? '--prompt-plan' : '--plan';
+    const hint = `leave ${flag} out, or give another one or a smaller model`;
     return { message, details: lines.join('\n'), hint, kind: 'usage' };
   }
   const message = `the plan is illegal, ${length} ${length === 1 ? 'issue' : 'issues'}`;
   return { message, details, hint: 'change what is marked, then see gen explain --plan FILE', kind: 'usage' };
 }
+
+/** Of those that take in prompts. */
+const promptPlanFiles = /[/\\]plans[/\\]prefill\.[jt]s$/;
 
 /** Nobody who names a plan that ships is to change its file. */
 const isOfPackage = (file: string): boolean =>

@@ -1,12 +1,12 @@
 // The flags that gen explore and gen ablate share, and what they make of them.
 import { readFileSync, statSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
-import { engineCommand, needGolden, type Program } from './flags.ts';
+import { needGolden, type Program, variantsCommand } from './flags.ts';
 import { duration, whole, wholes } from './values.ts';
 
 /** A command that times variants beside an incumbent. */
 export const experimentCommand = (program: Program, name: string) =>
-  engineCommand(program, name)
+  variantsCommand(program, name)
     .optionsGroup('Measurement:')
     .option(
       '--positions <list>',

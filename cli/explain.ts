@@ -14,23 +14,41 @@ export function addExplain(program: Program, start: Start): void {
       whole('--position', 0, 16_777_215),
       0,
     )
-    .addHelpText('after', helpEnd('gen explain --model qwen3-0.6b --target h100 --plan cooperative'))
+    .option(
+      '--prompt <n>',
+      'say how a prompt of so many tokens is taken in',
+      whole('--prompt', 1, 16_777_216),
+    )
+    .addHelpText(
+      'after',
+      helpEnd(
+        'gen explain --model qwen3-0.6b --target h100 --plan cooperative',
+        'gen explain --model qwen3-0.6b --target h100 --prompt-plan prefill --prompt 2000',
+      ),
+    )
     .action((word, options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'explain', word);
         const { preflight } = await import('../preflight.ts');
-        const { estimate, explainTable, generate, optionsWithoutEffect } = await import(
+        const { estimate, explainTable, generate, optionsWithoutEffect, passesOf, passesText } = await import(
           '../codegen/index.ts'
         );
-        const { dims, target, plan, planReason, notes } = await preflight({ ...options, model }, {});
+        const { target: on, plan: asked, promptPlan: askedForPrompts, prompt } = options;
+        const checked = await preflight({ model, target: on, plan: asked, promptPlan: askedForPrompts }, {});
+        const { dims, target, plan, planReason, notes } = checked;
         for (const note of notes) ui.warn(note);
         const last = dims.maxPositions - 1;
         if (options.position > last) {
           const text = `--position is '${options.position}', and the last position of ${dims.name} is ${last}`;
           throw new OnelaunchError('usage', text, { hint: `for example: --position ${last}` });
         }
+        if (prompt !== undefined && prompt > dims.maxPositions) {
+          const text = `--prompt is '${prompt}', and ${dims.name} has ${dims.maxPositions} positions`;
+          throw new OnelaunchError('usage', text, { hint: `for example: --prompt ${dims.maxPositions}` });
+        }
         if (planReason) ui.note(`plan ${plan.name}: ${planReason}`);
-        const { schedule } = await generate({ dims, plan, target });
+        const kernel = await generate(checked);
+        const { schedule, prompts } = kernel;
         if (schedule.scheme !== plan.scheme.kind) {
           ui.note(
             `${target.name} cannot copy while it computes: the stages of a stream run between barriers there`,
@@ -39,11 +57,26 @@ export function addExplain(program: Program, start: Start): void {
         const unused = optionsWithoutEffect(plan, target);
         if (unused.length > 0) ui.note(`without effect on ${target.name}: ${unused.join(', ')}`);
         const cost = estimate(schedule, options.position);
+        const ofPrompts = prompts && estimate(prompts.schedule, options.position);
+        const passes = prompt === undefined ? null : passesOf(prompt, kernel);
         if (ui.json) {
           const { passTokens } = schedule;
-          ui.result({ model: dims.name, plan: plan.name, target: target.name, passTokens, ...cost });
+          const promptPlan = prompts && {
+            plan: prompts.plan.name,
+            launchTokens: prompts.schedule.passTokens,
+            ...ofPrompts!,
+          };
+          ui.result({
+            ...{ model: dims.name, plan: plan.name, target: target.name, passTokens },
+            ...{ ...cost, promptPlan },
+            ...(passes && { prompt: { tokens: prompt, passes } }),
+          });
         } else {
-          ui.data(explainTable(schedule, cost).trimEnd());
+          const tables = [explainTable(schedule, cost)];
+          if (prompts) tables.push(explainTable(prompts.schedule, ofPrompts!));
+          if (passes)
+            tables.push(`a prompt of ${prompt!.toLocaleString('en')} tokens: ${passesText(passes)}`);
+          ui.data(tables.map((text) => text.trimEnd()).join('\n\n'));
         }
         return 0;
       }),

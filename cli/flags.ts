@@ -15,8 +15,8 @@ export const outputCommand = (program: Program, name: string, options: { isDefau
     .option('--no-color', 'print without colours (NO_COLOR does the same)')
     .optionsGroup('Kernel:');
 
-/** A command about one kernel. */
-export const kernelCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
+/** A command about plans that decode. */
+const planCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
   outputCommand(program, name, options)
     .option(
       '-m, --model <name|dir>',
@@ -28,17 +28,38 @@ export const kernelCommand = (program: Program, name: string, options: { isDefau
       'fusion plan: a known name, or a file that exports one (default: the best one for the target)',
     );
 
+/** A command about one kernel. */
+export const kernelCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
+  planCommand(program, name, options).option(
+    '--prompt-plan <name|file>',
+    'a plan of its own for prompts, such as prefill, beside a stream (default: they go through passes of the plan)',
+  );
+
+const engineFlags = {
+  context: [
+    '--context <positions>',
+    'prompt and reply together have at most so many tokens',
+    whole('--context', 1, 16_777_216),
+  ],
+  threads: ['--threads <n>', 'CPU threads (default: physical cores)', whole('--threads', 1, 1024)],
+  device: ['--device <n>', 'GPU ordinal (default: 0)', whole('--device', 0, 1023)],
+} as const;
+
 /** A command that runs a kernel. */
 export const engineCommand = (program: Program, name: string) =>
   kernelCommand(program, name)
     .optionsGroup('Engine:')
-    .option(
-      '--context <positions>',
-      'prompt and reply together have at most so many tokens',
-      whole('--context', 1, 16_777_216),
-    )
-    .option('--threads <n>', 'CPU threads (default: physical cores)', whole('--threads', 1, 1024))
-    .option('--device <n>', 'GPU ordinal (default: 0)', whole('--device', 0, 1023));
+    .option(...engineFlags.context)
+    .option(...engineFlags.threads)
+    .option(...engineFlags.device);
+
+/** A command that runs variants of a plan. */
+export const variantsCommand = (program: Program, name: string) =>
+  planCommand(program, name)
+    .optionsGroup('Engine:')
+    .option(...engineFlags.context)
+    .option(...engineFlags.threads)
+    .option(...engineFlags.device);
 
 /** A command that makes a reply. */
 const replyCommand = (program: Program, name: string) =>

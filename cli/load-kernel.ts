@@ -11,13 +11,17 @@ import type {
 import type { Needs } from '../preflight.ts';
 import { seconds, type Ui } from './ui.ts';
 
+/** Which kernel, as commander parsed it. */
+export interface KernelFlags {
+  readonly target?: string | undefined;
+  readonly plan?: string | undefined;
+  readonly promptPlan?: string | undefined;
+}
+
 /** The kernel flags of a command line as library options. */
-export function kernelOptions(
-  model: string,
-  options: { readonly target?: string | undefined; readonly plan?: string | undefined },
-  ui: Ui,
-): KernelOptions {
-  return { model, target: options.target, plan: options.plan, signal: ui.io.signal };
+export function kernelOptions(model: string, options: KernelFlags, ui: Ui): KernelOptions {
+  const { target, plan, promptPlan } = options;
+  return { model, target, plan, promptPlan, signal: ui.io.signal };
 }
 
 /** Builds, with its steps and their times on stderr; the last line says what came of it. */
@@ -34,6 +38,9 @@ export async function buildWithProgress(
   if (from !== null) ui.note(from);
   if (built.planReason) ui.note(`plan ${built.kernel.schedule.plan.name}: ${built.planReason}`);
   const how = built.cached ? 'built before' : `compiled in ${seconds(built.manifest.build.millis)}`;
+  const { promptPlan, promptTokens } = built.manifest;
+  if (promptPlan !== null)
+    ui.note(`prompts by ${promptPlan}, up to ${promptTokens.toLocaleString('en')} tokens a launch`);
   ui.note(`${built.kernel.name}: ${how}`);
   return built;
 }

@@ -4,7 +4,7 @@ import type { LanguageModel } from '../runtime/model.ts';
 import type { Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { exitCode } from './errors.ts';
-import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
+import { buildWithProgress, type KernelFlags, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { printable } from './printable.ts';
 import type { Ui } from './ui.ts';
 import { wordWrap } from './wrap.ts';
@@ -13,8 +13,7 @@ import { wordWrap } from './wrap.ts';
 export type ReplySettings = Omit<ReplyOptions, 'signal'>;
 
 /** The flags of a command that makes replies, as commander parsed them. */
-type ReplyFlags = ReplySettings &
-  Pick<LoadOptions, 'context' | 'threads' | 'device' | 'target'> & { readonly plan?: string | undefined };
+type ReplyFlags = ReplySettings & Pick<LoadOptions, 'context' | 'threads' | 'device'> & KernelFlags;
 
 export function replyOptions(flags: ReplySettings): ReplySettings {
   const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, seed } = flags;

@@ -19,6 +19,9 @@ const reportSchema = z.looseObject({
   plan: z.string(),
   /** The file of a plan that is not built in, from the working folder. */
   planFile: z.string().optional(),
+  /** What took in prompts, where that had a plan of its own; and its file. */
+  promptPlan: z.string().optional(),
+  promptPlanFile: z.string().optional(),
   /** ModelDims: a name may mean a checkpoint of the user's. */
   dims: z.looseObject({}),
   bench: section.optional(),
@@ -34,7 +37,7 @@ const reportRoot = () => join(packageRoot(), 'bench', 'reports');
 /** Writes figures into bench/reports/<target>/<kernel>.json, in the place of earlier ones of the same kind.
  *  @returns the path from the package's root */
 export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Section, object>>>): string {
-  const { plan } = kernel;
+  const { plan, prompts } = kernel;
   const { dims, target } = kernel.schedule;
   const folder = join(reportRoot(), target.name);
   const file = join(folder, `${kernel.name}.json`);
@@ -45,6 +48,8 @@ export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Sec
   const report: Report = {
     ...{ kernel: kernel.name, model: dims.name, target: target.name, plan: plan.name, dims: { ...dims } },
     ...(plan.file === null ? {} : { planFile: plan.file }),
+    ...(prompts && { promptPlan: prompts.plan.name }),
+    ...(prompts?.plan.file ? { promptPlanFile: prompts.plan.file } : {}),
     ...{ bench: section('bench'), verify: section('verify'), quality: section('quality') },
   };
   makeFolder(folder);
@@ -74,7 +79,7 @@ function readReport(file: string): Report | undefined {
   }
 }
 
-/** Hash of the sources that today's tree prints for a report's dims, plan and target; null if it knows one of them no more. */
+/** Hash of the sources that today's tree prints for a report's dims, plans and target; null if it knows one of them no more. */
 export async function currentHash(report: Report): Promise<string | null> {
   const codegen = await import('../codegen/index.ts');
   const names = await import('../configs/resolve.ts');
@@ -83,7 +88,9 @@ export async function currentHash(report: Report): Promise<string | null> {
     const dims = checkDims(report.dims as unknown as ModelDims);
     const target = names.resolveTarget(report.target);
     const plan = await names.resolvePlan(report.planFile ?? report.plan);
-    return (await codegen.generate({ dims, target, plan })).hash;
+    const forPrompts = report.promptPlanFile ?? report.promptPlan;
+    const promptPlan = forPrompts === undefined ? null : await names.resolvePromptPlan(forPrompts);
+    return (await codegen.generate({ dims, target, plan, promptPlan })).hash;
   } catch {
     return null;
   }

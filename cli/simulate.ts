@@ -1,4 +1,5 @@
 // gen simulate: the interleavings of a plan's blocks and warps, run on a model scaled down. Needs no GPU.
+import { OnelaunchError } from '../errors.ts';
 import type { FoundFault } from '../lab/simulate.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
@@ -18,7 +19,7 @@ export function addSimulate(program: Program, start: Start): void {
     .option(
       '--pass-tokens <list>',
       'only passes of so many tokens (default: one and a few)',
-      wholes('--pass-tokens', 1, 8),
+      wholes('--pass-tokens', 1, 16),
     )
     .option(
       '--at <list>',
@@ -32,6 +33,7 @@ export function addSimulate(program: Program, start: Start): void {
       helpEnd(
         'gen simulate --model qwen3-0.6b --target h100 --plan my-plan.ts',
         'gen simulate --model qwen3-0.6b --target h100 --plan cooperative --drop "grid after attn_out"',
+        'gen simulate --model qwen3-0.6b --target h100 --prompt-plan prefill',
       ),
     )
     .action((word, options) =>
@@ -39,8 +41,16 @@ export function addSimulate(program: Program, start: Start): void {
         const model = needModel(options, 'simulate', word);
         const { preflight } = await import('../preflight.ts');
         const lab = await import('../lab/simulate.ts');
-        const { dims, target, plan, planReason } = await preflight({ ...options, model }, {});
-        if (planReason) ui.note(`plan ${plan.name}: ${planReason}`);
+        const { target: on, plan: asked, promptPlan } = options;
+        if (asked !== undefined && promptPlan !== undefined) {
+          throw new OnelaunchError('usage', '--plan and --prompt-plan are both given, and one is simulated', {
+            hint: 'leave one of them out',
+          });
+        }
+        const checked = await preflight({ model, target: on, plan: asked, promptPlan }, {});
+        const { dims, target, planReason } = checked;
+        const plan = checked.promptPlan ?? checked.plan;
+        if (planReason && !promptPlan) ui.note(`plan ${plan.name}: ${planReason}`);
         const whole = lab.tinySchedule(dims, plan, target);
         if (options.listSyncs) {
           const syncs = whole.schedule.syncs.map((sync, index) => ({

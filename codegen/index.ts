@@ -1,5 +1,5 @@
 // The generator from top to bottom: dims -> graph -> plan -> hazards -> syncs -> schedule -> view -> sources -> library.
-import { invariant, OnelaunchError } from '../errors.ts';
+import { invariant } from '../errors.ts';
 import { debug } from './build/debug.ts';
 import { emitSources } from './emit/emit.ts';
 import type { Kernel } from './kernel.ts';
@@ -12,6 +12,7 @@ import type { Cost } from './schedule/cost.ts';
 import { explainTable } from './schedule/explain.ts';
 import type { Target } from './schedule/target.ts';
 import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
+import { checkTogether } from './schemes/together.ts';
 
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type BuildOptions, type Built, build } from './build/build.ts';
@@ -35,6 +36,7 @@ export {
   type Tuning,
   tiles,
 } from './plan/plan.ts';
+export { passesOf, passesText } from './prompts.ts';
 export type { Cost } from './schedule/cost.ts';
 export type { Target } from './schedule/target.ts';
 export { optionsWithoutEffect } from './schemes/barriers/tuning.ts';
@@ -43,42 +45,24 @@ export { explainTable };
 
 /**
  * The sources for one model, plan and target. Pure but for reading templates.
- * @throws PlanError with every issue of an illegal plan.
+ * @throws PlanError with every issue of an illegal plan; OnelaunchError usage for two that do not go together.
  */
 export async function generate(input: {
   dims: ModelDims;
   plan: FusionPlan;
-  /** A plan with tiles, for prompts; null: they go through passes of the other. */
+  /** A plan with tiles, for prompts; without one they go through passes of the other. */
   promptPlan?: FusionPlan | null;
   target: Target;
 }): Promise<Kernel> {
   const { dims, plan, promptPlan = null, target } = input;
+  checkTogether(plan, promptPlan, target);
   const schedule = makeSchedule(dims, plan, target);
   const prompts = promptPlan && { plan: promptPlan, schedule: makeSchedule(dims, promptPlan, target) };
-  checkTogether(schedule, prompts);
   const { files, hash } = await emitSources({ schedule, plan }, prompts);
   debug(2, () => explainTable(schedule, estimate(schedule)));
   debug(4, () => Object.entries(files).find(([name]) => name.startsWith('kernel'))![1]);
   const name = [dims.name, target.name, plan.name, ...(prompts ? [prompts.plan.name] : [])].join('-');
   return { schedule, plan, prompts, sources: files, hash, name };
-}
-
-/** Tiles read the weights of a stream and fill its cache; they make no token. @throws OnelaunchError usage */
-function checkTogether(schedule: Schedule, prompts: Kernel['prompts']): void {
-  const refused = (text: string, hint: string) => new OnelaunchError('usage', text, { hint });
-  const [name, of] = [schedule.plan.name, schedule.scheme];
-  if (of === 'tiles')
-    throw refused(`plan ${name} takes in prompts and makes no tokens`, `give it as --prompt-plan ${name}`);
-  if (!prompts) return;
-  const { plan, schedule: made } = prompts;
-  if (made.scheme !== 'tiles')
-    throw refused(`plan ${plan.name} has no tiles`, 'a plan for prompts ends in tiles(...), as prefill does');
-  if (of !== 'stream') {
-    throw refused(
-      `plan ${plan.name} reads the weights of a stream, and ${name} has barriers on ${schedule.target.name}`,
-      'take it with --plan stream on a GPU',
-    );
-  }
 }
 
 /** The schedule of a legal plan, checked. @throws PlanError */

@@ -6,7 +6,7 @@ import { isLegal } from '../codegen/plan/check.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import { hasBulkCopies } from '../codegen/schedule/platform.ts';
-import type { Target } from '../codegen/schedule/target.ts';
+import { platformOf, type Target } from '../codegen/schedule/target.ts';
 import cooperative from './plans/cooperative.ts';
 import stream from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
@@ -19,8 +19,11 @@ interface ChosenPlan {
 }
 
 /** The stream where a copy engine feeds it; else, of the plans with barriers, the one that is predicted to be faster. */
-function defaultPlan(dims: ModelDims, target: Target): ChosenPlan {
+function defaultPlan(dims: ModelDims, target: Target, promptPlan: FusionPlan | null): ChosenPlan {
   const graph = decoderGraph(dims);
+  if (promptPlan && platformOf(target).streams && isLegal(graph, stream, target)) {
+    return { plan: stream, why: `${promptPlan.name} reads the weights of a stream` };
+  }
   if (hasBulkCopies(target.arch) && isLegal(graph, stream, target)) {
     return { plan: stream, why: `${target.name} has a copy engine that feeds it` };
   }
@@ -42,7 +45,9 @@ export async function choosePlan(
   asked: string | FusionPlan | undefined,
   dims: ModelDims,
   target: Target,
+  /** What takes in prompts beside it. */
+  promptPlan: FusionPlan | null = null,
 ): Promise<ChosenPlan> {
-  if (asked === undefined) return defaultPlan(dims, target);
+  if (asked === undefined) return defaultPlan(dims, target, promptPlan);
   return { plan: typeof asked === 'object' ? parsePlan(asked) : await resolvePlan(asked), why: null };
 }

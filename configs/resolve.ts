@@ -19,11 +19,14 @@ import { targetNamed, targetNames, targets } from './targets.ts';
 /** Plans of their own; variants are edits of one, and called after it. */
 const bases: readonly FusionPlan[] = [cooperative, stream, unfused, seed];
 const plans: readonly FusionPlan[] = [...bases, ...streamVariants, ...seedVariants];
+/** What takes in prompts beside a plan that decodes. */
+const promptPlans: readonly FusionPlan[] = [prefill, ...prefillVariants];
 
 export { modelNames, type ResolvedModel, resolveModel } from './resolve-model.ts';
 export { targetNames } from './targets.ts';
 
 export const planNames = (): string[] => plans.map((plan) => plan.name);
+export const promptPlanNames = (): string[] => promptPlans.map((plan) => plan.name);
 
 function unknown(
   kind: string,
@@ -76,12 +79,23 @@ function targetOf(gpu: Gpu): Target {
   });
 }
 
-/** A built-in plan, or the default export of a .ts, .js or .mjs file. */
-export async function resolvePlan(name: string): Promise<FusionPlan> {
-  const known = [...plans, prefill, ...prefillVariants].find((plan) => plan.name === name);
+/** A built-in plan, or the default export of a .ts, .js or .mjs file; whoever asks sees whether it decodes or takes in prompts. */
+export const resolvePlan = (name: string): Promise<FusionPlan> =>
+  findPlan(name, { kind: 'plan', names: planNames(), shown: bases.map(withVariants) });
+
+/** The same, where one for prompts is asked for. */
+export const resolvePromptPlan = (name: string): Promise<FusionPlan> =>
+  findPlan(name, { kind: 'prompt plan', names: promptPlanNames(), shown: promptPlanNames() });
+
+/** @param wanted what an unknown name should have been */
+async function findPlan(
+  name: string,
+  wanted: { readonly kind: string; readonly names: readonly string[]; readonly shown: readonly string[] },
+): Promise<FusionPlan> {
+  const known = [...plans, ...promptPlans].find((plan) => plan.name === name);
   if (known) return known;
   if (!/\.[mc]?[jt]s$/.test(name))
-    throw unknown('plan', name, planNames(), bases.map(withVariants), '; or the path of a .ts or .js file');
+    throw unknown(wanted.kind, name, wanted.names, wanted.shown, '; or the path of a .ts or .js file');
   const file = resolve(name);
   if (!statSync(file, { throwIfNoEntry: false })?.isFile()) {
     throw new OnelaunchError('usage', `no plan file ${name}`, {

@@ -33,37 +33,46 @@ export interface PlanDiff {
   readonly files: readonly { readonly name: string; readonly hunks: readonly Hunk[] }[];
 }
 
-/** @param plans both legal, else PlanError. @param positions of the predictions
- *  @param builtOf the manifest of a kernel that was built before */
+/** @param plans both legal, else PlanError, and of one kind: they decode, or take in prompts. @param positions of the predictions
+ *  @param beside what decodes beside plans for prompts. @param builtOf the manifest of a kernel that was built before */
 export async function diffPlans(
   plans: readonly [a: FusionPlan, b: FusionPlan],
   { dims, target }: { readonly dims: ModelDims; readonly target: Target },
   positions: readonly number[],
+  beside: FusionPlan,
   builtOf: (kernel: Kernel) => Manifest | null,
 ): Promise<PlanDiff> {
   const [first, second] = plans;
   // An illegal plan is refused under its own name.
   for (const plan of plans) makeSchedule(dims, plan, target);
-  const kernelOf = (plan: FusionPlan) =>
-    generate({ dims, target, plan: { ...plan, name: label, file: null } });
+  const kernelOf = (plan: FusionPlan) => {
+    const same = { ...plan, name: label, file: null };
+    const isOfPrompts = plan.scheme.kind === 'tiles';
+    return generate({ dims, target, ...(isOfPrompts ? { plan: beside, promptPlan: same } : { plan: same }) });
+  };
   const [a, b] = [await kernelOf(first), await kernelOf(second)];
+  const [ofA, ofB] = [comparedOf(a), comparedOf(b)];
   return {
     ...{ a: first.file ?? first.name, b: second.file ?? second.name, same: a.hash === b.hash },
     figures: pairs(figuresOf(a, positions, builtOf(a)), figuresOf(b, positions, builtOf(b))),
     options: differing(leaves(first.scheme), leaves(second.scheme)),
-    schedule: differing(leaves(ownOf(a.schedule)), leaves(ownOf(b.schedule))),
-    stages: changedLines(stageLines(a.schedule), stageLines(b.schedule)),
-    syncs: changedLines(a.schedule.syncs.map(syncName), b.schedule.syncs.map(syncName)),
+    schedule: differing(leaves(ownOf(ofA)), leaves(ownOf(ofB))),
+    stages: changedLines(stageLines(ofA), stageLines(ofB)),
+    syncs: changedLines(ofA.syncs.map(syncName), ofB.syncs.map(syncName)),
     files: changedFiles(a, b),
   };
 }
+
+/** Of a kernel with a plan for prompts, that plan's. */
+const comparedOf = ({ schedule, prompts }: Kernel): Schedule => prompts?.schedule ?? schedule;
 
 /** What both plans are called in the texts: a name is no difference. */
 const label = 'plan';
 
 type Values = ReadonlyMap<string, Value>;
 
-function figuresOf({ schedule }: Kernel, positions: readonly number[], built: Manifest | null): Values {
+function figuresOf(kernel: Kernel, positions: readonly number[], built: Manifest | null): Values {
+  const schedule = comparedOf(kernel);
   const last = estimate(schedule, positions.at(-1));
   const read = last.stages.reduce(
     (sum, { weightBytes, part }) => sum + weightBytes * (part === 'layer' ? schedule.dims.layers : 1),
@@ -74,10 +83,10 @@ function figuresOf({ schedule }: Kernel, positions: readonly number[], built: Ma
       `predicted us at ${position}`,
       rounded(estimate(schedule, position).micros, 1),
     ]),
-    [`syncs a token at ${last.position}`, last.syncsPerToken],
+    [`syncs a ${last.per} at ${last.position}`, last.syncsPerToken],
     ['stages', schedule.stages.length],
-    ['MB of weights a token', rounded(read / 1e6, 2)],
-    ['tokens a pass', schedule.passTokens],
+    [`MB of weights a ${last.per}`, rounded(read / 1e6, 2)],
+    [`tokens a ${last.per === 'launch' ? 'launch' : 'pass'}`, schedule.passTokens],
     ...(built?.build.resources ?? []).flatMap(({ name, registers, spillBytes }): [string, Value][] => [
       [`registers of ${name}`, registers],
       [`bytes spilled by ${name}`, spillBytes],

@@ -22,7 +22,7 @@ export function resourcesOf(directory: string, manifest: Manifest): KernelResour
 
 /** The objects of the kernel alone; where they were not kept the library, which has all else too. */
 function objectsOf(directory: string, { library }: Manifest): string[] {
-  const kept = readdirSync(directory).filter((name) => /^kernel\w*\.o$/.test(name));
+  const kept = readdirSync(directory).filter((name) => /^(kernel|prompt)\w*\.o$/.test(name));
   return kept.length > 0 ? kept.sort() : [library];
 }
 

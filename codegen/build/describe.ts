@@ -5,15 +5,17 @@ import { abiVersion } from '../../abi/abi.ts';
 import { type Manifest, manifestFormat } from '../../abi/manifest.ts';
 import type { Kernel } from '../kernel.ts';
 import { bytesOf } from '../model/packing.ts';
+import type { Schedule } from '../schemes/index.ts';
 import { sha256 } from './cache.ts';
 import { multipliesPairs } from './cpu-paths.ts';
 import type { Recipe, Tools } from './recipe.ts';
 import type { Resources } from './resources.ts';
 
 /** What a manifest says of its kernel: labels, and all that follows from the sources. @param paths of the library: which of them runs here rounds */
-export function described({ name, hash, schedule }: Kernel, paths: readonly string[]) {
-  const { dims, target, plan, roundings, pairRoundings } = schedule;
-  const more = multipliesPairs(paths) ? pairRoundings : { perLayer: 0, once: 0 };
+export function described({ name, hash, schedule, prompts }: Kernel, paths: readonly string[]) {
+  const { dims, target, plan } = schedule;
+  const more = multipliesPairs(paths) ? schedule.pairRoundings : { perLayer: 0, once: 0 };
+  const most = mostRoundings([schedule, ...(prompts ? [prompts.schedule] : [])]);
   return {
     format: manifestFormat,
     abi: abiVersion,
@@ -23,9 +25,11 @@ export function described({ name, hash, schedule }: Kernel, paths: readonly stri
     target: target.name,
     kind: target.kind,
     plan: plan.name,
+    promptPlan: prompts?.plan.name ?? null,
     dims,
     passTokens: schedule.passTokens,
-    roundings: { perLayer: roundings.perLayer + more.perLayer, once: roundings.once + more.once },
+    promptTokens: prompts?.schedule.passTokens ?? 0,
+    roundings: { perLayer: most.perLayer + more.perLayer, once: most.once + more.once },
     weightBytes: schedule.packing.bytes,
     slots: schedule.slots.map((slot) => ({
       ...slot,
@@ -35,6 +39,12 @@ export function described({ name, hash, schedule }: Kernel, paths: readonly stri
     bandwidth: target.bandwidth,
   } as const;
 }
+
+/** A token goes one way or the other. */
+const mostRoundings = (schedules: readonly Schedule[]) => ({
+  perLayer: Math.max(...schedules.map(({ roundings }) => roundings.perLayer)),
+  once: Math.max(...schedules.map(({ roundings }) => roundings.once)),
+});
 
 /** The whole of it. @param made the folder that has library.so, and its CPU paths */
 export function manifestOf(

@@ -28,12 +28,18 @@ export const spillLines = (resources: readonly Resources[]): string[] =>
       ({ name, spillBytes }) => `${name} spills ${spillBytes} bytes a thread: it is slower than it need be`,
     );
 
-/** A mangled name: its length, its letters, an integer of a template. */
+/** A mangled name: namespaces and name, each behind its length, an integer of a template. */
 export function nameOf(symbol: string): string {
-  const found = /^_Z(\d+)(.*)$/.exec(symbol);
-  if (!found) return symbol;
-  const length = Number(found[1]);
-  const name = found[2]!.slice(0, length);
-  const argument = /^ILi(\d+)E/.exec(found[2]!.slice(length))?.[1];
+  const prefix = /^_ZN?(?=\d)/.exec(symbol);
+  if (!prefix) return symbol;
+  const names: string[] = [];
+  let rest = symbol.slice(prefix[0].length);
+  for (let digits = /^\d+/.exec(rest); digits; digits = prefix[0] === '_ZN' ? /^\d+/.exec(rest) : null) {
+    const end = digits[0].length + Number(digits[0]);
+    names.push(rest.slice(digits[0].length, end));
+    rest = rest.slice(end);
+  }
+  const argument = /^ILi(\d+)E/.exec(rest)?.[1];
+  const name = names.join('::');
   return argument === undefined ? name : `${name}<${argument}>`;
 }

@@ -29,18 +29,20 @@ export interface RunOptions {
 /** Runs steps side by side, and gives what they printed. The first that fails ends the others.
  *  @throws OnelaunchError `failed` of a compiler, `environment` of a full disk; the reason of the signal */
 export async function runAll(steps: readonly Step[], options: RunOptions): Promise<string> {
-  const queue = [...steps];
-  let output = '';
+  const queue = [...steps.entries()];
+  const outputs = steps.map(() => '');
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
   const worker = async () => {
-    for (let step = queue.shift(); step; step = queue.shift())
-      output += await runStep(step, { ...options, signal });
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      const [index, step] = next;
+      outputs[index] = await runStep(step, { ...options, signal });
+    }
   };
   const workers = Array.from({ length: Math.min(steps.length, availableParallelism()) }, worker);
   try {
     await Promise.all(workers);
-    return output;
+    return outputs.join('');
   } catch (error) {
     stop.abort();
     await Promise.allSettled(workers);

@@ -45,8 +45,10 @@ export interface StageCost {
 export interface Cost {
   /** Position of the token that is made. */
   readonly position: number;
+  /** What bytes, times and syncs are of: a token, or a launch of as many as there may be. */
+  readonly per: 'token' | 'launch';
   readonly stages: readonly StageCost[];
-  /** Grid barriers, or exchanges, of a token. */
+  /** Grid barriers, or exchanges, of a token or a launch. */
   readonly syncsPerToken: number;
   readonly syncName: 'grid barriers' | 'exchanges';
   readonly bytes: { readonly weights: number; readonly kvPerPosition: number };
@@ -56,7 +58,7 @@ export interface Cost {
   readonly workMicros: number;
   /** What the time of a token is made of. */
   readonly parts: readonly TimePart[];
-  /** One token [us]; null without a known bandwidth. */
+  /** One token, or one launch [us]; null without a known bandwidth. */
   readonly micros: number | null;
   readonly tokensPerSecond: number | null;
   /** The scheme's own lines below the table, and what the prediction rests on. */
@@ -141,6 +143,7 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   const unmeasured = unmeasuredOf(target, parts);
   return {
     position: input.position,
+    per: input.tokens === undefined ? 'token' : 'launch',
     stages,
     syncsPerToken: sum((stage) => (hasSync(stage) ? 1 : 0)),
     syncName: input.syncName,

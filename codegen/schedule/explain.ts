@@ -4,16 +4,18 @@ import { megabytes } from './bytes-text.ts';
 import { type Cost, runsOf, type StageCost, syncText } from './cost.ts';
 import type { CommonSchedule } from './schedule.ts';
 
-const header = [
+const headerOf = ({ per }: Pick<Cost, 'per'>): readonly string[] => [
   'stage',
   'ops (* made by every block)',
   'over',
-  'MB a token',
+  `MB a ${per}`,
   'us of reads',
   'us of waits',
   'us of work',
   'then',
 ];
+/** Of MB, the first column of numbers; the last one is text again. */
+const firstNumber = 3;
 
 /** Stages, what they read and wait for at one position, and the syncs with their reasons; notes under their stage. */
 export function explainTable(schedule: CommonSchedule, cost: Cost): string {
@@ -32,13 +34,13 @@ export function explainTable(schedule: CommonSchedule, cost: Cost): string {
     megabytes(read),
     cost.readMicros?.toFixed(1) ?? '',
     ...[cost.waitMicros, cost.workMicros].map((micros) => (cost.readMicros === null ? '' : shown(micros))),
-    `${cost.syncsPerToken} ${cost.syncName} a token`,
+    `${cost.syncsPerToken} ${cost.syncName} a ${cost.per}`,
   ];
   return [
-    `${dims.name} on ${target.name}, plan ${plan.name}: ${dims.layers} layers, ${tokens} a pass`,
+    `${dims.name} on ${target.name}, plan ${plan.name}: ${dims.layers} layers, ${tokens} a ${cost.per === 'launch' ? 'launch' : 'pass'}`,
     ...(kinds ? [kinds] : []),
     '',
-    ...aligned([header, ...rows, total]),
+    ...aligned([headerOf(cost), ...rows, total]),
     '',
     ...(cost.lines.length > 0 ? [...cost.lines, ''] : []),
     `${cost.basis}; every position before${kinds && ', where all layers see it,'} adds ${(cost.bytes.kvPerPosition / 1e3).toFixed(1)} kB of KV cache to read`,
@@ -70,7 +72,8 @@ const shown = (micros: number): string => (micros >= 0.05 ? micros.toFixed(1) : 
 
 /** Columns of one width, numbers to the right. */
 function aligned(rows: readonly (readonly string[])[]): string[] {
-  const isNumber = (c: number) => c >= header.indexOf('MB a token') && c < header.length - 1;
+  const header = rows[0]!;
+  const isNumber = (c: number) => c >= firstNumber && c < header.length - 1;
   const widths = header.map((_, c) => Math.max(...rows.map((row) => row[c]!.length)));
   return rows.map((cells) =>
     cells

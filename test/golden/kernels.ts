@@ -3,40 +3,43 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { generate, type Kernel } from '../../codegen/index.ts';
-import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { resolveModel, resolvePlan, resolvePromptPlan, resolveTarget } from '../../configs/resolve.ts';
 
 /** In the repository, where `gen` also puts what it builds: only these kernels are kept. */
 export const keptFolder = join(packageRoot(), 'generated');
 
+type Case = readonly [model: string, target: string, plan: string, promptPlan?: string];
+
 /** What one wants to read without running anything. */
-const kept = [
+const kept: readonly Case[] = [
   ['qwen3-0.6b', 'h100', 'stream'],
+  ['qwen3-0.6b', 'h100', 'stream', 'prefill'],
   ['qwen3-0.6b', 'h100', 'cooperative'],
   ['qwen3-0.6b', 'h100', 'unfused'],
   ['qwen3-0.6b', 'cpu', 'cooperative'],
-] as const;
+];
 
 /** Small kernels for compilers: two micro models, so that every switch of a model is on in one and off in the other. */
-const micro = [
+const micro: readonly Case[] = [
   ['qwen3-micro', 'h100', 'cooperative'],
   ['qwen3-micro', 'h100', 'stream'],
   ['qwen3-micro', 'cpu', 'cooperative'],
   ['qwen2-micro', 'h100', 'unfused'],
   ['qwen2-micro', 'cpu', 'unfused'],
-] as const;
+];
 
-/** The files of a kernel that depend on model and plan: the kernel itself and model.h. */
-export const printedFiles = (kernel: Kernel): [string, string][] =>
-  Object.entries(kernel.sources).filter(([name]) => name === 'model.h' || /^kernel\./.test(name));
+/** The files of a kernel that depend on model and plan: the kernel itself and model.h; of one with a plan for prompts that plan's alone. */
+export const printedFiles = ({ sources, prompts }: Kernel): [string, string][] =>
+  Object.entries(sources).filter(([name]) =>
+    prompts ? /^prompt\./.test(name) : name === 'model.h' || /^kernel\./.test(name),
+  );
 
-const kernelsOf = (
-  cases: readonly (readonly [model: string, target: string, plan: string])[],
-  pathOf: (model: string) => string,
-): Promise<Kernel[]> =>
+const kernelsOf = (cases: readonly Case[], pathOf: (model: string) => string): Promise<Kernel[]> =>
   Promise.all(
-    cases.map(async ([model, target, plan]) => {
+    cases.map(async ([model, target, plan, forPrompts]) => {
       const { dims } = resolveModel(pathOf(model));
-      return generate({ dims, target: resolveTarget(target), plan: await resolvePlan(plan) });
+      const promptPlan = forPrompts === undefined ? null : await resolvePromptPlan(forPrompts);
+      return generate({ dims, target: resolveTarget(target), plan: await resolvePlan(plan), promptPlan });
     }),
   );
 

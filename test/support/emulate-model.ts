@@ -5,7 +5,6 @@ import type { Manifest } from '../../abi/manifest.ts';
 import { described } from '../../codegen/build/describe.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { type FusionPlan, generate, type Kernel } from '../../codegen/index.ts';
-import { resolvePlan } from '../../configs/resolve.ts';
 import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
@@ -26,21 +25,24 @@ export interface EmulatedCase {
   readonly change?: (kernel: Kernel) => Kernel;
 }
 
+/** What the runtime reads of the manifest of a kernel that is emulated. */
+export const emulatedManifest = (kernel: Kernel): Manifest =>
+  ({ ...described(kernel, []), paths: [] }) as unknown as Manifest;
+
 /** Compiles a kernel for the emulator; the function that is returned verifies it. */
 export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promise<VerifyResult>> {
   const { plan, promptPlan, target, cases, change } = asked;
   const fixture = join(packageRoot(), 'test', 'fixtures', asked.model);
   const model = existsSync(fixture) ? fixture : asked.model;
-  const checked = await preflight({ model, plan, target }, { weights: true });
+  const checked = await preflight({ model, plan, promptPlan, target }, { weights: true });
   const { dims, directory: modelDirectory } = checked;
-  const ofPrompts = typeof promptPlan === 'string' ? await resolvePlan(promptPlan) : (promptPlan ?? null);
-  const generated = await generate({ ...checked, promptPlan: ofPrompts });
+  const generated = await generate(checked);
   const kernel = change ? change(generated) : generated;
   const library = await emulate(kernel);
   const stored = await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined);
   if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const golden = cases ? { ...stored, cases: cases.map((index) => stored.cases[index]!) } : stored;
-  const manifest = { ...described(kernel, []), paths: [] } as unknown as Manifest;
+  const manifest = emulatedManifest(kernel);
   const built = { modelDirectory, kernel, manifest, library, directory: '', cached: true, millis: 0 };
   return async () => {
     const { engine } = await openEngine(
@@ -55,6 +57,9 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
     }
   };
 }
+
+export const verifyEmulated = async (asked: EmulatedCase): Promise<VerifyResult> =>
+  (await prepareEmulated(asked))();
 
 const [, script, model, plan, target, promptPlan] = process.argv;
 if (script === import.meta.filename) {

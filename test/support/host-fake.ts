@@ -116,7 +116,7 @@ function endOf({ shape: [rows, columns], offset, stride, dtype }: Slot): number 
 
 export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manifest {
   return {
-    format: 2,
+    format: 3,
     abi: abiVersion,
     hash: 'fake',
     name: 'fake',
@@ -124,6 +124,7 @@ export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manif
     target: 'fake',
     kind: 'cpu',
     plan: 'fake',
+    promptPlan: null,
     dims: {
       name: 'fake',
       family: 'llama',
@@ -146,6 +147,7 @@ export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manif
       pattern: ['layer'],
     },
     passTokens,
+    promptTokens: 0,
     roundings: { perLayer: 0, once: 0 },
     library: 'fake.so',
     libraryBytes: 1,

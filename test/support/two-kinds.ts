@@ -62,13 +62,21 @@ export async function makeTwoKinds(root: string): Promise<TwoKinds> {
 }
 
 /** The kernel of the toy model. */
-export const kernelOfTwoKinds = ({ dims }: Pick<TwoKinds, 'dims'>, target: Target, plan: FusionPlan) =>
-  generate({ dims, target, plan });
+export const kernelOfTwoKinds = (
+  { dims }: Pick<TwoKinds, 'dims'>,
+  target: Target,
+  plan: FusionPlan,
+  promptPlan: FusionPlan | null = null,
+) => generate({ dims, target, plan, promptPlan });
 
-/** Builds a kernel of the toy model, opens it and compares its logits and its tokens with the reference's. */
-export async function verifyTwoKinds(model: TwoKinds, kernel: Kernel): Promise<VerifyResult> {
+/** Builds a kernel of the toy model, opens it and compares its logits and its tokens with the reference's. @param made it was built before */
+export async function verifyTwoKinds(
+  model: TwoKinds,
+  kernel: Kernel,
+  made?: Awaited<ReturnType<typeof build>>,
+): Promise<VerifyResult> {
   const { dims, golden, folder } = model;
-  const built = await build(kernel);
+  const built = made ?? (await build(kernel));
   const { target } = kernel.schedule;
   const { engine } = await openEngine(
     { ...built, dims, planReason: null, modelDirectory: folder, target, kernel },

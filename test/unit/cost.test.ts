@@ -19,6 +19,7 @@ import { streamFacts } from '../../codegen/schemes/stream/cost.ts';
 import { lowerStream } from '../../codegen/schemes/stream/lower.ts';
 import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
+import prefill from '../../configs/plans/prefill.ts';
 import seed from '../../configs/plans/seed.ts';
 import stream from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
@@ -67,7 +68,7 @@ test('a token of qwen3-0.6b waits at 142 barriers, and takes no less than its by
 test('a dearer term makes some kernel slower, and none faster', () => {
   const apart = { attn_norm: own({ over: 'tokens' }) };
   const copied = seed.with('copied', {}, { buffers: 2, producers: 2 });
-  const plans = [cooperative, unfused, stream, seed, copied];
+  const plans = [cooperative, unfused, stream, seed, copied, prefill];
   const schedules = [...plans, cooperative.with('c', apart), stream.with('s', apart)].map((made) =>
     makeSchedule(modelOf('smollm2-135m'), made, h100),
   );

@@ -14,7 +14,7 @@ const matrix = (tensor: string, rows: number, columns: number): Slot => {
 
 const layer = 'model.layers.0';
 const manifest: Manifest = {
-  format: 2,
+  format: 3,
   abi: 1,
   hash: '00',
   name: 'small-cpu-fused-00',
@@ -22,6 +22,7 @@ const manifest: Manifest = {
   target: 'cpu',
   kind: 'cpu',
   plan: 'fused',
+  promptPlan: null,
   dims: {
     name: 'small',
     family: 'qwen2',
@@ -44,6 +45,7 @@ const manifest: Manifest = {
     pattern: ['layer'],
   },
   passTokens: 8,
+  promptTokens: 0,
   roundings: { perLayer: 0, once: 0 },
   library: 'small.so',
   libraryBytes: 1,

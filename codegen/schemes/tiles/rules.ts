@@ -1,5 +1,5 @@
 // Rules about plans with tiles: what their kernels need of the plan, the model and the target.
-import { endBefore, stageOfItsOwn, withBarriers, withScheme } from '../../plan/edits.ts';
+import { endBefore, stageOfItsOwn, withScheme } from '../../plan/edits.ts';
 import { atPlan, atStage, type Context, type Edit, type Finding, opsOf } from '../../plan/finding.ts';
 import type { TilesScheme } from '../../plan/plan.ts';
 import { overBudget } from '../../plan/rules/size.ts';
@@ -31,9 +31,9 @@ export function tilesStage(context: Context): Finding[] {
   });
 }
 
-/** What no other tiles would cure. */
+/** What no other tiles would cure: prompts go through passes of decoding. */
 function atTiles(context: Context, rule: string, why: string): Finding[] {
-  return [{ rule, ...atPlan(context.plan, 'scheme', 'tiles'), why, edits: [withBarriers(context)] }];
+  return [{ rule, ...atPlan(context.plan, 'scheme', 'tiles'), why, edits: [] }];
 }
 
 export function tilesWithoutCores(context: Context): Finding[] {
@@ -114,5 +114,5 @@ export function tilesBudget(context: Context): Finding[] {
   const steps = 2 * slotBytes(least(tokenTile), least(rowTile));
   if (keyTileFor(graph.dims, room) > 0 && steps <= room) return [];
   const needed = streamStaticBytes + Math.max(steps, 2 * keyTileBytes(graph.dims, 16));
-  return [overBudget(context, 1, 'two steps of a tile', needed, [withBarriers(context)])];
+  return [overBudget(context, 1, 'two steps of a tile', needed, [])];
 }

@@ -20,6 +20,9 @@ const shapes = [
 /** Tiles of the tiny model. */
 const tile = { tokens: 2, rows: 8 };
 
+/** Tokens whose heads are dealt to two blocks, which take eight of a token and a kv head at a time. */
+const tokensFor = ({ kvHeads }: ModelDims): number => Math.max(5, Math.ceil(9 / kvHeads));
+
 export function tinyTiles(dims: ModelDims, plan: FusionPlan, target: Target): Tiny<TilesSchedule> {
   const graph = decoderGraph(tinyDims(dims, { ...sizes, kvHeads: Math.min(3, dims.kvHeads) }));
   const made = lowerTiles(graph, plan, { ...target, sms: 7, sharedBytes: roomyBytes });
@@ -29,7 +32,9 @@ export function tinyTiles(dims: ModelDims, plan: FusionPlan, target: Target): Ti
   return {
     schedule,
     machines: shapes.flatMap((shape) =>
-      [1, 5].flatMap((tokens) => [0, 3].map((position) => ({ ...shape, tokens, position }))),
+      [1, tokensFor(graph.dims)].flatMap((tokens) =>
+        [0, 3].map((position) => ({ ...shape, tokens, position })),
+      ),
     ),
   };
 }

@@ -1,0 +1,178 @@
+// Plans for prompts as users ask for them: what is refused, what is chosen beside them, and what a library and a report say of them.
+import { describe, expect, test } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { currentHash, type Report } from '../../cli/report-file.ts';
+import { run } from '../../cli/run.ts';
+import { described } from '../../codegen/build/describe.ts';
+import { generate } from '../../codegen/index.ts';
+import { planNames, promptPlanNames, resolvePromptPlan } from '../../configs/resolve.ts';
+import { Problems } from '../../errors.ts';
+import { load } from '../../load.ts';
+import { preflight } from '../../preflight.ts';
+
+async function gen(...args: readonly string[]) {
+  const { io, written } = memoryIo();
+  return { code: await run(args, io), ...written };
+}
+const asked = ['--model', 'qwen3-0.6b', '--target', 'h100'];
+const kernelOf = async (promptPlan?: string, target = 'h100') =>
+  generate(await preflight({ model: 'qwen3-0.6b', target, promptPlan }, {}));
+
+test('there is none unless it is asked for', async () => {
+  expect(promptPlanNames()).toEqual(['prefill']);
+  expect(planNames()).not.toContain('prefill');
+  expect((await kernelOf()).prompts).toBeNull();
+  expect((await kernelOf('prefill')).prompts?.plan.name).toBe('prefill');
+});
+
+test('beside it a stream decodes, also where that is not the plan otherwise', async () => {
+  const { plan, planReason } = await preflight(
+    { model: 'qwen3-0.6b', target: 'a100', promptPlan: 'prefill' },
+    {},
+  );
+  expect([plan.name, planReason]).toEqual(['stream', 'prefill reads the weights of a stream']);
+  expect((await preflight({ model: 'qwen3-0.6b', target: 'a100' }, {})).plan.name).not.toBe('stream');
+});
+
+describe('what cannot be is said', () => {
+  const refused = (options: object) =>
+    preflight({ model: 'qwen3-0.6b', target: 'h100', ...options }, { weights: true }).then(
+      () => 'taken',
+      (error: Error) =>
+        error instanceof Problems ? error.problems.map(({ message }) => message) : error.message,
+    );
+  const noWeights = 'there are no weights of qwen3-0.6b here';
+
+  test.each([
+    [{ plan: 'prefill' }, 'plan prefill takes in prompts and makes no tokens'],
+    [{ promptPlan: 'stream' }, 'plan stream decodes: a plan for prompts has tiles'],
+    [
+      { plan: 'cooperative', promptPlan: 'prefill' },
+      'plan prefill reads the weights of a stream, and cooperative has barriers',
+    ],
+    [{ promptPlan: 'prefil' }, "unknown prompt plan 'prefil'"],
+  ])('with all else: %j', async (options, message) => {
+    expect(await refused(options)).toEqual([noWeights, message]);
+  });
+
+  test('of an unknown name with those that are known', async () => {
+    await expect(resolvePromptPlan('prefil')).rejects.toMatchObject({
+      hint: "did you mean 'prefill'? known: prefill; or the path of a .ts or .js file",
+    });
+  });
+
+  test('of a CPU by the rule that knows', async () => {
+    const { code, err } = await gen(
+      ...['explain', 'qwen3-tiny', '--target', 'cpu', '--plan', 'cooperative', '--prompt-plan', 'prefill'],
+    );
+    expect(code).toBe(2);
+    expect(err).toBe(
+      [
+        'error: the plan does not fit this model on this target, 1 issue',
+        '  prefill: cpu has no matrix instructions for tiles; it takes prompts through passes of its plan',
+        'hint: leave --prompt-plan out, or give another one or a smaller model',
+        '',
+      ].join('\n'),
+    );
+    await expect(load({ model: 'qwen3-tiny', target: 'cpu', promptPlan: 'prefill' })).rejects.toThrow(
+      'tiles-without-cores',
+    );
+  });
+});
+
+describe('gen explain', () => {
+  test('shows both plans, and how a prompt is taken in', async () => {
+    const { code, out } = await gen('explain', ...asked, '--prompt-plan', 'prefill', '--prompt', '1100');
+    expect(code).toBe(0);
+    expect(out).toMatch(/^qwen3-0.6b on h100, plan stream: 28 layers, up to 16 tokens a pass$/m);
+    expect(out).toMatch(/^qwen3-0.6b on h100, plan prefill: 28 layers, up to 1024 tokens a launch$/m);
+    expect(out).toMatch(/^stage .* MB a launch /m);
+    expect(out).toMatch(/ grid barriers a launch$/m);
+    expect(out.trimEnd().split('\n').at(-1)).toBe(
+      'a prompt of 1,100 tokens: 1 launch of 1,024 tokens (tiles of 128), 1 launch of 75 tokens (tiles of 64), 1 pass of 1 token',
+    );
+  });
+
+  test('as JSON too', async () => {
+    const { out } = await gen('explain', ...asked, '--prompt-plan', 'prefill', '--prompt', '20', '--json');
+    expect(JSON.parse(out)).toMatchObject({
+      ...{ plan: 'stream', passTokens: 16, per: 'token' },
+      promptPlan: { plan: 'prefill', launchTokens: 1024, per: 'launch' },
+      prompt: {
+        tokens: 20,
+        passes: [
+          { tokens: 19, tile: 64 },
+          { tokens: 1, tile: null },
+        ],
+      },
+    });
+  });
+
+  test('refuses a prompt that the model has no positions for', async () => {
+    const { code, err } = await gen('explain', ...asked, '--prompt', '50000');
+    expect([code, err]).toEqual([2, expect.stringContaining("--prompt is '50000'")]);
+  });
+});
+
+describe('gen simulate', () => {
+  test('runs the plan for prompts, and finds what a sync that is left out does', async () => {
+    const simulate = ['simulate', ...asked, '--prompt-plan', 'prefill', '--seeds', '1'];
+    expect((await gen(...simulate)).out).toBe('no fault in 12 interleavings\n');
+    const { code, out } = await gen(...simulate, '--drop', 'grid after ffn_up');
+    expect(code).toBe(1);
+    expect(out).toContain('ffn_down of layer');
+  });
+
+  test('runs one plan', async () => {
+    const { code, err } = await gen('simulate', ...asked, '--plan', 'stream', '--prompt-plan', 'prefill');
+    expect([code, err]).toEqual([2, expect.stringContaining('one is simulated')]);
+  });
+});
+
+describe('gen diff', () => {
+  test('compares two plans for prompts', async () => {
+    const { out } = await gen('diff', 'prefill', 'prefill', ...asked);
+    expect(out).toBe('prefill and prefill make the same kernel of qwen3-0.6b on h100\n');
+  });
+
+  test.each([
+    ['prefill', 'stream'],
+    ['stream', 'prefill'],
+  ])('refuses %s beside %s', async (a, b) => {
+    const { code, err } = await gen('diff', a, b, ...asked);
+    expect([code, err]).toEqual([
+      2,
+      expect.stringContaining('plan prefill takes in prompts, and stream decodes'),
+    ]);
+  });
+});
+
+test('explore and ablate, whose variants decode, do not take it', async () => {
+  for (const command of ['explore', 'ablate'])
+    expect((await gen(command, 'qwen3-tiny', '--prompt-plan', 'prefill')).code).toBe(2);
+});
+
+describe('what a library and a report say', () => {
+  test('in the manifest: its plan, the tokens of a launch, the roundings of the way that has more', async () => {
+    const [plain, both] = [await kernelOf(), await kernelOf('prefill')];
+    expect(described(plain, [])).toMatchObject({ promptPlan: null, promptTokens: 0 });
+    expect(described(both, [])).toMatchObject({
+      ...{ name: 'qwen3-0.6b-h100-stream-prefill', plan: 'stream' },
+      ...{ promptPlan: 'prefill', promptTokens: 1024 },
+    });
+    const most = Math.max(both.schedule.roundings.perLayer, both.prompts!.schedule.roundings.perLayer);
+    expect(described(both, []).roundings.perLayer).toBe(most);
+  });
+
+  test('a report of a kernel with one is of other sources than one without', async () => {
+    const [plain, both] = [await kernelOf(), await kernelOf('prefill')];
+    const { dims } = plain.schedule;
+    const report: Report = {
+      ...{ kernel: plain.name, model: 'qwen3-0.6b', target: 'h100', plan: 'stream', dims: { ...dims } },
+    };
+    expect(both.name).not.toBe(plain.name);
+    expect(both.hash).not.toBe(plain.hash);
+    expect(await currentHash(report)).toBe(plain.hash);
+    expect(await currentHash({ ...report, promptPlan: 'prefill' })).toBe(both.hash);
+  });
+});

@@ -1,0 +1,112 @@
+// Tiles for prompts: which barriers they have, that these suffice, that fewer would not do, and how a prompt is fed to them.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { generate, passesOf, passesText } from '../../codegen/index.ts';
+import { decoderGraph } from '../../codegen/model/graph.ts';
+import { tokensOfPass } from '../../codegen/prompts.ts';
+import { tilesScheme } from '../../codegen/schemes/tiles/index.ts';
+import { models } from '../../configs/models.ts';
+import prefill from '../../configs/plans/prefill.ts';
+import stream from '../../configs/plans/stream.ts';
+import { targetNamed } from '../../configs/targets.ts';
+import { oddDims } from '../support/odd-dims.ts';
+import { faultsOfTiles, unmissedTiles } from '../support/tiles.ts';
+
+const qwen = models.find(({ name }) => name === 'qwen3-0.6b')!;
+const some = ['h100', 'a100', 'rtx4090'].map((name) => targetNamed(name)!);
+const [h100] = some;
+
+/** A warp that embeds a token also has its first norm: the barrier between orders its lanes, which neither check tells apart. */
+const orderedByWarps = ['embed: covered', 'embed: no fault'];
+
+test('the syncs of the plan for prompts', () => {
+  const { syncs } = tilesScheme.lower(decoderGraph(qwen), prefill, h100!);
+  expect(
+    syncs.map(({ scope, after, reason }) => `${scope} after ${after.stage}: ${reason}`),
+  ).toMatchInlineSnapshot(`
+    [
+      "grid after embed: attn_norm needs whole tokens of x, which embed makes in other blocks",
+      "grid after attn_norm: qkv_proj needs all of xn, which attn_norm makes in other blocks",
+      "grid after qkv: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks",
+      "grid after heads: attend needs whole q heads of qr, which rope makes in other blocks",
+      "grid after attention: o_proj needs all of att, which attn_merge makes in other blocks",
+      "grid after attn_out: ffn_norm needs whole tokens of x, which attn_add makes in other blocks",
+      "grid after ffn_norm: gate_up needs all of hn, which ffn_norm makes in other blocks",
+      "grid after ffn_up: down_proj needs all of h, which swiglu makes in other blocks",
+      "grid after ffn_down: attn_norm needs whole tokens of x, which ffn_add makes in other blocks",
+      "grid after final_norm: lm_head needs all of xf, which final_norm makes in other blocks",
+    ]
+  `);
+});
+
+describe.each(some)('on $name', (target) => {
+  test.each([...models, ...oddDims])('all conflicts of $name are ordered', (dims) => {
+    expect(tilesScheme.uncovered(tilesScheme.lower(decoderGraph(dims), prefill, target))).toEqual([]);
+  });
+
+  test.each([qwen, ...oddDims.slice(0, 2)])('each sync of $name is missed where it is left out', (dims) => {
+    expect(faultsOfTiles(dims, prefill, target)).toEqual([]);
+    const { syncs, unmissed } = unmissedTiles(dims, prefill, target);
+    expect(syncs).toHaveLength(10);
+    expect(unmissed).toEqual(orderedByWarps);
+  });
+});
+
+describe('a prompt', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tiles-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  test('is cut as the host cuts it', () => {
+    const host = readFileSync(join(import.meta.dirname, '../../templates/host/generate.h'), 'utf8');
+    const [rule] = /inline int32_t tokens_of_pass\([\s\S]*?\n\}/.exec(host)!;
+    const cases = [
+      [16, 1024],
+      [16, 0],
+      [1, 64],
+      [8, 9],
+      [16, 7],
+    ] as const;
+    const lefts = [1, 2, 7, 8, 9, 10, 16, 17, 18, 64, 65, 66, 1024, 1025, 1026, 5000];
+    const program = `#include <algorithm>
+      #include <cstdint>
+      #include <cstdio>
+      struct Backend { int32_t prompt; };
+      int32_t backend_prompt_tokens(Backend* b) { return b->prompt; }
+      static int32_t kPassTokens;
+      ${rule}
+      int main() {
+        for (auto [pass, prompt] : {${cases.map(([pass, most]) => `std::pair{${pass}, ${most}}`)}}) {
+          kPassTokens = pass;
+          Backend backend{prompt};
+          for (int left : {${lefts}}) printf("%d\\n", tokens_of_pass(&backend, left, true));
+        }
+      }`;
+    const binary = join(folder, 'cut');
+    execFileSync('g++', ['-x', 'c++', '-std=c++17', '-o', binary, '-'], { input: program });
+    const printed = execFileSync(binary, { encoding: 'utf8' }).trim().split('\n').map(Number);
+    const ours = cases.flatMap(([pass, most]) => lefts.map((left) => tokensOfPass(left, pass, most)));
+    expect(printed).toEqual(ours);
+  });
+
+  test('goes through launches of tiles, and its last token through a pass', async () => {
+    const kernel = await generate({ dims: qwen, plan: stream, promptPlan: prefill, target: h100! });
+    const text = (tokens: number) => passesText(passesOf(tokens, kernel));
+    expect([1, 16, 17, 65, 1025, 3000].map(text)).toMatchInlineSnapshot(`
+      [
+        "1 pass of 1 token",
+        "1 pass of 16 tokens",
+        "1 launch of 16 tokens (tiles of 64), 1 pass of 1 token",
+        "1 launch of 64 tokens (tiles of 64), 1 pass of 1 token",
+        "1 launch of 1,024 tokens (tiles of 128), 1 pass of 1 token",
+        "2 launches of 1,024 tokens (tiles of 128), 1 launch of 951 tokens (tiles of 128), 1 pass of 1 token",
+      ]
+    `);
+    expect(passesOf(3000, kernel).reduce((sum, { tokens }) => sum + tokens, 0)).toBe(3000);
+    expect(passesText(passesOf(100, { ...kernel, prompts: null }))).toMatchInlineSnapshot(
+      `"6 passes of 16 tokens, 1 pass of 4 tokens"`,
+    );
+  });
+});
