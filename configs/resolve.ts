@@ -42,7 +42,7 @@ function unknown(
 
 /** A plan's name, and how many variants it has: their names would fill a screen. */
 function withVariants({ name }: FusionPlan): string {
-  const count = planNames().filter((other) => other.startsWith(`${name}-`)).length;
+  const count = [...planNames(), ...promptPlanNames()].filter((other) => other.startsWith(`${name}-`)).length;
   return count === 0 ? name : `${name} (and ${count} variants, ${name}-..., in configs/plans/${name}.ts)`;
 }
 
@@ -85,7 +85,7 @@ export const resolvePlan = (name: string): Promise<FusionPlan> =>
 
 /** The same, where one for prompts is asked for. */
 export const resolvePromptPlan = (name: string): Promise<FusionPlan> =>
-  findPlan(name, { kind: 'prompt plan', names: promptPlanNames(), shown: promptPlanNames() });
+  findPlan(name, { kind: 'prompt plan', names: promptPlanNames(), shown: [withVariants(prefill)] });
 
 /** @param wanted what an unknown name should have been */
 async function findPlan(

@@ -1,14 +1,15 @@
 // Plans with tiles, each with one mistake; the first, whole, is illegal only for some models and targets.
 import { dealt, into, plan, stage, tiles } from '../../codegen/plan/plan.ts';
-import prefill from '../../configs/plans/prefill.ts';
+import prefill, { variants } from '../../configs/plans/prefill.ts';
 
-const { stages } = prefill;
+const { stages } = variants.find(({ name }) => name === 'prefill-apart')!;
 
 export const whole = plan('whole', stages, tiles());
 export const tokens = plan('tokens', stages, tiles({ tokens: 2000 }));
 export const noTokens = plan('no_tokens', stages, tiles({ tokens: 0 }));
-export const recomputed = prefill.with('recomputed', { attn_norm: into('qkv', { recompute: true }) });
+export const recomputed = prefill.with('recomputed', { final_norm: into('head', { recompute: true }) });
 export const split = prefill.with('split', { attention: dealt({ split: 'positions', over: 'kv_heads' }) });
+export const wgmma = prefill.with('wgmma', {}, { multiply: 'wgmma' });
 
 /** The stages of the shipped plan with others in the place of those that have the same ops. */
 const by = (...others: readonly ReturnType<typeof stage>[]) => {

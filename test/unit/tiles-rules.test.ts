@@ -69,11 +69,40 @@ describe('tiles are refused', () => {
   test('with an op that every block makes for itself', () => {
     expect(message(illegal.recomputed)).toMatchInlineSnapshot(`
       "tiles.ts:10:35: error: tiles-stage
-        10 | export const recomputed = prefill.with('recomputed', { attn_norm: into('qkv', { recompute: true }) });
+        10 | export const recomputed = prefill.with('recomputed', { final_norm: into('head', { recompute: true }) });
            |                                   ^^^^
-        stage 'qkv' recomputes attn_norm, and tiles of many tokens hand everything over in memory; tiles can have stages that recompute nothing.
-        Legal here: give attn_norm a stage of its own."
+        stage 'head' recomputes final_norm, and logits are made of a few tokens alone; tiles can have a stage of final_norm alone.
+        Legal here: give final_norm a stage of its own."
     `);
+  });
+
+  test('with heads that a tile cuts, where their norm is in it', () => {
+    expect(message(prefill, { headDim: 80 })).toMatchInlineSnapshot(`
+      "prefill.ts:8:64: error: tiles-with-split-heads
+        8 |     stage('qkv', ['attn_norm', 'qkv_proj', 'qk_norm', 'rope', 'kv_append'], {
+          |                                                                ^^^^^^^^^
+        a tile of 128 rows has no whole heads of 80, as qwen3-0.6b has them.
+        Legal here: end stage 'qkv' before qk_norm."
+    `);
+    expect(message(prefill, { qkvBias: true })).toMatchInlineSnapshot(`
+      "prefill.ts:8:64: error: tiles-with-split-heads
+        8 |     stage('qkv', ['attn_norm', 'qkv_proj', 'qk_norm', 'rope', 'kv_append'], {
+          |                                                                ^^^^^^^^^
+        queries of qwen3-0.6b have biases and norms, and a tile norms what has none.
+        Legal here: end stage 'qkv' before qk_norm."
+    `);
+    expect(check(prefill, { headDim: 32 })).toEqual([]);
+  });
+
+  test('with products of four warps where there are none', () => {
+    expect(message(illegal.wgmma, {}, 'a100')).toMatchInlineSnapshot(`
+      "tiles.ts:12:61: error: wgmma-without-cores
+        12 | export const wgmma = prefill.with('wgmma', {}, { multiply: 'wgmma' });
+           |                                                             ^^^^^
+        a100 is sm_80, and products of four warps together are sm_90a's alone.
+        Legal here: multiply: 'mma'; or multiply: 'fit'."
+    `);
+    expect(check(illegal.wgmma)).toEqual([]);
   });
 
   test('with attention that splits the positions', () => {
@@ -92,8 +121,8 @@ describe('tiles are refused', () => {
 
   test('with an op behind a product that needs more than its rows', () => {
     expect(message(illegal.headsBehindProduct)).toMatchInlineSnapshot(`
-      "tiles.ts:24:32: error: sync-inside-stage
-        24 |     stage('qkv', ['qkv_proj', 'qk_norm'], { over: 'rows' }),
+      "tiles.ts:25:32: error: sync-inside-stage
+        25 |     stage('qkv', ['qkv_proj', 'qk_norm'], { over: 'rows' }),
            |                                ^^^^^^^
         qk_norm needs a whole q head of q, but in stage 'qkv' each block makes only its own rows."
     `);
@@ -101,13 +130,13 @@ describe('tiles are refused', () => {
 
   test('with attention that another stage merges', () => {
     expect(message(illegal.unmerged)).toMatchInlineSnapshot(`
-      "tiles.ts:32:26: error: tiles-stage
-        32 |     stage('attention', ['attend'], { over: 'q_heads' }),
+      "tiles.ts:33:26: error: tiles-stage
+        33 |     stage('attention', ['attend'], { over: 'q_heads' }),
            |                          ^^^^^^
         stage 'attention' has no attn_merge; tiles can have attend, attn_merge.
 
-      tiles.ts:33:22: error: tiles-stage
-        33 |     stage('merge', ['attn_merge'], { over: 'q_heads' }),
+      tiles.ts:34:22: error: tiles-stage
+        34 |     stage('merge', ['attn_merge'], { over: 'q_heads' }),
            |                      ^^^^^^^^^^
         stage 'merge' begins with attn_merge; tiles can have a product first, and in its stage the ops on its rows."
     `);
@@ -115,8 +144,8 @@ describe('tiles are refused', () => {
 
   test('with a pointwise op alone', () => {
     expect(message(illegal.addAlone)).toMatchInlineSnapshot(`
-      "tiles.ts:39:70: error: tiles-stage
-        39 |   by(stage('attn_out', ['o_proj'], { over: 'rows' }), stage('add', ['attn_add'], { over: 'rows' })),
+      "tiles.ts:40:70: error: tiles-stage
+        40 |   by(stage('attn_out', ['o_proj'], { over: 'rows' }), stage('add', ['attn_add'], { over: 'rows' })),
            |                                                                      ^^^^^^^^
         stage 'add' begins with attn_add; tiles can have a product first, and in its stage the ops on its rows."
     `);

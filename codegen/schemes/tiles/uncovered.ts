@@ -50,8 +50,11 @@ function findUnordered(schedule: TilesSchedule, machine: Machine, found: Map<str
     }
     for (const [buffer, touches] of byBuffer) {
       if (!touches.some(({ writes }) => writes)) continue;
+      touches.sort((a, b) => a.region.columns[0] - b.region.columns[0]);
       for (const [i, a] of touches.entries()) {
-        for (const b of touches.slice(i + 1)) {
+        for (let j = i + 1; j < touches.length; j++) {
+          const b = touches[j]!;
+          if (b.region.columns[0] >= a.region.columns[1]) break;
           if (a.placed.block === b.placed.block || !(a.writes || b.writes) || !overlap(a.region, b.region))
             continue;
           const [from, to] =
