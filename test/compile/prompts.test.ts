@@ -23,6 +23,9 @@ const fixture = (name: string) => join(import.meta.dirname, '../fixtures', name)
 const folder = mkdtempSync(join(tmpdir(), 'prompts-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** For heads that tiles cut. */
+const apart = variants.find(({ name }) => name === 'prefill-apart')!;
+
 const some = ['h100', 'a100', 'rtx4090'].map((name) => resolveTarget(name));
 
 test.each(models)('each sync of $name is missed where it is left out', (dims) => {
@@ -36,11 +39,9 @@ test.each(variants)('each sync of $name is missed where it is left out', (plan) 
 
 const nvcc = findNvcc();
 describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', () => {
-  /** Heads of the others are cut by tiles. */
-  const apart = variants.find(({ name }) => name === 'prefill-apart')!;
   const made: readonly (readonly [ModelDims, FusionPlan])[] = [
     [resolveModel(fixture('qwen3-micro')).dims, prefill],
-    ...oddDims.map((dims) => [dims, apart] as const),
+    [oddDims[0]!, apart],
   ];
 
   test.each(['a100', 'h100', 'rtx5090'])('accepts the kernels of %s, without a warning', async (name) => {
@@ -103,9 +104,8 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
 
   test.each([
     ['qwen3-micro', 'h100', 'one launch', prefill],
-    ['qwen3-micro', 'h100', 'every stage apart', variants.find(({ name }) => name === 'prefill-apart')!],
     ['llama3-micro', 'a100', 'several launches', inChunks],
-    ['qwen2-micro', 'rtx4090', 'several launches', inChunks],
+    ['qwen2-micro', 'h100', 'several launches', inChunks],
   ] as const)('%s on %s takes in a prompt with %s', async (model, target, _, promptPlan) => {
     const { ok, cases } = await verify(model, target, { promptPlan });
     expect(cases.flatMap(({ problems }) => problems)).toEqual([]);
@@ -115,7 +115,7 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
   test('layers with windows take in a prompt too', async () => {
     const model = await makeTwoKinds(folder);
     const target = resolveTarget(smallGpu('h100', 4));
-    const kernel = await kernelOfTwoKinds(model, target, stream, inChunks);
+    const kernel = await kernelOfTwoKinds(model, target, stream, apart.with('chunks', {}, { tokens: 64 }));
     const library = await emulate(kernel);
     const { cases } = await verifyTwoKinds(model, kernel, {
       manifest: emulatedManifest(kernel),
@@ -124,9 +124,7 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     expect(cases.flatMap(({ problems }) => problems)).toEqual([]);
   });
 
-  const deadlock = /^prompt: nothing moves any more: .* at ld\.acquire/;
   test.each([
-    ['a barrier that nobody arrives at', 'block.cuh', 'add_release(barrier + kArrivals, 1);', deadlock],
     [
       'a barrier that nobody waits at',
       'block.cuh',
