@@ -446,7 +446,7 @@ const refusals: Readonly<Record<string, string>> = {
   nothing: 'there is no default export; end the file with: export default plan(name, [stage(...), ...])',
   'a function':
     'the default export is no plan; end the file with: export default plan(name, [stage(...), ...])',
-  'a scheme that does not exist': `plan.scheme.kind is "ring"; there is: 'barriers', 'stream', 'tiles', 'tiles'`,
+  'a scheme that does not exist': `plan.scheme.kind is "ring"; there is: 'barriers', 'stream', 'tiles'`,
   'a plan without a scheme': 'plan.scheme is missing; it must be of type object',
   'a stream that lacks an option': 'slots of stream() is missing; It takes: a whole number from 4 to 64',
   'a stream with an option of barriers': `stream() has no option 'prefetch': it is one of barriers(); It has: 'slots', 'slotBytes', 'copiesInFlight', 'headCopiesInFlight', 'handoff', 'splits', 'copy', 'blocks', 'pollCycles', 'tokens'`,

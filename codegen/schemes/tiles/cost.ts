@@ -16,8 +16,14 @@ export function tilesCost(schedule: TilesSchedule, position = 0): Cost {
     syncName: 'grid barriers',
     splits: [1, 1],
     weightBytes: (stage) => (isRun(stage) ? stage.weightBytes : 0),
-    syncs: ({ name }) =>
-      of(name).map(({ reason }) => ({ scope: 'grid', isNeeded: true, tensors: [], when: '', reason })),
+    syncs: (stage) =>
+      of(stage.name).map(({ reason }) => ({
+        scope: 'grid',
+        isNeeded: isRun(stage),
+        tensors: [],
+        when: '',
+        reason,
+      })),
     notes: () => [],
     waits: (stage) => (isRun(stage) ? of(stage.name).map((): Work => ({ term: 'barrier', amount: 1 })) : []),
     work: (stage) => (isRun(stage) ? stageWork(schedule, stage as TileStage, position) : []),

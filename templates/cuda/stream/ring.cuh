@@ -139,8 +139,9 @@ struct Producer {
   template <class P>
   DEVICE bool tiles(const char* layer_stream, int copies) {
     begin_stage(P::kStage);
-    const char* from = layer_stream + P::at(int(blockIdx.x));
-    const int cells = P::tiles(int(blockIdx.x)) * P::kWarpCells;
+    const int block = opaque(int(blockIdx.x));  // else the places of all products would stay in registers
+    const char* from = layer_stream + P::at(block);
+    const int cells = P::tiles(block) * P::kWarpCells;
     for (int cell = 0; cell < cells; cell += kSlotCells) {
       const int bytes = min(kSlotCells, cells - cell) * (kWarps * kCellBytes);
       if (!fill(from, bytes, copies)) return false;
