@@ -12,8 +12,8 @@ export interface Cursor {
   readonly at: number;
   /** The next bytes, which stay what they are. @param what they belong to, for the error */
   take(bytes: number, what: string): Buffer;
-  /** All bytes since then, in one piece. */
-  since(at: number): Buffer;
+  /** So many texts, each after its length, in one piece. */
+  texts(count: number, what: string): Buffer;
   /** Says that so many things of at least so many bytes follow, as far as the size of the file tells. */
   expect(count: number, bytesEach: number, what: string): void;
   u32(what: string): number;
@@ -58,7 +58,18 @@ export function openCursor(path: string, fd: number, fileBytes: number): Cursor 
       return at;
     },
     take,
-    since: (start) => held.subarray(start, at),
+    texts: (many, what) => {
+      const start = at;
+      for (let i = 0; i < many; i++) {
+        hold(Math.min(at + 8, fileBytes));
+        // Short ones are all but all: no more is done for them than this.
+        if (at + 8 <= fileBytes && held.readUInt32LE(at + 4) === 0) at += 8 + held.readUInt32LE(at);
+        else take(count(what), what);
+        if (at > fileBytes) refuseShort(what);
+      }
+      hold(at);
+      return held.subarray(start, at);
+    },
     expect: (many, bytesEach, what) => {
       if (many * bytesEach > fileBytes - at) refuseShort(`${what}, ${many} of them,`);
     },

@@ -13,7 +13,7 @@ export interface GgufList {
   readonly count: number;
   readonly bytes: Buffer;
 }
-export type GgufValue = number | bigint | boolean | string | GgufList;
+type GgufValue = number | bigint | boolean | string | GgufList;
 
 export interface GgufTensor {
   readonly name: string;
@@ -170,9 +170,7 @@ function readList(path: string, cursor: Cursor, key: string): GgufList {
   const count = cursor.count(what);
   cursor.expect(count, size, what);
   if (element !== 'text') return { element, count, bytes: cursor.take(count * size, what) };
-  const { at } = cursor;
-  for (let i = 0; i < count; i++) cursor.take(cursor.count(what), what);
-  return { element, count, bytes: cursor.since(at) };
+  return { element, count, bytes: cursor.texts(count, what) };
 }
 
 /** The numbers of a list. */

@@ -5,7 +5,7 @@ import { type Metadata, metadataOf } from './metadata.ts';
 import { broken, shown } from './refusals.ts';
 
 const architectures = ['qwen3', 'qwen2', 'llama'] as const;
-export type Architecture = (typeof architectures)[number];
+type Architecture = (typeof architectures)[number];
 
 /** Letters as in a model's dims; NaN for what the file lacks. */
 export interface GgufShape {
@@ -55,6 +55,9 @@ export function readShape(file: GgufFile): GgufShape {
       problems.push(broken(file.path, `lacks ${architecture}.${key}`));
     return value ?? Number.NaN;
   };
+  const embedding = file.tensors.get('token_embd.weight');
+  if (embedding?.shape[1] === undefined)
+    problems.push(broken(file.path, 'lacks token_embd.weight, the embedding'));
   const hidden = needed(shapeKeys.hidden);
   const qHeads = needed(shapeKeys.qHeads);
   const shape: GgufShape = {
@@ -65,7 +68,7 @@ export function readShape(file: GgufFile): GgufShape {
     ffn: needed(shapeKeys.ffn),
     kvHeads: number(shapeKeys.kvHeads) ?? qHeads,
     headDim: number(shapeKeys.headDim) ?? hidden / qHeads,
-    vocab: file.tensors.get('token_embd.weight')?.shape[1] ?? Number.NaN,
+    vocab: embedding?.shape[1] ?? Number.NaN,
     maxPositions: needed(shapeKeys.maxPositions),
     normEps: decimal(needed(shapeKeys.normEps)),
     ropeTheta: decimal(number(shapeKeys.ropeTheta) ?? 10000),

@@ -202,7 +202,7 @@ function sixBits(block: DataView, i: number): number {
 function valuesOf(path: string, { shape, type, offset }: Tensor, dataStart: number): Float32Array {
   const format = formats[type];
   if (!format) throw new Error(`${path}: tensors of type ${type} are not read`);
-  const [elements, size, read] = format;
+  const [elements, size] = format;
   const count = shape.reduce((product, extent) => product * extent, 1);
   const bytes = Buffer.alloc((count / elements) * size);
   const file = openSync(path, 'r');
@@ -221,13 +221,17 @@ function valuesOf(path: string, { shape, type, offset }: Tensor, dataStart: numb
   } finally {
     closeSync(file);
   }
-  const out = new Float32Array(count);
-  for (let block = 0; block * elements < count; block++) {
+  const values = expandBlocks(type, bytes);
+  return elements === 1 ? values : values.map(toBf16);
+}
+
+/** The numbers of blocks of a type, one after the other. */
+export function expandBlocks(type: number, bytes: Buffer): Float32Array {
+  const [elements, size, read] = formats[type]!;
+  const out = new Float32Array((bytes.length / size) * elements);
+  for (let block = 0; block * size < bytes.length; block++) {
     const view = new DataView(bytes.buffer, bytes.byteOffset + block * size, size);
-    for (let i = 0; i < elements; i++) {
-      const value = read(view, i);
-      out[block * elements + i] = elements === 1 ? value : toBf16(value);
-    }
+    for (let i = 0; i < elements; i++) out[block * elements + i] = read(view, i);
   }
   return out;
 }

@@ -160,7 +160,7 @@ function ropeFactors(rope: Readonly<Record<string, number>>, headDim: number): n
 const json = (path: string): Record<string, any> => JSON.parse(readFileSync(path, 'utf8'));
 
 /** Qwen's pre-tokenizer: the folders that have a tokenizer here are Qwens. */
-function vocabularyOf(directory: string, rows: number): Gguf['metadata'] {
+export function vocabularyOf(directory: string, rows: number): Gguf['metadata'] {
   if (!existsSync(join(directory, 'tokenizer.json'))) return [];
   const { model, added_tokens: added } = json(join(directory, 'tokenizer.json'));
   const config = json(join(directory, 'tokenizer_config.json'));

@@ -99,7 +99,7 @@ function fifths(q: readonly number[], bits: 4 | 5): Buffer[] {
   return [bytes];
 }
 
-/** The float16 next to x towards zero, of those that are not subnormal. */
+/** The float16 next to x towards zero. */
 const asHalf = (x: number) => fromHalf(halfBits(x));
 
 function halfBytes(x: number): Buffer {
@@ -110,13 +110,14 @@ function halfBytes(x: number): Buffer {
 
 export function halfBits(x: number): number {
   const size = Math.abs(x);
+  const sign = x < 0 ? 0x8000 : 0;
+  if (size < 2 ** -14) return sign | Math.floor(size * 2 ** 24);
   const exponent = Math.floor(Math.log2(size));
-  if (!(exponent >= -14)) return 0;
-  const fraction = Math.floor((size / 2 ** exponent - 1) * 1024);
-  return (x < 0 ? 0x8000 : 0) | ((exponent + 15) << 10) | fraction;
+  return sign | ((exponent + 15) << 10) | Math.floor((size / 2 ** exponent - 1) * 1024);
 }
 
 function fromHalf(bits: number): number {
-  const size = (1024 + (bits & 1023)) * 2 ** (((bits >> 10) & 31) - 25);
-  return (bits & 0x7fff) === 0 ? 0 : bits & 0x8000 ? -size : size;
+  const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
+  const size = exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25);
+  return bits & 0x8000 ? -size : size;
 }
