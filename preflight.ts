@@ -13,7 +13,7 @@ import type { Tokenizer } from './runtime/tokenizer.ts';
 
 /** Which kernel. */
 export interface AskedKernel {
-  /** A known name such as qwen3-0.6b, ORG/NAME of the Hugging Face Hub if it is in its cache here, or the directory of a model. */
+  /** A known name such as qwen3-0.6b, ORG/NAME of the Hugging Face Hub if it is in its cache here, or the directory or GGUF file of a model. */
   readonly model: string;
   /** cpu, h100, ... @default the GPU found here if it can be used, else cpu */
   readonly target?: string | undefined;
@@ -221,10 +221,10 @@ async function readFiles(directory: string, { tokenizer }: Needs) {
     import('./runtime/chat-template.ts'),
     import('./runtime/generation-config.ts'),
   ]);
-  const path = join(directory, 'tokenizer.json');
-  const isWanted = tokenizer === 'needed' || existsSync(path);
+  const path = tokenizers.tokenizerFile(directory);
+  const isWanted = tokenizer === 'needed' || path !== null;
   return {
-    path,
+    path: path ?? directory,
     template: () => chatTemplate(directory),
     tokenizer: () => (isWanted ? tokenizers.loadTokenizer(directory) : null),
     addedTokens: () => (isWanted ? tokenizers.readAddedTokens(directory) : null),

@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 2;
+export const abiVersion = 3;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -41,8 +41,12 @@ export const abiStatus = {
 
 export const jobState = { idle: 0, running: 1, done: 2, failed: 3 } as const;
 export const finishCode = { none: 0, stop: 1, length: 2, aborted: 3, context: 4 } as const;
-/** TensorSource.dtype: how the bytes are stored in the file; `random` makes the tensor from seed, mean and scale. */
-export const sourceDtype = { bf16: 0, fp16: 1, fp32: 2, random: 3 } as const;
+/** TensorSource.dtype: how the bytes are stored in the file; `random` makes the tensor from seed, mean and scale. Those behind it are
+ *  blocks of GGUF files. */
+export const sourceDtype = {
+  ...{ bf16: 0, fp16: 1, fp32: 2, random: 3 },
+  ...{ q8_0: 4, q4_0: 5, q4_1: 6, q5_0: 7, q5_1: 8, q4_k: 9, q5_k: 10, q6_k: 11 },
+} as const;
 
 /** ProfileEvent.phase: what a track does meanwhile. `meet`: the warps of one block wait for each other. */
 export const profilePhase = { weights: 0, others: 1, compute: 2, meet: 3, publish: 4 } as const;
@@ -82,6 +86,11 @@ export const abiStructs: readonly AbiStruct[] = [
       field('offset', 'i64', 'first byte in the file'),
       field('slot', 'i32', 'index into the manifest slots'),
       field('dtype', 'i32', 'sourceDtype'),
+      field(
+        'head_rows',
+        'i32',
+        'rows of a head in which the two of a rotary pair lie next to each other; 0: rows as in the slot',
+      ),
       field('seed', 'u64', 'random weights: seed of this tensor'),
       field('mean', 'f32', 'random weights: mean'),
       field('scale', 'f32', 'random weights: standard deviation'),

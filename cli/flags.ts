@@ -20,7 +20,7 @@ const planCommand = (program: Program, name: string, options: { isDefault?: bool
   outputCommand(program, name, options)
     .option(
       '-m, --model <name|dir>',
-      'a known name (see gen models), or the directory of a Hugging Face model',
+      'a known name (see gen models), or the directory or GGUF file of a model',
     )
     .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)')
     .option(

@@ -1,4 +1,4 @@
-// What --model means: a known name, a model of the Hugging Face Hub that is in its cache, or a directory.
+// What --model means: a known name, a model of the Hugging Face Hub that is in its cache, a directory, or a GGUF file.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { packageRoot } from '../codegen/build/package-root.ts';
@@ -12,7 +12,7 @@ import { hubIds, models } from './models.ts';
 
 export interface ResolvedModel {
   readonly dims: ModelDims;
-  /** Where weights and tokenizer are; null for a known name without files here. */
+  /** Where weights and tokenizer are, a folder or a GGUF file; null for a known name without files here. */
   readonly directory: string | null;
   /** ORG/NAME, where it is known. */
   readonly hubId: string | null;
@@ -22,7 +22,7 @@ export interface ResolvedModel {
 
 export const modelNames = (): string[] => models.map((model) => model.name);
 
-/** A known name; else a directory, of a model or models--ORG--NAME of the Hub cache; else ORG/NAME, or a known name in another
+/** A known name; else a GGUF file or a directory, of a model or models--ORG--NAME of the Hub cache; else ORG/NAME, or a known name in another
  *  letter case: the Hub does not tell cases apart either.
  *  @throws OnelaunchError: environment for a model of the Hub that is not here, else usage */
 export function resolveModel(name: string): ResolvedModel {
@@ -31,6 +31,7 @@ export function resolveModel(name: string): ResolvedModel {
   if (!existsSync(name)) {
     const known = knownModel(name);
     if (known) return resolveKnown(known);
+    if (/\.gguf$/i.test(name)) throw noFile(name);
     if (isHubId(name)) return ofSnapshot(findCached(name), name);
     if (!/[/\\]|^\.{1,2}$/.test(name)) throw unknownModel(name);
   }
@@ -75,6 +76,9 @@ export const knownIds = (): string[] => [
   ...new Set([...Object.values(hubIds), ...cachedModels().map(({ id }) => id)]),
 ];
 
+const noFile = (name: string) =>
+  new OnelaunchError('usage', `no file ${name}`, { hint: 'Give the path of a GGUF file that is here.' });
+
 function unknownModel(name: string): OnelaunchError {
   const ids = knownIds();
   const lower = name.toLowerCase();
@@ -82,6 +86,6 @@ function unknownModel(name: string): OnelaunchError {
   const id = ids.find((one) => one.toLowerCase().endsWith(`/${lower}`));
   const near = id === undefined ? didYouMean(name, [...modelNames(), ...ids]) : `did you mean '${id}'? `;
   return new OnelaunchError('usage', `unknown model '${name}'`, {
-    hint: `${near}known: ${modelNames().join(', ')}; or ORG/NAME of the Hugging Face Hub, or the directory of a model`,
+    hint: `${near}known: ${modelNames().join(', ')}; or ORG/NAME of the Hugging Face Hub, or the directory or GGUF file of a model`,
   });
 }

@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 2;
+export const abiVersion = 3;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -41,6 +41,14 @@ export const sourceDtype = {
   fp16: 1,
   fp32: 2,
   random: 3,
+  q8_0: 4,
+  q4_0: 5,
+  q4_1: 6,
+  q5_0: 7,
+  q5_1: 8,
+  q4_k: 9,
+  q5_k: 10,
+  q6_k: 11,
 } as const;
 
 /** ProfileEvent.phase. */
@@ -124,6 +132,8 @@ export interface TensorSource {
   slot: number;
   /** sourceDtype */
   dtype: number;
+  /** rows of a head in which the two of a rotary pair lie next to each other; 0: rows as in the slot */
+  head_rows: number;
   /** random weights: seed of this tensor */
   seed: Int64;
   /** random weights: mean */
@@ -137,6 +147,7 @@ const tensorSourceType = koffi.struct({
   offset: 'int64_t',
   slot: 'int32_t',
   dtype: 'int32_t',
+  head_rows: 'int32_t',
   seed: 'uint64_t',
   mean: 'float',
   scale: 'float',
@@ -328,15 +339,16 @@ export const layout = [
   {
     name: 'TensorSource',
     type: tensorSourceType,
-    size: 40,
+    size: 48,
     offsets: {
       path: 0,
       offset: 8,
       slot: 16,
       dtype: 20,
-      seed: 24,
-      mean: 32,
-      scale: 36,
+      head_rows: 24,
+      seed: 32,
+      mean: 40,
+      scale: 44,
     },
   },
   {

@@ -1,12 +1,15 @@
 // The tensors of a checkpoint under the names that slots have, and whether its head is the embedding: what transformers settles when it loads.
+import { isGgufFile, readGguf } from '../gguf/header.ts';
+import { checkpointTensorsOf } from '../gguf/tensors.ts';
 import { readTensors, sameBytes, type TensorEntry, type Tensors } from './safetensors.ts';
 
 const embedding = 'model.embed_tokens.weight';
 const head = 'lm_head.weight';
 
-/** The tensors in a directory; those of a model saved without its head, as embedding models are, get the prefix that they lack.
+/** The tensors in a directory, or in a GGUF file; those of a model saved without its head, as embedding models are, get the prefix that they lack.
  *  @throws OnelaunchError of kind usage */
 export function checkpointTensors(directory: string): Tensors {
+  if (isGgufFile(directory)) return checkpointTensorsOf(readGguf(directory));
   const tensors = new Map<string, TensorEntry>();
   const read = readTensors(directory);
   for (const [name, entry] of read) {

@@ -43,16 +43,18 @@ export function checkSignal(name: string, value: unknown): void {
 /** A copy of a source that C takes. */
 export function checkSource(source: Readonly<TensorSource>, name: string): TensorSource {
   checkObject(name, source);
-  const { path, offset, slot, dtype, seed, mean, scale } = source;
+  const { path, offset, slot, dtype, head_rows, seed, mean, scale } = source;
   checkInteger(`${name}.slot`, slot, 0);
-  checkInteger(`${name}.dtype`, dtype, sourceDtype.bf16, sourceDtype.random);
+  checkInteger(`${name}.dtype`, dtype, sourceDtype.bf16, sourceDtype.q6_k);
+  checkInteger(`${name}.head_rows`, head_rows, 0);
   checkBits64(`${name}.seed`, seed);
   checkNumber(`${name}.mean`, mean);
   checkNumber(`${name}.scale`, scale, 0);
-  if (dtype === sourceDtype.random) return { path: null, offset: 0, slot, dtype, seed, mean, scale };
+  if (dtype === sourceDtype.random)
+    return { path: null, offset: 0, slot, dtype, head_rows, seed, mean, scale };
   check(typeof path === 'string' && path !== '' && !path.includes('\0'), `${name}.path is not a path`);
   checkInteger(`${name}.offset`, offset, 0, Number.MAX_SAFE_INTEGER);
-  return { path, offset, slot, dtype, seed, mean, scale };
+  return { path, offset, slot, dtype, head_rows, seed, mean, scale };
 }
 
 /** A copy of sampling that C takes. */

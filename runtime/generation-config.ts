@@ -2,6 +2,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { isGgufFile } from '../gguf/header.ts';
+import { stopIdsOf } from '../gguf/vocabulary.ts';
 import { checkShape, readJson } from './json-file.ts';
 import { sortStops } from './stop-strings.ts';
 import { readAddedTokens, type Tokenizer } from './tokenizer.ts';
@@ -75,9 +77,8 @@ interface Vocabulary {
  *  temperature 1, top_k 50, top_p 1; without generation_config.json the keys of config.json count.
  *  @throws OnelaunchError of kind usage. */
 export function readGenerationConfig(directory: string, vocabulary: Vocabulary = {}): GenerationDefaults {
-  const paths = ['generation_config.json', 'config.json'].map((name) => join(directory, name));
-  const path = paths.find((one) => existsSync(one)) ?? paths[0]!;
-  const file = existsSync(path) ? checkShape(generationConfig, readJson(path), path) : {};
+  const { path, json } = readConfig(directory);
+  const file = checkShape(generationConfig, json, path);
   const doSample = file.do_sample ?? false;
   const notes = findUnapplied(file, path);
   const note = (text: string) => notes.push(`${path}: ${text}`);
@@ -124,6 +125,14 @@ export function readGenerationConfig(directory: string, vocabulary: Vocabulary =
     maxLength: maxTokens === null ? maxLength : null,
     notes,
   };
+}
+
+/** Of a GGUF file, only the tokens that end a reply. */
+function readConfig(directory: string): { readonly path: string; readonly json: unknown } {
+  if (isGgufFile(directory)) return { path: directory, json: { eos_token_id: stopIdsOf(directory) } };
+  const paths = ['generation_config.json', 'config.json'].map((name) => join(directory, name));
+  const path = paths.find((one) => existsSync(one));
+  return path === undefined ? { path: paths[0]!, json: {} } : { path, json: readJson(path) };
 }
 
 const mostTokens = 2 ** 31 - 1;

@@ -67,7 +67,7 @@ export function misplacedFile(start: string): string | undefined {
   if (/^\s*<(!doctype|html|\?xml)/i.test(start)) {
     return 'It is a web page, such as a login or an error page: download the file itself.';
   }
-  if (start.startsWith('GGUF')) return 'It is a GGUF file: use the safetensors files of the model.';
+  if (start.startsWith('GGUF')) return 'It is a GGUF file: give the file itself as the model.';
   if (start.startsWith('PK\u0003\u0004'))
     return 'It is a PyTorch checkpoint: use the safetensors files of the model.';
   return undefined;

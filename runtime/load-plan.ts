@@ -11,11 +11,21 @@ export interface LoadPlan {
   readonly warnings: readonly string[];
 }
 
-const storedDtype: Readonly<Record<string, { code: number; name: Slot['dtype'] }>> = {
+/** By its name in a file: the loader's code, and the dtype of a slot that holds it as it is; null for blocks of GGUF files. */
+const storedDtype: Readonly<Record<string, { code: number; name: Slot['dtype'] | null }>> = {
   BF16: { code: sourceDtype.bf16, name: 'bf16' },
   F16: { code: sourceDtype.fp16, name: 'fp16' },
   F32: { code: sourceDtype.fp32, name: 'fp32' },
+  Q8_0: { code: sourceDtype.q8_0, name: null },
+  Q4_0: { code: sourceDtype.q4_0, name: null },
+  Q4_1: { code: sourceDtype.q4_1, name: null },
+  Q5_0: { code: sourceDtype.q5_0, name: null },
+  Q5_1: { code: sourceDtype.q5_1, name: null },
+  Q4_K: { code: sourceDtype.q4_k, name: null },
+  Q5_K: { code: sourceDtype.q5_k, name: null },
+  Q6_K: { code: sourceDtype.q6_k, name: null },
 };
+const plainDtypes = Object.keys(storedDtype).filter((dtype) => storedDtype[dtype]!.name !== null);
 
 /** Something about the weights that does not fit, and what to do. */
 export interface TensorProblem {
@@ -33,10 +43,16 @@ export function loadPlan(manifest: Manifest, tensors: Tensors): LoadPlan {
       problems.map(({ text }) => text),
     );
   const sources = manifest.slots.map((slot, index) => {
-    const { file: path, offset, dtype } = tensors.get(slot.tensor)!;
-    return { path, offset, slot: index, dtype: storedDtype[dtype]!.code, seed: 0, mean: 0, scale: 0 };
+    const { file: path, offset, dtype, headRows: head_rows = 0 } = tensors.get(slot.tensor)!;
+    const { code } = storedDtype[dtype]!;
+    return { path, offset, slot: index, dtype: code, head_rows, seed: 0, mean: 0, scale: 0 };
   });
-  return { sources, warnings: [...findExtra(manifest, tensors), ...findConverted(manifest, tensors)] };
+  const warnings = [
+    ...findExtra(manifest, tensors),
+    ...findConverted(manifest, tensors),
+    ...findExpanded(manifest, tensors),
+  ];
+  return { sources, warnings };
 }
 
 /** All that keeps the tensors of a checkpoint from filling these slots. */
@@ -60,7 +76,7 @@ export function findTensorProblems(
     const problem = findMismatch(tensor, shape, entry);
     if (problem !== undefined) mismatches.push(problem);
     else if (!Object.hasOwn(storedDtype, entry.dtype)) {
-      const key = `${entry.dtype} in ${entry.file}, supported: ${Object.keys(storedDtype).join(', ')}`;
+      const key = `${entry.dtype} in ${entry.file}, supported: ${plainDtypes.join(', ')}`;
       unread.set(key, [...(unread.get(key) ?? []), tensor]);
     }
   }
@@ -131,11 +147,35 @@ function findExtra(manifest: Manifest, tensors: Tensors): string[] {
 function findConverted(manifest: Manifest, tensors: Tensors): string[] {
   const converted = manifest.slots.filter(({ tensor, dtype }) => {
     const stored = storedDtype[tensors.get(tensor)!.dtype]!.name;
-    return stored !== dtype && dtype !== 'fp32';
+    return stored !== null && stored !== dtype && dtype !== 'fp32';
   });
   if (converted.length === 0) return [];
   return [
     `rounded to ${converted[0]!.dtype}, as the library was made for it: ${listed(converted.map((slot) => slot.tensor))}`,
+  ];
+}
+
+/** Half the distance of neighbours next to a power of two, as a part of it. */
+const mostRounding: Readonly<Record<Slot['dtype'], number>> = {
+  bf16: 2 ** -8,
+  fp16: 2 ** -11,
+  fp32: 2 ** -24,
+};
+
+/** Matrices that are blocks in the file, and plain numbers in their slots. */
+function findExpanded({ slots }: Manifest, tensors: Tensors): string[] {
+  const expanded = slots.filter(({ tensor }) => storedDtype[tensors.get(tensor)!.dtype]!.name === null);
+  if (expanded.length === 0) return [];
+  const counts = new Map<string, number>();
+  for (const { tensor } of expanded) {
+    const { dtype } = tensors.get(tensor)!;
+    counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
+  }
+  const types = [...counts].map(([type, count]) => `${count} of ${type}`).join(', ');
+  const to = expanded[0]!.dtype;
+  const percent = Number((100 * mostRounding[to]).toPrecision(2));
+  return [
+    `quantised in the file, ${to} here: ${types}; each number is rounded by at most ${percent} % of itself`,
   ];
 }
 
@@ -150,6 +190,7 @@ export function randomPlan(manifest: Manifest, seed: number): TensorSource[] {
       offset: 0,
       slot: index,
       dtype: sourceDtype.random,
+      head_rows: 0,
       seed: seed * 2 ** 20 + index,
       mean,
       scale,

@@ -1,17 +1,19 @@
 // Reads a Hugging Face folder for the oracle: a second reader on purpose, sharing no code with the loader that it checks.
 
-import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ReferenceDims, ReferenceTensors } from './reference.ts';
+import { readReferenceGguf } from './reference-gguf.ts';
 
 export interface ReferenceModel {
   readonly dims: ReferenceDims;
   readonly tensors: ReferenceTensors;
 }
 
-/** Dims and float32 tensors of a folder with config.json and model.safetensors, whole or in shards.
+/** Dims and float32 tensors of a GGUF file, or of a folder with config.json and model.safetensors, whole or in shards.
  *  Tensors are read when first asked for and kept. @throws Error naming the key, tensor or file that is missing or unknown. */
 export function readReferenceModel(dir: string): ReferenceModel {
+  if (statSync(dir).isFile()) return readReferenceGguf(dir);
   const dims = referenceDims(json(join(dir, 'config.json')));
   const { find, bytesOf } = readEntries(dir);
   const [embedding, head] = [find('model.embed_tokens.weight'), find('lm_head.weight')];

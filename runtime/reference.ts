@@ -18,6 +18,8 @@ export interface ReferenceDims {
     readonly highFreqFactor: number;
     readonly originalPositions: number;
   } | null;
+  /** By how much each rotary frequency is lower than theta says. */
+  readonly ropeFactors?: Float32Array;
   readonly qkNorm: boolean;
   readonly qkvBias: boolean;
   readonly tiedHead: boolean;
@@ -235,6 +237,7 @@ function rotations(dims: ReferenceDims, start: number, tokens: number): Float32A
 function inverseFrequency(dims: ReferenceDims, i: number): number {
   const f = Math.fround;
   const plain = f(1 / f(dims.ropeTheta ** f((2 * i) / dims.headDim)));
+  if (dims.ropeFactors) return f(plain / dims.ropeFactors[i]!);
   const scaling = dims.ropeScaling;
   if (!scaling) return plain;
   const turns = f(scaling.originalPositions / f((2 * Math.PI) / plain));

@@ -16,6 +16,8 @@ export interface TensorEntry {
   /** First byte, counted from the start of the file. */
   readonly offset: number;
   readonly bytes: number;
+  /** Rows of a head in which the two of a rotary pair lie next to each other. @default 0: rows lie as the model has them */
+  readonly headRows?: number;
 }
 export type Tensors = ReadonlyMap<string, TensorEntry>;
 
@@ -63,7 +65,7 @@ export function readTensors(directory: string): Tensors {
   const gguf = files.find((file) => file.endsWith('.gguf'));
   const shard = files.find((file) => file.endsWith('.safetensors'));
   let hint = 'Copy the weights beside config.json.';
-  if (gguf !== undefined) hint = `${gguf} is not read: use the safetensors files that it was made from.`;
+  if (gguf !== undefined) hint = `Give the GGUF file itself as the model: ${join(directory, gguf)}`;
   if (torch !== undefined) hint = `${torch} is not read. ${saveAsBf16}`;
   if (shard !== undefined)
     hint = `There is ${shard}: copy model.safetensors.index.json beside it, or rename a single file.`;

@@ -2,6 +2,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { isGgufFile } from '../gguf/header.ts';
+import { tokenizerConfigOf } from '../gguf/vocabulary.ts';
 import { checkShape, readJson } from './json-file.ts';
 
 export interface TokenizerConfig {
@@ -35,11 +37,12 @@ const tokenizerConfig = z.looseObject({
     .nullish(),
 });
 
-/** What tokenizer_config.json says; a model may lack the file.
+/** What tokenizer_config.json says, or a GGUF file in its place; a model may lack the file.
  *  @throws OnelaunchError of kind usage. */
 export function readTokenizerConfig(directory: string): TokenizerConfig {
-  const path = join(directory, 'tokenizer_config.json');
-  const json = existsSync(path) ? readJson(path) : {};
+  const isGguf = isGgufFile(directory);
+  const path = isGguf ? directory : join(directory, 'tokenizer_config.json');
+  const json = isGguf ? tokenizerConfigOf(path) : existsSync(path) ? readJson(path) : {};
   const file = checkShape(tokenizerConfig, json, path);
   const mapPath = join(directory, 'special_tokens_map.json');
   const map = existsSync(mapPath) ? checkShape(specialTokens, readJson(mapPath), mapPath) : {};

@@ -1,6 +1,8 @@
 // tokenizer.json, checked before the library builds anything of it, and mended where the library reads it wrongly.
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
+import { isGgufFile } from '../gguf/header.ts';
+import { tokenizerOf } from '../gguf/vocabulary.ts';
 import { checkShape, mostTokenizerBytes, readJson } from './json-file.ts';
 
 const id = z.int().nonnegative();
@@ -34,10 +36,11 @@ export interface TokenizerFile {
 /** A step of a tokenizer: a normalizer, pre-tokenizer, post-processor or decoder. Its other keys depend on its type. */
 type Step = { readonly type?: unknown } & { readonly [key: string]: unknown };
 
-/** The tokenizer.json at a path.
+/** The tokenizer.json at a path, or that of a GGUF file.
  *  @throws OnelaunchError of kind usage: another shape, ids far beyond the vocabulary, steps that multiply a text. */
 export function readTokenizerFile(path: string): TokenizerFile {
-  const json = readJson(path, { mostBytes: mostTokenizerBytes });
+  const isGguf = isGgufFile(path) && !path.endsWith('.json');
+  const json = isGguf ? tokenizerOf(path) : readJson(path, { mostBytes: mostTokenizerBytes });
   const file = checkShape(tokenizerFile, json, path);
   checkIds(file, path);
   for (const key of ['normalizer', 'pre_tokenizer', 'post_processor', 'decoder'])

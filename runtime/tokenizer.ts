@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { OnelaunchError } from '../errors.ts';
+import { isGgufFile } from '../gguf/header.ts';
+import { hasVocabulary } from '../gguf/vocabulary.ts';
 import { TimeLimit, withinTime } from './time-limit.ts';
 import { readTokenizerConfig } from './tokenizer-config.ts';
 import { markerOf, readTokenizerFile } from './tokenizer-file.ts';
@@ -34,8 +36,16 @@ interface TextStream {
   end(): string;
 }
 
-/** The path of tokenizer.json. @throws OnelaunchError of kind usage where there is none */
+/** Where a model has its tokenizer: tokenizer.json, or the GGUF file that it is; null: nowhere. */
+export function tokenizerFile(directory: string): string | null {
+  if (isGgufFile(directory)) return hasVocabulary(directory) ? directory : null;
+  const path = join(directory, 'tokenizer.json');
+  return existsSync(path) ? path : null;
+}
+
+/** The path of tokenizer.json, or of the GGUF file that holds its own. @throws OnelaunchError of kind usage where there is none */
 function tokenizerPath(directory: string): string {
+  if (isGgufFile(directory)) return directory;
   const path = join(directory, 'tokenizer.json');
   if (!existsSync(path)) {
     const old = ['tokenizer.model', 'vocab.json', 'tiktoken.model'].find((file) =>

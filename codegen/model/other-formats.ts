@@ -5,14 +5,11 @@ import { OnelaunchError } from '../../errors.ts';
 
 const usage = (message: string, hint: string) => new OnelaunchError('usage', message, { hint });
 
-const ggufHint =
-  'Use the safetensors checkpoint that it was made from: a folder with config.json, tokenizer.json and model.safetensors.';
 const saveHint =
   'In Python, AutoModelForCausalLM.from_pretrained(DIR, dtype="bfloat16").save_pretrained(OUT) writes the folder that is needed.';
 
 /** A file in the place of the folder of a model. */
 export function notADirectory(path: string): OnelaunchError {
-  if (/\.gguf$/i.test(path)) return usage(`${path} is a GGUF file, and those are not read`, ggufHint);
   if (/\.(bin|pt|pth|ckpt)$/i.test(path)) {
     return usage(`${path} is a PyTorch checkpoint, and those are not read`, saveHint);
   }
@@ -25,9 +22,13 @@ export function notADirectory(path: string): OnelaunchError {
 /** A folder without config.json. */
 export function noConfig(directory: string): OnelaunchError {
   const files = readdirSync(directory);
-  const gguf = files.find((file) => /\.gguf$/i.test(file));
-  if (gguf !== undefined) {
-    return usage(`${directory} holds ${gguf}, and GGUF files are not read`, ggufHint);
+  const gguf = files.filter((file) => /\.gguf$/i.test(file)).sort();
+  if (gguf.length > 0) {
+    const what = gguf.length === 1 ? `the GGUF file ${gguf[0]}` : `${gguf.length} GGUF files`;
+    return usage(
+      `no config.json in ${directory}, which holds ${what}`,
+      `Give the file itself: ${join(directory, gguf[0]!)}`,
+    );
   }
   const hint = files.includes('params.json')
     ? 'params.json is of the original Llama format: use the repository whose name ends in -hf, or the one with model.safetensors.'

@@ -1,9 +1,10 @@
 // Reads DIR/config.json, and says where in the file the JSON is broken.
-import { existsSync, statSync } from 'node:fs';
+import { closeSync, existsSync, readSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
-import { checkDepth, copyFromRepository, readPlainFile } from '../../plain-file.ts';
+import { checkDepth, copyFromRepository, openPlainFile, readPlainFile } from '../../plain-file.ts';
 import type { ModelDims } from './dims.ts';
+import { readGgufDims } from './gguf-dims.ts';
 import { findAdapter, noConfig, notADirectory } from './other-formats.ts';
 import { parseConfig } from './parse-dims.ts';
 
@@ -14,13 +15,17 @@ const mostBytes = 16_000_000;
  *  @throws OnelaunchError of kind usage. */
 export const readModelDims = (directory: string): ModelDims => readModel(directory).dims;
 
-/** Dims of the model in a directory, and what the user should know of its config.json, one line each.
+/** Dims of the model in a directory or a GGUF file, and what the user should know of its config.json, one line each.
  *  @throws OnelaunchError of kind usage. */
 export function readModel(directory: string): { dims: ModelDims; notes: readonly string[] } {
   if (!existsSync(directory)) {
     throw new OnelaunchError('usage', `no directory ${directory}`, {
       hint: 'Give the directory that holds config.json and the weights of a model.',
     });
+  }
+  if (isGguf(directory)) {
+    const name = modelName(directory.replace(/\.gguf$/i, ''));
+    return { dims: readGgufDims(directory, name), notes: [] };
   }
   if (!statSync(directory).isDirectory()) throw notADirectory(directory);
   const adapter = findAdapter(directory);
@@ -30,6 +35,20 @@ export function readModel(directory: string): { dims: ModelDims; notes: readonly
   const config = parseJson(readPlainFile(path, mostBytes, copyFromRepository).toString('utf8'), path);
   checkDepth(config, path, copyFromRepository);
   return parseConfig(config, modelName(directory), path);
+}
+
+/** A file that is GGUF by its first bytes, or is called so. */
+function isGguf(path: string): boolean {
+  if (!statSync(path).isFile()) return false;
+  if (/\.gguf$/i.test(path)) return true;
+  const { fd } = openPlainFile(path, copyFromRepository);
+  try {
+    const start = Buffer.alloc(4);
+    readSync(fd, start, 0, start.length, 0);
+    return start.toString('latin1') === 'GGUF';
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** A name fit for a folder: of a snapshot in the Hugging Face cache it is the repository's, models--ORG--NAME/snapshots/HASH. */

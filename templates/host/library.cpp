@@ -129,7 +129,7 @@ Source copy_source(const TensorSource& source, int32_t index) {
   if (source.slot < 0 || source.slot >= kSlotCount) {
     fail(kStatusBadArgument, "sources[%d].slot is %d, not 0 to %d", index, source.slot, kSlotCount - 1);
   }
-  if (source.dtype < kDtypeBf16 || source.dtype > kDtypeRandom) {
+  if (source.dtype < kDtypeBf16 || source.dtype > kDtypeQ6_k) {
     fail(kStatusBadArgument, "sources[%d].dtype is %d", index, source.dtype);
   }
   if (source.dtype == kDtypeRandom) {
@@ -139,7 +139,10 @@ Source copy_source(const TensorSource& source, int32_t index) {
   } else if (source.path == nullptr || source.offset < 0) {
     fail(kStatusBadArgument, "sources[%d] has no path, or a negative offset", index);
   }
-  return {source.path == nullptr ? "" : source.path, source.offset, source.slot, source.dtype,
+  if (source.head_rows < 0 || source.head_rows % 2 != 0) {
+    fail(kStatusBadArgument, "sources[%d].head_rows is %d, not an even number of rows", index, source.head_rows);
+  }
+  return {source.path == nullptr ? "" : source.path, source.offset, source.slot, source.dtype, source.head_rows,
           source.seed, source.mean, source.scale};
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend.h"
+#include "blocks.h"
 #include "convert.h"
 #include "files.h"
 #include "random.h"
@@ -21,7 +22,7 @@
 struct Source {
   std::string path;
   int64_t offset;
-  int32_t slot, dtype;
+  int32_t slot, dtype, head_rows;
   uint64_t seed;
   float mean, scale;
 };
@@ -34,6 +35,12 @@ struct Tensor {
   Source source;
   int fd;
 
+  /** The row of the file that becomes a row of the slot. In a head, elements i and i + half are a rotary pair. */
+  int64_t file_row(int64_t row) const {
+    if (source.head_rows == 0) return row;
+    const int64_t in_head = row % source.head_rows, half = source.head_rows / 2;
+    return row - in_head + (in_head % half) * 2 + in_head / half;
+  }
   int64_t row_bytes() const { return stride * dtype_bytes(dtype); }
   int64_t end_byte() const { return first_byte + (rows - 1) * row_bytes() + width * dtype_bytes(dtype); }
 };
@@ -53,7 +60,12 @@ std::vector<Tensor> match_sources(const Slots& slots, const std::vector<Source>&
     tensor.width = std::min<int64_t>((tensor.columns + 31) / 32 * 32, tensor.stride);
     if (source.dtype != kDtypeRandom) {
       const File& file = files.open(source.path);
-      const int64_t bytes = tensor.rows * tensor.columns * dtype_bytes(source.dtype);
+      const Blocks blocks = blocks_of(source.dtype);
+      if (tensor.columns % blocks.elements != 0 || (source.head_rows != 0 && tensor.rows % source.head_rows != 0)) {
+        fail(kStatusBadArgument, "slot %d, %lld rows of %lld, is not of whole blocks of %d or heads of %d rows", source.slot,
+             static_cast<long long>(tensor.rows), static_cast<long long>(tensor.columns), blocks.elements, source.head_rows);
+      }
+      const int64_t bytes = tensor.rows * tensor.columns / blocks.elements * blocks.bytes;
       if (source.offset > file.bytes || bytes > file.bytes - source.offset) {
         fail(kStatusIo, "%s is too short: slot %d needs bytes %lld to %lld, the file has %lld", source.path.c_str(),
              source.slot, static_cast<long long>(source.offset), static_cast<long long>(source.offset + bytes),
@@ -69,33 +81,34 @@ std::vector<Tensor> match_sources(const Slots& slots, const std::vector<Source>&
   return tensors;
 }
 
-/** Puts elements of one tensor into memory, in ascending order; reads the file a window at a time. */
+/** Puts elements of one tensor into memory; reads the file a window at a time, best in ascending order. */
 class ElementReader {
  public:
   ElementReader(const Tensor& tensor, std::vector<char>& window) : tensor_(tensor), window_(window) {}
 
-  /** Elements [first, first + n), flat and unpadded, as the slot's dtype. Later calls ask up to `last`. */
+  /** Elements [first, first + n), flat and unpadded, as the slot's dtype. Other calls ask up to `last`. */
   void read(int64_t first, int64_t n, int64_t last, char* out) {
     const Source& source = tensor_.source;
     if (source.dtype == kDtypeRandom) {
       random_weights(out, tensor_.dtype, first, n, source.seed, source.mean, source.scale);
       return;
     }
-    const int64_t from_bytes = dtype_bytes(source.dtype);
+    const Blocks blocks = blocks_of(source.dtype);
     const int64_t to_bytes = dtype_bytes(tensor_.dtype);
-    const int64_t capacity = static_cast<int64_t>(window_.size()) / from_bytes;
+    const int64_t capacity = static_cast<int64_t>(window_.size()) / blocks.bytes * blocks.elements;
     if (source.dtype == tensor_.dtype && n >= capacity) {
-      read_exactly(tensor_.fd, source.offset + first * from_bytes, out, n * from_bytes, source.path);
+      read_exactly(tensor_.fd, source.offset + first * to_bytes, out, n * to_bytes, source.path);
       return;
     }
     while (n > 0) {
       if (first >= end_ || first < begin_) {
-        begin_ = first;
-        end_ = std::min(first + capacity, last);
-        read_exactly(tensor_.fd, source.offset + begin_ * from_bytes, window_.data(), (end_ - begin_) * from_bytes, source.path);
+        begin_ = first - first % blocks.elements;
+        end_ = std::min(begin_ + capacity, (last + blocks.elements - 1) / blocks.elements * blocks.elements);
+        read_exactly(tensor_.fd, source.offset + begin_ / blocks.elements * blocks.bytes, window_.data(),
+                     (end_ - begin_) / blocks.elements * blocks.bytes, source.path);
       }
       const int64_t count = std::min(n, end_ - first);
-      convert(window_.data() + (first - begin_) * from_bytes, source.dtype, out, tensor_.dtype, count);
+      convert_blocks(window_.data(), source.dtype, first - begin_, out, tensor_.dtype, count);
       first += count;
       n -= count;
       out += count * to_bytes;
@@ -112,7 +125,7 @@ class ElementReader {
 inline void fill(const Tensor& tensor, int64_t begin, int64_t end, char* out, std::vector<char>& window) {
   const int64_t element = dtype_bytes(tensor.dtype);
   // Rows without gaps are one long row.
-  const bool flat = tensor.stride == tensor.columns;
+  const bool flat = tensor.stride == tensor.columns && tensor.source.head_rows == 0;
   const int64_t rows = flat ? 1 : tensor.rows;
   const int64_t columns = flat ? tensor.rows * tensor.columns : tensor.columns;
   const int64_t width = flat ? columns : tensor.width;
@@ -120,7 +133,9 @@ inline void fill(const Tensor& tensor, int64_t begin, int64_t end, char* out, st
 
   const int64_t first_row = std::max<int64_t>(0, (begin - tensor.first_byte) / row_bytes);
   const int64_t last_row = std::min(rows, (end - 1 - tensor.first_byte) / row_bytes + 1);
-  const int64_t last = flat ? (end - tensor.first_byte) / element : last_row * columns;
+  // Rows of a head are read in another order than they are written in.
+  const int64_t last = flat ? (end - tensor.first_byte) / element
+                            : (tensor.source.head_rows != 0 ? tensor.rows : last_row) * columns;
   ElementReader reader(tensor, window);
   for (int64_t row = first_row; row < last_row; ++row) {
     const int64_t row_begin = tensor.first_byte + row * row_bytes;
@@ -130,7 +145,7 @@ inline void fill(const Tensor& tensor, int64_t begin, int64_t end, char* out, st
     const int64_t column = (low - row_begin) / element;
     const int64_t values = std::max<int64_t>(0, std::min((high - row_begin) / element, columns) - column);
     char* to = out + (low - begin);
-    if (values > 0) reader.read(row * columns + column, values, last, to);
+    if (values > 0) reader.read((flat ? 0 : tensor.file_row(row)) * columns + column, values, last, to);
     std::memset(to + values * element, 0, static_cast<size_t>(high - low - values * element));
   }
 }

@@ -42,6 +42,7 @@ export const randomSource = (slot: number): TensorSource => ({
   offset: 0,
   slot,
   dtype: sourceDtype.random,
+  head_rows: 0,
   seed: slot + 1,
   mean: 0,
   scale: 1,

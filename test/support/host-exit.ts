@@ -14,7 +14,15 @@ async function main() {
 }
 
 async function reply(engine: Engine) {
-  const random = { path: null, offset: 0, dtype: sourceDtype.random, seed: 1, mean: 0, scale: 1 };
+  const random = {
+    path: null,
+    offset: 0,
+    dtype: sourceDtype.random,
+    head_rows: 0,
+    seed: 1,
+    mean: 0,
+    scale: 1,
+  };
   await engine.load(manifest.slots.map((_: unknown, slot: number) => ({ ...random, slot })));
   // Nothing but the job keeps the process alive from here on.
   for await (const batch of engine.generate([Number(slow)], { maxTokens: 10 })) {

@@ -4,7 +4,7 @@ import { dirname, join, relative } from 'node:path';
 import { expect, test } from 'vitest';
 
 const root = join(import.meta.dirname, '..', '..');
-const parts = ['abi', 'codegen', 'hub', 'runtime', 'lab', 'cli', 'configs'];
+const parts = ['abi', 'codegen', 'gguf', 'hub', 'runtime', 'lab', 'cli', 'configs'];
 const files = [
   ...['index.ts', 'load.ts', 'preflight.ts', 'errors.ts', 'file-lock.ts', 'plain-file.ts'],
   ...parts.flatMap((part) =>
@@ -56,6 +56,12 @@ test('hub/ knows neither side, and neither side knows it', () => {
   ).toEqual([]);
   expect([...between('codegen/', 'hub/'), ...between('runtime/', 'hub/')]).toEqual([]);
   expect(between('configs/', 'hub/').length).toBeGreaterThan(0);
+});
+
+test('gguf/ knows neither side: both read the same files by it', () => {
+  expect(
+    between('gguf/', '').filter((arrow) => !/-> (?:gguf\/|errors\.ts|plain-file\.ts)/.test(arrow)),
+  ).toEqual([]);
 });
 
 test('no file is part of a circle of imports', () => {

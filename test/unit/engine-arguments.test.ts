@@ -71,7 +71,7 @@ describe('arguments that C would bend are refused before', () => {
       (e) => e.load([{ ...randomSource(0), slot: '0' as never }]),
       /sources\[0\]\.slot/,
     ],
-    ['an unknown dtype', (e) => e.load([{ ...randomSource(0), dtype: 4 }]), /dtype is 4/],
+    ['an unknown dtype', (e) => e.load([{ ...randomSource(0), dtype: 12 }]), /dtype is 12/],
     [
       'a negative offset',
       (e) => e.load([{ ...randomSource(0), dtype: 0, path: 'x', offset: -1 }]),

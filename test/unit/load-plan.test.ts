@@ -102,6 +102,7 @@ test('every slot has the tensor of its name as source, in the order of the slots
     offset: 3000,
     slot: 3,
     dtype: bf16,
+    head_rows: 0,
     seed: 0,
     mean: 0,
     scale: 0,

@@ -40,6 +40,7 @@ describe('loading', () => {
       offset: header + offsets[slot]! * bytesOf[dtype],
       slot,
       dtype: sourceDtype[dtype],
+      head_rows: 0,
       seed: 0,
       mean: 0,
       scale: 0,

@@ -303,7 +303,7 @@ test('a directory without weights says what is there instead', () => {
   ).toEqual([
     [message, 'Copy the weights beside config.json.'],
     [message, expect.stringMatching(/^pytorch_model.bin is not read. In Python, .*save_pretrained/)],
-    [message, 'model.Q4.gguf is not read: use the safetensors files that it was made from.'],
+    [message, expect.stringMatching(/^Give the GGUF file itself as the model: .*model.Q4.gguf$/)],
     [
       message,
       'There is model-00001-of-00002.safetensors: copy model.safetensors.index.json beside it, or rename a single file.',

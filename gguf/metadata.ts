@@ -1,0 +1,40 @@
+// The metadata of a GGUF file by name, each value checked for its type.
+import { type GgufFile, numbersOf, textsOf } from './header.ts';
+import { broken, shown } from './refusals.ts';
+
+/** What is not there is undefined. All throw an OnelaunchError of kind usage for a value of another type. */
+export interface Metadata {
+  text(key: string): string | undefined;
+  number(key: string): number | undefined;
+  flag(key: string): boolean | undefined;
+  texts(key: string): string[] | undefined;
+  numbers(key: string): number[] | undefined;
+}
+
+export function metadataOf({ path, metadata }: Pick<GgufFile, 'path' | 'metadata'>): Metadata {
+  const refuse = (key: string, wanted: string): never => {
+    const value = metadata.get(key);
+    const is = typeof value === 'object' ? `a list of ${value.count}` : shown(value);
+    throw broken(path, `has ${is} for ${key}, which must be ${wanted}`);
+  };
+  const plain =
+    <T>(type: string, wanted: string) =>
+    (key: string): T | undefined => {
+      const value = metadata.get(key);
+      return value === undefined || typeof value === type ? (value as T) : refuse(key, wanted);
+    };
+  const list =
+    <T>(wanted: string, read: (value: Parameters<typeof numbersOf>[0], key: string) => T[] | undefined) =>
+    (key: string): T[] | undefined => {
+      const value = metadata.get(key);
+      if (value === undefined) return undefined;
+      return (typeof value === 'object' ? read(value, key) : undefined) ?? refuse(key, wanted);
+    };
+  return {
+    text: plain<string>('string', 'a text'),
+    number: plain<number>('number', 'a number'),
+    flag: plain<boolean>('boolean', 'true or false'),
+    texts: list('a list of texts', (value, key) => textsOf(value, path, key)),
+    numbers: list('a list of numbers', numbersOf),
+  };
+}

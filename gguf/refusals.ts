@@ -1,0 +1,14 @@
+// The errors of files that are no model for us, all of one form.
+import { OnelaunchError } from '../errors.ts';
+
+const copyAgain = "Copy the file from the model's own repository again.";
+
+/** A file that is damaged, or no GGUF file. @param what goes on after the path */
+export const broken = (path: string, what: string, hint = copyAgain): OnelaunchError =>
+  new OnelaunchError('usage', `${path} ${what}`, { hint });
+
+/** A name or value of the file, short and on one line. */
+export function shown(value: unknown): string {
+  const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? 'missing');
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}

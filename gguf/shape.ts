@@ -1,0 +1,148 @@
+// The sizes and settings of the model in a GGUF file. Architectures and settings that no kernel computes are refused by name.
+import { gather, OnelaunchError } from '../errors.ts';
+import type { GgufFile } from './header.ts';
+import { type Metadata, metadataOf } from './metadata.ts';
+import { broken, shown } from './refusals.ts';
+
+const architectures = ['qwen3', 'qwen2', 'llama'] as const;
+type Architecture = (typeof architectures)[number];
+
+/** Letters as in a model's dims; NaN for what the file lacks. */
+export interface GgufShape {
+  readonly architecture: Architecture;
+  readonly layers: number;
+  readonly hidden: number;
+  readonly ffn: number;
+  readonly qHeads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly vocab: number;
+  readonly maxPositions: number;
+  readonly normEps: number;
+  readonly ropeTheta: number;
+}
+
+/** The keys that sizes come from, without the architecture before them. */
+export const shapeKeys = {
+  layers: 'block_count',
+  hidden: 'embedding_length',
+  ffn: 'feed_forward_length',
+  qHeads: 'attention.head_count',
+  kvHeads: 'attention.head_count_kv',
+  headDim: 'attention.key_length',
+  maxPositions: 'context_length',
+  normEps: 'attention.layer_norm_rms_epsilon',
+  ropeTheta: 'rope.freq_base',
+} as const;
+
+/** @throws OnelaunchError of kind usage, with all that is wrong. */
+export function readShape(file: GgufFile): GgufShape {
+  const all = metadataOf(file);
+  const architecture = findArchitecture(file, all);
+  const problems: OnelaunchError[] = [];
+  const number = (key: string) => {
+    try {
+      return all.number(`${architecture}.${key}`);
+    } catch (error) {
+      if (!(error instanceof OnelaunchError)) throw error;
+      problems.push(error);
+      return undefined;
+    }
+  };
+  const needed = (key: string): number => {
+    const value = number(key);
+    if (value === undefined && !file.metadata.has(`${architecture}.${key}`))
+      problems.push(broken(file.path, `lacks ${architecture}.${key}`));
+    return value ?? Number.NaN;
+  };
+  const embedding = file.tensors.get('token_embd.weight');
+  if (embedding?.shape[1] === undefined)
+    problems.push(broken(file.path, 'lacks token_embd.weight, the embedding'));
+  const hidden = needed(shapeKeys.hidden);
+  const qHeads = needed(shapeKeys.qHeads);
+  const shape: GgufShape = {
+    architecture,
+    hidden,
+    qHeads,
+    layers: needed(shapeKeys.layers),
+    ffn: needed(shapeKeys.ffn),
+    kvHeads: number(shapeKeys.kvHeads) ?? qHeads,
+    headDim: number(shapeKeys.headDim) ?? hidden / qHeads,
+    vocab: embedding?.shape[1] ?? Number.NaN,
+    maxPositions: needed(shapeKeys.maxPositions),
+    normEps: decimal(needed(shapeKeys.normEps)),
+    ropeTheta: decimal(number(shapeKeys.ropeTheta) ?? 10000),
+  };
+  problems.push(...findUncomputed(file, shape, number));
+  if (problems.length > 0) throw gather(problems);
+  return shape;
+}
+
+function findArchitecture({ path }: GgufFile, metadata: Metadata): Architecture {
+  const value = metadata.text('general.architecture');
+  const found = architectures.find((one) => one === value);
+  if (found !== undefined) return found;
+  throw broken(
+    path,
+    value === undefined
+      ? 'lacks general.architecture'
+      : `has general.architecture ${shown(value)}, supported: ${architectures.join(', ')}`,
+    'Use a dense Qwen3, Qwen2, Qwen2.5, Llama or SmolLM2 model.',
+  );
+}
+
+/** The decimal that a float32 of the file was made from: the shortest that gives it. */
+function decimal(value: number): number {
+  for (let digits = 1; digits <= 9; digits++) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === Math.fround(value)) return short;
+  }
+  return value;
+}
+
+const otherModel = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama or SmolLM2 model.';
+
+/** Settings that change what a model computes, and that no kernel here follows. */
+function findUncomputed(
+  file: GgufFile,
+  shape: GgufShape,
+  number: (key: string) => number | undefined,
+): OnelaunchError[] {
+  const problems: OnelaunchError[] = [];
+  const { architecture } = shape;
+  const refuse = (key: string, value: unknown, supported: string, hint = otherModel) =>
+    problems.push(
+      broken(file.path, `has ${architecture}.${key} ${shown(value)}, supported: ${supported}`, hint),
+    );
+  const only = (key: string, supported: number) => {
+    const value = number(key);
+    if (value !== undefined && value !== supported) refuse(key, value, String(supported));
+  };
+  only('expert_count', 0);
+  only('attention.value_length', shape.headDim);
+  only('rope.dimension_count', shape.headDim);
+  only('attention.clamp_kqv', 0);
+  only('attention.max_alibi_bias', 0);
+  for (const key of ['logit_scale', 'attention.scale', 'residual_scale', 'embedding_scale']) {
+    const value = number(key);
+    if (value !== undefined && value !== 0) refuse(key, value, 'none');
+  }
+  const window = number('attention.sliding_window') ?? 0;
+  if (window > 0 && window < shape.maxPositions)
+    refuse(
+      'attention.sliding_window',
+      window,
+      'none',
+      'Use the safetensors files of this model, which say which layers have a window.',
+    );
+  const takeOut =
+    'Use a file of this model without scaled positions, if the context that it was trained on is enough.';
+  const type = file.metadata.get(`${architecture}.rope.scaling.type`);
+  // A factor without a type is linear to llama.cpp.
+  const factor = number('rope.scaling.factor') ?? number('rope.scale_linear') ?? 0;
+  if (type !== undefined && type !== 'none' && !(type === 'linear' && (factor === 0 || factor === 1)))
+    refuse('rope.scaling.type', type, 'none, and the rope_freqs.weight of Llama 3', takeOut);
+  else if (type === undefined && factor !== 0 && factor !== 1)
+    refuse('rope.scaling.factor', factor, '1, and the rope_freqs.weight of Llama 3', takeOut);
+  return problems;
+}

@@ -1,0 +1,159 @@
+// The vocabulary and chat template in a GGUF file, as the tokenizer.json and tokenizer_config.json that they were made from.
+import { type GgufFile, readGguf } from './header.ts';
+import { type Metadata, metadataOf } from './metadata.ts';
+import { preTokenizers } from './pre-tokenizers.ts';
+import { broken, shown } from './refusals.ts';
+
+const prefix = 'tokenizer.ggml';
+const useFolder = 'Use the folder of the model, with its tokenizer.json and safetensors files.';
+
+/** Of tokenizer.ggml.token_type. */
+const tokenType = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+
+/** Whether the file has a vocabulary. */
+export const hasVocabulary = (path: string): boolean => readGguf(path).metadata.has(`${prefix}.tokens`);
+
+/** @throws OnelaunchError of kind usage: another kind of vocabulary than byte-level BPE, an unknown pre-tokenizer, lists that do not
+ *  belong together. */
+export function tokenizerOf(path: string): object {
+  const file = readGguf(path);
+  const metadata = metadataOf(file);
+  checkKind(path, metadata);
+  const pre = metadata.text(`${prefix}.pre`);
+  const found = pre === undefined ? undefined : preTokenizers.get(pre);
+  if (found === undefined) {
+    const what = pre === undefined ? `lacks ${prefix}.pre` : `has ${prefix}.pre ${shown(pre)}`;
+    throw broken(path, `${what}, supported: ${[...preTokenizers.keys()].join(', ')}`, useFolder);
+  }
+  const { tokens, types, merges } = readLists(file, metadata);
+  const isAdded = (type: number | undefined) =>
+    type === tokenType.control || type === tokenType.userDefined || type === tokenType.unknown;
+  const added = [...tokens.entries()]
+    .filter(([id]) => isAdded(types[id]))
+    .map(([id, content]) => addedToken(id, content, types[id] !== tokenType.userDefined));
+  const vocab = Object.fromEntries(
+    [...tokens.entries()]
+      .filter(([id]) => !isAdded(types[id]) && types[id] !== tokenType.unused)
+      .map(([id, token]) => [token, id]),
+  );
+  return {
+    version: '1.0',
+    added_tokens: added,
+    normalizer: found.normalizer,
+    pre_tokenizer: { type: 'Sequence', pretokenizers: found.steps },
+    post_processor: beginningWith(bosOf(metadata, tokens, found.addsBos)),
+    decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+    model: {
+      ...{ type: 'BPE', dropout: null, unk_token: null, byte_fallback: false, fuse_unk: false },
+      ...{ continuing_subword_prefix: null, end_of_word_suffix: null },
+      ...{ ignore_merges: found.ignoreMerges, vocab, merges },
+    },
+  };
+}
+
+function addedToken(id: number, content: string, special: boolean) {
+  const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+  return { id, content, special, ...plain };
+}
+
+function checkKind(path: string, metadata: Metadata): void {
+  const kind = metadata.text(`${prefix}.model`);
+  if (kind === 'gpt2') return;
+  const known: Readonly<Record<string, string>> = {
+    ...{ llama: 'SentencePiece', bert: 'WordPiece', t5: 'Unigram', rwkv: 'RWKV' },
+    ...{ no_vocab: 'none', none: 'none' },
+  };
+  const name = kind === undefined ? undefined : known[kind];
+  const what = kind === undefined ? `lacks ${prefix}.model` : `has the vocabulary ${shown(kind)}`;
+  const meaning = name === undefined ? '' : name === 'none' ? ', which is none' : `, which is ${name}`;
+  throw broken(path, `${what}${meaning}, supported: "gpt2", which is byte-level BPE`, useFolder);
+}
+
+function readLists(file: GgufFile, metadata: Metadata) {
+  const { path } = file;
+  const needed = <T>(key: string, read: (key: string) => T | undefined): T => {
+    const value = read(`${prefix}.${key}`);
+    if (value === undefined) throw broken(path, `lacks ${prefix}.${key}`, useFolder);
+    return value;
+  };
+  const tokens = needed('tokens', metadata.texts);
+  const types = needed('token_type', metadata.numbers);
+  const merges = needed('merges', metadata.texts);
+  if (types.length !== tokens.length)
+    throw broken(path, `has ${tokens.length} tokens, and ${types.length} types of tokens`);
+  const rows = file.tensors.get('token_embd.weight')?.shape[1] ?? Number.POSITIVE_INFINITY;
+  if (tokens.length > rows)
+    throw broken(path, `has ${tokens.length} tokens, and an embedding of ${rows} rows`);
+  const wrong = merges.find((merge) => !/^[^ ]+ [^ ]+$/.test(merge));
+  if (wrong !== undefined) throw broken(path, `has the merge ${shown(wrong)}, which is not of two parts`);
+  return { tokens, types, merges };
+}
+
+/** The token that a text begins with; undefined: none. */
+function bosOf(metadata: Metadata, tokens: readonly string[], addsBos: boolean) {
+  if (!(metadata.flag(`${prefix}.add_bos_token`) ?? addsBos)) return undefined;
+  const id = metadata.number(`${prefix}.bos_token_id`);
+  const token = id === undefined ? undefined : tokens[id];
+  return id === undefined || token === undefined ? undefined : { id, token };
+}
+
+function beginningWith(bos: { readonly id: number; readonly token: string } | undefined): object {
+  const part = (id: string, type_id: number) => ({ Sequence: { id, type_id } });
+  const begin = (type_id: number) => (bos ? [{ SpecialToken: { id: bos.token, type_id } }] : []);
+  return {
+    type: 'TemplateProcessing',
+    single: [...begin(0), part('A', 0)],
+    pair: [...begin(0), part('A', 0), ...begin(1), part('B', 1)],
+    special_tokens: bos ? { [bos.token]: { id: bos.token, ids: [bos.id], tokens: [bos.token] } } : {},
+  };
+}
+
+/** Special tokens and chat templates, as tokenizer_config.json names them. @throws OnelaunchError of kind usage */
+export function tokenizerConfigOf(path: string): object {
+  const file = readGguf(path);
+  const metadata = metadataOf(file);
+  const tokens = metadata.texts(`${prefix}.tokens`) ?? [];
+  const named = [
+    ...(['bos', 'eos'] as const).map(
+      (name) => [`${name}_token`, metadata.number(`${prefix}.${name}_token_id`)] as const,
+    ),
+    ['pad_token', metadata.number(`${prefix}.padding_token_id`)] as const,
+    ['unk_token', metadata.number(`${prefix}.unknown_token_id`)] as const,
+  ];
+  const key = 'tokenizer.chat_template';
+  const templates = [...file.metadata.keys()]
+    .filter((one) => one === key || one.startsWith(`${key}.`))
+    .map((one) => ({
+      name: one === key ? 'default' : one.slice(key.length + 1),
+      template: metadata.text(one)!,
+    }));
+  return {
+    ...Object.fromEntries(
+      named.flatMap(([name, id]) =>
+        id === undefined || tokens[id] === undefined ? [] : [[name, tokens[id]]],
+      ),
+    ),
+    ...(templates.length > 0 && { chat_template: templates }),
+  };
+}
+
+/** What llama.cpp takes for the end of a reply, beside the ids that a file names. */
+const ends = [
+  '<|im_end|>',
+  '<|eot_id|>',
+  '<|eom_id|>',
+  '<|end|>',
+  '<end_of_turn>',
+  '<|endoftext|>',
+  '<|end_of_text|>',
+];
+
+/** Ids of the tokens that end a reply. @throws OnelaunchError of kind usage */
+export function stopIdsOf(path: string): number[] {
+  const metadata = metadataOf(readGguf(path));
+  const named = ['eos', 'eot', 'eom'].flatMap((name) => metadata.number(`${prefix}.${name}_token_id`) ?? []);
+  const types = metadata.numbers(`${prefix}.token_type`) ?? [];
+  const tokens = metadata.texts(`${prefix}.tokens`) ?? [];
+  const known = ends.map((end) => tokens.indexOf(end)).filter((id) => types[id] === tokenType.control);
+  return [...new Set([...named, ...known])];
+}

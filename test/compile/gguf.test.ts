@@ -1,0 +1,70 @@
+// A GGUF file replies as the folder that it was made from, and with weights in blocks as the oracle does over the same blocks.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { load } from '../../load.ts';
+import { ggufOf, type MatrixType, writeGguf } from '../support/gguf.ts';
+import { tinyDirectory } from '../support/model-directory.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
+afterAll(() => rmSync(root, { recursive: true }));
+beforeAll(() => {
+  // One instruction set: isa.test.ts compares them.
+  process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
+});
+
+const fileOf = (directory: string, type: MatrixType) =>
+  writeGguf(
+    join(root, `${type.toLowerCase()}.gguf`),
+    ggufOf(directory, () => type),
+  );
+
+async function reply(model: string) {
+  const llm = await load({ model, target: 'cpu', context: 256 });
+  try {
+    const { tokens, text } = await llm
+      .chat([{ role: 'user', content: 'What is meta?' }], { maxTokens: 48 })
+      .result();
+    return { tokens, text, notes: llm.notes };
+  } finally {
+    await llm.close();
+  }
+}
+
+test('qwen3-tiny as BF16 and as F32 replies as its folder does, token by token', async () => {
+  const { tokens, text } = await reply(tinyDirectory);
+  for (const type of ['BF16', 'F32'] as const)
+    expect(await reply(fileOf(tinyDirectory, type))).toEqual({ tokens, text, notes: [] });
+}, 300_000);
+
+test('weights in blocks are named, and what they are rounded by', async () => {
+  const { notes } = await reply(fileOf(tinyDirectory, 'Q8_0'));
+  expect(notes).toEqual([
+    'quantised in the file, bf16 here: 43 of Q8_0; each number is rounded by at most 0.39 % of itself',
+  ]);
+}, 300_000);
+
+const fixture = (name: string) => join(packageRoot(), 'test/fixtures', name);
+test.each<[string, MatrixType]>([
+  ...(['Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K'] as const).map(
+    (type): [string, MatrixType] => [tinyDirectory, type],
+  ),
+  [fixture('llama3-micro'), 'BF16'],
+  [fixture('llama3-micro'), 'Q4_1'],
+  [fixture('smollm2-micro'), 'F16'],
+  [fixture('qwen2-micro'), 'Q5_0'],
+])(
+  '%s as %s is what the oracle computes',
+  async (directory, type) => {
+    const { io, written } = memoryIo();
+    const model = fileOf(directory, type);
+    const code = await run(['verify', '--model', model, '--target', 'cpu', '--json'], io);
+    expect(JSON.parse(written.out)).toMatchObject({ ok: true });
+    expect(code).toBe(0);
+  },
+  300_000,
+);

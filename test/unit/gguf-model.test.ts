@@ -1,0 +1,136 @@
+// A GGUF file is the model of the folder that it was made from: dims, tensors, tokens, templates and the ends of replies.
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { readModel } from '../../codegen/model/read-config.ts';
+import { readGguf } from '../../gguf/header.ts';
+import { preflight } from '../../preflight.ts';
+import { chatTemplate } from '../../runtime/chat-template.ts';
+import { checkpointTensors } from '../../runtime/checkpoint.ts';
+import { readGenerationConfig } from '../../runtime/generation-config.ts';
+import { readReferenceModel } from '../../runtime/reference-weights.ts';
+import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { ggufOf, type MatrixType, vocabularyOf, writeGguf } from '../support/gguf.ts';
+import { makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
+import { smallGguf, withKey } from '../support/small-gguf.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const fixture = (name: string) => join(packageRoot(), 'test/fixtures', name);
+
+const models = ['qwen3-micro', 'qwen2-micro', 'llama3-micro', 'smollm2-micro'].map(fixture);
+test.each([...models, tinyDirectory])('%s has the dims of its file, scaled positions too', (directory) => {
+  const path = writeGguf(
+    join(folder, 'same.gguf'),
+    ggufOf(directory, () => 'BF16'),
+  );
+  const { dims } = readModel(path);
+  expect({ ...dims, name: '' }).toEqual({ ...readModel(directory).dims, name: '' });
+});
+
+test.each([...models, tinyDirectory])('%s has the tensors of its file, to the oracle too', (directory) => {
+  const path = writeGguf(
+    join(folder, 'same.gguf'),
+    ggufOf(directory, () => 'BF16'),
+  );
+  const [file, checkpoint] = [checkpointTensors(path), checkpointTensors(directory)];
+  const shapes = (tensors: typeof file) => [...tensors].map(([name, { shape }]) => `${name} ${shape}`).sort();
+  expect(shapes(file)).toEqual(shapes(checkpoint));
+  const [read, right] = [readReferenceModel(path).tensors, readReferenceModel(directory).tensors];
+  // toEqual of millions of numbers takes a minute.
+  const differing = [...file.keys()].filter(
+    (name) => Buffer.compare(bytes(read(name)), bytes(right(name))) !== 0,
+  );
+  expect(differing).toEqual([]);
+});
+
+test.each<[readonly MatrixType[], string]>([
+  [['BF16'], 'bf16'],
+  [['F16'], 'fp16'],
+  [['F32'], 'fp32'],
+  [['F16', 'F32'], 'fp32'],
+  [['BF16', 'F16'], 'fp32'],
+  [['Q4_0', 'F16'], 'bf16'],
+  [['Q8_0'], 'bf16'],
+])('matrices of %j make a model of %s', (types, dtype) => {
+  let next = 0;
+  const gguf = ggufOf(fixture('qwen3-micro'), () => types[next++ % types.length]!);
+  expect(readModel(writeGguf(join(folder, 'typed.gguf'), gguf)).dims.dtype).toBe(dtype);
+});
+
+test('an untied head is used, and layers of Llama 3 with other bounds are found', () => {
+  const gguf = ggufOf(fixture('llama3-micro'), () => 'F32');
+  const factors = gguf.tensors.find(({ name }) => name === 'rope_freqs.weight')!;
+  expect(readModel(writeGguf(join(folder, 'l.gguf'), gguf)).dims).toMatchObject({
+    tiedHead: false,
+    ropeScaling: { factor: 32, lowFreqFactor: 1, highFreqFactor: 4, originalPositions: 64 },
+  });
+  const ones = { ...factors, data: new Uint8Array(new Float32Array(16).fill(1).buffer) };
+  const plain = { ...gguf, tensors: gguf.tensors.map((one) => (one === factors ? ones : one)) };
+  expect(readModel(writeGguf(join(folder, 'l.gguf'), plain)).dims.ropeScaling).toBe(null);
+});
+
+const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) =>
+  Buffer.from(buffer, byteOffset, byteLength);
+
+const nasty = [
+  'Hello, 世界! naïve café ½ ²³ 😀 12345 \t\n\n  x  \r\n',
+  '<|im_start|>user\nhi<|im_end|>\n<think>\n</think>',
+  "I'm we'LL they'd  ...!?  \u0301e\u0301 한국어 हिन्दी",
+  '',
+];
+const texts = (directory: string) => [
+  ...nasty,
+  readFileSync(join(packageRoot(), 'docs/decisions.md'), 'utf8').slice(0, 20_000),
+  directory,
+];
+
+test('tokens are those of tokenizer.json, and so are texts', () => {
+  const qwen = makeQwenDirectory();
+  const vocabulary = ggufOf(tinyDirectory, () => 'BF16');
+  const ofQwen = { ...vocabulary, metadata: vocabularyOf(qwen, 151_936), tensors: [] };
+  for (const [directory, gguf] of [[tinyDirectory, vocabulary] as const, [qwen, ofQwen] as const]) {
+    const [file, right] = [loadTokenizer(writeGguf(join(folder, 't.gguf'), gguf)), loadTokenizer(directory)];
+    expect(file.size).toBe(right.size);
+    expect(file.added).toEqual(right.added);
+    expect(file.specialIds).toEqual(right.specialIds);
+    for (const text of texts(directory)) {
+      const ids = right.encode(text);
+      expect(file.encode(text)).toEqual(ids);
+      expect(file.decode(ids)).toBe(right.decode(ids));
+      expect(file.encode(file.plain(text))).toEqual(right.encode(right.plain(text)));
+    }
+  }
+});
+
+test('the chat template, and the tokens that end a reply', () => {
+  const path = writeGguf(
+    join(folder, 'c.gguf'),
+    ggufOf(tinyDirectory, () => 'BF16'),
+  );
+  const messages = [{ role: 'user', content: 'What is meta?' }];
+  expect(chatTemplate(path)(messages)).toBe(chatTemplate(tinyDirectory)(messages));
+  const { stopIds, chatStopIds, doSample, notes } = readGenerationConfig(path);
+  // <|endoftext|> ends a reply to llama.cpp whatever a file says.
+  expect({ stopIds, chatStopIds, doSample, notes }).toEqual({
+    ...{ stopIds: [2, 0], chatStopIds: [2, 0], doSample: false, notes: [] },
+  });
+});
+
+test('a text begins with bos where Llama 3 or the file says so', () => {
+  const ids = (gguf: typeof smallGguf) =>
+    loadTokenizer(writeGguf(join(folder, 'b.gguf'), gguf)).encode('abx a</s>', { addSpecialTokens: true });
+  expect(ids(smallGguf)).toEqual([0, 4, 6, 5, 2, 1]);
+  expect(ids(withKey('tokenizer.ggml.add_bos_token', { flag: false }))).toEqual([4, 6, 5, 2, 1]);
+  expect(ids(withKey('tokenizer.ggml.pre', { text: 'smollm' }))).toEqual([4, 6, 5, 2, 1]);
+});
+
+test('a file without a vocabulary is a model for tokens', async () => {
+  const gguf = ggufOf(fixture('llama3-micro'), () => 'Q8_0');
+  const path = writeGguf(join(folder, 'n.gguf'), gguf);
+  const { files } = await preflight({ model: path, target: 'cpu' }, { weights: true, tokenizer: 'optional' });
+  expect(files.tokenizer).toBe(null);
+  expect([...readGguf(path).tensors.values()].filter(({ type }) => type.name === 'Q8_0').length).toBe(16);
+});
