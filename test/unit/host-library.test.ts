@@ -65,7 +65,7 @@ describe('the library itself', () => {
       badArgument,
       `sources[0].slot is 99, not 0 to ${slots.length - 1}`,
     );
-    refused(f.ol_load(engine, [{ ...randomSource(0), dtype: 9 }], 1), badArgument, 'sources[0].dtype is 9');
+    refused(f.ol_load(engine, [{ ...randomSource(0), dtype: 99 }], 1), badArgument, 'sources[0].dtype is 99');
     refused(
       f.ol_load(engine, [{ ...randomSource(0), dtype: 0 }], 1),
       badArgument,
