@@ -31,7 +31,7 @@ describe.skipIf(!nvcc)(
 
     beforeAll(() => {
       cpSync(join(root, 'templates/cuda/lib'), join(folder, 'lib'), { recursive: true });
-      for (const host of ['host', 'cuda/host', 'cuda/barriers/host'])
+      for (const host of ['host', 'cuda/host', 'cuda/barriers/host', 'cuda/no_prompts/host'])
         cpSync(join(root, 'templates', host), join(folder, 'host'), { recursive: true });
       cpSync(join(root, 'test/native/cuda-standin'), folder, { recursive: true });
       writeFileSync(join(folder, 'abi.h'), abiHeader());
