@@ -8,6 +8,7 @@
 
 #if WGMMA
 #include <cuda.h>
+#define WGMMA_TYPES "f32.bf16.bf16"  // of sums, tokens, rows
 #endif
 
 #include "tiles/barrier_words.h"

@@ -19,7 +19,7 @@ import { unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
 import { shapeOf, streamStaticBytes } from '../stream/sizes.ts';
-import { hasHeadRows, promptGraph } from './rewrite.ts';
+import { headRowsStage, promptGraph } from './rewrite.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
 import { mostTokens, sharedFor, squareParts, tileKernels, tileSides, tileWarps } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
@@ -36,7 +36,11 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
   const { scheme } = plan;
   invariant(scheme.kind === 'tiles', 'only a plan with tiles is lowered here');
   const most = scheme.tokens === 'many' ? mostTokens : scheme.tokens;
-  const kernels = tileKernels(dims, most, { scheme, blocks: target.sms, headRows: hasHeadRows(plan) });
+  const kernels = tileKernels(dims, most, {
+    scheme,
+    blocks: target.sms,
+    headRows: headRowsStage(plan) !== undefined,
+  });
   const dealt = withStages(plan, plan.stages.map(wholeTokens));
   const stages = withNormsAhead(stagesFor(graph, dealt).map((stage) => lowerStage(graph, stage)));
   const hazards = findHazards(graph, dealt);
@@ -55,7 +59,6 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     products: productOps.map((op) => shapeOf(dims, op, target.sms)),
     kernels,
     buffers: buffersOf(dims, most),
-    headPad: padded(dims.headDim),
     ...sharedFor(dims, target, kernels, scheme.slots, streamStaticBytes),
     mostSteps: scheme.slots,
     multiply:

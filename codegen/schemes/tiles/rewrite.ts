@@ -1,10 +1,10 @@
 // The graph as tiles compute it: no token is chosen, and what is done in the epilogue of a product is done row by row.
 import { accessesOf, type Graph, type Op, type OpName } from '../../model/graph.ts';
-import type { FusionPlan } from '../../plan/plan.ts';
+import type { FusionPlan, Stage } from '../../plan/plan.ts';
 
-/** True where the heads are normed, rotated and stored where their product is made. */
-export const hasHeadRows = ({ stages }: Pick<FusionPlan, 'stages'>): boolean =>
-  stages.some(({ ops }) => ops.includes('qkv_proj') && ops.includes('kv_append'));
+/** The stage in which heads are normed, rotated and stored where their product is made. */
+export const headRowsStage = ({ stages }: Pick<FusionPlan, 'stages'>): Stage | undefined =>
+  stages.find(({ ops }) => ops.includes('qkv_proj') && ops.includes('kv_append'));
 
 /** A tile of queries, keys and values has whole heads: norm, rotation and cache take its rows where they are. */
 function rowwiseHeads(graph: Graph): Graph {
@@ -20,5 +20,5 @@ function rowwiseHeads(graph: Graph): Graph {
 /** Decoding samples, and begins with the last token of a prompt. */
 export function promptGraph(graph: Graph, plan: FusionPlan): Graph {
   const made = { ...graph, ops: graph.ops.filter(({ name }) => name !== 'sample') };
-  return hasHeadRows(plan) ? rowwiseHeads(made) : made;
+  return headRowsStage(plan) ? rowwiseHeads(made) : made;
 }

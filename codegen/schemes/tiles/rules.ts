@@ -6,6 +6,7 @@ import { overBudget } from '../../plan/rules/size.ts';
 import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import { platformOf } from '../../schedule/target.ts';
 import { streamStaticBytes } from '../stream/sizes.ts';
+import { headRowsStage } from './rewrite.ts';
 import { keyTileBytes, keyTileFor, mostTokens, slotBytes, tileSides } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
@@ -64,7 +65,7 @@ export function tilesOddHead(context: Context): Finding[] {
 export function tilesWithSplitHeads(context: Context): Finding[] {
   const { graph, plan } = context;
   const { name, headDim, qkNorm, qkvBias } = graph.dims;
-  const stage = plan.stages.find(({ ops }) => ops.includes('qkv_proj') && ops.includes('kv_append'));
+  const stage = headRowsStage(plan);
   if (!stage) return [];
   const { rowTile } = schemeOf(context);
   const most = rowTile === 'fit' ? tileSides.at(-1)! : rowTile;

@@ -55,8 +55,6 @@ export interface TilesSchedule extends CommonSchedule {
   /** From that of short prompts to that of long ones. */
   readonly kernels: readonly TileKernel[];
   readonly buffers: readonly TileBuffer[];
-  /** Elements of a head in the cache. */
-  readonly headPad: number;
   /** Positions of a tile of attention. */
   readonly keyTile: number;
   readonly multiply: 'mma' | 'wgmma';

@@ -17,6 +17,8 @@ const line = (name: string, holes: Readonly<Record<string, unknown>> = {}): Line
 
 export interface TilesView {
   readonly wgmma: string;
+  /** The type of both operands, as PTX writes it. */
+  readonly operandType: string;
   readonly products: readonly {
     name: string;
     number: number;
@@ -49,6 +51,7 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
   return {
     ...common,
     wgmma: schedule.multiply === 'wgmma' ? '1' : '0',
+    operandType: schedule.dims.dtype === 'bf16' ? 'bf16' : 'f16',
     products: products.map(({ op, tiles, warpCells }, number) => ({
       name: productName(op),
       number,

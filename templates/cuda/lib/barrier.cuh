@@ -2,25 +2,11 @@
 #pragma once
 #include <cooperative_groups.h>
 
+#include "arrivals.cuh"
 #include "profile.cuh"
 #include "weights.cuh"
 
-/** After this long [ns] a block stops waiting, says so in the error word, and the launch runs out without further waiting. */
-constexpr unsigned long long kBarrierBudget = 2'000'000'000ull;
-/** Polls between two looks at the clock. */
-constexpr int kBarrierPolls = 1024;
-
 constexpr unsigned kBarrierTop = 0x80000000u;
-
-DEVICE unsigned load_acquire(const unsigned* word) {
-  unsigned v;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(word)) : "memory");
-  return v;
-}
-
-DEVICE void add_release(unsigned* word, unsigned x) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(word)), "r"(x) : "memory");
-}
 
 /** What thread 0 remembers from one grid barrier to the next; in shared memory, where it costs no register of every stage. */
 struct BarrierState {

@@ -66,6 +66,16 @@ DEVICE void for_threads(Block&, int n, Body&& body) {
   for (int i = int(threadIdx.x); i < n; i += kThreads) body(i);
 }
 
+/** Sum and maximum over the four lanes that share a row of a matrix instruction's result. */
+DEVICE float quad_sum(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+DEVICE float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+  return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+
 DEVICE float warp_sum(float x) {
 #pragma unroll
   for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(~0u, x, other);

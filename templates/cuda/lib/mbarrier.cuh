@@ -1,8 +1,17 @@
-// Barriers in shared memory at which threads and copies arrive.
+// Copies into shared memory, in groups, and barriers in shared memory at which threads and copies arrive.
 #pragma once
 #include "loads.cuh"
 
 DEVICE uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
+
+/** What this thread has begun to copy since the last group is a group. */
+DEVICE void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/** Returns when all groups of this thread but the last `Left` are there. */
+template <int Left>
+DEVICE void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
+}
 
 DEVICE void mbarrier_init(uint64_t* barrier, int count) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count) : "memory");

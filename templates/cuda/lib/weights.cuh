@@ -45,15 +45,6 @@ DEVICE void copy_weights(Load* to, const void* from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(shared_address(to)), "l"(__cvta_generic_to_global(from)) : "memory");
 }
 
-/** What this thread has begun to copy since the last group is a group. */
-DEVICE void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-
-/** Returns when all groups of this thread but the last `Left` are there. */
-template <int Left>
-DEVICE void wait_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
-}
-
 /** Of each buffer of each warp that computes: it is full, it may be filled again. */
 struct Handover {
   uint64_t full[kProducerWarps > 0 ? kComputeWarps * kBuffers : 1], empty[kProducerWarps > 0 ? kComputeWarps * kBuffers : 1];

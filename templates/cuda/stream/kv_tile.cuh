@@ -83,8 +83,7 @@ struct Running {
         s[half][i] = seen ? (score[half][0][i] + score[half][1][i]) * (kAttnScale * kLog2e) : kMaskedScore;
         top = fmaxf(top, s[half][i]);
       }
-    top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-    top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+    top = quad_max(top);
     if (!first) {
       const float rescale = exp2_approx(row_max - top);
       row_sum *= rescale;
@@ -111,8 +110,7 @@ struct Running {
   /** Into the block's scratch, for queries [0, last]. */
   template <class Scratch>
   DEVICE void store(Scratch& to, int last_query) {
-    row_sum += __shfl_xor_sync(~0u, row_sum, 1);
-    row_sum += __shfl_xor_sync(~0u, row_sum, 2);
+    row_sum = quad_sum(row_sum);
     const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
     if (quad == 0) to.row_max[warp()][r] = row_max, to.row_sum[warp()][r] = row_sum;
 #pragma unroll

@@ -1,5 +1,6 @@
 // Waiting with a time budget: a word that never comes ends the launch with an error instead of a hang.
 #pragma once
+#include "lib/arrivals.cuh"
 #include "lib/profile.cuh"
 
 /** What a wait is for, as LaunchArgs.status tells it. */
@@ -97,11 +98,7 @@ DEVICE void watchdog(const LaunchArgs& pass, Flags& flags) {
     const unsigned place = late ? waited_for(flags) : 0;
     if (late && atomicCAS(pass.status, 0u, 1u + blockIdx.x) == 0u) pass.status[1] = place;
     if (late || load_relaxed(pass.status) != 0) flags.failed = 1;
-    if (blockIdx.x == 0) {
-      unsigned stop;
-      asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(stop) : "l"(__cvta_generic_to_global(pass.stop_request)) : "memory");
-      if (stop) flags.stop = 1;
-    }
+    if (blockIdx.x == 0 && load_host(pass.stop_request) != 0) flags.stop = 1;
     __nanosleep(20000);
   }
 }

@@ -58,8 +58,7 @@ struct Attended {
           s = !masked || seen(half, i * 8 + lane % 4 * 2 + c) ? s * (kAttnScale * kLog2e) : kMaskedScore;
           top = fmaxf(top, s);
         }
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+      top = quad_max(top);
       const float rescale = exp2_approx(row_max[half] - top);
       row_max[half] = top;
       row_sum[half] *= rescale;
@@ -94,10 +93,7 @@ struct Attended {
   DEVICE void store(char* to, int column, int first, int tokens) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float sum = row_sum[half];
-      sum += __shfl_xor_sync(~0u, sum, 1);
-      sum += __shfl_xor_sync(~0u, sum, 2);
-      const float factor = __fdividef(1.0f, sum);
+      const float factor = __fdividef(1.0f, quad_sum(row_sum[half]));
       const int token = first + lane() / 4 + half * 8;
       if (token >= tokens) continue;
 #pragma unroll

@@ -12,15 +12,6 @@ DEVICE void copy_piece(uint32_t to, const void* from, bool wanted) {
                : "memory");
 }
 
-/** What this thread has begun to copy since the last group is a group. */
-DEVICE void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-
-/** Returns when all groups of this thread but the last `Left` are there. */
-template <int Left>
-DEVICE void wait_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
-}
-
 /** Four 8x8 matrices of 16-bit elements: lane l gives the address of row l % 8 of matrix l / 8. */
 DEVICE void load_matrices(uint32_t (&v)[4], uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

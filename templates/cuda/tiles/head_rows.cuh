@@ -48,8 +48,7 @@ struct HeadRows {
               const float x = sum[m][g][half * 2] * factor[m][half], y = sum[m][g][half * 2 + 1] * factor[m][half];
               square = fmaf(x, x, fmaf(y, y, square));
             }
-            square += __shfl_xor_sync(~0u, square, 1);
-            square += __shfl_xor_sync(~0u, square, 2);
+            square = quad_sum(square);
             const int group = group0 + h * kGroupsOfHead;
             if (lane() % 4 == 0)
               *Squares::at(b, token0 + m * 16 + half * 8, group * 8 / kHeadDim, group * 8 % kHeadDim / Squares::kColumns) = square;
@@ -84,7 +83,7 @@ struct HeadRows {
       const float by = factor<S>(b, o.token % S::kTokens, o.row % S::kRows);
       x.x *= by * to_float(weights[pair]), x.y *= by * to_float(weights[pair + kPairs]);
     }
-    if (!value) x = rotated(x, rotation_of(b, position, pair));
+    if (!value) x = rotated(x, __ldg(rotations_of(b, layer, position) + pair));
     const unsigned word = pair_word(x.x, x.y);
     if (o.row < kQDim) {
       reinterpret_cast<unsigned*>(queries)[(size_t(o.token) * kQHeads + o.row / kHeadDim) * (kHeadPad / 2) + pair] = word;
@@ -93,11 +92,6 @@ struct HeadRows {
       unsigned* const cached = reinterpret_cast<unsigned*>(cache) + (size_t(head) * b.args.pass.context + position) * kHeadPad;
       cached[cache_word(value ? kHeadPad / 8 : 0, pair, position)] = word;
     }
-  }
-
- private:
-  DEVICE float2 rotation_of(const Block& b, int position, int pair) const {
-    return __ldg(reinterpret_cast<const float2*>(b.args.pass.rope + size_t(turned_by(layer, position)) * kHeadDim) + pair);
   }
 };
 

@@ -37,6 +37,11 @@ struct HeadWords {
   }
 };
 
+/** Cosine and sine of every pair at a position, [kPairs]. */
+DEVICE const float2* rotations_of(const Block& b, int layer, int position) {
+  return reinterpret_cast<const float2*>(b.args.pass.rope + size_t(turned_by(layer, position)) * kHeadDim);
+}
+
 /** Word `word` of row `row` of the cache is the pair of a key here, or of a value behind the keys: swizzled as decoding reads it. */
 DEVICE int cache_word(int chunk, int word, int position) { return swizzled(chunk + word / 4, position) * 4 + word % 4; }
 
@@ -49,7 +54,7 @@ DEVICE void turn_heads(const Block& b, const Wire* qkv, Wire* queries, Cache* ca
   for (int unit = b.index() * kWarps + warp(); unit < b.tokens() * kKvHeads; unit += b.count() * kWarps) {
     const int token = unit / kKvHeads, head = unit % kKvHeads, position = b.position() + token;
     const unsigned* const row = reinterpret_cast<const unsigned*>(qkv + size_t(token) * kQkvRows);
-    const float2* const by = reinterpret_cast<const float2*>(b.args.pass.rope + size_t(turned_by(layer, position)) * kHeadDim);
+    const float2* const by = rotations_of(b, layer, position);
     HeadWords key(row + key_word(head));
     const HeadWords value(row + value_word(head));
     key.turn(norms.key, by);

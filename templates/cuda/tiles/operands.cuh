@@ -29,6 +29,15 @@ DEVICE void store_input(char* input, int token, int column, float first, float s
   *reinterpret_cast<unsigned*>(input + P::input_at(token, column)) = pair_word(first, second);
 }
 
+/** A tile of Tokens x Rows: how its steps lie in shared memory, the input of each in front of its weights. */
+template <int Tokens, int Rows>
+struct Slots {
+  static constexpr int kTokens = Tokens, kRows = Rows;
+  static constexpr int kInputBytes = Tokens / 8 * kStepBytes, kSlotBytes = kInputBytes + Rows / 8 * kStepBytes;
+  static constexpr int kSlots = kSharedBytes / kSlotBytes < kMostSlots ? kSharedBytes / kSlotBytes : kMostSlots;
+  static_assert(kSlots >= 2, "a step is copied while another is computed");
+};
+
 /** What a tile of a product is made of. */
 struct TileOperands {
   const char *input, *weights;  // the groups of this tile's first token and first row

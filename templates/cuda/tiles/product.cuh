@@ -42,16 +42,15 @@ struct NormedInput {
     float square = 0;
 #pragma unroll 4
     for (int part = lane() % 4; part < Parts; part += 4) square += squares[size_t(token) * kSquareParts + part];
-    square += __shfl_xor_sync(~0u, square, 1);
-    square += __shfl_xor_sync(~0u, square, 2);
-    return rsqrtf(square * (1.0f / kHidden) + kNormEps);
+    return rsqrtf(quad_sum(square) * (1.0f / kHidden) + kNormEps);
   }
 };
 
-/** Where a tile's sums are used one by one. */
+/** Where nothing is left to do for a token of a tile. */
 struct NoEnd {
   DEVICE void operator()(int, int) const {}
 };
+/** Where nobody has to see all sums of a tile before they are used one by one. */
 struct NoStart {
   template <class S>
   DEVICE void start(Block&, const float (&)[S::kMatrices][S::kGroups][4], const float (&)[S::kMatrices][2]) const {}
@@ -59,7 +58,7 @@ struct NoStart {
 
 /**
  * The product of tokens [0, tokens) of an input: use(Pair) for the pairs of rows of every token, by whole warps, and end(token, part) behind
- * those that a warp has of it. `tile` sees all sums of a tile first.
+ * those that a warp has of it. `of_tile` sees all sums of a tile first.
  */
 template <class P, int K, class From, class Use, class End = NoEnd, class Tile = NoStart>
 DEVICE void product(Block& b, const char* layer_stream, int layer, const From& input, int tokens, Use&& use, End&& end = End{}, Tile&& of_tile = Tile{}) {
@@ -144,8 +143,7 @@ struct Ahead {
 
   /** All that this warp has of a token has been taken. */
   DEVICE void end(int token, int part) {
-    square += __shfl_xor_sync(~0u, square, 1);
-    square += __shfl_xor_sync(~0u, square, 2);
+    square = quad_sum(square);
     if (weights && lane() % 4 == 0 && token < tokens) squares[size_t(token) * kSquareParts + part] = square;
     square = 0;
   }

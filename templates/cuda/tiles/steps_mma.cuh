@@ -6,14 +6,10 @@ namespace tiles {
 
 /** A tile of Tokens x Rows: a warp has kMatrices x kGroups results of 16 tokens x 8 rows. */
 template <int Tokens, int Rows>
-struct Shape {
-  static constexpr int kTokens = Tokens, kRows = Rows;
+struct Shape : Slots<Tokens, Rows> {
   static constexpr int kTokenWarps = Tokens > Rows ? 4 : 2, kRowWarps = kWarps / kTokenWarps;
   static constexpr int kMatrices = Tokens / kTokenWarps / 16, kGroups = Rows / kRowWarps / 8;
   static_assert(kMatrices >= 1 && kGroups >= 2 && kGroups % 2 == 0, "a warp loads the rows of two groups at once");
-  static constexpr int kInputBytes = Tokens / 8 * kStepBytes, kSlotBytes = kInputBytes + Rows / 8 * kStepBytes;
-  static constexpr int kSlots = kSharedBytes / kSlotBytes < kMostSlots ? kSharedBytes / kSlotBytes : kMostSlots;
-  static_assert(kSlots >= 2, "a step is copied while another is computed");
 
   /** The first token of a warp, which part of the rows it has, and the first group of these. */
   static DEVICE int first_token(int warp) { return warp / kRowWarps * (kMatrices * 16); }

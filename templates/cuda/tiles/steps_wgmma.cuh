@@ -7,14 +7,10 @@ namespace tiles {
 
 /** A tile of Tokens x Rows: four warps have 64 tokens, each of them 16, and all rows of the tile, or half of them where there are 64 tokens. */
 template <int Tokens, int Rows>
-struct Shape {
-  static constexpr int kTokens = Tokens, kRows = Rows;
+struct Shape : Slots<Tokens, Rows> {
   static constexpr int kTokenWarps = Tokens / 16, kRowWarps = kWarps / kTokenWarps;
   static_assert(kTokenWarps == 4 || kTokenWarps == 8, "64 or 128 tokens");
   static constexpr int kMatrices = 1, kGroups = Rows / kRowWarps / 8;
-  static constexpr int kInputBytes = Tokens / 8 * kStepBytes, kSlotBytes = kInputBytes + Rows / 8 * kStepBytes;
-  static constexpr int kSlots = kSharedBytes / kSlotBytes < kMostSlots ? kSharedBytes / kSlotBytes : kMostSlots;
-  static_assert(kSlots >= 2, "a step is copied while another is computed");
 
   /** The first token of a warp, which part of the rows it has, and the first group of these. */
   static DEVICE int first_token(int warp) { return warp % kTokenWarps * 16; }

@@ -9,6 +9,18 @@
 
 namespace emu {
 
+float value_of(Element type, uint16_t bits) {
+  if (type == Element::kBf16) {
+    const uint32_t wide = uint32_t(bits) << 16;
+    float x;
+    memcpy(&x, &wide, 4);
+    return x;
+  }
+  __half_raw raw;
+  raw.x = bits;
+  return __half2float(__half(raw));
+}
+
 namespace {
 
 /** Records of one struct, as `combine` sees them. */
@@ -32,18 +44,7 @@ struct Product {
   const float (&c)[4];
 };
 
-float element(Element type, uint32_t word, int half) {
-  const auto bits = uint16_t(word >> 16 * half);
-  if (type == Element::kBf16) {
-    const uint32_t wide = uint32_t(bits) << 16;
-    float x;
-    memcpy(&x, &wide, 4);
-    return x;
-  }
-  __half_raw raw;
-  raw.x = bits;
-  return __half2float(__half(raw));
-}
+float element(Element type, uint32_t word, int half) { return value_of(type, uint16_t(word >> 16 * half)); }
 
 void multiply_all(void* const (&records)[32], uint32_t) {
   float a[16][16], b[16][8];  // rows, columns

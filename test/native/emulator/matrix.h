@@ -7,6 +7,7 @@ namespace emu {
 struct Place;
 
 enum class Element { kBf16, kFp16 };
+float value_of(Element type, uint16_t bits);
 
 /** mma.m16n8k16: d := a b + c. A lane's registers as the PTX ISA lays fragments out. */
 void multiply(Element type, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4], const Place& place);

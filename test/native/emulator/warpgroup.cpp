@@ -1,8 +1,5 @@
 #include "warpgroup.h"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <cstring>
 
 #include "launch.h"
@@ -26,18 +23,6 @@ struct Matrix {
     return bits;
   }
 };
-
-float value_of(Element type, uint16_t bits) {
-  if (type == Element::kBf16) {
-    const uint32_t wide = uint32_t(bits) << 16;
-    float x;
-    memcpy(&x, &wide, 4);
-    return x;
-  }
-  __half_raw raw;
-  raw.x = bits;
-  return __half2float(__half(raw));
-}
 
 /** The sums of one thread: rows of its warp, columns 8 n + 2 (lane % 4) on. */
 void carry_out(const Products& p) {
