@@ -1,0 +1,104 @@
+// Whether to check drafts in the next pass, and how many. It never spends more than a share of the time that plain passes take,
+// so that text which does not repeat costs next to nothing; what drafts save is its credit.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "backend.h"
+#include "drafter.h"
+
+/** Passes are cheaper for the next drafts: of a reply. draft_tokens 0: none; -1: as many as pay. */
+struct SpeculationOptions {
+  int32_t draft_tokens;
+  int32_t draft_ngram;
+};
+
+class Speculation {
+ public:
+  Speculation(Backend* backend, const SpeculationOptions& options, bool pays)
+      : automatic_(options.draft_tokens < 0), most_(std::min(automatic_ ? kMostAutomatic : options.draft_tokens, backend_check_tokens(backend) - 1)) {
+    if (most_ < 1 || (automatic_ && !pays)) {
+      most_ = 0;
+      return;
+    }
+    drafter_ = backend_drafter(backend);
+    if (drafter_) return;
+    lookup_ = std::make_unique<PromptLookup>(options.draft_ngram, std::min(options.draft_ngram, 2));
+    drafter_ = lookup_.get();
+  }
+
+  bool on() const { return most_ > 0; }
+
+  /** Tokens to check behind the last of `known`, at most `room`. */
+  std::vector<int32_t> drafts(const std::vector<int32_t>& known, int32_t room) {
+    const int32_t most = std::min(most_, room);
+    if (most < 1) return {};
+    if (!automatic_) return drafter_->draft(known, most).tokens;
+    if (plain_ms_ == 0 || extra_ms(1) > credit_ms_) return {};
+    Draft draft = drafter_->draft(known, most);
+    kind_ = draft.kind;
+    draft.tokens.resize(worth_while(static_cast<int32_t>(draft.tokens.size())));
+    return std::move(draft.tokens);
+  }
+
+  /** What a pass took that checked so many drafts, of which so many were right. */
+  void passed(int32_t drafted, int32_t right, double ms) {
+    drafted_ += drafted;
+    accepted_ += right;
+    if (!automatic_) return;
+    double& usual = drafted == 0 ? plain_ms_ : checked_ms_[drafted];
+    usual = usual == 0 ? ms : usual + kNewest * (std::min(ms, 2 * usual) - usual);
+    if (drafted == 0) {
+      credit_ms_ += kShare * plain_ms_;
+    } else {
+      credit_ms_ += right * plain_ms_ - extra_ms(drafted);
+      for (int32_t i = 0; i < std::min(right + 1, drafted); ++i) chance_[kind_] += kNewest * ((i < right) - chance_[kind_]);
+    }
+    credit_ms_ = std::min(credit_ms_, kMostCredit * plain_ms_);
+  }
+
+  int32_t drafted() const { return drafted_; }
+  int32_t accepted() const { return accepted_; }
+
+ private:
+  static constexpr int32_t kMostAutomatic = 7;
+  static constexpr double kShare = 0.01;     // of the time of plain passes
+  static constexpr double kMostCredit = 8;   // plain passes: what is left when a repetition ends is spent on no more than these
+  static constexpr double kNewest = 0.25;    // weight of the newest observation
+  static constexpr double kExtra = 0.2;      // of a plain pass, for each draft, until it is measured
+
+  /** What drafts cost beyond a plain pass. */
+  double extra_ms(int32_t drafts) const {
+    const double known = checked_ms_[drafts];
+    return known > 0 ? std::max(known - plain_ms_, 0.0) : kExtra * drafts * plain_ms_;
+  }
+
+  /** Drafts that promise to save most; one where none promises anything, to learn whether that is still so. */
+  int32_t worth_while(int32_t offered) const {
+    int32_t best = std::min(offered, 1);
+    double expected = 0, most = 0;
+    double chance = 1;
+    for (int32_t drafts = 1; drafts <= offered && extra_ms(drafts) <= credit_ms_; ++drafts) {
+      chance *= chance_[kind_];
+      expected += chance;
+      const double saved = expected * plain_ms_ - extra_ms(drafts);
+      if (saved > most) {
+        most = saved;
+        best = drafts;
+      }
+    }
+    return best;
+  }
+
+  const bool automatic_;
+  int32_t most_;  // drafts of a pass
+  std::unique_ptr<PromptLookup> lookup_;
+  Drafter* drafter_ = nullptr;
+  double plain_ms_ = 0;                        // of a pass of one token
+  double checked_ms_[kMostAutomatic + 1] = {};  // of a pass with so many drafts; 0: not measured
+  double credit_ms_ = 0;
+  double chance_[kDraftKinds] = {0.3, 0.4, 0.6, 0.7, 0.8};  // that a draft is right whose predecessors are
+  int kind_ = 0;                                            // of the last draft
+  int32_t drafted_ = 0, accepted_ = 0;
+};
