@@ -62,7 +62,8 @@ struct Flight {
 /** Feeds the prompt and delivers tokens until a stop token, max_tokens, the end of the context or a stop request.
  *  The sequence grows as passes finish, so it is right whenever this returns or throws. Drafts change neither tokens nor positions, only how
  *  many passes there are: those that are wrong have positions that the next pass writes again. */
-inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, const GenerateJob& job, int32_t context) {
+inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, const GenerateJob& job, int32_t context,
+                     PassTimes& times) {
   const auto start = std::chrono::steady_clock::now();
   auto first_token = start;
   Sequence known = sequence;  // what is fed, and what has been chosen
@@ -73,7 +74,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   }
 
   const auto prompt = static_cast<int32_t>(job.prompt.size());
-  Speculation speculation(backend, job.speculation, passes_ahead(backend) == 0);
+  Speculation speculation(backend, job.speculation, times, passes_ahead(backend) == 0);
   const int depth = speculation.on() ? 1 : 1 + passes_ahead(backend);  // drafts follow the last token
   auto position = static_cast<int32_t>(sequence.size());  // of the next pass
   int32_t fed = 0;                                        // prompt tokens enqueued

@@ -8,16 +8,26 @@
 #include "backend.h"
 #include "drafter.h"
 
-/** Passes are cheaper for the next drafts: of a reply. draft_tokens 0: none; -1: as many as pay. */
 struct SpeculationOptions {
-  int32_t draft_tokens;
-  int32_t draft_ngram;
+  int32_t draft_tokens;  // most of a pass; 0: none, -1: as many as pay
+  int32_t draft_ngram;   // most tokens that are looked up
+};
+
+/** Most drafts of a pass where their number is chosen here: seven and the token before them. */
+constexpr int32_t kMostAutomatic = 7;
+
+/** What passes of an engine took lately. */
+struct PassTimes {
+  double plain_ms = 0;                         // of one token; 0: not measured
+  double checked_ms[kMostAutomatic + 1] = {};  // with so many drafts
 };
 
 class Speculation {
  public:
-  Speculation(Backend* backend, const SpeculationOptions& options, bool pays)
-      : automatic_(options.draft_tokens < 0), most_(std::min(automatic_ ? kMostAutomatic : options.draft_tokens, backend_check_tokens(backend) - 1)) {
+  Speculation(Backend* backend, const SpeculationOptions& options, PassTimes& times, bool pays)
+      : automatic_(options.draft_tokens < 0),
+        most_(std::min(automatic_ ? kMostAutomatic : options.draft_tokens, backend_check_tokens(backend) - 1)),
+        times_(times) {
     if (most_ < 1 || (automatic_ && !pays)) {
       most_ = 0;
       return;
@@ -35,7 +45,7 @@ class Speculation {
     const int32_t most = std::min(most_, room);
     if (most < 1) return {};
     if (!automatic_) return drafter_->draft(known, most).tokens;
-    if (plain_ms_ == 0 || extra_ms(1) > credit_ms_) return {};
+    if (times_.plain_ms == 0 || extra_ms(1) > credit_ms_) return {};
     Draft draft = drafter_->draft(known, most);
     kind_ = draft.kind;
     draft.tokens.resize(worth_while(static_cast<int32_t>(draft.tokens.size())));
@@ -47,31 +57,30 @@ class Speculation {
     drafted_ += drafted;
     accepted_ += right;
     if (!automatic_) return;
-    double& usual = drafted == 0 ? plain_ms_ : checked_ms_[drafted];
+    double& usual = drafted == 0 ? times_.plain_ms : times_.checked_ms[drafted];
     usual = usual == 0 ? ms : usual + kNewest * (std::min(ms, 2 * usual) - usual);
     if (drafted == 0) {
-      credit_ms_ += kShare * plain_ms_;
+      credit_ms_ += kShare * times_.plain_ms;
     } else {
-      credit_ms_ += right * plain_ms_ - extra_ms(drafted);
+      credit_ms_ += right * times_.plain_ms - extra_ms(drafted);
       for (int32_t i = 0; i < std::min(right + 1, drafted); ++i) chance_[kind_] += kNewest * ((i < right) - chance_[kind_]);
     }
-    credit_ms_ = std::min(credit_ms_, kMostCredit * plain_ms_);
+    credit_ms_ = std::min(credit_ms_, kMostCredit * times_.plain_ms);
   }
 
   int32_t drafted() const { return drafted_; }
   int32_t accepted() const { return accepted_; }
 
  private:
-  static constexpr int32_t kMostAutomatic = 7;
   static constexpr double kShare = 0.01;     // of the time of plain passes
   static constexpr double kMostCredit = 8;   // plain passes: what is left when a repetition ends is spent on no more than these
   static constexpr double kNewest = 0.25;    // weight of the newest observation
-  static constexpr double kExtra = 0.2;      // of a plain pass, for each draft, until it is measured
+  static constexpr double kExtra = 0.3;      // of a plain pass, for each draft, until it is measured: 0.15 to 0.4 on two CPU cores
 
   /** What drafts cost beyond a plain pass. */
   double extra_ms(int32_t drafts) const {
-    const double known = checked_ms_[drafts];
-    return known > 0 ? std::max(known - plain_ms_, 0.0) : kExtra * drafts * plain_ms_;
+    const double measured = times_.checked_ms[drafts];
+    return measured > 0 ? std::max(measured - times_.plain_ms, 0.0) : kExtra * drafts * times_.plain_ms;
   }
 
   /** Drafts that promise to save most; one where none promises anything, to learn whether that is still so. */
@@ -82,7 +91,7 @@ class Speculation {
     for (int32_t drafts = 1; drafts <= offered && extra_ms(drafts) <= credit_ms_; ++drafts) {
       chance *= chance_[kind_];
       expected += chance;
-      const double saved = expected * plain_ms_ - extra_ms(drafts);
+      const double saved = expected * times_.plain_ms - extra_ms(drafts);
       if (saved > most) {
         most = saved;
         best = drafts;
@@ -95,8 +104,7 @@ class Speculation {
   int32_t most_;  // drafts of a pass
   std::unique_ptr<PromptLookup> lookup_;
   Drafter* drafter_ = nullptr;
-  double plain_ms_ = 0;                        // of a pass of one token
-  double checked_ms_[kMostAutomatic + 1] = {};  // of a pass with so many drafts; 0: not measured
+  PassTimes& times_;
   double credit_ms_ = 0;
   double chance_[kDraftKinds] = {0.3, 0.4, 0.6, 0.7, 0.8};  // that a draft is right whose predecessors are
   int kind_ = 0;                                            // of the last draft
