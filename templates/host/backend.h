@@ -44,7 +44,7 @@ int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string*
 int32_t backend_prompt_tokens(Backend* backend);
 /** The most steps of one request. */
 int32_t backend_steps(Backend* backend);
-/** The most tokens of a request that checks drafts, each computed as in a pass of its own; below 2: it cannot. Any thread may call. */
+/** The most tokens of a request that checks drafts, up to kPassTokens, each computed as in a pass of its own; below 2: it cannot. Any thread may call. */
 int32_t backend_check_tokens(Backend* backend);
 /** Who drafts for this backend; nullptr: what is usual. Owned by the backend. */
 Drafter* backend_drafter(Backend* backend);

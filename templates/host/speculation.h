@@ -58,7 +58,7 @@ class Speculation {
     accepted_ += right;
     if (!automatic_) return;
     double& usual = drafted == 0 ? times_.plain_ms : times_.checked_ms[drafted];
-    usual = usual == 0 ? ms : usual + kNewest * (std::min(ms, 2 * usual) - usual);
+    usual = usual == 0 ? ms : usual + (ms < usual ? kFaster : kSlower) * (std::min(ms, 2 * usual) - usual);
     if (drafted == 0) {
       credit_ms_ += kShare * times_.plain_ms;
     } else {
@@ -74,13 +74,16 @@ class Speculation {
  private:
   static constexpr double kShare = 0.01;     // of the time of plain passes
   static constexpr double kMostCredit = 8;   // plain passes: what is left when a repetition ends is spent on no more than these
-  static constexpr double kNewest = 0.25;    // weight of the newest observation
+  static constexpr double kNewest = 0.25;    // weight of the newest draft among those of its kind
+  static constexpr double kFaster = 0.5;     // weight of the newest pass, if it was faster than usual
+  static constexpr double kSlower = 0.05;    // and if it was slower: another process took its time
+  static constexpr double kLeastExtra = 0.05;  // of a plain pass, for each draft, whatever was measured
   static constexpr double kExtra = 0.3;      // of a plain pass, for each draft, until it is measured: 0.15 to 0.4 on two CPU cores
 
   /** What drafts cost beyond a plain pass. */
   double extra_ms(int32_t drafts) const {
     const double measured = times_.checked_ms[drafts];
-    return measured > 0 ? std::max(measured - times_.plain_ms, 0.0) : kExtra * drafts * times_.plain_ms;
+    return measured > 0 ? std::max(measured - times_.plain_ms, kLeastExtra * drafts * times_.plain_ms) : kExtra * drafts * times_.plain_ms;
   }
 
   /** Drafts that promise to save most; one where none promises anything, to learn whether that is still so. */
