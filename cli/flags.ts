@@ -81,7 +81,7 @@ const replyCommand = (program: Program, name: string) =>
     )
     .option(
       '--speculate <auto|off|tokens[,ngram]>',
-      'drafts from text that repeats, checked together; the reply is the same (default: auto)',
+      'drafts from text that repeats, checked together; the reply is the same (default: off)',
       replyValues.speculate('--speculate'),
     );
 

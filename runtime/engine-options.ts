@@ -38,7 +38,7 @@ export interface GenerateOptions {
   readonly maxTokens: number;
   /** Any of these ends the reply; it is yielded as its last token. */
   readonly stopIds?: TokenIds | undefined;
-  /** Tokens that may come next, for one pass to check; they change how long a reply takes, and nothing of it. @default 'auto' */
+  /** Tokens that may come next, for one pass to check; they change how long a reply takes, and nothing of it. @default 'off' */
   readonly speculate?: Speculate | undefined;
   /** @default greedy */
   readonly sampling?: Readonly<Sampling> | undefined;
@@ -112,7 +112,7 @@ interface ReadOptions {
 export function readGenerateOptions(options: GenerateOptions, vocab: number): ReadOptions {
   return readArgument('options', () => {
     const { signal } = readOptions(options);
-    const { maxTokens, stopIds = [], sampling = greedy(vocab), speculate = 'auto' } = options;
+    const { maxTokens, stopIds = [], sampling = greedy(vocab), speculate = 'off' } = options;
     checkInteger('maxTokens', maxTokens, 1);
     const stops = tokenArray('stopIds', stopIds, vocab);
     const drafts = readSpeculate(speculate);

@@ -31,7 +31,7 @@ export interface ReplyOptions {
   readonly stopIds?: readonly number[] | undefined;
   /** Tokens that may come next are drafted, and several checked in one pass. The reply is the same, token by token; where text
    *  repeats, as a list or an edited file does, it takes less time. 'auto': where that pays; numbers: always so many, found by the last
-   *  `ngram` tokens (3) or fewer. @default 'auto' */
+   *  `ngram` tokens (3) or fewer. @default 'off' */
   readonly speculate?: Speculate | undefined;
   /** Ends the reply with finish 'abort'; what was said so far is kept. */
   readonly signal?: AbortSignal | undefined;
@@ -129,7 +129,7 @@ export function checkOptions(
     },
     stop,
     stopIds: given.stopIds ?? defaults.stopIds,
-    speculate: given.speculate ?? 'auto',
+    speculate: given.speculate ?? 'off',
     signal: given.signal,
     enableThinking: given.enableThinking,
     parseSpecialTokens: given.parseSpecialTokens ?? false,

@@ -83,7 +83,9 @@ class Speculation {
   /** What drafts cost beyond a plain pass. */
   double extra_ms(int32_t drafts) const {
     const double measured = times_.checked_ms[drafts];
-    return measured > 0 ? std::max(measured - times_.plain_ms, kLeastExtra * drafts * times_.plain_ms) : kExtra * drafts * times_.plain_ms;
+    const double each = drafts * times_.plain_ms;
+    // A measurement that was disturbed must not end all trials: no draft costs more than a pass of its own.
+    return measured > 0 ? std::min(std::max(measured - times_.plain_ms, kLeastExtra * each), each) : kExtra * each;
   }
 
   /** Drafts that promise to save most; one where none promises anything, to learn whether that is still so. */
