@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 3;
+export const abiVersion = 4;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -119,6 +119,8 @@ export const abiStructs: readonly AbiStruct[] = [
       field('max_tokens', 'i32', 'at least 1'),
       field('stop_ids', 'ptr', 'const int32_t[stop_count]; a stop token is delivered, then generation ends'),
       field('stop_count', 'i32', ''),
+      field('draft_tokens', 'i32', 'most tokens drafted for a pass to check; 0: none, -1: as many as pay'),
+      field('draft_ngram', 'i32', 'most of the last tokens that are looked up for drafts, at least 1'),
       field('sampling', 'Sampling', ''),
     ],
   },
@@ -144,6 +146,8 @@ export const abiStructs: readonly AbiStruct[] = [
       field('total', 'i64', 'load: bytes in all'),
       field('prefill_ms', 'f64', 'time from start to the first token'),
       field('decode_ms', 'f64', 'time from the first token to the last'),
+      field('drafted', 'i32', 'generate: tokens drafted'),
+      field('accepted', 'i32', 'generate: drafts that were right, those behind the end of the reply too'),
     ],
   },
   {

@@ -99,6 +99,11 @@ const replyCommand = (program: Program, name: string) =>
       '--stopIds <ids>',
       "tokens that end the reply, in the place of the model's own",
       replyValues.stopIds('--stopIds'),
+    )
+    .option(
+      '--speculate <auto|off|tokens[,ngram]>',
+      'drafts from text that repeats, checked together; the reply is the same (default: off)',
+      replyValues.speculate('--speculate'),
     );
 
 /** What a reply is made from: the words behind the command, --prompt, a file and stdin. */

@@ -17,10 +17,10 @@ type ReplyFlags = ReplySettings & Pick<LoadOptions, 'context' | 'threads' | 'dev
 
 export function replyOptions(flags: ReplySettings): ReplySettings {
   const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, seed } = flags;
-  const { maxTokens, stop, stopIds, enableThinking, parseSpecialTokens } = flags;
+  const { maxTokens, stop, stopIds, speculate, enableThinking, parseSpecialTokens } = flags;
   return {
     ...{ temperature, topK, topP, minP, repetitionPenalty, presencePenalty, seed },
-    ...{ maxTokens, stop, stopIds, enableThinking, parseSpecialTokens },
+    ...{ maxTokens, stop, stopIds, speculate, enableThinking, parseSpecialTokens },
   };
 }
 
@@ -103,12 +103,13 @@ export const replyCode = (result: ReplyResult): number =>
   result.finish === 'abort' ? exitCode.interrupted : exitCode.ok;
 
 function speed({ usage, timings, finish }: ReplyResult): string {
-  const { prompt, cached, completion } = usage;
+  const { prompt, cached, completion, drafted, accepted } = usage;
   const parts = [
     `${completion} tokens`,
     timings.tokensPerSecond === null ? '' : `${timings.tokensPerSecond.toFixed(1)} tok/s`,
     timings.firstTokenMs === null ? '' : `first after ${timings.firstTokenMs.toFixed(0)} ms`,
     `prompt ${prompt}${cached > 0 ? `, ${cached} of them kept` : ''}`,
+    drafted > 0 ? `${accepted} of ${drafted} drafts right` : '',
     { stop: '', length: 'cut at maxTokens', abort: 'stopped', context: 'the context is full' }[finish],
   ];
   return `[${parts.filter(Boolean).join(', ')}]`;

@@ -106,6 +106,7 @@ const exampleOf: Readonly<Record<string, string>> = {
   repetitionPenalty: '1.1',
   presencePenalty: '0.5',
   stopIds: '2,151645',
+  speculate: '7,3',
   enableThinking: 'false',
   parseSpecialTokens: 'true',
 };
@@ -128,6 +129,13 @@ export const replyValues = {
     return [...(before ?? []), text];
   },
   stopIds: (flag: string) => wholes(flag, 0, maxInt32),
+  speculate: (flag: string) => (text: string) => {
+    if (text === 'auto' || text === 'off') return text;
+    const [tokens, ngram, ...more] = text.split(',').map((part) => (/^\d+$/.test(part) ? Number(part) : 0));
+    const fits = tokens! >= 1 && tokens! <= maxInt32 && (ngram === undefined || (ngram >= 1 && ngram <= 16));
+    if (fits && more.length === 0) return { tokens: tokens!, ngram };
+    throw wrong(flag, text, 'auto, off, or how many tokens, and by how many of the last, 1 to 16');
+  },
   enableThinking: exactly,
   parseSpecialTokens: exactly,
 } satisfies {

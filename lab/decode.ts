@@ -10,7 +10,7 @@ export async function wholeReply(
   signal: AbortSignal,
 ) {
   const made: number[] = [];
-  const run = engine.generate(ids, { maxTokens, signal });
+  const run = engine.generate(ids, { maxTokens, speculate: 'off', signal });
   for (;;) {
     const next = await run.next();
     signal.throwIfAborted();

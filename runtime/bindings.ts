@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 3;
+export const abiVersion = 4;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -195,6 +195,10 @@ export interface GenerateArgs {
   /** const int32_t[stop_count]; a stop token is delivered, then generation ends */
   stop_ids: Pointer;
   stop_count: number;
+  /** most tokens drafted for a pass to check; 0: none, -1: as many as pay */
+  draft_tokens: number;
+  /** most of the last tokens that are looked up for drafts, at least 1 */
+  draft_ngram: number;
   sampling: Sampling;
 }
 
@@ -204,6 +208,8 @@ const generateArgsType = koffi.struct({
   max_tokens: 'int32_t',
   stop_ids: 'void *',
   stop_count: 'int32_t',
+  draft_tokens: 'int32_t',
+  draft_ngram: 'int32_t',
   sampling: samplingType,
 });
 
@@ -242,6 +248,10 @@ export interface Progress {
   prefill_ms: number;
   /** time from the first token to the last */
   decode_ms: number;
+  /** generate: tokens drafted */
+  drafted: number;
+  /** generate: drafts that were right, those behind the end of the reply too */
+  accepted: number;
 }
 
 const progressType = koffi.struct({
@@ -254,6 +264,8 @@ const progressType = koffi.struct({
   total: 'int64_t',
   prefill_ms: 'double',
   decode_ms: 'double',
+  drafted: 'int32_t',
+  accepted: 'int32_t',
 });
 
 /** A stretch of time of one track. The events of a track lie behind each other, without a gap inside a pass. */
@@ -308,6 +320,8 @@ export const zeroProgress = (): Progress => ({
   total: 0,
   prefill_ms: 0,
   decode_ms: 0,
+  drafted: 0,
+  accepted: 0,
 });
 
 /** Sizes and offsets [bytes] that koffi and the library must agree with, in table order. */
@@ -369,14 +383,16 @@ export const layout = [
   {
     name: 'GenerateArgs',
     type: generateArgsType,
-    size: 72,
+    size: 80,
     offsets: {
       ids: 0,
       count: 8,
       max_tokens: 12,
       stop_ids: 16,
       stop_count: 24,
-      sampling: 32,
+      draft_tokens: 28,
+      draft_ngram: 32,
+      sampling: 40,
     },
   },
   {
@@ -392,7 +408,7 @@ export const layout = [
   {
     name: 'Progress',
     type: progressType,
-    size: 56,
+    size: 64,
     offsets: {
       state: 0,
       status: 4,
@@ -403,6 +419,8 @@ export const layout = [
       total: 32,
       prefill_ms: 40,
       decode_ms: 48,
+      drafted: 56,
+      accepted: 60,
     },
   },
   {

@@ -2,6 +2,7 @@
 import {
   type EngineOptions,
   finishCode,
+  type GenerateArgs,
   type Progress,
   type Sampling,
   type TensorSource,
@@ -37,6 +38,8 @@ export interface GenerateOptions {
   readonly maxTokens: number;
   /** Any of these ends the reply; it is yielded as its last token. */
   readonly stopIds?: TokenIds | undefined;
+  /** Tokens that may come next, for one pass to check; they change how long a reply takes, and nothing of it. @default 'off' */
+  readonly speculate?: Speculate | undefined;
   /** @default greedy */
   readonly sampling?: Readonly<Sampling> | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -45,8 +48,16 @@ export interface GenerateOptions {
 /** Why a reply ended: a stop token, maxTokens, the signal, or no position left. */
 type FinishReason = 'stop' | 'length' | 'abort' | 'context';
 
+/** Drafts: the tokens that followed the same last tokens before, prompt included.
+ *  auto: as many as pay, none where they do not or where the engine cannot check them.
+ *  Numbers: `tokens` of them before each pass, or as many as a pass holds, found by the last `ngram` tokens (3) or fewer. */
+export type Speculate = 'auto' | 'off' | { readonly tokens: number; readonly ngram?: number | undefined };
+
 export interface GenerateResult {
   readonly finish: FinishReason;
+  /** Tokens drafted, and those of them that were right. */
+  readonly drafted: number;
+  readonly accepted: number;
   readonly timings: {
     /** From the start to the first token [ms]. */
     readonly prefillMs: number;
@@ -54,6 +65,9 @@ export interface GenerateResult {
     readonly decodeMs: number;
   };
 }
+
+/** Longer runs are no better a sign. */
+export const mostNgram = 16;
 
 export interface LoadOptions {
   /** Packed bytes so far, and in all. An error it throws ends the load. */
@@ -90,6 +104,7 @@ interface ReadOptions {
   readonly maxTokens: number;
   readonly stops: Int32Array;
   readonly sampling: Sampling;
+  readonly drafts: Pick<GenerateArgs, 'draft_tokens' | 'draft_ngram'>;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -97,11 +112,25 @@ interface ReadOptions {
 export function readGenerateOptions(options: GenerateOptions, vocab: number): ReadOptions {
   return readArgument('options', () => {
     const { signal } = readOptions(options);
-    const { maxTokens, stopIds = [], sampling = greedy(vocab) } = options;
+    const { maxTokens, stopIds = [], sampling = greedy(vocab), speculate = 'off' } = options;
     checkInteger('maxTokens', maxTokens, 1);
     const stops = tokenArray('stopIds', stopIds, vocab);
-    return { maxTokens, stops, sampling: checkSampling(sampling, vocab), signal };
+    const drafts = readSpeculate(speculate);
+    return { maxTokens, stops, sampling: checkSampling(sampling, vocab), drafts, signal };
   });
+}
+
+const usualNgram = 3;
+
+function readSpeculate(speculate: Speculate): ReadOptions['drafts'] {
+  if (speculate === 'off') return { draft_tokens: 0, draft_ngram: usualNgram };
+  if (speculate === 'auto') return { draft_tokens: -1, draft_ngram: usualNgram };
+  const isNumbers = typeof speculate === 'object' && speculate !== null;
+  check(isNumbers, "speculate is neither 'auto' nor 'off' nor { tokens, ngram }");
+  const { tokens, ngram = usualNgram } = speculate;
+  checkInteger('speculate.tokens', tokens, 1);
+  checkInteger('speculate.ngram', ngram, 1, mostNgram);
+  return { draft_tokens: tokens, draft_ngram: ngram };
 }
 
 /** What the options of all jobs have in common. */
@@ -119,7 +148,8 @@ const isaCodes: Readonly<Record<string, number>> = { auto: 0, generic: 1, avx2: 
 
 /** How a reply ended; null: it was aborted before it began. */
 export function generateResult(progress: Progress | null): GenerateResult {
-  if (progress === null) return { finish: 'abort', timings: { prefillMs: 0, decodeMs: 0 } };
+  if (progress === null)
+    return { finish: 'abort', drafted: 0, accepted: 0, timings: { prefillMs: 0, decodeMs: 0 } };
   const reasons: Readonly<Record<number, FinishReason>> = {
     [finishCode.stop]: 'stop',
     [finishCode.length]: 'length',
@@ -127,6 +157,8 @@ export function generateResult(progress: Progress | null): GenerateResult {
   };
   return {
     finish: reasons[progress.finish] ?? 'abort',
+    drafted: progress.drafted,
+    accepted: progress.accepted,
     timings: { prefillMs: progress.prefill_ms, decodeMs: progress.decode_ms },
   };
 }

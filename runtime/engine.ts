@@ -83,7 +83,7 @@ export class Engine {
    *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
    *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
   async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
-    const { maxTokens, stops, sampling, signal } = readGenerateOptions(options, this.vocab);
+    const { maxTokens, stops, sampling, drafts, signal } = readGenerateOptions(options, this.vocab);
     const prompt = tokenArray('ids', ids, this.vocab);
     check(prompt.length > 0, 'ids is empty');
     const args = {
@@ -92,6 +92,7 @@ export class Engine {
       max_tokens: maxTokens,
       stop_ids: stops,
       stop_count: stops.length,
+      ...drafts,
       sampling,
     };
     this.#acquire();

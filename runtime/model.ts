@@ -159,6 +159,7 @@ export class LanguageModel {
     let finish: Finish | undefined;
     let firstTokenMs: number | null = null;
     let timings = { prefillMs: 0, decodeMs: 0 };
+    let drafts = { drafted: 0, accepted: 0 };
     let cached = 0;
     this.#running = stop;
 
@@ -174,6 +175,7 @@ export class LanguageModel {
         const isFull = next.value.finish === 'length' && maxTokens < lengthOf(checked, prompt.length);
         finish ??= isFull ? 'context' : next.value.finish;
         timings = next.value.timings;
+        drafts = { drafted: next.value.drafted, accepted: next.value.accepted };
         return undefined;
       }
       run = current;
@@ -190,15 +192,15 @@ export class LanguageModel {
         text,
         tokens,
         finish: said.stopped() ? 'stop' : (finish ?? 'abort'),
-        usage: { prompt: prompt.length, cached, completion: tokens.length },
+        usage: { prompt: prompt.length, cached, completion: tokens.length, ...drafts },
         timings: { promptMs, decodeMs, tokensPerSecond, firstTokenMs },
       };
     };
     try {
       if (!signal.aborted) {
         cached = this.#keepCommon(prompt);
-        const { sampling, stopIds } = checked;
-        run = engine.generate(prompt.slice(cached), { maxTokens, sampling, stopIds, signal });
+        const { sampling, stopIds, speculate } = checked;
+        run = engine.generate(prompt.slice(cached), { maxTokens, sampling, stopIds, speculate, signal });
         while (!said.stopped()) {
           const batch = await advance();
           if (batch === undefined) break;

@@ -24,6 +24,9 @@ export interface ReplyResult {
     readonly cached: number;
     /** Tokens of the reply. */
     readonly completion: number;
+    /** Tokens that were drafted before they were computed, and those of them that were right: each has saved a pass. */
+    readonly drafted: number;
+    readonly accepted: number;
   };
   readonly timings: {
     /** From the start of the prompt to the first token, in the engine [ms]. */

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
@@ -171,9 +172,13 @@ class Arena {
 constexpr int64_t kTrackEvents = int64_t{1} << 22;
 #endif
 
+/** The most tokens that are checked together: computed one by one they cost arithmetic, and more of them are seldom all right. */
+constexpr int kMostChecked = 16;
+
 struct Job {
   Pass pass;
   std::vector<int32_t> ids;  // empty: the token sampled before
+  bool check;                // those from the second on are drafts
 };
 
 }  // namespace
@@ -199,7 +204,8 @@ struct Backend {
   const Pass* running = nullptr;
 
   std::deque<Job> jobs;
-  int logits_rows = 0;  // of the latest finished pass
+  int logits_rows = 0;          // of the latest finished pass
+  std::vector<int32_t> chosen;  // by it
 
   ~Backend() {
     stop = true;
@@ -361,6 +367,10 @@ int32_t backend_prompt_tokens(Backend*) { return 0; }
 
 int32_t backend_steps(Backend*) { return 1; }
 
+int32_t backend_check_tokens(Backend*) { return kSplits == 1 ? std::min(kPassTokens, kMostChecked) : 0; }
+
+Drafter* backend_drafter(Backend*) { return nullptr; }
+
 void backend_stop(Backend*) {}
 
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error) {
@@ -378,7 +388,11 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
              ") do not fit the context of " + std::to_string(backend->bound.context);
     return kStatusCapacity;
   }
-  Job job{backend->bound, {}};
+  if (request.check && (!request.ids || count > backend_check_tokens(backend) || !request.sample || request.first_logits != 0)) {
+    *error = "drafts are checked " + std::to_string(backend_check_tokens(backend)) + " tokens at a time, with all their logits";
+    return kStatusBadArgument;
+  }
+  Job job{backend->bound, {}, request.check};
   job.pass.tokens = count;
   job.pass.position = request.position;
   job.pass.first_logits = request.first_logits;
@@ -409,13 +423,26 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   } else {
     memcpy(backend->ids, job.ids.data(), job.ids.size() * sizeof(int32_t));
   }
+  Team& team = backend->team;
+  team.drafts = backend->ids + 1;
+  team.draft_count = job.check ? job.pass.tokens - 1 : 0;
   run(backend, job.pass);
   backend->logits_rows = job.pass.tokens - job.pass.first_logits;
+  backend->chosen.clear();
   if (job.pass.sample) {
-    *token = *backend->next;
-    if (*token >= 0) ++backend->counts[*token];
+    int drafts = 0;
+    while (drafts < team.draft_count && backend->next[drafts] == team.drafts[drafts]) ++drafts;
+    backend->chosen.assign(backend->next, backend->next + drafts + 1);
+    *token = backend->chosen.front();
+    *backend->next = backend->chosen.back();
+    if (*backend->next >= 0) ++backend->counts[*backend->next];
   }
   return kStatusOk;
+}
+
+int32_t backend_chosen(Backend* backend, int32_t* out) {
+  std::copy(backend->chosen.begin(), backend->chosen.end(), out);
+  return static_cast<int32_t>(backend->chosen.size());
 }
 
 #if PROFILE

@@ -17,9 +17,11 @@ struct PassRequest {
   int32_t steps;           // passes: after the first, each feeds the token sampled before it; above 1 only with one token that samples
   const int32_t* stop_ids; // [stop_count] of a request with several steps: the passes end after such a token
   int32_t stop_count;
+  bool check = false;      // tokens from the second on are drafts: the token after each is chosen, up to the first that is no draft. With sample and all logits
 };
 
 struct Backend;
+class Drafter;
 
 /** Requests that may be enqueued and not yet waited for. */
 constexpr int kMaxOutstanding = 4;
@@ -42,6 +44,10 @@ int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string*
 int32_t backend_prompt_tokens(Backend* backend);
 /** The most steps of one request. */
 int32_t backend_steps(Backend* backend);
+/** The most tokens of a request that checks drafts, up to kPassTokens, each computed as in a pass of its own; below 2: it cannot. Any thread may call. */
+int32_t backend_check_tokens(Backend* backend);
+/** Who drafts for this backend; nullptr: what is usual. Owned by the backend. */
+Drafter* backend_drafter(Backend* backend);
 /** Asks requests of several steps, and prompts, to end soon. Any thread may call. */
 void backend_stop(Backend* backend);
 /** Requests run in order; at most kMaxOutstanding may be outstanding. The request's arrays are copied. Each step is waited for. */
@@ -49,6 +55,8 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
 /** Waits for the oldest outstanding step; *token = what it sampled, kNotFinite if it could not, kAbandoned for a prompt that was stopped, -1 if it
  *  did not sample, or did not run since the steps ended. */
 int backend_wait(Backend* backend, int32_t* token, std::string* error);
+/** Copies the tokens that the latest finished pass chose to out [its tokens], and says how many. All but the last of a check are drafts. */
+int32_t backend_chosen(Backend* backend, int32_t* out);
 /** Copies logits rows [row, row + rows) of the latest finished pass to out [rows][kVocab]; row 0 is of token first_logits. */
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error);
 #if PROFILE

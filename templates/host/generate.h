@@ -15,6 +15,7 @@
 #include "job.h"
 #include "model.h"
 #include "passes.h"
+#include "speculation.h"
 
 /** The token at every position in the KV cache. */
 using Sequence = std::vector<int32_t>;
@@ -24,6 +25,7 @@ struct GenerateJob {
   int32_t max_tokens;
   std::vector<int32_t> stop_ids;
   Sampling sampling;
+  SpeculationOptions speculation;
 };
 
 struct ScoreJob {
@@ -51,43 +53,58 @@ inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
+/** A pass in flight. */
+struct Flight {
+  int32_t prompt;  // tokens of the prompt; 0: it feeds the token chosen before it
+  int32_t drafts;  // and so many drafts behind that
+};
+
 /** Feeds the prompt and delivers tokens until a stop token, max_tokens, the end of the context or a stop request.
- *  The sequence grows as passes finish, so it is right whenever this returns or throws. */
-inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, const GenerateJob& job, int32_t context) {
+ *  The sequence grows as passes finish, so it is right whenever this returns or throws. Drafts change neither tokens nor positions, only how
+ *  many passes there are: those that are wrong have positions that the next pass writes again. */
+inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, const GenerateJob& job, int32_t context,
+                     PassTimes& times) {
   const auto start = std::chrono::steady_clock::now();
   auto first_token = start;
+  Sequence known = sequence;  // what is fed, and what has been chosen
+  known.insert(known.end(), job.prompt.begin(), job.prompt.end());
   {
-    Sequence known = sequence;
-    known.insert(known.end(), job.prompt.begin(), job.prompt.end());
     std::string error;
     check(backend_counts(backend, known.data(), static_cast<int64_t>(known.size()), &error), error);
   }
 
   const auto prompt = static_cast<int32_t>(job.prompt.size());
-  const int depth = 1 + passes_ahead(backend);
+  Speculation speculation(backend, job.speculation, times, passes_ahead(backend) == 0);
+  const int depth = speculation.on() ? 1 : 1 + passes_ahead(backend);  // drafts follow the last token
   auto position = static_cast<int32_t>(sequence.size());  // of the next pass
   int32_t fed = 0;                                        // prompt tokens enqueued
   int32_t computed = 0;                                   // prompt tokens whose pass has finished
-  int32_t samples = 0;                                    // enqueued passes that sample
+  int32_t samples = 0;                                    // tokens chosen by passes that are enqueued, without drafts
   int32_t delivered = 0;
-  int32_t last = -1;            // the token delivered last
-  std::deque<int32_t> flights;  // prompt tokens in each pass in flight; 0: the pass feeds the token sampled before it
+  std::deque<Flight> flights;
+  std::vector<int32_t> chosen(kPassTokens);  // by the latest pass
   Passes passes(backend);
 
   const auto enqueue_next = [&] {
     const int32_t count = tokens_of_pass(backend, prompt - fed, true);
+    std::vector<int32_t> ids;  // the token chosen last, and drafts
+    if (count == 0 && speculation.on()) {
+      ids = speculation.drafts(known, std::min(job.max_tokens - delivered, context - position) - 1);
+      if (!ids.empty()) ids.insert(ids.begin(), known.back());
+    }
     PassRequest request{};
-    request.ids = count > 0 ? job.prompt.data() + fed : nullptr;
-    request.count = std::max(count, 1);
+    request.ids = count > 0 ? job.prompt.data() + fed : ids.empty() ? nullptr : ids.data();
+    request.count = std::max({count, 1, static_cast<int32_t>(ids.size())});
+    request.check = !ids.empty();
     request.position = position;
     request.sample = fed + count == prompt;
-    request.first_logits = request.sample ? request.count - 1 : request.count;
+    request.first_logits = request.check ? 0 : request.sample ? request.count - 1 : request.count;
     request.sampling = &job.sampling;
     request.stop_ids = job.stop_ids.data();
     request.stop_count = static_cast<int32_t>(job.stop_ids.size());
-    request.steps = count > 0 ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
+    request.steps = count > 0 || request.check ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
     passes.enqueue(request);
-    flights.insert(flights.end(), static_cast<size_t>(request.steps), count);
+    flights.insert(flights.end(), static_cast<size_t>(request.steps), {count, request.check ? request.count - 1 : 0});
     fed += count;
     position += request.count + request.steps - 1;
     samples += request.sample ? request.steps : 0;
@@ -95,45 +112,67 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   const auto more = [&] { return fed < prompt || (samples < job.max_tokens && position < context); };
 
   int32_t finish = kFinishNone;
+  const auto take = [&](int32_t token) {
+    if (token == kNotFinite) fail_not_finite(static_cast<int32_t>(sequence.size()) - 1);
+    if (token < 0 || token >= kVocab) fail(kStatusInternal, "sampled %d, which is no token", token);
+    if (delivered == 0) first_token = std::chrono::steady_clock::now();
+    known.push_back(token);
+    ++delivered;
+    if (std::find(job.stop_ids.begin(), job.stop_ids.end(), token) != job.stop_ids.end()) {
+      finish = kFinishStop;
+    } else if (delivered == job.max_tokens) {
+      finish = kFinishLength;
+    }
+    thread.deliver(token, [&](Progress& progress) {
+      progress.position = static_cast<int32_t>(sequence.size());
+      progress.done = delivered;
+      progress.drafted = speculation.drafted();
+      progress.accepted = speculation.accepted();
+      progress.prefill_ms = std::chrono::duration<double, std::milli>(first_token - start).count();
+      progress.decode_ms = milliseconds_since(first_token);
+    });
+  };
+
   while (finish == kFinishNone) {
     while (passes.outstanding() < depth && more()) enqueue_next();
     if (passes.outstanding() == 0) {
       finish = kFinishContext;
       break;
     }
+    const auto waited = std::chrono::steady_clock::now();
     const int32_t token = passes.wait();
-    const int32_t count = flights.front();
+    const Flight flight = flights.front();
     flights.pop_front();
     // What did not run has no positions.
-    if (token == kAbandoned || (count == 0 && token == -1)) {
+    if (token == kAbandoned || (flight.prompt == 0 && token == -1)) {
       finish = kFinishAborted;
       break;
     }
-    if (count > 0) {
-      sequence.insert(sequence.end(), job.prompt.begin() + computed, job.prompt.begin() + computed + count);
-      computed += count;
-    } else {
-      sequence.push_back(last);
-    }
-    if (thread.stopping()) {
-      finish = kFinishAborted;
-    } else if (computed == prompt) {
-      if (token == kNotFinite) fail_not_finite(static_cast<int32_t>(sequence.size()) - 1);
-      if (token < 0 || token >= kVocab) fail(kStatusInternal, "sampled %d, which is no token", token);
-      if (delivered == 0) first_token = std::chrono::steady_clock::now();
-      last = token;
-      ++delivered;
-      if (std::find(job.stop_ids.begin(), job.stop_ids.end(), token) != job.stop_ids.end()) {
-        finish = kFinishStop;
-      } else if (delivered == job.max_tokens) {
-        finish = kFinishLength;
+    if (flight.prompt > 0) {
+      sequence.insert(sequence.end(), job.prompt.begin() + computed, job.prompt.begin() + computed + flight.prompt);
+      computed += flight.prompt;
+      if (thread.stopping()) {
+        finish = kFinishAborted;
+      } else if (computed == prompt) {
+        take(token);
       }
-      thread.deliver(token, [&](Progress& progress) {
-        progress.position = static_cast<int32_t>(sequence.size());
-        progress.done = delivered;
-        progress.prefill_ms = std::chrono::duration<double, std::milli>(first_token - start).count();
-        progress.decode_ms = milliseconds_since(first_token);
-      });
+      continue;
+    }
+    chosen[0] = token;
+    const int32_t tokens = flight.drafts > 0 ? backend_chosen(backend, chosen.data()) : 1;
+    if (speculation.on()) speculation.passed(flight.drafts, tokens - 1, milliseconds_since(waited));
+    for (int32_t i = 0; i < tokens && finish == kFinishNone; ++i) {
+      sequence.push_back(known[sequence.size()]);
+      if (thread.stopping()) {
+        finish = kFinishAborted;
+      } else {
+        take(chosen[i]);
+      }
+    }
+    // Of positions behind a draft that was wrong there is nothing to keep.
+    if (flight.drafts > 0) {
+      position = static_cast<int32_t>(sequence.size());
+      samples = delivered;
     }
   }
   thread.report([&](Progress& progress) {

@@ -17,7 +17,7 @@
 #include "model.h"
 #include "open_engines.h"
 
-/** While a job runs, its thread owns backend, sequence, loaded and logits; otherwise the caller does. */
+/** While a job runs, its thread owns backend, sequence, loaded, logits and pass_times; otherwise the caller does. */
 struct Engine {
   Engine(const EngineOptions& given, std::unique_ptr<Channel> end) : options(given), channel(std::move(end)) {
     thread.run([this] {
@@ -48,6 +48,7 @@ struct Engine {
   Sequence sequence;
   bool loaded = false;
   std::vector<float> logits;  // of the last score, until they are fetched
+  PassTimes pass_times;
 #if PROFILE
   std::vector<ProfileEvent> events;  // until they are fetched
   int64_t missed_events = 0;
@@ -219,11 +220,15 @@ int32_t ol_generate(Engine* engine, const GenerateArgs* args) noexcept {
     require(args->count >= 1, "the prompt is empty");
     require(args->max_tokens >= 1, "max_tokens is not at least 1");
     check_sampling(args->sampling);
+    require(args->draft_tokens >= -1, "draft_tokens is below -1");
+    require(args->draft_ngram >= 1 || args->draft_tokens == 0, "draft_ngram is not at least 1");
     GenerateJob job{copy_ids(args->ids, args->count, "ids"), args->max_tokens,
-                    copy_ids(args->stop_ids, args->stop_count, "stop_ids"), args->sampling};
+                    copy_ids(args->stop_ids, args->stop_count, "stop_ids"), args->sampling, {args->draft_tokens, args->draft_ngram}};
     check_ready(*engine, args->count);
+    require(args->draft_tokens <= 0 || backend_check_tokens(engine->backend) > 1,
+            "speculate: this engine cannot check drafts, since its passes of several tokens round other than those of one; leave it out, or say off");
     start(*engine, [engine, job = std::move(job)] {
-      generate(engine->backend, engine->thread, engine->sequence, job, engine->options.context);
+      generate(engine->backend, engine->thread, engine->sequence, job, engine->options.context, engine->pass_times);
     });
   });
 }

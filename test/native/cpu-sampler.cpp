@@ -30,7 +30,7 @@ static Floats scratch(sample_scratch());
 static Team team{1, 0, {}};
 static uint32_t chosen_hash = 1;
 
-static int choose(const Floats& logits, const Sampling& s, const std::vector<int>& counts, int position) {
+static int choose(const Floats& logits, const Sampling& s, std::vector<int> counts, int position) {
   Block b{&team, 0, scratch.data()};
   int next = -1;
   sample(b, logits.data(), s, counts.data(), position, 0, &next);

@@ -39,7 +39,7 @@ const llm: ChatModel = {
       }
       const result: ReplyResult = {
         ...{ text: said, tokens: [], finish: signal?.aborted ? 'abort' : 'stop' },
-        usage: { prompt, cached: 0, completion: 0 },
+        usage: { prompt, cached: 0, completion: 0, drafted: 0, accepted: 0 },
         timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },
       };
       settle(result);

@@ -34,7 +34,18 @@ export async function fakeEngines() {
     await engine.load(randomSources());
     return engine;
   }
-  return { fake, emptyEngine, readyEngine };
+  /** Aborts once the engine made last has run so many passes: it is passes that count, and not milliseconds. */
+  function abortAfter(passes: number, reason?: unknown): AbortSignal {
+    const abort = new AbortController();
+    const before = fake.work().passes;
+    const watching = setInterval(() => {
+      if (fake.work().passes < before + passes) return;
+      clearInterval(watching);
+      abort.abort(reason);
+    }, 1).unref();
+    return abort.signal;
+  }
+  return { fake, emptyEngine, readyEngine, abortAfter };
 }
 
 export const randomSource = (slot: number): TensorSource => ({

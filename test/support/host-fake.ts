@@ -33,6 +33,8 @@ export interface Fake {
   /** Fills them with bytes that no test writes. */
   dirty(): void;
   mostOutstanding(): number;
+  /** Who drafts for the engine made last: the host, or the fake itself, always wrong or two of three right where text repeats after 5 tokens. */
+  drafts(kind: 'usual' | 'garbage' | 'half'): void;
   /** Requests enqueued, passes run and steps waited for by the engine made last. */
   work(): { readonly requests: number; readonly passes: number; readonly waits: number };
   /** Backends created and not destroyed. */
@@ -54,12 +56,14 @@ export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
     return bytes;
   };
   const counter = (name: string): (() => number) => library.func(name, 'int32_t', []);
+  const drafts: (kind: number) => void = library.func('fake_drafts', 'void', ['int32_t']);
   const [requests, passes, waits] = ['fake_requests', 'fake_passes', 'fake_waits'].map(counter);
   return {
     path,
     manifest: fakeManifest(slots, weightBytes),
     weights,
     dirty: library.func('fake_dirty', 'void', []),
+    drafts: (kind) => drafts(['usual', 'garbage', 'half'].indexOf(kind)),
     mostOutstanding: counter('fake_most_outstanding'),
     work: () => ({ requests: requests!(), passes: passes!(), waits: waits!() }),
     alive: counter('fake_alive'),

@@ -20,7 +20,7 @@ function parrot(context: number, answer: { readonly text: string; readonly finis
         const result: ReplyResult = {
           ...answer,
           tokens: [1],
-          usage: { prompt, cached: 0, completion: 1 },
+          usage: { prompt, cached: 0, completion: 1, drafted: 0, accepted: 0 },
           timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },
         };
         settle(result);

@@ -6,7 +6,7 @@ import { fakeEngines } from '../support/fake-engines.ts';
 import { fakeReply, tokens } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
 
-const { fake, readyEngine } = await fakeEngines();
+const { abortAfter, fake, readyEngine } = await fakeEngines();
 const ready = (settings: Partial<EngineSettings> = {}) =>
   readyEngine({ device: 3, context: 700, ...settings });
 const ids = (count: number) => Array.from({ length: count }, (_, i) => (i * 7) % 256);
@@ -35,9 +35,8 @@ describe('a prompt with kernels of its own', () => {
   it('is stopped in the middle of a request, whose tokens then do not count', async () => {
     const engine = await ready();
     const prompt = [tokens.slow, ...ids(400)];
-    const stop = new AbortController();
-    setTimeout(() => stop.abort(), 50);
-    const { ids: made, finish } = await read(engine.generate(prompt, { maxTokens: 5, signal: stop.signal }));
+    const signal = abortAfter(2);
+    const { ids: made, finish } = await read(engine.generate(prompt, { maxTokens: 5, signal }));
     expect({ made, finish }).toEqual({ made: [], finish: 'abort' });
     expect(engine.position % 64).toBe(0);
     expect(engine.position).toBeLessThan(401);

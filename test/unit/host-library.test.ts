@@ -37,6 +37,8 @@ describe('the library itself', () => {
       max_tokens: 1,
       stop_ids: null,
       stop_count: 0,
+      draft_tokens: 0,
+      draft_ngram: 3,
       sampling: greedy,
     };
     const generate = (change: object) => f.ol_generate(engine, { ...args, ...change });
@@ -106,6 +108,8 @@ describe('the library itself', () => {
       max_tokens: 5,
       stop_ids: null,
       stop_count: 0,
+      draft_tokens: 0,
+      draft_ngram: 3,
       sampling: greedy,
     });
     await finish();
@@ -168,7 +172,16 @@ describe('the library itself', () => {
         const progress = zeroProgress();
         while (busy && progress.state !== 2) f.ol_poll(engine, progress, null, 0);
         const ids = Int32Array.of(tokens.slow);
-        const reply = { ids, count: 1, max_tokens: 4000, stop_ids: null, stop_count: 0, sampling: greedy };
+        const reply = {
+          ids,
+          count: 1,
+          max_tokens: 4000,
+          stop_ids: null,
+          stop_count: 0,
+          draft_tokens: 0,
+          draft_ngram: 3,
+          sampling: greedy,
+        };
         if (busy) expect(f.ol_generate(engine, reply)).toBe(abiStatus.ok);
         expect(fake.alive()).toBe(1);
         closeSync(ours);

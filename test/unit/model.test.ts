@@ -72,17 +72,18 @@ class ScriptedEngine {
     stopIds: readonly number[],
   ): ReturnType<ReplyEngine['generate']> {
     const timings = { prefillMs: 2, decodeMs: 10 };
+    const none = { drafted: 0, accepted: 0 };
     this.position += ids.length;
     for (let i = 0; ; i++) {
       await new Promise((resolve) => setImmediate(resolve));
-      if (options.signal?.aborted) return { finish: 'abort', timings };
+      if (options.signal?.aborted) return { finish: 'abort', ...none, timings };
       if (i >= this.failAfter) throw new OnelaunchError('failed', 'attention: the device is lost');
       const id = this.script[i] ?? imEnd;
       if (i > 0) this.position++;
       yield [id];
-      if (stopIds.includes(id)) return { finish: 'stop', timings };
-      if (i + 1 >= options.maxTokens) return { finish: 'length', timings };
-      if (this.position >= this.context) return { finish: 'context', timings };
+      if (stopIds.includes(id)) return { finish: 'stop', ...none, timings };
+      if (i + 1 >= options.maxTokens) return { finish: 'length', ...none, timings };
+      if (this.position >= this.context) return { finish: 'context', ...none, timings };
     }
   }
 

@@ -35,7 +35,7 @@ const replyOf = (text: string) =>
       text,
       tokens: [1],
       finish: 'stop',
-      usage: { prompt: 1, cached: 0, completion: 1 },
+      usage: { prompt: 1, cached: 0, completion: 1, drafted: 0, accepted: 0 },
       timings: { promptMs: 1, decodeMs: 1, tokensPerSecond: null, firstTokenMs: null },
     }),
   }) as unknown as Reply;

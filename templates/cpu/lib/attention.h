@@ -128,16 +128,18 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
   }
 }
 
-/** The same in the numbers that products of so many tokens are made in. */
+/** The same in the numbers that products of so many tokens are made in. One by one, a window's chunks begin where each token's window does. */
 template <int D, int Group, int Splits>
 DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
                    int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
-  const auto with = [&](auto step) {
-    attend_steps<decltype(step), D, Group, Splits>(b, scratch, q, q_token_stride, cache_head, partial, partial_token_stride, split,
-                                                   begin, end, position, tokens, window);
+  const auto with = [&](auto step, int first, int count, int from) {
+    attend_steps<decltype(step), D, Group, Splits>(b, scratch, q + (int64_t)first * q_token_stride, q_token_stride, cache_head,
+                                                   partial + (int64_t)first * partial_token_stride, partial_token_stride, split, from, end,
+                                                   position + first, count, window);
   };
-  if (tokens == 1) with(Exact<Cache>{});
-  else with(Shared<Cache>{});
+  if (!one_by_one(b, tokens)) return with(Shared<Cache>{}, 0, tokens, begin);
+  if (window == 0 || tokens == 1) return with(Exact<Cache>{}, 0, tokens, begin);
+  for (int t = 0; t < tokens; ++t) with(Exact<Cache>{}, t, 1, larger(begin, position + t + 1 - window));
 }
 
 /** dst [D] := softmax-weighted values of one head, from its splits [Splits][D + 2]; zeros where no position was seen. */
@@ -173,7 +175,7 @@ template <int K, int D, int Splits> DEVICE void merge_input(Block& b, const floa
       merge<D, Splits>(b, merged + head * D, partial + (int64_t)(token * (K / D) + head) * Splits * (D + 2));
     }
     write_input<Matrix, K>(
-        b.scratch, tokens, token, [&](int i) { return load(merged + i); },
+        b, tokens, token, [&](int i) { return load(merged + i); },
         [&](int i) { return merged[i]; });
   }
 }

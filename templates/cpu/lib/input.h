@@ -1,6 +1,6 @@
 // The input of a matmul, in the order its inner loop reads it.
 //
-// One token is padded(K) floats, zeros from K on, step by step as Exact stores them.
+// One token is padded(K) floats, zeros from K on, step by step as Exact stores them; where tokens are computed one by one, they lie behind each other.
 // Several tokens are stored as Shared does, and interleaved in groups of kTokenGroup, vector by vector; the last group has those left over:
 //   step 0: its vector (or first vector) of tokens 0 1 2 3 ..., its second of tokens 0 1 2 3 ...; step 1: ...
 #pragma once
@@ -41,11 +41,11 @@ DEVICE void write_steps(float* input, int tokens, int token, At&& at, One&& one)
 
 /** Writes token `token` of `tokens` into the input of a product with rows of W. */
 template <class W, int K, class At, class One>
-DEVICE void write_input(float* input, int tokens, int token, At&& at, One&& one) {
-  if (tokens == 1) {
-    write_steps<Exact<W>, K>(input, 1, 0, at, one);
+DEVICE void write_input(Block& b, int tokens, int token, At&& at, One&& one) {
+  if (one_by_one(b, tokens)) {
+    write_steps<Exact<W>, K>(b.scratch + (int64_t)token * padded(K), 1, 0, at, one);
   } else {
-    write_steps<Shared<W>, K>(input, tokens, token, at, one);
+    write_steps<Shared<W>, K>(b.scratch, tokens, token, at, one);
   }
 }
 
@@ -54,7 +54,7 @@ template <int K> DEVICE void gather_input(Block& b, const float* src, int tokens
   for (int token = 0; token < tokens; ++token) {
     const float* x = src + (int64_t)token * K;
     write_input<Matrix, K>(
-        b.scratch, tokens, token, [=](int i) { return load(x + i); }, [=](int i) { return x[i]; });
+        b, tokens, token, [=](int i) { return load(x + i); }, [=](int i) { return x[i]; });
   }
 }
 
@@ -64,7 +64,7 @@ template <int K> DEVICE void norm_input(Block& b, const float* src, const float*
     const float* x = src + (int64_t)token * K;
     const float scale = norm_scale<K>(x, eps);
     write_input<Matrix, K>(
-        b.scratch, tokens, token, [=](int i) { return load(x + i) * splat(scale) * load(weight + i); },
+        b, tokens, token, [=](int i) { return load(x + i) * splat(scale) * load(weight + i); },
         [=](int i) { return x[i] * scale * weight[i]; });
   }
 }

@@ -2,6 +2,7 @@
 //
 // One token is a stream: rows are read once, in order, at the speed of memory. More tokens are a product of tiles:
 // kTileRows rows stay in the L2 cache while all tokens pass, kChunk columns at a time.
+// Tokens whose drafts are checked are streams that share their loads: their sums are those of one token.
 // Every (row, token) has its own accumulators and one order of summation, wherever its row lies in a tile.
 #pragma once
 #include "lib/input.h"
@@ -80,21 +81,35 @@ DEVICE void dot_tile(const W* rows, int64_t row_stride, int row_count, const flo
  *  Two Zen 3 cores, rows of 1024: 31 to 33 GB/s without, 32 to 36 with 1 KB, 29 to 32 with 2 or 4 KB; 24 with two rows at once. */
 constexpr int kAhead = 1024;
 
-/** dot(row, the one token), with four accumulators. */
-template <int Width, class W> DEVICE float dot_stream(const W* row, const float* input) {
+/** Tokens computed one by one that share a row's loads: four sums each in 32 vector registers, or in 16. */
+constexpr int kStreamTokens = kLanes == 16 ? 6 : 3;
+
+/** out[t * stride] := dot(row, token t), T tokens one by one, each with four accumulators. */
+template <int Width, int T, class W> DEVICE void dot_stream(const W* row, const float* input, float* out, int stride) {
   constexpr int steps = Width / kStep, step_bytes = kStep * sizeof(W);
-  Vec sums[4] = {};
+  Vec sums[T][4] = {};
   for (int step = 0; step < steps; step += 2) {
     for (int s = 0; s < 2 && step + s < steps; ++s) {
       const int i = (step + s) * kStep;
       for (int byte = 0; byte < step_bytes; byte += 64) {
         if (step_bytes % 64 == 0 || s == 0) __builtin_prefetch((const char*)(row + i) + byte + kAhead);
       }
-      sums[2 * s] = multiply_add(load_first(row + i), load(input + i), sums[2 * s]);
-      sums[2 * s + 1] = multiply_add(load_second(row + i), load(input + i + kLanes), sums[2 * s + 1]);
+      const Vec first = load_first(row + i), second = load_second(row + i);
+      for (int t = 0; t < T; ++t) {
+        sums[t][2 * s] = multiply_add(first, load(input + t * Width + i), sums[t][2 * s]);
+        sums[t][2 * s + 1] = multiply_add(second, load(input + t * Width + i + kLanes), sums[t][2 * s + 1]);
+      }
     }
   }
-  return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  for (int t = 0; t < T; ++t) out[t * stride] = sum((sums[t][0] + sums[t][1]) + (sums[t][2] + sums[t][3]));
+}
+
+/** The same with up to T tokens. */
+template <int Width, int T, class W> DEVICE void dot_streams(int tokens, const W* row, const float* input, float* out, int stride) {
+  if constexpr (T > 1) {
+    if (tokens < T) return dot_streams<Width, T - 1>(tokens, row, input, out, stride);
+  }
+  dot_stream<Width, T>(row, input, out, stride);
 }
 
 /** epilogue(row, token, y) for every row in rows and token in [0, tokens): y[p] = dot(row (row * Parts + p) of w, input of token). */
@@ -104,8 +119,23 @@ DEVICE void matmul(Block& b, const Matrix* w, Range rows, int tokens, Epilogue&&
   if (tokens == 1) {
     for (int row = rows.begin; row < rows.end; ++row) {
       float y[Parts];
-      for (int p = 0; p < Parts; ++p) y[p] = dot_stream<width>(w + ((int64_t)row * Parts + p) * width, b.scratch);
+      for (int p = 0; p < Parts; ++p) dot_stream<width, 1>(w + ((int64_t)row * Parts + p) * width, b.scratch, y + p, 1);
       epilogue(row, 0, y);
+    }
+    return;
+  }
+  if (one_by_one(b, tokens)) {
+    const int groups = (tokens + kStreamTokens - 1) / kStreamTokens;
+    for (int row = rows.begin; row < rows.end; ++row) {
+      float y[kPassTokens][Parts];
+      for (int p = 0; p < Parts; ++p) {
+        for (int group = 0, first = 0, next; group < groups; ++group, first = next) {
+          next = tokens * (group + 1) / groups;
+          dot_streams<width, kStreamTokens>(next - first, w + ((int64_t)row * Parts + p) * width, b.scratch + (int64_t)first * width,
+                                            y[first] + p, Parts);
+        }
+      }
+      for (int token = 0; token < tokens; ++token) epilogue(row, token, y[token]);
     }
     return;
   }

@@ -103,13 +103,10 @@ DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* 
   return n;
 }
 
-/** *next := the token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are occurrences, for the penalties. By block 0. */
-DEVICE void sample(Block& b, const float* logits, const Sampling& s, const int* counts, int position, int scratch, int* next) {
+/** The token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are occurrences, for the penalties. */
+DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const int* counts, int position, int scratch) {
   const int vocab = s.vocab > 0 ? smaller(s.vocab, kVocab) : kVocab;
-  if (!(s.temperature > 0)) {
-    *next = sample_greedy(logits, s, counts, vocab);
-    return;
-  }
+  if (!(s.temperature > 0)) return sample_greedy(logits, s, counts, vocab);
   uint32_t* const keys = (uint32_t*)(b.scratch + scratch);
   int* const ids = (int*)keys + kVocab;
   const int n = sample_candidates(logits, s, counts, vocab, keys, ids);
@@ -126,5 +123,15 @@ DEVICE void sample(Block& b, const float* logits, const Sampling& s, const int* 
       best = ids[i];
     }
   }
-  *next = best;
+  return best;
+}
+
+/** *next := the token chosen for a position from the last token's logits. Where drafts are checked, next [draft_count + 1]: a token for each row of
+ *  logits, up to the first that is no draft; those that are drafts are counted. By block 0. */
+DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, int position, int scratch, int* next) {
+  for (int behind = b.team->draft_count;; --behind, ++next) {
+    *next = sample_one(b, logits - (int64_t)behind * kVocab, s, counts, position - behind, scratch);
+    if (behind == 0 || *next != b.team->drafts[b.team->draft_count - behind]) return;
+    ++counts[*next];
+  }
 }

@@ -21,6 +21,8 @@ struct Team {
   int count;
   alignas(64) uint32_t arrived;
   Signal round;
+  const int* drafts = nullptr;  // [draft_count] of the pass, its tokens from the second on, each checked against the token chosen before it
+  int draft_count = 0;          // 0: the pass checks none
 };
 
 struct Block {
@@ -84,6 +86,9 @@ template <class Stage> DEVICE void begin_stage(Block& b, Stage stage, int layer)
 DEVICE Range block_range(Block& b, int n) {
   return {(int)((int64_t)n * b.index() / b.count()), (int)((int64_t)n * (b.index() + 1) / b.count())};
 }
+
+/** Whether each token is computed as in a pass of its own, to the last bit: the only way, and where drafts are checked. */
+DEVICE bool one_by_one(const Block& b, int tokens) { return tokens == 1 || b.team->draft_count > 0; }
 
 // A block is one thread, so its warps and threads are the turns of a loop.
 DEVICE constexpr int lane() { return 0; }

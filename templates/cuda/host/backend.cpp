@@ -155,6 +155,13 @@ int32_t backend_prompt_tokens(Backend*) { return PromptLaunches::kMostTokens; }
 
 int32_t backend_steps(Backend* backend) { return backend->scheme.most_steps(backend->bound.context); }
 
+// What checks drafts here would have to compute each token as in a launch of its own.
+int32_t backend_check_tokens(Backend*) { return 0; }
+
+Drafter* backend_drafter(Backend*) { return nullptr; }
+
+int32_t backend_chosen(Backend*, int32_t*) { return 0; }
+
 void backend_stop(Backend* backend) { backend->scheme.set_stop(true); }
 
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error) {

@@ -5,7 +5,7 @@
 
 using Matrix = bf16;
 using Cache = bf16;
-constexpr int kLayers = 20000, kKvHeads = 3, kHeadDim = 4, kGroup = 2, kVocab = 50, kPassTokens = 8, kScratchFloats = 64;
+constexpr int kLayers = 20000, kKvHeads = 3, kHeadDim = 4, kGroup = 2, kSplits = 1, kVocab = 50, kPassTokens = 8, kScratchFloats = 64;
 constexpr int64_t kWeightBytes = 1000, kActivationBytes = 256;
 
 struct Pass {

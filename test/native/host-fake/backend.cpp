@@ -1,7 +1,7 @@
 // A backend without a model, for tests of the host code: the next token is a hash of all tokens fed so far.
 // Device 0 shares its memory with the host and runs a pass when it is waited for, as the CPU target does;
 // device 1 takes copies and runs passes on a thread of its own, as a GPU does; device 2 also takes requests of many steps,
-// device 3 prompts of many tokens.
+// device 3 prompts of many tokens. Devices 0 and 1 check drafts. Where it samples with top_k, text repeats after so many tokens, but for a share min_p of them.
 // Device 7 does not exist.
 #include "backend.h"
 
@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "drafter.h"
 #include "model.h"
 
 constexpr int kManySteps = 64;      // of a request to device 2
@@ -25,7 +26,7 @@ constexpr int kPromptTokens = 64;   // of a request to device 3
 // Tokens below kOrdinary are sampled; feeding one of these makes its pass misbehave.
 constexpr int kOrdinary = 256;
 constexpr int kFailToken = 500;    // the pass fails in a stage
-constexpr int kSlowToken = 501;    // this pass and all after it take 20 ms
+constexpr int kSlowToken = 501;    // this pass and all after it take 20 ms, and 4 for each draft
 constexpr int kRogueToken = 502;   // samples a token outside the vocabulary
 constexpr int kRefuseToken = 503;  // the pass cannot be enqueued
 constexpr int kThrowToken = 504;   // the backend throws
@@ -38,11 +39,19 @@ struct Request {
   Sampling sampling;
 };
 
+/** Drafts what is always wrong, or two right tokens and a wrong one of a text that repeats after five. */
+struct FakeDrafter : Drafter {
+  enum Kind { kNone, kGarbage, kHalf };
+  Kind kind = kNone;
+  Draft draft(const std::vector<int32_t>& known, int32_t most) override;
+};
+
 struct Result {
   int32_t token;
   int status;
   std::string error;
   bool throws;
+  std::vector<int32_t> chosen;
 };
 
 struct Backend {
@@ -54,6 +63,8 @@ struct Backend {
   std::vector<int32_t> counts;   // [kVocab]
   std::vector<float> logits;     // [most tokens of a request][kVocab], row 0 of token first_logits
   int32_t sampled = -1;
+  std::vector<int32_t> chosen;  // by the step waited for last
+  FakeDrafter drafter;
   int most_outstanding = 0;
   int requests_taken = 0;
   int passes_run = 0;
@@ -72,11 +83,42 @@ struct Backend {
 static std::atomic<Backend*> latest{nullptr};
 static std::atomic<int> alive{0};
 
+/** What a text that repeats after `period` tokens has at a position. */
+static int32_t repeated(int position, int period, uint32_t seed) {
+  const uint32_t mixed = (static_cast<uint32_t>(position % period) + 1 + seed) * 2654435761u;
+  return static_cast<int32_t>((mixed ^ (mixed >> 15)) % kOrdinary);
+}
+
+Draft FakeDrafter::draft(const std::vector<int32_t>& known, int32_t most) {
+  Draft draft;
+  for (int32_t i = 0; i < most; ++i) {
+    const int32_t right = repeated(static_cast<int32_t>(known.size()) + i, 5, 0);
+    draft.tokens.push_back(kind == kGarbage ? (known.back() * 31 + i * 7) % kOrdinary : i % 3 < 2 ? right : (right + 1) % kOrdinary);
+  }
+  return draft;
+}
+
+/** The token after the one at a position, whose hash and whose counts are there. */
+static int32_t choose(const Backend& b, const Sampling& sampling, int position) {
+  const auto seed = static_cast<uint32_t>(sampling.seed);
+  const uint32_t hash = b.hashes[position] + seed;
+  uint32_t counted = 0;
+  if (sampling.repetition_penalty != 1) {
+    for (int j = 0; j < kVocab; ++j) counted += static_cast<uint32_t>(b.counts[j]) * static_cast<uint32_t>(j + 1);
+  }
+  if (sampling.top_k > 0 && sampling.temperature > 0) {
+    if (static_cast<float>((hash ^ position) % 1000) < sampling.min_p * 1000) return static_cast<int32_t>((hash >> 7) % kOrdinary);
+    const bool other = sampling.repetition_penalty != 1 && counted % 7 == 0;
+    return (repeated(position + 1, sampling.top_k, seed) + static_cast<int32_t>(other)) % kOrdinary;
+  }
+  return static_cast<int32_t>((sampling.repetition_penalty != 1 ? counted : hash) % kOrdinary);
+}
+
 static Result run_pass(Backend& b, const Request& request, int step) {
   PassRequest pass = request.pass;
   pass.position += step;
-  Result result{-1, kStatusOk, "", false};
-  bool rogue = false, nan = false;
+  Result result{-1, kStatusOk, "", false, {}};
+  std::vector<bool> rogue(pass.count), nan(pass.count);
   for (int i = 0; i < pass.count; ++i) {
     const int32_t id = pass.ids == nullptr ? b.sampled : request.ids[i];
     const int position = pass.position + i;
@@ -84,13 +126,13 @@ static Result run_pass(Backend& b, const Request& request, int step) {
     hash = (hash ^ static_cast<uint32_t>(id)) * 2654435761u;
     b.hashes[position] = hash ^ (hash >> 15);
     b.slow[position] = id == kSlowToken || (position > 0 && b.slow[position - 1]);
-    rogue = rogue || id == kRogueToken;
-    nan = id == kNanToken;
-    if (id == kFailToken) result = {-1, kStatusDevice, "ffn_down: the fake device gave up", false};
-    if (id == kThrowToken) result = {-1, kStatusOk, "", true};
+    rogue[i] = id == kRogueToken || (i > 0 && rogue[i - 1]);
+    nan[i] = id == kNanToken;
+    if (id == kFailToken) result = {-1, kStatusDevice, "ffn_down: the fake device gave up", false, {}};
+    if (id == kThrowToken) result = {-1, kStatusOk, "", true, {}};
   }
   const int last = pass.position + pass.count - 1;
-  if (b.slow[last]) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  if (b.slow[last]) std::this_thread::sleep_for(std::chrono::milliseconds(20 + (pass.check ? 4 * (pass.count - 1) : 0)));
   if (result.status != kStatusOk || result.throws) return result;
   std::fill(b.logits.begin(), b.logits.end(), std::numeric_limits<float>::quiet_NaN());
   for (int i = pass.first_logits; i < pass.count; ++i) {
@@ -103,19 +145,13 @@ static Result run_pass(Backend& b, const Request& request, int step) {
     }
   }
   if (!pass.sample) return result;
-  if (nan) {
-    b.sampled = 0;
-    result.token = kNotFinite;
-    return result;
+  for (int i = pass.check ? 0 : pass.count - 1; i < pass.count; ++i) {
+    b.sampled = nan[i] ? 0 : choose(b, request.sampling, pass.position + i);
+    if (!nan[i]) ++b.counts[b.sampled];
+    result.chosen.push_back(nan[i] ? kNotFinite : rogue[i] ? kVocab + 5 : b.sampled);
+    if (i + 1 < pass.count && result.chosen.back() != request.ids[i + 1]) break;
   }
-  uint32_t next = b.hashes[last] + static_cast<uint32_t>(request.sampling.seed);
-  if (request.sampling.repetition_penalty != 1) {
-    next = 0;
-    for (int j = 0; j < kVocab; ++j) next += static_cast<uint32_t>(b.counts[j]) * static_cast<uint32_t>(j + 1);
-  }
-  b.sampled = static_cast<int32_t>(next % kOrdinary);
-  ++b.counts[b.sampled];
-  result.token = rogue ? kVocab + 5 : b.sampled;
+  result.token = result.chosen.front();
   return result;
 }
 
@@ -132,7 +168,7 @@ static void run_device(Backend& b) {
     const std::vector<int32_t>& stops = request.stop_ids;
     bool ended = false;
     for (int step = 0; step < request.pass.steps; ++step) {
-      Result result{-1, kStatusOk, "", false};
+      Result result{-1, kStatusOk, "", false, {}};
       if (!ended) result = run_pass(b, request, step);
       std::lock_guard<std::mutex> lock(b.mutex);
       b.passes_run += !ended;
@@ -209,6 +245,15 @@ int32_t backend_prompt_tokens(Backend* b) { return b->options.device == 3 ? kPro
 
 int32_t backend_steps(Backend* b) { return b->options.device == 2 ? kManySteps : 1; }
 
+int32_t backend_check_tokens(Backend* b) { return b->options.device < 2 ? kPassTokens : 0; }
+
+Drafter* backend_drafter(Backend* b) { return b->drafter.kind == FakeDrafter::kNone ? nullptr : &b->drafter; }
+
+int32_t backend_chosen(Backend* b, int32_t* out) {
+  std::copy(b->chosen.begin(), b->chosen.end(), out);
+  return static_cast<int32_t>(b->chosen.size());
+}
+
 void backend_stop(Backend* b) {
   std::lock_guard<std::mutex> lock(b->mutex);
   b->stop = true;
@@ -218,7 +263,9 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   if (int status = misuse(b, error)) return status;
   const bool steps_fit = pass.steps == 1 || (pass.steps > 1 && pass.steps <= backend_steps(b) && pass.count == 1 && pass.sample);
   const bool is_prompt = pass.count <= backend_prompt_tokens(b) && !pass.sample;
-  const bool fits = steps_fit && pass.count >= 1 && (pass.count <= kPassTokens || is_prompt) && pass.position >= 0 &&
+  const bool check_fits = !pass.check || (pass.count > 1 && pass.count <= backend_check_tokens(b) && pass.sample && pass.first_logits == 0 &&
+                                          pass.steps == 1 && pass.ids != nullptr);
+  const bool fits = steps_fit && check_fits && pass.count >= 1 && (pass.count <= kPassTokens || is_prompt) && pass.position >= 0 &&
                     pass.position + pass.count + pass.steps - 1 <= b->options.context && pass.first_logits >= 0 &&
                     pass.first_logits <= pass.count && (pass.ids != nullptr || pass.count == 1);
   if (!fits || b->outstanding.size() >= kMaxOutstanding) {
@@ -249,7 +296,7 @@ int backend_wait(Backend* b, int32_t* token, std::string* error) {
     *error = "no pass is outstanding";
     return kStatusInternal;
   }
-  Result result;
+  Result result{};
   if (b->options.device == 0) {
     const Request request = std::move(b->requests.front());
     b->requests.pop_front();
@@ -265,6 +312,7 @@ int backend_wait(Backend* b, int32_t* token, std::string* error) {
   ++b->steps_waited;
   if (result.throws) throw std::runtime_error("the fake backend threw");
   *token = result.token;
+  b->chosen = result.chosen;
   *error = result.error;
   return result.status;
 }
@@ -282,6 +330,7 @@ std::string backend_device(Backend* b) {
 // What tests look at from outside, for the backend made last.
 extern "C" {
 OL_API void fake_weights(void* out, int64_t bytes) { std::memcpy(out, latest.load()->weights.data(), static_cast<size_t>(bytes)); }
+OL_API void fake_drafts(int32_t kind) { latest.load()->drafter.kind = static_cast<FakeDrafter::Kind>(kind); }
 OL_API int32_t fake_most_outstanding() { return latest.load()->most_outstanding; }
 OL_API int32_t fake_requests() { return latest.load()->requests_taken; }
 OL_API int32_t fake_passes() {

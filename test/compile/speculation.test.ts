@@ -1,0 +1,108 @@
+// Drafts on the CPU: with every instruction set and format, the reply is the one without them, token by token.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, expect, it, vi } from 'vitest';
+import { pathsHere } from '../../codegen/build/cpu-paths.ts';
+import { build } from '../../codegen/index.ts';
+import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { type BuiltKernel, buildKernel } from '../../load.ts';
+import type { Sampling } from '../../runtime/bindings.ts';
+import { Engine } from '../../runtime/engine.ts';
+import type { GenerateOptions, Isa, Speculate } from '../../runtime/engine-options.ts';
+import { loadPlan } from '../../runtime/load-plan.ts';
+import { readTensors } from '../../runtime/safetensors.ts';
+import { type RandomModel, writeRandomModel } from '../support/random-model.ts';
+import { read } from '../support/read-reply.ts';
+import { kernelOfTwoKinds, makeTwoKinds } from '../support/two-kinds.ts';
+
+type Opened = Pick<BuiltKernel, 'library' | 'manifest'> & { readonly modelDirectory: string };
+
+const root = mkdtempSync(join(tmpdir(), 'speculation-'));
+const pathNames = pathsHere()?.map(({ name }) => name) ?? ['plain'];
+const isaOf = (name: string) => (name === 'plain' ? 'generic' : name) as Isa;
+afterEach(() => void vi.unstubAllEnvs());
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+async function builtOf(model: string): Promise<Opened> {
+  const built = await buildKernel({ model, target: 'cpu' });
+  return { ...built, modelDirectory: built.modelDirectory! };
+}
+
+function randomModel(shape: Partial<RandomModel>): Promise<Opened> {
+  const folder = join(root, String(shape.dtype));
+  writeRandomModel(folder, {
+    ...{ type: 'qwen3', dtype: 'float16', hidden: 100, ffn: 150, layers: 2 },
+    ...{ qHeads: 6, kvHeads: 2, headDim: 20, vocab: 333, tied: true },
+    ...shape,
+  });
+  return builtOf(folder);
+}
+
+const odd = () => randomModel({ dtype: 'float16' });
+const cases: readonly (readonly [name: string, path: string, open: () => Promise<Opened>])[] = [
+  ...pathNames.map((path) => ['fp16, and sizes that divide by nothing', path, odd] as const),
+  ['the bundled model', pathNames.at(-1)!, () => builtOf('qwen3-tiny')],
+  ['fp32, and biases', pathNames.at(-1)!, () => randomModel({ type: 'qwen2', dtype: 'float32', headDim: 8 })],
+  [
+    'layers with a window, and some without',
+    pathNames.at(-1)!,
+    async () => {
+      const model = await makeTwoKinds(root);
+      const plan = await resolvePlan('cooperative');
+      const kernel = await kernelOfTwoKinds(model, resolveTarget('cpu'), plan);
+      return { ...(await build(kernel)), modelDirectory: model.folder };
+    },
+  ],
+];
+
+const samplings: readonly Partial<Sampling>[] = [
+  {},
+  { repetition_penalty: 1.05 },
+  { presence_penalty: 0.4 },
+  { temperature: 0.3 },
+  { temperature: 0.5, top_k: 3 },
+  { temperature: 0.8, top_p: 0.6 },
+  { temperature: 0.7, min_p: 0.3 },
+  { temperature: 0.4, top_k: 20, top_p: 0.9, min_p: 0.05, repetition_penalty: 1.02, presence_penalty: 0.1 },
+];
+
+it.each(cases)('%s, on %s: a reply with drafts is the one without', async (_, path, open) => {
+  vi.stubEnv('ONELAUNCH_CPU_PATHS', path);
+  const { library, manifest, modelDirectory } = await open();
+  const { vocab } = manifest.dims;
+  let saved = 0;
+  let wrong = 0;
+  for (const threads of [1, 3]) {
+    await using engine = await Engine.open(library, manifest, { context: 160, threads, isa: isaOf(path) });
+    await engine.load(loadPlan(manifest, readTensors(modelDirectory)).sources);
+    for (const [index, change] of samplings.entries()) {
+      const sampling: Sampling = { ...greedy(vocab), ...change, seed: index };
+      const prompt = Array.from({ length: 40 }, (_, i) => (((i % 9) + 1) * 37 + index) % vocab);
+      const say = async (speculate: Speculate, more: Partial<GenerateOptions> = {}) => {
+        engine.reset(0);
+        const { timings, drafted, accepted, ...said } = await read(
+          engine.generate(prompt, { maxTokens: 200, sampling, speculate, ...more }),
+        );
+        saved += accepted;
+        wrong += drafted - accepted;
+        const { position } = engine;
+        // The bits of the cache: what single passes would have stored.
+        engine.reset(Math.min(position, 150));
+        return { ...said, position, logits: await engine.score([1], 0) };
+      };
+      const plain = await say('off');
+      for (const tokens of [1, 3, 7, 15]) expect(await say({ tokens, ngram: 1 })).toEqual(plain);
+      expect(await say('auto')).toEqual(plain);
+      const stopIds = plain.ids.slice(50, 52);
+      expect(await say({ tokens: 7, ngram: 1 }, { stopIds })).toEqual(await say('off', { stopIds }));
+    }
+  }
+  expect(saved).toBeGreaterThan(100);
+  expect(wrong).toBeGreaterThan(100);
+});
+
+const greedy = (vocab: number): Sampling => ({
+  ...{ temperature: 0, top_k: 0, top_p: 1, min_p: 0 },
+  ...{ repetition_penalty: 1, presence_penalty: 0, seed: 0, vocab },
+});
