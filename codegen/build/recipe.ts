@@ -12,9 +12,17 @@ export interface Step {
   readonly args: readonly string[];
 }
 
+/** A source into an object. */
+export interface CompileStep extends Step {
+  readonly source: string;
+  readonly object: string;
+  /** Its sources do not know the model: the object is kept for other kernels. */
+  readonly shared: boolean;
+}
+
 interface Steps {
   /** May run at the same time, the longest first. */
-  readonly compile: readonly Step[];
+  readonly compile: readonly CompileStep[];
   readonly link: Step;
 }
 
@@ -85,12 +93,18 @@ const shortHash = (parts: readonly unknown[]): string =>
     .digest('hex')
     .slice(0, 12);
 
-const compileTo = (object: string, source: string, flags: readonly string[]) => [
-  ...flags,
-  '-c',
-  source,
-  '-o',
-  object,
+const compiling = (
+  tool: ToolName,
+  label: string,
+  [source, object]: readonly [source: string, object: string],
+  flags: readonly string[],
+  shared = false,
+): CompileStep => ({ label, tool, source, object, shared, args: [...flags, '-c', source, '-o', object] });
+
+/** The host code: what is the same for all models, and the facts of this one. */
+const hostSteps = (tool: ToolName, flags: readonly string[]): readonly CompileStep[] => [
+  compiling(tool, 'library.cpp', ['host/library.cpp', 'library.o'], flags, true),
+  compiling(tool, 'model.cpp', ['host/model.cpp', 'model.o'], flags),
 ];
 
 const commonFlags = [
@@ -101,21 +115,22 @@ const commonFlags = [
 function cpuRecipe(kernel: Kernel, { ship, defined }: Asked): Recipe {
   const { paths, exact } = wantedPaths(ship);
   const cxxFlags = [...commonFlags, ...defined];
-  const compiled = ({ name, title, flags }: CpuPath): Step => ({
-    label: `kernel.cpp for ${title}`,
-    tool: 'cxx',
-    args: compileTo(`kernel_${name}.o`, 'kernel.cpp', [...cxxFlags, `-DISA_NAME=${name}`, ...flags]),
-  });
+  const compiled = ({ name, title, flags }: CpuPath) =>
+    compiling(
+      'cxx',
+      `kernel.cpp for ${title}`,
+      ['kernel.cpp', `kernel_${name}.o`],
+      [...cxxFlags, `-DISA_NAME=${name}`, ...flags],
+    );
   const steps = (names: readonly string[]): Steps => {
-    const objects = [...names.map((name) => `kernel_${name}.o`), 'backend.o', 'library.o'];
-    return {
-      compile: [
-        ...cpuPaths.filter(({ name }) => names.includes(name)).map(compiled),
-        { label: 'backend.cpp', tool: 'cxx', args: compileTo('backend.o', 'backend.cpp', cxxFlags) },
-        { label: 'library.cpp', tool: 'cxx', args: compileTo('library.o', 'host/library.cpp', cxxFlags) },
-      ],
-      link: { label: 'link', tool: 'cxx', args: ['-shared', ...objects, '-o', 'library.so', '-pthread'] },
-    };
+    const compile = [
+      ...cpuPaths.filter(({ name }) => names.includes(name)).map(compiled),
+      compiling('cxx', 'backend.cpp', ['backend.cpp', 'backend.o'], cxxFlags),
+      ...hostSteps('cxx', cxxFlags),
+    ];
+    const objects = compile.map(({ object }) => object);
+    const link = ['-shared', ...objects, '-o', 'library.so', '-pthread'];
+    return { compile, link: { label: 'link', tool: 'cxx', args: link } };
   };
   const names = paths.map(({ name }) => name);
   // A library may hold any paths, unless the environment lists them.
@@ -135,22 +150,22 @@ function cudaRecipe(kernel: Kernel, { defined }: Asked): Recipe {
   const hostFlags = ['-Xcompiler', '-fPIC,-fvisibility=hidden', '-I.', '-Ihost', ...defined];
   const flags = ['-std=c++17', '-O3', '-lineinfo', gencode(arch), ...hostFlags];
   const host = ['-x', 'c++', '-std=c++17', '-O2', ...hostFlags];
-  const step = (label: string, args: readonly string[]): Step => ({ label, tool: 'nvcc', args });
   const kernels = Object.keys(kernel.sources).filter((name) => name.endsWith('.cu'));
-  const objectOf = (name: string) => name.replace(/\.cu$/, '.o');
-  const objects = [...kernels.map(objectOf), 'backend.o', 'library.o'];
-  const steps: Steps = {
-    compile: [
-      ...kernels.map((name) =>
-        step(`${name} for ${arch}`, compileTo(objectOf(name), name, [...flags, '-Xptxas', '-v'])),
+  const compile = [
+    ...kernels.map((name) =>
+      compiling(
+        'nvcc',
+        `${name} for ${arch}`,
+        [name, name.replace(/\.cu$/, '.o')],
+        [...flags, '-Xptxas', '-v'],
       ),
-      step('host/backend.cpp', compileTo('backend.o', 'host/backend.cpp', host)),
-      step('library.cpp', compileTo('library.o', 'host/library.cpp', host)),
-    ],
-    link: step('link', [
-      ...['-shared', '-cudart', 'static', ...objects, '-o', 'library.so', '-Xcompiler', '-pthread'],
-    ]),
-  };
+    ),
+    compiling('nvcc', 'host/backend.cpp', ['host/backend.cpp', 'backend.o'], host),
+    ...hostSteps('nvcc', host),
+  ];
+  const objects = compile.map(({ object }) => object);
+  const link = ['-shared', '-cudart', 'static', ...objects, '-o', 'library.so', '-Xcompiler', '-pthread'];
+  const steps: Steps = { compile, link: { label: 'link', tool: 'nvcc', args: link } };
   // nvcc takes flags from the environment as well.
   const more = ['NVCC_PREPEND_FLAGS', 'NVCC_APPEND_FLAGS'].map((name) => process.env[name] ?? '');
   const hash = shortHash([kernel.hash, steps, more]);

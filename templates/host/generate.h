@@ -13,7 +13,7 @@
 #include "errors.h"
 #include "finite.h"
 #include "job.h"
-#include "model.h"
+#include "model_facts.h"
 #include "passes.h"
 #include "speculation.h"
 
@@ -41,7 +41,7 @@ inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nu
  *  of their own, these take whatever is too long for a pass of decoding. */
 inline int32_t tokens_of_pass(Backend* backend, int32_t left, bool last) {
   const int32_t most = backend_prompt_tokens(backend), prompt = left - (last ? 1 : 0);
-  return most > 0 && left > kPassTokens ? std::min(prompt, most) : std::min<int32_t>(left, kPassTokens);
+  return most > 0 && left > kModel.pass_tokens ? std::min(prompt, most) : std::min(left, kModel.pass_tokens);
 }
 
 /** Ends a job: the logits of the token at this position hold NaN or an infinity. */
@@ -82,7 +82,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   int32_t samples = 0;                                    // tokens chosen by passes that are enqueued, without drafts
   int32_t delivered = 0;
   std::deque<Flight> flights;
-  std::vector<int32_t> chosen(kPassTokens);  // by the latest pass
+  std::vector<int32_t> chosen(kModel.pass_tokens);  // by the latest pass
   Passes passes(backend);
 
   const auto enqueue_next = [&] {
@@ -114,7 +114,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   int32_t finish = kFinishNone;
   const auto take = [&](int32_t token) {
     if (token == kNotFinite) fail_not_finite(static_cast<int32_t>(sequence.size()) - 1);
-    if (token < 0 || token >= kVocab) fail(kStatusInternal, "sampled %d, which is no token", token);
+    if (token < 0 || token >= kModel.vocab) fail(kStatusInternal, "sampled %d, which is no token", token);
     if (delivered == 0) first_token = std::chrono::steady_clock::now();
     known.push_back(token);
     ++delivered;
@@ -185,7 +185,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
 inline std::vector<float> score(Backend* backend, JobThread& thread, Sequence& sequence, const ScoreJob& job) {
   const auto start = std::chrono::steady_clock::now();
   const auto total = static_cast<int32_t>(job.ids.size());
-  std::vector<float> logits(static_cast<size_t>(total - job.first) * kVocab);
+  std::vector<float> logits(static_cast<size_t>(total - job.first) * kModel.vocab);
   Passes passes(backend);
   std::string error;
   for (int32_t at = 0; at < total;) {
@@ -205,10 +205,10 @@ inline std::vector<float> score(Backend* backend, JobThread& thread, Sequence& s
     sequence.insert(sequence.end(), job.ids.begin() + at, job.ids.begin() + at + count);
     const int32_t rows = count - request.first_logits;
     if (rows > 0) {
-      float* const out = logits.data() + int64_t{at + request.first_logits - job.first} * kVocab;
+      float* const out = logits.data() + int64_t{at + request.first_logits - job.first} * kModel.vocab;
       check(backend_logits(backend, 0, rows, out, &error), error);
       for (int32_t row = 0; row < rows; ++row) {
-        if (!all_finite(out + int64_t{row} * kVocab, kVocab)) {
+        if (!all_finite(out + int64_t{row} * kModel.vocab, kModel.vocab)) {
           fail_not_finite(static_cast<int32_t>(sequence.size()) - rows + row);
         }
       }

@@ -14,7 +14,7 @@
 #include "generate.h"
 #include "job.h"
 #include "loader.h"
-#include "model.h"
+#include "model_facts.h"
 #include "open_engines.h"
 
 /** While a job runs, its thread owns backend, sequence, loaded, logits and pass_times; otherwise the caller does. */
@@ -64,8 +64,6 @@ namespace {
 
 thread_local std::string create_error;
 
-constexpr int32_t kSlotCount = static_cast<int32_t>(sizeof(kSlots) / sizeof(kSlots[0]));
-
 /** Runs body for an engine; what it throws becomes the status and the engine's error text. */
 template <class Body>
 int32_t call(Engine* engine, Body&& body) noexcept {
@@ -83,8 +81,8 @@ std::vector<int32_t> copy_ids(const void* ids, int32_t count, const char* what) 
   const auto* first = static_cast<const int32_t*>(ids);
   std::vector<int32_t> copy(first, first + count);
   for (int32_t i = 0; i < count; ++i) {
-    if (copy[i] < 0 || copy[i] >= kVocab) {
-      fail(kStatusBadArgument, "%s[%d] is %d; tokens are 0 to %d", what, i, copy[i], kVocab - 1);
+    if (copy[i] < 0 || copy[i] >= kModel.vocab) {
+      fail(kStatusBadArgument, "%s[%d] is %d; tokens are 0 to %d", what, i, copy[i], kModel.vocab - 1);
     }
   }
   return copy;
@@ -97,7 +95,7 @@ void check_sampling(const Sampling& s) {
   require(s.min_p >= 0 && s.min_p <= 1, "min_p is not in [0, 1]");
   require(std::isfinite(s.repetition_penalty) && s.repetition_penalty > 0, "repetition_penalty is not above 0");
   require(std::isfinite(s.presence_penalty), "presence_penalty is not a number");
-  if (s.vocab < 1 || s.vocab > kVocab) fail(kStatusBadArgument, "sampling.vocab is %d, not 1 to %d", s.vocab, kVocab);
+  if (s.vocab < 1 || s.vocab > kModel.vocab) fail(kStatusBadArgument, "sampling.vocab is %d, not 1 to %d", s.vocab, kModel.vocab);
 }
 
 /** That no job runs, weights are there, and count more positions fit. */
@@ -127,8 +125,8 @@ void start(Engine& engine, Job job) {
 }
 
 Source copy_source(const TensorSource& source, int32_t index) {
-  if (source.slot < 0 || source.slot >= kSlotCount) {
-    fail(kStatusBadArgument, "sources[%d].slot is %d, not 0 to %d", index, source.slot, kSlotCount - 1);
+  if (source.slot < 0 || source.slot >= kModel.slot_count) {
+    fail(kStatusBadArgument, "sources[%d].slot is %d, not 0 to %d", index, source.slot, kModel.slot_count - 1);
   }
   if (source.dtype < kDtypeBf16 || source.dtype > kDtypeQ6_k) {
     fail(kStatusBadArgument, "sources[%d].dtype is %d", index, source.dtype);
@@ -155,11 +153,11 @@ int load_threads(const EngineOptions& options) {
 void load(Engine& engine, const std::vector<Source>& sources) {
   engine.loaded = false;
   engine.sequence.clear();
-  engine.thread.report([](Progress& progress) { progress.total = kWeightBytes; });
+  engine.thread.report([](Progress& progress) { progress.total = kModel.weight_bytes; });
   Files files;
-  const std::vector<Tensor> tensors = match_sources(kSlots, sources, files);
+  const std::vector<Tensor> tensors = match_sources(kModel, sources, files);
   engine.loaded = load_weights(
-      engine.backend, tensors, kWeightBytes, load_threads(engine.options), [&] { return engine.thread.stopping(); },
+      engine.backend, tensors, kModel.weight_bytes, load_threads(engine.options), [&] { return engine.thread.stopping(); },
       [&](int64_t done) { engine.thread.report([&](Progress& progress) { progress.done = done; }); });
   if (!engine.loaded) engine.thread.report([](Progress& progress) { progress.finish = kFinishAborted; });
 }
@@ -168,7 +166,7 @@ void load(Engine& engine, const std::vector<Source>& sources) {
 
 int32_t ol_describe(Description* out) noexcept {
   if (out == nullptr) return kStatusBadArgument;
-  *out = {kAbiVersion, kPassTokens, kVocab, kSlotCount, kWeightBytes, kHash};
+  *out = {kAbiVersion, kModel.pass_tokens, kModel.vocab, kModel.slot_count, kModel.weight_bytes, kModel.hash};
   return kStatusOk;
 }
 
@@ -250,8 +248,8 @@ int32_t ol_logits(Engine* engine, void* out, int32_t rows) noexcept {
     require(rows >= 0 && (out != nullptr || rows == 0), "out is null, or rows is negative");
     const std::vector<float> logits = std::move(engine->logits);
     engine->logits.clear();
-    if (logits.size() != static_cast<size_t>(rows) * kVocab) {
-      fail(kStatusBadArgument, "%d rows of logits were asked for, and there are %zu", rows, logits.size() / kVocab);
+    if (logits.size() != static_cast<size_t>(rows) * kModel.vocab) {
+      fail(kStatusBadArgument, "%d rows of logits were asked for, and there are %zu", rows, logits.size() / kModel.vocab);
     }
     std::copy(logits.begin(), logits.end(), static_cast<float*>(out));
   });

@@ -16,6 +16,7 @@
 #include "blocks.h"
 #include "convert.h"
 #include "files.h"
+#include "model_facts.h"
 #include "random.h"
 
 /** A TensorSource that owns its path. */
@@ -27,7 +28,7 @@ struct Source {
   float mean, scale;
 };
 
-/** One slot of model.h with its source, opened. Sizes in elements unless the name says bytes. */
+/** One slot of the model with its source, opened. Sizes in elements unless the name says bytes. */
 struct Tensor {
   int64_t rows, columns, width, stride;  // width: columns with their padding, all that is written of a row
   int64_t first_byte;                    // in the packed weights
@@ -47,14 +48,13 @@ struct Tensor {
 
 /** Joins every source with its slot, in the order of their bytes.
  *  Throws a Failure when a slot has no source or two, or when a file is too short. */
-template <class Slots>
-std::vector<Tensor> match_sources(const Slots& slots, const std::vector<Source>& sources, Files& files) {
+inline std::vector<Tensor> match_sources(const ModelFacts& model, const std::vector<Source>& sources, Files& files) {
   std::vector<Tensor> tensors;
-  std::vector<bool> filled(std::size(slots), false);
+  std::vector<bool> filled(static_cast<size_t>(model.slot_count), false);
   for (const Source& source : sources) {
     if (filled[source.slot]) fail(kStatusBadArgument, "slot %d has two sources", source.slot);
     filled[source.slot] = true;
-    const auto& slot = slots[source.slot];
+    const WeightSlot& slot = model.slots[source.slot];
     Tensor tensor{slot.rows, slot.cols, 0, slot.stride, slot.offset, slot.dtype, source, -1};
     // Vectors may lie side by side, so padding never goes past the stride.
     tensor.width = std::min<int64_t>((tensor.columns + 31) / 32 * 32, tensor.stride);

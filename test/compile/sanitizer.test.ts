@@ -32,9 +32,13 @@ test.each([['qwen3-micro', 'cooperative']])(
     const driver = join(packageRoot(), 'test', 'native', 'sanitized.cpp');
     const compile = (source: string, object: string) =>
       run('g++', [...flags, '-Ihost', '-c', source, '-o', object], { cwd: work });
-    await Promise.all([compile('kernel.cpp', 'kernel.o'), compile('backend.cpp', 'backend.o')]);
+    await Promise.all([
+      compile('kernel.cpp', 'kernel.o'),
+      compile('backend.cpp', 'backend.o'),
+      compile('host/model.cpp', 'model.o'),
+    ]);
     await Promise.all([compile('host/library.cpp', 'library.o'), compile(driver, 'driver.o')]);
-    const objects = ['kernel.o', 'backend.o', 'library.o', 'driver.o'];
+    const objects = ['kernel.o', 'backend.o', 'library.o', 'model.o', 'driver.o'];
     await run('g++', [...flags, ...objects, '-o', 'sanitized'], { cwd: work });
 
     const { sources } = loadPlan(built.manifest, built.files?.tensors ?? checkpointTensors(model));

@@ -78,9 +78,9 @@ function hostObject(sources: Sources): Promise<string> {
   );
   return cached('host.o', [files], async (folder) => {
     write(folder, files);
-    for (const name of ['backend', 'library'])
+    for (const name of ['backend', 'library', 'model'])
       await cxx(folder, ['-O1', '-c', `host/${name}.cpp`, '-o', `${name}.o`]);
-    await cxx(folder, ['-r', 'backend.o', 'library.o', '-o', 'host.o']);
+    await cxx(folder, ['-r', 'backend.o', 'library.o', 'model.o', '-o', 'host.o']);
   });
 }
 

@@ -62,9 +62,9 @@ export async function until(isSo: () => boolean, what: string, seconds = 60): Pr
 export const leftovers = (cache: string): string[] =>
   existsSync(cache) ? readdirSync(cache).filter((name) => /\.(tmp|lock)$/.test(name)) : [];
 
-/** A small kernel for the CPU. */
-export async function microKernel(plan = 'unfused'): Promise<Kernel> {
+/** A small kernel, for the CPU unless told. */
+export async function microKernel(plan = 'unfused', target = 'cpu'): Promise<Kernel> {
   const fixtures = join(dirname(fileURLToPath(import.meta.url)), '../fixtures');
   const { dims } = resolveModel(join(fixtures, 'qwen3-micro'));
-  return generate({ dims, plan: await resolvePlan(plan), target: resolveTarget('cpu') });
+  return generate({ dims, plan: await resolvePlan(plan), target: resolveTarget(target) });
 }

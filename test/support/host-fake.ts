@@ -82,8 +82,8 @@ function modelHeader(slots: readonly Slot[]): string {
     `constexpr int kVocab = ${vocab};`,
     `constexpr int64_t kWeightBytes = ${bytesOf(slots)};`,
     'constexpr const char* kHash = "fake";',
-    'struct Slot { int rows, cols; int64_t offset, stride; int dtype; };',
-    `constexpr Slot kSlots[] = {\n  ${rows.join('\n  ')}\n};`,
+    '#include "model_facts.h"',
+    `constexpr WeightSlot kSlots[] = {\n  ${rows.join('\n  ')}\n};`,
     '',
   ].join('\n');
 }
@@ -105,7 +105,14 @@ export async function compileFake(slots: readonly Slot[]): Promise<string> {
   // Another process may compile the same; each moves a whole file into its place.
   const made = `${path}.${process.pid}.tmp`;
   const include = [`-I${folder}`, `-I${host}`];
-  await promisify(execFile)('g++', [...flags, ...include, join(host, 'library.cpp'), backend, '-o', made]);
+  await promisify(execFile)('g++', [
+    ...flags,
+    ...include,
+    ...['library.cpp', 'model.cpp'].map((name) => join(host, name)),
+    backend,
+    '-o',
+    made,
+  ]);
   renameSync(made, path);
   return path;
 }

@@ -164,6 +164,7 @@ describe('gen build', () => {
       '  kernel.cpp for plain C++: TIME',
       '  library.cpp: TIME',
       '  link: TIME',
+      '  model.cpp: TIME',
       'compiling: kernel.cpp for plain C++',
       'qwen3-micro-cpu-unfused: compiled in TIME',
     ]);
