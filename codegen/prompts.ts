@@ -25,7 +25,7 @@ export function passesOf(
   const passes: PromptPass[] = [];
   for (let left = tokens; left > 0; left -= passes.at(-1)!.tokens) {
     const count = tokensOfPass(left, schedule.passTokens, made?.passTokens ?? 0);
-    const kernel = left > schedule.passTokens ? made?.kernels.find(({ most }) => most >= count) : undefined;
+    const kernel = count > schedule.passTokens ? made?.kernels.find(({ most }) => most >= count) : undefined;
     passes.push({ tokens: count, tile: kernel?.tokens ?? null });
   }
   return passes;

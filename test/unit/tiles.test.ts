@@ -84,11 +84,11 @@ describe('a prompt', () => {
       #include <cstdio>
       struct Backend { int32_t prompt; };
       int32_t backend_prompt_tokens(Backend* b) { return b->prompt; }
-      static int32_t kPassTokens;
+      static struct { int32_t pass_tokens; } kModel;
       ${rule}
       int main() {
         for (auto [pass, prompt] : {${cases.map(([pass, most]) => `std::pair{${pass}, ${most}}`)}}) {
-          kPassTokens = pass;
+          kModel.pass_tokens = pass;
           Backend backend{prompt};
           for (int left : {${lefts}}) printf("%d\\n", tokens_of_pass(&backend, left, true));
         }
@@ -107,7 +107,7 @@ describe('a prompt', () => {
       [
         "1 pass of 1 token",
         "1 pass of 16 tokens",
-        "1 launch of 16 tokens (tiles of 64), 1 pass of 1 token",
+        "1 pass of 16 tokens, 1 pass of 1 token",
         "1 launch of 64 tokens (tiles of 64), 1 pass of 1 token",
         "1 launch of 1,024 tokens (tiles of 128), 1 pass of 1 token",
         "2 launches of 1,024 tokens (tiles of 128), 1 launch of 951 tokens (tiles of 128), 1 pass of 1 token",
