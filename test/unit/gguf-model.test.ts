@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, expect, test } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
@@ -133,4 +134,17 @@ test('a file without a vocabulary is a model for tokens', async () => {
   const { files } = await preflight({ model: path, target: 'cpu' }, { weights: true, tokenizer: 'optional' });
   expect(files.tokenizer).toBe(null);
   expect([...readGguf(path).tensors.values()].filter(({ type }) => type.name === 'Q8_0').length).toBe(16);
+});
+
+test('a header is read once, until its file is written again', async () => {
+  const path = join(folder, 'again.gguf');
+  const write = (text: string) => writeGguf(path, withKey('general.name', { text }));
+  write('one');
+  await sleep(100);
+  const first = readGguf(path);
+  expect(readGguf(path)).toBe(first);
+  write('two');
+  expect(readGguf(path).metadata.get('general.name')).toBe('two');
+  write('six');
+  expect(readGguf(path).metadata.get('general.name')).toBe('six');
 });
