@@ -151,10 +151,9 @@ test(`killed ${kills} times at any moment, each followed by a good build`, async
   expect(unfinished).toBeGreaterThan(0);
 });
 
-test.each([1000, 20_000, 100_000, 150_000])(
-  'a library cut to %i bytes is built again, and opens',
-  async (bytes) => {
-    const { library } = await build(kernel);
+test('a library that was cut short is built again, and opens', async () => {
+  const { library } = await build(kernel);
+  for (const bytes of [1000, 150_000]) {
     truncateSync(library, bytes);
     const notes: string[] = [];
     const again = await build(kernel, {
@@ -162,8 +161,8 @@ test.each([1000, 20_000, 100_000, 150_000])(
     });
     expect(notes).toEqual([expect.stringContaining(`library.so has ${bytes} bytes of `)]);
     expect(opens(again)).toBe(true);
-  },
-);
+  }
+});
 
 /** A disk of so many KiB, if this user may make one. */
 function smallDisk(path: string, kibibytes: number): boolean {
