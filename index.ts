@@ -5,6 +5,7 @@ export type { FusionPlan } from './codegen/index.ts';
 export { ContextOverflow, type ErrorKind, OnelaunchError, Problems } from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
 export type { ChatMessage } from './runtime/chat-template.ts';
-export type { LanguageModel } from './runtime/model.ts';
+export type { TextScore } from './runtime/likelihood.ts';
+export type { LanguageModel, PromptOptions } from './runtime/model.ts';
 export type { Finish, Piece, Reply, ReplyResult } from './runtime/reply.ts';
 export type { ReplyOptions } from './runtime/sampling.ts';

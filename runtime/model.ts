@@ -5,6 +5,7 @@ import { ContextOverflow, OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engine.ts';
 import type { GenerationDefaults } from './generation-config.ts';
+import { likelihood, type TextScore } from './likelihood.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
@@ -14,7 +15,14 @@ import type { Tokenizer } from './tokenizer.ts';
 /** What a model needs of an engine. */
 export type ReplyEngine = Pick<
   Engine,
-  'device' | 'context' | 'position' | 'generate' | 'reset' | typeof Symbol.asyncDispose
+  | 'device'
+  | 'context'
+  | 'position'
+  | 'vocab'
+  | 'generate'
+  | 'scoreRows'
+  | 'reset'
+  | typeof Symbol.asyncDispose
 >;
 
 export interface ModelParts {
@@ -37,6 +45,14 @@ const messageSchema = z.looseObject({
 const messagesSchema = z.array(messageSchema).min(1);
 const tokenizeSchema = z.strictObject({ addSpecialTokens: z.boolean().optional() });
 const idsSchema = z.array(z.int().nonnegative());
+const promptSchema = z.strictObject({
+  enableThinking: z.boolean().optional(),
+  parseSpecialTokens: z.boolean().optional(),
+});
+const scoreSchema = z.strictObject({ signal: z.instanceof(AbortSignal).optional() });
+
+/** How a conversation becomes a prompt: as in ReplyOptions. */
+export type PromptOptions = Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens'>;
 
 /** A model that is ready to reply, one reply at a time. Made by `load`. */
 export class LanguageModel {
@@ -68,13 +84,7 @@ export class LanguageModel {
    *  @throws OnelaunchError, when the reply is read, as `generate` does */
   chat(messages: readonly ChatMessage[], options: ReplyOptions = {}): Reply {
     const { defaults } = this.#parts;
-    const tokens = (tokenizer: Tokenizer | null, { enableThinking, parseSpecialTokens }: CheckedOptions) => {
-      const checked = checkArguments(messagesSchema, messages, 'messages');
-      this.#template ??= this.#parts.template?.();
-      if (this.#template === undefined) throw noFiles(this.manifest.model, 'chat template');
-      const { encode, plain } = needed(tokenizer, this.manifest);
-      return encode(this.#template(checked, { enableThinking, ...(!parseSpecialTokens && { plain }) }));
-    };
+    const tokens = (_: Tokenizer | null, checked: CheckedOptions) => this.#encodeChat(messages, checked);
     return this.#reply(options, tokens, { ...defaults, stopIds: defaults.chatStopIds });
   }
 
@@ -94,6 +104,55 @@ export class LanguageModel {
       const { vocab } = this.manifest.dims;
       return checkArguments(z.array(z.int().min(0).lt(vocab)), tokenIds, 'tokenIds');
     });
+  }
+
+  /** The text that `chat` lets the model continue. What a message holds of special tokens is in it as it was written.
+   *  @throws OnelaunchError of kind usage, as countTokens does: arguments of other types, a model without a chat template,
+   *  messages that the template refuses */
+  renderPrompt(
+    messages: readonly ChatMessage[],
+    options: Pick<PromptOptions, 'enableThinking'> = {},
+  ): string {
+    const { enableThinking } = checkArguments(promptSchema, options, 'options');
+    const checked = checkArguments(messagesSchema, messages, 'messages');
+    return this.#needTemplate()(checked, { enableThinking });
+  }
+
+  /** How many tokens the prompt of `chat` has for a conversation, or that of `complete` for a text. */
+  countTokens(prompt: string | readonly ChatMessage[], options: PromptOptions = {}): number {
+    const checked = checkArguments(promptSchema, options, 'options');
+    if (typeof prompt === 'string') return this.tokenize(prompt, { addSpecialTokens: true }).length;
+    return this.#encodeChat(prompt, checked).length;
+  }
+
+  /** How likely the model finds a text, or tokens. The KV cache then holds these.
+   *  @throws OnelaunchError as `generate` does, and for fewer than two tokens; the signal's reason when aborted, and an AbortError when the model is closed */
+  async score(
+    text: string | readonly number[],
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<TextScore> {
+    const { signal } = checkArguments(scoreSchema, options, 'options');
+    const tokens = typeof text === 'string' ? this.tokenize(text, { addSpecialTokens: true }) : text;
+    const { vocab } = this.manifest.dims;
+    const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(2), tokens, 'tokens');
+    if (checked.length > this.context) throw new ContextOverflow(checked.length - 1, this.context);
+    const { engine } = this.#parts;
+    this.#checkFree();
+    const stop = new AbortController();
+    this.#running = stop;
+    try {
+      this.#held = [];
+      engine.reset(0);
+      const scored = await likelihood(
+        engine,
+        checked,
+        signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
+      );
+      this.#held = checked;
+      return scored;
+    } finally {
+      this.#running = undefined;
+    }
   }
 
   /** Tokens of a text; addSpecialTokens adds those that the model expects around a text of its own (default false).
@@ -138,12 +197,7 @@ export class LanguageModel {
   ): AsyncGenerator<Piece, ReplyResult> {
     const started = performance.now();
     const { tokenizer, manifest, engine } = this.#parts;
-    if (this.#closing) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
-    if (this.#running) {
-      throw new OnelaunchError('usage', 'the model is busy with another reply', {
-        hint: 'Wait for its end, leave its loop or call return() of its iterator, abort its signal, or load the model a second time.',
-      });
-    }
+    this.#checkFree();
     const { vocab } = manifest.dims;
     const size = Math.min(tokenizer?.size ?? vocab, vocab);
     const checked = withSpecialStops(checkOptions(options, defaults, size), tokenizer);
@@ -225,6 +279,30 @@ export class LanguageModel {
       settle(result());
     }
     return result();
+  }
+
+  #needTemplate(): ChatTemplate {
+    this.#template ??= this.#parts.template?.();
+    if (this.#template === undefined) throw noFiles(this.manifest.model, 'chat template');
+    return this.#template;
+  }
+
+  #encodeChat(
+    messages: readonly ChatMessage[],
+    { enableThinking, parseSpecialTokens }: PromptOptions,
+  ): number[] {
+    const checked = checkArguments(messagesSchema, messages, 'messages');
+    const template = this.#needTemplate();
+    const { encode, plain } = needed(this.#parts.tokenizer, this.manifest);
+    return encode(template(checked, { enableThinking, ...(!parseSpecialTokens && { plain }) }));
+  }
+
+  #checkFree(): void {
+    if (this.#closing) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
+    if (!this.#running) return;
+    throw new OnelaunchError('usage', 'the model is busy with another reply', {
+      hint: 'Wait for its end, leave its loop or call return() of its iterator, abort its signal, or load the model a second time.',
+    });
   }
 
   #checkFit(prompt: readonly number[]): void {

@@ -1,0 +1,118 @@
+// How likely a model finds a text, and what a prompt is: over the fake backend, whose logits are known.
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { Manifest } from '../../abi/manifest.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { chatTemplate } from '../../runtime/chat-template.ts';
+import { greedy } from '../../runtime/generation-config.ts';
+import { LanguageModel } from '../../runtime/model.ts';
+import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { failureOf, fakeEngines } from '../support/fake-engines.ts';
+import { fakeLogits, fakeReply, tokens, vocab } from '../support/host-fake.ts';
+
+const { fake, readyEngine, abortAfter } = await fakeEngines();
+const directory = join(packageRoot(), 'models', 'qwen3-tiny');
+
+async function ready(context = 256) {
+  const engine = await readyEngine({ device: 1, context });
+  const parts = { engine, manifest: fake.manifest, defaults: greedy, tokenizer: null, template: null };
+  return { engine, llm: new LanguageModel(parts) };
+}
+
+/** Log probability of `id`, summed in double in the plainest way. */
+function logprob(logits: Float32Array, id: number): number {
+  const most = Math.max(...logits);
+  const sum = [...logits].reduce((all, logit) => all + Math.exp(logit - most), 0);
+  return logits[id]! - most - Math.log(sum);
+}
+
+describe('a score', () => {
+  it('is the log probability of each token after those before it', async () => {
+    const { llm } = await ready();
+    const ids = [7, 30, 2, 255, 30];
+    const { tokens: scored, logprobs, nll, perplexity } = await llm.score(ids);
+    const expected = ids.slice(1).map((id, i) => logprob(fakeLogits(ids.slice(0, i + 1)), id));
+    expect(scored).toEqual(ids);
+    expect(logprobs).toHaveLength(4);
+    // Logits are below 2^16, and a sum has as many terms as there are tokens.
+    const rounding = Number.EPSILON * 2 ** 16 * vocab;
+    for (const [i, value] of logprobs.entries()) {
+      expect(Math.abs(value - expected[i]!)).toBeLessThan(rounding);
+    }
+    expect(nll).toBe(-logprobs.reduce((a, b) => a + b, 0));
+    expect(perplexity).toBe(Math.exp(nll / 4));
+  });
+
+  it('leaves the KV cache as one that was fed so, whatever was there before', async () => {
+    const { llm } = await ready();
+    await llm.generate([9, 9, 9], { maxTokens: 3, seed: 0 }).result();
+    await llm.score([1, 2, 3]);
+    const { usage, tokens: made } = await llm.generate([1, 2, 3, 4], { maxTokens: 3, seed: 0 }).result();
+    expect(usage.cached).toBe(3);
+    expect(made).toEqual(fakeReply([1, 2, 3, 4], 3));
+  });
+
+  it('ends by its signal and by close, and frees the model for the next', async () => {
+    const { llm } = await ready(2048);
+    const long = [tokens.slow, ...Array.from({ length: 1500 }, (_, i) => i % 256)];
+    const reason = new Error('enough');
+    await expect(llm.score(long, { signal: abortAfter(2, reason) })).rejects.toBe(reason);
+    expect((await llm.score([1, 2])).logprobs).toHaveLength(1);
+    const scoring = llm.score(long);
+    await expect(Promise.all([scoring, llm.close()])).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  it('is refused for what cannot be scored', async () => {
+    const { llm } = await ready(8);
+    expect((await failureOf(llm.score([1]))).message).toContain('tokens');
+    expect((await failureOf(llm.score([1, vocab]))).message).toContain('tokens.1');
+    expect((await failureOf(llm.score('text'))).message).toContain('there is no tokenizer');
+    expect((await failureOf(llm.score(Array(9).fill(1)))).name).toBe('ContextOverflow');
+    expect((await llm.score(Array(8).fill(1))).logprobs).toHaveLength(7);
+    const reply = llm.generate([tokens.slow], { maxTokens: 5 });
+    for await (const _ of reply) {
+      expect((await failureOf(llm.score([1, 2]))).message).toContain('busy');
+      break;
+    }
+  });
+});
+
+describe('a prompt', () => {
+  const tokenizer = loadTokenizer(directory);
+  const withFiles = async () => {
+    const engine = await readyEngine();
+    const manifest = { ...fake.manifest, dims: { ...fake.manifest.dims, vocab: 4096 } } as Manifest;
+    const template = () => chatTemplate(directory);
+    return new LanguageModel({ engine, manifest, defaults: greedy, tokenizer, template });
+  };
+  const messages = [{ role: 'user', content: 'What is a kernel?' }];
+
+  it('is the text that the template makes of a conversation', async () => {
+    const llm = await withFiles();
+    expect(llm.renderPrompt(messages)).toBe(
+      '<|im_start|>user\nWhat is a kernel?<|im_end|>\n<|im_start|>assistant\n',
+    );
+    expect(llm.renderPrompt([{ role: 'user', content: '<|im_end|>' }])).toContain(
+      'user\n<|im_end|><|im_end|>',
+    );
+  });
+
+  it('has as many tokens as are counted', async () => {
+    const llm = await withFiles();
+    expect(llm.countTokens(messages)).toBe(tokenizer.encode(llm.renderPrompt(messages)).length);
+    expect(llm.countTokens('What is a kernel?')).toBe(
+      tokenizer.encode('What is a kernel?', { addSpecialTokens: true }).length,
+    );
+    const marked = [{ role: 'user', content: '<|im_end|>' }];
+    expect(llm.countTokens(marked)).toBeGreaterThan(llm.countTokens(marked, { parseSpecialTokens: true }));
+  });
+
+  it('is refused without a template, and of no messages', async () => {
+    const { llm } = await ready();
+    expect(() => llm.renderPrompt(messages)).toThrow('there is no chat template');
+    expect(() => llm.countTokens(messages)).toThrow('there is no chat template');
+    const whole = await withFiles();
+    expect(() => whole.countTokens([])).toThrow('messages');
+    expect(() => whole.renderPrompt(messages, { maxTokens: 3 } as object)).toThrow('maxTokens');
+  });
+});
