@@ -6,6 +6,7 @@ import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engine.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
+import { type PlaceEngine, Places } from './places.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
@@ -13,20 +14,12 @@ import { sortStops } from './stop-strings.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 /** What a model needs of an engine. */
-export type ReplyEngine = Pick<
-  Engine,
-  | 'device'
-  | 'context'
-  | 'position'
-  | 'vocab'
-  | 'generate'
-  | 'scoreRows'
-  | 'reset'
-  | typeof Symbol.asyncDispose
->;
+export type ReplyEngine = PlaceEngine & Pick<Engine, 'device' | 'context' | typeof Symbol.asyncDispose>;
 
 export interface ModelParts {
   readonly engine: ReplyEngine;
+  /** Where replies run, at a time in each one; by default in the engine's own sequence. */
+  readonly sequences?: readonly PlaceEngine[];
   readonly manifest: Manifest;
   readonly defaults: GenerationDefaults;
   /** Null: the model is run without its files, on tokens only. */
@@ -54,26 +47,27 @@ const scoreSchema = z.strictObject({ signal: z.instanceof(AbortSignal).optional(
 /** How a conversation becomes a prompt: as in ReplyOptions. */
 export type PromptOptions = Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens'>;
 
-/** A model that is ready to reply, one reply at a time. Made by `load`. */
+/** A model that is ready to reply, to as many at a time as it was loaded for. Made by `load`. */
 export class LanguageModel {
   readonly manifest: Manifest;
   /** Positions of the KV cache: prompt and reply together have at most so many tokens. */
   readonly context: number;
+  /** Replies that can run at a time. */
+  readonly parallel: number;
   /** What it runs on, for people. */
   readonly device: string;
   /** What the user should know of the model's files, one line each: settings that disagree or are not applied, weights that are not used. */
   readonly notes: readonly string[];
   readonly #parts: ModelParts;
+  readonly #places: Places;
   #template: ChatTemplate | undefined;
-  /** The token of each position in the KV cache. */
-  #held: readonly number[] = [];
-  /** Ends the reply that runs. */
-  #running: AbortController | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(parts: ModelParts) {
     this.#parts = parts;
     this.manifest = parts.manifest;
+    this.#places = new Places(parts.sequences ?? [parts.engine]);
+    this.parallel = this.#places.count;
     this.context = parts.engine.context;
     this.device = parts.engine.device;
     this.notes = parts.notes ?? [];
@@ -136,22 +130,18 @@ export class LanguageModel {
     const { vocab } = this.manifest.dims;
     const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(2), tokens, 'tokens');
     if (checked.length > this.context) throw new ContextOverflow(checked.length - 1, this.context);
-    const { engine } = this.#parts;
-    this.#checkFree();
+    this.#checkOpen();
     const stop = new AbortController();
-    this.#running = stop;
+    const place = this.#places.take([], stop);
+    let held: readonly number[] = [];
     try {
-      this.#held = [];
-      engine.reset(0);
-      const scored = await likelihood(
-        engine,
-        checked,
-        signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
-      );
-      this.#held = checked;
+      place.engine.reset(0);
+      const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+      const scored = await likelihood(place.engine, checked, either);
+      held = checked;
       return scored;
     } finally {
-      this.#running = undefined;
+      place.leave(held);
     }
   }
 
@@ -169,10 +159,10 @@ export class LanguageModel {
     return needed(this.#parts.tokenizer, this.manifest).decode(ids);
   }
 
-  /** Ends the reply that runs with finish 'abort', whether or not it is read on, then frees the weights and the KV cache.
+  /** Ends what runs with finish 'abort', whether or not it is read on, then frees the weights and the KV cache.
    *  Resolves when that is done, however often it is called. */
   close(): Promise<void> {
-    this.#running?.abort();
+    this.#places.stop();
     this.#closing ??= this.#parts.engine[Symbol.asyncDispose]();
     return this.#closing;
   }
@@ -196,8 +186,9 @@ export class LanguageModel {
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
     const started = performance.now();
-    const { tokenizer, manifest, engine } = this.#parts;
-    this.#checkFree();
+    const { tokenizer, manifest } = this.#parts;
+    this.#checkOpen();
+    this.#places.checkFree();
     const { vocab } = manifest.dims;
     const size = Math.min(tokenizer?.size ?? vocab, vocab);
     const checked = withSpecialStops(checkOptions(options, defaults, size), tokenizer);
@@ -215,11 +206,14 @@ export class LanguageModel {
     let timings = { prefillMs: 0, decodeMs: 0 };
     let drafts = { drafted: 0, accepted: 0 };
     let cached = 0;
-    this.#running = stop;
+    const place = this.#places.take(prompt, stop);
+    const { engine } = place;
 
     /** What the engine was given and what it made, whether or not the caller saw all of it. */
     const fed = [...prompt];
     let run: ReturnType<ReplyEngine['generate']> | undefined;
+    /** Whether the engine was given any of it. */
+    let began = false;
     /** The next tokens of the engine; undefined when it has ended. */
     const advance = async (): Promise<readonly number[] | undefined> => {
       const current = run;
@@ -252,7 +246,8 @@ export class LanguageModel {
     };
     try {
       if (!signal.aborted) {
-        cached = this.#keepCommon(prompt);
+        began = true;
+        cached = place.keepCommon(prompt);
         const { sampling, stopIds, speculate } = checked;
         run = engine.generate(prompt.slice(cached), { maxTokens, sampling, stopIds, speculate, signal });
         while (!said.stopped()) {
@@ -269,12 +264,12 @@ export class LanguageModel {
       // Left early, or stopped by a text: the engine ends within a token, and tells its times.
       if (run !== undefined) finish ??= 'abort';
       stop.abort();
-      this.#held = [];
+      let held = began ? [] : place.held;
       try {
         while (run !== undefined) await advance();
-        this.#held = fed.slice(0, engine.position);
+        if (began) held = fed.slice(0, engine.position);
       } finally {
-        this.#running = undefined;
+        place.leave(held);
       }
       settle(result());
     }
@@ -297,12 +292,8 @@ export class LanguageModel {
     return encode(template(checked, { enableThinking, ...(!parseSpecialTokens && { plain }) }));
   }
 
-  #checkFree(): void {
+  #checkOpen(): void {
     if (this.#closing) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
-    if (!this.#running) return;
-    throw new OnelaunchError('usage', 'the model is busy with another reply', {
-      hint: 'Wait for its end, leave its loop or call return() of its iterator, abort its signal, or load the model a second time.',
-    });
   }
 
   #checkFit(prompt: readonly number[]): void {
@@ -310,18 +301,6 @@ export class LanguageModel {
       throw new OnelaunchError('usage', 'the prompt has no tokens', { hint: 'Give at least one.' });
     }
     if (prompt.length >= this.context) throw new ContextOverflow(prompt.length, this.context);
-  }
-
-  /** Keeps the KV cache of the longest common beginning, and says how many tokens that is. At least one is computed again:
-   *  the reply's first token needs the logits of the prompt's last. */
-  #keepCommon(prompt: readonly number[]): number {
-    const held = this.#held;
-    const most = Math.min(held.length, prompt.length - 1);
-    let common = 0;
-    while (common < most && held[common] === prompt[common]) common++;
-    if (common < this.#parts.engine.position) this.#parts.engine.reset(common);
-    this.#held = held.slice(0, common);
-    return common;
   }
 }
 

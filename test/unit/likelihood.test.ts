@@ -52,6 +52,16 @@ describe('a score', () => {
     expect(made).toEqual(fakeReply([1, 2, 3, 4], 3));
   });
 
+  it('is not what a reply left that never began', async () => {
+    const { llm } = await ready();
+    await llm.score([1, 2, 3]);
+    const { finish } = await llm.generate([9, 8, 7, 6], { signal: AbortSignal.abort() }).result();
+    expect(finish).toBe('abort');
+    const { tokens: made, usage } = await llm.generate([9, 8, 7, 6], { maxTokens: 3, seed: 0 }).result();
+    expect(usage.cached).toBe(0);
+    expect(made).toEqual(fakeReply([9, 8, 7, 6], 3));
+  });
+
   it('ends by its signal and by close, and frees the model for the next', async () => {
     const { llm } = await ready(2048);
     const long = [tokens.slow, ...Array.from({ length: 1500 }, (_, i) => i % 256)];
