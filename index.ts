@@ -9,3 +9,4 @@ export type { TextScore } from './runtime/likelihood.ts';
 export type { LanguageModel, PromptOptions } from './runtime/model.ts';
 export type { Finish, Piece, Reply, ReplyResult } from './runtime/reply.ts';
 export type { ReplyOptions } from './runtime/sampling.ts';
+export type { Session, SessionOptions } from './runtime/session.ts';

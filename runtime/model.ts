@@ -10,6 +10,7 @@ import { type PlaceEngine, Places } from './places.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
+import { Session, type SessionOptions } from './session.ts';
 import { sortStops } from './stop-strings.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
@@ -80,6 +81,11 @@ export class LanguageModel {
     const { defaults } = this.#parts;
     const tokens = (_: Tokenizer | null, checked: CheckedOptions) => this.#encodeChat(messages, checked);
     return this.#reply(options, tokens, { ...defaults, stopIds: defaults.chatStopIds });
+  }
+
+  /** A conversation that keeps what is said: chat(question) of it, with the messages before sent again. */
+  session(options: SessionOptions = {}): Session {
+    return new Session(this, options);
   }
 
   /** The continuation of a text. @throws OnelaunchError, when the reply is read, as `generate` does */

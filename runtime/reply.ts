@@ -51,6 +51,8 @@ export interface Reply {
   [Symbol.asyncIterator](): ReplyIterator;
   /** How it ended. Reads the reply, when nobody does. @throws what the reply failed with */
   result(): Promise<ReplyResult>;
+  /** All of its text. @throws as result does */
+  text(): Promise<string>;
 }
 
 /** A reply that can be read once, by a loop or by result(). */
@@ -79,6 +81,13 @@ export function once(
       if (settled !== undefined) resolve(settled);
     }
   }
+  const result = async () => {
+    if (!taken) {
+      taken = true;
+      for await (const _ of read());
+    }
+    return end;
+  };
   return {
     [Symbol.asyncIterator]: () => {
       if (taken) {
@@ -89,13 +98,8 @@ export function once(
       taken = true;
       return reader(read());
     },
-    result: async () => {
-      if (!taken) {
-        taken = true;
-        for await (const _ of read());
-      }
-      return end;
-    },
+    result,
+    text: async () => (await result()).text,
   };
 }
 

@@ -1,0 +1,115 @@
+// A conversation that remembers: what was said is sent again, and the KV cache of its beginning is found where it was left.
+import { z } from 'zod';
+import { OnelaunchError } from '../errors.ts';
+import type { ChatMessage } from './chat-template.ts';
+import type { LanguageModel } from './model.ts';
+import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
+import { checkArguments, type ReplyOptions } from './sampling.ts';
+
+export interface SessionOptions {
+  /** What the conversation begins with; a first message of role system is never left out. @default none */
+  readonly messages?: readonly ChatMessage[] | undefined;
+  /** When the conversation no longer fits: `error`, the question is refused and nothing changes; `shift`, the oldest questions and
+   *  their answers are left out. @default 'error' */
+  readonly whenFull?: 'error' | 'shift' | undefined;
+  /** Of every reply, unless it has its own. */
+  readonly reply?: Omit<ReplyOptions, 'signal'> | undefined;
+}
+
+const schema = z.strictObject({
+  messages: z.array(z.looseObject({ role: z.string() })).optional(),
+  whenFull: z.enum(['error', 'shift']).optional(),
+  reply: z.looseObject({}).optional(),
+});
+
+/** What a session needs of a model. */
+type SessionModel = Pick<LanguageModel, 'chat' | 'countTokens' | 'context'>;
+
+/** Made by `session` of a model. Several may reply at a time, if the model was loaded for it. */
+export class Session {
+  readonly #llm: SessionModel;
+  readonly #options: Omit<SessionOptions, 'messages'>;
+  #messages: readonly ChatMessage[];
+  #busy = false;
+
+  constructor(llm: SessionModel, options: SessionOptions = {}) {
+    const { messages = [], ...others } = checkArguments(schema, options, 'options') as SessionOptions;
+    this.#llm = llm;
+    this.#options = others;
+    this.#messages = [...messages];
+  }
+
+  /** All that was said, in the order in which it was. */
+  get messages(): readonly ChatMessage[] {
+    return this.#messages;
+  }
+
+  /** The answer to a question, which becomes part of the conversation with it. A reply that ends before its first word, or fails, is as if it
+   *  had not been asked for; one that is left early is kept as far as it was made.
+   *  @throws OnelaunchError, when the reply is read, as `chat` of the model does, and when the session replies already */
+  chat(question: string | ChatMessage, options: ReplyOptions = {}): Reply {
+    const message = typeof question === 'string' ? { role: 'user', content: question } : question;
+    return once((settle) => this.#run(message, options, settle));
+  }
+
+  /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */
+  fork(): Session {
+    return new Session(this.#llm, this.toJSON());
+  }
+
+  /** What `session` of a model makes the same conversation of, also in another process: JSON.stringify(session). */
+  toJSON(): SessionOptions {
+    return { ...this.#options, messages: this.#messages };
+  }
+
+  async *#run(
+    question: ChatMessage,
+    options: ReplyOptions,
+    settle: (result: ReplyResult) => void,
+  ): AsyncGenerator<Piece, ReplyResult> {
+    if (this.#busy) {
+      throw new OnelaunchError('usage', 'the session is busy with another reply', {
+        hint: 'Wait for its end, or fork() the session before.',
+      });
+    }
+    this.#busy = true;
+    try {
+      const sent = this.#fitting([...this.#messages, question]);
+      const reply = this.#llm.chat(sent, { ...this.#options.reply, ...options });
+      try {
+        yield* reply;
+      } finally {
+        const result = await reply.result().catch(() => undefined);
+        if (result !== undefined) {
+          this.#keep(question, result);
+          settle(result);
+        }
+      }
+      return await reply.result();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** The messages to send: all, or those that fit. */
+  #fitting(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+    const { whenFull, reply = {} } = this.#options;
+    const { enableThinking, parseSpecialTokens } = reply;
+    if (whenFull !== 'shift') return messages;
+    const fits = (some: readonly ChatMessage[]) =>
+      this.#llm.countTokens(some, { enableThinking, parseSpecialTokens }) < this.#llm.context;
+    const head = messages[0]?.role === 'system' ? messages.slice(0, 1) : [];
+    let rest = messages.slice(head.length);
+    while (rest.length > 1 && !fits([...head, ...rest])) {
+      const next = rest.findIndex(({ role }, i) => i > 0 && role === 'user');
+      if (next < 0) break;
+      rest = rest.slice(next);
+    }
+    return [...head, ...rest];
+  }
+
+  #keep(question: ChatMessage, { finish, text }: ReplyResult): void {
+    if (finish === 'abort' && text === '') return;
+    this.#messages = [...this.#messages, question, { role: 'assistant', content: text }];
+  }
+}

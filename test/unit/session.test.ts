@@ -1,0 +1,110 @@
+// A conversation that remembers, over a model that is made up: it answers with the number of messages it was sent.
+import { expect, test } from 'vitest';
+import { ContextOverflow } from '../../errors.ts';
+import type { ChatMessage } from '../../runtime/chat-template.ts';
+import type { LanguageModel } from '../../runtime/model.ts';
+import { once, type ReplyResult } from '../../runtime/reply.ts';
+import { Session, type SessionOptions } from '../../runtime/session.ts';
+import { failureOf } from '../support/fake-engines.ts';
+
+/** A message is as many tokens as it has characters. */
+function counting(context = 1000) {
+  const sent: { messages: readonly ChatMessage[]; options: object }[] = [];
+  const countTokens = (messages: string | readonly ChatMessage[]) =>
+    [...messages].reduce((sum, message) => sum + String((message as ChatMessage).content).length, 0);
+  const chat: LanguageModel['chat'] = (messages, options = {}) =>
+    once(async function* (settle) {
+      const prompt = countTokens(messages);
+      if (prompt >= context) throw new ContextOverflow(prompt, context);
+      sent.push({ messages, options });
+      const words = ['answer ', 'to ', String(messages.length)];
+      let text = '';
+      const result = (finish: 'stop' | 'abort') =>
+        ({ text, tokens: [], finish, usage: {}, timings: {} }) as unknown as ReplyResult;
+      let finish: 'stop' | 'abort' = 'abort';
+      try {
+        for (const word of words) {
+          await new Promise((resolve) => setImmediate(resolve));
+          if (options.signal?.aborted) break;
+          text += word;
+          yield { text: word, tokens: [] };
+        }
+        finish = options.signal?.aborted ? 'abort' : 'stop';
+      } finally {
+        settle(result(finish));
+      }
+      return result(finish);
+    });
+  const llm = { chat, countTokens, context };
+  return { sent, session: (options?: SessionOptions) => new Session(llm, options) };
+}
+const user = (content: string) => ({ role: 'user', content });
+const assistant = (content: string) => ({ role: 'assistant', content });
+const system = { role: 'system', content: 'Be brief.' };
+
+test('a question is sent with all that was said before, and kept with its answer', async () => {
+  const { session, sent } = counting();
+  const one = session({ messages: [system], reply: { temperature: 0.5, seed: 1 } });
+  expect(await one.chat('a').text()).toBe('answer to 2');
+  const pieces: string[] = [];
+  for await (const { text } of one.chat(user('b'), { seed: 2 })) pieces.push(text);
+  expect(pieces.join('')).toBe('answer to 4');
+  expect(sent[1]).toEqual({
+    messages: [system, user('a'), assistant('answer to 2'), user('b')],
+    options: { temperature: 0.5, seed: 2 },
+  });
+  expect(one.messages).toEqual([...sent[1]!.messages, assistant('answer to 4')]);
+});
+
+test('a reply that is left early is kept as far as it was made; one that is aborted before, or fails, is not', async () => {
+  const { session } = counting(20);
+  const one = session();
+  for await (const _ of one.chat('a')) break;
+  expect(one.messages).toEqual([user('a'), assistant('answer ')]);
+  await one.chat('b', { signal: AbortSignal.abort() }).result();
+  expect(await failureOf(one.chat('x'.repeat(20)).result())).toBeInstanceOf(ContextOverflow);
+  expect(one.messages).toHaveLength(2);
+  expect(await one.chat('c').text()).toBe('answer to 3');
+});
+
+test('it replies to one question at a time, and to the next when that was answered', async () => {
+  const { session } = counting();
+  const one = session();
+  const first = one.chat('a').result();
+  expect((await failureOf(one.chat('b').result())).message).toBe('the session is busy with another reply');
+  await first;
+  expect((await one.chat('b').result()).text).toBe('answer to 3');
+});
+
+test('a fork has the same past and a future of its own, and so has one that was written down', async () => {
+  const { session } = counting();
+  const one = session({ messages: [system], whenFull: 'shift' });
+  await one.chat('a').result();
+  const other = one.fork();
+  const third = session(JSON.parse(JSON.stringify(one)));
+  await one.chat('b').result();
+  expect(other.messages).toEqual([system, user('a'), assistant('answer to 2')]);
+  expect(third.messages).toEqual(other.messages);
+  expect(third.toJSON().whenFull).toBe('shift');
+  await other.chat('c').result();
+  expect(one.messages.at(-2)).toEqual(user('b'));
+});
+
+test('when it is full, the oldest turns are left out, but not what the system says', async () => {
+  const messages = [system, user('1'.repeat(10)), assistant('2'), user('3'.repeat(10)), assistant('4')];
+  const { session, sent } = counting(32);
+  const strict = session({ messages });
+  expect(await failureOf(strict.chat('5'.repeat(5)).result())).toBeInstanceOf(ContextOverflow);
+  const shifting = session({ messages, whenFull: 'shift' });
+  await shifting.chat('5'.repeat(5)).result();
+  expect(sent[0]!.messages).toEqual([system, ...messages.slice(3), user('55555')]);
+  expect(shifting.messages).toHaveLength(7);
+  expect(await failureOf(shifting.chat('5'.repeat(40)).result())).toBeInstanceOf(ContextOverflow);
+});
+
+test('options that are none are refused', () => {
+  const { session } = counting();
+  expect(() => session({ whenFull: 'never' } as never)).toThrow('whenFull');
+  expect(() => session({ messages: [{}] } as never)).toThrow('role');
+  expect(() => session({ history: [] } as never)).toThrow('history');
+});
