@@ -35,12 +35,13 @@ export async function answerReply(
   { stream, includeUsage, start }: Asked,
 ): Promise<Response> {
   const entry = c.get('entry');
+  const { manifest } = service.model();
   const base = (object: string) => ({
     id: `${form.prefix}-${entry.id}`,
     object,
     created: Math.floor(Date.now() / 1000),
     model: service.name,
-    system_fingerprint: `fp_${service.model().manifest.hash.slice(0, 12)}`,
+    system_fingerprint: `fp_${manifest.hash.slice(0, 12)}`,
   });
   const pieces = service.reply(start, {
     signal: c.req.raw.signal,

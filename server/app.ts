@@ -53,7 +53,11 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
     return c.json(errorBody(error), error.status as 400);
   };
   app.onError((error, c) => fail(c, error));
-  app.use(begin, logRequests(service, options.log));
+  app.use(begin, logRequests(service, options.log), async (c, next) => {
+    await next();
+    // Clients of a server that ends are to connect to another one.
+    if (service.state === 'draining') c.header('connection', 'close');
+  });
   if (options.corsOrigins.length > 0) app.use(cors({ origin: [...options.corsOrigins] }));
   if (options.localOnly && options.apiKey === null) app.use(refuseSites);
 

@@ -2,6 +2,7 @@
 import type { Context } from 'hono';
 import type { z } from 'zod';
 import { ApiError } from './api-error.ts';
+import { clientLeft } from './queue.ts';
 
 /** The body as the schema describes it. A key that is null counts as left out, as it does for OpenAI.
  *  @param mostBytes of the body
@@ -29,10 +30,15 @@ async function readText(c: Context, mostBytes: number): Promise<string> {
   if (Number(c.req.header('content-length') ?? 0) > mostBytes) throw tooLong();
   const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const chunk of c.req.raw.body ?? []) {
-    bytes += chunk.length;
-    if (bytes > mostBytes) throw tooLong();
-    chunks.push(chunk);
+  try {
+    for await (const chunk of c.req.raw.body ?? []) {
+      bytes += chunk.length;
+      if (bytes > mostBytes) throw tooLong();
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    // Its connection broke off.
+    throw error instanceof ApiError ? error : clientLeft();
   }
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
