@@ -59,7 +59,6 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
     if (service.state === 'draining') c.header('connection', 'close');
   });
   if (options.corsOrigins.length > 0) app.use(cors({ origin: [...options.corsOrigins] }));
-  if (options.localOnly && options.apiKey === null) app.use(refuseSites);
 
   app.get('/', (c) => {
     c.header('content-security-policy', pagePolicy);
@@ -67,6 +66,7 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
   });
   app.get('/health', (c) => c.json({ status: service.state }, service.state === 'ready' ? 200 : 503));
   if (options.apiKey !== null) app.use(needKey(options.apiKey));
+  else if (options.localOnly) app.use(refuseSites);
   app.get('/version', (c) => c.json({ version: options.version }));
   app.get('/metrics', async (c) =>
     c.text(await service.metrics.registry.metrics(), 200, {

@@ -1,7 +1,7 @@
 // The server at its port: limits against what never ends, and an end that waits for those who are being answered.
-import type { Server, ServerResponse } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { createAdaptorServer } from '@hono/node-server';
+import { getRequestListener } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { OnelaunchError } from '../errors.ts';
 import { ApiError, errorBody } from './api-error.ts';
@@ -13,6 +13,7 @@ const arrivalMillis = 60_000;
 /** Longer than balancers keep a connection that nobody uses [ms]: it is theirs to close. */
 const idleMillis = 75_000;
 const mostConnections = 1024;
+const nonsense = 'the request is no HTTP that can be read';
 
 export interface Listening {
   /** Such as http://127.0.0.1:8000. */
@@ -23,16 +24,19 @@ export interface Listening {
 
 /** @throws OnelaunchError of kind usage where the address is taken, or not of this machine */
 export async function listen(app: Hono<Env>, host: string, port: number): Promise<Listening> {
-  const server = createAdaptorServer({
-    fetch: app.fetch,
+  const listener = getRequestListener(app.fetch, {
     overrideGlobalObjects: false,
-    serverOptions: {
-      headersTimeout: headerMillis,
-      requestTimeout: arrivalMillis,
-      keepAliveTimeout: idleMillis,
-      connectionsCheckingInterval: 5000,
-    },
-  }) as Server;
+    // Of requests of HTTP/1.0, which need not name a host: balancers ask for health so.
+    hostname: 'localhost',
+    errorHandler: () => Response.json(errorBody(new ApiError(400, nonsense)), { status: 400 }),
+  });
+  const limits = {
+    headersTimeout: headerMillis,
+    requestTimeout: arrivalMillis,
+    keepAliveTimeout: idleMillis,
+    connectionsCheckingInterval: 5000,
+  };
+  const server = createServer(limits, (request, response) => void listener(request, response));
   server.maxConnections = mostConnections;
   server.on('clientError', answerNonsense);
   await new Promise<void>((resolve, reject) => {
@@ -62,7 +66,7 @@ function answerNonsense(error: NodeJS.ErrnoException, socket: Socket): void {
       ? (['408 Request Timeout', 'the request did not arrive in time'] as const)
       : error.code === 'HPE_HEADER_OVERFLOW'
         ? (['431 Request Header Fields Too Large', 'the header is too long'] as const)
-        : (['400 Bad Request', 'the request is no HTTP'] as const);
+        : (['400 Bad Request', nonsense] as const);
   const body = JSON.stringify(errorBody(new ApiError(400, message)));
   socket.end(
     `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,

@@ -143,11 +143,16 @@ describe('a hostile request', () => {
     });
   });
 
+  it('for a host that is no host is answered too', async () => {
+    const { status, body } = await answerTo('GET /health HTTP/1.1\r\nhost: a b/c\r\nconnection: close\r\n\r\n');
+    expect({ status, body: JSON.parse(body) }).toMatchObject({ status: 400, body: { error: { param: null } } });
+  });
+
   it('that is no HTTP is answered too', async () => {
     const { status, body } = await answerTo('\u0016\u0003\u0001 TLS, perhaps\r\n\r\n');
     expect({ status, body: JSON.parse(body) }).toMatchObject({
       status: 400,
-      body: { error: { message: 'the request is no HTTP' } },
+      body: { error: { message: 'the request is no HTTP that can be read' } },
     });
   });
 });
@@ -165,6 +170,10 @@ describe('after all that', () => {
     expect(log).not.toContain('nut');
     expect(log).not.toContain('xxx');
     expect(service.queue).toMatchObject({ running: 0, waiting: 0 });
+  });
+
+  it('health is told to those who speak HTTP/1.0 and name no host', async () => {
+    expect(await answerTo('GET /health HTTP/1.0\r\n\r\n')).toEqual({ status: 200, body: '{"status":"ready"}' });
   });
 
   it('half-open connections hold no place', async () => {

@@ -124,9 +124,12 @@ describe('pages of other origins', () => {
     ['', 403],
   ])('cannot come in by the name %j for this machine: %i', async (host, status) => {
     const { app } = served({ localOnly: true });
-    expect((await app.request('/health', { headers: { host } })).status).toBe(status);
+    const headers = { host, authorization: 'Bearer secret' };
+    expect((await app.request('/v1/models', { headers })).status).toBe(status);
+    // Balancers ask without a host.
+    expect((await app.request('/health', { headers })).status).toBe(200);
     const { app: keyed } = served({ localOnly: true, apiKey: 'secret' });
-    expect((await keyed.request('/health', { headers: { host } })).status).toBe(200);
+    expect((await keyed.request('/v1/models', { headers })).status).toBe(200);
   });
 });
 
