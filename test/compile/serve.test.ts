@@ -50,7 +50,9 @@ describe("OpenAI's client", () => {
 
   it('completes, with a seed the same twice', async () => {
     const ask = async () =>
-      client.completions.create({ ...{ model, prompt: 'A kernel is', temperature: 1, seed: 7, max_tokens: 20 } });
+      client.completions.create({
+        ...{ model, prompt: 'A kernel is', temperature: 1, seed: 7, max_tokens: 20 },
+      });
     await ask();
     const [one, two] = [await ask(), await ask()];
     expect(one.choices[0]!.text).toBe(two.choices[0]!.text);
@@ -60,7 +62,9 @@ describe("OpenAI's client", () => {
   it('leaves a stream, and the next request has its turn', async () => {
     const stream = await client.completions.create(endless);
     for await (const _ of stream) break;
-    expect((await client.chat.completions.create({ model, messages })).choices[0]!.message.content).toMatch(answer);
+    expect((await client.chat.completions.create({ model, messages })).choices[0]!.message.content).toMatch(
+      answer,
+    );
     const left = serving.written.out.split('\n').filter((line) => line.includes('client_left'));
     expect(left).toHaveLength(1);
     expect(JSON.parse(left[0]!)).toMatchObject({ status: 499, finish: 'abort' });
@@ -74,7 +78,9 @@ describe("OpenAI's client", () => {
     });
     await expect(ask({ n: 2 })).rejects.toBeInstanceOf(OpenAI.BadRequestError);
     await expect(client.responses.create({ model, input: 'x' })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
-    await expect(client.embeddings.create({ model, input: 'x' })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+    await expect(client.embeddings.create({ model, input: 'x' })).rejects.toBeInstanceOf(
+      OpenAI.NotFoundError,
+    );
   });
 
   it('in number is answered each as if it were alone', async () => {
@@ -132,7 +138,8 @@ describe('a signal', () => {
     const { child, url, ended, written } = await serve('--api-key', 'secret');
     const stream = await streamed(url);
     child.kill('SIGINT');
-    while (!written.err.includes('ending: ')) await new Promise((resolve) => child.stderr!.once('data', resolve));
+    while (!written.err.includes('ending: '))
+      await new Promise((resolve) => child.stderr!.once('data', resolve));
     child.kill('SIGTERM');
     expect(await ended).toBe(130);
     await expect(stream.rest()).rejects.toThrow();
@@ -147,7 +154,9 @@ describe.skipIf(!browser)(browser ? 'the page' : 'the page (skipped: no browser 
   });
   afterAll(() => chromium.close());
 
-  const looks = [1400, 390].flatMap((width) => (['light', 'dark'] as const).map((scheme) => ({ width, scheme })));
+  const looks = [1400, 390].flatMap((width) =>
+    (['light', 'dark'] as const).map((scheme) => ({ width, scheme })),
+  );
 
   it('fits a desk and a phone, light and dark, without complaint', async () => {
     const shots: Buffer[] = [];
@@ -168,7 +177,8 @@ describe.skipIf(!browser)(browser ? 'the page' : 'the page (skipped: no browser 
     const ask = (text: string) =>
       page.run(`document.getElementById('question').value = ${JSON.stringify(text)};
         document.getElementById('ask').requestSubmit();`);
-    const last = (kind: string) => page.run(`[...document.querySelectorAll('.${kind}')].at(-1)?.textContent ?? ''`);
+    const last = (kind: string) =>
+      page.run(`[...document.querySelectorAll('.${kind}')].at(-1)?.textContent ?? ''`);
     await page.until("document.title === 'qwen3-tiny'");
     await ask('What is a daemon?');
     await page.until("document.querySelector('.figures') !== null");

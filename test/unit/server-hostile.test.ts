@@ -144,8 +144,13 @@ describe('a hostile request', () => {
   });
 
   it('for a host that is no host is answered too', async () => {
-    const { status, body } = await answerTo('GET /health HTTP/1.1\r\nhost: a b/c\r\nconnection: close\r\n\r\n');
-    expect({ status, body: JSON.parse(body) }).toMatchObject({ status: 400, body: { error: { param: null } } });
+    const { status, body } = await answerTo(
+      'GET /health HTTP/1.1\r\nhost: a b/c\r\nconnection: close\r\n\r\n',
+    );
+    expect({ status, body: JSON.parse(body) }).toMatchObject({
+      status: 400,
+      body: { error: { param: null } },
+    });
   });
 
   it('that is no HTTP is answered too', async () => {
@@ -173,7 +178,10 @@ describe('after all that', () => {
   });
 
   it('health is told to those who speak HTTP/1.0 and name no host', async () => {
-    expect(await answerTo('GET /health HTTP/1.0\r\n\r\n')).toEqual({ status: 200, body: '{"status":"ready"}' });
+    expect(await answerTo('GET /health HTTP/1.0\r\n\r\n')).toEqual({
+      status: 200,
+      body: '{"status":"ready"}',
+    });
   });
 
   it('half-open connections hold no place', async () => {
