@@ -20,6 +20,8 @@ export interface Io {
   readonly signal: AbortSignal;
   /** Hands Ctrl-C to a command until the returned function is called. */
   readonly onInterrupt: (listener: () => void) => () => void;
+  /** Hands SIGTERM, which otherwise ends the process, to a command until the returned function is called. */
+  readonly onTerminate: (listener: () => void) => () => void;
 }
 
 /** The process itself. A second Ctrl-C leaves at once, for a command that does not come to its end. */
@@ -54,6 +56,10 @@ export function processIo(): Io {
         listener = undefined;
       };
     },
+    onTerminate: (own) => {
+      process.on('SIGTERM', own);
+      return () => void process.off('SIGTERM', own);
+    },
   };
 }
 
@@ -81,6 +87,7 @@ export function memoryIo(options: { readonly stdin?: string; readonly signal?: A
     env: process.env,
     signal: options.signal ?? new AbortController().signal,
     onInterrupt: () => () => {},
+    onTerminate: () => () => {},
   };
   return { io, written };
 }

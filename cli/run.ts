@@ -23,6 +23,7 @@ import { addPull } from './pull.ts';
 import { addQuality } from './quality.ts';
 import { addReport } from './report.ts';
 import { addResources } from './resources.ts';
+import { addServe } from './serve.ts';
 import { addSimulate } from './simulate.ts';
 import { createUi, type Start } from './ui.ts';
 import { addVerify } from './verify.ts';
@@ -60,7 +61,7 @@ function createProgram(io: Io, start: Start): Program {
     .configureHelp({ helpWidth: 110 });
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
-    ...[addComplete, addDemo, addDoctor, addModels, addPull],
+    ...[addComplete, addServe, addDemo, addDoctor, addModels, addPull],
     ...[addExplore, addAblate, addCalibrate, addProfile, addQuality, addReport],
     ...[addDiff, addResources, addSimulate],
   ]) {

@@ -109,6 +109,12 @@ const exampleOf: Readonly<Record<string, string>> = {
   speculate: '7,3',
   enableThinking: 'false',
   parseSpecialTokens: 'true',
+  port: '8000',
+  queue: '64',
+  'body-limit': '1',
+  'queue-timeout': '60s',
+  'reply-timeout': '10m',
+  'drain-timeout': '30s',
 };
 
 const maxInt32 = 2 ** 31 - 1;

@@ -58,6 +58,7 @@ describe('the packed package', () => {
       'dist/index.d.ts',
       'templates/model.h.hbs',
       'models/qwen3-tiny/tokenizer.json',
+      'server/chat.html',
     ]) {
       expect(existsSync(join(installed, path)), path).toBe(true);
     }

@@ -1,4 +1,4 @@
-// Headless Chromium over its debugging pipe: pages of files, at a width and in a colour scheme, looked at without a library.
+// Headless Chromium over its debugging pipe: pages, at a width and in a colour scheme, looked at without a library.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -43,6 +43,15 @@ export interface Seen {
   readonly png: Buffer;
 }
 
+export interface Page {
+  /** The value of an expression. */
+  run(expression: string): Promise<unknown>;
+  /** Resolves when a condition of the page is so. */
+  until(condition: string): Promise<void>;
+  seen(): Promise<Seen>;
+  close(): Promise<void>;
+}
+
 export class Browser {
   readonly #process: ChildProcess;
   readonly #profile = mkdtempSync(join(tmpdir(), 'browser-'));
@@ -70,7 +79,15 @@ export class Browser {
     });
   }
 
-  async look(file: string, { width, scheme, scripts, clip }: Look): Promise<Seen> {
+  async look(file: string, look: Look): Promise<Seen> {
+    const page = await this.open(pathToFileURL(file).href, look);
+    const seen = await page.seen();
+    await page.close();
+    return seen;
+  }
+
+  /** A page that stays open; one at a time. */
+  async open(url: string, { width, scheme, scripts, clip }: Look): Promise<Page> {
     const { targetId } = await this.#send('Target.createTarget', { url: 'about:blank' });
     const { sessionId } = await this.#send('Target.attachToTarget', { targetId, flatten: true });
     this.#session = sessionId as string;
@@ -85,19 +102,40 @@ export class Browser {
     const loaded = new Promise<void>((resolve) => {
       this.#loaded = resolve;
     });
-    await this.#send('Page.navigate', { url: pathToFileURL(file).href });
+    await this.#send('Page.navigate', { url });
     await loaded;
-    const { cssContentSize } = await this.#send('Page.getLayoutMetrics');
-    const { data } = await this.#send('Page.captureScreenshot', {
-      captureBeyondViewport: true,
-      ...(clip && { clip: { ...clip, scale: 1 } }),
-    });
-    await this.#send('Target.closeTarget', { targetId });
-    this.#session = undefined;
+    const run = async (expression: string) => {
+      const { result, exceptionDetails } = await this.#send('Runtime.evaluate', {
+        ...{ expression, awaitPromise: true, returnByValue: true },
+      });
+      if (exceptionDetails) throw new Error(`${expression}: ${JSON.stringify(exceptionDetails)}`);
+      return (result as { value?: unknown }).value;
+    };
     return {
-      contentWidth: (cssContentSize as { width: number }).width,
-      complaints: this.#complaints,
-      png: Buffer.from(data as string, 'base64'),
+      run,
+      // The page itself asks again and again.
+      until: async (condition) => {
+        await run(`new Promise((resolve) => {
+          const look = () => (${condition}) ? resolve() : setTimeout(look, 20);
+          look();
+        })`);
+      },
+      seen: async () => {
+        const { cssContentSize } = await this.#send('Page.getLayoutMetrics');
+        const { data } = await this.#send('Page.captureScreenshot', {
+          captureBeyondViewport: true,
+          ...(clip && { clip: { ...clip, scale: 1 } }),
+        });
+        return {
+          contentWidth: (cssContentSize as { width: number }).width,
+          complaints: this.#complaints,
+          png: Buffer.from(data as string, 'base64'),
+        };
+      },
+      close: async () => {
+        await this.#send('Target.closeTarget', { targetId });
+        this.#session = undefined;
+      },
     };
   }
 

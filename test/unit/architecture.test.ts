@@ -4,7 +4,7 @@ import { dirname, join, relative } from 'node:path';
 import { expect, test } from 'vitest';
 
 const root = join(import.meta.dirname, '..', '..');
-const parts = ['abi', 'codegen', 'gguf', 'hub', 'runtime', 'lab', 'cli', 'configs'];
+const parts = ['abi', 'codegen', 'gguf', 'hub', 'runtime', 'lab', 'server', 'cli', 'configs'];
 const files = [
   ...['index.ts', 'load.ts', 'preflight.ts', 'errors.ts', 'file-lock.ts', 'plain-file.ts'],
   ...parts.flatMap((part) =>
@@ -78,6 +78,13 @@ test('no file is part of a circle of imports', () => {
     return [];
   };
   expect(files.map((file) => visit(file, [])).filter((circle) => circle.length > 0)).toEqual([]);
+});
+
+test('the server knows the runtime alone, and only the command line knows the server', () => {
+  expect(
+    between('server/', '').filter((arrow) => !/-> (?:server\/|runtime\/|errors\.ts)/.test(arrow)),
+  ).toEqual([]);
+  expect(between('', 'server/').filter((arrow) => !/^(?:cli|server)\//.test(arrow))).toEqual([]);
 });
 
 test('nothing imports generated files', () => {

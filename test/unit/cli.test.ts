@@ -34,6 +34,7 @@ describe('help', () => {
     'bench',
     'chat',
     'complete',
+    'serve',
     'demo',
     'doctor',
     'models',

@@ -1,0 +1,158 @@
+// gen serve: the model over HTTP, for clients of OpenAI's API.
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { packageRoot, packageVersion } from '../codegen/build/package-root.ts';
+import { OnelaunchError } from '../errors.ts';
+import { exitCode } from './errors.ts';
+import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
+import { loadTold } from './reply.ts';
+import type { Start, Ui } from './ui.ts';
+import { duration, whole } from './values.ts';
+
+const loopback = ['127.0.0.1', 'localhost', '::1'];
+/** After the last reply, for clients to read it [ms]. */
+const graceMillis = 5000;
+
+export function addServe(program: Program, start: Start): void {
+  engineCommand(program, 'serve')
+    .argument('[model]', 'the same as --model')
+    .description("serve a model over HTTP, in the shape of OpenAI's API, with a page to talk to it")
+    .optionsGroup('Server:')
+    .option('--host <address>', 'where to listen; 0.0.0.0: every network of this machine', '127.0.0.1')
+    .option('--port <n>', 'port; 0: any that is free', whole('--port', 0, 65_535), 8000)
+    .option(
+      '--api-key <key>',
+      'what clients must send as Bearer; ONELAUNCH_API_KEY does the same, out of sight of ps (default: none)',
+    )
+    .option('--served-model-name <name>', 'the name that requests give (default: the name of the model)')
+    .option('--cors-origin <origin>', 'a site whose pages may read answers; may be given again', several)
+    .option('--queue <n>', 'most requests that wait for their turn', whole('--queue', 0, 100_000), 64)
+    .option(
+      '--queue-timeout <time>',
+      'longest wait, such as 90s or 10m (default: 60s)',
+      duration('--queue-timeout'),
+    )
+    .option('--reply-timeout <time>', 'longest reply (default: 10m)', duration('--reply-timeout'))
+    .option(
+      '--drain-timeout <time>',
+      'how long SIGTERM waits for replies that were begun (default: 30s)',
+      duration('--drain-timeout'),
+    )
+    .option('--body-limit <MiB>', 'longest body of a request', whole('--body-limit', 1, 1024), 1)
+    .addHelpText(
+      'after',
+      helpEnd(
+        'gen serve qwen3-tiny',
+        'gen serve qwen3-tiny --host 0.0.0.0 --port 8080',
+        `curl http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' -d '{"model": "qwen3-tiny", "messages": [{"role": "user", "content": "What is a daemon?"}]}'`,
+      ),
+    )
+    .action((word, options) =>
+      start(options, async (ui) => {
+        const model = needModel(options, 'serve', word);
+        const { host, port } = options;
+        const apiKey = options.apiKey ?? ui.io.env['ONELAUNCH_API_KEY'] ?? null;
+        if (apiKey === '') {
+          throw new OnelaunchError('usage', 'the API key is empty', {
+            hint: 'leave --api-key and ONELAUNCH_API_KEY out to ask for none',
+          });
+        }
+        const name = options.servedModelName ?? nameOf(model);
+        const [{ createApp }, { listen }, { Service }] = await Promise.all([
+          import('../server/app.ts'),
+          import('../server/listen.ts'),
+          import('../server/service.ts'),
+        ]);
+        const service = new Service({
+          name,
+          queue: options.queue,
+          queueMillis: options.queueTimeout ?? 60_000,
+          replyMillis: options.replyTimeout ?? 600_000,
+        });
+        const app = createApp(service, {
+          version: packageVersion(),
+          page: readFileSync(join(packageRoot(), 'server', 'chat.html'), 'utf8'),
+          apiKey,
+          localOnly: loopback.includes(host),
+          corsOrigins: options.corsOrigin ?? [],
+          mostBodyBytes: options.bodyLimit * 2 ** 20,
+          log: ui.result,
+          report: (error) => ui.io.err(`${error instanceof Error ? error.stack : error}\n`),
+        });
+        const server = await listen(app, host, port);
+        const stop = stopSignal(ui);
+        try {
+          ui.note(`${server.url}/health says when ${name} is loaded`);
+          if (apiKey === null && !loopback.includes(host)) {
+            ui.warn(`whoever reaches ${server.url} can use it: --api-key asks for a key`);
+          }
+          const loading = { ...ui, io: { ...ui.io, signal: stop.signal } };
+          const llm = await loadTold(loading, model, options);
+          try {
+            service.ready(llm);
+            ui.note(`ready: ${server.url}/v1 for clients, ${server.url}/ for people; Ctrl-C ends it`);
+            await stop.asked;
+            const cut = await drain(ui, service, options.drainTimeout ?? 30_000);
+            await server.close(graceMillis);
+            return ui.io.signal.aborted ? exitCode.interrupted : cut > 0 ? exitCode.failed : exitCode.ok;
+          } finally {
+            await llm.close();
+          }
+        } catch (error) {
+          // SIGTERM while it was loading: nobody was being answered.
+          if (stop.signal.aborted && !ui.io.signal.aborted) return exitCode.ok;
+          throw error;
+        } finally {
+          stop.release();
+          await server.close(0);
+        }
+      }),
+    );
+}
+
+const several = (value: string, before?: readonly string[]): readonly string[] => [...(before ?? []), value];
+
+/** Of a folder or a file its own name; ORG/NAME as it is. */
+const nameOf = (model: string): string =>
+  /^[\w.-]+\/[\w.-]+$/.test(model) && !/^\.\.?\/|\.gguf$/.test(model) ? model : basename(model);
+
+/** SIGTERM or Ctrl-C; after one of them, the next one ends the process at once. */
+function stopSignal({ io }: Ui) {
+  const stop = new AbortController();
+  const leave = () => {
+    if (stop.signal.aborted) process.exit(exitCode.interrupted);
+    stop.abort(new DOMException('interrupted', 'AbortError'));
+  };
+  const asked = new Promise<void>((resolve) => stop.signal.addEventListener('abort', () => resolve()));
+  io.signal.addEventListener('abort', leave);
+  const releaseTerminate = io.onTerminate(leave);
+  return {
+    signal: stop.signal,
+    /** Resolves when the server is to end. */
+    asked,
+    release: () => {
+      io.signal.removeEventListener('abort', leave);
+      releaseTerminate();
+    },
+  };
+}
+
+/** Waits for the replies that were asked for, and says how many were cut. */
+async function drain(
+  ui: Ui,
+  service: import('../server/service.ts').Service,
+  millis: number,
+): Promise<number> {
+  const { running, waiting } = service.queue;
+  if (running + waiting > 0) {
+    ui.note(`ending: ${running + waiting} requests are answered first; another signal ends at once`);
+  }
+  let cut = 0;
+  const timer = setTimeout(() => {
+    cut = service.cut();
+  }, millis);
+  await service.drain();
+  clearTimeout(timer);
+  if (cut > 0) ui.warn(`${cut} requests were cut after ${millis / 1000} s`);
+  return cut;
+}

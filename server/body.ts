@@ -1,0 +1,83 @@
+// The body of a request: JSON, not too long, of the shape that its route takes.
+import type { Context } from 'hono';
+import type { z } from 'zod';
+import { ApiError } from './api-error.ts';
+import { clientLeft } from './queue.ts';
+
+/** The body as the schema describes it. A key that is null counts as left out, as it does for OpenAI.
+ *  @param mostBytes of the body
+ *  @throws ApiError 400, 413 or 415 */
+export async function readBody<Schema extends z.ZodType>(
+  c: Context,
+  schema: Schema,
+  mostBytes: number,
+): Promise<z.infer<Schema>> {
+  const type = c.req.header('content-type') ?? '';
+  // Without a type, or with that of a form, a page of another origin could send it without asking.
+  if (!/^application\/json *(;|$)/i.test(type)) {
+    throw new ApiError(415, "the body must be JSON, with the header 'content-type: application/json'");
+  }
+  const json = parseJson(await readText(c, mostBytes));
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    throw new ApiError(400, 'the body must be a JSON object');
+  }
+  const given = Object.entries(json).filter(([, value]) => value !== null);
+  return checkShape(schema, Object.fromEntries(given));
+}
+
+async function readText(c: Context, mostBytes: number): Promise<string> {
+  const tooLong = () => new ApiError(413, `the body has more than ${mostBytes} bytes`);
+  if (Number(c.req.header('content-length') ?? 0) > mostBytes) throw tooLong();
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of c.req.raw.body ?? []) {
+      bytes += chunk.length;
+      if (bytes > mostBytes) throw tooLong();
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    // Its connection broke off.
+    throw error instanceof ApiError ? error : clientLeft();
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+  } catch {
+    throw new ApiError(400, 'the body is not text in UTF-8');
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    // The message quotes the text: only its place is told on.
+    const at = /at position \d+/.exec(String(error))?.[0] ?? 'at its end';
+    throw new ApiError(400, `the body is not JSON: an error ${at}`);
+  }
+}
+
+/** A value as the schema describes it. @throws ApiError 400, which names the parameter */
+function checkShape<Schema extends z.ZodType>(schema: Schema, value: unknown): z.infer<Schema> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const { path } = issue!;
+  if (issue!.code === 'unrecognized_keys') {
+    const param = pathText([...path, issue!.keys[0]!]);
+    throw new ApiError(400, `unknown parameter: ${param}`, { param, code: 'unknown_parameter' });
+  }
+  const param = pathText(path);
+  const why = issue!.message
+    .replace(/^Invalid (input|option): /, '')
+    .replace(/^[A-Z]/, (first) => first.toLowerCase());
+  throw new ApiError(400, `${param}: ${why}`, { param });
+}
+
+/** Such as messages[0].role. What a client named is shortened. */
+const pathText = (path: readonly PropertyKey[]): string =>
+  path
+    .map((part, i) =>
+      typeof part === 'number' ? `[${part}]` : `${i > 0 ? '.' : ''}${String(part).slice(0, 60)}`,
+    )
+    .join('');

@@ -1,0 +1,101 @@
+// POST /v1/chat/completions.
+import { z } from 'zod';
+import type { ChatMessage } from '../runtime/chat-template.ts';
+import type { Asked, Form } from './answer.ts';
+import { ApiError } from './api-error.ts';
+import {
+  isEmpty,
+  type Off,
+  refuseUnsupported,
+  replyOptions,
+  replyShape,
+  unsupportedShape,
+} from './parameters.ts';
+
+const part = z.strictObject({ type: z.literal('text', 'text is all that is supported'), text: z.string() });
+const any = z.unknown().optional();
+const message = z.strictObject({
+  role: z.enum(
+    ['system', 'developer', 'user', 'assistant'],
+    'expected system, developer, user or assistant; tools are not supported here',
+  ),
+  content: z.union([z.string(), z.array(part)], 'expected a text, or parts of type text').nullish(),
+  name: z.string().nullish(),
+  reasoning_content: z.string().nullish(),
+  // Of an assistant's message as it was answered, empty.
+  refusal: any,
+  annotations: any,
+  audio: any,
+  tool_calls: any,
+  function_call: any,
+});
+
+export const chatShape = z.strictObject({
+  ...unsupportedShape,
+  ...replyShape,
+  messages: z.array(message).min(1, 'expected one or more'),
+  max_completion_tokens: replyShape.max_tokens,
+  chat_template_kwargs: z.strictObject({ enable_thinking: z.boolean().optional() }).optional(),
+});
+
+/** @throws ApiError 400 for what cannot be followed */
+export function readChat(given: z.infer<typeof chatShape>): Asked {
+  refuseUnsupported(given);
+  const { max_tokens, max_completion_tokens, chat_template_kwargs } = given;
+  if (
+    max_tokens !== undefined &&
+    max_completion_tokens !== undefined &&
+    max_tokens !== max_completion_tokens
+  ) {
+    throw new ApiError(400, 'max_tokens and max_completion_tokens are two names of one limit, and differ', {
+      param: 'max_tokens',
+    });
+  }
+  const options = {
+    ...replyOptions(given),
+    maxTokens: max_completion_tokens ?? max_tokens,
+    enableThinking: chat_template_kwargs?.enable_thinking,
+  };
+  const messages = given.messages.map(readMessage);
+  return {
+    stream: given.stream === true,
+    includeUsage: given.stream_options?.include_usage === true,
+    start: (model, signal) => model.chat(messages, { ...options, signal }),
+  };
+}
+
+const isNothing: Off = (value) => value === undefined || value === null || isEmpty(value);
+
+function readMessage(given: z.infer<typeof message>, index: number): ChatMessage {
+  const at = `messages[${index}]`;
+  for (const key of ['refusal', 'annotations', 'audio', 'tool_calls', 'function_call'] as const) {
+    if (isNothing(given[key])) continue;
+    throw new ApiError(400, `${at}.${key} is not supported here`, {
+      ...{ param: `${at}.${key}`, code: 'unsupported_parameter' },
+    });
+  }
+  const { role, content, name, reasoning_content } = given;
+  if ((content === undefined || content === null) && role !== 'assistant') {
+    throw new ApiError(400, `${at}.content is missing`, { param: `${at}.content` });
+  }
+  return {
+    // Models before OpenAI's o1 know the developer as the system.
+    role: role === 'developer' ? 'system' : role,
+    content: content ?? '',
+    ...(typeof name === 'string' && { name }),
+    ...(typeof reasoning_content === 'string' && { reasoning_content }),
+  };
+}
+
+export const chatForm: Form = {
+  prefix: 'chatcmpl',
+  objects: { whole: 'chat.completion', chunk: 'chat.completion.chunk' },
+  whole: (content, finish_reason) => ({
+    index: 0,
+    message: { role: 'assistant', content, refusal: null },
+    ...{ logprobs: null, finish_reason },
+  }),
+  opening: { index: 0, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null },
+  piece: (content) => ({ index: 0, delta: { content }, logprobs: null, finish_reason: null }),
+  closing: (finish_reason) => ({ index: 0, delta: {}, logprobs: null, finish_reason }),
+};

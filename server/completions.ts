@@ -1,0 +1,56 @@
+// POST /v1/completions.
+import { z } from 'zod';
+import type { Asked, Form } from './answer.ts';
+import { ApiError } from './api-error.ts';
+import { refuseUnsupported, replyOptions, replyShape, unsupportedShape } from './parameters.ts';
+
+const ids = z.array(z.int().min(0));
+
+export const completionShape = z.strictObject({
+  ...unsupportedShape,
+  ...replyShape,
+  prompt: z.union([z.string(), ids, z.array(z.string()), z.array(ids)], 'expected a text or tokens'),
+});
+
+/** What OpenAI's endpoint makes where the request does not say it. */
+const defaultTokens = 16;
+
+/** @throws ApiError 400 for what cannot be followed */
+export function readCompletion(given: z.infer<typeof completionShape>): Asked {
+  refuseUnsupported(given);
+  const prompt = onePrompt(given.prompt);
+  const options = { ...replyOptions(given), maxTokens: given.max_tokens ?? defaultTokens };
+  return {
+    stream: given.stream === true,
+    includeUsage: given.stream_options?.include_usage === true,
+    start: (model, signal) =>
+      typeof prompt === 'string'
+        ? model.complete(prompt, { ...options, signal })
+        : model.generate(prompt, { ...options, signal }),
+  };
+}
+
+function onePrompt(prompt: z.infer<typeof completionShape>['prompt']): string | readonly number[] {
+  if (typeof prompt === 'string') return prompt;
+  const [first, ...others] = prompt;
+  if (first === undefined) throw new ApiError(400, 'prompt: expected a text or tokens', { param: 'prompt' });
+  if (typeof first === 'number') return prompt as number[];
+  if (others.length > 0) {
+    const message = 'several prompts are not supported here: send a request for each';
+    throw new ApiError(400, message, { param: 'prompt', code: 'unsupported_parameter' });
+  }
+  return first;
+}
+
+const choice = (text: string, finish_reason: string | null) => ({
+  ...{ index: 0, text, logprobs: null, finish_reason },
+});
+
+export const completionForm: Form = {
+  prefix: 'cmpl',
+  objects: { whole: 'text_completion', chunk: 'text_completion' },
+  whole: choice,
+  opening: null,
+  piece: (text) => choice(text, null),
+  closing: (reason) => choice('', reason),
+};

@@ -1,0 +1,40 @@
+// An answer in server-sent events, as OpenAI's clients read it.
+import type { ServerResponse } from 'node:http';
+import type { ApiContext } from './requests.ts';
+
+/** How long the end of an answer waits for a client that reads nothing [ms]. */
+const unreadMillis = 60_000;
+
+/** Sends events until `write` has ended, then [DONE] if it says so. What the client has not read yet is kept, so that a
+ *  slow one holds no place; it is not more than one reply. */
+export function eventStream(
+  c: ApiContext,
+  write: (send: (event: unknown) => void) => Promise<'done' | 'failed'>,
+): Response {
+  const encoder = new TextEncoder();
+  const { outgoing } = (c.env ?? {}) as { outgoing?: ServerResponse };
+  let left = false;
+  const body = new ReadableStream<Uint8Array>({
+    start: (controller) => {
+      const put = (text: string) => {
+        if (!left) controller.enqueue(encoder.encode(`data: ${text}\n\n`));
+      };
+      const run = async () => {
+        const how = await write((event) => put(JSON.stringify(event)));
+        if (how === 'done') put('[DONE]');
+        if (!left) controller.close();
+        outgoing?.setTimeout(unreadMillis, () => outgoing.destroy());
+      };
+      c.get('entry').end = run();
+    },
+    cancel: () => {
+      left = true;
+    },
+  });
+  return c.body(body, 200, {
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-cache',
+    // Proxies of nginx's kind would hold events back.
+    'x-accel-buffering': 'no',
+  });
+}

@@ -1,0 +1,94 @@
+// The server at its port: limits against what never ends, and an end that waits for those who are being answered.
+import { createServer, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { getRequestListener } from '@hono/node-server';
+import type { Hono } from 'hono';
+import { OnelaunchError } from '../errors.ts';
+import { ApiError, errorBody } from './api-error.ts';
+import type { Env } from './requests.ts';
+
+/** How long a request may take to arrive: its header, and all of it [ms]. */
+const headerMillis = 10_000;
+const arrivalMillis = 60_000;
+/** Longer than balancers keep a connection that nobody uses [ms]: it is theirs to close. */
+const idleMillis = 75_000;
+const mostConnections = 1024;
+const nonsense = 'the request is no HTTP that can be read';
+
+export interface Listening {
+  /** Such as http://127.0.0.1:8000. */
+  readonly url: string;
+  /** Takes no more connections; those that are open have so long to read what they were answered [ms]. */
+  close(graceMillis: number): Promise<void>;
+}
+
+/** @throws OnelaunchError of kind usage where the address is taken, or not of this machine */
+export async function listen(app: Hono<Env>, host: string, port: number): Promise<Listening> {
+  const listener = getRequestListener(app.fetch, {
+    overrideGlobalObjects: false,
+    // Of requests of HTTP/1.0, which need not name a host: balancers ask for health so.
+    hostname: 'localhost',
+    errorHandler: () => Response.json(errorBody(new ApiError(400, nonsense)), { status: 400 }),
+  });
+  const limits = {
+    headersTimeout: headerMillis,
+    requestTimeout: arrivalMillis,
+    keepAliveTimeout: idleMillis,
+    connectionsCheckingInterval: 5000,
+  };
+  const server = createServer(limits, (request, response) => void listener(request, response));
+  server.maxConnections = mostConnections;
+  server.on('clientError', answerNonsense);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => reject(refusal(error, host, port)));
+    server.listen(port, host, resolve);
+  });
+  const { address, port: bound, family } = server.address() as AddressInfo;
+  return {
+    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}`,
+    close: async (graceMillis) => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      const timer = setTimeout(() => server.closeAllConnections(), graceMillis);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** What is no HTTP, or does not arrive in time. */
+function answerNonsense(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  // An answer may have begun.
+  if ((socket as { _httpMessage?: ServerResponse })._httpMessage?.headersSent) return void socket.destroy();
+  const [status, message] =
+    error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+      ? (['408 Request Timeout', 'the request did not arrive in time'] as const)
+      : error.code === 'HPE_HEADER_OVERFLOW'
+        ? (['431 Request Header Fields Too Large', 'the header is too long'] as const)
+        : (['400 Bad Request', nonsense] as const);
+  const body = JSON.stringify(errorBody(new ApiError(400, message)));
+  socket.end(
+    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}
+
+function refusal({ code, message }: NodeJS.ErrnoException, host: string, port: number): OnelaunchError {
+  const place = `${host}:${port}`;
+  if (code === 'EADDRINUSE') {
+    return new OnelaunchError('usage', `${place} is in use already`, {
+      hint: '--port 0 takes any that is free',
+    });
+  }
+  if (code === 'EACCES') {
+    return new OnelaunchError('usage', `${place} may not be listened at`, {
+      hint: 'take a port from 1024 on',
+    });
+  }
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
+    return new OnelaunchError('usage', `${host} is no address of this machine`, {
+      hint: '--host 127.0.0.1 is this machine alone, --host 0.0.0.0 every network that it is in',
+    });
+  }
+  return new OnelaunchError('environment', `cannot listen at ${place}: ${message}`);
+}

@@ -1,0 +1,154 @@
+// A model that many ask: whose turn it is, how long a reply may take, and how all of it ends.
+import type { ChatMessage } from '../runtime/chat-template.ts';
+import type { LanguageModel } from '../runtime/model.ts';
+import type { Reply, ReplyResult } from '../runtime/reply.ts';
+import type { ReplyOptions } from '../runtime/sampling.ts';
+import { ApiError } from './api-error.ts';
+import { createMetrics, type Metrics, type ReplyTimes } from './metrics.ts';
+import { clientLeft, RequestQueue } from './queue.ts';
+
+/** What a server needs of a model. */
+export type ServedModel = Pick<
+  LanguageModel,
+  'context' | 'manifest' | 'tokenize' | 'detokenize' | 'close'
+> & {
+  chat(messages: readonly ChatMessage[], options?: ReplyOptions): Reply;
+  complete(text: string, options?: ReplyOptions): Reply;
+  generate(tokenIds: readonly number[], options?: ReplyOptions): Reply;
+};
+
+export interface ServiceOptions {
+  /** The name that requests give. */
+  readonly name: string;
+  /** Most requests that wait. */
+  readonly queue: number;
+  /** Longest wait for a place [ms]. */
+  readonly queueMillis: number;
+  /** Longest reply, from its place on [ms]. */
+  readonly replyMillis: number;
+}
+
+export type State = 'loading' | 'ready' | 'draining';
+
+/** Facts of a reply for the log; nothing of what was said. */
+export interface ReplyFacts extends ReplyTimes {
+  readonly prompt: number;
+  readonly cached: number;
+  readonly completion: number;
+  readonly finish: string;
+}
+
+export class Service {
+  readonly name: string;
+  readonly queue: RequestQueue;
+  readonly metrics: Metrics;
+  /** When it began [s since 1970]: the model's `created`. */
+  readonly created: number = Math.floor(Date.now() / 1000);
+  readonly #replyMillis: number;
+  /** Ends each reply that runs. */
+  readonly #ends = new Set<(why: ApiError) => void>();
+  #model: ServedModel | undefined;
+  #draining = false;
+
+  constructor({ name, queue, queueMillis, replyMillis }: ServiceOptions) {
+    this.name = name;
+    // One LanguageModel has one KV cache: it replies to one at a time.
+    this.queue = new RequestQueue({ places: 1, capacity: queue, waitMillis: queueMillis });
+    this.metrics = createMetrics(name, this.queue);
+    this.#replyMillis = replyMillis;
+  }
+
+  get state(): State {
+    if (this.#draining) return 'draining';
+    return this.#model === undefined ? 'loading' : 'ready';
+  }
+
+  ready(model: ServedModel): void {
+    this.#model = model;
+  }
+
+  /** The model. @throws ApiError 503 while it is loaded, and when no more requests are taken */
+  model(): ServedModel {
+    if (this.#draining) throw shuttingDown();
+    if (this.#model === undefined)
+      throw new ApiError(503, 'the model is being loaded', { code: 'model_loading' });
+    return this.#model;
+  }
+
+  /** Takes no more requests. Resolves when those that were taken have their replies. */
+  drain(): Promise<void> {
+    this.#draining = true;
+    return this.queue.idle();
+  }
+
+  /** Ends all requests, those that run within a token, and says how many there were. */
+  cut(): number {
+    const cut = this.queue.running + this.queue.waiting;
+    this.queue.refuse(shuttingDown());
+    for (const end of [...this.#ends]) end(shuttingDown());
+    return cut;
+  }
+
+  /** The texts of a reply, when it is this request's turn. Its place is free as soon as this has ended, in whichever way.
+   *  @param signal aborted when the client leaves
+   *  @param tell gets the facts of a reply that began, before this ends
+   *  @throws ApiError, and what the model throws */
+  async *reply(
+    start: (model: ServedModel, signal: AbortSignal) => Reply,
+    { signal, tell }: { readonly signal: AbortSignal; readonly tell: (facts: ReplyFacts) => void },
+  ): AsyncGenerator<string, ReplyResult, undefined> {
+    const arrived = performance.now();
+    const model = this.model();
+    const leave = await this.queue.enter(signal);
+    const begun = performance.now();
+    const stop = new AbortController();
+    let why: ApiError | undefined;
+    const end = (error: ApiError) => {
+      why ??= error;
+      stop.abort();
+    };
+    const gone = () => end(clientLeft());
+    const limit = this.#replyMillis;
+    const late = () =>
+      end(new ApiError(504, `the reply took longer than ${limit / 1000} s`, { code: 'reply_timeout' }));
+    const timer = setTimeout(late, limit);
+    signal.addEventListener('abort', gone);
+    this.#ends.add(end);
+    let first: number | null = null;
+    let last = 0;
+    try {
+      const reply = start(model, stop.signal);
+      try {
+        for await (const { text, tokens } of reply) {
+          const now = performance.now();
+          // Those of a batch came together: each took its share of the time.
+          if (first !== null) for (const _ of tokens) this.metrics.nextToken((now - last) / tokens.length);
+          if (tokens.length > 0) {
+            first ??= now - arrived;
+            last = now;
+          }
+          if (text !== '') yield text;
+        }
+      } finally {
+        const result = await reply.result().catch(() => undefined);
+        if (result !== undefined) {
+          const queuedMs = begun - arrived;
+          const times = { queuedMs, firstTokenMs: first, totalMs: performance.now() - arrived };
+          this.metrics.reply(result, times);
+          const { prompt, cached, completion } = result.usage;
+          tell({ prompt, cached, completion, finish: result.finish, ...times });
+        }
+      }
+      const result = await reply.result();
+      if (result.finish === 'abort') throw why ?? shuttingDown();
+      return result;
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', gone);
+      this.#ends.delete(end);
+      leave();
+    }
+  }
+}
+
+const shuttingDown = () => new ApiError(503, 'the server is shutting down', { code: 'shutting_down' });

@@ -1,0 +1,28 @@
+// POST /tokenize and /detokenize, in vLLM's shape.
+import { z } from 'zod';
+import { ApiError } from './api-error.ts';
+import type { ServedModel } from './service.ts';
+
+const model = z.string().optional();
+
+export const tokenizeShape = z.strictObject({
+  model,
+  prompt: z.string(),
+  add_special_tokens: z.boolean().optional(),
+});
+
+export function tokenize(served: ServedModel, given: z.infer<typeof tokenizeShape>) {
+  const tokens = served.tokenize(given.prompt, { addSpecialTokens: given.add_special_tokens ?? true });
+  return { count: tokens.length, max_model_len: served.context, tokens };
+}
+
+export const detokenizeShape = z.strictObject({ model, tokens: z.array(z.int().min(0)) });
+
+export function detokenize(served: ServedModel, given: z.infer<typeof detokenizeShape>) {
+  const { vocab } = served.manifest.dims;
+  const beyond = given.tokens.find((id) => id >= vocab);
+  if (beyond === undefined) return { prompt: served.detokenize(given.tokens) };
+  throw new ApiError(400, `tokens: the model has tokens 0 to ${vocab - 1}, and no ${beyond}`, {
+    param: 'tokens',
+  });
+}

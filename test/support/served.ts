@@ -1,0 +1,173 @@
+// A server around a scripted engine: each token comes when the test lets it, and every call is written down.
+import { join } from 'node:path';
+import type { Hono } from 'hono';
+import type { Manifest } from '../../abi/manifest.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { OnelaunchError } from '../../errors.ts';
+import type { Sampling } from '../../runtime/bindings.ts';
+import { chatTemplate } from '../../runtime/chat-template.ts';
+import { readGenerationConfig } from '../../runtime/generation-config.ts';
+import { LanguageModel, type ReplyEngine } from '../../runtime/model.ts';
+import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { type AppOptions, createApp } from '../../server/app.ts';
+import type { Env } from '../../server/requests.ts';
+import { Service, type ServiceOptions } from '../../server/service.ts';
+
+const directory = join(packageRoot(), 'models', 'qwen3-tiny');
+export const tokenizer = loadTokenizer(directory);
+const defaults = readGenerationConfig(directory, { tokenizer });
+const imEnd = tokenizer.idOf('<|im_end|>')!;
+
+interface Call {
+  readonly prompt: string;
+  readonly maxTokens: number;
+  readonly sampling: Sampling;
+}
+
+export class SteppedEngine {
+  readonly device = 'a script';
+  readonly context: number;
+  position = 0;
+  /** Tokens that were made, of all replies. */
+  made = 0;
+  readonly calls: Call[] = [];
+  /** Thrown at the first token. */
+  failure: Error | undefined;
+  readonly #script: readonly number[];
+  /** Tokens that may be made; then the engine waits. */
+  #allowed = Number.POSITIVE_INFINITY;
+  #held: (() => void) | undefined;
+
+  constructor(text: string, context: number) {
+    this.#script = tokenizer.encode(text);
+    this.context = context;
+  }
+
+  /** So many tokens more, and then none until this is called again. */
+  allow(tokens: number): void {
+    this.#allowed = tokens;
+    this.#held?.();
+  }
+
+  async *generate(
+    ids: readonly number[],
+    options: { maxTokens: number; sampling?: Sampling; signal?: AbortSignal },
+  ): AsyncGenerator<readonly number[], object> {
+    const { maxTokens, signal } = options;
+    this.calls.push({ prompt: tokenizer.decode(ids), maxTokens, sampling: options.sampling! });
+    this.position += ids.length;
+    const end = (finish: string) => ({
+      ...{ finish, drafted: 0, accepted: 0, timings: { prefillMs: 2, decodeMs: 10 } },
+    });
+    for (let i = 0; ; i++) {
+      await this.#turn(signal);
+      if (signal?.aborted) return end('abort');
+      if (this.failure) throw this.failure;
+      const id = this.#script[i] ?? imEnd;
+      if (i > 0) this.position++;
+      this.made++;
+      yield [id];
+      if (id === imEnd) return end('stop');
+      if (i + 1 >= maxTokens) return end('length');
+    }
+  }
+
+  async #turn(signal: AbortSignal | undefined): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    while (this.#allowed <= 0 && !signal?.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#held = resolve;
+        signal?.addEventListener('abort', () => resolve(), { once: true });
+      });
+    }
+    this.#allowed--;
+  }
+
+  reset(length = 0): void {
+    this.position = length;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+interface Served {
+  readonly engine: SteppedEngine;
+  readonly llm: LanguageModel;
+  readonly service: Service;
+  readonly app: Hono<Env>;
+  /** What was logged, a line each. */
+  readonly lines: Record<string, unknown>[];
+  /** What was reported as a mistake of ours. */
+  readonly reported: unknown[];
+}
+
+/** @param options of the service and of the app, and the text of every reply */
+export function served(
+  options: Partial<ServiceOptions & AppOptions> & {
+    readonly text?: string;
+    readonly context?: number;
+    readonly loaded?: boolean;
+  } = {},
+): Served {
+  const { text = 'A kernel is a nut.', context = 512, loaded = true } = options;
+  const engine = new SteppedEngine(text, context);
+  const manifest = { model: 'qwen3-tiny', hash: '0123456789abcdef', dims: { vocab: 4096 } } as Manifest;
+  const llm = new LanguageModel({
+    ...{ engine: engine as unknown as ReplyEngine, manifest, tokenizer },
+    defaults,
+    template: () => chatTemplate(directory),
+  });
+  const service = new Service({
+    ...{ name: 'qwen3-tiny', queue: 4, queueMillis: 60_000, replyMillis: 60_000 },
+    ...options,
+  });
+  if (loaded) service.ready(llm);
+  const lines: Record<string, unknown>[] = [];
+  const reported: unknown[] = [];
+  const app = createApp(service, {
+    ...{ version: '1.2.3', page: '<p>page</p>', apiKey: null, localOnly: false, corsOrigins: [] },
+    ...{ mostBodyBytes: 2 ** 20, log: (line) => lines.push(line as Record<string, unknown>) },
+    report: (error) => reported.push(error),
+    ...options,
+  });
+  return { engine, llm, service, app, lines, reported };
+}
+
+export const lost = () => new OnelaunchError('failed', 'attention: the device is lost');
+
+/** A POST of JSON. */
+export const post = (
+  app: Hono<Env>,
+  path: string,
+  body: unknown,
+  init: RequestInit = {},
+): Promise<Response> =>
+  Promise.resolve(
+    app.request(path, {
+      method: 'POST',
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+      ...init,
+      headers: { 'content-type': 'application/json', ...init.headers },
+    }),
+  );
+
+export const chatBody = (more: object = {}) => ({
+  model: 'qwen3-tiny',
+  messages: [{ role: 'user', content: 'What is a kernel?' }],
+  ...more,
+});
+
+/** The events of a stream, [DONE] as a text. */
+export async function eventsOf(response: Response): Promise<unknown[]> {
+  const text = await response.text();
+  return text
+    .split('\n\n')
+    .filter((part) => part !== '')
+    .map((part) => part.replace(/^data: /, ''))
+    .map((data) => (data === '[DONE]' ? data : JSON.parse(data)));
+}
+
+/** Turns of the event loop, until something is so. */
+export async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,411 @@
+// Replies over the API, from a scripted engine: what is answered, what reaches the model, what is refused by name.
+import { describe, expect, it, vi } from 'vitest';
+import type { unsupported } from '../../server/parameters.ts';
+import { chatBody, eventsOf, lost, post, served, tokenizer, until } from '../support/served.ts';
+
+const chat = '/v1/chat/completions';
+const completions = '/v1/completions';
+const text = 'A kernel is a nut.';
+/** The stop token is one of them. */
+const replyTokens = tokenizer.encode(text).length + 1;
+const promptTokens = tokenizer.encode(
+  '<|im_start|>user\nWhat is a kernel?<|im_end|>\n<|im_start|>assistant\n',
+).length;
+const usage = {
+  prompt_tokens: promptTokens,
+  completion_tokens: replyTokens,
+  total_tokens: promptTokens + replyTokens,
+  prompt_tokens_details: { cached_tokens: 0 },
+};
+
+interface Failure {
+  readonly error: { readonly message: string; readonly param: string | null; readonly code: string | null };
+}
+const failureOf = async (answer: Response) => ({
+  status: answer.status,
+  ...((await answer.json()) as Failure).error,
+});
+
+describe('a chat', () => {
+  it('is answered whole, with its usage', async () => {
+    const { app } = served();
+    const answer = await post(app, chat, chatBody());
+    expect(answer.status).toBe(200);
+    expect(await answer.json()).toEqual({
+      id: `chatcmpl-${answer.headers.get('x-request-id')}`,
+      object: 'chat.completion',
+      created: expect.any(Number),
+      model: 'qwen3-tiny',
+      system_fingerprint: 'fp_0123456789ab',
+      choices: [
+        {
+          index: 0,
+          message: { role: 'assistant', content: text, refusal: null },
+          logprobs: null,
+          finish_reason: 'stop',
+        },
+      ],
+      usage,
+    });
+  });
+
+  it('is streamed: the role, the text in pieces, how it ended, the usage if it is asked for, [DONE]', async () => {
+    const { app } = served();
+    const answer = await post(app, chat, chatBody({ stream: true, stream_options: { include_usage: true } }));
+    expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
+    const events = (await eventsOf(answer)) as { choices: { delta: { content?: string } }[] }[];
+    expect(events.at(-1)).toBe('[DONE]');
+    expect(events.at(-2)).toMatchObject({ object: 'chat.completion.chunk', choices: [], usage });
+    const chunks = events.slice(0, -2);
+    expect(chunks[0]).toMatchObject({
+      choices: [{ delta: { role: 'assistant', content: '' } }],
+      usage: null,
+    });
+    expect(chunks.at(-1)).toMatchObject({ choices: [{ delta: {}, finish_reason: 'stop' }], usage: null });
+    expect(chunks.length).toBeGreaterThan(4);
+    expect(chunks.map(({ choices }) => choices[0]!.delta.content ?? '').join('')).toBe(text);
+    expect(new Set(chunks.map((chunk) => JSON.stringify({ ...chunk, choices: [] }))).size).toBe(1);
+  });
+
+  it('is streamed without a word of usage where nobody asks', async () => {
+    const { app } = served();
+    const events = await eventsOf(await post(app, chat, chatBody({ stream: true })));
+    expect(JSON.stringify(events)).not.toContain('usage');
+    expect(events.at(-2)).toMatchObject({ choices: [{ finish_reason: 'stop' }] });
+  });
+
+  it('that goes on keeps the tokens of its beginning, and says how many', async () => {
+    const { app } = served();
+    await post(app, chat, chatBody());
+    const again = (await (await post(app, chat, chatBody())).json()) as { usage: typeof usage };
+    expect(again.usage.prompt_tokens_details.cached_tokens).toBe(promptTokens - 1);
+  });
+
+  it('hands its parameters to the engine', async () => {
+    const { app, engine } = served();
+    const sampling = { temperature: 0.5, top_p: 0.9, top_k: 7, min_p: 0.1, seed: 3, presence_penalty: 1.5 };
+    const given = { ...sampling, repetition_penalty: 1.25 };
+    await post(app, chat, chatBody({ ...given, max_completion_tokens: 5 }));
+    await post(app, chat, chatBody({ max_tokens: 6, top_k: -1, temperature: null }));
+    expect(engine.calls[0]).toMatchObject({ maxTokens: 5, sampling: given });
+    expect(engine.calls[1]).toMatchObject({ maxTokens: 6, sampling: { top_k: 0, temperature: 0 } });
+  });
+
+  it('takes parts of text, the developer as the system, and an answer as it was given', async () => {
+    const { app, engine, llm } = served();
+    const heard = vi.spyOn(llm, 'chat');
+    const messages = [
+      { role: 'developer', content: 'Be brief.' },
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: 'What ' },
+          { type: 'text', text: 'now?' },
+        ],
+      },
+      { role: 'assistant', content: 'A nut.', refusal: null, tool_calls: [] },
+      { role: 'user', content: 'And then?', name: 'Ann' },
+    ];
+    const answer = await post(
+      app,
+      chat,
+      chatBody({ messages, chat_template_kwargs: { enable_thinking: false } }),
+    );
+    expect(answer.status).toBe(200);
+    expect(heard.mock.calls[0]![0].map(({ role }) => role)).toEqual(['system', 'user', 'assistant', 'user']);
+    expect(heard.mock.calls[0]![1]).toMatchObject({ enableThinking: false });
+    expect(engine.calls[0]!.prompt).toContain('Be brief.');
+    expect(engine.calls[0]!.prompt).toContain('What now?');
+  });
+
+  it.each([
+    [{ max_tokens: 2 }, 'length'],
+    [{ stop: 'nut' }, 'stop'],
+    [{ stop: ['x', ' is'] }, 'stop'],
+    [{}, 'stop'],
+  ])('with %j ends by %s', async (more, reason) => {
+    const { app } = served();
+    const body = (await (await post(app, chat, chatBody(more))).json()) as {
+      choices: { finish_reason: string }[];
+    };
+    expect(body.choices[0]!.finish_reason).toBe(reason);
+  });
+});
+
+describe('a completion', () => {
+  const body = (more: object = {}) => ({ model: 'qwen3-tiny', prompt: 'A kernel', ...more });
+
+  it('is answered, of a text and of tokens alike, with 16 tokens at most unless it says so', async () => {
+    const { app, engine } = served();
+    const ids = tokenizer.encode('A kernel');
+    for (const prompt of ['A kernel', ['A kernel'], ids, [ids]]) {
+      const answer = await post(app, completions, body({ prompt }));
+      expect(await answer.json()).toMatchObject({
+        id: expect.stringMatching(/^cmpl-/),
+        object: 'text_completion',
+        choices: [{ index: 0, text, logprobs: null, finish_reason: 'stop' }],
+      });
+    }
+    await post(app, completions, body({ max_tokens: 3 }));
+    expect(engine.calls.map(({ maxTokens }) => maxTokens)).toEqual([16, 16, 16, 16, 3]);
+  });
+
+  it('is streamed', async () => {
+    const { app } = served();
+    const events = (await eventsOf(await post(app, completions, body({ stream: true })))) as {
+      choices: { text: string }[];
+    }[];
+    expect(events.at(-1)).toBe('[DONE]');
+    const texts = events.slice(0, -1).map(({ choices }) => choices[0]!.text);
+    expect(texts.join('')).toBe(text);
+    expect(events.at(-2)).toMatchObject({ choices: [{ finish_reason: 'stop' }] });
+  });
+});
+
+describe('a refusal', () => {
+  /** What a client could ask for with each parameter that is not followed. */
+  const asked: Record<keyof typeof unsupported, unknown> = {
+    n: 2,
+    best_of: 3,
+    logprobs: true,
+    top_logprobs: 5,
+    prompt_logprobs: 1,
+    logit_bias: { 5: 100 },
+    frequency_penalty: 0.5,
+    response_format: { type: 'json_schema', json_schema: { name: 'x', schema: {} } },
+    tools: [{ type: 'function', function: { name: 'f' } }],
+    tool_choice: 'required',
+    parallel_tool_calls: 'no',
+    functions: [{ name: 'f' }],
+    function_call: { name: 'f' },
+    modalities: ['text', 'audio'],
+    audio: { voice: 'a' },
+    prediction: { type: 'content', content: 'x' },
+    reasoning_effort: 'low',
+    verbosity: 'low',
+    web_search_options: {},
+    echo: true,
+    suffix: 'x',
+    structured_outputs: {},
+    guided_json: {},
+    guided_regex: 'x',
+    guided_grammar: 'x',
+    guided_choice: ['a'],
+  };
+
+  it.each(Object.entries(asked))('of %s: %j names it', async (name, value) => {
+    const { app, engine } = served();
+    for (const [path, body] of [
+      [chat, chatBody({ [name]: value })],
+      [completions, { model: 'qwen3-tiny', prompt: 'x', [name]: value }],
+    ] as const) {
+      const failure = await failureOf(await post(app, path, body));
+      expect(failure).toMatchObject({ status: 400, param: name, code: 'unsupported_parameter' });
+      expect(failure.message).toMatch(new RegExp(`^${name} is not supported here`));
+    }
+    expect(engine.calls).toEqual([]);
+  });
+
+  it('does not meet parameters that ask for nothing, nor those of which no reply depends', async () => {
+    const nothing = {
+      ...{ n: 1, logprobs: false, logit_bias: {}, frequency_penalty: 0, tools: [], tool_choice: 'auto' },
+      ...{
+        response_format: { type: 'text' },
+        modalities: ['text'],
+        functions: [],
+        echo: false,
+        suffix: null,
+      },
+      ...{ user: 'u', metadata: { a: 'b' }, store: true, service_tier: 'auto', prompt_cache_key: 'k' },
+    };
+    const { app } = served();
+    expect((await post(app, chat, chatBody(nothing))).status).toBe(200);
+  });
+
+  const bad: readonly (readonly [object, string, string])[] = [
+    [{ temprature: 1 }, 'temprature', 'unknown parameter: temprature'],
+    [{ temperature: -1 }, 'temperature', 'temperature: too small: expected number to be >=0'],
+    [{ temperature: '1' }, 'temperature', 'temperature: expected number, received string'],
+    [{ top_p: 0 }, 'top_p', 'top_p: too small: expected number to be >0'],
+    [{ top_p: 1.5 }, 'top_p', 'top_p: too big: expected number to be <=1'],
+    [{ presence_penalty: 3 }, 'presence_penalty', 'presence_penalty: too big: expected number to be <=2'],
+    [{ seed: 1.5 }, 'seed', 'seed: expected int, received number'],
+    [{ max_tokens: 0 }, 'max_tokens', 'max_tokens: too small: expected number to be >=1'],
+    [
+      { max_tokens: 1, max_completion_tokens: 2 },
+      'max_tokens',
+      'max_tokens and max_completion_tokens are two',
+    ],
+    [{ stop: '' }, 'stop', 'stop: too small: expected string to have >=1'],
+    [{ stop: Array(17).fill('a') }, 'stop', 'stop: expected a text, or up to 16'],
+    [{ stream: 'yes' }, 'stream', 'stream: expected boolean'],
+    [{ stream_options: { include_usage: true } }, 'stream_options', 'stream_options is for stream: true'],
+    [
+      { chat_template_kwargs: { enable_thinkin: false } },
+      'chat_template_kwargs.enable_thinkin',
+      'unknown parameter: chat_template_kwargs.enable_thinkin',
+    ],
+    [{ messages: [] }, 'messages', 'messages: expected one or more'],
+    [{ messages: 'Hi' }, 'messages', 'messages: expected array'],
+    [{ messages: [{ role: 'user' }] }, 'messages[0].content', 'messages[0].content is missing'],
+    [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages[0].role', 'messages[0].role: expected system'],
+    [
+      { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'x' } }] }] },
+      'messages[0].content',
+      'messages[0].content: expected a text, or parts of type text',
+    ],
+    [
+      { messages: [{ role: 'assistant', content: null, tool_calls: [{ id: 'a' }] }] },
+      'messages[0].tool_calls',
+      'messages[0].tool_calls is not supported here',
+    ],
+    [{ model: 3 }, 'model', 'model: expected string, received number'],
+    [{ model: null }, 'model', 'model: expected string, received undefined'],
+  ];
+  it.each(bad)('of %j is of %s', async (more, param, message) => {
+    const { app, engine } = served();
+    const failure = await failureOf(await post(app, chat, chatBody(more)));
+    expect(failure).toMatchObject({ status: 400, param, type: 'invalid_request_error' });
+    expect(failure.message.slice(0, message.length)).toBe(message);
+    expect(engine.calls).toEqual([]);
+  });
+
+  it('of several prompts, and of tokens that the model has not, is one line', async () => {
+    const { app } = served();
+    const ask = async (prompt: unknown) =>
+      failureOf(await post(app, completions, { model: 'qwen3-tiny', prompt }));
+    expect(await ask(['a', 'b'])).toMatchObject({ status: 400, param: 'prompt' });
+    expect(await ask([])).toMatchObject({ status: 400, param: 'prompt' });
+    expect(await ask([4096])).toMatchObject({ status: 400 });
+  });
+
+  it('of a prompt that does not fit says what does', async () => {
+    const { app, service } = served({ context: 8 });
+    const failure = await failureOf(await post(app, chat, chatBody({ stream: true })));
+    expect(failure).toMatchObject({ status: 400, code: 'context_length_exceeded' });
+    expect(failure.message).toContain('and the context holds 8');
+    expect(service.queue.running).toBe(0);
+  });
+
+  it('of an unknown model is 404', async () => {
+    const { app } = served();
+    const failure = await failureOf(await post(app, chat, chatBody({ model: 'gpt-4o' })));
+    expect(failure).toMatchObject({ status: 404, param: 'model', code: 'model_not_found' });
+    expect((await app.request('/v1/models/gpt-4o')).status).toBe(404);
+  });
+});
+
+describe('turns', () => {
+  it('are taken one after the other, in the order of arrival', async () => {
+    const { app, engine, service, lines } = served();
+    engine.allow(0);
+    const ask = (word: string) =>
+      post(app, completions, { model: 'qwen3-tiny', prompt: word }, { headers: { 'x-request-id': word } });
+    const all = ['one', 'two', 'three'].map((word) => ask(word).then((answer) => answer.json()));
+    await until(() => service.queue.waiting === 2);
+    expect(service.queue.running).toBe(1);
+    engine.allow(Number.POSITIVE_INFINITY);
+    for (const body of await Promise.all(all)) expect(body).toMatchObject({ choices: [{ text }] });
+    expect(engine.calls.map(({ prompt }) => prompt)).toEqual(['one', 'two', 'three']);
+    expect(lines.map(({ id }) => id)).toEqual(['one', 'two', 'three']);
+  });
+
+  it('are refused when too many wait, with the time to ask again', async () => {
+    const { app, engine, service } = served({ queue: 1 });
+    engine.allow(0);
+    const first = post(app, chat, chatBody());
+    const second = post(app, chat, chatBody());
+    await until(() => service.queue.waiting === 1);
+    const third = await post(app, chat, chatBody({ stream: true }));
+    expect(third.headers.get('retry-after')).toBe('1');
+    expect(await failureOf(third)).toMatchObject({ status: 503, code: 'queue_full' });
+    engine.allow(Number.POSITIVE_INFINITY);
+    expect([(await first).status, (await second).status]).toEqual([200, 200]);
+  });
+
+  it('of clients that leave while they wait never reach the model', async () => {
+    const { app, engine, service, lines } = served();
+    engine.allow(0);
+    const gone = new AbortController();
+    const first = post(app, chat, chatBody());
+    const second = post(app, chat, chatBody(), { signal: gone.signal });
+    await until(() => service.queue.waiting === 1);
+    gone.abort();
+    expect((await second).status).toBe(499);
+    engine.allow(Number.POSITIVE_INFINITY);
+    await first;
+    expect(engine.calls).toHaveLength(1);
+    expect(lines.map(({ status }) => status)).toEqual([499, 200]);
+  });
+});
+
+describe('a client that leaves', () => {
+  it.each([false, true])(
+    'stops its reply within a token, and frees the place (stream: %s)',
+    async (stream) => {
+      const { app, engine, service, lines } = served();
+      engine.allow(3);
+      const gone = new AbortController();
+      const first = post(app, chat, chatBody({ stream }), { signal: gone.signal });
+      if (stream) {
+        const reader = (await first).body!.getReader();
+        await reader.read();
+      }
+      await until(() => engine.made === 3);
+      gone.abort();
+      engine.allow(Number.POSITIVE_INFINITY);
+      await until(() => service.queue.running === 0);
+      expect(engine.made).toBeLessThanOrEqual(4);
+      await first;
+      await until(() => lines.length === 1);
+      expect(lines[0]).toMatchObject({ status: 499, finish: 'abort', code: 'client_left' });
+      expect((await post(app, chat, chatBody())).status).toBe(200);
+    },
+  );
+});
+
+describe('a reply that takes too long', () => {
+  it.each([false, true])('is ended and says so (stream: %s)', async (stream) => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const { app, engine, service } = served({ replyMillis: 5000 });
+      engine.allow(2);
+      const asked = post(app, chat, chatBody({ stream }));
+      await until(() => engine.made === 2);
+      await vi.advanceTimersByTimeAsync(5000);
+      const wanted = {
+        message: 'the reply took longer than 5 s',
+        code: 'reply_timeout',
+        type: 'server_error',
+      };
+      const answer = await asked;
+      if (stream) expect((await eventsOf(answer)).at(-1)).toMatchObject({ error: wanted });
+      else expect(await failureOf(answer)).toMatchObject({ status: 504, ...wanted });
+      expect(service.queue.running).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});
+
+describe('an engine that fails', () => {
+  it('is told as an error of the server, and leaves the place free', async () => {
+    const { app, engine, reported, lines } = served();
+    engine.failure = lost();
+    expect(await failureOf(await post(app, chat, chatBody()))).toMatchObject({
+      ...{ status: 500, message: 'attention: the device is lost', code: 'model_failed' },
+    });
+    engine.failure = new TypeError('x is undefined');
+    expect(await failureOf(await post(app, chat, chatBody()))).toMatchObject({
+      ...{ status: 500, code: 'internal_error' },
+    });
+    expect(reported).toHaveLength(2);
+    engine.failure = undefined;
+    expect((await post(app, chat, chatBody())).status).toBe(200);
+    expect(lines.map(({ status, code }) => [status, code])).toEqual([
+      [500, 'model_failed'],
+      [500, 'internal_error'],
+      [200, undefined],
+    ]);
+  });
+});
