@@ -71,7 +71,7 @@ export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
 }
 
 function modelHeader(slots: readonly Slot[]): string {
-  const dtypes = { bf16: 0, fp16: 1, fp32: 2 };
+  const dtypes = { bf16: 0, fp16: 1, fp32: 2, int8: 4, int4: 5 };
   const rows = slots.map(
     ({ shape, offset, stride, dtype }) => `{${[...shape, offset, stride, dtypes[dtype]].join(', ')}},`,
   );
