@@ -122,7 +122,8 @@ const bytesOf = (slots: readonly Slot[]) => Math.max(...slots.map(endOf));
 /** Byte after the last one of a slot, its padding included. */
 function endOf({ shape: [rows, columns], offset, stride, dtype }: Slot): number {
   const width = Math.min(Math.ceil(columns / 32) * 32, stride);
-  return offset + ((rows - 1) * stride + width) * (dtype === 'fp32' ? 4 : 2);
+  const bytes = { bf16: 2, fp16: 2, fp32: 4, int8: 34 / 32, int4: 18 / 32 }[dtype];
+  return offset + ((rows - 1) * stride + width) * bytes;
 }
 
 export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manifest {
