@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { FusionPlan } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
+import type { WeightName } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import { hubIds } from './configs/models.ts';
 import { gather, OnelaunchError } from './errors.ts';
@@ -21,6 +22,9 @@ export interface AskedKernel {
   readonly plan?: string | FusionPlan | undefined;
   /** The same of a plan with tiles, for prompts. @default none: prompts go through passes of the other */
   readonly promptPlan?: string | FusionPlan | undefined;
+  /** Format of the matrices: int8 and int4 are rounded to blocks while they are loaded; plain: numbers of the model's dtype.
+   *  @default as the model has them: blocks of a GGUF file on a CPU, else plain */
+  readonly weights?: WeightName | undefined;
 }
 
 /** What a command needs beyond a kernel that can be compiled. */
@@ -67,8 +71,9 @@ export interface CheckedModel {
 /** Checks a model, its files and this machine. Starts no compiler.
  *  @throws OnelaunchError, or Problems with all that is wrong */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
-  const [names, { checkDevice }, { findGpus }] = await Promise.all([
+  const [names, formats, { checkDevice }, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
+    import('./codegen/model/weights.ts'),
     import('./codegen/build/can-run.ts'),
     import('./codegen/build/tools.ts'),
   ]);
@@ -77,8 +82,11 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const gpus = () => (found ??= findGpus());
   const errors: OnelaunchError[] = [];
   const { attempt, attemptAsync } = collector(errors);
-  const model = attempt(() => names.resolveModel(options.model));
   const target = attempt(() => names.resolveTarget(options.target, gpus));
+  const model = attempt(() => {
+    const read = names.resolveModel(options.model);
+    return { ...read, dims: formats.settleWeights(read.dims, options.weights, target) };
+  });
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.

@@ -2,12 +2,16 @@
 import { z } from 'zod';
 
 const dtype = z.enum(['bf16', 'fp16', 'fp32']);
+/** Of matrices; int8 and int4 are blocks of 32 numbers with an fp16 scale. */
+const format = z.enum([...dtype.options, 'int8', 'int4']);
 const count = z.int().positive();
 
 const dims = z.strictObject({
   name: z.string(),
   family: z.enum(['qwen3', 'qwen2', 'llama']),
   dtype,
+  /** Where matrices are not of this dtype. */
+  weights: z.strictObject({ layers: format, embedding: format, head: format }).optional(),
   layers: count,
   hidden: count,
   ffn: count,
@@ -46,8 +50,8 @@ const slot = z.strictObject({
   offset: z.int().nonnegative(),
   /** Elements from one packed row to the next row of the same tensor. */
   stride: count,
-  /** Type in the packed weights: matrices keep the model's dtype, vectors are fp32. */
-  dtype,
+  /** Type in the packed weights: the format of a matrix; vectors are fp32. */
+  dtype: format,
 });
 
 /** Raised with every change of what is below. */

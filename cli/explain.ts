@@ -33,8 +33,11 @@ export function addExplain(program: Program, start: Start): void {
         const { estimate, explainTable, generate, optionsWithoutEffect, passesOf, passesText } = await import(
           '../codegen/index.ts'
         );
-        const { target: on, plan: asked, promptPlan: askedForPrompts, prompt } = options;
-        const checked = await preflight({ model, target: on, plan: asked, promptPlan: askedForPrompts }, {});
+        const { target: on, plan: asked, promptPlan: askedForPrompts, prompt, weights } = options;
+        const checked = await preflight(
+          { model, target: on, plan: asked, promptPlan: askedForPrompts, weights },
+          {},
+        );
         const { dims, target, plan, planReason, notes } = checked;
         for (const note of notes) ui.warn(note);
         const last = dims.maxPositions - 1;

@@ -1,7 +1,8 @@
 // The flags that commands share.
 import type { Command } from '@commander-js/extra-typings';
+import { weightNames } from '../codegen/model/formats.ts';
 import { OnelaunchError } from '../errors.ts';
-import { replyValues, whole } from './values.ts';
+import { oneOf, replyValues, whole } from './values.ts';
 
 export type Program = Command;
 
@@ -30,10 +31,16 @@ const planCommand = (program: Program, name: string, options: { isDefault?: bool
 
 /** A command about one kernel. */
 export const kernelCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
-  planCommand(program, name, options).option(
-    '--prompt-plan <name|file>',
-    'a plan of its own for prompts, such as prefill, beside a stream (default: they go through passes of the plan)',
-  );
+  planCommand(program, name, options)
+    .option(
+      '--prompt-plan <name|file>',
+      'a plan of its own for prompts, such as prefill, beside a stream (default: they go through passes of the plan)',
+    )
+    .option(
+      '--weights <format>',
+      'matrices as int8 or int4, rounded while they are loaded (on a CPU), or plain: numbers of the dtype of the model (default: as the model has them)',
+      oneOf('--weights', weightNames),
+    );
 
 const engineFlags = {
   context: [

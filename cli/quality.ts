@@ -60,6 +60,7 @@ export function addQuality(program: Program, start: Start): void {
         const ok = results.every(({ problems }) => problems.length === 0);
         if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ok, texts: results });
         else ui.data(qualityText(results));
+        if (built.dims.weights) ui.note('weights in blocks: what they lose is shown, not judged; gen verify judges the kernel');
         if (options.report) {
           const { writeReport } = await import('./report-file.ts');
           ui.note(`report: ${writeReport(built.kernel, { quality: { ok, texts: results } })}`);
@@ -130,7 +131,7 @@ async function withEngine(
     ours: ReturnType<typeof engineScorer>,
     common: Pick<
       Parameters<typeof import('../lab/quality.ts').qualityOf>[3],
-      'dims' | 'dtype' | 'extraRoundings'
+      'dims' | 'dtype' | 'extraRoundings' | 'isRounded'
     >,
     progress: (share: number | null, detail: string) => void,
   ) => Promise<Quality[]>,
@@ -146,7 +147,8 @@ async function withEngine(
   const { engine } = await openWithProgress(ui, built, { ...engineOptions(flags), ...random, context });
   const shown = ui.progress('measuring');
   try {
-    const common = { dims, dtype: dims.dtype, extraRoundings: manifest.roundings };
+    const isRounded = dims.weights !== undefined;
+    const common = { dims, dtype: dims.dtype, extraRoundings: manifest.roundings, isRounded };
     return await work(engineScorer(engine, ui.io.signal), common, (share, detail) => {
       ui.io.signal.throwIfAborted();
       shown.update(share, detail);

@@ -5,6 +5,7 @@ import { emitSources } from './emit/emit.ts';
 import type { Kernel } from './kernel.ts';
 import type { ModelDims } from './model/dims.ts';
 import { decoderGraph } from './model/graph.ts';
+import { checkWeights } from './model/weights.ts';
 import { checkPlan } from './plan/check.ts';
 import { PlanError } from './plan/issue.ts';
 import type { FusionPlan } from './plan/plan.ts';
@@ -56,12 +57,14 @@ export async function generate(input: {
 }): Promise<Kernel> {
   const { dims, plan, promptPlan = null, target } = input;
   checkTogether(plan, promptPlan, target);
+  checkWeights(dims, target);
   const schedule = makeSchedule(dims, plan, target);
   const prompts = promptPlan && { plan: promptPlan, schedule: makeSchedule(dims, promptPlan, target) };
   const { files, hash } = await emitSources({ schedule, plan }, prompts);
   debug(2, () => explainTable(schedule, estimate(schedule)));
   debug(4, () => Object.entries(files).find(([name]) => name.startsWith('kernel'))![1]);
-  const name = [dims.name, target.name, plan.name, ...(prompts ? [prompts.plan.name] : [])].join('-');
+  const model = [dims.name, ...(dims.weights ? [dims.weights.layers] : [])];
+  const name = [...model, target.name, plan.name, ...(prompts ? [prompts.plan.name] : [])].join('-');
   return { schedule, plan, prompts, sources: files, hash, name };
 }
 

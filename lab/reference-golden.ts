@@ -2,6 +2,7 @@
 
 import type { Golden, GoldenCase } from '../runtime/golden.ts';
 import type { ReferenceOps } from '../runtime/reference.ts';
+import type { ReferenceFormats } from '../runtime/reference-blocks.ts';
 import { referenceScorer } from '../runtime/scorers.ts';
 import { breathe } from './breathe.ts';
 import { promptOf } from './measure.ts';
@@ -12,13 +13,15 @@ const newTokens = 4;
 
 /** Logits and tokens of the reference for the checkpoint in a directory.
  *  @param ops what the plan computes otherwise than the model
+ *  @param formats that matrices are rounded to
  *  @param onProgress tokens done and in all; what it throws ends the work */
 export async function referenceGolden(
   directory: string,
   onProgress: (done: number, total: number) => void = () => {},
   ops: ReferenceOps = {},
+  formats?: ReferenceFormats,
 ): Promise<Golden> {
-  const scorer = referenceScorer(directory, { ops });
+  const scorer = referenceScorer(directory, { ops, formats });
   const { vocab } = scorer;
   const total = promptTokens.reduce((sum, tokens) => sum + 2 * (tokens + newTokens), 0);
   let done = 0;
@@ -44,10 +47,14 @@ export async function referenceGolden(
   }
   onProgress(done, total);
   const changed = Object.keys(ops);
-  const source =
-    changed.length > 0
-      ? `the built-in reference, with the plan's ${changed.join(', ')}`
-      : 'the built-in reference';
+  const withs = [
+    ...(changed.length > 0 ? [`the plan's ${changed.join(', ')}`] : []),
+    ...(formats ? [`weights rounded to ${[...new Set(Object.values(formats))].join(' and ')}`] : []),
+  ];
+  const source = [
+    'the built-in reference',
+    ...(withs.length > 0 ? [`with ${withs.join(' and ')}`] : []),
+  ].join(', ');
   return { source, vocab, decimals: null, nllDecimals: null, cases };
 }
 

@@ -11,13 +11,13 @@ export interface LoadPlan {
   readonly warnings: readonly string[];
 }
 
-/** By its name in a file: the loader's code, and the dtype of a slot that holds it as it is; null for blocks of GGUF files. */
+/** By its name in a file: the loader's code, and the dtype of a slot that holds it as it is; null for blocks of GGUF files that none holds. */
 const storedDtype: Readonly<Record<string, { code: number; name: Slot['dtype'] | null }>> = {
   BF16: { code: sourceDtype.bf16, name: 'bf16' },
   F16: { code: sourceDtype.fp16, name: 'fp16' },
   F32: { code: sourceDtype.fp32, name: 'fp32' },
-  Q8_0: { code: sourceDtype.q8_0, name: null },
-  Q4_0: { code: sourceDtype.q4_0, name: null },
+  Q8_0: { code: sourceDtype.q8_0, name: 'int8' },
+  Q4_0: { code: sourceDtype.q4_0, name: 'int4' },
   Q4_1: { code: sourceDtype.q4_1, name: null },
   Q5_0: { code: sourceDtype.q5_0, name: null },
   Q5_1: { code: sourceDtype.q5_1, name: null },
@@ -25,7 +25,8 @@ const storedDtype: Readonly<Record<string, { code: number; name: Slot['dtype'] |
   Q5_K: { code: sourceDtype.q5_k, name: null },
   Q6_K: { code: sourceDtype.q6_k, name: null },
 };
-const plainDtypes = Object.keys(storedDtype).filter((dtype) => storedDtype[dtype]!.name !== null);
+const isPlain = (name: string | null) => name === 'bf16' || name === 'fp16' || name === 'fp32';
+const plainDtypes = Object.keys(storedDtype).filter((dtype) => isPlain(storedDtype[dtype]!.name));
 
 /** Something about the weights that does not fit, and what to do. */
 export interface TensorProblem {
@@ -51,6 +52,7 @@ export function loadPlan(manifest: Manifest, tensors: Tensors): LoadPlan {
     ...findExtra(manifest, tensors),
     ...findConverted(manifest, tensors),
     ...findExpanded(manifest, tensors),
+    ...findQuantised(manifest, tensors),
   ];
   return { sources, warnings };
 }
@@ -147,7 +149,7 @@ function findExtra(manifest: Manifest, tensors: Tensors): string[] {
 function findConverted(manifest: Manifest, tensors: Tensors): string[] {
   const converted = manifest.slots.filter(({ tensor, dtype }) => {
     const stored = storedDtype[tensors.get(tensor)!.dtype]!.name;
-    return stored !== null && stored !== dtype && dtype !== 'fp32';
+    return isPlain(stored) && isPlain(dtype) && stored !== dtype && dtype !== 'fp32';
   });
   if (converted.length === 0) return [];
   return [
@@ -155,28 +157,48 @@ function findConverted(manifest: Manifest, tensors: Tensors): string[] {
   ];
 }
 
-/** Half the distance of neighbours next to a power of two, as a part of it. */
+/** Half the distance of neighbours next to a power of two, as a part of it; of blocks, as a part of the block's largest number. int4 has
+ *  -8 but not 8: the largest number of the other sign may lose a whole step. */
 const mostRounding: Readonly<Record<Slot['dtype'], number>> = {
-  bf16: 2 ** -8,
-  fp16: 2 ** -11,
-  fp32: 2 ** -24,
+  ...{ bf16: 2 ** -8, fp16: 2 ** -11, fp32: 2 ** -24 },
+  ...{ int8: 1 / 254, int4: 1 / 8 },
 };
+const percentOf = (dtype: Slot['dtype']) => Number((100 * mostRounding[dtype]).toPrecision(2));
 
-/** Matrices that are blocks in the file, and plain numbers in their slots. */
-function findExpanded({ slots }: Manifest, tensors: Tensors): string[] {
-  const expanded = slots.filter(({ tensor }) => storedDtype[tensors.get(tensor)!.dtype]!.name === null);
-  if (expanded.length === 0) return [];
+/** Counts of matrices by their type in the file: 28 of Q4_K. */
+function typesOf(slots: readonly Slot[], tensors: Tensors): string {
   const counts = new Map<string, number>();
-  for (const { tensor } of expanded) {
+  for (const { tensor } of slots) {
     const { dtype } = tensors.get(tensor)!;
     counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
   }
-  const types = [...counts].map(([type, count]) => `${count} of ${type}`).join(', ');
+  return [...counts].map(([type, count]) => `${count} of ${type}`).join(', ');
+}
+
+/** Matrices that are blocks in the file, and plain numbers in their slots. */
+function findExpanded({ slots }: Manifest, tensors: Tensors): string[] {
+  const expanded = slots.filter(
+    ({ tensor, dtype }) => isPlain(dtype) && !isPlain(storedDtype[tensors.get(tensor)!.dtype]!.name),
+  );
+  if (expanded.length === 0) return [];
   const to = expanded[0]!.dtype;
-  const percent = Number((100 * mostRounding[to]).toPrecision(2));
   return [
-    `quantised in the file, ${to} here: ${types}; each number is rounded by at most ${percent} % of itself`,
+    `quantised in the file, ${to} here: ${typesOf(expanded, tensors)}; each number is rounded by at most ${percentOf(to)} % of itself`,
   ];
+}
+
+/** Matrices that are rounded to blocks, a line for each format. */
+function findQuantised({ slots }: Manifest, tensors: Tensors): string[] {
+  const quantised = slots.filter(
+    ({ tensor, dtype }) => !isPlain(dtype) && storedDtype[tensors.get(tensor)!.dtype]!.name !== dtype,
+  );
+  return [...new Set(quantised.map(({ dtype }) => dtype))].map((to) => {
+    const types = typesOf(
+      quantised.filter(({ dtype }) => dtype === to),
+      tensors,
+    );
+    return `quantised to ${to} here: ${types}; each number is rounded by at most ${percentOf(to)} % of the largest of its 32`;
+  });
 }
 
 /** Random weights for every slot, of a size that keeps the activations of a deep model finite.

@@ -2,6 +2,7 @@
 // Written from docs/gguf.md and the block structs of ggml.
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { ReferenceDims, ReferenceTensors } from './reference.ts';
+import { blocksOf, type ReferenceFormats, roundToBlocks } from './reference-blocks.ts';
 
 interface Tensor {
   /** Elements of a row first. */
@@ -10,9 +11,13 @@ interface Tensor {
   readonly offset: number;
 }
 
-/** Dims and float32 tensors of a file; those in blocks are rounded to bf16, as the model is that is made of them.
+/** Dims and float32 tensors of a file; those in blocks are rounded to bf16, as the model is that is made of them, but for matrices whose
+ *  format is in blocks: they are as they are in the file if that has the same blocks, else rounded to theirs.
  *  @throws Error naming what is unknown. */
-export function readReferenceGguf(path: string): {
+export function readReferenceGguf(
+  path: string,
+  formats?: ReferenceFormats,
+): {
   readonly dims: ReferenceDims;
   readonly tensors: ReferenceTensors;
 } {
@@ -26,10 +31,12 @@ export function readReferenceGguf(path: string): {
   const [hidden, layers] = [number('embedding_length'), number('block_count')];
   const qHeads = number('attention.head_count');
   const headDim = number('attention.key_length', hidden / qHeads);
-  const read = (name: string): Float32Array => {
+  const read = (name: string, format: string | null = null): Float32Array => {
     const tensor = tensors.get(name);
     if (!tensor) throw new Error(`${path}: no tensor ${name}`);
-    return valuesOf(path, tensor, dataStart);
+    const values = valuesOf(path, tensor, dataStart);
+    if (format === null) return isBlocks(tensor) ? values.map(toBf16) : values;
+    return tensor.type === sameBlocks[format] ? values : roundToBlocks(format, values, tensor.shape[0]!);
   };
   const kept = new Map<string, Float32Array>();
   return {
@@ -51,7 +58,7 @@ export function readReferenceGguf(path: string): {
     tensors: (name) => {
       let values = kept.get(name);
       if (!values) {
-        values = read(nameInFile(name));
+        values = read(nameInFile(name), blocksOf(formats, name));
         const isTurned = family === 'llama' && /\.(q|k)_proj\.weight$/.test(name);
         if (isTurned) values = pairsApart(values, hidden, headDim);
         kept.set(name, values);
@@ -152,7 +159,7 @@ function readFile(path: string) {
 type Read = (block: DataView, element: number) => number;
 
 /** Elements and bytes of a block, and one number of it. */
-const formats: Readonly<Record<number, readonly [elements: number, bytes: number, read: Read]>> = {
+const types: Readonly<Record<number, readonly [elements: number, bytes: number, read: Read]>> = {
   0: [1, 4, (block) => block.getFloat32(0, true)],
   1: [1, 2, (block) => half(block, 0)],
   30: [1, 2, (block) => bf16(block.getUint16(0, true))],
@@ -200,7 +207,7 @@ function sixBits(block: DataView, i: number): number {
 }
 
 function valuesOf(path: string, { shape, type, offset }: Tensor, dataStart: number): Float32Array {
-  const format = formats[type];
+  const format = types[type];
   if (!format) throw new Error(`${path}: tensors of type ${type} are not read`);
   const [elements, size] = format;
   const count = shape.reduce((product, extent) => product * extent, 1);
@@ -221,13 +228,16 @@ function valuesOf(path: string, { shape, type, offset }: Tensor, dataStart: numb
   } finally {
     closeSync(file);
   }
-  const values = expandBlocks(type, bytes);
-  return elements === 1 ? values : values.map(toBf16);
+  return expandBlocks(type, bytes);
 }
+
+const isBlocks = ({ type }: Tensor) => types[type]![0] > 1;
+/** The type of a file that is a format, number for number. */
+const sameBlocks: Readonly<Record<string, number>> = { int8: 8, int4: 2 };
 
 /** The numbers of blocks of a type, one after the other. */
 export function expandBlocks(type: number, bytes: Buffer): Float32Array {
-  const [elements, size, read] = formats[type]!;
+  const [elements, size, read] = types[type]!;
   const out = new Float32Array((bytes.length / size) * elements);
   for (let block = 0; block * size < bytes.length; block++) {
     const view = new DataView(bytes.buffer, bytes.byteOffset + block * size, size);

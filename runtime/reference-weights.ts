@@ -3,6 +3,7 @@
 import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ReferenceDims, ReferenceTensors } from './reference.ts';
+import { blocksOf, columnsOf, type ReferenceFormats, roundToBlocks } from './reference-blocks.ts';
 import { readReferenceGguf } from './reference-gguf.ts';
 
 export interface ReferenceModel {
@@ -11,9 +12,10 @@ export interface ReferenceModel {
 }
 
 /** Dims and float32 tensors of a GGUF file, or of a folder with config.json and model.safetensors, whole or in shards.
- *  Tensors are read when first asked for and kept. @throws Error naming the key, tensor or file that is missing or unknown. */
-export function readReferenceModel(dir: string): ReferenceModel {
-  if (statSync(dir).isFile()) return readReferenceGguf(dir);
+ *  Tensors are read when first asked for and kept. @param formats that matrices are rounded to
+ *  @throws Error naming the key, tensor or file that is missing or unknown. */
+export function readReferenceModel(dir: string, formats?: ReferenceFormats): ReferenceModel {
+  if (statSync(dir).isFile()) return readReferenceGguf(dir, formats);
   const dims = referenceDims(json(join(dir, 'config.json')));
   const { find, bytesOf } = readEntries(dir);
   const [embedding, head] = [find('model.embed_tokens.weight'), find('lm_head.weight')];
@@ -23,7 +25,11 @@ export function readReferenceModel(dir: string): ReferenceModel {
     (!embedding ||
       !head ||
       Buffer.compare(Buffer.from(bytesOf(embedding)), Buffer.from(bytesOf(head))) === 0);
-  return { dims: { ...dims, tiedHead }, tensors: referenceTensors(dir, find, bytesOf) };
+  const rounded = (name: string, values: Float32Array) => {
+    const format = blocksOf(formats, name);
+    return format === null ? values : roundToBlocks(format, values, columnsOf(dims, name));
+  };
+  return { dims: { ...dims, tiedHead }, tensors: referenceTensors(dir, find, bytesOf, rounded) };
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -125,6 +131,7 @@ function referenceTensors(
   dir: string,
   find: (name: string) => Entry | undefined,
   bytesOf: (entry: Entry) => ArrayBuffer,
+  rounded: (name: string, values: Float32Array) => Float32Array,
 ): ReferenceTensors {
   const kept = new Map<string, Float32Array>();
   return (name) => {
@@ -133,7 +140,7 @@ function referenceTensors(
       // Of tied weights the head alone may be stored.
       const entry = find(name) ?? (name === 'model.embed_tokens.weight' ? find('lm_head.weight') : undefined);
       if (!entry) throw new Error(`no tensor ${name} in ${dir}`);
-      values = toFloat32(name, entry.dtype, bytesOf(entry));
+      values = rounded(name, toFloat32(name, entry.dtype, bytesOf(entry)));
       kept.set(name, values);
     }
     return values;

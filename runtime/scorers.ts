@@ -1,5 +1,6 @@
 // What can be verified: the interface of a scorer, and the reference as one.
 import { type CacheStorage, type ReferenceOps, referenceCache, referenceForward } from './reference.ts';
+import type { ReferenceFormats } from './reference-blocks.ts';
 import { type ReferenceModel, readReferenceModel } from './reference-weights.ts';
 
 /** What is verified: anything that scores a sequence and continues one. */
@@ -20,9 +21,14 @@ export interface Scorer {
 /** Independent TypeScript engine of a checkpoint folder, in the place of one under test. */
 export function referenceScorer(
   model: string | ReferenceModel,
-  options: { readonly storage?: CacheStorage; readonly ops?: ReferenceOps } = {},
+  options: {
+    readonly storage?: CacheStorage;
+    readonly ops?: ReferenceOps;
+    /** That the matrices of a folder are rounded to. */
+    readonly formats?: ReferenceFormats | undefined;
+  } = {},
 ): Scorer {
-  const { dims, tensors } = typeof model === 'string' ? readReferenceModel(model) : model;
+  const { dims, tensors } = typeof model === 'string' ? readReferenceModel(model, options.formats) : model;
   const { vocab } = dims;
   const { storage = 'fp32', ops = {} } = options;
   let cache = referenceCache(dims);

@@ -63,7 +63,8 @@ export async function emitSources(decoding: Lowered, prompts: Lowered | null): P
   const { dims, target } = decoding.schedule;
   const nameOf = ({ plan }: Lowered) => plan.file ?? plan.name;
   const more = prompts ? ` --prompt-plan ${nameOf(prompts)}` : '';
-  const command = `gen --model ${dims.name} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
+  const weights = dims.weights ? ` --weights ${dims.weights.layers}` : '';
+  const command = `gen --model ${dims.name}${weights} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
   const [made, ofPrompts] = [await printed(decoding), prompts && (await printed(prompts))];
   const without = ({ schedule, ops }: Printed): Printed => ({ schedule: unlabelled(schedule), ops });
   const plain = filesOf(without(made), ofPrompts && without(ofPrompts), '', '');

@@ -2,9 +2,11 @@
 
 import { sourceDtype } from '../../abi/abi.ts';
 import type { LayerKind, ModelDims } from '../model/dims.ts';
+import { blockFormats, type Format, formatType, isBlocks } from '../model/formats.ts';
 import { kindOf, kindsText } from '../model/kinds.ts';
 import type { Field } from '../model/packing.ts';
 import { inverseFrequencies } from '../model/rope.ts';
+import { formatOf, formatsText } from '../model/weights.ts';
 import { megabytes } from '../schedule/bytes-text.ts';
 import { type Cost, syncText } from '../schedule/cost.ts';
 import type { CommonSchedule } from '../schedule/schedule.ts';
@@ -42,6 +44,7 @@ export interface CommonView {
   readonly typesHeader: string;
   readonly function: string;
   readonly weightType: string;
+  readonly cacheType: string;
   readonly constants: readonly ConstantView[];
   /** Functions of a layer that its kind decides. */
   readonly windows: ByLayer;
@@ -80,7 +83,7 @@ export function commonView(
     model: dims.name,
     modelLine:
       `${dims.layers} layers, hidden ${dims.hidden}, ffn ${dims.ffn}, ${dims.qHeads} q heads over ${dims.kvHeads} kv heads ` +
-      `of ${dims.headDim}, vocab ${dims.vocab}, ${dims.dtype}${kinds && `; ${kinds}`}`,
+      `of ${dims.headDim}, vocab ${dims.vocab}, ${formatsText(dims)}${kinds && `; ${kinds}`}`,
     planLine: `${plan.name}: ${[...facts, `up to ${schedule.passTokens} tokens a pass`].join(', ')}`,
     targetLine:
       target.sms > 0
@@ -89,12 +92,13 @@ export function commonView(
     table: stageTable(schedule, cost),
     typesHeader: platform.typesHeader,
     function: platform.inlineFunction,
-    weightType: { bf16: 'bf16', fp16: 'fp16', fp32: 'float' }[dims.dtype],
+    weightType: formatType(formatOf(dims, 'qkv')),
+    cacheType: formatType(dims.dtype),
     constants: constants(schedule),
     windows: byLayer(dims, ({ window }) => String(window ?? 0)),
     rotations: byLayer(dims, ({ rope }) => String(rope)),
-    layerFields: schedule.packing.layer.map((field) => fieldView(field)),
-    modelFields: schedule.packing.model.map((field) => fieldView(field)),
+    layerFields: schedule.packing.layer.map((field) => fieldView(field, dims)),
+    modelFields: schedule.packing.model.map((field) => fieldView(field, dims)),
     ops: origin.ops,
   };
 }
@@ -109,7 +113,7 @@ export function slotsView(schedule: CommonSchedule, command: string, hash: strin
       cols: slot.shape[1],
       offset: slot.offset,
       stride: slot.stride,
-      dtype: sourceDtype[slot.dtype],
+      dtype: slotCode(slot.dtype),
       tensor: slot.tensor,
     })),
     invFreq: inverseFrequencies(schedule.dims).map(cFloat),
@@ -176,11 +180,19 @@ function constants({ dims, packing, passTokens, splits }: CommonSchedule): Const
   ];
 }
 
-function fieldView(field: Field): FieldView {
+/** The loader's code of a format. */
+const slotCode = (format: Format): number =>
+  sourceDtype[isBlocks(format) ? blockFormats[format].stored : format];
+
+/** `Matrix` is what layers have. */
+export const matrixType = (dims: ModelDims, field: Field['name']): string =>
+  formatOf(dims, field) === formatOf(dims, 'qkv') ? 'Matrix' : formatType(formatOf(dims, field));
+
+function fieldView(field: Field, dims: ModelDims): FieldView {
   const isVector = field.rows === 1;
   return {
     name: field.name,
-    type: !isVector ? 'Matrix' : field.dtype === 'fp32' ? 'float' : 'Vector',
+    type: !isVector ? matrixType(dims, field.name) : field.dtype === 'fp32' ? 'float' : 'Vector',
     shape: isVector ? `[${field.columns}]` : `[${field.rows}][padded(${field.columns})]`,
     offset: String(field.offset),
   };

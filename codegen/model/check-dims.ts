@@ -1,5 +1,5 @@
 // Dims written as TypeScript data, checked.
-import { type Dtype, dtypeBytes, families, type ModelDims } from './dims.ts';
+import { families, type ModelDims } from './dims.ts';
 import {
   dimsKeys,
   findProblems,
@@ -10,6 +10,7 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
+import { type Dtype, dtypeBytes } from './formats.ts';
 
 /** No context is longer. */
 const mostWindow = mostOf.maxPositions;

@@ -1,8 +1,6 @@
 // A model as the generator sees it: dimensions and a few switches. A model outside the supported families is refused by name.
 
-/** Storage types, and bytes of an element. */
-export const dtypeBytes = { bf16: 2, fp16: 2, fp32: 4 } as const;
-export type Dtype = keyof typeof dtypeBytes;
+import type { Dtype, MatrixFormats } from './formats.ts';
 
 /** What a config.json calls its architecture. */
 export const families = ['qwen3', 'qwen2', 'llama'] as const;
@@ -29,8 +27,10 @@ export interface LayerKind {
 export interface ModelDims {
   readonly name: string;
   readonly family: (typeof families)[number];
-  /** Storage type of matrices in the checkpoint, in the packed weights and in the KV cache. */
+  /** Storage type of the KV cache, and of matrices unless `weights` says otherwise. */
   readonly dtype: Dtype;
+  /** Formats of matrices where some are in blocks. */
+  readonly weights?: MatrixFormats;
   readonly layers: number;
   readonly hidden: number;
   readonly ffn: number;

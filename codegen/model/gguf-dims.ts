@@ -3,8 +3,9 @@ import { type GgufFile, readGguf } from '../../gguf/header.ts';
 import { readRopeScaling } from '../../gguf/rope-scaling.ts';
 import { readShape, shapeKeys } from '../../gguf/shape.ts';
 import { checkpointTensorsOf } from '../../gguf/tensors.ts';
-import type { Dtype, ModelDims } from './dims.ts';
+import type { ModelDims } from './dims.ts';
 import { dimsKeys, findProblems, type Keys, refusal } from './dims-problems.ts';
+import type { Dtype, Format } from './formats.ts';
 import { oneKind } from './kinds.ts';
 
 /** Dims of the model in a file, its tensors checked against them. @throws OnelaunchError of kind usage */
@@ -24,11 +25,29 @@ export function readGgufDims(path: string, name: string): ModelDims {
     qkNorm: architecture === 'qwen3',
     qkvBias: architecture === 'qwen2',
     tiedHead: !file.tensors.has('output.weight'),
+    ...weightsOf(file),
   };
   const problems = findProblems(plain, keys);
   if (problems.length > 0) throw refusal(path, problems);
   checkpointTensorsOf(file, shape);
   return { ...plain, ropeScaling: readRopeScaling(file, shape) };
+}
+
+/** Blocks that a format is made of, number for number. */
+const blockTypes: Readonly<Record<string, Format>> = { Q8_0: 'int8', Q4_0: 'int4' };
+
+/** Formats of a file whose layers are all of one that is in blocks; nothing for others. */
+function weightsOf(file: GgufFile): Pick<ModelDims, 'weights'> {
+  const formatOf = (wanted: RegExp): Format | undefined => {
+    const matrices = [...file.tensors].filter(([name, { shape }]) => wanted.test(name) && shape.length > 1);
+    const formats = new Set(matrices.map(([, { type }]) => blockTypes[type.name]));
+    return formats.size === 1 ? [...formats][0] : undefined;
+  };
+  const layers = formatOf(/^blk\./);
+  if (layers === undefined) return {};
+  const embedding = formatOf(/^token_embd\./) ?? dtypeOf(file);
+  const head = file.tensors.has('output.weight') ? (formatOf(/^output\./) ?? dtypeOf(file)) : embedding;
+  return { weights: { layers, embedding, head } };
 }
 
 const plainTypes: Readonly<Record<string, Dtype>> = { BF16: 'bf16', F16: 'fp16', F32: 'fp32' };

@@ -1,6 +1,8 @@
 // Where every tensor of the checkpoint lies in the packed weights: one allocation, layers alike, rows padded so that all loads are aligned.
-import { type Dtype, dtypeBytes, type ModelDims } from './dims.ts';
+import type { ModelDims } from './dims.ts';
+import { dtypeBytes, type Format, formatBytes } from './formats.ts';
 import type { FieldName } from './ops.ts';
+import { formatOf } from './weights.ts';
 
 /** Elements of a packed row: K rounded up, so that any row starts at a 64-byte boundary and a vector loop has no tail. */
 export const padded = (k: number): number => Math.ceil(k / 32) * 32;
@@ -13,7 +15,7 @@ export interface Field {
   readonly name: FieldName;
   readonly rows: number;
   readonly columns: number;
-  readonly dtype: Dtype;
+  readonly dtype: Format;
   /** Bytes from the start of its layer, or of the packed weights for fields of the model. */
   readonly offset: number;
   readonly bytes: number;
@@ -31,7 +33,7 @@ export interface Slot {
   readonly shape: readonly [number, number];
   readonly offset: number;
   readonly stride: number;
-  readonly dtype: Dtype;
+  readonly dtype: Format;
 }
 
 /** Matrices that are loaded row by row and then repacked into the stream. Offsets are from the start of the staging memory, or of a layer in it. */
@@ -67,7 +69,13 @@ export function packWeights(dims: ModelDims, streamed = false): Packing {
       parts: [{ tensor, rows: 1, firstRow: 0, rowStep: 1 }],
     }) as const;
   const matrix = (name: FieldName, columns: number, parts: Field['parts']) =>
-    ({ name, rows: parts.reduce((sum, part) => sum + part.rows, 0), columns, dtype, parts }) as const;
+    ({
+      name,
+      rows: parts.reduce((sum, part) => sum + part.rows, 0),
+      columns,
+      dtype: formatOf(dims, name),
+      parts,
+    }) as const;
   const stacked = (list: readonly (readonly [string, number])[]) => {
     let firstRow = 0;
     return list.map(([tensor, rows]) => {
@@ -129,7 +137,7 @@ function place(fields: readonly Omit<Field, 'offset' | 'bytes'>[], start = 0) {
   let at = start;
   const placed = fields.map((field): Field => {
     const elements = field.rows === 1 ? field.columns : field.rows * padded(field.columns);
-    const bytes = align(elements * dtypeBytes[field.dtype]);
+    const bytes = align(formatBytes(field.dtype, elements));
     const offset = at;
     at += bytes;
     return { ...field, offset, bytes };
@@ -154,14 +162,13 @@ export function slotsOf(dims: ModelDims, packing: Packing): Slot[] {
 
 function slotOf(field: Field, part: Field['parts'][number], base: number, layer: number): Slot {
   const tensor = part.tensor.replace('{layer}', String(layer));
-  const element = dtypeBytes[field.dtype];
   if (field.rows === 1) {
     const columns = field.parts.length === 1 ? field.columns : part.rows;
     const first = field.parts.length === 1 ? 0 : part.firstRow;
     return {
       tensor,
       shape: [1, columns],
-      offset: base + field.offset + first * element,
+      offset: base + field.offset + formatBytes(field.dtype, first),
       stride: columns,
       dtype: field.dtype,
     };
@@ -170,7 +177,7 @@ function slotOf(field: Field, part: Field['parts'][number], base: number, layer:
   return {
     tensor,
     shape: [part.rows, field.columns],
-    offset: base + field.offset + part.firstRow * row * element,
+    offset: base + field.offset + formatBytes(field.dtype, part.firstRow * row),
     stride: part.rowStep * row,
     dtype: field.dtype,
   };
@@ -178,12 +185,13 @@ function slotOf(field: Field, part: Field['parts'][number], base: number, layer:
 
 /** Bytes that one decode pass reads: every weight once (the embedding only as the head), and KV per position. */
 export function bytesOf(dims: ModelDims): { weights: number; kvPerPosition: number } {
-  const element = dtypeBytes[dims.dtype];
   const qDim = dims.qHeads * dims.headDim;
   const kvDim = dims.kvHeads * dims.headDim;
   const perLayer = dims.hidden * (2 * qDim + 2 * kvDim + 3 * dims.ffn);
   return {
-    weights: element * (dims.layers * perLayer + dims.vocab * dims.hidden),
-    kvPerPosition: element * dims.layers * 2 * kvDim,
+    weights:
+      formatBytes(formatOf(dims, 'qkv'), dims.layers * perLayer) +
+      formatBytes(formatOf(dims, 'head'), dims.vocab * dims.hidden),
+    kvPerPosition: dtypeBytes[dims.dtype] * dims.layers * 2 * kvDim,
   };
 }

@@ -1,6 +1,6 @@
 // Dims out of a model's config.json. A file of another family, or with what no kernel computes, is refused.
 import { z } from 'zod';
-import { type Dtype, families, type ModelDims } from './dims.ts';
+import { families, type ModelDims } from './dims.ts';
 import {
   copyAgain,
   familyHint,
@@ -12,6 +12,7 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
+import type { Dtype } from './formats.ts';
 import { layerWindows } from './layer-windows.ts';
 import { findDisagreements, ropeKeys, type Setting, spelled } from './spellings.ts';
 

@@ -13,6 +13,8 @@ export interface Platform {
   readonly warps: number;
   /** A producer can fill a ring of shared memory while others compute. */
   readonly streams: boolean;
+  /** Its library multiplies matrices in blocks, as codegen/model/formats.ts lists them. */
+  readonly blockFormats: boolean;
   /** Most tokens of a pass at barriers, and what `many` tries, from many to few. */
   readonly mostTokens: number;
   readonly manyTokens: readonly number[];
@@ -28,6 +30,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     inlineFunction: 'static inline',
     warps: 1,
     streams: false,
+    blockFormats: true,
     mostTokens: 128,
     manyTokens: [64],
     withoutPrompts: [],
@@ -39,6 +42,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     inlineFunction: '__host__ __device__ inline',
     warps: 16,
     streams: true,
+    blockFormats: false,
     mostTokens: 8,
     manyTokens: [8, 4, 2],
     withoutPrompts: [['cuda/no_prompts/host', 'host/']],

@@ -27,7 +27,7 @@ inline Blocks blocks_of(int dtype) {
   }
 }
 
-constexpr int kMostBlockElements = 256;
+constexpr int kMostBlockElements = 256, kMostBlockBytes = 210;
 
 inline float half_at(const uint8_t* bytes) {
   uint16_t half;
@@ -118,6 +118,10 @@ inline void expand(int dtype, const uint8_t* block, float* out) {
 inline void convert_blocks(const char* from, int from_dtype, int64_t first, char* to, int to_dtype, int64_t n) {
   const Blocks blocks = blocks_of(from_dtype);
   if (blocks.elements == 1) return convert(from + first * blocks.bytes, from_dtype, to, to_dtype, n);
+  if (from_dtype == to_dtype) {  // whole blocks
+    std::memcpy(to, from + first / blocks.elements * blocks.bytes, static_cast<size_t>(n / blocks.elements * blocks.bytes));
+    return;
+  }
   float numbers[kMostBlockElements];
   while (n > 0) {
     expand(from_dtype, reinterpret_cast<const uint8_t*>(from) + first / blocks.elements * blocks.bytes, numbers);

@@ -17,6 +17,7 @@
 #include "convert.h"
 #include "files.h"
 #include "model_facts.h"
+#include "quantise.h"
 #include "random.h"
 
 /** A TensorSource that owns its path. */
@@ -42,8 +43,13 @@ struct Tensor {
     const int64_t in_head = row % source.head_rows, half = source.head_rows / 2;
     return row - in_head + (in_head % half) * 2 + in_head / half;
   }
-  int64_t row_bytes() const { return stride * dtype_bytes(dtype); }
-  int64_t end_byte() const { return first_byte + (rows - 1) * row_bytes() + width * dtype_bytes(dtype); }
+  /** Bytes of elements in the slot: of whole blocks where it has blocks. */
+  int64_t bytes(int64_t elements) const {
+    const Blocks blocks = blocks_of(dtype);
+    return elements / blocks.elements * blocks.bytes;
+  }
+  int64_t row_bytes() const { return bytes(stride); }
+  int64_t end_byte() const { return first_byte + (rows - 1) * row_bytes() + bytes(width); }
 };
 
 /** Joins every source with its slot, in the order of their bytes.
@@ -86,18 +92,18 @@ class ElementReader {
  public:
   ElementReader(const Tensor& tensor, std::vector<char>& window) : tensor_(tensor), window_(window) {}
 
-  /** Elements [first, first + n), flat and unpadded, as the slot's dtype. Other calls ask up to `last`. */
-  void read(int64_t first, int64_t n, int64_t last, char* out) {
+  /** Elements [first, first + n), flat and unpadded, as `dtype`; of blocks, whole ones. Other calls ask up to `last`. */
+  void read(int64_t first, int64_t n, int64_t last, int dtype, char* out) {
     const Source& source = tensor_.source;
     if (source.dtype == kDtypeRandom) {
-      random_weights(out, tensor_.dtype, first, n, source.seed, source.mean, source.scale);
+      random_weights(out, dtype, first, n, source.seed, source.mean, source.scale);
       return;
     }
     const Blocks blocks = blocks_of(source.dtype);
-    const int64_t to_bytes = dtype_bytes(tensor_.dtype);
+    const Blocks to = blocks_of(dtype);
     const int64_t capacity = static_cast<int64_t>(window_.size()) / blocks.bytes * blocks.elements;
-    if (source.dtype == tensor_.dtype && n >= capacity) {
-      read_exactly(tensor_.fd, source.offset + first * to_bytes, out, n * to_bytes, source.path);
+    if (source.dtype == dtype && n >= capacity) {
+      read_exactly(tensor_.fd, source.offset + first / to.elements * to.bytes, out, n / to.elements * to.bytes, source.path);
       return;
     }
     while (n > 0) {
@@ -108,10 +114,10 @@ class ElementReader {
                      (end_ - begin_) / blocks.elements * blocks.bytes, source.path);
       }
       const int64_t count = std::min(n, end_ - first);
-      convert_blocks(window_.data(), source.dtype, first - begin_, out, tensor_.dtype, count);
+      convert_blocks(window_.data(), source.dtype, first - begin_, out, dtype, count);
       first += count;
       n -= count;
-      out += count * to_bytes;
+      out += count / to.elements * to.bytes;
     }
   }
 
@@ -121,8 +127,59 @@ class ElementReader {
   int64_t begin_ = 0, end_ = 0;  // elements in the window
 };
 
+/** Blocks [first, first + count) of a row of the file, at out; those that are other numbers in the file are rounded. */
+inline void fill_blocks(ElementReader& reader, const Tensor& tensor, int64_t row, int64_t first, int64_t count, int64_t last, char* out) {
+  const Blocks blocks = blocks_of(tensor.dtype);
+  const int64_t from = row * tensor.columns;
+  if (tensor.source.dtype == tensor.dtype) {
+    return reader.read(from + first * blocks.elements, count * blocks.elements, last, tensor.dtype, out);
+  }
+  constexpr int64_t kAtOnce = 32;
+  float numbers[kAtOnce * kMostBlockElements];
+  for (int64_t done = 0; done < count;) {
+    const int64_t some = std::min(kAtOnce, count - done), column = (first + done) * blocks.elements;
+    const int64_t wanted = some * blocks.elements, values = std::max<int64_t>(0, std::min(wanted, tensor.columns - column));
+    if (values > 0) reader.read(from + column, values, last, kDtypeFp32, reinterpret_cast<char*>(numbers));
+    std::fill(numbers + values, numbers + wanted, 0.0f);
+    for (int64_t i = 0; i < some; ++i) {
+      quantise(tensor.dtype, numbers + i * blocks.elements, reinterpret_cast<uint8_t*>(out + (done + i) * blocks.bytes));
+    }
+    done += some;
+  }
+}
+
+/** fill of a slot in blocks. Bytes [begin, end) may cut blocks: of such a one, what lies in them. */
+inline void fill_rows_of_blocks(const Tensor& tensor, int64_t begin, int64_t end, char* out, std::vector<char>& window) {
+  const int64_t size = blocks_of(tensor.dtype).bytes;
+  const int64_t first_row = std::max<int64_t>(0, (begin - tensor.first_byte) / tensor.row_bytes());
+  const int64_t last_row = std::min(tensor.rows, (end - 1 - tensor.first_byte) / tensor.row_bytes() + 1);
+  // Rows of a head are read in another order than they are written in.
+  const int64_t last = (tensor.source.head_rows != 0 ? tensor.rows : last_row) * tensor.columns;
+  ElementReader reader(tensor, window);
+  for (int64_t row = first_row; row < last_row; ++row) {
+    const int64_t row_begin = tensor.first_byte + row * tensor.row_bytes();
+    const int64_t low = std::max(begin, row_begin);
+    const int64_t high = std::min(end, row_begin + tensor.bytes(tensor.width));
+    for (int64_t at = low; at < high;) {
+      const int64_t block = (at - row_begin) / size, cut = (at - row_begin) % size;
+      const int64_t whole = cut == 0 ? (high - at) / size : 0;
+      if (whole > 0) {
+        fill_blocks(reader, tensor, tensor.file_row(row), block, whole, last, out + (at - begin));
+        at += whole * size;
+      } else {
+        char one[kMostBlockBytes];
+        fill_blocks(reader, tensor, tensor.file_row(row), block, 1, last, one);
+        const int64_t bytes = std::min(size - cut, high - at);
+        std::memcpy(out + (at - begin), one + cut, static_cast<size_t>(bytes));
+        at += bytes;
+      }
+    }
+  }
+}
+
 /** Writes what of the tensor lies in packed bytes [begin, end); out is where byte `begin` goes. Neighbours' bytes stay. */
 inline void fill(const Tensor& tensor, int64_t begin, int64_t end, char* out, std::vector<char>& window) {
+  if (blocks_of(tensor.dtype).elements > 1) return fill_rows_of_blocks(tensor, begin, end, out, window);
   const int64_t element = dtype_bytes(tensor.dtype);
   // Rows without gaps are one long row.
   const bool flat = tensor.stride == tensor.columns && tensor.source.head_rows == 0;
@@ -145,7 +202,7 @@ inline void fill(const Tensor& tensor, int64_t begin, int64_t end, char* out, st
     const int64_t column = (low - row_begin) / element;
     const int64_t values = std::max<int64_t>(0, std::min((high - row_begin) / element, columns) - column);
     char* to = out + (low - begin);
-    if (values > 0) reader.read((flat ? 0 : tensor.file_row(row)) * columns + column, values, last, to);
+    if (values > 0) reader.read((flat ? 0 : tensor.file_row(row)) * columns + column, values, last, tensor.dtype, to);
     std::memset(to + values * element, 0, static_cast<size_t>(high - low - values * element));
   }
 }

@@ -7,7 +7,7 @@ struct WeightSlot {
   int32_t rows, cols;
   int64_t offset;  // bytes
   int64_t stride;  // elements from row to row
-  int32_t dtype;   // 0 bf16, 1 fp16, 2 fp32
+  int32_t dtype;   // 0 bf16, 1 fp16, 2 fp32, 4 q8_0, 5 q4_0
 };
 
 struct ModelFacts {

@@ -79,6 +79,15 @@ for (const { isa, needs, weights } of paths) {
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
     });
 
+    it('multiplies rows in blocks as loops in double do', async () => {
+      const checks = await checksOf(`blocks-${isa}`, join(here, 'cpu-blocks.cpp'), [
+        '-O1',
+        ...flagsOf(needs),
+      ]);
+      expect(checks.length).toBe(10);
+      expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
+    });
+
     it('samples as a sort and the softmax say', async () => {
       const checks = await checksOf(`sampler-${isa}`, join(here, 'cpu-sampler.cpp'), [
         '-O2',

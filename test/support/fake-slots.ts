@@ -1,14 +1,16 @@
 // The weight slots of the fake model.
 import type { Slot } from '../../abi/manifest.ts';
 
-export type Dtype = Slot['dtype'];
+export type Dtype = 'bf16' | 'fp16' | 'fp32';
+/** A slot of plain numbers. */
+export type PlainSlot = Slot & { readonly dtype: Dtype };
 export const bytesOf: Readonly<Record<Dtype, number>> = { bf16: 2, fp16: 2, fp32: 4 };
 
 export const slots = layOut();
 
 /** Slots of all formats and odd shapes, as packWeights may place them: 256-byte alignment, rows padded to 32 elements. */
-function layOut(): Slot[] {
-  const placed: Slot[] = [];
+function layOut(): PlainSlot[] {
+  const placed: PlainSlot[] = [];
   let end = 0;
   const add = (tensor: string, shape: [number, number], dtype: Dtype, stride: number, offset?: number) => {
     const start = offset ?? Math.ceil(end / 256) * 256;

@@ -71,7 +71,7 @@ export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
 }
 
 function modelHeader(slots: readonly Slot[]): string {
-  const dtypes = { bf16: 0, fp16: 1, fp32: 2 };
+  const dtypes = { bf16: 0, fp16: 1, fp32: 2, int8: 4, int4: 5 };
   const rows = slots.map(
     ({ shape, offset, stride, dtype }) => `{${[...shape, offset, stride, dtypes[dtype]].join(', ')}},`,
   );
@@ -122,7 +122,8 @@ const bytesOf = (slots: readonly Slot[]) => Math.max(...slots.map(endOf));
 /** Byte after the last one of a slot, its padding included. */
 function endOf({ shape: [rows, columns], offset, stride, dtype }: Slot): number {
   const width = Math.min(Math.ceil(columns / 32) * 32, stride);
-  return offset + ((rows - 1) * stride + width) * (dtype === 'fp32' ? 4 : 2);
+  const bytes = { bf16: 2, fp16: 2, fp32: 4, int8: 34 / 32, int4: 18 / 32 }[dtype];
+  return offset + ((rows - 1) * stride + width) * bytes;
 }
 
 export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manifest {

@@ -3,17 +3,17 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import type { Slot } from '../../abi/manifest.ts';
 import { sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
 import { expandBlocks } from '../../runtime/reference-gguf.ts';
+import type { PlainSlot } from '../support/fake-slots.ts';
 import { buildFake } from '../support/host-fake.ts';
 import { encode, round } from '../support/number-formats.ts';
 import { type Quantised, quantise } from '../support/quantise.ts';
 
 const bytesOf = { bf16: 2, fp16: 2, fp32: 4 } as const;
 /** One block alone; padded rows; two slots row by row in turn; one that a chunk of 4 MiB ends in, within a block; all with heads of 4 rows. */
-const slots: Slot[] = [
+const slots: PlainSlot[] = [
   { tensor: 'block', shape: [4, 256], offset: 0, stride: 256, dtype: 'fp32' },
   { tensor: 'padded', shape: [8, 512], offset: 4096, stride: 1056, dtype: 'fp16' },
   { tensor: 'even', shape: [12, 256], offset: 20992, stride: 512, dtype: 'bf16' },
@@ -63,7 +63,7 @@ async function loaded(
 /** Numbers of a slot in the image that are not what they should be, the first three. */
 function wrongIn(
   image: DataView,
-  slot: Slot,
+  slot: PlainSlot,
   values: Float32Array,
   fileRow = (row: number) => row,
 ): string[] {

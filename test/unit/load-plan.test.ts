@@ -128,6 +128,23 @@ test('matrices that are rounded on the way are named', () => {
   ]);
 });
 
+test('matrices that are quantised on the way are counted, those that are in the same blocks are not', () => {
+  const dtypes = {
+    'q_proj.weight': 'int8',
+    'down_proj.weight': 'int4',
+    'embed_tokens.weight': 'int4',
+  } as const;
+  const slots = manifest.slots.map((slot) => {
+    const [, dtype] = Object.entries(dtypes).find(([name]) => slot.tensor.endsWith(name)) ?? [];
+    return { ...slot, dtype: dtype ?? slot.dtype };
+  });
+  const tensors = makeTensors({ 'model.embed_tokens.weight': { dtype: 'Q4_0' } });
+  expect(loadPlan({ ...manifest, slots }, tensors).warnings).toEqual([
+    'quantised to int8 here: 1 of BF16; each number is rounded by at most 0.39 % of the largest of its 32',
+    'quantised to int4 here: 1 of BF16; each number is rounded by at most 13 % of the largest of its 32',
+  ]);
+});
+
 test('a tied head and rotary frequencies are ignored, other extra tensors are named', () => {
   const extra = { 'lm_head.weight': {}, [`${layer}.self_attn.rotary_emb.inv_freq`]: {} };
   expect(loadPlan(manifest, makeTensors(extra)).warnings).toEqual([]);

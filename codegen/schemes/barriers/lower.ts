@@ -1,5 +1,6 @@
 // A checked plan at barriers: pass size, placements, phases, syncs.
-import { dtypeBytes, type ModelDims } from '../../model/dims.ts';
+import type { ModelDims } from '../../model/dims.ts';
+import { formatBytes, isBlocks } from '../../model/formats.ts';
 import {
   elementsOf,
   type Graph,
@@ -8,8 +9,9 @@ import {
   splitsFor,
   type TensorName,
 } from '../../model/graph.ts';
-import { columnsOf, isProduct, matrixRowsOf, rowsOf } from '../../model/ops.ts';
+import { columnsOf, isProduct, matrixRowsOf, productOf, rowsOf } from '../../model/ops.ts';
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
+import { formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage } from '../../plan/plan.ts';
 import { findHazards, isLocal, stagesFor } from '../../schedule/hazards.ts';
@@ -86,11 +88,14 @@ const withoutSplit = (plan: FusionPlan): FusionPlan =>
 
 const none: Roundings = { perLayer: 0, once: 0 };
 
-/** What templates/cpu/lib/step.h rounds as Paired: the input of each product, and the queries. */
+/** What templates/cpu/lib/step.h rounds as Paired: the input of each product, and the queries. Rows in blocks are rounded to pairs, too. */
 function pairRoundings({ ops, dims }: Graph, target: Target): Roundings {
   if (platformOf(target).kind !== 'cpu' || dims.dtype !== 'bf16') return none;
-  const rounds = ops.filter(({ name }) => isProduct(name) || name === 'attend');
-  const perLayer = rounds.filter(({ part }) => part === 'layer').length;
+  const rounds = ops.flatMap(({ name, part }) => {
+    if (isProduct(name)) return isBlocks(formatOf(dims, productOf(name).weight)) ? [part, part] : [part];
+    return name === 'attend' ? [part] : [];
+  });
+  const perLayer = rounds.filter((part) => part === 'layer').length;
   return { perLayer, once: rounds.length - perLayer };
 }
 
@@ -311,5 +316,5 @@ function buildStage(
 }
 
 function weightBytes(op: OpName, dims: ModelDims): number {
-  return dtypeBytes[dims.dtype] * matrixRowsOf(op, dims) * columnsOf(op, dims);
+  return formatBytes(formatOf(dims, productOf(op).weight), matrixRowsOf(op, dims) * columnsOf(op, dims));
 }

@@ -1,6 +1,6 @@
 // Constants of a kernel at barriers that its plan's options of the machine make.
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
-import { dtypeBytes } from '../../model/dims.ts';
+import { dtypeBytes } from '../../model/formats.ts';
 import { columnsOf } from '../../model/ops.ts';
 import { padded } from '../../model/packing.ts';
 import type { BarrierSchedule } from './schedule.ts';

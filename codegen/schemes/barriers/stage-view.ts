@@ -1,6 +1,7 @@
 // One stage as text: its signature, its statements in order, the syncs between them.
 
 import { scratchName, strideName } from '../../emit/names.ts';
+import { matrixType } from '../../emit/view.ts';
 import type { OpName, TensorName } from '../../model/graph.ts';
 import { isProduct, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
 import { functionOf, markedOps } from '../../schedule/schedule.ts';
@@ -129,6 +130,12 @@ class StagePrinter {
     return found;
   }
 
+  /** Columns of an input, and the type of the rows that it is multiplied with where that is not the usual one. */
+  #columns(columns: string): string {
+    const type = this.#isEnd ? matrixType(this.#schedule.dims, 'head') : 'Matrix';
+    return type === 'Matrix' ? columns : `${columns}, ${type}`;
+  }
+
   phase(phase: Phase): Statement[] {
     const op = phase.ops[0]!;
     const tokens = this.#tokens;
@@ -141,7 +148,7 @@ class StagePrinter {
           {
             template: 'norm_input',
             op,
-            columns: 'kHidden',
+            columns: this.#columns('kHidden'),
             source: this.#base('x'),
             weight: normOf(op).weight,
             tokens,
@@ -151,7 +158,7 @@ class StagePrinter {
         return [
           {
             template: 'gather_input',
-            columns: sizes[productOf(op).columns].constant,
+            columns: this.#columns(sizes[productOf(op).columns].constant),
             source: this.#base(productOf(op).input),
             tokens,
           },

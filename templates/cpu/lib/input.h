@@ -49,21 +49,22 @@ DEVICE void write_input(Block& b, int tokens, int token, At&& at, One&& one) {
   }
 }
 
-/** Input := src [tokens][K]. */
-template <int K> DEVICE void gather_input(Block& b, const float* src, int tokens) {
+/** Input := src [tokens][K], for rows of W. */
+template <int K, class W = Matrix> DEVICE void gather_input(Block& b, const float* src, int tokens) {
   for (int token = 0; token < tokens; ++token) {
     const float* x = src + (int64_t)token * K;
-    write_input<Matrix, K>(
+    write_input<W, K>(
         b, tokens, token, [=](int i) { return load(x + i); }, [=](int i) { return x[i]; });
   }
 }
 
 /** Input := RMSNorm of src [tokens][K] with weight [K]: x / sqrt(mean(x^2) + eps) * weight. */
-template <int K> DEVICE void norm_input(Block& b, const float* src, const float* weight, float eps, int tokens) {
+template <int K, class W = Matrix>
+DEVICE void norm_input(Block& b, const float* src, const float* weight, float eps, int tokens) {
   for (int token = 0; token < tokens; ++token) {
     const float* x = src + (int64_t)token * K;
     const float scale = norm_scale<K>(x, eps);
-    write_input<Matrix, K>(
+    write_input<W, K>(
         b, tokens, token, [=](int i) { return load(x + i) * splat(scale) * load(weight + i); },
         [=](int i) { return x[i] * scale * weight[i]; });
   }

@@ -5,6 +5,7 @@
 // Tokens whose drafts are checked are streams that share their loads: their sums are those of one token.
 // Every (row, token) has its own accumulators and one order of summation, wherever its row lies in a tile.
 #pragma once
+#include "lib/blocks.h"
 #include "lib/input.h"
 #include "lib/team.h"
 
@@ -77,10 +78,6 @@ DEVICE void dot_tile(const W* rows, int64_t row_stride, int row_count, const flo
   }
 }
 
-/** Bytes that one token's product asks for ahead of itself; rows follow each other in memory, so past its end the next row begins.
- *  Two Zen 3 cores, rows of 1024: 31 to 33 GB/s without, 32 to 36 with 1 KB, 29 to 32 with 2 or 4 KB; 24 with two rows at once. */
-constexpr int kAhead = 1024;
-
 /** Tokens computed one by one that share a row's loads: four sums each in 32 vector registers, or in 16. */
 constexpr int kStreamTokens = kLanes == 16 ? 6 : 3;
 
@@ -109,17 +106,19 @@ template <int Width, int T, class W> DEVICE void dot_streams(int tokens, const W
   if constexpr (T > 1) {
     if (tokens < T) return dot_streams<Width, T - 1>(tokens, row, input, out, stride);
   }
-  dot_stream<Width, T>(row, input, out, stride);
+  if constexpr (kHeld<W> > 1) dot_blocks<Width, T>(row, input, out, stride);
+  else dot_stream<Width, T>(row, input, out, stride);
 }
 
 /** epilogue(row, token, y) for every row in rows and token in [0, tokens): y[p] = dot(row (row * Parts + p) of w, input of token). */
-template <int K, int Parts, class Epilogue>
-DEVICE void matmul(Block& b, const Matrix* w, Range rows, int tokens, Epilogue&& epilogue) {
+template <int K, int Parts, class W, class Epilogue>
+DEVICE void matmul(Block& b, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
   constexpr int width = padded(K);
+  constexpr int64_t row_stride = stored<W>(width);
   if (tokens == 1) {
     for (int row = rows.begin; row < rows.end; ++row) {
       float y[Parts];
-      for (int p = 0; p < Parts; ++p) dot_stream<width, 1>(w + ((int64_t)row * Parts + p) * width, b.scratch, y + p, 1);
+      for (int p = 0; p < Parts; ++p) dot_streams<width, 1>(1, w + (row * Parts + p) * row_stride, b.scratch, y + p, 1);
       epilogue(row, 0, y);
     }
     return;
@@ -131,7 +130,7 @@ DEVICE void matmul(Block& b, const Matrix* w, Range rows, int tokens, Epilogue&&
       for (int p = 0; p < Parts; ++p) {
         for (int group = 0, first = 0, next; group < groups; ++group, first = next) {
           next = tokens * (group + 1) / groups;
-          dot_streams<width, kStreamTokens>(next - first, w + ((int64_t)row * Parts + p) * width, b.scratch + (int64_t)first * width,
+          dot_streams<width, kStreamTokens>(next - first, w + (row * Parts + p) * row_stride, b.scratch + (int64_t)first * width,
                                             y[first] + p, Parts);
         }
       }
@@ -140,12 +139,23 @@ DEVICE void matmul(Block& b, const Matrix* w, Range rows, int tokens, Epilogue&&
     return;
   }
   constexpr int tile = Parts < kTileRows ? kTileRows / Parts : 1;
+  constexpr int chunk = kHeld<W> > 1 && sizeof(Unpacked) > 2 ? kChunk / 2 : kChunk;
   float sums[kPassTokens * tile * Parts];
   for (int row = rows.begin; row < rows.end; row += tile) {
     const int count = smaller(tile, rows.end - row);
-    for (int column = 0; column < width; column += kChunk) {
-      dot_tile<Shared<Matrix>>(w + (int64_t)row * Parts * width + column, width, count * Parts, b.scratch, width, tokens, column,
-               smaller(kChunk, width - column) / kStep, sums, tile * Parts, column > 0);
+    for (int column = 0; column < width; column += chunk) {
+      const int columns = smaller(chunk, width - column);
+      const W* const rows_of_tile = w + row * Parts * row_stride + stored<W>(column);
+      const auto multiply = [&](const auto* from, int64_t stride) {
+        dot_tile<Shared<W>>(from, stride, count * Parts, b.scratch, width, tokens, column, columns / kStep, sums, tile * Parts, column > 0);
+      };
+      if constexpr (kHeld<W> > 1) {
+        alignas(64) Unpacked unpacked[tile * Parts * chunk];
+        unpack(unpacked, rows_of_tile, row_stride, count * Parts, columns);
+        multiply(unpacked, columns);
+      } else {
+        multiply(rows_of_tile, row_stride);
+      }
     }
     for (int token = 0; token < tokens; ++token) {
       for (int i = 0; i < count; ++i) {
@@ -158,4 +168,4 @@ DEVICE void matmul(Block& b, const Matrix* w, Range rows, int tokens, Epilogue&&
 }
 
 /** The next rows come from memory as they are read; there is nothing to start early. */
-template <int K, int Parts> DEVICE void prefetch_rows(Block&, const Matrix*, Range) {}
+template <int K, int Parts, class W> DEVICE void prefetch_rows(Block&, const W*, Range) {}

@@ -18,6 +18,15 @@ DEVICE Vec load(const bf16* p) {
 }
 DEVICE Vec load(const fp16* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
 
+DEVICE Vec load(const int8_t* p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
+/** The low (half 0) or high four bits of 8 bytes, less 8. */
+DEVICE Vec load_half(const uint8_t* p, int half) {
+  const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
+  const __m256i q = half == 0 ? _mm256_and_si256(bytes, _mm256_set1_epi32(15)) : _mm256_srli_epi32(bytes, 4);
+  return _mm256_cvtepi32_ps(_mm256_sub_epi32(q, _mm256_set1_epi32(8)));
+}
+DEVICE Vec splat(fp16 x) { return _mm256_cvtph_ps(_mm_set1_epi16((short)x.bits)); }
+
 /** Elements 0, 2, ... of 16 weights, then 1, 3, ...: one shift or mask each, where their own order would cost a shuffle. */
 DEVICE Vec load_even(const bf16* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i*)p), 16));

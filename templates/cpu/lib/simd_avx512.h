@@ -26,6 +26,15 @@ DEVICE Vec load(const bf16* p) {
 }
 DEVICE Vec load(const fp16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 
+DEVICE Vec load(const int8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
+/** The low (half 0) or high four bits of 16 bytes, less 8. */
+DEVICE Vec load_half(const uint8_t* p, int half) {
+  const __m512 numbers = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+  const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
+  return _mm512_permutexvar_ps(half == 0 ? bytes : _mm512_srli_epi32(bytes, 4), numbers);  // the index is four bits
+}
+DEVICE Vec splat(fp16 x) { return _mm512_cvtph_ps(_mm256_set1_epi16((short)x.bits)); }
+
 /** Elements 0, 2, ... of 32 weights, then 1, 3, .... */
 DEVICE Vec load_even(const bf16* p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16)); }
 DEVICE Vec load_odd(const bf16* p) {

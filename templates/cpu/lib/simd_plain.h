@@ -25,6 +25,14 @@ DEVICE Vec load(const fp16* p) {
   return (Vec)((halves & 0x8000) << 16 | (magnitude >= 0x0f800000 ? special : finite));
 }
 
+DEVICE Vec load(const int8_t* p) { return Vec{(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
+/** The low (half 0) or high four bits of 4 bytes, less 8. */
+DEVICE Vec load_half(const uint8_t* p, int half) {
+  const VecInt q = VecInt{p[0], p[1], p[2], p[3]} >> (4 * half) & 15;
+  return __builtin_convertvector(q - 8, Vec);
+}
+DEVICE Vec splat(fp16 x) { return to_float(x) - Vec{}; }
+
 /** Elements 0, 2, 4, 6 of 8 weights, then 1, 3, 5, 7. */
 DEVICE Vec load_even(const bf16* p) {
   VecInt pairs;

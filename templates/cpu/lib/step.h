@@ -1,5 +1,7 @@
 // One step of a dot product: kStep weights of a row, and as many inputs of a token, in the numbers that are multiplied.
 #pragma once
+#include <type_traits>
+
 #include "lib/simd.h"
 
 // Members of a class are not static; in a namespace without a name they stay in this instruction set's object, too.
@@ -35,12 +37,17 @@ struct Paired {
 template <> struct SharedStep<bf16> {
   using Type = Paired;
 };
+
+/** What rows in blocks are unpacked to for several tokens. */
+using Unpacked = bf16;
+#else
+using Unpacked = float;
 #endif
 
 }  // namespace
 
 /** How several tokens are multiplied that share the loads of a row: in the weights' own format where the instruction set can. */
-template <class W> using Shared = typename SharedStep<W>::Type;
+template <class W> using Shared = typename SharedStep<std::conditional_t<kHeld<W> == 1, W, Unpacked>>::Type;
 
 /** Floats of room that a token's input of `width` elements takes: half of them where a step is one vector. */
 template <class Step> DEVICE constexpr int input_floats(int width) { return width / kStep * Step::parts * kLanes; }

@@ -14,6 +14,25 @@ struct fp16 {
   uint16_t bits;
 };
 
+/** 32 numbers q * scale that follow each other in a row: Q8_0 of ggml. */
+struct int8_block {
+  fp16 scale;
+  int8_t q[32];
+};
+/** 32 numbers (q - 8) * scale: Q4_0 of ggml. q of element i is in the low half of byte i, of i + 16 in the high one. */
+struct int4_block {
+  fp16 scale;
+  uint8_t q[16];
+};
+
+/** Numbers that one W of a stored row holds. */
+template <class W> constexpr int kHeld = 1;
+template <> constexpr int kHeld<int8_block> = 32;
+template <> constexpr int kHeld<int4_block> = 32;
+
+/** W of a stored row of so many numbers. */
+template <class W> DEVICE constexpr int64_t stored(int64_t numbers) { return numbers / kHeld<W>; }
+
 /** Rows [begin, end). */
 struct Range {
   int begin, end;
@@ -43,6 +62,14 @@ DEVICE float to_float(fp16 x) {
   const uint32_t magnitude = (uint32_t)(x.bits & 0x7fff) << 13;
   if (magnitude >= 0x0f800000) return float_from_bits(sign | 0x70000000 | magnitude);  // infinity, NaN
   return float_from_bits(sign | bits_from_float(float_from_bits(magnitude) * 0x1p112f));
+}
+
+/** Number i of a stored row. */
+template <class W> DEVICE float element(const W* row, int i) { return to_float(row[i]); }
+DEVICE float element(const int8_block* row, int i) { return to_float(row[i / 32].scale) * row[i / 32].q[i % 32]; }
+DEVICE float element(const int4_block* row, int i) {
+  const int q = row[i / 32].q[i % 16] >> (i % 32 / 16 * 4) & 15;
+  return to_float(row[i / 32].scale) * (float)(q - 8);
 }
 
 /** Rounds to nearest, ties to even; NaN stays NaN, fp16 overflow gives infinity. */

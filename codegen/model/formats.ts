@@ -1,0 +1,51 @@
+// Formats of matrices: plain numbers, or blocks of small whole numbers that share a scale.
+
+/** Plain numbers, and bytes of one. */
+export const dtypeBytes = { bf16: 2, fp16: 2, fp32: 4 } as const;
+export type Dtype = keyof typeof dtypeBytes;
+
+interface BlockLayout {
+  /** Of one number. */
+  readonly bits: number;
+  /** Numbers that share a scale; they follow each other in a row. */
+  readonly group: number;
+  readonly scale: 'fp16';
+  /** Of a block: its scale, then its numbers. */
+  readonly bytes: number;
+  /** Blocks of GGUF files that are the same, byte for byte: the loader's code of the format. */
+  readonly stored: 'q8_0' | 'q4_0';
+  /** In templates/cpu/lib/types.h. */
+  readonly type: string;
+}
+
+/** Formats in blocks. A matrix of another type is rounded to them while it is loaded. */
+export const blockFormats = {
+  int8: { bits: 8, group: 32, scale: 'fp16', bytes: 34, stored: 'q8_0', type: 'int8_block' },
+  int4: { bits: 4, group: 32, scale: 'fp16', bytes: 18, stored: 'q4_0', type: 'int4_block' },
+} as const satisfies Record<string, BlockLayout>;
+export type BlockFormat = keyof typeof blockFormats;
+export type Format = Dtype | BlockFormat;
+
+/** What --weights takes: `plain`, numbers of the model's dtype. */
+export const weightNames = ['plain', ...(Object.keys(blockFormats) as BlockFormat[])] as const;
+export type WeightName = (typeof weightNames)[number];
+
+/** Which matrices have which format. */
+export interface MatrixFormats {
+  readonly layers: Format;
+  readonly embedding: Format;
+  /** That of the embedding where they are one matrix. */
+  readonly head: Format;
+}
+
+export const isBlocks = (format: Format): format is BlockFormat => Object.hasOwn(blockFormats, format);
+
+/** Bytes of so many numbers, whole blocks where the format has blocks. */
+export const formatBytes = (format: Format, elements: number): number =>
+  isBlocks(format)
+    ? Math.ceil(elements / blockFormats[format].group) * blockFormats[format].bytes
+    : elements * dtypeBytes[format];
+
+/** C++ type of a stored number, or block. */
+export const formatType = (format: Format): string =>
+  isBlocks(format) ? blockFormats[format].type : { bf16: 'bf16', fp16: 'fp16', fp32: 'float' }[format];

@@ -1,0 +1,83 @@
+// Weights in blocks for the oracle: what int8 and int4 make of numbers, in plain loops, sharing no code with the loader.
+
+/** Formats of matrices: of int8 and int4 each matrix is rounded; all others are what they are. */
+export interface ReferenceFormats {
+  readonly layers: string;
+  readonly embedding: string;
+  readonly head: string;
+}
+
+/** The format in blocks that a tensor is rounded to; null: none. */
+export function blocksOf(formats: ReferenceFormats | undefined, tensor: string): string | null {
+  if (!formats) return null;
+  const format =
+    tensor === 'model.embed_tokens.weight'
+      ? formats.embedding
+      : tensor === 'lm_head.weight'
+        ? formats.head
+        : /_proj\.weight$/.test(tensor)
+          ? formats.layers
+          : '';
+  return Object.hasOwn(rounders, format) ? format : null;
+}
+
+/** Elements of a row of a matrix. */
+export function columnsOf(
+  { hidden, ffn, qHeads, headDim }: Readonly<Record<'hidden' | 'ffn' | 'qHeads' | 'headDim', number>>,
+  tensor: string,
+): number {
+  if (tensor.endsWith('.o_proj.weight')) return qHeads * headDim;
+  return tensor.endsWith('.down_proj.weight') ? ffn : hidden;
+}
+
+/** The numbers that blocks of 32 along rows [columns] stand for; the last block of a row may be shorter. */
+export function roundToBlocks(format: string, values: Float32Array, columns: number): Float32Array {
+  const round = rounders[format];
+  if (!round) throw new Error(`the reference has no format ${format}`);
+  const out = new Float32Array(values.length);
+  for (let row = 0; row < values.length; row += columns) {
+    for (let from = row; from < row + columns; from += 32) {
+      const to = Math.min(from + 32, row + columns);
+      out.set(round(values.subarray(from, to)), from);
+    }
+  }
+  return out;
+}
+
+/** As ggml makes Q8_0 and Q4_0, every step in float32; the scale is kept as float16. */
+const rounders: Readonly<Record<string, (block: Float32Array) => Float32Array>> = {
+  int8: (block) => {
+    let most = 0;
+    for (const x of block) most = Math.max(most, Math.abs(x));
+    const d = Math.fround(most / 127);
+    const inverse = d === 0 ? 0 : Math.fround(1 / d);
+    const scale = nearestHalf(d);
+    return block.map((x) => {
+      const y = Math.fround(x * inverse);
+      return scale * Math.sign(y) * Math.floor(Math.abs(y) + 0.5);
+    });
+  },
+  int4: (block) => {
+    let most = 0;
+    for (const x of block) if (Math.abs(x) > Math.abs(most)) most = x;
+    const d = Math.fround(most / -8);
+    const inverse = d === 0 ? 0 : Math.fround(1 / d);
+    const scale = nearestHalf(d);
+    return block.map((x) => {
+      const y = Math.fround(Math.fround(x * inverse) + 8.5);
+      return scale * (Math.min(15, Math.floor(y)) - 8);
+    });
+  },
+};
+
+/** The float16 nearest to x, ties to even; infinite from 65520 on. */
+function nearestHalf(x: number): number {
+  const size = Math.abs(x);
+  if (size >= 65520) return Math.sign(x) * Number.POSITIVE_INFINITY;
+  const step = 2 ** (Math.max(-14, Math.floor(Math.log2(size))) - 10);
+  const steps = size / step;
+  const below = Math.floor(steps);
+  const rest = steps - below;
+  const up = rest > 0.5 || (rest === 0.5 && below % 2 === 1);
+  return Math.sign(x) * (below + (up ? 1 : 0)) * step;
+}

@@ -1,0 +1,121 @@
+// Products with rows in blocks, and their embedding, against plain loops in double over what the blocks say. Compiled once for each instruction set.
+#include <cstring>
+#include <vector>
+
+#include "abi.h"
+#include "cpu-check.h"
+#include "lib/types.h"
+
+using Matrix = int8_block;
+using Cache = bf16;
+constexpr int kPassTokens = 64, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
+constexpr float kAttnScale = 0.25f;
+#include "lib/lib.h"
+
+using Floats = std::vector<float>;
+
+struct Bench {
+  Team team{};
+  Floats memory = Floats(1 << 20, NAN);  // scratch begins as garbage
+  Block block{&team, 0, nullptr};
+  Bench() {
+    team.count = 1;
+    block.scratch = memory.data() + (128 - reinterpret_cast<uintptr_t>(memory.data()) % 128) / sizeof(float);
+  }
+};
+
+/** Scales of both signs, some of them subnormal in fp16; every q that there is. */
+template <class W> std::vector<W> random_blocks(int64_t count) {
+  std::vector<W> blocks(count);
+  for (int64_t i = 0; i < count; ++i) {
+    round_to(&blocks[i].scale, i % 7 == 3 ? 0x1.8p-16f : random_float());
+    for (auto& q : blocks[i].q) q = static_cast<std::remove_reference_t<decltype(q)>>(static_cast<int>(random_float() * 128));
+  }
+  return blocks;
+}
+
+/** q of element i, from the layout alone. */
+int number(const int8_block& block, int i) { return block.q[i]; }
+int number(const int4_block& block, int i) { return (i < 16 ? block.q[i] % 16 : block.q[i - 16] / 16) - 8; }
+
+template <class W> double exact(const std::vector<W>& w, int64_t element) {
+  const W& block = w[element / 32];
+  return static_cast<double>(to_float(block.scale)) * number(block, element % 32);
+}
+
+/** y[token][row] = dot(row, input) for one shape, with so many tokens together. */
+template <class W, int K, int Parts> void check_matmul(const char* name) {
+  Bench bench;
+  Block& b = bench.block;
+  Check check(name);
+  const int rows = 53;
+  const auto w = random_blocks<W>(static_cast<int64_t>(rows) * Parts * padded(K) / 32);
+  for (int tokens : {1, 2, 6, 7, 64}) {
+    Floats src(static_cast<size_t>(tokens) * K);
+    for (float& x : src) x = random_float();
+    gather_input<K, W>(b, src.data(), tokens);
+    // As pairs, both factors are rounded to bf16.
+    const double rounded = tokens > 1 && Shared<W>::parts == 1 ? 2 * 0x1p-8 : 0;
+    int calls = 0;
+    matmul<K, Parts>(b, w.data(), {5, rows}, tokens, [&](int row, int token, const float(&y)[Parts]) {
+      ++calls;
+      for (int p = 0; p < Parts; ++p) {
+        double want = 0, size = 0;
+        for (int k = 0; k < K; ++k) {
+          const double term = exact(w, (static_cast<int64_t>(row) * Parts + p) * padded(K) + k) * src[static_cast<size_t>(token) * K + k];
+          want += term;
+          size += std::fabs(term);
+        }
+        check.near(y[p], want, (sum_error(K / kLanes + kLanes) + rounded) * size);
+      }
+    });
+    check.equal(calls, (rows - 5) * tokens);
+  }
+}
+
+/** Tokens whose drafts are checked have the bits that they have alone. */
+template <class W, int K> void check_alone(const char* name) {
+  Bench bench;
+  Block& b = bench.block;
+  Check check(name);
+  const int rows = 9, most = 8;
+  const auto w = random_blocks<W>(static_cast<int64_t>(rows) * padded(K) / 32);
+  Floats src(most * K), alone(most * rows);
+  for (float& x : src) x = random_float();
+  for (int token = 0; token < most; ++token) {
+    gather_input<K, W>(b, src.data() + token * K, 1);
+    matmul<K, 1>(b, w.data(), {0, rows}, 1, [&](int row, int, const float(&y)[1]) { alone[token * rows + row] = y[0]; });
+  }
+  b.team->draft_count = 1;
+  for (int tokens : {2, 3, 7, most}) {
+    gather_input<K, W>(b, src.data(), tokens);
+    matmul<K, 1>(b, w.data(), {0, rows}, tokens,
+                 [&](int row, int token, const float(&y)[1]) { check.equal(y[0], alone[token * rows + row]); });
+  }
+}
+
+template <class W, int K> void check_embed(const char* name) {
+  Bench bench;
+  Check check(name);
+  const auto table = random_blocks<W>(7 * padded(K) / 32);
+  const int ids[] = {6, 0, 3};
+  Floats x(3 * K, NAN);
+  embed<K>(bench.block, x.data(), table.data(), ids, 3, {0, 40});
+  embed<K>(bench.block, x.data(), table.data(), ids, 3, {40, K});
+  for (int token = 0; token < 3; ++token) {
+    for (int i = 0; i < K; ++i) check.equal(x[token * K + i], exact(table, ids[token] * padded(K) + i));
+  }
+}
+
+template <class W> void check_format(const char* name) {
+  check_matmul<W, 32, 1>(name);
+  check_matmul<W, 100, 2>(name);
+  check_matmul<W, 2080, 1>(name);
+  check_alone<W, 416>(name);
+  check_embed<W, 70>(name);
+}
+
+int main() {
+  check_format<int8_block>("int8");
+  check_format<int4_block>("int4");
+}

@@ -1,0 +1,196 @@
+// Matrices on their way into slots in blocks: what is rounded, what is kept byte for byte, and what a file of other numbers becomes.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, expect, it } from 'vitest';
+import type { Slot } from '../../abi/manifest.ts';
+import { sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
+import { Engine } from '../../runtime/engine.ts';
+import { roundToBlocks } from '../../runtime/reference-blocks.ts';
+import { expandBlocks } from '../../runtime/reference-gguf.ts';
+import { buildFake } from '../support/host-fake.ts';
+import { quantise } from '../support/quantise.ts';
+
+/** One block; rows that end within a block, with more room than they take; two slots row by row in turn; blocks that chunks of 4 MiB cut. */
+const slots: Slot[] = [
+  { tensor: 'block', shape: [4, 32], offset: 0, stride: 32, dtype: 'int8' },
+  { tensor: 'padded', shape: [4, 45], offset: 256, stride: 96, dtype: 'int4' },
+  { tensor: 'even', shape: [8, 256], offset: 1024, stride: 512, dtype: 'int8' },
+  { tensor: 'odd', shape: [8, 256], offset: 1024 + 272, stride: 512, dtype: 'int8' },
+  { tensor: 'eights', shape: [12, 2048], offset: 2 ** 22 - 20_480, stride: 2048, dtype: 'int8' },
+  { tensor: 'fours', shape: [16, 2048], offset: 2 ** 23 - 10_240, stride: 2048, dtype: 'int4' },
+];
+const formats = {
+  int8: { code: 8, bytes: 34, name: 'Q8_0' },
+  int4: { code: 2, bytes: 18, name: 'Q4_0' },
+} as const;
+const formatOf = ({ dtype }: Slot) => formats[dtype as keyof typeof formats];
+
+const fake = await buildFake(slots);
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-quantised-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const open: Engine[] = [];
+afterEach(() => {
+  for (const engine of open.splice(0)) engine.close();
+});
+
+/** The image of the packed weights. A source without bytes is random. */
+async function loaded(sources: readonly { bytes?: Buffer; dtype: number; headRows?: number }[]) {
+  const path = join(folder, 'weights');
+  writeFileSync(
+    path,
+    Buffer.concat([Buffer.alloc(13), ...sources.map(({ bytes }) => bytes ?? Buffer.alloc(0))]),
+  );
+  let offset = 13;
+  const list = sources.map(({ bytes, dtype, headRows = 0 }, slot): TensorSource => {
+    const at = offset;
+    offset += bytes?.length ?? 0;
+    return {
+      path: bytes ? path : null,
+      offset: bytes ? at : 0,
+      slot,
+      dtype,
+      head_rows: headRows,
+      seed: slot,
+      mean: 0,
+      scale: 1,
+    };
+  });
+  const engine = await Engine.open(fake.path, fake.manifest, { context: 256, threads: 2 });
+  open.push(engine);
+  await engine.load(list);
+  return Buffer.from(fake.weights());
+}
+
+/** Stored blocks of row r of a slot. */
+function rowOf(image: Buffer, slot: Slot, row: number): Buffer {
+  const { bytes } = formatOf(slot);
+  const start = slot.offset + (row * slot.stride * bytes) / 32;
+  return image.subarray(start, start + Math.ceil(slot.shape[1] / 32) * bytes);
+}
+
+/** Of each slot the first number that is not what it should be; numbers behind the end of a row are zeros. */
+function wrongIn(image: Buffer, expected: readonly Float32Array[], fileRow = (row: number) => row): string[] {
+  return slots.flatMap((slot, i) => {
+    const [rows, columns] = slot.shape;
+    for (let row = 0; row < rows; row++) {
+      const got = expandBlocks(formatOf(slot).code, rowOf(image, slot, row));
+      for (let column = 0; column < got.length; column++) {
+        const right = column < columns ? expected[i]![fileRow(row) * columns + column]! : 0;
+        if (got[column] !== right && !(got[column] === 0 && right === 0))
+          return [`${slot.tensor} [${row}, ${column}]: ${got[column]}, ${right} expected`];
+      }
+    }
+    return [];
+  });
+}
+
+/** Numbers of very different sizes from block to block. */
+const numbers = slots.map(({ shape: [rows, columns] }, i) => {
+  let state = i + 1;
+  return Float32Array.from({ length: rows * columns }, (_, at) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state / 2 ** 31 - 1) * 2 ** (((at >> 5) % 11) - 6);
+  });
+});
+const rounded = slots.map((slot, i) => roundToBlocks(slot.dtype, numbers[i]!, slot.shape[1]));
+const asFloats = (values: Float32Array) => Buffer.from(values.buffer);
+
+it('numbers are rounded as the oracle rounds them', async () => {
+  const image = await loaded(numbers.map((values) => ({ bytes: asFloats(values), dtype: sourceDtype.fp32 })));
+  expect(wrongIn(image, rounded)).toEqual([]);
+});
+
+it('what is rounded is near: half a step of int8, a step of int4', () => {
+  const far = slots.flatMap(({ dtype, shape: [, columns], tensor }, i) => {
+    const values = numbers[i]!;
+    for (let from = 0; from < values.length; from += columns) {
+      for (let at = from; at < from + columns; at += 32) {
+        const block = values.subarray(at, Math.min(at + 32, from + columns));
+        const most = Math.max(...block.map(Math.abs));
+        // The scale is rounded to float16, too: 127 or 8 steps of 2^-11 of itself.
+        const allowed = dtype === 'int8' ? most * (0.5 / 127 + 2 ** -11) : most * (1 / 8 + 2 ** -11);
+        if (block.some((x, j) => Math.abs(x - rounded[i]![at + j]!) > allowed)) return [`${tensor} ${at}`];
+      }
+    }
+    return [];
+  });
+  expect(far).toEqual([]);
+});
+
+it('rows of a head are put where the model has them', async () => {
+  // Of four rows, 0 and 2 are a pair in the model, and 0 and 1 in the file.
+  const fileRow = (row: number) => row - (row % 4) + [0, 2, 1, 3][row % 4]!;
+  const image = await loaded(
+    numbers.map((values) => ({ bytes: asFloats(values), dtype: sourceDtype.fp32, headRows: 4 })),
+  );
+  expect(wrongIn(image, rounded, fileRow)).toEqual([]);
+});
+
+it('blocks of the same format are kept byte for byte, and others rounded', async () => {
+  const whole = slots.map(({ shape: [, columns] }) => columns % 32 === 0);
+  const source = (other: boolean) =>
+    slots.map((slot, i) => {
+      if (!whole[i]) return { bytes: asFloats(numbers[i]!), dtype: sourceDtype.fp32 };
+      const name = (slot.dtype === 'int8') === other ? ('Q4_0' as const) : ('Q8_0' as const);
+      const dtype = name === 'Q8_0' ? sourceDtype.q8_0 : sourceDtype.q4_0;
+      return { bytes: quantise(name, numbers[i]!), dtype };
+    });
+  const same = source(false);
+  const image = await loaded(same);
+  for (const [i, slot] of slots.entries()) {
+    if (!whole[i]) continue;
+    const { bytes } = formatOf(slot);
+    const row = (slot.shape[1] / 32) * bytes;
+    for (let r = 0; r < slot.shape[0]; r++) {
+      const right = same[i]!.bytes.subarray(r * row, (r + 1) * row);
+      if (!rowOf(image, slot, r).equals(right)) expect.fail(`${slot.tensor}, row ${r}`);
+    }
+  }
+  const others = source(true);
+  const expected = slots.map((slot, i) => {
+    if (!whole[i]) return rounded[i]!;
+    const values = expandBlocks(slot.dtype === 'int8' ? 2 : 8, others[i]!.bytes);
+    return roundToBlocks(slot.dtype, values, slot.shape[1]);
+  });
+  expect(wrongIn(await loaded(others), expected)).toEqual([]);
+});
+
+it('random numbers are rounded, and are the same each time', async () => {
+  const sources = slots.map(() => ({ dtype: sourceDtype.random }));
+  const image = await loaded(sources);
+  const values = expandBlocks(8, rowOf(image, slots[4]!, 7));
+  const square = values.reduce((sum, x) => sum + x * x, 0) / values.length;
+  // Of 4,096 squares of deviation 1, whose own deviation is at most sqrt(2): six of the mean's.
+  expect(Math.abs(square - 1)).toBeLessThan(6 * Math.sqrt(2 / values.length));
+  expect((await loaded(sources)).equals(image)).toBe(true);
+});
+
+it('a block with a number that is not finite stands for none that is', async () => {
+  for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+    const sources = numbers.map((values, i) => {
+      const own = i < 2 ? values.with(3, bad) : values;
+      return { bytes: asFloats(own), dtype: sourceDtype.fp32 };
+    });
+    const image = await loaded(sources);
+    for (const slot of slots.slice(0, 2))
+      expect(
+        [...expandBlocks(formatOf(slot).code, rowOf(image, slot, 0)).subarray(0, 32)].some(Number.isFinite),
+      ).toBe(false);
+  }
+});
+
+/** Blocks by hand: a scale of 1 (0x3c00) or -1 (0xbc00), and the numbers of the first bytes. */
+it.each([
+  ['int8', [127, -127, 0.5, -0.5, 1.5, 0.49999997], [0, 0x3c, 127, 0x81, 1, 0xff, 2, 0]],
+  ['int4', [8, -7, 7.5, 0.4, -0.6], [0, 0xbc, 0x80, 0x8f, 0x81, 0x88, 0x89]],
+] as const)('%s, a block by hand', async (format, first, bytes) => {
+  const at = format === 'int8' ? 0 : 1;
+  const values = numbers[at]!.map((_, i) => first[i] ?? 0);
+  const sources = numbers.map((all, i) => ({
+    bytes: asFloats(i === at ? values : all),
+    dtype: sourceDtype.fp32,
+  }));
+  const image = await loaded(sources);
+  expect([...rowOf(image, slots[at]!, 0).subarray(0, bytes.length)]).toEqual([...bytes]);
+});

@@ -1,0 +1,107 @@
+// Formats of matrices: what is asked for, what a GGUF file has, where they are refused, and what they come to in bytes.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+import { generate } from '../../codegen/index.ts';
+import type { ModelDims } from '../../codegen/model/dims.ts';
+import type { WeightName } from '../../codegen/model/formats.ts';
+import { bytesOf, packWeights, slotsOf } from '../../codegen/model/packing.ts';
+import { readModel } from '../../codegen/model/read-config.ts';
+import { formatsText, settleWeights } from '../../codegen/model/weights.ts';
+import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { ggufOf, type MatrixType, writeGguf } from '../support/gguf.ts';
+import { refusalOf } from '../support/refusal.ts';
+
+const [cpu, h100] = [resolveTarget('cpu'), resolveTarget('h100')];
+const { dims } = resolveModel('qwen3-0.6b');
+const folder = mkdtempSync(join(tmpdir(), 'weights-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const llama = resolveModel(join(import.meta.dirname, '../fixtures/llama3-micro')).directory!;
+/** Dims of a file whose embedding, layers and head have these types. */
+function ofFile(embedding: MatrixType, layers: MatrixType, head: MatrixType): ModelDims {
+  const typeOf = (name: string) =>
+    name.startsWith('token_embd') ? embedding : name.startsWith('output') ? head : layers;
+  return readModel(writeGguf(join(folder, 'mixed.gguf'), ggufOf(llama, typeOf))).dims;
+}
+
+test('int8 is for all matrices; int4 for the layers, with embedding and head in int8', () => {
+  const text = (asked: WeightName | undefined) => formatsText(settleWeights(dims, asked, cpu));
+  expect(text(undefined)).toBe('bf16');
+  expect(text('plain')).toBe('bf16');
+  expect(text('int8')).toBe('int8');
+  expect(text('int4')).toBe('int4, embedding and head int8');
+});
+
+test.each<[MatrixType, MatrixType, MatrixType, string, string]>([
+  ['Q8_0', 'Q8_0', 'Q8_0', 'int8', 'int4, embedding and head int8'],
+  ['Q4_0', 'Q4_0', 'Q4_0', 'int4', 'int4'],
+  [
+    'Q4_0',
+    'Q4_0',
+    'Q5_1',
+    'layers int4, embedding int4, head bf16',
+    'layers int4, embedding int4, head int8',
+  ],
+  ['Q8_0', 'Q4_0', 'F16', 'layers int4, embedding int8, head bf16', 'int4, embedding and head int8'],
+  ['Q8_0', 'Q5_1', 'Q8_0', 'bf16', 'int4, embedding and head int8'],
+  ['BF16', 'BF16', 'BF16', 'bf16', 'int4, embedding and head int8'],
+])('a file of %s, %s and %s is %s', (embedding, layers, head, text, asInt4) => {
+  const read = ofFile(embedding, layers, head);
+  expect(formatsText(settleWeights(read, undefined, cpu))).toBe(text);
+  expect(formatsText(settleWeights(read, 'int4', cpu))).toBe(asInt4);
+  // Where there are no kernels for blocks, they are numbers, as they were.
+  expect(formatsText(settleWeights(read, undefined, h100))).toBe(read.dtype);
+});
+
+test('a GPU has no kernels for blocks: refused by name, before anything is generated', async () => {
+  const error = refusalOf(() => settleWeights(dims, 'int8', h100));
+  expect([error.kind, error.message]).toEqual(['usage', 'there are no int8 kernels for h100 yet']);
+  const quantised = settleWeights(dims, 'int4', cpu);
+  const plan = await resolvePlan('stream');
+  await expect(generate({ dims: quantised, plan, target: h100 })).rejects.toThrow(
+    'there are no int4 kernels for h100 yet',
+  );
+});
+
+test('the command line names the formats that there are', async () => {
+  const { io, written } = memoryIo();
+  const code = await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int5'], io);
+  expect([code, written.err]).toEqual([2, expect.stringContaining("--weights is 'int5'")]);
+  expect(written.err).toContain('plain, int8, int4');
+});
+
+test('blocks are 34 and 18 bytes for 32 numbers, and a schedule counts them', async () => {
+  const numbers = 28 * 1024 * (2 * 2048 + 2 * 1024 + 3 * 3072);
+  const head = 151936 * 1024;
+  const bytes = (asked: WeightName) => bytesOf(settleWeights(dims, asked, cpu)).weights;
+  expect(bytes('plain')).toBe(2 * (numbers + head));
+  expect(bytes('int8')).toBe(((numbers + head) / 32) * 34);
+  expect(bytes('int4')).toBe((numbers / 32) * 18 + (head / 32) * 34);
+});
+
+test('slots of one matrix follow each other, block by block', () => {
+  const quantised = settleWeights(dims, 'int4', cpu);
+  const slots = slotsOf(quantised, packWeights(quantised));
+  const slot = (name: string) => slots.find(({ tensor }) => tensor.endsWith(name))!;
+  const [q, k, gate, up] = ['q_proj', 'k_proj', 'gate_proj', 'up_proj'].map((name) => slot(`${name}.weight`));
+  expect(k!.offset - q!.offset).toBe((2048 * 1024 * 18) / 32);
+  expect(up!.offset - gate!.offset).toBe((1024 * 18) / 32);
+  expect([gate!.stride, gate!.dtype, slot('embed_tokens.weight').dtype]).toEqual([2048, 'int4', 'int8']);
+  expect(slot('input_layernorm.weight').dtype).toBe('fp32');
+});
+
+test('a head in another format than the layers has inputs in its own order', async () => {
+  const plan = await resolvePlan('cooperative');
+  const sourcesOf = async (one: ModelDims) => (await generate({ dims: one, plan, target: cpu })).sources;
+  const mixed = await sourcesOf(ofFile('Q4_0', 'Q4_0', 'BF16'));
+  expect(mixed['model.h']).toContain('using Matrix = int4_block;');
+  expect(mixed['model.h']).toContain('using Cache = bf16;');
+  expect(mixed['model.h']).toContain('const bf16* head;');
+  expect(mixed['kernel.cpp']).toMatch(/(norm|gather)_input<kHidden, bf16>\(/);
+  const same = await sourcesOf(settleWeights(dims, 'int8', cpu));
+  expect(same['kernel.cpp']).not.toMatch(/_input<\w+, \w+>\(/);
+});
