@@ -60,7 +60,8 @@ export function addQuality(program: Program, start: Start): void {
         const ok = results.every(({ problems }) => problems.length === 0);
         if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ok, texts: results });
         else ui.data(qualityText(results));
-        if (built.dims.weights) ui.note('weights in blocks: what they lose is shown, not judged; gen verify judges the kernel');
+        if (built.dims.weights)
+          ui.note('weights in blocks: what they lose is shown, not judged; gen verify judges the kernel');
         if (options.report) {
           const { writeReport } = await import('./report-file.ts');
           ui.note(`report: ${writeReport(built.kernel, { quality: { ok, texts: results } })}`);
