@@ -71,7 +71,11 @@ test('the command line names the formats that there are', async () => {
   const { io, written } = memoryIo();
   const code = await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int5'], io);
   expect([code, written.err]).toEqual([2, expect.stringContaining("--weights is 'int5'")]);
-  expect(written.err).toContain('plain, int8, int4');
+  expect(written.err).toContain('must be plain, int8, int4');
+  expect(written.err).toContain('for example: --weights int8');
+  const right = memoryIo();
+  await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int4'], right.io);
+  expect(right.written.out).toContain('6 layers, int4, embedding and head int8, up to 64 tokens');
 });
 
 test('blocks are 34 and 18 bytes for 32 numbers, and a schedule counts them', async () => {
