@@ -5,7 +5,13 @@ import { describe, expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 
 const root = packageRoot();
-const documents = ['CONTRIBUTING.md', 'docs/architecture.md', 'docs/glossary.md', 'docs/server.md', 'examples/README.md'];
+const documents = [
+  'CONTRIBUTING.md',
+  'docs/architecture.md',
+  'docs/glossary.md',
+  'docs/server.md',
+  'examples/README.md',
+];
 /** A path may be written from the root, or from the folder that its document is about. */
 const bases: Readonly<Record<string, readonly string[]>> = {
   'docs/architecture.md': ['codegen', 'codegen/schemes'],
