@@ -192,7 +192,7 @@ async function stored({ checked: { dims, directory }, base }: Prepared, { golden
 }
 
 /** Logits of the built-in reference, for a model that has no golden file. */
-async function computed(ui: Ui, { checked: { directory }, base }: Prepared) {
+async function computed(ui: Ui, { checked: { dims, directory }, base }: Prepared) {
   const { referenceGolden } = await import('../lab/reference-golden.ts');
   const progress = ui.progress('computing the reference');
   try {
@@ -203,6 +203,7 @@ async function computed(ui: Ui, { checked: { directory }, base }: Prepared) {
         progress.update(done / total, `${done} of ${total} tokens`);
       },
       base.functions,
+      dims.weights,
     );
   } finally {
     progress.end();

@@ -41,13 +41,13 @@ export function addSimulate(program: Program, start: Start): void {
         const model = needModel(options, 'simulate', word);
         const { preflight } = await import('../preflight.ts');
         const lab = await import('../lab/simulate.ts');
-        const { target: on, plan: asked, promptPlan } = options;
+        const { target: on, plan: asked, promptPlan, weights } = options;
         if (asked !== undefined && promptPlan !== undefined) {
           throw new OnelaunchError('usage', '--plan and --prompt-plan are both given, and one is simulated', {
             hint: 'leave one of them out',
           });
         }
-        const checked = await preflight({ model, target: on, plan: asked, promptPlan }, {});
+        const checked = await preflight({ model, target: on, plan: asked, promptPlan, weights }, {});
         const { dims, target, planReason } = checked;
         const plan = checked.promptPlan ?? checked.plan;
         if (planReason && !promptPlan) ui.note(`plan ${plan.name}: ${planReason}`);

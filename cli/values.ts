@@ -106,6 +106,7 @@ const exampleOf: Readonly<Record<string, string>> = {
   repetitionPenalty: '1.1',
   presencePenalty: '0.5',
   stopIds: '2,151645',
+  weights: 'int8',
   speculate: '7,3',
   enableThinking: 'false',
   parseSpecialTokens: 'true',

@@ -57,7 +57,6 @@ export async function generate(input: {
 }): Promise<Kernel> {
   const { dims, plan, promptPlan = null, target } = input;
   checkTogether(plan, promptPlan, target);
-  checkWeights(dims, target);
   const schedule = makeSchedule(dims, plan, target);
   const prompts = promptPlan && { plan: promptPlan, schedule: makeSchedule(dims, promptPlan, target) };
   const { files, hash } = await emitSources({ schedule, plan }, prompts);
@@ -68,8 +67,9 @@ export async function generate(input: {
   return { schedule, plan, prompts, sources: files, hash, name };
 }
 
-/** The schedule of a legal plan, checked. @throws PlanError */
+/** The schedule of a legal plan, checked. @throws PlanError; OnelaunchError usage for weights in blocks on a GPU */
 export function makeSchedule(dims: ModelDims, plan: FusionPlan, target: Target): Schedule {
+  checkWeights(dims, target);
   const graph = decoderGraph(dims);
   const issues = checkPlan(graph, plan, target);
   if (issues.length > 0) throw new PlanError(issues);

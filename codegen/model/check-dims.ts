@@ -10,11 +10,12 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
-import { type Dtype, dtypeBytes } from './formats.ts';
+import { blockFormats, type Dtype, dtypeBytes } from './formats.ts';
 
 /** No context is longer. */
 const mostWindow = mostOf.maxPositions;
 const dtypes = Object.keys(dtypeBytes) as readonly Dtype[];
+const formatNames: readonly string[] = [...dtypes, ...Object.keys(blockFormats)];
 
 /** The same dims, checked: for dims written as TypeScript data.
  *  @throws OnelaunchError of kind usage, as parseDims does. */
@@ -22,6 +23,9 @@ export function checkDims(dims: ModelDims): ModelDims {
   const problems = findProblems(dims, dimsKeys);
   if (!families.includes(dims.family)) problems.unshift(unsupportedFamily('family', dims.family));
   if (!dtypes.includes(dims.dtype)) problems.push(unsupported('dtype', dims.dtype, dtypes));
+  for (const [part, format] of Object.entries(dims.weights ?? {})) {
+    if (!formatNames.includes(format)) problems.push(unsupported(`weights.${part}`, format, formatNames));
+  }
   problems.push(...findKindProblems(dims));
   if (problems.length > 0) throw refusal(`dims of ${dims.name}`, problems);
   return dims;

@@ -1,5 +1,6 @@
 // The schedule as a table, for people.
 import { kindsText } from '../model/kinds.ts';
+import { formatsText } from '../model/weights.ts';
 import { megabytes } from './bytes-text.ts';
 import { type Cost, runsOf, type StageCost, syncText } from './cost.ts';
 import type { CommonSchedule } from './schedule.ts';
@@ -37,7 +38,7 @@ export function explainTable(schedule: CommonSchedule, cost: Cost): string {
     `${cost.syncsPerToken} ${cost.syncName} a ${cost.per}`,
   ];
   return [
-    `${dims.name} on ${target.name}, plan ${plan.name}: ${dims.layers} layers, ${tokens} a ${cost.per === 'launch' ? 'launch' : 'pass'}`,
+    `${dims.name} on ${target.name}, plan ${plan.name}: ${dims.layers} layers, ${dims.weights ? `${formatsText(dims)}, ` : ''}${tokens} a ${cost.per === 'launch' ? 'launch' : 'pass'}`,
     ...(kinds ? [kinds] : []),
     '',
     ...aligned([headerOf(cost), ...rows, total]),

@@ -53,6 +53,16 @@ test('weights in blocks of a format are kept', async () => {
   expect(notes).toEqual([]);
 }, 300_000);
 
+test('layers, embedding and head of three formats are what the oracle computes', async () => {
+  const typeOf = (name: string): MatrixType =>
+    name.startsWith('token_embd') ? 'Q8_0' : name.startsWith('output') ? 'BF16' : 'Q4_0';
+  const model = writeGguf(join(root, 'mixed.gguf'), ggufOf(fixture('llama3-micro'), typeOf));
+  const { io, written } = memoryIo();
+  const code = await run(['verify', '--model', model, '--target', 'cpu', '--json'], io);
+  expect(JSON.parse(written.out)).toMatchObject({ ok: true, kernel: expect.stringContaining('-int4-') });
+  expect(code).toBe(0);
+}, 300_000);
+
 const fixture = (name: string) => join(packageRoot(), 'test/fixtures', name);
 test.each<[string, MatrixType]>([
   ...(['Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K'] as const).map(

@@ -6,6 +6,7 @@ import { afterAll, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { generate } from '../../codegen/index.ts';
+import { checkDims } from '../../codegen/model/check-dims.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import type { WeightName } from '../../codegen/model/formats.ts';
 import { bytesOf, packWeights, slotsOf } from '../../codegen/model/packing.ts';
@@ -71,7 +72,16 @@ test('the command line names the formats that there are', async () => {
   const { io, written } = memoryIo();
   const code = await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int5'], io);
   expect([code, written.err]).toEqual([2, expect.stringContaining("--weights is 'int5'")]);
-  expect(written.err).toContain('plain, int8, int4');
+  expect(written.err).toContain('must be plain, int8, int4');
+  expect(written.err).toContain('for example: --weights int8');
+  const right = memoryIo();
+  await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int4'], right.io);
+  expect(right.written.out).toContain('6 layers, int4, embedding and head int8, up to 64 tokens');
+});
+
+test('dims name formats that there are', () => {
+  const weights = { layers: 'int8', embedding: 'int5', head: 'int8' } as unknown as ModelDims['weights'] & {};
+  expect(refusalOf(() => checkDims({ ...dims, weights })).message).toContain('weights.embedding');
 });
 
 test('blocks are 34 and 18 bytes for 32 numbers, and a schedule counts them', async () => {
