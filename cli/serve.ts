@@ -30,13 +30,13 @@ export function addServe(program: Program, start: Start): void {
     .option(
       '--queue-timeout <time>',
       'longest wait, such as 90s or 10m (default: 60s)',
-      duration('--queue-timeout'),
+      limit('--queue-timeout'),
     )
-    .option('--reply-timeout <time>', 'longest reply (default: 10m)', duration('--reply-timeout'))
+    .option('--reply-timeout <time>', 'longest reply (default: 10m)', limit('--reply-timeout'))
     .option(
       '--drain-timeout <time>',
       'how long SIGTERM waits for replies that were begun (default: 30s)',
-      duration('--drain-timeout'),
+      limit('--drain-timeout'),
     )
     .option('--body-limit <MiB>', 'longest body of a request', whole('--body-limit', 1, 1024), 1)
     .addHelpText(
@@ -109,6 +109,9 @@ export function addServe(program: Program, start: Start): void {
       }),
     );
 }
+
+/** A timer takes no more than 24 days [ms]: as good as none. */
+const limit = (flag: string) => (text: string) => Math.min(duration(flag)(text), 2 ** 31 - 1);
 
 const several = (value: string, before?: readonly string[]): readonly string[] => [...(before ?? []), value];
 
