@@ -38,7 +38,11 @@ export function addServe(program: Program, start: Start): void {
       'how long SIGTERM waits for replies that were begun (default: 30s)',
       limit('--drain-timeout'),
     )
-    .option('--body-limit <MiB>', 'longest body of a request', whole('--body-limit', 1, 1024), 1)
+    .option(
+      '--body-limit <KiB>',
+      'longest body of a request (default: 64, and 16 bytes for each position of --context)',
+      whole('--body-limit', 1, 1_048_576),
+    )
     .addHelpText(
       'after',
       helpEnd(
@@ -75,7 +79,7 @@ export function addServe(program: Program, start: Start): void {
           apiKey,
           localOnly: loopback.includes(host),
           corsOrigins: options.corsOrigin ?? [],
-          mostBodyBytes: options.bodyLimit * 2 ** 20,
+          mostBodyBytes: options.bodyLimit === undefined ? null : options.bodyLimit * 2 ** 10,
           log: ui.result,
           report: (error) => ui.io.err(`${error instanceof Error ? error.stack : error}\n`),
         });

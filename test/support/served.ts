@@ -126,7 +126,7 @@ export function served(
   const reported: unknown[] = [];
   const app = createApp(service, {
     ...{ version: '1.2.3', page: '<p>page</p>', apiKey: null, localOnly: false, corsOrigins: [] },
-    ...{ mostBodyBytes: 2 ** 20, log: (line) => lines.push(line as Record<string, unknown>) },
+    ...{ mostBodyBytes: null, log: (line) => lines.push(line as Record<string, unknown>) },
     report: (error) => reported.push(error),
     ...options,
   });

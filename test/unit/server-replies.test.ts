@@ -287,6 +287,24 @@ describe('a refusal', () => {
     expect(service.queue.running).toBe(0);
   });
 
+  it('of a body that no prompt of the context needs comes before it is read as tokens', async () => {
+    const { app, llm } = served({ context: 1024 });
+    const ask = async (bytes: number) => {
+      const rest = JSON.stringify({ model: 'qwen3-tiny', prompt: '' }).length;
+      return failureOf(
+        await post(app, completions, { model: 'qwen3-tiny', prompt: ' '.repeat(bytes - rest) }),
+      );
+    };
+    const most = 64 * 1024 + 16 * 1024;
+    expect(await ask(most + 1)).toMatchObject({
+      status: 413,
+      message: `the body has more than ${most} bytes`,
+    });
+    const read = vi.spyOn(llm, 'complete');
+    await ask(most);
+    expect(read).toHaveBeenCalledTimes(1);
+  });
+
   it('of an unknown model is 404', async () => {
     const { app } = served();
     const failure = await failureOf(await post(app, chat, chatBody({ model: 'gpt-4o' })));
