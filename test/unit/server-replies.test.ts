@@ -328,6 +328,18 @@ describe('turns', () => {
     expect(lines.map(({ id }) => id)).toEqual(['one', 'two', 'three']);
   });
 
+  it('are taken by two at a time of a model with two places', async () => {
+    const { app, engine, other, service } = served({ parallel: 2 });
+    engine.allow(1);
+    other.allow(1);
+    const all = [1, 2, 3].map(() => post(app, chat, chatBody()));
+    await until(() => engine.made + other.made === 2 && service.queue.waiting === 1);
+    expect(service.queue.running).toBe(2);
+    for (const one of [engine, other]) one.allow(Number.POSITIVE_INFINITY);
+    for (const answer of await Promise.all(all))
+      expect(await answer.json()).toMatchObject({ choices: [{ message: { content: text } }] });
+  });
+
   it('are refused when too many wait, with the time to ask again', async () => {
     const { app, engine, service } = served({ queue: 1 });
     engine.allow(0);
