@@ -30,15 +30,19 @@ export function addServe(program: Program, start: Start): void {
     .option(
       '--queue-timeout <time>',
       'longest wait, such as 90s or 10m (default: 60s)',
-      duration('--queue-timeout'),
+      limit('--queue-timeout'),
     )
-    .option('--reply-timeout <time>', 'longest reply (default: 10m)', duration('--reply-timeout'))
+    .option('--reply-timeout <time>', 'longest reply (default: 10m)', limit('--reply-timeout'))
     .option(
       '--drain-timeout <time>',
       'how long SIGTERM waits for replies that were begun (default: 30s)',
-      duration('--drain-timeout'),
+      limit('--drain-timeout'),
     )
-    .option('--body-limit <MiB>', 'longest body of a request', whole('--body-limit', 1, 1024), 1)
+    .option(
+      '--body-limit <KiB>',
+      'longest body of a request (default: 64, and 16 bytes for each position of --context)',
+      whole('--body-limit', 1, 1_048_576),
+    )
     .addHelpText(
       'after',
       helpEnd(
@@ -75,7 +79,7 @@ export function addServe(program: Program, start: Start): void {
           apiKey,
           localOnly: loopback.includes(host),
           corsOrigins: options.corsOrigin ?? [],
-          mostBodyBytes: options.bodyLimit * 2 ** 20,
+          mostBodyBytes: options.bodyLimit === undefined ? null : options.bodyLimit * 2 ** 10,
           log: ui.result,
           report: (error) => ui.io.err(`${error instanceof Error ? error.stack : error}\n`),
         });
@@ -109,6 +113,9 @@ export function addServe(program: Program, start: Start): void {
       }),
     );
 }
+
+/** A timer takes no more than 24 days [ms]: as good as none. */
+const limit = (flag: string) => (text: string) => Math.min(duration(flag)(text), 2 ** 31 - 1);
 
 const several = (value: string, before?: readonly string[]): readonly string[] => [...(before ?? []), value];
 

@@ -112,7 +112,7 @@ const exampleOf: Readonly<Record<string, string>> = {
   parseSpecialTokens: 'true',
   port: '8000',
   queue: '64',
-  'body-limit': '1',
+  'body-limit': '1024',
   'queue-timeout': '60s',
   'reply-timeout': '10m',
   'drain-timeout': '30s',

@@ -24,7 +24,8 @@ export interface AppOptions {
   readonly localOnly: boolean;
   /** Origins whose pages may read answers. */
   readonly corsOrigins: readonly string[];
-  readonly mostBodyBytes: number;
+  /** Null: what a prompt of the model's context can take. */
+  readonly mostBodyBytes: number | null;
   /** Takes each line of the log. */
   readonly log: (line: object) => void;
   /** Takes what is a mistake of ours. */
@@ -89,8 +90,8 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
     c: ApiContext,
     schema: Schema,
   ) => {
-    service.model();
-    const given = await readBody(c, schema, mostBodyBytes);
+    const { context } = service.model();
+    const given = await readBody(c, schema, mostBodyBytes ?? fixedBytes + tokenBytes * context);
     if (given.model !== undefined) checkName(service, given.model);
     return given;
   };
@@ -118,6 +119,11 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
   app.notFound((c) => fail(c, new ApiError(404, 'there is no such path here', { code: 'unknown_path' })));
   return app;
 }
+
+/** A body holds a prompt of so many bytes a token at most, and so many more. Reading a longer one as tokens would take seconds
+ *  in which nobody else is answered, only to find that it does not fit. */
+const tokenBytes = 16;
+const fixedBytes = 2 ** 16;
 
 /** Scripts and styles of the page stand in it; it loads nothing, and talks to this server alone. */
 const pagePolicy =

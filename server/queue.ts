@@ -2,8 +2,6 @@
 import { ApiError } from './api-error.ts';
 
 export interface QueueOptions {
-  /** Replies that run at a time. */
-  readonly places: number;
   /** Most requests that wait; one more is refused at once. */
   readonly capacity: number;
   /** Longest time that one waits [ms]. */
@@ -16,6 +14,8 @@ interface Waiting {
 }
 
 export class RequestQueue {
+  /** Replies that run at a time. */
+  places = 1;
   readonly #options: QueueOptions;
   readonly #waiting = new Set<Waiting>();
   #running = 0;
@@ -36,9 +36,9 @@ export class RequestQueue {
   /** Resolves when it is this one's turn, with the function that gives its place to the next one.
    *  @throws ApiError 503 when too many wait, or it has waited too long; 499 when the signal is aborted before its turn */
   async enter(signal: AbortSignal): Promise<() => void> {
-    const { places, capacity, waitMillis } = this.#options;
+    const { capacity, waitMillis } = this.#options;
     if (signal.aborted) throw clientLeft();
-    if (this.#running < places) return this.#take();
+    if (this.#running < this.places) return this.#take();
     if (this.#waiting.size >= capacity) {
       throw new ApiError(503, `${capacity} requests wait already`, { code: 'queue_full' });
     }

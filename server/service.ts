@@ -10,7 +10,7 @@ import { clientLeft, RequestQueue } from './queue.ts';
 /** What a server needs of a model. */
 export type ServedModel = Pick<
   LanguageModel,
-  'context' | 'manifest' | 'tokenize' | 'detokenize' | 'close'
+  'context' | 'parallel' | 'manifest' | 'tokenize' | 'detokenize' | 'close'
 > & {
   chat(messages: readonly ChatMessage[], options?: ReplyOptions): Reply;
   complete(text: string, options?: ReplyOptions): Reply;
@@ -52,8 +52,7 @@ export class Service {
 
   constructor({ name, queue, queueMillis, replyMillis }: ServiceOptions) {
     this.name = name;
-    // One LanguageModel has one KV cache: it replies to one at a time.
-    this.queue = new RequestQueue({ places: 1, capacity: queue, waitMillis: queueMillis });
+    this.queue = new RequestQueue({ capacity: queue, waitMillis: queueMillis });
     this.metrics = createMetrics(name, this.queue);
     this.#replyMillis = replyMillis;
   }
@@ -64,6 +63,7 @@ export class Service {
   }
 
   ready(model: ServedModel): void {
+    this.queue.places = model.parallel;
     this.#model = model;
   }
 

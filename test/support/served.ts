@@ -8,6 +8,7 @@ import type { Sampling } from '../../runtime/bindings.ts';
 import { chatTemplate } from '../../runtime/chat-template.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
 import { LanguageModel, type ReplyEngine } from '../../runtime/model.ts';
+import type { PlaceEngine } from '../../runtime/places.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
 import { type AppOptions, createApp } from '../../server/app.ts';
 import type { Env } from '../../server/requests.ts';
@@ -92,6 +93,8 @@ export class SteppedEngine {
 
 interface Served {
   readonly engine: SteppedEngine;
+  /** Of the second place. */
+  readonly other: SteppedEngine;
   readonly llm: LanguageModel;
   readonly service: Service;
   readonly app: Hono<Env>;
@@ -107,13 +110,17 @@ export function served(
     readonly text?: string;
     readonly context?: number;
     readonly loaded?: boolean;
+    /** Replies at a time, 1 or 2. */
+    readonly parallel?: number;
   } = {},
 ): Served {
-  const { text = 'A kernel is a nut.', context = 512, loaded = true } = options;
+  const { text = 'A kernel is a nut.', context = 512, loaded = true, parallel = 1 } = options;
   const engine = new SteppedEngine(text, context);
   const manifest = { model: 'qwen3-tiny', hash: '0123456789abcdef', dims: { vocab: 4096 } } as Manifest;
+  const other = new SteppedEngine(text, context);
+  const both = [engine, other] as unknown as readonly PlaceEngine[];
   const llm = new LanguageModel({
-    ...{ engine: engine as unknown as ReplyEngine, manifest, tokenizer },
+    ...{ engine: engine as unknown as ReplyEngine, manifest, tokenizer, sequences: both.slice(0, parallel) },
     defaults,
     template: () => chatTemplate(directory),
   });
@@ -126,11 +133,11 @@ export function served(
   const reported: unknown[] = [];
   const app = createApp(service, {
     ...{ version: '1.2.3', page: '<p>page</p>', apiKey: null, localOnly: false, corsOrigins: [] },
-    ...{ mostBodyBytes: 2 ** 20, log: (line) => lines.push(line as Record<string, unknown>) },
+    ...{ mostBodyBytes: null, log: (line) => lines.push(line as Record<string, unknown>) },
     report: (error) => reported.push(error),
     ...options,
   });
-  return { engine, llm, service, app, lines, reported };
+  return { engine, other, llm, service, app, lines, reported };
 }
 
 export const lost = () => new OnelaunchError('failed', 'attention: the device is lost');

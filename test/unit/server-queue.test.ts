@@ -4,8 +4,11 @@ import { ApiError } from '../../server/api-error.ts';
 import { RequestQueue } from '../../server/queue.ts';
 
 const never = new AbortController().signal;
-const queueOf = (options: { places?: number; capacity?: number } = {}) =>
-  new RequestQueue({ places: 1, capacity: 3, waitMillis: 5000, ...options });
+const queueOf = ({ places = 1, capacity = 3 } = {}) => {
+  const queue = new RequestQueue({ capacity, waitMillis: 5000 });
+  queue.places = places;
+  return queue;
+};
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());

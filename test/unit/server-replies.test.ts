@@ -287,6 +287,24 @@ describe('a refusal', () => {
     expect(service.queue.running).toBe(0);
   });
 
+  it('of a body that no prompt of the context needs comes before it is read as tokens', async () => {
+    const { app, llm } = served({ context: 1024 });
+    const ask = async (bytes: number) => {
+      const rest = JSON.stringify({ model: 'qwen3-tiny', prompt: '' }).length;
+      return failureOf(
+        await post(app, completions, { model: 'qwen3-tiny', prompt: ' '.repeat(bytes - rest) }),
+      );
+    };
+    const most = 64 * 1024 + 16 * 1024;
+    expect(await ask(most + 1)).toMatchObject({
+      status: 413,
+      message: `the body has more than ${most} bytes`,
+    });
+    const read = vi.spyOn(llm, 'complete');
+    await ask(most);
+    expect(read).toHaveBeenCalledTimes(1);
+  });
+
   it('of an unknown model is 404', async () => {
     const { app } = served();
     const failure = await failureOf(await post(app, chat, chatBody({ model: 'gpt-4o' })));
@@ -308,6 +326,18 @@ describe('turns', () => {
     for (const body of await Promise.all(all)) expect(body).toMatchObject({ choices: [{ text }] });
     expect(engine.calls.map(({ prompt }) => prompt)).toEqual(['one', 'two', 'three']);
     expect(lines.map(({ id }) => id)).toEqual(['one', 'two', 'three']);
+  });
+
+  it('are taken by two at a time of a model with two places', async () => {
+    const { app, engine, other, service } = served({ parallel: 2 });
+    engine.allow(1);
+    other.allow(1);
+    const all = [1, 2, 3].map(() => post(app, chat, chatBody()));
+    await until(() => engine.made + other.made === 2 && service.queue.waiting === 1);
+    expect(service.queue.running).toBe(2);
+    for (const one of [engine, other]) one.allow(Number.POSITIVE_INFINITY);
+    for (const answer of await Promise.all(all))
+      expect(await answer.json()).toMatchObject({ choices: [{ message: { content: text } }] });
   });
 
   it('are refused when too many wait, with the time to ask again', async () => {
