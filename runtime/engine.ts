@@ -1,14 +1,13 @@
-// One engine of a generated library as an async object: load weights, generate, score. One job at a time.
+// One engine of a generated library as an async object: load weights, generate, score. One job at a time, or several sequences at once.
 // Tokens wait in the library; a socket wakes us, and no foreign thread ever calls into JavaScript.
 import type { Manifest } from '../abi/manifest.ts';
-import { abiStatus, type EngineHandle, type Progress, type TensorSource } from './bindings.ts';
+import { abiStatus, type EngineHandle, type TensorSource } from './bindings.ts';
 import { openChannel } from './channel.ts';
 import { check, checkInteger, type TokenIds, tokenArray, usage } from './engine-arguments.ts';
 import {
   type EngineSettings,
   type GenerateOptions,
   type GenerateResult,
-  generateResult,
   type LoadOptions,
   readGenerateOptions,
   readOptions,
@@ -19,6 +18,8 @@ import { followJobs, type Jobs } from './jobs.ts';
 import { type Library, openLibrary } from './library.ts';
 import { failure } from './library-failure.ts';
 import { type Recorded, takeEvents } from './profile-events.ts';
+import { Sequence } from './sequence.ts';
+import { tokenStream } from './token-stream.ts';
 
 /** Logits of some tokens: rows [n][vocab], valid during the call only, the first of them that of ids[token]. */
 export type OnRows = (rows: Float32Array, token: number) => void | Promise<void>;
@@ -27,7 +28,7 @@ export type OnRows = (rows: Float32Array, token: number) => void | Promise<void>
 export class Engine {
   /** What it runs on, for people. */
   readonly device: string;
-  /** Positions the KV cache holds. */
+  /** Positions of each sequence of the KV cache. */
   readonly context: number;
   /** Floats of one logits row. */
   readonly vocab: number;
@@ -45,6 +46,12 @@ export class Engine {
    *  @throws OnelaunchError when the library does not match or the device has no room */
   static async open(libraryPath: string, manifest: Manifest, settings: EngineSettings): Promise<Engine> {
     const options = readSettings(settings);
+    if (options.sequences > 1 && manifest.kind !== 'cpu') {
+      throw usage(
+        `sequences is ${options.sequences}: a library for ${manifest.target} has one sequence`,
+        'use a target of kind cpu, or leave sequences out',
+      );
+    }
     const library = openLibrary(libraryPath, manifest);
     const { functions } = library;
     let jobs: Jobs | undefined;
@@ -64,8 +71,19 @@ export class Engine {
     return this.#jobs.position;
   }
 
+  /** An empty sequence, whose replies run beside those of others. It takes the place of the engine's own, in which generate and score work,
+   *  where no other is free and that one is empty. While sequences reply, the engine's own jobs are refused as busy.
+   *  @throws OnelaunchError when none is free, a job runs, or no weights are loaded */
+  open(): Sequence {
+    this.#acquire();
+    this.#busy = false;
+    const slot = new Int32Array(1);
+    this.#jobs.call((f, handle) => f.ol_sequence_open(handle, slot));
+    return new Sequence(this.#jobs, slot[0]!, this.context, this.vocab);
+  }
+
   /** Reads and packs the weights: one source for every slot of the manifest. Forgets all positions.
-   *  @throws OnelaunchError; the signal's reason when aborted. The engine then has no weights. */
+   *  @throws OnelaunchError, also when sequences are open; the signal's reason when aborted. The engine then has no weights. */
   async load(sources: readonly Readonly<TensorSource>[], options: LoadOptions = {}): Promise<void> {
     const { onProgress, signal } = readOptions(options);
     const checked = readSources(sources);
@@ -96,41 +114,17 @@ export class Engine {
       sampling,
     };
     this.#acquire();
-    let fresh: number[] = [];
-    let ended = false;
-    let wake = () => {};
-    let done: Promise<Progress | null> | null = null;
     try {
-      done = this.#jobs.run((f, handle) => f.ol_generate(handle, args), {
-        signal,
-        abortIsEnd: true,
-        onPoll: (_, tokens) => {
-          fresh.push(...tokens);
-          wake();
-        },
-      });
-      const markEnded = () => {
-        ended = true;
-        wake();
-      };
-      done.then(markEnded, markEnded);
-      while (!ended || fresh.length > 0) {
-        if (fresh.length > 0) {
-          const batch = fresh;
-          fresh = [];
-          yield batch;
-        } else {
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-        }
-      }
-      return generateResult(await done);
+      return yield* tokenStream(
+        (onTokens) =>
+          this.#jobs.run((f, handle) => f.ol_generate(handle, args), {
+            signal,
+            abortIsEnd: true,
+            onPoll: (_, tokens) => onTokens(tokens),
+          }),
+        () => this.#jobs.stop(),
+      );
     } finally {
-      if (!ended && done !== null) {
-        this.#jobs.stop();
-        await done.catch(() => {});
-      }
       this.#busy = false;
     }
   }

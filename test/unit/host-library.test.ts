@@ -19,7 +19,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 describe('the library itself', () => {
   it('answers every wrong call with a status and a text', () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
-    const options = { device: 0, threads: 1, context: 8, isa: 0 };
+    const options = { device: 0, threads: 1, context: 8, sequences: 1, isa: 0 };
     const out: [bigint | null] = [null];
     const channel = () => channelOf(f).theirs;
     expect(f.ol_create({ ...options, context: 0 }, channel(), out)).toBe(abiStatus.badArgument);
@@ -90,7 +90,7 @@ describe('the library itself', () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
     const out: [bigint | null] = [null];
     const { ours, theirs } = channelOf(f);
-    f.ol_create({ device: 0, threads: 1, context: 64, isa: 0 }, theirs, out);
+    f.ol_create({ device: 0, threads: 1, context: 64, sequences: 1, isa: 0 }, theirs, out);
     const engine = out[0];
     const progress = zeroProgress();
     const finish = async () => {
@@ -135,7 +135,7 @@ describe('the library itself', () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
     const out: [bigint | null] = [null];
     const { ours, theirs } = channelOf(f);
-    f.ol_create({ device: 0, threads: 1, context: 64, isa: 0 }, theirs, out);
+    f.ol_create({ device: 0, threads: 1, context: 64, sequences: 1, isa: 0 }, theirs, out);
     const engine = out[0];
     const ended = async () => {
       const progress = zeroProgress();
@@ -166,7 +166,7 @@ describe('the library itself', () => {
       for (const busy of [false, true]) {
         const out: [bigint | null] = [null];
         const { ours, theirs } = channelOf(f);
-        f.ol_create({ device, threads: 1, context: 4096, isa: 0 }, theirs, out);
+        f.ol_create({ device, threads: 1, context: 4096, sequences: 1, isa: 0 }, theirs, out);
         const engine = out[0];
         f.ol_load(engine, randomSources(), slots.length);
         const progress = zeroProgress();

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "host/row.h"
 #include "lib/profile.h"
 #include "lib/types.h"
 
@@ -23,6 +24,7 @@ struct Team {
   Signal round;
   const int* drafts = nullptr;  // [draft_count] of the pass, its tokens from the second on, each checked against the token chosen before it
   int draft_count = 0;          // 0: the pass checks none
+  const Row* rows = nullptr;    // [tokens] of a pass in which each token has a sequence of its own; else null
 };
 
 struct Block {
@@ -87,8 +89,8 @@ DEVICE Range block_range(Block& b, int n) {
   return {(int)((int64_t)n * b.index() / b.count()), (int)((int64_t)n * (b.index() + 1) / b.count())};
 }
 
-/** Whether each token is computed as in a pass of its own, to the last bit: the only way, and where drafts are checked. */
-DEVICE bool one_by_one(const Block& b, int tokens) { return tokens == 1 || b.team->draft_count > 0; }
+/** Whether each token is computed as in a pass of its own, to the last bit: the only way, where drafts are checked, and for several sequences. */
+DEVICE bool one_by_one(const Block& b, int tokens) { return tokens == 1 || b.team->draft_count > 0 || b.team->rows; }
 
 // A block is one thread, so its warps and threads are the turns of a loop.
 DEVICE constexpr int lane() { return 0; }
