@@ -20,7 +20,7 @@ struct PassRequest {
   int32_t stop_count;
   bool check = false;      // tokens from the second on are drafts: the token after each is chosen, up to the first that is no draft. With sample and all logits
   int32_t slot = 0;           // of the sequence, below EngineOptions.sequences
-  const Row* rows = nullptr;  // [count], above 1: each token belongs to a sequence of its own, which has its slot, position and sampling; the token after each is chosen. One step
+  const Row* rows = nullptr;  // [count]: each token belongs to a sequence of its own, which has its slot, position and sampling; the token after each is chosen. One step
 };
 
 struct Backend;
@@ -52,7 +52,7 @@ int32_t backend_prompt_tokens(Backend* backend);
 int32_t backend_steps(Backend* backend);
 /** The most tokens of a request that checks drafts, up to kPassTokens, each computed as in a pass of its own; below 2: it cannot. Any thread may call. */
 int32_t backend_check_tokens(Backend* backend);
-/** The most rows of a request, each computed as in a pass of its own; 1: a pass has one sequence. */
+/** The most rows of a request; 1: a pass has one sequence, and no rows. How many there are changes nothing of any of them. */
 int32_t backend_rows(Backend* backend);
 /** Who drafts for this backend; nullptr: what is usual. Owned by the backend. */
 Drafter* backend_drafter(Backend* backend);

@@ -239,14 +239,14 @@ class Batch {
     request.sampling = rows[0].sampling;
     request.sample = true;
     request.steps = 1;
-    if (rows.size() > 1) request.rows = rows.data();
+    if (backend_rows(backend) > 1) request.rows = rows.data();  // one too: its bits are those of a row among others
     std::string error;
     const int status = guarded(&error, [&] {
       for (const int32_t slot : slots) count(backend, slot);
       Passes passes(backend);
       passes.enqueue(request);
       chosen[0] = passes.wait();
-      if (rows.size() > 1) backend_chosen(backend, chosen.data());
+      if (request.rows) backend_chosen(backend, chosen.data());
     });
     last_ = slots.back();
     for (size_t i = 0; i < slots.size(); ++i) {

@@ -21,7 +21,7 @@ template <class Pass, class Weights> DEVICE Cache* token_row(const Block& b, con
   return cache_row(pass, w, head, rows[token].position) + rows[token].slot * sequence_stride(pass);
 }
 
-/** attend of one kv head and split for all tokens of a pass; a row as in a pass of its own. */
+/** attend of one kv head and split for all tokens of a pass; each row sees its own sequence alone. */
 template <int D, int Group, int Splits, class Pass, class Weights>
 DEVICE void attend_rows(Block& b, int scratch, const float* q, int q_token_stride, const Pass& pass, const Weights& w, int head, float* partial,
                         int split) {

@@ -89,8 +89,9 @@ DEVICE Range block_range(Block& b, int n) {
   return {(int)((int64_t)n * b.index() / b.count()), (int)((int64_t)n * (b.index() + 1) / b.count())};
 }
 
-/** Whether each token is computed as in a pass of its own, to the last bit: the only way, where drafts are checked, and for several sequences. */
-DEVICE bool one_by_one(const Block& b, int tokens) { return tokens == 1 || b.team->draft_count > 0 || b.team->rows; }
+/** Whether each token is computed as in a pass of its own, to the last bit: the only way, and where drafts are checked. Rows are computed as those
+ *  of several tokens, be it one: how many there are then changes no bit of any. */
+DEVICE bool one_by_one(const Block& b, int tokens) { return !b.team->rows && (tokens == 1 || b.team->draft_count > 0); }
 
 // A block is one thread, so its warps and threads are the turns of a loop.
 DEVICE constexpr int lane() { return 0; }

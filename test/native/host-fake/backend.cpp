@@ -286,7 +286,7 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   const auto is_place = [&](int32_t slot, int32_t position) {
     return slot >= 0 && slot < b->options.sequences && position >= 0 && position < b->options.context;
   };
-  bool rows_fit = pass.rows == nullptr || (pass.count > 1 && pass.count <= backend_rows(b) && pass.sample && pass.first_logits == 0 &&
+  bool rows_fit = pass.rows == nullptr || (backend_rows(b) > 1 && pass.count <= backend_rows(b) && pass.sample && pass.first_logits == 0 &&
                                            pass.steps == 1 && pass.ids != nullptr && !pass.check);
   for (int32_t i = 0; rows_fit && pass.rows != nullptr && i < pass.count; ++i) {
     rows_fit = is_place(pass.rows[i].slot, pass.rows[i].position);
