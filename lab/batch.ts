@@ -1,5 +1,6 @@
 // Tokens a second of several sequences at once: all of them decode from the same position of their contexts on.
 import type { Engine } from '../runtime/engine.ts';
+import type { Sequence } from '../runtime/sequence.ts';
 import { promptOf } from './measure.ts';
 
 /** Sequences whose contexts are filled; close them with the engine. */
@@ -17,24 +18,20 @@ export async function fillSequences(
   signal: AbortSignal,
 ): Promise<Sequences> {
   const sequences = Array.from({ length: count }, () => engine.open());
-  const replies = async (tokens: number) => {
-    await Promise.all(
-      sequences.map(async (sequence) => {
-        for await (const _ of sequence.generate({ maxTokens: tokens, signal: AbortSignal.any([signal]) }));
-      }),
-    );
-    signal.throwIfAborted();
-  };
   for (const [number, sequence] of sequences.entries()) {
-    sequence.append(promptOf(position, engine.vocab).map((id) => (id + number) % engine.vocab));
+    const prompt = promptOf(position, engine.vocab).map((id) => (id + number) % engine.vocab);
+    await sequence.append(prompt, { signal });
   }
-  await replies(1);
+  const reply = async (sequence: Sequence, id: number, maxTokens: number) => {
+    sequence.reset(position);
+    const own = AbortSignal.any([signal]); // one that so many may listen to
+    for await (const _ of sequence.generate([id], { maxTokens, signal: own }));
+  };
   return {
     rate: async (tokens) => {
-      // The last token is fed again, so that a reply begins with a pass of all.
-      for (const sequence of sequences) sequence.reset(position);
       const begin = performance.now();
-      await replies(tokens);
+      await Promise.all(sequences.map((sequence, id) => reply(sequence, id, tokens)));
+      signal.throwIfAborted();
       return (count * tokens) / ((performance.now() - begin) / 1000);
     },
     close: async () => {

@@ -470,15 +470,25 @@ export interface Functions {
   ol_reset(engine: EngineHandle | null, length: number): number;
   /** int32_t slot[1]: the number of an empty sequence, which is then open. Slot 0 is given out last, and only while the sequence of ol_generate is empty. */
   ol_sequence_open(engine: EngineHandle | null, slot: Pointer): number;
-  /** Appends ids to an open sequence and starts its reply, beside those of others; count may be 0 where the sequence has tokens, and draft_tokens is 0. The tokens of the reply belong to the sequence: what continues begins behind the last of them. */
+  /** As ol_generate, in an open sequence and beside the jobs of others. Its passes check no drafts. */
   ol_sequence_generate(engine: EngineHandle | null, slot: number, args: GenerateArgs): number;
-  /** Never blocks: copies out new tokens and the state of the reply. */
-  ol_sequence_poll(engine: EngineHandle | null, slot: number, out: Progress, tokens: Pointer, capacity: number): number;
-  /** Asks the reply to end; it ends within one token, and others go on. */
+  /** As ol_score, in an open sequence and beside the jobs of others; its logits are kept for ol_sequence_logits. */
+  ol_sequence_score(engine: EngineHandle | null, slot: number, args: ScoreArgs): number;
+  /** Copies out the logits of the last ol_sequence_score of a sequence, and frees them. */
+  ol_sequence_logits(engine: EngineHandle | null, slot: number, out: Pointer, rows: number): number;
+  /** Never blocks: copies out new tokens and the state of the job of a sequence. */
+  ol_sequence_poll(
+    engine: EngineHandle | null,
+    slot: number,
+    out: Progress,
+    tokens: Pointer,
+    capacity: number,
+  ): number;
+  /** Asks the job of a sequence to end; it ends within one pass, and others go on. */
   ol_sequence_stop(engine: EngineHandle | null, slot: number): number;
-  /** Forgets the tokens of an open sequence from length on. */
+  /** Forgets the positions of an open sequence from length on. */
   ol_sequence_reset(engine: EngineHandle | null, slot: number, length: number): number;
-  /** Gives the sequence back. It must not be replying. */
+  /** Gives a sequence back. It must have no job. */
   ol_sequence_close(engine: EngineHandle | null, slot: number): number;
   /** int32_t counts[2]: events recorded since they were last fetched, and those that found no room. Fetches all of them where the capacity is enough: ProfileEvent[capacity]. Fails in a library that was not built for profiling. */
   ol_profile(engine: EngineHandle | null, events: Pointer, capacity: number, counts: Pointer): number;
@@ -523,6 +533,17 @@ export function bindFunctions(library: LibraryHandle): Functions {
       enginePointer,
       'int32_t',
       koffi.pointer(generateArgsType),
+    ]),
+    ol_sequence_score: library.func('ol_sequence_score', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      koffi.pointer(scoreArgsType),
+    ]),
+    ol_sequence_logits: library.func('ol_sequence_logits', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      'void *',
+      'int32_t',
     ]),
     ol_sequence_poll: library.func('ol_sequence_poll', 'int32_t', [
       enginePointer,

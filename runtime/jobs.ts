@@ -17,13 +17,14 @@ type Start = (functions: Functions, handle: EngineHandle) => number;
 
 /** Where a job runs in the library: its state and new tokens, and how it is asked to end. One job at a time. */
 export interface Lane {
+  /** Positions in the KV cache, as the library last said. */
+  position: number;
   poll(functions: Functions, engine: EngineHandle, progress: Progress, tokens: Int32Array): number;
   stop(functions: Functions, engine: EngineHandle): number;
 }
 
 interface Follow {
-  /** @default the engine's own */
-  readonly lane?: Lane;
+  readonly lane: Lane;
   readonly signal?: AbortSignal | undefined;
   /** Resolve when aborted or stopped, where otherwise the signal's reason is thrown. */
   readonly abortIsEnd?: boolean;
@@ -32,18 +33,16 @@ interface Follow {
 }
 
 export interface Jobs {
-  /** Positions in the KV cache. */
-  readonly position: number;
   /** True from close on. */
   readonly closed: boolean;
   /** Starts a job and follows it to its end; null when the signal was aborted before. Holds the event loop open meanwhile. */
-  run(start: Start, follow?: Follow): Promise<Progress | null>;
+  run(start: Start, follow: Follow): Promise<Progress | null>;
   /** A call that is over when it returns. @throws OnelaunchError for any status but ok */
   call(start: Start): void;
-  /** Forgets positions from length on. */
-  reset(length: number): void;
-  /** Asks the job of a lane to end; by default the engine's own, and with it all others. */
-  stop(lane?: Lane): void;
+  /** Asks the job of a lane to end; that of the engine's own lane, and with it all others. */
+  stop(lane: Lane): void;
+  /** Stops the job of a lane, and resolves when it has ended. Never fails. */
+  ended(lane: Lane): Promise<void>;
   /** Stops all jobs, waits for their end without blocking, then closes. Never fails. */
   end(): Promise<void>;
   /** Closes at once: blocks for one pass at most. The jobs that run fail. */
@@ -63,18 +62,12 @@ interface Job {
   thrown: { readonly error: unknown } | null;
 }
 
-const own: Lane = {
-  poll: (f, engine, progress, tokens) => f.ol_poll(engine, progress, tokens, tokens.length),
-  stop: (f, engine) => f.ol_stop(engine),
-};
-
-/** The jobs of an engine that has just been made; the channel is closed with it. */
-export function followJobs(functions: Functions, made: EngineHandle, channel: Channel): Jobs {
+/** The jobs of an engine that has just been made; the channel is closed with it. @param own the lane of the engine itself */
+export function followJobs(functions: Functions, made: EngineHandle, channel: Channel, own: Lane): Jobs {
   const tokens = new Int32Array(4096);
   const progress = zeroProgress();
   let handle: EngineHandle | null = made;
   const jobs = new Map<Lane, Job>();
-  let position = 0;
 
   const open = (): EngineHandle => {
     if (handle === null) throw usage('the engine is closed', 'load the model again');
@@ -85,14 +78,11 @@ export function followJobs(functions: Functions, made: EngineHandle, channel: Ch
     const status = start(functions, engine);
     if (status !== abiStatus.ok) throw failure(status, functions.ol_error(engine), 'failed');
   };
-  const stop = (lane = own) => {
+  const stop = (lane: Lane) => {
     if (handle !== null) lane.stop(functions, handle);
   };
 
-  async function run(
-    start: Start,
-    { signal, abortIsEnd = false, lane = own, onPoll = () => {} }: Follow = {},
-  ) {
+  async function run(start: Start, { lane, signal, abortIsEnd = false, onPoll = () => {} }: Follow) {
     if (signal?.aborted) {
       if (abortIsEnd) return null;
       throw signal.reason;
@@ -124,7 +114,7 @@ export function followJobs(functions: Functions, made: EngineHandle, channel: Ch
     do {
       if (handle === null) return;
       lane.poll(functions, handle, progress, tokens);
-      if (lane === own) position = progress.position;
+      lane.position = progress.position;
       if (current === undefined) return;
       try {
         current.onPoll(progress, tokens.subarray(0, progress.tokens));
@@ -158,21 +148,20 @@ export function followJobs(functions: Functions, made: EngineHandle, channel: Ch
   }
 
   return {
-    get position() {
-      return position;
-    },
     get closed() {
       return handle === null;
     },
     run,
     call,
-    reset(length) {
-      call((f, engine) => f.ol_reset(engine, length));
-      position = length;
-    },
     stop,
+    async ended(lane) {
+      const job = jobs.get(lane);
+      if (job === undefined) return;
+      stop(lane);
+      await job.done.catch(() => {});
+    },
     async end() {
-      stop();
+      stop(own);
       await Promise.allSettled([...jobs.values()].map(({ done }) => done));
       close();
     },

@@ -1,6 +1,6 @@
 // Sequences of an engine, several at once. Each pass takes one token of every sequence that decodes, or a chunk of the prompt of one; no pass
 // does both, and a chunk ends where it would end alone. So a sequence is computed by the passes that it would have by itself.
-// One thread runs the passes; callers add replies, stop them and fetch their tokens meanwhile.
+// One thread runs the passes; callers add jobs, stop them and fetch their tokens meanwhile.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -14,6 +14,7 @@
 #include "channel.h"
 #include "errors.h"
 #include "generate.h"
+#include "model_facts.h"
 #include "passes.h"
 
 class Batch {
@@ -53,35 +54,33 @@ class Batch {
     return std::any_of(members_.begin(), members_.end(), [](const Member& member) { return member.open; });
   }
 
-  /** Whether replies run. */
+  /** Whether jobs run. */
   bool serving() {
     std::lock_guard<std::mutex> lock(mutex_);
     return serving_;
   }
 
-  /** A reply of the sequence begins with the next pass. True: nobody runs passes, so the caller has serve() run. */
-  bool add(int32_t slot, GenerateJob job) {
+  /** A job of the sequence begins with the next pass. True: nobody runs passes, so the caller has serve() run. */
+  bool generate(int32_t slot, GenerateJob job) {
     std::lock_guard<std::mutex> lock(mutex_);
-    Member& member = idle(slot);
-    const size_t tokens = member.tokens.size() + job.prompt.size();
-    if (tokens == 0) fail(kStatusBadArgument, "the sequence is empty");
-    if (tokens > static_cast<size_t>(context_)) {
-      fail(kStatusCapacity, "%zu tokens do not fit: the sequence has %zu, and room for %d", job.prompt.size(), member.tokens.size(), context_);
-    }
-    member.tokens.insert(member.tokens.end(), job.prompt.begin(), job.prompt.end());
-    // The logits of the last token are wanted, so it is fed in any case.
-    member.computed = std::min(member.computed, static_cast<int32_t>(member.tokens.size()) - 1);
+    Member& member = begin(slot, job.prompt);
     member.job = std::move(job);
-    member.running = true;
-    member.stop = member.counted = false;
-    member.fresh.clear();
-    member.fetched = 0;
-    member.begin = member.first = std::chrono::steady_clock::now();
-    member.arrival = ++arrivals_;
-    member.progress = Progress{};
-    member.progress.state = kJobRunning;
-    member.progress.position = member.computed;
     return !std::exchange(serving_, true);
+  }
+
+  bool score(int32_t slot, const ScoreJob& job) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Member& member = begin(slot, job.ids);
+    member.scores = true;
+    member.first_scored = member.computed + job.first;
+    member.progress.total = static_cast<int64_t>(job.ids.size());
+    return !std::exchange(serving_, true);
+  }
+
+  /** Logits of the last score, which are then forgotten. */
+  std::vector<float> take_logits(int32_t slot) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return std::exchange(idle(slot).logits, {});
   }
 
   void stop(int32_t slot) {
@@ -89,19 +88,18 @@ class Batch {
     opened(slot).stop = true;
   }
 
-  /** Forgets the tokens from `length` on. */
+  /** Forgets the positions from `length` on. */
   void reset(int32_t slot, int32_t length) {
     std::lock_guard<std::mutex> lock(mutex_);
     Member& member = idle(slot);
     if (length < 0 || static_cast<size_t>(length) > member.tokens.size()) {
-      fail(kStatusBadArgument, "cannot reset to %d: the sequence has %zu tokens", length, member.tokens.size());
+      fail(kStatusBadArgument, "cannot reset to %d: the positions in use are 0 to %zu", length, member.tokens.size());
     }
     member.tokens.resize(static_cast<size_t>(length));
-    member.computed = std::min(member.computed, length);
-    member.progress.position = member.computed;
+    member.computed = member.progress.position = length;
   }
 
-  /** Copies out up to `capacity` new tokens and the state of the reply, which counts as running until its last token is fetched. */
+  /** Copies out up to `capacity` new tokens and the state of the job, which counts as running until its last token is fetched. */
   Progress poll(int32_t slot, int32_t* out, int32_t capacity, std::string* error) {
     std::lock_guard<std::mutex> lock(mutex_);
     signalled_ = false;
@@ -121,7 +119,7 @@ class Batch {
 
   // ---- for the thread of passes
 
-  /** Runs passes until every reply has ended. */
+  /** Runs passes until every job has ended. */
   template <class Stopping>
   void serve(Backend* backend, Stopping&& stopping) {
     for (over_ = false; !over_;) step(backend, stopping());
@@ -130,10 +128,13 @@ class Batch {
  private:
   struct Member {
     bool open = false;
-    std::vector<int32_t> tokens;  // of the sequence: those that are fed, and behind them those that are not
+    std::vector<int32_t> tokens;  // of the sequence: those in the cache, and while a job runs those that are next
     int32_t computed = 0;         // positions in the cache
-    // The reply that runs, or ran last. While it runs, what stands above and the job are the thread's.
+    // The job that runs, or ran last. While it runs, what stands above and the job are the thread's.
     GenerateJob job{};
+    bool scores = false;       // it makes logits in the place of tokens
+    int32_t first_scored = 0;  // position of their first
+    std::vector<float> logits;
     bool running = false;
     bool stop = false;
     bool counted = false;       // the backend has the counts for its penalties
@@ -154,7 +155,27 @@ class Batch {
 
   Member& idle(int32_t slot) {
     Member& member = opened(slot);
-    if (member.running) fail(kStatusBusy, "the sequence is busy with another reply");
+    if (member.running) fail(kStatusBusy, "the sequence is busy with another job");
+    return member;
+  }
+
+  /** A sequence whose job begins with these tokens. */
+  Member& begin(int32_t slot, const std::vector<int32_t>& ids) {
+    Member& member = idle(slot);
+    if (member.tokens.size() + ids.size() > static_cast<size_t>(context_)) {
+      fail(kStatusCapacity, "%zu tokens do not fit: %d of %d positions are in use", ids.size(), member.computed, context_);
+    }
+    member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
+    member.running = true;
+    member.stop = member.counted = member.scores = false;
+    member.logits.clear();
+    member.fresh.clear();
+    member.fetched = 0;
+    member.begin = member.first = std::chrono::steady_clock::now();
+    member.arrival = ++arrivals_;
+    member.progress = Progress{};
+    member.progress.state = kJobRunning;
+    member.progress.position = member.computed;
     return member;
   }
 
@@ -171,7 +192,7 @@ class Batch {
         if (!member.running) continue;
         if (member.stop || stopping) {
           ending.push_back(slot);
-        } else if (left(member) == 1) {
+        } else if (left(member) == 1 && !member.scores) {
           decoding.push_back(slot);
         } else if (filling < 0 || member.arrival < members_[filling].arrival) {
           filling = slot;
@@ -196,35 +217,52 @@ class Batch {
     check(backend_counts(backend, slot, member.tokens.data(), static_cast<int64_t>(member.tokens.size()), &error), error);
   }
 
-  /** Feeds a chunk of more than one token; the last one of a prompt brings the first token of the reply. */
+  /** Feeds a chunk of a prompt, the last one with the first token of the reply; or of what is scored. */
   void fill(Backend* backend, int32_t slot) {
     Member& member = members_[slot];
     int32_t token = -1;
     PassRequest request{};
     request.slot = slot;
     request.ids = member.tokens.data() + member.computed;
-    request.count = tokens_of_pass(backend, left(member), true);
+    request.count = tokens_of_pass(backend, left(member), !member.scores);
     request.position = member.computed;
-    request.sample = request.count == left(member);
-    request.first_logits = request.sample ? request.count - 1 : request.count;
+    request.sample = !member.scores && request.count == left(member);
+    request.first_logits = request.sample    ? request.count - 1
+                           : member.scores ? std::clamp(member.first_scored - member.computed, 0, request.count)
+                                             : request.count;
     request.sampling = &member.job.sampling;
     request.steps = 1;
     std::string error;
     const int status = guarded(&error, [&] {
-      count(backend, slot);
+      if (!member.scores) count(backend, slot);
       Passes passes(backend);
       passes.enqueue(request);
       token = passes.wait();
+      if (member.scores && token != kAbandoned) keep_logits(backend, member, request);
     });
     if (status != kStatusOk) return end(slot, kFinishNone, status, error);
     if (token == kAbandoned) return end(slot, kFinishAborted);
     advance(slot, request.count);
-    if (request.sample) take(slot, token);
+    if (request.sample) return take(slot, token);
+    if (left(member) == 0) end(slot, kFinishNone);
+  }
+
+  static void keep_logits(Backend* backend, Member& member, const PassRequest& request) {
+    const int32_t rows = request.count - request.first_logits;
+    if (rows == 0) return;
+    const size_t before = member.logits.size();
+    member.logits.resize(before + static_cast<size_t>(rows) * kModel.vocab);
+    std::string error;
+    check(backend_logits(backend, 0, rows, member.logits.data() + before, &error), error);
+    for (int32_t row = 0; row < rows; ++row) {
+      const float* const logits = member.logits.data() + before + static_cast<size_t>(row) * kModel.vocab;
+      if (!all_finite(logits, kModel.vocab)) fail_not_finite(request.position + request.first_logits + row);
+    }
   }
 
   /** Feeds the last token of each of these sequences, and takes the one behind it. */
   void decode(Backend* backend, const std::vector<int32_t>& slots) {
-    std::vector<int32_t> ids, chosen(kPassTokens);
+    std::vector<int32_t> ids, chosen(kModel.pass_tokens);
     std::vector<Row> rows;
     for (const int32_t slot : slots) {
       const Member& member = members_[slot];
@@ -264,12 +302,15 @@ class Batch {
     Member& member = members_[slot];
     member.computed += count;
     member.progress.position = member.computed;
+    if (!member.scores) return;
+    member.progress.done += count;
+    signal();
   }
 
   /** The token that was chosen behind the last one fed. */
   void take(int32_t slot, int32_t token) {
     Member& member = members_[slot];
-    if (token < 0 || token >= kVocab) {
+    if (token < 0 || token >= kModel.vocab) {
       std::string error;
       const int status = guarded(&error, [&] {
         if (token == kNotFinite) fail_not_finite(member.computed - 1);
@@ -302,11 +343,13 @@ class Batch {
     if (ended) end(slot, finish);
   }
 
-  /** The reply has ended. With the last one the thread leaves: whoever adds another has serve() run again. */
+  /** The job has ended, and keeps what is in the cache. With the last one the thread leaves: whoever adds another has serve() run again. */
   void end(int32_t slot, int32_t finish, int status = kStatusOk, const std::string& error = "") {
     std::lock_guard<std::mutex> lock(mutex_);
     Member& member = members_[slot];
     member.running = false;
+    member.tokens.resize(static_cast<size_t>(member.computed));
+    if (status != kStatusOk || finish == kFinishAborted) member.logits.clear();
     member.progress.state = status == kStatusOk ? kJobDone : kJobFailed;
     member.progress.status = status;
     member.progress.finish = finish;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "abi.h"
@@ -104,7 +105,7 @@ void check_sampling(const Sampling& s) {
 /** That no job runs, nor a sequence replies. */
 void check_idle(Engine& engine) {
   if (engine.serves) {
-    if (engine.batch.serving()) fail(kStatusBusy, "sequences of the engine are replying");
+    if (engine.batch.serving()) fail(kStatusBusy, "the engine is busy: its sequences have jobs");
     engine.thread.wait();  // for a thread that has nothing left to do
     engine.serves = false;
   }
@@ -175,6 +176,22 @@ GenerateJob copy_job(const GenerateArgs* args) {
   require(args->draft_ngram >= 1 || args->draft_tokens == 0, "draft_ngram is not at least 1");
   return {copy_ids(args->ids, args->count, "ids"), args->max_tokens, copy_ids(args->stop_ids, args->stop_count, "stop_ids"),
           args->sampling, {args->draft_tokens, args->draft_ngram}};
+}
+
+ScoreJob copy_score(const ScoreArgs* args) {
+  require(args != nullptr, "args is null");
+  require(args->count >= 1, "there are no ids");
+  require(args->first >= 0 && args->first <= args->count, "first is not in [0, count]");
+  return {copy_ids(args->ids, args->count, "ids"), args->first};
+}
+
+void copy_logits(const std::vector<float>& logits, void* out, int32_t rows) {
+  require(rows >= 0 && (out != nullptr || rows == 0), "out is null, or rows is negative");
+  const auto vocab = static_cast<size_t>(kModel.vocab);
+  if (logits.size() != static_cast<size_t>(rows) * vocab) {
+    fail(kStatusBadArgument, "%d rows of logits were asked for, and there are %zu", rows, logits.size() / vocab);
+  }
+  std::copy(logits.begin(), logits.end(), static_cast<float*>(out));
 }
 
 int load_threads(const EngineOptions& options) {
@@ -264,10 +281,7 @@ int32_t ol_generate(Engine* engine, const GenerateArgs* args) noexcept {
 
 int32_t ol_score(Engine* engine, const ScoreArgs* args) noexcept {
   return call(engine, [&] {
-    require(args != nullptr, "args is null");
-    require(args->count >= 1, "there are no ids");
-    require(args->first >= 0 && args->first <= args->count, "first is not in [0, count]");
-    const ScoreJob job{copy_ids(args->ids, args->count, "ids"), args->first};
+    const ScoreJob job = copy_score(args);
     check_ready(*engine, args->count);
     start(*engine, [engine, job] { engine->logits = score(engine->backend, engine->thread, engine->sequence, job); });
   });
@@ -276,13 +290,7 @@ int32_t ol_score(Engine* engine, const ScoreArgs* args) noexcept {
 int32_t ol_logits(Engine* engine, void* out, int32_t rows) noexcept {
   return call(engine, [&] {
     check_idle(*engine);
-    require(rows >= 0 && (out != nullptr || rows == 0), "out is null, or rows is negative");
-    const std::vector<float> logits = std::move(engine->logits);
-    engine->logits.clear();
-    if (logits.size() != static_cast<size_t>(rows) * kModel.vocab) {
-      fail(kStatusBadArgument, "%d rows of logits were asked for, and there are %zu", rows, logits.size() / kModel.vocab);
-    }
-    std::copy(logits.begin(), logits.end(), static_cast<float*>(out));
+    copy_logits(std::exchange(engine->logits, {}), out, rows);
   });
 }
 
@@ -326,10 +334,23 @@ int32_t ol_sequence_open(Engine* engine, void* slot) noexcept {
 int32_t ol_sequence_generate(Engine* engine, int32_t slot, const GenerateArgs* args) noexcept {
   return call(engine, [&] {
     GenerateJob job = copy_job(args);
-    require(args->draft_tokens == 0, "draft_tokens is not 0: passes of several sequences check no drafts");
+    require(args->count >= 1, "the prompt is empty");
+    require(args->draft_tokens <= 0, "speculate: passes of several sequences check no drafts; leave it out, or say off");
     if (!engine->serves && engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
-    if (engine->batch.add(slot, std::move(job))) serve(*engine);
+    if (engine->batch.generate(slot, std::move(job))) serve(*engine);
   });
+}
+
+int32_t ol_sequence_score(Engine* engine, int32_t slot, const ScoreArgs* args) noexcept {
+  return call(engine, [&] {
+    const ScoreJob job = copy_score(args);
+    if (!engine->serves && engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
+    if (engine->batch.score(slot, job)) serve(*engine);
+  });
+}
+
+int32_t ol_sequence_logits(Engine* engine, int32_t slot, void* out, int32_t rows) noexcept {
+  return call(engine, [&] { copy_logits(engine->batch.take_logits(slot), out, rows); });
 }
 
 int32_t ol_sequence_poll(Engine* engine, int32_t slot, Progress* out, void* tokens, int32_t capacity) noexcept {

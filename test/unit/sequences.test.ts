@@ -2,13 +2,13 @@
 
 import { describe, expect, it } from 'vitest';
 import type { Sampling } from '../../runtime/bindings.ts';
-import type { Engine } from '../../runtime/engine.ts';
-import type { Sequence, SequenceOptions } from '../../runtime/sequence.ts';
+import { Engine } from '../../runtime/engine.ts';
+import type { GenerateOptions } from '../../runtime/engine-options.ts';
 import { failureOf, fakeEngines, greedy, randomSources } from '../support/fake-engines.ts';
-import { fakePenalisedReply, fakeReply, tokens } from '../support/host-fake.ts';
+import { fakeLogits, fakePenalisedReply, fakeReply, tokens, vocab } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
 
-const { fake, readyEngine } = await fakeEngines();
+const { emptyEngine, fake, readyEngine } = await fakeEngines();
 
 const random = (seed: number) => {
   let state = seed;
@@ -17,13 +17,6 @@ const random = (seed: number) => {
     return Math.floor((state / 2 ** 32) * below);
   };
 };
-
-/** A sequence that begins with these tokens. */
-function opened(engine: Engine, ids: readonly number[]): Sequence {
-  const sequence = engine.open();
-  sequence.append(ids);
-  return sequence;
-}
 
 /** Starts all of them before the first pass goes on. */
 async function together<T>(begin: readonly (() => Promise<T>)[]): Promise<T[]> {
@@ -36,9 +29,9 @@ async function together<T>(begin: readonly (() => Promise<T>)[]): Promise<T[]> {
 }
 
 /** The reply to a prompt in a sequence of its own. */
-async function reply(engine: Engine, ids: readonly number[], options: SequenceOptions) {
-  await using sequence = opened(engine, ids);
-  const { ids: said, finish } = await read(sequence.generate(options));
+async function reply(engine: Engine, ids: readonly number[], options: GenerateOptions) {
+  await using sequence = engine.open();
+  const { ids: said, finish } = await read(sequence.generate(ids, options));
   return { said, finish };
 }
 
@@ -94,39 +87,40 @@ describe.each([
     expect(fake.mostRows()).toBe(device < 2 ? 4 : 0);
   });
 
-  it('go on behind their replies, and where they are reset', async () => {
+  it('go on behind their replies, and where they are reset; what is scored or appended is theirs', async () => {
     const engine = await ready(2);
-    await using other = opened(engine, [9, 9]);
-    const beside = read(other.generate({ maxTokens: 250 }));
-    await using sequence = opened(engine, [1, 2, 3]);
-    const first = (await read(sequence.generate({ maxTokens: 5 }))).ids;
-    expect(sequence.length).toBe(8);
-    const more = (await read(sequence.generate({ maxTokens: 5 }))).ids;
+    await using other = engine.open();
+    const beside = read(other.generate([9, 9], { maxTokens: 250 }));
+    await using sequence = engine.open();
+    const first = (await read(sequence.generate([1, 2, 3], { maxTokens: 5 }))).ids;
+    expect(sequence.position).toBe(7);
+    const more = (await read(sequence.generate(first.slice(-1), { maxTokens: 5 }))).ids;
     expect([...first, ...more]).toEqual(fakeReply([1, 2, 3], 10));
-    sequence.append([4, 5]);
-    expect((await read(sequence.generate({ maxTokens: 4 }))).ids).toEqual(
-      fakeReply([1, 2, 3, ...first, ...more, 4, 5], 4),
-    );
     sequence.reset(6);
-    expect((await read(sequence.generate({ maxTokens: 4 }))).ids).toEqual(
-      fakeReply([1, 2, 3, ...first.slice(0, 3)], 4),
+    await sequence.append([4, 5, 6, 7, 8, 9]);
+    expect(sequence.position).toBe(12);
+    const held = [1, 2, 3, ...first.slice(0, 3), 4, 5, 6, 7, 8, 9];
+    const logits = await sequence.score([10, 11, 12, 13, 14], 2);
+    expect(logits.length).toBe(3 * vocab);
+    for (let row = 0; row < 3; row++) {
+      const known = [...held, 10, 11, 12, 13, 14].slice(0, held.length + 3 + row);
+      expect(logits.subarray(row * vocab, (row + 1) * vocab)).toEqual(fakeLogits(known));
+    }
+    expect((await read(sequence.generate([15], { maxTokens: 4 }))).ids).toEqual(
+      fakeReply([...held, 10, 11, 12, 13, 14, 15], 4),
     );
-    sequence.append([7, 7]);
-    sequence.reset(11);
-    expect(sequence.length).toBe(11);
     sequence.reset();
-    sequence.append([5]);
-    expect((await read(sequence.generate({ maxTokens: 3 }))).ids).toEqual(fakeReply([5], 3));
+    expect((await read(sequence.generate([5], { maxTokens: 3 }))).ids).toEqual(fakeReply([5], 3));
     expect((await beside).ids).toEqual(fakeReply([9, 9], 250));
   });
 
   it('end alone when aborted or left, and free their place', async () => {
     const engine = await ready(3);
-    await using slow = opened(engine, [tokens.slow, 1]);
-    const beside = read(slow.generate({ maxTokens: 12 }));
+    await using slow = engine.open();
+    const beside = read(slow.generate([tokens.slow, 1], { maxTokens: 12 }));
     const abort = new AbortController();
-    await using aborted = opened(engine, [2, 3]);
-    const cut = aborted.generate({ maxTokens: 200, signal: abort.signal });
+    await using aborted = engine.open();
+    const cut = aborted.generate([2, 3], { maxTokens: 200, signal: abort.signal });
     const said = (await cut.next()).value as number[];
     abort.abort();
     const rest = await read(cut);
@@ -134,19 +128,23 @@ describe.each([
     const all = [...said, ...rest.ids];
     expect(all).toEqual(fakeReply([2, 3], 200).slice(0, all.length));
     expect(all.length).toBeLessThan(200);
-    expect(aborted.length).toBe(2 + all.length);
+    expect(aborted.position).toBe(2 + all.length - 1);
     // It goes on where it was aborted.
-    expect((await read(aborted.generate({ maxTokens: 3 }))).ids).toEqual(fakeReply([2, 3, ...all], 3));
-    const left = opened(engine, [4]);
-    for await (const batch of left.generate({ maxTokens: 200 })) {
+    expect((await read(aborted.generate(all.slice(-1), { maxTokens: 3 }))).ids).toEqual(
+      fakeReply([2, 3, ...all], 3),
+    );
+    const left = engine.open();
+    for await (const batch of left.generate([4], { maxTokens: 200 })) {
       expect(batch.length).toBeGreaterThan(0);
       break;
     }
-    expect(left.length).toBeLessThan(200);
+    expect(left.position).toBeLessThan(200);
     await left.close();
     expect((await reply(engine, [6], { maxTokens: 3 })).said).toEqual(fakeReply([6], 3));
-    const never = read(aborted.generate({ maxTokens: 3, signal: AbortSignal.abort() }));
+    const never = read(aborted.generate([1], { maxTokens: 3, signal: AbortSignal.abort() }));
     expect(await never).toMatchObject({ ids: [], finish: 'abort' });
+    const reason = new Error('enough');
+    await expect(aborted.score([1], 0, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     expect((await beside).ids).toEqual(fakeReply([tokens.slow, 1], 12));
   });
 
@@ -166,6 +164,10 @@ describe.each([
         reply(engine, [8, 8, 8], { maxTokens: 9 }),
       ]);
       expect(failed.message).toBe(text);
+      if (text.includes('finite')) {
+        await using scored = engine.open();
+        expect((await failureOf(scored.score(prompt, 0))).message).toBe(text);
+      }
       expect(other.said).toEqual(fakeReply([8, 8, 8], 9));
     }
     expect((await beside).said).toEqual(fakeReply([tokens.slow, 5], 20));
@@ -173,53 +175,52 @@ describe.each([
 
   it('end where the context ends, each by itself', async () => {
     const engine = await readyEngine({ device, sequences: 2, context: 20 });
-    await using full = opened(engine, [1, 2, 3, 4]);
-    await using other = opened(engine, [5]);
-    const [{ ids, finish }, beside] = await Promise.all([
-      read(full.generate({ maxTokens: 1000 })),
-      read(other.generate({ maxTokens: 10 })),
+    await using full = engine.open();
+    await using other = engine.open();
+    const [whole, beside] = await together([
+      () => read(full.generate([1, 2, 3, 4], { maxTokens: 1000 })),
+      () => read(other.generate([5], { maxTokens: 10 })),
     ]);
+    const { ids, finish } = whole!;
     expect({ ids, finish }).toEqual({ ids: fakeReply([1, 2, 3, 4], 17), finish: 'context' });
-    expect(beside.ids).toEqual(fakeReply([5], 10));
-    expect(() => full.append([1])).toThrow('1 tokens do not fit: the sequence has 21, and room for 20');
-    expect((await failureOf(read(full.generate({ maxTokens: 1 })))).message).toBe(
-      '0 tokens do not fit: the sequence has 21, and room for 20',
-    );
+    expect(beside!.ids).toEqual(fakeReply([5], 10));
+    const text = '1 tokens do not fit: 20 of 20 positions are in use';
+    expect((await failureOf(read(full.generate([1], { maxTokens: 1 })))).message).toBe(text);
+    expect((await failureOf(full.append([1]))).message).toBe(text);
     full.reset(18);
-    expect((await read(full.generate({ maxTokens: 9 }))).ids).toEqual(
-      fakeReply([1, 2, 3, 4], 17).slice(14, 17),
-    );
+    expect((await read(full.generate(ids.slice(14, 15), { maxTokens: 9 }))).ids).toEqual(ids.slice(15));
   });
 
   it('are refused while something else is in their way, and nothing is disturbed', async () => {
     const engine = await ready(2);
-    const sequence = opened(engine, [tokens.slow]);
-    const running = sequence.generate({ maxTokens: 6 });
+    const sequence = engine.open();
+    const running = sequence.generate([tokens.slow], { maxTokens: 6 });
     const first = (await running.next()).value as number[];
-    const busy = 'the sequence is busy with another reply';
-    expect((await failureOf(read(sequence.generate({ maxTokens: 1 })))).message).toBe(busy);
-    expect(() => sequence.append([1])).toThrow(busy);
+    const busy = 'the sequence is busy with another job';
+    expect((await failureOf(read(sequence.generate([1], { maxTokens: 1 })))).message).toBe(busy);
+    expect((await failureOf(sequence.append([1]))).message).toBe(busy);
     expect(() => sequence.reset()).toThrow(busy);
+    const hasJobs = 'the engine is busy: its sequences have jobs';
     for (const job of [
       () => read(engine.generate([1], { maxTokens: 1 })),
       () => engine.score([1], 0),
       () => engine.load(randomSources()),
     ]) {
-      expect((await failureOf(job())).message).toBe('sequences of the engine are replying');
+      expect((await failureOf(job())).message).toBe(hasJobs);
     }
-    expect(() => engine.reset()).toThrow('sequences of the engine are replying');
+    expect(() => engine.reset()).toThrow(hasJobs);
     const second = engine.open();
     expect(() => engine.open()).toThrow('no sequence is free: all 2 are open; close one first');
-    expect((await failureOf(read(second.generate({ maxTokens: 1 })))).message).toBe(
-      'the sequence is empty: append tokens first',
-    );
     await second.close();
     expect([...first, ...(await read(running)).ids]).toEqual(fakeReply([tokens.slow], 6));
     expect((await failureOf(engine.load(randomSources()))).message).toContain('sequences are open');
-    await sequence.close();
-    await sequence.close();
-    expect(() => sequence.append([1])).toThrow('the sequence is closed');
+    await Promise.all([sequence.close(), sequence.close()]);
+    expect((await failureOf(sequence.append([1]))).message).toBe('the sequence is closed');
     await engine.load(randomSources());
+    const own = engine.generate([tokens.slow], { maxTokens: 3 });
+    await own.next();
+    expect(() => engine.open()).toThrow('the engine is busy with another job');
+    await own.return({} as never);
   });
 
   it("leave the engine's own sequence as it is, and take its place only while it is empty", async () => {
@@ -231,31 +232,41 @@ describe.each([
     await using beside = engine.open();
     expect(() => engine.open()).toThrow("1 are open, and the engine's own has tokens");
     engine.reset();
-    await using own = opened(engine, [5, 6]);
+    await using own = engine.open();
     expect((await failureOf(read(engine.generate([1], { maxTokens: 1 })))).message).toBe(
       "the engine's own sequence has no place: all 2 are open; close one first",
     );
-    expect((await read(own.generate({ maxTokens: 4 }))).ids).toEqual(fakeReply([5, 6], 4));
-    expect(beside.length).toBe(0);
+    expect((await read(own.generate([5, 6], { maxTokens: 4 }))).ids).toEqual(fakeReply([5, 6], 4));
+    expect(beside.position).toBe(0);
   });
 
   it('end when the engine is closed: without waiting they fail, with waiting they are aborted', async () => {
     const closed = await ready(3);
     const endless = { maxTokens: 290 };
-    const replies = [1, 2, 3].map((id) => read(opened(closed, [tokens.slow, id]).generate(endless)));
+    const replies = [1, 2, 3].map((id) => read(closed.open().generate([tokens.slow, id], endless)));
     const outcomes = replies.map((each) => failureOf(each));
     closed.close();
     for (const { message } of await Promise.all(outcomes)) {
       expect(message).toBe('the engine was closed during this job');
     }
     const ended = await ready(3);
-    const sequences = [1, 2, 3].map((id) => opened(ended, [tokens.slow, id]));
-    const more = sequences.map((sequence) => read(sequence.generate(endless)));
-    await Promise.race(more.map(() => new Promise((resolve) => setImmediate(resolve))));
+    const sequences = [1, 2, 3].map(() => ended.open());
+    const more = sequences.map((sequence, id) => read(sequence.generate([tokens.slow, id], endless)));
     await ended[Symbol.asyncDispose]();
     for (const { finish } of await Promise.all(more)) expect(finish).toBe('abort');
-    expect(() => sequences[0]!.append([1])).toThrow('the engine is closed');
+    expect((await failureOf(sequences[0]!.append([1]))).message).toBe('the engine is closed');
     await sequences[0]!.close();
+  });
+
+  it('end when one is closed: its reply is aborted, and others go on', async () => {
+    const engine = await ready(3);
+    await using other = engine.open();
+    const beside = read(other.generate([tokens.slow, 7], { maxTokens: 8 }));
+    const sequence = engine.open();
+    const running = read(sequence.generate([tokens.slow, 1], { maxTokens: 250 }));
+    await sequence.close();
+    expect((await running).finish).toBe('abort');
+    expect((await beside).ids).toEqual(fakeReply([tokens.slow, 7], 8));
   });
 });
 
@@ -266,11 +277,23 @@ describe('the arguments of sequences', () => {
         `sequences is ${sequences}, not an integer from 1 to 16`,
       );
     }
+    await expect(
+      Engine.open(
+        fake.path,
+        { ...fake.manifest, kind: 'cuda', target: 'h100' },
+        { context: 8, sequences: 2 },
+      ),
+    ).rejects.toThrow('sequences is 2: a library for h100 has one sequence');
     const engine = await readyEngine({ sequences: 2 });
-    const sequence = engine.open();
-    expect(() => sequence.append([512])).toThrow('ids[0] is 512');
+    await using sequence = engine.open();
+    expect((await failureOf(sequence.append([512]))).message).toContain('ids[0] is 512');
+    expect((await failureOf(sequence.append([]))).message).toBe('ids is empty');
     expect(() => sequence.reset(1)).toThrow('length is 1, not an integer from 0 to 0');
-    const drafts = { maxTokens: 1, speculate: { tokens: 2 } } as SequenceOptions;
-    expect((await failureOf(read(sequence.generate(drafts)))).message).toContain('speculate');
+    const drafts = sequence.generate([1], { maxTokens: 1, speculate: { tokens: 2 } });
+    expect((await failureOf(read(drafts))).message).toContain('speculate: passes of several sequences');
+    const auto = sequence.generate([1], { maxTokens: 3, speculate: 'auto' });
+    expect((await read(auto)).ids).toEqual(fakeReply([1], 3));
+    const empty = await emptyEngine({ sequences: 2 });
+    expect(() => empty.open()).toThrow('no weights are loaded');
   });
 });
