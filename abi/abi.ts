@@ -257,12 +257,7 @@ export const abiFunctions: readonly AbiFunction[] = [
   {
     name: 'ol_sequence_logits',
     returns: 'i32',
-    params: [
-      param('engine', 'engine'),
-      param('slot', 'i32'),
-      param('out', 'ptr'),
-      param('rows', 'i32'),
-    ],
+    params: [param('engine', 'engine'), param('slot', 'i32'), param('out', 'ptr'), param('rows', 'i32')],
     doc: 'Copies out the logits of the last ol_sequence_score of a sequence, and frees them.',
   },
   {
