@@ -3,8 +3,9 @@
 import type { Manifest } from '../abi/manifest.ts';
 import { abiStatus, type EngineHandle, type TensorSource } from './bindings.ts';
 import { openChannel } from './channel.ts';
-import { type TokenIds, usage } from './engine-arguments.ts';
+import type { TokenIds } from './engine-arguments.ts';
 import {
+  checkSequences,
   type EngineSettings,
   type GenerateOptions,
   type GenerateResult,
@@ -54,12 +55,7 @@ export class Engine {
    *  @throws OnelaunchError when the library does not match or the device has no room */
   static async open(libraryPath: string, manifest: Manifest, settings: EngineSettings): Promise<Engine> {
     const options = readSettings(settings);
-    if (options.sequences > 1 && manifest.kind !== 'cpu') {
-      throw usage(
-        `sequences is ${options.sequences}: a library for ${manifest.target} has one sequence`,
-        'use a target of kind cpu, or leave sequences out',
-      );
-    }
+    checkSequences(options.sequences, { kind: manifest.kind, name: manifest.target });
     const library = openLibrary(libraryPath, manifest);
     const { functions } = library;
     let jobs: Jobs | undefined;

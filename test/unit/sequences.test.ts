@@ -283,7 +283,7 @@ describe('the arguments of sequences', () => {
         { ...fake.manifest, kind: 'cuda', target: 'h100' },
         { context: 8, sequences: 2 },
       ),
-    ).rejects.toThrow('sequences is 2: a library for h100 has one sequence');
+    ).rejects.toThrow('sequences is 2: the kernels of h100 have one sequence');
     const engine = await readyEngine({ sequences: 2 });
     await using sequence = engine.open();
     expect((await failureOf(sequence.append([512]))).message).toContain('ids[0] is 512');
