@@ -66,7 +66,7 @@ it.each(cases)('%s, on %s: a sequence is what it is alone', async (_, path, open
   const isa = (path === 'plain' ? 'generic' : path) as Isa;
   const changes: readonly Partial<Sampling>[] = [
     {},
-    { repetition_penalty: 1.2, presence_penalty: 0.3 },
+    { presence_penalty: 1e4 }, // no token twice, whatever the others say
     { temperature: 0.8, top_k: 20 },
     { temperature: 0.7, top_p: 0.9, min_p: 0.02, repetition_penalty: 1.1 },
   ];
@@ -90,6 +90,11 @@ it.each(cases)('%s, on %s: a sequence is what it is alone', async (_, path, open
   // Begun from the last, so that each has another slot.
   const together = await Promise.all(asked.toReversed().map(sayOf));
   expect(together.toReversed()).toEqual(alone);
+  for (const [i, { prompt }] of asked.entries()) {
+    if (i % 4 !== 1) continue;
+    const { ids } = alone[i]!;
+    expect(new Set([...prompt, ...ids]).size).toBe(new Set(prompt).size + ids.length);
+  }
 
   // One token a pass, as the engine's own sequence does: every greedy choice is near the best.
   const { prompt } = asked[12]!;
