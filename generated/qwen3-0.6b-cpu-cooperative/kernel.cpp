@@ -76,7 +76,7 @@ DEVICE void stage_attention(Block& b, const Pass& pass, const LayerWeights& w) {
     static_assert(scratch_fits(49152 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
     const float* queries = b.scratch + kQrAt;
     float* partial = pass.partial + head * kGroup * kSplits * (kHeadDim + 2);
-    attend_rows<kHeadDim, kGroup, kSplits>(b, 49152, queries, kGroup * kHeadDim, pass, w, head, partial, 0);
+    attend_rows<kHeadDim, kGroup, kSplits>(b, 49152, queries, kGroup * kHeadDim, pass, w, head, partial, kPartialFloats, 0);
   }
 }
 

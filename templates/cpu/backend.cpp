@@ -192,7 +192,6 @@ struct Backend {
   int* next;
   float* logits;
   Pass bound;                 // pointers and sizes, of the sequence in slot 0; each pass fills in the rest
-  int64_t sequence_elements;  // of the cache
   int sequences;
 
   Path path;
@@ -240,7 +239,7 @@ void run(Backend* backend, const Pass& pass) {
 /** What is bound, for the sequence in a slot. */
 Pass pass_of(const Backend& backend, int slot) {
   Pass pass = backend.bound;
-  pass.cache += slot * backend.sequence_elements;
+  pass.cache += slot * backend.team.sequence_elements;
   pass.counts += int64_t{slot} * kVocab;
   return pass;
 }
@@ -279,8 +278,8 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
     *error = "sequences must be 1 to " + std::to_string(kMostSequences) + ", got " + std::to_string(options.sequences);
     return kStatusBadArgument;
   }
-  backend->sequence_elements = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim;
-  const int64_t cache = options.sequences * backend->sequence_elements * static_cast<int64_t>(sizeof(Cache));
+  backend->team.sequence_elements = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim;
+  const int64_t cache = options.sequences * backend->team.sequence_elements * static_cast<int64_t>(sizeof(Cache));
   const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
   const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
   const int64_t scratch = int64_t{kScratchFloats + kLibScratchFloats} * sizeof(float);

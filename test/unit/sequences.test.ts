@@ -83,8 +83,17 @@ describe.each([
       }
     });
     await together(loads);
-    // More decoded than a pass has rows: they took turns.
     expect(fake.mostRows()).toBe(device < 2 ? 4 : 0);
+  });
+
+  it('take turns where more decode than a pass has rows', async () => {
+    const engine = await ready(5);
+    const before = fake.work().passes;
+    const prompts = [1, 2, 3, 4, 5];
+    const replies = await together(prompts.map((id) => () => reply(engine, [id], { maxTokens: 40 })));
+    expect(replies.map(({ said }) => said)).toEqual(prompts.map((id) => fakeReply([id], 40)));
+    // 200 tokens in passes of 4; were the fifth to wait for the others, there would be 80.
+    if (device < 2) expect(fake.work().passes - before).toBeLessThan(60);
   });
 
   it('go on behind their replies, and where they are reset; what is scored or appended is theirs', async () => {

@@ -5,9 +5,6 @@
 #include "lib/sampler.h"
 #include "lib/team.h"
 
-/** Elements from one sequence of the cache to the next. */
-template <class Pass> DEVICE int64_t sequence_stride(const Pass& pass) { return (int64_t)kLayers * kKvHeads * pass.context * 2 * kHeadDim; }
-
 /** Cos and sin by which a token is rotated: [kHeadDim / 2][2]. */
 template <class Pass, class Weights> DEVICE const float* rope_row(const Block& b, const Pass& pass, const Weights& w, int token) {
   const Row* const rows = b.team->rows;
@@ -18,17 +15,17 @@ template <class Pass, class Weights> DEVICE const float* rope_row(const Block& b
 template <class Pass, class Weights> DEVICE Cache* token_row(const Block& b, const Pass& pass, const Weights& w, int head, int token) {
   const Row* const rows = b.team->rows;
   if (!rows) return cache_row(pass, w, head, pass.position + token);
-  return cache_row(pass, w, head, rows[token].position) + rows[token].slot * sequence_stride(pass);
+  return cache_row(pass, w, head, rows[token].position) + rows[token].slot * b.team->sequence_elements;
 }
 
 /** attend of one kv head and split for all tokens of a pass; each row sees its own sequence alone. */
 template <int D, int Group, int Splits, class Pass, class Weights>
 DEVICE void attend_rows(Block& b, int scratch, const float* q, int q_token_stride, const Pass& pass, const Weights& w, int head, float* partial,
-                        int split) {
+                        int partial_token_stride, int split) {
   const auto with = [&](const Pass& part, int first, int64_t sequence) {
     const auto positions = positions_of(part, w, split);
     attend<D, Group, Splits>(b, scratch, q + (int64_t)first * q_token_stride, q_token_stride, cache_row(part, w, head, 0) + sequence,
-                             partial + (int64_t)first * kPartialFloats, kPartialFloats, split, positions.begin, positions.end, part.position,
+                             partial + (int64_t)first * partial_token_stride, partial_token_stride, split, positions.begin, positions.end, part.position,
                              part.tokens, window_of(w.layer));
   };
   const Row* const rows = b.team->rows;
@@ -37,7 +34,7 @@ DEVICE void attend_rows(Block& b, int scratch, const float* q, int q_token_strid
   alone.tokens = 1;
   for (int token = 0; token < pass.tokens; ++token) {
     alone.position = rows[token].position;
-    with(alone, token, rows[token].slot * sequence_stride(pass));
+    with(alone, token, rows[token].slot * b.team->sequence_elements);
   }
 }
 

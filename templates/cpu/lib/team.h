@@ -25,6 +25,7 @@ struct Team {
   const int* drafts = nullptr;  // [draft_count] of the pass, its tokens from the second on, each checked against the token chosen before it
   int draft_count = 0;          // 0: the pass checks none
   const Row* rows = nullptr;    // [tokens] of a pass in which each token has a sequence of its own; else null
+  int64_t sequence_elements = 0;  // from one sequence of the cache to the next
 };
 
 struct Block {
