@@ -161,10 +161,12 @@ export async function buildChecked(input: BuildInput, options: BuildOptions): Pr
   };
 }
 
-/** Opens a built library and loads its weights. The caller closes the engine. */
+/** Opens a built library and loads its weights. The caller closes the engine.
+ *  @param options `sequences` as in EngineSettings */
 export async function openEngine(
   built: BuiltKernel,
-  options: Omit<LoadOptions, keyof KernelOptions> & Pick<KernelOptions, 'onProgress' | 'signal'>,
+  options: Omit<LoadOptions, keyof KernelOptions> &
+    Pick<KernelOptions, 'onProgress' | 'signal'> & { readonly sequences?: number | undefined },
 ): Promise<OpenEngine> {
   const { manifest } = built;
   const context = options.context ?? Math.min(built.dims.maxPositions, 4096);
@@ -180,6 +182,7 @@ export async function openEngine(
   const { onProgress, signal } = options;
   const engine = await Engine.open(built.library, manifest, {
     context,
+    ...(options.sequences !== undefined && { sequences: options.sequences }),
     ...(options.threads !== undefined && { threads: options.threads }),
     ...(options.device !== undefined && { device: options.device }),
   });

@@ -35,7 +35,13 @@ export interface Needs {
   readonly tokenizer?: 'needed' | 'optional' | undefined;
   readonly template?: boolean | undefined;
   /** The kernel is run here. */
-  readonly run?: { readonly device?: number | undefined; readonly context?: number | undefined } | undefined;
+  readonly run?:
+    | {
+        readonly device?: number | undefined;
+        readonly context?: number | undefined;
+        readonly sequences?: number | undefined;
+      }
+    | undefined;
   /** What else must hold, told with the rest. @throws OnelaunchError */
   readonly also?: ((model: AskedModel) => unknown) | undefined;
 }
@@ -88,6 +94,10 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     return { ...read, dims: formats.settleWeights(read.dims, options.weights, target) };
   });
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
+  if (needs.run?.sequences !== undefined && target) {
+    const { checkSequences } = await import('./runtime/engine-options.ts');
+    attempt(() => checkSequences(needs.run!.sequences!, target));
+  }
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.
   const directory = model ? model.directory : configured(options.model);

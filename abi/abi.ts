@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 4;
+export const abiVersion = 5;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -74,7 +74,8 @@ export const abiStructs: readonly AbiStruct[] = [
     fields: [
       field('device', 'i32', 'GPU ordinal; ignored by the CPU target'),
       field('threads', 'i32', 'CPU threads; 0: as many as physical cores; ignored by the CUDA target'),
-      field('context', 'i32', 'positions the KV cache holds'),
+      field('context', 'i32', 'positions of each sequence of the KV cache'),
+      field('sequences', 'i32', 'sequences of the KV cache, from 1 to 16'),
       field('isa', 'i32', 'CPU path: 0 best found, 1 plain C++, 2 AVX2, 3 AVX-512, 4 AVX-512-BF16'),
     ],
   },
@@ -234,6 +235,60 @@ export const abiFunctions: readonly AbiFunction[] = [
     returns: 'i32',
     params: [param('engine', 'engine'), param('length', 'i32')],
     doc: 'Forgets all positions from length on.',
+  },
+  {
+    name: 'ol_sequence_open',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('slot', 'ptr')],
+    doc: 'int32_t slot[1]: the number of an empty sequence, which is then open. Slot 0 is given out last, and only while the sequence of ol_generate is empty.',
+  },
+  {
+    name: 'ol_sequence_generate',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('slot', 'i32'), param('args', 'in GenerateArgs')],
+    doc: 'As ol_generate, in an open sequence and beside the jobs of others. Its passes check no drafts.',
+  },
+  {
+    name: 'ol_sequence_score',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('slot', 'i32'), param('args', 'in ScoreArgs')],
+    doc: 'As ol_score, in an open sequence and beside the jobs of others; its logits are kept for ol_sequence_logits.',
+  },
+  {
+    name: 'ol_sequence_logits',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('slot', 'i32'), param('out', 'ptr'), param('rows', 'i32')],
+    doc: 'Copies out the logits of the last ol_sequence_score of a sequence, and frees them.',
+  },
+  {
+    name: 'ol_sequence_poll',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('slot', 'i32'),
+      param('out', 'out Progress'),
+      param('tokens', 'ptr'),
+      param('capacity', 'i32'),
+    ],
+    doc: 'Never blocks: copies out new tokens and the state of the job of a sequence.',
+  },
+  {
+    name: 'ol_sequence_stop',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('slot', 'i32')],
+    doc: 'Asks the job of a sequence to end; it ends within one pass, and others go on.',
+  },
+  {
+    name: 'ol_sequence_reset',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('slot', 'i32'), param('length', 'i32')],
+    doc: 'Forgets the positions of an open sequence from length on.',
+  },
+  {
+    name: 'ol_sequence_close',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('slot', 'i32')],
+    doc: 'Gives a sequence back. It must have no job.',
   },
   {
     name: 'ol_profile',

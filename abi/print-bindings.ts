@@ -231,9 +231,17 @@ function writeBinding(writer: CodeBlockWriter, fn: AbiFunction): void {
 
 const formatterWidth = 110;
 
-/** Doc comments of one line on one line, where ts-morph prints three; one blank line between statements. */
+/** Doc comments of one line on one line, where ts-morph prints three; one blank line between statements; long signatures over lines. */
 function tidy(source: string): string {
   return source
+    .replace(/^( *)(\w+)\((.*)\): (\w+);$/gm, (line, indent: string, name, params: string, type) =>
+      line.length <= formatterWidth
+        ? line
+        : `${indent}${name}(\n${params
+            .split(', ')
+            .map((param) => `${indent}  ${param},\n`)
+            .join('')}${indent}): ${type};`,
+    )
     .replace(/^( *)\/\*\*\n *\* ([^\n]*)\n *\*\/$/gm, '$1/** $2 */')
     .replace(/\n(?=\/\*\*)/g, '\n\n')
     .replace(/\n{3,}/g, '\n\n');

@@ -1,5 +1,6 @@
 // gen bench: decode and prefill speed by position, with the state of the machine and a hash of the tokens.
 import { OnelaunchError } from '../errors.ts';
+import { fillSequences } from '../lab/batch.ts';
 import { wholeReply } from '../lab/decode.ts';
 import {
   cpuName,
@@ -34,6 +35,13 @@ interface DecodeFigure {
   readonly tokensPerJoule: number | null;
 }
 
+interface BatchFigure {
+  readonly sequences: number;
+  readonly position: number;
+  /** Of all together. */
+  readonly tokensPerSecond: Spread;
+}
+
 interface BenchResult {
   readonly kernel: string;
   /** What took in prompts; null: passes of the plan that decodes. */
@@ -44,6 +52,8 @@ interface BenchResult {
   readonly tokens: number;
   readonly runs: number;
   readonly decode: readonly DecodeFigure[];
+  /** Several sequences at once, at the last position. */
+  readonly batches: readonly BatchFigure[];
   readonly prefill: { readonly tokens: number; readonly tokensPerSecond: Spread } | null;
   readonly machine: {
     readonly cpu: string;
@@ -67,6 +77,11 @@ export function addBench(program: Program, start: Start): void {
     )
     .option('--tokens <n>', 'timed tokens of a run', whole('--tokens', 1, 100_000), 100)
     .option('--prompt <n>', 'tokens of the prefill; 0: none (default: 512)', whole('--prompt', 0, 16_777_216))
+    .option(
+      '--sequences <list>',
+      'also so many sequences at once, up to 16, at the last position: tokens a second of all together; on a CPU',
+      wholes('--sequences', 1, 16),
+    )
     .option('--runs <n>', 'runs of each figure, interleaved', whole('--runs', 1, 1000), 5)
     .option('--report', 'write the figures to bench/reports')
     .option('--reports', 'list bench/reports, and which figures are of other sources than today')
@@ -85,7 +100,7 @@ export function addBench(program: Program, start: Start): void {
           fitWork(options.context ?? dims.maxPositions, options);
         const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
           weights: options.randomWeights ? false : 'random',
-          run: engineOptions(options),
+          run: { ...engineOptions(options), sequences: Math.max(1, ...(options.sequences ?? [])) },
           also: workFor,
         });
         const work = workFor(built);
@@ -93,6 +108,7 @@ export function addBench(program: Program, start: Start): void {
         const { engine } = await openWithProgress(ui, built, {
           ...engineOptions(options),
           ...random,
+          sequences: Math.max(1, ...work.sequences),
           context: options.context ?? Math.max(work.prompt, ...work.positions) + work.tokens + 1,
         });
         let result: BenchResult;
@@ -118,13 +134,15 @@ interface Work {
   readonly positions: readonly number[];
   readonly tokens: number;
   readonly prompt: number;
+  readonly sequences: readonly number[];
   readonly runs: number;
 }
 
 /** Default positions and prompt move into a shorter context; those that were asked for must fit. */
 function fitWork(
   context: number,
-  asked: Omit<Work, 'positions' | 'prompt'> & {
+  asked: Omit<Work, 'positions' | 'prompt' | 'sequences'> & {
+    readonly sequences?: readonly number[] | undefined;
     readonly positions?: readonly number[] | undefined;
     readonly prompt?: number | undefined;
   },
@@ -137,7 +155,12 @@ function fitWork(
     });
   }
   const positions = asked.positions ?? usualPositions(most);
-  return { ...asked, positions, prompt: asked.prompt ?? Math.min(512, most) };
+  return {
+    ...asked,
+    positions,
+    prompt: asked.prompt ?? Math.min(512, most),
+    sequences: asked.sequences ?? [],
+  };
 }
 
 /** One round that is thrown away, then the runs, each position in turn, so that a slow minute falls on all of them. */
@@ -147,13 +170,14 @@ async function measure(
   engine: Engine,
   work: Work & { readonly gpu: number | null; readonly weights: string },
 ): Promise<BenchResult> {
-  const { positions, tokens, prompt, runs, gpu, weights } = work;
+  const { positions, tokens, prompt, sequences, runs, gpu, weights } = work;
   const { signal } = ui.io;
   const progress = ui.progress('measuring');
   const rates: number[][] = positions.map(() => []);
   const hashes: string[] = [];
   const prefills: number[] = [];
-  const steps = (runs + 1) * (positions.length + (prompt > 0 ? 1 : 0));
+  const batches: number[][] = sequences.map(() => []);
+  const steps = (runs + 1) * (positions.length + (prompt > 0 ? 1 : 0) + sequences.length);
   let step = 0;
   const decode = (position: number, maxTokens: number) => {
     engine.reset(0);
@@ -186,6 +210,17 @@ async function measure(
         progress.update(step++ / steps, run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}, prefill`);
         const { prefillMs } = await decode(prompt, 1);
         if (run >= 0) prefills.push(prompt / (prefillMs / 1000));
+      }
+      for (const [index, count] of sequences.entries()) {
+        progress.update(
+          step++ / steps,
+          run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}, ${count} sequences`,
+        );
+        engine.reset(0); // its own gives way
+        const filled = await fillSequences(engine, count, positions.at(-1)!, signal);
+        const rate = await filled.rate(tokens);
+        await filled.close();
+        if (run >= 0) batches[index]!.push(rate);
       }
     }
     after = machineState(gpu);
@@ -221,6 +256,11 @@ async function measure(
         tokensPerJoule: tokensPerJoule[index] ?? null,
       };
     }),
+    batches: sequences.map((count, index) => ({
+      sequences: count,
+      position: positions.at(-1)!,
+      tokensPerSecond: spreadOf(batches[index]!),
+    })),
     prefill: prompt > 0 ? { tokens: prompt, tokensPerSecond: spreadOf(prefills) } : null,
     machine: { cpu: cpuName(), before, after, energyResolutionMs: counter?.resolutionMs ?? null },
   };
@@ -241,6 +281,13 @@ function benchTable(result: BenchResult): string {
       fixed(rate.median, 1),
       fixed(rate.least, 1),
       fixed(rate.most, 1),
+      ...[null, null, null, ''],
+    ]);
+  }
+  for (const { sequences, position, tokensPerSecond: rate } of result.batches) {
+    rows.push([
+      sequences === 1 ? '1 sequence' : `${sequences} sequences`,
+      ...[position, fixed(rate.median, 1), fixed(rate.least, 1), fixed(rate.most, 1)],
       ...[null, null, null, ''],
     ]);
   }

@@ -88,7 +88,7 @@ function showBuild(ui: Ui) {
 export async function openWithProgress(
   ui: Ui,
   built: BuiltKernel,
-  options: Omit<LoadOptions, keyof KernelOptions>,
+  options: Omit<LoadOptions, keyof KernelOptions> & { readonly sequences?: number | undefined },
 ): Promise<OpenEngine> {
   const { openEngine } = await import('../load.ts');
   const started = performance.now();

@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 4;
+export const abiVersion = 5;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -109,8 +109,10 @@ export interface EngineOptions {
   device: number;
   /** CPU threads; 0: as many as physical cores; ignored by the CUDA target */
   threads: number;
-  /** positions the KV cache holds */
+  /** positions of each sequence of the KV cache */
   context: number;
+  /** sequences of the KV cache, from 1 to 16 */
+  sequences: number;
   /** CPU path: 0 best found, 1 plain C++, 2 AVX2, 3 AVX-512, 4 AVX-512-BF16 */
   isa: number;
 }
@@ -119,6 +121,7 @@ const engineOptionsType = koffi.struct({
   device: 'int32_t',
   threads: 'int32_t',
   context: 'int32_t',
+  sequences: 'int32_t',
   isa: 'int32_t',
 });
 
@@ -342,12 +345,13 @@ export const layout = [
   {
     name: 'EngineOptions',
     type: engineOptionsType,
-    size: 16,
+    size: 20,
     offsets: {
       device: 0,
       threads: 4,
       context: 8,
-      isa: 12,
+      sequences: 12,
+      isa: 16,
     },
   },
   {
@@ -464,6 +468,28 @@ export interface Functions {
   ol_stop(engine: EngineHandle | null): number;
   /** Forgets all positions from length on. */
   ol_reset(engine: EngineHandle | null, length: number): number;
+  /** int32_t slot[1]: the number of an empty sequence, which is then open. Slot 0 is given out last, and only while the sequence of ol_generate is empty. */
+  ol_sequence_open(engine: EngineHandle | null, slot: Pointer): number;
+  /** As ol_generate, in an open sequence and beside the jobs of others. Its passes check no drafts. */
+  ol_sequence_generate(engine: EngineHandle | null, slot: number, args: GenerateArgs): number;
+  /** As ol_score, in an open sequence and beside the jobs of others; its logits are kept for ol_sequence_logits. */
+  ol_sequence_score(engine: EngineHandle | null, slot: number, args: ScoreArgs): number;
+  /** Copies out the logits of the last ol_sequence_score of a sequence, and frees them. */
+  ol_sequence_logits(engine: EngineHandle | null, slot: number, out: Pointer, rows: number): number;
+  /** Never blocks: copies out new tokens and the state of the job of a sequence. */
+  ol_sequence_poll(
+    engine: EngineHandle | null,
+    slot: number,
+    out: Progress,
+    tokens: Pointer,
+    capacity: number,
+  ): number;
+  /** Asks the job of a sequence to end; it ends within one pass, and others go on. */
+  ol_sequence_stop(engine: EngineHandle | null, slot: number): number;
+  /** Forgets the positions of an open sequence from length on. */
+  ol_sequence_reset(engine: EngineHandle | null, slot: number, length: number): number;
+  /** Gives a sequence back. It must have no job. */
+  ol_sequence_close(engine: EngineHandle | null, slot: number): number;
   /** int32_t counts[2]: events recorded since they were last fetched, and those that found no room. Fetches all of them where the capacity is enough: ProfileEvent[capacity]. Fails in a library that was not built for profiling. */
   ol_profile(engine: EngineHandle | null, events: Pointer, capacity: number, counts: Pointer): number;
   /** What the engine runs on, for people: a GPU name, or a CPU path with its threads. */
@@ -502,6 +528,33 @@ export function bindFunctions(library: LibraryHandle): Functions {
     ]),
     ol_stop: library.func('ol_stop', 'int32_t', [enginePointer]),
     ol_reset: library.func('ol_reset', 'int32_t', [enginePointer, 'int32_t']),
+    ol_sequence_open: library.func('ol_sequence_open', 'int32_t', [enginePointer, 'void *']),
+    ol_sequence_generate: library.func('ol_sequence_generate', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      koffi.pointer(generateArgsType),
+    ]),
+    ol_sequence_score: library.func('ol_sequence_score', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      koffi.pointer(scoreArgsType),
+    ]),
+    ol_sequence_logits: library.func('ol_sequence_logits', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      'void *',
+      'int32_t',
+    ]),
+    ol_sequence_poll: library.func('ol_sequence_poll', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      koffi.out(koffi.pointer(progressType)),
+      'void *',
+      'int32_t',
+    ]),
+    ol_sequence_stop: library.func('ol_sequence_stop', 'int32_t', [enginePointer, 'int32_t']),
+    ol_sequence_reset: library.func('ol_sequence_reset', 'int32_t', [enginePointer, 'int32_t', 'int32_t']),
+    ol_sequence_close: library.func('ol_sequence_close', 'int32_t', [enginePointer, 'int32_t']),
     ol_profile: library.func('ol_profile', 'int32_t', [enginePointer, 'void *', 'int32_t', 'void *']),
     ol_device: library.func('ol_device', 'str', [enginePointer]),
     ol_error: library.func('ol_error', 'str', [enginePointer]),

@@ -18,14 +18,17 @@ import {
   readArgument,
   type TokenIds,
   tokenArray,
+  usage,
 } from './engine-arguments.ts';
 
 export type Isa = 'auto' | 'generic' | 'avx2' | 'avx512' | 'avx512bf16';
 
 /** Fixed for the life of an engine. */
 export interface EngineSettings {
-  /** Positions the KV cache holds. */
+  /** Positions of each sequence of the KV cache. */
   readonly context: number;
+  /** Sequences of the KV cache, up to 16: each takes memory for `context` positions. @default 1 */
+  readonly sequences?: number;
   /** CPU threads; 0: as many as physical cores. Ignored on a GPU. */
   readonly threads?: number;
   /** GPU ordinal. Ignored on a CPU. */
@@ -66,6 +69,9 @@ export interface GenerateResult {
   };
 }
 
+/** Sequences of an engine, at most. */
+const mostSequences = 16;
+
 /** Longer runs are no better a sign. */
 export const mostNgram = 16;
 
@@ -79,14 +85,27 @@ export interface LoadOptions {
 export function readSettings(settings: EngineSettings): EngineOptions {
   return readArgument('settings', () => {
     checkObject('settings', settings);
-    const { context, threads = 0, device = 0, isa = 'auto' } = settings;
+    const { context, sequences = 1, threads = 0, device = 0, isa = 'auto' } = settings;
     checkInteger('context', context, 1);
+    checkInteger('sequences', sequences, 1, mostSequences);
     checkInteger('threads', threads, 0);
     checkInteger('device', device, 0);
     const known = typeof isa === 'string' && Object.hasOwn(isaCodes, isa);
     check(known, `isa is not one of ${Object.keys(isaCodes).join(', ')}`);
-    return { device, threads, context, isa: isaCodes[isa]! };
+    return { device, threads, context, sequences, isa: isaCodes[isa]! };
   });
+}
+
+/** @throws OnelaunchError of kind usage where the kernels of a target have one sequence */
+export function checkSequences(
+  sequences: number,
+  { kind, name }: { readonly kind: string; readonly name: string },
+): void {
+  if (sequences === 1 || kind === 'cpu') return;
+  throw usage(
+    `sequences is ${sequences}: the kernels of ${name} have one sequence`,
+    'use --target cpu, or one sequence',
+  );
 }
 
 /** Sources as the library takes them. */

@@ -1,4 +1,4 @@
-// The jobs of one engine, one at a time: started in the library, followed by its events, and ended here.
+// The jobs of one engine, one at a time, and those of its sequences: started in the library, followed by its events, and ended here.
 import { OnelaunchError } from '../errors.ts';
 import {
   abiStatus,
@@ -15,7 +15,16 @@ import { failure } from './library-failure.ts';
 
 type Start = (functions: Functions, handle: EngineHandle) => number;
 
+/** Where a job runs in the library: its state and new tokens, and how it is asked to end. One job at a time. */
+export interface Lane {
+  /** Positions in the KV cache, as the library last said. */
+  position: number;
+  poll(functions: Functions, engine: EngineHandle, progress: Progress, tokens: Int32Array): number;
+  stop(functions: Functions, engine: EngineHandle): number;
+}
+
 interface Follow {
+  readonly lane: Lane;
   readonly signal?: AbortSignal | undefined;
   /** Resolve when aborted or stopped, where otherwise the signal's reason is thrown. */
   readonly abortIsEnd?: boolean;
@@ -24,21 +33,19 @@ interface Follow {
 }
 
 export interface Jobs {
-  /** Positions in the KV cache. */
-  readonly position: number;
   /** True from close on. */
   readonly closed: boolean;
   /** Starts a job and follows it to its end; null when the signal was aborted before. Holds the event loop open meanwhile. */
-  run(start: Start, follow?: Follow): Promise<Progress | null>;
+  run(start: Start, follow: Follow): Promise<Progress | null>;
   /** A call that is over when it returns. @throws OnelaunchError for any status but ok */
   call(start: Start): void;
-  /** Forgets positions from length on. */
-  reset(length: number): void;
-  /** Asks the job that runs to end. */
-  stop(): void;
-  /** Stops the job that runs, waits for its end without blocking, then closes. Never fails. */
+  /** Asks the job of a lane to end; that of the engine's own lane, and with it all others. */
+  stop(lane: Lane): void;
+  /** Stops the job of a lane, and resolves when it has ended. Never fails. */
+  ended(lane: Lane): Promise<void>;
+  /** Stops all jobs, waits for their end without blocking, then closes. Never fails. */
   end(): Promise<void>;
-  /** Closes at once: blocks for one pass at most. The job that runs fails. */
+  /** Closes at once: blocks for one pass at most. The jobs that run fail. */
   close(): void;
   /** To be called when the engine has something new. */
   drain(): void;
@@ -46,6 +53,7 @@ export interface Jobs {
 
 /** A job of the library that runs, seen from here. */
 interface Job {
+  readonly lane: Lane;
   readonly done: Promise<Progress>;
   readonly resolve: (progress: Progress) => void;
   readonly reject: (error: unknown) => void;
@@ -54,13 +62,12 @@ interface Job {
   thrown: { readonly error: unknown } | null;
 }
 
-/** The jobs of an engine that has just been made; the channel is closed with it. */
-export function followJobs(functions: Functions, made: EngineHandle, channel: Channel): Jobs {
+/** The jobs of an engine that has just been made; the channel is closed with it. @param own the lane of the engine itself */
+export function followJobs(functions: Functions, made: EngineHandle, channel: Channel, own: Lane): Jobs {
   const tokens = new Int32Array(4096);
   const progress = zeroProgress();
   let handle: EngineHandle | null = made;
-  let job: Job | null = null;
-  let position = 0;
+  const jobs = new Map<Lane, Job>();
 
   const open = (): EngineHandle => {
     if (handle === null) throw usage('the engine is closed', 'load the model again');
@@ -71,56 +78,62 @@ export function followJobs(functions: Functions, made: EngineHandle, channel: Ch
     const status = start(functions, engine);
     if (status !== abiStatus.ok) throw failure(status, functions.ol_error(engine), 'failed');
   };
-  const stop = () => {
-    if (handle !== null) functions.ol_stop(handle);
+  const stop = (lane: Lane) => {
+    if (handle !== null) lane.stop(functions, handle);
   };
 
-  async function run(start: Start, { signal, abortIsEnd = false, onPoll = () => {} }: Follow = {}) {
+  async function run(start: Start, { lane, signal, abortIsEnd = false, onPoll = () => {} }: Follow) {
     if (signal?.aborted) {
       if (abortIsEnd) return null;
       throw signal.reason;
     }
     call(start);
-    const current = newJob(onPoll);
-    job = current;
+    const current = newJob(lane, onPoll);
+    jobs.set(lane, current);
     channel.hold(true);
-    signal?.addEventListener('abort', stop, { once: true });
+    const abort = () => stop(lane);
+    signal?.addEventListener('abort', abort, { once: true });
     try {
       const end = await current.done;
       if (abortIsEnd || end.finish !== finishCode.aborted) return end;
       throw signal?.aborted ? signal.reason : closedMeanwhile();
     } finally {
-      signal?.removeEventListener('abort', stop);
+      signal?.removeEventListener('abort', abort);
     }
   }
 
-  /** Fetches all that is new and gives it to the job; ends the job when the library says so. */
+  /** The engine is polled even where it has no job: it tells news once, until it is. */
   function drain(): void {
+    drainLane(own);
+    for (const lane of [...jobs.keys()]) if (lane !== own) drainLane(lane);
+  }
+
+  /** Fetches all that is new and gives it to the job; ends the job when the library says so. */
+  function drainLane(lane: Lane): void {
+    const current = jobs.get(lane);
     do {
       if (handle === null) return;
-      functions.ol_poll(handle, progress, tokens, tokens.length);
-      position = progress.position;
-      const current = job;
-      if (current === null) return;
+      lane.poll(functions, handle, progress, tokens);
+      lane.position = progress.position;
+      if (current === undefined) return;
       try {
         current.onPoll(progress, tokens.subarray(0, progress.tokens));
       } catch (error) {
         current.thrown ??= { error };
-        stop();
+        stop(lane);
       }
-      if (job !== current) return;
+      if (jobs.get(lane) !== current) return;
     } while (progress.tokens === tokens.length);
-    if (progress.state !== jobState.running) finishJob();
+    if (progress.state !== jobState.running) finishJob(current);
   }
 
-  function finishJob(): void {
-    const current = job;
-    job = null;
-    channel.hold(false);
-    if (current?.thrown) current.reject(current.thrown.error);
+  function finishJob(job: Job): void {
+    jobs.delete(job.lane);
+    channel.hold(jobs.size > 0);
+    if (job.thrown) job.reject(job.thrown.error);
     else if (progress.state === jobState.failed) {
-      current?.reject(failure(progress.status, functions.ol_error(handle), 'failed'));
-    } else current?.resolve({ ...progress });
+      job.reject(failure(progress.status, functions.ol_error(handle), 'failed'));
+    } else job.resolve({ ...progress });
   }
 
   function close(): void {
@@ -129,28 +142,27 @@ export function followJobs(functions: Functions, made: EngineHandle, channel: Ch
     handle = null;
     functions.ol_close(engine);
     channel.close();
-    const current = job;
-    job = null;
-    current?.reject(closedMeanwhile());
+    const left = [...jobs.values()];
+    jobs.clear();
+    for (const job of left) job.reject(closedMeanwhile());
   }
 
   return {
-    get position() {
-      return position;
-    },
     get closed() {
       return handle === null;
     },
     run,
     call,
-    reset(length) {
-      call((f, engine) => f.ol_reset(engine, length));
-      position = length;
-    },
     stop,
+    async ended(lane) {
+      const job = jobs.get(lane);
+      if (job === undefined) return;
+      stop(lane);
+      await job.done.catch(() => {});
+    },
     async end() {
-      stop();
-      await job?.done.catch(() => {});
+      stop(own);
+      await Promise.allSettled([...jobs.values()].map(({ done }) => done));
       close();
     },
     close,
@@ -160,12 +172,12 @@ export function followJobs(functions: Functions, made: EngineHandle, channel: Ch
 
 const closedMeanwhile = () => new OnelaunchError('failed', 'the engine was closed during this job');
 
-function newJob(onPoll: Job['onPoll']): Job {
+function newJob(lane: Lane, onPoll: Job['onPoll']): Job {
   let resolve: Job['resolve'] = () => {};
   let reject: Job['reject'] = () => {};
   const done = new Promise<Progress>((onDone, onFailed) => {
     resolve = onDone;
     reject = onFailed;
   });
-  return { done, resolve, reject, onPoll, thrown: null };
+  return { lane, done, resolve, reject, onPoll, thrown: null };
 }

@@ -62,23 +62,21 @@ DEVICE void stage_attention(Block& b, const Pass& pass, const LayerWeights& w) {
     for_warps(b, pass.tokens * kGroup, [&](int i) {
       const int token = i / kGroup, g = i % kGroup;
       float* to = b.scratch + kQrAt + (token * kGroup + g) * kHeadDim;
-      rope<kHeadDim>(to, b.scratch + kQnAt + (token * kGroup + g) * kHeadDim, rope_row(pass, w, token));
+      rope<kHeadDim>(to, b.scratch + kQnAt + (token * kGroup + g) * kHeadDim, rope_row(b, pass, w, token));
     });
     for_warps(b, pass.tokens, [&](int token) {
       float* to = b.scratch + kKrAt + token * kHeadDim;
-      rope<kHeadDim>(to, b.scratch + kKnAt + token * kHeadDim, rope_row(pass, w, token));
+      rope<kHeadDim>(to, b.scratch + kKnAt + token * kHeadDim, rope_row(b, pass, w, token));
     });
     for_warps(b, pass.tokens, [&](int token) {
       const float* k = b.scratch + kKrAt + token * kHeadDim;
       const float* v = pass.qkv + token * kQkvRows + kQDim + kKvDim + head * kHeadDim;
-      append<kHeadDim>(cache_row(pass, w, head, pass.position + token), k, v);
+      append<kHeadDim>(token_row(b, pass, w, head, token), k, v);
     });
     static_assert(scratch_fits(49152 + attend_scratch<kHeadDim, kGroup, kPassTokens>()), "see codegen/schemes/barriers/library-scratch.ts");
-    const Range positions = positions_of(pass, w, 0);
     const float* queries = b.scratch + kQrAt;
     float* partial = pass.partial + head * kGroup * kSplits * (kHeadDim + 2);
-    attend<kHeadDim, kGroup, kSplits>(b, 49152, queries, kGroup * kHeadDim, cache_row(pass, w, head, 0), partial, kPartialFloats,
-                                         0, positions.begin, positions.end, pass.position, pass.tokens, window_of(w.layer));
+    attend_rows<kHeadDim, kGroup, kSplits>(b, 49152, queries, kGroup * kHeadDim, pass, w, head, partial, kPartialFloats, 0);
   }
 }
 
@@ -133,15 +131,13 @@ DEVICE void stage_head(Block& b, const Pass& pass, const ModelWeights& w) {
   });
 }
 
-// sample = sample; block 0 alone
+// sample = sample; block 0 alone, or a block for each sequence
 //   reads   logits [kVocab]
 //   writes  the next token
 DEVICE void stage_sample(Block& b, const Pass& pass, const ModelWeights& w) {
   begin_stage(b, Stage::sample, kLayers);
   static_assert(scratch_fits(0 + sample_scratch()), "see codegen/schemes/barriers/library-scratch.ts");
-  if (b.index() != 0 || !pass.sample) return;
-  const float* logits = pass.logits + (pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
-  sample(b, logits, pass.sampling, pass.counts, pass.position + pass.tokens, 0, pass.next);
+  if (pass.sample) choose(b, pass, 0);
 }
 
 // One pass: every stage in order, all threads of the team together.

@@ -179,6 +179,8 @@ struct Job {
   Pass pass;
   std::vector<int32_t> ids;  // empty: the token sampled before
   bool check;                // those from the second on are drafts
+  std::vector<Row> rows;     // empty: they are of one sequence
+  std::vector<Sampling> samplings;  // of rows
 };
 
 }  // namespace
@@ -188,9 +190,9 @@ struct Backend {
   char* weights;
   int* ids;
   int* next;
-  int* counts;
   float* logits;
-  Pass bound;  // pointers and sizes; each pass fills in the rest
+  Pass bound;                 // pointers and sizes, of the sequence in slot 0; each pass fills in the rest
+  int sequences;
 
   Path path;
   Team team{};
@@ -234,6 +236,14 @@ void run(Backend* backend, const Pass& pass) {
   grid_barrier(backend->blocks[0]);
 }
 
+/** What is bound, for the sequence in a slot. */
+Pass pass_of(const Backend& backend, int slot) {
+  Pass pass = backend.bound;
+  pass.cache += slot * backend.team.sequence_elements;
+  pass.counts += int64_t{slot} * kVocab;
+  return pass;
+}
+
 std::string megabytes(int64_t bytes) {
   char text[32];
   snprintf(text, sizeof text, "%.1f MB", bytes / 1e6);
@@ -264,11 +274,16 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   if (const int status = choose_path(options.isa, &backend->path, error)) return status;
   const int threads = options.threads > 0 ? options.threads : usable_cores();
 
-  const int64_t cache = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim * sizeof(Cache);
+  if (options.sequences < 1 || options.sequences > kMostSequences) {
+    *error = "sequences must be 1 to " + std::to_string(kMostSequences) + ", got " + std::to_string(options.sequences);
+    return kStatusBadArgument;
+  }
+  backend->team.sequence_elements = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim;
+  const int64_t cache = options.sequences * backend->team.sequence_elements * static_cast<int64_t>(sizeof(Cache));
   const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
   const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
   const int64_t scratch = int64_t{kScratchFloats + kLibScratchFloats} * sizeof(float);
-  const int64_t counts = int64_t{kVocab} * sizeof(int);
+  const int64_t counts = int64_t{options.sequences} * kVocab * sizeof(int);
   const int64_t ids = kPassTokens * sizeof(int);
   int64_t total = 0;
   for (int64_t piece : {int64_t{kWeightBytes}, cache, rope, int64_t{kActivationBytes}, logits, counts, ids, ids}) {
@@ -277,7 +292,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   total += threads * Arena::rounded(scratch);
   if (!backend->arena.map(total)) {
     *error = "cannot allocate " + megabytes(total) + ": weights " + megabytes(kWeightBytes) + ", KV cache of " +
-             std::to_string(context) + " positions " + megabytes(cache) + ", activations " +
+(options.sequences > 1 ? std::to_string(options.sequences) + " x " : "") + std::to_string(context) + " positions " + megabytes(cache) + ", activations " +
              megabytes(kActivationBytes + logits + threads * scratch) + " (" + strerror(errno) + ")";
     return kStatusOutOfMemory;
   }
@@ -285,6 +300,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   Arena& arena = backend->arena;
   Pass& bound = backend->bound;
   bound.context = context;
+  backend->sequences = options.sequences;
   backend->weights = arena.take<char>(kWeightBytes);
   bound.weights = backend->weights;
   bound.cache = arena.take<Cache>(cache);
@@ -293,7 +309,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   bound.rope = table;
   bind_activations(bound, arena.take<char>(kActivationBytes));
   bound.logits = backend->logits = arena.take<float>(logits);
-  bound.counts = backend->counts = arena.take<int>(counts);
+  bound.counts = arena.take<int>(counts);
   bound.ids = backend->ids = arena.take<int>(ids);
   bound.next = backend->next = arena.take<int>(ids);
 
@@ -351,14 +367,15 @@ int backend_finish_load(Backend*, std::string*) { return kStatusOk; }
 
 void* backend_map(Backend* backend, int64_t offset) { return backend->weights + offset; }
 
-int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error) {
-  memset(backend->counts, 0, sizeof(int) * kVocab);
+int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error) {
+  int* const counts = pass_of(*backend, slot).counts;
+  memset(counts, 0, sizeof(int) * kVocab);
   for (int64_t i = 0; i < n; ++i) {
     if (ids[i] < 0 || ids[i] >= kVocab) {
       *error = "token " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
       return kStatusBadArgument;
     }
-    ++backend->counts[ids[i]];
+    ++counts[ids[i]];
   }
   return kStatusOk;
 }
@@ -369,9 +386,40 @@ int32_t backend_steps(Backend*) { return 1; }
 
 int32_t backend_check_tokens(Backend*) { return kSplits == 1 ? std::min(kPassTokens, kMostChecked) : 0; }
 
+int32_t backend_rows(Backend*) { return std::min<int32_t>(kPassTokens, kMostSequences); }
+
 Drafter* backend_drafter(Backend*) { return nullptr; }
 
 void backend_stop(Backend*) {}
+
+namespace {
+
+/** That the tokens of a request have places in the cache. */
+int check_places(const Backend& backend, const PassRequest& request, int count, std::string* error) {
+  const auto check = [&](int slot, int position, int tokens) {
+    if (slot < 0 || slot >= backend.sequences) {
+      *error = "there is no sequence " + std::to_string(slot) + " among " + std::to_string(backend.sequences);
+      return kStatusBadArgument;
+    }
+    if (position < 0 || position > backend.bound.context - tokens) {
+      *error = "positions [" + std::to_string(position) + ", " + std::to_string(position + tokens) + ") do not fit the context of " +
+               std::to_string(backend.bound.context);
+      return kStatusCapacity;
+    }
+    return kStatusOk;
+  };
+  if (!request.rows) return check(request.slot, request.position, count);
+  if (!request.ids || count > backend_rows(nullptr) || request.check || !request.sample || request.first_logits != 0) {
+    *error = "rows are " + std::to_string(backend_rows(nullptr)) + " at most, with all their logits and no drafts";
+    return kStatusBadArgument;
+  }
+  for (int i = 0; i < count; ++i) {
+    if (const int status = check(request.rows[i].slot, request.rows[i].position, 1)) return status;
+  }
+  return kStatusOk;
+}
+
+}  // namespace
 
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error) {
   const int count = request.ids ? request.count : 1;
@@ -383,16 +431,16 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     *error = "a pass takes 1 to " + std::to_string(kPassTokens) + " tokens, got " + std::to_string(count);
     return kStatusBadArgument;
   }
-  if (request.position < 0 || request.position > backend->bound.context - count) {
-    *error = "positions [" + std::to_string(request.position) + ", " + std::to_string(request.position + count) +
-             ") do not fit the context of " + std::to_string(backend->bound.context);
-    return kStatusCapacity;
-  }
   if (request.check && (!request.ids || count > backend_check_tokens(backend) || !request.sample || request.first_logits != 0)) {
     *error = "drafts are checked " + std::to_string(backend_check_tokens(backend)) + " tokens at a time, with all their logits";
     return kStatusBadArgument;
   }
-  Job job{backend->bound, {}, request.check};
+  if (const int status = check_places(*backend, request, count, error)) return status;
+  Job job{pass_of(*backend, request.rows ? 0 : request.slot), {}, request.check, {}, {}};
+  for (int i = 0; request.rows && i < count; ++i) {
+    job.rows.push_back(request.rows[i]);
+    job.samplings.push_back(*request.rows[i].sampling);
+  }
   job.pass.tokens = count;
   job.pass.position = request.position;
   job.pass.first_logits = request.first_logits;
@@ -416,7 +464,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
     *error = "no pass is outstanding";
     return kStatusInternal;
   }
-  const Job job = std::move(backend->jobs.front());
+  Job job = std::move(backend->jobs.front());
   backend->jobs.pop_front();
   if (job.ids.empty()) {
     backend->ids[0] = *backend->next;
@@ -426,16 +474,24 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   Team& team = backend->team;
   team.drafts = backend->ids + 1;
   team.draft_count = job.check ? job.pass.tokens - 1 : 0;
+  for (size_t i = 0; i < job.rows.size(); ++i) job.rows[i].sampling = &job.samplings[i];
+  team.rows = job.rows.empty() ? nullptr : job.rows.data();
   run(backend, job.pass);
   backend->logits_rows = job.pass.tokens - job.pass.first_logits;
   backend->chosen.clear();
-  if (job.pass.sample) {
+  if (team.rows) {
+    backend->chosen.assign(backend->next, backend->next + job.pass.tokens);
+    *token = backend->chosen.front();
+    for (size_t i = 0; i < job.rows.size(); ++i) {
+      if (backend->chosen[i] >= 0) ++pass_of(*backend, job.rows[i].slot).counts[backend->chosen[i]];
+    }
+  } else if (job.pass.sample) {
     int drafts = 0;
     while (drafts < team.draft_count && backend->next[drafts] == team.drafts[drafts]) ++drafts;
     backend->chosen.assign(backend->next, backend->next + drafts + 1);
     *token = backend->chosen.front();
     *backend->next = backend->chosen.back();
-    if (*backend->next >= 0) ++backend->counts[*backend->next];
+    if (*backend->next >= 0) ++job.pass.counts[*backend->next];
   }
   return kStatusOk;
 }

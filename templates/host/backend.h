@@ -6,6 +6,7 @@
 
 #include "abi.h"     // EngineOptions, Sampling, status codes
 #include "finite.h"  // kNotFinite
+#include "row.h"
 
 struct PassRequest {
   const int32_t* ids;      // [count] on the host; nullptr: one token, the one the pass before sampled
@@ -18,6 +19,8 @@ struct PassRequest {
   const int32_t* stop_ids; // [stop_count] of a request with several steps: the passes end after such a token
   int32_t stop_count;
   bool check = false;      // tokens from the second on are drafts: the token after each is chosen, up to the first that is no draft. With sample and all logits
+  int32_t slot = 0;           // of the sequence, below EngineOptions.sequences
+  const Row* rows = nullptr;  // [count]: each token belongs to a sequence of its own, which has its slot, position and sampling; the token after each is chosen. One step
 };
 
 struct Backend;
@@ -25,6 +28,9 @@ class Drafter;
 
 /** Requests that may be enqueued and not yet waited for. */
 constexpr int kMaxOutstanding = 4;
+
+/** Sequences of an engine, at most. */
+constexpr int kMostSequences = 16;
 
 // Every int is a status of the ABI table; on failure *error says why, for people.
 
@@ -38,14 +44,16 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
 int backend_finish_load(Backend* backend, std::string* error);
 /** Direct pointer into the packed weights, or nullptr where the target has none (CUDA). */
 void* backend_map(Backend* backend, int64_t offset);
-/** Penalty counts := occurrences in ids [n]; sampled tokens are counted by the backend from then on. */
-int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error);
+/** Penalty counts of a sequence := occurrences in ids [n]; tokens sampled for it are counted by the backend from then on. */
+int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error);
 /** The most tokens of a request that samples none, where prompts have kernels of their own; else 0. */
 int32_t backend_prompt_tokens(Backend* backend);
 /** The most steps of one request. */
 int32_t backend_steps(Backend* backend);
 /** The most tokens of a request that checks drafts, up to kPassTokens, each computed as in a pass of its own; below 2: it cannot. Any thread may call. */
 int32_t backend_check_tokens(Backend* backend);
+/** The most rows of a request; 1: a pass has one sequence, and no rows. How many there are changes nothing of any of them. */
+int32_t backend_rows(Backend* backend);
 /** Who drafts for this backend; nullptr: what is usual. Owned by the backend. */
 Drafter* backend_drafter(Backend* backend);
 /** Asks requests of several steps, and prompts, to end soon. Any thread may call. */
@@ -55,7 +63,8 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
 /** Waits for the oldest outstanding step; *token = what it sampled, kNotFinite if it could not, kAbandoned for a prompt that was stopped, -1 if it
  *  did not sample, or did not run since the steps ended. */
 int backend_wait(Backend* backend, int32_t* token, std::string* error);
-/** Copies the tokens that the latest finished pass chose to out [its tokens], and says how many. All but the last of a check are drafts. */
+/** Copies the tokens that the latest finished pass chose to out [its tokens], and says how many. All but the last of a check are drafts;
+ *  of rows there is one each. */
 int32_t backend_chosen(Backend* backend, int32_t* out);
 /** Copies logits rows [row, row + rows) of the latest finished pass to out [rows][kVocab]; row 0 is of token first_logits. */
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error);

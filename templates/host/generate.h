@@ -70,7 +70,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   known.insert(known.end(), job.prompt.begin(), job.prompt.end());
   {
     std::string error;
-    check(backend_counts(backend, known.data(), static_cast<int64_t>(known.size()), &error), error);
+    check(backend_counts(backend, 0, known.data(), static_cast<int64_t>(known.size()), &error), error);
   }
 
   const auto prompt = static_cast<int32_t>(job.prompt.size());

@@ -5,10 +5,12 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "abi.h"
 #include "backend.h"
+#include "batch.h"
 #include "channel.h"
 #include "errors.h"
 #include "generate.h"
@@ -17,7 +19,7 @@
 #include "model_facts.h"
 #include "open_engines.h"
 
-/** While a job runs, its thread owns backend, sequence, loaded, logits and pass_times; otherwise the caller does. */
+/** While a job runs, or passes of sequences do, the thread owns backend, sequence, loaded, logits and pass_times; otherwise the caller does. */
 struct Engine {
   Engine(const EngineOptions& given, std::unique_ptr<Channel> end) : options(given), channel(std::move(end)) {
     thread.run([this] {
@@ -47,6 +49,8 @@ struct Engine {
   std::string device;
   Sequence sequence;
   bool loaded = false;
+  Batch batch{*channel, options.sequences, options.context};
+  bool serves = false;  // what the thread runs, or ran last, are passes of sequences
   std::vector<float> logits;  // of the last score, until they are fetched
   PassTimes pass_times;
 #if PROFILE
@@ -98,10 +102,23 @@ void check_sampling(const Sampling& s) {
   if (s.vocab < 1 || s.vocab > kModel.vocab) fail(kStatusBadArgument, "sampling.vocab is %d, not 1 to %d", s.vocab, kModel.vocab);
 }
 
-/** That no job runs, weights are there, and count more positions fit. */
-void check_ready(Engine& engine, int32_t count) {
+/** That no job runs, nor a sequence replies. */
+void check_idle(Engine& engine) {
+  if (engine.serves) {
+    if (engine.batch.serving()) fail(kStatusBusy, "the engine is busy: its sequences have jobs");
+    engine.thread.wait();  // for a thread that has nothing left to do
+    engine.serves = false;
+  }
   if (engine.thread.running()) fail(kStatusBusy, "the engine is busy with another job");
+}
+
+/** That the engine's own sequence may go on: nothing else runs, weights are there, and count more positions fit. */
+void check_ready(Engine& engine, int32_t count) {
+  check_idle(engine);
   require(engine.loaded, "no weights are loaded");
+  if (engine.batch.is_open(0)) {
+    fail(kStatusCapacity, "the engine's own sequence has no place: all %d are open; close one first", engine.options.sequences);
+  }
   const int64_t position = static_cast<int64_t>(engine.sequence.size());
   if (position + count > engine.options.context) {
     fail(kStatusCapacity, "%d tokens do not fit: %lld of %d positions are in use", count,
@@ -124,6 +141,12 @@ void start(Engine& engine, Job job) {
   if (!started) fail(kStatusBusy, "the engine is busy with another job");
 }
 
+/** Has the thread run passes until no sequence replies. */
+void serve(Engine& engine) {
+  if (engine.serves) engine.thread.wait();  // it has nothing left to do
+  engine.serves = engine.thread.start([&engine] { engine.batch.serve(engine.backend, [&engine] { return engine.thread.stopping(); }); });
+}
+
 Source copy_source(const TensorSource& source, int32_t index) {
   if (source.slot < 0 || source.slot >= kModel.slot_count) {
     fail(kStatusBadArgument, "sources[%d].slot is %d, not 0 to %d", index, source.slot, kModel.slot_count - 1);
@@ -143,6 +166,32 @@ Source copy_source(const TensorSource& source, int32_t index) {
   }
   return {source.path == nullptr ? "" : source.path, source.offset, source.slot, source.dtype, source.head_rows,
           source.seed, source.mean, source.scale};
+}
+
+GenerateJob copy_job(const GenerateArgs* args) {
+  require(args != nullptr, "args is null");
+  require(args->max_tokens >= 1, "max_tokens is not at least 1");
+  check_sampling(args->sampling);
+  require(args->draft_tokens >= -1, "draft_tokens is below -1");
+  require(args->draft_ngram >= 1 || args->draft_tokens == 0, "draft_ngram is not at least 1");
+  return {copy_ids(args->ids, args->count, "ids"), args->max_tokens, copy_ids(args->stop_ids, args->stop_count, "stop_ids"),
+          args->sampling, {args->draft_tokens, args->draft_ngram}};
+}
+
+ScoreJob copy_score(const ScoreArgs* args) {
+  require(args != nullptr, "args is null");
+  require(args->count >= 1, "there are no ids");
+  require(args->first >= 0 && args->first <= args->count, "first is not in [0, count]");
+  return {copy_ids(args->ids, args->count, "ids"), args->first};
+}
+
+void copy_logits(const std::vector<float>& logits, void* out, int32_t rows) {
+  require(rows >= 0 && (out != nullptr || rows == 0), "out is null, or rows is negative");
+  const auto vocab = static_cast<size_t>(kModel.vocab);
+  if (logits.size() != static_cast<size_t>(rows) * vocab) {
+    fail(kStatusBadArgument, "%d rows of logits were asked for, and there are %zu", rows, logits.size() / vocab);
+  }
+  std::copy(logits.begin(), logits.end(), static_cast<float*>(out));
 }
 
 int load_threads(const EngineOptions& options) {
@@ -190,6 +239,9 @@ int32_t ol_create(const EngineOptions* options, int32_t channel, Engine** out) n
     if (options->context < 1) fail(kStatusBadArgument, "context is %d, not at least 1", options->context);
     if (options->threads < 0) fail(kStatusBadArgument, "threads is %d", options->threads);
     if (options->device < 0) fail(kStatusBadArgument, "device is %d", options->device);
+    if (options->sequences < 1 || options->sequences > kMostSequences) {
+      fail(kStatusBadArgument, "sequences is %d, not 1 to %d", options->sequences, kMostSequences);
+    }
     if (options->isa < 0 || options->isa > 4) fail(kStatusBadArgument, "isa is %d, not 0 to 4", options->isa);
     *out = nullptr;
     stay_loaded();
@@ -208,20 +260,16 @@ int32_t ol_load(Engine* engine, const TensorSource* sources, int32_t count) noex
     require(sources != nullptr && count > 0, "there are no sources");
     std::vector<Source> copies;
     for (int32_t i = 0; i < count; ++i) copies.push_back(copy_source(sources[i], i));
+    check_idle(*engine);
+    require(!engine->batch.any_open(), "sequences are open, and weights make them void: close them first");
     start(*engine, [engine, copies = std::move(copies)] { load(*engine, copies); });
   });
 }
 
 int32_t ol_generate(Engine* engine, const GenerateArgs* args) noexcept {
   return call(engine, [&] {
-    require(args != nullptr, "args is null");
+    GenerateJob job = copy_job(args);
     require(args->count >= 1, "the prompt is empty");
-    require(args->max_tokens >= 1, "max_tokens is not at least 1");
-    check_sampling(args->sampling);
-    require(args->draft_tokens >= -1, "draft_tokens is below -1");
-    require(args->draft_ngram >= 1 || args->draft_tokens == 0, "draft_ngram is not at least 1");
-    GenerateJob job{copy_ids(args->ids, args->count, "ids"), args->max_tokens,
-                    copy_ids(args->stop_ids, args->stop_count, "stop_ids"), args->sampling, {args->draft_tokens, args->draft_ngram}};
     check_ready(*engine, args->count);
     require(args->draft_tokens <= 0 || backend_check_tokens(engine->backend) > 1,
             "speculate: this engine cannot check drafts, since its passes of several tokens round other than those of one; leave it out, or say off");
@@ -233,10 +281,7 @@ int32_t ol_generate(Engine* engine, const GenerateArgs* args) noexcept {
 
 int32_t ol_score(Engine* engine, const ScoreArgs* args) noexcept {
   return call(engine, [&] {
-    require(args != nullptr, "args is null");
-    require(args->count >= 1, "there are no ids");
-    require(args->first >= 0 && args->first <= args->count, "first is not in [0, count]");
-    const ScoreJob job{copy_ids(args->ids, args->count, "ids"), args->first};
+    const ScoreJob job = copy_score(args);
     check_ready(*engine, args->count);
     start(*engine, [engine, job] { engine->logits = score(engine->backend, engine->thread, engine->sequence, job); });
   });
@@ -244,14 +289,8 @@ int32_t ol_score(Engine* engine, const ScoreArgs* args) noexcept {
 
 int32_t ol_logits(Engine* engine, void* out, int32_t rows) noexcept {
   return call(engine, [&] {
-    if (engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
-    require(rows >= 0 && (out != nullptr || rows == 0), "out is null, or rows is negative");
-    const std::vector<float> logits = std::move(engine->logits);
-    engine->logits.clear();
-    if (logits.size() != static_cast<size_t>(rows) * kModel.vocab) {
-      fail(kStatusBadArgument, "%d rows of logits were asked for, and there are %zu", rows, logits.size() / kModel.vocab);
-    }
-    std::copy(logits.begin(), logits.end(), static_cast<float*>(out));
+    check_idle(*engine);
+    copy_logits(std::exchange(engine->logits, {}), out, rows);
   });
 }
 
@@ -273,7 +312,7 @@ int32_t ol_stop(Engine* engine) noexcept {
 
 int32_t ol_reset(Engine* engine, int32_t length) noexcept {
   return call(engine, [&] {
-    if (engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
+    check_idle(*engine);
     const auto position = static_cast<int32_t>(engine->sequence.size());
     if (length < 0 || length > position) {
       fail(kStatusBadArgument, "cannot reset to %d: the positions in use are 0 to %d", length, position);
@@ -283,11 +322,63 @@ int32_t ol_reset(Engine* engine, int32_t length) noexcept {
   });
 }
 
+int32_t ol_sequence_open(Engine* engine, void* slot) noexcept {
+  return call(engine, [&] {
+    require(slot != nullptr, "slot is null");
+    if (!engine->serves && engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
+    require(engine->loaded, "no weights are loaded");
+    *static_cast<int32_t*>(slot) = engine->batch.open(engine->sequence.empty());
+  });
+}
+
+int32_t ol_sequence_generate(Engine* engine, int32_t slot, const GenerateArgs* args) noexcept {
+  return call(engine, [&] {
+    GenerateJob job = copy_job(args);
+    require(args->count >= 1, "the prompt is empty");
+    require(args->draft_tokens <= 0, "speculate: passes of several sequences check no drafts; leave it out, or say off");
+    if (!engine->serves && engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
+    if (engine->batch.generate(slot, std::move(job))) serve(*engine);
+  });
+}
+
+int32_t ol_sequence_score(Engine* engine, int32_t slot, const ScoreArgs* args) noexcept {
+  return call(engine, [&] {
+    const ScoreJob job = copy_score(args);
+    if (!engine->serves && engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
+    if (engine->batch.score(slot, job)) serve(*engine);
+  });
+}
+
+int32_t ol_sequence_logits(Engine* engine, int32_t slot, void* out, int32_t rows) noexcept {
+  return call(engine, [&] { copy_logits(engine->batch.take_logits(slot), out, rows); });
+}
+
+int32_t ol_sequence_poll(Engine* engine, int32_t slot, Progress* out, void* tokens, int32_t capacity) noexcept {
+  return call(engine, [&] {
+    require(out != nullptr, "out is null");
+    require(capacity >= 0 && (tokens != nullptr || capacity == 0), "tokens is null, or capacity is negative");
+    *out = engine->batch.poll(slot, static_cast<int32_t*>(tokens), capacity, &engine->error);
+  });
+}
+
+int32_t ol_sequence_stop(Engine* engine, int32_t slot) noexcept {
+  return call(engine, [&] { engine->batch.stop(slot); });
+}
+
+int32_t ol_sequence_reset(Engine* engine, int32_t slot, int32_t length) noexcept {
+  return call(engine, [&] { engine->batch.reset(slot, length); });
+}
+
+int32_t ol_sequence_close(Engine* engine, int32_t slot) noexcept {
+  return call(engine, [&] { engine->batch.close(slot); });
+}
+
 int32_t ol_profile(Engine* engine, void* events, int32_t capacity, void* counts) noexcept {
   return call(engine, [&] {
     require(counts != nullptr && capacity >= 0 && (events != nullptr || capacity == 0), "counts or events is null, or capacity is negative");
 #if PROFILE
     Engine& e = *engine;
+    check_idle(e);
     const auto position = static_cast<int32_t>(e.sequence.size());
     e.thread.run([&e] {
       std::string error;

@@ -13,6 +13,7 @@ const endings = [
   ...['throw', 'exit', 'terminate'].flatMap((way) =>
     ['opening', 'loading', 'open', 'replying', 'scoring'].map((moment) => [way, moment] as const),
   ),
+  ['terminate', 'sharing'],
 ] as const;
 
 /** Runs the program; its exit code, the signal that ended it, and what it said. */
@@ -59,6 +60,7 @@ describe('a process with an engine', () => {
     ['exit', 'loading'],
     ['exit', 'replying'],
     ['exit', 'scoring'],
+    ['exit', 'sharing'],
   ])('ends as it wants to (%s while %s)', async (way, moment) => {
     const { code, signal } = await run(moment, way, 0);
     expect({ code, signal }).toEqual({ code: exitCodes[way], signal: null });

@@ -44,6 +44,7 @@ static EngineOptions options(int threads, int context, int isa) {
   given.threads = threads;
   given.context = context;
   given.isa = isa;
+  given.sequences = 1;
   return given;
 }
 
@@ -109,7 +110,7 @@ static void check_passes(int threads) {
   check.equal(backend_finish_load(backend, &error), kStatusOk);
   check.equal(static_cast<char*>(backend_map(backend, 11))[0], 3);
   const int32_t occurred[] = {5, 5, 7};
-  check.equal(backend_counts(backend, occurred, 3, &error), kStatusOk);
+  check.equal(backend_counts(backend, 0, occurred, 3, &error), kStatusOk);
 
   int32_t token, ids[] = {1, 2, 3, 40};
   check.equal(backend_steps(backend), 1);
@@ -145,7 +146,7 @@ static void check_passes(int threads) {
   check.equal(backend_enqueue(backend, one_step(ids, 9, 0, 9, &sampling), &error), kStatusBadArgument);
   const int32_t outside[] = {50};
   check.equal(backend_enqueue(backend, one_step(outside, 1, 0, 1, &sampling), &error), kStatusBadArgument);
-  check.equal(backend_counts(backend, outside, 1, &error), kStatusBadArgument);
+  check.equal(backend_counts(backend, 0, outside, 1, &error), kStatusBadArgument);
   for (int i = 0; i < 200; ++i) {
     check.equal(backend_enqueue(backend, one_step(ids + 1, 1, 0, 0, &sampling), &error), kStatusOk);
     check.equal(backend_wait(backend, &token, &error), kStatusOk);

@@ -7,17 +7,31 @@ using Cache = bf16;
 constexpr int kPassTokens = 8, kVocab = 100, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 1;
 struct Pass {
+  int tokens, position, first_logits, context;
   const float* x;
   const Matrix* w;
   int* next;
+  int* counts;
+  Cache* cache;
+  const float* rope;
+  float* logits;
   Sampling sampling;
 };
+struct Weights {
+  int layer;
+};
+// What model.h has for a model.
+static inline int turned_by(int, int position) { return position; }
+static inline int window_of(int) { return 0; }
+static inline Range positions_of(const Pass& pass, const Weights&, int) { return {0, pass.position + pass.tokens}; }
+static inline Cache* cache_row(const Pass& pass, const Weights&, int, int position) { return pass.cache + position * 2 * kHeadDim; }
+static inline const float* rope_row(const Pass& pass, const Weights&, int) { return pass.rope; }
 #define ISA_NAME test
 #include "lib/lib.h"
 
 static void decode(Block& b, const Pass& pass) {
   float* const out = b.scratch + 10000;
-  Cache* const cache = (Cache*)out;
+  const Weights w{0};
   const Range rows = block_range(b, 50);
   norm_input<40>(b, pass.x, pass.x, 1e-6f, 8);
   matmul<40, 2>(b, pass.w, rows, 8, [&](int row, int token, const float(&y)[2]) { out[token * 50 + row] = y[0] * y[1]; });
@@ -27,16 +41,16 @@ static void decode(Block& b, const Pass& pass) {
   grid_barrier(b);
   for_warps(b, 3, [&](int i) {
     head_norm<20>(out + i * 20, pass.x, pass.x, 1e-6f);
-    rope<20>(out, out, pass.x);
-    append<20>(cache, pass.x, pass.x);
+    rope<20>(out, out, rope_row(b, pass, w, i));
+    append<20>(token_row(b, pass, w, 0, i), pass.x, pass.x);
   });
   for_threads(b, 3, [&](int i) { out[i] += lane(); });
-  attend<20, 2, 2>(b, 0, pass.x, 40, pass.w, out, 88, 0, 0, 9, 8, 1, 0);
+  attend_rows<20, 2, 2>(b, 0, pass.x, 40, pass, w, 0, out, 88, 0);
   merge<20, 2>(b, out, pass.x);
   merge_input<40, 20, 2>(b, pass.x, 8);
   norm<40>(b, out, pass.x, pass.x, 1e-6f);
   embed<40>(b, out, pass.w, pass.next, 8, {0, 40});
-  sample(b, pass.x, pass.sampling, pass.next, 3, 0, pass.next);
+  choose(b, pass, 0);
 }
 
 KERNEL_ENTRY

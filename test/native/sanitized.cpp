@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
 
   Description description{};
   check(ol_describe(&description), nullptr, "ol_describe");
-  const EngineOptions options{0, 2, 64, 0};
+  const EngineOptions options{0, 2, 64, 1, 0};
   int32_t ends[2];
   check(ol_channel(ends), nullptr, "ol_channel");
   Engine* engine = nullptr;

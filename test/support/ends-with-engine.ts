@@ -27,7 +27,11 @@ async function openEngine(
   ]);
   before();
   const manifest = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as Manifest;
-  const engine = await Engine.open(join(folder, manifest.library), manifest, { context, threads: 2 });
+  const engine = await Engine.open(join(folder, manifest.library), manifest, {
+    context,
+    threads: 2,
+    sequences: 3,
+  });
   return { engine, sources: randomPlan(manifest, 1) };
 }
 
@@ -50,6 +54,12 @@ async function endAt({ folder, moment, way }: Ending): Promise<void> {
   if (moment === 'scoring') setTimeout(reached, 5, 'scoring');
   const ids = Array.from({ length: context }, (_, i) => i);
   if (moment === 'scoring') await engine.score(ids, 0);
+  if (moment === 'sharing') {
+    const share = async (id: number) => {
+      for await (const _ of engine.open().generate([id], { maxTokens: 900 })) reached('sharing');
+    };
+    await Promise.all([1, 2, 3].map(share));
+  }
   for await (const _ of engine.generate([1, 2], { maxTokens: 900 })) {
     reached('replying');
     if (way === 'end') return;

@@ -19,7 +19,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 describe('the library itself', () => {
   it('answers every wrong call with a status and a text', () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
-    const options = { device: 0, threads: 1, context: 8, isa: 0 };
+    const options = { device: 0, threads: 1, context: 8, sequences: 1, isa: 0 };
     const out: [bigint | null] = [null];
     const channel = () => channelOf(f).theirs;
     expect(f.ol_create({ ...options, context: 0 }, channel(), out)).toBe(abiStatus.badArgument);
@@ -79,6 +79,18 @@ describe('the library itself', () => {
       badArgument,
       'tokens is null, or capacity is negative',
     );
+    refused(f.ol_sequence_open(engine, null), badArgument, 'slot is null');
+    refused(f.ol_sequence_open(engine, new Int32Array(1)), badArgument, 'no weights are loaded');
+    for (const slot of [-1, 0, 1]) {
+      const closed = `no sequence is open in slot ${slot}`;
+      refused(f.ol_sequence_generate(engine, slot, args), badArgument, closed);
+      refused(f.ol_sequence_score(engine, slot, score), badArgument, closed);
+      refused(f.ol_sequence_logits(engine, slot, null, 0), badArgument, closed);
+      refused(f.ol_sequence_poll(engine, slot, zeroProgress(), null, 0), badArgument, closed);
+      refused(f.ol_sequence_stop(engine, slot), badArgument, closed);
+      refused(f.ol_sequence_reset(engine, slot, 0), badArgument, closed);
+      refused(f.ol_sequence_close(engine, slot), badArgument, closed);
+    }
     f.ol_close(engine);
     expect(f.ol_generate(null, args)).toBe(badArgument);
     expect(f.ol_poll(null, zeroProgress(), null, 0)).toBe(badArgument);
@@ -90,7 +102,7 @@ describe('the library itself', () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
     const out: [bigint | null] = [null];
     const { ours, theirs } = channelOf(f);
-    f.ol_create({ device: 0, threads: 1, context: 64, isa: 0 }, theirs, out);
+    f.ol_create({ device: 0, threads: 1, context: 64, sequences: 1, isa: 0 }, theirs, out);
     const engine = out[0];
     const progress = zeroProgress();
     const finish = async () => {
@@ -135,7 +147,7 @@ describe('the library itself', () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
     const out: [bigint | null] = [null];
     const { ours, theirs } = channelOf(f);
-    f.ol_create({ device: 0, threads: 1, context: 64, isa: 0 }, theirs, out);
+    f.ol_create({ device: 0, threads: 1, context: 64, sequences: 1, isa: 0 }, theirs, out);
     const engine = out[0];
     const ended = async () => {
       const progress = zeroProgress();
@@ -163,14 +175,14 @@ describe('the library itself', () => {
   it('closes an engine whose caller is gone, also in the middle of a job', async () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
     for (const device of [0, 1, 2]) {
-      for (const busy of [false, true]) {
+      for (const busy of ['no', 'replying', 'sharing']) {
         const out: [bigint | null] = [null];
         const { ours, theirs } = channelOf(f);
-        f.ol_create({ device, threads: 1, context: 4096, isa: 0 }, theirs, out);
+        f.ol_create({ device, threads: 1, context: 4096, sequences: 3, isa: 0 }, theirs, out);
         const engine = out[0];
         f.ol_load(engine, randomSources(), slots.length);
         const progress = zeroProgress();
-        while (busy && progress.state !== 2) f.ol_poll(engine, progress, null, 0);
+        while (busy !== 'no' && progress.state !== 2) f.ol_poll(engine, progress, null, 0);
         const ids = Int32Array.of(tokens.slow);
         const reply = {
           ids,
@@ -182,7 +194,11 @@ describe('the library itself', () => {
           draft_ngram: 3,
           sampling: greedy,
         };
-        if (busy) expect(f.ol_generate(engine, reply)).toBe(abiStatus.ok);
+        if (busy === 'replying') expect(f.ol_generate(engine, reply)).toBe(abiStatus.ok);
+        for (const slot of busy === 'sharing' ? [new Int32Array(1), new Int32Array(1)] : []) {
+          expect(f.ol_sequence_open(engine, slot)).toBe(abiStatus.ok);
+          expect(f.ol_sequence_generate(engine, slot[0]!, reply)).toBe(abiStatus.ok);
+        }
         expect(fake.alive()).toBe(1);
         closeSync(ours);
         while (fake.alive() > 0) await new Promise((resolve) => setTimeout(resolve, 5));

@@ -31,7 +31,7 @@ export function stageView(schedule: BarrierSchedule, stage: BarrierStage): Stage
   return {
     name: stage.name,
     formula: markedOps(stage).join(' + '),
-    dealing: dealing(stage),
+    dealing: dealing(schedule, stage),
     reads: printer.global('reads'),
     writes: printer.global('writes'),
     weights: stage.part === 'layer' ? 'LayerWeights' : 'ModelWeights',
@@ -40,7 +40,25 @@ export function stageView(schedule: BarrierSchedule, stage: BarrierStage): Stage
   };
 }
 
-function dealing(stage: BarrierStage): string {
+/** Where a token stands: on a CPU each token of a pass may belong to a sequence of its own. */
+const rowsOf = {
+  cpu: {
+    turn: 'rope_row(b, pass, w, token)',
+    row: 'token_row(b, pass, w, head, token)',
+    attend: 'attend_rows',
+    sample: 'sample_rows',
+    once: 'block 0 alone, or a block for each sequence',
+  },
+  cuda: {
+    turn: 'rope_row(pass, w, token)',
+    row: 'cache_row(pass, w, head, pass.position + token)',
+    attend: 'attend',
+    sample: 'sample',
+    once: 'block 0 alone',
+  },
+} as const;
+
+function dealing({ target }: BarrierSchedule, stage: BarrierStage): string {
   switch (stage.over) {
     case 'rows':
       return 'each block takes a range of rows';
@@ -51,7 +69,7 @@ function dealing(stage: BarrierStage): string {
     case 'tokens':
       return 'a block for each token';
     case 'once':
-      return 'block 0 alone';
+      return rowsOf[target.kind].once;
     default:
       return stage.over satisfies never;
   }
@@ -71,6 +89,10 @@ class StagePrinter {
   /** Tokens that a stage works on: behind the last layer only those whose logits are wanted. */
   get #tokens(): string {
     return this.#isEnd ? 'pass.tokens - pass.first_logits' : 'pass.tokens';
+  }
+
+  get #rows() {
+    return rowsOf[this.#schedule.target.kind];
   }
 
   #place(tensor: TensorName): Placement {
@@ -218,6 +240,7 @@ class StagePrinter {
           {
             template: 'rope',
             group,
+            turn: this.#rows.turn,
             qTarget: this.#head('qr', true),
             qSource: this.#head(this.#reader(op, ['qn', 'q']), true),
             kTarget: this.#head('kr', false),
@@ -230,6 +253,7 @@ class StagePrinter {
           {
             template: 'kv_append',
             tokens: owns,
+            row: this.#rows.row,
             kSource: this.#head('kr', false),
             vSource: this.#head('v', false),
           },
@@ -243,7 +267,7 @@ class StagePrinter {
           place.space === 'scratch' ? `b.scratch + ${scratchName('qr')}` : `pass.qr + ${firstQ} * kHeadDim`;
         return [
           {
-            template: 'attend',
+            template: this.#rows.attend,
             group,
             scratch: String(freeScratchOf(this.#schedule, this.#stage)),
             source,
@@ -263,7 +287,7 @@ class StagePrinter {
           },
         ];
       case 'sample':
-        return [{ template: 'sample', scratch: String(freeScratchOf(this.#schedule, this.#stage)) }];
+        return [{ template: this.#rows.sample, scratch: String(freeScratchOf(this.#schedule, this.#stage)) }];
       default:
         return phase.kind satisfies never;
     }

@@ -2,7 +2,7 @@
 //
 // One token is a stream: rows are read once, in order, at the speed of memory. More tokens are a product of tiles:
 // kTileRows rows stay in the L2 cache while all tokens pass, kChunk columns at a time.
-// Tokens whose drafts are checked are streams that share their loads: their sums are those of one token.
+// Tokens whose drafts are checked are streams that share their loads: their sums are those of one token. Rows of sequences are products of tiles, be it one.
 // Every (row, token) has its own accumulators and one order of summation, wherever its row lies in a tile.
 #pragma once
 #include "lib/blocks.h"
@@ -115,7 +115,7 @@ template <int K, int Parts, class W, class Epilogue>
 DEVICE void matmul(Block& b, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
   constexpr int width = padded(K);
   constexpr int64_t row_stride = stored<W>(width);
-  if (tokens == 1) {
+  if (tokens == 1 && one_by_one(b, tokens)) {
     for (int row = rows.begin; row < rows.end; ++row) {
       float y[Parts];
       for (int p = 0; p < Parts; ++p) dot_streams<width, 1>(1, w + (row * Parts + p) * row_stride, b.scratch, y + p, 1);

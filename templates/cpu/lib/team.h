@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "host/row.h"
 #include "lib/profile.h"
 #include "lib/types.h"
 
@@ -23,6 +24,8 @@ struct Team {
   Signal round;
   const int* drafts = nullptr;  // [draft_count] of the pass, its tokens from the second on, each checked against the token chosen before it
   int draft_count = 0;          // 0: the pass checks none
+  const Row* rows = nullptr;    // [tokens] of a pass in which each token has a sequence of its own; else null
+  int64_t sequence_elements = 0;  // from one sequence of the cache to the next
 };
 
 struct Block {
@@ -87,8 +90,9 @@ DEVICE Range block_range(Block& b, int n) {
   return {(int)((int64_t)n * b.index() / b.count()), (int)((int64_t)n * (b.index() + 1) / b.count())};
 }
 
-/** Whether each token is computed as in a pass of its own, to the last bit: the only way, and where drafts are checked. */
-DEVICE bool one_by_one(const Block& b, int tokens) { return tokens == 1 || b.team->draft_count > 0; }
+/** Whether each token is computed as in a pass of its own, to the last bit: the only way, and where drafts are checked. Rows are computed as those
+ *  of several tokens, be it one: how many there are then changes no bit of any. */
+DEVICE bool one_by_one(const Block& b, int tokens) { return !b.team->rows && (tokens == 1 || b.team->draft_count > 0); }
 
 // A block is one thread, so its warps and threads are the turns of a loop.
 DEVICE constexpr int lane() { return 0; }

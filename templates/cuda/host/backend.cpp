@@ -119,7 +119,10 @@ Backend::Backend(const EngineOptions& options) : gpu(choose_gpu(options.device))
 }
 
 int backend_create(const EngineOptions& options, Backend** out, std::string* error) {
-  return guarded(error, [&] { *out = new Backend(options); });
+  return guarded(error, [&] {
+    if (options.sequences != 1) fail(kStatusBadArgument, "sequences is %d: the passes of a GPU have one sequence", options.sequences);
+    *out = new Backend(options);
+  });
 }
 
 void backend_destroy(Backend* backend) { delete backend; }
@@ -144,7 +147,7 @@ int backend_finish_load(Backend* backend, std::string* error) {
 
 void* backend_map(Backend*, int64_t) { return nullptr; }
 
-int backend_counts(Backend* backend, const int32_t* ids, int64_t n, std::string* error) {
+int backend_counts(Backend* backend, int32_t, const int32_t* ids, int64_t n, std::string* error) {
   return guarded(error, [&] {
     const std::vector<int> counts = occurrences(ids, n);
     backend->uploads.copy(backend->bound.counts, counts.data(), counts.size() * sizeof(int), backend->stream.get());
@@ -157,6 +160,8 @@ int32_t backend_steps(Backend* backend) { return backend->scheme.most_steps(back
 
 // What checks drafts here would have to compute each token as in a launch of its own.
 int32_t backend_check_tokens(Backend*) { return 0; }
+
+int32_t backend_rows(Backend*) { return 1; }
 
 Drafter* backend_drafter(Backend*) { return nullptr; }
 

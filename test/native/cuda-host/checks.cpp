@@ -22,6 +22,7 @@ Backend* created(int context = kContext, int device = 0) {
   EngineOptions options{};
   options.context = context;
   options.device = device;
+  options.sequences = 1;
   error.clear();
   return backend_create(options, &backend, &error) == kStatusOk ? backend : nullptr;
 }
@@ -92,7 +93,7 @@ void check_logits(Backend* b) {
   Sampling sampling{};
   sampling.temperature = 0.5f;
   const int32_t occurred[] = {5, 5, 7};
-  check.equal(backend_counts(b, occurred, 3, &error), kStatusOk);
+  check.equal(backend_counts(b, 0, occurred, 3, &error), kStatusOk);
   std::vector<int32_t> ids{3, 1, 4};
   check.equal(backend_enqueue(b, request_of(ids, 6, 1, false, sampling), &error), kStatusOk);
   ids[0] = 400;  // copied: no effect

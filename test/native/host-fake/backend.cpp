@@ -1,7 +1,7 @@
 // A backend without a model, for tests of the host code: the next token is a hash of all tokens fed so far.
 // Device 0 shares its memory with the host and runs a pass when it is waited for, as the CPU target does;
 // device 1 takes copies and runs passes on a thread of its own, as a GPU does; device 2 also takes requests of many steps,
-// device 3 prompts of many tokens. Devices 0 and 1 check drafts. Where it samples with top_k, text repeats after so many tokens, but for a share min_p of them.
+// device 3 prompts of many tokens. Devices 0 and 1 check drafts, and their passes have rows of several sequences. Where it samples with top_k, text repeats after so many tokens, but for a share min_p of them.
 // Device 7 does not exist.
 #include "backend.h"
 
@@ -37,6 +37,8 @@ struct Request {
   std::vector<int32_t> ids;
   std::vector<int32_t> stop_ids;
   Sampling sampling;
+  std::vector<Row> rows;
+  std::vector<Sampling> row_sampling;
 };
 
 /** Drafts what is always wrong, or two right tokens and a wrong one of a text that repeats after five. */
@@ -58,9 +60,9 @@ struct Backend {
   EngineOptions options;
   std::thread::id owner;
   std::vector<char> weights;
-  std::vector<uint32_t> hashes;  // [context]: the hash after every position, the stand-in for a KV cache
-  std::vector<bool> slow;        // [context]
-  std::vector<int32_t> counts;   // [kVocab]
+  std::vector<uint32_t> hashes;  // [sequences][context]: the hash after every position, the stand-in for a KV cache
+  std::vector<bool> slow;        // [sequences][context]
+  std::vector<int32_t> counts;   // [sequences][kVocab]
   std::vector<float> logits;     // [most tokens of a request][kVocab], row 0 of token first_logits
   int32_t sampled = -1;
   std::vector<int32_t> chosen;  // by the step waited for last
@@ -68,6 +70,7 @@ struct Backend {
   int most_outstanding = 0;
   int requests_taken = 0;
   int passes_run = 0;
+  int most_rows = 0;
   int steps_waited = 0;
 
   std::mutex mutex;
@@ -82,6 +85,9 @@ struct Backend {
 
 static std::atomic<Backend*> latest{nullptr};
 static std::atomic<int> alive{0};
+static std::mutex hold_mutex;
+static std::condition_variable released;
+static bool held = false;  // passes wait
 
 /** What a text that repeats after `period` tokens has at a position. */
 static int32_t repeated(int position, int period, uint32_t seed) {
@@ -98,13 +104,13 @@ Draft FakeDrafter::draft(const std::vector<int32_t>& known, int32_t most) {
   return draft;
 }
 
-/** The token after the one at a position, whose hash and whose counts are there. */
-static int32_t choose(const Backend& b, const Sampling& sampling, int position) {
+/** The token after the one at a position of a sequence, whose hash and whose counts are there. */
+static int32_t choose(const Backend& b, const Sampling& sampling, int slot, int position) {
   const auto seed = static_cast<uint32_t>(sampling.seed);
-  const uint32_t hash = b.hashes[position] + seed;
+  const uint32_t hash = b.hashes[slot * b.options.context + position] + seed;
   uint32_t counted = 0;
   if (sampling.repetition_penalty != 1) {
-    for (int j = 0; j < kVocab; ++j) counted += static_cast<uint32_t>(b.counts[j]) * static_cast<uint32_t>(j + 1);
+    for (int j = 0; j < kVocab; ++j) counted += static_cast<uint32_t>(b.counts[slot * kVocab + j]) * static_cast<uint32_t>(j + 1);
   }
   if (sampling.top_k > 0 && sampling.temperature > 0) {
     if (static_cast<float>((hash ^ position) % 1000) < sampling.min_p * 1000) return static_cast<int32_t>((hash >> 7) % kOrdinary);
@@ -115,29 +121,37 @@ static int32_t choose(const Backend& b, const Sampling& sampling, int position) 
 }
 
 static Result run_pass(Backend& b, const Request& request, int step) {
+  {
+    std::unique_lock<std::mutex> lock(hold_mutex);
+    released.wait(lock, [] { return !held; });
+  }
   PassRequest pass = request.pass;
   pass.position += step;
+  const bool apart = !request.rows.empty();
+  const auto slot_of = [&](int i) { return apart ? request.rows[i].slot : pass.slot; };
+  const auto position_of = [&](int i) { return apart ? request.rows[i].position : pass.position + i; };
   Result result{-1, kStatusOk, "", false, {}};
   std::vector<bool> rogue(pass.count), nan(pass.count);
+  bool slow = false;
   for (int i = 0; i < pass.count; ++i) {
     const int32_t id = pass.ids == nullptr ? b.sampled : request.ids[i];
-    const int position = pass.position + i;
-    uint32_t hash = position == 0 ? 0x811c9dc5u : b.hashes[position - 1];
+    const int position = position_of(i), at = slot_of(i) * b.options.context + position;
+    uint32_t hash = position == 0 ? 0x811c9dc5u : b.hashes[at - 1];
     hash = (hash ^ static_cast<uint32_t>(id)) * 2654435761u;
-    b.hashes[position] = hash ^ (hash >> 15);
-    b.slow[position] = id == kSlowToken || (position > 0 && b.slow[position - 1]);
-    rogue[i] = id == kRogueToken || (i > 0 && rogue[i - 1]);
+    b.hashes[at] = hash ^ (hash >> 15);
+    b.slow[at] = id == kSlowToken || (position > 0 && b.slow[at - 1]);
+    slow = slow || b.slow[at];
+    rogue[i] = id == kRogueToken || (!apart && i > 0 && rogue[i - 1]);
     nan[i] = id == kNanToken;
     if (id == kFailToken) result = {-1, kStatusDevice, "ffn_down: the fake device gave up", false, {}};
     if (id == kThrowToken) result = {-1, kStatusOk, "", true, {}};
   }
-  const int last = pass.position + pass.count - 1;
-  if (b.slow[last]) std::this_thread::sleep_for(std::chrono::milliseconds(20 + (pass.check ? 4 * (pass.count - 1) : 0)));
+  if (slow) std::this_thread::sleep_for(std::chrono::milliseconds(20 + (pass.check ? 4 * (pass.count - 1) : 0)));
   if (result.status != kStatusOk || result.throws) return result;
   std::fill(b.logits.begin(), b.logits.end(), std::numeric_limits<float>::quiet_NaN());
   for (int i = pass.first_logits; i < pass.count; ++i) {
     for (int j = 0; j < kVocab; ++j) {
-      const uint32_t mixed = b.hashes[pass.position + i] ^ (static_cast<uint32_t>(j) * 2654435761u);
+      const uint32_t mixed = b.hashes[slot_of(i) * b.options.context + position_of(i)] ^ (static_cast<uint32_t>(j) * 2654435761u);
       b.logits[static_cast<size_t>(i - pass.first_logits) * kVocab + j] = static_cast<float>(mixed & 0xffffu);
     }
     if (pass.ids != nullptr && request.ids[i] == kNanToken) {
@@ -145,11 +159,12 @@ static Result run_pass(Backend& b, const Request& request, int step) {
     }
   }
   if (!pass.sample) return result;
-  for (int i = pass.check ? 0 : pass.count - 1; i < pass.count; ++i) {
-    b.sampled = nan[i] ? 0 : choose(b, request.sampling, pass.position + i);
-    if (!nan[i]) ++b.counts[b.sampled];
+  for (int i = pass.check || apart ? 0 : pass.count - 1; i < pass.count; ++i) {
+    const int slot = slot_of(i);
+    b.sampled = nan[i] ? 0 : choose(b, apart ? request.row_sampling[i] : request.sampling, slot, position_of(i));
+    if (!nan[i]) ++b.counts[slot * kVocab + b.sampled];
     result.chosen.push_back(nan[i] ? kNotFinite : rogue[i] ? kVocab + 5 : b.sampled);
-    if (i + 1 < pass.count && result.chosen.back() != request.ids[i + 1]) break;
+    if (!apart && i + 1 < pass.count && result.chosen.back() != request.ids[i + 1]) break;
   }
   result.token = result.chosen.front();
   return result;
@@ -200,9 +215,9 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   b->options = options;
   b->owner = std::this_thread::get_id();
   b->weights.assign(kWeightBytes, 0);
-  b->hashes.resize(static_cast<size_t>(options.context));
-  b->slow.resize(static_cast<size_t>(options.context));
-  b->counts.resize(kVocab);
+  b->hashes.resize(static_cast<size_t>(options.sequences) * options.context);
+  b->slow.resize(b->hashes.size());
+  b->counts.resize(static_cast<size_t>(options.sequences) * kVocab);
   b->logits.resize(static_cast<size_t>(std::max<int32_t>(kPassTokens, backend_prompt_tokens(b))) * kVocab);
   if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
   *out = b;
@@ -234,10 +249,11 @@ int backend_finish_load(Backend* b, std::string* error) { return misuse(b, error
 
 void* backend_map(Backend* b, int64_t offset) { return b->options.device == 0 ? b->weights.data() + offset : nullptr; }
 
-int backend_counts(Backend* b, const int32_t* ids, int64_t n, std::string* error) {
+int backend_counts(Backend* b, int32_t slot, const int32_t* ids, int64_t n, std::string* error) {
   if (int status = misuse(b, error)) return status;
-  std::fill(b->counts.begin(), b->counts.end(), 0);
-  for (int64_t i = 0; i < n; ++i) ++b->counts[ids[i]];
+  int32_t* const counts = b->counts.data() + slot * kVocab;
+  std::fill_n(counts, kVocab, 0);
+  for (int64_t i = 0; i < n; ++i) ++counts[ids[i]];
   return kStatusOk;
 }
 
@@ -246,6 +262,8 @@ int32_t backend_prompt_tokens(Backend* b) { return b->options.device == 3 ? kPro
 int32_t backend_steps(Backend* b) { return b->options.device == 2 ? kManySteps : 1; }
 
 int32_t backend_check_tokens(Backend* b) { return b->options.device < 2 ? kPassTokens : 0; }
+
+int32_t backend_rows(Backend* b) { return b->options.device < 2 ? kPassTokens : 1; }
 
 Drafter* backend_drafter(Backend* b) { return b->drafter.kind == FakeDrafter::kNone ? nullptr : &b->drafter; }
 
@@ -265,14 +283,27 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   const bool is_prompt = pass.count <= backend_prompt_tokens(b) && !pass.sample;
   const bool check_fits = !pass.check || (pass.count > 1 && pass.count <= backend_check_tokens(b) && pass.sample && pass.first_logits == 0 &&
                                           pass.steps == 1 && pass.ids != nullptr);
-  const bool fits = steps_fit && check_fits && pass.count >= 1 && (pass.count <= kPassTokens || is_prompt) && pass.position >= 0 &&
-                    pass.position + pass.count + pass.steps - 1 <= b->options.context && pass.first_logits >= 0 &&
+  const auto is_place = [&](int32_t slot, int32_t position) {
+    return slot >= 0 && slot < b->options.sequences && position >= 0 && position < b->options.context;
+  };
+  bool rows_fit = pass.rows == nullptr || (backend_rows(b) > 1 && pass.count <= backend_rows(b) && pass.sample && pass.first_logits == 0 &&
+                                           pass.steps == 1 && pass.ids != nullptr && !pass.check);
+  for (int32_t i = 0; rows_fit && pass.rows != nullptr && i < pass.count; ++i) {
+    rows_fit = is_place(pass.rows[i].slot, pass.rows[i].position);
+    for (int32_t j = 0; j < i; ++j) rows_fit = rows_fit && pass.rows[i].slot != pass.rows[j].slot;
+  }
+  const bool fits = steps_fit && check_fits && rows_fit && is_place(pass.slot, 0) && pass.count >= 1 && (pass.count <= kPassTokens || is_prompt) && pass.position >= 0 &&
+                    (pass.rows != nullptr || pass.position + pass.count + pass.steps - 1 <= b->options.context) && pass.first_logits >= 0 &&
                     pass.first_logits <= pass.count && (pass.ids != nullptr || pass.count == 1);
   if (!fits || b->outstanding.size() >= kMaxOutstanding) {
     *error = fits ? "too many passes are outstanding" : "a pass out of bounds";
     return kStatusInternal;
   }
-  Request request{pass, {}, {}, pass.sampling == nullptr ? Sampling{} : *pass.sampling};
+  Request request{pass, {}, {}, pass.sampling == nullptr ? Sampling{} : *pass.sampling, {}, {}};
+  if (pass.rows != nullptr) {
+    request.rows.assign(pass.rows, pass.rows + pass.count);
+    for (const Row& row : request.rows) request.row_sampling.push_back(*row.sampling);
+  }
   if (pass.ids != nullptr) request.ids.assign(pass.ids, pass.ids + pass.count);
   if (pass.steps > 1) request.stop_ids.assign(pass.stop_ids, pass.stop_ids + pass.stop_count);
   for (int32_t id : request.ids) {
@@ -286,6 +317,7 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   b->outstanding.push_back(pass.steps);
   b->most_outstanding = std::max(b->most_outstanding, static_cast<int>(b->outstanding.size()));
   ++b->requests_taken;
+  b->most_rows = std::max(b->most_rows, pass.rows == nullptr ? 0 : pass.count);
   b->changed.notify_all();
   return kStatusOk;
 }
@@ -332,6 +364,7 @@ extern "C" {
 OL_API void fake_weights(void* out, int64_t bytes) { std::memcpy(out, latest.load()->weights.data(), static_cast<size_t>(bytes)); }
 OL_API void fake_drafts(int32_t kind) { latest.load()->drafter.kind = static_cast<FakeDrafter::Kind>(kind); }
 OL_API int32_t fake_most_outstanding() { return latest.load()->most_outstanding; }
+OL_API int32_t fake_most_rows() { return latest.load()->most_rows; }
 OL_API int32_t fake_requests() { return latest.load()->requests_taken; }
 OL_API int32_t fake_passes() {
   Backend* const b = latest;
@@ -339,6 +372,11 @@ OL_API int32_t fake_passes() {
   return b->passes_run;
 }
 OL_API int32_t fake_waits() { return latest.load()->steps_waited; }
+OL_API void fake_hold(int32_t hold) {
+  std::lock_guard<std::mutex> lock(hold_mutex);
+  held = hold != 0;
+  released.notify_all();
+}
 OL_API int32_t fake_alive() { return alive; }
 OL_API void fake_dirty() { std::memset(latest.load()->weights.data(), 0xee, latest.load()->weights.size()); }
 }

@@ -1,0 +1,217 @@
+// A sequence of the KV cache: fed, continued and scored, one job at a time; those of different sequences share their passes.
+import {
+  abiStatus,
+  type EngineHandle,
+  type Functions,
+  type GenerateArgs,
+  type ScoreArgs,
+} from './bindings.ts';
+import { check, checkInteger, type TokenIds, tokenArray, usage } from './engine-arguments.ts';
+import {
+  type GenerateOptions,
+  type GenerateResult,
+  readGenerateOptions,
+  readOptions,
+} from './engine-options.ts';
+import type { Jobs, Lane } from './jobs.ts';
+import { tokenStream } from './token-stream.ts';
+import type { Turn } from './turn.ts';
+
+/** Logits of some tokens: rows [n][vocab], valid during the call only, the first of them that of ids[token]. */
+export type OnRows = (rows: Float32Array, token: number) => void | Promise<void>;
+
+export interface Abortable {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The functions of the library that work on one sequence. */
+export interface SequenceLane extends Lane {
+  generate(functions: Functions, engine: EngineHandle, args: GenerateArgs): number;
+  score(functions: Functions, engine: EngineHandle, args: ScoreArgs): number;
+  logits(functions: Functions, engine: EngineHandle, out: Float32Array, rows: number): number;
+  reset(functions: Functions, engine: EngineHandle, length: number): number;
+  /** Gives the sequence back. */
+  close(functions: Functions, engine: EngineHandle): number;
+}
+
+/** One of several sequences of an engine, made by its `open`: its jobs run beside those of others, and know nothing of them.
+ *  Close it, or declare it with `await using`. */
+export class Sequence {
+  /** Floats of one logits row. */
+  readonly vocab: number;
+  /** Positions it has room for. */
+  readonly context: number;
+  readonly #jobs: Jobs;
+  readonly #lane: SequenceLane;
+  readonly #turn: Turn;
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    jobs: Jobs,
+    lane: SequenceLane,
+    { vocab, context }: { readonly vocab: number; readonly context: number },
+    turn: Turn,
+  ) {
+    this.#jobs = jobs;
+    this.#lane = lane;
+    this.vocab = vocab;
+    this.context = context;
+    this.#turn = turn;
+  }
+
+  /** Positions in its part of the KV cache: tokens whose keys and values are computed. The last token of a reply is not among them. */
+  get position(): number {
+    return this.#lane.position;
+  }
+
+  /** Feeds ids at the current position, without a reply.
+   *  @throws OnelaunchError; the signal's reason when aborted */
+  async append(ids: TokenIds, options: Abortable = {}): Promise<void> {
+    await this.scoreRows(ids, ids.length, () => {}, options);
+  }
+
+  /** Feeds ids at the current position and yields the tokens of the reply, in batches as they come.
+   *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
+   *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
+  async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
+    const { maxTokens, stops, sampling, drafts, signal } = readGenerateOptions(options, this.vocab);
+    const prompt = tokenArray('ids', ids, this.vocab);
+    check(prompt.length > 0, 'ids is empty');
+    const args = {
+      ids: prompt,
+      count: prompt.length,
+      max_tokens: maxTokens,
+      stop_ids: stops,
+      stop_count: stops.length,
+      ...drafts,
+      sampling,
+    };
+    this.#turn.take();
+    try {
+      return yield* tokenStream(
+        (onTokens) =>
+          this.#jobs.run((f, engine) => this.#lane.generate(f, engine, args), {
+            lane: this.#lane,
+            signal,
+            abortIsEnd: true,
+            onPoll: (_, tokens) => onTokens(tokens),
+          }),
+        () => this.#jobs.stop(this.#lane),
+      );
+    } finally {
+      this.#turn.leave();
+    }
+  }
+
+  /** Logits [ids.length - first][vocab] of ids[first] and those after it, fed at the current position.
+   *  @throws OnelaunchError; the signal's reason when aborted */
+  async score(ids: TokenIds, first: number, options: Abortable = {}): Promise<Float32Array> {
+    const tokens = tokenArray('ids', ids, this.vocab);
+    checkInteger('first', first, 0, tokens.length);
+    const size = (tokens.length - first) * this.vocab;
+    if (size > maxScoreFloats) {
+      throw usage(
+        `${tokens.length - first} rows of ${this.vocab} logits do not fit into one array`,
+        'use scoreRows',
+      );
+    }
+    const logits = new Float32Array(size);
+    let filled = 0;
+    const place = (rows: Float32Array) => {
+      logits.set(rows, filled);
+      filled += rows.length;
+    };
+    await this.scoreRows(tokens, first, place, options);
+    return logits;
+  }
+
+  /** Like score, with the rows handed over block by block: at most 64 MB of them exist at a time. */
+  async scoreRows(ids: TokenIds, first: number, onRows: OnRows, options: Abortable = {}): Promise<void> {
+    const { signal } = readOptions(options);
+    const tokens = tokenArray('ids', ids, this.vocab);
+    checkInteger('first', first, 0, tokens.length);
+    check(tokens.length > 0, 'ids is empty');
+    check(typeof onRows === 'function', 'onRows is not a function');
+    if (!this.#jobs.closed && this.position + tokens.length > this.context) {
+      throw usage(
+        `${tokens.length} tokens do not fit: ${this.position} of ${this.context} positions are in use`,
+      );
+    }
+    const blockRows = Math.max(1, Math.floor(scoreBlockBytes / (this.vocab * 4)));
+    const buffer = new Float32Array(Math.min(blockRows, Math.max(1, tokens.length - first)) * this.vocab);
+    await this.#turn.during(async () => {
+      for (let at = 0; at < tokens.length; ) {
+        const begin = Math.max(at, first);
+        const end = Math.min(tokens.length, begin + blockRows);
+        const args = {
+          ids: tokens.subarray(at, end),
+          count: end - at,
+          first: begin - at,
+        };
+        await this.#jobs.run((f, engine) => this.#lane.score(f, engine, args), { lane: this.#lane, signal });
+        const rows = end - begin;
+        if (rows > 0) {
+          this.#jobs.call((f, engine) => this.#lane.logits(f, engine, buffer, rows));
+          await onRows(buffer.subarray(0, rows * this.vocab), begin);
+        }
+        at = end;
+      }
+    });
+  }
+
+  /** Forgets all positions from `length` on.
+   *  @throws OnelaunchError when a job runs or there are fewer */
+  reset(length = 0): void {
+    checkInteger('length', length, 0, this.position);
+    this.#turn.take();
+    this.#turn.leave();
+    this.#jobs.call((f, engine) => this.#lane.reset(f, engine, length));
+    this.#lane.position = length;
+  }
+
+  /** Ends the job that runs, a reply with finish 'abort' whether or not it is read on, and gives the place in the cache back.
+   *  Resolves when that is done, however often it is called. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#turn.end();
+    await this.#jobs.ended(this.#lane);
+    if (!this.#jobs.closed) this.#jobs.call((f, engine) => this.#lane.close(f, engine));
+  }
+}
+
+/** The functions that work on the sequence of an engine's own jobs. */
+export const ownLane = (): SequenceLane => ({
+  position: 0,
+  poll: (f, engine, progress, tokens) => f.ol_poll(engine, progress, tokens, tokens.length),
+  stop: (f, engine) => f.ol_stop(engine),
+  generate: (f, engine, args) => f.ol_generate(engine, args),
+  score: (f, engine, args) => f.ol_score(engine, args),
+  logits: (f, engine, out, rows) => f.ol_logits(engine, out, rows),
+  reset: (f, engine, length) => f.ol_reset(engine, length),
+  close: () => abiStatus.ok,
+});
+
+/** Those that work on an open sequence. */
+export const laneOf = (slot: number): SequenceLane => ({
+  position: 0,
+  poll: (f, engine, progress, tokens) => f.ol_sequence_poll(engine, slot, progress, tokens, tokens.length),
+  stop: (f, engine) => f.ol_sequence_stop(engine, slot),
+  generate: (f, engine, args) => f.ol_sequence_generate(engine, slot, args),
+  score: (f, engine, args) => f.ol_sequence_score(engine, slot, args),
+  logits: (f, engine, out, rows) => f.ol_sequence_logits(engine, slot, out, rows),
+  reset: (f, engine, length) => f.ol_sequence_reset(engine, slot, length),
+  close: (f, engine) => f.ol_sequence_close(engine, slot),
+});
+
+/** Most bytes of logits that scoreRows holds. */
+const scoreBlockBytes = 64 << 20;
+/** Most floats that score returns: 4 GB. */
+const maxScoreFloats = 2 ** 30;

@@ -1,0 +1,378 @@
+// Sequences of an engine, several at once. Each pass takes one token of every sequence that decodes, or a chunk of the prompt of one; no pass
+// does both, and a chunk ends where it would end alone. So a sequence is computed by the passes that it would have by itself.
+// One thread runs the passes; callers add jobs, stop them and fetch their tokens meanwhile.
+#pragma once
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend.h"
+#include "channel.h"
+#include "errors.h"
+#include "generate.h"
+#include "model_facts.h"
+#include "passes.h"
+
+class Batch {
+ public:
+  /** @param slots sequences of the cache, each of `context` positions */
+  Batch(Channel& channel, int32_t slots, int32_t context) : channel_(channel), context_(context), members_(static_cast<size_t>(slots)) {}
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  // ---- for callers
+
+  /** A slot that is free, from the last one down; slot 0 only where the engine's own sequence has no use for it. */
+  int32_t open(bool first_too) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (auto slot = static_cast<int32_t>(members_.size()) - 1; slot >= (first_too ? 0 : 1); --slot) {
+      if (members_[slot].open) continue;
+      members_[slot] = Member{};
+      members_[slot].open = true;
+      return slot;
+    }
+    if (first_too) fail(kStatusCapacity, "no sequence is free: all %zu are open; close one first", members_.size());
+    fail(kStatusCapacity, "no sequence is free: %zu are open, and the engine's own has tokens; close one first, or reset the engine", members_.size() - 1);
+  }
+
+  void close(int32_t slot) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    idle(slot) = Member{};
+  }
+
+  bool is_open(int32_t slot) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return members_[slot].open;
+  }
+
+  bool any_open() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return std::any_of(members_.begin(), members_.end(), [](const Member& member) { return member.open; });
+  }
+
+  /** Whether jobs run. */
+  bool serving() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return serving_;
+  }
+
+  /** A job of the sequence begins with the next pass. True: nobody runs passes, so the caller has serve() run. */
+  bool generate(int32_t slot, GenerateJob job) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Member& member = begin(slot, job.prompt);
+    member.job = std::move(job);
+    return !std::exchange(serving_, true);
+  }
+
+  bool score(int32_t slot, const ScoreJob& job) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Member& member = begin(slot, job.ids);
+    member.scores = true;
+    member.first_scored = member.computed + job.first;
+    member.progress.total = static_cast<int64_t>(job.ids.size());
+    return !std::exchange(serving_, true);
+  }
+
+  /** Logits of the last score, which are then forgotten. */
+  std::vector<float> take_logits(int32_t slot) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return std::exchange(idle(slot).logits, {});
+  }
+
+  void stop(int32_t slot) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    opened(slot).stop = true;
+  }
+
+  /** Forgets the positions from `length` on. */
+  void reset(int32_t slot, int32_t length) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Member& member = idle(slot);
+    if (length < 0 || static_cast<size_t>(length) > member.tokens.size()) {
+      fail(kStatusBadArgument, "cannot reset to %d: the positions in use are 0 to %zu", length, member.tokens.size());
+    }
+    member.tokens.resize(static_cast<size_t>(length));
+    member.computed = member.progress.position = length;
+  }
+
+  /** Copies out up to `capacity` new tokens and the state of the job, which counts as running until its last token is fetched. */
+  Progress poll(int32_t slot, int32_t* out, int32_t capacity, std::string* error) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    signalled_ = false;
+    Member& member = opened(slot);
+    Progress progress = member.progress;
+    progress.tokens = static_cast<int32_t>(std::min(member.fresh.size() - member.fetched, static_cast<size_t>(capacity)));
+    std::copy_n(member.fresh.begin() + static_cast<std::ptrdiff_t>(member.fetched), progress.tokens, out);
+    member.fetched += static_cast<size_t>(progress.tokens);
+    if (member.fetched < member.fresh.size()) {
+      progress.state = kJobRunning;
+      progress.status = kStatusOk;
+      signal();
+    }
+    if (progress.state == kJobFailed) *error = member.error;
+    return progress;
+  }
+
+  // ---- for the thread of passes
+
+  /** Runs passes until every job has ended. */
+  template <class Stopping>
+  void serve(Backend* backend, Stopping&& stopping) {
+    for (over_ = false; !over_;) step(backend, stopping());
+  }
+
+ private:
+  struct Member {
+    bool open = false;
+    std::vector<int32_t> tokens;  // of the sequence: those in the cache, and while a job runs those that are next
+    int32_t computed = 0;         // positions in the cache
+    // The job that runs, or ran last. While it runs, what stands above and the job are the thread's.
+    GenerateJob job{};
+    bool scores = false;       // it makes logits in the place of tokens
+    int32_t first_scored = 0;  // position of their first
+    std::vector<float> logits;
+    bool running = false;
+    bool stop = false;
+    bool counted = false;       // the backend has the counts for its penalties
+    int64_t arrival = 0;
+    std::vector<int32_t> fresh;  // its tokens
+    size_t fetched = 0;          // of them
+    std::chrono::steady_clock::time_point begin, first;
+    Progress progress{};
+    std::string error;
+  };
+
+  Member& opened(int32_t slot) {
+    if (slot < 0 || static_cast<size_t>(slot) >= members_.size() || !members_[slot].open) {
+      fail(kStatusBadArgument, "no sequence is open in slot %d", slot);
+    }
+    return members_[slot];
+  }
+
+  Member& idle(int32_t slot) {
+    Member& member = opened(slot);
+    if (member.running) fail(kStatusBusy, "the sequence is busy with another job");
+    return member;
+  }
+
+  /** A sequence whose job begins with these tokens. */
+  Member& begin(int32_t slot, const std::vector<int32_t>& ids) {
+    Member& member = idle(slot);
+    if (member.tokens.size() + ids.size() > static_cast<size_t>(context_)) {
+      fail(kStatusCapacity, "%zu tokens do not fit: %d of %d positions are in use", ids.size(), member.computed, context_);
+    }
+    member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
+    member.running = true;
+    member.stop = member.counted = member.scores = false;
+    member.logits.clear();
+    member.fresh.clear();
+    member.fetched = 0;
+    member.begin = member.first = std::chrono::steady_clock::now();
+    member.arrival = ++arrivals_;
+    member.progress = Progress{};
+    member.progress.state = kJobRunning;
+    member.progress.position = member.computed;
+    return member;
+  }
+
+  static int32_t left(const Member& member) { return static_cast<int32_t>(member.tokens.size()) - member.computed; }
+
+  /** What ends, a chunk of the prompt that came first, and a pass of all that decode. */
+  void step(Backend* backend, bool stopping) {
+    std::vector<int32_t> ending, decoding;
+    int32_t filling = -1;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
+        const Member& member = members_[slot];
+        if (!member.running) continue;
+        if (member.stop || stopping) {
+          ending.push_back(slot);
+        } else if (left(member) == 1 && !member.scores) {
+          decoding.push_back(slot);
+        } else if (filling < 0 || member.arrival < members_[filling].arrival) {
+          filling = slot;
+        }
+      }
+    }
+    for (const int32_t slot : ending) end(slot, kFinishAborted);
+    if (filling >= 0) fill(backend, filling);
+    const auto most = static_cast<size_t>(backend_rows(backend));
+    if (decoding.size() > most) {  // in turns, from the slot behind the last one that had its turn
+      const auto next = std::upper_bound(decoding.begin(), decoding.end(), last_);
+      std::rotate(decoding.begin(), next, decoding.end());
+      decoding.resize(most);
+    }
+    if (!decoding.empty()) decode(backend, decoding);
+  }
+
+  void count(Backend* backend, int32_t slot) {
+    Member& member = members_[slot];
+    if (std::exchange(member.counted, true)) return;
+    std::string error;
+    check(backend_counts(backend, slot, member.tokens.data(), static_cast<int64_t>(member.tokens.size()), &error), error);
+  }
+
+  /** Feeds a chunk of a prompt, the last one with the first token of the reply; or of what is scored. */
+  void fill(Backend* backend, int32_t slot) {
+    Member& member = members_[slot];
+    int32_t token = -1;
+    PassRequest request{};
+    request.slot = slot;
+    request.ids = member.tokens.data() + member.computed;
+    request.count = tokens_of_pass(backend, left(member), !member.scores);
+    request.position = member.computed;
+    request.sample = !member.scores && request.count == left(member);
+    request.first_logits = request.sample    ? request.count - 1
+                           : member.scores ? std::clamp(member.first_scored - member.computed, 0, request.count)
+                                             : request.count;
+    request.sampling = &member.job.sampling;
+    request.steps = 1;
+    std::string error;
+    const int status = guarded(&error, [&] {
+      if (!member.scores) count(backend, slot);
+      Passes passes(backend);
+      passes.enqueue(request);
+      token = passes.wait();
+      if (member.scores && token != kAbandoned) keep_logits(backend, member, request);
+    });
+    if (status != kStatusOk) return end(slot, kFinishNone, status, error);
+    if (token == kAbandoned) return end(slot, kFinishAborted);
+    advance(slot, request.count);
+    if (request.sample) return take(slot, token);
+    if (left(member) == 0) end(slot, kFinishNone);
+  }
+
+  static void keep_logits(Backend* backend, Member& member, const PassRequest& request) {
+    const int32_t rows = request.count - request.first_logits;
+    if (rows == 0) return;
+    const size_t before = member.logits.size();
+    member.logits.resize(before + static_cast<size_t>(rows) * kModel.vocab);
+    std::string error;
+    check(backend_logits(backend, 0, rows, member.logits.data() + before, &error), error);
+    for (int32_t row = 0; row < rows; ++row) {
+      const float* const logits = member.logits.data() + before + static_cast<size_t>(row) * kModel.vocab;
+      if (!all_finite(logits, kModel.vocab)) fail_not_finite(request.position + request.first_logits + row);
+    }
+  }
+
+  /** Feeds the last token of each of these sequences, and takes the one behind it. */
+  void decode(Backend* backend, const std::vector<int32_t>& slots) {
+    std::vector<int32_t> ids, chosen(kModel.pass_tokens);
+    std::vector<Row> rows;
+    for (const int32_t slot : slots) {
+      const Member& member = members_[slot];
+      ids.push_back(member.tokens.back());
+      rows.push_back({slot, member.computed, &member.job.sampling});
+    }
+    PassRequest request{};
+    request.ids = ids.data();
+    request.count = static_cast<int32_t>(ids.size());
+    request.slot = rows[0].slot;
+    request.position = rows[0].position;
+    request.sampling = rows[0].sampling;
+    request.sample = true;
+    request.steps = 1;
+    if (backend_rows(backend) > 1) request.rows = rows.data();  // one too: its bits are those of a row among others
+    std::string error;
+    const int status = guarded(&error, [&] {
+      for (const int32_t slot : slots) count(backend, slot);
+      Passes passes(backend);
+      passes.enqueue(request);
+      chosen[0] = passes.wait();
+      if (request.rows) backend_chosen(backend, chosen.data());
+    });
+    last_ = slots.back();
+    for (size_t i = 0; i < slots.size(); ++i) {
+      if (status != kStatusOk) {
+        end(slots[i], kFinishNone, status, error);
+      } else {
+        advance(slots[i], 1);
+        take(slots[i], chosen[i]);
+      }
+    }
+  }
+
+  void advance(int32_t slot, int32_t count) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Member& member = members_[slot];
+    member.computed += count;
+    member.progress.position = member.computed;
+    if (!member.scores) return;
+    member.progress.done += count;
+    signal();
+  }
+
+  /** The token that was chosen behind the last one fed. */
+  void take(int32_t slot, int32_t token) {
+    Member& member = members_[slot];
+    if (token < 0 || token >= kModel.vocab) {
+      std::string error;
+      const int status = guarded(&error, [&] {
+        if (token == kNotFinite) fail_not_finite(member.computed - 1);
+        fail(kStatusInternal, "sampled %d, which is no token", token);
+      });
+      return end(slot, kFinishNone, status, error);
+    }
+    const std::vector<int32_t>& stops = member.job.stop_ids;
+    bool ended = true;
+    int32_t finish = kFinishNone;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (member.fresh.empty()) member.first = std::chrono::steady_clock::now();
+      member.tokens.push_back(token);
+      member.fresh.push_back(token);
+      member.progress.done = static_cast<int64_t>(member.fresh.size());
+      member.progress.prefill_ms = std::chrono::duration<double, std::milli>(member.first - member.begin).count();
+      member.progress.decode_ms = milliseconds_since(member.first);
+      if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
+        finish = kFinishStop;
+      } else if (member.progress.done == member.job.max_tokens) {
+        finish = kFinishLength;
+      } else if (member.computed == context_) {
+        finish = kFinishContext;
+      } else {
+        ended = false;
+        signal();
+      }
+    }
+    if (ended) end(slot, finish);
+  }
+
+  /** The job has ended, and keeps what is in the cache. With the last one the thread leaves: whoever adds another has serve() run again. */
+  void end(int32_t slot, int32_t finish, int status = kStatusOk, const std::string& error = "") {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Member& member = members_[slot];
+    member.running = false;
+    member.tokens.resize(static_cast<size_t>(member.computed));
+    if (status != kStatusOk || finish == kFinishAborted) member.logits.clear();
+    member.progress.state = status == kStatusOk ? kJobDone : kJobFailed;
+    member.progress.status = status;
+    member.progress.finish = finish;
+    if (member.fresh.empty()) member.progress.prefill_ms = milliseconds_since(member.begin);
+    member.error = error;
+    over_ = std::none_of(members_.begin(), members_.end(), [](const Member& other) { return other.running; });
+    if (over_) serving_ = false;
+    signal();
+  }
+
+  /** One byte until the next poll: whoever reads it polls every sequence. */
+  void signal() {
+    if (!signalled_) channel_.signal();
+    signalled_ = true;
+  }
+
+  Channel& channel_;
+  const int32_t context_;
+  std::mutex mutex_;
+  std::vector<Member> members_;  // by slot
+  bool serving_ = false;
+  bool signalled_ = false;
+  int64_t arrivals_ = 0;
+  bool over_ = false;   // the thread's own, as is what follows
+  int32_t last_ = -1;   // slot that was the last of a pass
+};

@@ -1,0 +1,308 @@
+// Several sequences of an engine, over a backend that stands in for a model: each says what it says alone, whatever its neighbours do.
+
+import { describe, expect, it } from 'vitest';
+import type { Sampling } from '../../runtime/bindings.ts';
+import { Engine } from '../../runtime/engine.ts';
+import type { GenerateOptions } from '../../runtime/engine-options.ts';
+import { failureOf, fakeEngines, greedy, randomSources } from '../support/fake-engines.ts';
+import { fakeLogits, fakePenalisedReply, fakeReply, tokens, vocab } from '../support/host-fake.ts';
+import { read } from '../support/read-reply.ts';
+
+const { emptyEngine, fake, readyEngine } = await fakeEngines();
+
+const random = (seed: number) => {
+  let state = seed;
+  return (below: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+};
+
+/** Starts all of them before the first pass goes on. */
+async function together<T>(begin: readonly (() => Promise<T>)[]): Promise<T[]> {
+  fake.hold(true);
+  const all = Promise.all(begin.map((each) => each()));
+  // What begins a reply runs before the next turn of the loop.
+  await new Promise((resolve) => setImmediate(resolve));
+  fake.hold(false);
+  return await all;
+}
+
+/** The reply to a prompt in a sequence of its own. */
+async function reply(engine: Engine, ids: readonly number[], options: GenerateOptions) {
+  await using sequence = engine.open();
+  const { ids: said, finish } = await read(sequence.generate(ids, options));
+  return { said, finish };
+}
+
+describe.each([
+  ['in host memory', 0],
+  ['on a device', 1],
+  ['on a device whose passes have one sequence', 2],
+  ['on a device that takes prompts of many tokens', 3],
+])('sequences over a backend %s', (_, device) => {
+  const ready = (sequences = 4) => readyEngine({ device, sequences, context: 300 });
+
+  it('each say what they say alone, with penalties, seeds and ends of their own', async () => {
+    const engine = await ready(4);
+    const prompts = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [10], [11, 12], Array.from({ length: 130 }, (_, i) => i)];
+    const penalised: Sampling = { ...greedy, repetition_penalty: 1.1 };
+    const replies = await together([
+      () => reply(engine, prompts[0]!, { maxTokens: 60 }),
+      () => reply(engine, prompts[1]!, { maxTokens: 70, sampling: penalised }),
+      () => reply(engine, prompts[2]!, { maxTokens: 80, sampling: { ...greedy, seed: 7 } }),
+      () => reply(engine, prompts[3]!, { maxTokens: 20, sampling: penalised }),
+    ]);
+    expect(replies.map(({ said }) => said)).toEqual([
+      fakeReply(prompts[0]!, 60),
+      fakePenalisedReply(prompts[1]!, 70),
+      fakeReply(prompts[2]!, 80, 7),
+      fakePenalisedReply(prompts[3]!, 20),
+    ]);
+    expect(replies.every(({ finish }) => finish === 'length')).toBe(true);
+    expect(fake.mostRows()).toBe(device < 2 ? 4 : 0);
+  });
+
+  it('join and leave at any pass', async () => {
+    const engine = await ready(9);
+    const below = random(device + 1);
+    const loads = Array.from({ length: 8 }, (_, number) => async () => {
+      for (let turn = 0; turn < 12; turn++) {
+        const prompt = Array.from({ length: turn === 0 ? 1 : 1 + below(90) }, () => below(256));
+        const maxTokens = 1 + below(40);
+        const whole = fakeReply(prompt, maxTokens, number);
+        const stop = turn > 0 && below(2) ? whole[below(maxTokens)]! : 511;
+        const end = whole.indexOf(stop);
+        const { said, finish } = await reply(engine, prompt, {
+          maxTokens,
+          stopIds: [stop, 510],
+          sampling: { ...greedy, seed: number },
+        });
+        expect(said).toEqual(end < 0 ? whole : whole.slice(0, end + 1));
+        expect(finish).toBe(end < 0 ? 'length' : 'stop');
+      }
+    });
+    await together(loads);
+    expect(fake.mostRows()).toBe(device < 2 ? 4 : 0);
+  });
+
+  it('take turns where more decode than a pass has rows', async () => {
+    const engine = await ready(5);
+    const before = fake.work().passes;
+    const prompts = [1, 2, 3, 4, 5];
+    const replies = await together(prompts.map((id) => () => reply(engine, [id], { maxTokens: 40 })));
+    expect(replies.map(({ said }) => said)).toEqual(prompts.map((id) => fakeReply([id], 40)));
+    // 200 tokens in passes of 4; were the fifth to wait for the others, there would be 80.
+    if (device < 2) expect(fake.work().passes - before).toBeLessThan(60);
+  });
+
+  it('go on behind their replies, and where they are reset; what is scored or appended is theirs', async () => {
+    const engine = await ready(2);
+    await using other = engine.open();
+    const beside = read(other.generate([9, 9], { maxTokens: 250 }));
+    await using sequence = engine.open();
+    const first = (await read(sequence.generate([1, 2, 3], { maxTokens: 5 }))).ids;
+    expect(sequence.position).toBe(7);
+    const more = (await read(sequence.generate(first.slice(-1), { maxTokens: 5 }))).ids;
+    expect([...first, ...more]).toEqual(fakeReply([1, 2, 3], 10));
+    sequence.reset(6);
+    await sequence.append([4, 5, 6, 7, 8, 9]);
+    expect(sequence.position).toBe(12);
+    const held = [1, 2, 3, ...first.slice(0, 3), 4, 5, 6, 7, 8, 9];
+    const logits = await sequence.score([10, 11, 12, 13, 14], 2);
+    expect(logits.length).toBe(3 * vocab);
+    for (let row = 0; row < 3; row++) {
+      const known = [...held, 10, 11, 12, 13, 14].slice(0, held.length + 3 + row);
+      expect(logits.subarray(row * vocab, (row + 1) * vocab)).toEqual(fakeLogits(known));
+    }
+    expect((await read(sequence.generate([15], { maxTokens: 4 }))).ids).toEqual(
+      fakeReply([...held, 10, 11, 12, 13, 14, 15], 4),
+    );
+    sequence.reset();
+    expect((await read(sequence.generate([5], { maxTokens: 3 }))).ids).toEqual(fakeReply([5], 3));
+    expect((await beside).ids).toEqual(fakeReply([9, 9], 250));
+  });
+
+  it('end alone when aborted or left, and free their place', async () => {
+    const engine = await ready(3);
+    await using slow = engine.open();
+    const beside = read(slow.generate([tokens.slow, 1], { maxTokens: 12 }));
+    const abort = new AbortController();
+    await using aborted = engine.open();
+    const cut = aborted.generate([2, 3], { maxTokens: 200, signal: abort.signal });
+    const said = (await cut.next()).value as number[];
+    abort.abort();
+    const rest = await read(cut);
+    expect(rest.finish).toBe('abort');
+    const all = [...said, ...rest.ids];
+    expect(all).toEqual(fakeReply([2, 3], 200).slice(0, all.length));
+    expect(all.length).toBeLessThan(200);
+    expect(aborted.position).toBe(2 + all.length - 1);
+    // It goes on where it was aborted.
+    expect((await read(aborted.generate(all.slice(-1), { maxTokens: 3 }))).ids).toEqual(
+      fakeReply([2, 3, ...all], 3),
+    );
+    const left = engine.open();
+    for await (const batch of left.generate([4], { maxTokens: 200 })) {
+      expect(batch.length).toBeGreaterThan(0);
+      break;
+    }
+    expect(left.position).toBeLessThan(200);
+    await left.close();
+    expect((await reply(engine, [6], { maxTokens: 3 })).said).toEqual(fakeReply([6], 3));
+    const never = read(aborted.generate([1], { maxTokens: 3, signal: AbortSignal.abort() }));
+    expect(await never).toMatchObject({ ids: [], finish: 'abort' });
+    const reason = new Error('enough');
+    await expect(aborted.score([1], 0, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    expect((await beside).ids).toEqual(fakeReply([tokens.slow, 1], 12));
+  });
+
+  it('fail alone where logits are no numbers or a prompt fails', async () => {
+    const engine = await ready(4);
+    const beside = reply(engine, [tokens.slow, 5], { maxTokens: 20 });
+    for (const [prompt, text] of [
+      [[1, tokens.nan], 'the logits are not finite at position 1'],
+      [[tokens.nan], 'the logits are not finite at position 0'],
+      [[1, 2, 3, tokens.fail], 'ffn_down: the fake device gave up'],
+      [[1, 2, 3, 4, 5, tokens.refuse], 'no memory for this pass'],
+      [[1, tokens.throws], 'the fake backend threw'],
+      [[tokens.rogue], 'sampled 517, which is no token'],
+    ] as const) {
+      const [failed, other] = await Promise.all([
+        failureOf(reply(engine, prompt, { maxTokens: 5 })),
+        reply(engine, [8, 8, 8], { maxTokens: 9 }),
+      ]);
+      expect(failed.message).toBe(text);
+      if (text.includes('finite')) {
+        await using scored = engine.open();
+        expect((await failureOf(scored.score(prompt, 0))).message).toBe(text);
+      }
+      expect(other.said).toEqual(fakeReply([8, 8, 8], 9));
+    }
+    expect((await beside).said).toEqual(fakeReply([tokens.slow, 5], 20));
+  });
+
+  it('end where the context ends, each by itself', async () => {
+    const engine = await readyEngine({ device, sequences: 2, context: 20 });
+    await using full = engine.open();
+    await using other = engine.open();
+    const [whole, beside] = await together([
+      () => read(full.generate([1, 2, 3, 4], { maxTokens: 1000 })),
+      () => read(other.generate([5], { maxTokens: 10 })),
+    ]);
+    const { ids, finish } = whole!;
+    expect({ ids, finish }).toEqual({ ids: fakeReply([1, 2, 3, 4], 17), finish: 'context' });
+    expect(beside!.ids).toEqual(fakeReply([5], 10));
+    const text = '1 tokens do not fit: 20 of 20 positions are in use';
+    expect((await failureOf(read(full.generate([1], { maxTokens: 1 })))).message).toBe(text);
+    expect((await failureOf(full.append([1]))).message).toBe(text);
+    full.reset(18);
+    expect((await read(full.generate(ids.slice(14, 15), { maxTokens: 9 }))).ids).toEqual(ids.slice(15));
+  });
+
+  it('are refused while something else is in their way, and nothing is disturbed', async () => {
+    const engine = await ready(2);
+    const sequence = engine.open();
+    const running = sequence.generate([tokens.slow], { maxTokens: 6 });
+    const first = (await running.next()).value as number[];
+    const busy = 'the sequence is busy with another job';
+    expect((await failureOf(read(sequence.generate([1], { maxTokens: 1 })))).message).toBe(busy);
+    expect((await failureOf(sequence.append([1]))).message).toBe(busy);
+    expect(() => sequence.reset()).toThrow(busy);
+    const hasJobs = 'the engine is busy: its sequences have jobs';
+    for (const job of [
+      () => read(engine.generate([1], { maxTokens: 1 })),
+      () => engine.score([1], 0),
+      () => engine.load(randomSources()),
+    ]) {
+      expect((await failureOf(job())).message).toBe(hasJobs);
+    }
+    expect(() => engine.reset()).toThrow(hasJobs);
+    const second = engine.open();
+    expect(() => engine.open()).toThrow('no sequence is free: all 2 are open; close one first');
+    await second.close();
+    expect([...first, ...(await read(running)).ids]).toEqual(fakeReply([tokens.slow], 6));
+    expect((await failureOf(engine.load(randomSources()))).message).toContain('sequences are open');
+    await Promise.all([sequence.close(), sequence.close()]);
+    expect((await failureOf(sequence.append([1]))).message).toBe('the sequence is closed');
+    await engine.load(randomSources());
+    const own = engine.generate([tokens.slow], { maxTokens: 3 });
+    await own.next();
+    expect(() => engine.open()).toThrow('the engine is busy with another job');
+    await own.return({} as never);
+  });
+
+  it("leave the engine's own sequence as it is, and take its place only while it is empty", async () => {
+    const engine = await ready(2);
+    const whole = fakeReply([1, 2], 6);
+    const half = (await read(engine.generate([1, 2], { maxTokens: 3 }))).ids;
+    expect((await reply(engine, [3, 3, 3], { maxTokens: 30 })).said).toEqual(fakeReply([3, 3, 3], 30));
+    expect((await read(engine.generate(half.slice(-1), { maxTokens: 3 }))).ids).toEqual(whole.slice(3));
+    await using beside = engine.open();
+    expect(() => engine.open()).toThrow("1 are open, and the engine's own has tokens");
+    engine.reset();
+    await using own = engine.open();
+    expect((await failureOf(read(engine.generate([1], { maxTokens: 1 })))).message).toBe(
+      "the engine's own sequence has no place: all 2 are open; close one first",
+    );
+    expect((await read(own.generate([5, 6], { maxTokens: 4 }))).ids).toEqual(fakeReply([5, 6], 4));
+    expect(beside.position).toBe(0);
+  });
+
+  it('end when the engine is closed: without waiting they fail, with waiting they are aborted', async () => {
+    const closed = await ready(3);
+    const endless = { maxTokens: 290 };
+    const replies = [1, 2, 3].map((id) => read(closed.open().generate([tokens.slow, id], endless)));
+    const outcomes = replies.map((each) => failureOf(each));
+    closed.close();
+    for (const { message } of await Promise.all(outcomes)) {
+      expect(message).toBe('the engine was closed during this job');
+    }
+    const ended = await ready(3);
+    const sequences = [1, 2, 3].map(() => ended.open());
+    const more = sequences.map((sequence, id) => read(sequence.generate([tokens.slow, id], endless)));
+    await ended[Symbol.asyncDispose]();
+    for (const { finish } of await Promise.all(more)) expect(finish).toBe('abort');
+    expect((await failureOf(sequences[0]!.append([1]))).message).toBe('the engine is closed');
+    await sequences[0]!.close();
+  });
+
+  it('end when one is closed: its reply is aborted, and others go on', async () => {
+    const engine = await ready(3);
+    await using other = engine.open();
+    const beside = read(other.generate([tokens.slow, 7], { maxTokens: 8 }));
+    const sequence = engine.open();
+    const running = read(sequence.generate([tokens.slow, 1], { maxTokens: 250 }));
+    await sequence.close();
+    expect((await running).finish).toBe('abort');
+    expect((await beside).ids).toEqual(fakeReply([tokens.slow, 7], 8));
+  });
+});
+
+describe('the arguments of sequences', () => {
+  it('are refused by name', async () => {
+    for (const sequences of [0, 17, 1.5]) {
+      expect((await failureOf(readyEngine({ sequences }))).message).toBe(
+        `sequences is ${sequences}, not an integer from 1 to 16`,
+      );
+    }
+    await expect(
+      Engine.open(
+        fake.path,
+        { ...fake.manifest, kind: 'cuda', target: 'h100' },
+        { context: 8, sequences: 2 },
+      ),
+    ).rejects.toThrow('sequences is 2: the kernels of h100 have one sequence');
+    const engine = await readyEngine({ sequences: 2 });
+    await using sequence = engine.open();
+    expect((await failureOf(sequence.append([512]))).message).toContain('ids[0] is 512');
+    expect((await failureOf(sequence.append([]))).message).toBe('ids is empty');
+    expect(() => sequence.reset(1)).toThrow('length is 1, not an integer from 0 to 0');
+    const drafts = sequence.generate([1], { maxTokens: 1, speculate: { tokens: 2 } });
+    expect((await failureOf(read(drafts))).message).toContain('speculate: passes of several sequences');
+    const auto = sequence.generate([1], { maxTokens: 3, speculate: 'auto' });
+    expect((await read(auto)).ids).toEqual(fakeReply([1], 3));
+    const empty = await emptyEngine({ sequences: 2 });
+    expect(() => empty.open()).toThrow('no weights are loaded');
+  });
+});
