@@ -7,6 +7,7 @@ import { weightNames } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
 import type { Engine } from './runtime/engine.ts';
+import { mostSequences } from './runtime/limits.ts';
 import type { LanguageModel } from './runtime/model.ts';
 import type { Tensors } from './runtime/safetensors.ts';
 
@@ -27,6 +28,8 @@ export interface KernelOptions extends AskedKernel {
 export interface LoadOptions extends KernelOptions {
   /** Positions of the KV cache: prompt and reply together. @default 4096, or the most the model was made for */
   readonly context?: number | undefined;
+  /** Replies that can run at a time, up to 16, in shared passes; each has a KV cache of `context` positions. On a CPU. @default 1 */
+  readonly parallel?: number | undefined;
   /** CPU threads. @default as many as physical cores */
   readonly threads?: number | undefined;
   /** GPU ordinal. @default 0 */
@@ -79,6 +82,7 @@ const kernelShape = {
 const loadShape = z.strictObject({
   ...kernelShape,
   context: count.optional(),
+  parallel: count.max(mostSequences).optional(),
   threads: count.optional(),
   device: z.int().nonnegative().optional(),
   randomWeights: z
@@ -101,11 +105,11 @@ export async function load(options: LoadOptions): Promise<LanguageModel> {
   const built = await buildKernel(given, {
     weights: given.randomWeights === undefined,
     tokenizer: 'optional',
-    run: given,
+    run: { ...given, sequences: given.parallel },
   });
-  const { engine, warnings } = await openEngine(built, given);
+  const { engine, warnings } = await openEngine(built, { ...given, sequences: given.parallel });
   try {
-    return await openModel(built, engine, warnings);
+    return await openModel(built, engine, { warnings, parallel: given.parallel });
   } catch (error) {
     engine.close();
     throw error;
@@ -165,7 +169,7 @@ export async function buildChecked(input: BuildInput, options: BuildOptions): Pr
  *  @param options `sequences` as in EngineSettings */
 export async function openEngine(
   built: BuiltKernel,
-  options: Omit<LoadOptions, keyof KernelOptions> &
+  options: Omit<LoadOptions, keyof KernelOptions | 'parallel'> &
     Pick<KernelOptions, 'onProgress' | 'signal'> & { readonly sequences?: number | undefined },
 ): Promise<OpenEngine> {
   const { manifest } = built;
@@ -208,11 +212,16 @@ async function tensorsOf({ files, modelDirectory, dims }: BuiltKernel): Promise<
   return settleHead(checkpointTensors(modelDirectory), dims.tiedHead).tensors;
 }
 
-/** The model over an engine that has its weights. @param warnings of the weights, told with the notes of the build */
+/** The model over an engine that has its weights.
+ *  @param options.warnings of the weights, told with the notes of the build
+ *  @param options.parallel places for replies: sequences of the engine, which was opened for as many */
 export async function openModel(
   built: BuiltKernel,
   engine: Engine,
-  warnings: readonly string[] = [],
+  {
+    warnings = [],
+    parallel = 1,
+  }: { readonly warnings?: readonly string[]; readonly parallel?: number | undefined } = {},
 ): Promise<LanguageModel> {
   const [{ LanguageModel }, { greedy }, { chatTemplate }] = await Promise.all([
     import('./runtime/model.ts'),
@@ -222,8 +231,10 @@ export async function openModel(
   const { manifest, modelDirectory, files } = built;
   const tokenizer = files?.tokenizer ?? null;
   const template = files?.template;
+  const place = () => engine.open();
   return new LanguageModel({
     engine,
+    ...(parallel > 1 && { sequences: Array.from({ length: parallel }, place) }),
     manifest,
     defaults: files?.defaults ?? greedy,
     tokenizer,

@@ -36,19 +36,21 @@ export const engineOptions = (
 export async function loadTold(
   ui: Ui,
   model: string,
-  flags: ReplyFlags,
+  flags: ReplyFlags & Pick<LoadOptions, 'parallel'>,
   needs: { readonly template?: boolean } = {},
 ): Promise<LanguageModel> {
+  const { parallel } = flags;
+  const run = { ...engineOptions(flags), sequences: parallel };
   const built = await buildWithProgress(ui, kernelOptions(model, flags, ui), {
     ...needs,
     weights: true,
     tokenizer: 'needed',
-    run: engineOptions(flags),
+    run,
   });
   const { openModel } = await import('../load.ts');
-  const { engine } = await openWithProgress(ui, built, engineOptions(flags));
+  const { engine } = await openWithProgress(ui, built, run);
   try {
-    return await openModel(built, engine);
+    return await openModel(built, engine, { parallel });
   } catch (error) {
     engine.close();
     throw error;

@@ -26,6 +26,12 @@ export function addServe(program: Program, start: Start): void {
     )
     .option('--served-model-name <name>', 'the name that requests give (default: the name of the model)')
     .option('--cors-origin <origin>', 'a site whose pages may read answers; may be given again', several)
+    .option(
+      '--parallel <n>',
+      'replies at a time, in shared passes, up to 16; each has a KV cache of its own. On a CPU',
+      whole('--parallel', 1, 16),
+      1,
+    )
     .option('--queue <n>', 'most requests that wait for their turn', whole('--queue', 0, 100_000), 64)
     .option(
       '--queue-timeout <time>',

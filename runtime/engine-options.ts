@@ -20,6 +20,7 @@ import {
   tokenArray,
   usage,
 } from './engine-arguments.ts';
+import { mostSequences } from './limits.ts';
 
 export type Isa = 'auto' | 'generic' | 'avx2' | 'avx512' | 'avx512bf16';
 
@@ -68,9 +69,6 @@ export interface GenerateResult {
     readonly decodeMs: number;
   };
 }
-
-/** Sequences of an engine, at most. */
-const mostSequences = 16;
 
 /** Longer runs are no better a sign. */
 export const mostNgram = 16;

@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import type { ChatMessage } from './chat-template.ts';
-import type { LanguageModel } from './model.ts';
 import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
 
@@ -23,7 +22,14 @@ const schema = z.strictObject({
 });
 
 /** What a session needs of a model. */
-type SessionModel = Pick<LanguageModel, 'chat' | 'countTokens' | 'context'>;
+interface SessionModel {
+  readonly context: number;
+  chat(messages: readonly ChatMessage[], options?: ReplyOptions): Reply;
+  countTokens(
+    messages: readonly ChatMessage[],
+    options?: Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens'>,
+  ): number;
+}
 
 /** Made by `session` of a model. Several may reply at a time, if the model was loaded for it. */
 export class Session {

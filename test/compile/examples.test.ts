@@ -8,6 +8,7 @@ import { expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { load } from '../../index.ts';
 
 const root = packageRoot();
 const folder = join(root, 'examples');
@@ -41,6 +42,18 @@ it('use-as-library.ts answers, and says how it ended', () => {
   const text = runExample('use-as-library.ts');
   expect(text).toMatch(/^A program that is not invoked explicitly, but lies dormant/);
   expect(text).toMatch(/\n\d+ tokens, finish: (stop|length)\n$/);
+});
+
+it('parallel.ts answers four questions, and each as if it were asked alone', async () => {
+  const text = runExample('parallel.ts');
+  const alone = await load({ model: 'qwen3-tiny', target: 'cpu', parallel: 2 });
+  const questions = [...text.matchAll(/^(\S.*)\n {2}/gm)].map(([, question]) => question!);
+  expect(questions).toHaveLength(4);
+  for (const question of questions) {
+    const session = alone.session({ reply: { maxTokens: 40 } });
+    expect(text).toContain(`${question}\n  ${await session.chat(question).text()}\n`);
+  }
+  await alone.close();
 });
 
 it('compare-plans.ts predicts a rate for each plan and position', () => {

@@ -1,0 +1,113 @@
+// A model that replies to several at a time, over the fake backend: each says what it says alone.
+import { describe, expect, it } from 'vitest';
+import { greedy } from '../../runtime/generation-config.ts';
+import { LanguageModel } from '../../runtime/model.ts';
+import { failureOf, fakeEngines } from '../support/fake-engines.ts';
+import { fakeReply, tokens } from '../support/host-fake.ts';
+
+const { fake, readyEngine } = await fakeEngines();
+
+async function ready(parallel: number, context = 256) {
+  const engine = await readyEngine({ device: 1, sequences: parallel, context });
+  const sequences = Array.from({ length: parallel }, () => engine.open());
+  const parts = {
+    engine,
+    sequences,
+    manifest: fake.manifest,
+    defaults: greedy,
+    tokenizer: null,
+    template: null,
+  };
+  return new LanguageModel(parts);
+}
+const say = (llm: LanguageModel, ids: readonly number[], maxTokens: number) =>
+  llm.generate(ids, { maxTokens, seed: 0 }).result();
+
+describe('a model with several places', () => {
+  it('replies to as many at a time, each as if it were alone, and to no more', async () => {
+    const llm = await ready(3);
+    expect(llm.parallel).toBe(3);
+    const prompts = [[1], [2, 3, 4], Array.from({ length: 40 }, (_, i) => i)];
+    const replies = prompts.map((prompt) => say(llm, prompt, 30));
+    const error = await failureOf(say(llm, [5], 1));
+    expect([error.kind, error.message]).toEqual([
+      'usage',
+      'the model is busy with 3 replies, as many as it was loaded for',
+    ]);
+    const made = await Promise.all(replies);
+    expect(made.map((reply) => reply.tokens)).toEqual(prompts.map((prompt) => fakeReply(prompt, 30)));
+    expect((await say(llm, [5], 4)).tokens).toEqual(fakeReply([5], 4));
+  });
+
+  it('goes on where most of a prompt is held, else in the place that was used longest ago', async () => {
+    const llm = await ready(2);
+    const first = await say(llm, [1, 2, 3], 4);
+    const other = await say(llm, [7, 8], 4);
+    expect([first.usage.cached, other.usage.cached]).toEqual([0, 0]);
+    const longer = [1, 2, 3, ...first.tokens, 9];
+    const again = await say(llm, longer, 4);
+    expect(again.usage.cached).toBe(6);
+    expect(again.tokens).toEqual(fakeReply(longer, 4));
+    expect((await say(llm, [7, 8, ...other.tokens.slice(0, 2), 5], 4)).usage.cached).toBe(4);
+    // [1, 2, ...] is the older one now.
+    await say(llm, [50, 51], 1);
+    expect((await say(llm, [7, 8, 9], 1)).usage.cached).toBe(2);
+  });
+
+  it('scores beside a reply', async () => {
+    const llm = await ready(2);
+    const replying = say(llm, [tokens.slow, 1], 6);
+    const { logprobs } = await llm.score([4, 5, 6]);
+    expect(logprobs).toEqual((await llm.score([4, 5, 6])).logprobs);
+    expect((await say(llm, [4, 5, 6, 7], 2)).usage.cached).toBe(3);
+    expect((await replying).tokens).toEqual(fakeReply([tokens.slow, 1], 6));
+  });
+
+  it('ends one reply by its signal or its reader, and lets the others go on', async () => {
+    const llm = await ready(3);
+    const whole = say(llm, [tokens.slow, 1], 12);
+    const stop = new AbortController();
+    const aborted = llm.generate([2], { maxTokens: 200, signal: stop.signal }).result();
+    for await (const _ of llm.generate([3], { maxTokens: 200 })) break;
+    stop.abort();
+    expect((await aborted).finish).toBe('abort');
+    const next = await say(llm, [2, 4], 3);
+    expect(next.tokens).toEqual(fakeReply([2, 4], 3));
+    expect((await whole).tokens).toEqual(fakeReply([tokens.slow, 1], 12));
+  });
+
+  it('ends all replies when it is closed', async () => {
+    const llm = await ready(2);
+    const replies = [1, 2].map((id) => llm.generate([tokens.slow, id], { maxTokens: 200 }));
+    const iterators = replies.map((reply) => reply[Symbol.asyncIterator]());
+    await Promise.all(iterators.map((iterator) => iterator.next()));
+    await llm.close();
+    expect(fake.alive()).toBe(0);
+    for (const iterator of iterators) {
+      let last = await iterator.next();
+      while (!last.done) last = await iterator.next();
+      expect(last.value).toMatchObject({ finish: 'abort' });
+    }
+  });
+
+  it('drafts nothing', async () => {
+    const llm = await ready(2);
+    const prompt = [4, 4];
+    const { tokens: made, usage } = await llm
+      .generate(prompt, { maxTokens: 3, seed: 0, speculate: 'auto' })
+      .result();
+    expect(made).toEqual(fakeReply(prompt, 3));
+    expect(usage.drafted).toBe(0);
+    const asked = llm.generate(prompt, { speculate: { tokens: 2 } }).result();
+    expect((await failureOf(asked)).message).toContain('passes of several sequences check no drafts');
+    expect((await say(llm, prompt, 3)).tokens).toEqual(made);
+  });
+
+  it('replies on after a pass that failed for one', async () => {
+    const llm = await ready(2);
+    const whole = say(llm, [tokens.slow, 1], 6);
+    expect((await failureOf(say(llm, [9, tokens.nan], 5))).message).toContain('not finite');
+    expect((await say(llm, [9, 8], 3)).tokens).toEqual(fakeReply([9, 8], 3));
+    expect((await whole).tokens).toEqual(fakeReply([tokens.slow, 1], 6));
+  });
+});
