@@ -79,7 +79,7 @@ export interface CheckedModel {
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
   const [names, formats, { checkDevice }, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
-    import('./codegen/model/weights.ts'),
+    import('./codegen/settle-weights.ts'),
     import('./codegen/build/can-run.ts'),
     import('./codegen/build/tools.ts'),
   ]);

@@ -5,7 +5,6 @@ import { emitSources } from './emit/emit.ts';
 import type { Kernel } from './kernel.ts';
 import type { ModelDims } from './model/dims.ts';
 import { decoderGraph } from './model/graph.ts';
-import { checkWeights } from './model/weights.ts';
 import { checkPlan } from './plan/check.ts';
 import { PlanError } from './plan/issue.ts';
 import type { FusionPlan } from './plan/plan.ts';
@@ -14,6 +13,7 @@ import { explainTable } from './schedule/explain.ts';
 import type { Target } from './schedule/target.ts';
 import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
 import { checkTogether } from './schemes/together.ts';
+import { checkWeights } from './settle-weights.ts';
 
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type BuildOptions, type Built, build } from './build/build.ts';

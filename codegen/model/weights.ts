@@ -1,9 +1,7 @@
 // Which matrices of a model have which format.
 
-import { OnelaunchError } from '../../errors.ts';
-import { platformOf, type Target } from '../schedule/target.ts';
 import type { ModelDims } from './dims.ts';
-import { type Format, isBlocks, type WeightName, weightNames } from './formats.ts';
+import type { Format } from './formats.ts';
 import type { FieldName } from './ops.ts';
 
 /** The format of a matrix. */
@@ -11,41 +9,6 @@ export function formatOf({ dtype, weights, tiedHead }: ModelDims, field: FieldNa
   if (weights === undefined) return dtype;
   if (field === 'embedding' || (field === 'head' && tiedHead)) return weights.embedding;
   return field === 'head' ? weights.head : weights.layers;
-}
-
-/**
- * Dims with the formats that were asked for; without a wish those that the file has, where the target has kernels for them.
- * int4 is for the layers: embedding and head, whose rows decide single tokens, are int8, unless the file has them in blocks.
- * @throws OnelaunchError usage for a format that the target has no kernels for, or that is none
- */
-export function settleWeights(
-  dims: ModelDims,
-  asked: WeightName | undefined,
-  target: Target | undefined,
-): ModelDims {
-  if (asked !== undefined && !weightNames.includes(asked)) {
-    throw new OnelaunchError('usage', `there is no weight format '${String(asked)}'`, {
-      hint: `known: ${weightNames.join(', ')}`,
-    });
-  }
-  const { weights: stored, ...plain } = dims;
-  const hasBlocks = target === undefined || platformOf(target).blockFormats;
-  if (asked === 'plain' || (asked === undefined && !hasBlocks)) return plain;
-  if (asked === undefined) return dims;
-  const beside = (format: Format | undefined): Format =>
-    asked === 'int4' && format !== undefined && isBlocks(format) ? format : 'int8';
-  const weights = { layers: asked, embedding: beside(stored?.embedding), head: beside(stored?.head) };
-  const settled = { ...plain, weights };
-  if (target) checkWeights(settled, target);
-  return settled;
-}
-
-/** @throws OnelaunchError usage for matrices in blocks, on a target that has no kernels for them */
-export function checkWeights({ weights }: ModelDims, target: Target): void {
-  if (weights === undefined || platformOf(target).blockFormats) return;
-  throw new OnelaunchError('usage', `there are no ${weights.layers} kernels for ${target.name} yet`, {
-    hint: 'give --target cpu, or leave out --weights: matrices are then numbers of the dtype of the model',
-  });
 }
 
 /** For people: bf16; int8; int4, embedding and head int8. */

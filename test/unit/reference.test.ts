@@ -25,11 +25,19 @@ afterAll(() => rmSync(temporary, { recursive: true }));
 describe('independence', () => {
   test.each([
     ['reference.ts', []],
-    ['reference-gguf.ts', [['type ', './reference.ts']]],
+    ['reference-blocks.ts', []],
+    [
+      'reference-gguf.ts',
+      [
+        ['type ', './reference.ts'],
+        [undefined, './reference-blocks.ts'],
+      ],
+    ],
     [
       'reference-weights.ts',
       [
         ['type ', './reference.ts'],
+        [undefined, './reference-blocks.ts'],
         [undefined, './reference-gguf.ts'],
       ],
     ],
