@@ -8,6 +8,7 @@ import { settingNames } from '../../cli/chat/settings.ts';
 import { addChat } from '../../cli/chat.ts';
 import { addComplete } from '../../cli/complete.ts';
 import { type Io, memoryIo } from '../../cli/io.ts';
+import { addServe } from '../../cli/serve.ts';
 import { createUi } from '../../cli/ui.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { OnelaunchError } from '../../errors.ts';
@@ -54,18 +55,17 @@ describe('each option of the library has one name, on the command line too', () 
     expect([...settingNames].sort()).toEqual(replyOptions().sort());
   });
 
-  it('of load: as flags of bench', async () => {
+  it('of load: as flags of bench, and that of several replies as one of serve', async () => {
     const unknown = { model: 'qwen3-tiny', frobnicate: 1 };
     const names = known(await load(unknown).catch((error: unknown) => error));
     expect(names).toContain('context');
-    const ofPrograms = ['onProgress', 'signal'];
-    expect(flagsOf(addBench)).toEqual(
-      expect.arrayContaining(names.filter((name) => !ofPrograms.includes(name))),
-    );
+    const others = ['onProgress', 'signal', 'parallel'];
+    expect(flagsOf(addBench)).toEqual(expect.arrayContaining(names.filter((name) => !others.includes(name))));
+    expect(flagsOf(addServe)).toContain('parallel');
   });
 
   it('and there are no others: what is left is of the command, not of the reply', () => {
-    const ofKernel = ['model', 'target', 'plan', 'promptPlan'];
+    const ofKernel = ['model', 'target', 'plan', 'promptPlan', 'weights'];
     const ofCommand = ['json', 'quiet', 'color', ...ofKernel, 'context', 'threads', 'device'];
     const ofChat = ['prompt', 'file', 'system', 'lines'];
     const rest = flagsOf(addChat).filter((name) => ![...ofCommand, ...ofChat].includes(name));
