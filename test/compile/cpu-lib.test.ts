@@ -69,7 +69,7 @@ for (const { isa, needs, weights } of paths) {
   describe.skipIf(missing.length > 0)(name, () => {
     it.each(weights)('computes what loops in double compute, %s weights', async (weight) => {
       const checks = await checksOf(`lib-${isa}-${weight}`, join(here, 'cpu-lib.cpp'), [
-        '-O2',
+        '-O1',
         `-DWEIGHT=${weight}`,
         ...flagsOf(needs),
       ]);
@@ -90,7 +90,7 @@ for (const { isa, needs, weights } of paths) {
 
     it('samples as a sort and the softmax say', async () => {
       const checks = await checksOf(`sampler-${isa}`, join(here, 'cpu-sampler.cpp'), [
-        '-O2',
+        '-O1',
         ...flagsOf(needs),
       ]);
       hashes.set(isa, checks.at(-1)?.check ?? '');

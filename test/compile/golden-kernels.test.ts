@@ -46,23 +46,26 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
     return compile(nvcc!.path, [gencode, ...flags, '-cubin', 'kernel.cu', '-o', `${arch}.cubin`], kernel);
   };
 
+  const quick = ['-Xcicc', '-O1', '-Xptxas', '-O1'];
+
   // A stream uses instructions of its own architecture.
   test.each(['sm_80', 'sm_120'])('accepts the CUDA kernels for %s', (arch) => {
-    const flags = ['-Xcicc', '-O1', '-Xptxas', '-O1'];
-    for (const kernel of of('cuda')) if (kernel.schedule.scheme !== 'stream') cubin(kernel, arch, flags);
+    for (const kernel of of('cuda')) if (kernel.schedule.scheme !== 'stream') cubin(kernel, arch, quick);
   });
 
-  test('accepts the CUDA kernels for sm_90a, those of barriers optimised', () => {
-    for (const kernel of of('cuda')) {
-      const isStream = kernel.schedule.scheme === 'stream'; // optimised in test/emulated, at real sizes
-      cubin(kernel, 'sm_90a', isStream ? ['-Xcicc', '-O1', '-Xptxas', '-O1'] : ['-O3']);
-    }
+  // They are optimised in test/emulated, at real sizes.
+  test('accepts the CUDA kernels for sm_90a', () => {
+    for (const kernel of of('cuda')) cubin(kernel, 'sm_90a', quick);
   });
 
   test('accepts kernels of both schemes that write down what they do when, and only those read the clock', () => {
     const readsClock = (kernel: Kernel, flags: readonly string[]) => {
       const target = '-gencode=arch=compute_90a,code=compute_90a';
-      compile(nvcc!.path, [target, ...flags, '-ptx', 'kernel.cu', '-o', 'profile.ptx'], kernel);
+      compile(
+        nvcc!.path,
+        [target, '-Xcicc', '-O1', ...flags, '-ptx', 'kernel.cu', '-o', 'profile.ptx'],
+        kernel,
+      );
       return readFileSync(join(folder, kernel.name, 'profile.ptx'), 'utf8').includes('%clock64');
     };
     const [stream, barriers] = (['stream', 'barriers'] as const).map(

@@ -18,7 +18,7 @@ const slots: PlainSlot[] = [
   { tensor: 'padded', shape: [8, 512], offset: 4096, stride: 1056, dtype: 'fp16' },
   { tensor: 'even', shape: [12, 256], offset: 20992, stride: 512, dtype: 'bf16' },
   { tensor: 'odd', shape: [12, 256], offset: 20992 + 512, stride: 512, dtype: 'bf16' },
-  { tensor: 'long', shape: [1000, 3072], offset: 33280 + 256, stride: 3072, dtype: 'bf16' },
+  { tensor: 'long', shape: [700, 3072], offset: 33280 + 256, stride: 3072, dtype: 'bf16' },
 ];
 const fake = await buildFake(slots);
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-blocks-'));
