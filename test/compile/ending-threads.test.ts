@@ -17,13 +17,18 @@ const endings = [
 ] as const;
 
 /** Runs the program; its exit code, the signal that ended it, and what it said. */
-function run(moment: string, way: string, threads: number) {
+async function run(moment: string, way: string, threads: number) {
   const args = ['--import', 'tsx', program, directory, moment, way, String(threads)];
-  return new Promise<{ code: unknown; signal: unknown; out: string }>((resolve) => {
-    execFile(process.execPath, args, { timeout: 240_000 }, (error, out) => {
-      resolve({ code: error === null ? 0 : error.code, signal: error?.signal ?? null, out });
+  for (let left = 5; ; left--) {
+    const ran = await new Promise<{ code: unknown; signal: unknown; out: string; err: string }>((resolve) => {
+      execFile(process.execPath, args, { timeout: 240_000 }, (error, out, err) => {
+        resolve({ code: error === null ? 0 : error.code, signal: error?.signal ?? null, out, err });
+      });
     });
-  });
+    // koffi 3.3.4 ends the process if its thread is terminated in the very moment in which koffi makes a function.
+    const isKoffis = moment === 'opening' && ran.err.includes('Error::ThrowAsJavaScriptException');
+    if (!isKoffis || left === 0) return ran;
+  }
 }
 
 interface Said {

@@ -143,7 +143,8 @@ export class Browser {
     const ended = new Promise<void>((resolve) => this.#process.once('exit', () => resolve()));
     this.#process.kill();
     await ended;
-    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    // Its helpers write for a moment longer.
+    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 
   #send(method: string, params: Params = {}): Promise<Params> {

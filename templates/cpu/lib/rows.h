@@ -1,6 +1,7 @@
 // Where the tokens of a pass stand: behind each other in one sequence, or each in a sequence of its own. The cache and the counts of a pass
 // are those of its sequence; where tokens have rows, those of slot 0.
 #pragma once
+#include "host/row.h"
 #include "lib/attention.h"
 #include "lib/sampler.h"
 #include "lib/team.h"

@@ -5,7 +5,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "host/row.h"
 #include "lib/profile.h"
 #include "lib/types.h"
 
@@ -17,6 +16,8 @@ struct alignas(64) Signal {
   uint32_t value;
   uint32_t sleepers;
 };
+
+struct Row;  // host/row.h
 
 struct Team {
   int count;
