@@ -59,9 +59,19 @@ export async function openKernel(
   return engine;
 }
 
-/** Times a kernel at each position. */
+/** Positions that a model has room behind for `tokens`; in the place of those that it has not, its last one. */
+export const positionsWithin = (
+  { maxPositions }: Pick<ModelDims, 'maxPositions'>,
+  positions: readonly number[],
+  tokens: number,
+): number[] => [
+  ...new Set(positions.map((position) => Math.max(1, Math.min(position, maxPositions - tokens - 1)))),
+];
+
+/** Times a kernel at each position that its model has. */
 export async function timeKernel(built: BuiltKernel, work: KernelWork): Promise<Omit<TimedPoint, 'model'>[]> {
-  const { positions, tokens, replies, signal } = work;
+  const { tokens, replies, signal } = work;
+  const positions = positionsWithin(built.dims, work.positions, tokens);
   const engine = await openKernel(built, Math.max(...positions) + tokens + 1, work);
   try {
     const decoder = decoderOf(engine, tokens, signal);

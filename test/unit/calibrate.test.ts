@@ -13,6 +13,7 @@ import { targetText } from '../../configs/target-file.ts';
 import { targetNamed } from '../../configs/targets.ts';
 import { descendDelays } from '../../lab/calibrate/delays.ts';
 import { errorOf, fitTerms, type TimedToken } from '../../lab/calibrate/fit.ts';
+import { positionsWithin } from '../../lab/calibrate/kernels.ts';
 import { cacheOf, figureOf } from '../../lab/calibrate/probe.ts';
 import { readFigures, readRecord } from '../../lab/calibrate/record.ts';
 import { refit } from '../../lab/calibrate/refit.ts';
@@ -128,4 +129,11 @@ describe('the lines of a probe', () => {
     expect(cacheOf(readFigures(text))).toEqual({ l2Bytes: 16 * 2 ** 20, cacheBandwidth: 6000 });
     expect(cacheOf(readFigures(line('bandwidth', 0, 10)))).toBeNull();
   });
+});
+
+test('a model that ends before a position is timed at its last one', () => {
+  const usual = [1, 200, 1900];
+  expect(positionsWithin({ maxPositions: 8192 }, usual, 64)).toEqual(usual);
+  expect(positionsWithin({ maxPositions: 1024 }, usual, 64)).toEqual([1, 200, 959]);
+  expect(positionsWithin({ maxPositions: 128 }, usual, 64)).toEqual([1, 63]);
 });
