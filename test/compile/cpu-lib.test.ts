@@ -20,8 +20,8 @@ const includes = [folder, join(root, 'templates'), join(root, 'templates/cpu'), 
 const avx512 = ['f', 'bw', 'vl', 'dq'].map((part) => `avx512${part}`);
 const paths = [
   { isa: 'plain', needs: [], weights: ['bf16'] },
-  { isa: 'avx2', needs: ['avx2', 'fma', 'f16c'], weights: ['bf16', 'fp16', 'float'] },
-  { isa: 'avx512', needs: [...avx512, 'fma', 'f16c'], weights: ['bf16', 'fp16', 'float'] },
+  { isa: 'avx2', needs: ['avx2', 'fma', 'f16c'], weights: ['fp16', 'float'] },
+  { isa: 'avx512', needs: [...avx512, 'fma', 'f16c'], weights: ['bf16', 'fp16'] },
   { isa: 'avx512bf16', needs: [...avx512, 'avx512_bf16', 'fma', 'f16c'], weights: ['bf16'] },
 ];
 const flagsOf = (needs: readonly string[]): string[] => needs.map((need) => `-m${need.replace('_', '')}`);
