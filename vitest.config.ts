@@ -20,6 +20,7 @@ export default defineConfig({
     projects: [
       tier('unit', 2),
       tier('compile', 6),
+      tier('thorough', 10),
       tier('emulated', 10),
       ...(process.env['ONELAUNCH_TEST_CUDA'] ? [tier('cuda', 10, ['test/support/needs-gpu.ts'])] : []),
     ],

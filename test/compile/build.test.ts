@@ -123,8 +123,8 @@ describe('the first build, asked for four times at once, compiles once', () => {
   });
 });
 
-/** As many as take half a minute; $ONELAUNCH_TEST_KILLS asks for more. */
-const kills = Number(process.env['ONELAUNCH_TEST_KILLS'] ?? 3);
+/** As many as take a quarter of a minute; $ONELAUNCH_TEST_KILLS asks for more. */
+const kills = Number(process.env['ONELAUNCH_TEST_KILLS'] ?? 2);
 
 test(`killed ${kills} times at any moment, each followed by a good build`, async () => {
   const begun = performance.now();

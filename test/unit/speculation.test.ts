@@ -149,17 +149,17 @@ describe.each([
   it('end where the reply is left, and go on from there', async () => {
     const engine = await readyEngine({ device });
     const sampling = repeating(4, 0.05);
+    const options = { maxTokens: 200, sampling, speculate: always };
+    const whole = await reply(engine, [tokens.slow, 5], { ...options, maxTokens: 60, speculate: 'off' });
     for (const after of [1, 5, 6, 7, 8, 30]) {
       engine.reset(0);
       const said: number[] = [];
-      const options = { maxTokens: 200, sampling, speculate: always };
       for await (const batch of engine.generate([tokens.slow, 5], options)) {
         said.push(...batch);
         if (said.length >= after) break;
       }
       // What the engine has beyond what was read follows from its position.
       const { position } = engine;
-      const whole = await reply(engine, [tokens.slow, 5], { ...options, maxTokens: 60, speculate: 'off' });
       expect(whole.said.ids.slice(0, said.length)).toEqual(said);
       engine.reset(0);
       const again = [tokens.slow, 5, ...whole.said.ids].slice(0, position);
