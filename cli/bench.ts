@@ -15,6 +15,7 @@ import {
 import type { Quality } from '../lab/quality.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
+import { mostSequences } from '../runtime/limits.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
@@ -79,8 +80,8 @@ export function addBench(program: Program, start: Start): void {
     .option('--prompt <n>', 'tokens of the prefill; 0: none (default: 512)', whole('--prompt', 0, 16_777_216))
     .option(
       '--sequences <list>',
-      'also so many sequences at once, up to 16, at the last position: tokens a second of all together; on a CPU',
-      wholes('--sequences', 1, 16),
+      `also so many sequences at once, up to ${mostSequences}, at the last position: tokens a second of all together; on a CPU`,
+      wholes('--sequences', 1, mostSequences),
     )
     .option('--runs <n>', 'runs of each figure, interleaved', whole('--runs', 1, 1000), 5)
     .option('--report', 'write the figures to bench/reports')

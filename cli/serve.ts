@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { packageRoot, packageVersion } from '../codegen/build/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
+import { mostSequences } from '../runtime/limits.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { loadTold } from './reply.ts';
@@ -28,8 +29,8 @@ export function addServe(program: Program, start: Start): void {
     .option('--cors-origin <origin>', 'a site whose pages may read answers; may be given again', several)
     .option(
       '--parallel <n>',
-      'replies at a time, in shared passes, up to 16; each has a KV cache of its own. On a CPU',
-      whole('--parallel', 1, 16),
+      `replies at a time, in shared passes, up to ${mostSequences}; each has a KV cache of its own. On a CPU`,
+      whole('--parallel', 1, mostSequences),
       1,
     )
     .option('--queue <n>', 'most requests that wait for their turn', whole('--queue', 0, 100_000), 64)

@@ -18,7 +18,6 @@ import {
   readArgument,
   type TokenIds,
   tokenArray,
-  usage,
 } from './engine-arguments.ts';
 import { mostSequences } from './limits.ts';
 
@@ -92,18 +91,6 @@ export function readSettings(settings: EngineSettings): EngineOptions {
     check(known, `isa is not one of ${Object.keys(isaCodes).join(', ')}`);
     return { device, threads, context, sequences, isa: isaCodes[isa]! };
   });
-}
-
-/** @throws OnelaunchError of kind usage where the kernels of a target have one sequence */
-export function checkSequences(
-  sequences: number,
-  { kind, name }: { readonly kind: string; readonly name: string },
-): void {
-  if (sequences === 1 || kind === 'cpu') return;
-  throw usage(
-    `sequences is ${sequences}: the kernels of ${name} have one sequence`,
-    'use --target cpu, or one sequence',
-  );
 }
 
 /** Sources as the library takes them. */

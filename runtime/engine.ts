@@ -5,7 +5,6 @@ import { abiStatus, type EngineHandle, type TensorSource } from './bindings.ts';
 import { openChannel } from './channel.ts';
 import type { TokenIds } from './engine-arguments.ts';
 import {
-  checkSequences,
   type EngineSettings,
   type GenerateOptions,
   type GenerateResult,
@@ -17,6 +16,7 @@ import {
 import { followJobs, type Jobs } from './jobs.ts';
 import { type Library, openLibrary } from './library.ts';
 import { failure } from './library-failure.ts';
+import { checkSequences } from './limits.ts';
 import { type Recorded, takeEvents } from './profile-events.ts';
 import { type Abortable, laneOf, type OnRows, ownLane, Sequence, type SequenceLane } from './sequence.ts';
 import { Turn } from './turn.ts';

@@ -79,7 +79,7 @@ export class LanguageModel {
    *  @throws OnelaunchError, when the reply is read, as `generate` does */
   chat(messages: readonly ChatMessage[], options: ReplyOptions = {}): Reply {
     const { defaults } = this.#parts;
-    const tokens = (_: Tokenizer | null, checked: CheckedOptions) => this.#encodeChat(messages, checked);
+    const tokens = (checked: CheckedOptions) => this.#encodeChat(messages, checked);
     return this.#reply(options, tokens, { ...defaults, stopIds: defaults.chatStopIds });
   }
 
@@ -90,10 +90,7 @@ export class LanguageModel {
 
   /** The continuation of a text. @throws OnelaunchError, when the reply is read, as `generate` does */
   complete(text: string, options: ReplyOptions = {}): Reply {
-    return this.#reply(options, (tokenizer) => {
-      checkArguments(textSchema, text, 'text');
-      return needed(tokenizer, this.manifest).encode(text, { addSpecialTokens: true });
-    });
+    return this.#reply(options, () => this.tokenize(text, { addSpecialTokens: true }));
   }
 
   /** The continuation of tokens. Pieces have text if the model has a tokenizer.
@@ -179,7 +176,7 @@ export class LanguageModel {
 
   #reply(
     options: ReplyOptions,
-    tokens: (tokenizer: Tokenizer | null, options: CheckedOptions) => readonly number[],
+    tokens: (options: CheckedOptions) => readonly number[],
     defaults: GenerationDefaults = this.#parts.defaults,
   ): Reply {
     return once((settle) => this.#run(options, tokens, defaults, settle));
@@ -187,7 +184,7 @@ export class LanguageModel {
 
   async *#run(
     options: ReplyOptions,
-    tokens: (tokenizer: Tokenizer | null, options: CheckedOptions) => readonly number[],
+    tokens: (options: CheckedOptions) => readonly number[],
     defaults: GenerationDefaults,
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
@@ -198,7 +195,7 @@ export class LanguageModel {
     const { vocab } = manifest.dims;
     const size = Math.min(tokenizer?.size ?? vocab, vocab);
     const checked = withSpecialStops(checkOptions(options, defaults, size), tokenizer);
-    const prompt = tokens(tokenizer, checked);
+    const prompt = tokens(checked);
     checkTokens(prompt, vocab, tokenizer);
     this.#checkFit(prompt);
     const room = this.context - prompt.length;

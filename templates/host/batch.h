@@ -15,6 +15,7 @@
 #include "errors.h"
 #include "generate.h"
 #include "model_facts.h"
+#include "outbox.h"
 #include "passes.h"
 
 class Batch {
@@ -73,7 +74,7 @@ class Batch {
     Member& member = begin(slot, job.ids);
     member.scores = true;
     member.first_scored = member.computed + job.first;
-    member.progress.total = static_cast<int64_t>(job.ids.size());
+    member.outbox.progress.total = static_cast<int64_t>(job.ids.size());
     return !std::exchange(serving_, true);
   }
 
@@ -96,23 +97,16 @@ class Batch {
       fail(kStatusBadArgument, "cannot reset to %d: the positions in use are 0 to %zu", length, member.tokens.size());
     }
     member.tokens.resize(static_cast<size_t>(length));
-    member.computed = member.progress.position = length;
+    member.computed = member.outbox.progress.position = length;
   }
 
-  /** Copies out up to `capacity` new tokens and the state of the job, which counts as running until its last token is fetched. */
+  /** Outbox::take of the sequence's job, and why it failed. */
   Progress poll(int32_t slot, int32_t* out, int32_t capacity, std::string* error) {
     std::lock_guard<std::mutex> lock(mutex_);
     signalled_ = false;
     Member& member = opened(slot);
-    Progress progress = member.progress;
-    progress.tokens = static_cast<int32_t>(std::min(member.fresh.size() - member.fetched, static_cast<size_t>(capacity)));
-    std::copy_n(member.fresh.begin() + static_cast<std::ptrdiff_t>(member.fetched), progress.tokens, out);
-    member.fetched += static_cast<size_t>(progress.tokens);
-    if (member.fetched < member.fresh.size()) {
-      progress.state = kJobRunning;
-      progress.status = kStatusOk;
-      signal();
-    }
+    const Progress progress = member.outbox.take(out, capacity);
+    if (member.outbox.waiting()) signal();
     if (progress.state == kJobFailed) *error = member.error;
     return progress;
   }
@@ -139,10 +133,8 @@ class Batch {
     bool stop = false;
     bool counted = false;       // the backend has the counts for its penalties
     int64_t arrival = 0;
-    std::vector<int32_t> fresh;  // its tokens
-    size_t fetched = 0;          // of them
     std::chrono::steady_clock::time_point begin, first;
-    Progress progress{};
+    Outbox outbox;
     std::string error;
   };
 
@@ -169,13 +161,11 @@ class Batch {
     member.running = true;
     member.stop = member.counted = member.scores = false;
     member.logits.clear();
-    member.fresh.clear();
-    member.fetched = 0;
     member.begin = member.first = std::chrono::steady_clock::now();
     member.arrival = ++arrivals_;
-    member.progress = Progress{};
-    member.progress.state = kJobRunning;
-    member.progress.position = member.computed;
+    member.outbox = Outbox{};
+    member.outbox.progress.state = kJobRunning;
+    member.outbox.progress.position = member.computed;
     return member;
   }
 
@@ -249,15 +239,9 @@ class Batch {
 
   static void keep_logits(Backend* backend, Member& member, const PassRequest& request) {
     const int32_t rows = request.count - request.first_logits;
-    if (rows == 0) return;
     const size_t before = member.logits.size();
     member.logits.resize(before + static_cast<size_t>(rows) * kModel.vocab);
-    std::string error;
-    check(backend_logits(backend, 0, rows, member.logits.data() + before, &error), error);
-    for (int32_t row = 0; row < rows; ++row) {
-      const float* const logits = member.logits.data() + before + static_cast<size_t>(row) * kModel.vocab;
-      if (!all_finite(logits, kModel.vocab)) fail_not_finite(request.position + request.first_logits + row);
-    }
+    fetch_logits(backend, rows, request.position + request.first_logits, member.logits.data() + before);
   }
 
   /** Feeds the last token of each of these sequences, and takes the one behind it. */
@@ -301,46 +285,32 @@ class Batch {
     std::lock_guard<std::mutex> lock(mutex_);
     Member& member = members_[slot];
     member.computed += count;
-    member.progress.position = member.computed;
+    member.outbox.progress.position = member.computed;
     if (!member.scores) return;
-    member.progress.done += count;
+    member.outbox.progress.done += count;
     signal();
   }
 
   /** The token that was chosen behind the last one fed. */
   void take(int32_t slot, int32_t token) {
     Member& member = members_[slot];
-    if (token < 0 || token >= kModel.vocab) {
-      std::string error;
-      const int status = guarded(&error, [&] {
-        if (token == kNotFinite) fail_not_finite(member.computed - 1);
-        fail(kStatusInternal, "sampled %d, which is no token", token);
-      });
-      return end(slot, kFinishNone, status, error);
-    }
-    const std::vector<int32_t>& stops = member.job.stop_ids;
-    bool ended = true;
+    std::string error;
+    const int status = guarded(&error, [&] { check_token(token, member.computed - 1); });
+    if (status != kStatusOk) return end(slot, kFinishNone, status, error);
     int32_t finish = kFinishNone;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      if (member.fresh.empty()) member.first = std::chrono::steady_clock::now();
+      if (member.outbox.tokens.empty()) member.first = std::chrono::steady_clock::now();
       member.tokens.push_back(token);
-      member.fresh.push_back(token);
-      member.progress.done = static_cast<int64_t>(member.fresh.size());
-      member.progress.prefill_ms = std::chrono::duration<double, std::milli>(member.first - member.begin).count();
-      member.progress.decode_ms = milliseconds_since(member.first);
-      if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
-        finish = kFinishStop;
-      } else if (member.progress.done == member.job.max_tokens) {
-        finish = kFinishLength;
-      } else if (member.computed == context_) {
-        finish = kFinishContext;
-      } else {
-        ended = false;
-        signal();
-      }
+      member.outbox.tokens.push_back(token);
+      member.outbox.progress.done = static_cast<int64_t>(member.outbox.tokens.size());
+      member.outbox.progress.prefill_ms = std::chrono::duration<double, std::milli>(member.first - member.begin).count();
+      member.outbox.progress.decode_ms = milliseconds_since(member.first);
+      finish = finish_with(member.job, token, member.outbox.progress.done);
+      if (finish == kFinishNone && member.computed == context_) finish = kFinishContext;
+      if (finish == kFinishNone) signal();
     }
-    if (ended) end(slot, finish);
+    if (finish != kFinishNone) end(slot, finish);
   }
 
   /** The job has ended, and keeps what is in the cache. With the last one the thread leaves: whoever adds another has serve() run again. */
@@ -350,10 +320,10 @@ class Batch {
     member.running = false;
     member.tokens.resize(static_cast<size_t>(member.computed));
     if (status != kStatusOk || finish == kFinishAborted) member.logits.clear();
-    member.progress.state = status == kStatusOk ? kJobDone : kJobFailed;
-    member.progress.status = status;
-    member.progress.finish = finish;
-    if (member.fresh.empty()) member.progress.prefill_ms = milliseconds_since(member.begin);
+    member.outbox.progress.state = status == kStatusOk ? kJobDone : kJobFailed;
+    member.outbox.progress.status = status;
+    member.outbox.progress.finish = finish;
+    if (member.outbox.tokens.empty()) member.outbox.progress.prefill_ms = milliseconds_since(member.begin);
     member.error = error;
     over_ = std::none_of(members_.begin(), members_.end(), [](const Member& other) { return other.running; });
     if (over_) serving_ = false;

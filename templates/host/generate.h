@@ -49,6 +49,29 @@ inline int32_t tokens_of_pass(Backend* backend, int32_t left, bool last) {
   fail(kStatusNotFinite, "the logits are not finite at position %d", position);
 }
 
+/** Ends a job whose pass chose no token of the model, behind the one at this position. */
+inline void check_token(int32_t token, int32_t position) {
+  if (token == kNotFinite) fail_not_finite(position);
+  if (token < 0 || token >= kModel.vocab) fail(kStatusInternal, "sampled %d, which is no token", token);
+}
+
+/** How a reply ends with this token, so many of which were delivered with it; kFinishNone: it goes on. */
+inline int32_t finish_with(const GenerateJob& job, int32_t token, int64_t delivered) {
+  if (std::find(job.stop_ids.begin(), job.stop_ids.end(), token) != job.stop_ids.end()) return kFinishStop;
+  return delivered == job.max_tokens ? kFinishLength : kFinishNone;
+}
+
+/** Copies the logits of the latest finished pass to out [rows][vocab]. Ends a job if some hold NaN or an infinity.
+ *  @param position of the token that the first row is of */
+inline void fetch_logits(Backend* backend, int32_t rows, int32_t position, float* out) {
+  if (rows == 0) return;
+  std::string error;
+  check(backend_logits(backend, 0, rows, out, &error), error);
+  for (int32_t row = 0; row < rows; ++row) {
+    if (!all_finite(out + int64_t{row} * kModel.vocab, kModel.vocab)) fail_not_finite(position + row);
+  }
+}
+
 inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
@@ -113,16 +136,10 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
 
   int32_t finish = kFinishNone;
   const auto take = [&](int32_t token) {
-    if (token == kNotFinite) fail_not_finite(static_cast<int32_t>(sequence.size()) - 1);
-    if (token < 0 || token >= kModel.vocab) fail(kStatusInternal, "sampled %d, which is no token", token);
+    check_token(token, static_cast<int32_t>(sequence.size()) - 1);
     if (delivered == 0) first_token = std::chrono::steady_clock::now();
     known.push_back(token);
-    ++delivered;
-    if (std::find(job.stop_ids.begin(), job.stop_ids.end(), token) != job.stop_ids.end()) {
-      finish = kFinishStop;
-    } else if (delivered == job.max_tokens) {
-      finish = kFinishLength;
-    }
+    finish = finish_with(job, token, ++delivered);
     thread.deliver(token, [&](Progress& progress) {
       progress.position = static_cast<int32_t>(sequence.size());
       progress.done = delivered;
@@ -187,7 +204,6 @@ inline std::vector<float> score(Backend* backend, JobThread& thread, Sequence& s
   const auto total = static_cast<int32_t>(job.ids.size());
   std::vector<float> logits(static_cast<size_t>(total - job.first) * kModel.vocab);
   Passes passes(backend);
-  std::string error;
   for (int32_t at = 0; at < total;) {
     if (thread.stopping()) {
       thread.report([](Progress& progress) { progress.finish = kFinishAborted; });
@@ -203,16 +219,8 @@ inline std::vector<float> score(Backend* backend, JobThread& thread, Sequence& s
     passes.enqueue(request);
     if (passes.wait() == kAbandoned) continue;
     sequence.insert(sequence.end(), job.ids.begin() + at, job.ids.begin() + at + count);
-    const int32_t rows = count - request.first_logits;
-    if (rows > 0) {
-      float* const out = logits.data() + int64_t{at + request.first_logits - job.first} * kModel.vocab;
-      check(backend_logits(backend, 0, rows, out, &error), error);
-      for (int32_t row = 0; row < rows; ++row) {
-        if (!all_finite(out + int64_t{row} * kModel.vocab, kModel.vocab)) {
-          fail_not_finite(static_cast<int32_t>(sequence.size()) - rows + row);
-        }
-      }
-    }
+    fetch_logits(backend, count - request.first_logits, request.position + request.first_logits,
+                 logits.data() + int64_t{at + request.first_logits - job.first} * kModel.vocab);
     at += count;
     thread.report([&](Progress& progress) {
       progress.position = static_cast<int32_t>(sequence.size());

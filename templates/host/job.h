@@ -1,16 +1,15 @@
 // One job at a time on a thread of its own, and what the caller may see of it: tokens, progress, an event to wait for.
 #pragma once
-#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "channel.h"
 #include "errors.h"
+#include "outbox.h"
 
 class JobThread {
  public:
@@ -34,13 +33,11 @@ class JobThread {
   /** Hands a job to the thread. False when one is running. Tokens of the job before that nobody fetched are dropped. */
   bool start(std::function<void()> body) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (progress_.state == kJobRunning) return false;
-    const int32_t position = progress_.position;
-    progress_ = Progress{};
-    progress_.state = kJobRunning;
-    progress_.position = position;
-    tokens_.clear();
-    delivered_ = 0;
+    if (outbox_.progress.state == kJobRunning) return false;
+    const int32_t position = outbox_.progress.position;
+    outbox_ = Outbox{};
+    outbox_.progress.state = kJobRunning;
+    outbox_.progress.position = position;
     stop_ = false;
     body_ = std::move(body);
     changed_.notify_all();
@@ -50,7 +47,7 @@ class JobThread {
   /** Returns when no job runs. */
   void wait() {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return progress_.state != kJobRunning; });
+    changed_.wait(lock, [this] { return outbox_.progress.state != kJobRunning; });
   }
 
   /** Runs body on the thread and waits for it; throws what it failed with. For the caller's own short jobs. */
@@ -58,32 +55,24 @@ class JobThread {
     if (!start(std::move(body))) fail(kStatusBusy, "the engine is busy");
     wait();
     std::lock_guard<std::mutex> lock(mutex_);
-    const int status = progress_.status;
-    progress_ = Progress{};
+    const int status = outbox_.progress.status;
+    outbox_.progress = Progress{};
     check(status, error_);
   }
 
   bool running() {
     std::lock_guard<std::mutex> lock(mutex_);
-    return progress_.state == kJobRunning;
+    return outbox_.progress.state == kJobRunning;
   }
 
   void stop() { stop_ = true; }
 
-  /** Copies out up to `capacity` new tokens and the state. A job counts as running until its last token is fetched. */
+  /** Outbox::take of the job. */
   Progress poll(int32_t* out, int32_t capacity) {
     std::lock_guard<std::mutex> lock(mutex_);
     signalled_ = false;
-    Progress progress = progress_;
-    const size_t fresh = tokens_.size() - delivered_;
-    progress.tokens = static_cast<int32_t>(std::min(fresh, static_cast<size_t>(capacity)));
-    std::copy_n(tokens_.begin() + static_cast<std::ptrdiff_t>(delivered_), progress.tokens, out);
-    delivered_ += static_cast<size_t>(progress.tokens);
-    if (delivered_ < tokens_.size()) {
-      progress.state = kJobRunning;
-      progress.status = kStatusOk;
-      signal();
-    }
+    const Progress progress = outbox_.take(out, capacity);
+    if (outbox_.waiting()) signal();
     return progress;
   }
 
@@ -101,7 +90,7 @@ class JobThread {
   template <class Edit>
   void report(Edit&& edit) {
     std::lock_guard<std::mutex> lock(mutex_);
-    edit(progress_);
+    edit(outbox_.progress);
     signal();
   }
 
@@ -109,8 +98,8 @@ class JobThread {
   template <class Edit>
   void deliver(int32_t token, Edit&& edit) {
     std::lock_guard<std::mutex> lock(mutex_);
-    tokens_.push_back(token);
-    edit(progress_);
+    outbox_.tokens.push_back(token);
+    edit(outbox_.progress);
     signal();
   }
 
@@ -128,8 +117,8 @@ class JobThread {
       const int status = guarded(&error, body);
       body = nullptr;  // frees what the job held before anyone is told
       std::lock_guard<std::mutex> lock(mutex_);
-      progress_.state = status == kStatusOk ? kJobDone : kJobFailed;
-      progress_.status = status;
+      outbox_.progress.state = status == kStatusOk ? kJobDone : kJobFailed;
+      outbox_.progress.status = status;
       error_.swap(error);
       changed_.notify_all();
       signal();
@@ -146,9 +135,7 @@ class JobThread {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::function<void()> body_;
-  Progress progress_{};
-  std::vector<int32_t> tokens_;  // of this job; the first delivered_ have been fetched
-  size_t delivered_ = 0;
+  Outbox outbox_;
   std::string error_;
   std::atomic<bool> stop_{false};
   bool quit_ = false;

@@ -8,7 +8,7 @@ import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { reportPage } from '../../lab/report/page.ts';
 import { readInput } from '../../lab/report/read.ts';
-import { Browser, findBrowser } from '../support/browser.ts';
+import { Browser, findBrowser, looks } from '../support/browser.ts';
 import { writeReportFiles } from '../support/report-files.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'report-page-'));
@@ -51,10 +51,6 @@ describe.skipIf(!browser)(browser ? 'Chromium' : 'Chromium (skipped: it is not i
     chromium = new Browser(browser!);
   });
   afterAll(() => chromium.close());
-
-  const looks = [1400, 390].flatMap((width) =>
-    (['light', 'dark'] as const).map((scheme) => ({ width, scheme })),
-  );
 
   test.each(['report', 'profile'] as const)(
     'shows the page of a %s without complaint or overflow',

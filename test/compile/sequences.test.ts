@@ -5,65 +5,38 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, expect, it, vi } from 'vitest';
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
-import { build } from '../../codegen/index.ts';
-import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
-import { type BuiltKernel, buildKernel } from '../../load.ts';
 import type { Sampling } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
-import type { Isa } from '../../runtime/engine-options.ts';
 import { loadPlan } from '../../runtime/load-plan.ts';
 import { readTensors } from '../../runtime/safetensors.ts';
 import { tolerance } from '../../runtime/tolerance.ts';
-import { type RandomModel, writeRandomModel } from '../support/random-model.ts';
+import { type BuiltModel, builtOf, isaOf, randomModel, twoKinds } from '../support/cpu-models.ts';
 import { read } from '../support/read-reply.ts';
-import { kernelOfTwoKinds, makeTwoKinds } from '../support/two-kinds.ts';
-
-type Opened = Pick<BuiltKernel, 'library' | 'manifest'> & { readonly modelDirectory: string };
 
 const root = mkdtempSync(join(tmpdir(), 'sequences-'));
 const best = pathsHere()?.at(-1)?.name ?? 'plain';
 afterEach(() => void vi.unstubAllEnvs());
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-async function builtOf(model: string, plan?: string): Promise<Opened> {
-  const built = await buildKernel({ model, target: 'cpu', ...(plan && { plan }) });
-  return { ...built, modelDirectory: built.modelDirectory! };
-}
-
-function randomModel(shape: Partial<RandomModel>, plan?: string): Promise<Opened> {
-  const folder = join(root, String(shape.dtype));
-  writeRandomModel(folder, {
-    ...{ type: 'qwen3', dtype: 'float16', hidden: 100, ffn: 150, layers: 2 },
-    ...{ qHeads: 6, kvHeads: 2, headDim: 20, vocab: 333, tied: true },
-    ...shape,
-  });
-  return builtOf(folder, plan);
-}
-
-const cases: readonly (readonly [name: string, path: string, open: () => Promise<Opened>])[] = [
+const cases: readonly (readonly [name: string, path: string, open: () => Promise<BuiltModel>])[] = [
   ...[...new Set(['plain', best])].map(
     (path) =>
-      ['fp16, and sizes that divide by nothing', path, () => randomModel({ dtype: 'float16' })] as const,
+      [
+        'fp16, and sizes that divide by nothing',
+        path,
+        () => randomModel(root, { dtype: 'float16' }),
+      ] as const,
   ),
   ['the bundled model', best, () => builtOf('qwen3-tiny')],
-  ['fp32, biases, unfused', best, () => randomModel({ type: 'qwen2', dtype: 'float32' }, 'unfused')],
-  [
-    'layers with a window, and some without',
-    best,
-    async () => {
-      const model = await makeTwoKinds(root);
-      const plan = await resolvePlan('cooperative');
-      const kernel = await kernelOfTwoKinds(model, resolveTarget('cpu'), plan);
-      return { ...(await build(kernel)), modelDirectory: model.folder };
-    },
-  ],
+  ['fp32, biases, unfused', best, () => randomModel(root, { type: 'qwen2', dtype: 'float32' }, 'unfused')],
+  ['layers with a window, and some without', best, () => twoKinds(root)],
 ];
 
 it.each(cases)('%s, on %s: a sequence is what it is alone', async (_, path, open) => {
   vi.stubEnv('ONELAUNCH_CPU_PATHS', path);
   const { library, manifest, modelDirectory } = await open();
   const { dims } = manifest;
-  const isa = (path === 'plain' ? 'generic' : path) as Isa;
+  const isa = isaOf(path);
   const changes: readonly Partial<Sampling>[] = [
     {},
     { presence_penalty: 1e4 }, // no token twice, whatever the others say

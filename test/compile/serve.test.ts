@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { Browser, findBrowser } from '../support/browser.ts';
+import { Browser, findBrowser, looks } from '../support/browser.ts';
 import { type Serving, serve } from '../support/serving-process.ts';
 
 const model = 'qwen3-tiny';
@@ -153,10 +153,6 @@ describe.skipIf(!browser)(browser ? 'the page' : 'the page (skipped: no browser 
     chromium = new Browser(browser!);
   });
   afterAll(() => chromium.close());
-
-  const looks = [1400, 390].flatMap((width) =>
-    (['light', 'dark'] as const).map((scheme) => ({ width, scheme })),
-  );
 
   it('fits a desk and a phone, light and dark, without complaint', async () => {
     const shots: Buffer[] = [];

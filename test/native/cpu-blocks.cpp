@@ -11,18 +11,9 @@ using Cache = bf16;
 constexpr int kPassTokens = 64, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 0.25f;
 #include "lib/lib.h"
+#include "cpu-bench.h"
 
 using Floats = std::vector<float>;
-
-struct Bench {
-  Team team{};
-  Floats memory = Floats(1 << 20, NAN);  // scratch begins as garbage
-  Block block{&team, 0, nullptr};
-  Bench() {
-    team.count = 1;
-    block.scratch = memory.data() + (128 - reinterpret_cast<uintptr_t>(memory.data()) % 128) / sizeof(float);
-  }
-};
 
 /** Scales of both signs, some of them subnormal in fp16; every q that there is. */
 template <class W> std::vector<W> random_blocks(int64_t count) {

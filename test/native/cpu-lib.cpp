@@ -13,6 +13,7 @@ using Cache = WEIGHT;
 constexpr int kPassTokens = 64, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 0.25f;
 #include "lib/lib.h"
+#include "cpu-bench.h"
 
 using Floats = std::vector<float>;
 
@@ -31,16 +32,6 @@ template <int K> std::vector<Matrix> random_rows(int rows) {
   }
   return values;
 }
-
-struct Bench {
-  Team team{};
-  Floats memory = Floats(1 << 20, NAN);  // scratch begins as garbage
-  Block block{&team, 0, nullptr};
-  Bench() {
-    team.count = 1;
-    block.scratch = memory.data() + (128 - reinterpret_cast<uintptr_t>(memory.data()) % 128) / sizeof(float);
-  }
-};
 
 /** Whether a product of so many tokens rounds its inputs to the weights' format. */
 static bool rounds(int tokens) { return tokens > 1 && Shared<Matrix>::parts == 1; }

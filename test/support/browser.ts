@@ -52,6 +52,11 @@ export interface Page {
   close(): Promise<void>;
 }
 
+/** A desk and a phone, light and dark. */
+export const looks = [1400, 390].flatMap((width) =>
+  (['light', 'dark'] as const).map((scheme) => ({ width, scheme })),
+);
+
 export class Browser {
   readonly #process: ChildProcess;
   readonly #profile = mkdtempSync(join(tmpdir(), 'browser-'));

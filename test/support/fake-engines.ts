@@ -1,5 +1,6 @@
 // Engines over the fake backend, for the tests of a file: opened here, closed after each test.
 import { afterEach, expect } from 'vitest';
+import type { Slot } from '../../abi/manifest.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { type Sampling, sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
@@ -15,9 +16,9 @@ export const backends: readonly (readonly [string, number])[] = [
   ['a backend on a device that takes prompts of many tokens', 3],
 ];
 
-/** The fake library, and how to open engines over it that the test need not close. */
-export async function fakeEngines() {
-  const fake = await buildFake(slots);
+/** The fake library of these weight slots, and how to open engines over it that the test need not close. */
+export async function fakeEngines(of: readonly Slot[] = slots) {
+  const fake = await buildFake(of);
   const open: Engine[] = [];
   afterEach(() => {
     for (const engine of open.splice(0)) engine.close();
@@ -31,7 +32,7 @@ export async function fakeEngines() {
   }
   async function readyEngine(settings: Partial<EngineSettings> = {}): Promise<Engine> {
     const engine = await emptyEngine(settings);
-    await engine.load(randomSources());
+    await engine.load(of.map((_, slot) => randomSource(slot)));
     return engine;
   }
   /** Aborts once the engine made last has run so many passes: it is passes that count, and not milliseconds. */

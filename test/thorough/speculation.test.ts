@@ -4,59 +4,32 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, expect, it, vi } from 'vitest';
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
-import { build } from '../../codegen/index.ts';
-import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
-import { type BuiltKernel, buildKernel } from '../../load.ts';
 import type { Sampling } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
-import type { GenerateOptions, Isa, Speculate } from '../../runtime/engine-options.ts';
+import type { GenerateOptions, Speculate } from '../../runtime/engine-options.ts';
 import { loadPlan } from '../../runtime/load-plan.ts';
 import { readTensors } from '../../runtime/safetensors.ts';
-import { type RandomModel, writeRandomModel } from '../support/random-model.ts';
+import { type BuiltModel, builtOf, isaOf, randomModel, twoKinds } from '../support/cpu-models.ts';
 import { read } from '../support/read-reply.ts';
-import { kernelOfTwoKinds, makeTwoKinds } from '../support/two-kinds.ts';
-
-type Opened = Pick<BuiltKernel, 'library' | 'manifest'> & { readonly modelDirectory: string };
 
 const root = mkdtempSync(join(tmpdir(), 'speculation-'));
 const pathNames = pathsHere()?.map(({ name }) => name) ?? ['plain'];
-const isaOf = (name: string) => (name === 'plain' ? 'generic' : name) as Isa;
 afterEach(() => void vi.unstubAllEnvs());
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-async function builtOf(model: string): Promise<Opened> {
-  const built = await buildKernel({ model, target: 'cpu' });
-  return { ...built, modelDirectory: built.modelDirectory! };
-}
-
-function randomModel(shape: Partial<RandomModel>): Promise<Opened> {
-  const folder = join(root, String(shape.dtype));
-  writeRandomModel(folder, {
-    ...{ type: 'qwen3', dtype: 'float16', hidden: 100, ffn: 150, layers: 2 },
-    ...{ qHeads: 6, kvHeads: 2, headDim: 20, vocab: 333, tied: true },
-    ...shape,
-  });
-  return builtOf(folder);
-}
-
-const odd = () => randomModel({ dtype: 'float16' });
-const cases: readonly (readonly [name: string, path: string, open: () => Promise<Opened>])[] = [
+const odd = () => randomModel(root, { dtype: 'float16' });
+const cases: readonly (readonly [name: string, path: string, open: () => Promise<BuiltModel>])[] = [
   // AVX-512-BF16 computes single tokens as AVX-512 does.
   ...pathNames
     .filter((path) => path !== 'avx512' || path === pathNames.at(-1))
     .map((path) => ['fp16, and sizes that divide by nothing', path, odd] as const),
-  ['fp32, and biases', pathNames.at(-1)!, () => randomModel({ type: 'qwen2', dtype: 'float32', headDim: 8 })],
-  ['the bundled model', pathNames.at(-1)!, () => builtOf('qwen3-tiny')],
   [
-    'layers with a window, and some without',
+    'fp32, and biases',
     pathNames.at(-1)!,
-    async () => {
-      const model = await makeTwoKinds(root);
-      const plan = await resolvePlan('cooperative');
-      const kernel = await kernelOfTwoKinds(model, resolveTarget('cpu'), plan);
-      return { ...(await build(kernel)), modelDirectory: model.folder };
-    },
+    () => randomModel(root, { type: 'qwen2', dtype: 'float32', headDim: 8 }),
   ],
+  ['the bundled model', pathNames.at(-1)!, () => builtOf('qwen3-tiny')],
+  ['layers with a window, and some without', pathNames.at(-1)!, () => twoKinds(root)],
 ];
 
 const samplings: readonly Partial<Sampling>[] = [

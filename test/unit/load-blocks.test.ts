@@ -2,12 +2,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
-import { Engine } from '../../runtime/engine.ts';
 import { expandBlocks } from '../../runtime/reference-gguf.ts';
+import { fakeEngines } from '../support/fake-engines.ts';
 import type { PlainSlot } from '../support/fake-slots.ts';
-import { buildFake } from '../support/host-fake.ts';
 import { encode, round } from '../support/number-formats.ts';
 import { type Quantised, quantise } from '../support/quantise.ts';
 
@@ -20,13 +19,9 @@ const slots: PlainSlot[] = [
   { tensor: 'odd', shape: [12, 256], offset: 20992 + 512, stride: 512, dtype: 'bf16' },
   { tensor: 'long', shape: [700, 3072], offset: 33280 + 256, stride: 3072, dtype: 'bf16' },
 ];
-const fake = await buildFake(slots);
+const { fake, emptyEngine } = await fakeEngines(slots);
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-blocks-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-const open: Engine[] = [];
-afterEach(() => {
-  for (const engine of open.splice(0)) engine.close();
-});
 
 const types: readonly (readonly [type: Quantised, code: number, dtype: number])[] = [
   ['Q8_0', 8, sourceDtype.q8_0],
@@ -53,8 +48,7 @@ async function loaded(
     offset += bytes.length;
     return { path, offset: at, slot, dtype, head_rows: headRows, seed: 0, mean: 0, scale: 0 };
   });
-  const engine = await Engine.open(fake.path, fake.manifest, { context: 256, threads });
-  open.push(engine);
+  const engine = await emptyEngine({ threads });
   await engine.load(sources);
   const image = fake.weights();
   return new DataView(image.buffer, image.byteOffset, image.byteLength);

@@ -2,13 +2,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, expect, it } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
 import type { Slot } from '../../abi/manifest.ts';
 import { sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
-import { Engine } from '../../runtime/engine.ts';
 import { roundToBlocks } from '../../runtime/reference-blocks.ts';
 import { expandBlocks } from '../../runtime/reference-gguf.ts';
-import { buildFake } from '../support/host-fake.ts';
+import { fakeEngines } from '../support/fake-engines.ts';
 import { quantise } from '../support/quantise.ts';
 
 /** One block; rows that end within a block, with more room than they take; two slots row by row in turn; blocks that chunks of 4 MiB cut. */
@@ -26,13 +25,9 @@ const formats = {
 } as const;
 const formatOf = ({ dtype }: Slot) => formats[dtype as keyof typeof formats];
 
-const fake = await buildFake(slots);
+const { fake, emptyEngine } = await fakeEngines(slots);
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-quantised-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-const open: Engine[] = [];
-afterEach(() => {
-  for (const engine of open.splice(0)) engine.close();
-});
 
 /** The image of the packed weights. A source without bytes is random. */
 async function loaded(sources: readonly { bytes?: Buffer; dtype: number; headRows?: number }[]) {
@@ -56,8 +51,7 @@ async function loaded(sources: readonly { bytes?: Buffer; dtype: number; headRow
       scale: 1,
     };
   });
-  const engine = await Engine.open(fake.path, fake.manifest, { context: 256, threads: 2 });
-  open.push(engine);
+  const engine = await emptyEngine();
   await engine.load(list);
   return Buffer.from(fake.weights());
 }
