@@ -261,7 +261,7 @@ export const tiles = (options: Partial<Omit<TilesScheme, 'kind'>> = {}): TilesSc
   tokenTile: fit,
   rowTile: fit,
   multiply: fit,
-  slots: 4,
+  slots: 8,
   tokens: 'many',
   ...options,
   kind: 'tiles',

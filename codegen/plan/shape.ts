@@ -74,7 +74,7 @@ export const schemeOptions: Readonly<Record<Scheme['kind'], Options>> = {
     tokenTile: orFit(oneOf(64, 128)),
     rowTile: orFit(oneOf(64, 128)),
     multiply: orFit(oneOf('mma', 'wgmma')),
-    slots: whole(2, 8),
+    slots: whole(2, 16),
     tokens,
   },
 };

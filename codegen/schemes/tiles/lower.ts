@@ -18,10 +18,10 @@ import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import { unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
-import { shapeOf, streamStaticBytes } from '../stream/sizes.ts';
+import { shapeOf } from '../stream/sizes.ts';
 import { headRowsStage, promptGraph } from './rewrite.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
-import { mostTokens, sharedFor, squareParts, tileKernels, tileSides, tileWarps } from './sizes.ts';
+import { mostTokens, sharedFor, slotsRoom, squareParts, tileKernels, tileSides, tileWarps } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
 /**
@@ -40,6 +40,7 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     scheme,
     blocks: target.sms,
     headRows: headRowsStage(plan) !== undefined,
+    room: slotsRoom(dims, target),
   });
   const dealt = withStages(plan, plan.stages.map(wholeTokens));
   const stages = withNormsAhead(stagesFor(graph, dealt).map((stage) => lowerStage(graph, stage)));
@@ -59,7 +60,7 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     products: productOps.map((op) => shapeOf(dims, op, target.sms)),
     kernels,
     buffers: buffersOf(dims, most),
-    ...sharedFor(dims, target, kernels, scheme.slots, streamStaticBytes),
+    ...sharedFor(dims, target, kernels, scheme.slots),
     mostSteps: scheme.slots,
     multiply:
       scheme.multiply === 'fit' ? (hasWarpgroupProducts(target.arch) ? 'wgmma' : 'mma') : scheme.multiply,

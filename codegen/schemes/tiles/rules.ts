@@ -5,9 +5,8 @@ import type { TilesScheme } from '../../plan/plan.ts';
 import { overBudget } from '../../plan/rules/size.ts';
 import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import { platformOf } from '../../schedule/target.ts';
-import { streamStaticBytes } from '../stream/sizes.ts';
 import { headRowsStage } from './rewrite.ts';
-import { keyTileBytes, keyTileFor, mostTokens, slotBytes, tileSides } from './sizes.ts';
+import { keyTileBytes, keyTileFor, leastBytes, mostTokens, slotsRoom, tileSides } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
 const schemeOf = ({ plan }: Context): TilesScheme => plan.scheme as TilesScheme;
@@ -77,7 +76,7 @@ export function tilesWithSplitHeads(context: Context): Finding[] {
       edits: [endBefore(context, stage, qkNorm ? 'qk_norm' : 'rope')],
     },
   ];
-  if (most % headDim !== 0)
+  if (most % headDim !== 0 || headDim % 8 !== 0)
     return finding(`a tile of ${most} rows has no whole heads of ${headDim}, as ${name} has them`);
   return qkNorm && qkvBias
     ? finding(`queries of ${name} have biases and norms, and a tile norms what has none`)
@@ -106,14 +105,14 @@ export function tiledTokens(context: Context): Finding[] {
   return [{ rule: 'tokens', ...atPlan(plan, 'tokens', String(tokens)), why, edits }];
 }
 
-/** Asked last: two steps of the smallest tiles that the plan allows, and two tiles of attention. */
+/** Asked last: two steps and the results of the smallest tiles that the plan allows, and two tiles of attention. */
 export function tilesBudget(context: Context): Finding[] {
   const { graph, target } = context;
   const { tokenTile, rowTile } = schemeOf(context);
   const least = (side: number | 'fit') => (side === 'fit' ? tileSides[0]! : side);
-  const room = target.sharedBytes - streamStaticBytes;
-  const steps = 2 * slotBytes(least(tokenTile), least(rowTile));
+  const room = slotsRoom(graph.dims, target);
+  const steps = leastBytes(least(tokenTile), least(rowTile));
   if (keyTileFor(graph.dims, room) > 0 && steps <= room) return [];
-  const needed = streamStaticBytes + Math.max(steps, 2 * keyTileBytes(graph.dims, 16));
-  return [overBudget(context, 1, 'two steps of a tile', needed, [])];
+  const needed = target.sharedBytes - room + Math.max(steps, 2 * keyTileBytes(graph.dims, 16));
+  return [overBudget(context, 1, 'two steps of a tile and its results', needed, [])];
 }

@@ -58,7 +58,9 @@ export interface TilesSchedule extends CommonSchedule {
   /** Positions of a tile of attention. */
   readonly keyTile: number;
   readonly multiply: 'mma' | 'wgmma';
-  /** Shared memory of a block beside the library's own [bytes], and the most steps in it. */
+  /** Shared memory of a block beside the library's own [bytes]; of it, what steps have, and the results of a tile; and the most steps. */
   readonly sharedBytes: number;
+  readonly slotsBytes: number;
+  readonly resultsBytes: number;
   readonly mostSteps: number;
 }

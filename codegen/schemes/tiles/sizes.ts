@@ -4,6 +4,7 @@ import { matrixRowsOf, type OpName, products as productOps } from '../../model/o
 import { padded } from '../../model/packing.ts';
 import type { TilesScheme } from '../../plan/plan.ts';
 import type { Target } from '../../schedule/target.ts';
+import { streamStaticBytes } from '../stream/sizes.ts';
 import type { TileKernel } from './schedule.ts';
 
 /** Warps of a block. */
@@ -28,6 +29,21 @@ export const slotBytes = (tokens: number, rows: number): number => (tokens + row
 export const keyTileBytes = ({ headDim }: Pick<ModelDims, 'headDim'>, keyTile: number): number =>
   keyTile * 2 * padded(headDim) * 2;
 
+/** Squares of the heads of a tile, summed by up to four warps each [bytes]. */
+export const headSumsBytes = ({ headDim, qkNorm }: Pick<ModelDims, 'headDim' | 'qkNorm'>): number =>
+  qkNorm ? 4 * tileSides.at(-1)! * Math.max(Math.ceil(tileSides.at(-1)! / headDim), 4) : 0;
+
+/** Results of a tile [bytes]. */
+export const resultsBytes = (tokens: number, rows: number): number => tokens * rows * 4;
+
+/** Shared memory that a tile needs at least: two steps, and its results [bytes]. */
+export const leastBytes = (tokens: number, rows: number): number =>
+  2 * slotBytes(tokens, rows) + resultsBytes(tokens, rows);
+
+/** Shared memory for steps and results, or positions [bytes]. */
+export const slotsRoom = (dims: ModelDims, { sharedBytes }: Pick<Target, 'sharedBytes'>): number =>
+  sharedBytes - streamStaticBytes - headSumsBytes(dims);
+
 /** Positions of a tile of attention, of which two are in shared memory; 0: not even the smallest fit. */
 export const keyTileFor = (dims: ModelDims, room: number): number =>
   [64, 32, 16].find((tile) => 2 * keyTileBytes(dims, tile) <= room) ?? 0;
@@ -43,7 +59,11 @@ function tileCost(tokens: number, rows: number, tokenTile: number, rowTile: numb
 
 function rowsFor(dims: ModelDims, op: OpName, tokens: number, tokenTile: number, input: Input): number {
   if (input.scheme.rowTile !== 'fit') return input.scheme.rowTile;
-  const sides = tileSides.filter((rows) => op !== 'qkv_proj' || !input.headRows || rows % dims.headDim === 0);
+  const sides = tileSides.filter(
+    (rows) =>
+      leastBytes(tokenTile, rows) <= input.room &&
+      (op !== 'qkv_proj' || !input.headRows || rows % dims.headDim === 0),
+  );
   const cost = (rows: number) => tileCost(tokens, matrixRowsOf(op, dims), tokenTile, rows, input.blocks);
   return sides.reduce(
     (best, rows) => (cost(rows) <= cost(best) ? rows : best),
@@ -56,6 +76,8 @@ interface Input {
   readonly blocks: number;
   /** Tiles of queries, keys and values have whole heads. */
   readonly headRows: boolean;
+  /** Shared memory of a block for steps and results [bytes]. */
+  readonly room: number;
 }
 
 const kernelFor = (dims: ModelDims, tokens: number, tokenTile: number, most: number, input: Input) => ({
@@ -69,6 +91,7 @@ export function tileKernels(dims: ModelDims, most: number, input: Input): TileKe
   const { tokenTile } = input.scheme;
   if (tokenTile !== 'fit') return [kernelFor(dims, most, tokenTile, most, input)];
   const small = kernelFor(dims, Math.min(shortPrompt, most), 64, most, input);
+  if (leastBytes(128, tileSides[0]!) > input.room) return [{ ...small, most }];
   const large = kernelFor(dims, most, 128, most, input);
   const cost = (kernel: TileKernel, tokens: number) =>
     productOps
@@ -81,19 +104,24 @@ export function tileKernels(dims: ModelDims, most: number, input: Input): TileKe
   return [{ ...small, most: Math.max(64, first - 64) }, large];
 }
 
-/** Shared memory of a block: as many steps of the largest tile as are wanted and fit, and two tiles of attention. */
+/** Shared memory of a block: the results of the largest tile and as many of its steps as are wanted and fit, or two tiles of attention; and sums of heads. */
 export function sharedFor(
   dims: ModelDims,
-  { sharedBytes }: Pick<Target, 'sharedBytes'>,
+  target: Pick<Target, 'sharedBytes'>,
   kernels: readonly TileKernel[],
   slots: number,
-  staticBytes: number,
-): { sharedBytes: number; keyTile: number } {
-  const room = sharedBytes - staticBytes;
+): { sharedBytes: number; slotsBytes: number; resultsBytes: number; keyTile: number } {
+  const room = slotsRoom(dims, target);
   const keyTile = keyTileFor(dims, room);
-  const steps = kernels.flatMap(({ tokens, rows }) =>
-    Object.values(rows).map((side) => slots * slotBytes(tokens, side)),
-  );
-  const wanted = Math.max(2 * keyTileBytes(dims, keyTile), ...steps);
-  return { sharedBytes: Math.min(wanted, Math.floor(room / 1024) * 1024), keyTile };
+  const ofTiles = (bytes: (tokens: number, rows: number) => number) =>
+    Math.max(
+      ...kernels.flatMap(({ tokens, rows }) => Object.values(rows).map((side) => bytes(tokens, side))),
+    );
+  const results = ofTiles(resultsBytes);
+  const wanted = Math.max(slots * ofTiles(slotBytes), 2 * keyTileBytes(dims, keyTile) - results);
+  const slotsBytes = Math.min(wanted, Math.floor((room - results) / 1024) * 1024);
+  return {
+    sharedBytes: slotsBytes + results + headSumsBytes(dims),
+    ...{ slotsBytes, resultsBytes: results, keyTile },
+  };
 }

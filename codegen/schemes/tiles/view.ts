@@ -71,11 +71,13 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
     layer: callLines(schedule, 'layer'),
     end: callLines(schedule, 'end'),
     constants: [
-      int('kThreads', schedule.warps * 32, 'of a block'),
+      int('kThreads', schedule.warps * 32, 'of a block, that compute'),
       int('kWarps', 'kThreads / 32'),
       int('kProducts', products.length),
       int('kMostTokens', schedule.passTokens, 'of a launch'),
       int('kSharedBytes', schedule.sharedBytes, 'shared memory of a block'),
+      int('kSlotsBytes', schedule.slotsBytes, 'of it for steps of products'),
+      int('kResultsBytes', schedule.resultsBytes, 'and for the results of a tile; attention has both'),
       int(
         'kMostSlots',
         schedule.mostSteps,
@@ -199,11 +201,8 @@ function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
         ...common,
         product: productName(stage.op),
         from: inputOf(schedule, stage).name,
-        before: [
-          inputLine(schedule, stage),
-          ...(ahead ? [line('ahead', { ...ahead, tokens: common.tokens })] : []),
-        ],
-        end: ahead ? [line('end_ahead')] : [],
+        before: [inputLine(schedule, stage), ...(ahead ? [line('ahead', ahead)] : [])],
+        ...reads(schedule, stage),
         to: resultOf(schedule, stage),
         epilogue: epilogueLines(schedule, stage),
       });
@@ -255,7 +254,23 @@ function resultOf(schedule: TilesSchedule, { op, epilogue }: TileStage): string 
   return tensor === 'logits' ? tensor : bufferOf(schedule, tensor).name;
 }
 
-/** Values of a pair of rows: two of a plain product; one where the rows of two outputs take turns. */
+const nothing = line('nothing', { as: 'Nothing' });
+
+/** What an epilogue reads of memory: for two rows, and for their place. */
+function reads({ dims }: TilesSchedule, { op, epilogue, ahead }: TileStage): { rows: Line; place: Line } {
+  const { bias } = productOf(op);
+  const biases =
+    bias && dims.qkvBias
+      ? line('read_biases', { from: `layer.w.${bias}`, as: 'const Values<8>& bias' })
+      : nothing;
+  const addsToResidual = epilogue.some((name) => pointwiseOf(name).args.includes('x'));
+  return {
+    rows: ahead ? line('read_weights', { as: 'const Values<8>& weights' }) : biases,
+    place: addsToResidual ? line('read_residual', { as: 'const Values<8>& residual' }) : nothing,
+  };
+}
+
+/** Values of eight rows: of a plain product as many; half as many where the rows of two outputs take turns. */
 function epilogueLines(schedule: TilesSchedule, stage: TileStage): Line[] {
   const { dims } = schedule;
   const { bias, interleave, rows } = productOf(stage.op);
@@ -263,21 +278,18 @@ function epilogueLines(schedule: TilesSchedule, stage: TileStage): Line[] {
   const lines: Line[] = [];
   let value = 'o.y';
   if (bias && dims.qkvBias) {
-    lines.push(line('bias', { from: `layer.w.${bias}` }));
+    lines.push(line('bias'));
     value = 'y';
   }
   for (const op of stage.epilogue) {
     const { args, result } = pointwiseOf(op);
     const name = `ops::${functionOf(schedule, op)}`;
     if (interleave > 1) {
-      lines.push(line('pointwise_gated', { name: result, function: name, arguments: 'o.y[0], o.y[1]' }));
+      const both = 'o.y[2 * i], o.y[2 * i + 1]';
+      lines.push(line('pointwise_gated', { name: result, function: name, arguments: both }));
     } else {
-      if (args.includes('x')) lines.push(line('load_residual'));
-      const argument = (i: 0 | 1) =>
-        args.map((arg) => (arg === 'x' ? `residual.${'xy'[i]}` : `${value}[${i}]`)).join(', ');
-      lines.push(
-        line('pointwise', { name: result, function: name, first: argument(0), second: argument(1) }),
-      );
+      const values = args.map((arg) => (arg === 'x' ? 'residual[i]' : `${value}[i]`)).join(', ');
+      lines.push(line('pointwise', { name: result, function: name, arguments: values }));
     }
     value = result;
   }
@@ -290,7 +302,7 @@ function epilogueLines(schedule: TilesSchedule, stage: TileStage): Line[] {
     ...lines,
     interleave > 1
       ? line('store_gated', { product: productName(bufferOf(schedule, to).product!), to, value })
-      : line('store', { to, stride: sizes[rows].constant, value }),
+      : line('store', { to, columns: sizes[rows].constant, value }),
   ];
 }
 

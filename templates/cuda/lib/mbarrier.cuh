@@ -27,7 +27,7 @@ DEVICE void mbarrier_arrive_copied(uint64_t* barrier) {
 }
 
 /** True when the phase of this parity is over. */
-DEVICE bool mbarrier_test_wait(uint64_t* barrier, unsigned parity) {
+DEVICE bool mbarrier_test_wait(const uint64_t* barrier, unsigned parity) {
   uint32_t past;
   asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
                : "=r"(past)
@@ -37,7 +37,7 @@ DEVICE bool mbarrier_test_wait(uint64_t* barrier, unsigned parity) {
 }
 
 /** The same, and where the hardware can it first sleeps a while: for waiting. */
-DEVICE bool mbarrier_try_wait(uint64_t* barrier, unsigned parity) {
+DEVICE bool mbarrier_try_wait(const uint64_t* barrier, unsigned parity) {
 #if __CUDA_ARCH__ >= 900
   uint32_t passed;
   asm volatile("{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"

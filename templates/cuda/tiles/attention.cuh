@@ -9,7 +9,7 @@ namespace tiles {
 constexpr int kKeyTileBytes = kKeyTile * kRowBytes;  // keys and values of a tile of positions
 constexpr int kQueryTile = 16 * kWarps;            // tokens of a unit
 constexpr int kHeadSteps = kHeadPad / 16;
-static_assert(kKeyTile % 16 == 0 && 2 * kKeyTileBytes <= kSharedBytes, "a tile is copied while another is used");
+static_assert(kKeyTile % 16 == 0 && 2 * kKeyTileBytes <= kSlotsBytes + kResultsBytes, "a tile is copied while another is used");
 
 /** The queries of a warp as the matrix operand of 16 rows. */
 struct Queries {
@@ -127,7 +127,7 @@ DEVICE void attend_unit(Block& b, const Wire* queries, char* att, const Cache* c
   Queries mine;
   mine.load(reinterpret_cast<const unsigned*>(queries) + head * (kHeadPad / 2), kQHeads * (kHeadPad / 2), first, tokens);
   Attended attended;
-  __syncthreads();  // the buffers of the unit before have been read
+  computing_sync();  // the buffers of the unit before have been read
   copy_positions(buffers, cached, begin, end);
   end_copies();
   int buffer = 0;
@@ -136,7 +136,7 @@ DEVICE void attend_unit(Block& b, const Wire* queries, char* att, const Cache* c
     if (at + kKeyTile < end) copy_positions(buffers + (buffer ^ 1) * kKeyTileBytes, cached, at + kKeyTile, end);
     end_copies();
     wait_copies<1>();
-    __syncthreads();
+    computing_sync();
     const bool all = at + kKeyTile <= position + first + 1 && first_seen(layer, position + last) <= at;
     const bool none = at > position + last || at + kKeyTile <= first_seen(layer, position + first);
     if (first < tokens && !none)
@@ -144,7 +144,7 @@ DEVICE void attend_unit(Block& b, const Wire* queries, char* att, const Cache* c
         const int query = position + first + lane() / 4 + half * 8;
         return at + column <= query && at + column >= first_seen(layer, query);
       });
-    __syncthreads();
+    computing_sync();
   }
   wait_copies<0>();
   if (first < tokens) attended.store<P>(att, head * kHeadDim, first, tokens);
@@ -153,6 +153,7 @@ DEVICE void attend_unit(Block& b, const Wire* queries, char* att, const Cache* c
 /** Attention of all heads and tokens: the longest units first, and dealt so that blocks have about as many positions. */
 template <class P>
 DEVICE void attend(Block& b, const Wire* queries, char* att, const Cache* cache, int layer) {
+  if (b.feeds) return;
   const int token_tiles = divide_up(b.tokens(), kQueryTile), units = token_tiles * kQHeads;
   for (int turn = 0; turn * b.count() < units; ++turn) {
     const int unit = snake(turn, b.index(), b.count());

@@ -1,6 +1,7 @@
 // A block of a prompt's launch, and the barrier at which all blocks meet between stages. prompt.h is included before.
 #pragma once
 #include "lib/arrivals.cuh"
+#include "lib/mbarrier.cuh"
 #include "stream/rows.cuh"
 
 namespace tiles {
@@ -8,13 +9,39 @@ namespace tiles {
 DEVICE int lane() { return opaque(int(threadIdx.x)) & 31; }
 DEVICE int warp() { return opaque(int(threadIdx.x)) >> 5; }
 
+/** Threads of a launch: with wgmma four warps more, one of which has the copy engine feed those that compute. */
+constexpr int kLaunchThreads = kThreads + WGMMA * 128;
+/** Returns when all threads that compute have called it. */
+DEVICE void computing_sync() { warps_sync(1, kThreads); }
+
+/** The slots of shared memory, which one warp fills and the others use, one behind the other: where a thread of either is. */
+struct Ring {
+  uint64_t *full = nullptr, *empty = nullptr;  // [kMostSlots] barriers
+  int slot = 0;
+  unsigned parity = 0;
+
+  DEVICE void go_on(int slots) {
+    if (++slot == slots) slot = 0, parity ^= 1;
+  }
+  /** Returns when the slot is filled. */
+  DEVICE void wait_filled() const { wait(full, parity); }
+  /** Returns when all warps that compute have used what was in the slot before. */
+  DEVICE void wait_free() const { wait(empty, parity ^ 1); }
+
+ private:
+  DEVICE void wait(const uint64_t* barriers, unsigned phase) const {
+    while (!mbarrier_try_wait(barriers + slot, phase)) {
+    }
+  }
+};
+
 struct Block {
   const PromptArgs& args;
-  char* shared;         // kSharedBytes
+  char* shared;         // kSharedBytes: slots of steps, or positions of attention; behind them sums of heads
+  const bool feeds;     // this warp is one of those that do not compute
   unsigned passed = 0;  // barriers, as thread 0 counts them
   bool leaves = false;  // the host has asked to stop, or a block has waited too long: nothing more is computed
-  uint64_t* full = nullptr;  // [kMostSlots] barriers of the slots that the copy engine fills, and the parity of the next turn of each
-  unsigned parity = 0;
+  Ring ring;
 
   DEVICE int index() const { return int(blockIdx.x); }
   DEVICE int count() const { return int(gridDim.x); }

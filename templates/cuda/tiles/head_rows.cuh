@@ -5,37 +5,56 @@
 
 namespace tiles {
 
-/** The squares of the heads of a tile, summed over the warps that share one, where the steps of the product lay. */
+/** The squares of the heads of a tile, summed over the warps that share one. */
 template <class S>
 struct HeadSquares {
-  static_assert(S::kRows % kHeadDim == 0, "see codegen/schemes/tiles/rules.ts");
+  static_assert(S::kRows % kHeadDim == 0 && kHeadDim % 8 == 0, "see codegen/schemes/tiles/rules.ts");
   static constexpr int kColumns = S::kGroups * 8;  // of a warp
   static constexpr int kHeads = kColumns > kHeadDim ? kColumns / kHeadDim : 1, kShare = kColumns > kHeadDim ? 1 : kHeadDim / kColumns;
   static constexpr int kTileHeads = S::kRows / kHeadDim;
 
-  static DEVICE float* at(Block& b, int token, int head, int share) {
-    return reinterpret_cast<float*>(b.shared) + (token * kTileHeads + head) * kShare + share;
+  static DEVICE float* at(const Block& b, int token, int head, int share) {
+    return reinterpret_cast<float*>(b.shared + kSlotsBytes + kResultsBytes) + (token * kTileHeads + head) * kShare + share;
   }
 };
 
 /** Queries, keys and values of a tile, biased, row by row to where attention reads them. */
-template <bool Bias>
+template <bool Bias, class S>
 struct HeadRows {
+  const Block& b;
   Wire* queries;  // [tokens][kQHeads][kHeadPad]
   Cache* cache;   // of the layer
   HeadNorms norms;
   const float* bias;  // in the order of the packed matrix
   int layer;
 
+  static DEVICE bool is_value(int row) { return row >= kQDim + kKvDim; }
+
+  /** Weights of the norm, or biases. */
+  DEVICE Values<8> read_rows(int row) const {
+    if constexpr (Bias) return biases_of(bias, row);
+    if (!kQkNorm || is_value(row)) return {};
+    const Vector* const weights = (row < kQDim ? norms.query : norms.key) + row % kHeadDim / 2;
+    return each<8>([&](int i) { return to_float(weights[i / 2 + i % 2 * kPairs]); });
+  }
+
+  /** The rotations of pairs. */
+  DEVICE Values<8> read(const Place& o) const {
+    if (!o.in_bounds || is_value(o.row)) return {};
+    const float4* const from = reinterpret_cast<const float4*>(rotations_of(b, layer, b.position() + o.token) + o.row % kHeadDim / 2);
+    const float4 one = __ldg(from), two = __ldg(from + 1);
+    return {one.x, one.y, one.z, one.w, two.x, two.y, two.z, two.w};
+  }
+
   /** Where the norm needs them: the squares of all heads of a tile. */
-  template <class S>
+  template <class>
   DEVICE void start(Block& b, const float (&sum)[S::kMatrices][S::kGroups][4], const float (&factor)[S::kMatrices][2]) const {
     static_assert(!Bias || !kQkNorm, "a bias would have to be added first");
     if constexpr (kQkNorm) {
       using Squares = HeadSquares<S>;
       constexpr int kGroupsOfHead = S::kGroups / Squares::kHeads;
       const int token0 = S::first_token(warp()) + lane() / 4, group0 = S::first_group(warp());
-      __syncthreads();  // the last steps have been read
+      computing_sync();  // those of the tile before have been read
 #pragma unroll
       for (int m = 0; m < S::kMatrices; ++m)
 #pragma unroll
@@ -53,13 +72,12 @@ struct HeadRows {
             if (lane() % 4 == 0)
               *Squares::at(b, token0 + m * 16 + half * 8, group * 8 / kHeadDim, group * 8 % kHeadDim / Squares::kColumns) = square;
           }
-      __syncthreads();
+      computing_sync();
     }
   }
 
   /** The factor of the norm of a row's head. */
-  template <class S>
-  DEVICE float factor(Block& b, int token, int row) const {
+  DEVICE float factor(int token, int row) const {
     using Squares = HeadSquares<S>;
     float square = 0;
 #pragma unroll
@@ -67,30 +85,26 @@ struct HeadRows {
     return rsqrtf(square * (1.0f / kHeadDim) + kNormEps);
   }
 
-  /** A pair of rows: of queries and keys what is rotated together, of values two neighbours. */
-  template <class S>
-  DEVICE void take(Block& b, const Pair& o) const {
+  /** Of queries and keys what is rotated together are neighbours. */
+  DEVICE void use(const Piece& o, const Values<8>& of_rows, const Values<8>& rotations) const {
     if (!o.in_bounds) return;
-    const bool value = o.row >= kQDim + kKvDim, key = o.row >= kQDim && !value;
-    const int pair = o.row % kHeadDim / 2, position = b.position() + o.token;
-    float2 x = make_float2(o.y[0], o.y[1]);
-    if constexpr (Bias) {
-      const float2 more = biases_of(bias, o);
-      x.x += more.x, x.y += more.y;
+    const bool value = is_value(o.row);
+    const int element = o.row % kHeadDim, position = b.position() + o.token;
+    const float by = kQkNorm && !value ? factor(o.token % S::kTokens, o.row % S::kRows) : 1.0f;
+    Values<8> x = each<8>([&](int i) { return Bias ? o.y[i] + of_rows[i] : kQkNorm && !value ? o.y[i] * by * of_rows[i] : o.y[i]; });
+    if (!value) {
+#pragma unroll
+      for (int i = 0; i < 8; i += 2) {
+        const float2 turned = rotated(make_float2(x[i], x[i + 1]), make_float2(rotations[i], rotations[i + 1]));
+        x[i] = turned.x, x[i + 1] = turned.y;
+      }
     }
-    if (kQkNorm && !value) {
-      const Vector* const weights = key ? norms.key : norms.query;
-      const float by = factor<S>(b, o.token % S::kTokens, o.row % S::kRows);
-      x.x *= by * to_float(weights[pair]), x.y *= by * to_float(weights[pair + kPairs]);
-    }
-    if (!value) x = rotated(x, __ldg(rotations_of(b, layer, position) + pair));
-    const unsigned word = pair_word(x.x, x.y);
     if (o.row < kQDim) {
-      reinterpret_cast<unsigned*>(queries)[(size_t(o.token) * kQHeads + o.row / kHeadDim) * (kHeadPad / 2) + pair] = word;
+      *reinterpret_cast<uint4*>(queries + (size_t(o.token) * kQHeads + o.row / kHeadDim) * kHeadPad + element) = words_of(x);
     } else {
       const int head = (o.row - kQDim) % kKvDim / kHeadDim;
-      unsigned* const cached = reinterpret_cast<unsigned*>(cache) + (size_t(head) * b.args.pass.context + position) * kHeadPad;
-      cached[cache_word(value ? kHeadPad / 8 : 0, pair, position)] = word;
+      uint4* const cached = reinterpret_cast<uint4*>(cache) + (size_t(head) * b.args.pass.context + position) * (kHeadPad / 4);
+      cached[swizzled((value ? kHeadPad / 8 : 0) + element / 8, position)] = words_of(x);
     }
   }
 };

@@ -50,6 +50,7 @@ DEVICE int cache_word(int chunk, int word, int position) { return swizzled(chunk
  * the layer. `qkv` is [tokens][kQkvRows] in the order of the stream.
  */
 DEVICE void turn_heads(const Block& b, const Wire* qkv, Wire* queries, Cache* cache, const HeadNorms& norms, int layer) {
+  if (b.feeds) return;
   constexpr int kWords = kHeadPad / 2;
   for (int unit = b.index() * kWarps + warp(); unit < b.tokens() * kKvHeads; unit += b.count() * kWarps) {
     const int token = unit / kKvHeads, head = unit % kKvHeads, position = b.position() + token;

@@ -24,14 +24,14 @@ template <int K>
 cudaError_t prepare_kernel(int* fitting) {
   const void* const kernel = reinterpret_cast<const void*>(prompt<K>);
   cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-  if (status == cudaSuccess) status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(fitting, kernel, kThreads, kSharedBytes);
+  if (status == cudaSuccess) status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(fitting, kernel, kLaunchThreads, kSharedBytes);
   return status;
 }
 
 template <int K>
 cudaError_t launch(const PromptArgs& args, int blocks, cudaStream_t stream) {
   void* arguments[] = {const_cast<PromptArgs*>(&args)};
-  return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(prompt<K>), dim3(blocks), dim3(kThreads), arguments, kSharedBytes, stream);
+  return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(prompt<K>), dim3(blocks), dim3(kLaunchThreads), arguments, kSharedBytes, stream);
 }
 
 }  // namespace tiles

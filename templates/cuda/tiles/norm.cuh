@@ -7,6 +7,7 @@ namespace tiles {
 /** body(token) for the tokens [0, tokens), by the same warp in every stage; the warps of a block have the tokens of a group of operands. */
 template <class Body>
 DEVICE void for_tokens(const Block& b, int tokens, Body&& body) {
+  if (b.feeds) return;
   __syncwarp();  // lanes read what others wrote in the stage before
   for (int token = b.index() * kWarps + warp(); token < tokens; token += kWarps * b.count()) body(token);
 }

@@ -29,20 +29,28 @@ DEVICE void store_input(char* input, int token, int column, float first, float s
   *reinterpret_cast<unsigned*>(input + P::input_at(token, column)) = pair_word(first, second);
 }
 
-/** A tile of Tokens x Rows: how its steps lie in shared memory, the input of each in front of its weights. */
-template <int Tokens, int Rows>
+/** A tile of Tokens x Rows: how its steps lie in slots of shared memory, the input of each in front of its weights. */
+template <int Tokens, int Rows, int SlotBytes>
 struct Slots {
-  static constexpr int kTokens = Tokens, kRows = Rows;
-  static constexpr int kInputBytes = Tokens / 8 * kStepBytes, kSlotBytes = kInputBytes + Rows / 8 * kStepBytes;
-  static constexpr int kSlots = kSharedBytes / kSlotBytes < kMostSlots ? kSharedBytes / kSlotBytes : kMostSlots;
-  static_assert(kSlots >= 2, "a step is copied while another is computed");
+  static constexpr int kTokens = Tokens, kRows = Rows, kSlotBytes = SlotBytes;
+  static constexpr int kInputBytes = Tokens / 8 * kStepBytes, kBytes = kInputBytes + Rows / 8 * kStepBytes;
+  static constexpr int kFitting = kSlotsBytes / kSlotBytes, kSlots = kFitting < kMostSlots ? kFitting : kMostSlots;
+  static_assert(kBytes <= kSlotBytes && kSlots >= 2, "a step is copied while another is computed");
 };
 
-/** What a tile of a product is made of. */
-struct TileOperands {
-  const char *input, *weights;  // the groups of this tile's first token and first row
-  int row_groups;               // of the product from there on
-  int layer, token_group, row_group;
+/** The tiles of a product: those of the same rows one behind the other. */
+template <class P, class S>
+struct Work {
+  const char *input, *weights;  // of the first token and row
+  int layer, token_tiles, tiles;
+
+  DEVICE Work(const char* input, const char* weights, int layer, int tokens)
+      : input(input), weights(weights), layer(layer), token_tiles(divide_up(tokens, S::kTokens)), tiles(token_tiles * divide_up(P::kRows, S::kRows)) {}
+  DEVICE int token_tile(int tile) const { return tile % token_tiles; }
+  DEVICE int row_tile(int tile) const { return tile / token_tiles; }
+  /** The first group of 8 of a tile. */
+  DEVICE int token_group(int tile) const { return token_tile(tile) * (S::kTokens / 8); }
+  DEVICE int row_group(int tile) const { return row_tile(tile) * (S::kRows / 8); }
 };
 
 }  // namespace tiles

@@ -5,8 +5,8 @@
 namespace tiles {
 
 /** A tile of Tokens x Rows: a warp has kMatrices x kGroups results of 16 tokens x 8 rows. */
-template <int Tokens, int Rows>
-struct Shape : Slots<Tokens, Rows> {
+template <int Tokens, int Rows, int SlotBytes>
+struct Shape : Slots<Tokens, Rows, SlotBytes> {
   static constexpr int kTokenWarps = Tokens > Rows ? 4 : 2, kRowWarps = kWarps / kTokenWarps;
   static constexpr int kMatrices = Tokens / kTokenWarps / 16, kGroups = Rows / kRowWarps / 8;
   static_assert(kMatrices >= 1 && kGroups >= 2 && kGroups % 2 == 0, "a warp loads the rows of two groups at once");
@@ -19,18 +19,6 @@ struct Shape : Slots<Tokens, Rows> {
 
 /** Slots need no barriers: each thread waits for its own copies. */
 DEVICE void start_slots(Block&) {}
-
-/** Begins to copy a step of a tile into a slot. */
-template <class P, class S>
-DEVICE void copy_step(uint32_t slot, const TileOperands& from, int step) {
-  constexpr int kPieces = kStepBytes / 16, kAll = S::kSlotBytes / 16;
-  for (int i = int(threadIdx.x); i < kAll; i += kThreads) {
-    const int group = i / kPieces, row_group = group - S::kTokens / 8;
-    const bool of_input = row_group < 0, wanted = of_input || row_group < from.row_groups;
-    const char* const operand = of_input ? from.input + size_t(group) * P::kGroupBytes : from.weights + size_t(wanted ? row_group : 0) * P::kGroupBytes;
-    copy_piece(slot + i * 16, operand + step * kStepBytes + i % kPieces * 16, wanted);
-  }
-}
 
 /** Adds the products of a step to a warp's results. */
 template <class S>
@@ -58,26 +46,49 @@ DEVICE void add_step(float (&sum)[S::kMatrices][S::kGroups][4], uint32_t slot) {
   }
 }
 
-/** The sums of a tile; meanwhile() runs while the first steps are on their way. */
-template <class P, class S, class Meanwhile>
-DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const TileOperands& from, Meanwhile&& meanwhile) {
-  const uint32_t slots = shared_address(b.shared);
-  const auto copy = [&](int step) {
-    if (step < P::kSteps) copy_step<P, S>(slots + step % S::kSlots * S::kSlotBytes, from, step);
-    end_copies();
-  };
-  __syncthreads();  // the slots of the tile before have been read
-#pragma unroll
-  for (int step = 0; step < S::kSlots - 1; ++step) copy(step);
-  meanwhile();
+/** The steps of the tiles of a product. */
+template <class P, class S>
+class Steps {
+ public:
+  DEVICE Steps(Block& b, const Work<P, S>& work) : slots_(shared_address(b.shared)), work_(work) {}
+
+  /** The sums of a tile. */
+  DEVICE void sum(int tile, float (&sum)[S::kMatrices][S::kGroups][4]) const {
+    computing_sync();  // the slots of the tile before have been read
 #pragma unroll 1
-  for (int step = 0; step < P::kSteps; ++step) {
-    wait_copies<S::kSlots - 2>();
-    __syncthreads();  // this step is there, and the slot of the one before has been read
-    copy(step + S::kSlots - 1);
-    add_step<S>(sum, slots + step % S::kSlots * S::kSlotBytes);
+    for (int step = 0; step < S::kSlots - 1; ++step) copy(tile, step);
+#pragma unroll 1
+    for (int step = 0; step < P::kSteps; ++step) {
+      wait_copies<S::kSlots - 2>();
+      computing_sync();  // this step is there, and the slot of the one before has been read
+      copy(tile, step + S::kSlots - 1);
+      add_step<S>(sum, slot(step));
+    }
+    wait_copies<0>();
   }
-  wait_copies<0>();
-}
+
+  /** No warp feeds: all threads copy. */
+  static DEVICE void feed(Block&, const Work<P, S>&) {}
+
+ private:
+  DEVICE uint32_t slot(int step) const { return slots_ + step % S::kSlots * S::kSlotBytes; }
+
+  /** Begins to copy a step, if there is one. */
+  DEVICE void copy(int tile, int step) const {
+    constexpr int kPieces = kStepBytes / 16;
+    const int first_row = work_.row_group(tile);
+    const char* const input = work_.input + size_t(work_.token_group(tile)) * P::kGroupBytes;
+    for (int i = int(threadIdx.x); step < P::kSteps && i < S::kBytes / 16; i += kThreads) {
+      const int group = i / kPieces, row_group = first_row + group - S::kTokens / 8;
+      const bool of_input = group < S::kTokens / 8, wanted = of_input || row_group < P::kGroups;
+      const char* const operand = of_input ? input + size_t(group) * P::kGroupBytes : work_.weights + size_t(wanted ? row_group : 0) * P::kGroupBytes;
+      copy_piece(slot(step) + i * 16, operand + step * kStepBytes + i % kPieces * 16, wanted);
+    }
+    end_copies();
+  }
+
+  uint32_t slots_;
+  const Work<P, S>& work_;
+};
 
 }  // namespace tiles

@@ -6,8 +6,8 @@
 namespace tiles {
 
 /** A tile of Tokens x Rows: four warps have 64 tokens, each of them 16, and all rows of the tile, or half of them where there are 64 tokens. */
-template <int Tokens, int Rows>
-struct Shape : Slots<Tokens, Rows> {
+template <int Tokens, int Rows, int SlotBytes>
+struct Shape : Slots<Tokens, Rows, SlotBytes> {
   static constexpr int kTokenWarps = Tokens / 16, kRowWarps = kWarps / kTokenWarps;
   static_assert(kTokenWarps == 4 || kTokenWarps == 8, "64 or 128 tokens");
   static constexpr int kMatrices = 1, kGroups = Rows / kRowWarps / 8;
@@ -20,20 +20,13 @@ struct Shape : Slots<Tokens, Rows> {
 
 /** By all threads, once: the slots' barriers. */
 DEVICE void start_slots(Block& b) {
-  __shared__ uint64_t full[kMostSlots];
-  b.full = full;
+  __shared__ uint64_t full[kMostSlots], empty[kMostSlots];
+  b.ring.full = full, b.ring.empty = empty;
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kMostSlots; ++i) mbarrier_init(full + i, 1);
+    for (int i = 0; i < kMostSlots; ++i) mbarrier_init(full + i, 1), mbarrier_init(empty + i, kWarps);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
-}
-
-/** Returns when what a slot waits for is there. */
-DEVICE void wait_slot(Block& b, int slot) {
-  while (!mbarrier_try_wait(b.full + slot, b.parity >> slot & 1)) {
-  }
-  b.parity ^= 1u << slot;
 }
 
 /** Begins to copy two cells of some groups of an operand: those of a box of its map. By one thread. */
@@ -44,44 +37,66 @@ DEVICE void copy_box(uint32_t to, const CUtensorMap* map, int cell, int group, i
       : "memory");
 }
 
-/** The sums of a tile; meanwhile() runs while the first steps are on their way. */
-template <class P, class S, class Meanwhile>
-DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const TileOperands& from, Meanwhile&& meanwhile) {
-  const uint32_t slots = shared_address(b.shared);
-  const CUtensorMap* const input = b.args.maps.input + P::kNumber;
-  const CUtensorMap* const weights = b.args.maps.weights + P::kNumber;
-  const auto copy = [&](int step) {
-    if (threadIdx.x != 0 || step >= P::kSteps) return;
-    const int slot = step % S::kSlots;
-    const uint32_t to = slots + slot * S::kSlotBytes;
-    uint64_t* const full = b.full + slot;
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(full)), "r"(S::kSlotBytes) : "memory");
-    copy_box(to, input, 2 * step, from.token_group, 0, full);
-    copy_box(to + S::kInputBytes, weights, 2 * step, from.row_group, from.layer, full);
-  };
-  const uint32_t mine_x = S::first_token(warp()) / 64 * 8 * kStepBytes, mine_w = S::kInputBytes + S::first_group(warp()) * kStepBytes;
-  fence_copy_engine();  // the epilogue before may have used the slots
-  __syncthreads();      // they have been read
-#pragma unroll
-  for (int step = 0; step < S::kSlots - 1; ++step) copy(step);
-  meanwhile();
+/** The steps of this block's tiles of a product, which go through the ring one behind the other: those of the next tile during an epilogue. */
+template <class P, class S>
+class Steps {
+ public:
+  DEVICE Steps(Block& b, const Work<P, S>&)
+      : ring_(b.ring),
+        tokens_(matrix_at(shared_address(b.shared) + S::first_token(warp()) / 64 * 8 * kStepBytes)),
+        rows_(matrix_at(shared_address(b.shared) + S::kInputBytes + S::first_group(warp()) * kStepBytes)) {}
+
+  /** The sums of the next tile. */
+  DEVICE void sum(int, float (&sum)[S::kMatrices][S::kGroups][4]) {
 #pragma unroll 1
-  for (int step = 0; step < P::kSteps; ++step) {
-    const int slot = step % S::kSlots;
-    const uint32_t at = slots + slot * S::kSlotBytes;
-    wait_slot(b, slot);
-    wgmma_fence();
+    for (int step = 0; step < P::kSteps; ++step) {
+      const int slot = ring_.slot, at = slot * (S::kSlotBytes / 16);
+      ring_.wait_filled();
+      wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {  // 16 columns
-      const uint32_t columns = k / 2 * kCellBytes + k % 2 * 32;
-      wgmma<S::kGroups * 8>(sum[0], matrix_at(at + mine_x + columns), matrix_at(at + mine_w + columns));
+      for (int k = 0; k < 4; ++k) {  // 16 columns
+        const int columns = at + (k / 2 * kCellBytes + k % 2 * 32) / 16;
+        wgmma<S::kGroups * 8>(sum[0], tokens_ + columns, rows_ + columns);
+      }
+      wgmma_commit();
+      if (step > 0) {
+        wgmma_wait<1>();
+        release(slot == 0 ? S::kSlots - 1 : slot - 1);
+      }
+      ring_.go_on(S::kSlots);
     }
-    wgmma_commit();
-    wgmma_wait<1>();
-    __syncthreads();  // all have read the slot of the step before
-    copy(step + S::kSlots - 1);
+    wgmma_wait<0>();
+    release(ring_.slot == 0 ? S::kSlots - 1 : ring_.slot - 1);
   }
-  wgmma_wait<0>();
-}
+
+  /** By the warp that feeds: copies all steps, each when a slot is free. */
+  static DEVICE void feed(Block& b, const Work<P, S>& work) {
+    if (warp() != kWarps || lane() != 0) return;
+    Ring& ring = b.ring;
+    const uint32_t slots = shared_address(b.shared);
+    for (int tile = b.index(); tile < work.tiles; tile += b.count()) {
+      const int token_group = work.token_group(tile), row_group = work.row_group(tile);
+#pragma unroll 1
+      for (int step = 0; step < P::kSteps; ++step) {
+        const uint32_t to = slots + ring.slot * S::kSlotBytes;
+        uint64_t* const full = ring.full + ring.slot;
+        ring.wait_free();
+        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(full)), "r"(S::kBytes) : "memory");
+        copy_box(to, b.args.maps.input + P::kNumber, 2 * step, token_group, 0, full);
+        copy_box(to + S::kInputBytes, b.args.maps.weights + P::kNumber, 2 * step, row_group, work.layer, full);
+        ring.go_on(S::kSlots);
+      }
+    }
+  }
+
+ private:
+  /** This warp has multiplied what is in a slot. */
+  DEVICE void release(int slot) const {
+    if (lane() == 0) mbarrier_arrive(ring_.empty + slot);
+  }
+
+  Ring& ring_;
+  uint64_t tokens_, rows_;  // this warp's part of slot 0
+};
 
 }  // namespace tiles
