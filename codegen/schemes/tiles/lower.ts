@@ -14,14 +14,22 @@ import { packWeights, padded, slotsOf } from '../../model/packing.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
-import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import { unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
 import { shapeOf } from '../stream/sizes.ts';
 import { headRowsStage, promptGraph } from './rewrite.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
-import { mostTokens, sharedFor, slotsRoom, squareParts, tileKernels, tileSides, tileWarps } from './sizes.ts';
+import {
+  mostTokens,
+  multiplyOf,
+  sharedFor,
+  slotsRoom,
+  squareParts,
+  tileKernels,
+  tileSides,
+  tileWarps,
+} from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
 /**
@@ -35,6 +43,7 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
   const { dims } = graph;
   const { scheme } = plan;
   invariant(scheme.kind === 'tiles', 'only a plan with tiles is lowered here');
+  const multiply = multiplyOf(scheme, target);
   const most = scheme.tokens === 'many' ? mostTokens : scheme.tokens;
   const kernels = tileKernels(dims, most, {
     scheme,
@@ -60,10 +69,9 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     products: productOps.map((op) => shapeOf(dims, op, target.sms)),
     kernels,
     buffers: buffersOf(dims, most),
-    ...sharedFor(dims, target, kernels, scheme.slots),
+    ...sharedFor(dims, target, kernels, scheme.slots, multiply),
     mostSteps: scheme.slots,
-    multiply:
-      scheme.multiply === 'fit' ? (hasWarpgroupProducts(target.arch) ? 'wgmma' : 'mma') : scheme.multiply,
+    multiply,
     packing,
     slots: slotsOf(dims, packing),
     hazards,

@@ -6,7 +6,16 @@ import { overBudget } from '../../plan/rules/size.ts';
 import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import { platformOf } from '../../schedule/target.ts';
 import { headRowsStage } from './rewrite.ts';
-import { keyTileBytes, keyTileFor, leastBytes, mostTokens, slotsRoom, tileSides } from './sizes.ts';
+import {
+  keyTileBytes,
+  keyTileFor,
+  keyTilesOf,
+  leastBytes,
+  mostTokens,
+  multiplyOf,
+  slotsRoom,
+  tileSides,
+} from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
 const schemeOf = ({ plan }: Context): TilesScheme => plan.scheme as TilesScheme;
@@ -105,14 +114,18 @@ export function tiledTokens(context: Context): Finding[] {
   return [{ rule: 'tokens', ...atPlan(plan, 'tokens', String(tokens)), why, edits }];
 }
 
-/** Asked last: two steps and the results of the smallest tiles that the plan allows, and two tiles of attention. */
+/** Asked last: two steps and the results of the smallest tiles that the plan allows, and the tiles of attention. */
 export function tilesBudget(context: Context): Finding[] {
   const { graph, target } = context;
   const { tokenTile, rowTile } = schemeOf(context);
   const least = (side: number | 'fit') => (side === 'fit' ? tileSides[0]! : side);
   const room = slotsRoom(graph.dims, target);
+  const multiply = multiplyOf(schemeOf(context), target);
   const steps = leastBytes(least(tokenTile), least(rowTile));
-  if (keyTileFor(graph.dims, room) > 0 && steps <= room) return [];
-  const needed = target.sharedBytes - room + Math.max(steps, 2 * keyTileBytes(graph.dims, 16));
+  if (keyTileFor(graph.dims, room, multiply) > 0 && steps <= room) return [];
+  const needed =
+    target.sharedBytes -
+    room +
+    Math.max(steps, keyTilesOf(multiply) * keyTileBytes(graph.dims, multiply === 'wgmma' ? 32 : 16));
   return [overBudget(context, 1, 'two steps of a tile and its results', needed, [])];
 }

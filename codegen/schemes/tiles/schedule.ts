@@ -57,6 +57,8 @@ export interface TilesSchedule extends CommonSchedule {
   readonly buffers: readonly TileBuffer[];
   /** Positions of a tile of attention. */
   readonly keyTile: number;
+  /** Those that are in shared memory. */
+  readonly keyTiles: number;
   readonly multiply: 'mma' | 'wgmma';
   /** Shared memory of a block beside the library's own [bytes]; of it, what steps have, and the results of a tile; and the most steps. */
   readonly sharedBytes: number;

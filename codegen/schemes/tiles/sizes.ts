@@ -3,6 +3,7 @@ import type { ModelDims } from '../../model/dims.ts';
 import { matrixRowsOf, type OpName, products as productOps } from '../../model/ops.ts';
 import { padded } from '../../model/packing.ts';
 import type { TilesScheme } from '../../plan/plan.ts';
+import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import type { Target } from '../../schedule/target.ts';
 import { streamStaticBytes } from '../stream/sizes.ts';
 import type { TileKernel } from './schedule.ts';
@@ -21,6 +22,10 @@ export const queryTile = 16 * tileWarps;
 export const tileSides: readonly (64 | 128)[] = [64, 128];
 /** Tokens that the tiles of short prompts are chosen for. */
 const shortPrompt = 256;
+
+/** What multiplies on a target. */
+export const multiplyOf = ({ multiply }: Pick<TilesScheme, 'multiply'>, { arch }: Pick<Target, 'arch'>) =>
+  multiply === 'fit' ? (hasWarpgroupProducts(arch) ? 'wgmma' : 'mma') : multiply;
 
 /** One step of a tile [bytes]. */
 export const slotBytes = (tokens: number, rows: number): number => (tokens + rows) * stepColumns * 2;
@@ -44,9 +49,14 @@ export const leastBytes = (tokens: number, rows: number): number =>
 export const slotsRoom = (dims: ModelDims, { sharedBytes }: Pick<Target, 'sharedBytes'>): number =>
   sharedBytes - streamStaticBytes - headSumsBytes(dims);
 
-/** Positions of a tile of attention, of which two are in shared memory; 0: not even the smallest fit. */
-export const keyTileFor = (dims: ModelDims, room: number): number =>
-  [64, 32, 16].find((tile) => 2 * keyTileBytes(dims, tile) <= room) ?? 0;
+/** Tiles of positions in shared memory: one is copied while another is used, and with wgmma the values of a third and the next are there too. */
+export const keyTilesOf = (multiply: 'mma' | 'wgmma'): number => (multiply === 'wgmma' ? 4 : 2);
+
+/** Positions of a tile of attention; 0: not even the smallest fit. */
+export const keyTileFor = (dims: ModelDims, room: number, multiply: 'mma' | 'wgmma'): number =>
+  (multiply === 'wgmma' ? [64, 32] : [64, 32, 16]).find(
+    (tile) => keyTilesOf(multiply) * keyTileBytes(dims, tile) <= room,
+  ) ?? 0;
 
 /**
  * About what a product takes: its tiles one after the other on the busiest multiprocessor, each as long as its results and, since both are
@@ -104,24 +114,26 @@ export function tileKernels(dims: ModelDims, most: number, input: Input): TileKe
   return [{ ...small, most: Math.max(64, first - 64) }, large];
 }
 
-/** Shared memory of a block: the results of the largest tile and as many of its steps as are wanted and fit, or two tiles of attention; and sums of heads. */
+/** Shared memory of a block: the results of the largest tile and as many of its steps as are wanted and fit, or the tiles of attention; and sums of heads. */
 export function sharedFor(
   dims: ModelDims,
   target: Pick<Target, 'sharedBytes'>,
   kernels: readonly TileKernel[],
   slots: number,
-): { sharedBytes: number; slotsBytes: number; resultsBytes: number; keyTile: number } {
+  multiply: 'mma' | 'wgmma',
+): { sharedBytes: number; slotsBytes: number; resultsBytes: number; keyTile: number; keyTiles: number } {
   const room = slotsRoom(dims, target);
-  const keyTile = keyTileFor(dims, room);
+  const keyTile = keyTileFor(dims, room, multiply);
+  const keyTiles = keyTilesOf(multiply);
   const ofTiles = (bytes: (tokens: number, rows: number) => number) =>
     Math.max(
       ...kernels.flatMap(({ tokens, rows }) => Object.values(rows).map((side) => bytes(tokens, side))),
     );
   const results = ofTiles(resultsBytes);
-  const wanted = Math.max(slots * ofTiles(slotBytes), 2 * keyTileBytes(dims, keyTile) - results);
+  const wanted = Math.max(slots * ofTiles(slotBytes), keyTiles * keyTileBytes(dims, keyTile) - results);
   const slotsBytes = Math.min(wanted, Math.floor((room - results) / 1024) * 1024);
   return {
     sharedBytes: slotsBytes + results + headSumsBytes(dims),
-    ...{ slotsBytes, resultsBytes: results, keyTile },
+    ...{ slotsBytes, resultsBytes: results, keyTile, keyTiles },
   };
 }

@@ -85,6 +85,7 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
       ),
       int('kSquareParts', squareParts(schedule.dims), 'sums of squares of a token at most'),
       int('kKeyTile', schedule.keyTile, 'positions of a tile of attention'),
+      int('kKeyTiles', schedule.keyTiles, 'of them in shared memory'),
     ],
   };
 }

@@ -41,7 +41,7 @@ struct Block {
   const bool feeds;     // this warp is one of those that do not compute
   unsigned passed = 0;  // barriers, as thread 0 counts them
   bool leaves = false;  // the host has asked to stop, or a block has waited too long: nothing more is computed
-  Ring ring;
+  Ring ring, positions;  // of steps, of tiles of positions
 
   DEVICE int index() const { return int(blockIdx.x); }
   DEVICE int count() const { return int(gridDim.x); }

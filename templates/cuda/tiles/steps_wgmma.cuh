@@ -1,5 +1,6 @@
 // A tile's steps with wgmma (sm_90a): one thread has the copy engine bring both operands, and four warps together multiply them where they lie.
 #pragma once
+#include "attention_wgmma.cuh"
 #include "operands.cuh"
 #include "wgmma.cuh"
 
@@ -22,6 +23,7 @@ struct Shape : Slots<Tokens, Rows, SlotBytes> {
 DEVICE void start_slots(Block& b) {
   __shared__ uint64_t full[kMostSlots], empty[kMostSlots];
   b.ring.full = full, b.ring.empty = empty;
+  start_positions(b);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kMostSlots; ++i) mbarrier_init(full + i, 1), mbarrier_init(empty + i, kWarps);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -43,8 +45,8 @@ class Steps {
  public:
   DEVICE Steps(Block& b, const Work<P, S>&)
       : ring_(b.ring),
-        tokens_(matrix_at(shared_address(b.shared) + S::first_token(warp()) / 64 * 8 * kStepBytes)),
-        rows_(matrix_at(shared_address(b.shared) + S::kInputBytes + S::first_group(warp()) * kStepBytes)) {}
+        tokens_(matrix_at<kStepBytes>(shared_address(b.shared) + S::first_token(warp()) / 64 * 8 * kStepBytes)),
+        rows_(matrix_at<kStepBytes>(shared_address(b.shared) + S::kInputBytes + S::first_group(warp()) * kStepBytes)) {}
 
   /** The sums of the next tile. */
   DEVICE void sum(int, float (&sum)[S::kMatrices][S::kGroups][4]) {
@@ -66,6 +68,7 @@ class Steps {
       ring_.go_on(S::kSlots);
     }
     wgmma_wait<0>();
+    pin(sum[0]);
     release(ring_.slot == 0 ? S::kSlots - 1 : ring_.slot - 1);
   }
 
