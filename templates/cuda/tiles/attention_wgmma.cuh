@@ -18,22 +18,42 @@ DEVICE void start_positions(Block& b) {
     for (int i = 0; i < kKeyTiles; ++i) mbarrier_init(full + i, kFeedingThreads), mbarrier_init(empty + i, kWarps);
 }
 
+/** What a thread copies of every tile: one piece of one segment of 64 bytes, of every kRows-th position. */
+struct Share {
+  static constexpr int kSegments = kRowBytes / 64;
+  static constexpr int kRows = kFeedingThreads * 16 / kRowBytes;  // that all threads copy together
+  static_assert(kRows % 2 == 0 && (kRows % 8 == 0 || 8 % kRows == 0) && kKeyTile % kRows == 0, "rows of a thread lie alike in their groups");
+  int row, from, to;  // its first position of a tile; bytes from the tile's first
+
+  DEVICE explicit Share(int thread) {
+    // Neighbours have a segment of two positions, which differ in the order of segments: they write to different banks.
+    const int piece = thread % 4, segment = thread / 8 % kSegments;
+    row = thread / 8 / kSegments * 2 + thread / 4 % 2;
+    from = row * kRowBytes + segment * 64 + piece * 16;
+    to = place(row) + (segment ^ (row & 1)) * kCellBytes + piece * 16;
+  }
+  static DEVICE constexpr int place(int row) { return row / 8 * kPositionsBytes + row % 8 * 64; }
+};
+
 /** By the threads that feed: copies the positions of a unit, tile by tile, zeros behind the end. */
 DEVICE void feed_positions(Block& b, const AttendedUnit& of) {
-  constexpr int kSegments = kRowBytes / 64;  // four pieces of one cell
-  static_assert(kKeyTile * kSegments * 4 % kFeedingThreads == 0, "");
+  constexpr int kCopies = kKeyTile / Share::kRows;
+  const Share mine(int(threadIdx.x) - kThreads);
   Ring& ring = b.positions;
 #pragma unroll 1
   for (int at = of.begin; at < of.end; at += kKeyTile) {
-    const uint32_t to = shared_address(b.shared) + ring.slot * kKeyTileBytes;
+    const char* const from = of.cached + size_t(at) * kRowBytes + mine.from;
+    const uint32_t to = shared_address(b.shared) + ring.slot * kKeyTileBytes + mine.to;
     ring.wait_free();
-    // Neighbouring threads have a segment of two positions, which differ in the order of segments.
-#pragma unroll 4
-    for (int i = int(threadIdx.x) - kThreads; i < kKeyTile * kSegments * 4; i += kFeedingThreads) {
-      const int piece = i % 4, segment = i / 8 % kSegments, row = i / 8 / kSegments * 2 + i / 4 % 2;
-      const bool wanted = at + row < of.end;
-      const char* const from = of.cached + size_t(wanted ? at + row : at) * kRowBytes + segment * 64 + piece * 16;
-      copy_piece(to + row / 8 * kPositionsBytes + (segment ^ (row & 1)) * kCellBytes + row % 8 * 64 + piece * 16, from, wanted);
+    if (at + kKeyTile <= of.end) {
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) copy_piece(to + Share::place(i * Share::kRows), from + i * Share::kRows * kRowBytes, true);
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < kCopies; ++i) {
+        const bool wanted = at + mine.row + i * Share::kRows < of.end;
+        copy_piece(to + Share::place(i * Share::kRows), from + (wanted ? i * Share::kRows * kRowBytes : -mine.from), wanted);
+      }
     }
     mbarrier_arrive_copied(ring.full + ring.slot);
     ring.go_on(kKeyTiles);
@@ -94,7 +114,7 @@ DEVICE void attend_unit(Block& b, const AttendedUnit& of, const Wire* queries, c
     Sight sight{of.layer, position + first, position + last, of.begin};
     float score[kKeyTile / 8][4] = {}, rescale[2];
     ring.wait_filled();
-    fence_copy_engine();
+    fence_shared();
     wgmma_fence();
     begin_scores(score, mine, slot_at(ring.slot));
     wgmma_wait<0>();
@@ -107,7 +127,7 @@ DEVICE void attend_unit(Block& b, const AttendedUnit& of, const Wire* queries, c
     for (tile = 1; tile < seen; ++tile) {
       sight.at += kKeyTile;
       ring.wait_filled();
-      fence_copy_engine();
+      fence_shared();
       wgmma_fence();
       begin_scores(score, mine, slot_at(ring.slot));
       begin_values(attended, weights, slot_at(before));

@@ -56,6 +56,13 @@ DEVICE void fence_copy_engine() {
 #endif
 }
 
+/** The same of shared memory alone. */
+DEVICE void fence_shared() {
+#if WGMMA
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
 /** Thread 0: returns when all blocks have arrived at barrier `ordinal`, or one of them has waited too long. */
 DEVICE void wait_for_blocks(unsigned* barrier, unsigned ordinal) {
   unsigned long long since = 0;

@@ -266,10 +266,18 @@ void warpgroup(const Instruction& i, Frame& f) {
   if (op == "fence") return;
   if (op == "commit_group") return end_products();
   if (op == "wait_group") return wait_products(int(f.get(a[0])));
-  const bool known = op == "mma_async" && (i.has("bf16") || i.has("f16")) && i.has("f32") && a.size() == 8 && f.get(a[3]) == 1 && f.get(a[4]) == 1 &&
-                     f.get(a[5]) == 1 && f.get(a[6]) == 0 && f.get(a[7]) == 0;
+  // d, a, b, scale of d, scales of a and b, and which of the matrices in shared memory lie the other way
+  const bool in_registers = a.size() == 7;
+  const bool known = op == "mma_async" && (i.has("bf16") || i.has("f16")) && i.has("f32") && (in_registers || (a.size() == 8 && f.get(a[6]) == 0)) &&
+                     f.get(a[4]) == 1 && f.get(a[5]) == 1;
   if (!known) fail("PTX: this use of wgmma is not known to the emulator");
-  Products products{i.has("bf16") ? Element::kBf16 : Element::kFp16, {}, f.get(a[1]), f.get(a[2])};
+  const Element type = i.has("bf16") ? Element::kBf16 : Element::kFp16;
+  Products products{type, {}, in_registers ? 0 : f.get(a[1]), f.get(a[2]), in_registers, {}, f.get(a.back()) != 0, f.get(a[3]) == 0};
+  if (in_registers) {
+    uint32_t rows[4];
+    for (int n = 0; n < 4; ++n) rows[n] = uint32_t(f.get(a[1].parts.at(size_t(n))));
+    rows_of(type, products.x, rows, here());
+  }
   for (const Argument& part : a[0].parts) products.sums.push_back(static_cast<float*>(f.operands[part.number].to));
   begin_products(products, here());
 }

@@ -68,6 +68,21 @@ void multiply_all(void* const (&records)[32], uint32_t) {
   }
 }
 
+struct Rows {
+  Element type;
+  float (&rows)[2][16];
+  const uint32_t (&a)[4];
+};
+
+void give_rows(void* const (&records)[32], uint32_t) {
+  for (int lane = 0; lane < 32; ++lane)
+    for (int half = 0; half < 2; ++half)
+      for (int k = 0; k < 16; ++k) {
+        const Rows& from = record_of<Rows>(records, lane / 4 * 4 + k % 8 / 2);
+        record_of<Rows>(records, lane).rows[half][k] = element(from.type, from.a[half + k / 8 * 2], k % 2);
+      }
+}
+
 struct Matrices {
   uint32_t* registers;
   unsigned count;
@@ -177,6 +192,12 @@ void reduce_all(void* const (&records)[32], uint32_t mask) {
 const char kMultiply = 0, kLoad = 0, kStore = 0, kVote = 0, kMatch = 0, kSync = 0, kReduce = 0, kShuffle[4] = {};
 
 }  // namespace
+
+void rows_of(Element type, float (&rows)[2][16], const uint32_t (&a)[4], const Place& place) {
+  Rows record{type, rows, a};
+  static const char kind = 0;
+  whole_warp(give_rows, &kind, record, place);
+}
 
 void multiply(Element type, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4], const Place& place) {
   Product product{type, d, a, b, c};

@@ -12,6 +12,9 @@ float value_of(Element type, uint16_t bits);
 /** mma.m16n8k16: d := a b + c. A lane's registers as the PTX ISA lays fragments out. */
 void multiply(Element type, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4], const Place& place);
 
+/** Rows lane / 4 and 8 behind it of a 16x16 matrix that lies in the registers of a warp as `multiply` has a. */
+void rows_of(Element type, float (&rows)[2][16], const uint32_t (&a)[4], const Place& place);
+
 /** ldmatrix: `count` matrices of 8 rows of 16 bytes; lanes 8 i .. 8 i + 7 have the rows of matrix i. */
 void load_matrices(uint32_t (&to)[4], unsigned count, bool transposed, uint32_t row, const Place& place);
 /** stmatrix: the opposite. */

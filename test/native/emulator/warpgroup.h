@@ -12,6 +12,10 @@ struct Products {
   Element type;
   std::vector<float*> sums;  // of m64nNk16: four of every 8 columns
   uint64_t left, right;      // descriptors
+  bool in_registers;         // the left one was: x has this thread's rows of it
+  float x[2][16];
+  bool over;                 // the columns go over the rows of the right one
+  bool fresh;                // the sums begin anew
 };
 
 /** What a thread has asked for, in order; groups are carried out as late as they may. */
