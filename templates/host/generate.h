@@ -37,11 +37,14 @@ struct ScoreJob {
  *  a backend that shares our memory runs on our own cores, where they would only delay the token and the stop. */
 inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nullptr ? 2 : 0; }
 
+/** So many passes of decoding take about as long as the shortest launch of a kernel for prompts (measured: docs/devlog.md, section 14). */
+constexpr int32_t kPassesOfLaunch = 3;
+
 /** Tokens of the next pass of those that are left; `last`: the last of them is left to a pass that makes its logits. Where prompts have kernels
- *  of their own, these take whatever is too long for a pass of decoding. */
+ *  of their own, these take whatever is too long for a few passes of decoding. */
 inline int32_t tokens_of_pass(Backend* backend, int32_t left, bool last) {
   const int32_t most = backend_prompt_tokens(backend), prompt = left - (last ? 1 : 0);
-  return most > 0 && left > kModel.pass_tokens ? std::min(prompt, most) : std::min(left, kModel.pass_tokens);
+  return most > 0 && left > kPassesOfLaunch * kModel.pass_tokens ? std::min(prompt, most) : std::min(left, kModel.pass_tokens);
 }
 
 /** Ends a job: the logits of the token at this position hold NaN or an infinity. */

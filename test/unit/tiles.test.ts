@@ -70,6 +70,7 @@ describe('a prompt', () => {
 
   test('is cut as the host cuts it', () => {
     const host = readFileSync(join(import.meta.dirname, '../../templates/host/generate.h'), 'utf8');
+    const [constant] = /constexpr int32_t kPassesOfLaunch = .*;/.exec(host)!;
     const [rule] = /inline int32_t tokens_of_pass\([\s\S]*?\n\}/.exec(host)!;
     const cases = [
       [16, 1024],
@@ -78,13 +79,14 @@ describe('a prompt', () => {
       [8, 9],
       [16, 7],
     ] as const;
-    const lefts = [1, 2, 7, 8, 9, 10, 16, 17, 18, 64, 65, 66, 1024, 1025, 1026, 5000];
+    const lefts = [1, 2, 7, 8, 9, 10, 16, 17, 18, 48, 49, 64, 65, 66, 1024, 1025, 1026, 5000];
     const program = `#include <algorithm>
       #include <cstdint>
       #include <cstdio>
       struct Backend { int32_t prompt; };
       int32_t backend_prompt_tokens(Backend* b) { return b->prompt; }
       static struct { int32_t pass_tokens; } kModel;
+      ${constant}
       ${rule}
       int main() {
         for (auto [pass, prompt] : {${cases.map(([pass, most]) => `std::pair{${pass}, ${most}}`)}}) {
@@ -103,13 +105,13 @@ describe('a prompt', () => {
   test('goes through launches of tiles, and its last token through a pass', async () => {
     const kernel = await generate({ dims: qwen, plan: stream, promptPlan: prefill, target: h100! });
     const text = (tokens: number) => passesText(passesOf(tokens, kernel));
-    expect([1, 16, 17, 65, 1025, 3000].map(text)).toMatchInlineSnapshot(`
+    expect([1, 16, 17, 65, 1060, 3000].map(text)).toMatchInlineSnapshot(`
       [
         "1 pass of 1 token",
         "1 pass of 16 tokens",
         "1 pass of 16 tokens, 1 pass of 1 token",
         "1 launch of 64 tokens (tiles of 64), 1 pass of 1 token",
-        "1 launch of 1,024 tokens (tiles of 128), 1 pass of 1 token",
+        "1 launch of 1,024 tokens (tiles of 128), 2 passes of 16 tokens, 1 pass of 4 tokens",
         "2 launches of 1,024 tokens (tiles of 128), 1 launch of 951 tokens (tiles of 128), 1 pass of 1 token",
       ]
     `);

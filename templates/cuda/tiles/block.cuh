@@ -81,6 +81,7 @@ DEVICE void grid_barrier(Block& b) {
   __shared__ bool leaves;
   unsigned* const barrier = b.args.barrier;
   fence_copy_engine();
+  __syncwarp();  // one lane may have fed alone
   __syncthreads();
   if (threadIdx.x == 0) {
     const unsigned ordinal = ++b.passed;
