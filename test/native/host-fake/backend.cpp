@@ -281,9 +281,11 @@ int32_t backend_chosen(Backend* b, int32_t* out) {
 }
 
 void backend_stop(Backend* b) {
+  {
+    std::lock_guard<std::mutex> lock(b->mutex);
+    b->stop = true;
+  }
   allow(kAnyNumber);
-  std::lock_guard<std::mutex> lock(b->mutex);
-  b->stop = true;
 }
 
 int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
