@@ -8,6 +8,7 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { Browser, findBrowser, looks } from '../support/browser.ts';
 import { heldTemperature } from '../support/held-replies.ts';
 import { type Serving, serve } from '../support/serving-process.ts';
+import { until } from '../support/within.ts';
 
 const model = 'qwen3-tiny';
 const messages = [{ role: 'user' as const, content: 'What is a daemon?' }];
@@ -67,14 +68,19 @@ describe("OpenAI's client", () => {
   });
 
   it('leaves a stream, and the next request has its turn', async () => {
+    const left = () => serving.written.out.split('\n').filter((line) => line.includes('client_left'));
+    const before = left().length;
     const stream = await client.completions.create(endless);
     for await (const _ of stream) break;
     expect((await client.chat.completions.create({ model, messages })).choices[0]!.message.content).toMatch(
       answer,
     );
-    const left = serving.written.out.split('\n').filter((line) => line.includes('client_left'));
-    expect(left).toHaveLength(1);
-    expect(JSON.parse(left[0]!)).toMatchObject({ status: 499, finish: 'abort' });
+    await until(
+      () => left().length > before,
+      () => 'the line of a client that left',
+    );
+    expect(left()).toHaveLength(before + 1);
+    expect(JSON.parse(left().at(-1)!)).toMatchObject({ status: 499, finish: 'abort' });
   });
 
   it('gets errors of its own classes', async () => {
