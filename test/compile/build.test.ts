@@ -20,7 +20,8 @@ import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vit
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
 import { build, type Kernel } from '../../codegen/index.ts';
 import { openLibrary } from '../../runtime/library.ts';
-import { fakeCompiler, hang, leftovers, microKernel, until } from '../support/fake-compiler.ts';
+import { fakeCompiler, hang, leftovers, microKernel } from '../support/fake-compiler.ts';
+import { until } from '../support/within.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'build-real-'));
 const kernel: Kernel = await microKernel();
@@ -114,9 +115,15 @@ describe('the first build, asked for four times at once, compiles once', () => {
   test('a thread that is ended lets go, even of compilers that would never end', async () => {
     const compiler = fakeCompiler(folder, `[ -e "$here/second" ] || { ${hang}; }`);
     const worker = thread();
-    await until(() => compiler.alive().length >= 2, 'a compiler and what it started');
+    await until(
+      () => compiler.alive().length >= 2,
+      () => 'a compiler and what it started',
+    );
     await worker.terminate();
-    await until(() => compiler.alive().length === 0, 'the end of all compilers');
+    await until(
+      () => compiler.alive().length === 0,
+      () => 'the end of all compilers',
+    );
     writeFileSync(join(folder, 'second'), '');
     expect((await build(kernel)).cached).toBe(false);
     expect(leftovers(cache)).toEqual([]);
@@ -135,12 +142,18 @@ test(`killed ${kills} times at any moment, each followed by a good build`, async
     rmSync(cache, { recursive: true });
     const child = spawn(process.execPath, [...apart, script], { stdio: 'ignore' });
     const end = ended(child);
-    await until(() => existsSync(cache) && leftovers(cache).length > 0, 'the begin of a build');
+    await until(
+      () => existsSync(cache) && leftovers(cache).length > 0,
+      () => 'the begin of a build',
+    );
     // Spread over the whole of a build: the golden ratio's multiples are never close to each other.
     await sleep(((i * 0.618) % 1) * millis);
     child.kill((['SIGKILL', 'SIGTERM', 'SIGINT'] as const)[i % 3]);
     await end;
-    await until(() => workingIn(cache).length === 0, 'the end of all compilers');
+    await until(
+      () => workingIn(cache).length === 0,
+      () => 'the end of all compilers',
+    );
     if (leftovers(cache).length > 0) unfinished++;
     expect(opens(await build(kernel))).toBe(true);
     expect(leftovers(cache)).toEqual([]);

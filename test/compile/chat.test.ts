@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { heldTemperature, holding } from '../support/held-replies.ts';
 import { key, noPty, openPty, paste } from '../support/pty.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-chat-'));
@@ -12,7 +13,7 @@ if (noPty !== null) console.warn(`SKIPPED: ${noPty}`);
 
 describe.skipIf(noPty !== null)('gen chat qwen3-tiny at a terminal of 40 columns', () => {
   it('answers in lines that fit, stops, keeps the conversation and leaves', async () => {
-    const command = [process.execPath, '--import', 'tsx', join(packageRoot(), 'cli', 'main.ts')];
+    const command = [process.execPath, ...holding, join(packageRoot(), 'cli', 'main.ts')];
     const flags = ['chat', 'qwen3-tiny', '--target', 'cpu', '--quiet', '--seed', '4'];
     const pty = openPty([...command, ...flags], { columns: 40 });
     onTestFinished(pty.kill);
@@ -29,19 +30,18 @@ describe.skipIf(noPty !== null)('gen chat qwen3-tiny at a terminal of 40 columns
     expect(lines.length).toBeGreaterThan(3);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(40);
 
-    // Without a token that ends it, an answer goes on until it is stopped.
-    await ask(`/set stopIds 4095${key.enter}`);
-    await ask(`/set temperature 2${key.enter}`);
+    // An answer that goes on until it is stopped.
+    await ask(`/set temperature ${heldTemperature}${key.enter}`);
     pty.send(paste('And what\nis a kernel?') + key.enter);
     await pty.until(/kernel\?\n(.*\n){2}/);
     pty.send(`/stats${key.enter}`);
     pty.send(key.ctrlC);
-    await pty.until(/\n> \/stats\nreplies: 3, [^>]*\n> $/);
+    await pty.until(/(^|\n)> \/stats\nreplies: 3, [^>]*\n> $/);
     const file = join(folder, 'talk.json');
     expect(await ask(`/save ${file}${key.enter}`)).toContain('3 questions and their answers');
     const { messages } = JSON.parse(readFileSync(file, 'utf8')) as { messages: { content: string }[] };
     expect(messages[4]).toEqual({ role: 'user', content: 'And what\nis a kernel?' });
     pty.send(`/exit${key.enter}`);
-    expect(await pty.exit).toBe(0);
+    expect(await pty.exit()).toBe(0);
   });
 });

@@ -21,7 +21,7 @@ async function run(moment: string, way: string, threads: number) {
   const args = ['--import', 'tsx', program, directory, moment, way, String(threads)];
   for (let left = 5; ; left--) {
     const ran = await new Promise<{ code: unknown; signal: unknown; out: string; err: string }>((resolve) => {
-      execFile(process.execPath, args, { timeout: 240_000 }, (error, out, err) => {
+      execFile(process.execPath, args, { timeout: 45_000 }, (error, out, err) => {
         resolve({ code: error === null ? 0 : error.code, signal: error?.signal ?? null, out, err });
       });
     });

@@ -75,7 +75,7 @@ describe.each(backends)('an engine over %s', (_, device) => {
 
   it('throws the reason of the signal when scoring is aborted, and what onRows throws', async () => {
     const engine = await ready({ context: 2048 });
-    const ids = [tokens.slow, ...Array.from({ length: 1999 }, (_i, i) => i % 256)];
+    const ids = Array.from({ length: 2000 }, (_i, i) => i % 256);
     const reason = new Error('enough');
     await expect(engine.score(ids, 0, { signal: abortAfter(2, reason) })).rejects.toBe(reason);
     expect(engine.position).toBeLessThan(ids.length);

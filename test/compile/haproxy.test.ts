@@ -7,7 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { heldTemperature } from '../support/held-replies.ts';
 import { type Serving, serve } from '../support/serving-process.ts';
+import { until, within } from '../support/within.ts';
 
 const config = join(packageRoot(), 'deploy', 'haproxy.cfg');
 const isHere = spawnSync('haproxy', ['-v']).status === 0;
@@ -60,8 +62,8 @@ describe.skipIf(!isHere)(name, () => {
       stdio: 'ignore',
     });
     try {
-      while (!(await fetch(`${url}/health`).catch(() => null))?.ok)
-        await new Promise((resolve) => setTimeout(resolve, 50));
+      const healthy = async () => (await fetch(`${url}/health`).catch(() => null))?.ok === true;
+      await until(healthy, () => 'a healthy replica behind HAProxy');
 
       // One after the other, so that none is moved for the load.
       const before = replicas.map((replica) => answered(replica).length);
@@ -69,11 +71,12 @@ describe.skipIf(!isHere)(name, () => {
         const places: number[] = [];
         for (const _ of [1, 2]) {
           expect((await ask(url, number, { max_tokens: 1 })).status).toBe(200);
-          let moved: number[];
-          do {
-            await new Promise((resolve) => setImmediate(resolve));
+          let moved: number[] = [];
+          const isLogged = () => {
             moved = replicas.map((replica, i) => answered(replica).length - before[i]!);
-          } while (moved[0]! + moved[1]! === 0);
+            return moved[0]! + moved[1]! > 0;
+          };
+          await until(isLogged, () => 'the line of a request that was answered');
           places.push(moved[0]! > 0 ? 0 : 1);
           for (const i of [0, 1]) before[i]! += moved[i]!;
         }
@@ -81,10 +84,16 @@ describe.skipIf(!isHere)(name, () => {
       }
       expect(Math.min(...before), 'both have something to do').toBeGreaterThan(0);
 
-      const all = Array.from({ length: 40 }, (_, i) => ask(url, i % 8, { max_tokens: 200 }));
-      while ((await waiting(one)) < 5);
+      // Held: the first of each replica goes on when the other replica is gone, and those behind it wait until then.
+      const held = { max_tokens: 40, temperature: heldTemperature };
+      const all = Promise.all(Array.from({ length: 40 }, (_, i) => ask(url, i % 8, held)));
+      await until(
+        async () => (await waiting(one)) >= 5,
+        () => 'requests that wait for the first replica',
+      );
       one.child.kill('SIGKILL');
-      const answers = await Promise.all(all);
+      two.letGo();
+      const answers = await within(all, () => 'an answer to each request');
       expect(answers.map(({ status }) => status)).toEqual(Array(40).fill(200));
       for (const answer of answers) {
         const body = (await answer.json()) as { choices: { message: { content: string } }[] };
@@ -93,7 +102,7 @@ describe.skipIf(!isHere)(name, () => {
     } finally {
       balancer.kill('SIGKILL');
       for (const { child } of replicas) child.kill('SIGKILL');
-      await Promise.all(replicas.map(({ ended }) => ended));
+      await Promise.all(replicas.map(({ ended }) => ended()));
       rmSync(folder, { recursive: true });
     }
   });

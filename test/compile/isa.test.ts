@@ -1,4 +1,4 @@
-// The instruction-set paths of one library against each other: all are compiled, those that this CPU lacks are refused by name.
+// The instruction-set paths of one library against each other, with the flags that ship: all are compiled, those that this CPU lacks are refused by name.
 import { beforeAll, expect, test } from 'vitest';
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
 import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
@@ -7,9 +7,11 @@ import type { Isa } from '../../runtime/engine-options.ts';
 import { loadPlan } from '../../runtime/load-plan.ts';
 import { readTensors } from '../../runtime/safetensors.ts';
 import { tolerance } from '../../runtime/tolerance.ts';
+import { useShippedFlags } from '../support/quick-compiler.ts';
 
 let built: BuiltKernel;
 beforeAll(async () => {
+  useShippedFlags();
   built = await buildKernel({ model: 'qwen3-tiny', target: 'cpu', ship: true });
 });
 

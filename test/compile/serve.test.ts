@@ -6,13 +6,21 @@ import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { Browser, findBrowser, looks } from '../support/browser.ts';
+import { heldTemperature } from '../support/held-replies.ts';
 import { type Serving, serve } from '../support/serving-process.ts';
+import { until } from '../support/within.ts';
 
 const model = 'qwen3-tiny';
 const messages = [{ role: 'user' as const, content: 'What is a daemon?' }];
 const answer = /^A program that is not invoked explicitly, but lies dormant/;
 /** A reply that does not end by itself. */
-const endless = { model, prompt: 'The', max_tokens: 900, temperature: 50, seed: 3, stream: true as const };
+const endless = {
+  model,
+  prompt: 'The',
+  max_tokens: 300,
+  temperature: heldTemperature,
+  stream: true as const,
+};
 
 let serving: Serving;
 let client: OpenAI;
@@ -23,7 +31,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   serving.child.kill('SIGKILL');
-  await serving.ended;
+  await serving.ended();
 });
 
 describe("OpenAI's client", () => {
@@ -60,14 +68,19 @@ describe("OpenAI's client", () => {
   });
 
   it('leaves a stream, and the next request has its turn', async () => {
+    const left = () => serving.written.out.split('\n').filter((line) => line.includes('client_left'));
+    const before = left().length;
     const stream = await client.completions.create(endless);
     for await (const _ of stream) break;
     expect((await client.chat.completions.create({ model, messages })).choices[0]!.message.content).toMatch(
       answer,
     );
-    const left = serving.written.out.split('\n').filter((line) => line.includes('client_left'));
-    expect(left).toHaveLength(1);
-    expect(JSON.parse(left[0]!)).toMatchObject({ status: 499, finish: 'abort' });
+    await until(
+      () => left().length > before,
+      () => 'the line of a client that left',
+    );
+    expect(left()).toHaveLength(before + 1);
+    expect(JSON.parse(left().at(-1)!)).toMatchObject({ status: 499, finish: 'abort' });
   });
 
   it('gets errors of its own classes', async () => {
@@ -112,7 +125,7 @@ describe('a port that is taken', () => {
 describe('a signal', () => {
   const streamed = async (url: string) => {
     const own = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'secret', maxRetries: 0 });
-    const events = (await own.completions.create({ ...endless, max_tokens: 300 }))[Symbol.asyncIterator]();
+    const events = (await own.completions.create(endless))[Symbol.asyncIterator]();
     await events.next();
     return {
       rest: async () => {
@@ -124,24 +137,24 @@ describe('a signal', () => {
   };
 
   it('ends the server when the reply that runs has ended: SIGTERM with 0', async () => {
-    const { child, url, ended, written } = await serve('--api-key', 'secret');
+    const { child, url, ended, letGo, written, wrote } = await serve('--api-key', 'secret');
     expect((await fetch(`${url}/v1/models`)).status).toBe(401);
     const stream = await streamed(url);
     child.kill('SIGTERM');
+    await wrote('ending: 1 requests are answered first');
+    letGo();
     expect(await stream.rest()).toBe('length');
-    expect(await ended).toBe(0);
-    expect(written.err).toContain('ending: 1 requests are answered first');
+    expect(await ended()).toBe(0);
     expect(written.err).not.toMatch(/^\s+at /m);
   });
 
   it('given twice ends it at once, with 130', async () => {
-    const { child, url, ended, written } = await serve('--api-key', 'secret');
+    const { child, url, ended, wrote } = await serve('--api-key', 'secret');
     const stream = await streamed(url);
     child.kill('SIGINT');
-    while (!written.err.includes('ending: '))
-      await new Promise((resolve) => child.stderr!.once('data', resolve));
+    await wrote('ending: ');
     child.kill('SIGTERM');
-    expect(await ended).toBe(130);
+    expect(await ended()).toBe(130);
     await expect(stream.rest()).rejects.toThrow();
   });
 });
@@ -181,7 +194,7 @@ describe.skipIf(!browser)(browser ? 'the page' : 'the page (skipped: no browser 
     expect(await last('assistant')).toMatch(answer);
     expect(await last('figures')).toMatch(/^\d+ tokens, \d+ tokens a second; prompt \d+, \d+ of them kept$/);
 
-    await page.run("document.getElementById('temperature').value = 50");
+    await page.run(`document.getElementById('temperature').value = ${heldTemperature}`);
     await ask('The');
     await page.until("[...document.querySelectorAll('.assistant')].at(-1).textContent.length > 0");
     await page.run("document.getElementById('send').click()");

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { pathToFileURL } from 'node:url';
+import { until, within } from './within.ts';
 
 const names = ['chromium', 'chromium-browser', 'google-chrome', 'chrome-headless-shell'];
 
@@ -46,7 +47,7 @@ export interface Seen {
 export interface Page {
   /** The value of an expression. */
   run(expression: string): Promise<unknown>;
-  /** Resolves when a condition of the page is so. */
+  /** Resolves when a condition of the page is so. @throws Error with what the page shows, when it does not come */
   until(condition: string): Promise<void>;
   seen(): Promise<Seen>;
   close(): Promise<void>;
@@ -108,7 +109,7 @@ export class Browser {
       this.#loaded = resolve;
     });
     await this.#send('Page.navigate', { url });
-    await loaded;
+    await within(loaded, () => `the page at ${url}`);
     const run = async (expression: string) => {
       const { result, exceptionDetails } = await this.#send('Runtime.evaluate', {
         ...{ expression, awaitPromise: true, returnByValue: true },
@@ -118,12 +119,17 @@ export class Browser {
     };
     return {
       run,
-      // The page itself asks again and again.
       until: async (condition) => {
-        await run(`new Promise((resolve) => {
-          const look = () => (${condition}) ? resolve() : setTimeout(look, 20);
-          look();
-        })`);
+        let text: unknown = '';
+        const isSo = async () => {
+          const [so, shown] = (await run(`[Boolean(${condition}), document.body.innerText]`)) as [
+            boolean,
+            string,
+          ];
+          text = shown;
+          return so;
+        };
+        await until(isSo, () => `${condition}; the page shows:\n${text}`);
       },
       seen: async () => {
         const { cssContentSize } = await this.#send('Page.getLayoutMetrics');
@@ -147,7 +153,7 @@ export class Browser {
   async close(): Promise<void> {
     const ended = new Promise<void>((resolve) => this.#process.once('exit', () => resolve()));
     this.#process.kill();
-    await ended;
+    await within(ended, () => 'the end of the browser');
     // Its helpers write for a moment longer.
     rmSync(this.#profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
@@ -156,7 +162,8 @@ export class Browser {
     const id = ++this.#id;
     const sessionId = method.startsWith('Target.') ? undefined : this.#session;
     (this.#process.stdio[3] as Duplex).write(`${JSON.stringify({ id, method, params, sessionId })}\0`);
-    return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    const answer = new Promise<Params>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    return within(answer, () => `the browser's answer to ${method} ${JSON.stringify(params)}`);
   }
 
   #read(text: string): void {

@@ -55,14 +55,22 @@ async function endAt({ folder, moment, way }: Ending): Promise<void> {
   const ids = Array.from({ length: context }, (_, i) => i);
   if (moment === 'scoring') await engine.score(ids, 0);
   if (moment === 'sharing') {
-    const share = async (id: number) => {
-      for await (const _ of engine.open().generate([id], { maxTokens: 900 })) reached('sharing');
+    const share = async (id: number): Promise<never> => {
+      const sequence = engine.open();
+      for (;;) {
+        sequence.reset();
+        for await (const _ of sequence.generate([id], { maxTokens: 900 })) reached('sharing');
+      }
     };
     await Promise.all([1, 2, 3].map(share));
   }
-  for await (const _ of engine.generate([1, 2], { maxTokens: 900 })) {
-    reached('replying');
-    if (way === 'end') return;
+  // One reply after the other: what is to end this thread finds it at work, however late it comes.
+  for (;;) {
+    engine.reset();
+    for await (const _ of engine.generate([1, 2], { maxTokens: 900 })) {
+      reached('replying');
+      if (way === 'end') return;
+    }
   }
 }
 

@@ -1,7 +1,6 @@
 // A C++ compiler that is a shell script: it writes down what it is asked, and does what a test wants in the place of compiling.
 import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { generate, type Kernel } from '../../codegen/index.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
@@ -48,13 +47,6 @@ function runs(pid: number): boolean {
     return !/^\d+ \(.*\) [ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
   } catch {
     return false;
-  }
-}
-
-/** Waits until it is so. The limit only ends what hangs. */
-export async function until(isSo: () => boolean, what: string, seconds = 60): Promise<void> {
-  for (const begun = Date.now(); !isSo(); await sleep(20)) {
-    if (Date.now() - begun > seconds * 1000) throw new Error(`never came: ${what}`);
   }
 }
 

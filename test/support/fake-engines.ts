@@ -21,6 +21,7 @@ export async function fakeEngines(of: readonly Slot[] = slots) {
   const fake = await buildFake(of);
   const open: Engine[] = [];
   afterEach(() => {
+    fake.allow(Number.POSITIVE_INFINITY);
     for (const engine of open.splice(0)) engine.close();
     expect(fake.alive(), 'every backend is freed').toBe(0);
   });
@@ -35,9 +36,10 @@ export async function fakeEngines(of: readonly Slot[] = slots) {
     await engine.load(of.map((_, slot) => randomSource(slot)));
     return engine;
   }
-  /** Aborts once the engine made last has run so many passes: it is passes that count, and not milliseconds. */
+  /** Aborts once the engine made last has run so many passes; until then it runs no more. */
   function abortAfter(passes: number, reason?: unknown): AbortSignal {
     const abort = new AbortController();
+    fake.allow(passes);
     const before = fake.work().passes;
     const watching = setInterval(() => {
       if (fake.work().passes < before + passes) return;

@@ -33,8 +33,8 @@ export interface Fake {
   /** Fills them with bytes that no test writes. */
   dirty(): void;
   mostOutstanding(): number;
-  /** Passes wait from here on, or go on. */
-  hold(passes: boolean): void;
+  /** So many passes more; then they wait, until an engine is asked to stop or this is called again. */
+  allow(passes: number): void;
   /** Most sequences that shared a pass. */
   mostRows(): number;
   /** Who drafts for the engine made last: the host, or the fake itself, always wrong or two of three right where text repeats after 5 tokens. */
@@ -61,7 +61,7 @@ export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
   };
   const counter = (name: string): (() => number) => library.func(name, 'int32_t', []);
   const drafts: (kind: number) => void = library.func('fake_drafts', 'void', ['int32_t']);
-  const hold: (passes: number) => void = library.func('fake_hold', 'void', ['int32_t']);
+  const allow: (passes: number) => void = library.func('fake_allow', 'void', ['int32_t']);
   const [requests, passes, waits] = ['fake_requests', 'fake_passes', 'fake_waits'].map(counter);
   return {
     path,
@@ -70,7 +70,7 @@ export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
     dirty: library.func('fake_dirty', 'void', []),
     drafts: (kind) => drafts(['usual', 'garbage', 'half'].indexOf(kind)),
     mostOutstanding: counter('fake_most_outstanding'),
-    hold: (passes) => hold(passes ? 1 : 0),
+    allow: (passes) => allow(passes === Number.POSITIVE_INFINITY ? -1 : passes),
     mostRows: counter('fake_most_rows'),
     work: () => ({ requests: requests!(), passes: passes!(), waits: waits!() }),
     alive: counter('fake_alive'),

@@ -1,6 +1,7 @@
 // Programs under a terminal of a given width, by `script` of util-linux, which every Debian has.
 import { spawn, spawnSync } from 'node:child_process';
 import { expect } from 'vitest';
+import { within } from './within.ts';
 
 const found = spawnSync('script', ['--version'], { encoding: 'utf8' });
 
@@ -20,7 +21,8 @@ export interface Pty {
   until(pattern: RegExp): Promise<string>;
   /** All that was shown, as it came. */
   raw(): string;
-  readonly exit: Promise<number | null>;
+  /** Its exit code. */
+  exit(): Promise<number | null>;
   kill(): void;
 }
 
@@ -51,7 +53,7 @@ export function openPty(
   return {
     send: (keys) => void child.stdin.write(keys),
     until: async (pattern) => {
-      const deadline = performance.now() + 60_000;
+      const deadline = performance.now() + 45_000;
       for (;;) {
         const shown = plain(all.slice(seen));
         if (pattern.test(shown)) {
@@ -69,7 +71,7 @@ export function openPty(
       }
     },
     raw: () => all,
-    exit,
+    exit: () => within(exit, () => `the end of the program, after\n${plain(all.slice(seen))}`),
     kill: () => void child.kill('SIGKILL'),
   };
 }

@@ -13,6 +13,7 @@ import { loadTokenizer } from '../../runtime/tokenizer.ts';
 import { type AppOptions, createApp } from '../../server/app.ts';
 import type { Env } from '../../server/requests.ts';
 import { Service, type ServiceOptions } from '../../server/service.ts';
+import { until as untilSo } from './within.ts';
 
 const directory = join(packageRoot(), 'models', 'qwen3-tiny');
 export const tokenizer = loadTokenizer(directory);
@@ -175,6 +176,9 @@ export async function eventsOf(response: Response): Promise<unknown[]> {
 }
 
 /** Turns of the event loop, until something is so. */
-export async function until(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await new Promise((resolve) => setImmediate(resolve));
-}
+export const until = (isSo: () => boolean): Promise<void> =>
+  untilSo(
+    isSo,
+    () => `${isSo}`,
+    () => new Promise((resolve) => setImmediate(resolve)),
+  );

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
 import type { Engine } from '../../runtime/engine.ts';
 import { read } from './read-reply.ts';
+import { within } from './within.ts';
 
 const prompt = Array.from({ length: 40 }, (_, i) => (i * 7919 + 13) % 4096);
 const program = fileURLToPath(new URL('./replying-process.ts', import.meta.url));
@@ -71,16 +72,17 @@ export function severalEnginesSuite({ target, plan, model, tokens, rounds }: Sev
         });
       });
       return {
-        ended,
+        ended: () => within(ended, () => 'the end of the process beside'),
         kill: () => child.kill('SIGKILL'),
         /** The replies of the process from now on: so many, right, without an error. */
         async replies(count: number): Promise<void> {
           const until = lines.length + count;
           while (lines.length < until) {
             if (child.exitCode !== null) throw new Error(`the process beside ended: ${errors}`);
-            await new Promise<void>((resolve) => {
+            const more = new Promise<void>((resolve) => {
               heard = resolve;
             });
+            await within(more, () => `a reply of the process beside, which wrote ${errors}`);
           }
           expect(lines.slice(until - count, until)).toEqual(Array(count).fill(alone.join()));
         },
@@ -111,7 +113,7 @@ export function severalEnginesSuite({ target, plan, model, tokens, rounds }: Sev
       const engine = await open();
       await Promise.all([killed.replies(rounds), replies(engine)]);
       killed.kill();
-      expect(await killed.ended).toBe('SIGKILL');
+      expect(await killed.ended()).toBe('SIGKILL');
       await replies(engine);
       const next = beside();
       await Promise.all([next.replies(rounds), replies(engine)]);

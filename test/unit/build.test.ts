@@ -7,14 +7,8 @@ import { build } from '../../codegen/build/build.ts';
 import { readEntry } from '../../codegen/build/cache.ts';
 import type { Kernel } from '../../codegen/index.ts';
 import { buildSandbox, editManifest, noted } from '../support/build-sandbox.ts';
-import {
-  type FakeCompiler,
-  hang,
-  leftovers,
-  microKernel,
-  outputBytes,
-  until,
-} from '../support/fake-compiler.ts';
+import { type FakeCompiler, hang, leftovers, microKernel, outputBytes } from '../support/fake-compiler.ts';
+import { until } from '../support/within.ts';
 
 const at = buildSandbox();
 let kernel: Kernel;
@@ -44,7 +38,10 @@ describe('several at a time', () => {
     const begun = expect(first).rejects.toThrow('enough');
     const lines: string[] = [];
     const second = build(kernel, { onProgress: ({ line }) => lines.push(line) });
-    await until(() => lines.includes('waiting for another build of this kernel'), 'a line that it waits');
+    await until(
+      () => lines.includes('waiting for another build of this kernel'),
+      () => 'a line that it waits',
+    );
     writeFileSync(join(at.folder, 'second'), '');
     stop.abort(new Error('enough'));
     await begun;
@@ -56,7 +53,10 @@ describe('several at a time', () => {
     const stop = new AbortController();
     const first = build(kernel, { signal: stop.signal });
     const ended = expect(first).rejects.toThrow();
-    await until(() => compiler.alive().length > 0, 'a running compiler');
+    await until(
+      () => compiler.alive().length > 0,
+      () => 'a running compiler',
+    );
     const living = leftovers(at.cache);
     expect(living).toHaveLength(2); // a work folder and a lock
     writeFileSync(join(at.folder, 'second'), '');
@@ -73,10 +73,16 @@ describe('a build that ends early leaves no compiler and no folder', () => {
     const compiler = at.use(hang);
     const stop = new AbortController();
     const ended = expect(build(kernel, { signal: stop.signal })).rejects.toThrow('no more');
-    await until(() => compiler.alive().length >= 2, 'a compiler and what it started');
+    await until(
+      () => compiler.alive().length >= 2,
+      () => 'a compiler and what it started',
+    );
     stop.abort(new Error('no more'));
     await ended;
-    await until(() => compiler.alive().length === 0, 'the end of all compilers');
+    await until(
+      () => compiler.alive().length === 0,
+      () => 'the end of all compilers',
+    );
     expect(leftovers(at.cache)).toEqual([]);
   });
 
@@ -93,10 +99,16 @@ describe('a build that ends early leaves no compiler and no folder', () => {
     const script = join(import.meta.dirname, '../support/build-apart.ts');
     const child = spawn(process.execPath, ['--import', 'tsx', script], { stdio: 'ignore' });
     const ended = new Promise((resolve) => child.on('exit', resolve));
-    await until(() => compiler.alive().length >= 2, 'a compiler and what it started');
+    await until(
+      () => compiler.alive().length >= 2,
+      () => 'a compiler and what it started',
+    );
     child.kill('SIGKILL');
     await ended;
-    await until(() => compiler.alive().length === 0, 'the end of all compilers');
+    await until(
+      () => compiler.alive().length === 0,
+      () => 'the end of all compilers',
+    );
     expect(leftovers(at.cache)).toHaveLength(2);
     writeFileSync(join(at.folder, 'second'), '');
     expect((await build(kernel)).cached).toBe(false);

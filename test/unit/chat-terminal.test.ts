@@ -158,13 +158,13 @@ describe.skipIf(noPty !== null)('the conversation at a terminal', () => {
     ]);
     expect(await ask(key.ctrlC)).toContain('press Ctrl-C again or /exit to\nleave\n');
     send(key.ctrlC);
-    expect(await exit).toBe(130);
+    expect(await exit()).toBe(130);
   });
 
   it('leaves on Ctrl-D with 0, the terminal as it was and on a line of its own', async () => {
     const { send, exit, raw } = shared;
     send(key.ctrlD);
-    expect(await exit).toBe(0);
+    expect(await exit()).toBe(0);
     expect(raw().slice(raw().lastIndexOf('> '))).toContain('\n');
     expect(raw().lastIndexOf('\u001b[?2004l')).toBeGreaterThan(raw().lastIndexOf('\u001b[?2004h'));
   });

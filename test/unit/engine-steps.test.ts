@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import type { EngineSettings } from '../../runtime/engine-options.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
-import { fakeReply, manySteps, tokens } from '../support/host-fake.ts';
+import { fakeReply, manySteps } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
 
 const { fake, readyEngine } = await fakeEngines();
@@ -60,8 +60,9 @@ describe('a request of many steps', () => {
   it('ends soon when aborted, with a position for every token fed, and the next one runs whole', async () => {
     const engine = await ready();
     const abort = new AbortController();
-    const prompt = [tokens.slow, 1, 2];
+    const prompt = [9, 1, 2];
     const seen: number[] = [];
+    fake.allow(3);
     for await (const batch of engine.generate(prompt, { maxTokens: 60, signal: abort.signal })) {
       seen.push(...batch);
       if (seen.length >= 3) abort.abort();
@@ -69,7 +70,7 @@ describe('a request of many steps', () => {
     expect(seen).toEqual(fakeReply(prompt, seen.length));
     const { passes, waits } = fake.work();
     expect(waits).toBe(60);
-    expect(passes).toBeLessThan(seen.length + 20);
+    expect(passes).toBe(seen.length + 1);
     // The pass that was under way at the abort has finished; its token is dropped.
     expect(engine.position).toBe(prompt.length + seen.length);
     engine.reset();

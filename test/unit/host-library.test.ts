@@ -11,6 +11,7 @@ import { openLibrary } from '../../runtime/library.ts';
 import { fakeEngines, greedy, randomSource, randomSources } from '../support/fake-engines.ts';
 import { slots } from '../support/fake-slots.ts';
 import { fakeLogits, fakeReply, tokens, vocab } from '../support/host-fake.ts';
+import { until } from '../support/within.ts';
 
 const { fake } = await fakeEngines();
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-host-'));
@@ -201,7 +202,10 @@ describe('the library itself', () => {
         }
         expect(fake.alive()).toBe(1);
         closeSync(ours);
-        while (fake.alive() > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+        await until(
+          () => fake.alive() === 0,
+          () => `the end of an engine of device ${device} that was ${busy}`,
+        );
       }
     }
   });

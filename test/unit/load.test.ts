@@ -7,6 +7,7 @@ import { ContextOverflow } from '../../errors.ts';
 import { buildKernel, load } from '../../load.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
+import { heldTemperature } from '../support/held-replies.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
 
 describe('load', () => {
@@ -63,7 +64,8 @@ describe('over the real engine, on the CPU', () => {
     await using llm = await load({ model: 'qwen3-tiny', target: 'cpu' });
     const whole = await ask(llm, ['What is a daemon?']);
     const stop = new AbortController();
-    const aborted = llm.chat([{ role: 'user', content: 'What is a daemon?' }], { signal: stop.signal });
+    const held = { signal: stop.signal, temperature: heldTemperature };
+    const aborted = llm.chat([{ role: 'user', content: 'What is a daemon?' }], held);
     for await (const _ of aborted) stop.abort();
     const { text, finish } = await aborted.result();
     expect(finish).toBe('abort');

@@ -6,7 +6,8 @@ import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import type { Reply } from '../../runtime/reply.ts';
 import { backends, failureOf, fakeEngines, randomSources } from '../support/fake-engines.ts';
-import { fakeReply, tokens } from '../support/host-fake.ts';
+import { fakeReply } from '../support/host-fake.ts';
+import { until } from '../support/within.ts';
 
 const { fake, readyEngine, emptyEngine } = await fakeEngines();
 
@@ -21,11 +22,15 @@ describe.each(backends)('a model over %s', (_, device) => {
       template: null,
     });
   }
-  const slow = (model: LanguageModel) => model.generate([tokens.slow], { maxTokens: 200 });
+  /** A reply of one token; it waits for its end. */
+  const held = (model: LanguageModel) => {
+    fake.allow(1);
+    return model.generate([9], { maxTokens: 200 });
+  };
 
   it('is closed from within the loop over its reply, which then ends', async () => {
     const model = await ready();
-    const reply = slow(model);
+    const reply = held(model);
     let made = 0;
     for await (const piece of reply) {
       made += piece.tokens.length;
@@ -36,12 +41,12 @@ describe.each(backends)('a model over %s', (_, device) => {
     expect(result.finish).toBe('abort');
     expect(result.tokens).toHaveLength(made);
     expect(result.tokens.length).toBeLessThan(200);
-    expect((await failureOf(slow(model).result())).message).toBe('the model is closed');
+    expect((await failureOf(held(model).result())).message).toBe('the model is closed');
   });
 
   it('is closed twice at the same time, and both wait until it is', async () => {
     const model = await ready();
-    const reading = slow(model).result();
+    const reading = held(model).result();
     const first = model.close();
     await model.close();
     expect(fake.alive()).toBe(0);
@@ -51,7 +56,7 @@ describe.each(backends)('a model over %s', (_, device) => {
 
   it('is closed while a reply waits for its reader', async () => {
     const model = await ready();
-    const iterator = slow(model)[Symbol.asyncIterator]();
+    const iterator = held(model)[Symbol.asyncIterator]();
     await iterator.next();
     await model.close();
     expect(fake.alive()).toBe(0);
@@ -62,7 +67,7 @@ describe.each(backends)('a model over %s', (_, device) => {
 
   it('replies again when return() has ended the reply before', async () => {
     const model = await ready();
-    const iterator = slow(model)[Symbol.asyncIterator]();
+    const iterator = held(model)[Symbol.asyncIterator]();
     await iterator.next();
     const busy = await failureOf(model.generate([4]).result());
     expect(busy.message).toBe('the model is busy with another reply');
@@ -76,7 +81,7 @@ describe.each(backends)('a model over %s', (_, device) => {
     setFlagsFromString('--expose-gc');
     const gc = runInNewContext('gc') as () => void;
     const model = await ready();
-    await begin(slow(model));
+    await begin(held(model));
     let made: readonly number[] | null = null;
     while (made === null) {
       gc();
@@ -98,17 +103,31 @@ async function begin(reply: Reply): Promise<void> {
 
 describe.each(backends)('an engine over %s', (_, device) => {
   it('is closed while it loads: the load fails, and closing resolves', async () => {
-    const engine = await emptyEngine({ device });
-    const loading = failureOf(engine.load(randomSources()));
-    await Promise.all([engine[Symbol.asyncDispose](), engine[Symbol.asyncDispose]()]);
-    expect(fake.alive()).toBe(0);
-    expect((await loading).message).toBe('the engine was closed during this job');
-    await engine[Symbol.asyncDispose]();
+    const closedWhileLoading = async () => {
+      const engine = await emptyEngine({ device });
+      const loading = engine.load(randomSources()).then(
+        () => null,
+        (error: Error) => error.message,
+      );
+      await Promise.all([engine[Symbol.asyncDispose](), engine[Symbol.asyncDispose]()]);
+      expect(fake.alive()).toBe(0);
+      await engine[Symbol.asyncDispose]();
+      return await loading;
+    };
+    // One that was over before shows nothing, and another is begun.
+    let said: string | null = null;
+    const isClosedFirst = async () => {
+      said = await closedWhileLoading();
+      return said !== null;
+    };
+    await until(isClosedFirst, () => 'a load that is closed before its end');
+    expect(said).toBe('the engine was closed during this job');
   });
 
   it('is closed while it scores, whether or not the rows are taken', async () => {
     const engine = await readyEngine({ device });
-    const scoring = failureOf(engine.score([tokens.slow, ...Array(150).fill(1)], 0));
+    fake.allow(0);
+    const scoring = failureOf(engine.score(Array(150).fill(1), 0));
     await engine[Symbol.asyncDispose]();
     expect((await scoring).message).toBe('the engine was closed during this job');
   });

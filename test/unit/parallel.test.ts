@@ -20,6 +20,8 @@ async function ready(parallel: number, context = 256) {
   };
   return new LanguageModel(parts);
 }
+/** A turn of the event loop: what was begun has asked the engine, and what was ended has told it. */
+const turn = () => new Promise((resolve) => setImmediate(resolve));
 const say = (llm: LanguageModel, ids: readonly number[], maxTokens: number) =>
   llm.generate(ids, { maxTokens, seed: 0 }).result();
 
@@ -65,22 +67,35 @@ describe('a model with several places', () => {
 
   it('ends one reply by its signal or its reader, and lets the others go on', async () => {
     const llm = await ready(3);
-    const whole = say(llm, [tokens.slow, 1], 12);
+    fake.allow(0);
+    const whole = say(llm, [1], 12);
     const stop = new AbortController();
     const aborted = llm.generate([2], { maxTokens: 200, signal: stop.signal }).result();
-    for await (const _ of llm.generate([3], { maxTokens: 200 })) break;
+    const left = llm.generate([3], { maxTokens: 200 })[Symbol.asyncIterator]();
+    const begun = left.next();
+    await turn();
+    fake.allow(8);
+    await begun;
+    const leaving = left.return?.();
     stop.abort();
+    await turn();
+    fake.allow(Number.POSITIVE_INFINITY);
+    await leaving;
     expect((await aborted).finish).toBe('abort');
     const next = await say(llm, [2, 4], 3);
     expect(next.tokens).toEqual(fakeReply([2, 4], 3));
-    expect((await whole).tokens).toEqual(fakeReply([tokens.slow, 1], 12));
+    expect((await whole).tokens).toEqual(fakeReply([1], 12));
   });
 
   it('ends all replies when it is closed', async () => {
     const llm = await ready(2);
-    const replies = [1, 2].map((id) => llm.generate([tokens.slow, id], { maxTokens: 200 }));
+    const replies = [1, 2].map((id) => llm.generate([id], { maxTokens: 200 }));
     const iterators = replies.map((reply) => reply[Symbol.asyncIterator]());
-    await Promise.all(iterators.map((iterator) => iterator.next()));
+    fake.allow(0);
+    const begun = iterators.map((iterator) => iterator.next());
+    await turn();
+    fake.allow(8);
+    await Promise.all(begun);
     await llm.close();
     expect(fake.alive()).toBe(0);
     for (const iterator of iterators) {

@@ -18,13 +18,15 @@ const random = (seed: number) => {
   };
 };
 
+/** A turn of the event loop: what was begun has asked the engine, and what was ended has told it. */
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
 /** Starts all of them before the first pass goes on. */
 async function together<T>(begin: readonly (() => Promise<T>)[]): Promise<T[]> {
-  fake.hold(true);
+  fake.allow(0);
   const all = Promise.all(begin.map((each) => each()));
-  // What begins a reply runs before the next turn of the loop.
-  await new Promise((resolve) => setImmediate(resolve));
-  fake.hold(false);
+  await turn();
+  fake.allow(Number.POSITIVE_INFINITY);
   return await all;
 }
 
@@ -125,36 +127,44 @@ describe.each([
 
   it('end alone when aborted or left, and free their place', async () => {
     const engine = await ready(3);
-    await using slow = engine.open();
-    const beside = read(slow.generate([tokens.slow, 1], { maxTokens: 12 }));
+    await using other = engine.open();
+    fake.allow(0);
+    const beside = read(other.generate([9, 1], { maxTokens: 12 }));
     const abort = new AbortController();
     await using aborted = engine.open();
     const cut = aborted.generate([2, 3], { maxTokens: 200, signal: abort.signal });
-    const said = (await cut.next()).value as number[];
+    const begun = cut.next();
+    await turn();
+    fake.allow(8);
+    const said = (await begun).value as number[];
     abort.abort();
+    fake.allow(Number.POSITIVE_INFINITY);
     const rest = await read(cut);
     expect(rest.finish).toBe('abort');
     const all = [...said, ...rest.ids];
     expect(all).toEqual(fakeReply([2, 3], 200).slice(0, all.length));
-    expect(all.length).toBeLessThan(200);
+    expect(all.length).toBeLessThanOrEqual(9);
     expect(aborted.position).toBe(2 + all.length - 1);
     // It goes on where it was aborted.
     expect((await read(aborted.generate(all.slice(-1), { maxTokens: 3 }))).ids).toEqual(
       fakeReply([2, 3, ...all], 3),
     );
     const left = engine.open();
-    for await (const batch of left.generate([4], { maxTokens: 200 })) {
-      expect(batch.length).toBeGreaterThan(0);
-      break;
-    }
-    expect(left.position).toBeLessThan(200);
+    const reading = left.generate([4], { maxTokens: 200 });
+    fake.allow(12);
+    await reading.next();
+    const leaving = reading.return({} as never);
+    await turn();
+    fake.allow(Number.POSITIVE_INFINITY);
+    await leaving;
+    expect(left.position).toBeLessThanOrEqual(13);
     await left.close();
     expect((await reply(engine, [6], { maxTokens: 3 })).said).toEqual(fakeReply([6], 3));
     const never = read(aborted.generate([1], { maxTokens: 3, signal: AbortSignal.abort() }));
     expect(await never).toMatchObject({ ids: [], finish: 'abort' });
     const reason = new Error('enough');
     await expect(aborted.score([1], 0, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
-    expect((await beside).ids).toEqual(fakeReply([tokens.slow, 1], 12));
+    expect((await beside).ids).toEqual(fakeReply([9, 1], 12));
   });
 
   it('fail alone where logits are no numbers or a prompt fails', async () => {
@@ -203,7 +213,8 @@ describe.each([
   it('are refused while something else is in their way, and nothing is disturbed', async () => {
     const engine = await ready(2);
     const sequence = engine.open();
-    const running = sequence.generate([tokens.slow], { maxTokens: 6 });
+    const running = sequence.generate([9], { maxTokens: 6 });
+    fake.allow(1);
     const first = (await running.next()).value as number[];
     const busy = 'the sequence is busy with another job';
     expect((await failureOf(read(sequence.generate([1], { maxTokens: 1 })))).message).toBe(busy);
@@ -221,12 +232,14 @@ describe.each([
     const second = engine.open();
     expect(() => engine.open()).toThrow('no sequence is free: all 2 are open; close one first');
     await second.close();
-    expect([...first, ...(await read(running)).ids]).toEqual(fakeReply([tokens.slow], 6));
+    fake.allow(Number.POSITIVE_INFINITY);
+    expect([...first, ...(await read(running)).ids]).toEqual(fakeReply([9], 6));
     expect((await failureOf(engine.load(randomSources()))).message).toContain('sequences are open');
     await Promise.all([sequence.close(), sequence.close()]);
     expect((await failureOf(sequence.append([1]))).message).toBe('the sequence is closed');
     await engine.load(randomSources());
-    const own = engine.generate([tokens.slow], { maxTokens: 3 });
+    const own = engine.generate([9], { maxTokens: 3 });
+    fake.allow(1);
     await own.next();
     expect(() => engine.open()).toThrow('the engine is busy with another job');
     await own.return({} as never);
@@ -252,7 +265,8 @@ describe.each([
   it('end when the engine is closed: without waiting they fail, with waiting they are aborted', async () => {
     const closed = await ready(3);
     const endless = { maxTokens: 290 };
-    const replies = [1, 2, 3].map((id) => read(closed.open().generate([tokens.slow, id], endless)));
+    fake.allow(3);
+    const replies = [1, 2, 3].map((id) => read(closed.open().generate([id], endless)));
     const outcomes = replies.map((each) => failureOf(each));
     closed.close();
     for (const { message } of await Promise.all(outcomes)) {
@@ -260,7 +274,8 @@ describe.each([
     }
     const ended = await ready(3);
     const sequences = [1, 2, 3].map(() => ended.open());
-    const more = sequences.map((sequence, id) => read(sequence.generate([tokens.slow, id], endless)));
+    fake.allow(3);
+    const more = sequences.map((sequence, id) => read(sequence.generate([id], endless)));
     await ended[Symbol.asyncDispose]();
     for (const { finish } of await Promise.all(more)) expect(finish).toBe('abort');
     expect((await failureOf(sequences[0]!.append([1]))).message).toBe('the engine is closed');
@@ -270,12 +285,15 @@ describe.each([
   it('end when one is closed: its reply is aborted, and others go on', async () => {
     const engine = await ready(3);
     await using other = engine.open();
-    const beside = read(other.generate([tokens.slow, 7], { maxTokens: 8 }));
+    fake.allow(3);
+    const beside = read(other.generate([7], { maxTokens: 8 }));
     const sequence = engine.open();
-    const running = read(sequence.generate([tokens.slow, 1], { maxTokens: 250 }));
-    await sequence.close();
+    const running = read(sequence.generate([1], { maxTokens: 250 }));
+    const closing = sequence.close();
+    fake.allow(Number.POSITIVE_INFINITY);
+    await closing;
     expect((await running).finish).toBe('abort');
-    expect((await beside).ids).toEqual(fakeReply([tokens.slow, 7], 8));
+    expect((await beside).ids).toEqual(fakeReply([7], 8));
   });
 });
 

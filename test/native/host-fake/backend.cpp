@@ -85,9 +85,16 @@ struct Backend {
 
 static std::atomic<Backend*> latest{nullptr};
 static std::atomic<int> alive{0};
-static std::mutex hold_mutex;
-static std::condition_variable released;
-static bool held = false;  // passes wait
+constexpr int kAnyNumber = -1;
+static std::mutex allowed_mutex;
+static std::condition_variable allowed_more;
+static int allowed = kAnyNumber;  // passes that may run; then they wait, until the engine is asked to stop or more are allowed
+
+static void allow(int passes) {
+  std::lock_guard<std::mutex> lock(allowed_mutex);
+  allowed = passes;
+  allowed_more.notify_all();
+}
 
 /** What a text that repeats after `period` tokens has at a position. */
 static int32_t repeated(int position, int period, uint32_t seed) {
@@ -122,8 +129,9 @@ static int32_t choose(const Backend& b, const Sampling& sampling, int slot, int 
 
 static Result run_pass(Backend& b, const Request& request, int step) {
   {
-    std::unique_lock<std::mutex> lock(hold_mutex);
-    released.wait(lock, [] { return !held; });
+    std::unique_lock<std::mutex> lock(allowed_mutex);
+    allowed_more.wait(lock, [] { return allowed != 0; });
+    if (allowed != kAnyNumber) --allowed;
   }
   PassRequest pass = request.pass;
   pass.position += step;
@@ -273,8 +281,11 @@ int32_t backend_chosen(Backend* b, int32_t* out) {
 }
 
 void backend_stop(Backend* b) {
-  std::lock_guard<std::mutex> lock(b->mutex);
-  b->stop = true;
+  {
+    std::lock_guard<std::mutex> lock(b->mutex);
+    b->stop = true;
+  }
+  allow(kAnyNumber);
 }
 
 int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
@@ -372,11 +383,7 @@ OL_API int32_t fake_passes() {
   return b->passes_run;
 }
 OL_API int32_t fake_waits() { return latest.load()->steps_waited; }
-OL_API void fake_hold(int32_t hold) {
-  std::lock_guard<std::mutex> lock(hold_mutex);
-  held = hold != 0;
-  released.notify_all();
-}
+OL_API void fake_allow(int32_t passes) { allow(passes); }
 OL_API int32_t fake_alive() { return alive; }
 OL_API void fake_dirty() { std::memset(latest.load()->weights.data(), 0xee, latest.load()->weights.size()); }
 }
