@@ -78,6 +78,7 @@ DEVICE void product(Block& b, const char* layer_stream, int layer, const From& i
 #pragma unroll
         for (int half = 0; half < 2; ++half) factor[m][half] = input.factor(min(token0 + m * 16 + half * 8, tokens - 1));
     });
+    mark_inside(kPhaseCompute);
     of_tile.template start<S>(b, sum, factor);
 #pragma unroll
     for (int m = 0; m < S::kMatrices; ++m)
@@ -92,6 +93,7 @@ DEVICE void product(Block& b, const char* layer_stream, int layer, const From& i
         }
         end(token, row_tile * S::kRowWarps + S::row_warp(warp()));
       }
+    mark_inside(kPhasePublish);
   }
 }
 

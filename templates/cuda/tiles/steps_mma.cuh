@@ -74,6 +74,7 @@ DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const 
   for (int step = 0; step < P::kSteps; ++step) {
     wait_copies<S::kSlots - 2>();
     __syncthreads();  // this step is there, and the slot of the one before has been read
+    if (step == 0) mark_inside(kPhaseWeights);
     copy(step + S::kSlots - 1);
     add_step<S>(sum, slots + step % S::kSlots * S::kSlotBytes);
   }

@@ -70,6 +70,7 @@ DEVICE void sum_tile(Block& b, float (&sum)[S::kMatrices][S::kGroups][4], const 
     const int slot = step % S::kSlots;
     const uint32_t at = slots + slot * S::kSlotBytes;
     wait_slot(b, slot);
+    if (step == 0) mark_inside(kPhaseWeights);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; ++k) {  // 16 columns
