@@ -29,12 +29,12 @@ const wordsOf = ({ launch, position, tokens }: Profile, { positions }: Summary):
     ? {
         ...{ whose: "prompt's", what: 'launch', names: launchPhaseNames },
         runs: `${launchText({ position, tokens, launch })}, as they run`,
-        counted: launchText({ position, tokens, launch }),
+        counted: `: ${launchText({ position, tokens, launch })}`,
       }
     : {
         ...{ whose: "token's", what: 'token', names: phaseNames },
         runs: `as it runs, at position ${position}`,
-        counted: `${positions.length} tokens`,
+        counted: ` and ${positions.length} tokens`,
       };
 
 /** @param shown events of the blocks and the pass that the timeline shows. @param figures of the stages of a launch */
@@ -66,7 +66,7 @@ export function profilePage(
       [`${summary.total.toFixed(1)} µs`, `a ${what} of the profile`],
     ]),
     `<h2>By stage</h2>`,
-    `<p>Mean over ${summary.blocks} blocks and ${counted}. ${escaped(whatIsSeen(summary, launch !== null))} Profiling costs ${escaped(costOf(overhead))}: ${profile.runs} runs with and without it, in turns.</p>`,
+    `<p>Mean over ${summary.blocks} blocks${counted}. ${escaped(whatIsSeen(summary, launch !== null))} Profiling costs ${escaped(costOf(overhead))}: ${profile.runs} runs with and without it, in turns.</p>`,
     legend(seenPhases(summary).map((phase) => [names[phase], phaseColors[phase]])),
     figure((width) => stageBars(width, summary, what)),
     stageTable(summary, { what, names, figures }),

@@ -31,9 +31,10 @@ export const phaseNames: Readonly<Record<Phase, string>> = {
 /** The same in a launch of a prompt. */
 export const launchPhaseNames: Readonly<Record<Phase, string>> = {
   ...phaseNames,
-  weights: 'waits for first operands',
-  others: 'waits at the barrier',
-  publish: 'makes results of sums',
+  weights: 'first operands',
+  others: 'waits at barrier',
+  meet: 'own warps',
+  publish: 'makes results',
 };
 
 const roleNames: Readonly<Record<Role, string>> = {
