@@ -48,7 +48,7 @@ describe.each(backends)('%s', (_, device) => {
   };
 
   it('tells how much of a prompt is in the cache, after each pass', async () => {
-    const engine = await readyEngine({ device });
+    const engine = await readyEngine({ device, context: 500 });
     const { told, onPrompt } = listener();
     const { ids } = await read(engine.generate(slowIds(count), { maxTokens: 3, onPrompt }));
     expectPasses(told);
@@ -56,7 +56,7 @@ describe.each(backends)('%s', (_, device) => {
   });
 
   it('tells each sequence of its own prompt', async () => {
-    const engine = await readyEngine({ device, sequences: 3 });
+    const engine = await readyEngine({ device, context: 500, sequences: 3 });
     const told = await Promise.all(
       [count, 2].map(async (length) => {
         await using sequence = engine.open();
@@ -71,7 +71,7 @@ describe.each(backends)('%s', (_, device) => {
   });
 
   it('ends a reply with what its listener throws, and keeps what was taken in', async () => {
-    const engine = await readyEngine({ device });
+    const engine = await readyEngine({ device, context: 500 });
     const prompt = slowIds(count);
     const onPrompt = () => {
       throw new Error('enough');
