@@ -1,44 +1,77 @@
-// A profile of a prompt on the emulated GPU: what the kernels of prompts write down.
-import { mkdtempSync, rmSync } from 'node:fs';
+// gen profile of a prompt on the emulated GPU: what the kernels of prompts write down, and what is said of it.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { generate } from '../../codegen/index.ts';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+import { generate, type Kernel } from '../../codegen/index.ts';
 import { matrixRowsOf } from '../../codegen/model/ops.ts';
 import type { TilesSchedule } from '../../codegen/schemes/tiles/schedule.ts';
-import prefill from '../../configs/plans/prefill.ts';
-import { launchOf, recordLaunch, summarize, traceOf } from '../../lab/profile/index.ts';
+import { summarize, traceOf } from '../../lab/profile/index.ts';
 import type { Profile } from '../../lab/profile/record.ts';
 import { type Visit, visitsOf } from '../../lab/profile/visits.ts';
-import { preflight } from '../../preflight.ts';
-import { cannotEmulate } from '../support/emulate.ts';
-import { prepareEngine } from '../support/emulate-model.ts';
+import { type AskedKernel, preflight } from '../../preflight.ts';
+import { cannotEmulate, emulate } from '../support/emulate.ts';
+import { emulatedManifest } from '../support/emulate-model.ts';
 import { smallGpu } from '../support/small-gpu.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'profile-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-const model = join(import.meta.dirname, '../fixtures/qwen3-micro');
+const root = join(import.meta.dirname, '../..');
+const model = join(root, 'test/fixtures/qwen3-micro');
 const blocks = 4;
+
+/** What the command has built and recorded. */
+const made = vi.hoisted(() => ({}) as { kernel: Kernel; profile: Profile });
+
+// The emulator stands in for nvcc and the GPU. The library that is timed alone is that of the profile too: one is compiled.
+vi.mock('../../codegen/build/can-run.ts', () => ({ checkDevice: () => {} }));
+vi.mock('../../load.ts', async (original) => ({
+  ...(await original<object>()),
+  buildKernel: async (asked: AskedKernel) => {
+    const checked = await preflight(asked, { weights: true });
+    made.kernel ??= await generate(checked);
+    const library = await emulate(made.kernel, { profile: true });
+    const manifest = emulatedManifest(made.kernel);
+    const built = { kernel: made.kernel, manifest, library, directory: '', cached: true, millis: 0 };
+    return { ...checked, modelDirectory: checked.directory, ...built };
+  },
+}));
+vi.mock('../../lab/profile/index.ts', async (original) => {
+  const lab = await original<typeof import('../../lab/profile/index.ts')>();
+  const recordLaunch: typeof lab.recordLaunch = async (...given) =>
+    (made.profile = await lab.recordLaunch(...given));
+  return { ...lab, recordLaunch };
+});
 
 const why = cannotEmulate();
 describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', () => {
+  const html = join(folder, 'profile.html');
+  let written: { readonly out: string; readonly err: string };
   let schedule: TilesSchedule;
   let profile: Profile;
   beforeAll(async () => {
-    const promptPlan = prefill.with('chunks', {}, { tokens: 64 });
-    const target = smallGpu(folder, 'h100', blocks);
-    const checked = await preflight({ model, plan: 'stream', promptPlan, target }, { weights: true });
-    const kernel = await generate(checked);
-    schedule = kernel.prompts!.schedule as TilesSchedule;
-    // That of the engine that runs is not compiled for this: it is only timed.
-    const engine = await (await prepareEngine(checked, kernel, { profile: true }))(138);
-    try {
-      const pair = { kernel: kernel.name, plain: engine, profiled: engine };
-      const control = { signal: new AbortController().signal, onRun: () => {} };
-      profile = await recordLaunch(pair, { ...launchOf(kernel, 130), runs: 1 }, control);
-    } finally {
-      engine.close();
-    }
+    const chunks = join(folder, 'chunks.ts');
+    const prefill = join(root, 'configs/plans/prefill.ts');
+    const text = `import prefill from '${prefill}';\nexport default prefill.with('chunks', {}, { tokens: 64 });\n`;
+    writeFileSync(chunks, text);
+    const plans = ['--plan', 'stream', '--prompt-plan', chunks];
+    const asked = ['--target', smallGpu(folder, 'h100', blocks), ...plans, '--prompt', '130', '--runs', '1'];
+    const { io, written: seen } = memoryIo();
+    written = seen;
+    const code = await run(['profile', model, ...asked, '--html', html], io);
+    expect(code, written.err).toBe(0);
+    profile = made.profile;
+    schedule = made.kernel.prompts!.schedule as TilesSchedule;
+  });
+
+  test('the command says where the time of the launch goes, in a table and on a page', () => {
+    for (const stage of ['embed', 'qkv', 'attention', 'attn_out', 'ffn_up', 'ffn_down', 'all'])
+      expect(written.out).toMatch(new RegExp(`^${stage} `, 'm'));
+    expect(written.out).toContain(`tokens 64 to 127, launch 2 of 2, mean of ${blocks} blocks`);
+    expect(written.err).toMatch(/tok\/s of tokens 64 to 127, launch 2 of 2, .* while they are profiled/);
+    expect(readFileSync(html, 'utf8')).toContain('tokens 64 to 127, launch 2 of 2, as they run');
   });
 
   const tracks = (): Visit[][] => {

@@ -7,11 +7,10 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { type FusionPlan, generate, type Kernel } from '../../codegen/index.ts';
 import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
-import { type CheckedModel, preflight } from '../../preflight.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import { preflight } from '../../preflight.ts';
 import { formatVerify } from '../../runtime/format-verify.ts';
 import { type VerifyResult, verify } from '../../runtime/verify.ts';
-import { type EmulateOptions, emulate } from './emulate.ts';
+import { emulate } from './emulate.ts';
 
 export interface EmulatedCase {
   /** A name, a directory with golden.json, or one in test/fixtures. */
@@ -30,19 +29,6 @@ export interface EmulatedCase {
 export const emulatedManifest = (kernel: Kernel): Manifest =>
   ({ ...described(kernel, []), paths: [] }) as unknown as Manifest;
 
-/** Compiles the kernel of a checked model for the emulator; the function that is returned opens an engine with the weights. */
-export async function prepareEngine(
-  checked: CheckedModel,
-  kernel: Kernel,
-  options: EmulateOptions = {},
-): Promise<(context: number) => Promise<Engine>> {
-  const library = await emulate(kernel, options);
-  const manifest = emulatedManifest(kernel);
-  const built = { kernel, manifest, library, directory: '', cached: true, millis: 0 };
-  return async (context) =>
-    (await openEngine({ ...checked, modelDirectory: checked.directory, ...built }, { context })).engine;
-}
-
 /** Compiles a kernel for the emulator; the function that is returned verifies it. */
 export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promise<VerifyResult>> {
   const { plan, promptPlan, target, cases, change } = asked;
@@ -52,19 +38,20 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
   const { dims, directory: modelDirectory } = checked;
   const generated = await generate(checked);
   const kernel = change ? change(generated) : generated;
-  const open = await prepareEngine(checked, kernel);
+  const library = await emulate(kernel);
   const stored = await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined);
   if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const golden = cases ? { ...stored, cases: cases.map((index) => stored.cases[index]!) } : stored;
+  const manifest = emulatedManifest(kernel);
+  const built = { modelDirectory, kernel, manifest, library, directory: '', cached: true, millis: 0 };
   return async () => {
-    const engine = await open(contextFor(golden, dims, undefined));
+    const { engine } = await openEngine(
+      { ...checked, ...built },
+      { context: contextFor(golden, dims, undefined) },
+    );
     try {
       const scorer = engineScorer(engine, new AbortController().signal);
-      return await verify(scorer, golden, {
-        dims,
-        dtype: dims.dtype,
-        extraRoundings: emulatedManifest(kernel).roundings,
-      });
+      return await verify(scorer, golden, { dims, dtype: dims.dtype, extraRoundings: manifest.roundings });
     } finally {
       engine.close();
     }
