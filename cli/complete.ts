@@ -25,8 +25,8 @@ export function addComplete(program: Program, start: Start): void {
           });
         }
         await using llm = await loadTold(ui, model, options);
-        const result = await printReply(ui, (signal) =>
-          llm.complete(text, { ...replyOptions(options), signal }),
+        const result = await printReply(ui, (told) =>
+          llm.complete(text, { ...replyOptions(options), ...told }),
         );
         return replyCode(result);
       }),

@@ -45,7 +45,7 @@ export function addDemo(program: Program, start: Start): void {
           for (const content of questions) {
             ui.note(`\n${ui.colors.bold('>')} ${content}`);
             const messages = [{ role: 'user', content }];
-            const result = await printReply(ui, (signal) => llm.chat(messages, { signal, maxTokens: 200 }));
+            const result = await printReply(ui, (told) => llm.chat(messages, { ...told, maxTokens: 200 }));
             if (result.finish === 'abort') return replyCode(result);
           }
         } finally {

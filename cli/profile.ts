@@ -1,20 +1,23 @@
-// gen profile: where a token's time goes, by stage: waiting for weights, waiting for others, computing, storing.
+// gen profile: where the time of a token, or of a prompt's launch, goes by stage: waiting for weights, waiting for others, computing, storing.
 import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import type { Kernel } from '../codegen/index.ts';
 import { OnelaunchError } from '../errors.ts';
-import type { Summary } from '../lab/profile/summary.ts';
-import type { BuiltKernel } from '../load.ts';
+import type { Profile } from '../lab/profile/record.ts';
+import type { BuiltKernel, KernelOptions } from '../load.ts';
+import type { Needs } from '../preflight.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
+import { launchTable, tokenTable } from './profile-table.ts';
 import { engineOptions } from './reply.ts';
-import { fixed, type Start, table, type Ui } from './ui.ts';
+import type { Start, Ui } from './ui.ts';
 import { whole } from './values.ts';
 
 export function addProfile(program: Program, start: Start): void {
   engineCommand(program, 'profile')
     .argument('[model]', 'the same as --model')
-    .description('show where the time of a token goes: by stage, as a trace, as a timeline')
+    .description('show where the time of a token, or of a prompt, goes: by stage, as a trace, as a timeline')
     .optionsGroup('Profile:')
     .option('--random-weights', 'random weights: no checkpoint needed')
     .option(
@@ -22,7 +25,17 @@ export function addProfile(program: Program, start: Start): void {
       'tokens in the context of the first profiled one (default: 200)',
       whole('--position', 0, 16_777_215),
     )
-    .option('--tokens <n>', 'profiled tokens', whole('--tokens', 1, 1000), 8)
+    .option('--tokens <n>', 'profiled tokens (default: 8)', whole('--tokens', 1, 1000))
+    .option(
+      '--prompt <n>',
+      'in their place a launch of a prompt of so many tokens; with --prompt-plan',
+      whole('--prompt', 1, 16_777_216),
+    )
+    .option(
+      '--launch <n>',
+      'which launch of it, from 1 on (default: the last)',
+      whole('--launch', 1, 1_000_000),
+    )
     .option('--runs <n>', 'runs with and without profiling, in turns', whole('--runs', 1, 1000), 3)
     .option('--blocks <n>', 'blocks that trace and timeline show', whole('--blocks', 1, 1024), 8)
     .option('--trace <file>', 'write a trace for ui.perfetto.dev or chrome://tracing')
@@ -32,48 +45,50 @@ export function addProfile(program: Program, start: Start): void {
       helpEnd(
         'gen profile --model qwen3-tiny',
         'gen profile --model qwen3-0.6b --random-weights --html profile.html',
+        'gen profile --model qwen3-0.6b --target h100 --plan stream --prompt-plan prefill --prompt 1000',
       ),
     )
     .action((word, options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'profile', word);
         for (const flag of ['trace', 'html'] as const) needFolder(flag, options[flag]);
-        const work = (dims: BuiltKernel['dims']) => fitWork(options.context ?? dims.maxPositions, options);
+        checkPrompt(options);
+        const workFor = ({ maxPositions }: BuiltKernel['dims']) =>
+          fitWork(options.context ?? maxPositions, options);
         const needs = {
           weights: options.randomWeights ? false : 'random',
           run: engineOptions(options),
-          also: (checked: Pick<BuiltKernel, 'dims'>) => work(checked.dims),
+          also: (checked: Pick<BuiltKernel, 'dims'>) => workFor(checked.dims),
         } as const;
         const asked = kernelOptions(model, options, ui);
+        const lab = await import('../lab/profile/index.ts');
+        const { prompt } = options;
+        const launch =
+          prompt === undefined ? null : lab.launchOf(await kernelOf(asked, needs), prompt, options.launch);
         const plainKernel = await buildWithProgress(ui, asked, needs);
         const profiledKernel = await buildWithProgress(ui, { ...asked, profile: true }, needs);
-        const { position, tokens, runs } = work(plainKernel.dims);
+        const { positions, ...work } = workFor(plainKernel.dims);
         const opened = {
           ...engineOptions(options),
           ...(options.randomWeights ? { randomWeights: { seed: 0 } } : {}),
-          context: options.context ?? position + tokens + 2,
+          context: options.context ?? positions,
         };
-        const lab = await import('../lab/profile/index.ts');
         const { engine: plain } = await openWithProgress(ui, plainKernel, opened);
         try {
           const { engine: profiled } = await openWithProgress(ui, profiledKernel, opened);
           try {
             const progress = ui.progress('profiling');
-            const kernel = plainKernel.kernel.name;
-            const profile = await lab
-              .recordProfile(
-                { kernel, plain, profiled },
-                { position, tokens, runs },
-                {
-                  signal: ui.io.signal,
-                  onRun: (run) =>
-                    progress.update(
-                      (run + 1) / (runs + 1),
-                      run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}`,
-                    ),
-                },
-              )
-              .finally(() => progress.end());
+            const { runs } = work;
+            const pair = { kernel: plainKernel.kernel.name, plain, profiled };
+            const control = {
+              signal: ui.io.signal,
+              onRun: (run: number) =>
+                progress.update((run + 1) / (runs + 1), run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}`),
+            };
+            const recorded = launch
+              ? lab.recordLaunch(pair, { ...launch, runs }, control)
+              : lab.recordProfile(pair, work, control);
+            const profile = await recorded.finally(() => progress.end());
             tell(ui, lab, plainKernel, profile, options);
           } finally {
             profiled.close();
@@ -86,35 +101,52 @@ export function addProfile(program: Program, start: Start): void {
     );
 }
 
+/** The kernel as it is to be built: which launches a prompt has is known before anything is compiled. */
+async function kernelOf(asked: KernelOptions, needs: Needs): Promise<Kernel> {
+  const [{ preflight }, { generate }] = await Promise.all([
+    import('../preflight.ts'),
+    import('../codegen/index.ts'),
+  ]);
+  return generate(await preflight(asked, needs));
+}
+
 type Lab = typeof import('../lab/profile/index.ts');
 
 function tell(
   ui: Ui,
   lab: Lab,
-  built: BuiltKernel,
-  profile: Awaited<ReturnType<Lab['recordProfile']>>,
+  { kernel: { schedule: decoding, prompts, hash } }: BuiltKernel,
+  profile: Profile,
   options: {
     readonly trace?: string | undefined;
     readonly html?: string | undefined;
     readonly blocks: number;
   },
 ): void {
-  const { schedule } = built.kernel;
+  const { launch } = profile;
+  const schedule = launch ? prompts!.schedule : decoding;
+  const { events, overhead, ...about } = profile;
   const summary = lab.summarize(
-    profile.events,
+    events,
     schedule.stages.map((stage) => stage.name),
   );
-  const { events, overhead, ...about } = profile;
-  if (ui.json) ui.result({ ...about, hash: built.kernel.hash, overhead, summary });
-  else ui.data(profileTable(summary, lab.phases, lab.whatIsSeen(summary)));
+  const figures = launch ? lab.figuresOf(summary, schedule, profile) : undefined;
+  const seen = lab.whatIsSeen(summary, launch !== null);
+  if (ui.json) ui.result({ ...about, hash, overhead, summary, ...(figures && { figures }) });
+  else if (launch && figures)
+    ui.data(launchTable(summary, figures, { launch: lab.launchText({ ...about, launch }), seen }));
+  else ui.data(tokenTable(summary, lab.phases, seen));
   const [without, with_] = [overhead.without.median, overhead.with.median].map((value) => value.toFixed(1));
+  const where = launch ? lab.launchText({ ...about, launch }) : `at position ${profile.position}`;
   ui.note(
-    `${profile.kernel} on ${profile.device}: ${without} tok/s at position ${profile.position}, ${with_} while it is profiled (${profile.runs} runs in turns); profiling costs ${lab.costOf(overhead)}`,
+    `${profile.kernel} on ${profile.device}: ${without} tok/s ${launch ? 'of ' : ''}${where}, ${with_} while ${launch ? 'they are' : 'it is'} profiled (${profile.runs} runs in turns); profiling costs ${lab.costOf(overhead)}`,
   );
-  if (profile.missed > 0) ui.warn(`${profile.missed} events found no room: ask for fewer --tokens`);
+  if (profile.missed > 0)
+    ui.warn(`${profile.missed} events found no room${launch ? '' : ': ask for fewer --tokens'}`);
   const shown = lab.shownEvents(events, options.blocks);
   if (options.trace !== undefined) {
-    const trace = lab.traceFile(lab.traceOf(schedule, shown), {
+    const names = launch ? lab.launchPhaseNames : lab.phaseNames;
+    const trace = lab.traceFile(lab.traceOf(schedule, shown, names), {
       kernel: profile.kernel,
       device: profile.device,
     });
@@ -122,60 +154,60 @@ function tell(
     ui.note(`trace: ${options.trace}, for https://ui.perfetto.dev`);
   }
   if (options.html !== undefined) {
-    lab.writeText(options.html, lab.profilePage(schedule, profile, summary, lab.onePass(shown)));
+    const drawn = { shown: lab.onePass(shown), figures };
+    lab.writeText(options.html, lab.profilePage(schedule, profile, summary, drawn));
     ui.note(`timeline: ${options.html}`);
   }
 }
 
-function profileTable(
-  { stages, total, producer, blocks, positions }: Summary,
-  phases: Lab['phases'],
-  seen: string,
-): string {
-  const rows = stages.map((stage) => [
-    ...[stage.stage, stage.visits, fixed(stage.total, 1), `${(100 * stage.share).toFixed(1)} %`],
-    ...phases.map((phase) => fixed(stage.mean[phase], 1)),
-    ...[fixed(stage.slowest.working, 1), stage.slowest.block],
-  ]);
-  const sums = phases.map((phase) =>
-    fixed(
-      stages.reduce((sum, stage) => sum + stage.mean[phase], 0),
-      1,
-    ),
-  );
-  const header = ['stage', 'visits', 'us', 'share', 'weights', 'others', 'compute', 'own warps', 'store'];
-  return [
-    table(
-      [...header, 'slowest', 'block'],
-      [...rows, ['all', null, fixed(total, 1), '100.0 %', ...sums, null, null]],
-    ),
-    '',
-    `microseconds of a token, mean of ${blocks} blocks and ${positions.length} tokens: waits for weights, for other blocks, computes, waits for`,
-    `warps of its own block, stores; slowest: the block that works longest, and what it works. ${seen}`,
-    ...(producer
-      ? [
-          `The producer: ${fixed(producer.weights, 1)} us waiting for memory, ${fixed(producer.meet, 1)} for a free slot, ${fixed(producer.others, 1)} for the cache, ${fixed(producer.publish, 1)} starting copies.`,
-        ]
-      : []),
-  ].join('\n');
-}
-
 interface AskedWork {
   readonly position?: number | undefined;
-  readonly tokens: number;
+  readonly tokens?: number | undefined;
+  readonly prompt?: number | undefined;
   readonly runs: number;
 }
 
-/** The default position moves into a shorter context; one that was asked for must fit. */
-function fitWork(context: number, asked: AskedWork) {
-  const most = context - asked.tokens - 2;
-  if (most < (asked.position ?? 0)) {
-    const needed = (asked.position ?? 0) + asked.tokens + 2;
-    throw new OnelaunchError('usage', `${needed} positions are needed, the context holds ${context}`, {
-      hint: 'ask for a smaller --position or fewer --tokens',
-    });
+/** @throws OnelaunchError usage for flags that say nothing of what is asked for, or that are missing */
+function checkPrompt(
+  options: AskedWork & { readonly launch?: number | undefined; readonly promptPlan?: string | undefined },
+): void {
+  const refused = (text: string, hint: string) => new OnelaunchError('usage', text, { hint });
+  if (options.prompt === undefined) {
+    if (options.launch === undefined) return;
+    throw refused(
+      '--launch is given, and no --prompt',
+      `for example: --prompt 3000 --launch ${options.launch}`,
+    );
   }
-  return { ...asked, position: asked.position ?? Math.min(200, most) };
+  const other = (['position', 'tokens'] as const).find((flag) => options[flag] !== undefined);
+  if (other) {
+    const hint = 'a prompt is profiled launch by launch: --launch says which';
+    throw refused(`--prompt and --${other} are both given`, hint);
+  }
+  if (options.promptPlan !== undefined) return;
+  throw refused(
+    '--prompt is given, and no --prompt-plan: launches of its own are what is profiled',
+    'on a GPU: --plan stream --prompt-plan prefill',
+  );
+}
+
+/** Behind a profiled launch so many tokens are made, to compare. */
+const tokensBehind = 8;
+
+/** The work, and the positions that it needs. The default position moves into a shorter context; one that was asked for must fit. */
+function fitWork(context: number, asked: AskedWork) {
+  const { runs, prompt, tokens = 8 } = asked;
+  const refused = (needed: number, hint: string) =>
+    new OnelaunchError('usage', `${needed} positions are needed, the context holds ${context}`, { hint });
+  if (prompt !== undefined) {
+    if (prompt > context) throw refused(prompt, 'ask for a shorter --prompt');
+    return { position: 0, tokens: prompt, runs, positions: Math.min(context, prompt + tokensBehind) };
+  }
+  const most = context - tokens - 2;
+  if (most < (asked.position ?? 0))
+    throw refused((asked.position ?? 0) + tokens + 2, 'ask for a smaller --position or fewer --tokens');
+  const position = asked.position ?? Math.min(200, most);
+  return { position, tokens, runs, positions: position + tokens + 2 };
 }
 
 /** What is measured for minutes must have a place to go to. */

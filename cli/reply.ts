@@ -9,8 +9,8 @@ import { printable } from './printable.ts';
 import type { Ui } from './ui.ts';
 import { wordWrap } from './wrap.ts';
 
-/** Options of a reply; Ctrl-C ends it in another way. */
-export type ReplySettings = Omit<ReplyOptions, 'signal'>;
+/** Options of a reply that a user sets. */
+export type ReplySettings = Omit<ReplyOptions, 'signal' | 'onPrompt'>;
 
 /** The flags of a command that makes replies, as commander parsed them. */
 type ReplyFlags = ReplySettings & Pick<LoadOptions, 'context' | 'threads' | 'device'> & KernelFlags;
@@ -59,11 +59,11 @@ export async function loadTold(
 
 /** Prints a reply as it comes, broken between words on a terminal, and tells its speed on stderr; with --json each piece as a
  *  line, and the result as the last one. Ctrl-C ends the reply, a second one leaves.
- *  @param start makes the reply, given the signal that ends it
+ *  @param start makes the reply, given the signal that ends it and who hears how far the prompt is
  *  @param onInterrupt hands over Ctrl-C until what it returns is called */
 export async function printReply(
   ui: Ui,
-  start: (signal: AbortSignal) => Reply,
+  start: (told: Pick<ReplyOptions, 'signal' | 'onPrompt'>) => Reply,
   onInterrupt = ui.io.onInterrupt,
 ): Promise<ReplyResult> {
   const { io } = ui;
@@ -79,14 +79,17 @@ export async function printReply(
     io.out(text);
     last = text;
   };
+  const prompt = promptLine(ui);
   try {
-    const reply = start(stop.signal);
+    const reply = start({ signal: stop.signal, onPrompt: prompt.update });
     try {
       for await (const piece of reply) {
+        prompt.end();
         if (ui.json) ui.result({ piece });
         else say(wrap ? wrap.push(printable(piece.text)) : piece.text);
       }
     } finally {
+      prompt.end();
       if (wrap) say(wrap.end());
       if (!last.endsWith('\n')) io.out('\n');
     }
@@ -98,6 +101,24 @@ export async function printReply(
   } finally {
     release();
   }
+}
+
+/** Shorter prompts are taken in before one could read how far they are [tokens]. */
+const longPrompt = 256;
+
+/** How far a long prompt is: a line of a terminal, until the reply begins. */
+function promptLine(ui: Ui): { update(done: number, total: number): void; end(): void } {
+  let line = ui.io.errIsTty ? ui.progress('prompt') : null;
+  return {
+    update: (done, total) => {
+      const tokens = `${done.toLocaleString('en')} of ${total.toLocaleString('en')} tokens`;
+      if (total >= longPrompt && done < total) line?.update(done / total, tokens);
+    },
+    end: () => {
+      line?.end();
+      line = null;
+    },
+  };
 }
 
 /** What the exit code says of a reply: one that Ctrl-C cut short was interrupted. */

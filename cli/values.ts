@@ -146,7 +146,7 @@ export const replyValues = {
   enableThinking: exactly,
   parseSpecialTokens: exactly,
 } satisfies {
-  [Name in keyof Required<Omit<ReplyOptions, 'signal'>>]: (
+  [Name in keyof Required<Omit<ReplyOptions, 'signal' | 'onPrompt'>>]: (
     flag: string,
   ) => (text: string) => ReplyOptions[Name];
 };

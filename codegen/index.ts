@@ -81,6 +81,6 @@ export function makeSchedule(dims: ModelDims, plan: FusionPlan, target: Target):
   return schedule;
 }
 
-/** What a schedule should cost for a token at a position. */
-export const estimate = (schedule: Schedule, position = 0): Cost =>
-  schemeOf(schedule).cost(schedule, position);
+/** What a schedule should cost for a token at a position, or for a launch of so many from there on. */
+export const estimate = (schedule: Schedule, position = 0, tokens?: number): Cost =>
+  schemeOf(schedule).cost(schedule, position, tokens);

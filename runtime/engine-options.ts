@@ -45,8 +45,13 @@ export interface GenerateOptions {
   readonly speculate?: Speculate | undefined;
   /** @default greedy */
   readonly sampling?: Readonly<Sampling> | undefined;
+  /** Tokens of the prompt that are in the KV cache, and all of them: after each pass that took in some. An error it throws ends the reply. */
+  readonly onPrompt?: OnPrompt | undefined;
   readonly signal?: AbortSignal | undefined;
 }
+
+/** Hears how far a prompt is. */
+export type OnPrompt = (doneTokens: number, totalTokens: number) => void;
 
 /** Why a reply ended: a stop token, maxTokens, the signal, or no position left. */
 type FinishReason = 'stop' | 'length' | 'abort' | 'context';
@@ -109,6 +114,7 @@ interface ReadOptions {
   readonly stops: Int32Array;
   readonly sampling: Sampling;
   readonly drafts: Pick<GenerateArgs, 'draft_tokens' | 'draft_ngram'>;
+  readonly onPrompt: OnPrompt | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -116,11 +122,12 @@ interface ReadOptions {
 export function readGenerateOptions(options: GenerateOptions, vocab: number): ReadOptions {
   return readArgument('options', () => {
     const { signal } = readOptions(options);
-    const { maxTokens, stopIds = [], sampling = greedy(vocab), speculate = 'off' } = options;
+    const { maxTokens, stopIds = [], sampling = greedy(vocab), speculate = 'off', onPrompt } = options;
     checkInteger('maxTokens', maxTokens, 1);
     const stops = tokenArray('stopIds', stopIds, vocab);
     const drafts = readSpeculate(speculate);
-    return { maxTokens, stops, sampling: checkSampling(sampling, vocab), drafts, signal };
+    checkFunction('options.onPrompt', onPrompt);
+    return { maxTokens, stops, sampling: checkSampling(sampling, vocab), drafts, onPrompt, signal };
   });
 }
 

@@ -251,8 +251,11 @@ export class LanguageModel {
       if (!signal.aborted) {
         began = true;
         cached = place.keepCommon(prompt);
-        const { sampling, stopIds, speculate } = checked;
-        run = engine.generate(prompt.slice(cached), { maxTokens, sampling, stopIds, speculate, signal });
+        const { sampling, stopIds, speculate, onPrompt } = checked;
+        run = engine.generate(prompt.slice(cached), {
+          ...{ maxTokens, sampling, stopIds, speculate, signal },
+          ...(onPrompt && { onPrompt: (done: number) => onPrompt(cached + done, prompt.length) }),
+        });
         while (!said.stopped()) {
           const batch = await advance();
           if (batch === undefined) break;

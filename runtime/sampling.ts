@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import type { Sampling } from './bindings.ts';
 import { check, readArgument } from './engine-arguments.ts';
-import { mostNgram, type Speculate } from './engine-options.ts';
+import { mostNgram, type OnPrompt, type Speculate } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
@@ -33,6 +33,9 @@ export interface ReplyOptions {
    *  repeats, as a list or an edited file does, it takes less time. 'auto': where that pays; numbers: always so many, found by the last
    *  `ngram` tokens (3) or fewer. @default 'off' */
   readonly speculate?: Speculate | undefined;
+  /** Called as the prompt is taken in, pass by pass: tokens of it that are in the KV cache, those that it still held among them, and all.
+   *  An error it throws ends the reply. */
+  readonly onPrompt?: OnPrompt | undefined;
   /** Ends the reply with finish 'abort'; what was said so far is kept. */
   readonly signal?: AbortSignal | undefined;
   /** Qwen3: false leaves out the thinking part. Chat only. */
@@ -51,6 +54,7 @@ export interface CheckedOptions {
   readonly stop: readonly string[];
   readonly stopIds: readonly number[];
   readonly speculate: Speculate;
+  readonly onPrompt: OnPrompt | undefined;
   readonly signal: AbortSignal | undefined;
   readonly enableThinking: boolean | undefined;
   readonly parseSpecialTokens: boolean;
@@ -94,6 +98,7 @@ const schema = z.strictObject({
       "expected 'auto', 'off' or { tokens, ngram }",
     )
     .optional(),
+  onPrompt: z.custom<OnPrompt>((value) => typeof value === 'function', 'expected a function').optional(),
   signal: z.instanceof(AbortSignal).optional(),
   enableThinking: z.boolean().optional(),
   parseSpecialTokens: z.boolean().optional(),
@@ -130,6 +135,7 @@ export function checkOptions(
     stop,
     stopIds: given.stopIds ?? defaults.stopIds,
     speculate: given.speculate ?? 'off',
+    onPrompt: given.onPrompt,
     signal: given.signal,
     enableThinking: given.enableThinking,
     parseSpecialTokens: given.parseSpecialTokens ?? false,

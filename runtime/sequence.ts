@@ -10,6 +10,7 @@ import { check, checkInteger, type TokenIds, tokenArray, usage } from './engine-
 import {
   type GenerateOptions,
   type GenerateResult,
+  type OnPrompt,
   readGenerateOptions,
   readOptions,
 } from './engine-options.ts';
@@ -74,7 +75,7 @@ export class Sequence {
    *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
    *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
   async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
-    const { maxTokens, stops, sampling, drafts, signal } = readGenerateOptions(options, this.vocab);
+    const { maxTokens, stops, sampling, drafts, onPrompt, signal } = readGenerateOptions(options, this.vocab);
     const prompt = tokenArray('ids', ids, this.vocab);
     check(prompt.length > 0, 'ids is empty');
     const args = {
@@ -87,6 +88,7 @@ export class Sequence {
       sampling,
     };
     this.#turn.take();
+    const tell = onPrompt && promptTold(this.position, prompt.length, onPrompt);
     try {
       return yield* tokenStream(
         (onTokens) =>
@@ -94,7 +96,10 @@ export class Sequence {
             lane: this.#lane,
             signal,
             abortIsEnd: true,
-            onPoll: (_, tokens) => onTokens(tokens),
+            onPoll: (progress, tokens) => {
+              tell?.(progress.position);
+              onTokens(tokens);
+            },
           }),
         () => this.#jobs.stop(this.#lane),
       );
@@ -185,6 +190,17 @@ export class Sequence {
     await this.#jobs.ended(this.#lane);
     if (!this.#jobs.closed) this.#jobs.call((f, engine) => this.#lane.close(f, engine));
   }
+}
+
+/** Tells of a position what it says of a prompt, where that is more than before. @param begin position of its first token */
+function promptTold(begin: number, total: number, onPrompt: OnPrompt): (position: number) => void {
+  let told = 0;
+  return (position) => {
+    const done = Math.min(position - begin, total);
+    if (done <= told) return;
+    told = done;
+    onPrompt(done, total);
+  };
 }
 
 /** The functions that work on the sequence of an engine's own jobs. */

@@ -12,7 +12,7 @@ export interface SessionOptions {
    *  their answers are left out. @default 'error' */
   readonly whenFull?: 'error' | 'shift' | undefined;
   /** Of every reply, unless it has its own. */
-  readonly reply?: Omit<ReplyOptions, 'signal'> | undefined;
+  readonly reply?: Omit<ReplyOptions, 'signal' | 'onPrompt'> | undefined;
 }
 
 const schema = z.strictObject({

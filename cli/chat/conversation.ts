@@ -55,7 +55,7 @@ export function createConversation(
 
   const send = async (question: string, from: number, onInterrupt?: Ui['io']['onInterrupt']) => {
     const messages = toMessages({ ...said, turns: said.turns.slice(from) }, question);
-    return printReply(ui, (signal) => llm.chat(messages, { ...settings, signal }), onInterrupt);
+    return printReply(ui, (told) => llm.chat(messages, { ...settings, ...told }), onInterrupt);
   };
   const keep = (question: string, result: ReplyResult) => {
     const { text, tokens, usage, timings } = result;

@@ -29,6 +29,8 @@ export interface StageCost {
   readonly weightBytes: number;
   /** Bytes of cached positions that it reads, on average over the layers. */
   readonly cacheBytes: number;
+  /** Multiplications and additions that the results of one run need; null where nobody counts them. */
+  readonly flop: number | null;
   /** Time to read both [us]; null without a known bandwidth. */
   readonly micros: number | null;
   /** What one run waits for of other blocks, and what else it does. */
@@ -81,6 +83,7 @@ export interface CostInput {
   readonly work: (stage: ScheduledStage) => readonly Work[];
   readonly syncs: (stage: ScheduledStage) => readonly StageSync[];
   readonly notes: (stage: ScheduledStage) => StageCost['notes'];
+  readonly flop?: (stage: ScheduledStage) => StageCost['flop'];
   /** Reads go on beside the work of other stages of the same part; or every stage reads, then works. */
   readonly beside: boolean;
   readonly lines: readonly string[];
@@ -98,6 +101,12 @@ const hasSync = ({ syncs }: Pick<StageCost, 'syncs'>): boolean => syncs.some((sy
 /** Stages of a layer behind which blocks wait. */
 export const waitsPerLayer = ({ stages }: Pick<Cost, 'stages'>): number =>
   stages.filter((stage) => stage.part === 'layer' && hasSync(stage)).length;
+
+/** All runs of a stage in a token or a launch [us]: what it reads, then what it waits for and does; null without a known bandwidth. */
+export const stageMicros = (schedule: Pick<CommonSchedule, 'dims'>, stage: StageCost): number | null =>
+  stage.micros === null
+    ? null
+    : runsOf(schedule, stage) * (stage.micros + stage.waitMicros + stage.workMicros);
 
 /** A wait in words. */
 export function syncText({ scope, tensors, when, reason }: StageSync): string {
@@ -130,6 +139,7 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
       units: stage.units,
       weightBytes,
       cacheBytes,
+      flop: input.flop?.(stage) ?? null,
       micros: bandwidth === null ? null : (weightBytes + cacheBytes) / (bandwidth * 1e3),
       ...{ waits, work, waitMicros: workMicros(waits, terms), workMicros: workMicros(work, terms) },
       syncs: input.syncs(stage),

@@ -58,7 +58,8 @@ export interface Scheme<S extends CommonSchedule> {
   readonly simulate: (schedule: S, run: TinyRun) => Fault[];
   /** A legal plan for a model scaled down, such that every sync of it is needed. */
   readonly tiny: (dims: ModelDims, plan: FusionPlan, target: Target) => Tiny<S>;
-  readonly cost: (schedule: S, position?: number) => Cost;
+  /** @param tokens of a launch, where it has many. @default as many as there may be */
+  readonly cost: (schedule: S, position?: number, tokens?: number) => Cost;
   readonly view: (schedule: S, origin: Origin) => CommonView;
   readonly templates: (target: Target) => SchemeTemplates;
 }

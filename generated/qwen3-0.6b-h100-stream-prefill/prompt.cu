@@ -116,23 +116,29 @@ template <int K>
 DEVICE void run_layers(Block& b) {
   const LaunchArgs& pass = b.args.pass;
   const ModelWeights model = model_weights(pass);
+  begin_stage(b, Stage::embed, kLayers);
   stage_embed<K>(b, model);
   grid_barrier(b);  // attn_norm needs whole tokens of x, which embed makes in other blocks
   if (b.leaves) return;
   Layer layer{0, layer_weights(pass, 0), pass.stream};
   for (;; layer.stream += kStreamLayerBytes) {
+    begin_stage(b, Stage::qkv, layer.number);
     stage_qkv<K>(b, layer);
     grid_barrier(b);  // attend needs whole q heads of qr, which rope makes in other blocks
     if (b.leaves) return;
+    begin_stage(b, Stage::attention, layer.number);
     stage_attention<K>(b, layer);
     grid_barrier(b);  // o_proj needs all of att, which attn_merge makes in other blocks
     if (b.leaves) return;
+    begin_stage(b, Stage::attn_out, layer.number);
     stage_attn_out<K>(b, layer);
     grid_barrier(b);  // ffn_norm needs whole tokens of x, which attn_add makes in other blocks
     if (b.leaves) return;
+    begin_stage(b, Stage::ffn_up, layer.number);
     stage_ffn_up<K>(b, layer);
     grid_barrier(b);  // down_proj needs all of h, which swiglu makes in other blocks
     if (b.leaves) return;
+    begin_stage(b, Stage::ffn_down, layer.number);
     stage_ffn_down<K>(b, layer);
     grid_barrier(b);  // attn_norm needs whole tokens of x, which ffn_add makes in other blocks
     if (b.leaves) return;
@@ -145,9 +151,11 @@ DEVICE void run_layers(Block& b) {
 template <int K>
 DEVICE void run_head(Block& b) {
   const ModelWeights model = model_weights(b.args.pass);
+  begin_stage(b, Stage::final_norm, kLayers);
   stage_final_norm<K>(b, model);
   grid_barrier(b);  // lm_head needs all of xf, which final_norm makes in other blocks
   if (b.leaves) return;
+  begin_stage(b, Stage::head, kLayers);
   stage_head<K>(b, model);
 }
 
@@ -156,10 +164,12 @@ __global__ void __launch_bounds__(kThreads, 1) prompt(const __grid_constant__ Pr
   extern __shared__ __align__(1024) char shared[];
   Block b{args, shared};
   start_slots(b);
+  begin_pass(b, args.pass);
   if (args.rows > 0)
     run_head<K>(b);
   else
     run_layers<K>(b);
+  end_pass(b);
   if (blockIdx.x == 0 && threadIdx.x == 0 && !b.leaves) args.barrier[kFinished] = 1;
 }
 

@@ -24,6 +24,18 @@ constexpr int kMostSlots = 4;  // steps of a product in shared memory: fewer whe
 constexpr int kSquareParts = 64;  // sums of squares of a token at most
 constexpr int kKeyTile = 64;  // positions of a tile of attention
 
+/** The stages in the order of the plan. */
+enum class Stage : int {
+  embed,
+  qkv,
+  attention,
+  attn_out,
+  ffn_up,
+  ffn_down,
+  final_norm,
+  head,
+};
+
 /** The kernel of prompts of up to `most` tokens: the tokens of a tile, and the rows of a tile of each product. */
 struct Kernel {
   int most, tokens, rows[kProducts];

@@ -14,17 +14,25 @@ export interface Work {
   readonly runs: number;
 }
 
+/** Which launch of a prompt, from 1 on, of how many. */
+export interface Launch {
+  readonly number: number;
+  readonly count: number;
+}
+
 export interface Profile extends Work {
   readonly kernel: string;
   readonly device: string;
-  /** Of the last run, its decoded tokens only. */
+  /** The launch whose tokens are profiled, together; null: tokens that are made one by one. */
+  readonly launch: Launch | null;
+  /** Of the last run, its decoded tokens only, or that launch. */
   readonly events: readonly TrackEvent[];
   readonly missed: number;
   /** [tok/s] */
   readonly overhead: {
     readonly without: Spread;
     readonly with: Spread;
-    /** Time of a token while it is profiled / as it runs, of the same run. */
+    /** Time while it is profiled / as it runs, of the same run. */
     readonly ratio: Spread;
   };
 }
@@ -36,25 +44,61 @@ export interface Pair {
   readonly profiled: Engine;
 }
 
-/** One run is thrown away. @throws OnelaunchError failed when the two make different tokens */
-export async function recordProfile(
+interface Control {
+  readonly signal: AbortSignal;
+  readonly onRun: (run: number) => void;
+}
+
+/** Tokens that are made one by one. @throws OnelaunchError failed when the two make different tokens */
+export async function recordProfile(pair: Pair, work: Work, control: Control): Promise<Profile> {
+  const profile = await inTurns(pair, work, control, (engine, begins) =>
+    decode(engine, work, { signal: control.signal, onPrompt: begins }),
+  );
+  // The pass at `position` also feeds the prompt's last token, in a launch of its own.
+  const events = profile.events.filter((event) => event.position > work.position);
+  return { ...profile, ...work, launch: null, events };
+}
+
+/** One launch of a prompt, of `tokens` behind `position` others. @throws OnelaunchError failed when the two go on differently behind it */
+export async function recordLaunch(
+  pair: Pair,
+  { launch, ...work }: Work & { readonly launch: Launch },
+  control: Control,
+): Promise<Profile> {
+  const profile = await inTurns(pair, work, control, (engine, begins) =>
+    feed(engine, work, { signal: control.signal, onPrompt: begins }),
+  );
+  // Passes of decoding have tracks of other roles.
+  const events = profile.events.filter((event) => event.role === 'block' && event.position === work.position);
+  return { ...profile, ...work, launch, events };
+}
+
+/** What is timed, after it has told that it begins; the hash of what it made. */
+type Run = (
+  engine: Engine,
+  begins: () => void,
+) => Promise<{ readonly millis: number; readonly hash: string }>;
+
+/** One run is thrown away. */
+async function inTurns(
   { kernel, plain, profiled }: Pair,
   work: Work,
-  { signal, onRun }: { readonly signal: AbortSignal; readonly onRun: (run: number) => void },
-): Promise<Profile> {
+  { onRun }: Control,
+  once: Run,
+): Promise<Pick<Profile, 'kernel' | 'device' | 'events' | 'missed' | 'overhead'>> {
   const [without, with_, ratios]: [number[], number[], number[]] = [[], [], []];
   let recorded = profiled.takeProfile();
   for (let run = -1; run < work.runs; run++) {
     onRun(run);
     // Neither is always the first.
     const order = run % 2 === 0 ? [plain, profiled] : [profiled, plain];
-    const made = new Map<Engine, Timed>();
+    const made = new Map<Engine, Awaited<ReturnType<Run>>>();
     for (const engine of order) {
-      // The events of the prompt would fill the room that there is.
-      const onPrompt = () => {
+      // The events of what comes before would fill the room that there is.
+      const begins = () => {
         if (engine === profiled) profiled.takeProfile();
       };
-      made.set(engine, await decode(engine, work, { signal, onPrompt }));
+      made.set(engine, await once(engine, begins));
     }
     recorded = profiled.takeProfile();
     const [a, b] = [made.get(plain)!, made.get(profiled)!];
@@ -64,14 +108,12 @@ export async function recordProfile(
       });
     }
     if (run < 0) continue;
-    without.push((1000 * work.tokens) / a.decodeMs);
-    with_.push((1000 * work.tokens) / b.decodeMs);
-    ratios.push(b.decodeMs / a.decodeMs);
+    without.push((1000 * work.tokens) / a.millis);
+    with_.push((1000 * work.tokens) / b.millis);
+    ratios.push(b.millis / a.millis);
   }
-  // The pass at `position` also feeds the prompt's last token, in a launch of its own.
-  const events = recorded.events.filter((event) => event.position > work.position);
   return {
-    ...{ ...work, kernel, device: plain.device, events, missed: recorded.missed },
+    ...{ kernel, device: plain.device, events: recorded.events, missed: recorded.missed },
     overhead: {
       without: spreadOf(without),
       with: spreadOf(with_),
@@ -80,23 +122,40 @@ export async function recordProfile(
   };
 }
 
-interface Timed {
-  readonly decodeMs: number;
-  readonly hash: string;
-}
-
 /** The prompt, then a token more than are wanted: the first one ends the prompt. */
 async function decode(
   engine: Engine,
   { position, tokens }: Work,
   { signal, onPrompt }: { readonly signal: AbortSignal; readonly onPrompt: () => void },
-): Promise<Timed> {
+): ReturnType<Run> {
   engine.reset(0);
   const prompt = promptOf(position + 1, engine.vocab);
   if (position > 0) await engine.score(prompt.slice(0, position), position, { signal });
   onPrompt();
   const { made, decodeMs } = await wholeReply(engine, prompt.slice(position), tokens + 1, signal);
-  return { decodeMs, hash: tokensHash(made) };
+  return { millis: decodeMs, hash: tokensHash(made) };
+}
+
+/** Tokens that tell whether two libraries have taken in the same. */
+const checkedTokens = 8;
+
+/** What comes before the launch, the launch, and a reply behind it. */
+async function feed(
+  engine: Engine,
+  { position, tokens }: Work,
+  { signal, onPrompt }: { readonly signal: AbortSignal; readonly onPrompt: () => void },
+): ReturnType<Run> {
+  engine.reset(0);
+  const end = position + tokens;
+  const prompt = promptOf(end + 1, engine.vocab);
+  const take = (ids: readonly number[]) => engine.scoreRows(ids, ids.length, () => {}, { signal });
+  if (position > 0) await take(prompt.slice(0, position));
+  onPrompt();
+  const started = performance.now();
+  await take(prompt.slice(position, end));
+  const millis = performance.now() - started;
+  const { made } = await wholeReply(engine, prompt.slice(end), checkedTokens, signal);
+  return { millis, hash: tokensHash(made) };
 }
 
 /** What profiling costs, in words: nothing that is seen where the runs fall on both sides of 1. */

@@ -15,7 +15,9 @@ export interface StageTimes {
   readonly total: number;
   /** Of the token's time. */
   readonly share: number;
-  /** Of the block that works longest, waits for others and for its own warps apart. */
+  /** What half of the blocks and nine tenths of them work at most, waits for others and for their own warps apart. */
+  readonly working: { readonly median: number; readonly p90: number };
+  /** Of the block that works longest. */
   readonly slowest: { readonly block: number; readonly working: number };
 }
 
@@ -52,13 +54,13 @@ export function summarize(events: readonly TrackEvent[], stages: readonly string
   const means = perBlock.map((of) => meanOf([...of.values()], blocks.size));
   const total = means.reduce((sum, mean) => sum + sumOf(mean), 0);
   const rows = stages.map((stage, i): StageTimes => {
-    const working = [...perBlock[i]!].map(([block, times]) => ({
-      block,
-      working: times.weights + times.compute + times.publish,
-    }));
+    const working = [...blocks].map((block) => ({ block, working: workingOf(perBlock[i]!.get(block)) }));
+    const sorted = working.map((one) => one.working).sort((a, b) => a - b);
+    const atMost = (share: number) => sorted[Math.ceil(share * sorted.length) - 1] ?? 0;
     return {
       ...{ stage, visits: layers[i]!.size, mean: means[i]!, total: sumOf(means[i]!) },
       share: sumOf(means[i]!) / total,
+      working: { median: atMost(0.5), p90: atMost(0.9) },
       slowest: working.reduce((a, b) => (b.working > a.working ? b : a), { block: 0, working: 0 }),
     };
   });
@@ -71,6 +73,9 @@ export function summarize(events: readonly TrackEvent[], stages: readonly string
     producer: feeding.length > 0 ? meanOf([...feeders.values()], feeders.size) : null,
   };
 }
+
+const workingOf = (times: PhaseTimes | undefined): number =>
+  times ? times.weights + times.compute + times.publish : 0;
 
 const sumOf = (times: PhaseTimes): number => phases.reduce((sum, phase) => sum + times[phase], 0);
 

@@ -28,6 +28,15 @@ export const phaseNames: Readonly<Record<Phase, string>> = {
   publish: 'stores',
 };
 
+/** The same in a launch of a prompt. */
+export const launchPhaseNames: Readonly<Record<Phase, string>> = {
+  ...phaseNames,
+  weights: 'first operands',
+  others: 'waits at barrier',
+  meet: 'own warps',
+  publish: 'makes results',
+};
+
 const roleNames: Readonly<Record<Role, string>> = {
   block: 'block',
   first: 'first computing warp',
@@ -37,7 +46,11 @@ const roleNames: Readonly<Record<Role, string>> = {
 };
 
 /** @param events of the blocks and passes that are shown */
-export function traceOf(schedule: Schedule, events: readonly TrackEvent[]): TraceEvent[] {
+export function traceOf(
+  schedule: Schedule,
+  events: readonly TrackEvent[],
+  names: Readonly<Record<Phase, string>> = phaseNames,
+): TraceEvent[] {
   const tid = (role: Role) => profileRoles.indexOf(role);
   const place = (event: TrackEvent) => ({ pid: event.block, tid: tid(event.role) });
   const slice = (visit: Visit): TraceEvent[] => {
@@ -51,7 +64,7 @@ export function traceOf(schedule: Schedule, events: readonly TrackEvent[]): Trac
     };
     const phases = visit.events.map(
       (event): TraceEvent => ({
-        ...{ ph: 'X', name: phaseNames[event.phase], cat: 'phase', ...place(event) },
+        ...{ ph: 'X', name: names[event.phase], cat: 'phase', ...place(event) },
         ...{ ts: event.begin / 1000, dur: (event.end - event.begin) / 1000 },
       }),
     );
@@ -63,7 +76,7 @@ export function traceOf(schedule: Schedule, events: readonly TrackEvent[]): Trac
     events.filter((event) => event.role === main),
   );
   return [
-    ...names(events, tid),
+    ...trackNames(events, tid),
     ...visitsOf(events).flatMap(slice),
     ...flows.flatMap(({ name, from, to }, id): TraceEvent[] => [
       // Inside of the slices, which a flow is bound to.
@@ -81,7 +94,7 @@ export function traceOf(schedule: Schedule, events: readonly TrackEvent[]): Trac
   ];
 }
 
-function names(events: readonly TrackEvent[], tid: (role: Role) => number): TraceEvent[] {
+function trackNames(events: readonly TrackEvent[], tid: (role: Role) => number): TraceEvent[] {
   const blocks = [...new Set(events.map((event) => event.block))].sort((a, b) => a - b);
   const roles = profileRoles.filter((role) => events.some((event) => event.role === role));
   return blocks.flatMap((pid): TraceEvent[] => [

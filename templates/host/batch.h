@@ -286,9 +286,8 @@ class Batch {
     Member& member = members_[slot];
     member.computed += count;
     member.outbox.progress.position = member.computed;
-    if (!member.scores) return;
-    member.outbox.progress.done += count;
-    signal();
+    if (member.scores) member.outbox.progress.done += count;
+    if (left(member) > 0) signal();
   }
 
   /** The token that was chosen behind the last one fed. */

@@ -175,6 +175,8 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
         finish = kFinishAborted;
       } else if (computed == prompt) {
         take(token);
+      } else {
+        thread.report([&](Progress& progress) { progress.position = static_cast<int32_t>(sequence.size()); });
       }
       continue;
     }

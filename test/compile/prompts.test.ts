@@ -1,6 +1,6 @@
 // The kernels of prompts: nvcc accepts them, and one runs on the emulator.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -52,6 +52,32 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
       });
       expect(made.status, `${kernel.name}: ${made.stderr}${made.stdout}`).toBe(0);
     }
+  });
+
+  test('accepts one that writes down what it does when, and only that one reads the clock', async () => {
+    const [dims, promptPlan] = made[0]!;
+    const kernel = await generate({ dims, plan: stream, promptPlan, target: resolveTarget('h100') });
+    const work = join(folder, 'profile');
+    write(work, kernel);
+    const readsClock = (flags: readonly string[]) => {
+      const target = ['-gencode=arch=compute_90a,code=compute_90a', '-Xcicc', '-O1'];
+      const args = [
+        '-std=c++17',
+        '-I.',
+        '-Ihost',
+        ...target,
+        ...flags,
+        '-ptx',
+        'prompt.cu',
+        '-o',
+        'prompt.ptx',
+      ];
+      const { status, stderr } = spawnSync(nvcc!.path, args, { cwd: work, encoding: 'utf8' });
+      expect(status, stderr).toBe(0);
+      return readFileSync(join(work, 'prompt.ptx'), 'utf8').includes('%clock64');
+    };
+    expect(readsClock(['-DPROFILE=1'])).toBe(true);
+    expect(readsClock([])).toBe(false);
   });
 });
 

@@ -33,6 +33,8 @@ export function cannotEmulate(): string | null {
 export interface EmulateOptions {
   /** Multiprocessors of the machine. @default 3 at barriers, as many as a stream has blocks */
   readonly multiprocessors?: number | undefined;
+  /** The library writes down what its threads do when. */
+  readonly profile?: boolean | undefined;
 }
 
 /** Compiles the sources of a kernel with the emulator, once: the path of a library with our C ABI.
@@ -44,10 +46,11 @@ export async function emulate(kernel: Kernel, options: EmulateOptions = {}): Pro
   const machine = `const EmulatedMachine emulated_machine{${multiprocessors}, ${target.sharedBytes}};\n`;
   const arch = Number(/\d+/.exec(target.arch)![0]) * 10;
   const kernels = Object.keys(sources).filter((name) => name.endsWith('.cu'));
+  const defined = options.profile ? ['-DPROFILE=1'] : [];
   const [objects, host, ...device] = await Promise.all([
     emulatorObject(),
-    hostObject(sources),
-    ...kernels.map((name) => deviceObject(sources, name, arch)),
+    hostObject(sources, defined),
+    ...kernels.map((name) => deviceObject(sources, name, { arch, defined })),
   ]);
   return cached('library.so', [machine, objects, host, device], async (folder) => {
     write(folder, { 'machine.cpp': `#include "emulator/machine.h"\n${machine}` });
@@ -59,27 +62,31 @@ export async function emulate(kernel: Kernel, options: EmulateOptions = {}): Pro
 type Sources = Readonly<Record<string, string>>;
 
 /** The kernel's code, rewritten. @param file that is compiled; `sources` are what it includes */
-export function deviceObject(sources: Sources, file: string, arch = 900): Promise<string> {
+export function deviceObject(
+  sources: Sources,
+  file: string,
+  { arch = 900, defined = [] }: { readonly arch?: number; readonly defined?: readonly string[] } = {},
+): Promise<string> {
   const files = Object.fromEntries(
     Object.entries(sources).map(([name, text]) => [name, isDeviceCode(name) ? emulatedSource(text) : text]),
   );
   const headers = readHeaders();
-  return cached('device.o', [files, file, arch, headers], async (folder) => {
+  return cached('device.o', [files, file, arch, defined, headers], async (folder) => {
     write(folder, files);
-    const device = [`-DEMULATED_ARCH=${arch}`, '-include', 'emulator/device.h', '-x', 'c++'];
+    const device = [...defined, `-DEMULATED_ARCH=${arch}`, '-include', 'emulator/device.h', '-x', 'c++'];
     await cxx(folder, ['-O1', '-march=native', ...device, '-c', file, '-o', 'device.o']);
   });
 }
 
 /** The host's code, which sees of the device's only its types. */
-function hostObject(sources: Sources): Promise<string> {
+function hostObject(sources: Sources, defined: readonly string[]): Promise<string> {
   const files = Object.fromEntries(
     Object.entries(sources).filter(([name]) => !isDeviceCode(name) || name === 'lib/types.cuh'),
   );
-  return cached('host.o', [files], async (folder) => {
+  return cached('host.o', [files, defined], async (folder) => {
     write(folder, files);
     for (const name of ['backend', 'library', 'model'])
-      await cxx(folder, ['-O1', '-c', `host/${name}.cpp`, '-o', `${name}.o`]);
+      await cxx(folder, ['-O1', ...defined, '-c', `host/${name}.cpp`, '-o', `${name}.o`]);
     await cxx(folder, ['-r', 'backend.o', 'library.o', 'model.o', '-o', 'host.o']);
   });
 }

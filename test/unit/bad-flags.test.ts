@@ -39,6 +39,17 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [['help', 'bild'], "error: unknown command 'bild'", "did you mean 'build'?"],
   [['--modle', 'qwen3-tiny'], "error: unknown option '--modle'", "did you mean '--model'?"],
   [['chat', ...tiny, '--top-k', '4'], "error: unknown option '--top-k'", "did you mean '--topK'?"],
+  [['profile', ...tiny, '--launch', '2'], 'error: --launch is given, and no --prompt', '--launch 2'],
+  [
+    ['profile', ...tiny, '--prompt', '100'],
+    'error: --prompt is given, and no --prompt-plan: launches of its own are what is profiled',
+    '--prompt-plan prefill',
+  ],
+  [
+    ['profile', ...tiny, '--prompt', '100', '--tokens', '4', '--prompt-plan', 'prefill'],
+    'error: --prompt and --tokens are both given',
+    '--launch says which',
+  ],
   [['bench', ...tiny, '--frobnicate'], "error: unknown option '--frobnicate'", 'gen bench --help lists'],
   [['build', '--model'], "error: option '-m, --model <name|dir>' argument missing", 'gen build --help'],
   [

@@ -262,6 +262,7 @@ describe('the page', () => {
     const overhead = { without: spreadOf([100]), with: spreadOf([95]), ratio: spreadOf([1.05]) };
     const about = {
       kernel: 'a<b',
+      launch: null,
       device: 'CPU & more',
       position,
       tokens,
@@ -274,7 +275,7 @@ describe('the page', () => {
       events,
       schedule.stages.map((stage) => stage.name),
     );
-    return profilePage(schedule, about, summary, onePass(events));
+    return profilePage(schedule, about, summary, { shown: onePass(events) });
   };
 
   it('is one file: no address, no script, nothing that is fetched', () => {

@@ -1,18 +1,19 @@
 // What tiles should cost: the busiest block's share of every product and of attention, and a barrier behind every stage.
+import { meanCached } from '../../model/kinds.ts';
 import { columnsOf, matrixRowsOf } from '../../model/ops.ts';
 import { type Cost, costOf } from '../../schedule/cost.ts';
 import type { Work } from '../../schedule/terms.ts';
 import type { TileStage, TilesSchedule } from './schedule.ts';
 import { queryTile } from './sizes.ts';
 
-/** A launch of as many tokens as there may be, behind `position` others. */
-export function tilesCost(schedule: TilesSchedule, position = 0): Cost {
-  const { syncs, passTokens } = schedule;
+/** A launch of so many tokens, behind `position` others. */
+export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedule.passTokens): Cost {
+  const { syncs } = schedule;
   const of = (name: string) => syncs.filter(({ after }) => after.stage === name);
   const isRun = ({ part }: Pick<TileStage, 'part'>) => part !== 'end';
   return costOf(schedule, {
     position,
-    tokens: passTokens,
+    tokens,
     syncName: 'grid barriers',
     splits: [1, 1],
     weightBytes: (stage) => (isRun(stage) ? stage.weightBytes : 0),
@@ -26,11 +27,12 @@ export function tilesCost(schedule: TilesSchedule, position = 0): Cost {
       })),
     notes: () => [],
     waits: (stage) => (isRun(stage) ? of(stage.name).map((): Work => ({ term: 'barrier', amount: 1 })) : []),
-    work: (stage) => (isRun(stage) ? stageWork(schedule, stage as TileStage, position) : []),
+    work: (stage) => (isRun(stage) ? stageWork(schedule, stage as TileStage, { position, tokens }) : []),
+    flop: (stage) => (isRun(stage) ? stageFlop(schedule, stage as TileStage, { position, tokens }) : null),
     slowdown: () => 1,
     beside: false,
     lines: [
-      `for ${passTokens} tokens together; the last token of a prompt, and its logits, are decoding's`,
+      `for ${tokens} tokens together; the last token of a prompt, and its logits, are decoding's`,
       ...schedule.kernels.map(
         ({ most, tokens, rows }) =>
           `up to ${most} tokens: tiles of ${tokens} tokens; rows ${Object.entries(rows)
@@ -41,8 +43,14 @@ export function tilesCost(schedule: TilesSchedule, position = 0): Cost {
   });
 }
 
-function stageWork(schedule: TilesSchedule, stage: TileStage, position: number): Work[] {
-  const { dims, blocks, passTokens: tokens } = schedule;
+interface Launch {
+  /** Tokens before it. */
+  readonly position: number;
+  readonly tokens: number;
+}
+
+function stageWork(schedule: TilesSchedule, stage: TileStage, { position, tokens }: Launch): Work[] {
+  const { dims, blocks } = schedule;
   const busiest = (units: number) => Math.ceil(units / blocks);
   switch (stage.body) {
     case 'embed':
@@ -71,4 +79,13 @@ function stageWork(schedule: TilesSchedule, stage: TileStage, position: number):
     default:
       return stage.body satisfies never;
   }
+}
+
+/** What the results of a product or of attention need: tiles that are not full compute more. On average over the layers. */
+function stageFlop({ dims }: TilesSchedule, stage: TileStage, { position, tokens }: Launch): number | null {
+  if (stage.body === 'product') return 2 * tokens * matrixRowsOf(stage.op, dims) * columnsOf(stage.op, dims);
+  if (stage.body !== 'attend') return null;
+  let seen = 0;
+  for (let token = 0; token < tokens; token++) seen += meanCached(dims, position + token) + 1;
+  return 4 * dims.qHeads * dims.headDim * seen;
 }

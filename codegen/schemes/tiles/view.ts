@@ -30,6 +30,7 @@ export interface TilesView {
   readonly operands: readonly OperandView[];
   readonly buffers: readonly BufferView[];
   readonly bytes: number;
+  readonly stageNames: readonly string[];
   readonly stages: readonly Line[];
   readonly begin: readonly Line[];
   readonly layer: readonly Line[];
@@ -66,6 +67,7 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
     })),
     operands: operandViews(schedule),
     ...placedBuffers(buffers),
+    stageNames: schedule.stages.map((stage) => stage.name),
     stages: schedule.stages.map((stage) => stageLine(schedule, stage)),
     begin: callLines(schedule, 'begin'),
     layer: callLines(schedule, 'layer'),
@@ -312,7 +314,11 @@ function callLines({ stages, syncs }: TilesSchedule, part: TileStage['part']): L
   return stages
     .filter((stage) => stage.part === part)
     .flatMap((stage) => {
-      const call = line('call', { name: stage.name, arguments: part === 'layer' ? 'layer' : 'model' });
+      const isLayer = part === 'layer';
+      const of = isLayer
+        ? { arguments: 'layer', layer: 'layer.number' }
+        : { arguments: 'model', layer: 'kLayers' };
+      const call = line('call', { name: stage.name, ...of });
       const meet = syncs.filter(({ after }) => after.stage === stage.name);
       return [call, ...meet.map(({ reason }) => line('meet', { reason }))];
     });

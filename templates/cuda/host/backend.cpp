@@ -214,7 +214,10 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
 #if PROFILE
 int backend_profile(Backend* backend, std::vector<ProfileEvent>* events, int64_t* missed, std::string* error) {
   const Backend& b = *backend;
-  return guarded(error, [&] { take_events(b.bound.profile, b.blocks, Scheme::kRoles, events, missed, b.stream.get()); });
+  return guarded(error, [&] {
+    take_events(b.bound.profile, b.blocks, Scheme::kRoles, events, missed, b.stream.get());
+    b.prompts.take_events(events, missed, b.stream.get());
+  });
 }
 #endif
 

@@ -78,7 +78,7 @@ DEVICE BlockTrack& block_track() {
 #endif
 
 /** A pass begins, a stage of it, and it ends: for profiles of kernels with barriers. */
-template <class Pass>
+template <class Block, class Pass>
 DEVICE void begin_pass(Block&, const Pass& pass) {
 #if PROFILE
   if (threadIdx.x != 0) return;
@@ -90,7 +90,7 @@ DEVICE void begin_pass(Block&, const Pass& pass) {
 #endif
 }
 
-template <class Stage>
+template <class Block, class Stage>
 DEVICE void begin_stage(Block&, Stage stage, int layer) {
 #if PROFILE
   if (threadIdx.x != 0) return;
@@ -102,12 +102,21 @@ DEVICE void begin_stage(Block&, Stage stage, int layer) {
 #endif
 }
 
+template <class Block>
 DEVICE void end_pass(Block&) {
 #if PROFILE
   if (threadIdx.x != 0) return;
   BlockTrack& b = block_track();
   if (b.inside) b.mark(kPhaseCompute);
   b.track.close();
+#endif
+}
+
+/** Inside a stage, by whole warps: a phase of it ends. */
+DEVICE void mark_inside([[maybe_unused]] int phase) {
+#if PROFILE
+  if (threadIdx.x == 0) block_track().mark(phase);
+  __syncwarp();
 #endif
 }
 

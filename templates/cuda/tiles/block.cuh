@@ -80,10 +80,12 @@ DEVICE void wait_for_blocks(unsigned* barrier, unsigned ordinal) {
 DEVICE void grid_barrier(Block& b) {
   __shared__ bool leaves;
   unsigned* const barrier = b.args.barrier;
+  mark_phase(kPhaseCompute);
   fence_copy_engine();
   __syncwarp();  // one lane may have fed alone
   __syncthreads();
   if (threadIdx.x == 0) {
+    mark_phase(kPhaseMeet);
     const unsigned ordinal = ++b.passed;
     // Block 0 asks the host, and says so before it arrives: whoever is behind this barrier knows.
     if (blockIdx.x == 0 && load_relaxed(barrier + kStopAt) == 0 && load_host(b.args.pass.stop_request) != 0) barrier[kStopAt] = ordinal;
@@ -92,6 +94,7 @@ DEVICE void grid_barrier(Block& b) {
     wait_for_blocks(barrier, ordinal);
     const unsigned stop_at = load_relaxed(barrier + kStopAt);
     leaves = load_relaxed(barrier + kLate) != 0 || (stop_at != 0 && stop_at <= ordinal);
+    mark_phase(kPhaseOthers);
   }
   __syncthreads();
   fence_copy_engine();

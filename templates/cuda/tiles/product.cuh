@@ -155,6 +155,7 @@ DEVICE void product(Block& b, const char* layer_stream, int layer, const From& i
 #pragma unroll
       for (int half = 0; half < 2; ++half) factor[m][half] = input.factor(min(first_token + m * 16 + half * 8 + lane() / 4, tokens - 1));
     steps.sum(tile, sum);
+    mark_inside(kPhaseCompute);
     epilogue.template start<S>(b, sum, factor);
     results.keep(sum, factor);
     const int part = work.row_tile(tile) * S::kRowWarps + S::row_warp(warp());
@@ -169,6 +170,7 @@ DEVICE void product(Block& b, const char* layer_stream, int layer, const From& i
       for (int i = 0; i < kBatch; ++i)
         if (turn + kBatch < R::kTurns) of_place[i] = epilogue.read(place(turn + kBatch + i));
     }
+    mark_inside(kPhasePublish);
   }
 }
 

@@ -61,6 +61,7 @@ class Steps {
     for (int step = 0; step < P::kSteps; ++step) {
       wait_copies<S::kSlots - 2>();
       computing_sync();  // this step is there, and the slot of the one before has been read
+      if (step == 0) mark_inside(kPhaseWeights);
       copy(tile, step + S::kSlots - 1);
       add_step<S>(sum, slot(step));
     }

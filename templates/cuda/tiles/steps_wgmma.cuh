@@ -54,6 +54,7 @@ class Steps {
     for (int step = 0; step < P::kSteps; ++step) {
       const int slot = ring_.slot, at = slot * (S::kSlotBytes / 16);
       ring_.wait_filled();
+      if (step == 0) mark_inside(kPhaseWeights);
       wgmma_fence();
 #pragma unroll
       for (int k = 0; k < 4; ++k) {  // 16 columns

@@ -1,6 +1,7 @@
 // No kernels for prompts: they go through passes of decoding.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "arena.h"
 #include "backend.h"
@@ -15,4 +16,7 @@ struct PromptLaunches {
   void launch_head(int, int, cudaStream_t) {}
   bool finished(int) const { return true; }
   std::string failure(int) const { return ""; }
+#if PROFILE
+  void take_events(std::vector<ProfileEvent>*, int64_t*, cudaStream_t) const {}
+#endif
 };

@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "backend.h"
 #include "device.h"
+#include "profile.h"
 #include "prompt_calls.h"
 #include "tensor_maps.h"
 
@@ -23,6 +24,9 @@ class PromptLaunches {
     bind_prompt(args_, device.take<char>(kPromptBytes));
     args_.barrier = device.take<unsigned>(tiles::kBarrierWords);
     results_ = pinned.take<Result>(kMaxOutstanding);
+#if PROFILE
+    marks_ = device.take<ProfileMark>(int64_t{blocks_} * kBlockTracks * kTrackMarks);
+#endif
   }
 
   /** The tokens of a pass through all layers. */
@@ -50,6 +54,14 @@ class PromptLaunches {
     return "block " + std::to_string(late[0] - 1) + " waited more than 2 s at grid barrier " + std::to_string(late[1]) + " of a prompt";
   }
 
+#if PROFILE
+  /** Adds what launches have written down, by the first thread of each block. */
+  void take_events(std::vector<ProfileEvent>* events, int64_t* missed, cudaStream_t stream) const {
+    constexpr int kRoles[] = {kRoleBlock, kRoleBlock, kRoleBlock, kRoleBlock};
+    ::take_events(marks_, blocks_, kRoles, events, missed, stream);
+  }
+#endif
+
  private:
   struct Result {
     unsigned words[tiles::kBarrierWords];
@@ -60,6 +72,9 @@ class PromptLaunches {
 #if WGMMA
     if (maps_.empty()) maps_ = make_maps();
     args_.maps = maps_[tiles::kernel_of(args_.rows > 0 ? args_.rows : args_.pass.tokens)];
+#endif
+#if PROFILE
+    args_.pass.profile = marks_;
 #endif
     check_cuda(kernel_prompt(args_, blocks_, stream), "kernel_prompt");
   }
@@ -80,6 +95,9 @@ class PromptLaunches {
   }
 
   std::vector<tiles::Maps> maps_;
+#endif
+#if PROFILE
+  ProfileMark* marks_ = nullptr;
 #endif
   PromptArgs args_{};
   int blocks_ = 0;
