@@ -157,7 +157,7 @@ describe('tiles are refused', () => {
       "tiles.ts:7:28: error: shared-memory-over-budget
         7 | export const whole = plan('whole', stages, tiles());
           |                            ^^^^^
-        two steps of a tile needs 33 KiB of shared memory a block, and small has 24."
+        two steps of a tile and its results needs 67 KiB of shared memory a block, and small has 24."
     `);
   });
 });
