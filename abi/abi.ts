@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 5;
+export const abiVersion = 6;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -107,6 +107,7 @@ export const abiStructs: readonly AbiStruct[] = [
       field('min_p', 'f32', '0: off'),
       field('repetition_penalty', 'f32', '1: off'),
       field('presence_penalty', 'f32', '0: off'),
+      field('frequency_penalty', 'f32', '0: off'),
       field('seed', 'u64', 'same seed, same text'),
       field('vocab', 'i32', "the tokenizer's size; rows from here on are never chosen"),
     ],

@@ -94,6 +94,11 @@ const replyCommand = (program: Program, name: string) =>
       'subtracted from the logits of tokens that occurred; 0: off',
       replyValues.presencePenalty('--presencePenalty'),
     )
+    .option(
+      '--frequencyPenalty <x>',
+      'subtracted from the logit of a token for each time the reply has it; 0: off',
+      replyValues.frequencyPenalty('--frequencyPenalty'),
+    )
     .option('--seed <n>', 'same seed, same reply', replyValues.seed('--seed'))
     .optionsGroup('Reply:')
     .option('--maxTokens <n>', 'most tokens of a reply', replyValues.maxTokens('--maxTokens'))

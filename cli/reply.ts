@@ -16,10 +16,10 @@ export type ReplySettings = Omit<ReplyOptions, 'signal'>;
 type ReplyFlags = ReplySettings & Pick<LoadOptions, 'context' | 'threads' | 'device'> & KernelFlags;
 
 export function replyOptions(flags: ReplySettings): ReplySettings {
-  const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, seed } = flags;
+  const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty, seed } = flags;
   const { maxTokens, stop, stopIds, speculate, enableThinking, parseSpecialTokens } = flags;
   return {
-    ...{ temperature, topK, topP, minP, repetitionPenalty, presencePenalty, seed },
+    ...{ temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty, seed },
     ...{ maxTokens, stop, stopIds, speculate, enableThinking, parseSpecialTokens },
   };
 }

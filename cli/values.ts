@@ -105,6 +105,7 @@ const exampleOf: Readonly<Record<string, string>> = {
   maxTokens: '256',
   repetitionPenalty: '1.1',
   presencePenalty: '0.5',
+  frequencyPenalty: '0.5',
   stopIds: '2,151645',
   weights: 'int8',
   speculate: '7,3',
@@ -130,6 +131,7 @@ export const replyValues = {
   maxTokens: (flag: string) => whole(flag, 1, maxInt32),
   repetitionPenalty: (flag: string) => real(flag, 0, 100, { above: true }),
   presencePenalty: (flag: string) => real(flag, -2, 2),
+  frequencyPenalty: (flag: string) => real(flag, -2, 2),
   /** Given several times, there are several. */
   stop: (flag: string) => (text: string, before?: readonly string[]) => {
     if (text === '') throw wrong(flag, text, 'a text: an empty one would end every reply before it begins');

@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 5;
+export const abiVersion = 6;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -170,6 +170,8 @@ export interface Sampling {
   repetition_penalty: number;
   /** 0: off */
   presence_penalty: number;
+  /** 0: off */
+  frequency_penalty: number;
   /** same seed, same text */
   seed: Int64;
   /** the tokenizer's size; rows from here on are never chosen */
@@ -183,6 +185,7 @@ const samplingType = koffi.struct({
   min_p: 'float',
   repetition_penalty: 'float',
   presence_penalty: 'float',
+  frequency_penalty: 'float',
   seed: 'uint64_t',
   vocab: 'int32_t',
 });
@@ -372,7 +375,7 @@ export const layout = [
   {
     name: 'Sampling',
     type: samplingType,
-    size: 40,
+    size: 48,
     offsets: {
       temperature: 0,
       top_k: 4,
@@ -380,14 +383,15 @@ export const layout = [
       min_p: 12,
       repetition_penalty: 16,
       presence_penalty: 20,
-      seed: 24,
-      vocab: 32,
+      frequency_penalty: 24,
+      seed: 32,
+      vocab: 40,
     },
   },
   {
     name: 'GenerateArgs',
     type: generateArgsType,
-    size: 80,
+    size: 88,
     offsets: {
       ids: 0,
       count: 8,

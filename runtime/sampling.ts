@@ -20,8 +20,11 @@ export interface ReplyOptions {
   readonly minP?: number | undefined;
   /** Divides the logit of tokens that occurred, as transformers does; 1: off. Applies at temperature 0 too. */
   readonly repetitionPenalty?: number | undefined;
-  /** Subtracted from the logit of tokens that occurred, -2 to 2; 0: off. Applies at temperature 0 too. */
+  /** Subtracted from the logit of tokens that occurred, in the prompt too, -2 to 2; 0: off. Applies at temperature 0 too. */
   readonly presencePenalty?: number | undefined;
+  /** Subtracted from the logit of a token for each time that it was chosen in this reply, -2 to 2; 0: off. The prompt does not count.
+   *  Applies at temperature 0 too. */
+  readonly frequencyPenalty?: number | undefined;
   /** Whole number from 0 to 2^53 - 1. The same seed gives the same reply to the same prompt, as long as as much of it is kept in the
    *  KV cache: a kept beginning was computed token by token, and its last bits may differ. @default drawn anew for each reply */
   readonly seed?: number | undefined;
@@ -76,6 +79,7 @@ const schema = z.strictObject({
   minP: z.number().nonnegative().max(1).optional(),
   repetitionPenalty: z.number().positive().optional(),
   presencePenalty: z.number().min(-2).max(2).optional(),
+  frequencyPenalty: z.number().min(-2).max(2).optional(),
   seed: z.int().nonnegative().optional(),
   stop: z.union([z.string(), z.array(z.string())]).optional(),
   stopIds: z.array(id).optional(),
@@ -124,6 +128,7 @@ export function checkOptions(
       min_p: given.minP ?? defaults.minP,
       repetition_penalty: given.repetitionPenalty ?? defaults.repetitionPenalty,
       presence_penalty: given.presencePenalty ?? 0,
+      frequency_penalty: given.frequencyPenalty ?? 0,
       seed: given.seed ?? Math.floor(Math.random() * 2 ** 32),
       vocab: size,
     },

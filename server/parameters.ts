@@ -23,6 +23,7 @@ export const replyShape = {
   min_p: z.number().min(0).max(1).optional(),
   repetition_penalty: z.number().gt(0).optional(),
   presence_penalty: z.number().min(-2).max(2).optional(),
+  frequency_penalty: z.number().min(-2).max(2).optional(),
   seed: z.int().min(0).optional(),
   stop: z.union([stop, z.array(stop).max(mostStops)], `expected a text, or up to ${mostStops}`).optional(),
   // Of these no reply depends.
@@ -49,6 +50,7 @@ export function replyOptions(given: Given): ReplyOptions {
     minP: given.min_p,
     repetitionPenalty: given.repetition_penalty,
     presencePenalty: given.presence_penalty,
+    frequencyPenalty: given.frequency_penalty,
     seed: given.seed,
     stop: given.stop,
   };
@@ -74,7 +76,6 @@ export const unsupported = {
   top_logprobs: never,
   prompt_logprobs: never,
   logit_bias: isEmpty,
-  frequency_penalty: isOne(0),
   response_format: isText,
   tools: isEmpty,
   tool_choice: isOne('none', 'auto'),
@@ -102,7 +103,6 @@ const instead: Readonly<Record<string, string>> = {
   best_of: 'send the request several times',
   response_format: "only { type: 'text' } is",
   reasoning_effort: 'chat_template_kwargs: { enable_thinking: false } leaves the thinking part out',
-  frequency_penalty: 'presence_penalty and repetition_penalty are',
 };
 
 /** As the shape of a body: any value may be there. */

@@ -157,7 +157,7 @@ struct LaunchArgs {
   const int* ids;              // [kPassTokens]
   const int* stop_ids;         // [stop_count]
   int* next;                   // [1] the chosen token
-  int* counts;                 // [kVocab] how often each token occurred, for the penalties
+  int* counts;                 // [kVocab] what penalties count of each token, see host/noise.h
   const char* weights;         // norms, biases and the embedding, kKeptBytes
   const char* stream;          // matrices in the order of their use, kStreamBytes
   Cache* cache;                // [kLayers][kKvHeads][context][2][kHeadPad], swizzled

@@ -22,6 +22,7 @@
 #include "model.h"
 #include "slots.h"
 
+#include "host/noise.h"
 #include "lib/scratch.h"
 #include "lib/team.h"
 
@@ -375,7 +376,7 @@ int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n
       *error = "token " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
       return kStatusBadArgument;
     }
-    ++counts[ids[i]];
+    counts[ids[i]] = kInPrompt;
   }
   return kStatusOk;
 }
@@ -483,7 +484,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
     backend->chosen.assign(backend->next, backend->next + job.pass.tokens);
     *token = backend->chosen.front();
     for (size_t i = 0; i < job.rows.size(); ++i) {
-      if (backend->chosen[i] >= 0) ++pass_of(*backend, job.rows[i].slot).counts[backend->chosen[i]];
+      if (backend->chosen[i] >= 0) pass_of(*backend, job.rows[i].slot).counts[backend->chosen[i]] += kChosenOnce;
     }
   } else if (job.pass.sample) {
     int drafts = 0;
@@ -491,7 +492,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
     backend->chosen.assign(backend->next, backend->next + drafts + 1);
     *token = backend->chosen.front();
     *backend->next = backend->chosen.back();
-    if (*backend->next >= 0) ++job.pass.counts[*backend->next];
+    if (*backend->next >= 0) job.pass.counts[*backend->next] += kChosenOnce;
   }
   return kStatusOk;
 }

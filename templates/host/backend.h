@@ -44,7 +44,7 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
 int backend_finish_load(Backend* backend, std::string* error);
 /** Direct pointer into the packed weights, or nullptr where the target has none (CUDA). */
 void* backend_map(Backend* backend, int64_t offset);
-/** Penalty counts of a sequence := occurrences in ids [n]; tokens sampled for it are counted by the backend from then on. */
+/** Penalty counts of a sequence: ids [n] are its prompt; tokens sampled for it are counted by the backend from then on. */
 int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error);
 /** The most tokens of a request that samples none, where prompts have kernels of their own; else 0. */
 int32_t backend_prompt_tokens(Backend* backend);

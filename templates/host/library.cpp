@@ -99,6 +99,7 @@ void check_sampling(const Sampling& s) {
   require(s.min_p >= 0 && s.min_p <= 1, "min_p is not in [0, 1]");
   require(std::isfinite(s.repetition_penalty) && s.repetition_penalty > 0, "repetition_penalty is not above 0");
   require(std::isfinite(s.presence_penalty), "presence_penalty is not a number");
+  require(std::isfinite(s.frequency_penalty), "frequency_penalty is not a number");
   if (s.vocab < 1 || s.vocab > kModel.vocab) fail(kStatusBadArgument, "sampling.vocab is %d, not 1 to %d", s.vocab, kModel.vocab);
 }
 

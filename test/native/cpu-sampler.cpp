@@ -164,6 +164,12 @@ static void check_greedy() {
   check.equal(choose(logits, s, counts, 0), 900);
   s.presence_penalty = 1.1f;
   check.equal(choose(logits, s, counts, 0), 300);
+  s.presence_penalty = 0;
+  s.frequency_penalty = 0.3f;  // 3 - 3 * 0.3 > 2
+  for (int chosen = 0; chosen < 6; ++chosen) {
+    counts[900] = kInPrompt + chosen * kChosenOnce;
+    check.equal(choose(logits, s, counts, 0), chosen > 3 ? 300 : 900);
+  }
   // A negative logit is multiplied: it must not rise.
   Floats negative(kVocab, -2.0f);
   negative[5] = -1.5f;
@@ -178,6 +184,27 @@ static void check_greedy() {
   for (int i = 0; i < 50; ++i) {
     const int token = choose(negative, s, fifth, i);
     check.that(token != 5 && token < 100);
+  }
+}
+
+static void check_adjusted() {
+  Check check("logits with penalties");
+  for (int i = 0; i < 20000; ++i) {
+    Sampling s = settings(0);
+    s.repetition_penalty = 1 + random_float() / 2;
+    s.presence_penalty = 2 * random_float();
+    s.frequency_penalty = i % 3 ? 2 * random_float() : 0;
+    const float logit = 20 * random_float();
+    const bool in_prompt = i % 2;
+    const int chosen = i % 5;
+    double want = logit, largest = std::fabs(logit);
+    if (in_prompt || chosen > 0) {
+      want = want < 0 ? want * s.repetition_penalty : want / s.repetition_penalty;
+      largest = std::max(std::fabs(want), std::fabs(s.presence_penalty) + chosen * std::fabs(double(s.frequency_penalty)));
+      want -= s.presence_penalty + chosen * double(s.frequency_penalty);
+    }
+    // Three roundings, none of a number larger than both terms together.
+    check.near(adjusted(logit, in_prompt * kInPrompt + chosen * kChosenOnce, s), want, 3 * 0x1p-24 * 2 * largest);
   }
 }
 
@@ -235,6 +262,7 @@ int main() {
   check_noise();
   check_sets();
   check_greedy();
+  check_adjusted();
   check_finite();
   Floats few(kVocab, -3e38f), many(kVocab), flat(kVocab, 0.5f);
   for (int i = 0; i < 10; ++i) few[i * 99] = random_float() * 2;

@@ -107,6 +107,7 @@ describe('arguments that C would bend are refused before', () => {
     ['min_p', { min_p: 2 }],
     ['repetition_penalty', { repetition_penalty: 0 }],
     ['presence_penalty', { presence_penalty: Infinity }],
+    ['frequency_penalty', { frequency_penalty: NaN }],
     ['seed', { seed: -1 }],
     ['seed', { seed: 0.5 }],
     ['vocab', { vocab: 513 }],

@@ -100,6 +100,7 @@ describe('given what it cannot be', () => {
           'minP',
           'repetitionPenalty',
           'presencePenalty',
+          'frequencyPenalty',
           'seed',
           'stop',
           'stopIds',

@@ -84,7 +84,7 @@ describe('a chat', () => {
   it('hands its parameters to the engine', async () => {
     const { app, engine } = served();
     const sampling = { temperature: 0.5, top_p: 0.9, top_k: 7, min_p: 0.1, seed: 3, presence_penalty: 1.5 };
-    const given = { ...sampling, repetition_penalty: 1.25 };
+    const given = { ...sampling, repetition_penalty: 1.25, frequency_penalty: -0.5 };
     await post(app, chat, chatBody({ ...given, max_completion_tokens: 5 }));
     await post(app, chat, chatBody({ max_tokens: 6, top_k: -1, temperature: null }));
     expect(engine.calls[0]).toMatchObject({ maxTokens: 5, sampling: given });
@@ -171,7 +171,6 @@ describe('a refusal', () => {
     top_logprobs: 5,
     prompt_logprobs: 1,
     logit_bias: { 5: 100 },
-    frequency_penalty: 0.5,
     response_format: { type: 'json_schema', json_schema: { name: 'x', schema: {} } },
     tools: [{ type: 'function', function: { name: 'f' } }],
     tool_choice: 'required',

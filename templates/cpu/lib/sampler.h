@@ -13,6 +13,11 @@ DEVICE uint32_t ordered_key(float z) {
 }
 DEVICE float value_of(uint32_t key) { return float_from_bits(key & 0x80000000 ? key & 0x7fffffff : ~key); }
 
+/** A logit with the penalties of its token. */
+DEVICE float adjusted(float logit, int count, const Sampling& s) {
+  return count > 0 ? penalised(logit, count, s.repetition_penalty, s.presence_penalty, s.frequency_penalty) : logit;
+}
+
 /** The largest logit's id, the lowest of equals; kNotFinite if one is NaN or infinite before its penalties. */
 DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* counts, int vocab) {
   int best = 0;
@@ -20,7 +25,7 @@ DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* coun
   bool strange = false;
   for (int i = 0; i < vocab; ++i) {
     strange |= not_finite(bits_from_float(logits[i]));
-    const float logit = counts[i] > 0 ? penalised(logits[i], s.repetition_penalty, s.presence_penalty) : logits[i];
+    const float logit = adjusted(logits[i], counts[i], s);
     if (logit > most) {
       most = logit;
       best = i;
@@ -70,7 +75,7 @@ DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* 
   bool strange = false;
   for (int i = 0; i < vocab; ++i) {
     strange |= not_finite(bits_from_float(logits[i]));
-    const float logit = counts[i] > 0 ? penalised(logits[i], s.repetition_penalty, s.presence_penalty) : logits[i];
+    const float logit = adjusted(logits[i], counts[i], s);
     keys[i] = ordered_key(logit / s.temperature);
     ids[i] = i;
     top = keys[i] > top ? keys[i] : top;
@@ -103,7 +108,7 @@ DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* 
   return n;
 }
 
-/** The token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are occurrences, for the penalties. */
+/** The token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are what the penalties count. */
 DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const int* counts, int position, int scratch) {
   const int vocab = s.vocab > 0 ? smaller(s.vocab, kVocab) : kVocab;
   if (!(s.temperature > 0)) return sample_greedy(logits, s, counts, vocab);
@@ -132,6 +137,6 @@ DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts
   for (int behind = b.team->draft_count;; --behind, ++next) {
     *next = sample_one(b, logits - (int64_t)behind * kVocab, s, counts, position - behind, scratch);
     if (behind == 0 || *next != b.team->drafts[b.team->draft_count - behind]) return;
-    ++counts[*next];
+    counts[*next] += kChosenOnce;
   }
 }

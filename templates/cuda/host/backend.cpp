@@ -149,7 +149,7 @@ void* backend_map(Backend*, int64_t) { return nullptr; }
 
 int backend_counts(Backend* backend, int32_t, const int32_t* ids, int64_t n, std::string* error) {
   return guarded(error, [&] {
-    const std::vector<int> counts = occurrences(ids, n);
+    const std::vector<int> counts = prompt_counts(ids, n);
     backend->uploads.copy(backend->bound.counts, counts.data(), counts.size() * sizeof(int), backend->stream.get());
   });
 }

@@ -26,7 +26,9 @@ struct Best {
 };
 
 /** True when every block can find the token itself: the largest logit, no penalties. */
-BOTH inline bool is_greedy(const Sampling& s) { return !(s.temperature > 0) && s.repetition_penalty == 1 && s.presence_penalty == 0; }
+BOTH inline bool is_greedy(const Sampling& s) {
+  return !(s.temperature > 0) && s.repetition_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0;
+}
 
 /** What the LM head does with its rows. */
 struct LogitRows {
@@ -84,7 +86,7 @@ DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken&
   }
   if (greedy) {
     const int token = best_candidate(cta, candidates, step, stage);
-    if (cta.index() == 0 && threadIdx.x == 0 && token >= 0) ++cta.pass.counts[token];
+    if (cta.index() == 0 && threadIdx.x == 0 && token >= 0) cta.pass.counts[token] += kChosenOnce;
     return token;
   }
   if constexpr (T == 1) {
