@@ -116,7 +116,7 @@ export function checkInteger(
 }
 
 /** That value is finite, also as a 32-bit float. */
-function checkNumber(name: string, value: unknown, min = -Infinity, max = Infinity): void {
+export function checkNumber(name: string, value: unknown, min = -Infinity, max = Infinity): void {
   const fits =
     typeof value === 'number' && Number.isFinite(Math.fround(value)) && value >= min && value <= max;
   const range =

@@ -24,6 +24,13 @@ export const replyShape = {
   repetition_penalty: z.number().gt(0).optional(),
   presence_penalty: z.number().min(-2).max(2).optional(),
   frequency_penalty: z.number().min(-2).max(2).optional(),
+  logit_bias: z
+    .record(
+      z.string().regex(/^(0|[1-9]\d*)$/, 'expected token ids'),
+      z.number().min(-100).max(100),
+      'expected biases from -100 to 100 by token id',
+    )
+    .optional(),
   seed: z.int().min(0).optional(),
   stop: z.union([stop, z.array(stop).max(mostStops)], `expected a text, or up to ${mostStops}`).optional(),
   // Of these no reply depends.
@@ -51,6 +58,7 @@ export function replyOptions(given: Given): ReplyOptions {
     repetitionPenalty: given.repetition_penalty,
     presencePenalty: given.presence_penalty,
     frequencyPenalty: given.frequency_penalty,
+    logitBias: given.logit_bias,
     seed: given.seed,
     stop: given.stop,
   };
@@ -72,10 +80,7 @@ const never: Off = () => false;
 export const unsupported = {
   n: isOne(1),
   best_of: isOne(1),
-  logprobs: isOne(false),
-  top_logprobs: never,
   prompt_logprobs: never,
-  logit_bias: isEmpty,
   response_format: isText,
   tools: isEmpty,
   tool_choice: isOne('none', 'auto'),

@@ -194,6 +194,7 @@ struct Backend {
   float* logits;
   Pass bound;                 // pointers and sizes, of the sequence in slot 0; each pass fills in the rest
   int sequences;
+  std::vector<std::vector<float>> biases;  // of each sequence [kVocab]; empty: none
 
   Path path;
   Team team{};
@@ -237,11 +238,14 @@ void run(Backend* backend, const Pass& pass) {
   grid_barrier(backend->blocks[0]);
 }
 
+const float* bias_of(const Backend& backend, int slot) { return backend.biases[slot].empty() ? nullptr : backend.biases[slot].data(); }
+
 /** What is bound, for the sequence in a slot. */
 Pass pass_of(const Backend& backend, int slot) {
   Pass pass = backend.bound;
   pass.cache += slot * backend.team.sequence_elements;
   pass.counts += int64_t{slot} * kVocab;
+  pass.bias = bias_of(backend, slot);
   return pass;
 }
 
@@ -302,6 +306,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   Pass& bound = backend->bound;
   bound.context = context;
   backend->sequences = options.sequences;
+  backend->biases.resize(options.sequences);
   backend->weights = arena.take<char>(kWeightBytes);
   bound.weights = backend->weights;
   bound.cache = arena.take<Cache>(cache);
@@ -381,6 +386,20 @@ int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n
   return kStatusOk;
 }
 
+int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
+  std::vector<float>& bias = backend->biases[slot];
+  bias.clear();
+  if (n > 0) bias.resize(kVocab);
+  for (int64_t i = 0; i < n; ++i) {
+    if (ids[i] < 0 || ids[i] >= kVocab) {
+      *error = "token " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
+      return kStatusBadArgument;
+    }
+    bias[ids[i]] = biases[i];
+  }
+  return kStatusOk;
+}
+
 int32_t backend_prompt_tokens(Backend*) { return 0; }
 
 int32_t backend_steps(Backend*) { return 1; }
@@ -440,6 +459,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
   Job job{pass_of(*backend, request.rows ? 0 : request.slot), {}, request.check, {}, {}};
   for (int i = 0; request.rows && i < count; ++i) {
     job.rows.push_back(request.rows[i]);
+    job.rows.back().bias = bias_of(*backend, request.rows[i].slot);
     job.samplings.push_back(*request.rows[i].sampling);
   }
   job.pass.tokens = count;

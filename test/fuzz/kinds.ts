@@ -119,6 +119,8 @@ const replyOptions = {
     repetitionPenalty: 1.1,
     presencePenalty: 1,
     frequencyPenalty: 0.5,
+    logitBias: { 5: -1 },
+    topLogprobs: 2,
   },
   ...{ seed: 1, stop: ['x'], stopIds: [1], enableThinking: true, parseSpecialTokens: false },
 };

@@ -29,11 +29,12 @@ static Sampling settings(float temperature) {
 static Floats scratch(sample_scratch());
 static Team team{1, 0, {}};
 static uint32_t chosen_hash = 1;
+static Floats biases;  // none, unless a check sets them
 
 static int choose(const Floats& logits, const Sampling& s, std::vector<int> counts, int position) {
   Block b{&team, 0, scratch.data()};
   int next = -1;
-  sample(b, logits.data(), s, counts.data(), position, 0, &next);
+  sample(b, logits.data(), s, counts.data(), biases.empty() ? nullptr : biases.data(), position, 0, &next);
   chosen_hash = chosen_hash * 31 + next;
   return next;
 }
@@ -41,7 +42,7 @@ static int choose(const Floats& logits, const Sampling& s, std::vector<int> coun
 static std::vector<int> kept(const Floats& logits, const Sampling& s, const std::vector<int>& counts) {
   std::vector<uint32_t> keys(kVocab);
   std::vector<int> ids(kVocab);
-  ids.resize(sample_candidates(logits.data(), s, counts.data(), s.vocab, keys.data(), ids.data()));
+  ids.resize(sample_candidates(logits.data(), s, counts.data(), nullptr, s.vocab, keys.data(), ids.data()));
   std::sort(ids.begin(), ids.end());
   return ids;
 }

@@ -468,7 +468,7 @@ struct SampleStage {
   int position;
   int* next;
   __device__ void operator()(Block& b) const {
-    if (b.index() == 0) sample(b, logits, s, counts, position, 0, next);
+    if (b.index() == 0) sample(b, logits, s, counts, nullptr, position, 0, next);
   }
 };
 

@@ -443,6 +443,14 @@ describe('a refusal', () => {
     [{ presencePenalty: 3 }, 'options.presencePenalty: Too big'],
     [{ frequencyPenalty: -3 }, 'options.frequencyPenalty: Too small'],
     [{ stop: '' }, 'options.stop holds an empty text'],
+    [{ topLogprobs: 21 }, 'options.topLogprobs: Too big'],
+    [{ logitBias: { 5: 101 } }, 'options.logitBias.5: Too big'],
+    [{ logitBias: { '05': 1 } }, 'options.logitBias.05: expected token ids'],
+    [{ logitBias: { 4096: 1 } }, 'options.logitBias has token 4096, which the model does not have'],
+    [
+      { logitBias: Object.fromEntries([...Array(1025).keys()].map((id) => [id, 1])) },
+      'options.logitBias has 1025 tokens',
+    ],
     [{ max_tokens: 4 }, 'options has no max_tokens'],
   ])('of %j names the option', async (options, message) => {
     const { llm } = modelOf('One');

@@ -42,6 +42,6 @@ inline int run_pass(const Pass& pass, const int* ids, int tokens, int position) 
     if (ids[i] != 0) kernel().wrong = "ids behind the tokens";
   }
   const int token = token_after(sum, position + tokens);
-  if (pass.sample) ++pass.counts[token];
+  if (pass.sample) pass.counts[token] += kChosenOnce;
   return token;
 }
