@@ -17,14 +17,15 @@ afterAll(() => engine?.close());
 /** More than a pass, and text that repeats. */
 const prompt = Array.from({ length: 90 }, (_, i) => ((i % 9) + 1) * 37);
 
-it.each([
-  { frequency: 0.7 },
-  { frequency: -0.5, presence: 0.4 },
-  { repetition: 1.3, presence: 0.2, frequency: 0.3 },
-])('penalties %j are counts of the reply', async (adjustments) => {
-  const ids = await expectPlainChoices(engine, prompt, 24, adjustments);
-  expect(ids).not.toEqual(await expectPlainChoices(engine, prompt, 24, {}));
-});
+it.each([{ frequency: 6 }, { frequency: 3, presence: 30 }, { repetition: 1.5, presence: 1, frequency: 2 }])(
+  'penalties %j are counts of the reply',
+  async (penalties) => {
+    // Tokens that would be said again and again: one that the prompt has, and one that it has not.
+    const bias = { 37: 40, 38: 40 };
+    const ids = await expectPlainChoices(engine, prompt, 24, { bias, ...penalties });
+    expect(ids).not.toEqual(await expectPlainChoices(engine, prompt, 24, { bias }));
+  },
+);
 
 it('a bias is added before penalties', async () => {
   const plain = await expectPlainChoices(engine, prompt, 12, {});
