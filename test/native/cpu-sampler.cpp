@@ -171,6 +171,12 @@ static void check_greedy() {
     counts[900] = kInPrompt + chosen * kChosenOnce;
     check.equal(choose(logits, s, counts, 0), chosen > 3 ? 300 : 900);
   }
+  biases.assign(kVocab, 0.0f);
+  biases[17] = 4;  // of a logit of -1
+  check.equal(choose(logits, s, counts, 0), 17);
+  s.temperature = 0.01f;
+  check.equal(choose(logits, s, counts, 0), 17);
+  biases.clear();
   // A negative logit is multiplied: it must not rise.
   Floats negative(kVocab, -2.0f);
   negative[5] = -1.5f;
@@ -189,23 +195,24 @@ static void check_greedy() {
 }
 
 static void check_adjusted() {
-  Check check("logits with penalties");
+  Check check("logits with bias and penalties");
   for (int i = 0; i < 20000; ++i) {
     Sampling s = settings(0);
     s.repetition_penalty = 1 + random_float() / 2;
     s.presence_penalty = 2 * random_float();
     s.frequency_penalty = i % 3 ? 2 * random_float() : 0;
-    const float logit = 20 * random_float();
+    const float logit = 20 * random_float(), bias = i % 7 ? 100 * random_float() : 0;
     const bool in_prompt = i % 2;
     const int chosen = i % 5;
-    double want = logit, largest = std::fabs(logit);
+    double want = double(logit) + bias, largest = std::fabs(want);
     if (in_prompt || chosen > 0) {
       want = want < 0 ? want * s.repetition_penalty : want / s.repetition_penalty;
-      largest = std::max(std::fabs(want), std::fabs(s.presence_penalty) + chosen * std::fabs(double(s.frequency_penalty)));
+      largest = std::max(std::max(largest, std::fabs(want)), std::fabs(s.presence_penalty) + chosen * std::fabs(double(s.frequency_penalty)));
       want -= s.presence_penalty + chosen * double(s.frequency_penalty);
     }
-    // Three roundings, none of a number larger than both terms together.
-    check.near(adjusted(logit, in_prompt * kInPrompt + chosen * kChosenOnce, s), want, 3 * 0x1p-24 * 2 * largest);
+    // Four roundings, none of a number larger than both terms together; the first is of the sum that is then multiplied, by up to 2.
+    const int count = in_prompt * kInPrompt + chosen * kChosenOnce;
+    check.near(adjusted(&logit, 0, s, &count, bias != 0 ? &bias : nullptr), want, 5 * 0x1p-24 * 2 * largest);
   }
 }
 
