@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "host/calls.h"
+#include "host/noise.h"
 
 /** What the tests decide about the kernel and see of it. */
 struct Kernel {
