@@ -7,6 +7,13 @@ export { type LoadOptions, type LoadProgress, load } from './load.ts';
 export type { ChatMessage } from './runtime/chat-template.ts';
 export type { TextScore } from './runtime/likelihood.ts';
 export type { LanguageModel, PromptOptions } from './runtime/model.ts';
-export type { Finish, Piece, Reply, ReplyResult } from './runtime/reply.ts';
+export type {
+  ChosenLogprob,
+  Finish,
+  Piece,
+  Reply,
+  ReplyResult,
+  TokenLogprob,
+} from './runtime/reply.ts';
 export type { ReplyOptions } from './runtime/sampling.ts';
 export type { Session, SessionOptions } from './runtime/session.ts';

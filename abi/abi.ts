@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 5;
+export const abiVersion = 6;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -107,6 +107,7 @@ export const abiStructs: readonly AbiStruct[] = [
       field('min_p', 'f32', '0: off'),
       field('repetition_penalty', 'f32', '1: off'),
       field('presence_penalty', 'f32', '0: off'),
+      field('frequency_penalty', 'f32', '0: off'),
       field('seed', 'u64', 'same seed, same text'),
       field('vocab', 'i32', "the tokenizer's size; rows from here on are never chosen"),
     ],
@@ -122,6 +123,14 @@ export const abiStructs: readonly AbiStruct[] = [
       field('stop_count', 'i32', ''),
       field('draft_tokens', 'i32', 'most tokens drafted for a pass to check; 0: none, -1: as many as pay'),
       field('draft_ngram', 'i32', 'most of the last tokens that are looked up for drafts, at least 1'),
+      field('bias_ids', 'ptr', 'const int32_t[bias_count]'),
+      field('biases', 'ptr', 'const float[bias_count], added to the logits of these tokens before penalties'),
+      field('bias_count', 'i32', ''),
+      field(
+        'top_logprobs',
+        'i32',
+        '-1: no log probabilities; else those of each token and of so many of the most likely, up to 20',
+      ),
       field('sampling', 'Sampling', ''),
     ],
   },
@@ -225,6 +234,17 @@ export const abiFunctions: readonly AbiFunction[] = [
     doc: 'Never blocks: copies out new tokens and the state of the job.',
   },
   {
+    name: 'ol_logprobs',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('ids', 'ptr'),
+      param('logprobs', 'ptr'),
+      param('capacity', 'i32'),
+    ],
+    doc: 'Of the n tokens of the last ol_poll: int32_t ids[n][1 + top] and float logprobs[n][1 + top], the token itself first, then the most likely ones by rank. Natural logs of the softmax of all logits, before bias, penalties and temperature; the most likely are below sampling.vocab.',
+  },
+  {
     name: 'ol_stop',
     returns: 'i32',
     params: [param('engine', 'engine')],
@@ -271,6 +291,18 @@ export const abiFunctions: readonly AbiFunction[] = [
       param('capacity', 'i32'),
     ],
     doc: 'Never blocks: copies out new tokens and the state of the job of a sequence.',
+  },
+  {
+    name: 'ol_sequence_logprobs',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('slot', 'i32'),
+      param('ids', 'ptr'),
+      param('logprobs', 'ptr'),
+      param('capacity', 'i32'),
+    ],
+    doc: 'As ol_logprobs, of the last ol_sequence_poll.',
   },
   {
     name: 'ol_sequence_stop',

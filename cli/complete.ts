@@ -4,10 +4,17 @@ import { helpEnd, type Program, promptCommand } from './flags.ts';
 import { readPrompt, readWords } from './prompt.ts';
 import { loadTold, printReply, replyCode, replyOptions } from './reply.ts';
 import type { Start } from './ui.ts';
+import { whole } from './values.ts';
 
 export function addComplete(program: Program, start: Start): void {
   promptCommand(program, 'complete', 'the text')
     .description('continue a text')
+    .optionsGroup('Reply:')
+    .option(
+      '--topLogprobs <n>',
+      'with --json: log probabilities of each token, and of so many others, 0 to 20',
+      whole('--topLogprobs', 0, 20),
+    )
     .addHelpText(
       'after',
       helpEnd(
@@ -17,6 +24,12 @@ export function addComplete(program: Program, start: Start): void {
     )
     .action((...[first, second, options]) =>
       start(options, async (ui) => {
+        const { topLogprobs, json } = options;
+        if (topLogprobs !== undefined && !json) {
+          throw new OnelaunchError('usage', '--topLogprobs is for --json', {
+            hint: 'they are parts of its pieces and of its result',
+          });
+        }
         const { model, prompt } = readWords([first, second], options, 'complete');
         const text = await readPrompt(ui, prompt, options.file);
         if (text === null) {
@@ -26,7 +39,7 @@ export function addComplete(program: Program, start: Start): void {
         }
         await using llm = await loadTold(ui, model, options);
         const result = await printReply(ui, (told) =>
-          llm.complete(text, { ...replyOptions(options), ...told }),
+          llm.complete(text, { ...replyOptions(options), topLogprobs, ...told }),
         );
         return replyCode(result);
       }),

@@ -94,6 +94,16 @@ const replyCommand = (program: Program, name: string) =>
       'subtracted from the logits of tokens that occurred; 0: off',
       replyValues.presencePenalty('--presencePenalty'),
     )
+    .option(
+      '--frequencyPenalty <x>',
+      'subtracted from the logit of a token for each time the reply has it; 0: off',
+      replyValues.frequencyPenalty('--frequencyPenalty'),
+    )
+    .option(
+      '--logitBias <id:bias,...>',
+      'added to the logits of these tokens, -100 to 100: 100 forces one, -100 bans it',
+      replyValues.logitBias('--logitBias'),
+    )
     .option('--seed <n>', 'same seed, same reply', replyValues.seed('--seed'))
     .optionsGroup('Reply:')
     .option('--maxTokens <n>', 'most tokens of a reply', replyValues.maxTokens('--maxTokens'))

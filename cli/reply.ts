@@ -9,17 +9,37 @@ import { printable } from './printable.ts';
 import type { Ui } from './ui.ts';
 import { wordWrap } from './wrap.ts';
 
-/** Options of a reply that a user sets. */
-export type ReplySettings = Omit<ReplyOptions, 'signal' | 'onPrompt'>;
+/** Options of a reply that a user sets; log probabilities are for programs. */
+export type ReplySettings = Omit<ReplyOptions, 'signal' | 'onPrompt' | 'logprobs' | 'topLogprobs'>;
 
 /** The flags of a command that makes replies, as commander parsed them. */
 type ReplyFlags = ReplySettings & Pick<LoadOptions, 'context' | 'threads' | 'device'> & KernelFlags;
 
 export function replyOptions(flags: ReplySettings): ReplySettings {
-  const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, seed } = flags;
+  const {
+    temperature,
+    topK,
+    topP,
+    minP,
+    repetitionPenalty,
+    presencePenalty,
+    frequencyPenalty,
+    logitBias,
+    seed,
+  } = flags;
   const { maxTokens, stop, stopIds, speculate, enableThinking, parseSpecialTokens } = flags;
   return {
-    ...{ temperature, topK, topP, minP, repetitionPenalty, presencePenalty, seed },
+    ...{
+      temperature,
+      topK,
+      topP,
+      minP,
+      repetitionPenalty,
+      presencePenalty,
+      frequencyPenalty,
+      logitBias,
+      seed,
+    },
     ...{ maxTokens, stop, stopIds, speculate, enableThinking, parseSpecialTokens },
   };
 }

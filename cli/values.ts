@@ -105,6 +105,9 @@ const exampleOf: Readonly<Record<string, string>> = {
   maxTokens: '256',
   repetitionPenalty: '1.1',
   presencePenalty: '0.5',
+  frequencyPenalty: '0.5',
+  logitBias: '11:-100,220:2.5',
+  topLogprobs: '5',
   stopIds: '2,151645',
   weights: 'int8',
   speculate: '7,3',
@@ -130,6 +133,17 @@ export const replyValues = {
   maxTokens: (flag: string) => whole(flag, 1, maxInt32),
   repetitionPenalty: (flag: string) => real(flag, 0, 100, { above: true }),
   presencePenalty: (flag: string) => real(flag, -2, 2),
+  frequencyPenalty: (flag: string) => real(flag, -2, 2),
+  /** Such as 11:-100,220:2.5 */
+  logitBias: (flag: string) => (text: string) => {
+    const pairs = text
+      .split(',')
+      .map((pair) => /^\s*(\d+)\s*:\s*([+-]?\d+(?:\.\d+)?)\s*$/.exec(pair)?.slice(1).map(Number));
+    if (pairs.every((pair) => pair !== undefined && Math.abs(pair[1]!) <= 100)) {
+      return Object.fromEntries(pairs as [number, number][]);
+    }
+    throw wrong(flag, text, 'token ids with their biases from -100 to 100, between commas');
+  },
   /** Given several times, there are several. */
   stop: (flag: string) => (text: string, before?: readonly string[]) => {
     if (text === '') throw wrong(flag, text, 'a text: an empty one would end every reply before it begins');
@@ -146,7 +160,7 @@ export const replyValues = {
   enableThinking: exactly,
   parseSpecialTokens: exactly,
 } satisfies {
-  [Name in keyof Required<Omit<ReplyOptions, 'signal' | 'onPrompt'>>]: (
+  [Name in keyof Required<Omit<ReplyOptions, 'signal' | 'onPrompt' | 'logprobs' | 'topLogprobs'>>]: (
     flag: string,
   ) => (text: string) => ReplyOptions[Name];
 };

@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 5;
+export const abiVersion = 6;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -170,6 +170,8 @@ export interface Sampling {
   repetition_penalty: number;
   /** 0: off */
   presence_penalty: number;
+  /** 0: off */
+  frequency_penalty: number;
   /** same seed, same text */
   seed: Int64;
   /** the tokenizer's size; rows from here on are never chosen */
@@ -183,6 +185,7 @@ const samplingType = koffi.struct({
   min_p: 'float',
   repetition_penalty: 'float',
   presence_penalty: 'float',
+  frequency_penalty: 'float',
   seed: 'uint64_t',
   vocab: 'int32_t',
 });
@@ -202,6 +205,13 @@ export interface GenerateArgs {
   draft_tokens: number;
   /** most of the last tokens that are looked up for drafts, at least 1 */
   draft_ngram: number;
+  /** const int32_t[bias_count] */
+  bias_ids: Pointer;
+  /** const float[bias_count], added to the logits of these tokens before penalties */
+  biases: Pointer;
+  bias_count: number;
+  /** -1: no log probabilities; else those of each token and of so many of the most likely, up to 20 */
+  top_logprobs: number;
   sampling: Sampling;
 }
 
@@ -213,6 +223,10 @@ const generateArgsType = koffi.struct({
   stop_count: 'int32_t',
   draft_tokens: 'int32_t',
   draft_ngram: 'int32_t',
+  bias_ids: 'void *',
+  biases: 'void *',
+  bias_count: 'int32_t',
+  top_logprobs: 'int32_t',
   sampling: samplingType,
 });
 
@@ -372,7 +386,7 @@ export const layout = [
   {
     name: 'Sampling',
     type: samplingType,
-    size: 40,
+    size: 48,
     offsets: {
       temperature: 0,
       top_k: 4,
@@ -380,14 +394,15 @@ export const layout = [
       min_p: 12,
       repetition_penalty: 16,
       presence_penalty: 20,
-      seed: 24,
-      vocab: 32,
+      frequency_penalty: 24,
+      seed: 32,
+      vocab: 40,
     },
   },
   {
     name: 'GenerateArgs',
     type: generateArgsType,
-    size: 80,
+    size: 112,
     offsets: {
       ids: 0,
       count: 8,
@@ -396,7 +411,11 @@ export const layout = [
       stop_count: 24,
       draft_tokens: 28,
       draft_ngram: 32,
-      sampling: 40,
+      bias_ids: 40,
+      biases: 48,
+      bias_count: 56,
+      top_logprobs: 60,
+      sampling: 64,
     },
   },
   {
@@ -464,6 +483,8 @@ export interface Functions {
   ol_logits(engine: EngineHandle | null, out: Pointer, rows: number): number;
   /** Never blocks: copies out new tokens and the state of the job. */
   ol_poll(engine: EngineHandle | null, out: Progress, tokens: Pointer, capacity: number): number;
+  /** Of the n tokens of the last ol_poll: int32_t ids[n][1 + top] and float logprobs[n][1 + top], the token itself first, then the most likely ones by rank. Natural logs of the softmax of all logits, before bias, penalties and temperature; the most likely are below sampling.vocab. */
+  ol_logprobs(engine: EngineHandle | null, ids: Pointer, logprobs: Pointer, capacity: number): number;
   /** Asks the job to end; it ends within one token. */
   ol_stop(engine: EngineHandle | null): number;
   /** Forgets all positions from length on. */
@@ -482,6 +503,14 @@ export interface Functions {
     slot: number,
     out: Progress,
     tokens: Pointer,
+    capacity: number,
+  ): number;
+  /** As ol_logprobs, of the last ol_sequence_poll. */
+  ol_sequence_logprobs(
+    engine: EngineHandle | null,
+    slot: number,
+    ids: Pointer,
+    logprobs: Pointer,
     capacity: number,
   ): number;
   /** Asks the job of a sequence to end; it ends within one pass, and others go on. */
@@ -526,6 +555,7 @@ export function bindFunctions(library: LibraryHandle): Functions {
       'void *',
       'int32_t',
     ]),
+    ol_logprobs: library.func('ol_logprobs', 'int32_t', [enginePointer, 'void *', 'void *', 'int32_t']),
     ol_stop: library.func('ol_stop', 'int32_t', [enginePointer]),
     ol_reset: library.func('ol_reset', 'int32_t', [enginePointer, 'int32_t']),
     ol_sequence_open: library.func('ol_sequence_open', 'int32_t', [enginePointer, 'void *']),
@@ -549,6 +579,13 @@ export function bindFunctions(library: LibraryHandle): Functions {
       enginePointer,
       'int32_t',
       koffi.out(koffi.pointer(progressType)),
+      'void *',
+      'int32_t',
+    ]),
+    ol_sequence_logprobs: library.func('ol_sequence_logprobs', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      'void *',
       'void *',
       'int32_t',
     ]),

@@ -67,6 +67,7 @@ export function checkSampling(sampling: Readonly<Sampling>, vocab: number): Samp
     min_p: sampling.min_p,
     repetition_penalty: sampling.repetition_penalty,
     presence_penalty: sampling.presence_penalty,
+    frequency_penalty: sampling.frequency_penalty,
     seed: sampling.seed,
     vocab: sampling.vocab,
   };
@@ -78,6 +79,7 @@ export function checkSampling(sampling: Readonly<Sampling>, vocab: number): Samp
   checkNumber('sampling.repetition_penalty', copy.repetition_penalty, 0);
   check(Math.fround(copy.repetition_penalty) > 0, 'sampling.repetition_penalty is 0; 1 turns it off');
   checkNumber('sampling.presence_penalty', copy.presence_penalty);
+  checkNumber('sampling.frequency_penalty', copy.frequency_penalty);
   checkBits64('sampling.seed', copy.seed);
   checkInteger('sampling.vocab', copy.vocab, 1, vocab);
   return copy;
@@ -114,7 +116,7 @@ export function checkInteger(
 }
 
 /** That value is finite, also as a 32-bit float. */
-function checkNumber(name: string, value: unknown, min = -Infinity, max = Infinity): void {
+export function checkNumber(name: string, value: unknown, min = -Infinity, max = Infinity): void {
   const fits =
     typeof value === 'number' && Number.isFinite(Math.fround(value)) && value >= min && value <= max;
   const range =

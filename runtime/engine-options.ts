@@ -11,6 +11,7 @@ import {
   check,
   checkFunction,
   checkInteger,
+  checkNumber,
   checkObject,
   checkSampling,
   checkSignal,
@@ -45,6 +46,10 @@ export interface GenerateOptions {
   readonly speculate?: Speculate | undefined;
   /** @default greedy */
   readonly sampling?: Readonly<Sampling> | undefined;
+  /** Added to the logits of these tokens before penalties and temperature. @default none */
+  readonly bias?: LogitBias | undefined;
+  /** Log probabilities of the tokens, and of `top` others for each of them. @default none */
+  readonly logprobs?: LogprobsOptions | undefined;
   /** Tokens of the prompt that are in the KV cache, and all of them: after each pass that took in some. An error it throws ends the reply. */
   readonly onPrompt?: OnPrompt | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -52,6 +57,27 @@ export interface GenerateOptions {
 
 /** Hears how far a prompt is. */
 export type OnPrompt = (doneTokens: number, totalTokens: number) => void;
+
+/** By token id, for up to 1024 of them. */
+export type LogitBias = Readonly<Record<number, number>>;
+
+export interface LogprobsOptions {
+  /** So many of the most likely tokens, 0 to 20. */
+  readonly top: number;
+  /** Gets them in the order of the tokens, before these are yielded. */
+  readonly onLogprobs: (logprobs: readonly TokenLogprobs[]) => void;
+}
+
+/** Natural log of the probability that the model gave a token: of the softmax of its logits, before bias, penalties and temperature. */
+export interface Logprob {
+  readonly token: number;
+  readonly logprob: number;
+}
+
+export interface TokenLogprobs extends Logprob {
+  /** The most likely tokens, from the first on. */
+  readonly top: readonly Logprob[];
+}
 
 /** Why a reply ended: a stop token, maxTokens, the signal, or no position left. */
 type FinishReason = 'stop' | 'length' | 'abort' | 'context';
@@ -115,6 +141,8 @@ interface ReadOptions {
   readonly sampling: Sampling;
   readonly drafts: Pick<GenerateArgs, 'draft_tokens' | 'draft_ngram'>;
   readonly onPrompt: OnPrompt | undefined;
+  readonly bias: Pick<GenerateArgs, 'bias_ids' | 'biases' | 'bias_count'>;
+  readonly logprobs: LogprobsOptions | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -122,13 +150,48 @@ interface ReadOptions {
 export function readGenerateOptions(options: GenerateOptions, vocab: number): ReadOptions {
   return readArgument('options', () => {
     const { signal } = readOptions(options);
-    const { maxTokens, stopIds = [], sampling = greedy(vocab), speculate = 'off', onPrompt } = options;
+    const { maxTokens, stopIds = [], sampling = greedy(vocab), speculate = 'off' } = options;
+    const { bias = {}, onPrompt } = options;
     checkInteger('maxTokens', maxTokens, 1);
     const stops = tokenArray('stopIds', stopIds, vocab);
     const drafts = readSpeculate(speculate);
     checkFunction('options.onPrompt', onPrompt);
-    return { maxTokens, stops, sampling: checkSampling(sampling, vocab), drafts, onPrompt, signal };
+    const logprobs = readLogprobs(options.logprobs);
+    const checked = checkSampling(sampling, vocab);
+    return {
+      ...{ maxTokens, stops, sampling: checked, drafts, bias: readBias(bias, vocab), logprobs },
+      ...{ onPrompt, signal },
+    };
   });
+}
+
+/** Most tokens that have a bias. */
+export const mostBiases = 1024;
+/** Most tokens beside the one that was chosen whose log probabilities are told. */
+export const mostTopLogprobs = 20;
+
+function readBias(bias: LogitBias, vocab: number): ReadOptions['bias'] {
+  checkObject('bias', bias);
+  const entries = Object.entries(bias);
+  check(entries.length <= mostBiases, `bias has ${entries.length} tokens; there may be ${mostBiases}`);
+  for (const [id, value] of entries) {
+    checkInteger('a token of bias', /^\d+$/.test(id) ? Number(id) : id, 0, vocab - 1);
+    checkNumber(`bias[${id}]`, value);
+  }
+  return {
+    bias_ids: Int32Array.from(entries, ([id]) => Number(id)),
+    biases: Float32Array.from(entries, ([, value]) => value),
+    bias_count: entries.length,
+  };
+}
+
+function readLogprobs(logprobs: LogprobsOptions | undefined): LogprobsOptions | undefined {
+  if (logprobs === undefined) return undefined;
+  checkObject('logprobs', logprobs);
+  const { top, onLogprobs } = logprobs;
+  checkInteger('logprobs.top', top, 0, mostTopLogprobs);
+  check(typeof onLogprobs === 'function', 'logprobs.onLogprobs is not a function');
+  return { top, onLogprobs };
 }
 
 const usualNgram = 3;
@@ -182,6 +245,7 @@ const greedy = (vocab: number): Sampling => ({
   min_p: 0,
   repetition_penalty: 1,
   presence_penalty: 0,
+  frequency_penalty: 0,
   seed: 0,
   vocab,
 });

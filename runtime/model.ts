@@ -4,6 +4,7 @@ import type { Manifest } from '../abi/manifest.ts';
 import { ContextOverflow, OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engine.ts';
+import type { TokenLogprobs } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type PlaceEngine, Places } from './places.ts';
@@ -209,6 +210,13 @@ export class LanguageModel {
     let timings = { prefillMs: 0, decodeMs: 0 };
     let drafts = { drafted: 0, accepted: 0 };
     let cached = 0;
+    /** Of tokens that are not yet handed on. */
+    const told: TokenLogprobs[] = [];
+    const { topLogprobs, bias } = checked;
+    const logprobs =
+      topLogprobs === null
+        ? undefined
+        : { top: topLogprobs, onLogprobs: (more: readonly TokenLogprobs[]) => void told.push(...more) };
     const place = this.#places.take(prompt, stop);
     const { engine } = place;
 
@@ -238,10 +246,11 @@ export class LanguageModel {
       const decoded = fed.length - prompt.length - 1;
       const { prefillMs: promptMs, decodeMs } = timings;
       const tokensPerSecond = decoded > 0 && decodeMs > 0 ? decoded / (decodeMs / 1000) : null;
-      const { text, tokens } = said.soFar();
+      const { text, tokens, ...named } = said.soFar();
       return {
         text,
         tokens,
+        ...named,
         finish: said.stopped() ? 'stop' : (finish ?? 'abort'),
         usage: { prompt: prompt.length, cached, completion: tokens.length, ...drafts },
         timings: { promptMs, decodeMs, tokensPerSecond, firstTokenMs },
@@ -253,17 +262,17 @@ export class LanguageModel {
         cached = place.keepCommon(prompt);
         const { sampling, stopIds, speculate, onPrompt } = checked;
         run = engine.generate(prompt.slice(cached), {
-          ...{ maxTokens, sampling, stopIds, speculate, signal },
+          ...{ maxTokens, sampling, bias, logprobs, stopIds, speculate, signal },
           ...(onPrompt && { onPrompt: (done: number) => onPrompt(cached + done, prompt.length) }),
         });
         while (!said.stopped()) {
           const batch = await advance();
           if (batch === undefined) break;
           firstTokenMs ??= performance.now() - started;
-          yield said.take(batch);
+          yield said.take(batch, told.splice(0, batch.length));
         }
         const rest = said.end();
-        if (rest !== '') yield { text: rest, tokens: [] };
+        if (rest !== null) yield rest;
       }
     } finally {
       said.end();

@@ -4,11 +4,29 @@ import { OnelaunchError } from '../errors.ts';
 /** Why a reply ended: at a stop token or stop text, at maxTokens, by its signal, or because the context is full. */
 export type Finish = 'stop' | 'length' | 'abort' | 'context';
 
+/** A token, and the natural log of the probability that the model gave it: by the softmax of its logits as they are, before logitBias,
+ *  penalties and temperature. */
+export interface TokenLogprob {
+  readonly token: number;
+  /** What it adds to a text, U+FFFD for a part of a character; of a special token, how it is spelled. */
+  readonly text: string;
+  readonly bytes: readonly number[];
+  readonly logprob: number;
+}
+
+/** A token of a reply, and what might have stood in its place. */
+export interface ChosenLogprob extends TokenLogprob {
+  /** The most likely tokens, from the first on; as many as topLogprobs. */
+  readonly top: readonly TokenLogprob[];
+}
+
 /** Part of a reply. */
 export interface Piece {
   /** What these tokens added; whole characters only, and nothing that may yet become a stop text. */
   readonly text: string;
   readonly tokens: readonly number[];
+  /** Of each of the tokens, where the reply was asked for them. */
+  readonly logprobs?: readonly ChosenLogprob[];
 }
 
 export interface ReplyResult {
@@ -16,6 +34,8 @@ export interface ReplyResult {
   readonly text: string;
   /** All tokens the model made; a stop token is the last of them. */
   readonly tokens: readonly number[];
+  /** Of each of the tokens, where the reply was asked for them. */
+  readonly logprobs?: readonly ChosenLogprob[];
   readonly finish: Finish;
   readonly usage: {
     /** Tokens before the reply. */

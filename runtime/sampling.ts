@@ -3,7 +3,14 @@ import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import type { Sampling } from './bindings.ts';
 import { check, readArgument } from './engine-arguments.ts';
-import { mostNgram, type OnPrompt, type Speculate } from './engine-options.ts';
+import {
+  type LogitBias,
+  mostBiases,
+  mostNgram,
+  mostTopLogprobs,
+  type OnPrompt,
+  type Speculate,
+} from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
@@ -20,8 +27,18 @@ export interface ReplyOptions {
   readonly minP?: number | undefined;
   /** Divides the logit of tokens that occurred, as transformers does; 1: off. Applies at temperature 0 too. */
   readonly repetitionPenalty?: number | undefined;
-  /** Subtracted from the logit of tokens that occurred, -2 to 2; 0: off. Applies at temperature 0 too. */
+  /** Subtracted from the logit of tokens that occurred, in the prompt too, -2 to 2; 0: off. Applies at temperature 0 too. */
   readonly presencePenalty?: number | undefined;
+  /** Subtracted from the logit of a token for each time that it was chosen in this reply, -2 to 2; 0: off. The prompt does not count.
+   *  Applies at temperature 0 too. */
+  readonly frequencyPenalty?: number | undefined;
+  /** Added to the logits of tokens, by id, before penalties and temperature: -100 to 100, of up to 1024 tokens. 100 all but forces a token,
+   *  -100 all but bans it. */
+  readonly logitBias?: Readonly<Record<number, number>> | undefined;
+  /** Pieces and result say how likely the model found each token. @default whether topLogprobs is given */
+  readonly logprobs?: boolean | undefined;
+  /** And how likely so many of the most likely tokens, 0 to 20. @default 0 */
+  readonly topLogprobs?: number | undefined;
   /** Whole number from 0 to 2^53 - 1. The same seed gives the same reply to the same prompt, as long as as much of it is kept in the
    *  KV cache: a kept beginning was computed token by token, and its last bits may differ. @default drawn anew for each reply */
   readonly seed?: number | undefined;
@@ -51,6 +68,9 @@ export interface CheckedOptions {
   /** Most tokens of prompt and reply together, where the model says so and the caller does not say maxTokens. */
   readonly maxLength: number | null;
   readonly sampling: Sampling;
+  readonly bias: LogitBias;
+  /** Null: no log probabilities. */
+  readonly topLogprobs: number | null;
   readonly stop: readonly string[];
   readonly stopIds: readonly number[];
   readonly speculate: Speculate;
@@ -80,6 +100,12 @@ const schema = z.strictObject({
   minP: z.number().nonnegative().max(1).optional(),
   repetitionPenalty: z.number().positive().optional(),
   presencePenalty: z.number().min(-2).max(2).optional(),
+  frequencyPenalty: z.number().min(-2).max(2).optional(),
+  logitBias: z
+    .record(z.string().regex(/^(0|[1-9]\d*)$/, 'expected token ids'), z.number().min(-100).max(100))
+    .optional(),
+  logprobs: z.boolean().optional(),
+  topLogprobs: z.int().min(0).max(mostTopLogprobs).optional(),
   seed: z.int().nonnegative().optional(),
   stop: z.union([z.string(), z.array(z.string())]).optional(),
   stopIds: z.array(id).optional(),
@@ -119,6 +145,9 @@ export function checkOptions(
       hint: 'It would end every reply before it begins: leave it out.',
     });
   }
+  const bias = given.logitBias ?? {};
+  checkBias(bias, size);
+  const { topLogprobs, logprobs = topLogprobs !== undefined } = given;
   return {
     maxTokens: given.maxTokens ?? defaults.maxTokens ?? defaultMaxTokens,
     maxLength: given.maxTokens === undefined && defaults.maxTokens === null ? defaults.maxLength : null,
@@ -129,9 +158,12 @@ export function checkOptions(
       min_p: given.minP ?? defaults.minP,
       repetition_penalty: given.repetitionPenalty ?? defaults.repetitionPenalty,
       presence_penalty: given.presencePenalty ?? 0,
+      frequency_penalty: given.frequencyPenalty ?? 0,
       seed: given.seed ?? Math.floor(Math.random() * 2 ** 32),
       vocab: size,
     },
+    bias,
+    topLogprobs: logprobs ? (topLogprobs ?? 0) : null,
     stop,
     stopIds: given.stopIds ?? defaults.stopIds,
     speculate: given.speculate ?? 'off',
@@ -140,6 +172,21 @@ export function checkOptions(
     enableThinking: given.enableThinking,
     parseSpecialTokens: given.parseSpecialTokens ?? false,
   };
+}
+
+/** @param size rows of the logits that have a token */
+function checkBias(bias: LogitBias, size: number): void {
+  const ids = Object.keys(bias);
+  if (ids.length > mostBiases) {
+    throw new OnelaunchError('usage', `options.logitBias has ${ids.length} tokens`, {
+      hint: `There may be ${mostBiases}.`,
+    });
+  }
+  const beyond = ids.find((id) => Number(id) >= size);
+  if (beyond === undefined) return;
+  throw new OnelaunchError('usage', `options.logitBias has token ${beyond}, which the model does not have`, {
+    hint: `Its tokens are 0 to ${size - 1}.`,
+  });
 }
 
 /** A caller's argument as the schema describes it, or a usage error that names the wrong key and what it may be. */
@@ -165,7 +212,8 @@ function refusal(schema: z.ZodType, issue: z.core.$ZodIssue, name: string): Onel
     });
   }
   const at = [name, ...issue.path].join('.');
-  return new OnelaunchError('usage', `${at}: ${issue.message.replace(/^Invalid input: /, '')}`, {
+  const [inner = issue] = issue.code === 'invalid_key' ? issue.issues : [];
+  return new OnelaunchError('usage', `${at}: ${inner.message.replace(/^Invalid input: /, '')}`, {
     hint: 'The doc comment of the option says what it may be.',
   });
 }

@@ -10,9 +10,12 @@ import { check, checkInteger, type TokenIds, tokenArray, usage } from './engine-
 import {
   type GenerateOptions,
   type GenerateResult,
+  type Logprob,
+  type LogprobsOptions,
   type OnPrompt,
   readGenerateOptions,
   readOptions,
+  type TokenLogprobs,
 } from './engine-options.ts';
 import type { Jobs, Lane } from './jobs.ts';
 import { tokenStream } from './token-stream.ts';
@@ -28,6 +31,8 @@ export interface Abortable {
 /** The functions of the library that work on one sequence. */
 export interface SequenceLane extends Lane {
   generate(functions: Functions, engine: EngineHandle, args: GenerateArgs): number;
+  /** Of the tokens polled last: ids and values [tokens][1 + top]. */
+  logprobs(functions: Functions, engine: EngineHandle, ids: Int32Array, values: Float32Array): number;
   score(functions: Functions, engine: EngineHandle, args: ScoreArgs): number;
   logits(functions: Functions, engine: EngineHandle, out: Float32Array, rows: number): number;
   reset(functions: Functions, engine: EngineHandle, length: number): number;
@@ -75,7 +80,10 @@ export class Sequence {
    *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
    *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
   async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
-    const { maxTokens, stops, sampling, drafts, onPrompt, signal } = readGenerateOptions(options, this.vocab);
+    const { maxTokens, stops, sampling, drafts, bias, logprobs, onPrompt, signal } = readGenerateOptions(
+      options,
+      this.vocab,
+    );
     const prompt = tokenArray('ids', ids, this.vocab);
     check(prompt.length > 0, 'ids is empty');
     const args = {
@@ -85,6 +93,8 @@ export class Sequence {
       stop_ids: stops,
       stop_count: stops.length,
       ...drafts,
+      ...bias,
+      top_logprobs: logprobs?.top ?? -1,
       sampling,
     };
     this.#turn.take();
@@ -98,6 +108,7 @@ export class Sequence {
             abortIsEnd: true,
             onPoll: (progress, tokens) => {
               tell?.(progress.position);
+              if (logprobs !== undefined) this.#tellLogprobs(tokens.length, logprobs);
               onTokens(tokens);
             },
           }),
@@ -106,6 +117,23 @@ export class Sequence {
     } finally {
       this.#turn.leave();
     }
+  }
+
+  /** Hands over the log probabilities of the tokens that were polled last. */
+  #tellLogprobs(tokens: number, { top, onLogprobs }: LogprobsOptions): void {
+    if (tokens === 0) return;
+    const each = 1 + Math.min(top, this.vocab);
+    const ids = new Int32Array(tokens * each);
+    const values = new Float32Array(tokens * each);
+    this.#jobs.call((f, engine) => this.#lane.logprobs(f, engine, ids, values));
+    const told = Array.from({ length: tokens }, (_, i): TokenLogprobs => {
+      const [token, ...others] = Array.from({ length: each }, (_, j): Logprob => {
+        const at = i * each + j;
+        return { token: ids[at]!, logprob: values[at]! };
+      });
+      return { ...token!, top: others };
+    });
+    onLogprobs(told);
   }
 
   /** Logits [ids.length - first][vocab] of ids[first] and those after it, fed at the current position.
@@ -209,6 +237,7 @@ export const ownLane = (): SequenceLane => ({
   poll: (f, engine, progress, tokens) => f.ol_poll(engine, progress, tokens, tokens.length),
   stop: (f, engine) => f.ol_stop(engine),
   generate: (f, engine, args) => f.ol_generate(engine, args),
+  logprobs: (f, engine, ids, values) => f.ol_logprobs(engine, ids, values, ids.length),
   score: (f, engine, args) => f.ol_score(engine, args),
   logits: (f, engine, out, rows) => f.ol_logits(engine, out, rows),
   reset: (f, engine, length) => f.ol_reset(engine, length),
@@ -221,6 +250,7 @@ export const laneOf = (slot: number): SequenceLane => ({
   poll: (f, engine, progress, tokens) => f.ol_sequence_poll(engine, slot, progress, tokens, tokens.length),
   stop: (f, engine) => f.ol_sequence_stop(engine, slot),
   generate: (f, engine, args) => f.ol_sequence_generate(engine, slot, args),
+  logprobs: (f, engine, ids, values) => f.ol_sequence_logprobs(engine, slot, ids, values, ids.length),
   score: (f, engine, args) => f.ol_sequence_score(engine, slot, args),
   logits: (f, engine, out, rows) => f.ol_sequence_logits(engine, slot, out, rows),
   reset: (f, engine, length) => f.ol_sequence_reset(engine, slot, length),

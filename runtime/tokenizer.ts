@@ -26,6 +26,8 @@ export interface Tokenizer {
   plain(text: string): string;
   /** The text of ids, without special tokens. Ids that have no token are skipped. */
   decode(ids: readonly number[]): string;
+  /** What a token adds to a text, in UTF-8; of an added token, how it is spelled. None of an id that has no token. */
+  bytes(id: number): Uint8Array;
   stream(): TextStream;
 }
 
@@ -126,6 +128,15 @@ export function loadTokenizer(directory: string): Tokenizer {
       );
     },
     decode,
+    bytes: (id) => {
+      const token = added.get(id) ?? tokens[id] ?? '';
+      if (added.has(id)) return Buffer.from(token);
+      if (isByteLevel) return bytesOf(token);
+      const [, byte] = /^<0x([0-9A-F]{2})>$/.exec(token) ?? [];
+      if (byte !== undefined) return Uint8Array.of(Number.parseInt(byte, 16));
+      // Decoders may treat the beginning of a text in their own way.
+      return Buffer.from(decode([id, id]).slice(decode([id]).length));
+    },
     stream: () => (isByteLevel ? byteStream(isPrinted, piece) : diffStream(isPrinted, decode)),
   };
 }

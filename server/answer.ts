@@ -1,5 +1,5 @@
 // A reply as the answer to its request: whole, or as a stream of chunks.
-import type { Reply, ReplyResult } from '../runtime/reply.ts';
+import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
 import { errorBody, toApiError } from './api-error.ts';
 import { eventStream } from './events.ts';
 import type { ApiContext } from './requests.ts';
@@ -13,11 +13,13 @@ export interface Form {
   /** `object` of a whole answer and of a chunk. */
   readonly objects: { readonly whole: string; readonly chunk: string };
   /** The choice of a whole answer. */
-  whole(text: string, reason: FinishReason): object;
+  whole(text: string, reason: FinishReason, logprobs: object | null): object;
   /** The choice of the first chunk, where one comes before the text. */
   readonly opening: object | null;
-  piece(text: string): object;
+  piece(text: string, logprobs: object | null): object;
   closing(reason: FinishReason): object;
+  /** @param offset of the first of these tokens in the text of all */
+  logprobs(tokens: readonly ChosenLogprob[], offset: number): object;
 }
 
 export interface Asked {
@@ -53,7 +55,8 @@ export async function answerReply(
     let next = await pieces.next();
     while (!next.done) next = await pieces.next();
     const { value: result } = next;
-    const choices = [form.whole(result.text, reasonOf(result))];
+    const logprobs = result.logprobs ? form.logprobs(result.logprobs, 0) : null;
+    const choices = [form.whole(result.text, reasonOf(result), logprobs)];
     return c.json({ ...base(form.objects.whole), choices, usage: usageOf(result) });
   }
 
@@ -65,7 +68,12 @@ export async function answerReply(
     try {
       if (form.opening) send(chunk(form.opening));
       let next = first;
-      for (; !next.done; next = await pieces.next()) send(chunk(form.piece(next.value)));
+      let offset = 0;
+      for (; !next.done; next = await pieces.next()) {
+        const { text, logprobs } = next.value;
+        send(chunk(form.piece(text, logprobs ? form.logprobs(logprobs, offset) : null)));
+        for (const token of logprobs ?? []) offset += token.text.length;
+      }
       send(chunk(form.closing(reasonOf(next.value))));
       if (includeUsage) send({ ...head, choices: [], usage: usageOf(next.value) });
       return 'done';

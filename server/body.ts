@@ -68,7 +68,8 @@ function checkShape<Schema extends z.ZodType>(schema: Schema, value: unknown): z
     throw new ApiError(400, `unknown parameter: ${param}`, { param, code: 'unknown_parameter' });
   }
   const param = pathText(path);
-  const why = issue!.message
+  const [inner = issue!] = issue!.code === 'invalid_key' ? issue!.issues : [];
+  const why = inner.message
     .replace(/^Invalid (input|option): /, '')
     .replace(/^[A-Z]/, (first) => first.toLowerCase());
   throw new ApiError(400, `${param}: ${why}`, { param });

@@ -1,6 +1,7 @@
 // POST /v1/chat/completions.
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat-template.ts';
+import type { TokenLogprob } from '../runtime/reply.ts';
 import type { Asked, Form } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import {
@@ -35,6 +36,8 @@ export const chatShape = z.strictObject({
   ...replyShape,
   messages: z.array(message).min(1, 'expected one or more'),
   max_completion_tokens: replyShape.max_tokens,
+  logprobs: z.boolean().optional(),
+  top_logprobs: z.int().min(0).max(20).optional(),
   chat_template_kwargs: z.strictObject({ enable_thinking: z.boolean().optional() }).optional(),
 });
 
@@ -51,8 +54,14 @@ export function readChat(given: z.infer<typeof chatShape>): Asked {
       param: 'max_tokens',
     });
   }
+  const { logprobs = false, top_logprobs } = given;
+  if (top_logprobs !== undefined && !logprobs) {
+    throw new ApiError(400, 'top_logprobs is for logprobs: true', { param: 'top_logprobs' });
+  }
   const options = {
     ...replyOptions(given),
+    logprobs,
+    topLogprobs: top_logprobs,
     maxTokens: max_completion_tokens ?? max_tokens,
     enableThinking: chat_template_kwargs?.enable_thinking,
   };
@@ -90,12 +99,21 @@ function readMessage(given: z.infer<typeof message>, index: number): ChatMessage
 export const chatForm: Form = {
   prefix: 'chatcmpl',
   objects: { whole: 'chat.completion', chunk: 'chat.completion.chunk' },
-  whole: (content, finish_reason) => ({
+  whole: (content, finish_reason, logprobs) => ({
     index: 0,
     message: { role: 'assistant', content, refusal: null },
-    ...{ logprobs: null, finish_reason },
+    ...{ logprobs, finish_reason },
   }),
   opening: { index: 0, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null },
-  piece: (content) => ({ index: 0, delta: { content }, logprobs: null, finish_reason: null }),
+  piece: (content, logprobs) => ({ index: 0, delta: { content }, logprobs, finish_reason: null }),
   closing: (finish_reason) => ({ index: 0, delta: {}, logprobs: null, finish_reason }),
+  logprobs: (tokens) => ({
+    content: tokens.map(({ top, ...chosen }) => ({
+      ...wordLogprob(chosen),
+      top_logprobs: top.map(wordLogprob),
+    })),
+    refusal: null,
+  }),
 };
+
+const wordLogprob = ({ text, logprob, bytes }: TokenLogprob) => ({ token: text, logprob, bytes });

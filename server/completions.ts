@@ -9,6 +9,7 @@ const ids = z.array(z.int().min(0));
 export const completionShape = z.strictObject({
   ...unsupportedShape,
   ...replyShape,
+  logprobs: z.int().min(0).max(20).optional(),
   prompt: z.union([z.string(), ids, z.array(z.string()), z.array(ids)], 'expected a text or tokens'),
 });
 
@@ -19,7 +20,8 @@ const defaultTokens = 16;
 export function readCompletion(given: z.infer<typeof completionShape>): Asked {
   refuseUnsupported(given);
   const prompt = onePrompt(given.prompt);
-  const options = { ...replyOptions(given), maxTokens: given.max_tokens ?? defaultTokens };
+  const { max_tokens = defaultTokens, logprobs } = given;
+  const options = { ...replyOptions(given), maxTokens: max_tokens, topLogprobs: logprobs };
   return {
     stream: given.stream === true,
     includeUsage: given.stream_options?.include_usage === true,
@@ -42,8 +44,8 @@ function onePrompt(prompt: z.infer<typeof completionShape>['prompt']): string | 
   return first;
 }
 
-const choice = (text: string, finish_reason: string | null) => ({
-  ...{ index: 0, text, logprobs: null, finish_reason },
+const choice = (text: string, finish_reason: string | null, logprobs: object | null) => ({
+  ...{ index: 0, text, logprobs, finish_reason },
 });
 
 export const completionForm: Form = {
@@ -51,6 +53,23 @@ export const completionForm: Form = {
   objects: { whole: 'text_completion', chunk: 'text_completion' },
   whole: choice,
   opening: null,
-  piece: (text) => choice(text, null),
-  closing: (reason) => choice('', reason),
+  piece: (text, logprobs) => choice(text, null, logprobs),
+  closing: (reason) => choice('', reason, null),
+  logprobs: (tokens, offset) => {
+    const offsets: number[] = [];
+    let at = offset;
+    for (const { text } of tokens) {
+      offsets.push(at);
+      at += text.length;
+    }
+    return {
+      tokens: tokens.map(({ text }) => text),
+      token_logprobs: tokens.map(({ logprob }) => logprob),
+      // The token that was chosen is always among them.
+      top_logprobs: tokens.map(({ top, ...chosen }) =>
+        Object.fromEntries([...top, chosen].map(({ text, logprob }) => [text, logprob])),
+      ),
+      text_offset: offsets,
+    };
+  },
 };

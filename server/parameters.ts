@@ -23,6 +23,14 @@ export const replyShape = {
   min_p: z.number().min(0).max(1).optional(),
   repetition_penalty: z.number().gt(0).optional(),
   presence_penalty: z.number().min(-2).max(2).optional(),
+  frequency_penalty: z.number().min(-2).max(2).optional(),
+  logit_bias: z
+    .record(
+      z.string().regex(/^(0|[1-9]\d*)$/, 'expected token ids'),
+      z.number().min(-100).max(100),
+      'expected biases from -100 to 100 by token id',
+    )
+    .optional(),
   seed: z.int().min(0).optional(),
   stop: z.union([stop, z.array(stop).max(mostStops)], `expected a text, or up to ${mostStops}`).optional(),
   // Of these no reply depends.
@@ -49,6 +57,8 @@ export function replyOptions(given: Given): ReplyOptions {
     minP: given.min_p,
     repetitionPenalty: given.repetition_penalty,
     presencePenalty: given.presence_penalty,
+    frequencyPenalty: given.frequency_penalty,
+    logitBias: given.logit_bias,
     seed: given.seed,
     stop: given.stop,
   };
@@ -70,11 +80,7 @@ const never: Off = () => false;
 export const unsupported = {
   n: isOne(1),
   best_of: isOne(1),
-  logprobs: isOne(false),
-  top_logprobs: never,
   prompt_logprobs: never,
-  logit_bias: isEmpty,
-  frequency_penalty: isOne(0),
   response_format: isText,
   tools: isEmpty,
   tool_choice: isOne('none', 'auto'),
@@ -102,7 +108,6 @@ const instead: Readonly<Record<string, string>> = {
   best_of: 'send the request several times',
   response_format: "only { type: 'text' } is",
   reasoning_effort: 'chat_template_kwargs: { enable_thinking: false } leaves the thinking part out',
-  frequency_penalty: 'presence_penalty and repetition_penalty are',
 };
 
 /** As the shape of a body: any value may be there. */

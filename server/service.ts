@@ -1,7 +1,7 @@
 // A model that many ask: whose turn it is, how long a reply may take, and how all of it ends.
 import type { ChatMessage } from '../runtime/chat-template.ts';
 import type { LanguageModel } from '../runtime/model.ts';
-import type { Reply, ReplyResult } from '../runtime/reply.ts';
+import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { ApiError } from './api-error.ts';
 import { createMetrics, type Metrics, type ReplyTimes } from './metrics.ts';
@@ -36,6 +36,12 @@ export interface ReplyFacts extends ReplyTimes {
   readonly cached: number;
   readonly completion: number;
   readonly finish: string;
+}
+
+/** Part of a reply; log probabilities where they were asked for. */
+export interface Said {
+  readonly text: string;
+  readonly logprobs: readonly ChosenLogprob[] | undefined;
 }
 
 export class Service {
@@ -89,14 +95,14 @@ export class Service {
     return cut;
   }
 
-  /** The texts of a reply, when it is this request's turn. Its place is free as soon as this has ended, in whichever way.
+  /** What a reply says, when it is this request's turn. Its place is free as soon as this has ended, in whichever way.
    *  @param signal aborted when the client leaves
    *  @param tell gets the facts of a reply that began, before this ends
    *  @throws ApiError, and what the model throws */
   async *reply(
     start: (model: ServedModel, signal: AbortSignal) => Reply,
     { signal, tell }: { readonly signal: AbortSignal; readonly tell: (facts: ReplyFacts) => void },
-  ): AsyncGenerator<string, ReplyResult, undefined> {
+  ): AsyncGenerator<Said, ReplyResult, undefined> {
     const arrived = performance.now();
     const model = this.model();
     const leave = await this.queue.enter(signal);
@@ -119,7 +125,7 @@ export class Service {
     try {
       const reply = start(model, stop.signal);
       try {
-        for await (const { text, tokens } of reply) {
+        for await (const { text, tokens, logprobs } of reply) {
           const now = performance.now();
           // Those of a batch came together: each took its share of the time.
           if (first !== null) for (const _ of tokens) this.metrics.nextToken((now - last) / tokens.length);
@@ -127,7 +133,7 @@ export class Service {
             first ??= now - arrived;
             last = now;
           }
-          if (text !== '') yield text;
+          if (text !== '' || (logprobs && logprobs.length > 0)) yield { text, logprobs };
         }
       } finally {
         const result = await reply.result().catch(() => undefined);

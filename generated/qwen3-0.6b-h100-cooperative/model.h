@@ -88,7 +88,8 @@ struct Pass {
   Sampling sampling;
   const int* ids;       // [kPassTokens]
   int* next;            // [1] the chosen token
-  int* counts;          // [kVocab] how often each token occurred, for the penalties
+  int* counts;          // [kVocab] what penalties count of each token, see host/noise.h
+  const float* bias;    // [kVocab] added to the logits that compete; null: none
   const char* weights;  // packed, kWeightBytes
   Cache* cache;        // [kLayers][kKvHeads][context][2][kHeadDim]
   const float* rope;    // [context][kHeadDim / 2][2] cos, sin

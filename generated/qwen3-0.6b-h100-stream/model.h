@@ -149,6 +149,7 @@ struct LaunchArgs {
   int first_logits;  // tokens from here on get logits; tokens: none
   int head;          // 1: the LM head is wanted
   int sample;        // 1: choose the token that follows the last one
+  int keep_logits;   // 1: logits are stored even where the largest is chosen
   int context;       // positions that the cache holds
   int stop_count;
   Sampling sampling;
@@ -157,7 +158,8 @@ struct LaunchArgs {
   const int* ids;              // [kPassTokens]
   const int* stop_ids;         // [stop_count]
   int* next;                   // [1] the chosen token
-  int* counts;                 // [kVocab] how often each token occurred, for the penalties
+  int* counts;                 // [kVocab] what penalties count of each token, see host/noise.h
+  const float* bias;           // [kVocab] added to the logits that compete; null: none
   const char* weights;         // norms, biases and the embedding, kKeptBytes
   const char* stream;          // matrices in the order of their use, kStreamBytes
   Cache* cache;                // [kLayers][kKvHeads][context][2][kHeadPad], swizzled

@@ -269,7 +269,7 @@ DEVICE void stage_sample(Block& b, const Pass& pass, const ModelWeights& w) {
   static_assert(scratch_fits(0 + sample_scratch()), "see codegen/schemes/barriers/library-scratch.ts");
   if (b.index() != 0 || !pass.sample) return;
   const float* logits = pass.logits + (pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
-  sample(b, logits, pass.sampling, pass.counts, pass.position + pass.tokens, 0, pass.next);
+  sample(b, logits, pass.sampling, pass.counts, pass.bias, pass.position + pass.tokens, 0, pass.next);
 }
 
 // One pass: every stage in order, all blocks together.

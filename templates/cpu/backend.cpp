@@ -22,6 +22,7 @@
 #include "model.h"
 #include "slots.h"
 
+#include "host/noise.h"
 #include "lib/scratch.h"
 #include "lib/team.h"
 
@@ -193,6 +194,7 @@ struct Backend {
   float* logits;
   Pass bound;                 // pointers and sizes, of the sequence in slot 0; each pass fills in the rest
   int sequences;
+  std::vector<std::vector<float>> biases;  // of each sequence [kVocab]; empty: none
 
   Path path;
   Team team{};
@@ -236,11 +238,14 @@ void run(Backend* backend, const Pass& pass) {
   grid_barrier(backend->blocks[0]);
 }
 
+const float* bias_of(const Backend& backend, int slot) { return backend.biases[slot].empty() ? nullptr : backend.biases[slot].data(); }
+
 /** What is bound, for the sequence in a slot. */
 Pass pass_of(const Backend& backend, int slot) {
   Pass pass = backend.bound;
   pass.cache += slot * backend.team.sequence_elements;
   pass.counts += int64_t{slot} * kVocab;
+  pass.bias = bias_of(backend, slot);
   return pass;
 }
 
@@ -301,6 +306,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   Pass& bound = backend->bound;
   bound.context = context;
   backend->sequences = options.sequences;
+  backend->biases.resize(options.sequences);
   backend->weights = arena.take<char>(kWeightBytes);
   bound.weights = backend->weights;
   bound.cache = arena.take<Cache>(cache);
@@ -375,7 +381,21 @@ int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n
       *error = "token " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
       return kStatusBadArgument;
     }
-    ++counts[ids[i]];
+    counts[ids[i]] = kInPrompt;
+  }
+  return kStatusOk;
+}
+
+int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
+  std::vector<float>& bias = backend->biases[slot];
+  bias.clear();
+  if (n > 0) bias.resize(kVocab);
+  for (int64_t i = 0; i < n; ++i) {
+    if (ids[i] < 0 || ids[i] >= kVocab) {
+      *error = "token " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
+      return kStatusBadArgument;
+    }
+    bias[ids[i]] = biases[i];
   }
   return kStatusOk;
 }
@@ -439,6 +459,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
   Job job{pass_of(*backend, request.rows ? 0 : request.slot), {}, request.check, {}, {}};
   for (int i = 0; request.rows && i < count; ++i) {
     job.rows.push_back(request.rows[i]);
+    job.rows.back().bias = bias_of(*backend, request.rows[i].slot);
     job.samplings.push_back(*request.rows[i].sampling);
   }
   job.pass.tokens = count;
@@ -483,7 +504,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
     backend->chosen.assign(backend->next, backend->next + job.pass.tokens);
     *token = backend->chosen.front();
     for (size_t i = 0; i < job.rows.size(); ++i) {
-      if (backend->chosen[i] >= 0) ++pass_of(*backend, job.rows[i].slot).counts[backend->chosen[i]];
+      if (backend->chosen[i] >= 0) pass_of(*backend, job.rows[i].slot).counts[backend->chosen[i]] += kChosenOnce;
     }
   } else if (job.pass.sample) {
     int drafts = 0;
@@ -491,7 +512,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
     backend->chosen.assign(backend->next, backend->next + drafts + 1);
     *token = backend->chosen.front();
     *backend->next = backend->chosen.back();
-    if (*backend->next >= 0) ++job.pass.counts[*backend->next];
+    if (*backend->next >= 0) job.pass.counts[*backend->next] += kChosenOnce;
   }
   return kStatusOk;
 }

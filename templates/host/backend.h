@@ -20,6 +20,7 @@ struct PassRequest {
   int32_t stop_count;
   bool check = false;      // tokens from the second on are drafts: the token after each is chosen, up to the first that is no draft. With sample and all logits
   int32_t slot = 0;           // of the sequence, below EngineOptions.sequences
+  bool keep_logits = false;   // backend_logits will be asked for them, also where the kernel needs none to choose a token. One step
   const Row* rows = nullptr;  // [count]: each token belongs to a sequence of its own, which has its slot, position and sampling; the token after each is chosen. One step
 };
 
@@ -44,8 +45,10 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
 int backend_finish_load(Backend* backend, std::string* error);
 /** Direct pointer into the packed weights, or nullptr where the target has none (CUDA). */
 void* backend_map(Backend* backend, int64_t offset);
-/** Penalty counts of a sequence := occurrences in ids [n]; tokens sampled for it are counted by the backend from then on. */
+/** Penalty counts of a sequence: ids [n] are its prompt; tokens sampled for it are counted by the backend from then on. */
 int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error);
+/** From here on adds biases [n] to the logits of tokens ids [n] of a sequence, each id once, and 0 to all others, before penalties. */
+int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error);
 /** The most tokens of a request that samples none, where prompts have kernels of their own; else 0. */
 int32_t backend_prompt_tokens(Backend* backend);
 /** The most steps of one request. */

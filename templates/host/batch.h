@@ -111,6 +111,12 @@ class Batch {
     return progress;
   }
 
+  /** Outbox::take_logprobs of the sequence's job. */
+  void take_logprobs(int32_t slot, int32_t* ids, float* values, int32_t capacity) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    opened(slot).outbox.take_logprobs(ids, values, capacity);
+  }
+
   // ---- for the thread of passes
 
   /** Runs passes until every job has ended. */
@@ -203,8 +209,7 @@ class Batch {
   void count(Backend* backend, int32_t slot) {
     Member& member = members_[slot];
     if (std::exchange(member.counted, true)) return;
-    std::string error;
-    check(backend_counts(backend, slot, member.tokens.data(), static_cast<int64_t>(member.tokens.size()), &error), error);
+    prepare_choice(backend, slot, member.job, member.tokens);
   }
 
   /** Feeds a chunk of a prompt, the last one with the first token of the reply; or of what is scored. */
@@ -221,6 +226,7 @@ class Batch {
                            : member.scores ? std::clamp(member.first_scored - member.computed, 0, request.count)
                                              : request.count;
     request.sampling = &member.job.sampling;
+    request.keep_logits = member.job.wants_logprobs();
     request.steps = 1;
     std::string error;
     const int status = guarded(&error, [&] {
@@ -233,7 +239,7 @@ class Batch {
     if (status != kStatusOk) return end(slot, kFinishNone, status, error);
     if (token == kAbandoned) return end(slot, kFinishAborted);
     advance(slot, request.count);
-    if (request.sample) return take(slot, token);
+    if (request.sample) return take(backend, slot, token, 0);
     if (left(member) == 0) end(slot, kFinishNone);
   }
 
@@ -260,6 +266,7 @@ class Batch {
     request.position = rows[0].position;
     request.sampling = rows[0].sampling;
     request.sample = true;
+    for (const int32_t slot : slots) request.keep_logits |= members_[slot].job.wants_logprobs();
     request.steps = 1;
     if (backend_rows(backend) > 1) request.rows = rows.data();  // one too: its bits are those of a row among others
     std::string error;
@@ -276,7 +283,7 @@ class Batch {
         end(slots[i], kFinishNone, status, error);
       } else {
         advance(slots[i], 1);
-        take(slots[i], chosen[i]);
+        take(backend, slots[i], chosen[i], static_cast<int32_t>(i));
       }
     }
   }
@@ -290,11 +297,15 @@ class Batch {
     if (left(member) > 0) signal();
   }
 
-  /** The token that was chosen behind the last one fed. */
-  void take(int32_t slot, int32_t token) {
+  /** The token that was chosen behind the last one fed, from a row of logits. */
+  void take(Backend* backend, int32_t slot, int32_t token, int32_t row) {
     Member& member = members_[slot];
+    std::vector<TokenLogprob> logprobs;
     std::string error;
-    const int status = guarded(&error, [&] { check_token(token, member.computed - 1); });
+    const int status = guarded(&error, [&] {
+      check_token(token, member.computed - 1);
+      logprobs = logprobs_of_row(backend, member.job, row, token, member.computed - 1);
+    });
     if (status != kStatusOk) return end(slot, kFinishNone, status, error);
     int32_t finish = kFinishNone;
     {
@@ -302,6 +313,7 @@ class Batch {
       if (member.outbox.tokens.empty()) member.first = std::chrono::steady_clock::now();
       member.tokens.push_back(token);
       member.outbox.tokens.push_back(token);
+      member.outbox.logprobs.insert(member.outbox.logprobs.end(), logprobs.begin(), logprobs.end());
       member.outbox.progress.done = static_cast<int64_t>(member.outbox.tokens.size());
       member.outbox.progress.prefill_ms = std::chrono::duration<double, std::milli>(member.first - member.begin).count();
       member.outbox.progress.decode_ms = milliseconds_since(member.first);

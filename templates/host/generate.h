@@ -13,6 +13,7 @@
 #include "errors.h"
 #include "finite.h"
 #include "job.h"
+#include "logprobs.h"
 #include "model_facts.h"
 #include "passes.h"
 #include "speculation.h"
@@ -26,6 +27,11 @@ struct GenerateJob {
   std::vector<int32_t> stop_ids;
   Sampling sampling;
   SpeculationOptions speculation;
+  std::vector<int32_t> bias_ids;
+  std::vector<float> biases;  // of bias_ids
+  int32_t top_logprobs;       // -1: no log probabilities
+
+  bool wants_logprobs() const { return top_logprobs >= 0; }
 };
 
 struct ScoreJob {
@@ -75,6 +81,24 @@ inline void fetch_logits(Backend* backend, int32_t rows, int32_t position, float
   }
 }
 
+/** The log probabilities that a job wants of a token, which the latest finished pass chose from a row of its logits.
+ *  @param position of the token before it */
+inline std::vector<TokenLogprob> logprobs_of_row(Backend* backend, const GenerateJob& job, int32_t row, int32_t token, int32_t position) {
+  if (!job.wants_logprobs()) return {};
+  std::vector<float> logits(kModel.vocab);
+  std::string error;
+  check(backend_logits(backend, row, 1, logits.data(), &error), error);
+  if (!all_finite(logits.data(), kModel.vocab)) fail_not_finite(position);
+  return logprobs_of(logits.data(), kModel.vocab, job.sampling.vocab, token, job.top_logprobs);
+}
+
+/** Tells the backend what the choice of a sequence's tokens depends on beside their logits. @param known all tokens before the reply */
+inline void prepare_choice(Backend* backend, int32_t slot, const GenerateJob& job, const std::vector<int32_t>& known) {
+  std::string error;
+  check(backend_counts(backend, slot, known.data(), static_cast<int64_t>(known.size()), &error), error);
+  check(backend_bias(backend, slot, job.bias_ids.data(), job.biases.data(), static_cast<int64_t>(job.bias_ids.size()), &error), error);
+}
+
 inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
@@ -94,14 +118,12 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   auto first_token = start;
   Sequence known = sequence;  // what is fed, and what has been chosen
   known.insert(known.end(), job.prompt.begin(), job.prompt.end());
-  {
-    std::string error;
-    check(backend_counts(backend, 0, known.data(), static_cast<int64_t>(known.size()), &error), error);
-  }
+  prepare_choice(backend, 0, job, known);
 
   const auto prompt = static_cast<int32_t>(job.prompt.size());
   Speculation speculation(backend, job.speculation, times, passes_ahead(backend) == 0);
-  const int depth = speculation.on() ? 1 : 1 + passes_ahead(backend);  // drafts follow the last token
+  // Drafts follow the last token, and logits are there until the next pass.
+  const int depth = speculation.on() || job.wants_logprobs() ? 1 : 1 + passes_ahead(backend);
   auto position = static_cast<int32_t>(sequence.size());  // of the next pass
   int32_t fed = 0;                                        // prompt tokens enqueued
   int32_t computed = 0;                                   // prompt tokens whose pass has finished
@@ -128,7 +150,8 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     request.sampling = &job.sampling;
     request.stop_ids = job.stop_ids.data();
     request.stop_count = static_cast<int32_t>(job.stop_ids.size());
-    request.steps = count > 0 || request.check ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
+    request.keep_logits = job.wants_logprobs();
+    request.steps = count > 0 || request.check || request.keep_logits ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
     passes.enqueue(request);
     flights.insert(flights.end(), static_cast<size_t>(request.steps), {count, request.check ? request.count - 1 : 0});
     fed += count;
@@ -138,12 +161,14 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   const auto more = [&] { return fed < prompt || (samples < job.max_tokens && position < context); };
 
   int32_t finish = kFinishNone;
-  const auto take = [&](int32_t token) {
-    check_token(token, static_cast<int32_t>(sequence.size()) - 1);
+  const auto take = [&](int32_t token, int32_t row) {
+    const auto before = static_cast<int32_t>(sequence.size()) - 1;
+    check_token(token, before);
+    const std::vector<TokenLogprob> logprobs = logprobs_of_row(backend, job, row, token, before);
     if (delivered == 0) first_token = std::chrono::steady_clock::now();
     known.push_back(token);
     finish = finish_with(job, token, ++delivered);
-    thread.deliver(token, [&](Progress& progress) {
+    thread.deliver(token, logprobs, [&](Progress& progress) {
       progress.position = static_cast<int32_t>(sequence.size());
       progress.done = delivered;
       progress.drafted = speculation.drafted();
@@ -174,7 +199,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
       if (thread.stopping()) {
         finish = kFinishAborted;
       } else if (computed == prompt) {
-        take(token);
+        take(token, 0);
       } else {
         thread.report([&](Progress& progress) { progress.position = static_cast<int32_t>(sequence.size()); });
       }
@@ -188,7 +213,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
       if (thread.stopping()) {
         finish = kFinishAborted;
       } else {
-        take(chosen[i]);
+        take(chosen[i], i);
       }
     }
     // Of positions behind a draft that was wrong there is nothing to keep.

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "channel.h"
 #include "errors.h"
@@ -76,6 +77,12 @@ class JobThread {
     return progress;
   }
 
+  /** Outbox::take_logprobs of the job. */
+  void take_logprobs(int32_t* ids, float* values, int32_t capacity) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    outbox_.take_logprobs(ids, values, capacity);
+  }
+
   /** Why the last job failed. */
   std::string error() {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -94,11 +101,12 @@ class JobThread {
     signal();
   }
 
-  /** Hands one token to the caller, with the progress it makes. */
+  /** Hands one token to the caller, with its log probabilities, if any, and the progress it makes. */
   template <class Edit>
-  void deliver(int32_t token, Edit&& edit) {
+  void deliver(int32_t token, const std::vector<TokenLogprob>& logprobs, Edit&& edit) {
     std::lock_guard<std::mutex> lock(mutex_);
     outbox_.tokens.push_back(token);
+    outbox_.logprobs.insert(outbox_.logprobs.end(), logprobs.begin(), logprobs.end());
     edit(outbox_.progress);
     signal();
   }

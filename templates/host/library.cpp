@@ -1,5 +1,6 @@
 // The exported functions: every argument is checked here, then the work goes to the engine's thread.
 // All calls to the backend come from that thread, so a backend may keep state of its own there (CUDA's current device).
+#include <algorithm>
 #include <climits>
 #include <cmath>
 #include <memory>
@@ -99,6 +100,7 @@ void check_sampling(const Sampling& s) {
   require(s.min_p >= 0 && s.min_p <= 1, "min_p is not in [0, 1]");
   require(std::isfinite(s.repetition_penalty) && s.repetition_penalty > 0, "repetition_penalty is not above 0");
   require(std::isfinite(s.presence_penalty), "presence_penalty is not a number");
+  require(std::isfinite(s.frequency_penalty), "frequency_penalty is not a number");
   if (s.vocab < 1 || s.vocab > kModel.vocab) fail(kStatusBadArgument, "sampling.vocab is %d, not 1 to %d", s.vocab, kModel.vocab);
 }
 
@@ -168,14 +170,30 @@ Source copy_source(const TensorSource& source, int32_t index) {
           source.seed, source.mean, source.scale};
 }
 
+std::vector<float> copy_biases(const void* biases, const std::vector<int32_t>& ids) {
+  require(biases != nullptr || ids.empty(), "biases is null");
+  std::vector<int32_t> sorted = ids;
+  std::sort(sorted.begin(), sorted.end());
+  require(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end(), "a token has two biases");
+  const auto* first = static_cast<const float*>(biases);
+  std::vector<float> copy(first, first + ids.size());
+  for (const float bias : copy) require(std::isfinite(bias), "a bias is not a number");
+  return copy;
+}
+
 GenerateJob copy_job(const GenerateArgs* args) {
   require(args != nullptr, "args is null");
   require(args->max_tokens >= 1, "max_tokens is not at least 1");
   check_sampling(args->sampling);
   require(args->draft_tokens >= -1, "draft_tokens is below -1");
   require(args->draft_ngram >= 1 || args->draft_tokens == 0, "draft_ngram is not at least 1");
+  if (args->top_logprobs < -1 || args->top_logprobs > kMostTopLogprobs) {
+    fail(kStatusBadArgument, "top_logprobs is %d, not -1 to %d", args->top_logprobs, kMostTopLogprobs);
+  }
+  std::vector<int32_t> bias_ids = copy_ids(args->bias_ids, args->bias_count, "bias_ids");
   return {copy_ids(args->ids, args->count, "ids"), args->max_tokens, copy_ids(args->stop_ids, args->stop_count, "stop_ids"),
-          args->sampling, {args->draft_tokens, args->draft_ngram}};
+          args->sampling, {args->draft_tokens, args->draft_ngram}, bias_ids, copy_biases(args->biases, bias_ids),
+          std::min(args->top_logprobs, args->sampling.vocab)};
 }
 
 ScoreJob copy_score(const ScoreArgs* args) {
@@ -303,6 +321,13 @@ int32_t ol_poll(Engine* engine, Progress* out, void* tokens, int32_t capacity) n
   });
 }
 
+int32_t ol_logprobs(Engine* engine, void* ids, void* logprobs, int32_t capacity) noexcept {
+  return call(engine, [&] {
+    require(capacity >= 0 && ((ids != nullptr && logprobs != nullptr) || capacity == 0), "ids or logprobs is null, or capacity is negative");
+    engine->thread.take_logprobs(static_cast<int32_t*>(ids), static_cast<float*>(logprobs), capacity);
+  });
+}
+
 int32_t ol_stop(Engine* engine) noexcept {
   return call(engine, [&] {
     engine->thread.stop();
@@ -358,6 +383,13 @@ int32_t ol_sequence_poll(Engine* engine, int32_t slot, Progress* out, void* toke
     require(out != nullptr, "out is null");
     require(capacity >= 0 && (tokens != nullptr || capacity == 0), "tokens is null, or capacity is negative");
     *out = engine->batch.poll(slot, static_cast<int32_t*>(tokens), capacity, &engine->error);
+  });
+}
+
+int32_t ol_sequence_logprobs(Engine* engine, int32_t slot, void* ids, void* logprobs, int32_t capacity) noexcept {
+  return call(engine, [&] {
+    require(capacity >= 0 && ((ids != nullptr && logprobs != nullptr) || capacity == 0), "ids or logprobs is null, or capacity is negative");
+    engine->batch.take_logprobs(slot, static_cast<int32_t*>(ids), static_cast<float*>(logprobs), capacity);
   });
 }
 

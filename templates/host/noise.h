@@ -105,7 +105,16 @@ HOST_DEVICE uint64_t exp_fixed(float x) {
   return (uint64_t)(sum * float_of((uint32_t)(127 + 40 + (int)n) << 23));
 }
 
+/** What penalties count of a token: whether it is in the prompt, and above that bit how often it was chosen for the reply. */
+enum { kInPrompt = 1, kChosenOnce = 2 };
+
+/** What presence and frequency penalty take off the logit of a token that occurred. */
+HOST_DEVICE float penalty_of(int count, float presence, float frequency) {
+  return fmaf((float)(count / kChosenOnce), frequency, presence);
+}
+
 /** The logit of a token that occurred, after the penalties. */
-HOST_DEVICE float penalised(float logit, float repetition, float presence) {
-  return logit < 0 ? fmaf(logit, repetition, -presence) : logit / repetition - presence;
+HOST_DEVICE float penalised(float logit, int count, float repetition, float presence, float frequency) {
+  const float less = penalty_of(count, presence, frequency);
+  return logit < 0 ? fmaf(logit, repetition, -less) : logit / repetition - less;
 }

@@ -8,4 +8,5 @@ struct Row {
   int32_t slot;  // of its sequence
   int32_t position;
   const Sampling* sampling;
+  const float* bias = nullptr;  // [kVocab] for the backend to fill in; null: none
 };

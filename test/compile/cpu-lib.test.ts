@@ -94,7 +94,7 @@ for (const { isa, needs, weights } of paths) {
         ...flagsOf(needs),
       ]);
       hashes.set(isa, checks.at(-1)?.check ?? '');
-      expect(checks.length).toBe(11);
+      expect(checks.length).toBe(12);
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
       expect(hashes.get(isa)).toBe(hashes.get('plain'));
     });

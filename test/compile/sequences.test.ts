@@ -40,7 +40,7 @@ it.each(cases)('%s, on %s: a sequence is what it is alone', async (_, path, open
   const changes: readonly Partial<Sampling>[] = [
     {},
     { presence_penalty: 1e4 }, // no token twice, whatever the others say
-    { temperature: 0.8, top_k: 20 },
+    { temperature: 0.8, top_k: 20, frequency_penalty: 1 },
     { temperature: 0.7, top_p: 0.9, min_p: 0.02, repetition_penalty: 1.1 },
   ];
   const asked = Array.from({ length: 16 }, (_, i) => ({
@@ -84,5 +84,5 @@ it.each(cases)('%s, on %s: a sequence is what it is alone', async (_, path, open
 
 const greedy = (vocab: number): Sampling => ({
   ...{ temperature: 0, top_k: 0, top_p: 1, min_p: 0 },
-  ...{ repetition_penalty: 1, presence_penalty: 0, seed: 0, vocab },
+  ...{ repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0, seed: 0, vocab },
 });

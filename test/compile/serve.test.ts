@@ -56,6 +56,31 @@ describe("OpenAI's client", () => {
     });
   });
 
+  it('gets log probabilities of a stream, which an entry of logit_bias then bans', async () => {
+    const ask = async (more: object = {}) => {
+      const stream = client.chat.completions.stream({
+        ...{ model, messages, temperature: 0, max_tokens: 3, logprobs: true, top_logprobs: 2, ...more },
+      });
+      const { choices, usage } = await stream.finalChatCompletion();
+      const content = choices[0]!.logprobs!.content!;
+      expect(content).toHaveLength(usage?.completion_tokens ?? 3);
+      return content;
+    };
+    const [first] = await ask();
+    const [best, second] = first!.top_logprobs;
+    expect(first!.token).toBe(best!.token);
+    expect(best!.logprob).toBeGreaterThan(second!.logprob);
+    const { tokens } = (await (
+      await fetch(`${serving.url}/tokenize`, {
+        ...{ method: 'POST', headers: { 'content-type': 'application/json' } },
+        body: JSON.stringify({ model, prompt: first!.token }),
+      })
+    ).json()) as { tokens: number[] };
+    const [banned] = await ask({ logit_bias: { [tokens[0]!]: -100 } });
+    expect(banned).toMatchObject({ token: second!.token, logprob: second!.logprob });
+    expect(banned!.top_logprobs).toEqual(first!.top_logprobs);
+  });
+
   it('completes, with a seed the same twice', async () => {
     const ask = async () =>
       client.completions.create({

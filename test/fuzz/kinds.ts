@@ -118,6 +118,9 @@ const replyOptions = {
     minP: 0.1,
     repetitionPenalty: 1.1,
     presencePenalty: 1,
+    frequencyPenalty: 0.5,
+    logitBias: { 5: -1 },
+    topLogprobs: 2,
   },
   ...{ seed: 1, stop: ['x'], stopIds: [1], enableThinking: true, parseSpecialTokens: false },
 };

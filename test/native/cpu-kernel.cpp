@@ -12,6 +12,7 @@ struct Pass {
   const Matrix* w;
   int* next;
   int* counts;
+  const float* bias;
   Cache* cache;
   const float* rope;
   float* logits;

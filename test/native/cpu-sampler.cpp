@@ -29,11 +29,12 @@ static Sampling settings(float temperature) {
 static Floats scratch(sample_scratch());
 static Team team{1, 0, {}};
 static uint32_t chosen_hash = 1;
+static Floats biases;  // none, unless a check sets them
 
 static int choose(const Floats& logits, const Sampling& s, std::vector<int> counts, int position) {
   Block b{&team, 0, scratch.data()};
   int next = -1;
-  sample(b, logits.data(), s, counts.data(), position, 0, &next);
+  sample(b, logits.data(), s, counts.data(), biases.empty() ? nullptr : biases.data(), position, 0, &next);
   chosen_hash = chosen_hash * 31 + next;
   return next;
 }
@@ -41,7 +42,7 @@ static int choose(const Floats& logits, const Sampling& s, std::vector<int> coun
 static std::vector<int> kept(const Floats& logits, const Sampling& s, const std::vector<int>& counts) {
   std::vector<uint32_t> keys(kVocab);
   std::vector<int> ids(kVocab);
-  ids.resize(sample_candidates(logits.data(), s, counts.data(), s.vocab, keys.data(), ids.data()));
+  ids.resize(sample_candidates(logits.data(), s, counts.data(), nullptr, s.vocab, keys.data(), ids.data()));
   std::sort(ids.begin(), ids.end());
   return ids;
 }
@@ -164,6 +165,18 @@ static void check_greedy() {
   check.equal(choose(logits, s, counts, 0), 900);
   s.presence_penalty = 1.1f;
   check.equal(choose(logits, s, counts, 0), 300);
+  s.presence_penalty = 0;
+  s.frequency_penalty = 0.3f;  // 3 - 3 * 0.3 > 2
+  for (int chosen = 0; chosen < 6; ++chosen) {
+    counts[900] = kInPrompt + chosen * kChosenOnce;
+    check.equal(choose(logits, s, counts, 0), chosen > 3 ? 300 : 900);
+  }
+  biases.assign(kVocab, 0.0f);
+  biases[17] = 4;  // of a logit of -1
+  check.equal(choose(logits, s, counts, 0), 17);
+  s.temperature = 0.01f;
+  check.equal(choose(logits, s, counts, 0), 17);
+  biases.clear();
   // A negative logit is multiplied: it must not rise.
   Floats negative(kVocab, -2.0f);
   negative[5] = -1.5f;
@@ -178,6 +191,28 @@ static void check_greedy() {
   for (int i = 0; i < 50; ++i) {
     const int token = choose(negative, s, fifth, i);
     check.that(token != 5 && token < 100);
+  }
+}
+
+static void check_adjusted() {
+  Check check("logits with bias and penalties");
+  for (int i = 0; i < 20000; ++i) {
+    Sampling s = settings(0);
+    s.repetition_penalty = 1 + random_float() / 2;
+    s.presence_penalty = 2 * random_float();
+    s.frequency_penalty = i % 3 ? 2 * random_float() : 0;
+    const float logit = 20 * random_float(), bias = i % 7 ? 100 * random_float() : 0;
+    const bool in_prompt = i % 2;
+    const int chosen = i % 5;
+    double want = double(logit) + bias, largest = std::fabs(want);
+    if (in_prompt || chosen > 0) {
+      want = want < 0 ? want * s.repetition_penalty : want / s.repetition_penalty;
+      largest = std::max(std::max(largest, std::fabs(want)), std::fabs(s.presence_penalty) + chosen * std::fabs(double(s.frequency_penalty)));
+      want -= s.presence_penalty + chosen * double(s.frequency_penalty);
+    }
+    // Four roundings, none of a number larger than both terms together; the first is of the sum that is then multiplied, by up to 2.
+    const int count = in_prompt * kInPrompt + chosen * kChosenOnce;
+    check.near(adjusted(&logit, 0, s, &count, bias != 0 ? &bias : nullptr), want, 5 * 0x1p-24 * 2 * largest);
   }
 }
 
@@ -235,6 +270,7 @@ int main() {
   check_noise();
   check_sets();
   check_greedy();
+  check_adjusted();
   check_finite();
   Floats few(kVocab, -3e38f), many(kVocab), flat(kVocab, 0.5f);
   for (int i = 0; i < 10; ++i) few[i * 99] = random_float() * 2;

@@ -51,7 +51,7 @@ constexpr float kAttnScale = 0.125f;
 struct Sampling {
   float temperature;
   int32_t top_k;
-  float top_p, min_p, repetition_penalty, presence_penalty;
+  float top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   uint64_t seed;
   int32_t vocab;
 };
@@ -468,7 +468,7 @@ struct SampleStage {
   int position;
   int* next;
   __device__ void operator()(Block& b) const {
-    if (b.index() == 0) sample(b, logits, s, counts, position, 0, next);
+    if (b.index() == 0) sample(b, logits, s, counts, nullptr, position, 0, next);
   }
 };
 
@@ -482,8 +482,13 @@ int sample_by_sorting(const std::vector<float>& logits, const Sampling& s, const
   for (int id = 0; id < s.vocab; ++id) {
     volatile float x = logits[id];
     if (counts[id] > 0) {
-      x = x < 0 ? x * s.repetition_penalty : x / s.repetition_penalty;
-      x = x - s.presence_penalty;
+      volatile const float less = std::fma(float(counts[id] / kChosenOnce), s.frequency_penalty, s.presence_penalty);
+      if (x < 0) {
+        x = std::fma(x, s.repetition_penalty, -less);
+      } else {
+        x = x / s.repetition_penalty;
+        x = x - less;
+      }
     }
     all.push_back({s.temperature > 0 ? x / s.temperature : x, id});
   }
@@ -524,19 +529,19 @@ void check_sampling() {
     bool ties;
   };
   const Case cases[] = {
-      {"greedy", {0, 0, 1, 0, 1, 0, 1, kVocab}, 10, false},
-      {"greedy, ties", {0, 0, 1, 0, 1, 0, 1, kVocab}, 10, true},
-      {"greedy, penalties", {0, 0, 1, 0, 1.3f, 0.5f, 1, kVocab}, 10, false},
-      {"temperature alone", {0.9f, 0, 1, 0, 1, 0, 2, kVocab}, 10, false},
-      {"top_k 20, top_p 0.95", {0.6f, 20, 0.95f, 0, 1, 0, 3, kVocab}, 10, false},
-      {"top_k 50, ties", {1, 50, 1, 0, 1, 0, 4, kVocab}, 10, true},
-      {"top_p 0.9", {0.7f, 0, 0.9f, 0, 1, 0, 5, kVocab}, 20, false},
-      {"top_p 0.95 of a flat distribution", {1, 0, 0.95f, 0, 1, 0, 6, kVocab}, 0.5f, false},
-      {"top_k 10,000, top_p 0.5, min_p 0.1", {1, 10000, 0.5f, 0.1f, 1, 0, 7, kVocab}, 5, false},
-      {"min_p 0.05", {1.5f, 0, 1, 0.05f, 1, 0, 8, kVocab}, 10, false},
-      {"all, penalties, odd vocabulary", {0.8f, 40, 0.9f, 0.02f, 1.2f, 0.3f, 9, 1003}, 8, false},
-      {"one token", {1, 0, 1, 0, 1, 0, 10, 1}, 8, false},
-      {"all equal", {1, 20, 0.9f, 0, 1, 0, 11, kVocab}, 0, false},
+      {"greedy", {0, 0, 1, 0, 1, 0, 0, 1, kVocab}, 10, false},
+      {"greedy, ties", {0, 0, 1, 0, 1, 0, 0, 1, kVocab}, 10, true},
+      {"greedy, penalties", {0, 0, 1, 0, 1.3f, 0.5f, 0.25f, 1, kVocab}, 10, false},
+      {"temperature alone", {0.9f, 0, 1, 0, 1, 0, 0, 2, kVocab}, 10, false},
+      {"top_k 20, top_p 0.95", {0.6f, 20, 0.95f, 0, 1, 0, 0, 3, kVocab}, 10, false},
+      {"top_k 50, ties", {1, 50, 1, 0, 1, 0, 0, 4, kVocab}, 10, true},
+      {"top_p 0.9", {0.7f, 0, 0.9f, 0, 1, 0, 0, 5, kVocab}, 20, false},
+      {"top_p 0.95 of a flat distribution", {1, 0, 0.95f, 0, 1, 0, 0, 6, kVocab}, 0.5f, false},
+      {"top_k 10,000, top_p 0.5, min_p 0.1", {1, 10000, 0.5f, 0.1f, 1, 0, 0, 7, kVocab}, 5, false},
+      {"min_p 0.05", {1.5f, 0, 1, 0.05f, 1, 0, 0, 8, kVocab}, 10, false},
+      {"all, penalties, odd vocabulary", {0.8f, 40, 0.9f, 0.02f, 1.2f, 0.3f, -0.1f, 9, 1003}, 8, false},
+      {"one token", {1, 0, 1, 0, 1, 0, 0, 10, 1}, 8, false},
+      {"all equal", {1, 20, 0.9f, 0, 1, 0, 0, 11, kVocab}, 0, false},
   };
   for (const Case& c : cases) {
     bool same = true, counted = true;
@@ -549,7 +554,7 @@ void check_sampling() {
         x += 0.0f;  // no negative zeros: sorting takes them for equal to zero
       }
       std::vector<int> counts(kVocab);
-      for (int& n : counts) n = random_bits() % 5 == 0;
+      for (int& n : counts) n = random_bits() % 5 == 0 ? int(random_bits() % 9) : 0;
       const std::vector<float> row(logits.begin() + offset, logits.end());
       Device<float> d_logits(logits);
       Device<int> d_counts(counts), next(1);
@@ -557,7 +562,7 @@ void check_sampling() {
       const int expected = sample_by_sorting(row, c.s, counts, 77 + offset), got = next.get()[0];
       if (got != expected) printf("     token %d, expected %d\n", got, expected);
       same = same && got == expected;
-      if (got >= 0 && got < kVocab) counts[got]++;
+      if (got >= 0 && got < kVocab) counts[got] += kChosenOnce;
       counted = counted && d_counts.get() == counts;
     }
     report(same && counted, "sample: %s: as by sorting: %d, counted: %d", c.name, same, counted);
@@ -572,7 +577,7 @@ void check_sampling() {
         Device<float> d_logits(logits);
         Device<int> d_counts(counts), next(1);
         run(SampleStage{d_logits.data, c.s, d_counts.data, 7, next.data}, sample_scratch());
-        if (expected >= 0) counts[expected]++;
+        if (expected >= 0) counts[expected] += kChosenOnce;
         told = told && next.get()[0] == expected && d_counts.get() == counts;
       }
     }

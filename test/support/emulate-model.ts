@@ -8,6 +8,7 @@ import { type FusionPlan, generate, type Kernel } from '../../codegen/index.ts';
 import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
+import type { Engine } from '../../runtime/engine.ts';
 import { formatVerify } from '../../runtime/format-verify.ts';
 import { type VerifyResult, verify } from '../../runtime/verify.ts';
 import { emulate } from './emulate.ts';
@@ -29,26 +30,37 @@ export interface EmulatedCase {
 export const emulatedManifest = (kernel: Kernel): Manifest =>
   ({ ...described(kernel, []), paths: [] }) as unknown as Manifest;
 
-/** Compiles a kernel for the emulator; the function that is returned verifies it. */
-export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promise<VerifyResult>> {
-  const { plan, promptPlan, target, cases, change } = asked;
+/** A kernel compiled for the emulator, with the weights of its model. */
+async function builtEmulated({ plan, promptPlan, target, change, ...asked }: EmulatedCase) {
   const fixture = join(packageRoot(), 'test', 'fixtures', asked.model);
   const model = existsSync(fixture) ? fixture : asked.model;
   const checked = await preflight({ model, plan, promptPlan, target }, { weights: true });
-  const { dims, directory: modelDirectory } = checked;
   const generated = await generate(checked);
   const kernel = change ? change(generated) : generated;
   const library = await emulate(kernel);
+  const manifest = emulatedManifest(kernel);
+  const { directory: modelDirectory } = checked;
+  return {
+    ...checked,
+    ...{ modelDirectory, kernel, manifest, library, directory: '', cached: true, millis: 0 },
+  };
+}
+
+/** An engine on the emulated GPU. */
+export async function openEmulated(asked: EmulatedCase, context: number): Promise<Engine> {
+  return (await openEngine(await builtEmulated(asked), { context })).engine;
+}
+
+/** Compiles a kernel for the emulator; the function that is returned verifies it. */
+export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promise<VerifyResult>> {
+  const { model, cases } = asked;
+  const built = await builtEmulated(asked);
+  const { dims, kernel, manifest, modelDirectory } = built;
   const stored = await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined);
   if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const golden = cases ? { ...stored, cases: cases.map((index) => stored.cases[index]!) } : stored;
-  const manifest = emulatedManifest(kernel);
-  const built = { modelDirectory, kernel, manifest, library, directory: '', cached: true, millis: 0 };
   return async () => {
-    const { engine } = await openEngine(
-      { ...checked, ...built },
-      { context: contextFor(golden, dims, undefined) },
-    );
+    const { engine } = await openEngine(built, { context: contextFor(golden, dims, undefined) });
     try {
       const scorer = engineScorer(engine, new AbortController().signal);
       return await verify(scorer, golden, { dims, dtype: dims.dtype, extraRoundings: manifest.roundings });

@@ -70,6 +70,7 @@ export const greedy: Sampling = {
   min_p: 0,
   repetition_penalty: 1,
   presence_penalty: 0,
+  frequency_penalty: 0,
   seed: 0,
   vocab,
 };

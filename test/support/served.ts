@@ -6,6 +6,7 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { OnelaunchError } from '../../errors.ts';
 import type { Sampling } from '../../runtime/bindings.ts';
 import { chatTemplate } from '../../runtime/chat-template.ts';
+import type { GenerateOptions, LogitBias, TokenLogprobs } from '../../runtime/engine-options.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
 import { LanguageModel, type ReplyEngine } from '../../runtime/model.ts';
 import type { PlaceEngine } from '../../runtime/places.ts';
@@ -24,7 +25,15 @@ interface Call {
   readonly prompt: string;
   readonly maxTokens: number;
   readonly sampling: Sampling;
+  readonly bias: LogitBias | undefined;
 }
+
+/** The log probability that the script gives a token, and to those behind it. */
+export const logprobOf = (id: number): number => -(id % 7) - 0.5;
+const toldOf = (id: number, top: number): TokenLogprobs => ({
+  ...{ token: id, logprob: logprobOf(id) },
+  top: Array.from({ length: top }, (_, i) => ({ token: id + 1 + i, logprob: logprobOf(id + 1 + i) })),
+});
 
 export class SteppedEngine {
   readonly device = 'a script';
@@ -53,10 +62,10 @@ export class SteppedEngine {
 
   async *generate(
     ids: readonly number[],
-    options: { maxTokens: number; sampling?: Sampling; signal?: AbortSignal },
+    options: GenerateOptions,
   ): AsyncGenerator<readonly number[], object> {
-    const { maxTokens, signal } = options;
-    this.calls.push({ prompt: tokenizer.decode(ids), maxTokens, sampling: options.sampling! });
+    const { maxTokens, signal, bias, logprobs } = options;
+    this.calls.push({ prompt: tokenizer.decode(ids), maxTokens, sampling: options.sampling!, bias });
     this.position += ids.length;
     const end = (finish: string) => ({
       ...{ finish, drafted: 0, accepted: 0, timings: { prefillMs: 2, decodeMs: 10 } },
@@ -68,6 +77,7 @@ export class SteppedEngine {
       const id = this.#script[i] ?? imEnd;
       if (i > 0) this.position++;
       this.made++;
+      if (logprobs) logprobs.onLogprobs([toldOf(id, logprobs.top)]);
       yield [id];
       if (id === imEnd) return end('stop');
       if (i + 1 >= maxTokens) return end('length');

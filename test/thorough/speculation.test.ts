@@ -36,6 +36,7 @@ const samplings: readonly Partial<Sampling>[] = [
   {},
   { repetition_penalty: 1.05 },
   { presence_penalty: 0.4 },
+  { frequency_penalty: 0.3 },
   { temperature: 0.3 },
   { temperature: 0.5, top_k: 3 },
   { temperature: 0.8, top_p: 0.6 },
@@ -80,5 +81,5 @@ it.each(cases)('%s, on %s: a reply with drafts is the one without', async (_, pa
 
 const greedy = (vocab: number): Sampling => ({
   ...{ temperature: 0, top_k: 0, top_p: 1, min_p: 0 },
-  ...{ repetition_penalty: 1, presence_penalty: 0, seed: 0, vocab },
+  ...{ repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0, seed: 0, vocab },
 });

@@ -166,6 +166,29 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     '--presencePenalty 0.5',
   ],
   [
+    ['chat', ...tiny, '--frequencyPenalty', '-3'],
+    "error: --frequencyPenalty is '-3', must be a number from -2 to 2",
+    '--frequencyPenalty 0.5',
+  ],
+  ...['5', '5:', '5:101', 'a:1', '5:1;6:2'].map(
+    (bias) =>
+      [
+        ['chat', ...tiny, '--logitBias', bias],
+        `error: --logitBias is '${bias}', must be token ids with their biases from -100 to 100, between commas`,
+        '--logitBias 11:-100,220:2.5',
+      ] as const,
+  ),
+  [
+    ['complete', ...tiny, '--topLogprobs', '21'],
+    "error: --topLogprobs is '21', must be a whole number from 0 to 20",
+    '--topLogprobs 5',
+  ],
+  [
+    ['complete', ...tiny, 'x', '--topLogprobs', '2'],
+    'error: --topLogprobs is for --json',
+    'parts of its pieces',
+  ],
+  [
     ['explain', ...tiny, '--position', '-1'],
     "error: --position is '-1', must be a whole number from 0 to 16777215",
     '--position 1900',

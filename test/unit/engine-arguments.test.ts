@@ -107,6 +107,7 @@ describe('arguments that C would bend are refused before', () => {
     ['min_p', { min_p: 2 }],
     ['repetition_penalty', { repetition_penalty: 0 }],
     ['presence_penalty', { presence_penalty: Infinity }],
+    ['frequency_penalty', { frequency_penalty: NaN }],
     ['seed', { seed: -1 }],
     ['seed', { seed: 0.5 }],
     ['vocab', { vocab: 513 }],
@@ -115,5 +116,19 @@ describe('arguments that C would bend are refused before', () => {
     const engine = await emptyEngine();
     const reply = engine.generate([1], { maxTokens: 1, sampling: { ...greedy, ...change } });
     expect((await failureOf(read(reply))).message).toMatch(new RegExp(`^sampling\\.${name} is`));
+  });
+
+  it.each<[object, RegExp]>([
+    [{ bias: { 512: 1 } }, /^a token of bias is 512, not an integer from 0 to 511/],
+    [{ bias: { x: 1 } }, /^a token of bias is "x"/],
+    [{ bias: { 5: Number.NaN } }, /^bias\[5\] is NaN, not a finite number/],
+    [{ bias: Object.fromEntries(Array.from({ length: 1025 }, (_, id) => [id, 1])) }, /^bias has 1025 tokens/],
+    [{ logprobs: { top: 21, onLogprobs: () => {} } }, /^logprobs\.top is 21, not an integer from 0 to 20/],
+    [{ logprobs: { top: 1 } }, /^logprobs\.onLogprobs is not a function/],
+  ])('%j', async (change, message) => {
+    const engine = await emptyEngine();
+    const error = await failureOf(read(engine.generate([1], { maxTokens: 1, ...change })));
+    expect(error.message).toMatch(message);
+    expect(error.kind).toBe('usage');
   });
 });

@@ -40,6 +40,7 @@ describe('the library itself', () => {
       stop_count: 0,
       draft_tokens: 0,
       draft_ngram: 3,
+      ...plain,
       sampling: greedy,
     };
     const generate = (change: object) => f.ol_generate(engine, { ...args, ...change });
@@ -48,6 +49,13 @@ describe('the library itself', () => {
     refused(generate({ max_tokens: 0 }), badArgument, 'max_tokens is not at least 1');
     refused(generate({ ids: Int32Array.of(512) }), badArgument, 'ids[0] is 512; tokens are 0 to 511');
     refused(generate({ stop_count: -1 }), badArgument, 'stop_ids: count is -1');
+    refused(generate({ top_logprobs: 21 }), badArgument, 'top_logprobs is 21, not -1 to 20');
+    refused(generate({ bias_count: 1 }), badArgument, 'bias_ids is null');
+    const biases = { bias_ids: Int32Array.of(7, 7), biases: Float32Array.of(1, 2), bias_count: 2 };
+    refused(generate(biases), badArgument, 'a token has two biases');
+    refused(generate({ ...biases, biases: null }), badArgument, 'biases is null');
+    const strange = { ...biases, bias_count: 1, biases: Float32Array.of(Number.NaN) };
+    refused(generate(strange), badArgument, 'a bias is not a number');
     refused(
       generate({ sampling: { ...greedy, temperature: Number.NaN } }),
       badArgument,
@@ -123,6 +131,7 @@ describe('the library itself', () => {
       stop_count: 0,
       draft_tokens: 0,
       draft_ngram: 3,
+      ...plain,
       sampling: greedy,
     });
     await finish();
@@ -193,6 +202,7 @@ describe('the library itself', () => {
           stop_count: 0,
           draft_tokens: 0,
           draft_ngram: 3,
+          ...plain,
           sampling: greedy,
         };
         if (busy === 'replying') expect(f.ol_generate(engine, reply)).toBe(abiStatus.ok);
@@ -210,6 +220,9 @@ describe('the library itself', () => {
     }
   });
 });
+
+/** Neither biases nor log probabilities. */
+const plain = { bias_ids: null, biases: null, bias_count: 0, top_logprobs: -1 } as const;
 
 /** A channel for one engine: file descriptors. */
 function channelOf(functions: Functions): { ours: number; theirs: number } {

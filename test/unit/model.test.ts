@@ -441,7 +441,16 @@ describe('a refusal', () => {
     [{ topK: 1.5 }, 'options.topK: expected int'],
     [{ maxTokens: 0 }, 'options.maxTokens: Too small'],
     [{ presencePenalty: 3 }, 'options.presencePenalty: Too big'],
+    [{ frequencyPenalty: -3 }, 'options.frequencyPenalty: Too small'],
     [{ stop: '' }, 'options.stop holds an empty text'],
+    [{ topLogprobs: 21 }, 'options.topLogprobs: Too big'],
+    [{ logitBias: { 5: 101 } }, 'options.logitBias.5: Too big'],
+    [{ logitBias: { '05': 1 } }, 'options.logitBias.05: expected token ids'],
+    [{ logitBias: { 4096: 1 } }, 'options.logitBias has token 4096, which the model does not have'],
+    [
+      { logitBias: Object.fromEntries([...Array(1025).keys()].map((id) => [id, 1])) },
+      'options.logitBias has 1025 tokens',
+    ],
     [{ max_tokens: 4 }, 'options has no max_tokens'],
   ])('of %j names the option', async (options, message) => {
     const { llm } = modelOf('One');
@@ -474,11 +483,20 @@ describe('options left out', () => {
         minP: 0.1,
         seed: 7,
         presencePenalty: 0.25,
+        frequencyPenalty: 0.75,
         stopIds: [9],
       })
       .result();
     expect(engine.calls[0]).toMatchObject({
-      sampling: { temperature: 0.5, top_p: 0.9, top_k: 50, min_p: 0.1, presence_penalty: 0.25, seed: 7 },
+      sampling: {
+        temperature: 0.5,
+        top_p: 0.9,
+        top_k: 50,
+        min_p: 0.1,
+        presence_penalty: 0.25,
+        frequency_penalty: 0.75,
+        seed: 7,
+      },
       stopIds: [9],
     });
   });

@@ -1,7 +1,7 @@
 // Replies over the API, from a scripted engine: what is answered, what reaches the model, what is refused by name.
 import { describe, expect, it, vi } from 'vitest';
 import type { unsupported } from '../../server/parameters.ts';
-import { chatBody, eventsOf, lost, post, served, tokenizer, until } from '../support/served.ts';
+import { chatBody, eventsOf, logprobOf, lost, post, served, tokenizer, until } from '../support/served.ts';
 
 const chat = '/v1/chat/completions';
 const completions = '/v1/completions';
@@ -84,10 +84,11 @@ describe('a chat', () => {
   it('hands its parameters to the engine', async () => {
     const { app, engine } = served();
     const sampling = { temperature: 0.5, top_p: 0.9, top_k: 7, min_p: 0.1, seed: 3, presence_penalty: 1.5 };
-    const given = { ...sampling, repetition_penalty: 1.25 };
-    await post(app, chat, chatBody({ ...given, max_completion_tokens: 5 }));
+    const given = { ...sampling, repetition_penalty: 1.25, frequency_penalty: -0.5 };
+    const logit_bias = { 5: -100, 4: 2.5 };
+    await post(app, chat, chatBody({ ...given, logit_bias, max_completion_tokens: 5 }));
     await post(app, chat, chatBody({ max_tokens: 6, top_k: -1, temperature: null }));
-    expect(engine.calls[0]).toMatchObject({ maxTokens: 5, sampling: given });
+    expect(engine.calls[0]).toMatchObject({ maxTokens: 5, sampling: given, bias: logit_bias });
     expect(engine.calls[1]).toMatchObject({ maxTokens: 6, sampling: { top_k: 0, temperature: 0 } });
   });
 
@@ -162,16 +163,77 @@ describe('a completion', () => {
   });
 });
 
+describe('log probabilities', () => {
+  const ids = [...tokenizer.encode(text), tokenizer.idOf('<|im_end|>')!];
+  const word = (id: number) => {
+    const bytes = [...tokenizer.bytes(id)];
+    return { token: Buffer.from(bytes).toString(), logprob: logprobOf(id), bytes };
+  };
+  const content = ids.map((id) => ({ ...word(id), top_logprobs: [word(id + 1), word(id + 2)] }));
+
+  it('of a chat are told of each token, whole and streamed', async () => {
+    const { app } = served();
+    const asked = { logprobs: true, top_logprobs: 2 };
+    const { choices } = (await (await post(app, chat, chatBody(asked))).json()) as Chosen;
+    expect(choices[0]!.logprobs).toEqual({ content, refusal: null });
+    const events = await eventsOf(await post(app, chat, chatBody({ ...asked, stream: true })));
+    const told = (events.slice(0, -1) as Chosen[]).flatMap(
+      (event) => event.choices[0]!.logprobs?.content ?? [],
+    );
+    expect(told).toEqual(content);
+  });
+
+  it('of a chat are those of the tokens alone unless it asks for others, and of what a stop text ends', async () => {
+    const { app } = served();
+    const { choices } = (await (
+      await post(app, chat, chatBody({ logprobs: true, stop: 'nut' }))
+    ).json()) as Chosen;
+    const said = choices[0]!.logprobs!.content!;
+    expect(said).toEqual(content.slice(0, said.length).map((one) => ({ ...one, top_logprobs: [] })));
+    expect(said.length).toBeLessThan(content.length);
+  });
+
+  it('of a completion have their places in the text, whole and streamed', async () => {
+    const { app } = served();
+    const body = { model: 'qwen3-tiny', prompt: 'x', logprobs: 1, max_tokens: 100 };
+    const words = ids.map(word);
+    const expected = {
+      tokens: words.map(({ token }) => token),
+      token_logprobs: words.map(({ logprob }) => logprob),
+      top_logprobs: ids.map((id) => ({
+        [word(id + 1).token]: word(id + 1).logprob,
+        [word(id).token]: word(id).logprob,
+      })),
+      text_offset: words.map(
+        (_, i) =>
+          words
+            .slice(0, i)
+            .map(({ token }) => token)
+            .join('').length,
+      ),
+    };
+    const { choices } = (await (await post(app, completions, body)).json()) as Chosen;
+    expect(choices[0]!.logprobs).toEqual(expected);
+    const events = (await eventsOf(await post(app, completions, { ...body, stream: true }))).slice(
+      0,
+      -1,
+    ) as Chosen[];
+    const parts = events.flatMap((event) => event.choices[0]!.logprobs ?? []) as Record<string, unknown[]>[];
+    for (const [key, all] of Object.entries(expected))
+      expect(parts.flatMap((part) => part[key]!)).toEqual(all);
+  });
+
+  interface Chosen {
+    readonly choices: readonly { readonly logprobs: { readonly content?: readonly object[] } | null }[];
+  }
+});
+
 describe('a refusal', () => {
   /** What a client could ask for with each parameter that is not followed. */
   const asked: Record<keyof typeof unsupported, unknown> = {
     n: 2,
     best_of: 3,
-    logprobs: true,
-    top_logprobs: 5,
     prompt_logprobs: 1,
-    logit_bias: { 5: 100 },
-    frequency_penalty: 0.5,
     response_format: { type: 'json_schema', json_schema: { name: 'x', schema: {} } },
     tools: [{ type: 'function', function: { name: 'f' } }],
     tool_choice: 'required',
@@ -229,6 +291,12 @@ describe('a refusal', () => {
     [{ top_p: 0 }, 'top_p', 'top_p: too small: expected number to be >0'],
     [{ top_p: 1.5 }, 'top_p', 'top_p: too big: expected number to be <=1'],
     [{ presence_penalty: 3 }, 'presence_penalty', 'presence_penalty: too big: expected number to be <=2'],
+    [{ top_logprobs: 2 }, 'top_logprobs', 'top_logprobs is for logprobs: true'],
+    [{ logprobs: true, top_logprobs: 21 }, 'top_logprobs', 'top_logprobs: too big'],
+    [{ logprobs: 1 }, 'logprobs', 'logprobs: expected boolean'],
+    [{ logit_bias: { 5: 101 } }, 'logit_bias.5', 'logit_bias.5: too big'],
+    [{ logit_bias: { a: 1 } }, 'logit_bias.a', 'logit_bias.a: expected token ids'],
+    [{ logit_bias: [1] }, 'logit_bias', 'logit_bias: expected biases'],
     [{ seed: 1.5 }, 'seed', 'seed: expected int, received number'],
     [{ max_tokens: 0 }, 'max_tokens', 'max_tokens: too small: expected number to be >=1'],
     [

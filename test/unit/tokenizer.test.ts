@@ -27,6 +27,19 @@ describe('tokenizer', () => {
     expect(qwen.specialIds.has(qwen.idOf('<think>')!)).toBe(false);
   });
 
+  test('the bytes of tokens joined are the text, in UTF-8; those of a special token are how it is spelled', () => {
+    const text = 'Hello, 世界! 👩‍🚀 naïve';
+    expect(Buffer.concat(qwen.encode(text).map((id) => qwen.bytes(id))).toString()).toBe(text);
+    expect(Buffer.from(qwen.bytes(qwen.idOf('<|im_end|>')!)).toString()).toBe('<|im_end|>');
+    expect(qwen.bytes(qwen.size)).toHaveLength(0);
+    const llama = loadTokenizer(makeDirectory({ 'tokenizer.json': llama2 }));
+    expect([2, 4, 1].map((id) => Buffer.from(llama.bytes(id)).toString('latin1'))).toEqual([
+      ' hello',
+      '\xe4',
+      '</s>',
+    ]);
+  });
+
   test('special tokens are not printed, other added tokens are', () => {
     const ids = qwen.encode('<|im_start|><think>\nhm</think><|im_end|>');
     expect(qwen.decode(ids)).toBe('<think>\nhm</think>');

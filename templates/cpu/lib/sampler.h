@@ -13,14 +13,21 @@ DEVICE uint32_t ordered_key(float z) {
 }
 DEVICE float value_of(uint32_t key) { return float_from_bits(key & 0x80000000 ? key & 0x7fffffff : ~key); }
 
-/** The largest logit's id, the lowest of equals; kNotFinite if one is NaN or infinite before its penalties. */
-DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* counts, int vocab) {
+/** The logit of token i as it competes: with its bias, if there are any, and its penalties. */
+DEVICE float adjusted(const float* logits, int i, const Sampling& s, const int* counts, const float* bias) {
+  const float logit = bias ? logits[i] + bias[i] : logits[i];
+  const int count = counts[i];
+  return count > 0 ? penalised(logit, count, s.repetition_penalty, s.presence_penalty, s.frequency_penalty) : logit;
+}
+
+/** The largest logit's id, the lowest of equals; kNotFinite if one is NaN or infinite before bias and penalties. */
+DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* counts, const float* bias, int vocab) {
   int best = 0;
   float most = -__builtin_inff();
   bool strange = false;
   for (int i = 0; i < vocab; ++i) {
     strange |= not_finite(bits_from_float(logits[i]));
-    const float logit = counts[i] > 0 ? penalised(logits[i], s.repetition_penalty, s.presence_penalty) : logits[i];
+    const float logit = adjusted(logits, i, s, counts, bias);
     if (logit > most) {
       most = logit;
       best = i;
@@ -64,13 +71,14 @@ DEVICE int keep_from(uint32_t* keys, int* ids, int n, uint32_t cut) {
 }
 
 /** Fills keys and ids [vocab] with the candidates that temperature, top_k, top_p and min_p leave; returns how many, 0 if a logit is NaN or
- *  infinite before its penalties. */
-DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* counts, int vocab, uint32_t* keys, int* ids) {
+ *  infinite before bias and penalties. */
+DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* counts, const float* bias, int vocab, uint32_t* keys,
+                             int* ids) {
   uint32_t top = 0;
   bool strange = false;
   for (int i = 0; i < vocab; ++i) {
     strange |= not_finite(bits_from_float(logits[i]));
-    const float logit = counts[i] > 0 ? penalised(logits[i], s.repetition_penalty, s.presence_penalty) : logits[i];
+    const float logit = adjusted(logits, i, s, counts, bias);
     keys[i] = ordered_key(logit / s.temperature);
     ids[i] = i;
     top = keys[i] > top ? keys[i] : top;
@@ -103,13 +111,14 @@ DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* 
   return n;
 }
 
-/** The token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are occurrences, for the penalties. */
-DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const int* counts, int position, int scratch) {
+/** The token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are what the penalties count, bias [kVocab] is added first, unless
+ *  it is null. */
+DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const int* counts, const float* bias, int position, int scratch) {
   const int vocab = s.vocab > 0 ? smaller(s.vocab, kVocab) : kVocab;
-  if (!(s.temperature > 0)) return sample_greedy(logits, s, counts, vocab);
+  if (!(s.temperature > 0)) return sample_greedy(logits, s, counts, bias, vocab);
   uint32_t* const keys = (uint32_t*)(b.scratch + scratch);
   int* const ids = (int*)keys + kVocab;
-  const int n = sample_candidates(logits, s, counts, vocab, keys, ids);
+  const int n = sample_candidates(logits, s, counts, bias, vocab, keys, ids);
   const uint64_t key = noise_key(s.seed, position);
   int best = n > 0 ? ids[0] : kNotFinite;
   float most = -__builtin_inff();
@@ -128,10 +137,10 @@ DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const in
 
 /** *next := the token chosen for a position from the last token's logits. Where drafts are checked, next [draft_count + 1]: a token for each row of
  *  logits, up to the first that is no draft; those that are drafts are counted. By block 0. */
-DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, int position, int scratch, int* next) {
+DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, const float* bias, int position, int scratch, int* next) {
   for (int behind = b.team->draft_count;; --behind, ++next) {
-    *next = sample_one(b, logits - (int64_t)behind * kVocab, s, counts, position - behind, scratch);
+    *next = sample_one(b, logits - (int64_t)behind * kVocab, s, counts, bias, position - behind, scratch);
     if (behind == 0 || *next != b.team->drafts[b.team->draft_count - behind]) return;
-    ++counts[*next];
+    counts[*next] += kChosenOnce;
   }
 }

@@ -23,6 +23,7 @@ struct Backend {
   const Gpu gpu;
   int blocks = 0;  // of a launch
   Pass bound{};    // pointers and sizes; each launch fills in the rest
+  float* bias = nullptr;  // [kVocab], of the reply that has some
   const Stream stream;
   DeviceMemory memory;  // everything that stays on the GPU
   PinnedMemory pinned;  // everything that stays on the host
@@ -49,6 +50,7 @@ void bind(Backend& b, int64_t cache_bytes, Arena& device, Arena& pinned) {
   pass.rope = device.take<float>(int64_t{pass.context} * kHeadDim);
   pass.logits = device.take<float>(int64_t{kPassTokens} * kVocab);
   pass.counts = device.take<int>(kVocab);
+  b.bias = device.take<float>(kVocab);
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
@@ -149,8 +151,18 @@ void* backend_map(Backend*, int64_t) { return nullptr; }
 
 int backend_counts(Backend* backend, int32_t, const int32_t* ids, int64_t n, std::string* error) {
   return guarded(error, [&] {
-    const std::vector<int> counts = occurrences(ids, n);
+    const std::vector<int> counts = prompt_counts(ids, n);
     backend->uploads.copy(backend->bound.counts, counts.data(), counts.size() * sizeof(int), backend->stream.get());
+  });
+}
+
+int backend_bias(Backend* backend, int32_t, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
+  return guarded(error, [&] {
+    backend->bound.bias = n > 0 ? backend->bias : nullptr;
+    if (n == 0) return;
+    std::vector<float> all(kVocab);
+    for (int64_t i = 0; i < n; ++i) all[ids[i]] = biases[i];
+    backend->uploads.copy(backend->bias, all.data(), all.size() * sizeof(float), backend->stream.get());
   });
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "model.h"
+#include "noise.h"
 
 /** Cosines and sines of all positions: [context][kHeadDim / 2][2]. */
 inline std::vector<float> rope_table(int context) {
@@ -19,9 +20,9 @@ inline std::vector<float> rope_table(int context) {
   return table;
 }
 
-/** How often each token occurs in ids [n]: [kVocab]. */
-inline std::vector<int> occurrences(const int32_t* ids, int64_t n) {
+/** What penalties count of each token before a reply to ids [n]: [kVocab]. */
+inline std::vector<int> prompt_counts(const int32_t* ids, int64_t n) {
   std::vector<int> counts(kVocab);
-  for (int64_t i = 0; i < n; ++i) ++counts[ids[i]];
+  for (int64_t i = 0; i < n; ++i) counts[ids[i]] = kInPrompt;
   return counts;
 }

@@ -69,23 +69,30 @@ struct Divisor {
   }
 };
 
-/** Logits [vocab] with the penalties of tokens that occurred. */
+/** Logits [vocab] with their biases, and the penalties of tokens that occurred. */
 struct Logits {
   const float* values;
   const int* counts;  // null: no penalties
-  float repetition, presence;
+  const float* bias;  // null: none
+  float repetition, presence, frequency;
   Divisor by_repetition;
   int vocab;
 
-  DEVICE float penalised(float x) const {
-    return __fsub_rn(x < 0 ? __fmul_rn(x, repetition) : by_repetition(x), presence);
+  /** As in host/noise.h, to the bit. */
+  DEVICE float penalised(float x, int count) const {
+    const float less = penalty_of(count, presence, frequency);
+    return x < 0 ? fmaf(x, repetition, -less) : __fsub_rn(by_repetition(x), less);
   }
 
-  /** body(id, logit, logit before penalties) for all ids, dealt to the threads, ascending within a thread. */
+  /** body(id, logit, logit before bias and penalties) for all ids, dealt to the threads, ascending within a thread. */
   template <class Body>
   DEVICE void each(Body&& body) const {
     constexpr int kTogether = 4;
-    const auto one = [&](int id, float x) { body(id, counts && __ldcg(counts + id) > 0 ? penalised(x) : x, x); };
+    const auto one = [&](int id, float x) {
+      const int count = counts ? __ldcg(counts + id) : 0;
+      const float biased = bias ? __fadd_rn(x, __ldcg(bias + id)) : x;
+      body(id, count > 0 ? penalised(biased, count) : biased, x);
+    };
     const int head = min(vocab, int(-(reinterpret_cast<size_t>(values) / sizeof(float)) & 3));  // up to a multiple of 16 bytes
     const int fours = (vocab - head) / 4;
     if (int(threadIdx.x) < head) one(int(threadIdx.x), __ldcg(values + threadIdx.x));
@@ -232,10 +239,11 @@ struct Listed {
 };
 
 /** The body of sample. */
-DEVICE void choose_token(float* scratch, const float* values, const Sampling& s, int* counts, int position, int* next) {
+DEVICE void choose_token(float* scratch, const float* values, const Sampling& s, int* counts, const float* bias, int position, int* next) {
   const int vocab = s.vocab > 0 ? min(s.vocab, kVocab) : kVocab;
-  const bool penalties = s.repetition_penalty != 1 || s.presence_penalty != 0;
-  const Logits logits{values, penalties ? counts : nullptr, s.repetition_penalty, s.presence_penalty, Divisor(s.repetition_penalty), vocab};
+  const bool penalties = s.repetition_penalty != 1 || s.presence_penalty != 0 || s.frequency_penalty != 0;
+  const Logits logits{values, penalties ? counts : nullptr, bias, s.repetition_penalty, s.presence_penalty, s.frequency_penalty,
+                      Divisor(s.repetition_penalty), vocab};
   Choice choice;
   block_sync();
   if (!(s.temperature > 0)) {
@@ -298,16 +306,16 @@ DEVICE void choose_token(float* scratch, const float* values, const Sampling& s,
   const int token = choice.of_block();
   if (threadIdx.x == 0) {
     *next = token;
-    if (token >= 0) ++counts[token];
+    if (token >= 0) counts[token] += kChosenOnce;
   }
 }
 
 /**
- * *next := the token chosen from logits [kVocab], and one more occurrence of it in counts [kVocab]; kNotFinite if a logit is NaN or
+ * *next := the token chosen from logits [kVocab], counted in counts [kVocab]; kNotFinite if a logit is NaN or
  * infinite. By all threads of block 0.
- * Repetition and presence penalty, temperature (0: the largest logit, the lowest id of equals), top_k, top_p, min_p; then the largest
+ * Bias, unless it is null, penalties, temperature (0: the largest logit, the lowest id of equals), top_k, top_p, min_p; then the largest
  * logit / temperature + Gumbel noise.
  */
-DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, int position, int scratch, int* next) {
-  choose_token(b.scratch + scratch, logits, s, counts, position, next);
+DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, const float* bias, int position, int scratch, int* next) {
+  choose_token(b.scratch + scratch, logits, s, counts, bias, position, next);
 }

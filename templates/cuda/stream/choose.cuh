@@ -25,8 +25,11 @@ struct Best {
   DEVICE static int token_of(uint64_t value) { return value >> 32 == kStrangeKey ? kNotFinite : id_of(value); }
 };
 
-/** True when every block can find the token itself: the largest logit, no penalties. */
-BOTH inline bool is_greedy(const Sampling& s) { return !(s.temperature > 0) && s.repetition_penalty == 1 && s.presence_penalty == 0; }
+/** True when every block can find the token itself: the largest logit, no bias, no penalties. */
+BOTH inline bool is_greedy(const LaunchArgs& pass) {
+  const Sampling& s = pass.sampling;
+  return !pass.bias && !(s.temperature > 0) && s.repetition_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0;
+}
 
 /** What the LM head does with its rows. */
 struct LogitRows {
@@ -36,7 +39,7 @@ struct LogitRows {
 
   DEVICE explicit LogitRows(const LaunchArgs& pass)
       : pass(pass),
-        stores(!pass.sample || !is_greedy(pass.sampling)),
+        stores(!pass.sample || pass.keep_logits || !is_greedy(pass)),
         limit(pass.sampling.vocab > 0 ? min(pass.sampling.vocab, kVocab) : kVocab) {}
 
   DEVICE void take(const Output& o, Best& best) const {
@@ -77,14 +80,14 @@ DEVICE int best_candidate(Cta<T>& cta, const Candidates& candidates, int step, S
 template <int T, class Candidates, class SampledToken>
 DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken& sampled_token, const Best& best, int step, Stage stage) {
   const uint64_t mine = block_largest(best.value);
-  const bool greedy = T > 1 || is_greedy(cta.pass.sampling);
+  const bool greedy = T > 1 || is_greedy(cta.pass);
   if (threadIdx.x == 0) {
     if (!greedy) __threadfence();  // the logits, before the candidate that announces them; block_largest has ordered the block's stores
     publish_candidate(candidates, step, cta.index(), mine, cta.index() == 0 && cta.s.flags.stop);
   }
   if (greedy) {
     const int token = best_candidate(cta, candidates, step, stage);
-    if (cta.index() == 0 && threadIdx.x == 0 && token >= 0) ++cta.pass.counts[token];
+    if (cta.index() == 0 && threadIdx.x == 0 && token >= 0) cta.pass.counts[token] += kChosenOnce;
     return token;
   }
   if constexpr (T == 1) {
@@ -92,7 +95,7 @@ DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken&
       best_candidate(cta, candidates, step, stage);
       __threadfence();
       const float* const logits = cta.pass.logits + size_t(cta.pass.tokens - cta.pass.first_logits - 1) * kVocab;
-      choose_token(cta.pass.sampler, logits, cta.pass.sampling, cta.pass.counts, cta.position + cta.pass.tokens, cta.pass.next);
+      choose_token(cta.pass.sampler, logits, cta.pass.sampling, cta.pass.counts, cta.pass.bias, cta.position + cta.pass.tokens, cta.pass.next);
       cta.sync();
       if (threadIdx.x == 0) sampled_token.publish(step, 0, unsigned(*cta.pass.next) | (cta.s.leave ? kStopFlag : 0));
     }
@@ -126,7 +129,7 @@ DEVICE bool is_stop(const LaunchArgs& pass, int token) {
 DEVICE void sample_logits(const LaunchArgs& pass) {
   if (load_relaxed(pass.status) != 0) return;  // the pass has failed
   const float* const logits = pass.logits + size_t(pass.tokens - pass.first_logits - 1) * kVocab;
-  choose_token(pass.sampler, logits, pass.sampling, pass.counts, pass.position + pass.tokens, pass.next);
+  choose_token(pass.sampler, logits, pass.sampling, pass.counts, pass.bias, pass.position + pass.tokens, pass.next);
   __syncthreads();
   if (threadIdx.x == 0) reply(pass, 0, *pass.next);
 }

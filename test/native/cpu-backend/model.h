@@ -14,6 +14,7 @@ struct Pass {
   const int* ids;
   int* next;
   int* counts;
+  const float* bias;
   const char* weights;
   Cache* cache;
   const float* rope;

@@ -75,7 +75,7 @@ DEVICE void head(Block& b, const Pass& pass) {
 DEVICE void sample(Block& b, const Pass& pass) {
   if (b.index() != 0 || !pass.sample) return;
   const float* const logits = pass.logits + size_t(pass.tokens - 1) * kVocab;
-  sample(b, logits, pass.sampling, pass.counts, pass.position + pass.tokens, 0, pass.next);
+  sample(b, logits, pass.sampling, pass.counts, pass.bias, pass.position + pass.tokens, 0, pass.next);
 }
 
 __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Pass pass) {

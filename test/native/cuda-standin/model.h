@@ -85,6 +85,7 @@ struct Pass {
   const int* ids;       // [kPassTokens]
   int* next;            // [1]
   int* counts;          // [kVocab]
+  const float* bias;    // [kVocab]
   const char* weights;  // packed, kWeightBytes
   Cache* cache;        // [kLayers][kKvHeads][context][2][kHeadDim]
   const float* rope;    // [context][kHeadDim / 2][2] cos, sin

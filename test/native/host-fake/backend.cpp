@@ -63,6 +63,7 @@ struct Backend {
   std::vector<uint32_t> hashes;  // [sequences][context]: the hash after every position, the stand-in for a KV cache
   std::vector<bool> slow;        // [sequences][context]
   std::vector<int32_t> counts;   // [sequences][kVocab]
+  std::vector<int32_t> forced;   // [sequences] the token with the largest bias; -1: there are none
   std::vector<float> logits;     // [most tokens of a request][kVocab], row 0 of token first_logits
   int32_t sampled = -1;
   std::vector<int32_t> chosen;  // by the step waited for last
@@ -115,6 +116,7 @@ Draft FakeDrafter::draft(const std::vector<int32_t>& known, int32_t most) {
 static int32_t choose(const Backend& b, const Sampling& sampling, int slot, int position) {
   const auto seed = static_cast<uint32_t>(sampling.seed);
   const uint32_t hash = b.hashes[slot * b.options.context + position] + seed;
+  if (b.forced[slot] >= 0) return b.forced[slot];
   uint32_t counted = 0;
   if (sampling.repetition_penalty != 1) {
     for (int j = 0; j < kVocab; ++j) counted += static_cast<uint32_t>(b.counts[slot * kVocab + j]) * static_cast<uint32_t>(j + 1);
@@ -226,6 +228,7 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   b->hashes.resize(static_cast<size_t>(options.sequences) * options.context);
   b->slow.resize(b->hashes.size());
   b->counts.resize(static_cast<size_t>(options.sequences) * kVocab);
+  b->forced.assign(options.sequences, -1);
   b->logits.resize(static_cast<size_t>(std::max<int32_t>(kPassTokens, backend_prompt_tokens(b))) * kVocab);
   if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
   *out = b;
@@ -262,6 +265,12 @@ int backend_counts(Backend* b, int32_t slot, const int32_t* ids, int64_t n, std:
   int32_t* const counts = b->counts.data() + slot * kVocab;
   std::fill_n(counts, kVocab, 0);
   for (int64_t i = 0; i < n; ++i) ++counts[ids[i]];
+  return kStatusOk;
+}
+
+int backend_bias(Backend* b, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
+  if (int status = misuse(b, error)) return status;
+  b->forced[slot] = n == 0 ? -1 : ids[std::max_element(biases, biases + n) - biases];
   return kStatusOk;
 }
 

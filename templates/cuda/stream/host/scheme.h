@@ -54,6 +54,7 @@ struct Scheme final : SchemeBase {
 
   void prepare(Pass& pass, const PassRequest& request, int slot, cudaStream_t stream) override {
     pass.steps = request.steps;
+    pass.keep_logits = request.keep_logits;
     pass.head = pass.sample || pass.first_logits < pass.tokens;
     if (request.stop_count > kMaxStops) {
       fail(kStatusBadArgument, "%d stop ids were given; there may be %d", request.stop_count, kMaxStops);

@@ -1,0 +1,33 @@
+// What the kernels of a GPU choose tokens by, on the emulator: biases, penalties and log probabilities against plain loops in double.
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { Engine } from '../../runtime/engine.ts';
+import { expectPlainChoices } from '../support/choices.ts';
+import { cannotEmulate } from '../support/emulate.ts';
+import { openEmulated } from '../support/emulate-model.ts';
+
+const why = cannotEmulate();
+if (why) console.warn(`skipped: ${why}`);
+
+describe.skipIf(why).each(['cooperative', 'stream'])('plan %s', (plan) => {
+  let engine: Engine;
+  beforeAll(async () => {
+    engine = await openEmulated({ model: 'qwen3-micro', plan, target: 'h100' }, 64);
+    return () => engine.close();
+  });
+
+  it('chooses as plain loops do', async () => {
+    const prompt = Array.from({ length: 11 }, (_, i) => i + 20);
+    const plain = await expectPlainChoices(engine, prompt, 3, {});
+    const bias = { [plain[0]!]: -100, 30: 0.5, 200: 2 };
+    const ids = await expectPlainChoices(engine, prompt, 4, {
+      bias,
+      repetition: 1.5,
+      presence: 0.5,
+      frequency: 1,
+    });
+    expect(ids).not.toContain(plain[0]);
+    // The one that was chosen loses its lead.
+    const both = await expectPlainChoices(engine, prompt, 3, { bias: { 7: 100, 9: 100 }, frequency: 60 });
+    expect(new Set(both.slice(0, 2))).toEqual(new Set([7, 9]));
+  });
+});
