@@ -157,11 +157,11 @@ function findConverted(manifest: Manifest, tensors: Tensors): string[] {
   ];
 }
 
-/** Half the distance of neighbours next to a power of two, as a part of it; of blocks, as a part of the block's largest number. int4 has
- *  -8 but not 8: the largest number of the other sign may lose a whole step. */
+/** Half the distance of neighbours next to a power of two, as a part of it; of blocks, as a part of the block's largest number. Of int4 it
+ *  is the root mean square of a block: it loses no more than with its largest number at -7.25, where none is off by more than half a step. */
 const mostRounding: Readonly<Record<Slot['dtype'], number>> = {
   ...{ bf16: 2 ** -8, fp16: 2 ** -11, fp32: 2 ** -24 },
-  ...{ int8: 1 / 254, int4: 1 / 8 },
+  ...{ int8: 1 / 254, int4: 1 / 14.5 },
 };
 const percentOf = (dtype: Slot['dtype']) => Number((100 * mostRounding[dtype]).toPrecision(2));
 
@@ -197,7 +197,8 @@ function findQuantised({ slots }: Manifest, tensors: Tensors): string[] {
       quantised.filter(({ dtype }) => dtype === to),
       tensors,
     );
-    return `quantised to ${to} here: ${types}; each number is rounded by at most ${percentOf(to)} % of the largest of its 32`;
+    const what = to === 'int4' ? 'root mean square, 32 numbers are' : 'each number is';
+    return `quantised to ${to} here: ${types}; ${what} rounded by at most ${percentOf(to)} % of the largest of ${to === 'int4' ? 'them' : 'its 32'}`;
   });
 }
 
