@@ -81,7 +81,7 @@ const rounders: Readonly<Record<string, (block: Float32Array) => Float32Array>> 
 };
 
 /** The float16 nearest to x, ties to even; infinite from 65520 on. */
-function nearestHalf(x: number): number {
+export function nearestHalf(x: number): number {
   const size = Math.abs(x);
   if (size >= 65520) return Math.sign(x) * Number.POSITIVE_INFINITY;
   const step = 2 ** (Math.max(-14, Math.floor(Math.log2(size))) - 10);

@@ -14,6 +14,17 @@ inline void put_scale(float d, bool finite, uint8_t* block) {
   std::memcpy(block, &half, sizeof half);
 }
 
+/** A block of levels that are known, with their scale. */
+inline void put_block(int dtype, const float* levels, float scale, uint8_t* block) {
+  put_scale(scale, std::fabs(scale) <= std::numeric_limits<float>::max(), block);
+  const auto level = [&](int i) { return static_cast<int>(levels[i]); };
+  if (dtype == kDtypeQ8_0) {
+    for (int i = 0; i < 32; ++i) block[2 + i] = static_cast<uint8_t>(level(i));
+  } else {
+    for (int i = 0; i < 16; ++i) block[2 + i] = static_cast<uint8_t>((level(i) + 8) | (level(i + 16) + 8) << 4);
+  }
+}
+
 /** Added before what lies behind the point is cut off: 0.5 would round its neighbour below up, too. */
 constexpr float kHalf = 0x1.fffffep-2f;
 
@@ -91,14 +102,13 @@ inline void quantise_q4_0(const float* x, uint8_t* block) {
       step = end / kGrid;
     }
   }
-  put_scale(best.products / best.squares * (most / kGrid), finite, block);
   float levels[32];
   for (int i = 0; i < 8; ++i) {
     const Four four = levels_of(grid[i], step);
     std::memcpy(levels + 4 * i, &four, sizeof four);
   }
-  const auto q = [&](int i) { return static_cast<uint8_t>(levels[i] + 8); };
-  for (int i = 0; i < 16; ++i) block[2 + i] = static_cast<uint8_t>(q(i) | q(i + 16) << 4);
+  put_block(kDtypeQ4_0, levels, best.products / best.squares * (most / kGrid), block);
+  if (!finite) put_scale(0, false, block);
 }
 
 /** One block of a format that slots have. */

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Manifest, Slot } from '../../abi/manifest.ts';
 import { sourceDtype } from '../../runtime/bindings.ts';
+import { notPacked } from '../../runtime/engine-arguments.ts';
 import { loadPlan, randomPlan } from '../../runtime/load-plan.ts';
 import type { TensorEntry } from '../../runtime/safetensors.ts';
 import { refusalOf } from '../support/refusal.ts';
@@ -106,6 +107,7 @@ test('every slot has the tensor of its name as source, in the order of the slots
     seed: 0,
     mean: 0,
     scale: 0,
+    packing: notPacked,
   });
   expect(warnings).toEqual([]);
 });

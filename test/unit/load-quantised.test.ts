@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import type { Slot } from '../../abi/manifest.ts';
 import { sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
+import { notPacked } from '../../runtime/engine-arguments.ts';
 import { roundToBlocks } from '../../runtime/reference-blocks.ts';
 import { expandBlocks } from '../../runtime/reference-gguf.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
@@ -49,6 +50,7 @@ async function loaded(sources: readonly { bytes?: Buffer; dtype: number; headRow
       seed: slot,
       mean: 0,
       scale: 1,
+      packing: notPacked,
     };
   });
   const engine = await emptyEngine();
