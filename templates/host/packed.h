@@ -46,6 +46,14 @@ inline float from_f8_e4m3(uint8_t bits) {
   return bits & 128 ? -magnitude : magnitude;
 }
 
+/** By their bits. */
+struct F8Numbers {
+  float of[256];
+  F8Numbers() {
+    for (int bits = 0; bits < 256; ++bits) of[bits] = from_f8_e4m3(static_cast<uint8_t>(bits));
+  }
+};
+
 /** Rows of a matrix: parts of a file are read for several of them, best asked for in ascending order. */
 class PackedRows {
  public:
@@ -58,11 +66,7 @@ class PackedRows {
     const int64_t group = first / matrix_.group_columns;
     const int zero = zero_of(row, group);
     if (centred != nullptr) *centred = zero == matrix_.middle();
-    if (matrix_.dtype == kDtypeF8) {
-      for (int64_t i = 0; i < n; ++i) out[i] = from_f8_e4m3(code_byte(row, first + i));
-    } else {
-      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(code(row, first + i) - zero);
-    }
+    put_codes(row, first, n, zero, out);
     return scale_of(row, group);
   }
 
@@ -79,7 +83,7 @@ class PackedRows {
   }
 
  private:
-  static constexpr int64_t kBytes = 256 << 10;  // of codes that are held
+  static constexpr int64_t kBytes = 1 << 20;  // of codes that are held: of turned ones a read is of few rows
 
   /** Bytes [column, column + width) of rows [row, row + count) of a part that has `stride` bytes a row. */
   static void read_part(const PackedMatrix::Part& part, int64_t stride, int64_t row, int64_t count, int64_t column, int64_t width, std::vector<uint8_t>& out) {
@@ -119,25 +123,35 @@ class PackedRows {
     }
   }
 
-  uint8_t code_byte(int64_t row, int64_t column) const { return codes_[static_cast<size_t>((row - begin_) * matrix_.columns + column)]; }
+  /** Sets out[i] to code(column) - zero. */
+  template <class Code>
+  static void put(int64_t first, int64_t n, int zero, float* out, Code code) {
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(code(first + i) - zero);
+  }
 
-  int code(int64_t row, int64_t column) const {
-    const int64_t in = row - begin_, count = end_ - begin_;
+  void put_codes(int64_t row, int64_t first, int64_t n, int zero, float* out) const {
+    const int64_t in = row - begin_, count = end_ - begin_, columns = matrix_.columns;
+    const uint8_t* codes = codes_.data();
     switch (matrix_.dtype) {
-      case kDtypeI8: return static_cast<int8_t>(code_byte(row, column));
-      case kDtypePacked8: return code_byte(row, column);
-      case kDtypePacked4: return codes_[static_cast<size_t>((in * matrix_.columns + column) / 2)] >> (column % 2 * 4) & 15;
-      case kDtypeGptq4: return codes_[static_cast<size_t>((column / 8 * count + in) * 4 + column % 8 / 2)] >> (column % 2 * 4) & 15;
-      case kDtypeGptq8: return codes_[static_cast<size_t>((column / 4 * count + in) * 4 + column % 4)];
-      default: return awq(codes_, column * count, in);
+      case kDtypeF8: {
+        static const F8Numbers numbers;
+        for (int64_t i = 0; i < n; ++i) out[i] = numbers.of[codes[in * columns + first + i]];
+        return;
+      }
+      case kDtypeI8: return put(first, n, zero, out, [=](int64_t at) { return static_cast<int8_t>(codes[in * columns + at]); });
+      case kDtypePacked8: return put(first, n, zero, out, [=](int64_t at) { return codes[in * columns + at]; });
+      case kDtypePacked4: return put(first, n, zero, out, [=](int64_t at) { return codes[(in * columns + at) / 2] >> (at % 2 * 4) & 15; });
+      case kDtypeGptq4: return put(first, n, zero, out, [=](int64_t at) { return codes[(at / 8 * count + in) * 4 + at % 8 / 2] >> (at % 2 * 4) & 15; });
+      case kDtypeGptq8: return put(first, n, zero, out, [=](int64_t at) { return codes[(at / 4 * count + in) * 4 + at % 4]; });
+      case kDtypeAwq4: {
+        const int64_t half = awq_half(in);
+        return put(first, n, zero, out, [=](int64_t at) { return codes[at * (count / 2) + half / 2] >> (half % 2 * 4) & 15; });
+      }
     }
   }
 
   /** The halves of a word are, from the lowest, of rows 0, 2, 4, 6, 1, 3, 5, 7. */
-  static int awq(const std::vector<uint8_t>& bytes, int64_t first, int64_t row) {
-    const int64_t half = first + row / 8 * 8 + (row % 2 * 4 + row % 8 / 2);
-    return bytes[static_cast<size_t>(half / 2)] >> (half % 2 * 4) & 15;
-  }
+  static int64_t awq_half(int64_t row) { return row / 8 * 8 + row % 2 * 4 + row % 8 / 2; }
 
   int zero_of(int64_t row, int64_t group) const {
     const PackedMatrix& m = matrix_;
@@ -147,7 +161,7 @@ class PackedRows {
       case kDtypeI8: return static_cast<int8_t>(zeros_[static_cast<size_t>(in * m.groups() + group)]);
       case kDtypeGptq4: return (zeros_[static_cast<size_t>((group * count + in) / 2)] >> (in % 2 * 4) & 15) + m.zeros_added;
       case kDtypeGptq8: return zeros_[static_cast<size_t>(group * count + in)] + m.zeros_added;
-      case kDtypeAwq4: return awq(zeros_, group * count, in);
+      case kDtypeAwq4: return zeros_[static_cast<size_t>((group * count + awq_half(in)) / 2)] >> (awq_half(in) % 2 * 4) & 15;
       case kDtypePacked4: return zeros_[static_cast<size_t>((in / 8 * m.groups() + group) * 4 + in % 8 / 2)] >> (in % 2 * 4) & 15;
       default: return zeros_[static_cast<size_t>((in / 4 * m.groups() + group) * 4 + in % 4)];
     }
