@@ -96,10 +96,13 @@ const readers: Readonly<Record<string, (config: unknown) => Quantisation>> = {
         desc_act: z.boolean().nullish(),
         sym: z.boolean().nullish(),
         checkpoint_format: z.string().nullish(),
+        dynamic: z.record(z.string(), z.unknown()).nullish(),
         modules_in_block_to_quantize: z.unknown().optional(),
       })
       .parse(config);
     const { bits, checkpoint_format: format } = read;
+    if (Object.keys(read.dynamic ?? {}).length > 0)
+      throw new Unread('dynamic', read.dynamic, 'one setting for all matrices');
     if (bits !== 4 && bits !== 8) throw new Unread('bits', bits, '4, 8');
     if (read.desc_act) {
       const hint =

@@ -78,6 +78,7 @@ export function writeQuantised(
   kind: Kind,
   options: {
     readonly only?: (name: string) => boolean;
+    // biome-ignore lint/suspicious/noExplicitAny: a config.json is edited in many places.
     readonly edit?: (tensors: Record<string, Tensor>, config: Record<string, any>) => void;
   } = {},
 ): Map<string, Float32Array> {

@@ -13,6 +13,7 @@ afterAll(() => rmSync(root, { recursive: true }));
 
 const matrix = 'model.layers.0.self_attn.q_proj';
 const only = (name: string) => name.startsWith(matrix);
+// biome-ignore lint/suspicious/noExplicitAny: a config.json is edited in many places.
 type Edit = (tensors: Record<string, Tensor>, config: Record<string, any>) => void;
 /** One setting of quantization_config. */
 const with_ =
@@ -84,6 +85,12 @@ const bad: readonly (readonly [what: string, kind: string, edit: Edit, message: 
     gptq,
     with_('desc_act', true),
     'quantization_config.desc_act is true, supported: false',
+  ],
+  [
+    'GPTQ with settings of single matrices',
+    gptq,
+    with_('dynamic', { '+:.*down.*': { bits: 8 } }),
+    'quantization_config.dynamic is {"+:.*down.*":{"bits":8}}, supported: one setting',
   ],
   [
     'GPTQ of marlin',
