@@ -202,12 +202,18 @@ inline void fill_blocks(ElementReader& reader, const Tensor& tensor, int64_t row
   for (int64_t done = 0; done < count;) {
     const int64_t some = std::min(kAtOnce, count - done), column = (first + done) * blocks.elements;
     const int64_t wanted = some * blocks.elements, values = std::max<int64_t>(0, std::min(wanted, tensor.columns - column));
-    if (values > 0) reader.read(from + column, values, last, kDtypeFp32, reinterpret_cast<char*>(numbers));
+    const bool levels = reader.has_levels();  // then of whole blocks
+    if (values > 0 && !levels) reader.read(from + column, values, last, kDtypeFp32, reinterpret_cast<char*>(numbers));
     std::fill(numbers + values, numbers + wanted, 0.0f);
     for (int64_t i = 0; i < some; ++i) {
       const int64_t at = column + i * blocks.elements;
-      if (reader.has_levels() && at < tensor.columns && reader.put_levels(row, at, reinterpret_cast<uint8_t*>(out + (done + i) * blocks.bytes))) continue;
-      quantise(tensor.dtype, numbers + i * blocks.elements, reinterpret_cast<uint8_t*>(out + (done + i) * blocks.bytes));
+      float* of = numbers + i * blocks.elements;
+      auto* block = reinterpret_cast<uint8_t*>(out + (done + i) * blocks.bytes);
+      if (levels && at < tensor.columns) {
+        if (reader.put_levels(row, at, block)) continue;
+        reader.read(from + at, blocks.elements, last, kDtypeFp32, reinterpret_cast<char*>(of));
+      }
+      quantise(tensor.dtype, of, block);
     }
     done += some;
   }
