@@ -42,10 +42,11 @@ export const abiStatus = {
 export const jobState = { idle: 0, running: 1, done: 2, failed: 3 } as const;
 export const finishCode = { none: 0, stop: 1, length: 2, aborted: 3, context: 4 } as const;
 /** TensorSource.dtype: how the bytes are stored in the file; `random` makes the tensor from seed, mean and scale. Those behind it are
- *  blocks of GGUF files. */
+ *  blocks of GGUF files, then what quantised checkpoints hold: codes, whose scales are in TensorSource.packing. */
 export const sourceDtype = {
   ...{ bf16: 0, fp16: 1, fp32: 2, random: 3 },
   ...{ q8_0: 4, q4_0: 5, q4_1: 6, q5_0: 7, q5_1: 8, q4_k: 9, q5_k: 10, q6_k: 11 },
+  ...{ f8: 12, i8: 13, packed4: 14, packed8: 15, gptq4: 16, gptq8: 17, awq4: 18 },
 } as const;
 
 /** ProfileEvent.phase: what a track does meanwhile. `meet`: the warps of one block wait for each other. */
@@ -80,6 +81,20 @@ export const abiStructs: readonly AbiStruct[] = [
     ],
   },
   {
+    name: 'Packing',
+    doc: 'Scales of codes: number = (code - zero point) * scale. Of others than codes nothing is read.',
+    fields: [
+      field('scales', 'str', 'file of the scales; null: the tensor is no codes'),
+      field('scales_offset', 'i64', 'first byte in the file'),
+      field('scales_dtype', 'i32', 'sourceDtype, a plain one'),
+      field('group_rows', 'i32', 'rows that share a scale'),
+      field('group_columns', 'i32', 'columns that share a scale'),
+      field('zeros', 'str', 'file of the zero points, packed as the format has it; null: none'),
+      field('zeros_offset', 'i64', 'first byte in the file'),
+      field('zeros_added', 'i32', 'what is added to a stored zero point: 1 in the first format of GPTQ'),
+    ],
+  },
+  {
     name: 'TensorSource',
     doc: 'Where the data of one weight slot comes from.',
     fields: [
@@ -95,6 +110,7 @@ export const abiStructs: readonly AbiStruct[] = [
       field('seed', 'u64', 'random weights: seed of this tensor'),
       field('mean', 'f32', 'random weights: mean'),
       field('scale', 'f32', 'random weights: standard deviation'),
+      field('packing', 'Packing', ''),
     ],
   },
   {

@@ -49,6 +49,13 @@ export const sourceDtype = {
   q4_k: 9,
   q5_k: 10,
   q6_k: 11,
+  f8: 12,
+  i8: 13,
+  packed4: 14,
+  packed8: 15,
+  gptq4: 16,
+  gptq8: 17,
+  awq4: 18,
 } as const;
 
 /** ProfileEvent.phase. */
@@ -125,6 +132,37 @@ const engineOptionsType = koffi.struct({
   isa: 'int32_t',
 });
 
+/** Scales of codes: number = (code - zero point) * scale. Of others than codes nothing is read. */
+export interface Packing {
+  /** file of the scales; null: the tensor is no codes */
+  scales: string | null;
+  /** first byte in the file */
+  scales_offset: Int64;
+  /** sourceDtype, a plain one */
+  scales_dtype: number;
+  /** rows that share a scale */
+  group_rows: number;
+  /** columns that share a scale */
+  group_columns: number;
+  /** file of the zero points, packed as the format has it; null: none */
+  zeros: string | null;
+  /** first byte in the file */
+  zeros_offset: Int64;
+  /** what is added to a stored zero point: 1 in the first format of GPTQ */
+  zeros_added: number;
+}
+
+const packingType = koffi.struct({
+  scales: 'str',
+  scales_offset: 'int64_t',
+  scales_dtype: 'int32_t',
+  group_rows: 'int32_t',
+  group_columns: 'int32_t',
+  zeros: 'str',
+  zeros_offset: 'int64_t',
+  zeros_added: 'int32_t',
+});
+
 /** Where the data of one weight slot comes from. */
 export interface TensorSource {
   /** file; null for random weights */
@@ -143,6 +181,7 @@ export interface TensorSource {
   mean: number;
   /** random weights: standard deviation */
   scale: number;
+  packing: Packing;
 }
 
 const tensorSourceType = koffi.struct({
@@ -154,6 +193,7 @@ const tensorSourceType = koffi.struct({
   seed: 'uint64_t',
   mean: 'float',
   scale: 'float',
+  packing: packingType,
 });
 
 /** How the next token is chosen; the order of operations is that of transformers. */
@@ -369,9 +409,24 @@ export const layout = [
     },
   },
   {
+    name: 'Packing',
+    type: packingType,
+    size: 56,
+    offsets: {
+      scales: 0,
+      scales_offset: 8,
+      scales_dtype: 16,
+      group_rows: 20,
+      group_columns: 24,
+      zeros: 32,
+      zeros_offset: 40,
+      zeros_added: 48,
+    },
+  },
+  {
     name: 'TensorSource',
     type: tensorSourceType,
-    size: 48,
+    size: 104,
     offsets: {
       path: 0,
       offset: 8,
@@ -381,6 +436,7 @@ export const layout = [
       seed: 32,
       mean: 40,
       scale: 44,
+      packing: 48,
     },
   },
   {

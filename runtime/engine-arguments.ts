@@ -1,6 +1,12 @@
 // Arguments of an engine that C would bend or trip over are refused before it sees them.
 import { OnelaunchError } from '../errors.ts';
-import { type Sampling, sourceDtype, type TensorSource } from './bindings.ts';
+import { type Packing, type Sampling, sourceDtype, type TensorSource } from './bindings.ts';
+
+/** Of a source whose numbers are no codes. */
+export const notPacked: Packing = {
+  ...{ scales: null, scales_offset: 0, scales_dtype: 0, group_rows: 1, group_columns: 1 },
+  ...{ zeros: null, zeros_offset: 0, zeros_added: 0 },
+};
 
 export type TokenIds = readonly number[] | Int32Array;
 
@@ -45,16 +51,35 @@ export function checkSource(source: Readonly<TensorSource>, name: string): Tenso
   checkObject(name, source);
   const { path, offset, slot, dtype, head_rows, seed, mean, scale } = source;
   checkInteger(`${name}.slot`, slot, 0);
-  checkInteger(`${name}.dtype`, dtype, sourceDtype.bf16, sourceDtype.q6_k);
+  checkInteger(`${name}.dtype`, dtype, sourceDtype.bf16, sourceDtype.awq4);
   checkInteger(`${name}.head_rows`, head_rows, 0);
   checkBits64(`${name}.seed`, seed);
   checkNumber(`${name}.mean`, mean);
   checkNumber(`${name}.scale`, scale, 0);
   if (dtype === sourceDtype.random)
-    return { path: null, offset: 0, slot, dtype, head_rows, seed, mean, scale };
+    return { path: null, offset: 0, slot, dtype, head_rows, seed, mean, scale, packing: notPacked };
   check(typeof path === 'string' && path !== '' && !path.includes('\0'), `${name}.path is not a path`);
   checkInteger(`${name}.offset`, offset, 0, Number.MAX_SAFE_INTEGER);
-  return { path, offset, slot, dtype, head_rows, seed, mean, scale };
+  const packing = dtype < sourceDtype.f8 ? notPacked : checkPacking(source.packing, `${name}.packing`);
+  return { path, offset, slot, dtype, head_rows, seed, mean, scale, packing };
+}
+
+function checkPacking(packing: Readonly<Packing>, name: string): Packing {
+  checkObject(name, packing);
+  const { scales, scales_offset, scales_dtype, group_rows, group_columns, zeros, zeros_offset, zeros_added } =
+    packing;
+  check(typeof scales === 'string' && !scales.includes('\0'), `${name}.scales is not a path`);
+  check(
+    zeros === null || (typeof zeros === 'string' && !zeros.includes('\0')),
+    `${name}.zeros is not a path`,
+  );
+  checkInteger(`${name}.scales_offset`, scales_offset, 0, Number.MAX_SAFE_INTEGER);
+  checkInteger(`${name}.scales_dtype`, scales_dtype, sourceDtype.bf16, sourceDtype.fp32);
+  checkInteger(`${name}.group_rows`, group_rows, 1);
+  checkInteger(`${name}.group_columns`, group_columns, 1);
+  checkInteger(`${name}.zeros_offset`, zeros_offset, 0, Number.MAX_SAFE_INTEGER);
+  checkInteger(`${name}.zeros_added`, zeros_added, 0, 1);
+  return { scales, scales_offset, scales_dtype, group_rows, group_columns, zeros, zeros_offset, zeros_added };
 }
 
 /** A copy of sampling that C takes. */

@@ -1,7 +1,9 @@
 // Which bytes fill which weight slot: the list that the library's loader works through.
 import type { Manifest, Slot } from '../abi/manifest.ts';
 import { OnelaunchError } from '../errors.ts';
-import { sourceDtype, type TensorSource } from './bindings.ts';
+import type { Packed } from '../quantised/tensors.ts';
+import { type Packing, sourceDtype, type TensorSource } from './bindings.ts';
+import { notPacked } from './engine-arguments.ts';
 import { listed, saveAsBf16, type TensorEntry, type Tensors } from './safetensors.ts';
 
 export interface LoadPlan {
@@ -25,6 +27,29 @@ const storedDtype: Readonly<Record<string, { code: number; name: Slot['dtype'] |
   Q5_K: { code: sourceDtype.q5_k, name: null },
   Q6_K: { code: sourceDtype.q6_k, name: null },
 };
+/** Of codes the name depends on their groups, too. */
+const packedCode: Readonly<Record<string, number>> = {
+  ...{ fp8: sourceDtype.f8, int8: sourceDtype.i8, 'packed int4': sourceDtype.packed4 },
+  ...{ 'packed int8': sourceDtype.packed8, 'GPTQ int4': sourceDtype.gptq4, 'GPTQ int8': sourceDtype.gptq8 },
+  'AWQ int4': sourceDtype.awq4,
+};
+function storedAs({ dtype, packed }: TensorEntry): { code: number; name: Slot['dtype'] | null } | undefined {
+  if (packed) return { code: packedCode[dtype]!, name: packed.levels };
+  return Object.hasOwn(storedDtype, dtype) ? storedDtype[dtype] : undefined;
+}
+const nameIn = (tensors: Tensors, tensor: string) => storedAs(tensors.get(tensor)!)!.name;
+
+/** Scales and zero points as the loader takes them. */
+function packingOf(packed: Packed | undefined): Packing {
+  if (packed === undefined) return notPacked;
+  const { scales, zeros, zerosAdded, group } = packed;
+  return {
+    ...{ scales: scales.file, scales_offset: scales.offset, scales_dtype: storedDtype[scales.dtype]!.code },
+    ...{ group_rows: group.rows, group_columns: group.columns },
+    ...{ zeros: zeros?.file ?? null, zeros_offset: zeros?.offset ?? 0, zeros_added: zerosAdded },
+  };
+}
+
 const isPlain = (name: string | null) => name === 'bf16' || name === 'fp16' || name === 'fp32';
 const plainDtypes = Object.keys(storedDtype).filter((dtype) => isPlain(storedDtype[dtype]!.name));
 
@@ -44,15 +69,18 @@ export function loadPlan(manifest: Manifest, tensors: Tensors): LoadPlan {
       problems.map(({ text }) => text),
     );
   const sources = manifest.slots.map((slot, index) => {
-    const { file: path, offset, dtype, headRows: head_rows = 0 } = tensors.get(slot.tensor)!;
-    const { code } = storedDtype[dtype]!;
-    return { path, offset, slot: index, dtype: code, head_rows, seed: 0, mean: 0, scale: 0 };
+    const entry = tensors.get(slot.tensor)!;
+    const { file: path, offset, headRows: head_rows = 0 } = entry;
+    const { code } = storedAs(entry)!;
+    const packing = packingOf(entry.packed);
+    return { path, offset, slot: index, dtype: code, head_rows, seed: 0, mean: 0, scale: 0, packing };
   });
   const warnings = [
     ...findExtra(manifest, tensors),
     ...findConverted(manifest, tensors),
     ...findExpanded(manifest, tensors),
     ...findQuantised(manifest, tensors),
+    ...findScales(manifest, tensors),
   ];
   return { sources, warnings };
 }
@@ -77,7 +105,7 @@ export function findTensorProblems(
     if (entry === undefined) continue;
     const problem = findMismatch(tensor, shape, entry);
     if (problem !== undefined) mismatches.push(problem);
-    else if (!Object.hasOwn(storedDtype, entry.dtype)) {
+    else if (storedAs(entry) === undefined) {
       const key = `${entry.dtype} in ${entry.file}, supported: ${plainDtypes.join(', ')}`;
       unread.set(key, [...(unread.get(key) ?? []), tensor]);
     }
@@ -109,7 +137,7 @@ function missingHint(missing: readonly string[], tensors: Tensors): string {
     return 'The file holds a LoRA adapter: merge it into its model, in Python by merge_and_unload() of peft, and save that.';
   }
   if (has(/\.(qweight|weight_packed|weight_scale|absmax)\b/)) {
-    return 'The weights are quantized: use the unquantized checkpoint of this model.';
+    return 'The weights are quantized, and config.json has no quantization_config that says how: copy it again, or use the unquantized checkpoint.';
   }
   if (missing.includes('lm_head.weight')) {
     return 'If head and embedding of this model are one matrix, set "tie_word_embeddings": true in config.json; else copy the file that holds lm_head.weight.';
@@ -148,7 +176,7 @@ function findExtra(manifest: Manifest, tensors: Tensors): string[] {
 /** Matrices that lose digits or range on the way into their slot. */
 function findConverted(manifest: Manifest, tensors: Tensors): string[] {
   const converted = manifest.slots.filter(({ tensor, dtype }) => {
-    const stored = storedDtype[tensors.get(tensor)!.dtype]!.name;
+    const stored = nameIn(tensors, tensor);
     return isPlain(stored) && isPlain(dtype) && stored !== dtype && dtype !== 'fp32';
   });
   if (converted.length === 0) return [];
@@ -157,11 +185,11 @@ function findConverted(manifest: Manifest, tensors: Tensors): string[] {
   ];
 }
 
-/** Half the distance of neighbours next to a power of two, as a part of it; of blocks, as a part of the block's largest number. int4 has
- *  -8 but not 8: the largest number of the other sign may lose a whole step. */
+/** Half the distance of neighbours next to a power of two, as a part of it; of blocks, as a part of the block's largest number. Of int4 it
+ *  is the root mean square of a block: it loses no more than with its largest number at -7.25, where none is off by more than half a step. */
 const mostRounding: Readonly<Record<Slot['dtype'], number>> = {
   ...{ bf16: 2 ** -8, fp16: 2 ** -11, fp32: 2 ** -24 },
-  ...{ int8: 1 / 254, int4: 1 / 8 },
+  ...{ int8: 1 / 254, int4: 1 / 14.5 },
 };
 const percentOf = (dtype: Slot['dtype']) => Number((100 * mostRounding[dtype]).toPrecision(2));
 
@@ -177,9 +205,7 @@ function typesOf(slots: readonly Slot[], tensors: Tensors): string {
 
 /** Matrices that are blocks in the file, and plain numbers in their slots. */
 function findExpanded({ slots }: Manifest, tensors: Tensors): string[] {
-  const expanded = slots.filter(
-    ({ tensor, dtype }) => isPlain(dtype) && !isPlain(storedDtype[tensors.get(tensor)!.dtype]!.name),
-  );
+  const expanded = slots.filter(({ tensor, dtype }) => isPlain(dtype) && !isPlain(nameIn(tensors, tensor)));
   if (expanded.length === 0) return [];
   const to = expanded[0]!.dtype;
   return [
@@ -189,16 +215,28 @@ function findExpanded({ slots }: Manifest, tensors: Tensors): string[] {
 
 /** Matrices that are rounded to blocks, a line for each format. */
 function findQuantised({ slots }: Manifest, tensors: Tensors): string[] {
-  const quantised = slots.filter(
-    ({ tensor, dtype }) => !isPlain(dtype) && storedDtype[tensors.get(tensor)!.dtype]!.name !== dtype,
-  );
+  const quantised = slots.filter(({ tensor, dtype }) => !isPlain(dtype) && nameIn(tensors, tensor) !== dtype);
   return [...new Set(quantised.map(({ dtype }) => dtype))].map((to) => {
     const types = typesOf(
       quantised.filter(({ dtype }) => dtype === to),
       tensors,
     );
-    return `quantised to ${to} here: ${types}; each number is rounded by at most ${percentOf(to)} % of the largest of its 32`;
+    const what = to === 'int4' ? 'root mean square, 32 numbers are' : 'each number is';
+    return `quantised to ${to} here: ${types}; ${what} rounded by at most ${percentOf(to)} % of the largest of ${to === 'int4' ? 'them' : 'its 32'}`;
   });
+}
+
+/** Codes that are kept as levels of blocks, whose scales are other numbers than fp16 in the file. */
+function findScales({ slots }: Manifest, tensors: Tensors): string[] {
+  const kept = slots.filter(({ tensor, dtype }) => {
+    const { packed } = tensors.get(tensor)!;
+    return packed?.levels === dtype && packed.scales.dtype !== 'F16';
+  });
+  if (kept.length === 0) return [];
+  const { dtype } = tensors.get(kept[0]!.tensor)!.packed!.scales;
+  return [
+    `kept as ${kept[0]!.dtype}, with scales in fp16 that are ${dtype} in the file: ${typesOf(kept, tensors)}`,
+  ];
 }
 
 /** Random weights for every slot, of a size that keeps the activations of a deep model finite.
@@ -216,6 +254,7 @@ export function randomPlan(manifest: Manifest, seed: number): TensorSource[] {
       seed: seed * 2 ** 20 + index,
       mean,
       scale,
+      packing: notPacked,
     };
   });
 }

@@ -44,7 +44,8 @@ export function roundToBlocks(format: string, values: Float32Array, columns: num
   return out;
 }
 
-/** As ggml makes Q8_0 and Q4_0, every step in float32; the scale is kept as float16. */
+/** int8 as ggml makes Q8_0. int4: the largest number goes to each of a few ends, in steps; with the scale of least squared error for the
+ *  levels that follow, the end that loses least is taken. Every step is in float32; the scale is kept as float16. */
 const rounders: Readonly<Record<string, (block: Float32Array) => Float32Array>> = {
   int8: (block) => {
     let most = 0;
@@ -60,18 +61,27 @@ const rounders: Readonly<Record<string, (block: Float32Array) => Float32Array>> 
   int4: (block) => {
     let most = 0;
     for (const x of block) if (Math.abs(x) > Math.abs(most)) most = x;
-    const d = Math.fround(most / -8);
-    const inverse = d === 0 ? 0 : Math.fround(1 / d);
-    const scale = nearestHalf(d);
-    return block.map((x) => {
-      const y = Math.fround(Math.fround(x * inverse) + 8.5);
-      return scale * (Math.min(15, Math.floor(y)) - 8);
-    });
+    if (Math.abs(most) < 2 ** -24) return new Float32Array(block.length);
+    const toGrid = Math.fround(65536 / most);
+    const grid = Array.from(block, (x) => Math.trunc(Math.fround(x * toGrid)));
+    let best = { kept: -1, scale: 0, levels: grid };
+    for (const end of [-8.875, -8.5, -8.125, -7.75, -7.25]) {
+      const levels = grid.map((x) => Math.max(-8, Math.min(7, Math.floor((x * end) / 65536 + 0.5))));
+      let [products, squares] = [0, 0];
+      for (const [i, level] of levels.entries()) {
+        products += grid[i]! * level;
+        squares += level * level;
+      }
+      const kept = (products * products) / squares;
+      if (kept > best.kept) best = { kept, scale: Math.fround(products / squares), levels };
+    }
+    const scale = nearestHalf(Math.fround(best.scale * Math.fround(most / 65536)));
+    return Float32Array.from(best.levels, (level) => scale * level);
   },
 };
 
 /** The float16 nearest to x, ties to even; infinite from 65520 on. */
-function nearestHalf(x: number): number {
+export function nearestHalf(x: number): number {
   const size = Math.abs(x);
   if (size >= 65520) return Math.sign(x) * Number.POSITIVE_INFINITY;
   const step = 2 ** (Math.max(-14, Math.floor(Math.log2(size))) - 10);

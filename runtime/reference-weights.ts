@@ -3,8 +3,15 @@
 import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ReferenceDims, ReferenceTensors } from './reference.ts';
-import { blocksOf, columnsOf, type ReferenceFormats, roundToBlocks } from './reference-blocks.ts';
+import {
+  blocksOf,
+  columnsOf,
+  nearestHalf,
+  type ReferenceFormats,
+  roundToBlocks,
+} from './reference-blocks.ts';
 import { readReferenceGguf } from './reference-gguf.ts';
+import { expandQuantised } from './reference-quantised.ts';
 
 export interface ReferenceModel {
   readonly dims: ReferenceDims;
@@ -16,7 +23,8 @@ export interface ReferenceModel {
  *  @throws Error naming the key, tensor or file that is missing or unknown. */
 export function readReferenceModel(dir: string, formats?: ReferenceFormats): ReferenceModel {
   if (statSync(dir).isFile()) return readReferenceGguf(dir, formats);
-  const dims = referenceDims(json(join(dir, 'config.json')));
+  const config = json(join(dir, 'config.json'));
+  const dims = referenceDims(config);
   const { find, bytesOf } = readEntries(dir);
   const [embedding, head] = [find('model.embed_tokens.weight'), find('lm_head.weight')];
   // A head that is there and differs is no tied head, whatever the config says.
@@ -29,7 +37,38 @@ export function readReferenceModel(dir: string, formats?: ReferenceFormats): Ref
     const format = blocksOf(formats, name);
     return format === null ? values : roundToBlocks(format, values, columnsOf(dims, name));
   };
-  return { dims: { ...dims, tiedHead }, tensors: referenceTensors(dir, find, bytesOf, rounded) };
+  const quantised = config['quantization_config'] ?? config['compression_config'];
+  const part = (name: string) => {
+    const entry = find(name);
+    return entry && { dtype: entry.dtype, shape: entry.shape, bytes: bytesOf(entry) };
+  };
+  const expanded = (name: string) => {
+    if (!quantised || !name.endsWith('.weight')) return null;
+    const format = blocksOf(formats, name);
+    const read = expandQuantised(part, name, quantised as Json, format, nearestHalf);
+    if (read === null) return null;
+    if (format === null) return read.values.map(rounder(config));
+    // What a block does not keep is rounded to it.
+    const others = roundToBlocks(format, read.values, columnsOf(dims, name));
+    return read.kept ? read.kept.map((x, i) => (Number.isNaN(x) ? others[i]! : x)) : others;
+  };
+  return { dims: { ...dims, tiedHead }, tensors: referenceTensors(dir, find, bytesOf, rounded, expanded) };
+}
+
+/** To the nearest number of the dtype that a config.json names, ties to even. */
+function rounder(config: Json): (x: number) => number {
+  const dtype = config['dtype'] ?? config['torch_dtype'];
+  if (dtype === 'float16') return (x) => (x === 0 ? 0 : nearestHalf(x));
+  if (dtype !== 'bfloat16') return (x) => x;
+  const [float, bits] = [new Float32Array(1), new Uint32Array(1)];
+  const [floatBytes, bitBytes] = [new Uint8Array(float.buffer), new Uint8Array(bits.buffer)];
+  return (x) => {
+    float[0] = x;
+    bitBytes.set(floatBytes);
+    bits[0] = ((bits[0]! + 0x7fff + ((bits[0]! >>> 16) & 1)) >>> 16) << 16;
+    floatBytes.set(bitBytes);
+    return float[0]!;
+  };
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -107,6 +146,7 @@ function layersOf(config: Json, family: string, layers: number): Pick<ReferenceD
 interface Entry {
   readonly path: string;
   readonly dtype: string;
+  readonly shape: readonly number[];
   /** Byte offset in the file. */
   readonly offset: number;
   readonly bytes: number;
@@ -132,11 +172,13 @@ function referenceTensors(
   find: (name: string) => Entry | undefined,
   bytesOf: (entry: Entry) => ArrayBuffer,
   rounded: (name: string, values: Float32Array) => Float32Array,
+  expanded: (name: string) => Float32Array | null,
 ): ReferenceTensors {
   const kept = new Map<string, Float32Array>();
   return (name) => {
-    let values = kept.get(name);
-    if (!values) {
+    let values = kept.get(name) ?? expanded(name) ?? undefined;
+    if (values) kept.set(name, values);
+    else {
       // Of tied weights the head alone may be stored.
       const entry = find(name) ?? (name === 'model.embed_tokens.weight' ? find('lm_head.weight') : undefined);
       if (!entry) throw new Error(`no tensor ${name} in ${dir}`);
@@ -152,13 +194,14 @@ function readHeader(path: string, into: Map<string, Entry>): void {
   const length = Number(new DataView(readBytes(path, 0, 8)).getBigUint64(0, true));
   const table = JSON.parse(new TextDecoder().decode(readBytes(path, 8, length))) as Record<
     string,
-    { dtype: string; data_offsets: [number, number] }
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
   >;
-  for (const [name, { dtype, data_offsets }] of Object.entries(table)) {
+  for (const [name, { dtype, shape, data_offsets }] of Object.entries(table)) {
     if (name === '__metadata__') continue;
     into.set(name, {
       path,
       dtype,
+      shape,
       offset: 8 + length + data_offsets[0],
       bytes: data_offsets[1] - data_offsets[0],
     });

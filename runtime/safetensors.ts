@@ -4,6 +4,7 @@ import { basename, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { gather, OnelaunchError } from '../errors.ts';
 import { checkDepth, copyFromRepository, openPlainFile } from '../plain-file.ts';
+import type { Packed } from '../quantised/tensors.ts';
 import { checkShape, misplacedFile, readJson } from './json-file.ts';
 
 /** One tensor: row-major, little endian. */
@@ -18,6 +19,8 @@ export interface TensorEntry {
   readonly bytes: number;
   /** Rows of a head in which the two of a rotary pair lie next to each other. @default 0: rows lie as the model has them */
   readonly headRows?: number;
+  /** The entry is of codes: shape is the matrix's, dtype a name for people. */
+  readonly packed?: Packed;
 }
 export type Tensors = ReadonlyMap<string, TensorEntry>;
 

@@ -1,5 +1,6 @@
 // Dims out of a model's config.json. A file of another family, or with what no kernel computes, is refused.
 import { z } from 'zod';
+import { isRefused, type Quantisation, readQuantisation } from '../../quantised/config.ts';
 import { families, type ModelDims } from './dims.ts';
 import {
   copyAgain,
@@ -12,7 +13,7 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
-import type { Dtype } from './formats.ts';
+import { blockFormats, type Dtype } from './formats.ts';
 import { layerWindows } from './layer-windows.ts';
 import { findDisagreements, ropeKeys, type Setting, spelled } from './spellings.ts';
 
@@ -49,12 +50,37 @@ export function parseConfig(
   const sizes = toDims(fields, family, name);
   const { kinds, problems: windowProblems, notes } = layerWindows(fields, sizes);
   problems.push(...windowProblems);
-  const dims = { ...sizes, ...kinds };
+  const quantisation = findQuantisation(fields)?.read;
+  const quantised = quantisation && !isRefused(quantisation) ? quantisation : undefined;
+  const dims = { ...sizes, ...kinds, ...weightsOf(sizes, quantised) };
   problems.push(...findProblems(dims, configKeys).filter((problem) => !wrong.has(problem.key)));
   const disagreements = findDisagreements(fields);
   problems.push(...disagreements.problems);
   if (problems.length > 0) throw refusal(place, problems);
-  return { dims, notes: [...disagreements.notes, ...notes].map((note) => `${place}: ${note}`) };
+  const more = quantised?.roundsMore
+    ? ['its quantisation rounds activations or the cache, too: they are not rounded here']
+    : [];
+  return { dims, notes: [...disagreements.notes, ...notes, ...more].map((note) => `${place}: ${note}`) };
+}
+
+/** What the file says of quantised weights, under the key that it has now or had in older files of compressed-tensors. */
+function findQuantisation(fields: Fields) {
+  const key = ['quantization_config', 'compression_config'].find((one) => (fields[one] ?? null) !== null);
+  return key === undefined ? undefined : { key, read: readQuantisation(fields[key], key) };
+}
+
+/** Formats of a checkpoint whose codes are the levels of blocks; nothing for others: they become numbers. */
+function weightsOf(
+  { dtype, hidden, ffn, qHeads, headDim }: Omit<ModelDims, 'kinds' | 'pattern'>,
+  quantised: Quantisation | undefined,
+): Pick<ModelDims, 'weights'> {
+  if (!quantised?.symmetric || quantised.isPartial) return {};
+  const { format, bits, group } = quantised;
+  if (format === 'fp8' || format === 'float-quantized') return {};
+  const whole = [group.columns ?? hidden, hidden, ffn, qHeads * headDim];
+  const layers = bits === 4 ? 'int4' : 'int8';
+  if (whole.some((columns) => columns % blockFormats[layers].group !== 0)) return {};
+  return { weights: { layers, embedding: dtype, head: dtype } };
 }
 
 const rope = z.looseObject({
@@ -147,11 +173,9 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   } else if (!Object.hasOwn(torchDtypes, String(dtype.value))) {
     problems.push({ ...unsupported(dtype.key, dtype.value, Object.keys(torchDtypes)), hint: bfloat16Hint });
   }
-  for (const key of ['quantization_config', 'compression_config']) {
-    if (fields[key] === undefined || fields[key] === null) continue;
-    const text = `${key} is set, and quantized weights are not supported`;
-    problems.push({ key, text, hint: 'Use the unquantized checkpoint of this model.' });
-  }
+  const quantisation = findQuantisation(fields);
+  if (quantisation && isRefused(quantisation.read))
+    problems.push({ key: quantisation.key, ...quantisation.read });
   if (typeof fields['text_config'] === 'object' && fields['text_config'] !== null) {
     const text = 'text_config holds a second configuration, as models of images and sound have it';
     problems.push({ key: 'text_config', text, hint: familyHint });

@@ -149,11 +149,21 @@ void serve(Engine& engine) {
   engine.serves = engine.thread.start([&engine] { engine.batch.serve(engine.backend, [&engine] { return engine.thread.stopping(); }); });
 }
 
+SourcePacking copy_packing(const TensorSource& source, int32_t index) {
+  const Packing& p = source.packing;
+  if (!is_packed(source.dtype)) return {};
+  const bool plain = p.scales_dtype >= kDtypeBf16 && p.scales_dtype <= kDtypeFp32;
+  if (p.scales == nullptr || p.scales_offset < 0 || p.zeros_offset < 0 || !plain || p.group_rows < 1 || p.group_columns < 1) {
+    fail(kStatusBadArgument, "sources[%d]: codes without scales", index);
+  }
+  return {p.scales, p.zeros == nullptr ? "" : p.zeros, p.scales_offset, p.zeros_offset, p.scales_dtype, p.group_rows, p.group_columns, p.zeros_added};
+}
+
 Source copy_source(const TensorSource& source, int32_t index) {
   if (source.slot < 0 || source.slot >= kModel.slot_count) {
     fail(kStatusBadArgument, "sources[%d].slot is %d, not 0 to %d", index, source.slot, kModel.slot_count - 1);
   }
-  if (source.dtype < kDtypeBf16 || source.dtype > kDtypeQ6_k) {
+  if (source.dtype < kDtypeBf16 || source.dtype > kDtypeAwq4) {
     fail(kStatusBadArgument, "sources[%d].dtype is %d", index, source.dtype);
   }
   if (source.dtype == kDtypeRandom) {
@@ -167,7 +177,7 @@ Source copy_source(const TensorSource& source, int32_t index) {
     fail(kStatusBadArgument, "sources[%d].head_rows is %d, not an even number of rows", index, source.head_rows);
   }
   return {source.path == nullptr ? "" : source.path, source.offset, source.slot, source.dtype, source.head_rows,
-          source.seed, source.mean, source.scale};
+          source.seed, source.mean, source.scale, copy_packing(source, index)};
 }
 
 std::vector<float> copy_biases(const void* biases, const std::vector<int32_t>& ids) {

@@ -8,6 +8,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,16 +18,25 @@
 #include "convert.h"
 #include "files.h"
 #include "model_facts.h"
+#include "packed.h"
 #include "quantise.h"
 #include "random.h"
 
-/** A TensorSource that owns its path. */
+/** A Packing that owns its paths; without zero points theirs is empty. */
+struct SourcePacking {
+  std::string scales, zeros;
+  int64_t scales_offset, zeros_offset;
+  int32_t scales_dtype, group_rows, group_columns, zeros_added;
+};
+
+/** A TensorSource that owns its paths. */
 struct Source {
   std::string path;
   int64_t offset;
   int32_t slot, dtype, head_rows;
   uint64_t seed;
   float mean, scale;
+  SourcePacking packing;
 };
 
 /** One slot of the model with its source, opened. Sizes in elements unless the name says bytes. */
@@ -36,6 +46,7 @@ struct Tensor {
   int dtype;
   Source source;
   int fd;
+  std::optional<PackedMatrix> packed;
 
   /** The row of the file that becomes a row of the slot. In a head, elements i and i + half are a rotary pair. */
   int64_t file_row(int64_t row) const {
@@ -52,6 +63,31 @@ struct Tensor {
   int64_t end_byte() const { return first_byte + (rows - 1) * row_bytes() + bytes(width); }
 };
 
+/** Throws a Failure where a file is too short. */
+inline void check_room(const File& file, const std::string& path, int32_t slot, int64_t offset, int64_t bytes) {
+  if (offset <= file.bytes && bytes <= file.bytes - offset) return;
+  fail(kStatusIo, "%s is too short: slot %d needs bytes %lld to %lld, the file has %lld", path.c_str(), slot,
+       static_cast<long long>(offset), static_cast<long long>(offset + bytes), static_cast<long long>(file.bytes));
+}
+
+/** The codes of a source with their scales, opened. */
+inline PackedMatrix open_packed(const Source& source, const WeightSlot& slot, Files& files) {
+  const SourcePacking& p = source.packing;
+  PackedMatrix matrix{source.dtype, slot.rows, slot.cols, p.group_rows, p.group_columns, p.scales_dtype, p.zeros_added, {}, {}, {-1, 0, ""}};
+  if (slot.cols % 8 != 0 || (matrix.turned() && (slot.rows % 8 != 0 || p.zeros.empty() || p.group_rows != 1)) || source.head_rows != 0) {
+    fail(kStatusBadArgument, "slot %d, %d rows of %d, is not of whole words of codes", source.slot, slot.rows, slot.cols);
+  }
+  const auto part = [&](const std::string& path, int64_t offset, int64_t bytes) -> PackedMatrix::Part {
+    const File& file = files.open(path);
+    check_room(file, path, source.slot, offset, bytes);
+    return {file.fd, offset, path};
+  };
+  matrix.codes = part(source.path, source.offset, matrix.code_bytes());
+  matrix.scales = part(p.scales, p.scales_offset, matrix.scale_bytes());
+  if (!p.zeros.empty()) matrix.zeros = part(p.zeros, p.zeros_offset, matrix.zero_bytes());
+  return matrix;
+}
+
 /** Joins every source with its slot, in the order of their bytes.
  *  Throws a Failure when a slot has no source or two, or when a file is too short. */
 inline std::vector<Tensor> match_sources(const ModelFacts& model, const std::vector<Source>& sources, Files& files) {
@@ -61,10 +97,12 @@ inline std::vector<Tensor> match_sources(const ModelFacts& model, const std::vec
     if (filled[source.slot]) fail(kStatusBadArgument, "slot %d has two sources", source.slot);
     filled[source.slot] = true;
     const WeightSlot& slot = model.slots[source.slot];
-    Tensor tensor{slot.rows, slot.cols, 0, slot.stride, slot.offset, slot.dtype, source, -1};
+    Tensor tensor{slot.rows, slot.cols, 0, slot.stride, slot.offset, slot.dtype, source, -1, {}};
     // Vectors may lie side by side, so padding never goes past the stride.
     tensor.width = std::min<int64_t>((tensor.columns + 31) / 32 * 32, tensor.stride);
-    if (source.dtype != kDtypeRandom) {
+    if (is_packed(source.dtype)) {
+      tensor.packed = open_packed(source, slot, files);
+    } else if (source.dtype != kDtypeRandom) {
       const File& file = files.open(source.path);
       const Blocks blocks = blocks_of(source.dtype);
       if (tensor.columns % blocks.elements != 0 || (source.head_rows != 0 && tensor.rows % source.head_rows != 0)) {
@@ -72,11 +110,7 @@ inline std::vector<Tensor> match_sources(const ModelFacts& model, const std::vec
              static_cast<long long>(tensor.rows), static_cast<long long>(tensor.columns), blocks.elements, source.head_rows);
       }
       const int64_t bytes = tensor.rows * tensor.columns / blocks.elements * blocks.bytes;
-      if (source.offset > file.bytes || bytes > file.bytes - source.offset) {
-        fail(kStatusIo, "%s is too short: slot %d needs bytes %lld to %lld, the file has %lld", source.path.c_str(),
-             source.slot, static_cast<long long>(source.offset), static_cast<long long>(source.offset + bytes),
-             static_cast<long long>(file.bytes));
-      }
+      check_room(file, source.path, source.slot, source.offset, bytes);
       tensor.fd = file.fd;
     }
     tensors.push_back(std::move(tensor));
@@ -90,7 +124,21 @@ inline std::vector<Tensor> match_sources(const ModelFacts& model, const std::vec
 /** Puts elements of one tensor into memory; reads the file a window at a time, best in ascending order. */
 class ElementReader {
  public:
-  ElementReader(const Tensor& tensor, std::vector<char>& window) : tensor_(tensor), window_(window) {}
+  ElementReader(const Tensor& tensor, std::vector<char>& window) : tensor_(tensor), window_(window) {
+    if (tensor.packed) packed_.emplace(*tensor.packed);
+  }
+
+  /** Whether codes of the file can be the levels of the slot's blocks. */
+  bool has_levels() const { return packed_ && blocks_of_codes(*tensor_.packed) == tensor_.dtype; }
+
+  /** The block of columns [first, first + 32) of a row, with the codes as its levels; false: their zero point is not the middle. */
+  bool put_levels(int64_t row, int64_t first, uint8_t* block) {
+    float levels[32];
+    bool centred;
+    const float scale = packed_->codes(row, first, 32, levels, &centred);
+    if (centred) put_block(tensor_.dtype, levels, scale, block);
+    return centred;
+  }
 
   /** Elements [first, first + n), flat and unpadded, as `dtype`; of blocks, whole ones. Other calls ask up to `last`. */
   void read(int64_t first, int64_t n, int64_t last, int dtype, char* out) {
@@ -99,6 +147,7 @@ class ElementReader {
       random_weights(out, dtype, first, n, source.seed, source.mean, source.scale);
       return;
     }
+    if (packed_) return read_packed(first, n, dtype, out);
     const Blocks blocks = blocks_of(source.dtype);
     const Blocks to = blocks_of(dtype);
     const int64_t capacity = static_cast<int64_t>(window_.size()) / blocks.bytes * blocks.elements;
@@ -122,8 +171,22 @@ class ElementReader {
   }
 
  private:
+  void read_packed(int64_t first, int64_t n, int dtype, char* out) {
+    float numbers[1024];
+    while (n > 0) {
+      const int64_t column = first % tensor_.columns;
+      const int64_t some = std::min<int64_t>({n, tensor_.columns - column, 1024});
+      packed_->numbers(first / tensor_.columns, column, some, numbers);
+      convert(numbers, kDtypeFp32, out, dtype, some);
+      out += some * dtype_bytes(dtype);
+      first += some;
+      n -= some;
+    }
+  }
+
   const Tensor& tensor_;
   std::vector<char>& window_;
+  std::optional<PackedRows> packed_;
   int64_t begin_ = 0, end_ = 0;  // elements in the window
 };
 
@@ -139,10 +202,18 @@ inline void fill_blocks(ElementReader& reader, const Tensor& tensor, int64_t row
   for (int64_t done = 0; done < count;) {
     const int64_t some = std::min(kAtOnce, count - done), column = (first + done) * blocks.elements;
     const int64_t wanted = some * blocks.elements, values = std::max<int64_t>(0, std::min(wanted, tensor.columns - column));
-    if (values > 0) reader.read(from + column, values, last, kDtypeFp32, reinterpret_cast<char*>(numbers));
+    const bool levels = reader.has_levels();  // then of whole blocks
+    if (values > 0 && !levels) reader.read(from + column, values, last, kDtypeFp32, reinterpret_cast<char*>(numbers));
     std::fill(numbers + values, numbers + wanted, 0.0f);
     for (int64_t i = 0; i < some; ++i) {
-      quantise(tensor.dtype, numbers + i * blocks.elements, reinterpret_cast<uint8_t*>(out + (done + i) * blocks.bytes));
+      const int64_t at = column + i * blocks.elements;
+      float* of = numbers + i * blocks.elements;
+      auto* block = reinterpret_cast<uint8_t*>(out + (done + i) * blocks.bytes);
+      if (levels && at < tensor.columns) {
+        if (reader.put_levels(row, at, block)) continue;
+        reader.read(from + at, blocks.elements, last, kDtypeFp32, reinterpret_cast<char*>(of));
+      }
+      quantise(tensor.dtype, of, block);
     }
     done += some;
   }

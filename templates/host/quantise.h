@@ -1,4 +1,5 @@
-// Numbers into blocks: how matrices are rounded while they are loaded. The blocks are those that ggml makes of the same numbers.
+// Numbers into blocks: how matrices are rounded while they are loaded. Blocks of int8 are those that ggml makes of the same numbers; those of int4
+// are of its layout, with scales that lose less.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -11,6 +12,17 @@
 inline void put_scale(float d, bool finite, uint8_t* block) {
   const uint16_t half = to_fp16(finite ? d : std::numeric_limits<float>::quiet_NaN());
   std::memcpy(block, &half, sizeof half);
+}
+
+/** A block of levels that are known, with their scale. */
+inline void put_block(int dtype, const float* levels, float scale, uint8_t* block) {
+  put_scale(scale, std::fabs(scale) <= std::numeric_limits<float>::max(), block);
+  const auto level = [&](int i) { return static_cast<int>(levels[i]); };
+  if (dtype == kDtypeQ8_0) {
+    for (int i = 0; i < 32; ++i) block[2 + i] = static_cast<uint8_t>(level(i));
+  } else {
+    for (int i = 0; i < 16; ++i) block[2 + i] = static_cast<uint8_t>((level(i) + 8) | (level(i + 16) + 8) << 4);
+  }
 }
 
 /** Added before what lies behind the point is cut off: 0.5 would round its neighbour below up, too. */
@@ -33,7 +45,42 @@ inline void quantise_q8_0(const float* x, uint8_t* block) {
   }
 }
 
-/** q = x / d + 8 to nearest, at most 15; d makes the number of largest magnitude 0, which is -8. */
+using Four = float __attribute__((vector_size(16)));
+using FourInts = int32_t __attribute__((vector_size(16)));
+
+/** The number of a block that is its largest, on the grid of q4_0: sums of 32 of them, times levels, are at most 2^24, and exact in any order. */
+constexpr float kGrid = 0x1p16f;
+
+/** Where the largest number of a block may go, in steps: past -8 it is cut off, and all others have finer steps. Eighths: their products
+ *  with numbers of the grid are exact, so that all compilers give the same bits. A largest number at 7 loses no less than one at -7. */
+constexpr float kEnds[] = {-8.875f, -8.5f, -8.125f, -7.75f, -7.25f};
+
+inline Four whole(Four numbers) { return __builtin_convertvector(__builtin_convertvector(numbers, FourInts), Four); }
+
+/** The nearest levels, from -8 to 7. */
+inline Four levels_of(Four numbers, float step) {
+  const Four above = whole(numbers * step + 8.5f);
+  return (above < 15 ? above : Four{15, 15, 15, 15}) - 8;
+}
+
+/** Over a block, of products of a number with its level, and of squares of levels. */
+struct LevelSums {
+  float products, squares;
+  /** Of the block's squares, what is left of them in its levels with the scale of least squared error, which is products / squares. */
+  double kept() const { return static_cast<double>(products) * products / squares; }
+};
+
+inline LevelSums level_sums(const Four* grid, float step) {
+  Four products{}, squares{};
+  for (int i = 0; i < 8; ++i) {
+    const Four levels = levels_of(grid[i], step);
+    products += grid[i] * levels;
+    squares += levels * levels;
+  }
+  return {products[0] + products[1] + products[2] + products[3], squares[0] + squares[1] + squares[2] + squares[3]};
+}
+
+/** Nearest levels for the largest number at one of kEnds, with the scale of least squared error for them: those that lose least. */
 inline void quantise_q4_0(const float* x, uint8_t* block) {
   float most = 0;
   bool finite = true;
@@ -41,14 +88,27 @@ inline void quantise_q4_0(const float* x, uint8_t* block) {
     if (std::fabs(x[i]) > std::fabs(most)) most = x[i];
     finite &= std::fabs(x[i]) <= std::numeric_limits<float>::max();
   }
-  const float d = most / -8;
-  const float inverse = d != 0 && finite ? 1 / d : 0;
-  put_scale(d, finite, block);
-  const auto q = [&](int i) {
-    const int level = finite ? static_cast<int>(x[i] * inverse + 8.5f) : 8;
-    return static_cast<uint8_t>(level > 15 ? 15 : level);
-  };
-  for (int i = 0; i < 16; ++i) block[2 + i] = static_cast<uint8_t>(q(i) | q(i + 16) << 4);
+  Four grid[8] = {};
+  LevelSums best{0, 1};
+  float step = 0;
+  // The scale of smaller numbers is 0 in fp16.
+  if (finite && std::fabs(most) >= 0x1p-24f) {
+    std::memcpy(grid, x, sizeof grid);
+    for (Four& numbers : grid) numbers = whole(numbers * (kGrid / most));
+    for (const float end : kEnds) {
+      const LevelSums sums = level_sums(grid, end / kGrid);
+      if (sums.kept() <= best.kept()) continue;
+      best = sums;
+      step = end / kGrid;
+    }
+  }
+  float levels[32];
+  for (int i = 0; i < 8; ++i) {
+    const Four four = levels_of(grid[i], step);
+    std::memcpy(levels + 4 * i, &four, sizeof four);
+  }
+  put_block(kDtypeQ4_0, levels, best.products / best.squares * (most / kGrid), block);
+  if (!finite) put_scale(0, false, block);
 }
 
 /** One block of a format that slots have. */

@@ -4,6 +4,7 @@ import type { Slot } from '../../abi/manifest.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { type Sampling, sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
+import { notPacked } from '../../runtime/engine-arguments.ts';
 import type { EngineSettings } from '../../runtime/engine-options.ts';
 import { slots } from './fake-slots.ts';
 import { buildFake, vocab } from './host-fake.ts';
@@ -60,6 +61,7 @@ export const randomSource = (slot: number): TensorSource => ({
   seed: slot + 1,
   mean: 0,
   scale: 1,
+  packing: notPacked,
 });
 export const randomSources = () => slots.map((_, slot) => randomSource(slot));
 

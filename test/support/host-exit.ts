@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { sourceDtype } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
+import { notPacked } from '../../runtime/engine-arguments.ts';
 
 const [path = '', manifestFile = '', how, slow] = process.argv.slice(2);
 const manifest = JSON.parse(readFileSync(manifestFile, 'utf8'));
@@ -22,6 +23,7 @@ async function reply(engine: Engine) {
     seed: 1,
     mean: 0,
     scale: 1,
+    packing: notPacked,
   };
   await engine.load(manifest.slots.map((_: unknown, slot: number) => ({ ...random, slot })));
   // Nothing but the job keeps the process alive from here on.

@@ -4,7 +4,7 @@ import { dirname, join, relative } from 'node:path';
 import { expect, test } from 'vitest';
 
 const root = join(import.meta.dirname, '..', '..');
-const parts = ['abi', 'codegen', 'gguf', 'hub', 'runtime', 'lab', 'server', 'cli', 'configs'];
+const parts = ['abi', 'codegen', 'gguf', 'quantised', 'hub', 'runtime', 'lab', 'server', 'cli', 'configs'];
 const files = [
   ...['index.ts', 'load.ts', 'preflight.ts', 'errors.ts', 'file-lock.ts', 'plain-file.ts'],
   ...parts.flatMap((part) =>
@@ -62,6 +62,12 @@ test('gguf/ knows neither side: both read the same files by it', () => {
   expect(
     between('gguf/', '').filter((arrow) => !/-> (?:gguf\/|errors\.ts|plain-file\.ts)/.test(arrow)),
   ).toEqual([]);
+});
+
+test('quantised/ knows neither side: both read the same files by it', () => {
+  expect(between('quantised/', '').filter((arrow) => !/-> (?:quantised\/|errors\.ts)/.test(arrow))).toEqual(
+    [],
+  );
 });
 
 test('no file is part of a circle of imports', () => {

@@ -159,10 +159,7 @@ const badConfigs: [patch: object, message: string][] = [
   ],
   [{ torch_dtype: 'float8_e4m3fn' }, 'torch_dtype is "float8_e4m3fn", supported: bfloat16, float16, float32'],
   [{ torch_dtype: undefined }, 'dtype is missing'],
-  [
-    { quantization_config: { quant_method: 'awq' } },
-    'quantization_config is set, and quantized weights are not supported',
-  ],
+  [{ quantization_config: { quant_method: 'awq' } }, 'quantization_config.bits is missing'],
   [{ hidden_act: 'gelu_pytorch_tanh' }, 'hidden_act is "gelu_pytorch_tanh", supported: silu'],
   [{ attention_bias: true }, 'attention_bias is true, supported: false'],
   [{ model_type: 'llama', architectures: null, mlp_bias: true }, 'mlp_bias is true, supported: false'],

@@ -71,7 +71,12 @@ describe('arguments that C would bend are refused before', () => {
       (e) => e.load([{ ...randomSource(0), slot: '0' as never }]),
       /sources\[0\]\.slot/,
     ],
-    ['an unknown dtype', (e) => e.load([{ ...randomSource(0), dtype: 12 }]), /dtype is 12/],
+    ['an unknown dtype', (e) => e.load([{ ...randomSource(0), dtype: 19 }]), /dtype is 19/],
+    [
+      'codes without scales',
+      (e) => e.load([{ ...randomSource(0), dtype: 14, path: 'x' }]),
+      /packing\.scales is not a path/,
+    ],
     [
       'a negative offset',
       (e) => e.load([{ ...randomSource(0), dtype: 0, path: 'x', offset: -1 }]),

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
+import { notPacked } from '../../runtime/engine-arguments.ts';
 import { expandBlocks } from '../../runtime/reference-gguf.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 import type { PlainSlot } from '../support/fake-slots.ts';
@@ -46,7 +47,17 @@ async function loaded(
   const sources = stored.map((bytes, slot): TensorSource => {
     const at = offset;
     offset += bytes.length;
-    return { path, offset: at, slot, dtype, head_rows: headRows, seed: 0, mean: 0, scale: 0 };
+    return {
+      path,
+      offset: at,
+      slot,
+      dtype,
+      head_rows: headRows,
+      seed: 0,
+      mean: 0,
+      scale: 0,
+      packing: notPacked,
+    };
   });
   const engine = await emptyEngine({ threads });
   await engine.load(sources);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Slot } from '../../abi/manifest.ts';
 import { sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
+import { notPacked } from '../../runtime/engine-arguments.ts';
 import { failureOf, fakeEngines, randomSource, randomSources } from '../support/fake-engines.ts';
 import { bytesOf, type Dtype, slots } from '../support/fake-slots.ts';
 import { converter, toBytes } from '../support/number-formats.ts';
@@ -44,6 +45,7 @@ describe('loading', () => {
       seed: 0,
       mean: 0,
       scale: 0,
+      packing: notPacked,
     }));
 
   describe.each([

@@ -1,0 +1,128 @@
+// Checkpoints with quantization_config: each format is the numbers that its definition says, for the loader and for the oracle.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import type { Slot } from '../../abi/manifest.ts';
+import { readModel } from '../../codegen/model/read-config.ts';
+import { formatsText } from '../../codegen/model/weights.ts';
+import { settleWeights } from '../../codegen/settle-weights.ts';
+import { resolveTarget } from '../../configs/resolve.ts';
+import { checkpointTensors } from '../../runtime/checkpoint.ts';
+import { loadPlan } from '../../runtime/load-plan.ts';
+import { roundToBlocks } from '../../runtime/reference-blocks.ts';
+import { expandBlocks } from '../../runtime/reference-gguf.ts';
+import { readReferenceModel } from '../../runtime/reference-weights.ts';
+import { fakeEngines } from '../support/fake-engines.ts';
+import { decode, round } from '../support/number-formats.ts';
+import { type Kind, kinds, writeQuantised } from '../support/quantised-model.ts';
+
+const source = join(import.meta.dirname, '../fixtures/qwen3-micro');
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-quantised-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Two matrices of a layer, of other sizes; one with gaps between rows; four formats of slots. */
+const [wide, tall] = ['mlp.down_proj', 'self_attn.q_proj'].map((name) => `model.layers.1.${name}.weight`);
+const both = (name: string) => name === wide || name === tall;
+const slots: Slot[] = [
+  { tensor: wide!, shape: [128, 384], offset: 0, stride: 384, dtype: 'fp32' },
+  { tensor: tall!, shape: [256, 128], offset: 200_000, stride: 160, dtype: 'bf16' },
+  { tensor: wide!, shape: [128, 384], offset: 300_032, stride: 384, dtype: 'int8' },
+  { tensor: tall!, shape: [256, 128], offset: 400_384, stride: 128, dtype: 'int4' },
+];
+const { fake, emptyEngine } = await fakeEngines(slots);
+
+/** The numbers of a slot in the packed weights. */
+function numbersOf(image: Uint8Array, { shape: [rows, columns], offset, stride, dtype }: Slot): Float32Array {
+  const bytes = { fp32: 4, bf16: 2, fp16: 2, int8: 34 / 32, int4: 18 / 32 }[dtype];
+  const out = new Float32Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    const at = offset + row * stride * bytes;
+    const stored = Buffer.from(image.subarray(at, at + columns * bytes));
+    const plain = (column: number) =>
+      dtype === 'fp32' ? stored.readFloatLE(column * 4) : decode(stored.readUInt16LE(column * 2), 'bf16');
+    const blocks =
+      dtype === 'int8' || dtype === 'int4' ? expandBlocks(dtype === 'int8' ? 8 : 2, stored) : null;
+    for (let column = 0; column < columns; column++)
+      out[row * columns + column] = blocks ? blocks[column]! : plain(column);
+  }
+  return out;
+}
+
+const differing = (a: Float32Array, b: Float32Array) =>
+  a.findIndex((x, i) => x !== b[i] && !(x === 0 && b[i] === 0));
+/** Formats of blocks that have the codes of a kind as their levels. */
+const levelsOf = ({ format, bits, symmetric, group: [, columns] }: Kind) =>
+  symmetric && format !== 'fp8' && format !== 'float' && (columns ?? 32) % 32 === 0 ? `int${bits}` : null;
+
+test.each(Object.entries(kinds))('%s', async (name, kind) => {
+  const directory = join(folder, name.replaceAll(/\W/g, '-'));
+  const expected = writeQuantised(source, directory, kind, { only: both });
+  const tensors = checkpointTensors(directory);
+  const manifest = { ...fake.manifest, slots };
+  const engine = await emptyEngine();
+  await engine.load([...loadPlan(manifest, tensors).sources]);
+  const image = fake.weights();
+  const [floats, rounded, eights, fours] = slots.map((slot) => numbersOf(image, slot));
+  expect(differing(floats!, expected.get(wide!)!)).toBe(-1);
+  const bf16 = (values: Float32Array) => values.map((x) => round(x, 'bf16'));
+  expect(differing(rounded!, bf16(expected.get(tall!)!))).toBe(-1);
+
+  const oracle = (format: string | undefined, tensor: string) =>
+    readReferenceModel(
+      directory,
+      format ? { layers: format, embedding: 'bf16', head: 'bf16' } : undefined,
+    ).tensors(tensor);
+  expect(differing(oracle(undefined, tall!), rounded!)).toBe(-1);
+  expect(differing(oracle('int8', wide!), eights!)).toBe(-1);
+  expect(differing(oracle('int4', tall!), fours!)).toBe(-1);
+  // Codes that are kept are the numbers of the file but for the scale in fp16; others are rounded anew.
+  const levels = levelsOf(kind);
+  const blocks = { int8: [eights!, wide!, 384], int4: [fours!, tall!, 128] } as const;
+  for (const [format, [got, tensor, columns]] of Object.entries(blocks)) {
+    const right = expected.get(tensor)!;
+    if (format === levels)
+      expect(got.every((x, i) => Math.abs(x - right[i]!) <= Math.abs(right[i]!) * 2 ** -11)).toBe(true);
+    else if (kind.format === 'awq' || kind.format === 'fp8' || kind.format === 'float')
+      expect(differing(got, roundToBlocks(format, right, columns))).toBe(-1);
+  }
+});
+
+test.each<[string, string]>([
+  ['fp8, blocks of 128', 'bf16'],
+  ['GPTQ of 4 bits, symmetric', 'int4, embedding and head bf16'],
+  ['GPTQ of 4 bits, groups of 32', 'bf16'],
+  ['GPTQ of 8 bits, a row', 'int8, embedding and head bf16'],
+  ['AWQ, groups of 128', 'bf16'],
+  ['packed int4', 'int4, embedding and head bf16'],
+  ['packed int4, zero points', 'bf16'],
+  ['int8, a row', 'int8, embedding and head bf16'],
+])('%s runs as %s', (name, text) => {
+  const directory = join(folder, 'dims', 'model');
+  writeQuantised(source, directory, kinds[name]!, { only: both });
+  const { dims } = readModel(directory);
+  expect(formatsText(dims)).toBe(text);
+  // Where there are no kernels for blocks, and where plain is asked for, they are numbers.
+  expect(formatsText(settleWeights(dims, undefined, resolveTarget('h100')))).toBe('bf16');
+  expect(formatsText(settleWeights(dims, 'plain', resolveTarget('cpu')))).toBe('bf16');
+});
+
+test('notes say what is rounded: scales of levels that are kept, and numbers of codes that are not', () => {
+  const notesOf = (name: string, dtype: Slot['dtype']) => {
+    const directory = join(folder, 'notes');
+    writeQuantised(source, directory, kinds[name]!, { only: both });
+    const slot: Slot = { ...slots[3]!, dtype };
+    const manifest = { ...fake.manifest, slots: [slot] };
+    return loadPlan(manifest, checkpointTensors(directory)).warnings.slice(1);
+  };
+  expect(notesOf('GPTQ of 4 bits, symmetric', 'int4')).toEqual([]);
+  expect(notesOf('packed int4', 'int4')).toEqual([
+    'kept as int4, with scales in fp16 that are BF16 in the file: 1 of packed int4',
+  ]);
+  expect(notesOf('AWQ, groups of 128', 'bf16')).toEqual([
+    'quantised in the file, bf16 here: 1 of AWQ int4; each number is rounded by at most 0.39 % of itself',
+  ]);
+  expect(notesOf('AWQ, groups of 128', 'int4')).toEqual([
+    'quantised to int4 here: 1 of AWQ int4; root mean square, 32 numbers are rounded by at most 6.9 % of the largest of them',
+  ]);
+});
