@@ -44,7 +44,10 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
 int backend_finish_load(Backend* backend, std::string* error);
 /** Direct pointer into the packed weights, or nullptr where the target has none (CUDA). */
 void* backend_map(Backend* backend, int64_t offset);
-/** Penalty counts of a sequence := occurrences in ids [n]; tokens sampled for it are counted by the backend from then on. */
+/** Whether the choice of a token reads the counts of a sequence. */
+inline bool has_penalties(const Sampling& s) { return s.repetition_penalty != 1 || s.presence_penalty != 0; }
+/** Penalty counts of a sequence := occurrences in ids [n]; tokens sampled for it are counted by the backend from then on. A reply without
+ *  penalties needs none: on a GPU they are a copy of kVocab numbers in front of its first pass. */
 int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error);
 /** The most tokens of a request that samples none, where prompts have kernels of their own; else 0. */
 int32_t backend_prompt_tokens(Backend* backend);

@@ -202,7 +202,7 @@ class Batch {
 
   void count(Backend* backend, int32_t slot) {
     Member& member = members_[slot];
-    if (std::exchange(member.counted, true)) return;
+    if (std::exchange(member.counted, true) || !has_penalties(member.job.sampling)) return;
     std::string error;
     check(backend_counts(backend, slot, member.tokens.data(), static_cast<int64_t>(member.tokens.size()), &error), error);
   }

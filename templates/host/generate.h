@@ -91,7 +91,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   auto first_token = start;
   Sequence known = sequence;  // what is fed, and what has been chosen
   known.insert(known.end(), job.prompt.begin(), job.prompt.end());
-  {
+  if (has_penalties(job.sampling)) {
     std::string error;
     check(backend_counts(backend, 0, known.data(), static_cast<int64_t>(known.size()), &error), error);
   }
