@@ -45,7 +45,10 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
 int backend_finish_load(Backend* backend, std::string* error);
 /** Direct pointer into the packed weights, or nullptr where the target has none (CUDA). */
 void* backend_map(Backend* backend, int64_t offset);
-/** Penalty counts of a sequence: ids [n] are its prompt; tokens sampled for it are counted by the backend from then on. */
+/** Whether the choice of a token reads the counts of a sequence. */
+inline bool has_penalties(const Sampling& s) { return s.repetition_penalty != 1 || s.presence_penalty != 0 || s.frequency_penalty != 0; }
+/** Penalty counts of a sequence: ids [n] are its prompt; tokens sampled for it are counted by the backend from then on. A reply without
+ *  penalties needs none: on a GPU they are a copy of kVocab numbers in front of its first pass. */
 int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error);
 /** From here on adds biases [n] to the logits of tokens ids [n] of a sequence, each id once, and 0 to all others, before penalties. */
 int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error);

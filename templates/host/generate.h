@@ -95,7 +95,7 @@ inline std::vector<TokenLogprob> logprobs_of_row(Backend* backend, const Generat
 /** Tells the backend what the choice of a sequence's tokens depends on beside their logits. @param known all tokens before the reply */
 inline void prepare_choice(Backend* backend, int32_t slot, const GenerateJob& job, const std::vector<int32_t>& known) {
   std::string error;
-  check(backend_counts(backend, slot, known.data(), static_cast<int64_t>(known.size()), &error), error);
+  if (has_penalties(job.sampling)) check(backend_counts(backend, slot, known.data(), static_cast<int64_t>(known.size()), &error), error);
   check(backend_bias(backend, slot, job.bias_ids.data(), job.biases.data(), static_cast<int64_t>(job.bias_ids.size()), &error), error);
 }
 

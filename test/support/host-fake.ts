@@ -41,6 +41,8 @@ export interface Fake {
   drafts(kind: 'usual' | 'garbage' | 'half'): void;
   /** Requests enqueued, passes run and steps waited for by the engine made last. */
   work(): { readonly requests: number; readonly passes: number; readonly waits: number };
+  /** Times that the engine made last was given the counts for penalties. */
+  counted(): number;
   /** Backends created and not destroyed. */
   alive(): number;
 }
@@ -73,6 +75,7 @@ export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
     allow: (passes) => allow(passes === Number.POSITIVE_INFINITY ? -1 : passes),
     mostRows: counter('fake_most_rows'),
     work: () => ({ requests: requests!(), passes: passes!(), waits: waits!() }),
+    counted: counter('fake_counted'),
     alive: counter('fake_alive'),
   };
 }

@@ -1,6 +1,7 @@
 // What an engine replies, where it ends, and what it holds then; over a backend that stands in for a model.
 
 import { describe, expect, it } from 'vitest';
+import type { Engine } from '../../runtime/engine.ts';
 import type { EngineSettings } from '../../runtime/engine-options.ts';
 import { backends, failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
 import { fakeHashes, fakePenalisedReply, fakeReply } from '../support/host-fake.ts';
@@ -116,6 +117,19 @@ describe.each(backends)('an engine over %s', (_, device) => {
     engine.reset(5);
     const { ids: second } = await read(engine.generate([9], { maxTokens: 5, sampling }));
     expect(second).toEqual(fakePenalisedReply([1, 2, 2, ...first.slice(0, 2), 9], 5));
+  });
+
+  it.each([
+    [{}, 0],
+    [{ repetition_penalty: 2 }, 1],
+    [{ presence_penalty: 0.1 }, 1],
+  ])('gives the backend counts where penalties read them: %j', async (penalties, times) => {
+    for (const open of [async (engine: Engine) => engine, (engine: Engine) => engine.open()]) {
+      const engine = await ready({ sequences: 2 });
+      const sequence = await open(engine);
+      await read(sequence.generate([1, 2, 2], { maxTokens: 5, sampling: { ...greedy, ...penalties } }));
+      expect(fake.counted()).toBe(times);
+    }
   });
 
   it('keeps a device busy with requests ahead, and a host without any', async () => {

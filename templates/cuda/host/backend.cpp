@@ -101,7 +101,7 @@ void wait_for_step(Backend& b, Launch& launch, int step) {
   while (!launch.ended && reply_of(b, launch, step) == 0) {
     const cudaError_t status = cudaEventQuery(b.finished[launch.slot].get());
     if (status == cudaErrorNotReady) {
-      b.scheme.pause();
+      b.scheme.pause(launch);
     } else {
       end(b, launch, status);
     }

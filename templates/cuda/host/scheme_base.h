@@ -60,8 +60,8 @@ struct SchemeBase {
   virtual unsigned reply(const Launch& launch, int step) const = 0;
   /** Why an ended launch failed, or nothing. The next one begins as if it had not. */
   virtual std::string failure(const Launch& launch, cudaStream_t stream) = 0;
-  /** Between two looks at a reply. */
-  virtual void pause() const = 0;
+  /** Between two looks at the reply of a launch. */
+  virtual void pause(const Launch& launch) const = 0;
 
  protected:
   ~SchemeBase() = default;

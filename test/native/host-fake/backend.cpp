@@ -73,6 +73,7 @@ struct Backend {
   int passes_run = 0;
   int most_rows = 0;
   int steps_waited = 0;
+  int times_counted = 0;  // that counts were given
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -262,6 +263,7 @@ void* backend_map(Backend* b, int64_t offset) { return b->options.device == 0 ? 
 
 int backend_counts(Backend* b, int32_t slot, const int32_t* ids, int64_t n, std::string* error) {
   if (int status = misuse(b, error)) return status;
+  ++b->times_counted;
   int32_t* const counts = b->counts.data() + slot * kVocab;
   std::fill_n(counts, kVocab, 0);
   for (int64_t i = 0; i < n; ++i) ++counts[ids[i]];
@@ -392,6 +394,7 @@ OL_API int32_t fake_passes() {
   return b->passes_run;
 }
 OL_API int32_t fake_waits() { return latest.load()->steps_waited; }
+OL_API int32_t fake_counted() { return latest.load()->times_counted; }
 OL_API void fake_allow(int32_t passes) { allow(passes); }
 OL_API int32_t fake_alive() { return alive; }
 OL_API void fake_dirty() { std::memset(latest.load()->weights.data(), 0xee, latest.load()->weights.size()); }

@@ -41,7 +41,7 @@ struct Scheme final : SchemeBase {
            std::to_string(result.word(kBarrierOrdinal)) + " of the pass";
   }
 
-  void pause() const override { std::this_thread::yield(); }
+  void pause(const Launch&) const override { std::this_thread::yield(); }
 
  private:
   /** Words of Pass.barrier, from what went wrong to the chosen token. */
