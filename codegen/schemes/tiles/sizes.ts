@@ -28,18 +28,18 @@ export const multiplyOf = ({ multiply }: Pick<TilesScheme, 'multiply'>, { arch }
   multiply === 'fit' ? (hasWarpgroupProducts(arch) ? 'wgmma' : 'mma') : multiply;
 
 /** One step of a tile [bytes]. */
-export const slotBytes = (tokens: number, rows: number): number => (tokens + rows) * stepColumns * 2;
+const slotBytes = (tokens: number, rows: number): number => (tokens + rows) * stepColumns * 2;
 
 /** Keys and values of one tile of attention [bytes]. */
 export const keyTileBytes = ({ headDim }: Pick<ModelDims, 'headDim'>, keyTile: number): number =>
   keyTile * 2 * padded(headDim) * 2;
 
 /** Squares of the heads of a tile, summed by up to four warps each [bytes]. */
-export const headSumsBytes = ({ headDim, qkNorm }: Pick<ModelDims, 'headDim' | 'qkNorm'>): number =>
+const headSumsBytes = ({ headDim, qkNorm }: Pick<ModelDims, 'headDim' | 'qkNorm'>): number =>
   qkNorm ? 4 * tileSides.at(-1)! * Math.max(Math.ceil(tileSides.at(-1)! / headDim), 4) : 0;
 
 /** Results of a tile [bytes]. */
-export const resultsBytes = (tokens: number, rows: number): number => tokens * rows * 4;
+const resultsBytes = (tokens: number, rows: number): number => tokens * rows * 4;
 
 /** Shared memory that a tile needs at least: two steps, and its results [bytes]. */
 export const leastBytes = (tokens: number, rows: number): number =>
