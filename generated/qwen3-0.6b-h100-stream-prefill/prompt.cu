@@ -48,10 +48,8 @@ DEVICE void stage_embed(const Block& b, const ModelWeights& w) {
 template <int K>
 DEVICE void stage_qkv(Block& b, const Layer& layer) {
   const NormedInput<kParts<DownProj, K>> input{ b.args.xn, b.args.squares };  // attn_norm, but for its factor
-  const HeadRows<false> rows{ b.args.queries, layer.w.cache, { layer.w.q_norm, layer.w.k_norm }, nullptr, layer.number };
-  product<QkvProj, K>(b, layer.stream, layer.number, input, b.tokens(), [&](const Pair& o) {
-    rows.template take<TileOf<QkvProj, K>>(b, o);
-  }, NoEnd{}, rows);
+  const HeadRows<false, TileOf<QkvProj, K>> rows{ b, b.args.queries, layer.w.cache, { layer.w.q_norm, layer.w.k_norm }, nullptr, layer.number };
+  product<QkvProj, K>(b, layer.stream, layer.number, input, b.tokens(), rows);
 }
 
 // attention = attend + attn_merge; queries, cache -> att
@@ -64,36 +62,43 @@ DEVICE void stage_attention(Block& b, const Layer& layer) {
 template <int K>
 DEVICE void stage_attn_out(Block& b, const Layer& layer) {
   const Input input{ b.args.att };
-  Ahead<GateUp> ahead{ b.args.hn, layer.w.ffn_norm, b.args.squares, b.tokens() };  // ffn_norm of what this stage makes
-  product<OProj, K>(b, layer.stream, layer.number, input, b.tokens(), [&](const Pair& o) {
-    const float2 residual = load_residual(b.args.x, o);
-    const float x[2] = { ops::add(residual.x, o.y[0]), ops::add(residual.y, o.y[1]) };
-    store_residual(b.args.x, o, x);
-    ahead.take(o, x);
-  }, [&](int token, int part) { ahead.end(token, part); });
+  const Ahead<GateUp> ahead{ b.args.hn, layer.w.ffn_norm, b.args.squares };  // ffn_norm of what this stage makes
+  product<OProj, K>(b, layer.stream, layer.number, input, b.tokens(), epilogue_of(
+    [&](int row) { return ahead.weights_of(row); },
+    [&](const Place& o) { return load_residual(b.args.x, o); },
+    [&](const Piece& o, const Values<8>& weights, const Values<8>& residual) {
+      const Values<8> x = each<8>([&](int i) { return ops::add(residual[i], o.y[i]); });
+      store_residual(b.args.x, o, x);
+      ahead.take(o, x, weights);
+    }));
 }
 
 // ffn_up = ffn_norm* + gate_up + swiglu; hn -> h
 template <int K>
 DEVICE void stage_ffn_up(Block& b, const Layer& layer) {
   const NormedInput<kParts<OProj, K>> input{ b.args.hn, b.args.squares };  // ffn_norm, but for its factor
-  product<GateUp, K>(b, layer.stream, layer.number, input, b.tokens(), [&](const Pair& o) {
-    const float h = ops::swiglu(o.y[0], o.y[1]);  // the rows of both take turns
-    store_gated<DownProj>(b.args.h, o, h);
-  });
+  product<GateUp, K>(b, layer.stream, layer.number, input, b.tokens(), epilogue_of(
+    Nothing{},
+    Nothing{},
+    [&](const Piece& o, Nothing, Nothing) {
+      const Values<4> h = each<4>([&](int i) { return ops::swiglu(o.y[2 * i], o.y[2 * i + 1]); });  // the rows of both take turns
+      store_gated<DownProj>(b.args.h, o, h);
+    }));
 }
 
 // ffn_down = down_proj + ffn_add; h -> x
 template <int K>
 DEVICE void stage_ffn_down(Block& b, const Layer& layer) {
   const Input input{ b.args.h };
-  Ahead<QkvProj> ahead{ b.args.xn, layer.number + 1 < kLayers ? layer_weights(b.args.pass, layer.number + 1).attn_norm : nullptr, b.args.squares, b.tokens() };  // attn_norm of what this stage makes
-  product<DownProj, K>(b, layer.stream, layer.number, input, b.tokens(), [&](const Pair& o) {
-    const float2 residual = load_residual(b.args.x, o);
-    const float x[2] = { ops::add(residual.x, o.y[0]), ops::add(residual.y, o.y[1]) };
-    store_residual(b.args.x, o, x);
-    ahead.take(o, x);
-  }, [&](int token, int part) { ahead.end(token, part); });
+  const Ahead<QkvProj> ahead{ b.args.xn, layer.number + 1 < kLayers ? layer_weights(b.args.pass, layer.number + 1).attn_norm : nullptr, b.args.squares };  // attn_norm of what this stage makes
+  product<DownProj, K>(b, layer.stream, layer.number, input, b.tokens(), epilogue_of(
+    [&](int row) { return ahead.weights_of(row); },
+    [&](const Place& o) { return load_residual(b.args.x, o); },
+    [&](const Piece& o, const Values<8>& weights, const Values<8>& residual) {
+      const Values<8> x = each<8>([&](int i) { return ops::add(residual[i], o.y[i]); });
+      store_residual(b.args.x, o, x);
+      ahead.take(o, x, weights);
+    }));
 }
 
 // final_norm = final_norm; x -> xf
@@ -106,9 +111,12 @@ DEVICE void stage_final_norm(const Block& b, const ModelWeights& model) {
 template <int K>
 DEVICE void stage_head(Block& b, const ModelWeights& model) {
   const Input input{ b.args.xf };
-  product<LmHead, K>(b, b.args.pass.stream, 0, input, b.args.rows, [&](const Pair& o) {
-    store_logits(b.args.pass.logits, o);
-  });
+  product<LmHead, K>(b, b.args.pass.stream, 0, input, b.args.rows, epilogue_of(
+    Nothing{},
+    Nothing{},
+    [&](const Piece& o, Nothing, Nothing) {
+      store_logits(b.args.pass.logits, o);
+    }));
 }
 
 // The next tokens of a prompt: all layers.
@@ -159,10 +167,10 @@ DEVICE void run_head(Block& b) {
   stage_head<K>(b, model);
 }
 
+/** All threads of a block that compute, or all others. */
 template <int K>
-__global__ void __launch_bounds__(kThreads, 1) prompt(const __grid_constant__ PromptArgs args) {
-  extern __shared__ __align__(1024) char shared[];
-  Block b{args, shared};
+DEVICE void run(const PromptArgs& args, char* shared, bool feeds) {
+  Block b{args, shared, feeds};
   start_slots(b);
   begin_pass(b, args.pass);
   if (args.rows > 0)
@@ -171,6 +179,19 @@ __global__ void __launch_bounds__(kThreads, 1) prompt(const __grid_constant__ Pr
     run_layers<K>(b);
   end_pass(b);
   if (blockIdx.x == 0 && threadIdx.x == 0 && !b.leaves) args.barrier[kFinished] = 1;
+}
+
+template <int K>
+__global__ void __launch_bounds__(kLaunchThreads, 1) prompt(const __grid_constant__ PromptArgs args) {
+  extern __shared__ __align__(1024) char shared[];
+#if WGMMA
+  if (threadIdx.x >= kThreads) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    return run<K>(args, shared, true);
+  }
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+#endif
+  run<K>(args, shared, false);
 }
 
 }  // namespace tiles

@@ -15,14 +15,17 @@
 
 namespace tiles {
 
-constexpr int kThreads = 256;  // of a block
+constexpr int kThreads = 256;  // of a block, that compute
 constexpr int kWarps = kThreads / 32;
 constexpr int kProducts = 5;
 constexpr int kMostTokens = 1024;  // of a launch
-constexpr int kSharedBytes = 131072;  // shared memory of a block
-constexpr int kMostSlots = 4;  // steps of a product in shared memory: fewer where they do not fit
+constexpr int kSharedBytes = 231424;  // shared memory of a block
+constexpr int kSlotsBytes = 163840;  // of it for steps of products
+constexpr int kResultsBytes = 65536;  // and for the results of a tile; attention has both
+constexpr int kMostSlots = 8;  // steps of a product in shared memory: fewer where they do not fit
 constexpr int kSquareParts = 64;  // sums of squares of a token at most
 constexpr int kKeyTile = 64;  // positions of a tile of attention
+constexpr int kKeyTiles = 4;  // of them in shared memory
 
 /** The stages in the order of the plan. */
 enum class Stage : int {
@@ -45,6 +48,13 @@ constexpr Kernel kKernels[] = {
     { 1024, 128, { 128, 64, 128, 64, 128 } },
 };
 constexpr int kKernelCount = sizeof kKernels / sizeof *kKernels;
+
+/** Bytes of a step of the largest tile of a kernel. */
+constexpr int slot_bytes(const Kernel& kernel) {
+  int most = 0;
+  for (int rows : kernel.rows) most = rows > most ? rows : most;
+  return (kernel.tokens + most) * 64 * 2;
+}
 
 /** The kernel of so many tokens. */
 constexpr int kernel_of(int tokens) {

@@ -15,7 +15,9 @@ describe('a prompt with kernels of its own', () => {
   it.each([
     [4, 1],
     [5, 2],
-    [9, 2],
+    [9, 3],
+    [12, 3],
+    [13, 2],
     [64, 2],
     [65, 2],
     [66, 2],

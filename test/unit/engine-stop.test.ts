@@ -111,12 +111,12 @@ describe.each(backends)('an engine over %s', (_, device) => {
 
   it('names the stage that failed, after the tokens before it', async () => {
     const engine = await ready();
-    const error = await failureOf(read(engine.generate([1, 2, 3, 4, 5, tokens.fail], { maxTokens: 5 })));
+    const error = await failureOf(read(engine.generate([...Array(13).fill(1), tokens.fail], { maxTokens: 5 })));
     expect(error.message).toBe('ffn_down: the fake device gave up');
     expect(error.stage).toBe('ffn_down');
     expect(error.kind).toBe('failed');
     // Passes have four tokens; a prompt of its own has all but the last.
-    expect(engine.position).toBe(device === 3 ? 5 : 4);
+    expect(engine.position).toBe(device === 3 ? 13 : 12);
     engine.reset(0);
     expect((await read(engine.generate([4], { maxTokens: 3 }))).ids).toEqual(fakeReply([4], 3));
   });

@@ -94,14 +94,14 @@ describe('gen explain', () => {
   });
 
   test('as JSON too', async () => {
-    const { out } = await gen('explain', ...asked, '--prompt-plan', 'prefill', '--prompt', '20', '--json');
+    const { out } = await gen('explain', ...asked, '--prompt-plan', 'prefill', '--prompt', '70', '--json');
     expect(JSON.parse(out)).toMatchObject({
       ...{ plan: 'stream', passTokens: 16, per: 'token' },
       promptPlan: { plan: 'prefill', launchTokens: 1024, per: 'launch' },
       prompt: {
-        tokens: 20,
+        tokens: 70,
         passes: [
-          { tokens: 19, tile: 64 },
+          { tokens: 69, tile: 64 },
           { tokens: 1, tile: null },
         ],
       },

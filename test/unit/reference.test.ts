@@ -39,6 +39,7 @@ describe('independence', () => {
         ['type ', './reference.ts'],
         [undefined, './reference-blocks.ts'],
         [undefined, './reference-gguf.ts'],
+        [undefined, './reference-quantised.ts'],
       ],
     ],
   ])('%s imports no code of ours but that of the reference', (file, allowed) => {

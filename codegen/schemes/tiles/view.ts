@@ -205,7 +205,7 @@ function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
         product: productName(stage.op),
         from: inputOf(schedule, stage).name,
         before: [inputLine(schedule, stage), ...(ahead ? [line('ahead', ahead)] : [])],
-        ...reads(schedule, stage),
+        reads: readLines(schedule, stage),
         to: resultOf(schedule, stage),
         epilogue: epilogueLines(schedule, stage),
       });
@@ -259,18 +259,18 @@ function resultOf(schedule: TilesSchedule, { op, epilogue }: TileStage): string 
 
 const nothing = line('nothing', { as: 'Nothing' });
 
-/** What an epilogue reads of memory: for two rows, and for their place. */
-function reads({ dims }: TilesSchedule, { op, epilogue, ahead }: TileStage): { rows: Line; place: Line } {
+/** What an epilogue reads of memory: for eight rows, and for their place. */
+function readLines({ dims }: TilesSchedule, { op, epilogue, ahead }: TileStage): Line[] {
   const { bias } = productOf(op);
   const biases =
     bias && dims.qkvBias
       ? line('read_biases', { from: `layer.w.${bias}`, as: 'const Values<8>& bias' })
       : nothing;
   const addsToResidual = epilogue.some((name) => pointwiseOf(name).args.includes('x'));
-  return {
-    rows: ahead ? line('read_weights', { as: 'const Values<8>& weights' }) : biases,
-    place: addsToResidual ? line('read_residual', { as: 'const Values<8>& residual' }) : nothing,
-  };
+  return [
+    ahead ? line('read_weights', { as: 'const Values<8>& weights' }) : biases,
+    addsToResidual ? line('read_residual', { as: 'const Values<8>& residual' }) : nothing,
+  ];
 }
 
 /** Values of eight rows: of a plain product as many; half as many where the rows of two outputs take turns. */

@@ -11,6 +11,11 @@ DEVICE int warp() { return opaque(int(threadIdx.x)) >> 5; }
 
 /** Threads of a launch: with wgmma four warps more, one of which has the copy engine feed those that compute. */
 constexpr int kLaunchThreads = kThreads + WGMMA * 128;
+/** Returns when all threads of the block have called it, from wherever: those that feed go another way through the stages. */
+DEVICE void block_sync() {
+  __syncwarp();  // one lane may have fed alone
+  warps_sync(2, kLaunchThreads);
+}
 /** Returns when all threads that compute have called it. */
 DEVICE void computing_sync() { warps_sync(1, kThreads); }
 
@@ -82,8 +87,7 @@ DEVICE void grid_barrier(Block& b) {
   unsigned* const barrier = b.args.barrier;
   mark_phase(kPhaseCompute);
   fence_copy_engine();
-  __syncwarp();  // one lane may have fed alone
-  __syncthreads();
+  block_sync();
   if (threadIdx.x == 0) {
     mark_phase(kPhaseMeet);
     const unsigned ordinal = ++b.passed;
@@ -96,7 +100,7 @@ DEVICE void grid_barrier(Block& b) {
     leaves = load_relaxed(barrier + kLate) != 0 || (stop_at != 0 && stop_at <= ordinal);
     mark_phase(kPhaseOthers);
   }
-  __syncthreads();
+  block_sync();
   fence_copy_engine();
   b.leaves = leaves;
 }

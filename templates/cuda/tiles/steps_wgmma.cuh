@@ -28,7 +28,7 @@ DEVICE void start_slots(Block& b) {
     for (int i = 0; i < kMostSlots; ++i) mbarrier_init(full + i, 1), mbarrier_init(empty + i, kWarps);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
-  __syncthreads();
+  block_sync();
 }
 
 /** Begins to copy two cells of some groups of an operand: those of a box of its map. By one thread. */
