@@ -111,7 +111,9 @@ describe.each(backends)('an engine over %s', (_, device) => {
 
   it('names the stage that failed, after the tokens before it', async () => {
     const engine = await ready();
-    const error = await failureOf(read(engine.generate([...Array(13).fill(1), tokens.fail], { maxTokens: 5 })));
+    const error = await failureOf(
+      read(engine.generate([...Array(13).fill(1), tokens.fail], { maxTokens: 5 })),
+    );
     expect(error.message).toBe('ffn_down: the fake device gave up');
     expect(error.stage).toBe('ffn_down');
     expect(error.kind).toBe('failed');
