@@ -111,16 +111,13 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const texts =
     files && checkTexts(files, { vocab: dims?.vocab, template, isWhole: errors.length === 0 }, attempt);
   if (errors.length > 0 || !dims || !target) throw gather(errors);
+  const defaults = plan ? null : await import('./configs/default-plan.ts');
   const chosen = plan
     ? { plan, why: null }
-    : await (await import('./configs/default-plan.ts')).choosePlan(
-        undefined,
-        dims,
-        target,
-        promptPlan ?? null,
-      );
+    : await defaults!.choosePlan(undefined, dims, target, promptPlan ?? null);
+  const prompts = promptPlan ?? defaults?.defaultPromptPlan(chosen.plan, dims, target) ?? null;
   return {
-    ...{ dims, directory, target, plan: chosen.plan, planReason: chosen.why, promptPlan: promptPlan ?? null },
+    ...{ dims, directory, target, plan: chosen.plan, planReason: chosen.why, promptPlan: prompts },
     files: {
       ...{ template, tensors: weights.tensors },
       ...{ tokenizer: texts?.tokenizer ?? null, defaults: texts?.defaults ?? null },

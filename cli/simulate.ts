@@ -49,7 +49,7 @@ export function addSimulate(program: Program, start: Start): void {
         }
         const checked = await preflight({ model, target: on, plan: asked, promptPlan, weights }, {});
         const { dims, target, planReason } = checked;
-        const plan = checked.promptPlan ?? checked.plan;
+        const plan = promptPlan === undefined ? checked.plan : checked.promptPlan!;
         if (planReason && !promptPlan) ui.note(`plan ${plan.name}: ${planReason}`);
         const whole = lab.tinySchedule(dims, plan, target);
         if (options.listSyncs) {

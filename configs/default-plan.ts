@@ -5,9 +5,10 @@ import { decoderGraph } from '../codegen/model/graph.ts';
 import { isLegal } from '../codegen/plan/check.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
-import { hasBulkCopies } from '../codegen/schedule/platform.ts';
+import { hasBulkCopies, hasWarpgroupProducts } from '../codegen/schedule/platform.ts';
 import { platformOf, type Target } from '../codegen/schedule/target.ts';
 import cooperative from './plans/cooperative.ts';
+import prefill, { variants as prefillVariants } from './plans/prefill.ts';
 import stream from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
 import { resolvePlan } from './resolve.ts';
@@ -38,6 +39,14 @@ function defaultPlan(dims: ModelDims, target: Target, promptPlan: FusionPlan | n
     ? `${dims.name} cannot be streamed`
     : `${target.name} has no copy engine`;
   return { plan: best, why: `${stop}, and of the others this one is predicted to be faster` };
+}
+
+/** What takes in prompts beside a stream where nobody names any plan: tiles where they have been measured, for what they can run. */
+export function defaultPromptPlan(plan: FusionPlan, dims: ModelDims, target: Target): FusionPlan | null {
+  if (plan !== stream || !hasWarpgroupProducts(target.arch)) return null;
+  const graph = decoderGraph(dims);
+  const apart = prefillVariants.filter(({ name }) => name === 'prefill-heads-apart');
+  return [prefill, ...apart].find((one) => isLegal(graph, one, target)) ?? null;
 }
 
 /** The plan that is asked for by name, path or value; else the best one for the target. */

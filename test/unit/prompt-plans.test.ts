@@ -1,4 +1,7 @@
 // Plans for prompts as users ask for them: what is refused, what is chosen beside them, and what a library and a report say of them.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { currentHash, type Report } from '../../cli/report-file.ts';
@@ -9,20 +12,41 @@ import { planNames, promptPlanNames, resolvePromptPlan } from '../../configs/res
 import { Problems } from '../../errors.ts';
 import { load } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
+import { writeRandomModel } from '../support/random-model.ts';
 
 async function gen(...args: readonly string[]) {
   const { io, written } = memoryIo();
   return { code: await run(args, io), ...written };
 }
 const asked = ['--model', 'qwen3-0.6b', '--target', 'h100'];
-const kernelOf = async (promptPlan?: string, target = 'h100') =>
-  generate(await preflight({ model: 'qwen3-0.6b', target, promptPlan }, {}));
+const kernelOf = async (promptPlan?: string, plan: string | undefined = 'stream', target = 'h100') =>
+  generate(await preflight({ model: 'qwen3-0.6b', target, plan, promptPlan }, {}));
 
-test('there is none unless it is asked for', async () => {
+test('a plan that is asked for has none unless that is asked for too', async () => {
   expect(promptPlanNames()[0]).toBe('prefill');
   expect(planNames()).not.toContain('prefill');
   expect((await kernelOf()).prompts).toBeNull();
   expect((await kernelOf('prefill')).prompts?.plan.name).toBe('prefill');
+});
+
+test.each([
+  ['qwen3-0.6b', 'h100', 'prefill'],
+  ['qwen3-0.6b', 'h200', 'prefill'],
+  ['qwen2.5-0.5b', 'h100', 'prefill'],
+  ['qwen3-0.6b', 'a100', undefined],
+  ['qwen3-tiny', 'cpu', undefined],
+] as const)('%s on %s, where no plan is named, has %s', async (model, target, name) => {
+  const { promptPlan } = await preflight({ model, target }, {});
+  expect(promptPlan?.name).toBe(name);
+});
+
+test('where heads do not fit tiles, their norm and rotation stand apart', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'prompt-plans-'));
+  const shape = { type: 'qwen3', dtype: 'bfloat16', hidden: 192, ffn: 320, layers: 2, qHeads: 4 } as const;
+  writeRandomModel(folder, { ...shape, kvHeads: 2, headDim: 96, vocab: 128, tied: true });
+  const { promptPlan } = await preflight({ model: folder, target: 'h100' }, {});
+  rmSync(folder, { recursive: true });
+  expect(promptPlan?.name).toBe('prefill-heads-apart');
 });
 
 test('beside it a stream decodes, also where that is not the plan otherwise', async () => {
