@@ -39,7 +39,7 @@ std::vector<int32_t> reply(Engine* engine, std::vector<int32_t> prompt, int32_t 
   std::vector<int32_t> stops{1 << 20};
   GenerateArgs args{};
   args.ids = prompt.data(), args.count = static_cast<int32_t>(prompt.size()), args.max_tokens = tokens;
-  args.stop_ids = stops.data(), args.stop_count = 0, args.sampling = sampling;
+  args.stop_ids = stops.data(), args.stop_count = 0, args.sampling = sampling, args.top_logprobs = -1;
   check(ol_generate(engine, &args), engine, "ol_generate");
   return finish(engine, stop);
 }
@@ -72,12 +72,12 @@ int main(int argc, char** argv) {
 
   std::vector<int32_t> prompt;
   for (int32_t i = 0; i < 21; ++i) prompt.push_back(i * 3 + 1);
-  const Sampling greedy{0, 0, 1, 0, 1, 0, 0, description.vocab};
+  const Sampling greedy{0, 0, 1, 0, 1, 0, 0, 0, description.vocab};
   for (const int32_t token : reply(engine, prompt, std::atoi(argv[2]), greedy)) std::printf("%d ", token);
   std::printf("\n");
 
   check(ol_reset(engine, 5), engine, "ol_reset");
-  reply(engine, {7, 8}, 9, {0.8f, 20, 0.9f, 0.01f, 1.2f, 0.5f, 3, description.vocab});
+  reply(engine, {7, 8}, 9, {0.8f, 20, 0.9f, 0.01f, 1.2f, 0.5f, 0.25f, 3, description.vocab});
   check(ol_reset(engine, 0), engine, "ol_reset");
   ScoreArgs args{prompt.data(), static_cast<int32_t>(prompt.size()), 3};
   check(ol_score(engine, &args), engine, "ol_score");

@@ -1,6 +1,7 @@
 // Headless Chromium over its debugging pipe: pages, at a width and in a colour scheme, looked at without a library.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -154,8 +155,10 @@ export class Browser {
     const ended = new Promise<void>((resolve) => this.#process.once('exit', () => resolve()));
     this.#process.kill();
     await within(ended, () => 'the end of the browser');
-    // Its helpers write for a moment longer.
-    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    // Its helpers write for a moment longer; what they leave behind is no fault of a page.
+    await rm(this.#profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }).catch(
+      () => {},
+    );
   }
 
   #send(method: string, params: Params = {}): Promise<Params> {
