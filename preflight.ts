@@ -111,13 +111,12 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const texts =
     files && checkTexts(files, { vocab: dims?.vocab, template, isWhole: errors.length === 0 }, attempt);
   if (errors.length > 0 || !dims || !target) throw gather(errors);
-  const defaults = plan ? null : await import('./configs/default-plan.ts');
-  const chosen = plan
-    ? { plan, why: null }
-    : await defaults!.choosePlan(undefined, dims, target, promptPlan ?? null);
-  const prompts = promptPlan ?? defaults?.defaultPromptPlan(chosen.plan, dims, target) ?? null;
+  const asked = promptPlan ?? null;
+  const plans = plan
+    ? { plan, planReason: null, promptPlan: asked }
+    : (await import('./configs/default-plan.ts')).choosePlans(dims, target, asked);
   return {
-    ...{ dims, directory, target, plan: chosen.plan, planReason: chosen.why, promptPlan: prompts },
+    ...{ dims, directory, target, ...plans },
     files: {
       ...{ template, tensors: weights.tensors },
       ...{ tokenizer: texts?.tokenizer ?? null, defaults: texts?.defaults ?? null },

@@ -1,5 +1,6 @@
 // gen complete: goes on with a text.
 import { OnelaunchError } from '../errors.ts';
+import { mostTopLogprobs } from '../runtime/limits.ts';
 import { helpEnd, type Program, promptCommand } from './flags.ts';
 import { readPrompt, readWords } from './prompt.ts';
 import { loadTold, printReply, replyCode, replyOptions } from './reply.ts';
@@ -12,8 +13,8 @@ export function addComplete(program: Program, start: Start): void {
     .optionsGroup('Reply:')
     .option(
       '--topLogprobs <n>',
-      'with --json: log probabilities of each token, and of so many others, 0 to 20',
-      whole('--topLogprobs', 0, 20),
+      `with --json: log probabilities of each token, and of so many others, 0 to ${mostTopLogprobs}`,
+      whole('--topLogprobs', 0, mostTopLogprobs),
     )
     .addHelpText(
       'after',

@@ -53,15 +53,15 @@ export function addProfile(program: Program, start: Start): void {
         const model = needModel(options, 'profile', word);
         for (const flag of ['trace', 'html'] as const) needFolder(flag, options[flag]);
         checkPrompt(options);
+        const lab = await import('../lab/profile/index.ts');
         const workFor = ({ maxPositions }: BuiltKernel['dims']) =>
-          fitWork(options.context ?? maxPositions, options);
+          fitWork(options.context ?? maxPositions, options, lab.checkedTokens);
         const needs = {
           weights: options.randomWeights ? false : 'random',
           run: engineOptions(options),
           also: (checked: Pick<BuiltKernel, 'dims'>) => workFor(checked.dims),
         } as const;
         const asked = kernelOptions(model, options, ui);
-        const lab = await import('../lab/profile/index.ts');
         const { prompt } = options;
         const launch =
           prompt === undefined ? null : lab.launchOf(await kernelOf(asked, needs), prompt, options.launch);
@@ -191,11 +191,9 @@ function checkPrompt(
   );
 }
 
-/** Behind a profiled launch so many tokens are made, to compare. */
-const tokensBehind = 8;
-
-/** The work, and the positions that it needs. The default position moves into a shorter context; one that was asked for must fit. */
-function fitWork(context: number, asked: AskedWork) {
+/** The work, and the positions that it needs. The default position moves into a shorter context; one that was asked for must fit.
+ *  @param tokensBehind those that are made behind a profiled launch, to compare */
+function fitWork(context: number, asked: AskedWork, tokensBehind: number) {
   const { runs, prompt, tokens = 8 } = asked;
   const refused = (needed: number, hint: string) =>
     new OnelaunchError('usage', `${needed} positions are needed, the context holds ${context}`, { hint });

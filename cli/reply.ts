@@ -7,6 +7,7 @@ import { exitCode } from './errors.ts';
 import { buildWithProgress, type KernelFlags, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { printable } from './printable.ts';
 import type { Ui } from './ui.ts';
+import { replyValues } from './values.ts';
 import { wordWrap } from './wrap.ts';
 
 /** Options of a reply that a user sets; log probabilities are for programs. */
@@ -15,34 +16,11 @@ export type ReplySettings = Omit<ReplyOptions, 'signal' | 'onPrompt' | 'logprobs
 /** The flags of a command that makes replies, as commander parsed them. */
 type ReplyFlags = ReplySettings & Pick<LoadOptions, 'context' | 'threads' | 'device'> & KernelFlags;
 
-export function replyOptions(flags: ReplySettings): ReplySettings {
-  const {
-    temperature,
-    topK,
-    topP,
-    minP,
-    repetitionPenalty,
-    presencePenalty,
-    frequencyPenalty,
-    logitBias,
-    seed,
-  } = flags;
-  const { maxTokens, stop, stopIds, speculate, enableThinking, parseSpecialTokens } = flags;
-  return {
-    ...{
-      temperature,
-      topK,
-      topP,
-      minP,
-      repetitionPenalty,
-      presencePenalty,
-      frequencyPenalty,
-      logitBias,
-      seed,
-    },
-    ...{ maxTokens, stop, stopIds, speculate, enableThinking, parseSpecialTokens },
-  };
-}
+/** Of the flags of a command those of a reply. */
+export const replyOptions = (flags: ReplySettings): ReplySettings => {
+  const names = Object.keys(replyValues) as (keyof typeof replyValues)[];
+  return Object.fromEntries(names.map((name) => [name, flags[name]]));
+};
 
 export const engineOptions = (
   flags: Pick<LoadOptions, 'context' | 'threads' | 'device'>,

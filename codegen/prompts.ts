@@ -12,9 +12,12 @@ export interface PromptPass {
 /** So many passes of decoding take about as long as the shortest launch of a plan of prompts (measured: docs/devlog.md, section 14). */
 const passesOfLaunch = 3;
 
+/** The shortest prompt that a launch has part of. */
+export const leastOfLaunch = (passTokens: number): number => passesOfLaunch * passTokens + 1;
+
 /** Tokens of the next pass of those that are left. Of a prompt the last one is left to a pass that makes its logits. */
 export function tokensOfPass(left: number, passTokens: number, promptTokens: number): number {
-  return promptTokens > 0 && left > passesOfLaunch * passTokens
+  return promptTokens > 0 && left >= leastOfLaunch(passTokens)
     ? Math.min(left - 1, promptTokens)
     : Math.min(left, passTokens);
 }

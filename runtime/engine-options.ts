@@ -20,7 +20,7 @@ import {
   type TokenIds,
   tokenArray,
 } from './engine-arguments.ts';
-import { mostSequences } from './limits.ts';
+import { mostBiases, mostSequences, mostTopLogprobs } from './limits.ts';
 
 export type Isa = 'auto' | 'generic' | 'avx2' | 'avx512' | 'avx512bf16';
 
@@ -164,11 +164,6 @@ export function readGenerateOptions(options: GenerateOptions, vocab: number): Re
     };
   });
 }
-
-/** Most tokens that have a bias. */
-export const mostBiases = 1024;
-/** Most tokens beside the one that was chosen whose log probabilities are told. */
-export const mostTopLogprobs = 20;
 
 function readBias(bias: LogitBias, vocab: number): ReadOptions['bias'] {
   checkObject('bias', bias);

@@ -3,15 +3,9 @@ import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import type { Sampling } from './bindings.ts';
 import { check, readArgument } from './engine-arguments.ts';
-import {
-  type LogitBias,
-  mostBiases,
-  mostNgram,
-  mostTopLogprobs,
-  type OnPrompt,
-  type Speculate,
-} from './engine-options.ts';
+import { type LogitBias, mostNgram, type OnPrompt, type Speculate } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
+import { mostBiases, mostTopLogprobs } from './limits.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
 export interface ReplyOptions {

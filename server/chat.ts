@@ -1,6 +1,7 @@
 // POST /v1/chat/completions.
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat-template.ts';
+import { mostTopLogprobs } from '../runtime/limits.ts';
 import type { TokenLogprob } from '../runtime/reply.ts';
 import type { Asked, Form } from './answer.ts';
 import { ApiError } from './api-error.ts';
@@ -37,7 +38,7 @@ export const chatShape = z.strictObject({
   messages: z.array(message).min(1, 'expected one or more'),
   max_completion_tokens: replyShape.max_tokens,
   logprobs: z.boolean().optional(),
-  top_logprobs: z.int().min(0).max(20).optional(),
+  top_logprobs: z.int().min(0).max(mostTopLogprobs).optional(),
   chat_template_kwargs: z.strictObject({ enable_thinking: z.boolean().optional() }).optional(),
 });
 

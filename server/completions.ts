@@ -1,5 +1,6 @@
 // POST /v1/completions.
 import { z } from 'zod';
+import { mostTopLogprobs } from '../runtime/limits.ts';
 import type { Asked, Form } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import { refuseUnsupported, replyOptions, replyShape, unsupportedShape } from './parameters.ts';
@@ -9,7 +10,7 @@ const ids = z.array(z.int().min(0));
 export const completionShape = z.strictObject({
   ...unsupportedShape,
   ...replyShape,
-  logprobs: z.int().min(0).max(20).optional(),
+  logprobs: z.int().min(0).max(mostTopLogprobs).optional(),
   prompt: z.union([z.string(), ids, z.array(z.string()), z.array(ids)], 'expected a text or tokens'),
 });
 

@@ -171,7 +171,7 @@ DEVICE void run_head(Block& b) {
 template <int K>
 DEVICE void run(const PromptArgs& args, char* shared, bool feeds) {
   Block b{args, shared, feeds};
-  start_slots(b);
+  start_rings(b);
   begin_pass(b, args.pass);
   if (args.rows > 0)
     run_head<K>(b);

@@ -137,7 +137,7 @@ async function decode(
 }
 
 /** Tokens that tell whether two libraries have taken in the same. */
-const checkedTokens = 8;
+export const checkedTokens = 8;
 
 /** What comes before the launch, the launch, and a reply behind it. */
 async function feed(

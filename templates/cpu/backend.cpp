@@ -373,30 +373,28 @@ int backend_finish_load(Backend*, std::string*) { return kStatusOk; }
 
 void* backend_map(Backend* backend, int64_t offset) { return backend->weights + offset; }
 
+/** That all of ids [n] are tokens. */
+static int check_ids(const int32_t* ids, int64_t n, std::string* error) {
+  const int32_t* const beyond = std::find_if(ids, ids + n, [](int32_t id) { return id < 0 || id >= kVocab; });
+  if (beyond == ids + n) return kStatusOk;
+  *error = "token " + std::to_string(*beyond) + " is outside the vocabulary of " + std::to_string(kVocab);
+  return kStatusBadArgument;
+}
+
 int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error) {
+  if (int status = check_ids(ids, n, error)) return status;
   int* const counts = pass_of(*backend, slot).counts;
   memset(counts, 0, sizeof(int) * kVocab);
-  for (int64_t i = 0; i < n; ++i) {
-    if (ids[i] < 0 || ids[i] >= kVocab) {
-      *error = "token " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
-      return kStatusBadArgument;
-    }
-    counts[ids[i]] = kInPrompt;
-  }
+  for (int64_t i = 0; i < n; ++i) counts[ids[i]] = kInPrompt;
   return kStatusOk;
 }
 
 int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
+  if (int status = check_ids(ids, n, error)) return status;
   std::vector<float>& bias = backend->biases[slot];
   bias.clear();
   if (n > 0) bias.resize(kVocab);
-  for (int64_t i = 0; i < n; ++i) {
-    if (ids[i] < 0 || ids[i] >= kVocab) {
-      *error = "token " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
-      return kStatusBadArgument;
-    }
-    bias[ids[i]] = biases[i];
-  }
+  for (int64_t i = 0; i < n; ++i) bias[ids[i]] = biases[i];
   return kStatusOk;
 }
 

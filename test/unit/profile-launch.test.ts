@@ -38,8 +38,10 @@ describe('the launch', () => {
     };
     expect(hintOf(16)).toEqual([
       'a prompt of 16 tokens has no launch: passes take it in',
-      'ask for --prompt 17 or more',
+      'ask for --prompt 49 or more',
     ]);
+    expect(hintOf(48)).toHaveLength(2);
+    expect(hintOf(49)).toMatchObject({ position: 0, tokens: 48 });
     expect(hintOf(3000, 4)).toEqual([
       "--launch is '4', and a prompt of 3000 tokens has 3 launches",
       'for example: --launch 3',

@@ -3,6 +3,7 @@ import { describe, expect, it, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { printReply } from '../../cli/reply.ts';
 import { createUi } from '../../cli/ui.ts';
+import type { Engine } from '../../runtime/engine.ts';
 import type { OnPrompt } from '../../runtime/engine-options.ts';
 import { greedy as greedyDefaults } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
@@ -85,16 +86,15 @@ describe.each(backends)('%s', (_, device) => {
   });
 });
 
+const modelOf = (engine: Engine) =>
+  new LanguageModel({
+    ...{ engine, manifest: fake.manifest, defaults: greedyDefaults },
+    ...{ tokenizer: null, template: null },
+  });
+
 test('of a model: what the cache still held counts as taken in', async () => {
   const engine = await readyEngine({ device: 0 });
-  const parts = {
-    engine,
-    manifest: fake.manifest,
-    defaults: greedyDefaults,
-    tokenizer: null,
-    template: null,
-  };
-  await using llm = new LanguageModel(parts);
+  await using llm = modelOf(engine);
   const prompt = slowIds(12);
   await llm.generate(prompt.slice(0, 6), { maxTokens: 1 }).result();
   const { told, onPrompt } = listener();
@@ -109,14 +109,7 @@ test('a listener that is no function is refused', async () => {
   const wrong = { maxTokens: 1, onPrompt: 'loud' as unknown as OnPrompt };
   const { message } = await failureOf(read(engine.generate([1], wrong)));
   expect(message).toBe('options.onPrompt is "loud", not a function');
-  const parts = {
-    engine,
-    manifest: fake.manifest,
-    defaults: greedyDefaults,
-    tokenizer: null,
-    template: null,
-  };
-  await using llm = new LanguageModel(parts);
+  await using llm = modelOf(engine);
   const refused = await failureOf(llm.generate([1], wrong).result());
   expect(refused.message).toBe('options.onPrompt: expected a function');
 });

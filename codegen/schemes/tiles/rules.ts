@@ -6,16 +6,7 @@ import { overBudget } from '../../plan/rules/size.ts';
 import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import { platformOf } from '../../schedule/target.ts';
 import { headRowsStage } from './rewrite.ts';
-import {
-  keyTileBytes,
-  keyTileFor,
-  keyTilesOf,
-  leastBytes,
-  mostTokens,
-  multiplyOf,
-  slotsRoom,
-  tileSides,
-} from './sizes.ts';
+import { leastBytes, leastPositionsBytes, mostTokens, multiplyOf, slotsRoom, tileSides } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
 const schemeOf = ({ plan }: Context): TilesScheme => plan.scheme as TilesScheme;
@@ -118,14 +109,12 @@ export function tiledTokens(context: Context): Finding[] {
 export function tilesBudget(context: Context): Finding[] {
   const { graph, target } = context;
   const { tokenTile, rowTile } = schemeOf(context);
-  const least = (side: number | 'fit') => (side === 'fit' ? tileSides[0]! : side);
+  const leastOf = (side: number | 'fit') => (side === 'fit' ? tileSides[0]! : side);
   const room = slotsRoom(graph.dims, target);
-  const multiply = multiplyOf(schemeOf(context), target);
-  const steps = leastBytes(least(tokenTile), least(rowTile));
-  if (keyTileFor(graph.dims, room, multiply) > 0 && steps <= room) return [];
-  const needed =
-    target.sharedBytes -
-    room +
-    Math.max(steps, keyTilesOf(multiply) * keyTileBytes(graph.dims, multiply === 'wgmma' ? 32 : 16));
-  return [overBudget(context, 1, 'two steps of a tile and its results', needed, [])];
+  const positions = leastPositionsBytes(graph.dims, multiplyOf(schemeOf(context), target));
+  const least = Math.max(leastBytes(leastOf(tokenTile), leastOf(rowTile)), positions);
+  if (least <= room) return [];
+  return [
+    overBudget(context, 1, 'two steps of a tile and its results', target.sharedBytes - room + least, []),
+  ];
 }

@@ -30,10 +30,6 @@ export const multiplyOf = ({ multiply }: Pick<TilesScheme, 'multiply'>, { arch }
 /** One step of a tile [bytes]. */
 const slotBytes = (tokens: number, rows: number): number => (tokens + rows) * stepColumns * 2;
 
-/** Keys and values of one tile of attention [bytes]. */
-export const keyTileBytes = ({ headDim }: Pick<ModelDims, 'headDim'>, keyTile: number): number =>
-  keyTile * 2 * padded(headDim) * 2;
-
 /** Squares of the heads of a tile, summed by up to four warps each [bytes]. */
 const headSumsBytes = ({ headDim, qkNorm }: Pick<ModelDims, 'headDim' | 'qkNorm'>): number =>
   qkNorm ? 4 * tileSides.at(-1)! * Math.max(Math.ceil(tileSides.at(-1)! / headDim), 4) : 0;
@@ -50,13 +46,24 @@ export const slotsRoom = (dims: ModelDims, { sharedBytes }: Pick<Target, 'shared
   sharedBytes - streamStaticBytes - headSumsBytes(dims);
 
 /** Tiles of positions in shared memory: one is copied while another is used, and with wgmma the values of a third and the next are there too. */
-export const keyTilesOf = (multiply: 'mma' | 'wgmma'): number => (multiply === 'wgmma' ? 4 : 2);
+const keyTilesOf = (multiply: 'mma' | 'wgmma'): number => (multiply === 'wgmma' ? 4 : 2);
 
-/** Positions of a tile of attention; 0: not even the smallest fit. */
-export const keyTileFor = (dims: ModelDims, room: number, multiply: 'mma' | 'wgmma'): number =>
-  (multiply === 'wgmma' ? [64, 32] : [64, 32, 16]).find(
-    (tile) => keyTilesOf(multiply) * keyTileBytes(dims, tile) <= room,
-  ) ?? 0;
+/** Positions that a tile of attention can have. */
+const keyTileSides = { mma: [64, 32, 16], wgmma: [64, 32] } as const;
+
+/** The tiles of attention in shared memory [bytes]. */
+const positionsBytes = (dims: ModelDims, keyTile: number, multiply: 'mma' | 'wgmma'): number =>
+  keyTilesOf(multiply) * keyTile * 2 * padded(dims.headDim) * 2;
+
+/** Those that attention needs at least [bytes]. */
+export const leastPositionsBytes = (dims: ModelDims, multiply: 'mma' | 'wgmma'): number =>
+  positionsBytes(dims, keyTileSides[multiply].at(-1)!, multiply);
+
+/** Positions of a tile of attention: the largest that fits. */
+function keyTileFor(dims: ModelDims, room: number, multiply: 'mma' | 'wgmma'): number {
+  const sides = keyTileSides[multiply];
+  return sides.find((side) => positionsBytes(dims, side, multiply) <= room) ?? sides.at(-1)!;
+}
 
 /**
  * About what a product takes: its tiles one after the other on the busiest multiprocessor, each as long as its results and, since both are
@@ -130,7 +137,7 @@ export function sharedFor(
       ...kernels.flatMap(({ tokens, rows }) => Object.values(rows).map((side) => bytes(tokens, side))),
     );
   const results = ofTiles(resultsBytes);
-  const wanted = Math.max(slots * ofTiles(slotBytes), keyTiles * keyTileBytes(dims, keyTile) - results);
+  const wanted = Math.max(slots * ofTiles(slotBytes), positionsBytes(dims, keyTile, multiply) - results);
   const slotsBytes = Math.min(wanted, Math.floor((room - results) / 1024) * 1024);
   return {
     sharedBytes: slotsBytes + results + headSumsBytes(dims),

@@ -6,7 +6,7 @@
 namespace tiles {
 
 constexpr int kKeyTileBytes = kKeyTile * kRowBytes;  // keys and values of a tile of positions
-constexpr int kQueryTile = 16 * kWarps;            // tokens of a unit
+constexpr int kQueryTile = 16 * kWarps;              // tokens of a unit
 constexpr int kHeadSteps = kHeadPad / 16;
 /** Elements of a value that one product makes. */
 constexpr int kValueColumns = !WGMMA ? kHeadPad : kHeadPad % 128 == 0 ? 128 : kHeadPad % 64 == 0 ? 64 : 32;

@@ -10,12 +10,10 @@ constexpr int kFeedingThreads = kLaunchThreads - kThreads;
 constexpr int kPositionsBytes = 8 * kRowBytes;  // cells of the keys of eight positions, and behind them those of their values
 constexpr int kValuesAt = kHeadPad / 32 * kCellBytes;
 
-/** By all threads, once: barriers of the tiles of positions. */
+/** Barriers of the tiles of positions, which all threads that feed fill. */
 DEVICE void start_positions(Block& b) {
   __shared__ uint64_t full[kKeyTiles], empty[kKeyTiles];
-  b.positions.full = full, b.positions.empty = empty;
-  if (threadIdx.x == 0)
-    for (int i = 0; i < kKeyTiles; ++i) mbarrier_init(full + i, kFeedingThreads), mbarrier_init(empty + i, kWarps);
+  b.positions.start(full, empty, kKeyTiles, kFeedingThreads);
 }
 
 /** What a thread copies of every tile: one piece of one segment of 64 bytes, of every kRows-th position. */

@@ -25,6 +25,13 @@ struct Ring {
   int slot = 0;
   unsigned parity = 0;
 
+  /** By all threads, once, before they meet. @param fillers arrivals by which a slot is filled */
+  DEVICE void start(uint64_t* full_barriers, uint64_t* empty_barriers, int slots, int fillers) {
+    full = full_barriers, empty = empty_barriers;
+    if (threadIdx.x != 0) return;
+    for (int i = 0; i < slots; ++i) mbarrier_init(full + i, fillers), mbarrier_init(empty + i, kWarps);
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
   DEVICE void go_on(int slots) {
     if (++slot == slots) slot = 0, parity ^= 1;
   }

@@ -1,7 +1,6 @@
 // Pieces of 16 bytes on their way from memory through shared memory to the matrix instructions.
 #pragma once
 #include "block.cuh"
-#include "lib/mbarrier.cuh"
 #include "lib/tensor.cuh"
 
 namespace tiles {

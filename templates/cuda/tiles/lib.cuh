@@ -5,3 +5,16 @@
 #include "heads.cuh"
 #include "norm.cuh"
 #include "product.cuh"
+
+namespace tiles {
+
+/** By all threads, once: what those that feed and those that compute wait for. Without wgmma none feed. */
+DEVICE void start_rings(Block& b) {
+#if WGMMA
+  start_slots(b);
+  start_positions(b);
+  block_sync();
+#endif
+}
+
+}  // namespace tiles

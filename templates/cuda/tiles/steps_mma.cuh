@@ -17,9 +17,6 @@ struct Shape : Slots<Tokens, Rows, SlotBytes> {
   static DEVICE int first_group(int warp) { return warp % kRowWarps * kGroups; }
 };
 
-/** Slots need no barriers: each thread waits for its own copies. */
-DEVICE void start_slots(Block&) {}
-
 /** Adds the products of a step to a warp's results. */
 template <class S>
 DEVICE void add_step(float (&sum)[S::kMatrices][S::kGroups][4], uint32_t slot) {

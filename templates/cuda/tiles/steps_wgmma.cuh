@@ -1,6 +1,5 @@
 // A tile's steps with wgmma (sm_90a): one thread has the copy engine bring both operands, and four warps together multiply them where they lie.
 #pragma once
-#include "attention_wgmma.cuh"
 #include "operands.cuh"
 #include "wgmma.cuh"
 
@@ -19,16 +18,10 @@ struct Shape : Slots<Tokens, Rows, SlotBytes> {
   static DEVICE int first_group(int warp) { return warp / kTokenWarps * kGroups; }
 };
 
-/** By all threads, once: the slots' barriers. */
+/** Barriers of the slots, which one lane fills. */
 DEVICE void start_slots(Block& b) {
   __shared__ uint64_t full[kMostSlots], empty[kMostSlots];
-  b.ring.full = full, b.ring.empty = empty;
-  start_positions(b);
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < kMostSlots; ++i) mbarrier_init(full + i, 1), mbarrier_init(empty + i, kWarps);
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  block_sync();
+  b.ring.start(full, empty, kMostSlots, 1);
 }
 
 /** Begins to copy two cells of some groups of an operand: those of a box of its map. By one thread. */
