@@ -41,7 +41,7 @@ export interface ReplyOptions {
   /** Tokens that end the reply, in the place of the model's own: its eos_token_id, in a chat also the tokenizer's eos_token. */
   readonly stopIds?: readonly number[] | undefined;
   /** Tokens that may come next are drafted, and several checked in one pass. The reply is the same, token by token; where text
-   *  repeats, as a list or an edited file does, it takes less time. 'auto': where that pays; numbers: always so many, found by the last
+   *  repeats, as a list or an edited file does, it takes less time. 'auto': where that pays; numbers: so many or as a pass has room for, found by the last
    *  `ngram` tokens (3) or fewer. @default 'off' */
   readonly speculate?: Speculate | undefined;
   /** Called as the prompt is taken in, pass by pass: tokens of it that are in the KV cache, those that it still held among them, and all.

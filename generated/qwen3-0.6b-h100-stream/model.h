@@ -33,9 +33,11 @@ constexpr int kThreads = 256;  // of a block, those that compute
 constexpr int kWarps = kThreads / 32;
 constexpr int kProducerThreads = 128;  // of a block: a warp feeds the ring, one watches, one publishes the cache
 constexpr int kBlocks = 128;  // of a launch
+constexpr int kCheckTokens = 4;  // most tokens of a pass that computes each with the bits of a pass of its own; 0: none does
 constexpr int kScratchFloats = 0;
 constexpr int kSamplerFloats = 8192;  // scratch of the sampler
 constexpr int kRowTile = 8;  // rows of a tile
+constexpr int kKvTile = 16;  // positions of the cache in a tile of attention
 constexpr int kHeadPad = 128;  // elements of a head in the cache
 constexpr bool kQkNorm = true;  // queries and keys are normed a head
 constexpr bool kFlaggedWords = false;  // words of exchanges carry their epoch
@@ -168,8 +170,9 @@ struct LaunchArgs {
   float* sampler;              // scratch of the sampler
   unsigned* words;             // the exchanges
   unsigned* status;            // 0, or 1 + the block that waited too long; then for what
-  unsigned* reply;             // on the host: [steps] 1 + the token chosen
+  unsigned* reply;             // on the host: [steps], in a check [tokens], 1 + the token chosen
   const unsigned* stop_request;  // on the host: not 0 when the reply is to end
+  int check;                   // 1: tokens from the second on are drafts, up to kCheckTokens; all get logits, and the token after each is chosen
 #if PROFILE
   struct ProfileMark* profile;  // the tracks of a GPU
 #endif

@@ -404,6 +404,8 @@ int32_t backend_steps(Backend*) { return 1; }
 
 int32_t backend_check_tokens(Backend*) { return kSplits == 1 ? std::min(kPassTokens, kMostChecked) : 0; }
 
+int32_t backend_check_tokens_at(Backend* backend, int32_t) { return std::max(1, backend_check_tokens(backend)); }
+
 int32_t backend_rows(Backend*) { return std::min<int32_t>(kPassTokens, kMostSequences); }
 
 Drafter* backend_drafter(Backend*) { return nullptr; }

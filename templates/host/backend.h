@@ -58,6 +58,8 @@ int32_t backend_prompt_tokens(Backend* backend);
 int32_t backend_steps(Backend* backend);
 /** The most tokens of a request that checks drafts, up to kPassTokens, each computed as in a pass of its own; below 2: it cannot. Any thread may call. */
 int32_t backend_check_tokens(Backend* backend);
+/** The most tokens of such a request from this position on, 1 or more. */
+int32_t backend_check_tokens_at(Backend* backend, int32_t position);
 /** The most rows of a request; 1: a pass has one sequence, and no rows. How many there are changes nothing of any of them. */
 int32_t backend_rows(Backend* backend);
 /** Who drafts for this backend; nullptr: what is usual. Owned by the backend. */

@@ -103,6 +103,9 @@ inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
+/** Steps of a request while drafts are looked for: what they find is looked up when the request is over. */
+constexpr int32_t kMostPlainSteps = 8;
+
 /** A pass in flight. */
 struct Flight {
   int32_t prompt;  // tokens of the prompt; 0: it feeds the token chosen before it
@@ -132,13 +135,16 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   std::deque<Flight> flights;
   std::vector<int32_t> chosen(kModel.pass_tokens);  // by the latest pass
   Passes passes(backend);
+  int32_t plain_steps = 1;  // of the next request without drafts: more, the longer there were none
 
   const auto enqueue_next = [&] {
     const int32_t count = tokens_of_pass(backend, prompt - fed, true);
     std::vector<int32_t> ids;  // the token chosen last, and drafts
     if (count == 0 && speculation.on()) {
-      ids = speculation.drafts(known, std::min(job.max_tokens - delivered, context - position) - 1);
+      const int32_t room = std::min({job.max_tokens - delivered, context - position, backend_check_tokens_at(backend, position)}) - 1;
+      ids = speculation.drafts(known, room);
       if (!ids.empty()) ids.insert(ids.begin(), known.back());
+      plain_steps = room == 0 || !ids.empty() ? 1 : std::min(2 * plain_steps, kMostPlainSteps);
     }
     PassRequest request{};
     request.ids = count > 0 ? job.prompt.data() + fed : ids.empty() ? nullptr : ids.data();
@@ -152,6 +158,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     request.stop_count = static_cast<int32_t>(job.stop_ids.size());
     request.keep_logits = job.wants_logprobs();
     request.steps = count > 0 || request.check || request.keep_logits ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
+    if (speculation.on()) request.steps = std::min(request.steps, plain_steps);
     passes.enqueue(request);
     flights.insert(flights.end(), static_cast<size_t>(request.steps), {count, request.check ? request.count - 1 : 0});
     fed += count;

@@ -117,6 +117,14 @@ describe('gen explain', () => {
     );
   });
 
+  test.each([
+    [16, '16 tokens: 1 pass of 16 tokens'],
+    [17, '17 tokens: 1 pass of 16 tokens, 1 pass of 1 token'],
+  ])('of a stream alone: %i tokens, the last of which is with the others', async (tokens, passes) => {
+    const { out } = await gen('explain', ...asked, '--prompt', String(tokens));
+    expect(out.trimEnd().split('\n').at(-1)).toBe(`a prompt of ${passes}`);
+  });
+
   test('as JSON too', async () => {
     const { out } = await gen('explain', ...asked, '--prompt-plan', 'prefill', '--prompt', '70', '--json');
     expect(JSON.parse(out)).toMatchObject({

@@ -56,6 +56,7 @@ async function both(
 describe.each([
   ['in host memory', 0],
   ['on a device', 1],
+  ['on a device that takes many steps in one request, and whose drafts have room by their position', 4],
 ])('drafts over a backend %s', (_, device) => {
   it('give the reply without them to 500 random prompts, in no more passes', async () => {
     const engine = await readyEngine({ device, context: 96 });
@@ -77,7 +78,8 @@ describe.each([
         { maxTokens: 1 + below(90), sampling, stopIds },
         speculate,
       );
-      expect(checked.passes).toBeLessThanOrEqual(plain.passes + (device === 0 ? 0 : 2));
+      // A device has begun with passes that are then of no use: those ahead, or steps behind the end of the reply.
+      expect(checked.passes).toBeLessThanOrEqual(plain.passes + [0, 2, 2, 2, 8][device]!);
       expect(checked.accepted).toBeLessThanOrEqual(checked.drafted);
       saved += checked.accepted;
       wrong += checked.drafted - checked.accepted;
@@ -108,7 +110,8 @@ describe.each([
     fake.drafts('half');
     const { checked } = await both(engine, [1, 2, 3], { maxTokens: 31, sampling: repeating(5, 0) });
     // Two of three are right, and the token behind them is chosen by the same pass. The last has room for two.
-    expect(checked).toMatchObject({ drafted: 29, accepted: 20, passes: 11 });
+    const passes = device < 2 ? { drafted: 29, accepted: 20, passes: 11 } : { passes: 13 };
+    expect(checked).toMatchObject(passes);
   });
 
   it.each(Array.from({ length: 12 }, (_, i) => i + 20))(

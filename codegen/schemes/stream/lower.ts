@@ -14,6 +14,7 @@ import { streamGraph } from './rewrite.ts';
 import type { StreamSchedule, StreamStage } from './schedule.ts';
 import {
   blocksFor,
+  fitCheckTokens,
   fitKernels,
   fitRing,
   fitSlotBytes,
@@ -78,6 +79,7 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     ops: graph.ops,
     plan: { name: plan.name },
     passTokens: kernels.at(-1)!.tokens,
+    checkTokens: fitCheckTokens(dims, kernels),
     splits,
     warps: streamWarps,
     blocks,

@@ -90,6 +90,8 @@ export interface StreamSchedule extends CommonSchedule {
   readonly headPad: number;
   /** From that of one token to that of the largest pass. */
   readonly kernels: readonly KernelSize[];
+  /** Tokens of a pass that checks drafts, each with the bits of a pass of its own; 0: there is none. */
+  readonly checkTokens: number;
   /** Bytes of all weights in the stream, and of those of a layer. */
   readonly streamBytes: number;
   readonly streamLayerBytes: number;

@@ -21,6 +21,8 @@ export const streamTokens: readonly number[] = [16, 8, 4, 2, 1];
 const smallerKernels: readonly number[] = [1, 4, 8];
 /** Queries of one kv head that a block has room for: one matrix instruction's a warp. */
 export const mostQueries = 8 * streamWarps;
+/** The kernel that can compute each of its tokens with the bits of a pass of its own. */
+const checkKernel = 4;
 /** Fewest slots that keep a block fed. */
 export const fewestSlots = 4;
 /** Positions of the KV cache in one tile of attention. A slot holds at least one. */
@@ -163,6 +165,21 @@ export interface SizeInput {
   readonly kept: readonly OpName[];
 }
 
+/**
+ * Tokens of a pass that checks drafts, as far as the model goes; 0: none. The queries of its tokens and of one alone are then shared by as
+ * many warps, and all tokens see the same tiles of positions.
+ */
+const checkTokensFor = (dims: ModelDims): number =>
+  (dims.qHeads / dims.kvHeads) * checkKernel <= 8 && dims.kinds.every(({ window }) => window === null)
+    ? checkKernel
+    : 0;
+
+/** The same of a plan: 0 where it has no kernel of so many tokens, or another one for one. */
+export function fitCheckTokens(dims: ModelDims, kernels: readonly KernelSize[]): number {
+  const tokens = checkTokensFor(dims);
+  return kernels.some((kernel) => kernel.tokens === tokens) && kernels[0]!.tokens === 1 ? tokens : 0;
+}
+
 /** What SharedMemory of templates/cuda/stream/cta.cuh takes for so many tokens, and how many slots fit beside it. */
 function kernelSize({ dims, target, blocks, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
   const shapes = productOps.map((op) => shapeOf(dims, op, blocks));
@@ -173,7 +190,9 @@ function kernelSize({ dims, target, blocks, slots, slotBytes, kept }: SizeInput,
   const group = dims.qHeads / dims.kvHeads;
   const queries = Math.min(8, group * tokens);
   const ofWarp = queries * ((headPad + 32) * 2 + 8 * (headPad / 8 + 4) * 4) + 64;
-  const attention = streamWarps * ofWarp + 4 * (group + headPad / 2) + 16;
+  const apart = tokens === checkTokensFor(dims) ? tokens : 1; // tokens whose own position is apart from the tiles
+  const vectors = apart > 1 ? 2 * apart : 1; // their values and keys, or one value
+  const attention = streamWarps * ofWarp + 4 * (apart * group + (vectors * headPad) / 2) + 16;
   const own = tokens > 1 ? kvTile * 2 * headPad * 2 : 128;
   const sums = 2 * sumTiles * rowTile * tokens * (streamWarps + 4) * 4;
   const squares = 2 * tokens * streamWarps * 4;

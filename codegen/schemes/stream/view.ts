@@ -4,7 +4,7 @@ import type { CommonView } from '../../emit/view.ts';
 import { matrixRowsText, type OpName, productOf, sizes } from '../../model/ops.ts';
 import { movesRegisters } from '../../schedule/platform.ts';
 import type { StreamSchedule, StreamStage } from './schedule.ts';
-import { rowTile, samplerFloats, streamStaticBytes, streamWarps } from './sizes.ts';
+import { kvTile, rowTile, samplerFloats, streamStaticBytes, streamWarps } from './sizes.ts';
 import {
   callLines,
   exchangeText,
@@ -117,9 +117,15 @@ function constants(schedule: StreamSchedule): ConstantView[] {
       'of a block: a warp feeds the ring, one watches, one publishes the cache',
     ),
     int('kBlocks', blocks, 'of a launch'),
+    int(
+      'kCheckTokens',
+      schedule.checkTokens,
+      'most tokens of a pass that computes each with the bits of a pass of its own; 0: none does',
+    ),
     int('kScratchFloats', 0, ''),
     int('kSamplerFloats', samplerFloats, 'scratch of the sampler'),
     int('kRowTile', rowTile, 'rows of a tile'),
+    int('kKvTile', kvTile, 'positions of the cache in a tile of attention'),
     int('kHeadPad', schedule.headPad, 'elements of a head in the cache'),
     bool('kQkNorm', String(dims.qkNorm), 'queries and keys are normed a head'),
     bool('kFlaggedWords', String(ring.handoff === 'epoch'), 'words of exchanges carry their epoch'),

@@ -37,6 +37,7 @@ struct Backend {
   int64_t begun = 0;            // launches
   int logits_rows = 0;          // of the launch that ended last
   int prompt_first = -1;        // token of the first of these rows, where they are still to be made
+  std::vector<int32_t> chosen;  // by the launch that was waited for last
 };
 
 namespace {
@@ -170,14 +171,18 @@ int32_t backend_prompt_tokens(Backend*) { return PromptLaunches::kMostTokens; }
 
 int32_t backend_steps(Backend* backend) { return backend->scheme.most_steps(backend->bound.context); }
 
-// What checks drafts here would have to compute each token as in a launch of its own.
-int32_t backend_check_tokens(Backend*) { return 0; }
+int32_t backend_check_tokens(Backend* backend) { return backend->scheme.check_tokens(); }
+
+int32_t backend_check_tokens_at(Backend* backend, int32_t position) { return backend->scheme.check_tokens_at(position); }
 
 int32_t backend_rows(Backend*) { return 1; }
 
 Drafter* backend_drafter(Backend*) { return nullptr; }
 
-int32_t backend_chosen(Backend*, int32_t*) { return 0; }
+int32_t backend_chosen(Backend* backend, int32_t* out) {
+  std::copy(backend->chosen.begin(), backend->chosen.end(), out);
+  return static_cast<int32_t>(backend->chosen.size());
+}
 
 void backend_stop(Backend* backend) { backend->scheme.set_stop(true); }
 
@@ -186,7 +191,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     Backend& b = *backend;
     const cudaStream_t stream = b.stream.get();
     if (b.launches.empty()) b.scheme.set_stop(false);
-    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps, request.count > kPassTokens};
+    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps, request.count > kPassTokens, request.check};
     Pass& pass = launch.pass;
     pass.tokens = request.count;
     pass.position = request.position;
@@ -218,6 +223,10 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
     if (last && !launch.ended) end(b, launch, cudaEventSynchronize(b.finished[launch.slot].get()));
   });
   *token = static_cast<int32_t>(reply_of(b, launch, step)) - 1;
+  b.chosen.clear();
+  for (int i = step; i < (launch.check ? launch.pass.tokens : step + 1) && reply_of(b, launch, i) != 0; ++i) {
+    b.chosen.push_back(static_cast<int32_t>(reply_of(b, launch, i)) - 1);
+  }
   if (launch.prompt && launch.ended && !b.prompts.finished(launch.slot)) *token = kAbandoned;
   if (last) b.launches.pop_front();
   return status;

@@ -14,6 +14,7 @@ struct Launch {
   int slot;            // below kMaxOutstanding, and of no other launch under way
   int steps;           // passes
   bool prompt;         // by the kernels of prompts
+  bool check;          // of drafts
   int taken = 0;       // steps that have been waited for
   bool ended = false;
 };
@@ -47,6 +48,9 @@ struct SchemeBase {
   virtual std::string misfit(const Gpu& gpu) const = 0;
   /** The most passes of a launch. */
   virtual int most_steps(int context) const = 0;
+  /** The most tokens of a launch that checks drafts; 0: none can. From a position on they may be fewer, down to 1. */
+  virtual int check_tokens() const { return 0; }
+  virtual int check_tokens_at(int /*position*/) const { return 1; }
   /** Asks the launches that are under way to end soon, or no longer does. Any thread may call. */
   virtual void set_stop(bool) {}
   /** Before a launch: fills in what is the scheme's own in this one. */
@@ -56,7 +60,7 @@ struct SchemeBase {
 
   // ---- replies
 
-  /** 1 + the token that a step of a launch has chosen; 0 while there is none. */
+  /** 1 + the token that a step of a launch has chosen, or that follows so many drafts; 0 while there is none. */
   virtual unsigned reply(const Launch& launch, int step) const = 0;
   /** Why an ended launch failed, or nothing. The next one begins as if it had not. */
   virtual std::string failure(const Launch& launch, cudaStream_t stream) = 0;

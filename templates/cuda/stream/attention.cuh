@@ -2,13 +2,20 @@
 #pragma once
 #include "splits.cuh"
 
-/** Appends key and value of token `token` of the pass, rotated, to the cache; with more tokens also to the block's tile. By one warp. */
+/** True in a pass whose tokens have the bits of passes of their own. */
+template <int T>
+DEVICE bool checks(const Cta<T>& cta) {
+  return kChecks<T> && cta.pass.check;
+}
+
+/** Appends key and value of token `token` of the pass, rotated, to the cache; with more tokens also to the block's tile: behind each other,
+ *  or in a check where the tile of the cache has them. By one warp. */
 template <int T, bool Squares>
 DEVICE void store_position(Cta<T>& cta, const LayerWeights& w, int head, int token, const HeadVector<Squares>& key, const HeadVector<false>& value) {
   const int position = cta.position + token;
-  char* const row = cta.s.own + token * kRowBytes;
+  char* const row = cta.s.own + (checks(cta) ? position % kKvTile : token) * kRowBytes;
   char* const cached = reinterpret_cast<char*>(w.cache) + (size_t(head) * cta.pass.context + position) * kRowBytes;
-  const bool kept = token < cta.pass.tokens;
+  const bool kept = token < cta.pass.tokens, tiled = T > 1 && !(checks(cta) && position / kKvTile != cta.position / kKvTile);
 #pragma unroll
   for (int i = 0; i < divide_up(kHeadPad / 2, 32); ++i) {
     const int pair = pair_at(i);
@@ -17,9 +24,13 @@ DEVICE void store_position(Cta<T>& cta, const LayerWeights& w, int head, int tok
     const int at = swizzled(pair / 4, position) * 16 + pair % 4 * 4;
     const int value_at = swizzled(kHeadPad / 8 + pair / 4, position) * 16 + pair % 4 * 4;
     const unsigned k = exists ? key.w[i < kPairSlots ? i : 0] : 0, v = exists ? value.w[i < kPairSlots ? i : 0] : 0;
-    if constexpr (T > 1) {
+    if (tiled) {
       *reinterpret_cast<unsigned*>(row + at) = k;
       *reinterpret_cast<unsigned*>(row + value_at) = v;
+    }
+    if constexpr (kChecks<T>) {
+      cta.s.work.attention.own_value[token][pair] = v;
+      cta.s.work.attention.own_value[T + token][pair] = k;
     }
     if (kept) {
       *reinterpret_cast<unsigned*>(cached + at) = k;
@@ -29,16 +40,15 @@ DEVICE void store_position(Cta<T>& cta, const LayerWeights& w, int head, int tok
   __syncwarp();
 }
 
-/** The only position of a pass, which needs no tile: its score with queries [first, first + N), its value. By one warp. */
-template <int N, bool Squares>
-DEVICE void keep_own(AttentionScratch<1>& to, const HeadVector<Squares> (&queries)[N], const HeadVector<Squares>& key, const HeadVector<false>& value,
-                     int first) {
+/** The scores of queries [first, first + N) with the position of their own token, which needs no tile: key_of(n, i) is its word. By one warp. */
+template <int T, int N, bool Squares, class KeyOf>
+DEVICE void keep_scores(AttentionScratch<T>& to, const HeadVector<Squares> (&queries)[N], int first, KeyOf&& key_of) {
   float score[N] = {};
 #pragma unroll
   for (int n = 0; n < N; ++n)
 #pragma unroll
     for (int i = 0; i < kPairSlots; ++i) {
-      const float2 q = pair_of(queries[n].w[i]), k = pair_of(key.w[i]);
+      const float2 q = pair_of(queries[n].w[i]), k = pair_of(key_of(n, i));
       score[n] = fmaf(q.x, k.x, fmaf(q.y, k.y, score[n]));
     }
 #pragma unroll
@@ -47,10 +57,17 @@ DEVICE void keep_own(AttentionScratch<1>& to, const HeadVector<Squares> (&querie
     for (int n = 0; n < N; ++n) score[n] += __shfl_xor_sync(~0u, score[n], other);
 #pragma unroll
   for (int n = 0; n < N; ++n)
-    if (lane() == 0 && first + n < kGroup) to.own_score[first + n] = score[n] * (kAttnScale * kLog2e);
+    if (lane() == 0 && first + n < kGroup * AttentionScratch<T>::kApart) to.own_score[first + n] = score[n] * (kAttnScale * kLog2e);
+}
+
+/** The same with the value, in a pass of one token. */
+template <int N, bool Squares>
+DEVICE void keep_own(AttentionScratch<1>& to, const HeadVector<Squares> (&queries)[N], const HeadVector<Squares>& key, const HeadVector<false>& value,
+                     int first) {
+  keep_scores(to, queries, first, [&](int, int i) { return key.w[i]; });
 #pragma unroll
   for (int i = 0; i < kPairSlots; ++i)
-    if (pair_at(i) < kPairs) to.own_value[pair_at(i)] = value.w[i];
+    if (pair_at(i) < kPairs) to.own_value[0][pair_at(i)] = value.w[i];
 }
 
 /** One epoch of what attention reads: queries, keys, values, and where their norm is made of them the squares. */
@@ -75,7 +92,8 @@ DEVICE void append(Cta<T>& cta, const HeadWords& from, const LayerWeights& w, co
   store_position(cta, w, head, token, key[0], value);
 }
 
-/** The queries of a set, rotated, into this warp's scratch; where `appends`, also key and value of the pass's only token. */
+/** The queries of a set, rotated, into this warp's scratch; where `appends`, also key and value of the pass's only token, or the scores of
+ *  queries with their own tokens in a check. */
 template <int T, class Heads>
 DEVICE void read_queries(Cta<T>& cta, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head, int set, bool appends,
                          Stage stage) {
@@ -125,7 +143,25 @@ DEVICE void read_queries(Cta<T>& cta, const HeadWords& from, const LayerWeights&
       store_position(cta, w, head, 0, vectors[kEach], value);
     }
   }
+  if constexpr (kChecks<T>) {
+    if (appends && checks(cta)) {
+      auto& scratch = cta.s.work.attention;
+      keep_scores(scratch, vectors, set * 8, [&](int n, int i) {
+        return pair_at(i) < kPairs ? scratch.own_value[T + number(n) / kGroup][pair_at(i)] : 0;
+      });
+    }
+  }
   __syncwarp();
+}
+
+/** In a check the last tile of the cache is one with the positions of the pass, which append() has left in the block's tile: before them come
+ *  the cached ones, of which the ring has `count`. By one warp. */
+template <int T>
+DEVICE uint32_t join_tile(Cta<T>& cta, uint32_t cached, int count) {
+  const uint32_t own = shared_address(cta.s.own);
+  for (int i = lane(); i < count * (kRowBytes / 16); i += 32) store_shared(own + i * 16, load_shared(cached + i * 16));
+  __syncwarp();
+  return own;
 }
 
 /** Attention of this block's unit; publishes the head's output where the block has all its positions, else its split. */
@@ -159,8 +195,10 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
 #pragma unroll 1
     for (; passed < t / kSlotTiles; ++passed) cta.skip_slot(stage);
     cta.wait_slots(1, stage);
-    tile.load(shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + t % kSlotTiles * (kKvTile * kRowBytes),
-              (tiles.begin + t) * kKvTile);
+    uint32_t rows = shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + t % kSlotTiles * (kKvTile * kRowBytes);
+    if constexpr (kChecks<T>)
+      if (checks(cta) && own && t == count - 1) rows = join_tile(cta, rows, cta.position % kKvTile);
+    tile.load(rows, (tiles.begin + t) * kKvTile);
     if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slots(1, tile.bits()), ++passed;
   };
   // The first tile is loaded while queries are waited for, where there are registers for both.
@@ -172,8 +210,8 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   const bool windowed = window_of(cta.layer) != 0;
   const int first = first_seen(cta.layer, cta.position + token);
 #pragma unroll 1
-  for (bool last = T > 1 && appends; t < count || last;) {
-    int seen = cta.position - (tiles.begin + t) * kKvTile, unseen = first - (tiles.begin + t) * kKvTile;  // of this tile
+  for (bool last = T > 1 && appends && !checks(cta); t < count || last;) {
+    int seen = cta.position + (checks(cta) ? token : 0) - (tiles.begin + t) * kKvTile, unseen = first - (tiles.begin + t) * kKvTile;  // of this tile
     if (T > 1 && t >= count)
       tile.load(shared_address(cta.s.own), cta.position), seen = token + 1, unseen = first - cta.position, last = false;
     running.add(tile, scratch.queries[warp()][0], scratch.kQueryStride, last_query,
@@ -190,13 +228,14 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
 
   for (int i = int(threadIdx.x); i < S::kQueries * kPairs; i += kThreads) {
     const int query = i / kPairs, pair = i % kPairs, row = query % 8, of_set = query / 8;
-    float row_max = T == 1 && own ? scratch.own_score[query % kGroup] : kMaskedScore, row_sum = 0;
+    const bool apart = (T == 1 || checks(cta)) && own;
+    float row_max = apart ? scratch.own_score[T == 1 ? query % kGroup : query] : kMaskedScore, row_sum = 0;
     float2 out = {0, 0};
     const float score = row_max;
 #pragma unroll
     for (int k = 0; k < S::kTeam; ++k) row_max = fmaxf(row_max, scratch.row_max[k * S::kCount + of_set][row]);
-    if (T == 1 && own) {
-      const float2 value = pair_of(scratch.own_value[pair]);
+    if (apart) {
+      const float2 value = pair_of(scratch.own_value[T == 1 ? 0 : query / kGroup][pair]);
       row_sum = exp2_approx(score - row_max), out = {row_sum * value.x, row_sum * value.y};
     }
 #pragma unroll

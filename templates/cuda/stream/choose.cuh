@@ -125,11 +125,18 @@ DEVICE bool is_stop(const LaunchArgs& pass, int token) {
   return found;
 }
 
-/** Samples the token after a pass of several tokens from its stored logits. One block of kThreads threads. */
+/** Samples the token after a pass of several tokens from its stored logits; in a check the token after each, up to the first that is not the
+ *  draft behind it. One block of kThreads threads. */
 DEVICE void sample_logits(const LaunchArgs& pass) {
   if (load_relaxed(pass.status) != 0) return;  // the pass has failed
-  const float* const logits = pass.logits + size_t(pass.tokens - pass.first_logits - 1) * kVocab;
-  choose_token(pass.sampler, logits, pass.sampling, pass.counts, pass.bias, pass.position + pass.tokens, pass.next);
-  __syncthreads();
-  if (threadIdx.x == 0) reply(pass, 0, *pass.next);
+  const int first = pass.check ? 0 : pass.tokens - 1;
+  for (int token = first; token < pass.tokens; ++token) {
+    const float* const logits = pass.logits + size_t(token - pass.first_logits) * kVocab;
+    choose_token(pass.sampler, logits, pass.sampling, pass.counts, pass.bias, pass.position + token + 1, pass.next);
+    __syncthreads();
+    const int chosen = *pass.next;
+    __syncthreads();  // reply() writes it anew
+    if (threadIdx.x == 0) reply(pass, token - first, chosen);
+    if (token + 1 < pass.tokens && chosen != pass.ids[token + 1]) break;
+  }
 }

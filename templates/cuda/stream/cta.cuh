@@ -49,15 +49,21 @@ struct Sets {
   static_assert(kCount <= kWarps, "a warp works on one set of queries");
 };
 
+/** Whether the kernel of so many tokens computes each with the bits of a pass of its own, where LaunchArgs.check asks for it. */
+template <int T>
+constexpr bool kChecks = T > 1 && T == kCheckTokens;
+static_assert(Sets<(kCheckTokens > 1 ? kCheckTokens : 1)>::kTeam == Sets<1>::kTeam, "as many warps share the positions of a query");
+
 template <int T>
 struct AttentionScratch {
+  static constexpr int kApart = kChecks<T> ? T : 1;  // tokens whose own position is apart from the tiles
   static constexpr int kQueryStride = kHeadPad + 32, kOutStride = kHeadPad / 8 + 4;
   alignas(16) Wire queries[kWarps][Sets<T>::kEach][kQueryStride];
   alignas(16) float out[kWarps][Sets<T>::kEach][8][kOutStride];  // element e at [e % 8][e / 8]: a lane stores all that it has at once
   float row_max[kWarps][8], row_sum[kWarps][8];
-  // The position of this pass, when it is one: its score with each query, its value.
-  float own_score[kGroup];
-  unsigned own_value[kHeadPad / 2];
+  // A token's own position, where it is apart: its score with each query, its value, and where there are several tokens their keys behind all values.
+  float own_score[kApart * kGroup];
+  unsigned own_value[kChecks<T> ? 2 * T : 1][kHeadPad / 2];
 };
 
 /** A few tokens of a wide model take registers for their input and their queries that others have for weights. */
@@ -79,8 +85,7 @@ BOTH constexpr int tiles_together() {
   return fitting < 1 ? 1 : fitting < P::kMostTiles ? fitting : P::kMostTiles;
 }
 
-/** Positions of the KV cache in one tile of attention, and the tiles that a slot holds. */
-constexpr int kKvTile = 16;
+/** Bytes of a position of the KV cache, and the tiles that a slot holds. */
 constexpr int kRowBytes = 2 * kHeadPad * int(sizeof(Cache));  // key and value of a position
 constexpr int kSlotTiles = kSlotBytes / (kKvTile * kRowBytes);
 static_assert(kSlotTiles >= 1, "a slot holds 16 positions of a head");

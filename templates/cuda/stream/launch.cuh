@@ -60,10 +60,10 @@ cudaError_t kernel_blocks(int gpu, int* blocks) {
   return status;
 }
 
-// One pass of several tokens, or any number of passes of one. Behind a pass of several tokens a kernel of its own samples, unless the token
-// is the largest logit.
+// One pass of several tokens, or any number of passes of one. Behind a pass of several tokens a kernel of its own samples, unless there is one
+// token to choose and it is the largest logit.
 cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
-  const bool apart = pass.tokens > 1 && pass.sample && !is_greedy(pass);
+  const bool apart = pass.tokens > 1 && pass.sample && (pass.check || !is_greedy(pass));
   LaunchArgs made = pass;
   if (apart) made.sample = 0;
   const cudaError_t status = with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(made, blocks, stream); });

@@ -31,12 +31,13 @@ struct InputCell {
 /**
  * The sums of one tile for T tokens. A lane's 16 bytes of a cell are 8 columns of one row. Up to four tokens the weights are the matrix
  * operand of 16 rows: the first four columns enter as row r, the others as row r + 8, and a token is two columns, one for each half. With
- * more tokens these are the 16 rows, and the weights are the 8 columns.
+ * more tokens these are the 16 rows, and the weights are the 8 columns. TilesAlone: tiles that are summed together for one token, so that
+ * up to four tokens are summed in the order of one.
  */
-template <int T, int Tiles>
+template <int T, int TilesAlone>
 struct TileSums {
   static constexpr bool kFew = T <= 4;
-  static constexpr int kChains = kFew && Tiles >= 4 ? 1 : 2;  // sums that do not wait for each other
+  static constexpr int kChains = kFew && TilesAlone >= 4 ? 1 : 2;  // sums that do not wait for each other
   float c[kChains][4] = {};
 
   /** Adds a cell of weights times the same columns of the input. */
@@ -89,6 +90,36 @@ struct NormedGather : Gather {
   static constexpr bool kNormed = true;
 };
 
+/**
+ * Sums of squares of a warp's part of an input, Slice words of each token: what a lane has read of its token. Up to four tokens it keeps a
+ * sum for each lane that would have read these words of one token alone, and they are added up in the order of that.
+ */
+template <int T, int Slice>
+struct SquareSums {
+  static constexpr int kSums = T <= 4 ? T : 1;
+  static constexpr int kNeighbours = T > 1 && T <= 4 && Slice % 128 != 0 ? 2 : 1;  // of one token alone, that read next to each other
+  float sums[kSums] = {};
+
+  /** Of word j of load n. */
+  DEVICE float& of(int n, int j) { return sums[kSums == 1 ? 0 : n % (kSums / kNeighbours) * kNeighbours + j / 2 % kNeighbours]; }
+
+  /** The token's sum over the warp's words, by the whole warp. */
+  DEVICE float total() const {
+    float sum[kSums];
+#pragma unroll
+    for (int i = 0; i < kSums; ++i) sum[i] = sums[i];
+#pragma unroll
+    for (int half = kSums / 2; half >= kNeighbours; half /= 2)
+#pragma unroll
+      for (int i = 0; i < half; ++i) sum[i] += sum[i + half];
+#pragma unroll
+    for (int other = 16; other >= T; other /= 2)
+#pragma unroll
+      for (int i = 0; i < kNeighbours; ++i) sum[i] += __shfl_xor_sync(~0u, sum[i], other);
+    return kNeighbours == 2 ? sum[0] + sum[1] : sum[0];
+  }
+};
+
 /** Brings a warp's part of a product's input into shared memory, times the weights of a norm. */
 template <class P, int T, class Input>
 struct InputReader {
@@ -102,8 +133,8 @@ struct InputReader {
 
   const Input& input;
   const int first = warp() * kSlice;
-  Batch norm;         // weights of the norm for the batch that is stored next
-  float squares = 0;  // of what this lane has read
+  Batch norm;  // weights of the norm for the batch that is stored next
+  SquareSums<T, kSlice> squares;
 
   // Load n of a lane: V words of its token, word(n) the first of them.
   const int mine = opaque(lane());
@@ -199,7 +230,8 @@ struct InputReader {
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         const float2 pair = pair_of(x.v[j]);
-        squares = fmaf(pair.x, pair.x, fmaf(pair.y, pair.y, squares));
+        float& sum = squares.of(n, j);
+        sum = fmaf(pair.x, pair.x, fmaf(pair.y, pair.y, sum));
         x.v[j] = times(x.v[j], scale.v[j]);
       }
     }
@@ -213,11 +245,10 @@ struct InputReader {
 };
 
 /** Adds the lanes' sums of squares up, token by token. */
-template <int T>
-DEVICE void sum_squares(float (&to)[T][kWarps], float squares) {
-#pragma unroll
-  for (int other = 16; other >= T; other /= 2) squares += __shfl_xor_sync(~0u, squares, other);
-  if (lane() < T) to[lane()][warp()] = squares;
+template <int T, class Squares>
+DEVICE void sum_squares(float (&to)[T][kWarps], const Squares& squares) {
+  const float total = squares.total();
+  if (lane() < T) to[lane()][warp()] = total;
 }
 
 /** One output of a product, in the hands of a lane. Its neighbour has the next row. */
@@ -272,7 +303,7 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
     const auto row_of = [&](int o) { return first_row + tile * kRowTile + o / 4 / T * 4 + o % 4; };
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) early[round] = load_early(row_of(output_of(round)), token);
-    TileSums<T, kTogether> sums[kTogether];
+    TileSums<T, tiles_together<P, 1>()> sums[kTogether];
     if constexpr (kTogether * P::kWarpCells % kSlotCells == 0) at = 0;
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
@@ -292,7 +323,7 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
         x.load(slice, slice_stride(P::kWarpCells), part * kHeld + column);
 #pragma unroll
         for (int i = 0; i < kTogether; ++i)
-          if (i * kRow + column < kHeld && i < count) sums[i].add(v[i * kRow + column], x, column);
+          if (i * kRow + column < kHeld && i < count) sums[i].add(v[i * kRow + column], x, part * kHeld + column);
       }
     }
     if (kNormed && tile == 0) sum_squares<T>(cta.s.squares[norm_buffer], reader.squares);

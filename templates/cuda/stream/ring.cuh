@@ -10,6 +10,10 @@ DEVICE uint4 load_shared(uint32_t address) {
   return v;
 }
 
+DEVICE void store_shared(uint32_t address, const uint4& v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
 /** Bytes of one cell: 8 rows of a product times 32 columns, 16 bytes a lane. A tile is a row of cells, dealt to the warps. */
 constexpr int kCellBytes = 512;
 /** Which piece of 16 bytes of a cell a piece of a row is: swizzled so that the same piece of eight rows lies in different banks, for kernels

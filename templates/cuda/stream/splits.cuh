@@ -94,7 +94,7 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
   static constexpr int kUnits = V == 1 ? 2 : 4, kUnitLoads = 2 * V / kUnits;   // floats of a load, loads of V words
 
   const SplitGather<Partial, Att>& input;
-  float squares = 0;
+  SquareSums<T, kSlice> squares;
 
   DEVICE explicit InputReader(const SplitGather<Partial, Att>& input) : input(input) {}
 

@@ -183,6 +183,51 @@ void check_failure(Backend* b) {
   }
 }
 
+/** The tokens that a check of ids at a position chooses. */
+std::vector<int32_t> chosen(Backend* b, const std::vector<int32_t>& ids, int position) {
+  const Sampling sampling{};
+  PassRequest request = request_of(ids, position, 0, true, sampling);
+  request.check = true;
+  error.clear();
+  int32_t token = -1;
+  if (backend_enqueue(b, request, &error) != kStatusOk || backend_wait(b, &token, &error) != kStatusOk) return {};
+  std::vector<int32_t> tokens(kPassTokens);
+  tokens.resize(backend_chosen(b, tokens.data()));
+  return !tokens.empty() && tokens[0] == token ? tokens : std::vector<int32_t>{};
+}
+
+void check_drafts(Backend* b) {
+  if (backend_check_tokens(b) == 0) return;
+  Check check("drafts are checked up to the first that is wrong, where all see the same tiles of positions");
+  check.equal(backend_check_tokens(b), 4);
+  const auto after = [](std::vector<int32_t> ids, int position) {
+    int sum = 0;
+    for (const int id : ids) sum += id;
+    return token_after(sum, position + int(ids.size()));
+  };
+  const int a = after({3}, 17), next = after({3, a}, 17), last = after({3, a, next}, 17);
+  using Tokens = std::vector<int32_t>;
+  check.that(chosen(b, {3, a, next, last}, 17) == Tokens{a, next, last, after({3, a, next, last}, 17)});
+  check.that(chosen(b, {3, a, next + 1, 5}, 17) == Tokens{a, next});
+  check.that(chosen(b, {3, a + 1}, 17) == Tokens{a});
+  // The next pass is fed with the token that was chosen last.
+  const Sampling sampling{};
+  const std::vector<int32_t> none;
+  int32_t token;
+  check.equal(backend_enqueue(b, request_of(none, 18, 0, true, sampling), &error), kStatusOk);
+  check.equal(backend_wait(b, &token, &error), kStatusOk);
+  check.equal(token, token_after(a, 19));
+  int32_t one;
+  check.equal(backend_chosen(b, &one), 1);
+  check.equal(one, token);
+  // Of a tile of 16 positions: none at its begin, the last of it and the one behind at its end.
+  const std::vector<int32_t> expected{1, 4, 4, 4, 3, 2, 1, 4};
+  const int positions[] = {16, 17, 28, 29, 30, 31, 32, 33};
+  for (size_t i = 0; i < expected.size(); ++i) check.equal(backend_check_tokens_at(b, positions[i]), expected[i]);
+  check.that(chosen(b, {3, a, next}, 31).empty() && says("drafts are checked 2 tokens at a time from position 31"));
+  check.that(all_right());
+}
+
 void check_ends(Backend* b) {
   if (backend_steps(b) == 1) return;
   Check check("a launch of several steps ends behind a stop token, and when it is asked to");
@@ -215,6 +260,7 @@ int main() {
   check_reply(backend);
   check_failure(backend);
   check_ends(backend);
+  check_drafts(backend);
   backend_destroy(backend);
   Check("everything is given back").equal(runtime().alive, 0);
 }

@@ -1,7 +1,8 @@
 // A backend without a model, for tests of the host code: the next token is a hash of all tokens fed so far.
 // Device 0 shares its memory with the host and runs a pass when it is waited for, as the CPU target does;
 // device 1 takes copies and runs passes on a thread of its own, as a GPU does; device 2 also takes requests of many steps,
-// device 3 prompts of many tokens. Devices 0 and 1 check drafts, and their passes have rows of several sequences. Where it samples with top_k, text repeats after so many tokens, but for a share min_p of them.
+// device 3 prompts of many tokens. Devices 0 and 1 check drafts, and their passes have rows of several sequences. Device 4 takes many steps and
+// checks drafts, some positions fewer than others. Where it samples with top_k, text repeats after so many tokens, but for a share min_p of them.
 // Device 7 does not exist.
 #include "backend.h"
 
@@ -20,7 +21,7 @@
 #include "drafter.h"
 #include "model.h"
 
-constexpr int kManySteps = 64;      // of a request to device 2
+constexpr int kManySteps = 64;      // of a request to devices 2 and 4
 constexpr int kPromptTokens = 64;   // of a request to device 3
 
 // Tokens below kOrdinary are sampled; feeding one of these makes its pass misbehave.
@@ -278,9 +279,14 @@ int backend_bias(Backend* b, int32_t slot, const int32_t* ids, const float* bias
 
 int32_t backend_prompt_tokens(Backend* b) { return b->options.device == 3 ? kPromptTokens : 0; }
 
-int32_t backend_steps(Backend* b) { return b->options.device == 2 ? kManySteps : 1; }
+int32_t backend_steps(Backend* b) { return b->options.device == 2 || b->options.device == 4 ? kManySteps : 1; }
 
-int32_t backend_check_tokens(Backend* b) { return b->options.device < 2 ? kPassTokens : 0; }
+int32_t backend_check_tokens(Backend* b) { return b->options.device < 2 || b->options.device == 4 ? kPassTokens : 0; }
+
+int32_t backend_check_tokens_at(Backend* b, int32_t position) {
+  const int32_t most = std::max<int32_t>(1, backend_check_tokens(b));
+  return b->options.device == 4 ? std::min(most, 1 + position % 5) : most;
+}
 
 int32_t backend_rows(Backend* b) { return b->options.device < 2 ? kPassTokens : 1; }
 
@@ -303,7 +309,7 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   if (int status = misuse(b, error)) return status;
   const bool steps_fit = pass.steps == 1 || (pass.steps > 1 && pass.steps <= backend_steps(b) && pass.count == 1 && pass.sample);
   const bool is_prompt = pass.count <= backend_prompt_tokens(b) && !pass.sample;
-  const bool check_fits = !pass.check || (pass.count > 1 && pass.count <= backend_check_tokens(b) && pass.sample && pass.first_logits == 0 &&
+  const bool check_fits = !pass.check || (pass.count > 1 && pass.count <= backend_check_tokens_at(b, pass.position) && pass.sample && pass.first_logits == 0 &&
                                           pass.steps == 1 && pass.ids != nullptr);
   const auto is_place = [&](int32_t slot, int32_t position) {
     return slot >= 0 && slot < b->options.sequences && position >= 0 && position < b->options.context;

@@ -50,6 +50,16 @@ struct Scheme final : SchemeBase {
 
   int most_steps(int context) const override { return context; }
 
+  int check_tokens() const override { return kCheckTokens; }
+
+  // All of them see the tiles of positions that the first one does, shared by as many blocks.
+  int check_tokens_at(int position) const override {
+    int tokens = 1;
+    const auto alike = [&](int other) { return tiles_before(other) == tiles_before(position) && splits_at(other) == splits_at(position); };
+    while (tokens < kCheckTokens && position % kKvTile != 0 && alike(position + tokens)) ++tokens;
+    return tokens;
+  }
+
   void set_stop(bool wanted) override { *static_cast<volatile unsigned*>(stop_request_) = wanted; }
 
   void prepare(Pass& pass, const PassRequest& request, int slot, cudaStream_t stream) override {
@@ -62,7 +72,11 @@ struct Scheme final : SchemeBase {
     pass.stop_count = pass.steps > 1 ? request.stop_count : 0;
     if (pass.stop_count > 0) pass.stop_ids = stops_.send(slot, request.stop_ids, pass.stop_count, stream);
     pass.reply = replies_ + int64_t{slot} * pass.context;
-    std::fill_n(pass.reply, pass.steps, 0u);
+    pass.check = request.check;
+    if (pass.check && pass.tokens > check_tokens_at(pass.position)) {
+      fail(kStatusBadArgument, "drafts are checked %d tokens at a time from position %d", check_tokens_at(pass.position), pass.position);
+    }
+    std::fill_n(pass.reply, pass.check ? pass.tokens : pass.steps, 0u);
     CUDA(cudaMemsetAsync(pass.words, 0xff, kernel_word_bytes(pass.tokens), stream));
   }
 
@@ -93,6 +107,8 @@ struct Scheme final : SchemeBase {
 
  private:
   static constexpr int64_t kStagedBytes = kWeightBytes - kKeptBytes;
+  static int tiles_before(int position) { return (position + kKvTile - 1) / kKvTile; }
+
   static constexpr int kMaxStops = 1024;
   static constexpr int kStatusWords = 2;
 
