@@ -30,6 +30,7 @@ class Transformers:
         self.compiled = None
         self.static = None
         self.graph = None
+        self.prompts = {}  # captured, by length
 
     def sync(self):
         if self.cuda:
@@ -58,13 +59,52 @@ class Transformers:
 
     def prefill(self, variant, prompt):
         with self.torch.inference_mode():
-            # What the static variants compile is the single step: prompts run eagerly in all of them.
+            if variant == "cuda-graph":
+                return self.prefill_graph(prompt)
+            # What is compiled is the single step: prompts run eagerly there, too.
             cache = self.transformers.DynamicCache(config=self.model.config)
             self.sync()
             begin = time.perf_counter()
             token = self.fill(prompt, cache)
             self.sync()
             return time.perf_counter() - begin, token[0].tolist()
+
+    def prefill_graph(self, prompt):
+        """A graph of one prompt length, over a cache of just that length."""
+        torch = self.torch
+        ids = torch.tensor([prompt], device=self.where)
+        if len(prompt) not in self.prompts:
+            positions = torch.arange(len(prompt), device=self.where)
+            cache = self.transformers.StaticCache(config=self.model.config, max_cache_len=len(prompt))
+            fed = ids.clone()
+            made = torch.empty((1, 1), dtype=torch.long, device=self.where)
+
+            def fill():
+                cache.reset()
+                made.copy_(self.forward(self.model, fed, positions, cache))
+
+            self.prompts[len(prompt)] = (self.captured(fill), fed, made)
+        graph, fed, made = self.prompts[len(prompt)]
+        self.sync()
+        begin = time.perf_counter()
+        fed.copy_(ids)
+        graph.replay()
+        self.sync()
+        return time.perf_counter() - begin, made[0].tolist()
+
+    def captured(self, work):
+        torch = self.torch
+        # What is made on first use must not be captured.
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                work()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            work()
+        return graph
 
     def decode(self, variant, prompt, tokens):
         step = {"eager": self.eager, "compiled": self.compile, "cuda-graph": self.capture}[variant]
@@ -109,16 +149,7 @@ class Transformers:
                 self.token.copy_(self.forward(self.model, self.token, self.position, cache))
                 self.position.add_(1)
 
-            # What is made on first use must not be captured.
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(3):
-                    step()
-            torch.cuda.current_stream().wait_stream(side)
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                step()
+            self.graph = self.captured(step)
             # The steps before moved the cache on.
             cache = self.static_cache()
             first = self.fill(prompt, cache)
