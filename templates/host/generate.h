@@ -124,9 +124,9 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   prepare_choice(backend, 0, job, known);
 
   const auto prompt = static_cast<int32_t>(job.prompt.size());
-  Speculation speculation(backend, job.speculation, times, passes_ahead(backend) == 0);
-  // Drafts follow the last token, and logits are there until the next pass.
-  const int depth = speculation.on() || job.wants_logprobs() ? 1 : 1 + passes_ahead(backend);
+  Speculation speculation(backend, job.speculation, times);
+  // Logits are there until the next pass.
+  const int depth = job.wants_logprobs() ? 1 : 1 + passes_ahead(backend);
   auto position = static_cast<int32_t>(sequence.size());  // of the next pass
   int32_t fed = 0;                                        // prompt tokens enqueued
   int32_t computed = 0;                                   // prompt tokens whose pass has finished
@@ -137,10 +137,15 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   Passes passes(backend);
   int32_t plain_steps = 1;  // of the next request without drafts: more, the longer there were none
 
+  /** Drafts follow the last token, so they wait for it; where there were none for a while, and are none now, passes run ahead. */
+  const auto may_run_ahead = [&] {
+    return !speculation.on() || fed < prompt || (plain_steps == kMostPlainSteps && speculation.drafts(known, 1).empty());
+  };
+
   const auto enqueue_next = [&] {
     const int32_t count = tokens_of_pass(backend, prompt - fed, true);
     std::vector<int32_t> ids;  // the token chosen last, and drafts
-    if (count == 0 && speculation.on()) {
+    if (count == 0 && speculation.on() && passes.outstanding() == 0) {
       const int32_t room = std::min({job.max_tokens - delivered, context - position, backend_check_tokens_at(backend, position)}) - 1;
       ids = speculation.drafts(known, room);
       if (!ids.empty()) ids.insert(ids.begin(), known.back());
@@ -186,7 +191,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   };
 
   while (finish == kFinishNone) {
-    while (passes.outstanding() < depth && more()) enqueue_next();
+    while (passes.outstanding() < depth && more() && (passes.outstanding() == 0 || may_run_ahead())) enqueue_next();
     if (passes.outstanding() == 0) {
       finish = kFinishContext;
       break;

@@ -24,14 +24,11 @@ struct PassTimes {
 
 class Speculation {
  public:
-  Speculation(Backend* backend, const SpeculationOptions& options, PassTimes& times, bool pays)
+  Speculation(Backend* backend, const SpeculationOptions& options, PassTimes& times)
       : automatic_(options.draft_tokens < 0),
         most_(std::min(automatic_ ? kMostAutomatic : options.draft_tokens, backend_check_tokens(backend) - 1)),
         times_(times) {
-    if (most_ < 1 || (automatic_ && !pays)) {
-      most_ = 0;
-      return;
-    }
+    if (most_ < 1) return;
     drafter_ = backend_drafter(backend);
     if (drafter_) return;
     lookup_ = std::make_unique<PromptLookup>(options.draft_ngram, std::min(options.draft_ngram, 2));

@@ -215,7 +215,17 @@ describe("speculate: 'auto'", () => {
     expect(checked.drafted).toBeLessThan(40);
   });
 
-  it.each([1, 2, 3])('drafts nothing on device %i, whose passes are enqueued ahead', async (device) => {
+  it.each(['auto', always] as const)(
+    'lets passes run ahead where nothing repeats (%j)',
+    async (speculate) => {
+      const engine = await readyEngine({ device: 4, context: 4096 });
+      const { said } = await reply(engine, [1, 2, 3], { maxTokens: 100, speculate });
+      expect(said.ids).toEqual(fakeReply([1, 2, 3], 100));
+      expect(fake.mostOutstanding()).toBe(2);
+    },
+  );
+
+  it.each([2, 3])('drafts nothing on device %i, which cannot check', async (device) => {
     const engine = await readyEngine({ device });
     const { checked } = await both(engine, [1, 2, 3], { maxTokens: 100, sampling: repeating(5, 0) }, 'auto');
     expect(checked.drafted).toBe(0);
