@@ -21,6 +21,7 @@ import { pathsHere } from '../../codegen/build/cpu-paths.ts';
 import { build, type Kernel } from '../../codegen/index.ts';
 import { openLibrary } from '../../runtime/library.ts';
 import { fakeCompiler, hang, leftovers, microKernel } from '../support/fake-compiler.ts';
+import { thorough } from '../support/thorough.ts';
 import { until } from '../support/within.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'build-real-'));
@@ -130,8 +131,8 @@ describe('the first build, asked for four times at once, compiles once', () => {
   });
 });
 
-/** As many as take a quarter of a minute; $ONELAUNCH_TEST_KILLS asks for more. */
-const kills = Number(process.env['ONELAUNCH_TEST_KILLS'] ?? 2);
+/** $ONELAUNCH_TEST_KILLS asks for more. */
+const kills = Number(process.env['ONELAUNCH_TEST_KILLS'] ?? (thorough ? 5 : 1));
 
 test(`killed ${kills} times at any moment, each followed by a good build`, async () => {
   const begun = performance.now();
@@ -147,7 +148,7 @@ test(`killed ${kills} times at any moment, each followed by a good build`, async
       () => 'the begin of a build',
     );
     // Spread over the whole of a build: the golden ratio's multiples are never close to each other.
-    await sleep(((i * 0.618) % 1) * millis);
+    await sleep((((i + 1) * 0.382) % 1) * millis);
     child.kill((['SIGKILL', 'SIGTERM', 'SIGINT'] as const)[i % 3]);
     await end;
     await until(

@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { abiHeader } from '../../abi/header.ts';
+import { thorough } from '../support/thorough.ts';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -20,8 +21,8 @@ const includes = [folder, join(root, 'templates'), join(root, 'templates/cpu'), 
 const avx512 = ['f', 'bw', 'vl', 'dq'].map((part) => `avx512${part}`);
 const paths = [
   { isa: 'plain', needs: [], weights: ['bf16'] },
-  { isa: 'avx2', needs: ['avx2', 'fma', 'f16c'], weights: ['fp16', 'float'] },
-  { isa: 'avx512', needs: [...avx512, 'fma', 'f16c'], weights: ['bf16', 'fp16'] },
+  { isa: 'avx2', needs: ['avx2', 'fma', 'f16c'], weights: thorough ? ['fp16', 'float'] : ['float'] },
+  { isa: 'avx512', needs: [...avx512, 'fma', 'f16c'], weights: thorough ? ['bf16', 'fp16'] : ['fp16'] },
   { isa: 'avx512bf16', needs: [...avx512, 'avx512_bf16', 'fma', 'f16c'], weights: ['bf16'] },
 ];
 const flagsOf = (needs: readonly string[]): string[] => needs.map((need) => `-m${need.replace('_', '')}`);
