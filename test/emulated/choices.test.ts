@@ -4,6 +4,7 @@ import type { Engine } from '../../runtime/engine.ts';
 import { expectPlainChoices } from '../support/choices.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { openEmulated } from '../support/emulate-model.ts';
+import { draws, wrongDraws } from '../support/plain-sample.ts';
 
 const why = cannotEmulate();
 if (why) console.warn(`skipped: ${why}`);
@@ -29,5 +30,9 @@ describe.skipIf(why).each(['cooperative', 'stream'])('plan %s', (plan) => {
     // The one that was chosen loses its lead.
     const both = await expectPlainChoices(engine, prompt, 3, { bias: { 7: 100, 9: 100 }, frequency: 60 });
     expect(new Set(both.slice(0, 2))).toEqual(new Set([7, 9]));
+  });
+
+  it.each(draws)('samples as a sort and the softmax say: %j', async (asked) => {
+    expect(await wrongDraws(engine, [5, 6, 7], 6, asked)).toEqual([]);
   });
 });

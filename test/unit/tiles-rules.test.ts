@@ -36,6 +36,13 @@ describe('tiles are refused', () => {
           |                                            ^^^^^
         a head of qwen3-0.6b has 127 elements, and tiles store them in pairs."
     `);
+    expect(message(illegal.whole, { headDim: 96 })).toMatchInlineSnapshot(`
+      "tiles.ts:7:44: error: tiles-odd-head
+        7 | export const whole = plan('whole', stages, tiles());
+          |                                            ^^^^^
+        a head of qwen3-0.6b has 96 elements, which in the cache are 96, and four warps together attend to a power of two.
+        Legal here: multiply: 'mma'."
+    `);
   });
 
   test('on a CPU', () => {
@@ -78,7 +85,13 @@ describe('tiles are refused', () => {
 
   test('with heads that a tile cuts, where their norm is in it', () => {
     expect(message(prefill, { headDim: 80 })).toMatchInlineSnapshot(`
-      "prefill.ts:8:64: error: tiles-with-split-heads
+      "prefill.ts:19:3: error: tiles-odd-head
+        19 |   tiles(),
+           |   ^^^^^
+        a head of qwen3-0.6b has 80 elements, which in the cache are 96, and four warps together attend to a power of two.
+        Legal here: multiply: 'mma'.
+
+      prefill.ts:8:64: error: tiles-with-split-heads
         8 |     stage('qkv', ['attn_norm', 'qkv_proj', 'qk_norm', 'rope', 'kv_append'], {
           |                                                                ^^^^^^^^^
         a tile of 128 rows has no whole heads of 80, as qwen3-0.6b has them.

@@ -1,4 +1,6 @@
 // Rules about plans with tiles: what their kernels need of the plan, the model and the target.
+
+import { padded } from '../../model/packing.ts';
 import { endBefore, stageOfItsOwn, withScheme } from '../../plan/edits.ts';
 import { atPlan, atStage, type Context, type Edit, type Finding, opsOf } from '../../plan/finding.ts';
 import type { TilesScheme } from '../../plan/plan.ts';
@@ -54,10 +56,21 @@ export function tilesNotHalf(context: Context): Finding[] {
 }
 
 export function tilesOddHead(context: Context): Finding[] {
+  const { plan, target } = context;
   const { name, headDim } = context.graph.dims;
-  if (headDim % 2 === 0) return [];
-  const why = `a head of ${name} has ${headDim} elements, and tiles store them in pairs`;
-  return atTiles(context, 'tiles-odd-head', why);
+  const head = `a head of ${name} has ${headDim} elements`;
+  if (headDim % 2 !== 0) return atTiles(context, 'tiles-odd-head', `${head}, and tiles store them in pairs`);
+  const isWarpgroups = multiplyOf(schemeOf(context), target) === 'wgmma';
+  if (!isWarpgroups || Number.isInteger(Math.log2(padded(headDim)))) return [];
+  // Threads that feed attention each copy the same piece of every position of theirs.
+  const why = `${head}, which in the cache are ${padded(headDim)}, and four warps together attend to a power of two`;
+  const edits: Edit[] = [
+    {
+      text: `multiply: 'mma'`,
+      plans: () => [withScheme(plan, { ...schemeOf(context), multiply: 'mma' })],
+    },
+  ];
+  return [{ rule: 'tiles-odd-head', ...atPlan(plan, 'scheme', 'tiles'), why, edits }];
 }
 
 /** In the epilogue of their product heads are whole, or their norm would need other blocks. */

@@ -5,15 +5,15 @@
 #include "block.cuh"
 
 /** Candidates that are kept in b.scratch; more are read from the logits again, which is slower and gives the same token. */
-constexpr int kCandidates = 4096;
-/** Bins of the first histogram, and how many make a factor of e. */
-constexpr int kBins = 2048;
-constexpr float kBinsPerNat = 64;
+constexpr int kCandidates = 2048;
+/** How far below the top the candidates are looked for first, where their number is not known [nats]; half of it while they are too many. */
+constexpr float kNear = 8;
+constexpr int kAttempts = 6;
 
-/** Floats of b.scratch that sample uses: a key and an id for each candidate; before that, the bins. */
+/** Floats of b.scratch that sample uses: a key and an id for each candidate. */
 BOTH constexpr int sample_scratch() { return 2 * kCandidates; }
 
-static_assert(kBins % kThreads == 0 && kBins <= 2 * kCandidates && kCandidates % kThreads == 0);
+static_assert(kCandidates % kThreads == 0);
 
 /** Larger z, larger key; NaN is smallest, below -inf. */
 DEVICE uint32_t ordered_key(float z) {
@@ -87,8 +87,24 @@ struct Logits {
   /** body(id, logit, logit before bias and penalties) for all ids, dealt to the threads, ascending within a thread. */
   template <class Body>
   DEVICE void each(Body&& body) const {
+    walk<true>(body);
+  }
+
+  /** The same where time counts: with a loop of its own for logits that nothing changes. */
+  template <class Body>
+  DEVICE void each_fast(Body&& body) const {
+    if (counts || bias)
+      walk<true>(body);
+    else
+      walk<false>(body);
+  }
+
+ private:
+  template <bool Changed, class Body>
+  DEVICE void walk(Body&& body) const {
     constexpr int kTogether = 4;
     const auto one = [&](int id, float x) {
+      if constexpr (!Changed) return body(id, x, x);
       const int count = counts ? __ldcg(counts + id) : 0;
       const float biased = bias ? __fadd_rn(x, __ldcg(bias + id)) : x;
       body(id, count > 0 ? penalised(biased, count) : biased, x);
@@ -149,6 +165,7 @@ struct Choice {
   DEVICE void consider(uint32_t key, int id, const Kept& kept, uint64_t noise) {
     if (key < kept.low || (key != kept.top && kept.least > 0 && kept.mass(key) < kept.least)) return;
     const float z = value_of(key);
+    if (z + gumbel_bound(0) < most) return;
     const uint32_t bits = noise_bits(noise, id);
     if (z + gumbel_bound(bits) < most) return;  // most candidates cannot win: no logarithms for them
     const float noisy = z + gumbel(bits);
@@ -165,52 +182,34 @@ struct Choice {
   }
 };
 
-/**
- * The keys and ids of the largest logits, at most kCandidates and as many as whole bins allow, in no particular order; returns how many.
- * Every key that is left out is smaller than all that are listed.
- */
-DEVICE int list_candidates(const Logits& logits, const Divisor& by_temperature, uint32_t top, uint32_t* keys, int* ids) {
-  __shared__ int warp_counts[kWarps], listed;
-  constexpr int kEach = kBins / kThreads;
-  int* const bins = reinterpret_cast<int*>(keys);
-  const float highest = value_of(top);
-  const auto bin_of = [&](uint32_t key) {
-    if (key == top) return 0;
-    const float bin = (highest - value_of(key)) * kBinsPerNat;
-    return bin < kBins - 1 ? int(bin) : kBins - 1;  // NaN goes last
-  };
-  for (int i = int(threadIdx.x); i < kBins; i += kThreads) bins[i] = 0;
-  if (threadIdx.x == 0) listed = 0;
-  block_sync();
-  logits.each([&](int, float x, float) { atomicAdd(bins + bin_of(ordered_key(by_temperature(x))), 1); });
-  block_sync();
-  // How many bins, from the first, hold at most kCandidates together.
-  int mine[kEach], sum = 0;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) sum += mine[i] = bins[int(threadIdx.x) * kEach + i];
-  int before = sum;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const int other = __shfl_up_sync(~0u, before, step);
-    if (lane() >= step) before += other;
+/** A thread's largest logit. */
+struct Largest {
+  float most = -float_of(0x7f800000u);
+  bool strange = false;  // a logit was NaN or infinite
+
+  DEVICE void consider(float x, float computed) {
+    strange |= not_finite(bits_of(computed));
+    most = fmaxf(most, x);
   }
-  if (lane() == 31) warp_counts[warp()] = before;
+};
+
+/** Lists the keys from `least` up and their ids, in no particular order; returns how many there are: beyond kCandidates they are not listed. */
+DEVICE int list_from(uint32_t least, const Logits& logits, float temperature, const Divisor& by_temperature, uint32_t* keys, int* ids) {
+  __shared__ int found;
+  if (threadIdx.x == 0) found = 0;
   block_sync();
-  before -= sum;
-  for (int i = 0; i < warp(); ++i) before += warp_counts[i];
-  int fitting = 0;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) fitting += (before += mine[i]) <= kCandidates;
-  const int taken = int(block_total(uint64_t(fitting)));
-  logits.each([&](int id, float x, float) {
+  // Below it no quotient is rounded up to the least: most logits cost no division.
+  const float near = value_of(least) * temperature;
+  const float low = fmaf(-1e-6f, fabsf(near), near) - 1e-30f;
+  logits.each_fast([&](int id, float x, float) {
+    if (x < low) return;
     const uint32_t key = ordered_key(by_temperature(x));
-    if (bin_of(key) >= taken) return;
-    const int at = atomicAdd(&listed, 1);
-    keys[at] = key;
-    ids[at] = id;
+    if (key < least) return;
+    const int at = atomicAdd(&found, 1);
+    if (at < kCandidates) keys[at] = key, ids[at] = id;
   });
   block_sync();
-  return listed;
+  return found;
 }
 
 /** A thread's part of the candidates in scratch. */
@@ -219,7 +218,7 @@ struct Listed {
   uint32_t key[kEach];
   uint64_t mass[kEach];
 
-  DEVICE Listed(const uint32_t* keys, int n, const Kept& kept) {
+  DEVICE void read(const uint32_t* keys, int n, const Kept& kept) {
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const int at = int(threadIdx.x) + i * kThreads;
@@ -257,10 +256,10 @@ DEVICE void choose_token(float* scratch, const float* values, const Sampling& s,
       logits.each([&](int id, float x, float) { body(id, ordered_key(by_temperature(x))); });
     };
     Kept kept{0, 0, s.min_p > 0 ? (uint64_t)((double)s.min_p * (double)exp_fixed(0)) : 0};
-    logits.each([&](int, float x, float computed) {
-      kept.top = max(kept.top, not_finite(bits_of(computed)) ? kStrangeKey : ordered_key(by_temperature(x)));
-    });
-    kept.top = uint32_t(block_largest(kept.top));
+    Largest mine;
+    logits.each_fast([&](int, float x, float computed) { mine.consider(x, computed); });
+    const uint32_t my_top = mine.strange ? kStrangeKey : ordered_key(by_temperature(mine.most));
+    kept.top = uint32_t(block_largest(my_top));
     if (kept.top == kStrangeKey) {
       if (threadIdx.x == 0) *next = kNotFinite;
       return;
@@ -271,16 +270,27 @@ DEVICE void choose_token(float* scratch, const float* values, const Sampling& s,
     int* const ids = reinterpret_cast<int*>(keys + kCandidates);
     bool complete = false;  // the list holds all that is left
     if (few || nucleus) {
-      const int n = list_candidates(logits, by_temperature, kept.top, keys, ids);
-      const Listed list(keys, n, kept);
       uint64_t share = 0;
-      if (few) {
-        complete = n >= s.top_k;
-      } else {
+      if (!few) {
         uint64_t total = 0;
         each_key([&](int, uint32_t key) { total += kept.mass(key); });
         share = share_of(s.top_p, block_total(total));
-        complete = block_total(list.from(0, n, false)) >= share;
+      }
+      // As many logits as threads' largest reach one of these; elsewhere what is near the top, and nearer while that is too many.
+      uint32_t least = few && s.top_k <= kThreads ? key_weighing(s.top_k, [&](uint32_t low) { return uint64_t(my_top >= low); }) : 0;
+      float near = kNear;
+      Listed list;
+      int n = 0;
+#pragma unroll 1
+      for (int attempt = 0; attempt < kAttempts; ++attempt) {
+        if (!few || s.top_k > kThreads) least = ordered_key(value_of(kept.top) - near);
+        n = list_from(least, logits, s.temperature, by_temperature, keys, ids);
+        if (n <= kCandidates) break;
+        near /= 2;
+      }
+      if (n <= kCandidates) {
+        list.read(keys, n, kept);
+        complete = few ? n >= s.top_k : block_total(list.from(0, n, false)) >= share;
       }
       if (complete) {
         if (few) kept.low = key_weighing(s.top_k, [&](uint32_t low) { return list.from(low, n, true); });
@@ -301,7 +311,7 @@ DEVICE void choose_token(float* scratch, const float* values, const Sampling& s,
         if (nucleus) kept.low = max(kept.low, key_weighing(share, [&](uint32_t low) { return sum_from(low, false); }));
       }
     }
-    if (!complete) each_key([&](int id, uint32_t key) { choice.consider(key, id, kept, noise); });
+    if (!complete) logits.each_fast([&](int id, float x, float) { choice.consider(ordered_key(by_temperature(x)), id, kept, noise); });
   }
   const int token = choice.of_block();
   if (threadIdx.x == 0) {

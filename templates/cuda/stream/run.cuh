@@ -23,7 +23,7 @@ DEVICE void prepare(SharedMemory<T>& s, char* ring) {
     for (int i = 0; i < kWarps; ++i) f.place[i] = 0;
   }
 #if BULK_COPIES
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  publish_mbarriers();
   asm volatile("fence.proxy.async;" ::: "memory");
 #endif
   __syncthreads();

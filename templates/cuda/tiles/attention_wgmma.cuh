@@ -20,7 +20,7 @@ DEVICE void start_positions(Block& b) {
 struct Share {
   static constexpr int kSegments = kRowBytes / 64;
   static constexpr int kRows = kFeedingThreads * 16 / kRowBytes;  // that all threads copy together
-  static_assert(kRows % 2 == 0 && (kRows % 8 == 0 || 8 % kRows == 0) && kKeyTile % kRows == 0, "rows of a thread lie alike in their groups");
+  static_assert(kRows % 2 == 0 && (kRows % 8 == 0 || 8 % kRows == 0) && kKeyTile % kRows == 0, "see tilesOddHead in codegen/schemes/tiles/rules.ts");
   int row, from, to;  // its first position of a tile; bytes from the tile's first
 
   DEVICE explicit Share(int thread) {

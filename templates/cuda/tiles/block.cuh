@@ -11,13 +11,53 @@ DEVICE int warp() { return opaque(int(threadIdx.x)) >> 5; }
 
 /** Threads of a launch: with wgmma four warps more, one of which has the copy engine feed those that compute. */
 constexpr int kLaunchThreads = kThreads + WGMMA * 128;
-/** Returns when all threads of the block have called it, from wherever: those that feed go another way through the stages. */
-DEVICE void block_sync() {
-  __syncwarp();  // one lane may have fed alone
-  warps_sync(2, kLaunchThreads);
-}
 /** Returns when all threads that compute have called it. */
 DEVICE void computing_sync() { warps_sync(1, kThreads); }
+
+/** Where warps that feed wait for thread 0, each from a place of its own: they share no barrier with those that compute. */
+class Release {
+ public:
+  /** By all threads, once, before any go their own way. */
+  DEVICE static void start() {
+#if WGMMA
+    if (threadIdx.x == 0) mbarrier_init(barrier(), 1 + kFeedingWarps), publish_mbarriers();
+    __syncthreads();
+#endif
+  }
+  /** By thread 0: lets them go on, with a word. */
+  DEVICE void give(bool word) {
+#if WGMMA
+    // They have arrived there, hence read the word before that.
+    while (!mbarrier_test_wait(barrier(), parity_ ^ 1)) {
+    }
+    words()[parity_] = word;
+    mbarrier_arrive(barrier());
+    parity_ ^= 1;
+#endif
+  }
+  /** By them: returns the word when it is given. */
+  DEVICE bool wait() {
+    __syncwarp();  // one lane may have fed alone
+    if (lane() == 0) mbarrier_arrive(barrier());
+    while (!mbarrier_test_wait(barrier(), parity_)) {
+    }
+    const bool word = words()[parity_];
+    parity_ ^= 1;
+    return word;
+  }
+
+ private:
+  static constexpr int kFeedingWarps = (kLaunchThreads - kThreads) / 32;
+  DEVICE static uint64_t* barrier() {
+    __shared__ uint64_t place;
+    return &place;
+  }
+  DEVICE static volatile bool* words() {
+    __shared__ bool places[2];
+    return places;
+  }
+  unsigned parity_ = 0;
+};
 
 /** The slots of shared memory, which one warp fills and the others use, one behind the other: where a thread of either is. */
 struct Ring {
@@ -30,7 +70,7 @@ struct Ring {
     full = full_barriers, empty = empty_barriers;
     if (threadIdx.x != 0) return;
     for (int i = 0; i < slots; ++i) mbarrier_init(full + i, fillers), mbarrier_init(empty + i, kWarps);
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    publish_mbarriers();
   }
   DEVICE void go_on(int slots) {
     if (++slot == slots) slot = 0, parity ^= 1;
@@ -53,6 +93,7 @@ struct Block {
   const bool feeds;     // this warp is one of those that do not compute
   unsigned passed = 0;  // barriers, as thread 0 counts them
   bool leaves = false;  // the host has asked to stop, or a block has waited too long: nothing more is computed
+  Release release;
   Ring ring, positions;  // of steps, of tiles of positions
 
   DEVICE int index() const { return int(blockIdx.x); }
@@ -93,8 +134,13 @@ DEVICE void grid_barrier(Block& b) {
   __shared__ bool leaves;
   unsigned* const barrier = b.args.barrier;
   mark_phase(kPhaseCompute);
+  if (b.feeds) {
+    b.leaves = b.release.wait();
+    fence_copy_engine();
+    return;
+  }
   fence_copy_engine();
-  block_sync();
+  computing_sync();
   if (threadIdx.x == 0) {
     mark_phase(kPhaseMeet);
     const unsigned ordinal = ++b.passed;
@@ -105,9 +151,10 @@ DEVICE void grid_barrier(Block& b) {
     wait_for_blocks(barrier, ordinal);
     const unsigned stop_at = load_relaxed(barrier + kStopAt);
     leaves = load_relaxed(barrier + kLate) != 0 || (stop_at != 0 && stop_at <= ordinal);
+    b.release.give(leaves);
     mark_phase(kPhaseOthers);
   }
-  block_sync();
+  computing_sync();
   fence_copy_engine();
   b.leaves = leaves;
 }

@@ -13,7 +13,9 @@ DEVICE void start_rings(Block& b) {
 #if WGMMA
   start_slots(b);
   start_positions(b);
-  block_sync();
+  if (b.feeds) return void(b.release.wait());
+  if (threadIdx.x == 0) b.release.give(false);
+  computing_sync();
 #endif
 }
 
