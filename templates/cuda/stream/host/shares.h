@@ -1,6 +1,7 @@
 // How the positions of a batch are dealt to the blocks of a head: all as much as can be, in as few parts as can be.
 #pragma once
 #include <algorithm>
+#include <cstdlib>
 
 #include "model.h"
 
@@ -14,7 +15,7 @@ inline int most_tiles(int position) {
 /** Fills in LaunchArgs.shares and the shares of rows, whose positions are there. The same in all layers, since what a block publishes in one it
  *  empties two layers on. */
 inline void deal_rows(LaunchArgs& pass) {
-  constexpr int kFewest = 12;  // items of a share: a head alone has one block for so many tiles (splits_at)
+  constexpr int kFewest = 8;  // items of a share, below which a merge is thought to cost more than it saves; not measured
   BatchShares& to = pass.shares;
   const int rows = pass.tokens;
   int items = 0;
@@ -27,12 +28,11 @@ inline void deal_rows(LaunchArgs& pass) {
   const int for_each = std::max(1, std::min(kSplits / rows, items / (rows * kFewest)));
   const int shares = std::min(kSplits, rows * for_each);
   for (int share = 0; share <= kSplits; ++share) {
-    int cut = share < shares ? static_cast<int>(int64_t{items} * share / shares) : items;
-    // Not inside a row, where its end is near.
-    for (int row = 0; row < rows && share < shares; ++row) {
-      if (std::abs(to.items[row] - cut) * 4 * shares <= items) cut = to.items[row];
-    }
-    to.cuts[share] = cut;
+    const int even = share < shares ? static_cast<int>(int64_t{items} * share / shares) : items;
+    const auto near = [&](int begin) { return std::abs(begin - even); };
+    const int begin = *std::min_element(to.items, to.items + rows + 1, [&](int a, int b) { return near(a) < near(b); });
+    // Not inside a row that begins within a quarter of a share.
+    to.cuts[share] = share > 0 && near(begin) * 4 * shares <= items ? begin : even;
   }
   to.most = 0;
   for (int share = 0, row = 0; share < kSplits; ++share) {
