@@ -28,6 +28,9 @@ DEVICE TokenSplits splits_of(const Cta<T>& cta, int token) {
   return {0, splits_at(cta.position)};
 }
 
+/** Whether a block that has all positions of a token publishes the head's output; else it publishes a split like any other. */
+constexpr bool kWholeHeads = splits_at(0) == 1;
+
 /** Merges the splits of a head: the blocks of the head share its words. Eight items a warp, four lanes an item that share the splits. */
 template <int T, class Partial, class Att>
 DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, Stage stage) {
@@ -41,7 +44,7 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
   for (int i0 = begin + warp() * kSide; i0 < end; i0 += kWarps * kSide) {
     const int item = min(i0 + lane() % kSide, end - 1), query = item / kPairs, first = lane() / kSide;
     const TokenSplits of = splits_of(cta, query / kGroup);
-    const bool merged = !cta.batched() || of.count > 1;  // the block that has a row alone has published it
+    const bool published = cta.batched() && kWholeHeads && of.count == 1, merged = !published && (!cta.batched() || of.count > 0);
     Words<2> sums[kShare], weights[kShare];
     cta.delay(stage);
     warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
@@ -78,7 +81,7 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
       y += __shfl_xor_sync(~0u, y, other);
       row_sum += __shfl_xor_sync(~0u, row_sum, other);
     }
-    if (first == 0 && i0 + lane() % kSide < end && of.count != (cta.batched() ? 1 : 0)) {
+    if (first == 0 && i0 + lane() % kSide < end && !published) {
       const int token = query / kGroup, row = (head * kGroup + query % kGroup) * kPairs + item % kPairs;
       if (!merged) row_sum = 1;  // no row, which others wait for all the same
       att.publish(cta.epoch, word_at<T>(row, token), pair_word(__fdividef(x, row_sum), __fdividef(y, row_sum)));
