@@ -9,7 +9,6 @@ import { hubIds } from './configs/models.ts';
 import { gather, OnelaunchError } from './errors.ts';
 import type { ChatTemplate } from './runtime/chat-template.ts';
 import type { GenerationDefaults } from './runtime/generation-config.ts';
-import { checkSequences } from './runtime/limits.ts';
 import { listed, type Tensors } from './runtime/safetensors.ts';
 import type { Tokenizer } from './runtime/tokenizer.ts';
 
@@ -95,7 +94,6 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     return { ...read, dims: formats.settleWeights(read.dims, options.weights, target) };
   });
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
-  if (target) attempt(() => checkSequences(needs.run?.sequences ?? 1, target));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.
   const directory = model ? model.directory : configured(options.model);

@@ -80,7 +80,7 @@ export function addBench(program: Program, start: Start): void {
     .option('--prompt <n>', 'tokens of the prefill; 0: none (default: 512)', whole('--prompt', 0, 16_777_216))
     .option(
       '--sequences <list>',
-      `also so many sequences at once, up to ${mostSequences}, at the last position: tokens a second of all together; on a CPU`,
+      `also so many sequences at once, up to ${mostSequences}, at the last position: tokens a second of all together`,
       wholes('--sequences', 1, mostSequences),
     )
     .option('--runs <n>', 'runs of each figure, interleaved', whole('--runs', 1, 1000), 5)

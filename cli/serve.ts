@@ -29,7 +29,7 @@ export function addServe(program: Program, start: Start): void {
     .option('--cors-origin <origin>', 'a site whose pages may read answers; may be given again', several)
     .option(
       '--parallel <n>',
-      `replies at a time, in shared passes, up to ${mostSequences}; each has a KV cache of its own. On a CPU`,
+      `replies at a time, in shared passes, up to ${mostSequences}; each has a KV cache of its own`,
       whole('--parallel', 1, mostSequences),
       1,
     )

@@ -97,7 +97,8 @@ export function addSimulate(program: Program, start: Start): void {
 }
 
 function faultText({ kind, text, run, runs }: FoundFault, all: number): string {
-  const { seed, tokens, position, blocks, warps } = run;
-  const again = `--seeds 1 --seed ${seed} --pass-tokens ${tokens} --at ${position}`;
+  const { seed, tokens, position, rows, blocks, warps } = run;
+  const machine = rows ? '' : ` --pass-tokens ${tokens} --at ${position}`;
+  const again = `--seeds 1 --seed ${seed}${machine}`;
   return `${kind}: ${text}\n  in ${runs} of ${all}; first on ${blocks} blocks of ${warps} warps, again with ${again}`;
 }

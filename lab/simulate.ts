@@ -76,13 +76,17 @@ export function runsFor({ schedule, machines }: Tiny<Schedule>, choice: RunChoic
     );
   }
   const shapes = distinct(machines.map(({ blocks, warps }) => ({ blocks, warps })));
-  const counts = tokens ?? distinct(machines.map((machine) => machine.tokens));
-  const places = positions ?? distinct(machines.map((machine) => machine.position));
-  return Array.from({ length: seeds }, (_, i) => first + i).flatMap((seed) =>
-    shapes.flatMap((shape) =>
+  const alone = machines.filter(({ rows }) => !rows);
+  const counts = tokens ?? distinct(alone.map((machine) => machine.tokens));
+  const places = positions ?? distinct(alone.map((machine) => machine.position));
+  // Passes of several sequences have counts and positions of their own.
+  const batches = tokens || positions ? [] : machines.filter(({ rows }) => rows);
+  return Array.from({ length: seeds }, (_, i) => first + i).flatMap((seed) => [
+    ...shapes.flatMap((shape) =>
       counts.flatMap((count) => places.map((position) => ({ ...shape, tokens: count, position, seed }))),
     ),
-  );
+    ...batches.map((machine) => ({ ...machine, seed })),
+  ]);
 }
 
 const distinct = <T>(values: readonly T[]): T[] => [

@@ -16,7 +16,6 @@ import {
 import { followJobs, type Jobs } from './jobs.ts';
 import { type Library, openLibrary } from './library.ts';
 import { failure } from './library-failure.ts';
-import { checkSequences } from './limits.ts';
 import { type Recorded, takeEvents } from './profile-events.ts';
 import { type Abortable, laneOf, type OnRows, ownLane, Sequence, type SequenceLane } from './sequence.ts';
 import { Turn } from './turn.ts';
@@ -55,7 +54,6 @@ export class Engine {
    *  @throws OnelaunchError when the library does not match or the device has no room */
   static async open(libraryPath: string, manifest: Manifest, settings: EngineSettings): Promise<Engine> {
     const options = readSettings(settings);
-    checkSequences(options.sequences, { kind: manifest.kind, name: manifest.target });
     const library = openLibrary(libraryPath, manifest);
     const { functions } = library;
     let jobs: Jobs | undefined;

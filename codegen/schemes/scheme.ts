@@ -34,6 +34,8 @@ export interface TinyRun {
   readonly warps: number;
   readonly tokens: number;
   readonly position: number;
+  /** Positions of tokens that belong to sequences of their own, where a scheme has such passes. */
+  readonly rows?: readonly number[];
   readonly seed: number;
 }
 

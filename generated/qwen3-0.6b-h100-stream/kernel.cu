@@ -76,7 +76,7 @@ template <int T>
 DEVICE void stage_attention(Cta<T>& cta, const LayerWeights& w, const Exchanges<T>& words, const Table& table) {
   cta.begin();
   using Heads = HeadPrologue<true, true, false>;
-  attend_unit<T, Heads>(cta, w, { w.q_norm, w.k_norm }, words.qkv, NoExchange{}, words.partial, words.att, Stage::attention);
+  attend<T, Heads>(cta, w, { w.q_norm, w.k_norm }, words.qkv, NoExchange{}, words.partial, words.att, Stage::attention);
 }
 
 // merge = attn_merge
@@ -142,7 +142,7 @@ template <int T>
 DEVICE void stage_head(Cta<T>& cta, const ModelWeights& w, const Exchanges<T>& words, const Table& table, Best& best) {
   cta.begin();
   const NormedGather input{ words.x.of(cta.epoch - 1), {}, w.final_norm };
-  const LogitRows rows(cta.pass);
+  const LogitRows rows(cta);
   product<LmHead, T>(cta, input, NothingEarly{}, [&](const Output& o, const auto&) { rows.take(o, best); });
 }
 
@@ -174,7 +174,7 @@ DEVICE void consume(const LaunchArgs& pass, SharedMemory<T>& s, char* ring) {
   Cta<T> cta{pass, s, ring};
   const ModelWeights model = model_weights(pass);
   const Exchanges<T> words(pass.words);
-  Table table{model.embedding, pass.ids};
+  Table table{model.embedding, cta.batched() ? s.ids : pass.ids};
   for (int step = 0;; ++step) {
     cta.step = step;
     cta.position = pass.position + step;
@@ -193,6 +193,7 @@ DEVICE void consume(const LaunchArgs& pass, SharedMemory<T>& s, char* ring) {
     if (!pass.head) break;
     Best best;
     stage_head(cta, model, words, table, best);
+    if (cta.batched()) keep_bests(cta, best);
     if (!pass.sample) break;
     if (end_step(cta, words.argmax_candidates, words.sampled_token, best, step, Stage::sample)) break;
     table.ids = &s.token;
@@ -205,7 +206,7 @@ template <int T>
 __global__ void __launch_bounds__(kThreads + kProducerThreads, 1) decode(const __grid_constant__ LaunchArgs pass) {
   extern __shared__ __align__(1024) char ring[];
   auto& s = *reinterpret_cast<SharedMemory<T>*>(ring + SharedMemory<T>::kSlots * kSlotBytes);
-  prepare(s, ring);
+  prepare(pass, s, ring);
   if (warp() < kWarps) {
     more_registers();
     consume<T>(pass, s, ring);
@@ -223,7 +224,7 @@ __global__ void __launch_bounds__(kThreads + kProducerThreads, 1) decode(const _
   }
 }
 
-// Samples after a pass of several tokens.
+// Samples after a pass of several tokens: one block, or one a row.
 __global__ void __launch_bounds__(kThreads) sample(const __grid_constant__ LaunchArgs pass) { sample_logits(pass); }
 
 // Packs the matrices of one layer, or the head, into the stream.

@@ -143,6 +143,24 @@ using Vector = bf16;  // weights of norms
 using Cache = bf16;   // keys and values of past positions
 using Wire = bf16;    // activations that cross blocks
 
+/** A token of a pass whose tokens belong to sequences of their own. */
+struct BatchRow {
+  int id;              // below 0: the token that was chosen for its sequence last
+  int position;
+  int slot;            // of its sequence: in the cache, in counts and in next
+  int share, shares;   // those of the kSplits blocks of a head that have some of its positions; without a token: none
+  const float* bias;   // as in LaunchArgs
+  Sampling sampling;
+};
+
+/** How the positions of such a pass are dealt to the blocks of a head. Every row has items: its tiles of cached positions, then its own position. */
+struct BatchShares {
+  int items[kPassTokens + 1];  // where those of a row begin
+  int cuts[kSplits + 1];       // where those of a block begin
+  int rows[kSplits];           // of which row its first is; past the last one: it has none
+  int most;                    // shares of a row
+};
+
 // One launch: a pass of up to kPassTokens tokens, or `steps` passes of one token, each fed with what the one before chose.
 struct LaunchArgs {
   int tokens;        // of the first pass
@@ -159,12 +177,12 @@ struct LaunchArgs {
   unsigned long long timeout_ns;  // longest wait
   const int* ids;              // [kPassTokens]
   const int* stop_ids;         // [stop_count]
-  int* next;                   // [1] the chosen token
-  int* counts;                 // [kVocab] what penalties count of each token, see host/noise.h
+  int* next;                   // [1] the chosen token; of rows [slots]
+  int* counts;                 // [kVocab] what penalties count of each token, see host/noise.h; of rows [slots][kVocab]
   const float* bias;           // [kVocab] added to the logits that compete; null: none
   const char* weights;         // norms, biases and the embedding, kKeptBytes
   const char* stream;          // matrices in the order of their use, kStreamBytes
-  Cache* cache;                // [kLayers][kKvHeads][context][2][kHeadPad], swizzled
+  Cache* cache;                // [kLayers][kKvHeads][context][2][kHeadPad], swizzled; of rows [slots] of these
   const float* rope;           // [context][kHeadDim / 2][2] cos, sin
   float* logits;               // [kPassTokens][kVocab], row 0 of token first_logits
   float* sampler;              // scratch of the sampler
@@ -173,6 +191,10 @@ struct LaunchArgs {
   unsigned* reply;             // on the host: [steps], in a check [tokens], 1 + the token chosen
   const unsigned* stop_request;  // on the host: not 0 when the reply is to end
   int check;                   // 1: tokens from the second on are drafts, up to kCheckTokens; all get logits, and the token after each is chosen
+  int batch;                   // 1: tokens are rows, each of a sequence of its own; all get logits, and the token after each is chosen
+  BatchRow rows[kPassTokens];
+  BatchShares shares;
+  uint64_t* bests;             // [kPassTokens][kBlocks] the best logit of a row in every block, see choose.cuh
 #if PROFILE
   struct ProfileMark* profile;  // the tracks of a GPU
 #endif

@@ -60,7 +60,8 @@ int32_t backend_steps(Backend* backend);
 int32_t backend_check_tokens(Backend* backend);
 /** The most tokens of such a request from this position on, 1 or more. */
 int32_t backend_check_tokens_at(Backend* backend, int32_t position);
-/** The most rows of a request; 1: a pass has one sequence, and no rows. How many there are changes nothing of any of them. */
+/** The most rows of a request; 1: a pass has one sequence, and no rows. On a CPU how many there are changes nothing of any of them; on a GPU
+ *  it decides how sums are ordered. */
 int32_t backend_rows(Backend* backend);
 /** Who drafts for this backend; nullptr: what is usual. Owned by the backend. */
 Drafter* backend_drafter(Backend* backend);

@@ -268,7 +268,7 @@ class Batch {
     request.sample = true;
     for (const int32_t slot : slots) request.keep_logits |= members_[slot].job.wants_logprobs();
     request.steps = 1;
-    if (backend_rows(backend) > 1) request.rows = rows.data();  // one too: its bits are those of a row among others
+    if (backend_rows(backend) > 1) request.rows = rows.data();  // one too: on a CPU its bits are those of a row among others
     std::string error;
     const int status = guarded(&error, [&] {
       for (const int32_t slot : slots) count(backend, slot);

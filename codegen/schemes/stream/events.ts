@@ -11,6 +11,8 @@ export interface Launch {
   /** Of the first token; the cache holds all positions before it. */
   readonly position: number;
   readonly passes: number;
+  /** Positions of tokens that belong to sequences of their own, in one pass; there may be fewer than tokens. */
+  readonly rows?: readonly number[] | undefined;
   /** Every block finds the token from the candidates; otherwise block 0 samples it. */
   readonly greedy: boolean;
 }

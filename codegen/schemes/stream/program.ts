@@ -144,7 +144,8 @@ class Program {
         for (const step of stage.prologue) {
           if (step.kind === 'gather') this.#gather(stage, step.tensor, epoch, lo, hi, warp);
           if (step.kind !== 'merge_splits') continue;
-          if (this.#splits() === 1) this.#gather(stage, 'att', epoch, lo, hi, warp);
+          const splits = this.#splitsOf(token);
+          if (this.#isWhole(splits)) this.#gather(stage, 'att', epoch, lo, hi, warp);
           else this.#gatherSplits(stage, epoch, token, mine, warp);
         }
       }
@@ -159,7 +160,7 @@ class Program {
       const begin = Math.max(0, elements.begin - head * size);
       const end = Math.min(size, elements.end - head * size);
       if (begin >= end) continue;
-      for (let split = 0; split < this.#splits(); split++) {
+      for (const split of this.#splitsOf(token)) {
         const [lo, hi] = this.#splitWord(token * kvHeads + head, split);
         this.#gather(stage, 'partial', epoch, lo + begin, lo + end, warp);
         this.#gather(stage, 'partial', epoch, hi - 1, hi, warp);
@@ -193,9 +194,10 @@ class Program {
       case 'norm':
         return normed[body.op] === tensor;
       case 'attend':
+        if (this.#launch.rows) return tensor === 'partial' || (tensor === 'att' && this.#handsOverWhole);
         return this.#splits() === 1 ? tensor === 'att' : tensor === 'partial';
       case 'merge_splits':
-        return tensor === 'att' && this.#splits() > 1;
+        return tensor === 'att' && (this.#launch.rows !== undefined || this.#splits() > 1);
       case 'product':
       case 'kept':
         if (body.op === 'qkv_proj') {
@@ -281,12 +283,46 @@ class Program {
     this.trace.touch(kind, `residual of block ${this.#block}`, 0, count, version, 'dealt');
   }
 
+  /** At the position of the pass; of a batch all blocks of a head have a part in it. */
   #splits(): number {
     const { splitSteps } = this.#schedule;
+    if (this.#launch.rows) return this.#mostSplits();
     return Math.min(
       this.#mostSplits(),
       splitsAt(splitSteps, this.#launch.position + this.trace.place.pass * this.#launch.tokens),
     );
+  }
+
+  /** The splits of a token; of a batch those of the blocks of a head that have some of its positions: none of a token that is no row. */
+  #splitsOf(token: number): number[] {
+    const { rows } = this.#launch;
+    if (!rows) return Array.from({ length: this.#splits() }, (_, split) => split);
+    const all = Array.from({ length: this.#mostSplits() }, (_, split) => split);
+    return all.filter((split) => this.#share(token, split) !== null);
+  }
+
+  /** A batch's positions in a line: of each row the cached ones, then its own. What a block of a head has of a row, own: its last item. */
+  #share(token: number, split: number): { cached: Range; own: boolean } | null {
+    const rows = this.#launch.rows!;
+    const position = rows[token];
+    if (position === undefined) return null;
+    const items = rows.map((before) => before + 1);
+    const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0);
+    const mine = dealt(sum(items), split, this.#mostSplits());
+    const before = sum(items.slice(0, token));
+    const [begin, end] = [Math.max(0, mine.begin - before), Math.min(position + 1, mine.end - before)];
+    if (begin >= end) return null;
+    return { cached: { begin, end: Math.min(end, position) }, own: end > position };
+  }
+
+  /** Whether attention publishes whole heads where it has all positions. */
+  get #handsOverWhole(): boolean {
+    return this.#schedule.splitSteps[0]!.splits === 1;
+  }
+
+  /** Whether the block that attends has published what others read of a token. */
+  #isWhole(splits: readonly number[]): boolean {
+    return splits.length === 1 && this.#handsOverWhole;
   }
 
   #mostSplits(): number {
@@ -305,7 +341,70 @@ class Program {
     return head < dims.kvHeads && split < splits ? { position, head, split, splits, group } : null;
   }
 
+  /** Attention of a batch: one row after the other. In a layer with a window fewer positions are dealt in the same shares. */
+  #attendRows(stage: StreamStage, epoch: number): void {
+    const { dims } = this.#schedule;
+    const { warps, tokens } = this.#launch;
+    const most = this.#mostSplits();
+    const [head, split] = [Math.floor(this.#block / most), this.#block % most];
+    if (head >= dims.kvHeads) return;
+    const group = dims.qHeads / dims.kvHeads;
+    const turned = stage.prologue.every((step) => step.kind !== 'rotate');
+    const { window } = kindOf(dims, this.trace.place.layer);
+    const made = (tensor: TensorName): Made => ({ tensor, stage: stage.name, epoch });
+    for (let token = 0; token < tokens; token++) {
+      const share = this.#share(token, split);
+      if (!share) continue;
+      const position = this.#launch.rows![token]!;
+      const seen = window === null ? position : Math.min(position, window - 1);
+      const at = (item: number) =>
+        position - seen + (position === 0 ? 0 : Math.floor((item * seen) / position));
+      const [begin, end] = [at(share.cached.begin), at(share.cached.end)];
+      const heads = (tensor: TensorName, first: number, each: number, warp: number, all: number) => {
+        const lo = (token * all + first) * dims.headDim;
+        this.#gather(stage, tensor, epoch, lo, lo + each * dims.headDim, warp);
+      };
+      const appends = share.own ? warps - 1 : -1;
+      const slots = slotsFor(end - begin);
+      const cache = `cache of layer ${this.trace.place.layer} and row ${token}`;
+      const row = head * (position + 1);
+      const ask = () => {
+        for (let warp = 0; warp < warps; warp++) {
+          if (warp >= end - begin && warp !== appends) continue;
+          heads(turned ? 'qr' : 'q', head * group, group, warp, dims.qHeads);
+          if (turned && dims.qkNorm) heads('squares', head * group, group, warp, dims.qHeads + dims.kvHeads);
+        }
+        this.#ownWork('store');
+      };
+      this.trace.takeSlots(slots, ask, (i) => {
+        const part = dealt(end - begin, i, slots);
+        const [lo, hi] = [row + begin + part.begin, row + begin + part.end];
+        this.trace.feed({ kind: 'load', space: cache, lo, hi, version: 0, epoch: 0, warp: 0 });
+      });
+      if (share.own) {
+        heads(turned ? 'kr' : 'k', head, 1, appends, dims.kvHeads);
+        if (turned && dims.qkNorm)
+          heads('squares', dims.qHeads + head, 1, appends, dims.qHeads + dims.kvHeads);
+        heads('v', head, 1, appends, dims.kvHeads);
+        this.trace.touch('store', cache, row + position, row + position + 1, 0, appends);
+      }
+      this.trace.do({ kind: 'meet' });
+      for (let warp = 0; warp < warps; warp++)
+        this.trace.touch('load', this.#work, 0, warps, this.trace.place.order, warp);
+      const size = group * dims.headDim;
+      const word = token * dims.kvHeads + head;
+      if (this.#isWhole(this.#splitsOf(token)))
+        this.#write(made('att'), word * size, (word + 1) * size, 'dealt');
+      else this.#write(made('partial'), ...this.#splitWord(word, split), 'dealt');
+      this.trace.do({ kind: 'meet' });
+    }
+  }
+
   #attend(stage: StreamStage, pass: number, epoch: number): void {
+    if (this.#launch.rows) {
+      this.#attendRows(stage, epoch);
+      return;
+    }
     const { dims, syncs } = this.#schedule;
     const { warps, tokens } = this.#launch;
     const gated = syncs.some((sync) => sync.scope === 'cache');
@@ -375,7 +474,7 @@ class Program {
     const { dims } = this.#schedule;
     const { warps, tokens } = this.#launch;
     const unit = this.#unit();
-    if (!unit || unit.splits === 1) return;
+    if (!unit || (unit.splits === 1 && !this.#launch.rows)) return;
     const { head, split, splits, group } = unit;
     const size = group * dims.headDim;
     const share = (of: Range, part: number, parts: number): Range => {
@@ -391,8 +490,9 @@ class Program {
           const at = token * dims.kvHeads + head;
           const begin = Math.max(0, items.begin - token * size);
           const end = Math.min(size, items.end - token * size);
-          if (begin >= end) continue;
-          for (let other = 0; other < splits; other++) {
+          const parts = this.#splitsOf(token);
+          if (begin >= end || (this.#launch.rows && this.#isWhole(parts))) continue;
+          for (const other of parts) {
             const [lo, hi] = this.#splitWord(at, other);
             this.#gather(stage, 'partial', epoch, lo + begin, lo + end, warp);
             this.#gather(stage, 'partial', epoch, hi - 1, hi, warp);
@@ -410,6 +510,7 @@ class Program {
     const candidates: Made = { tensor: 'logits', stage: head.name, epoch: pass };
     const sampled: Made = { tensor: 'next', stage: stage.name, epoch: pass };
     this.trace.do({ kind: 'meet' });
+    if (this.#launch.rows) return; // another kernel chooses
     this.#write(candidates, this.#block, this.#block + 1, 0);
     if (greedy || this.#block === 0) {
       this.#read(candidates, 0, blocks, 'dealt');

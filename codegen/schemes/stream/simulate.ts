@@ -35,9 +35,15 @@ export function simulateStream(schedule: StreamSchedule, simulation: StreamSimul
  */
 export function simulateTiny(schedule: StreamSchedule, run: TinyRun): Fault[] {
   const { layers } = schedule.dims;
-  const passes = Math.ceil((rotations[schedule.ring.handoff].buffers + 2) / layers);
+  const epochs = rotations[schedule.ring.handoff].buffers + 2;
   const slots = run.seed % 4 < 2 ? 2 : 256;
-  return simulateStream(schedule, { ...run, tileRows: 1, passes, slots, greedy: run.seed % 2 === 0 });
+  const machine = { ...run, tileRows: 1, slots, greedy: run.seed % 2 === 0 };
+  if (!run.rows) return simulateStream(schedule, { ...machine, passes: Math.ceil(epochs / layers) });
+  // A batch is one pass: of as many layers as go round the buffers.
+  return simulateStream(
+    { ...schedule, dims: { ...schedule.dims, layers: epochs } },
+    { ...machine, passes: 1 },
+  );
 }
 
 /** A computing warp of a block, or its producer. `clock[v]`: the latest event of worker v that happened before now. */
@@ -260,8 +266,10 @@ class StreamInterleaving {
     if (cells.length === 0) this.#cells.set(space, cells);
     const known = cells[at];
     if (known) return known;
-    const { position, passes, tokens } = this.#simulation;
-    const isOld = space.startsWith('cache') && at % (position + passes * tokens) < position;
+    const { position, passes, tokens, rows } = this.#simulation;
+    const row = rows?.[Number(/ and row (\d+)$/.exec(space)?.[1])];
+    const [old, held] = row === undefined ? [position, position + passes * tokens] : [row, row + 1];
+    const isOld = space.startsWith('cache') && at % held < old;
     const cell: Cell = { value: isOld ? 0 : null, clock: null, emptied: null, writes: [], reads: [] };
     cells[at] = cell;
     return cell;

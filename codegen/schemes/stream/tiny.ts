@@ -12,6 +12,12 @@ import type { StreamSchedule } from './schedule.ts';
 const blocks = 4;
 const sizes = { hidden: 12, ffn: 12, headDim: 8, vocab: 12 };
 
+/** Positions of sequences that share a pass, which has room for one more: of one length, and a long one among short ones. */
+const batches: readonly (readonly number[])[] = [
+  [3, 3],
+  [0, 6, 1],
+];
+
 /** Where the tiny run begins to share a head, if the plan begins with one block a head. */
 const splitFrom = 3;
 
@@ -27,11 +33,13 @@ export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): T
   });
   const schedule = { ...lowered, dims: tiny };
   const tokens = [1, 2].filter((count) => count <= schedule.passTokens);
+  const rows = batches.filter(() => schedule.passTokens > 1);
   return {
     schedule,
-    machines: [2, 3].flatMap((warps) =>
-      tokens.flatMap((count) => [0, 2, 5].map((position) => ({ blocks, warps, tokens: count, position }))),
-    ),
+    machines: [2, 3].flatMap((warps) => [
+      ...tokens.flatMap((count) => [0, 2, 5].map((position) => ({ blocks, warps, tokens: count, position }))),
+      ...rows.map((batch) => ({ blocks, warps, tokens: batch.length + 1, position: 0, rows: batch })),
+    ]),
   };
 }
 

@@ -23,7 +23,9 @@ struct Backend {
   const Gpu gpu;
   int blocks = 0;  // of a launch
   Pass bound{};    // pointers and sizes; each launch fills in the rest
-  float* bias = nullptr;  // [kVocab], of the reply that has some
+  const int sequences;
+  float* bias = nullptr;  // [sequences][kVocab]
+  std::vector<char> biased;  // which of them have a bias
   const Stream stream;
   DeviceMemory memory;  // everything that stays on the GPU
   PinnedMemory pinned;  // everything that stays on the host
@@ -42,16 +44,22 @@ struct Backend {
 
 namespace {
 
+/** Elements of the cache of a sequence. */
+int64_t cache_of_slot(const Backend& b) { return int64_t{kLayers} * kKvHeads * b.bound.context * 2 * b.scheme.needs().cache_columns; }
+
+/** [kVocab]; null where its reply has none. */
+const float* bias_of(const Backend& b, int slot) { return b.biased[slot] ? b.bias + int64_t{slot} * kVocab : nullptr; }
+
 /** Gives everything that stays its piece of memory; arenas that measure tell how much that is. */
-void bind(Backend& b, int64_t cache_bytes, Arena& device, Arena& pinned) {
+void bind(Backend& b, Arena& device, Arena& pinned) {
   Pass& pass = b.bound;
-  b.scheme.bind(pass, device, pinned);
+  b.scheme.bind(pass, b.sequences, device, pinned);
   b.prompts.bind(device, pinned);
-  pass.cache = device.take<Cache>(cache_bytes / int64_t{sizeof(Cache)});
+  pass.cache = device.take<Cache>(b.sequences * cache_of_slot(b));
   pass.rope = device.take<float>(int64_t{pass.context} * kHeadDim);
   pass.logits = device.take<float>(int64_t{kPassTokens} * kVocab);
-  pass.counts = device.take<int>(kVocab);
-  b.bias = device.take<float>(kVocab);
+  pass.counts = device.take<int>(int64_t{b.sequences} * kVocab);
+  b.bias = device.take<float>(int64_t{b.sequences} * kVocab);
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
@@ -60,11 +68,10 @@ void bind(Backend& b, int64_t cache_bytes, Arena& device, Arena& pinned) {
 }
 
 void allocate(Backend& b) {
-  const int context = b.bound.context;
   const SchemeBase::Needs needs = b.scheme.needs();
-  const int64_t cache_bytes = int64_t{kLayers} * kKvHeads * context * 2 * needs.cache_columns * sizeof(Cache);
+  const int64_t cache_bytes = b.sequences * cache_of_slot(b) * int64_t{sizeof(Cache)};
   Arena device, pinned;
-  bind(b, cache_bytes, device, pinned);
+  bind(b, device, pinned);
   const auto device_bytes = static_cast<int64_t>(device.at), pinned_bytes = static_cast<int64_t>(pinned.at);
 
   size_t free_bytes = 0, all_bytes = 0;
@@ -72,8 +79,9 @@ void allocate(Backend& b) {
   const int64_t most_bytes = device_bytes + needs.loading_bytes;
   if (most_bytes > static_cast<int64_t>(free_bytes)) {
     const std::string loading = needs.loading_bytes > 0 ? ", while loading " + gibibytes(needs.loading_bytes) : "";
+    const std::string slots = b.sequences > 1 ? std::to_string(b.sequences) + " sequences of " : "";
     throw Failure{kStatusOutOfMemory, "the model needs " + gibibytes(most_bytes) + " of GPU memory (weights " +
-                                          gibibytes(needs.weight_bytes) + ", KV cache for " + std::to_string(context) + " positions " +
+                                          gibibytes(needs.weight_bytes) + ", KV cache for " + slots + std::to_string(b.bound.context) + " positions " +
                                           gibibytes(cache_bytes) + loading + "), " + gibibytes(free_bytes) + " are free"};
   }
   b.memory = device_memory(device_bytes);
@@ -81,7 +89,7 @@ void allocate(Backend& b) {
   CUDA(cudaMemsetAsync(b.memory.get(), 0, device_bytes, b.stream.get()));
   device = {reinterpret_cast<uintptr_t>(b.memory.get())};
   pinned = {reinterpret_cast<uintptr_t>(b.pinned.get())};
-  bind(b, cache_bytes, device, pinned);
+  bind(b, device, pinned);
 }
 
 /** Joins a launch that has ended as the event after it says; throws why it failed. */
@@ -111,7 +119,8 @@ void wait_for_step(Backend& b, Launch& launch, int step) {
 
 }  // namespace
 
-Backend::Backend(const EngineOptions& options) : gpu(choose_gpu(options.device)), stream(make_stream()), prompts(gpu) {
+Backend::Backend(const EngineOptions& options)
+    : gpu(choose_gpu(options.device)), sequences(options.sequences), biased(options.sequences), stream(make_stream()), prompts(gpu) {
   check_cuda(kernel_blocks(gpu.index, &blocks), "kernel_blocks");
   if (blocks == 0) throw Failure{kStatusDevice, scheme.misfit(gpu)};
   for (Event& event : finished) event = make_event();
@@ -123,7 +132,6 @@ Backend::Backend(const EngineOptions& options) : gpu(choose_gpu(options.device))
 
 int backend_create(const EngineOptions& options, Backend** out, std::string* error) {
   return guarded(error, [&] {
-    if (options.sequences != 1) fail(kStatusBadArgument, "sequences is %d: the passes of a GPU have one sequence", options.sequences);
     *out = new Backend(options);
   });
 }
@@ -150,20 +158,20 @@ int backend_finish_load(Backend* backend, std::string* error) {
 
 void* backend_map(Backend*, int64_t) { return nullptr; }
 
-int backend_counts(Backend* backend, int32_t, const int32_t* ids, int64_t n, std::string* error) {
+int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error) {
   return guarded(error, [&] {
     const std::vector<int> counts = prompt_counts(ids, n);
-    backend->uploads.copy(backend->bound.counts, counts.data(), counts.size() * sizeof(int), backend->stream.get());
+    backend->uploads.copy(backend->bound.counts + int64_t{slot} * kVocab, counts.data(), counts.size() * sizeof(int), backend->stream.get());
   });
 }
 
-int backend_bias(Backend* backend, int32_t, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
+int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
   return guarded(error, [&] {
-    backend->bound.bias = n > 0 ? backend->bias : nullptr;
+    backend->biased[slot] = n > 0;
     if (n == 0) return;
     std::vector<float> all(kVocab);
     for (int64_t i = 0; i < n; ++i) all[ids[i]] = biases[i];
-    backend->uploads.copy(backend->bias, all.data(), all.size() * sizeof(float), backend->stream.get());
+    backend->uploads.copy(backend->bias + int64_t{slot} * kVocab, all.data(), all.size() * sizeof(float), backend->stream.get());
   });
 }
 
@@ -175,7 +183,7 @@ int32_t backend_check_tokens(Backend* backend) { return backend->scheme.check_to
 
 int32_t backend_check_tokens_at(Backend* backend, int32_t position) { return backend->scheme.check_tokens_at(position); }
 
-int32_t backend_rows(Backend*) { return 1; }
+int32_t backend_rows(Backend* backend) { return backend->sequences > 1 ? backend->scheme.most_rows() : 1; }
 
 Drafter* backend_drafter(Backend*) { return nullptr; }
 
@@ -191,8 +199,14 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     Backend& b = *backend;
     const cudaStream_t stream = b.stream.get();
     if (b.launches.empty()) b.scheme.set_stop(false);
-    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps, request.count > kPassTokens, request.check};
+    const bool batch = request.rows && request.count > 1;  // one row is a pass of its own
+    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps, request.count > kPassTokens, request.check, batch};
     Pass& pass = launch.pass;
+    if (!batch) {
+      pass.cache += request.slot * cache_of_slot(b);
+      pass.counts += int64_t{request.slot} * kVocab;
+      pass.bias = bias_of(b, request.slot);
+    }
     pass.tokens = request.count;
     pass.position = request.position;
     pass.first_logits = request.first_logits;
@@ -202,7 +216,12 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     if (launch.prompt) {
       b.prompts.launch(pass, launch.slot, stream);
     } else {
-      b.scheme.prepare(pass, request, launch.slot, stream);
+      PassRequest made = request;
+      std::vector<Row> rows;
+      if (batch) rows.assign(request.rows, request.rows + request.count);
+      for (Row& row : rows) row.bias = bias_of(b, row.slot);
+      made.rows = batch ? rows.data() : nullptr;
+      b.scheme.prepare(pass, made, launch.slot, stream);
       check_cuda(kernel_launch(pass, b.blocks, stream), "kernel_launch");
       b.scheme.collect(launch, stream);
     }
@@ -224,7 +243,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   });
   *token = static_cast<int32_t>(reply_of(b, launch, step)) - 1;
   b.chosen.clear();
-  for (int i = step; i < (launch.check ? launch.pass.tokens : step + 1) && reply_of(b, launch, i) != 0; ++i) {
+  for (int i = step; i < (launch.check || launch.batch ? launch.pass.tokens : step + 1) && reply_of(b, launch, i) != 0; ++i) {
     b.chosen.push_back(static_cast<int32_t>(reply_of(b, launch, i)) - 1);
   }
   if (launch.prompt && launch.ended && !b.prompts.finished(launch.slot)) *token = kAbandoned;

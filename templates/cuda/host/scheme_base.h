@@ -15,6 +15,7 @@ struct Launch {
   int steps;           // passes
   bool prompt;         // by the kernels of prompts
   bool check;          // of drafts
+  bool batch;          // of rows
   int taken = 0;       // steps that have been waited for
   bool ended = false;
 };
@@ -28,8 +29,8 @@ struct SchemeBase {
     int cache_columns;      // of a key or a value in the cache
   };
   virtual Needs needs() const = 0;
-  /** Takes its pieces, and fills in the fields of a pass that stay the same in every launch. */
-  virtual void bind(Pass& pass, Arena& device, Arena& pinned) = 0;
+  /** Takes its pieces, for so many sequences, and fills in the fields of a pass that stay the same in every launch. */
+  virtual void bind(Pass& pass, int sequences, Arena& device, Arena& pinned) = 0;
 
   // ---- weights
 
@@ -51,10 +52,12 @@ struct SchemeBase {
   /** The most tokens of a launch that checks drafts; 0: none can. From a position on they may be fewer, down to 1. */
   virtual int check_tokens() const { return 0; }
   virtual int check_tokens_at(int /*position*/) const { return 1; }
+  /** The most rows of a launch; 1: none takes rows. */
+  virtual int most_rows() const { return 1; }
   /** Asks the launches that are under way to end soon, or no longer does. Any thread may call. */
   virtual void set_stop(bool) {}
   /** Before a launch: fills in what is the scheme's own in this one. */
-  virtual void prepare(Pass&, const PassRequest&, int /*slot*/, cudaStream_t) {}
+  virtual void prepare(Pass&, const PassRequest&, int /*launch*/, cudaStream_t) {}
   /** Behind a launch: copies to the host what reply() and failure() read. */
   virtual void collect(const Launch& launch, cudaStream_t stream) = 0;
 

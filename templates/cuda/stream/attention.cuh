@@ -12,10 +12,11 @@ DEVICE bool checks(const Cta<T>& cta) {
  *  or in a check where the tile of the cache has them. By one warp. */
 template <int T, bool Squares>
 DEVICE void store_position(Cta<T>& cta, const LayerWeights& w, int head, int token, const HeadVector<Squares>& key, const HeadVector<false>& value) {
-  const int position = cta.position + token;
+  const int position = cta.position_of(token);
   char* const row = cta.s.own + (checks(cta) ? position % kKvTile : token) * kRowBytes;
-  char* const cached = reinterpret_cast<char*>(w.cache) + (size_t(head) * cta.pass.context + position) * kRowBytes;
-  const bool kept = token < cta.pass.tokens, tiled = T > 1 && !(checks(cta) && position / kKvTile != cta.position / kKvTile);
+  char* const cached = reinterpret_cast<char*>(cta.cache_of(w, token)) + (size_t(head) * cta.pass.context + position) * kRowBytes;
+  const bool kept = token < cta.pass.tokens;
+  const bool tiled = T > 1 && !cta.batched() && !(checks(cta) && position / kKvTile != cta.position / kKvTile);
 #pragma unroll
   for (int i = 0; i < divide_up(kHeadPad / 2, 32); ++i) {
     const int pair = pair_at(i);
@@ -28,9 +29,9 @@ DEVICE void store_position(Cta<T>& cta, const LayerWeights& w, int head, int tok
       *reinterpret_cast<unsigned*>(row + at) = k;
       *reinterpret_cast<unsigned*>(row + value_at) = v;
     }
-    if constexpr (kChecks<T>) {
+    if (kChecks<T> && !cta.batched()) {
       cta.s.work.attention.own_value[token][pair] = v;
-      cta.s.work.attention.own_value[T + token][pair] = k;
+      cta.s.work.attention.own_value[kChecks<T> ? T + token : 0][pair] = k;
     }
     if (kept) {
       *reinterpret_cast<unsigned*>(cached + at) = k;
@@ -60,7 +61,7 @@ DEVICE void keep_scores(AttentionScratch<T>& to, const HeadVector<Squares> (&que
     if (lane() == 0 && first + n < kGroup * AttentionScratch<T>::kApart) to.own_score[first + n] = score[n] * (kAttnScale * kLog2e);
 }
 
-/** The same with the value, in a pass of one token. */
+/** The same with the value, of one token alone. */
 template <int N, bool Squares>
 DEVICE void keep_own(AttentionScratch<1>& to, const HeadVector<Squares> (&queries)[N], const HeadVector<Squares>& key, const HeadVector<false>& value,
                      int first) {
@@ -92,34 +93,34 @@ DEVICE void append(Cta<T>& cta, const HeadWords& from, const LayerWeights& w, co
   store_position(cta, w, head, token, key[0], value);
 }
 
-/** The queries of a set, rotated, into this warp's scratch; where `appends`, also key and value of the pass's only token, or the scores of
- *  queries with their own tokens in a check. */
-template <int T, class Heads>
-DEVICE void read_queries(Cta<T>& cta, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head, int set, bool appends,
-                         Stage stage) {
-  constexpr int kEach = Sets<T>::kEach, kKey = T == 1 ? 1 : 0;
+/** The queries of a set, rotated, into this warp's scratch: of Q tokens from `first` on, all of the pass or one. Where `appends`, also key and
+ *  value of the one, or the scores of queries with their own tokens in a check. */
+template <int T, class Heads, int Q>
+DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head,
+                         int set, int first, bool appends, Stage stage) {
+  constexpr int kEach = Sets<Q>::kEach, kKey = Q == 1 ? 1 : 0;
   HeadVector<Heads::kFactor> vectors[kEach + kKey]{};  // the queries, and after them the key
   HeadVector<false> value{};
-  const auto number = [&](int i) { return min(set * 8 + i, Sets<T>::kQueries - 1); };
+  const auto number = [&](int i) { return min(set * 8 + i, Sets<Q>::kQueries - 1); };
   // What does not depend on the words is loaded before they are waited for.
   const HeadScale<Heads> query_scale(norms.query), key_scale(norms.key);
-  constexpr int kShared = T == 1 ? kEach : 8 % kGroup == 0 ? kGroup : 1;  // neighbouring queries of one token
+  constexpr int kShared = Q == 1 ? kEach : 8 % kGroup == 0 ? kGroup : 1;  // neighbouring queries of one token
   Rotation<Heads> rotations[divide_up(kEach, kShared)];
 #pragma unroll
-  for (int i = 0; i < kEach; i += kShared) rotations[i / kShared].load(cta.pass, turned_by(cta.layer, cta.position + number(i) / kGroup));
+  for (int i = 0; i < kEach; i += kShared) rotations[i / kShared].load(cta.pass, turned_by(cta.layer, cta.position_of(first + number(i) / kGroup)));
   cta.delay(stage);
   warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
     bool all = true;
 #pragma unroll
     for (int i = 0; i < kEach; ++i)
-      vectors[i].template load<T>(from.qkv, from.squares, query_word(head * kGroup + number(i) % kGroup), number(i) / kGroup);
-    if (T == 1 && appends) {
-      vectors[kEach].template load<T>(from.qkv, from.squares, key_word(head), 0);
-      value.template load<T>(from.qkv, {}, value_word(head), 0);
+      vectors[i].template load<T>(from.qkv, from.squares, query_word(head * kGroup + number(i) % kGroup), first + number(i) / kGroup);
+    if (Q == 1 && appends) {
+      vectors[kEach + kKey - 1].template load<T>(from.qkv, from.squares, key_word(head), first);
+      value.template load<T>(from.qkv, {}, value_word(head), first);
     }
 #pragma unroll
     for (int i = 0; i < kEach + kKey; ++i) all &= vectors[i].here();
-    return all && (T > 1 || value.here());
+    return all && (Q > 1 || value.here());
   });
   cta.mark(stage, kPhaseOthers);
   const HeadScale<Heads>* scales[kEach + kKey];
@@ -129,23 +130,21 @@ DEVICE void read_queries(Cta<T>& cta, const HeadWords& from, const LayerWeights&
   norm_and_rotate<Heads, kEach + kKey>(vectors, scales, rotation_of);
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    unsigned* const to = reinterpret_cast<unsigned*>(cta.s.work.attention.queries[warp()][i]);
+    unsigned* const to = reinterpret_cast<unsigned*>(scratch.queries[warp()][i]);
 #pragma unroll
     for (int j = 0; j < divide_up(kHeadPad / 2, 32); ++j)
       if (pair_at(j) < kHeadPad / 2) to[pair_at(j)] = j < kPairSlots && pair_at(j) < kPairs ? vectors[i].w[j < kPairSlots ? j : 0] : 0;
   }
-  if constexpr (T == 1) {
+  if constexpr (Q == 1) {
     if (appends) {
       HeadVector<Heads::kFactor> queries[kEach];
 #pragma unroll
       for (int i = 0; i < kEach; ++i) queries[i] = vectors[i];
-      keep_own<kEach>(cta.s.work.attention, queries, vectors[kEach], value, set * 8);
-      store_position(cta, w, head, 0, vectors[kEach], value);
+      keep_own<kEach>(scratch, queries, vectors[kEach], value, set * 8);
+      store_position(cta, w, head, first, vectors[kEach], value);
     }
-  }
-  if constexpr (kChecks<T>) {
+  } else if constexpr (kChecks<T>) {
     if (appends && checks(cta)) {
-      auto& scratch = cta.s.work.attention;
       keep_scores(scratch, vectors, set * 8, [&](int n, int i) {
         return pair_at(i) < kPairs ? scratch.own_value[T + number(n) / kGroup][pair_at(i)] : 0;
       });
@@ -162,6 +161,43 @@ DEVICE uint32_t join_tile(Cta<T>& cta, uint32_t cached, int count) {
   for (int i = lane(); i < count * (kRowBytes / 16); i += 32) store_shared(own + i * 16, load_shared(cached + i * 16));
   __syncwarp();
   return own;
+}
+
+/** What the warps have of Q tokens from `first` on: publishes a head's output where it is `whole`, else as a split of it. Where `own`, the
+ *  positions of the tokens themselves are added to the tiles. */
+template <int T, int Q, class Partial, class Att>
+DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q>& scratch, const Partial& partial, const Att& att, int head, int first, int split,
+                             bool own, bool whole) {
+  using S = Sets<Q>;
+  for (int i = int(threadIdx.x); i < S::kQueries * kPairs; i += kThreads) {
+    const int query = i / kPairs, pair = i % kPairs, row = query % 8, of_set = query / 8;
+    const bool apart = (Q == 1 || checks(cta)) && own;
+    float row_max = apart ? scratch.own_score[Q == 1 ? query % kGroup : query] : kMaskedScore, row_sum = 0;
+    float2 out = {0, 0};
+    const float score = row_max;
+#pragma unroll
+    for (int k = 0; k < S::kTeam; ++k) row_max = fmaxf(row_max, scratch.row_max[k * S::kCount + of_set][row]);
+    if (apart) {
+      const float2 value = pair_of(scratch.own_value[Q == 1 ? 0 : query / kGroup][pair]);
+      row_sum = exp2_approx(score - row_max), out = {row_sum * value.x, row_sum * value.y};
+    }
+#pragma unroll
+    for (int k = 0; k < S::kTeam; ++k) {
+      const int from = k * S::kCount + of_set, element = 2 * pair;
+      const float factor = exp2_approx(scratch.row_max[from][row] - row_max);
+      row_sum = fmaf(factor, scratch.row_sum[from][row], row_sum);
+      out.x = fmaf(factor, scratch.out[from][row][element % 8][element / 8], out.x);
+      out.y = fmaf(factor, scratch.out[from][row][element % 8 + 1][element / 8], out.y);
+    }
+    if (Att::kExists && whole) {
+      const int token = first + query / kGroup, row0 = (head * kGroup + query % kGroup) * kPairs;
+      att.publish(cta.epoch, word_at<T>(row0 + pair, token), pair_word(__fdividef(out.x, row_sum), __fdividef(out.y, row_sum)));
+    } else {
+      partial.publish(cta.epoch, SplitWords<T>::sum(head, first * (kGroup * kPairs) + i, split), __float_as_uint(out.x), __float_as_uint(out.y));
+      if (pair == 0)
+        partial.publish(cta.epoch, SplitWords<T>::weight(head, first * kGroup + query, split), __float_as_uint(row_max), __float_as_uint(row_sum));
+    }
+  }
 }
 
 /** Attention of this block's unit; publishes the head's output where the block has all its positions, else its split. */
@@ -204,7 +240,7 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   // The first tile is loaded while queries are waited for, where there are registers for both.
   const bool reads = t < count || appends;
   if constexpr (!kFewRegisters<T>) fetch();
-  if (reads) read_queries<T, Heads>(cta, from, w, norms, head, set, appends, stage);
+  if (reads) read_queries<T, Heads>(cta, scratch, from, w, norms, head, set, 0, appends, stage);
   if constexpr (kFewRegisters<T>) fetch();
   const int token = min(set * 8 + (lane() >> 2), S::kQueries - 1) / kGroup;
   const bool windowed = window_of(cta.layer) != 0;
@@ -226,35 +262,7 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   cta.sync();
   cta.mark(stage, kPhaseMeet);
 
-  for (int i = int(threadIdx.x); i < S::kQueries * kPairs; i += kThreads) {
-    const int query = i / kPairs, pair = i % kPairs, row = query % 8, of_set = query / 8;
-    const bool apart = (T == 1 || checks(cta)) && own;
-    float row_max = apart ? scratch.own_score[T == 1 ? query % kGroup : query] : kMaskedScore, row_sum = 0;
-    float2 out = {0, 0};
-    const float score = row_max;
-#pragma unroll
-    for (int k = 0; k < S::kTeam; ++k) row_max = fmaxf(row_max, scratch.row_max[k * S::kCount + of_set][row]);
-    if (apart) {
-      const float2 value = pair_of(scratch.own_value[T == 1 ? 0 : query / kGroup][pair]);
-      row_sum = exp2_approx(score - row_max), out = {row_sum * value.x, row_sum * value.y};
-    }
-#pragma unroll
-    for (int k = 0; k < S::kTeam; ++k) {
-      const int from = k * S::kCount + of_set, element = 2 * pair;
-      const float factor = exp2_approx(scratch.row_max[from][row] - row_max);
-      row_sum = fmaf(factor, scratch.row_sum[from][row], row_sum);
-      out.x = fmaf(factor, scratch.out[from][row][element % 8][element / 8], out.x);
-      out.y = fmaf(factor, scratch.out[from][row][element % 8 + 1][element / 8], out.y);
-    }
-    if (Att::kExists && splits == 1) {
-      const int token = query / kGroup, row0 = (head * kGroup + query % kGroup) * kPairs;
-      att.publish(cta.epoch, word_at<T>(row0 + pair, token), pair_word(__fdividef(out.x, row_sum), __fdividef(out.y, row_sum)));
-    } else {
-      partial.publish(cta.epoch, SplitWords<T>::sum(head, i, split), __float_as_uint(out.x), __float_as_uint(out.y));
-      if (pair == 0)
-        partial.publish(cta.epoch, SplitWords<T>::weight(head, query, split), __float_as_uint(row_max), __float_as_uint(row_sum));
-    }
-  }
+  publish_attended(cta, scratch, partial, att, head, 0, split, own, splits == 1);
   cta.mark(stage, kPhasePublish);
   if (own) cta.hand_to_publisher(stage);
 }

@@ -26,26 +26,32 @@ struct Best {
 };
 
 /** True when every block can find the token itself: the largest logit, no bias, no penalties. */
-BOTH inline bool is_greedy(const LaunchArgs& pass) {
-  const Sampling& s = pass.sampling;
-  return !pass.bias && !(s.temperature > 0) && s.repetition_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0;
+BOTH inline bool is_greedy(const Sampling& s, const float* bias) {
+  return !bias && !(s.temperature > 0) && s.repetition_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0;
 }
+BOTH inline bool is_greedy(const LaunchArgs& pass) { return is_greedy(pass.sampling, pass.bias); }
+
+/** Ids below this may be chosen. */
+DEVICE int known_ids(const Sampling& s) { return s.vocab > 0 ? min(s.vocab, kVocab) : kVocab; }
 
 /** What the LM head does with its rows. */
 struct LogitRows {
   const LaunchArgs& pass;
   const bool stores;
+  const int token;  // the one of whose logits this thread looks for the best; of a batch that of all its outputs
   const int limit;  // ids that may be chosen
 
-  DEVICE explicit LogitRows(const LaunchArgs& pass)
-      : pass(pass),
-        stores(!pass.sample || pass.keep_logits || !is_greedy(pass)),
-        limit(pass.sampling.vocab > 0 ? min(pass.sampling.vocab, kVocab) : kVocab) {}
+  template <int T>
+  DEVICE explicit LogitRows(const Cta<T>& cta)
+      : pass(cta.pass),
+        stores(cta.batched() ? pass.keep_logits : !pass.sample || pass.keep_logits || !is_greedy(pass)),
+        token(cta.batched() ? int(threadIdx.x) / 4 % T : pass.tokens - 1),
+        limit(known_ids(cta.batched() ? pass.rows[token].sampling : pass.sampling)) {}
 
   DEVICE void take(const Output& o, Best& best) const {
     if (!o.in_bounds || o.row >= kVocab || o.token >= pass.tokens) return;
     if (stores && o.token >= pass.first_logits) pass.logits[size_t(o.token - pass.first_logits) * kVocab + o.row] = o.y;
-    if (o.token == pass.tokens - 1 && o.row < limit) best.consider(o.y, o.row);
+    if (o.token == token && o.row < limit) best.consider(o.y, o.row);
   }
 };
 
@@ -114,9 +120,35 @@ DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken&
 }
 
 /** Hands a token to the host, as one more than its id, since 0 is "not yet", and to the next launch, which may have been asked for already. */
-DEVICE void reply(const LaunchArgs& pass, int step, int token) {
-  *pass.next = max(token, 0);
-  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(pass.reply + step)), "r"(unsigned(token) + 1) : "memory");
+DEVICE void reply(int* next, unsigned* to, int token) {
+  *next = max(token, 0);
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "r"(unsigned(token) + 1) : "memory");
+}
+DEVICE void reply(const LaunchArgs& pass, int step, int token) { reply(pass.next, pass.reply + step, token); }
+
+/** Leaves the best logit that this block has of each row to sample_logits; `best` is this thread's, of its token. */
+template <int T>
+DEVICE void keep_bests(Cta<T>& cta, const Best& best) {
+  static_assert(sizeof(uint64_t) * kWarps * T <= sizeof cta.s.sums, "sums are not in use any more");
+  const auto of_warp = reinterpret_cast<uint64_t*>(&cta.s.sums);  // [kWarps][T]
+  uint64_t value = best.value;
+#pragma unroll
+  for (int other = 1; other < 32; other *= 2) {
+    if (other >= 4 && other < 4 * T) continue;  // of another token
+    const uint64_t theirs = __shfl_xor_sync(~0u, value, other);
+    value = theirs > value ? theirs : value;
+  }
+  cta.sync();
+  if (lane() % 4 == 0 && lane() < 4 * T) of_warp[warp() * T + int(threadIdx.x) / 4 % T] = value;
+  cta.sync();
+  if (int(threadIdx.x) >= cta.pass.tokens) return;
+  value = 0;
+  for (int i = 0; i < kWarps; ++i) {
+    const bool has = i % divide_up(T, 8) == int(threadIdx.x) / 8;  // a warp has outputs of eight tokens at most
+    const uint64_t theirs = has ? of_warp[i * T + int(threadIdx.x)] : 0;
+    value = theirs > value ? theirs : value;
+  }
+  cta.pass.bests[int(threadIdx.x) * kBlocks + cta.index()] = value;
 }
 
 DEVICE bool is_stop(const LaunchArgs& pass, int token) {
@@ -125,18 +157,42 @@ DEVICE bool is_stop(const LaunchArgs& pass, int token) {
   return found;
 }
 
+/** What the choice of the token behind a row of logits depends on, and where it goes. */
+struct ToChoose {
+  const Sampling& sampling;
+  const float* bias;
+  int* counts;
+  int* next;
+  int position;  // of the token that is chosen
+};
+
+DEVICE ToChoose to_choose(const LaunchArgs& pass, int token) {
+  if (!pass.batch) return {pass.sampling, pass.bias, pass.counts, pass.next, pass.position + token + 1};
+  const BatchRow& row = pass.rows[token];
+  return {row.sampling, row.bias, pass.counts + size_t(row.slot) * kVocab, pass.next + row.slot, row.position + 1};
+}
+
 /** Samples the token after a pass of several tokens from its stored logits; in a check the token after each, up to the first that is not the
- *  draft behind it. One block of kThreads threads. */
+ *  draft behind it. In a batch the token after a row, by a block for each. By kThreads threads. */
 DEVICE void sample_logits(const LaunchArgs& pass) {
   if (load_relaxed(pass.status) != 0) return;  // the pass has failed
-  const int first = pass.check ? 0 : pass.tokens - 1;
-  for (int token = first; token < pass.tokens; ++token) {
-    const float* const logits = pass.logits + size_t(token - pass.first_logits) * kVocab;
-    choose_token(pass.sampler, logits, pass.sampling, pass.counts, pass.bias, pass.position + token + 1, pass.next);
+  const int row = int(blockIdx.x), first = pass.batch ? row : pass.check ? 0 : pass.tokens - 1, end = pass.batch ? row + 1 : pass.tokens;
+  for (int token = first; token < end; ++token) {
+    const ToChoose by = to_choose(pass, token);
+    if (pass.batch && is_greedy(by.sampling, by.bias)) {
+      const int best = Best::token_of(block_largest(int(threadIdx.x) < kBlocks ? pass.bests[token * kBlocks + int(threadIdx.x)] : 0));
+      if (threadIdx.x == 0) {
+        *by.next = best;
+        if (best >= 0) by.counts[best] += kChosenOnce;
+      }
+    } else {
+      const float* const logits = pass.logits + size_t(token - pass.first_logits) * kVocab;
+      choose_token(pass.sampler + size_t(row) * kSamplerFloats, logits, by.sampling, by.counts, by.bias, by.position, by.next);
+    }
     __syncthreads();
-    const int chosen = *pass.next;
+    const int chosen = *by.next;
     __syncthreads();  // reply() writes it anew
-    if (threadIdx.x == 0) reply(pass, token - first, chosen);
-    if (token + 1 < pass.tokens && chosen != pass.ids[token + 1]) break;
+    if (threadIdx.x == 0) reply(by.next, pass.reply + (pass.batch ? token : token - first), chosen);
+    if (token + 1 < end && chosen != pass.ids[token + 1]) break;
   }
 }

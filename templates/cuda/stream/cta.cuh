@@ -92,10 +92,11 @@ static_assert(kSlotTiles >= 1, "a slot holds 16 positions of a head");
 
 template <int T>
 struct alignas(128) SharedMemory {
-  static constexpr int kSlots = kKernel<T>.slots;
+  static constexpr int kTokens = T, kSlots = kKernel<T>.slots;
   union Work {
     char slices[kWarps][T * slice_stride(kMostWarpCells)];  // the products' inputs
     AttentionScratch<T> attention;
+    AttentionScratch<1> row;  // of one row of a batch
   };
   alignas(16) Work work;
   alignas(128) char own[T > 1 ? kKvTile * kRowBytes : 128];  // keys and values of several tokens, as a tile of the cache
@@ -107,6 +108,7 @@ struct alignas(128) SharedMemory {
   Flags flags;
   int token;
   int leave;
+  int ids[T];  // of a batch
 };
 
 #if PROFILE
@@ -118,6 +120,12 @@ DEVICE Track consumer_track(const LaunchArgs& pass) {
   return track;
 }
 #endif
+
+/** Where the cache of a layer has the sequence of a row; `cache` has it of slot 0. */
+template <class C>
+DEVICE C* slot_cache(const LaunchArgs& pass, C* cache, int row) {
+  return cache + pass.rows[row].slot * (size_t(kLayers) * kKvHeads * pass.context * 2 * kHeadPad);
+}
 
 /** A warp's view of its block. */
 template <int T>
@@ -140,6 +148,17 @@ struct Cta {
 #endif
 
   DEVICE int index() const { return int(blockIdx.x); }
+
+  /** True in a pass whose tokens belong to sequences of their own. */
+  DEVICE bool batched() const {
+    if constexpr (T > 1) return pass.batch;
+    return false;
+  }
+
+  DEVICE int position_of(int token) const { return batched() ? pass.rows[token].position : position + token; }
+
+  /** Where the cache of a layer has the sequence of a token. */
+  DEVICE Cache* cache_of(const LayerWeights& w, int token) const { return batched() ? slot_cache(pass, w.cache, token) : w.cache; }
 
   /** All consumer warps meet. */
   DEVICE void sync() const { warps_sync(kConsumerBarrier, kThreads); }

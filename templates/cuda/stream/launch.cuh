@@ -61,14 +61,14 @@ cudaError_t kernel_blocks(int gpu, int* blocks) {
 }
 
 // One pass of several tokens, or any number of passes of one. Behind a pass of several tokens a kernel of its own samples, unless there is one
-// token to choose and it is the largest logit.
+// token to choose and it is the largest logit; behind a batch a block of it for every row.
 cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
-  const bool apart = pass.tokens > 1 && pass.sample && (pass.check || !is_greedy(pass));
+  const bool apart = pass.tokens > 1 && pass.sample && (pass.check || pass.batch || !is_greedy(pass));
   LaunchArgs made = pass;
   if (apart) made.sample = 0;
   const cudaError_t status = with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(made, blocks, stream); });
   if (status != cudaSuccess || !apart) return status;
-  sample<<<1, kThreads, 0, stream>>>(pass);
+  sample<<<pass.batch ? pass.tokens : 1, kThreads, 0, stream>>>(pass);
   return cudaGetLastError();
 }
 

@@ -1,6 +1,6 @@
 // The kernel library of the stream plans. model.h is included before.
 #pragma once
-#include "attention.cuh"
+#include "batch.cuh"
 #include "choose.cuh"
 #include "norm.cuh"
 #include "pack.cuh"

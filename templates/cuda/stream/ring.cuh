@@ -93,8 +93,8 @@ struct Producer {
 
   DEVICE bool leaving() const { return s.flags.finished || s.flags.failed; }
 
-  /** Waits for a free slot, then until fewer than `copies` are under way, and starts the copy. False when the launch ends. */
-  DEVICE bool fill(const char* from, int bytes, int copies) {
+  /** Waits for a free slot, then until fewer than `copies` are under way. False when the launch ends. */
+  DEVICE bool wait_free(int copies) {
     if (copies > kSlots - 1) copies = kSlots - 1;
     const unsigned free_parity = next.parity ^ 1;
     uint64_t* const free = s.empty + next.slot;
@@ -108,11 +108,46 @@ struct Producer {
       settle(hungry ? copies : copies - 1);
       mark(kPhaseWeights);
     }
-    copy(ring + next.slot * kSlotBytes, from, bytes, s.full + next.slot);
+    return true;
+  }
+
+  /** Starts the copy into the next slot, when there is one. False when the launch ends. */
+  DEVICE bool fill(const char* from, int bytes, int copies) {
+    if (!wait_free(copies)) return false;
+    uint64_t* const full = s.full + next.slot;
+#if BULK_COPIES
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(full)), "r"(bytes) : "memory");
+#endif
+    copy(ring + next.slot * kSlotBytes, from, bytes, full);
+#if !BULK_COPIES
+    mbarrier_arrive_copied(full);
+#endif
+    end_fill();
+    return true;
+  }
+
+  /** In the place of fill where a slot takes several copies: one of them, to a byte of the next slot, which wait_free has found; then its end. */
+  DEVICE void add_copy(int at, const char* from, int bytes) {
+    uint64_t* const full = s.full + next.slot;
+#if BULK_COPIES
+    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(full)), "r"(bytes) : "memory");
+#endif
+    copy(ring + next.slot * kSlotBytes + at, from, bytes, full);
+  }
+
+  DEVICE void end_copies() {
+#if BULK_COPIES
+    mbarrier_arrive(s.full + next.slot);
+#else
+    mbarrier_arrive_copied(s.full + next.slot);
+#endif
+    end_fill();
+  }
+
+  DEVICE void end_fill() {
     ++under_way;
     next = next.template ahead<kSlots>(1);
     mark(kPhasePublish);
-    return true;
   }
 
   /** Returns when at most `left` copies are under way. */
@@ -124,9 +159,8 @@ struct Producer {
     }
   }
 
-  DEVICE void copy(char* to, const char* from, int bytes, uint64_t* full) {
+  DEVICE void copy(char* to, const char* from, int bytes, [[maybe_unused]] uint64_t* full) {
 #if BULK_COPIES
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(full)), "r"(bytes) : "memory");
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
                      shared_address(to)),
                  "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(shared_address(full)), "l"(once)
@@ -135,7 +169,6 @@ struct Producer {
     for (int at = lane() * 16; at < bytes; at += 512)
       asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to + at)), "l"(__cvta_generic_to_global(from + at))
                    : "memory");
-    mbarrier_arrive_copied(full);
 #endif
   }
 

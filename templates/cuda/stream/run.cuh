@@ -2,9 +2,9 @@
 #pragma once
 #include "lib.cuh"
 
-/** Everything of shared memory that is empty or zero at the start. By all threads. */
+/** Everything of shared memory that is empty or zero at the start, and the tokens of a batch. By all threads. */
 template <int T>
-DEVICE void prepare(SharedMemory<T>& s, char* ring) {
+DEVICE void prepare(const LaunchArgs& pass, SharedMemory<T>& s, char* ring) {
   const int thread = int(threadIdx.x), threads = int(blockDim.x);
   for (int i = thread; i < SharedMemory<T>::kSlots; i += threads) {
     mbarrier_init(s.full + i, kCopiers);
@@ -16,6 +16,9 @@ DEVICE void prepare(SharedMemory<T>& s, char* ring) {
   };
   clear(ring, SharedMemory<T>::kSlots * kSlotBytes);
   clear(s.own, int(sizeof s.own));
+  if constexpr (T > 1) {
+    if (pass.batch && thread < T) s.ids[thread] = pass.rows[thread].id < 0 ? pass.next[pass.rows[thread].slot] : pass.rows[thread].id;
+  }
   if (thread == 0) {
     Flags& f = s.flags;
     f.failed = f.finished = f.progress = f.appended = f.stop = s.leave = 0;
@@ -45,9 +48,37 @@ DEVICE int copies_at(int position) {
   return alone ? kCopiesInFlight + 1 : kCopiesInFlight;
 }
 
+/** Starts the copies of one layer's cached positions of a batch: of this block's share of every row. Tiles of rows stand behind each other in the slots. */
+template <class Shared>
+DEVICE bool stream_rows(Producer<Shared>& p, Stage stage, const Cache* cache, int layer, int copies) {
+  p.begin_stage(stage);
+  const LaunchArgs& pass = p.pass;
+  const int head = int(blockIdx.x) / kSplits, share = int(blockIdx.x) % kSplits;
+  if (int(blockIdx.x) >= kUnits) return true;
+  int left = 0;  // tiles of this block that are still to be copied
+  each_row(pass, layer, share, [&](int, const RowShare& mine) { left += mine.tiles.end - mine.tiles.begin; });
+  int used = 0;  // tiles in the slot that is being filled
+  bool going = true;
+  each_row(pass, layer, share, [&](int row, const RowShare& mine) {
+    const char* const rows = reinterpret_cast<const char*>(slot_cache(pass, cache, row)) + size_t(head) * pass.context * kRowBytes;
+    const int position = pass.rows[row].position;
+    for (int tile = mine.tiles.begin; going && tile < mine.tiles.end;) {
+      if (used == 0 && !(going = p.wait_free(copies))) return;
+      const int tiles = min(kSlotTiles - used, mine.tiles.end - tile);
+      const int first = tile * kKvTile, last = min((tile + tiles) * kKvTile, position);
+      p.add_copy(used * (kKvTile * kRowBytes), rows + size_t(first) * kRowBytes, (last - first) * kRowBytes);
+      tile += tiles, used += tiles, left -= tiles;
+      if (used == kSlotTiles || left == 0) p.end_copies(), used = 0;
+    }
+  });
+  return going;
+}
+
 /** Starts the copies of one layer's cached positions: those of this block's unit. */
 template <class Shared>
 DEVICE bool stream_cache(Producer<Shared>& p, Stage stage, const Cache* cache, int layer, int position, int copies) {
+  if constexpr (Shared::kTokens > 1)
+    if (p.pass.batch) return stream_rows(p, stage, cache, layer, copies);
   p.begin_stage(stage);
   const int block = int(blockIdx.x), head = block / kSplits, split = block % kSplits, splits = splits_at(position);
   if (block >= kUnits || split >= splits) return true;

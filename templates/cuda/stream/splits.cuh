@@ -1,12 +1,6 @@
 // Splits of the positions: which blocks work on a head, what they hand over, and how it is merged.
 #pragma once
-#include "kv_tile.cuh"
-
-/** Tiles [begin, end) of the cached positions that split `split` of `splits` reads in a layer: of those that the token at `position` sees. */
-DEVICE Range tiles_of(int layer, int position, int split, int splits) {
-  const int first = first_seen(layer, position) / kKvTile, tiles = divide_up(position, kKvTile) - first;
-  return {first + dealt(tiles, split, splits), first + dealt(tiles, split + 1, splits)};
-}
+#include "shares.cuh"
 
 /** The blocks that work on attention: unit = head * kSplits + split. */
 constexpr int kUnits = kKvHeads * kSplits;
@@ -23,24 +17,43 @@ struct SplitWords {
   DEVICE static int weight(int head, int query, int split) { return kSums + ((head * kSplits + split) * kQueries + query) * 2; }
 };
 
+/** The splits of a token: as many blocks of a head from `first` on; of a batch without a row none. */
+struct TokenSplits {
+  int first, count;
+};
+
+template <int T>
+DEVICE TokenSplits splits_of(const Cta<T>& cta, int token) {
+  if (cta.batched()) return {cta.pass.rows[token].share, cta.pass.rows[token].shares};
+  return {0, splits_at(cta.position)};
+}
+
+/** Whether a block that has all positions of a token publishes the head's output; else it publishes a split like any other. */
+constexpr bool kWholeHeads = splits_at(0) == 1;
+
 /** Merges the splits of a head: the blocks of the head share its words. Eight items a warp, four lanes an item that share the splits. */
 template <int T, class Partial, class Att>
 DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, Stage stage) {
-  const int head = opaque(cta.index() / kSplits), share = cta.index() % kSplits, splits = splits_at(cta.position);
-  if (cta.index() >= kUnits || share >= splits || splits == 1) return;
+  const int head = opaque(cta.index() / kSplits), share = cta.index() % kSplits;
+  const int shares = cta.batched() ? kSplits : splits_at(cta.position);  // blocks that merge
+  if (cta.index() >= kUnits || share >= shares || (!cta.batched() && shares == 1)) return;
   constexpr int kItems = SplitWords<T>::kItems, kSide = 8, kShare = divide_up(kSplits, 4);
-  const int begin = dealt(kItems, share, splits), end = dealt(kItems, share + 1, splits);
+  const int begin = dealt(kItems, share, shares), end = dealt(kItems, share + 1, shares);
   const Published from = partial.of(cta.epoch);
   cta.begin();
   for (int i0 = begin + warp() * kSide; i0 < end; i0 += kWarps * kSide) {
     const int item = min(i0 + lane() % kSide, end - 1), query = item / kPairs, first = lane() / kSide;
+    const TokenSplits of = splits_of(cta, query / kGroup);
+    const bool published = cta.batched() && kWholeHeads && of.count == 1, merged = !published && (!cta.batched() || of.count > 0);
     Words<2> sums[kShare], weights[kShare];
     cta.delay(stage);
     warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
       bool all = true;
 #pragma unroll
       for (int k = 0; k < kShare; ++k) {
-        const int split = min(first + 4 * k, splits - 1);
+        const int split = of.first + min(first + 4 * k, of.count - 1);
+        sums[k] = weights[k] = Words<2>{};
+        if (!merged) continue;
         sums[k] = load_words<2>(from, SplitWords<T>::sum(head, item, split));
         weights[k] = load_words<2>(from, SplitWords<T>::weight(head, query, split));
       }
@@ -57,7 +70,7 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
     float x = 0, y = 0, row_sum = 0;
 #pragma unroll
     for (int k = 0; k < kShare; ++k) {
-      const float factor = first + 4 * k < splits ? exp2_approx(__uint_as_float(weights[k].v[0]) - row_max) : 0.0f;
+      const float factor = first + 4 * k < of.count ? exp2_approx(__uint_as_float(weights[k].v[0]) - row_max) : 0.0f;
       x = fmaf(factor, __uint_as_float(sums[k].v[0]), x);
       y = fmaf(factor, __uint_as_float(sums[k].v[1]), y);
       row_sum = fmaf(factor, __uint_as_float(weights[k].v[1]), row_sum);
@@ -68,8 +81,9 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
       y += __shfl_xor_sync(~0u, y, other);
       row_sum += __shfl_xor_sync(~0u, row_sum, other);
     }
-    if (first == 0 && i0 + lane() % kSide < end) {
+    if (first == 0 && i0 + lane() % kSide < end && !published) {
       const int token = query / kGroup, row = (head * kGroup + query % kGroup) * kPairs + item % kPairs;
+      if (!merged) row_sum = 1;  // no row, which others wait for all the same
       att.publish(cta.epoch, word_at<T>(row, token), pair_word(__fdividef(x, row_sum), __fdividef(y, row_sum)));
     }
   }
@@ -99,7 +113,7 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
   DEVICE explicit InputReader(const SplitGather<Partial, Att>& input) : input(input) {}
 
   DEVICE void take(Cta<T>& cta) {
-    if (Att::kExists && splits_at(cta.position) == 1) {
+    if (Att::kExists && !cta.batched() && splits_at(cta.position) == 1) {
       const Gather whole{input.att.of(cta.epoch)};
       InputReader<P, T, Gather>(whole).take(cta);
       return;
@@ -113,10 +127,13 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
 
   /** Words [word, word + V) of this warp and a token. */
   DEVICE void take_words(Cta<T>& cta, const Published& from, int word, int token) {
-    const int splits = splits_at(cta.position), at = min(warp() * kSlice + word, P::kInputWords - V);
+    const TokenSplits of = splits_of(cta, token);
+    const int splits = cta.batched() ? cta.pass.shares.most : of.count, at = min(warp() * kSlice + word, P::kInputWords - V);
     const int query_head = at / kPairs, head = query_head / kGroup, query = token * kGroup + query_head % kGroup;
     const int item = query * kPairs + at % kPairs;
+    const bool merged = !cta.batched() || of.count > (Att::kExists ? 1 : 0), whole = !merged && of.count > 0;
     float row_max = kMaskedScore, row_sum = 0, out[2 * V] = {};
+    Words<V> single{};
 #pragma unroll 1
     for (int first = 0; first < splits; first += kBatch) {
       Words<kUnits> sums[kBatch][kUnitLoads];
@@ -125,7 +142,11 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
         bool all = true;
 #pragma unroll
         for (int k = 0; k < kBatch; ++k) {
-          const int split = min(first + k, splits - 1);
+          const int split = of.first + min(first + k, of.count - 1);
+          weights[k] = Words<2>{};
+#pragma unroll
+          for (int u = 0; u < kUnitLoads; ++u) sums[k][u] = Words<kUnits>{};
+          if (!merged) continue;
           weights[k] = load_words<2>(from, S::weight(head, query, split));
 #pragma unroll
           for (int u = 0; u < kUnitLoads; ++u) sums[k][u] = load_words<kUnits>(from, S::sum(head, item, split) + u * kUnits);
@@ -136,11 +157,13 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
 #pragma unroll
           for (int u = 0; u < kUnitLoads; ++u) all &= arrived(sums[k][u]);
         }
+        if constexpr (Att::kExists)
+          if (whole) single = load_words<V>(input.att.of(cta.epoch), word_at<T>(at, token)), all &= arrived(single);
         return all;
       });
 #pragma unroll
       for (int k = 0; k < kBatch; ++k) {
-        if (first + k >= splits) break;
+        if (!merged || first + k >= of.count) break;
         const float top = fmaxf(row_max, __uint_as_float(weights[k].v[0]));
         const float old = exp2_approx(row_max - top), fresh = exp2_approx(__uint_as_float(weights[k].v[0]) - top);
         row_max = top;
@@ -154,7 +177,8 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const bool wanted = warp() * kSlice + word + i < P::kInputWords;
-      to[i] = wanted ? pair_word(__fdividef(out[2 * i], row_sum), __fdividef(out[2 * i + 1], row_sum)) : 0;
+      const unsigned of_splits = pair_word(__fdividef(out[2 * i], merged ? row_sum : 1), __fdividef(out[2 * i + 1], merged ? row_sum : 1));
+      to[i] = !wanted ? 0 : whole ? single.v[i] : of_splits;
     }
   }
 };

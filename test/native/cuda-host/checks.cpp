@@ -18,12 +18,12 @@ namespace {
 constexpr int kContext = 64;
 std::string error;
 
-Backend* created(int context = kContext, int device = 0) {
+Backend* created(int context = kContext, int device = 0, int sequences = 1) {
   Backend* backend = nullptr;
   EngineOptions options{};
   options.context = context;
   options.device = device;
-  options.sequences = 1;
+  options.sequences = sequences;
   error.clear();
   return backend_create(options, &backend, &error) == kStatusOk ? backend : nullptr;
 }
@@ -244,6 +244,74 @@ void check_ends(Backend* b) {
   check.that(all_right());
 }
 
+/** The tokens behind rows, of the slots from 1 on. */
+std::vector<int32_t> chosen_of_rows(Backend* b, const std::vector<int32_t>& ids, const std::vector<int>& positions, const Sampling& sampling) {
+  std::vector<Row> rows;
+  for (size_t i = 0; i < ids.size(); ++i) rows.push_back({int(i) + 1, positions[i], &sampling});
+  PassRequest request = request_of(ids, positions[0], 0, true, sampling);
+  request.slot = 1;
+  request.rows = rows.data();
+  error.clear();
+  int32_t token;
+  if (backend_enqueue(b, request, &error) != kStatusOk || backend_wait(b, &token, &error) != kStatusOk) return {};
+  std::vector<int32_t> tokens(kPassTokens);
+  tokens.resize(backend_chosen(b, tokens.data()));
+  return tokens;
+}
+
+void check_slots() {
+  Check check("sequences have a cache, counts and biases of their own");
+  Backend* const b = created(kContext, 0, 5);
+  load(b, check);
+  const int32_t occurred[] = {5}, biased[] = {9};
+  const float bias[] = {2};
+  check.equal(backend_counts(b, 3, occurred, 1, &error), kStatusOk);
+  check.equal(backend_bias(b, 4, biased, bias, 1, &error), kStatusOk);
+  const Sampling sampling{};
+  std::vector<float> logits(kVocab);
+  for (int slot = 0; slot < 5; ++slot) {
+    PassRequest request = request_of({7, 8}, 3, 1, false, sampling);
+    request.slot = slot;
+    int32_t token;
+    check.equal(backend_enqueue(b, request, &error), kStatusOk);
+    check.equal(backend_wait(b, &token, &error), kStatusOk);
+    check.equal(backend_logits(b, 0, 1, logits.data(), &error), kStatusOk);
+    check.equal(logits[1], slot == 3 ? kInPrompt : 0);
+    check.equal(logits[10], slot == 4 ? 2 : 0);
+    // Each pass leaves a mark at the begin of its cache, and tells how many were there.
+    check.equal(logits[11], 0);
+  }
+  backend_destroy(b);
+  check.equal(runtime().alive, 0);
+  check.that(all_right());
+}
+
+void check_rows() {
+  Backend* const b = created(1 << 10, 0, 16);
+  if (backend_rows(b) == 1) return backend_destroy(b);
+  Check check("rows are dealt to the blocks of a head without a gap, and each has its token");
+  load(b, check);
+  check.equal(backend_rows(b), kPassTokens);
+  const std::vector<std::vector<int>> all = {{0}, {0, 0}, {5, 700}, {17, 1, 90, 40, 16}, {200, 200, 200, 200}, {1000, 3, 3, 3, 3, 3, 3, 3, 3, 3}, std::vector<int>(15, 300)};
+  for (std::vector<int> positions : all) {
+    positions.resize(std::min<size_t>(positions.size(), kPassTokens));
+    std::vector<int32_t> ids, expected;
+    for (size_t i = 0; i < positions.size(); ++i) {
+      ids.push_back(int(3 * i + 1));
+      expected.push_back(token_after(ids.back(), positions[i] + 1));
+    }
+    const Sampling sampling{};
+    check.that(chosen_of_rows(b, ids, positions, sampling) == expected);
+    check.that(error.empty() && all_right());
+  }
+  // A launch that lost something fails for all its rows, and harms none after it.
+  kernel().loses = true;
+  check.that(chosen_of_rows(b, {1, 2}, {3, 4}, Sampling{}).empty() && says(kLoss));
+  check.equal(chosen_of_rows(b, {1, 2}, {3, 4}, Sampling{}).size(), 2);
+  backend_destroy(b);
+  check.that(all_right());
+}
+
 }  // namespace
 
 int main() {
@@ -262,5 +330,9 @@ int main() {
   check_ends(backend);
   check_drafts(backend);
   backend_destroy(backend);
+  setenv("ONELAUNCH_WAIT_MS", "300", 1);
+  setenv("ONELAUNCH_POLL_CYCLES", "11,0,13", 1);
+  check_slots();
+  check_rows();
   Check("everything is given back").equal(runtime().alive, 0);
 }

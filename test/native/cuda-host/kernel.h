@@ -37,11 +37,14 @@ inline int run_pass(const Pass& pass, const int* ids, int tokens, int position) 
     row[2] = pass.rope[int64_t{position} * kHeadDim + 2];  // cosine of the second frequency
     row[3] = pass.sampling.temperature;
     row[4] = static_cast<float>(pass.context);
+    row[10] = pass.bias ? pass.bias[9] : 0;
+    row[11] = static_cast<float>(pass.cache[0]);
     for (int look = 0; look < 5; ++look) row[5 + look] = weight_at(pass, kLooks[look]);
   }
   for (int i = tokens; i < kPassTokens && tokens > 1; ++i) {
     if (ids[i] != 0) kernel().wrong = "ids behind the tokens";
   }
+  pass.cache[0] = static_cast<Cache>(static_cast<float>(pass.cache[0]) + 1);
   const int token = token_after(sum, position + tokens);
   if (pass.sample) pass.counts[token] += kChosenOnce;
   return token;

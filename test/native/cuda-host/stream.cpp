@@ -1,4 +1,5 @@
 // The stand-in of a kernel of a stream.
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <vector>
@@ -56,6 +57,41 @@ static void check_drafts(const Pass& pass) {
   }
 }
 
+/** That the shares of rows are what their blocks find. */
+static bool well_dealt(const Pass& pass) {
+  const BatchShares& to = pass.shares;
+  if (to.cuts[0] != 0 || to.cuts[kSplits] != to.items[pass.tokens]) return false;
+  for (int row = 0; row < pass.tokens; ++row) {
+    const BatchRow& of = pass.rows[row];
+    if (to.items[row + 1] - to.items[row] != (of.position + kKvTile - 1) / kKvTile + 1 || of.shares > to.most) return false;
+    int found = 0, items = 0;
+    for (int share = 0; share < kSplits; ++share) {
+      const int begin = std::max(to.cuts[share], to.items[row]), end = std::min(to.cuts[share + 1], to.items[row + 1]);
+      const bool has = row >= to.rows[share] && begin < end;
+      if (begin < end && !has) return false;
+      if (has != (share >= of.share && share < of.share + of.shares)) return false;
+      found += has, items += has ? end - begin : 0;
+      // A block begins with its first row, or has none.
+      if (to.cuts[share] == to.cuts[share + 1] && to.rows[share] < pass.tokens) return false;
+    }
+    if (found != of.shares || items != to.items[row + 1] - to.items[row]) return false;
+  }
+  return true;
+}
+
+/** The token behind each row. */
+static void decode_rows(const Pass& pass) {
+  if (!well_dealt(pass)) kernel().wrong = "shares";
+  for (int i = 0; i < pass.tokens; ++i) {
+    const BatchRow& row = pass.rows[i];
+    if (row.slot != i + 1 || pass.reply[i] != 0) kernel().wrong = "a row";
+    const int token = token_after(row.id, row.position + 1);
+    pass.next[row.slot] = token;
+    pass.counts[int64_t{row.slot} * kVocab + token] += kChosenOnce;
+    static_cast<volatile unsigned*>(pass.reply)[i] = unsigned(token) + 1;
+  }
+}
+
 static void decode(const Pass& pass) {
   for (int i = 0; i < pass.tokens; ++i) {
     if (pass.words[i] != ~0u) kernel().wrong = "words of another launch";
@@ -69,6 +105,7 @@ static void decode(const Pass& pass) {
   kernel().loses = false;
   const int* ids = pass.ids;
   if (pass.check) return check_drafts(pass);
+  if (pass.batch) return pass.status[0] == 0 ? decode_rows(pass) : void();
   for (int step = 0; step < pass.steps; ++step) {
     if (pass.status[0] != 0) return;
     const int token = run_pass(pass, ids, pass.tokens, pass.position + step);

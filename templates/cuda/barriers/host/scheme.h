@@ -10,7 +10,7 @@ struct Scheme final : SchemeBase {
 
   Needs needs() const override { return {kWeightBytes, 0, kHeadDim}; }
 
-  void bind(Pass& pass, Arena& device, Arena& pinned) override {
+  void bind(Pass& pass, int, Arena& device, Arena& pinned) override {
     pass.weights = weights_ = device.take<char>(kWeightBytes);
     bind_activations(pass, device.take<char>(kActivationBytes));
     pass.barrier = device.take<unsigned>(kBarrierWords);

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "scheme_base.h"
+#include "shares.h"
 #include "stream_calls.h"
 #include "times.h"
 #include "uploads.h"
@@ -14,15 +15,17 @@ struct Scheme final : SchemeBase {
 
   Needs needs() const override { return {kKeptBytes + kStreamBytes, kStagedBytes, kHeadPad}; }
 
-  void bind(Pass& pass, Arena& device, Arena& pinned) override {
+  void bind(Pass& pass, int sequences, Arena& device, Arena& pinned) override {
     pass.weights = kept_ = device.take<char>(kKeptBytes);
     pass.stream = stream_ = device.take<char>(kStreamBytes);
     pass.words = device.take<unsigned>(kernel_word_bytes(kPassTokens) / int64_t{sizeof(unsigned)});
-    pass.sampler = device.take<float>(kSamplerFloats);
-    pass.next = device.take<int>(1);
+    pass.sampler = device.take<float>(int64_t{sequences > 1 ? kPassTokens : 1} * kSamplerFloats);
+    pass.bests = device.take<uint64_t>(int64_t{kPassTokens} * kBlocks);
+    pass.next = device.take<int>(sequences);
     pass.status = device.take<unsigned>(kStatusWords);
     statuses_ = pinned.take<unsigned>(kMaxOutstanding * kStatusWords);
-    replies_ = pinned.take<unsigned>(int64_t{kMaxOutstanding} * pass.context);
+    reply_words_ = std::max(pass.context, kPassTokens);
+    replies_ = pinned.take<unsigned>(int64_t{kMaxOutstanding} * reply_words_);
     pass.stop_request = stop_request_ = pinned.take<unsigned>(1);
     stops_.bind(device, pinned, kMaxStops);
     pass.timeout_ns = times_.timeout_ns;
@@ -60,9 +63,11 @@ struct Scheme final : SchemeBase {
     return tokens;
   }
 
+  int most_rows() const override { return kPassTokens; }
+
   void set_stop(bool wanted) override { *static_cast<volatile unsigned*>(stop_request_) = wanted; }
 
-  void prepare(Pass& pass, const PassRequest& request, int slot, cudaStream_t stream) override {
+  void prepare(Pass& pass, const PassRequest& request, int launch, cudaStream_t stream) override {
     pass.steps = request.steps;
     pass.keep_logits = request.keep_logits;
     pass.head = pass.sample || pass.first_logits < pass.tokens;
@@ -70,13 +75,24 @@ struct Scheme final : SchemeBase {
       fail(kStatusBadArgument, "%d stop ids were given; there may be %d", request.stop_count, kMaxStops);
     }
     pass.stop_count = pass.steps > 1 ? request.stop_count : 0;
-    if (pass.stop_count > 0) pass.stop_ids = stops_.send(slot, request.stop_ids, pass.stop_count, stream);
-    pass.reply = replies_ + int64_t{slot} * pass.context;
+    if (pass.stop_count > 0) pass.stop_ids = stops_.send(launch, request.stop_ids, pass.stop_count, stream);
+    pass.reply = replies_ + int64_t{launch} * reply_words_;
     pass.check = request.check;
+    pass.batch = request.rows != nullptr;
+    if (!pass.batch) {
+      pass.next += request.slot;
+    } else {
+      for (int i = 0; i < pass.tokens; ++i) {
+        const Row& row = request.rows[i];
+        pass.rows[i] = {request.ids[i], row.position, row.slot, 0, 0, row.bias, *row.sampling};
+        pass.keep_logits |= row.bias != nullptr || row.sampling->temperature > 0 || has_penalties(*row.sampling);
+      }
+      deal_rows(pass);
+    }
     if (pass.check && pass.tokens > check_tokens_at(pass.position)) {
       fail(kStatusBadArgument, "drafts are checked %d tokens at a time from position %d", check_tokens_at(pass.position), pass.position);
     }
-    std::fill_n(pass.reply, pass.check ? pass.tokens : pass.steps, 0u);
+    std::fill_n(pass.reply, pass.check || pass.batch ? pass.tokens : pass.steps, 0u);
     CUDA(cudaMemsetAsync(pass.words, 0xff, kernel_word_bytes(pass.tokens), stream));
   }
 
@@ -117,7 +133,8 @@ struct Scheme final : SchemeBase {
   char* stream_ = nullptr;            // [kStreamBytes]
   DeviceMemory staged_;               // [kStagedBytes] of matrices, row by row
   unsigned* statuses_ = nullptr;      // [kMaxOutstanding][kStatusWords], pinned
-  unsigned* replies_ = nullptr;       // [kMaxOutstanding][context], pinned
+  int reply_words_ = 0;               // of a launch
+  unsigned* replies_ = nullptr;       // [kMaxOutstanding][reply_words_], pinned
   unsigned* stop_request_ = nullptr;  // [1], pinned
   LaunchInts stops_;                  // [kMaxStops] each
 };

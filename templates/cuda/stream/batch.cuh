@@ -1,0 +1,76 @@
+// Attention of a batch: rows of sequences of their own, one after the other, each with the positions that the block has of it.
+#pragma once
+#include "attention.cuh"
+
+/** Attention of this block's share of every row; publishes a head's output where the block has all positions of a row, else its part. */
+template <int T, class Heads, class Qkv, class Squares, class Partial, class Att>
+DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& norms, const Qkv& qkv, const Squares& squares, const Partial& partial,
+                        const Att& att, Stage stage) {
+  using S = Sets<1>;
+  const int head = opaque(cta.index() / kSplits), share = cta.index() % kSplits;
+  if (cta.index() >= kUnits) return;
+  auto& scratch = cta.s.work.row;
+  const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};
+  const int set = warp() % S::kCount, team = warp() / S::kCount, last_query = min(S::kEach, S::kQueries - set * 8) - 1;
+  const bool working = team < S::kTeam;
+  int before = 0;        // tiles of this block that are of rows before
+  int passed = 0;        // slots
+  bool waited = false;   // for the slot that is next
+  unsigned read = 0;     // bits of what was loaded from it
+  const auto pass_slots = [&](int to) {
+#pragma unroll 1
+    for (; passed < to; ++passed, waited = false, read = 0) {
+      if (!waited) cta.wait_slots(1, stage);
+      cta.free_slots(1, read);
+    }
+  };
+  each_row(cta.pass, cta.layer, share, [&](int row, const RowShare& mine) {
+    const int count = mine.tiles.end - mine.tiles.begin, position = cta.pass.rows[row].position;
+    const bool appends = mine.own && team == S::kTeam - 1 && working;
+    Running running;
+    KvTile tile{};
+    int t = working ? team : count;
+    const auto fetch = [&] {
+      if (t >= count) return;
+      const int at = before + t;
+      pass_slots(at / kSlotTiles);
+      if (!waited) cta.wait_slots(1, stage);
+      waited = true;
+      tile.load(shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + at % kSlotTiles * (kKvTile * kRowBytes), (mine.tiles.begin + t) * kKvTile);
+      read |= tile.bits();
+      pass_slots(min(at + S::kTeam, before + count) / kSlotTiles);
+    };
+    if constexpr (!kFewRegisters<T>) fetch();
+    if (t < count || appends) read_queries<T, Heads>(cta, scratch, from, w, norms, head, set, row, appends, stage);
+    if constexpr (kFewRegisters<T>) fetch();
+    const bool windowed = window_of(cta.layer) != 0;
+    const int first = first_seen(cta.layer, position);
+#pragma unroll 1
+    while (t < count) {
+      const int at = (mine.tiles.begin + t) * kKvTile, seen = position - at, unseen = first - at;
+      running.add(tile, scratch.queries[warp()][0], scratch.kQueryStride, last_query,
+                  [&](int column) { return column < seen && (!windowed || column >= unseen); });
+      t += S::kTeam;
+      fetch();
+    }
+    before += count;
+    cta.mark(stage, kPhaseCompute);
+    running.store(scratch, last_query);
+    cta.sync();
+    cta.mark(stage, kPhaseMeet);
+    publish_attended(cta, scratch, partial, att, head, row, share, mine.own, cta.pass.rows[row].shares == 1);
+    cta.mark(stage, kPhasePublish);
+    cta.sync();  // the next row takes its place
+  });
+  pass_slots(divide_up(before, kSlotTiles));
+}
+
+/** Attention of a pass. */
+template <int T, class Heads, class... Words>
+DEVICE void attend(Cta<T>& cta, const LayerWeights& w, const HeadNorms& norms, const Words&... words) {
+  if (cta.batched()) {
+    attend_rows<T, Heads>(cta, w, norms, words...);
+  } else {
+    attend_unit<T, Heads>(cta, w, norms, words...);
+  }
+}
