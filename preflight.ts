@@ -78,8 +78,9 @@ export interface CheckedModel {
 /** Checks a model, its files and this machine. Starts no compiler.
  *  @throws OnelaunchError, or Problems with all that is wrong */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
-  const [names, formats, { checkDevice }, { findGpus }] = await Promise.all([
+  const [names, defaults, formats, { checkDevice }, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
+    import('./configs/default-plan.ts'),
     import('./codegen/settle-weights.ts'),
     import('./codegen/build/can-run.ts'),
     import('./codegen/build/tools.ts'),
@@ -90,9 +91,13 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const errors: OnelaunchError[] = [];
   const { attempt, attemptAsync } = collector(errors);
   const target = attempt(() => names.resolveTarget(options.target, gpus));
+  // Which formats the file's matrices can keep hangs on them; what is wrong with them is said in its place.
+  const planErrors: OnelaunchError[] = [];
+  const { plan, promptPlan } = await findPlans(options, { names, target, errors: planErrors });
   const model = attempt(() => {
     const read = names.resolveModel(options.model);
-    return { ...read, dims: formats.settleWeights(read.dims, options.weights, target) };
+    const canRun = (dims: ModelDims) => !target || defaults.canRunFormats(dims, { plan, promptPlan, target });
+    return { ...read, dims: formats.settleWeights(read.dims, options.weights, canRun) };
   });
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
   if (target) attempt(() => checkSequences(needs.run?.sequences ?? 1, target));
@@ -105,7 +110,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     errors.push(noWeights(model.dims.name, { random: needs.weights === 'random' }));
   const weights = await readWeights(directory, model?.dims, needs, errors);
   const dims = model && { ...model.dims, tiedHead: weights.tiedHead };
-  const { plan, promptPlan } = await findPlans(options, { names, target, errors });
+  errors.push(...planErrors);
   const functions = plan ? plan.functions : {};
   if (dims) await attemptAsync(async () => needs.also?.({ dims, directory, functions }));
   const texts =
@@ -114,7 +119,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const asked = promptPlan ?? null;
   const plans = plan
     ? { plan, planReason: null, promptPlan: asked }
-    : (await import('./configs/default-plan.ts')).choosePlans(dims, target, asked);
+    : defaults.choosePlans(dims, target, asked);
   return {
     ...{ dims, directory, target, ...plans },
     files: {
