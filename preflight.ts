@@ -24,7 +24,7 @@ export interface AskedKernel {
   /** The same of a plan with tiles, for prompts. @default none: prompts go through passes of the other */
   readonly promptPlan?: string | FusionPlan | undefined;
   /** Format of the matrices: int8 and int4 are rounded to blocks while they are loaded; plain: numbers of the model's dtype.
-   *  @default as the model has them: blocks of a GGUF file, or codes of a checkpoint that are such, on a CPU; else plain */
+   *  @default as the model has them: blocks of a GGUF file, or codes of a checkpoint that are such, where the plan has kernels for them; else plain */
   readonly weights?: WeightName | undefined;
 }
 

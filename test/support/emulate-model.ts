@@ -63,7 +63,9 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
   const { functions } = kernel.plan;
   const stored =
     (await storedGolden(dims, modelDirectory, functions, undefined)) ??
-    (modelDirectory && dims.weights && (await referenceGolden(modelDirectory, () => {}, functions, dims.weights)));
+    (modelDirectory &&
+      dims.weights &&
+      (await referenceGolden(modelDirectory, () => {}, functions, dims.weights)));
   if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const golden = cases ? { ...stored, cases: cases.map((index) => stored.cases[index]!) } : stored;
   return async () => {
@@ -82,7 +84,8 @@ export const verifyEmulated = async (asked: EmulatedCase): Promise<VerifyResult>
 
 const [, script, model, plan, target, promptPlan, weights] = process.argv;
 if (script === import.meta.filename) {
-  if (!model || !plan || !target) throw new Error('usage: emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN] [WEIGHTS]');
+  if (!model || !plan || !target)
+    throw new Error('usage: emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN] [WEIGHTS]');
   const started = performance.now();
   const verifyIt = await prepareEmulated({
     ...{ model, plan, target },

@@ -75,7 +75,7 @@ constexpr bool kFewRegisters = T > 1 && T <= 8 && kHidden >= 256 * kWarps;
 /** Cells of weights that a warp keeps in registers while it waits for its input: whole slots, fewer than the ring has. */
 template <class W, int T>
 BOTH constexpr int held_cells() {
-  constexpr int wanted = kFewRegisters<T> ? 4 : T > 8 ? 8 : 24, fitting = (kKernel<T>.slots - 1) * kSlotCells<W>;
+  constexpr int wanted = kFewRegisters<T> ? 4 : T > 8 ? (kNumbers<W> > 1 ? 6 : 8) : 24, fitting = (kKernel<T>.slots - 1) * kSlotCells<W>;
   return wanted < fitting ? wanted : fitting;
 }
 
