@@ -23,7 +23,7 @@ export interface AskedKernel {
   /** The same of a plan with tiles, for prompts. @default none: prompts go through passes of the other */
   readonly promptPlan?: string | FusionPlan | undefined;
   /** Format of the matrices: int8 and int4 are rounded to blocks while they are loaded; plain: numbers of the model's dtype.
-   *  @default as the model has them: blocks of a GGUF file, or codes of a checkpoint that are such, on a CPU; else plain */
+   *  @default as the model has them: blocks of a GGUF file, or codes of a checkpoint that are such, where the plan has kernels for them; else plain */
   readonly weights?: WeightName | undefined;
 }
 
@@ -77,8 +77,9 @@ export interface CheckedModel {
 /** Checks a model, its files and this machine. Starts no compiler.
  *  @throws OnelaunchError, or Problems with all that is wrong */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
-  const [names, formats, { checkDevice }, { findGpus }] = await Promise.all([
+  const [names, defaults, formats, { checkDevice }, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
+    import('./configs/default-plan.ts'),
     import('./codegen/settle-weights.ts'),
     import('./codegen/build/can-run.ts'),
     import('./codegen/build/tools.ts'),
@@ -89,9 +90,13 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const errors: OnelaunchError[] = [];
   const { attempt, attemptAsync } = collector(errors);
   const target = attempt(() => names.resolveTarget(options.target, gpus));
+  // Which formats the file's matrices can keep hangs on them; what is wrong with them is said in its place.
+  const planErrors: OnelaunchError[] = [];
+  const { plan, promptPlan } = await findPlans(options, { names, target, errors: planErrors });
   const model = attempt(() => {
     const read = names.resolveModel(options.model);
-    return { ...read, dims: formats.settleWeights(read.dims, options.weights, target) };
+    const canRun = (dims: ModelDims) => !target || defaults.canRunFormats(dims, { plan, promptPlan, target });
+    return { ...read, dims: formats.settleWeights(read.dims, options.weights, canRun) };
   });
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
@@ -103,7 +108,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     errors.push(noWeights(model.dims.name, { random: needs.weights === 'random' }));
   const weights = await readWeights(directory, model?.dims, needs, errors);
   const dims = model && { ...model.dims, tiedHead: weights.tiedHead };
-  const { plan, promptPlan } = await findPlans(options, { names, target, errors });
+  errors.push(...planErrors);
   const functions = plan ? plan.functions : {};
   if (dims) await attemptAsync(async () => needs.also?.({ dims, directory, functions }));
   const texts =
@@ -112,7 +117,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const asked = promptPlan ?? null;
   const plans = plan
     ? { plan, planReason: null, promptPlan: asked }
-    : (await import('./configs/default-plan.ts')).choosePlans(dims, target, asked);
+    : defaults.choosePlans(dims, target, asked);
   return {
     ...{ dims, directory, target, ...plans },
     files: {

@@ -38,7 +38,7 @@ export const kernelCommand = (program: Program, name: string, options: { isDefau
     )
     .option(
       '--weights <format>',
-      'matrices as int8 or int4, rounded while they are loaded (on a CPU), or plain: numbers of the dtype of the model (default: as the model has them)',
+      'matrices as int8 or int4, rounded while they are loaded (on a GPU by a stream), or plain: numbers of the dtype of the model (default: as the model has them)',
       oneOf('--weights', weightNames),
     );
 

@@ -13,7 +13,6 @@ import { explainTable } from './schedule/explain.ts';
 import type { Target } from './schedule/target.ts';
 import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
 import { checkTogether } from './schemes/together.ts';
-import { checkWeights } from './settle-weights.ts';
 
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type BuildOptions, type Built, build } from './build/build.ts';
@@ -67,9 +66,8 @@ export async function generate(input: {
   return { schedule, plan, prompts, sources: files, hash, name };
 }
 
-/** The schedule of a legal plan, checked. @throws PlanError; OnelaunchError usage for weights in blocks on a GPU */
+/** The schedule of a legal plan, checked. @throws PlanError */
 export function makeSchedule(dims: ModelDims, plan: FusionPlan, target: Target): Schedule {
-  checkWeights(dims, target);
   const graph = decoderGraph(dims);
   const issues = checkPlan(graph, plan, target);
   if (issues.length > 0) throw new PlanError(issues);

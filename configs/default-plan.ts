@@ -28,6 +28,9 @@ function defaultPlan(dims: ModelDims, target: Target, promptPlan: FusionPlan | n
   if (hasBulkCopies(target.arch) && isLegal(graph, stream, target)) {
     return { plan: stream, planReason: `${target.name} has a copy engine that feeds it` };
   }
+  if (dims.weights && takesBlocksInStreams(target)) {
+    return { plan: stream, planReason: `it has the kernels of ${target.name} for ${dims.weights.layers}` };
+  }
   const [first, ...others] = [cooperative, unfused].filter((plan) => isLegal(graph, plan, target));
   /** Of a token; where the target's bandwidth is not known, what it waits and does beside, since all plans read the same weights. */
   const micros = (plan: FusionPlan) => {
@@ -47,6 +50,27 @@ function defaultPromptPlan(plan: FusionPlan, dims: ModelDims, target: Target): F
   const graph = decoderGraph(dims);
   const apart = prefillVariants.filter(({ name }) => name === 'prefill-heads-apart');
   return [prefill, ...apart].find((one) => isLegal(graph, one, target)) ?? null;
+}
+
+/** Matrices in blocks are a stream's alone. */
+const takesBlocksInStreams = (target: Target): boolean =>
+  platformOf(target).streams && !platformOf(target).blockFormats;
+
+/** Whether kernels multiply the matrices of a model in the formats that they have, in the plans that are asked for or, where none is, the default. */
+export function canRunFormats(
+  dims: ModelDims,
+  {
+    plan,
+    promptPlan,
+    target,
+  }: {
+    readonly plan?: FusionPlan | undefined;
+    readonly promptPlan?: FusionPlan | undefined;
+    readonly target: Target;
+  },
+): boolean {
+  if (!takesBlocksInStreams(target)) return true;
+  return !promptPlan && isLegal(decoderGraph(dims), plan ?? stream, target);
 }
 
 /** The best plans for a model on a target. @param promptPlan the one that is asked for */

@@ -13,7 +13,7 @@ export interface Platform {
   readonly warps: number;
   /** A producer can fill a ring of shared memory while others compute. */
   readonly streams: boolean;
-  /** Its library multiplies matrices in blocks, as codegen/model/formats.ts lists them. */
+  /** At barriers its library multiplies matrices in blocks, as codegen/model/formats.ts lists them. */
   readonly blockFormats: boolean;
   /** Most tokens of a pass at barriers, and what `many` tries, from many to few. */
   readonly mostTokens: number;

@@ -230,15 +230,15 @@ __global__ void __launch_bounds__(kThreads) sample(const __grid_constant__ Launc
 // Packs the matrices of one layer, or the head, into the stream.
 __global__ void pack(const char* kept, const char* staged, char* to, int layer) {
   if (layer == kLayers) {
-    pack_product<LmHead>(reinterpret_cast<const Matrix*>(kept + 131072), to, SameRow{});
+    pack_product<LmHead>(kept + 131072, to, SameRow{});
     return;
   }
   const char* const matrices = staged + layer * int64_t{ 31457280 };
   char* const layer_stream = to + layer * kStreamLayerBytes;
-  pack_product<QkvProj>(reinterpret_cast<const Matrix*>(matrices + 0), layer_stream, PairedHeads{});
-  pack_product<OProj>(reinterpret_cast<const Matrix*>(matrices + 8388608), layer_stream, SameRow{});
-  pack_product<GateUp>(reinterpret_cast<const Matrix*>(matrices + 12582912), layer_stream, SameRow{});
-  pack_product<DownProj>(reinterpret_cast<const Matrix*>(matrices + 25165824), layer_stream, SameRow{});
+  pack_product<QkvProj>(matrices + 0, layer_stream, PairedHeads{});
+  pack_product<OProj>(matrices + 8388608, layer_stream, SameRow{});
+  pack_product<GateUp>(matrices + 12582912, layer_stream, SameRow{});
+  pack_product<DownProj>(matrices + 25165824, layer_stream, SameRow{});
 }
 
 #include "stream/launch.cuh"

@@ -40,6 +40,7 @@ constexpr int kRowTile = 8;  // rows of a tile
 constexpr int kKvTile = 16;  // positions of the cache in a tile of attention
 constexpr int kHeadPad = 128;  // elements of a head in the cache
 constexpr bool kQkNorm = true;  // queries and keys are normed a head
+constexpr bool kCodes = false;  // the ring holds codes, which may be no numbers where a tile of the cache ends
 constexpr bool kFlaggedWords = false;  // words of exchanges carry their epoch
 constexpr int kSlotBytes = 16384;  // a slot of the ring
 constexpr int kCopiesInFlight = 1;  // slots that are being filled at once; one more while a quarter of the ring is free, and for a head alone
@@ -138,7 +139,7 @@ constexpr int kernel_for(int tokens) {
 template <int T>
 constexpr KernelSize kKernel = kKernels[kernel_for(T)];
 
-using Matrix = bf16;  // matrices and embedding, as packed
+using Matrix = bf16;  // matrices of layers, as they are stored
 using Vector = bf16;  // weights of norms
 using Cache = bf16;   // keys and values of past positions
 using Wire = bf16;    // activations that cross blocks

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { byContext, generate, stream } from '../../codegen/index.ts';
+import type { WeightName } from '../../codegen/model/formats.ts';
 import base from '../../configs/plans/stream.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
@@ -26,9 +27,12 @@ const samplings: readonly Partial<Sampling>[] = [
 ];
 
 /** What replies with drafts and without them say and leave, and how many drafts were right and wrong. */
-async function both() {
+async function both(weights: WeightName) {
   const model = join(import.meta.dirname, '../fixtures/qwen3-micro');
-  const checked = await preflight({ model, plan, target: smallGpu(folder, 'h100', 8) }, { weights: true });
+  const checked = await preflight(
+    { model, plan, weights, target: smallGpu(folder, 'h100', 8) },
+    { weights: true },
+  );
   const kernel = await generate(checked);
   const manifest = emulatedManifest(kernel);
   const built = { modelDirectory: model, kernel, manifest, library: await emulate(kernel) };
@@ -72,8 +76,8 @@ const greedy = (vocab: number): Sampling => ({
 
 const why = cannotEmulate();
 describe.skipIf(why)(why ? `drafts (skipped: ${why})` : 'drafts', () => {
-  test('change no bit of a reply', async () => {
-    const { off, on, accepted, wrong } = await both();
+  test.each<WeightName>(['plain', 'int8'])('change no bit of a reply, %s', async (weights) => {
+    const { off, on, accepted, wrong } = await both(weights);
     expect(on).toEqual(off);
     expect(accepted).toBeGreaterThan(10);
     expect(wrong).toBeGreaterThan(1);

@@ -1,10 +1,12 @@
-// Verifies a model on the emulated GPU: node --import tsx test/support/emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN]
+// Verifies a model on the emulated GPU: node --import tsx test/support/emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN] [WEIGHTS]
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Manifest } from '../../abi/manifest.ts';
 import { described } from '../../codegen/build/describe.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { type FusionPlan, generate, type Kernel } from '../../codegen/index.ts';
+import type { WeightName } from '../../codegen/model/formats.ts';
+import { referenceGolden } from '../../lab/reference-golden.ts';
 import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
@@ -20,6 +22,8 @@ export interface EmulatedCase {
   /** For prompts. @default none of their own */
   readonly promptPlan?: string | FusionPlan | undefined;
   readonly target: string;
+  /** Formats of matrices; without it those of the model. Golden logits of matrices in blocks are the reference's. */
+  readonly weights?: WeightName | undefined;
   /** Cases of the golden file that are verified. @default all */
   readonly cases?: readonly number[];
   /** Gives the kernel a fault. */
@@ -31,10 +35,10 @@ export const emulatedManifest = (kernel: Kernel): Manifest =>
   ({ ...described(kernel, []), paths: [] }) as unknown as Manifest;
 
 /** A kernel compiled for the emulator, with the weights of its model. */
-async function builtEmulated({ plan, promptPlan, target, change, ...asked }: EmulatedCase) {
+async function builtEmulated({ plan, promptPlan, target, weights, change, ...asked }: EmulatedCase) {
   const fixture = join(packageRoot(), 'test', 'fixtures', asked.model);
   const model = existsSync(fixture) ? fixture : asked.model;
-  const checked = await preflight({ model, plan, promptPlan, target }, { weights: true });
+  const checked = await preflight({ model, plan, promptPlan, target, weights }, { weights: true });
   const generated = await generate(checked);
   const kernel = change ? change(generated) : generated;
   const library = await emulate(kernel);
@@ -56,7 +60,12 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
   const { model, cases } = asked;
   const built = await builtEmulated(asked);
   const { dims, kernel, manifest, modelDirectory } = built;
-  const stored = await storedGolden(dims, modelDirectory, kernel.plan.functions, undefined);
+  const { functions } = kernel.plan;
+  const stored =
+    (await storedGolden(dims, modelDirectory, functions, undefined)) ??
+    (modelDirectory &&
+      dims.weights &&
+      (await referenceGolden(modelDirectory, () => {}, functions, dims.weights)));
   if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const golden = cases ? { ...stored, cases: cases.map((index) => stored.cases[index]!) } : stored;
   return async () => {
@@ -73,11 +82,16 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
 export const verifyEmulated = async (asked: EmulatedCase): Promise<VerifyResult> =>
   (await prepareEmulated(asked))();
 
-const [, script, model, plan, target, promptPlan] = process.argv;
+const [, script, model, plan, target, promptPlan, weights] = process.argv;
 if (script === import.meta.filename) {
-  if (!model || !plan || !target) throw new Error('usage: emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN]');
+  if (!model || !plan || !target)
+    throw new Error('usage: emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN] [WEIGHTS]');
   const started = performance.now();
-  const verifyIt = await prepareEmulated({ model, plan, target, promptPlan });
+  const verifyIt = await prepareEmulated({
+    ...{ model, plan, target },
+    promptPlan: promptPlan || undefined,
+    weights: weights as WeightName | undefined,
+  });
   const compiled = performance.now();
   const result = await verifyIt();
   const seconds = (from: number, to: number) => ((to - from) / 1000).toFixed(1);

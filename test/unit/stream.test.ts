@@ -118,7 +118,7 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
   const found = (file: string, pattern: RegExp) =>
     pattern.exec(readFileSync(join(templates, file), 'utf8'))![0];
   const dealt = found('lib/block.cuh', /int dealt\(int n, int i, int parts\) \{.*\}/);
-  const swizzle = found('stream/ring.cuh', /int cell_piece\(int row, int piece\) \{.*\}/);
+  const swizzle = found('stream/formats.cuh', /int cell_piece\(int row, int piece\) \{.*\}/);
   const place = found('stream/pack.cuh', /const int piece = [\s\S]*?const int column = .*;/);
   const [tiles, blocks, warpCells] = [131, 29, 3];
   const program = `#include <cstdio>

@@ -5,15 +5,18 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
-import { generate } from '../../codegen/index.ts';
+import { type FusionPlan, generate, makeSchedule } from '../../codegen/index.ts';
 import { checkDims } from '../../codegen/model/check-dims.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import type { WeightName } from '../../codegen/model/formats.ts';
+import { decoderGraph } from '../../codegen/model/graph.ts';
 import { bytesOf, packWeights, slotsOf } from '../../codegen/model/packing.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
 import { formatsText } from '../../codegen/model/weights.ts';
+import { checkPlan } from '../../codegen/plan/check.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
-import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { canRunFormats, choosePlans } from '../../configs/default-plan.ts';
+import { resolveModel, resolvePlan, resolvePromptPlan, resolveTarget } from '../../configs/resolve.ts';
 import { ggufOf, type MatrixType, writeGguf } from '../support/gguf.ts';
 import { refusalOf } from '../support/refusal.ts';
 
@@ -31,7 +34,7 @@ function ofFile(embedding: MatrixType, layers: MatrixType, head: MatrixType): Mo
 }
 
 test('int8 is for all matrices; int4 for the layers, with embedding and head in int8', () => {
-  const text = (asked: WeightName | undefined) => formatsText(settleWeights(dims, asked, cpu));
+  const text = (asked: WeightName | undefined) => formatsText(settleWeights(dims, asked));
   expect(text(undefined)).toBe('bf16');
   expect(text('plain')).toBe('bf16');
   expect(text('int8')).toBe('int8');
@@ -53,20 +56,77 @@ test.each<[MatrixType, MatrixType, MatrixType, string, string]>([
   ['BF16', 'BF16', 'BF16', 'bf16', 'int4, embedding and head int8'],
 ])('a file of %s, %s and %s is %s', (embedding, layers, head, text, asInt4) => {
   const read = ofFile(embedding, layers, head);
-  expect(formatsText(settleWeights(read, undefined, cpu))).toBe(text);
-  expect(formatsText(settleWeights(read, 'int4', cpu))).toBe(asInt4);
+  expect(formatsText(settleWeights(read, undefined))).toBe(text);
+  expect(formatsText(settleWeights(read, 'int4'))).toBe(asInt4);
   // Where there are no kernels for blocks, they are numbers, as they were.
-  expect(formatsText(settleWeights(read, undefined, h100))).toBe(read.dtype);
+  expect(formatsText(settleWeights(read, undefined, () => false))).toBe(read.dtype);
 });
 
-test('a GPU has no kernels for blocks: refused by name, before anything is generated', async () => {
-  const error = refusalOf(() => settleWeights(dims, 'int8', h100));
-  expect([error.kind, error.message]).toEqual(['usage', 'there are no int8 kernels for h100 yet']);
-  const quantised = settleWeights(dims, 'int4', cpu);
+test('a GPU multiplies blocks in streams alone; other plans are refused by name', async () => {
+  const quantised = settleWeights(dims, 'int4');
+  const graph = decoderGraph(quantised);
+  const [cooperative, stream, prefill] = await Promise.all([
+    resolvePlan('cooperative'),
+    resolvePlan('stream'),
+    resolvePromptPlan('prefill'),
+  ]);
+  const found = (plan: FusionPlan) =>
+    checkPlan(graph, plan, h100).map(({ rule, why, legal }) => [rule, why, ...legal].join('; '));
+  expect(found(cooperative)).toEqual([
+    'blocks-at-barriers; the matrices of qwen3-0.6b are int4, and kernels of h100 with barriers take plain numbers; stream()',
+  ]);
+  expect(found(prefill)).toEqual([
+    'tiles-of-blocks; the matrices of qwen3-0.6b are int4, and tiles take plain numbers; prompts go through passes of the plan that decodes',
+  ]);
+  const { sources } = await generate({ dims: quantised, plan: stream, target: h100 });
+  expect(sources['model.h']).toContain('using Matrix = int4_block;');
+  expect(sources['model.h']).toContain('using Cache = bf16;');
+  expect(sources['kernel.cu']).toContain('Stage::head, kLmHeadAt, int8_block>;');
+  expect(sources['kernel.cu']).toContain('Stage::qkv, kQkvProjAt>;');
+});
+
+test('a file in blocks keeps them where its plan can run them, and gets a stream', async () => {
+  const [a100, cooperative, stream, prefill] = [
+    resolveTarget('a100'),
+    await resolvePlan('cooperative'),
+    await resolvePlan('stream'),
+    await resolvePromptPlan('prefill'),
+  ];
+  const quantised = settleWeights(dims, 'int8');
+  const odd = { ...quantised, headDim: 127 };
+  expect(canRunFormats(quantised, { target: cpu, plan: cooperative })).toBe(true);
+  expect(canRunFormats(quantised, { target: h100 })).toBe(true);
+  expect(canRunFormats(quantised, { target: h100, plan: stream })).toBe(true);
+  expect(canRunFormats(quantised, { target: h100, plan: cooperative })).toBe(false);
+  expect(canRunFormats(quantised, { target: h100, promptPlan: prefill })).toBe(false);
+  expect(canRunFormats(odd, { target: h100 })).toBe(false);
+  for (const target of [h100, a100]) {
+    const { plan, promptPlan } = choosePlans(quantised, target, null);
+    expect([plan.name, promptPlan]).toEqual(['stream', null]);
+  }
+  expect(choosePlans(dims, a100, null).plan.name).not.toBe('stream');
+});
+
+test('cells and slots of a stream are as large as their codes and scales', async () => {
   const plan = await resolvePlan('stream');
-  await expect(generate({ dims: quantised, plan, target: h100 })).rejects.toThrow(
-    'there are no int4 kernels for h100 yet',
-  );
+  const made = (asked: WeightName) => {
+    const schedule = makeSchedule(settleWeights(dims, asked), plan, h100);
+    if (schedule.scheme !== 'stream') throw new Error('a stream');
+    const { products, ring, streamBytes } = schedule;
+    const bytes = (op: string) => {
+      const product = products.find((one) => one.op === op)!;
+      return product.tileBytes / (product.warpCells * 8);
+    };
+    return [
+      bytes('qkv_proj'),
+      bytes('lm_head'),
+      ring.slotBytes / 1024,
+      streamBytes / bytesOf(schedule.dims).weights,
+    ];
+  };
+  expect(made('plain')).toEqual([512, 512, 16, 1]);
+  expect(made('int8')).toEqual([272, 272, 17, 1]);
+  expect(made('int4')).toEqual([144, 272, 18, 1]);
 });
 
 test('the command line names the formats that there are', async () => {
@@ -88,14 +148,14 @@ test('dims name formats that there are', () => {
 test('blocks are 34 and 18 bytes for 32 numbers, and a schedule counts them', async () => {
   const numbers = 28 * 1024 * (2 * 2048 + 2 * 1024 + 3 * 3072);
   const head = 151936 * 1024;
-  const bytes = (asked: WeightName) => bytesOf(settleWeights(dims, asked, cpu)).weights;
+  const bytes = (asked: WeightName) => bytesOf(settleWeights(dims, asked)).weights;
   expect(bytes('plain')).toBe(2 * (numbers + head));
   expect(bytes('int8')).toBe(((numbers + head) / 32) * 34);
   expect(bytes('int4')).toBe((numbers / 32) * 18 + (head / 32) * 34);
 });
 
 test('slots of one matrix follow each other, block by block', () => {
-  const quantised = settleWeights(dims, 'int4', cpu);
+  const quantised = settleWeights(dims, 'int4');
   const slots = slotsOf(quantised, packWeights(quantised));
   const slot = (name: string) => slots.find(({ tensor }) => tensor.endsWith(name))!;
   const [q, k, gate, up] = ['q_proj', 'k_proj', 'gate_proj', 'up_proj'].map((name) => slot(`${name}.weight`));
@@ -113,6 +173,6 @@ test('a head in another format than the layers has inputs in its own order', asy
   expect(mixed['model.h']).toContain('using Cache = bf16;');
   expect(mixed['model.h']).toContain('const bf16* head;');
   expect(mixed['kernel.cpp']).toMatch(/(norm|gather)_input<kHidden, bf16>\(/);
-  const same = await sourcesOf(settleWeights(dims, 'int8', cpu));
+  const same = await sourcesOf(settleWeights(dims, 'int8'));
   expect(same['kernel.cpp']).not.toMatch(/_input<\w+, \w+>\(/);
 });

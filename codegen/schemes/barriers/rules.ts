@@ -1,7 +1,8 @@
-// Rules about the options of the machine at barriers: which of them need each other.
-import { ofBarriers } from '../../plan/edits.ts';
+// Rules about plans with barriers: which options of the machine need each other, and what its library cannot multiply.
+import { ofBarriers, withScheme } from '../../plan/edits.ts';
 import { atPlan, type Context, type Finding } from '../../plan/finding.ts';
-import { fit } from '../../plan/plan.ts';
+import { fit, stream } from '../../plan/plan.ts';
+import { platformOf } from '../../schedule/target.ts';
 
 /** Whatever the target: a plan does not become legal by being moved. */
 export function producersWithoutBuffers(context: Context): Finding[] {
@@ -24,4 +25,12 @@ export function partOfAWarp(context: Context): Finding[] {
   const edits = [producers - 1, producers + 1].map((other) => ofBarriers(context, { producers: other }));
   const wider = ofBarriers(context, { warps: 8 });
   return [{ rule: 'part-of-a-warp', ...atPlan(plan, 'value', 'producers'), why, edits: [...edits, wider] }];
+}
+
+export function blocksAtBarriers({ graph, plan, target }: Context): Finding[] {
+  const { name, weights } = graph.dims;
+  if (!weights || platformOf(target).blockFormats) return [];
+  const why = `the matrices of ${name} are ${weights.layers}, and kernels of ${target.name} with barriers take plain numbers`;
+  const edits = [{ text: 'stream()', plans: () => [withScheme(plan, stream())] }];
+  return [{ rule: 'blocks-at-barriers', ...atPlan(plan, 'scheme', 'barriers'), why, edits }];
 }

@@ -1,8 +1,17 @@
 // A checked plan as a stream: graph rewritten, stages given a form, exchanges derived, ring and kernels sized.
 import { invariant } from '../../../errors.ts';
+import { formatBytes } from '../../model/formats.ts';
 import type { Graph, OpName } from '../../model/graph.ts';
-import { columnsOf, isProduct, matrixRowsOf, products as productOps, rowsOf } from '../../model/ops.ts';
+import {
+  columnsOf,
+  isProduct,
+  matrixRowsOf,
+  productOf,
+  products as productOps,
+  rowsOf,
+} from '../../model/ops.ts';
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
+import { formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage, StreamScheme } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
@@ -118,7 +127,12 @@ function lowerStage(graph: Graph, stage: Stage, splits: number): StreamStage {
     over: stage.over,
     split: isSplitStage,
     units: unitsOf(stage.over, rowsOf(product ?? stage.ops[0]!, dims), heads * (isSplitStage ? splits : 1)),
-    weightBytes: product ? 2 * matrixRowsOf(product, dims) * columnsOf(product, dims) : 0,
+    weightBytes: product
+      ? formatBytes(
+          formatOf(dims, productOf(product).weight),
+          matrixRowsOf(product, dims) * columnsOf(product, dims),
+        )
+      : 0,
     ops: stage.ops,
     recompute: stage.recompute,
   };

@@ -1,8 +1,10 @@
 // Sizes of a stream: how the tiles of every product are dealt to blocks and warps, and what fits in shared memory.
 import type { ModelDims } from '../../model/dims.ts';
+import { blockFormats, type Format, isBlocks } from '../../model/formats.ts';
 import { splitsFor } from '../../model/graph.ts';
-import { columnsOf, matrixRowsOf, type OpName, products as productOps } from '../../model/ops.ts';
+import { columnsOf, matrixRowsOf, type OpName, productOf, products as productOps } from '../../model/ops.ts';
 import { padded } from '../../model/packing.ts';
+import { formatOf } from '../../model/weights.ts';
 import type { SplitStep, StreamScheme } from '../../plan/plan.ts';
 import { hasBulkCopies } from '../../schedule/platform.ts';
 import type { Target } from '../../schedule/target.ts';
@@ -13,7 +15,13 @@ export const streamWarps = 8;
 /** Rows of a tile, and columns of one of its cells: what one matrix instruction takes. */
 export const rowTile = 8;
 const cellColumns = 32;
-const cellBytes = rowTile * cellColumns * 2;
+/** Of plain numbers. */
+const plainCellBytes = rowTile * cellColumns * 2;
+/** Of a format; a group of columns that share a scale is as wide as a cell. */
+const cellBytes = (format: Format): number =>
+  isBlocks(format) ? rowTile * blockFormats[format].bytes : plainCellBytes;
+/** Cells of a format in the place of one of plain numbers: as many numbers in about as many bytes as those have. */
+const cellsAlike = (format: Format): number => (isBlocks(format) ? 16 / blockFormats[format].bits : 1);
 
 /** Tokens that a pass of a stream can have. */
 export const streamTokens: readonly number[] = [16, 8, 4, 2, 1];
@@ -35,7 +43,18 @@ export const headBytes = ({ headDim }: ModelDims): number => kvTile * 2 * padded
 
 /** Sizes that a slot can have, from small to large: it holds whole cells of every warp, and 16 positions of a head. */
 export const slotSizes = (dims: ModelDims): number[] =>
-  [1, 2, 4, 8].map((cells) => cells * streamWarps * cellBytes).filter((bytes) => bytes >= headBytes(dims));
+  [1, 2, 4, 8]
+    .map((cells) => cells * streamWarps * plainCellBytes)
+    .filter((bytes) => bytes >= headBytes(dims));
+
+/** A slot that is left to `fit` has room for whole cells of every format of the model, with their scales. */
+const withScales = (dims: ModelDims, slotBytes: number): number =>
+  Math.max(
+    ...productOps.map((op) => {
+      const format = formatOf(dims, productOf(op).weight);
+      return (slotBytes / plainCellBytes) * cellsAlike(format) * cellBytes(format);
+    }),
+  );
 
 /** The most blocks of which each has a tile of every product of a layer, and kv heads find a block each. */
 function mostBlocks(dims: ModelDims, target: Target): number {
@@ -62,7 +81,8 @@ export function shapeOf(dims: ModelDims, op: OpName, blocks: number): ProductSha
   const tiles = Math.ceil(rows / rowTile);
   const warpCells = Math.ceil(padded(columns) / cellColumns / streamWarps);
   const mostTiles = Math.ceil(tiles / blocks);
-  return { op, rows, columns, tiles, mostTiles, warpCells, tileBytes: warpCells * streamWarps * cellBytes };
+  const tileBytes = warpCells * streamWarps * cellBytes(formatOf(dims, productOf(op).weight));
+  return { op, rows, columns, tiles, mostTiles, warpCells, tileBytes };
 }
 
 const bytesOf = ({ tiles, tileBytes }: ProductShape): number => tiles * tileBytes;
@@ -211,9 +231,10 @@ export const neededBytes = (input: SizeInput, tokens: number): number =>
 /** The largest size of a slot, up to the usual one, of which enough fit for a pass of one token; the smallest where none does. */
 export function fitSlotBytes(input: Omit<SizeInput, 'slotBytes'>, wanted: StreamScheme['slotBytes']): number {
   if (wanted !== 'fit') return wanted;
-  const sizes = slotSizes(input.dims);
+  const sizes = slotSizes(input.dims).map((size) => withScales(input.dims, size));
+  const most = withScales(input.dims, usualSlotBytes);
   const fits = (slotBytes: number) => kernelSize({ ...input, slotBytes }, 1).slots >= fewestSlots;
-  return sizes.findLast((size) => size <= usualSlotBytes && fits(size)) ?? sizes[0] ?? usualSlotBytes;
+  return sizes.findLast((size) => size <= most && fits(size)) ?? sizes[0] ?? most;
 }
 
 /** The kernels of a plan, or null where not even one token fits. */

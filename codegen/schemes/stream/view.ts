@@ -1,7 +1,10 @@
 // Every string that the templates of a stream print.
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
-import type { CommonView } from '../../emit/view.ts';
+import { type CommonView, matrixType } from '../../emit/view.ts';
+import type { ModelDims } from '../../model/dims.ts';
+import { isBlocks } from '../../model/formats.ts';
 import { matrixRowsText, type OpName, productOf, sizes } from '../../model/ops.ts';
+import { formatOf } from '../../model/weights.ts';
 import { movesRegisters } from '../../schedule/platform.ts';
 import type { StreamSchedule, StreamStage } from './schedule.ts';
 import { kvTile, rowTile, samplerFloats, streamStaticBytes, streamWarps } from './sizes.ts';
@@ -19,7 +22,9 @@ import { type ExchangeView, exchangeViews } from './words.ts';
 export interface StreamView {
   readonly bulkCopies: string;
   readonly moveRegisters: string;
-  readonly products: readonly { name: string; columns: string; rows: string; stage: string; doc: string }[];
+  readonly products: readonly Readonly<
+    Record<'name' | 'columns' | 'rows' | 'stage' | 'stored' | 'doc', string>
+  >[];
   readonly exchanges: readonly ExchangeView[];
   readonly stages: readonly Line[];
   readonly feed: readonly Line[];
@@ -42,7 +47,7 @@ export interface StreamView {
 }
 
 export function streamView(schedule: StreamSchedule, common: CommonView): CommonView & StreamView {
-  const { target, stages, products, syncs, ring } = schedule;
+  const { target, dims, stages, products, syncs, ring } = schedule;
   const exchanges = exchangeViews(syncs);
   const words = (name: string) => exchangeText(exchanges.find((exchange) => exchange.name === name)?.name);
   const sample = stages.find((stage) => stage.body.kind === 'sample')!;
@@ -56,6 +61,7 @@ export function streamView(schedule: StreamSchedule, common: CommonView): Common
       columns: sizes[productOf(p.op).columns].constant,
       rows: matrixRowsText(p.op),
       stage: p.stage,
+      stored: storedText(dims, p.op),
       doc: `${p.tiles} tiles, up to ${p.mostTiles} a block, ${p.warpCells} cells a warp and tile`,
     })),
     exchanges,
@@ -77,6 +83,12 @@ export function streamView(schedule: StreamSchedule, common: CommonView): Common
     kernels: schedule.kernels.map(({ tokens, slots, sumTiles }) => ({ tokens, slots, sumTiles })),
     constants: [...common.constants, ...constants(schedule)],
   };
+}
+
+/** The last argument of a product whose matrix is not stored as those of layers are. */
+function storedText(dims: ModelDims, op: OpName): string {
+  const type = matrixType(dims, productOf(op).weight);
+  return type === 'Matrix' ? '' : `, ${type}`;
 }
 
 /** Cycles into a stage before which its input is not polled. */
@@ -128,6 +140,11 @@ function constants(schedule: StreamSchedule): ConstantView[] {
     int('kKvTile', kvTile, 'positions of the cache in a tile of attention'),
     int('kHeadPad', schedule.headPad, 'elements of a head in the cache'),
     bool('kQkNorm', String(dims.qkNorm), 'queries and keys are normed a head'),
+    bool(
+      'kCodes',
+      String(products.some((p) => isBlocks(formatOf(dims, productOf(p.op).weight)))),
+      'the ring holds codes, which may be no numbers where a tile of the cache ends',
+    ),
     bool('kFlaggedWords', String(ring.handoff === 'epoch'), 'words of exchanges carry their epoch'),
     int('kSlotBytes', ring.slotBytes, 'a slot of the ring'),
     int(

@@ -10,6 +10,17 @@ using fp16 = __half;
 
 #define BOTH __host__ __device__
 
+/** 32 numbers q * scale that follow each other in a row: Q8_0 of ggml. */
+struct int8_block {
+  fp16 scale;
+  int8_t q[32];
+};
+/** 32 numbers (q - 8) * scale: Q4_0 of ggml. q of element i is in the low half of byte i, of i + 16 in the high one. */
+struct int4_block {
+  fp16 scale;
+  uint8_t q[16];
+};
+
 /** Elements from one packed row to the next: K rounded up to a multiple of 32, zero filled. */
 BOTH constexpr int padded(int k) { return (k + 31) / 32 * 32; }
 
@@ -29,3 +40,5 @@ BOTH constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
 
 /** The smallest power of two that is at least n. */
 BOTH constexpr int power_of_two(int n) { return n <= 1 ? 1 : 2 * power_of_two((n + 1) / 2); }
+/** The largest that is at most n, from 1 on. */
+BOTH constexpr int power_below(int n) { return n <= 1 ? n : 2 * power_below(n / 2); }

@@ -4,10 +4,11 @@
 
 /**
  * A product of Rows x K: how its tiles of rows are dealt to blocks, and the columns of a tile to warps. In the stream its tiles lie one
- * behind the other from byte At of a layer on, or of the stream for the head.
+ * behind the other from byte At of a layer on, or of the stream for the head. W is what its matrix is stored as.
  */
-template <int K, int Rows, Stage S, int64_t At>
+template <int K, int Rows, Stage S, int64_t At, class W = Matrix>
 struct Product {
+  using Stored = W;
   static constexpr int kColumns = K, kRows = Rows;
   static constexpr Stage kStage = S;
   static constexpr int64_t kAt = At;
@@ -15,6 +16,7 @@ struct Product {
   static constexpr int kMostTiles = divide_up(kTiles, kBlocks);         // tiles of the busiest block
   static constexpr bool kEven = kTiles % kBlocks == 0;                  // all blocks have as many
   static constexpr int kWarpCells = divide_up(padded(K) / 32, kWarps);  // cells of a warp in one tile
+  static constexpr int kCellBytes = kBytesOfCell<W>, kInSlot = kSlotCells<W>;  // cells of a warp in a slot
   static constexpr int kTileBytes = kWarpCells * kWarps * kCellBytes;
   static constexpr int kInputWords = divide_up(K, 2);
   /** True when every warp has kWarpCells cells of real columns. */
@@ -71,16 +73,16 @@ template <int T>
 constexpr bool kFewRegisters = T > 1 && T <= 8 && kHidden >= 256 * kWarps;
 
 /** Cells of weights that a warp keeps in registers while it waits for its input: whole slots, fewer than the ring has. */
-template <int T>
+template <class W, int T>
 BOTH constexpr int held_cells() {
-  constexpr int wanted = kFewRegisters<T> ? 4 : T > 8 ? 8 : 24, fitting = (kKernel<T>.slots - 1) * kSlotCells;
+  constexpr int wanted = kFewRegisters<T> ? 4 : T > 8 ? (kNumbers<W> > 1 ? 6 : 8) : 24, fitting = (kKernel<T>.slots - 1) * kSlotCells<W>;
   return wanted < fitting ? wanted : fitting;
 }
 
 /** Tiles of a product that a warp sums before the block adds up. */
 template <class P, int T>
 BOTH constexpr int tiles_together() {
-  constexpr int held = held_cells<T>() / P::kWarpCells, summed = kKernel<T>.sum_tiles;
+  constexpr int held = held_cells<typename P::Stored, T>() / P::kWarpCells, summed = kKernel<T>.sum_tiles;
   constexpr int fitting = held < summed ? held : summed;
   return fitting < 1 ? 1 : fitting < P::kMostTiles ? fitting : P::kMostTiles;
 }
@@ -237,22 +239,21 @@ struct Cta {
    * The next `count` of N cells of this warp, zeros after them. `at`: how many cells of the first slot have been read; returns the same for
    * the slot that is read last. Slots that have been read to their end are given back.
    */
-  template <int N>
-  DEVICE int read_cells(uint4 (&v)[N], int count, int at, Stage stage) {
-    static_assert(N <= (Shared::kSlots - 1) * kSlotCells, "the slots of all cells are there together");
-    wait_slots(divide_up(at + count, kSlotCells), stage);
+  template <class W, int N>
+  DEVICE int read_cells(Cell<W, T> (&v)[N], int count, int at, Stage stage) {
+    constexpr int kInSlot = kSlotCells<W>;
+    static_assert(N <= (Shared::kSlots - 1) * kInSlot, "the slots of all cells are there together");
+    wait_slots(divide_up(at + count, kInSlot), stage);
     unsigned read = 0;
-    const int lane = ::lane();
-    const uint32_t cells = shared_address(ring) + warp() * kCellBytes + cell_piece(lane >> 2, lane & 3) * 16;
+    const uint32_t cells = shared_address(ring) + warp() * kBytesOfCell<W>;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      v[i] = make_uint4(0, 0, 0, 0);
+      v[i] = Cell<W, T>{};
       if (i >= count) continue;
-      const int slot = cursor.template ahead<Shared::kSlots>((at + i) / kSlotCells).slot;
-      v[i] = load_shared(cells + slot * kSlotBytes + (at + i) % kSlotCells * (kWarps * kCellBytes));
-      read |= v[i].w;
+      const int slot = cursor.template ahead<Shared::kSlots>((at + i) / kInSlot).slot;
+      read |= v[i].load(cells + slot * kSlotBytes + (at + i) % kInSlot * (kWarps * kBytesOfCell<W>));
     }
-    free_slots((at + count) / kSlotCells, read);
-    return (at + count) % kSlotCells;
+    free_slots((at + count) / kInSlot, read);
+    return (at + count) % kInSlot;
   }
 };

@@ -42,6 +42,15 @@ struct KvTile {
     }
   }
 
+  /** Values from position `count` of the tile on become zeros: what lies there counts nothing, but may be no number. */
+  DEVICE void clear_from(int count) {
+    if (count >= kKvTile) return;
+    const auto kept = [&](int first) { return (first < count ? 0xffffu : 0) | (first + 1 < count ? 0xffff0000u : 0); };
+    const unsigned low = kept((opaque(lane()) & 3) * 2), high = kept((opaque(lane()) & 3) * 2 + 8);
+#pragma unroll
+    for (int i = 0; i < kValueSteps; ++i) values[i].x &= low, values[i].y &= low, values[i].z &= high, values[i].w &= high;
+  }
+
   /** Some bits of every load. */
   DEVICE unsigned bits() const {
     unsigned all = 0;

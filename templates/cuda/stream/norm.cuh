@@ -23,9 +23,9 @@ DEVICE void norm_tokens(Cta<T>& cta, const Input& input, const To& to, int epoch
         return all;
       });
     } else {
-      const auto* const row = reinterpret_cast<const unsigned*>(input.table.rows + size_t(input.table.ids[token]) * padded(K));
+      const auto* const row = stored_row(input.table.rows, input.table.ids[token], K);
 #pragma unroll
-      for (int i = 0; i < kLoads; ++i) x[i] = word(i) < kWords ? __ldg(row + word(i)) : 0;
+      for (int i = 0; i < kLoads; ++i) x[i] = word(i) < kWords ? words_of<1>(row, word(i)).v[0] : 0;
     }
     cta.mark(stage, kPhaseOthers);
     float square = 0;

@@ -2,20 +2,42 @@
 #pragma once
 #include "rows.cuh"
 
+/** A tile of plain numbers; row_of(row) is a row of the matrix. By the whole block. */
+template <class P, class RowOf>
+DEVICE void pack_numbers(char* to, int tile, RowOf&& row_of) {
+  for (int i = int(threadIdx.x); i < P::kTileBytes / 16; i += int(blockDim.x)) {
+    const int piece = i % 32, owner = i / 32 % kWarps, cell = i / 32 / kWarps;
+    const int row = tile * kRowTile + piece / 4;
+    const int column = (owner * P::kWarpCells + cell) * 32 + cell_piece(piece / 4, piece % 4) % 4 * 8;
+    uint4 v = make_uint4(0, 0, 0, 0);
+    if (row < P::kRows && column < padded(P::kColumns)) v = *reinterpret_cast<const uint4*>(row_of(row) + column);
+    reinterpret_cast<uint4*>(to)[i] = v;
+  }
+}
+
+/** A tile of blocks: each is a row of a cell. */
+template <class P, class RowOf>
+DEVICE void pack_blocks(char* to, int tile, RowOf&& row_of) {
+  using W = typename P::Stored;
+  for (int i = int(threadIdx.x); i < P::kWarpCells * kWarps * kRowTile; i += int(blockDim.x)) {
+    const int row = tile * kRowTile + i % kRowTile, owner = i / kRowTile % kWarps, cell = i / kRowTile / kWarps;
+    const int block = owner * P::kWarpCells + cell;
+    W codes = {};  // with a scale of 0, whatever the codes
+    if (row < P::kRows && block < padded(P::kColumns) / kNumbers<W>) codes = row_of(row)[block];
+    Cell<W, 1>::pack(codes, i % kRowTile, to + i / kRowTile * P::kCellBytes);
+  }
+}
+
 /** One product of the layer that begins at `layer_stream`. */
 template <class P, class Row>
-DEVICE void pack_product(const Matrix* matrix, char* layer_stream, Row&& source_row) {
-  constexpr int kPieces = P::kTileBytes / 16, kRowStride = padded(P::kColumns);
+DEVICE void pack_product(const char* matrix, char* layer_stream, Row&& source_row) {
+  using W = typename P::Stored;
+  const auto row_of = [&](int row) { return stored_row(reinterpret_cast<const W*>(matrix), source_row(row), P::kColumns); };
   for (int tile = int(blockIdx.x); tile < P::kTiles; tile += int(gridDim.x)) {
-    uint4* const to = reinterpret_cast<uint4*>(layer_stream + P::kAt) + size_t(tile) * kPieces;
-    for (int i = int(threadIdx.x); i < kPieces; i += int(blockDim.x)) {
-      const int piece = i % 32, owner = i / 32 % kWarps, cell = i / 32 / kWarps;
-      const int row = tile * kRowTile + piece / 4;
-      const int column = (owner * P::kWarpCells + cell) * 32 + cell_piece(piece / 4, piece % 4) % 4 * 8;
-      uint4 v = make_uint4(0, 0, 0, 0);
-      if (row < P::kRows && column < kRowStride)
-        v = *reinterpret_cast<const uint4*>(matrix + size_t(source_row(row)) * kRowStride + column);
-      to[i] = v;
-    }
+    char* const to = layer_stream + P::kAt + size_t(tile) * P::kTileBytes;
+    if constexpr (kNumbers<W> == 1)
+      pack_numbers<P>(to, tile, row_of);
+    else
+      pack_blocks<P>(to, tile, row_of);
   }
 }

@@ -28,52 +28,80 @@ struct InputCell {
   }
 };
 
+/** A lane's sums over this warp's columns, to [quad of rows][token][4][kSumStride]. */
+template <int T, int N>
+DEVICE void store_sums(float* sums, int tile, const float (&sum)[N]) {
+  const int lane = opaque(::lane()), group = lane >> 2, quad = lane & 3;
+  const auto at = [&](int row, int token) -> float& {
+    return sums[(((tile * 2 + row / 4) * T + token) * 4 + row % 4) * kSumStride + warp()];
+  };
+  if constexpr (T <= 4) {
+    if (quad < T) at(group, quad) = sum[0];
+  } else {
+#pragma unroll
+    for (int i = 0; i < T / 4; ++i) at(quad * 2 + i % 2, group + i / 2 * 8) = sum[i];
+  }
+}
+
 /**
- * The sums of one tile for T tokens. A lane's 16 bytes of a cell are 8 columns of one row. Up to four tokens the weights are the matrix
+ * The sums of one tile for T tokens. A lane's part of a cell is 8 columns of one row. Up to four tokens the weights are the matrix
  * operand of 16 rows: the first four columns enter as row r, the others as row r + 8, and a token is two columns, one for each half. With
- * more tokens these are the 16 rows, and the weights are the 8 columns. TilesAlone: tiles that are summed together for one token, so that
- * up to four tokens are summed in the order of one.
+ * more tokens these are the 16 rows, and the weights are the 8 columns. Chains: sums that do not wait for each other, one or two.
  */
-template <int T, int TilesAlone>
+template <int T, int Chains>
 struct TileSums {
   static constexpr bool kFew = T <= 4;
-  static constexpr int kChains = kFew && TilesAlone >= 4 ? 1 : 2;  // sums that do not wait for each other
-  float c[kChains][4] = {};
+  float c[Chains][4] = {};
 
   /** Adds a cell of weights times the same columns of the input. */
-  DEVICE void add(const uint4& w, const InputCell<T>& x, int chain) {
+  template <class W>
+  DEVICE void add(const Cell<W, T>& cell, const InputCell<T>& x, int chain) {
+    const uint4& w = cell.numbers;
     if constexpr (kFew) {
-      multiply_tile(c[chain % kChains], w.x, w.z, w.y, w.w, x.words[0][0], x.words[0][1]);
+      multiply_tile(c[chain % Chains], w.x, w.z, w.y, w.w, x.words[0][0], x.words[0][1]);
     } else {
       const auto& low = x.words[0];
       const auto other = [&](int i) { return T > 8 ? x.words[InputCell<T>::kGroups - 1][i] : 0; };
       multiply_tile(c[0], low[0], other(0), low[1], other(1), w.x, w.y);
-      multiply_tile(c[kChains - 1], low[2], other(2), low[3], other(3), w.z, w.w);
+      multiply_tile(c[Chains - 1], low[2], other(2), low[3], other(3), w.z, w.w);
     }
   }
 
-  /** The sum over this warp's columns, to [quad of rows][token][4][kSumStride]. */
   DEVICE void store(float* sums, int tile) const {
-    const int lane = opaque(::lane()), group = lane >> 2, quad = lane & 3;
-    const auto at = [&](int row, int token) -> float& {
-      return sums[(((tile * 2 + row / 4) * T + token) * 4 + row % 4) * kSumStride + warp()];
-    };
-    constexpr int kOther = kChains - 1;
+    constexpr int kOther = Chains - 1;
     float sum[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) sum[i] = kOther ? c[0][i] + c[kOther][i] : c[0][i];
+    if constexpr (kFew) sum[0] += sum[3];
+    store_sums<T>(sums, tile, sum);
+  }
+};
+
+/** The same of cells with scales: the sum of a cell, on its own, is scaled and added. */
+template <int T>
+struct ScaledSums {
+  static constexpr bool kFew = T <= 4;
+  float sum[kFew ? 1 : 4] = {};
+
+  template <class W>
+  DEVICE void add(const Cell<W, T>& cell, const InputCell<T>& x, int) {
+    TileSums<T, 1> one;
+    one.add(cell, x, 0);
     if constexpr (kFew) {
-      if (quad < T) at(group, quad) = sum[0] + sum[3];
+      sum[0] = fmaf(cell.scales.scale, one.c[0][0] + one.c[0][3], sum[0]);
     } else {
+      const float2 scales = cell.scales.both();
 #pragma unroll
-      for (int i = 0; i < T / 4; ++i) at(quad * 2 + i % 2, group + i / 2 * 8) = sum[i];
+      for (int i = 0; i < 4; ++i) sum[i] = fmaf(i % 2 ? scales.y : scales.x, one.c[0][i], sum[i]);
     }
   }
+
+  DEVICE void store(float* sums, int tile) const { store_sums<T>(sums, tile, sum); }
 };
 
 /** Rows of the embedding, in the place of words: what the residual stream is in front of the first layer. */
 struct Table {
-  const Matrix* rows = nullptr;  // [vocab][padded(kHidden)]
+  decltype(ModelWeights::embedding) rows = nullptr;  // [vocab][padded(kHidden)]
   const int* ids = nullptr;      // [T]
 };
 
@@ -214,10 +242,7 @@ struct InputReader {
     for (int k = 0; k < kBatch; ++k) {
       const int n = n0 + k;
       v[k] = Words<V>{};
-      if (n >= kLoads) continue;
-      const auto* row = reinterpret_cast<const unsigned*>(input.table.rows + size_t(input.table.ids[token()]) * padded(P::kColumns));
-#pragma unroll
-      for (int j = 0; j < V; ++j) v[k].v[j] = wanted(n, j) ? __ldg(row + first + word(n) + j) : 0;
+      if (n < kLoads && wanted(n, 0)) v[k] = words_of<V>(stored_row(input.table.rows, input.table.ids[token()], P::kColumns), first + word(n));
     }
   }
 
@@ -284,7 +309,10 @@ template <class P, int T, class Input, class LoadEarly, class Use>
 DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use&& use) {
   constexpr bool kNormed = Input::kNormed;
   constexpr int kTogether = tiles_together<P, T>();
-  constexpr int kHeld = held_cells<T>() < kTogether * P::kWarpCells ? held_cells<T>() : kTogether * P::kWarpCells;
+  using Stored = typename P::Stored;
+  constexpr int kChains = T <= 4 && tiles_together<P, 1>() >= 4 ? 1 : 2;  // up to four tokens are summed in the order of one
+  using Sums = std::conditional_t<Cell<Stored, T>::kScaled, ScaledSums<T>, TileSums<T, kChains>>;
+  constexpr int kMost = held_cells<Stored, T>(), kHeld = kMost < kTogether * P::kWarpCells ? kMost : kTogether * P::kWarpCells;
   constexpr int kParts = divide_up(P::kWarpCells, kHeld);  // more than one only when a single tile does not fit
   constexpr int kRounds = divide_up(kTogether * kRowTile * T, kThreads);  // outputs of a thread
   const int tiles = P::tiles(cta.index()), first_row = P::first(cta.index()) * kRowTile;
@@ -303,14 +331,14 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
     const auto row_of = [&](int o) { return first_row + tile * kRowTile + o / 4 / T * 4 + o % 4; };
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) early[round] = load_early(row_of(output_of(round)), token);
-    TileSums<T, tiles_together<P, 1>()> sums[kTogether];
-    if constexpr (kTogether * P::kWarpCells % kSlotCells == 0) at = 0;
+    Sums sums[kTogether];
+    if constexpr (kTogether * P::kWarpCells % P::kInSlot == 0) at = 0;
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
       constexpr int kRow = P::kWarpCells < kHeld ? P::kWarpCells : kHeld;
-      uint4 v[kHeld];
+      Cell<Stored, T> v[kHeld];
       const int cells = kParts == 1 ? count * P::kWarpCells : min(kHeld, P::kWarpCells - part * kHeld);
-      at = cta.template read_cells<kHeld>(v, cells, at, P::kStage);
+      at = cta.read_cells(v, cells, at, P::kStage);
       if (tile == 0 && part == 0) {
         cta.mark(P::kStage, kPhaseCompute);
         reader.take(cta);

@@ -1,27 +1,9 @@
 // The weight stream: a ring of slots in shared memory that a producer fills and all warps of the block empty together.
 #pragma once
+#include "formats.cuh"
 #include "lib/mbarrier.cuh"
-#include "words.cuh"
 
-/** 16 bytes of shared memory. */
-DEVICE uint4 load_shared(uint32_t address) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address) : "memory");
-  return v;
-}
-
-DEVICE void store_shared(uint32_t address, const uint4& v) {
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
-}
-
-/** Bytes of one cell: 8 rows of a product times 32 columns, 16 bytes a lane. A tile is a row of cells, dealt to the warps. */
-constexpr int kCellBytes = 512;
-/** Which piece of 16 bytes of a cell a piece of a row is: swizzled so that the same piece of eight rows lies in different banks, for kernels
- *  that read cells as matrices. */
-BOTH constexpr int cell_piece(int row, int piece) { return row * 4 + (piece ^ (row >> 1 & 3)); }
-/** Cells of one warp in a slot. */
-constexpr int kSlotCells = kSlotBytes / (kWarps * kCellBytes);
-static_assert(kSlotCells * kWarps * kCellBytes == kSlotBytes, "a slot holds whole cells of every warp");
+static_assert(kSlotCells<Matrix> > 0, "a slot holds a cell of every warp");
 
 /** A place in the ring, and the parity of its turn. */
 struct Cursor {
@@ -179,8 +161,8 @@ struct Producer {
     const int block = opaque(int(blockIdx.x));  // else the places of all products would stay in registers
     const char* from = layer_stream + P::at(block);
     const int cells = P::tiles(block) * P::kWarpCells;
-    for (int cell = 0; cell < cells; cell += kSlotCells) {
-      const int bytes = min(kSlotCells, cells - cell) * (kWarps * kCellBytes);
+    for (int cell = 0; cell < cells; cell += P::kInSlot) {
+      const int bytes = min(P::kInSlot, cells - cell) * (kWarps * P::kCellBytes);
       if (!fill(from, bytes, copies)) return false;
       from += bytes;
     }

@@ -38,7 +38,7 @@ DEVICE void embed_residual(Cta<T>& cta, const Table& table) {
   const int tiles = P::tiles(cta.index()), first_row = P::first(cta.index()) * kRowTile;
   for (int o = int(threadIdx.x); o < tiles * kRowTile * T; o += kThreads) {
     const int row = first_row + o / 4 / T * 4 + o % 4, token = o / 4 % T;
-    cta.s.residual[o] = row < P::kRows ? to_float(table.rows[size_t(table.ids[token]) * padded(P::kRows) + row]) : 0.0f;
+    cta.s.residual[o] = row < P::kRows ? number(stored_row(table.rows, table.ids[token], P::kRows), row) : 0.0f;
   }
 }
 

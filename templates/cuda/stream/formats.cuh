@@ -1,0 +1,207 @@
+// Formats of matrices: the numbers of a stored row, and cells, whose numbers become what the matrix instruction takes when they are read.
+#pragma once
+#include "words.cuh"
+
+/** 16 bytes of shared memory. */
+DEVICE uint4 load_shared(uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address) : "memory");
+  return v;
+}
+
+DEVICE void store_shared(uint32_t address, const uint4& v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
+// ---- rows
+
+/** Numbers that one W of a stored row holds. */
+template <class W>
+constexpr int kNumbers = 1;
+template <>
+constexpr int kNumbers<int8_block> = 32;
+template <>
+constexpr int kNumbers<int4_block> = 32;
+
+/** A row of a matrix of k columns. */
+template <class W>
+DEVICE const W* stored_row(const W* matrix, int row, int k) {
+  return matrix + size_t(row) * (padded(k) / kNumbers<W>);
+}
+
+/** Four bits of a block, 8 more than the number that they stand for. */
+DEVICE unsigned nibble(const int4_block& block, int i) { return block.q[i % 16] >> (i / 16 * 4) & 15; }
+
+/** Number i of a stored row. */
+template <class W>
+DEVICE float number(const W* row, int i) {
+  return to_float(row[i]);
+}
+DEVICE float number(const int8_block* row, int i) { return to_float(row[i / 32].scale) * float(row[i / 32].q[i % 32]); }
+DEVICE float number(const int4_block* row, int i) { return to_float(row[i / 32].scale) * (float(nibble(row[i / 32], i % 32)) - 8); }
+
+/** Numbers i and i + 1 of a block, i even, without their scale. */
+DEVICE float2 two_at(const int8_block& block, int i) {
+  const unsigned pair = __ldg(reinterpret_cast<const unsigned short*>(block.q + i));
+  return make_float2(float(int8_t(pair)), float(int8_t(pair >> 8)));
+}
+DEVICE float2 two_at(const int4_block& block, int i) {
+  const unsigned pair = __ldg(reinterpret_cast<const unsigned short*>(block.q + i % 16)) >> (i / 16 * 4);
+  return make_float2(float(pair & 15) - 8, float(pair >> 8 & 15) - 8);
+}
+
+/** Words i to i + N of a stored row, two numbers each, N a power of two that divides i: all of one block. */
+template <int N, class W>
+DEVICE Words<N> words_of(const W* row, int i) {
+  Words<N> w;
+  if constexpr (kNumbers<W> == 1) {
+#pragma unroll
+    for (int j = 0; j < N; ++j) w.v[j] = __ldg(reinterpret_cast<const unsigned*>(row) + i + j);
+  } else {
+    const W& block = row[i / 16];
+    const float scale = to_float(block.scale);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const float2 pair = two_at(block, (i + j) % 16 * 2);
+      w.v[j] = pair_word(scale * pair.x, scale * pair.y);
+    }
+  }
+  return w;
+}
+
+// ---- cells: 8 rows of a product times 32 columns, of which a lane has 8 columns of a row. In a format of blocks their codes come first, then
+// the scales of the 8 rows.
+
+/** Bytes of a cell of plain numbers, 16 a lane. */
+constexpr int kCellBytes = 512;
+/** Which piece of 16 bytes of a cell a piece of a row is: swizzled so that the same piece of eight rows lies in different banks, for kernels
+ *  that read cells as matrices. */
+BOTH constexpr int cell_piece(int row, int piece) { return row * 4 + (piece ^ (row >> 1 & 3)); }
+
+/** Bytes of a cell of any format. */
+template <class W>
+constexpr int kBytesOfCell = kNumbers<W> == 1 ? kCellBytes : kRowTile * int(sizeof(W));
+/** Cells of one warp in a slot: a power of two, so that places are found by bits. */
+template <class W>
+constexpr int kSlotCells = power_below(kSlotBytes / (kWarps * kBytesOfCell<W>));
+
+/** Both numbers of a word plus those of another. */
+DEVICE unsigned plus(unsigned a, unsigned b) {
+  if constexpr (std::is_same_v<Wire, bf16>) {
+    const __nv_bfloat162 sum = __hadd2(reinterpret_cast<const __nv_bfloat162&>(a), reinterpret_cast<const __nv_bfloat162&>(b));
+    return reinterpret_cast<const unsigned&>(sum);
+  } else {
+    const __half2 sum = __hadd2(reinterpret_cast<const __half2&>(a), reinterpret_cast<const __half2&>(b));
+    return reinterpret_cast<const unsigned&>(sum);
+  }
+}
+
+/** The signed bytes at the bottom of each half, as two numbers. A bf16 of [128, 256) ends in 7 bits that count: 128 + the low 7 bits, less
+ *  128 or, where the sign is set, 256. A fp16 of [1024, 2048) ends in 10. */
+DEVICE unsigned from_bytes(unsigned x) {
+  if constexpr (std::is_same_v<Wire, bf16>)
+    return plus((x & 0x007f007f) | 0x43004300, (x & 0x00800080) | 0xc300c300);
+  else
+    return plus((x & 0x00ff00ff) ^ 0x64806480, 0xe480e480);
+}
+
+/** The same of the four bits at the bottom of each half, which are 8 more than their number. */
+DEVICE unsigned from_nibbles(unsigned x) {
+  if constexpr (std::is_same_v<Wire, bf16>)
+    return plus((x & 0x000f000f) | 0x43004300, 0xc308c308);
+  else
+    return plus((x & 0x000f000f) | 0x64006400, 0xe408e408);
+}
+
+/** The scale of a lane's row of a cell. */
+struct RowScale {
+  float scale = 0;
+
+  /** Returns some bits of the load. */
+  DEVICE unsigned load(uint32_t scales) {
+    unsigned short half;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(half) : "r"(scales + (opaque(::lane()) >> 2) * 2) : "memory");
+    scale = __half2float(reinterpret_cast<const __half&>(half));
+    return half;
+  }
+};
+
+/** Where weights are the matrix of 8 columns, a lane has sums of two rows: their scales, in a register of the many that this takes. */
+struct PairOfScales {
+  unsigned halves = 0;
+
+  DEVICE unsigned load(uint32_t scales) {
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(halves) : "r"(scales + (opaque(::lane()) & 3) * 4) : "memory");
+    return halves;
+  }
+  DEVICE float2 both() const { return __half22float2(reinterpret_cast<const __half2&>(halves)); }
+};
+
+/** For T tokens. */
+template <int T>
+using Scales = std::conditional_t<T <= 4, RowScale, PairOfScales>;
+
+/** A lane's part of a cell: numbers as the matrix instruction takes them. */
+template <class W, int T>
+struct Cell {
+  static constexpr bool kScaled = false;
+  uint4 numbers = {};
+
+  /** Returns some bits of all loads. */
+  DEVICE unsigned load(uint32_t cell) {
+    const int lane = ::lane();
+    numbers = load_shared(cell + cell_piece(lane >> 2, lane & 3) * 16);
+    return numbers.w;
+  }
+};
+
+template <int T>
+struct Cell<int8_block, T> {
+  static constexpr bool kScaled = true;
+  uint4 numbers = {};
+  Scales<T> scales;
+
+  DEVICE unsigned load(uint32_t cell) {
+    uint2 x;
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(cell + ::lane() * 8) : "memory");
+    const unsigned bits = scales.load(cell + 256);
+    numbers = make_uint4(from_bytes(x.x), from_bytes(x.x >> 8), from_bytes(x.y), from_bytes(x.y >> 8));
+    return bits | x.y;
+  }
+
+  /** One row of a cell, as load() takes it apart. */
+  DEVICE static void pack(const int8_block& block, int row, char* cell) {
+    for (int word = 0; word < 8; ++word) {
+      const int8_t* const q = block.q + word * 4;
+      reinterpret_cast<uchar4*>(cell)[row * 8 + word] = make_uchar4(q[0], q[2], q[1], q[3]);
+    }
+    reinterpret_cast<fp16*>(cell + 256)[row] = block.scale;
+  }
+};
+
+template <int T>
+struct Cell<int4_block, T> {
+  static constexpr bool kScaled = true;
+  uint4 numbers = {};
+  Scales<T> scales;
+
+  DEVICE unsigned load(uint32_t cell) {
+    unsigned x;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(cell + ::lane() * 4) : "memory");
+    const unsigned bits = scales.load(cell + 128);
+    numbers = make_uint4(from_nibbles(x), from_nibbles(x >> 4), from_nibbles(x >> 8), from_nibbles(x >> 12));
+    return bits | x;
+  }
+
+  DEVICE static void pack(const int4_block& block, int row, char* cell) {
+    for (int word = 0; word < 4; ++word) {
+      unsigned x = 0;
+      for (int pair = 0; pair < 4; ++pair) {
+        const int i = word * 8 + pair * 2;
+        x |= nibble(block, i) << pair * 4 | nibble(block, i + 1) << (pair * 4 + 16);
+      }
+      reinterpret_cast<unsigned*>(cell)[row * 4 + word] = x;
+    }
+    reinterpret_cast<fp16*>(cell + 128)[row] = block.scale;
+  }
+};

@@ -1,0 +1,111 @@
+// Matrices in blocks on the emulated GPU: a stream makes the logits of the reference over the numbers that the blocks stand for, and faults are noticed.
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import type { Kernel } from '../../codegen/index.ts';
+import type { WeightName } from '../../codegen/model/formats.ts';
+import { changedKernel } from '../support/changed-kernel.ts';
+import { cannotEmulate } from '../support/emulate.ts';
+import { verifyEmulated } from '../support/emulate-model.ts';
+import { kinds, writeQuantised } from '../support/quantised-model.ts';
+import { smallGpu } from '../support/small-gpu.ts';
+
+const fixture = (name: string) => join(import.meta.dirname, '../fixtures', name);
+const folder = mkdtempSync(join(tmpdir(), 'weights-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+type Change = readonly [file: string, from: string, to: string];
+
+/** Codes of a byte of ones are a NaN of the cache. */
+const ringOfOnes: Change = [
+  'stream/run.cuh',
+  'clear(ring, SharedMemory<T>::kSlots * kSlotBytes);',
+  'for (int i = thread; i < SharedMemory<T>::kSlots * kSlotBytes; i += threads) ring[i] = char(0xff);',
+];
+
+function withChange(kernel: Kernel, [file, from, to]: Change): Kernel {
+  const text = kernel.sources[file]!;
+  expect(text).toContain(from);
+  return changedKernel(kernel, 'changed', file, text.replace(from, to));
+}
+
+const why = cannotEmulate();
+describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', () => {
+  const problemsOf = async (
+    model: string,
+    target: string,
+    weights: WeightName | undefined,
+    changes: readonly Change[] = [],
+  ) => {
+    const { cases } = await verifyEmulated({
+      ...{ model, weights, plan: 'stream', target: smallGpu(folder, target, 4) },
+      change: (kernel) => changes.reduce(withChange, kernel),
+    });
+    return cases.flatMap(({ problems }) => problems);
+  };
+
+  test.each([
+    ['qwen3-micro', 'h100', 'int8'],
+    ['llama3-micro', 'a100', 'int4'],
+    ['qwen2-micro', 'h100', 'int4'],
+  ] as const)('%s on %s in %s', async (model, target, weights) => {
+    expect(await problemsOf(fixture(model), target, weights)).toEqual([]);
+  });
+
+  test('codes of a file are kept, beside an embedding of plain numbers', async () => {
+    const model = join(folder, 'packed');
+    writeQuantised(fixture('qwen3-micro'), model, kinds['packed int4']!);
+    expect(await problemsOf(model, 'h100', undefined)).toEqual([]);
+  });
+
+  test('what the ring held before changes nothing', async () => {
+    expect(await problemsOf(fixture('qwen3-micro'), 'h100', 'int8', [ringOfOnes])).toEqual([]);
+    const unmasked: Change = ['model.h', 'kCodes = true', 'kCodes = false'];
+    const wrong = problemsOf(fixture('qwen3-micro'), 'h100', 'int8', [ringOfOnes, unmasked]);
+    await expect(wrong).rejects.toThrow('not finite');
+  });
+
+  test.each<[string, ...Change]>([
+    [
+      'the scale of another row',
+      'stream/formats.cuh',
+      '(opaque(::lane()) >> 2) * 2',
+      '(opaque(::lane()) >> 3) * 2',
+    ],
+    [
+      'columns in another order',
+      'stream/formats.cuh',
+      'make_uchar4(q[0], q[2], q[1], q[3])',
+      'make_uchar4(q[0], q[1], q[2], q[3])',
+    ],
+    ['a sign that is lost', 'stream/formats.cuh', '(x & 0x00800080) | 0xc300c300', '0xc300c300'],
+  ])('%s is noticed', async (_, ...change) => {
+    const model = unevenRows();
+    expect(await problemsOf(model, 'h100', 'int8')).toEqual([]);
+    expect(await problemsOf(model, 'h100', 'int8', [change])).not.toEqual([]);
+  });
+});
+
+/** A model whose neighbouring rows of up_proj differ by a factor of 64, and their scales with them. */
+function unevenRows(): string {
+  const model = join(folder, 'uneven');
+  cpSync(fixture('qwen3-micro'), model, { recursive: true });
+  const path = join(model, 'model.safetensors');
+  const file = readFileSync(path);
+  const begin = 8 + Number(file.readBigUInt64LE());
+  const header = JSON.parse(file.toString('utf8', 8, begin)) as Record<
+    string,
+    { shape: [number, number]; data_offsets: [number, number] }
+  >;
+  for (const [name, { shape, data_offsets: at }] of Object.entries(header)) {
+    if (!name.endsWith('up_proj.weight')) continue;
+    const bits = new Uint16Array(file.buffer, file.byteOffset + begin + at[0], shape[0] * shape[1]);
+    const exponents = (row: number) => (row % 2 === 1 ? 3 : -3) << 7;
+    bits.forEach((x, i) => {
+      if ((x & 0x7fff) !== 0) bits[i] = x + exponents(Math.floor(i / shape[1]));
+    });
+  }
+  writeFileSync(path, file);
+  return model;
+}
