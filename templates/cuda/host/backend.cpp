@@ -16,6 +16,8 @@
 #include "tables.h"
 #include "uploads.h"
 
+constexpr int kMaskWords = (kVocab + 31) / 32;
+
 struct Backend {
   explicit Backend(const EngineOptions& options);
   ~Backend() { cudaStreamSynchronize(stream.get()); }
@@ -24,6 +26,9 @@ struct Backend {
   int blocks = 0;  // of a launch
   Pass bound{};    // pointers and sizes; each launch fills in the rest
   float* bias = nullptr;  // [kVocab], of the reply that has some
+  bool biased = false;    // it has
+  float* masked = nullptr;      // [kVocab], the same with -infinity for tokens that may not be chosen
+  unsigned* mask = nullptr;     // [kMaskWords]
   const Stream stream;
   DeviceMemory memory;  // everything that stays on the GPU
   PinnedMemory pinned;  // everything that stays on the host
@@ -52,6 +57,8 @@ void bind(Backend& b, int64_t cache_bytes, Arena& device, Arena& pinned) {
   pass.logits = device.take<float>(int64_t{kPassTokens} * kVocab);
   pass.counts = device.take<int>(kVocab);
   b.bias = device.take<float>(kVocab);
+  b.masked = device.take<float>(kVocab);
+  b.mask = device.take<unsigned>(kMaskWords);
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
@@ -159,11 +166,23 @@ int backend_counts(Backend* backend, int32_t, const int32_t* ids, int64_t n, std
 
 int backend_bias(Backend* backend, int32_t, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
   return guarded(error, [&] {
+    backend->biased = n > 0;
     backend->bound.bias = n > 0 ? backend->bias : nullptr;
     if (n == 0) return;
     std::vector<float> all(kVocab);
     for (int64_t i = 0; i < n; ++i) all[ids[i]] = biases[i];
     backend->uploads.copy(backend->bias, all.data(), all.size() * sizeof(float), backend->stream.get());
+  });
+}
+
+int backend_mask(Backend* backend, int32_t, const uint32_t* words, int32_t vocab, std::string* error) {
+  return guarded(error, [&] {
+    Backend& b = *backend;
+    const float* const bias = b.biased ? b.bias : nullptr;
+    b.bound.bias = words ? b.masked : bias;
+    if (!words) return;
+    b.uploads.copy(b.mask, words, (vocab + 31) / 32 * int64_t{sizeof(unsigned)}, b.stream.get());
+    check_cuda(kernel_mask(b.mask, bias, vocab, b.masked, b.stream.get()), "kernel_mask");
   });
 }
 

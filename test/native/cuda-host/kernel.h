@@ -23,6 +23,11 @@ extern const char* const kLoss;
 /** A byte of the weights, by its place in the packed weights, where a launch reads it. */
 char weight_at(const Pass& pass, int64_t offset);
 
+/** What kernel_mask makes of words and biases. */
+inline void mask_bias(const unsigned* words, const float* bias, int vocab, float* masked) {
+  for (int id = 0; id < kVocab; ++id) masked[id] = id < vocab && (words[id / 32] >> id % 32 & 1) == 0 ? -1e30f : bias ? bias[id] : 0;
+}
+
 /** The token behind one or several: their sum and the position that it gets. */
 inline int token_after(int sum, int position) { return (7 * sum + position + 1) % kVocab; }
 
@@ -38,6 +43,7 @@ inline int run_pass(const Pass& pass, const int* ids, int tokens, int position) 
     row[3] = pass.sampling.temperature;
     row[4] = static_cast<float>(pass.context);
     for (int look = 0; look < 5; ++look) row[5 + look] = weight_at(pass, kLooks[look]);
+    row[10] = pass.bias ? pass.bias[3] : -1;
   }
   for (int i = tokens; i < kPassTokens && tokens > 1; ++i) {
     if (ids[i] != 0) kernel().wrong = "ids behind the tokens";
