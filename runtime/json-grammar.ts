@@ -157,7 +157,7 @@ export function jsonGrammar(schema: JsonSchema): string {
     }
     for (let i = heads.length - 1; i >= 0; i--) {
       const item = `${i > 0 ? '", " ' : ''}${heads[i]} ${behind}`;
-      behind = i >= least ? `(${item})?` : item;
+      behind = rule(i >= least ? `(${item})?` : item);
     }
     return rule(`"[" ${behind} "]"`);
   };

@@ -6,7 +6,7 @@ import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engine.ts';
 import type { TokenLogprobs } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
-import { type GrammarMask, Grammars } from './grammars.ts';
+import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type PlaceEngine, Places } from './places.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
@@ -194,10 +194,10 @@ export class LanguageModel {
 
   /** The masks of a reply that is to be a text of a grammar, from the end of its thinking on if it has some. */
   async #mask(
-    { grammar, stopIds, enableThinking }: CheckedOptions,
+    grammar: Grammar,
+    { stopIds, enableThinking }: CheckedOptions,
     size: number,
-  ): Promise<GrammarMask | undefined> {
-    if (grammar === null) return undefined;
+  ): Promise<GrammarMask> {
     const tokenizer = needed(this.#parts.tokenizer, this.manifest);
     this.#grammars ??= new Grammars(tokenizer, size);
     const mask = await this.#grammars.mask(grammar, stopIds);
@@ -225,7 +225,7 @@ export class LanguageModel {
     const maxTokens = Math.min(room, lengthOf(checked, prompt.length));
     const stop = new AbortController();
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
-    const mask = await this.#mask(checked, size);
+    const mask = checked.grammar === null ? undefined : await this.#mask(checked.grammar, checked, size);
     this.#checkOpen();
     this.#places.checkFree();
 

@@ -1,6 +1,7 @@
 // What a reply is to be, as the options say it, and what is read of it in the end.
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
+import { checkDepth } from '../plain-file.ts';
 import type { Grammar } from './grammars.ts';
 import { type JsonSchema, jsonGrammar } from './json-grammar.ts';
 import type { ReplyResult } from './reply.ts';
@@ -31,7 +32,10 @@ export function grammarOf({
 }
 
 function jsonSchemaOf(schema: SchemaOption): JsonSchema {
-  if (!isZod(schema)) return schema;
+  if (!isZod(schema)) {
+    checkDepth(schema, 'options.schema', 'Name its parts in $defs, and refer to them.');
+    return schema;
+  }
   try {
     // What is asked of the model is what the schema reads, before its transforms.
     return z.toJSONSchema(schema, { io: 'input' }) as JsonSchema;
