@@ -3,7 +3,7 @@ import { OnelaunchError } from '../errors.ts';
 import { readPlainFile } from '../plain-file.ts';
 import type { Grammar } from '../runtime/grammars.ts';
 import { readJson } from '../runtime/json-file.ts';
-import { grammarOf, isSchema } from '../runtime/reply-grammar.ts';
+import { type JsonSchema, jsonGrammar } from '../runtime/json-grammar.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 
 /** A whole number from least to most. */
@@ -166,12 +166,11 @@ export const replyValues = {
   },
   schema: (flag: string) => (path: string) => {
     const hint = `${flag} takes a file of JSON Schema`;
-    const schema = readJson(path, { mostBytes: mostGrammarBytes, hint });
-    if (!isSchema(schema)) throw wrong(flag, path, 'a file of JSON Schema, which is an object');
-    const known = schema as { readonly [keyword: string]: unknown };
+    const schema = readJson(path, { mostBytes: mostGrammarBytes, hint }) as JsonSchema;
     // What cannot be followed is said before a model is loaded.
-    grammarOf({ schema: known });
-    return known;
+    jsonGrammar(schema);
+    if (typeof schema === 'boolean') throw wrong(flag, path, 'a file of JSON Schema that is an object');
+    return schema;
   },
   grammar: (flag: string) => (path: string) =>
     readPlainFile(path, mostGrammarBytes, `${flag} takes a file of EBNF`).toString('utf8') as Grammar,

@@ -387,11 +387,11 @@ function integers(bounds: Bounds, at: string): string {
 function numbers(bounds: Bounds, at: string): string {
   const { low, high } = bounds;
   const fraction = ' "." [0-9]{0,13} [1-9]';
-  const between = (from: number, to: number, sign: string) =>
+  const fractions = (from: number, to: number, sign: string) =>
     from > to ? [] : naturals(from, to).map((one) => `${sign}${one}${fraction}`);
   const parts = [
-    ...between(Math.max(0, Math.ceil(low)), Math.floor(high) - 1, ''),
-    ...between(Math.max(0, Math.ceil(-high)), Math.floor(-low) - 1, '"-" '),
+    ...fractions(Math.max(0, Math.ceil(low)), Math.floor(high) - 1, ''),
+    ...fractions(Math.max(0, Math.ceil(-high)), Math.floor(-low) - 1, '"-" '),
   ];
   const first = Math.ceil(low) + Number(bounds.above && Number.isInteger(low));
   const last = Math.floor(high) - Number(bounds.below && Number.isInteger(high));
@@ -406,28 +406,37 @@ function numbers(bounds: Bounds, at: string): string {
 }
 
 function signed(low: number, high: number): string[] {
-  const negative = low < 0 ? naturals(Math.max(1, -high), -low).map((one) => `"-" ${one}`) : [];
+  const negative = low < 0 ? [`"-" (${naturals(Math.max(1, -high), -low).join(' | ')})`] : [];
   return [...negative, ...(high >= 0 ? naturals(Math.max(0, low), high) : [])];
 }
 
-/** Decimal texts of the numbers from low to high, both at least 0: digits that are the same, then one that differs, then any. */
+/** Decimal texts of the numbers from low to high, both at least 0: by their number of digits, and each digit by what is left of the bounds. */
 function naturals(low: number, high: number): string[] {
   const found: string[] = [];
-  for (let from = low; from <= high; ) {
-    // As many of the last digits as may be anything.
-    let free = 0;
-    while (from % 10 ** (free + 1) === 0 && from + 10 ** (free + 1) - 1 <= high && from > 0) free++;
-    const step = 10 ** free;
-    const leading = Math.floor(from / step);
-    const digit = leading % 10;
-    const last = Math.min(9, digit + Math.floor((high - from + 1) / step) - 1);
-    const before = Math.floor(leading / 10);
-    const [same, any] = [
-      before > 0 ? `${JSON.stringify(String(before))} ` : '',
-      free > 0 ? ` [0-9]{${free}}` : '',
-    ];
-    found.push(`${same}[${digit}-${last}]${any}`);
-    from += (last - digit + 1) * step;
+  const whole: number[] = []; // lengths of which all numbers are within
+  for (let digits = 1; digits <= String(high).length; digits++) {
+    const [least, most] = [digits === 1 ? 0 : 10 ** (digits - 1), 10 ** digits - 1];
+    const [from, to] = [Math.max(low, least), Math.min(high, most)];
+    if (from === least && to === most && digits > 1) whole.push(digits);
+    else if (from <= to) found.push(between(String(from), String(to)));
   }
+  if (whole.length > 0) found.push(`[1-9] [0-9]{${whole[0]! - 1},${whole.at(-1)! - 1}}`);
   return found;
+}
+
+/** Texts of as many digits as both bounds have, from one to the other. Branches differ in their first digit. */
+function between(low: string, high: string): string {
+  const [first, last] = [Number(low[0]), Number(high[0])];
+  const rest = low.length - 1;
+  const [none, all] = ['0'.repeat(rest), '9'.repeat(rest)];
+  const [lowRest, highRest] = [low.slice(1), high.slice(1)];
+  const any = (from: number, to: number) => `[${from}-${to}]${rest > 0 ? ` [0-9]{${rest}}` : ''}`;
+  if (lowRest === none && highRest === all) return any(first, last);
+  if (first === last) return `"${first}" ${between(lowRest, highRest)}`;
+  const branches: string[] = [];
+  const [begin, end] = [lowRest === none ? first : first + 1, highRest === all ? last : last - 1];
+  if (begin > first) branches.push(`"${first}" ${between(lowRest, all)}`);
+  if (begin <= end) branches.push(any(begin, end));
+  if (end < last) branches.push(`"${last}" ${between(none, highRest)}`);
+  return `(${branches.join(' | ')})`;
 }

@@ -66,7 +66,7 @@ export function randomSchema(seed: number): Schema {
         };
       }
       case 2:
-        return { type: 'array', items: some(depth - 1), minItems: below(3), maxItems: 3 + below(3) };
+        return { type: 'array', items: some(depth - 1), minItems: below(2), maxItems: 1 + below(3) };
       case 3:
         return {
           ...{ type: 'array', prefixItems: [some(depth - 1), leaf(), leaf()], minItems: below(4) },
