@@ -1,7 +1,12 @@
 // The grammar of a JSON Schema: what it refuses, and the numbers that are within bounds.
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { Grammars } from '../../runtime/grammars.ts';
 import { jsonGrammar } from '../../runtime/json-grammar.ts';
 import { grammarOf } from '../../runtime/reply-grammar.ts';
+import type { MaskOrEnd } from '../../runtime/token-masks.ts';
+import { loadTokenizer } from '../../runtime/tokenizer.ts';
 import { refusalOf } from '../support/refusal.ts';
 
 it.each([
@@ -83,5 +88,38 @@ it('numbers of its grammar are within bounds', () => {
       expect(number >= minimum! && number < exclusiveMaximum!, String(number)).toBe(true);
     }
     expect(inside).toBeGreaterThan(90);
+  }
+});
+
+it('masks of whole numbers, digit by digit, are as their bounds', async () => {
+  const tokenizer = loadTokenizer(join(packageRoot(), 'models/qwen3-tiny'));
+  const grammars = new Grammars(tokenizer, tokenizer.size);
+  const end = 2;
+  const accepts = async (grammar: string, text: string): Promise<boolean> => {
+    const mask = await grammars.mask(grammar, [end]);
+    const has = (words: MaskOrEnd, id: number) =>
+      words === 'end' ? id === end : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
+    let words = await mask.next(null);
+    for (const letter of text) {
+      const [id] = tokenizer.encode(letter);
+      if (!has(words, id!)) return false;
+      words = await mask.next(id!);
+    }
+    return has(words, end);
+  };
+  const most = 10 ** 15 - 1;
+  const texts = ['0', '-0', '007', '9', '-1', '-8', '-276', '-277', '-300', '1000', '1235', '-123456'];
+  for (const [low, high] of [
+    [-276, most],
+    [-most, 276],
+    [7, 1234],
+    [-12345, most],
+    [-1000, 1000],
+  ]) {
+    const grammar = jsonGrammar({ type: 'integer', minimum: low, maximum: high });
+    for (const text of [...texts, String(most), `1${most}`, `-1${most}`]) {
+      const inside = String(Number(text)) === text && Number(text) >= low! && Number(text) <= high!;
+      expect(await accepts(grammar, text), `${text} in ${low}..${high}`).toBe(inside);
+    }
   }
 });

@@ -43,7 +43,6 @@ inline int run_pass(const Pass& pass, const int* ids, int tokens, int position) 
     row[3] = pass.sampling.temperature;
     row[4] = static_cast<float>(pass.context);
     for (int look = 0; look < 5; ++look) row[5 + look] = weight_at(pass, kLooks[look]);
-    row[10] = pass.bias ? pass.bias[3] : -1;
   }
   for (int i = tokens; i < kPassTokens && tokens > 1; ++i) {
     if (ids[i] != 0) kernel().wrong = "ids behind the tokens";
