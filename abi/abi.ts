@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 6;
+export const abiVersion = 7;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -147,6 +147,11 @@ export const abiStructs: readonly AbiStruct[] = [
         'i32',
         '-1: no log probabilities; else those of each token and of so many of the most likely, up to 20',
       ),
+      field(
+        'masked',
+        'i32',
+        '1: each token is chosen once ol_mask has said which may be; such a reply checks no drafts',
+      ),
       field('sampling', 'Sampling', ''),
     ],
   },
@@ -261,6 +266,12 @@ export const abiFunctions: readonly AbiFunction[] = [
     doc: 'Of the n tokens of the last ol_poll: int32_t ids[n][1 + top] and float logprobs[n][1 + top], the token itself first, then the most likely ones by rank. Natural logs of the softmax of all logits, before bias, penalties and temperature; the most likely are below sampling.vocab.',
   },
   {
+    name: 'ol_mask',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('words', 'ptr'), param('count', 'i32')],
+    doc: 'Which tokens may be chosen next by a masked reply that runs: uint32_t words[count], of token id the bit id % 32 of word id / 32, for all below sampling.vocab; no words: any token. To be given once for each token, from the start of the reply on; behind its end it is not looked at.',
+  },
+  {
     name: 'ol_stop',
     returns: 'i32',
     params: [param('engine', 'engine')],
@@ -319,6 +330,12 @@ export const abiFunctions: readonly AbiFunction[] = [
       param('capacity', 'i32'),
     ],
     doc: 'As ol_logprobs, of the last ol_sequence_poll.',
+  },
+  {
+    name: 'ol_sequence_mask',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('slot', 'i32'), param('words', 'ptr'), param('count', 'i32')],
+    doc: 'As ol_mask, for the reply of a sequence; passes of others do not wait for it.',
   },
   {
     name: 'ol_sequence_stop',

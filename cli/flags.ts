@@ -118,6 +118,16 @@ const replyCommand = (program: Program, name: string) =>
       replyValues.stopIds('--stopIds'),
     )
     .option(
+      '--schema <file>',
+      'the reply is JSON that this JSON Schema accepts; thinking is left out',
+      replyValues.schema('--schema'),
+    )
+    .option(
+      '--grammar <file>',
+      'the reply is a text of this grammar, EBNF from its rule root on',
+      replyValues.grammar('--grammar'),
+    )
+    .option(
       '--speculate <auto|off|tokens[,ngram]>',
       'drafts from text that repeats, checked together; the reply is the same (default: off)',
       replyValues.speculate('--speculate'),

@@ -1,5 +1,9 @@
 // How the values of flags and of /set are read.
 import { OnelaunchError } from '../errors.ts';
+import { readPlainFile } from '../plain-file.ts';
+import type { Grammar } from '../runtime/grammars.ts';
+import { readJson } from '../runtime/json-file.ts';
+import { type JsonSchema, jsonGrammar } from '../runtime/json-grammar.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 
 /** A whole number from least to most. */
@@ -111,6 +115,8 @@ const exampleOf: Readonly<Record<string, string>> = {
   stopIds: '2,151645',
   weights: 'int8',
   speculate: '7,3',
+  schema: 'person.schema.json',
+  grammar: 'answer.ebnf',
   enableThinking: 'false',
   parseSpecialTokens: 'true',
   port: '8000',
@@ -122,6 +128,7 @@ const exampleOf: Readonly<Record<string, string>> = {
 };
 
 const maxInt32 = 2 ** 31 - 1;
+const mostGrammarBytes = 1_000_000;
 
 /** How each option of a reply is read, given what it is called where it is typed. */
 export const replyValues = {
@@ -157,6 +164,16 @@ export const replyValues = {
     if (fits && more.length === 0) return { tokens: tokens!, ngram };
     throw wrong(flag, text, 'auto, off, or how many tokens, and by how many of the last, 1 to 16');
   },
+  schema: (flag: string) => (path: string) => {
+    const hint = `${flag} takes a file of JSON Schema`;
+    const schema = readJson(path, { mostBytes: mostGrammarBytes, hint }) as JsonSchema;
+    // What cannot be followed is said before a model is loaded.
+    jsonGrammar(schema);
+    if (typeof schema === 'boolean') throw wrong(flag, path, 'a file of JSON Schema that is an object');
+    return schema;
+  },
+  grammar: (flag: string) => (path: string) =>
+    readPlainFile(path, mostGrammarBytes, `${flag} takes a file of EBNF`).toString('utf8') as Grammar,
   enableThinking: exactly,
   parseSpecialTokens: exactly,
 } satisfies {

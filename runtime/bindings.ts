@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 6;
+export const abiVersion = 7;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -252,6 +252,8 @@ export interface GenerateArgs {
   bias_count: number;
   /** -1: no log probabilities; else those of each token and of so many of the most likely, up to 20 */
   top_logprobs: number;
+  /** 1: each token is chosen once ol_mask has said which may be; such a reply checks no drafts */
+  masked: number;
   sampling: Sampling;
 }
 
@@ -267,6 +269,7 @@ const generateArgsType = koffi.struct({
   biases: 'void *',
   bias_count: 'int32_t',
   top_logprobs: 'int32_t',
+  masked: 'int32_t',
   sampling: samplingType,
 });
 
@@ -458,7 +461,7 @@ export const layout = [
   {
     name: 'GenerateArgs',
     type: generateArgsType,
-    size: 112,
+    size: 120,
     offsets: {
       ids: 0,
       count: 8,
@@ -471,7 +474,8 @@ export const layout = [
       biases: 48,
       bias_count: 56,
       top_logprobs: 60,
-      sampling: 64,
+      masked: 64,
+      sampling: 72,
     },
   },
   {
@@ -541,6 +545,8 @@ export interface Functions {
   ol_poll(engine: EngineHandle | null, out: Progress, tokens: Pointer, capacity: number): number;
   /** Of the n tokens of the last ol_poll: int32_t ids[n][1 + top] and float logprobs[n][1 + top], the token itself first, then the most likely ones by rank. Natural logs of the softmax of all logits, before bias, penalties and temperature; the most likely are below sampling.vocab. */
   ol_logprobs(engine: EngineHandle | null, ids: Pointer, logprobs: Pointer, capacity: number): number;
+  /** Which tokens may be chosen next by a masked reply that runs: uint32_t words[count], of token id the bit id % 32 of word id / 32, for all below sampling.vocab; no words: any token. To be given once for each token, from the start of the reply on; behind its end it is not looked at. */
+  ol_mask(engine: EngineHandle | null, words: Pointer, count: number): number;
   /** Asks the job to end; it ends within one token. */
   ol_stop(engine: EngineHandle | null): number;
   /** Forgets all positions from length on. */
@@ -569,6 +575,8 @@ export interface Functions {
     logprobs: Pointer,
     capacity: number,
   ): number;
+  /** As ol_mask, for the reply of a sequence; passes of others do not wait for it. */
+  ol_sequence_mask(engine: EngineHandle | null, slot: number, words: Pointer, count: number): number;
   /** Asks the job of a sequence to end; it ends within one pass, and others go on. */
   ol_sequence_stop(engine: EngineHandle | null, slot: number): number;
   /** Forgets the positions of an open sequence from length on. */
@@ -612,6 +620,7 @@ export function bindFunctions(library: LibraryHandle): Functions {
       'int32_t',
     ]),
     ol_logprobs: library.func('ol_logprobs', 'int32_t', [enginePointer, 'void *', 'void *', 'int32_t']),
+    ol_mask: library.func('ol_mask', 'int32_t', [enginePointer, 'void *', 'int32_t']),
     ol_stop: library.func('ol_stop', 'int32_t', [enginePointer]),
     ol_reset: library.func('ol_reset', 'int32_t', [enginePointer, 'int32_t']),
     ol_sequence_open: library.func('ol_sequence_open', 'int32_t', [enginePointer, 'void *']),
@@ -642,6 +651,12 @@ export function bindFunctions(library: LibraryHandle): Functions {
       enginePointer,
       'int32_t',
       'void *',
+      'void *',
+      'int32_t',
+    ]),
+    ol_sequence_mask: library.func('ol_sequence_mask', 'int32_t', [
+      enginePointer,
+      'int32_t',
       'void *',
       'int32_t',
     ]),

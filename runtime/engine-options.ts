@@ -21,6 +21,7 @@ import {
   tokenArray,
 } from './engine-arguments.ts';
 import { mostBiases, mostSequences, mostTopLogprobs } from './limits.ts';
+import type { TokenMask } from './token-masks.ts';
 
 export type Isa = 'auto' | 'generic' | 'avx2' | 'avx512' | 'avx512bf16';
 
@@ -48,6 +49,8 @@ export interface GenerateOptions {
   readonly sampling?: Readonly<Sampling> | undefined;
   /** Added to the logits of these tokens before penalties and temperature. @default none */
   readonly bias?: LogitBias | undefined;
+  /** Which tokens may be chosen, asked before each. Such a reply checks no drafts. @default any */
+  readonly mask?: TokenMask | undefined;
   /** Log probabilities of the tokens, and of `top` others for each of them. @default none */
   readonly logprobs?: LogprobsOptions | undefined;
   /** Tokens of the prompt that are in the KV cache, and all of them: after each pass that took in some. An error it throws ends the reply. */
@@ -143,6 +146,7 @@ interface ReadOptions {
   readonly onPrompt: OnPrompt | undefined;
   readonly bias: Pick<GenerateArgs, 'bias_ids' | 'biases' | 'bias_count'>;
   readonly logprobs: LogprobsOptions | undefined;
+  readonly mask: TokenMask | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -151,7 +155,7 @@ export function readGenerateOptions(options: GenerateOptions, vocab: number): Re
   return readArgument('options', () => {
     const { signal } = readOptions(options);
     const { maxTokens, stopIds = [], sampling = greedy(vocab), speculate = 'off' } = options;
-    const { bias = {}, onPrompt } = options;
+    const { bias = {}, onPrompt, mask } = options;
     checkInteger('maxTokens', maxTokens, 1);
     const stops = tokenArray('stopIds', stopIds, vocab);
     const drafts = readSpeculate(speculate);
@@ -160,7 +164,7 @@ export function readGenerateOptions(options: GenerateOptions, vocab: number): Re
     const checked = checkSampling(sampling, vocab);
     return {
       ...{ maxTokens, stops, sampling: checked, drafts, bias: readBias(bias, vocab), logprobs },
-      ...{ onPrompt, signal },
+      ...{ mask: readMask(mask), onPrompt, signal },
     };
   });
 }
@@ -178,6 +182,13 @@ function readBias(bias: LogitBias, vocab: number): ReadOptions['bias'] {
     biases: Float32Array.from(entries, ([, value]) => value),
     bias_count: entries.length,
   };
+}
+
+function readMask(mask: TokenMask | undefined): TokenMask | undefined {
+  if (mask === undefined) return undefined;
+  checkObject('mask', mask);
+  check(typeof mask.next === 'function', 'mask.next is not a function');
+  return mask;
 }
 
 function readLogprobs(logprobs: LogprobsOptions | undefined): LogprobsOptions | undefined {

@@ -6,9 +6,11 @@ import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engine.ts';
 import type { TokenLogprobs } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
+import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type PlaceEngine, Places } from './places.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
+import { readJson, type SchemaOption, thinkingEnd } from './reply-grammar.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
 import { Session, type SessionOptions } from './session.ts';
@@ -63,6 +65,7 @@ export class LanguageModel {
   readonly #parts: ModelParts;
   readonly #places: Places;
   #template: ChatTemplate | undefined;
+  #grammars: Grammars | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(parts: ModelParts) {
@@ -78,7 +81,10 @@ export class LanguageModel {
   /** The assistant's reply to a conversation. One that goes on from the last one costs its new tokens only: the KV cache
    *  of the common beginning is kept. Special tokens written in a message are text, unless parseSpecialTokens is set.
    *  @throws OnelaunchError, when the reply is read, as `generate` does */
-  chat(messages: readonly ChatMessage[], options: ReplyOptions = {}): Reply {
+  chat<Value = unknown>(
+    messages: readonly ChatMessage[],
+    options: ReplyOptions & { readonly schema?: z.ZodType<Value> | SchemaOption | undefined } = {},
+  ): Reply<Value> {
     const { defaults } = this.#parts;
     const tokens = (checked: CheckedOptions) => this.#encodeChat(messages, checked);
     return this.#reply(options, tokens, { ...defaults, stopIds: defaults.chatStopIds });
@@ -175,12 +181,28 @@ export class LanguageModel {
     return this.close();
   }
 
-  #reply(
+  #reply<Value>(
     options: ReplyOptions,
     tokens: (options: CheckedOptions) => readonly number[],
     defaults: GenerationDefaults = this.#parts.defaults,
-  ): Reply {
-    return once((settle) => this.#run(options, tokens, defaults, settle));
+  ): Reply<Value> {
+    return once(
+      (settle) => this.#run(options, tokens, defaults, settle),
+      (result) => readJson(result, options.schema),
+    );
+  }
+
+  /** The masks of a reply that is to be a text of a grammar, from the end of its thinking on if it has some. */
+  async #mask(
+    grammar: Grammar,
+    { stopIds, enableThinking }: CheckedOptions,
+    size: number,
+  ): Promise<GrammarMask> {
+    const tokenizer = needed(this.#parts.tokenizer, this.manifest);
+    this.#grammars ??= new Grammars(tokenizer, size);
+    const mask = await this.#grammars.mask(grammar, stopIds);
+    const end = enableThinking ? tokenizer.idOf(thinkingEnd) : undefined;
+    return end === undefined ? mask : behind(mask, end);
   }
 
   async *#run(
@@ -203,6 +225,9 @@ export class LanguageModel {
     const maxTokens = Math.min(room, lengthOf(checked, prompt.length));
     const stop = new AbortController();
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
+    const mask = checked.grammar === null ? undefined : await this.#mask(checked.grammar, checked, size);
+    this.#checkOpen();
+    this.#places.checkFree();
 
     const said = replyText(tokenizer, checked);
     let finish: Finish | undefined;
@@ -262,7 +287,7 @@ export class LanguageModel {
         cached = place.keepCommon(prompt);
         const { sampling, stopIds, speculate, onPrompt } = checked;
         run = engine.generate(prompt.slice(cached), {
-          ...{ maxTokens, sampling, bias, logprobs, stopIds, speculate, signal },
+          ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, speculate, signal },
           ...(onPrompt && { onPrompt: (done: number) => onPrompt(cached + done, prompt.length) }),
         });
         while (!said.stopped()) {
@@ -282,6 +307,7 @@ export class LanguageModel {
       let held = began ? [] : place.held;
       try {
         while (run !== undefined) await advance();
+        mask?.end();
         if (began) held = fed.slice(0, engine.position);
       } finally {
         place.leave(held);
@@ -317,6 +343,19 @@ export class LanguageModel {
     }
     if (prompt.length >= this.context) throw new ContextOverflow(prompt.length, this.context);
   }
+}
+
+/** A mask that begins once a token was chosen: until then any may come. */
+function behind(mask: GrammarMask, first: number): GrammarMask {
+  let begun = false;
+  return {
+    ...mask,
+    next: (token) => {
+      if (begun) return mask.next(token);
+      begun = token === first;
+      return begun ? mask.next(null) : null;
+    },
+  };
 }
 
 /** With the stop texts that are special tokens as stop ids. */

@@ -67,18 +67,22 @@ interface ReplyIterator extends AsyncIterator<Piece, ReplyResult | undefined> {
 
 /** A reply: starts when it is first read, and can be read once. Leaving the loop early ends it with finish 'abort', as return() of
  *  its iterator does. An iterator that is dropped in the middle ends it only once the garbage collector has found that. */
-export interface Reply {
+export interface Reply<Value = unknown> {
   [Symbol.asyncIterator](): ReplyIterator;
   /** How it ended. Reads the reply, when nobody does. @throws what the reply failed with */
   result(): Promise<ReplyResult>;
   /** All of its text. @throws as result does */
   text(): Promise<string>;
+  /** What its text is as JSON, of the type of a `schema` of zod. @throws as result does, and OnelaunchError where it is no JSON, as one
+   *  that was cut at maxTokens */
+  json(): Promise<Value>;
 }
 
 /** A reply that can be read once, by a loop or by result(). */
-export function once(
+export function once<Value = unknown>(
   run: (settle: (result: ReplyResult) => void) => AsyncGenerator<Piece, ReplyResult>,
-): Reply {
+  read: (result: ReplyResult) => unknown = ({ text }) => JSON.parse(text),
+): Reply<Value> {
   let resolve: (result: ReplyResult) => void;
   let reject: (error: unknown) => void;
   const end = new Promise<ReplyResult>((a, b) => {
@@ -88,7 +92,7 @@ export function once(
   // A loop that throws has told its caller; result() tells again, to whoever asks.
   end.catch(() => {});
   let taken = false;
-  async function* read(): Pieces {
+  async function* pieces(): Pieces {
     let settled: ReplyResult | undefined;
     try {
       return yield* run((result) => {
@@ -104,7 +108,7 @@ export function once(
   const result = async () => {
     if (!taken) {
       taken = true;
-      for await (const _ of read());
+      for await (const _ of pieces());
     }
     return end;
   };
@@ -116,10 +120,11 @@ export function once(
         });
       }
       taken = true;
-      return reader(read());
+      return reader(pieces());
     },
     result,
     text: async () => (await result()).text,
+    json: async () => read(await result()) as Value,
   };
 }
 

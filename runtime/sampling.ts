@@ -5,7 +5,9 @@ import type { Sampling } from './bindings.ts';
 import { check, readArgument } from './engine-arguments.ts';
 import { type LogitBias, mostNgram, type OnPrompt, type Speculate } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
+import type { Grammar } from './grammars.ts';
 import { mostBiases, mostTopLogprobs } from './limits.ts';
+import { grammarOf, isSchema, type SchemaOption } from './reply-grammar.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
 export interface ReplyOptions {
@@ -49,6 +51,11 @@ export interface ReplyOptions {
   readonly onPrompt?: OnPrompt | undefined;
   /** Ends the reply with finish 'abort'; what was said so far is kept. */
   readonly signal?: AbortSignal | undefined;
+  /** The reply is JSON that this schema accepts: JSON Schema, or a schema of zod. `json()` of the reply reads it. Thinking is then left
+   *  out, unless enableThinking is true: what is behind it is JSON. Not with `grammar`. */
+  readonly schema?: SchemaOption | undefined;
+  /** The reply is a text of this grammar: EBNF, whose first rule is root, or a regular expression. As `schema` of thinking. */
+  readonly grammar?: Grammar | undefined;
   /** Qwen3: false leaves out the thinking part. Chat only. */
   readonly enableThinking?: boolean | undefined;
   /** Special tokens such as <|im_end|>, written in a message, are tokens and not text: for messages that are all your own.
@@ -68,6 +75,8 @@ export interface CheckedOptions {
   readonly stop: readonly string[];
   readonly stopIds: readonly number[];
   readonly speculate: Speculate;
+  /** Null: any text. */
+  readonly grammar: Grammar | null;
   readonly onPrompt: OnPrompt | undefined;
   readonly signal: AbortSignal | undefined;
   readonly enableThinking: boolean | undefined;
@@ -120,6 +129,10 @@ const schema = z.strictObject({
     .optional(),
   onPrompt: z.custom<OnPrompt>((value) => typeof value === 'function', 'expected a function').optional(),
   signal: z.instanceof(AbortSignal).optional(),
+  schema: z.custom<SchemaOption>(isSchema, 'expected a JSON Schema, or a schema of zod').optional(),
+  grammar: z
+    .union([z.string().min(1), z.strictObject({ regex: z.string().min(1) })], 'expected EBNF or { regex }')
+    .optional(),
   enableThinking: z.boolean().optional(),
   parseSpecialTokens: z.boolean().optional(),
 });
@@ -141,6 +154,7 @@ export function checkOptions(
   }
   const bias = given.logitBias ?? {};
   checkBias(bias, size);
+  const grammar = grammarOf(given);
   const { topLogprobs, logprobs = topLogprobs !== undefined } = given;
   return {
     maxTokens: given.maxTokens ?? defaults.maxTokens ?? defaultMaxTokens,
@@ -161,9 +175,10 @@ export function checkOptions(
     stop,
     stopIds: given.stopIds ?? defaults.stopIds,
     speculate: given.speculate ?? 'off',
+    grammar,
     onPrompt: given.onPrompt,
     signal: given.signal,
-    enableThinking: given.enableThinking,
+    enableThinking: given.enableThinking ?? (grammar === null ? undefined : false),
     parseSpecialTokens: given.parseSpecialTokens ?? false,
   };
 }

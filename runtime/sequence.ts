@@ -18,6 +18,7 @@ import {
   type TokenLogprobs,
 } from './engine-options.ts';
 import type { Jobs, Lane } from './jobs.ts';
+import { feedMasks } from './token-masks.ts';
 import { tokenStream } from './token-stream.ts';
 import type { Turn } from './turn.ts';
 
@@ -33,6 +34,7 @@ export interface SequenceLane extends Lane {
   generate(functions: Functions, engine: EngineHandle, args: GenerateArgs): number;
   /** Of the tokens polled last: ids and values [tokens][1 + top]. */
   logprobs(functions: Functions, engine: EngineHandle, ids: Int32Array, values: Float32Array): number;
+  mask(functions: Functions, engine: EngineHandle, words: Int32Array | null): number;
   score(functions: Functions, engine: EngineHandle, args: ScoreArgs): number;
   logits(functions: Functions, engine: EngineHandle, out: Float32Array, rows: number): number;
   reset(functions: Functions, engine: EngineHandle, length: number): number;
@@ -80,10 +82,8 @@ export class Sequence {
    *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
    *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
   async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
-    const { maxTokens, stops, sampling, drafts, bias, logprobs, onPrompt, signal } = readGenerateOptions(
-      options,
-      this.vocab,
-    );
+    const { maxTokens, stops, sampling, drafts, bias, logprobs, mask, onPrompt, signal } =
+      readGenerateOptions(options, this.vocab);
     const prompt = tokenArray('ids', ids, this.vocab);
     check(prompt.length > 0, 'ids is empty');
     const args = {
@@ -95,25 +95,34 @@ export class Sequence {
       ...drafts,
       ...bias,
       top_logprobs: logprobs?.top ?? -1,
+      masked: mask === undefined ? 0 : 1,
       sampling,
     };
     this.#turn.take();
+    const stop = () => this.#jobs.stop(this.#lane);
+    const give = (words: Int32Array | null) => {
+      if (!this.#jobs.closed) this.#jobs.call((f, engine) => this.#lane.mask(f, engine, words));
+    };
+    const masks = mask && feedMasks(mask, give, stop);
     const tell = onPrompt && promptTold(this.position, prompt.length, onPrompt);
     try {
-      return yield* tokenStream(
-        (onTokens) =>
-          this.#jobs.run((f, engine) => this.#lane.generate(f, engine, args), {
-            lane: this.#lane,
-            signal,
-            abortIsEnd: true,
-            onPoll: (progress, tokens) => {
-              tell?.(progress.position);
-              if (logprobs !== undefined) this.#tellLogprobs(tokens.length, logprobs);
-              onTokens(tokens);
-            },
-          }),
-        () => this.#jobs.stop(this.#lane),
-      );
+      const begin = (onTokens: (tokens: Int32Array) => void) => {
+        const ended = this.#jobs.run((f, engine) => this.#lane.generate(f, engine, args), {
+          lane: this.#lane,
+          signal,
+          abortIsEnd: true,
+          onPoll: (progress, tokens) => {
+            tell?.(progress.position);
+            if (logprobs !== undefined) this.#tellLogprobs(tokens.length, logprobs);
+            for (const token of tokens) masks?.push(token);
+            onTokens(tokens);
+          },
+        });
+        if (!signal?.aborted) masks?.push(null);
+        return ended;
+      };
+      const result = yield* tokenStream(begin, stop);
+      return (await masks?.completed(result.finish === 'abort')) ? { ...result, finish: 'stop' } : result;
     } finally {
       this.#turn.leave();
     }
@@ -238,6 +247,7 @@ export const ownLane = (): SequenceLane => ({
   stop: (f, engine) => f.ol_stop(engine),
   generate: (f, engine, args) => f.ol_generate(engine, args),
   logprobs: (f, engine, ids, values) => f.ol_logprobs(engine, ids, values, ids.length),
+  mask: (f, engine, words) => f.ol_mask(engine, words, words?.length ?? 0),
   score: (f, engine, args) => f.ol_score(engine, args),
   logits: (f, engine, out, rows) => f.ol_logits(engine, out, rows),
   reset: (f, engine, length) => f.ol_reset(engine, length),
@@ -251,6 +261,7 @@ export const laneOf = (slot: number): SequenceLane => ({
   stop: (f, engine) => f.ol_sequence_stop(engine, slot),
   generate: (f, engine, args) => f.ol_sequence_generate(engine, slot, args),
   logprobs: (f, engine, ids, values) => f.ol_sequence_logprobs(engine, slot, ids, values, ids.length),
+  mask: (f, engine, words) => f.ol_sequence_mask(engine, slot, words, words?.length ?? 0),
   score: (f, engine, args) => f.ol_sequence_score(engine, slot, args),
   logits: (f, engine, out, rows) => f.ol_sequence_logits(engine, slot, out, rows),
   reset: (f, engine, length) => f.ol_sequence_reset(engine, slot, length),

@@ -183,17 +183,17 @@ function bytesOf(token: string): Uint8Array {
   return Uint8Array.from(token, (letter) => byteOf.get(letter) ?? 0x3f);
 }
 
-const byteOf: ReadonlyMap<string, number> = invertByteAlphabet();
+/** The letter that stands for each byte. */
+export const byteLetters: readonly string[] = byteAlphabet();
+const byteOf: ReadonlyMap<string, number> = new Map(byteLetters.map((letter, byte) => [letter, byte]));
 
-function invertByteAlphabet(): Map<string, number> {
-  const alphabet = new Map<string, number>();
+function byteAlphabet(): string[] {
   let unprintable = 0;
-  for (let byte = 0; byte < 256; byte++) {
+  return Array.from({ length: 256 }, (_, byte) => {
     // Printable Latin-1 stands for itself; the others, the space among them, are letters from U+0100 on.
     const stands = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
-    alphabet.set(String.fromCharCode(stands ? byte : 0x100 + unprintable++), byte);
-  }
-  return alphabet;
+    return String.fromCharCode(stands ? byte : 0x100 + unprintable++);
+  });
 }
 
 function byteStream(isPrinted: (id: number) => boolean, piece: (id: number) => Uint8Array): TextStream {

@@ -32,9 +32,24 @@ const message = z.strictObject({
   function_call: any,
 });
 
+const responseFormat = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('text') }),
+  z.strictObject({ type: z.literal('json_object') }),
+  z.strictObject({
+    type: z.literal('json_schema'),
+    json_schema: z.strictObject({
+      name: z.string().max(64),
+      description: z.string().optional(),
+      schema: z.record(z.string(), z.unknown()),
+      strict: z.boolean().nullish(),
+    }),
+  }),
+]);
+
 export const chatShape = z.strictObject({
   ...unsupportedShape,
   ...replyShape,
+  response_format: responseFormat.optional(),
   messages: z.array(message).min(1, 'expected one or more'),
   max_completion_tokens: replyShape.max_tokens,
   logprobs: z.boolean().optional(),
@@ -44,7 +59,8 @@ export const chatShape = z.strictObject({
 
 /** @throws ApiError 400 for what cannot be followed */
 export function readChat(given: z.infer<typeof chatShape>): Asked {
-  refuseUnsupported(given);
+  const { response_format, ...others } = given;
+  refuseUnsupported(others);
   const { max_tokens, max_completion_tokens, chat_template_kwargs } = given;
   if (
     max_tokens !== undefined &&
@@ -61,6 +77,7 @@ export function readChat(given: z.infer<typeof chatShape>): Asked {
   }
   const options = {
     ...replyOptions(given),
+    schema: schemaOf(response_format),
     logprobs,
     topLogprobs: top_logprobs,
     maxTokens: max_completion_tokens ?? max_tokens,
@@ -72,6 +89,11 @@ export function readChat(given: z.infer<typeof chatShape>): Asked {
     includeUsage: given.stream_options?.include_usage === true,
     start: (model, signal) => model.chat(messages, { ...options, signal }),
   };
+}
+
+function schemaOf(format: z.infer<typeof responseFormat> | undefined) {
+  if (format?.type === 'json_schema') return format.json_schema.schema;
+  return format?.type === 'json_object' ? { type: 'object' } : undefined;
 }
 
 const isNothing: Off = (value) => value === undefined || value === null || isEmpty(value);

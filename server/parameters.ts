@@ -106,7 +106,7 @@ export const unsupported = {
 const instead: Readonly<Record<string, string>> = {
   n: 'send the request several times',
   best_of: 'send the request several times',
-  response_format: "only { type: 'text' } is",
+  response_format: "only { type: 'text' } is; chats have json_schema and json_object too",
   reasoning_effort: 'chat_template_kwargs: { enable_thinking: false } leaves the thinking part out',
 };
 

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <new>
 #include <set>
@@ -195,6 +196,7 @@ struct Backend {
   Pass bound;                 // pointers and sizes, of the sequence in slot 0; each pass fills in the rest
   int sequences;
   std::vector<std::vector<float>> biases;  // of each sequence [kVocab]; empty: none
+  std::vector<std::vector<float>> masked;  // the same with those of tokens that may not be chosen at -infinity; empty: all may
 
   Path path;
   Team team{};
@@ -238,7 +240,10 @@ void run(Backend* backend, const Pass& pass) {
   grid_barrier(backend->blocks[0]);
 }
 
-const float* bias_of(const Backend& backend, int slot) { return backend.biases[slot].empty() ? nullptr : backend.biases[slot].data(); }
+const float* bias_of(const Backend& backend, int slot) {
+  const std::vector<float>& bias = backend.masked[slot].empty() ? backend.biases[slot] : backend.masked[slot];
+  return bias.empty() ? nullptr : bias.data();
+}
 
 /** What is bound, for the sequence in a slot. */
 Pass pass_of(const Backend& backend, int slot) {
@@ -307,6 +312,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   bound.context = context;
   backend->sequences = options.sequences;
   backend->biases.resize(options.sequences);
+  backend->masked.resize(options.sequences);
   backend->weights = arena.take<char>(kWeightBytes);
   bound.weights = backend->weights;
   bound.cache = arena.take<Cache>(cache);
@@ -393,8 +399,25 @@ int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float
   if (int status = check_ids(ids, n, error)) return status;
   std::vector<float>& bias = backend->biases[slot];
   bias.clear();
+  backend->masked[slot].clear();
   if (n > 0) bias.resize(kVocab);
   for (int64_t i = 0; i < n; ++i) bias[ids[i]] = biases[i];
+  return kStatusOk;
+}
+
+int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t vocab, std::string*) {
+  std::vector<float>& masked = backend->masked[slot];
+  masked.clear();
+  if (words == nullptr) return kStatusOk;
+  masked = backend->biases[slot];
+  masked.resize(kVocab);
+  for (int32_t id = 0; id < vocab; ++id) {
+    if (words[id / 32] == ~0u) {
+      id |= 31;
+    } else if ((words[id / 32] >> id % 32 & 1) == 0) {
+      masked[id] = -std::numeric_limits<float>::infinity();
+    }
+  }
   return kStatusOk;
 }
 

@@ -52,6 +52,9 @@ inline bool has_penalties(const Sampling& s) { return s.repetition_penalty != 1 
 int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error);
 /** From here on adds biases [n] to the logits of tokens ids [n] of a sequence, each id once, and 0 to all others, before penalties. */
 int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error);
+/** Of tokens [vocab] of a sequence, those without a bit in words [(vocab + 31) / 32] are not chosen from here on, whatever their logits and
+ *  biases; no words: all may be again. At least one has its bit. Undone by backend_bias. */
+int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t vocab, std::string* error);
 /** The most tokens of a request that samples none, where prompts have kernels of their own; else 0. */
 int32_t backend_prompt_tokens(Backend* backend);
 /** The most steps of one request. */

@@ -4,6 +4,7 @@
 #pragma once
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -14,6 +15,7 @@
 #include "channel.h"
 #include "errors.h"
 #include "generate.h"
+#include "masks.h"
 #include "model_facts.h"
 #include "outbox.h"
 #include "passes.h"
@@ -65,7 +67,9 @@ class Batch {
   bool generate(int32_t slot, GenerateJob job) {
     std::lock_guard<std::mutex> lock(mutex_);
     Member& member = begin(slot, job.prompt);
+    member.mask = {job.masked, job.sampling.vocab};
     member.job = std::move(job);
+    wake();
     return !std::exchange(serving_, true);
   }
 
@@ -75,6 +79,7 @@ class Batch {
     member.scores = true;
     member.first_scored = member.computed + job.first;
     member.outbox.progress.total = static_cast<int64_t>(job.ids.size());
+    wake();
     return !std::exchange(serving_, true);
   }
 
@@ -87,6 +92,20 @@ class Batch {
   void stop(int32_t slot) {
     std::lock_guard<std::mutex> lock(mutex_);
     opened(slot).stop = true;
+    wake();
+  }
+
+  /** NextMask::give of the job of a sequence that runs, or ran last. */
+  void give_mask(int32_t slot, const void* words, int32_t count) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    opened(slot).mask.give(words, count);
+    wake();
+  }
+
+  /** To be called when what `stopping` of serve() says has changed. */
+  void look_again() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    wake();
   }
 
   /** Forgets the positions from `length` on. */
@@ -122,7 +141,12 @@ class Batch {
   /** Runs passes until every job has ended. */
   template <class Stopping>
   void serve(Backend* backend, Stopping&& stopping) {
-    for (over_ = false; !over_;) step(backend, stopping());
+    for (over_ = false; !over_;) {
+      if (step(backend, stopping())) continue;
+      // All that run wait for masks.
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, [&] { return news_; });
+    }
   }
 
  private:
@@ -132,6 +156,7 @@ class Batch {
     int32_t computed = 0;         // positions in the cache
     // The job that runs, or ran last. While it runs, what stands above and the job are the thread's.
     GenerateJob job{};
+    NextMask mask;
     bool scores = false;       // it makes logits in the place of tokens
     int32_t first_scored = 0;  // position of their first
     std::vector<float> logits;
@@ -164,6 +189,7 @@ class Batch {
       fail(kStatusCapacity, "%zu tokens do not fit: %d of %d positions are in use", ids.size(), member.computed, context_);
     }
     member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
+    member.mask = {};
     member.running = true;
     member.stop = member.counted = member.scores = false;
     member.logits.clear();
@@ -177,17 +203,21 @@ class Batch {
 
   static int32_t left(const Member& member) { return static_cast<int32_t>(member.tokens.size()) - member.computed; }
 
-  /** What ends, a chunk of the prompt that came first, and a pass of all that decode. */
-  void step(Backend* backend, bool stopping) {
+  /** What ends, a chunk of the prompt that came first, and a pass of all that decode, but for tokens that wait for their masks. False: there
+   *  was nothing of it. */
+  bool step(Backend* backend, bool stopping) {
     std::vector<int32_t> ending, decoding;
     int32_t filling = -1;
     {
       std::lock_guard<std::mutex> lock(mutex_);
+      news_ = false;
       for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
         const Member& member = members_[slot];
         if (!member.running) continue;
         if (member.stop || stopping) {
           ending.push_back(slot);
+        } else if (!member.mask.ready() && samples_next(backend, member)) {
+          continue;
         } else if (left(member) == 1 && !member.scores) {
           decoding.push_back(slot);
         } else if (filling < 0 || member.arrival < members_[filling].arrival) {
@@ -204,6 +234,25 @@ class Batch {
       decoding.resize(most);
     }
     if (!decoding.empty()) decode(backend, decoding);
+    return !ending.empty() || filling >= 0 || !decoding.empty();
+  }
+
+  /** Whether the next pass of a sequence chooses a token. */
+  static bool samples_next(Backend* backend, const Member& member) {
+    return !member.scores && tokens_of_pass(backend, left(member), true) == left(member);
+  }
+
+  /** Tells the backend what the token that is chosen next depends on. */
+  void prepare(Backend* backend, int32_t slot) {
+    count(backend, slot);
+    Member& member = members_[slot];
+    if (!member.job.masked) return;
+    MaskWords mask;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      mask = member.mask.take();
+    }
+    apply_mask(backend, slot, member.job, mask);
   }
 
   void count(Backend* backend, int32_t slot) {
@@ -230,7 +279,7 @@ class Batch {
     request.steps = 1;
     std::string error;
     const int status = guarded(&error, [&] {
-      if (!member.scores) count(backend, slot);
+      if (request.sample) prepare(backend, slot);
       Passes passes(backend);
       passes.enqueue(request);
       token = passes.wait();
@@ -271,7 +320,7 @@ class Batch {
     if (backend_rows(backend) > 1) request.rows = rows.data();  // one too: on a CPU its bits are those of a row among others
     std::string error;
     const int status = guarded(&error, [&] {
-      for (const int32_t slot : slots) count(backend, slot);
+      for (const int32_t slot : slots) prepare(backend, slot);
       Passes passes(backend);
       passes.enqueue(request);
       chosen[0] = passes.wait();
@@ -347,9 +396,16 @@ class Batch {
     signalled_ = true;
   }
 
+  void wake() {
+    news_ = true;
+    changed_.notify_all();
+  }
+
   Channel& channel_;
   const int32_t context_;
   std::mutex mutex_;
+  std::condition_variable changed_;
+  bool news_ = false;  // since the last look for what there is to do
   std::vector<Member> members_;  // by slot
   bool serving_ = false;
   bool signalled_ = false;

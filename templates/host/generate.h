@@ -14,6 +14,7 @@
 #include "finite.h"
 #include "job.h"
 #include "logprobs.h"
+#include "masks.h"
 #include "model_facts.h"
 #include "passes.h"
 #include "speculation.h"
@@ -30,6 +31,7 @@ struct GenerateJob {
   std::vector<int32_t> bias_ids;
   std::vector<float> biases;  // of bias_ids
   int32_t top_logprobs;       // -1: no log probabilities
+  bool masked;                // each token waits for its mask
 
   bool wants_logprobs() const { return top_logprobs >= 0; }
 };
@@ -99,6 +101,13 @@ inline void prepare_choice(Backend* backend, int32_t slot, const GenerateJob& jo
   check(backend_bias(backend, slot, job.bias_ids.data(), job.biases.data(), static_cast<int64_t>(job.bias_ids.size()), &error), error);
 }
 
+/** Tells the backend which tokens of a sequence may be chosen next. */
+inline void apply_mask(Backend* backend, int32_t slot, const GenerateJob& job, const MaskWords& mask) {
+  if (!job.masked) return;
+  std::string error;
+  check(backend_mask(backend, slot, mask.empty() ? nullptr : mask.data(), job.sampling.vocab, &error), error);
+}
+
 inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
@@ -125,8 +134,8 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
 
   const auto prompt = static_cast<int32_t>(job.prompt.size());
   Speculation speculation(backend, job.speculation, times);
-  // Logits are there until the next pass.
-  const int depth = job.wants_logprobs() ? 1 : 1 + passes_ahead(backend);
+  // Masks follow the last token, and logits are there until the next pass.
+  const int depth = job.wants_logprobs() || job.masked ? 1 : 1 + passes_ahead(backend);
   auto position = static_cast<int32_t>(sequence.size());  // of the next pass
   int32_t fed = 0;                                        // prompt tokens enqueued
   int32_t computed = 0;                                   // prompt tokens whose pass has finished
@@ -142,8 +151,14 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     return !speculation.on() || fed < prompt || (plain_steps == kMostPlainSteps && speculation.drafts(known, 1).empty());
   };
 
+  // False: the job is to stop, and its next token has no mask.
   const auto enqueue_next = [&] {
     const int32_t count = tokens_of_pass(backend, prompt - fed, true);
+    if (job.masked && fed + count == prompt) {
+      MaskWords mask;
+      if (!thread.wait_for_mask(&mask)) return false;
+      apply_mask(backend, 0, job, mask);
+    }
     std::vector<int32_t> ids;  // the token chosen last, and drafts
     if (count == 0 && speculation.on() && passes.outstanding() == 0) {
       const int32_t room = std::min({job.max_tokens - delivered, context - position, backend_check_tokens_at(backend, position)}) - 1;
@@ -162,13 +177,14 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     request.stop_ids = job.stop_ids.data();
     request.stop_count = static_cast<int32_t>(job.stop_ids.size());
     request.keep_logits = job.wants_logprobs();
-    request.steps = count > 0 || request.check || request.keep_logits ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
+    request.steps = count > 0 || request.check || request.keep_logits || job.masked ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
     if (speculation.on()) request.steps = std::min(request.steps, plain_steps);
     passes.enqueue(request);
     flights.insert(flights.end(), static_cast<size_t>(request.steps), {count, request.check ? request.count - 1 : 0});
     fed += count;
     position += request.count + request.steps - 1;
     samples += request.sample ? request.steps : 0;
+    return true;
   };
   const auto more = [&] { return fed < prompt || (samples < job.max_tokens && position < context); };
 
@@ -191,9 +207,10 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   };
 
   while (finish == kFinishNone) {
-    while (passes.outstanding() < depth && more() && (passes.outstanding() == 0 || may_run_ahead())) enqueue_next();
+    bool masked = true;
+    while (masked && passes.outstanding() < depth && more() && (passes.outstanding() == 0 || may_run_ahead())) masked = enqueue_next();
     if (passes.outstanding() == 0) {
-      finish = kFinishContext;
+      finish = masked ? kFinishContext : kFinishAborted;
       break;
     }
     const auto waited = std::chrono::steady_clock::now();

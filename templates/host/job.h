@@ -10,6 +10,7 @@
 
 #include "channel.h"
 #include "errors.h"
+#include "masks.h"
 #include "outbox.h"
 
 class JobThread {
@@ -31,10 +32,12 @@ class JobThread {
 
   // ---- for the caller
 
-  /** Hands a job to the thread. False when one is running. Tokens of the job before that nobody fetched are dropped. */
-  bool start(std::function<void()> body) {
+  /** Hands a job to the thread. False when one is running. Tokens of the job before that nobody fetched are dropped.
+   *  @param mask what it waits for before each token */
+  bool start(std::function<void()> body, NextMask mask = {}) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (outbox_.progress.state == kJobRunning) return false;
+    mask_ = std::move(mask);
     const int32_t position = outbox_.progress.position;
     outbox_ = Outbox{};
     outbox_.progress.state = kJobRunning;
@@ -66,7 +69,18 @@ class JobThread {
     return outbox_.progress.state == kJobRunning;
   }
 
-  void stop() { stop_ = true; }
+  void stop() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+    changed_.notify_all();
+  }
+
+  /** NextMask::give of the job that runs, or ran last. */
+  void give_mask(const void* words, int32_t count) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    mask_.give(words, count);
+    changed_.notify_all();
+  }
 
   /** Outbox::take of the job. */
   Progress poll(int32_t* out, int32_t capacity) {
@@ -92,6 +106,14 @@ class JobThread {
   // ---- for the job, and for the caller while no job runs
 
   bool stopping() const { return stop_; }
+
+  /** Waits for the mask of the next token. False: the job is to stop in its place. */
+  bool wait_for_mask(MaskWords* mask) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return stop_ || mask_.ready(); });
+    if (!stop_) *mask = mask_.take();
+    return !stop_;
+  }
 
   /** Changes the visible progress and wakes the caller. */
   template <class Edit>
@@ -144,6 +166,7 @@ class JobThread {
   std::condition_variable changed_;
   std::function<void()> body_;
   Outbox outbox_;
+  NextMask mask_;
   std::string error_;
   std::atomic<bool> stop_{false};
   bool quit_ = false;

@@ -32,6 +32,7 @@ struct Engine {
 
   ~Engine() {
     thread.stop();
+    batch.look_again();
     if (backend) backend_stop(backend);
     thread.wait();
     std::string error;
@@ -130,7 +131,7 @@ void check_ready(Engine& engine, int32_t count) {
 
 /** Starts a job; however it ends, the progress then tells the positions in use. */
 template <class Job>
-void start(Engine& engine, Job job) {
+void start(Engine& engine, Job job, NextMask mask = {}) {
   const bool started = engine.thread.start([&engine, job = std::move(job)] {
     struct Tell {
       Engine& engine;
@@ -139,7 +140,7 @@ void start(Engine& engine, Job job) {
       }
     } tell{engine};
     job();
-  });
+  }, std::move(mask));
   if (!started) fail(kStatusBusy, "the engine is busy with another job");
 }
 
@@ -200,10 +201,12 @@ GenerateJob copy_job(const GenerateArgs* args) {
   if (args->top_logprobs < -1 || args->top_logprobs > kMostTopLogprobs) {
     fail(kStatusBadArgument, "top_logprobs is %d, not -1 to %d", args->top_logprobs, kMostTopLogprobs);
   }
+  require(args->masked == 0 || args->masked == 1, "masked is not 0 or 1");
+  require(args->masked == 0 || args->draft_tokens <= 0, "speculate: a reply whose tokens are masked checks no drafts; leave it out, or say off");
   std::vector<int32_t> bias_ids = copy_ids(args->bias_ids, args->bias_count, "bias_ids");
   return {copy_ids(args->ids, args->count, "ids"), args->max_tokens, copy_ids(args->stop_ids, args->stop_count, "stop_ids"),
-          args->sampling, {args->draft_tokens, args->draft_ngram}, bias_ids, copy_biases(args->biases, bias_ids),
-          std::min(args->top_logprobs, args->sampling.vocab)};
+          args->sampling, {args->masked ? 0 : args->draft_tokens, args->draft_ngram}, bias_ids, copy_biases(args->biases, bias_ids),
+          std::min(args->top_logprobs, args->sampling.vocab), args->masked == 1};
 }
 
 ScoreJob copy_score(const ScoreArgs* args) {
@@ -301,9 +304,11 @@ int32_t ol_generate(Engine* engine, const GenerateArgs* args) noexcept {
     check_ready(*engine, args->count);
     require(args->draft_tokens <= 0 || backend_check_tokens(engine->backend) > 1,
             "speculate: this engine cannot check drafts, since its passes of several tokens round other than those of one; leave it out, or say off");
-    start(*engine, [engine, job = std::move(job)] {
+    NextMask mask(job.masked, job.sampling.vocab);
+    const auto reply = [engine, job = std::move(job)] {
       generate(engine->backend, engine->thread, engine->sequence, job, engine->options.context, engine->pass_times);
-    });
+    };
+    start(*engine, reply, std::move(mask));
   });
 }
 
@@ -338,9 +343,18 @@ int32_t ol_logprobs(Engine* engine, void* ids, void* logprobs, int32_t capacity)
   });
 }
 
+int32_t ol_mask(Engine* engine, void* words, int32_t count) noexcept {
+  return call(engine, [&] {
+    require(count >= 0, "count is negative");
+    require(!engine->serves, "the reply waits for no masks");
+    engine->thread.give_mask(words, count);
+  });
+}
+
 int32_t ol_stop(Engine* engine) noexcept {
   return call(engine, [&] {
     engine->thread.stop();
+    engine->batch.look_again();
     backend_stop(engine->backend);
   });
 }
@@ -400,6 +414,13 @@ int32_t ol_sequence_logprobs(Engine* engine, int32_t slot, void* ids, void* logp
   return call(engine, [&] {
     require(capacity >= 0 && ((ids != nullptr && logprobs != nullptr) || capacity == 0), "ids or logprobs is null, or capacity is negative");
     engine->batch.take_logprobs(slot, static_cast<int32_t*>(ids), static_cast<float*>(logprobs), capacity);
+  });
+}
+
+int32_t ol_sequence_mask(Engine* engine, int32_t slot, void* words, int32_t count) noexcept {
+  return call(engine, [&] {
+    require(count >= 0, "count is negative");
+    engine->batch.give_mask(slot, words, count);
   });
 }
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Engine } from '../../runtime/engine.ts';
 import { loadPlan } from '../../runtime/load-plan.ts';
 import { readTensors } from '../../runtime/safetensors.ts';
-import { expectPlainChoices, greedy, replyWithLogprobs } from '../support/choices.ts';
+import { expectMaskedChoices, expectPlainChoices, greedy, replyWithLogprobs } from '../support/choices.ts';
 import { builtOf } from '../support/cpu-models.ts';
 
 let engine: Engine;
@@ -32,6 +32,14 @@ it('a bias is added before penalties', async () => {
   const bias = { [plain[0]!]: -100, 11: 1.5, 37: 3, 74: 3 };
   const ids = await expectPlainChoices(engine, prompt, 12, { bias, repetition: 1.2, frequency: 0.2 });
   expect(ids).not.toContain(plain[0]);
+});
+
+it('none but the tokens of a mask are chosen', async () => {
+  const some = Array.from({ length: 40 }, (_, i) => i * 97 + 3);
+  await expectMaskedChoices(engine, prompt, [some, [31], null, [0, engine.vocab - 1], some]);
+  await expectMaskedChoices(engine, [3], [some, some, some, some], {
+    ...{ bias: { 3: 20, 100: 20, 4: 100 }, repetition: 1.5, presence: 1, frequency: 3 },
+  });
 });
 
 it('drafts change neither tokens nor log probabilities, with biases and penalties', async () => {

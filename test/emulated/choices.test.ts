@@ -1,7 +1,7 @@
 // What the kernels of a GPU choose tokens by, on the emulator: biases, penalties and log probabilities against plain loops in double.
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../../runtime/engine.ts';
-import { expectPlainChoices } from '../support/choices.ts';
+import { expectMaskedChoices, expectPlainChoices } from '../support/choices.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { openEmulated } from '../support/emulate-model.ts';
 import { draws, wrongDraws } from '../support/plain-sample.ts';
@@ -34,5 +34,21 @@ describe.skipIf(why).each(['cooperative', 'stream'])('plan %s', (plan) => {
 
   it.each(draws)('samples as a sort and the softmax say: %j', async (asked) => {
     expect(await wrongDraws(engine, [5, 6, 7], 6, asked)).toEqual([]);
+  });
+
+  it('chooses none but the tokens of a mask', async () => {
+    const prompt = Array.from({ length: 11 }, (_, i) => i + 20);
+    await expectMaskedChoices(engine, prompt, [[5, 64, 200], null, [31], [0, engine.vocab - 1]]);
+    await expectMaskedChoices(
+      engine,
+      [3],
+      [
+        [9, 10, 11],
+        [9, 10, 11],
+      ],
+      {
+        ...{ bias: { 9: 2, 10: -2, 12: 100 }, repetition: 1.5, frequency: 3 },
+      },
+    );
   });
 });

@@ -63,3 +63,51 @@ export async function expectPlainChoices(
   }
   return ids;
 }
+
+/** The words of a mask that allows these of `size` tokens. */
+export function maskOf(ids: readonly number[], size: number): Int32Array {
+  const words = new Int32Array(Math.ceil(size / 32));
+  for (const id of ids) words[id >> 5]! |= 1 << (id & 31);
+  return words;
+}
+
+/** That masked replies have the best of the allowed tokens by plain loops, and sampled ones none but allowed tokens.
+ *  @param allowed before each token; null: any may come */
+export async function expectMaskedChoices(
+  engine: Pick<Engine, 'generate' | 'reset' | 'score' | 'vocab'>,
+  prompt: readonly number[],
+  allowed: readonly (readonly number[] | null)[],
+  adjustments: Adjustments = {},
+): Promise<void> {
+  const { bias, repetition = 1, presence = 0, frequency = 0 } = adjustments;
+  const reply = async (sampling: Partial<Sampling>) => {
+    engine.reset(0);
+    let at = 0;
+    const next = () => {
+      const ids = allowed[at++];
+      return ids === undefined ? 'end' : ids && maskOf(ids, engine.vocab);
+    };
+    const penalties = {
+      ...{ repetition_penalty: repetition, presence_penalty: presence, frequency_penalty: frequency },
+    };
+    const options = { maxTokens: 99, sampling: { ...greedy(engine.vocab), ...penalties, ...sampling }, bias };
+    const { ids, finish } = await read(engine.generate(prompt, { ...options, mask: { next } }));
+    expect([ids.length, finish]).toEqual([allowed.length, 'stop']);
+    for (const [i, id] of ids.entries()) expect(allowed[i] ?? [id]).toContain(id);
+    return ids;
+  };
+  for (const sampling of [{ top_k: 5 }, { top_p: 0.4 }, { min_p: 0.3 }, { top_k: 7, top_p: 0.9 }, {}]) {
+    await reply({ temperature: 2, seed: 3, ...sampling });
+  }
+  const ids = await reply({});
+  engine.reset(0);
+  for (const [i, id] of ids.entries()) {
+    const row = await (i === 0 ? engine.score(prompt, prompt.length - 1) : engine.score([ids[i - 1]!], 0));
+    const adjusted = adjustedLogits(row, adjustments, prompt, ids.slice(0, i));
+    const largest = (allowed[i] ?? [...adjusted.keys()])
+      .map((one) => adjusted[one]!)
+      .reduce((a, b) => Math.max(a, b));
+    const magnitude = Math.max(Math.abs(largest), ...Object.values(bias ?? {}).map(Math.abs), 1);
+    expect(largest - adjusted[id]!).toBeLessThanOrEqual(6 * 2 ** -24 * magnitude);
+  }
+}

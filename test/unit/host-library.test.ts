@@ -221,8 +221,8 @@ describe('the library itself', () => {
   });
 });
 
-/** Neither biases nor log probabilities. */
-const plain = { bias_ids: null, biases: null, bias_count: 0, top_logprobs: -1 } as const;
+/** Neither biases, log probabilities nor masks. */
+const plain = { bias_ids: null, biases: null, bias_count: 0, top_logprobs: -1, masked: 0 } as const;
 
 /** A channel for one engine: file descriptors. */
 function channelOf(functions: Functions): { ours: number; theirs: number } {

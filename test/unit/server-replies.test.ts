@@ -92,6 +92,29 @@ describe('a chat', () => {
     expect(engine.calls[1]).toMatchObject({ maxTokens: 6, sampling: { top_k: 0, temperature: 0 } });
   });
 
+  it('has a schema where its response_format says one, and is refused with what of it cannot be followed', async () => {
+    const { app, llm } = served();
+    const heard = vi.spyOn(llm, 'chat');
+    const formatted = (format: unknown) => post(app, chat, chatBody({ response_format: format }));
+    const jsonSchema = (schema: object) => ({
+      type: 'json_schema',
+      json_schema: { name: 'x', strict: true, schema },
+    });
+    const schema = { type: 'object', properties: { a: { type: 'integer' } }, required: ['a'] };
+    await formatted(jsonSchema(schema));
+    await formatted({ type: 'json_object' });
+    await formatted({ type: 'text' });
+    expect(heard.mock.calls.map(([, options]) => options?.schema)).toEqual([
+      ...[schema, { type: 'object' }, undefined],
+    ]);
+    const refused = await formatted(jsonSchema({ properties: { a: { pattern: 'x' } } }));
+    expect(refused.status).toBe(400);
+    expect(JSON.stringify(await refused.json())).toContain(
+      'at #.properties.a: the keyword pattern is not supported',
+    );
+    expect((await formatted({ type: 'json_schema' })).status).toBe(400);
+  });
+
   it('takes parts of text, the developer as the system, and an answer as it was given', async () => {
     const { app, engine, llm } = served();
     const heard = vi.spyOn(llm, 'chat');
@@ -234,7 +257,7 @@ describe('a refusal', () => {
     n: 2,
     best_of: 3,
     prompt_logprobs: 1,
-    response_format: { type: 'json_schema', json_schema: { name: 'x', schema: {} } },
+    response_format: { type: 'json_object' },
     tools: [{ type: 'function', function: { name: 'f' } }],
     tool_choice: 'required',
     parallel_tool_calls: 'no',
@@ -258,7 +281,8 @@ describe('a refusal', () => {
   it.each(Object.entries(asked))('of %s: %j names it', async (name, value) => {
     const { app, engine } = served();
     for (const [path, body] of [
-      [chat, chatBody({ [name]: value })],
+      // Chats follow it.
+      ...(name === 'response_format' ? [] : [[chat, chatBody({ [name]: value })] as const]),
       [completions, { model: 'qwen3-tiny', prompt: 'x', [name]: value }],
     ] as const) {
       const failure = await failureOf(await post(app, path, body));

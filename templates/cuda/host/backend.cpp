@@ -16,6 +16,8 @@
 #include "tables.h"
 #include "uploads.h"
 
+constexpr int kMaskWords = (kVocab + 31) / 32;
+
 struct Backend {
   explicit Backend(const EngineOptions& options);
   ~Backend() { cudaStreamSynchronize(stream.get()); }
@@ -24,8 +26,10 @@ struct Backend {
   int blocks = 0;  // of a launch
   Pass bound{};    // pointers and sizes; each launch fills in the rest
   const int sequences;
-  float* bias = nullptr;  // [sequences][kVocab]
-  std::vector<char> biased;  // which of them have a bias
+  float* bias = nullptr;      // [sequences][kVocab]
+  float* masked = nullptr;    // [sequences][kVocab], the same with -infinity for tokens that may not be chosen
+  unsigned* mask = nullptr;   // [kMaskWords]
+  std::vector<char> has_bias, has_mask;  // of each sequence
   const Stream stream;
   DeviceMemory memory;  // everything that stays on the GPU
   PinnedMemory pinned;  // everything that stays on the host
@@ -47,8 +51,11 @@ namespace {
 /** Elements of the cache of a sequence. */
 int64_t cache_of_slot(const Backend& b) { return int64_t{kLayers} * kKvHeads * b.bound.context * 2 * b.scheme.needs().cache_columns; }
 
-/** [kVocab]; null where its reply has none. */
-const float* bias_of(const Backend& b, int slot) { return b.biased[slot] ? b.bias + int64_t{slot} * kVocab : nullptr; }
+/** What its reply adds to the logits [kVocab]; null where that is nothing. */
+const float* bias_of(const Backend& b, int slot) { return b.has_bias[slot] ? b.bias + int64_t{slot} * kVocab : nullptr; }
+
+/** The same, and -infinity where its mask has no bit. */
+const float* masked_bias_of(const Backend& b, int slot) { return b.has_mask[slot] ? b.masked + int64_t{slot} * kVocab : bias_of(b, slot); }
 
 /** Gives everything that stays its piece of memory; arenas that measure tell how much that is. */
 void bind(Backend& b, Arena& device, Arena& pinned) {
@@ -60,6 +67,8 @@ void bind(Backend& b, Arena& device, Arena& pinned) {
   pass.logits = device.take<float>(int64_t{kPassTokens} * kVocab);
   pass.counts = device.take<int>(int64_t{b.sequences} * kVocab);
   b.bias = device.take<float>(int64_t{b.sequences} * kVocab);
+  b.masked = device.take<float>(int64_t{b.sequences} * kVocab);
+  b.mask = device.take<unsigned>(kMaskWords);
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
@@ -120,7 +129,7 @@ void wait_for_step(Backend& b, Launch& launch, int step) {
 }  // namespace
 
 Backend::Backend(const EngineOptions& options)
-    : gpu(choose_gpu(options.device)), sequences(options.sequences), biased(options.sequences), stream(make_stream()), prompts(gpu) {
+    : gpu(choose_gpu(options.device)), sequences(options.sequences), has_bias(options.sequences), has_mask(options.sequences), stream(make_stream()), prompts(gpu) {
   check_cuda(kernel_blocks(gpu.index, &blocks), "kernel_blocks");
   if (blocks == 0) throw Failure{kStatusDevice, scheme.misfit(gpu)};
   for (Event& event : finished) event = make_event();
@@ -167,11 +176,22 @@ int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n
 
 int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
   return guarded(error, [&] {
-    backend->biased[slot] = n > 0;
+    backend->has_bias[slot] = n > 0;
+    backend->has_mask[slot] = false;
     if (n == 0) return;
     std::vector<float> all(kVocab);
     for (int64_t i = 0; i < n; ++i) all[ids[i]] = biases[i];
     backend->uploads.copy(backend->bias + int64_t{slot} * kVocab, all.data(), all.size() * sizeof(float), backend->stream.get());
+  });
+}
+
+int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t vocab, std::string* error) {
+  return guarded(error, [&] {
+    Backend& b = *backend;
+    b.has_mask[slot] = words != nullptr;
+    if (!words) return;
+    b.uploads.copy(b.mask, words, (vocab + 31) / 32 * int64_t{sizeof(unsigned)}, b.stream.get());
+    check_cuda(kernel_mask(b.mask, bias_of(b, slot), vocab, b.masked + int64_t{slot} * kVocab, b.stream.get()), "kernel_mask");
   });
 }
 
@@ -205,7 +225,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     if (!batch) {
       pass.cache += request.slot * cache_of_slot(b);
       pass.counts += int64_t{request.slot} * kVocab;
-      pass.bias = bias_of(b, request.slot);
+      pass.bias = masked_bias_of(b, request.slot);
     }
     pass.tokens = request.count;
     pass.position = request.position;
@@ -219,7 +239,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
       PassRequest made = request;
       std::vector<Row> rows;
       if (batch) rows.assign(request.rows, request.rows + request.count);
-      for (Row& row : rows) row.bias = bias_of(b, row.slot);
+      for (Row& row : rows) row.bias = masked_bias_of(b, row.slot);
       made.rows = batch ? rows.data() : nullptr;
       b.scheme.prepare(pass, made, launch.slot, stream);
       check_cuda(kernel_launch(pass, b.blocks, stream), "kernel_launch");

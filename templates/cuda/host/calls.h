@@ -8,3 +8,5 @@
 cudaError_t kernel_blocks(int gpu, int* blocks);
 /** Starts a launch. Its blocks wait for each other, so all of them start together. */
 cudaError_t kernel_launch(const Pass& pass, int blocks, cudaStream_t stream);
+/** masked [kVocab] := bias [kVocab], or zeros where it is null, and -infinity for tokens [vocab] without a bit in words; lib/mask.cuh defines it. */
+cudaError_t kernel_mask(const unsigned* words, const float* bias, int vocab, float* masked, cudaStream_t stream);

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include "host/calls.h"
+#include "mask.cuh"
 
 static_assert(kScratchFloats >= 0 && sizeof(Pass) <= 4096, "the pass is the kernel's argument");
 

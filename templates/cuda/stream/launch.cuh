@@ -6,6 +6,7 @@
 
 #include "host/calls.h"
 #include "host/stream_calls.h"
+#include "lib/mask.cuh"
 
 namespace {
 

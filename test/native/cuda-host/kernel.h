@@ -23,6 +23,11 @@ extern const char* const kLoss;
 /** A byte of the weights, by its place in the packed weights, where a launch reads it. */
 char weight_at(const Pass& pass, int64_t offset);
 
+/** What kernel_mask makes of words and biases. */
+inline void mask_bias(const unsigned* words, const float* bias, int vocab, float* masked) {
+  for (int id = 0; id < kVocab; ++id) masked[id] = id < vocab && (words[id / 32] >> id % 32 & 1) == 0 ? -1e30f : bias ? bias[id] : 0;
+}
+
 /** The token behind one or several: their sum and the position that it gets. */
 inline int token_after(int sum, int position) { return (7 * sum + position + 1) % kVocab; }
 

@@ -65,6 +65,7 @@ struct Backend {
   std::vector<bool> slow;        // [sequences][context]
   std::vector<int32_t> counts;   // [sequences][kVocab]
   std::vector<int32_t> forced;   // [sequences] the token with the largest bias; -1: there are none
+  std::vector<std::vector<bool>> masks;  // [sequences][kVocab] tokens that may be chosen; empty: all may
   std::vector<float> logits;     // [most tokens of a request][kVocab], row 0 of token first_logits
   int32_t sampled = -1;
   std::vector<int32_t> chosen;  // by the step waited for last
@@ -131,6 +132,15 @@ static int32_t choose(const Backend& b, const Sampling& sampling, int slot, int 
   return static_cast<int32_t>((sampling.repetition_penalty != 1 ? counted : hash) % kOrdinary);
 }
 
+/** The token itself, or the next one behind it that the mask of its sequence allows; behind the last one comes the first. */
+static int32_t allowed_from(const Backend& b, int slot, int32_t token) {
+  const std::vector<bool>& mask = b.masks[slot];
+  if (mask.empty()) return token;
+  for (int32_t id = token;; id = (id + 1) % kVocab) {
+    if (mask[id]) return id;
+  }
+}
+
 static Result run_pass(Backend& b, const Request& request, int step) {
   {
     std::unique_lock<std::mutex> lock(allowed_mutex);
@@ -173,7 +183,7 @@ static Result run_pass(Backend& b, const Request& request, int step) {
   if (!pass.sample) return result;
   for (int i = pass.check || apart ? 0 : pass.count - 1; i < pass.count; ++i) {
     const int slot = slot_of(i);
-    b.sampled = nan[i] ? 0 : choose(b, apart ? request.row_sampling[i] : request.sampling, slot, position_of(i));
+    b.sampled = nan[i] ? 0 : allowed_from(b, slot, choose(b, apart ? request.row_sampling[i] : request.sampling, slot, position_of(i)));
     if (!nan[i]) ++b.counts[slot * kVocab + b.sampled];
     result.chosen.push_back(nan[i] ? kNotFinite : rogue[i] ? kVocab + 5 : b.sampled);
     if (!apart && i + 1 < pass.count && result.chosen.back() != request.ids[i + 1]) break;
@@ -231,6 +241,7 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   b->slow.resize(b->hashes.size());
   b->counts.resize(static_cast<size_t>(options.sequences) * kVocab);
   b->forced.assign(options.sequences, -1);
+  b->masks.resize(options.sequences);
   b->logits.resize(static_cast<size_t>(std::max<int32_t>(kPassTokens, backend_prompt_tokens(b))) * kVocab);
   if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
   *out = b;
@@ -274,6 +285,15 @@ int backend_counts(Backend* b, int32_t slot, const int32_t* ids, int64_t n, std:
 int backend_bias(Backend* b, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
   if (int status = misuse(b, error)) return status;
   b->forced[slot] = n == 0 ? -1 : ids[std::max_element(biases, biases + n) - biases];
+  b->masks[slot].clear();
+  return kStatusOk;
+}
+
+int backend_mask(Backend* b, int32_t slot, const uint32_t* words, int32_t vocab, std::string* error) {
+  if (int status = misuse(b, error)) return status;
+  std::vector<bool>& mask = b->masks[slot];
+  mask.clear();
+  for (int32_t id = 0; words != nullptr && id < kVocab; ++id) mask.push_back(id < vocab && (words[id / 32] >> id % 32 & 1) != 0);
   return kStatusOk;
 }
 

@@ -1,0 +1,150 @@
+// Grammars of a model's replies: compiled once for its tokens, then asked before each token which may come next.
+import type { CompiledGrammar, GrammarCompiler } from '@mlc-ai/web-xgrammar';
+import { OnelaunchError } from '../errors.ts';
+import { TimeLimit, withinTime } from './time-limit.ts';
+import type { MaskOrEnd, TokenMask } from './token-masks.ts';
+import { byteLetters, type Tokenizer } from './tokenizer.ts';
+import { loadXGrammar, type XGrammar } from './xgrammar.ts';
+
+/** EBNF as of xgrammar, whose first rule is root; or a regular expression that the whole reply is. */
+export type Grammar = string | { readonly regex: string };
+
+export interface GrammarMask extends TokenMask {
+  /** Frees what the matching holds. */
+  end(): void;
+}
+
+/** Longer grammars take too long. */
+const mostCharacters = 1_000_000;
+const compileMillis = 10_000;
+/** Grammars that are kept. */
+const mostKept = 32;
+
+interface Loaded extends XGrammar {
+  readonly compiler: GrammarCompiler;
+  /** By their texts, the one that was used last at the end. */
+  readonly compiled: Map<string, CompiledGrammar>;
+}
+
+/** The grammars over the tokens of a model. */
+export class Grammars {
+  readonly #tokenizer: Tokenizer;
+  readonly #size: number;
+  #loaded: Promise<Loaded> | undefined;
+
+  /** @param size tokens that can be chosen: ids below it */
+  constructor(tokenizer: Tokenizer, size: number) {
+    this.#tokenizer = tokenizer;
+    this.#size = size;
+  }
+
+  /** The masks of one reply. @param stopIds tokens that end it, where the grammar is complete
+   *  @throws OnelaunchError of kind usage for a grammar that cannot be read */
+  async mask(grammar: Grammar, stopIds: readonly number[]): Promise<GrammarMask> {
+    if (stopIds.length === 0) {
+      throw new OnelaunchError('usage', 'a reply of a grammar needs a token that ends it', {
+        hint: 'Leave stopIds out, or name one.',
+      });
+    }
+    const compiled = await this.#compile(grammar);
+    const { package: x } = await this.#load();
+    const matcher = await x.GrammarMatcher.createGrammarMatcher(compiled, [...stopIds]);
+    let ended = false;
+    return {
+      next: async (token): Promise<MaskOrEnd> => {
+        if (ended || (token !== null && stopIds.includes(token))) return 'end';
+        if (token !== null && !matcher.acceptToken(token)) {
+          throw new OnelaunchError('failed', `token ${token} is not of the grammar`);
+        }
+        const words = await matcher.getNextTokenBitmask();
+        if (hasOthers(words, stopIds)) return words;
+        // Where only an end may come, none needs to be computed.
+        if (words.some((word) => word !== 0)) return 'end';
+        throw new OnelaunchError('usage', 'no token goes on with the text as the grammar asks for', {
+          hint: 'A rule of it may never end, or ask for characters that the model has no tokens of.',
+        });
+      },
+      end: () => {
+        if (!ended) matcher.dispose();
+        ended = true;
+      },
+    };
+  }
+
+  async #compile(grammar: Grammar): Promise<CompiledGrammar> {
+    const key = typeof grammar === 'string' ? `ebnf ${grammar}` : `regex ${grammar.regex}`;
+    if (key.length > mostCharacters) {
+      throw new OnelaunchError('usage', `the grammar has ${key.length} characters`, {
+        hint: `There may be ${mostCharacters}.`,
+      });
+    }
+    const loaded = await this.#load();
+    const { package: x, compiler, compiled } = loaded;
+    const known = compiled.get(key);
+    if (known !== undefined) {
+      compiled.delete(key);
+      compiled.set(key, known);
+      return known;
+    }
+    loaded.told();
+    try {
+      const read =
+        typeof grammar === 'string'
+          ? await x.Grammar.fromEBNF(grammar)
+          : await x.Grammar.fromStructuralTag({ type: 'regex', pattern: grammar.regex });
+      const made = withinTime(
+        compileMillis,
+        () => new x.CompiledGrammar(compiler.handle.CompileGrammar(read.handle)),
+      );
+      read.dispose();
+      compiled.set(key, made);
+      const [oldest] = compiled.keys();
+      if (compiled.size > mostKept) compiled.delete(oldest!);
+      return made;
+    } catch (cause) {
+      // What it was in the middle of is left as it was: those that come next begin anew.
+      this.#loaded = undefined;
+      const [, told] = /\[FATAL\] [^ ]+: (.*)/.exec(loaded.told()) ?? [];
+      const late =
+        cause instanceof TimeLimit ? `compiling it takes more than ${compileMillis / 1000} s` : undefined;
+      throw new OnelaunchError('usage', `the grammar cannot be used: ${late ?? told ?? String(cause)}`, {
+        hint:
+          typeof grammar === 'string'
+            ? 'EBNF such as: root ::= "yes" | "no"'
+            : 'Groups, classes, alternatives and repeats are supported; look-around and back references are not.',
+        cause,
+      });
+    }
+  }
+
+  #load(): Promise<Loaded> {
+    this.#loaded ??= this.#start();
+    return this.#loaded;
+  }
+
+  async #start(): Promise<Loaded> {
+    const x = loadXGrammar();
+    const { TokenizerInfo, GrammarCompiler } = x.package;
+    const vocab = Array.from({ length: this.#size }, (_, id) =>
+      // An empty token is never allowed: special ones have no text.
+      this.#tokenizer.specialIds.has(id) ? '' : spelled(this.#tokenizer.bytes(id)),
+    );
+    const info = await TokenizerInfo.createTokenizerInfo(vocab, 'byte_level', false, this.#size, []);
+    // What is compiled is kept here.
+    const compiler = await GrammarCompiler.createGrammarCompiler(info, false);
+    return { ...x, compiler, compiled: new Map() };
+  }
+}
+
+/** Whether a mask allows others than these tokens. */
+function hasOthers(words: Int32Array, ids: readonly number[]): boolean {
+  const others = Int32Array.from(words);
+  for (const id of ids) {
+    const at = id >> 5;
+    if (at < others.length) others[at]! &= ~(1 << (id & 31));
+  }
+  return others.some((word) => word !== 0);
+}
+
+/** Bytes as a byte-level token: a letter for each. */
+const spelled = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byteLetters[byte]).join('');

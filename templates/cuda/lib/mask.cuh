@@ -1,0 +1,24 @@
+// Which tokens may be chosen: a bias of -infinity for all others, so that the sampler knows nothing of masks.
+#pragma once
+#include <cuda_runtime.h>
+
+#include "host/calls.h"
+
+namespace {
+
+constexpr int kMaskThreads = 256;
+
+/** masked [kVocab] := bias, or 0 where there is none, and -infinity for tokens [vocab] without a bit in words [(vocab + 31) / 32]. */
+__global__ void __launch_bounds__(kMaskThreads) mask_bias(const unsigned* words, const float* bias, int vocab, float* masked) {
+  const int id = int(blockIdx.x) * kMaskThreads + int(threadIdx.x);
+  if (id >= kVocab) return;
+  const bool banned = id < vocab && (words[id / 32] >> id % 32 & 1) == 0;
+  masked[id] = banned ? __int_as_float(int(0xff800000u)) : bias ? bias[id] : 0.0f;
+}
+
+}  // namespace
+
+cudaError_t kernel_mask(const unsigned* words, const float* bias, int vocab, float* masked, cudaStream_t stream) {
+  mask_bias<<<(kVocab + kMaskThreads - 1) / kMaskThreads, kMaskThreads, 0, stream>>>(words, bias, vocab, masked);
+  return cudaGetLastError();
+}

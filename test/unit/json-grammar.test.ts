@@ -1,0 +1,125 @@
+// The grammar of a JSON Schema: what it refuses, and the numbers that are within bounds.
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { Grammars } from '../../runtime/grammars.ts';
+import { jsonGrammar } from '../../runtime/json-grammar.ts';
+import { grammarOf } from '../../runtime/reply-grammar.ts';
+import type { MaskOrEnd } from '../../runtime/token-masks.ts';
+import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { refusalOf } from '../support/refusal.ts';
+
+it.each([
+  [{ type: 'string', pattern: 'a' }, 'at #: the keyword pattern is not supported'],
+  [{ properties: { a: { multipleOf: 3 } } }, 'at #.properties.a: the keyword multipleOf is not supported'],
+  [
+    { type: 'string', format: 'email' },
+    'at #.format: "email" is not supported; date, time, date-time, uuid are',
+  ],
+  [{ type: 'text' }, 'at #.type: there is no type "text"'],
+  [{ $ref: '#' }, 'at #.$ref: # refers to itself alone'],
+  [
+    { $ref: '#/$defs/a', $defs: { a: { anyOf: [{ $ref: '#/$defs/a' }] } } },
+    '#/$defs/a refers to itself alone',
+  ],
+  [{ $ref: '#/$defs/b' }, 'at #.$ref: there is no #/$defs/b'],
+  [{ $ref: 'https://example.org/a' }, 'is not in this schema'],
+  [{ items: false, minItems: 1 }, 'at #: no list is as long as it asks for'],
+  [{ minLength: 3, maxLength: 2 }, 'at #: maxLength is below minLength'],
+  [{ type: 'integer', minimum: 0.2, maximum: 0.8 }, 'at #: no whole number is within its bounds'],
+  [{ type: 'number', minimum: 0.2, maximum: 0.8 }, 'a whole number on each side'],
+  [{ oneOf: [{ type: 'integer' }, { type: 'number' }] }, 'at #.oneOf: its branches must differ'],
+  [{ allOf: [{}, {}] }, 'at #: allOf of several is not supported'],
+  [{ anyOf: [{}], minLength: 1 }, 'at #: anyOf beside minLength is not supported'],
+  [{ properties: { a: false }, required: ['a'] }, 'at #.properties.a: false allows no value'],
+  [{ enum: [1, 2], type: 'string' }, 'at #.enum: it has no value of the type'],
+])('%j is refused: %s', (schema, why) => {
+  expect(refusalOf(() => jsonGrammar(schema)).message).toContain(why);
+});
+
+it('what nests without end is refused', () => {
+  const round: Record<string, unknown> = { type: 'array' };
+  round['items'] = round;
+  expect(refusalOf(() => grammarOf({ schema: round })).message).toContain('nests more than 100 levels');
+  expect(refusalOf(() => grammarOf({ schema: {}, grammar: 'root ::= "a"' })).message).toContain('both');
+});
+
+/** The texts of the first rule of a grammar that has characters, classes and counts only. */
+function regexOf(grammar: string): RegExp {
+  const [, body] = /^r0 ::= (.*)$/m.exec(grammar)!;
+  return new RegExp(
+    `^(${body!.replaceAll('"."', '\\.').replaceAll('"', '').replaceAll(' | ', '|').replaceAll(' ', '')})$`,
+  );
+}
+
+it('whole numbers within bounds, and no others, are texts of its grammar', () => {
+  for (const [minimum, maximum] of [
+    [0, 0],
+    [7, 1234],
+    [-105, -98],
+    [-12, 3],
+    [99, 1001],
+    [1, 10],
+    [-1000, 1000],
+    [0, 9],
+    [100, 199],
+  ]) {
+    const regex = regexOf(jsonGrammar({ type: 'integer', minimum, maximum }));
+    for (let i = minimum! - 1100; i <= maximum! + 1100; i++) {
+      expect(regex.test(String(i)), `${i} in ${minimum}..${maximum}`).toBe(i >= minimum! && i <= maximum!);
+    }
+    expect(regex.test('007') || regex.test('-0')).toBe(false);
+  }
+});
+
+it('numbers of its grammar are within bounds', () => {
+  for (const [minimum, exclusiveMaximum] of [
+    [-2.5, 3],
+    [0, 1],
+    [1.25, 12.5],
+    [-7, -4],
+  ]) {
+    const regex = regexOf(jsonGrammar({ type: 'number', minimum, exclusiveMaximum }));
+    let inside = 0;
+    for (let i = -2000; i <= 2000; i++) {
+      const number = i / 100;
+      if (!regex.test(String(number))) continue;
+      inside++;
+      expect(number >= minimum! && number < exclusiveMaximum!, String(number)).toBe(true);
+    }
+    expect(inside).toBeGreaterThan(90);
+  }
+});
+
+it('masks of whole numbers, digit by digit, are as their bounds', async () => {
+  const tokenizer = loadTokenizer(join(packageRoot(), 'models/qwen3-tiny'));
+  const grammars = new Grammars(tokenizer, tokenizer.size);
+  const end = 2;
+  const accepts = async (grammar: string, text: string): Promise<boolean> => {
+    const mask = await grammars.mask(grammar, [end]);
+    const has = (words: MaskOrEnd, id: number) =>
+      words === 'end' ? id === end : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
+    let words = await mask.next(null);
+    for (const letter of text) {
+      const [id] = tokenizer.encode(letter);
+      if (!has(words, id!)) return false;
+      words = await mask.next(id!);
+    }
+    return has(words, end);
+  };
+  const most = 10 ** 15 - 1;
+  const texts = ['0', '-0', '007', '9', '-1', '-8', '-276', '-277', '-300', '1000', '1235', '-123456'];
+  for (const [low, high] of [
+    [-276, most],
+    [-most, 276],
+    [7, 1234],
+    [-12345, most],
+    [-1000, 1000],
+  ]) {
+    const grammar = jsonGrammar({ type: 'integer', minimum: low, maximum: high });
+    for (const text of [...texts, String(most), `1${most}`, `-1${most}`]) {
+      const inside = String(Number(text)) === text && Number(text) >= low! && Number(text) <= high!;
+      expect(await accepts(grammar, text), `${text} in ${low}..${high}`).toBe(inside);
+    }
+  }
+});

@@ -1,0 +1,145 @@
+// Masks of tokens, over a backend that stands in for a model: each token waits for its own, and nothing else waits.
+import { describe, expect, it } from 'vitest';
+import type { Sampling } from '../../runtime/bindings.ts';
+import type { TokenMask } from '../../runtime/token-masks.ts';
+import { maskOf as wordsOf } from '../support/choices.ts';
+import { failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
+import { fakeReply, vocab } from '../support/host-fake.ts';
+import { read } from '../support/read-reply.ts';
+
+const { fake, readyEngine } = await fakeEngines();
+const maskOf = (ids: readonly number[]) => wordsOf(ids, vocab);
+
+/** Masks one after another, and the tokens that were chosen under them. */
+function masksOf(masks: readonly (Int32Array | null | 'end')[]) {
+  const chosen: number[] = [];
+  const mask: TokenMask = {
+    next: (token) => {
+      if (token !== null) chosen.push(token);
+      return masks[chosen.length]!;
+    },
+  };
+  return { mask, chosen };
+}
+
+describe.each([
+  ['in host memory', 0],
+  ['on a device', 1],
+  ['on a device of many steps', 2],
+  ['on a device that takes prompts of many tokens', 3],
+])('masks over a backend %s', (_, device) => {
+  const prompt = Array.from({ length: 9 }, (_, i) => i);
+
+  it('each token is chosen under its own, the first one too; none is any', async () => {
+    const engine = await readyEngine({ device, context: 100 });
+    const any = fakeReply([...prompt, 31, 32], 1)[0]!;
+    const { mask, chosen } = masksOf([maskOf([31]), maskOf([32]), null, maskOf([511]), maskOf([0]), 'end']);
+    const { ids, finish } = await read(engine.generate(prompt, { maxTokens: 50, mask }));
+    expect(ids).toEqual([31, 32, any, 511, 0]);
+    expect(chosen).toEqual(ids);
+    expect(finish).toBe('stop');
+    engine.reset(0);
+    // The reply behind it has none.
+    expect((await read(engine.generate(prompt, { maxTokens: 5 }))).ids).toEqual(fakeReply(prompt, 5));
+  });
+
+  it('ends where it would without them: stop tokens, maxTokens, the context', async () => {
+    const engine = await readyEngine({ device, context: 12 });
+    const mask: TokenMask = { next: () => maskOf([8, 9]) };
+    const short = await read(engine.generate([1], { maxTokens: 3, mask }));
+    expect(short.finish).toBe('length');
+    engine.reset(0);
+    const stopped = await read(engine.generate([1], { maxTokens: 9, stopIds: [8, 9], mask }));
+    expect([stopped.ids.length, stopped.finish]).toEqual([1, 'stop']);
+    engine.reset(0);
+    const full = await read(engine.generate([1], { maxTokens: 90, mask }));
+    expect([full.ids.length, full.finish]).toEqual([12, 'context']);
+  });
+
+  it('one that allows nothing, or has other words, or that throws ends the reply with that error', async () => {
+    const engine = await readyEngine({ device, context: 100 });
+    const failing = (mask: TokenMask) => failureOf(read(engine.generate([1], { maxTokens: 9, mask })));
+    expect((await failing(masksOf([maskOf([5]), maskOf([])]).mask)).message).toContain(
+      'the mask allows no token',
+    );
+    expect((await failing({ next: () => new Int32Array(3) })).message).toContain('the mask has 3 words');
+    const thrown = read(
+      engine.generate([1], { maxTokens: 9, mask: { next: () => Promise.reject(new Error('no grammar')) } }),
+    );
+    await expect(thrown).rejects.toThrow('no grammar');
+    engine.reset(0);
+    expect((await read(engine.generate(prompt, { maxTokens: 5 }))).ids).toEqual(fakeReply(prompt, 5));
+  });
+
+  it('a reply that waits for its mask ends when it is left, aborted or its engine is closed', async () => {
+    const engine = await readyEngine({ device, context: 100 });
+    const never: TokenMask = { next: (token) => (token === null ? maskOf([3]) : new Promise(() => {})) };
+    for await (const batch of engine.generate([1], { maxTokens: 9, mask: never })) {
+      expect(batch).toEqual([3]);
+      break;
+    }
+    engine.reset(0);
+    const stop = new AbortController();
+    const reply = engine.generate([1], { maxTokens: 9, mask: never, signal: stop.signal });
+    expect((await reply.next()).value).toEqual([3]);
+    stop.abort();
+    expect((await reply.next()).value).toMatchObject({ finish: 'abort' });
+    engine.reset(0);
+    const last = engine.generate([1], { maxTokens: 9, mask: never });
+    expect((await last.next()).value).toEqual([3]);
+    engine.close();
+    expect((await failureOf(last.next())).message).toContain('closed');
+  });
+
+  it('sequences have their own, and do not wait for those of others', async () => {
+    const engine = await readyEngine({ device, sequences: 3, context: 100 });
+    await using held = engine.open();
+    await using masked = engine.open();
+    await using plain = engine.open();
+    let release = (_: Int32Array) => {};
+    const waits = held.generate([7], {
+      maxTokens: 1,
+      mask: {
+        next: () =>
+          new Promise<Int32Array>((resolve) => {
+            release = resolve;
+          }),
+      },
+    });
+    const first = waits.next();
+    const { mask } = masksOf(Array.from({ length: 21 }, (_, i) => (i < 20 ? maskOf([i + 40]) : 'end')));
+    const [said, free] = await Promise.all([
+      read(masked.generate(prompt, { maxTokens: 50, mask })),
+      read(plain.generate(prompt, { maxTokens: 30 })),
+    ]);
+    expect([said.ids, said.finish]).toEqual([Array.from({ length: 20 }, (_, i) => i + 40), 'stop']);
+    expect(free.ids).toEqual(fakeReply(prompt, 30));
+    release(maskOf([77]));
+    expect((await first).value).toEqual([77]);
+    // All that is left waits: the engine's passes do too, until it is asked to end.
+    const never = plain.generate([1], {
+      maxTokens: 9,
+      mask: { next: () => new Promise<Int32Array>(() => {}) },
+    });
+    const ending = never.next();
+    await turn();
+    await plain.close();
+    expect((await ending).value).toMatchObject({ finish: 'abort' });
+  });
+});
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+it('masked replies check no drafts: asked for by number they are refused, and else left out', async () => {
+  const engine = await readyEngine({ device: 0, context: 100 });
+  fake.drafts('half');
+  const sampling: Sampling = { ...greedy, temperature: 1, top_k: 5 };
+  const mask: TokenMask = { next: () => null };
+  const refused = failureOf(
+    read(engine.generate([1], { maxTokens: 9, mask, sampling, speculate: { tokens: 3 } })),
+  );
+  expect((await refused).message).toContain('checks no drafts');
+  const result = await read(engine.generate([1], { maxTokens: 9, mask, sampling, speculate: 'auto' }));
+  expect(result.drafted).toBe(0);
+  fake.drafts('usual');
+});
