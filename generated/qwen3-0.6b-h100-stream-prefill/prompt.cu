@@ -184,6 +184,7 @@ DEVICE void run(const PromptArgs& args, char* shared, bool feeds) {
 template <int K>
 __global__ void __launch_bounds__(kLaunchThreads, 1) prompt(const __grid_constant__ PromptArgs args) {
   extern __shared__ __align__(1024) char shared[];
+  Release::start();
 #if WGMMA
   if (threadIdx.x >= kThreads) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
