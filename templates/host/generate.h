@@ -113,7 +113,7 @@ inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 /** Steps of a request while drafts are looked for: what they find is looked up when the request is over. */
-constexpr int32_t kMostPlainSteps = 8;
+constexpr int32_t kMostPlainSteps = 16;
 
 /** A pass in flight. */
 struct Flight {
@@ -144,7 +144,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   std::deque<Flight> flights;
   std::vector<int32_t> chosen(kModel.pass_tokens);  // by the latest pass
   Passes passes(backend);
-  int32_t plain_steps = 1;  // of the next request without drafts: more, the longer there were none
+  int32_t plain_steps = kMostPlainSteps;  // of the next request without drafts: fewer behind a draft
 
   /** Drafts follow the last token, so they wait for it; where there were none for a while, and are none now, passes run ahead. */
   const auto may_run_ahead = [&] {

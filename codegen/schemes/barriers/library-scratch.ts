@@ -5,7 +5,7 @@ import type { LibraryScratch } from './schedule.ts';
 import { ringBytes, type Tuning } from './tuning.ts';
 
 /** Candidates that the sampler keeps in scratch, a key and an id each: kCandidates of sampler.cuh. */
-const candidates = 2048;
+const candidates = 1024;
 
 /** Shared memory that the library declares itself, beside the scratch [bytes]: sums that cross warps, the mbarriers of producers, and what sampling counts. */
 const staticSharedBytes = ({ warps, producerWarps, buffers }: Tuning): number =>

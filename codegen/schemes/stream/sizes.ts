@@ -169,7 +169,7 @@ export function cellOf(
 }
 
 /** Scratch of the sampler: a key and an id for each of 4,096 candidates; templates/cuda/lib/sampler.cuh checks it. */
-export const samplerFloats = 2 * 2048;
+export const samplerFloats = 2 * 1024;
 
 /** Shared memory that the library declares itself [bytes]. */
 export const streamStaticBytes = 1024;

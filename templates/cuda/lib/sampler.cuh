@@ -5,7 +5,7 @@
 #include "block.cuh"
 
 /** Candidates that are kept in b.scratch; more are read from the logits again, which is slower and gives the same token. */
-constexpr int kCandidates = 2048;
+constexpr int kCandidates = 1024;
 /** How far below the top the candidates are looked for first, where their number is not known [nats]; half of it while they are too many. */
 constexpr float kNear = 8;
 constexpr int kAttempts = 6;

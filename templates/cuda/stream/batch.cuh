@@ -54,6 +54,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
       fetch();
     }
     before += count;
+    pass_slots(before / kSlotTiles);  // those that have nothing of this row, too: the rows behind need the places
     cta.mark(stage, kPhaseCompute);
     running.store(scratch, last_query);
     cta.sync();
@@ -63,6 +64,12 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     cta.sync();  // the next row takes its place
   });
   pass_slots(divide_up(before, kSlotTiles));
+  if constexpr (kSplits == 1) {
+    // Nothing is merged, so nobody else publishes what products read of tokens without a row.
+    constexpr int kWords = kGroup * kPairs;
+    for (int i = cta.pass.tokens * kWords + int(threadIdx.x); i < T * kWords; i += kThreads)
+      att.publish(cta.epoch, word_at<T>(head * kWords + i % kWords, i / kWords), pair_word(0, 0));
+  }
 }
 
 /** Attention of a pass. */
