@@ -144,7 +144,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   std::deque<Flight> flights;
   std::vector<int32_t> chosen(kModel.pass_tokens);  // by the latest pass
   Passes passes(backend);
-  int32_t plain_steps = kMostPlainSteps;  // of the next request without drafts: fewer behind a draft
+  int32_t plain_steps = kMostPlainSteps / 4;  // of the request before: twice as many while there are no drafts
 
   /** Drafts follow the last token, so they wait for it; where there were none for a while, and are none now, passes run ahead. */
   const auto may_run_ahead = [&] {
