@@ -40,14 +40,20 @@ test.each([
   expect(promptPlan?.name).toBe(name);
 });
 
-test('where heads do not fit tiles, their norm and rotation stand apart', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'prompt-plans-'));
-  const shape = { type: 'qwen3', dtype: 'bfloat16', hidden: 192, ffn: 320, layers: 2, qHeads: 4 } as const;
-  writeRandomModel(folder, { ...shape, kvHeads: 2, headDim: 96, vocab: 128, tied: true });
-  const { promptPlan } = await preflight({ model: folder, target: 'h100' }, {});
-  rmSync(folder, { recursive: true });
-  expect(promptPlan?.name).toBe('prefill-heads-apart');
-});
+test.each([
+  [48, 'prefill-heads-apart'],
+  [96, undefined], // four warps together attend to no such heads
+])(
+  'where heads of %i do not fit tiles, their norm and rotation stand apart, or passes take prompts in',
+  async (headDim, name) => {
+    const folder = mkdtempSync(join(tmpdir(), 'prompt-plans-'));
+    const shape = { type: 'qwen3', dtype: 'bfloat16', hidden: 192, ffn: 320, layers: 2, qHeads: 4 } as const;
+    writeRandomModel(folder, { ...shape, kvHeads: 2, headDim, vocab: 128, tied: true });
+    const { promptPlan } = await preflight({ model: folder, target: 'h100' }, {});
+    rmSync(folder, { recursive: true });
+    expect(promptPlan?.name).toBe(name);
+  },
+);
 
 test('beside it a stream decodes, also where that is not the plan otherwise', async () => {
   const { plan, planReason } = await preflight(

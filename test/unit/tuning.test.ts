@@ -172,8 +172,8 @@ describe('is refused:', () => {
       "machine.ts:11:35: error: shared-memory-over-budget
         11 | export const largeBuffers = plan('large-buffers', stages, barriers({ buffers: 3, loadsInFlight: 16 }));
            |                                   ^^^^^^^^^^^^^
-        a pass of 1 token needs 425 KiB of shared memory a block, and rtx4090 has 99.
-        Legal here: loadsInFlight: 2; or buffers: 0, producers: 0."
+        a pass of 1 token needs 410 KiB of shared memory a block, and rtx4090 has 99.
+        Legal here: loadsInFlight: 3; or buffers: 0, producers: 0."
     `);
   });
   test('a value that an option does not take', () => {
