@@ -65,7 +65,7 @@ describe('terms', () => {
   });
 });
 
-test.each(['h100'])(
+test.each(['h100', 'h200'])(
   'the target %s that ships is what its record gives, and predicts what was timed',
   (name) => {
     const record = readRecord(join(packageRoot(), 'bench', 'calibration', `${name}.json`));
