@@ -96,7 +96,7 @@ describe('the proofs read what the printed code reads', () => {
       int divide_up(int a, int b) { return (a + b - 1) / b; }
       ${printed(block, /[^\n]*int dealt\(int n, int i, int parts\) \{.*\}/)}
       ${kindsOf(sources['model.h']!)}
-      ${printed(sources['stream/splits.cuh']!, /[^\n]*Range tiles_of[\s\S]*?\n\}/)}
+      ${printed(sources['stream/shares.cuh']!, /[^\n]*Range tiles_of[\s\S]*?\n\}/)}
       int main() {
         for (int position : ${listed(positions)}) for (int layer = 0; layer < 5; ++layer) for (int split = 0; split < ${splits}; ++split) {
           const Range r = tiles_of(layer, position, split, ${splits});
