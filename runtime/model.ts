@@ -10,7 +10,7 @@ import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type PlaceEngine, Places } from './places.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
-import { readJson, type SchemaOption, thinkingEnd } from './reply-grammar.ts';
+import { jsonOfReply, type SchemaOption, thinkingEnd } from './reply-grammar.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
 import { Session, type SessionOptions } from './session.ts';
@@ -188,7 +188,7 @@ export class LanguageModel {
   ): Reply<Value> {
     return once(
       (settle) => this.#run(options, tokens, defaults, settle),
-      (result) => readJson(result, options.schema),
+      (result) => jsonOfReply(result, options.schema),
     );
   }
 

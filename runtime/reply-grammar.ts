@@ -50,7 +50,7 @@ function jsonSchemaOf(schema: SchemaOption): JsonSchema {
 
 /** What the text of a reply is as JSON, read by the schema if it is one of zod.
  *  @throws OnelaunchError of kind failed where the reply was cut off, or is no JSON */
-export function readJson({ text, finish }: ReplyResult, schema: SchemaOption | undefined): unknown {
+export function jsonOfReply({ text, finish }: ReplyResult, schema: SchemaOption | undefined): unknown {
   const [, behind = text] = text.split(thinkingEnd);
   let value: unknown;
   try {

@@ -81,7 +81,7 @@ export interface Reply<Value = unknown> {
 /** A reply that can be read once, by a loop or by result(). */
 export function once<Value = unknown>(
   run: (settle: (result: ReplyResult) => void) => AsyncGenerator<Piece, ReplyResult>,
-  read: (result: ReplyResult) => unknown = ({ text }) => JSON.parse(text),
+  read: (result: ReplyResult) => unknown,
 ): Reply<Value> {
   let resolve: (result: ReplyResult) => void;
   let reject: (error: unknown) => void;

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import type { ChatMessage } from './chat-template.ts';
 import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
+import { jsonOfReply } from './reply-grammar.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
 
 export interface SessionOptions {
@@ -55,7 +56,10 @@ export class Session {
    *  @throws OnelaunchError, when the reply is read, as `chat` of the model does, and when the session replies already */
   chat(question: string | ChatMessage, options: ReplyOptions = {}): Reply {
     const message = typeof question === 'string' ? { role: 'user', content: question } : question;
-    return once((settle) => this.#run(message, options, settle));
+    return once(
+      (settle) => this.#run(message, options, settle),
+      (result) => jsonOfReply(result, { ...this.#options.reply, ...options }.schema),
+    );
   }
 
   /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */

@@ -1,5 +1,6 @@
 // A conversation that remembers, over a model that is made up: it answers with the number of messages it was sent.
 import { expect, test } from 'vitest';
+import { z } from 'zod';
 import { ContextOverflow } from '../../errors.ts';
 import type { ChatMessage } from '../../runtime/chat-template.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
@@ -13,28 +14,31 @@ function counting(context = 1000) {
   const countTokens = (messages: string | readonly ChatMessage[]) =>
     [...messages].reduce((sum, message) => sum + String((message as ChatMessage).content).length, 0);
   const chat: LanguageModel['chat'] = (messages, options = {}) =>
-    once(async function* (settle) {
-      const prompt = countTokens(messages);
-      if (prompt >= context) throw new ContextOverflow(prompt, context);
-      sent.push({ messages, options });
-      const words = ['answer ', 'to ', String(messages.length)];
-      let text = '';
-      const result = (finish: 'stop' | 'abort') =>
-        ({ text, tokens: [], finish, usage: {}, timings: {} }) as unknown as ReplyResult;
-      let finish: 'stop' | 'abort' = 'abort';
-      try {
-        for (const word of words) {
-          await new Promise((resolve) => setImmediate(resolve));
-          if (options.signal?.aborted) break;
-          text += word;
-          yield { text: word, tokens: [] };
+    once(
+      async function* (settle) {
+        const prompt = countTokens(messages);
+        if (prompt >= context) throw new ContextOverflow(prompt, context);
+        sent.push({ messages, options });
+        const words = ['answer ', 'to ', String(messages.length)];
+        let text = '';
+        const result = (finish: 'stop' | 'abort') =>
+          ({ text, tokens: [], finish, usage: {}, timings: {} }) as unknown as ReplyResult;
+        let finish: 'stop' | 'abort' = 'abort';
+        try {
+          for (const word of words) {
+            await new Promise((resolve) => setImmediate(resolve));
+            if (options.signal?.aborted) break;
+            text += word;
+            yield { text: word, tokens: [] };
+          }
+          finish = options.signal?.aborted ? 'abort' : 'stop';
+        } finally {
+          settle(result(finish));
         }
-        finish = options.signal?.aborted ? 'abort' : 'stop';
-      } finally {
-        settle(result(finish));
-      }
-      return result(finish);
-    });
+        return result(finish);
+      },
+      ({ text }) => text,
+    );
   const llm = { chat, countTokens, context };
   return { sent, session: (options?: SessionOptions) => new Session(llm, options) };
 }
@@ -107,4 +111,35 @@ test('options that are none are refused', () => {
   expect(() => session({ whenFull: 'never' } as never)).toThrow('whenFull');
   expect(() => session({ messages: [{}] } as never)).toThrow('role');
   expect(() => session({ history: [] } as never)).toThrow('history');
+});
+
+test('an answer is read as JSON by the schema of its question, else of the session', async () => {
+  const chat: LanguageModel['chat'] = () =>
+    once(
+      async function* (settle) {
+        const result = {
+          text: '"word"',
+          tokens: [],
+          finish: 'stop',
+          usage: {},
+          timings: {},
+        } as unknown as ReplyResult;
+        settle(result);
+        yield* [];
+        return result;
+      },
+      ({ text }) => text,
+    );
+  const llm = { chat, countTokens: () => 1, context: 100 };
+  const lengthOf = z.string().transform((text) => text.length);
+  expect(await new Session(llm).chat('a').json()).toBe('word');
+  expect(await new Session(llm).chat('a', { schema: lengthOf }).json()).toBe(4);
+  const one = new Session(llm, { reply: { schema: lengthOf } });
+  expect(await one.chat('a').json()).toBe(4);
+  const failed = await failureOf(one.chat('b', { schema: z.number() }).json());
+  expect(failed).toMatchObject({ kind: 'failed' });
+  expect(await failureOf(counting().session().chat('a').json())).toMatchObject({
+    kind: 'failed',
+    message: 'the reply is no JSON',
+  });
 });
