@@ -244,7 +244,7 @@ export function generateResult(progress: Progress | null): GenerateResult {
 }
 
 /** The most likely token, always. */
-const greedy = (vocab: number): Sampling => ({
+export const greedy = (vocab: number): Sampling => ({
   temperature: 0,
   top_k: 0,
   top_p: 1,

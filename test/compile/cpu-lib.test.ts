@@ -32,8 +32,7 @@ const cpuFlags = isX64
   : [];
 
 /** The path that this machine takes, and those that are far from it; the one between only where nothing is left out. */
-const fits = ({ needs }: (typeof paths)[number]) => needs.every((need) => cpuFlags.includes(need));
-const best = paths.filter(fits).at(-1);
+const best = paths.findLast(({ needs }) => needs.every((need) => cpuFlags.includes(need)));
 const checked = paths.filter((path) => thorough || path.isa !== 'avx512' || path === best);
 
 const checkLine = z.object({ check: z.string(), compared: z.number().positive(), worst: z.number() });

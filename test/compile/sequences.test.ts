@@ -7,6 +7,7 @@ import { afterAll, afterEach, expect, it, vi } from 'vitest';
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
 import type { Sampling } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
+import { greedy } from '../../runtime/engine-options.ts';
 import { loadPlan } from '../../runtime/load-plan.ts';
 import { readTensors } from '../../runtime/safetensors.ts';
 import { tolerance } from '../../runtime/tolerance.ts';
@@ -81,9 +82,4 @@ it.each(cases)('%s, on %s: a sequence is what it is alone', async (_, path, open
     logitRms: Math.hypot(...rows.map((row) => Math.hypot(...row))) / Math.sqrt(rows.length * dims.vocab),
   });
   for (const [at, row] of rows.entries()) expect(Math.max(...row) - row[ids[at]!]!).toBeLessThan(margin);
-});
-
-const greedy = (vocab: number): Sampling => ({
-  ...{ temperature: 0, top_k: 0, top_p: 1, min_p: 0 },
-  ...{ repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0, seed: 0, vocab },
 });

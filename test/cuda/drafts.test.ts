@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildKernel, openEngine } from '../../load.ts';
 import type { Sampling } from '../../runtime/bindings.ts';
 import type { Engine } from '../../runtime/engine.ts';
-import type { Speculate } from '../../runtime/engine-options.ts';
+import { greedy, type Speculate } from '../../runtime/engine-options.ts';
 import { read } from '../support/read-reply.ts';
 
 const prompts = 500;
@@ -31,16 +31,8 @@ describe('drafts of qwen3-0.6b with random weights', () => {
       // From 5 to 504 tokens that repeat after 3 to 9: on either side of each split of the positions.
       const prompt = Array.from({ length: 5 + i }, (_, at) => ((at % (3 + (i % 7))) * 7919 + i * 31) % vocab);
       const sampling: Sampling = {
-        ...{
-          temperature: 0,
-          top_k: 0,
-          top_p: 1,
-          min_p: 0,
-          repetition_penalty: 1,
-          presence_penalty: 0,
-          frequency_penalty: 0,
-        },
-        ...{ vocab, seed: i, ...samplings[i % samplings.length] },
+        ...greedy(vocab),
+        ...{ seed: i, ...samplings[i % samplings.length] },
       };
       const say = async (speculate: Speculate) => {
         engine.reset(0);

@@ -2,14 +2,9 @@
 import { expect } from 'vitest';
 import type { Sampling } from '../../runtime/bindings.ts';
 import type { Engine } from '../../runtime/engine.ts';
-import type { GenerateOptions, TokenLogprobs } from '../../runtime/engine-options.ts';
+import { type GenerateOptions, greedy, type TokenLogprobs } from '../../runtime/engine-options.ts';
 import { type Adjustments, adjustedLogits, logprobsOf } from './plain-choice.ts';
 import { read } from './read-reply.ts';
-
-export const greedy = (vocab: number): Sampling => ({
-  ...{ temperature: 0, top_k: 0, top_p: 1, min_p: 0 },
-  ...{ repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0, seed: 0, vocab },
-});
 
 /** A reply with its log probabilities, from the first position on. */
 export async function replyWithLogprobs(

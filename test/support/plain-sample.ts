@@ -1,6 +1,7 @@
 // Sampled replies of an engine against a sort and the softmax in double, over the engine's own logits; noise as templates/host/noise.h defines it.
 import type { Sampling } from '../../runtime/bindings.ts';
 import type { Engine } from '../../runtime/engine.ts';
+import { greedy } from '../../runtime/engine-options.ts';
 import { read } from './read-reply.ts';
 
 /** What sampling without penalties depends on. */
@@ -88,9 +89,10 @@ export async function wrongDraws(
   maxTokens: number,
   asked: Drawn,
 ): Promise<string[]> {
-  const none = { repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0, vocab: engine.vocab };
   engine.reset(0);
-  const { ids } = await read(engine.generate(prompt, { maxTokens, sampling: { ...none, ...asked } }));
+  const { ids } = await read(
+    engine.generate(prompt, { maxTokens, sampling: { ...greedy(engine.vocab), ...asked } }),
+  );
   engine.reset(0);
   const problems: string[] = [];
   for (const [i, id] of ids.entries()) {

@@ -295,10 +295,8 @@ class Program {
 
   /** The splits of a token; of a batch those of the blocks of a head that have some of its positions: none of a token that is no row. */
   #splitsOf(token: number): number[] {
-    const { rows } = this.#launch;
-    if (!rows) return Array.from({ length: this.#splits() }, (_, split) => split);
-    const all = Array.from({ length: this.#mostSplits() }, (_, split) => split);
-    return all.filter((split) => this.#share(token, split) !== null);
+    const all = Array.from({ length: this.#splits() }, (_, split) => split);
+    return this.#launch.rows ? all.filter((split) => this.#share(token, split) !== null) : all;
   }
 
   /** A batch's positions in a line: of each row the cached ones, then its own. What a block of a head has of a row, own: its last item. */
