@@ -204,7 +204,7 @@ export function fitCheckTokens(dims: ModelDims, kernels: readonly KernelSize[]):
 function kernelSize({ dims, target, blocks, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
   const shapes = productOps.map((op) => shapeOf(dims, op, blocks));
   const headPad = padded(dims.headDim);
-  const sumTiles = Math.max(1, Math.min(6, Math.floor(32 / tokens)));
+  const sumTiles = Math.max(1, Math.min(tokens === 1 ? 12 : 6, Math.floor(32 / tokens)));
   const mostCells = Math.max(...shapes.map((p) => p.warpCells));
   const slices = streamWarps * tokens * (mostCells | 1) * 64;
   const group = dims.qHeads / dims.kvHeads;

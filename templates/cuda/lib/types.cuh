@@ -40,5 +40,3 @@ BOTH constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
 
 /** The smallest power of two that is at least n. */
 BOTH constexpr int power_of_two(int n) { return n <= 1 ? 1 : 2 * power_of_two((n + 1) / 2); }
-/** The largest that is at most n, from 1 on. */
-BOTH constexpr int power_below(int n) { return n <= 1 ? n : 2 * power_below(n / 2); }

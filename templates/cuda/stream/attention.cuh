@@ -230,14 +230,14 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     if (t >= count) return;
 #pragma unroll 1
     for (; passed < t / kSlotTiles; ++passed) cta.skip_slot(stage);
-    cta.wait_slots(1, stage);
+    cta.wait_slot(stage);
     uint32_t rows = shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + t % kSlotTiles * (kKvTile * kRowBytes);
     if constexpr (kChecks<T>)
       if (checks(cta) && own && t == count - 1) rows = join_tile(cta, rows, cta.position % kKvTile);
     tile.load(rows, (tiles.begin + t) * kKvTile);
     const unsigned read = tile.bits();
     if (kCodes && !(checks(cta) && own && t == count - 1)) tile.clear_from(cta.position - (tiles.begin + t) * kKvTile);
-    if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slots(1, read), ++passed;
+    if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slot(read), ++passed;
   };
   // The first tile is loaded while queries are waited for, where there are registers for both.
   const bool reads = t < count || appends;

@@ -20,8 +20,8 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   const auto pass_slots = [&](int to) {
 #pragma unroll 1
     for (; passed < to; ++passed, waited = false, read = 0) {
-      if (!waited) cta.wait_slots(1, stage);
-      cta.free_slots(1, read);
+      if (!waited) cta.wait_slot(stage);
+      cta.free_slot(read);
     }
   };
   each_row(cta.pass, cta.layer, share, [&](int row, const RowShare& mine) {
@@ -34,7 +34,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
       if (t >= count) return;
       const int at = before + t;
       pass_slots(at / kSlotTiles);
-      if (!waited) cta.wait_slots(1, stage);
+      if (!waited) cta.wait_slot(stage);
       waited = true;
       tile.load(shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + at % kSlotTiles * (kKvTile * kRowBytes), (mine.tiles.begin + t) * kKvTile);
       read |= tile.bits();

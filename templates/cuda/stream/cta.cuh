@@ -2,35 +2,6 @@
 #pragma once
 #include "ring.cuh"
 
-/**
- * A product of Rows x K: how its tiles of rows are dealt to blocks, and the columns of a tile to warps. In the stream its tiles lie one
- * behind the other from byte At of a layer on, or of the stream for the head. W is what its matrix is stored as.
- */
-template <int K, int Rows, Stage S, int64_t At, class W = Matrix>
-struct Product {
-  using Stored = W;
-  static constexpr int kColumns = K, kRows = Rows;
-  static constexpr Stage kStage = S;
-  static constexpr int64_t kAt = At;
-  static constexpr int kTiles = divide_up(Rows, kRowTile);
-  static constexpr int kMostTiles = divide_up(kTiles, kBlocks);         // tiles of the busiest block
-  static constexpr bool kEven = kTiles % kBlocks == 0;                  // all blocks have as many
-  static constexpr int kWarpCells = divide_up(padded(K) / 32, kWarps);  // cells of a warp in one tile
-  static constexpr int kCellBytes = kBytesOfCell<W>, kInSlot = kSlotCells<W>;  // cells of a warp in a slot
-  static constexpr int kTileBytes = kWarpCells * kWarps * kCellBytes;
-  static constexpr int kInputWords = divide_up(K, 2);
-  /** True when every warp has kWarpCells cells of real columns. */
-  static constexpr bool kExact = kWarpCells * kWarps * 32 == K;
-
-  BOTH static constexpr int first(int block) { return dealt(kTiles, block, kBlocks); }
-  BOTH static constexpr int tiles(int block) {
-    if constexpr (kEven) return kMostTiles;
-    return first(block + 1) - first(block);
-  }
-  /** Where a block's tiles begin. */
-  BOTH static constexpr int64_t at(int block) { return kAt + int64_t(first(block)) * kTileBytes; }
-};
-
 /** Words of an input of K elements, from token to token. */
 BOTH constexpr int word_stride(int k) { return divide_up(k, 8) * 4; }
 
@@ -67,25 +38,6 @@ struct AttentionScratch {
   float own_score[kApart * kGroup];
   unsigned own_value[kChecks<T> ? 2 * T : 1][kHeadPad / 2];
 };
-
-/** A few tokens of a wide model take registers for their input and their queries that others have for weights. */
-template <int T>
-constexpr bool kFewRegisters = T > 1 && T <= 8 && kHidden >= 256 * kWarps;
-
-/** Cells of weights that a warp keeps in registers while it waits for its input: whole slots, fewer than the ring has. */
-template <class W, int T>
-BOTH constexpr int held_cells() {
-  constexpr int wanted = kFewRegisters<T> ? 4 : T > 8 ? (kNumbers<W> > 1 ? 6 : 8) : 24, fitting = (kKernel<T>.slots - 1) * kSlotCells<W>;
-  return wanted < fitting ? wanted : fitting;
-}
-
-/** Tiles of a product that a warp sums before the block adds up. */
-template <class P, int T>
-BOTH constexpr int tiles_together() {
-  constexpr int held = held_cells<typename P::Stored, T>() / P::kWarpCells, summed = kKernel<T>.sum_tiles;
-  constexpr int fitting = held < summed ? held : summed;
-  return fitting < 1 ? 1 : fitting < P::kMostTiles ? fitting : P::kMostTiles;
-}
 
 /** Bytes of a position of the KV cache, and the tiles that a slot holds. */
 constexpr int kRowBytes = 2 * kHeadPad * int(sizeof(Cache));  // key and value of a position
@@ -209,51 +161,56 @@ struct Cta {
     mark(stage, kPhasePublish);
   }
 
-  /** Waits for the next `count` slots, at most one a lane. */
-  DEVICE void wait_slots(int count, Stage stage) const {
+  /** Waits for slots from the next one on, a lane for one, where it is `wanted`. */
+  DEVICE void wait_slots(bool wanted, Stage stage) const {
     mark(stage, kPhaseCompute);
     const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
     warp_wait_until(s.flags, place_of(stage, layer, kWaitsForTile),
-                    [&] { return lane() >= count || mbarrier_try_wait(s.full + mine.slot, mine.parity); });
+                    [&] { return !wanted || mbarrier_try_wait(s.full + mine.slot, mine.parity); });
     mark(stage, kPhaseWeights);
   }
 
   /**
-   * Gives the next `count` slots back: the copy engine may replace their bytes at once, and does not wait for loads that are still under
-   * way. So `read` has bits of all that was loaded from them, and the barriers' addresses hang on it.
+   * Gives the next `count` slots back, a lane its own, where `mine`: the copy engine may replace their bytes at once, and does not wait for
+   * loads that are still under way. So `read` has bits of all that was loaded from them, and the barriers' addresses hang on it.
    */
-  DEVICE void free_slots(int count, unsigned read) {
+  DEVICE void free_slots(bool mine, unsigned count, unsigned read) {
     const unsigned nothing = unsigned(pass.tokens) >> 31;  // 0, which the compiler cannot know
-    const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
+    const Cursor own = cursor.template ahead<Shared::kSlots>(lane());
     __syncwarp();
-    if (lane() < count) mbarrier_arrive(s.empty + mine.slot + (read & nothing));
-    cursor = cursor.template ahead<Shared::kSlots>(count);
+    if (mine) mbarrier_arrive(s.empty + own.slot + (read & nothing));
+    cursor = cursor.template ahead<Shared::kSlots>(int(count));
   }
 
+  DEVICE void wait_slot(Stage stage) const { wait_slots(lane() == 0, stage); }
+  DEVICE void free_slot(unsigned read) { free_slots(lane() == 0, 1, read); }
+
   DEVICE void skip_slot(Stage stage) {
-    wait_slots(1, stage);
-    free_slots(1, 0);
+    wait_slot(stage);
+    free_slot(0);
   }
 
   /**
-   * The next `count` of N cells of this warp, zeros after them. `at`: how many cells of the first slot have been read; returns the same for
-   * the slot that is read last. Slots that have been read to their end are given back.
+   * Cells `from` to from + N of this warp in the group of tiles that begins `at` cells into the next slot, of whose cells `there` have been
+   * copied: the others are what the ring holds. Slots that have been read to their end are given back, and the last one where `ends` says so.
    */
-  template <class W, int N>
-  DEVICE int read_cells(Cell<W, T> (&v)[N], int count, int at, Stage stage) {
-    constexpr int kInSlot = kSlotCells<W>;
-    static_assert(N <= (Shared::kSlots - 1) * kInSlot, "the slots of all cells are there together");
-    wait_slots(divide_up(at + count, kInSlot), stage);
+  template <class G, int N>
+  DEVICE void read_cells(Cell<typename G::W, T> (&v)[N], int from, int at, int there, bool ends, Stage stage) {
+    static_assert(divide_up(N + (G::kParts > 1 ? G::kInSlot - 1 : 0), G::kInSlot) <= Shared::kSlots, "the slots of all cells are there together");
+    constexpr int kStride = kWarps * kBytesOfCell<typename G::W>;
+    const int skipped = from / G::kInSlot * G::kInSlot;  // in slots that have been given back
+    const unsigned to = unsigned(min(from + N, there) - skipped), mine = unsigned(lane()) * G::kInSlot;  // where a lane's slot begins
+    wait_slots(mine < to, stage);
     unsigned read = 0;
-    const uint32_t cells = shared_address(ring) + warp() * kBytesOfCell<W>;
+    const uint32_t cells = shared_address(ring) + warp() * kBytesOfCell<typename G::W> + at * kStride;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      v[i] = Cell<W, T>{};
-      if (i >= count) continue;
-      const int slot = cursor.template ahead<Shared::kSlots>((at + i) / kInSlot).slot;
-      read |= v[i].load(cells + slot * kSlotBytes + (at + i) % kInSlot * (kWarps * kBytesOfCell<W>));
+      if (from + i >= G::kCells) break;
+      const int cell = from + i - skipped;
+      const int slot = cursor.template ahead<Shared::kSlots>(cell / G::kInSlot).slot;
+      read |= v[i].load(cells + slot * kSlotBytes + cell % G::kInSlot * kStride);
     }
-    free_slots((at + count) / kInSlot, read);
-    return (at + count) % kInSlot;
+    const unsigned end = ends ? to + G::kInSlot - 1 : to;  // the last slot is whole, or as good as that
+    free_slots(mine + G::kInSlot <= end, end / G::kInSlot, read);
   }
 };

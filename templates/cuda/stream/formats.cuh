@@ -81,9 +81,9 @@ BOTH constexpr int cell_piece(int row, int piece) { return row * 4 + (piece ^ (r
 /** Bytes of a cell of any format. */
 template <class W>
 constexpr int kBytesOfCell = kNumbers<W> == 1 ? kCellBytes : kRowTile * int(sizeof(W));
-/** Cells of one warp in a slot: a power of two, so that places are found by bits. */
+/** Cells of one warp that fit into a slot. */
 template <class W>
-constexpr int kSlotCells = power_below(kSlotBytes / (kWarps * kBytesOfCell<W>));
+constexpr int kSlotCells = kSlotBytes / (kWarps * kBytesOfCell<W>);
 
 /** Both numbers of a word plus those of another. */
 DEVICE unsigned plus(unsigned a, unsigned b) {
@@ -96,21 +96,35 @@ DEVICE unsigned plus(unsigned a, unsigned b) {
   }
 }
 
+/** (x & mask) | bits, in one instruction: two that are known when this is compiled would take two. */
+DEVICE unsigned masked_or(unsigned x, unsigned mask, unsigned bits) {
+  unsigned y;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(x), "r"(mask), "r"(bits));
+  return y;
+}
+
+/** (x & mask) ^ bits. */
+DEVICE unsigned masked_xor(unsigned x, unsigned mask, unsigned bits) {
+  unsigned y;
+  asm("lop3.b32 %0, %1, %2, %3, 0x6a;" : "=r"(y) : "r"(x), "r"(mask), "r"(bits));
+  return y;
+}
+
 /** The signed bytes at the bottom of each half, as two numbers. A bf16 of [128, 256) ends in 7 bits that count: 128 + the low 7 bits, less
  *  128 or, where the sign is set, 256. A fp16 of [1024, 2048) ends in 10. */
 DEVICE unsigned from_bytes(unsigned x) {
   if constexpr (std::is_same_v<Wire, bf16>)
-    return plus((x & 0x007f007f) | 0x43004300, (x & 0x00800080) | 0xc300c300);
+    return plus(masked_or(x, 0x007f007f, 0x43004300), masked_or(x, 0x00800080, 0xc300c300));
   else
-    return plus((x & 0x00ff00ff) ^ 0x64806480, 0xe480e480);
+    return plus(masked_xor(x, 0x00ff00ff, 0x64806480), 0xe480e480);
 }
 
 /** The same of the four bits at the bottom of each half, which are 8 more than their number. */
 DEVICE unsigned from_nibbles(unsigned x) {
   if constexpr (std::is_same_v<Wire, bf16>)
-    return plus((x & 0x000f000f) | 0x43004300, 0xc308c308);
+    return plus(masked_or(x, 0x000f000f, 0x43004300), 0xc308c308);
   else
-    return plus((x & 0x000f000f) | 0x64006400, 0xe408e408);
+    return plus(masked_or(x, 0x000f000f, 0x64006400), 0xe408e408);
 }
 
 /** The scale of a lane's row of a cell. */
@@ -161,11 +175,16 @@ struct Cell<int8_block, T> {
   uint4 numbers = {};
   Scales<T> scales;
 
+  using Codes = uint2;  // of a lane
+  static constexpr int kScalesAt = 256;
+
+  DEVICE static uint4 numbers_of(const Codes& x) { return make_uint4(from_bytes(x.x), from_bytes(x.x >> 8), from_bytes(x.y), from_bytes(x.y >> 8)); }
+
   DEVICE unsigned load(uint32_t cell) {
-    uint2 x;
+    Codes x;
     asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(cell + ::lane() * 8) : "memory");
-    const unsigned bits = scales.load(cell + 256);
-    numbers = make_uint4(from_bytes(x.x), from_bytes(x.x >> 8), from_bytes(x.y), from_bytes(x.y >> 8));
+    const unsigned bits = scales.load(cell + kScalesAt);
+    numbers = numbers_of(x);
     return bits | x.y;
   }
 
@@ -175,7 +194,7 @@ struct Cell<int8_block, T> {
       const int8_t* const q = block.q + word * 4;
       reinterpret_cast<uchar4*>(cell)[row * 8 + word] = make_uchar4(q[0], q[2], q[1], q[3]);
     }
-    reinterpret_cast<fp16*>(cell + 256)[row] = block.scale;
+    reinterpret_cast<fp16*>(cell + kScalesAt)[row] = block.scale;
   }
 };
 
@@ -185,11 +204,16 @@ struct Cell<int4_block, T> {
   uint4 numbers = {};
   Scales<T> scales;
 
+  using Codes = unsigned;
+  static constexpr int kScalesAt = 128;
+
+  DEVICE static uint4 numbers_of(Codes x) { return make_uint4(from_nibbles(x), from_nibbles(x >> 4), from_nibbles(x >> 8), from_nibbles(x >> 12)); }
+
   DEVICE unsigned load(uint32_t cell) {
-    unsigned x;
+    Codes x;
     asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(cell + ::lane() * 4) : "memory");
-    const unsigned bits = scales.load(cell + 128);
-    numbers = make_uint4(from_nibbles(x), from_nibbles(x >> 4), from_nibbles(x >> 8), from_nibbles(x >> 12));
+    const unsigned bits = scales.load(cell + kScalesAt);
+    numbers = numbers_of(x);
     return bits | x;
   }
 
@@ -202,6 +226,6 @@ struct Cell<int4_block, T> {
       }
       reinterpret_cast<unsigned*>(cell)[row * 4 + word] = x;
     }
-    reinterpret_cast<fp16*>(cell + 128)[row] = block.scale;
+    reinterpret_cast<fp16*>(cell + kScalesAt)[row] = block.scale;
   }
 };

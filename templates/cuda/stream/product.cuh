@@ -31,9 +31,9 @@ struct InputCell {
 /** A lane's sums over this warp's columns, to [quad of rows][token][4][kSumStride]. */
 template <int T, int N>
 DEVICE void store_sums(float* sums, int tile, const float (&sum)[N]) {
-  const int lane = opaque(::lane()), group = lane >> 2, quad = lane & 3;
-  const auto at = [&](int row, int token) -> float& {
-    return sums[(((tile * 2 + row / 4) * T + token) * 4 + row % 4) * kSumStride + warp()];
+  const unsigned lane = unsigned(opaque(::lane())), group = lane >> 2, quad = lane & 3;
+  const auto at = [&](unsigned row, unsigned token) -> float& {
+    return sums[(((unsigned(tile) * 2 + row / 4) * T + token) * 4 + row % 4) * kSumStride + unsigned(warp())];
   };
   if constexpr (T <= 4) {
     if (quad < T) at(group, quad) = sum[0];
@@ -81,14 +81,15 @@ struct TileSums {
 template <int T>
 struct ScaledSums {
   static constexpr bool kFew = T <= 4;
-  float sum[kFew ? 1 : 4] = {};
+  float sum[kFew ? 2 : 4] = {};  // of few tokens: of the columns that enter as row r, and of the others
 
   template <class W>
   DEVICE void add(const Cell<W, T>& cell, const InputCell<T>& x, int) {
     TileSums<T, 1> one;
     one.add(cell, x, 0);
     if constexpr (kFew) {
-      sum[0] = fmaf(cell.scales.scale, one.c[0][0] + one.c[0][3], sum[0]);
+      sum[0] = fmaf(cell.scales.scale, one.c[0][0], sum[0]);
+      sum[1] = fmaf(cell.scales.scale, one.c[0][3], sum[1]);
     } else {
       const float2 scales = cell.scales.both();
 #pragma unroll
@@ -96,7 +97,14 @@ struct ScaledSums {
     }
   }
 
-  DEVICE void store(float* sums, int tile) const { store_sums<T>(sums, tile, sum); }
+  DEVICE void store(float* sums, int tile) const {
+    if constexpr (kFew) {
+      const float both[] = {sum[0] + sum[1]};
+      store_sums<T>(sums, tile, both);
+    } else {
+      store_sums<T>(sums, tile, sum);
+    }
+  }
 };
 
 /** Rows of the embedding, in the place of words: what the residual stream is in front of the first layer. */
@@ -308,59 +316,60 @@ struct NothingEarly {
 template <class P, int T, class Input, class LoadEarly, class Use>
 DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use&& use) {
   constexpr bool kNormed = Input::kNormed;
-  constexpr int kTogether = tiles_together<P, T>();
+  using G = Group<P, T>;
+  constexpr int kTogether = G::kTiles, kHeld = G::kHeld;
   using Stored = typename P::Stored;
-  constexpr int kChains = T <= 4 && tiles_together<P, 1>() >= 4 ? 1 : 2;  // up to four tokens are summed in the order of one
+  constexpr int kChains = T <= 4 && Group<P, 1>::kTiles >= 4 ? 1 : 2;  // up to four tokens are summed in the order of one
   using Sums = std::conditional_t<Cell<Stored, T>::kScaled, ScaledSums<T>, TileSums<T, kChains>>;
-  constexpr int kMost = held_cells<Stored, T>(), kHeld = kMost < kTogether * P::kWarpCells ? kMost : kTogether * P::kWarpCells;
-  constexpr int kParts = divide_up(P::kWarpCells, kHeld);  // more than one only when a single tile does not fit
-  constexpr int kRounds = divide_up(kTogether * kRowTile * T, kThreads);  // outputs of a thread
+  constexpr int kRounds = divide_up(G::kMeet * kRowTile * T, kThreads);  // outputs of a thread
   const int tiles = P::tiles(cta.index()), first_row = P::first(cta.index()) * kRowTile;
   const uint32_t slice = shared_address(cta.s.work.slices[warp()]);
   const int norm_buffer = cta.norm_buffer;
   if constexpr (kNormed) cta.norm_buffer ^= 1;
   InputReader<P, T, Input> reader(input);
   decltype(load_early(0, 0)) early[kRounds];
-  int at = 0;
+  int at = 0;  // cells of the slot that have been read
 #pragma unroll 1
-  for (int tile = 0; tile < (P::kMostTiles <= kTogether ? 1 : tiles); tile += kTogether) {
-    const int count = P::kEven && P::kMostTiles % kTogether == 0 ? kTogether : min(kTogether, tiles - tile);
+  for (int tile = 0; tile < (P::kMostTiles <= G::kMeet ? 1 : tiles); tile += G::kMeet) {
+    const int met = P::kEven && P::kMostTiles % G::kMeet == 0 ? G::kMeet : min(G::kMeet, tiles - tile);
     // A thread's outputs are all of one token, since 4 T divides kThreads.
-    const int outputs = count * kRowTile * T, token = int(threadIdx.x) / 4 % T;
+    const int outputs = met * kRowTile * T, token = int(threadIdx.x) / 4 % T;
     const auto output_of = [&](int round) { return min(round * kThreads + opaque(int(threadIdx.x)), outputs - 1); };
     const auto row_of = [&](int o) { return first_row + tile * kRowTile + o / 4 / T * 4 + o % 4; };
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) early[round] = load_early(row_of(output_of(round)), token);
-    Sums sums[kTogether];
-    if constexpr (kTogether * P::kWarpCells % P::kInSlot == 0) at = 0;
-#pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      constexpr int kRow = P::kWarpCells < kHeld ? P::kWarpCells : kHeld;
-      Cell<Stored, T> v[kHeld];
-      const int cells = kParts == 1 ? count * P::kWarpCells : min(kHeld, P::kWarpCells - part * kHeld);
-      at = cta.read_cells(v, cells, at, P::kStage);
-      if (tile == 0 && part == 0) {
-        cta.mark(P::kStage, kPhaseCompute);
-        reader.take(cta);
-        cta.mark(P::kStage, kPhaseOthers);
-      }
-#pragma unroll
-      for (int column = 0; column < kRow; ++column) {
-        if (column >= cells) break;
-        InputCell<T> x;
-        x.load(slice, slice_stride(P::kWarpCells), part * kHeld + column);
-#pragma unroll
-        for (int i = 0; i < kTogether; ++i)
-          if (i * kRow + column < kHeld && i < count) sums[i].add(v[i * kRow + column], x, part * kHeld + column);
-      }
-    }
-    if (kNormed && tile == 0) sum_squares<T>(cta.s.squares[norm_buffer], reader.squares);
     float* const shared = cta.s.sums[cta.sum_buffer];
     cta.sum_buffer ^= 1;
+#pragma unroll 1
+    for (int first = 0; first < (G::kMeet == kTogether ? 1 : met); first += kTogether) {
+      const int count = P::kEven && P::kMostTiles % kTogether == 0 ? kTogether : min(kTogether, met - first);
+      const bool begins = tile == 0 && first == 0, ends = G::kShare == 1 || at + G::kCells == G::kInSlot || tile + first + kTogether >= tiles;
+      Sums sums[kTogether];
 #pragma unroll
-    for (int i = 0; i < kTogether; ++i)
-      if (i < count) sums[i].store(shared, i);
-    if (tile + kTogether >= tiles && at != 0) cta.free_slots(1, 0), at = 0;  // its cells are in the sums
+      for (int part = 0; part < G::kParts; ++part) {
+        constexpr int kRow = P::kWarpCells < kHeld ? P::kWarpCells : kHeld;
+        Cell<Stored, T> v[kHeld];
+        const int from = part * kHeld, there = G::kParts == 1 ? count * P::kWarpCells : G::kCells;
+        cta.template read_cells<G>(v, from, at, there, ends && part == G::kParts - 1, P::kStage);
+        if (begins && part == 0) {
+          cta.mark(P::kStage, kPhaseCompute);
+          reader.take(cta);
+          cta.mark(P::kStage, kPhaseOthers);
+        }
+#pragma unroll
+        for (int column = 0; column < kRow; ++column) {
+          if (from + column >= P::kWarpCells) break;
+          InputCell<T> x;
+          x.load(slice, slice_stride(P::kWarpCells), from + column);
+#pragma unroll
+          for (int i = 0; i < kTogether; ++i) sums[i].add(v[i * kRow + column], x, from + column);
+        }
+      }
+      if constexpr (G::kShare > 1) at = ends ? 0 : at + G::kCells;
+      if (kNormed && begins) sum_squares<T>(cta.s.squares[norm_buffer], reader.squares);
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) sums[i].store(shared, first + i);
+    }
     cta.mark(P::kStage, kPhaseCompute);
     cta.sync();
     cta.mark(P::kStage, kPhaseMeet);

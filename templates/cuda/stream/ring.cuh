@@ -1,6 +1,6 @@
 // The weight stream: a ring of slots in shared memory that a producer fills and all warps of the block empty together.
 #pragma once
-#include "formats.cuh"
+#include "deal.cuh"
 #include "lib/mbarrier.cuh"
 
 static_assert(kSlotCells<Matrix> > 0, "a slot holds a cell of every warp");
@@ -160,11 +160,16 @@ struct Producer {
     begin_stage(P::kStage);
     const int block = opaque(int(blockIdx.x));  // else the places of all products would stay in registers
     const char* from = layer_stream + P::at(block);
+    using G = Group<P, Shared::kTokens>;
     const int cells = P::tiles(block) * P::kWarpCells;
-    for (int cell = 0; cell < cells; cell += P::kInSlot) {
-      const int bytes = min(P::kInSlot, cells - cell) * (kWarps * P::kCellBytes);
-      if (!fill(from, bytes, copies)) return false;
-      from += bytes;
+    constexpr int kTogether = G::kShare * G::kCells;  // cells of a warp that begin a slot together
+    for (int first = 0; first < cells; first += kTogether) {
+      const int end = min(first + kTogether, cells);
+      for (int cell = first; cell < end; cell += G::kInSlot) {
+        const int bytes = min(G::kInSlot, end - cell) * (kWarps * P::kCellBytes);
+        if (!fill(from, bytes, copies)) return false;
+        from += bytes;
+      }
     }
     return true;
   }

@@ -331,6 +331,15 @@ void reduce_lanes(const Instruction& i, Frame& f) {
   f.set(i.arguments[0], reduce(kind, i.has("s32"), uint32_t(f.get(i.arguments[2])), uint32_t(f.get(i.arguments[1])), here()));
 }
 
+/** Bit by bit: the last argument is a table of three bits. */
+void look_up(const Instruction& i, Frame& f) {
+  const auto& a = i.arguments;
+  const auto x = uint32_t(f.get(a[1])), y = uint32_t(f.get(a[2])), z = uint32_t(f.get(a[3])), table = uint32_t(f.get(a[4]));
+  uint32_t result = 0;
+  for (int bit = 0; bit < 32; ++bit) result |= (table >> ((x >> bit & 1) * 4 + (y >> bit & 1) * 2 + (z >> bit & 1)) & 1) << bit;
+  f.set(a[0], result);
+}
+
 struct Known {
   const char* word;
   Carry carry;
@@ -343,6 +352,7 @@ constexpr Known kKnown[] = {
     {"discard", nothing}, {"applypriority", nothing}, {"createpolicy", zero}, {"setmaxnreg", nothing}, {"nanosleep", pause}, {"griddepcontrol", nothing},
     {"mbarrier", mbarrier}, {"cp", copy}, {"ldmatrix", load_matrix}, {"stmatrix", store_matrix}, {"shfl", shuffle_lanes},
     {"vote", vote}, {"elect", elect}, {"redux", reduce_lanes}, {"wgmma", warpgroup},
+    {"lop3", look_up},
 };
 
 }  // namespace

@@ -1,0 +1,74 @@
+// How a product is dealt: rows to tiles, tiles to blocks, columns to warps, and what a warp reads of them to slots of the ring.
+#pragma once
+#include "formats.cuh"
+
+/**
+ * A product of Rows x K: how its tiles of rows are dealt to blocks, and the columns of a tile to warps. In the stream its tiles lie one
+ * behind the other from byte At of a layer on, or of the stream for the head. W is what its matrix is stored as.
+ */
+template <int K, int Rows, Stage S, int64_t At, class W = Matrix>
+struct Product {
+  using Stored = W;
+  static constexpr int kColumns = K, kRows = Rows;
+  static constexpr Stage kStage = S;
+  static constexpr int64_t kAt = At;
+  static constexpr int kTiles = divide_up(Rows, kRowTile);
+  static constexpr int kMostTiles = divide_up(kTiles, kBlocks);         // tiles of the busiest block
+  static constexpr bool kEven = kTiles % kBlocks == 0;                  // all blocks have as many
+  static constexpr int kWarpCells = divide_up(padded(K) / 32, kWarps);  // cells of a warp in one tile
+  static constexpr int kCellBytes = kBytesOfCell<W>;
+  static constexpr int kTileBytes = kWarpCells * kWarps * kCellBytes;
+  static constexpr int kInputWords = divide_up(K, 2);
+  /** True when every warp has kWarpCells cells of real columns. */
+  static constexpr bool kExact = kWarpCells * kWarps * 32 == K;
+
+  BOTH static constexpr int first(int block) { return dealt(kTiles, block, kBlocks); }
+  BOTH static constexpr int tiles(int block) {
+    if constexpr (kEven) return kMostTiles;
+    return first(block + 1) - first(block);
+  }
+  /** Where a block's tiles begin. */
+  BOTH static constexpr int64_t at(int block) { return kAt + int64_t(first(block)) * kTileBytes; }
+};
+
+/** A few tokens of a wide model take registers for their input and their queries that others have for weights. */
+template <int T>
+constexpr bool kFewRegisters = T > 1 && T <= 8 && kHidden >= 256 * kWarps;
+
+/** Cells that a warp keeps in registers while it waits for its input, if it can. */
+template <class W, int T>
+constexpr int kWantedCells = kFewRegisters<T> ? 4 : T > 8 ? (kNumbers<W> > 1 ? 6 : 8) : 24;
+
+/**
+ * Tiles whose cells a warp of the kernel of T tokens holds at once. A group begins a slot; where several fit into one, they share it. So what
+ * a warp reads lies at places that are known when this is compiled, but for the slot. The last group of a block may have fewer tiles.
+ */
+template <class P, int T>
+struct Group {
+  using W = typename P::Stored;
+  static constexpr int kRing = kKernel<T>.slots - 1;  // slots that a warp may wait for together
+  /** The most that fit, or fewer where as many groups do with them. */
+  BOTH static constexpr int tiles() {
+    constexpr int cells = kWantedCells<W, T> < kRing * kSlotCells<W> ? kWantedCells<W, T> : kRing * kSlotCells<W>;
+    constexpr int held = cells / P::kWarpCells, summed = kKernel<T>.sum_tiles, fitting = held < summed ? held : summed;
+    return fitting < 1 ? 1 : divide_up(P::kMostTiles, divide_up(P::kMostTiles, fitting));
+  }
+  static constexpr int kTiles = tiles(), kCells = kTiles * P::kWarpCells;  // cells of a warp
+  /** Tiles after which the block adds up: whole groups, as many as it has room for the sums of. */
+  BOTH static constexpr int meet() {
+    constexpr int most = kKernel<T>.sum_tiles / kTiles * kTiles;
+    return divide_up(divide_up(P::kMostTiles, divide_up(P::kMostTiles, most)), kTiles) * kTiles;
+  }
+  static constexpr int kMeet = meet();
+  static constexpr int kSlots = divide_up(kCells, kSlotCells<W>);
+  static constexpr int kShare = kSlots > 1 ? 1 : kSlotCells<W> / kCells;    // groups in a slot
+  static constexpr int kInSlot = kShare * divide_up(kCells, kSlots);        // cells of a warp in a slot
+  /** Cells that are read at once: all, unless a single tile has too many. */
+  BOTH static constexpr int held() {
+    constexpr int fitting = kRing * kInSlot, held = kWantedCells<W, T> < fitting ? kWantedCells<W, T> : fitting;
+    return held < kCells ? held : kCells;
+  }
+  static constexpr int kHeld = held(), kParts = divide_up(kCells, kHeld);
+  static_assert(kTiles == 1 || kParts == 1, "the tiles of a group are read at once");
+  static_assert(kShare * kCells == kInSlot || kShare == 1, "groups share a slot whole");
+};
