@@ -129,7 +129,7 @@ const replyCommand = (program: Program, name: string) =>
     )
     .option(
       '--speculate <auto|off|tokens[,ngram]>',
-      'drafts from text that repeats, checked together; the reply is the same (default: off)',
+      'drafts from text that repeats, checked together; the reply is the same (default: auto on a GPU, off on a CPU)',
       replyValues.speculate('--speculate'),
     );
 

@@ -4,7 +4,7 @@ import type { Manifest } from '../abi/manifest.ts';
 import { ContextOverflow, OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { Engine } from './engine.ts';
-import type { TokenLogprobs } from './engine-options.ts';
+import type { Speculate, TokenLogprobs } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
@@ -287,7 +287,8 @@ export class LanguageModel {
         cached = place.keepCommon(prompt);
         const { sampling, stopIds, speculate, onPrompt } = checked;
         run = engine.generate(prompt.slice(cached), {
-          ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, speculate, signal },
+          ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, signal },
+          speculate: speculate ?? usualSpeculation(this.manifest),
           ...(onPrompt && { onPrompt: (done: number) => onPrompt(cached + done, prompt.length) }),
         });
         while (!said.stopped()) {
@@ -376,6 +377,9 @@ function lengthOf({ maxTokens, maxLength }: CheckedOptions, promptTokens: number
   const message = `the prompt has ${promptTokens} tokens, and max_length in generation_config.json is ${maxLength}, reply included`;
   throw new OnelaunchError('usage', message, { hint: 'Shorten the prompt, or say maxTokens.' });
 }
+
+/** On a GPU drafts cost below a hundredth where nothing repeats; on a CPU no gain was seen (docs/devlog.md, sections 15 and 21). */
+const usualSpeculation = ({ kind }: Manifest): Speculate => (kind === 'cuda' ? 'auto' : 'off');
 
 /** A tokenizer may have more tokens than the model has rows for. */
 function checkTokens(prompt: readonly number[], vocab: number, tokenizer: Tokenizer | null): void {

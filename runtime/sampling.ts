@@ -44,7 +44,7 @@ export interface ReplyOptions {
   readonly stopIds?: readonly number[] | undefined;
   /** Tokens that may come next are drafted, and several checked in one pass. The reply is the same, token by token; where text
    *  repeats, as a list or an edited file does, it takes less time. 'auto': where that pays; numbers: so many or as a pass has room for, found by the last
-   *  `ngram` tokens (3) or fewer. @default 'off' */
+   *  `ngram` tokens (3) or fewer. @default 'auto' on a GPU, 'off' on a CPU */
   readonly speculate?: Speculate | undefined;
   /** Called as the prompt is taken in, pass by pass: tokens of it that are in the KV cache, those that it still held among them, and all.
    *  An error it throws ends the reply. */
@@ -74,7 +74,8 @@ export interface CheckedOptions {
   readonly topLogprobs: number | null;
   readonly stop: readonly string[];
   readonly stopIds: readonly number[];
-  readonly speculate: Speculate;
+  /** Null: what is usual where the model runs. */
+  readonly speculate: Speculate | null;
   /** Null: any text. */
   readonly grammar: Grammar | null;
   readonly onPrompt: OnPrompt | undefined;
@@ -174,7 +175,7 @@ export function checkOptions(
     topLogprobs: logprobs ? (topLogprobs ?? 0) : null,
     stop,
     stopIds: given.stopIds ?? defaults.stopIds,
-    speculate: given.speculate ?? 'off',
+    speculate: given.speculate ?? null,
     grammar,
     onPrompt: given.onPrompt,
     signal: given.signal,
