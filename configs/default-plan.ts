@@ -52,7 +52,7 @@ function defaultPromptPlan(plan: FusionPlan, dims: ModelDims, target: Target): F
   return [prefill, ...apart].find((one) => isLegal(graph, one, target)) ?? null;
 }
 
-/** Matrices in blocks are a stream's alone. */
+/** Matrices in blocks are for a stream, and for tiles beside it. */
 const takesBlocksInStreams = (target: Target): boolean =>
   platformOf(target).streams && !platformOf(target).blockFormats;
 
@@ -70,7 +70,8 @@ export function canRunFormats(
   },
 ): boolean {
   if (!takesBlocksInStreams(target)) return true;
-  return !promptPlan && isLegal(decoderGraph(dims), plan ?? stream, target);
+  const graph = decoderGraph(dims);
+  return isLegal(graph, plan ?? stream, target) && (!promptPlan || isLegal(graph, promptPlan, target));
 }
 
 /** The best plans for a model on a target. @param promptPlan the one that is asked for */

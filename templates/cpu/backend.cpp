@@ -423,6 +423,8 @@ int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t 
 
 int32_t backend_prompt_tokens(Backend*) { return 0; }
 
+bool backend_prompt_logits(Backend*) { return false; }
+
 int32_t backend_steps(Backend*) { return 1; }
 
 int32_t backend_check_tokens(Backend*) { return kSplits == 1 ? std::min(kPassTokens, kMostChecked) : 0; }

@@ -239,7 +239,7 @@ class Batch {
 
   /** Whether the next pass of a sequence chooses a token. */
   static bool samples_next(Backend* backend, const Member& member) {
-    return !member.scores && tokens_of_pass(backend, left(member), true) == left(member);
+    return !member.scores && tokens_of_pass(backend, left(member), 1) == left(member);
   }
 
   /** Tells the backend what the token that is chosen next depends on. */
@@ -268,7 +268,7 @@ class Batch {
     PassRequest request{};
     request.slot = slot;
     request.ids = member.tokens.data() + member.computed;
-    request.count = tokens_of_pass(backend, left(member), !member.scores);
+    request.count = member.scores ? scored_of_pass(backend, left(member), member.computed, member.first_scored) : tokens_of_pass(backend, left(member), 1);
     request.position = member.computed;
     request.sample = !member.scores && request.count == left(member);
     request.first_logits = request.sample    ? request.count - 1

@@ -48,11 +48,16 @@ inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nu
 /** So many passes of decoding take about as long as the shortest launch of a kernel for prompts (measured: docs/devlog.md, section 14). */
 constexpr int32_t kPassesOfLaunch = 3;
 
-/** Tokens of the next pass of those that are left; `last`: the last of them is left to a pass that makes its logits. Where prompts have kernels
- *  of their own, these take whatever is too long for a few passes of decoding. */
-inline int32_t tokens_of_pass(Backend* backend, int32_t left, bool last) {
-  const int32_t most = backend_prompt_tokens(backend), prompt = left - (last ? 1 : 0);
-  return most > 0 && left > kPassesOfLaunch * kModel.pass_tokens ? std::min(prompt, most) : std::min(left, kModel.pass_tokens);
+/** Tokens of the next pass of those that are left, of which the last `kept` are left to passes that make their logits. Where prompts have
+ *  kernels of their own, these take whatever is too long for a few passes of decoding. */
+inline int32_t tokens_of_pass(Backend* backend, int32_t left, int32_t kept) {
+  const int32_t most = backend_prompt_tokens(backend), prompt = left - kept;
+  return most > 0 && prompt >= kPassesOfLaunch * kModel.pass_tokens ? std::min(prompt, most) : std::min(left, kModel.pass_tokens);
+}
+
+/** The same of a text of which tokens get logits from `first` on, where `at` come before those that are left. */
+inline int32_t scored_of_pass(Backend* backend, int32_t left, int32_t at, int32_t first) {
+  return tokens_of_pass(backend, left, backend_prompt_logits(backend) ? 0 : std::min(left, left + at - first));
 }
 
 /** Ends a job: the logits of the token at this position hold NaN or an infinity. */
@@ -153,7 +158,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
 
   // False: the job is to stop, and its next token has no mask.
   const auto enqueue_next = [&] {
-    const int32_t count = tokens_of_pass(backend, prompt - fed, true);
+    const int32_t count = tokens_of_pass(backend, prompt - fed, 1);
     if (job.masked && fed + count == prompt) {
       MaskWords mask;
       if (!thread.wait_for_mask(&mask)) return false;
@@ -268,7 +273,7 @@ inline std::vector<float> score(Backend* backend, JobThread& thread, Sequence& s
       thread.report([](Progress& progress) { progress.finish = kFinishAborted; });
       return {};
     }
-    const int32_t count = tokens_of_pass(backend, total - at, false);
+    const int32_t count = scored_of_pass(backend, total - at, at, job.first);
     PassRequest request{};
     request.ids = job.ids.data() + at;
     request.count = count;

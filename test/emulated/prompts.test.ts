@@ -34,6 +34,8 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
       cases: longest,
       ...more,
     });
+  /** The prompts of the reference: with passes of one token some of them are long enough for tiles. */
+  const short = { plan: stream.with('ones', {}, { tokens: 1 }), cases: undefined };
   const inChunks = prefill.with('chunks', {}, { tokens: 64 });
 
   test.each([
@@ -42,6 +44,15 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     ['qwen2-micro', 'h100', 'several launches', inChunks],
   ] as const)('%s on %s takes in a prompt with %s', async (model, target, _, promptPlan) => {
     const { ok, cases } = await verify(model, target, { promptPlan });
+    expect(cases.flatMap(({ problems }) => problems)).toEqual([]);
+    expect(ok).toBe(true);
+  });
+
+  test.each([
+    ['qwen3-micro', 'h100', 'int4'],
+    ['llama3-micro', 'a100', 'int8'],
+  ] as const)('%s on %s takes in a prompt with matrices in %s', async (model, target, weights) => {
+    const { ok, cases } = await verify(model, target, { weights, ...short });
     expect(cases.flatMap(({ problems }) => problems)).toEqual([]);
     expect(ok).toBe(true);
   });
@@ -71,14 +82,15 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
       'wait(full, parity);',
       /^wrong|not finite|nothing moves/, // or the ring runs ahead of itself
     ],
-  ] as const)('%s: it is noticed', async (_, header, without, noticed) => {
+    ['scales that are left out', 'unpack.cuh', ' * scales[i]', /^wrong|not finite/, 'int4'],
+  ] as const)('%s: it is noticed', async (_, header, without, noticed, weights?: 'int4') => {
     const change = (kernel: Kernel) => {
       const file = `tiles/${header}`;
       const text = kernel.sources[file]!;
       expect(text.replace(without, '')).not.toBe(text);
       return changedKernel(kernel, 'faulty', file, text.replace(without, ''));
     };
-    const outcome = await verify('qwen3-micro', 'h100', { change }).then(
+    const outcome = await verify('qwen3-micro', 'h100', { change, ...(weights && { weights, ...short }) }).then(
       ({ ok }) => (ok ? 'right' : 'wrong logits'),
       (error: Error) => error.message,
     );

@@ -25,7 +25,7 @@ export interface EmulatedCase {
   /** Formats of matrices; without it those of the model. Golden logits of matrices in blocks are the reference's. */
   readonly weights?: WeightName | undefined;
   /** Cases of the golden file that are verified. @default all */
-  readonly cases?: readonly number[];
+  readonly cases?: readonly number[] | undefined;
   /** Gives the kernel a fault. */
   readonly change?: (kernel: Kernel) => Kernel;
 }

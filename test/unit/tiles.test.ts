@@ -9,6 +9,7 @@ import { decoderGraph } from '../../codegen/model/graph.ts';
 import { isLegal } from '../../codegen/plan/check.ts';
 import { tokensOfPass } from '../../codegen/prompts.ts';
 import { tilesScheme } from '../../codegen/schemes/tiles/index.ts';
+import { settleWeights } from '../../codegen/settle-weights.ts';
 import { models } from '../../configs/models.ts';
 import prefill, { variants } from '../../configs/plans/prefill.ts';
 import stream from '../../configs/plans/stream.ts';
@@ -64,6 +65,19 @@ test('each sync of the plan for prompts is missed where it is left out', () => {
   expect(unmissed).toEqual([]);
 });
 
+test('matrices in blocks are unpacked when nobody reads those of the layer before', () => {
+  const schedule = tilesScheme.lower(decoderGraph(settleWeights(qwen, 'int4')), prefill, h100!);
+  expect(tilesScheme.uncovered(schedule)).toEqual([]);
+  const syncs = schedule.syncs.filter(({ after }) => after.stage !== 'ffn_down');
+  expect(tilesScheme.uncovered({ ...schedule, syncs })).toContainEqual(
+    expect.objectContaining({
+      ...{ kind: 'WAR', tensor: 'plain' },
+      from: expect.objectContaining({ stage: 'ffn_down', layer: 0 }),
+      to: expect.objectContaining({ stage: 'unpack', layer: 1 }),
+    }),
+  );
+});
+
 describe('a prompt', () => {
   const folder = mkdtempSync(join(tmpdir(), 'tiles-'));
   afterAll(() => rmSync(folder, { recursive: true }));
@@ -92,7 +106,7 @@ describe('a prompt', () => {
         for (auto [pass, prompt] : {${cases.map(([pass, most]) => `std::pair{${pass}, ${most}}`)}}) {
           kModel.pass_tokens = pass;
           Backend backend{prompt};
-          for (int left : {${lefts}}) printf("%d\\n", tokens_of_pass(&backend, left, true));
+          for (int left : {${lefts}}) printf("%d\\n", tokens_of_pass(&backend, left, 1));
         }
       }`;
     const binary = join(folder, 'cut');

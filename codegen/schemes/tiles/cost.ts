@@ -3,6 +3,7 @@ import { meanCached } from '../../model/kinds.ts';
 import { columnsOf, matrixRowsOf } from '../../model/ops.ts';
 import { type Cost, costOf } from '../../schedule/cost.ts';
 import type { Work } from '../../schedule/terms.ts';
+import { streamPlaces } from '../stream/sizes.ts';
 import type { TileStage, TilesSchedule } from './schedule.ts';
 import { queryTile } from './sizes.ts';
 
@@ -16,7 +17,7 @@ export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedu
     tokens,
     syncName: 'grid barriers',
     splits: [1, 1],
-    weightBytes: (stage) => (isRun(stage) ? stage.weightBytes : 0),
+    weightBytes: (stage) => (isRun(stage) ? stage.weightBytes + unpackedBytes(schedule, stage) : 0),
     syncs: (stage) =>
       of(stage.name).map(({ reason }) => ({
         scope: 'grid',
@@ -26,13 +27,23 @@ export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedu
         reason,
       })),
     notes: () => [],
-    waits: (stage) => (isRun(stage) ? of(stage.name).map((): Work => ({ term: 'barrier', amount: 1 })) : []),
+    waits: (stage) =>
+      isRun(stage)
+        ? [...of(stage.name), ...(unpacksBefore(schedule, stage) ? [null] : [])].map(
+            (): Work => ({ term: 'barrier', amount: 1 }),
+          )
+        : [],
     work: (stage) => (isRun(stage) ? stageWork(schedule, stage as TileStage, { position, tokens }) : []),
     flop: (stage) => (isRun(stage) ? stageFlop(schedule, stage as TileStage, { position, tokens }) : null),
     slowdown: () => 1,
     beside: false,
     lines: [
       `for ${tokens} tokens together; the last token of a prompt, and its logits, are decoding's`,
+      ...(schedule.unpacked
+        ? [
+            `the matrices of a layer become numbers in front of its first stage, in ${Math.ceil(schedule.unpacked.layerBytes / 1e6)} MB, and all blocks meet`,
+          ]
+        : []),
       ...schedule.kernels.map(
         ({ most, tokens, rows }) =>
           `up to ${most} tokens: tiles of ${tokens} tokens; rows ${Object.entries(rows)
@@ -41,6 +52,15 @@ export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedu
       ),
     ],
   });
+}
+
+const unpacksBefore = ({ stages, unpacked }: TilesSchedule, { name }: Pick<TileStage, 'name'>): boolean =>
+  unpacked !== null && name === stages.find(({ part }) => part === 'layer')!.name;
+
+/** Bytes that a layer's unpacking reads and writes. */
+function unpackedBytes(schedule: TilesSchedule, stage: Pick<TileStage, 'name'>): number {
+  if (!unpacksBefore(schedule, stage)) return 0;
+  return streamPlaces(schedule.dims).layerBytes + schedule.unpacked!.layerBytes;
 }
 
 interface Launch {

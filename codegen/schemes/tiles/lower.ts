@@ -1,6 +1,7 @@
 // A checked plan as tiles: stages given a form, products cut, activations given memory, barriers derived.
 import { invariant } from '../../../errors.ts';
 import type { ModelDims } from '../../model/dims.ts';
+import { isBlocks } from '../../model/formats.ts';
 import type { Graph, OpName } from '../../model/graph.ts';
 import {
   columnsOf,
@@ -11,13 +12,14 @@ import {
   rowsOf,
 } from '../../model/ops.ts';
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
+import { formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
 import { unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
-import { shapeOf } from '../stream/sizes.ts';
+import { shapeOf, streamPlaces } from '../stream/sizes.ts';
 import { headRowsStage, promptGraph } from './rewrite.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
 import {
@@ -37,6 +39,8 @@ import { formOf, isRefusal } from './stages.ts';
  * the other normed input, h. Once: the last normed input.
  */
 const roundings = { perLayer: 9, once: 1 } as const;
+/** Products of a layer whose matrices, in blocks, are rounded to that type when they are unpacked: as much as if their inputs were once more. */
+const unpackedProducts = productOps.filter((op) => op !== 'lm_head').length;
 
 export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): TilesSchedule {
   const graph = promptGraph(written, plan);
@@ -55,6 +59,10 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
   const stages = withNormsAhead(stagesFor(graph, dealt).map((stage) => lowerStage(graph, stage)));
   const hazards = findHazards(graph, dealt);
   const packing = packWeights(dims, true);
+  const { weights: _, ...plain } = dims;
+  const unpacked = isBlocks(formatOf(dims, 'qkv')) ? streamPlaces(plain) : null;
+  const makesLogits = !isBlocks(formatOf(dims, 'head'));
+  const isMade = ({ part }: Pick<TileStage, 'part'>) => makesLogits || part !== 'end';
   return {
     scheme: 'tiles',
     dims,
@@ -65,10 +73,14 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     splits: 1,
     warps: tileWarps,
     blocks: target.sms,
-    stages,
-    products: productOps.map((op) => shapeOf(dims, op, target.sms)),
+    stages: stages.filter(isMade),
+    products: productOps
+      .filter((op) => makesLogits || op !== 'lm_head')
+      .map((op) => shapeOf(plain, op, target.sms)),
+    unpacked,
+    makesLogits,
     kernels,
-    buffers: buffersOf(dims, most),
+    buffers: buffersOf(plain, most),
     ...sharedFor(dims, target, kernels, scheme.slots, multiply),
     mostSteps: scheme.slots,
     multiply,
@@ -76,7 +88,7 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     slots: slotsOf(dims, packing),
     hazards,
     syncs: placeGridSyncs(graph, dealt, hazards),
-    roundings,
+    roundings: { ...roundings, perLayer: roundings.perLayer + (unpacked ? unpackedProducts : 0) },
     pairRoundings: { perLayer: 0, once: 0 },
   };
 }

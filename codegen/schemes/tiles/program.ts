@@ -40,14 +40,24 @@ const queryTile = 16 * warps;
 
 /** The steps of a block; layers as `layers` numbers them. The head works on the last tokens. */
 export function programOf(schedule: TilesSchedule, machine: Machine, block: number): Step[] {
+  const first = schedule.stages.find(({ part }) => part === 'layer');
   return twoLayers(schedule.stages).flatMap(({ stage, trip }): Step[] => {
+    const before = stage === first && schedule.unpacked ? unpackSteps(block, trip) : [];
     const units = unitsOf(schedule, machine, stage, trip)
       .filter((unit) => unit.block === block)
       .map((unit): Step => ({ kind: 'unit', unit: { ...unit, stage: stage.name, trip } }));
     const meets = schedule.syncs.some(({ after }) => after.stage === stage.name);
-    return meets ? [...units, { kind: 'meet', after: stage.name }] : units;
+    return [...before, ...units, ...(meets ? [{ kind: 'meet', after: stage.name } as const] : [])];
   });
 }
+
+/** Each block makes numbers of its share of a layer's matrices; a share is a token of `plain`, whatever the product. */
+const unpackSteps = (block: number, trip: number): Step[] => [
+  { kind: 'unit', unit: { stage: 'unpack', trip, reads: [], writes: [plainOf([block, block + 1])] } },
+  { kind: 'meet', after: 'unpack' },
+];
+
+const plainOf = (tokens: Region['tokens']): Region => ({ buffer: 'plain', tokens, columns: [0, 1] });
 
 interface Dealt extends Pick<Unit, 'reads' | 'writes'> {
   readonly block: number;
@@ -81,8 +91,11 @@ function unitsOf(schedule: TilesSchedule, machine: Machine, stage: TileStage, tr
         writes: [all(result, token, token + 1)],
       }));
     }
-    case 'product':
-      return productUnits(schedule, machine, stage, trip);
+    case 'product': {
+      const units = productUnits(schedule, machine, stage, trip);
+      if (schedule.unpacked === null || stage.part !== 'layer') return units;
+      return units.map((unit) => ({ ...unit, reads: [...unit.reads, plainOf([0, blocks])] }));
+    }
     case 'heads':
       return each(tokens * dims.kvHeads, (unit) => headUnit(dims, unit, machine, trip));
     case 'attend': {

@@ -55,13 +55,6 @@ export function tilesNotHalf(context: Context): Finding[] {
   return atTiles(context, 'tiles-not-half', why);
 }
 
-export function tilesOfBlocks(context: Context): Finding[] {
-  const { name, weights } = context.graph.dims;
-  if (!weights) return [];
-  const why = `the matrices of ${name} are ${weights.layers}, and tiles take plain numbers; prompts go through passes of the plan that decodes`;
-  return atTiles(context, 'tiles-of-blocks', why);
-}
-
 export function tilesOddHead(context: Context): Finding[] {
   const { plan, target } = context;
   const { name, headDim } = context.graph.dims;

@@ -47,6 +47,12 @@ export interface TileBuffer {
   readonly tokens: number;
 }
 
+/** The matrices of one layer as numbers: where that of each product begins, and all of them [bytes]. */
+export interface Unpacked {
+  readonly at: Readonly<Partial<Record<OpName, number>>>;
+  readonly layerBytes: number;
+}
+
 export interface TilesSchedule extends CommonSchedule {
   readonly scheme: 'tiles';
   readonly stages: readonly TileStage[];
@@ -55,6 +61,13 @@ export interface TilesSchedule extends CommonSchedule {
   /** From that of short prompts to that of long ones. */
   readonly kernels: readonly TileKernel[];
   readonly buffers: readonly TileBuffer[];
+  /**
+   * Where matrices of layers are in blocks: those of a layer become numbers in memory in front of its first stage, where products read them,
+   * and all blocks meet. Null: products read the stream.
+   */
+  readonly unpacked: Unpacked | null;
+  /** False where the head is in blocks: it is not unpacked, and logits are decoding's. */
+  readonly makesLogits: boolean;
   /** Positions of a tile of attention. */
   readonly keyTile: number;
   /** Those that are in shared memory. */

@@ -24,8 +24,12 @@ export interface TilesView {
     number: number;
     columns: string;
     rows: string;
+    at: string;
     doc: string;
   }[];
+  /** What products read their matrices from, of PromptArgs, and what that is. */
+  readonly matrices: string;
+  readonly matricesDoc: string;
   readonly kernels: readonly { most: number; tokens: number; rows: string }[];
   readonly operands: readonly OperandView[];
   readonly buffers: readonly BufferView[];
@@ -58,6 +62,7 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
       number,
       columns: sizes[productOf(op).columns].constant,
       rows: matrixRowsText(op),
+      at: atOf(schedule, op),
       doc: `${tiles} groups of 8 rows, ${(warpCells * streamWarps) / 2} steps of 64 columns`,
     })),
     kernels: kernels.map(({ most, tokens, rows }) => ({
@@ -66,11 +71,13 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
       rows: products.map(({ op }) => rows[op]!).join(', '),
     })),
     operands: operandViews(schedule),
-    ...placedBuffers(buffers),
+    matrices: schedule.unpacked ? 'plain' : 'pass.stream',
+    matricesDoc: schedule.unpacked ? 'those of a layer as numbers' : 'the stream',
+    ...placedBuffers(buffers, schedule.unpacked),
     stageNames: schedule.stages.map((stage) => stage.name),
     stages: schedule.stages.map((stage) => stageLine(schedule, stage)),
     begin: callLines(schedule, 'begin'),
-    layer: callLines(schedule, 'layer'),
+    layer: [...unpackLines(schedule), ...callLines(schedule, 'layer')],
     end: callLines(schedule, 'end'),
     constants: [
       int('kThreads', schedule.warps * 32, 'of a block, that compute'),
@@ -84,6 +91,11 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
         'kMostSlots',
         schedule.mostSteps,
         'steps of a product in shared memory: fewer where they do not fit',
+      ),
+      constantOf('bool')(
+        'kMakesLogits',
+        String(schedule.makesLogits),
+        'of its tokens, in a launch behind it',
       ),
       int('kSquareParts', squareParts(schedule.dims), 'sums of squares of a token at most'),
       int('kKeyTile', schedule.keyTile, 'positions of a tile of attention'),
@@ -101,6 +113,10 @@ interface OperandView {
   readonly layers: string;
 }
 
+/** Where the matrix of a product begins. */
+const atOf = ({ unpacked }: TilesSchedule, op: OpName): string =>
+  unpacked ? String(unpacked.at[op]!) : `::k${productName(op)}At`;
+
 const operandViews = (schedule: TilesSchedule): OperandView[] =>
   schedule.products.map(({ op, tiles, warpCells }) => {
     const input = bufferOf(schedule, productOf(op).input);
@@ -109,8 +125,8 @@ const operandViews = (schedule: TilesSchedule): OperandView[] =>
       inputGroups: input.tokens / 8,
       groups: tiles,
       cells: warpCells * streamWarps,
-      at: `k${productName(op)}At`,
-      layers: op === 'lm_head' ? '1' : 'kLayers',
+      at: atOf(schedule, op),
+      layers: op === 'lm_head' || schedule.unpacked ? '1' : 'kLayers',
     };
   });
 
@@ -121,7 +137,10 @@ const forms = {
 } as const;
 
 /** One behind the other, each at a multiple of 256 bytes. */
-function placedBuffers(buffers: readonly TileBuffer[]): { buffers: BufferView[]; bytes: number } {
+function placedBuffers(
+  buffers: readonly TileBuffer[],
+  unpacked: TilesSchedule['unpacked'],
+): { buffers: BufferView[]; bytes: number } {
   let bytes = 0;
   const placed = buffers.map((buffer): BufferView => {
     const { name, tensors, form, stride, tokens } = buffer;
@@ -130,7 +149,11 @@ function placedBuffers(buffers: readonly TileBuffer[]): { buffers: BufferView[];
     const doc = tensors.map(docOf).join(', ') || 'sums of squares of the residual stream';
     return { name, type: forms[form].type, shape: shapeText(buffer), doc, offset };
   });
-  return { buffers: placed, bytes };
+  if (unpacked === null) return { buffers: placed, bytes };
+  const { layerBytes } = unpacked;
+  const doc = 'the matrices of a layer as numbers, in cells';
+  const plain = { name: 'plain', type: 'char', shape: `[${layerBytes}]`, doc, offset: bytes };
+  return { buffers: [...placed, plain], bytes: bytes + layerBytes };
 }
 
 /** Operands are groups of cells. */
@@ -149,14 +172,14 @@ const headNorms = ({ dims }: TilesSchedule) => ({
 });
 
 /** What a stage of a layer, or behind the layers, is called with. */
-const source = ({ part }: TileStage) =>
+const source = ({ unpacked }: TilesSchedule, { part }: TileStage) =>
   part === 'layer'
     ? {
         weights: 'Layer',
         source: 'layer',
         path: 'w.',
-        stream: 'layer.stream',
-        layer: 'layer.number',
+        stream: unpacked ? 'b.args.plain' : 'layer.stream',
+        layer: unpacked ? '0' : 'layer.number',
         tokens: 'b.tokens()',
       }
     : {
@@ -170,7 +193,7 @@ const source = ({ part }: TileStage) =>
 
 function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
   const { dims } = schedule;
-  const common = { name: stage.name, formula: markedOps(stage).join(' + '), ...source(stage) };
+  const common = { name: stage.name, formula: markedOps(stage).join(' + '), ...source(schedule, stage) };
   switch (stage.body) {
     case 'embed': {
       const ahead = aheadOf(schedule, stage);
@@ -308,6 +331,19 @@ function epilogueLines(schedule: TilesSchedule, stage: TileStage): Line[] {
       : line('store', { to, columns: sizes[rows].constant, value }),
   ];
 }
+
+/** What makes numbers of the matrices of a layer, and the barrier behind it. */
+const unpackLines = ({ unpacked, products }: TilesSchedule): Line[] =>
+  unpacked
+    ? [
+        line('call_unpack', {
+          products: products
+            .filter(({ op }) => op !== 'lm_head')
+            .map(({ op }) => ({ name: productName(op) })),
+        }),
+        line('meet', { reason: 'every product reads what other blocks unpacked' }),
+      ]
+    : [];
 
 /** The calls of a part, and the barriers behind them. */
 function callLines({ stages, syncs }: TilesSchedule, part: TileStage['part']): Line[] {

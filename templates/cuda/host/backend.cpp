@@ -197,6 +197,8 @@ int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t 
 
 int32_t backend_prompt_tokens(Backend*) { return PromptLaunches::kMostTokens; }
 
+bool backend_prompt_logits(Backend*) { return PromptLaunches::kMakesLogits; }
+
 int32_t backend_steps(Backend* backend) { return backend->scheme.most_steps(backend->bound.context); }
 
 int32_t backend_check_tokens(Backend* backend) { return backend->scheme.check_tokens(); }

@@ -13,22 +13,23 @@ DEVICE void for_tokens(const Block& b, int tokens, Body&& body) {
 }
 
 /** x [tokens][padded(kHidden)] = rows of the embedding. */
-DEVICE void embed(const Block& b, float* x, const Matrix* embedding) {
+template <class W>
+DEVICE void embed(const Block& b, float* x, const W* embedding) {
   for_tokens(b, b.tokens(), [&](int token) {
-    const Matrix* const row = embedding + size_t(b.args.pass.ids[token]) * padded(kHidden);
-    for (int i = lane(); i < kHidden; i += 32) x[size_t(token) * padded(kHidden) + i] = to_float(row[i]);
+    const W* const row = stored_row(embedding, b.args.pass.ids[token], kHidden);
+    for (int i = lane(); i < kHidden; i += 32) x[size_t(token) * padded(kHidden) + i] = number(row, i);
   });
 }
 
 /** The same, and what the norm in front of product P makes of it but for its factor; squares in `parts` parts, all but the first zero. */
-template <class P>
-DEVICE void embed_ahead(const Block& b, float* x, const Matrix* embedding, char* to, const Vector* weights, float* squares, int parts) {
+template <class P, class W>
+DEVICE void embed_ahead(const Block& b, float* x, const W* embedding, char* to, const Vector* weights, float* squares, int parts) {
   for_tokens(b, b.tokens(), [&](int token) {
-    const Matrix* const row = embedding + size_t(b.args.pass.ids[token]) * padded(kHidden);
+    const W* const row = stored_row(embedding, b.args.pass.ids[token], kHidden);
     float square = 0;
     for (int i = 2 * lane(); i < kHidden; i += 64) {
       const bool both = i + 1 < kHidden;
-      const float2 v = make_float2(to_float(row[i]), both ? to_float(row[i + 1]) : 0.0f);
+      const float2 v = make_float2(number(row, i), both ? number(row, i + 1) : 0.0f);
       *reinterpret_cast<float2*>(x + size_t(token) * padded(kHidden) + i) = v;
       square = fmaf(v.x, v.x, fmaf(v.y, v.y, square));
       store_input<P>(to, token, i, v.x * to_float(weights[i]), both ? v.y * to_float(weights[i + 1]) : 0.0f);

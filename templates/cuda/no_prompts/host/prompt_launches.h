@@ -10,6 +10,7 @@
 
 struct PromptLaunches {
   static constexpr int kMostTokens = 0;
+  static constexpr bool kMakesLogits = false;
   explicit PromptLaunches(const Gpu&) {}
   void bind(Arena&, Arena&) {}
   void launch(const Pass&, int, cudaStream_t) {}

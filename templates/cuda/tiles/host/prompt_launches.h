@@ -13,6 +13,7 @@
 class PromptLaunches {
  public:
   static constexpr int kMostTokens = tiles::kMostTokens;
+  static constexpr bool kMakesLogits = tiles::kMakesLogits;
 
   explicit PromptLaunches(const Gpu& gpu) {
     check_cuda(kernel_prompt_blocks(gpu.index, &blocks_), "kernel_prompt_blocks");
@@ -88,7 +89,7 @@ class PromptLaunches {
       for (int i = 0; i < tiles::kProducts; ++i) {
         const tiles::Operands& of = tiles::kOperands[i];
         make_map(maps.input[i], args_.*of.input, 1, kStreamLayerBytes, of.input_groups, of.cells, kernel.tokens / 8);
-        make_map(maps.weights[i], args_.pass.stream + of.at, of.layers, kStreamLayerBytes, of.groups, of.cells, kernel.rows[i] / 8);
+        make_map(maps.weights[i], tiles::matrices_of(args_) + of.at, of.layers, kStreamLayerBytes, of.groups, of.cells, kernel.rows[i] / 8);
       }
     }
     return all;
