@@ -90,7 +90,10 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
       expect(text.replace(without, '')).not.toBe(text);
       return changedKernel(kernel, 'faulty', file, text.replace(without, ''));
     };
-    const outcome = await verify('qwen3-micro', 'h100', { change, ...(weights && { weights, ...short }) }).then(
+    const outcome = await verify('qwen3-micro', 'h100', {
+      change,
+      ...(weights && { weights, ...short }),
+    }).then(
       ({ ok }) => (ok ? 'right' : 'wrong logits'),
       (error: Error) => error.message,
     );

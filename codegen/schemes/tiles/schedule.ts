@@ -48,7 +48,7 @@ export interface TileBuffer {
 }
 
 /** The matrices of one layer as numbers: where that of each product begins, and all of them [bytes]. */
-export interface Unpacked {
+interface Unpacked {
   readonly at: Readonly<Partial<Record<OpName, number>>>;
   readonly layerBytes: number;
 }
