@@ -145,7 +145,7 @@ export class LanguageModel {
     const place = this.#places.take([], stop);
     let held: readonly number[] = [];
     try {
-      place.engine.reset(0);
+      place.begin([]);
       const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
       const scored = await likelihood(place.engine, checked, either);
       held = checked;
@@ -284,11 +284,14 @@ export class LanguageModel {
     try {
       if (!signal.aborted) {
         began = true;
-        cached = place.keepCommon(prompt);
+        cached = await this.#places.share(place, prompt, signal);
         const { sampling, stopIds, speculate, onPrompt } = checked;
         run = engine.generate(prompt.slice(cached), {
           ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, speculate, signal },
-          ...(onPrompt && { onPrompt: (done: number) => onPrompt(cached + done, prompt.length) }),
+          onPrompt: (done: number) => {
+            place.moved();
+            onPrompt?.(cached + done, prompt.length);
+          },
         });
         while (!said.stopped()) {
           const batch = await advance();
