@@ -358,12 +358,7 @@ export const abiFunctions: readonly AbiFunction[] = [
   {
     name: 'ol_sequence_copy',
     returns: 'i32',
-    params: [
-      param('engine', 'engine'),
-      param('slot', 'i32'),
-      param('source', 'i32'),
-      param('length', 'i32'),
-    ],
+    params: [param('engine', 'engine'), param('slot', 'i32'), param('source', 'i32'), param('length', 'i32')],
     doc: 'Gives an open sequence the first length positions of another in place of its own. The other may have a job: positions that it has by now.',
   },
   {

@@ -115,10 +115,10 @@ export class Places {
     return taken;
   }
 
-  /** The free place that holds most of these tokens; undefined where all have replies. */
-  holding(tokens: readonly number[]): Place | undefined {
-    const free = this.#free();
-    return free.length === 0 ? undefined : mostBy(free, (place) => place.common(tokens));
+  /** The free place that holds most of these tokens. @throws as checkFree does */
+  holding(tokens: readonly number[]): Place {
+    this.checkFree();
+    return mostBy(this.#free(), (place) => place.common(tokens));
   }
 
   /** Gives a place that was taken what any other has of its prompt: also one that runs, and one that is to have more, once it has.
