@@ -96,7 +96,7 @@ it('16 sessions with one system prompt of 500 tokens compute it once', async () 
   const sums = all.map(computed).toSorted((a, b) => b - a);
   expect(sums[0]).toBeGreaterThan(shared);
   expect(sums[1]).toBeLessThan(30);
-  for (const [i, one] of asked.entries()) {
+  for (const [i, one] of asked.slice(0, 6).entries()) {
     expect((await alone.session(conversation).chat(one).result()).tokens, one).toEqual(all[i]!.tokens);
   }
 });
