@@ -66,6 +66,8 @@ export interface OpenEngine {
   readonly engine: Engine;
   /** What the user should know of the checkpoint, one line each. */
   readonly warnings: readonly string[];
+  /** Which weights they are. */
+  readonly weights: () => string;
 }
 
 const count = z.int().positive();
@@ -107,9 +109,9 @@ export async function load(options: LoadOptions): Promise<LanguageModel> {
     tokenizer: 'optional',
     run: { ...given, sequences: given.parallel },
   });
-  const { engine, warnings } = await openEngine(built, { ...given, sequences: given.parallel });
+  const { engine, ...opened } = await openEngine(built, { ...given, sequences: given.parallel });
   try {
-    return await openModel(built, engine, { warnings, parallel: given.parallel });
+    return await openModel(built, engine, { ...opened, parallel: given.parallel });
   } catch (error) {
     engine.close();
     throw error;
@@ -174,15 +176,18 @@ export async function openEngine(
 ): Promise<OpenEngine> {
   const { manifest } = built;
   const context = options.context ?? Math.min(built.dims.maxPositions, 4096);
-  const [{ Engine }, plans, { checkContext }] = await Promise.all([
+  const [{ Engine }, plans, { checkContext }, { weightsIdentity }] = await Promise.all([
     import('./runtime/engine.ts'),
     import('./runtime/load-plan.ts'),
     import('./preflight.ts'),
+    import('./runtime/weights-identity.ts'),
   ]);
   checkContext(built.dims, context);
-  const { sources, warnings } = options.randomWeights
-    ? { sources: plans.randomPlan(manifest, options.randomWeights.seed), warnings: [] }
-    : plans.loadPlan(manifest, await tensorsOf(built));
+  const { randomWeights } = options;
+  const tensors = randomWeights ? undefined : await tensorsOf(built);
+  const { sources, warnings } = tensors
+    ? plans.loadPlan(manifest, tensors)
+    : { sources: plans.randomPlan(manifest, randomWeights!.seed), warnings: [] };
   const { onProgress, signal } = options;
   const engine = await Engine.open(built.library, manifest, {
     context,
@@ -201,7 +206,8 @@ export async function openEngine(
     engine.close();
     throw error;
   }
-  return { engine, warnings };
+  const weights = () => (tensors ? weightsIdentity(tensors) : `random, seed ${randomWeights!.seed}`);
+  return { engine, warnings, weights };
 }
 
 /** The tensors that were read before the build, or that are in its directory now. */
@@ -214,14 +220,16 @@ async function tensorsOf({ files, modelDirectory, dims }: BuiltKernel): Promise<
 
 /** The model over an engine that has its weights.
  *  @param options.warnings of the weights, told with the notes of the build
+ *  @param options.weights as openEngine tells it: by it a conversation is restored only with the weights that it was saved with
  *  @param options.parallel places for replies: sequences of the engine, which was opened for as many */
 export async function openModel(
   built: BuiltKernel,
   engine: Engine,
   {
     warnings = [],
+    weights,
     parallel = 1,
-  }: { readonly warnings?: readonly string[]; readonly parallel?: number | undefined } = {},
+  }: Partial<Omit<OpenEngine, 'engine'>> & { readonly parallel?: number | undefined } = {},
 ): Promise<LanguageModel> {
   const [{ LanguageModel }, { greedy }, { chatTemplate }] = await Promise.all([
     import('./runtime/model.ts'),
@@ -240,6 +248,7 @@ export async function openModel(
     tokenizer,
     template:
       tokenizer === null || modelDirectory === null ? null : () => template ?? chatTemplate(modelDirectory),
+    ...(weights && { weights }),
     notes: [...(built.notes ?? []), ...warnings],
   });
 }

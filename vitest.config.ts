@@ -12,13 +12,21 @@ const tier = (name: string, limitMinutes: number, globalSetup: string[] = []) =>
   },
 });
 
+/** Unit tests that change what is the whole process's: the modules that others import, or where compilers are looked for. */
+const apart = ['build-compilers', 'hostile-arguments', 'preflight', 'target-file'].map(
+  (name) => `test/unit/${name}.test.ts`,
+);
+const unit = tier('unit', 2);
+
 export default defineConfig({
   test: {
     pool: 'forks',
     maxWorkers: '100%',
     globalSetup: 'test/support/built-once.ts',
     projects: [
-      tier('unit', 2),
+      // Files of one worker share their modules: to import them anew for each took as long as the tests.
+      { ...unit, test: { ...unit.test, exclude: apart, isolate: false } },
+      { ...unit, test: { ...unit.test, name: 'unit-apart', include: apart } },
       tier('compile', 6),
       tier('thorough', 10),
       tier('emulated', 10),

@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 7;
+export const abiVersion = 8;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -354,6 +354,42 @@ export const abiFunctions: readonly AbiFunction[] = [
     returns: 'i32',
     params: [param('engine', 'engine'), param('slot', 'i32')],
     doc: 'Gives a sequence back. It must have no job.',
+  },
+  {
+    name: 'ol_sequence_copy',
+    returns: 'i32',
+    params: [param('engine', 'engine'), param('slot', 'i32'), param('source', 'i32'), param('length', 'i32')],
+    doc: 'Gives an open sequence the first length positions of another in place of its own. The other may have a job: positions that it has by now.',
+  },
+  {
+    name: 'ol_cache_bytes',
+    returns: 'i64',
+    params: [param('engine', 'engine')],
+    doc: 'Bytes of a position of a sequence in the KV cache; -1 without an engine.',
+  },
+  {
+    name: 'ol_cache_read',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('slot', 'i32'),
+      param('position', 'i32'),
+      param('count', 'i32'),
+      param('out', 'ptr'),
+    ],
+    doc: 'Copies out positions [position, position + count) of an open sequence, or, without a job, of that of ol_generate, slot -1: ol_cache_bytes of each. How they lie is the business of this library.',
+  },
+  {
+    name: 'ol_cache_write',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('slot', 'i32'),
+      param('ids', 'ptr'),
+      param('count', 'i32'),
+      param('bytes', 'ptr'),
+    ],
+    doc: 'Appends what ol_cache_read has copied out of a library of the same sources: int32_t ids[count], and their bytes.',
   },
   {
     name: 'ol_profile',

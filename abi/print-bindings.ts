@@ -41,7 +41,7 @@ export function bindingsSource(): string {
       alias(
         'Pointer',
         'Memory of a typed array, which C reads or writes in place, or an address.',
-        'Int32Array | Float32Array | bigint | null',
+        'Int32Array | Float32Array | Uint8Array | bigint | null',
       ),
       alias('Int64', 'koffi gives a number where that is exact, else a bigint.', 'number | bigint'),
       alias('EngineHandle', 'The address of an engine.', 'bigint'),

@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 7;
+export const abiVersion = 8;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -77,7 +77,7 @@ export const profileRole = {
 } as const;
 
 /** Memory of a typed array, which C reads or writes in place, or an address. */
-export type Pointer = Int32Array | Float32Array | bigint | null;
+export type Pointer = Int32Array | Float32Array | Uint8Array | bigint | null;
 
 /** koffi gives a number where that is exact, else a bigint. */
 export type Int64 = number | bigint;
@@ -583,6 +583,26 @@ export interface Functions {
   ol_sequence_reset(engine: EngineHandle | null, slot: number, length: number): number;
   /** Gives a sequence back. It must have no job. */
   ol_sequence_close(engine: EngineHandle | null, slot: number): number;
+  /** Gives an open sequence the first length positions of another in place of its own. The other may have a job: positions that it has by now. */
+  ol_sequence_copy(engine: EngineHandle | null, slot: number, source: number, length: number): number;
+  /** Bytes of a position of a sequence in the KV cache; -1 without an engine. */
+  ol_cache_bytes(engine: EngineHandle | null): Int64;
+  /** Copies out positions [position, position + count) of an open sequence, or, without a job, of that of ol_generate, slot -1: ol_cache_bytes of each. How they lie is the business of this library. */
+  ol_cache_read(
+    engine: EngineHandle | null,
+    slot: number,
+    position: number,
+    count: number,
+    out: Pointer,
+  ): number;
+  /** Appends what ol_cache_read has copied out of a library of the same sources: int32_t ids[count], and their bytes. */
+  ol_cache_write(
+    engine: EngineHandle | null,
+    slot: number,
+    ids: Pointer,
+    count: number,
+    bytes: Pointer,
+  ): number;
   /** int32_t counts[2]: events recorded since they were last fetched, and those that found no room. Fetches all of them where the capacity is enough: ProfileEvent[capacity]. Fails in a library that was not built for profiling. */
   ol_profile(engine: EngineHandle | null, events: Pointer, capacity: number, counts: Pointer): number;
   /** What the engine runs on, for people: a GPU name, or a CPU path with its threads. */
@@ -663,6 +683,27 @@ export function bindFunctions(library: LibraryHandle): Functions {
     ol_sequence_stop: library.func('ol_sequence_stop', 'int32_t', [enginePointer, 'int32_t']),
     ol_sequence_reset: library.func('ol_sequence_reset', 'int32_t', [enginePointer, 'int32_t', 'int32_t']),
     ol_sequence_close: library.func('ol_sequence_close', 'int32_t', [enginePointer, 'int32_t']),
+    ol_sequence_copy: library.func('ol_sequence_copy', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      'int32_t',
+      'int32_t',
+    ]),
+    ol_cache_bytes: library.func('ol_cache_bytes', 'int64_t', [enginePointer]),
+    ol_cache_read: library.func('ol_cache_read', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      'int32_t',
+      'int32_t',
+      'void *',
+    ]),
+    ol_cache_write: library.func('ol_cache_write', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      'void *',
+      'int32_t',
+      'void *',
+    ]),
     ol_profile: library.func('ol_profile', 'int32_t', [enginePointer, 'void *', 'int32_t', 'void *']),
     ol_device: library.func('ol_device', 'str', [enginePointer]),
     ol_error: library.func('ol_error', 'str', [enginePointer]),

@@ -125,6 +125,19 @@ export class Engine {
     this.#own.reset(length);
   }
 
+  /** As those of a sequence, of the engine's own. */
+  cacheBytes(): number {
+    return this.#own.cacheBytes();
+  }
+
+  readCache(position: number, count: number): Uint8Array {
+    return this.#own.readCache(position, count);
+  }
+
+  writeCache(ids: TokenIds, bytes: Uint8Array): void {
+    this.#own.writeCache(ids, bytes);
+  }
+
   /** What the library wrote down since this was last asked.
    *  @throws OnelaunchError when it was not built for profiling, or a job runs */
   takeProfile(): Recorded {

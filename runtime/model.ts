@@ -13,6 +13,7 @@ import { type Finish, once, type Piece, type Reply, type ReplyResult } from './r
 import { jsonOfReply, type SchemaOption, thinkingEnd } from './reply-grammar.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
+import { type CacheOrigin, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
 import { sortStops } from './stop-strings.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -30,10 +31,16 @@ export interface ModelParts {
   readonly tokenizer: Tokenizer | null;
   /** Read when it is first needed: a base model has none. */
   readonly template: (() => ChatTemplate) | null;
+  /** Which weights the engine has; asked for when a conversation is saved or restored. */
+  readonly weights?: () => string;
   readonly notes?: readonly string[];
 }
 
 const textSchema = z.string();
+const pathSchema = z
+  .string()
+  .min(1)
+  .refine((path) => !path.includes('\0'), 'expected a path');
 const partSchema = z.looseObject({ type: z.string(), text: z.string().exactOptional() });
 const messageSchema = z.looseObject({
   role: z.string(),
@@ -95,6 +102,56 @@ export class LanguageModel {
     return new Session(this, options);
   }
 
+  /** Writes a conversation into a file, as `save` of a session does, with what the KV cache has of it. What it no longer has is computed again
+   *  when the conversation goes on.
+   *  @throws OnelaunchError of kind environment when the file cannot be written; usage when all places have replies, or the model is closed */
+  async save(file: string, session: SessionOptions): Promise<void> {
+    checkArguments(pathSchema, file, 'file');
+    this.#checkOpen();
+    this.#places.checkFree();
+    const { messages = [], reply = {} } = session;
+    const prompt = messages.length > 0 ? this.#encodeChat(messages, reply) : [];
+    const place = this.#places.holding(prompt);
+    const tokens = prompt.slice(0, place.common(prompt));
+    const origin = this.#origin(place.engine);
+    place.stop = new AbortController();
+    try {
+      await writeSession(file, { origin, session, tokens }, (at, count) => place.engine.readCache(at, count));
+    } finally {
+      place.leave(place.held);
+    }
+  }
+
+  /** The conversation in a file that `save` of a session has written: it goes on as if it had never been left, and its KV cache takes the place
+   *  that was used longest ago.
+   *  @throws OnelaunchError of kind usage: no such file, one that is damaged, cut short, or of another model or format; the model is busy or closed */
+  async restore(file: string): Promise<Session> {
+    checkArguments(pathSchema, file, 'file');
+    this.#checkOpen();
+    this.#places.checkFree();
+    const saved = await readSession(file, this.#origin(this.#parts.engine), this.context);
+    try {
+      this.#checkOpen();
+      const session = this.session(saved.session);
+      const place = this.#places.take(saved.tokens, new AbortController());
+      try {
+        place.begin([]);
+        for await (const { ids, bytes } of saved.pieces()) place.engine.writeCache(ids, bytes);
+      } finally {
+        place.leave(saved.tokens.slice(0, place.engine.position));
+      }
+      return session;
+    } finally {
+      saved.close();
+    }
+  }
+
+  #origin(engine: PlaceEngine): CacheOrigin {
+    const { name, hash } = this.manifest;
+    const weights = this.#parts.weights?.() ?? '';
+    return { kernel: name, hash, weights, positionBytes: engine.cacheBytes() };
+  }
+
   /** The continuation of a text. @throws OnelaunchError, when the reply is read, as `generate` does */
   complete(text: string, options: ReplyOptions = {}): Reply {
     return this.#reply(options, () => this.tokenize(text, { addSpecialTokens: true }));
@@ -145,7 +202,7 @@ export class LanguageModel {
     const place = this.#places.take([], stop);
     let held: readonly number[] = [];
     try {
-      place.engine.reset(0);
+      place.begin([]);
       const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
       const scored = await likelihood(place.engine, checked, either);
       held = checked;
@@ -284,12 +341,15 @@ export class LanguageModel {
     try {
       if (!signal.aborted) {
         began = true;
-        cached = place.keepCommon(prompt);
+        cached = await this.#places.share(place, prompt, signal);
         const { sampling, stopIds, speculate, onPrompt } = checked;
         run = engine.generate(prompt.slice(cached), {
           ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, signal },
           speculate: speculate ?? usualSpeculation(this.manifest),
-          ...(onPrompt && { onPrompt: (done: number) => onPrompt(cached + done, prompt.length) }),
+          onPrompt: (done: number) => {
+            place.moved();
+            onPrompt?.(cached + done, prompt.length);
+          },
         });
         while (!said.stopped()) {
           const batch = await advance();

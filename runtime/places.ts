@@ -1,23 +1,33 @@
-// Where replies run: sequences of the KV cache, one reply at a time in each, and what they hold for the next.
+// Where replies run: sequences of the KV cache, one reply at a time in each, and what they hold for the next. All of them are one budget of
+// memory: who comes takes the place that was used longest ago, and copies what another holds of its prompt.
 import { OnelaunchError } from '../errors.ts';
 import type { Engine } from './engine.ts';
+import type { Sequence } from './sequence.ts';
 
 /** What a place needs: an engine, or one of its sequences. */
-export type PlaceEngine = Pick<Engine, 'position' | 'vocab' | 'generate' | 'scoreRows' | 'reset'>;
+export type PlaceEngine = Pick<
+  Engine,
+  'position' | 'vocab' | 'generate' | 'scoreRows' | 'reset' | 'cacheBytes' | 'readCache' | 'writeCache'
+> &
+  Partial<Pick<Sequence, 'slot' | 'copyFrom'>>;
 
 /** A place that one reply has until it leaves. */
 export class Place {
   readonly engine: PlaceEngine;
   /** Ends what runs here; undefined: it is free. */
   stop: AbortController | undefined;
-  /** The token of each position of its KV cache. */
+  /** The token of each position of its KV cache; while a reply runs here, the tokens of its prompt, of which the cache has as many as the engine says. */
   held: readonly number[] = [];
+  /** When its reply began, counted in replies. */
+  begun = 0;
+  readonly #waiting = new Set<() => void>();
 
   constructor(engine: PlaceEngine) {
     this.engine = engine;
   }
 
-  /** How many tokens of a prompt need not be computed. At least one is: a reply's first token needs the logits of the prompt's last. */
+  /** How many tokens of a prompt need not be computed, once all that it is to hold is there. At least one is: a reply's first token needs the
+   *  logits of the prompt's last. */
   common(prompt: readonly number[]): number {
     const most = Math.min(this.held.length, prompt.length - 1);
     let common = 0;
@@ -25,18 +35,41 @@ export class Place {
     return common;
   }
 
-  /** Forgets all but the common beginning, and says how many tokens that has. */
-  keepCommon(prompt: readonly number[]): number {
-    const common = this.common(prompt);
+  /** As common, of what is there by now. */
+  ready(prompt: readonly number[]): number {
+    return Math.min(this.common(prompt), this.engine.position);
+  }
+
+  /** Forgets all but the beginning that it has in common with a prompt, whose tokens it holds from here on. */
+  begin(prompt: readonly number[]): void {
+    const common = this.ready(prompt);
     if (common < this.engine.position) this.engine.reset(common);
-    this.held = this.held.slice(0, common);
-    return common;
+    this.held = prompt;
+  }
+
+  /** To be called when the cache has more of the prompt. */
+  moved(): void {
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  /** Resolves when the cache has more of the prompt, the place is free, or the signal is aborted. */
+  change(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        this.#waiting.delete(wake);
+        signal.removeEventListener('abort', wake);
+        resolve();
+      };
+      this.#waiting.add(wake);
+      signal.addEventListener('abort', wake);
+    });
   }
 
   /** Gives the place to the next. @param held what it holds now */
   leave(held: readonly number[]): void {
     this.held = held;
     this.stop = undefined;
+    this.moved();
   }
 }
 
@@ -44,6 +77,7 @@ export class Place {
 export class Places {
   /** The one that was used longest ago first. */
   #places: readonly Place[];
+  #begun = 0;
 
   constructor(engines: readonly PlaceEngine[]) {
     this.#places = engines.map((engine) => new Place(engine));
@@ -55,7 +89,7 @@ export class Places {
 
   /** @throws OnelaunchError of kind usage when each has a reply */
   checkFree(): void {
-    if (this.#places.some(({ stop }) => stop === undefined)) return;
+    if (this.#free().length > 0) return;
     const many = this.count > 1;
     const hint = many
       ? 'Wait for the end of one, or load the model with more `parallel`.'
@@ -64,19 +98,62 @@ export class Places {
     throw new OnelaunchError('usage', `the model is busy with ${what}`, { hint });
   }
 
-  /** The free place that holds most of a prompt; of several, the one that was used longest ago. @throws as checkFree does */
+  /** A free place for a prompt: the one that holds most of it, if no more is lost there than found; else one that holds nothing, or the
+   *  one that was used longest ago. @throws as checkFree does */
   take(prompt: readonly number[], stop: AbortController): Place {
     this.checkFree();
-    const free = this.#places.filter((place) => place.stop === undefined);
-    const best = Math.max(...free.map((place) => place.common(prompt)));
-    const taken = free.find((place) => place.common(prompt) === best)!;
+    const free = this.#free();
+    const best = mostBy(free, (place) => place.common(prompt));
+    const common = best.common(prompt);
+    const lost = best.held.length - common;
+    const empty = free.find(({ held }) => held.length === 0);
+    const oldest = empty ?? free[0]!;
+    const taken = lost === 0 || (lost <= common && empty === undefined) ? best : oldest;
     this.#places = [...this.#places.filter((place) => place !== taken), taken];
     taken.stop = stop;
+    taken.begun = ++this.#begun;
     return taken;
+  }
+
+  /** The free place that holds most of these tokens. @throws as checkFree does */
+  holding(tokens: readonly number[]): Place {
+    this.checkFree();
+    return mostBy(this.#free(), (place) => place.common(tokens));
+  }
+
+  /** Gives a place that was taken what any other has of its prompt: also one that runs, and one that is to have more, once it has.
+   *  @returns tokens of the prompt that are in its cache when the signal is aborted, or no other has more */
+  async share(place: Place, prompt: readonly number[], signal: AbortSignal): Promise<number> {
+    place.begin(prompt);
+    while (!signal.aborted) {
+      const others = this.#places.filter((other) => other !== place && other.engine.slot !== undefined);
+      if (others.length === 0) break;
+      const source = mostBy(others, (other) => other.ready(prompt));
+      const ready = source.ready(prompt);
+      // Nobody waits for one that began later, which may wait for him.
+      const sooner = others.filter(({ stop, begun }) => stop !== undefined && begun < place.begun);
+      const promised = sooner.length > 0 ? mostBy(sooner, (other) => other.common(prompt)) : undefined;
+      if (promised !== undefined && promised.common(prompt) > Math.max(ready, place.engine.position)) {
+        await promised.change(signal);
+        continue;
+      }
+      if (ready > place.engine.position) place.engine.copyFrom?.(source.engine as Sequence, ready);
+      break;
+    }
+    return place.engine.position;
   }
 
   /** Ends all replies. */
   stop(): void {
     for (const { stop } of this.#places) stop?.abort();
   }
+
+  #free(): readonly Place[] {
+    return this.#places.filter(({ stop }) => stop === undefined);
+  }
+}
+
+/** The first of those with the largest number. @param places one or more */
+function mostBy(places: readonly Place[], number: (place: Place) => number): Place {
+  return places.reduce((best, place) => (number(place) > number(best) ? place : best));
 }

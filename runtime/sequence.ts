@@ -31,6 +31,8 @@ export interface Abortable {
 
 /** The functions of the library that work on one sequence. */
 export interface SequenceLane extends Lane {
+  /** Its number in the library; -1: that of an engine's own jobs. */
+  readonly slot: number;
   generate(functions: Functions, engine: EngineHandle, args: GenerateArgs): number;
   /** Of the tokens polled last: ids and values [tokens][1 + top]. */
   logprobs(functions: Functions, engine: EngineHandle, ids: Int32Array, values: Float32Array): number;
@@ -65,6 +67,11 @@ export class Sequence {
     this.vocab = vocab;
     this.context = context;
     this.#turn = turn;
+  }
+
+  /** Its number among those of its engine. */
+  get slot(): number {
+    return this.#lane.slot;
   }
 
   /** Positions in its part of the KV cache: tokens whose keys and values are computed. The last token of a reply is not among them. */
@@ -211,6 +218,49 @@ export class Sequence {
     this.#lane.position = length;
   }
 
+  /** Takes the first `length` positions of another sequence of the same engine in place of its own: a copy, which takes no pass. The other
+   *  may have a job that runs.
+   *  @throws OnelaunchError when a job of this one runs, or the other has fewer */
+  copyFrom(source: Pick<Sequence, 'slot' | 'position'>, length: number): void {
+    checkInteger('length', length, 0, source.position);
+    this.#turn.take();
+    this.#turn.leave();
+    this.#jobs.call((f, engine) => f.ol_sequence_copy(engine, this.slot, source.slot, length));
+    this.#lane.position = length;
+  }
+
+  /** Bytes that readCache and writeCache have for a position. */
+  cacheBytes(): number {
+    let bytes = 0;
+    this.#jobs.call((f, engine) => {
+      bytes = Number(f.ol_cache_bytes(engine));
+      return abiStatus.ok;
+    });
+    return bytes;
+  }
+
+  /** Keys and values of `count` positions: [count * cacheBytes()] bytes that only an engine of the same library can read.
+   *  @throws OnelaunchError when there are fewer, or the engine's own sequence has a job */
+  readCache(position: number, count: number): Uint8Array {
+    checkInteger('position', position, 0, this.position);
+    checkInteger('count', count, 0, this.position - position);
+    const bytes = new Uint8Array(count * this.cacheBytes());
+    this.#jobs.call((f, engine) => f.ol_cache_read(engine, this.slot, position, count, bytes));
+    return bytes;
+  }
+
+  /** Appends what readCache has given for these tokens at the same positions.
+   *  @throws OnelaunchError when a job runs, they do not fit, or the bytes are not as many */
+  writeCache(ids: TokenIds, bytes: Uint8Array): void {
+    const tokens = tokenArray('ids', ids, this.vocab);
+    const wanted = tokens.length * this.cacheBytes();
+    check(bytes.length === wanted, `${tokens.length} positions have ${wanted} bytes, not ${bytes.length}`);
+    this.#turn.take();
+    this.#turn.leave();
+    this.#jobs.call((f, engine) => f.ol_cache_write(engine, this.slot, tokens, tokens.length, bytes));
+    this.#lane.position += tokens.length;
+  }
+
   /** Ends the job that runs, a reply with finish 'abort' whether or not it is read on, and gives the place in the cache back.
    *  Resolves when that is done, however often it is called. */
   close(): Promise<void> {
@@ -242,6 +292,7 @@ function promptTold(begin: number, total: number, onPrompt: OnPrompt): (position
 
 /** The functions that work on the sequence of an engine's own jobs. */
 export const ownLane = (): SequenceLane => ({
+  slot: -1,
   position: 0,
   poll: (f, engine, progress, tokens) => f.ol_poll(engine, progress, tokens, tokens.length),
   stop: (f, engine) => f.ol_stop(engine),
@@ -256,6 +307,7 @@ export const ownLane = (): SequenceLane => ({
 
 /** Those that work on an open sequence. */
 export const laneOf = (slot: number): SequenceLane => ({
+  slot,
   position: 0,
   poll: (f, engine, progress, tokens) => f.ol_sequence_poll(engine, slot, progress, tokens, tokens.length),
   stop: (f, engine) => f.ol_sequence_stop(engine, slot),

@@ -30,6 +30,7 @@ interface SessionModel {
     messages: readonly ChatMessage[],
     options?: Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens'>,
   ): number;
+  save(file: string, session: SessionOptions): Promise<void>;
 }
 
 /** Made by `session` of a model. Several may reply at a time, if the model was loaded for it. */
@@ -72,16 +73,20 @@ export class Session {
     return { ...this.#options, messages: this.#messages };
   }
 
+  /** Writes the conversation into a file, with what the KV cache has of it: `restore(file)` of the same model, also in another process, goes on
+   *  as if it had never been left. The file is written whole or not at all.
+   *  @throws OnelaunchError of kind usage while the session or the model is busy; environment when the file cannot be written */
+  async save(file: string): Promise<void> {
+    if (this.#busy) throw busy();
+    await this.#llm.save(file, this.toJSON());
+  }
+
   async *#run(
     question: ChatMessage,
     options: ReplyOptions,
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
-    if (this.#busy) {
-      throw new OnelaunchError('usage', 'the session is busy with another reply', {
-        hint: 'Wait for its end, or fork() the session before.',
-      });
-    }
+    if (this.#busy) throw busy();
     this.#busy = true;
     try {
       const sent = this.#fitting([...this.#messages, question]);
@@ -123,3 +128,8 @@ export class Session {
     this.#messages = [...this.#messages, question, { role: 'assistant', content: text }];
   }
 }
+
+const busy = () =>
+  new OnelaunchError('usage', 'the session is busy with another reply', {
+    hint: 'Wait for its end, or fork() the session before.',
+  });

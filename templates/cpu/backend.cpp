@@ -23,6 +23,7 @@
 #include "model.h"
 #include "slots.h"
 
+#include "host/cache_rows.h"
 #include "host/noise.h"
 #include "lib/scratch.h"
 #include "lib/team.h"
@@ -539,6 +540,36 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
     *backend->next = backend->chosen.back();
     if (*backend->next >= 0) job.pass.counts[*backend->next] += kChosenOnce;
   }
+  return kStatusOk;
+}
+
+static CacheShape cache_shape(const Backend& backend) {
+  return {int64_t{kLayers} * kKvHeads, backend.bound.context, int64_t{2} * kHeadDim * int64_t{sizeof(Cache)}};
+}
+
+/** The sequence in a slot. */
+static char* sequence_of(const Backend& backend, int32_t slot) { return reinterpret_cast<char*>(pass_of(backend, slot).cache); }
+
+int64_t backend_position_bytes(Backend* backend) { return cache_shape(*backend).position_bytes(); }
+
+int backend_copy_positions(Backend* backend, int32_t from, int32_t to, int32_t count, std::string*) {
+  const char* const source = sequence_of(*backend, from);
+  char* const copy = sequence_of(*backend, to);
+  for_each_head(cache_shape(*backend), 0, count, [&](int64_t at, int64_t, int64_t bytes) { memcpy(copy + at, source + at, bytes); });
+  return kStatusOk;
+}
+
+int backend_read_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, void* bytes, std::string*) {
+  const char* const sequence = sequence_of(*backend, slot);
+  char* const out = static_cast<char*>(bytes);
+  for_each_head(cache_shape(*backend), position, count, [&](int64_t at, int64_t to, int64_t n) { memcpy(out + to, sequence + at, n); });
+  return kStatusOk;
+}
+
+int backend_write_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, const void* bytes, std::string*) {
+  char* const sequence = sequence_of(*backend, slot);
+  const char* const in = static_cast<const char*>(bytes);
+  for_each_head(cache_shape(*backend), position, count, [&](int64_t at, int64_t from, int64_t n) { memcpy(sequence + at, in + from, n); });
   return kStatusOk;
 }
 

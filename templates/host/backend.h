@@ -70,6 +70,16 @@ int32_t backend_check_tokens_at(Backend* backend, int32_t position);
 int32_t backend_rows(Backend* backend);
 /** Who drafts for this backend; nullptr: what is usual. Owned by the backend. */
 Drafter* backend_drafter(Backend* backend);
+// What a sequence has in the cache. Any thread may call: passes that run meanwhile are of other sequences, or of later positions.
+
+/** Bytes of a position of a sequence: keys and values of all layers. */
+int64_t backend_position_bytes(Backend* backend);
+/** The first `count` positions of a sequence become those of another. */
+int backend_copy_positions(Backend* backend, int32_t from, int32_t to, int32_t count, std::string* error);
+/** Copies positions [position, position + count) of a sequence to bytes [layers][kv heads][count][2][of a key or a value]. */
+int backend_read_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, void* bytes, std::string* error);
+/** Makes such bytes the positions [position, position + count) of a sequence. */
+int backend_write_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, const void* bytes, std::string* error);
 /** Asks requests of several steps, and prompts, to end soon. Any thread may call. */
 void backend_stop(Backend* backend);
 /** Requests run in order; at most kMaxOutstanding may be outstanding. The request's arrays are copied. Each step is waited for. */

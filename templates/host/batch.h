@@ -119,6 +119,38 @@ class Batch {
     member.computed = member.outbox.progress.position = length;
   }
 
+  /** Gives a sequence the first positions of another in place of its own. The other may have a job, which changes none that are there. */
+  void copy(Backend* backend, int32_t slot, int32_t source, int32_t length) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Member& member = idle(slot);
+    const Member& other = opened(source);
+    if (slot == source) fail(kStatusBadArgument, "a sequence cannot be copied to itself");
+    check_range(other, 0, length);
+    clear(member);
+    std::string error;
+    check(backend_copy_positions(backend, source, slot, length, &error), error);
+    append(member, other.tokens.data(), length);
+  }
+
+  /** backend_read_positions of a sequence, which may have a job. */
+  void read(Backend* backend, int32_t slot, int32_t position, int32_t count, void* bytes) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_range(opened(slot), position, count);
+    std::string error;
+    check(backend_read_positions(backend, slot, position, count, bytes, &error), error);
+  }
+
+  /** backend_write_positions of a sequence without a job, behind those that it has. */
+  void write(Backend* backend, int32_t slot, const std::vector<int32_t>& ids, const void* bytes) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Member& member = idle(slot);
+    check_room(member.computed, ids.size());
+    std::string error;
+    const auto count = static_cast<int32_t>(ids.size());
+    check(backend_write_positions(backend, slot, member.computed, count, bytes, &error), error);
+    append(member, ids.data(), count);
+  }
+
   /** Outbox::take of the sequence's job, and why it failed. */
   Progress poll(int32_t slot, int32_t* out, int32_t capacity, std::string* error) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -182,12 +214,32 @@ class Batch {
     return member;
   }
 
+  void check_room(int32_t position, size_t count) const {
+    if (static_cast<size_t>(position) + count <= static_cast<size_t>(context_)) return;
+    fail(kStatusCapacity, "%zu tokens do not fit: %d of %d positions are in use", count, position, context_);
+  }
+
+  static void check_range(const Member& member, int32_t position, int32_t count) {
+    if (position >= 0 && count >= 0 && position <= member.computed - count) return;
+    fail(kStatusBadArgument, "there are no positions [%d, %lld): those in use are 0 to %d", position,
+         static_cast<long long>(position) + count, member.computed);
+  }
+
+  static void clear(Member& member) {
+    member.tokens.clear();
+    member.computed = member.outbox.progress.position = 0;
+  }
+
+  static void append(Member& member, const int32_t* ids, int32_t count) {
+    member.tokens.insert(member.tokens.end(), ids, ids + count);
+    member.computed += count;
+    member.outbox.progress.position = member.computed;
+  }
+
   /** A sequence whose job begins with these tokens. */
   Member& begin(int32_t slot, const std::vector<int32_t>& ids) {
     Member& member = idle(slot);
-    if (member.tokens.size() + ids.size() > static_cast<size_t>(context_)) {
-      fail(kStatusCapacity, "%zu tokens do not fit: %d of %d positions are in use", ids.size(), member.computed, context_);
-    }
+    check_room(member.computed, ids.size());
     member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
     member.mask = {};
     member.running = true;

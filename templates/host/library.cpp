@@ -68,6 +68,9 @@ using Engines = OpenEngines<Engine>;
 
 namespace {
 
+/** The slot by which that of the engine's own jobs is named. */
+constexpr int32_t kOwnSequence = -1;
+
 thread_local std::string create_error;
 
 /** Runs body for an engine; what it throws becomes the status and the engine's error text. */
@@ -434,6 +437,40 @@ int32_t ol_sequence_reset(Engine* engine, int32_t slot, int32_t length) noexcept
 
 int32_t ol_sequence_close(Engine* engine, int32_t slot) noexcept {
   return call(engine, [&] { engine->batch.close(slot); });
+}
+
+int64_t ol_cache_bytes(Engine* engine) noexcept { return engine == nullptr ? -1 : backend_position_bytes(engine->backend); }
+
+int32_t ol_sequence_copy(Engine* engine, int32_t slot, int32_t source, int32_t length) noexcept {
+  return call(engine, [&] { engine->batch.copy(engine->backend, slot, source, length); });
+}
+
+int32_t ol_cache_read(Engine* engine, int32_t slot, int32_t position, int32_t count, void* out) noexcept {
+  return call(engine, [&] {
+    require(out != nullptr, "out is null");
+    if (slot != kOwnSequence) return engine->batch.read(engine->backend, slot, position, count, out);
+    check_idle(*engine);
+    const auto end = static_cast<int64_t>(engine->sequence.size());
+    if (position < 0 || count < 0 || position > end - count) {
+      fail(kStatusBadArgument, "there are no %d positions from %d on: those in use are 0 to %lld", count, position, static_cast<long long>(end));
+    }
+    std::string error;
+    check(backend_read_positions(engine->backend, 0, position, count, out, &error), error);
+  });
+}
+
+int32_t ol_cache_write(Engine* engine, int32_t slot, void* ids, int32_t count, void* bytes) noexcept {
+  return call(engine, [&] {
+    require(bytes != nullptr, "bytes is null");
+    const std::vector<int32_t> tokens = copy_ids(ids, count, "ids");
+    if (slot != kOwnSequence) return engine->batch.write(engine->backend, slot, tokens, bytes);
+    check_ready(*engine, count);
+    const auto position = static_cast<int32_t>(engine->sequence.size());
+    std::string error;
+    check(backend_write_positions(engine->backend, 0, position, count, bytes, &error), error);
+    engine->sequence.insert(engine->sequence.end(), tokens.begin(), tokens.end());
+    engine->thread.report([&](Progress& progress) { progress.position = position + count; });
+  });
 }
 
 int32_t ol_profile(Engine* engine, void* events, int32_t capacity, void* counts) noexcept {

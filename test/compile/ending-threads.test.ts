@@ -1,10 +1,14 @@
 // Threads and processes that end with an engine open: whatever it does at that moment, the rest of the process goes on.
 import { execFile } from 'node:child_process';
-import { describe, expect, it } from 'vitest';
+import { rmSync } from 'node:fs';
+import { afterAll, describe, expect, it } from 'vitest';
 import { buildKernel } from '../../load.ts';
+import { bundled } from '../support/bundled.ts';
 
 const { directory, manifest } = await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
-const program = new URL('../support/ends-with-engine.ts', import.meta.url).pathname;
+// Bundled, since it begins sixty threads and processes.
+const { path: program, folder } = bundled('test/support/ends-with-engine.ts');
+afterAll(() => rmSync(folder, { recursive: true }));
 
 /** What ends a thread, and what its engine does then. */
 const endings = [
@@ -18,7 +22,7 @@ const endings = [
 
 /** Runs the program; its exit code, the signal that ended it, and what it said. */
 async function run(moment: string, way: string, threads: number) {
-  const args = ['--import', 'tsx', program, directory, moment, way, String(threads)];
+  const args = [program, directory, moment, way, String(threads)];
   for (let left = 5; ; left--) {
     const ran = await new Promise<{ code: unknown; signal: unknown; out: string; err: string }>((resolve) => {
       execFile(process.execPath, args, { timeout: 45_000 }, (error, out, err) => {

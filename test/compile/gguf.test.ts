@@ -9,6 +9,7 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { load } from '../../load.ts';
 import { ggufOf, type MatrixType, writeGguf } from '../support/gguf.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
+import { thorough } from '../support/thorough.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -64,16 +65,19 @@ test('layers, embedding and head of three formats are what the oracle computes',
 }, 300_000);
 
 const fixture = (name: string) => join(packageRoot(), 'test/fixtures', name);
-test.each<[string, MatrixType]>([
-  ...(['Q8_0', 'Q4_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K'] as const).map((type): [string, MatrixType] => [
-    tinyDirectory,
-    type,
-  ]),
-  [fixture('llama3-micro'), 'BF16'],
+/** Each reader of blocks is held against one written again in the unit tests: here are those that stay blocks, one of those that do not, and
+ *  the order of rows of each family. */
+const verified: readonly [string, MatrixType][] = [
+  ...(thorough
+    ? (['Q8_0', 'Q4_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K'] as const)
+    : (['Q4_0', 'Q6_K'] as const)
+  ).map((type): [string, MatrixType] => [tinyDirectory, type]),
+  ...(thorough ? [[fixture('llama3-micro'), 'BF16'] satisfies [string, MatrixType]] : []),
   [fixture('llama3-micro'), 'Q4_1'],
   [fixture('smollm2-micro'), 'F16'],
   [fixture('qwen2-micro'), 'Q5_0'],
-])(
+];
+test.each(verified)(
   '%s as %s is what the oracle computes',
   async (directory, type) => {
     const { io, written } = memoryIo();

@@ -65,7 +65,7 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
       const target = '-gencode=arch=compute_90a,code=compute_90a';
       compile(
         nvcc!.path,
-        [target, '-Xcicc', '-O1', ...flags, '-ptx', 'kernel.cu', '-o', 'profile.ptx'],
+        [target, '-Xcicc', '-O0', ...flags, '-ptx', 'kernel.cu', '-o', 'profile.ptx'],
         kernel,
       );
       return readFileSync(join(folder, kernel.name, 'profile.ptx'), 'utf8').includes('%clock64');

@@ -78,7 +78,8 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
       writeFileSync(join(folder, name), text);
     }
     // To PTX: what becomes of it is seen where kernels are compiled to the end.
-    const flags = ['-std=c++17', '-I.', '-Ihost', '-gencode=arch=compute_90a,code=compute_90a'];
+    const target = ['-gencode=arch=compute_90a,code=compute_90a', '-Xcicc', '-O0'];
+    const flags = ['-std=c++17', '-I.', '-Ihost', ...target];
     const { status, stderr } = spawnSync(nvcc!.path, [...flags, '-ptx', 'kernel.cu', '-o', 'k.ptx'], {
       cwd: folder,
       encoding: 'utf8',

@@ -13,6 +13,7 @@ import { cannotEmulate } from '../support/emulate.ts';
 import { verifyEmulated } from '../support/emulate-model.ts';
 import { oddDims } from '../support/odd-dims.ts';
 import { smallGpu } from '../support/small-gpu.ts';
+import { thorough } from '../support/thorough.ts';
 
 const fixture = (name: string) => join(import.meta.dirname, '../fixtures', name);
 const folder = mkdtempSync(join(tmpdir(), 'prompts-'));
@@ -30,7 +31,9 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
 
   test.each(['a100', 'h100'])('accepts the kernels of %s, without a warning', async (name) => {
     const target = resolveTarget(name);
-    for (const [dims, promptPlan] of made) {
+    // The text of heads that tiles cut is the same on both.
+    const each = thorough || name === 'h100' ? made : made.slice(0, 1);
+    for (const [dims, promptPlan] of each) {
       const kernel = await generate({ dims, plan: stream, promptPlan, target });
       const work = join(folder, kernel.name);
       write(work, kernel);
@@ -60,7 +63,7 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
     const work = join(folder, 'profile');
     write(work, kernel);
     const readsClock = (flags: readonly string[]) => {
-      const target = ['-gencode=arch=compute_90a,code=compute_90a', '-Xcicc', '-O1'];
+      const target = ['-gencode=arch=compute_90a,code=compute_90a', '-Xcicc', '-O0'];
       const args = [
         '-std=c++17',
         '-I.',

@@ -76,11 +76,7 @@ async function endAt({ folder, moment, way }: Ending): Promise<void> {
 
 /** Runs a thread that ends so; its exit code. */
 function thread(ending: Ending): Promise<number> {
-  const program = JSON.stringify(import.meta.url);
-  const worker = new Worker(
-    `import('tsx/esm/api').then(({ register }) => { register(); return import(${program}); })`,
-    { eval: true, workerData: ending },
-  );
+  const worker = new Worker(new URL(import.meta.url), { workerData: ending });
   worker.on('message', () => void worker.terminate());
   worker.on('error', () => {}); // those that throw
   return new Promise((resolve) => worker.on('exit', resolve));

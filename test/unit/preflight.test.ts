@@ -2,7 +2,7 @@
 import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, test, vi } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { runsOn } from '../../codegen/build/can-run.ts';
@@ -26,7 +26,6 @@ for (const file of [
 ])
   cpSync(join(tiny, file), join(whole, file));
 const mark = join(root, 'a-compiler-was-started');
-const kept = { ...process.env };
 
 beforeAll(() => {
   const compiler = join(root, 'compiler');
@@ -37,14 +36,14 @@ beforeAll(() => {
   const none = join(root, 'nvidia-smi');
   writeFileSync(none, '#!/bin/sh\nexit 1\n');
   for (const file of [compiler, none]) chmodSync(file, 0o755);
-  process.env['CXX'] = compiler;
-  process.env['NVCC'] = compiler;
-  process.env['PATH'] = `${root}:${kept['PATH']}`;
-  process.env['ONELAUNCH_CACHE'] = join(root, 'cache');
+  vi.stubEnv('CXX', compiler);
+  vi.stubEnv('NVCC', compiler);
+  vi.stubEnv('PATH', `${root}:${process.env['PATH']}`);
+  vi.stubEnv('ONELAUNCH_CACHE', join(root, 'cache'));
 });
 beforeEach(() => rmSync(mark, { force: true }));
 afterAll(() => {
-  process.env = kept;
+  vi.unstubAllEnvs();
   rmSync(root, { recursive: true });
 });
 

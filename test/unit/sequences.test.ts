@@ -317,3 +317,78 @@ describe('the arguments of sequences', () => {
     expect(() => empty.open()).toThrow('no weights are loaded');
   });
 });
+
+describe('the cache of a sequence', () => {
+  it('is given to another, which goes on as if it had computed it; so is that of one that replies', async () => {
+    const engine = await readyEngine({ device: 1, sequences: 3, context: 300 });
+    const [one, other, third] = [engine.open(), engine.open(), engine.open()];
+    const ids = Array.from({ length: 40 }, (_, i) => i);
+    await one.append(ids);
+    fake.allow(0);
+    const running = read(one.generate([7], { maxTokens: 6 }));
+    other.copyFrom(one, 30);
+    third.copyFrom(one, 40);
+    fake.allow(Number.POSITIVE_INFINITY);
+    expect(other.position).toBe(30);
+    expect((await read(other.generate([5], { maxTokens: 4 }))).ids).toEqual(
+      fakeReply([...ids.slice(0, 30), 5], 4),
+    );
+    expect((await read(third.generate([6], { maxTokens: 4 }))).ids).toEqual(fakeReply([...ids, 6], 4));
+    expect((await running).ids).toEqual(fakeReply([...ids, 7], 6));
+    other.copyFrom(one, 0);
+    expect((await read(other.generate([5], { maxTokens: 4 }))).ids).toEqual(fakeReply([5], 4));
+  });
+
+  it('is read, and written where another sequence begins, in pieces', async () => {
+    const engine = await readyEngine({ sequences: 2, context: 300 });
+    const ids = Array.from({ length: 40 }, (_, i) => 3 * i);
+    await engine.score(ids, ids.length);
+    const pieces = [engine.readCache(0, 25), engine.readCache(25, 15)] as const;
+    expect(pieces[0].length).toBe(25 * engine.cacheBytes());
+    engine.reset(0);
+    const there = engine.open();
+    there.writeCache(ids.slice(0, 25), pieces[0]);
+    there.writeCache(ids.slice(25), pieces[1]);
+    expect((await read(there.generate([9], { maxTokens: 5 }))).ids).toEqual(fakeReply([...ids, 9], 5));
+    engine.writeCache(ids.slice(0, 25), pieces[0]);
+    expect(engine.position).toBe(25);
+    expect((await read(engine.generate([9], { maxTokens: 5 }))).ids).toEqual(
+      fakeReply([...ids.slice(0, 25), 9], 5),
+    );
+  });
+
+  it('is not touched where positions, bytes or rests do not fit, or a job runs', async () => {
+    const engine = await readyEngine({ sequences: 2, context: 50 });
+    const [one, other] = [engine.open(), engine.open()];
+    await one.append([1, 2, 3]);
+    const bytes = one.readCache(0, 3);
+    const refused = (call: () => unknown) => {
+      try {
+        call();
+      } catch (error) {
+        return (error as Error).message;
+      }
+      return 'no error';
+    };
+    expect(refused(() => other.copyFrom(one, 4))).toContain('length');
+    expect(refused(() => one.copyFrom(one, 3))).toBe('a sequence cannot be copied to itself');
+    expect(refused(() => one.readCache(2, 2))).toContain('count');
+    expect(refused(() => other.writeCache([1, 2, 3], bytes.subarray(1)))).toBe(
+      '3 positions have 15 bytes, not 14',
+    );
+    expect(refused(() => other.writeCache([1, 2, 512], bytes))).toContain('512');
+    await other.append(Array.from({ length: 48 }, (_, i) => i));
+    expect(refused(() => other.writeCache([1, 2, 3], bytes))).toBe(
+      '3 tokens do not fit: 48 of 50 positions are in use',
+    );
+    fake.allow(0);
+    const running = read(one.generate([7], { maxTokens: 3 }));
+    expect(refused(() => one.copyFrom(other, 3))).toContain('busy');
+    expect(refused(() => one.writeCache([1, 2, 3], bytes))).toContain('busy');
+    fake.allow(Number.POSITIVE_INFINITY);
+    expect((await running).ids).toEqual(fakeReply([1, 2, 3, 7], 3));
+    await one.close();
+    expect(refused(() => one.copyFrom(other, 3))).toContain('closed');
+    expect(refused(() => other.copyFrom(one, 1))).toContain('no sequence is open');
+  });
+});

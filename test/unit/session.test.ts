@@ -39,8 +39,10 @@ function counting(context = 1000) {
       },
       ({ text }) => text,
     );
-  const llm = { chat, countTokens, context };
-  return { sent, session: (options?: SessionOptions) => new Session(llm, options) };
+  const saved: [string, SessionOptions][] = [];
+  const save = async (file: string, options: SessionOptions) => void saved.push([file, options]);
+  const llm = { chat, countTokens, context, save };
+  return { sent, saved, session: (options?: SessionOptions) => new Session(llm, options) };
 }
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });
@@ -94,6 +96,16 @@ test('a fork has the same past and a future of its own, and so has one that was 
   expect(one.messages.at(-2)).toEqual(user('b'));
 });
 
+test('it is saved with all that was said, but not while it replies', async () => {
+  const { session, saved } = counting();
+  const one = session({ messages: [system], whenFull: 'shift' });
+  const reply = one.chat('a').result();
+  expect((await failureOf(one.save('file'))).message).toBe('the session is busy with another reply');
+  await reply;
+  await one.save('file');
+  expect(saved).toEqual([['file', { messages: one.messages, whenFull: 'shift' }]]);
+});
+
 test('when it is full, the oldest turns are left out, but not what the system says', async () => {
   const messages = [system, user('1'.repeat(10)), assistant('2'), user('3'.repeat(10)), assistant('4')];
   const { session, sent } = counting(32);
@@ -130,7 +142,7 @@ test('an answer is read as JSON by the schema of its question, else of the sessi
       },
       ({ text }) => text,
     );
-  const llm = { chat, countTokens: () => 1, context: 100 };
+  const llm = { chat, countTokens: () => 1, context: 100, save: async () => {} };
   const lengthOf = z.string().transform((text) => text.length);
   expect(await new Session(llm).chat('a').json()).toBe('word');
   expect(await new Session(llm).chat('a', { schema: lengthOf }).json()).toBe(4);

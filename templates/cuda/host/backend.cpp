@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "arena.h"
+#include "cache_rows.h"
 #include "calls.h"
 #include "device.h"
 #include "profile.h"
@@ -50,6 +51,13 @@ namespace {
 
 /** Elements of the cache of a sequence. */
 int64_t cache_of_slot(const Backend& b) { return int64_t{kLayers} * kKvHeads * b.bound.context * 2 * b.scheme.needs().cache_columns; }
+
+CacheShape cache_shape(const Backend& b) {
+  return {int64_t{kLayers} * kKvHeads, b.bound.context, int64_t{2} * b.scheme.needs().cache_columns * int64_t{sizeof(Cache)}};
+}
+
+/** The sequence in a slot. */
+char* sequence_of(const Backend& b, int slot) { return reinterpret_cast<char*>(b.bound.cache + slot * cache_of_slot(b)); }
 
 /** What its reply adds to the logits [kVocab]; null where that is nothing. */
 const float* bias_of(const Backend& b, int slot) { return b.has_bias[slot] ? b.bias + int64_t{slot} * kVocab : nullptr; }
@@ -212,6 +220,42 @@ Drafter* backend_drafter(Backend*) { return nullptr; }
 int32_t backend_chosen(Backend* backend, int32_t* out) {
   std::copy(backend->chosen.begin(), backend->chosen.end(), out);
   return static_cast<int32_t>(backend->chosen.size());
+}
+
+int64_t backend_position_bytes(Backend* backend) { return cache_shape(*backend).position_bytes(); }
+
+int backend_copy_positions(Backend* backend, int32_t from, int32_t to, int32_t count, std::string* error) {
+  const Backend& b = *backend;
+  return guarded(error, [&] {
+    CUDA(cudaSetDevice(b.gpu.index));  // any thread may call
+    const char* const source = sequence_of(b, from);
+    char* const copy = sequence_of(b, to);
+    for_each_head(cache_shape(b), 0, count, [&](int64_t at, int64_t, int64_t bytes) {
+      CUDA(cudaMemcpyAsync(copy + at, source + at, bytes, cudaMemcpyDeviceToDevice, b.stream.get()));
+    });
+  });
+}
+
+int backend_read_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, void* bytes, std::string* error) {
+  const Backend& b = *backend;
+  return guarded(error, [&] {
+    CUDA(cudaSetDevice(b.gpu.index));
+    for_each_head(cache_shape(b), position, count, [&](int64_t at, int64_t to, int64_t n) {
+      CUDA(cudaMemcpyAsync(static_cast<char*>(bytes) + to, sequence_of(b, slot) + at, n, cudaMemcpyDeviceToHost, b.stream.get()));
+    });
+    CUDA(cudaStreamSynchronize(b.stream.get()));
+  });
+}
+
+int backend_write_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, const void* bytes, std::string* error) {
+  const Backend& b = *backend;
+  return guarded(error, [&] {
+    CUDA(cudaSetDevice(b.gpu.index));
+    for_each_head(cache_shape(b), position, count, [&](int64_t at, int64_t from, int64_t n) {
+      CUDA(cudaMemcpyAsync(sequence_of(b, slot) + at, static_cast<const char*>(bytes) + from, n, cudaMemcpyHostToDevice, b.stream.get()));
+    });
+    CUDA(cudaStreamSynchronize(b.stream.get()));
+  });
 }
 
 void backend_stop(Backend* backend) { backend->scheme.set_stop(true); }

@@ -62,7 +62,7 @@ struct Backend {
   std::thread::id owner;
   std::vector<char> weights;
   std::vector<uint32_t> hashes;  // [sequences][context]: the hash after every position, the stand-in for a KV cache
-  std::vector<bool> slow;        // [sequences][context]
+  std::vector<char> slow;        // [sequences][context]; bytes, since positions of several sequences are touched at a time
   std::vector<int32_t> counts;   // [sequences][kVocab]
   std::vector<int32_t> forced;   // [sequences] the token with the largest bias; -1: there are none
   std::vector<std::vector<bool>> masks;  // [sequences][kVocab] tokens that may be chosen; empty: all may
@@ -312,6 +312,35 @@ int32_t backend_check_tokens_at(Backend* b, int32_t position) {
 int32_t backend_rows(Backend* b) { return b->options.device < 2 ? kPassTokens : 1; }
 
 Drafter* backend_drafter(Backend* b) { return b->drafter.kind == FakeDrafter::kNone ? nullptr : &b->drafter; }
+
+// A position is its hash, and whether it is slow.
+constexpr int64_t kPositionBytes = 5;
+
+int64_t backend_position_bytes(Backend*) { return kPositionBytes; }
+
+int backend_copy_positions(Backend* b, int32_t from, int32_t to, int32_t count, std::string* error) {
+  std::vector<char> bytes(static_cast<size_t>(count * kPositionBytes));
+  if (int status = backend_read_positions(b, from, 0, count, bytes.data(), error)) return status;
+  return backend_write_positions(b, to, 0, count, bytes.data(), error);
+}
+
+int backend_read_positions(Backend* b, int32_t slot, int32_t position, int32_t count, void* bytes, std::string*) {
+  auto* out = static_cast<char*>(bytes);
+  for (int at = slot * b->options.context + position; count-- > 0; ++at, out += kPositionBytes) {
+    std::memcpy(out, &b->hashes[at], sizeof(uint32_t));
+    out[sizeof(uint32_t)] = b->slow[at];
+  }
+  return kStatusOk;
+}
+
+int backend_write_positions(Backend* b, int32_t slot, int32_t position, int32_t count, const void* bytes, std::string*) {
+  const auto* in = static_cast<const char*>(bytes);
+  for (int at = slot * b->options.context + position; count-- > 0; ++at, in += kPositionBytes) {
+    std::memcpy(&b->hashes[at], in, sizeof(uint32_t));
+    b->slow[at] = in[sizeof(uint32_t)] != 0;
+  }
+  return kStatusOk;
+}
 
 int32_t backend_chosen(Backend* b, int32_t* out) {
   std::copy(b->chosen.begin(), b->chosen.end(), out);
