@@ -131,7 +131,7 @@ function speed({ usage, timings, finish }: ReplyResult): string {
     timings.firstTokenMs === null ? '' : `first after ${timings.firstTokenMs.toFixed(0)} ms`,
     `prompt ${prompt}${cached > 0 ? `, ${cached} of them kept` : ''}`,
     drafted > 0 ? `${accepted} of ${drafted} drafts right` : '',
-    { stop: '', length: 'cut at maxTokens', abort: 'stopped', context: 'the context is full' }[finish],
+    { stop: '', tool_calls: '', length: 'cut at maxTokens', abort: 'stopped', context: 'the context is full' }[finish],
   ];
   return `[${parts.filter(Boolean).join(', ')}]`;
 }

@@ -39,7 +39,8 @@ const formats: Readonly<Record<string, string>> = {
 
 /** Digits of a number, such that a double tells it from its neighbours. */
 const mostDigits = 15;
-const basic = String.raw`
+/** Rules that all schemas have in common. */
+export const basicRules: string = String.raw`
 char ::= [^\x00-\x1f"\\] | "\\" ["\\/bfnrt]
 string ::= "\"" char* "\""
 integer ::= "-"? ("0" | [1-9] [0-9]{0,14})
@@ -49,17 +50,25 @@ null ::= "null"
 array ::= "[" (any (", " any)*)? "]"
 object ::= "{" (string ": " any (", " string ": " any)*)? "}"
 any ::= string | number | boolean | null | array | object
-`;
+`.trim();
 
 /** The grammar of a schema; its first rule is root.
  *  @throws OnelaunchError of kind usage, with the place in the schema of what cannot be followed */
 export function jsonGrammar(schema: JsonSchema): string {
+  const { root, rules } = jsonRules(schema);
+  return [`root ::= ${root}`, ...rules, basicRules, ''].join('\n');
+}
+
+/** A schema as a part of a grammar that has the basic rules: what stands for a text of it, and the rules of that.
+ *  @param prefix of the names of these rules
+ *  @throws OnelaunchError as jsonGrammar does */
+export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rules: readonly string[] } {
   const rules: string[] = [];
   /** Rules of what is referred to, by its pointer. */
   const referred = new Map<string, string>();
 
   const rule = (body: string): string => {
-    const name = `r${rules.length}`;
+    const name = `${prefix}r${rules.length}`;
     if (rules.length >= mostRules) throw refuse('', `it has more than ${mostRules} parts`);
     rules.push(`${name} ::= ${body}`);
     return name;
@@ -213,7 +222,7 @@ export function jsonGrammar(schema: JsonSchema): string {
     if (open.includes(pointer)) throw refuse(`${at}.$ref`, `${pointer} refers to itself alone`);
     const known = referred.get(pointer);
     if (known !== undefined) return known;
-    const name = `ref${referred.size}`;
+    const name = `${prefix}ref${referred.size}`;
     // Inside of itself it is known by its name, but only where a character comes first.
     const target = pointed(schema, pointer, at);
     referred.set(pointer, name);
@@ -237,8 +246,7 @@ export function jsonGrammar(schema: JsonSchema): string {
   };
 
   checkEnds(schema, '#', ['#']);
-  const root = value(schema, '#', ['#']);
-  return [`root ::= ${root}`, ...rules, basic.trim(), ''].join('\n');
+  return { root: value(schema, '#', ['#']), rules };
 }
 
 type Fields = { readonly [keyword: string]: unknown };
@@ -263,8 +271,11 @@ function list(given: unknown, at: string): readonly unknown[] {
 
 const choice = (of: readonly string[]): string => (of.length === 1 ? of[0]! : `(${of.join(' | ')})`);
 
+/** A text as the grammar has it. */
+export const quoted = (text: string): string => JSON.stringify(text);
+
 /** JSON as the rules make it, and as text of the grammar. */
-const literal = (value: unknown): string => JSON.stringify(spaced(value));
+const literal = (value: unknown): string => quoted(spaced(value));
 
 function spaced(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(spaced).join(', ')}]`;

@@ -7,15 +7,29 @@ import type { Engine } from './engine.ts';
 import type { TokenLogprobs } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
+import type { SchemaOption } from './json-schema.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type PlaceEngine, Places } from './places.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
-import { jsonOfReply, type SchemaOption, thinkingEnd } from './reply-grammar.ts';
+import { readersOf } from './reply-grammar.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
 import { Session, type SessionOptions } from './session.ts';
 import { sortStops } from './stop-strings.ts';
+import { behindThinking, thinkingOf } from './thinking.ts';
 import type { Tokenizer } from './tokenizer.ts';
+import { type ToolForm, toolForm } from './tool-form.ts';
+import { toolGrammar } from './tool-grammar.ts';
+import { toolReader } from './tool-reader.ts';
+import {
+  type Calling,
+  type CallOf,
+  callingOf,
+  choiceSchema,
+  type ToolOption,
+  toolsSchema,
+  withCalls,
+} from './tools.ts';
 
 /** What a model needs of an engine. */
 export type ReplyEngine = PlaceEngine & Pick<Engine, 'device' | 'context' | typeof Symbol.asyncDispose>;
@@ -45,11 +59,24 @@ const idsSchema = z.array(z.int().nonnegative());
 const promptSchema = z.strictObject({
   enableThinking: z.boolean().optional(),
   parseSpecialTokens: z.boolean().optional(),
+  tools: toolsSchema.optional(),
+  toolChoice: choiceSchema.optional(),
 });
 const scoreSchema = z.strictObject({ signal: z.instanceof(AbortSignal).optional() });
 
 /** How a conversation becomes a prompt: as in ReplyOptions. */
-export type PromptOptions = Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens'>;
+export type PromptOptions = Pick<
+  ReplyOptions,
+  'enableThinking' | 'parseSpecialTokens' | 'tools' | 'toolChoice'
+>;
+
+/** How tokens become a reply. */
+interface Asked {
+  readonly tokens: (options: CheckedOptions) => readonly number[];
+  readonly defaults: GenerationDefaults;
+  /** Whether the reply is one of a conversation, which may call functions. */
+  readonly isChat: boolean;
+}
 
 /** A model that is ready to reply, to as many at a time as it was loaded for. Made by `load`. */
 export class LanguageModel {
@@ -65,6 +92,7 @@ export class LanguageModel {
   readonly #parts: ModelParts;
   readonly #places: Places;
   #template: ChatTemplate | undefined;
+  #form: ToolForm | undefined;
   #grammars: Grammars | undefined;
   #closing: Promise<void> | undefined;
 
@@ -81,13 +109,17 @@ export class LanguageModel {
   /** The assistant's reply to a conversation. One that goes on from the last one costs its new tokens only: the KV cache
    *  of the common beginning is kept. Special tokens written in a message are text, unless parseSpecialTokens is set.
    *  @throws OnelaunchError, when the reply is read, as `generate` does */
-  chat<Value = unknown>(
+  chat<Value = unknown, const Tools extends readonly ToolOption[] = readonly ToolOption[]>(
     messages: readonly ChatMessage[],
-    options: ReplyOptions & { readonly schema?: z.ZodType<Value> | SchemaOption | undefined } = {},
-  ): Reply<Value> {
+    options: ReplyOptions & {
+      readonly schema?: z.ZodType<Value> | SchemaOption | undefined;
+      readonly tools?: Tools | undefined;
+    } = {},
+  ): Reply<Value, CallOf<Tools>> {
     const { defaults } = this.#parts;
     const tokens = (checked: CheckedOptions) => this.#encodeChat(messages, checked);
-    return this.#reply(options, tokens, { ...defaults, stopIds: defaults.chatStopIds });
+    const asked = { tokens, defaults: { ...defaults, stopIds: defaults.chatStopIds }, isChat: true };
+    return this.#reply<Value, CallOf<Tools>>(options, asked);
   }
 
   /** A conversation that keeps what is said: chat(question) of it, with the messages before sent again. */
@@ -97,17 +129,19 @@ export class LanguageModel {
 
   /** The continuation of a text. @throws OnelaunchError, when the reply is read, as `generate` does */
   complete(text: string, options: ReplyOptions = {}): Reply {
-    return this.#reply(options, () => this.tokenize(text, { addSpecialTokens: true }));
+    const tokens = () => this.tokenize(text, { addSpecialTokens: true });
+    return this.#reply(options, { tokens, defaults: this.#parts.defaults, isChat: false });
   }
 
   /** The continuation of tokens. Pieces have text if the model has a tokenizer.
    *  @throws OnelaunchError of kind usage, when the reply is read: wrong options, a prompt that does not fit the context,
    *  a token outside the vocabulary, another reply still running, a closed model; of kind failed: the engine's. */
   generate(tokenIds: readonly number[], options: ReplyOptions = {}): Reply {
-    return this.#reply(options, () => {
+    const tokens = () => {
       const { vocab } = this.manifest.dims;
       return checkArguments(z.array(z.int().min(0).lt(vocab)), tokenIds, 'tokenIds');
-    });
+    };
+    return this.#reply(options, { tokens, defaults: this.#parts.defaults, isChat: false });
   }
 
   /** The text that `chat` lets the model continue. What a message holds of special tokens is in it as it was written.
@@ -115,18 +149,17 @@ export class LanguageModel {
    *  messages that the template refuses */
   renderPrompt(
     messages: readonly ChatMessage[],
-    options: Pick<PromptOptions, 'enableThinking'> = {},
+    options: Omit<PromptOptions, 'parseSpecialTokens'> = {},
   ): string {
-    const { enableThinking } = checkArguments(promptSchema, options, 'options');
-    const checked = checkArguments(messagesSchema, messages, 'messages');
-    return this.#needTemplate()(checked, { enableThinking });
+    const { enableThinking, ...given } = checkArguments(promptSchema, options, 'options');
+    return this.#render(messages, { enableThinking, calling: callingOf(given), plain: undefined });
   }
 
   /** How many tokens the prompt of `chat` has for a conversation, or that of `complete` for a text. */
   countTokens(prompt: string | readonly ChatMessage[], options: PromptOptions = {}): number {
     const checked = checkArguments(promptSchema, options, 'options');
     if (typeof prompt === 'string') return this.tokenize(prompt, { addSpecialTokens: true }).length;
-    return this.#encodeChat(prompt, checked).length;
+    return this.#encodeChat(prompt, { ...checked, calling: callingOf(checked) }).length;
   }
 
   /** How likely the model finds a text, or tokens. The KV cache then holds these.
@@ -181,34 +214,19 @@ export class LanguageModel {
     return this.close();
   }
 
-  #reply<Value>(
-    options: ReplyOptions,
-    tokens: (options: CheckedOptions) => readonly number[],
-    defaults: GenerationDefaults = this.#parts.defaults,
-  ): Reply<Value> {
-    return once(
-      (settle) => this.#run(options, tokens, defaults, settle),
-      (result) => jsonOfReply(result, options.schema),
-    );
+  #reply<Value, Call>(options: ReplyOptions, asked: Asked): Reply<Value, Call> {
+    return once((settle) => this.#run(options, asked, settle), readersOf(options));
   }
 
-  /** The masks of a reply that is to be a text of a grammar, from the end of its thinking on if it has some. */
-  async #mask(
-    grammar: Grammar,
-    { stopIds, enableThinking }: CheckedOptions,
-    size: number,
-  ): Promise<GrammarMask> {
-    const tokenizer = needed(this.#parts.tokenizer, this.manifest);
-    this.#grammars ??= new Grammars(tokenizer, size);
-    const mask = await this.#grammars.mask(grammar, stopIds);
-    const end = enableThinking ? tokenizer.idOf(thinkingEnd) : undefined;
-    return end === undefined ? mask : behind(mask, end);
+  /** The masks of a reply that is to be a text of a grammar. */
+  #mask(grammar: Grammar, stopIds: readonly number[], size: number): Promise<GrammarMask> {
+    this.#grammars ??= new Grammars(needed(this.#parts.tokenizer, this.manifest), size);
+    return this.#grammars.mask(grammar, stopIds);
   }
 
   async *#run(
     options: ReplyOptions,
-    tokens: (options: CheckedOptions) => readonly number[],
-    defaults: GenerationDefaults,
+    { tokens, defaults, isChat }: Asked,
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
     const started = performance.now();
@@ -218,6 +236,12 @@ export class LanguageModel {
     const { vocab } = manifest.dims;
     const size = Math.min(tokenizer?.size ?? vocab, vocab);
     const checked = withSpecialStops(checkOptions(options, defaults, size), tokenizer);
+    const { calling } = checked;
+    if (calling !== null && !isChat) {
+      throw new OnelaunchError('usage', 'options.tools is for chat', { hint: 'Call chat with messages.' });
+    }
+    const form = calling === null ? null : this.#needForm();
+    const grammar = form === null ? checked.grammar : toolGrammar(form, calling!);
     const prompt = tokens(checked);
     checkTokens(prompt, vocab, tokenizer);
     this.#checkFit(prompt);
@@ -225,11 +249,14 @@ export class LanguageModel {
     const maxTokens = Math.min(room, lengthOf(checked, prompt.length));
     const stop = new AbortController();
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
-    const mask = checked.grammar === null ? undefined : await this.#mask(checked.grammar, checked, size);
+    const unbound = grammar === null ? undefined : await this.#mask(grammar, checked.stopIds, size);
     this.#checkOpen();
     this.#places.checkFree();
 
-    const said = replyText(tokenizer, checked);
+    const thinking = unbound && tokenizer ? thinkingOf(tokenizer, prompt, checked.enableThinking) : null;
+    const mask = unbound && behindThinking(unbound, thinking);
+    const reader = form === null ? null : toolReader(form, calling!.tools);
+    const said = replyText(tokenizer, checked, reader && { reader, thinking });
     let finish: Finish | undefined;
     let firstTokenMs: number | null = null;
     let timings = { prefillMs: 0, decodeMs: 0 };
@@ -272,11 +299,12 @@ export class LanguageModel {
       const { prefillMs: promptMs, decodeMs } = timings;
       const tokensPerSecond = decoded > 0 && decodeMs > 0 ? decoded / (decodeMs / 1000) : null;
       const { text, tokens, ...named } = said.soFar();
+      const hasCalls = finish === 'stop' && reader !== null && reader.calls.length > 0;
       return {
         text,
         tokens,
         ...named,
-        finish: said.stopped() ? 'stop' : (finish ?? 'abort'),
+        finish: said.stopped() ? 'stop' : hasCalls ? 'tool_calls' : (finish ?? 'abort'),
         usage: { prompt: prompt.length, cached, completion: tokens.length, ...drafts },
         timings: { promptMs, decodeMs, tokensPerSecond, firstTokenMs },
       };
@@ -323,14 +351,37 @@ export class LanguageModel {
     return this.#template;
   }
 
+  #needForm(): ToolForm {
+    this.#form ??= toolForm(this.#needTemplate());
+    return this.#form;
+  }
+
+  #render(
+    messages: readonly ChatMessage[],
+    how: {
+      readonly enableThinking: boolean | undefined;
+      readonly calling: Calling | null;
+      readonly plain: ((text: string) => string) | undefined;
+    },
+  ): string {
+    const { enableThinking, calling, plain } = how;
+    const checked = withCalls(checkArguments(messagesSchema, messages, 'messages'));
+    const template = this.#needTemplate();
+    if (calling !== null) this.#needForm();
+    return template(checked, { enableThinking, plain, tools: calling?.described });
+  }
+
   #encodeChat(
     messages: readonly ChatMessage[],
-    { enableThinking, parseSpecialTokens }: PromptOptions,
+    options: Pick<PromptOptions, 'enableThinking' | 'parseSpecialTokens'> & {
+      readonly calling: Calling | null;
+    },
   ): number[] {
-    const checked = checkArguments(messagesSchema, messages, 'messages');
-    const template = this.#needTemplate();
+    const { enableThinking, parseSpecialTokens, calling } = options;
     const { encode, plain } = needed(this.#parts.tokenizer, this.manifest);
-    return encode(template(checked, { enableThinking, ...(!parseSpecialTokens && { plain }) }));
+    return encode(
+      this.#render(messages, { enableThinking, calling, plain: parseSpecialTokens ? undefined : plain }),
+    );
   }
 
   #checkOpen(): void {
@@ -343,19 +394,6 @@ export class LanguageModel {
     }
     if (prompt.length >= this.context) throw new ContextOverflow(prompt.length, this.context);
   }
-}
-
-/** A mask that begins once a token was chosen: until then any may come. */
-function behind(mask: GrammarMask, first: number): GrammarMask {
-  let begun = false;
-  return {
-    ...mask,
-    next: (token) => {
-      if (begun) return mask.next(token);
-      begun = token === first;
-      return begun ? mask.next(null) : null;
-    },
-  };
 }
 
 /** With the stop texts that are special tokens as stop ids. */
