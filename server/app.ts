@@ -5,8 +5,8 @@ import type { z } from 'zod';
 import { answerReply } from './answer.ts';
 import { ApiError, errorBody, toApiError } from './api-error.ts';
 import { readBody } from './body.ts';
-import { chatForm, chatShape, readChat } from './chat.ts';
-import { completionForm, completionShape, readCompletion } from './completions.ts';
+import { chatShape, readChat } from './chat.ts';
+import { completionShape, readCompletion } from './completions.ts';
 import { needKey, refuseSites } from './guard.ts';
 import { logRequests } from './log.ts';
 import { type ApiContext, type Entry, type Env, requestId } from './requests.ts';
@@ -96,10 +96,10 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
     return given;
   };
   app.post('/v1/chat/completions', async (c) =>
-    answerReply(c, service, report, chatForm, readChat(await body(c, chatShape))),
+    answerReply(c, service, report, readChat(await body(c, chatShape))),
   );
   app.post('/v1/completions', async (c) =>
-    answerReply(c, service, report, completionForm, readCompletion(await body(c, completionShape))),
+    answerReply(c, service, report, readCompletion(await body(c, completionShape))),
   );
   app.post('/tokenize', async (c) => c.json(tokenize(service.model(), await body(c, tokenizeShape))));
   app.post('/detokenize', async (c) => c.json(detokenize(service.model(), await body(c, detokenizeShape))));

@@ -3,6 +3,7 @@ import type { ChatMessage } from '../runtime/chat-template.ts';
 import type { LanguageModel } from '../runtime/model.ts';
 import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
+import type { ToolCallPart } from '../runtime/tool-reader.ts';
 import { ApiError } from './api-error.ts';
 import { createMetrics, type Metrics, type ReplyTimes } from './metrics.ts';
 import { clientLeft, RequestQueue } from './queue.ts';
@@ -38,9 +39,10 @@ export interface ReplyFacts extends ReplyTimes {
   readonly finish: string;
 }
 
-/** Part of a reply; log probabilities where they were asked for. */
+/** Part of a reply; log probabilities where they were asked for, calls of functions where there are some. */
 export interface Said {
   readonly text: string;
+  readonly toolCalls: readonly ToolCallPart[] | undefined;
   readonly logprobs: readonly ChosenLogprob[] | undefined;
 }
 
@@ -125,7 +127,7 @@ export class Service {
     try {
       const reply = start(model, stop.signal);
       try {
-        for await (const { text, tokens, logprobs } of reply) {
+        for await (const { text, tokens, logprobs, toolCalls } of reply) {
           const now = performance.now();
           // Those of a batch came together: each took its share of the time.
           if (first !== null) for (const _ of tokens) this.metrics.nextToken((now - last) / tokens.length);
@@ -133,7 +135,8 @@ export class Service {
             first ??= now - arrived;
             last = now;
           }
-          if (text !== '' || (logprobs && logprobs.length > 0)) yield { text, logprobs };
+          const hasMore = toolCalls !== undefined || (logprobs && logprobs.length > 0);
+          if (text !== '' || hasMore) yield { text, logprobs, toolCalls };
         }
       } finally {
         const result = await reply.result().catch(() => undefined);
