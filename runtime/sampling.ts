@@ -240,9 +240,10 @@ export function checkArguments<Schema extends z.ZodType>(
 
 function refusal(schema: z.ZodType, issue: z.core.$ZodIssue, name: string): OnelaunchError {
   if (issue.code === 'unrecognized_keys') {
-    const known = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
-    return new OnelaunchError('usage', `${name} has no ${issue.keys[0]}`, {
-      hint: `There are ${known.join(', ')}.`,
+    const isOuter = issue.path.length === 0 && schema instanceof z.ZodObject;
+    const at = [name, ...issue.path].join('.');
+    return new OnelaunchError('usage', `${at} has no ${issue.keys[0]}`, {
+      hint: isOuter ? `There are ${Object.keys(schema.shape).join(', ')}.` : 'Leave it out.',
     });
   }
   const at = [name, ...issue.path].join('.');

@@ -10,6 +10,7 @@ import { completionShape, readCompletion } from './completions.ts';
 import { needKey, refuseSites } from './guard.ts';
 import { logRequests } from './log.ts';
 import { type ApiContext, type Entry, type Env, requestId } from './requests.ts';
+import { readResponse, responseShape } from './responses.ts';
 import type { Service } from './service.ts';
 import { detokenize, detokenizeShape, tokenize, tokenizeShape } from './tokens.ts';
 
@@ -34,7 +35,8 @@ export interface AppOptions {
 
 /** Endpoints of OpenAI that are not here, and why. */
 const absent: Readonly<Record<string, string>> = {
-  '/v1/responses': 'use /v1/chat/completions',
+  '/v1/responses/*': 'nothing is stored',
+  '/v1/conversations/*': 'nothing is stored',
   '/v1/embeddings': 'the engine has no hidden states to give',
   '/v1/moderations': 'a model of its own would be needed',
   '/v1/audio/*': 'models that run here read and write text',
@@ -100,6 +102,9 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
   );
   app.post('/v1/completions', async (c) =>
     answerReply(c, service, report, readCompletion(await body(c, completionShape))),
+  );
+  app.post('/v1/responses', async (c) =>
+    answerReply(c, service, report, readResponse(await body(c, responseShape))),
   );
   app.post('/tokenize', async (c) => c.json(tokenize(service.model(), await body(c, tokenizeShape))));
   app.post('/detokenize', async (c) => c.json(detokenize(service.model(), await body(c, detokenizeShape))));

@@ -2,11 +2,12 @@
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat-template.ts';
 import { mostTopLogprobs } from '../runtime/limits.ts';
-import type { ChosenLogprob, TokenLogprob } from '../runtime/reply.ts';
+import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { ToolCallPart } from '../runtime/tool-reader.ts';
 import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import { type ChoiceForm, choicesForm } from './choices.ts';
+import { wordLogprob } from './logprobs.ts';
 import {
   isEmpty,
   type Off,
@@ -182,10 +183,6 @@ const wordPart = ({ index, id, name, arguments: part }: ToolCallPart) =>
     : { index, ...wordCall(id, { name, arguments: part }) };
 
 const wordLogprobs = (tokens: readonly ChosenLogprob[]) => ({
-  content: tokens.map(({ top, ...chosen }) => ({
-    ...wordLogprob(chosen),
-    top_logprobs: top.map(wordLogprob),
-  })),
+  content: tokens.map(wordLogprob),
   refusal: null,
 });
-const wordLogprob = ({ text, logprob, bytes }: TokenLogprob) => ({ token: text, logprob, bytes });

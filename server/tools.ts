@@ -51,7 +51,8 @@ export function toolOptions(
     if (choice === 'required') throw refuse('required is for requests with tools');
     return {};
   }
-  return { tools: tools.map(toolOf), toolChoice: choice, parallelToolCalls: parallel };
+  const toolChoice = typeof choice === 'object' ? { name: choice.name } : choice;
+  return { tools: tools.map(toolOf), toolChoice, parallelToolCalls: parallel };
 }
 
 const toolOf = ({ name, description, parameters }: Described): ToolOption => ({

@@ -262,6 +262,7 @@ describe('chat with tools', () => {
     [{ tools: [tool('a', { anyOf: [{}] })] }, 'the parameters of a are said by anyOf'],
     [{ tools, toolChoice: { name: 'b' } }, 'options.toolChoice names a function that is not in'],
     [{ toolChoice: 'required' }, 'options has no tools'],
+    [{ tools: [Object.assign(tool('a'), { strict: true })] }, 'options.tools.0 has no strict'],
     [{ tools, schema: {} }, 'options has both tools and schema'],
     [{ tools, grammar: 'root ::= "a"' }, 'options has both tools and grammar'],
     [
