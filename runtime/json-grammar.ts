@@ -1,6 +1,7 @@
 // A JSON Schema as a grammar in EBNF: texts of it are JSON that the schema accepts. Of what a schema allows some is never made, such as
 // properties that it does not name; what cannot be followed is refused by name, so that no text is wrong.
 import { OnelaunchError } from '../errors.ts';
+import { repeats } from './grammar-repeats.ts';
 
 /** A schema: an object of JSON Schema (draft 2020-12, and of older drafts what is the same there), true, or false. */
 export type JsonSchema = boolean | { readonly [keyword: string]: unknown };
@@ -74,6 +75,8 @@ export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rule
     return name;
   };
 
+  const repeated = repeats(rule);
+
   /** @param open references that were followed to here without a character between */
   const value = (given: unknown, at: string, open: readonly string[]): string => {
     const one = asSchema(given, at);
@@ -134,7 +137,9 @@ export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rule
     const { format } = one;
     const [least, most] = range(one, at, 'minLength', 'maxLength');
     if (format === undefined) {
-      return least === 0 && most === null ? 'string' : rule(String.raw`"\"" char${repeat(least, most)} "\""`);
+      return least === 0 && most === null
+        ? 'string'
+        : rule(String.raw`"\"" ${repeated('char', least, most)} "\""`);
     }
     if (typeof format !== 'string' || !Object.hasOwn(formats, format)) {
       throw refuse(
@@ -159,7 +164,11 @@ export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rule
     let behind =
       tail === null
         ? ''
-        : `(", " ${tail})${repeat(Math.max(0, least - Math.max(1, heads.length)), most === null ? null : last - Math.max(1, heads.length))}`;
+        : repeated(
+            `(", " ${tail})`,
+            Math.max(0, least - Math.max(1, heads.length)),
+            most === null ? null : last - Math.max(1, heads.length),
+          );
     if (heads.length === 0) {
       if (tail === null) return literal([]);
       return rule(`"[" ${least > 0 ? `${tail} ${behind}` : `(${tail} ${behind})?`} "]"`);
@@ -283,9 +292,6 @@ function spaced(value: unknown): string {
   const members = Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${spaced(each)}`);
   return `{${members.join(', ')}}`;
 }
-
-const repeat = (least: number, most: number | null): string =>
-  most === null ? `{${least},}` : `{${least},${Math.max(most, least)}}`;
 
 /** The bounds of a length; null: none above. */
 function range(one: Fields, at: string, low: string, high: string): [number, number | null] {
