@@ -5,6 +5,7 @@ export type { FusionPlan } from './codegen/index.ts';
 export { ContextOverflow, type ErrorKind, OnelaunchError, Problems } from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
 export type { ChatMessage } from './runtime/chat-template.ts';
+export type { EmbedOptions, Pooling, TextEmbedding } from './runtime/embedding.ts';
 export type { Grammar } from './runtime/grammars.ts';
 export type { SchemaOption } from './runtime/json-schema.ts';
 export type { TextScore } from './runtime/likelihood.ts';

@@ -177,7 +177,9 @@ export const replyValues = {
   enableThinking: exactly,
   parseSpecialTokens: exactly,
 } satisfies {
-  [Name in keyof Required<Omit<ReplyOptions, Untyped>>]: (flag: string) => (text: string) => ReplyOptions[Name];
+  [Name in keyof Required<Omit<ReplyOptions, Untyped>>]: (
+    flag: string,
+  ) => (text: string) => ReplyOptions[Name];
 };
 
 /** What is of use to programs alone. */

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
 import { ContextOverflow, OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
+import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
 import type { Engine } from './engine.ts';
 import type { TokenLogprobs } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
@@ -45,6 +46,8 @@ export interface ModelParts {
   /** Read when it is first needed: a base model has none. */
   readonly template: (() => ChatTemplate) | null;
   readonly notes?: readonly string[];
+  /** Of a model that makes embeddings: its logits begin with the hidden state. */
+  readonly pooling?: Pooling;
 }
 
 const textSchema = z.string();
@@ -87,6 +90,8 @@ export class LanguageModel {
   readonly parallel: number;
   /** What it runs on, for people. */
   readonly device: string;
+  /** Whether it was loaded for embeddings: then it makes no replies. */
+  readonly embeds: boolean;
   /** What the user should know of the model's files, one line each: settings that disagree or are not applied, weights that are not used. */
   readonly notes: readonly string[];
   readonly #parts: ModelParts;
@@ -104,6 +109,7 @@ export class LanguageModel {
     this.context = parts.engine.context;
     this.device = parts.engine.device;
     this.notes = parts.notes ?? [];
+    this.embeds = parts.pooling !== undefined;
   }
 
   /** The assistant's reply to a conversation. One that goes on from the last one costs its new tokens only: the KV cache
@@ -170,8 +176,42 @@ export class LanguageModel {
   ): Promise<TextScore> {
     const { signal } = checkArguments(scoreSchema, options, 'options');
     const tokens = typeof text === 'string' ? this.tokenize(text, { addSpecialTokens: true }) : text;
+    this.#checkReplies();
+    return this.#inPlace(tokens, 2, signal, (engine, checked, either) => likelihood(engine, checked, either));
+  }
+
+  /** A text, or tokens, as a vector of length 1, of a model that was loaded with `embeddings`. What the tokenizer adds to a text is part of it.
+   *  @throws OnelaunchError as `score` does, and for a model that was not loaded for it */
+  async embed(text: string | readonly number[], options: EmbedOptions = {}): Promise<TextEmbedding> {
+    const { pooling, dimensions, signal } = checkArguments(embedSchema, options, 'options');
+    const { hidden } = this.manifest.dims;
+    const usual = this.#parts.pooling;
+    if (usual === undefined) {
+      throw new OnelaunchError('usage', 'the model was not loaded for embeddings', {
+        hint: 'load({ model, embeddings: true }) is one that makes them, and no replies.',
+      });
+    }
+    if (dimensions !== undefined && dimensions > hidden) {
+      const message = `options.dimensions is ${dimensions}, and a vector of this model has ${hidden} numbers`;
+      throw new OnelaunchError('usage', message, { hint: 'Leave it out for all of them.' });
+    }
+    const tokens = typeof text === 'string' ? this.tokenize(text, { addSpecialTokens: true }) : text;
+    const how = { pooling: pooling ?? usual, size: hidden, dimensions: dimensions ?? hidden };
+    return this.#inPlace(tokens, 1, signal, async (engine, checked, either) => {
+      const vector = await embedding(engine, checked, { ...how, signal: either });
+      return { vector, tokens: checked.length };
+    });
+  }
+
+  /** What is made of tokens from position 0 on, in a place that holds them then. @param least so many there must be */
+  async #inPlace<T>(
+    tokens: readonly number[],
+    least: number,
+    signal: AbortSignal | undefined,
+    make: (engine: PlaceEngine, tokens: readonly number[], signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const { vocab } = this.manifest.dims;
-    const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(2), tokens, 'tokens');
+    const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(least), tokens, 'tokens');
     if (checked.length > this.context) throw new ContextOverflow(checked.length - 1, this.context);
     this.#checkOpen();
     const stop = new AbortController();
@@ -180,9 +220,9 @@ export class LanguageModel {
     try {
       place.engine.reset(0);
       const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
-      const scored = await likelihood(place.engine, checked, either);
+      const made = await make(place.engine, checked, either);
       held = checked;
-      return scored;
+      return made;
     } finally {
       place.leave(held);
     }
@@ -232,6 +272,7 @@ export class LanguageModel {
     const started = performance.now();
     const { tokenizer, manifest } = this.#parts;
     this.#checkOpen();
+    this.#checkReplies();
     this.#places.checkFree();
     const { vocab } = manifest.dims;
     const size = Math.min(tokenizer?.size ?? vocab, vocab);
@@ -386,6 +427,13 @@ export class LanguageModel {
 
   #checkOpen(): void {
     if (this.#closing) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
+  }
+
+  #checkReplies(): void {
+    if (!this.embeds) return;
+    throw new OnelaunchError('usage', 'the model was loaded for embeddings, and makes no replies', {
+      hint: 'Load it without embeddings.',
+    });
   }
 
   #checkFit(prompt: readonly number[]): void {

@@ -7,6 +7,7 @@ import { ApiError, errorBody, toApiError } from './api-error.ts';
 import { readBody } from './body.ts';
 import { chatShape, readChat } from './chat.ts';
 import { completionShape, readCompletion } from './completions.ts';
+import { embed, embeddingShape } from './embeddings.ts';
 import { needKey, refuseSites } from './guard.ts';
 import { logRequests } from './log.ts';
 import { type ApiContext, type Entry, type Env, requestId } from './requests.ts';
@@ -37,7 +38,6 @@ export interface AppOptions {
 const absent: Readonly<Record<string, string>> = {
   '/v1/responses/*': 'nothing is stored',
   '/v1/conversations/*': 'nothing is stored',
-  '/v1/embeddings': 'the engine has no hidden states to give',
   '/v1/moderations': 'a model of its own would be needed',
   '/v1/audio/*': 'models that run here read and write text',
   '/v1/images/*': 'models that run here read and write text',
@@ -105,6 +105,9 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
   );
   app.post('/v1/responses', async (c) =>
     answerReply(c, service, report, readResponse(await body(c, responseShape))),
+  );
+  app.post('/v1/embeddings', async (c) =>
+    c.json(await embed(service, await body(c, embeddingShape), c.req.raw.signal)),
   );
   app.post('/tokenize', async (c) => c.json(tokenize(service.model(), await body(c, tokenizeShape))));
   app.post('/detokenize', async (c) => c.json(detokenize(service.model(), await body(c, detokenizeShape))));

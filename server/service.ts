@@ -11,7 +11,7 @@ import { clientLeft, RequestQueue } from './queue.ts';
 /** What a server needs of a model. */
 export type ServedModel = Pick<
   LanguageModel,
-  'context' | 'parallel' | 'manifest' | 'tokenize' | 'detokenize' | 'close'
+  'context' | 'parallel' | 'manifest' | 'embeds' | 'embed' | 'tokenize' | 'detokenize' | 'close'
 > & {
   chat(messages: readonly ChatMessage[], options?: ReplyOptions): Reply;
   complete(text: string, options?: ReplyOptions): Reply;
@@ -106,26 +106,12 @@ export class Service {
     { signal, tell }: { readonly signal: AbortSignal; readonly tell: (facts: ReplyFacts) => void },
   ): AsyncGenerator<Said, ReplyResult, undefined> {
     const arrived = performance.now();
-    const model = this.model();
-    const leave = await this.queue.enter(signal);
+    const turn = await this.#enter(signal);
     const begun = performance.now();
-    const stop = new AbortController();
-    let why: ApiError | undefined;
-    const end = (error: ApiError) => {
-      why ??= error;
-      stop.abort();
-    };
-    const gone = () => end(clientLeft());
-    const limit = this.#replyMillis;
-    const late = () =>
-      end(new ApiError(504, `the reply took longer than ${limit / 1000} s`, { code: 'reply_timeout' }));
-    const timer = setTimeout(late, limit);
-    signal.addEventListener('abort', gone);
-    this.#ends.add(end);
     let first: number | null = null;
     let last = 0;
     try {
-      const reply = start(model, stop.signal);
+      const reply = start(turn.model, turn.signal);
       try {
         for await (const { text, tokens, logprobs, toolCalls } of reply) {
           const now = performance.now();
@@ -149,14 +135,57 @@ export class Service {
         }
       }
       const result = await reply.result();
-      if (result.finish === 'abort') throw why ?? shuttingDown();
+      if (result.finish === 'abort') throw turn.why();
       return result;
     } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', gone);
-      this.#ends.delete(end);
-      leave();
+      turn.leave();
     }
+  }
+
+  /** What a work makes, when it is this request's turn. @param signal aborted when the client leaves
+   *  @throws ApiError, and what the work throws */
+  async turn<T>(
+    signal: AbortSignal,
+    work: (model: ServedModel, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const turn = await this.#enter(signal);
+    try {
+      return await work(turn.model, turn.signal);
+    } catch (error) {
+      throw turn.signal.aborted ? turn.why() : error;
+    } finally {
+      turn.leave();
+    }
+  }
+
+  /** Waits for a place. Its signal is aborted when the client leaves, the time is over, or the server ends. */
+  async #enter(signal: AbortSignal) {
+    const model = this.model();
+    const leave = await this.queue.enter(signal);
+    const stop = new AbortController();
+    let why: ApiError | undefined;
+    const end = (error: ApiError) => {
+      why ??= error;
+      stop.abort();
+    };
+    const gone = () => end(clientLeft());
+    const limit = this.#replyMillis;
+    const late = () =>
+      end(new ApiError(504, `the reply took longer than ${limit / 1000} s`, { code: 'reply_timeout' }));
+    const timer = setTimeout(late, limit);
+    signal.addEventListener('abort', gone);
+    this.#ends.add(end);
+    return {
+      ...{ model, signal: stop.signal },
+      /** Why it was ended. */
+      why: () => why ?? shuttingDown(),
+      leave: () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', gone);
+        this.#ends.delete(end);
+        leave();
+      },
+    };
   }
 }
 
