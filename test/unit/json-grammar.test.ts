@@ -113,14 +113,14 @@ it.each([
   [0, 15],
   [3, 16],
   [17, 17],
-  [30, 90],
-  [260, 270],
+  [7, 60],
+  [260, 260],
   [31, undefined],
 ])('lengths and numbers of items from %i to %s are kept to', async (least, most) => {
   const text = jsonGrammar({ type: 'string', minLength: least, maxLength: most });
   const list = jsonGrammar({ items: { const: 1 }, minItems: least, maxItems: most });
   const above = (most ?? 33) + 1;
-  for (const size of [least - 1, least, least + 1, above - 1, above].filter((size) => size >= 0)) {
+  for (const size of new Set([least - 1, least, above - 1, above].filter((size) => size >= 0))) {
     const inside = size >= least && (most === undefined || size <= most);
     expect(await accepts(text, `"${'a'.repeat(size)}"`), `${size} characters`).toBe(inside);
     if (size > 40) continue;
