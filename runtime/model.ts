@@ -419,6 +419,8 @@ export class LanguageModel {
     },
   ): number[] {
     const { enableThinking, parseSpecialTokens, calling } = options;
+    // Told first of a model without files, which has neither.
+    this.#needTemplate();
     const { encode, plain } = needed(this.#parts.tokenizer, this.manifest);
     return encode(
       this.#render(messages, { enableThinking, calling, plain: parseSpecialTokens ? undefined : plain }),
