@@ -92,6 +92,6 @@ it('calls of tools have arguments as their parameters say, and go back into the 
     const next = await caller.chat([...question, called, result], { tools, maxTokens: 4 }).result();
     expect(next.usage.prompt).toBeGreaterThan(usage.prompt);
   };
-  const seeds = Array.from({ length: thorough ? 100 : 8 }, (_, seed) => seed);
+  const seeds = Array.from({ length: thorough ? 100 : 4 }, (_, seed) => seed);
   for (let at = 0; at < seeds.length; at += 4) await Promise.all(seeds.slice(at, at + 4).map(one));
 });
