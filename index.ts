@@ -5,7 +5,9 @@ export type { FusionPlan } from './codegen/index.ts';
 export { ContextOverflow, type ErrorKind, OnelaunchError, Problems } from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
 export type { ChatMessage } from './runtime/chat-template.ts';
+export type { EmbedOptions, Pooling, TextEmbedding } from './runtime/embedding.ts';
 export type { Grammar } from './runtime/grammars.ts';
+export type { SchemaOption } from './runtime/json-schema.ts';
 export type { TextScore } from './runtime/likelihood.ts';
 export type { LanguageModel, PromptOptions } from './runtime/model.ts';
 export type {
@@ -16,6 +18,7 @@ export type {
   ReplyResult,
   TokenLogprob,
 } from './runtime/reply.ts';
-export type { SchemaOption } from './runtime/reply-grammar.ts';
 export type { ReplyOptions } from './runtime/sampling.ts';
 export type { Session, SessionOptions } from './runtime/session.ts';
+export type { ToolCallPart } from './runtime/tool-reader.ts';
+export type { ToolCall, ToolChoice, ToolOption } from './runtime/tools.ts';

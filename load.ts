@@ -8,6 +8,7 @@ import type { Target } from './codegen/schedule/target.ts';
 import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
 import type { Engine } from './runtime/engine.ts';
 import { mostSequences } from './runtime/limits.ts';
+import type { LoadPlan } from './runtime/load-plan.ts';
 import type { LanguageModel } from './runtime/model.ts';
 import type { Tensors } from './runtime/safetensors.ts';
 
@@ -36,6 +37,8 @@ export interface LoadOptions extends KernelOptions {
   readonly device?: number | undefined;
   /** Random weights in the place of the model's: to measure without a checkpoint. The same seed gives the same weights. */
   readonly randomWeights?: { readonly seed: number } | undefined;
+  /** The model makes embeddings, and no replies: its head is replaced, and hands on hidden states. @default false */
+  readonly embeddings?: boolean | undefined;
 }
 
 /** A kernel whose library is built. */
@@ -95,6 +98,7 @@ const loadShape = z.strictObject({
         .max(2 ** 32 - 1),
     })
     .optional(),
+  embeddings: z.boolean().optional(),
 });
 
 /** A model that is ready to reply. The first call for a model compiles its kernel, later ones find it.
@@ -104,14 +108,22 @@ export async function load(options: LoadOptions): Promise<LanguageModel> {
   (await import('./codegen/build/package-root.ts')).packageRoot();
   const { checkArguments } = await import('./runtime/sampling.ts');
   const given = checkArguments(loadShape, options, 'options') as LoadOptions;
+  if (given.embeddings && given.randomWeights) {
+    const { OnelaunchError } = await import('./errors.ts');
+    throw new OnelaunchError('usage', 'options has both embeddings and randomWeights', {
+      hint: 'Random weights are there to measure replies.',
+    });
+  }
   const built = await buildKernel(given, {
     weights: given.randomWeights === undefined,
     tokenizer: 'optional',
+    embeddings: given.embeddings,
     run: { ...given, sequences: given.parallel },
   });
   const { engine, ...opened } = await openEngine(built, { ...given, sequences: given.parallel });
   try {
-    return await openModel(built, engine, { ...opened, parallel: given.parallel });
+    const { parallel, embeddings } = given;
+    return await openModel(built, engine, { ...opened, parallel, embeddings });
   } catch (error) {
     engine.close();
     throw error;
@@ -167,29 +179,46 @@ export async function buildChecked(input: BuildInput, options: BuildOptions): Pr
   };
 }
 
+type OpenOptions = Omit<LoadOptions, keyof KernelOptions | 'parallel'> &
+  Pick<KernelOptions, 'onProgress' | 'signal'> & { readonly sequences?: number | undefined };
+
 /** Opens a built library and loads its weights. The caller closes the engine.
  *  @param options `sequences` as in EngineSettings */
-export async function openEngine(
-  built: BuiltKernel,
-  options: Omit<LoadOptions, keyof KernelOptions | 'parallel'> &
-    Pick<KernelOptions, 'onProgress' | 'signal'> & { readonly sequences?: number | undefined },
-): Promise<OpenEngine> {
+export async function openEngine(built: BuiltKernel, options: OpenOptions): Promise<OpenEngine> {
   const { manifest } = built;
   const context = options.context ?? Math.min(built.dims.maxPositions, 4096);
-  const [{ Engine }, plans, { checkContext }, { weightsIdentity }] = await Promise.all([
-    import('./runtime/engine.ts'),
+  const [plans, { checkContext }, { weightsIdentity }] = await Promise.all([
     import('./runtime/load-plan.ts'),
     import('./preflight.ts'),
     import('./runtime/weights-identity.ts'),
   ]);
   checkContext(built.dims, context);
   const { randomWeights } = options;
-  const tensors = randomWeights ? undefined : await tensorsOf(built);
-  const { sources, warnings } = tensors
-    ? plans.loadPlan(manifest, tensors)
-    : { sources: plans.randomPlan(manifest, randomWeights!.seed), warnings: [] };
-  const { onProgress, signal } = options;
-  const engine = await Engine.open(built.library, manifest, {
+  if (randomWeights && !options.embeddings) {
+    const plan = { sources: plans.randomPlan(manifest, randomWeights.seed), warnings: [] };
+    return openLoaded(built, { ...options, context }, plan, () => `random, seed ${randomWeights.seed}`);
+  }
+  const tensors = await tensorsOf(built);
+  const opened = (read: Tensors) =>
+    openLoaded(built, { ...options, context }, plans.loadPlan(manifest, read), () =>
+      weightsIdentity(tensors),
+    );
+  if (!options.embeddings) return opened(tensors);
+  const { duringIdentityHead, withIdentityHead } = await import('./runtime/identity-head.ts');
+  return duringIdentityHead(built.dims, (file) => opened(withIdentityHead(tensors, built.dims, file)));
+}
+
+/** An engine that has read these weights.
+ *  @param weights what tells them from others, asked for when a conversation is saved */
+async function openLoaded(
+  { library, manifest }: BuiltKernel,
+  options: OpenOptions & { readonly context: number },
+  { sources, warnings }: LoadPlan,
+  weights: () => string,
+): Promise<OpenEngine> {
+  const { Engine } = await import('./runtime/engine.ts');
+  const { onProgress, signal, context } = options;
+  const engine = await Engine.open(library, manifest, {
     context,
     ...(options.sequences !== undefined && { sequences: options.sequences }),
     ...(options.threads !== undefined && { threads: options.threads }),
@@ -206,7 +235,6 @@ export async function openEngine(
     engine.close();
     throw error;
   }
-  const weights = () => (tensors ? weightsIdentity(tensors) : `random, seed ${randomWeights!.seed}`);
   return { engine, warnings, weights };
 }
 
@@ -229,12 +257,17 @@ export async function openModel(
     warnings = [],
     weights,
     parallel = 1,
-  }: Partial<Omit<OpenEngine, 'engine'>> & { readonly parallel?: number | undefined } = {},
+    embeddings = false,
+  }: Partial<Omit<OpenEngine, 'engine'>> & {
+    readonly parallel?: number | undefined;
+    readonly embeddings?: boolean | undefined;
+  } = {},
 ): Promise<LanguageModel> {
-  const [{ LanguageModel }, { greedy }, { chatTemplate }] = await Promise.all([
+  const [{ LanguageModel }, { greedy }, { chatTemplate }, { readPooling }] = await Promise.all([
     import('./runtime/model.ts'),
     import('./runtime/generation-config.ts'),
     import('./runtime/chat-template.ts'),
+    import('./runtime/embedding.ts'),
   ]);
   const { manifest, modelDirectory, files } = built;
   const tokenizer = files?.tokenizer ?? null;
@@ -250,5 +283,6 @@ export async function openModel(
       tokenizer === null || modelDirectory === null ? null : () => template ?? chatTemplate(modelDirectory),
     ...(weights && { weights }),
     notes: [...(built.notes ?? []), ...warnings],
+    ...(embeddings && { pooling: readPooling(modelDirectory) }),
   });
 }

@@ -34,6 +34,8 @@ export interface Needs {
   /** `optional`: one that is there must be whole. */
   readonly tokenizer?: 'needed' | 'optional' | undefined;
   readonly template?: boolean | undefined;
+  /** The head is to be the identity, so that logits are hidden states. */
+  readonly embeddings?: boolean | undefined;
   /** The kernel is run here. */
   readonly run?:
     | {
@@ -218,7 +220,8 @@ async function readWeights(
   const read = attempt(() => checkpointTensors(directory));
   if (read === undefined || dims === undefined) return none;
   // Comparing head and embedding may read gigabytes: not where something is wrong already.
-  const settled = errors.length > 0 ? { ...none, tensors: read } : settleHead(read, dims.tiedHead);
+  const asIs = errors.length > 0 ? { ...none, tensors: read } : settleHead(read, dims.tiedHead);
+  const settled = needs.embeddings ? ((await withIdentity(asIs, dims, attempt)) ?? asIs) : asIs;
   if (needs.weights) {
     const actual = { ...dims, tiedHead: settled.tiedHead };
     const slots = packing.slotsOf(actual, packing.packWeights(actual));
@@ -226,6 +229,13 @@ async function readWeights(
     errors.push(...problems.map(({ text, hint }) => new OnelaunchError('usage', text, { hint })));
   }
   return settled;
+}
+
+/** With a head that hands on hidden states; it is written when the weights are read. */
+async function withIdentity(settled: { readonly tensors: Tensors }, dims: ModelDims, attempt: Attempt) {
+  const { withIdentityHead } = await import('./runtime/identity-head.ts');
+  const tensors = attempt(() => withIdentityHead(settled.tensors, dims));
+  return tensors && { tensors, tiedHead: false, notes: [] };
 }
 
 /** The readers of a model's texts; null where no text is needed. */

@@ -34,21 +34,22 @@ export const engineOptions = (
 export async function loadTold(
   ui: Ui,
   model: string,
-  flags: ReplyFlags & Pick<LoadOptions, 'parallel'>,
+  flags: ReplyFlags & Pick<LoadOptions, 'parallel' | 'embeddings'>,
   needs: { readonly template?: boolean } = {},
 ): Promise<LanguageModel> {
-  const { parallel } = flags;
+  const { parallel, embeddings } = flags;
   const run = { ...engineOptions(flags), sequences: parallel };
   const built = await buildWithProgress(ui, kernelOptions(model, flags, ui), {
     ...needs,
     weights: true,
     tokenizer: 'needed',
+    embeddings,
     run,
   });
   const { openModel } = await import('../load.ts');
-  const { engine } = await openWithProgress(ui, built, run);
+  const { engine } = await openWithProgress(ui, built, { ...run, embeddings });
   try {
-    return await openModel(built, engine, { parallel });
+    return await openModel(built, engine, { parallel, embeddings });
   } catch (error) {
     engine.close();
     throw error;
@@ -131,7 +132,13 @@ function speed({ usage, timings, finish }: ReplyResult): string {
     timings.firstTokenMs === null ? '' : `first after ${timings.firstTokenMs.toFixed(0)} ms`,
     `prompt ${prompt}${cached > 0 ? `, ${cached} of them kept` : ''}`,
     drafted > 0 ? `${accepted} of ${drafted} drafts right` : '',
-    { stop: '', length: 'cut at maxTokens', abort: 'stopped', context: 'the context is full' }[finish],
+    {
+      stop: '',
+      tool_calls: '',
+      length: 'cut at maxTokens',
+      abort: 'stopped',
+      context: 'the context is full',
+    }[finish],
   ];
   return `[${parts.filter(Boolean).join(', ')}]`;
 }

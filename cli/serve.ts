@@ -33,6 +33,7 @@ export function addServe(program: Program, start: Start): void {
       whole('--parallel', 1, mostSequences),
       1,
     )
+    .option('--embeddings', 'make embeddings, and no replies')
     .option('--queue <n>', 'most requests that wait for their turn', whole('--queue', 0, 100_000), 64)
     .option(
       '--queue-timeout <time>',

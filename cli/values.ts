@@ -177,7 +177,17 @@ export const replyValues = {
   enableThinking: exactly,
   parseSpecialTokens: exactly,
 } satisfies {
-  [Name in keyof Required<Omit<ReplyOptions, 'signal' | 'onPrompt' | 'logprobs' | 'topLogprobs'>>]: (
+  [Name in keyof Required<Omit<ReplyOptions, Untyped>>]: (
     flag: string,
   ) => (text: string) => ReplyOptions[Name];
 };
+
+/** What is of use to programs alone. */
+type Untyped =
+  | 'signal'
+  | 'onPrompt'
+  | 'logprobs'
+  | 'topLogprobs'
+  | 'tools'
+  | 'toolChoice'
+  | 'parallelToolCalls';

@@ -6,6 +6,7 @@ import { OnelaunchError } from '../errors.ts';
 import { copyFromRepository, readPlainFile } from '../plain-file.ts';
 import { OverBudget, renderWithin } from './template-budget.ts';
 import { readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.ts';
+import { toolTemplate } from './tool-templates.ts';
 
 /** A message in the shape of OpenAI's chat completions. Keys that a template knows beyond these are passed on. */
 export interface ChatMessage {
@@ -48,6 +49,8 @@ export function chatTemplate(directory: string): ChatTemplate {
     ? { default: readPlainFile(jinja, 4 * mostCharacters, copyFromRepository).toString('utf8') }
     : namedTemplates(config);
   const templates = new Map(Object.entries(sources).map(([name, source]) => [name, parse(source, path)]));
+  const added = toolTemplate(Object.values(sources));
+  if (added !== null) templates.set('tool_use', parse(added, path));
   if (templates.size === 0) {
     throw new OnelaunchError(
       'usage',
@@ -62,7 +65,7 @@ export function chatTemplate(directory: string): ChatTemplate {
     const template = named ?? templates.get('default') ?? [...templates.values()][0]!;
     const optional = {
       ...(enableThinking !== undefined && { enable_thinking: enableThinking }),
-      ...(tools && { tools }),
+      ...(tools && { tools: plain === undefined ? tools : mapTexts(tools, plain) }),
     };
     try {
       const flat = messages.map((message) => {
@@ -124,12 +127,14 @@ function parse(source: string, path: string): Template {
   }
 }
 
-/** The value with all its texts changed. */
+/** The value with all its texts changed, names of its members too. */
 function mapTexts(value: unknown, change: (text: string) => string): unknown {
   if (typeof value === 'string') return change(value);
   if (Array.isArray(value)) return value.map((item) => mapTexts(item, change));
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, mapTexts(item, change)]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [change(key), mapTexts(item, change)]),
+  );
 }
 
 /** Templates call string methods on the content, so it has to be a string: parts are joined, null is empty. */

@@ -1,5 +1,5 @@
 // Grammars of a model's replies: compiled once for its tokens, then asked before each token which may come next.
-import type { CompiledGrammar, GrammarCompiler } from '@mlc-ai/web-xgrammar';
+import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar';
 import { OnelaunchError } from '../errors.ts';
 import { TimeLimit, withinTime } from './time-limit.ts';
 import type { MaskOrEnd, TokenMask } from './token-masks.ts';
@@ -57,6 +57,7 @@ export class Grammars {
           throw new OnelaunchError('failed', `token ${token} is not of the grammar`);
         }
         const words = await matcher.getNextTokenBitmask();
+        if (mayEnd(matcher, stopIds)) allow(words, stopIds);
         if (hasOthers(words, stopIds)) return words;
         // Where only an end may come, none needs to be computed.
         if (words.some((word) => word !== 0)) return 'end';
@@ -134,6 +135,17 @@ export class Grammars {
     const compiler = await GrammarCompiler.createGrammarCompiler(info, false);
     return { ...x, compiler, compiled: new Map() };
   }
+}
+
+/** Whether the text is complete. Where all but a few tokens may come, 0.1.27 leaves the end out of its masks, though it takes it. */
+function mayEnd(matcher: GrammarMatcher, [first]: readonly number[]): boolean {
+  if (!matcher.acceptToken(first!)) return false;
+  matcher.rollBack(1);
+  return true;
+}
+
+function allow(words: Int32Array, ids: readonly number[]): void {
+  for (const id of ids) if (id >> 5 < words.length) words[id >> 5]! |= 1 << (id & 31);
 }
 
 /** Whether a mask allows others than these tokens. */

@@ -1,6 +1,7 @@
 // A JSON Schema as a grammar in EBNF: texts of it are JSON that the schema accepts. Of what a schema allows some is never made, such as
 // properties that it does not name; what cannot be followed is refused by name, so that no text is wrong.
 import { OnelaunchError } from '../errors.ts';
+import { repeats } from './grammar-repeats.ts';
 
 /** A schema: an object of JSON Schema (draft 2020-12, and of older drafts what is the same there), true, or false. */
 export type JsonSchema = boolean | { readonly [keyword: string]: unknown };
@@ -39,7 +40,8 @@ const formats: Readonly<Record<string, string>> = {
 
 /** Digits of a number, such that a double tells it from its neighbours. */
 const mostDigits = 15;
-const basic = String.raw`
+/** Rules that all schemas have in common. */
+export const basicRules: string = String.raw`
 char ::= [^\x00-\x1f"\\] | "\\" ["\\/bfnrt]
 string ::= "\"" char* "\""
 integer ::= "-"? ("0" | [1-9] [0-9]{0,14})
@@ -49,21 +51,31 @@ null ::= "null"
 array ::= "[" (any (", " any)*)? "]"
 object ::= "{" (string ": " any (", " string ": " any)*)? "}"
 any ::= string | number | boolean | null | array | object
-`;
+`.trim();
 
 /** The grammar of a schema; its first rule is root.
  *  @throws OnelaunchError of kind usage, with the place in the schema of what cannot be followed */
 export function jsonGrammar(schema: JsonSchema): string {
+  const { root, rules } = jsonRules(schema);
+  return [`root ::= ${root}`, ...rules, basicRules, ''].join('\n');
+}
+
+/** A schema as a part of a grammar that has the basic rules: what stands for a text of it, and the rules of that.
+ *  @param prefix of the names of these rules
+ *  @throws OnelaunchError as jsonGrammar does */
+export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rules: readonly string[] } {
   const rules: string[] = [];
   /** Rules of what is referred to, by its pointer. */
   const referred = new Map<string, string>();
 
   const rule = (body: string): string => {
-    const name = `r${rules.length}`;
+    const name = `${prefix}r${rules.length}`;
     if (rules.length >= mostRules) throw refuse('', `it has more than ${mostRules} parts`);
     rules.push(`${name} ::= ${body}`);
     return name;
   };
+
+  const repeated = repeats(rule);
 
   /** @param open references that were followed to here without a character between */
   const value = (given: unknown, at: string, open: readonly string[]): string => {
@@ -125,7 +137,9 @@ export function jsonGrammar(schema: JsonSchema): string {
     const { format } = one;
     const [least, most] = range(one, at, 'minLength', 'maxLength');
     if (format === undefined) {
-      return least === 0 && most === null ? 'string' : rule(String.raw`"\"" char${repeat(least, most)} "\""`);
+      return least === 0 && most === null
+        ? 'string'
+        : rule(String.raw`"\"" ${repeated('char', least, most)} "\""`);
     }
     if (typeof format !== 'string' || !Object.hasOwn(formats, format)) {
       throw refuse(
@@ -150,7 +164,11 @@ export function jsonGrammar(schema: JsonSchema): string {
     let behind =
       tail === null
         ? ''
-        : `(", " ${tail})${repeat(Math.max(0, least - Math.max(1, heads.length)), most === null ? null : last - Math.max(1, heads.length))}`;
+        : repeated(
+            `(", " ${tail})`,
+            Math.max(0, least - Math.max(1, heads.length)),
+            most === null ? null : last - Math.max(1, heads.length),
+          );
     if (heads.length === 0) {
       if (tail === null) return literal([]);
       return rule(`"[" ${least > 0 ? `${tail} ${behind}` : `(${tail} ${behind})?`} "]"`);
@@ -213,7 +231,7 @@ export function jsonGrammar(schema: JsonSchema): string {
     if (open.includes(pointer)) throw refuse(`${at}.$ref`, `${pointer} refers to itself alone`);
     const known = referred.get(pointer);
     if (known !== undefined) return known;
-    const name = `ref${referred.size}`;
+    const name = `${prefix}ref${referred.size}`;
     // Inside of itself it is known by its name, but only where a character comes first.
     const target = pointed(schema, pointer, at);
     referred.set(pointer, name);
@@ -237,8 +255,7 @@ export function jsonGrammar(schema: JsonSchema): string {
   };
 
   checkEnds(schema, '#', ['#']);
-  const root = value(schema, '#', ['#']);
-  return [`root ::= ${root}`, ...rules, basic.trim(), ''].join('\n');
+  return { root: value(schema, '#', ['#']), rules };
 }
 
 type Fields = { readonly [keyword: string]: unknown };
@@ -263,8 +280,11 @@ function list(given: unknown, at: string): readonly unknown[] {
 
 const choice = (of: readonly string[]): string => (of.length === 1 ? of[0]! : `(${of.join(' | ')})`);
 
+/** A text as the grammar has it. */
+export const quoted = (text: string): string => JSON.stringify(text);
+
 /** JSON as the rules make it, and as text of the grammar. */
-const literal = (value: unknown): string => JSON.stringify(spaced(value));
+const literal = (value: unknown): string => quoted(spaced(value));
 
 function spaced(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(spaced).join(', ')}]`;
@@ -272,9 +292,6 @@ function spaced(value: unknown): string {
   const members = Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${spaced(each)}`);
   return `{${members.join(', ')}}`;
 }
-
-const repeat = (least: number, most: number | null): string =>
-  most === null ? `{${least},}` : `{${least},${Math.max(most, least)}}`;
 
 /** The bounds of a length; null: none above. */
 function range(one: Fields, at: string, low: string, high: string): [number, number | null] {

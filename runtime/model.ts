@@ -3,20 +3,35 @@ import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
 import { ContextOverflow, OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
+import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
 import type { Engine } from './engine.ts';
 import type { Speculate, TokenLogprobs } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
+import type { SchemaOption } from './json-schema.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type PlaceEngine, Places } from './places.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
-import { jsonOfReply, type SchemaOption, thinkingEnd } from './reply-grammar.ts';
+import { readersOf } from './reply-grammar.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
 import { type CacheOrigin, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
 import { sortStops } from './stop-strings.ts';
+import { behindThinking, thinkingOf } from './thinking.ts';
 import type { Tokenizer } from './tokenizer.ts';
+import { type ToolForm, toolForm } from './tool-form.ts';
+import { toolGrammar } from './tool-grammar.ts';
+import { toolReader } from './tool-reader.ts';
+import {
+  type Calling,
+  type CallOf,
+  callingOf,
+  choiceSchema,
+  type ToolOption,
+  toolsSchema,
+  withCalls,
+} from './tools.ts';
 
 /** What a model needs of an engine. */
 export type ReplyEngine = PlaceEngine & Pick<Engine, 'device' | 'context' | typeof Symbol.asyncDispose>;
@@ -34,6 +49,8 @@ export interface ModelParts {
   /** Which weights the engine has; asked for when a conversation is saved or restored. */
   readonly weights?: () => string;
   readonly notes?: readonly string[];
+  /** Of a model that makes embeddings: its logits begin with the hidden state. */
+  readonly pooling?: Pooling;
 }
 
 const textSchema = z.string();
@@ -52,11 +69,24 @@ const idsSchema = z.array(z.int().nonnegative());
 const promptSchema = z.strictObject({
   enableThinking: z.boolean().optional(),
   parseSpecialTokens: z.boolean().optional(),
+  tools: toolsSchema.optional(),
+  toolChoice: choiceSchema.optional(),
 });
 const scoreSchema = z.strictObject({ signal: z.instanceof(AbortSignal).optional() });
 
 /** How a conversation becomes a prompt: as in ReplyOptions. */
-export type PromptOptions = Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens'>;
+export type PromptOptions = Pick<
+  ReplyOptions,
+  'enableThinking' | 'parseSpecialTokens' | 'tools' | 'toolChoice'
+>;
+
+/** How tokens become a reply. */
+interface Asked {
+  readonly tokens: (options: CheckedOptions) => readonly number[];
+  readonly defaults: GenerationDefaults;
+  /** Whether the reply is one of a conversation, which may call functions. */
+  readonly isChat: boolean;
+}
 
 /** A model that is ready to reply, to as many at a time as it was loaded for. Made by `load`. */
 export class LanguageModel {
@@ -67,11 +97,14 @@ export class LanguageModel {
   readonly parallel: number;
   /** What it runs on, for people. */
   readonly device: string;
+  /** Whether it was loaded for embeddings: then it makes no replies. */
+  readonly embeds: boolean;
   /** What the user should know of the model's files, one line each: settings that disagree or are not applied, weights that are not used. */
   readonly notes: readonly string[];
   readonly #parts: ModelParts;
   readonly #places: Places;
   #template: ChatTemplate | undefined;
+  #form: ToolForm | undefined;
   #grammars: Grammars | undefined;
   #closing: Promise<void> | undefined;
 
@@ -83,18 +116,23 @@ export class LanguageModel {
     this.context = parts.engine.context;
     this.device = parts.engine.device;
     this.notes = parts.notes ?? [];
+    this.embeds = parts.pooling !== undefined;
   }
 
   /** The assistant's reply to a conversation. One that goes on from the last one costs its new tokens only: the KV cache
    *  of the common beginning is kept. Special tokens written in a message are text, unless parseSpecialTokens is set.
    *  @throws OnelaunchError, when the reply is read, as `generate` does */
-  chat<Value = unknown>(
+  chat<Value = unknown, const Tools extends readonly ToolOption[] = readonly ToolOption[]>(
     messages: readonly ChatMessage[],
-    options: ReplyOptions & { readonly schema?: z.ZodType<Value> | SchemaOption | undefined } = {},
-  ): Reply<Value> {
+    options: ReplyOptions & {
+      readonly schema?: z.ZodType<Value> | SchemaOption | undefined;
+      readonly tools?: Tools | undefined;
+    } = {},
+  ): Reply<Value, CallOf<Tools>> {
     const { defaults } = this.#parts;
     const tokens = (checked: CheckedOptions) => this.#encodeChat(messages, checked);
-    return this.#reply(options, tokens, { ...defaults, stopIds: defaults.chatStopIds });
+    const asked = { tokens, defaults: { ...defaults, stopIds: defaults.chatStopIds }, isChat: true };
+    return this.#reply<Value, CallOf<Tools>>(options, asked);
   }
 
   /** A conversation that keeps what is said: chat(question) of it, with the messages before sent again. */
@@ -110,7 +148,7 @@ export class LanguageModel {
     this.#checkOpen();
     this.#places.checkFree();
     const { messages = [], reply = {} } = session;
-    const prompt = messages.length > 0 ? this.#encodeChat(messages, reply) : [];
+    const prompt = messages.length > 0 ? this.#encodeChat(messages, { ...reply, calling: callingOf(reply) }) : [];
     const place = this.#places.holding(prompt);
     const tokens = prompt.slice(0, place.common(prompt));
     const origin = this.#origin(place.engine);
@@ -154,17 +192,19 @@ export class LanguageModel {
 
   /** The continuation of a text. @throws OnelaunchError, when the reply is read, as `generate` does */
   complete(text: string, options: ReplyOptions = {}): Reply {
-    return this.#reply(options, () => this.tokenize(text, { addSpecialTokens: true }));
+    const tokens = () => this.tokenize(text, { addSpecialTokens: true });
+    return this.#reply(options, { tokens, defaults: this.#parts.defaults, isChat: false });
   }
 
   /** The continuation of tokens. Pieces have text if the model has a tokenizer.
    *  @throws OnelaunchError of kind usage, when the reply is read: wrong options, a prompt that does not fit the context,
    *  a token outside the vocabulary, another reply still running, a closed model; of kind failed: the engine's. */
   generate(tokenIds: readonly number[], options: ReplyOptions = {}): Reply {
-    return this.#reply(options, () => {
+    const tokens = () => {
       const { vocab } = this.manifest.dims;
       return checkArguments(z.array(z.int().min(0).lt(vocab)), tokenIds, 'tokenIds');
-    });
+    };
+    return this.#reply(options, { tokens, defaults: this.#parts.defaults, isChat: false });
   }
 
   /** The text that `chat` lets the model continue. What a message holds of special tokens is in it as it was written.
@@ -172,18 +212,17 @@ export class LanguageModel {
    *  messages that the template refuses */
   renderPrompt(
     messages: readonly ChatMessage[],
-    options: Pick<PromptOptions, 'enableThinking'> = {},
+    options: Omit<PromptOptions, 'parseSpecialTokens'> = {},
   ): string {
-    const { enableThinking } = checkArguments(promptSchema, options, 'options');
-    const checked = checkArguments(messagesSchema, messages, 'messages');
-    return this.#needTemplate()(checked, { enableThinking });
+    const { enableThinking, ...given } = checkArguments(promptSchema, options, 'options');
+    return this.#render(messages, { enableThinking, calling: callingOf(given), plain: undefined });
   }
 
   /** How many tokens the prompt of `chat` has for a conversation, or that of `complete` for a text. */
   countTokens(prompt: string | readonly ChatMessage[], options: PromptOptions = {}): number {
     const checked = checkArguments(promptSchema, options, 'options');
     if (typeof prompt === 'string') return this.tokenize(prompt, { addSpecialTokens: true }).length;
-    return this.#encodeChat(prompt, checked).length;
+    return this.#encodeChat(prompt, { ...checked, calling: callingOf(checked) }).length;
   }
 
   /** How likely the model finds a text, or tokens. The KV cache then holds these.
@@ -194,8 +233,42 @@ export class LanguageModel {
   ): Promise<TextScore> {
     const { signal } = checkArguments(scoreSchema, options, 'options');
     const tokens = typeof text === 'string' ? this.tokenize(text, { addSpecialTokens: true }) : text;
+    this.#checkReplies();
+    return this.#inPlace(tokens, 2, signal, (engine, checked, either) => likelihood(engine, checked, either));
+  }
+
+  /** A text, or tokens, as a vector of length 1, of a model that was loaded with `embeddings`. What the tokenizer adds to a text is part of it.
+   *  @throws OnelaunchError as `score` does, and for a model that was not loaded for it */
+  async embed(text: string | readonly number[], options: EmbedOptions = {}): Promise<TextEmbedding> {
+    const { pooling, dimensions, signal } = checkArguments(embedSchema, options, 'options');
+    const { hidden } = this.manifest.dims;
+    const usual = this.#parts.pooling;
+    if (usual === undefined) {
+      throw new OnelaunchError('usage', 'the model was not loaded for embeddings', {
+        hint: 'load({ model, embeddings: true }) is one that makes them, and no replies.',
+      });
+    }
+    if (dimensions !== undefined && dimensions > hidden) {
+      const message = `options.dimensions is ${dimensions}, and a vector of this model has ${hidden} numbers`;
+      throw new OnelaunchError('usage', message, { hint: 'Leave it out for all of them.' });
+    }
+    const tokens = typeof text === 'string' ? this.tokenize(text, { addSpecialTokens: true }) : text;
+    const how = { pooling: pooling ?? usual, size: hidden, dimensions: dimensions ?? hidden };
+    return this.#inPlace(tokens, 1, signal, async (engine, checked, either) => {
+      const vector = await embedding(engine, checked, { ...how, signal: either });
+      return { vector, tokens: checked.length };
+    });
+  }
+
+  /** What is made of tokens from position 0 on, in a place that holds them then. @param least so many there must be */
+  async #inPlace<T>(
+    tokens: readonly number[],
+    least: number,
+    signal: AbortSignal | undefined,
+    make: (engine: PlaceEngine, tokens: readonly number[], signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const { vocab } = this.manifest.dims;
-    const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(2), tokens, 'tokens');
+    const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(least), tokens, 'tokens');
     if (checked.length > this.context) throw new ContextOverflow(checked.length - 1, this.context);
     this.#checkOpen();
     const stop = new AbortController();
@@ -204,9 +277,9 @@ export class LanguageModel {
     try {
       place.begin([]);
       const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
-      const scored = await likelihood(place.engine, checked, either);
+      const made = await make(place.engine, checked, either);
       held = checked;
-      return scored;
+      return made;
     } finally {
       place.leave(held);
     }
@@ -238,43 +311,35 @@ export class LanguageModel {
     return this.close();
   }
 
-  #reply<Value>(
-    options: ReplyOptions,
-    tokens: (options: CheckedOptions) => readonly number[],
-    defaults: GenerationDefaults = this.#parts.defaults,
-  ): Reply<Value> {
-    return once(
-      (settle) => this.#run(options, tokens, defaults, settle),
-      (result) => jsonOfReply(result, options.schema),
-    );
+  #reply<Value, Call>(options: ReplyOptions, asked: Asked): Reply<Value, Call> {
+    return once((settle) => this.#run(options, asked, settle), readersOf(options));
   }
 
-  /** The masks of a reply that is to be a text of a grammar, from the end of its thinking on if it has some. */
-  async #mask(
-    grammar: Grammar,
-    { stopIds, enableThinking }: CheckedOptions,
-    size: number,
-  ): Promise<GrammarMask> {
-    const tokenizer = needed(this.#parts.tokenizer, this.manifest);
-    this.#grammars ??= new Grammars(tokenizer, size);
-    const mask = await this.#grammars.mask(grammar, stopIds);
-    const end = enableThinking ? tokenizer.idOf(thinkingEnd) : undefined;
-    return end === undefined ? mask : behind(mask, end);
+  /** The masks of a reply that is to be a text of a grammar. */
+  #mask(grammar: Grammar, stopIds: readonly number[], size: number): Promise<GrammarMask> {
+    this.#grammars ??= new Grammars(needed(this.#parts.tokenizer, this.manifest), size);
+    return this.#grammars.mask(grammar, stopIds);
   }
 
   async *#run(
     options: ReplyOptions,
-    tokens: (options: CheckedOptions) => readonly number[],
-    defaults: GenerationDefaults,
+    { tokens, defaults, isChat }: Asked,
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
     const started = performance.now();
     const { tokenizer, manifest } = this.#parts;
     this.#checkOpen();
+    this.#checkReplies();
     this.#places.checkFree();
     const { vocab } = manifest.dims;
     const size = Math.min(tokenizer?.size ?? vocab, vocab);
     const checked = withSpecialStops(checkOptions(options, defaults, size), tokenizer);
+    const { calling } = checked;
+    if (calling !== null && !isChat) {
+      throw new OnelaunchError('usage', 'options.tools is for chat', { hint: 'Call chat with messages.' });
+    }
+    const form = calling === null ? null : this.#needForm();
+    const grammar = form === null ? checked.grammar : toolGrammar(form, calling!);
     const prompt = tokens(checked);
     checkTokens(prompt, vocab, tokenizer);
     this.#checkFit(prompt);
@@ -282,11 +347,14 @@ export class LanguageModel {
     const maxTokens = Math.min(room, lengthOf(checked, prompt.length));
     const stop = new AbortController();
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
-    const mask = checked.grammar === null ? undefined : await this.#mask(checked.grammar, checked, size);
+    const unbound = grammar === null ? undefined : await this.#mask(grammar, checked.stopIds, size);
     this.#checkOpen();
     this.#places.checkFree();
 
-    const said = replyText(tokenizer, checked);
+    const thinking = unbound && tokenizer ? thinkingOf(tokenizer, prompt, checked.enableThinking) : null;
+    const mask = unbound && behindThinking(unbound, thinking);
+    const reader = form === null ? null : toolReader(form, calling!.tools);
+    const said = replyText(tokenizer, checked, reader && { reader, thinking });
     let finish: Finish | undefined;
     let firstTokenMs: number | null = null;
     let timings = { prefillMs: 0, decodeMs: 0 };
@@ -329,11 +397,12 @@ export class LanguageModel {
       const { prefillMs: promptMs, decodeMs } = timings;
       const tokensPerSecond = decoded > 0 && decodeMs > 0 ? decoded / (decodeMs / 1000) : null;
       const { text, tokens, ...named } = said.soFar();
+      const hasCalls = finish === 'stop' && reader !== null && reader.calls.length > 0;
       return {
         text,
         tokens,
         ...named,
-        finish: said.stopped() ? 'stop' : (finish ?? 'abort'),
+        finish: said.stopped() ? 'stop' : hasCalls ? 'tool_calls' : (finish ?? 'abort'),
         usage: { prompt: prompt.length, cached, completion: tokens.length, ...drafts },
         timings: { promptMs, decodeMs, tokensPerSecond, firstTokenMs },
       };
@@ -384,18 +453,50 @@ export class LanguageModel {
     return this.#template;
   }
 
+  #needForm(): ToolForm {
+    this.#form ??= toolForm(this.#needTemplate());
+    return this.#form;
+  }
+
+  #render(
+    messages: readonly ChatMessage[],
+    how: {
+      readonly enableThinking: boolean | undefined;
+      readonly calling: Calling | null;
+      readonly plain: ((text: string) => string) | undefined;
+    },
+  ): string {
+    const { enableThinking, calling, plain } = how;
+    const checked = withCalls(checkArguments(messagesSchema, messages, 'messages'));
+    const template = this.#needTemplate();
+    if (calling !== null) this.#needForm();
+    return template(checked, { enableThinking, plain, tools: calling?.described });
+  }
+
   #encodeChat(
     messages: readonly ChatMessage[],
-    { enableThinking, parseSpecialTokens }: PromptOptions,
+    options: Pick<PromptOptions, 'enableThinking' | 'parseSpecialTokens'> & {
+      readonly calling: Calling | null;
+    },
   ): number[] {
-    const checked = checkArguments(messagesSchema, messages, 'messages');
-    const template = this.#needTemplate();
+    const { enableThinking, parseSpecialTokens, calling } = options;
+    // Told first of a model without files, which has neither.
+    this.#needTemplate();
     const { encode, plain } = needed(this.#parts.tokenizer, this.manifest);
-    return encode(template(checked, { enableThinking, ...(!parseSpecialTokens && { plain }) }));
+    return encode(
+      this.#render(messages, { enableThinking, calling, plain: parseSpecialTokens ? undefined : plain }),
+    );
   }
 
   #checkOpen(): void {
     if (this.#closing) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
+  }
+
+  #checkReplies(): void {
+    if (!this.embeds) return;
+    throw new OnelaunchError('usage', 'the model was loaded for embeddings, and makes no replies', {
+      hint: 'Load it without embeddings.',
+    });
   }
 
   #checkFit(prompt: readonly number[]): void {
@@ -404,19 +505,6 @@ export class LanguageModel {
     }
     if (prompt.length >= this.context) throw new ContextOverflow(prompt.length, this.context);
   }
-}
-
-/** A mask that begins once a token was chosen: until then any may come. */
-function behind(mask: GrammarMask, first: number): GrammarMask {
-  let begun = false;
-  return {
-    ...mask,
-    next: (token) => {
-      if (begun) return mask.next(token);
-      begun = token === first;
-      return begun ? mask.next(null) : null;
-    },
-  };
 }
 
 /** With the stop texts that are special tokens as stop ids. */

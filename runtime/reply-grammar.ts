@@ -1,21 +1,11 @@
 // What a reply is to be, as the options say it, and what is read of it in the end.
-import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkDepth } from '../plain-file.ts';
 import type { Grammar } from './grammars.ts';
-import { type JsonSchema, jsonGrammar } from './json-grammar.ts';
-import type { ReplyResult } from './reply.ts';
-
-/** JSON Schema as an object, or a schema of zod. */
-export type SchemaOption = z.ZodType | { readonly [keyword: string]: unknown };
-
-/** Ends the thinking of a reply. */
-export const thinkingEnd = '</think>';
-
-export const isSchema = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
-const isZod = (schema: SchemaOption): schema is z.ZodType => '_zod' in schema;
+import { jsonGrammar } from './json-grammar.ts';
+import { isZod, jsonSchemaOf, readBy, type SchemaOption } from './json-schema.ts';
+import type { Readers, ReplyResult } from './reply.ts';
+import { thinkingEnd } from './thinking.ts';
+import { readCalls, type ToolOption } from './tools.ts';
 
 /** The grammar that options ask for; null: none.
  *  @throws OnelaunchError of kind usage: both are given, or a schema cannot be followed */
@@ -27,30 +17,22 @@ export function grammarOf({
   readonly grammar?: Grammar | undefined;
 }): Grammar | null {
   if (schema === undefined) return grammar ?? null;
-  if (grammar === undefined) return jsonGrammar(jsonSchemaOf(schema));
+  if (grammar === undefined) return jsonGrammar(jsonSchemaOf(schema, 'options.schema'));
   throw new OnelaunchError('usage', 'options has both schema and grammar', { hint: 'Give one of them.' });
 }
 
-function jsonSchemaOf(schema: SchemaOption): JsonSchema {
-  if (!isZod(schema)) {
-    checkDepth(schema, 'options.schema', 'Name its parts in $defs, and refer to them.');
-    return schema;
-  }
-  try {
-    // What is asked of the model is what the schema reads, before its transforms.
-    return z.toJSONSchema(schema, { io: 'input' }) as JsonSchema;
-  } catch (cause) {
-    const text = cause instanceof Error ? cause.message : String(cause);
-    throw new OnelaunchError('usage', `options.schema has no JSON Schema: ${text}`, {
-      hint: 'Transforms, dates and other values that JSON does not have are not supported.',
-      cause,
-    });
-  }
-}
+/** How the result of a reply is read that was asked for with these options. */
+export const readersOf = (options: {
+  readonly schema?: SchemaOption | undefined;
+  readonly tools?: readonly ToolOption[] | undefined;
+}): Readers => ({
+  json: (result) => jsonOfReply(result, options.schema),
+  toolCalls: ({ toolCalls = [] }) => readCalls(toolCalls, options.tools),
+});
 
 /** What the text of a reply is as JSON, read by the schema if it is one of zod.
  *  @throws OnelaunchError of kind failed where the reply was cut off, or is no JSON */
-export function jsonOfReply({ text, finish }: ReplyResult, schema: SchemaOption | undefined): unknown {
+function jsonOfReply({ text, finish }: ReplyResult, schema: SchemaOption | undefined): unknown {
   const [, behind = text] = text.split(thinkingEnd);
   let value: unknown;
   try {
@@ -62,10 +44,5 @@ export function jsonOfReply({ text, finish }: ReplyResult, schema: SchemaOption 
       cause,
     });
   }
-  if (schema === undefined || !isZod(schema)) return value;
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  throw new OnelaunchError('failed', `the reply is not as its schema: ${z.prettifyError(parsed.error)}`, {
-    hint: 'A refinement of zod is no part of its JSON Schema, and cannot be followed.',
-  });
+  return schema !== undefined && isZod(schema) ? readBy(schema, value, 'the reply is') : value;
 }

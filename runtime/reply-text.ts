@@ -3,49 +3,83 @@ import type { Logprob, TokenLogprobs } from './engine-options.ts';
 import type { ChosenLogprob, Piece, TokenLogprob } from './reply.ts';
 import type { CheckedOptions } from './sampling.ts';
 import { stopFilter } from './stop-strings.ts';
+import { type Thinking, thoughts } from './thinking.ts';
 import type { Tokenizer } from './tokenizer.ts';
+import type { Read, ToolCallPart, ToolReader } from './tool-reader.ts';
 
-/** The text of tokens as they come, up to a stop text. */
-export function replyText(tokenizer: Tokenizer | null, { stop, stopIds, topLogprobs }: CheckedOptions) {
+/** The text of tokens as they come, up to a stop text. Calls of functions are no part of it.
+ *  @param calls reads them, where the reply may call; not in its thinking */
+export function replyText(
+  tokenizer: Tokenizer | null,
+  { stop, stopIds, topLogprobs }: CheckedOptions,
+  calls: { readonly reader: ToolReader; readonly thinking: Thinking | null } | null = null,
+) {
   const stream = tokenizer?.stream();
   const filter = stopFilter(stop);
+  const isThought = thoughts(calls?.thinking ?? null);
   const tokens: number[] = [];
   const logprobs: ChosenLogprob[] = [];
   const withLogprobs = (some: readonly ChosenLogprob[]) => (topLogprobs === null ? {} : { logprobs: some });
   let text = '';
   let stopped = false;
   let ended = false;
-  const add = (part: string): string => {
+  const filtered = (part: string): string => {
     const found = filter.push(part);
     stopped = found.stopped;
-    text += found.emit;
     return found.emit;
+  };
+  const add = (id: number, parts: ToolCallPart[]): string => {
+    const part = stream?.push(id) ?? '';
+    if (calls === null || isThought(id)) return filtered(part);
+    return split(calls.reader.push(part), parts);
+  };
+  const split = (read: Read, parts: ToolCallPart[]): string => {
+    const said = filtered(read.text);
+    if (stopped || read.parts.length === 0) return said;
+    parts.push(...read.parts);
+    // Nothing is said behind a call: what may have become a stop text did not.
+    return said + filter.end();
   };
   return {
     stopped: () => stopped,
-    soFar: () => ({ text, tokens, ...withLogprobs(logprobs) }),
+    soFar: () => ({
+      text,
+      tokens,
+      ...withLogprobs(logprobs),
+      ...(calls && { toolCalls: calls.reader.calls }),
+    }),
     /** Those behind a stop text are dropped. @param told the log probabilities of the batch, where they were asked for */
     take: (batch: readonly number[], told: readonly TokenLogprobs[]): Piece => {
       const before = tokens.length;
+      const parts: ToolCallPart[] = [];
       let added = '';
       for (const id of batch) {
         tokens.push(id);
-        if (!stopIds.includes(id)) added += add(stream?.push(id) ?? '');
+        if (!stopIds.includes(id)) added += add(id, parts);
         if (stopped) break;
       }
+      text += added;
       const taken = tokens.slice(before);
       const named = told.slice(0, taken.length).map((one) => nameTokens(one, tokenizer));
       logprobs.push(...named);
-      return { text: added, tokens: taken, ...withLogprobs(named) };
+      return {
+        text: added,
+        tokens: taken,
+        ...withLogprobs(named),
+        ...(parts.length > 0 && { toolCalls: parts }),
+      };
     },
     /** What was held back: the beginning of a character, or of a stop text. Null: nothing was. */
     end: (): Piece | null => {
       if (stopped || ended) return null;
       ended = true;
-      const last = add(stream?.end() ?? '');
-      const rest = stopped ? '' : filter.end();
+      const unread = stream?.end() ?? '';
+      const last = filtered(
+        calls === null ? unread : calls.reader.push(unread).text + calls.reader.end().text,
+      );
+      const rest = last + (stopped ? '' : filter.end());
       text += rest;
-      return last + rest === '' ? null : { text: last + rest, tokens: [], ...withLogprobs([]) };
+      return rest === '' ? null : { text: rest, tokens: [], ...withLogprobs([]) };
     },
   };
 }

@@ -1,8 +1,10 @@
 // What a reply is to its reader: pieces as they come, and how it ended.
 import { OnelaunchError } from '../errors.ts';
+import type { ToolCallPart } from './tool-reader.ts';
+import type { ToolCall } from './tools.ts';
 
-/** Why a reply ended: at a stop token or stop text, at maxTokens, by its signal, or because the context is full. */
-export type Finish = 'stop' | 'length' | 'abort' | 'context';
+/** Why a reply ended: at a stop token or stop text, behind calls of functions, at maxTokens, by its signal, or because the context is full. */
+export type Finish = 'stop' | 'tool_calls' | 'length' | 'abort' | 'context';
 
 /** A token, and the natural log of the probability that the model gave it: by the softmax of its logits as they are, before logitBias,
  *  penalties and temperature. */
@@ -27,6 +29,8 @@ export interface Piece {
   readonly tokens: readonly number[];
   /** Of each of the tokens, where the reply was asked for them. */
   readonly logprobs?: readonly ChosenLogprob[];
+  /** What these tokens added to calls of functions; it is no part of the text. */
+  readonly toolCalls?: readonly ToolCallPart[];
 }
 
 export interface ReplyResult {
@@ -36,6 +40,8 @@ export interface ReplyResult {
   readonly tokens: readonly number[];
   /** Of each of the tokens, where the reply was asked for them. */
   readonly logprobs?: readonly ChosenLogprob[];
+  /** The calls that are complete, where the reply may have some. */
+  readonly toolCalls?: readonly ToolCall[];
   readonly finish: Finish;
   readonly usage: {
     /** Tokens before the reply. */
@@ -67,7 +73,7 @@ interface ReplyIterator extends AsyncIterator<Piece, ReplyResult | undefined> {
 
 /** A reply: starts when it is first read, and can be read once. Leaving the loop early ends it with finish 'abort', as return() of
  *  its iterator does. An iterator that is dropped in the middle ends it only once the garbage collector has found that. */
-export interface Reply<Value = unknown> {
+export interface Reply<Value = unknown, Call = ToolCall> {
   [Symbol.asyncIterator](): ReplyIterator;
   /** How it ended. Reads the reply, when nobody does. @throws what the reply failed with */
   result(): Promise<ReplyResult>;
@@ -76,13 +82,22 @@ export interface Reply<Value = unknown> {
   /** What its text is as JSON, of the type of a `schema` of zod. @throws as result does, and OnelaunchError where it is no JSON, as one
    *  that was cut at maxTokens */
   json(): Promise<Value>;
+  /** The calls that are complete, their arguments of the types of the `tools`. None where the model called nothing.
+   *  @throws as result does, and OnelaunchError for arguments that a schema of zod refuses, by a refinement of it */
+  toolCalls(): Promise<readonly Call[]>;
+}
+
+/** What is made of a result when it is asked for. */
+export interface Readers {
+  readonly json: (result: ReplyResult) => unknown;
+  readonly toolCalls: (result: ReplyResult) => readonly ToolCall[];
 }
 
 /** A reply that can be read once, by a loop or by result(). */
-export function once<Value = unknown>(
+export function once<Value = unknown, Call = ToolCall>(
   run: (settle: (result: ReplyResult) => void) => AsyncGenerator<Piece, ReplyResult>,
-  read: (result: ReplyResult) => unknown,
-): Reply<Value> {
+  read: Readers,
+): Reply<Value, Call> {
   let resolve: (result: ReplyResult) => void;
   let reject: (error: unknown) => void;
   const end = new Promise<ReplyResult>((a, b) => {
@@ -124,7 +139,8 @@ export function once<Value = unknown>(
     },
     result,
     text: async () => (await result()).text,
-    json: async () => read(await result()) as Value,
+    json: async () => read.json(await result()) as Value,
+    toolCalls: async () => read.toolCalls(await result()) as readonly Call[],
   };
 }
 

@@ -6,8 +6,17 @@ import { check, readArgument } from './engine-arguments.ts';
 import { type LogitBias, mostNgram, type OnPrompt, type Speculate } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import type { Grammar } from './grammars.ts';
+import { isSchema, type SchemaOption } from './json-schema.ts';
 import { mostBiases, mostTopLogprobs } from './limits.ts';
-import { grammarOf, isSchema, type SchemaOption } from './reply-grammar.ts';
+import { grammarOf } from './reply-grammar.ts';
+import {
+  type Calling,
+  callingOf,
+  choiceSchema,
+  type ToolChoice,
+  type ToolOption,
+  toolsSchema,
+} from './tools.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
 export interface ReplyOptions {
@@ -56,6 +65,14 @@ export interface ReplyOptions {
   readonly schema?: SchemaOption | undefined;
   /** The reply is a text of this grammar: EBNF, whose first rule is root, or a regular expression. As `schema` of thinking. */
   readonly grammar?: Grammar | undefined;
+  /** Functions that the reply may call, told to the model by its chat template. Once a call begins, it is of one of them, and its arguments are
+   *  as the parameters say; `toolCalls()` of the reply has them. Stop texts end what is said, not calls. Not with `schema` or `grammar`. Chat only. */
+  readonly tools?: readonly ToolOption[] | undefined;
+  /** Whether the reply calls: 'auto', as the model decides, behind what it says; 'required', at least one; { name }, this one; 'none', as if there were
+   *  no tools. With 'required' and { name } thinking is left out, unless enableThinking is true. @default 'auto' */
+  readonly toolChoice?: ToolChoice | undefined;
+  /** Whether a reply may have several calls, where the model's template knows that. @default true */
+  readonly parallelToolCalls?: boolean | undefined;
   /** Qwen3: false leaves out the thinking part. Chat only. */
   readonly enableThinking?: boolean | undefined;
   /** Special tokens such as <|im_end|>, written in a message, are tokens and not text: for messages that are all your own.
@@ -78,6 +95,8 @@ export interface CheckedOptions {
   readonly speculate: Speculate | null;
   /** Null: any text. */
   readonly grammar: Grammar | null;
+  /** Null: no functions. */
+  readonly calling: Calling | null;
   readonly onPrompt: OnPrompt | undefined;
   readonly signal: AbortSignal | undefined;
   readonly enableThinking: boolean | undefined;
@@ -134,6 +153,9 @@ const schema = z.strictObject({
   grammar: z
     .union([z.string().min(1), z.strictObject({ regex: z.string().min(1) })], 'expected EBNF or { regex }')
     .optional(),
+  tools: toolsSchema.optional(),
+  toolChoice: choiceSchema.optional(),
+  parallelToolCalls: z.boolean().optional(),
   enableThinking: z.boolean().optional(),
   parseSpecialTokens: z.boolean().optional(),
 });
@@ -155,7 +177,9 @@ export function checkOptions(
   }
   const bias = given.logitBias ?? {};
   checkBias(bias, size);
+  const calling = callingOf(given);
   const grammar = grammarOf(given);
+  const isFixed = grammar !== null || calling?.required === true;
   const { topLogprobs, logprobs = topLogprobs !== undefined } = given;
   return {
     maxTokens: given.maxTokens ?? defaults.maxTokens ?? defaultMaxTokens,
@@ -177,9 +201,10 @@ export function checkOptions(
     stopIds: given.stopIds ?? defaults.stopIds,
     speculate: given.speculate ?? null,
     grammar,
+    calling,
     onPrompt: given.onPrompt,
     signal: given.signal,
-    enableThinking: given.enableThinking ?? (grammar === null ? undefined : false),
+    enableThinking: given.enableThinking ?? (isFixed ? false : undefined),
     parseSpecialTokens: given.parseSpecialTokens ?? false,
   };
 }
@@ -216,9 +241,10 @@ export function checkArguments<Schema extends z.ZodType>(
 
 function refusal(schema: z.ZodType, issue: z.core.$ZodIssue, name: string): OnelaunchError {
   if (issue.code === 'unrecognized_keys') {
-    const known = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
-    return new OnelaunchError('usage', `${name} has no ${issue.keys[0]}`, {
-      hint: `There are ${known.join(', ')}.`,
+    const isOuter = issue.path.length === 0 && schema instanceof z.ZodObject;
+    const at = [name, ...issue.path].join('.');
+    return new OnelaunchError('usage', `${at} has no ${issue.keys[0]}`, {
+      hint: isOuter ? `There are ${Object.keys(schema.shape).join(', ')}.` : 'Leave it out.',
     });
   }
   const at = [name, ...issue.path].join('.');

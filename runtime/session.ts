@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import type { ChatMessage } from './chat-template.ts';
 import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
-import { jsonOfReply } from './reply-grammar.ts';
+import { readersOf } from './reply-grammar.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
 
 export interface SessionOptions {
@@ -28,7 +28,7 @@ interface SessionModel {
   chat(messages: readonly ChatMessage[], options?: ReplyOptions): Reply;
   countTokens(
     messages: readonly ChatMessage[],
-    options?: Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens'>,
+    options?: Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens' | 'tools' | 'toolChoice'>,
   ): number;
   save(file: string, session: SessionOptions): Promise<void>;
 }
@@ -52,15 +52,13 @@ export class Session {
     return this.#messages;
   }
 
-  /** The answer to a question, which becomes part of the conversation with it. A reply that ends before its first word, or fails, is as if it
+  /** The answer to a question, which becomes part of the conversation with it; or to the results of calls, a message of role tool each. A reply that ends before its first word, or fails, is as if it
    *  had not been asked for; one that is left early is kept as far as it was made.
    *  @throws OnelaunchError, when the reply is read, as `chat` of the model does, and when the session replies already */
-  chat(question: string | ChatMessage, options: ReplyOptions = {}): Reply {
-    const message = typeof question === 'string' ? { role: 'user', content: question } : question;
-    return once(
-      (settle) => this.#run(message, options, settle),
-      (result) => jsonOfReply(result, { ...this.#options.reply, ...options }.schema),
-    );
+  chat(question: string | ChatMessage | readonly ChatMessage[], options: ReplyOptions = {}): Reply {
+    const asked = typeof question === 'string' ? { role: 'user', content: question } : question;
+    const all = { ...this.#options.reply, ...options };
+    return once((settle) => this.#run([asked].flat(), all, settle), readersOf(all));
   }
 
   /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */
@@ -82,15 +80,15 @@ export class Session {
   }
 
   async *#run(
-    question: ChatMessage,
+    question: readonly ChatMessage[],
     options: ReplyOptions,
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
     if (this.#busy) throw busy();
     this.#busy = true;
     try {
-      const sent = this.#fitting([...this.#messages, question]);
-      const reply = this.#llm.chat(sent, { ...this.#options.reply, ...options });
+      const sent = this.#fitting([...this.#messages, ...question], options);
+      const reply = this.#llm.chat(sent, options);
       try {
         yield* reply;
       } finally {
@@ -107,12 +105,11 @@ export class Session {
   }
 
   /** The messages to send: all, or those that fit. */
-  #fitting(messages: readonly ChatMessage[]): readonly ChatMessage[] {
-    const { whenFull, reply = {} } = this.#options;
-    const { enableThinking, parseSpecialTokens } = reply;
-    if (whenFull !== 'shift') return messages;
-    const fits = (some: readonly ChatMessage[]) =>
-      this.#llm.countTokens(some, { enableThinking, parseSpecialTokens }) < this.#llm.context;
+  #fitting(messages: readonly ChatMessage[], options: ReplyOptions): readonly ChatMessage[] {
+    const { enableThinking, parseSpecialTokens, tools, toolChoice } = options;
+    if (this.#options.whenFull !== 'shift') return messages;
+    const prompt = { enableThinking, parseSpecialTokens, tools, toolChoice };
+    const fits = (some: readonly ChatMessage[]) => this.#llm.countTokens(some, prompt) < this.#llm.context;
     const head = messages[0]?.role === 'system' ? messages.slice(0, 1) : [];
     let rest = messages.slice(head.length);
     while (rest.length > 1 && !fits([...head, ...rest])) {
@@ -123,9 +120,10 @@ export class Session {
     return [...head, ...rest];
   }
 
-  #keep(question: ChatMessage, { finish, text }: ReplyResult): void {
-    if (finish === 'abort' && text === '') return;
-    this.#messages = [...this.#messages, question, { role: 'assistant', content: text }];
+  #keep(question: readonly ChatMessage[], { finish, text, toolCalls = [] }: ReplyResult): void {
+    if (finish === 'abort' && text === '' && toolCalls.length === 0) return;
+    const calls = toolCalls.length > 0 && { toolCalls };
+    this.#messages = [...this.#messages, ...question, { role: 'assistant', content: text, ...calls }];
   }
 }
 

@@ -1,30 +1,56 @@
-// A reply as the answer to its request: whole, or as a stream of chunks.
+// A reply as the answer to its request: whole, or as a stream of events.
 import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
-import { errorBody, toApiError } from './api-error.ts';
+import { type ApiError, toApiError } from './api-error.ts';
 import { eventStream } from './events.ts';
 import type { ApiContext } from './requests.ts';
-import type { ServedModel, Service } from './service.ts';
+import type { Said, ServedModel, Service } from './service.ts';
 
-type FinishReason = 'stop' | 'length';
+/** A call of a function, as far as it was made. */
+export interface WrittenCall {
+  readonly id: string;
+  readonly name: string;
+  /** JSON; a part of it where the reply was cut. */
+  readonly arguments: string;
+}
+
+/** What was said, all of it. */
+export interface Answer {
+  readonly text: string;
+  readonly logprobs: readonly ChosenLogprob[] | null;
+  readonly calls: readonly WrittenCall[];
+  readonly reason: 'stop' | 'length' | 'tool_calls';
+  readonly usage: ReplyResult['usage'];
+}
+
+/** What an answer says of itself. */
+export interface AnswerFacts {
+  readonly id: string;
+  /** Seconds since 1970. */
+  readonly created: number;
+  readonly model: string;
+  readonly fingerprint: string;
+}
 
 /** How an endpoint words a reply. */
 export interface Form {
-  readonly prefix: string;
-  /** `object` of a whole answer and of a chunk. */
-  readonly objects: { readonly whole: string; readonly chunk: string };
-  /** The choice of a whole answer. */
-  whole(text: string, reason: FinishReason, logprobs: object | null): object;
-  /** The choice of the first chunk, where one comes before the text. */
-  readonly opening: object | null;
-  piece(text: string, logprobs: object | null): object;
-  closing(reason: FinishReason): object;
-  /** @param offset of the first of these tokens in the text of all */
-  logprobs(tokens: readonly ChosenLogprob[], offset: number): object;
+  whole(facts: AnswerFacts, answer: Answer): object;
+  stream(facts: AnswerFacts): Telling;
+}
+
+/** The events of a stream. */
+export interface Telling {
+  /** Before the first text. */
+  readonly opening: readonly object[];
+  piece(said: Said): readonly object[];
+  closing(answer: Answer): readonly object[];
+  failed(error: ApiError): object;
+  /** Whether events have names, their types; if not, [DONE] ends them. */
+  readonly named: boolean;
 }
 
 export interface Asked {
   readonly stream: boolean;
-  readonly includeUsage: boolean;
+  readonly form: Form;
   start(model: ServedModel, signal: AbortSignal): Reply;
 }
 
@@ -33,68 +59,60 @@ export async function answerReply(
   c: ApiContext,
   service: Service,
   report: (error: unknown) => void,
-  form: Form,
-  { stream, includeUsage, start }: Asked,
+  { stream, form, start }: Asked,
 ): Promise<Response> {
   const entry = c.get('entry');
   const { manifest } = service.model();
-  const base = (object: string) => ({
-    id: `${form.prefix}-${entry.id}`,
-    object,
+  const facts: AnswerFacts = {
+    id: entry.id,
     created: Math.floor(Date.now() / 1000),
     model: service.name,
-    system_fingerprint: `fp_${manifest.hash.slice(0, 12)}`,
-  });
+    fingerprint: `fp_${manifest.hash.slice(0, 12)}`,
+  };
   const pieces = service.reply(start, {
     signal: c.req.raw.signal,
-    tell: (facts) => {
-      entry.reply = facts;
+    tell: (told) => {
+      entry.reply = told;
     },
   });
+  const calls: WrittenCall[] = [];
+  const first = await pieces.next();
   if (!stream) {
-    let next = await pieces.next();
-    while (!next.done) next = await pieces.next();
-    const { value: result } = next;
-    const logprobs = result.logprobs ? form.logprobs(result.logprobs, 0) : null;
-    const choices = [form.whole(result.text, reasonOf(result), logprobs)];
-    return c.json({ ...base(form.objects.whole), choices, usage: usageOf(result) });
+    let next = first;
+    for (; !next.done; next = await pieces.next()) addCalls(calls, next.value);
+    return c.json(form.whole(facts, answerOf(next.value, calls)));
   }
 
-  const first = await pieces.next();
-  const head = base(form.objects.chunk);
-  const withUsage = includeUsage ? { usage: null } : {};
-  const chunk = (choice: object) => ({ ...head, choices: [choice], ...withUsage });
-  return eventStream(c, async (send) => {
+  const telling = form.stream(facts);
+  return eventStream(c, telling.named, async (send) => {
     try {
-      if (form.opening) send(chunk(form.opening));
+      for (const event of telling.opening) send(event);
       let next = first;
-      let offset = 0;
       for (; !next.done; next = await pieces.next()) {
-        const { text, logprobs } = next.value;
-        send(chunk(form.piece(text, logprobs ? form.logprobs(logprobs, offset) : null)));
-        for (const token of logprobs ?? []) offset += token.text.length;
+        addCalls(calls, next.value);
+        for (const event of telling.piece(next.value)) send(event);
       }
-      send(chunk(form.closing(reasonOf(next.value))));
-      if (includeUsage) send({ ...head, choices: [], usage: usageOf(next.value) });
+      for (const event of telling.closing(answerOf(next.value, calls))) send(event);
       return 'done';
     } catch (thrown) {
       const error = toApiError(thrown, report);
       entry.status = error.status;
       entry.code = error.code;
-      send(errorBody(error));
+      send(telling.failed(error));
       return 'failed';
     }
   });
 }
 
-/** A full context is a length, too. */
-const reasonOf = ({ finish }: ReplyResult): FinishReason => (finish === 'stop' ? 'stop' : 'length');
-
-function usageOf({ usage: { prompt, cached, completion } }: ReplyResult) {
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: cached },
-  };
+function addCalls(calls: WrittenCall[], { toolCalls = [] }: Said): void {
+  for (const { index, id, name, arguments: part } of toolCalls) {
+    const { arguments: before, ...call } = calls[index] ?? { id: id!, name: name!, arguments: '' };
+    calls[index] = { ...call, arguments: before + part };
+  }
 }
+
+/** A full context is a length, too. */
+const answerOf = ({ text, logprobs, finish, usage }: ReplyResult, calls: readonly WrittenCall[]): Answer => ({
+  ...{ text, logprobs: logprobs ?? null, calls, usage },
+  reason: finish === 'stop' || finish === 'tool_calls' ? finish : 'length',
+});

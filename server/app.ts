@@ -5,11 +5,13 @@ import type { z } from 'zod';
 import { answerReply } from './answer.ts';
 import { ApiError, errorBody, toApiError } from './api-error.ts';
 import { readBody } from './body.ts';
-import { chatForm, chatShape, readChat } from './chat.ts';
-import { completionForm, completionShape, readCompletion } from './completions.ts';
+import { chatShape, readChat } from './chat.ts';
+import { completionShape, readCompletion } from './completions.ts';
+import { embed, embeddingShape } from './embeddings.ts';
 import { needKey, refuseSites } from './guard.ts';
 import { logRequests } from './log.ts';
 import { type ApiContext, type Entry, type Env, requestId } from './requests.ts';
+import { readResponse, responseShape } from './responses.ts';
 import type { Service } from './service.ts';
 import { detokenize, detokenizeShape, tokenize, tokenizeShape } from './tokens.ts';
 
@@ -34,8 +36,8 @@ export interface AppOptions {
 
 /** Endpoints of OpenAI that are not here, and why. */
 const absent: Readonly<Record<string, string>> = {
-  '/v1/responses': 'use /v1/chat/completions',
-  '/v1/embeddings': 'the engine has no hidden states to give',
+  '/v1/responses/*': 'nothing is stored',
+  '/v1/conversations/*': 'nothing is stored',
   '/v1/moderations': 'a model of its own would be needed',
   '/v1/audio/*': 'models that run here read and write text',
   '/v1/images/*': 'models that run here read and write text',
@@ -96,10 +98,16 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
     return given;
   };
   app.post('/v1/chat/completions', async (c) =>
-    answerReply(c, service, report, chatForm, readChat(await body(c, chatShape))),
+    answerReply(c, service, report, readChat(await body(c, chatShape))),
   );
   app.post('/v1/completions', async (c) =>
-    answerReply(c, service, report, completionForm, readCompletion(await body(c, completionShape))),
+    answerReply(c, service, report, readCompletion(await body(c, completionShape))),
+  );
+  app.post('/v1/responses', async (c) =>
+    answerReply(c, service, report, readResponse(await body(c, responseShape))),
+  );
+  app.post('/v1/embeddings', async (c) =>
+    c.json(await embed(service, await body(c, embeddingShape), c.req.raw.signal)),
   );
   app.post('/tokenize', async (c) => c.json(tokenize(service.model(), await body(c, tokenizeShape))));
   app.post('/detokenize', async (c) => c.json(detokenize(service.model(), await body(c, detokenizeShape))));

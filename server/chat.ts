@@ -2,9 +2,12 @@
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat-template.ts';
 import { mostTopLogprobs } from '../runtime/limits.ts';
-import type { TokenLogprob } from '../runtime/reply.ts';
-import type { Asked, Form } from './answer.ts';
+import type { ChosenLogprob } from '../runtime/reply.ts';
+import type { ToolCallPart } from '../runtime/tool-reader.ts';
+import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
+import { type ChoiceForm, choicesForm } from './choices.ts';
+import { wordLogprob } from './logprobs.ts';
 import {
   isEmpty,
   type Off,
@@ -13,22 +16,31 @@ import {
   replyShape,
   unsupportedShape,
 } from './parameters.ts';
+import { chatToolShape, toolOptions } from './tools.ts';
 
 const part = z.strictObject({ type: z.literal('text', 'text is all that is supported'), text: z.string() });
 const any = z.unknown().optional();
+const toolCall = z.strictObject({
+  id: z.string(),
+  type: z.literal('function'),
+  // A client that accumulated them from a stream has it here, too.
+  index: any,
+  function: z.strictObject({ name: z.string(), arguments: z.string() }),
+});
 const message = z.strictObject({
   role: z.enum(
-    ['system', 'developer', 'user', 'assistant'],
-    'expected system, developer, user or assistant; tools are not supported here',
+    ['system', 'developer', 'user', 'assistant', 'tool'],
+    'expected system, developer, user, assistant or tool',
   ),
   content: z.union([z.string(), z.array(part)], 'expected a text, or parts of type text').nullish(),
   name: z.string().nullish(),
   reasoning_content: z.string().nullish(),
+  tool_calls: z.array(toolCall).nullish(),
+  tool_call_id: z.string().nullish(),
   // Of an assistant's message as it was answered, empty.
   refusal: any,
   annotations: any,
   audio: any,
-  tool_calls: any,
   function_call: any,
 });
 
@@ -49,6 +61,7 @@ const responseFormat = z.discriminatedUnion('type', [
 export const chatShape = z.strictObject({
   ...unsupportedShape,
   ...replyShape,
+  ...chatToolShape,
   response_format: responseFormat.optional(),
   messages: z.array(message).min(1, 'expected one or more'),
   max_completion_tokens: replyShape.max_tokens,
@@ -59,7 +72,7 @@ export const chatShape = z.strictObject({
 
 /** @throws ApiError 400 for what cannot be followed */
 export function readChat(given: z.infer<typeof chatShape>): Asked {
-  const { response_format, ...others } = given;
+  const { response_format, tools = [], tool_choice, parallel_tool_calls, ...others } = given;
   refuseUnsupported(others);
   const { max_tokens, max_completion_tokens, chat_template_kwargs } = given;
   if (
@@ -78,6 +91,11 @@ export function readChat(given: z.infer<typeof chatShape>): Asked {
   const options = {
     ...replyOptions(given),
     schema: schemaOf(response_format),
+    ...toolOptions(
+      tools.map((tool) => tool.function),
+      typeof tool_choice === 'object' ? tool_choice.function : tool_choice,
+      parallel_tool_calls,
+    ),
     logprobs,
     topLogprobs: top_logprobs,
     maxTokens: max_completion_tokens ?? max_tokens,
@@ -86,7 +104,7 @@ export function readChat(given: z.infer<typeof chatShape>): Asked {
   const messages = given.messages.map(readMessage);
   return {
     stream: given.stream === true,
-    includeUsage: given.stream_options?.include_usage === true,
+    form: choicesForm(chatForm, given.stream_options?.include_usage === true),
     start: (model, signal) => model.chat(messages, { ...options, signal }),
   };
 }
@@ -100,13 +118,23 @@ const isNothing: Off = (value) => value === undefined || value === null || isEmp
 
 function readMessage(given: z.infer<typeof message>, index: number): ChatMessage {
   const at = `messages[${index}]`;
-  for (const key of ['refusal', 'annotations', 'audio', 'tool_calls', 'function_call'] as const) {
+  for (const key of ['refusal', 'annotations', 'audio', 'function_call'] as const) {
     if (isNothing(given[key])) continue;
     throw new ApiError(400, `${at}.${key} is not supported here`, {
       ...{ param: `${at}.${key}`, code: 'unsupported_parameter' },
     });
   }
-  const { role, content, name, reasoning_content } = given;
+  const { role, content, name, reasoning_content, tool_calls, tool_call_id } = given;
+  for (const [key, whose] of [
+    ['tool_calls', 'assistant'],
+    ['tool_call_id', 'tool'],
+  ] as const) {
+    if (role === whose || isNothing(given[key])) continue;
+    throw new ApiError(400, `${at}.${key} is for messages of ${whose}`, { param: `${at}.${key}` });
+  }
+  if (role === 'tool' && typeof tool_call_id !== 'string') {
+    throw new ApiError(400, `${at}.tool_call_id is missing`, { param: `${at}.tool_call_id` });
+  }
   if ((content === undefined || content === null) && role !== 'assistant') {
     throw new ApiError(400, `${at}.content is missing`, { param: `${at}.content` });
   }
@@ -116,27 +144,45 @@ function readMessage(given: z.infer<typeof message>, index: number): ChatMessage
     content: content ?? '',
     ...(typeof name === 'string' && { name }),
     ...(typeof reasoning_content === 'string' && { reasoning_content }),
+    ...(tool_calls && tool_calls.length > 0 && { tool_calls }),
+    ...(typeof tool_call_id === 'string' && { tool_call_id }),
   };
 }
 
-export const chatForm: Form = {
+const chatForm: ChoiceForm = {
   prefix: 'chatcmpl',
   objects: { whole: 'chat.completion', chunk: 'chat.completion.chunk' },
-  whole: (content, finish_reason, logprobs) => ({
+  whole: ({ text, calls, logprobs, reason }) => ({
     index: 0,
-    message: { role: 'assistant', content, refusal: null },
-    ...{ logprobs, finish_reason },
+    message: {
+      role: 'assistant',
+      content: text === '' && calls.length > 0 ? null : text,
+      refusal: null,
+      ...(calls.length > 0 && { tool_calls: calls.map(({ id, ...called }) => wordCall(id, called)) }),
+    },
+    ...{ logprobs: logprobs && wordLogprobs(logprobs), finish_reason: reason },
   }),
   opening: { index: 0, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null },
-  piece: (content, logprobs) => ({ index: 0, delta: { content }, logprobs, finish_reason: null }),
-  closing: (finish_reason) => ({ index: 0, delta: {}, logprobs: null, finish_reason }),
-  logprobs: (tokens) => ({
-    content: tokens.map(({ top, ...chosen }) => ({
-      ...wordLogprob(chosen),
-      top_logprobs: top.map(wordLogprob),
-    })),
-    refusal: null,
+  piece: ({ text, logprobs, toolCalls }) => ({
+    index: 0,
+    delta: {
+      ...((text !== '' || toolCalls === undefined) && { content: text }),
+      ...(toolCalls && { tool_calls: toolCalls.map(wordPart) }),
+    },
+    ...{ logprobs: logprobs ? wordLogprobs(logprobs) : null, finish_reason: null },
   }),
+  closing: (finish_reason) => ({ index: 0, delta: {}, logprobs: null, finish_reason }),
 };
 
-const wordLogprob = ({ text, logprob, bytes }: TokenLogprob) => ({ token: text, logprob, bytes });
+const wordCall = (id: string, called: object) => ({ id, type: 'function', function: called });
+
+/** The first part of a call says which it is. */
+const wordPart = ({ index, id, name, arguments: part }: ToolCallPart) =>
+  id === undefined
+    ? { index, function: { arguments: part } }
+    : { index, ...wordCall(id, { name, arguments: part }) };
+
+const wordLogprobs = (tokens: readonly ChosenLogprob[]) => ({
+  content: tokens.map(wordLogprob),
+  refusal: null,
+});

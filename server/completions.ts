@@ -1,8 +1,10 @@
 // POST /v1/completions.
 import { z } from 'zod';
 import { mostTopLogprobs } from '../runtime/limits.ts';
-import type { Asked, Form } from './answer.ts';
+import type { ChosenLogprob } from '../runtime/reply.ts';
+import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
+import { type ChoiceForm, choicesForm } from './choices.ts';
 import { refuseUnsupported, replyOptions, replyShape, unsupportedShape } from './parameters.ts';
 
 const ids = z.array(z.int().min(0));
@@ -25,7 +27,7 @@ export function readCompletion(given: z.infer<typeof completionShape>): Asked {
   const options = { ...replyOptions(given), maxTokens: max_tokens, topLogprobs: logprobs };
   return {
     stream: given.stream === true,
-    includeUsage: given.stream_options?.include_usage === true,
+    form: choicesForm(completionForm, given.stream_options?.include_usage === true),
     start: (model, signal) =>
       typeof prompt === 'string'
         ? model.complete(prompt, { ...options, signal })
@@ -49,28 +51,29 @@ const choice = (text: string, finish_reason: string | null, logprobs: object | n
   ...{ index: 0, text, logprobs, finish_reason },
 });
 
-export const completionForm: Form = {
+const completionForm: ChoiceForm = {
   prefix: 'cmpl',
   objects: { whole: 'text_completion', chunk: 'text_completion' },
-  whole: choice,
+  whole: ({ text, reason, logprobs }) => choice(text, reason, logprobs && wordLogprobs(logprobs, 0)),
   opening: null,
-  piece: (text, logprobs) => choice(text, null, logprobs),
+  piece: ({ text, logprobs }, offset) => choice(text, null, logprobs ? wordLogprobs(logprobs, offset) : null),
   closing: (reason) => choice('', reason, null),
-  logprobs: (tokens, offset) => {
-    const offsets: number[] = [];
-    let at = offset;
-    for (const { text } of tokens) {
-      offsets.push(at);
-      at += text.length;
-    }
-    return {
-      tokens: tokens.map(({ text }) => text),
-      token_logprobs: tokens.map(({ logprob }) => logprob),
-      // The token that was chosen is always among them.
-      top_logprobs: tokens.map(({ top, ...chosen }) =>
-        Object.fromEntries([...top, chosen].map(({ text, logprob }) => [text, logprob])),
-      ),
-      text_offset: offsets,
-    };
-  },
 };
+
+function wordLogprobs(tokens: readonly ChosenLogprob[], offset: number) {
+  const offsets: number[] = [];
+  let at = offset;
+  for (const { text } of tokens) {
+    offsets.push(at);
+    at += text.length;
+  }
+  return {
+    tokens: tokens.map(({ text }) => text),
+    token_logprobs: tokens.map(({ logprob }) => logprob),
+    // The token that was chosen is always among them.
+    top_logprobs: tokens.map(({ top, ...chosen }) =>
+      Object.fromEntries([...top, chosen].map(({ text, logprob }) => [text, logprob])),
+    ),
+    text_offset: offsets,
+  };
+}

@@ -5,23 +5,24 @@ import type { ApiContext } from './requests.ts';
 /** How long the end of an answer waits for a client that reads nothing [ms]. */
 const unreadMillis = 60_000;
 
-/** Sends events until `write` has ended, then [DONE] if it says so. What the client has not read yet is kept, so that a
+/** Sends events until `write` has ended, then [DONE] if it says so, where events have no names. What the client has not read yet is kept, so that a
  *  slow one holds no place; it is not more than one reply. */
 export function eventStream(
   c: ApiContext,
-  write: (send: (event: unknown) => void) => Promise<'done' | 'failed'>,
+  named: boolean,
+  write: (send: (event: object) => void) => Promise<'done' | 'failed'>,
 ): Response {
   const encoder = new TextEncoder();
   const { outgoing } = (c.env ?? {}) as { outgoing?: ServerResponse };
   let left = false;
   const body = new ReadableStream<Uint8Array>({
     start: (controller) => {
-      const put = (text: string) => {
-        if (!left) controller.enqueue(encoder.encode(`data: ${text}\n\n`));
+      const put = (text: string, name = '') => {
+        if (!left) controller.enqueue(encoder.encode(`${name}data: ${text}\n\n`));
       };
       const run = async () => {
-        const how = await write((event) => put(JSON.stringify(event)));
-        if (how === 'done') put('[DONE]');
+        const how = await write((event) => put(JSON.stringify(event), named ? nameOf(event) : ''));
+        if (how === 'done' && !named) put('[DONE]');
         if (!left) controller.close();
         outgoing?.setTimeout(unreadMillis, () => outgoing.destroy());
       };
@@ -38,3 +39,5 @@ export function eventStream(
     'x-accel-buffering': 'no',
   });
 }
+
+const nameOf = (event: { readonly type?: unknown }): string => `event: ${event.type}\n`;

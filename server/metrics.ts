@@ -9,6 +9,15 @@ const betweenTokens = [0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 
 const tokens = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000];
 
 /** Times of a reply [ms]. */
+/** As vLLM counts them. */
+const reasons = {
+  stop: 'stop',
+  tool_calls: 'stop',
+  length: 'length',
+  context: 'length',
+  abort: 'abort',
+} as const;
+
 export interface ReplyTimes {
   readonly queuedMs: number;
   /** From the request's arrival; null without a token. */
@@ -105,7 +114,7 @@ export function createMetrics(model: string, queue: Pick<RequestQueue, 'running'
       whole(times.totalMs / 1000);
       prefill(timings.promptMs / 1000);
       decode(timings.decodeMs / 1000);
-      ended.inc({ ...label, finished_reason: finish === 'context' ? 'length' : finish });
+      ended.inc({ ...label, finished_reason: reasons[finish] });
     },
     failed: (status: number) => refused.inc({ ...label, status: String(status) }),
   };

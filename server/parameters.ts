@@ -111,16 +111,25 @@ const instead: Readonly<Record<string, string>> = {
 };
 
 /** As the shape of a body: any value may be there. */
-export const unsupportedShape = Object.fromEntries(
-  Object.keys(unsupported).map((name) => [name, any]),
-) as Record<keyof typeof unsupported, z.ZodOptional<z.ZodUnknown>>;
+export const shapeOf = <Name extends string>(
+  names: Readonly<Record<Name, Off>>,
+): Record<Name, z.ZodOptional<z.ZodUnknown>> =>
+  Object.fromEntries(Object.keys(names).map((name) => [name, any])) as Record<Name, typeof any>;
+export const unsupportedShape: Record<keyof typeof unsupported, z.ZodOptional<z.ZodUnknown>> = shapeOf(
+  unsupported,
+);
 
-/** @throws ApiError 400 for a parameter that would change the reply, were it followed */
-export function refuseUnsupported(given: Readonly<Record<string, unknown>>): void {
-  for (const [name, isOff] of Object.entries(unsupported)) {
+/** @param names of parameters, and what to do in the place of some; those of chats and completions by default
+ *  @throws ApiError 400 for a parameter that would change the reply, were it followed */
+export function refuseUnsupported(
+  given: Readonly<Record<string, unknown>>,
+  names: Readonly<Record<string, Off>> = unsupported,
+  hints: Readonly<Record<string, string>> = instead,
+): void {
+  for (const [name, isOff] of Object.entries(names)) {
     const value = given[name];
     if (value === undefined || isOff(value)) continue;
-    const hint = instead[name];
+    const hint = hints[name];
     const message = `${name} is not supported here${hint === undefined ? '' : `: ${hint}`}`;
     throw new ApiError(400, message, { param: name, code: 'unsupported_parameter' });
   }

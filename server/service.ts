@@ -3,6 +3,7 @@ import type { ChatMessage } from '../runtime/chat-template.ts';
 import type { LanguageModel } from '../runtime/model.ts';
 import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
+import type { ToolCallPart } from '../runtime/tool-reader.ts';
 import { ApiError } from './api-error.ts';
 import { createMetrics, type Metrics, type ReplyTimes } from './metrics.ts';
 import { clientLeft, RequestQueue } from './queue.ts';
@@ -10,7 +11,7 @@ import { clientLeft, RequestQueue } from './queue.ts';
 /** What a server needs of a model. */
 export type ServedModel = Pick<
   LanguageModel,
-  'context' | 'parallel' | 'manifest' | 'tokenize' | 'detokenize' | 'close'
+  'context' | 'parallel' | 'manifest' | 'embeds' | 'embed' | 'tokenize' | 'detokenize' | 'close'
 > & {
   chat(messages: readonly ChatMessage[], options?: ReplyOptions): Reply;
   complete(text: string, options?: ReplyOptions): Reply;
@@ -38,9 +39,10 @@ export interface ReplyFacts extends ReplyTimes {
   readonly finish: string;
 }
 
-/** Part of a reply; log probabilities where they were asked for. */
+/** Part of a reply; log probabilities where they were asked for, calls of functions where there are some. */
 export interface Said {
   readonly text: string;
+  readonly toolCalls: readonly ToolCallPart[] | undefined;
   readonly logprobs: readonly ChosenLogprob[] | undefined;
 }
 
@@ -104,9 +106,62 @@ export class Service {
     { signal, tell }: { readonly signal: AbortSignal; readonly tell: (facts: ReplyFacts) => void },
   ): AsyncGenerator<Said, ReplyResult, undefined> {
     const arrived = performance.now();
+    const turn = await this.#enter(signal);
+    const begun = performance.now();
+    let first: number | null = null;
+    let last = 0;
+    try {
+      const reply = start(turn.model, turn.signal);
+      try {
+        for await (const { text, tokens, logprobs, toolCalls } of reply) {
+          const now = performance.now();
+          // Those of a batch came together: each took its share of the time.
+          if (first !== null) for (const _ of tokens) this.metrics.nextToken((now - last) / tokens.length);
+          if (tokens.length > 0) {
+            first ??= now - arrived;
+            last = now;
+          }
+          const hasMore = toolCalls !== undefined || (logprobs && logprobs.length > 0);
+          if (text !== '' || hasMore) yield { text, logprobs, toolCalls };
+        }
+      } finally {
+        const result = await reply.result().catch(() => undefined);
+        if (result !== undefined) {
+          const queuedMs = begun - arrived;
+          const times = { queuedMs, firstTokenMs: first, totalMs: performance.now() - arrived };
+          this.metrics.reply(result, times);
+          const { prompt, cached, completion } = result.usage;
+          tell({ prompt, cached, completion, finish: result.finish, ...times });
+        }
+      }
+      const result = await reply.result();
+      if (result.finish === 'abort') throw turn.why();
+      return result;
+    } finally {
+      turn.leave();
+    }
+  }
+
+  /** What a work makes, when it is this request's turn. @param signal aborted when the client leaves
+   *  @throws ApiError, and what the work throws */
+  async turn<T>(
+    signal: AbortSignal,
+    work: (model: ServedModel, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const turn = await this.#enter(signal);
+    try {
+      return await work(turn.model, turn.signal);
+    } catch (error) {
+      throw turn.signal.aborted ? turn.why() : error;
+    } finally {
+      turn.leave();
+    }
+  }
+
+  /** Waits for a place. Its signal is aborted when the client leaves, the time is over, or the server ends. */
+  async #enter(signal: AbortSignal) {
     const model = this.model();
     const leave = await this.queue.enter(signal);
-    const begun = performance.now();
     const stop = new AbortController();
     let why: ApiError | undefined;
     const end = (error: ApiError) => {
@@ -120,40 +175,17 @@ export class Service {
     const timer = setTimeout(late, limit);
     signal.addEventListener('abort', gone);
     this.#ends.add(end);
-    let first: number | null = null;
-    let last = 0;
-    try {
-      const reply = start(model, stop.signal);
-      try {
-        for await (const { text, tokens, logprobs } of reply) {
-          const now = performance.now();
-          // Those of a batch came together: each took its share of the time.
-          if (first !== null) for (const _ of tokens) this.metrics.nextToken((now - last) / tokens.length);
-          if (tokens.length > 0) {
-            first ??= now - arrived;
-            last = now;
-          }
-          if (text !== '' || (logprobs && logprobs.length > 0)) yield { text, logprobs };
-        }
-      } finally {
-        const result = await reply.result().catch(() => undefined);
-        if (result !== undefined) {
-          const queuedMs = begun - arrived;
-          const times = { queuedMs, firstTokenMs: first, totalMs: performance.now() - arrived };
-          this.metrics.reply(result, times);
-          const { prompt, cached, completion } = result.usage;
-          tell({ prompt, cached, completion, finish: result.finish, ...times });
-        }
-      }
-      const result = await reply.result();
-      if (result.finish === 'abort') throw why ?? shuttingDown();
-      return result;
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', gone);
-      this.#ends.delete(end);
-      leave();
-    }
+    return {
+      ...{ model, signal: stop.signal },
+      /** Why it was ended. */
+      why: () => why ?? shuttingDown(),
+      leave: () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', gone);
+        this.#ends.delete(end);
+        leave();
+      },
+    };
   }
 }
 

@@ -115,10 +115,17 @@ describe("OpenAI's client", () => {
       ...{ status: 400, param: 'temperature', type: 'invalid_request_error' },
     });
     await expect(ask({ n: 2 })).rejects.toBeInstanceOf(OpenAI.BadRequestError);
-    await expect(client.responses.create({ model, input: 'x' })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
-    await expect(client.embeddings.create({ model, input: 'x' })).rejects.toBeInstanceOf(
-      OpenAI.NotFoundError,
-    );
+    await expect(client.embeddings.create({ model, input: 'x' })).rejects.toThrow('gen serve --embeddings');
+    await expect(client.moderations.create({ input: 'x' })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+    const tools = [{ type: 'function' as const, function: { name: 'f' } }];
+    await expect(ask({ tools })).rejects.toThrow('the chat template of this model knows no tools');
+  });
+
+  it('gets a response, whole and streamed', async () => {
+    const asked = { model, input: messages, temperature: 0 };
+    const { output_text } = await client.responses.create(asked);
+    expect(output_text).toMatch(answer);
+    expect((await client.responses.stream(asked).finalResponse()).output_text).toBe(output_text);
   });
 
   it('in number is answered each as if it were alone', async () => {

@@ -4,7 +4,10 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { load } from '../../load.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
+import { makeTinyDirectory } from '../support/model-directory.ts';
 import { randomSchema } from '../support/random-schemas.ts';
+import { thorough } from '../support/thorough.ts';
+import { hermes } from '../support/tool-templates.ts';
 
 let llm: LanguageModel;
 beforeAll(async () => {
@@ -59,4 +62,36 @@ it('grammars are followed to their end, and refused with their reasons', async (
   await expect(said({ regex: '(a' })).rejects.toThrow('parenthesis is not closed');
   await expect(said('root ::= root')).rejects.toThrow('no token goes on');
   expect(await said('root ::= "yes"')).toBe('yes');
+});
+
+it('calls of tools have arguments as their parameters say, and go back into the conversation', async () => {
+  // The context of the bundled model has no room for schemas.
+  const names = hermes.replace('tool | tojson', 'tool.function.name');
+  await using caller = await load({ model: makeTinyDirectory(names), target: 'cpu', parallel: 4 });
+  const parametersOf = (seed: number) => {
+    const { $defs = {}, ...one } = randomSchema(seed);
+    return { type: 'object', properties: { one }, required: ['one'], $defs };
+  };
+  const one = async (seed: number) => {
+    const tools = [2 * seed, 2 * seed + 1].map((at) => ({
+      function: { name: `call_${at}`, parameters: parametersOf(at) },
+    }));
+    const options = { tools, toolChoice: 'required', parallelToolCalls: false, temperature: 1 } as const;
+    const reply = caller.chat(question, { ...options, seed, maxTokens: 480 });
+    const { finish, text, usage } = await reply.result();
+    expect([finish, text]).toEqual(['tool_calls', '']);
+    const calls = await reply.toolCalls();
+    expect(calls).toHaveLength(1);
+    const [{ id, name, arguments: given }] = calls as [(typeof calls)[number]];
+    const { parameters } = tools.find((tool) => tool.function.name === name)!.function;
+    expect(ajv.validate(parameters, given), `${JSON.stringify(parameters)}: ${JSON.stringify(given)}`).toBe(
+      true,
+    );
+    const called = { role: 'assistant', toolCalls: calls };
+    const result = { role: 'tool', tool_call_id: id, content: 'Done.' };
+    const next = await caller.chat([...question, called, result], { tools, maxTokens: 4 }).result();
+    expect(next.usage.prompt).toBeGreaterThan(usage.prompt);
+  };
+  const seeds = Array.from({ length: thorough ? 100 : 4 }, (_, seed) => seed);
+  for (let at = 0; at < seeds.length; at += 4) await Promise.all(seeds.slice(at, at + 4).map(one));
 });

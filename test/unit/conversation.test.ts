@@ -5,6 +5,7 @@ import { memoryIo } from '../../cli/io.ts';
 import { createUi } from '../../cli/ui.ts';
 import { ContextOverflow } from '../../errors.ts';
 import { type Finish, once, type ReplyResult } from '../../runtime/reply.ts';
+import { readersOf } from '../../runtime/reply-grammar.ts';
 
 /** A model that says `ok` and keeps what it was sent; each message is ten tokens of its context. */
 function parrot(context: number, answer: { readonly text: string; readonly finish: Finish } = ok) {
@@ -12,23 +13,20 @@ function parrot(context: number, answer: { readonly text: string; readonly finis
   const llm: ChatModel = {
     context,
     chat: (messages) =>
-      once(
-        async function* (settle) {
-          const prompt = 10 * messages.length;
-          if (prompt >= context) throw new ContextOverflow(prompt, context);
-          sent.push(messages.map(({ role, content }) => `${role}: ${content}`));
-          yield { text: answer.text, tokens: [1] };
-          const result: ReplyResult = {
-            ...answer,
-            tokens: [1],
-            usage: { prompt, cached: 0, completion: 1, drafted: 0, accepted: 0 },
-            timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },
-          };
-          settle(result);
-          return result;
-        },
-        ({ text }) => text,
-      ),
+      once(async function* (settle) {
+        const prompt = 10 * messages.length;
+        if (prompt >= context) throw new ContextOverflow(prompt, context);
+        sent.push(messages.map(({ role, content }) => `${role}: ${content}`));
+        yield { text: answer.text, tokens: [1] };
+        const result: ReplyResult = {
+          ...answer,
+          tokens: [1],
+          usage: { prompt, cached: 0, completion: 1, drafted: 0, accepted: 0 },
+          timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },
+        };
+        settle(result);
+        return result;
+      }, readersOf({})),
   };
   const { io, written } = memoryIo();
   const chat = createConversation(createUi(io, {}), llm, undefined, {});

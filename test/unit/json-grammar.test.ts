@@ -91,22 +91,45 @@ it('numbers of its grammar are within bounds', () => {
   }
 });
 
+const bundledTokenizer = loadTokenizer(join(packageRoot(), 'models/qwen3-tiny'));
+const bundled = new Grammars(bundledTokenizer, bundledTokenizer.size);
+const end = 2;
+const has = (words: MaskOrEnd, id: number) =>
+  words === 'end' ? id === end : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
+
+/** Whether the masks of a grammar let a text come and end there. */
+async function accepts(grammar: string, text: string): Promise<boolean> {
+  const mask = await bundled.mask(grammar, [end]);
+  let words = await mask.next(null);
+  for (const letter of text) {
+    const [id] = bundledTokenizer.encode(letter);
+    if (!has(words, id!)) return false;
+    words = await mask.next(id!);
+  }
+  return has(words, end);
+}
+
+it.each([
+  [0, 15],
+  [3, 16],
+  [17, 17],
+  [7, 60],
+  [260, 260],
+  [31, undefined],
+])('lengths and numbers of items from %i to %s are kept to', async (least, most) => {
+  const text = jsonGrammar({ type: 'string', minLength: least, maxLength: most });
+  const list = jsonGrammar({ items: { const: 1 }, minItems: least, maxItems: most });
+  const above = (most ?? 33) + 1;
+  for (const size of new Set([least - 1, least, above - 1, above].filter((size) => size >= 0))) {
+    const inside = size >= least && (most === undefined || size <= most);
+    expect(await accepts(text, `"${'a'.repeat(size)}"`), `${size} characters`).toBe(inside);
+    if (size > 40) continue;
+    const items = Array.from({ length: size }, () => 1).join(', ');
+    expect(await accepts(list, `[${items}]`), `${size} items`).toBe(inside);
+  }
+});
+
 it('masks of whole numbers, digit by digit, are as their bounds', async () => {
-  const tokenizer = loadTokenizer(join(packageRoot(), 'models/qwen3-tiny'));
-  const grammars = new Grammars(tokenizer, tokenizer.size);
-  const end = 2;
-  const accepts = async (grammar: string, text: string): Promise<boolean> => {
-    const mask = await grammars.mask(grammar, [end]);
-    const has = (words: MaskOrEnd, id: number) =>
-      words === 'end' ? id === end : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
-    let words = await mask.next(null);
-    for (const letter of text) {
-      const [id] = tokenizer.encode(letter);
-      if (!has(words, id!)) return false;
-      words = await mask.next(id!);
-    }
-    return has(words, end);
-  };
   const most = 10 ** 15 - 1;
   const texts = ['0', '-0', '007', '9', '-1', '-8', '-276', '-277', '-300', '1000', '1235', '-123456'];
   for (const [low, high] of [

@@ -111,7 +111,7 @@ const hostile: readonly (readonly [string, number, Raw])[] = [
   ['GET of what is posted', 405, { method: 'GET' }],
   ['an unknown path', 404, { path: '/v1/../../etc/passwd' }],
   ['a path that is no URI', 404, { path: '/v1/models/%ff%zz', method: 'GET' }],
-  ['an endpoint that is not here', 404, { path: '/v1/embeddings', body: '{}' }],
+  ['an endpoint that is not here', 404, { path: '/v1/moderations', body: '{}' }],
   ['tokens of a vocabulary that is larger', 400, { path: '/detokenize', body: '{"tokens":[4096]}' }],
   ['tokens below 0', 400, { path: '/detokenize', body: '{"tokens":[-1]}' }],
   ['a text that is none', 400, { path: '/tokenize', body: '{"prompt":{}}' }],

@@ -278,11 +278,13 @@ describe('a refusal', () => {
     guided_choice: ['a'],
   };
 
+  /** By chats. */
+  const followed = ['response_format', 'tools', 'tool_choice', 'parallel_tool_calls'];
+
   it.each(Object.entries(asked))('of %s: %j names it', async (name, value) => {
     const { app, engine } = served();
     for (const [path, body] of [
-      // Chats follow it.
-      ...(name === 'response_format' ? [] : [[chat, chatBody({ [name]: value })] as const]),
+      ...(followed.includes(name) ? [] : [[chat, chatBody({ [name]: value })] as const]),
       [completions, { model: 'qwen3-tiny', prompt: 'x', [name]: value }],
     ] as const) {
       const failure = await failureOf(await post(app, path, body));
@@ -340,7 +342,12 @@ describe('a refusal', () => {
     [{ messages: [] }, 'messages', 'messages: expected one or more'],
     [{ messages: 'Hi' }, 'messages', 'messages: expected array'],
     [{ messages: [{ role: 'user' }] }, 'messages[0].content', 'messages[0].content is missing'],
-    [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages[0].role', 'messages[0].role: expected system'],
+    [{ messages: [{ role: 'bot', content: 'x' }] }, 'messages[0].role', 'messages[0].role: expected system'],
+    [
+      { messages: [{ role: 'tool', content: 'x' }] },
+      'messages[0].tool_call_id',
+      'messages[0].tool_call_id is missing',
+    ],
     [
       { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'x' } }] }] },
       'messages[0].content',
@@ -348,9 +355,26 @@ describe('a refusal', () => {
     ],
     [
       { messages: [{ role: 'assistant', content: null, tool_calls: [{ id: 'a' }] }] },
-      'messages[0].tool_calls',
-      'messages[0].tool_calls is not supported here',
+      'messages[0].tool_calls[0].type',
+      'messages[0].tool_calls[0].type: expected "function"',
     ],
+    [
+      { messages: [{ role: 'user', content: 'x', tool_call_id: 'a' }] },
+      'messages[0].tool_call_id',
+      'messages[0].tool_call_id is for messages of tool',
+    ],
+    [
+      { tools: [{ type: 'web_search' }] },
+      'tools[0].type',
+      'tools[0].type: functions are all that is supported',
+    ],
+    [{ tool_choice: 'required' }, 'tool_choice', 'tool_choice: required is for requests with tools'],
+    [
+      { tool_choice: { type: 'function', function: { name: 'f' } } },
+      'tool_choice',
+      'tool_choice: there is no function "f" in tools',
+    ],
+    [{ parallel_tool_calls: 'no' }, 'parallel_tool_calls', 'parallel_tool_calls: expected boolean'],
     [{ model: 3 }, 'model', 'model: expected string, received number'],
     [{ model: null }, 'model', 'model: expected string, received undefined'],
   ];

@@ -5,6 +5,7 @@ import { ContextOverflow } from '../../errors.ts';
 import type { ChatMessage } from '../../runtime/chat-template.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import { once, type ReplyResult } from '../../runtime/reply.ts';
+import { readersOf } from '../../runtime/reply-grammar.ts';
 import { Session, type SessionOptions } from '../../runtime/session.ts';
 import { failureOf } from '../support/fake-engines.ts';
 
@@ -14,31 +15,28 @@ function counting(context = 1000) {
   const countTokens = (messages: string | readonly ChatMessage[]) =>
     [...messages].reduce((sum, message) => sum + String((message as ChatMessage).content).length, 0);
   const chat: LanguageModel['chat'] = (messages, options = {}) =>
-    once(
-      async function* (settle) {
-        const prompt = countTokens(messages);
-        if (prompt >= context) throw new ContextOverflow(prompt, context);
-        sent.push({ messages, options });
-        const words = ['answer ', 'to ', String(messages.length)];
-        let text = '';
-        const result = (finish: 'stop' | 'abort') =>
-          ({ text, tokens: [], finish, usage: {}, timings: {} }) as unknown as ReplyResult;
-        let finish: 'stop' | 'abort' = 'abort';
-        try {
-          for (const word of words) {
-            await new Promise((resolve) => setImmediate(resolve));
-            if (options.signal?.aborted) break;
-            text += word;
-            yield { text: word, tokens: [] };
-          }
-          finish = options.signal?.aborted ? 'abort' : 'stop';
-        } finally {
-          settle(result(finish));
+    once(async function* (settle) {
+      const prompt = countTokens(messages);
+      if (prompt >= context) throw new ContextOverflow(prompt, context);
+      sent.push({ messages, options });
+      const words = ['answer ', 'to ', String(messages.length)];
+      let text = '';
+      const result = (finish: 'stop' | 'abort') =>
+        ({ text, tokens: [], finish, usage: {}, timings: {} }) as unknown as ReplyResult;
+      let finish: 'stop' | 'abort' = 'abort';
+      try {
+        for (const word of words) {
+          await new Promise((resolve) => setImmediate(resolve));
+          if (options.signal?.aborted) break;
+          text += word;
+          yield { text: word, tokens: [] };
         }
-        return result(finish);
-      },
-      ({ text }) => text,
-    );
+        finish = options.signal?.aborted ? 'abort' : 'stop';
+      } finally {
+        settle(result(finish));
+      }
+      return result(finish);
+    }, readersOf({}));
   const saved: [string, SessionOptions][] = [];
   const save = async (file: string, options: SessionOptions) => void saved.push([file, options]);
   const llm = { chat, countTokens, context, save };
@@ -127,21 +125,18 @@ test('options that are none are refused', () => {
 
 test('an answer is read as JSON by the schema of its question, else of the session', async () => {
   const chat: LanguageModel['chat'] = () =>
-    once(
-      async function* (settle) {
-        const result = {
-          text: '"word"',
-          tokens: [],
-          finish: 'stop',
-          usage: {},
-          timings: {},
-        } as unknown as ReplyResult;
-        settle(result);
-        yield* [];
-        return result;
-      },
-      ({ text }) => text,
-    );
+    once(async function* (settle) {
+      const result = {
+        text: '"word"',
+        tokens: [],
+        finish: 'stop',
+        usage: {},
+        timings: {},
+      } as unknown as ReplyResult;
+      settle(result);
+      yield* [];
+      return result;
+    }, readersOf({}));
   const llm = { chat, countTokens: () => 1, context: 100, save: async () => {} };
   const lengthOf = z.string().transform((text) => text.length);
   expect(await new Session(llm).chat('a').json()).toBe('word');

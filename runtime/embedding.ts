@@ -1,0 +1,84 @@
+// A text as a vector: of the hidden states of its tokens the last, or their mean, of length 1.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { OnelaunchError } from '../errors.ts';
+import type { Engine } from './engine.ts';
+import { checkShape, readJson } from './json-file.ts';
+
+/** Which hidden states a vector is made of: that of the last token, or the mean of all. */
+export type Pooling = 'last' | 'mean';
+
+export interface EmbedOptions {
+  /** @default what 1_Pooling/config.json of the model says, else 'last' */
+  readonly pooling?: Pooling | undefined;
+  /** The first so many numbers, as models allow that were trained for it. @default all */
+  readonly dimensions?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface TextEmbedding {
+  /** Of length 1. */
+  readonly vector: Float32Array;
+  /** Tokens of the text. */
+  readonly tokens: number;
+}
+
+export const embedSchema = z.strictObject({
+  pooling: z.enum(['last', 'mean']).optional(),
+  dimensions: z.int().min(1).optional(),
+  signal: z.instanceof(AbortSignal).optional(),
+});
+
+const poolingFile = z.looseObject({
+  pooling_mode_cls_token: z.boolean().optional(),
+  pooling_mode_mean_tokens: z.boolean().optional(),
+  pooling_mode_lasttoken: z.boolean().optional(),
+});
+
+/** What the folder of a model says of its pooling, as sentence-transformers writes it.
+ *  @throws OnelaunchError of kind usage for another one */
+export function readPooling(directory: string | null): Pooling {
+  const path = directory === null ? null : join(directory, '1_Pooling', 'config.json');
+  if (path === null || !existsSync(path)) return 'last';
+  const said = checkShape(poolingFile, readJson(path), path);
+  if (said.pooling_mode_lasttoken) return 'last';
+  if (said.pooling_mode_mean_tokens) return 'mean';
+  throw new OnelaunchError('usage', `${path} names a pooling that is not supported`, {
+    hint: 'Of hidden states the last one is taken, or the mean of all.',
+  });
+}
+
+/** The vector of tokens, from an engine at position 0 whose logits begin with the hidden state.
+ *  @param size of a hidden state
+ *  @throws OnelaunchError; the signal's reason when aborted */
+export async function embedding(
+  engine: Pick<Engine, 'vocab' | 'scoreRows'>,
+  tokens: readonly number[],
+  {
+    pooling,
+    size,
+    dimensions,
+    signal,
+  }: {
+    readonly pooling: Pooling;
+    readonly size: number;
+    readonly dimensions: number;
+    readonly signal: AbortSignal;
+  },
+): Promise<Float32Array> {
+  const sum = new Float64Array(size);
+  const take = (rows: Float32Array) => {
+    for (let row = 0; row < rows.length; row += engine.vocab) {
+      for (let i = 0; i < size; i++) sum[i]! += rows[row + i]!;
+    }
+  };
+  await engine.scoreRows(tokens, pooling === 'last' ? tokens.length - 1 : 0, take, { signal });
+  // The number of tokens is a factor that the length takes out.
+  return ofLengthOne(sum.subarray(0, dimensions));
+}
+
+function ofLengthOne(vector: Float64Array): Float32Array {
+  const length = Math.sqrt(vector.reduce((sum, x) => sum + x * x, 0));
+  return Float32Array.from(vector, (x) => (length === 0 ? 0 : x / length));
+}

@@ -1,0 +1,74 @@
+// Embeddings: what is asked of a model, and what is refused before one is loaded.
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { load } from '../../load.ts';
+import { readPooling } from '../../runtime/embedding.ts';
+import { duringIdentityHead, withIdentityHead } from '../../runtime/identity-head.ts';
+import { makeDirectory } from '../support/model-directory.ts';
+import { refusalOf } from '../support/refusal.ts';
+import { post, served } from '../support/served.ts';
+
+const pooled = (config: object): string => {
+  const directory = makeDirectory({});
+  mkdirSync(join(directory, '1_Pooling'));
+  writeFileSync(join(directory, '1_Pooling', 'config.json'), JSON.stringify(config));
+  return directory;
+};
+
+it('the pooling is that of the model, else the last token', () => {
+  expect(readPooling(null)).toBe('last');
+  expect(readPooling(makeDirectory({}))).toBe('last');
+  expect(readPooling(pooled({ pooling_mode_lasttoken: true, word_embedding_dimension: 8 }))).toBe('last');
+  expect(readPooling(pooled({ pooling_mode_mean_tokens: true }))).toBe('mean');
+  expect(refusalOf(() => readPooling(pooled({ pooling_mode_cls_token: true }))).message).toContain(
+    '1_Pooling',
+  );
+});
+
+it('the head is there while it is read, and gone behind it, also where that fails', async () => {
+  const left = () => readdirSync(tmpdir()).filter((name) => name.startsWith('onelaunch-head-'));
+  const before = left();
+  const dims = { name: 'a model', vocab: 5, hidden: 3 };
+  const tensors = await duringIdentityHead(dims, async (file) => {
+    expect(left()).toHaveLength(before.length + 1);
+    return withIdentityHead(new Map(), dims, file);
+  });
+  expect(tensors.get('lm_head.weight')).toMatchObject({ dtype: 'BF16', shape: [5, 3], bytes: 30 });
+  await expect(duringIdentityHead(dims, () => Promise.reject(new Error('lost')))).rejects.toThrow('lost');
+  expect(left()).toEqual(before);
+  const small = { ...dims, vocab: 2 };
+  expect(refusalOf(() => withIdentityHead(new Map(), small)).message).toBe(
+    'a model has 2 tokens, fewer than the 3 numbers of its embeddings',
+  );
+});
+
+it('a model is loaded for embeddings, or for replies', async () => {
+  const both = load({ model: 'qwen3-tiny', embeddings: true, randomWeights: { seed: 1 } });
+  await expect(both).rejects.toThrow('both embeddings and randomWeights');
+  const { llm, app } = served();
+  await expect(llm.embed('A text')).rejects.toThrow('was not loaded for embeddings');
+  const refused = await post(app, '/v1/embeddings', { model: 'qwen3-tiny', input: 'A text' });
+  expect([refused.status, await refused.text()]).toEqual([
+    400,
+    expect.stringContaining('gen serve --embeddings'),
+  ]);
+});
+
+it('a work that its client leaves, or that takes too long, gives its place back and says so', async () => {
+  const { service } = served({ replyMillis: 5 });
+  const until = (signal: AbortSignal) =>
+    new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  const leaving = new AbortController();
+  const left = service.turn(leaving.signal, (_, signal) => {
+    const ended = until(signal);
+    leaving.abort();
+    return ended;
+  });
+  await expect(left).rejects.toMatchObject({ status: 499 });
+  const late = service.turn(new AbortController().signal, (_, signal) => until(signal));
+  await expect(late).rejects.toMatchObject({ status: 504, code: 'reply_timeout' });
+  expect(service.queue.running).toBe(0);
+  await expect(service.turn(new AbortController().signal, async () => 7)).resolves.toBe(7);
+});

@@ -1,0 +1,175 @@
+// Calls of functions over the API, as OpenAI's own client has them, from a scripted engine that the masks hold.
+import OpenAI from 'openai';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { served, until } from '../support/served.ts';
+import { hermes } from '../support/tool-templates.ts';
+
+// One for all: grammars take seconds of a processor to be compiled.
+const { app, engine, lines, service } = served({ template: hermes, context: 2048 });
+const client = new OpenAI({
+  ...{ baseURL: 'http://localhost/v1', apiKey: 'none', maxRetries: 0 },
+  fetch: async (url, init) => app.request(url as string, init as RequestInit),
+});
+const model = 'qwen3-tiny';
+const parameters = {
+  type: 'object',
+  properties: { city: { enum: ['Rome', 'Oslo'] }, days: { type: 'integer', minimum: 1, maximum: 3 } },
+  required: ['city'],
+};
+const functionTool = (name: string, more: object = {}) => ({
+  type: 'function' as const,
+  function: { name, description: `Does ${name}.`, ...more },
+});
+const tools = [functionTool('weather', { parameters, strict: true }), functionTool('clock')];
+const question = { role: 'user' as const, content: 'Is it warm?' };
+const rome = '{"city": "Rome", "days": 2}';
+const calls = `<tool_call>\n{"name": "weather", "arguments": ${rome}}\n</tool_call>\n<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>`;
+const functions = [
+  { name: 'weather', arguments: rome },
+  { name: 'clock', arguments: '{}' },
+];
+
+beforeEach(() => engine.says(`Let me see.\n${calls}`));
+
+describe("a chat of OpenAI's client", () => {
+  it('has calls, gives their results, and gets an answer', async () => {
+    const { choices, usage } = await client.chat.completions.create({ model, messages: [question], tools });
+    const [{ message, finish_reason }] = choices as [(typeof choices)[number]];
+    expect([finish_reason, message.content]).toEqual(['tool_calls', 'Let me see.']);
+    const called = message.tool_calls!;
+    expect(called.map((call) => ('function' in call ? call.function : call))).toEqual(functions);
+    expect(usage!.completion_tokens).toBeGreaterThan(20);
+    expect(lines.at(-1)).toMatchObject({ status: 200, finish: 'tool_calls' });
+    expect(JSON.stringify(lines)).not.toContain('Rome');
+
+    engine.says('Warm.');
+    const results = called.map(({ id }) => ({
+      role: 'tool' as const,
+      tool_call_id: id,
+      content: `of ${id}`,
+    }));
+    const next = await client.chat.completions.create({
+      ...{ model, messages: [question, message, ...results], tools },
+    });
+    expect(next.choices[0]).toMatchObject({ finish_reason: 'stop', message: { content: 'Warm.' } });
+    expect(engine.calls.at(-1)!.prompt).toContain(`of ${called[1]!.id}`);
+    // What the model wrote and what the template makes of it are the same tokens.
+    const { prompt_tokens_details, prompt_tokens } = next.usage!;
+    expect(prompt_tokens_details!.cached_tokens).toBeGreaterThan(usage!.total_tokens - 5);
+    expect(prompt_tokens).toBeGreaterThan(usage!.total_tokens);
+  });
+
+  it('gets the same as a stream: first which function, then its arguments in pieces', async () => {
+    const stream = client.chat.completions.stream({ model, messages: [question], tools });
+    const parts: string[] = [];
+    stream.on('tool_calls.function.arguments.delta', ({ arguments_delta }) => parts.push(arguments_delta));
+    const done: string[] = [];
+    stream.on('tool_calls.function.arguments.done', ({ name }) => done.push(name));
+    const { choices } = await stream.finalChatCompletion();
+    expect(choices[0]).toMatchObject({ finish_reason: 'tool_calls', message: { content: 'Let me see.' } });
+    const called = choices[0]!.message.tool_calls!;
+    expect(called.map((call) => 'function' in call && call.function)).toMatchObject(functions);
+    expect(new Set(called.map(({ id }) => id)).size).toBe(2);
+    expect(parts.join('')).toBe(`${rome}{}`);
+    expect(parts.length).toBeGreaterThan(6);
+    expect(done).toEqual(['weather', 'clock']);
+  });
+
+  it('runs functions by its own loop', async () => {
+    const asked: unknown[] = [];
+    const runner = client.chat.completions.runTools({
+      ...{ model, messages: [question] },
+      tools: [
+        {
+          type: 'function',
+          function: {
+            ...{ name: 'weather', description: 'Weather.', parameters, parse: JSON.parse },
+            function: (given: object) => {
+              asked.push(given);
+              engine.says('Warm.');
+              return 'warm';
+            },
+          },
+        },
+        { type: 'function', function: { ...tools[1]!.function, parameters: {}, function: () => 'noon' } },
+      ],
+    });
+    expect(await runner.finalContent()).toBe('Warm.');
+    expect(asked).toEqual([{ city: 'Rome', days: 2 }]);
+  });
+
+  it('chooses: none, one alone, at least one, this one', async () => {
+    const ask = async (more: object) => {
+      const { choices } = await client.chat.completions.create({
+        model,
+        messages: [question],
+        tools,
+        ...more,
+      });
+      const { message, finish_reason } = choices[0]!;
+      return [finish_reason, message.content, message.tool_calls?.length];
+    };
+    expect(await ask({ tool_choice: 'none' })).toEqual(['stop', `Let me see.\n${calls}`, undefined]);
+    const [first, second] = calls.split(/\n(?=<tool_call>)/) as [string, string];
+    engine.says(first);
+    expect(await ask({ tool_choice: 'required' })).toEqual(['tool_calls', null, 1]);
+    expect(await ask({ max_tokens: 25 })).toEqual(['length', null, 1]);
+    engine.says(calls);
+    expect(await ask({ parallel_tool_calls: false })).toEqual(['tool_calls', null, 1]);
+    engine.says(second);
+    const clock = { type: 'function', function: { name: 'clock' } };
+    expect(await ask({ tool_choice: clock })).toEqual(['tool_calls', null, 1]);
+    engine.says('Let me see.');
+    await expect(ask({ tool_choice: clock })).rejects.toMatchObject({ status: 500 });
+  });
+
+  it('is told what of a function cannot be followed, before its turn', async () => {
+    const ask = (tool: object) =>
+      client.chat.completions.create({ model, messages: [question], tools: [tool] as typeof tools });
+    const before = engine.calls.length;
+    await expect(ask(functionTool('a b'))).rejects.toThrow(
+      'options.tools.0.function.name: expected up to 64',
+    );
+    const odd = { type: 'object', properties: { a: { pattern: 'x' } } };
+    await expect(ask(functionTool('f', { parameters: odd }))).rejects.toMatchObject({
+      status: 400,
+      message: expect.stringContaining(
+        'the parameters of f: the schema cannot be followed at #.properties.a',
+      ),
+    });
+    let deep: object = {};
+    for (let i = 0; i < 200; i++) deep = { properties: { a: deep } };
+    await expect(ask(functionTool('f', { parameters: deep }))).rejects.toThrow(
+      'nests more than 100 levels deep',
+    );
+    await expect(
+      client.chat.completions.create({
+        ...{ model, messages: [question], tools, response_format: { type: 'json_object' } },
+      }),
+    ).rejects.toMatchObject({ status: 400 });
+    expect(engine.calls).toHaveLength(before);
+    const plain = served();
+    const refused = await plain.app.request('/v1/chat/completions', {
+      ...{ method: 'POST', headers: { 'content-type': 'application/json' } },
+      body: JSON.stringify({ model, messages: [question], tools }),
+    });
+    expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining('knows no tools')]);
+  });
+
+  it('that leaves in the middle of a call frees its place within a token', async () => {
+    const held = 50;
+    engine.allow(held);
+    const made = engine.made;
+    const stream = await client.chat.completions.create({ model, messages: [question], tools, stream: true });
+    for await (const { choices } of stream) {
+      if (choices[0]?.delta.tool_calls?.[0]?.function?.arguments) break;
+    }
+    await until(() => service.queue.running === 0);
+    expect(engine.made - made).toBeLessThanOrEqual(held);
+    await until(() => lines.at(-1)!['code'] === 'client_left');
+    engine.allow(Number.POSITIVE_INFINITY);
+    engine.says('Warm.');
+    const next = await client.chat.completions.create({ model, messages: [question], tools });
+    expect(next.choices[0]!.message.content).toBe('Warm.');
+  });
+});
