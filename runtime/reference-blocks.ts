@@ -79,7 +79,6 @@ const rounders: Readonly<Record<string, Rounder>> = {
     const most = largestOf(values, from, to);
     if (Math.abs(most) < 2 ** -24) return 0;
     const toGrid = Math.fround(65536 / most);
-    const grid = new Int32Array(32);
     for (let i = from; i < to; i++) grid[i - from] = Math.fround(values[i]! * toGrid);
     let [best, kept, bestScale] = [0, -1, Number.NaN];
     for (const end of ends) {
@@ -99,8 +98,14 @@ const rounders: Readonly<Record<string, Rounder>> = {
   },
 };
 
+/** The numbers of a block on the grid of 2^-16 of its largest. */
+const grid = new Int32Array(32);
 const ends = [-8.875, -8.5, -8.125, -7.75, -7.25];
-const fourBits = (x: number, end: number) => Math.max(-8, Math.min(7, Math.floor((x * end) / 65536 + 0.5)));
+/** The nearest level of a number of the grid, from -8 to 7. */
+function fourBits(x: number, end: number): number {
+  const level = Math.floor(x * (end / 65536) + 0.5);
+  return level > 7 ? 7 : level < -8 ? -8 : level;
+}
 
 /** That of the largest size, the first of several; NaN where one is not finite. */
 function largestOf(values: Float32Array, from: number, to: number): number {
