@@ -48,10 +48,12 @@ test.each<[MatrixType, MatrixType, MatrixType, string, string]>([
     'Q4_0',
     'Q4_0',
     'Q5_1',
-    'layers int4, embedding int4, head bf16',
+    'layers int4, embedding int4, head int8',
     'layers int4, embedding int4, head int8',
   ],
   ['Q8_0', 'Q4_0', 'F16', 'layers int4, embedding int8, head bf16', 'int4, embedding and head int8'],
+  ['Q5_0', 'Q4_0', 'Q5_1', 'int4, embedding and head int8', 'int4, embedding and head int8'],
+  ['Q4_1', 'Q8_0', 'BF16', 'layers int8, embedding int8, head bf16', 'int4, embedding and head int8'],
   ['Q8_0', 'Q5_1', 'Q8_0', 'bf16', 'int4, embedding and head int8'],
   ['BF16', 'BF16', 'BF16', 'bf16', 'int4, embedding and head int8'],
 ])('a file of %s, %s and %s is %s', (embedding, layers, head, text, asInt4) => {
