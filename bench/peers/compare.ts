@@ -8,6 +8,7 @@ import { processIo } from '../../cli/io.ts';
 import { table } from '../../cli/ui.ts';
 import { oneOf, whole, wholes } from '../../cli/values.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { weightNames } from '../../codegen/model/formats.ts';
 import { didYouMean } from '../../codegen/plan/did-you-mean.ts';
 import { resolveModel, resolveTarget } from '../../configs/resolve.ts';
 import { OnelaunchError } from '../../errors.ts';
@@ -33,6 +34,11 @@ const program = new Command('bench:peers')
     '--blocks <type>',
     `random weights of a known name in blocks of one GGUF file that all read: ${blockTypes.join(', ')}`,
     oneOf('--blocks', blockTypes),
+  )
+  .option(
+    '--weights <format>',
+    'ours: as gen --weights, for blocks of a file that no kernel has',
+    oneOf('--weights', weightNames),
   )
   .option('--peers <list>', `of ${Object.keys(systems).join(', ')} (default: all)`)
   .option(
@@ -87,7 +93,7 @@ async function compare(options: Options): Promise<void> {
     });
   }
   const target = resolveTarget(options.target);
-  const { tokens, rounds, threads, positions, prefill, plan, python } = options;
+  const { tokens, rounds, threads, positions, prefill, plan, weights: format, python } = options;
   const gguf = options.gguf ?? (directory !== null && isGgufFile(directory) ? directory : undefined);
   const context = Math.max(prefill, ...positions) + tokens + 8;
   if (context > dims.maxPositions) {
@@ -104,7 +110,7 @@ async function compare(options: Options): Promise<void> {
     { kind: 'prefill', tokens: prefill },
   ];
   const random = options.random === true;
-  const own = { model, target: target.name, plan, context, threads, random };
+  const own = { model, target: target.name, plan, weights: format, context, threads, random };
   const script = join(packageRoot(), 'bench', 'peers', 'ours.ts');
   const ours = await PeerProcess.start(process.execPath, ['--import', 'tsx', script, JSON.stringify(own)]);
   if (!(ours instanceof PeerProcess))
