@@ -3,6 +3,8 @@
 /** Formats of matrices: of int8 and int4 each matrix is rounded; all others are what they are. */
 export interface ReferenceFormats {
   readonly layers: string;
+  /** Of query, key and value, where it is another. */
+  readonly qkv?: string | undefined;
   readonly embedding: string;
   readonly head: string;
 }
@@ -16,7 +18,7 @@ export function blocksOf(formats: ReferenceFormats | undefined, tensor: string):
       : tensor === 'lm_head.weight'
         ? formats.head
         : /_proj\.weight$/.test(tensor)
-          ? formats.layers
+          ? (/\.[qkv]_proj\./.test(tensor) && formats.qkv) || formats.layers
           : '';
   return Object.hasOwn(rounders, format) ? format : null;
 }
@@ -104,7 +106,7 @@ const ends = [-8.875, -8.5, -8.125, -7.75, -7.25];
 /** The nearest level of a number of the grid, from -8 to 7. */
 function fourBits(x: number, end: number): number {
   const level = Math.floor(x * (end / 65536) + 0.5);
-  return level > 7 ? 7 : level < -8 ? -8 : level;
+  return level > 7 ? 7 : Math.max(level, -8);
 }
 
 /** That of the largest size, the first of several; NaN where one is not finite. */
