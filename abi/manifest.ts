@@ -11,7 +11,9 @@ const dims = z.strictObject({
   family: z.enum(['qwen3', 'qwen2', 'llama']),
   dtype,
   /** Where matrices are not of this dtype. */
-  weights: z.strictObject({ layers: format, embedding: format, head: format }).optional(),
+  weights: z
+    .strictObject({ layers: format, qkv: format.optional(), embedding: format, head: format })
+    .optional(),
   layers: count,
   hidden: count,
   ffn: count,

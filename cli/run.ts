@@ -21,6 +21,7 @@ import { addModels } from './models.ts';
 import { addProfile } from './profile.ts';
 import { addPull } from './pull.ts';
 import { addQuality } from './quality.ts';
+import { addQuantize } from './quantize.ts';
 import { addReport } from './report.ts';
 import { addResources } from './resources.ts';
 import { addServe } from './serve.ts';
@@ -62,7 +63,7 @@ function createProgram(io: Io, start: Start): Program {
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addServe, addDemo, addDoctor, addModels, addPull],
-    ...[addExplore, addAblate, addCalibrate, addProfile, addQuality, addReport],
+    ...[addExplore, addAblate, addCalibrate, addProfile, addQuality, addQuantize, addReport],
     ...[addDiff, addResources, addSimulate],
   ]) {
     add(program, start);

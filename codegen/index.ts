@@ -5,6 +5,7 @@ import { emitSources } from './emit/emit.ts';
 import type { Kernel } from './kernel.ts';
 import type { ModelDims } from './model/dims.ts';
 import { decoderGraph } from './model/graph.ts';
+import { weightsName } from './model/weights.ts';
 import { checkPlan } from './plan/check.ts';
 import { PlanError } from './plan/issue.ts';
 import type { FusionPlan } from './plan/plan.ts';
@@ -61,7 +62,7 @@ export async function generate(input: {
   const { files, hash } = await emitSources({ schedule, plan }, prompts);
   debug(2, () => explainTable(schedule, estimate(schedule)));
   debug(4, () => Object.entries(files).find(([name]) => name.startsWith('kernel'))![1]);
-  const model = [dims.name, ...(dims.weights ? [dims.weights.layers] : [])];
+  const model = [dims.name, ...(dims.weights ? [weightsName(dims.weights)] : [])];
   const name = [...model, target.name, plan.name, ...(prompts ? [prompts.plan.name] : [])].join('-');
   return { schedule, plan, prompts, sources: files, hash, name };
 }

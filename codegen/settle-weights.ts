@@ -21,8 +21,10 @@ export function settleWeights(
   const { weights: stored, ...plain } = dims;
   if (asked === 'plain') return plain;
   if (asked === undefined) return stored === undefined || canRun(dims) ? dims : plain;
+  const layers = asked === 'mixed' ? 'int4' : asked;
   const beside = (format: Format | undefined): Format =>
-    asked === 'int4' && format !== undefined && isBlocks(format) ? format : 'int8';
-  const weights = { layers: asked, embedding: beside(stored?.embedding), head: beside(stored?.head) };
+    layers === 'int4' && format !== undefined && isBlocks(format) ? format : 'int8';
+  const qkv = asked === 'mixed' ? { qkv: 'int8' as const } : {};
+  const weights = { layers, ...qkv, embedding: beside(stored?.embedding), head: beside(stored?.head) };
   return { ...plain, weights };
 }

@@ -148,7 +148,8 @@ export class LanguageModel {
     this.#checkOpen();
     this.#places.checkFree();
     const { messages = [], reply = {} } = session;
-    const prompt = messages.length > 0 ? this.#encodeChat(messages, { ...reply, calling: callingOf(reply) }) : [];
+    const prompt =
+      messages.length > 0 ? this.#encodeChat(messages, { ...reply, calling: callingOf(reply) }) : [];
     const place = this.#places.holding(prompt);
     const tokens = prompt.slice(0, place.common(prompt));
     const origin = this.#origin(place.engine);

@@ -3,6 +3,8 @@
 /** Formats of matrices: of int8 and int4 each matrix is rounded; all others are what they are. */
 export interface ReferenceFormats {
   readonly layers: string;
+  /** Of query, key and value, where it is another. */
+  readonly qkv?: string | undefined;
   readonly embedding: string;
   readonly head: string;
 }
@@ -16,7 +18,7 @@ export function blocksOf(formats: ReferenceFormats | undefined, tensor: string):
       : tensor === 'lm_head.weight'
         ? formats.head
         : /_proj\.weight$/.test(tensor)
-          ? formats.layers
+          ? (/\.[qkv]_proj\./.test(tensor) && formats.qkv) || formats.layers
           : '';
   return Object.hasOwn(rounders, format) ? format : null;
 }
@@ -32,53 +34,91 @@ export function columnsOf(
 
 /** The numbers that blocks of 32 along rows [columns] stand for; the last block of a row may be shorter. */
 export function roundToBlocks(format: string, values: Float32Array, columns: number): Float32Array {
+  const { levels, scales } = levelsOfBlocks(format, values, columns);
+  const inRow = Math.ceil(columns / 32);
+  return Float32Array.from(levels, (level, i) => {
+    const row = Math.floor(i / columns);
+    return level * scales[row * inRow + Math.floor((i - row * columns) / 32)]!;
+  });
+}
+
+/** Whole numbers with the scales of blocks of 32 along rows [columns], a float16 each and in order: their products are the numbers. Where a
+ *  number of a block is not finite, its scale is none either. */
+export function levelsOfBlocks(
+  format: string,
+  values: Float32Array,
+  columns: number,
+): { readonly levels: Int8Array; readonly scales: Float64Array } {
   const round = rounders[format];
   if (!round) throw new Error(`the reference has no format ${format}`);
-  const out = new Float32Array(values.length);
-  for (let row = 0; row < values.length; row += columns) {
-    for (let from = row; from < row + columns; from += 32) {
-      const to = Math.min(from + 32, row + columns);
-      out.set(round(values.subarray(from, to)), from);
+  const inRow = Math.ceil(columns / 32);
+  const levels = new Int8Array(values.length);
+  const scales = new Float64Array((values.length / columns) * inRow);
+  for (let row = 0, block = 0; row < values.length; row += columns) {
+    for (let from = row; from < row + columns; from += 32, block++) {
+      scales[block] = round(values, from, Math.min(from + 32, row + columns), levels);
     }
   }
-  return out;
+  return { levels, scales };
 }
+
+/** Sets the levels of values [from, to), and gives their scale. */
+type Rounder = (values: Float32Array, from: number, to: number, levels: Int8Array) => number;
 
 /** int8 as ggml makes Q8_0. int4: the largest number goes to each of a few ends, in steps; with the scale of least squared error for the
  *  levels that follow, the end that loses least is taken. Every step is in float32; the scale is kept as float16. */
-const rounders: Readonly<Record<string, (block: Float32Array) => Float32Array>> = {
-  int8: (block) => {
-    let most = 0;
-    for (const x of block) most = Math.max(most, Math.abs(x));
-    const d = Math.fround(most / 127);
+const rounders: Readonly<Record<string, Rounder>> = {
+  int8: (values, from, to, levels) => {
+    const d = Math.fround(Math.abs(largestOf(values, from, to)) / 127);
     const inverse = d === 0 ? 0 : Math.fround(1 / d);
-    const scale = nearestHalf(d);
-    return block.map((x) => {
-      const y = Math.fround(x * inverse);
-      return scale * Math.sign(y) * Math.floor(Math.abs(y) + 0.5);
-    });
+    for (let i = from; i < to; i++) {
+      const y = Math.fround(values[i]! * inverse);
+      levels[i] = y < 0 ? -Math.floor(0.5 - y) : Math.floor(y + 0.5);
+    }
+    return nearestHalf(d);
   },
-  int4: (block) => {
-    let most = 0;
-    for (const x of block) if (Math.abs(x) > Math.abs(most)) most = x;
-    if (Math.abs(most) < 2 ** -24) return new Float32Array(block.length);
+  int4: (values, from, to, levels) => {
+    const most = largestOf(values, from, to);
+    if (Math.abs(most) < 2 ** -24) return 0;
     const toGrid = Math.fround(65536 / most);
-    const grid = Array.from(block, (x) => Math.trunc(Math.fround(x * toGrid)));
-    let best = { kept: -1, scale: 0, levels: grid };
-    for (const end of [-8.875, -8.5, -8.125, -7.75, -7.25]) {
-      const levels = grid.map((x) => Math.max(-8, Math.min(7, Math.floor((x * end) / 65536 + 0.5))));
+    for (let i = from; i < to; i++) grid[i - from] = Math.fround(values[i]! * toGrid);
+    let [best, kept, bestScale] = [0, -1, Number.NaN];
+    for (const end of ends) {
       let [products, squares] = [0, 0];
-      for (const [i, level] of levels.entries()) {
+      for (let i = 0; i < to - from; i++) {
+        const level = fourBits(grid[i]!, end);
         products += grid[i]! * level;
         squares += level * level;
       }
-      const kept = (products * products) / squares;
-      if (kept > best.kept) best = { kept, scale: Math.fround(products / squares), levels };
+      if ((products * products) / squares <= kept) continue;
+      kept = (products * products) / squares;
+      bestScale = Math.fround(products / squares);
+      best = end;
     }
-    const scale = nearestHalf(Math.fround(best.scale * Math.fround(most / 65536)));
-    return Float32Array.from(best.levels, (level) => scale * level);
+    for (let i = from; i < to; i++) levels[i] = fourBits(grid[i - from]!, best);
+    return nearestHalf(Math.fround(bestScale * Math.fround(most / 65536)));
   },
 };
+
+/** The numbers of a block on the grid of 2^-16 of its largest. */
+const grid = new Int32Array(32);
+const ends = [-8.875, -8.5, -8.125, -7.75, -7.25];
+/** The nearest level of a number of the grid, from -8 to 7. */
+function fourBits(x: number, end: number): number {
+  const level = Math.floor(x * (end / 65536) + 0.5);
+  return level > 7 ? 7 : Math.max(level, -8);
+}
+
+/** That of the largest size, the first of several; NaN where one is not finite. */
+function largestOf(values: Float32Array, from: number, to: number): number {
+  let most = 0;
+  for (let i = from; i < to; i++) {
+    const x = values[i]!;
+    if (!Number.isFinite(x)) return Number.NaN;
+    if (Math.abs(x) > Math.abs(most)) most = x;
+  }
+  return most;
+}
 
 /** The float16 nearest to x, ties to even; infinite from 65520 on. */
 export function nearestHalf(x: number): number {

@@ -250,24 +250,55 @@ function broken(path: string, what: string): OnelaunchError {
   });
 }
 
-/** Writes a safetensors file: for tests and tools, which have all of it in memory. */
-export function writeSafetensors(
-  path: string,
-  tensors: Readonly<Record<string, { dtype: string; shape: readonly number[]; data: Uint8Array }>>,
-): void {
+/** Bytes [at, at + bytes) of a tensor. @throws OnelaunchError of kind usage where the file has become shorter */
+export function readBytes({ file, offset }: TensorEntry, at: number, bytes: number): Uint8Array {
+  const out = new Uint8Array(bytes);
+  const fd = openSync(file, 'r');
+  try {
+    for (let done = 0; done < bytes; ) {
+      const got = readSync(fd, out, done, bytes - done, offset + at + done);
+      if (got === 0) throw broken(file, 'has become shorter');
+      done += got;
+    }
+    return out;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Bytes of a tensor of a known dtype. */
+export const bytesOf = (dtype: string, shape: readonly number[]): number =>
+  (shape.reduce((product, size) => product * size, 1) * bitsOf[dtype]!) / 8;
+
+/** What a safetensors file of these tensors begins with, the first byte of each in it, and its end. */
+export function safetensorsHeader(
+  tensors: readonly { readonly name: string; readonly dtype: string; readonly shape: readonly number[] }[],
+): { readonly header: Buffer; readonly offsets: ReadonlyMap<string, number>; readonly end: number } {
   let end = 0;
-  const entries = Object.entries(tensors).map(([name, { dtype, shape, data }]) => {
+  const entries = tensors.map(({ name, dtype, shape }) => {
     const begin = end;
-    end += data.byteLength;
-    return [name, { dtype, shape, data_offsets: [begin, end] }] as const;
+    end += bytesOf(dtype, shape);
+    return [name, { dtype, shape, data_offsets: [begin, end] as const }] as const;
   });
   const json = JSON.stringify(Object.fromEntries(entries));
   // The format pads the header with spaces, so that the data is aligned.
   const text = json.padEnd(json.length + ((8 - (Buffer.byteLength(json) % 8)) % 8));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(Buffer.byteLength(text)));
-  writeFileSync(
-    path,
-    Buffer.concat([length, Buffer.from(text), ...Object.values(tensors).map(({ data }) => data)]),
+  const header = Buffer.concat([length, Buffer.from(text)]);
+  const offsets = new Map(
+    entries.map(([name, { data_offsets: at }]) => [name, header.length + at[0]] as const),
   );
+  return { header, offsets, end: header.length + end };
+}
+
+/** Writes a safetensors file: for tests and tools, which have all of it in memory. */
+export function writeSafetensors(
+  path: string,
+  tensors: Readonly<Record<string, { dtype: string; shape: readonly number[]; data: Uint8Array }>>,
+): void {
+  const { header } = safetensorsHeader(
+    Object.entries(tensors).map(([name, tensor]) => ({ name, ...tensor })),
+  );
+  writeFileSync(path, Buffer.concat([header, ...Object.values(tensors).map(({ data }) => data)]));
 }

@@ -6,12 +6,16 @@ import { Command, CommanderError } from '@commander-js/extra-typings';
 import { report as failure } from '../../cli/errors.ts';
 import { processIo } from '../../cli/io.ts';
 import { table } from '../../cli/ui.ts';
-import { whole, wholes } from '../../cli/values.ts';
+import { oneOf, whole, wholes } from '../../cli/values.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { weightNames } from '../../codegen/model/formats.ts';
 import { didYouMean } from '../../codegen/plan/did-you-mean.ts';
 import { resolveModel, resolveTarget } from '../../configs/resolve.ts';
 import { OnelaunchError } from '../../errors.ts';
+import { isGgufFile } from '../../gguf/header.ts';
 import { cpuName, machineState } from '../../lab/measure.ts';
+import { blockTypes, type RandomType } from './gguf.ts';
+import { randomGguf } from './llama-cpp.ts';
 import { type Asked, inTurns, type Rate, type Row, rateOf, rowOf, type Work, whereOf } from './measure.ts';
 import { PeerProcess } from './peer-process.ts';
 import { systems } from './systems.ts';
@@ -26,6 +30,16 @@ const program = new Command('bench:peers')
   .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu', 'auto')
   .option('--plan <name|file>', 'fusion plan (default: the best one for the target)')
   .option('--random', 'random weights: only for peers that can make their own of the same dimensions')
+  .option(
+    '--blocks <type>',
+    `random weights of a known name in blocks of one GGUF file that all read: ${blockTypes.join(', ')}`,
+    oneOf('--blocks', blockTypes),
+  )
+  .option(
+    '--weights <format>',
+    'ours: as gen --weights, for blocks of a file that no kernel has',
+    oneOf('--weights', weightNames),
+  )
   .option('--peers <list>', `of ${Object.keys(systems).join(', ')} (default: all)`)
   .option(
     '--positions <list>',
@@ -58,16 +72,29 @@ function chosenOf(list: string | undefined): readonly string[] {
   });
 }
 
+/** The path of the file that is written for --blocks. */
+function inBlocks({ model, random, gguf }: Options, type: RandomType): string {
+  if (random || gguf !== undefined) {
+    const other = random ? '--random' : '--gguf';
+    throw new OnelaunchError('usage', `--blocks and ${other} are both given`, {
+      hint: 'leave one of them out',
+    });
+  }
+  return randomGguf(resolveModel(model).dims, type);
+}
+
 async function compare(options: Options): Promise<void> {
   const chosen = chosenOf(options.peers);
-  const { dims, directory } = resolveModel(options.model);
+  const model = options.blocks === undefined ? options.model : inBlocks(options, options.blocks);
+  const { dims, directory } = resolveModel(model);
   if (directory === null && !options.random) {
     throw new OnelaunchError('usage', `there are no weights of ${dims.name} here`, {
       hint: 'give the directory of a checkpoint, or --random for the peers that can',
     });
   }
   const target = resolveTarget(options.target);
-  const { tokens, rounds, threads, positions, prefill, plan, gguf, python } = options;
+  const { tokens, rounds, threads, positions, prefill, plan, weights: format, python } = options;
+  const gguf = options.gguf ?? (directory !== null && isGgufFile(directory) ? directory : undefined);
   const context = Math.max(prefill, ...positions) + tokens + 8;
   if (context > dims.maxPositions) {
     throw new OnelaunchError(
@@ -83,7 +110,7 @@ async function compare(options: Options): Promise<void> {
     { kind: 'prefill', tokens: prefill },
   ];
   const random = options.random === true;
-  const own = { model: options.model, target: target.name, plan, context, threads, random };
+  const own = { model, target: target.name, plan, weights: format, context, threads, random };
   const script = join(packageRoot(), 'bench', 'peers', 'ours.ts');
   const ours = await PeerProcess.start(process.execPath, ['--import', 'tsx', script, JSON.stringify(own)]);
   if (!(ours instanceof PeerProcess))

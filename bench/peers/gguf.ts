@@ -2,6 +2,7 @@
 // Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3.
 import { closeSync, openSync, renameSync, writeSync } from 'node:fs';
 import type { ModelDims } from '../../codegen/model/dims.ts';
+import { tensorTypes } from '../../gguf/tensor-types.ts';
 
 type Value =
   | { readonly type: 'u32' | 'f32'; readonly value: number }
@@ -9,34 +10,33 @@ type Value =
   | { readonly type: 'strings'; readonly value: readonly string[] }
   | { readonly type: 'i32s'; readonly value: Int32Array };
 
+type MatrixType = 'F16' | 'Q8_0' | 'Q4_0' | 'Q4_K' | 'Q6_K';
+/** What --blocks takes. */
+export const blockTypes = ['Q8_0', 'Q4_0', 'Q4_K'] as const;
+export type RandomType = 'F16' | (typeof blockTypes)[number];
+
 interface Tensor {
   readonly name: string;
   /** Rows of a matrix, 1 for a vector. */
   readonly rows: number;
   readonly cols: number;
-  readonly type: 'f16' | 'f32';
+  readonly type: MatrixType | 'F32';
 }
 
 const typeCode = { u32: 4, f32: 6, string: 8, array: 9, i32: 5 } as const;
-const tensorCode = { f32: 0, f16: 1 } as const;
 const alignment = 32;
 
-/** Writes the file at path: matrices F16, uniform in ±0.03; norms F32, ones. Tokens are named <0>, <1>, .... */
-export function writeRandomGguf(path: string, dims: ModelDims): void {
-  const tensors = tensorsOf(dims);
+/** Writes the file at path: matrices of a type, uniform in ±0.03; norms F32, ones. Tokens are named <0>, <1>, ....
+ *  As llama.cpp's own quantiser does, embedding and head of files of 4 bits are Q6_K. */
+export function writeRandomGguf(path: string, dims: ModelDims, type: RandomType): void {
+  const tensors = tensorsOf(dims, type);
   const metadata = metadataOf(dims);
   const head: Buffer[] = [Buffer.from('GGUF'), u32(3), u64(tensors.length), u64(metadata.length)];
   for (const [key, value] of metadata) head.push(text(key), encode(value));
   let offset = 0;
   for (const tensor of tensors) {
     const shape = tensor.rows === 1 ? [tensor.cols] : [tensor.cols, tensor.rows];
-    head.push(
-      text(tensor.name),
-      u32(shape.length),
-      ...shape.map(u64),
-      u32(tensorCode[tensor.type]),
-      u64(offset),
-    );
+    head.push(text(tensor.name), u32(shape.length), ...shape.map(u64), u32(typeOf(tensor).code), u64(offset));
     offset += aligned(bytesOf(tensor));
   }
   const unfinished = `${path}.${process.pid}.tmp`;
@@ -45,8 +45,17 @@ export function writeRandomGguf(path: string, dims: ModelDims): void {
     const header = Buffer.concat(head);
     writeSync(file, header);
     writeSync(file, Buffer.alloc(aligned(header.length) - header.length));
-    const noise = randomHalves(1 << 21);
-    for (const tensor of tensors) writeTensor(file, tensor, noise);
+    const noise = new Map<MatrixType, Buffer>();
+    for (const tensor of tensors) {
+      if (tensor.type === 'F32') {
+        writeOnes(file, tensor);
+        continue;
+      }
+      const numbers = noise.get(tensor.type) ?? randomNumbers(tensor.type);
+      noise.set(tensor.type, numbers);
+      for (let left = aligned(bytesOf(tensor)); left > 0; )
+        left -= writeSync(file, numbers, 0, Math.min(left, numbers.length));
+    }
   } finally {
     closeSync(file);
   }
@@ -81,12 +90,13 @@ function metadataOf(dims: ModelDims): [string, Value][] {
   ];
 }
 
-function tensorsOf(dims: ModelDims): Tensor[] {
+function tensorsOf(dims: ModelDims, type: RandomType): Tensor[] {
   const { hidden, ffn, headDim } = dims;
   const q = dims.qHeads * headDim;
   const kv = dims.kvHeads * headDim;
-  const matrix = (name: string, rows: number, cols: number): Tensor => ({ name, rows, cols, type: 'f16' });
-  const vector = (name: string, cols: number): Tensor => ({ name, rows: 1, cols, type: 'f32' });
+  const matrix = (name: string, rows: number, cols: number): Tensor => ({ name, rows, cols, type });
+  const outer: MatrixType = type === 'Q4_0' || type === 'Q4_K' ? 'Q6_K' : type;
+  const vector = (name: string, cols: number): Tensor => ({ name, rows: 1, cols, type: 'F32' });
   const layer = (index: number): Tensor[] => {
     const name = (part: string) => `blk.${index}.${part}.weight`;
     return [
@@ -104,35 +114,55 @@ function tensorsOf(dims: ModelDims): Tensor[] {
     ];
   };
   return [
-    matrix('token_embd.weight', dims.vocab, hidden),
+    { ...matrix('token_embd.weight', dims.vocab, hidden), type: outer },
     ...Array.from({ length: dims.layers }, (_, index) => layer(index)).flat(),
     vector('output_norm.weight', hidden),
-    ...(dims.tiedHead ? [] : [matrix('output.weight', dims.vocab, hidden)]),
+    ...(dims.tiedHead ? [] : [{ ...matrix('output.weight', dims.vocab, hidden), type: outer }]),
   ];
 }
 
-function writeTensor(file: number, tensor: Tensor, noise: Uint16Array): void {
-  if (tensor.type === 'f32') {
-    const bytes = Buffer.alloc(aligned(bytesOf(tensor)));
-    Buffer.from(new Float32Array(tensor.cols).fill(1).buffer).copy(bytes);
-    writeSync(file, bytes);
-    return;
-  }
-  const block = Buffer.from(noise.buffer);
-  for (let left = aligned(bytesOf(tensor)); left > 0; )
-    left -= writeSync(file, block, 0, Math.min(left, block.length));
+function writeOnes(file: number, tensor: Tensor): void {
+  const bytes = Buffer.alloc(aligned(bytesOf(tensor)));
+  Buffer.from(new Float32Array(tensor.cols).fill(1).buffer).copy(bytes);
+  writeSync(file, bytes);
 }
 
-/** float16 patterns, uniform in ±0.03 but for the subnormal ones around zero. */
-function randomHalves(count: number): Uint16Array {
-  const halves = new Uint16Array(count);
+/** Random bytes of whole blocks, whose scales make their numbers uniform in ±0.03; F16: float16 patterns, but for the subnormal ones around zero. */
+function randomNumbers(type: MatrixType): Buffer {
   let state = 1;
-  for (let i = 0; i < count; i++) {
+  const next = () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    halves[i] = halfOf((state / 2 ** 31 - 1) * 0.03);
+    return state;
+  };
+  const size = typeOf({ type }).bytes;
+  const bytes = Buffer.alloc(size * 32 * Math.floor((1 << 22) / size / 32));
+  for (let at = 0; at < bytes.length; at += size) {
+    if (type === 'F16') bytes.writeUInt16LE(halfOf((next() / 2 ** 31 - 1) * most), at);
+    else {
+      for (let i = 0; i < size; i++) bytes[at + i] = next() >>> 24;
+      scaled[type](bytes, at);
+    }
   }
-  return halves;
+  return bytes;
 }
+
+const most = 0.03;
+
+/** Sets the scales of the block at a byte; where it has parts, all of them have one scale. */
+const scaled: Readonly<Record<Exclude<MatrixType, 'F16'>, (bytes: Buffer, at: number) => void>> = {
+  Q8_0: (bytes, at) => bytes.writeUInt16LE(halfOf(most / 128), at),
+  Q4_0: (bytes, at) => bytes.writeUInt16LE(halfOf(most / 8), at),
+  Q4_K: (bytes, at) => {
+    bytes.writeUInt16LE(halfOf((2 * most) / 15 / 32), at);
+    bytes.writeUInt16LE(halfOf(most / 32), at + 2);
+    // 6 bits of eight scales and eight minima, 32 each.
+    bytes.fill(32 | ((32 >> 4) << 6), at + 4, at + 12).fill(0, at + 12, at + 16);
+  },
+  Q6_K: (bytes, at) => {
+    bytes.fill(8, at + 192, at + 208);
+    bytes.writeUInt16LE(halfOf(most / 32 / 8), at + 208);
+  },
+};
 
 /** The float16 next to x towards zero, for 2^-14 <= |x| < 65536; 0 below. */
 function halfOf(x: number): number {
@@ -143,7 +173,15 @@ function halfOf(x: number): number {
   return (x < 0 ? 0x8000 : 0) | ((exponent + 15) << 10) | mantissa;
 }
 
-const bytesOf = (tensor: Tensor) => tensor.rows * tensor.cols * (tensor.type === 'f16' ? 2 : 4);
+/** A type with its code, by its name. */
+function typeOf({ type }: Pick<Tensor, 'type'>) {
+  const [code, found] = [...tensorTypes].find(([, { name }]) => name === type)!;
+  return { code, ...found };
+}
+const bytesOf = (tensor: Tensor) => {
+  const { bytes, elements } = typeOf(tensor);
+  return ((tensor.rows * tensor.cols) / elements) * bytes;
+};
 const aligned = (bytes: number) => Math.ceil(bytes / alignment) * alignment;
 
 function encode(value: Value): Buffer {

@@ -2,17 +2,29 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { z } from 'zod';
+import type { ModelDims } from '../../codegen/model/dims.ts';
 import { models } from '../../configs/models.ts';
-import { writeRandomGguf } from './gguf.ts';
+import { type RandomType, writeRandomGguf } from './gguf.ts';
 import { type Answer, PeerProcess, type Request, type Started } from './peer-process.ts';
 
 const run = promisify(execFile);
 const version = '3.22.1';
+
+/** Of the package and of files that were written for it, outside the project. */
+const cache = () => join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'onelaunch', 'peers');
+
+/** A file of random weights of these dimensions; the first call writes it. */
+export function randomGguf(dims: ModelDims, type: RandomType): string {
+  const path = join(cache(), `${dims.name}-random-${type.toLowerCase()}.gguf`);
+  mkdirSync(cache(), { recursive: true });
+  if (!existsSync(path)) writeRandomGguf(path, dims, type);
+  return path;
+}
 
 interface LlamaOptions {
   readonly model: string;
@@ -86,8 +98,7 @@ export async function startLlamaCpp({ model, context, threads, gguf }: LlamaOpti
     return { missing: `the dimensions of ${model} are not known` };
   const folder = await installed();
   if (folder === null) return { missing: `npm cannot install node-llama-cpp ${version} here` };
-  const path = gguf ?? join(folder, `${model}-random-f16.gguf`);
-  if (dims && !existsSync(path)) writeRandomGguf(path, dims);
+  const path = gguf ?? randomGguf(dims!, 'F16');
   const options: ChildOptions = { folder, path, context, threads: threads ?? 2 };
   const self = fileURLToPath(import.meta.url);
   return PeerProcess.start(process.execPath, ['--import', 'tsx', self, '--child', JSON.stringify(options)]);
@@ -95,8 +106,7 @@ export async function startLlamaCpp({ model, context, threads, gguf }: LlamaOpti
 
 /** The folder that holds node-llama-cpp with its CPU library, without the 650 MB for GPUs; null where npm cannot get it. */
 async function installed(): Promise<string | null> {
-  const cache = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
-  const folder = join(cache, 'onelaunch', 'peers', `node-llama-cpp-${version}`);
+  const folder = join(cache(), `node-llama-cpp-${version}`);
   if (existsSync(join(folder, 'installed'))) return folder;
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
@@ -141,7 +151,7 @@ async function child({ folder, path, context, threads }: ChildOptions): Promise<
   const model = await llama.loadModel({ modelPath: path, gpuLayers: 0, useMmap: false });
   const made = await model.createContext({ contextSize: context + 64, threads, batchSize: 512 });
   const sequence = made.getSequence();
-  say({ version: `node-llama-cpp ${version}, F16`, variants: ['default'], device: 'CPU' });
+  say({ version: `node-llama-cpp ${version} on ${basename(path)}`, variants: ['default'], device: 'CPU' });
   for await (const line of createInterface({ input: process.stdin })) {
     const request = JSON.parse(line) as Request;
     const tokens = request.op === 'decode' ? request.tokens : 0;

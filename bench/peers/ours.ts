@@ -1,6 +1,7 @@
 // Our engine as a peer of the others: `tsx bench/peers/ours.ts '{"model":...}'`, then lines of JSON as python/peer.py describes them.
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
+import { weightNames } from '../../codegen/model/formats.ts';
 import { buildKernel, openEngine } from '../../load.ts';
 import type { Request } from './peer-process.ts';
 
@@ -8,6 +9,7 @@ const optionsSchema = z.object({
   model: z.string(),
   target: z.string(),
   plan: z.string().optional(),
+  weights: z.enum(weightNames).optional(),
   context: z.int().positive(),
   threads: z.int().positive().optional(),
   random: z.boolean(),

@@ -6,6 +6,7 @@ import { abiVersion } from '../../abi/abi.ts';
 import { abiHeader } from '../../abi/header.ts';
 import { debug } from '../build/debug.ts';
 import { packageRoot } from '../build/package-root.ts';
+import { weightsName } from '../model/weights.ts';
 import type { FusionPlan } from '../plan/plan.ts';
 import { platformOf } from '../schedule/target.ts';
 import { type Schedule, schemeOf } from '../schemes/index.ts';
@@ -63,7 +64,7 @@ export async function emitSources(decoding: Lowered, prompts: Lowered | null): P
   const { dims, target } = decoding.schedule;
   const nameOf = ({ plan }: Lowered) => plan.file ?? plan.name;
   const more = prompts ? ` --prompt-plan ${nameOf(prompts)}` : '';
-  const weights = dims.weights ? ` --weights ${dims.weights.layers}` : '';
+  const weights = dims.weights ? ` --weights ${weightsName(dims.weights)}` : '';
   const command = `gen --model ${dims.name}${weights} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
   const [made, ofPrompts] = [await printed(decoding), prompts && (await printed(prompts))];
   const without = ({ schedule, ops }: Printed): Printed => ({ schedule: unlabelled(schedule), ops });

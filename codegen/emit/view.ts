@@ -184,7 +184,7 @@ function constants({ dims, packing, passTokens, splits }: CommonSchedule): Const
 const slotCode = (format: Format): number =>
   sourceDtype[isBlocks(format) ? blockFormats[format].stored : format];
 
-/** `Matrix` is what layers have. */
+/** `Matrix` is what query, key and value have. */
 export const matrixType = (dims: ModelDims, field: Field['name']): string =>
   formatOf(dims, field) === formatOf(dims, 'qkv') ? 'Matrix' : formatType(formatOf(dims, field));
 

@@ -26,13 +26,15 @@ export const blockFormats = {
 export type BlockFormat = keyof typeof blockFormats;
 export type Format = Dtype | BlockFormat;
 
-/** What --weights takes: `plain`, numbers of the model's dtype. */
-export const weightNames = ['plain', ...(Object.keys(blockFormats) as BlockFormat[])] as const;
+/** What --weights takes: `plain`, numbers of the model's dtype; `mixed`, int4 but for query, key and value, which are int8. */
+export const weightNames = ['plain', ...(Object.keys(blockFormats) as BlockFormat[]), 'mixed'] as const;
 export type WeightName = (typeof weightNames)[number];
 
 /** Which matrices have which format. */
 export interface MatrixFormats {
   readonly layers: Format;
+  /** Of query, key and value, where theirs is another. */
+  readonly qkv?: Format;
   readonly embedding: Format;
   /** That of the embedding where they are one matrix. */
   readonly head: Format;

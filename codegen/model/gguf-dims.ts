@@ -36,7 +36,8 @@ export function readGgufDims(path: string, name: string): ModelDims {
 /** Blocks that a format is made of, number for number. */
 const blockTypes: Readonly<Record<string, Format>> = { Q8_0: 'int8', Q4_0: 'int4' };
 
-/** Formats of a file whose layers are all of one that is in blocks; nothing for others. */
+/** Formats of a file whose layers are all of one that is in blocks; nothing for others. Embedding and head in other blocks are int8, whose
+ *  steps are finer than those of the file, and half the bytes of numbers. */
 function weightsOf(file: GgufFile): Pick<ModelDims, 'weights'> {
   const formatOf = (wanted: RegExp): Format | undefined => {
     const matrices = [...file.tensors].filter(([name, { shape }]) => wanted.test(name) && shape.length > 1);
@@ -45,8 +46,10 @@ function weightsOf(file: GgufFile): Pick<ModelDims, 'weights'> {
   };
   const layers = formatOf(/^blk\./);
   if (layers === undefined) return {};
-  const embedding = formatOf(/^token_embd\./) ?? dtypeOf(file);
-  const head = file.tensors.has('output.weight') ? (formatOf(/^output\./) ?? dtypeOf(file)) : embedding;
+  const outer = (name: string, wanted: RegExp): Format =>
+    formatOf(wanted) ?? (file.tensors.get(name)!.type.elements > 1 ? 'int8' : dtypeOf(file));
+  const embedding = outer('token_embd.weight', /^token_embd\./);
+  const head = file.tensors.has('output.weight') ? outer('output.weight', /^output\./) : embedding;
   return { weights: { layers, embedding, head } };
 }
 

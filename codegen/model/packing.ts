@@ -187,10 +187,11 @@ function slotOf(field: Field, part: Field['parts'][number], base: number, layer:
 export function bytesOf(dims: ModelDims): { weights: number; kvPerPosition: number } {
   const qDim = dims.qHeads * dims.headDim;
   const kvDim = dims.kvHeads * dims.headDim;
-  const perLayer = dims.hidden * (2 * qDim + 2 * kvDim + 3 * dims.ffn);
+  const [qkv, others] = [dims.hidden * (qDim + 2 * kvDim), dims.hidden * (qDim + 3 * dims.ffn)];
   return {
     weights:
-      formatBytes(formatOf(dims, 'qkv'), dims.layers * perLayer) +
+      formatBytes(formatOf(dims, 'qkv'), dims.layers * qkv) +
+      formatBytes(formatOf(dims, 'down'), dims.layers * others) +
       formatBytes(formatOf(dims, 'head'), dims.vocab * dims.hidden),
     kvPerPosition: dtypeBytes[dims.dtype] * dims.layers * 2 * kvDim,
   };

@@ -8,14 +8,24 @@ import type { FieldName } from './ops.ts';
 export function formatOf({ dtype, weights, tiedHead }: ModelDims, field: FieldName): Format {
   if (weights === undefined) return dtype;
   if (field === 'embedding' || (field === 'head' && tiedHead)) return weights.embedding;
-  return field === 'head' ? weights.head : weights.layers;
+  if (field === 'head') return weights.head;
+  return field === 'qkv' ? (weights.qkv ?? weights.layers) : weights.layers;
 }
 
-/** For people: bf16; int8; int4, embedding and head int8. */
+/** What --weights calls these formats. */
+export const weightsName = ({ layers, qkv }: NonNullable<ModelDims['weights']>): Format | 'mixed' =>
+  qkv === undefined ? layers : 'mixed';
+
+/** For people: bf16; int8; int4, embedding and head int8; int4, query, key, value, embedding and head int8. */
 export function formatsText(dims: ModelDims): string {
-  const [layers, embedding, head] = (['qkv', 'embedding', 'head'] as const).map((field) =>
+  const [layers, qkv, embedding, head] = (['down', 'qkv', 'embedding', 'head'] as const).map((field) =>
     formatOf(dims, field),
   );
+  if (qkv !== layers) {
+    return qkv === embedding && embedding === head
+      ? `${layers}, query, key, value, embedding and head ${qkv}`
+      : `layers ${layers}, query, key and value ${qkv}, embedding ${embedding}, head ${head}`;
+  }
   if (embedding !== head) return `layers ${layers}, embedding ${embedding}, head ${head}`;
   return embedding === layers ? layers! : `${layers}, embedding and head ${embedding}`;
 }

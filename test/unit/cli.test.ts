@@ -41,6 +41,7 @@ describe('help', () => {
     'pull',
     'diff',
     'quality',
+    'quantize',
     'resources',
     'simulate',
     'profile',

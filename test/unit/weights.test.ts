@@ -17,6 +17,7 @@ import { checkPlan } from '../../codegen/plan/check.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { canRunFormats, choosePlans } from '../../configs/default-plan.ts';
 import { resolveModel, resolvePlan, resolvePromptPlan, resolveTarget } from '../../configs/resolve.ts';
+import { blocksOf } from '../../runtime/reference-blocks.ts';
 import { ggufOf, type MatrixType, writeGguf } from '../support/gguf.ts';
 import { refusalOf } from '../support/refusal.ts';
 
@@ -39,6 +40,7 @@ test('int8 is for all matrices; int4 for the layers, with embedding and head in 
   expect(text('plain')).toBe('bf16');
   expect(text('int8')).toBe('int8');
   expect(text('int4')).toBe('int4, embedding and head int8');
+  expect(text('mixed')).toBe('int4, query, key, value, embedding and head int8');
 });
 
 test.each<[MatrixType, MatrixType, MatrixType, string, string]>([
@@ -48,10 +50,12 @@ test.each<[MatrixType, MatrixType, MatrixType, string, string]>([
     'Q4_0',
     'Q4_0',
     'Q5_1',
-    'layers int4, embedding int4, head bf16',
+    'layers int4, embedding int4, head int8',
     'layers int4, embedding int4, head int8',
   ],
   ['Q8_0', 'Q4_0', 'F16', 'layers int4, embedding int8, head bf16', 'int4, embedding and head int8'],
+  ['Q5_0', 'Q4_0', 'Q5_1', 'int4, embedding and head int8', 'int4, embedding and head int8'],
+  ['Q4_1', 'Q8_0', 'BF16', 'layers int8, embedding int8, head bf16', 'int4, embedding and head int8'],
   ['Q8_0', 'Q5_1', 'Q8_0', 'bf16', 'int4, embedding and head int8'],
   ['BF16', 'BF16', 'BF16', 'bf16', 'int4, embedding and head int8'],
 ])('a file of %s, %s and %s is %s', (embedding, layers, head, text, asInt4) => {
@@ -132,7 +136,7 @@ test('the command line names the formats that there are', async () => {
   const { io, written } = memoryIo();
   const code = await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int5'], io);
   expect([code, written.err]).toEqual([2, expect.stringContaining("--weights is 'int5'")]);
-  expect(written.err).toContain('must be plain, int8, int4');
+  expect(written.err).toContain('must be plain, int8, int4, mixed');
   expect(written.err).toContain('for example: --weights int8');
   const right = memoryIo();
   await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int4'], right.io);
@@ -151,6 +155,8 @@ test('blocks are 34 and 18 bytes for 32 numbers, and a schedule counts them', as
   expect(bytes('plain')).toBe(2 * (numbers + head));
   expect(bytes('int8')).toBe(((numbers + head) / 32) * 34);
   expect(bytes('int4')).toBe((numbers / 32) * 18 + (head / 32) * 34);
+  const qkv = 28 * 1024 * (2048 + 2 * 1024);
+  expect(bytes('mixed')).toBe(((numbers - qkv) / 32) * 18 + ((head + qkv) / 32) * 34);
 });
 
 test('slots of one matrix follow each other, block by block', () => {
@@ -162,6 +168,15 @@ test('slots of one matrix follow each other, block by block', () => {
   expect(up!.offset - gate!.offset).toBe((1024 * 18) / 32);
   expect([gate!.stride, gate!.dtype, slot('embed_tokens.weight').dtype]).toEqual([2048, 'int4', 'int8']);
   expect(slot('input_layernorm.weight').dtype).toBe('fp32');
+});
+
+test('mixed is int8 for query, key and value, in slots as for the oracle', () => {
+  const mixed = settleWeights(dims, 'mixed');
+  const slots = slotsOf(mixed, packWeights(mixed)).filter(({ shape }) => shape[0] > 1);
+  const eights = slots.filter(({ dtype }) => dtype === 'int8').map(({ tensor }) => tensor);
+  expect(eights.every((name) => /[qkv]_proj|embed_tokens/.test(name))).toBe(true);
+  expect(eights.length).toBe(3 * dims.layers + 1);
+  for (const { tensor, dtype } of slots) expect(blocksOf(mixed.weights, tensor), tensor).toBe(dtype);
 });
 
 test('a head in another format than the layers has inputs in its own order', async () => {

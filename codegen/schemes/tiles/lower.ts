@@ -60,7 +60,7 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
   const hazards = findHazards(graph, dealt);
   const packing = packWeights(dims, true);
   const { weights: _, ...plain } = dims;
-  const unpacked = isBlocks(formatOf(dims, 'qkv')) ? streamPlaces(plain) : null;
+  const unpacked = isBlocks(formatOf(dims, 'down')) ? streamPlaces(plain) : null;
   const makesLogits = !isBlocks(formatOf(dims, 'head'));
   const isMade = ({ part }: Pick<TileStage, 'part'>) => makesLogits || part !== 'end';
   return {

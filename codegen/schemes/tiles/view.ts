@@ -1,8 +1,10 @@
 // Every string that the templates of tiles print.
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
 import type { CommonView } from '../../emit/view.ts';
+import { formatType } from '../../model/formats.ts';
 import { docOf, type OpName } from '../../model/graph.ts';
 import { matrixRowsText, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
+import { formatOf } from '../../model/weights.ts';
 import { functionOf, markedOps } from '../../schedule/schedule.ts';
 import { streamWarps } from '../stream/sizes.ts';
 import { productName } from '../stream/stage-view.ts';
@@ -333,13 +335,16 @@ function epilogueLines(schedule: TilesSchedule, stage: TileStage): Line[] {
 }
 
 /** What makes numbers of the matrices of a layer, and the barrier behind it. */
-const unpackLines = ({ unpacked, products }: TilesSchedule): Line[] =>
+const unpackLines = ({ dims, unpacked, products }: TilesSchedule): Line[] =>
   unpacked
     ? [
         line('call_unpack', {
           products: products
             .filter(({ op }) => op !== 'lm_head')
-            .map(({ op }) => ({ name: productName(op) })),
+            .map(({ op }) => ({
+              name: productName(op),
+              type: formatType(formatOf(dims, productOf(op).weight)),
+            })),
         }),
         line('meet', { reason: 'every product reads what other blocks unpacked' }),
       ]

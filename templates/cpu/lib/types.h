@@ -6,6 +6,7 @@
 // Everything is static: the kernel is compiled once per instruction set, and the linker must never take
 // one copy of an inline function for all of them.
 #define DEVICE static inline
+#define NOINLINE static __attribute__((noinline))
 
 struct bf16 {
   uint16_t bits;

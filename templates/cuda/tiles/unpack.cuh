@@ -4,10 +4,11 @@
 
 namespace tiles {
 
-/** The cells of product P, from a layer of the stream that has it at byte `at`, to where products read them. A warp takes a few cells at a time. */
-template <class P, class Stored = Cell<Matrix, 1>>
+/** The cells of product P, stored as W, to where products read them: from its first in the stream. A warp takes a few cells at a time. */
+template <class P, class W>
 DEVICE void unpack(const Block& b, const char* packed, char* plain) {
-  constexpr int kBytes = kBytesOfCell<Matrix>, kAtOnce = 4, kCount = P::kGroups * P::kCells;
+  using Stored = Cell<W, 1>;
+  constexpr int kBytes = kBytesOfCell<W>, kAtOnce = 4, kCount = P::kGroups * P::kCells;
   static_assert(kCount % kAtOnce == 0, "a group is a row of cells of eight warps");
   if (b.feeds) return;
   const int lane = tiles::lane(), row = lane >> 2, quad = lane & 3;

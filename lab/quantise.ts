@@ -1,0 +1,260 @@
+// A quantised checkpoint of a model: its matrices as compressed-tensors stores them, all else as it is.
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { makeFolder } from '../codegen/build/make-folder.ts';
+import { OnelaunchError } from '../errors.ts';
+import { isSmallFile, single } from '../hub/weights.ts';
+import {
+  fp8Rows,
+  groupColumns,
+  packLevels,
+  partsOf,
+  quantisationConfig,
+  scaleBytes,
+  type WrittenFormat,
+} from '../quantised/layout.ts';
+import { readJson } from '../runtime/json-file.ts';
+import { levelsOfBlocks } from '../runtime/reference-blocks.ts';
+import {
+  bytesOf,
+  readBytes,
+  readTensors,
+  safetensorsHeader,
+  type TensorEntry,
+} from '../runtime/safetensors.ts';
+import { breathe } from './breathe.ts';
+import { plainNumbers } from './plain-numbers.ts';
+
+export interface Quantised {
+  /** The folder that was written. */
+  readonly directory: string;
+  /** Matrices that were rounded. */
+  readonly matrices: number;
+  /** Of all tensors, before and after. */
+  readonly bytes: { readonly before: number; readonly after: number };
+}
+
+export interface QuantiseOptions {
+  readonly format: WrittenFormat;
+  /** It is made, or is empty. */
+  readonly out: string;
+  readonly signal: AbortSignal;
+  readonly onBytes?: (done: number, total: number) => void;
+}
+
+/** Writes the checkpoint in a directory anew, with the matrices of its layers rounded. What is not whole is never at `out`.
+ *  @throws OnelaunchError; the abort reason of the signal, and then nothing is left */
+export async function quantiseCheckpoint(directory: string, options: QuantiseOptions): Promise<Quantised> {
+  const out = resolve(options.out);
+  refuseTaken(out);
+  const work = planOf(directory, options.format);
+  const folder = writing(out, () => {
+    makeFolder(dirname(out));
+    const made = mkdtempSync(join(dirname(out), `.${basename(out)}.part-`));
+    // mkdtemp makes folders for their owner alone.
+    chmodSync(made, 0o777 & ~process.umask());
+    return made;
+  });
+  try {
+    await writeWeights(join(folder, single), work, options);
+    writing(out, () => {
+      const config = { ...work.config, quantization_config: quantisationConfig(options.format) };
+      writeFileSync(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+      const others = readdirSync(directory).filter((name) => isSmallFile(name) && name !== 'config.json');
+      for (const name of others) copyFileSync(join(directory, name), join(folder, name));
+      refuseTaken(out);
+      renameSync(folder, out);
+    });
+    return {
+      directory: out,
+      matrices: work.matrices.length,
+      bytes: { before: work.before, after: work.after },
+    };
+  } catch (error) {
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+function refuseTaken(out: string): void {
+  const refuse = (what: string) =>
+    new OnelaunchError('usage', `${out} ${what}`, { hint: 'give a folder that is not there yet: --out DIR' });
+  if (!existsSync(out)) return;
+  if (!statSync(out).isDirectory()) throw refuse('is there, and is no folder');
+  if (readdirSync(out).length > 0) throw refuse('is there, and not empty');
+}
+
+/** What fails to write there, in words of the user. */
+function writing<T>(out: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const { code, syscall, message } = error as NodeJS.ErrnoException;
+    if (code === undefined || syscall === undefined) throw error;
+    const isFull = code === 'ENOSPC' || code === 'EDQUOT';
+    throw new OnelaunchError(
+      'environment',
+      isFull ? `the disk of ${out} is full` : `cannot write ${out}: ${message}`,
+      {
+        hint: 'free some space, or give a folder elsewhere: --out DIR',
+        cause: error,
+      },
+    );
+  }
+}
+
+/** A tensor of the new file. */
+interface Written {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+}
+
+interface Work {
+  readonly config: Readonly<Record<string, unknown>>;
+  /** The new file's, in its order, with the first byte of each, from its start. */
+  readonly header: Buffer;
+  readonly offsets: ReadonlyMap<string, number>;
+  readonly matrices: readonly (readonly [string, TensorEntry])[];
+  readonly others: readonly (readonly [string, TensorEntry])[];
+  readonly before: number;
+  readonly after: number;
+}
+
+const plain = ['BF16', 'F16', 'F32'];
+
+/** All that is written, known and checked before the first byte is. @throws OnelaunchError usage */
+function planOf(directory: string, format: WrittenFormat): Work {
+  const path = join(directory, 'config.json');
+  const config = readJson(path) as Record<string, unknown>;
+  const quantised = ['quantization_config', 'compression_config'].find(
+    (key) => (config[key] ?? null) !== null,
+  );
+  if (quantised !== undefined) {
+    throw new OnelaunchError('usage', `${path} has ${quantised}: the model is quantised already`, {
+      hint: 'give the folder of the unquantised model',
+    });
+  }
+  const tensors = [...readTensors(directory)];
+  const isMatrix = ([name, { shape }]: readonly [string, TensorEntry]) =>
+    /(^|\.)layers\.\d+\..*_proj\.weight$/.test(name) && shape.length === 2;
+  const [matrices, others] = [tensors.filter(isMatrix), tensors.filter((tensor) => !isMatrix(tensor))];
+  if (matrices.length === 0) {
+    throw new OnelaunchError('usage', `${directory} has no matrices of layers`, {
+      hint: 'give the folder of a model',
+    });
+  }
+  for (const [name, { file, dtype, shape }] of matrices) {
+    const refuse = (what: string, hint: string) =>
+      new OnelaunchError('usage', `${file} has ${name} ${what}`, { hint });
+    if (!plain.includes(dtype))
+      throw refuse(`as ${dtype}, supported: ${plain.join(', ')}`, 'give the unquantised model');
+    if (format !== 'fp8' && shape[1]! % groupColumns !== 0)
+      throw refuse(
+        `with ${shape[1]} columns, which are not whole groups of ${groupColumns}`,
+        '--weights fp8 has a scale for each row',
+      );
+  }
+  const written: Written[] = others.map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
+  for (const [name, { shape }] of matrices) {
+    for (const part of Object.values(partsOf(format, shape[0]!, shape[1]!)))
+      written.push({ ...part, name: partName(name, part.name) });
+  }
+  // Large elements first, so that all are aligned.
+  written.sort((a, b) => bytesOf(b.dtype, [1]) - bytesOf(a.dtype, [1]));
+  const { header, offsets, end } = safetensorsHeader(written);
+  const before = tensors.reduce((sum, [, { bytes }]) => sum + bytes, 0);
+  return { config, header, offsets, matrices, others, before, after: end - header.length };
+}
+
+const partName = (matrix: string, part: string) => matrix.replace(/weight$/, part);
+
+/** Numbers that are rounded at once: a stop waits for no more. */
+const strip = 1 << 20;
+
+async function writeWeights(
+  path: string,
+  work: Work,
+  { format, signal, onBytes }: QuantiseOptions,
+): Promise<void> {
+  const file = writing(path, () => openSync(path, 'wx'));
+  let done = 0;
+  const write = (bytes: Uint8Array, position: number) =>
+    writing(path, () => {
+      for (let at = 0; at < bytes.length; )
+        at += writeSync(file, bytes, at, bytes.length - at, position + at);
+    });
+  /** After so many bytes of the old file. */
+  const step = async (bytes: number) => {
+    done += bytes;
+    onBytes?.(done, work.before);
+    await breathe();
+    signal.throwIfAborted();
+  };
+  try {
+    write(work.header, 0);
+    for (const [name, entry] of work.others) {
+      for (let at = 0; at < entry.bytes; at += 4 * strip) {
+        const bytes = readBytes(entry, at, Math.min(4 * strip, entry.bytes - at));
+        write(bytes, work.offsets.get(name)! + at);
+        await step(bytes.length);
+      }
+    }
+    for (const [name, entry] of work.matrices) {
+      const [rows, columns] = entry.shape as readonly [number, number];
+      const parts = partsOf(format, rows, columns);
+      const begin = (part: { readonly name: string }) => work.offsets.get(partName(name, part.name))!;
+      if (parts.shape)
+        write(new Uint8Array(BigInt64Array.of(BigInt(rows), BigInt(columns)).buffer), begin(parts.shape));
+      let [codesAt, scalesAt] = [begin(parts.codes), begin(parts.scales)];
+      const atOnce = Math.max(1, Math.floor(strip / columns));
+      for (let row = 0; row < rows; row += atOnce) {
+        const count = Math.min(atOnce, rows - row);
+        const width = entry.bytes / rows;
+        const values = plainNumbers(entry.dtype, readBytes(entry, row * width, count * width));
+        const { codes, scales } = rounded(format, values, columns);
+        if (!scales.every(Number.isFinite)) throw notFinite(name, entry.file);
+        write(codes, codesAt);
+        const packed = scaleBytes(parts.scales.dtype, scales);
+        write(packed, scalesAt);
+        codesAt += codes.length;
+        scalesAt += packed.length;
+        await step(count * width);
+      }
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+function rounded(
+  format: WrittenFormat,
+  values: Float32Array,
+  columns: number,
+): { codes: Uint8Array; scales: Float64Array } {
+  if (format === 'fp8') return fp8Rows(values, columns);
+  const { levels, scales } = levelsOfBlocks(format, values, columns);
+  return { codes: packLevels(format, levels), scales };
+}
+
+const notFinite = (name: string, file: string) =>
+  new OnelaunchError(
+    'usage',
+    `${file} has ${name} with a number that is not finite, or too large for a scale`,
+    {
+      hint: "copy the file from the model's own repository again",
+    },
+  );
