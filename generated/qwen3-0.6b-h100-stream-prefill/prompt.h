@@ -23,6 +23,7 @@ constexpr int kSharedBytes = 231424;  // shared memory of a block
 constexpr int kSlotsBytes = 163840;  // of it for steps of products
 constexpr int kResultsBytes = 65536;  // and for the results of a tile; attention has both
 constexpr int kMostSlots = 8;  // steps of a product in shared memory: fewer where they do not fit
+constexpr bool kMakesLogits = true;  // of its tokens, in a launch behind it
 constexpr int kSquareParts = 64;  // sums of squares of a token at most
 constexpr int kKeyTile = 64;  // positions of a tile of attention
 constexpr int kKeyTiles = 4;  // of them in shared memory
@@ -107,6 +108,13 @@ inline void bind_prompt(PromptArgs& args, char* base) {
   args.xf = reinterpret_cast<char*>(base + 31719424);
 }
 
+namespace tiles {
+
+/** Where products read their matrices: the stream. */
+inline const char* matrices_of(const PromptArgs& args) { return args.pass.stream; }
+
+}  // namespace tiles
+
 #if WGMMA
 namespace tiles {
 
@@ -114,15 +122,15 @@ namespace tiles {
 struct Operands {
   char* PromptArgs::*input;
   int input_groups, groups, cells;  // of 8 tokens, of 8 rows; in a group
-  int64_t at;                       // in a layer of the stream, or in the stream
+  int64_t at;                       // from matrices_of on; those of other layers a layer of the stream further
   int layers;
 };
 constexpr Operands kOperands[kProducts] = {
-    {&PromptArgs::xn, 128, 512, 32, kQkvProjAt, kLayers },
-    {&PromptArgs::att, 128, 128, 64, kOProjAt, kLayers },
-    {&PromptArgs::hn, 128, 768, 32, kGateUpAt, kLayers },
-    {&PromptArgs::h, 128, 128, 96, kDownProjAt, kLayers },
-    {&PromptArgs::xf, 16, 18992, 32, kLmHeadAt, 1 },
+    {&PromptArgs::xn, 128, 512, 32, ::kQkvProjAt, kLayers },
+    {&PromptArgs::att, 128, 128, 64, ::kOProjAt, kLayers },
+    {&PromptArgs::hn, 128, 768, 32, ::kGateUpAt, kLayers },
+    {&PromptArgs::h, 128, 128, 96, ::kDownProjAt, kLayers },
+    {&PromptArgs::xf, 16, 18992, 32, ::kLmHeadAt, 1 },
 };
 
 }  // namespace tiles

@@ -122,7 +122,7 @@ struct KernelSize {
   int tokens, slots, sum_tiles;
 };
 constexpr KernelSize kKernels[] = {
-    { 1, 12, 6 },
+    { 1, 12, 12 },
     { 4, 8, 6 },
     { 8, 8, 4 },
     { 16, 5, 2 },

@@ -1,6 +1,7 @@
 // Numbers into blocks: how matrices are rounded while they are loaded. Blocks of int8 are those that ggml makes of the same numbers; those of int4
 // are of its layout, with scales that lose less.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -28,25 +29,29 @@ inline void put_block(int dtype, const float* levels, float scale, uint8_t* bloc
 /** Added before what lies behind the point is cut off: 0.5 would round its neighbour below up, too. */
 constexpr float kHalf = 0x1.fffffep-2f;
 
-/** q = x / d to nearest, halves away from zero; d makes the largest number 127. */
-inline void quantise_q8_0(const float* x, uint8_t* block) {
-  float most = 0;
-  bool finite = true;
-  for (int i = 0; i < 32; ++i) {
-    most = std::fmax(most, std::fabs(x[i]));
-    finite &= std::fabs(x[i]) <= std::numeric_limits<float>::max();
-  }
-  const float d = most / 127;
-  const float inverse = d > 0 && finite ? 1 / d : 0;
-  put_scale(d, finite, block);
-  for (int i = 0; i < 32; ++i) {
-    const float y = finite ? x[i] * inverse : 0;
-    block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(y + (y < 0 ? -kHalf : kHalf)));
-  }
-}
-
 using Four = float __attribute__((vector_size(16)));
 using FourInts = int32_t __attribute__((vector_size(16)));
+
+/** q = x / d to nearest, halves away from zero; d makes the largest number 127. */
+inline void quantise_q8_0(const float* x, uint8_t* block) {
+  Four numbers[8], most{};
+  std::memcpy(numbers, x, sizeof numbers);
+  FourInts fine{-1, -1, -1, -1};
+  for (const Four& four : numbers) {
+    const Four size = four < 0 ? -four : four;
+    most = size > most ? size : most;
+    fine &= size <= std::numeric_limits<float>::max();
+  }
+  const bool finite = (fine[0] & fine[1] & fine[2] & fine[3]) != 0;
+  const float d = std::max(std::max(most[0], most[1]), std::max(most[2], most[3])) / 127;
+  const float inverse = d > 0 ? 1 / d : 0;
+  put_scale(d, finite, block);
+  for (int i = 0; i < 8; ++i) {
+    const Four y = finite ? numbers[i] * inverse : Four{};
+    const FourInts levels = __builtin_convertvector(y + (y < 0 ? Four{} - kHalf : Four{} + kHalf), FourInts);
+    for (int j = 0; j < 4; ++j) block[2 + 4 * i + j] = static_cast<uint8_t>(levels[j]);
+  }
+}
 
 /** The number of a block that is its largest, on the grid of q4_0: sums of 32 of them, times levels, are at most 2^24, and exact in any order. */
 constexpr float kGrid = 0x1p16f;
