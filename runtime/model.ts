@@ -527,7 +527,7 @@ function lengthOf({ maxTokens, maxLength }: CheckedOptions, promptTokens: number
   throw new OnelaunchError('usage', message, { hint: 'Shorten the prompt, or say maxTokens.' });
 }
 
-/** On a GPU drafts cost below a hundredth where nothing repeats; on a CPU no gain was seen (docs/devlog.md, sections 15 and 21). */
+/** On a GPU drafts cost at most 1.5 % where nothing repeats; on a CPU no gain was seen (docs/devlog.md, sections 15 and 31). */
 const usualSpeculation = ({ kind }: Manifest): Speculate => (kind === 'cuda' ? 'auto' : 'off');
 
 /** A tokenizer may have more tokens than the model has rows for. */
