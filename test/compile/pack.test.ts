@@ -175,7 +175,7 @@ const reply: Reply = llm.chat([{ role: 'user', content: 'Hi' }], { topK: 4, stop
 for await (const { text, tokens } of reply) console.log(text.length + tokens.length);
 const result: ReplyResult = await reply.result();
 const iterable: AsyncIterable<{ readonly text: string }> = llm.complete('a');
-export const finish: 'stop' | 'length' | 'abort' | 'context' = result.finish;
+export const finish: 'stop' | 'length' | 'abort' | 'context' | 'tool_calls' = result.finish;
 export const isOurs = (error: unknown): error is OnelaunchError => error instanceof OnelaunchError;
 export const micros = estimate(makeSchedule(resolveModel('qwen3-0.6b').dims, plan('mine', []), resolveTarget('h100'))).micros;
 console.log(stage, iterable);

@@ -18,9 +18,16 @@ constexpr int kBlockRows = kLanes == 16 ? 4 : 3;
 constexpr int kTileRows = 96;
 constexpr int kChunk = 1024;
 
+// As in step.h: std::integral_constant would be one for all instruction sets.
+namespace {
+template <int I> struct Constant {
+  constexpr operator int() const { return I; }
+};
+}  // namespace
+
 /** f(0), f(1), ... as constants: an array that is indexed by them alone stays in registers. */
 template <int... I, class F> DEVICE void for_each(std::integer_sequence<int, I...>, F&& f) {
-  (f(std::integral_constant<int, I>{}), ...);
+  (f(Constant<I>{}), ...);
 }
 
 /** out[t * out_stride + r] (+)= dot(row r, token t) over `steps` steps; input holds T interleaved tokens. A function of its own, whose sums
