@@ -194,7 +194,7 @@ export async function openEngine(built: BuiltKernel, options: OpenOptions): Prom
   ]);
   checkContext(built.dims, context);
   const { randomWeights } = options;
-  if (randomWeights && !options.embeddings) {
+  if (randomWeights) {
     const plan = { sources: plans.randomPlan(manifest, randomWeights.seed), warnings: [] };
     return openLoaded(built, { ...options, context }, plan, () => `random, seed ${randomWeights.seed}`);
   }

@@ -1,7 +1,7 @@
 // gen quantize: a model as a checkpoint of int8, int4 or fp8, which other programs load, too.
 import { megabytes } from '../codegen/schedule/bytes-text.ts';
 import { OnelaunchError } from '../errors.ts';
-import { type WrittenFormat, writtenFormats } from '../quantised/layout.ts';
+import { writtenFormats } from '../quantised/layout.ts';
 import { helpEnd, needModel, outputCommand, type Program } from './flags.ts';
 import { type Start, seconds } from './ui.ts';
 import { oneOf } from './values.ts';
@@ -71,7 +71,7 @@ ${helpEnd('gen quantize qwen3-tiny --weights int4 --out models/qwen3-tiny-int4')
 
 const inMegabytes = (bytes: number) => `${megabytes(bytes)} MB`;
 
-function needed<T extends string | WrittenFormat>(flag: string, value: T | undefined, example: string): T {
+function needed<T extends string>(flag: string, value: T | undefined, example: string): T {
   if (value !== undefined && value !== '') return value;
   throw new OnelaunchError('usage', `no --${flag} given`, { hint: `for example: --${flag} ${example}` });
 }

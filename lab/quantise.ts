@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
+import { writeError } from '../codegen/build/write-error.ts';
 import { OnelaunchError } from '../errors.ts';
 import { isSmallFile, single } from '../hub/weights.ts';
 import {
@@ -28,6 +29,7 @@ import {
 } from '../quantised/layout.ts';
 import { readJson } from '../runtime/json-file.ts';
 import { levelsOfBlocks } from '../runtime/reference-blocks.ts';
+import { toFloat32 } from '../runtime/reference-weights.ts';
 import {
   bytesOf,
   readBytes,
@@ -36,7 +38,6 @@ import {
   type TensorEntry,
 } from '../runtime/safetensors.ts';
 import { breathe } from './breathe.ts';
-import { plainNumbers } from './plain-numbers.ts';
 
 export interface Quantised {
   /** The folder that was written. */
@@ -102,17 +103,8 @@ function writing<T>(out: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    const { code, syscall, message } = error as NodeJS.ErrnoException;
-    if (code === undefined || syscall === undefined) throw error;
-    const isFull = code === 'ENOSPC' || code === 'EDQUOT';
-    throw new OnelaunchError(
-      'environment',
-      isFull ? `the disk of ${out} is full` : `cannot write ${out}: ${message}`,
-      {
-        hint: 'free some space, or give a folder elsewhere: --out DIR',
-        cause: error,
-      },
-    );
+    const hint = 'free some space, or give a folder elsewhere: --out DIR';
+    throw writeError(out, error, { full: hint, other: hint });
   }
 }
 
@@ -224,7 +216,8 @@ async function writeWeights(
       for (let row = 0; row < rows; row += atOnce) {
         const count = Math.min(atOnce, rows - row);
         const width = entry.bytes / rows;
-        const values = plainNumbers(entry.dtype, readBytes(entry, row * width, count * width));
+        const { buffer } = readBytes(entry, row * width, count * width);
+        const values = toFloat32(name, entry.dtype, buffer);
         const { codes, scales } = rounded(format, values, columns);
         if (!scales.every(Number.isFinite)) throw notFinite(name, entry.file);
         write(codes, codesAt);

@@ -227,7 +227,7 @@ function readBytes(path: string, offset: number, bytes: number): ArrayBuffer {
 }
 
 /** Exact widening; both formats are little endian in the file, as is every machine that Node runs on here. */
-function toFloat32(name: string, dtype: string, bytes: ArrayBuffer): Float32Array {
+export function toFloat32(name: string, dtype: string, bytes: ArrayBuffer): Float32Array {
   if (dtype === 'F32') return new Float32Array(bytes);
   const halves = new Uint16Array(bytes);
   if (dtype === 'BF16') {

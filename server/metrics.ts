@@ -8,7 +8,6 @@ const seconds = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 const betweenTokens = [0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
 const tokens = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000];
 
-/** Times of a reply [ms]. */
 /** As vLLM counts them. */
 const reasons = {
   stop: 'stop',
@@ -18,6 +17,7 @@ const reasons = {
   abort: 'abort',
 } as const;
 
+/** Times of a reply [ms]. */
 export interface ReplyTimes {
   readonly queuedMs: number;
   /** From the request's arrival; null without a token. */

@@ -27,12 +27,12 @@ export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedu
         reason,
       })),
     notes: () => [],
-    waits: (stage) =>
-      isRun(stage)
-        ? [...of(stage.name), ...(unpacksBefore(schedule, stage) ? [null] : [])].map(
-            (): Work => ({ term: 'barrier', amount: 1 }),
-          )
-        : [],
+    waits: (stage) => {
+      const barriers = of(stage.name).length + (unpacksBefore(schedule, stage) ? 1 : 0);
+      return isRun(stage)
+        ? Array.from({ length: barriers }, (): Work => ({ term: 'barrier', amount: 1 }))
+        : [];
+    },
     work: (stage) => (isRun(stage) ? stageWork(schedule, stage as TileStage, { position, tokens }) : []),
     flop: (stage) => (isRun(stage) ? stageFlop(schedule, stage as TileStage, { position, tokens }) : null),
     slowdown: () => 1,
