@@ -7,7 +7,8 @@ import { within } from '../support/within.ts';
 
 const count = Number(process.env['ONELAUNCH_TEST_REQUESTS'] ?? 200);
 const mostBodyBytes = 50_000;
-const { app, engine, service, reported, lines } = served({ mostBodyBytes });
+// Replies are an object, which `response_format` allows.
+const { app, engine, service, reported, lines } = served({ mostBodyBytes, text: '{"kernel": "a nut"}' });
 
 /** Texts that readers trip over: lone surrogates, nothing, control characters, special tokens, many bytes. */
 const text = fc.oneof(
