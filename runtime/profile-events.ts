@@ -40,12 +40,14 @@ type Call = (start: (functions: Functions, handle: EngineHandle) => number) => v
 /** All events since this was last asked. @param call runs a function of the library, and throws what it says */
 export function takeEvents(call: Call): Recorded {
   const counts = new Int32Array(2);
-  call((f, handle) => f.ol_profile(handle, null, 0, counts));
-  const [count = 0, missed = 0] = counts;
-  if (count === 0) return { events: [], missed };
-  const words = new Int32Array((count * eventLayout.size) / 4);
-  call((f, handle) => f.ol_profile(handle, words, count, counts));
-  return { events: decode(words, count), missed };
+  for (let room = 0; ; ) {
+    const words = new Int32Array((room * eventLayout.size) / 4);
+    call((f, handle) => f.ol_profile(handle, room === 0 ? null : words, room, counts));
+    const [count = 0, missed = 0] = counts;
+    // With too little room for them all the library hands out none.
+    if (count <= room) return { events: decode(words, count), missed };
+    room = count;
+  }
 }
 
 const eventLayout = layout.find((struct) => struct.name === 'ProfileEvent')!;
@@ -56,7 +58,7 @@ function decode(words: Int32Array, count: number): TrackEvent[] {
   type Field = keyof typeof offsets;
   const time = (i: number, field: Field) => view.getBigInt64(i * size + offsets[field], true);
   const whole = (i: number, field: Field) => view.getInt32(i * size + offsets[field], true);
-  let first = time(0, 'begin');
+  let first = count === 0 ? 0n : time(0, 'begin');
   for (let i = 1; i < count; i++) if (time(i, 'begin') < first) first = time(i, 'begin');
   return Array.from({ length: count }, (_, i) => ({
     begin: Number(time(i, 'begin') - first),

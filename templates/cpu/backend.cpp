@@ -228,8 +228,10 @@ void serve(Backend* backend, int number) {
   for (uint32_t seen = 0;; ++seen) {
     wait_change(backend->start, seen);
     if (backend->stop) return;
-    backend->path.run(*backend->running, backend->blocks[number]);
-    grid_barrier(backend->blocks[number]);
+    Block& block = backend->blocks[number];
+    backend->path.run(*backend->running, block);
+    grid_barrier(block);
+    track_end(block.track);
   }
 }
 
@@ -237,8 +239,10 @@ void serve(Backend* backend, int number) {
 void run(Backend* backend, const Pass& pass) {
   backend->running = &pass;
   raise(backend->start);
-  backend->path.run(pass, backend->blocks[0]);
-  grid_barrier(backend->blocks[0]);
+  Block& block = backend->blocks[0];
+  backend->path.run(pass, block);
+  grid_barrier(block);
+  track_end(block.track);
 }
 
 const float* bias_of(const Backend& backend, int slot) {
@@ -582,6 +586,7 @@ int32_t backend_chosen(Backend* backend, int32_t* out) {
 int backend_profile(Backend* backend, std::vector<ProfileEvent>* events, int64_t* missed, std::string*) {
   for (Block& block : backend->blocks) {
     Track& track = block.track;
+    track_wait(track, backend->start.value);
     events->insert(events->end(), track.events, track.events + track.count);
     *missed += track.missed;
     track.count = track.missed = 0;

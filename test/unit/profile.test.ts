@@ -20,7 +20,8 @@ import {
 import type { TraceEvent } from '../../lab/profile/trace.ts';
 import { visitsOf } from '../../lab/profile/visits.ts';
 import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
-import type { Phase, TrackEvent } from '../../runtime/profile-events.ts';
+import { type EngineHandle, type Functions, layout } from '../../runtime/bindings.ts';
+import { type Phase, type TrackEvent, takeEvents } from '../../runtime/profile-events.ts';
 
 const micro = join(packageRoot(), 'test', 'fixtures', 'qwen3-micro');
 const position = 5;
@@ -32,11 +33,7 @@ let events: readonly TrackEvent[];
 let schedule: Schedule;
 
 beforeAll(async () => {
-  // One instruction set: nothing here is about the others.
-  const paths = process.env['ONELAUNCH_CPU_PATHS'];
-  process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
   built = await buildKernel({ model: micro, target: 'cpu', profile: true });
-  process.env['ONELAUNCH_CPU_PATHS'] = paths;
   schedule = built.kernel.schedule;
   const { engine } = await openEngine(built, { threads, context: 64 });
   try {
@@ -104,6 +101,25 @@ describe('the events of a CPU', () => {
       }
     }
   });
+});
+
+it('events that come while they are fetched are fetched too', () => {
+  const size = layout.find(({ name }) => name === 'ProfileEvent')!.size;
+  const known = [2, 3, 3];
+  const rooms: number[] = [];
+  const { events, missed } = takeEvents((start) => {
+    const count = known[rooms.length]!;
+    const ol_profile = (_: unknown, words: Int32Array | null, room: number, counts: Int32Array) => {
+      rooms.push(room);
+      counts.set([count, 7]);
+      if (words && room >= count) words.fill(1, 0, (count * size) / 4);
+      return 0;
+    };
+    start({ ol_profile } as unknown as Functions, {} as EngineHandle);
+  });
+  expect(rooms).toEqual([0, 2, 3]);
+  expect(events.map(({ position }) => position)).toEqual([1, 1, 1]);
+  expect(missed).toBe(7);
 });
 
 it('a library that was not built for profiling says so', async () => {

@@ -3,6 +3,7 @@
 #include "lib/types.h"
 
 #if PROFILE
+#include <sched.h>
 #include <time.h>
 
 #include "abi.h"
@@ -14,6 +15,7 @@ struct Track {
   int64_t last;  // end of the latest event, or begin of the pass [ns]
   int block, stage, layer, position;
   bool inside;  // a stage has begun, and its barrier has not been reached
+  uint32_t passes;  // whose events are all written
 };
 
 DEVICE int64_t track_clock() {
@@ -54,10 +56,19 @@ DEVICE void track_arrival(Track& t) {
 
 /** All have reached it. */
 DEVICE void track_departure(Track& t) { track_mark(t, kPhaseOthers); }
+
+/** The thread writes nothing more of this pass. Others learn of the pass's end before that: they were at the same barrier. */
+DEVICE void track_end(Track& t) { __atomic_add_fetch(&t.passes, 1, __ATOMIC_RELEASE); }
+
+/** Returns when the events of so many passes are written. */
+DEVICE void track_wait(const Track& t, uint32_t passes) {
+  while (__atomic_load_n(&t.passes, __ATOMIC_ACQUIRE) != passes) sched_yield();
+}
 #else
 struct Track {};
 DEVICE void track_pass(Track&, int) {}
 DEVICE void track_stage(Track&, int, int) {}
 DEVICE void track_arrival(Track&) {}
 DEVICE void track_departure(Track&) {}
+DEVICE void track_end(Track&) {}
 #endif
