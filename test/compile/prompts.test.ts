@@ -98,6 +98,7 @@ test.skipIf(why !== null)(
       promptPlan: 'prefill',
       target: smallGpu(folder, 'h100', 4),
       cases: [3],
+      tokens: 2,
     });
     expect(cases.flatMap(({ problems }) => problems)).toEqual([]);
     expect(ok).toBe(true);

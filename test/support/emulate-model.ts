@@ -11,6 +11,7 @@ import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
 import type { Engine } from '../../runtime/engine.ts';
+import type { GoldenCase } from '../../runtime/golden.ts';
 import { formatVerify } from '../../runtime/format-verify.ts';
 import { type VerifyResult, verify } from '../../runtime/verify.ts';
 import { emulate } from './emulate.ts';
@@ -26,6 +27,8 @@ export interface EmulatedCase {
   readonly weights?: WeightName | undefined;
   /** Cases of the golden file that are verified. @default all */
   readonly cases?: readonly number[] | undefined;
+  /** Tokens of each reply that are made, of those in the golden file: each takes seconds. @default all */
+  readonly tokens?: number | undefined;
   /** Gives the kernel a fault. */
   readonly change?: (kernel: Kernel) => Kernel;
 }
@@ -57,7 +60,7 @@ export async function openEmulated(asked: EmulatedCase, context: number): Promis
 
 /** Compiles a kernel for the emulator; the function that is returned verifies it. */
 export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promise<VerifyResult>> {
-  const { model, cases } = asked;
+  const { model, cases, tokens = Number.POSITIVE_INFINITY } = asked;
   const built = await builtEmulated(asked);
   const { dims, kernel, manifest, modelDirectory } = built;
   const { functions } = kernel.plan;
@@ -67,7 +70,8 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
       dims.weights &&
       (await referenceGolden(modelDirectory, () => {}, functions, dims.weights)));
   if (!stored) throw new Error(`there is no golden.json of ${model}`);
-  const golden = cases ? { ...stored, cases: cases.map((index) => stored.cases[index]!) } : stored;
+  const chosen = cases ? cases.map((index) => stored.cases[index]!) : stored.cases;
+  const golden = { ...stored, cases: chosen.map((one) => begin(one, tokens)) };
   return async () => {
     const { engine } = await openEngine(built, { context: contextFor(golden, dims, undefined) });
     try {
@@ -76,6 +80,19 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
     } finally {
       engine.close();
     }
+  };
+}
+
+/** A case whose reply has so many tokens. */
+function begin(one: GoldenCase, tokens: number): GoldenCase {
+  const ids = one.promptIds.length + tokens;
+  const { nll, ...rest } = one;
+  return {
+    ...rest,
+    greedyIds: one.greedyIds.slice(0, tokens),
+    ...(one.margin && { margin: one.margin.slice(0, tokens) }),
+    ...(nll && nll.rows < ids && { nll }),
+    expected: one.expected.filter(({ row }) => row < ids - 1),
   };
 }
 
