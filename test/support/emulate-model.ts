@@ -11,8 +11,8 @@ import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
 import type { Engine } from '../../runtime/engine.ts';
-import type { GoldenCase } from '../../runtime/golden.ts';
 import { formatVerify } from '../../runtime/format-verify.ts';
+import type { GoldenCase } from '../../runtime/golden.ts';
 import { type VerifyResult, verify } from '../../runtime/verify.ts';
 import { emulate } from './emulate.ts';
 
