@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { Manifest } from './abi/manifest.ts';
 import type { BuildOptions, BuildProgress, Kernel } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
-import { weightNames } from './codegen/model/formats.ts';
+import { cacheNames, weightNames } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
 import type { Engine } from './runtime/engine.ts';
@@ -81,6 +81,7 @@ const kernelShape = {
   plan: plan.optional(),
   promptPlan: plan.optional(),
   weights: z.enum(weightNames).optional(),
+  cache: z.enum(cacheNames).optional(),
   onProgress: z.custom((value) => typeof value === 'function', 'expected a function').optional(),
   signal: z.instanceof(AbortSignal).optional(),
 };

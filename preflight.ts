@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { FusionPlan } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
-import type { WeightName } from './codegen/model/formats.ts';
+import type { CacheName, WeightName } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import { hubIds } from './configs/models.ts';
 import { gather, OnelaunchError } from './errors.ts';
@@ -25,6 +25,9 @@ export interface AskedKernel {
   /** Format of the matrices: int8 and int4 are rounded to blocks while they are loaded; plain: numbers of the model's dtype.
    *  @default as the model has them: blocks of a GGUF file, or codes of a checkpoint that are such, where the plan has kernels for them; else plain */
   readonly weights?: WeightName | undefined;
+  /** Format of the KV cache: int8, with a scale for each position and head, takes about half the memory, on a CPU; plain: numbers of the model's dtype.
+   *  @default plain */
+  readonly cache?: CacheName | undefined;
 }
 
 /** What a command needs beyond a kernel that can be compiled. */
@@ -79,10 +82,11 @@ export interface CheckedModel {
 /** Checks a model, its files and this machine. Starts no compiler.
  *  @throws OnelaunchError, or Problems with all that is wrong */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
-  const [names, defaults, formats, { checkDevice }, { findGpus }] = await Promise.all([
+  const [names, defaults, formats, caches, { checkDevice }, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
     import('./configs/default-plan.ts'),
     import('./codegen/settle-weights.ts'),
+    import('./codegen/settle-cache.ts'),
     import('./codegen/build/can-run.ts'),
     import('./codegen/build/tools.ts'),
   ]);
@@ -98,8 +102,10 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const model = attempt(() => {
     const read = names.resolveModel(options.model);
     const canRun = (dims: ModelDims) => !target || defaults.canRunFormats(dims, { plan, promptPlan, target });
-    return { ...read, dims: formats.settleWeights(read.dims, options.weights, canRun) };
+    const dims = caches.settleCache(read.dims, options.cache);
+    return { ...read, dims: formats.settleWeights(dims, options.weights, canRun) };
   });
+  if (model && target) attempt(() => caches.checkCache(model.dims, target));
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.

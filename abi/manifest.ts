@@ -14,6 +14,8 @@ const dims = z.strictObject({
   weights: z
     .strictObject({ layers: format, qkv: format.optional(), embedding: format, head: format })
     .optional(),
+  /** Where the KV cache is not of this dtype. */
+  cache: z.enum(['int8']).optional(),
   layers: count,
   hidden: count,
   ffn: count,

@@ -202,8 +202,7 @@ async function computed(ui: Ui, { checked: { dims, directory }, base }: Prepared
         ui.io.signal.throwIfAborted();
         progress.update(done / total, `${done} of ${total} tokens`);
       },
-      base.functions,
-      dims.weights,
+      { ops: base.functions, formats: dims.weights, cache: dims.cache },
     );
   } finally {
     progress.end();

@@ -1,6 +1,7 @@
 // gen explain: the schedule of a plan as a table. Writes no files, needs no GPU.
 import { OnelaunchError } from '../errors.ts';
 import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
+import { kernelOptions } from './load-kernel.ts';
 import type { Start } from './ui.ts';
 import { whole } from './values.ts';
 
@@ -33,11 +34,8 @@ export function addExplain(program: Program, start: Start): void {
         const { estimate, explainTable, generate, optionsWithoutEffect, passesOf, passesText } = await import(
           '../codegen/index.ts'
         );
-        const { target: on, plan: asked, promptPlan: askedForPrompts, prompt, weights } = options;
-        const checked = await preflight(
-          { model, target: on, plan: asked, promptPlan: askedForPrompts, weights },
-          {},
-        );
+        const { prompt } = options;
+        const checked = await preflight(kernelOptions(model, options, ui), {});
         const { dims, target, plan, planReason, notes } = checked;
         for (const note of notes) ui.warn(note);
         const last = dims.maxPositions - 1;

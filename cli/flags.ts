@@ -1,6 +1,6 @@
 // The flags that commands share.
 import type { Command } from '@commander-js/extra-typings';
-import { weightNames } from '../codegen/model/formats.ts';
+import { cacheNames, weightNames } from '../codegen/model/formats.ts';
 import { OnelaunchError } from '../errors.ts';
 import { oneOf, replyValues, whole } from './values.ts';
 
@@ -40,6 +40,11 @@ export const kernelCommand = (program: Program, name: string, options: { isDefau
       '--weights <format>',
       'matrices as int8 or int4, rounded while they are loaded (on a GPU by a stream); mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',
       oneOf('--weights', weightNames),
+    )
+    .option(
+      '--cache <format>',
+      'KV cache as int8 with a scale for each position and head, about half the bytes, on a CPU; plain: numbers of the dtype of the model (default: plain)',
+      oneOf('--cache', cacheNames),
     );
 
 const engineFlags = {

@@ -17,12 +17,13 @@ export interface KernelFlags {
   readonly plan?: string | undefined;
   readonly promptPlan?: string | undefined;
   readonly weights?: KernelOptions['weights'];
+  readonly cache?: KernelOptions['cache'];
 }
 
 /** The kernel flags of a command line as library options. */
 export function kernelOptions(model: string, options: KernelFlags, ui: Ui): KernelOptions {
-  const { target, plan, promptPlan, weights } = options;
-  return { model, target, plan, promptPlan, weights, signal: ui.io.signal };
+  const { target, plan, promptPlan, weights, cache } = options;
+  return { model, target, plan, promptPlan, weights, cache, signal: ui.io.signal };
 }
 
 /** Builds, with its steps and their times on stderr; the last line says what came of it. */

@@ -1,4 +1,5 @@
 // gen quality: KL, top-1 agreement and likelihood of real text, against the float32 reference.
+import type { ModelDims } from '../codegen/model/dims.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Quality } from '../lab/quality.ts';
 import { engineScorer } from '../lab/truth.ts';
@@ -60,8 +61,9 @@ export function addQuality(program: Program, start: Start): void {
         const ok = results.every(({ problems }) => problems.length === 0);
         if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ok, texts: results });
         else ui.data(qualityText(results));
-        if (built.dims.weights)
-          ui.note('weights in blocks: what they lose is shown, not judged; gen verify judges the kernel');
+        const lossy = roundedOf(built.dims);
+        if (lossy.length > 0)
+          ui.note(`${lossy.join(', ')}: what is lost is shown, not judged; gen verify judges the kernel`);
         if (options.report) {
           const { writeReport } = await import('./report-file.ts');
           ui.note(`report: ${writeReport(built.kernel, { quality: { ok, texts: results } })}`);
@@ -70,6 +72,12 @@ export function addQuality(program: Program, start: Start): void {
       }),
     );
 }
+
+/** What of the model is rounded further than by its dtype. */
+const roundedOf = ({ weights, cache }: ModelDims): string[] => [
+  ...(weights ? ['weights in blocks'] : []),
+  ...(cache ? [`a KV cache in ${cache}`] : []),
+];
 
 type EngineFlags = Parameters<typeof engineOptions>[0];
 
@@ -148,7 +156,7 @@ async function withEngine(
   const { engine } = await openWithProgress(ui, built, { ...engineOptions(flags), ...random, context });
   const shown = ui.progress('measuring');
   try {
-    const isRounded = dims.weights !== undefined;
+    const isRounded = roundedOf(dims).length > 0;
     const common = { dims, dtype: dims.dtype, extraRoundings: manifest.roundings, isRounded };
     return await work(engineScorer(engine, ui.io.signal), common, (share, detail) => {
       ui.io.signal.throwIfAborted();

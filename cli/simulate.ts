@@ -3,6 +3,7 @@ import { OnelaunchError } from '../errors.ts';
 import type { FoundFault } from '../lab/simulate.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
+import { kernelOptions } from './load-kernel.ts';
 import { type Start, table } from './ui.ts';
 import { whole, wholes } from './values.ts';
 
@@ -41,13 +42,13 @@ export function addSimulate(program: Program, start: Start): void {
         const model = needModel(options, 'simulate', word);
         const { preflight } = await import('../preflight.ts');
         const lab = await import('../lab/simulate.ts');
-        const { target: on, plan: asked, promptPlan, weights } = options;
-        if (asked !== undefined && promptPlan !== undefined) {
+        const { promptPlan } = options;
+        if (options.plan !== undefined && promptPlan !== undefined) {
           throw new OnelaunchError('usage', '--plan and --prompt-plan are both given, and one is simulated', {
             hint: 'leave one of them out',
           });
         }
-        const checked = await preflight({ model, target: on, plan: asked, promptPlan, weights }, {});
+        const checked = await preflight(kernelOptions(model, options, ui), {});
         const { dims, target, planReason } = checked;
         const plan = promptPlan === undefined ? checked.plan : checked.promptPlan!;
         if (planReason && !promptPlan) ui.note(`plan ${plan.name}: ${planReason}`);

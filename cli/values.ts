@@ -114,6 +114,7 @@ const exampleOf: Readonly<Record<string, string>> = {
   topLogprobs: '5',
   stopIds: '2,151645',
   weights: 'int8',
+  cache: 'int8',
   speculate: '7,3',
   schema: 'person.schema.json',
   grammar: 'answer.ebnf',

@@ -1,5 +1,5 @@
 // gen verify: the library's logits and tokens against a golden file, or against the unfused reference.
-import type { FusionPlan, ModelDims } from '../codegen/index.ts';
+import type { ReferenceNumbers } from '../lab/reference-golden.ts';
 import { contextFor, engineScorer, storedGolden } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Golden } from '../runtime/golden.ts';
@@ -77,7 +77,7 @@ export async function verifyWithProgress(
   const { functions } = built.kernel.plan;
   const golden =
     (await storedGolden(dims, modelDirectory, functions, path)) ??
-    (await computeGolden(ui, modelDirectory!, functions, dims.weights));
+    (await computeGolden(ui, modelDirectory!, { ops: functions, formats: dims.weights, cache: dims.cache }));
   const context = contextFor(golden, dims, engine.context);
   const { engine: opened } = await openWithProgress(ui, built, { ...engine, context });
   const progress = ui.progress('verifying');
@@ -101,12 +101,7 @@ export async function verifyWithProgress(
   }
 }
 
-async function computeGolden(
-  ui: Ui,
-  directory: string,
-  functions: FusionPlan['functions'],
-  weights: ModelDims['weights'],
-): Promise<Golden> {
+async function computeGolden(ui: Ui, directory: string, numbers: ReferenceNumbers): Promise<Golden> {
   const { referenceGolden } = await import('../lab/reference-golden.ts');
   const progress = ui.progress('computing the reference');
   try {
@@ -114,7 +109,7 @@ async function computeGolden(
       ui.io.signal.throwIfAborted();
       progress.update(done / total, `${done} of ${total} tokens`);
     };
-    return await referenceGolden(directory, onProgress, functions, weights);
+    return await referenceGolden(directory, onProgress, numbers);
   } finally {
     progress.end();
   }

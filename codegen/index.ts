@@ -14,6 +14,7 @@ import { explainTable } from './schedule/explain.ts';
 import type { Target } from './schedule/target.ts';
 import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
 import { checkTogether } from './schemes/together.ts';
+import { checkCache } from './settle-cache.ts';
 
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type BuildOptions, type Built, build } from './build/build.ts';
@@ -57,12 +58,17 @@ export async function generate(input: {
 }): Promise<Kernel> {
   const { dims, plan, promptPlan = null, target } = input;
   checkTogether(plan, promptPlan, target);
+  checkCache(dims, target);
   const schedule = makeSchedule(dims, plan, target);
   const prompts = promptPlan && { plan: promptPlan, schedule: makeSchedule(dims, promptPlan, target) };
   const { files, hash } = await emitSources({ schedule, plan }, prompts);
   debug(2, () => explainTable(schedule, estimate(schedule)));
   debug(4, () => Object.entries(files).find(([name]) => name.startsWith('kernel'))![1]);
-  const model = [dims.name, ...(dims.weights ? [weightsName(dims.weights)] : [])];
+  const model = [
+    dims.name,
+    ...(dims.weights ? [weightsName(dims.weights)] : []),
+    ...(dims.cache ? [`cache-${dims.cache}`] : []),
+  ];
   const name = [...model, target.name, plan.name, ...(prompts ? [prompts.plan.name] : [])].join('-');
   return { schedule, plan, prompts, sources: files, hash, name };
 }

@@ -13,6 +13,6 @@ export interface Kernel {
   /** File name -> text. */
   readonly sources: Readonly<Record<string, string>>;
   readonly hash: string;
-  /** <model>-<target>-<plan>, behind the model the format of its layers where that is in blocks, and the plan of prompts where there is one */
+  /** <model>-<target>-<plan>, behind the model the format of its layers where that is in blocks and cache-<format> where the KV cache has scales, last the plan of prompts where there is one */
   readonly name: string;
 }

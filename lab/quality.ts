@@ -29,7 +29,7 @@ export interface Quality {
 }
 
 export interface QualityOptions extends Pick<ToleranceInput, 'dims' | 'dtype' | 'extraRoundings'> {
-  /** The weights are others than the reference's: what that loses is a figure, and no problem of the kernel. */
+  /** Weights or KV cache are rounded further than the reference's: what that loses is a figure, and no problem of the kernel. */
   readonly isRounded?: boolean | undefined;
   /** Tokens done; what it throws ends the work. */
   readonly onTokens: (done: number) => void;

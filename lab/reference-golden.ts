@@ -1,7 +1,7 @@
 // A golden file that was never written: a few short prompts through the unfused reference.
 
 import type { Golden, GoldenCase } from '../runtime/golden.ts';
-import type { ReferenceOps } from '../runtime/reference.ts';
+import type { CacheStorage, ReferenceOps } from '../runtime/reference.ts';
 import type { ReferenceFormats } from '../runtime/reference-blocks.ts';
 import { referenceScorer } from '../runtime/scorers.ts';
 import { breathe } from './breathe.ts';
@@ -11,17 +11,24 @@ import { promptOf } from './measure.ts';
 const promptTokens = [1, 6, 11];
 const newTokens = 4;
 
+/** In which numbers the reference computes, where they are not those of the model. */
+export interface ReferenceNumbers {
+  /** What the plan computes otherwise than the model. */
+  readonly ops?: ReferenceOps;
+  /** That matrices are rounded to. */
+  readonly formats?: ReferenceFormats | undefined;
+  /** That keys and values are rounded to, where they share scales: how much that loses hangs on the model, and is not for a kernel to answer. */
+  readonly cache?: CacheStorage | undefined;
+}
+
 /** Logits and tokens of the reference for the checkpoint in a directory.
- *  @param ops what the plan computes otherwise than the model
- *  @param formats that matrices are rounded to
  *  @param onProgress tokens done and in all; what it throws ends the work */
 export async function referenceGolden(
   directory: string,
   onProgress: (done: number, total: number) => void = () => {},
-  ops: ReferenceOps = {},
-  formats?: ReferenceFormats,
+  { ops = {}, formats, cache }: ReferenceNumbers = {},
 ): Promise<Golden> {
-  const scorer = referenceScorer(directory, { ops, formats });
+  const scorer = referenceScorer(directory, { ops, formats, ...(cache && { storage: cache }) });
   const { vocab } = scorer;
   const total = promptTokens.reduce((sum, tokens) => sum + 2 * (tokens + newTokens), 0);
   let done = 0;
@@ -50,6 +57,7 @@ export async function referenceGolden(
   const withs = [
     ...(changed.length > 0 ? [`the plan's ${changed.join(', ')}`] : []),
     ...(formats ? [`weights rounded to ${[...new Set(Object.values(formats))].join(' and ')}`] : []),
+    ...(cache ? [`keys and values rounded to ${cache}`] : []),
   ];
   const source = [
     'the built-in reference',

@@ -23,14 +23,14 @@ export function contextFor(golden: Golden, { maxPositions }: ModelDims, asked: n
 
 /** The file that is named, else the one beside the weights, if there is one. */
 export async function storedGolden(
-  { vocab, weights }: ModelDims,
+  { vocab, weights, cache }: ModelDims,
   directory: string | null,
   functions: FusionPlan['functions'],
   path: string | undefined,
 ): Promise<Golden | null> {
   const { readGolden } = await import('../runtime/golden.ts');
   if (path !== undefined) return readGolden(path, { vocab });
-  const isChanged = Object.keys(functions).length > 0 || weights !== undefined;
+  const isChanged = Object.keys(functions).length > 0 || weights !== undefined || cache !== undefined;
   // What lies beside the weights is of the model with its own ops and numbers.
   const beside = directory === null || isChanged ? undefined : join(directory, 'golden.json');
   return beside !== undefined && existsSync(beside) ? readGolden(beside, { vocab }) : null;

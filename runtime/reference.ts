@@ -36,8 +36,8 @@ export interface ReferenceDims {
 /** A tensor by its Hugging Face name, row-major; throws when there is none. */
 export type ReferenceTensors = (name: string) => Float32Array;
 
-/** Format that keys and values are rounded to when stored; fp32 leaves them alone. */
-export type CacheStorage = 'fp32' | 'bf16' | 'fp16';
+/** Format that keys and values are rounded to when stored; fp32 leaves them alone, int8 has a scale for each position and head. */
+export type CacheStorage = 'fp32' | 'bf16' | 'fp16' | 'int8';
 
 /** Keys and values of the positions seen so far, one array a layer: [capacity, kvHeads, headDim] float32. */
 export interface ReferenceCache {
@@ -85,7 +85,7 @@ export function referenceForward(
   const { hidden, ffn, qHeads, kvHeads, headDim, vocab, normEps } = dims;
   const { swiglu = gated, attn_add = sum, ffn_add = sum } = options.ops ?? {};
   const cache = options.cache ?? referenceCache(dims);
-  const store = rounder(options.storage ?? 'fp32');
+  const store = rounder(options.storage ?? 'fp32', headDim);
   const tokens = ids.length;
   const start = cache.length;
   const rotation = rotations(dims, start, tokens);
@@ -116,8 +116,8 @@ export function referenceForward(
       rotate(q, rotation, qHeads, headDim);
       rotate(k, rotation, kvHeads, headDim);
     }
-    append(cache.keys, layer, start, k.map(store), kvHeads * headDim);
-    append(cache.values, layer, start, v.map(store), kvHeads * headDim);
+    append(cache.keys, layer, start, store(k), kvHeads * headDim);
+    append(cache.values, layer, start, store(v), kvHeads * headDim);
     const window = kind.window ?? Number.POSITIVE_INFINITY;
     const att = attention(dims, q, cache.keys[layer]!, cache.values[layer]!, start, tokens, window);
     mergeInto(x, attn_add, linear(att, weight('self_attn.o_proj.weight'), qHeads * headDim, hidden));
@@ -286,18 +286,39 @@ function mergeInto(x: Float32Array, merge: (a: number, b: number) => number, y: 
   for (let i = 0; i < x.length; i++) x[i] = merge(x[i]!, y[i]!);
 }
 
-/** Round to nearest, ties to even, of a float32 value. */
-function rounder(storage: CacheStorage): (value: number) => number {
+/** Rounds rows [n, headDim] of float32 values to nearest, ties to even. */
+function rounder(storage: CacheStorage, headDim: number): (rows: Float32Array) => Float32Array {
   switch (storage) {
     case 'fp32':
-      return (value) => value;
+      return (rows) => rows;
     case 'bf16':
-      return (value) => significant(value, 8, -126);
+      return (rows) => rows.map((value) => significant(value, 8, -126));
     case 'fp16':
-      return (value) => significant(value, 11, -14);
+      return (rows) => rows.map((value) => significant(value, 11, -14));
+    case 'int8':
+      return (rows) => {
+        const out = new Float32Array(rows.length);
+        for (let at = 0; at < rows.length; at += headDim)
+          out.set(scaled(rows.subarray(at, at + headDim), 127), at);
+        return out;
+      };
     default:
       throw new Error(`no rounding to ${storage satisfies never}`);
   }
+}
+
+/** One row: whole numbers from -largest to largest times a scale in float32; too little to have one, and it is zeros. */
+function scaled(row: Float32Array, largest: number): Float32Array {
+  const scale = Math.fround(row.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / largest);
+  if (!(scale > 0)) return row.map((value) => value * scale);
+  return row.map((value) => Math.max(-largest, Math.min(largest, whole(Math.fround(value / scale)))) * scale);
+}
+
+/** The nearest whole number, of two the even one. */
+function whole(value: number): number {
+  const below = Math.floor(value);
+  const rest = value - below;
+  return rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below;
 }
 
 /** The nearest number of `bits` significant bits, with subnormals below 2^leastExponent. */
@@ -305,8 +326,5 @@ function significant(value: number, bits: number, leastExponent: number): number
   if (value === 0 || !Number.isFinite(value)) return value;
   const exponent = Math.max(Math.floor(Math.log2(Math.abs(value))), leastExponent);
   const unit = 2 ** (exponent - bits + 1);
-  const scaled = value / unit;
-  const below = Math.floor(scaled);
-  const rest = scaled - below;
-  return (rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below) * unit;
+  return whole(value / unit) * unit;
 }

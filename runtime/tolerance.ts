@@ -7,8 +7,10 @@ export interface ToleranceInput {
     readonly ffn: number;
     readonly qHeads: number;
     readonly headDim: number;
+    /** Storage of the KV cache where its numbers share scales. */
+    readonly cache?: 'int8' | undefined;
   };
-  /** Storage of the KV cache, and of the extra roundings. */
+  /** Storage of the KV cache otherwise, and of the extra roundings. */
   readonly dtype: 'bf16' | 'fp16' | 'fp32';
   /** Length of the longest sequence: attention's sum. */
   readonly positions: number;
@@ -46,6 +48,10 @@ export interface Tolerance {
 /** Unit roundoff 2^-p of a format with p significant bits: the largest relative error of one rounding to nearest. */
 const roundoff = { bf16: 2 ** -8, fp16: 2 ** -11, fp32: 2 ** -24 };
 
+/** The same of a row of D numbers that share a scale, relative to their root of mean squares. In int8 a step is the 127th part of the largest, and of D
+ *  Gaussian numbers the largest is expected at sqrt(2 ln 2D) of that root: half a step is sqrt(2 ln 2D) / 254. */
+const rowRoundoff = { int8: (headDim: number) => Math.sqrt(2 * Math.log(2 * headDim)) / 254 };
+
 /** Chance that a right engine fails a whole verification. A choice, not a measurement. */
 const falseAlarm = 1e-6;
 
@@ -59,7 +65,8 @@ const falseAlarm = 1e-6;
  *  branch to the stream with a share of at most 1. Independent errors add in squares over the roundings r of a layer and over L
  *  layers: e² = L r u², r = 2 + extraRoundings.perLayer. As standard deviation of one rounding stands its largest value u,
  *  though errors spread evenly would have at most u / sqrt(3): this pays for what the sum in squares leaves out, that scores have
- *  more than unit variance and that a gated product carries the errors of both its factors.
+ *  more than unit variance and that a gated product carries the errors of both its factors. Where the reference rounds K and V, too,
+ *  its own sums let some of them fall to the other side: two roundings differ by a step / sqrt(6) as standard deviation, which is less than half a step.
  *
  *  Sums. n terms of random sign added in float32 wander to a relative error of u32 sqrt(n), in any order of addition (Higham
  *  2002, section 2.8). The layer's sums are the two norms, qkv, gate and up (H each), the scores (D), the softmax (positions), o
@@ -79,9 +86,11 @@ export function tolerance(input: ToleranceInput): Tolerance {
   const { layers, hidden, ffn, qHeads, headDim } = input.dims;
   const extra = input.extraRoundings ?? { perLayer: 0, once: 0 };
   const u = roundoff[input.dtype];
+  const { cache } = input.dims;
+  const uStored = cache === undefined ? u : rowRoundoff[cache](headDim);
   const sums = layers * (5 * hidden + headDim + input.positions + qHeads * headDim + ffn) + 2 * hidden;
 
-  const stored = u * Math.sqrt(2 * layers) * input.logitRms;
+  const stored = uStored * Math.sqrt(2 * layers) * input.logitRms;
   const rounded = u * Math.sqrt(extra.perLayer * layers + extra.once) * input.logitRms;
   const summed = roundoff.fp32 * Math.sqrt(2 * sums) * input.logitRms;
   const sigma = Math.hypot(stored, rounded, summed);
@@ -98,7 +107,7 @@ export function tolerance(input: ToleranceInput): Tolerance {
       : null,
     margin: 2 * logit,
     terms: [
-      { name: `K and V stored in ${input.dtype}`, value: stored },
+      { name: `K and V stored in ${cache ?? input.dtype}`, value: stored },
       { name: `other roundings to ${input.dtype}`, value: rounded },
       { name: 'float32 sums', value: summed },
       { name: 'sigma, their root of squares', value: sigma },

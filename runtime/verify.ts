@@ -8,7 +8,7 @@ import { type Tolerance, type ToleranceInput, tolerance } from './tolerance.ts';
 
 export interface VerifyOptions {
   readonly dims: ToleranceInput['dims'];
-  /** Storage of the KV cache under test. */
+  /** Storage of the KV cache under test, unless the dims have another. */
   readonly dtype: ToleranceInput['dtype'];
   readonly extraRoundings?: ToleranceInput['extraRoundings'];
 }

@@ -65,7 +65,8 @@ export async function emitSources(decoding: Lowered, prompts: Lowered | null): P
   const nameOf = ({ plan }: Lowered) => plan.file ?? plan.name;
   const more = prompts ? ` --prompt-plan ${nameOf(prompts)}` : '';
   const weights = dims.weights ? ` --weights ${weightsName(dims.weights)}` : '';
-  const command = `gen --model ${dims.name}${weights} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
+  const cache = dims.cache ? ` --cache ${dims.cache}` : '';
+  const command = `gen --model ${dims.name}${weights}${cache} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
   const [made, ofPrompts] = [await printed(decoding), prompts && (await printed(prompts))];
   const without = ({ schedule, ops }: Printed): Printed => ({ schedule: unlabelled(schedule), ops });
   const plain = filesOf(without(made), ofPrompts && without(ofPrompts), '', '');

@@ -2,7 +2,7 @@
 
 import { sourceDtype } from '../../abi/abi.ts';
 import type { LayerKind, ModelDims } from '../model/dims.ts';
-import { blockFormats, type Format, formatType, isBlocks } from '../model/formats.ts';
+import { blockFormats, cacheFormats, type Format, formatType, isBlocks } from '../model/formats.ts';
 import { kindOf, kindsText } from '../model/kinds.ts';
 import type { Field } from '../model/packing.ts';
 import { inverseFrequencies } from '../model/rope.ts';
@@ -45,6 +45,9 @@ export interface CommonView {
   readonly function: string;
   readonly weightType: string;
   readonly cacheType: string;
+  /** Of a position: how many of that type, and their shape. */
+  readonly cachePosition: string;
+  readonly cacheShape: string;
   readonly constants: readonly ConstantView[];
   /** Functions of a layer that its kind decides. */
   readonly windows: ByLayer;
@@ -93,7 +96,7 @@ export function commonView(
     typesHeader: platform.typesHeader,
     function: platform.inlineFunction,
     weightType: formatType(formatOf(dims, 'qkv')),
-    cacheType: formatType(dims.dtype),
+    ...cacheView(dims),
     constants: constants(schedule),
     windows: byLayer(dims, ({ window }) => String(window ?? 0)),
     rotations: byLayer(dims, ({ rope }) => String(rope)),
@@ -119,6 +122,16 @@ export function slotsView(schedule: CommonSchedule, command: string, hash: strin
     invFreq: inverseFrequencies(schedule.dims).map(cFloat),
   };
 }
+
+/** A row with a scale is one value of its type. */
+const cacheView = ({ cache, dtype }: ModelDims) =>
+  cache === undefined
+    ? { cacheType: formatType(dtype), cachePosition: '2 * kHeadDim', cacheShape: '[2][kHeadDim]' }
+    : {
+        cacheType: `scaled_row<${cacheFormats[cache].type}, kHeadDim>`,
+        cachePosition: '2',
+        cacheShape: '[2]',
+      };
 
 function byLayer(dims: ModelDims, attribute: (kind: LayerKind) => string): ByLayer {
   const values = dims.pattern.map((_, layer) => attribute(kindOf(dims, layer)));

@@ -10,7 +10,7 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
-import { blockFormats, type Dtype, dtypeBytes } from './formats.ts';
+import { blockFormats, cacheFormats, type Dtype, dtypeBytes } from './formats.ts';
 
 /** No context is longer. */
 const mostWindow = mostOf.maxPositions;
@@ -26,6 +26,8 @@ export function checkDims(dims: ModelDims): ModelDims {
   for (const [part, format] of Object.entries(dims.weights ?? {})) {
     if (!formatNames.includes(format)) problems.push(unsupported(`weights.${part}`, format, formatNames));
   }
+  if (dims.cache !== undefined && !Object.hasOwn(cacheFormats, dims.cache))
+    problems.push(unsupported('cache', dims.cache, Object.keys(cacheFormats)));
   problems.push(...findKindProblems(dims));
   if (problems.length > 0) throw refusal(`dims of ${dims.name}`, problems);
   return dims;

@@ -1,6 +1,6 @@
 // A model as the generator sees it: dimensions and a few switches. A model outside the supported families is refused by name.
 
-import type { Dtype, MatrixFormats } from './formats.ts';
+import type { CacheFormat, Dtype, MatrixFormats } from './formats.ts';
 
 /** What a config.json calls its architecture. */
 export const families = ['qwen3', 'qwen2', 'llama'] as const;
@@ -27,10 +27,12 @@ export interface LayerKind {
 export interface ModelDims {
   readonly name: string;
   readonly family: (typeof families)[number];
-  /** Storage type of the KV cache, and of matrices unless `weights` says otherwise. */
+  /** Storage type of matrices and of the KV cache, unless `weights` and `cache` say otherwise. */
   readonly dtype: Dtype;
   /** Formats of matrices where some are in blocks. */
   readonly weights?: MatrixFormats;
+  /** Format of the KV cache where its numbers share scales. */
+  readonly cache?: CacheFormat;
   readonly layers: number;
   readonly hidden: number;
   readonly ffn: number;

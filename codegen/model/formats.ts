@@ -26,6 +26,17 @@ export const blockFormats = {
 export type BlockFormat = keyof typeof blockFormats;
 export type Format = Dtype | BlockFormat;
 
+/** Formats of the KV cache whose numbers share a scale, one for each key and each value of a head: bytes of a number and of the scale, and their
+ *  C++ type in templates/cpu/lib/types.h. */
+export const cacheFormats = {
+  int8: { bytes: 1, scaleBytes: 4, type: 'int8_t' },
+} as const satisfies Record<string, { bytes: number; scaleBytes: number; type: string }>;
+export type CacheFormat = keyof typeof cacheFormats;
+
+/** What --cache takes: `plain`, numbers of the model's dtype. */
+export const cacheNames = ['plain', ...(Object.keys(cacheFormats) as CacheFormat[])] as const;
+export type CacheName = (typeof cacheNames)[number];
+
 /** What --weights takes: `plain`, numbers of the model's dtype; `mixed`, int4 but for query, key and value, which are int8. */
 export const weightNames = ['plain', ...(Object.keys(blockFormats) as BlockFormat[]), 'mixed'] as const;
 export type WeightName = (typeof weightNames)[number];

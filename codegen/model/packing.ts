@@ -1,8 +1,8 @@
 // Where every tensor of the checkpoint lies in the packed weights: one allocation, layers alike, rows padded so that all loads are aligned.
 import type { ModelDims } from './dims.ts';
-import { dtypeBytes, type Format, formatBytes } from './formats.ts';
+import { type Format, formatBytes } from './formats.ts';
 import type { FieldName } from './ops.ts';
-import { formatOf } from './weights.ts';
+import { cacheRowBytes, formatOf } from './weights.ts';
 
 /** Elements of a packed row: K rounded up, so that any row starts at a 64-byte boundary and a vector loop has no tail. */
 export const padded = (k: number): number => Math.ceil(k / 32) * 32;
@@ -193,6 +193,6 @@ export function bytesOf(dims: ModelDims): { weights: number; kvPerPosition: numb
       formatBytes(formatOf(dims, 'qkv'), dims.layers * qkv) +
       formatBytes(formatOf(dims, 'down'), dims.layers * others) +
       formatBytes(formatOf(dims, 'head'), dims.vocab * dims.hidden),
-    kvPerPosition: dtypeBytes[dims.dtype] * dims.layers * 2 * kvDim,
+    kvPerPosition: dims.layers * dims.kvHeads * 2 * cacheRowBytes(dims),
   };
 }

@@ -1,7 +1,7 @@
-// Which matrices of a model have which format.
+// Which matrices of a model, and its KV cache, have which format.
 
 import type { ModelDims } from './dims.ts';
-import type { Format } from './formats.ts';
+import { cacheFormats, dtypeBytes, type Format } from './formats.ts';
 import type { FieldName } from './ops.ts';
 
 /** The format of a matrix. */
@@ -16,8 +16,22 @@ export function formatOf({ dtype, weights, tiedHead }: ModelDims, field: FieldNa
 export const weightsName = ({ layers, qkv }: NonNullable<ModelDims['weights']>): Format | 'mixed' =>
   qkv === undefined ? layers : 'mixed';
 
-/** For people: bf16; int8; int4, embedding and head int8; int4, query, key, value, embedding and head int8. */
-export function formatsText(dims: ModelDims): string {
+/** Bytes of a key or a value of one head and position; scales lie at whole multiples of their size. */
+export function cacheRowBytes({
+  cache,
+  dtype,
+  headDim,
+}: Pick<ModelDims, 'cache' | 'dtype' | 'headDim'>): number {
+  if (cache === undefined) return headDim * dtypeBytes[dtype];
+  const { bytes, scaleBytes } = cacheFormats[cache];
+  return Math.ceil((scaleBytes + headDim * bytes) / scaleBytes) * scaleBytes;
+}
+
+/** For people: bf16; int8; int4, embedding and head int8; int4, query, key, value, embedding and head int8; bf16, KV cache int8. */
+export const formatsText = (dims: ModelDims): string =>
+  [matricesText(dims), ...(dims.cache ? [`KV cache ${dims.cache}`] : [])].join(', ');
+
+function matricesText(dims: ModelDims): string {
   const [layers, qkv, embedding, head] = (['down', 'qkv', 'embedding', 'head'] as const).map((field) =>
     formatOf(dims, field),
   );

@@ -38,7 +38,7 @@ export function explainTable(schedule: CommonSchedule, cost: Cost): string {
     `${cost.syncsPerToken} ${cost.syncName} a ${cost.per}`,
   ];
   return [
-    `${dims.name} on ${target.name}, plan ${plan.name}: ${dims.layers} layers, ${dims.weights ? `${formatsText(dims)}, ` : ''}${tokens} a ${cost.per === 'launch' ? 'launch' : 'pass'}`,
+    `${dims.name} on ${target.name}, plan ${plan.name}: ${dims.layers} layers, ${dims.weights || dims.cache ? `${formatsText(dims)}, ` : ''}${tokens} a ${cost.per === 'launch' ? 'launch' : 'pass'}`,
     ...(kinds ? [kinds] : []),
     '',
     ...aligned([headerOf(cost), ...rows, total]),

@@ -15,6 +15,8 @@ export interface Platform {
   readonly streams: boolean;
   /** At barriers its library multiplies matrices in blocks, as codegen/model/formats.ts lists them. */
   readonly blockFormats: boolean;
+  /** Its libraries keep a KV cache whose numbers share scales. */
+  readonly cacheFormats: boolean;
   /** Most tokens of a pass at barriers, and what `many` tries, from many to few. */
   readonly mostTokens: number;
   readonly manyTokens: readonly number[];
@@ -31,6 +33,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     warps: 1,
     streams: false,
     blockFormats: true,
+    cacheFormats: true,
     mostTokens: 128,
     manyTokens: [64],
     withoutPrompts: [],
@@ -43,6 +46,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     warps: 16,
     streams: true,
     blockFormats: false,
+    cacheFormats: false,
     mostTokens: 8,
     manyTokens: [8, 4, 2],
     withoutPrompts: [['cuda/no_prompts/host', 'host/']],

@@ -293,7 +293,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
     *error = "sequences must be 1 to " + std::to_string(kMostSequences) + ", got " + std::to_string(options.sequences);
     return kStatusBadArgument;
   }
-  backend->team.sequence_elements = int64_t{kLayers} * kKvHeads * context * 2 * kHeadDim;
+  backend->team.sequence_elements = int64_t{kLayers} * kKvHeads * context * stored<Cache>(2 * kHeadDim);
   const int64_t cache = options.sequences * backend->team.sequence_elements * static_cast<int64_t>(sizeof(Cache));
   const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
   const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
@@ -548,7 +548,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
 }
 
 static CacheShape cache_shape(const Backend& backend) {
-  return {int64_t{kLayers} * kKvHeads, backend.bound.context, int64_t{2} * kHeadDim * int64_t{sizeof(Cache)}};
+  return {int64_t{kLayers} * kKvHeads, backend.bound.context, stored<Cache>(2 * kHeadDim) * int64_t{sizeof(Cache)}};
 }
 
 /** The sequence in a slot. */

@@ -68,7 +68,7 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
     (await storedGolden(dims, modelDirectory, functions, undefined)) ??
     (modelDirectory &&
       dims.weights &&
-      (await referenceGolden(modelDirectory, () => {}, functions, dims.weights)));
+      (await referenceGolden(modelDirectory, () => {}, { ops: functions, formats: dims.weights })));
   if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const chosen = cases ? cases.map((index) => stored.cases[index]!) : stored.cases;
   const golden = { ...stored, cases: chosen.map((one) => begin(one, tokens)) };

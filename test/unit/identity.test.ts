@@ -23,6 +23,7 @@ const changes: Record<Exclude<keyof ModelDims, 'name'>, (dims: ModelDims) => Par
   family: () => ({ family: 'qwen2' }),
   dtype: () => ({ dtype: 'fp16' }),
   weights: () => ({ weights: { layers: 'int8', embedding: 'int8', head: 'int8' } }),
+  cache: () => ({ cache: 'int8' }),
   layers: (d) => ({ layers: d.layers + 1 }),
   hidden: (d) => ({ hidden: d.hidden + 32 }),
   ffn: (d) => ({ ffn: d.ffn + 32 }),
@@ -56,9 +57,9 @@ test.each([
     const kind = { ...layer!, [key]: value };
     return [`${key} of a kind`, { kinds: [kind], pattern: [kind.name] }] as const;
   });
-  // Of formats in blocks there are kernels on a CPU alone.
+  // Of formats in blocks, and of a cache with scales, there are kernels on a CPU alone.
   const fields = Object.entries(changes)
-    .filter(([key]) => key !== 'weights' || target === 'cpu')
+    .filter(([key]) => !['weights', 'cache'].includes(key) || target === 'cpu')
     .map(([key, change]) => [key, change(llama)] as const);
   for (const [field, change] of [...fields, ...scaled, ...kinds]) {
     const { hash } = await kernelOf({ ...llama, ...change }, plan, target);

@@ -1,19 +1,19 @@
 // Attention of one kv head over a range of positions, and the merge of such splits.
 #pragma once
+#include "lib/cache.h"
 #include "lib/matmul.h"
 #include "lib/scratch.h"
 
-/** Elements [i, i + V * kLanes) of N partial results, stride apart: *= rescale, += sum over positions of score * value. */
-template <int D, int N, int V>
-DEVICE void add_values_block(float* partial, int64_t stride, const float* rescale, const float* scores, const Cache* values,
-                             int positions) {
+/** Elements [i, i + V * kLanes) of N partial results, stride apart: *= rescale, += sum over positions, Apart numbers from each other, of score * value. */
+template <int64_t Apart, int N, int V, class W>
+DEVICE void add_values_block(float* partial, int64_t stride, const float* rescale, const float* scores, const W* values, int positions) {
   Vec sums[N][V];
   for (int n = 0; n < N; ++n) {
     for (int v = 0; v < V; ++v) sums[n][v] = load(partial + n * stride + v * kLanes) * splat(rescale[n]);
   }
   for (int p = 0; p < positions; ++p) {
     Vec part[V];
-    for (int v = 0; v < V; ++v) part[v] = load(values + (int64_t)p * 2 * D + v * kLanes);
+    for (int v = 0; v < V; ++v) part[v] = load(values + p * Apart + v * kLanes);
     for (int n = 0; n < N; ++n) {
       const Vec score = splat(scores[n * kAttendPositions + p]);
       for (int v = 0; v < V; ++v) sums[n][v] = multiply_add(score, part[v], sums[n][v]);
@@ -25,23 +25,20 @@ DEVICE void add_values_block(float* partial, int64_t stride, const float* rescal
 }
 
 /** The same for all D elements. */
-template <int D, int N>
-DEVICE void add_values(float* partial, int64_t stride, const float* rescale, const float* scores, const Cache* values,
-                       int positions) {
+template <int D, int64_t Apart, int N, class W>
+DEVICE void add_values(float* partial, int64_t stride, const float* rescale, const float* scores, const W* values, int positions) {
   constexpr int wide = N == 1 ? 8 : 4;
   int i = 0;
   for (; i + wide * kLanes <= D; i += wide * kLanes) {
-    add_values_block<D, N, wide>(partial + i, stride, rescale, scores, values + i, positions);
+    add_values_block<Apart, N, wide>(partial + i, stride, rescale, scores, values + i, positions);
   }
   for (; i + kLanes <= D; i += kLanes) {
-    add_values_block<D, N, 1>(partial + i, stride, rescale, scores, values + i, positions);
+    add_values_block<Apart, N, 1>(partial + i, stride, rescale, scores, values + i, positions);
   }
   for (; i < D; ++i) {
     for (int n = 0; n < N; ++n) {
       float total = partial[n * stride + i] * rescale[n];
-      for (int p = 0; p < positions; ++p) {
-        total += scores[n * kAttendPositions + p] * to_float(values[(int64_t)p * 2 * D + i]);
-      }
+      for (int p = 0; p < positions; ++p) total += scores[n * kAttendPositions + p] * to_float(values[p * Apart + i]);
       partial[n * stride + i] = total;
     }
   }
@@ -66,18 +63,24 @@ DEVICE float soften(float* scores, int unseen, int seen, float* m, float* l) {
   return rescale;
 }
 
+/** scores [kAttendPositions] *= scales. */
+DEVICE void multiply(float* scores, const float* scales) {
+  for (int p = 0; p < kAttendPositions; p += kLanes) store(scores + p, load(scores + p) * load(scales + p));
+}
+
 /** Attention of Group queries of each token over positions [begin, end); token t sees positions up to position + t,
  *  of them the last `window`, with a window of 0 all.
- *  q(t, g) = q + t * q_token_stride + g * D; cache_head [context][2][D]: K, then V.
+ *  q(t, g) = q + t * q_token_stride + g * D; cache_head: K, then V of each position, [D] numbers each. Scales multiply the scores: those of K before the softmax, those of V behind it.
  *  partial(t, g) = partial + t * partial_token_stride + (g * Splits + split) * (D + 2) := sum(exp(s - m) v) [D], m, l = sum(exp(s - m)). */
-template <class Step, int D, int Group, int Splits>
-DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
+template <class Step, int D, int Group, int Splits, class C>
+DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stride, const C* cache_head, float* partial,
                          int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
   constexpr int width = padded(D);
+  constexpr int64_t stride = kPositionStride<D, C>;
   const int queries = tokens * Group;
   float* const input = b.scratch + scratch;
   float* const scores = input + (int64_t)queries * width;
-  Cache* const keys = (Cache*)(scores + (int64_t)queries * kAttendPositions);
+  Number<C>* const keys = (Number<C>*)(scores + (int64_t)queries * kAttendPositions);
   const auto part = [=](int query) {
     return partial + (int64_t)(query / Group) * partial_token_stride + (query % Group * Splits + split) * (D + 2);
   };
@@ -92,19 +95,31 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
   end = smaller(end, position + tokens);
   for (int first = begin; first < end; first += kAttendPositions) {
     const int positions = smaller(kAttendPositions, end - first);
-    const Cache* const rows = cache_head + (int64_t)first * 2 * D;
+    const C* const rows = cache_head + first * stored<C>(2 * D);
+    const Number<C>* const values = numbers_of(rows + stored<C>(D));
     // Earlier tokens do not see this chunk; whole groups, since the input is interleaved.
     const int skipped = larger(0, first - position) * Group / kTokenGroup * kTokenGroup;
-    const Cache* key_rows = rows;
-    int64_t key_stride = 2 * D;
+    const Number<C>* key_rows = numbers_of(rows);
+    int64_t key_stride = stride;
     if (D % 32 != 0) {  // a step would read past the key: copy, zeros behind
-      memset((void*)keys, 0, positions * width * sizeof(Cache));
-      for (int p = 0; p < positions; ++p) memcpy((void*)(keys + p * width), rows + (int64_t)p * 2 * D, D * sizeof(Cache));
+      memset((void*)keys, 0, positions * width * sizeof(*keys));
+      for (int p = 0; p < positions; ++p) memcpy((void*)(keys + p * width), key_rows + p * stride, D * sizeof(*keys));
       key_rows = keys;
       key_stride = width;
     }
     dot_tile<Step>(key_rows, key_stride, positions, input + (int64_t)skipped * input_floats<Step>(width), width,
                    queries - skipped, 0, width / kStep, scores + (int64_t)skipped * kAttendPositions, kAttendPositions, false);
+    alignas(64) float key_scales[kAttendPositions], value_scales[kAttendPositions];
+    if constexpr (kScaled<C>) {
+      read_scales<kAttendPositions>(key_scales, rows, stored<C>(2 * D), positions);
+      read_scales<kAttendPositions>(value_scales, rows + stored<C>(D), stored<C>(2 * D), positions);
+    }
+    const auto weigh = [&](float* row, int unseen, int seen, float* m_and_l) {
+      if constexpr (kScaled<C>) multiply(row, key_scales);
+      const float rescale = soften(row, unseen, seen, m_and_l, m_and_l + 1);
+      if constexpr (kScaled<C>) multiply(row, value_scales);
+      return rescale;
+    };
     // Later tokens see none of this chunk where their window begins behind it.
     const int seeing = window == 0 ? tokens : smaller(tokens, first + positions + window - 1 - position);
     for (int query = larger(0, first - position) * Group; query < seeing * Group;) {
@@ -114,14 +129,14 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
       float rescale[2];
       float* const row = scores + (int64_t)query * kAttendPositions;
       float* const out = part(query);
-      rescale[0] = soften(row, unseen, seen, out + D, out + D + 1);
+      rescale[0] = weigh(row, unseen, seen, out + D);
       if (query % Group + 1 < Group) {
         float* const next = part(query + 1);
-        rescale[1] = soften(row + kAttendPositions, unseen, seen, next + D, next + D + 1);
-        add_values<D, 2>(out, next - out, rescale, row, rows + D, seen);
+        rescale[1] = weigh(row + kAttendPositions, unseen, seen, next + D);
+        add_values<D, stride, 2>(out, next - out, rescale, row, values, seen);
         query += 2;
       } else {
-        add_values<D, 1>(out, 0, rescale, row, rows + D, seen);
+        add_values<D, stride, 1>(out, 0, rescale, row, values, seen);
         query += 1;
       }
     }
@@ -129,17 +144,17 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
 }
 
 /** The same in the numbers that products of so many tokens are made in. One by one, a window's chunks begin where each token's window does. */
-template <int D, int Group, int Splits>
-DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const Cache* cache_head, float* partial,
+template <int D, int Group, int Splits, class C>
+DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const C* cache_head, float* partial,
                    int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
   const auto with = [&](auto step, int first, int count, int from) {
     attend_steps<decltype(step), D, Group, Splits>(b, scratch, q + (int64_t)first * q_token_stride, q_token_stride, cache_head,
                                                    partial + (int64_t)first * partial_token_stride, partial_token_stride, split, from, end,
                                                    position + first, count, window);
   };
-  if (!one_by_one(b, tokens)) return with(Shared<Cache>{}, 0, tokens, begin);
-  if (window == 0 || tokens == 1) return with(Exact<Cache>{}, 0, tokens, begin);
-  for (int t = 0; t < tokens; ++t) with(Exact<Cache>{}, t, 1, larger(begin, position + t + 1 - window));
+  if (!one_by_one(b, tokens)) return with(Shared<Number<C>>{}, 0, tokens, begin);
+  if (window == 0 || tokens == 1) return with(Exact<Number<C>>{}, 0, tokens, begin);
+  for (int t = 0; t < tokens; ++t) with(Exact<Number<C>>{}, t, 1, larger(begin, position + t + 1 - window));
 }
 
 /** dst [D] := softmax-weighted values of one head, from its splits [Splits][D + 2]; zeros where no position was seen. */

@@ -1,6 +1,6 @@
 // Rotary embedding of one head, and its way into the cache.
 #pragma once
-#include "lib/simd.h"
+#include "lib/cache.h"
 
 /** Rotates pairs (i, i + D/2) of src [D] by the angles of row [D/2][2] (cos, sin); dst may equal src. */
 template <int D> DEVICE void rope(float* dst, const float* src, const float* row) {
@@ -19,8 +19,8 @@ template <int D> DEVICE void rope(float* dst, const float* src, const float* row
   }
 }
 
-/** cache_row [2][D] := k [D], v [D], rounded. */
-template <int D> DEVICE void append(Cache* cache_row, const float* k, const float* v) {
-  for (int i = 0; i < D; ++i) round_to(cache_row + i, k[i]);
-  for (int i = 0; i < D; ++i) round_to(cache_row + D + i, v[i]);
+/** The key and the value at cache_row := k [D], v [D], rounded. */
+template <int D, class C> DEVICE void append(C* cache_row, const float* k, const float* v) {
+  store_row<D>(cache_row, k);
+  store_row<D>(cache_row + stored<C>(D), v);
 }

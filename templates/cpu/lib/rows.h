@@ -12,7 +12,7 @@ template <class Pass, class Weights> DEVICE const float* rope_row(const Block& b
   return rows ? pass.rope + (int64_t)turned_by(w.layer, rows[token].position) * kHeadDim : rope_row(pass, w, token);
 }
 
-/** Key and value of a token: [2][kHeadDim]. */
+/** Key and value of a token. */
 template <class Pass, class Weights> DEVICE Cache* token_row(const Block& b, const Pass& pass, const Weights& w, int head, int token) {
   const Row* const rows = b.team->rows;
   if (!rows) return cache_row(pass, w, head, pass.position + token);

@@ -29,6 +29,8 @@ DEVICE Vec load_first(const fp16* p) { return load(p); }
 DEVICE Vec load_second(const fp16* p) { return load(p + kLanes); }
 DEVICE Vec load_first(const float* p) { return load(p); }
 DEVICE Vec load_second(const float* p) { return load(p + kLanes); }
+DEVICE Vec load_first(const int8_t* p) { return load(p); }
+DEVICE Vec load_second(const int8_t* p) { return load(p + kLanes); }
 
 /** A step of inputs a, b in that order. */
 DEVICE Vec first_of(const bf16*, Vec a, Vec b) { return even(a, b); }

@@ -26,10 +26,17 @@ struct int4_block {
   uint8_t q[16];
 };
 
+/** D numbers q * scale: a key or a value of the cache. */
+template <class Q, int D> struct scaled_row {
+  float scale;
+  Q q[D];
+};
+
 /** Numbers that one W of a stored row holds. */
 template <class W> constexpr int kHeld = 1;
 template <> constexpr int kHeld<int8_block> = 32;
 template <> constexpr int kHeld<int4_block> = 32;
+template <class Q, int D> constexpr int kHeld<scaled_row<Q, D>> = D;
 
 /** W of a stored row of so many numbers. */
 template <class W> DEVICE constexpr int64_t stored(int64_t numbers) { return numbers / kHeld<W>; }
@@ -57,6 +64,7 @@ DEVICE uint32_t bits_from_float(float x) {
 }
 
 DEVICE float to_float(float x) { return x; }
+DEVICE float to_float(int8_t x) { return x; }
 DEVICE float to_float(bf16 x) { return float_from_bits((uint32_t)x.bits << 16); }
 DEVICE float to_float(fp16 x) {
   const uint32_t sign = (uint32_t)(x.bits & 0x8000) << 16;
@@ -87,4 +95,9 @@ DEVICE void round_to(fp16* out, float x) {
   else if (magnitude < 0x38800000) half = bits_from_float(float_from_bits(magnitude) + 0.5f) - 0x3f000000;  // subnormal: 0.5 has ulp 2^-24
   else half = (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13;
   out->bits = (uint16_t)((bits >> 16 & 0x8000) | half);
+}
+/** A number of a scaled row before it is scaled; the largest is the largest. NaN becomes 0. */
+DEVICE void round_to(int8_t* out, float x) {
+  const float limited = x < -127.0f ? -127.0f : x > 127.0f ? 127.0f : x;
+  *out = (int8_t)(bits_from_float(limited + 0x1.8p23f) - 0x4b400000);  // adding it rounds to an integer, kept in the low bits
 }
