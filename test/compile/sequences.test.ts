@@ -32,6 +32,16 @@ const cases: readonly (readonly [name: string, path: string, open: () => Promise
   ['the bundled model', best, () => builtOf('qwen3-tiny')],
   ['fp32, biases, unfused', best, () => randomModel(root, { type: 'qwen2', dtype: 'float32' }, 'unfused')],
   ['layers with a window, and some without', best, () => twoKinds(root)],
+  ...(thorough
+    ? ([
+        [
+          'a KV cache in int8, and rows of 20 numbers',
+          best,
+          () => randomModel(root, { dtype: 'float16' }, undefined, 'int8'),
+        ],
+        ['a KV cache in int8, layers with a window, and some without', best, () => twoKinds(root, 'int8')],
+      ] as const)
+    : []),
 ];
 
 it.each(cases)('%s, on %s: a sequence is what it is alone', async (_, path, open) => {

@@ -141,6 +141,52 @@ template <int K> void check_norm() {
   }
 }
 
+/** Number i of a key or a value in the cache, from the layout alone. */
+template <class C> double cached(const C* row, int i) { return to_float(row[i]); }
+template <class Q, int D> double cached(const scaled_row<Q, D>* row, int i) { return double(row->scale) * to_float(row->q[i]); }
+
+/** A row of int8: each number within half a step of what was stored, the largest at the end of the range; what is not finite is NaN. */
+template <int D> void check_scaled() {
+  Check check("int8 rows");
+  scaled_row<int8_t, D> row;
+  Floats x(D);
+  const auto keep = [&](auto at) {
+    for (int i = 0; i < D; ++i) x[i] = at(i);
+    store_row<D>(&row, x.data());
+  };
+  for (const float size : {1.0f, 0x1p-100f, 0x1p120f}) {
+    keep([&](int) { return size * random_float(); });
+    float most = 0;
+    for (const float value : x) most = std::fmax(most, std::fabs(value));
+    check.near(row.scale, most / 127.0, most * 0x1p-31);
+    for (int i = 0; i < D; ++i) {
+      check.near(cached(&row, i), x[i], row.scale * (0.5 + 127 * 0x1p-23));
+      if (std::fabs(x[i]) == most) check.equal(std::abs(row.q[i]), 127);
+    }
+  }
+  const float halves[] = {127, 0.5f, 1.5f, -0.5f, -2.5f, -127};
+  const int even[] = {127, 0, 2, 0, -2, -127};
+  keep([&](int i) { return halves[i % 6]; });
+  for (int i = 0; i < D; ++i) check.equal(row.q[i], even[i % 6]);
+  for (const float little : {0.0f, -0.0f, 0x1p-149f, 0x1p-143f, 0x1.5p-142f}) {  // scales round to 0, or by much
+    keep([&](int i) { return i == 1 ? little : 0; });
+    check.that(row.scale >= 0);
+    for (int i = 0; i < D; ++i) check.near(cached(&row, i), x[i], 0x1p-143 + std::fabs(x[i]) / 2);
+  }
+  for (const float strange : {NAN, INFINITY, -INFINITY}) {
+    keep([&](int i) { return i == D - 1 ? strange : 1; });
+    for (int i = 0; i < D; ++i) check.that(std::isnan(cached(&row, i)));
+  }
+  for (int first = -128; first < 128; first += kStep) {
+    int8_t bytes[kStep];
+    float loaded[kStep];
+    for (int i = 0; i < kStep; ++i) bytes[i] = static_cast<int8_t>(first + i);
+    store(loaded, load_first(bytes));
+    store(loaded + kLanes, load_second(bytes));
+    for (int i = 0; i < kStep; ++i) check.equal(loaded[i], first + i);
+  }
+}
+
 template <int D> void check_heads() {
   Check rotated("rope"), stored("append");
   const Floats src = random_floats(D), row = random_floats(D), v = random_floats(D);
@@ -165,7 +211,7 @@ template <int D> void check_heads() {
 }
 
 /** Attention of all heads at once, in parts, then merged, with a window or without (0); Group queries for each of two kv heads. */
-template <int D, int Group, int Splits> void check_attention(int window = 0) {
+template <class C, int D, int Group, int Splits> void check_attention(int window = 0) {
   Bench bench;
   Block& b = bench.block;
   Check check("attention");
@@ -174,13 +220,21 @@ template <int D, int Group, int Splits> void check_attention(int window = 0) {
   for (int position : {0, 7, 32, 110}) {
     for (int tokens : {1, 2, 5, 64}) {
       const Floats q = random_floats(static_cast<int64_t>(tokens) * heads * D);
-      std::vector<Cache> cache(static_cast<size_t>(kv_heads) * context * 2 * D);
-      for (Cache& value : cache) round_to(&value, 3 * random_float());
+      constexpr int64_t value = stored<C>(D), pair = 2 * value;  // from a position's key to its value, and to the next position
+      std::vector<C> cache(static_cast<size_t>(kv_heads) * context * pair);
+      const auto fill = [&](int head, int from, int to, auto number) {
+        for (int row = 2 * from; row < 2 * to; ++row) {
+          Floats numbers(D);
+          for (float& x : numbers) x = number();
+          store_row<D>(&cache[static_cast<size_t>(head) * context * pair + row * value], numbers.data());
+        }
+      };
       // What has no token yet, or is in no token's window, may be anything but must not be used.
       const int unseen = window == 0 || position < window ? 0 : position - window + 1;
       for (int head = 0; head < kv_heads; ++head) {
-        for (int i = 0; i < unseen * 2 * D; ++i) round_to(&cache[head * context * 2 * D + i], NAN);
-        for (int i = (position + tokens) * 2 * D; i < context * 2 * D; ++i) round_to(&cache[head * context * 2 * D + i], NAN);
+        fill(head, 0, unseen, [] { return NAN; });
+        fill(head, unseen, position + tokens, [] { return 3 * random_float(); });
+        fill(head, position + tokens, context, [] { return NAN; });
       }
       Floats partial(static_cast<size_t>(tokens) * partial_stride, NAN);
       const int scratch = 96, all = position + tokens, half = unseen + (all - unseen) / 2;
@@ -188,21 +242,21 @@ template <int D, int Group, int Splits> void check_attention(int window = 0) {
         for (int split = 0; split < Splits; ++split) {
           // The second part is empty on purpose; attend must say so.
           const int begin = split == 0 ? unseen : half, end = split == Splits - 1 ? all : half;
-          attend<D, Group, Splits>(b, scratch, &q[head * Group * D], heads * D, &cache[static_cast<size_t>(head) * context * 2 * D],
+          attend<D, Group, Splits>(b, scratch, &q[head * Group * D], heads * D, &cache[static_cast<size_t>(head) * context * pair],
                                    &partial[head * Group * Splits * (D + 2)], partial_stride, split, begin, end, position, tokens, window);
         }
       }
       std::vector<double> merged;
       for (int token = 0; token < tokens; ++token) {
         for (int head = 0; head < heads; ++head) {
-          const Cache* rows = &cache[static_cast<size_t>(head / Group) * context * 2 * D];
+          const C* rows = &cache[static_cast<size_t>(head / Group) * context * pair];
           std::vector<double> scores;
           double largest = -1e30, size = 0, total = 0;
           const int first = window == 0 || position + token < window ? 0 : position + token - window + 1;
           for (int p = first; p <= position + token; ++p) {
             double score = 0, magnitude = 0;
             for (int i = 0; i < D; ++i) {
-              const double term = taken(q[(token * heads + head) * D + i], tokens) * to_float(rows[p * 2 * D + i]);
+              const double term = (kScaled<C> ? q[(token * heads + head) * D + i] : taken(q[(token * heads + head) * D + i], tokens)) * cached(rows + p * pair, i);
               score += term;
               magnitude += std::fabs(term);
             }
@@ -216,9 +270,9 @@ template <int D, int Group, int Splits> void check_attention(int window = 0) {
           for (int i = 0; i < D; ++i) {
             double want = 0, weight = 0;
             for (size_t p = 0; p < scores.size(); ++p) {
-              const double value = to_float(rows[(first + p) * 2 * D + D + i]);
-              want += scores[p] / total * value;
-              weight += scores[p] / total * std::fabs(value);
+              const double number = cached(rows + (first + p) * pair + value, i);
+              want += scores[p] / total * number;
+              weight += scores[p] / total * std::fabs(number);
             }
             // A score's error changes its weight, and the sum of weights, by as much.
             const double allowed = (2 * (sum_error(D) * size + 4 * 0x1p-23) + 2 * sum_error(static_cast<int>(scores.size()) + 2 * Splits)) * weight;
@@ -419,13 +473,17 @@ int main() {
   check_heads<20>();
   check_heads<80>();
   check_heads<128>();
-  check_attention<2, 1, 1>();
-  check_attention<6, 2, 3>();
-  check_attention<20, 7, 1>();
-  check_attention<64, 2, 1>();
-  check_attention<80, 1, 3>();
-  check_attention<128, 7, 2>();
-  check_attention<6, 2, 3>(9);
-  check_attention<80, 1, 3>(40);
+  check_attention<Cache, 2, 1, 1>();
+  check_attention<Cache, 6, 2, 3>();
+  check_attention<Cache, 20, 7, 1>();
+  check_attention<Cache, 64, 2, 1>();
+  check_attention<Cache, 80, 1, 3>();
+  check_attention<Cache, 128, 7, 2>();
+  check_attention<Cache, 6, 2, 3>(9);
+  check_attention<Cache, 80, 1, 3>(40);
+  check_scaled<20>();
+  check_attention<scaled_row<int8_t, 20>, 20, 7, 1>();
+  check_attention<scaled_row<int8_t, 80>, 80, 1, 3>(40);
+  check_attention<scaled_row<int8_t, 96>, 96, 3, 2>(9);
   check_embed<33>();
 }

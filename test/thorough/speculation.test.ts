@@ -30,6 +30,19 @@ const cases: readonly (readonly [name: string, path: string, open: () => Promise
   ],
   ['the bundled model', pathNames.at(-1)!, () => builtOf('qwen3-tiny')],
   ['layers with a window, and some without', pathNames.at(-1)!, () => twoKinds(root)],
+  ...pathNames.map(
+    (path) =>
+      [
+        'a KV cache in int8, and rows of 20 numbers',
+        path,
+        () => randomModel(root, { dtype: 'float16' }, undefined, 'int8'),
+      ] as const,
+  ),
+  [
+    'a KV cache in int8, layers with a window, and some without',
+    pathNames.at(-1)!,
+    () => twoKinds(root, 'int8'),
+  ],
 ];
 
 const samplings: readonly Partial<Sampling>[] = [

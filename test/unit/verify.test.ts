@@ -42,6 +42,20 @@ describe('an engine that stores K and V in 16 bits', () => {
     );
   }
 
+  test.each(folders.slice(0, 4))(
+    '%s with int8 and a scale for each position and head passes, as near to its tolerance',
+    async (folder) => {
+      const { model, golden } = loadOne(folder);
+      const result = await verify(referenceScorer(model, { storage: 'int8' }), golden, {
+        dims: { ...model.dims, cache: 'int8' },
+        dtype: 'bf16',
+      });
+      expect(result.cases.flatMap((c) => c.problems)).toEqual([]);
+      const worst = Math.max(...result.cases.map((c) => c.logit.error));
+      expect(worst).toBeGreaterThan(result.tolerance.logit / 10);
+    },
+  );
+
   test('bf16 storage does not pass for fp16', async () => {
     const { model, golden } = loadOne(folders[1]!);
     const scorer = referenceScorer(model, { storage: 'bf16' });
