@@ -51,6 +51,32 @@ describe('independence', () => {
   });
 });
 
+test('keys and values in int8 are whole steps of a scale for each position and head, the nearest ones', () => {
+  const { dims, tensors } = readReferenceModel(micro);
+  const ids = [3, 1, 4, 1, 5];
+  const keptIn = (storage: 'fp32' | 'int8') => {
+    const cache = referenceCache(dims);
+    referenceForward(dims, tensors, ids, { cache, storage, firstLogits: ids.length - 1 });
+    return cache;
+  };
+  const [exact, rounded] = [keptIn('fp32'), keptIn('int8')];
+  const rows = ids.length * dims.kvHeads;
+  for (const part of ['keys', 'values'] as const) {
+    for (let row = 0; row < rows; row++) {
+      const of = (cache: typeof exact, layer: number) =>
+        cache[part][layer]!.subarray(row * dims.headDim, (row + 1) * dims.headDim);
+      // What the second layer is given depends on what the first one rounded.
+      const scale = Math.fround(Math.max(...of(exact, 0).map(Math.abs)) / 127);
+      of(rounded, 0).forEach((value, i) => {
+        const steps = Math.round(value / scale);
+        expect(value).toBe(Math.fround(steps * scale));
+        expect(Math.abs(of(exact, 0)[i]! / scale - steps)).toBeLessThanOrEqual(0.5 + 127 * 2 ** -23);
+      });
+      expect(of(rounded, 1)).not.toEqual(of(exact, 1));
+    }
+  }
+});
+
 describe('agreement with transformers', () => {
   test.each(folders)('logits and likelihoods of %s differ by float32 rounding only', (folder) => {
     const { dims, tensors } = readReferenceModel(join(root, folder));

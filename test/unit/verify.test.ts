@@ -295,6 +295,16 @@ describe('the tolerance', () => {
     expect(term('K and V', { dtype: 'fp16' })).toBeCloseTo(term('K and V') / 8, 12);
   });
 
+  test('in int8 they are as large as half a 127th of the largest of a Gaussian row', () => {
+    const int8 = term('K and V', { dims: { ...dims, cache: 'int8' } });
+    const halfStep = Math.sqrt(2 * Math.log(2 * dims.headDim)) / 127 / 2;
+    expect(int8 / term('K and V')).toBeCloseTo(halfStep / 2 ** -8, 12);
+    expect(term('K and V', { dtype: 'fp16', dims: { ...dims, cache: 'int8' } })).toBe(int8);
+    const extraRoundings = { perLayer: 2, once: 0 };
+    const both = { extraRoundings, dims: { ...dims, cache: 'int8' as const } };
+    expect(term('other roundings', both)).toBe(term('K and V'));
+  });
+
   test('sums of 2 layers of hidden 64, ffn 128, heads 2 x 32, 100 positions, on both sides', () => {
     const sums = 2 * (5 * 64 + 32 + 100 + 2 * 32 + 128) + 2 * 64;
     expect(term('float32 sums')).toBeCloseTo(2 ** -24 * Math.sqrt(2 * sums) * 2, 12);

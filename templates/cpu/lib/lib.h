@@ -1,6 +1,7 @@
 // The kernel library of the CPU target: every function the stages call. model.h is included before.
 #pragma once
 #include "lib/attention.h"
+#include "lib/cache.h"
 #include "lib/embed.h"
 #include "lib/heads.h"
 #include "lib/input.h"

@@ -6,6 +6,8 @@ constexpr int kLanes = 4;
 typedef float Vec __attribute__((vector_size(16)));
 typedef int32_t VecInt __attribute__((vector_size(16)));
 typedef uint16_t Half4 __attribute__((vector_size(8)));
+typedef int8_t Byte16 __attribute__((vector_size(16)));
+typedef int16_t Half8 __attribute__((vector_size(16)));
 
 DEVICE Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
 DEVICE Vec even(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
@@ -25,7 +27,15 @@ DEVICE Vec load(const fp16* p) {
   return (Vec)((halves & 0x8000) << 16 | (magnitude >= 0x0f800000 ? special : finite));
 }
 
-DEVICE Vec load(const int8_t* p) { return Vec{(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
+/** Each byte four times, so that a shift brings it down with its sign: SSE2 widens no bytes. */
+DEVICE Vec load(const int8_t* p) {
+  int32_t four;
+  memcpy(&four, p, sizeof four);
+  const Byte16 bytes = (Byte16)VecInt{four, 0, 0, 0};
+  const Half8 pairs = (Half8)__builtin_shufflevector(bytes, bytes, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  const VecInt words = (VecInt)__builtin_shufflevector(pairs, pairs, 0, 0, 1, 1, 2, 2, 3, 3);
+  return __builtin_convertvector(words >> 24, Vec);
+}
 /** The low (half 0) or high four bits of 4 bytes, less 8. */
 DEVICE Vec load_half(const uint8_t* p, int half) {
   const VecInt q = VecInt{p[0], p[1], p[2], p[3]} >> (4 * half) & 15;

@@ -1,0 +1,81 @@
+// Formats of the KV cache: what is asked for, where it is refused, what it makes of a kernel, and its bytes.
+import { expect, test } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+import { generate } from '../../codegen/index.ts';
+import { checkDims } from '../../codegen/model/check-dims.ts';
+import type { ModelDims } from '../../codegen/model/dims.ts';
+import { bytesOf } from '../../codegen/model/packing.ts';
+import { settleCache } from '../../codegen/settle-cache.ts';
+import { settleWeights } from '../../codegen/settle-weights.ts';
+import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { load } from '../../load.ts';
+import { failureOf } from '../support/fake-engines.ts';
+import { refusalOf } from '../support/refusal.ts';
+
+const { dims } = resolveModel('qwen3-0.6b');
+const int8 = settleCache(dims, 'int8');
+const kernelOf = async (of: ModelDims, plan: string, target: string) =>
+  generate({ dims: of, plan: await resolvePlan(plan), target: resolveTarget(target) });
+
+test('plain is what the dims say without a wish; a format that is none is refused', () => {
+  expect(settleCache(dims, undefined)).toBe(dims);
+  expect(settleCache(int8, 'plain')).toEqual(dims);
+  expect(settleCache(int8, undefined).cache).toBe('int8');
+  const { kind, message, hint } = refusalOf(() => settleCache(dims, 'int4' as 'int8'));
+  expect([kind, message, hint]).toEqual([
+    'usage',
+    "there is no format 'int4' of a KV cache",
+    'known: plain, int8',
+  ]);
+  expect(checkDims(int8)).toBe(int8);
+  expect(refusalOf(() => checkDims({ ...dims, cache: 'fp7' as 'int8' })).message).toContain('cache is "fp7", supported: int8');
+});
+
+const refused = 'a KV cache in int8 is for a CPU, and kernels of h100 keep it in bf16';
+const hint = 'leave --cache int8 out, or give --target cpu';
+
+test.each(['explain', 'build', 'simulate'])('gen %s refuses it for a GPU in one line', async (command) => {
+  const { io, written } = memoryIo();
+  const model = ['--model', 'qwen3-tiny', '--target', 'h100', '--cache', 'int8'];
+  expect(await run([command, ...model], io)).toBe(2);
+  expect(written).toMatchObject({ out: '', err: `error: ${refused}\nhint: ${hint}\n` });
+});
+
+test('so do the library and the generator, whatever the plan', async () => {
+  const { kind, message } = await failureOf(load({ model: 'qwen3-tiny', target: 'h100', cache: 'int8' }));
+  expect([['usage', 'environment'].includes(kind), message.includes(refused)]).toEqual([true, true]);
+  for (const plan of ['stream', 'cooperative'])
+    expect((await failureOf(kernelOf(int8, plan, 'h100'))).message).toBe(refused);
+});
+
+test('a kernel with it has another name, another hash and other rows; without it nothing is said of it', async () => {
+  const [plain, other, both] = await Promise.all(
+    [dims, int8, settleWeights(int8, 'int4')].map((one) => kernelOf(one, 'cooperative', 'cpu')),
+  );
+  expect(other!.name).toBe('qwen3-0.6b-cache-int8-cpu-cooperative');
+  expect(both!.name).toBe('qwen3-0.6b-int4-cache-int8-cpu-cooperative');
+  expect(new Set([plain, other, both].map((kernel) => kernel!.hash)).size).toBe(3);
+  const [without, with8] = [plain!.sources['model.h']!, other!.sources['model.h']!];
+  expect(with8).toContain('gen --model qwen3-0.6b --cache int8 --target cpu');
+  expect(with8).toContain('using Cache = scaled_row<int8_t, kHeadDim>;');
+  expect(with8).toContain('+ position) * 2;');
+  expect(without).toContain('using Cache = bf16;');
+  expect(without).toContain('+ position) * 2 * kHeadDim;');
+  expect(without).not.toContain('--cache');
+});
+
+test('a position is a scale of four bytes and a byte for each number, twice for each head', () => {
+  const bytes = (headDim: number) => bytesOf({ ...int8, layers: 1, kvHeads: 1, headDim }).kvPerPosition;
+  expect([64, 80, 96, 128].map(bytes)).toEqual([136, 168, 200, 264]);
+  // Scales lie at multiples of four.
+  expect(bytes(10)).toBe(32);
+  expect(bytesOf(dims).kvPerPosition / bytesOf(int8).kvPerPosition).toBeCloseTo(256 / 132, 12);
+});
+
+test('gen explain says so', async () => {
+  const { io, written } = memoryIo();
+  expect(await run(['explain', 'qwen3-0.6b', '--target', 'cpu', '--cache', 'int8'], io)).toBe(0);
+  expect(written.out).toContain('28 layers, bf16, KV cache int8, up to 64 tokens');
+  expect(written.out).toContain('adds 59.1 kB of KV cache');
+});
