@@ -188,7 +188,7 @@ function checkOrigin(file: string, header: Header, origin: CacheOrigin): void {
     throw refusal(
       file,
       made,
-      'Load the model that it was saved with, for the same target and by the same plan.',
+      'Load the model that it was saved with, for the same target, by the same plan and in the same formats.',
     );
   }
   if (header.weights !== origin.weights) {

@@ -15,8 +15,9 @@ import { verify } from '../../runtime/verify.ts';
 import { failureOf } from '../support/fake-engines.ts';
 import { poison, strange } from '../support/poisoned.ts';
 import { read } from '../support/read-reply.ts';
+import { thorough } from '../support/thorough.ts';
 
-const model = join(packageRoot(), 'models', 'qwen3-tiny');
+const model = join(packageRoot(), thorough ? 'models/qwen3-tiny' : 'test/fixtures/qwen3-micro');
 const folder = mkdtempSync(join(tmpdir(), 'cache-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -28,7 +29,7 @@ beforeAll(async () => {
 });
 
 const { signal } = new AbortController();
-const ids = Array.from({ length: 70 }, (_, i) => ((i % 11) * 37 + i) % 4096);
+const ids = Array.from({ length: 70 }, (_, i) => ((i % 11) * 37 + i) % 512);
 const verified = (scorer: Scorer, golden: Golden) =>
   verify(scorer, golden, {
     dims: built.dims,
@@ -144,6 +145,7 @@ test('drafts, copies and sequences change no bit', async () => {
   const plain = await say('off');
   const drafted = await say({ tokens: 6, ngram: 1 });
   expect(drafted.ids).toEqual(plain.ids);
+  expect(drafted.drafted).toBeGreaterThan(0);
   engine.reset(0);
 
   await using first = engine.open();
@@ -166,7 +168,7 @@ test('drafts, copies and sequences change no bit', async () => {
 test('a key that is no number is an error that says where', async () => {
   const { files: _files, ...unread } = built;
   const to = join(folder, 'poisoned');
-  poison(model, to, 'model.layers.2.self_attn.k_norm.weight', 5, strange.nan);
+  poison(model, to, 'model.layers.1.self_attn.k_norm.weight', 5, strange.nan);
   const { engine } = await openEngine({ ...unread, modelDirectory: to }, { context: 64 });
   await using _ = engine;
   const { message } = await failureOf(engine.score(ids.slice(0, 9), 8));

@@ -99,7 +99,7 @@ test('a file of another model, kernel, format or longer context is refused, and 
   };
   expect(await messages({ hash: 'abd', kernel: 'yours' })).toEqual([
     'was saved with the kernel mine, and this is yours',
-    'Load the model that it was saved with, for the same target and by the same plan.',
+    'Load the model that it was saved with, for the same target, by the same plan and in the same formats.',
   ]);
   expect((await messages({ positionBytes: 6 }))[0]).toContain('was saved with the kernel');
   expect(await messages({ weights: 'w2' })).toEqual([
