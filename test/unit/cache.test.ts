@@ -29,7 +29,9 @@ test('plain is what the dims say without a wish; a format that is none is refuse
     'known: plain, int8',
   ]);
   expect(checkDims(int8)).toBe(int8);
-  expect(refusalOf(() => checkDims({ ...dims, cache: 'fp7' as 'int8' })).message).toContain('cache is "fp7", supported: int8');
+  expect(refusalOf(() => checkDims({ ...dims, cache: 'fp7' as 'int8' })).message).toContain(
+    'cache is "fp7", supported: int8',
+  );
 });
 
 const refused = 'a KV cache in int8 is for a CPU, and kernels of h100 keep it in bf16';
