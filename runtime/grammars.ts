@@ -1,7 +1,9 @@
 // Grammars of a model's replies: compiled once for its tokens, then asked before each token which may come next.
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar';
 import { OnelaunchError } from '../errors.ts';
+import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
 import { TimeLimit, withinTime } from './time-limit.ts';
+import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
 import type { MaskOrEnd, TokenMask } from './token-masks.ts';
 import { byteLetters, type Tokenizer } from './tokenizer.ts';
 import { loadXGrammar, type XGrammar } from './xgrammar.ts';
@@ -20,17 +22,26 @@ const compileMillis = 10_000;
 /** Grammars that are kept. */
 const mostKept = 32;
 
+/** What grammars are compiled for. */
+type Over = 'tokens' | 'bytes';
+
 interface Loaded extends XGrammar {
-  readonly compiler: GrammarCompiler;
+  readonly compilers: Readonly<Record<Over, GrammarCompiler>>;
   /** By their texts, the one that was used last at the end. */
   readonly compiled: Map<string, CompiledGrammar>;
 }
+
+/** The token behind all bytes, which ends what is matched byte by byte. */
+const endOfBytes = 256;
+/** One of them is in no grammar that anyone writes. */
+const fillers = ['\x7f', ...Array.from({ length: 6400 }, (_, i) => String.fromCodePoint(0xe000 + i))];
 
 /** The grammars over the tokens of a model. */
 export class Grammars {
   readonly #tokenizer: Tokenizer;
   readonly #size: number;
   #loaded: Promise<Loaded> | undefined;
+  #vocabulary: Vocabulary | undefined;
 
   /** @param size tokens that can be chosen: ids below it */
   constructor(tokenizer: Tokenizer, size: number) {
@@ -40,15 +51,15 @@ export class Grammars {
 
   /** The masks of one reply. @param stopIds tokens that end it, where the grammar is complete
    *  @throws OnelaunchError of kind usage for a grammar that cannot be read */
-  async mask(grammar: Grammar, stopIds: readonly number[]): Promise<GrammarMask> {
+  async mask(grammar: Grammar | BoundedGrammar, stopIds: readonly number[]): Promise<GrammarMask> {
     if (stopIds.length === 0) {
       throw new OnelaunchError('usage', 'a reply of a grammar needs a token that ends it', {
         hint: 'Leave stopIds out, or name one.',
       });
     }
-    const compiled = await this.#compile(grammar);
-    const { package: x } = await this.#load();
-    const matcher = await x.GrammarMatcher.createGrammarMatcher(compiled, [...stopIds]);
+    const isBounded = typeof grammar === 'object' && 'exact' in grammar;
+    const matcher = await this.#matcher(isBounded ? grammar.loose : grammar, 'tokens', stopIds);
+    const lengths = isBounded ? await this.#lengths(grammar) : null;
     let ended = false;
     return {
       next: async (token): Promise<MaskOrEnd> => {
@@ -56,7 +67,9 @@ export class Grammars {
         if (token !== null && !matcher.acceptToken(token)) {
           throw new OnelaunchError('failed', `token ${token} is not of the grammar`);
         }
+        if (token !== null) lengths?.push(token);
         const words = await matcher.getNextTokenBitmask();
+        lengths?.narrow(words);
         if (mayEnd(matcher, stopIds)) allow(words, stopIds);
         if (hasOthers(words, stopIds)) return words;
         // Where only an end may come, none needs to be computed.
@@ -66,26 +79,60 @@ export class Grammars {
         });
       },
       end: () => {
-        if (!ended) matcher.dispose();
+        if (ended) return;
+        matcher.dispose();
+        lengths?.end();
         ended = true;
       },
     };
   }
 
-  async #compile(grammar: Grammar): Promise<CompiledGrammar> {
-    const key = typeof grammar === 'string' ? `ebnf ${grammar}` : `regex ${grammar.regex}`;
+  async #lengths({ exact, loose, entry }: BoundedGrammar): Promise<LengthCounter & { end(): void }> {
+    const { bytes } = this.#tokenizer;
+    this.#vocabulary ??= vocabularyOf(bytes, this.#size);
+    const matchers = [
+      await this.#matcher(exact, 'bytes', [endOfBytes]),
+      await this.#matcher(loose, 'bytes', [endOfBytes]),
+    ];
+    const [exactly, loosely] = matchers.map(
+      (matcher): ByteMatcher => ({
+        accept: (byte) => matcher.acceptToken(byte),
+        back: (count) => matcher.rollBack(count),
+      }),
+    );
+    const filler = fillers.find((letter) => !exact.includes(letter)) ?? fillers[0]!;
+    const places = { exact: exactly!, loose: loosely! };
+    return {
+      ...countLengths(this.#vocabulary, places, [...Buffer.from(filler)], entry),
+      end: () => {
+        for (const matcher of matchers) matcher.dispose();
+      },
+    };
+  }
+
+  /** @param stopIds tokens that end what is matched */
+  async #matcher(grammar: Grammar, over: Over, stopIds: readonly number[]): Promise<GrammarMatcher> {
+    const { compiled, package: x } = await this.#compile(grammar, over);
+    return x.GrammarMatcher.createGrammarMatcher(compiled, [...stopIds]);
+  }
+
+  async #compile(
+    grammar: Grammar,
+    over: Over,
+  ): Promise<Pick<Loaded, 'package'> & { compiled: CompiledGrammar }> {
+    const key = `${over} ${typeof grammar === 'string' ? `ebnf ${grammar}` : `regex ${grammar.regex}`}`;
     if (key.length > mostCharacters) {
       throw new OnelaunchError('usage', `the grammar has ${key.length} characters`, {
         hint: `There may be ${mostCharacters}.`,
       });
     }
     const loaded = await this.#load();
-    const { package: x, compiler, compiled } = loaded;
+    const { package: x, compilers, compiled } = loaded;
     const known = compiled.get(key);
     if (known !== undefined) {
       compiled.delete(key);
       compiled.set(key, known);
-      return known;
+      return { package: x, compiled: known };
     }
     loaded.told();
     try {
@@ -95,13 +142,13 @@ export class Grammars {
           : await x.Grammar.fromStructuralTag({ type: 'regex', pattern: grammar.regex });
       const made = withinTime(
         compileMillis,
-        () => new x.CompiledGrammar(compiler.handle.CompileGrammar(read.handle)),
+        () => new x.CompiledGrammar(compilers[over].handle.CompileGrammar(read.handle)),
       );
       read.dispose();
       compiled.set(key, made);
       const [oldest] = compiled.keys();
       if (compiled.size > mostKept) compiled.delete(oldest!);
-      return made;
+      return { package: x, compiled: made };
     } catch (cause) {
       // What it was in the middle of is left as it was: those that come next begin anew.
       this.#loaded = undefined;
@@ -130,10 +177,13 @@ export class Grammars {
       // An empty token is never allowed: special ones have no text.
       this.#tokenizer.specialIds.has(id) ? '' : spelled(this.#tokenizer.bytes(id)),
     );
-    const info = await TokenizerInfo.createTokenizerInfo(vocab, 'byte_level', false, this.#size, []);
-    // What is compiled is kept here.
-    const compiler = await GrammarCompiler.createGrammarCompiler(info, false);
-    return { ...x, compiler, compiled: new Map() };
+    const compilerOf = async (tokens: string[]): Promise<GrammarCompiler> => {
+      const info = await TokenizerInfo.createTokenizerInfo(tokens, 'byte_level', false, tokens.length, []);
+      // What is compiled is kept here.
+      return GrammarCompiler.createGrammarCompiler(info, false);
+    };
+    const compilers = { tokens: await compilerOf(vocab), bytes: await compilerOf([...byteLetters, '']) };
+    return { ...x, compilers, compiled: new Map() };
   }
 }
 

@@ -2,6 +2,8 @@
 // properties that it does not name; what cannot be followed is refused by name, so that no text is wrong.
 import { OnelaunchError } from '../errors.ts';
 import { repeats } from './grammar-repeats.ts';
+import type { BoundedGrammar } from './length-counter.ts';
+import { beginApart } from './schema-branches.ts';
 
 /** A schema: an object of JSON Schema (draft 2020-12, and of older drafts what is the same there), true, or false. */
 export type JsonSchema = boolean | { readonly [keyword: string]: unknown };
@@ -53,28 +55,64 @@ object ::= "{" (string ": " any (", " string ": " any)*)? "}"
 any ::= string | number | boolean | null | array | object
 `.trim();
 
-/** The grammar of a schema; its first rule is root.
- *  @throws OnelaunchError of kind usage, with the place in the schema of what cannot be followed */
-export function jsonGrammar(schema: JsonSchema): string {
-  const { root, rules } = jsonRules(schema);
-  return [`root ::= ${root}`, ...rules, basicRules, ''].join('\n');
+/** Rules of a schema, and what stands for a text of it. */
+export interface JsonRules {
+  readonly root: string;
+  readonly rules: readonly string[];
+  /** Whether texts of it have bounds. */
+  readonly hasBounds: boolean;
+  /** The rules without these; null: the beginning of a text with bounds can be read in two ways. */
+  readonly loose: readonly string[] | null;
 }
 
-/** A schema as a part of a grammar that has the basic rules: what stands for a text of it, and the rules of that.
+/** The grammar of a schema; its first rule is root.
+ *  @throws OnelaunchError of kind usage, with the place in the schema of what cannot be followed */
+export function jsonGrammar(schema: JsonSchema): string | BoundedGrammar {
+  const json = jsonRules(schema);
+  return withLengths(
+    [json],
+    ([rules]) => [`root ::= ${json.root}`, ...rules!, basicRules, ''].join('\n'),
+    null,
+  );
+}
+
+/** A grammar of parts, in which lengths are counted apart from it where they can be.
+ *  @param write the grammar with these rules of the parts
+ *  @param entry as of BoundedGrammar */
+export function withLengths(
+  parts: readonly JsonRules[],
+  write: (rules: readonly (readonly string[])[]) => string,
+  entry: string | null,
+): string | BoundedGrammar {
+  const exact = write(parts.map(({ rules }) => rules));
+  const loose = parts.flatMap((part) => (part.loose === null ? [] : [part.loose]));
+  const isCounted = parts.some(({ hasBounds }) => hasBounds) && loose.length === parts.length;
+  return isCounted ? { exact, loose: write(loose), entry } : exact;
+}
+
+/** A schema as a part of a grammar that has the basic rules.
  *  @param prefix of the names of these rules
  *  @throws OnelaunchError as jsonGrammar does */
-export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rules: readonly string[] } {
+export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
   const rules: string[] = [];
+  const loose: string[] = [];
+  /** Texts with bounds so far; parts that are referred to may have some. */
+  let bounded = 0;
+  let referring = 0;
+  let isAmbiguous = false;
   /** Rules of what is referred to, by its pointer. */
   const referred = new Map<string, string>();
 
-  const rule = (body: string): string => {
+  /** @param any the body where texts have no bounds; null: no rule is needed there */
+  const rule = (body: string, any: string | null = body): string => {
     const name = `${prefix}r${rules.length}`;
     if (rules.length >= mostRules) throw refuse('', `it has more than ${mostRules} parts`);
     rules.push(`${name} ::= ${body}`);
+    if (any !== null) loose.push(`${name} ::= ${any}`);
     return name;
   };
 
+  const characters = repeats((body) => rule(body, null));
   const repeated = repeats(rule);
 
   /** @param open references that were followed to here without a character between */
@@ -107,7 +145,11 @@ export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rule
       if (branches.length === 0) throw refuse(`${at}.${combined}`, 'it is empty');
       if (combined === 'allOf' && branches.length > 1) throw refuse(at, 'allOf of several is not supported');
       if (combined === 'oneOf') checkApart(branches, at);
-      return choice(branches.map((branch, i) => value(branch, `${at}.${combined}[${i}]`, open)));
+      const before = bounded + referring;
+      const made = branches.map((branch, i) => value(branch, `${at}.${combined}[${i}]`, open));
+      const hasBounds = bounded + referring > before;
+      if (hasBounds && !beginApart(branches, (pointer) => pointed(schema, pointer, at))) isAmbiguous = true;
+      return choice(made);
     }
     const types = typesOf(one, at) ?? inferred(one);
     return types === null ? 'any' : choice(types.map((type) => typed(type, one, at)));
@@ -137,9 +179,9 @@ export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rule
     const { format } = one;
     const [least, most] = range(one, at, 'minLength', 'maxLength');
     if (format === undefined) {
-      return least === 0 && most === null
-        ? 'string'
-        : rule(String.raw`"\"" ${repeated('char', least, most)} "\""`);
+      if (least === 0 && most === null) return 'string';
+      bounded++;
+      return rule(String.raw`"\"" ${characters('char', least, most)} "\""`, 'string');
     }
     if (typeof format !== 'string' || !Object.hasOwn(formats, format)) {
       throw refuse(
@@ -229,6 +271,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rule
       throw refuse(`${at}.$ref`, `${JSON.stringify(pointer)} is not in this schema`);
     }
     if (open.includes(pointer)) throw refuse(`${at}.$ref`, `${pointer} refers to itself alone`);
+    referring++;
     const known = referred.get(pointer);
     if (known !== undefined) return known;
     const name = `${prefix}ref${referred.size}`;
@@ -236,7 +279,9 @@ export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rule
     const target = pointed(schema, pointer, at);
     referred.set(pointer, name);
     checkEnds(target, pointer, [...open, pointer]);
-    rules.push(`${name} ::= ${value(target, pointer, [...open, pointer])}`);
+    const body = `${name} ::= ${value(target, pointer, [...open, pointer])}`;
+    rules.push(body);
+    loose.push(body);
     return name;
   };
 
@@ -255,7 +300,8 @@ export function jsonRules(schema: JsonSchema, prefix = ''): { root: string; rule
   };
 
   checkEnds(schema, '#', ['#']);
-  return { root: value(schema, '#', ['#']), rules };
+  const root = value(schema, '#', ['#']);
+  return { root, rules, hasBounds: bounded > 0, loose: bounded > 0 && isAmbiguous ? null : loose };
 }
 
 type Fields = { readonly [keyword: string]: unknown };
@@ -311,7 +357,7 @@ function typesOf(one: Fields, at: string): readonly string[] | null {
   const { type } = one;
   if (type === undefined) return null;
   const types = Array.isArray(type) ? type : [type];
-  if (types.length > 0 && types.every((each) => typeof each === 'string')) return types;
+  if (types.length > 0 && types.every((each) => typeof each === 'string')) return [...new Set(types)];
   throw refuse(`${at}.type`, 'it is neither a name nor a list of names');
 }
 
@@ -328,7 +374,8 @@ function isOfType(value: unknown, type: string): boolean {
   return typeof value === type;
 }
 
-function pointed(schema: JsonSchema, pointer: string, at: string): unknown {
+/** What a pointer in a schema refers to. @throws OnelaunchError of kind usage where there is nothing */
+export function pointed(schema: JsonSchema, pointer: string, at: string): unknown {
   let target: unknown = schema;
   for (const part of pointer.split('/').slice(1)) {
     const key = decodeURIComponent(part).replaceAll('~1', '/').replaceAll('~0', '~');

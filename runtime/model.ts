@@ -9,6 +9,7 @@ import type { Speculate, TokenLogprobs } from './engine-options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
 import type { SchemaOption } from './json-schema.ts';
+import type { BoundedGrammar } from './length-counter.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type PlaceEngine, Places } from './places.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
@@ -21,7 +22,7 @@ import { sortStops } from './stop-strings.ts';
 import { behindThinking, thinkingOf } from './thinking.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { type ToolForm, toolForm } from './tool-form.ts';
-import { toolGrammar } from './tool-grammar.ts';
+import { readForm, toolGrammar } from './tool-grammar.ts';
 import { toolReader } from './tool-reader.ts';
 import {
   type Calling,
@@ -317,7 +318,7 @@ export class LanguageModel {
   }
 
   /** The masks of a reply that is to be a text of a grammar. */
-  #mask(grammar: Grammar, stopIds: readonly number[], size: number): Promise<GrammarMask> {
+  #mask(grammar: Grammar | BoundedGrammar, stopIds: readonly number[], size: number): Promise<GrammarMask> {
     this.#grammars ??= new Grammars(needed(this.#parts.tokenizer, this.manifest), size);
     return this.#grammars.mask(grammar, stopIds);
   }
@@ -339,7 +340,7 @@ export class LanguageModel {
     if (calling !== null && !isChat) {
       throw new OnelaunchError('usage', 'options.tools is for chat', { hint: 'Call chat with messages.' });
     }
-    const form = calling === null ? null : this.#needForm();
+    const form = calling === null ? null : readForm(this.#needForm(), calling);
     const grammar = form === null ? checked.grammar : toolGrammar(form, calling!);
     const prompt = tokens(checked);
     checkTokens(prompt, vocab, tokenizer);

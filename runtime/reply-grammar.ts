@@ -3,6 +3,7 @@ import { OnelaunchError } from '../errors.ts';
 import type { Grammar } from './grammars.ts';
 import { jsonGrammar } from './json-grammar.ts';
 import { isZod, jsonSchemaOf, readBy, type SchemaOption } from './json-schema.ts';
+import type { BoundedGrammar } from './length-counter.ts';
 import type { Readers, ReplyResult } from './reply.ts';
 import { thinkingEnd } from './thinking.ts';
 import { readCalls, type ToolOption } from './tools.ts';
@@ -15,7 +16,7 @@ export function grammarOf({
 }: {
   readonly schema?: SchemaOption | undefined;
   readonly grammar?: Grammar | undefined;
-}): Grammar | null {
+}): Grammar | BoundedGrammar | null {
   if (schema === undefined) return grammar ?? null;
   if (grammar === undefined) return jsonGrammar(jsonSchemaOf(schema, 'options.schema'));
   throw new OnelaunchError('usage', 'options has both schema and grammar', { hint: 'Give one of them.' });
@@ -38,6 +39,11 @@ function jsonOfReply({ text, finish }: ReplyResult, schema: SchemaOption | undef
   try {
     value = JSON.parse(behind);
   } catch (cause) {
+    if (finish === 'tool_calls') {
+      throw new OnelaunchError('failed', 'the reply is calls of functions, and no JSON', {
+        hint: 'Its toolCalls() has them.',
+      });
+    }
     const why = finish === 'stop' ? 'is no JSON' : `is no JSON: it ended at ${JSON.stringify(finish)}`;
     throw new OnelaunchError('failed', `the reply ${why}`, {
       hint: finish === 'stop' ? 'Ask for it with the option schema.' : 'Give it more maxTokens.',

@@ -7,6 +7,7 @@ import { type LogitBias, mostNgram, type OnPrompt, type Speculate } from './engi
 import type { GenerationDefaults } from './generation-config.ts';
 import type { Grammar } from './grammars.ts';
 import { isSchema, type SchemaOption } from './json-schema.ts';
+import type { BoundedGrammar } from './length-counter.ts';
 import { mostBiases, mostTopLogprobs } from './limits.ts';
 import { grammarOf } from './reply-grammar.ts';
 import {
@@ -66,7 +67,8 @@ export interface ReplyOptions {
   /** The reply is a text of this grammar: EBNF, whose first rule is root, or a regular expression. As `schema` of thinking. */
   readonly grammar?: Grammar | undefined;
   /** Functions that the reply may call, told to the model by its chat template. Once a call begins, it is of one of them, and its arguments are
-   *  as the parameters say; `toolCalls()` of the reply has them. Stop texts end what is said, not calls. Not with `schema` or `grammar`. Chat only. */
+   *  as the parameters say; `toolCalls()` of the reply has them. Stop texts end what is said, not calls. Beside a `schema` a reply is either calls or JSON of it. Not with
+   *  `grammar`. Chat only. */
   readonly tools?: readonly ToolOption[] | undefined;
   /** Whether the reply calls: 'auto', as the model decides, behind what it says; 'required', at least one; { name }, this one; 'none', as if there were
    *  no tools. With 'required' and { name } thinking is left out, unless enableThinking is true. @default 'auto' */
@@ -94,7 +96,7 @@ export interface CheckedOptions {
   /** Null: what is usual where the model runs. */
   readonly speculate: Speculate | null;
   /** Null: any text. */
-  readonly grammar: Grammar | null;
+  readonly grammar: Grammar | BoundedGrammar | null;
   /** Null: no functions. */
   readonly calling: Calling | null;
   readonly onPrompt: OnPrompt | undefined;
@@ -178,8 +180,8 @@ export function checkOptions(
   const bias = given.logitBias ?? {};
   checkBias(bias, size);
   const calling = callingOf(given);
-  const grammar = grammarOf(given);
-  const isFixed = grammar !== null || calling?.required === true;
+  const grammar = calling === null ? grammarOf(given) : null;
+  const isFixed = grammar !== null || (calling !== null && (calling.required || calling.said !== null));
   const { topLogprobs, logprobs = topLogprobs !== undefined } = given;
   return {
     maxTokens: given.maxTokens ?? defaults.maxTokens ?? defaultMaxTokens,

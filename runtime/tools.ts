@@ -56,6 +56,8 @@ export interface Calling {
   readonly required: boolean;
   /** Whether there may be several. */
   readonly parallel: boolean;
+  /** What a reply without calls is; null: any text. */
+  readonly said: JsonSchema | null;
 }
 
 const mostTools = 128;
@@ -79,12 +81,12 @@ interface Given {
   readonly tools?: readonly ToolOption[] | undefined;
   readonly toolChoice?: ToolChoice | undefined;
   readonly parallelToolCalls?: boolean | undefined;
-  readonly schema?: unknown;
+  readonly schema?: SchemaOption | undefined;
   readonly grammar?: unknown;
 }
 
 /** What the options let a reply call; null: nothing.
- *  @throws OnelaunchError of kind usage: parameters that are of no object, a choice of what is not there, a schema beside tools */
+ *  @throws OnelaunchError of kind usage: parameters that are of no object, a choice of what is not there, a grammar beside tools */
 export function callingOf(given: Given): Calling | null {
   const { tools, toolChoice = 'auto', parallelToolCalls = true } = given;
   if (tools === undefined) {
@@ -102,15 +104,16 @@ export function callingOf(given: Given): Calling | null {
     throw wrong('options.toolChoice names a function that is not in options.tools', `There are ${names}.`);
   }
   if (toolChoice === 'none') return null;
-  const beside = given.schema !== undefined ? 'schema' : given.grammar !== undefined ? 'grammar' : null;
-  if (beside !== null) {
+  if (given.grammar !== undefined) {
     throw wrong(
-      `options has both tools and ${beside}`,
-      'A reply calls functions, or is of a schema: leave one out, or the tools with toolChoice none.',
+      'options has both tools and grammar',
+      'A schema may stand beside tools; leave the grammar out, or the tools with toolChoice none.',
     );
   }
+  const said = given.schema === undefined ? null : jsonSchemaOf(given.schema, 'options.schema');
   const described = read.map((one) => one.described);
-  return { described, tools: named, required: toolChoice !== 'auto', parallel: parallelToolCalls };
+  const required = toolChoice !== 'auto';
+  return { described, tools: named, required, parallel: parallelToolCalls, said };
 }
 
 function readTool({ function: { name, description, parameters = {} } }: ToolOption) {

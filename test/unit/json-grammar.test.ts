@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { Grammars } from '../../runtime/grammars.ts';
-import { jsonGrammar } from '../../runtime/json-grammar.ts';
+import { type JsonSchema, jsonGrammar } from '../../runtime/json-grammar.ts';
 import { grammarOf } from '../../runtime/reply-grammar.ts';
 import type { MaskOrEnd } from '../../runtime/token-masks.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
@@ -44,6 +44,8 @@ it('what nests without end is refused', () => {
   expect(refusalOf(() => grammarOf({ schema: {}, grammar: 'root ::= "a"' })).message).toContain('both');
 });
 
+const numberGrammar = (schema: JsonSchema) => jsonGrammar(schema) as string;
+
 /** The texts of the first rule of a grammar that has characters, classes and counts only. */
 function regexOf(grammar: string): RegExp {
   const [, body] = /^r0 ::= (.*)$/m.exec(grammar)!;
@@ -64,7 +66,7 @@ it('whole numbers within bounds, and no others, are texts of its grammar', () =>
     [0, 9],
     [100, 199],
   ]) {
-    const regex = regexOf(jsonGrammar({ type: 'integer', minimum, maximum }));
+    const regex = regexOf(numberGrammar({ type: 'integer', minimum, maximum }));
     for (let i = minimum! - 1100; i <= maximum! + 1100; i++) {
       expect(regex.test(String(i)), `${i} in ${minimum}..${maximum}`).toBe(i >= minimum! && i <= maximum!);
     }
@@ -79,7 +81,7 @@ it('numbers of its grammar are within bounds', () => {
     [1.25, 12.5],
     [-7, -4],
   ]) {
-    const regex = regexOf(jsonGrammar({ type: 'number', minimum, exclusiveMaximum }));
+    const regex = regexOf(numberGrammar({ type: 'number', minimum, exclusiveMaximum }));
     let inside = 0;
     for (let i = -2000; i <= 2000; i++) {
       const number = i / 100;
@@ -98,7 +100,7 @@ const has = (words: MaskOrEnd, id: number) =>
   words === 'end' ? id === end : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
 
 /** Whether the masks of a grammar let a text come and end there. */
-async function accepts(grammar: string, text: string): Promise<boolean> {
+async function accepts(grammar: Parameters<Grammars['mask']>[0], text: string): Promise<boolean> {
   const mask = await bundled.mask(grammar, [end]);
   let words = await mask.next(null);
   for (const letter of text) {

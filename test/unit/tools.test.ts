@@ -3,11 +3,12 @@ import { describe, expect, expectTypeOf, it } from 'vitest';
 import { z } from 'zod';
 import { type ChatMessage, chatTemplate } from '../../runtime/chat-template.ts';
 import { Grammars } from '../../runtime/grammars.ts';
+import type { SchemaOption } from '../../runtime/json-schema.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
 import { behindThinking, thinkingOf, thoughts } from '../../runtime/thinking.ts';
 import type { MaskOrEnd } from '../../runtime/token-masks.ts';
 import { toolForm } from '../../runtime/tool-form.ts';
-import { toolGrammar } from '../../runtime/tool-grammar.ts';
+import { readForm, toolGrammar } from '../../runtime/tool-grammar.ts';
 import { type ToolCallPart, toolReader } from '../../runtime/tool-reader.ts';
 import { callingOf, type ToolChoice, type ToolOption } from '../../runtime/tools.ts';
 import { makeDirectory, makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
@@ -75,7 +76,7 @@ const allows = (words: MaskOrEnd, id: number) =>
   words === 'end' ? id === end : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
 
 /** How many characters of a text a grammar allows; its length + 1 where the text may also end. */
-async function allowed(grammar: string, text: string): Promise<number> {
+async function allowed(grammar: Parameters<Grammars['mask']>[0], text: string): Promise<number> {
   const mask = await grammars.mask(grammar, [end]);
   let words = await mask.next(null);
   let at = 0;
@@ -121,6 +122,35 @@ describe.each(Object.keys(forms) as FormName[])('the masks of %s', (name) => {
     if (two === null) return;
     expect(await allowed(grammarOf('auto', false), two)).toBeLessThan(two.length);
     expect(await allowed(grammarOf('auto', false), one)).toBe(whole(one));
+  });
+});
+
+describe.each(Object.keys(forms) as FormName[])('beside a schema, the masks of %s', (name) => {
+  const warm = { type: 'object', properties: { warm: { type: 'boolean' } }, required: ['warm'] };
+  const calling = (schema: SchemaOption, toolChoice?: ToolChoice) =>
+    callingOf({ tools, schema, toolChoice })!;
+  const { one, two } = written[name];
+
+  it('allow calls or a text of it, and nothing else', async () => {
+    const form = readForm(forms[name], calling(warm));
+    const grammar = toolGrammar(form, calling(warm));
+    const json = '{"warm": true}';
+    for (const text of [json, one, ...(two === null ? [] : [two])]) {
+      expect(await allowed(grammar, text), text).toBe(text.length + 1);
+      const reader = toolReader(form, calling(warm).tools);
+      const said = reader.push(text).text + reader.end().text;
+      expect([said, reader.calls.length > 0]).toEqual(text === json ? [json, false] : ['', true]);
+    }
+    expect(await allowed(grammar, 'A')).toBe(0);
+    expect(await allowed(grammar, `${json} ${one}`)).toBe(json.length);
+    expect(await allowed(toolGrammar(form, calling(warm, 'required')), json)).toBeLessThan(3);
+  });
+
+  it('are refused where a text of it may begin as a call', () => {
+    const asked = calling({ type: 'object' });
+    const make = () => toolGrammar(readForm(forms[name], asked), asked);
+    if (name !== 'llama') expect(make).not.toThrow();
+    else expect(refusalOf(make).message).toContain('may begin as the calls of this model do, with "{\\"name');
   });
 });
 
@@ -219,6 +249,19 @@ describe('chat with tools', () => {
     expectTypeOf<Extract<Calls[number], { name: 'add' }>['arguments']>().toEqualTypeOf<{ a: number }>();
   });
 
+  it('is either calls or JSON of a schema', async () => {
+    const schema = z.object({ warm: z.enum(['<tool_call>', 'no']) });
+    const ask = () => llm.chat(question, { tools, schema });
+    engine.says(written.qwen3.two);
+    expect(await ask().toolCalls()).toHaveLength(2);
+    await expect(ask().json()).rejects.toThrow('the reply is calls of functions, and no JSON');
+    engine.says('{"warm": "<tool_call>"}');
+    expect(await ask().json()).toEqual({ warm: '<tool_call>' });
+    expect(await ask().toolCalls()).toEqual([]);
+    const required = llm.chat(question, { tools, schema, toolChoice: 'required' }).result();
+    await expect(required).rejects.toThrow('the mask forbids "{"');
+  });
+
   it('goes on from the results of calls in a session', async () => {
     engine.says(written.qwen3.two);
     const session = llm.session({ reply: { tools } });
@@ -263,7 +306,10 @@ describe('chat with tools', () => {
     [{ tools, toolChoice: { name: 'b' } }, 'options.toolChoice names a function that is not in'],
     [{ toolChoice: 'required' }, 'options has no tools'],
     [{ tools: [Object.assign(tool('a'), { strict: true })] }, 'options.tools.0 has no strict'],
-    [{ tools, schema: {} }, 'options has both tools and schema'],
+    [
+      { tools, schema: { type: 'string', pattern: 'a' } },
+      'the schema cannot be followed at #: the keyword pattern',
+    ],
     [{ tools, grammar: 'root ::= "a"' }, 'options has both tools and grammar'],
     [
       { tools: [tool('a', { type: 'object', properties: { b: { pattern: 'x' } } })] },
