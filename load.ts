@@ -31,6 +31,9 @@ export interface LoadOptions extends KernelOptions {
   readonly context?: number | undefined;
   /** Replies that can run at a time, up to 16, in shared passes; each has a KV cache of `context` positions. On a CPU. @default 1 */
   readonly parallel?: number | undefined;
+  /** Most replies that wait while as many run, first come, first served; one more is refused as busy, and with 0 each one. A reply that waits ends
+   *  with finish 'abort' when its signal is aborted. @default as many as come */
+  readonly queue?: number | undefined;
   /** CPU threads. @default as many as physical cores */
   readonly threads?: number | undefined;
   /** GPU ordinal. @default 0 */
@@ -89,6 +92,7 @@ const loadShape = z.strictObject({
   ...kernelShape,
   context: count.optional(),
   parallel: count.max(mostSequences).optional(),
+  queue: z.int().nonnegative().optional(),
   threads: count.optional(),
   device: z.int().nonnegative().optional(),
   randomWeights: z
@@ -123,8 +127,8 @@ export async function load(options: LoadOptions): Promise<LanguageModel> {
   });
   const { engine, ...opened } = await openEngine(built, { ...given, sequences: given.parallel });
   try {
-    const { parallel, embeddings } = given;
-    return await openModel(built, engine, { ...opened, parallel, embeddings });
+    const { parallel, queue, embeddings } = given;
+    return await openModel(built, engine, { ...opened, parallel, queue, embeddings });
   } catch (error) {
     engine.close();
     throw error;
@@ -180,7 +184,7 @@ export async function buildChecked(input: BuildInput, options: BuildOptions): Pr
   };
 }
 
-type OpenOptions = Omit<LoadOptions, keyof KernelOptions | 'parallel'> &
+type OpenOptions = Omit<LoadOptions, keyof KernelOptions | 'parallel' | 'queue'> &
   Pick<KernelOptions, 'onProgress' | 'signal'> & { readonly sequences?: number | undefined };
 
 /** Opens a built library and loads its weights. The caller closes the engine.
@@ -250,7 +254,8 @@ async function tensorsOf({ files, modelDirectory, dims }: BuiltKernel): Promise<
 /** The model over an engine that has its weights.
  *  @param options.warnings of the weights, told with the notes of the build
  *  @param options.weights as openEngine tells it: by it a conversation is restored only with the weights that it was saved with
- *  @param options.parallel places for replies: sequences of the engine, which was opened for as many */
+ *  @param options.parallel places for replies: sequences of the engine, which was opened for as many
+ *  @param options.queue as of LoadOptions */
 export async function openModel(
   built: BuiltKernel,
   engine: Engine,
@@ -258,9 +263,11 @@ export async function openModel(
     warnings = [],
     weights,
     parallel = 1,
+    queue,
     embeddings = false,
   }: Partial<Omit<OpenEngine, 'engine'>> & {
     readonly parallel?: number | undefined;
+    readonly queue?: number | undefined;
     readonly embeddings?: boolean | undefined;
   } = {},
 ): Promise<LanguageModel> {
@@ -277,7 +284,7 @@ export async function openModel(
   return new LanguageModel({
     engine,
     ...(parallel > 1 && { sequences: Array.from({ length: parallel }, place) }),
-    manifest,
+    ...{ queue, manifest },
     defaults: files?.defaults ?? greedy,
     tokenizer,
     template:

@@ -11,7 +11,7 @@ import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
 import type { SchemaOption } from './json-schema.ts';
 import type { BoundedGrammar } from './length-counter.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
-import { type PlaceEngine, Places } from './places.ts';
+import { type Place, type PlaceEngine, Places } from './places.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
 import { replyText } from './reply-text.ts';
@@ -41,6 +41,8 @@ export interface ModelParts {
   readonly engine: ReplyEngine;
   /** Where replies run, at a time in each one; by default in the engine's own sequence. */
   readonly sequences?: readonly PlaceEngine[];
+  /** Most replies that wait for one of these to be free; one more is refused. @default as many as come */
+  readonly queue?: number | undefined;
   readonly manifest: Manifest;
   readonly defaults: GenerationDefaults;
   /** Null: the model is run without its files, on tokens only. */
@@ -89,7 +91,8 @@ interface Asked {
   readonly isChat: boolean;
 }
 
-/** A model that is ready to reply, to as many at a time as it was loaded for. Made by `load`. */
+/** A model that is ready to reply, to as many at a time as it was loaded for; those that come meanwhile wait, in their order, until they are read
+ *  or their signal is aborted. So the loop over a reply must not wait for another one where there is one place. Made by `load`. */
 export class LanguageModel {
   readonly manifest: Manifest;
   /** Positions of the KV cache: prompt and reply together have at most so many tokens. */
@@ -112,7 +115,7 @@ export class LanguageModel {
   constructor(parts: ModelParts) {
     this.#parts = parts;
     this.manifest = parts.manifest;
-    this.#places = new Places(parts.sequences ?? [parts.engine]);
+    this.#places = new Places(parts.sequences ?? [parts.engine], parts.queue ?? Number.POSITIVE_INFINITY);
     this.parallel = this.#places.count;
     this.context = parts.engine.context;
     this.device = parts.engine.device;
@@ -142,20 +145,18 @@ export class LanguageModel {
   }
 
   /** Writes a conversation into a file, as `save` of a session does, with what the KV cache has of it. What it no longer has is computed again
-   *  when the conversation goes on.
-   *  @throws OnelaunchError of kind environment when the file cannot be written; usage when all places have replies, or the model is closed */
+   *  when the conversation goes on. Waits while all places have replies.
+   *  @throws OnelaunchError of kind environment when the file cannot be written; usage when too many wait, or the model is closed */
   async save(file: string, session: SessionOptions): Promise<void> {
     checkArguments(pathSchema, file, 'file');
     this.#checkOpen();
-    this.#places.checkFree();
     const { messages = [], reply = {} } = session;
     const prompt =
       messages.length > 0 ? this.#encodeChat(messages, { ...reply, calling: callingOf(reply) }) : [];
-    const place = this.#places.holding(prompt);
-    const tokens = prompt.slice(0, place.common(prompt));
-    const origin = this.#origin(place.engine);
-    place.stop = new AbortController();
+    const place = opened(await this.#places.holding(prompt, new AbortController()));
     try {
+      const tokens = prompt.slice(0, place.common(prompt));
+      const origin = this.#origin(place.engine);
       await writeSession(file, { origin, session, tokens }, (at, count) => place.engine.readCache(at, count));
     } finally {
       place.leave(place.held);
@@ -164,16 +165,15 @@ export class LanguageModel {
 
   /** The conversation in a file that `save` of a session has written: it goes on as if it had never been left, and its KV cache takes the place
    *  that was used longest ago.
-   *  @throws OnelaunchError of kind usage: no such file, one that is damaged, cut short, or of another model or format; the model is busy or closed */
+   *  @throws OnelaunchError of kind usage: no such file, one that is damaged, cut short, or of another model or format; too many wait for a place, or the model is closed */
   async restore(file: string): Promise<Session> {
     checkArguments(pathSchema, file, 'file');
     this.#checkOpen();
-    this.#places.checkFree();
     const saved = await readSession(file, this.#origin(this.#parts.engine), this.context);
     try {
       this.#checkOpen();
       const session = this.session(saved.session);
-      const place = this.#places.take(saved.tokens, new AbortController());
+      const place = opened(await this.#places.take(saved.tokens, new AbortController()));
       try {
         place.begin([]);
         for await (const { ids, bytes } of saved.pieces()) place.engine.writeCache(ids, bytes);
@@ -200,7 +200,7 @@ export class LanguageModel {
 
   /** The continuation of tokens. Pieces have text if the model has a tokenizer.
    *  @throws OnelaunchError of kind usage, when the reply is read: wrong options, a prompt that does not fit the context,
-   *  a token outside the vocabulary, another reply still running, a closed model; of kind failed: the engine's. */
+   *  a token outside the vocabulary, more replies that wait than may, a closed model; of kind failed: the engine's. */
   generate(tokenIds: readonly number[], options: ReplyOptions = {}): Reply {
     const tokens = () => {
       const { vocab } = this.manifest.dims;
@@ -274,11 +274,12 @@ export class LanguageModel {
     if (checked.length > this.context) throw new ContextOverflow(checked.length - 1, this.context);
     this.#checkOpen();
     const stop = new AbortController();
-    const place = this.#places.take([], stop);
+    const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+    const place = await this.#places.take([], stop, either);
+    if (place === null) throw either.reason;
     let held: readonly number[] = [];
     try {
       place.begin([]);
-      const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
       const made = await make(place.engine, checked, either);
       held = checked;
       return made;
@@ -332,7 +333,6 @@ export class LanguageModel {
     const { tokenizer, manifest } = this.#parts;
     this.#checkOpen();
     this.#checkReplies();
-    this.#places.checkFree();
     const { vocab } = manifest.dims;
     const size = Math.min(tokenizer?.size ?? vocab, vocab);
     const checked = withSpecialStops(checkOptions(options, defaults, size), tokenizer);
@@ -351,7 +351,6 @@ export class LanguageModel {
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
     const unbound = grammar === null ? undefined : await this.#mask(grammar, checked.stopIds, size);
     this.#checkOpen();
-    this.#places.checkFree();
 
     const thinking = unbound && tokenizer ? thinkingOf(tokenizer, prompt, checked.enableThinking) : null;
     const mask = unbound && behindThinking(unbound, thinking);
@@ -369,8 +368,6 @@ export class LanguageModel {
       topLogprobs === null
         ? undefined
         : { top: topLogprobs, onLogprobs: (more: readonly TokenLogprobs[]) => void told.push(...more) };
-    const place = this.#places.take(prompt, stop);
-    const { engine } = place;
 
     /** What the engine was given and what it made, whether or not the caller saw all of it. */
     const fed = [...prompt];
@@ -409,6 +406,12 @@ export class LanguageModel {
         timings: { promptMs, decodeMs, tokensPerSecond, firstTokenMs },
       };
     };
+    const place = await this.#takePlace(prompt, stop, signal, mask);
+    if (place === null) {
+      settle(result());
+      return result();
+    }
+    const { engine } = place;
     try {
       if (!signal.aborted) {
         began = true;
@@ -447,6 +450,22 @@ export class LanguageModel {
       settle(result());
     }
     return result();
+  }
+
+  /** A place for a reply, whose mask ends here if there is none. Null: it was stopped while it waited. */
+  async #takePlace(
+    prompt: readonly number[],
+    stop: AbortController,
+    signal: AbortSignal,
+    mask: GrammarMask | undefined,
+  ): Promise<Place | null> {
+    let place: Place | null = null;
+    try {
+      place = await this.#places.take(prompt, stop, signal);
+    } finally {
+      if (place === null) mask?.end();
+    }
+    return place;
   }
 
   #needTemplate(): ChatTemplate {
@@ -491,7 +510,7 @@ export class LanguageModel {
   }
 
   #checkOpen(): void {
-    if (this.#closing) throw new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
+    if (this.#closing) throw closed();
   }
 
   #checkReplies(): void {
@@ -507,6 +526,14 @@ export class LanguageModel {
     }
     if (prompt.length >= this.context) throw new ContextOverflow(prompt.length, this.context);
   }
+}
+
+const closed = () => new OnelaunchError('usage', 'the model is closed', { hint: 'Load it again.' });
+
+/** A place that was waited for. @throws OnelaunchError of kind usage where the model was closed meanwhile */
+function opened(place: Place | null): Place {
+  if (place === null) throw closed();
+  return place;
 }
 
 /** With the stop texts that are special tokens as stop ids. */

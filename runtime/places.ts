@@ -2,6 +2,7 @@
 // memory: who comes takes the place that was used longest ago, and copies what another holds of its prompt.
 import { OnelaunchError } from '../errors.ts';
 import type { Engine } from './engine.ts';
+import { Queue } from './queue.ts';
 import type { Sequence } from './sequence.ts';
 
 /** What a place needs: an engine, or one of its sequences. */
@@ -20,6 +21,8 @@ export class Place {
   held: readonly number[] = [];
   /** When its reply began, counted in replies. */
   begun = 0;
+  /** Lets the next one in that waits for a place. */
+  onFree = () => {};
   readonly #waiting = new Set<() => void>();
 
   constructor(engine: PlaceEngine) {
@@ -70,38 +73,79 @@ export class Place {
     this.held = held;
     this.stop = undefined;
     this.moved();
+    this.onFree();
   }
 }
 
-/** All places of a model. */
+/** What a queue refuses those with whose signal is aborted. */
+const left = new Error('its signal was aborted before its turn');
+
+/** All places of a model, and those who wait for one, in the order in which they came. */
 export class Places {
   /** The one that was used longest ago first. */
   #places: readonly Place[];
   #begun = 0;
+  readonly #queue: Queue;
+  /** Of those who wait. */
+  readonly #stops = new Set<AbortController>();
 
-  constructor(engines: readonly PlaceEngine[]) {
+  /** @param mostWaiting one more is refused */
+  constructor(engines: readonly PlaceEngine[], mostWaiting: number) {
     this.#places = engines.map((engine) => new Place(engine));
+    this.#queue = new Queue({
+      ...{ capacity: mostWaiting, waitMillis: null, late: () => left, left: () => left },
+      full: () => this.#busy(mostWaiting),
+    });
+    this.#queue.places = engines.length;
   }
 
   get count(): number {
     return this.#places.length;
   }
 
-  /** @throws OnelaunchError of kind usage when each has a reply */
-  checkFree(): void {
-    if (this.#free().length > 0) return;
-    const many = this.count > 1;
-    const hint = many
-      ? 'Wait for the end of one, or load the model with more `parallel`.'
-      : 'Wait for its end, leave its loop or call return() of its iterator, abort its signal, or load the model a second time.';
-    const what = many ? `${this.count} replies, as many as it was loaded for` : 'another reply';
-    throw new OnelaunchError('usage', `the model is busy with ${what}`, { hint });
+  /** A place for a prompt, when it is its turn: the free one that holds most of it, if no more is lost there than found; else one that holds
+   *  nothing, or the one that was used longest ago. Null: it was stopped, or the signal aborted, while it waited.
+   *  @throws OnelaunchError of kind usage when too many wait */
+  take(prompt: readonly number[], stop: AbortController, signal = stop.signal): Promise<Place | null> {
+    return this.#enter(stop, signal, () => this.#best(prompt));
   }
 
-  /** A free place for a prompt: the one that holds most of it, if no more is lost there than found; else one that holds nothing, or the
-   *  one that was used longest ago. @throws as checkFree does */
-  take(prompt: readonly number[], stop: AbortController): Place {
-    this.checkFree();
+  /** The free place that holds most of these tokens, when it is this one's turn, as take gives one. */
+  holding(tokens: readonly number[], stop: AbortController): Promise<Place | null> {
+    return this.#enter(stop, stop.signal, () => mostBy(this.#free(), (place) => place.common(tokens)));
+  }
+
+  async #enter(stop: AbortController, signal: AbortSignal, choose: () => Place): Promise<Place | null> {
+    this.#stops.add(stop);
+    try {
+      const leave = await this.#queue.enter(signal);
+      if (signal.aborted) {
+        leave();
+        return null;
+      }
+      const place = choose();
+      place.stop = stop;
+      place.onFree = leave;
+      return place;
+    } catch (error) {
+      if (error === left) return null;
+      throw error;
+    } finally {
+      this.#stops.delete(stop);
+    }
+  }
+
+  #busy(mostWaiting: number): OnelaunchError {
+    const many = this.count > 1;
+    const what = many ? `${this.count} replies, as many as it was loaded for` : 'another reply';
+    const waiting = mostWaiting > 0 ? `, and ${mostWaiting} wait, as many as may` : '';
+    const hint = many
+      ? 'Wait for the end of one, or load the model with more `parallel` or `queue`.'
+      : 'Wait for its end, leave its loop or call return() of its iterator, abort its signal, or load the model with more `queue`.';
+    return new OnelaunchError('usage', `the model is busy with ${what}${waiting}`, { hint });
+  }
+
+  #best(prompt: readonly number[]): Place {
     const free = this.#free();
     const best = mostBy(free, (place) => place.common(prompt));
     const common = best.common(prompt);
@@ -110,15 +154,8 @@ export class Places {
     const oldest = empty ?? free[0]!;
     const taken = lost === 0 || (lost <= common && empty === undefined) ? best : oldest;
     this.#places = [...this.#places.filter((place) => place !== taken), taken];
-    taken.stop = stop;
     taken.begun = ++this.#begun;
     return taken;
-  }
-
-  /** The free place that holds most of these tokens. @throws as checkFree does */
-  holding(tokens: readonly number[]): Place {
-    this.checkFree();
-    return mostBy(this.#free(), (place) => place.common(tokens));
   }
 
   /** Gives a place that was taken what any other has of its prompt: also one that runs, and one that is to have more, once it has.
@@ -143,8 +180,9 @@ export class Places {
     return place.engine.position;
   }
 
-  /** Ends all replies. */
+  /** Ends all replies, and all waiting for one. */
   stop(): void {
+    for (const stop of [...this.#stops]) stop.abort();
     for (const { stop } of this.#places) stop?.abort();
   }
 

@@ -15,7 +15,14 @@ const directory = join(packageRoot(), 'models', 'qwen3-tiny');
 
 async function ready(context = 256) {
   const engine = await readyEngine({ device: 1, context });
-  const parts = { engine, manifest: fake.manifest, defaults: greedy, tokenizer: null, template: null };
+  const parts = {
+    engine,
+    queue: 0,
+    manifest: fake.manifest,
+    defaults: greedy,
+    tokenizer: null,
+    template: null,
+  };
   return { engine, llm: new LanguageModel(parts) };
 }
 

@@ -12,10 +12,10 @@ import { until } from '../support/within.ts';
 const { fake, readyEngine, emptyEngine } = await fakeEngines();
 
 describe.each(backends)('a model over %s', (_, device) => {
-  async function ready() {
+  async function ready(queue?: number) {
     const engine = await readyEngine({ device });
     return new LanguageModel({
-      engine,
+      ...{ engine, queue },
       manifest: fake.manifest,
       defaults: greedy,
       tokenizer: null,
@@ -66,7 +66,7 @@ describe.each(backends)('a model over %s', (_, device) => {
   });
 
   it('replies again when return() has ended the reply before', async () => {
-    const model = await ready();
+    const model = await ready(0);
     const iterator = held(model)[Symbol.asyncIterator]();
     await iterator.next();
     const busy = await failureOf(model.generate([4]).result());

@@ -103,7 +103,7 @@ const manifest = { model: 'qwen3-tiny', dims: { vocab: 4096 } } as Manifest;
 function modelOf(text: string, context?: number) {
   const engine = new ScriptedEngine(tokenizer.encode(text), context);
   const llm = new LanguageModel({
-    engine: engine as unknown as ReplyEngine,
+    ...{ engine: engine as unknown as ReplyEngine, queue: 0 },
     manifest,
     defaults: readGenerationConfig(directory),
     tokenizer,

@@ -7,12 +7,11 @@ import { fakeReply, tokens } from '../support/host-fake.ts';
 
 const { fake, readyEngine } = await fakeEngines();
 
-async function ready(parallel: number, context = 256) {
+async function ready(parallel: number, { context = 256, queue }: { context?: number; queue?: number } = {}) {
   const engine = await readyEngine({ device: 1, sequences: parallel, context });
   const sequences = Array.from({ length: parallel }, () => engine.open());
   const parts = {
-    engine,
-    sequences,
+    ...{ engine, sequences, queue },
     manifest: fake.manifest,
     defaults: greedy,
     tokenizer: null,
@@ -27,7 +26,7 @@ const say = (llm: LanguageModel, ids: readonly number[], maxTokens: number) =>
 
 describe('a model with several places', () => {
   it('replies to as many at a time, each as if it were alone, and to no more', async () => {
-    const llm = await ready(3);
+    const llm = await ready(3, { queue: 0 });
     expect(llm.parallel).toBe(3);
     const prompts = [[1], [2, 3, 4], Array.from({ length: 40 }, (_, i) => i)];
     const replies = prompts.map((prompt) => say(llm, prompt, 30));
@@ -124,5 +123,68 @@ describe('a model with several places', () => {
     expect((await failureOf(say(llm, [9, tokens.nan], 5))).message).toContain('not finite');
     expect((await say(llm, [9, 8], 3)).tokens).toEqual(fakeReply([9, 8], 3));
     expect((await whole).tokens).toEqual(fakeReply([tokens.slow, 1], 6));
+  });
+});
+
+describe('more replies than places', () => {
+  it.each([1, 2])('wait their turn, in their order, over %i', async (parallel) => {
+    const llm = await ready(parallel);
+    const ended: number[] = [];
+    const all = [1, 2, 3, 4, 5, 6].map(async (id) => {
+      // Longer ones first: those behind them begin as soon as there is room, and no sooner.
+      const made = await say(llm, [id], 14 - 2 * id);
+      ended.push(id);
+      return made.tokens;
+    });
+    expect(await Promise.all(all)).toEqual([1, 2, 3, 4, 5, 6].map((id) => fakeReply([id], 14 - 2 * id)));
+    if (parallel === 1) expect(ended).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  it('end while they wait, by their signal or the end of the model, and have said nothing', async () => {
+    const llm = await ready(1);
+    fake.allow(0);
+    const first = say(llm, [1], 12);
+    const stop = new AbortController();
+    const aborted = llm.generate([2], { signal: stop.signal }).result();
+    const scored = llm.score([4, 5], { signal: stop.signal });
+    const next = say(llm, [3], 3);
+    await turn();
+    stop.abort(new Error('gone'));
+    expect(await aborted).toMatchObject({ finish: 'abort', text: '', tokens: [], usage: { prompt: 1 } });
+    await expect(scored).rejects.toThrow('gone');
+    fake.allow(Number.POSITIVE_INFINITY);
+    expect((await first).tokens).toEqual(fakeReply([1], 12));
+    expect((await next).tokens).toEqual(fakeReply([3], 3));
+
+    fake.allow(0);
+    const running = say(llm, [1], 12);
+    const waiting = say(llm, [2], 12);
+    const late = llm.score([4, 5]);
+    const told = expect(late).rejects.toThrow('aborted');
+    await turn();
+    await llm.close();
+    expect([(await running).finish, (await waiting).finish]).toEqual(['abort', 'abort']);
+    await told;
+  });
+
+  it('are refused when as many wait as may, and those that waited go on', async () => {
+    const llm = await ready(2, { queue: 1 });
+    const replies = [1, 2, 3].map((id) => say(llm, [id], 8));
+    const error = await failureOf(say(llm, [4], 1));
+    expect(error.message).toBe(
+      'the model is busy with 2 replies, as many as it was loaded for, and 1 wait, as many as may',
+    );
+    expect((await Promise.all(replies)).map((reply) => reply.tokens)).toEqual(
+      [1, 2, 3].map((id) => fakeReply([id], 8)),
+    );
+    expect((await say(llm, [4], 2)).tokens).toEqual(fakeReply([4], 2));
+  });
+
+  it('come up when one before them fails', async () => {
+    const llm = await ready(1);
+    const failing = failureOf(say(llm, [9, tokens.nan], 5));
+    const next = say(llm, [9, 8], 3);
+    expect((await failing).message).toContain('not finite');
+    expect((await next).tokens).toEqual(fakeReply([9, 8], 3));
   });
 });
