@@ -10,16 +10,37 @@ export class OnelaunchError extends Error {
   readonly hint: string | undefined;
   /** The stage of the generated kernel that failed, when the library named one. */
   readonly stage: string | undefined;
+  /** Which of the caller's options is wrong, and where in it, when that is known: ['tools', 0, 'function', 'name']. */
+  readonly option: readonly (string | number)[] | undefined;
 
   constructor(
     kind: ErrorKind,
     message: string,
-    options: { hint?: string; stage?: string; cause?: unknown } = {},
+    options: { hint?: string; stage?: string; cause?: unknown; option?: readonly (string | number)[] } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.kind = kind;
     this.hint = options.hint;
     this.stage = options.stage;
+    this.option = options.option;
+  }
+}
+
+/** What `make` makes. A mistake that it finds is one of this option, and is worded so. */
+export function inOption<T>(
+  option: readonly (string | number)[],
+  make: () => T,
+  word: (message: string) => string = (message) => message,
+): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof OnelaunchError)) throw error;
+    const { kind, hint, cause } = error;
+    throw new OnelaunchError(kind, word(error.message), {
+      ...(hint !== undefined && { hint }),
+      ...{ cause: cause ?? error, option: [...option, ...(error.option ?? [])] },
+    });
   }
 }
 

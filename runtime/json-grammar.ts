@@ -312,6 +312,8 @@ const isFields = (value: unknown): value is Fields =>
 const refuse = (at: string, why: string) =>
   new OnelaunchError('usage', `the schema cannot be followed${at ? ` at ${at}` : ''}: ${why}`, {
     hint: `Keywords that are followed: ${followed.join(', ')}.`,
+    // A place such as #.properties.a, or #/$defs/a.items of what is referred to.
+    option: at.length > 1 ? [at.slice(2).replaceAll('/', '.')] : [],
   });
 
 function asSchema(given: unknown, at: string): boolean | Fields {

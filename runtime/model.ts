@@ -1,7 +1,7 @@
 // A loaded model: text in, a streamed reply out, and the KV cache kept for a conversation that goes on.
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
-import { ContextOverflow, OnelaunchError } from '../errors.ts';
+import { ContextOverflow, inOption, OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
 import type { Engine } from './engine.ts';
@@ -338,7 +338,9 @@ export class LanguageModel {
     const checked = withSpecialStops(checkOptions(options, defaults, size), tokenizer);
     const { calling } = checked;
     if (calling !== null && !isChat) {
-      throw new OnelaunchError('usage', 'options.tools is for chat', { hint: 'Call chat with messages.' });
+      throw new OnelaunchError('usage', 'options.tools is for chat', {
+        ...{ hint: 'Call chat with messages.', option: ['tools'] },
+      });
     }
     const form = calling === null ? null : readForm(this.#needForm(), calling);
     const grammar = form === null ? checked.grammar : toolGrammar(form, calling!);
@@ -475,7 +477,8 @@ export class LanguageModel {
   }
 
   #needForm(): ToolForm {
-    this.#form ??= toolForm(this.#needTemplate());
+    const template = this.#needTemplate();
+    this.#form ??= inOption(['tools'], () => toolForm(template));
     return this.#form;
   }
 
@@ -542,7 +545,9 @@ function withSpecialStops(options: CheckedOptions, tokenizer: Tokenizer | null):
   const [wrong] = mixed;
   if (wrong !== undefined) {
     const text = `options.stop holds ${JSON.stringify(wrong.stop)}, and ${wrong.token} in it is a special token, which has no text`;
-    throw new OnelaunchError('usage', text, { hint: 'Give the token alone, or the text without it.' });
+    throw new OnelaunchError('usage', text, {
+      ...{ hint: 'Give the token alone, or the text without it.', option: ['stop'] },
+    });
   }
   return { ...options, stop: texts, stopIds: [...new Set([...options.stopIds, ...ids])] };
 }

@@ -1,5 +1,5 @@
 // What a reply is to be, as the options say it, and what is read of it in the end.
-import { OnelaunchError } from '../errors.ts';
+import { inOption, OnelaunchError } from '../errors.ts';
 import type { Grammar } from './grammars.ts';
 import { jsonGrammar } from './json-grammar.ts';
 import { isZod, jsonSchemaOf, readBy, type SchemaOption } from './json-schema.ts';
@@ -18,8 +18,12 @@ export function grammarOf({
   readonly grammar?: Grammar | undefined;
 }): Grammar | BoundedGrammar | null {
   if (schema === undefined) return grammar ?? null;
-  if (grammar === undefined) return jsonGrammar(jsonSchemaOf(schema, 'options.schema'));
-  throw new OnelaunchError('usage', 'options has both schema and grammar', { hint: 'Give one of them.' });
+  if (grammar === undefined) {
+    return inOption(['schema'], () => jsonGrammar(jsonSchemaOf(schema, 'options.schema')));
+  }
+  throw new OnelaunchError('usage', 'options has both schema and grammar', {
+    ...{ hint: 'Give one of them.', option: ['grammar'] },
+  });
 }
 
 /** How the result of a reply is read that was asked for with these options. */

@@ -174,7 +174,7 @@ export function checkOptions(
   const stop = [given.stop ?? defaults.stop].flat();
   if (stop.includes('')) {
     throw new OnelaunchError('usage', 'options.stop holds an empty text', {
-      hint: 'It would end every reply before it begins: leave it out.',
+      ...{ hint: 'It would end every reply before it begins: leave it out.', option: ['stop'] },
     });
   }
   const bias = given.logitBias ?? {};
@@ -216,13 +216,13 @@ function checkBias(bias: LogitBias, size: number): void {
   const ids = Object.keys(bias);
   if (ids.length > mostBiases) {
     throw new OnelaunchError('usage', `options.logitBias has ${ids.length} tokens`, {
-      hint: `There may be ${mostBiases}.`,
+      ...{ hint: `There may be ${mostBiases}.`, option: ['logitBias'] },
     });
   }
   const beyond = ids.find((id) => Number(id) >= size);
   if (beyond === undefined) return;
   throw new OnelaunchError('usage', `options.logitBias has token ${beyond}, which the model does not have`, {
-    hint: `Its tokens are 0 to ${size - 1}.`,
+    ...{ hint: `Its tokens are 0 to ${size - 1}.`, option: ['logitBias', beyond] },
   });
 }
 
@@ -242,17 +242,20 @@ export function checkArguments<Schema extends z.ZodType>(
 }
 
 function refusal(schema: z.ZodType, issue: z.core.$ZodIssue, name: string): OnelaunchError {
+  const path = issue.path.map((part) => (typeof part === 'number' ? part : String(part)));
+  const option = name === 'options' ? path : [name, ...path];
   if (issue.code === 'unrecognized_keys') {
     const isOuter = issue.path.length === 0 && schema instanceof z.ZodObject;
     const at = [name, ...issue.path].join('.');
     return new OnelaunchError('usage', `${at} has no ${issue.keys[0]}`, {
       hint: isOuter ? `There are ${Object.keys(schema.shape).join(', ')}.` : 'Leave it out.',
+      option: [...option, issue.keys[0]!],
     });
   }
   const at = [name, ...issue.path].join('.');
   const [inner = issue] = issue.code === 'invalid_key' ? issue.issues : [];
   return new OnelaunchError('usage', `${at}: ${inner.message.replace(/^Invalid input: /, '')}`, {
-    hint: 'The doc comment of the option says what it may be.',
+    ...{ hint: 'The doc comment of the option says what it may be.', option },
   });
 }
 

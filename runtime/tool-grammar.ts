@@ -1,5 +1,5 @@
 // Which texts a reply with tools may be: once a call begins, it is of a function that there is, with arguments as its parameters say.
-import { OnelaunchError } from '../errors.ts';
+import { inOption, OnelaunchError } from '../errors.ts';
 import {
   basicRules,
   type JsonRules,
@@ -59,22 +59,16 @@ export function toolGrammar(form: ToolForm, calling: Calling): string | BoundedG
 export const readForm = (form: ToolForm, { said }: Calling): ToolForm =>
   said === null ? form : { ...form, trigger: null, none: null };
 
-function argumentRules({ name, parameters }: Tool, i: number): JsonRules {
-  try {
-    return jsonRules(parameters, `f${i}`);
-  } catch (cause) {
-    if (!(cause instanceof OnelaunchError)) throw cause;
-    const message = `the parameters of ${name}: ${cause.message}`;
-    throw new OnelaunchError(cause.kind, message, {
-      cause,
-      ...(cause.hint !== undefined && { hint: cause.hint }),
-    });
-  }
-}
+const argumentRules = ({ name, parameters, index }: Tool, i: number): JsonRules =>
+  inOption(
+    ['tools', index, 'function', 'parameters'],
+    () => jsonRules(parameters, `f${i}`),
+    (message) => `the parameters of ${name}: ${message}`,
+  );
 
 /** Of the texts that are no calls. */
 function saidRules({ open }: ToolForm, said: JsonSchema): JsonRules {
-  const rules = jsonRules(said, 's');
+  const rules = inOption(['schema'], () => jsonRules(said, 's'));
   if (!/^[[{"\d\-tfn]/.test(open)) return rules;
   // Calls are JSON themselves.
   const [, name] = /^\{"(\w+)": "/.exec(open) ?? [];
@@ -88,6 +82,7 @@ function saidRules({ open }: ToolForm, said: JsonSchema): JsonRules {
     `a text of the schema may begin as the calls of this model do, with ${begins}`,
     {
       hint: 'Give the schema a required first property of another name, or leave it or the tools out.',
+      option: ['schema'],
     },
   );
 }

@@ -1,6 +1,6 @@
 // Functions that a reply may call: how they are described, and what is read of a call.
 import { z } from 'zod';
-import { OnelaunchError } from '../errors.ts';
+import { inOption, OnelaunchError } from '../errors.ts';
 import { checkDepth } from '../plain-file.ts';
 import type { JsonSchema } from './json-grammar.ts';
 import { isSchema, isZod, jsonSchemaOf, readBy, type SchemaOption } from './json-schema.ts';
@@ -43,6 +43,8 @@ export type CallOf<Tools extends readonly ToolOption[]> = {
 /** A function of which nothing is open. */
 export interface Tool {
   readonly name: string;
+  /** Which of the option's tools it is. */
+  readonly index: number;
   readonly parameters: JsonSchema;
 }
 
@@ -92,39 +94,58 @@ export function callingOf(given: Given): Calling | null {
   if (tools === undefined) {
     const alone = given.toolChoice === undefined || toolChoice === 'auto' || toolChoice === 'none';
     if (alone) return null;
-    throw wrong('options.toolChoice asks for a call, and options has no tools', 'Give them as tools.');
+    throw wrong('options.toolChoice asks for a call, and options has no tools', 'Give them as tools.', [
+      'toolChoice',
+    ]);
   }
   const read = tools.map(readTool);
   const all = read.map(({ tool }) => tool);
   const twice = all.find(({ name }, i) => all.findIndex((other) => other.name === name) < i);
-  if (twice !== undefined) throw wrong(`options.tools has two functions ${twice.name}`, 'Rename one.');
+  if (twice !== undefined) {
+    throw wrong(`options.tools has two functions ${twice.name}`, 'Rename one.', nameAt(twice));
+  }
   const named = typeof toolChoice === 'object' ? all.filter(({ name }) => name === toolChoice.name) : all;
   if (named.length === 0) {
     const names = all.map(({ name }) => name).join(', ');
-    throw wrong('options.toolChoice names a function that is not in options.tools', `There are ${names}.`);
+    throw wrong('options.toolChoice names a function that is not in options.tools', `There are ${names}.`, [
+      'toolChoice',
+      'name',
+    ]);
   }
   if (toolChoice === 'none') return null;
   if (given.grammar !== undefined) {
     throw wrong(
       'options has both tools and grammar',
       'A schema may stand beside tools; leave the grammar out, or the tools with toolChoice none.',
+      ['grammar'],
     );
   }
-  const said = given.schema === undefined ? null : jsonSchemaOf(given.schema, 'options.schema');
+  const { schema } = given;
+  const said =
+    schema === undefined ? null : inOption(['schema'], () => jsonSchemaOf(schema, 'options.schema'));
   const described = read.map((one) => one.described);
   const required = toolChoice !== 'auto';
   return { described, tools: named, required, parallel: parallelToolCalls, said };
 }
 
-function readTool({ function: { name, description, parameters = {} } }: ToolOption) {
+const nameAt = ({ index }: Tool) => ['tools', index, 'function', 'name'];
+
+function readTool({ function: { name, description, parameters = {} } }: ToolOption, index: number) {
   const at = `the parameters of ${name}`;
-  const schema = jsonSchemaOf(parameters, at) as { readonly [keyword: string]: unknown };
+  const option = ['tools', index, 'function', 'parameters'];
+  const schema = inOption(option, () => jsonSchemaOf(parameters, at)) as {
+    readonly [keyword: string]: unknown;
+  };
   const { $schema: _, ...plain } = schema;
   const { type = 'object', properties = {} } = plain;
   const elsewhere = ['anyOf', 'oneOf', 'allOf', '$ref', 'enum', 'const'].find((key) => key in plain);
   if (type !== 'object' || elsewhere !== undefined) {
     const why = elsewhere === undefined ? `of type ${JSON.stringify(type)}` : `said by ${elsewhere}`;
-    throw wrong(`${at} are ${why}, and arguments are an object`, "Say type: 'object', and its properties.");
+    throw wrong(
+      `${at} are ${why}, and arguments are an object`,
+      "Say type: 'object', and its properties.",
+      option,
+    );
   }
   // One that names nothing is told nothing.
   const none = isSchema(properties) && Object.keys(properties as object).length === 0;
@@ -132,7 +153,11 @@ function readTool({ function: { name, description, parameters = {} } }: ToolOpti
   const said = { name, ...(description !== undefined && { description }), parameters: whole };
   return {
     described: { type: 'function', function: said },
-    tool: { name, parameters: none ? { additionalProperties: false, ...whole } : whole } satisfies Tool,
+    tool: {
+      name,
+      index,
+      parameters: none ? { additionalProperties: false, ...whole } : whole,
+    } satisfies Tool,
   };
 }
 
@@ -149,7 +174,8 @@ export function readCalls(
   });
 }
 
-const wrong = (message: string, hint: string) => new OnelaunchError('usage', message, { hint });
+const wrong = (message: string, hint: string, option: readonly (string | number)[]) =>
+  new OnelaunchError('usage', message, { hint, option });
 
 /** Messages as chat templates read them: calls of functions in OpenAI's shape, their arguments as objects.
  *  @throws OnelaunchError of kind usage for a call that has no name, or arguments that are no JSON */
@@ -159,12 +185,15 @@ export function withCalls<Message extends { readonly [key: string]: unknown }>(
   return messages.map((message, i) => {
     const { toolCalls, tool_calls = toolCalls, ...others } = message;
     if (tool_calls === undefined || tool_calls === null) return message;
-    const at = `messages.${i}.${message['tool_calls'] === undefined ? 'toolCalls' : 'tool_calls'}`;
+    const option = ['messages', i, message['tool_calls'] === undefined ? 'toolCalls' : 'tool_calls'];
+    const at = option.join('.');
     const parsed = z.array(anyCall).safeParse(tool_calls);
-    if (!parsed.success) throw wrong(`${at}: expected { id, name, arguments }`, 'Or { id, type, function }.');
+    if (!parsed.success) {
+      throw wrong(`${at}: expected { id, name, arguments }`, 'Or { id, type, function }.', option);
+    }
     const calls = parsed.data.map(({ id = '', name, arguments: given }, j) => ({
       ...{ id, type: 'function' },
-      function: { name, arguments: argumentsOf(given, `${at}.${j}`) },
+      function: { name, arguments: inOption([...option, j], () => argumentsOf(given, `${at}.${j}`)) },
     }));
     return { ...(others as Message), ...(calls.length > 0 && { tool_calls: calls }) };
   });

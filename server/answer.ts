@@ -1,9 +1,15 @@
 // A reply as the answer to its request: whole, or as a stream of events.
+
+import { OnelaunchError } from '../errors.ts';
 import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
-import { type ApiError, toApiError } from './api-error.ts';
+import { ApiError, toApiError } from './api-error.ts';
+import { pathText } from './body.ts';
 import { eventStream } from './events.ts';
 import type { ApiContext } from './requests.ts';
 import type { Said, ServedModel, Service } from './service.ts';
+
+/** An option or a parameter, and a place in it. */
+export type OptionPath = readonly (string | number)[];
 
 /** A call of a function, as far as it was made. */
 export interface WrittenCall {
@@ -51,6 +57,8 @@ export interface Telling {
 export interface Asked {
   readonly stream: boolean;
   readonly form: Form;
+  /** The parameter of the request that an option of the library comes from. */
+  paramOf(option: OptionPath): OptionPath;
   start(model: ServedModel, signal: AbortSignal): Reply;
 }
 
@@ -59,7 +67,7 @@ export async function answerReply(
   c: ApiContext,
   service: Service,
   report: (error: unknown) => void,
-  { stream, form, start }: Asked,
+  { stream, form, paramOf, start }: Asked,
 ): Promise<Response> {
   const entry = c.get('entry');
   const { manifest } = service.model();
@@ -69,12 +77,13 @@ export async function answerReply(
     model: service.name,
     fingerprint: `fp_${manifest.hash.slice(0, 12)}`,
   };
-  const pieces = service.reply(start, {
+  const said = service.reply(start, {
     signal: c.req.raw.signal,
     tell: (told) => {
       entry.reply = told;
     },
   });
+  const pieces = namingParams(said, paramOf);
   const calls: WrittenCall[] = [];
   const first = await pieces.next();
   if (!stream) {
@@ -102,6 +111,19 @@ export async function answerReply(
       return 'failed';
     }
   });
+}
+
+/** The same pieces. An option that the library refuses is a parameter of the request. */
+async function* namingParams(
+  pieces: AsyncGenerator<Said, ReplyResult, undefined>,
+  paramOf: Asked['paramOf'],
+): AsyncGenerator<Said, ReplyResult, undefined> {
+  try {
+    return yield* pieces;
+  } catch (error) {
+    const isTheirs = error instanceof OnelaunchError && error.kind === 'usage' && error.option !== undefined;
+    throw isTheirs ? new ApiError(400, error.message, { param: pathText(paramOf(error.option)) }) : error;
+  }
 }
 
 function addCalls(calls: WrittenCall[], { toolCalls = [] }: Said): void {

@@ -76,7 +76,7 @@ function checkShape<Schema extends z.ZodType>(schema: Schema, value: unknown): z
 }
 
 /** Such as messages[0].role. What a client named is shortened. */
-const pathText = (path: readonly PropertyKey[]): string =>
+export const pathText = (path: readonly PropertyKey[]): string =>
   path
     .map((part, i) =>
       typeof part === 'number' ? `[${part}]` : `${i > 0 ? '.' : ''}${String(part).slice(0, 60)}`,

@@ -11,6 +11,7 @@ import { wordLogprob } from './logprobs.ts';
 import {
   isEmpty,
   type Off,
+  paramOf,
   refuseUnsupported,
   replyOptions,
   replyShape,
@@ -105,6 +106,8 @@ export function readChat(given: z.infer<typeof chatShape>): Asked {
   return {
     stream: given.stream === true,
     form: choicesForm(chatForm, given.stream_options?.include_usage === true),
+    paramOf: (option) =>
+      option[0] === 'schema' ? ['response_format', 'json_schema', ...option] : paramOf(option),
     start: (model, signal) => model.chat(messages, { ...options, signal }),
   };
 }

@@ -5,7 +5,7 @@ import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import { type ChoiceForm, choicesForm } from './choices.ts';
-import { refuseUnsupported, replyOptions, replyShape, unsupportedShape } from './parameters.ts';
+import { paramOf, refuseUnsupported, replyOptions, replyShape, unsupportedShape } from './parameters.ts';
 
 const ids = z.array(z.int().min(0));
 
@@ -28,6 +28,7 @@ export function readCompletion(given: z.infer<typeof completionShape>): Asked {
   return {
     stream: given.stream === true,
     form: choicesForm(completionForm, given.stream_options?.include_usage === true),
+    paramOf,
     start: (model, signal) =>
       typeof prompt === 'string'
         ? model.complete(prompt, { ...options, signal })

@@ -1,6 +1,7 @@
 // The parameters that requests for replies share: what is taken, what is refused by name, and what changes no reply.
 import { z } from 'zod';
 import type { ReplyOptions } from '../runtime/sampling.ts';
+import type { OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
 
 const maxInt32 = 2 ** 31 - 1;
@@ -63,6 +64,12 @@ export function replyOptions(given: Given): ReplyOptions {
     stop: given.stop,
   };
 }
+
+/** The parameter of an option, as most are named. */
+export const paramOf = ([option = '', ...place]: OptionPath): OptionPath => [
+  String(option).replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+  ...place,
+];
 
 /** The value of a parameter that asks for nothing, beside null and being left out. */
 export type Off = (value: unknown) => boolean;

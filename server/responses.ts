@@ -2,9 +2,17 @@
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat-template.ts';
 import { mostTopLogprobs } from '../runtime/limits.ts';
-import type { Asked } from './answer.ts';
+import type { Asked, OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
-import { isEmpty, type Off, refuseUnsupported, replyOptions, replyShape, shapeOf } from './parameters.ts';
+import {
+  isEmpty,
+  type Off,
+  paramOf,
+  refuseUnsupported,
+  replyOptions,
+  replyShape,
+  shapeOf,
+} from './parameters.ts';
 import { responsesForm } from './response-events.ts';
 import { responseToolShape, toolOptions } from './tools.ts';
 
@@ -130,8 +138,25 @@ export function readResponse(given: Given): Asked {
   return {
     stream: given.stream === true,
     form: responsesForm(echoOf(given)),
+    paramOf: responseParam,
     start: (model, signal) => model.chat([...system, ...messagesOf(input)], { ...options, signal }),
   };
+}
+
+function responseParam([option, ...place]: OptionPath): OptionPath {
+  switch (option) {
+    case 'schema':
+      return ['text', 'format', option, ...place];
+    case 'maxTokens':
+      return ['max_output_tokens'];
+    case 'messages':
+      // Items become other messages.
+      return ['input'];
+    case 'tools':
+      return [option, ...place.filter((part) => part !== 'function')];
+    default:
+      return paramOf([option ?? '', ...place]);
+  }
 }
 
 function schemaOf(format: z.infer<typeof formatShape> | undefined) {

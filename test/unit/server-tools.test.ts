@@ -153,7 +153,7 @@ describe("a chat of OpenAI's client", () => {
     );
     const odd = { type: 'object', properties: { a: { pattern: 'x' } } };
     await expect(ask(functionTool('f', { parameters: odd }))).rejects.toMatchObject({
-      status: 400,
+      ...{ status: 400, param: 'tools[0].function.parameters.properties.a' },
       message: expect.stringContaining(
         'the parameters of f: the schema cannot be followed at #.properties.a',
       ),
@@ -170,6 +170,75 @@ describe("a chat of OpenAI's client", () => {
       body: JSON.stringify({ model, messages: [question], tools }),
     });
     expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining('knows no tools')]);
+  });
+
+  it.each<[string, object, string]>([
+    ['chat/completions', { tools: [...tools, functionTool('a b')] }, 'tools[2].function.name'],
+    ['chat/completions', { tools: [...tools, tools[0]] }, 'tools[2].function.name'],
+    [
+      'chat/completions',
+      { tools: [tools[1], functionTool('f', { parameters: { type: 'array' } })], tool_choice: 'auto' },
+      'tools[1].function.parameters',
+    ],
+    [
+      'chat/completions',
+      {
+        response_format: {
+          type: 'json_schema',
+          json_schema: { name: 'a', schema: { properties: { b: { items: { pattern: 'c' } } } } },
+        },
+      },
+      'response_format.json_schema.schema.properties.b.items',
+    ],
+    ['chat/completions', { logit_bias: { 99999: 1 } }, 'logit_bias.99999'],
+    [
+      'chat/completions',
+      {
+        messages: [
+          question,
+          {
+            role: 'assistant',
+            tool_calls: [{ id: 'c', type: 'function', function: { name: 'f', arguments: '{' } }],
+          },
+        ],
+      },
+      'messages[1].tool_calls[0]',
+    ],
+    [
+      'responses',
+      {
+        input: 'A',
+        tools: [
+          {
+            type: 'function',
+            name: 'f',
+            parameters: { type: 'object', properties: { b: { pattern: 'x' } } },
+          },
+        ],
+      },
+      'tools[0].parameters.properties.b',
+    ],
+    [
+      'responses',
+      {
+        input: 'A',
+        text: {
+          format: {
+            type: 'json_schema',
+            name: 'a',
+            schema: { $ref: '#/$defs/b', $defs: { b: { pattern: 'c' } } },
+          },
+        },
+      },
+      'text.format.schema.$defs.b',
+    ],
+  ])('is told which parameter of %s is wrong: %j', async (route, body, param) => {
+    const answer = await app.request(`/v1/${route}`, {
+      ...{ method: 'POST', headers: { 'content-type': 'application/json' } },
+      body: JSON.stringify({ model, ...(route === 'responses' ? {} : { messages: [question] }), ...body }),
+    });
+    expect(answer.status).toBe(400);
+    expect(((await answer.json()) as { error: object }).error).toMatchObject({ param });
   });
 
   it('that leaves in the middle of a call frees its place within a token', async () => {
