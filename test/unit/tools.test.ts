@@ -250,13 +250,13 @@ describe('chat with tools', () => {
   });
 
   it('is either calls or JSON of a schema', async () => {
-    const schema = z.object({ warm: z.enum(['<tool_call>', 'no']) });
+    const schema = z.object({ warm: z.enum(['a <tool_call>', 'no']) });
     const ask = () => llm.chat(question, { tools, schema });
     engine.says(written.qwen3.two);
     expect(await ask().toolCalls()).toHaveLength(2);
     await expect(ask().json()).rejects.toThrow('the reply is calls of functions, and no JSON');
-    engine.says('{"warm": "<tool_call>"}');
-    expect(await ask().json()).toEqual({ warm: '<tool_call>' });
+    engine.says('{"warm": "a <tool_call>"}');
+    expect(await ask().json()).toEqual({ warm: 'a <tool_call>' });
     expect(await ask().toolCalls()).toEqual([]);
     const required = llm.chat(question, { tools, schema, toolChoice: 'required' }).result();
     await expect(required).rejects.toThrow('the mask forbids "{"');
