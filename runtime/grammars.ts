@@ -200,12 +200,11 @@ function allow(words: Int32Array, ids: readonly number[]): void {
 
 /** Whether a mask allows others than these tokens. */
 function hasOthers(words: Int32Array, ids: readonly number[]): boolean {
-  const others = Int32Array.from(words);
-  for (const id of ids) {
-    const at = id >> 5;
-    if (at < others.length) others[at]! &= ~(1 << (id & 31));
-  }
-  return others.some((word) => word !== 0);
+  return words.some((word, at) => {
+    if (word === 0) return false;
+    const ends = ids.filter((id) => id >> 5 === at).reduce((bits, id) => bits | (1 << (id & 31)), 0);
+    return (word & ~ends) !== 0;
+  });
 }
 
 /** Bytes as a byte-level token: a letter for each. */

@@ -118,14 +118,17 @@ export function countLengths(
   };
 
   const narrowText = (words: Int32Array): void => {
-    const { within, ending, longest: most } = vocabulary.lengths(place === 'escape');
-    if (room.most < most) {
-      const short = within(room.most);
+    const { within, ending, goingOn, longest } = vocabulary.lengths(place === 'escape');
+    const { least, most } = room;
+    if (most < longest) {
+      const short = within[most]!;
       for (let i = 0; i < words.length; i++) words[i]! &= short[i]!;
     }
-    for (const token of ending) {
-      if (has(words, token.id) && !mayCome(room, token)) forbid(words, token.id);
+    if (least > 0) {
+      const early = ending[Math.min(least - 1, longest)]!;
+      for (let i = 0; i < words.length; i++) words[i]! &= ~early[i]!;
     }
+    for (const { id, bytes } of goingOn) if (has(words, id) && !fits(exact, bytes)) forbid(words, id);
   };
 
   return {

@@ -519,7 +519,7 @@ export class LanguageModel {
   #checkReplies(): void {
     if (!this.embeds) return;
     throw new OnelaunchError('usage', 'the model was loaded for embeddings, and makes no replies', {
-      hint: 'Load it without embeddings.',
+      hint: 'load({ model }) beside it makes them; the weights are then in memory twice.',
     });
   }
 

@@ -38,14 +38,16 @@ export interface MeasuredToken extends Measured {
   readonly goesOn: boolean;
 }
 
-/** Tokens as they go on with a text: at a whole character, or in the middle of an escape. */
+/** Tokens as they go on with a text: at a whole character, or in the middle of an escape. Masks have a bit for each token. */
 export interface TokenLengths {
   /** Most characters of a token. */
   readonly longest: number;
-  /** A bit for each token that adds at most so many characters. @param characters at most `longest` */
-  within(characters: number): Int32Array;
-  /** Those that end it. */
-  readonly ending: readonly MeasuredToken[];
+  /** By a number of characters, up to `longest`: tokens that add at most so many. */
+  readonly within: readonly Int32Array[];
+  /** The same of those that end the text. */
+  readonly ending: readonly Int32Array[];
+  /** Those that go on behind its end with a quote. */
+  readonly goingOn: readonly MeasuredToken[];
 }
 
 export interface Vocabulary {
@@ -58,16 +60,23 @@ export interface Vocabulary {
 /** @param bytesOf what a token adds to a text @param size tokens: ids below it */
 export function vocabularyOf(bytesOf: (id: number) => Uint8Array, size: number): Vocabulary {
   const lengths = (escaped: boolean): TokenLengths => {
-    const characters = new Uint32Array(size);
-    const ending: MeasuredToken[] = [];
+    const all: number[][] = [];
+    const ending: number[][] = [];
+    const goingOn: MeasuredToken[] = [];
     for (let id = 0; id < size; id++) {
       const bytes = bytesOf(id);
       const one = measure(bytes, escaped);
-      characters[id] = one.characters;
-      if (one.end >= 0) ending.push(tokenOf(id, bytes, one));
+      const { characters } = one;
+      all[characters] = all[characters] ?? [];
+      all[characters].push(id);
+      if (one.end < 0) continue;
+      ending[characters] = ending[characters] ?? [];
+      ending[characters].push(id);
+      const token = tokenOf(id, bytes, one);
+      if (token.goesOn) goingOn.push(token);
     }
-    const masks = masksOf(characters);
-    return { longest: masks.length - 1, within: (most) => masks[most]!, ending };
+    const longest = all.length - 1;
+    return { longest, within: masksOf(all, longest, size), ending: masksOf(ending, longest, size), goingOn };
   };
   const known: TokenLengths[] = [];
   const byHead = new Map<string, { head: Uint8Array; tokens: MeasuredToken[] }>();
@@ -96,17 +105,16 @@ const tokenOf = (id: number, bytes: Uint8Array, one: Measured): MeasuredToken =>
   goesOn: one.end >= 0 && bytes.includes(quote, one.end + 1),
 });
 
-/** Of each number up to the largest: a bit for each that is at most that. */
-function masksOf(numbers: Uint32Array): readonly Int32Array[] {
-  const ids: number[][] = [];
-  for (const [id, number] of numbers.entries()) {
-    ids[number] ??= [];
-    ids[number].push(id);
-  }
-  let words = new Int32Array(Math.ceil(numbers.length / 32));
-  return Array.from(ids, (some = []) => {
+/** A mask for each number up to `most`: ids of that number, and of all before it. */
+function masksOf(
+  ids: readonly (readonly number[] | undefined)[],
+  most: number,
+  size: number,
+): readonly Int32Array[] {
+  let words = new Int32Array(Math.ceil(size / 32));
+  return Array.from({ length: most + 1 }, (_, number) => {
     words = words.slice();
-    for (const id of some) words[id >> 5]! |= 1 << (id & 31);
+    for (const id of ids[number] ?? []) words[id >> 5]! |= 1 << (id & 31);
     return words;
   });
 }

@@ -6,7 +6,7 @@ import { expectAnswer, type RandomRequest, randomRequests, Statuses } from '../s
 import { serve } from '../support/serving-process.ts';
 import { within } from '../support/within.ts';
 
-const count = Number(process.env['ONELAUNCH_TEST_REQUESTS'] ?? 10_000);
+const count = Number(process.env['ONELAUNCH_TEST_REQUESTS'] ?? 2000);
 const clients = 8;
 const bodyKiB = 48;
 
