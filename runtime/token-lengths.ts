@@ -39,7 +39,7 @@ export interface MeasuredToken extends Measured {
 }
 
 /** Tokens as they go on with a text: at a whole character, or in the middle of an escape. Masks have a bit for each token. */
-export interface TokenLengths {
+interface TokenLengths {
   /** Most characters of a token. */
   readonly longest: number;
   /** By a number of characters, up to `longest`: tokens that add at most so many. */

@@ -66,9 +66,9 @@ describe('each option of the library has one name, on the command line too', () 
     const unknown = { model: 'qwen3-tiny', frobnicate: 1 };
     const names = known(await load(unknown).catch((error: unknown) => error));
     expect(names).toContain('context');
-    const others = ['onProgress', 'signal', 'parallel', 'embeddings'];
+    const others = ['onProgress', 'signal', 'parallel', 'queue', 'embeddings'];
     expect(flagsOf(addBench)).toEqual(expect.arrayContaining(names.filter((name) => !others.includes(name))));
-    expect(flagsOf(addServe)).toEqual(expect.arrayContaining(['parallel', 'embeddings']));
+    expect(flagsOf(addServe)).toEqual(expect.arrayContaining(['parallel', 'queue', 'embeddings']));
   });
 
   it('and there are no others: what is left is of the command, not of the reply', () => {
