@@ -131,12 +131,12 @@ describe('masks of texts with bounds', () => {
     }),
     { $ref: '#/$defs/a', $defs: { a: object({ v: text(0, 3), next: { $ref: '#/$defs/a' } }, ['v']) } },
   ])('of %j are those of the grammar with the bounds', async (schema) => {
-    for (let seed = 0; seed < 3; seed++) expect(await compare(counted(schema), seed, 24)).toBeGreaterThan(0);
+    for (let seed = 0; seed < 2; seed++) expect(await compare(counted(schema), seed, 24)).toBeGreaterThan(0);
   });
 
-  it('of 40 schemas at random are, too', async () => {
+  it('of 20 schemas at random are, too', async () => {
     let compared = 0;
-    for (let seed = 0; compared < 40; seed++) {
+    for (let seed = 0; compared < 20; seed++) {
       const grammar = jsonGrammar(randomSchema(seed));
       if (typeof grammar === 'string') continue;
       await compare(grammar, seed, 12);
