@@ -431,7 +431,9 @@ export class LanguageModel {
           const batch = await advance();
           if (batch === undefined) break;
           firstTokenMs ??= performance.now() - started;
+          place.unreadSince = performance.now();
           yield said.take(batch, told.splice(0, batch.length));
+          place.unreadSince = undefined;
         }
         const rest = said.end();
         if (rest !== null) yield rest;

@@ -23,6 +23,8 @@ export class Place {
   begun = 0;
   /** Lets the next one in that waits for a place. */
   onFree = () => {};
+  /** Since when nobody asks for the next piece of the reply that runs here [ms of performance.now]; undefined: somebody does. */
+  unreadSince: number | undefined;
   readonly #waiting = new Set<() => void>();
 
   constructor(engine: PlaceEngine) {
@@ -72,6 +74,7 @@ export class Place {
   leave(held: readonly number[]): void {
     this.held = held;
     this.stop = undefined;
+    this.unreadSince = undefined;
     this.moved();
     this.onFree();
   }
@@ -80,17 +83,24 @@ export class Place {
 /** What a queue refuses those with whose signal is aborted. */
 const left = new Error('its signal was aborted before its turn');
 
+/** How long a place may be waited for while nobody reads on in any of the replies that run [ms]: one who waits in the loop over a reply would wait
+ *  for ever. Who looks at a piece for longer, while others wait, has them told that the model is busy. */
+const patience = 10_000;
+
 /** All places of a model, and those who wait for one, in the order in which they came. */
 export class Places {
   /** The one that was used longest ago first. */
   #places: readonly Place[];
   #begun = 0;
   readonly #queue: Queue;
+  readonly #patience: number;
   /** Of those who wait. */
   readonly #stops = new Set<AbortController>();
 
-  /** @param mostWaiting one more is refused */
-  constructor(engines: readonly PlaceEngine[], mostWaiting: number) {
+  /** @param mostWaiting one more is refused
+   *  @param patienceMillis all are refused that wait while no reply has been read on for so long */
+  constructor(engines: readonly PlaceEngine[], mostWaiting: number, patienceMillis = patience) {
+    this.#patience = patienceMillis;
     this.#places = engines.map((engine) => new Place(engine));
     this.#queue = new Queue({
       ...{ capacity: mostWaiting, waitMillis: null, late: () => left, left: () => left },
@@ -105,7 +115,7 @@ export class Places {
 
   /** A place for a prompt, when it is its turn: the free one that holds most of it, if no more is lost there than found; else one that holds
    *  nothing, or the one that was used longest ago. Null: it was stopped, or the signal aborted, while it waited.
-   *  @throws OnelaunchError of kind usage when too many wait */
+   *  @throws OnelaunchError of kind usage when too many wait, or nobody reads on in the replies that run */
   take(prompt: readonly number[], stop: AbortController, signal = stop.signal): Promise<Place | null> {
     return this.#enter(stop, signal, () => this.#best(prompt));
   }
@@ -117,6 +127,7 @@ export class Places {
 
   async #enter(stop: AbortController, signal: AbortSignal, choose: () => Place): Promise<Place | null> {
     this.#stops.add(stop);
+    const watch = setInterval(() => this.#refuseStuck(), this.#patience / 10);
     try {
       const leave = await this.#queue.enter(signal);
       if (signal.aborted) {
@@ -131,8 +142,18 @@ export class Places {
       if (error === left) return null;
       throw error;
     } finally {
+      clearInterval(watch);
       this.#stops.delete(stop);
     }
+  }
+
+  #refuseStuck(): void {
+    const unread = performance.now() - this.#patience;
+    if (!this.#places.every(({ unreadSince }) => unreadSince !== undefined && unreadSince < unread)) return;
+    const which =
+      this.count > 1 ? `${this.count} replies that nobody reads on` : 'a reply that nobody reads on';
+    const hint = 'Read it to its end, leave its loop or abort its signal before you wait for another.';
+    this.#queue.refuse(new OnelaunchError('usage', `the model is busy with ${which}`, { hint }));
   }
 
   #busy(mostWaiting: number): OnelaunchError {

@@ -1,5 +1,5 @@
 // A model that replies to several at a time, over the fake backend: each says what it says alone.
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import { failureOf, fakeEngines } from '../support/fake-engines.ts';
@@ -53,6 +53,29 @@ describe('a model with several places', () => {
     // [1, 2, ...] is the older one now.
     await say(llm, [50, 51], 1);
     expect((await say(llm, [7, 8, 9], 1)).usage.cached).toBe(2);
+  });
+
+  it('tells who waits in the loop over a reply, which would never end', async () => {
+    const llm = await ready(1);
+    const outer = llm.generate([1], { maxTokens: 9, seed: 0 })[Symbol.asyncIterator]();
+    await outer.next();
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
+    try {
+      const inner = failureOf(say(llm, [2], 1));
+      await turn();
+      vi.advanceTimersByTime(8000);
+      await outer.next();
+      vi.advanceTimersByTime(8000);
+      await turn();
+      const soon = await Promise.race([inner, turn()]);
+      expect(soon).toBeUndefined();
+      vi.advanceTimersByTime(8000);
+      expect((await inner).message).toBe('the model is busy with a reply that nobody reads on');
+    } finally {
+      vi.useRealTimers();
+    }
+    await outer.return?.();
+    expect((await say(llm, [2], 3)).tokens).toEqual(fakeReply([2], 3));
   });
 
   it('scores beside a reply', async () => {
