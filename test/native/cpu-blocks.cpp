@@ -1,4 +1,5 @@
 // Products with rows in blocks, and their embedding, against plain loops in double over what the blocks say. Compiled once for each instruction set.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -45,19 +46,25 @@ template <class W, int K, int Parts> void check_matmul(const char* name) {
     Floats src(static_cast<size_t>(tokens) * K);
     for (float& x : src) x = random_float();
     gather_input<K, W>(b, src.data(), tokens);
-    // As pairs, both factors are rounded to bf16.
-    const double rounded = tokens > 1 && Shared<W>::parts == 1 ? 2 * 0x1p-8 : 0;
+    // An input is rounded by half a step of its 32 at most.
+    Floats half_step(static_cast<size_t>(tokens) * padded(K) / 32, 0);
+    for (size_t i = 0; i < src.size(); ++i) {
+      float& step = half_step[i / K * padded(K) / 32 + i % K / 32];
+      step = std::max(step, std::fabs(src[i]) / kLargestInput / 2);
+    }
     int calls = 0;
     matmul<K, Parts>(b, w.data(), {5, rows}, tokens, [&](int row, int token, const float(&y)[Parts]) {
       ++calls;
       for (int p = 0; p < Parts; ++p) {
-        double want = 0, size = 0;
+        double want = 0, size = 0, rounded = 0;
         for (int k = 0; k < K; ++k) {
-          const double term = exact(w, (static_cast<int64_t>(row) * Parts + p) * padded(K) + k) * src[static_cast<size_t>(token) * K + k];
+          const double weight = exact(w, (static_cast<int64_t>(row) * Parts + p) * padded(K) + k);
+          const double term = weight * src[static_cast<size_t>(token) * K + k];
           want += term;
           size += std::fabs(term);
+          rounded += std::fabs(weight) * half_step[(static_cast<size_t>(token) * padded(K) + k) / 32];
         }
-        check.near(y[p], want, (sum_error(K / kLanes + kLanes) + rounded) * size);
+        check.near(y[p], want, sum_error(padded(K) / 32 + 4) * (size + rounded) + rounded);
       }
     });
     check.equal(calls, (rows - 5) * tokens);
