@@ -89,7 +89,7 @@ for (const { isa, needs, weights } of checked) {
         '-O1',
         ...flagsOf(needs),
       ]);
-      expect(checks.length).toBe(10);
+      expect(checks.length).toBe(12);
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
     });
 

@@ -71,25 +71,47 @@ template <class W, int K, int Parts> void check_matmul(const char* name) {
   }
 }
 
-/** Tokens whose drafts are checked have the bits that they have alone. */
+/** A token has the bits that it has alone: among any others, whichever way rows are read, and where drafts are checked. */
 template <class W, int K> void check_alone(const char* name) {
   Bench bench;
   Block& b = bench.block;
   Check check(name);
-  const int rows = 9, most = 8;
+  const int rows = 41;
   const auto w = random_blocks<W>(static_cast<int64_t>(rows) * padded(K) / 32);
-  Floats src(most * K), alone(most * rows);
+  Floats src(kPassTokens * K), alone(kPassTokens * rows);
   for (float& x : src) x = random_float();
-  for (int token = 0; token < most; ++token) {
+  for (int token = 0; token < kPassTokens; ++token) {
     gather_input<K, W>(b, src.data() + token * K, 1);
     matmul<K, 1>(b, w.data(), {0, rows}, 1, [&](int row, int, const float(&y)[1]) { alone[token * rows + row] = y[0]; });
   }
-  b.team->draft_count = 1;
-  for (int tokens : {2, 3, 7, most}) {
+  const auto compare = [&](int tokens, Range part) {
     gather_input<K, W>(b, src.data(), tokens);
-    matmul<K, 1>(b, w.data(), {0, rows}, tokens,
+    matmul<K, 1>(b, w.data(), part, tokens,
                  [&](int row, int token, const float(&y)[1]) { check.equal(y[0], alone[token * rows + row]); });
-  }
+  };
+  for (int tokens : {2, 3, 7, 8, kFewTokens, kFewTokens + 1, kPassTokens}) compare(tokens, {0, rows});
+  for (int first : {1, 7, 40}) compare(kPassTokens, {first, rows});
+  b.team->draft_count = 1;
+  compare(7, {0, rows});
+}
+
+/** What is no finite number is noticed; zeros are zeros, and the smallest numbers no more than that. */
+template <class W> void check_special(const char* name) {
+  Bench bench;
+  Block& b = bench.block;
+  Check check(name);
+  const auto w = random_blocks<W>(2);
+  const auto product = [&](float first, float others) {
+    float src[64], y = 0;
+    for (float& x : src) x = others;
+    src[35] = first;
+    gather_input<64, W>(b, src, 1);
+    matmul<64, 1>(b, w.data(), {0, 1}, 1, [&](int, int, const float(&sum)[1]) { y = sum[0]; });
+    return y;
+  };
+  for (float bad : {NAN, INFINITY, -INFINITY}) check.that(std::isnan(product(bad, 1)));
+  check.equal(product(0, 0), 0);
+  check.that(std::fabs(product(1e-42f, 0)) < 1e-30f);
 }
 
 template <class W, int K> void check_embed(const char* name) {
@@ -109,7 +131,8 @@ template <class W> void check_format(const char* name) {
   check_matmul<W, 32, 1>(name);
   check_matmul<W, 100, 2>(name);
   check_matmul<W, 2080, 1>(name);
-  check_alone<W, 416>(name);
+  check_alone<W, 608>(name);
+  check_special<W>(name);
   check_embed<W, 70>(name);
 }
 
