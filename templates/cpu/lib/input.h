@@ -49,14 +49,14 @@ struct InputBlock {
   int32_t offset;  // -kOffset times the sum of q
 };
 
-/** The largest q, and the least input that is not zero: 2^-100, so that what divides by it is finite. */
+/** The largest q. */
 constexpr float kLargestInput = 32767;
-constexpr float kLeastInput = 0x1p-100f;
 
 /** Vectors of a block. */
 constexpr int kBlockParts = 32 / kLanes;
 
-/** block := 32 inputs, rounded to the nearest q; its scale is NaN where one of them is no finite number. */
+/** block := 32 inputs, rounded to the nearest q; its scale is NaN where one of them is no finite number. Where all are below 2^-112, or zero,
+ *  q is anything, and the scale as small, or zero. */
 DEVICE void write_block(InputBlock* block, const Vec (&x)[kBlockParts]) {
   Vec most = {}, none = {};
   for (const Vec& part : x) {
@@ -64,7 +64,7 @@ DEVICE void write_block(InputBlock* block, const Vec (&x)[kBlockParts]) {
     none += part - part;
   }
   const float largest = max_lane(most);
-  const Vec inverse = splat(largest >= kLeastInput ? kLargestInput / largest : 0);
+  const Vec inverse = splat(kLargestInput / largest);
   VecInt sum = {};
   for (int i = 0; i < kBlockParts; i += 2) {
     const Vec magic = splat(0x1.8p23f);  // adding it rounds to an integer, kept in the low bits
@@ -73,7 +73,7 @@ DEVICE void write_block(InputBlock* block, const Vec (&x)[kBlockParts]) {
     memcpy(block->pairs + i / 2 * kLanes, &pairs, sizeof pairs);
     sum = add_products(pairs, VecInt{} + 0x10001, sum);
   }
-  block->scale = (largest >= kLeastInput ? largest / kLargestInput : 0) + ::sum(none);
+  block->scale = largest / kLargestInput + ::sum(none);
   block->offset = 0;
   for (int lane = 0; lane < kLanes; ++lane) block->offset -= kOffset * sum[lane];
 }
