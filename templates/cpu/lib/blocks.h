@@ -17,7 +17,7 @@ constexpr int kPanelTokens = kLanes == 16 ? 8 : 4;
 DEVICE constexpr int offset_mask(const int8_block*) { return 0; }
 DEVICE constexpr int offset_mask(const int4_block*) { return -1; }
 
-/** use(i, word) for the 16 pairs of kLanes rows' blocks, whose starts are `stride` bytes apart. */
+/** use(i, pairs) for the 16 pairs of kLanes rows' blocks, whose starts are `stride` bytes apart. */
 template <class Use> DEVICE void for_pairs(const int8_block* rows, int64_t stride, Use&& use) {
   for_each<2>([&](auto half) {
     VecInt words[4];

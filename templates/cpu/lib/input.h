@@ -3,6 +3,7 @@
 // One token is padded(K) floats, zeros from K on, step by step as Exact stores them; where tokens are computed one by one, they lie behind each other.
 // Several tokens are stored as Shared does, and interleaved in groups of kTokenGroup, vector by vector; the last group has those left over:
 //   step 0: its vector (or first vector) of tokens 0 1 2 3 ..., its second of tokens 0 1 2 3 ...; step 1: ...
+// For rows in blocks it is InputBlock [padded(K) / 32][tokens], however many tokens.
 #pragma once
 #include "lib/norm.h"
 #include "lib/step.h"
