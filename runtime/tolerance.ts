@@ -9,6 +9,8 @@ export interface ToleranceInput {
     readonly headDim: number;
     /** Storage of the KV cache where its numbers share scales. */
     readonly cache?: 'int8' | undefined;
+    /** Formats of matrices in blocks; none: they are plain numbers. */
+    readonly weights?: object | undefined;
   };
   /** Storage of the KV cache otherwise, and of the extra roundings. */
   readonly dtype: 'bf16' | 'fp16' | 'fp32';
@@ -52,6 +54,10 @@ const roundoff = { bf16: 2 ** -8, fp16: 2 ** -11, fp32: 2 ** -24 };
  *  Gaussian numbers the largest is expected at sqrt(2 ln 2D) of that root: half a step is sqrt(2 ln 2D) / 254. */
 const rowRoundoff = { int8: (headDim: number) => Math.sqrt(2 * Math.log(2 * headDim)) / 254 };
 
+/** Largest relative error of 32 inputs that share a scale, rounded to 16 bits, as norms: each is off by half a step at most, 2^-16 of the largest,
+ *  which is no more than the norm of them all. */
+const blockInput = 2 ** -16 * Math.sqrt(32);
+
 /** Chance that a right engine fails a whole verification. A choice, not a measurement. */
 const falseAlarm = 1e-6;
 
@@ -67,6 +73,9 @@ const falseAlarm = 1e-6;
  *  though errors spread evenly would have at most u / sqrt(3): this pays for what the sum in squares leaves out, that scores have
  *  more than unit variance and that a gated product carries the errors of both its factors. Where the reference rounds K and V, too,
  *  its own sums let some of them fall to the other side: two roundings differ by a step / sqrt(6) as standard deviation, which is less than half a step.
+ *
+ *  Inputs of blocks. A CPU multiplies rows in blocks by inputs of 16 bits (templates/cpu/lib/blocks.h): four products of a layer and the
+ *  head, whose errors add in squares like those of stored values. Engines that round them otherwise state that as extraRoundings.
  *
  *  Sums. n terms of random sign added in float32 wander to a relative error of u32 sqrt(n), in any order of addition (Higham
  *  2002, section 2.8). The layer's sums are the two norms, qkv, gate and up (H each), the scores (D), the softmax (positions), o
@@ -93,7 +102,8 @@ export function tolerance(input: ToleranceInput): Tolerance {
   const stored = uStored * Math.sqrt(2 * layers) * input.logitRms;
   const rounded = u * Math.sqrt(extra.perLayer * layers + extra.once) * input.logitRms;
   const summed = roundoff.fp32 * Math.sqrt(2 * sums) * input.logitRms;
-  const sigma = Math.hypot(stored, rounded, summed);
+  const blocks = input.dims.weights ? blockInput * Math.sqrt(4 * layers + 1) * input.logitRms : 0;
+  const sigma = Math.hypot(stored, rounded, blocks, summed);
   const sigmas = Math.sqrt(2 * Math.log(input.counted / falseAlarm));
   const printed = halfUnit(input.decimals);
   const logit = sigmas * sigma + printed;
@@ -109,6 +119,7 @@ export function tolerance(input: ToleranceInput): Tolerance {
     terms: [
       { name: `K and V stored in ${cache ?? input.dtype}`, value: stored },
       { name: `other roundings to ${input.dtype}`, value: rounded },
+      ...(blocks > 0 ? [{ name: 'inputs of blocks in 16 bits', value: blocks }] : []),
       { name: 'float32 sums', value: summed },
       { name: 'sigma, their root of squares', value: sigma },
       { name: `sigmas for ${input.counted} logits`, value: sigmas },

@@ -14,11 +14,13 @@ import { resolveModel, resolveTarget } from '../../configs/resolve.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { isGgufFile } from '../../gguf/header.ts';
 import { cpuName, machineState } from '../../lab/measure.ts';
+import { mostSequences } from '../../runtime/limits.ts';
 import { blockTypes, type RandomType } from './gguf.ts';
 import { randomGguf } from './llama-cpp.ts';
 import { type Asked, inTurns, type Rate, type Row, rateOf, rowOf, type Work, whereOf } from './measure.ts';
 import { PeerProcess } from './peer-process.ts';
 import { systems } from './systems.ts';
+import { clocks, replyRoom } from './together.ts';
 
 const io = processIo();
 
@@ -47,6 +49,13 @@ const program = new Command('bench:peers')
     wholes('--positions', 1, 1_000_000),
     [1, 200, 1900],
   )
+  .option(
+    '--sequences <list>',
+    'that decode at once, as well: tokens of all together',
+    wholes('--sequences', 1, mostSequences),
+    [],
+  )
+  .option('--clock <name>', `of all: ${clocks.join(', ')}`, oneOf('--clock', clocks), 'wall')
   .option('--prefill <n>', 'tokens of the prompt', whole('--prefill', 1, 1_000_000), 512)
   .option('--tokens <n>', 'timed tokens of a visit', whole('--tokens', 1, 100_000), 100)
   .option('--rounds <n>', 'rounds of A B B A', whole('--rounds', 1, 1000), 3)
@@ -93,9 +102,21 @@ async function compare(options: Options): Promise<void> {
     });
   }
   const target = resolveTarget(options.target);
-  const { tokens, rounds, threads, positions, prefill, plan, weights: format, python } = options;
+  const {
+    tokens,
+    rounds,
+    threads,
+    positions,
+    sequences,
+    clock,
+    prefill,
+    plan,
+    weights: format,
+    python,
+  } = options;
   const gguf = options.gguf ?? (directory !== null && isGgufFile(directory) ? directory : undefined);
-  const context = Math.max(prefill, ...positions) + tokens + 8;
+  const most = Math.max(1, ...sequences);
+  const context = Math.max(prefill, ...positions) + replyRoom(most, Math.max(...positions), tokens) + 8;
   if (context > dims.maxPositions) {
     throw new OnelaunchError(
       'usage',
@@ -107,10 +128,22 @@ async function compare(options: Options): Promise<void> {
   }
   const works: Work[] = [
     ...positions.map((position): Work => ({ kind: 'decode', position, tokens })),
+    ...sequences.flatMap((count) =>
+      positions.map((position): Work => ({ kind: 'batch', position, tokens, sequences: count })),
+    ),
     { kind: 'prefill', tokens: prefill },
   ];
   const random = options.random === true;
-  const own = { model, target: target.name, plan, weights: format, context, threads, random };
+  const own = {
+    model,
+    target: target.name,
+    plan,
+    weights: format,
+    context,
+    sequences: most,
+    threads,
+    random,
+  };
   const script = join(packageRoot(), 'bench', 'peers', 'ours.ts');
   const ours = await PeerProcess.start(process.execPath, ['--import', 'tsx', script, JSON.stringify(own)]);
   if (!(ours instanceof PeerProcess))
@@ -139,6 +172,7 @@ async function compare(options: Options): Promise<void> {
         model: dims.name,
         device,
         context,
+        sequences: most,
         threads,
         gguf,
         python,
@@ -153,7 +187,7 @@ async function compare(options: Options): Promise<void> {
           const them: Asked = { name, variant, version: peer.version, ask: (request) => peer.ask(request) };
           for (const work of works) {
             io.signal.throwIfAborted();
-            const turns = await inTurns(us, them, work, rounds, idsBelow(dims.vocab));
+            const turns = await inTurns(us, them, work, rounds, idsBelow(dims.vocab), clock);
             if ('failed' in turns && turns.failed === 'ours')
               throw new OnelaunchError('failed', `ours: ${turns.why}`);
             if ('ours' in turns) samples.get(work)!.push(...turns.ours);
@@ -194,6 +228,7 @@ async function compare(options: Options): Promise<void> {
         tokens,
         rounds,
         threads: threads ?? null,
+        clock,
         order: 'A B B A, one visit each before that is thrown away',
       },
     },
@@ -206,9 +241,14 @@ async function compare(options: Options): Promise<void> {
   io.err(`report: ${relative(process.cwd(), file)}\n`);
 }
 
-function lineOf({ peer, variant, position, prefill, tokensPerSecond, ratio, why }: Row): string[] {
+function lineOf({ peer, variant, position, prefill, sequences, tokensPerSecond, ratio, why }: Row): string[] {
+  const many = sequences === undefined ? '' : `, ${sequences} sequences`;
   const at =
-    position !== undefined ? `position ${position}` : prefill !== undefined ? `prefill ${prefill}` : '-';
+    position !== undefined
+      ? `position ${position}${many}`
+      : prefill !== undefined
+        ? `prefill ${prefill}`
+        : '-';
   const figures = (rate: Rate | null) =>
     rate ? [rate.median, rate.least, rate.most].map((value) => value.toFixed(1)) : ['-', '-', '-'];
   return [peer, variant ?? '-', at, ...figures(tokensPerSecond), ratio?.median.toFixed(3) ?? '-', why ?? ''];

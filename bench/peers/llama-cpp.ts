@@ -11,6 +11,7 @@ import type { ModelDims } from '../../codegen/model/dims.ts';
 import { models } from '../../configs/models.ts';
 import { type RandomType, writeRandomGguf } from './gguf.ts';
 import { type Answer, PeerProcess, type Request, type Started } from './peer-process.ts';
+import { secondsBy, timedTogether } from './together.ts';
 
 const run = promisify(execFile);
 const version = '3.22.1';
@@ -31,6 +32,7 @@ interface LlamaOptions {
   readonly context: number;
   readonly threads: number | undefined;
   readonly gguf: string | undefined;
+  readonly sequences: number;
 }
 
 /** $LLAMA_BENCH, else llama-bench on the path; null where neither runs. */
@@ -71,6 +73,8 @@ export class LlamaBench {
   }
 
   async ask(request: Request): Promise<Answer> {
+    if (request.op === 'batch' || request.clock === 'processor')
+      return { error: 'llama-bench is timed with one sequence and the clock on the wall alone' };
     const { length } = request.prompt;
     const what =
       request.op === 'decode'
@@ -92,14 +96,20 @@ export class LlamaBench {
 }
 
 /** node-llama-cpp in a process of its own. The first call installs it, and writes 1.2 GB of random weights, into a cache outside the project. */
-export async function startLlamaCpp({ model, context, threads, gguf }: LlamaOptions): Promise<Started> {
+export async function startLlamaCpp({
+  model,
+  context,
+  threads,
+  gguf,
+  sequences,
+}: LlamaOptions): Promise<Started> {
   const dims = models.find(({ name }) => name === model);
   if (gguf === undefined && dims === undefined)
     return { missing: `the dimensions of ${model} are not known` };
   const folder = await installed();
   if (folder === null) return { missing: `npm cannot install node-llama-cpp ${version} here` };
   const path = gguf ?? randomGguf(dims!, 'F16');
-  const options: ChildOptions = { folder, path, context, threads: threads ?? 2 };
+  const options: ChildOptions = { folder, path, context, threads: threads ?? 2, sequences };
   const self = fileURLToPath(import.meta.url);
   return PeerProcess.start(process.execPath, ['--import', 'tsx', self, '--child', JSON.stringify(options)]);
 }
@@ -124,9 +134,12 @@ async function installed(): Promise<string | null> {
 /** The part of node-llama-cpp that is used here. */
 interface Llama {
   loadModel(options: { modelPath: string; gpuLayers: number; useMmap: boolean }): Promise<{
-    createContext(options: { contextSize: number; threads: number; batchSize: number }): Promise<{
-      getSequence(): Sequence;
-    }>;
+    createContext(options: {
+      contextSize: number;
+      sequences: number;
+      threads: number;
+      batchSize: number;
+    }): Promise<{ getSequence(): Sequence }>;
   }>;
 }
 
@@ -141,32 +154,55 @@ interface ChildOptions {
   readonly path: string;
   readonly context: number;
   readonly threads: number;
+  readonly sequences: number;
 }
 
-async function child({ folder, path, context, threads }: ChildOptions): Promise<void> {
+async function child({ folder, path, context, threads, sequences: most }: ChildOptions): Promise<void> {
   const say = (value: unknown) => void process.stdout.write(`${JSON.stringify(value)}\n`);
   const entry = pathToFileURL(join(folder, 'node_modules/node-llama-cpp/dist/index.js')).href;
   const { getLlama } = (await import(entry)) as { getLlama(options: object): Promise<Llama> };
   const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: threads });
   const model = await llama.loadModel({ modelPath: path, gpuLayers: 0, useMmap: false });
-  const made = await model.createContext({ contextSize: context + 64, threads, batchSize: 512 });
-  const sequence = made.getSequence();
+  const made = await model.createContext({
+    ...{ contextSize: context + 64, sequences: most, threads, batchSize: 512 },
+  });
+  const sequences = Array.from({ length: most }, () => made.getSequence());
+  const sequence = sequences[0]!;
+  const greedy = { temperature: 0, yieldEogToken: true };
+  const emptied = async (one: Sequence) => {
+    if (one.nextTokenIndex > 0) await one.eraseContextTokenRanges([{ start: 0, end: one.nextTokenIndex }]);
+    return one;
+  };
+  /** Its replies come a token at a time. */
+  async function* reply(one: Sequence, prompt: readonly number[]) {
+    for await (const id of one.evaluate([...prompt], greedy)) yield [id];
+  }
   say({ version: `node-llama-cpp ${version} on ${basename(path)}`, variants: ['default'], device: 'CPU' });
   for await (const line of createInterface({ input: process.stdin })) {
     const request = JSON.parse(line) as Request;
-    const tokens = request.op === 'decode' ? request.tokens : 0;
-    if (sequence.nextTokenIndex > 0) {
-      await sequence.eraseContextTokenRanges([{ start: 0, end: sequence.nextTokenIndex }]);
+    const clock = request.clock ?? 'wall';
+    if (request.op === 'batch') {
+      const taken = await Promise.all(sequences.slice(0, request.sequences).map(emptied));
+      say(
+        await timedTogether(
+          taken.map((one) => reply(one, request.prompt)),
+          request.tokens,
+          clock,
+        ),
+      );
+      continue;
     }
-    const times = [performance.now()];
+    const tokens = request.op === 'decode' ? request.tokens : 0;
+    await emptied(sequence);
+    const times = [secondsBy(clock)];
     const ids: number[] = [];
-    for await (const id of sequence.evaluate([...request.prompt], { temperature: 0, yieldEogToken: true })) {
+    for await (const id of sequence.evaluate([...request.prompt], greedy)) {
       ids.push(id);
-      if (times.push(performance.now()) > tokens + 1) break;
+      if (times.push(secondsBy(clock)) > tokens + 1) break;
     }
     const [started, first] = times as [number, number];
-    const millis = request.op === 'decode' ? times.at(-1)! - first : first - started;
-    say({ seconds: millis / 1000, ids: request.op === 'decode' ? ids.slice(1) : ids });
+    const seconds = request.op === 'decode' ? times.at(-1)! - first : first - started;
+    say({ seconds, ids: request.op === 'decode' ? ids.slice(1) : ids });
   }
   process.exit(0); // its threads would keep the process alive
 }

@@ -1,10 +1,17 @@
 // Two peers in turns, A B B A: what drifts falls on both, and the ratio is taken within a round.
 import { spreadOf } from '../../lab/measure.ts';
 import type { Answer, Request } from './peer-process.ts';
+import type { Clock } from './together.ts';
 
 /** What is asked of both. */
 export type Work =
   | { readonly kind: 'decode'; readonly position: number; readonly tokens: number }
+  | {
+      readonly kind: 'batch';
+      readonly position: number;
+      readonly tokens: number;
+      readonly sequences: number;
+    }
   | { readonly kind: 'prefill'; readonly tokens: number };
 
 export interface Rate {
@@ -20,6 +27,8 @@ export interface Row {
   /** Tokens in the cache when decoding is timed, or those of a prompt. */
   readonly position?: number;
   readonly prefill?: number;
+  /** That decode at once; the figure is of all together. */
+  readonly sequences?: number;
   readonly tokensPerSecond: Rate | null;
   /** Ours divided by theirs, round by round. */
   readonly ratio?: Rate;
@@ -47,15 +56,17 @@ export async function inTurns(
   work: Work,
   rounds: number,
   idOf: (index: number) => number,
+  clock: Clock = 'wall',
 ): Promise<Turns> {
   const rates = { ours: [] as number[], theirs: [] as number[] };
   const visit = async (who: 'ours' | 'theirs', keep: boolean) => {
     const asked = who === 'ours' ? ours : theirs;
-    const answer = await asked.ask(requestOf(asked.variant, work, idOf));
+    const answer = await asked.ask(requestOf(asked.variant, work, idOf, clock));
     if ('error' in answer) return answer.error;
-    const wanted = work.kind === 'decode' ? work.tokens : 1;
+    const timed = work.tokens * (work.kind === 'batch' ? work.sequences : 1);
+    const wanted = work.kind === 'prefill' ? 1 : timed;
     if (answer.ids.length !== wanted) return `${answer.ids.length} tokens came, not ${wanted}`;
-    if (keep) rates[who].push(work.tokens / answer.seconds);
+    if (keep) rates[who].push(timed / answer.seconds);
     return null;
   };
   const order = ['ours', 'theirs', 'theirs', 'ours'] as const;
@@ -68,12 +79,13 @@ export async function inTurns(
   return rates;
 }
 
-function requestOf(variant: string, work: Work, idOf: (index: number) => number): Request {
-  const length = work.kind === 'decode' ? work.position : work.tokens;
+function requestOf(variant: string, work: Work, idOf: (index: number) => number, clock: Clock): Request {
+  const length = work.kind === 'prefill' ? work.tokens : work.position;
   const prompt = Array.from({ length }, (_, index) => idOf(index));
-  return work.kind === 'decode'
-    ? { op: 'decode', variant, prompt, tokens: work.tokens }
-    : { op: 'prefill', variant, prompt };
+  const asking = { variant, prompt, ...(clock === 'wall' ? {} : { clock }) };
+  if (work.kind === 'prefill') return { op: 'prefill', ...asking };
+  if (work.kind === 'decode') return { op: 'decode', tokens: work.tokens, ...asking };
+  return { op: 'batch', tokens: work.tokens, sequences: work.sequences, ...asking };
 }
 
 export function rateOf(values: readonly number[]): Rate {
@@ -92,5 +104,7 @@ export function rowOf({ name, variant, version }: Asked, work: Work, turns: Turn
   return { ...what, tokensPerSecond: rateOf(theirs), ratio: rateOf(ratios) };
 }
 
-export const whereOf = (work: Work): Pick<Row, 'position' | 'prefill'> =>
-  work.kind === 'decode' ? { position: work.position } : { prefill: work.tokens };
+export function whereOf(work: Work): Pick<Row, 'position' | 'prefill' | 'sequences'> {
+  if (work.kind === 'prefill') return { prefill: work.tokens };
+  return { position: work.position, ...(work.kind === 'batch' ? { sequences: work.sequences } : {}) };
+}

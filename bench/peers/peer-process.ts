@@ -2,6 +2,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createInterface, type Interface } from 'node:readline';
 import { z } from 'zod';
+import type { Clock } from './together.ts';
 
 const helloSchema = z.union([
   z.object({ version: z.string(), variants: z.array(z.string()).min(1), device: z.string() }),
@@ -12,14 +13,17 @@ const answerSchema = z.union([
   z.object({ error: z.string() }),
 ]);
 
+interface Asking {
+  readonly variant: string;
+  readonly prompt: readonly number[];
+  /** None: that on the wall. */
+  readonly clock?: Clock;
+}
 export type Request =
-  | {
-      readonly op: 'decode';
-      readonly variant: string;
-      readonly prompt: readonly number[];
-      readonly tokens: number;
-    }
-  | { readonly op: 'prefill'; readonly variant: string; readonly prompt: readonly number[] };
+  | ({ readonly op: 'decode'; readonly tokens: number } & Asking)
+  /** So many sequences at once, each with its prompt: `tokens` of each are timed. */
+  | ({ readonly op: 'batch'; readonly tokens: number; readonly sequences: number } & Asking)
+  | ({ readonly op: 'prefill' } & Asking);
 export type Answer = z.infer<typeof answerSchema>;
 
 /** Loading may compile; a request may compile too. A process that says nothing for so long is ended [ms]. */

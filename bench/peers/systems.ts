@@ -12,6 +12,8 @@ export interface PeerOptions {
   readonly model: string;
   readonly device: 'cuda' | 'cpu';
   readonly context: number;
+  /** Most sequences of a request. */
+  readonly sequences: number;
   readonly threads: number | undefined;
   /** The same weights for llama.cpp, as convert_hf_to_gguf.py writes them. */
   readonly gguf: string | undefined;
@@ -38,8 +40,18 @@ const ofPython =
     const shared = ['--model', directory, '--context', String(context), '--device', device];
     const team = threads === undefined ? [] : ['--threads', String(threads)];
     const started = await PeerProcess.start(python, [path, ...shared, ...team]);
-    return 'missing' in started ? started : asRunning(started);
+    return 'missing' in started ? started : alone(asRunning(started));
   };
+
+/** Those scripts time one sequence, by the clock on the wall. */
+const alone = (peer: RunningPeer): RunningPeer => ({
+  ...peer,
+  ask: async (request) => {
+    if (request.op === 'batch') return { error: 'it is timed with one sequence alone' };
+    if (request.clock === 'processor') return { error: 'it is timed by the clock on the wall alone' };
+    return peer.ask(request);
+  },
+});
 
 const asRunning = (peer: PeerProcess): RunningPeer => ({
   version: peer.version,

@@ -27,8 +27,8 @@ const x86Paths: readonly CpuPath[] = [
   {
     name: 'avx512bf16',
     title: 'AVX-512-BF16',
-    flags: asFlags([...avx512.slice(1), 'avx512bf16']),
-    needs: [...avx512, 'avx512bf16'],
+    flags: asFlags([...avx512.slice(1), 'avx512bf16', 'avx512vnni']),
+    needs: [...avx512, 'avx512bf16', 'avx512vnni'],
     pairs: true,
   },
 ];
@@ -37,7 +37,10 @@ const x86Paths: readonly CpuPath[] = [
 export const cpuPaths: readonly CpuPath[] = process.arch === 'x64' ? x86Paths : x86Paths.slice(0, 1);
 
 /** Where Linux spells a set with an underscore. */
-const spelledByLinux: Readonly<Record<string, string>> = { avx512bf16: 'avx512_bf16' };
+const spelledByLinux: Readonly<Record<string, string>> = {
+  avx512bf16: 'avx512_bf16',
+  avx512vnni: 'avx512_vnni',
+};
 
 /** The paths that a machine can run, best last: from the same flags of its CPU that the library asks for.
  *  @param cpuinfo the text of /proc/cpuinfo; null where there is none: not known, so null */

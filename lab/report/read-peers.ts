@@ -9,6 +9,7 @@ const row = z.looseObject({
   version: z.string().nullish(),
   position: z.number().nullish(),
   prefill: z.number().nullish(),
+  sequences: z.number().nullish(),
   tokensPerSecond: range.nullish(),
   why: z.string().nullish(),
 });
@@ -39,8 +40,10 @@ export function readPeers(file: string, value: unknown): PeerFigures | null {
     const { model, device, date, rows } = read.data;
     return {
       ...{ file, model, device, date },
-      rows: rows.map(({ peer, variant, version, position, prefill, tokensPerSecond, why }) => ({
-        peer: variant ? `${peer}, ${variant}` : peer,
+      rows: rows.map(({ peer, variant, version, position, prefill, sequences, tokensPerSecond, why }) => ({
+        peer: [peer, ...(variant ? [variant] : []), ...(sequences ? [`${sequences} sequences`] : [])].join(
+          ', ',
+        ),
         version: version ?? null,
         position: prefill == null ? (position ?? null) : null,
         prefill: prefill ?? null,

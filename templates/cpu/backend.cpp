@@ -56,7 +56,8 @@ std::vector<Path> paths() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  found.push_back({4, "AVX-512-BF16", kernel_run_avx512bf16, kernel_run_avx512bf16 && avx512 && __builtin_cpu_supports("avx512bf16")});
+  found.push_back({4, "AVX-512-BF16", kernel_run_avx512bf16, kernel_run_avx512bf16 && avx512 && __builtin_cpu_supports("avx512bf16") &&
+                                                               __builtin_cpu_supports("avx512vnni")});
   found.push_back({3, "AVX-512", kernel_run_avx512, kernel_run_avx512 && avx512});
   found.push_back({2, "AVX2", kernel_run_avx2, kernel_run_avx2 && avx2});
 #endif

@@ -23,7 +23,7 @@ const paths = [
   { isa: 'plain', needs: [], weights: ['bf16'] },
   { isa: 'avx2', needs: ['avx2', 'fma', 'f16c'], weights: thorough ? ['fp16', 'float'] : ['float'] },
   { isa: 'avx512', needs: [...avx512, 'fma', 'f16c'], weights: thorough ? ['bf16', 'fp16'] : ['fp16'] },
-  { isa: 'avx512bf16', needs: [...avx512, 'avx512_bf16', 'fma', 'f16c'], weights: ['bf16'] },
+  { isa: 'avx512bf16', needs: [...avx512, 'avx512_bf16', 'avx512_vnni', 'fma', 'f16c'], weights: ['bf16'] },
 ];
 const flagsOf = (needs: readonly string[]): string[] => needs.map((need) => `-m${need.replace('_', '')}`);
 const isX64 = process.arch === 'x64';
@@ -89,7 +89,7 @@ for (const { isa, needs, weights } of checked) {
         '-O1',
         ...flagsOf(needs),
       ]);
-      expect(checks.length).toBe(10);
+      expect(checks.length).toBe(12);
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
     });
 

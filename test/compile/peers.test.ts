@@ -7,6 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { type Asked, inTurns, rowOf, type Work } from '../../bench/peers/measure.ts';
 import { type Answer, PeerProcess, type Request } from '../../bench/peers/peer-process.ts';
 import { systems } from '../../bench/peers/systems.ts';
+import { timedTogether } from '../../bench/peers/together.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-peers-'));
@@ -104,6 +105,56 @@ describe('turns', () => {
     expect(turns).toEqual({ failed: 'theirs', why: 'broke' });
     const row = rowOf(fake('B', [], []), work, turns);
     expect(row).toMatchObject({ position: 3, tokensPerSecond: null, why: 'broke' });
+  });
+});
+
+describe('several sequences', () => {
+  /** A reply that says a token a turn of `turns`, or ends. */
+  async function* reply(from: number, turns: { now: number }, length = Number.POSITIVE_INFINITY) {
+    for (let made = 0; made < length; made++) {
+      turns.now++;
+      await Promise.resolve();
+      yield [from + made];
+    }
+  }
+
+  it('are timed from where all have begun to where each has made its tokens', async () => {
+    const turns = { now: 0 };
+    const late = async function* () {
+      while (turns.now < 40) await Promise.resolve();
+      yield* reply(100, turns);
+    };
+    const { ids, seconds } = await timedTogether([reply(0, turns), late()], 3, 'wall');
+    expect(ids).toHaveLength(6);
+    // The one that was there first had gone on meanwhile; what the other made first is what began the time.
+    expect(ids[0]).toBeGreaterThan(30);
+    expect(ids.slice(3)).toEqual([101, 102, 103]);
+    expect(seconds).toBeGreaterThan(0);
+  });
+
+  it('of which one ends early have no figure', async () => {
+    const turns = { now: 0 };
+    await expect(timedTogether([reply(0, turns), reply(0, turns, 2)], 3, 'wall')).rejects.toThrow(
+      'reply 1 ended before the others were timed',
+    );
+  });
+
+  it('are a request of their own, and the figure is of all together', async () => {
+    const work: Work = { kind: 'batch', position: 2, tokens: 5, sequences: 3 };
+    const asked: Request[] = [];
+    const one = (name: string): Asked => ({
+      ...{ name, variant: 'v', version: '1' },
+      ask: async (request) => {
+        asked.push(request);
+        return { seconds: 3, ids: new Array<number>(15).fill(0) };
+      },
+    });
+    const turns = await inTurns(one('A'), one('B'), work, 1, (index) => index, 'processor');
+    expect(turns).toEqual({ ours: [5, 5], theirs: [5, 5] });
+    expect(asked[0]).toEqual({
+      ...{ op: 'batch', variant: 'v', prompt: [0, 1], tokens: 5, sequences: 3, clock: 'processor' },
+    });
+    expect(rowOf(one('B'), work, turns)).toMatchObject({ position: 2, sequences: 3 });
   });
 });
 

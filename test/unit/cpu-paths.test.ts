@@ -16,7 +16,7 @@ test('the sets that a path needs are those that the library asks the CPU for', (
   const avx2 = asked(/const bool avx2 = (.*?);/s);
   const avx512 = [...avx2, ...asked(/const bool avx512 = avx2 && (.*?);/s)];
   const avx512bf16 = [...avx512, ...asked(/kernel_run_avx512bf16 && avx512 && (.*?)\}/s)];
-  expect(avx512bf16).toHaveLength(8);
+  expect(avx512bf16).toHaveLength(9);
   const all = [[], avx2, avx512, avx512bf16];
   expect(cpuPaths.map(({ needs }) => needs)).toEqual(isX64 ? all : [[]]);
 });
@@ -28,7 +28,8 @@ test.skipIf(!isX64).each([
   ['fma avx f16c avx2', 'avx2'],
   ['fma avx f16c avx2 avx512f', 'avx2'],
   [skylake, 'avx512'],
-  [`${skylake} avx512_bf16`, 'avx512bf16'],
+  [`${skylake} avx512_bf16 avx512_vnni`, 'avx512bf16'],
+  [`${skylake} avx512_bf16`, 'avx512'],
   ['avx512_bf16', 'plain'],
 ])('a CPU with %s runs %s at best', (flags, path) => {
   const text = `processor\t: 0\nflags\t\t: fpu ${flags}\nvmx flags\t: none\n`;
@@ -45,8 +46,8 @@ test.skipIf(!isX64)(
   () => {
     const all = cpuPaths.map(({ name }) => name);
     const here = (flags: string) => pathsOf(`flags : ${flags}\n`);
-    expect(multipliesPairs(all, here(`${skylake} avx512_bf16`))).toBe(true);
-    expect(multipliesPairs(['plain', 'avx512'], here(`${skylake} avx512_bf16`))).toBe(false);
+    expect(multipliesPairs(all, here(`${skylake} avx512_bf16 avx512_vnni`))).toBe(true);
+    expect(multipliesPairs(['plain', 'avx512'], here(`${skylake} avx512_bf16 avx512_vnni`))).toBe(false);
     expect(multipliesPairs(all, here(skylake))).toBe(false);
     expect(multipliesPairs(all, null)).toBe(false);
   },

@@ -316,6 +316,13 @@ describe('the tolerance', () => {
     expect(tolerance({ ...input, extraRoundings }).logit).toBeCloseTo(tolerance(input).logit * Math.SQRT2, 6);
   });
 
+  test('inputs of rows in blocks are rounded to 16 bits: four products a layer and the head', () => {
+    const inBlocks = { dims: { ...dims, weights: { attention: 'int8' } } };
+    const halfStep = 2 ** -16 * Math.sqrt(32);
+    expect(term('inputs of blocks', inBlocks)).toBeCloseTo(halfStep * Math.sqrt(4 * 2 + 1) * 2, 12);
+    expect(tolerance(input).terms.map(({ name }) => name)).not.toContain('inputs of blocks in 16 bits');
+  });
+
   test('more logits need more sigmas, printed digits add half a unit', () => {
     expect(term('sigmas')).toBeCloseTo(Math.sqrt(2 * Math.log(1000 / 1e-6)), 12);
     expect(tolerance({ ...input, decimals: 3 }).logit - tolerance(input).logit).toBeCloseTo(0.0005, 12);

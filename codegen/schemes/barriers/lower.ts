@@ -88,11 +88,11 @@ const withoutSplit = (plan: FusionPlan): FusionPlan =>
 
 const none: Roundings = { perLayer: 0, once: 0 };
 
-/** What templates/cpu/lib/step.h rounds as Paired: the input of each product, and the queries, unless the keys have scales. Rows in blocks are rounded to pairs, too. */
+/** What templates/cpu/lib/step.h rounds as Paired: the input of each product whose rows are not in blocks, and the queries, unless the keys have scales. */
 function pairRoundings({ ops, dims }: Graph, target: Target): Roundings {
   if (platformOf(target).kind !== 'cpu' || dims.dtype !== 'bf16') return none;
   const rounds = ops.flatMap(({ name, part }) => {
-    if (isProduct(name)) return isBlocks(formatOf(dims, productOf(name).weight)) ? [part, part] : [part];
+    if (isProduct(name)) return isBlocks(formatOf(dims, productOf(name).weight)) ? [] : [part];
     return name === 'attend' && dims.cache === undefined ? [part] : [];
   });
   const perLayer = rounds.filter((part) => part === 'layer').length;

@@ -3,6 +3,7 @@
 // One token is padded(K) floats, zeros from K on, step by step as Exact stores them; where tokens are computed one by one, they lie behind each other.
 // Several tokens are stored as Shared does, and interleaved in groups of kTokenGroup, vector by vector; the last group has those left over:
 //   step 0: its vector (or first vector) of tokens 0 1 2 3 ..., its second of tokens 0 1 2 3 ...; step 1: ...
+// For rows in blocks it is InputBlock [padded(K) / 32][tokens], however many tokens.
 #pragma once
 #include "lib/norm.h"
 #include "lib/step.h"
@@ -39,10 +40,66 @@ DEVICE void write_steps(float* input, int tokens, int token, At&& at, One&& one)
   }
 }
 
+/** What the pairs of int4_block are more than its numbers; the offset of an input takes it away again. */
+constexpr int kOffset = 8;
+
+/** 32 inputs q * scale. */
+struct InputBlock {
+  int32_t pairs[16];  // q of columns 4i and 4i + 2, then of 4i + 1 and 4i + 3
+  float scale;
+  int32_t offset;  // -kOffset times the sum of q
+};
+
+/** The largest q. */
+constexpr float kLargestInput = 32767;
+
+/** Vectors of a block. */
+constexpr int kBlockParts = 32 / kLanes;
+
+/** block := 32 inputs, rounded to the nearest q; its scale is NaN where one of them is no finite number. Where all are below 2^-112, or zero,
+ *  q is anything, and the scale as small, or zero. */
+DEVICE void write_block(InputBlock* block, const Vec (&x)[kBlockParts]) {
+  Vec most = {}, none = {};
+  for (const Vec& part : x) {
+    most = max_of((Vec)((VecInt)part & 0x7fffffff), most);
+    none += part - part;
+  }
+  const float largest = max_lane(most);
+  const Vec inverse = splat(kLargestInput / largest);
+  VecInt sum = {};
+  for (int i = 0; i < kBlockParts; i += 2) {
+    const Vec magic = splat(0x1.8p23f);  // adding it rounds to an integer, kept in the low bits
+    const VecInt a = (VecInt)(x[i] * inverse + magic), b = (VecInt)(x[i + 1] * inverse + magic);
+    const VecInt pairs = (even_twos(a, b) & 0xffff) | odd_twos(a, b) << 16;
+    memcpy(block->pairs + i / 2 * kLanes, &pairs, sizeof pairs);
+    sum = add_products(pairs, VecInt{} + 0x10001, sum);
+  }
+  block->scale = largest / kLargestInput + ::sum(none);
+  block->offset = 0;
+  for (int lane = 0; lane < kLanes; ++lane) block->offset -= kOffset * sum[lane];
+}
+
+/** Writes one token's blocks of InputBlock [padded(K) / 32][tokens]; at and one as write_steps has them. */
+template <int K, class At, class One> DEVICE void write_blocks(InputBlock* to, int tokens, At&& at, One&& one) {
+  for (int first = 0; first < padded(K); first += 32, to += tokens) {
+    Vec x[kBlockParts];
+    if (first + 32 <= K) {
+      for (int part = 0; part < kBlockParts; ++part) x[part] = at(first + part * kLanes);
+    } else {
+      float rest[32] = {};
+      for (int i = 0; first + i < K; ++i) rest[i] = one(first + i);
+      for (int part = 0; part < kBlockParts; ++part) x[part] = load(rest + part * kLanes);
+    }
+    write_block(to, x);
+  }
+}
+
 /** Writes token `token` of `tokens` into the input of a product with rows of W. */
 template <class W, int K, class At, class One>
 DEVICE void write_input(Block& b, int tokens, int token, At&& at, One&& one) {
-  if (one_by_one(b, tokens)) {
+  if constexpr (kHeld<W> > 1) {
+    write_blocks<K>((InputBlock*)b.scratch + token, tokens, at, one);
+  } else if (one_by_one(b, tokens)) {
     write_steps<Exact<W>, K>(b.scratch + (int64_t)token * padded(K), 1, 0, at, one);
   } else {
     write_steps<Shared<W>, K>(b.scratch, tokens, token, at, one);

@@ -5,8 +5,6 @@
 // Tokens whose drafts are checked are streams that share their loads: their sums are those of one token. Rows of sequences are products of tiles, be it one.
 // Every (row, token) has its own accumulators and one order of summation, wherever its row lies in a tile.
 #pragma once
-#include <utility>
-
 #include "lib/blocks.h"
 #include "lib/input.h"
 #include "lib/team.h"
@@ -18,27 +16,15 @@ constexpr int kBlockRows = kLanes == 16 ? 4 : 3;
 constexpr int kTileRows = 96;
 constexpr int kChunk = 1024;
 
-// As in step.h: std::integral_constant would be one for all instruction sets.
-namespace {
-template <int I> struct Constant {
-  constexpr operator int() const { return I; }
-};
-}  // namespace
-
-/** f(0), f(1), ... as constants: an array that is indexed by them alone stays in registers. */
-template <int... I, class F> DEVICE void for_each(std::integer_sequence<int, I...>, F&& f) {
-  (f(Constant<I>{}), ...);
-}
-
 /** out[t * out_stride + r] (+)= dot(row r, token t) over `steps` steps; input holds T interleaved tokens. A function of its own, whose sums
  *  never lie in memory: one Zen 3 core, K = 1024 and 64 tokens, then gives 82 GFlop/s for int4 in the place of 62, 78 for int8 in that of 70. */
 template <class Step, int R, int T, class W>
 NOINLINE void dot_block(const W* rows, int64_t row_stride, const float* input, int steps, float* out, int out_stride, bool add) {
   Vec sums[T][R] = {};
   for (int step = 0; step < steps; ++step) {
-    if constexpr (kLanes == 16) {  // the next rows, from memory or from the L2 cache: 5 % with AVX-512, nothing with less
-      for (int r = 0; r < R; ++r) __builtin_prefetch(rows + step * kStep + (R + r) * row_stride);
-    }
+    // The next rows, from memory or from the L2 cache. One Zen 3 core, bf16 from memory, 1, 4, 8 and 16 tokens: 11, 41, 53 and 62 GFlop/s in the
+    // place of 7, 25, 33 and 48; 64 tokens 5 %, there and with AVX-512.
+    for (int r = 0; r < R; ++r) __builtin_prefetch(rows + step * kStep + (R + r) * row_stride);
     for (int part = 0; part < Step::parts; ++part, input += T * kLanes) {
       typename Step::Part w[R];
       for (int r = 0; r < R; ++r) w[r] = Step::weights(rows + step * kStep + r * row_stride, part);
@@ -49,7 +35,7 @@ NOINLINE void dot_block(const W* rows, int64_t row_stride, const float* input, i
     }
   }
   static_assert(R <= 4);
-  for_each(std::make_integer_sequence<int, T>{}, [&](auto t) {
+  for_each<T>([&](auto t) {
     const Vec none = {};
     const Sums four = sum_each(sums[t][0], R > 1 ? sums[t][1 % R] : none, R > 2 ? sums[t][2 % R] : none, R > 3 ? sums[t][3 % R] : none);
     float* const to = out + t * out_stride;
@@ -91,6 +77,10 @@ DEVICE void dot_tile(const W* rows, int64_t row_stride, int row_count, const flo
   }
 }
 
+/** Bytes that one token's product asks for ahead of itself; rows follow each other in memory, so past its end the next row begins.
+ *  Two Zen 3 cores, rows of 1024: 31 to 33 GB/s without, 32 to 36 with 1 KB, 29 to 32 with 2 or 4 KB; 24 with two rows at once. */
+constexpr int kAhead = 1024;
+
 /** Tokens computed one by one that share a row's loads: four sums each in 32 vector registers, or in 16. */
 constexpr int kStreamTokens = kLanes == 16 ? 6 : 3;
 
@@ -119,19 +109,16 @@ template <int Width, int T, class W> DEVICE void dot_streams(int tokens, const W
   if constexpr (T > 1) {
     if (tokens < T) return dot_streams<Width, T - 1>(tokens, row, input, out, stride);
   }
-  if constexpr (kHeld<W> > 1) dot_blocks<Width, T>(row, input, out, stride);
-  else dot_stream<Width, T>(row, input, out, stride);
+  dot_stream<Width, T>(row, input, out, stride);
 }
 
-/** epilogue(row, token, y) for every row in rows and token in [0, tokens): y[p] = dot(row (row * Parts + p) of w, input of token). */
-template <int K, int Parts, class W, class Epilogue>
-DEVICE void matmul(Block& b, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
-  constexpr int width = padded(K);
-  constexpr int64_t row_stride = stored<W>(width);
+/** epilogue(row, token, y) as matmul's, of rows of plain numbers. */
+template <int width, int Parts, class W, class Epilogue>
+DEVICE void matmul_numbers(Block& b, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
   if (tokens == 1 && one_by_one(b, tokens)) {
     for (int row = rows.begin; row < rows.end; ++row) {
       float y[Parts];
-      for (int p = 0; p < Parts; ++p) dot_streams<width, 1>(1, w + (row * Parts + p) * row_stride, b.scratch, y + p, 1);
+      for (int p = 0; p < Parts; ++p) dot_streams<width, 1>(1, w + (row * Parts + p) * (int64_t)width, b.scratch, y + p, 1);
       epilogue(row, 0, y);
     }
     return;
@@ -143,7 +130,7 @@ DEVICE void matmul(Block& b, const W* w, Range rows, int tokens, Epilogue&& epil
       for (int p = 0; p < Parts; ++p) {
         for (int group = 0, first = 0, next; group < groups; ++group, first = next) {
           next = tokens * (group + 1) / groups;
-          dot_streams<width, kStreamTokens>(next - first, w + (row * Parts + p) * row_stride, b.scratch + (int64_t)first * width,
+          dot_streams<width, kStreamTokens>(next - first, w + (row * Parts + p) * (int64_t)width, b.scratch + (int64_t)first * width,
                                             y[first] + p, Parts);
         }
       }
@@ -152,23 +139,13 @@ DEVICE void matmul(Block& b, const W* w, Range rows, int tokens, Epilogue&& epil
     return;
   }
   constexpr int tile = Parts < kTileRows ? kTileRows / Parts : 1;
-  constexpr int chunk = kHeld<W> > 1 && sizeof(Unpacked) > 2 ? kChunk / 2 : kChunk;
   float sums[kPassTokens * tile * Parts];
   for (int row = rows.begin; row < rows.end; row += tile) {
     const int count = smaller(tile, rows.end - row);
-    for (int column = 0; column < width; column += chunk) {
-      const int columns = smaller(chunk, width - column);
-      const W* const rows_of_tile = w + row * Parts * row_stride + stored<W>(column);
-      const auto multiply = [&](const auto* from, int64_t stride) {
-        dot_tile<Shared<W>>(from, stride, count * Parts, b.scratch, width, tokens, column, columns / kStep, sums, tile * Parts, column > 0);
-      };
-      if constexpr (kHeld<W> > 1) {
-        alignas(64) Unpacked unpacked[tile * Parts * chunk];
-        unpack(unpacked, rows_of_tile, row_stride, count * Parts, columns);
-        multiply(unpacked, columns);
-      } else {
-        multiply(rows_of_tile, row_stride);
-      }
+    for (int column = 0; column < width; column += kChunk) {
+      const int columns = smaller(kChunk, width - column);
+      dot_tile<Shared<W>>(w + row * Parts * (int64_t)width + column, width, count * Parts, b.scratch, width, tokens, column, columns / kStep, sums,
+                          tile * Parts, column > 0);
     }
     for (int token = 0; token < tokens; ++token) {
       for (int i = 0; i < count; ++i) {
@@ -178,6 +155,13 @@ DEVICE void matmul(Block& b, const W* w, Range rows, int tokens, Epilogue&& epil
       }
     }
   }
+}
+
+/** epilogue(row, token, y) for every row in rows and token in [0, tokens): y[p] = dot(row (row * Parts + p) of w, input of token). */
+template <int K, int Parts, class W, class Epilogue>
+DEVICE void matmul(Block& b, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
+  if constexpr (kHeld<W> > 1) matmul_blocks<padded(K) / 32, Parts>((const InputBlock*)b.scratch, w, rows, tokens, epilogue);
+  else matmul_numbers<padded(K), Parts>(b, w, rows, tokens, epilogue);
 }
 
 /** The next rows come from memory as they are read; there is nothing to start early. */

@@ -7,8 +7,17 @@
 constexpr int kLanes = 8;
 typedef __m256 Vec;
 typedef int32_t VecInt __attribute__((vector_size(32)));
+typedef int16_t VecShort __attribute__((vector_size(32)));
+typedef uint16_t Halves __attribute__((vector_size(16)));
 
 DEVICE Vec multiply_add(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+/** c + a0 b0 + a1 b1 of each pair of int16. The order of sums is kept: else g++ makes all products first, and has no registers for them. */
+DEVICE VecInt add_products(VecInt a, VecInt b, VecInt c) {
+  VecInt sum = c + (VecInt)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+  __asm__("" : "+x"(sum));
+  return sum;
+}
+DEVICE Vec to_floats(VecInt x) { return _mm256_cvtepi32_ps((__m256i)x); }
 DEVICE Vec even(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
 DEVICE Vec odd(Vec a, Vec b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
 
@@ -19,13 +28,28 @@ DEVICE Vec load(const bf16* p) {
 DEVICE Vec load(const fp16* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
 
 DEVICE Vec load(const int8_t* p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
-/** The low (half 0) or high four bits of 8 bytes, less 8. */
-DEVICE Vec load_half(const uint8_t* p, int half) {
-  const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
-  const __m256i q = half == 0 ? _mm256_and_si256(bytes, _mm256_set1_epi32(15)) : _mm256_srli_epi32(bytes, 4);
-  return _mm256_cvtepi32_ps(_mm256_sub_epi32(q, _mm256_set1_epi32(8)));
-}
 DEVICE Vec splat(fp16 x) { return _mm256_cvtph_ps(_mm_set1_epi16((short)x.bits)); }
+
+/** Elements 0 1, 4 5, ... of a and b, and 2 3, 6 7, .... */
+DEVICE VecInt even_twos(VecInt a, VecInt b) { return __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13); }
+DEVICE VecInt odd_twos(VecInt a, VecInt b) { return __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15); }
+
+/** words[i] := word i of 16 bytes of each of kLanes rows. */
+DEVICE void load_columns(VecInt (&words)[4], const uint8_t* p, int64_t stride) {
+  __m256i rows[4];
+  for (int r = 0; r < 4; ++r) rows[r] = _mm256_loadu2_m128i((const __m128i*)(p + (r + 4) * stride), (const __m128i*)(p + r * stride));
+  const __m256i low01 = _mm256_unpacklo_epi32(rows[0], rows[1]), low23 = _mm256_unpacklo_epi32(rows[2], rows[3]);
+  const __m256i high01 = _mm256_unpackhi_epi32(rows[0], rows[1]), high23 = _mm256_unpackhi_epi32(rows[2], rows[3]);
+  words[0] = (VecInt)_mm256_unpacklo_epi64(low01, low23);
+  words[1] = (VecInt)_mm256_unpackhi_epi64(low01, low23);
+  words[2] = (VecInt)_mm256_unpacklo_epi64(high01, high23);
+  words[3] = (VecInt)_mm256_unpackhi_epi64(high01, high23);
+}
+/** The first number of each of kLanes rows. */
+DEVICE Vec load_column(const fp16* p, int64_t stride) {
+  const auto bits = [=](int row) { return ((const fp16*)((const uint8_t*)p + row * stride))->bits; };
+  return _mm256_cvtph_ps((__m128i)Halves{bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)});
+}
 
 /** Elements 0, 2, ... of 16 weights, then 1, 3, ...: one shift or mask each, where their own order would cost a shuffle. */
 DEVICE Vec load_even(const bf16* p) {

@@ -11,8 +11,21 @@
 constexpr int kLanes = 16;
 typedef __m512 Vec;
 typedef int32_t VecInt __attribute__((vector_size(64)));
+typedef int16_t VecShort __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
 
 DEVICE Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+/** c + a0 b0 + a1 b1 of each pair of int16, in the order that is written, as in simd_avx2.h. */
+DEVICE VecInt add_products(VecInt a, VecInt b, VecInt c) {
+#if defined(__AVX512VNNI__)
+  return (VecInt)_mm512_dpwssd_epi32((__m512i)c, (__m512i)a, (__m512i)b);
+#else
+  VecInt sum = c + (VecInt)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+  __asm__("" : "+v"(sum));
+  return sum;
+#endif
+}
+DEVICE Vec to_floats(VecInt x) { return _mm512_cvtepi32_ps((__m512i)x); }
 DEVICE Vec even(Vec a, Vec b) {
   return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 }
@@ -27,13 +40,39 @@ DEVICE Vec load(const bf16* p) {
 DEVICE Vec load(const fp16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 
 DEVICE Vec load(const int8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
-/** The low (half 0) or high four bits of 16 bytes, less 8. */
-DEVICE Vec load_half(const uint8_t* p, int half) {
-  const __m512 numbers = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-  const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
-  return _mm512_permutexvar_ps(half == 0 ? bytes : _mm512_srli_epi32(bytes, 4), numbers);  // the index is four bits
-}
 DEVICE Vec splat(fp16 x) { return _mm512_cvtph_ps(_mm256_set1_epi16((short)x.bits)); }
+
+/** Elements 0 1, 4 5, ... of a and b, and 2 3, 6 7, .... */
+DEVICE VecInt even_twos(VecInt a, VecInt b) {
+  return __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29);
+}
+DEVICE VecInt odd_twos(VecInt a, VecInt b) {
+  return __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+}
+
+/** words[i] := word i of 16 bytes of each of kLanes rows. */
+DEVICE void load_columns(VecInt (&words)[4], const uint8_t* p, int64_t stride) {
+  const auto load = [=](int row) { return _mm_loadu_si128((const __m128i*)(p + row * stride)); };
+  __m512i rows[4];
+  for (int r = 0; r < 4; ++r) {
+    rows[r] = _mm512_castsi128_si512(load(r));
+    rows[r] = _mm512_inserti32x4(rows[r], load(r + 4), 1);
+    rows[r] = _mm512_inserti32x4(rows[r], load(r + 8), 2);
+    rows[r] = _mm512_inserti32x4(rows[r], load(r + 12), 3);
+  }
+  const __m512i low01 = _mm512_unpacklo_epi32(rows[0], rows[1]), low23 = _mm512_unpacklo_epi32(rows[2], rows[3]);
+  const __m512i high01 = _mm512_unpackhi_epi32(rows[0], rows[1]), high23 = _mm512_unpackhi_epi32(rows[2], rows[3]);
+  words[0] = (VecInt)_mm512_unpacklo_epi64(low01, low23);
+  words[1] = (VecInt)_mm512_unpackhi_epi64(low01, low23);
+  words[2] = (VecInt)_mm512_unpacklo_epi64(high01, high23);
+  words[3] = (VecInt)_mm512_unpackhi_epi64(high01, high23);
+}
+/** The first number of each of kLanes rows. */
+DEVICE Vec load_column(const fp16* p, int64_t stride) {
+  const auto bits = [=](int row) { return ((const fp16*)((const uint8_t*)p + row * stride))->bits; };
+  return _mm512_cvtph_ps((__m256i)Halves{bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7), bits(8), bits(9), bits(10),
+                                         bits(11), bits(12), bits(13), bits(14), bits(15)});
+}
 
 /** Elements 0, 2, ... of 32 weights, then 1, 3, .... */
 DEVICE Vec load_even(const bf16* p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16)); }

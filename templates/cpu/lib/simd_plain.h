@@ -5,11 +5,23 @@
 constexpr int kLanes = 4;
 typedef float Vec __attribute__((vector_size(16)));
 typedef int32_t VecInt __attribute__((vector_size(16)));
+typedef int16_t VecShort __attribute__((vector_size(16)));
 typedef uint16_t Half4 __attribute__((vector_size(8)));
 typedef int8_t Byte16 __attribute__((vector_size(16)));
 typedef int16_t Half8 __attribute__((vector_size(16)));
 
 DEVICE Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+/** c + a0 b0 + a1 b1 of each pair of int16, in the order that is written, as in simd_avx2.h. */
+DEVICE VecInt add_products(VecInt a, VecInt b, VecInt c) {
+#if defined(__SSE2__)
+  VecInt sum = c + (VecInt)__builtin_ia32_pmaddwd128((VecShort)a, (VecShort)b);
+  __asm__("" : "+x"(sum));
+  return sum;
+#else
+  return c + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+DEVICE Vec to_floats(VecInt x) { return __builtin_convertvector(x, Vec); }
 DEVICE Vec even(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
 DEVICE Vec odd(Vec a, Vec b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7); }
 
@@ -36,12 +48,29 @@ DEVICE Vec load(const int8_t* p) {
   const VecInt words = (VecInt)__builtin_shufflevector(pairs, pairs, 0, 0, 1, 1, 2, 2, 3, 3);
   return __builtin_convertvector(words >> 24, Vec);
 }
-/** The low (half 0) or high four bits of 4 bytes, less 8. */
-DEVICE Vec load_half(const uint8_t* p, int half) {
-  const VecInt q = VecInt{p[0], p[1], p[2], p[3]} >> (4 * half) & 15;
-  return __builtin_convertvector(q - 8, Vec);
-}
 DEVICE Vec splat(fp16 x) { return to_float(x) - Vec{}; }
+
+/** Elements 0 1, 4 5 of a and b, and 2 3, 6 7. */
+DEVICE VecInt even_twos(VecInt a, VecInt b) { return __builtin_shufflevector(a, b, 0, 1, 4, 5); }
+DEVICE VecInt odd_twos(VecInt a, VecInt b) { return __builtin_shufflevector(a, b, 2, 3, 6, 7); }
+
+/** words[i] := word i of 16 bytes of each of kLanes rows. */
+DEVICE void load_columns(VecInt (&words)[4], const uint8_t* p, int64_t stride) {
+  VecInt rows[4];
+  for (int r = 0; r < 4; ++r) memcpy(&rows[r], p + r * stride, sizeof rows[r]);
+  const VecInt low01 = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5), low23 = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+  const VecInt high01 = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7), high23 = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+  words[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+  words[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+  words[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+  words[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+}
+/** The first number of each of kLanes rows. */
+DEVICE Vec load_column(const fp16* p, int64_t stride) {
+  fp16 column[kLanes];
+  for (int row = 0; row < kLanes; ++row) column[row] = *(const fp16*)((const uint8_t*)p + row * stride);
+  return load(column);
+}
 
 /** Elements 0, 2, 4, 6 of 8 weights, then 1, 3, 5, 7. */
 DEVICE Vec load_even(const bf16* p) {

@@ -1,11 +1,15 @@
 // One step of a dot product: kStep weights of a row, and as many inputs of a token, in the numbers that are multiplied.
 #pragma once
-#include <type_traits>
 
 #include "lib/simd.h"
 
 // Members of a class are not static; in a namespace without a name they stay in this instruction set's object, too.
 namespace {
+
+/** As std::integral_constant. */
+template <int I> struct Constant {
+  constexpr operator int() const { return I; }
+};
 
 /** In float32: weights are widened, inputs are exact. Inputs of a step lie in the order of load_first, load_second. */
 template <class W> struct Exact {
@@ -37,17 +41,20 @@ struct Paired {
 template <> struct SharedStep<bf16> {
   using Type = Paired;
 };
-
-/** What rows in blocks are unpacked to for several tokens. */
-using Unpacked = bf16;
-#else
-using Unpacked = float;
 #endif
 
 }  // namespace
 
+/** f(0), ..., f(N - 1) as constants: an array that is indexed by them alone stays in registers. */
+template <int N, int From = 0, class F> DEVICE __attribute__((always_inline)) void for_each(F&& f) {
+  if constexpr (From < N) {
+    f(Constant<From>{});
+    for_each<N, From + 1>(f);
+  }
+}
+
 /** How several tokens are multiplied that share the loads of a row: in the weights' own format where the instruction set can. */
-template <class W> using Shared = typename SharedStep<std::conditional_t<kHeld<W> == 1, W, Unpacked>>::Type;
+template <class W> using Shared = typename SharedStep<W>::Type;
 
 /** Floats of room that a token's input of `width` elements takes: half of them where a step is one vector. */
 template <class Step> DEVICE constexpr int input_floats(int width) { return width / kStep * Step::parts * kLanes; }
