@@ -26,15 +26,15 @@ export async function timedTogether(
   let left = replies.length;
   let begun = Number.NaN;
   let done = Number.NaN;
+  let isOver = false;
   const drawn = async (reply: AsyncIterator<readonly number[]>, index: number) => {
     const own = made[index]!;
     let isFirst = true;
     let isFull = false;
-    while (Number.isNaN(done)) {
+    while (!isOver) {
       const next = await reply.next();
-      if (Number.isNaN(done) && next.done)
-        throw new Error(`reply ${index} ended before the others were timed`);
-      if (next.done) break;
+      if (isOver) break;
+      if (next.done) throw new Error(`reply ${index} ended before the others were timed`);
       // Before all have begun nothing counts.
       if (Number.isNaN(begun)) {
         if (isFirst && --left === 0) {
@@ -47,11 +47,22 @@ export async function timedTogether(
       own.push(...next.value);
       if (own.length >= tokens && !isFull) {
         isFull = true;
-        if (--left === 0) done = secondsBy(clock);
+        if (--left === 0) {
+          done = secondsBy(clock);
+          isOver = true;
+        }
       }
     }
-    await reply.return?.();
   };
-  await Promise.all(replies.map(drawn));
+  const ended = replies.map(async (reply, index) => {
+    try {
+      await drawn(reply, index);
+    } finally {
+      // The others go on for nobody.
+      isOver = true;
+      await reply.return?.();
+    }
+  });
+  await Promise.all(ended);
   return { seconds: done - begun, ids: made.flatMap((own) => own.slice(0, tokens)) };
 }
