@@ -122,3 +122,18 @@ export const partMicros = (
 /** A token [us]. @param bandwidth [GB/s] */
 export const tokenMicros = (parts: readonly TimePart[], terms: TermValues, bandwidth: number): number =>
   parts.reduce((sum, part) => sum + part.runs * partMicros(part, terms, bandwidth), 0);
+
+/** What a token is made of, by term, as if each were done after the other: what is hidden behind reads counts too [us]. */
+export function microsByTerm(
+  parts: readonly TimePart[],
+  terms: TermValues,
+  bandwidth: number,
+): ReadonlyMap<CostTerm | 'reads', number> {
+  const found = new Map<CostTerm | 'reads', number>();
+  const add = (term: CostTerm | 'reads', micros: number) => found.set(term, (found.get(term) ?? 0) + micros);
+  for (const { runs, bytes, chains, work } of parts) {
+    add('reads', (runs * bytes) / (bandwidth * 1e3));
+    for (const one of [...chains.flat(), ...work]) add(one.term, runs * workMicros([one], terms));
+  }
+  return found;
+}
