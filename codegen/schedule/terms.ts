@@ -90,7 +90,7 @@ export const workMicros = (work: readonly Work[], terms: TermValues): number =>
 
 /**
  * How sharply the longest wins. That of bursts is the one of 1, 1.4, 2, 3 and 8 by which the calibrated kernels of an H100 come closest
- * (docs/devlog.md, section 32): the squares add up.
+ * (docs/devlog.md, section 33): the squares add up.
  */
 const sharpness = { steady: 8, bursts: 2 } as const;
 
