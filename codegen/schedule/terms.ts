@@ -89,13 +89,13 @@ export const workMicros = (work: readonly Work[], terms: TermValues): number =>
   work.reduce((sum, { term, amount }) => sum + amount * (terms[term] ?? costTerms[term].assumed), 0);
 
 /**
- * How sharply the longest wins. That of bursts is the one of 1, 1.4, 2, 3 and 8 by which the calibrated kernels of an H100 come closest
- * (docs/devlog.md, section 33): the squares add up.
+ * How sharply the longest wins. That of bursts is the one of 1, 1.4, 2 and 3 by which the calibrated kernels of an H100 come closest
+ * (docs/devlog.md, "Predictions that rank"): the squares add up.
  */
 const sharpness = { steady: 8, bursts: 2 } as const;
 
 /** The time of what goes on beside each other: near a tie each delays the others. */
-export function longest(times: readonly number[], reads: TimePart['reads'] = 'steady'): number {
+function longest(times: readonly number[], reads: TimePart['reads'] = 'steady'): number {
   const most = Math.max(0, ...times);
   if (most === 0) return 0;
   const power = sharpness[reads];
