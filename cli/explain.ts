@@ -31,9 +31,8 @@ export function addExplain(program: Program, start: Start): void {
       start(options, async (ui) => {
         const model = needModel(options, 'explain', word);
         const { preflight } = await import('../preflight.ts');
-        const { estimate, explainTable, generate, optionsWithoutEffect, passesOf, passesText } = await import(
-          '../codegen/index.ts'
-        );
+        const { estimate, explainTable, generate, optionsWithoutEffect, passesOf, passesReason, passesText } =
+          await import('../codegen/index.ts');
         const { prompt } = options;
         const checked = await preflight(kernelOptions(model, options, ui), {});
         const { dims, target, plan, planReason, notes } = checked;
@@ -60,6 +59,7 @@ export function addExplain(program: Program, start: Start): void {
         const cost = estimate(schedule, options.position);
         const ofPrompts = prompts && estimate(prompts.schedule, options.position);
         const passes = prompt === undefined ? null : passesOf(prompt, kernel);
+        const why = prompt === undefined ? null : passesReason(prompt, kernel);
         if (ui.json) {
           const { passTokens } = schedule;
           const promptPlan = prompts && {
@@ -70,13 +70,13 @@ export function addExplain(program: Program, start: Start): void {
           ui.result({
             ...{ model: dims.name, plan: plan.name, target: target.name, passTokens },
             ...{ ...cost, promptPlan },
-            ...(passes && { prompt: { tokens: prompt, passes } }),
+            ...(passes && { prompt: { tokens: prompt, passes, why } }),
           });
         } else {
           const tables = [explainTable(schedule, cost)];
           if (prompts) tables.push(explainTable(prompts.schedule, ofPrompts!));
           if (passes)
-            tables.push(`a prompt of ${prompt!.toLocaleString('en')} tokens: ${passesText(passes)}`);
+            tables.push(`a prompt of ${prompt!.toLocaleString('en')} tokens: ${passesText(passes)}\n${why}`);
           ui.data(tables.map((text) => text.trimEnd()).join('\n\n'));
         }
         return 0;

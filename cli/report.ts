@@ -23,7 +23,9 @@ export function addReport(program: Program, start: Start): void {
           });
         }
         const { readInput } = await import('../lab/report/read.ts');
-        const { reportPage } = await import('../lab/report/page.ts');
+        const { judged, reportPage } = await import('../lab/report/page.ts');
+        const { wanted, within } = await import('../lab/report/predict.ts');
+        const { orderText } = await import('../lab/report/sections/prediction.ts');
         const { writeText } = await import('../lab/write-text.ts');
         const input = readInput(files.length > 0 ? files : [join(packageRoot(), 'bench', 'reports')]);
         const counts = {
@@ -36,12 +38,26 @@ export function addReport(program: Program, start: Start): void {
             hint: 'gen bench --report, gen explore and gen ablate measure something',
           });
         }
-        writeText(out, await reportPage(input));
-        if (ui.json) ui.result({ out, ...counts });
-        else ui.data(out);
+        const predictions = await judged(input);
+        writeText(out, reportPage(input, predictions));
+        const { predicted, orders } = predictions;
+        if (ui.json) {
+          ui.result({
+            out,
+            ...counts,
+            predicted: { share: wanted, within: within(predicted, wanted), all: predicted.length },
+            orders,
+          });
+        } else ui.data(out);
         ui.note(
           `${counts.kernels} kernels, ${counts.experiments} experiments, ${counts.peers} comparisons with other systems`,
         );
+        if (predicted.length > 0) {
+          ui.note(
+            `${within(predicted, wanted)} of ${predicted.length} predictions are within ${100 * wanted} % of what was measured`,
+          );
+        }
+        for (const order of orders) ui.note(orderText(order));
         return exitCode.ok;
       }),
     );

@@ -55,3 +55,17 @@ export function passesText(passes: readonly PromptPass[]): string {
   });
   return texts.join(', ');
 }
+
+/** Why passes, or launches, take a prompt. */
+export function passesReason(
+  tokens: number,
+  { schedule, prompts }: Pick<Kernel, 'schedule' | 'prompts'>,
+): string {
+  const { passTokens } = schedule;
+  if (prompts === null) return 'there is no plan of prompts: all of it goes through passes';
+  const least = leastOfLaunch(passTokens);
+  const rule = `${passesOfLaunch} passes of ${passTokens} take about as long as the shortest launch (measured on an H100; the engine has it as a constant)`;
+  return tokens < least
+    ? `no launch below ${least} tokens: ${rule}`
+    : `launches from ${least} tokens on: ${rule}`;
+}

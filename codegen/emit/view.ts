@@ -143,10 +143,10 @@ function byLayer(dims: ModelDims, attribute: (kind: LayerKind) => string): ByLay
   return { usual, others };
 }
 
-/** Stages as `explain` has them, without what only orders the inside of one; weights as the model has them, without padding. */
+/** Stages of the plan as `explain` has them, without what only orders the inside of one; weights as the model has them, without padding. */
 function stageTable({ stages }: CommonSchedule, cost: Cost): string[] {
-  const rows = cost.stages.map(({ name, ops, over, syncs, notes }, i) => {
-    const { weightBytes } = stages[i]!;
+  const rows = stages.map(({ name, weightBytes }) => {
+    const { ops, over, syncs, notes } = cost.stages.find((one) => one.name === name)!;
     const whole = notes.flatMap(({ where, text }) => (where === '' ? [text] : []));
     const weights = weightBytes ? `${megabytes(weightBytes)} MB` : '';
     return [name, ops.join(' '), over, weights, [...syncs.map(syncText), ...whole].join('; ')];

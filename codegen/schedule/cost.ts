@@ -4,7 +4,7 @@ import { meanCached } from '../model/kinds.ts';
 import { bytesOf } from '../model/packing.ts';
 import { type CommonSchedule, markedOps, type ScheduledStage } from './schedule.ts';
 import { bandwidthOf, type Target } from './target.ts';
-import { costTermNames, type TimePart, tokenMicros, type Work, workMicros } from './terms.ts';
+import { costTermNames, partMicros, type TimePart, tokenMicros, type Work, workMicros } from './terms.ts';
 
 /** A wait of all blocks for each other behind a stage. */
 export interface StageSync {
@@ -31,12 +31,13 @@ export interface StageCost {
   readonly cacheBytes: number;
   /** Multiplications and additions that the results of one run need; null where nobody counts them. */
   readonly flop: number | null;
-  /** Time to read both [us]; null without a known bandwidth. */
+  /** Time in which the busiest block reads both [us]; null without a known bandwidth. */
   readonly micros: number | null;
-  /** What one run waits for of other blocks, and what else it does. */
+  /** What one run waits for of other blocks, what goes on beside its reads, and what else it does. */
   readonly waits: readonly Work[];
+  readonly chains: TimePart['chains'];
   readonly work: readonly Work[];
-  /** Both on this target [us]. */
+  /** On this target [us]: its waits; and all else, as far as it is not hidden behind the reads. */
   readonly waitMicros: number;
   readonly workMicros: number;
   readonly syncs: readonly StageSync[];
@@ -81,10 +82,12 @@ export interface CostInput {
   readonly slowdown: (stage: ScheduledStage) => number;
   readonly waits: (stage: ScheduledStage) => readonly Work[];
   readonly work: (stage: ScheduledStage) => readonly Work[];
+  /** What goes on beside the reads of a stage. */
+  readonly chains?: (stage: ScheduledStage) => TimePart['chains'];
   readonly syncs: (stage: ScheduledStage) => readonly StageSync[];
   readonly notes: (stage: ScheduledStage) => StageCost['notes'];
   readonly flop?: (stage: ScheduledStage) => StageCost['flop'];
-  /** Reads go on beside the work of other stages of the same part; or every stage reads, then works. */
+  /** Reads go on beside the waits and work of all stages of the same part; or stages come one after the other. */
   readonly beside: boolean;
   readonly lines: readonly string[];
   /** Tokens that take that long together; else one. */
@@ -130,7 +133,13 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
     const weightBytes = input.weightBytes(stage);
     const attends = stage.ops.includes('attend');
     const cacheBytes = attends ? (meanCached(dims, input.position) * bytes.kvPerPosition) / dims.layers : 0;
-    const [waits, work] = [input.waits(stage), input.work(stage)];
+    const [waits, work, chains] = [input.waits(stage), input.work(stage), input.chains?.(stage) ?? []];
+    const read = weightBytes * input.slowdown(stage) + cacheBytes;
+    const micros = bandwidth === null ? null : read / (bandwidth * 1e3);
+    const done =
+      micros === null || input.beside
+        ? workMicros(work, terms)
+        : partMicros({ bytes: read, reads: 'bursts', chains, work }, terms, bandwidth!) - micros;
     return {
       name: stage.name,
       part: stage.part,
@@ -140,8 +149,7 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
       weightBytes,
       cacheBytes,
       flop: input.flop?.(stage) ?? null,
-      micros: bandwidth === null ? null : (weightBytes + cacheBytes) / (bandwidth * 1e3),
-      ...{ waits, work, waitMicros: workMicros(waits, terms), workMicros: workMicros(work, terms) },
+      ...{ micros, waits, chains, work, waitMicros: workMicros(waits, terms), workMicros: done },
       syncs: input.syncs(stage),
       notes: input.notes(stage),
     };
@@ -170,22 +178,27 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   };
 }
 
+/** A ring keeps the memory busy while others compute. */
+const readsOf = ({ beside }: CostInput): TimePart['reads'] => (beside ? 'steady' : 'bursts');
+
 /** Stages one after the other; or all of a layer beside each other, then the others. */
 function partsOf(schedule: CommonSchedule, stages: readonly StageCost[], input: CostInput): TimePart[] {
   const parts = stages.map(
     (stage, i): TimePart => ({
       runs: runsOf(schedule, stage),
       bytes: stage.weightBytes * input.slowdown(schedule.stages[i]!) + stage.cacheBytes,
+      reads: readsOf(input),
+      chains: stage.chains,
       work: [...stage.waits, ...stage.work],
-      beside: input.beside,
     }),
   );
   if (!input.beside) return parts;
   const together = (all: readonly TimePart[], runs: number): TimePart => ({
     runs,
     bytes: all.reduce((bytes, part) => bytes + part.bytes, 0),
-    work: all.flatMap(({ work }) => work),
-    beside: true,
+    reads: readsOf(input),
+    chains: [all.flatMap(({ work }) => work), ...all.flatMap(({ chains }) => chains)],
+    work: [],
   });
   const isLayer = (i: number) => stages[i]!.part === 'layer';
   return [
@@ -203,7 +216,9 @@ function partsOf(schedule: CommonSchedule, stages: readonly StageCost[], input: 
 /** The bandwidth, and terms, that are assumed. */
 function unmeasuredOf({ bandwidthFrom, terms = {} }: Target, parts: readonly TimePart[]): string[] {
   const used = new Set(
-    parts.flatMap(({ work }) => work.filter(({ amount }) => amount > 0).map((one) => one.term)),
+    parts.flatMap(({ chains, work }) =>
+      [...chains.flat(), ...work].filter(({ amount }) => amount > 0).map((one) => one.term),
+    ),
   );
   return [
     ...(bandwidthFrom === 'measured' ? [] : ['bandwidth']),

@@ -12,20 +12,21 @@ const term = (assumed: number, doc: string): TermSpec => ({ doc, assumed });
 /** A unit takes so many us on a target; `queue` alone is a share. */
 export const costTerms = {
   // Between barriers.
-  token: term(2, 'start and end of a pass'),
-  choose: term(10, 'choosing a token from 100,000 logits'),
+  token: term(35, 'start and end of a pass'),
+  choose: term(40, 'choosing a token from 100,000 logits'),
   barrier: term(1.2, 'a barrier over the whole grid, by one counter'),
   gridSync: term(1.3, 'the same by the grid.sync of cooperative groups'),
   stage: term(0.35, 'from a barrier to the first use of what a stage loads'),
-  product: term(1.2, "a product's first weights, and its sums over warps"),
-  loads: term(0.3, 'a wait for memory that all loads under way share'),
-  multiply: term(0.05, '10 KiB of weights multiplied by a warp, loaded 128 bits at a time; on a CPU, 1 MB'),
-  copies: term(0.3, 'a buffer of weights that is waited for in shared memory'),
-  handed: term(0.3, 'a buffer that other warps fill'),
+  product: term(0.75, "a product's first weights, and its last sums"),
+  loads: term(0.35, 'a wait for memory that all loads of a wave share'),
+  sums: term(0.3, 'rows of a turn summed over lanes and warps'),
+  multiply: term(0.085, '10 KiB of weights multiplied by a warp; on a CPU, 1 MB'),
+  copies: term(0.15, '8 warp-wide copies of weights into shared memory, begun by a warp'),
+  handed: term(0.1, 'a buffer that other warps fill, waited for and given back'),
   fetch: term(2, '1 MiB that an idle block asks for'),
   farInputs: term(0.05, '10 KiB of weights whose inputs a warp reads from global memory'),
   input: term(0.1, "1,024 values into a block's own memory"),
-  norm: term(0.2, '1,024 values normed'),
+  norm: term(0.5, '1,024 values normed'),
   merge: term(0.1, '1,024 values of partial results merged by a block'),
   rowwise: term(0.1, 'a step over rows or heads alone'),
   attend: term(2.3, 'attention of one token, without positions'),
@@ -33,8 +34,14 @@ export const costTerms = {
   // Of a stream.
   hop: term(0.5, 'from the last stored word to its first use in another block'),
   words: term(0.2, '1,024 values polled by a block'),
-  queue: term(0.4, 'of the time of the copies under way, the share that a word waits behind them'),
-  refill: term(0.5, 'the ring filled once while attention is waited for'),
+  queue: term(
+    0.25,
+    'of the time of the copies under way, the share that a word waits, where they take 2 us; of less a smaller share',
+  ),
+  refill: term(
+    1,
+    'of the time to read what a full ring has not of a layer, the share that is read behind attention',
+  ),
   slot: term(0.07, 'a slot of the ring, waited for and given back'),
   cells: term(0.03, '8 cells of a warp, read and multiplied'),
   streamNorm: term(0.3, '1,024 values normed by a stage of its own'),
@@ -59,14 +66,20 @@ export interface Work {
   readonly amount: number;
 }
 
-/** Reads and work that are done `runs` times in a token, either beside each other or one after the other. */
+/** Reads and work that are done `runs` times in a token. */
 export interface TimePart {
   readonly runs: number;
   /** Read by all blocks together, as much as if each had as much to read as the busiest [bytes]. */
   readonly bytes: number;
+  /**
+   * steady: reads go on while others compute, as a ring lets them. bursts: all warps ask at once and then all compute, so that the memory
+   * rests for part of the time.
+   */
+  readonly reads: 'steady' | 'bursts';
+  /** What goes on beside the reads and beside each other: the longest of all of these decides. None: the reads alone. */
+  readonly chains: readonly (readonly Work[])[];
+  /** What is done before or behind them. */
   readonly work: readonly Work[];
-  /** The longer of reads and work is the time; else their sum. */
-  readonly beside: boolean;
 }
 
 export type TermValues = Readonly<Partial<Record<CostTerm, number>>>;
@@ -75,17 +88,52 @@ export type TermValues = Readonly<Partial<Record<CostTerm, number>>>;
 export const workMicros = (work: readonly Work[], terms: TermValues): number =>
   work.reduce((sum, { term, amount }) => sum + amount * (terms[term] ?? costTerms[term].assumed), 0);
 
-/** How sharply the longer wins. */
-const sharpness = 8;
-/** The time of two that go on beside each other: near a tie each delays the other. */
-export const longer = (a: number, b: number): number => {
-  const [most, least] = [Math.max(a, b), Math.min(a, b)];
-  return most === 0 ? 0 : most * (1 + (least / most) ** sharpness) ** (1 / sharpness);
+/**
+ * How sharply the longest wins. That of bursts is the one of 1, 1.4, 2 and 3 by which the calibrated kernels of an H100 come closest
+ * (docs/devlog.md, "Predictions that rank"): the squares add up.
+ */
+const sharpness = { steady: 8, bursts: 2 } as const;
+
+/** The time of what goes on beside each other: near a tie each delays the others. */
+function longest(times: readonly number[], reads: TimePart['reads'] = 'steady'): number {
+  const most = Math.max(0, ...times);
+  if (most === 0) return 0;
+  const power = sharpness[reads];
+  return most * times.reduce((sum, time) => sum + (time / most) ** power, 0) ** (1 / power);
+}
+
+/** Reads beside chains [us]. */
+export const besideMicros = (
+  bytesMicros: number,
+  chains: readonly number[],
+  reads: TimePart['reads'],
+): number => longest([bytesMicros, longest(chains)], reads);
+
+/** One run of a part [us]. @param bandwidth [GB/s] */
+export const partMicros = (
+  { bytes, reads, chains, work }: Omit<TimePart, 'runs'>,
+  terms: TermValues,
+  bandwidth: number,
+): number => {
+  const times = chains.map((chain) => workMicros(chain, terms));
+  return besideMicros(bytes / (bandwidth * 1e3), times, reads) + workMicros(work, terms);
 };
 
 /** A token [us]. @param bandwidth [GB/s] */
 export const tokenMicros = (parts: readonly TimePart[], terms: TermValues, bandwidth: number): number =>
-  parts.reduce((sum, { runs, bytes, work, beside }) => {
-    const [reads, works] = [bytes / (bandwidth * 1e3), workMicros(work, terms)];
-    return sum + runs * (beside ? longer(reads, works) : reads + works);
-  }, 0);
+  parts.reduce((sum, part) => sum + part.runs * partMicros(part, terms, bandwidth), 0);
+
+/** What a token is made of, by term, as if each were done after the other: what is hidden behind reads counts too [us]. */
+export function microsByTerm(
+  parts: readonly TimePart[],
+  terms: TermValues,
+  bandwidth: number,
+): ReadonlyMap<CostTerm | 'reads', number> {
+  const found = new Map<CostTerm | 'reads', number>();
+  const add = (term: CostTerm | 'reads', micros: number) => found.set(term, (found.get(term) ?? 0) + micros);
+  for (const { runs, bytes, chains, work } of parts) {
+    add('reads', (runs * bytes) / (bandwidth * 1e3));
+    for (const one of [...chains.flat(), ...work]) add(one.term, runs * workMicros([one], terms));
+  }
+  return found;
+}

@@ -1,5 +1,5 @@
 // What a report is made of: journals of experiments, figures of kernels, and those of other systems.
-import type { JournalHeader, RunRecord } from '../journal-records.ts';
+import type { JournalHeader, RunRecord, VariantRecord } from '../journal-records.ts';
 import type { Spread } from '../measure.ts';
 import type { RankedRow } from '../ranking.ts';
 
@@ -13,6 +13,10 @@ export interface Experiment {
 }
 
 export interface VariantRow extends RankedRow {
+  /** As `parsePlan` takes it. */
+  readonly plan: VariantRecord['plan'];
+  /** Of the kernel that makes one token: what its registers do not hold [bytes]. */
+  readonly decodeSpillBytes: number;
   /** Tokens a second of its rounds, for each position; null where it was not timed. */
   readonly ranges: readonly (Range | null)[];
 }

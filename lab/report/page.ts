@@ -2,7 +2,8 @@
 import { facts, page } from '../page/html.ts';
 import { grouped, rate } from '../page/svg.ts';
 import type { ReportInput } from './input.ts';
-import { type Predicted, predictionsIn, predictionsOf, within } from './predict.ts';
+import { orderOf } from './order.ts';
+import { costsIn, type Predicted, predictionsIn, predictionsOf, wanted, within } from './predict.ts';
 import { colorsOf } from './sections/colors.ts';
 import { conditionsSection } from './sections/conditions.ts';
 import { experimentSections } from './sections/experiments.ts';
@@ -11,8 +12,19 @@ import { qualitySection } from './sections/quality.ts';
 import { roofSection } from './sections/roof.ts';
 import { shortDevice, speedSections } from './sections/speed.ts';
 
-export async function reportPage(input: ReportInput): Promise<string> {
-  const predicted = [...(await predictionsOf(input.kernels)), ...predictionsIn(input.experiments)];
+/** What today's predictions are worth, beside all that was measured. */
+export async function judged({ kernels, experiments }: ReportInput) {
+  const costs = costsIn(experiments);
+  return {
+    predicted: [...(await predictionsOf(kernels)), ...predictionsIn(experiments, costs)],
+    orders: experiments.map((one) => orderOf(one, costs)).filter((order) => order !== null),
+  };
+}
+
+export function reportPage(
+  input: ReportInput,
+  { predicted, orders }: Awaited<ReturnType<typeof judged>>,
+): string {
   const colorOf = colorsOf(input);
   return page('What onelaunch measured', [
     '<h1>What was measured</h1>',
@@ -21,7 +33,7 @@ export async function reportPage(input: ReportInput): Promise<string> {
     ...speedSections(input, colorOf),
     ...roofSection(input, colorOf),
     ...experimentSections(input.experiments),
-    ...predictionSection(predicted),
+    ...predictionSection(predicted, orders),
     ...qualitySection(input),
     ...conditionsSection(input),
   ]);
@@ -62,8 +74,8 @@ function factsOf(
     ...(predicted.length > 0
       ? [
           [
-            `${within(predicted, 0.15)} of ${predicted.length}`,
-            'predictions within 15 % of what was measured',
+            `${within(predicted, wanted)} of ${predicted.length}`,
+            `predictions within ${100 * wanted} % of what was measured`,
           ] as const,
         ]
       : []),

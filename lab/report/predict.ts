@@ -1,15 +1,32 @@
 // What today's cost model says of kernels that were measured.
-import { estimate, type ModelDims, makeSchedule } from '../../codegen/index.ts';
+import {
+  type Cost,
+  estimate,
+  type ModelDims,
+  makeSchedule,
+  parsePlan,
+  type Schedule,
+} from '../../codegen/index.ts';
 import { checkDims } from '../../codegen/model/check-dims.ts';
-import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
-import type { Experiment, KernelFigures, Range } from './input.ts';
+import { decoderGraph } from '../../codegen/model/graph.ts';
+import { bandwidthOf } from '../../codegen/schedule/target.ts';
+import { microsByTerm } from '../../codegen/schedule/terms.ts';
+import { schemeFor } from '../../codegen/schemes/index.ts';
+import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import type { Experiment, KernelFigures, Range, VariantRow } from './input.ts';
 
 /** A figure beside its prediction [tok/s]. */
 export interface Predicted {
   readonly name: string;
+  /** Null: the plan is not known here, and the prediction is that of the journal. */
+  readonly scheme: Schedule['scheme'] | null;
   readonly position: number;
   readonly predicted: number;
   readonly measured: Range;
+  /** Registers that the compiler kept in memory, which no term counts. */
+  readonly spillBytes: number;
+  /** Where the prediction parts most from that of the incumbent, in words. */
+  readonly parting: string | null;
 }
 
 /** Of kernels whose plan and target are known here and whose target's costs have been measured. */
@@ -17,43 +34,104 @@ export async function predictionsOf(kernels: readonly KernelFigures[]): Promise<
   const found: Predicted[] = [];
   for (const { kernel, dims, plan, target, bench } of kernels) {
     if (!bench) continue;
-    const costAt = await costOf({ dims, plan, target });
-    for (const { position, tokensPerSecond } of bench.decode) {
-      // The middle of the timed tokens.
-      const predicted = costAt?.(position + (bench.tokens >> 1)) ?? null;
-      if (predicted !== null) found.push({ name: kernel, position, predicted, measured: tokensPerSecond });
+    const schedule = await scheduleOfKernel({ dims, plan, target });
+    for (const { position, tokensPerSecond } of schedule ? bench.decode : []) {
+      const predicted = estimate(schedule!, middle(position, bench.tokens)).tokensPerSecond;
+      if (predicted === null) continue;
+      found.push({
+        ...{ name: kernel, scheme: schedule!.scheme, position, predicted, measured: tokensPerSecond },
+        ...{ spillBytes: 0, parting: null },
+      });
     }
   }
   return found;
 }
 
-async function costOf({ dims, plan, target }: Pick<KernelFigures, 'dims' | 'plan' | 'target'>) {
+/** Of the timed tokens. */
+const middle = (position: number, tokens: number): number => position + (tokens >> 1);
+
+async function scheduleOfKernel({ dims, plan, target }: Pick<KernelFigures, 'dims' | 'plan' | 'target'>) {
   try {
-    const schedule = makeSchedule(
+    return makeSchedule(
       checkDims(dims as unknown as ModelDims),
       await resolvePlan(plan),
       resolveTarget(target),
     );
-    return (position: number) => estimate(schedule, position).tokensPerSecond;
   } catch {
     // A plan of a file, or a target of the user's: the figure stands without a prediction.
     return null;
   }
 }
 
-/** Variants of experiments: what their journals predicted, beside the middle of what was timed. */
-export const predictionsIn = (experiments: readonly Experiment[]): Predicted[] =>
-  experiments.flatMap(({ header, rows }) =>
-    rows.flatMap(({ label, rates, predicted }) =>
-      header.positions.flatMap((position, i) => {
-        const [rate, said] = [rates[i] ?? null, predicted[i] ?? null];
-        if (rate === null || said === null) return [];
+/** What is said today of a variant at the positions of its experiment. */
+export interface VariantCosts {
+  readonly scheme: Schedule['scheme'];
+  readonly costs: readonly Cost[];
+}
+
+/** Of the variants that were timed, those whose model, target and plan are known here. */
+export function costsIn(experiments: readonly Experiment[]): ReadonlyMap<VariantRow, VariantCosts> {
+  const found = new Map<VariantRow, VariantCosts>();
+  for (const { header, rows } of experiments) {
+    for (const row of rows.filter(({ rates }) => rates.some((rate) => rate !== null))) {
+      const schedule = scheduleOfVariant(header, row);
+      if (schedule === null) continue;
+      const costs = header.positions.map((position) => estimate(schedule, middle(position, header.tokens)));
+      found.set(row, { scheme: schedule.scheme, costs });
+    }
+  }
+  return found;
+}
+
+/** Checked when it was timed. */
+function scheduleOfVariant({ model, target: name }: Experiment['header'], row: VariantRow): Schedule | null {
+  try {
+    const [target, plan] = [resolveTarget(name), parsePlan(row.plan)];
+    return schemeFor(plan, target).lower(decoderGraph(resolveModel(model).dims), plan, target);
+  } catch {
+    return null;
+  }
+}
+
+/** Variants of experiments: what is said of them today, or what their journal said, beside the middle of what was timed. */
+export const predictionsIn = (
+  experiments: readonly Experiment[],
+  costs: ReadonlyMap<VariantRow, VariantCosts>,
+): Predicted[] =>
+  experiments.flatMap(({ header, rows }) => {
+    const base = rows.find(({ isBase }) => isBase);
+    const ofBase = base && costs.get(base);
+    return rows.flatMap((row) =>
+      header.positions.flatMap((position, i): Predicted[] => {
+        const known = costs.get(row);
+        const [rate, cost] = [row.rates[i] ?? null, known?.costs[i]];
+        const predicted = cost ? cost.tokensPerSecond : (row.predicted[i] ?? null);
+        if (rate === null || predicted === null) return [];
+        const parting =
+          cost && ofBase && !row.isBase ? partingOf(cost, ofBase.costs[i]!, header.target) : null;
         return [
-          { name: label, position, predicted: said, measured: { median: rate, least: rate, most: rate } },
+          {
+            ...{ name: row.label, scheme: known?.scheme ?? null, position, predicted, parting },
+            measured: { median: rate, least: rate, most: rate },
+            spillBytes: row.decodeSpillBytes,
+          },
         ];
       }),
-    ),
+    );
+  });
+
+/** The term that adds or saves most beside the incumbent. */
+function partingOf(cost: Cost, base: Cost, name: string): string {
+  const target = resolveTarget(name);
+  const microsOf = ({ parts, bytes }: Cost) =>
+    microsByTerm(parts, target.terms ?? {}, bandwidthOf(target, bytes.weights) ?? Number.POSITIVE_INFINITY);
+  const [own, other] = [microsOf(cost), microsOf(base)];
+  const changes = [...new Set([...own.keys(), ...other.keys()])].map(
+    (term) => [term, (own.get(term) ?? 0) - (other.get(term) ?? 0)] as const,
   );
+  const [term, change] = changes.reduce((most, one) => (Math.abs(one[1]) > Math.abs(most[1]) ? one : most));
+  return `${term} ${change < 0 ? '−' : '+'}${Math.abs(change).toFixed(0)} us`;
+}
 
 /** How far a prediction is from what was measured, as a share of that. */
 export const offBy = ({ predicted, measured }: Predicted): number =>
@@ -62,3 +140,6 @@ export const offBy = ({ predicted, measured }: Predicted): number =>
 /** Of the predictions, how many are so near to what was measured. */
 export const within = (list: readonly Predicted[], share: number): number =>
   list.filter((one) => offBy(one) <= share).length;
+
+/** What a prediction should hold within. */
+export const wanted = 0.15;

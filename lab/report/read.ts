@@ -54,12 +54,13 @@ function readExperiment(file: string): Experiment {
 /** With the range of the rounds that a row's median is of. */
 function rowsOf(findings: readonly Finding[]): VariantRow[] {
   return ranked(findings).map((row) => {
-    const all = findings.find(({ variant }) => variant.id === row.id)?.rounds ?? [];
+    const { variant, built, rounds: all } = findings.find((finding) => finding.variant.id === row.id)!;
     const rounds = row.isBase ? all : all.filter(({ rung }) => rung === row.rung);
     const ranges = row.rates.map((rate, i) =>
       rate === null ? null : spreadOf(rounds.map(({ rates }) => rates[i]!)),
     );
-    return { ...row, ranges };
+    const decode = built?.resources.find(({ name }) => name === 'decode' || name === 'decode<1>');
+    return { ...row, ranges, plan: variant.plan, decodeSpillBytes: decode?.spillBytes ?? 0 };
   });
 }
 

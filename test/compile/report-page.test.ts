@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { reportPage } from '../../lab/report/page.ts';
+import { judged, reportPage } from '../../lab/report/page.ts';
 import { readInput } from '../../lab/report/read.ts';
 import { Browser, findBrowser, looks } from '../support/browser.ts';
 import { writeReportFiles } from '../support/report-files.ts';
@@ -17,7 +17,8 @@ const trace = join(folder, 'trace.json');
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 beforeAll(async () => {
-  writeFileSync(pages.report, await reportPage(readInput([writeReportFiles(join(folder, 'files'))])));
+  const input = readInput([writeReportFiles(join(folder, 'files'))]);
+  writeFileSync(pages.report, reportPage(input, await judged(input)));
 });
 
 test('gen profile writes its page and its trace, and says what profiling costs', async () => {

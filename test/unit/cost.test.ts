@@ -72,6 +72,8 @@ test('a dearer term makes some kernel slower, and none faster', () => {
   const schedules = [...plans, cooperative.with('c', apart), stream.with('s', apart)].map((made) =>
     makeSchedule(modelOf('smollm2-135m'), made, h100),
   );
+  // Of a smaller model a ring holds a layer.
+  schedules.push(makeSchedule(modelOf('qwen3-0.6b'), stream.with('few', {}, { slots: 6 }), h100));
   for (const term of costTermNames) {
     const dearer = { ...h100, terms: { ...h100.terms, [term]: costTerms[term].assumed + 1 } };
     const slower = schedules.map(
@@ -118,27 +120,27 @@ test('the table of qwen3-0.6b on h100', () => {
     "qwen3-0.6b on h100, plan cooperative: 28 layers, up to 8 tokens a pass
 
     stage      ops (* made by every block)      over           MB a token  us of reads  us of waits  us of work  then
-    embed      embed                            rows                                            1.2         2.4  grid barrier: attn_norm needs whole tokens of x, which embed makes in other blocks
-    qkv        attn_norm* qkv_proj              rows               234.88         75.8         33.6        58.0  grid barrier: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
+    embed      embed                            rows                                            1.2        35.4  grid barrier: attn_norm needs whole tokens of x, which embed makes in other blocks
+    qkv        attn_norm* qkv_proj              rows               234.88         78.1         33.6        49.9  grid barrier: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
                  after norm_input                                                                                block sync: qkv_proj reads what all threads of the block put into its scratch
     attention  qk_norm* rope* kv_append attend  kv_heads x 16                                  33.6        82.6  grid barrier: attn_merge needs whole q heads of partial, which attend makes in other blocks
                  after qk_norm                                                                                   block sync: rope reads what all threads of the block put into its scratch
                  after rope                                                                                      block sync: kv_append reads what all threads of the block put into its scratch
                  after kv_append                                                                                 block sync: attend uses what other threads of its block touched in kv_append
-    attn_out   attn_merge* o_proj attn_add      rows               117.44         37.9         33.6       136.1  grid barrier: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+    attn_out   attn_merge* o_proj attn_add      rows               117.44         39.1         33.6       124.6  grid barrier: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
                  after merge_input                                                                               block sync: o_proj reads what all threads of the block put into its scratch
-    ffn_up     ffn_norm* gate_up swiglu         rows               352.32        113.7         33.6        61.0  grid barrier: down_proj needs all of h, which swiglu makes in other blocks
+    ffn_up     ffn_norm* gate_up swiglu         rows               352.32        117.2         33.6        49.2  grid barrier: down_proj needs all of h, which swiglu makes in other blocks
                  after norm_input                                                                                block sync: gate_up reads what all threads of the block put into its scratch
-    ffn_down   down_proj ffn_add                rows               176.16         56.8         33.6        56.4  grid barrier: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+    ffn_down   down_proj ffn_add                rows               176.16         58.6         33.6        42.2  grid barrier: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
                  after gather_input                                                                              block sync: down_proj reads what all threads of the block put into its scratch
-    head       final_norm* lm_head              rows               311.16        100.4          1.2         9.8  grid barrier: sample needs all of logits, which lm_head makes in other blocks
+    head       final_norm* lm_head              rows               311.16        100.5          1.2         3.1  grid barrier: sample needs all of logits, which lm_head makes in other blocks
                  after norm_input                                                                                block sync: lm_head reads what all threads of the block put into its scratch
-    sample     sample                           once                                                       15.5
-    total                                                         1191.97        384.5        170.4       421.8  142 grid barriers a token
+    sample     sample                           once                                                       61.1
+    total                                                         1191.97        393.5        170.4       448.1  142 grid barriers a token
 
     blocks    132 of 16 warps; a lane has 12 loads of 128 bits in flight
 
-    predicted 1015 tok/s at position 0, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+    predicted 988 tok/s at position 0, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
   `);
 });
 
@@ -188,8 +190,8 @@ test('a table at a position counts the bytes of the cache with attention, and sa
   expect(lines.join('\n')).toMatchInlineSnapshot(`
     "stage      ops (* made by every block)      over           MB a token  us of reads  us of waits  us of work  then
     attention  qk_norm* rope* kv_append attend  kv_heads x 16      229.38         74.0         33.6       135.1  grid barrier: attn_merge needs whole q heads of partial, which attend makes in other blocks
-    total                                                         1421.34        458.5        170.4       474.3  142 grid barriers a token
-    predicted 899 tok/s at position 2000, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+    total                                                         1421.34        467.5        170.4       500.6  142 grid barriers a token
+    predicted 878 tok/s at position 2000, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
   `);
 });
 
@@ -238,7 +240,7 @@ describe('a stream', () => {
     const [layers, rest] = slow.parts;
     expect(slow.micros).toBeCloseTo((28 * layers!.bytes + rest!.bytes) / 31e3, 1);
     const fast = costOf(qwen, { ...h100, bandwidth: 1000 * 3100 });
-    expect(fast.micros).toBeCloseTo(workOf(fast), 1);
+    expect(fast.micros).toBeCloseTo(workOf(fast), 0);
     expect([slow.syncsPerToken, slow.syncName]).toEqual([142, 'exchanges']);
   });
 
@@ -315,19 +317,19 @@ describe('a stream', () => {
       "qwen3-0.6b on h100, plan stream: 28 layers, up to 16 tokens a pass
 
       stage      ops (* made by every block)      over                MB a token  us of reads  us of waits  us of work  then
-      embed      embed                            rows                                                 0.8        25.0
-      qkv        attn_norm* qkv_proj              rows                    234.88         75.8         27.2         9.5  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
-      attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16                                  24.4        73.5  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
+      embed      embed                            rows                                                 0.6        25.0
+      qkv        attn_norm* qkv_proj              rows                    234.88         75.8         21.2         9.5  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
+      attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16                                  18.4        56.0  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
                                                                                                                         up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
       merge      attn_merge                       q_heads                                                               from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
                                                                                                                         block sync: o_proj reuses what attend reads: the sums of all warps
-      attn_out   o_proj attn_add                  rows                    117.44         37.9         32.8         4.8  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
-      ffn_up     ffn_norm* gate_up swiglu         rows                    352.32        113.7         27.2        14.3  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
+      attn_out   o_proj attn_add                  rows                    117.44         37.9         26.8         4.8  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+      ffn_up     ffn_norm* gate_up swiglu         rows                    352.32        113.7         21.2        14.3  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
                                                                                                                         cache: attend of the next pass streams positions that kv_append stores in other blocks
-      ffn_down   down_proj ffn_add                rows                    176.16         56.8         38.4         7.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
-      head       final_norm* lm_head              rows                    311.16        100.4          1.0        12.7  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
-      sample     sample                           once                                                 0.8         7.6  exchange of next: embed of the next pass needs next, which sample makes in another block
-      total                                                              1191.97        384.5        152.4       154.5  142 exchanges a token
+      ffn_down   down_proj ffn_add                rows                    176.16         56.8         32.4         7.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+      head       final_norm* lm_head              rows                    311.16        100.8          0.8        12.7  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
+      sample     sample                           once                                                 0.6         7.6  exchange of next: embed of the next pass needs next, which sample makes in another block
+      total                                                              1191.97        384.9        121.9       137.0  142 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
@@ -335,7 +337,7 @@ describe('a stream', () => {
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
-      predicted 2505 tok/s at position 0, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+      predicted 2574 tok/s at position 0, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
     `);
   });
 
@@ -344,19 +346,19 @@ describe('a stream', () => {
       "qwen3-0.6b on h100, plan stream: 28 layers, up to 16 tokens a pass
 
       stage      ops (* made by every block)      over                MB a token  us of reads  us of waits  us of work  then
-      embed      embed                            rows                                                 0.8        25.0
-      qkv        attn_norm* qkv_proj              rows                    234.88         75.8         27.2         9.5  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
-      attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16      217.91         70.3         24.4       106.8  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
+      embed      embed                            rows                                                 0.6        25.0
+      qkv        attn_norm* qkv_proj              rows                    234.88         75.8         21.2         9.5  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
+      attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16      217.91         70.3         18.4        89.3  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
                                                                                                                         up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
-      merge      attn_merge                       q_heads                                             32.8        19.6  from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
+      merge      attn_merge                       q_heads                                             26.8        19.6  from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
                                                                                                                         block sync: o_proj reuses what attend reads: the sums of all warps
-      attn_out   o_proj attn_add                  rows                    117.44         37.9         32.8         4.8  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
-      ffn_up     ffn_norm* gate_up swiglu         rows                    352.32        113.7         27.2        14.3  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
+      attn_out   o_proj attn_add                  rows                    117.44         37.9         26.8         4.8  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
+      ffn_up     ffn_norm* gate_up swiglu         rows                    352.32        113.7         21.2        14.3  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
                                                                                                                         cache: attend of the next pass streams positions that kv_append stores in other blocks
-      ffn_down   down_proj ffn_add                rows                    176.16         56.8         38.4         7.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
-      head       final_norm* lm_head              rows                    311.16        100.4          1.0        12.7  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
-      sample     sample                           once                                                 0.8         7.6  exchange of next: embed of the next pass needs next, which sample makes in another block
-      total                                                              1409.88        454.8        185.2       207.3  170 exchanges a token
+      ffn_down   down_proj ffn_add                rows                    176.16         56.8         32.4         7.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+      head       final_norm* lm_head              rows                    311.16        100.8          0.8        12.7  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
+      sample     sample                           once                                                 0.6         7.6  exchange of next: embed of the next pass needs next, which sample makes in another block
+      total                                                              1409.88        455.2        148.7       189.8  170 exchanges a token
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
@@ -364,7 +366,7 @@ describe('a stream', () => {
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
-      predicted 2073 tok/s at position 1900, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+      predicted 2149 tok/s at position 1900, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
     `);
   });
 
@@ -379,7 +381,7 @@ describe('a stream', () => {
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
-      predicted 3222 tok/s at position 0, at 1383 GB/s (measured); assumed, since nobody has measured them here (gen calibrate does): hop, words, queue, refill, slot, cells, streamAttend, streamChoose, streamToken; every position before adds 23.0 kB of KV cache to read"
+      predicted 3602 tok/s at position 0, at 1383 GB/s (measured); assumed, since nobody has measured them here (gen calibrate does): hop, words, queue, refill, slot, cells, streamAttend, streamChoose, streamToken; every position before adds 23.0 kB of KV cache to read"
     `);
   });
 });

@@ -10,8 +10,8 @@ import { barChart } from '../../lab/page/bars.ts';
 import { htmlTable } from '../../lab/page/html.ts';
 import { ticks } from '../../lab/page/svg.ts';
 import type { ReportInput } from '../../lab/report/input.ts';
-import { reportPage } from '../../lab/report/page.ts';
-import { predictionsIn, predictionsOf, within } from '../../lab/report/predict.ts';
+import { judged, reportPage } from '../../lab/report/page.ts';
+import { costsIn, predictionsIn, predictionsOf, within } from '../../lab/report/predict.ts';
 import { readInput } from '../../lab/report/read.ts';
 import { experimentSections } from '../../lab/report/sections/experiments.ts';
 import { journalText, writeReportFiles } from '../support/report-files.ts';
@@ -22,7 +22,7 @@ let html: string;
 beforeAll(async () => {
   folder = writeReportFiles(mkdtempSync(join(tmpdir(), 'report-')));
   input = readInput([folder]);
-  html = await reportPage(input);
+  html = reportPage(input, await judged(input));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -163,7 +163,7 @@ describe('an experiment', () => {
 
 describe('predictions', () => {
   it('of a journal are those it holds, beside what was timed', () => {
-    const list = predictionsIn(input.experiments);
+    const list = predictionsIn(input.experiments, costsIn(input.experiments));
     expect(list).toHaveLength(6);
     expect(list.find(({ name, position }) => name === 'base+a=1' && position === 1)).toMatchObject({
       ...{ predicted: 100, measured: { median: 123 } },

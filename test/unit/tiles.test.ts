@@ -4,11 +4,12 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { generate, passesOf, passesText } from '../../codegen/index.ts';
+import { estimate, generate, passesOf, passesText } from '../../codegen/index.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { isLegal } from '../../codegen/plan/check.ts';
 import { tokensOfPass } from '../../codegen/prompts.ts';
 import { tilesScheme } from '../../codegen/schemes/tiles/index.ts';
+import { programOf } from '../../codegen/schemes/tiles/program.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { models } from '../../configs/models.ts';
 import prefill, { variants } from '../../configs/plans/prefill.ts';
@@ -77,6 +78,36 @@ test('matrices in blocks are unpacked when nobody reads those of the layer befor
     }),
   );
 });
+
+test.each(['int8', 'int4'] as const)(
+  'a launch waits as often as its table says, with weights in %s too',
+  (format) => {
+    const settled = settleWeights(qwen, format);
+    for (const dims of [qwen, settled]) {
+      const schedule = tilesScheme.lower(decoderGraph(dims), prefill, h100!);
+      const { syncsPerToken, stages } = estimate(schedule);
+      // Once in front of the layers, then in each, and none that only the head needs.
+      const meets = programOf(schedule, { blocks: 2, tokens: 64, position: 0 }, 0).filter(
+        (step) => step.kind === 'meet' && step.after !== 'final_norm',
+      );
+      const [first, second] = ['embed', 'ffn_down'].map((name) =>
+        meets.findIndex((step) => step.kind === 'meet' && step.after === name),
+      );
+      expect(syncsPerToken).toBe(first! + 1 + dims.layers * (second! - first!));
+      const unpack = stages.find(({ name }) => name === 'unpack');
+      expect(unpack === undefined).toBe(dims === qwen);
+      if (!unpack) continue;
+      expect(unpack.syncs).toHaveLength(1);
+      // Codes with their scales are read, numbers of 16 bits are written.
+      const written = estimate(tilesScheme.lower(decoderGraph(qwen), prefill, h100!)).stages.reduce(
+        (sum, { weightBytes }) => sum + weightBytes,
+        0,
+      );
+      expect(unpack.weightBytes).toBeGreaterThan(written);
+      expect(unpack.weightBytes).toBeLessThan(2 * written);
+    }
+  },
+);
 
 describe('a prompt', () => {
   const folder = mkdtempSync(join(tmpdir(), 'tiles-'));

@@ -1,9 +1,9 @@
-// What barriers should cost: every stage reads and works, then all blocks meet.
+// What barriers should cost: every stage prepares its input, reads beside its products, and works; then all blocks meet.
 import { type Cost, costOf } from '../../schedule/cost.ts';
 import type { Work } from '../../schedule/terms.ts';
 import type { BarrierSchedule } from './schedule.ts';
 import { tuningLines } from './tuning.ts';
-import { slowdownOf, stageWork } from './work.ts';
+import { productChains, slowdownOf, stageWork } from './work.ts';
 
 /** A token at a position. */
 export function barrierCost(schedule: BarrierSchedule, position = 0): Cost {
@@ -38,6 +38,7 @@ export function barrierCost(schedule: BarrierSchedule, position = 0): Cost {
         (): Work => ({ term: tuning.barrier === 'grid.sync' ? 'gridSync' : 'barrier', amount: 1 }),
       ),
     work: (stage) => stageWork(schedule, stage, position),
+    chains: (stage) => productChains(schedule, stage),
     slowdown: (stage) => slowdownOf(schedule, stage),
     beside: false,
     lines: tuningLines(schedule),

@@ -1,11 +1,12 @@
 // What the stages of a plan at barriers do beside reading their weights.
+import { dtypeBytes } from '../../model/formats.ts';
 import { meanCached } from '../../model/kinds.ts';
-import { columnsOf } from '../../model/ops.ts';
+import { columnsOf, isProduct, productOf } from '../../model/ops.ts';
 import type { ScheduledStage } from '../../schedule/schedule.ts';
 import { platformOf } from '../../schedule/target.ts';
 import type { Work } from '../../schedule/terms.ts';
+import { rowCut, turnsFor } from './row-cut.ts';
 import type { BarrierSchedule, Phase } from './schedule.ts';
-import { ringBytes } from './tuning.ts';
 
 /** Warps of a block by which `positions` is counted. */
 const usualWarps = 16;
@@ -75,7 +76,7 @@ function phaseWork(schedule: BarrierSchedule, stage: ScheduledStage, phase: Phas
       return [{ term: 'merge', amount: thousands(splits * dims.qHeads * dims.headDim) }];
     case 'matmul':
     case 'matmul_from':
-      return [{ term: 'product', amount: 1 }, ...weightWork(schedule, stage, phase)];
+      return [{ term: 'product', amount: 1 }, ...cpuWork(schedule, stage)];
     case 'norm':
       return [
         { term: 'rowwise', amount: 1 },
@@ -110,25 +111,45 @@ function phaseWork(schedule: BarrierSchedule, stage: ScheduledStage, phase: Phas
   }
 }
 
-/** How the weights of a product come to those that multiply them. */
-function weightWork(schedule: BarrierSchedule, stage: ScheduledStage, { kind }: Phase): Work[] {
-  const { blocks, warps, tuning, target } = schedule;
-  const isOneThread = platformOf(target).warps === 1;
-  // A CPU has no loads to count: megabytes.
-  if (isOneThread) return [{ term: 'multiply', amount: stage.weightBytes / 1e6 }];
+/** A CPU has no loads to count: megabytes. */
+const cpuWork = ({ target }: BarrierSchedule, { weightBytes }: ScheduledStage): Work[] =>
+  platformOf(target).warps === 1 ? [{ term: 'multiply', amount: weightBytes / 1e6 }] : [];
+
+/** How the weights of a stage's product come to those that multiply them, beside the reads: of the busiest warp on a GPU. */
+export function productChains(schedule: BarrierSchedule, { name }: ScheduledStage): readonly Work[][] {
+  const { dims, blocks, warps, tuning, target } = schedule;
+  const stage = schedule.stages.find((one) => one.name === name)!;
+  const phase = stage.phases.find(({ kind }) => kind === 'matmul' || kind === 'matmul_from');
+  if (!phase || platformOf(target).warps === 1) return [];
+  const op = phase.ops.find(isProduct)!;
+  const { interleave: parts } = productOf(op);
   const { loadBits, loadsInFlight, buffers, producerWarps } = tuning;
-  const blockBytes = (stage.weightBytes / blocks) * (turnsOf(schedule, stage) / meanTurns(schedule, stage));
+  const loadElements = loadBits / 8 / dtypeBytes[dims.dtype];
   const computing = warps - producerWarps;
-  const ring = ringBytes(tuning);
-  const underWay = buffers > 0 ? ring : warps * 32 * (loadBits / 8) * loadsInFlight;
-  const filled = buffers > 0 ? blockBytes / (ring / buffers) : 0;
-  return [
-    { term: 'loads', amount: blockBytes / underWay },
-    { term: 'multiply', amount: ((blockBytes / 1024 / computing) * 128) / loadBits / 10 },
-    ...(buffers > 0 ? [{ term: 'copies', amount: filled } as const] : []),
-    ...(producerWarps > 0 ? [{ term: 'handed', amount: filled } as const] : []),
-    ...(kind === 'matmul_from'
-      ? [{ term: 'farInputs', amount: blockBytes / 1024 / computing / 10 } as const]
-      : []),
+  const cut = rowCut({ columns: columnsOf(op, dims), parts, warps: computing, loadElements, loadsInFlight });
+  const rows = Math.ceil(stage.units / blocks);
+  const turns = turnsFor(cut, rows);
+  const waves = turns * cut.waves;
+  const kibibytes = (Math.ceil(rows / cut.groups) * parts * cut.slice * 32 * loadBits) / 8 / 1024;
+  const wait: Work = { term: 'loads', amount: waves };
+  const copies = (waves * parts * cut.rows * cut.wave) / 8;
+  const work: Work[] = [
+    { term: 'sums', amount: turns },
+    { term: 'multiply', amount: kibibytes / 10 },
+    ...(phase.kind === 'matmul_from' ? [{ term: 'farInputs', amount: kibibytes / 10 } as const] : []),
   ];
+  if (buffers === 0) return [[wait, ...work]];
+  if (producerWarps > 0) {
+    const copying: Work[] = [{ term: 'copies', amount: (copies * computing) / producerWarps }];
+    return [
+      [
+        { ...wait, amount: waves / buffers },
+        { term: 'handed', amount: waves },
+      ],
+      work,
+      copying,
+    ];
+  }
+  const own: Work[] = [...work, { term: 'copies', amount: copies }];
+  return buffers === 1 ? [[wait, ...own]] : [[{ ...wait, amount: waves / (buffers - 1) }], own];
 }

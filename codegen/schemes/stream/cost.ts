@@ -6,7 +6,7 @@ import type { ExchangeSync } from '../../schedule/syncs.ts';
 import { isSplitSync, type StreamSchedule, splitsAt } from './schedule.ts';
 import { tilesOf } from './sizes.ts';
 import { isExchange } from './words.ts';
-import { hopWork, isNeeded, polledValues, stageWork } from './work.ts';
+import { hopWork, isNeeded, polledValues, refillChain, stageWork } from './work.ts';
 
 /** Copies that a block has under way [bytes]: at most `usual`, or `most` while a quarter of the ring is free. */
 interface UnderWay {
@@ -75,6 +75,7 @@ export function streamCost(schedule: StreamSchedule, position = 0): Cost {
         })),
     waits: (stage) => hopWork(schedule, stage, splits),
     work: (stage) => stageWork(schedule, stage, splits, position),
+    chains: (stage) => refillChain(schedule, stage, splits, position),
     slowdown: ({ name }) => {
       const product = products.find((one) => one.stage === name);
       return product ? (product.mostTiles * schedule.blocks) / product.tiles : 1;

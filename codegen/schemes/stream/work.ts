@@ -29,6 +29,9 @@ export function stageWork(
   ];
 }
 
+/** From here on a word waits for the same share of the copies under way: three slots of each block of an H100, and more was not measured [us]. */
+const longQueue = 2;
+
 /** What a stage waits for: the words of one exchange or several, side by side. */
 export function hopWork(
   schedule: StreamSchedule,
@@ -43,7 +46,32 @@ export function hopWork(
   return [
     { term: 'hop', amount: 1 },
     { term: 'words', amount: (flags * polledValues(schedule, name, splits)) / 1024 },
-    { term: 'queue', amount: queued },
+    { term: 'queue', amount: queued * Math.min(1, queued / longQueue) },
+  ];
+}
+
+/**
+ * What goes on beside the chain of a layer's stages: attention is waited for with a ring that is full, and only then the rest of the layer is
+ * read.
+ */
+export function refillChain(
+  schedule: StreamSchedule,
+  { name }: Pick<ScheduledStage, 'name'>,
+  splits: number,
+  position: number,
+): readonly Work[][] {
+  const { stages, products, kernels, ring, blocks, target } = schedule;
+  const at = stages.findIndex((stage) => stage.name === name);
+  if (stages[at]!.body.kind !== 'attend') return [];
+  const next = stages.findIndex(({ body }, i) => i > at && body.kind === 'product');
+  const held = kernels[0]!.slots * ring.slotBytes;
+  const left = Math.max(0, layerBytes(products) - held) * blocks;
+  return [
+    [
+      ...stages.slice(at, next).flatMap((stage) => stageWork(schedule, stage, splits, position)),
+      ...stages.slice(at, next + 1).flatMap((stage) => hopWork(schedule, stage, splits)),
+      { term: 'refill', amount: left / ((target.bandwidth ?? Number.POSITIVE_INFINITY) * 1e3) },
+    ],
   ];
 }
 
@@ -96,10 +124,6 @@ function bodyWork(
     case 'attend':
       return [
         { term: 'streamAttend', amount: 1 },
-        {
-          term: 'refill',
-          amount: layerBytes(schedule.products) / (schedule.kernels[0]!.slots * ring.slotBytes),
-        },
         {
           term: 'streamPositions',
           amount: (meanCached(dims, position) / splits / 100) * (schedule.headPad / 128),

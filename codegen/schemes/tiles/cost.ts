@@ -2,66 +2,85 @@
 import { meanCached } from '../../model/kinds.ts';
 import { columnsOf, matrixRowsOf } from '../../model/ops.ts';
 import { type Cost, costOf } from '../../schedule/cost.ts';
+import type { ScheduledStage } from '../../schedule/schedule.ts';
+import type { Meeting } from '../../schedule/syncs.ts';
 import type { Work } from '../../schedule/terms.ts';
 import { streamPlaces } from '../stream/sizes.ts';
 import type { TileStage, TilesSchedule } from './schedule.ts';
 import { queryTile } from './sizes.ts';
+import { unpacking } from './stages.ts';
 
 /** A launch of so many tokens, behind `position` others. */
 export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedule.passTokens): Cost {
-  const { syncs } = schedule;
-  const of = (name: string) => syncs.filter(({ after }) => after.stage === name);
+  const { syncs, unpacked } = schedule;
+  const stages = schedule.stages.flatMap((stage) =>
+    unpacksBefore(schedule, stage) ? [unpackStage(schedule), stage] : [stage],
+  );
+  const of = (name: string): readonly Pick<Meeting, 'reason'>[] =>
+    name === unpacking.stage ? [unpacking] : syncs.filter(({ after }) => after.stage === name);
   const isRun = ({ part }: Pick<TileStage, 'part'>) => part !== 'end';
-  return costOf(schedule, {
-    position,
-    tokens,
-    syncName: 'grid barriers',
-    splits: [1, 1],
-    weightBytes: (stage) => (isRun(stage) ? stage.weightBytes + unpackedBytes(schedule, stage) : 0),
-    syncs: (stage) =>
-      of(stage.name).map(({ reason }) => ({
-        scope: 'grid',
-        isNeeded: isRun(stage),
-        tensors: [],
-        when: '',
-        reason,
-      })),
-    notes: () => [],
-    waits: (stage) => {
-      const barriers = of(stage.name).length + (unpacksBefore(schedule, stage) ? 1 : 0);
-      return isRun(stage)
-        ? Array.from({ length: barriers }, (): Work => ({ term: 'barrier', amount: 1 }))
-        : [];
+  const tileStage = ({ name }: Pick<TileStage, 'name'>) => schedule.stages.find((one) => one.name === name);
+  return costOf(
+    { ...schedule, stages },
+    {
+      position,
+      tokens,
+      syncName: 'grid barriers',
+      splits: [1, 1],
+      weightBytes: (stage) => (isRun(stage) ? stage.weightBytes : 0),
+      syncs: (stage) =>
+        of(stage.name).map(({ reason }) => ({
+          scope: 'grid',
+          isNeeded: isRun(stage),
+          tensors: [],
+          when: '',
+          reason,
+        })),
+      notes: () => [],
+      waits: (stage) =>
+        isRun(stage) ? of(stage.name).map((): Work => ({ term: 'barrier', amount: 1 })) : [],
+      work: (stage) => {
+        const made = tileStage(stage);
+        return made && isRun(stage) ? stageWork(schedule, made, { position, tokens }) : [];
+      },
+      flop: (stage) => {
+        const made = tileStage(stage);
+        return made && isRun(stage) ? stageFlop(schedule, made, { position, tokens }) : null;
+      },
+      slowdown: () => 1,
+      beside: false,
+      lines: [
+        `for ${tokens} tokens together; the last token of a prompt, and its logits, are decoding's`,
+        ...(unpacked
+          ? [
+              `the matrices of a layer become numbers in front of its first stage, in ${Math.ceil(unpacked.layerBytes / 1e6)} MB`,
+            ]
+          : []),
+        ...schedule.kernels.map(
+          ({ most, tokens, rows }) =>
+            `up to ${most} tokens: tiles of ${tokens} tokens; rows ${Object.entries(rows)
+              .map(([op, side]) => `${op} ${side}`)
+              .join(', ')}`,
+        ),
+      ],
     },
-    work: (stage) => (isRun(stage) ? stageWork(schedule, stage as TileStage, { position, tokens }) : []),
-    flop: (stage) => (isRun(stage) ? stageFlop(schedule, stage as TileStage, { position, tokens }) : null),
-    slowdown: () => 1,
-    beside: false,
-    lines: [
-      `for ${tokens} tokens together; the last token of a prompt, and its logits, are decoding's`,
-      ...(schedule.unpacked
-        ? [
-            `the matrices of a layer become numbers in front of its first stage, in ${Math.ceil(schedule.unpacked.layerBytes / 1e6)} MB, and all blocks meet`,
-          ]
-        : []),
-      ...schedule.kernels.map(
-        ({ most, tokens, rows }) =>
-          `up to ${most} tokens: tiles of ${tokens} tokens; rows ${Object.entries(rows)
-            .map(([op, side]) => `${op} ${side}`)
-            .join(', ')}`,
-      ),
-    ],
-  });
+  );
 }
 
 const unpacksBefore = ({ stages, unpacked }: TilesSchedule, { name }: Pick<TileStage, 'name'>): boolean =>
   unpacked !== null && name === stages.find(({ part }) => part === 'layer')!.name;
 
-/** Bytes that a layer's unpacking reads and writes. */
-function unpackedBytes(schedule: TilesSchedule, stage: Pick<TileStage, 'name'>): number {
-  if (!unpacksBefore(schedule, stage)) return 0;
-  return streamPlaces(schedule.dims).layerBytes + schedule.unpacked!.layerBytes;
-}
+/** A stage of the table: what it reads, and its results as if they were read. */
+const unpackStage = ({ dims, unpacked }: TilesSchedule): ScheduledStage => ({
+  name: unpacking.stage,
+  part: 'layer',
+  over: 'rows',
+  split: false,
+  units: 0,
+  weightBytes: streamPlaces(dims).layerBytes + unpacked!.layerBytes,
+  ops: [],
+  recompute: [],
+});
 
 interface Launch {
   /** Tokens before it. */

@@ -17,6 +17,7 @@ import {
 } from './rules.ts';
 import type { TilesSchedule } from './schedule.ts';
 import { simulateTiles } from './simulate.ts';
+import { unpacking } from './stages.ts';
 import { tinyTiles } from './tiny.ts';
 import { uncoveredTiles } from './uncovered.ts';
 import { tilesView } from './view.ts';
@@ -41,8 +42,10 @@ export const tilesScheme: Scheme<TilesSchedule> = {
   cost: tilesCost,
   view: (schedule, origin) => {
     const cost = tilesCost(schedule);
+    // The plan's own: unpacking is none.
+    const planned = cost.stages.filter(({ name }) => name !== unpacking.stage);
     const facts = [
-      `${waitsPerLayer(cost)} grid barriers a layer`,
+      `${waitsPerLayer({ stages: planned })} grid barriers a layer`,
       ...schedule.kernels.map(({ most, tokens }) => `tiles of ${tokens} tokens up to ${most}`),
     ];
     return tilesView(schedule, commonView(schedule, origin, facts, cost));

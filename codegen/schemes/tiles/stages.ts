@@ -3,6 +3,13 @@ import type { Op, OpName } from '../../model/graph.ts';
 import type { Stage } from '../../plan/plan.ts';
 import type { TileBody } from './schedule.ts';
 
+/** What makes numbers of a layer's matrices in blocks, in front of its first stage: no stage of the plan. */
+export const unpacking = {
+  stage: 'unpack',
+  /** Of the barrier behind it. */
+  reason: 'every product reads what other blocks unpacked',
+} as const;
+
 export interface StageForm {
   readonly body: TileBody;
   readonly op: OpName;

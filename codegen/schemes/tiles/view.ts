@@ -10,6 +10,7 @@ import { streamWarps } from '../stream/sizes.ts';
 import { productName } from '../stream/stage-view.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
 import { squareParts } from './sizes.ts';
+import { unpacking } from './stages.ts';
 
 type Line = { readonly template: string } & Readonly<Record<string, unknown>>;
 const line = (name: string, holes: Readonly<Record<string, unknown>> = {}): Line => ({
@@ -346,7 +347,7 @@ const unpackLines = ({ dims, unpacked, products }: TilesSchedule): Line[] =>
               type: formatType(formatOf(dims, productOf(op).weight)),
             })),
         }),
-        line('meet', { reason: 'every product reads what other blocks unpacked' }),
+        line('meet', { reason: unpacking.reason }),
       ]
     : [];
 

@@ -2,14 +2,13 @@
 import { chart } from '../../page/axes.ts';
 import { escaped, figure, htmlTable } from '../../page/html.ts';
 import { element, grouped, line, rate, short, ticks } from '../../page/svg.ts';
-import { offBy, type Predicted, within } from '../predict.ts';
+import type { Order } from '../order.ts';
+import { offBy, type Predicted, wanted, within } from '../predict.ts';
 
-/** What a prediction should hold within. */
-const wanted = 0.15;
 /** Rows of the table: the worst come first. */
 const mostRows = 30;
 
-export function predictionSection(list: readonly Predicted[]): string[] {
+export function predictionSection(list: readonly Predicted[], orders: readonly Order[]): string[] {
   if (list.length === 0) return [];
   const good = within(list, wanted);
   const worst = [...list].sort((a, b) => offBy(b) - offBy(a)).slice(0, mostRows);
@@ -17,6 +16,8 @@ export function predictionSection(list: readonly Predicted[]): string[] {
     '<h2>Predicted and measured</h2>',
     `<p>${good} of ${list.length} predictions are within ${100 * wanted} % of what was measured: inside the band. On the line they agree; above it the kernel was faster than predicted.</p>`,
     figure((width) => scatter(width, list)),
+    ...sharesTable(list),
+    ...orders.map((order) => `<p>${escaped(orderText(order))}</p>`),
     htmlTable(
       [
         { wrap: 'furthest first' },
@@ -24,6 +25,7 @@ export function predictionSection(list: readonly Predicted[]): string[] {
         { number: 'predicted' },
         { number: 'measured' },
         { number: 'off by' },
+        { wrap: 'parts most from the incumbent in' },
       ],
       worst.map((one) => [
         ...[
@@ -35,9 +37,42 @@ export function predictionSection(list: readonly Predicted[]): string[] {
         {
           number: `${one.predicted < one.measured.median ? '−' : '+'}${(100 * offBy(one)).toFixed(1)} %`,
         },
+        {
+          wrap:
+            one.spillBytes > 0 ? `it spills ${one.spillBytes} B, which no term counts` : (one.parting ?? ''),
+        },
       ]),
     ),
   ];
+}
+
+/** How many predictions hold, by scheme and position. */
+function sharesTable(list: readonly Predicted[]): string[] {
+  const known = list.filter(({ scheme }) => scheme !== null);
+  const schemes = [...new Set(known.map(({ scheme }) => scheme!))].sort();
+  const positions = [...new Set(known.map(({ position }) => position))].sort((a, b) => a - b);
+  if (schemes.length === 0) return [];
+  return [
+    htmlTable(
+      [
+        { wrap: `within ${100 * wanted} %` },
+        ...positions.map((position) => ({ number: `at ${grouped(position)}` })),
+      ],
+      schemes.map((scheme) => [
+        { wrap: scheme },
+        ...positions.map((position) => {
+          const cell = known.filter((one) => one.scheme === scheme && one.position === position);
+          return { number: cell.length === 0 ? '' : `${within(cell, wanted)} of ${cell.length}` };
+        }),
+      ]),
+    ),
+  ];
+}
+
+/** In words: how the predictions of an experiment rank. */
+export function orderText({ plan, variants, spilling, firstPlaces, pairs, tau }: Order): string {
+  const left = spilling.length === 0 ? '' : `; left out, since they spill: ${spilling.join(', ')}`;
+  return `${variants} variants of ${plan}: the fastest ${firstPlaces.length} measured are predicted at the places ${firstPlaces.join(', ')}; of ${grouped(pairs.all)} pairs that differ ${grouped(pairs.right)} are in the right order, Kendall's tau ${tau.toFixed(2)}${left}`;
 }
 
 function scatter(width: number, list: readonly Predicted[]): string {

@@ -1,0 +1,89 @@
+// What predictions are worth, by the kernels of the H100 that were measured: as docs/what-worked.md says.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { meanOf } from '../../lab/prune.ts';
+import type { VariantRow } from '../../lab/report/input.ts';
+import { orderOf } from '../../lab/report/order.ts';
+import { judged } from '../../lab/report/page.ts';
+import { costsIn, offBy, type Predicted, wanted, within } from '../../lab/report/predict.ts';
+import { readInput } from '../../lab/report/read.ts';
+import { orderText } from '../../lab/report/sections/prediction.ts';
+
+const root = packageRoot();
+const docs = readFileSync(join(root, 'docs', 'what-worked.md'), 'utf8');
+const input = readInput([join(root, 'bench', 'reports', 'h100')]);
+let all: Awaited<ReturnType<typeof judged>>;
+beforeAll(async () => {
+  all = await judged(input);
+});
+
+const positions = [1, 200, 1900];
+const ofScheme = (scheme: string) => all.predicted.filter((one) => one.scheme === scheme);
+const share = (list: readonly Predicted[]) => `${within(list, wanted)} of ${list.length}`;
+
+describe.each(['barriers', 'stream'])('of ten predictions of %s', (scheme) => {
+  test.each(positions)('nine are within the band at position %i', (position) => {
+    const list = ofScheme(scheme).filter((one) => one.position === position);
+    expect(list.length).toBeGreaterThan(20);
+    expect(within(list, wanted) / list.length).toBeGreaterThanOrEqual(0.9);
+  });
+});
+
+test('what is out of the band spills registers', () => {
+  const out = all.predicted.filter((one) => offBy(one) > wanted);
+  expect(new Set(out.map(({ name }) => name))).toEqual(new Set(['seed+warps=32']));
+  expect(Math.min(...out.map(({ spillBytes }) => spillBytes))).toBeGreaterThan(0);
+});
+
+test('the fastest five of each experiment are the first five predicted, the fastest first', () => {
+  expect(all.orders.map(({ plan }) => plan)).toEqual(['seed', 'bad-start']);
+  for (const { firstPlaces } of all.orders) {
+    expect(firstPlaces.toSorted((a, b) => a - b)).toEqual([1, 2, 3, 4, 5]);
+    expect(firstPlaces[0]).toBe(1);
+  }
+  expect(all.orders[0]!.firstPlaces).toEqual([1, 2, 3, 4, 5]);
+});
+
+test('the document has the figures of today', () => {
+  expect(docs).toContain(`${orderText(all.orders[0]!)}.`);
+  expect(docs).toContain(
+    `${share(all.predicted)} predictions are within ${100 * wanted} % (barriers ${share(ofScheme('barriers'))}, streams ${share(ofScheme('stream'))})`,
+  );
+  const sorted = all.predicted.map(offBy).sort((a, b) => a - b);
+  const [half, most] = [0.5, 0.9].map((part) =>
+    (100 * sorted[Math.floor(part * (sorted.length - 1))]!).toFixed(1),
+  );
+  expect(docs).toContain(`half within ${half} %, nine of ten within ${most} %`);
+});
+
+test('so has its table of the ablation', () => {
+  const [ablation] = input.experiments.filter(({ header }) => header.command === 'ablate');
+  const costs = costsIn([ablation!]);
+  const rateOf = (row: VariantRow) => meanOf(costs.get(row)!.costs.map((cost) => cost.tokensPerSecond))!;
+  const base = ablation!.rows.find(({ isBase }) => isBase)!;
+  const ratios = ablation!.rows
+    // As many blocks as there are multiprocessors, by another number: the table has them once.
+    .filter((row) => row !== base && row.label !== 'seed+blocks=164')
+    .map((row) => (rateOf(row) / rateOf(base)).toFixed(3));
+  const [table] = docs.split(/^And in the plan/m);
+  const said = [...table!.matchAll(/^\| .*$/gm)].flatMap(
+    ([line]) => line.split(' | ')[5]!.match(/\d\.\d{3}/g) ?? [],
+  );
+  expect(said.toSorted()).toEqual(ratios.toSorted());
+});
+
+test('an order that is turned round has the opposite tau', () => {
+  const [experiment] = input.experiments;
+  const costs = costsIn([experiment!]);
+  const turned = new Map(
+    [...costs].map(([row, { scheme, costs }]) => [
+      row,
+      { scheme, costs: costs.map((cost) => ({ ...cost, tokensPerSecond: 1 / cost.tokensPerSecond! })) },
+    ]),
+  );
+  const [order, opposite] = [orderOf(experiment!, costs)!, orderOf(experiment!, turned)!];
+  expect(opposite.tau).toBeCloseTo(-order.tau, 12);
+  expect(opposite.pairs.right).toBe(order.pairs.wrong);
+});
