@@ -57,7 +57,8 @@ describe('a model with several places', () => {
 
   it('tells who waits in the loop over a reply, which would never end', async () => {
     const llm = await ready(1);
-    const outer = llm.generate([1], { maxTokens: 9, seed: 0 })[Symbol.asyncIterator]();
+    // So slow that it is not done before it is read on.
+    const outer = llm.generate([tokens.slow, 1], { maxTokens: 200, seed: 0 })[Symbol.asyncIterator]();
     await outer.next();
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
     try {
