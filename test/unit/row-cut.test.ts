@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { findCxx } from '../../codegen/build/tools.ts';
 import { padded } from '../../codegen/model/packing.ts';
-import { rowCut } from '../../codegen/schemes/barriers/row-cut.ts';
+import { isCovered, rowCut } from '../../codegen/schemes/barriers/row-cut.ts';
 
 const machines = [4, 5, 6, 7, 8, 14, 16, 32].flatMap((warps) =>
   [
@@ -28,12 +28,8 @@ const products = [576, 896, 1024, 1536, 2048, 3072, 8192].flatMap((columns) =>
 
 type Case = (typeof machines)[number] & (typeof products)[number];
 /** Not where a slice would be empty: the template refuses to compile that. */
-const hasSlices = (one: Case): boolean => {
-  const { slices, slice } = rowCut(one);
-  return (slices - 1) * slice * 32 * one.loadElements <= padded(one.columns) + 32 * one.loadElements - 1;
-};
 const productsOf = (machine: (typeof machines)[number]): Case[] =>
-  products.map((product) => ({ ...machine, ...product })).filter(hasSlices);
+  products.map((product) => ({ ...machine, ...product })).filter((one) => isCovered(rowCut(one)));
 
 /** The text of the template, with what it takes from other headers, once for each machine. */
 function program(): string {

@@ -1,7 +1,7 @@
 // Options of the machine: each changes what is printed for a GPU and nothing for a CPU, and those that cannot be are refused.
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { generate, optionsWithoutEffect } from '../../codegen/index.ts';
+import { generate, type ModelDims, optionsWithoutEffect } from '../../codegen/index.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { checkPlan } from '../../codegen/plan/check.ts';
 import { formatIssues } from '../../codegen/plan/issue.ts';
@@ -156,6 +156,20 @@ describe('is refused:', () => {
         1 of each 8 warps are 0.5 of 4, and a producer is a whole warp.
         Legal here: producers: 0; or producers: 2; or warps: 8."
     `);
+  });
+  test('warps that would have no part of a row', () => {
+    const small = models.find(({ name }) => name === 'smollm2-135m')!;
+    const told = (dims: ModelDims, target: string) =>
+      formatIssues(checkPlan(decoderGraph(dims), illegal.emptySlices, targetOf(target)));
+    expect(told(small, 'h100')).toMatchInlineSnapshot(`
+      "machine.ts:16:75: error: warps-without-columns
+        16 | export const emptySlices = plan('empty-slices', stages, barriers({ warps: 32, loadBits: 64 }));
+           |                                                                           ^^
+        a row of qkv_proj of smollm2-135m is 5 loads of 64 bits a lane, and of 4 warps of 32 that share it, 2 loads each, the last would have none.
+        Legal here: warps: 16; or warps: 8; or loadBits: 128."
+    `);
+    expect(told(small, 'cpu')).toBe('');
+    expect(told(qwen, 'h100')).toBe('');
   });
   test('more tokens than warps', () => {
     expect(message(illegal.tokensOfFewWarps)).toMatchInlineSnapshot(`

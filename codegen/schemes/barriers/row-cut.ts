@@ -1,7 +1,13 @@
 // How one token's product is cut for the warps of a block of a GPU: RowCut of templates/cuda/lib/one_token.cuh, as numbers.
+import type { ModelDims } from '../../model/dims.ts';
+import { dtypeBytes } from '../../model/formats.ts';
+import { columnsOf, type OpName, productOf } from '../../model/ops.ts';
 import { padded } from '../../model/packing.ts';
+import type { Tuning } from './tuning.ts';
 
 export interface RowCut {
+  /** Warp-wide loads of a row. */
+  readonly chunks: number;
   /** Warps that share a row, and groups of so many. */
   readonly slices: number;
   readonly groups: number;
@@ -41,8 +47,20 @@ export function rowCut({ columns, parts, warps, loadElements, loadsInFlight }: C
   const wave = Math.ceil(slice / Math.ceil(slice / most));
   const waves = Math.ceil(slice / wave);
   const rows = waves === 1 ? Math.min(8, Math.floor(most / wave)) : 1;
-  return { slices, groups: warps / slices, slice, wave, waves, rows };
+  return { chunks, slices, groups: warps / slices, slice, wave, waves, rows };
 }
+
+/** The cut of a product of a model by the options of its kernel. */
+export function rowCutOf(op: OpName, dims: ModelDims, tuning: Tuning): RowCut {
+  const { warps, producerWarps, loadBits, loadsInFlight } = tuning;
+  const columns = columnsOf(op, dims);
+  const { interleave: parts } = productOf(op);
+  const loadElements = loadBits / 8 / dtypeBytes[dims.dtype];
+  return rowCut({ columns, parts, warps: warps - producerWarps, loadElements, loadsInFlight });
+}
+
+/** No warp is without a part of a row: the template compiles nothing else. */
+export const isCovered = ({ chunks, slices, slice }: RowCut): boolean => (slices - 1) * slice <= chunks;
 
 /** Turns that the busiest group takes for so many rows of a block. */
 export const turnsFor = ({ groups, rows }: RowCut, rowsOfBlock: number): number =>

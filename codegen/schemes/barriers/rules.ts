@@ -1,8 +1,12 @@
 // Rules about plans with barriers: which options of the machine need each other, and what its library cannot multiply.
+
+import { isProduct } from '../../model/ops.ts';
 import { ofBarriers, withScheme } from '../../plan/edits.ts';
 import { atPlan, type Context, type Finding } from '../../plan/finding.ts';
 import { fit, stream } from '../../plan/plan.ts';
 import { platformOf } from '../../schedule/target.ts';
+import { isCovered, rowCutOf } from './row-cut.ts';
+import { tuningOf } from './tuning.ts';
 
 /** Whatever the target: a plan does not become legal by being moved. */
 export function producersWithoutBuffers(context: Context): Finding[] {
@@ -25,6 +29,30 @@ export function partOfAWarp(context: Context): Finding[] {
   const edits = [producers - 1, producers + 1].map((other) => ofBarriers(context, { producers: other }));
   const wider = ofBarriers(context, { warps: 8 });
   return [{ rule: 'part-of-a-warp', ...atPlan(plan, 'value', 'producers'), why, edits: [...edits, wider] }];
+}
+
+/** Warps that share a row have a part of it each. */
+export function warpsWithoutColumns(context: Context): Finding[] {
+  const { graph, plan, target } = context;
+  const tuning = tuningOf(plan, target);
+  const { warps, loadBits, producerWarps } = tuning;
+  if (plan.scheme.kind !== 'barriers' || platformOf(target).warps === 1) return [];
+  if (!Number.isInteger(producerWarps)) return [];
+  const { dims } = graph;
+  const left = graph.ops
+    .map(({ name }) => name)
+    .filter(isProduct)
+    .find((op) => !isCovered(rowCutOf(op, dims, tuning)));
+  if (left === undefined) return [];
+  const { slices, slice, chunks } = rowCutOf(left, dims, tuning);
+  const why = `a row of ${left} of ${dims.name} is ${chunks} loads of ${loadBits} bits a lane, and of ${slices} warps of ${warps} that share it, ${slice} loads each, the last would have none`;
+  const edits = [16, 8]
+    .filter((other) => other < warps)
+    .map((other) => ofBarriers(context, { warps: other }));
+  const wider = ofBarriers(context, { loadBits: loadBits === 64 ? 128 : 64 });
+  return [
+    { rule: 'warps-without-columns', ...atPlan(plan, 'value', 'warps'), why, edits: [...edits, wider] },
+  ];
 }
 
 export function blocksAtBarriers({ graph, plan, target }: Context): Finding[] {

@@ -1,11 +1,10 @@
 // What the stages of a plan at barriers do beside reading their weights.
-import { dtypeBytes } from '../../model/formats.ts';
 import { meanCached } from '../../model/kinds.ts';
 import { columnsOf, isProduct, productOf } from '../../model/ops.ts';
 import type { ScheduledStage } from '../../schedule/schedule.ts';
 import { platformOf } from '../../schedule/target.ts';
 import type { Work } from '../../schedule/terms.ts';
-import { rowCut, turnsFor } from './row-cut.ts';
+import { rowCutOf, turnsFor } from './row-cut.ts';
 import type { BarrierSchedule, Phase } from './schedule.ts';
 
 /** Warps of a block by which `positions` is counted. */
@@ -123,10 +122,9 @@ export function productChains(schedule: BarrierSchedule, { name }: ScheduledStag
   if (!phase || platformOf(target).warps === 1) return [];
   const op = phase.ops.find(isProduct)!;
   const { interleave: parts } = productOf(op);
-  const { loadBits, loadsInFlight, buffers, producerWarps } = tuning;
-  const loadElements = loadBits / 8 / dtypeBytes[dims.dtype];
+  const { loadBits, buffers, producerWarps } = tuning;
   const computing = warps - producerWarps;
-  const cut = rowCut({ columns: columnsOf(op, dims), parts, warps: computing, loadElements, loadsInFlight });
+  const cut = rowCutOf(op, dims, schedule.tuning);
   const rows = Math.ceil(stage.units / blocks);
   const turns = turnsFor(cut, rows);
   const waves = turns * cut.waves;
