@@ -33,6 +33,12 @@ export function openPlainFile(path: string, hint: string): { readonly fd: number
   return { fd, bytes: opened.size };
 }
 
+/** Whether the path names anything, of whatever kind.
+ *  @throws OnelaunchError of kind usage where nobody may look. */
+export function isThere(path: string, hint: string): boolean {
+  return reading(path, hint, () => statSync(path, { throwIfNoEntry: false })) !== undefined;
+}
+
 function reading<T>(path: string, hint: string, read: () => T): T {
   try {
     return read();

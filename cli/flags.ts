@@ -177,7 +177,7 @@ export function needGolden(options: {
 
 export const givenTwice = (flag: string, first: string, word: string): OnelaunchError =>
   new OnelaunchError('usage', `the ${flag} is given twice: --${flag} '${first}' and '${word}'`, {
-    hint: 'quote a text that has spaces',
+    hint: 'give one of them; quote a text that has spaces',
   });
 
 const exitCodes = `

@@ -115,7 +115,10 @@ function explained(error: unknown, argv: readonly string[], program: Program): u
         hint: `for example: gen ${name} --model ${word}`,
       });
     }
-    return new OnelaunchError('usage', message, { hint: 'quote a text that has spaces' });
+    const command = program.commands.find((one) => one.name() === name) ?? program.commands[0]!;
+    const takesText = command.registeredArguments.some((argument) => argument.name() === 'prompt');
+    const hint = takesText ? 'quote a text that has spaces' : `gen ${command.name()} --help`;
+    return new OnelaunchError('usage', message, { hint });
   }
   return new OnelaunchError('usage', `flags stand before the command '${operand}'`, {
     hint: `gen ${operand} ${argv.filter((word) => word !== operand).join(' ')}`,

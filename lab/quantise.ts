@@ -70,7 +70,7 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
     return made;
   });
   try {
-    await writeWeights(join(folder, single), work, options);
+    await writeWeights(folder, work, { ...options, out });
     writing(out, () => {
       const config = { ...work.config, quantization_config: quantisationConfig(options.format) };
       writeFileSync(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
@@ -103,8 +103,10 @@ function writing<T>(out: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    const hint = 'free some space, or give a folder elsewhere: --out DIR';
-    throw writeError(out, error, { full: hint, other: hint });
+    throw writeError(out, error, {
+      full: 'free some space, or give a folder elsewhere: --out DIR',
+      other: 'give a folder in one that can be written: --out DIR',
+    });
   }
 }
 
@@ -178,14 +180,14 @@ const partName = (matrix: string, part: string) => matrix.replace(/weight$/, par
 const strip = 1 << 20;
 
 async function writeWeights(
-  path: string,
+  folder: string,
   work: Work,
-  { format, signal, onBytes }: QuantiseOptions,
+  { out, format, signal, onBytes }: QuantiseOptions,
 ): Promise<void> {
-  const file = writing(path, () => openSync(path, 'wx'));
+  const file = writing(out, () => openSync(join(folder, single), 'wx'));
   let done = 0;
   const write = (bytes: Uint8Array, position: number) =>
-    writing(path, () => {
+    writing(out, () => {
       for (let at = 0; at < bytes.length; )
         at += writeSync(file, bytes, at, bytes.length - at, position + at);
     });

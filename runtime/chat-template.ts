@@ -49,6 +49,10 @@ export function chatTemplate(directory: string): ChatTemplate {
     ? { default: readPlainFile(jinja, 4 * mostCharacters, copyFromRepository).toString('utf8') }
     : namedTemplates(config);
   const templates = new Map(Object.entries(sources).map(([name, source]) => [name, parse(source, path)]));
+  const whole = templates.size === 1 ? Object.values(sources)[0] : undefined;
+  if (whole?.trim() === '') {
+    throw new OnelaunchError('usage', `the chat template in ${path} is empty`, { hint: copyFromRepository });
+  }
   const added = toolTemplate(Object.values(sources));
   if (added !== null) templates.set('tool_use', parse(added, path));
   if (templates.size === 0) {

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import { openPlainFile } from '../plain-file.ts';
+import { whyUnwritten } from '../write-failure.ts';
 import type { SessionOptions } from './session.ts';
 
 /** Who can read the bytes of a cache. */
@@ -101,8 +102,7 @@ let parts = 0;
 function writeError(file: string, error: unknown): unknown {
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined) return error;
-  const full = code === 'ENOSPC' || code === 'EDQUOT';
-  return new OnelaunchError('environment', `cannot write ${file}: ${full ? 'its disk is full' : code}`, {
+  return new OnelaunchError('environment', `cannot write ${file}: ${whyUnwritten(file, code)}`, {
     hint: 'Give the path of a file in a folder that is there and can be written.',
     cause: error,
   });

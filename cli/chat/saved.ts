@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
 import { readPlainFile } from '../../plain-file.ts';
+import { whyUnwritten } from '../../write-failure.ts';
 import type { Transcript, Turn } from './conversation.ts';
 
 const schema = z.object({
@@ -68,13 +69,8 @@ const atHome = (name: string): string => name.replace(/^~(?=\/)/, homedir());
 
 function unwritable(file: string, cause: unknown): OnelaunchError {
   const { code, message } = cause as NodeJS.ErrnoException;
-  const why: Readonly<Record<string, string>> = {
-    ENOENT: 'its folder does not exist',
-    EISDIR: 'it is a folder',
-    EACCES: 'permission denied',
-    ENOSPC: 'no space left',
-  };
-  return new OnelaunchError('usage', `cannot write ${file}: ${why[code ?? ''] ?? message}`, {
+  const why = code === undefined ? message : whyUnwritten(file, code);
+  return new OnelaunchError('usage', `cannot write ${file}: ${why}`, {
     hint: 'give a file in a folder that can be written',
     cause,
   });

@@ -2,7 +2,7 @@
 import { closeSync, existsSync, readSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
-import { checkDepth, copyFromRepository, openPlainFile, readPlainFile } from '../../plain-file.ts';
+import { checkDepth, copyFromRepository, isThere, openPlainFile, readPlainFile } from '../../plain-file.ts';
 import type { ModelDims } from './dims.ts';
 import { readGgufDims } from './gguf-dims.ts';
 import { findAdapter, noConfig, notADirectory } from './other-formats.ts';
@@ -31,7 +31,7 @@ export function readModel(directory: string): { dims: ModelDims; notes: readonly
   const adapter = findAdapter(directory);
   if (adapter !== undefined) throw adapter;
   const path = join(directory, 'config.json');
-  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) throw noConfig(directory);
+  if (!isThere(path, copyFromRepository)) throw noConfig(directory);
   const config = parseJson(readPlainFile(path, mostBytes, copyFromRepository).toString('utf8'), path);
   checkDepth(config, path, copyFromRepository);
   return parseConfig(config, modelName(directory), path);

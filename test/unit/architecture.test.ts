@@ -6,7 +6,15 @@ import { expect, test } from 'vitest';
 const root = join(import.meta.dirname, '..', '..');
 const parts = ['abi', 'codegen', 'gguf', 'quantised', 'hub', 'runtime', 'lab', 'server', 'cli', 'configs'];
 const files = [
-  ...['index.ts', 'load.ts', 'preflight.ts', 'errors.ts', 'file-lock.ts', 'plain-file.ts'],
+  ...[
+    'index.ts',
+    'load.ts',
+    'preflight.ts',
+    'errors.ts',
+    'file-lock.ts',
+    'plain-file.ts',
+    'write-failure.ts',
+  ],
   ...parts.flatMap((part) =>
     readdirSync(join(root, part), { recursive: true })
       .map((file) => join(part, String(file)))

@@ -55,7 +55,7 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [
     ['build', ...tiny, 'chat'],
     "error: too many arguments for 'build'. Expected 0 arguments but got 1.",
-    'quote a text',
+    'hint: gen build --help',
   ],
   [
     ['build', 'qwen3-tiny'],
@@ -79,7 +79,12 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [
     ['explain', 'qwen3-tiny', ...tiny],
     "error: the model is given twice: --model 'qwen3-tiny' and 'qwen3-tiny'",
-    'quote a text',
+    'hint: give one of them',
+  ],
+  [
+    ['explain', 'qwen3-tiny', 'qwen3-0.6b'],
+    "error: too many arguments for 'explain'. Expected 1 argument but got 2.",
+    'hint: gen explain --help',
   ],
   [['--model', 'qwen3-tinny'], "error: unknown model 'qwen3-tinny'", "did you mean 'qwen3-tiny'?"],
   [['--model', '/nowhere/model'], 'error: no directory /nowhere/model', 'config.json'],

@@ -20,6 +20,7 @@ import { makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 
 const files: [file: string, read: (directory: string) => unknown][] = [
+  ['config.json', readModelDims],
   ['model.safetensors', readTensors],
   ['model.safetensors.index.json', readTensors],
   ['tokenizer.json', loadTokenizer],
@@ -58,12 +59,6 @@ describe.each(oddities)('%s in the place of', (what, put) => {
     const { message, kind } = refusalOf(() => read(join(path, '..')));
     expect(message).toBe(`${path} is ${what}, not a plain file`);
     expect(kind).toBe('usage');
-  });
-
-  test('config.json is refused before it is opened', () => {
-    const path = join(makeDirectory({}), 'config.json');
-    put(path);
-    expect(refusalOf(() => readModelDims(join(path, '..'))).message).toMatch(/^no config\.json in /);
   });
 });
 
@@ -119,6 +114,29 @@ test('a link to itself is refused as a file', () => {
   const path = join(makeDirectory({}), 'target.json');
   symlinkSync('target.json', path);
   expect(refusalOf(() => readTarget(path)).message).toBe(`${path} cannot be read: ELOOP`);
+});
+
+test('a config.json that cannot be looked at is refused as a file, not told as a failure of the program', () => {
+  const directory = makeDirectory({});
+  const path = join(directory, 'config.json');
+  symlinkSync('config.json', path);
+  expect(refusalOf(() => readModelDims(directory)).message).toBe(`${path} cannot be read: ELOOP`);
+});
+
+// root may enter all folders.
+test.skipIf(process.getuid?.() === 0)('the folder of a model that may not be entered says so', () => {
+  const directory = makeDirectory({ 'config.json': {} });
+  chmodSync(directory, 0);
+  const { message, hint } = refusalOf(() => readModelDims(directory));
+  chmodSync(directory, 0o700);
+  expect(message).toBe(`${join(directory, 'config.json')} cannot be read: EACCES`);
+  expect(hint).toBe('See who may read it: ls -l.');
+});
+
+test('an empty chat template is named, before a prompt without tokens is', () => {
+  const directory = makeDirectory({ 'chat_template.jinja': '\n' });
+  const { message } = refusalOf(() => chatTemplate(directory));
+  expect(message).toBe(`the chat template in ${join(directory, 'chat_template.jinja')} is empty`);
 });
 
 test('logits beside a golden file are a plain file', () => {

@@ -78,6 +78,13 @@ describe('files', () => {
     rmSync(empty, { recursive: true });
   });
 
+  it('say in words why the page cannot be written, and where it can', async () => {
+    const { code, err } = await gen(folder, '--out', folder);
+    expect(code).toBe(3);
+    expect(err).toContain(`error: cannot write ${folder}: it is a folder\n`);
+    expect(err).toContain('hint: give a file in a folder that can be written\n');
+  });
+
   it('become a page; its path is the data', async () => {
     const out = join(folder, 'report.html');
     const { code, out: said } = await gen(folder, '--out', out);

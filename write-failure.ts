@@ -1,0 +1,19 @@
+// Why a file that somebody asked for was not written, in words.
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+const words: Readonly<Record<string, string>> = {
+  EISDIR: 'it is a folder',
+  ENOTDIR: 'what should be its folder is a file',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  EROFS: 'its disk can only be read',
+  ENOSPC: 'its disk is full',
+  EDQUOT: 'its disk is full',
+};
+
+/** The reason that an error of the file system gives; its code, where there are no words for it. */
+export function whyUnwritten(file: string, code: string): string {
+  if (code === 'ENOENT' && !existsSync(dirname(file))) return 'its folder does not exist';
+  return words[code] ?? code;
+}
