@@ -50,10 +50,13 @@ export class ContextOverflow extends OnelaunchError {
   readonly promptTokens: number;
   readonly context: number;
 
-  constructor(promptTokens: number, context: number) {
+  /** @param longest positions that the model was made for */
+  constructor(promptTokens: number, context: number, longest = Number.POSITIVE_INFINITY) {
     const message = `the prompt has ${promptTokens} tokens, and the context holds ${context}, reply included`;
     const most = `A prompt has at most ${context - 1} tokens here`;
-    super('usage', message, { hint: `${most}: shorten it, or load the model with a longer context.` });
+    const longer =
+      context < longest ? 'or load the model with a longer context' : 'the model was made for no more';
+    super('usage', message, { hint: `${most}: shorten it, ${longer}.` });
     this.promptTokens = promptTokens;
     this.context = context;
   }

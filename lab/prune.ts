@@ -11,7 +11,12 @@ export function meanOf(values: readonly (number | null)[]): number | null {
 /** Why no prediction is used; null: they can be. */
 export function whyNotPredicted(variants: readonly VariantRecord[]): string | null {
   const unmeasured = [...new Set(variants.flatMap((one) => one.unmeasured))];
-  if (unmeasured.length > 0) return `nobody has measured the ${unmeasured.join(', ')} of this target`;
+  if (unmeasured.length > 0) {
+    const [first, second, ...others] = unmeasured;
+    const named =
+      others.length > 1 ? `${first}, ${second} and ${others.length} others` : unmeasured.join(', ');
+    return `nobody has measured the ${named} of this target (gen calibrate does)`;
+  }
   const isKnown = variants.every(({ predicted }) => meanOf(predicted) !== null);
   return isKnown ? null : 'no speed is predicted for this target';
 }

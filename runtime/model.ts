@@ -271,7 +271,7 @@ export class LanguageModel {
   ): Promise<T> {
     const { vocab } = this.manifest.dims;
     const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(least), tokens, 'tokens');
-    if (checked.length > this.context) throw new ContextOverflow(checked.length - 1, this.context);
+    if (checked.length > this.context) throw this.#overflow(checked.length - 1);
     this.#checkOpen();
     const stop = new AbortController();
     const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
@@ -514,6 +514,10 @@ export class LanguageModel {
     );
   }
 
+  #overflow(tokens: number): ContextOverflow {
+    return new ContextOverflow(tokens, this.context, this.manifest.dims.maxPositions);
+  }
+
   #checkOpen(): void {
     if (this.#closing) throw closed();
   }
@@ -529,7 +533,7 @@ export class LanguageModel {
     if (prompt.length === 0) {
       throw new OnelaunchError('usage', 'the prompt has no tokens', { hint: 'Give at least one.' });
     }
-    if (prompt.length >= this.context) throw new ContextOverflow(prompt.length, this.context);
+    if (prompt.length >= this.context) throw this.#overflow(prompt.length);
   }
 }
 

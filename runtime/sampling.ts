@@ -254,7 +254,7 @@ function refusal(schema: z.ZodType, issue: z.core.$ZodIssue, name: string): Onel
   }
   const at = [name, ...issue.path].join('.');
   const [inner = issue] = issue.code === 'invalid_key' ? issue.issues : [];
-  return new OnelaunchError('usage', `${at}: ${inner.message.replace(/^Invalid input: /, '')}`, {
+  return new OnelaunchError('usage', `${at}: ${inner.message.replace(/^Invalid (input|option): /, '')}`, {
     ...{ hint: 'The doc comment of the option says what it may be.', option },
   });
 }

@@ -72,7 +72,10 @@ function checkShape<Schema extends z.ZodType>(schema: Schema, value: unknown): z
   const why = inner.message
     .replace(/^Invalid (input|option): /, '')
     .replace(/^[A-Z]/, (first) => first.toLowerCase());
-  throw new ApiError(400, `${param}: ${why}`, { param });
+  const said = why.endsWith(', received undefined')
+    ? `${param} is missing: ${why.replace(/, received undefined$/, '')}`
+    : `${param}: ${why}`;
+  throw new ApiError(400, said, { param });
 }
 
 /** Such as messages[0].role. What a client named is shortened. */

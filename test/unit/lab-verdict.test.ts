@@ -64,8 +64,12 @@ describe('predictions', () => {
 
   it('are not used where something was not measured, or nothing is predicted', () => {
     const guessed = [rates(0, 100), rates(1, 10, { unmeasured: ['bandwidth'] })];
-    expect(whyNotPredicted(guessed)).toBe('nobody has measured the bandwidth of this target');
+    expect(whyNotPredicted(guessed)).toBe(
+      'nobody has measured the bandwidth of this target (gen calibrate does)',
+    );
     expect(pruned(guessed, 1.5)).toEqual(guessed);
+    const all = [rates(0, 100, { unmeasured: ['bandwidth', 'barrier', 'token', 'loads'] })];
+    expect(whyNotPredicted(all)).toContain('the bandwidth, barrier and 2 others of this target');
     expect(whyNotPredicted([variant(0, { predicted: [null, null] })])).toBe(
       'no speed is predicted for this target',
     );

@@ -376,7 +376,7 @@ describe('a refusal', () => {
     ],
     [{ parallel_tool_calls: 'no' }, 'parallel_tool_calls', 'parallel_tool_calls: expected boolean'],
     [{ model: 3 }, 'model', 'model: expected string, received number'],
-    [{ model: null }, 'model', 'model: expected string, received undefined'],
+    [{ model: null }, 'model', 'model is missing: expected string'],
   ];
   it.each(bad)('of %j is of %s', async (more, param, message) => {
     const { app, engine } = served();
