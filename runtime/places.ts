@@ -116,7 +116,11 @@ export class Places {
   /** A place for a prompt, when it is its turn: the free one that holds most of it, if no more is lost there than found; else one that holds
    *  nothing, or the one that was used longest ago. Null: it was stopped, or the signal aborted, while it waited.
    *  @throws OnelaunchError of kind usage when too many wait, or nobody reads on in the replies that run */
-  take(prompt: readonly number[], stop: AbortController, signal = stop.signal): Promise<Place | null> {
+  take(
+    prompt: readonly number[],
+    stop: AbortController,
+    signal: AbortSignal = stop.signal,
+  ): Promise<Place | null> {
     return this.#enter(stop, signal, () => this.#best(prompt));
   }
 
