@@ -219,7 +219,8 @@ async function writeWeights(
         const count = Math.min(atOnce, rows - row);
         const width = entry.bytes / rows;
         const { buffer } = readBytes(entry, row * width, count * width);
-        const values = toFloat32(name, entry.dtype, buffer);
+        // Declarations are for TypeScript 5.4, where arrays of bytes do not say whose memory they are.
+        const values = toFloat32(name, entry.dtype, buffer as ArrayBuffer);
         const { codes, scales } = rounded(format, values, columns);
         if (!scales.every(Number.isFinite)) throw notFinite(name, entry.file);
         write(codes, codesAt);

@@ -251,7 +251,7 @@ function broken(path: string, what: string): OnelaunchError {
 }
 
 /** Bytes [at, at + bytes) of a tensor. @throws OnelaunchError of kind usage where the file has become shorter */
-export function readBytes({ file, offset }: TensorEntry, at: number, bytes: number): Uint8Array<ArrayBuffer> {
+export function readBytes({ file, offset }: TensorEntry, at: number, bytes: number): Uint8Array {
   const out = new Uint8Array(bytes);
   const fd = openSync(file, 'r');
   try {

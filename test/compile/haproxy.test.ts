@@ -2,9 +2,10 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { heldTemperature } from '../support/held-replies.ts';
@@ -39,6 +40,14 @@ const ask = (url: string, number: number, init: object = {}) =>
     }),
   });
 
+/** Whether the balancer holds both replicas for well, and each of its requests for over: until then it may send the next one elsewhere. */
+async function isIdle(socket: string): Promise<boolean> {
+  const [header, ...servers] = (await text(connect(socket).end('show stat replicas 4 -1\n'))).split('\n');
+  const [sessions, status] = ['scur', 'status'].map((name) => header!.split(',').indexOf(name));
+  const rows = servers.filter((line) => line !== '').map((line) => line.split(','));
+  return rows.length === 2 && rows.every((row) => row[sessions!] === '0' && row[status!] === 'UP');
+}
+
 const answered = ({ written }: Serving) =>
   written.out.split('\n').filter((line) => line.includes('"prompt":'));
 const waiting = async ({ url }: Serving) =>
@@ -70,6 +79,10 @@ describe.skipIf(!isHere)(name, () => {
       for (const number of [0, 1, 2, 3, 4, 5, 6, 7]) {
         const places: number[] = [];
         for (const _ of [1, 2]) {
+          await until(
+            () => isIdle(join(folder, 'socket')),
+            () => 'a balancer without requests',
+          );
           expect((await ask(url, number, { max_tokens: 1 })).status).toBe(200);
           let moved: number[] = [];
           const isLogged = () => {
