@@ -4,7 +4,7 @@ import { OnelaunchError } from '../errors.ts';
 import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
 import { TimeLimit, withinTime } from './time-limit.ts';
 import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
-import type { MaskOrEnd, TokenMask } from './token-masks.ts';
+import { allow, type MaskOrEnd, type TokenMask } from './token-masks.ts';
 import { byteLetters, type Tokenizer } from './tokenizer.ts';
 import { loadXGrammar, type XGrammar } from './xgrammar.ts';
 
@@ -70,7 +70,7 @@ export class Grammars {
         if (token !== null) lengths?.push(token);
         const words = await matcher.getNextTokenBitmask();
         lengths?.narrow(words);
-        if (mayEnd(matcher, stopIds)) allow(words, stopIds);
+        if (mayEnd(matcher, stopIds)) allowAll(words, stopIds);
         if (hasOthers(words, stopIds)) return words;
         // Where only an end may come, none needs to be computed.
         if (words.some((word) => word !== 0)) return 'end';
@@ -194,8 +194,8 @@ function mayEnd(matcher: GrammarMatcher, [first]: readonly number[]): boolean {
   return true;
 }
 
-function allow(words: Int32Array, ids: readonly number[]): void {
-  for (const id of ids) if (id >> 5 < words.length) words[id >> 5]! |= 1 << (id & 31);
+function allowAll(words: Int32Array, ids: readonly number[]): void {
+  for (const id of ids) if (id >> 5 < words.length) allow(words, id);
 }
 
 /** Whether a mask allows others than these tokens. */

@@ -2,6 +2,7 @@
 // may still have is asked of the grammar with the bounds, byte by byte: that costs little, where its mask of all tokens costs 0.1 s.
 import { OnelaunchError } from '../errors.ts';
 import { type MeasuredToken, measure, type Vocabulary } from './token-lengths.ts';
+import { forbid, isAllowed } from './token-masks.ts';
 
 /** A grammar in two forms that differ in the lengths of texts in JSON alone. Neither has two ways to read a beginning in which a text has
  *  bounds, so that each place of one is a place of the other. */
@@ -105,7 +106,7 @@ export function countLengths(
 
   const narrowJson = (words: Int32Array): void => {
     for (const { head, tokens } of vocabulary.quoted) {
-      const asked = tokens.filter(({ id }) => has(words, id));
+      const asked = tokens.filter(({ id }) => isAllowed(words, id));
       if (asked.length === 0) continue;
       const enough = 1 + Math.max(...asked.map(({ characters }) => characters));
       const begun = behind(exact, head, () => roomHere(enough));
@@ -128,7 +129,7 @@ export function countLengths(
       const early = ending[Math.min(least - 1, longest)]!;
       for (let i = 0; i < words.length; i++) words[i]! &= ~early[i]!;
     }
-    for (const { id, bytes } of goingOn) if (has(words, id) && !fits(exact, bytes)) forbid(words, id);
+    for (const { id, bytes } of goingOn) if (isAllowed(words, id) && !fits(exact, bytes)) forbid(words, id);
   };
 
   return {
@@ -152,7 +153,8 @@ export function countLengths(
       if (place === 'json') narrowJson(words);
       else if (place !== 'words') narrowText(words);
       else {
-        for (const { id, bytes } of entering) if (has(words, id) && !fits(exact, bytes)) forbid(words, id);
+        for (const { id, bytes } of entering)
+          if (isAllowed(words, id) && !fits(exact, bytes)) forbid(words, id);
       }
     },
   };
@@ -179,9 +181,3 @@ function behind<T>(matcher: ByteMatcher, bytes: Bytes, make: () => T): T | undef
 const fits = (matcher: ByteMatcher, bytes: Bytes): boolean => behind(matcher, bytes, () => true) ?? false;
 
 const holds = (bytes: Uint8Array, text: string): boolean => Buffer.from(bytes).includes(text);
-
-const has = (words: Int32Array, id: number): boolean => ((words[id >> 5]! >> (id & 31)) & 1) === 1;
-
-function forbid(words: Int32Array, id: number): void {
-  words[id >> 5]! &= ~(1 << (id & 31));
-}

@@ -93,14 +93,11 @@ export class Places {
   #places: readonly Place[];
   #begun = 0;
   readonly #queue: Queue;
-  readonly #patience: number;
   /** Of those who wait. */
   readonly #stops = new Set<AbortController>();
 
-  /** @param mostWaiting one more is refused
-   *  @param patienceMillis all are refused that wait while no reply has been read on for so long */
-  constructor(engines: readonly PlaceEngine[], mostWaiting: number, patienceMillis = patience) {
-    this.#patience = patienceMillis;
+  /** @param mostWaiting one more is refused */
+  constructor(engines: readonly PlaceEngine[], mostWaiting: number) {
     this.#places = engines.map((engine) => new Place(engine));
     this.#queue = new Queue({
       ...{ capacity: mostWaiting, waitMillis: null, late: () => left, left: () => left },
@@ -131,7 +128,7 @@ export class Places {
 
   async #enter(stop: AbortController, signal: AbortSignal, choose: () => Place): Promise<Place | null> {
     this.#stops.add(stop);
-    const watch = setInterval(() => this.#refuseStuck(), this.#patience / 10);
+    const watch = setInterval(() => this.#refuseStuck(), patience / 10);
     try {
       const leave = await this.#queue.enter(signal);
       if (signal.aborted) {
@@ -152,7 +149,7 @@ export class Places {
   }
 
   #refuseStuck(): void {
-    const unread = performance.now() - this.#patience;
+    const unread = performance.now() - patience;
     if (!this.#places.every(({ unreadSince }) => unreadSince !== undefined && unreadSince < unread)) return;
     const which =
       this.count > 1 ? `${this.count} replies that nobody reads on` : 'a reply that nobody reads on';

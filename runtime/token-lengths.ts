@@ -1,4 +1,5 @@
 // What the tokens of a vocabulary add to a text in JSON: how many characters, and where they end it.
+import { allow } from './token-masks.ts';
 
 const quote = 0x22;
 const backslash = 0x5c;
@@ -114,7 +115,7 @@ function masksOf(
   let words = new Int32Array(Math.ceil(size / 32));
   return Array.from({ length: most + 1 }, (_, number) => {
     words = words.slice();
-    for (const id of ids[number] ?? []) words[id >> 5]! |= 1 << (id & 31);
+    for (const id of ids[number] ?? []) allow(words, id);
     return words;
   });
 }

@@ -3,6 +3,17 @@
 /** A bit for each token: that of id is bit id % 32 of word id / 32. Null: any token. `end`: none, since the reply is complete. */
 export type MaskOrEnd = Int32Array | null | 'end';
 
+export const isAllowed = (words: Int32Array, id: number): boolean =>
+  ((words[id >> 5]! >> (id & 31)) & 1) === 1;
+
+export function allow(words: Int32Array, id: number): void {
+  words[id >> 5]! |= 1 << (id & 31);
+}
+
+export function forbid(words: Int32Array, id: number): void {
+  words[id >> 5]! &= ~(1 << (id & 31));
+}
+
 export interface TokenMask {
   /** Of the token that comes next. @param token that was chosen since this was last asked; null before the first */
   next(token: number | null): MaskOrEnd | Promise<MaskOrEnd>;

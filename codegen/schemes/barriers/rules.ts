@@ -39,13 +39,13 @@ export function warpsWithoutColumns(context: Context): Finding[] {
   if (plan.scheme.kind !== 'barriers' || platformOf(target).warps === 1) return [];
   if (!Number.isInteger(producerWarps)) return [];
   const { dims } = graph;
-  const left = graph.ops
-    .map(({ name }) => name)
-    .filter(isProduct)
-    .find((op) => !isCovered(rowCutOf(op, dims, tuning)));
+  const cuts = graph.ops
+    .filter(({ name }) => isProduct(name))
+    .map(({ name }) => ({ name, ...rowCutOf(name, dims, tuning) }));
+  const left = cuts.find((cut) => !isCovered(cut));
   if (left === undefined) return [];
-  const { slices, slice, chunks } = rowCutOf(left, dims, tuning);
-  const why = `a row of ${left} of ${dims.name} is ${chunks} loads of ${loadBits} bits a lane, and of ${slices} warps of ${warps} that share it, ${slice} loads each, the last would have none`;
+  const { name, slices, slice, chunks } = left;
+  const why = `a row of ${name} of ${dims.name} is ${chunks} loads of ${loadBits} bits a lane, and of ${slices} warps of ${warps} that share it, ${slice} loads each, the last would have none`;
   const edits = [16, 8]
     .filter((other) => other < warps)
     .map((other) => ofBarriers(context, { warps: other }));
