@@ -1,4 +1,5 @@
 // A peer as a process that loads a model once and answers requests as lines of JSON; python/peer.py says what they are.
+// It is stopped while it has nothing to answer: threads that spin for their next work would take a core from the peer that is timed.
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createInterface, type Interface } from 'node:readline';
 import { z } from 'zod';
@@ -95,6 +96,9 @@ class Lines {
     child.on('error', ({ message }) => {
       this.#ended = message;
     });
+    const end = () => child.kill('SIGKILL');
+    process.once('exit', end);
+    child.on('close', () => process.off('exit', end));
     // A process that is gone is told by the answer that does not come.
     child.stdin.on('error', () => {});
     this.#reader = createInterface({ input: child.stdout });
@@ -102,6 +106,7 @@ class Lines {
   }
 
   send(value: unknown): void {
+    this.#child.kill('SIGCONT');
     this.#child.stdin.write(`${JSON.stringify(value)}\n`);
   }
 
@@ -117,6 +122,7 @@ class Lines {
     try {
       const line = await Promise.race([this.#iterator.next(), late]);
       if (line.done) throw new Error(this.#why());
+      this.#child.kill('SIGSTOP');
       return JSON.parse(line.value) as unknown;
     } finally {
       clearTimeout(timer);
@@ -132,5 +138,6 @@ class Lines {
     this.#reader.close();
     this.#child.stdin.end();
     this.#child.kill();
+    this.#child.kill('SIGCONT');
   }
 }

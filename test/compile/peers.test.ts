@@ -1,9 +1,9 @@
 // The peers of the benchmark: their protocol, the turns A B B A, and that one which cannot run is named with its reason.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { platform, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { type Asked, inTurns, rowOf, type Work } from '../../bench/peers/measure.ts';
 import { type Answer, PeerProcess, type Request } from '../../bench/peers/peer-process.ts';
 import { systems } from '../../bench/peers/systems.ts';
@@ -39,6 +39,20 @@ for await (const line of lines) {
     expect(await peer.ask(decode)).toEqual({ seconds: 2, ids: [1, 1] });
     expect(await peer.ask({ ...decode, prompt: [7] })).toEqual({ seconds: 1, ids: [7, 7] });
     peer.close();
+  });
+
+  it.runIf(platform() === 'linux')('runs only while it has something to answer', async () => {
+    const peer = await peerOf(`${hello}
+for await (const line of lines) say({ seconds: 1, ids: [process.pid] });`);
+    if (!(peer instanceof PeerProcess)) throw new Error(peer.missing);
+    const answer = await peer.ask(decode);
+    if ('error' in answer) throw new Error(answer.error);
+    const [pid] = answer.ids;
+    const state = () => /\) (\w)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1];
+    await vi.waitFor(() => expect(state()).toBe('T'));
+    expect(await peer.ask(decode)).toEqual(answer);
+    peer.close();
+    await vi.waitFor(() => expect(existsSync(`/proc/${pid}`)).toBe(false));
   });
 
   it.each([
