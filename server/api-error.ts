@@ -1,5 +1,5 @@
 // What a request is answered when it fails, in the shape of OpenAI's errors.
-import { ContextOverflow, OnelaunchError } from '../errors.ts';
+import { type ContextOverflow, OnelaunchError } from '../errors.ts';
 
 /** The statuses that failures have. 499 is for the log: the client has left. */
 export type FailureStatus = 400 | 401 | 403 | 404 | 405 | 413 | 415 | 499 | 500 | 503 | 504;
@@ -39,12 +39,13 @@ export function errorBody({ status, message, param, code }: ApiError): ErrorBody
   return { error: { message, type: status < 499 ? 'invalid_request_error' : 'server_error', param, code } };
 }
 
+/** A prompt that does not fit. @param param the parameter of the request that it comes from */
+export const overflowOf = ({ message }: ContextOverflow, param: string): ApiError =>
+  new ApiError(400, message, { param, code: 'context_length_exceeded' });
+
 /** Whatever was thrown, as its request is told. @param report takes what is a mistake of ours */
 export function toApiError(error: unknown, report: (error: unknown) => void): ApiError {
   if (error instanceof ApiError) return error;
-  if (error instanceof ContextOverflow) {
-    return new ApiError(400, error.message, { code: 'context_length_exceeded' });
-  }
   if (error instanceof OnelaunchError && error.kind === 'usage') return new ApiError(400, error.message);
   report(error);
   if (error instanceof OnelaunchError) return new ApiError(500, error.message, { code: 'model_failed' });

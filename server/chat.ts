@@ -4,7 +4,7 @@ import type { ChatMessage } from '../runtime/chat-template.ts';
 import { mostTopLogprobs } from '../runtime/limits.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { ToolCallPart } from '../runtime/tool-reader.ts';
-import type { Asked } from './answer.ts';
+import type { Asked, OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import { type ChoiceForm, choicesForm } from './choices.ts';
 import { wordLogprob } from './logprobs.ts';
@@ -106,10 +106,20 @@ export function readChat(given: z.infer<typeof chatShape>): Asked {
   return {
     stream: given.stream === true,
     form: choicesForm(chatForm, given.stream_options?.include_usage === true),
-    paramOf: (option) =>
-      option[0] === 'schema' ? ['response_format', 'json_schema', ...option] : paramOf(option),
+    paramOf: chatParam,
     start: (model, signal) => model.chat(messages, { ...options, signal }),
   };
+}
+
+function chatParam(option: OptionPath): OptionPath {
+  switch (option[0]) {
+    case 'prompt':
+      return ['messages'];
+    case 'schema':
+      return ['response_format', 'json_schema', ...option];
+    default:
+      return paramOf(option);
+  }
 }
 
 function schemaOf(format: z.infer<typeof responseFormat> | undefined) {

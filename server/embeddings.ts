@@ -1,6 +1,7 @@
 // POST /v1/embeddings.
 import { z } from 'zod';
-import { ApiError } from './api-error.ts';
+import { ContextOverflow } from '../errors.ts';
+import { ApiError, overflowOf } from './api-error.ts';
 import type { ServedModel, Service } from './service.ts';
 
 const any = z.unknown().optional();
@@ -34,9 +35,13 @@ export async function embed(service: Service, given: Given, signal: AbortSignal)
   const { encoding_format = 'float', dimensions } = given;
   const made = await service.turn(signal, async (model: ServedModel, stop) => {
     const all: { vector: Float32Array; tokens: number }[] = [];
-    for (const input of inputsOf(given.input))
-      all.push(await model.embed(input, { dimensions, signal: stop }));
-    return all;
+    try {
+      for (const input of inputsOf(given.input))
+        all.push(await model.embed(input, { dimensions, signal: stop }));
+      return all;
+    } catch (error) {
+      throw error instanceof ContextOverflow ? overflowOf(error, 'input') : error;
+    }
   });
   const tokens = made.reduce((sum, one) => sum + one.tokens, 0);
   return {

@@ -145,6 +145,8 @@ export function readResponse(given: Given): Asked {
 
 function responseParam([option, ...place]: OptionPath): OptionPath {
   switch (option) {
+    case 'prompt':
+      return ['input'];
     case 'schema':
       return ['text', 'format', option, ...place];
     case 'maxTokens':

@@ -395,10 +395,14 @@ describe('a refusal', () => {
     expect(await ask([4096])).toMatchObject({ status: 400 });
   });
 
-  it('of a prompt that does not fit says what does', async () => {
+  it.each([
+    [chat, 'messages', chatBody({ stream: true })],
+    [completions, 'prompt', { model: 'qwen3-tiny', prompt: 'a b c d e f g h' }],
+    ['/v1/responses', 'input', { model: 'qwen3-tiny', input: 'a' }],
+  ])('of a prompt that does not fit says what does: %s', async (path, param, body) => {
     const { app, service } = served({ context: 8 });
-    const failure = await failureOf(await post(app, chat, chatBody({ stream: true })));
-    expect(failure).toMatchObject({ status: 400, code: 'context_length_exceeded' });
+    const failure = await failureOf(await post(app, path, body));
+    expect(failure).toMatchObject({ status: 400, param, code: 'context_length_exceeded' });
     expect(failure.message).toContain('and the context holds 8');
     expect(service.queue.running).toBe(0);
   });
