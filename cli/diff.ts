@@ -4,7 +4,7 @@ import { OnelaunchError } from '../errors.ts';
 import type { PlanDiff } from '../lab/diff-plans.ts';
 import { usualPositions } from '../lab/measure.ts';
 import { exitCode } from './errors.ts';
-import { helpEnd, needModel, outputCommand, type Program } from './flags.ts';
+import { formatFlags, helpEnd, needModel, outputCommand, type Program } from './flags.ts';
 import { type Start, table } from './ui.ts';
 import { wholes } from './values.ts';
 
@@ -15,6 +15,8 @@ export function addDiff(program: Program, start: Start): void {
     .description('compare two plans: stages, options, syncs, bytes, predicted times, and the generated text')
     .option('-m, --model <name|dir>', 'a known name (see gen models), or the directory of a model')
     .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)')
+    .option(...formatFlags.weights)
+    .option(...formatFlags.cache)
     .optionsGroup('Diff:')
     .option(
       '--positions <list>',
@@ -43,7 +45,8 @@ export function addDiff(program: Program, start: Start): void {
           });
         }
         const asked = isOfPrompts ? { promptPlan: plans[0] } : { plan: plans[0] };
-        const checked = await preflight({ model, target: options.target, ...asked }, {});
+        const { target: named, weights, cache } = options;
+        const checked = await preflight({ model, target: named, weights, cache, ...asked }, {});
         const [{ diffPlans }, { builtBefore }] = await Promise.all([
           import('../lab/diff-plans.ts'),
           import('../lab/built-before.ts'),

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { availableParallelism, loadavg } from 'node:os';
 import { packageVersion } from '../codegen/build/package-root.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
+import type { CacheName, WeightName } from '../codegen/model/formats.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Candidate, Dropped } from '../lab/enumerate.ts';
@@ -21,6 +22,8 @@ import { seconds, type Ui } from './ui.ts';
 export interface ExperimentFlags extends WorkFlags {
   readonly target?: string | undefined;
   readonly plan?: string | undefined;
+  readonly weights?: WeightName | undefined;
+  readonly cache?: CacheName | undefined;
   readonly context?: number | undefined;
   readonly threads?: number | undefined;
   readonly device?: number | undefined;
@@ -49,7 +52,7 @@ export async function prepare(ui: Ui, model: string, flags: ExperimentFlags): Pr
   const { storedGolden } = await import('../lab/truth.ts');
   let positions: readonly number[] = [];
   const checked = await preflight(
-    { model, target: flags.target, plan: flags.plan },
+    { model, target: flags.target, plan: flags.plan, weights: flags.weights, cache: flags.cache },
     {
       weights: isTimed && !flags.randomWeights,
       run: isTimed ? engineOptions(flags) : undefined,
@@ -98,12 +101,17 @@ export function headerOf(
       command: own.command,
       model: dims.name,
     },
-    ...{ weights: flags.randomWeights ? 'random, seed 0' : 'checkpoint', target: target.name },
+    weights: flags.randomWeights ? 'random, seed 0' : 'checkpoint',
+    ...formatsOf(flags),
+    target: target.name,
     ...{ plan: base.name, base: id, vary: own.vary, strategy: own.strategy, samples: own.samples },
     ...{ seed: own.seed, prune: own.prune, positions: [...positions], tokens: flags.tokens },
     ...{ rounds: flags.rounds, shard: own.shard },
   };
 }
+
+const formatsOf = ({ weights, cache }: ExperimentFlags): Pick<JournalHeader, 'formats'> =>
+  weights === undefined && cache === undefined ? {} : { formats: { weights, cache } };
 
 /** A name that only this experiment has. */
 export function journalName(header: JournalHeader): string {

@@ -16,6 +16,19 @@ export const outputCommand = (program: Program, name: string, options: { isDefau
     .option('--no-color', 'print without colours (NO_COLOR does the same)')
     .optionsGroup('Kernel:');
 
+export const formatFlags = {
+  weights: [
+    '--weights <format>',
+    'matrices as int8 or int4, rounded while they are loaded (on a GPU by a stream); mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',
+    oneOf('--weights', weightNames),
+  ],
+  cache: [
+    '--cache <format>',
+    'KV cache as int8 with a scale for each position and head, about half the bytes, on a CPU; plain: numbers of the dtype of the model (default: plain)',
+    oneOf('--cache', cacheNames),
+  ],
+} as const;
+
 /** A command about plans that decode. */
 const planCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
   outputCommand(program, name, options)
@@ -27,25 +40,16 @@ const planCommand = (program: Program, name: string, options: { isDefault?: bool
     .option(
       '--plan <name|file>',
       'fusion plan: a known name, or a file that exports one (default: the best one for the target)',
-    );
+    )
+    .option(...formatFlags.weights)
+    .option(...formatFlags.cache);
 
 /** A command about one kernel. */
 export const kernelCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
-  planCommand(program, name, options)
-    .option(
-      '--prompt-plan <name|file>',
-      'a plan of its own for prompts, such as prefill, beside a stream (default: they go through passes of the plan)',
-    )
-    .option(
-      '--weights <format>',
-      'matrices as int8 or int4, rounded while they are loaded (on a GPU by a stream); mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',
-      oneOf('--weights', weightNames),
-    )
-    .option(
-      '--cache <format>',
-      'KV cache as int8 with a scale for each position and head, about half the bytes, on a CPU; plain: numbers of the dtype of the model (default: plain)',
-      oneOf('--cache', cacheNames),
-    );
+  planCommand(program, name, options).option(
+    '--prompt-plan <name|file>',
+    'a plan of its own for prompts, such as prefill, beside a stream (default: they go through passes of the plan)',
+  );
 
 const engineFlags = {
   context: [

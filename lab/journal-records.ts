@@ -1,5 +1,6 @@
 // What a journal of an experiment holds, one record a line: the types, and how lines of strangers are read.
 import { z } from 'zod';
+import { cacheNames, weightNames } from '../codegen/model/formats.ts';
 import { journalFormat } from './journal-format.ts';
 
 const count = z.int().nonnegative();
@@ -16,6 +17,10 @@ const headerSchema = z.strictObject({
   model: z.string(),
   /** `checkpoint`, or `random, seed 0`. */
   weights: z.string(),
+  /** What the matrices and the KV cache were made into, where that was asked for. */
+  formats: z
+    .strictObject({ weights: z.enum(weightNames).optional(), cache: z.enum(cacheNames).optional() })
+    .optional(),
   target: z.string(),
   /** The incumbent: its name and its kernel. */
   plan: z.string(),

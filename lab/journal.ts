@@ -152,14 +152,14 @@ const unwritable = (path: string, error: unknown) =>
 
 /** Fields of two headers that differ. */
 export const differing = (a: JournalHeader, b: JournalHeader): (keyof JournalHeader)[] =>
-  (Object.keys(a) as (keyof JournalHeader)[]).filter(
+  (Object.keys({ ...a, ...b }) as (keyof JournalHeader)[]).filter(
     (key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]),
   );
 
 function refuseOther(path: string, there: JournalHeader, asked: JournalHeader): void {
   const [field] = differing(there, asked);
   if (field === undefined) return;
-  const shown = (value: unknown) => (value === null ? 'none' : JSON.stringify(value));
+  const shown = (value: unknown) => (value == null ? 'none' : JSON.stringify(value));
   const text = `${path} is of another experiment: its ${field} is ${shown(there[field])}, not ${shown(asked[field])}`;
   throw new OnelaunchError('usage', text, { hint: 'give another --journal, or the flags it was begun with' });
 }

@@ -12,6 +12,8 @@ import { decoderGraph } from '../../codegen/model/graph.ts';
 import { bandwidthOf } from '../../codegen/schedule/target.ts';
 import { microsByTerm } from '../../codegen/schedule/terms.ts';
 import { schemeFor } from '../../codegen/schemes/index.ts';
+import { settleCache } from '../../codegen/settle-cache.ts';
+import { settleWeights } from '../../codegen/settle-weights.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import type { Experiment, KernelFigures, Range, VariantRow } from './input.ts';
 
@@ -84,10 +86,14 @@ export function costsIn(experiments: readonly Experiment[]): ReadonlyMap<Variant
 }
 
 /** Checked when it was timed. */
-function scheduleOfVariant({ model, target: name }: Experiment['header'], row: VariantRow): Schedule | null {
+function scheduleOfVariant(
+  { model, formats, target: name }: Experiment['header'],
+  row: VariantRow,
+): Schedule | null {
   try {
     const [target, plan] = [resolveTarget(name), parsePlan(row.plan)];
-    return schemeFor(plan, target).lower(decoderGraph(resolveModel(model).dims), plan, target);
+    const dims = settleWeights(settleCache(resolveModel(model).dims, formats?.cache), formats?.weights);
+    return schemeFor(plan, target).lower(decoderGraph(dims), plan, target);
   } catch {
     return null;
   }

@@ -55,6 +55,9 @@ describe('a journal', () => {
     );
     // What is refused can be opened again: its lock was let go.
     (await openJournal(path, header)).close();
+    await expect(openJournal(path, { ...header, formats: { weights: 'int8' } })).rejects.toThrow(
+      'its formats is none, not {"weights":"int8"}',
+    );
   });
 
   it('has one writer', async () => {

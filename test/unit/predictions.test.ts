@@ -87,3 +87,16 @@ test('an order that is turned round has the opposite tau', () => {
   expect(opposite.tau).toBeCloseTo(-order.tau, 12);
   expect(opposite.pairs.right).toBe(order.pairs.wrong);
 });
+
+test('variants of another format are predicted in it', () => {
+  const explored = input.experiments.find(({ header }) => header.command === 'explore')!;
+  const [row] = explored.rows.filter(({ rates }) => rates[0] !== null);
+  const ratesWith = (formats: object) => {
+    const header = { ...explored.header, formats };
+    return [...costsIn([{ ...explored, header, rows: [row!] }]).values()].map(
+      ({ costs }) => costs[0]!.tokensPerSecond!,
+    );
+  };
+  const [plain, int8] = [ratesWith({}), ratesWith({ weights: 'int8' })];
+  expect(int8[0]!).toBeGreaterThan(plain[0]!);
+});
