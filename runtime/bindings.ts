@@ -56,6 +56,7 @@ export const sourceDtype = {
   gptq4: 16,
   gptq8: 17,
   awq4: 18,
+  f8_block: 19,
 } as const;
 
 /** ProfileEvent.phase. */

@@ -1,5 +1,5 @@
 // Numbers into blocks: how matrices are rounded while they are loaded. Blocks of int8 are those that ggml makes of the same numbers; those of int4
-// are of its layout, with scales that lose less.
+// are of its layout, with scales that lose less. Those of fp8 have numbers of e4m3.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -15,9 +15,40 @@ inline void put_scale(float d, bool finite, uint8_t* block) {
   std::memcpy(block, &half, sizeof half);
 }
 
+using Four = float __attribute__((vector_size(16)));
+using FourInts = int32_t __attribute__((vector_size(16)));
+
+/** The largest number of e4m3, and what blocks of it keep of a scale: of rows of small numbers, too, it is then no subnormal fp16. */
+constexpr float kLargestF8 = 448, kKeptF8 = 256;
+
+/** Bits of the numbers of e4m3 nearest to four of at most 448 and a little, ties to even. */
+inline FourInts to_f8_e4m3(Four x) {
+  const FourInts bits = reinterpret_cast<FourInts>(x), size = bits & 0x7fffffff;
+  // 2^14 has steps of 2^-9, as the smallest numbers have; of others all but three bits of the fraction are rounded away.
+  const FourInts small = reinterpret_cast<FourInts>(reinterpret_cast<Four>(size) + 0x1p14f) - 0x46800000;
+  const FourInts normal = ((size + 0x7ffff + (size >> 20 & 1)) >> 20) - (120 << 3);
+  return (size < 0x3c800000 ? small : normal) | (bits >> 24 & 0x80);
+}
+
+/** A block of numbers in the unit of their scale. */
+inline void put_f8(const Four* numbers, float scale, bool finite, uint8_t* block) {
+  put_scale(kKeptF8 * scale, finite, block);
+  for (int i = 0; i < 8; ++i) {
+    const FourInts codes = to_f8_e4m3(numbers[i]);
+    for (int j = 0; j < 4; ++j) block[2 + 4 * i + j] = static_cast<uint8_t>(codes[j]);
+  }
+}
+
 /** A block of levels that are known, with their scale. */
 inline void put_block(int dtype, const float* levels, float scale, uint8_t* block) {
-  put_scale(scale, std::fabs(scale) <= std::numeric_limits<float>::max(), block);
+  bool finite = std::fabs(scale) <= std::numeric_limits<float>::max();
+  if (dtype == kDtypeF8_block) {
+    Four numbers[8];
+    std::memcpy(numbers, levels, sizeof numbers);
+    for (int i = 0; i < 32; ++i) finite &= levels[i] == levels[i];
+    return put_f8(numbers, scale, finite, block);
+  }
+  put_scale(scale, finite, block);
   const auto level = [&](int i) { return static_cast<int>(levels[i]); };
   if (dtype == kDtypeQ8_0) {
     for (int i = 0; i < 32; ++i) block[2 + i] = static_cast<uint8_t>(level(i));
@@ -29,21 +60,29 @@ inline void put_block(int dtype, const float* levels, float scale, uint8_t* bloc
 /** Added before what lies behind the point is cut off: 0.5 would round its neighbour below up, too. */
 constexpr float kHalf = 0x1.fffffep-2f;
 
-using Four = float __attribute__((vector_size(16)));
-using FourInts = int32_t __attribute__((vector_size(16)));
+/** 32 numbers, with the size of the largest, where all are finite. */
+struct Numbers {
+  Four of[8];
+  float most;
+  bool finite;
+  explicit Numbers(const float* x) {
+    std::memcpy(of, x, sizeof of);
+    Four sizes{};
+    FourInts fine{-1, -1, -1, -1};
+    for (const Four& four : of) {
+      const Four size = four < 0 ? -four : four;
+      sizes = size > sizes ? size : sizes;
+      fine &= size <= std::numeric_limits<float>::max();
+    }
+    finite = (fine[0] & fine[1] & fine[2] & fine[3]) != 0;
+    most = std::max(std::max(sizes[0], sizes[1]), std::max(sizes[2], sizes[3]));
+  }
+};
 
 /** q = x / d to nearest, halves away from zero; d makes the largest number 127. */
 inline void quantise_q8_0(const float* x, uint8_t* block) {
-  Four numbers[8], most{};
-  std::memcpy(numbers, x, sizeof numbers);
-  FourInts fine{-1, -1, -1, -1};
-  for (const Four& four : numbers) {
-    const Four size = four < 0 ? -four : four;
-    most = size > most ? size : most;
-    fine &= size <= std::numeric_limits<float>::max();
-  }
-  const bool finite = (fine[0] & fine[1] & fine[2] & fine[3]) != 0;
-  const float d = std::max(std::max(most[0], most[1]), std::max(most[2], most[3])) / 127;
+  const auto [numbers, most, finite] = Numbers(x);
+  const float d = most / 127;
   const float inverse = d > 0 ? 1 / d : 0;
   put_scale(d, finite, block);
   for (int i = 0; i < 8; ++i) {
@@ -51,6 +90,16 @@ inline void quantise_q8_0(const float* x, uint8_t* block) {
     const FourInts levels = __builtin_convertvector(y + (y < 0 ? Four{} - kHalf : Four{} + kHalf), FourInts);
     for (int j = 0; j < 4; ++j) block[2 + 4 * i + j] = static_cast<uint8_t>(levels[j]);
   }
+}
+
+/** The nearest numbers of e4m3, ties to even; d makes the largest 448. */
+inline void quantise_f8(const float* x, uint8_t* block) {
+  Numbers numbers(x);
+  const float d = numbers.most / kLargestF8;
+  // What is kept of a smaller scale is 0.
+  const bool scaled = numbers.finite && d > 0x1p-33f;
+  for (Four& four : numbers.of) four = scaled ? four * (1 / d) : Four{};
+  put_f8(numbers.of, d, numbers.finite, block);
 }
 
 /** The number of a block that is its largest, on the grid of q4_0: sums of 32 of them, times levels, are at most 2^24, and exact in any order. */
@@ -121,5 +170,6 @@ inline void quantise(int dtype, const float* x, uint8_t* block) {
   switch (dtype) {
     case kDtypeQ8_0: return quantise_q8_0(x, block);
     case kDtypeQ4_0: return quantise_q4_0(x, block);
+    case kDtypeF8_block: return quantise_f8(x, block);
   }
 }
