@@ -79,7 +79,8 @@ type Levels = Int8Array | Float32Array;
 /** Sets the levels of values [from, to), and gives their scale. */
 type Rounder = (values: Float32Array, from: number, to: number, levels: Levels) => number;
 
-/** int8 as ggml makes Q8_0. fp8: the largest number becomes 448. int4: the largest number goes to each of a few ends, in steps; with the scale of least squared error for the
+/** int8 as ggml makes Q8_0. fp8: the largest number goes to the one of a few places that loses
+ *  least. int4: the largest number goes to each of a few ends, in steps; with the scale of least squared error for the
  *  levels that follow, the end that loses least is taken. Every step is in float32; the scale is kept as float16. */
 const rounders: Readonly<Record<string, Rounder>> = {
   int8: (values, from, to, levels) => {
@@ -92,11 +93,25 @@ const rounders: Readonly<Record<string, Rounder>> = {
     return scaleOf('int8', d);
   },
   fp8: (values, from, to, levels) => {
-    const d = Math.fround(Math.abs(largestOf(values, from, to)) / 448);
-    const scale = scaleOf('fp8', d);
-    const inverse = scale === 0 ? 0 : Math.fround(1 / d);
+    const most = Math.abs(largestOf(values, from, to));
+    if (most <= 2 ** -24) return 0;
+    const toGrid = Math.fround(65536 / most);
+    for (let i = from; i < to; i++) grid[i - from] = Math.fround(values[i]! * toGrid);
+    let [best, least] = [Number.NaN, Number.POSITIVE_INFINITY];
+    for (const top of tops) {
+      let lost = 0;
+      for (let i = 0; i < to - from; i++) {
+        const y = grid[i]! * (top / 65536);
+        lost += Math.trunc((y - nearest(y, -6, 3)) * 32) ** 2;
+      }
+      if (lost / (top / 16) ** 2 >= least) continue;
+      least = lost / (top / 16) ** 2;
+      best = top;
+    }
+    const d = Math.fround(most / best);
+    const inverse = Math.fround(1 / d);
     for (let i = from; i < to; i++) levels[i] = nearest(Math.fround(values[i]! * inverse), -6, 3);
-    return scale;
+    return scaleOf('fp8', d);
   },
   int4: (values, from, to, levels) => {
     const most = largestOf(values, from, to);
@@ -123,6 +138,7 @@ const rounders: Readonly<Record<string, Rounder>> = {
 
 /** The numbers of a block on the grid of 2^-16 of its largest. */
 const grid = new Int32Array(32);
+const tops = [448, 416, 384, 352, 320, 288, 256, 240];
 const ends = [-8.875, -8.5, -8.125, -7.75, -7.25];
 /** The nearest level of a number of the grid, from -8 to 7. */
 function fourBits(x: number, end: number): number {

@@ -1,5 +1,5 @@
 // Numbers into blocks: how matrices are rounded while they are loaded. Blocks of int8 are those that ggml makes of the same numbers; those of int4
-// are of its layout, with scales that lose less. Those of fp8 have numbers of e4m3.
+// are of its layout, with scales that lose less. Those of fp8 have numbers of e4m3, and such scales too.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -18,23 +18,23 @@ inline void put_scale(float d, bool finite, uint8_t* block) {
 using Four = float __attribute__((vector_size(16)));
 using FourInts = int32_t __attribute__((vector_size(16)));
 
-/** The largest number of e4m3, and what blocks of it keep of a scale: of rows of small numbers, too, it is then no subnormal fp16. */
-constexpr float kLargestF8 = 448, kKeptF8 = 256;
+/** What blocks of fp8 keep of a scale, so that of rows of small numbers, too, it is no subnormal fp16. */
+constexpr float kKeptF8 = 256;
 
-/** Bits of the numbers of e4m3 nearest to four of at most 448 and a little, ties to even. */
-inline FourInts to_f8_e4m3(Four x) {
-  const FourInts bits = reinterpret_cast<FourInts>(x), size = bits & 0x7fffffff;
+/** Bits of the numbers of e4m3 nearest to four of at most 448 and a little, without their signs, ties to even. */
+inline FourInts f8_sizes(Four x) {
+  const FourInts size = reinterpret_cast<FourInts>(x) & 0x7fffffff;
   // 2^14 has steps of 2^-9, as the smallest numbers have; of others all but three bits of the fraction are rounded away.
   const FourInts small = reinterpret_cast<FourInts>(reinterpret_cast<Four>(size) + 0x1p14f) - 0x46800000;
   const FourInts normal = ((size + 0x7ffff + (size >> 20 & 1)) >> 20) - (120 << 3);
-  return (size < 0x3c800000 ? small : normal) | (bits >> 24 & 0x80);
+  return size < 0x3c800000 ? small : normal;
 }
 
 /** A block of numbers in the unit of their scale. */
 inline void put_f8(const Four* numbers, float scale, bool finite, uint8_t* block) {
   put_scale(kKeptF8 * scale, finite, block);
   for (int i = 0; i < 8; ++i) {
-    const FourInts codes = to_f8_e4m3(numbers[i]);
+    const FourInts codes = f8_sizes(numbers[i]) | (reinterpret_cast<FourInts>(numbers[i]) >> 24 & 0x80);
     for (int j = 0; j < 4; ++j) block[2 + 4 * i + j] = static_cast<uint8_t>(codes[j]);
   }
 }
@@ -90,16 +90,6 @@ inline void quantise_q8_0(const float* x, uint8_t* block) {
     const FourInts levels = __builtin_convertvector(y + (y < 0 ? Four{} - kHalf : Four{} + kHalf), FourInts);
     for (int j = 0; j < 4; ++j) block[2 + 4 * i + j] = static_cast<uint8_t>(levels[j]);
   }
-}
-
-/** The nearest numbers of e4m3, ties to even; d makes the largest 448. */
-inline void quantise_f8(const float* x, uint8_t* block) {
-  Numbers numbers(x);
-  const float d = numbers.most / kLargestF8;
-  // What is kept of a smaller scale is 0.
-  const bool scaled = numbers.finite && d > 0x1p-33f;
-  for (Four& four : numbers.of) four = scaled ? four * (1 / d) : Four{};
-  put_f8(numbers.of, d, numbers.finite, block);
 }
 
 /** The number of a block that is its largest, on the grid of q4_0: sums of 32 of them, times levels, are at most 2^24, and exact in any order. */
@@ -163,6 +153,47 @@ inline void quantise_q4_0(const float* x, uint8_t* block) {
   }
   put_block(kDtypeQ4_0, levels, best.products / best.squares * (most / kGrid), block);
   if (!finite) put_scale(0, false, block);
+}
+
+/** Where the largest number of a block of fp8 may go, in sixteenths: over an octave, since numbers just above a power of two lose most. All are numbers of
+ *  e4m3. Products with numbers of the grid are exact. */
+constexpr float kTops[] = {28, 26, 24, 22, 20, 18, 16, 15};
+
+/** Squares of what numbers of the grid lose, in 32nds of the unit of e4m3, with the largest at `top`: at most 512 each, so that sums are exact in any order. */
+inline float f8_loss(const Four* grid, float top) {
+  Four squares{};
+  for (int i = 0; i < 8; ++i) {
+    const Four y = grid[i] * (top * (16 / kGrid)), size = y < 0 ? -y : y;
+    const FourInts code = f8_sizes(y);
+    const Four subnormal = __builtin_convertvector(code, Four) * 0x1p-9f;
+    const Four nearest = code < 8 ? subnormal : reinterpret_cast<Four>((code + (120 << 3)) << 20);
+    const Four lost = whole((size - nearest) * 32);
+    squares += lost * lost;
+  }
+  return squares[0] + squares[1] + squares[2] + squares[3];
+}
+
+/** The nearest numbers of e4m3, ties to even, with the largest at the one of kTops that loses least. */
+inline void quantise_f8(const float* x, uint8_t* block) {
+  Numbers numbers(x);
+  // What is kept of the scale of smaller numbers is 0.
+  if (!numbers.finite || numbers.most <= 0x1p-24f) {
+    for (Four& four : numbers.of) four = Four{};
+    return put_f8(numbers.of, 0, numbers.finite, block);
+  }
+  Four grid[8];
+  for (int i = 0; i < 8; ++i) grid[i] = whole(numbers.of[i] * (kGrid / numbers.most));
+  double least = std::numeric_limits<double>::infinity();
+  float best = 0;
+  for (const float top : kTops) {
+    const double loss = static_cast<double>(f8_loss(grid, top)) / (top * top);
+    if (loss >= least) continue;
+    least = loss;
+    best = top;
+  }
+  const float d = numbers.most / (16 * best), inverse = 1 / d;
+  for (Four& four : numbers.of) four *= inverse;
+  put_f8(numbers.of, d, true, block);
 }
 
 /** One block of a format that slots have. */

@@ -32,7 +32,7 @@ function expandFp8(blocks: Buffer): Float32Array {
 }
 
 /** Blocks never hold the bits of NaN: they go by their scale. */
-function e4m3(bits: number): number {
+export function e4m3(bits: number): number {
   const sign = bits & 128 ? -1 : 1;
   const [exponent, fraction] = [(bits >> 3) & 15, bits & 7];
   return sign * (exponent === 0 ? fraction * 2 ** -9 : (8 + fraction) * 2 ** (exponent - 10));
