@@ -54,14 +54,14 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     expect(await problemsOf(fixture(model), target, weights)).toEqual([]);
   });
 
-  test.each([
-    'packed int4',
-    'fp8, blocks of 128',
-  ])('codes of a file are kept, beside an embedding of plain numbers: %s', async (kind) => {
-    const model = join(folder, kind.replaceAll(/\W/g, '-'));
-    writeQuantised(fixture('qwen3-micro'), model, kinds[kind]!);
-    expect(await problemsOf(model, 'h100', undefined)).toEqual([]);
-  });
+  test.each(['packed int4', 'fp8, blocks of 128'])(
+    'codes of a file are kept, beside an embedding of plain numbers: %s',
+    async (kind) => {
+      const model = join(folder, kind.replaceAll(/\W/g, '-'));
+      writeQuantised(fixture('qwen3-micro'), model, kinds[kind]!);
+      expect(await problemsOf(model, 'h100', undefined)).toEqual([]);
+    },
+  );
 
   test('what the ring held before changes nothing', async () => {
     expect(await problemsOf(fixture('qwen3-micro'), 'h100', 'int8', [ringOfOnes])).toEqual([]);

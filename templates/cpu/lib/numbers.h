@@ -12,8 +12,8 @@ constexpr int kChunk = 1024;
 constexpr int kAhead = 1024;
 
 /** The numbers of so many blocks. */
-NOINLINE void unpack_numbers(const fp8_block* block, int blocks, float* out) {
-  for (const fp8_block* const end = block + blocks; block < end; ++block, out += 32) {
+template <class W> NOINLINE void unpack_numbers(const W* block, int blocks, float* out) {
+  for (const W* const end = block + blocks; block < end; ++block, out += 32) {
     __builtin_prefetch((const char*)block + kAhead);
     const Vec scale = splat(block->scale);
     for (int i = 0; i < 32; i += kLanes) store(out + i, load(block->q + i) * scale);
