@@ -42,11 +42,12 @@ export const abiStatus = {
 export const jobState = { idle: 0, running: 1, done: 2, failed: 3 } as const;
 export const finishCode = { none: 0, stop: 1, length: 2, aborted: 3, context: 4 } as const;
 /** TensorSource.dtype: how the bytes are stored in the file; `random` makes the tensor from seed, mean and scale. Those behind it are
- *  blocks of GGUF files, then what quantised checkpoints hold: codes, whose scales are in TensorSource.packing. */
+ *  blocks of GGUF files, then what quantised checkpoints hold: codes, whose scales are in TensorSource.packing. The last is of slots alone. */
 export const sourceDtype = {
   ...{ bf16: 0, fp16: 1, fp32: 2, random: 3 },
   ...{ q8_0: 4, q4_0: 5, q4_1: 6, q5_0: 7, q5_1: 8, q4_k: 9, q5_k: 10, q6_k: 11 },
   ...{ f8: 12, i8: 13, packed4: 14, packed8: 15, gptq4: 16, gptq8: 17, awq4: 18 },
+  f8_block: 19,
 } as const;
 
 /** ProfileEvent.phase: what a track does meanwhile. `meet`: the warps of one block wait for each other. */

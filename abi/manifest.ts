@@ -2,8 +2,8 @@
 import { z } from 'zod';
 
 const dtype = z.enum(['bf16', 'fp16', 'fp32']);
-/** Of matrices; int8 and int4 are blocks of 32 numbers with an fp16 scale. */
-const format = z.enum([...dtype.options, 'int8', 'int4']);
+/** Of matrices; int8, int4 and fp8 are blocks of 32 numbers with an fp16 scale. */
+const format = z.enum([...dtype.options, 'int8', 'int4', 'fp8']);
 const count = z.int().positive();
 
 const dims = z.strictObject({

@@ -19,7 +19,7 @@ export const outputCommand = (program: Program, name: string, options: { isDefau
 export const formatFlags = {
   weights: [
     '--weights <format>',
-    'matrices as int8 or int4, rounded while they are loaded (on a GPU by a stream); mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',
+    'matrices as int8, int4 or fp8, rounded while they are loaded (on a GPU by a stream); mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',
     oneOf('--weights', weightNames),
   ],
   cache: [

@@ -5,7 +5,7 @@ import { type Format, isBlocks, type WeightName, weightNames } from './model/for
 
 /**
  * Dims with the formats that were asked for; without a wish those that the file has, where `canRun` says that there are kernels for them.
- * int4 is for the layers: embedding and head, whose rows decide single tokens, are int8, unless the file has them in blocks.
+ * int4 and fp8 are for the layers: embedding and head, whose rows decide single tokens, are int8, beside int4 as the file has them in blocks.
  * @throws OnelaunchError usage for a format that is none
  */
 export function settleWeights(

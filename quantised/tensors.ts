@@ -21,7 +21,7 @@ export interface Packed {
   /** Rows and columns that share a scale. */
   readonly group: { readonly rows: number; readonly columns: number };
   /** Blocks whose levels are these codes; their scales are kept in fp16. */
-  readonly levels: 'int8' | 'int4' | null;
+  readonly levels: 'int8' | 'int4' | 'fp8' | null;
 }
 
 /** Names of the tensors that one matrix is made of; those of compressed-tensors and fp8 stand in the place of its weight. */
@@ -175,7 +175,8 @@ function matrixOf<Entry extends Stored>(
       throw refuse(`${matrix}.g_idx puts column ${wrong} in another group than its place says`, useOther);
   }
   const isWhole = shared.columns % 32 === 0 && columns % 32 === 0;
-  const levels = !symmetric || !isWhole || names.dtype === 'F8_E4M3' ? null : bits === 4 ? 'int4' : 'int8';
+  const isFloat = names.dtype === 'F8_E4M3';
+  const levels = !symmetric || !isWhole ? null : isFloat ? 'fp8' : bits === 4 ? 'int4' : 'int8';
   const packed = { scales, zeros: usesZeros ? zeros : null, zerosAdded, group: shared, levels } as const;
   return { ...codes, dtype: nameOf(format, bits), shape: [rows, columns], packed };
 }

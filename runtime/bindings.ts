@@ -35,7 +35,7 @@ export const finishCode = {
   context: 4,
 } as const;
 
-/** TensorSource.dtype; a weight slot has one of the first three, or q8_0 or q4_0. */
+/** TensorSource.dtype; a weight slot has one of the first three, or q8_0, q4_0 or f8_block. */
 export const sourceDtype = {
   bf16: 0,
   fp16: 1,
@@ -56,6 +56,7 @@ export const sourceDtype = {
   gptq4: 16,
   gptq8: 17,
   awq4: 18,
+  f8_block: 19,
 } as const;
 
 /** ProfileEvent.phase. */

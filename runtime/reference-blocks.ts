@@ -1,6 +1,6 @@
-// Weights in blocks for the oracle: what int8 and int4 make of numbers, in plain loops, sharing no code with the loader.
+// Weights in blocks for the oracle: what int8, int4 and fp8 make of numbers, in plain loops, sharing no code with the loader.
 
-/** Formats of matrices: of int8 and int4 each matrix is rounded; all others are what they are. */
+/** Formats of matrices: of those in blocks each matrix is rounded; all others are what they are. */
 export interface ReferenceFormats {
   readonly layers: string;
   /** Of query, key and value, where it is another. */
@@ -34,38 +34,53 @@ export function columnsOf(
 
 /** The numbers that blocks of 32 along rows [columns] stand for; the last block of a row may be shorter. */
 export function roundToBlocks(format: string, values: Float32Array, columns: number): Float32Array {
-  const { levels, scales } = levelsOfBlocks(format, values, columns);
-  const inRow = Math.ceil(columns / 32);
-  return Float32Array.from(levels, (level, i) => {
-    const row = Math.floor(i / columns);
-    return level * scales[row * inRow + Math.floor((i - row * columns) / 32)]!;
+  const numbers = new Float32Array(values.length);
+  forBlocks(format, values, columns, numbers, (scale, from, to) => {
+    for (let i = from; i < to; i++) numbers[i]! *= scale;
   });
+  return numbers;
 }
 
 /** Whole numbers with the scales of blocks of 32 along rows [columns], a float16 each and in order: their products are the numbers. Where a
  *  number of a block is not finite, its scale is none either. */
 export function levelsOfBlocks(
-  format: string,
+  format: 'int8' | 'int4',
   values: Float32Array,
   columns: number,
 ): { readonly levels: Int8Array; readonly scales: Float64Array } {
-  const round = rounders[format];
-  if (!round) throw new Error(`the reference has no format ${format}`);
-  const inRow = Math.ceil(columns / 32);
   const levels = new Int8Array(values.length);
-  const scales = new Float64Array((values.length / columns) * inRow);
-  for (let row = 0, block = 0; row < values.length; row += columns) {
-    for (let from = row; from < row + columns; from += 32, block++) {
-      scales[block] = round(values, from, Math.min(from + 32, row + columns), levels);
-    }
-  }
+  const scales = new Float64Array((values.length / columns) * Math.ceil(columns / 32));
+  let block = 0;
+  forBlocks(format, values, columns, levels, (scale) => {
+    scales[block++] = scale;
+  });
   return { levels, scales };
 }
 
-/** Sets the levels of values [from, to), and gives their scale. */
-type Rounder = (values: Float32Array, from: number, to: number, levels: Int8Array) => number;
+/** Sets the levels of all values, and gives the scale of each block in order, with its place. */
+function forBlocks(
+  format: string,
+  values: Float32Array,
+  columns: number,
+  levels: Levels,
+  use: (scale: number, from: number, to: number) => void,
+): void {
+  const round = rounders[format];
+  if (!round) throw new Error(`the reference has no format ${format}`);
+  for (let row = 0; row < values.length; row += columns) {
+    for (let from = row; from < row + columns; from += 32) {
+      const to = Math.min(from + 32, row + columns);
+      use(round(values, from, to, levels), from, to);
+    }
+  }
+}
 
-/** int8 as ggml makes Q8_0. int4: the largest number goes to each of a few ends, in steps; with the scale of least squared error for the
+type Levels = Int8Array | Float32Array;
+/** Sets the levels of values [from, to), and gives their scale. */
+type Rounder = (values: Float32Array, from: number, to: number, levels: Levels) => number;
+
+/** int8 as ggml makes Q8_0. fp8: the largest number goes to the one of a few places that loses
+ *  least. int4: the largest number goes to each of a few ends, in steps; with the scale of least squared error for the
  *  levels that follow, the end that loses least is taken. Every step is in float32; the scale is kept as float16. */
 const rounders: Readonly<Record<string, Rounder>> = {
   int8: (values, from, to, levels) => {
@@ -75,7 +90,28 @@ const rounders: Readonly<Record<string, Rounder>> = {
       const y = Math.fround(values[i]! * inverse);
       levels[i] = y < 0 ? -Math.floor(0.5 - y) : Math.floor(y + 0.5);
     }
-    return nearestHalf(d);
+    return scaleOf('int8', d);
+  },
+  fp8: (values, from, to, levels) => {
+    const most = Math.abs(largestOf(values, from, to));
+    if (most <= 2 ** -24) return 0;
+    const toGrid = Math.fround(65536 / most);
+    for (let i = from; i < to; i++) grid[i - from] = Math.fround(values[i]! * toGrid);
+    let [best, least] = [Number.NaN, Number.POSITIVE_INFINITY];
+    for (const top of tops) {
+      let lost = 0;
+      for (let i = 0; i < to - from; i++) {
+        const y = grid[i]! * (top / 65536);
+        lost += Math.trunc((y - nearest(y, -6, 3)) * 32) ** 2;
+      }
+      if (lost / (top / 16) ** 2 >= least) continue;
+      least = lost / (top / 16) ** 2;
+      best = top;
+    }
+    const d = Math.fround(most / best);
+    const inverse = Math.fround(1 / d);
+    for (let i = from; i < to; i++) levels[i] = nearest(Math.fround(values[i]! * inverse), -6, 3);
+    return scaleOf('fp8', d);
   },
   int4: (values, from, to, levels) => {
     const most = largestOf(values, from, to);
@@ -96,12 +132,13 @@ const rounders: Readonly<Record<string, Rounder>> = {
       best = end;
     }
     for (let i = from; i < to; i++) levels[i] = fourBits(grid[i - from]!, best);
-    return nearestHalf(Math.fround(bestScale * Math.fround(most / 65536)));
+    return scaleOf('int4', Math.fround(bestScale * Math.fround(most / 65536)));
   },
 };
 
 /** The numbers of a block on the grid of 2^-16 of its largest. */
 const grid = new Int32Array(32);
+const tops = [448, 416, 384, 352, 320, 288, 256, 240];
 const ends = [-8.875, -8.5, -8.125, -7.75, -7.25];
 /** The nearest level of a number of the grid, from -8 to 7. */
 function fourBits(x: number, end: number): number {
@@ -121,10 +158,17 @@ function largestOf(values: Float32Array, from: number, to: number): number {
 }
 
 /** The float16 nearest to x, ties to even; infinite from 65520 on. */
-export function nearestHalf(x: number): number {
+export const nearestHalf = (x: number): number =>
+  Math.abs(x) >= 65520 ? Math.sign(x) * Number.POSITIVE_INFINITY : nearest(x, -14, 10);
+
+/** What a block keeps of a scale: a float16, of fp8 of its 256-fold. */
+export const scaleOf = (format: string, scale: number): number =>
+  format === 'fp8' ? nearestHalf(256 * scale) / 256 : nearestHalf(scale);
+
+/** The number nearest to x of a format with so many bits of fraction, ties to even. @param least exponent of a number that is not subnormal */
+function nearest(x: number, least: number, fraction: number): number {
   const size = Math.abs(x);
-  if (size >= 65520) return Math.sign(x) * Number.POSITIVE_INFINITY;
-  const step = 2 ** (Math.max(-14, Math.floor(Math.log2(size))) - 10);
+  const step = 2 ** (Math.max(least, Math.floor(Math.log2(size))) - fraction);
   const steps = size / step;
   const below = Math.floor(steps);
   const rest = steps - below;

@@ -10,36 +10,39 @@ interface Part {
 type Find = (name: string) => Part | undefined;
 type Json = Readonly<Record<string, unknown>>;
 
-/** Of a matrix, code minus zero point, and scale, by row and column; `centred`: the code is a number with a sign of so many bits. */
+/** Of a matrix, code minus zero point, and scale, by row and column; `centred`: the code is a level of blocks of this format. */
 interface Matrix {
   readonly rows: number;
   readonly columns: number;
-  readonly bits: number;
+  readonly levels: string;
+  /** Columns that share a scale; no fewer than all where it is one for a row. */
+  readonly along: number;
   readonly level: (row: number, column: number) => number;
   readonly scale: (row: number, column: number) => number;
   readonly centred: (row: number, column: number) => boolean;
 }
 
 /** The numbers of a matrix whose codes are in a checkpoint; null: it is stored as numbers. Blocks of 32 of a format of blocks that has
- *  these codes keep them, their scales in fp16, null in `kept` where they do not.
- *  @param nearestHalf of a scale @throws Error naming what is unknown */
+ *  these codes keep them, NaN in `kept` where they do not.
+ *  @param scaleOf what a block of a format keeps of a scale @throws Error naming what is unknown */
 export function expandQuantised(
   find: Find,
   name: string,
   config: Json,
   format: string | null,
-  nearestHalf: (x: number) => number,
+  scaleOf: (format: string, scale: number) => number,
 ): { readonly values: Float32Array; readonly kept: Float32Array | null } | null {
   const matrix = matrixOf(find, name.replace(/\.weight$/, ''), config);
   if (matrix === null) return null;
   const { rows, columns } = matrix;
   const values = new Float32Array(rows * columns);
-  const kept = format === `int${matrix.bits}` ? new Float32Array(rows * columns).fill(Number.NaN) : null;
+  const isWhole = columns % 32 === 0 && Math.min(matrix.along, columns) % 32 === 0;
+  const kept = isWhole && format === matrix.levels ? new Float32Array(rows * columns).fill(Number.NaN) : null;
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       const [level, scale] = [matrix.level(row, column), matrix.scale(row, column)];
       values[row * columns + column] = Math.fround(level * scale);
-      if (kept && matrix.centred(row, column)) kept[row * columns + column] = level * nearestHalf(scale);
+      if (kept && matrix.centred(row, column)) kept[row * columns + column] = level * scaleOf(format!, scale);
     }
   }
   return { values, kept };
@@ -99,7 +102,7 @@ function turned(
       ? cut(codeAt(column * (rows / 8) + Math.floor(row / 8)), order[row % 8]!)
       : cut(codeAt(Math.floor(column / inWord) * rows + row), column % inWord);
   return {
-    ...{ rows, columns, bits },
+    ...{ rows, columns, levels: `int${bits}`, along: size === -1 ? columns : size },
     level: (row, column) => code(row, column) - zero(row, column),
     scale: (row, column) => scaleAt(group(column) * rows + row),
     // The blocks of AWQ are never kept: its zero points are anywhere.
@@ -140,7 +143,7 @@ function straight(
     return codes.dtype === 'I8' ? bytes.getInt8(at) : fromFp8(bytes.getUint8(at));
   };
   return {
-    ...{ rows, columns, bits: codes.dtype === 'F8_E4M3' ? 0 : bits },
+    ...{ rows, columns, levels: codes.dtype === 'F8_E4M3' ? 'fp8' : `int${bits}`, along: along! },
     level: (row, column) => code(row, column) - zero(row, column),
     scale: (row, column) =>
       scaleAt(Math.floor(row / down!) * groups + Math.floor(column / Math.min(along!, columns))),

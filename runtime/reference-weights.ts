@@ -9,6 +9,7 @@ import {
   nearestHalf,
   type ReferenceFormats,
   roundToBlocks,
+  scaleOf,
 } from './reference-blocks.ts';
 import { readReferenceGguf } from './reference-gguf.ts';
 import { expandQuantised } from './reference-quantised.ts';
@@ -45,7 +46,7 @@ export function readReferenceModel(dir: string, formats?: ReferenceFormats): Ref
   const expanded = (name: string) => {
     if (!quantised || !name.endsWith('.weight')) return null;
     const format = blocksOf(formats, name);
-    const read = expandQuantised(part, name, quantised as Json, format, nearestHalf);
+    const read = expandQuantised(part, name, quantised as Json, format, scaleOf);
     if (read === null) return null;
     if (format === null) return read.values.map(rounder(config));
     // What a block does not keep is rounded to it.

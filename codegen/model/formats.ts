@@ -1,4 +1,4 @@
-// Formats of matrices: plain numbers, or blocks of small whole numbers that share a scale.
+// Formats of matrices: plain numbers, or blocks of numbers of a few bits that share a scale.
 
 /** Plain numbers, and bytes of one. */
 export const dtypeBytes = { bf16: 2, fp16: 2, fp32: 4 } as const;
@@ -12,8 +12,8 @@ interface BlockLayout {
   readonly scale: 'fp16';
   /** Of a block: its scale, then its numbers. */
   readonly bytes: number;
-  /** Blocks of GGUF files that are the same, byte for byte: the loader's code of the format. */
-  readonly stored: 'q8_0' | 'q4_0';
+  /** The loader's code of the format: that of blocks of GGUF files that are the same, byte for byte, if there are any. */
+  readonly stored: 'q8_0' | 'q4_0' | 'f8_block';
   /** In templates/cpu/lib/types.h. */
   readonly type: string;
 }
@@ -22,6 +22,7 @@ interface BlockLayout {
 export const blockFormats = {
   int8: { bits: 8, group: 32, scale: 'fp16', bytes: 34, stored: 'q8_0', type: 'int8_block' },
   int4: { bits: 4, group: 32, scale: 'fp16', bytes: 18, stored: 'q4_0', type: 'int4_block' },
+  fp8: { bits: 8, group: 32, scale: 'fp16', bytes: 34, stored: 'f8_block', type: 'fp8_block' },
 } as const satisfies Record<string, BlockLayout>;
 export type BlockFormat = keyof typeof blockFormats;
 export type Format = Dtype | BlockFormat;

@@ -76,9 +76,8 @@ function weightsOf(
 ): Pick<ModelDims, 'weights'> {
   if (!quantised?.symmetric || quantised.isPartial) return {};
   const { format, bits, group } = quantised;
-  if (format === 'fp8' || format === 'float-quantized') return {};
   const whole = [group.columns ?? hidden, hidden, ffn, qHeads * headDim];
-  const layers = bits === 4 ? 'int4' : 'int8';
+  const layers = format === 'fp8' || format === 'float-quantized' ? 'fp8' : bits === 4 ? 'int4' : 'int8';
   if (whole.some((columns) => columns % blockFormats[layers].group !== 0)) return {};
   return { weights: { layers, embedding: dtype, head: dtype } };
 }

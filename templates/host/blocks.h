@@ -1,4 +1,4 @@
-// Weights in blocks, as GGUF files quantise them: small whole numbers that share a scale, and in some formats a minimum.
+// Weights in blocks, as GGUF files quantise them: small whole numbers that share a scale, and in some formats a minimum. Those of fp8 no file has.
 // Layouts are those of ggml: fields without padding, little endian. Products are exact in float32, so all compilers give the same bits.
 #pragma once
 #include <algorithm>
@@ -17,6 +17,7 @@ inline Blocks blocks_of(int dtype) {
   switch (dtype) {
     case kDtypeQ8_0: return {32, 34};
     case kDtypeQ4_0: return {32, 18};
+    case kDtypeF8_block: return {32, 34};
     case kDtypeQ4_1: return {32, 20};
     case kDtypeQ5_0: return {32, 22};
     case kDtypeQ5_1: return {32, 24};

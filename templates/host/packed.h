@@ -39,7 +39,7 @@ struct PackedMatrix {
 
 inline bool is_packed(int dtype) { return dtype >= kDtypeF8 && dtype <= kDtypeAwq4; }
 
-/** Sign, 4 bits of exponent with a bias of 7, 3 of fraction; no infinities, and NaN where all bits but the sign are set. */
+/** e4m3: sign, 4 bits of exponent with a bias of 7, 3 of fraction; no infinities, and NaN where all bits but the sign are set. */
 inline float from_f8_e4m3(uint8_t bits) {
   if ((bits & 127) == 127) return bits_float(0x7fc00000u);
   const float magnitude = bits_float(uint32_t{bits & 127u} << 20) * bits_float(0x7b800000u);  // 2^120
@@ -190,6 +190,7 @@ inline int blocks_of_codes(const PackedMatrix& m) {
     case kDtypeGptq8: return kDtypeQ8_0;
     case kDtypePacked4:
     case kDtypeGptq4: return kDtypeQ4_0;
+    case kDtypeF8: return kDtypeF8_block;
     default: return -1;
   }
 }

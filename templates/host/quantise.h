@@ -1,5 +1,5 @@
 // Numbers into blocks: how matrices are rounded while they are loaded. Blocks of int8 are those that ggml makes of the same numbers; those of int4
-// are of its layout, with scales that lose less.
+// are of its layout, with scales that lose less. Those of fp8 have numbers of e4m3, and such scales too.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -15,9 +15,40 @@ inline void put_scale(float d, bool finite, uint8_t* block) {
   std::memcpy(block, &half, sizeof half);
 }
 
+using Four = float __attribute__((vector_size(16)));
+using FourInts = int32_t __attribute__((vector_size(16)));
+
+/** What blocks of fp8 keep of a scale, so that of rows of small numbers, too, it is no subnormal fp16. */
+constexpr float kKeptF8 = 256;
+
+/** Bits of the numbers of e4m3 nearest to four of at most 448 and a little, without their signs, ties to even. */
+inline FourInts f8_sizes(Four x) {
+  const FourInts size = reinterpret_cast<FourInts>(x) & 0x7fffffff;
+  // 2^14 has steps of 2^-9, as the smallest numbers have; of others all but three bits of the fraction are rounded away.
+  const FourInts small = reinterpret_cast<FourInts>(reinterpret_cast<Four>(size) + 0x1p14f) - 0x46800000;
+  const FourInts normal = ((size + 0x7ffff + (size >> 20 & 1)) >> 20) - (120 << 3);
+  return size < 0x3c800000 ? small : normal;
+}
+
+/** A block of numbers in the unit of their scale. */
+inline void put_f8(const Four* numbers, float scale, bool finite, uint8_t* block) {
+  put_scale(kKeptF8 * scale, finite, block);
+  for (int i = 0; i < 8; ++i) {
+    const FourInts codes = f8_sizes(numbers[i]) | (reinterpret_cast<FourInts>(numbers[i]) >> 24 & 0x80);
+    for (int j = 0; j < 4; ++j) block[2 + 4 * i + j] = static_cast<uint8_t>(codes[j]);
+  }
+}
+
 /** A block of levels that are known, with their scale. */
 inline void put_block(int dtype, const float* levels, float scale, uint8_t* block) {
-  put_scale(scale, std::fabs(scale) <= std::numeric_limits<float>::max(), block);
+  bool finite = std::fabs(scale) <= std::numeric_limits<float>::max();
+  if (dtype == kDtypeF8_block) {
+    Four numbers[8];
+    std::memcpy(numbers, levels, sizeof numbers);
+    for (int i = 0; i < 32; ++i) finite &= levels[i] == levels[i];
+    return put_f8(numbers, scale, finite, block);
+  }
+  put_scale(scale, finite, block);
   const auto level = [&](int i) { return static_cast<int>(levels[i]); };
   if (dtype == kDtypeQ8_0) {
     for (int i = 0; i < 32; ++i) block[2 + i] = static_cast<uint8_t>(level(i));
@@ -29,21 +60,29 @@ inline void put_block(int dtype, const float* levels, float scale, uint8_t* bloc
 /** Added before what lies behind the point is cut off: 0.5 would round its neighbour below up, too. */
 constexpr float kHalf = 0x1.fffffep-2f;
 
-using Four = float __attribute__((vector_size(16)));
-using FourInts = int32_t __attribute__((vector_size(16)));
+/** 32 numbers, with the size of the largest, where all are finite. */
+struct Numbers {
+  Four of[8];
+  float most;
+  bool finite;
+  explicit Numbers(const float* x) {
+    std::memcpy(of, x, sizeof of);
+    Four sizes{};
+    FourInts fine{-1, -1, -1, -1};
+    for (const Four& four : of) {
+      const Four size = four < 0 ? -four : four;
+      sizes = size > sizes ? size : sizes;
+      fine &= size <= std::numeric_limits<float>::max();
+    }
+    finite = (fine[0] & fine[1] & fine[2] & fine[3]) != 0;
+    most = std::max(std::max(sizes[0], sizes[1]), std::max(sizes[2], sizes[3]));
+  }
+};
 
 /** q = x / d to nearest, halves away from zero; d makes the largest number 127. */
 inline void quantise_q8_0(const float* x, uint8_t* block) {
-  Four numbers[8], most{};
-  std::memcpy(numbers, x, sizeof numbers);
-  FourInts fine{-1, -1, -1, -1};
-  for (const Four& four : numbers) {
-    const Four size = four < 0 ? -four : four;
-    most = size > most ? size : most;
-    fine &= size <= std::numeric_limits<float>::max();
-  }
-  const bool finite = (fine[0] & fine[1] & fine[2] & fine[3]) != 0;
-  const float d = std::max(std::max(most[0], most[1]), std::max(most[2], most[3])) / 127;
+  const auto [numbers, most, finite] = Numbers(x);
+  const float d = most / 127;
   const float inverse = d > 0 ? 1 / d : 0;
   put_scale(d, finite, block);
   for (int i = 0; i < 8; ++i) {
@@ -116,10 +155,52 @@ inline void quantise_q4_0(const float* x, uint8_t* block) {
   if (!finite) put_scale(0, false, block);
 }
 
+/** Where the largest number of a block of fp8 may go, in sixteenths: over an octave, since numbers just above a power of two lose most. All are numbers of
+ *  e4m3. Products with numbers of the grid are exact. */
+constexpr float kTops[] = {28, 26, 24, 22, 20, 18, 16, 15};
+
+/** Squares of what numbers of the grid lose, in 32nds of the unit of e4m3, with the largest at `top`: at most 512 each, so that sums are exact in any order. */
+inline float f8_loss(const Four* grid, float top) {
+  Four squares{};
+  for (int i = 0; i < 8; ++i) {
+    const Four y = grid[i] * (top * (16 / kGrid)), size = y < 0 ? -y : y;
+    const FourInts code = f8_sizes(y);
+    const Four subnormal = __builtin_convertvector(code, Four) * 0x1p-9f;
+    const Four nearest = code < 8 ? subnormal : reinterpret_cast<Four>((code + (120 << 3)) << 20);
+    const Four lost = whole((size - nearest) * 32);
+    squares += lost * lost;
+  }
+  return squares[0] + squares[1] + squares[2] + squares[3];
+}
+
+/** The nearest numbers of e4m3, ties to even, with the largest at the one of kTops that loses least. */
+inline void quantise_f8(const float* x, uint8_t* block) {
+  Numbers numbers(x);
+  // What is kept of the scale of smaller numbers is 0.
+  if (!numbers.finite || numbers.most <= 0x1p-24f) {
+    for (Four& four : numbers.of) four = Four{};
+    return put_f8(numbers.of, 0, numbers.finite, block);
+  }
+  Four grid[8];
+  for (int i = 0; i < 8; ++i) grid[i] = whole(numbers.of[i] * (kGrid / numbers.most));
+  double least = std::numeric_limits<double>::infinity();
+  float best = 0;
+  for (const float top : kTops) {
+    const double loss = static_cast<double>(f8_loss(grid, top)) / (top * top);
+    if (loss >= least) continue;
+    least = loss;
+    best = top;
+  }
+  const float d = numbers.most / (16 * best), inverse = 1 / d;
+  for (Four& four : numbers.of) four *= inverse;
+  put_f8(numbers.of, d, true, block);
+}
+
 /** One block of a format that slots have. */
 inline void quantise(int dtype, const float* x, uint8_t* block) {
   switch (dtype) {
     case kDtypeQ8_0: return quantise_q8_0(x, block);
     case kDtypeQ4_0: return quantise_q4_0(x, block);
+    case kDtypeF8_block: return quantise_f8(x, block);
   }
 }

@@ -89,7 +89,7 @@ for (const { isa, needs, weights } of checked) {
         '-O1',
         ...flagsOf(needs),
       ]);
-      expect(checks.length).toBe(12);
+      expect(checks.length).toBe(18);
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
     });
 

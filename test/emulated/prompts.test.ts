@@ -51,6 +51,7 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
   test.each([
     ['qwen3-micro', 'h100', 'int4'],
     ['llama3-micro', 'a100', 'int8'],
+    ['qwen3-micro', 'h100', 'fp8'],
   ] as const)('%s on %s takes in a prompt with matrices in %s', async (model, target, weights) => {
     const { ok, cases } = await verify(model, target, { weights, ...short });
     expect(cases.flatMap(({ problems }) => problems)).toEqual([]);

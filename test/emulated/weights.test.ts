@@ -49,15 +49,19 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     ['qwen3-micro', 'h100', 'int8'],
     ['llama3-micro', 'a100', 'int4'],
     ['qwen2-micro', 'h100', 'mixed'],
+    ['llama3-micro', 'a100', 'fp8'],
   ] as const)('%s on %s in %s', async (model, target, weights) => {
     expect(await problemsOf(fixture(model), target, weights)).toEqual([]);
   });
 
-  test('codes of a file are kept, beside an embedding of plain numbers', async () => {
-    const model = join(folder, 'packed');
-    writeQuantised(fixture('qwen3-micro'), model, kinds['packed int4']!);
-    expect(await problemsOf(model, 'h100', undefined)).toEqual([]);
-  });
+  test.each(['packed int4', 'fp8, blocks of 128'])(
+    'codes of a file are kept, beside an embedding of plain numbers: %s',
+    async (kind) => {
+      const model = join(folder, kind.replaceAll(/\W/g, '-'));
+      writeQuantised(fixture('qwen3-micro'), model, kinds[kind]!);
+      expect(await problemsOf(model, 'h100', undefined)).toEqual([]);
+    },
+  );
 
   test('what the ring held before changes nothing', async () => {
     expect(await problemsOf(fixture('qwen3-micro'), 'h100', 'int8', [ringOfOnes])).toEqual([]);

@@ -10,6 +10,7 @@ import type { Manifest, Slot } from '../../abi/manifest.ts';
 import { outputRoot } from '../../codegen/build/output-root.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { abiVersion } from '../../runtime/bindings.ts';
+import { blockLayouts, bytesOfNumber } from './blocks.ts';
 
 const host = join(packageRoot(), 'templates/host');
 const backend = join(packageRoot(), 'test/native/host-fake/backend.cpp');
@@ -81,7 +82,8 @@ export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
 }
 
 function modelHeader(slots: readonly Slot[]): string {
-  const dtypes = { bf16: 0, fp16: 1, fp32: 2, int8: 4, int4: 5 };
+  const { int8, int4, fp8 } = blockLayouts;
+  const dtypes = { bf16: 0, fp16: 1, fp32: 2, int8: int8.code, int4: int4.code, fp8: fp8.code };
   const rows = slots.map(
     ({ shape, offset, stride, dtype }) => `{${[...shape, offset, stride, dtypes[dtype]].join(', ')}},`,
   );
@@ -132,8 +134,7 @@ const bytesOf = (slots: readonly Slot[]) => Math.max(...slots.map(endOf));
 /** Byte after the last one of a slot, its padding included. */
 function endOf({ shape: [rows, columns], offset, stride, dtype }: Slot): number {
   const width = Math.min(Math.ceil(columns / 32) * 32, stride);
-  const bytes = { bf16: 2, fp16: 2, fp32: 4, int8: 34 / 32, int4: 18 / 32 }[dtype];
-  return offset + ((rows - 1) * stride + width) * bytes;
+  return offset + ((rows - 1) * stride + width) * bytesOfNumber(dtype);
 }
 
 export function fakeManifest(slots: readonly Slot[], weightBytes: number): Manifest {

@@ -47,6 +47,7 @@ export const kinds: Readonly<Record<string, Kind>> = {
   'AWQ, groups of 128': { format: 'awq', bits: 4, group: [1, 128], symmetric: false, scales: 'fp16' },
   'AWQ, groups of 16': { format: 'awq', bits: 4, group: [1, 16], symmetric: false, scales: 'fp16' },
   'packed int4': { format: 'pack', bits: 4, group: [1, 32], symmetric: true, scales: 'bf16' },
+  'packed int4, groups of 16': { format: 'pack', bits: 4, group: [1, 16], symmetric: true, scales: 'fp16' },
   'packed int4, zero points': { format: 'pack', bits: 4, group: [1, 64], symmetric: false, scales: 'bf16' },
   'packed int8, a row': { format: 'pack', bits: 8, group: [1, null], symmetric: true, scales: 'fp16' },
   'packed int8, zero points': { format: 'pack', bits: 8, group: [1, 128], symmetric: false, scales: 'fp32' },

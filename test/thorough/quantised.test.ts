@@ -23,7 +23,9 @@ test.each<[string, string, readonly string[], RegExp]>([
   ['qwen3-micro', 'AWQ, groups of 128', [], /^model-cpu-/],
   ['qwen3-micro', 'AWQ, groups of 128', ['--weights', 'int4'], /-int4-/],
   ['qwen3-micro', 'AWQ, groups of 128', ['--weights', 'mixed'], /-mixed-/],
-  ['qwen3-micro', 'fp8, blocks of 128', [], /^model-cpu-/],
+  ['qwen3-micro', 'fp8, blocks of 128', [], /-fp8-/],
+  ['qwen2-micro', 'fp8 of compressed-tensors, a row', [], /-fp8-/],
+  ['qwen3-micro', 'fp8, blocks that do not divide', [], /^model-cpu-/],
   ['qwen2-micro', 'packed int8, a row', [], /-int8-/],
   ['llama3-micro', 'GPTQ of 4 bits, groups of 32', [], /^model-cpu-/],
 ])(

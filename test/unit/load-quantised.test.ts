@@ -4,10 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import type { Slot } from '../../abi/manifest.ts';
+import { toFp8 } from '../../quantised/layout.ts';
 import { sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
 import { notPacked } from '../../runtime/engine-arguments.ts';
 import { roundToBlocks } from '../../runtime/reference-blocks.ts';
 import { expandBlocks } from '../../runtime/reference-gguf.ts';
+import { blockLayouts, e4m3 } from '../support/blocks.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 import { quantise } from '../support/quantise.ts';
 
@@ -19,12 +21,10 @@ const slots: Slot[] = [
   { tensor: 'odd', shape: [8, 256], offset: 1024 + 272, stride: 512, dtype: 'int8' },
   { tensor: 'eights', shape: [12, 2048], offset: 2 ** 22 - 20_480, stride: 2048, dtype: 'int8' },
   { tensor: 'fours', shape: [16, 2048], offset: 2 ** 23 - 10_240, stride: 2048, dtype: 'int4' },
+  { tensor: 'floats', shape: [12, 2048], offset: 2 ** 23 + 10_240, stride: 2048, dtype: 'fp8' },
+  { tensor: 'padded floats', shape: [4, 45], offset: 2 ** 23 + 40_960, stride: 96, dtype: 'fp8' },
 ];
-const formats = {
-  int8: { code: 8, bytes: 34, name: 'Q8_0' },
-  int4: { code: 2, bytes: 18, name: 'Q4_0' },
-} as const;
-const formatOf = ({ dtype }: Slot) => formats[dtype as keyof typeof formats];
+const formatOf = ({ dtype }: Slot) => blockLayouts[dtype as keyof typeof blockLayouts];
 
 const { fake, emptyEngine } = await fakeEngines(slots);
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-quantised-'));
@@ -70,7 +70,7 @@ function wrongIn(image: Buffer, expected: readonly Float32Array[], fileRow = (ro
   return slots.flatMap((slot, i) => {
     const [rows, columns] = slot.shape;
     for (let row = 0; row < rows; row++) {
-      const got = expandBlocks(formatOf(slot).code, rowOf(image, slot, row));
+      const got = formatOf(slot).expand(rowOf(image, slot, row));
       for (let column = 0; column < got.length; column++) {
         const right = column < columns ? expected[i]![fileRow(row) * columns + column]! : 0;
         if (got[column] !== right && !(got[column] === 0 && right === 0))
@@ -97,7 +97,7 @@ it('numbers are rounded as the oracle rounds them', async () => {
   expect(wrongIn(image, rounded)).toEqual([]);
 });
 
-it('what is rounded is near: half a step of int8, and in int4 on average half a step of 14.5', () => {
+it('what is rounded is near: half a step of int8, in int4 on average half a step of 14.5, and of fp8 half an eighth of each', () => {
   const far = slots.flatMap(({ dtype, shape: [, columns], tensor }, i) => {
     const values = numbers[i]!;
     for (let from = 0; from < values.length; from += columns) {
@@ -106,11 +106,16 @@ it('what is rounded is near: half a step of int8, and in int4 on average half a 
         const most = Math.max(...block.map(Math.abs));
         // The scale is rounded to float16, too: 127 or 8 steps of 2^-11 of itself.
         const lost = block.map((x, j) => Math.abs(x - rounded[i]![at + j]!));
-        const isNear =
-          dtype === 'int8'
-            ? Math.max(...lost) <= most * (0.5 / 127 + 2 ** -11)
-            : Math.hypot(...lost) <= Math.sqrt(32) * most * (0.5 / 7.25 + 2 ** -11);
-        if (!isNear) return [`${tensor} ${at}`];
+        const isNear = {
+          int8: () => Math.max(...lost) <= most * (0.5 / 127 + 2 ** -11),
+          int4: () => Math.hypot(...lost) <= Math.sqrt(32) * most * (0.5 / 7.25 + 2 ** -11),
+          // Of subnormal numbers steps are of 2^-9, where the largest is 240 at least.
+          fp8: () =>
+            lost.every(
+              (far, j) => far <= Math.abs(block[j]!) * (2 ** -4 + 2 ** -11) + (most / 240) * 2 ** -10,
+            ),
+        }[dtype as keyof typeof blockLayouts];
+        if (!isNear()) return [`${tensor} ${at}`];
       }
     }
     return [];
@@ -128,7 +133,8 @@ it('rows of a head are put where the model has them', async () => {
 });
 
 it('blocks of the same format are kept byte for byte, and others rounded', async () => {
-  const whole = slots.map(({ shape: [, columns] }) => columns % 32 === 0);
+  // No file has blocks of fp8.
+  const whole = slots.map(({ shape: [, columns], dtype }) => columns % 32 === 0 && dtype !== 'fp8');
   const source = (other: boolean) =>
     slots.map((slot, i) => {
       if (!whole[i]) return { bytes: asFloats(numbers[i]!), dtype: sourceDtype.fp32 };
@@ -167,15 +173,20 @@ it('random numbers are rounded, and are the same each time', async () => {
 });
 
 it('a block with a number that is not finite stands for none that is', async () => {
+  const spoilt = [0, 1, 6];
   for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
     const sources = numbers.map((values, i) => {
-      const own = i < 2 ? values.with(3, bad) : values;
+      const own = spoilt.includes(i) ? values.with(3, bad) : values;
       return { bytes: asFloats(own), dtype: sourceDtype.fp32 };
     });
     const image = await loaded(sources);
-    for (const slot of slots.slice(0, 2))
+    for (const i of spoilt)
       expect(
-        [...expandBlocks(formatOf(slot).code, rowOf(image, slot, 0)).subarray(0, 32)].some(Number.isFinite),
+        [
+          ...formatOf(slots[i]!)
+            .expand(rowOf(image, slots[i]!, 0))
+            .subarray(0, 32),
+        ].some(Number.isFinite),
       ).toBe(false);
   }
 });
@@ -203,9 +214,23 @@ it('int4 loses hardly more than with the best of many scales, and less than with
   expect(total.ours / total.plain).toBeLessThan(1);
 });
 
-it('int4 keeps numbers that its blocks can say, to the last bit', () => {
-  const said = expandBlocks(2, quantise('Q4_0', numbers[5]!));
-  expect(roundToBlocks('int4', said, 2048).findIndex((x, i) => x !== said[i])).toBe(-1);
+it('fp8 loses less than with the largest number at 448', () => {
+  const total = { ours: 0, plain: 0 };
+  for (let at = 0; at < numbers[6]!.length; at += 32) {
+    const block = numbers[6]!.subarray(at, at + 32);
+    const scale = Math.max(...block.map(Math.abs)) / 448;
+    block.forEach((x, i) => {
+      total.ours += (x - rounded[6]![at + i]!) ** 2;
+      total.plain += (x - scale * e4m3(toFp8(x / scale))) ** 2;
+    });
+  }
+  expect(total.ours / total.plain).toBeLessThan(1);
+});
+
+it('int4 keeps numbers that its blocks can say, to the last bit, and fp8 too', () => {
+  const said = { int4: expandBlocks(2, quantise('Q4_0', numbers[5]!)), fp8: rounded[6]! };
+  for (const [format, values] of Object.entries(said))
+    expect(roundToBlocks(format, values, 2048).findIndex((x, i) => x !== values[i])).toBe(-1);
 });
 
 /** Blocks by hand: a scale of 1 (0x3c00) or -1 (0xbc00), and the numbers of the first bytes. */
@@ -214,8 +239,16 @@ it.each([
   // Products 123.5 and squares 123 of the levels -8, 7, 3 and -1 make the scale 1.0041, in fp16 1 + 4 / 1024.
   ['int4', [-8, 7, 3.25, -0.75], [4, 0x3c, 0x80, 0x8f, 0x8b, 0x87, 0x88]],
   ['int4', [8, -7, -3.25, 0.75], [4, 0xbc, 0x80, 0x8f, 0x8b, 0x87, 0x88]],
+  // The scale is kept 256-fold. Numbers of one octave keep the largest at 448. Ties are to the even fraction, of subnormal numbers too.
+  [
+    'fp8',
+    [448, -416, 352, -288, -1, 1.0625, 1.1875, 2 ** -6, 2 ** -9, 2 ** -10, -3 * 2 ** -10],
+    [0, 0x5c, 126, 0xfd, 123, 0xf9, 0xb8, 56, 58, 8, 1, 0, 0x82],
+  ],
+  // At 448 four of these would be others; at 256, with a scale of 7 / 4, all are said.
+  ['fp8', [448, -420, 392, -364, 336], [0, 0x5f, 120, 0xf7, 118, 0xf5, 116]],
 ] as const)('%s, a block by hand', async (format, first, bytes) => {
-  const at = format === 'int8' ? 0 : 1;
+  const at = { int8: 0, int4: 1, fp8: 6 }[format];
   const values = numbers[at]!.map((_, i) => first[i] ?? 0);
   const sources = numbers.map((all, i) => ({
     bytes: asFloats(i === at ? values : all),

@@ -22,6 +22,7 @@ import { checkpointTensors } from '../../runtime/checkpoint.ts';
 import { loadPlan } from '../../runtime/load-plan.ts';
 import { readReferenceModel } from '../../runtime/reference-weights.ts';
 import { readBytes, readTensors, writeSafetensors } from '../../runtime/safetensors.ts';
+import { bytesOfNumber } from '../support/blocks.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 
 const source = join(import.meta.dirname, '../fixtures/qwen3-micro');
@@ -52,7 +53,7 @@ async function packed(directory: string, slot: number): Promise<Buffer> {
   const engine = await emptyEngine();
   await engine.load([...loadPlan({ ...fake.manifest, slots }, checkpointTensors(directory)).sources]);
   const { offset, shape, dtype } = slots[slot]!;
-  const bytes = ((shape[0] * shape[1]) / 32) * (dtype === 'int8' ? 34 : 18);
+  const bytes = shape[0] * shape[1] * bytesOfNumber(dtype);
   return Buffer.from(fake.weights().slice(offset, offset + bytes));
 }
 
@@ -126,7 +127,7 @@ describe('what is no matrix of a layer', () => {
 
   test('runs as the formats of the file', () => {
     const texts = writtenFormats.map((format) => formatsText(readModel(at(format)).dims));
-    expect(texts).toEqual(['int8, embedding and head bf16', 'int4, embedding and head bf16', 'bf16']);
+    expect(texts).toEqual(['int8', 'int4', 'fp8'].map((format) => `${format}, embedding and head bf16`));
   });
 });
 

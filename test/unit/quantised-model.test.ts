@@ -10,8 +10,8 @@ import { settleWeights } from '../../codegen/settle-weights.ts';
 import { checkpointTensors } from '../../runtime/checkpoint.ts';
 import { loadPlan } from '../../runtime/load-plan.ts';
 import { roundToBlocks } from '../../runtime/reference-blocks.ts';
-import { expandBlocks } from '../../runtime/reference-gguf.ts';
 import { readReferenceModel } from '../../runtime/reference-weights.ts';
+import { blockLayouts, bytesOfNumber } from '../support/blocks.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 import { decode, round } from '../support/number-formats.ts';
 import { type Kind, kinds, writeQuantised } from '../support/quantised-model.ts';
@@ -20,7 +20,7 @@ const source = join(import.meta.dirname, '../fixtures/qwen3-micro');
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-quantised-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Two matrices of a layer, of other sizes; one with gaps between rows; four formats of slots. */
+/** Two matrices of a layer, of other sizes; one with gaps between rows; five formats of slots. */
 const [wide, tall] = ['mlp.down_proj', 'self_attn.q_proj'].map((name) => `model.layers.1.${name}.weight`);
 const both = (name: string) => name === wide || name === tall;
 const slots: Slot[] = [
@@ -28,20 +28,20 @@ const slots: Slot[] = [
   { tensor: tall!, shape: [256, 128], offset: 200_000, stride: 160, dtype: 'bf16' },
   { tensor: wide!, shape: [128, 384], offset: 300_032, stride: 384, dtype: 'int8' },
   { tensor: tall!, shape: [256, 128], offset: 400_384, stride: 128, dtype: 'int4' },
+  { tensor: wide!, shape: [128, 384], offset: 420_096, stride: 384, dtype: 'fp8' },
 ];
 const { fake, emptyEngine } = await fakeEngines(slots);
 
 /** The numbers of a slot in the packed weights. */
 function numbersOf(image: Uint8Array, { shape: [rows, columns], offset, stride, dtype }: Slot): Float32Array {
-  const bytes = { fp32: 4, bf16: 2, fp16: 2, int8: 34 / 32, int4: 18 / 32 }[dtype];
+  const bytes = bytesOfNumber(dtype);
   const out = new Float32Array(rows * columns);
   for (let row = 0; row < rows; row++) {
     const at = offset + row * stride * bytes;
     const stored = Buffer.from(image.subarray(at, at + columns * bytes));
     const plain = (column: number) =>
       dtype === 'fp32' ? stored.readFloatLE(column * 4) : decode(stored.readUInt16LE(column * 2), 'bf16');
-    const blocks =
-      dtype === 'int8' || dtype === 'int4' ? expandBlocks(dtype === 'int8' ? 8 : 2, stored) : null;
+    const blocks = dtype in blockLayouts ? blockLayouts[dtype as 'int8'].expand(stored) : null;
     for (let column = 0; column < columns; column++)
       out[row * columns + column] = blocks ? blocks[column]! : plain(column);
   }
@@ -52,7 +52,11 @@ const differing = (a: Float32Array, b: Float32Array) =>
   a.findIndex((x, i) => x !== b[i] && !(x === 0 && b[i] === 0));
 /** Formats of blocks that have the codes of a kind as their levels. */
 const levelsOf = ({ format, bits, symmetric, group: [, columns] }: Kind) =>
-  symmetric && format !== 'fp8' && format !== 'float' && (columns ?? 32) % 32 === 0 ? `int${bits}` : null;
+  symmetric && (columns ?? 32) % 32 === 0
+    ? format === 'fp8' || format === 'float'
+      ? 'fp8'
+      : `int${bits}`
+    : null;
 
 test.each(Object.entries(kinds))('%s', async (name, kind) => {
   const directory = join(folder, name.replaceAll(/\W/g, '-'));
@@ -62,7 +66,7 @@ test.each(Object.entries(kinds))('%s', async (name, kind) => {
   const engine = await emptyEngine();
   await engine.load([...loadPlan(manifest, tensors).sources]);
   const image = fake.weights();
-  const [floats, rounded, eights, fours] = slots.map((slot) => numbersOf(image, slot));
+  const [floats, rounded, eights, fours, eighths] = slots.map((slot) => numbersOf(image, slot));
   expect(differing(floats!, expected.get(wide!)!)).toBe(-1);
   const bf16 = (values: Float32Array) => values.map((x) => round(x, 'bf16'));
   expect(differing(rounded!, bf16(expected.get(tall!)!))).toBe(-1);
@@ -75,20 +79,29 @@ test.each(Object.entries(kinds))('%s', async (name, kind) => {
   expect(differing(oracle(undefined, tall!), rounded!)).toBe(-1);
   expect(differing(oracle('int8', wide!), eights!)).toBe(-1);
   expect(differing(oracle('int4', tall!), fours!)).toBe(-1);
+  expect(differing(oracle('fp8', wide!), eighths!)).toBe(-1);
   // Codes that are kept are the numbers of the file but for the scale in fp16; others are rounded anew.
   const levels = levelsOf(kind);
-  const blocks = { int8: [eights!, wide!, 384], int4: [fours!, tall!, 128] } as const;
-  for (const [format, [got, tensor, columns]] of Object.entries(blocks)) {
+  const blocks = [
+    ['int8', eights!, wide!, 384],
+    ['int4', fours!, tall!, 128],
+    ['fp8', eighths!, wide!, 384],
+  ] as const;
+  for (const [format, got, tensor, columns] of blocks) {
     const right = expected.get(tensor)!;
     if (format === levels)
       expect(got.every((x, i) => Math.abs(x - right[i]!) <= Math.abs(right[i]!) * 2 ** -11)).toBe(true);
-    else if (kind.format === 'awq' || kind.format === 'fp8' || kind.format === 'float')
+    else if (kind.format === 'awq' || kind.symmetric)
       expect(differing(got, roundToBlocks(format, right, columns))).toBe(-1);
   }
 });
 
 test.each<[string, string]>([
-  ['fp8, blocks of 128', 'bf16'],
+  ['fp8, blocks of 128', 'fp8, embedding and head bf16'],
+  ['fp8, blocks that do not divide', 'bf16'],
+  ['fp8, one scale', 'fp8, embedding and head bf16'],
+  ['fp8 of compressed-tensors, a row', 'fp8, embedding and head bf16'],
+  ['fp8 of compressed-tensors, blocks', 'fp8, embedding and head bf16'],
   ['GPTQ of 4 bits, symmetric', 'int4, embedding and head bf16'],
   ['GPTQ of 4 bits, groups of 32', 'bf16'],
   ['GPTQ of 8 bits, a row', 'int8, embedding and head bf16'],

@@ -34,12 +34,13 @@ function ofFile(embedding: MatrixType, layers: MatrixType, head: MatrixType): Mo
   return readModel(writeGguf(join(folder, 'mixed.gguf'), ggufOf(llama, typeOf))).dims;
 }
 
-test('int8 is for all matrices; int4 for the layers, with embedding and head in int8', () => {
+test('int8 is for all matrices; int4 and fp8 for the layers, with embedding and head in int8', () => {
   const text = (asked: WeightName | undefined) => formatsText(settleWeights(dims, asked));
   expect(text(undefined)).toBe('bf16');
   expect(text('plain')).toBe('bf16');
   expect(text('int8')).toBe('int8');
   expect(text('int4')).toBe('int4, embedding and head int8');
+  expect(text('fp8')).toBe('fp8, embedding and head int8');
   expect(text('mixed')).toBe('int4, query, key, value, embedding and head int8');
 });
 
@@ -130,13 +131,14 @@ test('cells and slots of a stream are as large as their codes and scales', async
   expect(made('plain')).toEqual([512, 512, 16, 1]);
   expect(made('int8')).toEqual([272, 272, 17, 1]);
   expect(made('int4')).toEqual([144, 272, 18, 1]);
+  expect(made('fp8')).toEqual(made('int8'));
 });
 
 test('the command line names the formats that there are', async () => {
   const { io, written } = memoryIo();
   const code = await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int5'], io);
   expect([code, written.err]).toEqual([2, expect.stringContaining("--weights is 'int5'")]);
-  expect(written.err).toContain('must be plain, int8, int4, mixed');
+  expect(written.err).toContain('must be plain, int8, int4, fp8, mixed');
   expect(written.err).toContain('for example: --weights int8');
   const right = memoryIo();
   await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int4'], right.io);
@@ -154,6 +156,7 @@ test('blocks are 34 and 18 bytes for 32 numbers, and a schedule counts them', as
   const bytes = (asked: WeightName) => bytesOf(settleWeights(dims, asked)).weights;
   expect(bytes('plain')).toBe(2 * (numbers + head));
   expect(bytes('int8')).toBe(((numbers + head) / 32) * 34);
+  expect(bytes('fp8')).toBe(bytes('int8'));
   expect(bytes('int4')).toBe((numbers / 32) * 18 + (head / 32) * 34);
   const qkv = 28 * 1024 * (2048 + 2 * 1024);
   expect(bytes('mixed')).toBe(((numbers - qkv) / 32) * 18 + ((head + qkv) / 32) * 34);

@@ -1,4 +1,4 @@
-// Products of rows in blocks with inputs in 16 bits, 32 of them to a scale as in the rows: sums of integers are exact, and scaled block by block.
+// Products of rows in blocks of whole numbers with inputs in 16 bits, 32 of them to a scale as in the rows: sums of integers are exact, and scaled block by block.
 //
 // kLanes rows are multiplied together, a lane for each. Of a word, four numbers of a row as they lie, the instruction takes those two apart: an input of
 // 32 is stored in that order. A (row, token) adds its blocks one after the other, be it with how many others: its bits are the same in every pass.

@@ -3,7 +3,7 @@
 // One token is padded(K) floats, zeros from K on, step by step as Exact stores them; where tokens are computed one by one, they lie behind each other.
 // Several tokens are stored as Shared does, and interleaved in groups of kTokenGroup, vector by vector; the last group has those left over:
 //   step 0: its vector (or first vector) of tokens 0 1 2 3 ..., its second of tokens 0 1 2 3 ...; step 1: ...
-// For rows in blocks it is InputBlock [padded(K) / 32][tokens], however many tokens.
+// For rows in blocks of whole numbers it is InputBlock [padded(K) / 32][tokens], however many tokens.
 #pragma once
 #include "lib/norm.h"
 #include "lib/step.h"
@@ -97,12 +97,13 @@ template <int K, class At, class One> DEVICE void write_blocks(InputBlock* to, i
 /** Writes token `token` of `tokens` into the input of a product with rows of W. */
 template <class W, int K, class At, class One>
 DEVICE void write_input(Block& b, int tokens, int token, At&& at, One&& one) {
-  if constexpr (kHeld<W> > 1) {
+  using Number = typename MultipliedAs<W>::Type;
+  if constexpr (kWhole<W>) {
     write_blocks<K>((InputBlock*)b.scratch + token, tokens, at, one);
   } else if (one_by_one(b, tokens)) {
-    write_steps<Exact<W>, K>(b.scratch + (int64_t)token * padded(K), 1, 0, at, one);
+    write_steps<Exact<Number>, K>(b.scratch + (int64_t)token * padded(K), 1, 0, at, one);
   } else {
-    write_steps<Shared<W>, K>(b.scratch, tokens, token, at, one);
+    write_steps<Shared<Number>, K>(b.scratch, tokens, token, at, one);
   }
 }
 

@@ -7,15 +7,11 @@
 #pragma once
 #include "lib/blocks.h"
 #include "lib/input.h"
+#include "lib/numbers.h"
 #include "lib/team.h"
 
 /** Rows of one register block: with a group of tokens, twelve sums in sixteen vector registers; AVX-512 has 32, and 24 sums. */
 constexpr int kBlockRows = kLanes == 16 ? 4 : 3;
-/** Rows and columns of a tile: 192 KB of bf16, and 256 KB of input for 64 tokens, in an L2 cache of 512 KB. On one Zen 3 core
- *  with K = 1024 and 64 tokens, 24 rows gave 70 GFlop/s, 48 rows 81, 96 rows 84, 192 rows 81; its FMA units alone make 104. */
-constexpr int kTileRows = 96;
-constexpr int kChunk = 1024;
-
 /** out[t * out_stride + r] (+)= dot(row r, token t) over `steps` steps; input holds T interleaved tokens. A function of its own, whose sums
  *  never lie in memory: one Zen 3 core, K = 1024 and 64 tokens, then gives 82 GFlop/s for int4 in the place of 62, 78 for int8 in that of 70. */
 template <class Step, int R, int T, class W>
@@ -77,10 +73,6 @@ DEVICE void dot_tile(const W* rows, int64_t row_stride, int row_count, const flo
   }
 }
 
-/** Bytes that one token's product asks for ahead of itself; rows follow each other in memory, so past its end the next row begins.
- *  Two Zen 3 cores, rows of 1024: 31 to 33 GB/s without, 32 to 36 with 1 KB, 29 to 32 with 2 or 4 KB; 24 with two rows at once. */
-constexpr int kAhead = 1024;
-
 /** Tokens computed one by one that share a row's loads: four sums each in 32 vector registers, or in 16. */
 constexpr int kStreamTokens = kLanes == 16 ? 6 : 3;
 
@@ -112,13 +104,15 @@ template <int Width, int T, class W> DEVICE void dot_streams(int tokens, const W
   dot_stream<Width, T>(row, input, out, stride);
 }
 
-/** epilogue(row, token, y) as matmul's, of rows of plain numbers. */
+/** epilogue(row, token, y) as matmul's, of rows that are multiplied as numbers. */
 template <int width, int Parts, class W, class Epilogue>
 DEVICE void matmul_numbers(Block& b, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
+  using Numbers = Rows<W, width>;
+  Numbers from(w);
   if (tokens == 1 && one_by_one(b, tokens)) {
     for (int row = rows.begin; row < rows.end; ++row) {
       float y[Parts];
-      for (int p = 0; p < Parts; ++p) dot_streams<width, 1>(1, w + (row * Parts + p) * (int64_t)width, b.scratch, y + p, 1);
+      for (int p = 0; p < Parts; ++p) dot_streams<width, 1>(1, from.row(row * Parts + p), b.scratch, y + p, 1);
       epilogue(row, 0, y);
     }
     return;
@@ -128,24 +122,24 @@ DEVICE void matmul_numbers(Block& b, const W* w, Range rows, int tokens, Epilogu
     for (int row = rows.begin; row < rows.end; ++row) {
       float y[kPassTokens][Parts];
       for (int p = 0; p < Parts; ++p) {
+        const auto* const numbers = from.row(row * Parts + p);
         for (int group = 0, first = 0, next; group < groups; ++group, first = next) {
           next = tokens * (group + 1) / groups;
-          dot_streams<width, kStreamTokens>(next - first, w + (row * Parts + p) * (int64_t)width, b.scratch + (int64_t)first * width,
-                                            y[first] + p, Parts);
+          dot_streams<width, kStreamTokens>(next - first, numbers, b.scratch + (int64_t)first * width, y[first] + p, Parts);
         }
       }
       for (int token = 0; token < tokens; ++token) epilogue(row, token, y[token]);
     }
     return;
   }
-  constexpr int tile = Parts < kTileRows ? kTileRows / Parts : 1;
+  constexpr int tile = Parts < Numbers::tile_rows ? Numbers::tile_rows / Parts : 1;
   float sums[kPassTokens * tile * Parts];
   for (int row = rows.begin; row < rows.end; row += tile) {
     const int count = smaller(tile, rows.end - row);
-    for (int column = 0; column < width; column += kChunk) {
-      const int columns = smaller(kChunk, width - column);
-      dot_tile<Shared<W>>(w + row * Parts * (int64_t)width + column, width, count * Parts, b.scratch, width, tokens, column, columns / kStep, sums,
-                          tile * Parts, column > 0);
+    for (int column = 0; column < width; column += Numbers::chunk) {
+      const int columns = smaller(Numbers::chunk, width - column);
+      dot_tile<Shared<typename Numbers::Number>>(from.tile(row * Parts, count * Parts, column, columns), Numbers::stride, count * Parts, b.scratch, width,
+                                                 tokens, column, columns / kStep, sums, tile * Parts, column > 0);
     }
     for (int token = 0; token < tokens; ++token) {
       for (int i = 0; i < count; ++i) {
@@ -160,7 +154,7 @@ DEVICE void matmul_numbers(Block& b, const W* w, Range rows, int tokens, Epilogu
 /** epilogue(row, token, y) for every row in rows and token in [0, tokens): y[p] = dot(row (row * Parts + p) of w, input of token). */
 template <int K, int Parts, class W, class Epilogue>
 DEVICE void matmul(Block& b, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
-  if constexpr (kHeld<W> > 1) matmul_blocks<padded(K) / 32, Parts>((const InputBlock*)b.scratch, w, rows, tokens, epilogue);
+  if constexpr (kWhole<W>) matmul_blocks<padded(K) / 32, Parts>((const InputBlock*)b.scratch, w, rows, tokens, epilogue);
   else matmul_numbers<padded(K), Parts>(b, w, rows, tokens, epilogue);
 }
 

@@ -28,6 +28,10 @@ DEVICE Vec load(const bf16* p) {
 DEVICE Vec load(const fp16* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
 
 DEVICE Vec load(const int8_t* p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
+DEVICE Vec load(const fp8* p) {
+  const __m128i spread = _mm_slli_epi16(_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i*)p)), 7);  // the sign twice
+  return _mm256_cvtph_ps(_mm_and_si128(spread, _mm_set1_epi16((short)0xbfff)));
+}
 DEVICE Vec splat(fp16 x) { return _mm256_cvtph_ps(_mm_set1_epi16((short)x.bits)); }
 
 /** Elements 0 1, 4 5, ... of a and b, and 2 3, 6 7, .... */

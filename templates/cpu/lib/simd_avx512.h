@@ -40,6 +40,10 @@ DEVICE Vec load(const bf16* p) {
 DEVICE Vec load(const fp16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 
 DEVICE Vec load(const int8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
+DEVICE Vec load(const fp8* p) {
+  const __m256i spread = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)), 7);  // the sign twice
+  return _mm512_cvtph_ps(_mm256_and_si256(spread, _mm256_set1_epi16((short)0xbfff)));
+}
 DEVICE Vec splat(fp16 x) { return _mm512_cvtph_ps(_mm256_set1_epi16((short)x.bits)); }
 
 /** Elements 0 1, 4 5, ... of a and b, and 2 3, 6 7, .... */

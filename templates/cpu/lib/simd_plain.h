@@ -39,14 +39,18 @@ DEVICE Vec load(const fp16* p) {
   return (Vec)((halves & 0x8000) << 16 | (magnitude >= 0x0f800000 ? special : finite));
 }
 
-/** Each byte four times, so that a shift brings it down with its sign: SSE2 widens no bytes. */
-DEVICE Vec load(const int8_t* p) {
+/** Four bytes, each at the top of a word: SSE2 widens none. */
+DEVICE VecInt load_bytes(const void* p) {
   int32_t four;
   memcpy(&four, p, sizeof four);
   const Byte16 bytes = (Byte16)VecInt{four, 0, 0, 0};
   const Half8 pairs = (Half8)__builtin_shufflevector(bytes, bytes, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-  const VecInt words = (VecInt)__builtin_shufflevector(pairs, pairs, 0, 0, 1, 1, 2, 2, 3, 3);
-  return __builtin_convertvector(words >> 24, Vec);
+  return (VecInt)__builtin_shufflevector(pairs, pairs, 0, 0, 1, 1, 2, 2, 3, 3);
+}
+DEVICE Vec load(const int8_t* p) { return __builtin_convertvector(load_bytes(p) >> 24, Vec); }
+DEVICE Vec load(const fp8* p) {
+  const VecInt bytes = load_bytes(p);
+  return (Vec)((bytes & (int32_t)0x80000000) | (bytes >> 4 & 0x07f00000)) * 0x1p112f;
 }
 DEVICE Vec splat(fp16 x) { return to_float(x) - Vec{}; }
 

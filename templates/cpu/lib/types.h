@@ -26,6 +26,16 @@ struct int4_block {
   uint8_t q[16];
 };
 
+/** A 256th of a number of e4m3 (sign, 4 bits of exponent, 3 of fraction): its bits, put further up, are an fp16. What would be NaN is 480 / 256. */
+struct fp8 {
+  uint8_t bits;
+};
+/** 32 numbers q * scale. */
+struct fp8_block {
+  fp16 scale;
+  fp8 q[32];
+};
+
 /** D numbers q * scale: a key or a value of the cache. */
 template <class Q, int D> struct scaled_row {
   float scale;
@@ -36,7 +46,21 @@ template <class Q, int D> struct scaled_row {
 template <class W> constexpr int kHeld = 1;
 template <> constexpr int kHeld<int8_block> = 32;
 template <> constexpr int kHeld<int4_block> = 32;
+template <> constexpr int kHeld<fp8_block> = 32;
 template <class Q, int D> constexpr int kHeld<scaled_row<Q, D>> = D;
+
+/** Whether rows of W are multiplied as whole numbers, by inputs in 16 bits. */
+template <class W> constexpr bool kWhole = false;
+template <> constexpr bool kWhole<int8_block> = true;
+template <> constexpr bool kWhole<int4_block> = true;
+
+/** What rows of W are multiplied as otherwise. */
+template <class W> struct MultipliedAs {
+  using Type = W;
+};
+template <> struct MultipliedAs<fp8_block> {
+  using Type = float;
+};
 
 /** W of a stored row of so many numbers. */
 template <class W> DEVICE constexpr int64_t stored(int64_t numbers) { return numbers / kHeld<W>; }
@@ -73,6 +97,8 @@ DEVICE float to_float(fp16 x) {
   return float_from_bits(sign | bits_from_float(float_from_bits(magnitude) * 0x1p112f));
 }
 
+DEVICE float to_float(fp8 x) { return to_float(fp16{(uint16_t)((x.bits & 0x80) << 8 | (x.bits & 0x7f) << 7)}); }
+
 /** Number i of a stored row. */
 template <class W> DEVICE float element(const W* row, int i) { return to_float(row[i]); }
 DEVICE float element(const int8_block* row, int i) { return to_float(row[i / 32].scale) * row[i / 32].q[i % 32]; }
@@ -80,6 +106,8 @@ DEVICE float element(const int4_block* row, int i) {
   const int q = row[i / 32].q[i % 16] >> (i % 32 / 16 * 4) & 15;
   return to_float(row[i / 32].scale) * (float)(q - 8);
 }
+
+DEVICE float element(const fp8_block* row, int i) { return to_float(row[i / 32].scale) * to_float(row[i / 32].q[i % 32]); }
 
 /** Rounds to nearest, ties to even; NaN stays NaN, fp16 overflow gives infinity. */
 DEVICE void round_to(float* out, float x) { *out = x; }

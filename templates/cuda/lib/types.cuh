@@ -21,6 +21,16 @@ struct int4_block {
   uint8_t q[16];
 };
 
+/** A 256th of a number of e4m3 (sign, 4 bits of exponent, 3 of fraction): its bits, put further up, are an fp16. What would be NaN is 480 / 256. */
+struct fp8 {
+  uint8_t bits;
+};
+/** 32 numbers q * scale. */
+struct fp8_block {
+  fp16 scale;
+  fp8 q[32];
+};
+
 /** Elements from one packed row to the next: K rounded up to a multiple of 32, zero filled. */
 BOTH constexpr int padded(int k) { return (k + 31) / 32 * 32; }
 

@@ -22,6 +22,8 @@ template <>
 constexpr int kNumbers<int8_block> = 32;
 template <>
 constexpr int kNumbers<int4_block> = 32;
+template <>
+constexpr int kNumbers<fp8_block> = 32;
 
 /** A row of a matrix of k columns. */
 template <class W>
@@ -32,6 +34,8 @@ DEVICE const W* stored_row(const W* matrix, int row, int k) {
 /** Four bits of a block, 8 more than the number that they stand for. */
 DEVICE unsigned nibble(const int4_block& block, int i) { return block.q[i % 16] >> (i / 16 * 4) & 15; }
 
+DEVICE float to_float(fp8 x) { return __half2float(__ushort_as_half((unsigned short)((x.bits & 0x80) << 8 | (x.bits & 0x7f) << 7))); }
+
 /** Number i of a stored row. */
 template <class W>
 DEVICE float number(const W* row, int i) {
@@ -39,6 +43,8 @@ DEVICE float number(const W* row, int i) {
 }
 DEVICE float number(const int8_block* row, int i) { return to_float(row[i / 32].scale) * float(row[i / 32].q[i % 32]); }
 DEVICE float number(const int4_block* row, int i) { return to_float(row[i / 32].scale) * (float(nibble(row[i / 32], i % 32)) - 8); }
+
+DEVICE float number(const fp8_block* row, int i) { return to_float(row[i / 32].scale) * to_float(row[i / 32].q[i % 32]); }
 
 /** Numbers i and i + 1 of a block, i even, without their scale. */
 DEVICE float2 two_at(const int8_block& block, int i) {
@@ -48,6 +54,11 @@ DEVICE float2 two_at(const int8_block& block, int i) {
 DEVICE float2 two_at(const int4_block& block, int i) {
   const unsigned pair = __ldg(reinterpret_cast<const unsigned short*>(block.q + i % 16)) >> (i / 16 * 4);
   return make_float2(float(pair & 15) - 8, float(pair >> 8 & 15) - 8);
+}
+
+DEVICE float2 two_at(const fp8_block& block, int i) {
+  const unsigned pair = __ldg(reinterpret_cast<const unsigned short*>(block.q + i));
+  return make_float2(to_float(fp8{uint8_t(pair)}), to_float(fp8{uint8_t(pair >> 8)}));
 }
 
 /** Words i to i + N of a stored row, two numbers each, N a power of two that divides i: all of one block. */
@@ -127,6 +138,17 @@ DEVICE unsigned from_nibbles(unsigned x) {
     return plus(masked_or(x, 0x000f000f, 0x64006400), 0xe408e408);
 }
 
+/** The same of the numbers of fp8 at the top of each half. A bf16 has three bits more of exponent, and less fraction: moved there, they are 2^-112 of what they were. */
+DEVICE unsigned from_fp8(unsigned x) {
+  if constexpr (std::is_same_v<Wire, bf16>) {
+    const unsigned moved = masked_or(x, 0x80008000, x >> 4 & 0x07f007f0), power = 0x77807780;
+    const __nv_bfloat162 numbers = __hmul2(reinterpret_cast<const __nv_bfloat162&>(moved), reinterpret_cast<const __nv_bfloat162&>(power));
+    return reinterpret_cast<const unsigned&>(numbers);
+  } else {
+    return masked_or(x, 0x80008000, x >> 1 & 0x3f803f80);
+  }
+}
+
 /** The scale of a lane's row of a cell. */
 struct RowScale {
   float scale = 0;
@@ -169,8 +191,13 @@ struct Cell {
   }
 };
 
-template <int T>
-struct Cell<int8_block, T> {
+/** Two words of a lane as numbers. */
+DEVICE uint4 numbers_of_bytes(const int8_block*, uint2 x) { return make_uint4(from_bytes(x.x), from_bytes(x.x >> 8), from_bytes(x.y), from_bytes(x.y >> 8)); }
+DEVICE uint4 numbers_of_bytes(const fp8_block*, uint2 x) { return make_uint4(from_fp8(x.x << 8), from_fp8(x.x), from_fp8(x.y << 8), from_fp8(x.y)); }
+
+/** Of codes of a byte. */
+template <class W, int T>
+struct ByteCell {
   static constexpr bool kScaled = true;
   uint4 numbers = {};
   Scales<T> scales;
@@ -178,7 +205,7 @@ struct Cell<int8_block, T> {
   using Codes = uint2;  // of a lane
   static constexpr int kScalesAt = 256;
 
-  DEVICE static uint4 numbers_of(const Codes& x) { return make_uint4(from_bytes(x.x), from_bytes(x.x >> 8), from_bytes(x.y), from_bytes(x.y >> 8)); }
+  DEVICE static uint4 numbers_of(const Codes& x) { return numbers_of_bytes(static_cast<const W*>(nullptr), x); }
 
   DEVICE unsigned load(uint32_t cell) {
     Codes x;
@@ -189,14 +216,19 @@ struct Cell<int8_block, T> {
   }
 
   /** One row of a cell, as load() takes it apart. */
-  DEVICE static void pack(const int8_block& block, int row, char* cell) {
+  DEVICE static void pack(const W& block, int row, char* cell) {
     for (int word = 0; word < 8; ++word) {
-      const int8_t* const q = block.q + word * 4;
+      const uint8_t* const q = reinterpret_cast<const uint8_t*>(block.q) + word * 4;
       reinterpret_cast<uchar4*>(cell)[row * 8 + word] = make_uchar4(q[0], q[2], q[1], q[3]);
     }
     reinterpret_cast<fp16*>(cell + kScalesAt)[row] = block.scale;
   }
 };
+
+template <int T>
+struct Cell<int8_block, T> : ByteCell<int8_block, T> {};
+template <int T>
+struct Cell<fp8_block, T> : ByteCell<fp8_block, T> {};
 
 template <int T>
 struct Cell<int4_block, T> {
