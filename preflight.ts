@@ -105,7 +105,6 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     const dims = caches.settleCache(read.dims, options.cache);
     return { ...read, dims: formats.settleWeights(dims, options.weights, canRun) };
   });
-  if (model && target) attempt(() => caches.checkCache(model.dims, target));
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.
