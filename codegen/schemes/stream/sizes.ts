@@ -41,7 +41,7 @@ const usualSlotBytes = 16384;
 /** Bytes that the scales of a key and its value have in the cache: a position is whole pieces of so many. */
 export const scalesBytes = 16;
 /** Bytes of a key and a value of a head in the cache: padded numbers, or codes and their scales. */
-const positionBytes = ({ headDim, cache }: Pick<ModelDims, 'headDim' | 'cache'>): number =>
+export const positionBytes = ({ headDim, cache }: Pick<ModelDims, 'headDim' | 'cache'>): number =>
   cache === undefined
     ? 2 * padded(headDim) * 2
     : 2 * padded(headDim) * cacheFormats[cache].bytes + scalesBytes;
