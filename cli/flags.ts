@@ -43,7 +43,7 @@ export const kernelCommand = (program: Program, name: string, options: { isDefau
     )
     .option(
       '--cache <format>',
-      'KV cache as int8 with a scale for each position and head, about half the bytes, on a CPU; plain: numbers of the dtype of the model (default: plain)',
+      'KV cache as int8 with a scale for each position and head, about half the bytes (on a GPU by a stream); plain: numbers of the dtype of the model (default: plain)',
       oneOf('--cache', cacheNames),
     );
 

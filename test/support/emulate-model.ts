@@ -40,7 +40,15 @@ export const emulatedManifest = (kernel: Kernel): Manifest =>
   ({ ...described(kernel, []), paths: [] }) as unknown as Manifest;
 
 /** A kernel compiled for the emulator, with the weights of its model. */
-export async function builtEmulated({ plan, promptPlan, target, weights, cache, change, ...asked }: EmulatedCase) {
+export async function builtEmulated({
+  plan,
+  promptPlan,
+  target,
+  weights,
+  cache,
+  change,
+  ...asked
+}: EmulatedCase) {
   const fixture = join(packageRoot(), 'test', 'fixtures', asked.model);
   const model = existsSync(fixture) ? fixture : asked.model;
   const checked = await preflight({ model, plan, promptPlan, target, weights, cache }, { weights: true });

@@ -159,7 +159,11 @@ function constants(schedule: StreamSchedule): ConstantView[] {
     int('kRowTile', rowTile, 'rows of a tile'),
     int('kKvTile', kvTile, 'positions of the cache in a tile of attention'),
     int('kHeadPad', schedule.headPad, 'elements of a head in the cache'),
-    int('kPositionSize', typesOf(dims).positionSize, 'of the type Cache: key and value of a head and position'),
+    int(
+      'kPositionSize',
+      typesOf(dims).positionSize,
+      'of the type Cache: key and value of a head and position',
+    ),
     bool('kQkNorm', String(dims.qkNorm), 'queries and keys are normed a head'),
     bool(
       'kCodes',

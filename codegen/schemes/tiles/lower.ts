@@ -91,8 +91,7 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     syncs: placeGridSyncs(graph, dealt, hazards),
     roundings: {
       ...roundings,
-      perLayer:
-        roundings.perLayer + (unpacked ? unpackedProducts : 0) + codedRoundings(dims),
+      perLayer: roundings.perLayer + (unpacked ? unpackedProducts : 0) + codedRoundings(dims),
     },
     pairRoundings: { perLayer: 0, once: 0 },
   };

@@ -46,7 +46,8 @@ export function programOf(schedule: TilesSchedule, machine: Machine, block: numb
       .filter((unit) => unit.block === block)
       .map((unit): Step => ({ kind: 'unit', unit: { ...unit, stage: stage.name, trip } }));
     const meets = schedule.syncs.some(({ after }) => after.stage === stage.name);
-    const coded = schedule.readsCodes && stage.body === 'attend' ? cacheSteps(schedule, machine, block, trip) : [];
+    const coded =
+      schedule.readsCodes && stage.body === 'attend' ? cacheSteps(schedule, machine, block, trip) : [];
     return [...before, ...coded, ...units, ...(meets ? [{ kind: 'meet', after: stage.name } as const] : [])];
   });
 }

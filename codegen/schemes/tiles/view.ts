@@ -401,6 +401,10 @@ function callLines(schedule: TilesSchedule, part: TileStage['part']): Line[] {
         : { arguments: 'model', layer: 'kLayers' };
       const call = line('call', { name: stage.name, ...of });
       const meet = syncs.filter(({ after }) => after.stage === stage.name);
-      return [...readLinesOfCache(schedule, stage), call, ...meet.map(({ reason }) => line('meet', { reason }))];
+      return [
+        ...readLinesOfCache(schedule, stage),
+        call,
+        ...meet.map(({ reason }) => line('meet', { reason })),
+      ];
     });
 }
