@@ -25,7 +25,7 @@ export interface AskedKernel {
   /** Format of the matrices: int8 and int4 are rounded to blocks while they are loaded; plain: numbers of the model's dtype.
    *  @default as the model has them: blocks of a GGUF file, or codes of a checkpoint that are such, where the plan has kernels for them; else plain */
   readonly weights?: WeightName | undefined;
-  /** Format of the KV cache: int8, with a scale for each position and head, takes about half the memory, on a CPU; plain: numbers of the model's dtype.
+  /** Format of the KV cache: int8, with a scale for each position and head, takes about half the memory (on a GPU by a plan for a stream); plain: numbers of the model's dtype.
    *  @default plain */
   readonly cache?: CacheName | undefined;
 }
@@ -105,7 +105,6 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     const dims = caches.settleCache(read.dims, options.cache);
     return { ...read, dims: formats.settleWeights(dims, options.weights, canRun) };
   });
-  if (model && target) attempt(() => caches.checkCache(model.dims, target));
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.

@@ -24,7 +24,7 @@ export const formatFlags = {
   ],
   cache: [
     '--cache <format>',
-    'KV cache as int8 with a scale for each position and head, about half the bytes, on a CPU; plain: numbers of the dtype of the model (default: plain)',
+    'KV cache as int8 with a scale for each position and head, about half the bytes (on a GPU by a stream); plain: numbers of the dtype of the model (default: plain)',
     oneOf('--cache', cacheNames),
   ],
 } as const;

@@ -14,7 +14,6 @@ import { explainTable } from './schedule/explain.ts';
 import type { Target } from './schedule/target.ts';
 import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
 import { checkTogether } from './schemes/together.ts';
-import { checkCache } from './settle-cache.ts';
 
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type BuildOptions, type Built, build } from './build/build.ts';
@@ -58,7 +57,6 @@ export async function generate(input: {
 }): Promise<Kernel> {
   const { dims, plan, promptPlan = null, target } = input;
   checkTogether(plan, promptPlan, target);
-  checkCache(dims, target);
   const schedule = makeSchedule(dims, plan, target);
   const prompts = promptPlan && { plan: promptPlan, schedule: makeSchedule(dims, promptPlan, target) };
   const { files, hash } = await emitSources({ schedule, plan }, prompts);

@@ -28,7 +28,7 @@ export type BlockFormat = keyof typeof blockFormats;
 export type Format = Dtype | BlockFormat;
 
 /** Formats of the KV cache whose numbers share a scale, one for each key and each value of a head: bytes of a number and of the scale, and their
- *  C++ type in templates/cpu/lib/types.h. */
+ *  C++ type, as templates/cpu/lib/types.h has rows of it; in a stream its rows are those of templates/cuda/stream/cached.cuh. */
 export const cacheFormats = {
   int8: { bytes: 1, scaleBytes: 4, type: 'int8_t' },
 } as const satisfies Record<string, { bytes: number; scaleBytes: number; type: string }>;

@@ -15,7 +15,7 @@ export interface Platform {
   readonly streams: boolean;
   /** At barriers its library multiplies matrices in blocks, as codegen/model/formats.ts lists them. */
   readonly blockFormats: boolean;
-  /** Its libraries keep a KV cache whose numbers share scales. */
+  /** At barriers its library keeps a KV cache whose numbers share scales. */
   readonly cacheFormats: boolean;
   /** Most tokens of a pass at barriers, and what `many` tries, from many to few. */
   readonly mostTokens: number;

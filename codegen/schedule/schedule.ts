@@ -54,6 +54,9 @@ export interface Roundings {
   readonly once: number;
 }
 
+/** More of them in a layer of a GPU whose cache has codes: a key and a value before they become codes, and what the codes stand for. */
+export const codedRoundings = ({ cache }: Pick<ModelDims, 'cache'>): number => (cache === undefined ? 0 : 4);
+
 /** A stage's ops in order, `*` behind those that every block makes for itself. */
 export const markedOps = ({ ops, recompute }: Pick<ScheduledStage, 'ops' | 'recompute'>): string[] =>
   ops.map((op) => (recompute.includes(op) ? `${op}*` : op));

@@ -39,6 +39,7 @@ constexpr int kSamplerFloats = 2048;  // scratch of the sampler
 constexpr int kRowTile = 8;  // rows of a tile
 constexpr int kKvTile = 16;  // positions of the cache in a tile of attention
 constexpr int kHeadPad = 128;  // elements of a head in the cache
+constexpr int kPositionSize = 2 * kHeadPad;  // of the type Cache: key and value of a head and position
 constexpr bool kQkNorm = true;  // queries and keys are normed a head
 constexpr bool kCodes = false;  // the ring holds codes, which may be no numbers where a tile of the cache ends
 constexpr bool kFlaggedWords = false;  // words of exchanges carry their epoch
@@ -183,7 +184,7 @@ struct LaunchArgs {
   const float* bias;           // [kVocab] added to the logits that compete; null: none
   const char* weights;         // norms, biases and the embedding, kKeptBytes
   const char* stream;          // matrices in the order of their use, kStreamBytes
-  Cache* cache;                // [kLayers][kKvHeads][context][2][kHeadPad], swizzled; of rows [slots] of these
+  Cache* cache;                // [kLayers][kKvHeads][context][2][kHeadPad], see stream/cached.cuh; of rows [slots] of these
   const float* rope;           // [context][kHeadDim / 2][2] cos, sin
   float* logits;               // [kPassTokens][kVocab], row 0 of token first_logits
   float* sampler;              // scratch of the sampler
@@ -225,7 +226,7 @@ __host__ __device__ inline LayerWeights layer_weights(const LaunchArgs& pass, in
       reinterpret_cast<const Vector*>(base + 2048),
       reinterpret_cast<const Vector*>(base + 2304),
       reinterpret_cast<const Vector*>(base + 2560),
-      pass.cache + static_cast<size_t>(layer) * kKvHeads * pass.context * 2 * kHeadPad,
+      pass.cache + static_cast<size_t>(layer) * kKvHeads * pass.context * kPositionSize,
   };
 }
 

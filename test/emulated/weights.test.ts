@@ -3,13 +3,17 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { Kernel } from '../../codegen/index.ts';
+import { type Kernel, stream } from '../../codegen/index.ts';
 import type { WeightName } from '../../codegen/model/formats.ts';
+import base from '../../configs/plans/stream.ts';
+import { openEngine } from '../../load.ts';
 import { changedKernel } from '../support/changed-kernel.ts';
 import { cannotEmulate } from '../support/emulate.ts';
-import { verifyEmulated } from '../support/emulate-model.ts';
+import { builtEmulated, verifyEmulated } from '../support/emulate-model.ts';
 import { kinds, writeQuantised } from '../support/quantised-model.ts';
+import { read } from '../support/read-reply.ts';
 import { smallGpu } from '../support/small-gpu.ts';
+import { thorough } from '../support/thorough.ts';
 
 const fixture = (name: string) => join(import.meta.dirname, '../fixtures', name);
 const folder = mkdtempSync(join(tmpdir(), 'weights-'));
@@ -68,6 +72,23 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     const unmasked: Change = ['model.h', 'kCodes = true', 'kCodes = false'];
     const wrong = problemsOf(fixture('qwen3-micro'), 'h100', 'int8', [ringOfOnes, unmasked]);
     await expect(wrong).rejects.toThrow('not finite');
+  });
+
+  test.runIf(thorough)('nor where sequences share a pass', async () => {
+    const plan = base.with('batches', {}, stream({ tokens: 4 }));
+    const built = await builtEmulated({
+      ...{ model: fixture('qwen3-micro'), weights: 'int8', plan, target: smallGpu(folder, 'h100', 4) },
+      change: (kernel) => withChange(kernel, ringOfOnes),
+    });
+    const { engine } = await openEngine(built, { context: 32, sequences: 2 });
+    await using _ = engine;
+    await using first = engine.open();
+    await using second = engine.open();
+    const say = (sequence: typeof first) => read(sequence.generate([3, 5], { maxTokens: 3 }));
+    const together = await Promise.all([first, second].map(say));
+    first.reset(0);
+    const { ids } = await say(first);
+    expect(together.map((reply) => reply.ids)).toEqual([ids, ids]);
   });
 
   test.each<[string, ...Change]>([

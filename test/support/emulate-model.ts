@@ -1,11 +1,11 @@
-// Verifies a model on the emulated GPU: node --import tsx test/support/emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN] [WEIGHTS]
+// Verifies a model on the emulated GPU: node --import tsx test/support/emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN] [WEIGHTS] [CACHE]
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Manifest } from '../../abi/manifest.ts';
 import { described } from '../../codegen/build/describe.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { type FusionPlan, generate, type Kernel } from '../../codegen/index.ts';
-import type { WeightName } from '../../codegen/model/formats.ts';
+import type { CacheName, WeightName } from '../../codegen/model/formats.ts';
 import { referenceGolden } from '../../lab/reference-golden.ts';
 import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
@@ -25,6 +25,8 @@ export interface EmulatedCase {
   readonly target: string;
   /** Formats of matrices; without it those of the model. Golden logits of matrices in blocks are the reference's. */
   readonly weights?: WeightName | undefined;
+  /** Format of the KV cache. Golden logits of one with scales are the reference's. @default that of the model */
+  readonly cache?: CacheName | undefined;
   /** Cases of the golden file that are verified. @default all */
   readonly cases?: readonly number[] | undefined;
   /** Tokens of each reply that are made, of those in the golden file: each takes seconds. @default all */
@@ -38,10 +40,18 @@ export const emulatedManifest = (kernel: Kernel): Manifest =>
   ({ ...described(kernel, []), paths: [] }) as unknown as Manifest;
 
 /** A kernel compiled for the emulator, with the weights of its model. */
-async function builtEmulated({ plan, promptPlan, target, weights, change, ...asked }: EmulatedCase) {
+export async function builtEmulated({
+  plan,
+  promptPlan,
+  target,
+  weights,
+  cache,
+  change,
+  ...asked
+}: EmulatedCase) {
   const fixture = join(packageRoot(), 'test', 'fixtures', asked.model);
   const model = existsSync(fixture) ? fixture : asked.model;
-  const checked = await preflight({ model, plan, promptPlan, target, weights }, { weights: true });
+  const checked = await preflight({ model, plan, promptPlan, target, weights, cache }, { weights: true });
   const generated = await generate(checked);
   const kernel = change ? change(generated) : generated;
   const library = await emulate(kernel);
@@ -67,8 +77,12 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
   const stored =
     (await storedGolden(dims, modelDirectory, functions, undefined)) ??
     (modelDirectory &&
-      dims.weights &&
-      (await referenceGolden(modelDirectory, () => {}, { ops: functions, formats: dims.weights })));
+      (dims.weights || dims.cache) &&
+      (await referenceGolden(modelDirectory, () => {}, {
+        ops: functions,
+        formats: dims.weights,
+        cache: dims.cache,
+      })));
   if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const chosen = cases ? cases.map((index) => stored.cases[index]!) : stored.cases;
   const golden = { ...stored, cases: chosen.map((one) => begin(one, tokens)) };
@@ -99,15 +113,16 @@ function begin(one: GoldenCase, tokens: number): GoldenCase {
 export const verifyEmulated = async (asked: EmulatedCase): Promise<VerifyResult> =>
   (await prepareEmulated(asked))();
 
-const [, script, model, plan, target, promptPlan, weights] = process.argv;
+const [, script, model, plan, target, promptPlan, weights, cache] = process.argv;
 if (script === import.meta.filename) {
   if (!model || !plan || !target)
-    throw new Error('usage: emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN] [WEIGHTS]');
+    throw new Error('usage: emulate-model.ts MODEL PLAN TARGET [PROMPT_PLAN] [WEIGHTS] [CACHE]');
   const started = performance.now();
   const verifyIt = await prepareEmulated({
     ...{ model, plan, target },
     promptPlan: promptPlan || undefined,
-    weights: weights as WeightName | undefined,
+    weights: (weights || undefined) as WeightName | undefined,
+    cache: cache as CacheName | undefined,
   });
   const compiled = performance.now();
   const result = await verifyIt();

@@ -9,9 +9,9 @@ import { bytesOf } from '../../codegen/model/packing.ts';
 import { settleCache } from '../../codegen/settle-cache.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
-import { load } from '../../load.ts';
 import { failureOf } from '../support/fake-engines.ts';
 import { refusalOf } from '../support/refusal.ts';
+import { faultsOfTiles, unmissedTiles } from '../support/tiles.ts';
 
 const { dims } = resolveModel('qwen3-0.6b');
 const int8 = settleCache(dims, 'int8');
@@ -34,21 +34,37 @@ test('plain is what the dims say without a wish; a format that is none is refuse
   );
 });
 
-const refused = 'a KV cache in int8 is for a CPU, and kernels of h100 keep it in bf16';
-const hint = 'leave --cache int8 out, or give --target cpu';
-
-test.each(['explain', 'build', 'simulate'])('gen %s refuses it for a GPU in one line', async (command) => {
+test('kernels with barriers on a GPU refuse it by name, and say what takes it', async () => {
+  const { message } = await failureOf(kernelOf(int8, 'cooperative', 'h100'));
+  expect(message).toContain(
+    'the KV cache of qwen3-0.6b is int8, and kernels of h100 with barriers keep it in bf16',
+  );
+  expect(message).toContain('stream()');
   const { io, written } = memoryIo();
-  const model = ['--model', 'qwen3-tiny', '--target', 'h100', '--cache', 'int8'];
-  expect(await run([command, ...model], io)).toBe(2);
-  expect(written).toMatchObject({ out: '', err: `error: ${refused}\nhint: ${hint}\n` });
+  const asked = ['--model', 'qwen3-tiny', '--target', 'h100', '--cache', 'int8', '--plan', 'unfused'];
+  expect(await run(['explain', ...asked], io)).toBe(2);
+  expect(written.err).toContain('is int8, and kernels of h100 with barriers keep it in bf16');
 });
 
-test('so do the library and the generator, whatever the plan', async () => {
-  const { kind, message } = await failureOf(load({ model: 'qwen3-tiny', target: 'h100', cache: 'int8' }));
-  expect([['usage', 'environment'].includes(kind), message.includes(refused)]).toEqual([true, true]);
-  for (const plan of ['stream', 'cooperative'])
-    expect((await failureOf(kernelOf(int8, plan, 'h100'))).message).toBe(refused);
+test('a stream has a position of codes and scales, and tiles read numbers that are made of it', async () => {
+  const of = async (dims: ModelDims, target: string) => {
+    const [plan, promptPlan] = [await resolvePlan('stream'), await resolvePlan('prefill')];
+    return generate({ dims, plan, promptPlan, target: resolveTarget(target) });
+  };
+  const [plain, coded] = [(await of(dims, 'h100')).sources, (await of(int8, 'h100')).sources];
+  expect(coded['model.h']).toContain('using Cache = int8_t;');
+  expect(coded['model.h']).toContain('using Wire = bf16;');
+  expect(coded['model.h']).toContain('kPositionSize = 2 * kHeadPad + 16;');
+  expect(plain['model.h']).toContain('kPositionSize = 2 * kHeadPad;');
+  expect(coded['prompt.cu']).toContain('read_cache(b, b.args.positions, layer.w.cache, layer.number)');
+  expect(plain['prompt.cu']).not.toContain('read_cache');
+  expect(plain['prompt.h']).not.toContain('positions;');
+});
+
+test('blocks of a prompt with it race nowhere, and its barriers are needed', async () => {
+  const [plan, target] = [await resolvePlan('prefill'), resolveTarget('h100')];
+  expect(faultsOfTiles(int8, plan, target)).toEqual([]);
+  expect(unmissedTiles(int8, plan, target).unmissed).toEqual([]);
 });
 
 test('a kernel with it has another name, another hash and other rows; without it nothing is said of it', async () => {
@@ -76,6 +92,12 @@ test('a position is a scale of four bytes and a byte for each number, twice for 
 });
 
 test('gen explain says so', async () => {
+  const ofGpu = memoryIo();
+  const asked = ['qwen3-0.6b', '--target', 'h100', '--cache', 'int8', '--prompt', '2000'];
+  expect(await run(['explain', ...asked], ofGpu.io)).toBe(0);
+  expect(ofGpu.written.out).toContain(
+    'the cache of a layer becomes numbers in front of attention, in 4.1 kB for every position of the context',
+  );
   const { io, written } = memoryIo();
   expect(await run(['explain', 'qwen3-0.6b', '--target', 'cpu', '--cache', 'int8'], io)).toBe(0);
   expect(written.out).toContain('28 layers, bf16, KV cache int8, up to 64 tokens');

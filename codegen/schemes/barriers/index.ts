@@ -7,7 +7,13 @@ import { barrierBudget, tokensOutOfRange } from './budget.ts';
 import { barrierCost } from './cost.ts';
 import { atBarriers } from './form.ts';
 import { lowerBarriers } from './lower.ts';
-import { blocksAtBarriers, partOfAWarp, producersWithoutBuffers, warpsWithoutColumns } from './rules.ts';
+import {
+  blocksAtBarriers,
+  partOfAWarp,
+  producersWithoutBuffers,
+  scalesAtBarriers,
+  warpsWithoutColumns,
+} from './rules.ts';
 import type { BarrierSchedule } from './schedule.ts';
 import { simulate } from './simulate.ts';
 import { tinyBarriers } from './tiny.ts';
@@ -27,7 +33,14 @@ const hosts = {
 export const barriersScheme: Scheme<BarrierSchedule> = {
   name: 'barriers',
   read: (graph, plan) => ({ graph, plan: atBarriers(plan) }),
-  rules: [blocksAtBarriers, producersWithoutBuffers, partOfAWarp, warpsWithoutColumns, tokensOutOfRange],
+  rules: [
+    blocksAtBarriers,
+    scalesAtBarriers,
+    producersWithoutBuffers,
+    partOfAWarp,
+    warpsWithoutColumns,
+    tokensOutOfRange,
+  ],
   budget: barrierBudget,
   lower: (graph, plan, target) => lowerBarriers(graph, atBarriers(plan), target),
   uncovered: uncoveredBarriers,

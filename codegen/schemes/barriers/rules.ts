@@ -62,3 +62,12 @@ export function blocksAtBarriers({ graph, plan, target }: Context): Finding[] {
   const edits = [{ text: 'stream()', plans: () => [withScheme(plan, stream())] }];
   return [{ rule: 'blocks-at-barriers', ...atPlan(plan, 'scheme', 'barriers'), why, edits }];
 }
+
+/** A KV cache whose numbers share scales. */
+export function scalesAtBarriers({ graph, plan, target }: Context): Finding[] {
+  const { name, cache, dtype } = graph.dims;
+  if (cache === undefined || platformOf(target).cacheFormats) return [];
+  const why = `the KV cache of ${name} is ${cache}, and kernels of ${target.name} with barriers keep it in ${dtype}`;
+  const edits = [{ text: 'stream()', plans: () => [withScheme(plan, stream())] }];
+  return [{ rule: 'scales-at-barriers', ...atPlan(plan, 'scheme', 'barriers'), why, edits }];
+}

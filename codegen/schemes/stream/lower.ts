@@ -15,7 +15,7 @@ import { formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage, StreamScheme } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
-import { unitsOf } from '../../schedule/schedule.ts';
+import { codedRoundings, unitsOf } from '../../schedule/schedule.ts';
 import type { Target } from '../../schedule/target.ts';
 import { placeMeetings } from './block-syncs.ts';
 import { placeCacheSync, placeExchanges } from './exchanges.ts';
@@ -106,7 +106,7 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     slots: slotsOf(dims, packing),
     hazards,
     syncs: [...exchanges, ...placeCacheSync(stages, exchanges), ...placeMeetings(stages)],
-    roundings,
+    roundings: { ...roundings, perLayer: roundings.perLayer + codedRoundings(dims) },
     pairRoundings: { perLayer: 0, once: 0 },
   };
 }

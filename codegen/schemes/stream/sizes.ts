@@ -1,6 +1,6 @@
 // Sizes of a stream: how the tiles of every product are dealt to blocks and warps, and what fits in shared memory.
 import type { ModelDims } from '../../model/dims.ts';
-import { blockFormats, type Format, isBlocks } from '../../model/formats.ts';
+import { blockFormats, cacheFormats, type Format, isBlocks } from '../../model/formats.ts';
 import { splitsFor } from '../../model/graph.ts';
 import { columnsOf, matrixRowsOf, type OpName, productOf, products as productOps } from '../../model/ops.ts';
 import { padded } from '../../model/packing.ts';
@@ -38,8 +38,16 @@ export const kvTile = 16;
 /** Bytes of a slot that `fit` begins with. */
 const usualSlotBytes = 16384;
 
+/** Bytes that the scales of a key and its value have in the cache: a position is whole pieces of so many. */
+export const scalesBytes = 16;
+/** Bytes of a key and a value of a head in the cache: padded numbers, or codes and their scales. */
+export const positionBytes = ({ headDim, cache }: Pick<ModelDims, 'headDim' | 'cache'>): number =>
+  cache === undefined
+    ? 2 * padded(headDim) * 2
+    : 2 * padded(headDim) * cacheFormats[cache].bytes + scalesBytes;
+
 /** Bytes of the cached positions of one tile of a head. */
-export const headBytes = ({ headDim }: ModelDims): number => kvTile * 2 * padded(headDim) * 2;
+export const headBytes = (dims: Pick<ModelDims, 'headDim' | 'cache'>): number => kvTile * positionBytes(dims);
 
 /** Sizes that a slot can have, from small to large: it holds whole cells of every warp, and 16 positions of a head. */
 export const slotSizes = (dims: ModelDims): number[] =>
@@ -213,7 +221,7 @@ function kernelSize({ dims, target, blocks, slots, slotBytes, kept }: SizeInput,
   const apart = tokens === checkTokensFor(dims) ? tokens : 1; // tokens whose own position is apart from the tiles
   const vectors = apart > 1 ? 2 * apart : 1; // their values and keys, or one value
   const attention = streamWarps * ofWarp + 4 * (apart * group + (vectors * headPad) / 2) + 16;
-  const own = tokens > 1 ? kvTile * 2 * headPad * 2 : 128;
+  const own = tokens > 1 ? headBytes(dims) : 128;
   const sums = 2 * sumTiles * rowTile * tokens * (streamWarps + 4) * 4;
   const squares = 2 * tokens * streamWarps * 4;
   const rowsOf = (op: OpName) => shapes.find((p) => p.op === op)!.mostTiles * rowTile * tokens * 4;

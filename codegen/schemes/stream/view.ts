@@ -2,12 +2,12 @@
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
 import { type CommonView, matrixType } from '../../emit/view.ts';
 import type { ModelDims } from '../../model/dims.ts';
-import { isBlocks } from '../../model/formats.ts';
+import { cacheFormats, formatType, isBlocks } from '../../model/formats.ts';
 import { matrixRowsText, type OpName, productOf, sizes } from '../../model/ops.ts';
 import { formatOf } from '../../model/weights.ts';
 import { movesRegisters } from '../../schedule/platform.ts';
 import type { StreamSchedule, StreamStage } from './schedule.ts';
-import { kvTile, rowTile, samplerFloats, streamStaticBytes, streamWarps } from './sizes.ts';
+import { kvTile, rowTile, samplerFloats, scalesBytes, streamStaticBytes, streamWarps } from './sizes.ts';
 import {
   callLines,
   exchangeText,
@@ -20,6 +20,10 @@ import {
 import { type ExchangeView, exchangeViews } from './words.ts';
 
 export interface StreamView {
+  /** Of activations and of the weights of norms, and a position of the cache. */
+  readonly wireType: string;
+  readonly cacheType: string;
+  readonly cacheShape: string;
   readonly bulkCopies: string;
   readonly moveRegisters: string;
   readonly products: readonly Readonly<
@@ -54,6 +58,7 @@ export function streamView(schedule: StreamSchedule, common: CommonView): Common
   const layerOps = products.filter((p) => p.op !== 'lm_head').map((p) => p.op);
   return {
     ...common,
+    ...typesOf(dims),
     bulkCopies: ring.copy === 'bulk' ? '1' : '0',
     moveRegisters: movesRegisters(target.arch) ? '1' : '0',
     products: products.map((p) => ({
@@ -82,6 +87,21 @@ export function streamView(schedule: StreamSchedule, common: CommonView): Common
     pack: packLines(schedule, layerOps),
     kernels: schedule.kernels.map(({ tokens, slots, sumTiles }) => ({ tokens, slots, sumTiles })),
     constants: [...common.constants, ...constants(schedule)],
+  };
+}
+
+/** Codes have the scales of their key and value behind them, so that a position is whole pieces of 16 bytes. */
+function typesOf({ cache, dtype }: ModelDims) {
+  const plain = formatType(dtype);
+  return {
+    wireType: plain,
+    ...(cache === undefined
+      ? { cacheType: plain, cacheShape: '[2][kHeadPad]', positionSize: '2 * kHeadPad' }
+      : {
+          cacheType: cacheFormats[cache].type,
+          cacheShape: '[kPositionSize]',
+          positionSize: `2 * kHeadPad + ${scalesBytes / cacheFormats[cache].bytes}`,
+        }),
   };
 }
 
@@ -139,6 +159,11 @@ function constants(schedule: StreamSchedule): ConstantView[] {
     int('kRowTile', rowTile, 'rows of a tile'),
     int('kKvTile', kvTile, 'positions of the cache in a tile of attention'),
     int('kHeadPad', schedule.headPad, 'elements of a head in the cache'),
+    int(
+      'kPositionSize',
+      typesOf(dims).positionSize,
+      'of the type Cache: key and value of a head and position',
+    ),
     bool('kQkNorm', String(dims.qkNorm), 'queries and keys are normed a head'),
     bool(
       'kCodes',

@@ -5,19 +5,23 @@ import { type Cost, costOf } from '../../schedule/cost.ts';
 import type { ScheduledStage } from '../../schedule/schedule.ts';
 import type { Meeting } from '../../schedule/syncs.ts';
 import type { Work } from '../../schedule/terms.ts';
-import { streamPlaces } from '../stream/sizes.ts';
+import { positionBytes, streamPlaces } from '../stream/sizes.ts';
 import type { TileStage, TilesSchedule } from './schedule.ts';
 import { queryTile } from './sizes.ts';
-import { unpacking } from './stages.ts';
+import { readingCache, unpacking } from './stages.ts';
 
 /** A launch of so many tokens, behind `position` others. */
 export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedule.passTokens): Cost {
   const { syncs, unpacked } = schedule;
-  const stages = schedule.stages.flatMap((stage) =>
-    unpacksBefore(schedule, stage) ? [unpackStage(schedule), stage] : [stage],
-  );
-  const of = (name: string): readonly Pick<Meeting, 'reason'>[] =>
-    name === unpacking.stage ? [unpacking] : syncs.filter(({ after }) => after.stage === name);
+  const stages = schedule.stages.flatMap((stage) => [
+    ...(unpacksBefore(schedule, stage) ? [unpackStage(schedule)] : []),
+    ...(schedule.readsCodes && stage.body === 'attend' ? [readCacheStage(schedule, position, tokens)] : []),
+    stage,
+  ]);
+  const of = (name: string): readonly Pick<Meeting, 'reason'>[] => {
+    const added = [unpacking, readingCache].find(({ stage }) => stage === name);
+    return added ? [added] : syncs.filter(({ after }) => after.stage === name);
+  };
   const isRun = ({ part }: Pick<TileStage, 'part'>) => part !== 'end';
   const tileStage = ({ name }: Pick<TileStage, 'name'>) => schedule.stages.find((one) => one.name === name);
   return costOf(
@@ -56,6 +60,11 @@ export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedu
               `the matrices of a layer become numbers in front of its first stage, in ${Math.ceil(unpacked.layerBytes / 1e6)} MB`,
             ]
           : []),
+        ...(schedule.readsCodes
+          ? [
+              `the cache of a layer becomes numbers in front of attention, in ${(plainBytes(schedule) / 1e3).toFixed(1)} kB for every position of the context`,
+            ]
+          : []),
         ...schedule.kernels.map(
           ({ most, tokens, rows }) =>
             `up to ${most} tokens: tiles of ${tokens} tokens; rows ${Object.entries(rows)
@@ -81,6 +90,26 @@ const unpackStage = ({ dims, unpacked }: TilesSchedule): ScheduledStage => ({
   ops: [],
   recompute: [],
 });
+
+/** Bytes of a position of a layer as numbers. */
+const plainBytes = ({ dims: { cache: _, ...dims } }: TilesSchedule): number =>
+  dims.kvHeads * positionBytes(dims);
+
+/** A stage of the table: what it reads of a layer's cache, and its results as if they were read. */
+function readCacheStage(schedule: TilesSchedule, position: number, tokens: number): ScheduledStage {
+  const { dims } = schedule;
+  const [codes, numbers] = [dims.kvHeads * positionBytes(dims), plainBytes(schedule)];
+  return {
+    name: readingCache.stage,
+    part: 'layer',
+    over: 'tokens',
+    split: false,
+    units: 0,
+    weightBytes: meanCached(dims, position) * (codes + numbers) + tokens * (codes + 2 * numbers),
+    ops: [],
+    recompute: [],
+  };
+}
 
 interface Launch {
   /** Tokens before it. */

@@ -16,7 +16,7 @@ import { formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
-import { unitsOf } from '../../schedule/schedule.ts';
+import { codedRoundings, unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
 import { shapeOf, streamPlaces } from '../stream/sizes.ts';
@@ -78,6 +78,7 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
       .filter((op) => makesLogits || op !== 'lm_head')
       .map((op) => shapeOf(plain, op, target.sms)),
     unpacked,
+    readsCodes: dims.cache !== undefined,
     makesLogits,
     kernels,
     buffers: buffersOf(plain, most),
@@ -88,7 +89,10 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     slots: slotsOf(dims, packing),
     hazards,
     syncs: placeGridSyncs(graph, dealt, hazards),
-    roundings: { ...roundings, perLayer: roundings.perLayer + (unpacked ? unpackedProducts : 0) },
+    roundings: {
+      ...roundings,
+      perLayer: roundings.perLayer + (unpacked ? unpackedProducts : 0) + codedRoundings(dims),
+    },
     pairRoundings: { perLayer: 0, once: 0 },
   };
 }

@@ -1,12 +1,11 @@
 // What every block of a launch reads and writes, from a reading of the templates of its own: the independent checks walk it.
-import type { ModelDims } from '../../model/dims.ts';
 import type { OpName } from '../../model/graph.ts';
 import { normOf, productOf } from '../../model/ops.ts';
 import { twoLayers } from '../../schedule/syncs.ts';
 import { columnsOf, rowsOf } from '../independent-sizes.ts';
 import type { TileStage, TilesSchedule } from './schedule.ts';
 
-/** Some tokens of some columns of a buffer; of the cache positions of heads, of one layer. */
+/** Some tokens of some columns of a buffer; of the cache, and of `positions`, positions of heads, of one layer. */
 export interface Region {
   readonly buffer: string;
   readonly tokens: readonly [first: number, end: number];
@@ -47,7 +46,9 @@ export function programOf(schedule: TilesSchedule, machine: Machine, block: numb
       .filter((unit) => unit.block === block)
       .map((unit): Step => ({ kind: 'unit', unit: { ...unit, stage: stage.name, trip } }));
     const meets = schedule.syncs.some(({ after }) => after.stage === stage.name);
-    return [...before, ...units, ...(meets ? [{ kind: 'meet', after: stage.name } as const] : [])];
+    const coded =
+      schedule.readsCodes && stage.body === 'attend' ? cacheSteps(schedule, machine, block, trip) : [];
+    return [...before, ...coded, ...units, ...(meets ? [{ kind: 'meet', after: stage.name } as const] : [])];
   });
 }
 
@@ -56,6 +57,28 @@ const unpackSteps = (block: number, trip: number): Step[] => [
   { kind: 'unit', unit: { stage: 'unpack', trip, reads: [], writes: [plainOf([block, block + 1])] } },
   { kind: 'meet', after: 'unpack' },
 ];
+
+/** Each block has some of the prompt's tokens, whose keys and values become codes, and some of the positions before them, which become numbers. */
+function cacheSteps({ dims }: TilesSchedule, machine: Machine, block: number, trip: number): Step[] {
+  const { blocks, tokens, position } = machine;
+  const columns: Region['columns'] = [0, 2 * dims.kvHeads];
+  const at = (buffer: string, token: number): Region => ({ buffer, tokens: [token, token + 1], columns });
+  const step = (reads: readonly Region[], writes: readonly Region[]): Step => ({
+    kind: 'unit',
+    unit: { stage: 'read_cache', trip, reads, writes },
+  });
+  const all = Array.from({ length: position + tokens }, (_, token) => token);
+  return [
+    ...all
+      .filter((token) => token % blocks === block)
+      .map((token) =>
+        token < position
+          ? step([at(`cache ${trip}`, token)], [at('positions', token)])
+          : step([at('positions', token)], [at(`cache ${trip}`, token), at('positions', token)]),
+      ),
+    { kind: 'meet', after: 'read_cache' },
+  ];
+}
 
 const plainOf = (tokens: Region['tokens']): Region => ({ buffer: 'plain', tokens, columns: [0, 1] });
 
@@ -97,7 +120,7 @@ function unitsOf(schedule: TilesSchedule, machine: Machine, stage: TileStage, tr
       return units.map((unit) => ({ ...unit, reads: [...unit.reads, plainOf([0, blocks])] }));
     }
     case 'heads':
-      return each(tokens * dims.kvHeads, (unit) => headUnit(dims, unit, machine, trip));
+      return each(tokens * dims.kvHeads, (unit) => headUnit(schedule, unit, machine, trip));
     case 'attend': {
       const tiles = Math.ceil(tokens / queryTile);
       return each(tiles * dims.qHeads, (unit): Dealt => {
@@ -112,7 +135,7 @@ function unitsOf(schedule: TilesSchedule, machine: Machine, stage: TileStage, tr
           block,
           reads: [
             { buffer: 'queries', tokens: [first, end], columns: columns(1) },
-            ...cacheOf(dims, trip, [0, position + end], kv),
+            ...positionsOf(schedule, trip, [0, position + end], kv),
           ],
           writes: [{ buffer: 'att', tokens: [first, end], columns: columns(dims.headDim) }],
         };
@@ -123,16 +146,26 @@ function unitsOf(schedule: TilesSchedule, machine: Machine, stage: TileStage, tr
   }
 }
 
+/** Where heads are left for attention: in the cache, or as numbers of one layer at a time. */
+const positionsIn = ({ readsCodes }: TilesSchedule, trip: number): string =>
+  readsCodes ? 'positions' : `cache ${trip}`;
+
 /** The key and the value of a head: columns of keys, and behind them those of values. */
-const cacheOf = ({ kvHeads }: ModelDims, trip: number, tokens: Region['tokens'], head: number): Region[] =>
-  [head, kvHeads + head].map((column) => ({
-    buffer: `cache ${trip}`,
+const positionsOf = (
+  schedule: TilesSchedule,
+  trip: number,
+  tokens: Region['tokens'],
+  head: number,
+): Region[] =>
+  [head, schedule.dims.kvHeads + head].map((column) => ({
+    buffer: positionsIn(schedule, trip),
     tokens,
     columns: [column, column + 1],
   }));
 
 /** Norm and rotation of the queries that share a key and a value, which go to the cache. */
-function headUnit(dims: ModelDims, unit: number, { blocks, position }: Machine, trip: number): Dealt {
+function headUnit(schedule: TilesSchedule, unit: number, { blocks, position }: Machine, trip: number): Dealt {
+  const { dims } = schedule;
   const token = Math.floor(unit / dims.kvHeads);
   const head = unit % dims.kvHeads;
   const group = dims.qHeads / dims.kvHeads;
@@ -148,7 +181,7 @@ function headUnit(dims: ModelDims, unit: number, { blocks, position }: Machine, 
     reads: [qkv(head * group, group), qkv(dims.qHeads + head, 1), qkv(dims.qHeads + dims.kvHeads + head, 1)],
     writes: [
       { buffer: 'queries', tokens, columns: [head * group, (head + 1) * group] },
-      ...cacheOf(dims, trip, [at, at + 1], head),
+      ...positionsOf(schedule, trip, [at, at + 1], head),
     ],
   };
 }
@@ -189,7 +222,7 @@ function productUnits(schedule: TilesSchedule, machine: Machine, stage: TileStag
 
 /** Heads of a tile of queries, keys and values: to the queries and the cache. */
 function headRowsUnit(
-  { dims }: TilesSchedule,
+  schedule: TilesSchedule,
   { position }: Machine,
   { norm }: TileStage,
   trip: number,
@@ -197,6 +230,7 @@ function headRowsUnit(
   tokens: Region['tokens'],
   rows: readonly [number, number],
 ): Dealt {
+  const { dims } = schedule;
   const heads = [rows[0] / dims.headDim, rows[1] / dims.headDim] as const;
   const within = (first: number, count: number): Region['columns'] => [
     Math.max(heads[0], first) - first,
@@ -206,8 +240,8 @@ function headRowsUnit(
   const [q, kv] = [dims.qHeads, dims.kvHeads];
   const writes: Region[] = [
     { buffer: 'queries', tokens, columns: within(0, q) },
-    // Keys and values, as cacheOf has them.
-    { buffer: `cache ${trip}`, tokens: at, columns: within(q, 2 * kv) },
+    // Keys and values, as positionsOf has them.
+    { buffer: positionsIn(schedule, trip), tokens: at, columns: within(q, 2 * kv) },
   ];
   return {
     block,

@@ -66,6 +66,11 @@ export interface TilesSchedule extends CommonSchedule {
    * and all blocks meet. Null: products read the stream.
    */
   readonly unpacked: Unpacked | null;
+  /**
+   * True where the numbers of the cache share scales: in front of attention a prompt's keys and values become codes, and the layer's positions
+   * become numbers in memory, and all blocks meet. False: attention reads the cache.
+   */
+  readonly readsCodes: boolean;
   /** False where the head is in blocks: it is not unpacked, and logits are decoding's. */
   readonly makesLogits: boolean;
   /** Positions of a tile of attention. */

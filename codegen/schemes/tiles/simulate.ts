@@ -3,6 +3,7 @@ import { chooser } from '../chooser.ts';
 import type { Fault, TinyRun } from '../scheme.ts';
 import { type Machine, programOf, type Region, type Step, type Unit } from './program.ts';
 import type { TilesSchedule } from './schedule.ts';
+import { readingCache } from './stages.ts';
 
 /** Who wrote a cell last, and who touched it since the last barrier. */
 interface Cell {
@@ -134,8 +135,13 @@ function writersInOrder(
   const writers = new Map<string, string>();
   const units = programs.flat().flatMap((step) => (step.kind === 'unit' ? [step.unit] : []));
   const order = [...new Set(units.map(nameOf))];
-  const rank = (unit: Unit) =>
-    unit.trip * schedule.stages.length + schedule.stages.findIndex(({ name }) => name === unit.stage);
+  const { stages } = schedule;
+  // What no stage of the plan is comes in front of the first one, or of attention.
+  const place = (stage: string) =>
+    stage === readingCache.stage
+      ? stages.findIndex(({ body }) => body === 'attend') - 0.5
+      : stages.findIndex(({ name }) => name === stage);
+  const rank = (unit: Unit) => unit.trip * stages.length + place(unit.stage);
   const byRank = order
     .map((name) => units.filter((unit) => nameOf(unit) === name))
     .sort((a, b) => rank(a[0]!) - rank(b[0]!));

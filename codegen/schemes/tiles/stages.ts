@@ -10,6 +10,13 @@ export const unpacking = {
   reason: 'every product reads what other blocks unpacked',
 } as const;
 
+/** What makes numbers of a cache of codes, in front of attention, and codes of a prompt's keys and values: no stage of the plan. */
+export const readingCache = {
+  stage: 'read_cache',
+  /** Of the barrier behind it. */
+  reason: 'attention reads what other blocks read from the cache',
+} as const;
+
 export interface StageForm {
   readonly body: TileBody;
   readonly op: OpName;

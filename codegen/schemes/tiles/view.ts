@@ -10,7 +10,7 @@ import { streamWarps } from '../stream/sizes.ts';
 import { productName } from '../stream/stage-view.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
 import { squareParts } from './sizes.ts';
-import { unpacking } from './stages.ts';
+import { readingCache, unpacking } from './stages.ts';
 
 type Line = { readonly template: string } & Readonly<Record<string, unknown>>;
 const line = (name: string, holes: Readonly<Record<string, unknown>> = {}): Line => ({
@@ -37,6 +37,9 @@ export interface TilesView {
   readonly operands: readonly OperandView[];
   readonly buffers: readonly BufferView[];
   readonly bytes: number;
+  /** Behind the others, as large as the context. */
+  readonly contextBuffers: readonly (BufferView & { size: string })[];
+  readonly contextParameter: string;
   readonly stageNames: readonly string[];
   readonly stages: readonly Line[];
   readonly begin: readonly Line[];
@@ -76,7 +79,7 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
     operands: operandViews(schedule),
     matrices: schedule.unpacked ? 'plain' : 'pass.stream',
     matricesDoc: schedule.unpacked ? 'those of a layer as numbers' : 'the stream',
-    ...placedBuffers(buffers, schedule.unpacked),
+    ...withContext(schedule, placedBuffers(buffers, schedule.unpacked)),
     stageNames: schedule.stages.map((stage) => stage.name),
     stages: schedule.stages.map((stage) => stageLine(schedule, stage)),
     begin: callLines(schedule, 'begin'),
@@ -159,6 +162,27 @@ function placedBuffers(
   return { buffers: [...placed, plain], bytes: bytes + layerBytes };
 }
 
+/** Keys and values of a layer as numbers, where the cache has codes. */
+function withContext<Placed extends { bytes: number }>({ readsCodes }: TilesSchedule, placed: Placed) {
+  const positions = {
+    name: 'positions',
+    type: 'Wire',
+    shape: '[kKvHeads][context][2][kHeadPad]',
+    doc: 'keys and values of a layer as numbers',
+    offset: placed.bytes,
+    size: 'int64_t{kKvHeads} * context * 2 * kHeadPad',
+  };
+  return {
+    ...placed,
+    contextBuffers: readsCodes ? [positions] : [],
+    contextParameter: readsCodes ? 'int context' : 'int',
+  };
+}
+
+/** Where the keys and values of a layer's positions lie as numbers. */
+const positionsOf = ({ readsCodes }: TilesSchedule): string =>
+  readsCodes ? 'b.args.positions' : 'layer.w.cache';
+
 /** Operands are groups of cells. */
 const shapeText = ({ form, tokens, stride, columns }: TileBuffer): string =>
   form === 'operand'
@@ -209,10 +233,14 @@ function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
       return line('stage_norm', { ...common, product, weight, from: input, to: result, rowsAt });
     }
     case 'heads': {
-      return line('stage_heads', { ...common, ...headNorms(schedule) });
+      return line('stage_heads', { ...common, ...headNorms(schedule), positions: positionsOf(schedule) });
     }
     case 'attend':
-      return line('stage_attend', { ...common, product: productName(bufferOf(schedule, 'att').product!) });
+      return line('stage_attend', {
+        ...common,
+        product: productName(bufferOf(schedule, 'att').product!),
+        positions: positionsOf(schedule),
+      });
     case 'product': {
       const ahead = aheadOf(schedule, stage);
       if (stage.heads) {
@@ -222,6 +250,7 @@ function stageLine(schedule: TilesSchedule, stage: TileStage): Line {
           from: inputOf(schedule, stage).name,
           before: [inputLine(schedule, stage)],
           ...headNorms(schedule),
+          positions: positionsOf(schedule),
           bias: String(dims.qkvBias),
           biases: dims.qkvBias ? 'layer.w.qkv_bias' : 'nullptr',
         });
@@ -351,8 +380,18 @@ const unpackLines = ({ dims, unpacked, products }: TilesSchedule): Line[] =>
       ]
     : [];
 
+/** What attention reads where the cache has codes, and the barrier behind it. */
+const readLinesOfCache = (schedule: TilesSchedule, { body }: TileStage): Line[] =>
+  schedule.readsCodes && body === 'attend'
+    ? [
+        line('call_read_cache', { positions: positionsOf(schedule) }),
+        line('meet', { reason: readingCache.reason }),
+      ]
+    : [];
+
 /** The calls of a part, and the barriers behind them. */
-function callLines({ stages, syncs }: TilesSchedule, part: TileStage['part']): Line[] {
+function callLines(schedule: TilesSchedule, part: TileStage['part']): Line[] {
+  const { stages, syncs } = schedule;
   return stages
     .filter((stage) => stage.part === part)
     .flatMap((stage) => {
@@ -362,6 +401,10 @@ function callLines({ stages, syncs }: TilesSchedule, part: TileStage['part']): L
         : { arguments: 'model', layer: 'kLayers' };
       const call = line('call', { name: stage.name, ...of });
       const meet = syncs.filter(({ after }) => after.stage === stage.name);
-      return [call, ...meet.map(({ reason }) => line('meet', { reason }))];
+      return [
+        ...readLinesOfCache(schedule, stage),
+        call,
+        ...meet.map(({ reason }) => line('meet', { reason })),
+      ];
     });
 }

@@ -50,10 +50,10 @@ struct Backend {
 namespace {
 
 /** Elements of the cache of a sequence. */
-int64_t cache_of_slot(const Backend& b) { return int64_t{kLayers} * kKvHeads * b.bound.context * 2 * b.scheme.needs().cache_columns; }
+int64_t cache_of_slot(const Backend& b) { return int64_t{kLayers} * kKvHeads * b.bound.context * b.scheme.needs().position_size; }
 
 CacheShape cache_shape(const Backend& b) {
-  return {int64_t{kLayers} * kKvHeads, b.bound.context, int64_t{2} * b.scheme.needs().cache_columns * int64_t{sizeof(Cache)}};
+  return {int64_t{kLayers} * kKvHeads, b.bound.context, b.scheme.needs().position_size * int64_t{sizeof(Cache)}};
 }
 
 /** The sequence in a slot. */
@@ -69,7 +69,7 @@ const float* masked_bias_of(const Backend& b, int slot) { return b.has_mask[slot
 void bind(Backend& b, Arena& device, Arena& pinned) {
   Pass& pass = b.bound;
   b.scheme.bind(pass, b.sequences, device, pinned);
-  b.prompts.bind(device, pinned);
+  b.prompts.bind(pass.context, device, pinned);
   pass.cache = device.take<Cache>(b.sequences * cache_of_slot(b));
   pass.rope = device.take<float>(int64_t{pass.context} * kHeadDim);
   pass.logits = device.take<float>(int64_t{kPassTokens} * kVocab);

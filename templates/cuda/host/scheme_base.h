@@ -26,7 +26,7 @@ struct SchemeBase {
   struct Needs {
     int64_t weight_bytes;   // that stay on the GPU
     int64_t loading_bytes;  // more, while weights are loaded
-    int cache_columns;      // of a key or a value in the cache
+    int64_t position_size;  // of a position of a head in the cache [Cache]: its key and its value
   };
   virtual Needs needs() const = 0;
   /** Takes its pieces, for so many sequences, and fills in the fields of a pass that stay the same in every launch. */

@@ -63,8 +63,8 @@ DEVICE void matmul_tiles(Block& b, const Matrix* w, Range rows, int tokens, Epil
         const uint4 &upper = raw[u][0], &lower = raw[u][1];
 #pragma unroll
         for (int part = 0; part < 2; ++part) {
-          multiply_tile(c[part], upper.x, lower.x, upper.y, lower.y, x[part].x, x[part].y);
-          multiply_tile(c[part], upper.z, lower.z, upper.w, lower.w, x[part].z, x[part].w);
+          multiply_tile_of<Cache>(c[part], upper.x, lower.x, upper.y, lower.y, x[part].x, x[part].y);
+          multiply_tile_of<Cache>(c[part], upper.z, lower.z, upper.w, lower.w, x[part].z, x[part].w);
         }
       }
     }

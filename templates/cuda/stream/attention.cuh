@@ -8,36 +8,24 @@ DEVICE bool checks(const Cta<T>& cta) {
   return kChecks<T> && cta.pass.check;
 }
 
-/** Appends key and value of token `token` of the pass, rotated, to the cache; with more tokens also to the block's tile: behind each other,
- *  or in a check where the tile of the cache has them. By one warp. */
+/** Appends key and value of token `token` of the pass, rotated, to the cache, as `row`; with more tokens also to the block's tile: behind each
+ *  other, or in a check where the tile of the cache has them. By one warp. */
 template <int T, bool Squares>
-DEVICE void store_position(Cta<T>& cta, const LayerWeights& w, int head, int token, const HeadVector<Squares>& key, const HeadVector<false>& value) {
+DEVICE void store_position(Cta<T>& cta, const LayerWeights& w, int head, int token, const CachedRow& row, const HeadVector<Squares>& key,
+                           const HeadVector<false>& value) {
   const int position = cta.position_of(token);
-  char* const row = cta.s.own + (checks(cta) ? position % kKvTile : token) * kRowBytes;
-  char* const cached = reinterpret_cast<char*>(cta.cache_of(w, token)) + (size_t(head) * cta.pass.context + position) * kRowBytes;
-  const bool kept = token < cta.pass.tokens;
-  const bool tiled = T > 1 && !cta.batched() && !(checks(cta) && position / kKvTile != cta.position / kKvTile);
+  if (T > 1 && !cta.batched() && !(checks(cta) && position / kKvTile != cta.position / kKvTile))
+    row.store(cta.s.own + (checks(cta) ? position % kKvTile : token) * kRowBytes, position);
+  if (kChecks<T> && !cta.batched()) {
 #pragma unroll
-  for (int i = 0; i < divide_up(kHeadPad / 2, 32); ++i) {
-    const int pair = pair_at(i);
-    if (pair >= kHeadPad / 2) break;
-    const bool exists = i < kPairSlots && pair < kPairs;
-    const int at = swizzled(pair / 4, position) * 16 + pair % 4 * 4;
-    const int value_at = swizzled(kHeadPad / 8 + pair / 4, position) * 16 + pair % 4 * 4;
-    const unsigned k = exists ? key.w[i < kPairSlots ? i : 0] : 0, v = exists ? value.w[i < kPairSlots ? i : 0] : 0;
-    if (tiled) {
-      *reinterpret_cast<unsigned*>(row + at) = k;
-      *reinterpret_cast<unsigned*>(row + value_at) = v;
-    }
-    if (kChecks<T> && !cta.batched()) {
-      cta.s.work.attention.own_value[token][pair] = v;
-      cta.s.work.attention.own_value[kChecks<T> ? T + token : 0][pair] = k;
-    }
-    if (kept) {
-      *reinterpret_cast<unsigned*>(cached + at) = k;
-      *reinterpret_cast<unsigned*>(cached + value_at) = v;
+    for (int i = 0; i < kPairSlots; ++i) {
+      if (pair_at(i) >= kHeadPad / 2) break;
+      cta.s.work.attention.own_value[token][pair_at(i)] = value.w[i];
+      cta.s.work.attention.own_value[kChecks<T> ? T + token : 0][pair_at(i)] = key.w[i];
     }
   }
+  if (token < cta.pass.tokens)
+    row.store(reinterpret_cast<char*>(cta.cache_of(w, token)) + (size_t(head) * cta.pass.context + position) * kRowBytes, position);
   __syncwarp();
 }
 
@@ -90,7 +78,7 @@ DEVICE void append(Cta<T>& cta, const HeadWords& from, const LayerWeights& w, co
     return key[0].here() && value.here();
   });
   norm_and_rotate<Heads, 1>(key, {&scale}, {&rotation});
-  store_position(cta, w, head, token, key[0], value);
+  store_position(cta, w, head, token, CachedRow(key[0], value), key[0], value);
 }
 
 /** The queries of a set, rotated, into this warp's scratch: of Q tokens from `first` on, all of the pass or one. Where `appends`, also key and
@@ -140,8 +128,9 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWo
       HeadVector<Heads::kFactor> queries[kEach];
 #pragma unroll
       for (int i = 0; i < kEach; ++i) queries[i] = vectors[i];
+      const CachedRow row(vectors[kEach], value);
       keep_own<kEach>(scratch, queries, vectors[kEach], value, set * 8);
-      store_position(cta, w, head, first, vectors[kEach], value);
+      store_position(cta, w, head, first, row, vectors[kEach], value);
     }
   } else if constexpr (kChecks<T>) {
     if (appends && checks(cta)) {

@@ -38,6 +38,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
       waited = true;
       tile.load(shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + at % kSlotTiles * (kKvTile * kRowBytes), (mine.tiles.begin + t) * kKvTile);
       read |= tile.bits();
+      if (kCodes) tile.clear_from(position - (mine.tiles.begin + t) * kKvTile);
       pass_slots(min(at + S::kTeam, before + count) / kSlotTiles);
     };
     if constexpr (!kFewRegisters<T>) fetch();

@@ -40,7 +40,7 @@ struct AttentionScratch {
 };
 
 /** Bytes of a position of the KV cache, and the tiles that a slot holds. */
-constexpr int kRowBytes = 2 * kHeadPad * int(sizeof(Cache));  // key and value of a position
+constexpr int kRowBytes = kPositionSize * int(sizeof(Cache));
 constexpr int kSlotTiles = kSlotBytes / (kKvTile * kRowBytes);
 static_assert(kSlotTiles >= 1, "a slot holds 16 positions of a head");
 
@@ -78,7 +78,7 @@ DEVICE Track consumer_track(const LaunchArgs& pass) {
 /** Where the cache of a layer has the sequence of a row; `cache` has it of slot 0. */
 template <class C>
 DEVICE C* slot_cache(const LaunchArgs& pass, C* cache, int row) {
-  return cache + pass.rows[row].slot * (size_t(kLayers) * kKvHeads * pass.context * 2 * kHeadPad);
+  return cache + pass.rows[row].slot * (size_t(kLayers) * kKvHeads * pass.context * kPositionSize);
 }
 
 /** A warp's view of its block. */

@@ -9,6 +9,13 @@ DEVICE uint4 load_shared(uint32_t address) {
   return v;
 }
 
+/** 8 bytes of shared memory. */
+DEVICE uint2 load_shared_pair(uint32_t address) {
+  uint2 v;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address) : "memory");
+  return v;
+}
+
 DEVICE void store_shared(uint32_t address, const uint4& v) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
@@ -208,8 +215,7 @@ struct ByteCell {
   DEVICE static uint4 numbers_of(const Codes& x) { return numbers_of_bytes(static_cast<const W*>(nullptr), x); }
 
   DEVICE unsigned load(uint32_t cell) {
-    Codes x;
-    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(cell + ::lane() * 8) : "memory");
+    const Codes x = load_shared_pair(cell + ::lane() * 8);
     const unsigned bits = scales.load(cell + kScalesAt);
     numbers = numbers_of(x);
     return bits | x.y;

@@ -1,14 +1,11 @@
 // Positions of the KV cache on the tensor cores: tiles of keys and values, and the running softmax over them.
-//
-// A position is kRowBytes: its key, then its value, in chunks of 16 bytes that are swizzled so that eight positions lie in different banks.
 #pragma once
-#include "heads.cuh"
-
-/** Chunk `chunk` of a position's row lies at this chunk. */
-DEVICE int swizzled(int chunk, int position) { return chunk ^ ((position & 1) << 2 | (position >> 1 & 3)); }
+#include "cached.cuh"
 
 constexpr float kLog2e = 1.44269504f;
 constexpr float kMaskedScore = -1e30f;  // the score of a position that does not count
+/** Weights times scales are as small as the scales: in fp16, which has few small numbers, in units as large as values may be. */
+constexpr float kWeightUnit = kScaledCache && std::is_same_v<Wire, fp16> ? 64 : 1;
 
 /** 2^x. */
 DEVICE float exp2_approx(float x) {
@@ -17,11 +14,17 @@ DEVICE float exp2_approx(float x) {
   return y;
 }
 
-/** Keys and values of 16 positions, in the registers of a warp. */
-struct KvTile {
+/** Keys and values of 16 positions, in the registers of a warp, where the cache has numbers. */
+struct PlainTile {
   static constexpr int kKeySteps = kHeadPad / 32, kValueSteps = kHeadPad / 16;
   uint4 keys[2][kKeySteps];    // positions lane / 4 and + 8, elements 32 k + 8 (lane % 4) on
   uint4 values[kValueSteps];   // transposed: rows are elements 16 i on, columns positions
+
+  DEVICE uint4 key(int half, int k) const { return keys[half][k]; }
+  DEVICE uint4 value(int i) const { return values[i]; }
+  /** Of position half * 8 + 2 (lane % 4) + i what its product with a query, and its weight in the sum of values, have to be multiplied by. */
+  DEVICE float key_scale(int, int) const { return 1; }
+  DEVICE float value_scale(int, int) const { return 1; }
 
   DEVICE void load(uint32_t rows, int first_position) {
     const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
@@ -62,6 +65,59 @@ struct KvTile {
   }
 };
 
+/** The same where the cache has codes, which become numbers when they are used. What lies behind the last position may have any scales. */
+struct ScaledTile {
+  static constexpr int kKeySteps = kHeadPad / 32, kValueSteps = kHeadPad / 16;
+  uint2 keys[2][kKeySteps];
+  uint2 values[kValueSteps];  // of positions 0 to 7, and the others
+  float2 scales[2][2];        // of key and value
+
+  DEVICE void load(uint32_t rows, int) {
+    const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int k = 0; k < kKeySteps; ++k) keys[half][k] = load_shared_pair(rows + (half * 8 + r) * kRowBytes + k * 32 + quad * 8);
+    const uint32_t row = rows + (lane & 15) * kRowBytes + kHeadPad + (lane >> 4) * 16;
+#pragma unroll
+    for (int i = 0; i < kValueSteps; i += 2)
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(values[i].x), "=r"(values[i].y), "=r"(values[i + 1].x), "=r"(values[i + 1].y)
+                   : "r"(row + i * 16)
+                   : "memory");
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const uint2 both = load_shared_pair(rows + (half * 8 + quad * 2 + i) * kRowBytes + ScaledRow::kScalesAt);
+        scales[half][i] = make_float2(__uint_as_float(both.x), __uint_as_float(both.y));
+      }
+  }
+
+  DEVICE uint4 key(int half, int k) const { return Cell<int8_block, 1>::numbers_of(keys[half][k]); }
+  DEVICE uint4 value(int i) const {
+    const uint2 v = values[i];
+    return make_uint4(from_bytes(v.x), from_bytes(v.x >> 8), from_bytes(v.y), from_bytes(v.y >> 8));
+  }
+  DEVICE float key_scale(int half, int i) const { return scales[half][i].x; }
+  DEVICE float value_scale(int half, int i) const { return scales[half][i].y * kWeightUnit; }
+
+  DEVICE void clear_from(int) {}  // any code is a number
+
+  DEVICE unsigned bits() const {
+    unsigned all = 0;
+#pragma unroll
+    for (int k = 0; k < kKeySteps; ++k) all |= keys[0][k].y | keys[1][k].y;
+#pragma unroll
+    for (int i = 0; i < kValueSteps; ++i) all |= values[i].y;
+#pragma unroll
+    for (const auto& half : scales) all |= __float_as_uint(half[0].y) | __float_as_uint(half[1].y);
+    return all;
+  }
+};
+
+using KvTile = std::conditional_t<kScaledCache, ScaledTile, PlainTile>;
+
 /** Running softmax of eight queries: lane / 4 is a query in scores, 2 (lane % 4) and + 1 are in `out`. */
 struct Running {
   float out[kHeadPad / 16][4] = {};
@@ -79,8 +135,9 @@ struct Running {
       const uint4 q = *reinterpret_cast<const uint4*>(mine + k * 32);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        multiply_tile(score[half][0], q.x, 0, q.y, 0, tile.keys[half][k].x, tile.keys[half][k].y);
-        multiply_tile(score[half][1], q.z, 0, q.w, 0, tile.keys[half][k].z, tile.keys[half][k].w);
+        const uint4 key = tile.key(half, k);
+        multiply_tile(score[half][0], q.x, 0, q.y, 0, key.x, key.y);
+        multiply_tile(score[half][1], q.z, 0, q.w, 0, key.z, key.w);
       }
     }
     float s[2][2], top = row_max;
@@ -89,7 +146,7 @@ struct Running {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const bool seen = counts(half * 8 + quad * 2 + i);
-        s[half][i] = seen ? (score[half][0][i] + score[half][1][i]) * (kAttnScale * kLog2e) : kMaskedScore;
+        s[half][i] = seen ? (score[half][0][i] + score[half][1][i]) * (kAttnScale * kLog2e) * tile.key_scale(half, i) : kMaskedScore;
         top = fmaxf(top, s[half][i]);
       }
     top = quad_max(top);
@@ -107,13 +164,17 @@ struct Running {
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        p[half][i] = s[half][i] == kMaskedScore ? 0.0f : exp2_approx(s[half][i] - top);
+        const bool seen = s[half][i] != kMaskedScore;
+        p[half][i] = seen ? exp2_approx(s[half][i] - top) : 0.0f;
         row_sum += p[half][i];
+        if (seen) p[half][i] *= tile.value_scale(half, i);
       }
     const unsigned p0 = pair_word(p[0][0], p[0][1]), p1 = pair_word(p[1][0], p[1][1]);
 #pragma unroll
-    for (int i = 0; i < kHeadPad / 16; ++i)
-      multiply_tile(out[i], tile.values[i].x, tile.values[i].y, tile.values[i].z, tile.values[i].w, p0, p1);
+    for (int i = 0; i < kHeadPad / 16; ++i) {
+      const uint4 value = tile.value(i);
+      multiply_tile(out[i], value.x, value.y, value.z, value.w, p0, p1);
+    }
   }
 
   /** Into the block's scratch, for queries [0, last]. */
@@ -128,7 +189,8 @@ struct Running {
       float* const elements = to.out[warp()][quad * 2 + c][r];
 #pragma unroll
       for (int i = 0; i < kHeadPad / 16; i += 2)
-        *reinterpret_cast<float4*>(elements + 2 * i) = make_float4(out[i][c], out[i][c + 2], out[i + 1][c], out[i + 1][c + 2]);
+        *reinterpret_cast<float4*>(elements + 2 * i) = make_float4(out[i][c] / kWeightUnit, out[i][c + 2] / kWeightUnit,
+                                                                   out[i + 1][c] / kWeightUnit, out[i + 1][c + 2] / kWeightUnit);
     }
   }
 };

@@ -1,6 +1,6 @@
 // A product: this block's tiles of 8 rows times the input that other blocks publish, each warp its part of the columns.
 #pragma once
-#include "lib/tensor.cuh"
+#include "tensor.cuh"
 #include "rows.cuh"
 
 /** A lane's part of 32 columns of the input, as the matrix instruction takes it. */

@@ -5,6 +5,8 @@
 
 namespace tiles {
 
+/** Bytes of a position where attention reads it: numbers, whatever the format of the cache. */
+constexpr int kRowBytes = 2 * kHeadPad * int(sizeof(Wire));
 constexpr int kKeyTileBytes = kKeyTile * kRowBytes;  // keys and values of a tile of positions
 constexpr int kQueryTile = 16 * kWarps;              // tokens of a unit
 constexpr int kHeadSteps = kHeadPad / 16;
@@ -17,8 +19,8 @@ struct AttendedUnit {
   const char* cached;  // of the kv head
   int layer, head, first_token, begin, end;
 
-  DEVICE AttendedUnit(const Block& b, const Cache* cache, int layer, int head, int first_token)
-      : cached(reinterpret_cast<const char*>(cache) + size_t(head / kGroup) * b.args.pass.context * kRowBytes),
+  DEVICE AttendedUnit(const Block& b, const Wire* positions, int layer, int head, int first_token)
+      : cached(reinterpret_cast<const char*>(positions) + size_t(head / kGroup) * b.args.pass.context * kRowBytes),
         layer(layer),
         head(head),
         first_token(first_token),

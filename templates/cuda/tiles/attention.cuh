@@ -12,12 +12,12 @@ namespace tiles {
 
 /** Attention of all heads and tokens: the longest units first, and dealt so that blocks have about as many positions. */
 template <class P>
-DEVICE void attend(Block& b, const Wire* queries, char* att, const Cache* cache, int layer) {
+DEVICE void attend(Block& b, const Wire* queries, char* att, const Wire* positions, int layer) {
   const int token_tiles = divide_up(b.tokens(), kQueryTile), units = token_tiles * kQHeads;
   for (int turn = 0; turn * b.count() < units; ++turn) {
     const int unit = snake(turn, b.index(), b.count());
     if (unit >= units) continue;
-    const AttendedUnit of(b, cache, layer, unit % kQHeads, (token_tiles - 1 - unit / kQHeads) * kQueryTile);
+    const AttendedUnit of(b, positions, layer, unit % kQHeads, (token_tiles - 1 - unit / kQHeads) * kQueryTile);
     if (b.feeds)
       feed_positions(b, of);
     else

@@ -1,7 +1,7 @@
 // Pieces of 16 bytes on their way from memory through shared memory to the matrix instructions.
 #pragma once
 #include "block.cuh"
-#include "lib/tensor.cuh"
+#include "stream/tensor.cuh"
 
 namespace tiles {
 

@@ -23,7 +23,7 @@ template <bool Bias, class S>
 struct HeadRows {
   const Block& b;
   Wire* queries;  // [tokens][kQHeads][kHeadPad]
-  Cache* cache;   // of the layer
+  Wire* positions;  // of the layer
   HeadNorms norms;
   const float* bias;  // in the order of the packed matrix
   int layer;
@@ -103,7 +103,7 @@ struct HeadRows {
       *reinterpret_cast<uint4*>(queries + (size_t(o.token) * kQHeads + o.row / kHeadDim) * kHeadPad + element) = words_of(x);
     } else {
       const int head = (o.row - kQDim) % kKvDim / kHeadDim;
-      uint4* const cached = reinterpret_cast<uint4*>(cache) + (size_t(head) * b.args.pass.context + position) * (kHeadPad / 4);
+      uint4* const cached = reinterpret_cast<uint4*>(positions) + (size_t(head) * b.args.pass.context + position) * (kHeadPad / 4);
       cached[swizzled((value ? kHeadPad / 8 : 0) + element / 8, position)] = words_of(x);
     }
   }

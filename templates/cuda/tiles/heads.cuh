@@ -42,14 +42,14 @@ DEVICE const float2* rotations_of(const Block& b, int layer, int position) {
   return reinterpret_cast<const float2*>(b.args.pass.rope + size_t(turned_by(layer, position)) * kHeadDim);
 }
 
-/** Word `word` of row `row` of the cache is the pair of a key here, or of a value behind the keys: swizzled as decoding reads it. */
+/** Word `word` of row `row` of the positions is the pair of a key here, or of a value behind the keys: swizzled as decoding reads it. */
 DEVICE int cache_word(int chunk, int word, int position) { return swizzled(chunk + word / 4, position) * 4 + word % 4; }
 
 /**
- * Queries of all tokens, normed and rotated, to `queries` [tokens][kQHeads][kHeadPad]; keys, normed and rotated, and values to the cache of
+ * Queries of all tokens, normed and rotated, to `queries` [tokens][kQHeads][kHeadPad]; keys, normed and rotated, and values to the positions of
  * the layer. `qkv` is [tokens][kQkvRows] in the order of the stream.
  */
-DEVICE void turn_heads(const Block& b, const Wire* qkv, Wire* queries, Cache* cache, const HeadNorms& norms, int layer) {
+DEVICE void turn_heads(const Block& b, const Wire* qkv, Wire* queries, Wire* positions, const HeadNorms& norms, int layer) {
   if (b.feeds) return;
   constexpr int kWords = kHeadPad / 2;
   for (int unit = b.index() * kWarps + warp(); unit < b.tokens() * kKvHeads; unit += b.count() * kWarps) {
@@ -59,7 +59,7 @@ DEVICE void turn_heads(const Block& b, const Wire* qkv, Wire* queries, Cache* ca
     HeadWords key(row + key_word(head));
     const HeadWords value(row + value_word(head));
     key.turn(norms.key, by);
-    unsigned* const cached = reinterpret_cast<unsigned*>(cache) + (size_t(head) * b.args.pass.context + position) * (2 * kWords);
+    unsigned* const cached = reinterpret_cast<unsigned*>(positions) + (size_t(head) * b.args.pass.context + position) * (2 * kWords);
 #pragma unroll
     for (int i = 0; i < divide_up(kWords, 32); ++i) {
       if (pair_at(i) >= kWords) break;

@@ -5,6 +5,7 @@
 #include "heads.cuh"
 #include "norm.cuh"
 #include "product.cuh"
+#include "rounded.cuh"
 #include "unpack.cuh"
 
 namespace tiles {

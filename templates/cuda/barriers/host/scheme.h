@@ -8,7 +8,7 @@ struct Scheme final : SchemeBase {
   /** Whose the tracks of a block are, in a profile: one of them is used. */
   static constexpr int kRoles[] = {kRoleBlock, kRoleBlock, kRoleBlock, kRoleBlock};
 
-  Needs needs() const override { return {kWeightBytes, 0, kHeadDim}; }
+  Needs needs() const override { return {kWeightBytes, 0, 2 * kHeadDim}; }
 
   void bind(Pass& pass, int, Arena& device, Arena& pinned) override {
     pass.weights = weights_ = device.take<char>(kWeightBytes);

@@ -12,7 +12,7 @@ struct PromptLaunches {
   static constexpr int kMostTokens = 0;
   static constexpr bool kMakesLogits = false;
   explicit PromptLaunches(const Gpu&) {}
-  void bind(Arena&, Arena&) {}
+  void bind(int, Arena&, Arena&) {}
   void launch(const Pass&, int, cudaStream_t) {}
   void launch_head(int, int, cudaStream_t) {}
   bool finished(int) const { return true; }

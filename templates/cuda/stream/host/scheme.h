@@ -13,7 +13,7 @@ struct Scheme final : SchemeBase {
   /** Whose the tracks of a block are, in a profile. */
   static constexpr int kRoles[] = {kRoleFirst, kRoleLast, kRoleProducer, kRolePublisher};
 
-  Needs needs() const override { return {kKeptBytes + kStreamBytes, kStagedBytes, kHeadPad}; }
+  Needs needs() const override { return {kKeptBytes + kStreamBytes, kStagedBytes, kPositionSize}; }
 
   void bind(Pass& pass, int sequences, Arena& device, Arena& pinned) override {
     pass.weights = kept_ = device.take<char>(kKeptBytes);

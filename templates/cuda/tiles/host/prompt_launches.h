@@ -20,9 +20,9 @@ class PromptLaunches {
     if (blocks_ == 0) throw Failure{kStatusDevice, "a block of the prompt's kernel does not fit on " + gpu.name};
   }
 
-  /** Takes its pieces. */
-  void bind(Arena& device, Arena& pinned) {
-    bind_prompt(args_, device.take<char>(kPromptBytes));
+  /** Takes its pieces, in an engine of so many positions. */
+  void bind(int context, Arena& device, Arena& pinned) {
+    bind_prompt(args_, device.take<char>(prompt_bytes(context)));
     args_.barrier = device.take<unsigned>(tiles::kBarrierWords);
     results_ = pinned.take<Result>(kMaxOutstanding);
 #if PROFILE
