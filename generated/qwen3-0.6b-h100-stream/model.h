@@ -176,7 +176,7 @@ struct LaunchArgs {
   Sampling sampling;
   int delays[kStageCount];     // cycles into a stage before which its input cannot be there
   unsigned long long timeout_ns;  // longest wait
-  const int* ids;              // [kPassTokens]
+  const int* ids;              // [kPassTokens]; of rows: in them
   const int* stop_ids;         // [stop_count]
   int* next;                   // [1] the chosen token; of rows [slots]
   int* counts;                 // [kVocab] what penalties count of each token, see host/noise.h; of rows [slots][kVocab]

@@ -8,8 +8,11 @@
 #include "finite.h"  // kNotFinite
 #include "row.h"
 
+/** In the place of a token to feed: the one chosen last for its sequence, by the pass before where passes have no rows. Of rows, or nullptr. */
+constexpr int32_t kLastChosen = -1;
+
 struct PassRequest {
-  const int32_t* ids;      // [count] on the host; nullptr: one token, the one the pass before sampled
+  const int32_t* ids;      // [count] on the host; nullptr: one token, kLastChosen
   int32_t count;           // 1..kPassTokens; without sample up to backend_prompt_tokens
   int32_t position;        // of the first token
   int32_t first_logits;    // logits rows of tokens [first_logits, count) are computed
