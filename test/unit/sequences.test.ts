@@ -96,8 +96,8 @@ describe.each([
     const prompts = [1, 2, 3, 4, 5];
     const replies = await together(prompts.map((id) => () => reply(engine, [id], { maxTokens: 40 })));
     expect(replies.map(({ said }) => said)).toEqual(prompts.map((id) => fakeReply([id], 40)));
-    // 200 tokens in passes of 4; were the fifth to wait for the others, there would be 80.
-    if (hasRows) expect(fake.work().passes - before).toBeLessThan(60);
+    // 200 tokens in passes of 4; were the fifth to wait for the others, there would be 80. Device 4 may have made all of one before the others come.
+    if (device < 2) expect(fake.work().passes - before).toBeLessThan(60);
   });
 
   it('go on behind their replies, and where they are reset; what is scored or appended is theirs', async () => {
@@ -367,6 +367,8 @@ describe('the arguments of sequences', () => {
     expect((await failureOf(sequence.append([512]))).message).toContain('ids[0] is 512');
     expect((await failureOf(sequence.append([]))).message).toBe('ids is empty');
     expect(() => sequence.reset(1)).toThrow('length is 1, not an integer from 0 to 0');
+    const stops = sequence.generate([1], { maxTokens: 1, stopIds: Array<number>(1025).fill(1) });
+    expect((await failureOf(read(stops))).message).toBe('1025 stop ids were given; there may be 1024');
     const drafts = sequence.generate([1], { maxTokens: 1, speculate: { tokens: 2 } });
     expect((await failureOf(read(drafts))).message).toContain('speculate: passes of several sequences');
     const auto = sequence.generate([1], { maxTokens: 3, speculate: 'auto' });
