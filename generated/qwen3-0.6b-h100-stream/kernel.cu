@@ -193,7 +193,7 @@ DEVICE void consume(const LaunchArgs& pass, SharedMemory<T>& s, char* ring) {
     if (!pass.head) break;
     Best best;
     stage_head(cta, model, words, table, best);
-    if (cta.batched()) keep_bests(cta, best);
+    if (cta.chooses_each()) keep_bests(cta, best);
     if (!pass.sample) break;
     if (end_step(cta, words.argmax_candidates, words.sampled_token, best, step, Stage::sample)) break;
     table.ids = &s.token;

@@ -171,13 +171,13 @@ struct LaunchArgs {
   int first_logits;  // tokens from here on get logits; tokens: none
   int head;          // 1: the LM head is wanted
   int sample;        // 1: choose the token that follows the last one
-  int keep_logits;   // 1: logits are stored even where the largest is chosen
+  int keep_logits;   // 1: logits are stored even where the largest is chosen; where the token after each is, only then
   int context;       // positions that the cache holds
   int stop_count;
   Sampling sampling;
   int delays[kStageCount];     // cycles into a stage before which its input cannot be there
   unsigned long long timeout_ns;  // longest wait
-  const int* ids;              // [kPassTokens]
+  const int* ids;              // [kPassTokens]; of rows: in them
   const int* stop_ids;         // [stop_count]
   int* next;                   // [1] the chosen token; of rows [slots]
   int* counts;                 // [kVocab] what penalties count of each token, see host/noise.h; of rows [slots][kVocab]
@@ -196,7 +196,7 @@ struct LaunchArgs {
   int batch;                   // 1: tokens are rows, each of a sequence of its own; all get logits, and the token after each is chosen
   BatchRow rows[kPassTokens];
   BatchShares shares;
-  uint64_t* bests;             // [kPassTokens][kBlocks] the best logit of a row in every block, see choose.cuh
+  uint64_t* bests;             // [kPassTokens][kBlocks] the best logit of a row, or of a token of a check, in every block, see choose.cuh
 #if PROFILE
   struct ProfileMark* profile;  // the tracks of a GPU
 #endif

@@ -5,11 +5,15 @@
 #include <vector>
 
 #include "abi.h"     // EngineOptions, Sampling, status codes
+#include "choice.h"  // has_penalties
 #include "finite.h"  // kNotFinite
 #include "row.h"
 
+/** In the place of a token to feed: the one chosen last for its sequence, by the pass before where passes have no rows. Of rows, or nullptr. */
+constexpr int32_t kLastChosen = -1;
+
 struct PassRequest {
-  const int32_t* ids;      // [count] on the host; nullptr: one token, the one the pass before sampled
+  const int32_t* ids;      // [count] on the host; nullptr: one token, kLastChosen
   int32_t count;           // 1..kPassTokens; without sample up to backend_prompt_tokens
   int32_t position;        // of the first token
   int32_t first_logits;    // logits rows of tokens [first_logits, count) are computed
@@ -33,6 +37,9 @@ constexpr int kMaxOutstanding = 4;
 /** Sequences of an engine, at most. */
 constexpr int kMostSequences = 16;
 
+/** Stop tokens of a reply, at most. */
+constexpr int kMostStops = 1024;
+
 // Every int is a status of the ABI table; on failure *error says why, for people.
 
 /** Device, arena for weights, KV cache, activations and logits, rope table, threads. Weights and cache begin as zeros. */
@@ -45,8 +52,6 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
 int backend_finish_load(Backend* backend, std::string* error);
 /** Direct pointer into the packed weights, or nullptr where the target has none (CUDA). */
 void* backend_map(Backend* backend, int64_t offset);
-/** Whether the choice of a token reads the counts of a sequence. */
-inline bool has_penalties(const Sampling& s) { return s.repetition_penalty != 1 || s.presence_penalty != 0 || s.frequency_penalty != 0; }
 /** Penalty counts of a sequence: ids [n] are its prompt; tokens sampled for it are counted by the backend from then on. A reply without
  *  penalties needs none: on a GPU they are a copy of kVocab numbers in front of its first pass. */
 int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error);

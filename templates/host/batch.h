@@ -1,12 +1,16 @@
 // Sequences of an engine, several at once. Each pass takes one token of every sequence that decodes, or a chunk of the prompt of one; no pass
 // does both, and a chunk ends where it would end alone. So a sequence is computed by the passes that it would have by itself.
+// Where the device has its own memory, a pass of tokens that nobody has seen yet is launched while the one before runs, and a sequence that
+// decodes alone has many passes in a launch.
 // One thread runs the passes; callers add jobs, stop them and fetch their tokens meanwhile.
 #pragma once
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,7 +70,7 @@ class Batch {
   /** A job of the sequence begins with the next pass. True: nobody runs passes, so the caller has serve() run. */
   bool generate(int32_t slot, GenerateJob job) {
     std::lock_guard<std::mutex> lock(mutex_);
-    Member& member = begin(slot, job.prompt);
+    Member& member = start_job(slot, job.prompt);
     member.mask = {job.masked, job.sampling.vocab};
     member.job = std::move(job);
     wake();
@@ -75,7 +79,7 @@ class Batch {
 
   bool score(int32_t slot, const ScoreJob& job) {
     std::lock_guard<std::mutex> lock(mutex_);
-    Member& member = begin(slot, job.ids);
+    Member& member = start_job(slot, job.ids);
     member.scores = true;
     member.first_scored = member.computed + job.first;
     member.outbox.progress.total = static_cast<int64_t>(job.ids.size());
@@ -115,8 +119,7 @@ class Batch {
     if (length < 0 || static_cast<size_t>(length) > member.tokens.size()) {
       fail(kStatusBadArgument, "cannot reset to %d: the positions in use are 0 to %zu", length, member.tokens.size());
     }
-    member.tokens.resize(static_cast<size_t>(length));
-    member.computed = member.outbox.progress.position = length;
+    keep_positions(member, length);
   }
 
   /** Gives a sequence the first positions of another in place of its own. The other may have a job, which changes none that are there. */
@@ -126,10 +129,10 @@ class Batch {
     const Member& other = opened(source);
     if (slot == source) fail(kStatusBadArgument, "a sequence cannot be copied to itself");
     check_range(other, 0, length);
-    clear(member);
+    keep_positions(member, 0);
     std::string error;
     check(backend_copy_positions(backend, source, slot, length, &error), error);
-    append(member, other.tokens.data(), length);
+    add_positions(member, other.tokens.data(), length);
   }
 
   /** backend_read_positions of a sequence, which may have a job. */
@@ -148,7 +151,7 @@ class Batch {
     std::string error;
     const auto count = static_cast<int32_t>(ids.size());
     check(backend_write_positions(backend, slot, member.computed, count, bytes, &error), error);
-    append(member, ids.data(), count);
+    add_positions(member, ids.data(), count);
   }
 
   /** Outbox::take of the sequence's job, and why it failed. */
@@ -173,8 +176,9 @@ class Batch {
   /** Runs passes until every job has ended. */
   template <class Stopping>
   void serve(Backend* backend, Stopping&& stopping) {
+    Passes passes(backend);
     for (over_ = false; !over_;) {
-      if (step(backend, stopping())) continue;
+      if (step(backend, passes, stopping())) continue;
       // All that run wait for masks.
       std::unique_lock<std::mutex> lock(mutex_);
       changed_.wait(lock, [&] { return news_; });
@@ -182,6 +186,13 @@ class Batch {
   }
 
  private:
+  /** How a job ended. */
+  struct Ending {
+    int32_t finish;
+    int status;
+    std::string error;
+  };
+
   struct Member {
     bool open = false;
     std::vector<int32_t> tokens;  // of the sequence: those in the cache, and while a job runs those that are next
@@ -195,6 +206,8 @@ class Batch {
     bool running = false;
     bool stop = false;
     bool counted = false;       // the backend has the counts for its penalties
+    int32_t in_flight = 0;      // passes under way that have a token of it
+    std::optional<Ending> ending;  // to come, once none is under way
     int64_t arrival = 0;
     std::chrono::steady_clock::time_point begin, first;
     Outbox outbox;
@@ -225,19 +238,21 @@ class Batch {
          static_cast<long long>(position) + count, member.computed);
   }
 
-  static void clear(Member& member) {
-    member.tokens.clear();
-    member.computed = member.outbox.progress.position = 0;
+  /** Forgets the positions from `length` on. */
+  static void keep_positions(Member& member, int32_t length) {
+    member.tokens.resize(static_cast<size_t>(length));
+    member.computed = member.outbox.progress.position = length;
   }
 
-  static void append(Member& member, const int32_t* ids, int32_t count) {
+  /** Tokens whose positions are in the cache already. */
+  static void add_positions(Member& member, const int32_t* ids, int32_t count) {
     member.tokens.insert(member.tokens.end(), ids, ids + count);
     member.computed += count;
     member.outbox.progress.position = member.computed;
   }
 
-  /** A sequence whose job begins with these tokens. */
-  Member& begin(int32_t slot, const std::vector<int32_t>& ids) {
+  /** Hands a sequence to the thread, with tokens that are to be fed. */
+  Member& start_job(int32_t slot, const std::vector<int32_t>& ids) {
     Member& member = idle(slot);
     check_room(member.computed, ids.size());
     member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
@@ -255,38 +270,81 @@ class Batch {
 
   static int32_t left(const Member& member) { return static_cast<int32_t>(member.tokens.size()) - member.computed; }
 
-  /** What ends, a chunk of the prompt that came first, and a pass of all that decode, but for tokens that wait for their masks. False: there
-   *  was nothing of it. */
-  bool step(Backend* backend, bool stopping) {
-    std::vector<int32_t> ending, decoding;
-    int32_t filling = -1;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      news_ = false;
-      for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
-        const Member& member = members_[slot];
-        if (!member.running) continue;
-        if (member.stop || stopping) {
-          ending.push_back(slot);
-        } else if (!member.mask.ready() && samples_next(backend, member)) {
-          continue;
-        } else if (left(member) == 1 && !member.scores) {
-          decoding.push_back(slot);
-        } else if (filling < 0 || member.arrival < members_[filling].arrival) {
-          filling = slot;
-        }
+  /** Passes of a launch under way: one of several sequences, or several of one. */
+  struct Flight {
+    std::vector<int32_t> slots;
+    bool rows, several;
+    int32_t steps;  // passes that were not waited for
+  };
+
+  /** What is to be done, by slot. */
+  struct Turn {
+    std::vector<int32_t> stopped, decoding;
+    int32_t filling = -1;  // whose prompt came first
+    bool in_turn = false;  // some job has to see a pass before the next one
+  };
+
+  /** Launches beyond the one that is waited for. One hides what is between two; each makes whoever joins wait for a pass more. */
+  static size_t launches_ahead(Backend* backend) { return static_cast<size_t>(std::min(1, passes_ahead(backend))); }
+
+  /** What ends, a chunk of the prompt that came first, and a pass of all that decode, but for tokens that wait for their masks; or what a pass
+   *  under way has made. False: there was nothing of it. */
+  bool step(Backend* backend, Passes& passes, bool stopping) {
+    Turn turn = look(backend, stopping);
+    for (const int32_t slot : turn.stopped) conclude(slot, kFinishAborted);
+    if (!flights_.empty() && !may_launch(backend, turn)) {
+      if (flights_.back().several && others_wait(turn, flights_.back().slots[0])) backend_stop(backend);
+      land(backend, passes);
+      return true;
+    }
+    if (turn.filling >= 0) fill(backend, passes, turn.filling);
+    const bool alone = turn.decoding.size() == 1 && turn.filling < 0 && !turn.in_turn;
+    const auto most = static_cast<size_t>(backend_rows(backend));
+    if (turn.decoding.size() > most) {  // in turns, from the slot behind the last one that had its turn
+      const auto next = std::upper_bound(turn.decoding.begin(), turn.decoding.end(), last_);
+      std::rotate(turn.decoding.begin(), next, turn.decoding.end());
+      turn.decoding.resize(most);
+    }
+    if (!turn.decoding.empty()) decode(backend, passes, turn.decoding, alone);
+    return !turn.stopped.empty() || turn.filling >= 0 || !turn.decoding.empty();
+  }
+
+  Turn look(Backend* backend, bool stopping) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    news_ = false;
+    Turn turn;
+    for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
+      const Member& member = members_[slot];
+      if (!member.running || member.ending) continue;
+      turn.in_turn |= member.job.masked || member.job.wants_logprobs();
+      if (member.stop || stopping) {
+        turn.stopped.push_back(slot);
+      } else if (!member.mask.ready() && samples_next(backend, member)) {
+        continue;
+      } else if (left(member) == 1 && !member.scores) {
+        if (member.in_flight == 0 || most_steps(member) > 0) turn.decoding.push_back(slot);
+      } else if (turn.filling < 0 || member.arrival < members_[turn.filling].arrival) {
+        turn.filling = slot;
       }
     }
-    for (const int32_t slot : ending) end(slot, kFinishAborted);
-    if (filling >= 0) fill(backend, filling);
-    const auto most = static_cast<size_t>(backend_rows(backend));
-    if (decoding.size() > most) {  // in turns, from the slot behind the last one that had its turn
-      const auto next = std::upper_bound(decoding.begin(), decoding.end(), last_);
-      std::rotate(decoding.begin(), next, decoding.end());
-      decoding.resize(most);
-    }
-    if (!decoding.empty()) decode(backend, decoding);
-    return !ending.empty() || filling >= 0 || !decoding.empty();
+    return turn;
+  }
+
+  /** Passes that a reply may have behind those that are under way. */
+  int32_t most_steps(const Member& member) const {
+    const auto tokens = static_cast<int32_t>(member.outbox.tokens.size());
+    return std::min(member.job.max_tokens - tokens, context_ - member.computed) - member.in_flight;
+  }
+
+  /** Whether what is to be done can follow the passes under way, though nobody knows what they will choose: not those of a launch of several,
+   *  of which nobody knows how many will run. */
+  bool may_launch(Backend* backend, const Turn& turn) const {
+    return flights_.size() <= launches_ahead(backend) && !flights_.back().several && turn.filling < 0 && !turn.in_turn && !turn.decoding.empty();
+  }
+
+  /** Whether anything is to be done that is not this sequence's next pass. */
+  static bool others_wait(const Turn& turn, int32_t slot) {
+    return turn.filling >= 0 || !turn.stopped.empty() || turn.decoding.size() > 1 || (turn.decoding.size() == 1 && turn.decoding[0] != slot);
   }
 
   /** Whether the next pass of a sequence chooses a token. */
@@ -313,8 +371,8 @@ class Batch {
     prepare_choice(backend, slot, member.job, member.tokens);
   }
 
-  /** Feeds a chunk of a prompt, the last one with the first token of the reply; or of what is scored. */
-  void fill(Backend* backend, int32_t slot) {
+  /** Feeds a chunk of a prompt, the last one with the first token of the reply; or of what is scored. With nothing under way. */
+  void fill(Backend* backend, Passes& passes, int32_t slot) {
     Member& member = members_[slot];
     int32_t token = -1;
     PassRequest request{};
@@ -332,16 +390,15 @@ class Batch {
     std::string error;
     const int status = guarded(&error, [&] {
       if (request.sample) prepare(backend, slot);
-      Passes passes(backend);
       passes.enqueue(request);
       token = passes.wait();
       if (member.scores && token != kAbandoned) keep_logits(backend, member, request);
     });
-    if (status != kStatusOk) return end(slot, kFinishNone, status, error);
-    if (token == kAbandoned) return end(slot, kFinishAborted);
+    if (status != kStatusOk) return conclude(slot, kFinishNone, status, error);
+    if (token == kAbandoned) return conclude(slot, kFinishAborted);
     advance(slot, request.count);
     if (request.sample) return take(backend, slot, token, 0);
-    if (left(member) == 0) end(slot, kFinishNone);
+    if (left(member) == 0) conclude(slot, kFinishNone);
   }
 
   static void keep_logits(Backend* backend, Member& member, const PassRequest& request) {
@@ -351,38 +408,69 @@ class Batch {
     fetch_logits(backend, rows, request.position + request.first_logits, member.logits.data() + before);
   }
 
-  /** Feeds the last token of each of these sequences, and takes the one behind it. */
-  void decode(Backend* backend, const std::vector<int32_t>& slots) {
-    std::vector<int32_t> ids, chosen(kModel.pass_tokens);
+  /** Launches a pass of the last token of each of these sequences; for one that decodes alone as many passes as a launch has. */
+  void decode(Backend* backend, Passes& passes, const std::vector<int32_t>& slots, bool alone) {
+    std::vector<int32_t> ids;
     std::vector<Row> rows;
     for (const int32_t slot : slots) {
       const Member& member = members_[slot];
-      ids.push_back(member.tokens.back());
-      rows.push_back({slot, member.computed, &member.job.sampling});
+      ids.push_back(member.in_flight > 0 ? kLastChosen : member.tokens.back());
+      rows.push_back({slot, member.computed + member.in_flight, &member.job.sampling});
     }
+    const Member& first = members_[slots[0]];
     PassRequest request{};
-    request.ids = ids.data();
+    request.ids = slots.size() == 1 && first.in_flight > 0 ? nullptr : ids.data();
     request.count = static_cast<int32_t>(ids.size());
     request.slot = rows[0].slot;
     request.position = rows[0].position;
     request.sampling = rows[0].sampling;
     request.sample = true;
     for (const int32_t slot : slots) request.keep_logits |= members_[slot].job.wants_logprobs();
-    request.steps = 1;
-    if (backend_rows(backend) > 1) request.rows = rows.data();  // one too: on a CPU its bits are those of a row among others
+    request.steps = alone ? std::max(1, std::min(backend_steps(backend), most_steps(first))) : 1;
+    request.stop_ids = first.job.stop_ids.data();
+    request.stop_count = static_cast<int32_t>(first.job.stop_ids.size());
+    // One row too: on a CPU its bits are those of a row among others.
+    if (backend_rows(backend) > 1 && request.ids && request.steps == 1) request.rows = rows.data();
     std::string error;
     const int status = guarded(&error, [&] {
       for (const int32_t slot : slots) prepare(backend, slot);
-      Passes passes(backend);
       passes.enqueue(request);
-      chosen[0] = passes.wait();
-      if (request.rows) backend_chosen(backend, chosen.data());
     });
     last_ = slots.back();
+    if (status != kStatusOk) {
+      for (const int32_t slot : slots) conclude(slot, kFinishNone, status, error);
+      return;
+    }
+    for (const int32_t slot : slots) members_[slot].in_flight += request.steps;
+    flights_.push_back({slots, request.rows != nullptr, request.steps > 1, request.steps});
+  }
+
+  /** Waits for the oldest pass under way, and takes what it has chosen; of sequences that have ended, nothing. */
+  void land(Backend* backend, Passes& passes) {
+    Flight& flight = flights_.front();
+    std::vector<int32_t> chosen(kModel.pass_tokens);
+    int32_t steps = 1;
+    std::string error;
+    const int status = guarded(&error, [&] {
+      chosen[0] = passes.wait();
+      if (flight.rows) backend_chosen(backend, chosen.data());
+    });
+    const bool has_run = status == kStatusOk && (flight.rows || chosen[0] != -1);
+    // Behind a step that did not run none does.
+    for (; !has_run && steps < flight.steps; ++steps) {
+      std::string ignored;
+      guarded(&ignored, [&] { passes.wait(); });
+    }
+    const std::vector<int32_t> slots = flight.slots;
+    if ((flight.steps -= steps) == 0) flights_.pop_front();
     for (size_t i = 0; i < slots.size(); ++i) {
-      if (status != kStatusOk) {
-        end(slots[i], kFinishNone, status, error);
-      } else {
+      Member& member = members_[slots[i]];
+      member.in_flight -= steps;
+      if (member.ending) {
+        if (member.in_flight == 0) end(slots[i], *member.ending);
+      } else if (status != kStatusOk) {
+        conclude(slots[i], kFinishNone, status, error);
+      } else if (has_run) {
         advance(slots[i], 1);
         take(backend, slots[i], chosen[i], static_cast<int32_t>(i));
       }
@@ -407,7 +495,7 @@ class Batch {
       check_token(token, member.computed - 1);
       logprobs = logprobs_of_row(backend, member.job, row, token, member.computed - 1);
     });
-    if (status != kStatusOk) return end(slot, kFinishNone, status, error);
+    if (status != kStatusOk) return conclude(slot, kFinishNone, status, error);
     int32_t finish = kFinishNone;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -422,14 +510,24 @@ class Batch {
       if (finish == kFinishNone && member.computed == context_) finish = kFinishContext;
       if (finish == kFinishNone) signal();
     }
-    if (finish != kFinishNone) end(slot, finish);
+    if (finish != kFinishNone) conclude(slot, finish);
   }
 
-  /** The job has ended, and keeps what is in the cache. With the last one the thread leaves: whoever adds another has serve() run again. */
-  void end(int32_t slot, int32_t finish, int status = kStatusOk, const std::string& error = "") {
+  /** The job has ended, and is told so once no pass under way has a token of it: until then the place in the cache is not its caller's. */
+  void conclude(int32_t slot, int32_t finish, int status = kStatusOk, const std::string& error = "") {
+    const Ending ending{finish, status, error};
+    if (members_[slot].in_flight == 0) return end(slot, ending);
+    members_[slot].ending = ending;
+  }
+
+  /** Gives a sequence back to its caller, with what is in the cache. With the last one the thread leaves: whoever adds another has serve() run
+   *  again. */
+  void end(int32_t slot, Ending ending) {
     std::lock_guard<std::mutex> lock(mutex_);
     Member& member = members_[slot];
+    const auto& [finish, status, error] = ending;
     member.running = false;
+    member.ending.reset();
     member.tokens.resize(static_cast<size_t>(member.computed));
     if (status != kStatusOk || finish == kFinishAborted) member.logits.clear();
     member.outbox.progress.state = status == kStatusOk ? kJobDone : kJobFailed;
@@ -463,5 +561,6 @@ class Batch {
   bool signalled_ = false;
   int64_t arrivals_ = 0;
   bool over_ = false;   // the thread's own, as is what follows
+  std::deque<Flight> flights_;  // in their order
   int32_t last_ = -1;   // slot that was the last of a pass
 };

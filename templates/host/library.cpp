@@ -198,6 +198,7 @@ std::vector<float> copy_biases(const void* biases, const std::vector<int32_t>& i
 GenerateJob copy_job(const GenerateArgs* args) {
   require(args != nullptr, "args is null");
   require(args->max_tokens >= 1, "max_tokens is not at least 1");
+  if (args->stop_count > kMostStops) fail(kStatusBadArgument, "%d stop ids were given; there may be %d", args->stop_count, kMostStops);
   check_sampling(args->sampling);
   require(args->draft_tokens >= -1, "draft_tokens is below -1");
   require(args->draft_ngram >= 1 || args->draft_tokens == 0, "draft_ngram is not at least 1");
@@ -226,6 +227,13 @@ void copy_logits(const std::vector<float>& logits, void* out, int32_t rows) {
     fail(kStatusBadArgument, "%d rows of logits were asked for, and there are %zu", rows, logits.size() / vocab);
   }
   std::copy(logits.begin(), logits.end(), static_cast<float*>(out));
+}
+
+/** take(ids, log probabilities, capacity) of the last tokens. */
+template <class Take>
+void take_logprobs(void* ids, void* logprobs, int32_t capacity, Take&& take) {
+  require(capacity >= 0 && ((ids != nullptr && logprobs != nullptr) || capacity == 0), "ids or logprobs is null, or capacity is negative");
+  take(static_cast<int32_t*>(ids), static_cast<float*>(logprobs), capacity);
 }
 
 int load_threads(const EngineOptions& options) {
@@ -340,10 +348,7 @@ int32_t ol_poll(Engine* engine, Progress* out, void* tokens, int32_t capacity) n
 }
 
 int32_t ol_logprobs(Engine* engine, void* ids, void* logprobs, int32_t capacity) noexcept {
-  return call(engine, [&] {
-    require(capacity >= 0 && ((ids != nullptr && logprobs != nullptr) || capacity == 0), "ids or logprobs is null, or capacity is negative");
-    engine->thread.take_logprobs(static_cast<int32_t*>(ids), static_cast<float*>(logprobs), capacity);
-  });
+  return call(engine, [&] { take_logprobs(ids, logprobs, capacity, [&](auto... to) { engine->thread.take_logprobs(to...); }); });
 }
 
 int32_t ol_mask(Engine* engine, void* words, int32_t count) noexcept {
@@ -414,10 +419,7 @@ int32_t ol_sequence_poll(Engine* engine, int32_t slot, Progress* out, void* toke
 }
 
 int32_t ol_sequence_logprobs(Engine* engine, int32_t slot, void* ids, void* logprobs, int32_t capacity) noexcept {
-  return call(engine, [&] {
-    require(capacity >= 0 && ((ids != nullptr && logprobs != nullptr) || capacity == 0), "ids or logprobs is null, or capacity is negative");
-    engine->batch.take_logprobs(slot, static_cast<int32_t*>(ids), static_cast<float*>(logprobs), capacity);
-  });
+  return call(engine, [&] { take_logprobs(ids, logprobs, capacity, [&](auto... to) { engine->batch.take_logprobs(slot, to...); }); });
 }
 
 int32_t ol_sequence_mask(Engine* engine, int32_t slot, void* words, int32_t count) noexcept {

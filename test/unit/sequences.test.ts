@@ -42,8 +42,10 @@ describe.each([
   ['on a device', 1],
   ['on a device whose passes have one sequence', 2],
   ['on a device that takes prompts of many tokens', 3],
+  ['on a device whose passes have rows, or many steps', 4],
 ])('sequences over a backend %s', (_, device) => {
   const ready = (sequences = 4) => readyEngine({ device, sequences, context: 300 });
+  const hasRows = device < 2 || device === 4;
 
   it('each say what they say alone, with penalties, seeds and ends of their own', async () => {
     const engine = await ready(4);
@@ -62,7 +64,7 @@ describe.each([
       fakePenalisedReply(prompts[3]!, 20),
     ]);
     expect(replies.every(({ finish }) => finish === 'length')).toBe(true);
-    expect(fake.mostRows()).toBe(device < 2 ? 4 : 0);
+    expect(fake.mostRows()).toBe(hasRows ? 4 : 0);
   });
 
   it('join and leave at any pass', async () => {
@@ -85,7 +87,7 @@ describe.each([
       }
     });
     await together(loads);
-    expect(fake.mostRows()).toBe(device < 2 ? 4 : 0);
+    expect(fake.mostRows()).toBe(hasRows ? 4 : 0);
   });
 
   it('take turns where more decode than a pass has rows', async () => {
@@ -94,7 +96,7 @@ describe.each([
     const prompts = [1, 2, 3, 4, 5];
     const replies = await together(prompts.map((id) => () => reply(engine, [id], { maxTokens: 40 })));
     expect(replies.map(({ said }) => said)).toEqual(prompts.map((id) => fakeReply([id], 40)));
-    // 200 tokens in passes of 4; were the fifth to wait for the others, there would be 80.
+    // 200 tokens in passes of 4; were the fifth to wait for the others, there would be 80. Device 4 may have made all of one before the others come.
     if (device < 2) expect(fake.work().passes - before).toBeLessThan(60);
   });
 
@@ -297,6 +299,62 @@ describe.each([
   });
 });
 
+describe('passes of tokens that nobody has seen yet', () => {
+  const penalised: Sampling = { ...greedy, repetition_penalty: 1.1 };
+
+  it.each([
+    ['none in host memory', 0, 1],
+    ['one on a device', 1, 2],
+    ['one on a device of many steps', 4, 2],
+  ])('are launched: %s', async (_, device, most) => {
+    const engine = await readyEngine({ device, sequences: 3 });
+    const replies = await together(
+      [1, 2, 3].map((id) => () => reply(engine, [id], { maxTokens: 30, sampling: penalised })),
+    );
+    expect(replies.map(({ said }) => said)).toEqual([1, 2, 3].map((id) => fakePenalisedReply([id], 30)));
+    expect(fake.mostOutstanding()).toBe(most);
+  });
+
+  it('leave nothing behind in a sequence whose reply has ended before them', async () => {
+    const engine = await readyEngine({ device: 1, sequences: 2 });
+    await using other = engine.open();
+    await using sequence = engine.open();
+    const whole = fakePenalisedReply([1, 2], 20);
+    const stopIds = [whole[4]!];
+    const [, first] = await together([
+      () => read(other.generate([9, 9], { maxTokens: 200 })),
+      () => read(sequence.generate([1, 2], { maxTokens: 20, stopIds, sampling: penalised })),
+    ]);
+    const { ids } = first!;
+    expect(ids).toEqual(whole.slice(0, whole.indexOf(whole[4]!) + 1));
+    expect(sequence.position).toBe(2 + ids.length - 1);
+    // Another than the one that was fed to the pass that is thrown away.
+    const { ids: more } = await read(sequence.generate([7], { maxTokens: 5, sampling: penalised }));
+    expect(more).toEqual(fakePenalisedReply([1, 2, ...ids.slice(0, -1), 7], 5));
+  });
+
+  it('are as many as a launch has where one sequence decodes alone, and end for whoever joins', async () => {
+    const engine = await readyEngine({ device: 4, sequences: 2 });
+    const before = fake.work().requests;
+    const alone = await reply(engine, [1, 2, 3], { maxTokens: 60, sampling: penalised });
+    expect(alone.said).toEqual(fakePenalisedReply([1, 2, 3], 60));
+    expect(fake.work().requests - before).toBe(2); // the prompt with its first token, and all others
+    await using long = engine.open();
+    const abort = new AbortController();
+    const prompt = [tokens.slow, 4];
+    const running = long.generate(prompt, { maxTokens: 60, sampling: penalised, signal: abort.signal });
+    const said = [...((await running.next()).value as readonly number[])];
+    const { passes } = fake.work();
+    const joined = await reply(engine, [5, 6], { maxTokens: 3, sampling: penalised });
+    expect(joined.said).toEqual(fakePenalisedReply([5, 6], 3));
+    expect(fake.work().passes - passes).toBeLessThan(30); // of 60 that the launch has
+    abort.abort();
+    const rest = await read(running);
+    const all = [...said, ...rest.ids];
+    expect(all).toEqual(fakePenalisedReply(prompt, 60).slice(0, all.length));
+  });
+});
+
 describe('the arguments of sequences', () => {
   it('are refused by name', async () => {
     for (const sequences of [0, 17, 1.5]) {
@@ -309,6 +367,8 @@ describe('the arguments of sequences', () => {
     expect((await failureOf(sequence.append([512]))).message).toContain('ids[0] is 512');
     expect((await failureOf(sequence.append([]))).message).toBe('ids is empty');
     expect(() => sequence.reset(1)).toThrow('length is 1, not an integer from 0 to 0');
+    const stops = sequence.generate([1], { maxTokens: 1, stopIds: Array<number>(1025).fill(1) });
+    expect((await failureOf(read(stops))).message).toBe('1025 stop ids were given; there may be 1024');
     const drafts = sequence.generate([1], { maxTokens: 1, speculate: { tokens: 2 } });
     expect((await failureOf(read(drafts))).message).toContain('speculate: passes of several sequences');
     const auto = sequence.generate([1], { maxTokens: 3, speculate: 'auto' });

@@ -278,7 +278,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     pass.first_logits = request.first_logits;
     pass.sample = request.sample;
     if (request.sampling) pass.sampling = *request.sampling;
-    pass.ids = request.ids ? b.ids.send(launch.slot, request.ids, request.count, stream) : pass.next;
+    if (request.ids && !batch) pass.ids = b.ids.send(launch.slot, request.ids, request.count, stream);
     if (launch.prompt) {
       b.prompts.launch(pass, launch.slot, stream);
     } else {
@@ -288,6 +288,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
       for (Row& row : rows) row.bias = masked_bias_of(b, row.slot);
       made.rows = batch ? rows.data() : nullptr;
       b.scheme.prepare(pass, made, launch.slot, stream);
+      if (!request.ids) pass.ids = pass.next;
       check_cuda(kernel_launch(pass, b.blocks, stream), "kernel_launch");
       b.scheme.collect(launch, stream);
     }

@@ -1,5 +1,6 @@
 // The next token, by one block. Nothing here depends on the order of a sum: masses are integers, noise belongs to the token.
 #pragma once
+#include "host/choice.h"
 #include "host/finite.h"
 #include "host/noise.h"
 #include "block.cuh"
@@ -240,8 +241,7 @@ struct Listed {
 /** The body of sample. */
 DEVICE void choose_token(float* scratch, const float* values, const Sampling& s, int* counts, const float* bias, int position, int* next) {
   const int vocab = s.vocab > 0 ? min(s.vocab, kVocab) : kVocab;
-  const bool penalties = s.repetition_penalty != 1 || s.presence_penalty != 0 || s.frequency_penalty != 0;
-  const Logits logits{values, penalties ? counts : nullptr, bias, s.repetition_penalty, s.presence_penalty, s.frequency_penalty,
+  const Logits logits{values, has_penalties(s) ? counts : nullptr, bias, s.repetition_penalty, s.presence_penalty, s.frequency_penalty,
                       Divisor(s.repetition_penalty), vocab};
   Choice choice;
   block_sync();

@@ -65,7 +65,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     cta.sync();  // the next row takes its place
   });
   pass_slots(divide_up(before, kSlotTiles));
-  if constexpr (kSplits == 1) {
+  if (share == 0 && rows_are_whole(cta.pass)) {
     // Nothing is merged, so nobody else publishes what products read of tokens without a row.
     constexpr int kWords = kGroup * kPairs;
     for (int i = cta.pass.tokens * kWords + int(threadIdx.x); i < T * kWords; i += kThreads)

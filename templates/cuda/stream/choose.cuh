@@ -25,10 +25,7 @@ struct Best {
   DEVICE static int token_of(uint64_t value) { return value >> 32 == kStrangeKey ? kNotFinite : id_of(value); }
 };
 
-/** True when every block can find the token itself: the largest logit, no bias, no penalties. */
-BOTH inline bool is_greedy(const Sampling& s, const float* bias) {
-  return !bias && !(s.temperature > 0) && s.repetition_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0;
-}
+/** True when every block can find the token itself. */
 BOTH inline bool is_greedy(const LaunchArgs& pass) { return is_greedy(pass.sampling, pass.bias); }
 
 /** Ids below this may be chosen. */
@@ -38,14 +35,14 @@ DEVICE int known_ids(const Sampling& s) { return s.vocab > 0 ? min(s.vocab, kVoc
 struct LogitRows {
   const LaunchArgs& pass;
   const bool stores;
-  const int token;  // the one of whose logits this thread looks for the best; of a batch that of all its outputs
+  const int token;  // the one of whose logits this thread looks for the best; where each is asked for, that of all its outputs
   const int limit;  // ids that may be chosen
 
   template <int T>
   DEVICE explicit LogitRows(const Cta<T>& cta)
       : pass(cta.pass),
-        stores(cta.batched() ? pass.keep_logits : !pass.sample || pass.keep_logits || !is_greedy(pass)),
-        token(cta.batched() ? int(threadIdx.x) / 4 % T : pass.tokens - 1),
+        stores(cta.chooses_each() ? pass.keep_logits : !pass.sample || pass.keep_logits || !is_greedy(pass)),
+        token(cta.chooses_each() ? int(threadIdx.x) / 4 % T : pass.tokens - 1),
         limit(known_ids(cta.batched() ? pass.rows[token].sampling : pass.sampling)) {}
 
   DEVICE void take(const Output& o, Best& best) const {
@@ -179,7 +176,7 @@ DEVICE void sample_logits(const LaunchArgs& pass) {
   const int row = int(blockIdx.x), first = pass.batch ? row : pass.check ? 0 : pass.tokens - 1, end = pass.batch ? row + 1 : pass.tokens;
   for (int token = first; token < end; ++token) {
     const ToChoose by = to_choose(pass, token);
-    if (pass.batch && is_greedy(by.sampling, by.bias)) {
+    if ((pass.batch || pass.check) && is_greedy(by.sampling, by.bias)) {
       const int best = Best::token_of(block_largest(int(threadIdx.x) < kBlocks ? pass.bests[token * kBlocks + int(threadIdx.x)] : 0));
       if (threadIdx.x == 0) {
         *by.next = best;

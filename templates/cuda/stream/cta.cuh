@@ -109,6 +109,12 @@ struct Cta {
     return false;
   }
 
+  /** True in a pass that chooses the token after each of its tokens: behind it, from the best logits of all blocks or from those that are stored. */
+  DEVICE bool chooses_each() const {
+    if constexpr (T > 1) return pass.batch || pass.check;
+    return false;
+  }
+
   DEVICE int position_of(int token) const { return batched() ? pass.rows[token].position : position + token; }
 
   /** Where the cache of a layer has the sequence of a token. */

@@ -28,12 +28,14 @@ struct InputCell {
   }
 };
 
-/** A lane's sums over this warp's columns, to [quad of rows][token][4][kSumStride]. */
+/** A lane's sums over this warp's columns, to [quad of rows][token][4][kSumStride]. From eight tokens on a warp has another place in the row of
+ *  each output, so that its lanes store to banks of their own. */
 template <int T, int N>
 DEVICE void store_sums(float* sums, int tile, const float (&sum)[N]) {
   const unsigned lane = unsigned(opaque(::lane())), group = lane >> 2, quad = lane & 3;
   const auto at = [&](unsigned row, unsigned token) -> float& {
-    return sums[(((unsigned(tile) * 2 + row / 4) * T + token) * 4 + row % 4) * kSumStride + unsigned(warp())];
+    const unsigned place = T < 8 ? unsigned(warp()) : (unsigned(warp()) + token % 8 / 2 * 2 + row / 4) % kWarps;
+    return sums[(((unsigned(tile) * 2 + row / 4) * T + token) * 4 + row % 4) * kSumStride + place];
   };
   if constexpr (T <= 4) {
     if (quad < T) at(group, quad) = sum[0];

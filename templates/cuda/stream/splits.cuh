@@ -31,12 +31,15 @@ DEVICE TokenSplits splits_of(const Cta<T>& cta, int token) {
 /** Whether a block that has all positions of a token publishes the head's output; else it publishes a split like any other. */
 constexpr bool kWholeHeads = splits_at(0) == 1;
 
+/** Whether every row of a batch is whole: a block publishes a head's output of it, and nothing is merged. */
+DEVICE bool rows_are_whole(const LaunchArgs& pass) { return kWholeHeads && pass.shares.most == 1; }
+
 /** Merges the splits of a head: the blocks of the head share its words. Eight items a warp, four lanes an item that share the splits. */
 template <int T, class Partial, class Att>
 DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, Stage stage) {
   const int head = opaque(cta.index() / kSplits), share = cta.index() % kSplits;
   const int shares = cta.batched() ? kSplits : splits_at(cta.position);  // blocks that merge
-  if (cta.index() >= kUnits || share >= shares || (!cta.batched() && shares == 1)) return;
+  if (cta.index() >= kUnits || share >= shares || (cta.batched() ? rows_are_whole(cta.pass) : shares == 1)) return;
   constexpr int kItems = SplitWords<T>::kItems, kSide = 8, kShare = divide_up(kSplits, 4);
   const int begin = dealt(kItems, share, shares), end = dealt(kItems, share + 1, shares);
   const Published from = partial.of(cta.epoch);

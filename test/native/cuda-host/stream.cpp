@@ -85,7 +85,7 @@ static void decode_rows(const Pass& pass) {
   for (int i = 0; i < pass.tokens; ++i) {
     const BatchRow& row = pass.rows[i];
     if (row.slot != i + 1 || pass.reply[i] != 0) kernel().wrong = "a row";
-    const int token = token_after(row.id, row.position + 1);
+    const int token = token_after(row.id < 0 ? pass.next[row.slot] : row.id, row.position + 1);
     pass.next[row.slot] = token;
     pass.counts[int64_t{row.slot} * kVocab + token] += kChosenOnce;
     static_cast<volatile unsigned*>(pass.reply)[i] = unsigned(token) + 1;

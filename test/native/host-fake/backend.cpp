@@ -1,8 +1,8 @@
 // A backend without a model, for tests of the host code: the next token is a hash of all tokens fed so far.
 // Device 0 shares its memory with the host and runs a pass when it is waited for, as the CPU target does;
 // device 1 takes copies and runs passes on a thread of its own, as a GPU does; device 2 also takes requests of many steps,
-// device 3 prompts of many tokens. Devices 0 and 1 check drafts, and their passes have rows of several sequences. Device 4 takes many steps and
-// checks drafts, some positions fewer than others. Where it samples with top_k, text repeats after so many tokens, but for a share min_p of them.
+// device 3 prompts of many tokens. Devices 0, 1 and 4 check drafts, and their passes have rows of several sequences. Device 4 takes many steps,
+// too, and checks fewer drafts at some positions than at others. Where it samples with top_k, text repeats after so many tokens, but for a share min_p of them.
 // Device 7 does not exist.
 #include "backend.h"
 
@@ -67,7 +67,7 @@ struct Backend {
   std::vector<int32_t> forced;   // [sequences] the token with the largest bias; -1: there are none
   std::vector<std::vector<bool>> masks;  // [sequences][kVocab] tokens that may be chosen; empty: all may
   std::vector<float> logits;     // [most tokens of a request][kVocab], row 0 of token first_logits
-  int32_t sampled = -1;
+  std::vector<int32_t> sampled;  // [sequences] the token chosen last
   std::vector<int32_t> chosen;  // by the step waited for last
   FakeDrafter drafter;
   int most_outstanding = 0;
@@ -82,7 +82,7 @@ struct Backend {
   std::deque<Request> requests;
   std::deque<Result> results;      // one a step
   std::deque<int32_t> outstanding;  // steps of each request that are not yet waited for
-  bool stop = false;                // ends what is outstanding
+  std::atomic<bool> stop{false};    // ends what is outstanding
   bool quit = false;
   std::thread device;
 };
@@ -92,7 +92,7 @@ static std::atomic<int> alive{0};
 constexpr int kAnyNumber = -1;
 static std::mutex allowed_mutex;
 static std::condition_variable allowed_more;
-static int allowed = kAnyNumber;  // passes that may run; then they wait, until the engine is asked to stop or more are allowed
+static int allowed = kAnyNumber;  // passes that may run; then they wait, until what is outstanding is asked to stop or more are allowed
 
 static void allow(int passes) {
   std::lock_guard<std::mutex> lock(allowed_mutex);
@@ -144,8 +144,8 @@ static int32_t allowed_from(const Backend& b, int slot, int32_t token) {
 static Result run_pass(Backend& b, const Request& request, int step) {
   {
     std::unique_lock<std::mutex> lock(allowed_mutex);
-    allowed_more.wait(lock, [] { return allowed != 0; });
-    if (allowed != kAnyNumber) --allowed;
+    allowed_more.wait(lock, [&] { return allowed != 0 || b.stop; });
+    if (allowed > 0) --allowed;
   }
   PassRequest pass = request.pass;
   pass.position += step;
@@ -156,8 +156,8 @@ static Result run_pass(Backend& b, const Request& request, int step) {
   std::vector<bool> rogue(pass.count), nan(pass.count);
   bool slow = false;
   for (int i = 0; i < pass.count; ++i) {
-    const int32_t id = pass.ids == nullptr ? b.sampled : request.ids[i];
-    const int position = position_of(i), at = slot_of(i) * b.options.context + position;
+    const int slot = slot_of(i), position = position_of(i), at = slot * b.options.context + position;
+    const int32_t id = step > 0 || pass.ids == nullptr || request.ids[i] == kLastChosen ? b.sampled[slot] : request.ids[i];
     uint32_t hash = position == 0 ? 0x811c9dc5u : b.hashes[at - 1];
     hash = (hash ^ static_cast<uint32_t>(id)) * 2654435761u;
     b.hashes[at] = hash ^ (hash >> 15);
@@ -183,9 +183,10 @@ static Result run_pass(Backend& b, const Request& request, int step) {
   if (!pass.sample) return result;
   for (int i = pass.check || apart ? 0 : pass.count - 1; i < pass.count; ++i) {
     const int slot = slot_of(i);
-    b.sampled = nan[i] ? 0 : allowed_from(b, slot, choose(b, apart ? request.row_sampling[i] : request.sampling, slot, position_of(i)));
-    if (!nan[i]) ++b.counts[slot * kVocab + b.sampled];
-    result.chosen.push_back(nan[i] ? kNotFinite : rogue[i] ? kVocab + 5 : b.sampled);
+    const int32_t token = nan[i] ? 0 : allowed_from(b, slot, choose(b, apart ? request.row_sampling[i] : request.sampling, slot, position_of(i)));
+    b.sampled[slot] = token;
+    if (!nan[i]) ++b.counts[slot * kVocab + token];
+    result.chosen.push_back(nan[i] ? kNotFinite : rogue[i] ? kVocab + 5 : token);
     if (!apart && i + 1 < pass.count && result.chosen.back() != request.ids[i + 1]) break;
   }
   result.token = result.chosen.front();
@@ -241,6 +242,7 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   b->slow.resize(b->hashes.size());
   b->counts.resize(static_cast<size_t>(options.sequences) * kVocab);
   b->forced.assign(options.sequences, -1);
+  b->sampled.assign(options.sequences, -1);
   b->masks.resize(options.sequences);
   b->logits.resize(static_cast<size_t>(std::max<int32_t>(kPassTokens, backend_prompt_tokens(b))) * kVocab);
   if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
@@ -309,7 +311,7 @@ int32_t backend_check_tokens_at(Backend* b, int32_t position) {
   return b->options.device == 4 ? std::min(most, 1 + position % 5) : most;
 }
 
-int32_t backend_rows(Backend* b) { return b->options.device < 2 ? kPassTokens : 1; }
+int32_t backend_rows(Backend* b) { return b->options.device < 2 || b->options.device == 4 ? kPassTokens : 1; }
 
 Drafter* backend_drafter(Backend* b) { return b->drafter.kind == FakeDrafter::kNone ? nullptr : &b->drafter; }
 
@@ -348,11 +350,10 @@ int32_t backend_chosen(Backend* b, int32_t* out) {
 }
 
 void backend_stop(Backend* b) {
-  {
-    std::lock_guard<std::mutex> lock(b->mutex);
-    b->stop = true;
-  }
-  allow(kAnyNumber);
+  if (std::this_thread::get_id() != b->owner) allow(kAnyNumber);  // for good: the caller's stop may come just before the next pass
+  std::lock_guard<std::mutex> lock(allowed_mutex);
+  b->stop = true;
+  allowed_more.notify_all();
 }
 
 int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {

@@ -27,7 +27,7 @@ struct Scheme final : SchemeBase {
     reply_words_ = std::max(pass.context, kPassTokens);
     replies_ = pinned.take<unsigned>(int64_t{kMaxOutstanding} * reply_words_);
     pass.stop_request = stop_request_ = pinned.take<unsigned>(1);
-    stops_.bind(device, pinned, kMaxStops);
+    stops_.bind(device, pinned, kMostStops);
     pass.timeout_ns = times_.timeout_ns;
     std::copy(std::begin(times_.delays), std::end(times_.delays), pass.delays);
   }
@@ -71,13 +71,11 @@ struct Scheme final : SchemeBase {
     pass.steps = request.steps;
     pass.keep_logits = request.keep_logits;
     pass.head = pass.sample || pass.first_logits < pass.tokens;
-    if (request.stop_count > kMaxStops) {
-      fail(kStatusBadArgument, "%d stop ids were given; there may be %d", request.stop_count, kMaxStops);
-    }
     pass.stop_count = pass.steps > 1 ? request.stop_count : 0;
     if (pass.stop_count > 0) pass.stop_ids = stops_.send(launch, request.stop_ids, pass.stop_count, stream);
     pass.reply = replies_ + int64_t{launch} * reply_words_;
     pass.check = request.check;
+    if (pass.check) pass.keep_logits |= !is_greedy(pass.sampling, pass.bias);
     pass.batch = request.rows != nullptr;
     if (!pass.batch) {
       pass.next += request.slot;
@@ -85,7 +83,7 @@ struct Scheme final : SchemeBase {
       for (int i = 0; i < pass.tokens; ++i) {
         const Row& row = request.rows[i];
         pass.rows[i] = {request.ids[i], row.position, row.slot, 0, 0, row.bias, *row.sampling};
-        pass.keep_logits |= row.bias != nullptr || row.sampling->temperature > 0 || has_penalties(*row.sampling);
+        pass.keep_logits |= !is_greedy(*row.sampling, row.bias);
       }
       deal_rows(pass);
     }
@@ -125,7 +123,6 @@ struct Scheme final : SchemeBase {
   static constexpr int64_t kStagedBytes = kWeightBytes - kKeptBytes;
   static int tiles_before(int position) { return (position + kKvTile - 1) / kKvTile; }
 
-  static constexpr int kMaxStops = 1024;
   static constexpr int kStatusWords = 2;
 
   const Times times_ = times_of_environment();
@@ -136,5 +133,5 @@ struct Scheme final : SchemeBase {
   int reply_words_ = 0;               // of a launch
   unsigned* replies_ = nullptr;       // [kMaxOutstanding][reply_words_], pinned
   unsigned* stop_request_ = nullptr;  // [1], pinned
-  LaunchInts stops_;                  // [kMaxStops] each
+  LaunchInts stops_;                  // [kMostStops] each
 };
