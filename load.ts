@@ -29,7 +29,7 @@ export interface KernelOptions extends AskedKernel {
 export interface LoadOptions extends KernelOptions {
   /** Positions of the KV cache: prompt and reply together. @default 4096, or the most the model was made for */
   readonly context?: number | undefined;
-  /** Replies that can run at a time, up to 16, in shared passes; each has a KV cache of `context` positions. On a CPU. @default 1 */
+  /** Replies that can run at a time, up to 16, in shared passes; each has a KV cache of `context` positions. @default 1 */
   readonly parallel?: number | undefined;
   /** Most replies that wait while as many run, first come, first served; one more is refused as busy, and with 0 each one. A reply that waits ends
    *  with finish 'abort' when its signal is aborted. @default as many as come */
