@@ -1,5 +1,6 @@
 // The CUDA kernel library against double loops on odd sizes, and how long its functions take. Needs a GPU; prints one line a check.
-//   nvcc -std=c++17 -O3 -gencode=arch=compute_90a,code=sm_90a -I templates test/native/cuda-lib.cu -o cuda-lib && ./cuda-lib
+//   npm run headers
+//   nvcc -std=c++17 -O3 -gencode=arch=compute_90a,code=sm_90a -I templates -I generated/headers/cuda test/native/cuda-lib.cu -o cuda-lib && ./cuda-lib
 // Other storage types and pass sizes: -DTEST_WEIGHT=fp16 or float, -DTEST_TOKENS=1. Other ways of the weights:
 // -DTEST_WARPS=8 -DTEST_LOAD_BITS=64 -DTEST_IN_FLIGHT=4 -DTEST_BUFFERS=2 -DTEST_PRODUCERS=2.
 #include <cuda_runtime.h>
@@ -13,6 +14,7 @@
 #include <cstring>
 #include <vector>
 
+#include "abi.h"
 #include "cuda/lib/types.cuh"
 
 #ifndef TEST_WEIGHT
@@ -47,14 +49,6 @@ constexpr int kRingBytes = kBuffers * (kWarps - kProducerWarps) * (kInFlight < 2
 constexpr bool kGridSync = false;
 constexpr int kScratchFloats = 8 * 4864;  // the largest that a check below asks for
 constexpr float kAttnScale = 0.125f;
-
-struct Sampling {
-  float temperature;
-  int32_t top_k;
-  float top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-  uint64_t seed;
-  int32_t vocab;
-};
 
 #include "cuda/lib/lib.cuh"
 
@@ -730,7 +724,7 @@ struct SmallTime {
       if (step == Step::norm) norm_input<1024>(b, src, weight, 1e-6f, tokens);
       if (step == Step::gather) gather_input<3072>(b, src, tokens);
       if (step == Step::merge) merge_input<2048, 128, 16>(b, partial, tokens);
-      if (step == Step::sample && b.index() == 0) sample(b, logits, s, counts, i, 0, next);
+      if (step == Step::sample && b.index() == 0) sample(b, logits, s, counts, nullptr, i, 0, next);
       grid_barrier(b);
     }
   }

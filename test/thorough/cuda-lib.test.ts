@@ -65,6 +65,12 @@ describe.skipIf(!nvcc)(
       });
     }
 
+    it('has checks for a GPU that compile', async () => {
+      const source = join(root, 'test/native/cuda-lib.cu');
+      const flags = ['-O1', '-gencode=arch=compute_90a,code=sm_90a', '-I', join(root, 'templates')];
+      await compile([...flags, '-c', source, '-o', 'cuda-lib.o']);
+    });
+
     it('has a backend that compiles with any model', async () => {
       const errors = await compile([
         '-x',
