@@ -1,7 +1,7 @@
 // gen calibrate: measures this machine and writes its target file.
 import { existsSync, renameSync } from 'node:fs';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
-import type { FittedPoint } from '../lab/calibrate/refit.ts';
+import type { FittedPoint, FittedPrompt } from '../lab/calibrate/refit.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
 import { fixed, type Start, table } from './ui.ts';
@@ -24,6 +24,7 @@ export function addCalibrate(program: Program, start: Start): void {
     .option('--runs <n>', 'replies of each kernel and position', whole('--runs', 1, 1000), 3)
     .option('--refit <file>', 'measure nothing: make the target anew of what a calibration recorded')
     .option('--quick', 'few kernels, for a rough target')
+    .option('--prompts', 'time prompts alone; replies stay as the record that is gone on from has them')
     .option('--no-delays', 'keep the poll delays of the target')
     .option('--threads <n>', 'CPU threads (default: physical cores)', whole('--threads', 1, 1024))
     .option('--device <n>', 'GPU ordinal', whole('--device', 0, 1023), 0)
@@ -45,10 +46,10 @@ export function addCalibrate(program: Program, start: Start): void {
         const from = resolveTarget(options.target);
         const out = options.out ?? `${from.name}.target.json`;
         const write = (record: CalibrationRecord) => {
-          const { target, points } = refit(from, record);
+          const { target, points, prompts } = refit(from, record);
           writeText(out, targetText(target));
-          if (ui.json) ui.result({ target, points, figures: record.figures, out });
-          else ui.data(pointsTable(points));
+          if (ui.json) ui.result({ target, points, prompts, figures: record.figures, out });
+          else ui.data(tables(points, prompts));
           ui.note(`${out}: --target ${out} takes it`);
           return exitCode.ok;
         };
@@ -77,6 +78,7 @@ export function addCalibrate(program: Program, start: Start): void {
           positions: options.positions ?? usualPositions(),
           ...{ tokens: options.tokens, replies: options.runs, seeksDelays: options.delays },
           isQuick: options.quick ?? false,
+          onlyPrompts: options.prompts ?? false,
           ...{ date: new Date().toISOString().slice(0, 10), deviceName: device, before },
           onRecord: keep,
           onLine: progress.log,
@@ -92,18 +94,34 @@ export function addCalibrate(program: Program, start: Start): void {
 const modelsFor = { cuda: ['qwen3-0.6b', 'smollm2-135m'], cpu: ['smollm2-135m', 'qwen3-tiny'] } as const;
 
 /** Measured beside predicted by the terms that were fitted. */
-function pointsTable(points: readonly FittedPoint[]): string {
-  const rows = points.map(({ model, plan, position, tokensPerSecond, error }) => [
+function tables(points: readonly FittedPoint[], prompts: readonly FittedPrompt[]): string {
+  const off = (error: number) => `${(100 * error).toFixed(1)} %`;
+  const replies = points.map(({ model, plan, position, tokensPerSecond, error }) => [
     ...[model, plan, position, fixed(tokensPerSecond.median, 1)],
-    fixed(tokensPerSecond.median / (1 + error), 1),
-    `${(100 * error).toFixed(1)} %`,
+    ...[fixed(tokensPerSecond.median / (1 + error), 1), off(error)],
   ]);
-  const off = points.map(({ error }) => Math.abs(error)).sort((a, b) => a - b);
+  const taken = prompts.map(({ model, plan, tokens, millis, error }) => [
+    ...[model, plan, tokens, fixed(millis.median, 3)],
+    ...[fixed(millis.median * (1 + error), 3), off(error)],
+  ]);
+  return [
+    ...withinText(['model', 'plan', 'at', 'tok/s', 'predicted', 'time off by'], replies, points),
+    ...withinText(['model', 'plan', 'prompt', 'ms', 'predicted', 'off by'], taken, prompts),
+  ].join('\n\n');
+}
+
+/** A table, and what is within how much; nothing of nothing. */
+function withinText(
+  header: readonly string[],
+  rows: readonly (readonly (string | number | null)[])[],
+  fitted: readonly { readonly error: number }[],
+): string[] {
+  if (rows.length === 0) return [];
+  const off = fitted.map(({ error }) => Math.abs(error)).sort((a, b) => a - b);
   const within = (share: number) =>
     (100 * off[Math.min(off.length - 1, Math.ceil(off.length * share) - 1)]!).toFixed(1);
   return [
-    table(['model', 'plan', 'at', 'tok/s', 'predicted', 'time off by'], rows),
-    '',
+    table(header, rows),
     `half of ${off.length} figures are predicted within ${within(0.5)} %, 90 % within ${within(0.9)} %`,
-  ].join('\n');
+  ];
 }

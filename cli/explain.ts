@@ -31,8 +31,9 @@ export function addExplain(program: Program, start: Start): void {
       start(options, async (ui) => {
         const model = needModel(options, 'explain', word);
         const { preflight } = await import('../preflight.ts');
-        const { estimate, explainTable, generate, optionsWithoutEffect, passesOf, passesReason, passesText } =
-          await import('../codegen/index.ts');
+        const { choiceOf, estimate, explainTable, generate, optionsWithoutEffect, passesText } = await import(
+          '../codegen/index.ts'
+        );
         const { prompt } = options;
         const checked = await preflight(kernelOptions(model, options, ui), {});
         const { dims, target, plan, planReason, notes } = checked;
@@ -58,8 +59,7 @@ export function addExplain(program: Program, start: Start): void {
         if (unused.length > 0) ui.note(`without effect on ${target.name}: ${unused.join(', ')}`);
         const cost = estimate(schedule, options.position);
         const ofPrompts = prompts && estimate(prompts.schedule, options.position);
-        const passes = prompt === undefined ? null : passesOf(prompt, kernel);
-        const why = prompt === undefined ? null : passesReason(prompt, kernel);
+        const choice = prompt === undefined ? null : choiceOf(prompt, kernel);
         if (ui.json) {
           const { passTokens } = schedule;
           const promptPlan = prompts && {
@@ -70,13 +70,21 @@ export function addExplain(program: Program, start: Start): void {
           ui.result({
             ...{ model: dims.name, plan: plan.name, target: target.name, passTokens },
             ...{ ...cost, promptPlan },
-            ...(passes && { prompt: { tokens: prompt, passes, why } }),
+            ...(choice && {
+              prompt: {
+                ...{ tokens: prompt, passes: choice.passes, why: choice.why },
+                micros: choice.predicted.micros,
+                otherwiseMicros: choice.otherwise?.micros ?? null,
+              },
+            }),
           });
         } else {
           const tables = [explainTable(schedule, cost)];
           if (prompts) tables.push(explainTable(prompts.schedule, ofPrompts!));
-          if (passes)
+          if (choice) {
+            const { passes, why } = choice;
             tables.push(`a prompt of ${prompt!.toLocaleString('en')} tokens: ${passesText(passes)}\n${why}`);
+          }
           ui.data(tables.map((text) => text.trimEnd()).join('\n\n'));
         }
         return 0;

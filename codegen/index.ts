@@ -2,6 +2,7 @@
 import { invariant } from '../errors.ts';
 import { debug } from './build/debug.ts';
 import { emitSources } from './emit/emit.ts';
+import { estimate, settleLaunches } from './estimate.ts';
 import type { Kernel } from './kernel.ts';
 import type { ModelDims } from './model/dims.ts';
 import { decoderGraph } from './model/graph.ts';
@@ -9,10 +10,9 @@ import { weightsName } from './model/weights.ts';
 import { checkPlan } from './plan/check.ts';
 import { PlanError } from './plan/issue.ts';
 import type { FusionPlan } from './plan/plan.ts';
-import type { Cost } from './schedule/cost.ts';
 import { explainTable } from './schedule/explain.ts';
 import type { Target } from './schedule/target.ts';
-import { type Schedule, schemeFor, schemeOf } from './schemes/index.ts';
+import { type Schedule, schemeFor } from './schemes/index.ts';
 import { checkTogether } from './schemes/together.ts';
 
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
@@ -20,6 +20,7 @@ export { type BuildOptions, type Built, build } from './build/build.ts';
 export { outputRoot } from './build/output-root.ts';
 export type { BuildProgress } from './build/run-steps.ts';
 export { findCxx, findGpu, findNvcc } from './build/tools.ts';
+export { choiceOf, estimatePrompt } from './estimate.ts';
 export type { Kernel } from './kernel.ts';
 export type { ModelDims } from './model/dims.ts';
 export { parsePlan } from './plan/parse-plan.ts';
@@ -37,12 +38,12 @@ export {
   type Tuning,
   tiles,
 } from './plan/plan.ts';
-export { leastOfLaunch, passesOf, passesReason, passesText } from './prompts.ts';
+export { launchesOf, type PromptPass, passesOf, passesText } from './prompts.ts';
 export type { Cost } from './schedule/cost.ts';
 export type { Target } from './schedule/target.ts';
 export { optionsWithoutEffect } from './schemes/barriers/tuning.ts';
 export type { Schedule } from './schemes/index.ts';
-export { explainTable };
+export { estimate, explainTable };
 
 /**
  * The sources for one model, plan and target. Pure but for reading templates.
@@ -58,7 +59,10 @@ export async function generate(input: {
   const { dims, plan, promptPlan = null, target } = input;
   checkTogether(plan, promptPlan, target);
   const schedule = makeSchedule(dims, plan, target);
-  const prompts = promptPlan && { plan: promptPlan, schedule: makeSchedule(dims, promptPlan, target) };
+  const prompts = promptPlan && {
+    plan: promptPlan,
+    schedule: settleLaunches(schedule, makeSchedule(dims, promptPlan, target)),
+  };
   const { files, hash } = await emitSources({ schedule, plan }, prompts);
   debug(2, () => explainTable(schedule, estimate(schedule)));
   debug(4, () => Object.entries(files).find(([name]) => name.startsWith('kernel'))![1]);
@@ -83,7 +87,3 @@ export function makeSchedule(dims: ModelDims, plan: FusionPlan, target: Target):
   invariant(missed.length === 0, `plan ${plan.name}: ${missed[0]?.why}`);
   return schedule;
 }
-
-/** What a schedule should cost for a token at a position, or for a launch of so many from there on. */
-export const estimate = (schedule: Schedule, position = 0, tokens?: number): Cost =>
-  schemeOf(schedule).cost(schedule, position, tokens);

@@ -1,6 +1,8 @@
 // How a prompt is fed: which launches of a kernel take how many of its tokens.
 // The host's `tokens_of_pass` (templates/host/generate.h) is the same rule.
+import { invariant } from '../errors.ts';
 import type { Kernel } from './kernel.ts';
+import type { TilesSchedule } from './schemes/tiles/schedule.ts';
 
 /** Some of a prompt's tokens that go through the model together. */
 export interface PromptPass {
@@ -9,30 +11,43 @@ export interface PromptPass {
   readonly tile: number | null;
 }
 
-/** So many passes of decoding take about as long as the shortest launch of a plan of prompts (measured: docs/devlog.md, section 14). */
-const passesOfLaunch = 3;
-
-/** The shortest prompt that a launch has part of. */
-export const leastOfLaunch = (passTokens: number): number => passesOfLaunch * passTokens + 1;
-
 /** Tokens of the next pass of those that are left. Of a prompt the last one is left to a pass that makes its logits. */
-export function tokensOfPass(left: number, passTokens: number, promptTokens: number): number {
-  return promptTokens > 0 && left >= leastOfLaunch(passTokens)
-    ? Math.min(left - 1, promptTokens)
-    : Math.min(left, passTokens);
+export function tokensOfPass(left: number, passTokens: number, launches: Launches | null): number {
+  return launches && left > launches.least ? Math.min(left - 1, launches.most) : Math.min(left, passTokens);
+}
+
+/** The fewest and the most tokens of a launch. */
+export interface Launches {
+  readonly least: number;
+  readonly most: number;
+}
+
+type Kernels = Pick<Kernel, 'schedule' | 'prompts'>;
+
+const tilesOf = ({ prompts }: Kernels): TilesSchedule | null =>
+  prompts?.schedule.scheme === 'tiles' ? prompts.schedule : null;
+
+/** Null: all of a prompt goes through passes. */
+export function launchesOf(kernel: Kernels): Launches | null {
+  const made = tilesOf(kernel);
+  if (made === null) return null;
+  invariant(made.leastTokens !== null, `launches of ${made.plan.name} have a least length`);
+  return { least: made.leastTokens, most: made.passTokens };
 }
 
 /** All of a prompt. */
 export function passesOf(
   tokens: number,
-  { schedule, prompts }: Pick<Kernel, 'schedule' | 'prompts'>,
+  kernel: Kernels,
+  launches: Launches | null = launchesOf(kernel),
 ): PromptPass[] {
-  const made = prompts?.schedule.scheme === 'tiles' ? prompts.schedule : null;
+  const { passTokens } = kernel.schedule;
   const passes: PromptPass[] = [];
   for (let left = tokens; left > 0; left -= passes.at(-1)!.tokens) {
-    const count = tokensOfPass(left, schedule.passTokens, made?.passTokens ?? 0);
-    const kernel = count > schedule.passTokens ? made?.kernels.find(({ most }) => most >= count) : undefined;
-    passes.push({ tokens: count, tile: kernel?.tokens ?? null });
+    const count = tokensOfPass(left, passTokens, launches);
+    const isLaunch = launches !== null && left > launches.least;
+    const tile = isLaunch ? tilesOf(kernel)!.kernels.find(({ most }) => most >= count)!.tokens : null;
+    passes.push({ tokens: count, tile });
   }
   return passes;
 }
@@ -54,18 +69,4 @@ export function passesText(passes: readonly PromptPass[]): string {
       : `${many(count, 'launch', 'launches')} of ${of} (tiles of ${tile})`;
   });
   return texts.join(', ');
-}
-
-/** Why passes, or launches, take a prompt. */
-export function passesReason(
-  tokens: number,
-  { schedule, prompts }: Pick<Kernel, 'schedule' | 'prompts'>,
-): string {
-  const { passTokens } = schedule;
-  if (prompts === null) return 'there is no plan of prompts: all of it goes through passes';
-  const least = leastOfLaunch(passTokens);
-  const rule = `${passesOfLaunch} passes of ${passTokens} take about as long as the shortest launch (measured on an H100; the engine has it as a constant)`;
-  return tokens < least
-    ? `no launch below ${least} tokens: ${rule}`
-    : `launches from ${least} tokens on: ${rule}`;
 }

@@ -167,6 +167,11 @@ export interface TilesScheme extends PassOptions {
   readonly multiply: 'mma' | 'wgmma' | Fit;
   /** Steps of 64 columns whose copies are under way or in use: fewer where they do not fit. */
   readonly slots: number;
+  /**
+   * The fewest tokens of a launch, more than a pass has: fewer go through passes of the plan beside it. `fit`: as predictions have it.
+   *     while (left > 1) left -= left > from ? launch(left - 1) : pass(left)
+   */
+  readonly from: number | Fit;
 }
 
 /** 0 for a stage of which no op is named. */
@@ -262,6 +267,7 @@ export const tiles = (options: Partial<Omit<TilesScheme, 'kind'>> = {}): TilesSc
   rowTile: fit,
   multiply: fit,
   slots: 8,
+  from: fit,
   tokens: 'many',
   ...options,
   kind: 'tiles',

@@ -75,6 +75,7 @@ export const schemeOptions: Readonly<Record<Scheme['kind'], Options>> = {
     rowTile: orFit(oneOf(64, 128)),
     multiply: orFit(oneOf('mma', 'wgmma')),
     slots: whole(2, 16),
+    from: orFit(whole(1, 2048)),
     tokens,
   },
 };

@@ -90,6 +90,8 @@ export interface CostInput {
   /** Reads go on beside the waits and work of all stages of the same part; or stages come one after the other. */
   readonly beside: boolean;
   readonly lines: readonly string[];
+  /** What goes on in front of all stages and behind them, beside nothing. */
+  readonly around?: readonly Work[];
   /** Tokens that take that long together; else one. */
   readonly tokens?: number;
 }
@@ -98,12 +100,16 @@ export interface CostInput {
 export const runsOf = ({ dims }: Pick<CommonSchedule, 'dims'>, { part }: Pick<StageCost, 'part'>): number =>
   part === 'layer' ? dims.layers : 1;
 
-/** Whether blocks wait behind a stage, at the position that is asked for. */
-const hasSync = ({ syncs }: Pick<StageCost, 'syncs'>): boolean => syncs.some((sync) => sync.isNeeded);
+/** How often blocks wait in a stage or behind it, at the position that is asked for: for all exchanges of a stage together. */
+function waitsOf({ syncs }: Pick<StageCost, 'syncs'>): number {
+  const needed = syncs.filter(({ isNeeded }) => isNeeded);
+  const barriers = needed.filter(({ scope }) => scope === 'grid').length;
+  return barriers + (needed.length > barriers ? 1 : 0);
+}
 
-/** Stages of a layer behind which blocks wait. */
+/** The same of all stages of a layer. */
 export const waitsPerLayer = ({ stages }: Pick<Cost, 'stages'>): number =>
-  stages.filter((stage) => stage.part === 'layer' && hasSync(stage)).length;
+  stages.reduce((sum, stage) => sum + (stage.part === 'layer' ? waitsOf(stage) : 0), 0);
 
 /** All runs of a stage in a token or a launch [us]: what it reads, then what it waits for and does; null without a known bandwidth. */
 export const stageMicros = (schedule: Pick<CommonSchedule, 'dims'>, stage: StageCost): number | null =>
@@ -156,14 +162,17 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   });
   const sum = (value: (stage: StageCost) => number) =>
     stages.reduce((total, stage) => total + runsOf(schedule, stage) * value(stage), 0);
-  const parts = partsOf(schedule, stages, input);
+  const around = (input.around ?? []).map(
+    (one): TimePart => ({ runs: 1, bytes: 0, reads: 'steady', chains: [], work: [one] }),
+  );
+  const parts = [...around, ...partsOf(schedule, stages, input)];
   const micros = bandwidth === null ? null : tokenMicros(parts, terms, bandwidth);
   const unmeasured = unmeasuredOf(target, parts);
   return {
     position: input.position,
     per: input.tokens === undefined ? 'token' : 'launch',
     stages,
-    syncsPerToken: sum((stage) => (hasSync(stage) ? 1 : 0)),
+    syncsPerToken: sum(waitsOf),
     syncName: input.syncName,
     bytes,
     readMicros: bandwidth === null ? null : sum((stage) => stage.micros!),

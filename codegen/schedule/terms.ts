@@ -50,11 +50,18 @@ export const costTerms = {
   streamMerge: term(0.35, '1,024 values of partial results merged in a stream'),
   streamChoose: term(5, 'choosing a token from 100,000 logits in a stream'),
   streamToken: term(25, 'start and end of a token in a stream'),
+  // Of a pass of a prompt's tokens.
+  pass: term(46, 'start and end of a pass that is a launch of its own'),
+  manyWords: term(0.08, '1,024 values polled by a block for one more token of a pass'),
+  manyAttend: term(0.35, 'attention of one more token of a pass'),
   // Of tiles.
-  tiled: term(3.5, '10 MFLOP of a product, by the busiest block'),
-  flash: term(6, '10 MFLOP of attention in tiles, by the busiest block'),
-  passed: term(0.6, '1,024 values of activations that a block reads and writes between products'),
-  chunk: term(25, 'start and end of a launch of tiles'),
+  tiled: term(0.1, '10 MFLOP of a product, by the busiest block'),
+  tileLoads: term(0.77, '64 KiB of operands of a tile, by the busiest block'),
+  tileEnd: term(0.65, '4,096 results of a tile used and stored'),
+  tileStage: term(3.9, 'from a barrier to the first step of a tile or unit, and behind its last'),
+  flash: term(5.6, '10 MFLOP of attention in tiles, by the busiest block'),
+  passed: term(0.65, '1,024 values of activations that a block reads and writes between products'),
+  chunk: term(160, 'start and end of a launch of tiles'),
 } as const satisfies Readonly<Record<string, TermSpec>>;
 
 export type CostTerm = keyof typeof costTerms;

@@ -60,8 +60,11 @@ export interface Scheme<S extends CommonSchedule> {
   readonly simulate: (schedule: S, run: TinyRun) => Fault[];
   /** A legal plan for a model scaled down, such that every sync of it is needed. */
   readonly tiny: (dims: ModelDims, plan: FusionPlan, target: Target) => Tiny<S>;
-  /** @param tokens of a launch, where it has many. @default as many as there may be */
-  readonly cost: (schedule: S, position?: number, tokens?: number) => Cost;
+  /**
+   * @param tokens of a launch of its own. @default one token of a reply; where launches have many, as many as there may be
+   * @param makesToken whether the head is asked too, where a launch of its own may do without
+   */
+  readonly cost: (schedule: S, position?: number, tokens?: number, makesToken?: boolean) => Cost;
   readonly view: (schedule: S, origin: Origin) => CommonView;
   readonly templates: (target: Target) => SchemeTemplates;
 }

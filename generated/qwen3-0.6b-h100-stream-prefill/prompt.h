@@ -18,7 +18,8 @@ namespace tiles {
 constexpr int kThreads = 256;  // of a block, that compute
 constexpr int kWarps = kThreads / 32;
 constexpr int kProducts = 5;
-constexpr int kMostTokens = 1024;  // of a launch
+constexpr int kMostTokens = 2048;  // of a launch
+constexpr int kLeastTokens = 40;  // fewer go through passes of decoding
 constexpr int kSharedBytes = 231424;  // shared memory of a block
 constexpr int kSlotsBytes = 163840;  // of it for steps of products
 constexpr int kResultsBytes = 65536;  // and for the results of a tile; attention has both
@@ -47,6 +48,7 @@ struct Kernel {
 constexpr Kernel kKernels[] = {
     { 512, 64, { 128, 64, 64, 64, 128 } },
     { 1024, 128, { 128, 64, 128, 64, 128 } },
+    { 2048, 128, { 128, 128, 128, 128, 128 } },
 };
 constexpr int kKernelCount = sizeof kKernels / sizeof *kKernels;
 
@@ -82,31 +84,30 @@ struct PromptArgs {
   int rows;           // 0: tokens; else the tokens [first_row, first_row + rows) of the launch before get logits
   int first_row;
   unsigned* barrier;  // [tiles::kBarrierWords]
-  float* x;  // [1024][1024] residual stream
-  float* squares;  // [1024][64] sums of squares of the residual stream
-  char* xn;  // [1024 / 8][32][kCellBytes] 1024 columns: normed input of attention
-  Wire* qkv;  // [1024][4096] queries, keys, values
-  Wire* queries;  // [1024][2048] rotated queries
-  char* att;  // [1024 / 8][64][kCellBytes] 2048 columns: attention output
-  char* hn;  // [1024 / 8][32][kCellBytes] 1024 columns: normed input of the feed-forward part
-  char* h;  // [1024 / 8][96][kCellBytes] 3072 columns: gated activations
+  float* x;  // [2048][1024] residual stream
+  float* squares;  // [2048][64] sums of squares of the residual stream
+  char* xn;  // [2048 / 8][32][kCellBytes] 1024 columns: normed input of attention
+  Wire* qkv;  // [2048][4096] queries, keys, values
+  Wire* queries;  // [2048][2048] rotated queries
+  char* att;  // [2048 / 8][64][kCellBytes] 2048 columns: attention output
+  char* hn;  // [2048 / 8][32][kCellBytes] 1024 columns: normed input of the feed-forward part
+  char* h;  // [2048 / 8][96][kCellBytes] 3072 columns: gated activations
   char* xf;  // [128 / 8][32][kCellBytes] 1024 columns: final norm
 };
 
-/** Bytes of all of these, in an engine of so many positions. */
-constexpr int64_t prompt_bytes(int) { return 31981568; }
+constexpr int64_t kPromptBytes = 63700992;  // all of these
 
-/** Cuts one allocation of prompt_bytes into the buffers. */
+/** Cuts one allocation of kPromptBytes into the buffers. */
 inline void bind_prompt(PromptArgs& args, char* base) {
   args.x = reinterpret_cast<float*>(base + 0);
-  args.squares = reinterpret_cast<float*>(base + 4194304);
-  args.xn = reinterpret_cast<char*>(base + 4456448);
-  args.qkv = reinterpret_cast<Wire*>(base + 6553600);
-  args.queries = reinterpret_cast<Wire*>(base + 14942208);
-  args.att = reinterpret_cast<char*>(base + 19136512);
-  args.hn = reinterpret_cast<char*>(base + 23330816);
-  args.h = reinterpret_cast<char*>(base + 25427968);
-  args.xf = reinterpret_cast<char*>(base + 31719424);
+  args.squares = reinterpret_cast<float*>(base + 8388608);
+  args.xn = reinterpret_cast<char*>(base + 8912896);
+  args.qkv = reinterpret_cast<Wire*>(base + 13107200);
+  args.queries = reinterpret_cast<Wire*>(base + 29884416);
+  args.att = reinterpret_cast<char*>(base + 38273024);
+  args.hn = reinterpret_cast<char*>(base + 46661632);
+  args.h = reinterpret_cast<char*>(base + 50855936);
+  args.xf = reinterpret_cast<char*>(base + 63438848);
 }
 
 namespace tiles {
@@ -127,10 +128,10 @@ struct Operands {
   int layers;
 };
 constexpr Operands kOperands[kProducts] = {
-    {&PromptArgs::xn, 128, 512, 32, ::kQkvProjAt, kLayers },
-    {&PromptArgs::att, 128, 128, 64, ::kOProjAt, kLayers },
-    {&PromptArgs::hn, 128, 768, 32, ::kGateUpAt, kLayers },
-    {&PromptArgs::h, 128, 128, 96, ::kDownProjAt, kLayers },
+    {&PromptArgs::xn, 256, 512, 32, ::kQkvProjAt, kLayers },
+    {&PromptArgs::att, 256, 128, 64, ::kOProjAt, kLayers },
+    {&PromptArgs::hn, 256, 768, 32, ::kGateUpAt, kLayers },
+    {&PromptArgs::h, 256, 128, 96, ::kDownProjAt, kLayers },
     {&PromptArgs::xf, 16, 18992, 32, ::kLmHeadAt, 1 },
 };
 

@@ -7,10 +7,10 @@ import { buildPlan } from '../build-plan.ts';
 import { decoderOf } from '../decode.ts';
 import { machineState } from '../measure.ts';
 import { descendDelays } from './delays.ts';
-import { buildPlans, type KernelWork, openKernel, timeKernel } from './kernels.ts';
-import { calibrationPlans, quickPlans } from './plans.ts';
+import { buildPlans, buildPrompts, type KernelWork, openKernel, timeKernel, timePrompts } from './kernels.ts';
+import { calibrationPlans, calibrationPrompts, quickPlans } from './plans.ts';
 import { runProbe } from './probe.ts';
-import type { CalibrationRecord, TimedPoint } from './record.ts';
+import type { CalibrationRecord, TimedPoint, TimedPrompt } from './record.ts';
 import { probedTarget } from './refit.ts';
 
 export interface CalibrateInput extends KernelWork {
@@ -26,6 +26,8 @@ export interface CalibrateInput extends KernelWork {
   readonly seeksDelays: boolean;
   /** Few kernels. */
   readonly isQuick: boolean;
+  /** Prompts alone: what replies were timed stays as it was. */
+  readonly onlyPrompts: boolean;
   readonly onLine: (line: string) => void;
 }
 
@@ -41,16 +43,21 @@ export async function measureTarget(from: Target, input: CalibrateInput): Promis
   const found = before ? before.pollCycles : await delaysOf(probed, input);
   const target = found ? { ...probed, pollCycles: found } : probed;
   const pollCycles = target.pollCycles ?? null;
-  const recordOf = (points: readonly TimedPoint[]): CalibrationRecord => ({
+  const recordOf = (points: readonly TimedPoint[], prompts: readonly TimedPrompt[]): CalibrationRecord => ({
     ...{ date: input.date, device: input.deviceName, tokens, figures, pollCycles },
     clocks: null,
     points: [...points],
+    prompts: [...prompts],
   });
-  input.onRecord(recordOf(before?.points ?? []));
-  const points = await pointsOf(target, input, (some) => input.onRecord(recordOf(some)));
+  const { points: pointsBefore = [], prompts: promptsBefore = [] } = before ?? {};
+  input.onRecord(recordOf(pointsBefore, promptsBefore));
+  const points = input.onlyPrompts
+    ? pointsBefore
+    : await pointsOf(target, input, (some) => input.onRecord(recordOf(some, promptsBefore)));
+  const prompts = await promptsOf(target, input, (some) => input.onRecord(recordOf(points, some)));
   const state = machineState(from.kind === 'cuda' ? device : null);
   const clocks = state.kind === 'cuda' ? `${state.smClock} MHz SM, ${state.memoryClock} MHz memory` : null;
-  const record = { ...recordOf(points), clocks };
+  const record = { ...recordOf(points, prompts), clocks };
   input.onRecord(record);
   return record;
 }
@@ -79,6 +86,30 @@ async function pointsOf(
     }
   }
   return points;
+}
+
+/** The same of prompts. */
+async function promptsOf(
+  target: Target,
+  input: CalibrateInput,
+  onPrompts: (prompts: readonly TimedPrompt[]) => void,
+): Promise<TimedPrompt[]> {
+  const prompts: TimedPrompt[] = [...(input.before?.prompts ?? [])];
+  for (const { name: model, dims } of input.models) {
+    const isTimed = (plan: string) => prompts.some((one) => one.model === model && one.plan === plan);
+    const rows = calibrationPrompts(target).filter(({ plan }) => !isTimed(plan.name));
+    for (const made of await buildPrompts(dims, rows, target, input)) {
+      input.signal.throwIfAborted();
+      const { name } = made.row.plan;
+      input.onProgress(null, `timing prompts of ${dims.name} through ${name}`);
+      const timed = await timePrompts(made, input);
+      prompts.push(...timed.map((one) => ({ ...one, model })));
+      onPrompts(prompts);
+      const times = timed.map(({ tokens, millis }) => `${tokens} ${millis.median.toFixed(2)}`);
+      input.onLine(`${dims.name} ${name}: ${times.join(', ')} ms`);
+    }
+  }
+  return prompts;
 }
 
 /** The environment variable by which an engine is made with other delays: cycles by stage, in the order of the plan. */

@@ -5,13 +5,15 @@ import { decoderGraph } from '../../codegen/model/graph.ts';
 import { isLegal } from '../../codegen/plan/check.ts';
 import type { FusionPlan } from '../../codegen/plan/plan.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
+import stream from '../../configs/plans/stream.ts';
 import { type BuiltKernel, openEngine } from '../../load.ts';
 import type { Engine } from '../../runtime/engine.ts';
 import { buildPlan } from '../build-plan.ts';
-import { decoderOf } from '../decode.ts';
-import { spreadOf } from '../measure.ts';
+import { decoderOf, wholeReply } from '../decode.ts';
+import { promptOf, spreadOf } from '../measure.ts';
 import { sideBySide } from '../side-by-side.ts';
-import type { TimedPoint } from './record.ts';
+import type { PromptRow } from './plans.ts';
+import type { TimedPoint, TimedPrompt } from './record.ts';
 
 export interface KernelWork {
   readonly positions: readonly number[];
@@ -88,3 +90,50 @@ export async function timeKernel(built: BuiltKernel, work: KernelWork): Promise<
     engine.close();
   }
 }
+
+/** Builds what takes prompts in, in the order of the rows; rows whose plan is not legal for a model are left out. */
+export async function buildPrompts(
+  dims: ModelDims,
+  rows: readonly PromptRow[],
+  target: Target,
+  { signal, onProgress }: Pick<KernelWork, 'signal' | 'onProgress'>,
+): Promise<{ row: PromptRow; built: BuiltKernel }[]> {
+  const graph = decoderGraph(dims);
+  const legal = rows.filter(({ plan }) => isLegal(graph, plan, target));
+  const built = new Map<PromptRow, BuiltKernel>();
+  await sideBySide(legal, availableParallelism(), async (row) => {
+    signal.throwIfAborted();
+    onProgress(built.size / legal.length, `building ${row.plan.name} of ${dims.name}`);
+    built.set(row, await buildPlan(stream, { dims, target, promptPlan: row.plan }, { signal }));
+  });
+  return legal.map((row) => ({ row, built: built.get(row)! }));
+}
+
+/** Times prompts, each on an empty cache, as many as the model has positions for. */
+export async function timePrompts(
+  { row, built }: { readonly row: PromptRow; readonly built: BuiltKernel },
+  work: KernelWork,
+): Promise<Omit<TimedPrompt, 'model'>[]> {
+  const lengths = row.tokens.filter((tokens) => tokens < built.dims.maxPositions);
+  const engine = await openKernel(built, Math.max(...lengths) + 1, work);
+  try {
+    const points: Omit<TimedPrompt, 'model'>[] = [];
+    for (const tokens of lengths) {
+      const ids = promptOf(tokens, engine.vocab);
+      const reply = async () => {
+        engine.reset(0);
+        return (await wholeReply(engine, ids, 1, work.signal)).prefillMs;
+      };
+      await reply();
+      const millis: number[] = [];
+      for (let i = 0; i < promptReplies * work.replies; i++) millis.push(await reply());
+      points.push({ plan: row.plan.name, tokens, millis: spreadOf(millis) });
+    }
+    return points;
+  } finally {
+    engine.close();
+  }
+}
+
+/** They take milliseconds, so that each is timed so many times as often as a reply. */
+const promptReplies = 5;

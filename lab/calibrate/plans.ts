@@ -3,6 +3,7 @@ import { dealt, type FusionPlan, into, own } from '../../codegen/plan/plan.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import { platformOf } from '../../codegen/schedule/target.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
+import prefill from '../../configs/plans/prefill.ts';
 import seed, { variants as seedVariants } from '../../configs/plans/seed.ts';
 import stream, { variants } from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
@@ -61,6 +62,26 @@ const streamed: readonly FusionPlan[] = [
   stream.with('three-copies', {}, { copiesInFlight: 3 }),
   stream.with('small-slots', {}, { slotBytes: 8192, copiesInFlight: 2, slots: 24 }),
 ];
+
+/** Launches from as few tokens on as there can be, so that their costs are seen where passes are quicker. */
+const launches = prefill.with('launches', {}, { from: 1, tokens: 1024 });
+
+/** A plan of prompts beside the stream, and how long the prompts are. */
+export interface PromptRow {
+  readonly plan: FusionPlan;
+  readonly tokens: readonly number[];
+}
+
+/** The prompts that a calibration times: passes, then launches of all but the last token. */
+export const calibrationPrompts = (target: Target): readonly PromptRow[] =>
+  platformOf(target).streams
+    ? [
+        {
+          plan: launches,
+          tokens: [1, 2, 4, 8, 16, 17, 18, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 2049],
+        },
+      ]
+    : [];
 
 /** The plans for a target. @param isFirst of the models: options of the machine are timed on one alone */
 export const calibrationPlans = (target: Target, isFirst: boolean): readonly FusionPlan[] =>

@@ -26,6 +26,16 @@ const pointShape = z.object({
 });
 export type TimedPoint = z.infer<typeof pointShape>;
 
+/** A prompt on an empty cache: from its first pass to its first token, as the engine measures it. */
+const promptShape = z.object({
+  model: z.string(),
+  /** That of prompts, beside the stream. */
+  plan: z.string(),
+  tokens: z.int().positive(),
+  millis: z.object({ median: positive, least: positive, most: positive, spread: z.number() }),
+});
+export type TimedPrompt = z.infer<typeof promptShape>;
+
 const recordShape = z.object({
   /** YYYY-MM-DD, and what it was measured on. */
   date: z.string(),
@@ -37,6 +47,7 @@ const recordShape = z.object({
   pollCycles: z.record(z.string(), z.int().nonnegative()).nullable(),
   /** Fewer than all where the calibration was interrupted: it goes on from there. */
   points: z.array(pointShape),
+  prompts: z.array(promptShape).default([]),
 });
 export type CalibrationRecord = z.infer<typeof recordShape>;
 

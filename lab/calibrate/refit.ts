@@ -1,15 +1,18 @@
 // A target from what a calibration measured: figures of the probe as they are, the terms of stages fitted to timed tokens.
-import { estimate } from '../../codegen/index.ts';
+import { estimate, estimatePrompt, settleLaunches } from '../../codegen/estimate.ts';
+import type { FusionPlan, Kernel } from '../../codegen/index.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
+import { bytesOf } from '../../codegen/model/packing.ts';
 import { bandwidthOf, type Target } from '../../codegen/schedule/target.ts';
 import { costTermNames, type TermValues } from '../../codegen/schedule/terms.ts';
 import { type Schedule, schemeFor } from '../../codegen/schemes/index.ts';
+import stream from '../../configs/plans/stream.ts';
 import { resolveModel } from '../../configs/resolve.ts';
 import { invariant } from '../../errors.ts';
 import { errorOf, fitTerms, type TimedToken } from './fit.ts';
-import { calibrationPlans } from './plans.ts';
+import { calibrationPlans, calibrationPrompts } from './plans.ts';
 import { cacheOf, figureOf } from './probe.ts';
-import type { CalibrationRecord, ProbeFigure, TimedPoint } from './record.ts';
+import type { CalibrationRecord, ProbeFigure, TimedPoint, TimedPrompt } from './record.ts';
 
 /** A timed point, and how far the prediction by the new terms is off: 0.1 is a tenth too long. */
 export interface FittedPoint extends TimedPoint {
@@ -24,8 +27,19 @@ export const probedTarget = (from: Target, figures: readonly ProbeFigure[]): Tar
   ...cacheOf(figures),
 });
 
+/** The same of a prompt. */
+export interface FittedPrompt extends TimedPrompt {
+  readonly error: number;
+}
+
+export interface Refitted {
+  readonly target: Target;
+  readonly points: FittedPoint[];
+  readonly prompts: FittedPrompt[];
+}
+
 /** @param from what is known without a measurement: name, architecture, sizes */
-export function refit(from: Target, record: CalibrationRecord): { target: Target; points: FittedPoint[] } {
+export function refit(from: Target, record: CalibrationRecord): Refitted {
   const { figures, points, pollCycles, date, device, clocks } = record;
   const probed = probedTarget(from, figures);
   const delayed = pollCycles ? { ...probed, pollCycles } : probed;
@@ -38,8 +52,11 @@ export function refit(from: Target, record: CalibrationRecord): { target: Target
       known,
     ),
   );
-  const terms: TermValues = Object.assign({ ...known }, ...fitted);
-  const models = [...new Set(points.map(({ model }) => model))].join(', ');
+  const ofReplies: TermValues = Object.assign({ ...known }, ...fitted);
+  const prompts = record.prompts.map(promptReader({ ...delayed, terms: ofReplies }));
+  const terms = prompts.length > 0 ? fitTerms(prompts, ofReplies) : ofReplies;
+  const modelsOf = (timed: readonly { readonly model: string }[]) =>
+    [...new Set(timed.map(({ model }) => model))].join(', ');
   const target: Target = {
     ...delayed,
     terms,
@@ -48,11 +65,18 @@ export function refit(from: Target, record: CalibrationRecord): { target: Target
       ...Object.fromEntries(
         ['bandwidth', ...Object.keys(known)].map((term) => [term, rangeOf(figures, term)]),
       ),
-      terms: `fitted to ${points.length} timed tokens of ${models}`,
-      ...(pollCycles && { pollCycles: `coordinate descent on ${points[0]!.model}` }),
+      terms: `fitted to ${points.length} timed tokens of ${modelsOf(points)}`,
+      ...(prompts.length > 0 && {
+        tiled: `this and the other terms of prompts fitted to ${prompts.length} timed prompts of ${modelsOf(record.prompts)}`,
+      }),
+      ...(pollCycles && points[0] && { pollCycles: `coordinate descent on ${points[0].model}` }),
     },
   };
-  return { target, points: points.map((point, i) => ({ ...point, error: errorOf(tokens[i]!, terms) })) };
+  return {
+    target,
+    points: points.map((point, i) => ({ ...point, error: errorOf(tokens[i]!, terms) })),
+    prompts: record.prompts.map((prompt, i) => ({ ...prompt, error: errorOf(prompts[i]!, terms) })),
+  };
 }
 
 /** Terms that the probe measures. */
@@ -94,6 +118,34 @@ function tokenReader({ tokens }: CalibrationRecord, target: Target) {
     return {
       ...{ parts, scheme: schedule.scheme, micros: 1e6 / tokensPerSecond.median },
       bandwidth: bandwidthOf(target, bytes.weights)!,
+    };
+  };
+}
+
+/** What a timed prompt is made of. */
+function promptReader(target: Target) {
+  const plans = calibrationPrompts(target).map(({ plan }) => plan);
+  const made = new Map<string, Pick<Kernel, 'schedule' | 'prompts'>>();
+  /** Checked when it was timed. */
+  const kernelOf = (model: string, name: string): Pick<Kernel, 'schedule' | 'prompts'> => {
+    const plan = plans.find((one) => one.name === name);
+    invariant(plan, `${name} is a plan of calibrations`);
+    const key = `${model} ${name}`;
+    const graph = decoderGraph(resolveModel(model).dims);
+    const lower = (one: FusionPlan) => schemeFor(one, target).lower(graph, one, target);
+    const known = made.get(key);
+    if (known) return known;
+    const schedule = lower(stream);
+    const kernel = { schedule, prompts: { plan, schedule: settleLaunches(schedule, lower(plan)) } };
+    made.set(key, kernel);
+    return kernel;
+  };
+  return ({ model, plan, tokens, millis }: TimedPrompt): TimedToken => {
+    const kernel = kernelOf(model, plan);
+    return {
+      parts: estimatePrompt(tokens, kernel).parts,
+      bandwidth: bandwidthOf(target, bytesOf(kernel.schedule.dims).weights)!,
+      micros: 1000 * millis.median,
     };
   };
 }

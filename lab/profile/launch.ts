@@ -1,5 +1,5 @@
 // A launch of a prompt: which of its tokens it has, how fast its products and its attention are, and what they should take.
-import { estimate, type Kernel, leastOfLaunch, passesOf } from '../../codegen/index.ts';
+import { estimate, type Kernel, launchesOf, passesOf } from '../../codegen/index.ts';
 import { runsOf, stageMicros } from '../../codegen/schedule/cost.ts';
 import type { Schedule } from '../../codegen/schemes/index.ts';
 import { OnelaunchError } from '../../errors.ts';
@@ -27,8 +27,9 @@ export function launchOf(
   }
   const count = launches.length;
   if (count === 0) {
+    const launches = launchesOf(kernel);
     throw new OnelaunchError('usage', `a prompt of ${prompt} tokens has no launch: passes take it in`, {
-      hint: `ask for --prompt ${leastOfLaunch(kernel.schedule.passTokens)} or more`,
+      hint: launches ? `ask for --prompt ${launches.least + 1} or more` : 'give --prompt-plan prefill',
     });
   }
   const chosen = launches[(number ?? count) - 1];

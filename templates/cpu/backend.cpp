@@ -429,6 +429,8 @@ int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t 
 
 int32_t backend_prompt_tokens(Backend*) { return 0; }
 
+int32_t backend_prompt_least(Backend*) { return 0; }
+
 bool backend_prompt_logits(Backend*) { return false; }
 
 int32_t backend_steps(Backend*) { return 1; }

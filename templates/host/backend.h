@@ -62,6 +62,8 @@ int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float
 int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t vocab, std::string* error);
 /** The most tokens of a request that samples none, where prompts have kernels of their own; else 0. */
 int32_t backend_prompt_tokens(Backend* backend);
+/** The fewest: what is shorter goes through passes, since these take less time. */
+int32_t backend_prompt_least(Backend* backend);
 /** Whether their logits can be had too: else tokens that get logits go through passes. */
 bool backend_prompt_logits(Backend* backend);
 /** The most steps of one request. */

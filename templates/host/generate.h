@@ -45,14 +45,11 @@ struct ScoreJob {
  *  a backend that shares our memory runs on our own cores, where they would only delay the token and the stop. */
 inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nullptr ? 2 : 0; }
 
-/** So many passes of decoding take about as long as the shortest launch of a kernel for prompts (measured: docs/devlog.md, section 14). */
-constexpr int32_t kPassesOfLaunch = 3;
-
 /** Tokens of the next pass of those that are left, of which the last `kept` are left to passes that make their logits. Where prompts have
- *  kernels of their own, these take whatever is too long for a few passes of decoding. */
+ *  kernels of their own, these take whatever is too long for passes of decoding. */
 inline int32_t tokens_of_pass(Backend* backend, int32_t left, int32_t kept) {
   const int32_t most = backend_prompt_tokens(backend), prompt = left - kept;
-  return most > 0 && prompt >= kPassesOfLaunch * kModel.pass_tokens ? std::min(prompt, most) : std::min(left, kModel.pass_tokens);
+  return most > 0 && prompt >= backend_prompt_least(backend) ? std::min(prompt, most) : std::min(left, kModel.pass_tokens);
 }
 
 /** The same of a text of which tokens get logits from `first` on, where `at` come before those that are left. */

@@ -5,7 +5,7 @@ import prefill, { variants } from '../../configs/plans/prefill.ts';
 const { stages } = variants.find(({ name }) => name === 'prefill-apart')!;
 
 export const whole = plan('whole', stages, tiles());
-export const tokens = plan('tokens', stages, tiles({ tokens: 2000 }));
+export const tokens = plan('tokens', stages, tiles({ tokens: 3000 }));
 export const noTokens = plan('no_tokens', stages, tiles({ tokens: 0 }));
 export const recomputed = prefill.with('recomputed', { final_norm: into('head', { recompute: true }) });
 export const split = prefill.with('split', { attention: dealt({ split: 'positions', over: 'kv_heads' }) });

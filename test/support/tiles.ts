@@ -7,9 +7,9 @@ import type { Target } from '../../codegen/schedule/target.ts';
 import { tilesScheme } from '../../codegen/schemes/tiles/index.ts';
 import type { TilesSchedule } from '../../codegen/schemes/tiles/schedule.ts';
 
-/** The kernel of a schedule as text. */
+/** The kernel of a schedule as text, beside nothing that decodes. */
 export function textOfTiles(made: TilesSchedule): string {
-  const view = tilesScheme.view(made, { command: 'gen', ops: [] });
+  const view = tilesScheme.view({ ...made, leastTokens: made.leastTokens ?? 1 }, { command: 'gen', ops: [] });
   const { kernel, model } = tilesScheme.templates(made.target);
   return render(kernel, view) + render(model, view);
 }

@@ -1,7 +1,7 @@
 // Profiles of prompts: which launch is profiled, what its results need, and what is said of it.
 import { beforeAll, describe, expect, it } from 'vitest';
 import { launchTable } from '../../cli/profile-table.ts';
-import { estimate, generate, type Kernel } from '../../codegen/index.ts';
+import { estimate, generate, type Kernel, launchesOf } from '../../codegen/index.ts';
 import type { TilesSchedule } from '../../codegen/schemes/tiles/schedule.ts';
 import prefill from '../../configs/plans/prefill.ts';
 import stream from '../../configs/plans/stream.ts';
@@ -24,8 +24,8 @@ describe('the launch', () => {
   it('is the last one, or the one that is asked for', () => {
     const text = (prompt: number, number?: number) => launchText(launchOf(kernel, prompt, number));
     expect(text(1000)).toBe('tokens 0 to 998');
-    expect(text(3000)).toBe('tokens 2,048 to 2,998, launch 3 of 3');
-    expect(text(3000, 2)).toBe('tokens 1,024 to 2,047, launch 2 of 3');
+    expect(text(5000)).toBe('tokens 4,096 to 4,998, launch 3 of 3');
+    expect(text(5000, 2)).toBe('tokens 2,048 to 4,095, launch 2 of 3');
   });
 
   it('is refused where there is none', () => {
@@ -36,14 +36,15 @@ describe('the launch', () => {
         return [(error as Error).message, (error as { hint?: string }).hint];
       }
     };
+    const { least } = launchesOf(kernel)!;
     expect(hintOf(16)).toEqual([
       'a prompt of 16 tokens has no launch: passes take it in',
-      'ask for --prompt 49 or more',
+      `ask for --prompt ${least + 1} or more`,
     ]);
-    expect(hintOf(48)).toHaveLength(2);
-    expect(hintOf(49)).toMatchObject({ position: 0, tokens: 48 });
-    expect(hintOf(3000, 4)).toEqual([
-      "--launch is '4', and a prompt of 3000 tokens has 3 launches",
+    expect(hintOf(least)).toHaveLength(2);
+    expect(hintOf(least + 1)).toMatchObject({ position: 0, tokens: least });
+    expect(hintOf(5000, 4)).toEqual([
+      "--launch is '4', and a prompt of 5000 tokens has 3 launches",
       'for example: --launch 3',
     ]);
   });

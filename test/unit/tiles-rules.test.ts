@@ -57,16 +57,16 @@ describe('tiles are refused', () => {
   test('for more tokens than a launch has, and for none', () => {
     expect(message(illegal.tokens)).toMatchInlineSnapshot(`
       "tiles.ts:8:62: error: tokens
-        8 | export const tokens = plan('tokens', stages, tiles({ tokens: 2000 }));
+        8 | export const tokens = plan('tokens', stages, tiles({ tokens: 3000 }));
           |                                                              ^^^^
-        a launch of tiles has 1 to 1024 tokens, not 2000.
+        a launch of tiles has 1 to 2048 tokens, not 3000.
         Legal here: tokens: 'many'."
     `);
     expect(message(illegal.noTokens)).toMatchInlineSnapshot(`
       "tiles.ts:9:67: error: tokens
         9 | export const noTokens = plan('no_tokens', stages, tiles({ tokens: 0 }));
           |                                                                   ^
-        a launch of tiles has 1 to 1024 tokens, not 0.
+        a launch of tiles has 1 to 2048 tokens, not 0.
         Legal here: tokens: 'many'."
     `);
     for (const tokens of [1, 64, 1024, 'many'] as const)

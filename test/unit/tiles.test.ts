@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { estimate, generate, passesOf, passesText } from '../../codegen/index.ts';
+import { choiceOf, estimate, generate, launchesOf, passesOf, passesText } from '../../codegen/index.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { isLegal } from '../../codegen/plan/check.ts';
 import { tokensOfPass } from '../../codegen/prompts.ts';
@@ -83,11 +83,15 @@ test.each(['int8', 'int4'] as const)(
   'a launch waits as often as its table says, with weights in %s too',
   (format) => {
     const settled = settleWeights(qwen, format);
-    for (const dims of [qwen, settled]) {
+    for (const [dims, tokens] of [
+      [qwen, 64],
+      [settled, 64],
+      [settled, 500],
+    ] as const) {
       const schedule = tilesScheme.lower(decoderGraph(dims), prefill, h100!);
-      const { syncsPerToken, stages } = estimate(schedule);
+      const { syncsPerToken, stages } = estimate(schedule, 0, tokens);
       // Once in front of the layers, then in each, and none that only the head needs.
-      const meets = programOf(schedule, { blocks: 2, tokens: 64, position: 0 }, 0).filter(
+      const meets = programOf(schedule, { blocks: 2, tokens, position: 0 }, 0).filter(
         (step) => step.kind === 'meet' && step.after !== 'final_norm',
       );
       const [first, second] = ['embed', 'ffn_down'].map((name) =>
@@ -109,41 +113,79 @@ test.each(['int8', 'int4'] as const)(
   },
 );
 
+describe('the fewest tokens of a launch', () => {
+  const leastOf = async (target = h100!, promptPlan = prefill) => {
+    const kernel = await generate({ dims: qwen, plan: stream, promptPlan, target });
+    return { kernel, least: launchesOf(kernel)!.least };
+  };
+
+  test('are those from which it is predicted quicker than passes', async () => {
+    const { kernel, least } = await leastOf();
+    for (const [tokens, isLaunch] of [
+      [least, false],
+      [least + 1, true],
+      [500, true],
+    ] as const) {
+      const { passes, predicted, otherwise } = choiceOf(tokens, kernel);
+      expect(passes.some(({ tile }) => tile !== null)).toBe(isLaunch);
+      expect(predicted.micros).toBeLessThanOrEqual(otherwise!.micros!);
+    }
+  });
+
+  test('are more where launches are dear, those of the plan where it says so, and never what a pass holds', async () => {
+    const dear = { ...h100!, terms: { ...h100!.terms, chunk: 3000 } };
+    expect((await leastOf(dear)).least).toBeGreaterThan((await leastOf()).least + 16);
+    expect((await leastOf(dear, prefill.with('own', {}, { from: 100 }))).least).toBe(100);
+    expect((await leastOf(dear, prefill.with('low', {}, { from: 1 }))).least).toBe(17);
+  });
+});
+
+test('launches are longer only where that is predicted to save time', () => {
+  const mostOf = (chunk: number) => {
+    const target = { ...h100!, terms: { ...h100!.terms, chunk, tileStage: 0, barrier: 0 } };
+    return tilesScheme.lower(decoderGraph(qwen), prefill, target).passTokens;
+  };
+  expect(mostOf(5000)).toBe(2048);
+  expect(mostOf(0)).toBeLessThan(2048);
+});
+
 describe('a prompt', () => {
   const folder = mkdtempSync(join(tmpdir(), 'tiles-'));
   afterAll(() => rmSync(folder, { recursive: true }));
 
   test('is cut as the host cuts it', () => {
     const host = readFileSync(join(import.meta.dirname, '../../templates/host/generate.h'), 'utf8');
-    const [constant] = /constexpr int32_t kPassesOfLaunch = .*;/.exec(host)!;
     const [rule] = /inline int32_t tokens_of_pass\([\s\S]*?\n\}/.exec(host)!;
     const cases = [
-      [16, 1024],
-      [16, 0],
-      [1, 64],
-      [8, 9],
-      [16, 7],
+      [16, 1024, 33],
+      [16, 0, 0],
+      [1, 64, 1],
+      [8, 9, 9],
+      [16, 1024, 7],
     ] as const;
-    const lefts = [1, 2, 7, 8, 9, 10, 16, 17, 18, 48, 49, 64, 65, 66, 1024, 1025, 1026, 5000];
+    const lefts = [1, 2, 6, 7, 8, 9, 10, 16, 17, 18, 33, 34, 48, 64, 65, 66, 1024, 1025, 1026, 5000];
     const program = `#include <algorithm>
       #include <cstdint>
       #include <cstdio>
-      struct Backend { int32_t prompt; };
-      int32_t backend_prompt_tokens(Backend* b) { return b->prompt; }
+      #include <tuple>
+      struct Backend { int32_t most, least; };
+      int32_t backend_prompt_tokens(Backend* b) { return b->most; }
+      int32_t backend_prompt_least(Backend* b) { return b->least; }
       static struct { int32_t pass_tokens; } kModel;
-      ${constant}
       ${rule}
       int main() {
-        for (auto [pass, prompt] : {${cases.map(([pass, most]) => `std::pair{${pass}, ${most}}`)}}) {
+        for (auto [pass, most, least] : {${cases.map((numbers) => `std::tuple{${numbers}}`)}}) {
           kModel.pass_tokens = pass;
-          Backend backend{prompt};
+          Backend backend{most, least};
           for (int left : {${lefts}}) printf("%d\\n", tokens_of_pass(&backend, left, 1));
         }
       }`;
     const binary = join(folder, 'cut');
     execFileSync('g++', ['-x', 'c++', '-std=c++17', '-o', binary, '-'], { input: program });
     const printed = execFileSync(binary, { encoding: 'utf8' }).trim().split('\n').map(Number);
-    const ours = cases.flatMap(([pass, most]) => lefts.map((left) => tokensOfPass(left, pass, most)));
+    const ours = cases.flatMap(([pass, most, least]) =>
+      lefts.map((left) => tokensOfPass(left, pass, most > 0 ? { most, least } : null)),
+    );
     expect(printed).toEqual(ours);
   });
 
@@ -156,8 +198,8 @@ describe('a prompt', () => {
         "1 pass of 16 tokens",
         "1 pass of 16 tokens, 1 pass of 1 token",
         "1 launch of 64 tokens (tiles of 64), 1 pass of 1 token",
-        "1 launch of 1,024 tokens (tiles of 128), 2 passes of 16 tokens, 1 pass of 4 tokens",
-        "2 launches of 1,024 tokens (tiles of 128), 1 launch of 951 tokens (tiles of 128), 1 pass of 1 token",
+        "1 launch of 1,059 tokens (tiles of 128), 1 pass of 1 token",
+        "1 launch of 2,048 tokens (tiles of 128), 1 launch of 951 tokens (tiles of 128), 1 pass of 1 token",
       ]
     `);
     expect(passesOf(3000, kernel).reduce((sum, { tokens }) => sum + tokens, 0)).toBe(3000);

@@ -2,11 +2,12 @@
 import { bytesOf } from '../../model/packing.ts';
 import { kibibytes, megabytes } from '../../schedule/bytes-text.ts';
 import { type Cost, costOf } from '../../schedule/cost.ts';
+import type { ScheduledStage } from '../../schedule/schedule.ts';
 import type { ExchangeSync } from '../../schedule/syncs.ts';
 import { isSplitSync, type StreamSchedule, splitsAt } from './schedule.ts';
 import { tilesOf } from './sizes.ts';
 import { isExchange } from './words.ts';
-import { hopWork, isNeeded, polledValues, refillChain, stageWork } from './work.ts';
+import { hopWork, isNeeded, passWork, polledValues, refillChain, stageWork } from './work.ts';
 
 /** Copies that a block has under way [bytes]: at most `usual`, or `most` while a quarter of the ring is free. */
 interface UnderWay {
@@ -43,17 +44,23 @@ export function streamFacts(schedule: StreamSchedule): StreamFacts {
   };
 }
 
-/** A token at a position: the stream goes on beside the chain, and the longer of the two is the time. What blocks compute is left out. */
-export function streamCost(schedule: StreamSchedule, position = 0): Cost {
+/**
+ * A token at a position: the stream goes on beside the chain, and the longer of the two is the time. What blocks compute is left out.
+ * @param tokens of a pass, which is a launch of its own; without it one of many tokens of a launch
+ * @param makesToken whether the pass ends with the head and a choice
+ */
+export function streamCost(schedule: StreamSchedule, position = 0, tokens?: number, makesToken = true): Cost {
   const { products, syncs, splitSteps } = schedule;
   const splits = splitsAt(splitSteps, position);
+  const isRun = ({ part }: Pick<ScheduledStage, 'part'>) => makesToken || part !== 'end';
   return costOf(schedule, {
     position,
+    ...(tokens !== undefined && { tokens, around: [{ term: 'pass', amount: 1 }] }),
     syncName: 'exchanges',
     splits: [Math.min(...splitSteps.map((step) => step.splits)), schedule.splits],
-    weightBytes: ({ name }) => {
-      const product = products.find((one) => one.stage === name);
-      return product ? product.tiles * product.tileBytes : 0;
+    weightBytes: (stage) => {
+      const product = products.find((one) => one.stage === stage.name);
+      return product && isRun(stage) ? product.tiles * product.tileBytes : 0;
     },
     syncs: ({ name }) =>
       syncs
@@ -73,8 +80,11 @@ export function streamCost(schedule: StreamSchedule, position = 0): Cost {
           where: '',
           text: `${scope === 'block' ? 'block sync' : 'cache'}: ${reason}`,
         })),
-    waits: (stage) => hopWork(schedule, stage, splits),
-    work: (stage) => stageWork(schedule, stage, splits, position),
+    waits: (stage) => (isRun(stage) ? hopWork(schedule, stage, splits) : []),
+    work: (stage) =>
+      isRun(stage)
+        ? [...stageWork(schedule, stage, splits, position), ...passWork(schedule, stage, splits, tokens)]
+        : [],
     chains: (stage) => refillChain(schedule, stage, splits, position),
     slowdown: ({ name }) => {
       const product = products.find((one) => one.stage === name);

@@ -29,6 +29,23 @@ export function stageWork(
   ];
 }
 
+/** What a stage does beyond that in a pass of several tokens, which is a launch of its own. */
+export function passWork(
+  schedule: StreamSchedule,
+  { name }: Pick<ScheduledStage, 'name'>,
+  splits: number,
+  tokens: number | undefined,
+): Work[] {
+  if (tokens === undefined) return [];
+  const { body } = schedule.stages.find((one) => one.name === name)!;
+  // A pass runs the smallest kernel that holds it, which polls and attends for as many tokens as it has room for.
+  const more = (schedule.kernels.find((kernel) => kernel.tokens >= tokens)?.tokens ?? tokens) - 1;
+  return [
+    ...(body.kind === 'attend' ? [{ term: 'manyAttend', amount: more } as const] : []),
+    { term: 'manyWords', amount: (more * polledValues(schedule, name, splits)) / 1024 },
+  ];
+}
+
 /** From here on a word waits for the same share of the copies under way: three slots of each block of an H100, and more was not measured [us]. */
 const longQueue = 2;
 

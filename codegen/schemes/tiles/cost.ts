@@ -47,6 +47,10 @@ export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedu
         const made = tileStage(stage);
         return made && isRun(stage) ? stageWork(schedule, made, { position, tokens }) : [];
       },
+      chains: (stage) => {
+        const made = tileStage(stage);
+        return made?.body === 'product' && isRun(stage) ? [tilesWork(schedule, made, tokens)] : [];
+      },
       flop: (stage) => {
         const made = tileStage(stage);
         return made && isRun(stage) ? stageFlop(schedule, made, { position, tokens }) : null;
@@ -132,21 +136,33 @@ function stageWork(schedule: TilesSchedule, stage: TileStage, { position, tokens
       const columns = (dims.qHeads + 2 * dims.kvHeads) * dims.headDim;
       return [{ term: 'passed', amount: (busiest(tokens) * columns) / 1024 }];
     }
-    case 'product': {
-      const kernel = schedule.kernels.find(({ most }) => most >= tokens)!;
-      const side = kernel.rows[stage.op]!;
-      const units = Math.ceil(tokens / kernel.tokens) * Math.ceil(matrixRowsOf(stage.op, dims) / side);
-      const flop = 2 * kernel.tokens * side * columnsOf(stage.op, dims);
-      return [{ term: 'tiled', amount: (busiest(units) * flop) / 1e7 }];
-    }
+    case 'product':
+      return [{ term: 'tileStage', amount: 1 }];
     case 'attend': {
       const units = Math.ceil(tokens / queryTile) * dims.qHeads;
       const flop = 4 * queryTile * (position + tokens / 2) * dims.headDim;
-      return [{ term: 'flash', amount: (Math.max(1, units / blocks) * flop) / 1e7 }];
+      return [
+        { term: 'tileStage', amount: 1 },
+        { term: 'flash', amount: (Math.max(1, units / blocks) * flop) / 1e7 },
+      ];
     }
     default:
       return stage.body satisfies never;
   }
+}
+
+/** The tiles of the busiest block, which go on beside the reads of weights: their steps, and what becomes of their results. */
+function tilesWork({ dims, kernels, blocks }: TilesSchedule, { op }: TileStage, tokens: number): Work[] {
+  const kernel = kernels.find(({ most }) => most >= tokens)!;
+  const side = kernel.rows[op]!;
+  const columns = columnsOf(op, dims);
+  const units = Math.ceil(tokens / kernel.tokens) * Math.ceil(matrixRowsOf(op, dims) / side);
+  const busiest = Math.ceil(units / blocks);
+  return [
+    { term: 'tiled', amount: (busiest * 2 * kernel.tokens * side * columns) / 1e7 },
+    { term: 'tileLoads', amount: (busiest * (kernel.tokens + side) * columns * 2) / 65536 },
+    { term: 'tileEnd', amount: (busiest * kernel.tokens * side) / 4096 },
+  ];
 }
 
 /** What the results of a product or of attention need: tiles that are not full compute more. On average over the layers. */

@@ -17,7 +17,6 @@ import {
 } from './rules.ts';
 import type { TilesSchedule } from './schedule.ts';
 import { simulateTiles } from './simulate.ts';
-import { readingCache, unpacking } from './stages.ts';
 import { tinyTiles } from './tiny.ts';
 import { uncoveredTiles } from './uncovered.ts';
 import { tilesView } from './view.ts';
@@ -42,11 +41,8 @@ export const tilesScheme: Scheme<TilesSchedule> = {
   cost: tilesCost,
   view: (schedule, origin) => {
     const cost = tilesCost(schedule);
-    // The plan's own: what formats add is none.
-    const added: readonly string[] = [unpacking.stage, readingCache.stage];
-    const planned = cost.stages.filter(({ name }) => !added.includes(name));
     const facts = [
-      `${waitsPerLayer({ stages: planned })} grid barriers a layer`,
+      `${waitsPerLayer(cost)} grid barriers a layer`,
       ...schedule.kernels.map(({ most, tokens }) => `tiles of ${tokens} tokens up to ${most}`),
     ];
     return tilesView(schedule, commonView(schedule, origin, facts, cost));

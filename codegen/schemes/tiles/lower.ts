@@ -14,16 +14,17 @@ import {
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
 import { formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
-import type { FusionPlan, Stage } from '../../plan/plan.ts';
+import { type FusionPlan, fit, type Stage } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
 import { codedRoundings, unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
 import { shapeOf, streamPlaces } from '../stream/sizes.ts';
+import { tilesCost } from './cost.ts';
 import { headRowsStage, promptGraph } from './rewrite.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
 import {
-  mostTokens,
+  chunks,
   multiplyOf,
   sharedFor,
   slotsRoom,
@@ -31,6 +32,7 @@ import {
   tileKernels,
   tileSides,
   tileWarps,
+  worthWaiting,
 } from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
@@ -42,13 +44,22 @@ const roundings = { perLayer: 9, once: 1 } as const;
 /** Products of a layer whose matrices, in blocks, are rounded to that type when they are unpacked: as much as if their inputs were once more. */
 const unpackedProducts = productOps.filter((op) => op !== 'lm_head').length;
 
+/** A launch that has many tokens is the shortest than which none is predicted clearly quicker for each token. */
 export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): TilesSchedule {
+  invariant(plan.scheme.kind === 'tiles', 'only a plan with tiles is lowered here');
+  const { tokens } = plan.scheme;
+  if (tokens !== 'many') return lowerChunk(written, plan, target, tokens);
+  const made = chunks.map((most) => lowerChunk(written, plan, target, most));
+  const microsOf = (schedule: TilesSchedule) => (tilesCost(schedule).micros ?? 0) / schedule.passTokens;
+  return made.reduce((best, one) => (microsOf(one) * worthWaiting < microsOf(best) ? one : best));
+}
+
+function lowerChunk(written: Graph, plan: FusionPlan, target: Target, most: number): TilesSchedule {
   const graph = promptGraph(written, plan);
   const { dims } = graph;
   const { scheme } = plan;
   invariant(scheme.kind === 'tiles', 'only a plan with tiles is lowered here');
   const multiply = multiplyOf(scheme, target);
-  const most = scheme.tokens === 'many' ? mostTokens : scheme.tokens;
   const kernels = tileKernels(dims, most, {
     scheme,
     blocks: target.sms,
@@ -70,6 +81,7 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
     ops: graph.ops,
     plan: { name: plan.name },
     passTokens: most,
+    leastTokens: scheme.from === fit ? null : scheme.from,
     splits: 1,
     warps: tileWarps,
     blocks: target.sms,

@@ -58,6 +58,8 @@ export interface TilesSchedule extends CommonSchedule {
   readonly stages: readonly TileStage[];
   readonly syncs: readonly Meeting[];
   readonly products: readonly ProductShape[];
+  /** The fewest tokens of a launch; null: to be chosen beside the schedule that takes fewer through passes. */
+  readonly leastTokens: number | null;
   /** From that of short prompts to that of long ones. */
   readonly kernels: readonly TileKernel[];
   readonly buffers: readonly TileBuffer[];

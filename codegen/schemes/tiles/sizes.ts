@@ -11,7 +11,11 @@ import type { TileKernel } from './schedule.ts';
 /** Warps of a block. */
 export const tileWarps = 8;
 /** Most tokens of a launch. */
-export const mostTokens = 1024;
+export const mostTokens = 2048;
+/** Those of a launch that has many: chosen by what a token should cost. */
+export const chunks: readonly number[] = [512, 1024, 2048];
+/** By so much a longer launch must be quicker for each token: who decodes beside it, or asks to stop, waits for all of it. */
+export const worthWaiting = 1.03;
 /** Parts that the squares of a token are summed in at most: four warps share the rows of a tile at most. */
 export const squareParts = ({ hidden }: Pick<ModelDims, 'hidden'>): number => Math.ceil(hidden / 64) * 4;
 /** Columns of a step. */
@@ -20,8 +24,9 @@ const stepColumns = 64;
 export const queryTile = 16 * tileWarps;
 /** Sides that a tile can have. */
 export const tileSides: readonly (64 | 128)[] = [64, 128];
-/** Tokens that the tiles of short prompts are chosen for. */
+/** Tokens that the tiles of short prompts are chosen for, and the longest that have large ones chosen for them alone. */
 const shortPrompt = 256;
+const longPrompt = 1024;
 
 /** What multiplies on a target. */
 export const multiplyOf = ({ multiply }: Pick<TilesScheme, 'multiply'>, { arch }: Pick<Target, 'arch'>) =>
@@ -103,22 +108,25 @@ const kernelFor = (dims: ModelDims, tokens: number, tokenTile: number, most: num
   rows: Object.fromEntries(productOps.map((op) => [op, rowsFor(dims, op, tokens, tokenTile, input)])),
 });
 
-/** The kernels of a plan: one of small tiles up to the length from which large ones are quicker, and one of large tiles. */
+/** The kernels of a plan: one of small tiles up to the length from which large ones are quicker, and of large tiles one, or two where rows differ. */
 export function tileKernels(dims: ModelDims, most: number, input: Input): TileKernel[] {
   const { tokenTile } = input.scheme;
   if (tokenTile !== 'fit') return [kernelFor(dims, most, tokenTile, most, input)];
   const small = kernelFor(dims, Math.min(shortPrompt, most), 64, most, input);
   if (leastBytes(128, tileSides[0]!) > input.room) return [{ ...small, most }];
-  const large = kernelFor(dims, most, 128, most, input);
+  const large = kernelFor(dims, Math.min(longPrompt, most), 128, Math.min(longPrompt, most), input);
   const cost = (kernel: TileKernel, tokens: number) =>
     productOps
       .filter((op) => op !== 'lm_head')
       .map((op) => tileCost(tokens, matrixRowsOf(op, dims), kernel.tokens, kernel.rows[op]!, input.blocks))
       .reduce((sum, one) => sum + one, 0);
-  const lengths = Array.from({ length: Math.ceil(most / 64) }, (_, i) => 64 * (i + 1));
+  const lengths = Array.from({ length: Math.ceil(large.most / 64) }, (_, i) => 64 * (i + 1));
   const first = lengths.find((tokens) => cost(large, tokens) < cost(small, tokens));
   if (first === undefined || most <= 64) return [small];
-  return [{ ...small, most: Math.max(64, first - 64) }, large];
+  const largest = kernelFor(dims, most, 128, most, input);
+  const isSame = productOps.every((op) => large.rows[op] === largest.rows[op]);
+  const shortest = { ...small, most: Math.max(64, first - 64) };
+  return isSame ? [shortest, largest] : [shortest, large, largest];
 }
 
 /** Shared memory of a block: the results of the largest tile and as many of its steps as are wanted and fit, or the tiles of attention; and sums of heads. */

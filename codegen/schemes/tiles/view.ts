@@ -1,4 +1,5 @@
 // Every string that the templates of tiles print.
+import { invariant } from '../../../errors.ts';
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
 import type { CommonView } from '../../emit/view.ts';
 import { formatType } from '../../model/formats.ts';
@@ -90,6 +91,7 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
       int('kWarps', 'kThreads / 32'),
       int('kProducts', products.length),
       int('kMostTokens', schedule.passTokens, 'of a launch'),
+      int('kLeastTokens', leastTokensOf(schedule), 'fewer go through passes of decoding'),
       int('kSharedBytes', schedule.sharedBytes, 'shared memory of a block'),
       int('kSlotsBytes', schedule.slotsBytes, 'of it for steps of products'),
       int('kResultsBytes', schedule.resultsBytes, 'and for the results of a tile; attention has both'),
@@ -108,6 +110,11 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
       int('kKeyTiles', schedule.keyTiles, 'of them in shared memory'),
     ],
   };
+}
+
+function leastTokensOf({ plan, leastTokens }: TilesSchedule): number {
+  invariant(leastTokens !== null, `launches of ${plan.name} have a least length`);
+  return leastTokens;
 }
 
 interface OperandView {

@@ -205,6 +205,8 @@ int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t 
 
 int32_t backend_prompt_tokens(Backend*) { return PromptLaunches::kMostTokens; }
 
+int32_t backend_prompt_least(Backend*) { return PromptLaunches::kLeastTokens; }
+
 bool backend_prompt_logits(Backend*) { return PromptLaunches::kMakesLogits; }
 
 int32_t backend_steps(Backend* backend) { return backend->scheme.most_steps(backend->bound.context); }

@@ -300,6 +300,7 @@ int backend_mask(Backend* b, int32_t slot, const uint32_t* words, int32_t vocab,
 }
 
 int32_t backend_prompt_tokens(Backend* b) { return b->options.device == 3 ? kPromptTokens : 0; }
+int32_t backend_prompt_least(Backend*) { return 3 * kPassTokens; }
 bool backend_prompt_logits(Backend*) { return true; }
 
 int32_t backend_steps(Backend* b) { return b->options.device == 2 || b->options.device == 4 ? kManySteps : 1; }

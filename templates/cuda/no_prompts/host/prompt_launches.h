@@ -9,7 +9,7 @@
 #include "model.h"
 
 struct PromptLaunches {
-  static constexpr int kMostTokens = 0;
+  static constexpr int kMostTokens = 0, kLeastTokens = 0;
   static constexpr bool kMakesLogits = false;
   explicit PromptLaunches(const Gpu&) {}
   void bind(int, Arena&, Arena&) {}

@@ -12,7 +12,7 @@
 
 class PromptLaunches {
  public:
-  static constexpr int kMostTokens = tiles::kMostTokens;
+  static constexpr int kMostTokens = tiles::kMostTokens, kLeastTokens = tiles::kLeastTokens;
   static constexpr bool kMakesLogits = tiles::kMakesLogits;
 
   explicit PromptLaunches(const Gpu& gpu) {
