@@ -95,9 +95,10 @@ struct PromptArgs {
   char* xf;  // [128 / 8][32][kCellBytes] 1024 columns: final norm
 };
 
-constexpr int64_t kPromptBytes = 63700992;  // all of these
+/** Bytes of all of these, in an engine of so many positions. */
+constexpr int64_t prompt_bytes(int) { return 63700992; }
 
-/** Cuts one allocation of kPromptBytes into the buffers. */
+/** Cuts one allocation of prompt_bytes into the buffers. */
 inline void bind_prompt(PromptArgs& args, char* base) {
   args.x = reinterpret_cast<float*>(base + 0);
   args.squares = reinterpret_cast<float*>(base + 8388608);
