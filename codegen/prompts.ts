@@ -1,8 +1,7 @@
 // How a prompt is fed: which launches of a kernel take how many of its tokens.
 // The host's `tokens_of_pass` (templates/host/generate.h) is the same rule.
-import { invariant } from '../errors.ts';
 import type { Kernel } from './kernel.ts';
-import type { TilesSchedule } from './schemes/tiles/schedule.ts';
+import { leastTokensOf, type TilesSchedule } from './schemes/tiles/schedule.ts';
 
 /** Some of a prompt's tokens that go through the model together. */
 export interface PromptPass {
@@ -30,9 +29,7 @@ const tilesOf = ({ prompts }: Kernels): TilesSchedule | null =>
 /** Null: all of a prompt goes through passes. */
 export function launchesOf(kernel: Kernels): Launches | null {
   const made = tilesOf(kernel);
-  if (made === null) return null;
-  invariant(made.leastTokens !== null, `launches of ${made.plan.name} have a least length`);
-  return { least: made.leastTokens, most: made.passTokens };
+  return made && { least: leastTokensOf(made), most: made.passTokens };
 }
 
 /** All of a prompt. */

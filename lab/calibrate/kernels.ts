@@ -31,18 +31,35 @@ export async function buildPlans(
   dims: ModelDims,
   plans: readonly FusionPlan[],
   target: Target,
-  { signal, onProgress }: Pick<KernelWork, 'signal' | 'onProgress'>,
+  work: BuildWork,
 ): Promise<BuiltKernel[]> {
-  const graph = decoderGraph(dims);
-  const legal = plans.filter((plan) => isLegal(graph, plan, target));
-  const built: BuiltKernel[] = [];
-  await sideBySide(legal, availableParallelism(), async (plan) => {
-    signal.throwIfAborted();
-    onProgress(built.length / legal.length, `building ${plan.name} of ${dims.name}`);
-    built.push(await buildPlan(plan, { dims, target }, { signal }));
-  });
-  const byHash = new Map(built.map((one) => [one.kernel.hash, one]));
+  const rows = plans.map((plan) => ({ plan }));
+  const made = await buildLegal(dims, rows, target, work, ({ plan }, signal) =>
+    buildPlan(plan, { dims, target }, { signal }),
+  );
+  const byHash = new Map(made.map(({ built }) => [built.kernel.hash, built]));
   return [...byHash.values()].sort((a, b) => (a.kernel.name < b.kernel.name ? -1 : 1));
+}
+
+type BuildWork = Pick<KernelWork, 'signal' | 'onProgress'>;
+
+/** Builds for the rows whose plan is legal for a model, side by side; what came of them is in their order. */
+async function buildLegal<Row extends { readonly plan: FusionPlan }>(
+  dims: ModelDims,
+  rows: readonly Row[],
+  target: Target,
+  { signal, onProgress }: BuildWork,
+  build: (row: Row, signal: AbortSignal) => Promise<BuiltKernel>,
+): Promise<{ row: Row; built: BuiltKernel }[]> {
+  const graph = decoderGraph(dims);
+  const legal = rows.filter(({ plan }) => isLegal(graph, plan, target));
+  const built = new Map<Row, BuiltKernel>();
+  await sideBySide(legal, availableParallelism(), async (row) => {
+    signal.throwIfAborted();
+    onProgress(built.size / legal.length, `building ${row.plan.name} of ${dims.name}`);
+    built.set(row, await build(row, signal));
+  });
+  return legal.map((row) => ({ row, built: built.get(row)! }));
 }
 
 /** @param context positions that the engine holds */
@@ -92,22 +109,15 @@ export async function timeKernel(built: BuiltKernel, work: KernelWork): Promise<
 }
 
 /** Builds what takes prompts in, in the order of the rows; rows whose plan is not legal for a model are left out. */
-export async function buildPrompts(
+export const buildPrompts = (
   dims: ModelDims,
   rows: readonly PromptRow[],
   target: Target,
-  { signal, onProgress }: Pick<KernelWork, 'signal' | 'onProgress'>,
-): Promise<{ row: PromptRow; built: BuiltKernel }[]> {
-  const graph = decoderGraph(dims);
-  const legal = rows.filter(({ plan }) => isLegal(graph, plan, target));
-  const built = new Map<PromptRow, BuiltKernel>();
-  await sideBySide(legal, availableParallelism(), async (row) => {
-    signal.throwIfAborted();
-    onProgress(built.size / legal.length, `building ${row.plan.name} of ${dims.name}`);
-    built.set(row, await buildPlan(stream, { dims, target, promptPlan: row.plan }, { signal }));
-  });
-  return legal.map((row) => ({ row, built: built.get(row)! }));
-}
+  work: BuildWork,
+): Promise<{ row: PromptRow; built: BuiltKernel }[]> =>
+  buildLegal(dims, rows, target, work, ({ plan: promptPlan }, signal) =>
+    buildPlan(stream, { dims, target, promptPlan }, { signal }),
+  );
 
 /** Times prompts, each on an empty cache, as many as the model has positions for. */
 export async function timePrompts(

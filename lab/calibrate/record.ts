@@ -16,13 +16,16 @@ const figureShape = z.object({
 });
 export type ProbeFigure = z.infer<typeof figureShape>;
 
+/** spreadOf of lab/measure.ts. */
+const spreadShape = z.object({ median: positive, least: positive, most: positive, spread: z.number() });
+
 /** Decode of a kernel at a position: `tokens` of the record, the first of them there. */
 const pointShape = z.object({
   /** As it was asked for: a known name, or a directory. */
   model: z.string(),
   plan: z.string(),
   position: z.int().nonnegative(),
-  tokensPerSecond: z.object({ median: positive, least: positive, most: positive, spread: z.number() }),
+  tokensPerSecond: spreadShape,
 });
 export type TimedPoint = z.infer<typeof pointShape>;
 
@@ -32,7 +35,7 @@ const promptShape = z.object({
   /** That of prompts, beside the stream. */
   plan: z.string(),
   tokens: z.int().positive(),
-  millis: z.object({ median: positive, least: positive, most: positive, spread: z.number() }),
+  millis: spreadShape,
 });
 export type TimedPrompt = z.infer<typeof promptShape>;
 

@@ -1,6 +1,6 @@
 // A target from what a calibration measured: figures of the probe as they are, the terms of stages fitted to timed tokens.
 import { estimate, estimatePrompt, settleLaunches } from '../../codegen/estimate.ts';
-import type { FusionPlan, Kernel } from '../../codegen/index.ts';
+import type { FusionPlan } from '../../codegen/index.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { bytesOf } from '../../codegen/model/packing.ts';
 import { bandwidthOf, type Target } from '../../codegen/schedule/target.ts';
@@ -92,12 +92,10 @@ function rangeOf(figures: readonly ProbeFigure[], term: string): string {
   return `probe: ${least} to ${most}`;
 }
 
-/** What an average token of a timed reply is made of. */
-function tokenReader({ tokens }: CalibrationRecord, target: Target) {
-  const plans = calibrationPlans(target, true);
+/** Schedules of these plans by model and name, each made once. They were checked when they were timed. */
+function schedulesOf(plans: readonly FusionPlan[], target: Target) {
   const schedules = new Map<string, Schedule>();
-  /** Checked when it was timed. */
-  const scheduleOf = (model: string, name: string): Schedule => {
+  return (model: string, name: string): Schedule => {
     const plan = plans.find((one) => one.name === name);
     invariant(plan, `${name} is a plan of calibrations`);
     const key = `${model} ${name}`;
@@ -107,6 +105,11 @@ function tokenReader({ tokens }: CalibrationRecord, target: Target) {
     schedules.set(key, made);
     return made;
   };
+}
+
+/** What an average token of a timed reply is made of. */
+function tokenReader({ tokens }: CalibrationRecord, target: Target) {
+  const scheduleOf = schedulesOf(calibrationPlans(target, true), target);
   return ({
     model,
     plan,
@@ -125,26 +128,15 @@ function tokenReader({ tokens }: CalibrationRecord, target: Target) {
 /** What a timed prompt is made of. */
 function promptReader(target: Target) {
   const plans = calibrationPrompts(target).map(({ plan }) => plan);
-  const made = new Map<string, Pick<Kernel, 'schedule' | 'prompts'>>();
-  /** Checked when it was timed. */
-  const kernelOf = (model: string, name: string): Pick<Kernel, 'schedule' | 'prompts'> => {
-    const plan = plans.find((one) => one.name === name);
-    invariant(plan, `${name} is a plan of calibrations`);
-    const key = `${model} ${name}`;
-    const graph = decoderGraph(resolveModel(model).dims);
-    const lower = (one: FusionPlan) => schemeFor(one, target).lower(graph, one, target);
-    const known = made.get(key);
-    if (known) return known;
-    const schedule = lower(stream);
-    const kernel = { schedule, prompts: { plan, schedule: settleLaunches(schedule, lower(plan)) } };
-    made.set(key, kernel);
-    return kernel;
-  };
-  return ({ model, plan, tokens, millis }: TimedPrompt): TimedToken => {
-    const kernel = kernelOf(model, plan);
+  const scheduleOf = schedulesOf([stream, ...plans], target);
+  return ({ model, plan: name, tokens, millis }: TimedPrompt): TimedToken => {
+    const schedule = scheduleOf(model, stream.name);
+    // Their plans say themselves how short a launch may be, so that nothing is searched here.
+    const launches = settleLaunches(schedule, scheduleOf(model, name));
+    const plan = plans.find((one) => one.name === name)!;
     return {
-      parts: estimatePrompt(tokens, kernel).parts,
-      bandwidth: bandwidthOf(target, bytesOf(kernel.schedule.dims).weights)!,
+      parts: estimatePrompt(tokens, { schedule, prompts: { plan, schedule: launches } }).parts,
+      bandwidth: bandwidthOf(target, bytesOf(schedule.dims).weights)!,
       micros: 1000 * millis.median,
     };
   };

@@ -1,4 +1,5 @@
 // What a schedule of tiles adds: how every product is cut, and what stays in memory between stages.
+import { invariant } from '../../../errors.ts';
 import type { OpName, TensorName } from '../../model/graph.ts';
 import type { CommonSchedule, ScheduledStage } from '../../schedule/schedule.ts';
 import type { Meeting } from '../../schedule/syncs.ts';
@@ -85,4 +86,10 @@ export interface TilesSchedule extends CommonSchedule {
   readonly slotsBytes: number;
   readonly resultsBytes: number;
   readonly mostSteps: number;
+}
+
+/** The fewest tokens of a launch, once that was chosen. */
+export function leastTokensOf({ plan, leastTokens }: Pick<TilesSchedule, 'plan' | 'leastTokens'>): number {
+  invariant(leastTokens !== null, `launches of ${plan.name} have a least length`);
+  return leastTokens;
 }

@@ -1,5 +1,4 @@
 // Every string that the templates of tiles print.
-import { invariant } from '../../../errors.ts';
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
 import type { CommonView } from '../../emit/view.ts';
 import { formatType } from '../../model/formats.ts';
@@ -9,7 +8,7 @@ import { formatOf } from '../../model/weights.ts';
 import { functionOf, markedOps } from '../../schedule/schedule.ts';
 import { streamWarps } from '../stream/sizes.ts';
 import { productName } from '../stream/stage-view.ts';
-import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
+import { leastTokensOf, type TileBuffer, type TileStage, type TilesSchedule } from './schedule.ts';
 import { squareParts } from './sizes.ts';
 import { readingCache, unpacking } from './stages.ts';
 
@@ -110,11 +109,6 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
       int('kKeyTiles', schedule.keyTiles, 'of them in shared memory'),
     ],
   };
-}
-
-function leastTokensOf({ plan, leastTokens }: TilesSchedule): number {
-  invariant(leastTokens !== null, `launches of ${plan.name} have a least length`);
-  return leastTokens;
 }
 
 interface OperandView {
