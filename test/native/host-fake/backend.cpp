@@ -351,9 +351,10 @@ int32_t backend_chosen(Backend* b, int32_t* out) {
 }
 
 void backend_stop(Backend* b) {
-  if (std::this_thread::get_id() != b->owner) allow(kAnyNumber);  // for good: the caller's stop may come just before the next pass
+  // At once: a device that sees more passes allowed, but not yet the stop, would run all of them.
   std::lock_guard<std::mutex> lock(allowed_mutex);
   b->stop = true;
+  if (std::this_thread::get_id() != b->owner) allowed = kAnyNumber;  // for good: the caller's stop may come just before the next pass
   allowed_more.notify_all();
 }
 
