@@ -153,9 +153,11 @@ test(`killed ${kills} times at any moment, each followed by a good build`, async
   writeFileSync(join(folder, 'anew'), '');
   const begun = performance.now();
   await build(kernel);
-  const millis = performance.now() - begun;
+  let millis = performance.now() - begun;
   let unfinished = 0;
-  for (let i = 0; i < kills; i++) {
+  let tried = 0;
+  // A build may be far quicker than the one before; half as late, one of them is hit.
+  for (; tried < kills || (unfinished === 0 && tried < kills + 8); tried++) {
     rmSync(cache, { recursive: true });
     const child = spawn(process.execPath, [...apart, script], { stdio: 'ignore' });
     const end = ended(child);
@@ -164,19 +166,20 @@ test(`killed ${kills} times at any moment, each followed by a good build`, async
       () => 'the begin of a build',
     );
     // Spread over the whole of a build: the golden ratio's multiples are never close to each other.
-    await sleep((((i + 1) * 0.382) % 1) * millis);
-    child.kill((['SIGKILL', 'SIGTERM', 'SIGINT'] as const)[i % 3]);
+    await sleep((((tried + 1) * 0.382) % 1) * millis);
+    child.kill((['SIGKILL', 'SIGTERM', 'SIGINT'] as const)[tried % 3]);
     await end;
     await until(
       () => workingIn(cache).length === 0,
       () => 'the end of all compilers',
     );
     if (leftovers(cache).length > 0) unfinished++;
+    else millis /= 2;
     expect(opens(await build(kernel))).toBe(true);
     expect(leftovers(cache)).toEqual([]);
   }
   console.info(
-    `${unfinished} of ${kills} kills hit a build that was not done; one takes ${Math.round(millis)} ms`,
+    `${unfinished} of ${tried} kills hit a build that was not done`,
   );
   expect(unfinished).toBeGreaterThan(0);
 });
