@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { abiVersion } from '../../abi/abi.ts';
 import { type Manifest, manifestFormat } from '../../abi/manifest.ts';
 import type { Kernel } from '../kernel.ts';
-import { bytesOf } from '../model/packing.ts';
+import { bytesOf } from '../schedule/schedule.ts';
 import type { Schedule } from '../schemes/index.ts';
 import { sha256 } from './cache.ts';
 import { multipliesPairs } from './cpu-paths.ts';
@@ -35,7 +35,7 @@ export function described({ name, hash, schedule, prompts }: Kernel, paths: read
       ...slot,
       shape: [slot.shape[0], slot.shape[1]] as [number, number],
     })),
-    bytes: bytesOf(dims),
+    bytes: bytesOf(schedule),
     bandwidth: target.bandwidth,
   } as const;
 }

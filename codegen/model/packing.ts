@@ -2,7 +2,7 @@
 import type { ModelDims } from './dims.ts';
 import { type Format, formatBytes } from './formats.ts';
 import type { FieldName } from './ops.ts';
-import { cacheRowBytes, formatOf } from './weights.ts';
+import { formatOf } from './weights.ts';
 
 /** Elements of a packed row: K rounded up, so that any row starts at a 64-byte boundary and a vector loop has no tail. */
 export const padded = (k: number): number => Math.ceil(k / 32) * 32;
@@ -183,16 +183,14 @@ function slotOf(field: Field, part: Field['parts'][number], base: number, layer:
   };
 }
 
-/** Bytes that one decode pass reads: every weight once (the embedding only as the head), and KV per position. */
-export function bytesOf(dims: ModelDims): { weights: number; kvPerPosition: number } {
+/** Bytes that one decode pass reads of the weights, without padding: every one once, the embedding only as the head. */
+export function weightBytesOf(dims: ModelDims): number {
   const qDim = dims.qHeads * dims.headDim;
   const kvDim = dims.kvHeads * dims.headDim;
   const [qkv, others] = [dims.hidden * (qDim + 2 * kvDim), dims.hidden * (qDim + 3 * dims.ffn)];
-  return {
-    weights:
-      formatBytes(formatOf(dims, 'qkv'), dims.layers * qkv) +
-      formatBytes(formatOf(dims, 'down'), dims.layers * others) +
-      formatBytes(formatOf(dims, 'head'), dims.vocab * dims.hidden),
-    kvPerPosition: dims.layers * dims.kvHeads * 2 * cacheRowBytes(dims),
-  };
+  return (
+    formatBytes(formatOf(dims, 'qkv'), dims.layers * qkv) +
+    formatBytes(formatOf(dims, 'down'), dims.layers * others) +
+    formatBytes(formatOf(dims, 'head'), dims.vocab * dims.hidden)
+  );
 }

@@ -1,8 +1,7 @@
 // What a schedule should cost on its target: what all schemes say of it. A prediction, to be held against a measurement.
 import type { TensorName } from '../model/graph.ts';
 import { meanCached } from '../model/kinds.ts';
-import { bytesOf } from '../model/packing.ts';
-import { type CommonSchedule, markedOps, type ScheduledStage } from './schedule.ts';
+import { bytesOf, type CommonSchedule, markedOps, type ScheduledStage } from './schedule.ts';
 import { bandwidthOf, type Target } from './target.ts';
 import { costTermNames, partMicros, type TimePart, tokenMicros, type Work, workMicros } from './terms.ts';
 
@@ -132,7 +131,7 @@ export function syncText({ scope, tensors, when, reason }: StageSync): string {
 export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   const { target, dims } = schedule;
   const { terms = {} } = target;
-  const bytes = bytesOf(dims);
+  const bytes = bytesOf(schedule);
   const bandwidth = bandwidthOf(target, bytes.weights);
   const splits = [...new Set(input.splits)].join(' to ');
   const stages = schedule.stages.map((stage): StageCost => {

@@ -2,7 +2,7 @@
 import type { ModelDims } from '../model/dims.ts';
 import type { Op, OpName } from '../model/graph.ts';
 import { pointwiseOf } from '../model/ops.ts';
-import type { Packing, Slot } from '../model/packing.ts';
+import { type Packing, type Slot, weightBytesOf } from '../model/packing.ts';
 import type { Over } from '../plan/plan.ts';
 import type { Hazard } from './hazards.ts';
 import type { Sync } from './syncs.ts';
@@ -40,6 +40,8 @@ export interface CommonSchedule {
   readonly blocks: number;
   readonly stages: readonly ScheduledStage[];
   readonly packing: Packing;
+  /** Bytes of a key and its value of a head and position as they lie in the KV cache, with what pads them. */
+  readonly cachedBytes: number;
   readonly slots: readonly Slot[];
   readonly hazards: readonly Hazard[];
   readonly syncs: readonly Sync[];
@@ -48,6 +50,12 @@ export interface CommonSchedule {
   /** More of them in passes of several tokens, on a CPU that multiplies pairs of bf16. */
   readonly pairRoundings: Roundings;
 }
+
+/** Bytes that one decode pass reads: the weights, and the KV cache for each position before it. */
+export const bytesOf = ({ dims, cachedBytes }: Pick<CommonSchedule, 'dims' | 'cachedBytes'>) => ({
+  weights: weightBytesOf(dims),
+  kvPerPosition: dims.layers * dims.kvHeads * cachedBytes,
+});
 
 export interface Roundings {
   readonly perLayer: number;

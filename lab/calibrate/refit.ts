@@ -2,7 +2,7 @@
 import { estimate, estimatePrompt, settleLaunches } from '../../codegen/estimate.ts';
 import type { FusionPlan } from '../../codegen/index.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
-import { bytesOf } from '../../codegen/model/packing.ts';
+import { weightBytesOf } from '../../codegen/model/packing.ts';
 import { bandwidthOf, type Target } from '../../codegen/schedule/target.ts';
 import { costTermNames, type TermValues } from '../../codegen/schedule/terms.ts';
 import { type Schedule, schemeFor } from '../../codegen/schemes/index.ts';
@@ -136,7 +136,7 @@ function promptReader(target: Target) {
     const plan = plans.find((one) => one.name === name)!;
     return {
       parts: estimatePrompt(tokens, { schedule, prompts: { plan, schedule: launches } }).parts,
-      bandwidth: bandwidthOf(target, bytesOf(schedule.dims).weights)!,
+      bandwidth: bandwidthOf(target, weightBytesOf(schedule.dims))!,
       micros: 1000 * millis.median,
     };
   };

@@ -2,10 +2,10 @@
 import { expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
-import { generate } from '../../codegen/index.ts';
+import { estimate, generate } from '../../codegen/index.ts';
 import { checkDims } from '../../codegen/model/check-dims.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
-import { bytesOf } from '../../codegen/model/packing.ts';
+import { cacheRowBytes } from '../../codegen/model/weights.ts';
 import { settleCache } from '../../codegen/settle-cache.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
@@ -84,11 +84,22 @@ test('a kernel with it has another name, another hash and other rows; without it
 });
 
 test('a position is a scale of four bytes and a byte for each number, twice for each head', () => {
-  const bytes = (headDim: number) => bytesOf({ ...int8, layers: 1, kvHeads: 1, headDim }).kvPerPosition;
+  const bytes = (headDim: number) => 2 * cacheRowBytes({ ...int8, headDim });
   expect([64, 80, 96, 128].map(bytes)).toEqual([136, 168, 200, 264]);
   // Scales lie at multiples of four.
   expect(bytes(10)).toBe(32);
-  expect(bytesOf(dims).kvPerPosition / bytesOf(int8).kvPerPosition).toBeCloseTo(256 / 132, 12);
+  expect(cacheRowBytes(dims) / cacheRowBytes(int8)).toBeCloseTo(256 / 132, 12);
+});
+
+test('what a position is said to cost are its bytes in the cache of that kernel, with what pads them', async () => {
+  const costs = async (of: ModelDims, plan: string, target: string) =>
+    estimate((await kernelOf(of, plan, target)).schedule).bytes.kvPerPosition;
+  const heads = dims.layers * dims.kvHeads;
+  // Scales of a stream take a piece of 16 bytes, and rows are padded to 32 numbers.
+  expect(await costs(int8, 'stream', 'h100')).toBe(heads * (2 * 128 + 16));
+  expect(await costs({ ...dims, headDim: 80 }, 'stream', 'h100')).toBe(heads * 2 * 96 * 2);
+  expect(await costs({ ...dims, headDim: 80 }, 'cooperative', 'h100')).toBe(heads * 2 * 80 * 2);
+  expect(await costs(int8, 'cooperative', 'cpu')).toBe(heads * 2 * 132);
 });
 
 test('gen explain says so', async () => {
@@ -98,6 +109,11 @@ test('gen explain says so', async () => {
   expect(ofGpu.written.out).toContain(
     'the cache of a layer becomes numbers in front of attention, in 4.1 kB for every position of the context',
   );
+  // Two scales of a stream take 16 bytes, those of a CPU 8.
+  expect(ofGpu.written.out.match(/adds .* of KV cache/g)).toEqual([
+    'adds 60.9 kB of KV cache',
+    'adds 60.9 kB of KV cache',
+  ]);
   const { io, written } = memoryIo();
   expect(await run(['explain', 'qwen3-0.6b', '--target', 'cpu', '--cache', 'int8'], io)).toBe(0);
   expect(written.out).toContain('28 layers, bf16, KV cache int8, up to 64 tokens');

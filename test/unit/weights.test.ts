@@ -10,7 +10,7 @@ import { checkDims } from '../../codegen/model/check-dims.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import type { WeightName } from '../../codegen/model/formats.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
-import { bytesOf, packWeights, slotsOf } from '../../codegen/model/packing.ts';
+import { packWeights, slotsOf, weightBytesOf } from '../../codegen/model/packing.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
 import { formatsText } from '../../codegen/model/weights.ts';
 import { checkPlan } from '../../codegen/plan/check.ts';
@@ -125,7 +125,7 @@ test('cells and slots of a stream are as large as their codes and scales', async
       bytes('qkv_proj'),
       bytes('lm_head'),
       ring.slotBytes / 1024,
-      streamBytes / bytesOf(schedule.dims).weights,
+      streamBytes / weightBytesOf(schedule.dims),
     ];
   };
   expect(made('plain')).toEqual([512, 512, 16, 1]);
@@ -153,7 +153,7 @@ test('dims name formats that there are', () => {
 test('blocks are 34 and 18 bytes for 32 numbers, and a schedule counts them', async () => {
   const numbers = 28 * 1024 * (2 * 2048 + 2 * 1024 + 3 * 3072);
   const head = 151936 * 1024;
-  const bytes = (asked: WeightName) => bytesOf(settleWeights(dims, asked)).weights;
+  const bytes = (asked: WeightName) => weightBytesOf(settleWeights(dims, asked));
   expect(bytes('plain')).toBe(2 * (numbers + head));
   expect(bytes('int8')).toBe(((numbers + head) / 32) * 34);
   expect(bytes('fp8')).toBe(bytes('int8'));

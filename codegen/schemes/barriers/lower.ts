@@ -11,7 +11,7 @@ import {
 } from '../../model/graph.ts';
 import { columnsOf, isProduct, matrixRowsOf, productOf, rowsOf } from '../../model/ops.ts';
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
-import { formatOf } from '../../model/weights.ts';
+import { cacheRowBytes, formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage } from '../../plan/plan.ts';
 import { findHazards, isLocal, stagesFor } from '../../schedule/hazards.ts';
@@ -71,6 +71,7 @@ export function lowerBarriers(
     buffers,
     scratchFloats: scratchFloats(graph, stages, passTokens, splits, library),
     packing,
+    cachedBytes: 2 * cacheRowBytes(dims),
     slots: slotsOf(dims, packing),
     hazards,
     syncs: [...grid, ...placeBlockSyncs(built, hazards, grid)],

@@ -1,5 +1,5 @@
 // What a stream should cost: the bytes that blocks read beside the chain of words that they wait for.
-import { bytesOf } from '../../model/packing.ts';
+import { weightBytesOf } from '../../model/packing.ts';
 import { kibibytes, megabytes } from '../../schedule/bytes-text.ts';
 import { type Cost, costOf } from '../../schedule/cost.ts';
 import type { ScheduledStage } from '../../schedule/schedule.ts';
@@ -34,7 +34,7 @@ export function streamFacts(schedule: StreamSchedule): StreamFacts {
   return {
     leastBytes: Math.min(...perBlock),
     mostBytes: Math.max(...perBlock),
-    padding: 1 - bytesOf(dims).weights / schedule.streamBytes,
+    padding: 1 - weightBytesOf(dims) / schedule.streamBytes,
     polledBytes: polledBytes(schedule),
     inFlight: {
       layers: underWay(ring.copiesInFlight),

@@ -19,7 +19,7 @@ import { findHazards, stagesFor } from '../../schedule/hazards.ts';
 import { codedRoundings, unitsOf } from '../../schedule/schedule.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
-import { shapeOf, streamPlaces } from '../stream/sizes.ts';
+import { positionBytes, shapeOf, streamPlaces } from '../stream/sizes.ts';
 import { tilesCost } from './cost.ts';
 import { headRowsStage, promptGraph } from './rewrite.ts';
 import type { TileBuffer, TileStage, TilesSchedule } from './schedule.ts';
@@ -98,6 +98,7 @@ function lowerChunk(written: Graph, plan: FusionPlan, target: Target, most: numb
     mostSteps: scheme.slots,
     multiply,
     packing,
+    cachedBytes: positionBytes(dims),
     slots: slotsOf(dims, packing),
     hazards,
     syncs: placeGridSyncs(graph, dealt, hazards),
