@@ -45,6 +45,8 @@ export type StreamEvent = { readonly place: Place } & (
   | { readonly kind: 'meet' }
   /** Computing warps wait for a slot of the ring to be full, and give it back; the producer waits for it to be free, and fills it. */
   | { readonly kind: 'take' | 'free' | 'fill' | 'full'; readonly slot: number }
+  /** What the block has appended to the cache is there for the copy engines of all blocks: until then no word says anything of it. */
+  | { readonly kind: 'appended' }
   /** The block knows that all blocks have appended in this epoch; the producer waits for that. */
   | { readonly kind: 'progress' | 'gate'; readonly epoch: number }
 );

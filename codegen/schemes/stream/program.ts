@@ -75,7 +75,10 @@ class Program {
     this.#body(stage, pass, epoch);
     const behind = (scope: 'cache' | 'block') =>
       syncs.some((sync) => sync.scope === scope && sync.after.stage === stage.name);
-    if (behind('cache')) this.trace.do({ kind: 'progress', epoch });
+    if (behind('cache')) {
+      this.trace.do({ kind: 'appended' });
+      this.trace.do({ kind: 'progress', epoch });
+    }
     if (behind('block')) this.trace.do({ kind: 'meet' });
   }
 
@@ -213,7 +216,10 @@ class Program {
 
   #epilogue(stage: StreamStage, rows: Range, epoch: number): void {
     const { name, body, epilogue } = stage;
-    const { dims } = this.#schedule;
+    const { dims, syncs } = this.#schedule;
+    // A block without rows publishes none, and waits for nothing before.
+    const guards = syncs.some((sync) => sync.scope === 'cache' && sync.guard === name);
+    if (guards && rows.begin < rows.end) this.trace.do({ kind: 'appended' });
     const kept = `rows of ${body.op} in block ${this.#block}`;
     const count = (rows.end - rows.begin) * this.#launch.tokens;
     if (body.kind === 'kept') this.trace.touch('load', kept, 0, count, epoch, 'dealt');

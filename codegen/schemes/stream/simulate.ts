@@ -215,6 +215,8 @@ class StreamInterleaving {
       case 'progress':
         this.#tell(worker, topic);
         return;
+      case 'appended': // stores are seen at once here: that words do not order these is for the check of syncs
+        return;
       case 'meet':
         worker.met++;
         this.#learn(worker, this.#told.get(topic)!.clock);

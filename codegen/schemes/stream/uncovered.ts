@@ -78,7 +78,8 @@ function findUnmet(schedule: StreamSchedule, launch: Launch, found: Map<string, 
 interface Line {
   readonly block: number;
   readonly events: readonly StreamEvent[];
-  /** For each event: the meeting of its block's warps that comes next, since one warp says nothing of the others; the producer is alone. */
+  /** For each event: the meeting of its block's warps that comes next, since one warp says nothing of the others; the producer is alone.
+   *  For what is appended to the cache, where it is there for all: the copy engines see no store before. */
   readonly settled: readonly number[];
   /** For each event: how many events of every other line are before it. */
   readonly known: number[][];
@@ -103,7 +104,7 @@ function findUnordered(
   const lines = walked.flatMap((block): Line[] => {
     const { consumer, producer } = streamProgram(schedule, launch, block);
     return [
-      { block, events: consumer, settled: nextMeetings(consumer), known: [] },
+      { block, events: consumer, settled: settledAt(consumer), known: [] },
       { block, events: producer, settled: [...producer.keys()], known: [] },
     ];
   });
@@ -124,13 +125,16 @@ function findUnordered(
   }
 }
 
-function nextMeetings(events: readonly StreamEvent[]): number[] {
-  const next = new Array<number>(events.length);
-  for (let at = events.length - 1, meeting = events.length; at >= 0; at--) {
-    if (events[at]!.kind === 'meet') meeting = at;
-    next[at] = meeting;
+function settledAt(events: readonly StreamEvent[]): number[] {
+  const settled = new Array<number>(events.length);
+  let [meeting, appended] = [events.length, events.length];
+  for (const [at, event] of [...events.entries()].reverse()) {
+    if (event.kind === 'meet') meeting = at;
+    if (event.kind === 'appended') appended = at;
+    const isAppend = event.kind === 'store' && event.space.startsWith('cache ');
+    settled[at] = isAppend ? Math.max(meeting, appended) : meeting;
   }
-  return next;
+  return settled;
 }
 
 /** Works out what every event knows: whoever polls a word goes on behind its publisher, a producer behind the progress of its block. */
