@@ -5,11 +5,11 @@ import { fixed, table } from './ui.ts';
 
 type Lab = typeof import('../lab/profile/index.ts');
 
-/** A token. @param seen what the phases can tell of this kernel */
+/** A token, or a pass of several sequences. @param seen what the phases can tell of this kernel */
 export function tokenTable(
   { stages, total, producer, blocks, positions }: Summary,
   phases: Lab['phases'],
-  seen: string,
+  { what, seen }: { readonly what: string; readonly seen: string },
 ): string {
   const rows = stages.map((stage) => [
     ...[stage.stage, stage.visits, fixed(stage.total, 1), percent(stage.share)],
@@ -24,7 +24,7 @@ export function tokenTable(
       [...rows, ['all', null, fixed(total, 1), '100.0 %', ...sums, null, null]],
     ),
     '',
-    `microseconds of a token, mean of ${blocks} blocks and ${positions.length} tokens: waits for weights, for other blocks, computes, waits for`,
+    `microseconds of a ${what}, mean of ${blocks} blocks and ${positions.length} ${what === 'token' ? 'tokens' : 'passes'}: waits for weights, for other blocks, computes, waits for`,
     `warps of its own block, stores; slowest: the block that works longest, and what it works. ${seen}`,
     ...(producer
       ? [

@@ -1,4 +1,4 @@
-// gen profile: where the time of a token, or of a prompt's launch, goes by stage: waiting for weights, waiting for others, computing, storing.
+// gen profile: where the time of a token, of a pass of several sequences, or of a prompt's launch, goes by stage: waiting for weights, waiting for others, computing, storing.
 import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Kernel } from '../codegen/index.ts';
@@ -6,6 +6,7 @@ import { OnelaunchError } from '../errors.ts';
 import type { Profile } from '../lab/profile/record.ts';
 import type { BuiltKernel, KernelOptions } from '../load.ts';
 import type { Needs } from '../preflight.ts';
+import { mostSequences } from '../runtime/limits.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
@@ -27,6 +28,11 @@ export function addProfile(program: Program, start: Start): void {
     )
     .option('--tokens <n>', 'profiled tokens (default: 8)', whole('--tokens', 1, 1000))
     .option(
+      '--sequences <n>',
+      'so many sequences at once, each with a token in every pass',
+      whole('--sequences', 1, mostSequences),
+    )
+    .option(
       '--prompt <n>',
       'in their place a launch of a prompt of so many tokens; with --prompt-plan',
       whole('--prompt', 1, 16_777_216),
@@ -45,6 +51,7 @@ export function addProfile(program: Program, start: Start): void {
       helpEnd(
         'gen profile --model qwen3-tiny',
         'gen profile --model qwen3-0.6b --random-weights --html profile.html',
+        'gen profile --model qwen3-tiny --sequences 4',
         'gen profile --model qwen3-0.6b --target h100 --plan stream --prompt-plan prefill --prompt 1000',
       ),
     )
@@ -55,14 +62,14 @@ export function addProfile(program: Program, start: Start): void {
         checkPrompt(options);
         const lab = await import('../lab/profile/index.ts');
         const workFor = ({ maxPositions }: BuiltKernel['dims']) =>
-          fitWork(options.context ?? maxPositions, options, lab.checkedTokens);
+          fitWork(options.context ?? maxPositions, options, lab);
+        const { prompt, sequences = 1 } = options;
         const needs = {
           weights: options.randomWeights ? false : 'random',
-          run: engineOptions(options),
+          run: { ...engineOptions(options), sequences },
           also: (checked: Pick<BuiltKernel, 'dims'>) => workFor(checked.dims),
         } as const;
         const asked = kernelOptions(model, options, ui);
-        const { prompt } = options;
         const launch =
           prompt === undefined ? null : lab.launchOf(await kernelOf(asked, needs), prompt, options.launch);
         const plainKernel = await buildWithProgress(ui, asked, needs);
@@ -70,6 +77,7 @@ export function addProfile(program: Program, start: Start): void {
         const { positions, ...work } = workFor(plainKernel.dims);
         const opened = {
           ...engineOptions(options),
+          sequences,
           ...(options.randomWeights ? { randomWeights: { seed: 0 } } : {}),
           context: options.context ?? positions,
         };
@@ -87,7 +95,9 @@ export function addProfile(program: Program, start: Start): void {
             };
             const recorded = launch
               ? lab.recordLaunch(pair, { ...launch, runs }, control)
-              : lab.recordProfile(pair, work, control);
+              : sequences > 1
+                ? lab.recordRows(pair, { ...work, sequences }, control)
+                : lab.recordProfile(pair, work, control);
             const profile = await recorded.finally(() => progress.end());
             tell(ui, lab, plainKernel, profile, options);
           } finally {
@@ -135,9 +145,11 @@ function tell(
   if (ui.json) ui.result({ ...about, hash, overhead, summary, ...(figures && { figures }) });
   else if (launch && figures)
     ui.data(launchTable(summary, figures, { launch: lab.launchText({ ...about, launch }), seen }));
-  else ui.data(tokenTable(summary, lab.phases, seen));
+  else ui.data(tokenTable(summary, lab.phases, { what: lab.passText(profile.sequences), seen }));
   const [without, with_] = [overhead.without.median, overhead.with.median].map((value) => value.toFixed(1));
-  const where = launch ? lab.launchText({ ...about, launch }) : `at position ${profile.position}`;
+  const where = launch
+    ? lab.launchText({ ...about, launch })
+    : `${profile.sequences === 1 ? '' : `of ${profile.sequences} sequences `}at position ${profile.position}`;
   ui.note(
     `${profile.kernel} on ${profile.device}: ${without} tok/s ${launch ? 'of ' : ''}${where}, ${with_} while ${launch ? 'they are' : 'it is'} profiled (${profile.runs} runs in turns); profiling costs ${lab.costOf(overhead)}`,
   );
@@ -164,6 +176,7 @@ interface AskedWork {
   readonly position?: number | undefined;
   readonly tokens?: number | undefined;
   readonly prompt?: number | undefined;
+  readonly sequences?: number | undefined;
   readonly runs: number;
 }
 
@@ -179,7 +192,7 @@ function checkPrompt(
       `for example: --prompt 3000 --launch ${options.launch}`,
     );
   }
-  const other = (['position', 'tokens'] as const).find((flag) => options[flag] !== undefined);
+  const other = (['position', 'tokens', 'sequences'] as const).find((flag) => options[flag] !== undefined);
   if (other) {
     const hint = 'a prompt is profiled launch by launch: --launch says which';
     throw refused(`--prompt and --${other} are both given`, hint);
@@ -192,20 +205,21 @@ function checkPrompt(
 }
 
 /** The work, and the positions that it needs. The default position moves into a shorter context; one that was asked for must fit.
- *  @param tokensBehind those that are made behind a profiled launch, to compare */
-function fitWork(context: number, asked: AskedWork, tokensBehind: number) {
-  const { runs, prompt, tokens = 8 } = asked;
+ *  @param lab knows the tokens that are made behind a profiled launch, to compare, and those beside several sequences' profiled ones */
+function fitWork(context: number, asked: AskedWork, lab: Pick<Lab, 'checkedTokens' | 'rowPositions'>) {
+  const { runs, prompt, tokens = 8, sequences = 1 } = asked;
   const refused = (needed: number, hint: string) =>
     new OnelaunchError('usage', `${needed} positions are needed, the context holds ${context}`, { hint });
   if (prompt !== undefined) {
     if (prompt > context) throw refused(prompt, 'ask for a shorter --prompt');
-    return { position: 0, tokens: prompt, runs, positions: Math.min(context, prompt + tokensBehind) };
+    return { position: 0, tokens: prompt, runs, positions: Math.min(context, prompt + lab.checkedTokens) };
   }
-  const most = context - tokens - 2;
+  const room = sequences === 1 ? tokens + 2 : lab.rowPositions({ position: 0, tokens }, sequences);
+  const most = context - room;
   if (most < (asked.position ?? 0))
-    throw refused((asked.position ?? 0) + tokens + 2, 'ask for a smaller --position or fewer --tokens');
+    throw refused((asked.position ?? 0) + room, 'ask for a smaller --position or fewer --tokens');
   const position = asked.position ?? Math.min(200, most);
-  return { position, tokens, runs, positions: position + tokens + 2 };
+  return { position, tokens, runs, positions: position + room };
 }
 
 /** What is measured for minutes must have a place to go to. */

@@ -1,12 +1,13 @@
 // Tokens a second of several sequences at once: all of them decode from the same position of their contexts on.
 import type { Engine } from '../runtime/engine.ts';
-import type { Sequence } from '../runtime/sequence.ts';
 import { promptOf } from './measure.ts';
 
 /** Sequences whose contexts are filled; close them with the engine. */
 export interface Sequences {
   /** Tokens a second, all together, of replies of so many tokens that begin at the same position each time. */
   rate(tokens: number): Promise<number>;
+  /** Those replies, of so many tokens at most, once each is read. */
+  replies(maxTokens: number): AsyncGenerator<readonly number[], unknown>[];
   close(): Promise<void>;
 }
 
@@ -22,15 +23,20 @@ export async function fillSequences(
     const prompt = promptOf(position, engine.vocab).map((id) => (id + number) % engine.vocab);
     await sequence.append(prompt, { signal });
   }
-  const reply = async (sequence: Sequence, id: number, maxTokens: number) => {
-    sequence.reset(position);
-    const own = AbortSignal.any([signal]); // one that so many may listen to
-    for await (const _ of sequence.generate([id], { maxTokens, signal: own }));
+  const replies = (maxTokens: number) =>
+    sequences.map((sequence, id) => {
+      sequence.reset(position);
+      const own = AbortSignal.any([signal]); // one that so many may listen to
+      return sequence.generate([id], { maxTokens, signal: own });
+    });
+  const read = async (reply: AsyncIterable<readonly number[]>) => {
+    for await (const _ of reply);
   };
   return {
+    replies,
     rate: async (tokens) => {
       const begin = performance.now();
-      await Promise.all(sequences.map((sequence, id) => reply(sequence, id, tokens)));
+      await Promise.all(replies(tokens).map(read));
       signal.throwIfAborted();
       return (count * tokens) / ((performance.now() - begin) / 1000);
     },

@@ -14,13 +14,13 @@ import { resolveModel, resolveTarget } from '../../configs/resolve.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { isGgufFile } from '../../gguf/header.ts';
 import { cpuName, machineState } from '../../lab/measure.ts';
+import { clocks, replyRoom } from '../../lab/together.ts';
 import { mostSequences } from '../../runtime/limits.ts';
 import { blockTypes, type RandomType } from './gguf.ts';
 import { randomGguf } from './llama-cpp.ts';
 import { type Asked, inTurns, type Rate, type Row, rateOf, rowOf, type Work, whereOf } from './measure.ts';
 import { PeerProcess } from './peer-process.ts';
 import { systems } from './systems.ts';
-import { clocks, replyRoom } from './together.ts';
 
 const io = processIo();
 

@@ -9,9 +9,9 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { models } from '../../configs/models.ts';
+import { secondsBy, timedTogether } from '../../lab/together.ts';
 import { type RandomType, writeRandomGguf } from './gguf.ts';
 import { type Answer, PeerProcess, type Request, type Started } from './peer-process.ts';
-import { secondsBy, timedTogether } from './together.ts';
 
 const run = promisify(execFile);
 const version = '3.22.1';

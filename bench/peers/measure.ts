@@ -1,7 +1,7 @@
 // Two peers in turns, A B B A: what drifts falls on both, and the ratio is taken within a round.
 import { spreadOf } from '../../lab/measure.ts';
+import type { Clock } from '../../lab/together.ts';
 import type { Answer, Request } from './peer-process.ts';
-import type { Clock } from './together.ts';
 
 /** What is asked of both. */
 export type Work =

@@ -2,9 +2,9 @@
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import { weightNames } from '../../codegen/model/formats.ts';
+import { replyRoom, secondsBy, timedTogether } from '../../lab/together.ts';
 import { buildKernel, openEngine } from '../../load.ts';
 import type { Request } from './peer-process.ts';
-import { replyRoom, secondsBy, timedTogether } from './together.ts';
 
 const optionsSchema = z.object({
   model: z.string(),

@@ -3,7 +3,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createInterface, type Interface } from 'node:readline';
 import { z } from 'zod';
-import type { Clock } from './together.ts';
+import type { Clock } from '../../lab/together.ts';
 
 const helloSchema = z.union([
   z.object({ version: z.string(), variants: z.array(z.string()).min(1), device: z.string() }),

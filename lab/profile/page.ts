@@ -24,7 +24,11 @@ interface Words {
   readonly names: typeof phaseNames;
 }
 
-const wordsOf = ({ launch, position, tokens }: Profile, { positions }: Summary): Words =>
+/** The tokens of a pass. */
+export const passText = (sequences: number): string =>
+  sequences === 1 ? 'token' : `pass of ${sequences} sequences`;
+
+const wordsOf = ({ launch, position, tokens, sequences }: Profile, { positions }: Summary): Words =>
   launch
     ? {
         ...{ whose: "prompt's", what: 'launch', names: launchPhaseNames },
@@ -32,9 +36,9 @@ const wordsOf = ({ launch, position, tokens }: Profile, { positions }: Summary):
         counted: `: ${launchText({ position, tokens, launch })}`,
       }
     : {
-        ...{ whose: "token's", what: 'token', names: phaseNames },
+        ...{ whose: `${passText(sequences)}'s`, what: passText(sequences), names: phaseNames },
         runs: `as it runs, at position ${position}`,
-        counted: ` and ${positions.length} tokens`,
+        counted: ` and ${positions.length} ${sequences === 1 ? 'tokens' : 'passes'}`,
       };
 
 /** @param shown events of the blocks and the pass that the timeline shows. @param figures of the stages of a launch */

@@ -23,6 +23,8 @@ export interface Launch {
 export interface Profile extends Work {
   readonly kernel: string;
   readonly device: string;
+  /** Whose tokens are made together, one of each in a pass. */
+  readonly sequences: number;
   /** The launch whose tokens are profiled, together; null: tokens that are made one by one. */
   readonly launch: Launch | null;
   /** Of the last run, its decoded tokens only, or that launch. */
@@ -44,7 +46,7 @@ export interface Pair {
   readonly profiled: Engine;
 }
 
-interface Control {
+export interface Control {
   readonly signal: AbortSignal;
   readonly onRun: (run: number) => void;
 }
@@ -56,7 +58,7 @@ export async function recordProfile(pair: Pair, work: Work, control: Control): P
   );
   // The pass at `position` also feeds the prompt's last token, in a launch of its own.
   const events = profile.events.filter((event) => event.position > work.position);
-  return { ...profile, ...work, launch: null, events };
+  return { ...profile, ...work, launch: null, sequences: 1, events };
 }
 
 /** One launch of a prompt, of `tokens` behind `position` others. @throws OnelaunchError failed when the two go on differently behind it */
@@ -70,17 +72,17 @@ export async function recordLaunch(
   );
   // Passes of decoding have tracks of other roles.
   const events = profile.events.filter((event) => event.role === 'block' && event.position === work.position);
-  return { ...profile, ...work, launch, events };
+  return { ...profile, ...work, launch, sequences: 1, events };
 }
 
-/** What is timed, after it has told that it begins; the hash of what it made. */
+/** What is timed, after it has told that it begins; the hash of what it made, null where that need not be the same. */
 type Run = (
   engine: Engine,
   begins: () => void,
-) => Promise<{ readonly millis: number; readonly hash: string }>;
+) => Promise<{ readonly millis: number; readonly hash: string | null }>;
 
 /** One run is thrown away. */
-async function inTurns(
+export async function inTurns(
   { kernel, plain, profiled }: Pair,
   work: Work,
   { onRun }: Control,

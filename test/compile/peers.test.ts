@@ -7,8 +7,8 @@ import { afterAll, describe, expect, it, vi } from 'vitest';
 import { type Asked, inTurns, rowOf, type Work } from '../../bench/peers/measure.ts';
 import { type Answer, PeerProcess, type Request } from '../../bench/peers/peer-process.ts';
 import { systems } from '../../bench/peers/systems.ts';
-import { timedTogether } from '../../bench/peers/together.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { timedTogether } from '../../lab/together.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-peers-'));
 afterAll(() => rmSync(folder, { recursive: true }));

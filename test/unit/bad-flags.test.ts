@@ -46,6 +46,11 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     '--prompt-plan prefill',
   ],
   [
+    ['profile', ...tiny, '--prompt', '100', '--sequences', '4', '--prompt-plan', 'prefill'],
+    'error: --prompt and --sequences are both given',
+    '--launch says which',
+  ],
+  [
     ['profile', ...tiny, '--prompt', '100', '--tokens', '4', '--prompt-plan', 'prefill'],
     'error: --prompt and --tokens are both given',
     '--launch says which',

@@ -146,7 +146,16 @@ describe('what is said of it', () => {
     expect(table[1]).toMatch(/^qkv +28 +560\.0 +50\.0 % /);
     expect(table.join(' ')).toContain('tokens 1,024 to 1,523, launch 2 of 2, mean of 2 blocks');
     const overhead = { without: spreadOf([9000]), with: spreadOf([8000]), ratio: spreadOf([1.1]) };
-    const profile: Profile = { ...launch, kernel: 'k', device: 'd', runs: 1, missed: 0, events, overhead };
+    const profile: Profile = {
+      ...launch,
+      sequences: 1,
+      kernel: 'k',
+      device: 'd',
+      runs: 1,
+      missed: 0,
+      events,
+      overhead,
+    };
     const html = profilePage(schedule, profile, summary, { shown: events, figures });
     expect(html).toContain("Where a prompt's time goes");
     expect(html).toContain('tokens 1,024 to 1,523, launch 2 of 2, as they run');

@@ -279,6 +279,7 @@ describe('the page', () => {
     const about = {
       kernel: 'a<b',
       launch: null,
+      sequences: 1,
       device: 'CPU & more',
       position,
       tokens,

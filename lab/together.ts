@@ -15,14 +15,22 @@ export function secondsBy(clock: Clock): number {
 export const replyRoom = (sequences: number, prompt: number, tokens: number): number =>
   2 * tokens + sequences * (Math.ceil(prompt / 64) + 1);
 
-/** Seconds from where all replies have begun to where each has made `tokens` more, and those [sequences * tokens].
+/** Seconds from where all replies have begun to where each has made `tokens` more, those [sequences * tokens], how many each had made before,
+ *  and with its first ones behind that: all passes that are not yet among them are shared by all [sequences].
  *  @throws Error where a reply ends before */
 export async function timedTogether(
   replies: readonly AsyncIterator<readonly number[]>[],
   tokens: number,
   clock: Clock,
-): Promise<{ readonly seconds: number; readonly ids: readonly number[] }> {
+): Promise<{
+  readonly seconds: number;
+  readonly ids: readonly number[];
+  readonly before: readonly number[];
+  readonly joined: readonly number[];
+}> {
   const made = replies.map(() => [] as number[]);
+  const before = replies.map(() => 0);
+  const joined = replies.map(() => 0);
   let left = replies.length;
   let begun = Number.NaN;
   let done = Number.NaN;
@@ -37,6 +45,7 @@ export async function timedTogether(
       if (next.done) throw new Error(`reply ${index} ended before the others were timed`);
       // Before all have begun nothing counts.
       if (Number.isNaN(begun)) {
+        before[index]! += next.value.length;
         if (isFirst && --left === 0) {
           begun = secondsBy(clock);
           left = replies.length;
@@ -44,6 +53,7 @@ export async function timedTogether(
         isFirst = false;
         continue;
       }
+      if (own.length === 0) joined[index] = before[index]! + next.value.length;
       own.push(...next.value);
       if (own.length >= tokens && !isFull) {
         isFull = true;
@@ -64,5 +74,5 @@ export async function timedTogether(
     }
   });
   await Promise.all(ended);
-  return { seconds: done - begun, ids: made.flatMap((own) => own.slice(0, tokens)) };
+  return { seconds: done - begun, ids: made.flatMap((own) => own.slice(0, tokens)), before, joined };
 }
