@@ -17,3 +17,7 @@ export function whyUnwritten(file: string, code: string): string {
   if (code === 'ENOENT' && !existsSync(dirname(file))) return 'its folder does not exist';
   return words[code] ?? code;
 }
+
+/** Whether a write failed since there is no room: on the disk, or in what its user may have of it. */
+export const isFull = (error: unknown): boolean =>
+  /^(ENOSPC|EDQUOT)$/.test((error as NodeJS.ErrnoException).code ?? '');

@@ -5,6 +5,7 @@ import { packageRoot } from '../codegen/build/package-root.ts';
 import { pathOf } from '../codegen/plan/call-site.ts';
 import { PlanError } from '../codegen/plan/issue.ts';
 import { OnelaunchError, Problems } from '../errors.ts';
+import { isFull } from '../write-failure.ts';
 import type { Io } from './io.ts';
 import { printable } from './printable.ts';
 
@@ -29,7 +30,7 @@ function toFailure(error: unknown, interrupted: boolean): Failure {
     return { message: error.message.replace(/^error: /, ''), hint: undefined, kind: 'usage' };
   }
   const { message, code } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EACCES' || code === 'EROFS') {
+  if (isFull(error) || code === 'EACCES' || code === 'EROFS') {
     return {
       message,
       hint: 'set ONELAUNCH_CACHE to a folder that can be written',

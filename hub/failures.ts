@@ -1,5 +1,6 @@
 // What can go wrong between this machine and the Hub, in words of the user: one line, a hint, an exit code.
 import { OnelaunchError } from '../errors.ts';
+import { isFull } from '../write-failure.ts';
 import type { HubSettings } from './settings.ts';
 
 /** A failure that may pass by itself: worth another attempt, and what to say when no more are made. */
@@ -99,7 +100,7 @@ export function refused(hub: HubSettings, response: Response, asked: Asked): One
 export function notWritten(error: unknown, folder: string): unknown {
   const { code } = error as NodeJS.ErrnoException;
   const elsewhere = 'choose another folder: HF_HUB_CACHE, or --dir';
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
+  if (isFull(error)) {
     const text = `the disk of ${folder} is full`;
     return new OnelaunchError('environment', text, {
       hint: `Free some space, or ${elsewhere}. ${keeps}`,

@@ -1,7 +1,6 @@
 // POST /v1/chat/completions.
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat-template.ts';
-import { mostTopLogprobs } from '../runtime/limits.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { ToolCallPart } from '../runtime/tool-reader.ts';
 import type { Asked, OptionPath } from './answer.ts';
@@ -9,6 +8,7 @@ import { ApiError } from './api-error.ts';
 import { type ChoiceForm, choicesForm } from './choices.ts';
 import { wordLogprob } from './logprobs.ts';
 import {
+  chatReplyShape,
   isEmpty,
   type Off,
   paramOf,
@@ -17,6 +17,7 @@ import {
   replyShape,
   unsupportedShape,
 } from './parameters.ts';
+import { jsonFormat, namedSchema, schemaOf, textFormat } from './reply-format.ts';
 import { chatToolShape, toolOptions } from './tools.ts';
 
 const part = z.strictObject({ type: z.literal('text', 'text is all that is supported'), text: z.string() });
@@ -46,29 +47,20 @@ const message = z.strictObject({
 });
 
 const responseFormat = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('text') }),
-  z.strictObject({ type: z.literal('json_object') }),
-  z.strictObject({
-    type: z.literal('json_schema'),
-    json_schema: z.strictObject({
-      name: z.string().max(64),
-      description: z.string().optional(),
-      schema: z.record(z.string(), z.unknown()),
-      strict: z.boolean().nullish(),
-    }),
-  }),
+  textFormat,
+  jsonFormat,
+  z.strictObject({ type: z.literal('json_schema'), json_schema: namedSchema }),
 ]);
 
 export const chatShape = z.strictObject({
   ...unsupportedShape,
   ...replyShape,
+  ...chatReplyShape,
   ...chatToolShape,
   response_format: responseFormat.optional(),
   messages: z.array(message).min(1, 'expected one or more'),
   max_completion_tokens: replyShape.max_tokens,
   logprobs: z.boolean().optional(),
-  top_logprobs: z.int().min(0).max(mostTopLogprobs).optional(),
-  chat_template_kwargs: z.strictObject({ enable_thinking: z.boolean().optional() }).optional(),
 });
 
 /** @throws ApiError 400 for what cannot be followed */
@@ -91,7 +83,11 @@ export function readChat(given: z.infer<typeof chatShape>): Asked {
   }
   const options = {
     ...replyOptions(given),
-    schema: schemaOf(response_format),
+    schema: schemaOf(
+      response_format?.type === 'json_schema'
+        ? { ...response_format.json_schema, type: 'json_schema' }
+        : response_format,
+    ),
     ...toolOptions(
       tools.map((tool) => tool.function),
       typeof tool_choice === 'object' ? tool_choice.function : tool_choice,
@@ -120,11 +116,6 @@ function chatParam(option: OptionPath): OptionPath {
     default:
       return paramOf(option);
   }
-}
-
-function schemaOf(format: z.infer<typeof responseFormat> | undefined) {
-  if (format?.type === 'json_schema') return format.json_schema.schema;
-  return format?.type === 'json_object' ? { type: 'object' } : undefined;
 }
 
 const isNothing: Off = (value) => value === undefined || value === null || isEmpty(value);

@@ -1,5 +1,6 @@
 // The parameters that requests for replies share: what is taken, what is refused by name, and what changes no reply.
 import { z } from 'zod';
+import { mostTopLogprobs } from '../runtime/limits.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import type { OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
@@ -42,6 +43,12 @@ export const replyShape = {
   safety_identifier: any,
   prompt_cache_key: any,
   prompt_cache_retention: any,
+};
+
+/** What chats and responses have beside it. */
+export const chatReplyShape = {
+  top_logprobs: z.int().min(0).max(mostTopLogprobs).optional(),
+  chat_template_kwargs: z.strictObject({ enable_thinking: z.boolean().optional() }).optional(),
 };
 
 type Given = z.infer<z.ZodObject<typeof replyShape>>;

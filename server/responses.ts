@@ -1,10 +1,10 @@
 // POST /v1/responses: one answer to a text or to items, of which nothing is stored.
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat-template.ts';
-import { mostTopLogprobs } from '../runtime/limits.ts';
 import type { Asked, OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import {
+  chatReplyShape,
   isEmpty,
   type Off,
   paramOf,
@@ -13,6 +13,7 @@ import {
   replyShape,
   shapeOf,
 } from './parameters.ts';
+import { jsonFormat, namedSchema, schemaOf, textFormat } from './reply-format.ts';
 import { responsesForm } from './response-events.ts';
 import { responseToolShape, toolOptions } from './tools.ts';
 
@@ -60,15 +61,9 @@ const asItems = (given: unknown): unknown =>
   typeof given === 'string' ? [{ role: 'user', content: given }] : given;
 
 const formatShape = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('text') }),
-  z.strictObject({ type: z.literal('json_object') }),
-  z.strictObject({
-    type: z.literal('json_schema'),
-    name: z.string().max(64),
-    description: z.string().nullish(),
-    schema: z.record(z.string(), z.unknown()),
-    strict: z.boolean().nullish(),
-  }),
+  textFormat,
+  jsonFormat,
+  namedSchema.extend({ type: z.literal('json_schema') }),
 ]);
 
 const isOff: Off = (value) => value === false;
@@ -100,6 +95,7 @@ const { max_tokens, stream_options: _, ...shared } = replyShape;
 export const responseShape = z.strictObject({
   ...shapeOf(unsupported),
   ...shared,
+  ...chatReplyShape,
   ...responseToolShape,
   input: z.preprocess(asItems, z.array(item, 'expected a text, or items').min(1, 'expected one or more')),
   instructions: z.string().optional(),
@@ -108,9 +104,7 @@ export const responseShape = z.strictObject({
     .strictObject({ format: formatShape.optional(), verbosity: z.literal('medium').nullish() })
     .optional(),
   include: z.array(z.literal('message.output_text.logprobs')).optional(),
-  top_logprobs: z.int().min(0).max(mostTopLogprobs).optional(),
   stream_options: z.strictObject({ include_obfuscation: any }).optional(),
-  chat_template_kwargs: z.strictObject({ enable_thinking: z.boolean().optional() }).optional(),
   prompt_cache_options: any,
 });
 type Given = z.infer<typeof responseShape>;
@@ -159,11 +153,6 @@ function responseParam([option, ...place]: OptionPath): OptionPath {
     default:
       return paramOf([option ?? '', ...place]);
   }
-}
-
-function schemaOf(format: z.infer<typeof formatShape> | undefined) {
-  if (format?.type === 'json_schema') return format.schema;
-  return format?.type === 'json_object' ? { type: 'object' } : undefined;
 }
 
 /** What an answer repeats of its request, with what was left out of it. */

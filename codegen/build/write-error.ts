@@ -1,6 +1,7 @@
 // What keeps a build, or a checkpoint, from being written, told so that a full disk is called one.
 import { statfsSync } from 'node:fs';
 import { OnelaunchError } from '../../errors.ts';
+import { isFull } from '../../write-failure.ts';
 
 /** What to do about a full disk, and about what else keeps from writing. */
 interface Hints {
@@ -22,7 +23,7 @@ const fullDisk = (folder: string, hint: string, cause?: unknown): OnelaunchError
 /** An error of the file system as one of ours, kind environment; another error as it is. */
 export function writeError(folder: string, error: unknown, hints: Hints = ofBuilds): unknown {
   const { code, syscall, message } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EDQUOT') return fullDisk(folder, hints.full, error);
+  if (isFull(error)) return fullDisk(folder, hints.full, error);
   if (code === undefined || syscall === undefined) return error;
   return new OnelaunchError('environment', `cannot write ${folder}: ${message}`, {
     hint: hints.other,

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { exitCode, report } from '../../cli/errors.ts';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
@@ -385,4 +386,11 @@ describe('demo', () => {
     expect(out).toContain('A strife of interests masquerading as a contest of principles');
     expect(err.match(/tok\/s/g)).toHaveLength(3);
   });
+});
+
+it.each(['ENOSPC', 'EDQUOT'])('a disk without room, %s, is a fault of the environment', (code) => {
+  const { io, written } = memoryIo();
+  const error = Object.assign(new Error(`${code}: said the system`), { code });
+  expect(report(error, io, { json: false, command: 'build' })).toBe(exitCode.environment);
+  expect(written.err).toContain('hint: set ONELAUNCH_CACHE to a folder that can be written');
 });
