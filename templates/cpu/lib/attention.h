@@ -4,14 +4,29 @@
 #include "lib/matmul.h"
 #include "lib/scratch.h"
 
-/** Elements [i, i + V * kLanes) of N partial results, stride apart: *= rescale, += sum over positions, Apart numbers from each other, of score * value. */
-template <int64_t Apart, int N, int V, class W>
-DEVICE void add_values_block(float* partial, int64_t stride, const float* rescale, const float* scores, const W* values, int positions) {
+/** Positions whose keys and values come from memory while values of others are added: a burst of requests would wait for room, and so would they. */
+template <class W> struct Ahead {
+  const W* keys;  // of the first of them
+  int positions;  // at least one
+};
+
+/** Elements [i, i + V * kLanes) of N partial results, stride apart: *= rescale, += sum over positions, Apart numbers from each other, of score * value.
+ *  Those elements of keys and values ahead are asked for, unless it is null. */
+template <int D, int64_t Apart, int N, int V, class W>
+DEVICE void add_values_block(float* partial, int64_t stride, const float* rescale, const float* scores, const W* values, int positions,
+                             const Ahead<W>* ahead, int i) {
   Vec sums[N][V];
   for (int n = 0; n < N; ++n) {
     for (int v = 0; v < V; ++v) sums[n][v] = load(partial + n * stride + v * kLanes) * splat(rescale[n]);
   }
   for (int p = 0; p < positions; ++p) {
+    if (ahead) {
+      const W* const at = ahead->keys + smaller(p, ahead->positions - 1) * Apart + i;
+      for (int byte = 0; byte < V * kLanes * (int)sizeof(W); byte += 64) {
+        __builtin_prefetch((const char*)at + byte);
+        __builtin_prefetch((const char*)(at + D) + byte);
+      }
+    }
     Vec part[V];
     for (int v = 0; v < V; ++v) part[v] = load(values + p * Apart + v * kLanes);
     for (int n = 0; n < N; ++n) {
@@ -26,14 +41,15 @@ DEVICE void add_values_block(float* partial, int64_t stride, const float* rescal
 
 /** The same for all D elements. */
 template <int D, int64_t Apart, int N, class W>
-DEVICE void add_values(float* partial, int64_t stride, const float* rescale, const float* scores, const W* values, int positions) {
+DEVICE void add_values(float* partial, int64_t stride, const float* rescale, const float* scores, const W* values, int positions,
+                       const Ahead<W>* ahead) {
   constexpr int wide = N == 1 ? 8 : 4;
   int i = 0;
   for (; i + wide * kLanes <= D; i += wide * kLanes) {
-    add_values_block<Apart, N, wide>(partial + i, stride, rescale, scores, values + i, positions);
+    add_values_block<D, Apart, N, wide>(partial + i, stride, rescale, scores, values + i, positions, ahead, i);
   }
   for (; i + kLanes <= D; i += kLanes) {
-    add_values_block<Apart, N, 1>(partial + i, stride, rescale, scores, values + i, positions);
+    add_values_block<D, Apart, N, 1>(partial + i, stride, rescale, scores, values + i, positions, ahead, i);
   }
   for (; i < D; ++i) {
     for (int n = 0; n < N; ++n) {
@@ -71,10 +87,12 @@ DEVICE void multiply(float* scores, const float* scales) {
 /** Attention of Group queries of each token over positions [begin, end); token t sees positions up to position + t,
  *  of them the last `window`, with a window of 0 all.
  *  q(t, g) = q + t * q_token_stride + g * D; cache_head: K, then V of each position, [D] numbers each. Scales multiply the scores: those of K before the softmax, those of V behind it.
- *  partial(t, g) = partial + t * partial_token_stride + (g * Splits + split) * (D + 2) := sum(exp(s - m) v) [D], m, l = sum(exp(s - m)). */
+ *  partial(t, g) = partial + t * partial_token_stride + (g * Splits + split) * (D + 2) := sum(exp(s - m) v) [D], m, l = sum(exp(s - m)).
+ *  Positions behind these are asked for meanwhile, unless it is null. */
 template <class Step, int D, int Group, int Splits, class C>
 DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stride, const C* cache_head, float* partial,
-                         int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
+                         int partial_token_stride, int split, int begin, int end, int position, int tokens, int window,
+                         const Ahead<Number<C>>* behind) {
   constexpr int width = padded(D);
   constexpr int64_t stride = kPositionStride<D, C>;
   const int queries = tokens * Group;
@@ -120,6 +138,9 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
       if constexpr (kScaled<C>) multiply(row, value_scales);
       return rescale;
     };
+    const int left = end - first - positions;
+    const Ahead<Number<C>> chunk = {numbers_of(rows + (int64_t)positions * stored<C>(2 * D)), smaller(kAttendPositions, left)};
+    const Ahead<Number<C>>* ahead = left > 0 ? &chunk : behind;
     // Later tokens see none of this chunk where their window begins behind it.
     const int seeing = window == 0 ? tokens : smaller(tokens, first + positions + window - 1 - position);
     for (int query = larger(0, first - position) * Group; query < seeing * Group;) {
@@ -133,12 +154,13 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
       if (query % Group + 1 < Group) {
         float* const next = part(query + 1);
         rescale[1] = weigh(row + kAttendPositions, unseen, seen, next + D);
-        add_values<D, stride, 2>(out, next - out, rescale, row, values, seen);
+        add_values<D, stride, 2>(out, next - out, rescale, row, values, seen, ahead);
         query += 2;
       } else {
-        add_values<D, stride, 1>(out, 0, rescale, row, values, seen);
+        add_values<D, stride, 1>(out, 0, rescale, row, values, seen, ahead);
         query += 1;
       }
+      ahead = nullptr;  // once is enough
     }
   }
 }
@@ -146,11 +168,12 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
 /** The same in the numbers that products of so many tokens are made in. One by one, a window's chunks begin where each token's window does. */
 template <int D, int Group, int Splits, class C>
 DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const C* cache_head, float* partial,
-                   int partial_token_stride, int split, int begin, int end, int position, int tokens, int window) {
+                   int partial_token_stride, int split, int begin, int end, int position, int tokens, int window,
+                   const Ahead<Number<C>>* behind = nullptr) {
   const auto with = [&](auto step, int first, int count, int from) {
     attend_steps<decltype(step), D, Group, Splits>(b, scratch, q + (int64_t)first * q_token_stride, q_token_stride, cache_head,
                                                    partial + (int64_t)first * partial_token_stride, partial_token_stride, split, from, end,
-                                                   position + first, count, window);
+                                                   position + first, count, window, behind);
   };
   if (!one_by_one(b, tokens)) return with(Shared<Number<C>>{}, 0, tokens, begin);
   if (window == 0 || tokens == 1) return with(Exact<Number<C>>{}, 0, tokens, begin);

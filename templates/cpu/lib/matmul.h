@@ -10,8 +10,8 @@
 #include "lib/numbers.h"
 #include "lib/team.h"
 
-/** Rows of one register block: with a group of tokens, twelve sums in sixteen vector registers; AVX-512 has 32, and 24 sums. */
-constexpr int kBlockRows = kLanes == 16 ? 4 : 3;
+/** Rows of one register block with so many tokens: up to twelve sums in sixteen vector registers; AVX-512 has 32, and 24 sums. */
+DEVICE constexpr int block_rows(int tokens) { return tokens <= 2 || kLanes == 16 ? 4 : 3; }
 /** out[t * out_stride + r] (+)= dot(row r, token t) over `steps` steps; input holds T interleaved tokens. A function of its own, whose sums
  *  never lie in memory: one Zen 3 core, K = 1024 and 64 tokens, then gives 82 GFlop/s for int4 in the place of 62, 78 for int8 in that of 70. */
 template <class Step, int R, int T, class W>
@@ -53,9 +53,10 @@ DEVICE void dot_group(int tokens, const W* rows, int64_t row_stride, int row_cou
   if constexpr (T > 1) {
     if (tokens < T) return dot_group<Step, T - 1>(tokens, rows, row_stride, row_count, input, steps, out, out_stride, add);
   }
+  constexpr int together = block_rows(T);
   int row = 0;
-  for (; row + kBlockRows <= row_count; row += kBlockRows) {
-    dot_block<Step, kBlockRows, T>(rows + row * row_stride, row_stride, input, steps, out + row, out_stride, add);
+  for (; row + together <= row_count; row += together) {
+    dot_block<Step, together, T>(rows + row * row_stride, row_stride, input, steps, out + row, out_stride, add);
   }
   for (; row < row_count; ++row) {
     dot_block<Step, 1, T>(rows + row * row_stride, row_stride, input, steps, out + row, out_stride, add);
@@ -77,14 +78,15 @@ DEVICE void dot_tile(const W* rows, int64_t row_stride, int row_count, const flo
 constexpr int kStreamTokens = kLanes == 16 ? 6 : 3;
 
 /** out[t * stride] := dot(row, token t), T tokens one by one, each with four accumulators. */
-template <int Width, int T, class W> DEVICE void dot_stream(const W* row, const float* input, float* out, int stride) {
-  constexpr int steps = Width / kStep, step_bytes = kStep * sizeof(W);
+template <int Width, int T, class Row> DEVICE void dot_stream(Row row, const float* input, float* out, int stride) {
+  constexpr int steps = Width / kStep;
+  const int step_bytes = (int)(place(row + kStep) - place(row));
   Vec sums[T][4] = {};
   for (int step = 0; step < steps; step += 2) {
     for (int s = 0; s < 2 && step + s < steps; ++s) {
       const int i = (step + s) * kStep;
       for (int byte = 0; byte < step_bytes; byte += 64) {
-        if (step_bytes % 64 == 0 || s == 0) __builtin_prefetch((const char*)(row + i) + byte + kAhead);
+        if (step_bytes % 64 == 0 || s == 0) __builtin_prefetch(place(row + i) + byte + kAhead);
       }
       const Vec first = load_first(row + i), second = load_second(row + i);
       for (int t = 0; t < T; ++t) {
@@ -112,7 +114,7 @@ DEVICE void matmul_numbers(Block& b, const W* w, Range rows, int tokens, Epilogu
   if (tokens == 1 && one_by_one(b, tokens)) {
     for (int row = rows.begin; row < rows.end; ++row) {
       float y[Parts];
-      for (int p = 0; p < Parts; ++p) dot_streams<width, 1>(1, from.row(row * Parts + p), b.scratch, y + p, 1);
+      for (int p = 0; p < Parts; ++p) dot_stream<width, 1>(from.once(row * Parts + p), b.scratch, y + p, 1);
       epilogue(row, 0, y);
     }
     return;

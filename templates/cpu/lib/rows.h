@@ -23,19 +23,25 @@ template <class Pass, class Weights> DEVICE Cache* token_row(const Block& b, con
 template <int D, int Group, int Splits, class Pass, class Weights>
 DEVICE void attend_rows(Block& b, int scratch, const float* q, int q_token_stride, const Pass& pass, const Weights& w, int head, float* partial,
                         int partial_token_stride, int split) {
-  const auto with = [&](const Pass& part, int first, int64_t sequence) {
+  const auto with = [&](const Pass& part, int first, int64_t sequence, const Ahead<Number<Cache>>* behind) {
     const auto positions = positions_of(part, w, split);
     attend<D, Group, Splits>(b, scratch, q + (int64_t)first * q_token_stride, q_token_stride, cache_row(part, w, head, 0) + sequence,
                              partial + (int64_t)first * partial_token_stride, partial_token_stride, split, positions.begin, positions.end, part.position,
-                             part.tokens, window_of(w.layer));
+                             part.tokens, window_of(w.layer), behind);
   };
   const Row* const rows = b.team->rows;
-  if (!rows) return with(pass, 0, 0);
-  Pass alone = pass;
-  alone.tokens = 1;
+  if (!rows) return with(pass, 0, 0, nullptr);
+  Pass alone = pass, next = pass;
+  alone.tokens = next.tokens = 1;
   for (int token = 0; token < pass.tokens; ++token) {
     alone.position = rows[token].position;
-    with(alone, token, rows[token].slot * b.team->sequence_elements);
+    const int64_t sequence = rows[token].slot * b.team->sequence_elements;
+    if (token + 1 == pass.tokens) return with(alone, token, sequence, nullptr);
+    next.position = rows[token + 1].position;
+    const auto seen = positions_of(next, w, split);
+    const Cache* const keys = cache_row(next, w, head, seen.begin) + rows[token + 1].slot * b.team->sequence_elements;
+    const Ahead<Number<Cache>> behind = {numbers_of(keys), smaller(kAttendPositions, seen.end - seen.begin)};
+    with(alone, token, sequence, seen.begin < seen.end ? &behind : nullptr);
   }
 }
 
