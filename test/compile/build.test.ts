@@ -178,9 +178,7 @@ test(`killed ${kills} times at any moment, each followed by a good build`, async
     expect(opens(await build(kernel))).toBe(true);
     expect(leftovers(cache)).toEqual([]);
   }
-  console.info(
-    `${unfinished} of ${tried} kills hit a build that was not done`,
-  );
+  console.info(`${unfinished} of ${tried} kills hit a build that was not done`);
   expect(unfinished).toBeGreaterThan(0);
 });
 

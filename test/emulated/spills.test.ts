@@ -37,7 +37,7 @@ test.skipIf(!nvcc)(`no spills on sm_90a, the sampler apart${nvcc ? '' : ' (skipp
     return made.stderr + made.stdout;
   });
   const found = [...reports.join('\n').matchAll(spills)].filter(
-    ([, name]) => !name!.includes('choose_token'),
+    ([, name]) => !/choose_token|sample/.test(name!),
   );
   for (const [of, { schedule }] of [
     ['decode', kernel],

@@ -209,7 +209,7 @@ __global__ void outside_global(const float* from, float* to) {
   asm volatile("ld.global.f32 %0, [%1];" : "=f"(*to) : "l"(__cvta_generic_to_global(at)));
 }
 
-__global__ void unknown_opcode() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__global__ void unknown_opcode() { asm volatile("brkpt;" ::: "memory"); }
 
 // ---- the host
 
