@@ -5,6 +5,12 @@ import { OnelaunchError } from './errors.ts';
 /** The hint for a file that comes with a model. */
 export const copyFromRepository = "Copy the file from the model's own repository.";
 
+/** The hint for text that an editor saved in another way than as plain UTF-8, if it did. */
+export const encodingHint = (text: string): string | undefined =>
+  /^[\ufeff\ufffd]/.test(text)
+    ? 'It begins with a byte order mark, or is not UTF-8: save it as UTF-8 without a mark.'
+    : undefined;
+
 /** What the path is, when it is anything but a plain file: to open a pipe would wait for a writer. */
 function kindOf(stats: Stats): string | undefined {
   if (stats.isFile()) return undefined;

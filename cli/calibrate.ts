@@ -4,6 +4,7 @@ import type { CalibrationRecord } from '../lab/calibrate/record.ts';
 import type { FittedPoint, FittedPrompt } from '../lab/calibrate/refit.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
+import { needWritable } from './output-file.ts';
 import { fixed, type Start, table } from './ui.ts';
 import { whole, wholes } from './values.ts';
 
@@ -45,6 +46,7 @@ export function addCalibrate(program: Program, start: Start): void {
         const { findGpus } = await import('../codegen/build/tools.ts');
         const from = resolveTarget(options.target);
         const out = options.out ?? `${from.name}.target.json`;
+        needWritable('out', out, 'my-machine.json');
         const write = (record: CalibrationRecord) => {
           const { target, points, prompts } = refit(from, record);
           writeText(out, targetText(target));

@@ -1,6 +1,6 @@
 // gen demo: everything once, with the bundled model.
 import { exitCode } from './errors.ts';
-import { engineCommand, helpEnd, type Program } from './flags.ts';
+import { engineCommand, helpEnd, inCheckout, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions, printReply, replyCode } from './reply.ts';
 import type { Start } from './ui.ts';
@@ -51,7 +51,7 @@ export function addDemo(program: Program, start: Start): void {
         } finally {
           await llm.close();
         }
-        ui.note(`\nNext: gen chat --model ${model}`);
+        ui.note(`\nNext: gen chat ${model}\n${inCheckout}`);
         return exitCode.ok;
       }),
     );

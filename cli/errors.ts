@@ -5,7 +5,7 @@ import { packageRoot } from '../codegen/build/package-root.ts';
 import { pathOf } from '../codegen/plan/call-site.ts';
 import { PlanError } from '../codegen/plan/issue.ts';
 import { OnelaunchError, Problems } from '../errors.ts';
-import { isFull } from '../write-failure.ts';
+import { isFull, whyUnwritten } from '../write-failure.ts';
 import type { Io } from './io.ts';
 import { printable } from './printable.ts';
 
@@ -29,7 +29,11 @@ function toFailure(error: unknown, interrupted: boolean): Failure {
   if (error instanceof CommanderError) {
     return { message: error.message.replace(/^error: /, ''), hint: undefined, kind: 'usage' };
   }
-  const { message, code } = error as NodeJS.ErrnoException;
+  const { message, code, path } = error as NodeJS.ErrnoException;
+  if (path !== undefined && code !== undefined && ofPaths.includes(code)) {
+    const hint = 'see what is there: ls -l';
+    return { message: `${path} cannot be used: ${whyUnwritten(path, code)}`, hint, kind: 'usage' };
+  }
   if (isFull(error) || code === 'EACCES' || code === 'EROFS') {
     return {
       message,
@@ -44,6 +48,9 @@ function toFailure(error: unknown, interrupted: boolean): Failure {
     kind: 'failed',
   };
 }
+
+/** What is wrong with a path, wherever it was first looked at. */
+const ofPaths = ['ELOOP', 'ENOTDIR', 'ENAMETOOLONG'];
 
 function illegalPlan({ issues, message: details }: PlanError): Failure {
   const { length } = issues;

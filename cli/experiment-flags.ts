@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
 import { needGolden, type Program, variantsCommand } from './flags.ts';
+import { needWritable } from './output-file.ts';
 import { duration, whole, wholes } from './values.ts';
 
 /** A command that times variants beside an incumbent. */
@@ -77,6 +78,7 @@ export function checkOut(path: string | undefined, mark: string): void {
       hint: 'for example: --out best.ts',
     });
   }
+  needWritable('out', path, 'best.ts');
   const there = statSync(path, { throwIfNoEntry: false });
   if (there && !(there.isFile() && readFileSync(path, 'utf8').startsWith(mark))) {
     throw new OnelaunchError('usage', `--out is '${path}', which is there already`, {

@@ -187,8 +187,10 @@ export const givenTwice = (flag: string, first: string, word: string): Onelaunch
 const exitCodes = `
 Exit codes: 0 ok, 1 failed, 2 wrong usage or input, 3 something is missing on this machine, 130 Ctrl-C`;
 
+export const inCheckout = 'In a checkout gen is: npm run -s gen --';
+
 /** What --help says at its end. */
 export const helpEnd = (...examples: readonly string[]): string =>
   `\nExample:\n${examples.map((example) => `  ${example}`).join('\n')}
-In a checkout gen is: npm run -s gen --
+${inCheckout}
 ${exitCodes}`;

@@ -1,6 +1,4 @@
 // gen profile: where the time of a token, of a pass of several sequences, or of a prompt's launch, goes by stage: waiting for weights, waiting for others, computing, storing.
-import { existsSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
 import type { Kernel } from '../codegen/index.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Profile } from '../lab/profile/record.ts';
@@ -10,6 +8,7 @@ import { mostSequences } from '../runtime/limits.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
+import { needWritable } from './output-file.ts';
 import { launchTable, tokenTable } from './profile-table.ts';
 import { engineOptions } from './reply.ts';
 import type { Start, Ui } from './ui.ts';
@@ -58,7 +57,9 @@ export function addProfile(program: Program, start: Start): void {
     .action((word, options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'profile', word);
-        for (const flag of ['trace', 'html'] as const) needFolder(flag, options[flag]);
+        // What is measured for minutes must have a place to go to.
+        needWritable('trace', options.trace, 'profile.json');
+        needWritable('html', options.html, 'profile.html');
         checkPrompt(options);
         const lab = await import('../lab/profile/index.ts');
         const workFor = ({ maxPositions }: BuiltKernel['dims']) =>
@@ -220,12 +221,4 @@ function fitWork(context: number, asked: AskedWork, lab: Pick<Lab, 'checkedToken
     throw refused((asked.position ?? 0) + room, 'ask for a smaller --position or fewer --tokens');
   const position = asked.position ?? Math.min(200, most);
   return { position, tokens, runs, positions: position + room };
-}
-
-/** What is measured for minutes must have a place to go to. */
-function needFolder(flag: string, file: string | undefined): void {
-  if (file === undefined || existsSync(dirname(resolve(file)))) return;
-  throw new OnelaunchError('usage', `--${flag} is '${file}', and there is no folder ${dirname(file)}`, {
-    hint: `for example: --${flag} profile.${flag === 'html' ? 'html' : 'json'}`,
-  });
 }

@@ -41,7 +41,7 @@ export async function readPrompt(
   const { signal } = ui.io;
   const read = (path: string) => {
     // The opening of a pipe that has no writer cannot be ended. A shell's own, as in <(command), has one.
-    if (statSync(path, { throwIfNoEntry: false })?.isFIFO() && !path.includes('/fd/')) {
+    if (isPipe(path) && !path.includes('/fd/')) {
       throw new OnelaunchError('usage', `cannot read --file ${path}: it is a pipe`, {
         hint: `read it from stdin: < ${path}`,
       });
@@ -51,6 +51,15 @@ export async function readPrompt(
   const parts = [prompt, file === undefined ? undefined : await read(file), await readStdin(ui)];
   const texts = parts.filter((part) => part !== undefined && part !== '');
   return texts.length === 0 ? null : texts.join('\n\n');
+}
+
+function isPipe(path: string): boolean {
+  try {
+    return statSync(path).isFIFO();
+  } catch {
+    // To read it says why.
+    return false;
+  }
 }
 
 async function readStdin({ io, note }: Ui): Promise<string | undefined> {
@@ -84,7 +93,7 @@ async function readText(stream: Readable, name: string, signal: AbortSignal): Pr
     if (signal.aborted || cause instanceof OnelaunchError) throw cause;
     const { code = '', message } = cause as NodeJS.ErrnoException;
     const why = { ENOENT: 'there is none', EISDIR: 'it is a folder', EACCES: 'permission denied' }[code];
-    throw new OnelaunchError('usage', `cannot read ${name}: ${why ?? message}`, {
+    throw new OnelaunchError('usage', `cannot read ${name}: ${why ?? (code || message)}`, {
       hint: 'give a file of text',
       cause,
     });

@@ -37,7 +37,8 @@ export async function loadTold(
   flags: ReplyFlags & Pick<LoadOptions, 'parallel' | 'embeddings'>,
   needs: { readonly template?: boolean } = {},
 ): Promise<LanguageModel> {
-  const { parallel, embeddings } = flags;
+  const { parallel, embeddings, grammar } = flags;
+  if (grammar !== undefined) await (await import('../runtime/grammars.ts')).checkGrammar(grammar);
   const run = { ...engineOptions(flags), sequences: parallel };
   const built = await buildWithProgress(ui, kernelOptions(model, flags, ui), {
     ...needs,

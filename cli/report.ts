@@ -1,10 +1,10 @@
 // gen report: journals and bench files as one page.
-import { existsSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
+import { needWritable } from './output-file.ts';
 import type { Start } from './ui.ts';
 
 export function addReport(program: Program, start: Start): void {
@@ -17,11 +17,7 @@ export function addReport(program: Program, start: Start): void {
     .action((files, options) =>
       start(options, async (ui) => {
         const { out } = options;
-        if (!existsSync(dirname(resolve(out)))) {
-          throw new OnelaunchError('usage', `--out is '${out}', and there is no folder ${dirname(out)}`, {
-            hint: 'for example: --out report.html',
-          });
-        }
+        needWritable('out', out, 'report.html');
         const { readInput } = await import('../lab/report/read.ts');
         const { judged, reportPage } = await import('../lab/report/page.ts');
         const { wanted, within } = await import('../lab/report/predict.ts');

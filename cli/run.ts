@@ -59,7 +59,7 @@ function createProgram(io: Io, start: Start): Program {
     .helpCommand('help [command]', 'show the flags of a command')
     .exitOverride()
     .configureOutput({ writeOut: io.out, writeErr: () => {} })
-    .configureHelp({ helpWidth: 110 });
+    .configureHelp({ helpWidth: io.outIsTty ? Math.min(110, io.columns()) : 110, minWidthToWrap: 20 });
   for (const add of [
     ...[addBuild, addExplain, addVerify, addBench, addChat],
     ...[addComplete, addServe, addDemo, addDoctor, addModels, addPull],

@@ -2,6 +2,7 @@
 import picocolors from 'picocolors';
 import type { Io } from './io.ts';
 import { printable } from './printable.ts';
+import { foldRows } from './wrap.ts';
 
 export interface OutputOptions {
   readonly json?: boolean | undefined;
@@ -54,7 +55,7 @@ export function createUi(io: Io, options: OutputOptions): Ui {
     io,
     json: options.json === true,
     colors,
-    data: (text) => io.out(`${text}\n`),
+    data: (text) => io.out(`${io.outIsTty ? foldRows(text, io.columns()) : text}\n`),
     result: (value) => io.out(`${JSON.stringify(value)}\n`),
     note,
     warn: (text) => note(`${colors.yellow('note:')} ${printable(text)}`),

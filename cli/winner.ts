@@ -1,5 +1,4 @@
 // The best variant of an exploration as a plan file that prints the same kernel.
-import { writeFileSync } from 'node:fs';
 import type { Candidate } from '../lab/enumerate.ts';
 import type { JournalHeader } from '../lab/journal-records.ts';
 import type { RankedRow } from '../lab/ranking.ts';
@@ -23,9 +22,10 @@ export async function writeWinner(
   path: string,
 ): Promise<void> {
   const { planFile } = await import('../lab/plan-file.ts');
+  const { writeText } = await import('../lab/write-text.ts');
   const { resolvePlan } = await import('../configs/resolve.ts');
   const { generate } = await import('../codegen/index.ts');
-  writeFileSync(path, planFile(plan, note, path));
+  writeText(path, planFile(plan, note, path));
   const { hash } = await generate({ dims, target, plan: await resolvePlan(path) });
   if (hash !== record.id)
     throw new Error(`internal error: ${path} prints the kernel ${hash}, not ${record.id}`);

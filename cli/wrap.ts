@@ -53,6 +53,23 @@ export function wordWrap(columns: () => number) {
   };
 }
 
+/** Rows that are wider than a terminal go on below, indented, from the last gap before its edge. A text of one line stays as it is: it may
+ *  be a path, which is copied. */
+export function foldRows(text: string, columns: number): string {
+  const rows = text.split('\n');
+  return rows.length === 1 ? text : rows.map((row) => folded(row, columns)).join('\n');
+}
+
+const below = '    ';
+
+function folded(row: string, columns: number): string {
+  if (row.length <= columns) return row;
+  const start = row.search(/\S/);
+  const gap = row.slice(0, columns + 1).lastIndexOf(' ');
+  if (gap <= start) return row;
+  return `${row.slice(0, gap).trimEnd()}\n${folded(below + row.slice(gap).trimStart(), columns)}`;
+}
+
 const lastIsWide = (word: string): boolean => characterWidth(Array.from(word)[0] ?? '') > 1;
 
 /** Columns of one code point: 0 for marks and what is not seen, 2 for East Asian wide ones and emoji. */

@@ -4,6 +4,7 @@ import {
   closeSync,
   copyFileSync,
   existsSync,
+  lstatSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -93,7 +94,11 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
 function refuseTaken(out: string): void {
   const refuse = (what: string) =>
     new OnelaunchError('usage', `${out} ${what}`, { hint: 'give a folder that is not there yet: --out DIR' });
-  if (!existsSync(out)) return;
+  // A link that leads nowhere is there, too.
+  if (!existsSync(out)) {
+    if (lstatSync(out, { throwIfNoEntry: false })) throw refuse('is a link that leads nowhere');
+    return;
+  }
   if (!statSync(out).isDirectory()) throw refuse('is there, and is no folder');
   if (readdirSync(out).length > 0) throw refuse('is there, and not empty');
 }

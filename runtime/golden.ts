@@ -1,10 +1,9 @@
 // Reads golden.json: what transformers computed for a checkpoint, in any of the three shapes that such files have.
 
-import { statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkDepth, readPlainFile } from '../plain-file.ts';
+import { checkDepth, isThere, readPlainFile } from '../plain-file.ts';
 
 /** Reference logits of one row of the teacher-forced sequence promptIds + greedyIds. Row r is what comes out after ids[0..r]. */
 export interface ExpectedRow {
@@ -192,7 +191,7 @@ function readRows(path: string, index: number, c: RawCase, name: string): Float3
   const at = `cases[${index}].logits_file`;
   if (name !== basename(name)) broken(path, `${at} is ${name}; it must be a file in the same folder`);
   const file = join(dirname(path), name);
-  if (!statSync(file, { throwIfNoEntry: false })) broken(path, `${at}: there is no ${name} beside it`);
+  if (!isThere(file, HINT)) broken(path, `${at}: there is no ${name} beside it`);
   const data = readPlainFile(file, mostLogitsBytes, HINT);
   const bytes = data.byteLength;
   const rowBytes = bytes / c.greedy_ids.length;
@@ -210,7 +209,7 @@ const mostBytes = 256_000_000;
 const mostLogitsBytes = 4_000_000_000;
 
 function readJson(path: string): unknown {
-  if (!statSync(path, { throwIfNoEntry: false })) {
+  if (!isThere(path, HINT)) {
     throw new OnelaunchError('usage', `cannot read the golden file ${path}`, { hint: HINT });
   }
   const text = readPlainFile(path, mostBytes, HINT).toString('utf8');

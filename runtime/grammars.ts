@@ -121,11 +121,7 @@ export class Grammars {
     over: Over,
   ): Promise<Pick<Loaded, 'package'> & { compiled: CompiledGrammar }> {
     const key = `${over} ${typeof grammar === 'string' ? `ebnf ${grammar}` : `regex ${grammar.regex}`}`;
-    if (key.length > mostCharacters) {
-      throw new OnelaunchError('usage', `the grammar has ${key.length} characters`, {
-        hint: `There may be ${mostCharacters}.`,
-      });
-    }
+    checkLength(grammar);
     const loaded = await this.#load();
     const { package: x, compilers, compiled } = loaded;
     const known = compiled.get(key);
@@ -136,10 +132,7 @@ export class Grammars {
     }
     loaded.told();
     try {
-      const read =
-        typeof grammar === 'string'
-          ? await x.Grammar.fromEBNF(grammar)
-          : await x.Grammar.fromStructuralTag({ type: 'regex', pattern: grammar.regex });
+      const read = await readGrammar(grammar, loaded);
       const made = withinTime(
         compileMillis,
         () => new x.CompiledGrammar(compilers[over].handle.CompileGrammar(read.handle)),
@@ -152,16 +145,7 @@ export class Grammars {
     } catch (cause) {
       // What it was in the middle of is left as it was: those that come next begin anew.
       this.#loaded = undefined;
-      const [, told] = /\[FATAL\] [^ ]+: (.*)/.exec(loaded.told()) ?? [];
-      const late =
-        cause instanceof TimeLimit ? `compiling it takes more than ${compileMillis / 1000} s` : undefined;
-      throw new OnelaunchError('usage', `the grammar cannot be used: ${late ?? told ?? String(cause)}`, {
-        hint:
-          typeof grammar === 'string'
-            ? 'EBNF such as: root ::= "yes" | "no"'
-            : 'Groups, classes, alternatives and repeats are supported; look-around and back references are not.',
-        cause,
-      });
+      throw refusalOf(grammar, cause, loaded.told());
     }
   }
 
@@ -185,6 +169,45 @@ export class Grammars {
     const compilers = { tokens: await compilerOf(vocab), bytes: await compilerOf([...byteLetters, '']) };
     return { ...x, compilers, compiled: new Map() };
   }
+}
+
+/** That a grammar can be read, before there is a model to compile it for.
+ *  @throws OnelaunchError of kind usage */
+export async function checkGrammar(grammar: Grammar): Promise<void> {
+  checkLength(grammar);
+  const loaded = loadXGrammar();
+  try {
+    (await readGrammar(grammar, loaded)).dispose();
+  } catch (cause) {
+    throw refusalOf(grammar, cause, loaded.told());
+  }
+}
+
+function checkLength(grammar: Grammar): void {
+  const { length } = typeof grammar === 'string' ? grammar : grammar.regex;
+  if (length <= mostCharacters) return;
+  throw new OnelaunchError('usage', `the grammar has ${length} characters`, {
+    hint: `There may be ${mostCharacters}.`,
+  });
+}
+
+const readGrammar = (grammar: Grammar, { package: x }: XGrammar) =>
+  typeof grammar === 'string'
+    ? x.Grammar.fromEBNF(grammar)
+    : x.Grammar.fromStructuralTag({ type: 'regex', pattern: grammar.regex });
+
+/** @param told what the library wrote in the meantime */
+function refusalOf(grammar: Grammar, cause: unknown, told: string): OnelaunchError {
+  const [, why] = /\[FATAL\] [^ ]+: (.*)/.exec(told) ?? [];
+  const late =
+    cause instanceof TimeLimit ? `compiling it takes more than ${compileMillis / 1000} s` : undefined;
+  return new OnelaunchError('usage', `the grammar cannot be used: ${late ?? why ?? String(cause)}`, {
+    hint:
+      typeof grammar === 'string'
+        ? 'EBNF such as: root ::= "yes" | "no"'
+        : 'Groups, classes, alternatives and repeats are supported; look-around and back references are not.',
+    cause,
+  });
 }
 
 /** Whether the text is complete. Where all but a few tokens may come, 0.1.27 leaves the end out of its masks, though it takes it. */

@@ -1,7 +1,7 @@
 // The JSON files of a model directory, read and checked for their shape.
 import type { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkDepth, copyFromRepository, readPlainFile } from '../plain-file.ts';
+import { checkDepth, copyFromRepository, encodingHint, readPlainFile } from '../plain-file.ts';
 
 /** Of the small files, such as config.json. */
 const mostBytes = 16_000_000;
@@ -22,7 +22,7 @@ export function readJson(
     value = JSON.parse(text);
   } catch (cause) {
     throw new OnelaunchError('usage', `${path} is not valid JSON`, {
-      hint: misplacedFile(text) ?? `It may be cut short. ${hint}`,
+      hint: misplacedFile(text) ?? encodingHint(text) ?? `It may be cut short. ${hint}`,
       cause,
     });
   }

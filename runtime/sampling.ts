@@ -187,11 +187,11 @@ export function checkOptions(
     maxTokens: given.maxTokens ?? defaults.maxTokens ?? defaultMaxTokens,
     maxLength: given.maxTokens === undefined && defaults.maxTokens === null ? defaults.maxLength : null,
     sampling: {
-      temperature: given.temperature ?? defaults.temperature,
+      temperature: temperatureOf(given.temperature ?? defaults.temperature),
       top_k: given.topK ?? defaults.topK,
-      top_p: given.topP ?? defaults.topP,
+      top_p: asPositive(given.topP ?? defaults.topP),
       min_p: given.minP ?? defaults.minP,
-      repetition_penalty: given.repetitionPenalty ?? defaults.repetitionPenalty,
+      repetition_penalty: asPositive(given.repetitionPenalty ?? defaults.repetitionPenalty),
       presence_penalty: given.presencePenalty ?? 0,
       frequency_penalty: given.frequencyPenalty ?? 0,
       seed: given.seed ?? Math.floor(Math.random() * 2 ** 32),
@@ -210,6 +210,16 @@ export function checkOptions(
     parseSpecialTokens: given.parseSpecialTokens ?? false,
   };
 }
+
+/** Normal numbers of float32, in which the engine takes what is a double here. */
+const [leastFloat, mostFloat] = [2 ** -126, 2 ** 128 - 2 ** 104];
+/** Logits of up to 2^64 divided by it are still finite; below it only equal ones have a chance beside the best. */
+const leastTemperature = 2 ** -64;
+
+const temperatureOf = (value: number): number => (value < leastTemperature ? 0 : Math.min(value, mostFloat));
+
+/** The nearest number above 0 that the engine can take. */
+const asPositive = (value: number): number => Math.min(Math.max(value, leastFloat), mostFloat);
 
 /** @param size rows of the logits that have a token */
 function checkBias(bias: LogitBias, size: number): void {

@@ -2,7 +2,14 @@
 import { closeSync, existsSync, readSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
-import { checkDepth, copyFromRepository, isThere, openPlainFile, readPlainFile } from '../../plain-file.ts';
+import {
+  checkDepth,
+  copyFromRepository,
+  encodingHint,
+  isThere,
+  openPlainFile,
+  readPlainFile,
+} from '../../plain-file.ts';
 import type { ModelDims } from './dims.ts';
 import { readGgufDims } from './gguf-dims.ts';
 import { findAdapter, noConfig, notADirectory } from './other-formats.ts';
@@ -68,7 +75,7 @@ function parseJson(text: string, path: string): unknown {
     const what = at >= text.length ? 'the file ends too early' : `unexpected ${JSON.stringify(text[at])}`;
     const message = `${path}:${before.length}:${before.at(-1)!.length + 1}: not valid JSON, ${what}`;
     throw new OnelaunchError('usage', message, {
-      hint: "Copy the file from the model's own repository again.",
+      hint: encodingHint(text) ?? "Copy the file from the model's own repository again.",
       cause,
     });
   }

@@ -1,6 +1,6 @@
 // Every wrong invocation: its exit code, its exact first line, a hint, and never a stack trace.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -17,6 +17,8 @@ beforeAll(async () => {
   writeFileSync(at('empty.js'), 'export const nothing = 1;\n');
   writeFileSync(at('broken.json'), '{"cases": [');
   execFileSync('mkfifo', [at('pipe')]);
+  writeFileSync(at('rootless.ebnf'), 'answer\n');
+  symlinkSync('loop.ts', at('loop.ts'));
   writeFileSync(at('latin1.txt'), Buffer.from([0x63, 0x61, 0x66, 0xe9]));
   writeFileSync(at('illegal.ts'), illegalPlan);
 });
@@ -270,6 +272,60 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     ['bench', ...tiny, '--runs', '0'],
     "error: --runs is '0', must be a whole number from 1 to 1000",
     '--runs 5',
+  ],
+  [
+    ['chat', '--model', 'qwen3-0.6b', 'a', '--grammar', at('rootless.ebnf')],
+    'error: the grammar cannot be used: EBNF parser error at line 1, column 1: The root rule with name "root" is not found',
+    'EBNF such as: root',
+  ],
+  [
+    ['chat', ...tiny, '--file', at('loop.ts')],
+    `error: cannot read --file ${at('loop.ts')}: ELOOP`,
+    'give a file of text',
+  ],
+  [
+    ['verify', ...tiny, '--golden', at('loop.ts')],
+    `error: ${at('loop.ts')} cannot be read: ELOOP`,
+    'a golden file holds',
+  ],
+  [
+    ['explain', ...tiny, '--plan', at('loop.ts')],
+    `error: ${at('loop.ts')} cannot be used: it is a link that leads to itself`,
+    'ls -l',
+  ],
+  [
+    ['quantize', ...tiny, '--weights', 'int4', '--out', at('loop.ts')],
+    `error: ${at('loop.ts')} is a link that leads nowhere`,
+    '--out DIR',
+  ],
+  ...(
+    [
+      [folder, 'it is a folder'],
+      [at('no/file'), 'its folder does not exist'],
+      [at('latin1.txt/file'), 'what should be its folder is a file'],
+      [at('loop.ts'), 'it is a link that leads to itself'],
+      ['', 'no name'],
+    ] as const
+  ).flatMap(([file, why]) =>
+    (
+      [
+        [['profile', ...tiny, '--html', file], 'html'],
+        [['calibrate', '--out', file], 'out'],
+        [['report', '--out', file], 'out'],
+      ] as const
+    ).map(
+      ([args, flag]) =>
+        [
+          args,
+          `error: --${flag} is '${file}', which cannot be written: ${why}`,
+          `for example: --${flag} `,
+        ] as const,
+    ),
+  ),
+  [
+    ['explore', ...tiny, '--vary', 'prefetch=0', '--out', at('no/best.ts')],
+    `error: --out is '${at('no/best.ts')}', which cannot be written: its folder does not exist`,
+    '--out best.ts',
   ],
   [
     ['verify', ...tiny, '--random-weights'],

@@ -1,9 +1,12 @@
 // Files of a model that cannot be used are refused, with the place and what would be legal.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { readModelDims } from '../../codegen/model/read-config.ts';
 import { chatTemplate } from '../../runtime/chat-template.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
-import { llama2, makeDirectory } from '../support/model-directory.ts';
+import { llama2, makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 
 test('the hint tells a sentencepiece model from nothing at all', () => {
@@ -14,6 +17,22 @@ test('the hint tells a sentencepiece model from nothing at all', () => {
     "Copy tokenizer.json and tokenizer_config.json from the model's own repository.",
     'Only tokenizer.model is here: in Python, AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes tokenizer.json.',
   ]);
+});
+
+test('text that an editor saved with a byte order mark, or in UTF-16, is told how to be saved', () => {
+  const config = readFileSync(join(tinyDirectory, 'config.json'), 'utf8');
+  for (const bytes of [Buffer.from(`\ufeff${config}`), Buffer.from(`\ufeff${config}`, 'utf16le')]) {
+    const directory = makeDirectory({});
+    writeFileSync(join(directory, 'config.json'), bytes);
+    writeFileSync(join(directory, 'tokenizer.json'), bytes);
+    for (const read of [readModelDims, loadTokenizer]) {
+      const { kind, hint } = refusalOf(() => read(directory));
+      expect({ kind, hint }).toEqual({
+        kind: 'usage',
+        hint: expect.stringContaining('save it as UTF-8 without a mark'),
+      });
+    }
+  }
 });
 
 const withTokenizer = (change: object) => ({ 'tokenizer.json': { ...llama2, ...change } });

@@ -8,11 +8,13 @@ import { settingNames } from '../../cli/chat/settings.ts';
 import { addChat } from '../../cli/chat.ts';
 import { addComplete } from '../../cli/complete.ts';
 import { type Io, memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
 import { addServe } from '../../cli/serve.ts';
 import { createUi } from '../../cli/ui.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { load } from '../../load.ts';
+import { checkSampling } from '../../runtime/engine-arguments.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
 import { checkOptions } from '../../runtime/sampling.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
@@ -80,6 +82,20 @@ describe('each option of the library has one name, on the command line too', () 
   });
 });
 
+it.each<[object, object]>([
+  [{ temperature: 1e39 }, { temperature: 2 ** 128 - 2 ** 104 }],
+  // What divides a logit by it is infinite, and infinity less infinity no number.
+  [{ temperature: 1e-38 }, { temperature: 0 }],
+  [{ topP: 1e-300 }, { top_p: 2 ** -126 }],
+  [{ repetitionPenalty: 1e-300 }, { repetition_penalty: 2 ** -126 }],
+  [{ repetitionPenalty: 1e300 }, { repetition_penalty: 2 ** 128 - 2 ** 104 }],
+])('%o is beyond float32, and reaches the engine as the nearest number that it takes', (given, taken) => {
+  const { sampling } = checkOptions(given, readGenerationConfig(tinyDirectory), 10);
+  expect(checkSampling(sampling, 10)).toMatchObject(taken);
+  const floats = Object.values(taken) as number[];
+  expect(floats.map(Math.fround)).toEqual(floats);
+});
+
 describe('what is said beside the data', () => {
   const written = (options: Partial<Io>, say: (ui: ReturnType<typeof createUi>) => void, quiet = false) => {
     const { io, written } = memoryIo();
@@ -109,6 +125,37 @@ describe('what is said beside the data', () => {
     expect(bar).toMatch(/^loading w/);
     expect(bar!.length).toBeLessThan(columns);
     expect(end).toBe('');
+  });
+});
+
+describe('what is wider than the terminal', () => {
+  const onTerminal = (columns: number) => {
+    const { io, written } = memoryIo();
+    return { io: { ...io, outIsTty: true, columns: () => columns }, written };
+  };
+
+  it('is help broken between words, and a page as wide as before where there is no terminal', async () => {
+    const { io, written } = onTerminal(80);
+    expect(await run(['chat', '--help'], io)).toBe(0);
+    const lines = written.out.split('\n').filter((line) => line.startsWith('  -'));
+    expect(lines.length).toBeGreaterThan(20);
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80);
+    const page = memoryIo();
+    await run(['chat', '--help'], page.io);
+    expect(Math.max(...page.written.out.split('\n').map((line) => line.length))).toBeGreaterThan(80);
+  });
+
+  it('are rows that go on below from a gap on; a line alone, such as a path, stays whole', () => {
+    const { io, written } = onTerminal(20);
+    const { data } = createUi(io, {});
+    data('stage  then\nqkv    grid barrier: all of q\n  indented-beyond-the-edge');
+    data('/a path/of many words/that is copied');
+    expect(written.out).toBe(
+      'stage  then\nqkv    grid barrier:\n    all of q\n  indented-beyond-the-edge\n/a path/of many words/that is copied\n',
+    );
+    const piped = memoryIo();
+    createUi({ ...piped.io, columns: () => 20 }, {}).data('a\nqkv    grid barrier: all of q');
+    expect(piped.written.out).toBe('a\nqkv    grid barrier: all of q\n');
   });
 });
 

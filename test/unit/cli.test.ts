@@ -385,6 +385,7 @@ describe('demo', () => {
     expect(out).toContain('A program that is not invoked explicitly, but lies dormant');
     expect(out).toContain('A strife of interests masquerading as a contest of principles');
     expect(err.match(/tok\/s/g)).toHaveLength(3);
+    expect(err).toMatch(/\nNext: gen chat qwen3-tiny\nIn a checkout gen is: npm run -s gen --\n$/);
   });
 });
 

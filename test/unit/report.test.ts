@@ -70,7 +70,7 @@ describe('files', () => {
   it('make nothing where there are none, or no place for the page', async () => {
     const nowhere = await gen(folder, '--out', join(folder, 'no', 'report.html'));
     expect(nowhere.code).toBe(2);
-    expect(nowhere.err).toContain('there is no folder');
+    expect(nowhere.err).toContain('its folder does not exist');
     const empty = mkdtempSync(join(tmpdir(), 'report-none-'));
     const none = await gen(empty, '--out', join(folder, 'never.html'));
     expect(none.code).toBe(2);
@@ -80,9 +80,9 @@ describe('files', () => {
 
   it('say in words why the page cannot be written, and where it can', async () => {
     const { code, err } = await gen(folder, '--out', folder);
-    expect(code).toBe(3);
-    expect(err).toContain(`error: cannot write ${folder}: it is a folder\n`);
-    expect(err).toContain('hint: give a file in a folder that can be written\n');
+    expect(code).toBe(2);
+    expect(err).toContain(`error: --out is '${folder}', which cannot be written: it is a folder\n`);
+    expect(err).toContain('hint: for example: --out report.html\n');
   });
 
   it('become a page; its path is the data', async () => {
