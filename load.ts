@@ -143,6 +143,8 @@ export interface BuildKernelOptions extends KernelOptions {
   readonly ship?: boolean | undefined;
   /** A library that writes down what it does when. */
   readonly profile?: boolean | undefined;
+  /** Waited for when nothing wrong was found, before anything is compiled. */
+  readonly onChecked?: (() => Promise<void>) | undefined;
 }
 
 /** Checks, generates and builds. @param needs what else is checked before anything is compiled */
@@ -150,13 +152,15 @@ export async function buildKernel(options: BuildKernelOptions, needs: Needs = {}
   const started = performance.now();
   const { onProgress, signal } = options;
   const { preflight } = await import('./preflight.ts');
-  const built = await buildChecked(await preflight(options, needs), {
+  const checked = await preflight(options, needs);
+  const how: BuildOptions = {
     force: options.force ?? false,
     ship: options.ship ?? false,
     profile: options.profile ?? false,
     signal,
     ...(onProgress && { onProgress: (progress) => onProgress({ phase: 'build', ...progress }) }),
-  });
+  };
+  const built = await buildChecked(checked, how, options.onChecked);
   return { ...built, millis: performance.now() - started };
 }
 
@@ -170,11 +174,16 @@ export interface BuildInput
   readonly notes?: readonly string[] | undefined;
 }
 
-/** Generates and builds what was checked before. */
-export async function buildChecked(input: BuildInput, options: BuildOptions): Promise<BuiltKernel> {
+/** Generates and builds what was checked before. @param onGenerated waited for in between */
+export async function buildChecked(
+  input: BuildInput,
+  options: BuildOptions,
+  onGenerated?: () => Promise<void>,
+): Promise<BuiltKernel> {
   const codegen = await import('./codegen/index.ts');
   const kernel = await codegen.generate(input);
   options.signal?.throwIfAborted();
+  await onGenerated?.();
   const built = await codegen.build(kernel, options);
   const { dims, target, directory = null, planReason = null, files, notes } = input;
   return {

@@ -30,23 +30,28 @@ export const engineOptions = (
   device: flags.device,
 });
 
-/** Builds and loads a model with its weights; the caller closes it. @param needs what a reply takes besides a tokenizer */
+/** Builds and loads a model with its weights; the caller closes it.
+ *  @param more what a reply takes besides a tokenizer, and what is done as soon as nothing is found wrong */
 export async function loadTold(
   ui: Ui,
   model: string,
   flags: ReplyFlags & Pick<LoadOptions, 'parallel' | 'embeddings'>,
-  needs: { readonly template?: boolean } = {},
+  { onChecked, ...needs }: { readonly template?: boolean; readonly onChecked?: () => Promise<void> } = {},
 ): Promise<LanguageModel> {
   const { parallel, embeddings, grammar } = flags;
   if (grammar !== undefined) await (await import('../runtime/grammars.ts')).checkGrammar(grammar);
   const run = { ...engineOptions(flags), sequences: parallel };
-  const built = await buildWithProgress(ui, kernelOptions(model, flags, ui), {
-    ...needs,
-    weights: true,
-    tokenizer: 'needed',
-    embeddings,
-    run,
-  });
+  const built = await buildWithProgress(
+    ui,
+    { ...kernelOptions(model, flags, ui), onChecked },
+    {
+      ...needs,
+      weights: true,
+      tokenizer: 'needed',
+      embeddings,
+      run,
+    },
+  );
   const { openModel } = await import('../load.ts');
   const { engine } = await openWithProgress(ui, built, { ...run, embeddings });
   try {

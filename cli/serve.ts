@@ -4,11 +4,12 @@ import { basename, join } from 'node:path';
 import { packageRoot, packageVersion } from '../codegen/build/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
 import { mostSequences } from '../runtime/limits.ts';
+import type { Listening } from '../server/listen.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { loadTold } from './reply.ts';
 import type { Start, Ui } from './ui.ts';
-import { duration, whole } from './values.ts';
+import { duration, filled, whole } from './values.ts';
 
 const loopback = ['127.0.0.1', 'localhost', '::1'];
 /** After the last reply, for clients to read it [ms]. */
@@ -19,14 +20,23 @@ export function addServe(program: Program, start: Start): void {
     .argument('[model]', 'the same as --model')
     .description("serve a model over HTTP, in the shape of OpenAI's API, with a page to talk to it")
     .optionsGroup('Server:')
-    .option('--host <address>', 'where to listen; 0.0.0.0: every network of this machine', '127.0.0.1')
+    .option(
+      '--host <address>',
+      'where to listen; 0.0.0.0: every network of this machine',
+      filled('--host'),
+      '127.0.0.1',
+    )
     .option('--port <n>', 'port; 0: any that is free', whole('--port', 0, 65_535), 8000)
     .option(
       '--api-key <key>',
       'what clients must send as Bearer; ONELAUNCH_API_KEY does the same, out of sight of ps (default: none)',
     )
-    .option('--served-model-name <name>', 'the name that requests give (default: the name of the model)')
-    .option('--cors-origin <origin>', 'a site whose pages may read answers; may be given again', several)
+    .option(
+      '--served-model-name <name>',
+      'the name that requests give (default: the name of the model)',
+      filled('--served-model-name'),
+    )
+    .option('--cors-origin <origin>', 'a site whose pages may read answers; may be given again', origins)
     .option(
       '--parallel <n>',
       `replies at a time, in shared passes, up to ${mostSequences}; each has a KV cache of its own`,
@@ -63,12 +73,7 @@ export function addServe(program: Program, start: Start): void {
       start(options, async (ui) => {
         const model = needModel(options, 'serve', word);
         const { host, port } = options;
-        const apiKey = options.apiKey ?? ui.io.env['ONELAUNCH_API_KEY'] ?? null;
-        if (apiKey === '') {
-          throw new OnelaunchError('usage', 'the API key is empty', {
-            hint: 'leave --api-key and ONELAUNCH_API_KEY out to ask for none',
-          });
-        }
+        const apiKey = checkKey(options.apiKey ?? ui.io.env['ONELAUNCH_API_KEY'] ?? null);
         const name = options.servedModelName ?? nameOf(model);
         const [{ createApp }, { listen }, { Service }] = await Promise.all([
           import('../server/app.ts'),
@@ -91,21 +96,24 @@ export function addServe(program: Program, start: Start): void {
           log: ui.result,
           report: (error) => ui.io.err(`${error instanceof Error ? error.stack : error}\n`),
         });
-        const server = await listen(app, host, port);
         const stop = stopSignal(ui);
-        try {
+        let server: Listening | undefined;
+        const onChecked = async () => {
+          server = await listen(app, host, port);
           ui.note(`${server.url}/health says when ${name} is loaded`);
           if (apiKey === null && !loopback.includes(host)) {
             ui.warn(`whoever reaches ${server.url} can use it: --api-key asks for a key`);
           }
+        };
+        try {
           const loading = { ...ui, io: { ...ui.io, signal: stop.signal } };
-          const llm = await loadTold(loading, model, options);
+          const llm = await loadTold(loading, model, options, { onChecked });
           try {
             service.ready(llm);
-            ui.note(`ready: ${server.url}/v1 for clients, ${server.url}/ for people; Ctrl-C ends it`);
+            ui.note(`ready: ${server?.url}/v1 for clients, ${server?.url}/ for people; Ctrl-C ends it`);
             await stop.asked;
             const cut = await drain(ui, service, options.drainTimeout ?? 30_000);
-            await server.close(graceMillis);
+            await server?.close(graceMillis);
             return ui.io.signal.aborted ? exitCode.interrupted : cut > 0 ? exitCode.failed : exitCode.ok;
           } finally {
             await llm.close();
@@ -116,7 +124,7 @@ export function addServe(program: Program, start: Start): void {
           throw error;
         } finally {
           stop.release();
-          await server.close(0);
+          await server?.close(0);
         }
       }),
     );
@@ -125,7 +133,24 @@ export function addServe(program: Program, start: Start): void {
 /** A timer takes no more than 24 days [ms]: as good as none. */
 const limit = (flag: string) => (text: string) => Math.min(duration(flag)(text), 2 ** 31 - 1);
 
-const several = (value: string, before?: readonly string[]): readonly string[] => [...(before ?? []), value];
+/** Given several times, there are several. */
+function origins(text: string, before?: readonly string[]): readonly string[] {
+  const origin = URL.canParse(text) ? new URL(text).origin : '';
+  if (origin === text && origin !== '') return [...(before ?? []), text];
+  throw new OnelaunchError('usage', `--cors-origin is '${text}', must be the origin of a site`, {
+    // A file has none of its own.
+    hint: `for example: --cors-origin ${origin.includes('://') ? origin : 'https://example.com'}`,
+  });
+}
+
+/** @throws OnelaunchError for a key that no client can send as Bearer */
+function checkKey(key: string | null): string | null {
+  if (key === null || /^[!-~]+$/.test(key)) return key;
+  const what = key === '' ? 'is empty' : 'has other characters than visible ones of ASCII';
+  throw new OnelaunchError('usage', `the API key ${what}`, {
+    hint: 'leave --api-key and ONELAUNCH_API_KEY out to ask for none',
+  });
+}
 
 /** Of a folder or a file its own name; ORG/NAME as it is. */
 const nameOf = (model: string): string =>

@@ -40,6 +40,14 @@ export function duration(flag: string): (text: string) => number {
   };
 }
 
+/** A text that is not empty. */
+export function filled(flag: string): (text: string) => string {
+  return (text) => {
+    if (text.trim() !== '') return text;
+    throw wrong(flag, text, 'a text that is not empty');
+  };
+}
+
 /** One of these words. */
 export function oneOf<Word extends string>(flag: string, words: readonly Word[]): (text: string) => Word {
   return (text) => {
@@ -120,7 +128,9 @@ const exampleOf: Readonly<Record<string, string>> = {
   grammar: 'answer.ebnf',
   enableThinking: 'false',
   parseSpecialTokens: 'true',
+  host: '127.0.0.1',
   port: '8000',
+  'served-model-name': 'qwen3',
   queue: '64',
   'body-limit': '1024',
   'queue-timeout': '60s',
