@@ -1,9 +1,7 @@
 // Ours against other systems, each in turns with ours on the same machine: `npm run bench:peers -- --help`.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { Command, CommanderError } from '@commander-js/extra-typings';
-import { report as failure } from '../../cli/errors.ts';
+import { Command } from '@commander-js/extra-typings';
 import { processIo } from '../../cli/io.ts';
 import { table } from '../../cli/ui.ts';
 import { oneOf, whole, wholes } from '../../cli/values.ts';
@@ -16,6 +14,7 @@ import { isGgufFile } from '../../gguf/header.ts';
 import { cpuName, machineState } from '../../lab/measure.ts';
 import { clocks, replyRoom } from '../../lab/together.ts';
 import { mostSequences } from '../../runtime/limits.ts';
+import { runStarted } from '../run.ts';
 import { blockTypes, type RandomType } from './gguf.ts';
 import { randomGguf } from './llama-cpp.ts';
 import { type Asked, inTurns, type Rate, type Row, rateOf, rowOf, type Work, whereOf } from './measure.ts';
@@ -254,12 +253,4 @@ function lineOf({ peer, variant, position, prefill, sequences, tokensPerSecond, 
   return [peer, variant ?? '-', at, ...figures(tokensPerSecond), ratio?.median.toFixed(3) ?? '-', why ?? ''];
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  try {
-    await compare(program.parse().opts());
-  } catch (error) {
-    // Help was printed already.
-    const isHelp = error instanceof CommanderError && error.exitCode === 0;
-    if (!isHelp) process.exitCode = failure(error, io, { json: false, command: 'bench:peers' });
-  }
-}
+await runStarted(import.meta.url, 'bench:peers', io, () => compare(program.parse().opts()));

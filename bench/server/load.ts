@@ -1,16 +1,17 @@
 // The server under load: `npm run bench:server -- --help`. Clients are in this process, the server is one of its own.
-import { writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { Command, CommanderError } from '@commander-js/extra-typings';
-import { report as failure } from '../../cli/errors.ts';
+import { Command } from '@commander-js/extra-typings';
 import { processIo } from '../../cli/io.ts';
+import { needWritable } from '../../cli/output-file.ts';
 import { table } from '../../cli/ui.ts';
 import { whole, wholes } from '../../cli/values.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { cpuName, machineState, spreadOf } from '../../lab/measure.ts';
+import { writeText } from '../../lab/write-text.ts';
 import { mostSequences } from '../../runtime/limits.ts';
+import { runStarted } from '../run.ts';
 import { Serving } from './serving.ts';
-import { type Asked, type Streamed, stream } from './stream.ts';
+import { type Asked, stream } from './stream.ts';
+import { type Percentiles, type Visit, visit, watchMemory } from './visits.ts';
 
 const io = processIo();
 
@@ -52,65 +53,13 @@ const requestsOf = (count: number, tokens: number): Asked[] =>
     seed: i,
   }));
 
-/** What clients saw for some seconds. */
-interface Visit {
-  readonly clients: number;
-  readonly replies: number;
-  /** Broken off, refused, or without an end. */
-  readonly lost: number;
-  /** Of another text than the request gets alone. */
-  readonly others: number;
-  readonly tokensPerSecond: number;
-  /** Of the server, for each second. */
-  readonly processors: number;
-  /** [ms] */
-  readonly firstText: Percentiles;
-  readonly between: Percentiles;
-}
-
-interface Percentiles {
-  readonly p50: number;
-  readonly p99: number;
-}
-
-function percentiles(values: readonly number[]): Percentiles {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number) =>
-    sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
-  return { p50: at(0.5), p99: at(0.99) };
-}
-
-/** As many clients as asked for, each with one request after the other until the time is over or all were made. @param next null: no more */
-async function clientsOf(
-  count: number,
-  next: () => Asked | null,
-  send: (asked: Asked) => Promise<Streamed>,
-): Promise<{ asked: Asked; reply: Streamed | Error }[]> {
-  const all: { asked: Asked; reply: Streamed | Error }[] = [];
-  const client = async () => {
-    for (let asked = next(); asked !== null; asked = next()) {
-      const reply = await send(asked).catch((error: unknown) => error as Error);
-      all.push({ asked, reply });
-    }
-  };
-  await Promise.all(Array.from({ length: count }, client));
-  return all;
-}
-
 async function measure(options: Options): Promise<void> {
   const { model, target, threads, parallel, clients, seconds, rounds, tokens } = options;
+  needWritable('report', options.report, 'load.json');
   const before = machineState(null);
   const flags = [
-    '--target',
-    target,
-    '--parallel',
-    String(parallel),
-    '--served-model-name',
-    'm',
-    '--queue',
-    '1024',
-    '--queue-timeout',
-    '10m',
+    ...['--target', target, '--parallel', String(parallel), '--served-model-name', 'm'],
+    ...['--queue', '1024', '--queue-timeout', '10m'],
   ];
   if (threads !== undefined) flags.push('--threads', String(threads));
   const server = await Serving.start(model, flags);
@@ -120,57 +69,23 @@ async function measure(options: Options): Promise<void> {
     const alone = new Map<Asked, string>();
     for (const asked of requests) alone.set(asked, (await send(asked)).text);
 
-    const visit = async (count: number, millis: number): Promise<Visit> => {
-      io.signal.throwIfAborted();
-      let made = 0;
-      const begun = performance.now();
-      const computed = server.processorSeconds();
-      const over = () => performance.now() - begun > millis || io.signal.aborted;
-      const all = await clientsOf(count, () => (over() ? null : requests[made++ % requests.length]!), send);
-      const elapsed = (performance.now() - begun) / 1000;
-      const whole = all.flatMap(({ asked, reply }) =>
-        reply instanceof Error || reply.finish === null ? [] : [{ asked, reply }],
-      );
-      const sum = whole.reduce((total, { reply }) => total + reply.tokens, 0);
-      return {
-        clients: count,
-        replies: all.length,
-        lost: all.length - whole.length,
-        others: whole.filter(({ asked, reply }) => reply.text !== alone.get(asked)).length,
-        tokensPerSecond: sum / elapsed,
-        processors: (server.processorSeconds() - computed) / elapsed,
-        firstText: percentiles(
-          whole.flatMap(({ reply }) => reply.times.slice(0, 1).map((time) => time - reply.begun)),
-        ),
-        between: percentiles(
-          whole.flatMap(({ reply }) => reply.times.slice(1).map((time, i) => time - reply.times[i]!)),
-        ),
-      };
-    };
+    const { signal } = io;
+    const during = (count: number, millis: number) =>
+      visit(server, send, alone, { clients: count, millis, signal });
     const visits: Visit[] = [];
-    for (const count of clients) await visit(count, Math.min(2000, seconds * 1000));
+    for (const count of clients) await during(count, Math.min(2000, seconds * 1000));
     for (let round = 0; round < rounds; round++)
       for (const count of [...clients, ...clients.toReversed()]) {
-        visits.push(await visit(count, seconds * 1000));
+        visits.push(await during(count, seconds * 1000));
         io.err(`${lineOf(visits.at(-1)!).join('  ')}\n`);
       }
 
     const short: Asked[] = requests.map((asked) => ({ ...asked, max_tokens: 2 }));
-    const memory: { requests: number; bytes: number }[] = [];
-    let begun = 0;
-    let failed = 0;
-    const step = Math.max(1, Math.floor(options.requests / 10));
-    while (begun < options.requests && !io.signal.aborted) {
-      const goal = Math.min(options.requests, begun + step);
-      const all = await clientsOf(
-        Math.max(...clients),
-        () => (begun < goal ? short[begun++ % short.length]! : null),
-        send,
-      );
-      failed += all.filter(({ reply }) => reply instanceof Error || reply.finish === null).length;
-      memory.push({ requests: begun, bytes: server.memory() });
-    }
-    io.signal.throwIfAborted();
+    const { memory, failed } = await watchMemory(server, send, short, {
+      clients: Math.max(...clients),
+      requests: options.requests,
+      signal,
+    });
 
     const base = rateOf(visits, clients[0]!);
     const ratios = clients.slice(1).map((count) => ({
@@ -191,7 +106,7 @@ async function measure(options: Options): Promise<void> {
       const machine = { cpu: cpuName(), before, after: machineState(null) };
       const conditions = { model, target, threads: threads ?? null, parallel, seconds, rounds, tokens };
       const written = { kind: 'server', machine, conditions, visits, ratios, memory, failed };
-      writeFileSync(options.report, `${JSON.stringify(written, null, 2)}\n`);
+      writeText(options.report, `${JSON.stringify(written, null, 2)}\n`);
     }
     const wrong = visits.reduce((sum, one) => sum + one.lost + one.others, failed);
     if (wrong > 0) {
@@ -227,12 +142,4 @@ const lineOf = (one: Visit): string[] => [
   both(one.between),
 ];
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  try {
-    await measure(program.parse().opts());
-  } catch (error) {
-    // Help was printed already.
-    const isHelp = error instanceof CommanderError && error.exitCode === 0;
-    if (!isHelp) process.exitCode = failure(error, io, { json: false, command: 'bench:server' });
-  }
-}
+await runStarted(import.meta.url, 'bench:server', io, () => measure(program.parse().opts()));
