@@ -44,3 +44,8 @@ export const preTokenizers: ReadonlyMap<string, PreTokenizer> = new Map([
   ['starcoder', digitsApart],
   ['gpt-2', gpt2],
 ]);
+
+/** The regular expressions of these steps. None of them tries a text in more ways than the square of its length. */
+export const knownPatterns: ReadonlySet<string> = new Set(
+  ['', '{1,3}'].map((digits) => words(digits).pattern.Regex),
+);

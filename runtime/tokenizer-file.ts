@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import { isGgufFile } from '../gguf/header.ts';
+import { knownPatterns } from '../gguf/pre-tokenizers.ts';
 import { tokenizerOf } from '../gguf/vocabulary.ts';
 import { checkShape, mostTokenizerBytes, readJson } from './json-file.ts';
 
@@ -27,6 +28,8 @@ export interface TokenizerFile {
   readonly decoder: string | undefined;
   /** The decoder has a regular expression, whose time nothing bounds. */
   readonly decodesByPattern: boolean;
+  /** A text is cut and merged by steps of known models alone: what a short one takes is known. */
+  readonly encodesAsKnown: boolean;
   /** The file for the library. */
   readonly json: object;
   /** About its size [characters]. */
@@ -49,6 +52,9 @@ export function readTokenizerFile(path: string): TokenizerFile {
     added: file.added_tokens.map((token) => ({ ...token, special: token.special === true })),
     decoder: file.decoder?.type,
     decodesByPattern: stepsOf(file.decoder).some(({ pattern }) => isObject(pattern) && 'Regex' in pattern),
+    encodesAsKnown:
+      file.model.type === 'BPE' &&
+      ['normalizer', 'pre_tokenizer', 'post_processor'].every((key) => stepsOf(file[key]).every(isKnown)),
     json: {
       ...file,
       pre_tokenizer: { type: 'Sequence', pretokenizers: [dropMark, ...mend(file['pre_tokenizer'])] },
@@ -133,6 +139,14 @@ function stepsOf(step: unknown): Step[] {
   if (!isObject(step)) return [];
   const inner = ['normalizers', 'pretokenizers', 'processors', 'decoders'].map((key) => step[key]);
   return step['type'] === 'Sequence' ? inner.flat().flatMap(stepsOf) : [step];
+}
+
+/** Whether nothing of a step but its kind says how long a text takes. */
+function isKnown({ type, pattern, behavior, invert }: Step): boolean {
+  if (type === 'NFC' || type === 'ByteLevel' || type === 'Digits' || type === 'TemplateProcessing')
+    return true;
+  if (type !== 'Split' || behavior !== 'Isolated' || invert === true) return false;
+  return isObject(pattern) && typeof pattern['Regex'] === 'string' && knownPatterns.has(pattern['Regex']);
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>

@@ -3,7 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { knownPatterns } from '../../gguf/pre-tokenizers.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { readTokenizerFile } from '../../runtime/tokenizer-file.ts';
 import { llama2, makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 
@@ -89,6 +91,42 @@ test('a pattern that does not end is ended, and names the file', () => {
   const { message, hint } = refusalOf(() => tokenizer.encode(`${'a'.repeat(40)}b`));
   expect(message).toMatch(/\/tokenizer\.json took more than 2 s for a text of 41 characters$/);
   expect(hint).toContain('Its steps may be to blame');
+});
+
+describe('the time of a short text is known', () => {
+  const words = {
+    type: 'Split',
+    pattern: { Regex: [...knownPatterns][0] },
+    behavior: 'Isolated',
+    invert: false,
+  };
+  const tiny = JSON.parse(readFileSync(join(tinyDirectory, 'tokenizer.json'), 'utf8')) as object;
+  const isKnown = (change: object) =>
+    readTokenizerFile(join(makeDirectory({ 'tokenizer.json': { ...tiny, ...change } }), 'tokenizer.json'))
+      .encodesAsKnown;
+
+  test('where the steps are those of known models', () => {
+    expect(isKnown({})).toBe(true);
+    expect(
+      isKnown({ pre_tokenizer: { type: 'Sequence', pretokenizers: [words, { type: 'ByteLevel' }] } }),
+    ).toBe(true);
+    expect(isKnown({ pre_tokenizer: { type: 'Digits', individual_digits: true } })).toBe(true);
+  });
+
+  test.each<[string, object]>([
+    ['of another pattern', { pre_tokenizer: { ...words, pattern: { Regex: '^(a+)+$' } } }],
+    [
+      'of a pattern in a sequence',
+      { pre_tokenizer: sequence('pretokenizers', { ...words, pattern: { Regex: 'a' } }, 1) },
+    ],
+    ['of a known pattern in another way', { pre_tokenizer: { ...words, behavior: 'MergedWithPrevious' } }],
+    ['of all but a known pattern', { pre_tokenizer: { ...words, invert: true } }],
+    ['of a text', { pre_tokenizer: { ...words, pattern: { String: 'a' } } }],
+    ['that replaces', { normalizer: { type: 'Replace', pattern: { Regex: 'a' }, content: 'b' } }],
+    ['that nobody knows', { post_processor: { type: 'Another' } }],
+  ])('and not with a step %s', (_, change) => {
+    expect(isKnown(change)).toBe(false);
+  });
 });
 
 test('a text that has no tokens, and no token for the unknown, is refused by the name of the file', () => {
