@@ -141,7 +141,7 @@ function tell(
     events,
     schedule.stages.map((stage) => stage.name),
   );
-  const figures = launch ? lab.figuresOf(summary, schedule, profile) : undefined;
+  const figures = launch ? lab.figuresOf(summary, schedule, { ...profile, launch }) : undefined;
   const seen = lab.whatIsSeen(summary, launch !== null);
   if (ui.json) ui.result({ ...about, hash, overhead, summary, ...(figures && { figures }) });
   else if (launch && figures)

@@ -2,10 +2,11 @@
 import { invariant } from '../errors.ts';
 import type { Kernel } from './kernel.ts';
 import { fit } from './plan/plan.ts';
-import { launchesOf, type PromptPass, passesOf } from './prompts.ts';
+import { launchesOf, leastWithLaunch, type PromptPass, passesOf } from './prompts.ts';
 import type { Cost } from './schedule/cost.ts';
 import type { TimePart } from './schedule/terms.ts';
 import { type Schedule, schemeOf } from './schemes/index.ts';
+import type { TilesSchedule } from './schemes/tiles/schedule.ts';
 
 /** What a schedule should cost for a token at a position, or for a launch of so many from there on. */
 export const estimate = (schedule: Schedule, position = 0, tokens?: number, makesToken?: boolean): Cost =>
@@ -51,8 +52,8 @@ export function estimatePrompt(
 /** So many tokens more than a launch is found quicker than passes for, and it stays so: those of a tile. */
 const searched = 64;
 
-/** The fewest tokens that a launch takes in quicker than passes do, whatever comes behind them. @param tiles the schedule of launches */
-function quickerFrom(decoding: Schedule, tiles: Schedule): number {
+/** The fewest tokens that a launch takes in quicker than passes do, with the choice of the token behind them. @param tiles the schedule of launches */
+function quickerFrom(decoding: Schedule, tiles: TilesSchedule): number {
   const most = tiles.passTokens;
   const passed = new Map<number, number>();
   /** All but the last pass of a prompt [us]. */
@@ -66,10 +67,13 @@ function quickerFrom(decoding: Schedule, tiles: Schedule): number {
   };
   let least = decoding.passTokens + 1;
   for (let tokens = least; tokens <= most && tokens < least + searched; tokens++) {
-    const full = Math.floor(tokens / decoding.passTokens);
+    const prompt = tiles.makesLogits ? tokens : tokens + 1;
+    const full = Math.floor((prompt - 1) / decoding.passTokens);
     const at = full * decoding.passTokens;
-    const passes = fullPasses(full) + estimate(decoding, at, tokens + 1 - at).micros!;
-    const launch = estimate(tiles, 0, tokens).micros! + estimate(decoding, tokens, 1).micros!;
+    const passes = fullPasses(full) + estimate(decoding, at, prompt - at).micros!;
+    const launch = tiles.makesLogits
+      ? estimate(tiles, 0, tokens, true).micros!
+      : estimate(tiles, 0, tokens).micros! + estimate(decoding, tokens, 1).micros!;
     if (passes <= launch) least = tokens + 1;
   }
   return Math.min(least, most);
@@ -104,13 +108,14 @@ export function choiceOf(tokens: number, kernel: Kernels, position = 0): PromptC
   if (launches === null)
     return { ...none, why: 'there is no plan of prompts: all of it goes through passes' };
   const isLaunch = passes.some(({ tile }) => tile !== null);
-  const rule = `launches from ${launches.least + 1} tokens on`;
-  if (tokens <= kernel.schedule.passTokens + 1)
-    return { ...none, why: `${rule}; what fits one pass, or one and the last token, is no launch` };
+  const from = (least: number) => leastWithLaunch({ ...launches, least });
+  const rule = `launches from ${from(launches.least)} tokens on`;
+  const leastEver = kernel.schedule.passTokens + 1;
+  if (tokens < from(leastEver)) return { ...none, why: `${rule}; what fits one pass is no launch` };
   const other = passesOf(
     tokens,
     kernel,
-    isLaunch ? null : { ...launches, least: kernel.schedule.passTokens + 1 },
+    isLaunch ? null : { ...launches, least: leastEver },
   );
   const otherwise = estimatePrompt(tokens, kernel, position, other);
   const { name, scheme } = kernel.prompts!.plan;

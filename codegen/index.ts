@@ -38,7 +38,7 @@ export {
   type Tuning,
   tiles,
 } from './plan/plan.ts';
-export { launchesOf, type PromptPass, passesOf, passesText } from './prompts.ts';
+export { launchesOf, leastWithLaunch, type PromptPass, passesOf, passesText } from './prompts.ts';
 export type { Cost } from './schedule/cost.ts';
 export type { Target } from './schedule/target.ts';
 export { optionsWithoutEffect } from './schemes/barriers/tuning.ts';

@@ -10,16 +10,26 @@ export interface PromptPass {
   readonly tile: number | null;
 }
 
-/** Tokens of the next pass of those that are left. Of a prompt the last one is left to a pass that makes its logits. */
+/** Tokens of the next pass of those that are left. Where launches make no logits, the last one is left to a pass. */
 export function tokensOfPass(left: number, passTokens: number, launches: Launches | null): number {
-  return launches && left > launches.least ? Math.min(left - 1, launches.most) : Math.min(left, passTokens);
+  if (launches === null || !isLaunch(left, launches)) return Math.min(left, passTokens);
+  return Math.min(launchable(left, launches), launches.most);
 }
 
 /** The fewest and the most tokens of a launch. */
 export interface Launches {
   readonly least: number;
   readonly most: number;
+  /** The last token of a prompt can be one of them. */
+  readonly makesLogits: boolean;
 }
+
+const launchable = (left: number, { makesLogits }: Launches): number => (makesLogits ? left : left - 1);
+
+const isLaunch = (left: number, launches: Launches): boolean => launchable(left, launches) >= launches.least;
+
+/** The fewest tokens of a prompt that has a launch. */
+export const leastWithLaunch = ({ least, makesLogits }: Launches): number => (makesLogits ? least : least + 1);
 
 type Kernels = Pick<Kernel, 'schedule' | 'prompts'>;
 
@@ -29,7 +39,7 @@ const tilesOf = ({ prompts }: Kernels): TilesSchedule | null =>
 /** Null: all of a prompt goes through passes. */
 export function launchesOf(kernel: Kernels): Launches | null {
   const made = tilesOf(kernel);
-  return made && { least: leastTokensOf(made), most: made.passTokens };
+  return made && { least: leastTokensOf(made), most: made.passTokens, makesLogits: made.makesLogits };
 }
 
 /** All of a prompt. */
@@ -42,8 +52,7 @@ export function passesOf(
   const passes: PromptPass[] = [];
   for (let left = tokens; left > 0; left -= passes.at(-1)!.tokens) {
     const count = tokensOfPass(left, passTokens, launches);
-    const isLaunch = launches !== null && left > launches.least;
-    const tile = isLaunch ? tilesOf(kernel)!.kernels.find(({ most }) => most >= count)!.tokens : null;
+    const tile = launches !== null && isLaunch(left, launches) ? tilesOf(kernel)!.kernels.find(({ most }) => most >= count)!.tokens : null;
     passes.push({ tokens: count, tile });
   }
   return passes;

@@ -72,7 +72,7 @@ export interface PromptRow {
   readonly tokens: readonly number[];
 }
 
-/** The prompts that a calibration times: passes, then launches of all but the last token. */
+/** The prompts that a calibration times: passes, then launches. */
 export const calibrationPrompts = (target: Target): readonly PromptRow[] =>
   platformOf(target).streams
     ? [

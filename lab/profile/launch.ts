@@ -1,5 +1,5 @@
 // A launch of a prompt: which of its tokens it has, how fast its products and its attention are, and what they should take.
-import { estimate, type Kernel, launchesOf, passesOf } from '../../codegen/index.ts';
+import { estimate, type Kernel, launchesOf, leastWithLaunch, passesOf } from '../../codegen/index.ts';
 import { runsOf, stageMicros } from '../../codegen/schedule/cost.ts';
 import type { Schedule } from '../../codegen/schemes/index.ts';
 import { OnelaunchError } from '../../errors.ts';
@@ -29,7 +29,7 @@ export function launchOf(
   if (count === 0) {
     const launches = launchesOf(kernel);
     throw new OnelaunchError('usage', `a prompt of ${prompt} tokens has no launch: passes take it in`, {
-      hint: launches ? `ask for --prompt ${launches.least + 1} or more` : 'give --prompt-plan prefill',
+      hint: launches ? `ask for --prompt ${leastWithLaunch(launches)} or more` : 'give --prompt-plan prefill',
     });
   }
   const chosen = launches[(number ?? count) - 1];
@@ -64,9 +64,9 @@ export interface LaunchFigures {
 export function figuresOf(
   { stages, total }: Summary,
   schedule: Schedule,
-  { position, tokens }: Pick<PromptLaunch, 'position' | 'tokens'>,
+  { position, tokens, launch }: PromptLaunch,
 ): LaunchFigures {
-  const cost = estimate(schedule, position, tokens);
+  const cost = estimate(schedule, position, tokens, launch.number === launch.count);
   const rate = (flop: number, micros: number) => (flop === 0 ? null : flop / micros / 1e6);
   const costs = stages.map(({ stage }) => cost.stages.find(({ name }) => name === stage)!);
   const flops = costs.map((of) => runsOf(schedule, of) * (of.flop ?? 0));

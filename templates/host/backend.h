@@ -14,7 +14,7 @@ constexpr int32_t kLastChosen = -1;
 
 struct PassRequest {
   const int32_t* ids;      // [count] on the host; nullptr: one token, kLastChosen
-  int32_t count;           // 1..kPassTokens; without sample up to backend_prompt_tokens
+  int32_t count;           // 1..kPassTokens, or up to backend_prompt_tokens; these with sample only where backend_prompt_logits
   int32_t position;        // of the first token
   int32_t first_logits;    // logits rows of tokens [first_logits, count) are computed
   bool sample;             // choose the next token from the last token's logits
@@ -60,11 +60,11 @@ int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float
 /** Of tokens [vocab] of a sequence, those without a bit in words [(vocab + 31) / 32] are not chosen from here on, whatever their logits and
  *  biases; no words: all may be again. At least one has its bit. Undone by backend_bias. */
 int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t vocab, std::string* error);
-/** The most tokens of a request that samples none, where prompts have kernels of their own; else 0. */
+/** The most tokens of a request where prompts have kernels of their own; else 0. */
 int32_t backend_prompt_tokens(Backend* backend);
 /** The fewest: what is shorter goes through passes, since these take less time. */
 int32_t backend_prompt_least(Backend* backend);
-/** Whether their logits can be had too: else tokens that get logits go through passes. */
+/** Whether their logits can be had too, and a token be chosen by them: else tokens that get logits go through passes. */
 bool backend_prompt_logits(Backend* backend);
 /** The most steps of one request. */
 int32_t backend_steps(Backend* backend);

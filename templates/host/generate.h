@@ -45,16 +45,16 @@ struct ScoreJob {
  *  a backend that shares our memory runs on our own cores, where they would only delay the token and the stop. */
 inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nullptr ? 2 : 0; }
 
-/** Tokens of the next pass of those that are left, of which the last `kept` are left to passes that make their logits. Where prompts have
- *  kernels of their own, these take whatever is too long for passes of decoding. */
-inline int32_t tokens_of_pass(Backend* backend, int32_t left, int32_t kept) {
-  const int32_t most = backend_prompt_tokens(backend), prompt = left - kept;
+/** Tokens of the next pass of those that are left, of which the last `wanted` are to have logits. Where prompts have kernels of their own, these
+ *  take whatever is too long for passes of decoding, but for tokens whose logits they do not make. */
+inline int32_t tokens_of_pass(Backend* backend, int32_t left, int32_t wanted) {
+  const int32_t most = backend_prompt_tokens(backend), prompt = backend_prompt_logits(backend) ? left : left - wanted;
   return most > 0 && prompt >= backend_prompt_least(backend) ? std::min(prompt, most) : std::min(left, kModel.pass_tokens);
 }
 
 /** The same of a text of which tokens get logits from `first` on, where `at` come before those that are left. */
 inline int32_t scored_of_pass(Backend* backend, int32_t left, int32_t at, int32_t first) {
-  return tokens_of_pass(backend, left, backend_prompt_logits(backend) ? 0 : std::min(left, left + at - first));
+  return tokens_of_pass(backend, left, std::min(left, left + at - first));
 }
 
 /** Ends a job: the logits of the token at this position hold NaN or an infinity. */

@@ -1,5 +1,6 @@
 // What the kernels of a GPU choose tokens by, on the emulator: biases, penalties and log probabilities against plain loops in double.
 import { beforeAll, describe, expect, it } from 'vitest';
+import prefill from '../../configs/plans/prefill.ts';
 import type { Engine } from '../../runtime/engine.ts';
 import { expectMaskedChoices, expectPlainChoices } from '../support/choices.ts';
 import { cannotEmulate } from '../support/emulate.ts';
@@ -9,15 +10,27 @@ import { draws, wrongDraws } from '../support/plain-sample.ts';
 const why = cannotEmulate();
 if (why) console.warn(`skipped: ${why}`);
 
-describe.skipIf(why).each(['cooperative', 'stream'])('plan %s', (plan) => {
+/** Prompts that are one pass, and some that are one launch. */
+const plans = [
+  { name: 'cooperative', plan: 'cooperative', length: 11 },
+  { name: 'stream', plan: 'stream', length: 11 },
+  {
+    name: 'stream, prompts by tiles',
+    plan: 'stream',
+    promptPlan: prefill.with('short', {}, { from: 1 }),
+    length: 18,
+  },
+];
+
+describe.skipIf(why).each(plans)('plan $name', ({ length, ...asked }) => {
   let engine: Engine;
   beforeAll(async () => {
-    engine = await openEmulated({ model: 'qwen3-micro', plan, target: 'h100' }, 64);
+    engine = await openEmulated({ model: 'qwen3-micro', target: 'h100', ...asked }, 64);
     return () => engine.close();
   });
+  const prompt = Array.from({ length }, (_, i) => i + 20);
 
   it('chooses as plain loops do', async () => {
-    const prompt = Array.from({ length: 11 }, (_, i) => i + 20);
     const plain = await expectPlainChoices(engine, prompt, 3, {});
     const bias = { [plain[0]!]: -100, 30: 0.5, 200: 2 };
     const ids = await expectPlainChoices(engine, prompt, 4, {
@@ -33,11 +46,10 @@ describe.skipIf(why).each(['cooperative', 'stream'])('plan %s', (plan) => {
   });
 
   it.each(draws)('samples as a sort and the softmax say: %j', async (asked) => {
-    expect(await wrongDraws(engine, [5, 6, 7], 6, asked)).toEqual([]);
+    expect(await wrongDraws(engine, [5, 6, 7, ...prompt], 6, asked)).toEqual([]);
   });
 
   it('chooses none but the tokens of a mask', async () => {
-    const prompt = Array.from({ length: 11 }, (_, i) => i + 20);
     await expectMaskedChoices(engine, prompt, [[5, 64, 200], null, [31], [0, engine.vocab - 1]]);
     await expectMaskedChoices(
       engine,

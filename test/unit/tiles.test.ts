@@ -122,8 +122,8 @@ describe('the fewest tokens of a launch', () => {
   test('are those from which it is predicted quicker than passes', async () => {
     const { kernel, least } = await leastOf();
     for (const [tokens, isLaunch] of [
-      [least, false],
-      [least + 1, true],
+      [least - 1, false],
+      [least, true],
       [500, true],
     ] as const) {
       const { passes, predicted, otherwise } = choiceOf(tokens, kernel);
@@ -157,51 +157,57 @@ describe('a prompt', () => {
     const host = readFileSync(join(import.meta.dirname, '../../templates/host/generate.h'), 'utf8');
     const [rule] = /inline int32_t tokens_of_pass\([\s\S]*?\n\}/.exec(host)!;
     const cases = [
-      [16, 1024, 33],
-      [16, 0, 0],
-      [1, 64, 1],
-      [8, 9, 9],
-      [16, 1024, 7],
+      [16, 1024, 33, true],
+      [16, 1024, 33, false],
+      [16, 0, 0, false],
+      [1, 64, 1, false],
+      [1, 64, 2, true],
+      [8, 9, 9, true],
+      [16, 1024, 7, false],
     ] as const;
     const lefts = [1, 2, 6, 7, 8, 9, 10, 16, 17, 18, 33, 34, 48, 64, 65, 66, 1024, 1025, 1026, 5000];
     const program = `#include <algorithm>
       #include <cstdint>
       #include <cstdio>
       #include <tuple>
-      struct Backend { int32_t most, least; };
+      struct Backend { int32_t most, least; bool logits; };
       int32_t backend_prompt_tokens(Backend* b) { return b->most; }
       int32_t backend_prompt_least(Backend* b) { return b->least; }
+      bool backend_prompt_logits(Backend* b) { return b->logits; }
       static struct { int32_t pass_tokens; } kModel;
       ${rule}
       int main() {
-        for (auto [pass, most, least] : {${cases.map((numbers) => `std::tuple{${numbers}}`)}}) {
+        for (auto [pass, most, least, logits] : {${cases.map((numbers) => `std::tuple{${numbers}}`)}}) {
           kModel.pass_tokens = pass;
-          Backend backend{most, least};
+          Backend backend{most, least, logits};
           for (int left : {${lefts}}) printf("%d\\n", tokens_of_pass(&backend, left, 1));
         }
       }`;
     const binary = join(folder, 'cut');
     execFileSync('g++', ['-x', 'c++', '-std=c++17', '-o', binary, '-'], { input: program });
     const printed = execFileSync(binary, { encoding: 'utf8' }).trim().split('\n').map(Number);
-    const ours = cases.flatMap(([pass, most, least]) =>
-      lefts.map((left) => tokensOfPass(left, pass, most > 0 ? { most, least } : null)),
+    const ours = cases.flatMap(([pass, most, least, makesLogits]) =>
+      lefts.map((left) => tokensOfPass(left, pass, most > 0 ? { most, least, makesLogits } : null)),
     );
     expect(printed).toEqual(ours);
   });
 
-  test('goes through launches of tiles, and its last token through a pass', async () => {
-    const kernel = await generate({ dims: qwen, plan: stream, promptPlan: prefill, target: h100! });
+  test('goes through launches of tiles; its last token through a pass where these make no logits', async () => {
+    const of = (dims = qwen) => generate({ dims, plan: stream, promptPlan: prefill, target: h100! });
+    const kernel = await of();
     const text = (tokens: number) => passesText(passesOf(tokens, kernel));
     expect([1, 16, 17, 65, 1060, 3000].map(text)).toMatchInlineSnapshot(`
       [
         "1 pass of 1 token",
         "1 pass of 16 tokens",
         "1 pass of 16 tokens, 1 pass of 1 token",
-        "1 launch of 64 tokens (tiles of 64), 1 pass of 1 token",
-        "1 launch of 1,059 tokens (tiles of 128), 1 pass of 1 token",
-        "1 launch of 2,048 tokens (tiles of 128), 1 launch of 951 tokens (tiles of 128), 1 pass of 1 token",
+        "1 launch of 65 tokens (tiles of 64)",
+        "1 launch of 1,060 tokens (tiles of 128)",
+        "1 launch of 2,048 tokens (tiles of 128), 1 launch of 952 tokens (tiles of 128)",
       ]
     `);
+    const codes = await of(settleWeights(qwen, 'int8'));
+    expect(passesText(passesOf(1060, codes))).toMatchInlineSnapshot(`"1 launch of 1,059 tokens (tiles of 128), 1 pass of 1 token"`);
     expect(passesOf(3000, kernel).reduce((sum, { tokens }) => sum + tokens, 0)).toBe(3000);
     expect(passesText(passesOf(100, { ...kernel, prompts: null }))).toMatchInlineSnapshot(
       `"6 passes of 16 tokens, 1 pass of 4 tokens"`,

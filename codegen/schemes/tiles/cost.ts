@@ -10,8 +10,13 @@ import type { TileStage, TilesSchedule } from './schedule.ts';
 import { queryTile } from './sizes.ts';
 import { readingCache, unpacking } from './stages.ts';
 
-/** A launch of so many tokens, behind `position` others. */
-export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedule.passTokens): Cost {
+/** A launch of so many tokens, behind `position` others. @param makesToken and the one of the last token's logits, and the choice by them */
+export function tilesCost(
+  schedule: TilesSchedule,
+  position = 0,
+  tokens = schedule.passTokens,
+  makesToken = false,
+): Cost {
   const { syncs, unpacked } = schedule;
   const stages = schedule.stages.flatMap((stage) => [
     ...(unpacksBefore(schedule, stage) ? [unpackStage(schedule)] : []),
@@ -22,7 +27,8 @@ export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedu
     const added = [unpacking, readingCache].find(({ stage }) => stage === name);
     return added ? [added] : syncs.filter(({ after }) => after.stage === name);
   };
-  const isRun = ({ part }: Pick<TileStage, 'part'>) => part !== 'end';
+  const isRun = ({ part }: Pick<TileStage, 'part'>) => makesToken || part !== 'end';
+  const launchOf = ({ part }: Pick<TileStage, 'part'>) => ({ position, tokens: part === 'end' ? 1 : tokens });
   const tileStage = ({ name }: Pick<TileStage, 'name'>) => schedule.stages.find((one) => one.name === name);
   return costOf(
     { ...schedule, stages },
@@ -45,20 +51,20 @@ export function tilesCost(schedule: TilesSchedule, position = 0, tokens = schedu
         isRun(stage) ? of(stage.name).map((): Work => ({ term: 'barrier', amount: 1 })) : [],
       work: (stage) => {
         const made = tileStage(stage);
-        return made && isRun(stage) ? stageWork(schedule, made, { position, tokens }) : [];
+        return made && isRun(stage) ? stageWork(schedule, made, launchOf(made)) : [];
       },
       chains: (stage) => {
         const made = tileStage(stage);
-        return made?.body === 'product' && isRun(stage) ? [tilesWork(schedule, made, tokens)] : [];
+        return made?.body === 'product' && isRun(stage) ? [tilesWork(schedule, made, launchOf(made).tokens)] : [];
       },
       flop: (stage) => {
         const made = tileStage(stage);
-        return made && isRun(stage) ? stageFlop(schedule, made, { position, tokens }) : null;
+        return made && isRun(stage) ? stageFlop(schedule, made, launchOf(made)) : null;
       },
       slowdown: () => 1,
       beside: false,
       lines: [
-        `for ${tokens} tokens together; the last token of a prompt, and its logits, are decoding's`,
+        `for ${tokens} tokens together; the ${schedule.makesLogits ? 'logits of the last token of a prompt are a launch of their own' : "last token of a prompt, and its logits, are decoding's"}`,
         ...(unpacked
           ? [
               `the matrices of a layer become numbers in front of its first stage, in ${Math.ceil(unpacked.layerBytes / 1e6)} MB`,
@@ -136,8 +142,12 @@ function stageWork(schedule: TilesSchedule, stage: TileStage, { position, tokens
       const columns = (dims.qHeads + 2 * dims.kvHeads) * dims.headDim;
       return [{ term: 'passed', amount: (busiest(tokens) * columns) / 1024 }];
     }
-    case 'product':
-      return [{ term: 'tileStage', amount: 1 }];
+    case 'product': {
+      const stageStart: Work = { term: 'tileStage', amount: 1 };
+      return stage.part === 'end'
+        ? [stageStart, { term: 'streamChoose', amount: dims.vocab / 1e5 }]
+        : [stageStart];
+    }
     case 'attend': {
       const units = Math.ceil(tokens / queryTile) * dims.qHeads;
       const flop = 4 * queryTile * (position + tokens / 2) * dims.headDim;

@@ -17,7 +17,7 @@ function rowwiseHeads(graph: Graph): Graph {
   return { ...graph, ops: graph.ops.map((op) => ({ ...op, ...by[op.name] })) };
 }
 
-/** Decoding samples, and begins with the last token of a prompt. */
+/** Kernels of decoding sample, behind a launch too. */
 export function promptGraph(graph: Graph, plan: FusionPlan): Graph {
   const made = { ...graph, ops: graph.ops.filter(({ name }) => name !== 'sample') };
   return headRowsStage(plan) ? rowwiseHeads(made) : made;

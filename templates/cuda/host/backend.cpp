@@ -113,14 +113,16 @@ void allocate(Backend& b) {
 void end(Backend& b, Launch& launch, cudaError_t status) {
   launch.ended = true;
   b.logits_rows = launch.pass.tokens - launch.pass.first_logits;
-  b.prompt_first = launch.prompt ? launch.pass.first_logits : -1;
+  b.prompt_first = launch.prompt && !launch.pass.sample ? launch.pass.first_logits : -1;
   check_cuda(status, launch.prompt ? "prompt" : "decode");
-  const std::string failure = launch.prompt ? b.prompts.failure(launch.slot) : b.scheme.failure(launch, b.stream.get());
+  const std::string failure = launch.prompt ? b.prompts.failure(launch.slot, launch.pass.sample) : b.scheme.failure(launch, b.stream.get());
   if (!failure.empty()) throw Failure{kStatusDevice, failure};
 }
 
 /** 1 + the token that a step of a launch has chosen; 0 while there is none. */
-unsigned reply_of(const Backend& b, const Launch& launch, int step) { return launch.prompt ? 0 : b.scheme.reply(launch, step); }
+unsigned reply_of(const Backend& b, const Launch& launch, int step) {
+  return launch.prompt && !launch.pass.sample ? 0 : b.scheme.reply(launch, step);
+}
 
 /** Returns when a step of a launch has its token, or the launch has ended. */
 void wait_for_step(Backend& b, Launch& launch, int step) {
@@ -283,6 +285,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     if (request.ids && !batch) pass.ids = b.ids.send(launch.slot, request.ids, request.count, stream);
     if (launch.prompt) {
       b.prompts.launch(pass, launch.slot, stream);
+      if (pass.sample) b.scheme.choose(pass, request, launch.slot, stream);
     } else {
       PassRequest made = request;
       std::vector<Row> rows;
@@ -315,7 +318,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   for (int i = step; i < (launch.check || launch.batch ? launch.pass.tokens : step + 1) && reply_of(b, launch, i) != 0; ++i) {
     b.chosen.push_back(static_cast<int32_t>(reply_of(b, launch, i)) - 1);
   }
-  if (launch.prompt && launch.ended && !b.prompts.finished(launch.slot)) *token = kAbandoned;
+  if (launch.prompt && launch.ended && !b.prompts.finished(launch.slot, launch.pass.sample)) *token = kAbandoned;
   if (last) b.launches.pop_front();
   return status;
 }

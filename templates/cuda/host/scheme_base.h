@@ -58,6 +58,8 @@ struct SchemeBase {
   virtual void set_stop(bool) {}
   /** Before a launch: fills in what is the scheme's own in this one. */
   virtual void prepare(Pass&, const PassRequest&, int /*launch*/, cudaStream_t) {}
+  /** Behind a launch of a prompt that made the logits of its last token: chooses the next one by them, which reply() has then. */
+  virtual void choose(Pass&, const PassRequest&, int /*launch*/, cudaStream_t) { fail(kStatusInternal, "these kernels choose no token behind a prompt"); }
   /** Behind a launch: copies to the host what reply() and failure() read. */
   virtual void collect(const Launch& launch, cudaStream_t stream) = 0;
 

@@ -148,6 +148,14 @@ DEVICE void keep_bests(Cta<T>& cta, const Best& best) {
   cta.pass.bests[int(threadIdx.x) * kBlocks + cta.index()] = value;
 }
 
+/** Leaves the best of this block's share of the only row of logits to sample_logits. */
+DEVICE void find_bests_of_logits(const LaunchArgs& pass) {
+  Best best;
+  for (int id = int(blockIdx.x) * kThreads + int(threadIdx.x); id < known_ids(pass.sampling); id += kBlocks * kThreads) best.consider(pass.logits[id], id);
+  const uint64_t value = block_largest(best.value);
+  if (threadIdx.x == 0) pass.bests[blockIdx.x] = value;
+}
+
 DEVICE bool is_stop(const LaunchArgs& pass, int token) {
   bool found = false;
   for (int i = 0; i < pass.stop_count; ++i) found |= __ldg(pass.stop_ids + i) == token;
@@ -176,14 +184,15 @@ DEVICE void sample_logits(const LaunchArgs& pass) {
   const int row = int(blockIdx.x), first = pass.batch ? row : pass.check ? 0 : pass.tokens - 1, end = pass.batch ? row + 1 : pass.tokens;
   for (int token = first; token < end; ++token) {
     const ToChoose by = to_choose(pass, token);
-    if ((pass.batch || pass.check) && is_greedy(by.sampling, by.bias)) {
-      const int best = Best::token_of(block_largest(int(threadIdx.x) < kBlocks ? pass.bests[token * kBlocks + int(threadIdx.x)] : 0));
+    const size_t kept = size_t(token - pass.first_logits);  // its row of what was kept
+    if (is_greedy(by.sampling, by.bias)) {
+      const int best = Best::token_of(block_largest(int(threadIdx.x) < kBlocks ? pass.bests[kept * kBlocks + int(threadIdx.x)] : 0));
       if (threadIdx.x == 0) {
         *by.next = best;
         if (best >= 0) by.counts[best] += kChosenOnce;
       }
     } else {
-      const float* const logits = pass.logits + size_t(token - pass.first_logits) * kVocab;
+      const float* const logits = pass.logits + kept * kVocab;
       choose_token(pass.sampler + size_t(row) * kSamplerFloats, logits, by.sampling, by.counts, by.bias, by.position, by.next);
     }
     __syncthreads();

@@ -73,6 +73,12 @@ cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t strea
   return cudaGetLastError();
 }
 
+cudaError_t kernel_choose(const LaunchArgs& pass, cudaStream_t stream) {
+  if (is_greedy(pass)) find_bests<<<kBlocks, kThreads, 0, stream>>>(pass);
+  sample<<<1, kThreads, 0, stream>>>(pass);
+  return cudaGetLastError();
+}
+
 cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream) {
   pack<<<kBlocks, 512, 0, stream>>>(kept, staged, to, layer);
   return cudaGetLastError();

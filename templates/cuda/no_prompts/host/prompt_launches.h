@@ -15,8 +15,8 @@ struct PromptLaunches {
   void bind(int, Arena&, Arena&) {}
   void launch(const Pass&, int, cudaStream_t) {}
   void launch_head(int, int, cudaStream_t) {}
-  bool finished(int) const { return true; }
-  std::string failure(int) const { return ""; }
+  bool finished(int, bool) const { return true; }
+  std::string failure(int, bool) const { return ""; }
 #if PROFILE
   void take_events(std::vector<ProfileEvent>*, int64_t*, cudaStream_t) const {}
 #endif

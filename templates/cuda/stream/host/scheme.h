@@ -68,18 +68,16 @@ struct Scheme final : SchemeBase {
   void set_stop(bool wanted) override { *static_cast<volatile unsigned*>(stop_request_) = wanted; }
 
   void prepare(Pass& pass, const PassRequest& request, int launch, cudaStream_t stream) override {
+    pass.batch = request.rows != nullptr;
+    pass.check = request.check;
+    address(pass, request, launch);
     pass.steps = request.steps;
     pass.keep_logits = request.keep_logits;
     pass.head = pass.sample || pass.first_logits < pass.tokens;
     pass.stop_count = pass.steps > 1 ? request.stop_count : 0;
     if (pass.stop_count > 0) pass.stop_ids = stops_.send(launch, request.stop_ids, pass.stop_count, stream);
-    pass.reply = replies_ + int64_t{launch} * reply_words_;
-    pass.check = request.check;
     if (pass.check) pass.keep_logits |= !is_greedy(pass.sampling, pass.bias);
-    pass.batch = request.rows != nullptr;
-    if (!pass.batch) {
-      pass.next += request.slot;
-    } else {
+    if (pass.batch) {
       for (int i = 0; i < pass.tokens; ++i) {
         const Row& row = request.rows[i];
         pass.rows[i] = {request.ids[i], row.position, row.slot, 0, 0, row.bias, *row.sampling};
@@ -90,8 +88,12 @@ struct Scheme final : SchemeBase {
     if (pass.check && pass.tokens > check_tokens_at(pass.position)) {
       fail(kStatusBadArgument, "drafts are checked %d tokens at a time from position %d", check_tokens_at(pass.position), pass.position);
     }
-    std::fill_n(pass.reply, pass.check || pass.batch ? pass.tokens : pass.steps, 0u);
     CUDA(cudaMemsetAsync(pass.words, 0xff, kernel_word_bytes(pass.tokens), stream));
+  }
+
+  void choose(Pass& pass, const PassRequest& request, int launch, cudaStream_t stream) override {
+    address(pass, request, launch);
+    check_cuda(kernel_choose(pass, stream), "kernel_choose");
   }
 
   void collect(const Launch& launch, cudaStream_t stream) override {
@@ -120,6 +122,13 @@ struct Scheme final : SchemeBase {
   }
 
  private:
+  /** Where the tokens that are chosen go: none is there yet. */
+  void address(Pass& pass, const PassRequest& request, int launch) {
+    if (!pass.batch) pass.next += request.slot;
+    pass.reply = replies_ + int64_t{launch} * reply_words_;
+    std::fill_n(pass.reply, pass.check || pass.batch ? request.count : request.steps, 0u);
+  }
+
   static constexpr int64_t kStagedBytes = kWeightBytes - kKeptBytes;
   static int tiles_before(int position) { return (position + kKvTile - 1) / kKvTile; }
 

@@ -4,6 +4,10 @@
 
 #include <cstdint>
 
+#include "model.h"
+
+/** Starts choosing the token behind the last one of a pass, whose logits are the first row of pass.logits. */
+cudaError_t kernel_choose(const Pass& pass, cudaStream_t stream);
 /** Starts packing one layer's matrices (layer == kLayers: the head) into the stream. */
 cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream);
 /** Bytes of the exchanges of a launch with so many tokens a pass: all ones at its start. */

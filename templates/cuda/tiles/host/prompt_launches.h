@@ -24,18 +24,21 @@ class PromptLaunches {
   void bind(int context, Arena& device, Arena& pinned) {
     bind_prompt(args_, device.take<char>(prompt_bytes(context)));
     args_.barrier = device.take<unsigned>(tiles::kBarrierWords);
-    results_ = pinned.take<Result>(kMaxOutstanding);
+    results_ = pinned.take<Results>(kMaxOutstanding);
 #if PROFILE
     marks_ = device.take<ProfileMark>(int64_t{blocks_} * kBlockTracks * kTrackMarks);
 #endif
   }
 
-  /** The tokens of a pass through all layers. */
+  /** The tokens of a pass through all layers; with `sample`, the logits of the last one to pass.logits. */
   void launch(const Pass& pass, int slot, cudaStream_t stream) {
     args_.pass = pass;
     args_.rows = args_.first_row = 0;
     start(stream);
-    CUDA(cudaMemcpyAsync(results_ + slot, args_.barrier, sizeof(Result), cudaMemcpyDeviceToHost, stream));
+    collect(results_[slot].of_layers, stream);
+    if (!pass.sample) return;
+    launch_head(pass.tokens - 1, 1, stream);
+    collect(results_[slot].of_head, stream);
   }
 
   /** Logits of tokens of the latest pass, to pass.logits; at most kPassTokens. */
@@ -46,11 +49,15 @@ class PromptLaunches {
   }
 
   /** True when a launch that has ended did all that it was asked for: it was not stopped. */
-  bool finished(int slot) const { return results_[slot].words[tiles::kFinished] != 0; }
+  bool finished(int slot, bool sample) const {
+    const Results& of = results_[slot];
+    return of.of_layers[tiles::kFinished] != 0 && (!sample || of.of_head[tiles::kFinished] != 0);
+  }
 
   /** Why a launch that has ended failed, or nothing. */
-  std::string failure(int slot) const {
-    const unsigned* const late = results_[slot].words + tiles::kLate;
+  std::string failure(int slot, bool sample) const {
+    const Results& of = results_[slot];
+    const unsigned* const late = (sample && of.of_layers[tiles::kLate] == 0 ? of.of_head : of.of_layers) + tiles::kLate;
     if (late[0] == 0) return "";
     return "block " + std::to_string(late[0] - 1) + " waited more than 2 s at grid barrier " + std::to_string(late[1]) + " of a prompt";
   }
@@ -64,9 +71,12 @@ class PromptLaunches {
 #endif
 
  private:
-  struct Result {
-    unsigned words[tiles::kBarrierWords];
+  using Result = unsigned[tiles::kBarrierWords];
+  struct Results {
+    Result of_layers, of_head;
   };
+
+  void collect(Result& to, cudaStream_t stream) const { CUDA(cudaMemcpyAsync(to, args_.barrier, sizeof to, cudaMemcpyDeviceToHost, stream)); }
 
   void start(cudaStream_t stream) {
     CUDA(cudaMemsetAsync(args_.barrier, 0, sizeof(Result), stream));
@@ -102,5 +112,5 @@ class PromptLaunches {
 #endif
   PromptArgs args_{};
   int blocks_ = 0;
-  Result* results_ = nullptr;  // [kMaxOutstanding], pinned
+  Results* results_ = nullptr;  // [kMaxOutstanding], pinned
 };
