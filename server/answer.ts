@@ -5,6 +5,7 @@ import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
 import { ApiError, overflowOf, toApiError } from './api-error.ts';
 import { pathText } from './body.ts';
 import { eventStream } from './events.ts';
+import { gather } from './gather.ts';
 import type { ApiContext } from './requests.ts';
 import type { Said, ServedModel, Service } from './service.ts';
 
@@ -94,16 +95,21 @@ export async function answerReply(
 
   const telling = form.stream(facts);
   return eventStream(c, telling.named, async (send) => {
+    const gathered = gather((one) => {
+      for (const event of telling.piece(one)) send(event);
+    });
     try {
       for (const event of telling.opening) send(event);
       let next = first;
       for (; !next.done; next = await pieces.next()) {
         addCalls(calls, next.value);
-        for (const event of telling.piece(next.value)) send(event);
+        gathered.take(next.value);
       }
+      gathered.flush();
       for (const event of telling.closing(answerOf(next.value, calls))) send(event);
       return 'done';
     } catch (thrown) {
+      gathered.flush();
       const error = toApiError(thrown, report);
       entry.status = error.status;
       entry.code = error.code;

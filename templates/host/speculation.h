@@ -1,5 +1,5 @@
 // Whether to check drafts in the next pass, and how many. It never spends more than a share of the time that plain passes take,
-// so that text which does not repeat costs next to nothing; what drafts save is its credit.
+// so that text which does not repeat costs next to nothing; what drafts save is its credit, and what is left goes to the next reply.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -16,10 +16,11 @@ struct SpeculationOptions {
 /** Most drafts of a pass where their number is chosen here: seven and the token before them. */
 constexpr int32_t kMostAutomatic = 7;
 
-/** What passes of an engine took lately. */
+/** What passes of an engine took lately, and what drafts may cost. */
 struct PassTimes {
   double plain_ms = 0;                         // of one token; 0: not measured
   double checked_ms[kMostAutomatic + 1] = {};  // with so many drafts
+  double credit_ms = 0;                        // left by passes of all replies
 };
 
 class Speculation {
@@ -28,6 +29,7 @@ class Speculation {
       : automatic_(options.draft_tokens < 0),
         most_(std::min(automatic_ ? kMostAutomatic : options.draft_tokens, backend_check_tokens(backend) - 1)),
         times_(times) {
+    times_.credit_ms = std::min(times_.credit_ms, kFirstCredit * times_.plain_ms);
     if (most_ < 1) return;
     drafter_ = backend_drafter(backend);
     if (drafter_) return;
@@ -42,7 +44,7 @@ class Speculation {
     const int32_t most = std::min(most_, room);
     if (most < 1) return {};
     if (!automatic_) return drafter_->draft(known, most).tokens;
-    if (times_.plain_ms == 0 || extra_ms(1) > credit_ms_) return {};
+    if (times_.plain_ms == 0 || extra_ms(1) > times_.credit_ms) return {};
     Draft draft = drafter_->draft(known, most);
     kind_ = draft.kind;
     draft.tokens.resize(worth_while(static_cast<int32_t>(draft.tokens.size())));
@@ -57,12 +59,12 @@ class Speculation {
     double& usual = drafted == 0 ? times_.plain_ms : times_.checked_ms[drafted];
     usual = usual == 0 ? ms : usual + (ms < usual ? kFaster : kSlower) * (std::min(ms, 2 * usual) - usual);
     if (drafted == 0) {
-      credit_ms_ += kShare * times_.plain_ms;
+      times_.credit_ms += kShare * times_.plain_ms;
     } else {
-      credit_ms_ += right * times_.plain_ms - extra_ms(drafted);
+      times_.credit_ms += right * times_.plain_ms - extra_ms(drafted);
       for (int32_t i = 0; i < std::min(right + 1, drafted); ++i) chance_[kind_] += kNewest * ((i < right) - chance_[kind_]);
     }
-    credit_ms_ = std::min(credit_ms_, kMostCredit * times_.plain_ms);
+    times_.credit_ms = std::min(times_.credit_ms, kMostCredit * times_.plain_ms);
   }
 
   int32_t drafted() const { return drafted_; }
@@ -71,6 +73,7 @@ class Speculation {
  private:
   static constexpr double kShare = 0.01;     // of the time of plain passes
   static constexpr double kMostCredit = 8;   // plain passes: what is left when a repetition ends is spent on no more than these
+  static constexpr double kFirstCredit = 1;  // and what the replies before have left on no more than this: a short one is not to pay for them all
   static constexpr double kNewest = 0.25;    // weight of the newest draft among those of its kind
   static constexpr double kFaster = 0.5;     // weight of the newest pass, if it was faster than usual
   static constexpr double kSlower = 0.05;    // and if it was slower: another process took its time
@@ -90,7 +93,7 @@ class Speculation {
     int32_t best = std::min(offered, 1);
     double expected = 0, most = 0;
     double chance = 1;
-    for (int32_t drafts = 1; drafts <= offered && extra_ms(drafts) <= credit_ms_; ++drafts) {
+    for (int32_t drafts = 1; drafts <= offered && extra_ms(drafts) <= times_.credit_ms; ++drafts) {
       chance *= chance_[kind_];
       expected += chance;
       const double saved = expected * times_.plain_ms - extra_ms(drafts);
@@ -107,7 +110,6 @@ class Speculation {
   std::unique_ptr<PromptLookup> lookup_;
   Drafter* drafter_ = nullptr;
   PassTimes& times_;
-  double credit_ms_ = 0;
   double chance_[kDraftKinds] = {0.3, 0.4, 0.6, 0.7, 0.8};  // that a draft is right whose predecessors are
   int kind_ = 0;                                            // of the last draft
   int32_t drafted_ = 0, accepted_ = 0;

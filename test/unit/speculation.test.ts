@@ -208,6 +208,17 @@ describe("speculate: 'auto'", () => {
     expect(checked.accepted).toBeGreaterThan(40);
   });
 
+  it('begins with what the replies before have left to spend', async () => {
+    const engine = await readyEngine({ context: 4096 });
+    const short = { maxTokens: 24, sampling: repeating(3, 0), speculate: 'auto' } as const;
+    const saving = await reply(engine, [tokens.slow], short);
+    expect(saving.drafted).toBe(0);
+    await reply(engine, [tokens.slow], { maxTokens: 100, speculate: 'auto' });
+    const spending = await reply(engine, [tokens.slow], short);
+    expect(spending.said.ids).toEqual(saving.said.ids);
+    expect(spending.accepted).toBeGreaterThan(8);
+  });
+
   it('drafts little where all is wrong', async () => {
     const engine = await readyEngine({ context: 4096 });
     fake.drafts('garbage');
