@@ -112,11 +112,7 @@ export function choiceOf(tokens: number, kernel: Kernels, position = 0): PromptC
   const rule = `launches from ${from(launches.least)} tokens on`;
   const leastEver = kernel.schedule.passTokens + 1;
   if (tokens < from(leastEver)) return { ...none, why: `${rule}; what fits one pass is no launch` };
-  const other = passesOf(
-    tokens,
-    kernel,
-    isLaunch ? null : { ...launches, least: leastEver },
-  );
+  const other = passesOf(tokens, kernel, isLaunch ? null : { ...launches, least: leastEver });
   const otherwise = estimatePrompt(tokens, kernel, position, other);
   const { name, scheme } = kernel.prompts!.plan;
   const source =

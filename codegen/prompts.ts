@@ -29,7 +29,8 @@ const launchable = (left: number, { makesLogits }: Launches): number => (makesLo
 const isLaunch = (left: number, launches: Launches): boolean => launchable(left, launches) >= launches.least;
 
 /** The fewest tokens of a prompt that has a launch. */
-export const leastWithLaunch = ({ least, makesLogits }: Launches): number => (makesLogits ? least : least + 1);
+export const leastWithLaunch = ({ least, makesLogits }: Launches): number =>
+  makesLogits ? least : least + 1;
 
 type Kernels = Pick<Kernel, 'schedule' | 'prompts'>;
 
@@ -52,7 +53,10 @@ export function passesOf(
   const passes: PromptPass[] = [];
   for (let left = tokens; left > 0; left -= passes.at(-1)!.tokens) {
     const count = tokensOfPass(left, passTokens, launches);
-    const tile = launches !== null && isLaunch(left, launches) ? tilesOf(kernel)!.kernels.find(({ most }) => most >= count)!.tokens : null;
+    const tile =
+      launches !== null && isLaunch(left, launches)
+        ? tilesOf(kernel)!.kernels.find(({ most }) => most >= count)!.tokens
+        : null;
     passes.push({ tokens: count, tile });
   }
   return passes;

@@ -207,7 +207,9 @@ describe('a prompt', () => {
       ]
     `);
     const codes = await of(settleWeights(qwen, 'int8'));
-    expect(passesText(passesOf(1060, codes))).toMatchInlineSnapshot(`"1 launch of 1,059 tokens (tiles of 128), 1 pass of 1 token"`);
+    expect(passesText(passesOf(1060, codes))).toMatchInlineSnapshot(
+      `"1 launch of 1,059 tokens (tiles of 128), 1 pass of 1 token"`,
+    );
     expect(passesOf(3000, kernel).reduce((sum, { tokens }) => sum + tokens, 0)).toBe(3000);
     expect(passesText(passesOf(100, { ...kernel, prompts: null }))).toMatchInlineSnapshot(
       `"6 passes of 16 tokens, 1 pass of 4 tokens"`,

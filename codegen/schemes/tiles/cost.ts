@@ -55,7 +55,9 @@ export function tilesCost(
       },
       chains: (stage) => {
         const made = tileStage(stage);
-        return made?.body === 'product' && isRun(stage) ? [tilesWork(schedule, made, launchOf(made).tokens)] : [];
+        return made?.body === 'product' && isRun(stage)
+          ? [tilesWork(schedule, made, launchOf(made).tokens)]
+          : [];
       },
       flop: (stage) => {
         const made = tileStage(stage);
