@@ -1,6 +1,7 @@
 // gen serve: the model over HTTP, for clients of OpenAI's API.
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { packageRoot, packageVersion } from '../codegen/build/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
 import { mostSequences } from '../runtime/limits.ts';
@@ -14,6 +15,9 @@ import { duration, filled, whole } from './values.ts';
 const loopback = ['127.0.0.1', 'localhost', '::1'];
 /** After the last reply, for clients to read it [ms]. */
 const graceMillis = 5000;
+/** V8 looks for garbage when its heap has grown by so much over what lived the last time. Left to itself it waits until there are several times
+ *  as much: requests that wait grow old, so what is left of them is found only then. */
+const heapGrowingPercent = 100;
 
 export function addServe(program: Program, start: Start): void {
   engineCommand(program, 'serve')
@@ -99,6 +103,7 @@ export function addServe(program: Program, start: Start): void {
         const stop = stopSignal(ui);
         let server: Listening | undefined;
         const onChecked = async () => {
+          setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
           server = await listen(app, host, port);
           ui.note(`${server.url}/health says when ${name} is loaded`);
           if (apiKey === null && !loopback.includes(host)) {

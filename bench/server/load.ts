@@ -97,9 +97,12 @@ async function measure(options: Options): Promise<void> {
     for (const { clients: count, ratio } of ratios)
       io.out(`\n${count} clients: ${ratio.toFixed(2)} times ${clients[0]}\n`);
     if (memory.length > 0) {
-      const megabytes = memory.map(({ bytes }) => (bytes / 1e6).toFixed(0)).join(', ');
+      const megabytes = memory.map(({ bytes }) => bytes / 1e6);
+      const listed = megabytes.map((size) => size.toFixed(0)).join(', ');
+      const { spread } = spreadOf(megabytes.slice(megabytes.length / 2 - 1));
       io.out(
-        `\nmemory of the server after each tenth of ${options.requests} short requests, MB: ${megabytes}\n`,
+        `\nmemory of the server after each tenth of ${options.requests} short requests, MB: ${listed}\n` +
+          `over the last half it differs by ${(100 * spread).toFixed(0)} %\n`,
       );
     }
     if (options.report !== undefined) {

@@ -27,6 +27,7 @@
 #include "host/noise.h"
 #include "lib/scratch.h"
 #include "lib/team.h"
+#include "lib/team_size.h"
 
 // Weak: a build may leave paths out, and then they are null.
 #define KERNEL_PATH(isa) extern "C" __attribute__((weak)) void kernel_run_##isa(const Pass&, Block&)
@@ -207,7 +208,9 @@ struct Backend {
   std::vector<std::unique_ptr<ProfileEvent[]>> events;  // of each block
 #endif
   std::vector<std::thread> threads;
-  Signal start{};  // raised for every pass, and to stop
+  TeamSize size{1};
+  double turn = 0;  // processor time of one that a thread spins [ns]
+  Signal start{};   // raised for every pass of the whole team, and to stop
   bool stop = false;
   const Pass* running = nullptr;
 
@@ -224,26 +227,48 @@ struct Backend {
 
 namespace {
 
+/** A block of the pass. What it says of itself the others may read behind the last barrier. */
+void run_block(Backend* backend, Block& block) {
+  block.turns = 0;
+  const int64_t begin = clock_now(CLOCK_THREAD_CPUTIME_ID);
+  backend->path.run(*backend->running, block);
+  const int64_t end = clock_now(CLOCK_THREAD_CPUTIME_ID);
+  block.computed = end - begin - static_cast<int64_t>(static_cast<double>(block.turns) * backend->turn);
+  grid_barrier(block);
+  track_end(block.track);
+}
+
 /** A thread of the team: waits for passes and runs its block of each. */
 void serve(Backend* backend, int number) {
   for (uint32_t seen = 0;; ++seen) {
     wait_change(backend->start, seen);
     if (backend->stop) return;
-    Block& block = backend->blocks[number];
-    backend->path.run(*backend->running, block);
-    grid_barrier(block);
-    track_end(block.track);
+    run_block(backend, backend->blocks[number]);
   }
 }
 
-/** Runs a pass with the whole team; the caller is block 0. */
+/** Runs a pass with the whole team, or alone; the caller is block 0. */
 void run(Backend* backend, const Pass& pass) {
+  const int64_t begin = clock_now(CLOCK_MONOTONIC);
+  const int count = backend->team.count = backend->size.next(begin);
   backend->running = &pass;
-  raise(backend->start);
-  Block& block = backend->blocks[0];
-  backend->path.run(pass, block);
-  grid_barrier(block);
-  track_end(block.track);
+  if (static_cast<size_t>(count) == backend->blocks.size()) raise(backend->start);
+  run_block(backend, backend->blocks[0]);
+#if !PROFILE  // which is of the threads that were asked for
+  if (count == 1) return;
+  int64_t computed = 0;
+  for (const Block& block : backend->blocks) computed += block.computed;
+  const int64_t end = clock_now(CLOCK_MONOTONIC);
+  backend->size.passed(end, end - begin, computed);
+#endif
+}
+
+/** Processor time of a turn [ns], of as many as a thread spins. */
+double turn_time() {
+  Signal never{};
+  const int64_t begin = clock_now(CLOCK_THREAD_CPUTIME_ID);
+  for (int spin = 0; spin < kSpins && __atomic_load_n(&never.value, __ATOMIC_ACQUIRE) == 0; ++spin) spin_pause();
+  return static_cast<double>(clock_now(CLOCK_THREAD_CPUTIME_ID) - begin) / kSpins;
 }
 
 const float* bias_of(const Backend& backend, int slot) {
@@ -332,6 +357,8 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   bound.next = backend->next = arena.take<int>(ids);
 
   backend->team.count = threads;
+  backend->size = TeamSize(threads);
+  backend->turn = turn_time();
   backend->blocks.resize(threads);
   for (int i = 0; i < threads; ++i) backend->blocks[i] = {&backend->team, i, arena.take<float>(scratch)};
 #if PROFILE

@@ -101,9 +101,12 @@ class Batch {
 
   /** NextMask::give of the job of a sequence that runs, or ran last. */
   void give_mask(int32_t slot, const void* words, int32_t count) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    opened(slot).mask.give(words, count);
-    wake();
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      opened(slot).mask.give(words, count);
+      news_ = true;
+    }
+    changed_.notify_all();
   }
 
   /** To be called when what `stopping` of serve() says has changed. */
@@ -160,7 +163,7 @@ class Batch {
     signalled_ = false;
     Member& member = opened(slot);
     const Progress progress = member.outbox.take(out, capacity);
-    if (member.outbox.waiting()) signal();
+    if (member.outbox.waiting() && !std::exchange(signalled_, true)) channel_.signal();
     if (progress.state == kJobFailed) *error = member.error;
     return progress;
   }
@@ -178,7 +181,9 @@ class Batch {
   void serve(Backend* backend, Stopping&& stopping) {
     Passes passes(backend);
     for (over_ = false; !over_;) {
-      if (step(backend, passes, stopping())) continue;
+      const bool stepped = step(backend, passes, stopping());
+      tell();
+      if (stepped) continue;
       // All that run wait for masks.
       std::unique_lock<std::mutex> lock(mutex_);
       changed_.wait(lock, [&] { return news_; });
@@ -483,7 +488,7 @@ class Batch {
     member.computed += count;
     member.outbox.progress.position = member.computed;
     if (member.scores) member.outbox.progress.done += count;
-    if (left(member) > 0) signal();
+    if (left(member) > 0) untold_ = true;
   }
 
   /** The token that was chosen behind the last one fed, from a row of logits. */
@@ -508,7 +513,7 @@ class Batch {
       member.outbox.progress.decode_ms = milliseconds_since(member.first);
       finish = finish_with(member.job, token, member.outbox.progress.done);
       if (finish == kFinishNone && member.computed == context_) finish = kFinishContext;
-      if (finish == kFinishNone) signal();
+      if (finish == kFinishNone) untold_ = true;
     }
     if (finish != kFinishNone) conclude(slot, finish);
   }
@@ -537,13 +542,19 @@ class Batch {
     member.error = error;
     over_ = std::none_of(members_.begin(), members_.end(), [](const Member& other) { return other.running; });
     if (over_) serving_ = false;
-    signal();
+    untold_ = true;
   }
 
-  /** One byte until the next poll: whoever reads it polls every sequence. */
-  void signal() {
-    if (!signalled_) channel_.signal();
-    signalled_ = true;
+  /** Wakes the caller once for all that a pass has made, without the lock, which it takes first of all: one byte until the next poll, since
+   *  whoever reads it polls every sequence. */
+  void tell() {
+    if (!std::exchange(untold_, false)) return;
+    bool news;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      news = !std::exchange(signalled_, true);
+    }
+    if (news) channel_.signal();
   }
 
   void wake() {
@@ -561,6 +572,7 @@ class Batch {
   bool signalled_ = false;
   int64_t arrivals_ = 0;
   bool over_ = false;   // the thread's own, as is what follows
+  bool untold_ = false;  // there is something new for the caller
   std::deque<Flight> flights_;  // in their order
   int32_t last_ = -1;   // slot that was the last of a pass
 };

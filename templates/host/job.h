@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "channel.h"
@@ -77,8 +78,10 @@ class JobThread {
 
   /** NextMask::give of the job that runs, or ran last. */
   void give_mask(const void* words, int32_t count) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    mask_.give(words, count);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      mask_.give(words, count);
+    }
     changed_.notify_all();
   }
 
@@ -87,7 +90,7 @@ class JobThread {
     std::lock_guard<std::mutex> lock(mutex_);
     signalled_ = false;
     const Progress progress = outbox_.take(out, capacity);
-    if (outbox_.waiting()) signal();
+    if (outbox_.waiting() && is_news()) channel_.signal();
     return progress;
   }
 
@@ -118,19 +121,17 @@ class JobThread {
   /** Changes the visible progress and wakes the caller. */
   template <class Edit>
   void report(Edit&& edit) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    edit(outbox_.progress);
-    signal();
+    tell([&] { edit(outbox_.progress); });
   }
 
   /** Hands one token to the caller, with its log probabilities, if any, and the progress it makes. */
   template <class Edit>
   void deliver(int32_t token, const std::vector<TokenLogprob>& logprobs, Edit&& edit) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    outbox_.tokens.push_back(token);
-    outbox_.logprobs.insert(outbox_.logprobs.end(), logprobs.begin(), logprobs.end());
-    edit(outbox_.progress);
-    signal();
+    tell([&] {
+      outbox_.tokens.push_back(token);
+      outbox_.logprobs.insert(outbox_.logprobs.end(), logprobs.begin(), logprobs.end());
+      edit(outbox_.progress);
+    });
   }
 
  private:
@@ -146,20 +147,29 @@ class JobThread {
       std::string error;
       const int status = guarded(&error, body);
       body = nullptr;  // frees what the job held before anyone is told
-      std::lock_guard<std::mutex> lock(mutex_);
-      outbox_.progress.state = status == kStatusOk ? kJobDone : kJobFailed;
-      outbox_.progress.status = status;
-      error_.swap(error);
-      changed_.notify_all();
-      signal();
+      tell([&] {
+        outbox_.progress.state = status == kStatusOk ? kJobDone : kJobFailed;
+        outbox_.progress.status = status;
+        error_.swap(error);
+        changed_.notify_all();
+      });
     }
   }
 
-  /** One byte until the next poll: whoever reads it polls, and then sees all there is. */
-  void signal() {
-    if (!signalled_) channel_.signal();
-    signalled_ = true;
+  /** Changes what the caller sees under the lock, and wakes it behind: it takes the lock first of all. */
+  template <class Change>
+  void tell(Change&& change) {
+    bool news;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      change();
+      news = is_news();
+    }
+    if (news) channel_.signal();
   }
+
+  /** One byte until the next poll: whoever reads it polls, and then sees all there is. False: it has been sent. */
+  bool is_news() { return !std::exchange(signalled_, true); }
 
   Channel& channel_;
   std::mutex mutex_;

@@ -24,6 +24,7 @@ test('compares each reply with the one that its request gets alone', () => {
   );
   expect(status, stderr).toBe(0);
   expect(stdout).toMatch(/^3 clients: [\d.]+ times 1$/m);
+  expect(stdout).toMatch(/^over the last half it differs by \d+ %$/m);
   const { visits, memory, failed } = JSON.parse(readFileSync(report, 'utf8'));
   expect(visits.map((one: { clients: number }) => one.clients)).toEqual([1, 3, 3, 1]);
   for (const one of visits) {

@@ -1,4 +1,6 @@
 // The CPU backend with kernels that only write down what they were given.
+#include <unistd.h>
+
 #include <cstring>
 #include <string>
 #include <vector>
@@ -9,12 +11,15 @@
 #include "model.h"
 
 #include "lib/team.h"
+#include "lib/team_size.h"
 
 static int runs_of[5];
+static bool others_are_late = false;
 
 /** Logits row i := the pass's token i; the next token: the sum of the pass's ids; every block adds itself to x. */
 static void record(int isa, const Pass& pass, Block& b) {
   if (b.index() == 0) ++runs_of[isa];
+  if (b.index() != 0 && others_are_late) usleep(5000);
   for (int turn = 0; turn < 20; ++turn) {
     grid_barrier(b);
     __atomic_fetch_add(reinterpret_cast<int*>(pass.x), 1, __ATOMIC_RELAXED);
@@ -156,6 +161,65 @@ static void check_passes(int threads) {
   backend_destroy(backend);
 }
 
+static void check_size() {
+  Check check("one thread runs the passes for which a team waits more than it computes, and the team is tried again ever later");
+  const int64_t ms = 1'000'000;
+  TeamSize size(4);
+  int64_t now = 0;
+  /** So many passes of 5 ms; how many of them the team had. */
+  const auto run = [&](int passes, int64_t computed) {
+    int whole = 0;
+    for (int i = 0; i < passes; ++i) {
+      const int threads = size.next(now);
+      now += 5 * ms;
+      if (threads == 1) continue;
+      check.equal(threads, 4);
+      size.passed(now, 5 * ms, computed);
+      ++whole;
+    }
+    return whole;
+  };
+  check.equal(run(80, 20 * ms), 80);  // nobody waits
+  check.equal(run(80, 5 * ms), 80);   // as long as one alone would take
+  for (const int pause : {50, 100, 200, 400, 800, 1600, 3200, 3200}) {
+    check.equal(run(8, 4 * ms), 8);
+    check.equal(run(pause / 5, 4 * ms), 0);
+  }
+  check.equal(run(80, 20 * ms), 80);
+  check.equal(run(8, 4 * ms), 8);
+  check.equal(run(10 + 8, 4 * ms), 8);
+
+  TeamSize alone(1);
+  check.equal(alone.next(0), 1);
+}
+
+static void check_late() {
+  Check check("a team whose threads are late has its passes run by one of them");
+  std::string error;
+  Backend* backend;
+  check.equal(backend_create(options(3, 20, 1), &backend, &error), kStatusOk);
+  Sampling sampling{};
+  int32_t token, ids[] = {1, 2, 3, 4};
+  std::vector<float> logits(kVocab);
+  /** Blocks that ran a pass. */
+  const auto blocks = [&] {
+    check.equal(backend_enqueue(backend, one_step(ids, 4, 0, 3, &sampling), &error), kStatusOk);
+    check.equal(backend_wait(backend, &token, &error), kStatusOk);
+    check.equal(token, 10);
+    check.equal(backend_logits(backend, 0, 1, logits.data(), &error), kStatusOk);
+    return static_cast<int>(logits[2]) / 20;
+  };
+  others_are_late = true;
+  for (int i = 0; i < 8; ++i) check.equal(blocks(), 3);
+  int now = 3;
+  for (int i = 0; i < 100 && now == 3; ++i) now = blocks();  // once, unless the pause passes meanwhile
+  check.equal(now, 1);
+  others_are_late = false;
+  for (int i = 0; i < 10'000 && now == 1; ++i, usleep(1000)) now = blocks();
+  check.equal(now, 3);
+  backend_destroy(backend);
+}
+
 static void check_positions() {
   Check check("positions of the cache are copied, read and written where they lie, and nowhere else");
   std::string error;
@@ -192,4 +256,6 @@ int main() {
   check_passes(1);
   check_passes(2);
   check_passes(7);
+  check_size();
+  check_late();
 }

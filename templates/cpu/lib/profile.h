@@ -1,10 +1,18 @@
 // What a thread of the team did when: events of a library that is built with -DPROFILE=1. Without it nothing of this is left.
 #pragma once
+#include <time.h>
+
 #include "lib/types.h"
+
+/** [ns] */
+DEVICE int64_t clock_now(clockid_t clock) {
+  timespec now;
+  clock_gettime(clock, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 #if PROFILE
 #include <sched.h>
-#include <time.h>
 
 #include "abi.h"
 
@@ -18,15 +26,9 @@ struct Track {
   uint32_t passes;  // whose events are all written
 };
 
-DEVICE int64_t track_clock() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /** The time since the latest event was a phase of this stage. */
 DEVICE void track_mark(Track& t, int phase) {
-  const int64_t now = track_clock();
+  const int64_t now = clock_now(CLOCK_MONOTONIC);
   if (t.count == t.capacity) {
     ++t.missed;
   } else {
@@ -36,7 +38,7 @@ DEVICE void track_mark(Track& t, int phase) {
 }
 
 DEVICE void track_pass(Track& t, int position) {
-  t.last = track_clock();
+  t.last = clock_now(CLOCK_MONOTONIC);
   t.position = position;
   t.inside = false;
 }

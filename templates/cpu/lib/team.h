@@ -20,7 +20,7 @@ struct alignas(64) Signal {
 struct Row;  // host/row.h
 
 struct Team {
-  int count;
+  int count;  // threads of the pass
   alignas(64) uint32_t arrived;
   Signal round;
   const int* drafts = nullptr;  // [draft_count] of the pass, its tokens from the second on, each checked against the token chosen before it
@@ -34,6 +34,8 @@ struct Block {
   int number;
   float* scratch;  // [kScratchFloats + kLibScratchFloats], 128-byte aligned
   Track track{};
+  int64_t turns = 0;     // it has spun at barriers of the pass
+  int64_t computed = 0;  // its processor time in the pass up to the last barrier, without those turns [ns]
 
   __attribute__((always_inline)) int index() const { return number; }
   __attribute__((always_inline)) int count() const { return team->count; }
@@ -47,10 +49,10 @@ DEVICE void spin_pause() {
 #endif
 }
 
-/** Returns when signal.value is not `seen` any more. */
-DEVICE void wait_change(Signal& signal, uint32_t seen) {
+/** Returns when signal.value is not `seen` any more: how many turns it spun. */
+DEVICE int wait_change(Signal& signal, uint32_t seen) {
   for (int spin = 0; spin < kSpins; ++spin) {
-    if (__atomic_load_n(&signal.value, __ATOMIC_ACQUIRE) != seen) return;
+    if (__atomic_load_n(&signal.value, __ATOMIC_ACQUIRE) != seen) return spin;
     spin_pause();
   }
   __atomic_fetch_add(&signal.sleepers, 1, __ATOMIC_SEQ_CST);
@@ -58,6 +60,7 @@ DEVICE void wait_change(Signal& signal, uint32_t seen) {
     syscall(SYS_futex, &signal.value, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
   }
   __atomic_fetch_sub(&signal.sleepers, 1, __ATOMIC_SEQ_CST);
+  return kSpins;
 }
 
 /** Adds one to signal.value and wakes whoever waits for that. */
@@ -73,11 +76,12 @@ DEVICE void grid_barrier(Block& b) {
   Team& team = *b.team;
   track_arrival(b.track);
   const uint32_t seen = __atomic_load_n(&team.round.value, __ATOMIC_ACQUIRE);
-  if (__atomic_add_fetch(&team.arrived, 1, __ATOMIC_ACQ_REL) == (uint32_t)team.count) {
+  const uint32_t count = (uint32_t)team.count;  // before the arrival: behind it another pass may begin
+  if (__atomic_add_fetch(&team.arrived, 1, __ATOMIC_ACQ_REL) == count) {
     __atomic_store_n(&team.arrived, 0, __ATOMIC_RELAXED);
     raise(team.round);
   } else {
-    wait_change(team.round, seen);
+    b.turns += wait_change(team.round, seen);
   }
   track_departure(b.track);
 }
