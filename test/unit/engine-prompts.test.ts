@@ -7,30 +7,39 @@ import { fakeReply } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
 
 const { abortAfter, fake, readyEngine } = await fakeEngines();
+/** Prompts have kernels of their own there, which make logits, or do not. */
+const [withLogits, without] = [3, 5];
 const ready = (settings: Partial<EngineSettings> = {}) =>
-  readyEngine({ device: 3, context: 700, ...settings });
+  readyEngine({ device: withLogits, context: 700, ...settings });
 const ids = (count: number) => Array.from({ length: count }, (_, i) => (i * 7) % 256);
 
 describe('a prompt with kernels of its own', () => {
   it.each([
-    [4, 1],
-    [5, 2],
-    [9, 3],
-    [12, 3],
-    [13, 2],
-    [64, 2],
-    [65, 2],
-    [66, 2],
-    [69, 3],
-    [129, 3],
-    [200, 5],
+    [4, 1, 1],
+    [5, 2, 2],
+    [9, 3, 3],
+    [12, 1, 3],
+    [13, 1, 2],
+    [64, 1, 2],
+    [65, 2, 2],
+    [66, 2, 2],
+    [69, 3, 3],
+    [76, 2, 4],
+    [129, 3, 3],
+    [200, 5, 5],
   ])(
-    'of %i tokens goes in with %i requests, its last token through a pass that samples',
-    async (count, requests) => {
-      const engine = await ready();
-      const { ids: made } = await read(engine.generate(ids(count), { maxTokens: 1 }));
-      expect(made).toEqual(fakeReply(ids(count), 1));
-      expect(fake.work().requests).toBe(requests);
+    'of %i tokens goes in with %i requests, or %i where its last token needs a pass for its logits',
+    async (count, requests, more) => {
+      for (const [device, expected] of [
+        [withLogits, requests],
+        [without, more],
+      ] as const) {
+        const engine = await ready({ device });
+        const before = fake.work().requests;
+        const { ids: made } = await read(engine.generate(ids(count), { maxTokens: 1 }));
+        expect(made).toEqual(fakeReply(ids(count), 1));
+        expect(fake.work().requests - before).toBe(expected);
+      }
     },
   );
 
@@ -48,12 +57,15 @@ describe('a prompt with kernels of its own', () => {
   });
 
   it('is scored in requests of many tokens, with logits of each', async () => {
-    const [many, few] = [await ready(), await readyEngine({ device: 1, context: 700 })];
+    const few = await ready({ device: 1 });
     const all = ids(150);
-    for (const first of [0, 70, 149]) {
-      many.reset(0);
-      few.reset(0);
-      expect(await many.score(all, first)).toEqual(await few.score(all, first));
+    for (const device of [withLogits, without]) {
+      const many = await ready({ device });
+      for (const first of [0, 70, 149]) {
+        many.reset(0);
+        few.reset(0);
+        expect(await many.score(all, first)).toEqual(await few.score(all, first));
+      }
     }
   });
 });

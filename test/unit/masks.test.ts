@@ -27,6 +27,7 @@ describe.each([
   ['on a device', 1],
   ['on a device of many steps', 2],
   ['on a device that takes prompts of many tokens', 3],
+  ['on a device that takes prompts of many tokens, without their logits', 5],
 ])('masks over a backend %s', (_, device) => {
   const prompt = Array.from({ length: 9 }, (_, i) => i);
 

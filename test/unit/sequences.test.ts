@@ -42,6 +42,7 @@ describe.each([
   ['on a device', 1],
   ['on a device whose passes have one sequence', 2],
   ['on a device that takes prompts of many tokens', 3],
+  ['on a device that takes prompts of many tokens, without their logits', 5],
   ['on a device whose passes have rows, or many steps', 4],
 ])('sequences over a backend %s', (_, device) => {
   const ready = (sequences = 4) => readyEngine({ device, sequences, context: 300 });

@@ -22,7 +22,7 @@
 #include "model.h"
 
 constexpr int kManySteps = 64;      // of a request to devices 2 and 4
-constexpr int kPromptTokens = 64;   // of a request to device 3
+constexpr int kPromptTokens = 64;   // of a request to devices 3 and 5
 
 // Tokens below kOrdinary are sampled; feeding one of these makes its pass misbehave.
 constexpr int kOrdinary = 256;
@@ -299,9 +299,9 @@ int backend_mask(Backend* b, int32_t slot, const uint32_t* words, int32_t vocab,
   return kStatusOk;
 }
 
-int32_t backend_prompt_tokens(Backend* b) { return b->options.device == 3 ? kPromptTokens : 0; }
+int32_t backend_prompt_tokens(Backend* b) { return b->options.device == 3 || b->options.device == 5 ? kPromptTokens : 0; }
 int32_t backend_prompt_least(Backend*) { return 3 * kPassTokens; }
-bool backend_prompt_logits(Backend*) { return true; }
+bool backend_prompt_logits(Backend* b) { return b->options.device != 5; }
 
 int32_t backend_steps(Backend* b) { return b->options.device == 2 || b->options.device == 4 ? kManySteps : 1; }
 
@@ -361,7 +361,7 @@ void backend_stop(Backend* b) {
 int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   if (int status = misuse(b, error)) return status;
   const bool steps_fit = pass.steps == 1 || (pass.steps > 1 && pass.steps <= backend_steps(b) && pass.count == 1 && pass.sample);
-  const bool is_prompt = pass.count <= backend_prompt_tokens(b) && !pass.sample;
+  const bool is_prompt = pass.count <= backend_prompt_tokens(b) && (backend_prompt_logits(b) || (!pass.sample && pass.first_logits == pass.count));
   const bool check_fits = !pass.check || (pass.count > 1 && pass.count <= backend_check_tokens_at(b, pass.position) && pass.sample && pass.first_logits == 0 &&
                                           pass.steps == 1 && pass.ids != nullptr);
   const auto is_place = [&](int32_t slot, int32_t position) {
