@@ -3,7 +3,7 @@ import type { ModelDims } from '../codegen/model/dims.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Quality } from '../lab/quality.ts';
 import { engineScorer } from '../lab/truth.ts';
-import type { BuiltKernel } from '../load.ts';
+import { type BuiltKernel, roundingsOf } from '../load.ts';
 import { longestCase } from '../runtime/longest-case.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needGolden, needModel, type Program } from './flags.ts';
@@ -145,7 +145,7 @@ async function withEngine(
     progress: (share: number | null, detail: string) => void,
   ) => Promise<Quality[]>,
 ): Promise<Quality[]> {
-  const { dims, manifest } = built;
+  const { dims } = built;
   const context = flags.context ?? Math.min(dims.maxPositions, Math.max(longest, 256));
   if (longest > context) {
     throw new OnelaunchError('usage', `a sequence has ${longest} tokens, the context holds ${context}`, {
@@ -157,7 +157,7 @@ async function withEngine(
   const shown = ui.progress('measuring');
   try {
     const isRounded = roundedOf(dims).length > 0;
-    const common = { dims, dtype: dims.dtype, extraRoundings: manifest.roundings, isRounded };
+    const common = { dims, dtype: dims.dtype, extraRoundings: roundingsOf(built), isRounded };
     return await work(engineScorer(engine, ui.io.signal), common, (share, detail) => {
       ui.io.signal.throwIfAborted();
       shown.update(share, detail);

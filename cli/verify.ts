@@ -1,7 +1,7 @@
 // gen verify: the library's logits and tokens against a golden file, or against the unfused reference.
 import type { ReferenceNumbers } from '../lab/reference-golden.ts';
 import { contextFor, engineScorer, storedGolden } from '../lab/truth.ts';
-import type { BuiltKernel } from '../load.ts';
+import { type BuiltKernel, roundingsOf } from '../load.ts';
 import type { Golden } from '../runtime/golden.ts';
 import type { VerifyResult } from '../runtime/verify.ts';
 import { exitCode } from './errors.ts';
@@ -89,7 +89,7 @@ export async function verifyWithProgress(
     const result = await verify(scorer, golden, {
       dims,
       dtype: dims.dtype,
-      extraRoundings: built.manifest.roundings,
+      extraRoundings: roundingsOf(built),
     });
     progress.end(`verified ${golden.cases.length} cases in ${seconds(performance.now() - started)}`);
     return { ...result, device: opened.device };

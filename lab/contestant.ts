@@ -1,6 +1,6 @@
 // A variant with an open engine: built, loaded, verified.
 import { OnelaunchError } from '../errors.ts';
-import { type BuiltKernel, openEngine } from '../load.ts';
+import { openEngine, roundingsOf } from '../load.ts';
 import type { CheckedModel } from '../preflight.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { Golden } from '../runtime/golden.ts';
@@ -45,8 +45,8 @@ export function problemOf(error: unknown): string {
 export interface Contestant {
   readonly candidate: Candidate;
   readonly engine: Engine;
-  /** See Manifest. */
-  readonly roundings: BuiltKernel['manifest']['roundings'];
+  /** See `roundingsOf`. */
+  readonly roundings: ReturnType<typeof roundingsOf>;
 }
 
 /** Opens the library of a variant with its weights. The caller closes the engine. */
@@ -55,7 +55,7 @@ export async function openVariant(candidate: Candidate, input: EngineInput): Pro
   const built = await buildPlan(candidate.plan, checked, { signal, before: true });
   const random = randomWeights ? { randomWeights: { seed: 0 } } : {};
   const { engine } = await openEngine(built, { context, threads, device, signal, ...random });
-  return { candidate, engine, roundings: built.manifest.roundings };
+  return { candidate, engine, roundings: roundingsOf(built) };
 }
 
 /** Compares an engine with the golden logits, and says what came of it. */

@@ -25,8 +25,8 @@ export interface ToleranceInput {
   /** Mean likelihoods compared: how many, the fewest distinct ids that one of them predicts, their printed digits. */
   readonly nll?: { readonly cases: number; readonly targets: number; readonly decimals: number | null };
   /** Roundings of activations to dtype besides those of K and V, in each layer and once: an engine that feeds matrix units of
-   *  that format states them. */
-  readonly extraRoundings?: { readonly perLayer: number; readonly once: number };
+   *  that format states them. Bits of inputs of rows in blocks, where they are not 16. */
+  readonly extraRoundings?: { readonly perLayer: number; readonly once: number; readonly inputBits?: 8 };
 }
 
 interface ToleranceTerm {
@@ -54,9 +54,9 @@ const roundoff = { bf16: 2 ** -8, fp16: 2 ** -11, fp32: 2 ** -24 };
  *  Gaussian numbers the largest is expected at sqrt(2 ln 2D) of that root: half a step is sqrt(2 ln 2D) / 254. */
 const rowRoundoff = { int8: (headDim: number) => Math.sqrt(2 * Math.log(2 * headDim)) / 254 };
 
-/** Largest relative error of 32 inputs that share a scale, rounded to 16 bits, as norms: each is off by half a step at most, 2^-16 of the largest,
+/** Largest relative error of 32 inputs that share a scale, as norms, by their bits: each is off by half a step at most, 2^-16 of the largest or the 254th part,
  *  which is no more than the norm of them all. */
-const blockInput = 2 ** -16 * Math.sqrt(32);
+const blockInput = { 16: 2 ** -16 * Math.sqrt(32), 8: Math.sqrt(32) / 254 };
 
 /** Chance that a right engine fails a whole verification. A choice, not a measurement. */
 const falseAlarm = 1e-6;
@@ -74,7 +74,7 @@ const falseAlarm = 1e-6;
  *  more than unit variance and that a gated product carries the errors of both its factors. Where the reference rounds K and V, too,
  *  its own sums let some of them fall to the other side: two roundings differ by a step / sqrt(6) as standard deviation, which is less than half a step.
  *
- *  Inputs of blocks. A CPU multiplies rows in blocks by inputs of 16 bits (templates/cpu/lib/blocks.h): four products of a layer and the
+ *  Inputs of blocks. A CPU multiplies rows in blocks by inputs of 16 bits, or 8 (templates/cpu/lib/blocks.h, bytes.h): four products of a layer and the
  *  head, whose errors add in squares like those of stored values. Engines that round them otherwise state that as extraRoundings.
  *
  *  Sums. n terms of random sign added in float32 wander to a relative error of u32 sqrt(n), in any order of addition (Higham
@@ -93,7 +93,10 @@ const falseAlarm = 1e-6;
  *  shared by all rows that predict it; different ids have independent head rows, so the mean over m distinct ones has sqrt(2 / m) sigma. */
 export function tolerance(input: ToleranceInput): Tolerance {
   const { layers, hidden, ffn, qHeads, headDim } = input.dims;
-  const extra = input.extraRoundings ?? { perLayer: 0, once: 0 };
+  const extra: NonNullable<ToleranceInput['extraRoundings']> = input.extraRoundings ?? {
+    perLayer: 0,
+    once: 0,
+  };
   const u = roundoff[input.dtype];
   const { cache } = input.dims;
   const uStored = cache === undefined ? u : rowRoundoff[cache](headDim);
@@ -102,7 +105,8 @@ export function tolerance(input: ToleranceInput): Tolerance {
   const stored = uStored * Math.sqrt(2 * layers) * input.logitRms;
   const rounded = u * Math.sqrt(extra.perLayer * layers + extra.once) * input.logitRms;
   const summed = roundoff.fp32 * Math.sqrt(2 * sums) * input.logitRms;
-  const blocks = input.dims.weights ? blockInput * Math.sqrt(4 * layers + 1) * input.logitRms : 0;
+  const inputBits = extra.inputBits ?? 16;
+  const blocks = input.dims.weights ? blockInput[inputBits] * Math.sqrt(4 * layers + 1) * input.logitRms : 0;
   const sigma = Math.hypot(stored, rounded, blocks, summed);
   const sigmas = Math.sqrt(2 * Math.log(input.counted / falseAlarm));
   const printed = halfUnit(input.decimals);
@@ -119,7 +123,7 @@ export function tolerance(input: ToleranceInput): Tolerance {
     terms: [
       { name: `K and V stored in ${cache ?? input.dtype}`, value: stored },
       { name: `other roundings to ${input.dtype}`, value: rounded },
-      ...(blocks > 0 ? [{ name: 'inputs of blocks in 16 bits', value: blocks }] : []),
+      ...(blocks > 0 ? [{ name: `inputs of blocks in ${inputBits} bits`, value: blocks }] : []),
       { name: 'float32 sums', value: summed },
       { name: 'sigma, their root of squares', value: sigma },
       { name: `sigmas for ${input.counted} logits`, value: sigmas },

@@ -46,7 +46,7 @@ type Fit = typeof fit;
 /**
  * All blocks store, all blocks meet, all blocks load; weights are read by the warps of the block that needs them.
  * All but `prefetch`, `prefetchBy`, `blocks`, `warps` and `barrier` is about passes of one token: several go through the tensor cores, loaded
- * 128 bits at once from memory into registers, inputs in shared memory. A CPU has none of this but `tokens`.
+ * 128 bits at once from memory into registers, inputs in shared memory. A CPU has none of this but `inputBits` and `tokens`.
  */
 export interface BarriersScheme extends PassOptions {
   readonly kind: 'barriers';
@@ -100,6 +100,14 @@ export interface BarriersScheme extends PassOptions {
    *     each row: sum += w h[global]                                                       global
    */
   readonly inputs: 'shared' | 'global';
+  /**
+   * Bits in which a CPU multiplies the inputs of rows in blocks of int8 or int4: whole numbers, 32 of them to a scale. 8 takes half the instructions for
+   * int4, none less for int8 on AVX2, and is off by up to a 254th of the largest of the 32, where 16 is by a 65,534th: that adds a twentieth to the KL that
+   * int4 weights lose, and doubles that of int8 (qwen3-tiny); `gen quality` shows it.
+   *     x = q[32] * scale; sum += scale * w.scale * (w.q[0..1] q[0..1] + w.q[2..3] q[2..3] + ...)      16
+   *     x = q[32] * scale; sum += scale * w.scale * (w.q[0..3] q[0..3] + w.q[4..7] q[4..7] + ...)      8
+   */
+  readonly inputBits: 8 | 16;
 }
 
 /** Blocks that share a kv head, by the first position from which they do. Never more than the target has blocks for. */
@@ -240,6 +248,7 @@ export const barriers = (options: Partial<Omit<BarriersScheme, 'kind'>> = {}): B
   producers: 0,
   barrier: 'atomic',
   inputs: 'shared',
+  inputBits: 16,
   tokens: 'many',
   ...options,
   kind: 'barriers',

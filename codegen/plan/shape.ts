@@ -50,6 +50,7 @@ export const schemeOptions: Readonly<Record<Scheme['kind'], Options>> = {
     producers: whole(0, 4),
     barrier: oneOf('atomic', 'grid.sync'),
     inputs: oneOf('shared', 'global'),
+    inputBits: oneOf(8, 16),
     tokens,
   },
   stream: {

@@ -60,6 +60,8 @@ export const bytesOf = ({ dims, cachedBytes }: Pick<CommonSchedule, 'dims' | 'ca
 export interface Roundings {
   readonly perLayer: number;
   readonly once: number;
+  /** Of inputs of rows in blocks, where they are not 16. */
+  readonly inputBits?: 8;
 }
 
 /** More of them in a layer of a GPU whose cache has codes: a key and a value before they become codes, and what the codes stand for. */

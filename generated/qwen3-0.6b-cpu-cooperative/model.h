@@ -9,6 +9,7 @@
 #include "lib/types.h"
 #include "slots.h"
 
+constexpr int kInputBits = 16;  // of inputs of rows in blocks
 constexpr int kLayers = 28;
 constexpr int kHidden = 1024;  // width of the residual stream
 constexpr int kFfn = 3072;  // width of the feed-forward part

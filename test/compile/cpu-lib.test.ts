@@ -84,12 +84,13 @@ for (const { isa, needs, weights } of checked) {
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
     });
 
-    it('multiplies rows in blocks as loops in double do', async () => {
-      const checks = await checksOf(`blocks-${isa}`, join(here, 'cpu-blocks.cpp'), [
+    it.each([16, 8])('multiplies rows in blocks as loops in double do, inputs in %i bits', async (bits) => {
+      const checks = await checksOf(`blocks-${isa}-${bits}`, join(here, 'cpu-blocks.cpp'), [
         '-O1',
+        `-DINPUT_BITS=${bits}`,
         ...flagsOf(needs),
       ]);
-      expect(checks.length).toBe(18);
+      expect(checks.length).toBe(bits === 8 ? 16 : 22);
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
     });
 

@@ -14,3 +14,6 @@ export const bulk = plan('bulk', streamed.stages, stream({ copy: 'bulk' }));
 export const fewBlocks = plan('few-blocks', streamed.stages, stream({ blocks: 4 }));
 export const polls = plan('polls', streamed.stages, stream({ pollCycles: { o_prj: 300 } as never }));
 export const emptySlices = plan('empty-slices', stages, barriers({ warps: 32, loadBits: 64 }));
+
+/** Of a model whose matrices are not in blocks. */
+export const bytesOfNumbers = plan('bytes', stages, barriers({ inputBits: 8 }));

@@ -11,10 +11,14 @@ using Matrix = int8_block;
 using Cache = bf16;
 constexpr int kPassTokens = 64, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 0.25f;
+constexpr int kInputBits = INPUT_BITS;
 #include "lib/lib.h"
 #include "cpu-bench.h"
 
 using Floats = std::vector<float>;
+
+/** The largest q of an input. */
+constexpr float kMostInput = kInputBits == 8 ? kLargestByte : kLargestInput;
 
 /** Scales of both signs, some of them subnormal in fp16; every q that there is. */
 template <class W> std::vector<W> random_blocks(int64_t count) {
@@ -58,7 +62,7 @@ template <class W, int K, int Parts> void check_matmul(const char* name) {
     Floats half_step(static_cast<size_t>(tokens) * padded(K) / 32, 0);
     for (size_t i = 0; kWhole<W> && i < src.size(); ++i) {
       float& step = half_step[i / K * padded(K) / 32 + i % K / 32];
-      step = std::max(step, std::fabs(src[i]) / kLargestInput / 2);
+      step = std::max(step, std::fabs(src[i]) / kMostInput / 2);
     }
     int calls = 0;
     matmul<K, Parts>(b, w.data(), {5, rows}, tokens, [&](int row, int token, const float(&y)[Parts]) {
@@ -124,6 +128,54 @@ template <class W> void check_special(const char* name) {
   check.that(std::fabs(product(1e-42f, 0)) < 1e-30f);
 }
 
+void set_number(int8_block& block, int i, int q) { block.q[i] = static_cast<int8_t>(q); }
+void set_number(int4_block& block, int i, int q) {
+  const int shift = i / 16 * 4;
+  block.q[i % 16] = static_cast<uint8_t>((block.q[i % 16] & ~(15 << shift)) | (q + 8) << shift);
+}
+
+/** Each input alone is off by half a step at most. */
+template <class W> void check_nearest(const char* name) {
+  Bench bench;
+  Block& b = bench.block;
+  Check check(name);
+  W w[32];
+  for (int row = 0; row < 32; ++row) {
+    round_to(&w[row].scale, 1);
+    for (int i = 0; i < 32; ++i) set_number(w[row], i, i == row);
+  }
+  float src[32], most = 0;
+  for (float& x : src) most = std::max(most, std::fabs(x = random_float()));
+  gather_input<32, W>(b, src, 1);
+  const double step = most / kMostInput;
+  matmul<32, 1>(b, w, {0, 32}, 1, [&](int row, int, const float(&y)[1]) { check.near(y[0], src[row], step / 2 + sum_error(4) * most); });
+}
+
+/** Sums of the largest numbers are exact: the largest q of an input makes its scale one. */
+template <class W> void check_extremes(const char* name) {
+  Bench bench;
+  Block& b = bench.block;
+  Check check(name);
+  constexpr int tokens = 9, rows = 19;
+  std::vector<W> w(rows);
+  for (int row = 0; row < rows; ++row) {
+    round_to(&w[row].scale, 1);
+    for (auto& q : w[row].q) {
+      const uint8_t ends[] = {0x80, 0x7f, 0x0f, 0xf0, 0xff, 0x00};
+      const uint8_t byte = ends[row < 6 ? row : static_cast<int>((random_float() + 1) * 3) % 6];
+      std::memcpy(&q, &byte, 1);
+    }
+  }
+  Floats src(tokens * 32);
+  for (int i = 0; i < tokens * 32; ++i) src[i] = i < 32 ? kMostInput : i < 64 ? -kMostInput : random_float() < 0 ? -kMostInput : kMostInput;
+  gather_input<32, W>(b, src.data(), tokens);
+  matmul<32, 1>(b, w.data(), {0, rows}, tokens, [&](int row, int token, const float(&y)[1]) {
+    double want = 0;
+    for (int k = 0; k < 32; ++k) want += number(w[row], k) * static_cast<double>(src[token * 32 + k]);
+    check.equal(y[0], static_cast<float>(want));
+  });
+}
+
 template <class W, int K> void check_embed(const char* name) {
   Bench bench;
   Check check(name);
@@ -137,13 +189,20 @@ template <class W, int K> void check_embed(const char* name) {
   }
 }
 
-template <class W> void check_format(const char* name) {
+template <class W> void check_all(const char* name) {
   check_matmul<W, 32, 1>(name);
   check_matmul<W, 100, 2>(name);
   check_matmul<W, 2080, 1>(name);
   check_alone<W, 608>(name);
   check_special<W>(name);
+  if constexpr (kWhole<W>) check_nearest<W>(name);
+  if constexpr (kWhole<W>) check_extremes<W>(name);
   check_embed<W, 70>(name);
+}
+
+/** Inputs in 8 bits are of whole numbers alone. */
+template <class W> void check_format(const char* name) {
+  if constexpr (kInputBits == 16 || kWhole<W>) check_all<W>(name);
 }
 
 int main() {

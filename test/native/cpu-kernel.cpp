@@ -6,6 +6,7 @@ using Matrix = bf16;
 using Cache = bf16;
 constexpr int kPassTokens = 8, kVocab = 100, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 1;
+constexpr int kInputBits = 16;
 struct Pass {
   int tokens, position, first_logits, context;
   const float* x;

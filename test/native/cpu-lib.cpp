@@ -12,6 +12,7 @@ using Matrix = WEIGHT;
 using Cache = WEIGHT;
 constexpr int kPassTokens = 64, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 0.25f;
+constexpr int kInputBits = 16;
 #include "lib/lib.h"
 #include "cpu-bench.h"
 

@@ -12,6 +12,7 @@ using Matrix = bf16;
 using Cache = bf16;
 constexpr int kPassTokens = 1, kVocab = 1000, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
 constexpr float kAttnScale = 1;
+constexpr int kInputBits = 16;
 #include "lib/lib.h"
 
 using Floats = std::vector<float>;

@@ -11,7 +11,7 @@ import type { Target } from '../../codegen/schedule/target.ts';
 import { libraryScratch } from '../../codegen/schemes/barriers/library-scratch.ts';
 import { lowerBarriers, sharedBytes } from '../../codegen/schemes/barriers/lower.ts';
 import { simulate } from '../../codegen/schemes/barriers/simulate.ts';
-import { tuningOf } from '../../codegen/schemes/barriers/tuning.ts';
+import { tuningLines, tuningOf } from '../../codegen/schemes/barriers/tuning.ts';
 import { uncoveredBarriers } from '../../codegen/schemes/barriers/uncovered.ts';
 import { lowerStream } from '../../codegen/schemes/stream/lower.ts';
 import { models } from '../../configs/models.ts';
@@ -49,6 +49,8 @@ const ofBarriers: Readonly<Record<string, Tuning>> = {
   inputs: { inputs: 'global' },
   tokens: { tokens: 4 },
 };
+/** Of a CPU alone. */
+const ofCpu: Readonly<Record<string, Tuning>> = { inputBits: { inputBits: 8 } };
 const ofStream: Readonly<Record<string, Tuning>> = {
   slots: { slots: 6 },
   slotBytes: { slotBytes: 8192 },
@@ -63,11 +65,12 @@ const ofStream: Readonly<Record<string, Tuning>> = {
 };
 
 describe.each([
-  ['barriers', unfused, ofBarriers],
-  ['stream', stream, ofStream],
-] as const)('each option of %s', (kind, plan, values) => {
+  ['barriers', unfused, ofBarriers, ofCpu],
+  ['stream', stream, ofStream, {}],
+] as const)('each option of %s', (kind, plan, values, others) => {
   test('has another value here', () => {
-    expect(Object.keys(values)).toEqual(Object.keys(schemeOptions[kind]));
+    const names = Object.keys({ ...values, ...others });
+    expect(names.sort()).toEqual(Object.keys(schemeOptions[kind]).sort());
   });
 
   test('changes what is printed for a GPU, each in its own way', async () => {
@@ -92,6 +95,23 @@ test('a CPU prints the same whatever the options of the machine, and says which 
     expect(optionsWithoutEffect(plan, cpu).sort()).toEqual(Object.keys(options).sort());
     expect(optionsWithoutEffect(plan, targetOf('h100'))).toEqual([]);
   }
+});
+
+test('inputs of 8 bits are another kernel of a CPU, which says so, and allow for their rounding', async () => {
+  const dims = { ...micro, weights: { layers: 'int4', embedding: 'int8', head: 'int8' } as const };
+  const target = targetOf('cpu');
+  const bytes = unfused.with('bytes', {}, { inputBits: 8 });
+  const [usual, made] = await Promise.all(
+    [unfused, bytes].map((plan) => generate({ dims, plan: plan.with('same', {}), target })),
+  );
+  const constant = (kernel: typeof made) => /kInputBits = (\d+)/.exec(kernel!.sources['model.h']!)?.[1];
+  expect([constant(usual), constant(made)]).toEqual(['16', '8']);
+  expect(optionsWithoutEffect(bytes, target)).toEqual([]);
+  expect(usual!.schedule.roundings).toEqual({ perLayer: 0, once: 0 });
+  expect(made!.schedule.roundings).toEqual({ perLayer: 0, once: 0, inputBits: 8 });
+  const told = (plan: FusionPlan) => tuningLines({ tuning: tuningOf(plan, target), target });
+  expect(told(bytes)).toEqual(['options   inputs of blocks in 8 bits']);
+  expect(told(unfused)).toEqual([]);
 });
 
 test('a launch has no more blocks than the target, and splits of attention follow', () => {
@@ -147,6 +167,26 @@ describe('is refused:', () => {
         Legal here: buffers: 2; or producers: 0."
     `);
     expect(message(illegal.noBuffers, 'cpu')).toContain('error: producers-without-buffers');
+  });
+  test('inputs of 8 bits for rows that are not in blocks of whole numbers', () => {
+    const told = (weights: ModelDims['weights'], target = 'cpu') =>
+      formatIssues(
+        checkPlan(
+          decoderGraph({ ...qwen, ...(weights && { weights }) }),
+          illegal.bytesOfNumbers,
+          targetOf(target),
+        ),
+      );
+    expect(told(undefined)).toMatchInlineSnapshot(`
+      "machine.ts:19:75: error: bytes-without-blocks
+        19 | export const bytesOfNumbers = plan('bytes', stages, barriers({ inputBits: 8 }));
+           |                                                                           ^
+        matrices of qwen3-0.6b are bf16, and inputs are rounded to 8 bits for rows in blocks of int8 or int4 alone.
+        Legal here: inputBits: 16."
+    `);
+    expect(told(undefined, 'h100')).toContain('error: bytes-without-blocks');
+    expect(told({ layers: 'int4', embedding: 'fp8', head: 'fp8' })).toContain('are fp8, and inputs');
+    expect(told({ layers: 'int4', qkv: 'int8', embedding: 'int8', head: 'int8' })).toBe('');
   });
   test('half a warp', () => {
     expect(message(illegal.halfAWarp)).toMatchInlineSnapshot(`

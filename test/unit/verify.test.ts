@@ -321,6 +321,10 @@ describe('the tolerance', () => {
     const halfStep = 2 ** -16 * Math.sqrt(32);
     expect(term('inputs of blocks', inBlocks)).toBeCloseTo(halfStep * Math.sqrt(4 * 2 + 1) * 2, 12);
     expect(tolerance(input).terms.map(({ name }) => name)).not.toContain('inputs of blocks in 16 bits');
+    // The largest of 32 is 127 steps, and each is off by half a one.
+    const extraRoundings = { perLayer: 0, once: 0, inputBits: 8 as const };
+    const inBytes = (Math.sqrt(32) / 127 / 2) * Math.sqrt(4 * 2 + 1) * 2;
+    expect(term('inputs of blocks in 8 bits', { ...inBlocks, extraRoundings })).toBeCloseTo(inBytes, 12);
   });
 
   test('more logits need more sigmas, printed digits add half a unit', () => {

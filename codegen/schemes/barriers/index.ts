@@ -9,6 +9,7 @@ import { atBarriers } from './form.ts';
 import { lowerBarriers } from './lower.ts';
 import {
   blocksAtBarriers,
+  bytesWithoutBlocks,
   partOfAWarp,
   producersWithoutBuffers,
   scalesAtBarriers,
@@ -36,6 +37,7 @@ export const barriersScheme: Scheme<BarrierSchedule> = {
   rules: [
     blocksAtBarriers,
     scalesAtBarriers,
+    bytesWithoutBlocks,
     producersWithoutBuffers,
     partOfAWarp,
     warpsWithoutColumns,

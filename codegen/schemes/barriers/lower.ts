@@ -75,7 +75,7 @@ export function lowerBarriers(
     slots: slotsOf(dims, packing),
     hazards,
     syncs: [...grid, ...placeBlockSyncs(built, hazards, grid)],
-    roundings: none,
+    roundings: tuning.inputBits === 8 ? { ...none, inputBits: 8 } : none,
     pairRoundings: passTokens > 1 ? pairRoundings(graph, target) : none,
   };
 }

@@ -6,10 +6,10 @@ import { padded } from '../../model/packing.ts';
 import type { BarrierSchedule } from './schedule.ts';
 import { ringBytes } from './tuning.ts';
 
-/** None where a block has one thread. */
 export function machineConstants(schedule: BarrierSchedule): ConstantView[] {
   const { tuning } = schedule;
-  if (tuning.warps === 1) return [];
+  if (tuning.warps === 1)
+    return [constantOf('int')('kInputBits', tuning.inputBits, 'of inputs of rows in blocks')];
   const [int, bool] = [constantOf('int'), constantOf('bool')];
   return [
     int('kThreads', 32 * tuning.warps, 'of a block'),

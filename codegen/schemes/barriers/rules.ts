@@ -63,6 +63,22 @@ export function blocksAtBarriers({ graph, plan, target }: Context): Finding[] {
   return [{ rule: 'blocks-at-barriers', ...atPlan(plan, 'scheme', 'barriers'), why, edits }];
 }
 
+/** Inputs in 8 bits: integer sums alone take them, so that another matrix would be multiplied by what nobody asked for. */
+export function bytesWithoutBlocks(context: Context): Finding[] {
+  const { graph, plan } = context;
+  const { scheme } = plan;
+  if (scheme.kind !== 'barriers' || scheme.inputBits !== 8) return [];
+  const { dims } = graph;
+  const formats = dims.weights
+    ? [dims.weights.layers, dims.weights.qkv ?? dims.weights.layers, dims.weights.head]
+    : [dims.dtype];
+  const other = formats.find((format) => format !== 'int8' && format !== 'int4');
+  if (other === undefined) return [];
+  const why = `matrices of ${dims.name} are ${other}, and inputs are rounded to 8 bits for rows in blocks of int8 or int4 alone`;
+  const edits = [ofBarriers(context, { inputBits: 16 })];
+  return [{ rule: 'bytes-without-blocks', ...atPlan(plan, 'value', 'inputBits'), why, edits }];
+}
+
 /** A KV cache whose numbers share scales. */
 export function scalesAtBarriers({ graph, plan, target }: Context): Finding[] {
   const { name, cache, dtype } = graph.dims;

@@ -9,7 +9,8 @@ type MachineOption =
   | 'loadsInFlight'
   | 'buffers'
   | 'barrier'
-  | 'inputs';
+  | 'inputs'
+  | 'inputBits';
 
 /** The options of a kernel with nothing left to `fit`. */
 export interface Tuning extends Pick<BarriersScheme, MachineOption> {
@@ -29,10 +30,10 @@ export const mostTokensOf = (plan: Planned, target: Target): number => {
   return isTuned(target) ? Math.min(mostTokens, tuningOf(plan, target).warps) : mostTokens;
 };
 
-/** Blocks of one thread on a CPU have nothing to tune. */
+/** Blocks of one thread on a CPU have nothing to tune but their inputs. */
 const isTuned = (target: Target): boolean => platformOf(target).warps > 1;
 
-/** The options as a target takes them: a CPU, and a plan of another scheme, have those of `barriers()`. */
+/** The options as a target takes them: a CPU, but for `inputBits`, and a plan of another scheme, have those of `barriers()`. */
 export function tuningOf({ scheme }: Planned, target: Target): Tuning {
   const tuned = isTuned(target) && scheme.kind === 'barriers';
   const { prefetch, prefetchBy, blocks, loadBits, loadsInFlight, buffers, producers, barrier, inputs } = tuned
@@ -41,6 +42,7 @@ export function tuningOf({ scheme }: Planned, target: Target): Tuning {
   const warps = tuned && scheme.warps !== fit ? scheme.warps : platformOf(target).warps;
   return {
     ...{ prefetch, prefetchBy, loadBits, loadsInFlight, buffers, barrier, inputs },
+    inputBits: scheme.kind === 'barriers' ? scheme.inputBits : barriers().inputBits,
     mostBlocks: blocks === fit ? null : Math.min(blocks, target.sms),
     warps,
     producerWarps: (producers * warps) / 8,
@@ -60,7 +62,7 @@ export const prefetchText = ({ prefetch, prefetchBy }: Tuning): string =>
 
 /** What differs from `barriers()`, in a few words each. */
 export function tuningFacts(tuning: Tuning, target: Target): string[] {
-  if (!isTuned(target)) return [];
+  if (!isTuned(target)) return tuning.inputBits === 8 ? ['inputs of blocks in 8 bits'] : [];
   const usual = tuningOf({ scheme: barriers() }, target);
   const { mostBlocks, warps, producerWarps, loadBits, loadsInFlight, buffers, barrier, inputs } = tuning;
   const copied = producerWarps > 0 ? `by ${producerWarps} warps` : 'by the warps that use them';
@@ -75,7 +77,7 @@ export function tuningFacts(tuning: Tuning, target: Target): string[] {
   ];
 }
 
-/** What was chosen, for `gen explain`; a CPU chooses nothing. */
+/** What was chosen, for `gen explain`; a CPU chooses nothing, and has its options alone. */
 export function tuningLines({
   tuning,
   target,
@@ -83,7 +85,7 @@ export function tuningLines({
   readonly tuning: Tuning;
   readonly target: Target;
 }): string[] {
-  if (!isTuned(target)) return [];
+  if (!isTuned(target)) return tuningFacts(tuning, target).map((fact) => `options   ${fact}`);
   const { prefetch, prefetchBy, mostBlocks, warps, loadBits, loadsInFlight } = tuning;
   const blocks = mostBlocks ?? target.sms;
   const asks =
@@ -107,6 +109,7 @@ export function tuningLines({
 /** Options that a plan sets and a target does not have. */
 export function optionsWithoutEffect({ scheme }: Planned, target: Target): string[] {
   if (isTuned(target) || scheme.kind !== 'barriers') return [];
-  const usual: Readonly<Record<string, unknown>> = { ...barriers(), tokens: scheme.tokens };
+  const { tokens, inputBits } = scheme;
+  const usual: Readonly<Record<string, unknown>> = { ...barriers(), tokens, inputBits };
   return Object.entries(scheme).flatMap(([key, value]) => (value === usual[key] ? [] : [key]));
 }

@@ -1,9 +1,9 @@
-// Products of rows in blocks of whole numbers with inputs in 16 bits, 32 of them to a scale as in the rows: sums of integers are exact, and scaled block by block.
+// Products of rows in blocks of whole numbers with inputs in 16 bits (bytes.h: in 8), 32 of them to a scale as in the rows: sums of integers are exact, and scaled block by block.
 //
 // kLanes rows are multiplied together, a lane for each. Of a word, four numbers of a row as they lie, the instruction takes those two apart: an input of
 // 32 is stored in that order. A (row, token) adds its blocks one after the other, be it with how many others: its bits are the same in every pass.
 #pragma once
-#include "lib/input.h"
+#include "lib/bytes.h"
 
 /** Up to kFewTokens read rows as they lie, kRowTokens at a time: the second time from the L1 cache. More read kPanels panels, kPanelTokens at a time.
  *  One Zen 3 core, int4, K = 1024, rows in the cache, 8 and 16 tokens: 104 and 102 GFlop/s as they lie, 102 and 114 of panels; from memory
@@ -145,12 +145,7 @@ constexpr int kBlockTile = 96;
  *  and out for whole panels. */
 template <class W>
 NOINLINE void dot_blocks(const W* rows, int row_count, W* rest, const InputBlock* input, int tokens, int blocks, float* out, int out_stride) {
-  // kLanes rows from one on; where there are fewer, their copy, with anything behind it.
-  const auto lanes = [&](int from) -> const W* {
-    if (from + kLanes <= row_count) return rows + (int64_t)from * blocks;
-    if (from < row_count) memcpy((void*)rest, rows + (int64_t)from * blocks, (int64_t)(row_count - from) * blocks * sizeof(W));
-    return rest;
-  };
+  const auto lanes = [&](int from) { return rows_from(rows, row_count, rest, from, blocks); };
   if (tokens <= kFewTokens) {
     for (int row = 0; row < row_count; row += kLanes) dot_rows_all<kRowTokens>(lanes(row), input, 0, tokens, blocks, out + row, out_stride);
     return;
@@ -167,9 +162,9 @@ NOINLINE void dot_blocks(const W* rows, int row_count, W* rest, const InputBlock
   }
 }
 
-/** epilogue(row, token, y) as matmul's, of rows of Blocks blocks; the input is InputBlock [Blocks][tokens]. */
+/** epilogue(row, token, y) as matmul's, of rows of Blocks blocks; the input is BlockInput [Blocks][tokens]. */
 template <int Blocks, int Parts, class W, class Epilogue>
-DEVICE void matmul_blocks(const InputBlock* input, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
+DEVICE void matmul_blocks(const BlockInput* input, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
   constexpr int tile = Parts < kBlockTile ? kBlockTile / Parts : 1;
   constexpr int width = (tile * Parts + kPanels * kLanes - 1) / (kPanels * kLanes) * kPanels * kLanes;
   float sums[kPassTokens * width];

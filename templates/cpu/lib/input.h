@@ -3,7 +3,7 @@
 // One token is padded(K) floats, zeros from K on, step by step as Exact stores them; where tokens are computed one by one, they lie behind each other.
 // Several tokens are stored as Shared does, and interleaved in groups of kTokenGroup, vector by vector; the last group has those left over:
 //   step 0: its vector (or first vector) of tokens 0 1 2 3 ..., its second of tokens 0 1 2 3 ...; step 1: ...
-// For rows in blocks of whole numbers it is InputBlock [padded(K) / 32][tokens], however many tokens.
+// For rows in blocks of whole numbers it is BlockInput [padded(K) / 32][tokens], however many tokens.
 #pragma once
 #include "lib/norm.h"
 #include "lib/step.h"
@@ -56,15 +56,22 @@ constexpr float kLargestInput = 32767;
 /** Vectors of a block. */
 constexpr int kBlockParts = 32 / kLanes;
 
+DEVICE float largest_of(const Vec (&x)[kBlockParts]) {
+  Vec most = {};
+  for (const Vec& part : x) most = max_of((Vec)((VecInt)part & 0x7fffffff), most);
+  return max_lane(most);
+}
+/** 0; NaN where one of them is no finite number. */
+DEVICE float nothing_of(const Vec (&x)[kBlockParts]) {
+  Vec none = {};
+  for (const Vec& part : x) none += part - part;
+  return sum(none);
+}
+
 /** block := 32 inputs, rounded to the nearest q; its scale is NaN where one of them is no finite number. Where all are below 2^-112, or zero,
  *  q is anything, and the scale as small, or zero. */
 DEVICE void write_block(InputBlock* block, const Vec (&x)[kBlockParts]) {
-  Vec most = {}, none = {};
-  for (const Vec& part : x) {
-    most = max_of((Vec)((VecInt)part & 0x7fffffff), most);
-    none += part - part;
-  }
-  const float largest = max_lane(most);
+  const float largest = largest_of(x);
   const Vec inverse = splat(kLargestInput / largest);
   VecInt sum = {};
   for (int i = 0; i < kBlockParts; i += 2) {
@@ -74,13 +81,55 @@ DEVICE void write_block(InputBlock* block, const Vec (&x)[kBlockParts]) {
     memcpy(block->pairs + i / 2 * kLanes, &pairs, sizeof pairs);
     sum = add_products(pairs, VecInt{} + 0x10001, sum);
   }
-  block->scale = largest / kLargestInput + ::sum(none);
+  block->scale = largest / kLargestInput + nothing_of(x);
   block->offset = 0;
   for (int lane = 0; lane < kLanes; ++lane) block->offset -= kOffset * sum[lane];
 }
 
-/** Writes one token's blocks of InputBlock [padded(K) / 32][tokens]; at and one as write_steps has them. */
-template <int K, class At, class One> DEVICE void write_blocks(InputBlock* to, int tokens, At&& at, One&& one) {
+/** 32 inputs q * scale, in 8 bits. */
+struct InputBytes {
+  int32_t words[8];  // q of columns 4i to 4i + 3
+  float scale;
+  int32_t offset;  // -kOffset times the sum of q, in the parts of a word that add_bytes has
+};
+
+/** The largest q of them. */
+constexpr float kLargestByte = 127;
+
+/** The same in 8 bits. */
+DEVICE void write_block(InputBytes* block, const Vec (&x)[kBlockParts]) {
+  const float largest = largest_of(x);
+  const Vec inverse = splat(kLargestByte / largest);
+  int8_t q[32];
+  for (int i = 0; i < kBlockParts; ++i) {
+    const VecInt rounded = (VecInt)(x[i] * inverse + splat(0x1.8p23f));
+    for (int lane = 0; lane < kLanes; ++lane) q[i * kLanes + lane] = (int8_t)rounded[lane];
+  }
+  memcpy(block->words, q, sizeof q);
+  ByteSums sums = {};
+  for (int i = 0; i < 8; i += kLanes) {
+    VecInt words = {};
+    memcpy(&words, block->words + i, 4 * smaller(kLanes, 8));
+    sums = add_bytes(VecInt{} + kOffset * 0x01010101, words, sums);
+  }
+  constexpr int parts = sizeof(int32_t) / sizeof(ByteSum);
+  ByteSum offset[parts] = {};
+  for (int i = 0; i < kLanes * parts; ++i) offset[i % parts] -= sums[i];
+  memcpy(&block->offset, offset, sizeof offset);
+  block->scale = largest / kLargestByte + nothing_of(x);
+}
+
+template <int Bits> struct InputOfBits {
+  using Type = InputBlock;
+};
+template <> struct InputOfBits<8> {
+  using Type = InputBytes;
+};
+/** Of rows in blocks of whole numbers. */
+using BlockInput = InputOfBits<kInputBits>::Type;
+
+/** Writes one token's blocks of BlockInput [padded(K) / 32][tokens]; at and one as write_steps has them. */
+template <int K, class At, class One> DEVICE void write_blocks(BlockInput* to, int tokens, At&& at, One&& one) {
   for (int first = 0; first < padded(K); first += 32, to += tokens) {
     Vec x[kBlockParts];
     if (first + 32 <= K) {
@@ -99,7 +148,7 @@ template <class W, int K, class At, class One>
 DEVICE void write_input(Block& b, int tokens, int token, At&& at, One&& one) {
   using Number = typename MultipliedAs<W>::Type;
   if constexpr (kWhole<W>) {
-    write_blocks<K>((InputBlock*)b.scratch + token, tokens, at, one);
+    write_blocks<K>((BlockInput*)b.scratch + token, tokens, at, one);
   } else if (one_by_one(b, tokens)) {
     write_steps<Exact<Number>, K>(b.scratch + (int64_t)token * padded(K), 1, 0, at, one);
   } else {

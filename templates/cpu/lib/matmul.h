@@ -156,7 +156,7 @@ DEVICE void matmul_numbers(Block& b, const W* w, Range rows, int tokens, Epilogu
 /** epilogue(row, token, y) for every row in rows and token in [0, tokens): y[p] = dot(row (row * Parts + p) of w, input of token). */
 template <int K, int Parts, class W, class Epilogue>
 DEVICE void matmul(Block& b, const W* w, Range rows, int tokens, Epilogue&& epilogue) {
-  if constexpr (kWhole<W>) matmul_blocks<padded(K) / 32, Parts>((const InputBlock*)b.scratch, w, rows, tokens, epilogue);
+  if constexpr (kWhole<W>) matmul_blocks<padded(K) / 32, Parts>((const BlockInput*)b.scratch, w, rows, tokens, epilogue);
   else matmul_numbers<padded(K), Parts>(b, w, rows, tokens, epilogue);
 }
 

@@ -17,6 +17,16 @@ DEVICE VecInt add_products(VecInt a, VecInt b, VecInt c) {
   __asm__("" : "+x"(sum));
   return sum;
 }
+typedef VecShort ByteSums;
+typedef int16_t ByteSum;
+/** c + a0 b0 + a1 b1 of each pair of bytes, a without a sign. The order of sums is kept, as above. */
+DEVICE ByteSums add_bytes(VecInt a, VecInt b, ByteSums c) {
+  ByteSums sum = c + (VecShort)_mm256_maddubs_epi16((__m256i)a, (__m256i)b);
+  __asm__("" : "+x"(sum));
+  return sum;
+}
+/** The sums of each word. */
+DEVICE VecInt widened(ByteSums sums) { return (VecInt)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
 DEVICE Vec to_floats(VecInt x) { return _mm256_cvtepi32_ps((__m256i)x); }
 DEVICE Vec even(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
 DEVICE Vec odd(Vec a, Vec b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }

@@ -25,6 +25,23 @@ DEVICE VecInt add_products(VecInt a, VecInt b, VecInt c) {
   return sum;
 #endif
 }
+#if defined(__AVX512VNNI__)
+typedef VecInt ByteSums;
+typedef int32_t ByteSum;
+/** c + a0 b0 + ... + a3 b3 of each four bytes, a without a sign. */
+DEVICE ByteSums add_bytes(VecInt a, VecInt b, ByteSums c) { return (VecInt)_mm512_dpbusd_epi32((__m512i)c, (__m512i)a, (__m512i)b); }
+DEVICE VecInt widened(ByteSums sums) { return sums; }
+#else
+typedef VecShort ByteSums;
+typedef int16_t ByteSum;
+/** As in simd_avx2.h. */
+DEVICE ByteSums add_bytes(VecInt a, VecInt b, ByteSums c) {
+  ByteSums sum = c + (VecShort)_mm512_maddubs_epi16((__m512i)a, (__m512i)b);
+  __asm__("" : "+v"(sum));
+  return sum;
+}
+DEVICE VecInt widened(ByteSums sums) { return (VecInt)_mm512_madd_epi16((__m512i)sums, _mm512_set1_epi16(1)); }
+#endif
 DEVICE Vec to_floats(VecInt x) { return _mm512_cvtepi32_ps((__m512i)x); }
 DEVICE Vec even(Vec a, Vec b) {
   return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);

@@ -21,6 +21,15 @@ DEVICE VecInt add_products(VecInt a, VecInt b, VecInt c) {
   return c + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
 #endif
 }
+typedef VecShort ByteSums;
+typedef int16_t ByteSum;
+/** c + a0 b0 + a1 b1 of each pair of bytes, a without a sign. */
+DEVICE ByteSums add_bytes(VecInt a, VecInt b, ByteSums c) {
+  const VecShort x = (VecShort)b;
+  return c + (VecShort)(a & 0xff00ff) * (x << 8 >> 8) + (VecShort)((VecInt)a >> 8 & 0xff00ff) * (x >> 8);
+}
+/** The sums of each word. */
+DEVICE VecInt widened(ByteSums sums) { return ((VecInt)sums << 16 >> 16) + ((VecInt)sums >> 16); }
 DEVICE Vec to_floats(VecInt x) { return __builtin_convertvector(x, Vec); }
 DEVICE Vec even(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
 DEVICE Vec odd(Vec a, Vec b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7); }
