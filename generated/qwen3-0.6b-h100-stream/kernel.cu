@@ -224,6 +224,9 @@ __global__ void __launch_bounds__(kThreads + kProducerThreads, 1) decode(const _
   }
 }
 
+// Leaves to `sample` the best of the logits that a prompt has left, by each block of its share.
+__global__ void __launch_bounds__(kThreads) find_bests(const __grid_constant__ LaunchArgs pass) { find_bests_of_logits(pass); }
+
 // Samples after a pass of several tokens: one block, or one a row.
 __global__ void __launch_bounds__(kThreads) sample(const __grid_constant__ LaunchArgs pass) { sample_logits(pass); }
 
