@@ -67,15 +67,6 @@ export interface BuiltKernel {
   readonly notes?: readonly string[];
 }
 
-/** What its engine rounds, for `tolerance`. */
-export const roundingsOf = ({
-  kernel,
-  manifest,
-}: Pick<BuiltKernel, 'kernel' | 'manifest'>): BuiltKernel['kernel']['schedule']['roundings'] => {
-  const { inputBits } = kernel.schedule.roundings;
-  return { ...manifest.roundings, ...(inputBits ? { inputBits } : {}) };
-};
-
 /** An engine with its weights. */
 export interface OpenEngine {
   readonly engine: Engine;

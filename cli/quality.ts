@@ -2,8 +2,9 @@
 import type { ModelDims } from '../codegen/model/dims.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Quality } from '../lab/quality.ts';
+import { roundingsOf } from '../lab/roundings.ts';
 import { engineScorer } from '../lab/truth.ts';
-import { type BuiltKernel, roundingsOf } from '../load.ts';
+import type { BuiltKernel } from '../load.ts';
 import { longestCase } from '../runtime/longest-case.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needGolden, needModel, type Program } from './flags.ts';

@@ -1,7 +1,8 @@
 // gen verify: the library's logits and tokens against a golden file, or against the unfused reference.
 import type { ReferenceNumbers } from '../lab/reference-golden.ts';
+import { roundingsOf } from '../lab/roundings.ts';
 import { contextFor, engineScorer, storedGolden } from '../lab/truth.ts';
-import { type BuiltKernel, roundingsOf } from '../load.ts';
+import type { BuiltKernel } from '../load.ts';
 import type { Golden } from '../runtime/golden.ts';
 import type { VerifyResult } from '../runtime/verify.ts';
 import { exitCode } from './errors.ts';

@@ -1,6 +1,6 @@
 // A variant with an open engine: built, loaded, verified.
 import { OnelaunchError } from '../errors.ts';
-import { openEngine, roundingsOf } from '../load.ts';
+import { openEngine } from '../load.ts';
 import type { CheckedModel } from '../preflight.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { Golden } from '../runtime/golden.ts';
@@ -8,6 +8,7 @@ import { verify } from '../runtime/verify.ts';
 import { buildPlan } from './build-plan.ts';
 import type { Candidate } from './enumerate.ts';
 import type { BuiltRecord, VerifiedRecord } from './journal-records.ts';
+import { roundingsOf } from './roundings.ts';
 import { engineScorer } from './truth.ts';
 
 export interface EngineInput {

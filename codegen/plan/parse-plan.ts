@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
 import { nowhere, type Site } from './call-site.ts';
 import { PlanError } from './issue.ts';
-import { type FusionPlan, type PlanData, planOf } from './plan.ts';
+import { barriers, type FusionPlan, type PlanData, planOf, type Scheme, stream, tiles } from './plan.ts';
 import { schemeOptions, shapeIssues } from './shape.ts';
 
 const site: z.ZodType<Site> = z.object({ file: z.string(), line: z.number(), column: z.number() });
@@ -19,8 +19,15 @@ const planSchema = z.looseObject({
   at: site,
 });
 
+const usual: Readonly<Record<Scheme['kind'], Scheme>> = {
+  barriers: barriers(),
+  stream: stream(),
+  tiles: tiles(),
+};
+
 /**
  * A plan of the right shape, from the default export of `file`. Ops are checked by `checkPlan`, where each has its place.
+ * An option of the scheme that it was written without, as in a journal from before there was one, is as where nobody asks for it.
  * A stage whose line is not known, since a loader kept no source map, gets line 0 of the file: messages then find it by its name.
  * @throws PlanError for options that there are not, OnelaunchError of kind usage that names the first wrong field of what is no plan.
  */
@@ -34,18 +41,19 @@ export function parsePlan(value: unknown, file = ''): FusionPlan {
     throw new OnelaunchError('usage', text, { hint });
   }
   const { functions = {} } = value as Partial<FusionPlan>;
-  const plan = planOf(withFile(parsed.data as unknown as PlanData, file), functions);
+  const plan = planOf(completed(parsed.data as unknown as PlanData, file), functions);
   const issues = shapeIssues(plan);
   if (issues.length > 0) throw new PlanError(issues);
   return plan;
 }
 
-function withFile(plan: PlanData, file: string): PlanData {
+function completed(plan: PlanData, file: string): PlanData {
   const known = (at: Site): Site => (at.file === '' ? { ...nowhere, file } : at);
   const stages = plan.stages.map((stage) => ({ ...stage, at: known(stage.at) }));
   const path = relative(process.cwd(), file);
   const shown = path.startsWith('..') ? path : `./${path}`;
-  return { ...plan, stages, file: file === '' ? plan.file : shown, at: known(plan.at) };
+  const scheme = { ...usual[plan.scheme.kind], ...plan.scheme } as Scheme;
+  return { ...plan, stages, scheme, file: file === '' ? plan.file : shown, at: known(plan.at) };
 }
 
 function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {

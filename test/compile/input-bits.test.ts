@@ -4,8 +4,9 @@ import { describe, expect, test } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { resolvePlan } from '../../configs/resolve.ts';
 import { referenceGolden } from '../../lab/reference-golden.ts';
+import { roundingsOf } from '../../lab/roundings.ts';
 import { engineScorer } from '../../lab/truth.ts';
-import { buildKernel, openEngine, roundingsOf } from '../../load.ts';
+import { buildKernel, openEngine } from '../../load.ts';
 import { verify } from '../../runtime/verify.ts';
 import { thorough } from '../support/thorough.ts';
 

@@ -460,7 +460,7 @@ const refusals: Readonly<Record<string, string>> = {
   'a negative first position of splits': `splits of stream() is [{'splits':4,'from':-1}]; It takes: 'fit', byContext({ splits: position }) of 1 to 16 splits`,
   'no splits': `splits of stream() is []; It takes: 'fit', byContext({ splits: position }) of 1 to 16 splits`,
   'splits as a number': `splits of stream() is 4; It takes: 'fit', byContext({ splits: position }) of 1 to 16 splits`,
-  'an option that does not exist': `barriers() has no option 'threads'; It has: 'prefetch', 'prefetchBy', 'blocks', 'warps', 'loadBits', 'loadsInFlight', 'buffers', 'producers', 'barrier', 'inputs', 'tokens'`,
+  'an option that does not exist': `barriers() has no option 'threads'; It has: 'prefetch', 'prefetchBy', 'blocks', 'warps', 'loadBits', 'loadsInFlight', 'buffers', 'producers', 'barrier', 'inputs', 'inputBits', 'tokens'`,
   'a negative prefetch': 'prefetch of barriers() is -1; It takes: a whole number from 0 to 8',
   'tokens as a word': `tokens of barriers() is 'few'; It takes: 'many', a whole number`,
   'a dealing that does not exist': `over of stage 'embed' is 'columns'; It takes: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,

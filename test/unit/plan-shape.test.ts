@@ -55,7 +55,7 @@ describe('an option that there is not:', () => {
         7 | const flagged = barriers({ handoff: 'epoch' } as never);
           |                            ^^^^^^^
         barriers() has no option 'handoff': it is one of stream().
-        It has: 'prefetch', 'prefetchBy', 'blocks', 'warps', 'loadBits', 'loadsInFlight', 'buffers', 'producers', 'barrier', 'inputs', 'tokens'."
+        It has: 'prefetch', 'prefetchBy', 'blocks', 'warps', 'loadBits', 'loadsInFlight', 'buffers', 'producers', 'barrier', 'inputs', 'inputBits', 'tokens'."
     `);
   });
   test('of a stream', () => {

@@ -120,7 +120,7 @@ describe('gen explain', () => {
     expect(out).toMatch(/ grid barriers a launch$/m);
     const [passes, why] = out.trimEnd().split('\n').slice(-2);
     expect(passes).toBe(
-      'a prompt of 2,100 tokens: 1 launch of 2,048 tokens (tiles of 128), 1 launch of 51 tokens (tiles of 64), 1 pass of 1 token',
+      'a prompt of 2,100 tokens: 1 launch of 2,048 tokens (tiles of 128), 1 launch of 52 tokens (tiles of 64)',
     );
     expect(why).toMatch(
       /^predicted [\d.]+ ms, through passes alone [\d.]+ ms; launches from \d+ tokens on, where they are predicted quicker/,
@@ -142,10 +142,7 @@ describe('gen explain', () => {
       promptPlan: { plan: 'prefill', launchTokens: 2048, per: 'launch' },
       prompt: {
         tokens: 70,
-        passes: [
-          { tokens: 69, tile: 64 },
-          { tokens: 1, tile: null },
-        ],
+        passes: [{ tokens: 70, tile: 64 }],
       },
     });
   });

@@ -62,7 +62,8 @@ describe('a chat', () => {
       usage: null,
     });
     expect(chunks.at(-1)).toMatchObject({ choices: [{ delta: {}, finish_reason: 'stop' }], usage: null });
-    expect(chunks.length).toBeGreaterThan(4);
+    // The first text at once, and what follows: in one event if it comes within 2 ms.
+    expect(chunks.length).toBeGreaterThan(3);
     expect(chunks.map(({ choices }) => choices[0]!.delta.content ?? '').join('')).toBe(text);
     expect(new Set(chunks.map((chunk) => JSON.stringify({ ...chunk, choices: [] }))).size).toBe(1);
   });
