@@ -9,7 +9,14 @@ import { decoderGraph, type OpName } from '../../codegen/model/graph.ts';
 import { checkPlan, isLegal } from '../../codegen/plan/check.ts';
 import { formatIssues, PlanError } from '../../codegen/plan/issue.ts';
 import { parsePlan } from '../../codegen/plan/parse-plan.ts';
-import { byContext, type FusionPlan, into, plan, stage } from '../../codegen/plan/plan.ts';
+import {
+  byContext,
+  type FusionPlan,
+  into,
+  plan,
+  stage,
+  stream as streamScheme,
+} from '../../codegen/plan/plan.ts';
 import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import stream from '../../configs/plans/stream.ts';
@@ -402,12 +409,16 @@ describe('a plan from a file', () => {
     expect(varied.stages).toHaveLength(unfused.stages.length - 1);
   });
 
+  test('a scheme written before an option was there has it as where nobody asks', () => {
+    expect(parsePlan({ ...made, scheme: { kind: 'stream' } }).scheme).toEqual(streamScheme());
+  });
+
   test.each([
     ['nothing', undefined],
     ['a function', () => unfused],
     ['a scheme that does not exist', atBarriers({ kind: 'ring' })],
     ['a plan without a scheme', { ...made, scheme: undefined }],
-    ['a stream that lacks an option', { ...made, scheme: { kind: 'stream' } }],
+    ['a stream that lacks an option', streamed({ slots: undefined })],
     ['a stream with an option of barriers', streamed({ prefetch: 1 })],
     ['a ring of too few slots', streamed({ slots: 3 })],
     ['a ring of too many slots', streamed({ slots: 65 })],
