@@ -36,6 +36,11 @@ cudaError_t kernel_pack(const char*, const char* staged, char* to, int layer, cu
   return cudaSuccess;
 }
 
+cudaError_t kernel_choose(const Pass&, cudaStream_t) {
+  kernel().wrong = "a choice behind a prompt, which has no kernels of its own here";
+  return cudaSuccess;
+}
+
 static bool ends_behind(const Pass& pass, int token) {
   for (int i = 0; i < pass.stop_count; ++i) {
     if (pass.stop_ids[i] == token) return true;
