@@ -79,8 +79,12 @@ export const manifestSchema = z.strictObject({
   passTokens: count,
   /** Most tokens of a launch of the plan of prompts; 0 without one. */
   promptTokens: z.int().nonnegative(),
-  /** Roundings of activations to the weights' type, besides those of K and V: in each layer, and once. */
-  roundings: z.strictObject({ perLayer: z.int().nonnegative(), once: z.int().nonnegative() }),
+  /** Roundings of activations to the weights' type, besides those of K and V: in each layer, and once. Bits of inputs of rows in blocks, if not 16. */
+  roundings: z.strictObject({
+    perLayer: z.int().nonnegative(),
+    once: z.int().nonnegative(),
+    inputBits: z.literal(8).optional(),
+  }),
   /** File name of the shared library, beside the manifest. */
   library: z.string(),
   /** Size and SHA-256 of the library: a damaged one must not be opened. */

@@ -2,7 +2,6 @@
 import type { ModelDims } from '../codegen/model/dims.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Quality } from '../lab/quality.ts';
-import { roundingsOf } from '../lab/roundings.ts';
 import { engineScorer } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
 import { longestCase } from '../runtime/longest-case.ts';
@@ -146,7 +145,7 @@ async function withEngine(
     progress: (share: number | null, detail: string) => void,
   ) => Promise<Quality[]>,
 ): Promise<Quality[]> {
-  const { dims } = built;
+  const { dims, manifest } = built;
   const context = flags.context ?? Math.min(dims.maxPositions, Math.max(longest, 256));
   if (longest > context) {
     throw new OnelaunchError('usage', `a sequence has ${longest} tokens, the context holds ${context}`, {
@@ -158,7 +157,7 @@ async function withEngine(
   const shown = ui.progress('measuring');
   try {
     const isRounded = roundedOf(dims).length > 0;
-    const common = { dims, dtype: dims.dtype, extraRoundings: roundingsOf(built), isRounded };
+    const common = { dims, dtype: dims.dtype, extraRoundings: manifest.roundings, isRounded };
     return await work(engineScorer(engine, ui.io.signal), common, (share, detail) => {
       ui.io.signal.throwIfAborted();
       shown.update(share, detail);

@@ -1,6 +1,5 @@
 // gen verify: the library's logits and tokens against a golden file, or against the unfused reference.
 import type { ReferenceNumbers } from '../lab/reference-golden.ts';
-import { roundingsOf } from '../lab/roundings.ts';
 import { contextFor, engineScorer, storedGolden } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Golden } from '../runtime/golden.ts';
@@ -90,7 +89,7 @@ export async function verifyWithProgress(
     const result = await verify(scorer, golden, {
       dims,
       dtype: dims.dtype,
-      extraRoundings: roundingsOf(built),
+      extraRoundings: built.manifest.roundings,
     });
     progress.end(`verified ${golden.cases.length} cases in ${seconds(performance.now() - started)}`);
     return { ...result, device: opened.device };

@@ -67,13 +67,12 @@ function quickerFrom(decoding: Schedule, tiles: TilesSchedule): number {
   };
   let least = decoding.passTokens + 1;
   for (let tokens = least; tokens <= most && tokens < least + searched; tokens++) {
-    const prompt = tiles.makesLogits ? tokens : tokens + 1;
+    const prompt = leastWithLaunch({ least: tokens, makesLogits: tiles.makesLogits });
     const full = Math.floor((prompt - 1) / decoding.passTokens);
     const at = full * decoding.passTokens;
     const passes = fullPasses(full) + estimate(decoding, at, prompt - at).micros!;
-    const launch = tiles.makesLogits
-      ? estimate(tiles, 0, tokens, true).micros!
-      : estimate(tiles, 0, tokens).micros! + estimate(decoding, tokens, 1).micros!;
+    const behind = prompt > tokens ? estimate(decoding, tokens, 1).micros! : 0;
+    const launch = estimate(tiles, 0, tokens, true).micros! + behind;
     if (passes <= launch) least = tokens + 1;
   }
   return Math.min(least, most);

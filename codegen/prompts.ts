@@ -12,8 +12,8 @@ export interface PromptPass {
 
 /** Tokens of the next pass of those that are left. Where launches make no logits, the last one is left to a pass. */
 export function tokensOfPass(left: number, passTokens: number, launches: Launches | null): number {
-  if (launches === null || !isLaunch(left, launches)) return Math.min(left, passTokens);
-  return Math.min(launchable(left, launches), launches.most);
+  if (!isLaunch(left, launches)) return Math.min(left, passTokens);
+  return Math.min(launches.makesLogits ? left : left - 1, launches.most);
 }
 
 /** The fewest and the most tokens of a launch. */
@@ -24,13 +24,13 @@ export interface Launches {
   readonly makesLogits: boolean;
 }
 
-const launchable = (left: number, { makesLogits }: Launches): number => (makesLogits ? left : left - 1);
-
-const isLaunch = (left: number, launches: Launches): boolean => launchable(left, launches) >= launches.least;
-
 /** The fewest tokens of a prompt that has a launch. */
-export const leastWithLaunch = ({ least, makesLogits }: Launches): number =>
+export const leastWithLaunch = ({ least, makesLogits }: Omit<Launches, 'most'>): number =>
   makesLogits ? least : least + 1;
+
+function isLaunch(left: number, launches: Launches | null): launches is Launches {
+  return launches !== null && left >= leastWithLaunch(launches);
+}
 
 type Kernels = Pick<Kernel, 'schedule' | 'prompts'>;
 
@@ -53,10 +53,9 @@ export function passesOf(
   const passes: PromptPass[] = [];
   for (let left = tokens; left > 0; left -= passes.at(-1)!.tokens) {
     const count = tokensOfPass(left, passTokens, launches);
-    const tile =
-      launches !== null && isLaunch(left, launches)
-        ? tilesOf(kernel)!.kernels.find(({ most }) => most >= count)!.tokens
-        : null;
+    const tile = isLaunch(left, launches)
+      ? tilesOf(kernel)!.kernels.find(({ most }) => most >= count)!.tokens
+      : null;
     passes.push({ tokens: count, tile });
   }
   return passes;

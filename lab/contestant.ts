@@ -1,6 +1,6 @@
 // A variant with an open engine: built, loaded, verified.
 import { OnelaunchError } from '../errors.ts';
-import { openEngine } from '../load.ts';
+import { type BuiltKernel, openEngine } from '../load.ts';
 import type { CheckedModel } from '../preflight.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { Golden } from '../runtime/golden.ts';
@@ -8,7 +8,6 @@ import { verify } from '../runtime/verify.ts';
 import { buildPlan } from './build-plan.ts';
 import type { Candidate } from './enumerate.ts';
 import type { BuiltRecord, VerifiedRecord } from './journal-records.ts';
-import { roundingsOf } from './roundings.ts';
 import { engineScorer } from './truth.ts';
 
 export interface EngineInput {
@@ -46,8 +45,8 @@ export function problemOf(error: unknown): string {
 export interface Contestant {
   readonly candidate: Candidate;
   readonly engine: Engine;
-  /** See `roundingsOf`. */
-  readonly roundings: ReturnType<typeof roundingsOf>;
+  /** See Manifest. */
+  readonly roundings: BuiltKernel['manifest']['roundings'];
 }
 
 /** Opens the library of a variant with its weights. The caller closes the engine. */
@@ -56,7 +55,7 @@ export async function openVariant(candidate: Candidate, input: EngineInput): Pro
   const built = await buildPlan(candidate.plan, checked, { signal, before: true });
   const random = randomWeights ? { randomWeights: { seed: 0 } } : {};
   const { engine } = await openEngine(built, { context, threads, device, signal, ...random });
-  return { candidate, engine, roundings: roundingsOf(built) };
+  return { candidate, engine, roundings: built.manifest.roundings };
 }
 
 /** Compares an engine with the golden logits, and says what came of it. */

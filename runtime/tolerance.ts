@@ -26,7 +26,11 @@ export interface ToleranceInput {
   readonly nll?: { readonly cases: number; readonly targets: number; readonly decimals: number | null };
   /** Roundings of activations to dtype besides those of K and V, in each layer and once: an engine that feeds matrix units of
    *  that format states them. Bits of inputs of rows in blocks, where they are not 16. */
-  readonly extraRoundings?: { readonly perLayer: number; readonly once: number; readonly inputBits?: 8 };
+  readonly extraRoundings?: {
+    readonly perLayer: number;
+    readonly once: number;
+    readonly inputBits?: 8 | undefined;
+  };
 }
 
 interface ToleranceTerm {
@@ -93,19 +97,15 @@ const falseAlarm = 1e-6;
  *  shared by all rows that predict it; different ids have independent head rows, so the mean over m distinct ones has sqrt(2 / m) sigma. */
 export function tolerance(input: ToleranceInput): Tolerance {
   const { layers, hidden, ffn, qHeads, headDim } = input.dims;
-  const extra: NonNullable<ToleranceInput['extraRoundings']> = input.extraRoundings ?? {
-    perLayer: 0,
-    once: 0,
-  };
+  const { perLayer, once, inputBits = 16 } = { perLayer: 0, once: 0, ...input.extraRoundings };
   const u = roundoff[input.dtype];
   const { cache } = input.dims;
   const uStored = cache === undefined ? u : rowRoundoff[cache](headDim);
   const sums = layers * (5 * hidden + headDim + input.positions + qHeads * headDim + ffn) + 2 * hidden;
 
   const stored = uStored * Math.sqrt(2 * layers) * input.logitRms;
-  const rounded = u * Math.sqrt(extra.perLayer * layers + extra.once) * input.logitRms;
+  const rounded = u * Math.sqrt(perLayer * layers + once) * input.logitRms;
   const summed = roundoff.fp32 * Math.sqrt(2 * sums) * input.logitRms;
-  const inputBits = extra.inputBits ?? 16;
   const blocks = input.dims.weights ? blockInput[inputBits] * Math.sqrt(4 * layers + 1) * input.logitRms : 0;
   const sigma = Math.hypot(stored, rounded, blocks, summed);
   const sigmas = Math.sqrt(2 * Math.log(input.counted / falseAlarm));

@@ -29,7 +29,7 @@ export function described({ name, hash, schedule, prompts }: Kernel, paths: read
     dims,
     passTokens: schedule.passTokens,
     promptTokens: prompts?.schedule.passTokens ?? 0,
-    roundings: { perLayer: most.perLayer + more.perLayer, once: most.once + more.once },
+    roundings: { ...most, perLayer: most.perLayer + more.perLayer, once: most.once + more.once },
     weightBytes: schedule.packing.bytes,
     slots: schedule.slots.map((slot) => ({
       ...slot,
@@ -40,8 +40,9 @@ export function described({ name, hash, schedule, prompts }: Kernel, paths: read
   } as const;
 }
 
-/** A token goes one way or the other. */
+/** A token goes one way or the other; plans of prompts multiply no inputs of blocks on a CPU. */
 const mostRoundings = (schedules: readonly Schedule[]) => ({
+  ...schedules[0]!.roundings,
   perLayer: Math.max(...schedules.map(({ roundings }) => roundings.perLayer)),
   once: Math.max(...schedules.map(({ roundings }) => roundings.once)),
 });

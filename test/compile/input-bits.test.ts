@@ -4,7 +4,6 @@ import { describe, expect, test } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { resolvePlan } from '../../configs/resolve.ts';
 import { referenceGolden } from '../../lab/reference-golden.ts';
-import { roundingsOf } from '../../lab/roundings.ts';
 import { engineScorer } from '../../lab/truth.ts';
 import { buildKernel, openEngine } from '../../load.ts';
 import { verify } from '../../runtime/verify.ts';
@@ -21,7 +20,7 @@ describe.skipIf(!thorough).each(['int4', 'int8'] as const)('%s weights', (weight
     const { dims } = built;
     const golden = await referenceGolden(model, () => {}, { formats: dims.weights });
     const { signal } = new AbortController();
-    const options = { dims, dtype: dims.dtype, extraRoundings: roundingsOf(built) };
+    const options = { dims, dtype: dims.dtype, extraRoundings: built.manifest.roundings };
     const { cases, tolerance } = await verify(engineScorer(engine, signal), golden, options);
     expect(cases.flatMap(({ problems }) => problems)).toEqual([]);
     const { extraRoundings: _all, ...usual } = options;

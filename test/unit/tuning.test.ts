@@ -1,6 +1,7 @@
 // Options of the machine: each changes what is printed for a GPU and nothing for a CPU, and those that cannot be are refused.
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { described } from '../../codegen/build/describe.ts';
 import { generate, type ModelDims, optionsWithoutEffect } from '../../codegen/index.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { checkPlan } from '../../codegen/plan/check.ts';
@@ -109,6 +110,8 @@ test('inputs of 8 bits are another kernel of a CPU, which says so, and allow for
   expect(optionsWithoutEffect(bytes, target)).toEqual([]);
   expect(usual!.schedule.roundings).toEqual({ perLayer: 0, once: 0 });
   expect(made!.schedule.roundings).toEqual({ perLayer: 0, once: 0, inputBits: 8 });
+  expect(described(usual!, []).roundings).toEqual({ perLayer: 0, once: 0 });
+  expect(described(made!, []).roundings).toEqual({ perLayer: 0, once: 0, inputBits: 8 });
   const told = (plan: FusionPlan) => tuningLines({ tuning: tuningOf(plan, target), target });
   expect(told(bytes)).toEqual(['options   inputs of blocks in 8 bits']);
   expect(told(unfused)).toEqual([]);
