@@ -34,6 +34,8 @@ export interface ExchangeSync extends CommonSync {
 export interface CacheSync extends CommonSync {
   readonly scope: 'cache';
   readonly guard: string;
+  /** What they know of then: what was appended in the layer of the pass that the stage is in (0), or in that before it (1). */
+  readonly layersBefore: 0 | 1;
 }
 
 export type Sync = Meeting | ExchangeSync | CacheSync;

@@ -79,26 +79,39 @@ export function placeExchanges(graph: Graph, plan: FusionPlan, hazards: readonly
 
 /**
  * The next pass streams positions that blocks append in this one. Whoever has seen what all blocks publish behind attention knows that all
- * have appended: so they publish there only when what they appended is visible.
+ * have appended: so they publish there only when what they appended is visible. Where the blocks that read this are not all, the others know
+ * in the next layer, and of the last layer in front of the head, from what those publish.
+ * @param passedBy products that blocks without a tile pass by
  */
 export function placeCacheSync(
   stages: readonly StreamStage[],
   exchanges: readonly ExchangeSync[],
+  passedBy: ReadonlySet<OpName>,
 ): CacheSync[] {
   const layer = stages.filter((stage) => stage.part === 'layer');
   const attention = layer.findIndex((stage) => stage.body.kind === 'attend');
-  const publishes = ({ name, body }: StreamStage) =>
-    (body.kind === 'product' || body.kind === 'kept') && exchanges.some((e) => e.after.stage === name);
-  const guard = layer.findIndex((stage, i) => i > attention && publishes(stage));
-  const seen = layer.findIndex((stage, i) => i > guard && stage.body.kind === 'product');
-  if (guard === -1 || seen === -1) return [];
-  return [
-    {
-      scope: 'cache',
-      after: { stage: layer[seen]!.name, phase: -1 },
-      guard: layer[guard]!.name,
-      reason: 'attend of the next pass streams positions that kv_append stores in other blocks',
-      covers: 1,
-    },
-  ];
+  const isOfAll = ({ body }: StreamStage, kinds: readonly string[]) =>
+    kinds.includes(body.kind) && !passedBy.has(body.op);
+  const guard = layer.findIndex(
+    (stage, i) =>
+      i > attention &&
+      isOfAll(stage, ['product', 'kept']) &&
+      exchanges.some((e) => e.after.stage === stage.name),
+  );
+  const next = layer.findIndex((stage, i) => i > guard && stage.body.kind === 'product');
+  if (guard === -1 || next === -1) return [];
+  const sync = (stage: StreamStage, layersBefore: 0 | 1): CacheSync => ({
+    scope: 'cache',
+    after: { stage: stage.name, phase: -1 },
+    guard: layer[guard]!.name,
+    layersBefore,
+    reason: 'attend of the next pass streams positions that kv_append stores in other blocks',
+    covers: 1,
+  });
+  if (isOfAll(layer[next]!, ['product'])) return [sync(layer[next]!, 0)];
+  const later = [...layer, ...stages.filter((stage) => stage.part === 'end')];
+  const [inLayer, inEnd] = (['layer', 'end'] as const).map((part) =>
+    later.find((stage) => stage.part === part && isOfAll(stage, ['product'])),
+  );
+  return [sync(inLayer!, 1), sync(inEnd!, 1)];
 }

@@ -81,6 +81,7 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     at: places.at[op]!,
     stage: stages.find((stage) => stage.ops.includes(op))!.name,
   }));
+  const passedBy = new Set(products.flatMap((product) => (product.passedBy ? [product.op] : [])));
   const packing = packWeights(dims, true);
   return {
     scheme: 'stream',
@@ -107,7 +108,7 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     cachedBytes: positionBytes(dims),
     slots: slotsOf(dims, packing),
     hazards,
-    syncs: [...exchanges, ...placeCacheSync(stages, exchanges), ...placeMeetings(stages)],
+    syncs: [...exchanges, ...placeCacheSync(stages, exchanges, passedBy), ...placeMeetings(stages)],
     roundings: { ...roundings, perLayer: roundings.perLayer + codedRoundings(dims) },
     pairRoundings: { perLayer: 0, once: 0 },
   };

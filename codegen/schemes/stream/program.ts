@@ -26,8 +26,11 @@ function dealt(n: number, share: number, shares: number): Range {
 
 /** What a block has of n rows that are dealt in tiles. */
 function dealtRows(n: number, { tileRows, blocks }: Launch, block: number): Range {
-  const { begin, end } = dealt(Math.ceil(n / tileRows), block, blocks);
-  return { begin: begin * tileRows, end: Math.min(n, end * tileRows) };
+  const tiles = Math.ceil(n / tileRows);
+  const last = block - (blocks - tiles); // of fewer tiles than blocks, which the last ones have
+  const { begin, end } =
+    tiles < blocks ? { begin: Math.max(0, last), end: Math.max(0, last + 1) } : dealt(tiles, block, blocks);
+  return { begin: Math.min(n, begin * tileRows), end: Math.min(n, end * tileRows) };
 }
 
 /** A product takes as many slots as it has tiles: two stand for all, one before its input is there and one behind. */
@@ -73,13 +76,13 @@ class Program {
     this.trace.place = { stage: stage.name, layer, pass, order: this.trace.place.order + 1 };
     const epoch = stage.part === 'end' ? pass : pass * dims.layers + layer;
     this.#body(stage, pass, epoch);
-    const behind = (scope: 'cache' | 'block') =>
-      syncs.some((sync) => sync.scope === scope && sync.after.stage === stage.name);
-    if (behind('cache')) {
+    for (const sync of syncs) {
+      if (sync.after.stage !== stage.name) continue;
+      if (sync.scope === 'block') this.trace.do({ kind: 'meet' });
+      if (sync.scope !== 'cache' || layer < sync.layersBefore) continue;
       this.trace.do({ kind: 'appended' });
-      this.trace.do({ kind: 'progress', epoch });
+      this.trace.do({ kind: 'progress', epoch: pass * dims.layers + layer - sync.layersBefore });
     }
-    if (behind('block')) this.trace.do({ kind: 'meet' });
   }
 
   #body(stage: StreamStage, pass: number, epoch: number): void {
@@ -127,6 +130,8 @@ class Program {
     const { op } = stage.body;
     const { dims } = this.#schedule;
     const rows = dealtRows(rowsOf(op, dims), this.#launch, this.#block);
+    const isPassedBy = this.#schedule.products.some((product) => product.op === op && product.passedBy);
+    if (isPassedBy && rows.begin === rows.end) return;
     this.trace.takeSlots(slotsFor(Math.ceil((rows.end - rows.begin) / this.#launch.tileRows)), () => {
       this.#input(stage, epoch);
       this.#ownWork('store');

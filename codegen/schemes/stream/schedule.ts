@@ -48,6 +48,8 @@ export interface ProductShape {
   /** Cells of one warp in a tile. */
   readonly warpCells: number;
   readonly tileBytes: number;
+  /** Blocks without a tile do not wait for its input, but go on to the next stage. */
+  readonly passedBy: boolean;
 }
 
 /** One product as the stream has it. */

@@ -64,22 +64,28 @@ const withScales = (dims: ModelDims, slotBytes: number): number =>
     }),
   );
 
-/** The most blocks of which each has a tile of every product of a layer, and kv heads find a block each. */
+/** The product of a layer of which every block has a tile: what all publish there tells all how far the others are. */
+const sharedByAll: OpName = 'gate_up';
+
+const tilesIn = (dims: ModelDims, op: OpName): number => Math.ceil(matrixRowsOf(op, dims) / rowTile);
+
+/** The most blocks of which each has a tile of `sharedByAll`, and kv heads find a block each. */
 function mostBlocks(dims: ModelDims, target: Target): number {
-  return Math.max(Math.min(target.sms, ...layerTiles(dims)), Math.min(dims.kvHeads, target.sms));
+  return Math.max(Math.min(target.sms, tilesIn(dims, sharedByAll)), Math.min(dims.kvHeads, target.sms));
 }
 
-const layerTiles = (dims: ModelDims): number[] =>
-  productOps.filter((op) => op !== 'lm_head').map((op) => Math.ceil(matrixRowsOf(op, dims) / rowTile));
+/** Whether blocks without a tile of a product pass it by. Where not even `sharedByAll` has one for each, all wait for what each product reads. */
+const isPassedBy = (dims: ModelDims, op: OpName, blocks: number): boolean =>
+  op !== 'lm_head' && tilesIn(dims, op) < blocks && blocks <= tilesIn(dims, sharedByAll);
 
 /**
  * Those that the plan wants, where the target has room for them; else the fewest blocks among which the busiest has no more tiles of any product of a layer than with all multiprocessors, so that as few as
- * possible poll; every block has a tile of each, and kv heads find a block each.
+ * possible poll; kv heads find a block each.
  */
 export function blocksFor(dims: ModelDims, target: Target, wanted: StreamScheme['blocks']): number {
   if (wanted !== 'fit') return Math.min(wanted, mostBlocks(dims, target));
-  const tiles = layerTiles(dims);
-  const all = Math.min(target.sms, ...tiles);
+  const tiles = productOps.filter((op) => op !== 'lm_head').map((op) => tilesIn(dims, op));
+  const all = Math.min(target.sms, tilesIn(dims, sharedByAll));
   const fewest = Math.max(...tiles.map((n) => Math.ceil(n / Math.ceil(n / all))));
   return Math.max(Math.min(fewest, all), Math.min(dims.kvHeads, target.sms));
 }
@@ -90,7 +96,8 @@ export function shapeOf(dims: ModelDims, op: OpName, blocks: number): ProductSha
   const warpCells = Math.ceil(padded(columns) / cellColumns / streamWarps);
   const mostTiles = Math.ceil(tiles / blocks);
   const tileBytes = warpCells * streamWarps * cellBytes(formatOf(dims, productOf(op).weight));
-  return { op, rows, columns, tiles, mostTiles, warpCells, tileBytes };
+  const passedBy = isPassedBy(dims, op, blocks);
+  return { op, rows, columns, tiles, mostTiles, warpCells, tileBytes, passedBy };
 }
 
 const bytesOf = ({ tiles, tileBytes }: ProductShape): number => tiles * tileBytes;
@@ -153,8 +160,12 @@ function fitCopies(shapes: readonly ProductShape[], slots: number, slotBytes: nu
   return layerBytes(shapes) <= 2 * slots * slotBytes ? 1 : 2;
 }
 
-/** The tiles [first, end) of a product that a block has: numbers of blocks differ by one at most. */
+/**
+ * The tiles [first, end) of a product that a block has: numbers of blocks differ by one at most. Where there are fewer than blocks, the last
+ * blocks have one each: the first ones attend.
+ */
 export function tilesOf({ tiles }: Pick<StreamProduct, 'tiles'>, block: number, blocks: number) {
+  if (tiles < blocks) return { first: Math.max(0, block - (blocks - tiles)), end: Math.max(0, block + 1 - (blocks - tiles)) };
   const dealt = (i: number) => Math.floor(tiles / blocks) * i + Math.floor(((tiles % blocks) * i) / blocks);
   return { first: dealt(block), end: dealt(block + 1) };
 }

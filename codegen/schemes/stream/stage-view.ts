@@ -20,8 +20,9 @@ export const productName = (op: OpName): string =>
     .map((word) => word[0]!.toUpperCase() + word.slice(1))
     .join('');
 
-const cacheSyncOf = (syncs: readonly Sync[]): CacheSync | undefined =>
-  syncs.find((sync) => sync.scope === 'cache');
+/** One, or several with one guard. */
+const cacheSyncs = (syncs: readonly Sync[]): readonly CacheSync[] =>
+  syncs.filter((sync) => sync.scope === 'cache');
 
 /** Rows of kept products in front of those of `op`, as C++: tiles. */
 function keptBefore({ kept }: StreamSchedule, op: OpName): string {
@@ -175,7 +176,7 @@ function epilogueLines(schedule: StreamSchedule, stage: StreamStage): Line[] {
   const { syncs } = schedule;
   const product = stage.body.op;
   const { outputs, interleave, rows } = productOf(product);
-  const cache = cacheSyncOf(syncs);
+  const [cache] = cacheSyncs(syncs);
   const lines: Line[] =
     cache?.guard === stage.name ? [line('wait_appended', { stage: stage.name, reason: cache.reason })] : [];
   const epoch = epochText(stage);
@@ -248,7 +249,6 @@ function tensorsOf({ syncs, stages }: StreamSchedule, { name, body }: StreamStag
 /** The calls of the stages of a part of a pass, and what stands between them. */
 export function callLines(schedule: StreamSchedule, part: StreamStage['part']): Line[] {
   const { syncs } = schedule;
-  const cache = cacheSyncOf(syncs);
   const weights = part === 'layer' ? 'w' : 'model';
   return schedule.stages
     .filter((stage) => stage.part === part)
@@ -258,9 +258,11 @@ export function callLines(schedule: StreamSchedule, part: StreamStage['part']): 
       const call = line(isHead ? 'call_head' : 'call', { name: stage.name, weights });
       return [
         ...(hasFunction(stage) ? [call] : []),
-        ...(cache?.after.stage === stage.name
-          ? [line('call_progress', { stage: stage.name, reason: cache.reason })]
-          : []),
+        ...cacheSyncs(syncs)
+          .filter((sync) => sync.after.stage === stage.name)
+          .map(({ reason, layersBefore }) =>
+            line('call_progress', { stage: stage.name, layers: ['cta.layer + 1', 'cta.layer'][layersBefore], reason }),
+          ),
         ...(meeting ? [line('call_meet', { reason: meeting.reason })] : []),
       ];
     });
@@ -268,7 +270,7 @@ export function callLines(schedule: StreamSchedule, part: StreamStage['part']): 
 
 /** The producer's walk through one layer. */
 export function feedLines({ stages, syncs }: StreamSchedule): Line[] {
-  const cache = cacheSyncOf(syncs);
+  const [cache] = cacheSyncs(syncs);
   return stages
     .filter((stage) => stage.part === 'layer')
     .flatMap((stage): Line[] => {

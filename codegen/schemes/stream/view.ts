@@ -6,7 +6,7 @@ import { cacheFormats, formatType, isBlocks } from '../../model/formats.ts';
 import { matrixRowsText, type OpName, productOf, sizes } from '../../model/ops.ts';
 import { formatOf } from '../../model/weights.ts';
 import { movesRegisters } from '../../schedule/platform.ts';
-import type { StreamSchedule, StreamStage } from './schedule.ts';
+import type { StreamProduct, StreamSchedule, StreamStage } from './schedule.ts';
 import { kvTile, rowTile, samplerFloats, scalesBytes, streamStaticBytes, streamWarps } from './sizes.ts';
 import {
   callLines,
@@ -66,7 +66,7 @@ export function streamView(schedule: StreamSchedule, common: CommonView): Common
       columns: sizes[productOf(p.op).columns].constant,
       rows: matrixRowsText(p.op),
       stage: p.stage,
-      stored: storedText(dims, p.op),
+      stored: storedText(dims, p),
       doc: `${p.tiles} tiles, up to ${p.mostTiles} a block, ${p.warpCells} cells a warp and tile`,
     })),
     exchanges,
@@ -105,10 +105,10 @@ function typesOf({ cache, dtype }: ModelDims) {
   };
 }
 
-/** The last argument of a product whose matrix is not stored as those of layers are. */
-function storedText(dims: ModelDims, op: OpName): string {
+/** The last arguments of a product that blocks pass by, or whose matrix is not stored as those of layers are. */
+function storedText(dims: ModelDims, { op, passedBy }: StreamProduct): string {
   const type = matrixType(dims, productOf(op).weight);
-  return type === 'Matrix' ? '' : `, ${type}`;
+  return passedBy ? `, ${type}, true` : type === 'Matrix' ? '' : `, ${type}`;
 }
 
 /** Cycles into a stage before which its input is not polled. */

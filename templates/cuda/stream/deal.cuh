@@ -4,9 +4,10 @@
 
 /**
  * A product of Rows x K: how its tiles of rows are dealt to blocks, and the columns of a tile to warps. In the stream its tiles lie one
- * behind the other from byte At of a layer on, or of the stream for the head. W is what its matrix is stored as.
+ * behind the other from byte At of a layer on, or of the stream for the head. W is what its matrix is stored as. PassedBy: a block without a tile
+ * goes on to the next stage; otherwise it waits for the input like the others.
  */
-template <int K, int Rows, Stage S, int64_t At, class W = Matrix>
+template <int K, int Rows, Stage S, int64_t At, class W = Matrix, bool PassedBy = false>
 struct Product {
   using Stored = W;
   static constexpr int kColumns = K, kRows = Rows;
@@ -14,7 +15,8 @@ struct Product {
   static constexpr int64_t kAt = At;
   static constexpr int kTiles = divide_up(Rows, kRowTile);
   static constexpr int kMostTiles = divide_up(kTiles, kBlocks);         // tiles of the busiest block
-  static constexpr bool kEven = kTiles % kBlocks == 0;                  // all blocks have as many
+  static constexpr bool kPassedBy = PassedBy;
+  static constexpr bool kEven = kTiles % kBlocks == 0 || PassedBy;      // all blocks that take part have as many
   static constexpr int kWarpCells = divide_up(padded(K) / 32, kWarps);  // cells of a warp in one tile
   static constexpr int kCellBytes = kBytesOfCell<W>;
   static constexpr int kTileBytes = kWarpCells * kWarps * kCellBytes;
@@ -22,9 +24,13 @@ struct Product {
   /** True when every warp has kWarpCells cells of real columns. */
   static constexpr bool kExact = kWarpCells * kWarps * 32 == K;
 
-  BOTH static constexpr int first(int block) { return dealt(kTiles, block, kBlocks); }
+  /** Where there are fewer tiles than blocks, the last blocks have one each: the first ones attend. */
+  BOTH static constexpr int first(int block) {
+    if constexpr (kTiles < kBlocks) return block > kBlocks - kTiles ? block - (kBlocks - kTiles) : 0;
+    return dealt(kTiles, block, kBlocks);
+  }
   BOTH static constexpr int tiles(int block) {
-    if constexpr (kEven) return kMostTiles;
+    if constexpr (kTiles % kBlocks == 0) return kMostTiles;
     return first(block + 1) - first(block);
   }
   /** Where a block's tiles begin. */

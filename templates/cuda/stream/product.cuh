@@ -325,6 +325,7 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
   using Sums = std::conditional_t<Cell<Stored, T>::kScaled, ScaledSums<T>, TileSums<T, kChains>>;
   constexpr int kRounds = divide_up(G::kMeet * kRowTile * T, kThreads);  // outputs of a thread
   const int tiles = P::tiles(cta.index()), first_row = P::first(cta.index()) * kRowTile;
+  if (P::kPassedBy && tiles == 0) return;
   const uint32_t slice = shared_address(cta.s.work.slices[warp()]);
   const int norm_buffer = cta.norm_buffer;
   if constexpr (kNormed) cta.norm_buffer ^= 1;
