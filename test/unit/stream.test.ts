@@ -81,14 +81,14 @@ test('every tile of every product has one block, and no block has two more than 
 test('packing puts every element of every product into one place of one block, and only padding beside them', () => {
   forAll(40, (made) => {
     for (const product of made.products) {
-      const columns = product.warpCells * streamWarps * 32;
+      const columns = product.cells * 32;
       expect(columns).toBeGreaterThanOrEqual(product.columns);
       const seen = new Uint8Array((product.tiles * 8 * columns) / 8);
       for (const block of blocksOf(made)) {
         const { first, end } = tilesOf(product, block, made.blocks);
-        for (let cell = 0; cell < (end - first) * product.warpCells; cell++) {
-          for (let i = 0; i < streamWarps * 32; i++) {
-            const { row, column } = cellOf(product, first, cell, i >> 5, i & 31);
+        for (let cell = 0; cell < (end - first) * product.cells; cell++) {
+          for (let piece = 0; piece < 32; piece++) {
+            const { row, column } = cellOf(product, first, cell, piece);
             seen[(row * columns + column) / 8]!++;
           }
         }
@@ -102,13 +102,16 @@ test('a warp has the same columns of every row, next to each other, and no other
   forAll(100, ({ products }) => {
     for (const product of products) {
       const columnsOf = (warp: number, tile: number) =>
-        Array.from({ length: product.warpCells * 4 }, (_, i) => {
-          const cell = tile * product.warpCells + (i >> 2);
-          return cellOf(product, 0, cell, warp, i & 3).column;
-        });
+        Array.from({ length: product.cells * 4 }, (_, i) =>
+          cellOf(product, 0, tile * product.cells + (i >> 2), i & 3),
+        ).flatMap((piece) => (piece.warp === warp ? [piece.column] : []));
       const warps = Array.from({ length: streamWarps }, (_, warp) => columnsOf(warp, 0));
-      expect(warps.flat()).toEqual(Array.from({ length: warps.flat().length }, (_, i) => 8 * i));
+      expect(warps.flat()).toEqual(Array.from({ length: product.cells * 4 }, (_, i) => 8 * i));
       expect(columnsOf(3, 1)).toEqual(warps[3]);
+      // None has two cells more than another.
+      const counts = warps.map((columns) => columns.length / 4);
+      expect(Math.max(...counts)).toBe(product.warpCells);
+      expect(Math.min(...counts)).toBeGreaterThanOrEqual(product.warpCells - 1);
     }
   });
 });
@@ -120,19 +123,23 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
   const dealt = found('lib/block.cuh', /int dealt\(int n, int i, int parts\) \{.*\}/);
   const swizzle = found('stream/formats.cuh', /int cell_piece\(int row, int piece\) \{.*\}/);
   const place = found('stream/pack.cuh', /const int piece = [\s\S]*?const int column = .*;/);
-  const [tiles, blocks, warpCells] = [131, 29, 3];
+  const columns = found('stream/formats.cuh', /template <int K>\nstruct WarpColumns \{[\s\S]*?\n\};/);
+  const [tiles, blocks, cells] = [131, 29, 18];
   const program = `#include <cstdio>
     ${dealt}
     ${swizzle}
+    #define BOTH
     constexpr int kWarps = ${streamWarps}, kRowTile = 8;
-    struct P { static constexpr int kWarpCells = ${warpCells}; };
+    constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
+    ${columns}
+    struct P { using Columns = WarpColumns<${cells * 32 - 40}>; };
     int main() {
       for (int block = 0; block < ${blocks}; ++block) {
         const int first = dealt(${tiles}, block, ${blocks}), end = dealt(${tiles}, block + 1, ${blocks});
         for (int tile = first; tile < end; ++tile) {
-          for (int i = 0; i < P::kWarpCells * kWarps * 32; ++i) {
+          for (int i = 0; i < P::Columns::kCells * 32; ++i) {
             ${place}
-            printf("%d %d %d\\n", block, row, column);
+            printf("%d %d %d %d\\n", block, row, column, P::Columns::place(column / 32) == i / 32);
           }
         }
       }
@@ -140,15 +147,9 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
   const mirrored: string[] = [];
   for (let block = 0; block < blocks; block++) {
     const { first, end } = tilesOf({ tiles }, block, blocks);
-    for (let i = 0; i < (end - first) * warpCells * streamWarps * 32; i++) {
-      const { row, column } = cellOf(
-        { warpCells },
-        first,
-        Math.floor(i / 32 / streamWarps),
-        (i >> 5) % streamWarps,
-        i & 31,
-      );
-      mirrored.push(`${block} ${row} ${column}`);
+    for (let i = 0; i < (end - first) * cells * 32; i++) {
+      const { row, column } = cellOf({ cells }, first, i >> 5, i & 31);
+      mirrored.push(`${block} ${row} ${column} 1`);
     }
   }
   const folder = mkdtempSync(join(tmpdir(), 'stream-'));
@@ -162,7 +163,7 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
 test('the bytes of the blocks add up to those of the stream', () => {
   forAll(100, (made, dims) => {
     const padded = made.products.map(
-      (product) => product.tiles * 8 * product.warpCells * streamWarps * 32 * 2,
+      (product) => product.tiles * 8 * product.cells * 32 * 2,
     );
     const layer = padded.slice(0, 4).reduce((sum, bytes) => sum + bytes, 0);
     expect(made.streamBytes).toBe(dims.layers * layer + padded[4]!);

@@ -119,7 +119,7 @@ test('cells and slots of a stream are as large as their codes and scales', async
     const { products, ring, streamBytes } = schedule;
     const bytes = (op: string) => {
       const product = products.find((one) => one.op === op)!;
-      return product.tileBytes / (product.warpCells * 8);
+      return product.tileBytes / product.cells;
     };
     return [
       bytes('qkv_proj'),

@@ -45,7 +45,8 @@ export interface ProductShape {
   readonly tiles: number;
   /** Tiles of the busiest block. */
   readonly mostTiles: number;
-  /** Cells of one warp in a tile. */
+  /** Of a tile; and those of one warp, at most. */
+  readonly cells: number;
   readonly warpCells: number;
   readonly tileBytes: number;
   /** Blocks without a tile do not wait for its input, but go on to the next stage. */

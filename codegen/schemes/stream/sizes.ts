@@ -15,6 +15,8 @@ export const streamWarps = 8;
 /** Rows of a tile, and columns of one of its cells: what one matrix instruction takes. */
 export const rowTile = 8;
 const cellColumns = 32;
+/** Cells of a row of tiles: prompts take two at once. */
+const cellsOf = (columns: number): number => 2 * Math.ceil(columns / (2 * cellColumns));
 /** Of plain numbers. */
 const plainCellBytes = rowTile * cellColumns * 2;
 /** Of a format; a group of columns that share a scale is as wide as a cell. */
@@ -93,11 +95,12 @@ export function blocksFor(dims: ModelDims, target: Target, wanted: StreamScheme[
 export function shapeOf(dims: ModelDims, op: OpName, blocks: number): ProductShape {
   const [rows, columns] = [matrixRowsOf(op, dims), columnsOf(op, dims)];
   const tiles = Math.ceil(rows / rowTile);
-  const warpCells = Math.ceil(padded(columns) / cellColumns / streamWarps);
+  const cells = cellsOf(columns);
+  const warpCells = Math.ceil(cells / streamWarps);
   const mostTiles = Math.ceil(tiles / blocks);
-  const tileBytes = warpCells * streamWarps * cellBytes(formatOf(dims, productOf(op).weight));
+  const tileBytes = cells * cellBytes(formatOf(dims, productOf(op).weight));
   const passedBy = isPassedBy(dims, op, blocks);
-  return { op, rows, columns, tiles, mostTiles, warpCells, tileBytes, passedBy };
+  return { op, rows, columns, tiles, mostTiles, cells, warpCells, tileBytes, passedBy };
 }
 
 const bytesOf = ({ tiles, tileBytes }: ProductShape): number => tiles * tileBytes;
@@ -171,19 +174,22 @@ export function tilesOf({ tiles }: Pick<StreamProduct, 'tiles'>, block: number, 
 }
 
 /**
- * What 16 bytes of the stream are: row and first of 8 columns, as pack.cuh lays them out. `cell` counts the cells of one warp among the
- * tiles of a block, of which `firstTile` is the first, `piece` the pieces of a cell. Rows and columns beyond the matrix are zeros.
+ * What 16 bytes of the stream are: row and first of 8 columns, as pack.cuh lays them out, and the warp that reads them. `cell` counts the cells
+ * of the tiles of a block, of which `firstTile` is the first, `piece` the pieces of a cell. Rows and columns beyond the matrix are zeros.
  */
 export function cellOf(
-  { warpCells }: Pick<StreamProduct, 'warpCells'>,
+  { cells }: Pick<StreamProduct, 'cells'>,
   firstTile: number,
   cell: number,
-  warp: number,
   piece: number,
-): { row: number; column: number } {
+): { row: number; column: number; warp: number } {
+  const [inTile, warp] = [cell % cells, (cell % cells) % streamWarps];
+  const firstOfWarp = Math.floor(cells / streamWarps) * warp + Math.min(warp, cells % streamWarps);
   return {
-    row: (firstTile + Math.floor(cell / warpCells)) * rowTile + Math.floor(piece / 4),
-    column: (warp * warpCells + (cell % warpCells)) * cellColumns + ((piece % 4) ^ ((piece >> 3) & 3)) * 8,
+    row: (firstTile + Math.floor(cell / cells)) * rowTile + Math.floor(piece / 4),
+    column:
+      (firstOfWarp + Math.floor(inTile / streamWarps)) * cellColumns + ((piece % 4) ^ ((piece >> 3) & 3)) * 8,
+    warp,
   };
 }
 

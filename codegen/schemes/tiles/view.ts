@@ -6,7 +6,6 @@ import { docOf, type OpName } from '../../model/graph.ts';
 import { matrixRowsText, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
 import { formatOf } from '../../model/weights.ts';
 import { functionOf, markedOps } from '../../schedule/schedule.ts';
-import { streamWarps } from '../stream/sizes.ts';
 import { productName } from '../stream/stage-view.ts';
 import { leastTokensOf, type TileBuffer, type TileStage, type TilesSchedule } from './schedule.ts';
 import { squareParts } from './sizes.ts';
@@ -63,13 +62,13 @@ export function tilesView(schedule: TilesSchedule, common: CommonView): CommonVi
     ...common,
     wgmma: schedule.multiply === 'wgmma' ? '1' : '0',
     operandType: schedule.dims.dtype === 'bf16' ? 'bf16' : 'f16',
-    products: products.map(({ op, tiles, warpCells }, number) => ({
+    products: products.map(({ op, tiles, cells }, number) => ({
       name: productName(op),
       number,
       columns: sizes[productOf(op).columns].constant,
       rows: matrixRowsText(op),
       at: atOf(schedule, op),
-      doc: `${tiles} groups of 8 rows, ${(warpCells * streamWarps) / 2} steps of 64 columns`,
+      doc: `${tiles} groups of 8 rows, ${cells / 2} steps of 64 columns`,
     })),
     kernels: kernels.map(({ most, tokens, rows }) => ({
       most,
@@ -125,13 +124,13 @@ const atOf = ({ unpacked }: TilesSchedule, op: OpName): string =>
   unpacked ? String(unpacked.at[op]!) : `::k${productName(op)}At`;
 
 const operandViews = (schedule: TilesSchedule): OperandView[] =>
-  schedule.products.map(({ op, tiles, warpCells }) => {
+  schedule.products.map(({ op, tiles, cells }) => {
     const input = bufferOf(schedule, productOf(op).input);
     return {
       input: input.name,
       inputGroups: input.tokens / 8,
       groups: tiles,
-      cells: warpCells * streamWarps,
+      cells,
       at: atOf(schedule, op),
       layers: op === 'lm_head' || schedule.unpacked ? '1' : 'kLayers',
     };

@@ -197,24 +197,26 @@ struct Cta {
   }
 
   /**
-   * Cells `from` to from + N of this warp in the group of tiles that begins `at` cells into the next slot, of whose cells `there` have been
+   * Cells `from` to from + N of this warp in the group of tiles that begins `at` groups into the next slot, of whose cells `there` have been
    * copied: the others are what the ring holds. Slots that have been read to their end are given back, and the last one where `ends` says so.
+   * A warp that has a cell less than others of each tile reads another's for it, which its input multiplies by zero.
    */
   template <class G, int N>
   DEVICE void read_cells(Cell<typename G::W, T> (&v)[N], int from, int at, int there, bool ends, Stage stage) {
     static_assert(divide_up(N + (G::kParts > 1 ? G::kInSlot - 1 : 0), G::kInSlot) <= Shared::kSlots, "the slots of all cells are there together");
-    constexpr int kStride = kWarps * kBytesOfCell<typename G::W>;
+    using Columns = typename G::Columns;
     const int skipped = from / G::kInSlot * G::kInSlot;  // in slots that have been given back
     const unsigned to = unsigned(min(from + N, there) - skipped), mine = unsigned(lane()) * G::kInSlot;  // where a lane's slot begins
     wait_slots(mine < to, stage);
     unsigned read = 0;
-    const uint32_t cells = shared_address(ring) + warp() * kBytesOfCell<typename G::W> + at * kStride;
+    const uint32_t own = warp() * kBytesOfCell<typename G::W>, lacking = Columns::kRest > 0 && warp() >= Columns::kRest ? own : 0;
+    const uint32_t cells = shared_address(ring) + own + at * G::kBytes;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       if (from + i >= G::kCells) break;
-      const int cell = from + i - skipped;
-      const int slot = cursor.template ahead<Shared::kSlots>(cell / G::kInSlot).slot;
-      read |= v[i].load(cells + slot * kSlotBytes + cell % G::kInSlot * kStride);
+      const int slot = cursor.template ahead<Shared::kSlots>((from + i - skipped) / G::kInSlot).slot;
+      const bool last = Columns::kRest > 0 && (from + i) % G::kWarpCells == G::kWarpCells - 1;  // of a tile: some warps lack it
+      read |= v[i].load(cells + slot * kSlotBytes + G::place(from + i) - (last ? lacking : 0));
     }
     const unsigned end = ends ? to + G::kInSlot - 1 : to;  // the last slot is whole, or as good as that
     free_slots(mine + G::kInSlot <= end, end / G::kInSlot, read);

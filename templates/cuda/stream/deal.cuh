@@ -17,9 +17,10 @@ struct Product {
   static constexpr int kMostTiles = divide_up(kTiles, kBlocks);         // tiles of the busiest block
   static constexpr bool kPassedBy = PassedBy;
   static constexpr bool kEven = kTiles % kBlocks == 0 || PassedBy;      // all blocks that take part have as many
-  static constexpr int kWarpCells = divide_up(padded(K) / 32, kWarps);  // cells of a warp in one tile
+  using Columns = WarpColumns<K>;
+  static constexpr int kCells = Columns::kCells, kWarpCells = Columns::kWarpCells;  // of a tile; of a warp in it, at most
   static constexpr int kCellBytes = kBytesOfCell<W>;
-  static constexpr int kTileBytes = kWarpCells * kWarps * kCellBytes;
+  static constexpr int kTileBytes = kCells * kCellBytes;
   static constexpr int kInputWords = divide_up(K, 2);
   /** True when every warp has kWarpCells cells of real columns. */
   static constexpr bool kExact = kWarpCells * kWarps * 32 == K;
@@ -35,6 +36,8 @@ struct Product {
   }
   /** Where a block's tiles begin. */
   BOTH static constexpr int64_t at(int block) { return kAt + int64_t(first(block)) * kTileBytes; }
+  /** Bytes in front of what all warps read together: their cells number `cell` of some tiles. */
+  BOTH static constexpr int before(int cell) { return cell / kWarpCells * kTileBytes + cell % kWarpCells * (kWarps * kCellBytes); }
 };
 
 /** A few tokens of a wide model take registers for their input and their queries that others have for weights. */
@@ -60,6 +63,8 @@ struct Group {
     return fitting < 1 ? 1 : divide_up(P::kMostTiles, divide_up(P::kMostTiles, fitting));
   }
   static constexpr int kTiles = tiles(), kCells = kTiles * P::kWarpCells;  // cells of a warp
+  using Columns = typename P::Columns;
+  static constexpr int kWarpCells = P::kWarpCells, kBytes = kTiles * P::kTileBytes;
   /** Tiles after which the block adds up: whole groups, as many as it has room for the sums of. */
   BOTH static constexpr int meet() {
     constexpr int most = kKernel<T>.sum_tiles / kTiles * kTiles;
@@ -75,6 +80,8 @@ struct Group {
     return held < kCells ? held : kCells;
   }
   static constexpr int kHeld = held(), kParts = divide_up(kCells, kHeld);
+  /** Where in its slot the warps' cells number `cell` begin, if the group begins a slot. */
+  BOTH static constexpr int place(int cell) { return P::before(cell) - P::before(cell / kInSlot * kInSlot); }
   static_assert(kTiles == 1 || kParts == 1, "the tiles of a group are read at once");
   static_assert(kShare * kCells == kInSlot || kShare == 1, "groups share a slot whole");
 };

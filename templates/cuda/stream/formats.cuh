@@ -99,6 +99,27 @@ BOTH constexpr int cell_piece(int row, int piece) { return row * 4 + (piece ^ (r
 /** Bytes of a cell of any format. */
 template <class W>
 constexpr int kBytesOfCell = kNumbers<W> == 1 ? kCellBytes : kRowTile * int(sizeof(W));
+/**
+ * How the K columns of a tile are dealt to warps, in cells of 32: each has neighbours, the first warps one more than the others. The cells of a
+ * tile lie in the order in which warps read them: the first of every warp, then the second.
+ */
+template <int K>
+struct WarpColumns {
+  static constexpr int kCells = divide_up(K, 64) * 2;           // of a tile: prompts take two at once
+  static constexpr int kWarpCells = divide_up(kCells, kWarps);  // of a warp, at most
+  static constexpr int kRest = kCells % kWarps;                 // warps that have as many; 0: all
+  BOTH static constexpr int cells(int warp) { return kRest == 0 || warp < kRest ? kWarpCells : kWarpCells - 1; }
+  /** The first cell of a warp, among those that follow the order of the columns. */
+  BOTH static constexpr int first(int warp) { return kCells / kWarps * warp + (warp < kRest ? warp : kRest); }
+  /** Where one of these lies in the tile. */
+  BOTH static constexpr int place(int cell) {
+    constexpr int kWide = kRest * kWarpCells, kFewer = kWarpCells > 1 && kRest > 0 ? kWarpCells - 1 : kWarpCells;
+    const bool wide = kRest == 0 || cell < kWide;
+    const int in_rest = cell - kWide;
+    return wide ? cell % kWarpCells * kWarps + cell / kWarpCells : in_rest % kFewer * kWarps + kRest + in_rest / kFewer;
+  }
+};
+
 /** Cells of one warp that fit into a slot. */
 template <class W>
 constexpr int kSlotCells = kSlotBytes / (kWarps * kBytesOfCell<W>);

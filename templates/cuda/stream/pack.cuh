@@ -8,7 +8,7 @@ DEVICE void pack_numbers(char* to, int tile, RowOf&& row_of) {
   for (int i = int(threadIdx.x); i < P::kTileBytes / 16; i += int(blockDim.x)) {
     const int piece = i % 32, owner = i / 32 % kWarps, cell = i / 32 / kWarps;
     const int row = tile * kRowTile + piece / 4;
-    const int column = (owner * P::kWarpCells + cell) * 32 + cell_piece(piece / 4, piece % 4) % 4 * 8;
+    const int column = (P::Columns::first(owner) + cell) * 32 + cell_piece(piece / 4, piece % 4) % 4 * 8;
     uint4 v = make_uint4(0, 0, 0, 0);
     if (row < P::kRows && column < padded(P::kColumns)) v = *reinterpret_cast<const uint4*>(row_of(row) + column);
     reinterpret_cast<uint4*>(to)[i] = v;
@@ -19,9 +19,9 @@ DEVICE void pack_numbers(char* to, int tile, RowOf&& row_of) {
 template <class P, class RowOf>
 DEVICE void pack_blocks(char* to, int tile, RowOf&& row_of) {
   using W = typename P::Stored;
-  for (int i = int(threadIdx.x); i < P::kWarpCells * kWarps * kRowTile; i += int(blockDim.x)) {
+  for (int i = int(threadIdx.x); i < P::kCells * kRowTile; i += int(blockDim.x)) {
     const int row = tile * kRowTile + i % kRowTile, owner = i / kRowTile % kWarps, cell = i / kRowTile / kWarps;
-    const int block = owner * P::kWarpCells + cell;
+    const int block = P::Columns::first(owner) + cell;
     W codes = {};  // with a scale of 0, whatever the codes
     if (row < P::kRows && block < padded(P::kColumns) / kNumbers<W>) codes = row_of(row)[block];
     Cell<W, 1>::pack(codes, i % kRowTile, to + i / kRowTile * P::kCellBytes);

@@ -162,7 +162,7 @@ struct SquareSums {
 template <class P, int T, class Input>
 struct InputReader {
   static constexpr bool Normed = Input::kNormed;
-  static constexpr int kSlice = P::kWarpCells * 16;                   // words of a warp and token
+  static constexpr int kSlice = P::kWarpCells * 16;                   // words of a warp and token, at most
   static constexpr int V = T > 1 || kSlice % 128 == 0 ? 4 : 2;   // words of a load
   static constexpr int kLoads = divide_up(T * kSlice / V, 32);   // of a lane
   static constexpr int kBatch = kLoads < 8 ? kLoads : 8;         // loads that are waited for together
@@ -170,7 +170,7 @@ struct InputReader {
   using Batch = Words<V>[kBatch];
 
   const Input& input;
-  const int first = warp() * kSlice;
+  const int first = P::Columns::first(warp()) * 16, count = min(P::Columns::cells(warp()) * 16, P::kInputWords - first);  // words of this warp
   Batch norm;  // weights of the norm for the batch that is stored next
   SquareSums<T, kSlice> squares;
 
@@ -179,7 +179,7 @@ struct InputReader {
   DEVICE int token() const { return mine % T; }
   DEVICE int word(int n) const { return n * (32 / T * V) + mine / T * V; }
   DEVICE bool wanted(int n, int j) const {
-    return kWhole || ((kFull || word(n) < kSlice) && first + word(n) + j < P::kInputWords);
+    return kWhole || word(n) + j < count;
   }
 
   /** Loads the weights of the norm for the first batch: they need not be waited for. */
@@ -331,7 +331,7 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
   if constexpr (kNormed) cta.norm_buffer ^= 1;
   InputReader<P, T, Input> reader(input);
   decltype(load_early(0, 0)) early[kRounds];
-  int at = 0;  // cells of the slot that have been read
+  int at = 0;  // groups of the slot that have been read
 #pragma unroll 1
   for (int tile = 0; tile < (P::kMostTiles <= G::kMeet ? 1 : tiles); tile += G::kMeet) {
     const int met = P::kEven && P::kMostTiles % G::kMeet == 0 ? G::kMeet : min(G::kMeet, tiles - tile);
@@ -346,7 +346,7 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
 #pragma unroll 1
     for (int first = 0; first < (G::kMeet == kTogether ? 1 : met); first += kTogether) {
       const int count = P::kEven && P::kMostTiles % kTogether == 0 ? kTogether : min(kTogether, met - first);
-      const bool begins = tile == 0 && first == 0, ends = G::kShare == 1 || at + G::kCells == G::kInSlot || tile + first + kTogether >= tiles;
+      const bool begins = tile == 0 && first == 0, ends = G::kShare == 1 || at + 1 == G::kShare || tile + first + kTogether >= tiles;
       Sums sums[kTogether];
 #pragma unroll
       for (int part = 0; part < G::kParts; ++part) {
@@ -368,7 +368,7 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
           for (int i = 0; i < kTogether; ++i) sums[i].add(v[i * kRow + column], x, from + column);
         }
       }
-      if constexpr (G::kShare > 1) at = ends ? 0 : at + G::kCells;
+      if constexpr (G::kShare > 1) at = ends ? 0 : at + 1;
       if (kNormed && begins) sum_squares<T>(cta.s.squares[norm_buffer], reader.squares);
 #pragma unroll
       for (int i = 0; i < kTogether; ++i) sums[i].store(shared, first + i);

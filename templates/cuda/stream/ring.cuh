@@ -166,7 +166,7 @@ struct Producer {
     for (int first = 0; first < cells; first += kTogether) {
       const int end = min(first + kTogether, cells);
       for (int cell = first; cell < end; cell += G::kInSlot) {
-        const int bytes = min(G::kInSlot, end - cell) * (kWarps * P::kCellBytes);
+        const int bytes = P::before(min(cell + G::kInSlot, end)) - P::before(cell);
         if (!fill(from, bytes, copies)) return false;
         from += bytes;
       }

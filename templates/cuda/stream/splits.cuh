@@ -104,7 +104,7 @@ struct SplitGather {
 template <class P, int T, class Partial, class Att>
 struct InputReader<P, T, SplitGather<Partial, Att>> {
   using S = SplitWords<T>;
-  static constexpr int kSlice = P::kWarpCells * 16;                            // words of a warp and token
+  static constexpr int kSlice = P::kWarpCells * 16;                            // words of a warp and token, at most
   static constexpr int V = kPairs % 4 == 0 ? 4 : kPairs % 2 == 0 ? 2 : 1;      // neighbouring words of one head
   static constexpr int kLoads = divide_up(T * kSlice / V, 32);                 // of a lane
   static constexpr int kBatch = 4;                                             // splits that are waited for together
@@ -131,7 +131,8 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
   /** Words [word, word + V) of this warp and a token. */
   DEVICE void take_words(Cta<T>& cta, const Published& from, int word, int token) {
     const TokenSplits of = splits_of(cta, token);
-    const int splits = cta.batched() ? cta.pass.shares.most : of.count, at = min(warp() * kSlice + word, P::kInputWords - V);
+    const int splits = cta.batched() ? cta.pass.shares.most : of.count;
+    const int mine = P::Columns::first(warp()) * 16, at = min(mine + word, P::kInputWords - V);
     const int query_head = at / kPairs, head = query_head / kGroup, query = token * kGroup + query_head % kGroup;
     const int item = query * kPairs + at % kPairs;
     const bool merged = !cta.batched() || of.count > (Att::kExists ? 1 : 0), whole = !merged && of.count > 0;
@@ -179,7 +180,7 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
     unsigned* const to = reinterpret_cast<unsigned*>(cta.s.work.slices[warp()] + token * slice_stride(P::kWarpCells)) + word;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      const bool wanted = warp() * kSlice + word + i < P::kInputWords;
+      const bool wanted = word + i < min(P::Columns::cells(warp()) * 16, P::kInputWords - mine);
       const unsigned of_splits = pair_word(__fdividef(out[2 * i], merged ? row_sum : 1), __fdividef(out[2 * i + 1], merged ? row_sum : 1));
       to[i] = !wanted ? 0 : whole ? single.v[i] : of_splits;
     }

@@ -13,12 +13,12 @@ template <int N, int K, int Rows, int64_t At>
 struct Product {
   static constexpr int kNumber = N, kRows = Rows, kGroups = divide_up(Rows, kRowTile);
   static constexpr int64_t kAt = At;
-  static constexpr int kWarpCells = divide_up(padded(K) / 32, ::kWarps), kCells = kWarpCells * ::kWarps;  // of a decoding warp, of a group
+  static constexpr int kCells = WarpColumns<K>::kCells;  // of a group
   static constexpr int kGroupBytes = kCells * kCellBytes, kSteps = kCells / 2;
 
   /** Where its input has a column of a token. */
   static DEVICE size_t input_at(int token, int column) {
-    const int block = column / 32, cell = block % kWarpCells * ::kWarps + block / kWarpCells;
+    const int cell = WarpColumns<K>::place(column / 32);
     return size_t(token / 8) * kGroupBytes + cell * kCellBytes + cell_piece(token % 8, column % 32 / 8) * 16 + column % 8 * 2;
   }
 };

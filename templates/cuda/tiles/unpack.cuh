@@ -9,15 +9,15 @@ template <class P, class W>
 DEVICE void unpack(const Block& b, const char* packed, char* plain) {
   using Stored = Cell<W, 1>;
   constexpr int kBytes = kBytesOfCell<W>, kAtOnce = 4, kCount = P::kGroups * P::kCells;
-  static_assert(kCount % kAtOnce == 0, "a group is a row of cells of eight warps");
   if (b.feeds) return;
   const int lane = tiles::lane(), row = lane >> 2, quad = lane & 3;
+  const auto at = [](int first, int i) { return size_t(min(first + i, kCount - 1)); };  // behind the last cell it again
   for (int first = (b.index() * kWarps + warp()) * kAtOnce; first < kCount; first += b.count() * kWarps * kAtOnce) {
     typename Stored::Codes codes[kAtOnce];
     float scales[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const char* const cell = packed + size_t(first + i) * kBytes;
+      const char* const cell = packed + at(first, i) * kBytes;
       codes[i] = __ldcs(reinterpret_cast<const typename Stored::Codes*>(cell) + lane);
       scales[i] = to_float(reinterpret_cast<const fp16*>(cell + Stored::kScalesAt)[row]);
     }
@@ -29,7 +29,7 @@ DEVICE void unpack(const Block& b, const char* packed, char* plain) {
         return pair_word(pair.x * scales[i], pair.y * scales[i]);
       };
       const uint4 numbers = make_uint4(scaled(words.x), scaled(words.y), scaled(words.z), scaled(words.w));
-      *reinterpret_cast<uint4*>(plain + P::kAt + size_t(first + i) * kCellBytes + cell_piece(row, quad) * 16) = numbers;
+      *reinterpret_cast<uint4*>(plain + P::kAt + at(first, i) * kCellBytes + cell_piece(row, quad) * 16) = numbers;
     }
   }
 }
