@@ -148,7 +148,7 @@ export interface StreamScheme extends PassOptions {
    *     32 lanes: for each 512 bytes of a slot: cp.async of 16 bytes                       cp.async
    */
   readonly copy: 'bulk' | 'cp.async' | Fit;
-  /** Blocks of a launch: at most one on each multiprocessor, and each with a tile of every product; at least one a kv head. */
+  /** Blocks of a launch: at most one on each multiprocessor, each with a tile of gate_up, and half of them with one of every other product; at least one a kv head. */
   readonly blocks: number | Fit;
   /** Clock cycles into a stage before which its input is not polled, by an op of the stage; `fit`: those measured for the target. */
   readonly pollCycles: PollCycles | Fit;

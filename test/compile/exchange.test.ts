@@ -31,10 +31,13 @@ const schedule = (dims = qwen, plan: FusionPlan = stream): StreamSchedule =>
   lowerStream(decoderGraph(dims), plan, h100);
 
 /** Small, but with a tile of each product for each block. */
-const small = schedule(smallDims);
+const small = schedule(smallDims, stream.with('small', {}, { blocks: 8 }));
 
 /** Six layer visits, attention split from the second pass on. */
 const usual = tinyStream(stream, { headDim: 1 }, 4, 3);
+
+/** Fewer tiles of the residual than blocks, one of which passes its products by. */
+const narrow = tinyStream(stream, { hidden: 3, headDim: 1 }, 4, 3, true);
 
 /** More kv heads than tiles of any product, so that some blocks make nothing but a head's attention. */
 const crowded = tinyStream(stream, { hidden: 1, ffn: 1, qHeads: 3, kvHeads: 3, headDim: 1 }, 3, 0);
@@ -198,6 +201,17 @@ describe('words are used again safely', () => {
   test('with four buffers, even if some blocks make nothing but attention', () => {
     expect(kinds(usual)).toEqual(faultless);
     expect(crowdedKinds({})).toEqual(faultless);
+  });
+
+  test('with four buffers, even if a block passes products by', () => {
+    const passed = narrow.products.filter(({ passedBy }) => passedBy);
+    expect(passed.map(({ op }) => op)).toEqual(['o_proj', 'down_proj']);
+    expect(kinds(narrow, { passes: 4, slots: 256 })).toEqual(faultless);
+    // What they append is known a layer later.
+    const early = narrow.syncs.map((sync) =>
+      sync.scope === 'cache' ? { ...sync, layersBefore: 0 as const } : sync,
+    );
+    expect(kinds({ ...narrow, syncs: early }, { passes: 4, slots: 256 })).toContain('race');
   });
 
   test.each([

@@ -66,10 +66,10 @@ const shrink = (sizes: Partial<ModelDims>): ModelDims => ({
   ...sizes,
 });
 
-/** Sizes that deal a tile of each product to all blocks: those of a real model would take a simulator for ever. */
-const widened = (dims: ModelDims, blocks: number): ModelDims => ({
+/** Sizes that deal a tile of each product to all blocks, or of a narrow residual to all but one: those of a real model would take a simulator for ever. */
+const widened = (dims: ModelDims, blocks: number, narrow: boolean): ModelDims => ({
   ...dims,
-  hidden: 16 * blocks,
+  hidden: narrow ? 8 * (blocks - 1) : 16 * blocks,
   ffn: 16 * blocks,
   headDim: 8 * blocks,
 });
@@ -82,13 +82,14 @@ export function tinyStream(
   sizes: Partial<ModelDims>,
   blocks: number,
   splitFrom: number,
+  narrow = false,
 ): StreamSchedule {
   const dims = shrink(sizes);
   const { scheme } = plan;
   const most = Math.max(1, Math.floor(blocks / dims.kvHeads));
   const splits = splitFrom === 0 ? byContext({ [most]: 0 }) : byContext({ 1: 0, [most]: splitFrom });
   const split = scheme.kind === 'stream' && most > 1 ? plan.with(plan.name, {}, { ...scheme, splits }) : plan;
-  const made = lowerStream(decoderGraph(widened(dims, blocks)), split, onBlocks(blocks));
+  const made = lowerStream(decoderGraph(widened(dims, blocks, narrow)), split, onBlocks(blocks));
   return { ...made, dims };
 }
 

@@ -74,6 +74,9 @@ test('every tile of every product has one block, and no block has two more than 
       const counts = dealt.map(({ first, end }) => end - first);
       expect(Math.max(...counts)).toBe(product.mostTiles);
       expect(Math.min(...counts)).toBeGreaterThanOrEqual(product.mostTiles - 1);
+      // Of fewer tiles than blocks the last ones have one each, and the others need not wait if there is a product of which all have one.
+      if (product.tiles < made.blocks) expect(counts.indexOf(1)).toBe(made.blocks - product.tiles);
+      if (product.passedBy) expect(made.products[2]!.tiles).toBeGreaterThanOrEqual(made.blocks);
     }
   });
 });
@@ -162,9 +165,7 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
 
 test('the bytes of the blocks add up to those of the stream', () => {
   forAll(100, (made, dims) => {
-    const padded = made.products.map(
-      (product) => product.tiles * 8 * product.cells * 32 * 2,
-    );
+    const padded = made.products.map((product) => product.tiles * 8 * product.cells * 32 * 2);
     const layer = padded.slice(0, 4).reduce((sum, bytes) => sum + bytes, 0);
     expect(made.streamBytes).toBe(dims.layers * layer + padded[4]!);
   });
@@ -191,7 +192,8 @@ test('the blocks fit the target, and the parts of all kv heads fit the blocks', 
 test('fewer blocks than multiprocessors never mean more tiles for the busiest', () => {
   forAll(300, (made, dims, target) => {
     const layer = made.products.filter((product) => product.op !== 'lm_head');
-    const busy = Math.min(target.sms, ...layer.map((product) => product.tiles));
+    const tiles = layer.map((product) => product.tiles);
+    const busy = Math.min(target.sms, tiles[2]!, 2 * Math.min(...tiles));
     if (made.blocks <= dims.kvHeads) return; // as many as attention needs
     for (const product of layer) expect(product.mostTiles).toBe(Math.ceil(product.tiles / busy));
   });

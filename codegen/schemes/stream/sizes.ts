@@ -71,9 +71,13 @@ const sharedByAll: OpName = 'gate_up';
 
 const tilesIn = (dims: ModelDims, op: OpName): number => Math.ceil(matrixRowsOf(op, dims) / rowTile);
 
-/** The most blocks of which each has a tile of `sharedByAll`, and kv heads find a block each. */
+const layerTiles = (dims: ModelDims): number[] =>
+  productOps.filter((op) => op !== 'lm_head').map((op) => tilesIn(dims, op));
+
+/** The most blocks of which each has a tile of `sharedByAll`, half of them one of every other product of a layer, and kv heads find a block each. */
 function mostBlocks(dims: ModelDims, target: Target): number {
-  return Math.max(Math.min(target.sms, tilesIn(dims, sharedByAll)), Math.min(dims.kvHeads, target.sms));
+  const most = Math.min(target.sms, tilesIn(dims, sharedByAll), 2 * Math.min(...layerTiles(dims)));
+  return Math.max(most, Math.min(dims.kvHeads, target.sms));
 }
 
 /** Whether blocks without a tile of a product pass it by. Where not even `sharedByAll` has one for each, all wait for what each product reads. */
@@ -85,11 +89,10 @@ const isPassedBy = (dims: ModelDims, op: OpName, blocks: number): boolean =>
  * possible poll; kv heads find a block each.
  */
 export function blocksFor(dims: ModelDims, target: Target, wanted: StreamScheme['blocks']): number {
-  if (wanted !== 'fit') return Math.min(wanted, mostBlocks(dims, target));
-  const tiles = productOps.filter((op) => op !== 'lm_head').map((op) => tilesIn(dims, op));
-  const all = Math.min(target.sms, tilesIn(dims, sharedByAll));
-  const fewest = Math.max(...tiles.map((n) => Math.ceil(n / Math.ceil(n / all))));
-  return Math.max(Math.min(fewest, all), Math.min(dims.kvHeads, target.sms));
+  const most = mostBlocks(dims, target);
+  if (wanted !== 'fit') return Math.min(wanted, most);
+  const fewest = Math.max(...layerTiles(dims).map((n) => Math.ceil(n / Math.ceil(n / most))));
+  return Math.max(fewest, Math.min(dims.kvHeads, target.sms));
 }
 
 export function shapeOf(dims: ModelDims, op: OpName, blocks: number): ProductShape {
@@ -168,7 +171,8 @@ function fitCopies(shapes: readonly ProductShape[], slots: number, slotBytes: nu
  * blocks have one each: the first ones attend.
  */
 export function tilesOf({ tiles }: Pick<StreamProduct, 'tiles'>, block: number, blocks: number) {
-  if (tiles < blocks) return { first: Math.max(0, block - (blocks - tiles)), end: Math.max(0, block + 1 - (blocks - tiles)) };
+  if (tiles < blocks)
+    return { first: Math.max(0, block - (blocks - tiles)), end: Math.max(0, block + 1 - (blocks - tiles)) };
   const dealt = (i: number) => Math.floor(tiles / blocks) * i + Math.floor(((tiles % blocks) * i) / blocks);
   return { first: dealt(block), end: dealt(block + 1) };
 }

@@ -261,7 +261,11 @@ export function callLines(schedule: StreamSchedule, part: StreamStage['part']): 
         ...cacheSyncs(syncs)
           .filter((sync) => sync.after.stage === stage.name)
           .map(({ reason, layersBefore }) =>
-            line('call_progress', { stage: stage.name, layers: ['cta.layer + 1', 'cta.layer'][layersBefore], reason }),
+            line('call_progress', {
+              stage: stage.name,
+              layers: ['cta.layer + 1', 'cta.layer'][layersBefore],
+              reason,
+            }),
           ),
         ...(meeting ? [line('call_meet', { reason: meeting.reason })] : []),
       ];
