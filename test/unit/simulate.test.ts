@@ -28,6 +28,14 @@ describe('a tiny schedule', () => {
     },
   );
 
+  // What blocks pass by moves the sync of the cache: qwen2.5-0.5b has more tiles of qkv than blocks, smollm2-135m fewer.
+  test.each(['qwen2.5-0.5b', 'smollm2-135m'])('of a narrow residual, of %s, has them too', async (name) => {
+    const narrow = models.find((one) => one.name === name)!;
+    const [plan, target] = [await resolvePlan('stream'), resolveTarget('h100')];
+    const { schedule } = tinySchedule(narrow, plan, target);
+    expect(schedule.syncs.map(syncName)).toEqual(makeSchedule(narrow, plan, target).syncs.map(syncName));
+  });
+
   test.each([
     ['cooperative', 'cpu'],
     ['stream', 'h100'],

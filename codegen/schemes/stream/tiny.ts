@@ -1,6 +1,7 @@
 // A tiny schedule of a stream: a tile of one row, and every block with a share of each product.
 import type { ModelDims } from '../../model/dims.ts';
 import { decoderGraph } from '../../model/graph.ts';
+import type { OpName } from '../../model/ops.ts';
 import { withScheme } from '../../plan/edits.ts';
 import { byContext, type FusionPlan } from '../../plan/plan.ts';
 import type { Target } from '../../schedule/target.ts';
@@ -8,6 +9,7 @@ import type { Tiny } from '../scheme.ts';
 import { roomyBytes, tinyDims } from '../tiny.ts';
 import { lowerStream } from './lower.ts';
 import type { StreamSchedule } from './schedule.ts';
+import { rowTile } from './sizes.ts';
 
 const blocks = 4;
 const sizes = { hidden: 12, ffn: 12, headDim: 8, vocab: 12 };
@@ -22,10 +24,23 @@ const batches: readonly (readonly number[])[] = [
 const splitFrom = 3;
 
 export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): Tiny<StreamSchedule> {
-  const { splitSteps } = lowerStream(decoderGraph(dims), plan, target);
-  const tiny = tinyDims(dims, { ...sizes, kvHeads: Math.min(2, dims.kvHeads) });
-  // Sizes that deal a tile of 8 rows of each product to every block: the simulated tile has one row.
-  const dealt = { ...tiny, hidden: 16 * blocks, ffn: 16 * blocks, headDim: 8 * blocks };
+  const { splitSteps, products } = lowerStream(decoderGraph(dims), plan, target);
+  const isPassedBy = (op: OpName) => products.some((product) => product.op === op && product.passedBy);
+  const narrow = isPassedBy('o_proj');
+  const tiny = tinyDims(dims, {
+    ...sizes,
+    ...(narrow ? { hidden: blocks - 1 } : {}),
+    kvHeads: Math.min(2, dims.kvHeads),
+  });
+  const heads = tiny.qHeads + 2 * tiny.kvHeads;
+  // Sizes that deal a tile of 8 rows of each product to every block, or to all but one of what blocks pass by: the simulated tile has one row.
+  const few = rowTile * (blocks - 1);
+  const dealt = {
+    ...tiny,
+    hidden: narrow ? few : 16 * blocks,
+    ffn: 16 * blocks,
+    headDim: isPassedBy('qkv_proj') ? Math.floor(few / heads) : 8 * blocks,
+  };
   const lowered = lowerStream(decoderGraph(dealt), withSplits(plan, splitSteps, tiny), {
     ...target,
     sms: blocks,
