@@ -24,8 +24,8 @@ function dealt(n: number, share: number, shares: number): Range {
   return { begin: at(share), end: at(share + 1) };
 }
 
-/** What a block has of n rows that are dealt in tiles. */
-function dealtRows(n: number, { tileRows, blocks }: Launch, block: number): Range {
+/** What a block has of n rows that are dealt in tiles of so many. */
+function dealtRows(n: number, tileRows: number, blocks: number, block: number): Range {
   const tiles = Math.ceil(n / tileRows);
   const last = block - (blocks - tiles); // of fewer tiles than blocks, which the last ones have
   const { begin, end } =
@@ -128,11 +128,10 @@ class Program {
   /** This block's tiles of a product: the first slot is taken before the input is waited for; all warps add up before rows are used. */
   #product(stage: StreamStage, epoch: number): void {
     const { op } = stage.body;
-    const { dims } = this.#schedule;
-    const rows = dealtRows(rowsOf(op, dims), this.#launch, this.#block);
+    const rows = this.#rowsOf(op);
     const isPassedBy = this.#schedule.products.some((product) => product.op === op && product.passedBy);
     if (isPassedBy && rows.begin === rows.end) return;
-    this.trace.takeSlots(slotsFor(Math.ceil((rows.end - rows.begin) / this.#launch.tileRows)), () => {
+    this.trace.takeSlots(slotsFor(Math.ceil((rows.end - rows.begin) / this.#tileRows(op))), () => {
       this.#input(stage, epoch);
       this.#ownWork('store');
     });
@@ -245,8 +244,17 @@ class Program {
   }
 
   #kept(stage: StreamStage, epoch: number): void {
-    const rows = dealtRows(rowsOf(stage.body.op, this.#schedule.dims), this.#launch, this.#block);
-    this.#epilogue(stage, rows, epoch);
+    this.#epilogue(stage, this.#rowsOf(stage.body.op), epoch);
+  }
+
+  /** Rows of an op in a tile: a row of gate_up is two of its matrix. */
+  #tileRows(op: OpName): number {
+    return Math.max(1, this.#launch.tileRows / (op === 'gate_up' ? 2 : 1));
+  }
+
+  /** What this block has of the rows of an op. */
+  #rowsOf(op: OpName): Range {
+    return dealtRows(rowsOf(op, this.#schedule.dims), this.#tileRows(op), this.#launch.blocks, this.#block);
   }
 
   /** Each warp leaves its share of the result for all warps. */
@@ -288,7 +296,7 @@ class Program {
 
   /** This block's rows of the residual, which it keeps; each store makes the next version. */
   #keepResidual(kind: 'load' | 'store'): void {
-    const { begin, end } = dealtRows(this.#schedule.dims.hidden, this.#launch, this.#block);
+    const { begin, end } = this.#rowsOf('o_proj');
     const count = (end - begin) * this.#launch.tokens;
     const version = kind === 'store' ? ++this.#residual : this.#residual;
     this.trace.touch(kind, `residual of block ${this.#block}`, 0, count, version, 'dealt');
