@@ -160,10 +160,8 @@ class Batch {
   /** Outbox::take of the sequence's job, and why it failed. */
   Progress poll(int32_t slot, int32_t* out, int32_t capacity, std::string* error) {
     std::lock_guard<std::mutex> lock(mutex_);
-    signalled_ = false;
     Member& member = opened(slot);
-    const Progress progress = member.outbox.take(out, capacity);
-    if (member.outbox.waiting() && !std::exchange(signalled_, true)) channel_.signal();
+    const Progress progress = member.outbox.take(channel_, out, capacity);
     if (progress.state == kJobFailed) *error = member.error;
     return progress;
   }
@@ -182,7 +180,7 @@ class Batch {
     Passes passes(backend);
     for (over_ = false; !over_;) {
       const bool stepped = step(backend, passes, stopping());
-      tell();
+      if (std::exchange(untold_, false)) channel_.tell();  // once for all that a pass has made
       if (stepped) continue;
       // All that run wait for masks.
       std::unique_lock<std::mutex> lock(mutex_);
@@ -545,18 +543,6 @@ class Batch {
     untold_ = true;
   }
 
-  /** Wakes the caller once for all that a pass has made, without the lock, which it takes first of all: one byte until the next poll, since
-   *  whoever reads it polls every sequence. */
-  void tell() {
-    if (!std::exchange(untold_, false)) return;
-    bool news;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      news = !std::exchange(signalled_, true);
-    }
-    if (news) channel_.signal();
-  }
-
   void wake() {
     news_ = true;
     changed_.notify_all();
@@ -569,7 +555,6 @@ class Batch {
   bool news_ = false;  // since the last look for what there is to do
   std::vector<Member> members_;  // by slot
   bool serving_ = false;
-  bool signalled_ = false;
   int64_t arrivals_ = 0;
   bool over_ = false;   // the thread's own, as is what follows
   bool untold_ = false;  // there is something new for the caller

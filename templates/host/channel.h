@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -25,12 +26,17 @@ class Channel {
   Channel& operator=(const Channel&) = delete;
   ~Channel() { ::close(end_); }
 
-  /** Makes the caller's end readable. */
-  void signal() {
+  /** Wakes the caller for what is new: one byte until it looks, since whoever reads it looks at all there is. To be called behind the change, and
+   *  without the lock that the caller takes to look. */
+  void tell() {
+    if (told_.exchange(true)) return;
     const char byte = 1;
     // Fails when nobody reads, or when the buffer is full, and then the other end is readable anyway.
     [[maybe_unused]] const ssize_t sent = ::send(end_, &byte, 1, MSG_NOSIGNAL);
   }
+
+  /** The caller is about to look: what is new from now on is told again. */
+  void looked() { told_ = false; }
 
   /** Returns when the caller's end is closed, or after hang_up(). */
   void wait_for_end() const {
@@ -43,4 +49,5 @@ class Channel {
 
  private:
   const int end_;
+  std::atomic<bool> told_{false};
 };

@@ -88,10 +88,7 @@ class JobThread {
   /** Outbox::take of the job. */
   Progress poll(int32_t* out, int32_t capacity) {
     std::lock_guard<std::mutex> lock(mutex_);
-    signalled_ = false;
-    const Progress progress = outbox_.take(out, capacity);
-    if (outbox_.waiting() && is_news()) channel_.signal();
-    return progress;
+    return outbox_.take(channel_, out, capacity);
   }
 
   /** Outbox::take_logprobs of the job. */
@@ -156,20 +153,15 @@ class JobThread {
     }
   }
 
-  /** Changes what the caller sees under the lock, and wakes it behind: it takes the lock first of all. */
+  /** Changes what the caller sees, and wakes it. */
   template <class Change>
   void tell(Change&& change) {
-    bool news;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       change();
-      news = is_news();
     }
-    if (news) channel_.signal();
+    channel_.tell();
   }
-
-  /** One byte until the next poll: whoever reads it polls, and then sees all there is. False: it has been sent. */
-  bool is_news() { return !std::exchange(signalled_, true); }
 
   Channel& channel_;
   std::mutex mutex_;
@@ -180,6 +172,5 @@ class JobThread {
   std::string error_;
   std::atomic<bool> stop_{false};
   bool quit_ = false;
-  bool signalled_ = false;
   std::thread thread_;  // last: it uses all of the above
 };

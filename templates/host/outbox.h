@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "abi.h"
+#include "channel.h"
 #include "errors.h"
 #include "logprobs.h"
 
@@ -17,8 +18,10 @@ struct Outbox {
   /** Whether there are tokens to fetch. */
   bool waiting() const { return fetched < tokens.size(); }
 
-  /** Copies out up to `capacity` new tokens and the state of the job, which counts as running until its last token is fetched. */
-  Progress take(int32_t* out, int32_t capacity) {
+  /** Copies out up to `capacity` new tokens and the state of the job, which counts as running until its last token is fetched: what is left is
+   *  told to the caller. */
+  Progress take(Channel& caller, int32_t* out, int32_t capacity) {
+    caller.looked();
     Progress taken = progress;
     taken.tokens = static_cast<int32_t>(std::min(tokens.size() - fetched, static_cast<size_t>(capacity)));
     std::copy_n(tokens.begin() + static_cast<std::ptrdiff_t>(fetched), taken.tokens, out);
@@ -27,6 +30,7 @@ struct Outbox {
     if (waiting()) {
       taken.state = kJobRunning;
       taken.status = kStatusOk;
+      caller.tell();
     }
     return taken;
   }

@@ -32,18 +32,7 @@ describe('the library itself', () => {
       expect([status, f.ol_error(engine)]).toEqual([expected, text]);
     };
     const { badArgument } = abiStatus;
-    const args = {
-      ids: Int32Array.of(1),
-      count: 1,
-      max_tokens: 1,
-      stop_ids: null,
-      stop_count: 0,
-      draft_tokens: 0,
-      draft_ngram: 3,
-      ...plain,
-      sampling: greedy,
-    };
-    const generate = (change: object) => f.ol_generate(engine, { ...args, ...change });
+    const generate = (change: object) => f.ol_generate(engine, { ...oneToken, ...change });
     refused(generate({ ids: null }), badArgument, 'ids is null');
     refused(generate({ count: 0 }), badArgument, 'the prompt is empty');
     refused(generate({ max_tokens: 0 }), badArgument, 'max_tokens is not at least 1');
@@ -92,7 +81,7 @@ describe('the library itself', () => {
     refused(f.ol_sequence_open(engine, new Int32Array(1)), badArgument, 'no weights are loaded');
     for (const slot of [-1, 0, 1]) {
       const closed = `no sequence is open in slot ${slot}`;
-      refused(f.ol_sequence_generate(engine, slot, args), badArgument, closed);
+      refused(f.ol_sequence_generate(engine, slot, oneToken), badArgument, closed);
       refused(f.ol_sequence_score(engine, slot, score), badArgument, closed);
       refused(f.ol_sequence_logits(engine, slot, null, 0), badArgument, closed);
       refused(f.ol_sequence_poll(engine, slot, zeroProgress(), null, 0), badArgument, closed);
@@ -101,7 +90,7 @@ describe('the library itself', () => {
       refused(f.ol_sequence_close(engine, slot), badArgument, closed);
     }
     f.ol_close(engine);
-    expect(f.ol_generate(null, args)).toBe(badArgument);
+    expect(f.ol_generate(null, oneToken)).toBe(badArgument);
     expect(f.ol_poll(null, zeroProgress(), null, 0)).toBe(badArgument);
     expect(f.ol_channel(null)).toBe(badArgument);
     f.ol_close(null);
@@ -123,17 +112,7 @@ describe('the library itself', () => {
     f.ol_load(engine, randomSources(), slots.length);
     await finish();
     while (progress.state === 1) f.ol_poll(engine, progress, null, 0);
-    f.ol_generate(engine, {
-      ids: Int32Array.of(1),
-      count: 1,
-      max_tokens: 5,
-      stop_ids: null,
-      stop_count: 0,
-      draft_tokens: 0,
-      draft_ngram: 3,
-      ...plain,
-      sampling: greedy,
-    });
+    f.ol_generate(engine, { ...oneToken, max_tokens: 5 });
     await finish();
     const got: number[] = [];
     const states: number[] = [];
@@ -149,6 +128,44 @@ describe('the library itself', () => {
     }
     expect(states).toEqual([1, 1, 2]);
     expect(got).toEqual(fakeReply([1], 5));
+    f.ol_close(engine);
+    closeSync(ours);
+  });
+
+  it('tells of a sequence also after a caller who has looked at the engine alone', async () => {
+    const { functions: f } = openLibrary(fake.path, fake.manifest);
+    const out: [bigint | null] = [null];
+    const { ours, theirs } = channelOf(f);
+    f.ol_create({ device: 0, threads: 1, context: 4096, sequences: 2, isa: 0 }, theirs, out);
+    const engine = out[0];
+    const progress = zeroProgress();
+    f.ol_load(engine, randomSources(), slots.length);
+    while (progress.state !== 2) f.ol_poll(engine, progress, null, 0);
+    const slot = new Int32Array(1);
+    const reply = (args: typeof oneToken) => {
+      expect(f.ol_sequence_open(engine, slot)).toBe(abiStatus.ok);
+      expect(f.ol_sequence_generate(engine, slot[0]!, args)).toBe(abiStatus.ok);
+    };
+    reply(oneToken);
+    await until(
+      () => f.ol_sequence_poll(engine, slot[0]!, progress, null, 0) === 0 && Number(progress.done) === 1,
+      () => 'a token that nobody fetches',
+    );
+    await until(
+      () => f.ol_sequence_close(engine, slot[0]!) === abiStatus.ok,
+      () => 'the end of its job',
+    );
+    await until(
+      () => f.ol_poll(engine, progress, null, 0) === 0 && progress.state !== 1,
+      () => 'the end of the passes',
+    );
+    while (told(ours));
+    f.ol_poll(engine, progress, null, 0);
+    reply({ ...oneToken, ids: Int32Array.of(tokens.slow), max_tokens: 4000 });
+    await until(
+      () => told(ours),
+      () => 'a byte for the second reply, which goes on for longer than this waits',
+    );
     f.ol_close(engine);
     closeSync(ours);
   });
@@ -193,18 +210,7 @@ describe('the library itself', () => {
         f.ol_load(engine, randomSources(), slots.length);
         const progress = zeroProgress();
         while (busy !== 'no' && progress.state !== 2) f.ol_poll(engine, progress, null, 0);
-        const ids = Int32Array.of(tokens.slow);
-        const reply = {
-          ids,
-          count: 1,
-          max_tokens: 4000,
-          stop_ids: null,
-          stop_count: 0,
-          draft_tokens: 0,
-          draft_ngram: 3,
-          ...plain,
-          sampling: greedy,
-        };
+        const reply = { ...oneToken, ids: Int32Array.of(tokens.slow), max_tokens: 4000 };
         if (busy === 'replying') expect(f.ol_generate(engine, reply)).toBe(abiStatus.ok);
         for (const slot of busy === 'sharing' ? [new Int32Array(1), new Int32Array(1)] : []) {
           expect(f.ol_sequence_open(engine, slot)).toBe(abiStatus.ok);
@@ -224,6 +230,19 @@ describe('the library itself', () => {
 /** Neither biases, log probabilities nor masks. */
 const plain = { bias_ids: null, biases: null, bias_count: 0, top_logprobs: -1, masked: 0 } as const;
 
+/** A reply of one token. */
+const oneToken = {
+  ids: Int32Array.of(1),
+  count: 1,
+  max_tokens: 1,
+  stop_ids: null,
+  stop_count: 0,
+  draft_tokens: 0,
+  draft_ngram: 3,
+  ...plain,
+  sampling: greedy,
+};
+
 /** A channel for one engine: file descriptors. */
 function channelOf(functions: Functions): { ours: number; theirs: number } {
   const ends = new Int32Array(2);
@@ -233,6 +252,14 @@ function channelOf(functions: Functions): { ours: number; theirs: number } {
 
 /** Takes what the engine has said; bytes. @throws when it has said nothing */
 const event = (end: number) => readSync(end, new Uint8Array(64));
+
+function told(end: number): boolean {
+  try {
+    return event(end) > 0;
+  } catch {
+    return false;
+  }
+}
 
 describe('a process with an open engine', () => {
   it.each(['idle', 'open', 'close'])('lives as long as its job, and no longer (%s)', async (how) => {
