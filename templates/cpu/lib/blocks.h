@@ -65,13 +65,6 @@ NOINLINE void dot_rows(const W* rows, int64_t row_stride, const InputBlock* inpu
   for_each<T>([&](auto t) { store(out + t * out_stride, totals[t]); });
 }
 
-/** The same with all tokens from `first` on: T at a time, then half as many. */
-template <int T, class W>
-DEVICE void dot_rows_all(const W* rows, const InputBlock* input, int first, int tokens, int blocks, float* out, int out_stride) {
-  for (; first + T <= tokens; first += T) dot_rows<T>(rows, blocks, input + first, tokens, blocks, out + first * out_stride, out_stride);
-  if constexpr (T > 1) dot_rows_all<T / 2>(rows, input, first, tokens, blocks, out, out_stride);
-}
-
 /** Blocks of a chunk of columns. */
 constexpr int kChunkBlocks = 16;
 
@@ -129,15 +122,6 @@ template <int T> NOINLINE void dot_panels(const Panel* panels, const InputBlock*
   }
 }
 
-/** The same with all tokens from `first` on: T at a time, then half as many. */
-template <int T>
-DEVICE void dot_panels_all(const Panel* panels, const InputBlock* input, int first, int tokens, int blocks, float* out, int out_stride, bool add) {
-  for (; first + T <= tokens; first += T) {
-    dot_panels<T>(panels, input + first, tokens, blocks, out + first * out_stride, out_stride, add);
-  }
-  if constexpr (T > 1) dot_panels_all<T / 2>(panels, input, first, tokens, blocks, out, out_stride, add);
-}
-
 /** Rows of a tile: inputs of a chunk come from the L2 cache for each kPanels of it. */
 constexpr int kBlockTile = 96;
 
@@ -147,7 +131,11 @@ template <class W>
 NOINLINE void dot_blocks(const W* rows, int row_count, W* rest, const InputBlock* input, int tokens, int blocks, float* out, int out_stride) {
   const auto lanes = [&](int from) { return rows_from(rows, row_count, rest, from, blocks); };
   if (tokens <= kFewTokens) {
-    for (int row = 0; row < row_count; row += kLanes) dot_rows_all<kRowTokens>(lanes(row), input, 0, tokens, blocks, out + row, out_stride);
+    for (int row = 0; row < row_count; row += kLanes) {
+      for_tokens<kRowTokens>(0, tokens, [&, from = lanes(row)](auto count, int first) {
+        dot_rows<count>(from, blocks, input + first, tokens, blocks, out + first * out_stride + row, out_stride);
+      });
+    }
     return;
   }
   Panel panels[kPanels];
@@ -157,7 +145,9 @@ NOINLINE void dot_blocks(const W* rows, int row_count, W* rest, const InputBlock
     for (int row = 0; row < row_count; row += kPanels * kLanes) {
       for (int p = 0; p < kPanels; ++p) unpack(panels[p], lanes(row + p * kLanes) + chunk, blocks, count);
       ask_for(rows + (int64_t)(row + kPanels * kLanes) * blocks + chunk, blocks, kPanels * kLanes, count);
-      dot_panels_all<kPanelTokens>(panels, x, 0, tokens, count, out + row, out_stride, chunk > 0);
+      for_tokens<kPanelTokens>(0, tokens, [&](auto several, int first) {
+        dot_panels<several>(panels, x + first, tokens, count, out + first * out_stride + row, out_stride, chunk > 0);
+      });
     }
   }
 }

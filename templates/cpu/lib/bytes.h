@@ -53,13 +53,6 @@ DEVICE __attribute__((always_inline)) void dot_codes(const VecInt (&codes)[Digit
   });
 }
 
-/** The same of all tokens from `first` on: T at a time, then half as many. */
-template <int T, int Digits>
-DEVICE void dot_codes_all(const VecInt (&codes)[Digits][8], Vec scale, const InputBytes* input, int first, int tokens, Vec* totals) {
-  for (; first + T <= tokens; first += T) dot_codes<T>(codes, scale, input + first, totals + first);
-  if constexpr (T > 1) dot_codes_all<T / 2>(codes, scale, input, first, tokens, totals);
-}
-
 /** out[t * out_stride + lane] := dot(row, token t) of kLanes rows, row_stride blocks apart: rows are read once, in order. */
 template <class W>
 NOINLINE void dot_byte_rows(const W* rows, int64_t row_stride, const InputBytes* input, int tokens, int blocks, float* out, int out_stride) {
@@ -71,7 +64,8 @@ NOINLINE void dot_byte_rows(const W* rows, int64_t row_stride, const InputBytes*
     for (int byte = 0; byte < kLanes * (int)sizeof(W); byte += 64) __builtin_prefetch(ahead + byte);
     VecInt codes[kDigits<W>][8];
     unpack_codes(codes, rows, stride);
-    dot_codes_all<kByteTokens>(codes, load_column(&rows->scale, stride), input, 0, tokens, totals);
+    const Vec scale = load_column(&rows->scale, stride);
+    for_tokens<kByteTokens>(0, tokens, [&](auto count, int first) { dot_codes<count>(codes, scale, input + first, totals + first); });
   }
   for (int t = 0; t < tokens; ++t) store(out + t * out_stride, totals[t]);
 }

@@ -53,6 +53,12 @@ template <int N, int From = 0, class F> DEVICE __attribute__((always_inline)) vo
   }
 }
 
+/** use(count, first) for tokens from `first` on: T at a time, then half as many; count is a constant. */
+template <int T, class Use> DEVICE __attribute__((always_inline)) void for_tokens(int first, int tokens, Use&& use) {
+  for (; first + T <= tokens; first += T) use(Constant<T>{}, first);
+  if constexpr (T > 1) for_tokens<T / 2>(first, tokens, use);
+}
+
 /** How several tokens are multiplied that share the loads of a row: in the weights' own format where the instruction set can. */
 template <class W> using Shared = typename SharedStep<W>::Type;
 
