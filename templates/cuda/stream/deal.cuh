@@ -19,8 +19,7 @@ struct Product {
   static constexpr bool kEven = kTiles % kBlocks == 0 || PassedBy;      // all blocks that take part have as many
   using Columns = WarpColumns<K>;
   static constexpr int kCells = Columns::kCells, kWarpCells = Columns::kWarpCells;  // of a tile; of a warp in it, at most
-  static constexpr int kCellBytes = kBytesOfCell<W>;
-  static constexpr int kTileBytes = kCells * kCellBytes;
+  static constexpr int kTileBytes = kCells * kBytesOfCell<W>;
   static constexpr int kInputWords = divide_up(K, 2);
   /** True when every warp has kWarpCells cells of real columns. */
   static constexpr bool kExact = kWarpCells * kWarps * 32 == K;
@@ -37,7 +36,7 @@ struct Product {
   /** Where a block's tiles begin. */
   BOTH static constexpr int64_t at(int block) { return kAt + int64_t(first(block)) * kTileBytes; }
   /** Bytes in front of what all warps read together: their cells number `cell` of some tiles. */
-  BOTH static constexpr int before(int cell) { return cell / kWarpCells * kTileBytes + cell % kWarpCells * (kWarps * kCellBytes); }
+  BOTH static constexpr int before(int cell) { return cell / kWarpCells * kTileBytes + cell % kWarpCells * (kWarps * kBytesOfCell<W>); }
 };
 
 /** A few tokens of a wide model take registers for their input and their queries that others have for weights. */

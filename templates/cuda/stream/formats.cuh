@@ -242,13 +242,13 @@ struct ByteCell {
     return bits | x.y;
   }
 
-  /** One row of a cell, as load() takes it apart. */
-  DEVICE static void pack(const W& block, int row, char* cell) {
-    for (int word = 0; word < 8; ++word) {
-      const uint8_t* const q = reinterpret_cast<const uint8_t*>(block.q) + word * 4;
-      reinterpret_cast<uchar4*>(cell)[row * 8 + word] = make_uchar4(q[0], q[2], q[1], q[3]);
-    }
-    reinterpret_cast<fp16*>(cell + kScalesAt)[row] = block.scale;
+  /** Of columns i to i + 8 of a block, as numbers_of() takes them apart. */
+  DEVICE static Codes codes_of(const W& block, int i) {
+    const auto word = [&](int first) {
+      const uint8_t* const q = reinterpret_cast<const uint8_t*>(block.q) + first;
+      return q[0] | q[2] << 8 | q[1] << 16 | unsigned(q[3]) << 24;
+    };
+    return make_uint2(word(i), word(i + 4));
   }
 };
 
@@ -276,15 +276,17 @@ struct Cell<int4_block, T> {
     return bits | x;
   }
 
-  DEVICE static void pack(const int4_block& block, int row, char* cell) {
-    for (int word = 0; word < 4; ++word) {
-      unsigned x = 0;
-      for (int pair = 0; pair < 4; ++pair) {
-        const int i = word * 8 + pair * 2;
-        x |= nibble(block, i) << pair * 4 | nibble(block, i + 1) << (pair * 4 + 16);
-      }
-      reinterpret_cast<unsigned*>(cell)[row * 4 + word] = x;
-    }
-    reinterpret_cast<fp16*>(cell + kScalesAt)[row] = block.scale;
+  DEVICE static Codes codes_of(const int4_block& block, int i) {
+    Codes x = 0;
+    for (int pair = 0; pair < 4; ++pair) x |= nibble(block, i + pair * 2) << pair * 4 | nibble(block, i + pair * 2 + 1) << (pair * 4 + 16);
+    return x;
   }
 };
+
+/** Writes a block as a row of a cell, four lanes of 8 columns each. */
+template <class W>
+DEVICE void pack_row(const W& block, int row, char* cell) {
+  using Format = Cell<W, 1>;
+  for (int quad = 0; quad < 4; ++quad) reinterpret_cast<typename Format::Codes*>(cell)[row * 4 + quad] = Format::codes_of(block, quad * 8);
+  reinterpret_cast<fp16*>(cell + Format::kScalesAt)[row] = block.scale;
+}

@@ -94,11 +94,9 @@ struct ScaledTile {
       }
   }
 
-  DEVICE uint4 key(int half, int k) const { return Cell<int8_block, 1>::numbers_of(keys[half][k]); }
-  DEVICE uint4 value(int i) const {
-    const uint2 v = values[i];
-    return make_uint4(from_bytes(v.x), from_bytes(v.x >> 8), from_bytes(v.y), from_bytes(v.y >> 8));
-  }
+  using Codes = Cell<int8_block, 1>;
+  DEVICE uint4 key(int half, int k) const { return Codes::numbers_of(keys[half][k]); }
+  DEVICE uint4 value(int i) const { return Codes::numbers_of(values[i]); }
   DEVICE float key_scale(int half, int i) const { return scales[half][i].x; }
   DEVICE float value_scale(int half, int i) const { return scales[half][i].y * kWeightUnit; }
 

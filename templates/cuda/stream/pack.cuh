@@ -24,7 +24,7 @@ DEVICE void pack_blocks(char* to, int tile, RowOf&& row_of) {
     const int block = P::Columns::first(owner) + cell;
     W codes = {};  // with a scale of 0, whatever the codes
     if (row < P::kRows && block < padded(P::kColumns) / kNumbers<W>) codes = row_of(row)[block];
-    Cell<W, 1>::pack(codes, i % kRowTile, to + i / kRowTile * P::kCellBytes);
+    pack_row(codes, i % kRowTile, to + i / kRowTile * kBytesOfCell<W>);
   }
 }
 
