@@ -17,11 +17,11 @@ import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine.ts';
 import { mostSequences } from '../runtime/limits.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
+import { engineCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
 import { fixed, type Start, table, type Ui } from './ui.ts';
-import { whole, wholes } from './values.ts';
+import { mostPositions, whole, wholes } from './values.ts';
 
 interface DecodeFigure {
   /** Tokens in the KV cache when the first one is timed. */
@@ -70,21 +70,21 @@ export function addBench(program: Program, start: Start): void {
     .argument('[model]', 'the same as --model')
     .description('measure decode tokens a second by position, bytes a second, and prefill')
     .optionsGroup('Bench:')
-    .option('--random-weights', 'random weights: no checkpoint needed')
-    .option(
-      '--positions <list>',
-      'tokens in the context when decode is timed (default: 1,200,1900)',
-      wholes('--positions', 1, 16_777_216),
-    )
+    .option(...flags.randomWeights)
+    .option(...flags.positions)
     .option('--tokens <n>', 'timed tokens of a run', whole('--tokens', 1, 100_000), 100)
-    .option('--prompt <n>', 'tokens of the prefill; 0: none (default: 512)', whole('--prompt', 0, 16_777_216))
+    .option(
+      '--prompt <n>',
+      'tokens of the prefill; 0: none (default: 512)',
+      whole('--prompt', 0, mostPositions),
+    )
     .option(
       '--sequences <list>',
       `also so many sequences at once, up to ${mostSequences}, at the last position: tokens a second of all together`,
       wholes('--sequences', 1, mostSequences),
     )
     .option('--runs <n>', 'runs of each figure, interleaved', whole('--runs', 1, 1000), 5)
-    .option('--report', 'write the figures to bench/reports')
+    .option(...flags.report)
     .option('--reports', 'list bench/reports, and which figures are of other sources than today')
     .addHelpText(
       'after',

@@ -3,10 +3,10 @@ import { existsSync, renameSync } from 'node:fs';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
 import type { FittedPoint, FittedPrompt } from '../lab/calibrate/refit.ts';
 import { exitCode } from './errors.ts';
-import { helpEnd, outputCommand, type Program } from './flags.ts';
+import { flags, helpEnd, outputCommand, type Program } from './flags.ts';
 import { needWritable } from './output-file.ts';
 import { fixed, type Start, table } from './ui.ts';
-import { whole, wholes } from './values.ts';
+import { whole } from './values.ts';
 
 export function addCalibrate(program: Program, start: Start): void {
   outputCommand(program, 'calibrate')
@@ -16,19 +16,15 @@ export function addCalibrate(program: Program, start: Start): void {
     .option('--target <name|file>', 'what to begin with (default: the GPU found here, else cpu)')
     .option('--out <file>', 'the target file (default: NAME.target.json)')
     .option('--models <names>', 'models whose kernels are timed, on random weights (default: by the target)')
-    .option(
-      '--positions <list>',
-      'tokens in the context (default: 1,200,1900)',
-      wholes('--positions', 1, 100_000),
-    )
+    .option(...flags.positions)
     .option('--tokens <n>', 'timed tokens of a reply', whole('--tokens', 1, 10_000), 64)
     .option('--runs <n>', 'replies of each kernel and position', whole('--runs', 1, 1000), 3)
     .option('--refit <file>', 'measure nothing: make the target anew of what a calibration recorded')
     .option('--quick', 'few kernels, for a rough target')
     .option('--prompts', 'time prompts alone; replies stay as the record that is gone on from has them')
     .option('--no-delays', 'keep the poll delays of the target')
-    .option('--threads <n>', 'CPU threads (default: physical cores)', whole('--threads', 1, 1024))
-    .option('--device <n>', 'GPU ordinal', whole('--device', 0, 1023), 0)
+    .option(...flags.threads)
+    .option(...flags.device)
     .addHelpText(
       'after',
       helpEnd('gen calibrate --out my-gpu.json', 'gen explain --model qwen3-0.6b --target my-gpu.json'),
@@ -57,10 +53,11 @@ export function addCalibrate(program: Program, start: Start): void {
         };
         if (options.refit !== undefined) return write(readRecord(options.refit));
         const isGpu = from.kind === 'cuda';
-        checkDevice(from, options.device, findGpus);
+        const ordinal = options.device ?? 0;
+        checkDevice(from, ordinal, findGpus);
         const names = options.models?.split(',') ?? modelsFor[from.kind];
         const models = names.map((name) => ({ name, dims: resolveModel(name).dims }));
-        const state = machineState(isGpu ? options.device : null);
+        const state = machineState(isGpu ? ordinal : null);
         const device =
           state.kind === 'cuda'
             ? `${state.name}, driver ${state.driver}`
@@ -76,7 +73,7 @@ export function addCalibrate(program: Program, start: Start): void {
         if (before) ui.note(`goes on from ${recorded}: ${before.points.length} figures are there`);
         const progress = ui.progress('calibrating');
         const record = await measureTarget(from, {
-          ...{ models, device: options.device, threads: options.threads, signal: ui.io.signal },
+          ...{ models, device: ordinal, threads: options.threads, signal: ui.io.signal },
           positions: options.positions ?? usualPositions(),
           ...{ tokens: options.tokens, replies: options.runs, seeksDelays: options.delays },
           isQuick: options.quick ?? false,

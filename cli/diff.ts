@@ -4,9 +4,9 @@ import { OnelaunchError } from '../errors.ts';
 import type { PlanDiff } from '../lab/diff-plans.ts';
 import { usualPositions } from '../lab/measure.ts';
 import { exitCode } from './errors.ts';
-import { formatFlags, helpEnd, needModel, outputCommand, type Program } from './flags.ts';
+import { flags, helpEnd, needModel, outputCommand, type Program } from './flags.ts';
 import { type Start, table } from './ui.ts';
-import { wholes } from './values.ts';
+import { mostPositions, wholes } from './values.ts';
 
 export function addDiff(program: Program, start: Start): void {
   outputCommand(program, 'diff')
@@ -14,14 +14,14 @@ export function addDiff(program: Program, start: Start): void {
     .argument('<B>', 'another one')
     .description('compare two plans: stages, options, syncs, bytes, predicted times, and the generated text')
     .option('-m, --model <name|dir>', 'a known name (see gen models), or the directory of a model')
-    .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)')
-    .option(...formatFlags.weights)
-    .option(...formatFlags.cache)
+    .option(...flags.target)
+    .option(...flags.weights)
+    .option(...flags.cache)
     .optionsGroup('Diff:')
     .option(
       '--positions <list>',
       'positions of the predictions (default: 1,200,1900)',
-      wholes('--positions', 0, 16_777_215),
+      wholes('--positions', 0, mostPositions - 1),
     )
     .option('--no-text', 'leave out the generated text')
     .addHelpText(

@@ -1,19 +1,15 @@
 // The flags that gen explore and gen ablate share, and what they make of them.
 import { readFileSync, statSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
-import { needGolden, type Program, variantsCommand } from './flags.ts';
+import { flags, needGolden, type Program, variantsCommand } from './flags.ts';
 import { needWritable } from './output-file.ts';
-import { duration, whole, wholes } from './values.ts';
+import { duration, whole } from './values.ts';
 
 /** A command that times variants beside an incumbent. */
 export const experimentCommand = (program: Program, name: string) =>
   variantsCommand(program, name)
     .optionsGroup('Measurement:')
-    .option(
-      '--positions <list>',
-      'tokens in the context when decode is timed (default: 1,200,1900 as far as the model goes)',
-      wholes('--positions', 1, 16_777_216),
-    )
+    .option(...flags.positions)
     .option('--tokens <n>', 'timed tokens of a reply', whole('--tokens', 1, 100_000), 64)
     .option(
       '--rounds <n>',
@@ -27,7 +23,7 @@ export const experimentCommand = (program: Program, name: string) =>
       whole('--together', 2, 64),
       4,
     )
-    .option('--random-weights', 'random weights in the place of the checkpoint; needs --golden')
+    .option(...flags.randomToVerify)
     .option(
       '--golden <file>',
       'file of logits that each variant must agree with before it is timed (default: golden.json beside the weights, else the reference)',

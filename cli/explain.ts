@@ -3,7 +3,7 @@ import { OnelaunchError } from '../errors.ts';
 import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
 import { kernelOptions } from './load-kernel.ts';
 import type { Start } from './ui.ts';
-import { whole } from './values.ts';
+import { mostPositions, whole } from './values.ts';
 
 export function addExplain(program: Program, start: Start): void {
   kernelCommand(program, 'explain')
@@ -12,13 +12,13 @@ export function addExplain(program: Program, start: Start): void {
     .option(
       '--position <n>',
       'position of the token: how many of the KV cache it reads, from 0 on',
-      whole('--position', 0, 16_777_215),
+      whole('--position', 0, mostPositions - 1),
       0,
     )
     .option(
       '--prompt <n>',
       'say how a prompt of so many tokens is taken in',
-      whole('--prompt', 1, 16_777_216),
+      whole('--prompt', 1, mostPositions),
     )
     .addHelpText(
       'after',

@@ -2,7 +2,7 @@
 import type { Command } from '@commander-js/extra-typings';
 import { cacheNames, weightNames } from '../codegen/model/formats.ts';
 import { OnelaunchError } from '../errors.ts';
-import { oneOf, replyValues, whole } from './values.ts';
+import { mostPositions, oneOf, replyValues, whole, wholes } from './values.ts';
 
 export type Program = Command;
 
@@ -16,7 +16,9 @@ export const outputCommand = (program: Program, name: string, options: { isDefau
     .option('--no-color', 'print without colours (NO_COLOR does the same)')
     .optionsGroup('Kernel:');
 
-export const formatFlags = {
+/** Flags that are the same in several commands, which take those that they have a use for. */
+export const flags = {
+  target: ['--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)'],
   weights: [
     '--weights <format>',
     'matrices as int8, int4 or fp8, rounded while they are loaded (on a GPU by a stream); mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',
@@ -27,6 +29,21 @@ export const formatFlags = {
     'KV cache as int8 with a scale for each position and head, about half the bytes (on a GPU by a stream); plain: numbers of the dtype of the model (default: plain)',
     oneOf('--cache', cacheNames),
   ],
+  context: [
+    '--context <positions>',
+    'prompt and reply together have at most so many tokens',
+    whole('--context', 1, mostPositions),
+  ],
+  threads: ['--threads <n>', 'CPU threads (default: physical cores)', whole('--threads', 1, 1024)],
+  device: ['--device <n>', 'GPU ordinal (default: 0)', whole('--device', 0, 1023)],
+  randomWeights: ['--random-weights', 'random weights: no checkpoint needed'],
+  randomToVerify: ['--random-weights', 'random weights in the place of the checkpoint; needs --golden'],
+  report: ['--report', 'write the figures to bench/reports'],
+  positions: [
+    '--positions <list>',
+    'tokens in the context when decode is timed (default: 1,200,1900 as far as the model goes)',
+    wholes('--positions', 1, mostPositions),
+  ],
 } as const;
 
 /** A command about plans that decode. */
@@ -36,13 +53,13 @@ const planCommand = (program: Program, name: string, options: { isDefault?: bool
       '-m, --model <name|dir>',
       'a known name (see gen models), or the directory or GGUF file of a model',
     )
-    .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)')
+    .option(...flags.target)
     .option(
       '--plan <name|file>',
       'fusion plan: a known name, or a file that exports one (default: the best one for the target)',
     )
-    .option(...formatFlags.weights)
-    .option(...formatFlags.cache);
+    .option(...flags.weights)
+    .option(...flags.cache);
 
 /** A command about one kernel. */
 export const kernelCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
@@ -51,31 +68,21 @@ export const kernelCommand = (program: Program, name: string, options: { isDefau
     'a plan of its own for prompts, such as prefill, beside a stream (default: they go through passes of the plan)',
   );
 
-const engineFlags = {
-  context: [
-    '--context <positions>',
-    'prompt and reply together have at most so many tokens',
-    whole('--context', 1, 16_777_216),
-  ],
-  threads: ['--threads <n>', 'CPU threads (default: physical cores)', whole('--threads', 1, 1024)],
-  device: ['--device <n>', 'GPU ordinal (default: 0)', whole('--device', 0, 1023)],
-} as const;
-
 /** A command that runs a kernel. */
 export const engineCommand = (program: Program, name: string) =>
   kernelCommand(program, name)
     .optionsGroup('Engine:')
-    .option(...engineFlags.context)
-    .option(...engineFlags.threads)
-    .option(...engineFlags.device);
+    .option(...flags.context)
+    .option(...flags.threads)
+    .option(...flags.device);
 
 /** A command that runs variants of a plan. */
 export const variantsCommand = (program: Program, name: string) =>
   planCommand(program, name)
     .optionsGroup('Engine:')
-    .option(...engineFlags.context)
-    .option(...engineFlags.threads)
-    .option(...engineFlags.device);
+    .option(...flags.context)
+    .option(...flags.threads)
+    .option(...flags.device);
 
 /** A command that makes a reply. */
 const replyCommand = (program: Program, name: string) =>

@@ -6,24 +6,24 @@ import type { BuiltKernel, KernelOptions } from '../load.ts';
 import type { Needs } from '../preflight.ts';
 import { mostSequences } from '../runtime/limits.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
+import { engineCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { needWritable } from './output-file.ts';
 import { launchTable, tokenTable } from './profile-table.ts';
 import { engineOptions } from './reply.ts';
 import type { Start, Ui } from './ui.ts';
-import { whole } from './values.ts';
+import { mostPositions, whole } from './values.ts';
 
 export function addProfile(program: Program, start: Start): void {
   engineCommand(program, 'profile')
     .argument('[model]', 'the same as --model')
     .description('show where the time of a token, or of a prompt, goes: by stage, as a trace, as a timeline')
     .optionsGroup('Profile:')
-    .option('--random-weights', 'random weights: no checkpoint needed')
+    .option(...flags.randomWeights)
     .option(
       '--position <n>',
       'tokens in the context of the first profiled one (default: 200)',
-      whole('--position', 0, 16_777_215),
+      whole('--position', 0, mostPositions - 1),
     )
     .option('--tokens <n>', 'profiled tokens (default: 8)', whole('--tokens', 1, 1000))
     .option(
@@ -34,7 +34,7 @@ export function addProfile(program: Program, start: Start): void {
     .option(
       '--prompt <n>',
       'in their place a launch of a prompt of so many tokens; with --prompt-plan',
-      whole('--prompt', 1, 16_777_216),
+      whole('--prompt', 1, mostPositions),
     )
     .option(
       '--launch <n>',

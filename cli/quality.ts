@@ -6,7 +6,7 @@ import { engineScorer } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
 import { longestCase } from '../runtime/longest-case.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, helpEnd, needGolden, needModel, type Program } from './flags.ts';
+import { engineCommand, flags, helpEnd, needGolden, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
 import { fixed, type Start, table, type Ui } from './ui.ts';
@@ -23,8 +23,8 @@ export function addQuality(program: Program, start: Start): void {
     )
     .option('--tokens <n>', 'tokens of each text that count', whole('--tokens', 1, 1_000_000), 4096)
     .option('--golden <file>', 'the rows of logits of this file, in the place of text and reference')
-    .option('--random-weights', 'random weights in the place of the checkpoint; needs --golden')
-    .option('--report', 'write the figures to bench/reports')
+    .option(...flags.randomToVerify)
+    .option(...flags.report)
     .addHelpText(
       'after',
       helpEnd(

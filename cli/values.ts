@@ -6,6 +6,9 @@ import { readJson } from '../runtime/json-file.ts';
 import { type JsonSchema, jsonGrammar } from '../runtime/json-grammar.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 
+/** Positions of a context, at most: up to here float32, in which angles are computed, has every one. */
+export const mostPositions = 2 ** 24;
+
 /** A whole number from least to most. */
 export function whole(flag: string, least: number, most: number): (text: string) => number {
   return (text) => {

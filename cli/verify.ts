@@ -5,7 +5,7 @@ import type { BuiltKernel } from '../load.ts';
 import type { Golden } from '../runtime/golden.ts';
 import type { VerifyResult } from '../runtime/verify.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, helpEnd, needGolden, needModel, type Program } from './flags.ts';
+import { engineCommand, flags, helpEnd, needGolden, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
 import { type Start, seconds, type Ui } from './ui.ts';
@@ -21,8 +21,8 @@ export function addVerify(program: Program, start: Start): void {
       '--golden <file>',
       'file of logits to compare with (default: golden.json beside the weights, else the reference)',
     )
-    .option('--random-weights', 'random weights in the place of the checkpoint; needs --golden')
-    .option('--report', 'write the figures to bench/reports')
+    .option(...flags.randomToVerify)
+    .option(...flags.report)
     .addHelpText(
       'after',
       helpEnd(
