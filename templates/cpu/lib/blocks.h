@@ -132,7 +132,7 @@ NOINLINE void dot_blocks(const W* rows, int row_count, W* rest, const InputBlock
   const auto lanes = [&](int from) { return rows_from(rows, row_count, rest, from, blocks); };
   if (tokens <= kFewTokens) {
     for (int row = 0; row < row_count; row += kLanes) {
-      for_tokens<kRowTokens>(0, tokens, [&, from = lanes(row)](auto count, int first) {
+      for_tokens<kRowTokens>(0, tokens, [&, from = lanes(row)](auto count, int first) __attribute__((always_inline)) {
         dot_rows<count>(from, blocks, input + first, tokens, blocks, out + first * out_stride + row, out_stride);
       });
     }
@@ -145,7 +145,7 @@ NOINLINE void dot_blocks(const W* rows, int row_count, W* rest, const InputBlock
     for (int row = 0; row < row_count; row += kPanels * kLanes) {
       for (int p = 0; p < kPanels; ++p) unpack(panels[p], lanes(row + p * kLanes) + chunk, blocks, count);
       ask_for(rows + (int64_t)(row + kPanels * kLanes) * blocks + chunk, blocks, kPanels * kLanes, count);
-      for_tokens<kPanelTokens>(0, tokens, [&](auto several, int first) {
+      for_tokens<kPanelTokens>(0, tokens, [&](auto several, int first) __attribute__((always_inline)) {
         dot_panels<several>(panels, x + first, tokens, count, out + first * out_stride + row, out_stride, chunk > 0);
       });
     }

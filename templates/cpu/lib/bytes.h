@@ -53,6 +53,20 @@ DEVICE __attribute__((always_inline)) void dot_codes(const VecInt (&codes)[Digit
   });
 }
 
+/** The same of all tokens. */
+template <int Digits>
+DEVICE __attribute__((always_inline)) void dot_codes_all(const VecInt (&codes)[Digits][8], Vec scale, const InputBytes* input, int tokens, Vec* totals) {
+  for_tokens<kByteTokens>(0, tokens, [&](auto count, int first) __attribute__((always_inline)) {
+    dot_codes<count>(codes, scale, input + first, totals + first);
+  });
+}
+/** A function of its own. One Zen 3 core: where it is none, the codes of int4 stay in registers, and 4 tokens take 9 % less time, 64 tokens 6 %; the two of an
+ *  int8 do not fit, and 4 to 64 tokens take 6 to 12 % more. */
+template <int Digits>
+NOINLINE void dot_codes_apart(const VecInt (&codes)[Digits][8], Vec scale, const InputBytes* input, int tokens, Vec* totals) {
+  dot_codes_all(codes, scale, input, tokens, totals);
+}
+
 /** out[t * out_stride + lane] := dot(row, token t) of kLanes rows, row_stride blocks apart: rows are read once, in order. */
 template <class W>
 NOINLINE void dot_byte_rows(const W* rows, int64_t row_stride, const InputBytes* input, int tokens, int blocks, float* out, int out_stride) {
@@ -65,7 +79,8 @@ NOINLINE void dot_byte_rows(const W* rows, int64_t row_stride, const InputBytes*
     VecInt codes[kDigits<W>][8];
     unpack_codes(codes, rows, stride);
     const Vec scale = load_column(&rows->scale, stride);
-    for_tokens<kByteTokens>(0, tokens, [&](auto count, int first) { dot_codes<count>(codes, scale, input + first, totals + first); });
+    if constexpr (kDigits<W> == 1) dot_codes_all(codes, scale, input, tokens, totals);
+    else dot_codes_apart(codes, scale, input, tokens, totals);
   }
   for (int t = 0; t < tokens; ++t) store(out + t * out_stride, totals[t]);
 }
