@@ -1,5 +1,6 @@
 // How a command speaks: data to stdout, notes and progress to stderr; colours and a progress line on a terminal only.
 import picocolors from 'picocolors';
+import { columnsOf, withinColumns } from './columns.ts';
 import type { Io } from './io.ts';
 import { printable } from './printable.ts';
 import { foldRows } from './wrap.ts';
@@ -83,7 +84,7 @@ export function createUi(io: Io, options: OutputOptions): Ui {
           const bar = share === null ? '' : ` ${'█'.repeat(full)}${'░'.repeat(width - full)}`;
           const line = `${label}${bar} ${detail}`;
           // A line that is wrapped could not be erased.
-          io.err(`${eraseLine}${line.slice(0, Math.min(79, io.columns()) - 1)}`);
+          io.err(`${eraseLine}${withinColumns(line, Math.min(79, io.columns()) - 1)}`);
         },
         log: () => {},
         end: (text) => {
@@ -104,14 +105,15 @@ export function table(header: readonly string[], rows: readonly (readonly Cell[]
     text.every((row) => /^(-|-?[\d.,]+( ?[%x])?)$/.test(row[column] ?? '-')),
   );
   const widths = header.map((name, column) =>
-    Math.max(name.length, ...text.map((row) => row[column]?.length ?? 0)),
+    Math.max(columnsOf(name), ...text.map((row) => columnsOf(row[column] ?? ''))),
   );
   return [header, ...text]
     .map((row) =>
       row
-        .map((cell, column) =>
-          isNumeric[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!),
-        )
+        .map((cell, column) => {
+          const rest = ' '.repeat(widths[column]! - columnsOf(cell));
+          return isNumeric[column] ? rest + cell : cell + rest;
+        })
         .join('  ')
         .trimEnd(),
     )

@@ -1,5 +1,5 @@
 // Breaks text that comes in pieces between its words, where a terminal would break inside one.
-import { eastAsianWidth } from 'get-east-asian-width';
+import { characterColumns, columnMeter, withinColumns } from './columns.ts';
 
 /** A line is broken at spaces, beside wide characters, and inside a word only if the word alone is wider than a line.
  *  Spaces at a break are dropped. Words are held until they end.
@@ -11,8 +11,7 @@ export function wordWrap(columns: () => number) {
   let gap = '';
   let word = '';
   let wordWidth = 0;
-  /** The last character joins the next one to itself. */
-  let joins = false;
+  const meter = columnMeter();
 
   const place = (): string => {
     if (word === '') return '';
@@ -37,8 +36,7 @@ export function wordWrap(columns: () => number) {
       gap += character;
       return before;
     }
-    const width = joins ? 0 : characterWidth(character);
-    joins = character === '\u200d';
+    const width = meter(character);
     const breaks = width > 1 || (width > 0 && lastIsWide(word)) || wordWidth + width > columns();
     const before = breaks ? place() : '';
     word += character;
@@ -63,20 +61,15 @@ export function foldRows(text: string, columns: number): string {
 const below = '    ';
 
 function folded(row: string, columns: number): string {
-  if (row.length <= columns) return row;
+  const { length } = withinColumns(row, columns);
+  if (length === row.length) return row;
   const start = row.search(/\S/);
-  const gap = row.slice(0, columns + 1).lastIndexOf(' ');
+  const gap = row.slice(0, length + 1).lastIndexOf(' ');
   if (gap <= start) return row;
   return `${row.slice(0, gap).trimEnd()}\n${folded(below + row.slice(gap).trimStart(), columns)}`;
 }
 
-const lastIsWide = (word: string): boolean => characterWidth(Array.from(word)[0] ?? '') > 1;
-
-/** Columns of one code point: 0 for marks and what is not seen, 2 for East Asian wide ones and emoji. */
-function characterWidth(character: string): number {
-  if (character === '' || /^[\p{M}\p{Cf}]$/u.test(character)) return 0;
-  return eastAsianWidth(character.codePointAt(0)!);
-}
+const lastIsWide = (word: string): boolean => characterColumns(Array.from(word)[0] ?? '') > 1;
 
 /** A tab goes on to the next multiple of eight. */
 function widthOfGap(gap: string, from: number): number {

@@ -10,7 +10,7 @@ import { addComplete } from '../../cli/complete.ts';
 import { type Io, memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { addServe } from '../../cli/serve.ts';
-import { createUi } from '../../cli/ui.ts';
+import { createUi, table } from '../../cli/ui.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { load } from '../../load.ts';
@@ -126,6 +126,13 @@ describe('what is said beside the data', () => {
     expect(bar!.length).toBeLessThan(columns);
     expect(end).toBe('');
   });
+
+  it('has a progress bar of fewer characters where they are wide', () => {
+    const err = written({ errIsTty: true, columns: () => 12 }, (ui) =>
+      ui.progress('正在加载模型').update(0.5),
+    );
+    expect(err).toBe('\r\u001b[K正在加载模');
+  });
 });
 
 describe('what is wider than the terminal', () => {
@@ -153,10 +160,27 @@ describe('what is wider than the terminal', () => {
     expect(written.out).toBe(
       'stage  then\nqkv    grid barrier:\n    all of q\n  indented-beyond-the-edge\n/a path/of many words/that is copied\n',
     );
+    const wide = onTerminal(12);
+    createUi(wide.io, {}).data('one\n模型 文件 不在\n模型 e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301');
+    expect(wide.written.out).toBe(
+      'one\n模型 文件\n    不在\n模型 e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301\n',
+    );
     const piped = memoryIo();
     createUi({ ...piped.io, columns: () => 20 }, {}).data('a\nqkv    grid barrier: all of q');
     expect(piped.written.out).toBe('a\nqkv    grid barrier: all of q\n');
   });
+});
+
+it('columns of a table are as wide as what a terminal makes of their cells', () => {
+  expect(
+    table(
+      ['file', 'MB'],
+      [
+        ['模型.gguf', 12],
+        ['e\u0301.gguf', 3],
+      ],
+    ),
+  ).toBe('file       MB\n模型.gguf  12\ne\u0301.gguf      3');
 });
 
 it('gen --help reads no library that takes long to load: the commands do, when they run', () => {
