@@ -71,22 +71,6 @@ export const codedRoundings = ({ cache }: Pick<ModelDims, 'cache'>): number => (
 export const markedOps = ({ ops, recompute }: Pick<ScheduledStage, 'ops' | 'recompute'>): string[] =>
   ops.map((op) => (recompute.includes(op) ? `${op}*` : op));
 
-export function unitsOf(over: Over, rows: number, heads: number): number {
-  switch (over) {
-    case 'rows':
-      return rows;
-    case 'q_heads':
-    case 'kv_heads':
-      return heads;
-    case 'tokens':
-      return 0;
-    case 'once':
-      return 1;
-    default:
-      return over satisfies never;
-  }
-}
-
 /** What the generated code calls a pointwise op, behind `ops::`. */
 export const functionOf = ({ functions }: Pick<CommonSchedule, 'functions'>, op: OpName): string =>
   functions?.[op] ?? pointwiseOf(op).function;

@@ -1,6 +1,6 @@
 // A checked plan at barriers: pass size, placements, phases, syncs.
 import type { ModelDims } from '../../model/dims.ts';
-import { formatBytes, isBlocks } from '../../model/formats.ts';
+import { isBlocks } from '../../model/formats.ts';
 import {
   elementsOf,
   type Graph,
@@ -9,13 +9,14 @@ import {
   splitsFor,
   type TensorName,
 } from '../../model/graph.ts';
-import { columnsOf, isProduct, matrixRowsOf, productOf, rowsOf } from '../../model/ops.ts';
+import { columnsOf, isProduct, productOf } from '../../model/ops.ts';
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
 import { cacheRowBytes, formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage } from '../../plan/plan.ts';
 import { findHazards, isLocal, stagesFor } from '../../schedule/hazards.ts';
-import { type Roundings, unitsOf } from '../../schedule/schedule.ts';
+import type { Roundings } from '../../schedule/schedule.ts';
+import { scheduledStage } from '../../schedule/stage.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import { platformOf, type Target } from '../../schedule/target.ts';
 import { placeBlockSyncs } from './block-syncs.ts';
@@ -300,22 +301,5 @@ function buildStage(
         op.kind satisfies never;
     }
   }
-  const heads = stage.over === 'q_heads' ? dims.qHeads : dims.kvHeads;
-  const split = stage.split === 'positions';
-  const rowOp = matmul ?? stage.ops[0]!;
-  return {
-    name: stage.name,
-    part: ops[0]!.part,
-    over: stage.over,
-    split,
-    units: unitsOf(stage.over, rowsOf(rowOp, dims), heads * (split ? splits : 1)),
-    phases,
-    weightBytes: matmul ? weightBytes(matmul, dims) : 0,
-    ops: stage.ops,
-    recompute: stage.recompute,
-  };
-}
-
-function weightBytes(op: OpName, dims: ModelDims): number {
-  return formatBytes(formatOf(dims, productOf(op).weight), matrixRowsOf(op, dims) * columnsOf(op, dims));
+  return { ...scheduledStage(graph, stage, { splits }), phases };
 }

@@ -1,21 +1,13 @@
 // A checked plan as a stream: graph rewritten, stages given a form, exchanges derived, ring and kernels sized.
 import { invariant } from '../../../errors.ts';
-import { formatBytes } from '../../model/formats.ts';
 import type { Graph, OpName } from '../../model/graph.ts';
-import {
-  columnsOf,
-  isProduct,
-  matrixRowsOf,
-  productOf,
-  products as productOps,
-  rowsOf,
-} from '../../model/ops.ts';
+import { products as productOps } from '../../model/ops.ts';
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
-import { formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
 import type { FusionPlan, Stage, StreamScheme } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
-import { codedRoundings, unitsOf } from '../../schedule/schedule.ts';
+import { codedRoundings } from '../../schedule/schedule.ts';
+import { scheduledStage } from '../../schedule/stage.ts';
 import type { Target } from '../../schedule/target.ts';
 import { placeMeetings } from './block-syncs.ts';
 import { placeCacheSync, placeExchanges } from './exchanges.ts';
@@ -119,26 +111,7 @@ function lowerStage(graph: Graph, stage: Stage, splits: number): StreamStage {
   invariant(form !== null && !isRefusal(form), `stage ${stage.name} of a checked plan has a form`);
   const lost = stage.ops.filter((op) => !opsIn(form).includes(op));
   invariant(lost.length === 0, `stage ${stage.name} runs ${lost.join(', ')}, too`);
-  const { dims } = graph;
-  const product = stage.ops.find(isProduct);
-  const heads = stage.over === 'q_heads' ? dims.qHeads : dims.kvHeads;
-  const isSplitStage = stage.split === 'positions';
-  return {
-    ...form,
-    name: stage.name,
-    part: graph.ops.find((op) => op.name === stage.ops[0])!.part,
-    over: stage.over,
-    split: isSplitStage,
-    units: unitsOf(stage.over, rowsOf(product ?? stage.ops[0]!, dims), heads * (isSplitStage ? splits : 1)),
-    weightBytes: product
-      ? formatBytes(
-          formatOf(dims, productOf(product).weight),
-          matrixRowsOf(product, dims) * columnsOf(product, dims),
-        )
-      : 0,
-    ops: stage.ops,
-    recompute: stage.recompute,
-  };
+  return { ...scheduledStage(graph, stage, { splits }), ...form };
 }
 
 /** The ops that a form runs; what attends appends, too. */

@@ -3,20 +3,14 @@ import { invariant } from '../../../errors.ts';
 import type { ModelDims } from '../../model/dims.ts';
 import { isBlocks } from '../../model/formats.ts';
 import type { Graph, OpName } from '../../model/graph.ts';
-import {
-  columnsOf,
-  isProduct,
-  matrixRowsOf,
-  productOf,
-  products as productOps,
-  rowsOf,
-} from '../../model/ops.ts';
+import { columnsOf, matrixRowsOf, productOf, products as productOps } from '../../model/ops.ts';
 import { packWeights, padded, slotsOf } from '../../model/packing.ts';
 import { formatOf } from '../../model/weights.ts';
 import { withStages } from '../../plan/edits.ts';
 import { type FusionPlan, fit, type Stage } from '../../plan/plan.ts';
 import { findHazards, stagesFor } from '../../schedule/hazards.ts';
-import { codedRoundings, unitsOf } from '../../schedule/schedule.ts';
+import { codedRoundings } from '../../schedule/schedule.ts';
+import { scheduledStage } from '../../schedule/stage.ts';
 import { placeGridSyncs } from '../../schedule/syncs.ts';
 import type { Target } from '../../schedule/target.ts';
 import { positionBytes, shapeOf, streamPlaces } from '../stream/sizes.ts';
@@ -118,22 +112,12 @@ function lowerStage(graph: Graph, stage: Stage): TileStage {
   const ops = stage.ops.map((name) => graph.ops.find((op) => op.name === name)!);
   const form = formOf(stage, ops);
   invariant(form !== null && !isRefusal(form), `stage ${stage.name} of a checked plan has a form`);
-  const { dims } = graph;
-  const product = stage.ops.find(isProduct);
-  const heads = stage.over === 'q_heads' ? dims.qHeads : dims.kvHeads;
-  return {
-    ...form,
-    ahead: null,
-    name: stage.name,
-    part: ops[0]!.part,
-    over: stage.over,
-    split: false,
-    units: unitsOf(stage.over, rowsOf(product ?? stage.ops[0]!, dims), heads),
-    weightBytes: product ? 2 * matrixRowsOf(product, dims) * columnsOf(product, dims) : 0,
-    ops: stage.ops,
-    recompute: stage.recompute,
-  };
+  return { ...scheduledStage(graph, stage, { splits: 1, bytesOf: unpackedBytes }), ...form, ahead: null };
 }
+
+/** Products read numbers, blocks unpacked. */
+const unpackedBytes = (product: OpName, dims: ModelDims): number =>
+  2 * matrixRowsOf(product, dims) * columnsOf(product, dims);
 
 /** Who makes the residual stream that a norm of a layer reads: in a layer, and in front of the first. */
 const makers: Readonly<Partial<Record<OpName, readonly OpName[]>>> = {
