@@ -1,8 +1,8 @@
 // A loaded model: text in, a streamed reply out, and the KV cache kept for a conversation that goes on.
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
-import { ContextOverflow, inOption, OnelaunchError } from '../errors.ts';
-import type { ChatMessage, ChatTemplate } from './chat-template.ts';
+import { ContextOverflow, OnelaunchError } from '../errors.ts';
+import type { ChatMessage } from './chat-template.ts';
 import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
 import type { Engine } from './engine.ts';
 import type { Speculate, TokenLogprobs } from './engine-options.ts';
@@ -12,43 +12,29 @@ import type { SchemaOption } from './json-schema.ts';
 import type { BoundedGrammar } from './length-counter.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type Place, type PlaceEngine, Places } from './places.ts';
+import { type PromptFiles, promptsOf } from './prompts.ts';
 import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
+import { checkTokens, lengthOf, withSpecialStops } from './reply-bounds.ts';
 import { readersOf } from './reply-grammar.ts';
 import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
 import { type CacheOrigin, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
-import { sortStops } from './stop-strings.ts';
 import { behindThinking, thinkingOf } from './thinking.ts';
-import type { Tokenizer } from './tokenizer.ts';
-import { type ToolForm, toolForm } from './tool-form.ts';
 import { readForm, toolGrammar } from './tool-grammar.ts';
 import { toolReader } from './tool-reader.ts';
-import {
-  type Calling,
-  type CallOf,
-  callingOf,
-  choiceSchema,
-  type ToolOption,
-  toolsSchema,
-  withCalls,
-} from './tools.ts';
+import { type CallOf, callingOf, choiceSchema, type ToolOption, toolsSchema } from './tools.ts';
 
 /** What a model needs of an engine. */
 export type ReplyEngine = PlaceEngine & Pick<Engine, 'device' | 'context' | typeof Symbol.asyncDispose>;
 
-export interface ModelParts {
+export interface ModelParts extends PromptFiles {
   readonly engine: ReplyEngine;
   /** Where replies run, at a time in each one; by default in the engine's own sequence. */
   readonly sequences?: readonly PlaceEngine[];
   /** Most replies that wait for one of these to be free; one more is refused. @default as many as come */
   readonly queue?: number | undefined;
-  readonly manifest: Manifest;
   readonly defaults: GenerationDefaults;
-  /** Null: the model is run without its files, on tokens only. */
-  readonly tokenizer: Tokenizer | null;
-  /** Read when it is first needed: a base model has none. */
-  readonly template: (() => ChatTemplate) | null;
   /** Which weights the engine has; asked for when a conversation is saved or restored. */
   readonly weights?: () => string;
   readonly notes?: readonly string[];
@@ -56,19 +42,10 @@ export interface ModelParts {
   readonly pooling?: Pooling;
 }
 
-const textSchema = z.string();
 const pathSchema = z
   .string()
   .min(1)
   .refine((path) => !path.includes('\0'), 'expected a path');
-const partSchema = z.looseObject({ type: z.string(), text: z.string().exactOptional() });
-const messageSchema = z.looseObject({
-  role: z.string(),
-  content: z.union([z.string(), z.array(partSchema)], 'expected a text or parts').nullish(),
-});
-const messagesSchema = z.array(messageSchema).min(1);
-const tokenizeSchema = z.strictObject({ addSpecialTokens: z.boolean().optional() });
-const idsSchema = z.array(z.int().nonnegative());
 const promptSchema = z.strictObject({
   enableThinking: z.boolean().optional(),
   parseSpecialTokens: z.boolean().optional(),
@@ -107,8 +84,7 @@ export class LanguageModel {
   readonly notes: readonly string[];
   readonly #parts: ModelParts;
   readonly #places: Places;
-  #template: ChatTemplate | undefined;
-  #form: ToolForm | undefined;
+  readonly #prompts: ReturnType<typeof promptsOf>;
   #grammars: Grammars | undefined;
   #closing: Promise<void> | undefined;
 
@@ -116,6 +92,7 @@ export class LanguageModel {
     this.#parts = parts;
     this.manifest = parts.manifest;
     this.#places = new Places(parts.sequences ?? [parts.engine], parts.queue ?? Number.POSITIVE_INFINITY);
+    this.#prompts = promptsOf(parts);
     this.parallel = this.#places.count;
     this.context = parts.engine.context;
     this.device = parts.engine.device;
@@ -134,7 +111,7 @@ export class LanguageModel {
     } = {},
   ): Reply<Value, CallOf<Tools>> {
     const { defaults } = this.#parts;
-    const tokens = (checked: CheckedOptions) => this.#encodeChat(messages, checked);
+    const tokens = (checked: CheckedOptions) => this.#prompts.encodeChat(messages, checked);
     const asked = { tokens, defaults: { ...defaults, stopIds: defaults.chatStopIds }, isChat: true };
     return this.#reply<Value, CallOf<Tools>>(options, asked);
   }
@@ -152,7 +129,7 @@ export class LanguageModel {
     this.#checkOpen();
     const { messages = [], reply = {} } = session;
     const prompt =
-      messages.length > 0 ? this.#encodeChat(messages, { ...reply, calling: callingOf(reply) }) : [];
+      messages.length > 0 ? this.#prompts.encodeChat(messages, { ...reply, calling: callingOf(reply) }) : [];
     const place = opened(await this.#places.holding(prompt, new AbortController()));
     try {
       const tokens = prompt.slice(0, place.common(prompt));
@@ -217,14 +194,14 @@ export class LanguageModel {
     options: Omit<PromptOptions, 'parseSpecialTokens'> = {},
   ): string {
     const { enableThinking, ...given } = checkArguments(promptSchema, options, 'options');
-    return this.#render(messages, { enableThinking, calling: callingOf(given), plain: undefined });
+    return this.#prompts.render(messages, { enableThinking, calling: callingOf(given) });
   }
 
   /** How many tokens the prompt of `chat` has for a conversation, or that of `complete` for a text. */
   countTokens(prompt: string | readonly ChatMessage[], options: PromptOptions = {}): number {
     const checked = checkArguments(promptSchema, options, 'options');
     if (typeof prompt === 'string') return this.tokenize(prompt, { addSpecialTokens: true }).length;
-    return this.#encodeChat(prompt, { ...checked, calling: callingOf(checked) }).length;
+    return this.#prompts.encodeChat(prompt, { ...checked, calling: callingOf(checked) }).length;
   }
 
   /** How likely the model finds a text, or tokens. The KV cache then holds these.
@@ -291,15 +268,12 @@ export class LanguageModel {
   /** Tokens of a text; addSpecialTokens adds those that the model expects around a text of its own (default false).
    *  @throws OnelaunchError of kind usage, as detokenize does: arguments of other types, a model without a tokenizer */
   tokenize(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
-    const { addSpecialTokens = false } = checkArguments(tokenizeSchema, options, 'options');
-    checkArguments(textSchema, text, 'text');
-    return needed(this.#parts.tokenizer, this.manifest).encode(text, { addSpecialTokens });
+    return this.#prompts.tokenize(text, options);
   }
 
   /** Text of tokens, without special ones such as <|im_end|>. */
   detokenize(tokenIds: readonly number[]): string {
-    const ids = checkArguments(idsSchema, tokenIds, 'tokenIds');
-    return needed(this.#parts.tokenizer, this.manifest).decode(ids);
+    return this.#prompts.detokenize(tokenIds);
   }
 
   /** Ends what runs with finish 'abort', whether or not it is read on, then frees the weights and the KV cache.
@@ -320,7 +294,7 @@ export class LanguageModel {
 
   /** The masks of a reply that is to be a text of a grammar. */
   #mask(grammar: Grammar | BoundedGrammar, stopIds: readonly number[], size: number): Promise<GrammarMask> {
-    this.#grammars ??= new Grammars(needed(this.#parts.tokenizer, this.manifest), size);
+    this.#grammars ??= new Grammars(this.#prompts.needTokenizer(), size);
     return this.#grammars.mask(grammar, stopIds);
   }
 
@@ -342,7 +316,7 @@ export class LanguageModel {
         ...{ hint: 'Call chat with messages.', option: ['tools'] },
       });
     }
-    const form = calling === null ? null : readForm(this.#needForm(), calling);
+    const form = calling === null ? null : readForm(this.#prompts.needForm(), calling);
     const grammar = form === null ? checked.grammar : toolGrammar(form, calling!);
     const prompt = tokens(checked);
     checkTokens(prompt, vocab, tokenizer);
@@ -472,48 +446,6 @@ export class LanguageModel {
     return place;
   }
 
-  #needTemplate(): ChatTemplate {
-    this.#template ??= this.#parts.template?.();
-    if (this.#template === undefined) throw noFiles(this.manifest.model, 'chat template');
-    return this.#template;
-  }
-
-  #needForm(): ToolForm {
-    const template = this.#needTemplate();
-    this.#form ??= inOption(['tools'], () => toolForm(template));
-    return this.#form;
-  }
-
-  #render(
-    messages: readonly ChatMessage[],
-    how: {
-      readonly enableThinking: boolean | undefined;
-      readonly calling: Calling | null;
-      readonly plain: ((text: string) => string) | undefined;
-    },
-  ): string {
-    const { enableThinking, calling, plain } = how;
-    const checked = withCalls(checkArguments(messagesSchema, messages, 'messages'));
-    const template = this.#needTemplate();
-    if (calling !== null) this.#needForm();
-    return template(checked, { enableThinking, plain, tools: calling?.described });
-  }
-
-  #encodeChat(
-    messages: readonly ChatMessage[],
-    options: Pick<PromptOptions, 'enableThinking' | 'parseSpecialTokens'> & {
-      readonly calling: Calling | null;
-    },
-  ): number[] {
-    const { enableThinking, parseSpecialTokens, calling } = options;
-    // Told first of a model without files, which has neither.
-    this.#needTemplate();
-    const { encode, plain } = needed(this.#parts.tokenizer, this.manifest);
-    return encode(
-      this.#render(messages, { enableThinking, calling, plain: parseSpecialTokens ? undefined : plain }),
-    );
-  }
-
   #overflow(tokens: number): ContextOverflow {
     return new ContextOverflow(tokens, this.context, this.manifest.dims.maxPositions);
   }
@@ -545,49 +477,5 @@ function opened(place: Place | null): Place {
   return place;
 }
 
-/** With the stop texts that are special tokens as stop ids. */
-function withSpecialStops(options: CheckedOptions, tokenizer: Tokenizer | null): CheckedOptions {
-  const { texts, ids, mixed } = sortStops(options.stop, tokenizer);
-  const [wrong] = mixed;
-  if (wrong !== undefined) {
-    const text = `options.stop holds ${JSON.stringify(wrong.stop)}, and ${wrong.token} in it is a special token, which has no text`;
-    throw new OnelaunchError('usage', text, {
-      ...{ hint: 'Give the token alone, or the text without it.', option: ['stop'] },
-    });
-  }
-  return { ...options, stop: texts, stopIds: [...new Set([...options.stopIds, ...ids])] };
-}
-
-/** Most tokens of a reply, as the caller or the model says. */
-function lengthOf({ maxTokens, maxLength }: CheckedOptions, promptTokens: number): number {
-  if (maxLength === null) return maxTokens;
-  if (promptTokens < maxLength) return Math.min(maxTokens, maxLength - promptTokens);
-  const message = `the prompt has ${promptTokens} tokens, and max_length in generation_config.json is ${maxLength}, reply included`;
-  throw new OnelaunchError('usage', message, { hint: 'Shorten the prompt, or say maxTokens.' });
-}
-
 /** On a GPU drafts cost at most 1.5 % where nothing repeats; on a CPU no gain was seen (docs/devlog.md, sections 15 and 31). */
 const usualSpeculation = ({ kind }: Manifest): Speculate => (kind === 'cuda' ? 'auto' : 'off');
-
-/** A tokenizer may have more tokens than the model has rows for. */
-function checkTokens(prompt: readonly number[], vocab: number, tokenizer: Tokenizer | null): void {
-  const beyond = prompt.find((id) => id >= vocab);
-  if (beyond === undefined) return;
-  const token = tokenizer?.added.get(beyond);
-  const named =
-    token === undefined ? `token ${beyond}` : `the token ${token}, id ${beyond} of tokenizer.json`;
-  throw new OnelaunchError('usage', `the prompt has ${named}, and the embedding has ${vocab} rows`, {
-    hint: 'Write the prompt without it, or in Python save the model after model.resize_token_embeddings(len(tokenizer)).',
-  });
-}
-
-function needed(tokenizer: Tokenizer | null, manifest: Manifest): Tokenizer {
-  if (tokenizer === null) throw noFiles(manifest.model, 'tokenizer');
-  return tokenizer;
-}
-
-function noFiles(model: string, what: string): OnelaunchError {
-  return new OnelaunchError('usage', `there is no ${what} of ${model} here`, {
-    hint: 'Give the directory of the model with its tokenizer.json, or use generate with token ids.',
-  });
-}

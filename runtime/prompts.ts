@@ -1,0 +1,97 @@
+// How texts and conversations become tokens, and tokens become text: all that asks for a model's files beside its weights.
+import { z } from 'zod';
+import type { Manifest } from '../abi/manifest.ts';
+import { inOption, OnelaunchError } from '../errors.ts';
+import type { ChatMessage, ChatTemplate } from './chat-template.ts';
+import { checkArguments, type ReplyOptions } from './sampling.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { type ToolForm, toolForm } from './tool-form.ts';
+import { type Calling, withCalls } from './tools.ts';
+
+export interface PromptFiles {
+  readonly manifest: Manifest;
+  /** Null: the model is run without its files, on tokens only. */
+  readonly tokenizer: Tokenizer | null;
+  /** Read when it is first needed: a base model has none. */
+  readonly template: (() => ChatTemplate) | null;
+}
+
+const textSchema = z.string();
+const partSchema = z.looseObject({ type: z.string(), text: z.string().exactOptional() });
+const messageSchema = z.looseObject({
+  role: z.string(),
+  content: z.union([z.string(), z.array(partSchema)], 'expected a text or parts').nullish(),
+});
+const messagesSchema = z.array(messageSchema).min(1);
+const tokenizeSchema = z.strictObject({ addSpecialTokens: z.boolean().optional() });
+const idsSchema = z.array(z.int().nonnegative());
+
+/** How a conversation is put to a model. */
+interface Asking {
+  readonly enableThinking?: boolean | undefined;
+  /** What the model may call. */
+  readonly calling: Calling | null;
+}
+
+/** All of it throws an OnelaunchError of kind usage for arguments of other types, and for files that are not there. */
+export function promptsOf({ manifest, tokenizer, template }: PromptFiles) {
+  let read: ChatTemplate | undefined;
+  let form: ToolForm | undefined;
+
+  const needTokenizer = (): Tokenizer => {
+    if (tokenizer === null) throw noFiles(manifest.model, 'tokenizer');
+    return tokenizer;
+  };
+  const needTemplate = (): ChatTemplate => {
+    read ??= template?.();
+    if (read === undefined) throw noFiles(manifest.model, 'chat template');
+    return read;
+  };
+  const needForm = (): ToolForm => {
+    const needed = needTemplate();
+    form ??= inOption(['tools'], () => toolForm(needed));
+    return form;
+  };
+  /** @param plain what stands for a text, so that none of it is a special token; default: the text */
+  const render = (
+    messages: readonly ChatMessage[],
+    { enableThinking, calling }: Asking,
+    plain?: (text: string) => string,
+  ): string => {
+    const checked = withCalls(checkArguments(messagesSchema, messages, 'messages'));
+    const put = needTemplate();
+    if (calling !== null) needForm();
+    return put(checked, { enableThinking, plain, tools: calling?.described });
+  };
+
+  return {
+    needTokenizer,
+    /** How the model calls functions. */
+    needForm,
+    render,
+    encodeChat(
+      messages: readonly ChatMessage[],
+      asking: Asking & Pick<ReplyOptions, 'parseSpecialTokens'>,
+    ): number[] {
+      // Told first of a model without files, which has neither.
+      needTemplate();
+      const { encode, plain } = needTokenizer();
+      return encode(render(messages, asking, asking.parseSpecialTokens ? undefined : plain));
+    },
+    tokenize(text: string, options: { readonly addSpecialTokens?: boolean }): number[] {
+      const { addSpecialTokens = false } = checkArguments(tokenizeSchema, options, 'options');
+      checkArguments(textSchema, text, 'text');
+      return needTokenizer().encode(text, { addSpecialTokens });
+    },
+    detokenize(tokenIds: readonly number[]): string {
+      const ids = checkArguments(idsSchema, tokenIds, 'tokenIds');
+      return needTokenizer().decode(ids);
+    },
+  };
+}
+
+function noFiles(model: string, what: string): OnelaunchError {
+  return new OnelaunchError('usage', `there is no ${what} of ${model} here`, {
+    hint: 'Give the directory of the model with its tokenizer.json, or use generate with token ids.',
+  });
+}
