@@ -6,11 +6,11 @@ import { OnelaunchError } from '../../errors.ts';
 export interface CpuPath {
   /** ISA_NAME of the sources. */
   readonly name: string;
-  /** As templates/cpu/backend.cpp calls it. */
+  /** As templates/cpu/paths.h calls it. */
   readonly title: string;
   /** For g++ and clang++. */
   readonly flags: readonly string[];
-  /** What backend.cpp asks of the CPU, as __builtin_cpu_supports calls it. */
+  /** What the library asks of the CPU, as __builtin_cpu_supports calls it. */
   readonly needs: readonly string[];
   /** Several tokens are multiplied as pairs of bf16, to which their activations are rounded: Paired of templates/cpu/lib/step.h. */
   readonly pairs: boolean;

@@ -1,9 +1,6 @@
 // The CPU target's Backend: one arena, a team of threads, and the kernel of the best instruction set this machine has.
 #include "host/backend.h"
 
-#include <sched.h>
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
@@ -13,14 +10,16 @@
 #include <limits>
 #include <memory>
 #include <new>
-#include <set>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "arena.h"
+#include "cores.h"
 #include "model.h"
+#include "paths.h"
 #include "slots.h"
 
 #include "host/cache_rows.h"
@@ -29,148 +28,7 @@
 #include "lib/team.h"
 #include "lib/team_size.h"
 
-// Weak: a build may leave paths out, and then they are null.
-#define KERNEL_PATH(isa) extern "C" __attribute__((weak)) void kernel_run_##isa(const Pass&, Block&)
-KERNEL_PATH(plain);
-#if defined(__x86_64__)
-KERNEL_PATH(avx2);
-KERNEL_PATH(avx512);
-KERNEL_PATH(avx512bf16);
-#endif
-
 namespace {
-
-// ---- instruction sets
-
-struct Path {
-  int isa;  // EngineOptions.isa
-  const char* name;
-  void (*run)(const Pass&, Block&);
-  bool runs_here;
-};
-
-/** Best first. */
-std::vector<Path> paths() {
-  std::vector<Path> found;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  found.push_back({4, "AVX-512-BF16", kernel_run_avx512bf16, kernel_run_avx512bf16 && avx512 && __builtin_cpu_supports("avx512bf16") &&
-                                                               __builtin_cpu_supports("avx512vnni")});
-  found.push_back({3, "AVX-512", kernel_run_avx512, kernel_run_avx512 && avx512});
-  found.push_back({2, "AVX2", kernel_run_avx2, kernel_run_avx2 && avx2});
-#endif
-  found.push_back({1, "plain C++", kernel_run_plain, kernel_run_plain != nullptr});
-  return found;
-}
-
-int choose_path(int isa, Path* chosen, std::string* error) {
-  std::string here;
-  for (const Path& path : paths()) {
-    if (path.runs_here && (isa == 0 || isa == path.isa)) {
-      *chosen = path;
-      return kStatusOk;
-    }
-    if (path.isa == isa) {
-      *error = std::string("the ") + path.name + " path was asked for, but " +
-               (path.run ? "this CPU lacks it" : "the library was built without it");
-    }
-    if (path.runs_here) here += (here.empty() ? "" : ", ") + std::string(path.name) + " (" + std::to_string(path.isa) + ")";
-  }
-  if (error->empty()) *error = isa == 0 ? "the library has no code for this CPU" : "no CPU path has the number " + std::to_string(isa);
-  *error += here.empty() ? "; build it on this machine" : "; it can run " + here;
-  return kStatusBadArgument;
-}
-
-// ---- threads
-
-bool read_text(const std::string& path, std::string* text) {
-  FILE* file = fopen(path.c_str(), "re");
-  if (!file) return false;
-  char line[256];
-  const size_t length = fread(line, 1, sizeof line - 1, file);
-  fclose(file);
-  text->assign(line, length);
-  return true;
-}
-
-/** CPUs' worth of time that the control group grants; a large number if it does not say. */
-int granted_cpus() {
-  std::string text;
-  long long quota = -1, period = 100000;
-  if (read_text("/sys/fs/cgroup/cpu.max", &text)) {
-    if (sscanf(text.c_str(), "%lld %lld", &quota, &period) < 1) quota = -1;  // "max": no limit
-  } else if (read_text("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &text)) {
-    quota = atoll(text.c_str());
-    if (read_text("/sys/fs/cgroup/cpu/cpu.cfs_period_us", &text)) period = atoll(text.c_str());
-  }
-  if (quota <= 0 || period <= 0) return 1 << 20;
-  return static_cast<int>((quota + period - 1) / period);
-}
-
-/** Physical cores among the CPUs that this process may use. */
-int usable_cores() {
-  // The kernel refuses a mask smaller than its own, so grow it.
-  for (int cpus = 1024; cpus <= 1 << 16; cpus *= 4) {
-    cpu_set_t* mask = CPU_ALLOC(cpus);
-    if (!mask) break;
-    const size_t size = CPU_ALLOC_SIZE(cpus);
-    if (sched_getaffinity(0, size, mask) != 0) {
-      CPU_FREE(mask);
-      continue;
-    }
-    std::set<std::string> cores;  // a core is named by the list of its hardware threads
-    for (int cpu = 0; cpu < cpus; ++cpu) {
-      if (!CPU_ISSET_S(cpu, size, mask)) continue;
-      std::string siblings;
-      const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-      if (!read_text(topology + "thread_siblings_list", &siblings)) siblings = std::to_string(cpu);
-      cores.insert(siblings);
-    }
-    CPU_FREE(mask);
-    if (!cores.empty()) return std::min(static_cast<int>(cores.size()), granted_cpus());
-  }
-  return std::min(std::max(1, static_cast<int>(std::thread::hardware_concurrency())), granted_cpus());
-}
-
-// ---- memory
-
-constexpr int64_t kPage = 4096;
-
-/** One anonymous mapping, cut into aligned pieces; its pages are zero until touched. */
-class Arena {
- public:
-  Arena() = default;
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() {
-    if (base_) munmap(base_, size_);
-  }
-
-  bool map(int64_t size) {
-    void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED) return false;
-    base_ = static_cast<char*>(base);
-    size_ = size;
-    madvise(base_, size_, MADV_HUGEPAGE);  // advice only: small pages cost TLB misses, nothing else
-    return true;
-  }
-
-  template <class T> T* take(int64_t bytes) {
-    T* piece = reinterpret_cast<T*>(base_ + used_);
-    used_ += rounded(bytes);
-    return piece;
-  }
-
-  static int64_t rounded(int64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
-
- private:
-  char* base_ = nullptr;
-  int64_t size_ = 0;
-  int64_t used_ = 0;
-};
 
 #if PROFILE
 /** Events of a thread that there is room for: 160 MB, of which only those that are recorded take memory. */

@@ -10,7 +10,7 @@ import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.
 const isX64 = process.arch === 'x64';
 
 test('the sets that a path needs are those that the library asks the CPU for', () => {
-  const text = readFileSync(join(packageRoot(), 'templates/cpu/backend.cpp'), 'utf8');
+  const text = readFileSync(join(packageRoot(), 'templates/cpu/paths.h'), 'utf8');
   const asked = (expression: RegExp) =>
     [...expression.exec(text)![1]!.matchAll(/supports\("(\w+)"\)/g)].map(([, set]) => set!);
   const avx2 = asked(/const bool avx2 = (.*?);/s);

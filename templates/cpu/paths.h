@@ -1,0 +1,60 @@
+// The kernels of this library, one for each instruction set it was built for, and which of them this machine runs.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "model.h"
+
+#include "host/backend.h"
+#include "lib/team.h"
+
+// Weak: a build may leave paths out, and then they are null.
+#define KERNEL_PATH(isa) extern "C" __attribute__((weak)) void kernel_run_##isa(const Pass&, Block&)
+KERNEL_PATH(plain);
+#if defined(__x86_64__)
+KERNEL_PATH(avx2);
+KERNEL_PATH(avx512);
+KERNEL_PATH(avx512bf16);
+#endif
+
+struct Path {
+  int isa;  // EngineOptions.isa
+  const char* name;
+  void (*run)(const Pass&, Block&);
+  bool runs_here;
+};
+
+/** Best first. */
+inline std::vector<Path> paths() {
+  std::vector<Path> found;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  found.push_back({4, "AVX-512-BF16", kernel_run_avx512bf16, kernel_run_avx512bf16 && avx512 && __builtin_cpu_supports("avx512bf16") &&
+                                                               __builtin_cpu_supports("avx512vnni")});
+  found.push_back({3, "AVX-512", kernel_run_avx512, kernel_run_avx512 && avx512});
+  found.push_back({2, "AVX2", kernel_run_avx2, kernel_run_avx2 && avx2});
+#endif
+  found.push_back({1, "plain C++", kernel_run_plain, kernel_run_plain != nullptr});
+  return found;
+}
+
+inline int choose_path(int isa, Path* chosen, std::string* error) {
+  std::string here;
+  for (const Path& path : paths()) {
+    if (path.runs_here && (isa == 0 || isa == path.isa)) {
+      *chosen = path;
+      return kStatusOk;
+    }
+    if (path.isa == isa) {
+      *error = std::string("the ") + path.name + " path was asked for, but " +
+               (path.run ? "this CPU lacks it" : "the library was built without it");
+    }
+    if (path.runs_here) here += (here.empty() ? "" : ", ") + std::string(path.name) + " (" + std::to_string(path.isa) + ")";
+  }
+  if (error->empty()) *error = isa == 0 ? "the library has no code for this CPU" : "no CPU path has the number " + std::to_string(isa);
+  *error += here.empty() ? "; build it on this machine" : "; it can run " + here;
+  return kStatusBadArgument;
+}
