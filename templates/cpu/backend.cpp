@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <exception>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <new>
@@ -44,6 +46,8 @@ struct Job {
   bool check;                // those from the second on are drafts
   std::vector<Row> rows;     // empty: they are of one sequence
   std::vector<Sampling> samplings;  // of rows
+  int32_t slot;  // of the sequence that they are of
+  std::function<bool()> may_choose;
 };
 
 }  // namespace
@@ -71,6 +75,7 @@ struct Backend {
   Signal start{};   // raised for every pass of the whole team, and to stop
   bool stop = false;
   const Pass* running = nullptr;
+  int64_t asking = 0;  // what may_choose of the pass that runs took [ns]
 
   std::deque<Job> jobs;
   int logits_rows = 0;          // of the latest finished pass
@@ -110,6 +115,7 @@ void run(Backend* backend, const Pass& pass) {
   const int64_t begin = clock_now(CLOCK_MONOTONIC);
   const int count = backend->team.count = backend->size.next(begin);
   backend->running = &pass;
+  backend->asking = 0;
   if (static_cast<size_t>(count) == backend->blocks.size()) raise(backend->start);
   run_block(backend, backend->blocks[0]);
 #if !PROFILE  // which is of the threads that were asked for
@@ -117,7 +123,7 @@ void run(Backend* backend, const Pass& pass) {
   int64_t computed = 0;
   for (const Block& block : backend->blocks) computed += block.computed;
   const int64_t end = clock_now(CLOCK_MONOTONIC);
-  backend->size.passed(end, end - begin, computed);
+  backend->size.passed(end, end - begin - backend->asking, computed);
 #endif
 }
 
@@ -139,7 +145,6 @@ Pass pass_of(const Backend& backend, int slot) {
   Pass pass = backend.bound;
   pass.cache += slot * backend.team.sequence_elements;
   pass.counts += int64_t{slot} * kVocab;
-  pass.bias = bias_of(backend, slot);
   return pass;
 }
 
@@ -318,6 +323,8 @@ int32_t backend_prompt_least(Backend*) { return 0; }
 
 bool backend_prompt_logits(Backend*) { return false; }
 
+bool backend_asks(Backend*) { return true; }
+
 int32_t backend_steps(Backend*) { return 1; }
 
 int32_t backend_check_tokens(Backend*) { return kSplits == 1 ? std::min(kPassTokens, kMostChecked) : 0; }
@@ -374,10 +381,9 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     return kStatusBadArgument;
   }
   if (const int status = check_places(*backend, request, count, error)) return status;
-  Job job{pass_of(*backend, request.rows ? 0 : request.slot), {}, request.check, {}, {}};
+  Job job{pass_of(*backend, request.rows ? 0 : request.slot), {}, request.check, {}, {}, request.slot, request.may_choose};
   for (int i = 0; request.rows && i < count; ++i) {
     job.rows.push_back(request.rows[i]);
-    job.rows.back().bias = bias_of(*backend, request.rows[i].slot);
     job.samplings.push_back(*request.rows[i].sampling);
   }
   job.pass.tokens = count;
@@ -395,6 +401,33 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
   backend->jobs.push_back(std::move(job));
   return kStatusOk;
 }
+
+/** What the tokens of a job are chosen by, as it is now. */
+static void bind_biases(const Backend& backend, Job& job) {
+  job.pass.bias = bias_of(backend, job.slot);
+  for (Row& row : job.rows) row.bias = bias_of(backend, row.slot);
+}
+
+/** May_choose of the job that runs; what it throws is thrown behind the pass. */
+struct Question {
+  Backend* backend;
+  Job* job;
+  std::exception_ptr failure;
+
+  static bool ask(void* asked) {
+    auto& [backend, job, failure] = *static_cast<Question*>(asked);
+    const int64_t begin = clock_now(CLOCK_MONOTONIC);
+    bool may_choose = false;
+    try {
+      may_choose = job->may_choose();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    backend->asking = clock_now(CLOCK_MONOTONIC) - begin;
+    bind_biases(*backend, *job);
+    return may_choose;
+  }
+};
 
 // A CPU has nothing to overlap a pass with: it runs here, when someone wants its result.
 int backend_wait(Backend* backend, int32_t* token, std::string* error) {
@@ -415,9 +448,19 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   team.draft_count = job.check ? job.pass.tokens - 1 : 0;
   for (size_t i = 0; i < job.rows.size(); ++i) job.rows[i].sampling = &job.samplings[i];
   team.rows = job.rows.empty() ? nullptr : job.rows.data();
+  bind_biases(*backend, job);
+  Question question{backend, &job, nullptr};
+  team.may_choose = job.may_choose ? Question::ask : nullptr;
+  team.asked = &question;
+  team.chooses = true;
   run(backend, job.pass);
+  if (question.failure) std::rethrow_exception(question.failure);
   backend->logits_rows = job.pass.tokens - job.pass.first_logits;
   backend->chosen.clear();
+  if (!team.chooses) {
+    *token = kAbandoned;
+    return kStatusOk;
+  }
   if (team.rows) {
     backend->chosen.assign(backend->next, backend->next + job.pass.tokens);
     *token = backend->chosen.front();

@@ -1,6 +1,7 @@
 // What a target provides to the host code: memory, passes in order, logits. One implementation is linked.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct PassRequest {
   int32_t slot = 0;           // of the sequence, below EngineOptions.sequences
   bool keep_logits = false;   // backend_logits will be asked for them, also where the kernel needs none to choose a token. One step
   const Row* rows = nullptr;  // [count]: each token belongs to a sequence of its own, which has its slot, position and sampling; the token after each is chosen. One step
+  std::function<bool()> may_choose = nullptr;  // where backend_asks, with sample: asked in front of the choice; backend_mask may be called until it returns. False: the pass is abandoned
 };
 
 struct Backend;
@@ -66,6 +68,8 @@ int32_t backend_prompt_tokens(Backend* backend);
 int32_t backend_prompt_least(Backend* backend);
 /** Whether their logits can be had too, and a token be chosen by them: else tokens that get logits go through passes. */
 bool backend_prompt_logits(Backend* backend);
+/** Whether a pass asks may_choose once its logits are there. Elsewhere all that a choice depends on is there before the pass is enqueued. */
+bool backend_asks(Backend* backend);
 /** The most steps of one request. */
 int32_t backend_steps(Backend* backend);
 /** The most tokens of a request that checks drafts, up to kPassTokens, each computed as in a pass of its own; below 2: it cannot. Any thread may call. */
@@ -91,7 +95,7 @@ int backend_write_positions(Backend* backend, int32_t slot, int32_t position, in
 void backend_stop(Backend* backend);
 /** Requests run in order; at most kMaxOutstanding may be outstanding. The request's arrays are copied. Each step is waited for. */
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error);
-/** Waits for the oldest outstanding step; *token = what it sampled, kNotFinite if it could not, kAbandoned for a prompt that was stopped, -1 if it
+/** Waits for the oldest outstanding step; *token = what it sampled, kNotFinite if it could not, kAbandoned for a prompt that was stopped or a choice that was not to be, -1 if it
  *  did not sample, or did not run since the steps ended. */
 int backend_wait(Backend* backend, int32_t* token, std::string* error);
 /** Copies the tokens that the latest finished pass chose to out [its tokens], and says how many. All but the last of a check are drafts;

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -29,8 +30,9 @@ class Batch : public Sequences {
   template <class Stopping>
   void serve(Backend* backend, Stopping&& stopping) {
     Passes passes(backend);
+    stopping_ = stopping;
     for (over_ = false; !over_;) {
-      const bool stepped = step(backend, passes, stopping());
+      const bool stepped = step(backend, passes);
       if (std::exchange(untold_, false)) channel_.tell();  // once for all that a pass has made
       if (stepped) continue;
       // All that run wait for masks.
@@ -50,6 +52,7 @@ class Batch : public Sequences {
   /** What is to be done, by slot. */
   struct Turn {
     std::vector<int32_t> stopped, decoding;
+    std::vector<int32_t> waiting;  // they would decode if they had their masks
     int32_t filling = -1;  // whose prompt came first
     bool in_turn = false;  // some job has to see a pass before the next one
   };
@@ -59,8 +62,8 @@ class Batch : public Sequences {
 
   /** What ends, a chunk of the prompt that came first, and a pass of all that decode, but for tokens that wait for their masks; or what a pass
    *  under way has made. False: there was nothing of it. */
-  bool step(Backend* backend, Passes& passes, bool stopping) {
-    Turn turn = look(backend, stopping);
+  bool step(Backend* backend, Passes& passes) {
+    Turn turn = look(backend);
     for (const int32_t slot : turn.stopped) conclude(slot, kFinishAborted);
     if (!flights_.empty() && !may_launch(backend, turn)) {
       if (flights_.back().several && others_wait(turn, flights_.back().slots[0])) backend_stop(backend);
@@ -68,6 +71,7 @@ class Batch : public Sequences {
       return true;
     }
     if (turn.filling >= 0) fill(backend, passes, turn.filling);
+    const bool asks = backend_asks(backend) && turn.filling < 0 && let_masks_come(turn);
     const bool alone = turn.decoding.size() == 1 && turn.filling < 0 && !turn.in_turn;
     const auto most = static_cast<size_t>(backend_rows(backend));
     if (turn.decoding.size() > most) {  // in turns, from the slot behind the last one that had its turn
@@ -75,13 +79,14 @@ class Batch : public Sequences {
       std::rotate(turn.decoding.begin(), next, turn.decoding.end());
       turn.decoding.resize(most);
     }
-    if (!turn.decoding.empty()) decode(backend, passes, turn.decoding, alone);
+    if (!turn.decoding.empty()) decode(backend, passes, turn.decoding, alone, asks);
     return !turn.stopped.empty() || turn.filling >= 0 || !turn.decoding.empty();
   }
 
-  Turn look(Backend* backend, bool stopping) {
+  Turn look(Backend* backend) {
     std::lock_guard<std::mutex> lock(mutex_);
     news_ = false;
+    const bool stopping = stopping_();
     Turn turn;
     for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
       const Member& member = members_[slot];
@@ -90,7 +95,7 @@ class Batch : public Sequences {
       if (member.stop || stopping) {
         turn.stopped.push_back(slot);
       } else if (!member.mask.ready() && samples_next(backend, member)) {
-        continue;
+        if (left(member) == 1) turn.waiting.push_back(slot);
       } else if (left(member) == 1 && !member.scores) {
         if (member.in_flight == 0 || most_steps(member) > 0) turn.decoding.push_back(slot);
       } else if (turn.filling < 0 || member.arrival < members_[turn.filling].arrival) {
@@ -98,6 +103,61 @@ class Batch : public Sequences {
       }
     }
     return turn;
+  }
+
+  /** Where nobody decodes who needs no mask, those that wait for theirs take part in the pass, which asks for the masks in front of its choice.
+   *  Who is late does so with others of its kind alone. Whether the pass has to ask. */
+  bool let_masks_come(Turn& turn) const {
+    const auto late = [&](int32_t slot) { return members_[slot].late; };
+    const auto masked = [&](int32_t slot) { return members_[slot].job.masked; };
+    auto& [stopped, decoding, waiting, filling, in_turn] = turn;
+    if (!std::all_of(decoding.begin(), decoding.end(), masked)) return false;
+    if (!decoding.empty() || !std::all_of(waiting.begin(), waiting.end(), late)) {
+      waiting.erase(std::remove_if(waiting.begin(), waiting.end(), late), waiting.end());
+    }
+    decoding.insert(decoding.end(), waiting.begin(), waiting.end());
+    std::sort(decoding.begin(), decoding.end());
+    return !waiting.empty();
+  }
+
+  /** Waits for the masks of the sequences of a pass, which has been under way since `launched`. False: somebody stops, or somebody else has something
+   *  to do; or some have theirs, and have waited for the others as long as for the pass. */
+  bool masks_come(Backend* backend, const std::vector<int32_t>& slots, std::chrono::steady_clock::time_point launched) {
+    const auto asked = std::chrono::steady_clock::now(), latest = asked + (asked - launched);
+    const auto has_mask = [&](int32_t slot) { return members_[slot].mask.ready(); };
+    std::vector<MaskWords> masks;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      while (!std::all_of(slots.begin(), slots.end(), has_mask)) {
+        if (something_else_to_do(backend, slots)) return false;
+        if (std::none_of(slots.begin(), slots.end(), has_mask)) {
+          changed_.wait(lock);
+        } else if (changed_.wait_until(lock, latest) == std::cv_status::timeout) {
+          for (const int32_t slot : slots) members_[slot].late = !has_mask(slot);
+          return false;
+        }
+      }
+      for (const int32_t slot : slots) masks.push_back(take_mask(members_[slot]));
+    }
+    for (size_t i = 0; i < slots.size(); ++i) apply_mask(backend, slots[i], members_[slots[i]].job, masks[i]);
+    return true;
+  }
+
+  /** Whether somebody stops, or somebody who is not among these could go on. Under the lock. */
+  bool something_else_to_do(Backend* backend, const std::vector<int32_t>& slots) const {
+    if (stopping_()) return true;
+    for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
+      const Member& member = members_[slot];
+      if (!member.running || member.ending) continue;
+      if (member.stop) return true;
+      if (std::find(slots.begin(), slots.end(), slot) == slots.end() && (member.mask.ready() || !samples_next(backend, member))) return true;
+    }
+    return false;
+  }
+
+  static MaskWords take_mask(Member& member) {
+    member.late = false;
+    return member.mask.take();
   }
 
   /** Passes that a reply may have behind those that are under way. */
@@ -130,7 +190,7 @@ class Batch : public Sequences {
     MaskWords mask;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      mask = member.mask.take();
+      mask = take_mask(member);
     }
     apply_mask(backend, slot, member.job, mask);
   }
@@ -178,8 +238,9 @@ class Batch : public Sequences {
     fetch_logits(backend, rows, request.position + request.first_logits, member.logits.data() + before);
   }
 
-  /** Launches a pass of the last token of each of these sequences; for one that decodes alone as many passes as a launch has. */
-  void decode(Backend* backend, Passes& passes, const std::vector<int32_t>& slots, bool alone) {
+  /** Launches a pass of the last token of each of these sequences; for one that decodes alone as many passes as a launch has.
+   *  @param asks not all have their masks */
+  void decode(Backend* backend, Passes& passes, const std::vector<int32_t>& slots, bool alone, bool asks) {
     std::vector<int32_t> ids;
     std::vector<Row> rows;
     for (const int32_t slot : slots) {
@@ -201,9 +262,12 @@ class Batch : public Sequences {
     request.stop_count = static_cast<int32_t>(first.job.stop_ids.size());
     // One row too: on a CPU its bits are those of a row among others.
     if (backend_rows(backend) > 1 && request.ids && request.steps == 1) request.rows = rows.data();
+    if (asks) {
+      request.may_choose = [this, backend, slots, launched = std::chrono::steady_clock::now()] { return masks_come(backend, slots, launched); };
+    }
     std::string error;
     const int status = guarded(&error, [&] {
-      for (const int32_t slot : slots) prepare(backend, slot);
+      for (const int32_t slot : slots) asks ? count(backend, slot) : prepare(backend, slot);
       passes.enqueue(request);
     });
     last_ = slots.back();
@@ -225,7 +289,7 @@ class Batch : public Sequences {
       chosen[0] = passes.wait();
       if (flight.rows) backend_chosen(backend, chosen.data());
     });
-    const bool has_run = status == kStatusOk && (flight.rows || chosen[0] != -1);
+    const bool has_run = status == kStatusOk && chosen[0] != kAbandoned && (flight.rows || chosen[0] != -1);
     // Behind a step that did not run none does.
     for (; !has_run && steps < flight.steps; ++steps) {
       std::string ignored;
@@ -314,5 +378,6 @@ class Batch : public Sequences {
   bool over_ = false;
   bool untold_ = false;  // there is something new for the caller
   std::deque<Flight> flights_;  // in their order
+  std::function<bool()> stopping_;
   int32_t last_ = -1;   // slot that was the last of a pass
 };

@@ -154,13 +154,18 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   };
 
   // False: the job is to stop, and its next token has no mask.
+  const auto has_mask = [&] {
+    MaskWords mask;
+    if (!thread.wait_for_mask(&mask)) return false;
+    apply_mask(backend, 0, job, mask);
+    return true;
+  };
+
+  // What has_mask says, where a mask is needed before the pass.
   const auto enqueue_next = [&] {
     const int32_t count = tokens_of_pass(backend, prompt - fed, 1);
-    if (job.masked && fed + count == prompt) {
-      MaskWords mask;
-      if (!thread.wait_for_mask(&mask)) return false;
-      apply_mask(backend, 0, job, mask);
-    }
+    const bool needs_mask = job.masked && fed + count == prompt;
+    if (needs_mask && !backend_asks(backend) && !has_mask()) return false;
     std::vector<int32_t> ids;  // the token chosen last, and drafts
     if (count == 0 && speculation.on() && passes.outstanding() == 0) {
       const int32_t room = std::min({job.max_tokens - delivered, context - position, backend_check_tokens_at(backend, position)}) - 1;
@@ -181,6 +186,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     request.keep_logits = job.wants_logprobs();
     request.steps = count > 0 || request.check || request.keep_logits || job.masked ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
     if (speculation.on()) request.steps = std::min(request.steps, plain_steps);
+    if (needs_mask && backend_asks(backend)) request.may_choose = has_mask;
     passes.enqueue(request);
     flights.insert(flights.end(), static_cast<size_t>(request.steps), {count, request.check ? request.count - 1 : 0});
     fed += count;

@@ -185,6 +185,7 @@ class Sequences {
     bool running = false;
     bool stop = false;
     bool counted = false;       // the backend has the counts for its penalties
+    bool late = false;          // others have waited for its mask, and do so no more
     int32_t in_flight = 0;      // passes under way that have a token of it
     std::optional<Ending> ending;  // to come, once none is under way
     int64_t arrival = 0;
@@ -248,7 +249,7 @@ class Sequences {
     member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
     member.mask = {};
     member.running = true;
-    member.stop = member.counted = member.scores = false;
+    member.stop = member.counted = member.late = member.scores = false;
     member.logits.clear();
     member.begin = member.first = std::chrono::steady_clock::now();
     member.arrival = ++arrivals_;

@@ -25,6 +25,7 @@ static void record(int isa, const Pass& pass, Block& b) {
     __atomic_fetch_add(reinterpret_cast<int*>(pass.x), 1, __ATOMIC_RELAXED);
   }
   grid_barrier(b);
+  const bool chooses = may_choose(b);
   if (b.index() != 0) return;
   int sum = 0;
   for (int i = 0; i < pass.tokens; ++i) {
@@ -37,7 +38,9 @@ static void record(int isa, const Pass& pass, Block& b) {
   pass.logits[4] = pass.weights[10];
   pass.logits[5] = pass.sampling.temperature;
   *reinterpret_cast<int*>(pass.x) = 0;
-  if (pass.sample) *pass.next = sum % kVocab;
+  if (!pass.sample || !chooses) return;
+  *pass.next = sum % kVocab;
+  if (pass.bias && pass.bias[*pass.next] < 0) ++*pass.next;
 }
 
 extern "C" void kernel_run_plain(const Pass& pass, Block& b) { record(1, pass, b); }
@@ -193,6 +196,43 @@ static void check_size() {
   check.equal(alone.next(0), 1);
 }
 
+static void check_question(int threads) {
+  Check check("a pass asks in front of its choice: masks may come until then, and without a choice it changes nothing but positions");
+  std::string error;
+  Backend* backend;
+  check.equal(backend_create(options(threads, 20, 1), &backend, &error), kStatusOk);
+  check.that(backend_asks(backend));
+  Sampling sampling{};
+  const int32_t ids[] = {1, 2, 3}, none[] = {0};
+  check.equal(backend_counts(backend, 0, none, 0, &error), kStatusOk);
+  int32_t token;
+  PassRequest request = one_step(ids, 3, 0, 2, &sampling);
+  const uint32_t all_but_6[] = {~(1u << 6), ~0u};
+  request.may_choose = [&] { return backend_mask(backend, 0, all_but_6, kVocab, &error) == kStatusOk; };
+  check.equal(backend_enqueue(backend, request, &error), kStatusOk);
+  check.equal(backend_wait(backend, &token, &error), kStatusOk);
+  check.equal(token, 7);
+  request.may_choose = [] { return false; };
+  check.equal(backend_enqueue(backend, request, &error), kStatusOk);
+  check.equal(backend_wait(backend, &token, &error), kStatusOk);
+  check.equal(token, kAbandoned);
+  check.equal(backend_chosen(backend, &token), 0);
+  request.may_choose = []() -> bool { throw std::string("no mask"); };
+  check.equal(backend_enqueue(backend, request, &error), kStatusOk);
+  bool thrown = false;
+  try {
+    backend_wait(backend, &token, &error);
+  } catch (const std::string& what) {
+    thrown = what == "no mask";
+  }
+  check.that(thrown);
+  // The token chosen last is still the one that a pass without ids feeds, and is counted once.
+  check.equal(backend_enqueue(backend, one_step(nullptr, 1, 3, 0, &sampling), &error), kStatusOk);
+  check.equal(backend_wait(backend, &token, &error), kStatusOk);
+  check.equal(token, 7);
+  backend_destroy(backend);
+}
+
 static void check_late() {
   Check check("a team whose threads are late has its passes run by one of them");
   std::string error;
@@ -256,6 +296,7 @@ int main() {
   check_passes(1);
   check_passes(2);
   check_passes(7);
+  for (const int threads : {1, 2, 7}) check_question(threads);
   check_size();
   check_late();
 }

@@ -131,6 +131,60 @@ describe.each([
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
+describe('masks over a backend that asks for them in front of its choice', () => {
+  /** Masks, each there once the backend has the pass that it is of, `first` requests behind the first. */
+  const lateMasks = (first: number, masks: readonly (Int32Array | 'end')[]): TokenMask => {
+    let at = 0;
+    return {
+      next: async () => {
+        while (at > 0 && fake.work().requests < first + at) await turn();
+        return masks[at++]!;
+      },
+    };
+  };
+
+  it('the pass of a token runs while its mask is made', async () => {
+    const engine = await readyEngine({ device: 0, context: 100 });
+    const mask = lateMasks(1, [maskOf([31]), maskOf([32]), maskOf([33]), 'end']);
+    expect((await read(engine.generate([1, 2], { maxTokens: 9, mask }))).ids).toEqual([31, 32, 33]);
+  });
+
+  it('so do those of several sequences, in one', async () => {
+    const engine = await readyEngine({ device: 0, sequences: 3, context: 100 });
+    await using first = engine.open();
+    await using second = engine.open();
+    const masks = [31, 32, 33, 34].map((id) => maskOf([id]));
+    const replies = [first, second].map((sequence) => {
+      const mask = lateMasks(2, [...masks, 'end']);
+      return read(sequence.generate([1, 2], { maxTokens: 9, mask }));
+    });
+    for (const { ids } of await Promise.all(replies)) expect(ids).toEqual([31, 32, 33, 34]);
+    expect(fake.mostRows()).toBe(2);
+  });
+
+  it('a pass that asks is left for whoever can go on, and made again', async () => {
+    const engine = await readyEngine({ device: 0, sequences: 3, context: 100 });
+    await using masked = engine.open();
+    await using plain = engine.open();
+    let free: number[] = [];
+    const mask: TokenMask = {
+      next: async (token) => {
+        if (token === null) return maskOf([40]);
+        if (token === 40) {
+          while (fake.work().requests < 2) await turn();
+          free = (await read(plain.generate([5, 6], { maxTokens: 12 }))).ids;
+          return null;
+        }
+        return 'end';
+      },
+    };
+    const { ids } = await read(masked.generate([1, 2], { maxTokens: 9, mask }));
+    expect(free).toEqual(fakeReply([5, 6], 12));
+    expect(ids).toEqual([40, fakeReply([1, 2, 40], 1)[0]]);
+    expect(masked.position).toBe(3);
+  });
+});
+
 it('masked replies check no drafts: asked for by number they are refused, and else left out', async () => {
   const engine = await readyEngine({ device: 0, context: 100 });
   fake.drafts('half');

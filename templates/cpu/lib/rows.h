@@ -45,8 +45,9 @@ DEVICE void attend_rows(Block& b, int scratch, const float* q, int q_token_strid
   }
 }
 
-/** The next token: by block 0; of rows [tokens] one each, dealt to all blocks. */
+/** The next token, where one may be chosen: by block 0; of rows [tokens] one each, dealt to all blocks. */
 template <class Pass> DEVICE void choose(Block& b, const Pass& pass, int scratch) {
+  if (!may_choose(b)) return;
   const Row* const rows = b.team->rows;
   for (int token = b.index(); rows && token < pass.tokens; token += b.count()) {
     const Row& row = rows[token];

@@ -27,6 +27,9 @@ struct Team {
   int draft_count = 0;          // 0: the pass checks none
   const Row* rows = nullptr;    // [tokens] of a pass in which each token has a sequence of its own; else null
   int64_t sequence_elements = 0;  // from one sequence of the cache to the next
+  bool (*may_choose)(void*) = nullptr;  // called with `asked` in front of the choice of a pass; null: a token is chosen
+  void* asked = nullptr;
+  bool chooses = true;  // what it said
 };
 
 struct Block {
@@ -84,6 +87,15 @@ DEVICE void grid_barrier(Block& b) {
     b.turns += wait_change(team.round, seen);
   }
   track_departure(b.track);
+}
+
+/** Whether the pass chooses tokens, which all blocks know once block 0 has asked. */
+DEVICE bool may_choose(Block& b) {
+  Team& team = *b.team;
+  if (!team.may_choose) return true;
+  if (b.index() == 0) team.chooses = team.may_choose(team.asked);
+  grid_barrier(b);
+  return team.chooses;
 }
 
 /** A pass begins, or a stage of it: for profiles. */

@@ -211,6 +211,8 @@ int32_t backend_prompt_least(Backend*) { return PromptLaunches::kLeastTokens; }
 
 bool backend_prompt_logits(Backend*) { return PromptLaunches::kMakesLogits; }
 
+bool backend_asks(Backend*) { return false; }
+
 int32_t backend_steps(Backend* backend) { return backend->scheme.most_steps(backend->bound.context); }
 
 int32_t backend_check_tokens(Backend* backend) { return backend->scheme.check_tokens(); }

@@ -181,6 +181,7 @@ static Result run_pass(Backend& b, const Request& request, int step) {
     }
   }
   if (!pass.sample) return result;
+  if (pass.may_choose && !pass.may_choose()) return {kAbandoned, kStatusOk, "", false, {}};
   for (int i = pass.check || apart ? 0 : pass.count - 1; i < pass.count; ++i) {
     const int slot = slot_of(i);
     const int32_t token = nan[i] ? 0 : allowed_from(b, slot, choose(b, apart ? request.row_sampling[i] : request.sampling, slot, position_of(i)));
@@ -302,6 +303,8 @@ int backend_mask(Backend* b, int32_t slot, const uint32_t* words, int32_t vocab,
 int32_t backend_prompt_tokens(Backend* b) { return b->options.device == 3 || b->options.device == 5 ? kPromptTokens : 0; }
 int32_t backend_prompt_least(Backend*) { return 3 * kPassTokens; }
 bool backend_prompt_logits(Backend* b) { return b->options.device != 5; }
+
+bool backend_asks(Backend* b) { return b->options.device == 0; }
 
 int32_t backend_steps(Backend* b) { return b->options.device == 2 || b->options.device == 4 ? kManySteps : 1; }
 
