@@ -60,8 +60,8 @@ DEVICE __attribute__((always_inline)) void dot_codes_all(const VecInt (&codes)[D
     dot_codes<count>(codes, scale, input + first, totals + first);
   });
 }
-/** A function of its own. One Zen 3 core: where it is none, the codes of int4 stay in registers, and 4 tokens take 9 % less time, 64 tokens 6 %; the two of an
- *  int8 do not fit, and 4 to 64 tokens take 6 to 12 % more. */
+/** The same as a function of its own. One Zen 3 core: int4 takes 5 to 18 % less time where it is none, since its codes stay in registers; the two of an int8
+ *  do not fit, and it takes 6 to 12 % more for 4 tokens and more. */
 template <int Digits>
 NOINLINE void dot_codes_apart(const VecInt (&codes)[Digits][8], Vec scale, const InputBytes* input, int tokens, Vec* totals) {
   dot_codes_all(codes, scale, input, tokens, totals);
