@@ -1,8 +1,10 @@
 // Options that there are not and values that they do not take are refused with their line, whatever TypeScript was told.
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { packageRoot } from '../../codegen/build/package-root.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { checkPlan } from '../../codegen/plan/check.ts';
 import { formatIssues, PlanError } from '../../codegen/plan/issue.ts';
@@ -231,4 +233,26 @@ test.each([
   expect(error).toMatchObject({ kind: 'usage' });
   expect(error.message).toContain(line);
   expect(error.message).not.toContain('cannot read plan');
+});
+
+test('a plan file that waits for what never comes ends the command with a line', () => {
+  const file = join(folder, 'waits.ts');
+  writeFileSync(file, 'await new Promise(() => {});\nexport default 1;\n');
+  const main = join(packageRoot(), 'cli', 'main.ts');
+  const args = [
+    '--import',
+    'tsx',
+    main,
+    'explain',
+    '--model',
+    'qwen3-tiny',
+    '--target',
+    'cpu',
+    '--plan',
+    file,
+  ];
+  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  expect(stderr).toContain('error: what is waited for never comes');
+  expect(stderr).toContain('hint: ');
+  expect(status).toBe(1);
 });
