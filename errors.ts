@@ -44,20 +44,23 @@ export function inOption<T>(
   }
 }
 
-/** A prompt that leaves no room for a reply. */
+/** A prompt that leaves no room for a reply; or a text, to be scored or embedded, that is longer than the context. */
 export class ContextOverflow extends OnelaunchError {
   override readonly name = 'ContextOverflow';
+  /** Of the prompt, or the text. */
   readonly promptTokens: number;
   readonly context: number;
 
-  /** @param longest positions that the model was made for */
-  constructor(promptTokens: number, context: number, longest = Number.POSITIVE_INFINITY) {
-    const message = `the prompt has ${promptTokens} tokens, and the context holds ${context}, reply included`;
-    const most = `A prompt has at most ${context - 1} tokens here`;
+  /** @param longest positions that the model was made for
+   *  @param replies whether there is to be a reply, which needs a position */
+  constructor(tokens: number, context: number, longest = Number.POSITIVE_INFINITY, replies = true) {
+    const what = replies ? 'prompt' : 'text';
+    const message = `the ${what} has ${tokens} tokens, and the context holds ${context}${replies ? ', reply included' : ''}`;
+    const most = `A ${what} has at most ${replies ? context - 1 : context} tokens here`;
     const longer =
       context < longest ? 'or load the model with a longer context' : 'the model was made for no more';
     super('usage', message, { hint: `${most}: shorten it, ${longer}.` });
-    this.promptTokens = promptTokens;
+    this.promptTokens = tokens;
     this.context = context;
   }
 }

@@ -143,8 +143,8 @@ export interface BuildKernelOptions extends KernelOptions {
   readonly ship?: boolean | undefined;
   /** A library that writes down what it does when. */
   readonly profile?: boolean | undefined;
-  /** Waited for when nothing wrong was found, before anything is compiled. */
-  readonly onChecked?: (() => Promise<void>) | undefined;
+  /** Waited for when nothing wrong was found, before anything is compiled. An error it throws ends the build. */
+  readonly onChecked?: ((checked: CheckedModel) => Promise<void>) | undefined;
 }
 
 /** Checks, generates and builds. @param needs what else is checked before anything is compiled */
@@ -160,7 +160,7 @@ export async function buildKernel(options: BuildKernelOptions, needs: Needs = {}
     signal,
     ...(onProgress && { onProgress: (progress) => onProgress({ phase: 'build', ...progress }) }),
   };
-  const built = await buildChecked(checked, how, options.onChecked);
+  const built = await buildChecked(checked, how, () => options.onChecked?.(checked));
   return { ...built, millis: performance.now() - started };
 }
 
@@ -178,7 +178,7 @@ export interface BuildInput
 export async function buildChecked(
   input: BuildInput,
   options: BuildOptions,
-  onGenerated?: () => Promise<void>,
+  onGenerated?: () => Promise<void> | undefined,
 ): Promise<BuiltKernel> {
   const codegen = await import('./codegen/index.ts');
   const kernel = await codegen.generate(input);

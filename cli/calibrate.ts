@@ -1,5 +1,7 @@
 // gen calibrate: measures this machine and writes its target file.
 import { existsSync, renameSync } from 'node:fs';
+import { platformOf } from '../codegen/schedule/target.ts';
+import { OnelaunchError } from '../errors.ts';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
 import type { FittedPoint, FittedPrompt } from '../lab/calibrate/refit.ts';
 import { exitCode } from './errors.ts';
@@ -52,6 +54,15 @@ export function addCalibrate(program: Program, start: Start): void {
           return exitCode.ok;
         };
         if (options.refit !== undefined) return write(readRecord(options.refit));
+        if (options.prompts && !platformOf(from).streams) {
+          throw new OnelaunchError(
+            'usage',
+            `--prompts times launches of prompts, and ${from.name} has none`,
+            {
+              hint: 'leave it out: gen calibrate times replies',
+            },
+          );
+        }
         const isGpu = from.kind === 'cuda';
         const ordinal = options.device ?? 0;
         checkDevice(from, ordinal, findGpus);
@@ -69,8 +80,11 @@ export function addCalibrate(program: Program, start: Start): void {
           renameSync(`${recorded}.part`, recorded);
         };
         const found = existsSync(recorded) ? readRecord(recorded) : null;
-        const before = found?.device === device && found.tokens === options.tokens ? found : null;
+        const asked = { device, tokens: options.tokens };
+        const before = found && isOf(found, asked) ? found : null;
+        if (options.prompts) needReplies(recorded, found, asked);
         if (before) ui.note(`goes on from ${recorded}: ${before.points.length} figures are there`);
+        else if (found) ui.note(`${recorded} is measured anew: it was of ${measured(found)}`);
         const progress = ui.progress('calibrating');
         const record = await measureTarget(from, {
           ...{ models, device: ordinal, threads: options.threads, signal: ui.io.signal },
@@ -87,6 +101,26 @@ export function addCalibrate(program: Program, start: Start): void {
         return write(record);
       }),
     );
+}
+
+type Measured = Pick<CalibrationRecord, 'device' | 'tokens'>;
+const isOf = (found: Measured, asked: Measured) =>
+  found.device === asked.device && found.tokens === asked.tokens;
+const measured = ({ device, tokens }: Measured) => `${device}, ${tokens} tokens a reply`;
+
+/** Terms of replies are fitted to what was timed of them: without it a target would have none.
+ *  @throws OnelaunchError of kind usage: there is no such record, or it is of another machine, of other replies, or of none */
+export function needReplies(path: string, found: CalibrationRecord | null, asked: Measured): void {
+  if (found !== null && isOf(found, asked) && found.points.length > 0) return;
+  const why =
+    found === null
+      ? 'is not there'
+      : isOf(found, asked)
+        ? 'has no timed replies'
+        : `is of ${measured(found)}`;
+  throw new OnelaunchError('usage', `--prompts keeps the replies of a record, and ${path} ${why}`, {
+    hint: 'leave --prompts out, and both are timed; --out FILE goes on from the record beside FILE',
+  });
 }
 
 /** Large and small: what is timed where nobody says which. */

@@ -1,5 +1,5 @@
 // gen doctor: what of this machine can be used, and what a missing part means.
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
@@ -98,8 +98,8 @@ async function examine(): Promise<Check[]> {
 function writable(folder: string): string | null {
   try {
     makeFolder(folder);
-    accessSync(folder, constants.W_OK);
-    return folder;
+    accessSync(folder, constants.W_OK | constants.X_OK);
+    return statSync(folder).isDirectory() ? folder : null;
   } catch {
     return null;
   }

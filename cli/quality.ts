@@ -2,8 +2,10 @@
 import type { ModelDims } from '../codegen/model/dims.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Quality } from '../lab/quality.ts';
+import type { QualityText } from '../lab/quality-text.ts';
 import { engineScorer } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
+import type { CheckedModel } from '../preflight.ts';
 import { longestCase } from '../runtime/longest-case.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, flags, helpEnd, needGolden, needModel, type Program } from './flags.ts';
@@ -43,21 +45,40 @@ export function addQuality(program: Program, start: Start): void {
           });
         }
         const texts = await import('../lab/quality-text.ts');
-        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
-          weights: !randomWeights,
-          ...(golden === undefined ? { tokenizer: 'needed' } : {}),
-          run: engineOptions(options),
-          also: async ({ dims, directory }) => {
-            if (golden !== undefined)
-              await import('../runtime/golden.ts').then((m) => m.readGolden(golden, dims));
-            else if (text === undefined && directory !== null && texts.textBeside(directory) === undefined)
-              throw noText(directory);
+        let read: readonly QualityText[] = [];
+        let context: number | undefined;
+        const onChecked = async ({ dims, directory, files }: CheckedModel) => {
+          if (golden !== undefined) return;
+          const { chatTemplate } = await import('../runtime/chat-template.ts');
+          const reader = { tokenizer: files.tokenizer!, template: () => chatTemplate(directory!) };
+          read = texts.readTexts(text ?? texts.textBeside(directory!)!, reader, tokens);
+          const lengths = read.flatMap(({ sequences }) => sequences.map(({ ids }) => ids.length));
+          context = contextFor(Math.max(...lengths), options.context, dims);
+        };
+        const built = await buildWithProgress(
+          ui,
+          { ...kernelOptions(model, options, ui), onChecked },
+          {
+            weights: !randomWeights,
+            ...(golden === undefined ? { tokenizer: 'needed' } : {}),
+            run: engineOptions(options),
+            also: async ({ dims, directory }) => {
+              if (golden !== undefined) {
+                const { readGolden } = await import('../runtime/golden.ts');
+                context = contextFor(longestCase(readGolden(golden, dims)), options.context, dims);
+              } else if (
+                text === undefined &&
+                directory !== null &&
+                texts.textBeside(directory) === undefined
+              )
+                throw noText(directory);
+            },
           },
-        });
+        );
         const results =
           golden === undefined
-            ? await ofText(ui, built, { ...options, tokens })
-            : await ofGolden(ui, built, { ...options, golden });
+            ? await ofText(ui, built, { ...options, context, texts: read })
+            : await ofGolden(ui, built, { ...options, context, golden });
         const ok = results.every(({ problems }) => problems.length === 0);
         if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ok, texts: results });
         else ui.data(qualityText(results));
@@ -89,23 +110,17 @@ const noText = (directory: string) =>
 async function ofText(
   ui: Ui,
   built: BuiltKernel,
-  flags: EngineFlags & { readonly text?: string | undefined; readonly tokens: number },
+  flags: EngineFlags & { readonly texts: readonly QualityText[] },
 ): Promise<Quality[]> {
-  const { modelDirectory: directory, files } = built;
-  const [{ readTexts, textBeside, countedOf }, { qualityOf }, { referenceScorer }, { chatTemplate }] =
-    await Promise.all([
-      import('../lab/quality-text.ts'),
-      import('../lab/quality.ts'),
-      import('../runtime/scorers.ts'),
-      import('../runtime/chat-template.ts'),
-    ]);
-  const reader = { tokenizer: files!.tokenizer!, template: () => chatTemplate(directory!) };
-  const read = readTexts(flags.text ?? textBeside(directory!)!, reader, flags.tokens);
-  const longest = Math.max(...read.flatMap(({ sequences }) => sequences.map(({ ids }) => ids.length)));
-  const reference = referenceScorer(directory!, { ops: built.kernel.plan.functions });
-  return withEngine(ui, built, flags, longest, async (ours, common, progress) => {
+  const [{ countedOf }, { qualityOf }, { referenceScorer }] = await Promise.all([
+    import('../lab/quality-text.ts'),
+    import('../lab/quality.ts'),
+    import('../runtime/scorers.ts'),
+  ]);
+  const reference = referenceScorer(built.modelDirectory!, { ops: built.kernel.plan.functions });
+  return withEngine(ui, built, flags, async (ours, common, progress) => {
     const results: Quality[] = [];
-    for (const text of read) {
+    for (const text of flags.texts) {
       const total = text.sequences.reduce((sum, sequence) => sum + countedOf(sequence), 0);
       const onTokens = (done: number) => progress(done / total, `${text.name}: ${done} of ${total} tokens`);
       results.push(await qualityOf(ours, reference, text, { ...common, onTokens }));
@@ -124,18 +139,25 @@ async function ofGolden(
     import('../lab/quality.ts'),
   ]);
   const golden = readGolden(flags.golden, built.dims);
-  const longest = longestCase(golden);
-  return withEngine(ui, built, flags, longest, async (ours, common, progress) => [
+  return withEngine(ui, built, flags, async (ours, common, progress) => [
     await qualityOfGolden(ours, golden, { ...common, onTokens: (done) => progress(null, `${done} tokens`) }),
   ]);
 }
 
-/** Opens the library with room for the longest sequence, and closes it. */
+/** Positions for the longest sequence. @throws OnelaunchError of kind usage where fewer were asked for */
+function contextFor(longest: number, asked: number | undefined, { maxPositions }: ModelDims): number {
+  const context = asked ?? Math.min(maxPositions, Math.max(longest, 256));
+  if (longest <= context) return context;
+  throw new OnelaunchError('usage', `a sequence has ${longest} tokens, the context holds ${context}`, {
+    hint: `--context ${longest}`,
+  });
+}
+
+/** Opens the library, and closes it. */
 async function withEngine(
   ui: Ui,
   built: BuiltKernel,
   flags: EngineFlags & { readonly randomWeights?: true | undefined },
-  longest: number,
   work: (
     ours: ReturnType<typeof engineScorer>,
     common: Pick<
@@ -146,14 +168,8 @@ async function withEngine(
   ) => Promise<Quality[]>,
 ): Promise<Quality[]> {
   const { dims, manifest } = built;
-  const context = flags.context ?? Math.min(dims.maxPositions, Math.max(longest, 256));
-  if (longest > context) {
-    throw new OnelaunchError('usage', `a sequence has ${longest} tokens, the context holds ${context}`, {
-      hint: `--context ${longest}`,
-    });
-  }
   const random = flags.randomWeights ? { randomWeights: { seed: 0 } } : {};
-  const { engine } = await openWithProgress(ui, built, { ...engineOptions(flags), ...random, context });
+  const { engine } = await openWithProgress(ui, built, { ...engineOptions(flags), ...random });
   const shown = ui.progress('measuring');
   try {
     const isRounded = roundedOf(dims).length > 0;

@@ -169,6 +169,8 @@ function stopSignal({ io }: Ui) {
     stop.abort(new DOMException('interrupted', 'AbortError'));
   };
   const asked = new Promise<void>((resolve) => stop.signal.addEventListener('abort', () => resolve()));
+  // Ctrl-C may have come while the command was loaded.
+  if (io.signal.aborted) leave();
   io.signal.addEventListener('abort', leave);
   const releaseTerminate = io.onTerminate(leave);
   return {

@@ -3,6 +3,7 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { findGpus, findNvcc, type Gpu } from '../codegen/build/tools.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
+import { PlanError } from '../codegen/plan/issue.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
@@ -114,11 +115,19 @@ async function findPlan(
   return parsePlan(await readPlan(file, name), file);
 }
 
+/** An error of this package as a plan file's own copy of it throws it, where plan files are loaded apart from the program. */
+type Own = Pick<OnelaunchError, 'message' | 'kind' | 'hint'> | PlanError;
+const isOwn = (error: unknown): error is Own =>
+  error instanceof Error && 'kind' in error && ['OnelaunchError', 'PlanError'].includes(error.name);
+const retold = ({ kind, message, hint }: Own) =>
+  new OnelaunchError(kind, message, hint === undefined ? {} : { hint });
+
 async function readPlan(file: string, name: string): Promise<unknown> {
   try {
     return await importPlan(file);
   } catch (error) {
     if (error instanceof OnelaunchError) throw error;
+    if (isOwn(error)) throw 'issues' in error ? new PlanError(error.issues) : retold(error);
     // What does not parse is said in the second line, with its place.
     const lines = (error instanceof Error ? error.message : String(error)).split('\n');
     const reason = lines.find((line) => line.includes('ERROR: ')) ?? lines[0]!;

@@ -248,7 +248,7 @@ export class LanguageModel {
   ): Promise<T> {
     const { vocab } = this.manifest.dims;
     const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(least), tokens, 'tokens');
-    if (checked.length > this.context) throw this.#overflow(checked.length - 1);
+    if (checked.length > this.context) throw this.#overflow(checked.length, false);
     this.#checkOpen();
     const stop = new AbortController();
     const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
@@ -446,8 +446,8 @@ export class LanguageModel {
     return place;
   }
 
-  #overflow(tokens: number): ContextOverflow {
-    return new ContextOverflow(tokens, this.context, this.manifest.dims.maxPositions);
+  #overflow(tokens: number, replies = true): ContextOverflow {
+    return new ContextOverflow(tokens, this.context, this.manifest.dims.maxPositions, replies);
   }
 
   #checkOpen(): void {

@@ -2,9 +2,11 @@
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import type { ChatMessage } from './chat-template.ts';
+import { jsonSchemaOf, type SchemaOption } from './json-schema.ts';
 import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
+import { writtenTool } from './tools.ts';
 
 export interface SessionOptions {
   /** What the conversation begins with; a first message of role system is never left out. @default none */
@@ -63,11 +65,18 @@ export class Session {
 
   /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */
   fork(): Session {
-    return new Session(this.#llm, this.toJSON());
+    return new Session(this.#llm, this.#whole());
   }
 
-  /** What `session` of a model makes the same conversation of, also in another process: JSON.stringify(session). */
+  /** What `session` of a model makes the same conversation of, also in another process: JSON.stringify(session). Schemas of zod are in it as the JSON
+   *  Schema that they say, without what transforms and refinements add.
+   *  @throws OnelaunchError of kind usage: a schema of zod that no JSON Schema says */
   toJSON(): SessionOptions {
+    const { reply } = this.#options;
+    return { ...this.#whole(), ...(reply && { reply: writtenOptions(reply) }) };
+  }
+
+  #whole(): SessionOptions {
     return { ...this.#options, messages: this.#messages };
   }
 
@@ -131,3 +140,13 @@ const busy = () =>
   new OnelaunchError('usage', 'the session is busy with another reply', {
     hint: 'Wait for its end, or fork() the session before.',
   });
+
+/** The options of replies with schemas as JSON has them. */
+function writtenOptions(reply: NonNullable<SessionOptions['reply']>): NonNullable<SessionOptions['reply']> {
+  const { schema: said, tools } = reply;
+  return {
+    ...reply,
+    ...(said !== undefined && { schema: jsonSchemaOf(said, 'options.schema') as SchemaOption }),
+    ...(tools !== undefined && { tools: tools.map(writtenTool) }),
+  };
+}

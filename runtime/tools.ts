@@ -161,6 +161,14 @@ function readTool({ function: { name, description, parameters = {} } }: ToolOpti
   };
 }
 
+/** A function as JSON has it: parameters of zod as the JSON Schema that they say. @throws OnelaunchError of kind usage where none says them */
+export function writtenTool(tool: ToolOption): ToolOption {
+  const { name, parameters } = tool.function;
+  if (parameters === undefined) return tool;
+  const written = jsonSchemaOf(parameters, `the parameters of ${name}`) as SchemaOption;
+  return { ...tool, function: { ...tool.function, parameters: written } };
+}
+
 /** Calls with the arguments that schemas of zod make of theirs.
  *  @throws OnelaunchError of kind failed where one is refused */
 export function readCalls(

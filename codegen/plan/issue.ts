@@ -119,8 +119,11 @@ function callOf(source: SourceFile, issue: Issue): CallExpression | null {
   const calls = source.getDescendantsOfKind(SyntaxKind.CallExpression);
   const found = calls.find((call) => {
     if (line === 0) return isLiteral(call.getArguments()[0], issue.call);
-    const start = source.getLineAndColumnAtPos(calleeOf(call).getStart());
-    return start.line === line && start.column === column;
+    const callee = calleeOf(call);
+    const start = source.getLineAndColumnAtPos(callee.getStart());
+    // tsx maps a call of a method to the bracket behind its name.
+    const isAt = start.column === column || start.column + callee.getWidth() === column;
+    return start.line === line && isAt;
   });
   return found ?? null;
 }

@@ -1,6 +1,7 @@
 // The plan DSL: which ops share a stage, and how a stage deals its work. It cannot name a thread, a buffer or a barrier.
 import { type OpName, opNames } from '../model/graph.ts';
 import { callSite, nowhere, type Site } from './call-site.ts';
+import { needEdits, needStage } from './edit-issues.ts';
 
 /**
  * What one unit of a stage's work is.
@@ -321,6 +322,7 @@ const sitesOf = (functions: OpFunctions): PlanData['ops'] =>
 export function planOf(data: PlanData, functions: OpFunctions = {}): FusionPlan {
   const vary: FusionPlan['with'] = (name, edits, changed = {}, options = {}) => {
     const at = callSite();
+    needEdits({ at, call: name }, edits, changed);
     const scheme: Scheme = 'kind' in changed ? changed : ({ ...data.scheme, ...changed } as Scheme);
     const stages = Object.entries(edits).reduce((made, [key, edit]) => edit(made, key, at), data.stages);
     const { ops: own = {}, ...unknown } = options;
@@ -358,7 +360,9 @@ export const into =
   (stage: string, { recompute = false, ...unknown }: { readonly recompute?: boolean } = {}): PlanEdit =>
   (stages, key, at) => {
     const op = key as OpName;
-    return without(stages, key).map((other) => {
+    const left = without(stages, key);
+    needStage(left, stage, key, at);
+    return left.map((other) => {
       if (other.name !== stage) return other;
       const ops = [...other.ops, op].sort((a, b) => orderOf(a) - orderOf(b));
       return {
@@ -374,5 +378,7 @@ export const into =
 /** The stage of this name, dealt in another way. */
 export const dealt =
   (options: Partial<StageOptions>): PlanEdit =>
-  (stages, key, at) =>
-    stages.map((stage) => (stage.name === key ? { ...stage, ...options, at } : stage));
+  (stages, key, at) => {
+    needStage(stages, key, key, at);
+    return stages.map((stage) => (stage.name === key ? { ...stage, ...options, at } : stage));
+  };

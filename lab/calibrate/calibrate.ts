@@ -44,7 +44,7 @@ export async function measureTarget(from: Target, input: CalibrateInput): Promis
   const target = found ? { ...probed, pollCycles: found } : probed;
   const pollCycles = target.pollCycles ?? null;
   const recordOf = (points: readonly TimedPoint[], prompts: readonly TimedPrompt[]): CalibrationRecord => ({
-    ...{ date: input.date, device: input.deviceName, tokens, figures, pollCycles },
+    ...{ date: input.date, device: input.deviceName, arch: from.arch, tokens, figures, pollCycles },
     clocks: null,
     points: [...points],
     prompts: [...prompts],

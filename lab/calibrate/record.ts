@@ -43,6 +43,8 @@ const recordShape = z.object({
   /** YYYY-MM-DD, and what it was measured on. */
   date: z.string(),
   device: z.string(),
+  /** Of the target that it was made for: a record of another makes none of this one. Older records do not say. */
+  arch: z.string().optional(),
   /** Right after the last kernel; null on a CPU, and until then. */
   clocks: z.string().nullable(),
   tokens: z.int().positive(),

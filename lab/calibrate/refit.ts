@@ -8,7 +8,7 @@ import { costTermNames, type TermValues } from '../../codegen/schedule/terms.ts'
 import { type Schedule, schemeFor } from '../../codegen/schemes/index.ts';
 import stream from '../../configs/plans/stream.ts';
 import { resolveModel } from '../../configs/resolve.ts';
-import { invariant } from '../../errors.ts';
+import { invariant, OnelaunchError } from '../../errors.ts';
 import { errorOf, fitTerms, type TimedToken } from './fit.ts';
 import { calibrationPlans, calibrationPrompts } from './plans.ts';
 import { cacheOf, figureOf } from './probe.ts';
@@ -38,9 +38,11 @@ export interface Refitted {
   readonly prompts: FittedPrompt[];
 }
 
-/** @param from what is known without a measurement: name, architecture, sizes */
+/** @param from what is known without a measurement: name, architecture, sizes
+ *  @throws OnelaunchError of kind usage for a record of another target */
 export function refit(from: Target, record: CalibrationRecord): Refitted {
   const { figures, points, pollCycles, date, device, clocks } = record;
+  refuseOther(from, record);
   const probed = probedTarget(from, figures);
   const delayed = pollCycles ? { ...probed, pollCycles } : probed;
   const tokens = points.map(tokenReader(record, delayed));
@@ -77,6 +79,20 @@ export function refit(from: Target, record: CalibrationRecord): Refitted {
     points: points.map((point, i) => ({ ...point, error: errorOf(tokens[i]!, terms) })),
     prompts: record.prompts.map((prompt, i) => ({ ...prompt, error: errorOf(prompts[i]!, terms) })),
   };
+}
+
+function refuseOther(from: Target, { arch = from.arch, device, points, prompts }: CalibrationRecord): void {
+  const plans = [...calibrationPlans(from, true), ...calibrationPrompts(from).map(({ plan }) => plan)];
+  const known = new Set(plans.map(({ name }) => name));
+  const unknown = [...points, ...prompts].find(({ plan }) => !known.has(plan));
+  if (arch === from.arch && unknown === undefined) return;
+  const why =
+    arch === from.arch
+      ? `times ${unknown!.plan}, a plan that is not timed there`
+      : `is of ${arch || 'a CPU'}`;
+  throw new OnelaunchError('usage', `a calibration of ${device} makes no target ${from.name}: it ${why}`, {
+    hint: 'give the target that was measured: --target NAME',
+  });
 }
 
 /** Terms that the probe measures. */

@@ -1,6 +1,9 @@
 // From timed tokens to the terms of a target, and from rates to poll delays.
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { needReplies } from '../../cli/calibrate.ts';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { estimate, makeSchedule } from '../../codegen/index.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
@@ -15,7 +18,7 @@ import { descendDelays } from '../../lab/calibrate/delays.ts';
 import { errorOf, fitTerms, type TimedToken } from '../../lab/calibrate/fit.ts';
 import { positionsWithin } from '../../lab/calibrate/kernels.ts';
 import { cacheOf, figureOf } from '../../lab/calibrate/probe.ts';
-import { readFigures, readRecord } from '../../lab/calibrate/record.ts';
+import { type CalibrationRecord, readFigures, readRecord } from '../../lab/calibrate/record.ts';
 import { refit } from '../../lab/calibrate/refit.ts';
 
 const h100 = targetNamed('h100')!;
@@ -76,6 +79,42 @@ test.each(['h100', 'h200'])(
     expect(close.length / points.length).toBeGreaterThanOrEqual(0.9);
   },
 );
+
+test('a record makes no target of another kind, nor of another architecture', () => {
+  const record = readRecord(join(packageRoot(), 'bench', 'calibration', 'h100.json'));
+  const cpu = targetNamed('cpu')!;
+  expect(() => refit(cpu, record)).toThrow('makes no target cpu: it is of sm_90a');
+  const { arch: _, ...older } = record;
+  expect(() => refit(cpu, older)).toThrow(/makes no target cpu: it times .*, a plan that is not timed there/);
+  const cooperative = record.points.filter(({ plan }) => plan === 'cooperative');
+  const ofCpu = { ...record, arch: cpu.arch, points: cooperative, prompts: [] };
+  expect(() => refit(targetNamed('h100')!, ofCpu)).toThrow('makes no target h100: it is of a CPU');
+});
+
+describe('gen calibrate --prompts', () => {
+  const gen = async (...args: readonly string[]) => {
+    const { io, written } = memoryIo();
+    return { code: await run(['calibrate', '--prompts', ...args], io), ...written };
+  };
+
+  test('is refused where a target has no launches of prompts', async () => {
+    const { code, err } = await gen('--target', 'cpu');
+    expect(err).toContain('--prompts times launches of prompts, and cpu has none');
+    expect(code).toBe(2);
+  });
+
+  test.each([
+    [null, null, 'is not there'],
+    [{ points: [] }, {}, 'has no timed replies'],
+    [{}, { tokens: 1 }, 'is of NVIDIA H100 80GB HBM3'],
+  ])('needs the replies of a record: %j %j', (found, other, why) => {
+    const record = readRecord(join(packageRoot(), 'bench', 'calibration', 'h100.json'));
+    const one: CalibrationRecord | null = found && { ...record, ...found };
+    expect(() =>
+      needReplies('x.points.json', one, { device: record.device, tokens: record.tokens, ...other }),
+    ).toThrow(why);
+  });
+});
 
 describe('poll delays', () => {
   const schedule = makeSchedule(dims, stream, h100);

@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { exitCode, report } from '../../cli/errors.ts';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
@@ -186,6 +186,16 @@ describe('models and doctor', () => {
     expect(code).toBe(0);
     expect(out).toMatch(/^C\+\+ compiler {2,}\S/m);
     expect(out).toMatch(/^CPU .*plain C\+\+/m);
+  });
+
+  it('say that a file is no cache', async () => {
+    const file = join(folder, 'file');
+    writeFileSync(file, '');
+    vi.stubEnv('ONELAUNCH_CACHE', file);
+    const { code, out } = await gen(['doctor']);
+    vi.unstubAllEnvs();
+    expect(out).toContain(`cannot write ${file}; set ONELAUNCH_CACHE`);
+    expect(code).toBe(3);
   });
 });
 

@@ -85,7 +85,12 @@ describe('a score', () => {
     expect((await failureOf(llm.score([1]))).message).toContain('tokens');
     expect((await failureOf(llm.score([1, vocab]))).message).toContain('tokens.1');
     expect((await failureOf(llm.score('text'))).message).toContain('there is no tokenizer');
-    expect((await failureOf(llm.score(Array(9).fill(1)))).name).toBe('ContextOverflow');
+    expect(await failureOf(llm.score(Array(9).fill(1)))).toMatchObject({
+      name: 'ContextOverflow',
+      message: 'the text has 9 tokens, and the context holds 8',
+      hint: expect.stringContaining('at most 8 tokens'),
+      promptTokens: 9,
+    });
     expect((await llm.score(Array(8).fill(1))).logprobs).toHaveLength(7);
     const reply = llm.generate([9], { maxTokens: 5 });
     fake.allow(1);

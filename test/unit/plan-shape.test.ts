@@ -1,8 +1,10 @@
 // Options that there are not and values that they do not take are refused with their line, whatever TypeScript was told.
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { packageRoot } from '../../codegen/build/package-root.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { checkPlan } from '../../codegen/plan/check.ts';
 import { formatIssues, PlanError } from '../../codegen/plan/issue.ts';
@@ -17,6 +19,7 @@ import { targetNamed } from '../../configs/targets.ts';
 import * as value from '../illegal/option-value.ts';
 import planName from '../illegal/plan-name.ts';
 import * as unknown from '../illegal/unknown-option.ts';
+import { failureOf } from '../support/fake-engines.ts';
 
 const h100 = targetNamed('h100')!;
 const message = (made: FusionPlan) => formatIssues(checkPlan(decoderGraph(models[0]!), made, h100));
@@ -187,4 +190,69 @@ test('a plan file in JavaScript is refused at its own line', async () => {
   3 |   stage('embed', ['embed'], { over: 'rows', spilt: 'none' }),
     |                                             ^^^^^
   stage 'embed' has no option 'spilt': did you mean 'split'?`);
+});
+
+test.each([
+  [
+    "cooperative.with('x', { attentoin: dealt({ split: 'positions' }) })",
+    `unknown-stage
+  3 | export default cooperative.with('x', { attentoin: dealt({ split: 'positions' }) });
+    |                                        ^^^^^^^^^
+  there is no stage 'attentoin': did you mean 'attention'?
+  There are: 'embed', 'qkv', 'attention',`,
+  ],
+  ["cooperative.with('x', { attn_norm: into('nope') })", "there is no stage 'nope'."],
+  ["cooperative.with('x', { embed: into('embed') })", "there is no stage 'embed'."],
+  ["cooperative.with('x', { attn_norm: into() })", 'there is no stage undefined.'],
+  ["cooperative.with('x', { attn_norm: 'own' })", "the edit attn_norm is 'own'."],
+  [
+    "cooperative.with('x', { inputBits: 8 })",
+    `option-value
+  3 | export default cooperative.with('x', { inputBits: 8 });
+    |                                                   ^
+  the edit inputBits is 8.
+  It takes: own(...), into(...), dealt(...); options of the scheme stand behind the edits.`,
+  ],
+  ["cooperative.with('x', {}, 'stream')", "the options of with() are 'stream'."],
+  ["cooperative.with('x')", 'the edits of with() are undefined.'],
+  [
+    "cooperative.with('x', {}, { prefetch: 99 })",
+    `option-value
+  3 | export default cooperative.with('x', {}, { prefetch: 99 });
+    |                                                      ^^
+  prefetch of barriers() is 99.`,
+  ],
+  ["resolvePlan('nope')", "unknown plan 'nope'"],
+])('a plan file with %s is refused with its line', async (made, line) => {
+  const file = join(folder, 'edit.ts');
+  writeFileSync(
+    file,
+    `import { dealt, into } from 'onelaunch/codegen';\nimport { resolvePlan } from 'onelaunch/configs'; const cooperative = await resolvePlan('cooperative');\nexport default ${made.startsWith('resolve') ? 'await ' : ''}${made};\n`,
+  );
+  const error = await failureOf(resolvePlan(file));
+  expect(error).toMatchObject({ kind: 'usage' });
+  expect(error.message).toContain(line);
+  expect(error.message).not.toContain('cannot read plan');
+});
+
+test('a plan file that waits for what never comes ends the command with a line', () => {
+  const file = join(folder, 'waits.ts');
+  writeFileSync(file, 'await new Promise(() => {});\nexport default 1;\n');
+  const main = join(packageRoot(), 'cli', 'main.ts');
+  const args = [
+    '--import',
+    'tsx',
+    main,
+    'explain',
+    '--model',
+    'qwen3-tiny',
+    '--target',
+    'cpu',
+    '--plan',
+    file,
+  ];
+  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  expect(stderr).toContain('error: what is waited for never comes');
+  expect(stderr).toContain('hint: ');
+  expect(status).toBe(1);
 });

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, test, vi } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { type Quality, qualityOf, qualityOfGolden } from '../../lab/quality.ts';
@@ -15,6 +15,7 @@ import { tinyDirectory } from '../support/model-directory.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-quality-'));
 afterAll(() => rmSync(folder, { recursive: true }));
+afterEach(() => vi.unstubAllEnvs());
 
 const dims = { layers: 2, hidden: 8, ffn: 8, qHeads: 2, headDim: 4 };
 const options = { dims, dtype: 'bf16' as const, onTokens: () => {} };
@@ -150,6 +151,18 @@ describe('gen quality', () => {
     const { code, err } = await gen('--model', 'qwen3-tiny', '--target', 'cpu', ...flags);
     expect(err).toContain(line);
     expect(err).toContain(hint);
+    expect(code).toBe(2);
+  });
+
+  it.each([
+    [['--text', 'nowhere.txt'], 'nowhere.txt'],
+    [['--tokens', '9000'], 'tokens that count, 9000 are asked for'],
+    [['--context', '5'], 'the context holds 5'],
+  ])('says of %j what is wrong before it looks for a compiler', async (flags, line) => {
+    vi.stubEnv('ONELAUNCH_CACHE', join(folder, 'cache'));
+    vi.stubEnv('CXX', '/nowhere/c++');
+    const { code, err } = await gen('--model', 'qwen3-tiny', '--target', 'cpu', ...flags);
+    expect(err).toContain(line);
     expect(code).toBe(2);
   });
 });

@@ -45,3 +45,10 @@ describe('gen serve with a wrong value', () => {
     expect(written.err).not.toContain('/health');
   });
 });
+
+it('gen serve ends where Ctrl-C came before it listened for it', async () => {
+  const signal = AbortSignal.abort(new DOMException('interrupted', 'AbortError'));
+  const { io, written } = memoryIo({ signal });
+  expect(await run(['serve', 'qwen3-tiny', '--target', 'cpu', '--port', '0'], io)).toBe(130);
+  expect(written.err).not.toContain('ready: ');
+});

@@ -104,6 +104,40 @@ test('it is saved with all that was said, but not while it replies', async () =>
   expect(saved).toEqual([['file', { messages: one.messages, whenFull: 'shift' }]]);
 });
 
+test('schemas of zod are written down as JSON Schema, and a fork has them as they are', async () => {
+  const { session, saved, sent } = counting();
+  const schema = z.object({ word: z.enum(['a', 'b']) });
+  const parameters = z.object({ city: z.string() });
+  const named = { type: 'function', function: { name: 'weather', parameters } } as const;
+  const one = session({ reply: { schema, seed: 1, tools: [named, { function: { name: 'now' } }] } });
+  const written = {
+    schema: expect.objectContaining({
+      properties: { word: { type: 'string', enum: ['a', 'b'] } },
+      required: ['word'],
+    }),
+    seed: 1,
+    tools: [
+      {
+        type: 'function',
+        function: {
+          name: 'weather',
+          parameters: expect.objectContaining({ properties: { city: { type: 'string' } } }),
+        },
+      },
+      { function: { name: 'now' } },
+    ],
+  };
+  expect(JSON.parse(JSON.stringify(one)).reply).toEqual(written);
+  await one.save('file');
+  expect(saved[0]![1].reply).toEqual(written);
+  await one.fork().chat('a').result();
+  expect(sent[0]!.options).toMatchObject({ schema, tools: [named, {}] });
+  const plain = { type: 'object', properties: { n: { type: 'integer' } } };
+  expect(session({ reply: { schema: plain } }).toJSON().reply).toEqual({ schema: plain });
+  const dated = session({ reply: { schema: z.date() } });
+  expect(await failureOf(dated.save('file'))).toMatchObject({ kind: 'usage' });
+});
+
 test('when it is full, the oldest turns are left out, but not what the system says', async () => {
   const messages = [system, user('1'.repeat(10)), assistant('2'), user('3'.repeat(10)), assistant('4')];
   const { session, sent } = counting(32);
