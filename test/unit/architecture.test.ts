@@ -118,7 +118,14 @@ test('only the command line, the laboratory, load.ts and what it checks first kn
 
 test('the plan language knows nothing of CUDA, templates or targets', () => {
   const known = new Set(arrows.filter((a) => a.from === 'codegen/plan/plan.ts').map((a) => a.to));
-  expect([...known].sort()).toEqual(['codegen/model/graph.ts', 'codegen/plan/call-site.ts']);
+  expect([...known].sort()).toEqual([
+    'codegen/model/graph.ts',
+    'codegen/plan/call-site.ts',
+    'codegen/plan/edit-issues.ts',
+  ]);
+  // And what it has of its own folder knows no more.
+  const beyond = arrows.filter((a) => a.from === 'codegen/plan/edit-issues.ts').map((a) => a.to);
+  expect(beyond.filter((to) => !to.startsWith('codegen/plan/'))).toEqual([]);
 });
 
 test('the reference imports no file of ours but itself', () => {
