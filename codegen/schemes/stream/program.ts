@@ -249,7 +249,7 @@ class Program {
 
   /** Rows of an op in a tile: a row of gate_up is two of its matrix. */
   #tileRows(op: OpName): number {
-    return Math.max(1, this.#launch.tileRows / (op === 'gate_up' ? 2 : 1));
+    return Math.ceil(this.#launch.tileRows / (op === 'gate_up' ? 2 : 1));
   }
 
   /** What this block has of the rows of an op. */

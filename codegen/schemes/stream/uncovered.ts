@@ -43,14 +43,20 @@ export function uncoveredStream(
   findUnmet(
     few,
     { ...launch, warps: 2, passes: 2, position: Math.max(4, splitSteps.at(-1)!.from - 1), greedy: true },
+    walked,
     found,
   );
   return [...found.values()];
 }
 
 /** Touches of shared memory by warps of one block between which they do not meet. Which thread has an element is the library's choice: alike inside a stage alone. */
-function findUnmet(schedule: StreamSchedule, launch: Launch, found: Map<string, Uncovered>): void {
-  for (const block of new Set([0, launch.blocks - 1])) {
+function findUnmet(
+  schedule: StreamSchedule,
+  launch: Launch,
+  walked: readonly number[],
+  found: Map<string, Uncovered>,
+): void {
+  for (const block of walked) {
     let open: (Access & StreamEvent)[] = [];
     for (const event of streamProgram(schedule, launch, block).consumer) {
       if (event.kind === 'meet') open = [];
