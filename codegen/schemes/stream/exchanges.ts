@@ -109,9 +109,8 @@ export function placeCacheSync(
     covers: 1,
   });
   if (isOfAll(layer[next]!, ['product'])) return [sync(layer[next]!, 0)];
-  const later = [...layer, ...stages.filter((stage) => stage.part === 'end')];
   const [inLayer, inEnd] = (['layer', 'end'] as const).map((part) =>
-    later.find((stage) => stage.part === part && isOfAll(stage, ['product'])),
+    stages.find((stage) => stage.part === part && isOfAll(stage, ['product'])),
   );
   return [sync(inLayer!, 1), sync(inEnd!, 1)];
 }

@@ -12,7 +12,7 @@ import type { Target } from '../../schedule/target.ts';
 import { placeMeetings } from './block-syncs.ts';
 import { placeCacheSync, placeExchanges } from './exchanges.ts';
 import { streamGraph } from './rewrite.ts';
-import type { StreamSchedule, StreamStage } from './schedule.ts';
+import { passedByIn, type StreamSchedule, type StreamStage } from './schedule.ts';
 import {
   blocksFor,
   fitCheckTokens,
@@ -73,7 +73,6 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     at: places.at[op]!,
     stage: stages.find((stage) => stage.ops.includes(op))!.name,
   }));
-  const passedBy = new Set(products.flatMap((product) => (product.passedBy ? [product.op] : [])));
   const packing = packWeights(dims, true);
   return {
     scheme: 'stream',
@@ -100,7 +99,11 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     cachedBytes: positionBytes(dims),
     slots: slotsOf(dims, packing),
     hazards,
-    syncs: [...exchanges, ...placeCacheSync(stages, exchanges, passedBy), ...placeMeetings(stages)],
+    syncs: [
+      ...exchanges,
+      ...placeCacheSync(stages, exchanges, passedByIn(products)),
+      ...placeMeetings(stages),
+    ],
     roundings: { ...roundings, perLayer: roundings.perLayer + codedRoundings(dims) },
     pairRoundings: { perLayer: 0, once: 0 },
   };

@@ -4,7 +4,7 @@ import type { OpName, TensorName } from '../../model/graph.ts';
 import { kindOf } from '../../model/kinds.ts';
 import { columnsOf, rowsOf } from '../independent-sizes.ts';
 import { type Access, type BlockProgram, type Launch, Trace } from './events.ts';
-import { type StreamSchedule, type StreamStage, splitsAt } from './schedule.ts';
+import { passedByIn, type StreamSchedule, type StreamStage, splitsAt } from './schedule.ts';
 
 interface Range {
   readonly begin: number;
@@ -129,8 +129,7 @@ class Program {
   #product(stage: StreamStage, epoch: number): void {
     const { op } = stage.body;
     const rows = this.#rowsOf(op);
-    const isPassedBy = this.#schedule.products.some((product) => product.op === op && product.passedBy);
-    if (isPassedBy && rows.begin === rows.end) return;
+    if (rows.begin === rows.end && passedByIn(this.#schedule.products).has(op)) return;
     this.trace.takeSlots(slotsFor(Math.ceil((rows.end - rows.begin) / this.#tileRows(op))), () => {
       this.#input(stage, epoch);
       this.#ownWork('store');

@@ -53,6 +53,10 @@ export interface ProductShape {
   readonly passedBy: boolean;
 }
 
+/** Those of these products that blocks without a tile pass by. */
+export const passedByIn = (products: readonly ProductShape[]): ReadonlySet<OpName> =>
+  new Set(products.flatMap(({ op, passedBy }) => (passedBy ? [op] : [])));
+
 /** One product as the stream has it. */
 export interface StreamProduct extends ProductShape {
   readonly stage: string;

@@ -171,8 +171,8 @@ function fitCopies(shapes: readonly ProductShape[], slots: number, slotBytes: nu
  * blocks have one each: the first ones attend.
  */
 export function tilesOf({ tiles }: Pick<StreamProduct, 'tiles'>, block: number, blocks: number) {
-  if (tiles < blocks)
-    return { first: Math.max(0, block - (blocks - tiles)), end: Math.max(0, block + 1 - (blocks - tiles)) };
+  const without = blocks - tiles;
+  if (without > 0) return { first: Math.max(0, block - without), end: Math.max(0, block + 1 - without) };
   const dealt = (i: number) => Math.floor(tiles / blocks) * i + Math.floor(((tiles % blocks) * i) / blocks);
   return { first: dealt(block), end: dealt(block + 1) };
 }
@@ -187,7 +187,8 @@ export function cellOf(
   cell: number,
   piece: number,
 ): { row: number; column: number; warp: number } {
-  const [inTile, warp] = [cell % cells, (cell % cells) % streamWarps];
+  const inTile = cell % cells;
+  const warp = inTile % streamWarps;
   const firstOfWarp = Math.floor(cells / streamWarps) * warp + Math.min(warp, cells % streamWarps);
   return {
     row: (firstTile + Math.floor(cell / cells)) * rowTile + Math.floor(piece / 4),

@@ -1,14 +1,13 @@
 // A tiny schedule of a stream: a tile of one row, and every block with a share of each product.
 import type { ModelDims } from '../../model/dims.ts';
 import { decoderGraph } from '../../model/graph.ts';
-import type { OpName } from '../../model/ops.ts';
 import { withScheme } from '../../plan/edits.ts';
 import { byContext, type FusionPlan } from '../../plan/plan.ts';
 import type { Target } from '../../schedule/target.ts';
 import type { Tiny } from '../scheme.ts';
 import { roomyBytes, tinyDims } from '../tiny.ts';
 import { lowerStream } from './lower.ts';
-import type { StreamSchedule } from './schedule.ts';
+import { passedByIn, type StreamSchedule } from './schedule.ts';
 import { rowTile } from './sizes.ts';
 
 const blocks = 4;
@@ -25,8 +24,8 @@ const splitFrom = 3;
 
 export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): Tiny<StreamSchedule> {
   const { splitSteps, products } = lowerStream(decoderGraph(dims), plan, target);
-  const isPassedBy = (op: OpName) => products.some((product) => product.op === op && product.passedBy);
-  const narrow = isPassedBy('o_proj');
+  const passedBy = passedByIn(products);
+  const narrow = passedBy.has('o_proj');
   const tiny = tinyDims(dims, {
     ...sizes,
     ...(narrow ? { hidden: blocks - 1 } : {}),
@@ -39,7 +38,7 @@ export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): T
     ...tiny,
     hidden: narrow ? few : 16 * blocks,
     ffn: 16 * blocks,
-    headDim: isPassedBy('qkv_proj') ? Math.floor(few / heads) : 8 * blocks,
+    headDim: passedBy.has('qkv_proj') ? Math.floor(few / heads) : 8 * blocks,
   };
   const lowered = lowerStream(decoderGraph(dealt), withSplits(plan, splitSteps, tiny), {
     ...target,
