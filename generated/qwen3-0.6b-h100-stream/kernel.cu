@@ -227,8 +227,8 @@ __global__ void __launch_bounds__(kThreads + kProducerThreads, 1) decode(const _
 // Leaves to `sample` the best of the logits that a prompt has left, by each block of its share.
 __global__ void __launch_bounds__(kThreads) find_bests(const __grid_constant__ LaunchArgs pass) { find_bests_of_logits(pass); }
 
-// Samples after a pass of several tokens: one block, or one a row.
-__global__ void __launch_bounds__(kThreads) sample(const __grid_constant__ LaunchArgs pass) { sample_logits(pass); }
+// Samples after a pass of several tokens: one block, or one a row. Alone on its multiprocessor: room for several would cost registers, and spills.
+__global__ void __launch_bounds__(kThreads, 1) sample(const __grid_constant__ LaunchArgs pass) { sample_logits(pass); }
 
 // Packs the matrices of one layer, or the head, into the stream.
 __global__ void pack(const char* kept, const char* staged, char* to, int layer) {

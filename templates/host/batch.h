@@ -94,7 +94,7 @@ class Batch : public Sequences {
       turn.in_turn |= member.job.masked || member.job.wants_logprobs();
       if (member.stop || stopping) {
         turn.stopped.push_back(slot);
-      } else if (!member.mask.ready() && samples_next(backend, member)) {
+      } else if (lacks_mask(backend, member)) {
         if (left(member) == 1) turn.waiting.push_back(slot);
       } else if (left(member) == 1 && !member.scores) {
         if (member.in_flight == 0 || most_steps(member) > 0) turn.decoding.push_back(slot);
@@ -150,7 +150,7 @@ class Batch : public Sequences {
       const Member& member = members_[slot];
       if (!member.running || member.ending) continue;
       if (member.stop) return true;
-      if (std::find(slots.begin(), slots.end(), slot) == slots.end() && (member.mask.ready() || !samples_next(backend, member))) return true;
+      if (std::find(slots.begin(), slots.end(), slot) == slots.end() && !lacks_mask(backend, member)) return true;
     }
     return false;
   }
@@ -181,6 +181,9 @@ class Batch : public Sequences {
   static bool samples_next(Backend* backend, const Member& member) {
     return !member.scores && tokens_of_pass(backend, left(member), 1) == left(member);
   }
+
+  /** Whether the next pass of a sequence chooses a token for which its mask is still to come. */
+  static bool lacks_mask(Backend* backend, const Member& member) { return !member.mask.ready() && samples_next(backend, member); }
 
   /** Tells the backend what the token that is chosen next depends on. */
   void prepare(Backend* backend, int32_t slot) {

@@ -89,6 +89,7 @@ struct Cta {
   Shared& s;
   char* ring;
   Cursor cursor;       // the slot that is read next
+  int there = 0;       // slots from it on that are known to be full, where kKeepsPlaces
   int sum_buffer = 0;   // which buffer of sums
   int norm_buffer = 0;  // which buffer of squares
   int epoch = 0;        // of the exchanges: layers since the launch began
@@ -176,6 +177,16 @@ struct Cta {
     mark(stage, kPhaseWeights);
   }
 
+  /** The same for the next `count`, by a warp that keeps places: it asks once for all that are full by then, and not again for those. */
+  DEVICE void wait_and_look(int count, Stage stage) {
+    if (there >= count) return;
+    wait_slots(lane() < count, stage);
+    const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
+    const unsigned full = __ballot_sync(~0u, lane() < Shared::kSlots && mbarrier_test_wait(s.full + mine.slot, mine.parity));
+    there = __popc(full & ~(full + 1));  // one behind the other from the first lane on
+    __syncwarp();
+  }
+
   /**
    * Gives the next `count` slots back, a lane its own, where `mine`: the copy engine may replace their bytes at once, and does not wait for
    * loads that are still under way. So `read` has bits of all that was loaded from them, and the barriers' addresses hang on it.
@@ -186,6 +197,7 @@ struct Cta {
     __syncwarp();
     if (mine) mbarrier_arrive(s.empty + own.slot + (read & nothing));
     cursor = cursor.template ahead<Shared::kSlots>(int(count));
+    if constexpr (kKeepsPlaces<T>) there = max(there - int(count), 0);
   }
 
   DEVICE void wait_slot(Stage stage) const { wait_slots(lane() == 0, stage); }
@@ -197,17 +209,20 @@ struct Cta {
   }
 
   /**
-   * Cells `from` to from + N of this warp in the group of tiles that begins `at` groups into the next slot, of whose cells `there` have been
-   * copied: the others are what the ring holds. Slots that have been read to their end are given back, and the last one where `ends` says so.
+   * Cells `from` to from + N of this warp in the group of tiles that begins `at` groups into the next slot, of whose cells `copied` are
+   * there: the others are what the ring holds. Slots that have been read to their end are given back, and the last one where `ends` says so.
    * A warp that has a cell less than others of each tile reads another's for it, which its input multiplies by zero.
    */
   template <class G, int N>
-  DEVICE void read_cells(Cell<typename G::W, T> (&v)[N], int from, int at, int there, bool ends, Stage stage) {
+  DEVICE void read_cells(Cell<typename G::W, T> (&v)[N], int from, int at, int copied, bool ends, Stage stage) {
     static_assert(divide_up(N + (G::kParts > 1 ? G::kInSlot - 1 : 0), G::kInSlot) <= Shared::kSlots, "the slots of all cells are there together");
     using Columns = typename G::Columns;
     const int skipped = from / G::kInSlot * G::kInSlot;  // in slots that have been given back
-    const unsigned to = unsigned(min(from + N, there) - skipped), mine = unsigned(lane()) * G::kInSlot;  // where a lane's slot begins
-    wait_slots(mine < to, stage);
+    const unsigned to = unsigned(min(from + N, copied) - skipped), mine = unsigned(lane()) * G::kInSlot;  // where a lane's slot begins
+    if constexpr (kKeepsPlaces<T>)
+      wait_and_look(int(divide_up(to, unsigned(G::kInSlot))), stage);
+    else
+      wait_slots(mine < to, stage);
     unsigned read = 0;
     const uint32_t own = warp() * kBytesOfCell<typename G::W>, lacking = Columns::kRest > 0 && warp() >= Columns::kRest ? own : 0;
     const uint32_t cells = shared_address(ring) + own + at * G::kBytes;

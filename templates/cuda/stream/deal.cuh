@@ -43,6 +43,13 @@ struct Product {
 template <int T>
 constexpr bool kFewRegisters = T > 1 && T <= 8 && kHidden >= 256 * kWarps;
 
+/**
+ * Whether a warp keeps in registers where its lanes read and store, and what it has seen of the ring. Where weights are taken apart before they are
+ * multiplied, a few tokens wait for instructions; numbers as they are, and more tokens, need the registers.
+ */
+template <int T>
+constexpr bool kKeepsPlaces = T <= 4 && kNumbers<Matrix> > 1;
+
 /** Cells that a warp keeps in registers while it waits for its input, if it can. */
 template <class W, int T>
 constexpr int kWantedCells = kFewRegisters<T> ? 4 : T > 8 ? (kNumbers<W> > 1 ? 6 : 8) : 24;

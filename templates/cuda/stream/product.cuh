@@ -26,6 +26,15 @@ struct InputCell {
       }
     }
   }
+
+  /** Where a lane of few tokens reads column 0. */
+  DEVICE static int place(int lane, int stride) { return ((lane >> 3) & (T - 1)) * stride + (lane & 3) * 16 + (lane >> 2 & 1) * 8; }
+
+  /** The same of few tokens, from place() on. */
+  DEVICE void load(uint32_t own, int column) {
+    const uint2 x = load_shared_pair(own + column * 64);
+    words[0][0] = x.x, words[0][1] = x.y;
+  }
 };
 
 /** A lane's sums over this warp's columns, to [quad of rows][token][4][kSumStride]. From eight tokens on a warp has another place in the row of
@@ -42,6 +51,28 @@ DEVICE void store_sums(float* sums, int tile, const float (&sum)[N]) {
   } else {
 #pragma unroll
     for (int i = 0; i < T / 4; ++i) at(quad * 2 + i % 2, group + i / 2 * 8) = sum[i];
+  }
+}
+
+/** Where a lane of few tokens reads column 0 of its warp's input, and stores its sum of tile 0. */
+struct KeptPlaces {
+  uint32_t input = 0;
+  int sum = 0;
+
+  template <int T>
+  DEVICE void keep(uint32_t slice, int stride) {
+    input = uint32_t(opaque(int(slice) + InputCell<T>::place(lane(), stride)));
+    sum = opaque((((lane() >> 4) * T + (lane() & 3)) * 4 + (lane() >> 2 & 3)) * kSumStride + warp());
+  }
+};
+
+/** Stores a lane's sums; from kept places where they are. */
+template <int T, int N>
+DEVICE void store_sums(float* sums, int tile, const float (&sum)[N], const KeptPlaces& kept) {
+  if constexpr (kKeepsPlaces<T>) {
+    if ((lane() & 3) < T) sums[tile * (kRowTile * T * kSumStride) + kept.sum] = sum[0];
+  } else {
+    store_sums<T>(sums, tile, sum);
   }
 }
 
@@ -69,13 +100,13 @@ struct TileSums {
     }
   }
 
-  DEVICE void store(float* sums, int tile) const {
+  DEVICE void store(float* sums, int tile, const KeptPlaces& kept) const {
     constexpr int kOther = Chains - 1;
     float sum[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) sum[i] = kOther ? c[0][i] + c[kOther][i] : c[0][i];
     if constexpr (kFew) sum[0] += sum[3];
-    store_sums<T>(sums, tile, sum);
+    store_sums<T>(sums, tile, sum, kept);
   }
 };
 
@@ -99,12 +130,12 @@ struct ScaledSums {
     }
   }
 
-  DEVICE void store(float* sums, int tile) const {
+  DEVICE void store(float* sums, int tile, const KeptPlaces& kept) const {
     if constexpr (kFew) {
       const float both[] = {sum[0] + sum[1]};
-      store_sums<T>(sums, tile, both);
+      store_sums<T>(sums, tile, both, kept);
     } else {
-      store_sums<T>(sums, tile, sum);
+      store_sums<T>(sums, tile, sum, kept);
     }
   }
 };
@@ -327,6 +358,8 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
   const int tiles = P::tiles(cta.index()), first_row = P::first(cta.index()) * kRowTile;
   if (P::kPassedBy && tiles == 0) return;
   const uint32_t slice = shared_address(cta.s.work.slices[warp()]);
+  KeptPlaces kept;
+  if constexpr (kKeepsPlaces<T>) kept.keep<T>(slice, slice_stride(P::kWarpCells));
   const int norm_buffer = cta.norm_buffer;
   if constexpr (kNormed) cta.norm_buffer ^= 1;
   InputReader<P, T, Input> reader(input);
@@ -363,7 +396,10 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
         for (int column = 0; column < kRow; ++column) {
           if (from + column >= P::kWarpCells) break;
           InputCell<T> x;
-          x.load(slice, slice_stride(P::kWarpCells), from + column);
+          if constexpr (kKeepsPlaces<T>)
+            x.load(kept.input, from + column);
+          else
+            x.load(slice, slice_stride(P::kWarpCells), from + column);
 #pragma unroll
           for (int i = 0; i < kTogether; ++i) sums[i].add(v[i * kRow + column], x, from + column);
         }
@@ -371,7 +407,7 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
       if constexpr (G::kShare > 1) at = ends ? 0 : at + 1;
       if (kNormed && begins) sum_squares<T>(cta.s.squares[norm_buffer], reader.squares);
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) sums[i].store(shared, first + i);
+      for (int i = 0; i < kTogether; ++i) sums[i].store(shared, first + i, kept);
     }
     cta.mark(P::kStage, kPhaseCompute);
     cta.sync();
