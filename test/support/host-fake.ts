@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import koffi from 'koffi';
 import { abiHeader } from '../../abi/header.ts';
@@ -15,7 +15,7 @@ import { blockLayouts, bytesOfNumber } from './blocks.ts';
 const host = join(packageRoot(), 'templates/host');
 const backend = join(packageRoot(), 'test/native/host-fake/backend.cpp');
 const flags = [
-  ...['-std=c++17', '-O2', '-fPIC', '-shared', '-pthread', '-fvisibility=hidden'],
+  ...['-std=c++17', '-O2', '-fPIC', '-pthread', '-fvisibility=hidden'],
   ...['-Wall', '-Wextra', '-Werror'],
 ];
 
@@ -81,6 +81,12 @@ export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
   };
 }
 
+/** What the fake's backend knows of its model: the same for all slots. */
+const sizesHeader = `#pragma once
+constexpr int kPassTokens = ${passTokens};
+constexpr int kVocab = ${vocab};
+`;
+
 function modelHeader(slots: readonly Slot[]): string {
   const { int8, int4, fp8 } = blockLayouts;
   const dtypes = { bf16: 0, fp16: 1, fp32: 2, int8: int8.code, int4: int4.code, fp8: fp8.code };
@@ -90,8 +96,7 @@ function modelHeader(slots: readonly Slot[]): string {
   return [
     '#pragma once',
     '#include <cstdint>',
-    `constexpr int kPassTokens = ${passTokens};`,
-    `constexpr int kVocab = ${vocab};`,
+    '#include "sizes.h"',
     `constexpr int64_t kWeightBytes = ${bytesOf(slots)};`,
     'constexpr const char* kHash = "fake";',
     '#include "model_facts.h"',
@@ -100,32 +105,31 @@ function modelHeader(slots: readonly Slot[]): string {
   ].join('\n');
 }
 
-/** Path of the library: in a folder named by the hash of all that goes in. */
+/** Path of the library: in a folder named by the hash of all that goes in. What does not know its slots is compiled once for all. */
 export async function compileFake(slots: readonly Slot[]): Promise<string> {
-  const texts = { 'abi.h': abiHeader(), 'model.h': modelHeader(slots) };
+  const common = { 'abi.h': abiHeader(), 'sizes.h': sizesHeader };
+  const sources = [join(host, 'library.cpp'), backend];
+  const objects = await Promise.all(sources.map((file) => made(file, ['-c'], common)));
+  return made(join(host, 'model.cpp'), [...objects, '-shared'], { ...common, 'model.h': modelHeader(slots) });
+}
+
+/** What the compiler makes of a source beside these headers: a file in a folder named by the hash of all that goes in. */
+async function made(source: string, more: readonly string[], headers: Readonly<Record<string, string>>) {
   const files = [...readdirSync(host).map((name) => join(host, name)), backend];
   const read = files.map((file) => readFileSync(file, 'utf8'));
   const key = createHash('sha256')
-    .update(JSON.stringify([flags, texts, read]))
+    .update(JSON.stringify([flags, basename(source), more, headers, read]))
     .digest('hex')
     .slice(0, 12);
   const folder = join(outputRoot(), `fake-${key}`);
-  const path = join(folder, 'fake.so');
+  const path = join(folder, 'made');
   if (existsSync(path)) return path;
   mkdirSync(folder, { recursive: true });
-  for (const [name, text] of Object.entries(texts)) writeFileSync(join(folder, name), text);
+  for (const [name, text] of Object.entries(headers)) writeFileSync(join(folder, name), text);
   // Another process may compile the same; each moves a whole file into its place.
-  const made = `${path}.${process.pid}.tmp`;
-  const include = [`-I${folder}`, `-I${host}`];
-  await promisify(execFile)('g++', [
-    ...flags,
-    ...include,
-    ...['library.cpp', 'model.cpp'].map((name) => join(host, name)),
-    backend,
-    '-o',
-    made,
-  ]);
-  renameSync(made, path);
+  const part = `${path}.${process.pid}.tmp`;
+  await promisify(execFile)('g++', [...flags, `-I${folder}`, `-I${host}`, source, ...more, '-o', part]);
+  renameSync(part, path);
   return path;
 }
 

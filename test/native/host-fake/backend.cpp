@@ -19,7 +19,8 @@
 #include <vector>
 
 #include "drafter.h"
-#include "model.h"
+#include "model_facts.h"
+#include "sizes.h"
 
 constexpr int kManySteps = 64;      // of a request to devices 2 and 4
 constexpr int kPromptTokens = 64;   // of a request to devices 3 and 5
@@ -238,7 +239,7 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   auto* b = new Backend();
   b->options = options;
   b->owner = std::this_thread::get_id();
-  b->weights.assign(kWeightBytes, 0);
+  b->weights.assign(kModel.weight_bytes, 0);
   b->hashes.resize(static_cast<size_t>(options.sequences) * options.context);
   b->slow.resize(b->hashes.size());
   b->counts.resize(static_cast<size_t>(options.sequences) * kVocab);
