@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -39,9 +40,38 @@ const gen = (...args: string[]) =>
     encoding: 'utf8',
   });
 
+/** Whether dist is what `npm run build` would make: it has a file of each source and none of another, each later than its source and than what says how. */
+function isBuilt(): boolean {
+  const dist = join(root, 'dist');
+  if (!existsSync(dist)) return false;
+  const { include } = JSON.parse(readFileSync(join(root, 'tsconfig.build.json'), 'utf8')) as {
+    include: readonly string[];
+  };
+  const below = (folder: string, ending: string) =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith(ending));
+  const sources = include
+    .filter((name) => !name.endsWith('.ts'))
+    .flatMap((name) => below(join(root, name), '.ts').map((file) => join(name, file)));
+  const compiled = below(dist, '.js').map((file) => file.replace(/\.js$/, '.ts'));
+  const changed = (path: string) =>
+    statSync(join(root, path), { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
+  const how = Math.max(...['package-lock.json', 'tsconfig.json', 'tsconfig.build.json'].map(changed));
+  return (
+    compiled.length > 0 &&
+    sources.every((source) => compiled.includes(source)) &&
+    compiled.every((source) => {
+      const made = changed(join('dist', source.replace(/\.ts$/, '.js')));
+      return made > changed(source) && made > how;
+    })
+  );
+}
+
 beforeAll(async () => {
   await buildKernel({ model: 'qwen3-tiny', target: 'cpu' });
-  execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root, stdio: 'pipe' });
+  // On a fresh clone npm ci has made dist a moment ago, by the script that npm pack would run.
+  const built = isBuilt() ? ['--ignore-scripts'] : [];
+  const args = ['pack', '--silent', ...built, '--pack-destination', folder];
+  execFileSync('npm', args, { cwd: root, stdio: 'pipe' });
   mkdirSync(installed, { recursive: true });
   execFileSync('sh', ['-c', `tar -xzf *.tgz --strip-components=1 -C '${installed}'`], { cwd: folder });
   for (const name of Object.keys(packageJson.dependencies)) {
