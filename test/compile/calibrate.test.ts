@@ -10,9 +10,6 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { resolveTarget } from '../../configs/resolve.ts';
 import { readRecord } from '../../lab/calibrate/record.ts';
 
-/** The path that compiles soonest. */
-process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
-
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-calibrate-'));
 const out = join(folder, 'here.json');
 const points = join(folder, 'here.points.json');

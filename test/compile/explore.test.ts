@@ -1,6 +1,6 @@
 // gen explore as processes: interrupted, killed, in shards, and always the same table; a wrong variant is never timed.
 import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,9 +12,6 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { readJournal } from '../../lab/journal.ts';
 import { randomFrom } from '../../lab/random.ts';
 import { thorough } from '../support/thorough.ts';
-
-/** The path that compiles soonest: for the processes, too. */
-process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
 
 const root = packageRoot();
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-explore-'));
@@ -75,11 +72,6 @@ const inProcess = async (...args: readonly string[]) => {
 let whole: { readonly table: ReturnType<typeof tableOf>; readonly bytes: number };
 
 beforeAll(async () => {
-  // Libraries are to be made soon, not to be fast.
-  const gxx = process.env['ONELAUNCH_TEST_CXX'] ?? 'g++';
-  writeFileSync(at('c++'), `#!/bin/sh\nexec ${gxx} "$@" -O0\n`);
-  chmodSync(at('c++'), 0o755);
-  vi.stubEnv('CXX', at('c++'));
   const { written, ended } = start(...explored, '--journal', at('whole.jsonl'), '--out', at('best.ts'));
   expect(await ended, written.err).toBe(0);
   whole = { table: tableOf(written.out), bytes: statSync(at('whole.jsonl')).size };

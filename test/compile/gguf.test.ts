@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
@@ -13,10 +13,6 @@ import { thorough } from '../support/thorough.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
 afterAll(() => rmSync(root, { recursive: true }));
-beforeAll(() => {
-  // One instruction set: isa.test.ts compares them.
-  process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
-});
 
 const fileOf = (directory: string, type: MatrixType) =>
   writeGguf(

@@ -20,8 +20,6 @@ import {
 const root = mkdtempSync(join(tmpdir(), 'layer-kinds-'));
 let model: TwoKinds;
 beforeAll(async () => {
-  // One instruction set: isa.test.ts compares them.
-  process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
   model = await makeTwoKinds(root);
 });
 afterAll(() => rmSync(root, { recursive: true, force: true }));

@@ -2,7 +2,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
@@ -11,10 +11,6 @@ import { readTensors, writeSafetensors } from '../../runtime/safetensors.ts';
 const micro = join(packageRoot(), 'test', 'fixtures', 'qwen3-micro');
 const root = mkdtempSync(join(tmpdir(), 'loaded-alike-'));
 afterAll(() => rmSync(root, { recursive: true }));
-beforeAll(() => {
-  // One instruction set: isa.test.ts compares them.
-  process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
-});
 
 type Stored = Parameters<typeof writeSafetensors>[1];
 let made = 0;

@@ -22,8 +22,6 @@ beforeAll(async () => {
 });
 
 test('gen profile writes its page and its trace, and says what profiling costs', async () => {
-  // As in test/unit/profile.test.ts, so that its library is there.
-  process.env['ONELAUNCH_CPU_PATHS'] = 'plain';
   const { io, written } = memoryIo();
   const micro = join(packageRoot(), 'test', 'fixtures', 'qwen3-micro');
   const work = ['--tokens', '3', '--runs', '2', '--threads', '2', '--position', '4', '--target', 'cpu'];

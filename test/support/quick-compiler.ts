@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { cpuPaths } from '../../codegen/build/cpu-paths.ts';
 import { findCxx } from '../../codegen/build/tools.ts';
 
 /** What backend.cpp and library.cpp include of the standard library: most of the time that they take is for these. */
@@ -20,28 +21,41 @@ const headers = [
   ...['map', 'memory', 'mutex', 'set', 'string', 'thread', 'unordered_map', 'utility', 'vector'],
 ];
 
-/** Makes CXX this machine's compiler, which says so in its version, with -O1 behind all other flags for the kernel, and for host code with -O0 and
- *  headers that were compiled before; one that is named in CXX stays. */
+/** Those of a kernel that take long to read: the intrinsics of its path. */
+const kernelHeaders = ['algorithm', 'immintrin.h'];
+const avx2 = cpuPaths.find(({ name }) => name === 'avx2');
+
+/** Makes CXX this machine's compiler, which says so in its version, with -O1 behind all other flags for the kernel, and for host code with -O0, both
+ *  with headers that were compiled before; one that is named in CXX stays. A script around it may say -O0 for all. */
 export function useQuickCompiler(folder: string): void {
   const cxx = process.env['CXX'] === undefined ? findCxx() : null;
   if (cxx === null) return;
   mkdirSync(folder, { recursive: true });
   const quick = join(folder, basename(cxx.path));
-  const header = join(folder, 'std.h');
-  if (!existsSync(`${header}.gch`)) {
-    const text = headers.map((name) => `#include <${name}>\n`).join('');
+  // As codegen/build/recipe.ts has it: with other flags the compiler would read the text.
+  const flags = ['-std=c++17', '-O3', '-fPIC', '-fno-math-errno', '-fvisibility=hidden', '-Wall'];
+  const compiled = (name: string, includes: readonly string[], more: readonly string[]): string => {
+    const header = join(folder, name);
+    if (existsSync(`${header}.gch`)) return header;
+    const text = includes.map((include) => `#include <${include}>\n`).join('');
     put(header, (part) => writeFileSync(part, text));
-    // As codegen/build/recipe.ts has it: with other flags the compiler would read the text.
-    const flags = ['-std=c++17', '-O3', '-fPIC', '-fno-math-errno', '-fvisibility=hidden', '-Wall', '-O0'];
     put(`${header}.gch`, (part) =>
-      execFileSync(cxx.path, [...flags, '-x', 'c++-header', header, '-o', part]),
+      execFileSync(cxx.path, [...flags, ...more, '-x', 'c++-header', header, '-o', part]),
     );
-  }
+    return header;
+  };
+  const host = compiled('std.h', headers, ['-O0']);
+  const ofAvx2 = avx2
+    ? `*' ${avx2.flags.join(' ')} -c kernel.cpp '*) exec ${cxx.path} -include '${compiled('intrinsics.h', kernelHeaders, [...avx2.flags, '-O1'])}' "$@" -O1;;`
+    : '';
   const text = `#!/bin/sh
 case "$*" in
 *--version*) echo "$(${cxx.path} --version | head -n 1), -O1"; exit 0;;
+*'-c kernel.cpp '*' -O0') exec ${cxx.path} "$@";;
+${ofAvx2}
 *'-c kernel.cpp '* | -shared*) exec ${cxx.path} "$@" -O1;;
-*) exec ${cxx.path} -include '${header}' "$@" -O0;;
+*' -fno-math-errno '*) exec ${cxx.path} -include '${host}' "$@" -O0;;
+*) exec ${cxx.path} "$@" -O0;;
 esac
 `;
   put(quick, (part) => {
