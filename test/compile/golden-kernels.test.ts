@@ -1,6 +1,6 @@
 // Compilers accept the kept kernels: g++ those for the CPU, nvcc those for GPUs on each architecture.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -64,25 +64,6 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
     const kernel = await generate({ dims, target, plan });
     write(kernel);
     cubin(kernel, 'sm_90a', quick);
-  });
-
-  test('accepts kernels of both schemes that write down what they do when, and only those read the clock', () => {
-    const readsClock = (kernel: Kernel, flags: readonly string[]) => {
-      const target = '-gencode=arch=compute_90a,code=compute_90a';
-      compile(
-        nvcc!.path,
-        [target, '-Xcicc', '-O0', ...flags, '-ptx', 'kernel.cu', '-o', 'profile.ptx'],
-        kernel,
-      );
-      return readFileSync(join(folder, kernel.name, 'profile.ptx'), 'utf8').includes('%clock64');
-    };
-    const [stream, barriers] = (['stream', 'barriers'] as const).map(
-      (scheme) => of('cuda').find((kernel) => kernel.schedule.scheme === scheme)!,
-    );
-    for (const kernel of [stream!, barriers!]) {
-      expect(readsClock(kernel, ['-DPROFILE=1']), kernel.name).toBe(true);
-    }
-    expect(readsClock(barriers!, [])).toBe(false);
   });
 
   test('accepts the host code of a profile', () => {

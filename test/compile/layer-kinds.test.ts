@@ -1,6 +1,6 @@
 // A model of two kinds of layers on the CPU, held against the reference, and in the simulator; its CUDA sources, which nvcc compiles.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -9,6 +9,7 @@ import { type Kernel, makeSchedule } from '../../codegen/index.ts';
 import { schemeOf } from '../../codegen/schemes/index.ts';
 import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import { changedKernel } from '../support/changed-kernel.ts';
+import { thorough } from '../support/thorough.ts';
 import {
   kernelOfTwoKinds,
   makeTwoKinds,
@@ -68,20 +69,31 @@ test.each(['cooperative', 'unfused', 'stream'])(
 
 const nvcc = findNvcc();
 describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', () => {
-  test.each(['cooperative', 'stream'])('accepts the CUDA kernel of plan %s', async (plan) => {
-    const { sources } = await kernelOf('h100', plan);
-    const folder = join(root, plan);
-    for (const [name, text] of Object.entries(sources)) {
-      mkdirSync(dirname(join(folder, name)), { recursive: true });
-      writeFileSync(join(folder, name), text);
-    }
-    // To PTX: what becomes of it is seen where kernels are compiled to the end.
-    const target = ['-gencode=arch=compute_90a,code=compute_90a', '-Xcicc', '-O0'];
-    const flags = ['-std=c++17', '-I.', '-Ihost', ...target];
-    const { status, stderr } = spawnSync(nvcc!.path, [...flags, '-ptx', 'kernel.cu', '-o', 'k.ptx'], {
-      cwd: folder,
-      encoding: 'utf8',
-    });
-    expect(status, stderr).toBe(0);
-  });
+  // What golden-kernels.test.ts compiles has layers of one kind, and writes nothing down: both are tried in one run of the compiler.
+  test.each([
+    ['cooperative', ['-DPROFILE=1'], []],
+    ['stream', ['-DPROFILE=1'], ...(thorough ? [[]] : [])],
+  ])(
+    'accepts the CUDA kernel of plan %s that writes down what it does when, and only that reads the clock',
+    async (plan, ...flavours) => {
+      const { sources } = await kernelOf('h100', plan);
+      const folder = join(root, plan);
+      for (const [name, text] of Object.entries(sources)) {
+        mkdirSync(dirname(join(folder, name)), { recursive: true });
+        writeFileSync(join(folder, name), text);
+      }
+      for (const defined of flavours) {
+        // To PTX: what becomes of it is seen where kernels are compiled to the end.
+        const target = ['-gencode=arch=compute_90a,code=compute_90a', '-Xcicc', '-O0'];
+        const flags = ['-std=c++17', '-I.', '-Ihost', ...target, ...defined];
+        const { status, stderr } = spawnSync(nvcc!.path, [...flags, '-ptx', 'kernel.cu', '-o', 'k.ptx'], {
+          cwd: folder,
+          encoding: 'utf8',
+        });
+        expect(status, stderr).toBe(0);
+        const readsClock = readFileSync(join(folder, 'k.ptx'), 'utf8').includes('%clock64');
+        expect(readsClock).toBe(defined.length > 0);
+      }
+    },
+  );
 });
