@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.ts';
 
 /** The tests of one folder; their limit only ends what hangs: ten times what the longest takes on two idle cores. */
 const tier = (name: string, limitMinutes: number, globalSetup: string[] = []) => ({
@@ -22,6 +23,7 @@ export default defineConfig({
   test: {
     pool: 'forks',
     maxWorkers: '100%',
+    sequence: { sequencer: LongestFirst },
     globalSetup: 'test/support/built-once.ts',
     projects: [
       // Files of one worker share their modules: to import them anew for each took as long as the tests.
