@@ -72,18 +72,14 @@ export function addBench(program: Program, start: Start): void {
     .optionsGroup('Bench:')
     .option(...flags.randomWeights)
     .option(...flags.positions)
-    .option('--tokens <n>', 'timed tokens of a run', whole('--tokens', 1, 100_000), 100)
-    .option(
-      '--prompt <n>',
-      'tokens of the prefill; 0: none (default: 512)',
-      whole('--prompt', 0, mostPositions),
-    )
+    .option('--tokens <n>', 'timed tokens of a run', whole(1, 100_000), 100)
+    .option('--prompt <n>', 'tokens of the prefill; 0: none (default: 512)', whole(0, mostPositions))
     .option(
       '--sequences <list>',
       `also so many sequences at once, up to ${mostSequences}, at the last position: tokens a second of all together`,
-      wholes('--sequences', 1, mostSequences),
+      wholes(1, mostSequences),
     )
-    .option('--runs <n>', 'runs of each figure, interleaved', whole('--runs', 1, 1000), 5)
+    .option('--runs <n>', 'runs of each figure, interleaved', whole(1, 1000), 5)
     .option(...flags.report)
     .option('--reports', 'list bench/reports, and which figures are of other sources than today')
     .addHelpText(

@@ -17,12 +17,12 @@ export function addChat(program: Program, start: Start): void {
     .option(
       '--enableThinking <true|false>',
       'Qwen3: false answers without the thinking part',
-      replyValues.enableThinking('--enableThinking'),
+      replyValues.enableThinking,
     )
     .option(
       '--parseSpecialTokens <true|false>',
       'true: special tokens written in a message are tokens, not text',
-      replyValues.parseSpecialTokens('--parseSpecialTokens'),
+      replyValues.parseSpecialTokens,
     )
     .option('--lines', 'each line of stdin is a question of one conversation; /reset begins another')
     .addHelpText(

@@ -14,7 +14,7 @@ export function addComplete(program: Program, start: Start): void {
     .option(
       '--topLogprobs <n>',
       `with --json: log probabilities of each token, and of so many others, 0 to ${mostTopLogprobs}`,
-      whole('--topLogprobs', 0, mostTopLogprobs),
+      whole(0, mostTopLogprobs),
     )
     .addHelpText(
       'after',

@@ -21,7 +21,7 @@ export function addDiff(program: Program, start: Start): void {
     .option(
       '--positions <list>',
       'positions of the predictions (default: 1,200,1900)',
-      wholes('--positions', 0, mostPositions - 1),
+      wholes(0, mostPositions - 1),
     )
     .option('--no-text', 'leave out the generated text')
     .addHelpText(

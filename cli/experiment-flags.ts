@@ -10,17 +10,17 @@ export const experimentCommand = (program: Program, name: string) =>
   variantsCommand(program, name)
     .optionsGroup('Measurement:')
     .option(...flags.positions)
-    .option('--tokens <n>', 'timed tokens of a reply', whole('--tokens', 1, 100_000), 64)
+    .option('--tokens <n>', 'timed tokens of a reply', whole(1, 100_000), 64)
     .option(
       '--rounds <n>',
       'replies of each variant and position, in turns with the incumbent',
-      whole('--rounds', 1, 1000),
+      whole(1, 1000),
       5,
     )
     .option(
       '--together <n>',
       'variants that are open at a time, each with its weights, the incumbent among them',
-      whole('--together', 2, 64),
+      whole(2, 64),
       4,
     )
     .option(...flags.randomToVerify)
@@ -29,12 +29,8 @@ export const experimentCommand = (program: Program, name: string) =>
       'file of logits that each variant must agree with before it is timed (default: golden.json beside the weights, else the reference)',
     )
     .optionsGroup('Work:')
-    .option('--jobs <n>', 'variants that are compiled at a time (default: cores)', whole('--jobs', 1, 1024))
-    .option(
-      '--budget <time>',
-      'begin nothing to time so long after the start: 90s, 10m, 2h',
-      duration('--budget'),
-    )
+    .option('--jobs <n>', 'variants that are compiled at a time (default: cores)', whole(1, 1024))
+    .option('--budget <time>', 'begin nothing to time so long after the start: 90s, 10m, 2h', duration)
     .option('--build-only', 'only compile, on a machine that need not have the GPU')
     .option('--measure-only', 'only time what --build-only made in the same ONELAUNCH_CACHE')
     .option(

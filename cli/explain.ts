@@ -12,14 +12,10 @@ export function addExplain(program: Program, start: Start): void {
     .option(
       '--position <n>',
       'position of the token: how many of the KV cache it reads, from 0 on',
-      whole('--position', 0, mostPositions - 1),
+      whole(0, mostPositions - 1),
       0,
     )
-    .option(
-      '--prompt <n>',
-      'say how a prompt of so many tokens is taken in',
-      whole('--prompt', 1, mostPositions),
-    )
+    .option('--prompt <n>', 'say how a prompt of so many tokens is taken in', whole(1, mostPositions))
     .addHelpText(
       'after',
       helpEnd(

@@ -53,22 +53,18 @@ export function addExplore(program: Program, start: Start): void {
     .option(
       '--strategy <name>',
       'grid: all; random: some of many; halving: all in short runs, ever fewer in longer ones',
-      oneOf('--strategy', strategies),
+      oneOf(strategies),
       'grid',
     )
-    .option('--samples <n>', 'variants of --strategy random', whole('--samples', 1, 100_000), 50)
-    .option('--seed <n>', 'which ones', whole('--seed', 0, 2 ** 32 - 1), 0)
+    .option('--samples <n>', 'variants of --strategy random', whole(1, 100_000), 50)
+    .option('--seed <n>', 'which ones', whole(0, 2 ** 32 - 1), 0)
     .option(
       '--prune <x>',
       'do not build what is predicted so many times slower than the best; 0: build all',
-      real('--prune', 0, 1000),
+      real(0, 1000),
       1.5,
     )
-    .option(
-      '--shard <i/n>',
-      'only this part of the variants; merge puts the journals together',
-      share('--shard'),
-    )
+    .option('--shard <i/n>', 'only this part of the variants; merge puts the journals together', share)
     .option('--explain', 'list the variants and what is predicted of them, and build nothing')
     .option('--out <file>', 'write the best variant as a plan file')
     .option('--markdown', 'print the table for a document')

@@ -22,27 +22,27 @@ export const flags = {
   weights: [
     '--weights <format>',
     'matrices as int8, int4 or fp8, rounded while they are loaded (on a GPU by a stream); mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',
-    oneOf('--weights', weightNames),
+    oneOf(weightNames),
   ],
   cache: [
     '--cache <format>',
     'KV cache as int8 with a scale for each position and head, about half the bytes (on a GPU by a stream); plain: numbers of the dtype of the model (default: plain)',
-    oneOf('--cache', cacheNames),
+    oneOf(cacheNames),
   ],
   context: [
     '--context <positions>',
     'prompt and reply together have at most so many tokens',
-    whole('--context', 1, mostPositions),
+    whole(1, mostPositions),
   ],
-  threads: ['--threads <n>', 'CPU threads (default: physical cores)', whole('--threads', 1, 1024)],
-  device: ['--device <n>', 'GPU ordinal (default: 0)', whole('--device', 0, 1023)],
+  threads: ['--threads <n>', 'CPU threads (default: physical cores)', whole(1, 1024)],
+  device: ['--device <n>', 'GPU ordinal (default: 0)', whole(0, 1023)],
   randomWeights: ['--random-weights', 'random weights: no checkpoint needed'],
   randomToVerify: ['--random-weights', 'random weights in the place of the checkpoint; needs --golden'],
   report: ['--report', 'write the figures to bench/reports'],
   positions: [
     '--positions <list>',
     'tokens in the context when decode is timed (default: 1,200,1900 as far as the model goes)',
-    wholes('--positions', 1, mostPositions),
+    wholes(1, mostPositions),
   ],
 } as const;
 
@@ -88,65 +88,57 @@ export const variantsCommand = (program: Program, name: string) =>
 const replyCommand = (program: Program, name: string) =>
   engineCommand(program, name)
     .optionsGroup('Sampling (default: generation_config.json of the model):')
-    .option('--temperature <t>', '0: always the most likely token', replyValues.temperature('--temperature'))
-    .option('--topK <k>', 'only the k most likely tokens; 0: off', replyValues.topK('--topK'))
+    .option('--temperature <t>', '0: always the most likely token', replyValues.temperature)
+    .option('--topK <k>', 'only the k most likely tokens; 0: off', replyValues.topK)
     .option(
       '--topP <p>',
       'only the most likely tokens that together have this probability; 1: off',
-      replyValues.topP('--topP'),
+      replyValues.topP,
     )
-    .option(
-      '--minP <p>',
-      'only tokens of this share of the best probability; 0: off',
-      replyValues.minP('--minP'),
-    )
+    .option('--minP <p>', 'only tokens of this share of the best probability; 0: off', replyValues.minP)
     .option(
       '--repetitionPenalty <x>',
       'divides the logits of tokens that occurred; 1: off',
-      replyValues.repetitionPenalty('--repetitionPenalty'),
+      replyValues.repetitionPenalty,
     )
     .option(
       '--presencePenalty <x>',
       'subtracted from the logits of tokens that occurred; 0: off',
-      replyValues.presencePenalty('--presencePenalty'),
+      replyValues.presencePenalty,
     )
     .option(
       '--frequencyPenalty <x>',
       'subtracted from the logit of a token for each time the reply has it; 0: off',
-      replyValues.frequencyPenalty('--frequencyPenalty'),
+      replyValues.frequencyPenalty,
     )
     .option(
       '--logitBias <id:bias,...>',
       'added to the logits of these tokens, -100 to 100: 100 forces one, -100 bans it',
-      replyValues.logitBias('--logitBias'),
+      replyValues.logitBias,
     )
-    .option('--seed <n>', 'same seed, same reply', replyValues.seed('--seed'))
+    .option('--seed <n>', 'same seed, same reply', replyValues.seed)
     .optionsGroup('Reply:')
-    .option('--maxTokens <n>', 'most tokens of a reply', replyValues.maxTokens('--maxTokens'))
-    .option(
-      '--stop <text>',
-      'ends the reply before this text; may be given again',
-      replyValues.stop('--stop'),
-    )
+    .option('--maxTokens <n>', 'most tokens of a reply', replyValues.maxTokens)
+    .option('--stop <text>', 'ends the reply before this text; may be given again', replyValues.stop)
     .option(
       '--stopIds <ids>',
       "tokens that end the reply, in the place of the model's own",
-      replyValues.stopIds('--stopIds'),
+      replyValues.stopIds,
     )
     .option(
       '--schema <file>',
       'the reply is JSON that this JSON Schema accepts; thinking is left out',
-      replyValues.schema('--schema'),
+      replyValues.schema,
     )
     .option(
       '--grammar <file>',
       'the reply is a text of this grammar, EBNF from its rule root on',
-      replyValues.grammar('--grammar'),
+      replyValues.grammar,
     )
     .option(
       '--speculate <auto|off|tokens[,ngram]>',
       'drafts from text that repeats, checked together; the reply is the same (default: auto on a GPU, off on a CPU)',
-      replyValues.speculate('--speculate'),
+      replyValues.speculate,
     );
 
 /** What a reply is made from: the words behind the command, --prompt, a file and stdin. */

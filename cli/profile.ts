@@ -23,26 +23,22 @@ export function addProfile(program: Program, start: Start): void {
     .option(
       '--position <n>',
       'tokens in the context of the first profiled one (default: 200)',
-      whole('--position', 0, mostPositions - 1),
+      whole(0, mostPositions - 1),
     )
-    .option('--tokens <n>', 'profiled tokens (default: 8)', whole('--tokens', 1, 1000))
+    .option('--tokens <n>', 'profiled tokens (default: 8)', whole(1, 1000))
     .option(
       '--sequences <n>',
       'so many sequences at once, each with a token in every pass',
-      whole('--sequences', 1, mostSequences),
+      whole(1, mostSequences),
     )
     .option(
       '--prompt <n>',
       'in their place a launch of a prompt of so many tokens; with --prompt-plan',
-      whole('--prompt', 1, mostPositions),
+      whole(1, mostPositions),
     )
-    .option(
-      '--launch <n>',
-      'which launch of it, from 1 on (default: the last)',
-      whole('--launch', 1, 1_000_000),
-    )
-    .option('--runs <n>', 'runs with and without profiling, in turns', whole('--runs', 1, 1000), 3)
-    .option('--blocks <n>', 'blocks that trace and timeline show', whole('--blocks', 1, 1024), 8)
+    .option('--launch <n>', 'which launch of it, from 1 on (default: the last)', whole(1, 1_000_000))
+    .option('--runs <n>', 'runs with and without profiling, in turns', whole(1, 1000), 3)
+    .option('--blocks <n>', 'blocks that trace and timeline show', whole(1, 1024), 8)
     .option('--trace <file>', 'write a trace for ui.perfetto.dev or chrome://tracing')
     .option('--html <file>', 'write a page with the timeline')
     .addHelpText(

@@ -23,7 +23,7 @@ export function addQuality(program: Program, start: Start): void {
       '--text <file>',
       'plain text, or JSON as text.json of qwen3-tiny (default: text.json beside the weights)',
     )
-    .option('--tokens <n>', 'tokens of each text that count', whole('--tokens', 1, 1_000_000), 4096)
+    .option('--tokens <n>', 'tokens of each text that count', whole(1, 1_000_000), 4096)
     .option('--golden <file>', 'the rows of logits of this file, in the place of text and reference')
     .option(...flags.randomToVerify)
     .option(...flags.report)

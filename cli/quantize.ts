@@ -14,7 +14,7 @@ export function addQuantize(program: Program, start: Start): void {
     .option(
       '--weights <format>',
       'int8 or int4, whose codes are those of --weights elsewhere, in groups of 32; or fp8 with a scale for each row',
-      oneOf('--weights', writtenFormats),
+      oneOf(writtenFormats),
     )
     .option('--out <folder>', 'a folder that is made, or is empty')
     .addHelpText(

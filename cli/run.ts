@@ -27,6 +27,7 @@ import { addResources } from './resources.ts';
 import { addServe } from './serve.ts';
 import { addSimulate } from './simulate.ts';
 import { createUi, type Start } from './ui.ts';
+import { nameValues } from './values.ts';
 import { addVerify } from './verify.ts';
 
 /** Runs gen with these arguments. Never throws; returns the exit code. */
@@ -68,6 +69,7 @@ function createProgram(io: Io, start: Start): Program {
   ]) {
     add(program, start);
   }
+  nameValues(program);
   program.addHelpText(
     'after',
     helpEnd(

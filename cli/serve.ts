@@ -27,10 +27,10 @@ export function addServe(program: Program, start: Start): void {
     .option(
       '--host <address>',
       'where to listen; 0.0.0.0: every network of this machine',
-      filled('--host'),
+      filled,
       '127.0.0.1',
     )
-    .option('--port <n>', 'port; 0: any that is free', whole('--port', 0, 65_535), 8000)
+    .option('--port <n>', 'port; 0: any that is free', whole(0, 65_535), 8000)
     .option(
       '--api-key <key>',
       'what clients must send as Bearer; ONELAUNCH_API_KEY does the same, out of sight of ps (default: none)',
@@ -38,32 +38,28 @@ export function addServe(program: Program, start: Start): void {
     .option(
       '--served-model-name <name>',
       'the name that requests give (default: the name of the model)',
-      filled('--served-model-name'),
+      filled,
     )
     .option('--cors-origin <origin>', 'a site whose pages may read answers; may be given again', origins)
     .option(
       '--parallel <n>',
       `replies at a time, in shared passes, up to ${mostSequences}; each has a KV cache of its own`,
-      whole('--parallel', 1, mostSequences),
+      whole(1, mostSequences),
       1,
     )
     .option('--embeddings', 'make embeddings, and no replies')
-    .option('--queue <n>', 'most requests that wait for their turn', whole('--queue', 0, 100_000), 64)
-    .option(
-      '--queue-timeout <time>',
-      'longest wait, such as 90s or 10m (default: 60s)',
-      limit('--queue-timeout'),
-    )
-    .option('--reply-timeout <time>', 'longest reply (default: 10m)', limit('--reply-timeout'))
+    .option('--queue <n>', 'most requests that wait for their turn', whole(0, 100_000), 64)
+    .option('--queue-timeout <time>', 'longest wait, such as 90s or 10m (default: 60s)', limit)
+    .option('--reply-timeout <time>', 'longest reply (default: 10m)', limit)
     .option(
       '--drain-timeout <time>',
       'how long SIGTERM waits for replies that were begun (default: 30s)',
-      limit('--drain-timeout'),
+      limit,
     )
     .option(
       '--body-limit <KiB>',
       'longest body of a request (default: 64, and 16 bytes for each position of --context)',
-      whole('--body-limit', 1, 1_048_576),
+      whole(1, 1_048_576),
     )
     .addHelpText(
       'after',
@@ -136,7 +132,7 @@ export function addServe(program: Program, start: Start): void {
 }
 
 /** A timer takes no more than 24 days [ms]: as good as none. */
-const limit = (flag: string) => (text: string) => Math.min(duration(flag)(text), 2 ** 31 - 1);
+const limit = (text: string): number => Math.min(duration(text), 2 ** 31 - 1);
 
 /** Given several times, there are several. */
 function origins(text: string, before?: readonly string[]): readonly string[] {

@@ -15,17 +15,13 @@ export function addSimulate(program: Program, start: Start): void {
     .argument('[model]', 'the same as --model')
     .description('look for races of a plan, without a GPU: run a model scaled down in many interleavings')
     .optionsGroup('Simulate:')
-    .option('--seeds <n>', 'interleavings of each tiny run', whole('--seeds', 1, 1_000_000), 5)
-    .option('--seed <n>', 'the first seed: to repeat a run', whole('--seed', 0, 2 ** 31 - 1), 1)
-    .option(
-      '--pass-tokens <list>',
-      'only passes of so many tokens (default: one and a few)',
-      wholes('--pass-tokens', 1, 16),
-    )
+    .option('--seeds <n>', 'interleavings of each tiny run', whole(1, 1_000_000), 5)
+    .option('--seed <n>', 'the first seed: to repeat a run', whole(0, 2 ** 31 - 1), 1)
+    .option('--pass-tokens <list>', 'only passes of so many tokens (default: one and a few)', wholes(1, 16))
     .option(
       '--at <list>',
       'only passes that begin at these positions (default: the first and later ones)',
-      wholes('--at', 0, 64),
+      wholes(0, 64),
     )
     .option('--list-syncs', 'list the syncs of the schedule, and run nothing')
     .option('--drop <sync>', 'leave out a sync, by its number or its name in the list: it is needed')

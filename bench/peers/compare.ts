@@ -4,7 +4,7 @@ import { join, relative, resolve } from 'node:path';
 import { Command } from '@commander-js/extra-typings';
 import { processIo } from '../../cli/io.ts';
 import { table } from '../../cli/ui.ts';
-import { oneOf, whole, wholes } from '../../cli/values.ts';
+import { nameValues, oneOf, whole, wholes } from '../../cli/values.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { weightNames } from '../../codegen/model/formats.ts';
 import { didYouMean } from '../../codegen/plan/did-you-mean.ts';
@@ -34,36 +34,37 @@ const program = new Command('bench:peers')
   .option(
     '--blocks <type>',
     `random weights of a known name in blocks of one GGUF file that all read: ${blockTypes.join(', ')}`,
-    oneOf('--blocks', blockTypes),
+    oneOf(blockTypes),
   )
   .option(
     '--weights <format>',
     'ours: as gen --weights, for blocks of a file that no kernel has',
-    oneOf('--weights', weightNames),
+    oneOf(weightNames),
   )
   .option('--peers <list>', `of ${Object.keys(systems).join(', ')} (default: all)`)
   .option(
     '--positions <list>',
     'tokens in the cache when decoding is timed',
-    wholes('--positions', 1, 1_000_000),
+    wholes(1, 1_000_000),
     [1, 200, 1900],
   )
   .option(
     '--sequences <list>',
     'that decode at once, as well: tokens of all together',
-    wholes('--sequences', 1, mostSequences),
+    wholes(1, mostSequences),
     [],
   )
-  .option('--clock <name>', `of all: ${clocks.join(', ')}`, oneOf('--clock', clocks), 'wall')
-  .option('--prefill <n>', 'tokens of the prompt', whole('--prefill', 1, 1_000_000), 512)
-  .option('--tokens <n>', 'timed tokens of a visit', whole('--tokens', 1, 100_000), 100)
-  .option('--rounds <n>', 'rounds of A B B A', whole('--rounds', 1, 1000), 3)
-  .option('--threads <n>', 'CPU threads of all', whole('--threads', 1, 1024))
+  .option('--clock <name>', `of all: ${clocks.join(', ')}`, oneOf(clocks), 'wall')
+  .option('--prefill <n>', 'tokens of the prompt', whole(1, 1_000_000), 512)
+  .option('--tokens <n>', 'timed tokens of a visit', whole(1, 100_000), 100)
+  .option('--rounds <n>', 'rounds of A B B A', whole(1, 1000), 3)
+  .option('--threads <n>', 'CPU threads of all', whole(1, 1024))
   .option('--gguf <file>', 'the weights as a GGUF file, for llama.cpp')
   .option('--python <path>', 'the Python that has the peers', process.env['PYTHON'] ?? 'python3')
   .option('--report', 'write the table to bench/reports/peers')
   .exitOverride()
   .configureOutput({ writeErr: () => {} });
+nameValues(program);
 
 type Options = ReturnType<ReturnType<typeof program.parse>['opts']>;
 

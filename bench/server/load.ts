@@ -3,7 +3,7 @@ import { Command } from '@commander-js/extra-typings';
 import { processIo } from '../../cli/io.ts';
 import { needWritable } from '../../cli/output-file.ts';
 import { table } from '../../cli/ui.ts';
-import { whole, wholes } from '../../cli/values.ts';
+import { nameValues, whole, wholes } from '../../cli/values.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { cpuName, machineState, spreadOf } from '../../lab/measure.ts';
 import { writeText } from '../../lab/write-text.ts';
@@ -21,26 +21,17 @@ const program = new Command('bench:server')
   )
   .option('--model <name|dir>', 'as of gen serve', 'qwen3-tiny')
   .option('--target <name>', 'as of gen serve', 'cpu')
-  .option('--threads <n>', 'CPU threads of the server', whole('--threads', 1, 1024))
-  .option('--parallel <n>', 'replies at a time', whole('--parallel', 1, mostSequences), mostSequences)
-  .option(
-    '--clients <list>',
-    'at once; the first is what others are compared with',
-    wholes('--clients', 1, 512),
-    [1, 64],
-  )
-  .option('--seconds <n>', 'of a visit', whole('--seconds', 1, 3600), 15)
-  .option('--rounds <n>', 'rounds of A B B A', whole('--rounds', 1, 100), 1)
-  .option('--tokens <n>', 'of a reply', whole('--tokens', 2, 4096), 100)
-  .option(
-    '--requests <n>',
-    'short ones, over which memory is watched',
-    whole('--requests', 0, 10_000_000),
-    10_000,
-  )
+  .option('--threads <n>', 'CPU threads of the server', whole(1, 1024))
+  .option('--parallel <n>', 'replies at a time', whole(1, mostSequences), mostSequences)
+  .option('--clients <list>', 'at once; the first is what others are compared with', wholes(1, 512), [1, 64])
+  .option('--seconds <n>', 'of a visit', whole(1, 3600), 15)
+  .option('--rounds <n>', 'rounds of A B B A', whole(1, 100), 1)
+  .option('--tokens <n>', 'of a reply', whole(2, 4096), 100)
+  .option('--requests <n>', 'short ones, over which memory is watched', whole(0, 10_000_000), 10_000)
   .option('--report <file>', 'write all figures as JSON')
   .exitOverride()
   .configureOutput({ writeErr: () => {} });
+nameValues(program);
 
 type Options = ReturnType<ReturnType<typeof program.parse>['opts']>;
 

@@ -2,7 +2,7 @@
 import { didYouMean } from '../../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../../errors.ts';
 import type { ReplySettings } from '../reply.ts';
-import { replyValues } from '../values.ts';
+import { named, replyValues } from '../values.ts';
 
 type Name = keyof typeof replyValues;
 
@@ -16,7 +16,8 @@ const isName = (word: string): word is Name => Object.hasOwn(replyValues, word);
  *  @throws OnelaunchError of kind usage: no such option, or a value that it cannot have */
 export function readSetting(name: string, value: string): ReplySettings {
   checkName(name);
-  return { [name]: value === 'default' ? undefined : replyValues[name](`/set ${name}`)(value) };
+  const read: (text: string) => ReplySettings[Name] = replyValues[name];
+  return { [name]: value === 'default' ? undefined : named(`/set ${name}`, read)(value) };
 }
 
 /** The options that are set, a line each; of one, what it is.
