@@ -93,7 +93,7 @@ export function report(
   const several = error instanceof Problems && whole.kind !== 'interrupted' ? error.problems : [];
   const failures = several.length > 0 ? several.map((one) => complete(toFailure(one, false))) : [whole];
   const code = exitCode[whole.kind];
-  if (Number(io.env['ONELAUNCH_DEBUG'] ?? 0) >= 1 && error instanceof Error) io.err(`${error.stack}\n`);
+  if (/^[1-6]$/.test(io.env['ONELAUNCH_DEBUG'] ?? '') && error instanceof Error) io.err(`${error.stack}\n`);
   if (options.json) {
     const { message, details, kind } = whole;
     const hint = failures[0]!.hint ?? null;

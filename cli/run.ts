@@ -1,5 +1,6 @@
 // The command line: arguments to a command, its outcome to an exit code. What a command needs is imported when it runs.
 import { Command, CommanderError } from '@commander-js/extra-typings';
+import { debugLevel } from '../codegen/build/debug.ts';
 import { packageVersion } from '../codegen/build/package-root.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../errors.ts';
@@ -42,6 +43,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   const flags = ended < 0 ? argv : argv.slice(0, ended);
   const command = names.find((name) => name === argv[0]) ?? 'build';
   try {
+    debugLevel(io.env);
     await refuseUnknownCommand(argv, names);
     await program.parseAsync(argv, { from: 'user' });
     return code;

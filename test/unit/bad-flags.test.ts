@@ -395,6 +395,15 @@ describe('gen', () => {
   it.each(cases)('%j is refused in one line with a hint', expectRefusal);
   it.each(built)('%j is refused in one line with a hint', expectRefusal);
 
+  it.each(['banana', '7', '1.5'])('ONELAUNCH_DEBUG=%s is refused in one line with a hint', async (level) => {
+    const { io, written } = memoryIo();
+    const code = await run(['models'], { ...io, env: { ...io.env, ONELAUNCH_DEBUG: level } });
+    expect(code).toBe(2);
+    expect(written.err).toBe(
+      `error: ONELAUNCH_DEBUG is '${level}', must be 0 to 6\nhint: ONELAUNCH_DEBUG=1 shows files and times, each level to 6 one layer more\n`,
+    );
+  });
+
   it('does not send its user into the file of a plan that ships and does not fit', async () => {
     const config = JSON.parse(readFileSync(join(tinyDirectory, 'config.json'), 'utf8')) as object;
     const wide = makeDirectory({
