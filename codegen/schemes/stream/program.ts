@@ -3,34 +3,15 @@
 import type { OpName, TensorName } from '../../model/graph.ts';
 import { kindOf } from '../../model/kinds.ts';
 import { columnsOf, rowsOf } from '../independent-sizes.ts';
+import { dealt, dealtRows, HeadDeal, type Range } from './deal.ts';
 import { type Access, type BlockProgram, type Launch, Trace } from './events.ts';
-import { passedByIn, type StreamSchedule, type StreamStage, splitsAt } from './schedule.ts';
-
-interface Range {
-  readonly begin: number;
-  readonly end: number;
-}
+import { passedByIn, type StreamSchedule, type StreamStage } from './schedule.ts';
 
 /** A tensor as a stage makes it in an epoch. */
 interface Made {
   readonly tensor: TensorName;
   readonly stage: string;
   readonly epoch: number;
-}
-
-/** Share `share` of n things. */
-function dealt(n: number, share: number, shares: number): Range {
-  const at = (i: number) => Math.floor((n * i) / shares);
-  return { begin: at(share), end: at(share + 1) };
-}
-
-/** What a block has of n rows that are dealt in tiles of so many. */
-function dealtRows(n: number, tileRows: number, blocks: number, block: number): Range {
-  const tiles = Math.ceil(n / tileRows);
-  const last = block - (blocks - tiles); // of fewer tiles than blocks, which the last ones have
-  const { begin, end } =
-    tiles < blocks ? { begin: Math.max(0, last), end: Math.max(0, last + 1) } : dealt(tiles, block, blocks);
-  return { begin: Math.min(n, begin * tileRows), end: Math.min(n, end * tileRows) };
 }
 
 /** A product takes as many slots as it has tiles: two stand for all, one before its input is there and one behind. */
@@ -52,6 +33,7 @@ class Program {
   readonly #schedule: StreamSchedule;
   readonly #launch: Launch;
   readonly #block: number;
+  readonly #deal: HeadDeal;
   #sums = 0;
   #residual = 0;
 
@@ -59,6 +41,7 @@ class Program {
     this.#schedule = schedule;
     this.#launch = launch;
     this.#block = block;
+    this.#deal = new HeadDeal(schedule, launch, block);
   }
 
   pass(pass: number): void {
@@ -150,8 +133,8 @@ class Program {
         for (const step of stage.prologue) {
           if (step.kind === 'gather') this.#gather(stage, step.tensor, epoch, lo, hi, warp);
           if (step.kind !== 'merge_splits') continue;
-          const splits = this.#splitsOf(token);
-          if (this.#isWhole(splits)) this.#gather(stage, 'att', epoch, lo, hi, warp);
+          const splits = this.#deal.splitsOf(this.trace.place.pass, token);
+          if (this.#deal.isWhole(splits)) this.#gather(stage, 'att', epoch, lo, hi, warp);
           else this.#gatherSplits(stage, epoch, token, mine, warp);
         }
       }
@@ -166,8 +149,8 @@ class Program {
       const begin = Math.max(0, elements.begin - head * size);
       const end = Math.min(size, elements.end - head * size);
       if (begin >= end) continue;
-      for (const split of this.#splitsOf(token)) {
-        const [lo, hi] = this.#splitWord(token * kvHeads + head, split);
+      for (const split of this.#deal.splitsOf(this.trace.place.pass, token)) {
+        const [lo, hi] = this.#deal.word(token * kvHeads + head, split);
         this.#gather(stage, 'partial', epoch, lo + begin, lo + end, warp);
         this.#gather(stage, 'partial', epoch, hi - 1, hi, warp);
       }
@@ -200,10 +183,13 @@ class Program {
       case 'norm':
         return normed[body.op] === tensor;
       case 'attend':
-        if (this.#launch.rows) return tensor === 'partial' || (tensor === 'att' && this.#handsOverWhole);
-        return this.#splits() === 1 ? tensor === 'att' : tensor === 'partial';
+        if (this.#launch.rows) return tensor === 'partial' || (tensor === 'att' && this.#deal.handsOverWhole);
+        return this.#deal.splits(this.trace.place.pass) === 1 ? tensor === 'att' : tensor === 'partial';
       case 'merge_splits':
-        return tensor === 'att' && (this.#launch.rows !== undefined || this.#splits() > 1);
+        return (
+          tensor === 'att' &&
+          (this.#launch.rows !== undefined || this.#deal.splits(this.trace.place.pass) > 1)
+        );
       case 'product':
       case 'kept':
         if (body.op === 'qkv_proj') {
@@ -301,67 +287,11 @@ class Program {
     this.trace.touch(kind, `residual of block ${this.#block}`, 0, count, version, 'dealt');
   }
 
-  /** At the position of the pass; of a batch all blocks of a head have a part in it. */
-  #splits(): number {
-    const { splitSteps } = this.#schedule;
-    if (this.#launch.rows) return this.#mostSplits();
-    return Math.min(
-      this.#mostSplits(),
-      splitsAt(splitSteps, this.#launch.position + this.trace.place.pass * this.#launch.tokens),
-    );
-  }
-
-  /** The splits of a token; of a batch those of the blocks of a head that have some of its positions: none of a token that is no row. */
-  #splitsOf(token: number): number[] {
-    const all = Array.from({ length: this.#splits() }, (_, split) => split);
-    return this.#launch.rows ? all.filter((split) => this.#share(token, split) !== null) : all;
-  }
-
-  /** A batch's positions in a line: of each row the cached ones, then its own. What a block of a head has of a row, own: its last item. */
-  #share(token: number, split: number): { cached: Range; own: boolean } | null {
-    const rows = this.#launch.rows!;
-    const position = rows[token];
-    if (position === undefined) return null;
-    const items = rows.map((before) => before + 1);
-    const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0);
-    const mine = dealt(sum(items), split, this.#mostSplits());
-    const before = sum(items.slice(0, token));
-    const [begin, end] = [Math.max(0, mine.begin - before), Math.min(position + 1, mine.end - before)];
-    if (begin >= end) return null;
-    return { cached: { begin, end: Math.min(end, position) }, own: end > position };
-  }
-
-  /** Whether attention publishes whole heads where it has all positions. */
-  get #handsOverWhole(): boolean {
-    return this.#schedule.splitSteps[0]!.splits === 1;
-  }
-
-  /** Whether the block that attends has published what others read of a token. */
-  #isWhole(splits: readonly number[]): boolean {
-    return splits.length === 1 && this.#handsOverWhole;
-  }
-
-  #mostSplits(): number {
-    const { dims, splits } = this.#schedule;
-    return Math.max(1, Math.min(splits, Math.floor(this.#launch.blocks / dims.kvHeads)));
-  }
-
-  /** The head and the split of the positions that this block works on, or null. */
-  #unit() {
-    const { dims } = this.#schedule;
-    const position = this.#launch.position + this.trace.place.pass * this.#launch.tokens;
-    const most = this.#mostSplits();
-    const splits = this.#splits();
-    const [head, split] = [Math.floor(this.#block / most), this.#block % most];
-    const group = dims.qHeads / dims.kvHeads;
-    return head < dims.kvHeads && split < splits ? { position, head, split, splits, group } : null;
-  }
-
   /** Attention of a batch: one row after the other. In a layer with a window fewer positions are dealt in the same shares. */
   #attendRows(stage: StreamStage, epoch: number): void {
     const { dims } = this.#schedule;
     const { warps, tokens } = this.#launch;
-    const most = this.#mostSplits();
+    const most = this.#deal.mostSplits;
     const [head, split] = [Math.floor(this.#block / most), this.#block % most];
     if (head >= dims.kvHeads) return;
     const group = dims.qHeads / dims.kvHeads;
@@ -369,7 +299,7 @@ class Program {
     const { window } = kindOf(dims, this.trace.place.layer);
     const made = (tensor: TensorName): Made => ({ tensor, stage: stage.name, epoch });
     for (let token = 0; token < tokens; token++) {
-      const share = this.#share(token, split);
+      const share = this.#deal.share(token, split);
       if (!share) continue;
       const position = this.#launch.rows![token]!;
       const seen = window === null ? position : Math.min(position, window - 1);
@@ -409,9 +339,9 @@ class Program {
         this.trace.touch('load', this.#work, 0, warps, this.trace.place.order, warp);
       const size = group * dims.headDim;
       const word = token * dims.kvHeads + head;
-      if (this.#isWhole(this.#splitsOf(token)))
+      if (this.#deal.isWhole(this.#deal.splitsOf(this.trace.place.pass, token)))
         this.#write(made('att'), word * size, (word + 1) * size, 'dealt');
-      else this.#write(made('partial'), ...this.#splitWord(word, split), 'dealt');
+      else this.#write(made('partial'), ...this.#deal.word(word, split), 'dealt');
       this.trace.do({ kind: 'meet' });
     }
   }
@@ -425,7 +355,7 @@ class Program {
     const { warps, tokens } = this.#launch;
     const gated = syncs.some((sync) => sync.scope === 'cache');
     if (pass > 0 && gated) this.trace.feed({ kind: 'gate', epoch: epoch - dims.layers });
-    const unit = this.#unit();
+    const unit = this.#deal.unit(this.trace.place.pass);
     if (!unit) return;
     const { position, head, split, splits, group } = unit;
     const { window } = kindOf(dims, this.trace.place.layer);
@@ -473,23 +403,15 @@ class Program {
     for (let token = 0; token < tokens; token++) {
       const at = token * dims.kvHeads + head;
       if (splits === 1) this.#write(made('att'), at * size, (at + 1) * size, 'dealt');
-      else this.#write(made('partial'), ...this.#splitWord(at, split), 'dealt');
+      else this.#write(made('partial'), ...this.#deal.word(at, split), 'dealt');
     }
-  }
-
-  /** Words of one split of a head: its elements, then one for the maximum and the sum. */
-  #splitWord(head: number, split: number): [lo: number, hi: number] {
-    const { qHeads, kvHeads, headDim } = this.#schedule.dims;
-    const size = (qHeads / kvHeads) * headDim + 1;
-    const first = (head * this.#mostSplits() + split) * size;
-    return [first, first + size];
   }
 
   /** The blocks of a head share its words; a warp publishes a word as soon as it has its splits. */
   #merge(stage: StreamStage, epoch: number): void {
     const { dims } = this.#schedule;
     const { warps, tokens } = this.#launch;
-    const unit = this.#unit();
+    const unit = this.#deal.unit(this.trace.place.pass);
     if (!unit || (unit.splits === 1 && !this.#launch.rows)) return;
     const { head, split, splits, group } = unit;
     const size = group * dims.headDim;
@@ -506,10 +428,10 @@ class Program {
           const at = token * dims.kvHeads + head;
           const begin = Math.max(0, items.begin - token * size);
           const end = Math.min(size, items.end - token * size);
-          const parts = this.#splitsOf(token);
-          if (begin >= end || (this.#launch.rows && this.#isWhole(parts))) continue;
+          const parts = this.#deal.splitsOf(this.trace.place.pass, token);
+          if (begin >= end || (this.#launch.rows && this.#deal.isWhole(parts))) continue;
           for (const other of parts) {
-            const [lo, hi] = this.#splitWord(at, other);
+            const [lo, hi] = this.#deal.word(at, other);
             this.#gather(stage, 'partial', epoch, lo + begin, lo + end, warp);
             this.#gather(stage, 'partial', epoch, hi - 1, hi, warp);
           }
