@@ -6,6 +6,7 @@ import type { ChatMessage } from './chat-template.ts';
 import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
 import type { Engine } from './engine.ts';
 import type { Speculate, TokenLogprobs } from './engine-options.ts';
+import { EngineRun } from './engine-run.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
 import type { SchemaOption } from './json-schema.ts';
@@ -13,7 +14,7 @@ import type { BoundedGrammar } from './length-counter.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type Place, type PlaceEngine, Places } from './places.ts';
 import { type PromptFiles, promptsOf } from './prompts.ts';
-import { type Finish, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
+import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { checkTokens, lengthOf, withSpecialStops } from './reply-bounds.ts';
 import { readersOf } from './reply-grammar.ts';
 import { replyText } from './reply-text.ts';
@@ -332,11 +333,6 @@ export class LanguageModel {
     const mask = unbound && behindThinking(unbound, thinking);
     const reader = form === null ? null : toolReader(form, calling!.tools);
     const said = replyText(tokenizer, checked, reader && { reader, thinking });
-    let finish: Finish | undefined;
-    let firstTokenMs: number | null = null;
-    let timings = { prefillMs: 0, decodeMs: 0 };
-    let drafts = { drafted: 0, accepted: 0 };
-    let cached = 0;
     /** Of tokens that are not yet handed on. */
     const told: TokenLogprobs[] = [];
     const { topLogprobs, bias } = checked;
@@ -345,43 +341,23 @@ export class LanguageModel {
         ? undefined
         : { top: topLogprobs, onLogprobs: (more: readonly TokenLogprobs[]) => void told.push(...more) };
 
-    /** What the engine was given and what it made, whether or not the caller saw all of it. */
-    const fed = [...prompt];
-    let run: ReturnType<ReplyEngine['generate']> | undefined;
-    /** Whether the engine was given any of it. */
-    let began = false;
-    /** The next tokens of the engine; undefined when it has ended. */
-    const advance = async (): Promise<readonly number[] | undefined> => {
-      const current = run;
-      run = undefined; // should it throw, there is nothing to wait for
-      const next = await current!.next();
-      if (next.done) {
-        const isFull = next.value.finish === 'length' && maxTokens < lengthOf(checked, prompt.length);
-        finish ??= isFull ? 'context' : next.value.finish;
-        timings = next.value.timings;
-        drafts = { drafted: next.value.drafted, accepted: next.value.accepted };
-        return undefined;
-      }
-      run = current;
-      fed.push(...next.value);
-      return next.value;
-    };
+    const run = new EngineRun(
+      started,
+      prompt,
+      maxTokens < lengthOf(checked, prompt.length) ? 'context' : 'length',
+    );
     const result = (): ReplyResult => {
-      // The engine may have made more than was read.
-      const decoded = fed.length - prompt.length - 1;
-      const { prefillMs: promptMs, decodeMs } = timings;
-      const tokensPerSecond = decoded > 0 && decodeMs > 0 ? decoded / (decodeMs / 1000) : null;
       const { text, tokens, ...named } = said.soFar();
+      const { finish, ...figures } = run.figures(tokens.length);
       const hasCalls = finish === 'stop' && reader !== null && reader.calls.length > 0;
       return {
-        text,
-        tokens,
-        ...named,
-        finish: said.stopped() ? 'stop' : hasCalls ? 'tool_calls' : (finish ?? 'abort'),
-        usage: { prompt: prompt.length, cached, completion: tokens.length, ...drafts },
-        timings: { promptMs, decodeMs, tokensPerSecond, firstTokenMs },
+        ...{ text, tokens, ...named },
+        finish: said.stopped() ? 'stop' : hasCalls ? 'tool_calls' : finish,
+        ...figures,
       };
     };
+    /** Whether the engine was given any of it. */
+    let began = false;
     const place = await this.#takePlace(prompt, stop, signal, mask);
     if (place === null) {
       settle(result());
@@ -391,9 +367,10 @@ export class LanguageModel {
     try {
       if (!signal.aborted) {
         began = true;
-        cached = await this.#places.share(place, prompt, signal);
+        const cached = await this.#places.share(place, prompt, signal);
+        run.cached = cached;
         const { sampling, stopIds, speculate, onPrompt } = checked;
-        run = engine.generate(prompt.slice(cached), {
+        const made = engine.generate(prompt.slice(cached), {
           ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, signal },
           speculate: speculate ?? usualSpeculation(this.manifest),
           onPrompt: (done: number) => {
@@ -401,10 +378,10 @@ export class LanguageModel {
             onPrompt?.(cached + done, prompt.length);
           },
         });
+        run.begin(made);
         while (!said.stopped()) {
-          const batch = await advance();
+          const batch = await run.next();
           if (batch === undefined) break;
-          firstTokenMs ??= performance.now() - started;
           place.unreadSince = performance.now();
           yield said.take(batch, told.splice(0, batch.length));
           place.unreadSince = undefined;
@@ -415,13 +392,13 @@ export class LanguageModel {
     } finally {
       said.end();
       // Left early, or stopped by a text: the engine ends within a token, and tells its times.
-      if (run !== undefined) finish ??= 'abort';
+      run.leave();
       stop.abort();
       let held = began ? [] : place.held;
       try {
-        while (run !== undefined) await advance();
+        while (run.goesOn) await run.next();
         mask?.end();
-        if (began) held = fed.slice(0, engine.position);
+        if (began) held = run.heldTo(engine.position);
       } finally {
         place.leave(held);
       }
