@@ -1,6 +1,7 @@
 // Grammars of a model's replies: compiled once for its tokens, then asked before each token which may come next.
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar';
 import { OnelaunchError } from '../errors.ts';
+import { withAsciiClasses } from './grammar-classes.ts';
 import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
 import { TimeLimit, withinTime } from './time-limit.ts';
 import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
@@ -193,21 +194,26 @@ function checkLength(grammar: Grammar): void {
 
 const readGrammar = (grammar: Grammar, { package: x }: XGrammar) =>
   typeof grammar === 'string'
-    ? x.Grammar.fromEBNF(grammar)
-    : x.Grammar.fromStructuralTag({ type: 'regex', pattern: grammar.regex });
+    ? x.Grammar.fromEBNF(withAsciiClasses(grammar, 'ebnf'))
+    : x.Grammar.fromStructuralTag({ type: 'regex', pattern: withAsciiClasses(grammar.regex, 'regex') });
 
 /** @param told what the library wrote in the meantime */
 function refusalOf(grammar: Grammar, cause: unknown, told: string): OnelaunchError {
+  if (cause instanceof OnelaunchError) return cause;
   const [, why] = /\[FATAL\] [^ ]+: (.*)/.exec(told) ?? [];
   const late =
     cause instanceof TimeLimit ? `compiling it takes more than ${compileMillis / 1000} s` : undefined;
-  return new OnelaunchError('usage', `the grammar cannot be used: ${late ?? why ?? String(cause)}`, {
-    hint:
-      typeof grammar === 'string'
-        ? 'EBNF such as: root ::= "yes" | "no"'
-        : 'Groups, classes, alternatives and repeats are supported; look-around and back references are not.',
-    cause,
-  });
+  return new OnelaunchError(
+    'usage',
+    `the grammar cannot be used: ${late ?? why ?? (cause instanceof Error ? cause.message : 'it cannot be read')}`,
+    {
+      hint:
+        typeof grammar === 'string'
+          ? 'EBNF such as: root ::= "yes" | "no"'
+          : 'Groups, classes, alternatives and repeats are supported; look-around and back references are not.',
+      cause,
+    },
+  );
 }
 
 /** Whether the text is complete. Where all but a few tokens may come, 0.1.27 leaves the end out of its masks, though it takes it. */

@@ -98,9 +98,11 @@ function commonStart(a: string, b: string): string {
 /** Texts that do not begin with this one. */
 function otherRules(start: string): string[] {
   const rules = [...start].map((letter, i) => {
-    const hex = letter.codePointAt(0)!.toString(16).padStart(4, '0');
+    const code = letter.codePointAt(0)!;
+    // A class excludes no single letter beyond ASCII: there none of them goes on otherwise.
+    const differs = code > 0x7f ? '\\x00-\\x7f' : `^\\x${code.toString(16).padStart(2, '0')}`;
     const goesOn = i + 1 < start.length ? ` | ${quoted(letter)} other${i + 1}` : '';
-    return `other${i} ::= "" | [^\\u${hex}] rest${goesOn}`;
+    return `other${i} ::= "" | [${differs}] rest${goesOn}`;
   });
-  return ['other ::= other0', ...rules, String.raw`rest ::= [\0-\U0010ffff]*`];
+  return ['other ::= other0', ...rules, 'rest ::= [^]*'];
 }

@@ -2,7 +2,8 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { Grammars } from '../../runtime/grammars.ts';
+import { randomFrom } from '../../lab/random.ts';
+import { type Grammar, Grammars } from '../../runtime/grammars.ts';
 import { type JsonSchema, jsonGrammar } from '../../runtime/json-grammar.ts';
 import { grammarOf } from '../../runtime/reply-grammar.ts';
 import type { MaskOrEnd } from '../../runtime/token-masks.ts';
@@ -102,14 +103,59 @@ const has = (words: MaskOrEnd, id: number) =>
 /** Whether the masks of a grammar let a text come and end there. */
 async function accepts(grammar: Parameters<Grammars['mask']>[0], text: string): Promise<boolean> {
   const mask = await bundled.mask(grammar, [end]);
-  let words = await mask.next(null);
-  for (const letter of text) {
-    const [id] = bundledTokenizer.encode(letter);
-    if (!has(words, id!)) return false;
-    words = await mask.next(id!);
+  try {
+    let words = await mask.next(null);
+    for (const id of [...text].flatMap((letter) => bundledTokenizer.encode(letter))) {
+      if (!has(words, id)) return false;
+      words = await mask.next(id);
+    }
+    return has(words, end);
+  } finally {
+    mask.end();
   }
-  return has(words, end);
 }
+
+/** Texts of these letters, up to a length. */
+const textsOf = (letters: string, longest: number): string[] =>
+  longest === 0
+    ? ['']
+    : ['', ...[...letters].flatMap((letter) => textsOf(letters, longest - 1).map((rest) => letter + rest))];
+
+it('of texts that begin and end alike those are allowed, and no mixtures', async () => {
+  expect(await accepts(jsonGrammar({ enum: ['abab', 'abb'] }), '"abaaab"')).toBe(false);
+  const random = randomFrom(7);
+  const pick = (count: number) => Math.floor(random() * count);
+  const every = [...new Set(textsOf('ab', 5))];
+  for (let round = 0; round < 12; round++) {
+    const some = new Set(Array.from({ length: 3 + pick(6) }, () => every[1 + pick(every.length - 1)]!));
+    const grammar = `root ::= ${[...some].map((text) => JSON.stringify(text)).join(' | ')}`;
+    for (const text of every)
+      expect(await accepts(grammar, text), `${text} of ${grammar}`).toBe(some.has(text));
+  }
+});
+
+it.each<[Grammar, readonly string[], readonly string[]]>([
+  ['root ::= [é-ë]+', ['é', 'êë'], ['', 'e', 'ì']],
+  ['root ::= [a-cé\\u00ea-]', ['a', 'c', 'é', 'ê', '-'], ['d', 'ë']],
+  ['root ::= [а-я]{2,3} # [я-а]', ['да', 'мир'], ['д', 'DA']],
+  ['root ::= "[é-ë]" [^\\x00-\\x7f]', ['[é-ë]ж', '[é-ë]😀'], ['[é-ë]z', 'éж']],
+  ['root ::= [z-\\U0010ffff]', ['z', 'é', '😀'], ['y']],
+  [{ regex: '[а-я]+' }, ['мир'], ['', 'mir']],
+  [{ regex: '.\\.[\\s\\S]' }, ['é.\n', 'a.😀'], ['\n.a', 'ab.']],
+  [{ regex: '\\[[^\\]-]?\\]' }, ['[a]', '[é]', '[]'], ['[-]', '[]]']],
+])('classes of %j have whole characters', async (grammar, inside, outside) => {
+  for (const text of inside) expect(await accepts(grammar, text), text).toBe(true);
+  for (const text of outside) expect(await accepts(grammar, text), text).toBe(false);
+});
+
+it.each<[Grammar, string]>([
+  ['root ::= [^é]', '[^é] has all characters but some beyond ASCII'],
+  [{ regex: '[一-龥]' }, '[一-龥] has more than 1000 characters beyond ASCII'],
+  [{ regex: '\ud83d' }, 'half of a character'],
+  [{ regex: '' }, 'it cannot be read'],
+])('%j is refused: %s', async (grammar, why) => {
+  await expect(bundled.mask(grammar, [end])).rejects.toThrow(`the grammar cannot be used: ${why}`);
+});
 
 it.each([
   [0, 15],

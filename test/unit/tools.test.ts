@@ -81,9 +81,10 @@ async function allowed(grammar: Parameters<Grammars['mask']>[0], text: string): 
   let words = await mask.next(null);
   let at = 0;
   for (const letter of text) {
-    const [id] = tokenizer.encode(letter);
-    if (!allows(words, id!)) return at;
-    words = await mask.next(id!);
+    for (const id of tokenizer.encode(letter)) {
+      if (!allows(words, id)) return at;
+      words = await mask.next(id);
+    }
     at++;
   }
   const whole = allows(words, end);
