@@ -196,11 +196,15 @@ export async function buildChecked(
 type OpenOptions = Omit<LoadOptions, keyof KernelOptions | 'parallel' | 'queue'> &
   Pick<KernelOptions, 'onProgress' | 'signal'> & { readonly sequences?: number | undefined };
 
+/** Positions of the KV cache. @param asked the option of `load` */
+export const contextOf = ({ maxPositions }: ModelDims, asked: number | undefined): number =>
+  asked ?? Math.min(maxPositions, 4096);
+
 /** Opens a built library and loads its weights. The caller closes the engine.
  *  @param options `sequences` as in EngineSettings */
 export async function openEngine(built: BuiltKernel, options: OpenOptions): Promise<OpenEngine> {
   const { manifest } = built;
-  const context = options.context ?? Math.min(built.dims.maxPositions, 4096);
+  const context = contextOf(built.dims, options.context);
   const [plans, { checkContext }, { weightsIdentity }] = await Promise.all([
     import('./runtime/load-plan.ts'),
     import('./preflight.ts'),

@@ -1,7 +1,7 @@
 // gen chat: a conversation at the terminal, one question, or a question a line.
 import { createInterface } from 'node:readline';
 import { OnelaunchError } from '../errors.ts';
-import { type Conversation, createConversation } from './chat/conversation.ts';
+import { type Conversation, createConversation, toMessages } from './chat/conversation.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, type Program, promptCommand } from './flags.ts';
 import { readPrompt, readWords } from './prompt.ts';
@@ -50,7 +50,8 @@ export function addChat(program: Program, start: Start): void {
             hint: 'for example: gen chat qwen3-tiny "What is a daemon?" --json',
           });
         }
-        const llm = await loadTold(ui, model, options, { template: true });
+        const messages = toMessages({ system: options.system, turns: [] }, question ?? '');
+        const llm = await loadTold(ui, model, options, { template: true, first: { messages } });
         // Not `await using`: TypeScript leaves the imports of a function that has it as they are written.
         try {
           const chat = createConversation(ui, llm, options.system, replyOptions(options));

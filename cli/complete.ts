@@ -38,7 +38,7 @@ export function addComplete(program: Program, start: Start): void {
             hint: 'for example: gen complete qwen3-tiny "A kernel is"',
           });
         }
-        await using llm = await loadTold(ui, model, options);
+        await using llm = await loadTold(ui, model, options, { first: { text } });
         const result = await printReply(ui, (told) =>
           llm.complete(text, { ...replyOptions(options), topLogprobs, ...told }),
         );

@@ -1,5 +1,7 @@
 // A reply on the terminal: text as it comes, its speed after it, Ctrl-C to stop it.
 import type { LoadOptions } from '../load.ts';
+import type { CheckedModel } from '../preflight.ts';
+import type { ChatMessage } from '../runtime/chat-template.ts';
 import type { LanguageModel } from '../runtime/model.ts';
 import type { Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
@@ -30,20 +32,38 @@ export const engineOptions = (
   device: flags.device,
 });
 
+/** What is asked of a model first: a text to go on with, or a conversation. */
+export type FirstPrompt = { readonly text: string } | { readonly messages: readonly ChatMessage[] };
+
 /** Builds and loads a model with its weights; the caller closes it.
- *  @param more what a reply takes besides a tokenizer, and what is done as soon as nothing is found wrong */
+ *  @param more what a reply takes besides a tokenizer, what is done as soon as nothing is found wrong, and the first prompt: options of a
+ *  reply, and a prompt that does not fit, are refused before anything is compiled */
 export async function loadTold(
   ui: Ui,
   model: string,
   flags: ReplyFlags & Pick<LoadOptions, 'parallel' | 'embeddings'>,
-  { onChecked, ...needs }: { readonly template?: boolean; readonly onChecked?: () => Promise<void> } = {},
+  {
+    onChecked,
+    first,
+    ...needs
+  }: {
+    readonly template?: boolean;
+    readonly onChecked?: () => Promise<void>;
+    readonly first?: FirstPrompt;
+  } = {},
 ): Promise<LanguageModel> {
   const { parallel, embeddings, grammar } = flags;
   if (grammar !== undefined) await (await import('../runtime/grammars.ts')).checkGrammar(grammar);
   const run = { ...engineOptions(flags), sequences: parallel };
   const built = await buildWithProgress(
     ui,
-    { ...kernelOptions(model, flags, ui), onChecked },
+    {
+      ...kernelOptions(model, flags, ui),
+      onChecked: async (checked) => {
+        if (first !== undefined) await checkFirst(checked, flags, first);
+        await onChecked?.();
+      },
+    },
     {
       ...needs,
       weights: true,
@@ -60,6 +80,34 @@ export async function loadTold(
     engine.close();
     throw error;
   }
+}
+
+/** @throws OnelaunchError of kind usage, as the model's own reply would */
+async function checkFirst(
+  { dims, directory, files }: CheckedModel,
+  flags: ReplyFlags,
+  first: FirstPrompt,
+): Promise<void> {
+  const [{ contextOf }, { readAsked }, { promptsOf }, { chatTemplate }] = await Promise.all([
+    import('../load.ts'),
+    import('../runtime/reply-bounds.ts'),
+    import('../runtime/prompts.ts'),
+    import('../runtime/chat-template.ts'),
+  ]);
+  const tokenizer = files.tokenizer!;
+  const template = () => files.template ?? chatTemplate(directory!);
+  const prompts = promptsOf({ manifest: { model: dims.name }, tokenizer, template });
+  const isChat = 'messages' in first;
+  const usual = files.defaults!;
+  const bounds = {
+    ...{ tokenizer, vocab: dims.vocab, context: contextOf(dims, flags.context) },
+    ...{ longest: dims.maxPositions, defaults: isChat ? { ...usual, stopIds: usual.chatStopIds } : usual },
+  };
+  readAsked(replyOptions(flags), bounds, (checked) =>
+    isChat
+      ? prompts.encodeChat(first.messages, checked)
+      : prompts.tokenize(first.text, { addSpecialTokens: true }),
+  );
 }
 
 /** Prints a reply as it comes, broken between words on a terminal, and tells its speed on stderr; with --json each piece as a

@@ -15,10 +15,10 @@ import { likelihood, type TextScore } from './likelihood.ts';
 import { type Place, type PlaceEngine, Places } from './places.ts';
 import { type PromptFiles, promptsOf } from './prompts.ts';
 import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
-import { checkTokens, lengthOf, withSpecialStops } from './reply-bounds.ts';
+import { chosenBelow, readAsked } from './reply-bounds.ts';
 import { readersOf } from './reply-grammar.ts';
 import { replyText } from './reply-text.ts';
-import { type CheckedOptions, checkArguments, checkOptions, type ReplyOptions } from './sampling.ts';
+import { type CheckedOptions, checkArguments, type ReplyOptions } from './sampling.ts';
 import { type CacheOrigin, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
 import { behindThinking, thinkingOf } from './thinking.ts';
@@ -30,6 +30,7 @@ import { type CallOf, callingOf, choiceSchema, type ToolOption, toolsSchema } fr
 export type ReplyEngine = PlaceEngine & Pick<Engine, 'device' | 'context' | typeof Symbol.asyncDispose>;
 
 export interface ModelParts extends PromptFiles {
+  readonly manifest: Manifest;
   readonly engine: ReplyEngine;
   /** Where replies run, at a time in each one; by default in the engine's own sequence. */
   readonly sequences?: readonly PlaceEngine[];
@@ -249,7 +250,9 @@ export class LanguageModel {
   ): Promise<T> {
     const { vocab } = this.manifest.dims;
     const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(least), tokens, 'tokens');
-    if (checked.length > this.context) throw this.#overflow(checked.length, false);
+    if (checked.length > this.context) {
+      throw new ContextOverflow(checked.length, this.context, this.manifest.dims.maxPositions, false);
+    }
     this.#checkOpen();
     const stop = new AbortController();
     const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
@@ -308,22 +311,21 @@ export class LanguageModel {
     const { tokenizer, manifest } = this.#parts;
     this.#checkOpen();
     this.#checkReplies();
-    const { vocab } = manifest.dims;
-    const size = Math.min(tokenizer?.size ?? vocab, vocab);
-    const checked = withSpecialStops(checkOptions(options, defaults, size), tokenizer);
+    const { vocab, maxPositions: longest } = manifest.dims;
+    const bounds = { tokenizer, defaults, vocab, context: this.context, longest };
+    const { checked, prompt, length } = readAsked(options, bounds, (read) => {
+      if (read.calling !== null && !isChat) {
+        throw new OnelaunchError('usage', 'options.tools is for chat', {
+          ...{ hint: 'Call chat with messages.', option: ['tools'] },
+        });
+      }
+      return tokens(read);
+    });
+    const size = chosenBelow(bounds);
     const { calling } = checked;
-    if (calling !== null && !isChat) {
-      throw new OnelaunchError('usage', 'options.tools is for chat', {
-        ...{ hint: 'Call chat with messages.', option: ['tools'] },
-      });
-    }
     const form = calling === null ? null : readForm(this.#prompts.needForm(), calling);
     const grammar = form === null ? checked.grammar : toolGrammar(form, calling!);
-    const prompt = tokens(checked);
-    checkTokens(prompt, vocab, tokenizer);
-    this.#checkFit(prompt);
-    const room = this.context - prompt.length;
-    const maxTokens = Math.min(room, lengthOf(checked, prompt.length));
+    const maxTokens = Math.min(this.context - prompt.length, length);
     const stop = new AbortController();
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
     const unbound = grammar === null ? undefined : await this.#mask(grammar, checked.stopIds, size);
@@ -344,7 +346,7 @@ export class LanguageModel {
     const run = new EngineRun(
       started,
       prompt,
-      maxTokens < lengthOf(checked, prompt.length) ? 'context' : 'length',
+      maxTokens < length ? 'context' : 'length',
     );
     const result = (): ReplyResult => {
       const { text, tokens, ...named } = said.soFar();
@@ -423,10 +425,6 @@ export class LanguageModel {
     return place;
   }
 
-  #overflow(tokens: number, replies = true): ContextOverflow {
-    return new ContextOverflow(tokens, this.context, this.manifest.dims.maxPositions, replies);
-  }
-
   #checkOpen(): void {
     if (this.#closing) throw closed();
   }
@@ -436,13 +434,6 @@ export class LanguageModel {
     throw new OnelaunchError('usage', 'the model was loaded for embeddings, and makes no replies', {
       hint: 'load({ model }) beside it makes them; the weights are then in memory twice.',
     });
-  }
-
-  #checkFit(prompt: readonly number[]): void {
-    if (prompt.length === 0) {
-      throw new OnelaunchError('usage', 'the prompt has no tokens', { hint: 'Give at least one.' });
-    }
-    if (prompt.length >= this.context) throw this.#overflow(prompt.length);
   }
 }
 

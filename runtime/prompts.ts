@@ -9,7 +9,7 @@ import { type ToolForm, toolForm } from './tool-form.ts';
 import { type Calling, withCalls } from './tools.ts';
 
 export interface PromptFiles {
-  readonly manifest: Manifest;
+  readonly manifest: Pick<Manifest, 'model'>;
   /** Null: the model is run without its files, on tokens only. */
   readonly tokenizer: Tokenizer | null;
   /** Read when it is first needed: a base model has none. */

@@ -1,11 +1,51 @@
 // What a model makes of the options of a reply: stops that are special tokens, how long it may be, tokens that there are no rows for.
-import { OnelaunchError } from '../errors.ts';
-import type { CheckedOptions } from './sampling.ts';
+import { ContextOverflow, OnelaunchError } from '../errors.ts';
+import type { GenerationDefaults } from './generation-config.ts';
+import { type CheckedOptions, checkOptions, type ReplyOptions } from './sampling.ts';
 import { sortStops } from './stop-strings.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
+/** What a reply can be at most, whatever its options say. */
+export interface ReplyBounds {
+  readonly tokenizer: Tokenizer | null;
+  readonly defaults: GenerationDefaults;
+  /** Rows of the embedding. */
+  readonly vocab: number;
+  /** Positions of the KV cache, and those that the model was made for. */
+  readonly context: number;
+  readonly longest: number;
+}
+
+/** Ids that can be chosen are below this. */
+export const chosenBelow = ({ tokenizer, vocab }: Pick<ReplyBounds, 'tokenizer' | 'vocab'>): number =>
+  Math.min(tokenizer?.size ?? vocab, vocab);
+
+/** The options of a reply, checked, and its prompt, which fits. @param tokens makes the prompt
+ *  @throws OnelaunchError of kind usage, and what `tokens` throws */
+export function readAsked(
+  options: ReplyOptions,
+  bounds: ReplyBounds,
+  tokens: (checked: CheckedOptions) => readonly number[],
+): {
+  readonly checked: CheckedOptions;
+  readonly prompt: readonly number[];
+  /** Most tokens of the reply, where the context has room for them. */
+  readonly length: number;
+} {
+  const { tokenizer, defaults, vocab, context, longest } = bounds;
+  const checked = withSpecialStops(checkOptions(options, defaults, chosenBelow(bounds)), tokenizer);
+  checkStopIds(checked.stopIds, vocab);
+  const prompt = tokens(checked);
+  checkTokens(prompt, vocab, tokenizer);
+  if (prompt.length === 0) {
+    throw new OnelaunchError('usage', 'the prompt has no tokens', { hint: 'Give at least one.' });
+  }
+  if (prompt.length >= context) throw new ContextOverflow(prompt.length, context, longest);
+  return { checked, prompt, length: lengthOf(checked, prompt.length) };
+}
+
 /** With the stop texts that are special tokens as stop ids. @throws OnelaunchError usage for one that holds such a token beside text */
-export function withSpecialStops(options: CheckedOptions, tokenizer: Tokenizer | null): CheckedOptions {
+function withSpecialStops(options: CheckedOptions, tokenizer: Tokenizer | null): CheckedOptions {
   const { texts, ids, mixed } = sortStops(options.stop, tokenizer);
   const [wrong] = mixed;
   if (wrong !== undefined) {
@@ -17,8 +57,16 @@ export function withSpecialStops(options: CheckedOptions, tokenizer: Tokenizer |
   return { ...options, stop: texts, stopIds: [...new Set([...options.stopIds, ...ids])] };
 }
 
+function checkStopIds(stopIds: readonly number[], vocab: number): void {
+  const beyond = stopIds.find((id) => id >= vocab);
+  if (beyond === undefined) return;
+  throw new OnelaunchError('usage', `options.stopIds has ${beyond}, and the model has tokens below ${vocab}`, {
+    ...{ hint: 'tokenize(text) says which tokens a text has.', option: ['stopIds'] },
+  });
+}
+
 /** Most tokens of a reply, as the caller or the model says. @throws OnelaunchError usage where the model leaves none */
-export function lengthOf({ maxTokens, maxLength }: CheckedOptions, promptTokens: number): number {
+function lengthOf({ maxTokens, maxLength }: CheckedOptions, promptTokens: number): number {
   if (maxLength === null) return maxTokens;
   if (promptTokens < maxLength) return Math.min(maxTokens, maxLength - promptTokens);
   const message = `the prompt has ${promptTokens} tokens, and max_length in generation_config.json is ${maxLength}, reply included`;
@@ -26,7 +74,7 @@ export function lengthOf({ maxTokens, maxLength }: CheckedOptions, promptTokens:
 }
 
 /** A tokenizer may have more tokens than the model has rows for. @throws OnelaunchError usage for a prompt that has one of them */
-export function checkTokens(prompt: readonly number[], vocab: number, tokenizer: Tokenizer | null): void {
+function checkTokens(prompt: readonly number[], vocab: number, tokenizer: Tokenizer | null): void {
   const beyond = prompt.find((id) => id >= vocab);
   if (beyond === undefined) return;
   const token = tokenizer?.added.get(beyond);

@@ -100,7 +100,8 @@ export function createConversation(
   };
 }
 
-function toMessages({ system, turns }: Transcript, question: string): readonly ChatMessage[] {
+/** What is sent, with a question at the end. */
+export function toMessages({ system, turns }: Transcript, question: string): readonly ChatMessage[] {
   return [
     ...(system === undefined ? [] : [{ role: 'system', content: system }]),
     ...turns.flatMap((turn) => [

@@ -334,6 +334,30 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   ],
 ];
 
+/** Of a reply: found out with the tokenizer, and nothing compiled. */
+const ofReplies: typeof cases = [
+  [
+    ['chat', ...tiny, '--context', '8', '--prompt', 'a b c d e f g h'],
+    'error: the prompt has 16 tokens, and the context holds 8, reply included',
+    'at most 7 tokens',
+  ],
+  [
+    ['complete', ...tiny, '--context', '4', '--prompt', 'a b c d e f g h'],
+    'error: the prompt has 8 tokens, and the context holds 4, reply included',
+    'at most 3 tokens',
+  ],
+  [
+    ['chat', ...tiny, '--stop', 'a<|im_end|>', '--prompt', 'x'],
+    'error: options.stop holds "a<|im_end|>", and <|im_end|> in it is a special token, which has no text',
+    'Give the token alone',
+  ],
+  [
+    ['complete', ...tiny, '--stopIds', '2,4096', '--prompt', 'x'],
+    'error: options.stopIds has 4096, and the model has tokens below 4096',
+    'tokenize(text)',
+  ],
+];
+
 /** Those that are found out only with the library built. */
 const built: typeof cases = [
   [
@@ -345,11 +369,6 @@ const built: typeof cases = [
     ['chat', ...tiny, '--target', 'cpu', '--context', '2048', '--prompt', 'x'],
     'error: a context of 2048 is more than qwen3-tiny was made for',
     'At most 1024',
-  ],
-  [
-    ['chat', ...tiny, '--target', 'cpu', '--context', '8', '--prompt', 'a b c d e f g h'],
-    'error: the prompt has 16 tokens, and the context holds 8, reply included',
-    'at most 7 tokens',
   ],
   [
     ['verify', ...tiny, '--target', 'cpu', '--golden', '/nowhere/golden.json'],
@@ -394,6 +413,11 @@ async function expectRefusal(args: readonly string[], line: string, hint: string
 describe('gen', () => {
   it.each(cases)('%j is refused in one line with a hint', expectRefusal);
   it.each(built)('%j is refused in one line with a hint', expectRefusal);
+  it.each(ofReplies)('%j is refused before anything is compiled', async (args, line, hint) => {
+    await expectRefusal(args, line, hint);
+    const { written } = await outcome(args);
+    expect(written.err).toMatch(/^error: /);
+  });
 
   it.each(['banana', '7', '1.5'])('ONELAUNCH_DEBUG=%s is refused in one line with a hint', async (level) => {
     const { io, written } = memoryIo();
