@@ -60,9 +60,13 @@ function withSpecialStops(options: CheckedOptions, tokenizer: Tokenizer | null):
 function checkStopIds(stopIds: readonly number[], vocab: number): void {
   const beyond = stopIds.find((id) => id >= vocab);
   if (beyond === undefined) return;
-  throw new OnelaunchError('usage', `options.stopIds has ${beyond}, and the model has tokens below ${vocab}`, {
-    ...{ hint: 'tokenize(text) says which tokens a text has.', option: ['stopIds'] },
-  });
+  throw new OnelaunchError(
+    'usage',
+    `options.stopIds has ${beyond}, and the model has tokens below ${vocab}`,
+    {
+      ...{ hint: 'tokenize(text) says which tokens a text has.', option: ['stopIds'] },
+    },
+  );
 }
 
 /** Most tokens of a reply, as the caller or the model says. @throws OnelaunchError usage where the model leaves none */

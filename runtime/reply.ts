@@ -135,7 +135,7 @@ export function once<Value = unknown, Call = ToolCall>(
         });
       }
       taken = true;
-      return reader(pieces());
+      return reader(pieces(), { resolve, reject });
     },
     result,
     text: async () => (await result()).text,
@@ -146,18 +146,41 @@ export function once<Value = unknown, Call = ToolCall>(
 
 type Pieces = AsyncGenerator<Piece, ReplyResult | undefined, undefined>;
 
-/** An iterator over a reply that ends the reply when nobody has the iterator any more. */
-function reader(reply: Pieces): ReturnType<Reply[typeof Symbol.asyncIterator]> {
+/** What ends the waiting for a result. */
+interface End {
+  readonly resolve: (result: ReplyResult) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** An iterator over a reply that ends the reply when nobody has the iterator any more. Ended before it was read, the reply never began: its
+ *  generator tells nobody, so that its result is told here. */
+function reader(reply: Pieces, { resolve, reject }: End): ReturnType<Reply[typeof Symbol.asyncIterator]> {
+  const leave = async () => {
+    const ended = await reply.return(undefined);
+    resolve(neverBegun);
+    return ended;
+  };
   const iterator = {
     next: () => reply.next(),
-    return: () => reply.return(undefined),
-    throw: (error: unknown) => reply.throw(error),
+    return: leave,
+    throw: (error: unknown) => {
+      const ended = reply.throw(error);
+      ended.catch(reject);
+      return ended;
+    },
     [Symbol.asyncIterator]: () => iterator,
   };
-  dropped.register(iterator, reply);
+  dropped.register(iterator, leave);
   return iterator;
 }
 
-const dropped = new FinalizationRegistry<Pieces>((reply) => {
-  reply.return(undefined).catch(() => {});
+const dropped = new FinalizationRegistry<() => Promise<unknown>>((leave) => {
+  leave().catch(() => {});
 });
+
+/** The result of a reply that was left before it was read. */
+const neverBegun: ReplyResult = {
+  ...{ text: '', tokens: [], finish: 'abort' },
+  usage: { prompt: 0, cached: 0, completion: 0, drafted: 0, accepted: 0 },
+  timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },
+};

@@ -60,7 +60,9 @@ export class Session {
   chat(question: string | ChatMessage | readonly ChatMessage[], options: ReplyOptions = {}): Reply {
     const asked = typeof question === 'string' ? { role: 'user', content: question } : question;
     const all = { ...this.#options.reply, ...options };
-    return once((settle) => this.#run([asked].flat(), all, settle), readersOf(all));
+    // The caller may use its object again, for the next question.
+    const messages = [asked].flat().map((message) => Object.assign({}, message));
+    return once((settle) => this.#run(messages, all, settle), readersOf(all));
   }
 
   /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */

@@ -60,6 +60,29 @@ test('a question is sent with all that was said before, and kept with its answer
   expect(one.messages).toEqual([...sent[1]!.messages, assistant('answer to 4')]);
 });
 
+test('an object that is used again for the next question leaves what was asked as it was', async () => {
+  const { session } = counting();
+  const [one, question] = [session(), user('a')];
+  await one.chat(question).text();
+  question.content = 'b';
+  await one.chat(question).text();
+  expect(one.messages.map(({ content }) => content)).toEqual(['a', 'answer to 1', 'b', 'answer to 3']);
+});
+
+test('a reply that is left before it is read has a result, and nothing of it is kept', async () => {
+  const { session, sent } = counting();
+  const one = session();
+  const left = one.chat('a');
+  await left[Symbol.asyncIterator]().return?.();
+  expect(await left.result()).toMatchObject({ finish: 'abort', text: '', usage: { completion: 0 } });
+  const thrown = one.chat('a');
+  const why = new Error('no more');
+  await expect(thrown[Symbol.asyncIterator]().throw!(why)).rejects.toBe(why);
+  await expect(thrown.result()).rejects.toBe(why);
+  expect(one.messages).toEqual([]);
+  expect(sent).toEqual([]);
+});
+
 test('a reply that is left early is kept as far as it was made; one that is aborted before, or fails, is not', async () => {
   const { session } = counting(20);
   const one = session();
