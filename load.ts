@@ -227,7 +227,7 @@ export async function openEngine(built: BuiltKernel, options: OpenOptions): Prom
 }
 
 /** An engine that has read these weights.
- *  @param weights what tells them from others, asked for when a conversation is saved */
+ *  @param weights what tells them from others */
 async function openLoaded(
   { library, manifest }: BuiltKernel,
   options: OpenOptions & { readonly context: number },
@@ -249,11 +249,13 @@ async function openLoaded(
         onProgress: (done: number, total: number) => onProgress({ phase: 'load', done, total }),
       }),
     });
+    // Read now: the files may be others, or gone, when a conversation is saved.
+    const identity = weights();
+    return { engine, warnings, weights: () => identity };
   } catch (error) {
     engine.close();
     throw error;
   }
-  return { engine, warnings, weights };
 }
 
 /** The tensors that were read before the build, or that are in its directory now. */
@@ -292,7 +294,7 @@ export async function openModel(
   ]);
   const { manifest, modelDirectory, files } = built;
   const tokenizer = files?.tokenizer ?? null;
-  const template = files?.template;
+  const hasTemplate = tokenizer !== null && modelDirectory !== null;
   const place = () => engine.open();
   return new LanguageModel({
     engine,
@@ -300,10 +302,21 @@ export async function openModel(
     ...{ queue, manifest },
     defaults: files?.defaults ?? greedy,
     tokenizer,
-    template:
-      tokenizer === null || modelDirectory === null ? null : () => template ?? chatTemplate(modelDirectory),
+    template: hasTemplate ? read(() => files?.template ?? chatTemplate(modelDirectory)) : null,
     ...(weights && { weights }),
     notes: [...(built.notes ?? []), ...warnings],
     ...(embeddings && { pooling: readPooling(modelDirectory) }),
   });
+}
+
+/** What is read now, since its file may be gone later; why it could not be is told to whoever asks for it. */
+function read<T>(file: () => T): () => T {
+  try {
+    const value = file();
+    return () => value;
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
 }

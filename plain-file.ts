@@ -12,7 +12,7 @@ export const encodingHint = (text: string): string | undefined =>
     : undefined;
 
 /** What the path is, when it is anything but a plain file: to open a pipe would wait for a writer. */
-function kindOf(stats: Stats): string | undefined {
+export function kindOf(stats: Stats): string | undefined {
   if (stats.isFile()) return undefined;
   if (stats.isDirectory()) return 'a directory';
   if (stats.isFIFO()) return 'a pipe';

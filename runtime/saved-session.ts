@@ -2,11 +2,11 @@
 // Magic, bytes of the header [u32], SHA-256 of the header, the header as JSON; then ids [tokens] i32 and the positions of the cache, and the SHA-256 of both.
 import { createHash } from 'node:crypto';
 import { closeSync, read } from 'node:fs';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { openPlainFile } from '../plain-file.ts';
+import { kindOf, openPlainFile } from '../plain-file.ts';
 import { whyUnwritten } from '../write-failure.ts';
 import type { SessionOptions } from './session.ts';
 
@@ -79,17 +79,22 @@ export async function writeSession(
   });
 }
 
-/** Has a file written beside its place, and then put there. */
+/** Has a file written beside its place, and then put there. A link stays, and what it leads to is replaced; so that a device is not, it is refused. */
 async function replacing(file: string, write: (out: FileHandle) => Promise<void>): Promise<void> {
-  const part = `${file}.${process.pid}-${++parts}.part`;
+  let part = '';
   let out: FileHandle | undefined;
   try {
+    const there = await stat(file).catch(() => undefined);
+    const kind = there && !there.isDirectory() ? kindOf(there) : undefined;
+    if (kind !== undefined) throw unwritten(file, `it is ${kind}`);
+    const place = there ? await realpath(file) : file;
+    part = `${place}.${process.pid}-${++parts}.part`;
     // A conversation is nobody else's business.
     out = await open(part, 'wx', 0o600);
     await write(out);
     await out.sync();
     await out.close();
-    await rename(part, file);
+    await rename(part, place);
   } catch (error) {
     await out?.close().catch(() => {});
     if (out !== undefined) await rm(part, { force: true });
@@ -102,11 +107,14 @@ let parts = 0;
 function writeError(file: string, error: unknown): unknown {
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined) return error;
-  return new OnelaunchError('environment', `cannot write ${file}: ${whyUnwritten(file, code)}`, {
-    hint: 'Give the path of a file in a folder that is there and can be written.',
-    cause: error,
-  });
+  return unwritten(file, whyUnwritten(file, code), error);
 }
+
+const unwritten = (file: string, why: string, cause?: unknown): OnelaunchError =>
+  new OnelaunchError('environment', `cannot write ${file}: ${why}`, {
+    hint: 'Give the path of a file in a folder that is there and can be written.',
+    cause,
+  });
 
 /** What a file holds. */
 export interface SavedSession {

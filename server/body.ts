@@ -17,6 +17,10 @@ export async function readBody<Schema extends z.ZodType>(
   if (!/^application\/json *(;|$)/i.test(type)) {
     throw new ApiError(415, "the body must be JSON, with the header 'content-type: application/json'");
   }
+  const coding = c.req.header('content-encoding') ?? 'identity';
+  if (!/^identity$/i.test(coding)) {
+    throw new ApiError(415, `the body is in the content-encoding ${coding.slice(0, 60)}: send it as it is`);
+  }
   const json = parseJson(await readText(c, mostBytes));
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new ApiError(400, 'the body must be a JSON object');

@@ -1,7 +1,7 @@
 // Conversations with the bundled model: what they have in common is computed once, and one that was saved goes on after a kill, bit by bit.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -10,6 +10,7 @@ import type { LanguageModel } from '../../runtime/model.ts';
 import type { Session } from '../../runtime/session.ts';
 import { conversation } from '../support/conversation.ts';
 import { failureOf } from '../support/fake-engines.ts';
+import { tinyDirectory } from '../support/model-directory.ts';
 import { within } from '../support/within.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sessions-'));
@@ -83,6 +84,16 @@ it('a file of another model, of a longer context or of other weights is refused'
   );
   expect(await refusal({ context: 64 })).toMatch(/holds \d+ tokens, and the context 64/);
   expect(await refusal({ randomWeights: { seed: 1 } })).toMatch(/was saved with other weights$/);
+});
+
+it('a model whose files are gone saves what another one of them restores', async () => {
+  const model = join(folder, 'qwen3-tiny');
+  cpSync(tinyDirectory, model, { recursive: true });
+  await using one = await opened(1, { model });
+  rmSync(model, { recursive: true });
+  await one.session(conversation).save(join(folder, 'gone'));
+  await using other = await opened(1);
+  expect((await other.restore(join(folder, 'gone'))).messages).toEqual(conversation.messages);
 });
 
 it('16 sessions with one system prompt of 500 tokens compute it once', async () => {

@@ -1,5 +1,16 @@
 // A conversation in a file: what was written is read, and whatever else the file has come to is told by its reason.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -119,6 +130,18 @@ test('what is no plain file, or not there, is refused', async () => {
   expect((await failureOf(open('/dev/zero'))).message).toContain('is a device');
   writeFileSync(at('empty'), '');
   expect((await failureOf(open(at('empty')))).message).toBe(`${at('empty')} is no saved session`);
+});
+
+test('what a link leads to is replaced, and what is no plain file is left as it is', async () => {
+  writeFileSync(at('behind'), '');
+  symlinkSync('behind', at('link'));
+  await write(at('link'), [1]);
+  expect(readlinkSync(at('link'))).toBe('behind');
+  expect((await contentOf(at('behind'))).ids).toEqual([1]);
+  execFileSync('mkfifo', [at('pipe')]);
+  const error = await failureOf(write(at('pipe'), [1]));
+  expect(error).toMatchObject({ kind: 'environment', message: `cannot write ${at('pipe')}: it is a pipe` });
+  expect(statSync(at('pipe')).isFIFO()).toBe(true);
 });
 
 test('a file that cannot be written whole leaves what was there, and nothing beside it', async () => {

@@ -107,6 +107,7 @@ const hostile: readonly (readonly [string, number, Raw])[] = [
     { headers: ['content-type: text/plain'], body: ok },
   ],
   ['no type', 415, { headers: [], body: ok }],
+  ['a coding', 415, { headers: [json, 'content-encoding: gzip'], body: ok }],
   ['DELETE', 405, { method: 'DELETE', path: '/v1/models' }],
   ['GET of what is posted', 405, { method: 'GET' }],
   ['an unknown path', 404, { path: '/v1/../../etc/passwd' }],
