@@ -343,11 +343,7 @@ export class LanguageModel {
         ? undefined
         : { top: topLogprobs, onLogprobs: (more: readonly TokenLogprobs[]) => void told.push(...more) };
 
-    const run = new EngineRun(
-      started,
-      prompt,
-      maxTokens < length ? 'context' : 'length',
-    );
+    const run = new EngineRun(started, prompt, maxTokens < length ? 'context' : 'length');
     const result = (): ReplyResult => {
       const { text, tokens, ...named } = said.soFar();
       const { finish, ...figures } = run.figures(tokens.length);
