@@ -155,11 +155,7 @@ interface End {
 /** An iterator over a reply that ends the reply when nobody has the iterator any more. Ended before it was read, the reply never began: its
  *  generator tells nobody, so that its result is told here. */
 function reader(reply: Pieces, { resolve, reject }: End): ReturnType<Reply[typeof Symbol.asyncIterator]> {
-  const leave = async () => {
-    const ended = await reply.return(undefined);
-    resolve(neverBegun);
-    return ended;
-  };
+  const leave = leaving(reply, resolve);
   const iterator = {
     next: () => reply.next(),
     return: leave,
@@ -172,6 +168,16 @@ function reader(reply: Pieces, { resolve, reject }: End): ReturnType<Reply[typeo
   };
   dropped.register(iterator, leave);
   return iterator;
+}
+
+/** Ends a reply. Made out of sight of its iterator: functions made in one place hold all that any of them needs, and this one is held for as long
+ *  as the iterator is not collected. */
+function leaving(reply: Pieces, resolve: End['resolve']) {
+  return async () => {
+    const ended = await reply.return(undefined);
+    resolve(neverBegun);
+    return ended;
+  };
 }
 
 const dropped = new FinalizationRegistry<() => Promise<unknown>>((leave) => {
