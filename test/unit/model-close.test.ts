@@ -83,15 +83,16 @@ describe.each(backends)('a model over %s', (_, device) => {
     const model = await ready();
     await begin(held(model));
     let made: readonly number[] | null = null;
-    while (made === null) {
+    const isCollected = async () => {
       gc();
-      await new Promise((resolve) => setTimeout(resolve, 10));
       const next = model.generate([4], { maxTokens: 3, seed: 0 }).result();
       made = await next.then(
         (result) => result.tokens,
         () => null,
       );
-    }
+      return made !== null;
+    };
+    await until(isCollected, () => 'that the iterator is collected');
     expect(made).toEqual(fakeReply([4], 3));
   });
 });
