@@ -218,9 +218,7 @@ export async function openEngine(built: BuiltKernel, options: OpenOptions): Prom
   }
   const tensors = await tensorsOf(built);
   const opened = (read: Tensors) =>
-    openLoaded(built, { ...options, context }, plans.loadPlan(manifest, read), () =>
-      weightsIdentity(tensors),
-    );
+    openLoaded(built, { ...options, context }, plans.loadPlan(manifest, read), () => weightsIdentity(read));
   if (!options.embeddings) return opened(tensors);
   const { duringIdentityHead, withIdentityHead } = await import('./runtime/identity-head.ts');
   return duringIdentityHead(built.dims, (file) => opened(withIdentityHead(tensors, built.dims, file)));
