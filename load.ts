@@ -73,7 +73,7 @@ export interface OpenEngine {
   /** What the user should know of the checkpoint, one line each. */
   readonly warnings: readonly string[];
   /** Which weights they are. */
-  readonly weights: () => string;
+  readonly weights: string;
 }
 
 const count = z.int().positive();
@@ -248,8 +248,7 @@ async function openLoaded(
       }),
     });
     // Read now: the files may be others, or gone, when a conversation is saved.
-    const identity = weights();
-    return { engine, warnings, weights: () => identity };
+    return { engine, warnings, weights: weights() };
   } catch (error) {
     engine.close();
     throw error;

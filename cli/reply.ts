@@ -88,11 +88,12 @@ async function checkFirst(
   flags: ReplyFlags,
   first: FirstPrompt,
 ): Promise<void> {
-  const [{ contextOf }, { readAsked }, { promptsOf }, { chatTemplate }] = await Promise.all([
+  const [{ contextOf }, { readAsked }, { promptsOf }, { chatTemplate }, { ofChats }] = await Promise.all([
     import('../load.ts'),
     import('../runtime/reply-bounds.ts'),
     import('../runtime/prompts.ts'),
     import('../runtime/chat-template.ts'),
+    import('../runtime/generation-config.ts'),
   ]);
   const tokenizer = files.tokenizer!;
   const template = () => files.template ?? chatTemplate(directory!);
@@ -101,7 +102,7 @@ async function checkFirst(
   const usual = files.defaults!;
   const bounds = {
     ...{ tokenizer, vocab: dims.vocab, context: contextOf(dims, flags.context) },
-    ...{ longest: dims.maxPositions, defaults: isChat ? { ...usual, stopIds: usual.chatStopIds } : usual },
+    ...{ longest: dims.maxPositions, defaults: isChat ? ofChats(usual) : usual },
   };
   readAsked(replyOptions(flags), bounds, (checked) =>
     isChat

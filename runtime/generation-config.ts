@@ -35,6 +35,12 @@ export interface GenerationDefaults {
   readonly notes: readonly string[];
 }
 
+/** The same for chats, which more tokens may end. */
+export const ofChats = (defaults: GenerationDefaults): GenerationDefaults => ({
+  ...defaults,
+  stopIds: defaults.chatStopIds,
+});
+
 /** What transformers does without a generation_config.json. */
 export const greedy: GenerationDefaults = {
   doSample: false,

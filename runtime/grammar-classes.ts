@@ -75,5 +75,6 @@ function readMember([text, ...groups]: RegExpExecArray): { readonly text: string
   return { text, code: code ?? (/\w/.test(escaped!) ? -1 : escaped!.codePointAt(0)!) };
 }
 
-const refusal = (why: string, hint: string): OnelaunchError =>
-  new OnelaunchError('usage', `the grammar cannot be used: ${why}`, { hint });
+/** What a grammar is refused with. */
+export const refusal = (why: string, hint: string, cause?: unknown): OnelaunchError =>
+  new OnelaunchError('usage', `the grammar cannot be used: ${why}`, { hint, cause });

@@ -1,7 +1,7 @@
 // Grammars of a model's replies: compiled once for its tokens, then asked before each token which may come next.
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar';
 import { OnelaunchError } from '../errors.ts';
-import { withAsciiClasses } from './grammar-classes.ts';
+import { refusal, withAsciiClasses } from './grammar-classes.ts';
 import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
 import { TimeLimit, withinTime } from './time-limit.ts';
 import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
@@ -204,17 +204,12 @@ function refusalOf(grammar: Grammar, cause: unknown, told: string): OnelaunchErr
   const [, why] = /\[FATAL\] [^ ]+: (.*)/.exec(told) ?? [];
   const late =
     cause instanceof TimeLimit ? `compiling it takes more than ${compileMillis / 1000} s` : undefined;
-  return new OnelaunchError(
-    'usage',
-    `the grammar cannot be used: ${late ?? why ?? (cause instanceof Error ? cause.message : 'it cannot be read')}`,
-    {
-      hint:
-        typeof grammar === 'string'
-          ? 'EBNF such as: root ::= "yes" | "no"'
-          : 'Groups, classes, alternatives and repeats are supported; look-around and back references are not.',
-      cause,
-    },
-  );
+  const said = cause instanceof Error ? cause.message : 'it cannot be read';
+  const hint =
+    typeof grammar === 'string'
+      ? 'EBNF such as: root ::= "yes" | "no"'
+      : 'Groups, classes, alternatives and repeats are supported; look-around and back references are not.';
+  return refusal(late ?? why ?? said, hint, cause);
 }
 
 /** Whether the text is complete. Where all but a few tokens may come, 0.1.27 leaves the end out of its masks, though it takes it. */

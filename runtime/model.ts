@@ -7,7 +7,7 @@ import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbed
 import type { Engine } from './engine.ts';
 import type { Speculate, TokenLogprobs } from './engine-options.ts';
 import { EngineRun } from './engine-run.ts';
-import type { GenerationDefaults } from './generation-config.ts';
+import { type GenerationDefaults, ofChats } from './generation-config.ts';
 import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
 import type { SchemaOption } from './json-schema.ts';
 import type { BoundedGrammar } from './length-counter.ts';
@@ -37,8 +37,8 @@ export interface ModelParts extends PromptFiles {
   /** Most replies that wait for one of these to be free; one more is refused. @default as many as come */
   readonly queue?: number | undefined;
   readonly defaults: GenerationDefaults;
-  /** Which weights the engine has; asked for when a conversation is saved or restored. */
-  readonly weights?: () => string;
+  /** Which weights the engine has: a conversation is restored only with those that it was saved with. */
+  readonly weights?: string;
   readonly notes?: readonly string[];
   /** Of a model that makes embeddings: its logits begin with the hidden state. */
   readonly pooling?: Pooling;
@@ -114,7 +114,7 @@ export class LanguageModel {
   ): Reply<Value, CallOf<Tools>> {
     const { defaults } = this.#parts;
     const tokens = (checked: CheckedOptions) => this.#prompts.encodeChat(messages, checked);
-    const asked = { tokens, defaults: { ...defaults, stopIds: defaults.chatStopIds }, isChat: true };
+    const asked = { tokens, defaults: ofChats(defaults), isChat: true };
     return this.#reply<Value, CallOf<Tools>>(options, asked);
   }
 
@@ -167,7 +167,7 @@ export class LanguageModel {
 
   #origin(engine: PlaceEngine): CacheOrigin {
     const { name, hash } = this.manifest;
-    const weights = this.#parts.weights?.() ?? '';
+    const { weights = '' } = this.#parts;
     return { kernel: name, hash, weights, positionBytes: engine.cacheBytes() };
   }
 

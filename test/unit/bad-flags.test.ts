@@ -398,7 +398,7 @@ async function outcome(args: readonly string[]) {
 }
 
 async function expectRefusal(args: readonly string[], line: string, hint: string) {
-  const { code, out, line: first, rest } = await outcome(args);
+  const { code, out, line: first, rest, written } = await outcome(args);
   if (line !== '') expect(first).toBe(line);
   expect(rest).toMatch(/^hint: /);
   expect(rest).toContain(hint);
@@ -408,14 +408,15 @@ async function expectRefusal(args: readonly string[], line: string, hint: string
   );
   expect(code).toBe(2);
   expect(out).toBe('');
+  return written;
 }
 
 describe('gen', () => {
-  it.each(cases)('%j is refused in one line with a hint', expectRefusal);
-  it.each(built)('%j is refused in one line with a hint', expectRefusal);
+  it.each([...cases, ...built])('%j is refused in one line with a hint', async (...refused) => {
+    await expectRefusal(...refused);
+  });
   it.each(ofReplies)('%j is refused before anything is compiled', async (args, line, hint) => {
-    await expectRefusal(args, line, hint);
-    const { written } = await outcome(args);
+    const written = await expectRefusal(args, line, hint);
     expect(written.err).toMatch(/^error: /);
   });
 
