@@ -236,7 +236,7 @@ export function toFloat32(name: string, dtype: string, bytes: ArrayBuffer): Floa
     for (let i = 0; i < halves.length; i++) wide[i] = halves[i]! << 16;
     return new Float32Array(wide.buffer);
   }
-  if (dtype === 'F16') return Float32Array.from(halves, fromHalf);
+  if (dtype === 'F16') return new Float32Array(halves).map(fromHalf);
   throw new Error(`tensor ${name} is ${dtype}; the reference reads BF16, F16 and F32`);
 }
 

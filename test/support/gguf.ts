@@ -227,8 +227,8 @@ function pairsTogether(values: Float32Array, columns: number, headDim: number): 
 /** Values of bf16 folders; to F16 towards zero. */
 function storedAs(type: MatrixType, values: Float32Array): Uint8Array {
   if (type === 'F32') return new Uint8Array(values.slice().buffer);
-  if (type === 'F16') return new Uint8Array(Uint16Array.from(values, halfBits).buffer);
+  if (type === 'F16') return new Uint8Array(new Uint16Array(values.map(halfBits)).buffer);
   if (type !== 'BF16') return quantise(type, values);
   const words = new Uint32Array(values.slice().buffer);
-  return new Uint8Array(Uint16Array.from(words, (bits) => bits >>> 16).buffer);
+  return new Uint8Array(new Uint16Array(words.map((bits) => bits >>> 16)).buffer);
 }

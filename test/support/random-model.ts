@@ -94,7 +94,7 @@ function gaussian(seed: number): () => number {
 function encode(values: Float32Array, dtype: RandomModel['dtype']): Uint8Array {
   if (dtype === 'float32') return new Uint8Array(values.buffer);
   const half = dtype === 'bfloat16' ? toBf16 : toFp16;
-  return new Uint8Array(Uint16Array.from(values, half).buffer);
+  return new Uint8Array(new Uint16Array(values.map(half)).buffer);
 }
 
 /** Nearest bf16, ties to even. */

@@ -90,7 +90,7 @@ function wrongIn(
 
 function values(seed: number, count: number): Float32Array {
   let state = seed + 1;
-  return Float32Array.from({ length: count }, () => {
+  return new Float32Array(count).map(() => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return (state / 2 ** 31 - 1) * 0.05;
   });
@@ -106,9 +106,14 @@ describe.each(types)('%s', (type, code, dtype) => {
   });
 
   it('is near the numbers that it was made of', () => {
-    const all = expandBlocks(code, stored[4]!);
-    const made = values(4, all.length);
-    const most = Math.max(...made.slice(0, 10_000).map((value, i) => Math.abs(value - all[i]!)));
+    const { shape } = slots[4]!;
+    const count = 10_240;
+    const first = expandBlocks(
+      code,
+      stored[4]!.subarray(0, (stored[4]!.length * count) / (shape[0] * shape[1])),
+    );
+    expect(first).toHaveLength(count);
+    const most = Math.max(...values(4, count).map((value, i) => Math.abs(value - first[i]!)));
     expect(most).toBeLessThan({ Q8_0: 0.001, Q6_K: 0.004, Q4_0: 0.008 }[type as string] ?? 0.006);
   });
 });
