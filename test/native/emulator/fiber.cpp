@@ -40,22 +40,22 @@ emu_resume:
 
 namespace emu {
 
-constexpr size_t kGuard = 4096;
+constexpr size_t kStackGuard = 4096;
 
 char* stack_of(int number) {
   static std::vector<char*> stacks;
   while (int(stacks.size()) <= number) {
-    void* const memory = mmap(nullptr, kGuard + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const memory = mmap(nullptr, kStackGuard + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) abort();
-    mprotect(memory, kGuard, PROT_NONE);
-    stacks.push_back(static_cast<char*>(memory) + kGuard);
+    mprotect(memory, kStackGuard, PROT_NONE);
+    stacks.push_back(static_cast<char*>(memory) + kStackGuard);
   }
   return stacks[number];
 }
 
 void* start_of(char* stack, void (*entry)()) {
   // entry begins as if it had been called: the stack pointer is 8 below a multiple of 16. Stacks begin at different lines of the cache.
-  const size_t color = reinterpret_cast<uintptr_t>(stack) / (kGuard + kStackBytes) % 16 * 128;
+  const size_t color = reinterpret_cast<uintptr_t>(stack) / (kStackGuard + kStackBytes) % 16 * 128;
   auto* const top = reinterpret_cast<void**>(stack + kStackBytes - 64 - color);
   top[-1] = nullptr;
   top[-2] = reinterpret_cast<void*>(entry);

@@ -14,7 +14,7 @@ namespace emu {
 
 namespace {
 
-constexpr size_t kPage = 4096, kGuard = 256 << 10, kFirst = 1024, kZone = 16, kDynamicAlignment = 1024;
+constexpr size_t kPage = 4096, kGuardBytes = 256 << 10, kFirst = 1024, kZone = 16, kDynamicAlignment = 1024;
 constexpr uint32_t kUnwritten = 0x7fffffff;  // a NaN as float, and as two of bf16 or fp16
 constexpr unsigned char kZoneByte = 0xc7;
 
@@ -34,9 +34,9 @@ size_t up(size_t x, size_t to) { return (x + to - 1) / to * to; }
 
 /** Memory of `size` bytes with pages on either side that nothing may touch. */
 Memory guarded(size_t size) {
-  void* const all = mmap(nullptr, size + 2 * kGuard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const all = mmap(nullptr, size + 2 * kGuardBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (all == MAP_FAILED) abort();
-  char* const base = static_cast<char*>(all) + kGuard;
+  char* const base = static_cast<char*>(all) + kGuardBytes;
   mprotect(base, size, PROT_READ | PROT_WRITE);
   return {base, size};
 }
@@ -57,7 +57,7 @@ Window window_of(int number, size_t dynamic_bytes) {
   const size_t size = up(up(kStaticBytes + kZone, 1024) + up(dynamic_bytes, 1024), kPage);
   Memory& memory = kept[number];
   if (memory.size != size) {
-    if (memory.base != nullptr) munmap(memory.base - kGuard, memory.size + 2 * kGuard);
+    if (memory.base != nullptr) munmap(memory.base - kGuardBytes, memory.size + 2 * kGuardBytes);
     memory = guarded(size);
   }
   for (size_t i = 0; i < size; i += sizeof kUnwritten) memcpy(memory.base + i, &kUnwritten, sizeof kUnwritten);
