@@ -20,6 +20,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vit
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
 import { build, type Kernel } from '../../codegen/index.ts';
 import { openLibrary } from '../../runtime/library.ts';
+import { bundled } from '../support/bundled.ts';
 import { fakeCompiler, hang, leftovers, microKernel } from '../support/fake-compiler.ts';
 import { thorough } from '../support/thorough.ts';
 import { until } from '../support/within.ts';
@@ -31,7 +32,7 @@ const kernel: Kernel = await microKernel();
 let folder: string;
 let cache: string;
 
-/** The compiler itself, but it writes down what it makes and does not optimise: that takes half the time. What it made for another test of the same
+/** The compiler itself, but it writes down what it makes and does not optimise: that takes half the time. What it made before of the same
  *  kernel it gives again, a moment later, unless there is a file `anew`. */
 beforeEach(() => {
   folder = mkdtempSync(join(root, 'case-'));
@@ -40,10 +41,9 @@ beforeEach(() => {
   const text = `#!/bin/sh
 echo "$*" >> '${folder}/made'
 case "$*" in *' -c '*) ;; *) exec ${gxx} "$@" -O0;; esac
-[ -e '${folder}/anew' ] && exec ${gxx} "$@" -O0
 kept='${root}/kept-'$(echo "$*" | cksum | tr ' ' -)
 for out; do :; done
-if [ -e "$kept" ]; then
+if [ -e "$kept" ] && ! [ -e '${folder}/anew' ]; then
   sleep 0.3
   exec cp "$kept" "$out"
 fi
@@ -58,20 +58,13 @@ ${gxx} "$@" -O0 && cp "$out" "$kept.$$" && mv "$kept.$$" "$kept"
 afterEach(() => {
   vi.unstubAllEnvs();
 });
-afterAll(() => rmSync(root, { recursive: true, force: true }));
+afterAll(() => {
+  for (const made of [root, program.folder]) rmSync(made, { recursive: true, force: true });
+});
 
 const links = () => readFileSync(join(folder, 'made'), 'utf8').match(/^-shared/gm)?.length;
-const script = join(import.meta.dirname, '../support/build-apart.ts');
-const apart = ['--import', 'tsx'];
-/** The same in a thread of this process: there tsx has to be asked for. */
-const thread = () =>
-  new Worker(
-    `import('tsx/esm/api').then(({ register }) => (register(), import(${JSON.stringify(script)})))`,
-    {
-      eval: true,
-      env: process.env,
-    },
-  );
+const program = bundled('test/support/build-apart.ts');
+const thread = () => new Worker(program.path, { env: process.env });
 const ended = (child: ChildProcess) => new Promise<void>((resolve) => child.on('exit', () => resolve()));
 
 /** Processes that work below a folder, removed or not: compilers do. */
@@ -100,7 +93,7 @@ describe('the first build, asked for four times at once, compiles once', () => {
 
   test('in four processes', async () => {
     const outputs = [1, 2, 3, 4].map(async () => {
-      const child = spawn(process.execPath, [...apart, script], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(process.execPath, [program.path], { stdio: ['ignore', 'pipe', 'inherit'] });
       let output = '';
       child.stdout.on('data', (data: Buffer) => (output += data.toString()));
       await new Promise((resolve) => child.on('close', resolve));
@@ -150,7 +143,8 @@ describe('the first build, asked for four times at once, compiles once', () => {
 const kills = Number(process.env['ONELAUNCH_TEST_KILLS'] ?? (thorough ? 5 : 1));
 
 test(`killed ${kills} times at any moment, each followed by a good build`, async () => {
-  writeFileSync(join(folder, 'anew'), '');
+  const anew = join(folder, 'anew');
+  writeFileSync(anew, '');
   const begun = performance.now();
   await build(kernel);
   let millis = performance.now() - begun;
@@ -159,7 +153,8 @@ test(`killed ${kills} times at any moment, each followed by a good build`, async
   // A build may be far quicker than the one before; half as late, one of them is hit.
   for (; tried < kills || (unfinished === 0 && tried < kills + 8); tried++) {
     rmSync(cache, { recursive: true });
-    const child = spawn(process.execPath, [...apart, script], { stdio: 'ignore' });
+    writeFileSync(anew, '');
+    const child = spawn(process.execPath, [program.path], { stdio: 'ignore' });
     const end = ended(child);
     await until(
       () => existsSync(cache) && leftovers(cache).length > 0,
@@ -175,6 +170,7 @@ test(`killed ${kills} times at any moment, each followed by a good build`, async
     );
     if (leftovers(cache).length > 0) unfinished++;
     else millis /= 2;
+    rmSync(anew);
     expect(opens(await build(kernel))).toBe(true);
     expect(leftovers(cache)).toEqual([]);
   }

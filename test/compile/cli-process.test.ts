@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { buildKernel } from '../../load.ts';
+import { bundled } from '../support/bundled.ts';
 import { heldTemperature, holding } from '../support/held-replies.ts';
 import { within } from '../support/within.ts';
 
@@ -14,16 +15,18 @@ const root = packageRoot();
 const tiny = ['--model', 'qwen3-tiny', '--target', 'cpu'];
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-process-'));
 beforeAll(() => buildKernel({ model: 'qwen3-tiny', target: 'cpu' }));
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(() => {
+  for (const made of [folder, program.folder]) rmSync(made, { recursive: true });
+});
 
-/** A real process; node with tsx as its loader, so that signals reach it. */
-const main = ['--import', 'tsx', join(root, 'cli', 'main.ts')];
+/** A real process. */
+const program = bundled('cli/main.ts');
 
 /** gen complete as a process, once it has said something; its reply ends when it is told to, and not before. */
 async function replying() {
-  const program = [...holding, join(root, 'cli', 'main.ts'), 'complete', ...tiny];
+  const held = [...holding, join(root, 'cli', 'main.ts'), 'complete', ...tiny];
   const flags = ['--prompt', 'The', '--maxTokens', '900', '--temperature', String(heldTemperature)];
-  const child = spawn(process.execPath, [...program, ...flags], {
+  const child = spawn(process.execPath, [...held, ...flags], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -45,7 +48,9 @@ async function replying() {
 
 describe('the process', () => {
   it('writes errors to stderr and exits with their code', () => {
-    const { status, stdout, stderr } = spawnSync(process.execPath, [...main, 'bild'], { encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program.path, 'bild'], {
+      encoding: 'utf8',
+    });
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
     expect(stderr.split('\n')[0]).toBe("error: unknown command 'bild'");
   });
@@ -64,7 +69,7 @@ describe('the process', () => {
     '%j exits with 1 and says so in one line when its output cannot be written',
     (...args) => {
       const full = openSync('/dev/full', 'w');
-      const { status, stderr } = spawnSync(process.execPath, [...main, ...args], {
+      const { status, stderr } = spawnSync(process.execPath, [program.path, ...args], {
         encoding: 'utf8',
         stdio: ['ignore', full, 'pipe'],
       });
@@ -78,7 +83,7 @@ describe('the process', () => {
 
   it('leaves a build on Ctrl-C with 130 and no half-written output', async () => {
     const cache = mkdtempSync(join(folder, 'cache-'));
-    const child = spawn(process.execPath, [...main, ...tiny], {
+    const child = spawn(process.execPath, [program.path, ...tiny], {
       env: { ...process.env, ONELAUNCH_CACHE: cache },
       cwd: root,
       stdio: ['ignore', 'pipe', 'pipe'],

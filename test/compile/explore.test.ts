@@ -11,6 +11,7 @@ import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { readJournal } from '../../lab/journal.ts';
 import { randomFrom } from '../../lab/random.ts';
+import { bundled } from '../support/bundled.ts';
 import { thorough } from '../support/thorough.ts';
 
 const root = packageRoot();
@@ -19,6 +20,7 @@ const at = (name: string) => join(folder, name);
 afterAll(() => {
   vi.unstubAllEnvs();
   rmSync(folder, { recursive: true });
+  rmSync(program.folder, { recursive: true });
 });
 
 const micro = [
@@ -32,7 +34,7 @@ const micro = [
 /** Three kernels beside each other: as many as tell shards, groups and the final apart. */
 const short = ['--positions', '1,20', '--tokens', '8', '--rounds', '3', '--together', '2', '--threads', '1'];
 const explored = [...micro, ...short, '--vary', 'attn_norm=own,tokens=many,1', '--json'];
-const main = ['--import', 'tsx', join(root, 'cli', 'main.ts')];
+const program = bundled('cli/main.ts');
 
 /** What does not depend on how long anything took. */
 const outcome = z.object({
@@ -50,7 +52,7 @@ const tableOf = (json: string) =>
   outcome.parse(JSON.parse(json)).variants.sort((a, b) => a.label.localeCompare(b.label));
 
 function start(...args: readonly string[]) {
-  const child = spawn(process.execPath, [...main, 'explore', ...args], {
+  const child = spawn(process.execPath, [program.path, 'explore', ...args], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -17,7 +17,14 @@ export function bundled(program: string): { readonly path: string; readonly fold
   // Below the package, where its dependencies are found.
   mkdirSync(outputRoot(), { recursive: true });
   const folder = mkdtempSync(join(outputRoot(), 'bundled-'));
-  const flags = ['--bundle', '--splitting', '--format=esm', '--platform=node', '--packages=external'];
+  const flags = [
+    '--bundle',
+    '--splitting',
+    '--format=esm',
+    '--platform=node',
+    '--target=node20',
+    '--packages=external',
+  ];
   const out = ['--log-level=error', `--outdir=${folder}`, '--out-extension:.js=.mjs'];
   execFileSync(esbuild(), [join(packageRoot(), program), ...flags, ...out]);
   return { path: join(folder, basename(program).replace(/\.ts$/, '.mjs')), folder };

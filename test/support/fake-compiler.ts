@@ -1,7 +1,7 @@
 // A C++ compiler that is a shell script: it writes down what it is asked, and does what a test wants in the place of compiling.
 import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { packageRoot } from '../../codegen/build/package-root.ts';
 import { generate, type Kernel } from '../../codegen/index.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 
@@ -56,7 +56,7 @@ export const leftovers = (cache: string): string[] =>
 
 /** A small kernel, for the CPU unless told. */
 export async function microKernel(plan = 'unfused', target = 'cpu'): Promise<Kernel> {
-  const fixtures = join(dirname(fileURLToPath(import.meta.url)), '../fixtures');
+  const fixtures = join(packageRoot(), 'test/fixtures');
   const { dims } = resolveModel(join(fixtures, 'qwen3-micro'));
   return generate({ dims, plan: await resolvePlan(plan), target: resolveTarget(target) });
 }
