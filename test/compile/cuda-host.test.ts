@@ -32,7 +32,7 @@ describe.skipIf(!nvcc)('the CUDA host', () => {
     const sources = ['checks.cpp', 'runtime.cpp', `${scheme}.cpp`].map((file) =>
       join(native, 'cuda-host', file),
     );
-    const flags = ['-std=c++17', '-O1', '-cudart', 'none', '-Xcompiler', '-Wall,-Werror,-pthread'];
+    const flags = ['-std=c++17', '-O0', '-cudart', 'none', '-Xcompiler', '-Wall,-Werror,-pthread'];
     const includes = ['-I.', '-Ihost', `-I${native}`];
     await run(
       nvcc!.path,

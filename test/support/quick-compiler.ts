@@ -54,6 +54,7 @@ case "$*" in
 *'-c kernel.cpp '*' -O0') exec ${cxx.path} "$@";;
 ${ofAvx2}
 *'-c kernel.cpp '* | -shared*) exec ${cxx.path} "$@" -O1;;
+*' -c host/model.cpp '*) exec ${cxx.path} "$@" -O0;;
 *' -fno-math-errno '*) exec ${cxx.path} -include '${host}' "$@" -O0;;
 *) exec ${cxx.path} "$@" -O0;;
 esac
