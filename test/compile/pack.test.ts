@@ -24,6 +24,7 @@ import { thorough } from '../support/thorough.ts';
 const root = packageRoot();
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-pack-'));
 const app = join(folder, 'app');
+const today = join(root, 'node_modules', 'typescript');
 const installed = join(app, 'node_modules', 'onelaunch');
 // Libraries of the same sources have the same place: none is compiled twice.
 const env = { ...process.env, ONELAUNCH_CACHE: outputRoot(), NO_COLOR: '1' };
@@ -55,7 +56,11 @@ function isBuilt(): boolean {
   const compiled = below(dist, '.js').map((file) => file.replace(/\.js$/, '.ts'));
   const changed = (path: string) =>
     statSync(join(root, path), { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
-  const how = Math.max(...['package-lock.json', 'tsconfig.json', 'tsconfig.build.json'].map(changed));
+  const how = Math.max(
+    ...['package-lock.json', 'package.json', 'tsconfig.json', 'tsconfig.build.json', 'require-types.ts'].map(
+      changed,
+    ),
+  );
   return (
     compiled.length > 0 &&
     sources.every((source) => compiled.includes(source)) &&
@@ -190,7 +195,6 @@ describe('the packed package', () => {
     expect(runBundled(format, '--packages=external')).toBe('length\n');
   });
 
-  const today = join(root, 'node_modules', 'typescript');
   it.each([
     ['TypeScript 5.4, the oldest that is supported,', oldestTypeScript()],
     ["today's TypeScript", today],
@@ -213,20 +217,48 @@ console.log(stage, iterable);
 await load({ model: 'qwen3-tiny', contex: 256 });
 `,
     );
-    const options = [
-      ...['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022'],
-      // Types that the oldest accepts were printed by today's. Its own are not what is asked, nor those of browsers.
-      ...(typescript === today && !thorough
-        ? ['--skipLibCheck']
-        : ['--skipDefaultLibCheck', '--lib', 'es2022,esnext.disposable']),
-      ...['--types', 'node', '--typeRoots', join(root, 'node_modules', '@types')],
-    ];
-    const tsc = [join(typescript, 'bin', 'tsc'), ...options, 'use.ts'];
-    const { stdout, status } = spawnSync(process.execPath, tsc, { cwd: app, encoding: 'utf8' });
-    expect(stdout).toBe('');
-    expect(status).toBe(0);
+    expect(compiled(typescript, ['--module', 'nodenext', '--noEmit', 'use.ts'])).toBe('');
+  });
+
+  it.each([
+    ['node16', []],
+    ['commonjs', ['--moduleResolution', 'node10', '--ignoreDeprecations', '6.0']],
+  ])('has types and code for a program of CommonJS with module %s', (module, options) => {
+    writeFileSync(
+      join(app, 'required.cts'),
+      `import { load, type LanguageModel, OnelaunchError } from 'onelaunch';
+import { type FusionPlan, plan } from 'onelaunch/codegen';
+import { resolveTarget } from 'onelaunch/configs';
+export const mine = (): FusionPlan => plan('mine', []);
+const told = (error: unknown): string => (error instanceof OnelaunchError ? error.kind : 'other');
+const model: Promise<LanguageModel> = load({ model: 'no-such-model' });
+// @ts-expect-error a misspelt option
+void load({ model: 'no-such-model', contex: 256 }).catch(told);
+model.catch((error: unknown) => console.log(told(error), resolveTarget('h100').name));
+`,
+    );
+    expect(compiled(today, ['--module', module, ...options, '--outDir', 'out', 'required.cts'])).toBe('');
+    const program = spawnSync(process.execPath, [join('out', 'required.cjs')], {
+      cwd: app,
+      encoding: 'utf8',
+    });
+    expect(program).toMatchObject({ stdout: 'usage h100\n', stderr: '' });
   });
 });
+
+/** What tsc says of a program of the user. */
+function compiled(typescript: string, flags: readonly string[]): string {
+  const options = [
+    ...['--strict', '--target', 'es2022'],
+    // Types that the oldest accepts were printed by today's. Its own are not what is asked, nor those of browsers.
+    ...(typescript === today && !thorough
+      ? ['--skipLibCheck']
+      : ['--skipDefaultLibCheck', '--lib', 'es2022,esnext.disposable']),
+    ...['--types', 'node', '--typeRoots', join(root, 'node_modules', '@types')],
+  ];
+  const tsc = [join(typescript, 'bin', 'tsc'), ...options, ...flags];
+  return spawnSync(process.execPath, tsc, { cwd: app, encoding: 'utf8' }).stdout;
+}
 
 /** Installed apart, beside a package.json that says its version. */
 function oldestTypeScript(): string {
