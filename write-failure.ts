@@ -13,6 +13,7 @@ const words: Readonly<Record<string, string>> = {
   EROFS: 'its disk can only be read',
   ENOSPC: 'its disk is full',
   EDQUOT: 'its disk is full',
+  EFBIG: 'it is longer than a file may be here: see ulimit -f',
 };
 
 /** The reason that an error of the file system gives; its code, where there are no words for it. */

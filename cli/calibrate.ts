@@ -1,5 +1,5 @@
 // gen calibrate: measures this machine and writes its target file.
-import { existsSync, renameSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { platformOf } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
@@ -74,11 +74,7 @@ export function addCalibrate(program: Program, start: Start): void {
             ? `${state.name}, driver ${state.driver}`
             : `${cpuName()}, ${options.threads ?? 'as many threads as cores'}`;
         const recorded = out.replace(/(\.json)?$/, '.points.json');
-        const keep = (record: CalibrationRecord) => {
-          // In the place of the one before at once: a kill leaves one or the other.
-          writeText(`${recorded}.part`, `${JSON.stringify(record)}\n`);
-          renameSync(`${recorded}.part`, recorded);
-        };
+        const keep = (record: CalibrationRecord) => writeText(recorded, `${JSON.stringify(record)}\n`);
         const found = existsSync(recorded) ? readRecord(recorded) : null;
         const asked = { device, tokens: options.tokens };
         const before = found && isOf(found, asked) ? found : null;

@@ -1,10 +1,11 @@
 // bench/reports: what was measured, where, and of which sources. A figure of other sources than today's is stale.
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { makeFolder } from '../codegen/build/make-folder.ts';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import type { Kernel, ModelDims } from '../codegen/index.ts';
+import { writeText } from '../lab/write-text.ts';
 
 const section = z.looseObject({
   /** Of the sources that were measured. */
@@ -53,7 +54,7 @@ export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Sec
     ...{ bench: section('bench'), verify: section('verify'), quality: section('quality') },
   };
   makeFolder(folder);
-  writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
+  writeText(file, `${JSON.stringify(report, null, 2)}\n`);
   return join('bench', 'reports', target.name, `${kernel.name}.json`);
 }
 

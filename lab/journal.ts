@@ -3,6 +3,7 @@ import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, writeSync } 
 import { OnelaunchError } from '../errors.ts';
 import { tryLock } from '../file-lock.ts';
 import { readPlainFile } from '../plain-file.ts';
+import { whyUnwritten } from '../write-failure.ts';
 import { type JournalHeader, type JournalRecord, recordSchema } from './journal-records.ts';
 
 export interface JournalText {
@@ -132,7 +133,7 @@ function appendLine(path: string, fd: number, value: JournalHeader | JournalReco
   } catch (error) {
     throw unwritable(path, error);
   }
-  if (written < line.length) throw unwritable(path, new Error('the disk is full'));
+  if (written < line.length) throw unwritable(path, new Error('its disk is full'));
 }
 
 async function writing<T>(path: string, work: () => T | Promise<T>): Promise<T> {
@@ -143,12 +144,14 @@ async function writing<T>(path: string, work: () => T | Promise<T>): Promise<T> 
   }
 }
 
-const unwritable = (path: string, error: unknown) =>
-  new OnelaunchError(
-    'environment',
-    `cannot write ${path}: ${error instanceof Error ? error.message : String(error)}`,
-    { hint: 'give another place with --journal FILE', cause: error },
-  );
+function unwritable(path: string, error: unknown): OnelaunchError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const why = code === undefined ? message : whyUnwritten(path, code);
+  return new OnelaunchError('environment', `cannot write ${path}: ${why}`, {
+    hint: 'give another place with --journal FILE',
+    cause: error,
+  });
+}
 
 /** Fields of two headers that differ. */
 export const differing = (a: JournalHeader, b: JournalHeader): (keyof JournalHeader)[] =>

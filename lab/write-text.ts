@@ -1,12 +1,12 @@
-// A file that somebody asked for: written whole, or an error that says why not.
-import { writeFileSync } from 'node:fs';
+// A file that somebody asked for: written whole, or left as it was with an error that says why.
 import { OnelaunchError } from '../errors.ts';
+import { writeWhole } from '../whole-file.ts';
 import { whyUnwritten } from '../write-failure.ts';
 
 /** @throws OnelaunchError environment where it cannot be written */
 export function writeText(path: string, text: string): void {
   try {
-    writeFileSync(path, text);
+    writeWhole(path, text);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const reason = code === undefined ? message : whyUnwritten(path, code);

@@ -1,7 +1,8 @@
 // The messages typed before, for the arrow keys: a JSON text a line, newest first.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../../codegen/build/make-folder.ts';
+import { writeWhole } from '../../whole-file.ts';
 
 export async function historyFile(): Promise<string> {
   const { outputRoot } = await import('../../codegen/build/output-root.ts');
@@ -30,6 +31,6 @@ function parsed(line: string): string[] {
 export function writeHistory(file: string, messages: readonly string[]): void {
   try {
     makeFolder(dirname(file));
-    writeFileSync(file, messages.map((message) => `${JSON.stringify(message)}\n`).join(''), { mode: 0o600 });
+    writeWhole(file, messages.map((message) => `${JSON.stringify(message)}\n`).join(''), 0o600);
   } catch {}
 }

@@ -1,9 +1,10 @@
 // Conversations as files: the messages in the shape of OpenAI's chat completions.
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
 import { readPlainFile } from '../../plain-file.ts';
+import { writeWhole } from '../../whole-file.ts';
 import { whyUnwritten } from '../../write-failure.ts';
 import type { Transcript, Turn } from './conversation.ts';
 
@@ -27,7 +28,7 @@ export function saveTranscript(name: string, { system, turns }: Transcript): voi
     ]),
   ];
   try {
-    writeFileSync(file, `${JSON.stringify({ messages }, null, 1)}\n`, { mode: 0o600 });
+    writeWhole(file, `${JSON.stringify({ messages }, null, 1)}\n`, 0o600);
   } catch (cause) {
     throw unwritable(name, cause);
   }

@@ -1,0 +1,77 @@
+// A file is replaced whole or stays: no disk that is full, and no folder that cannot be written, leaves half of one.
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import koffi from 'koffi';
+import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { writeText } from '../../lab/write-text.ts';
+import { writeWhole } from '../../whole-file.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'onelaunch-whole-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const file = join(folder, 'file');
+const long = 'new '.repeat(10_000);
+
+/** Runs with files of this process limited to so many bytes, as a disk that is full limits them. */
+function limited<T>(bytes: number, run: () => T): T {
+  const libc = koffi.load(null);
+  const fileSize = 1;
+  const limits = new BigUint64Array(2);
+  libc.func('int getrlimit(int which, void *limits)')(fileSize, limits);
+  const set = libc.func('int setrlimit(int which, void *limits)');
+  set(fileSize, new BigUint64Array([BigInt(bytes), limits[1]!]));
+  try {
+    return run();
+  } finally {
+    set(fileSize, limits);
+  }
+}
+
+describe('a file that is replaced', () => {
+  beforeEach(() => writeFileSync(file, 'old'));
+
+  it('holds what it held, alone in its folder, where there is no room for all', () => {
+    expect(() => limited(1000, () => writeWhole(file, long))).toThrow(/EFBIG/);
+    expect(readFileSync(file, 'utf8')).toBe('old');
+    expect(readdirSync(folder)).toEqual(['file']);
+  });
+
+  it('is not begun where it was not there', () => {
+    rmSync(file);
+    const refused = () => limited(1000, () => writeText(file, long));
+    expect(refused).toThrow(`cannot write ${file}: it is longer than a file may be here: see ulimit -f`);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('keeps who may read it, and a link to it', () => {
+    const link = join(folder, 'link');
+    symlinkSync('file', link);
+    chmodSync(file, 0o640);
+    writeWhole(link, long);
+    expect(readFileSync(file, 'utf8')).toBe(long);
+    expect(statSync(file).mode & 0o777).toBe(0o640);
+    expect(readdirSync(folder)).toEqual(['file', 'link']);
+    rmSync(link);
+  });
+
+  it('is written where its name leaves no room for another beside it', () => {
+    const name = join(folder, 'n'.repeat(250));
+    writeWhole(name, long);
+    expect(readFileSync(name, 'utf8')).toBe(long);
+    rmSync(name);
+  });
+});
+
+it('a device is written to', () => {
+  writeWhole('/dev/null', long);
+  expect(statSync('/dev/null').isCharacterDevice()).toBe(true);
+});
