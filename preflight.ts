@@ -52,7 +52,7 @@ export interface Needs {
 }
 
 /** A model, with the ops that the plan that was asked for computes in its own way. */
-interface AskedModel extends Pick<CheckedModel, 'dims' | 'directory'> {
+export interface AskedModel extends Pick<CheckedModel, 'dims' | 'directory'> {
   readonly functions: FusionPlan['functions'];
 }
 

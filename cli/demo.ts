@@ -4,7 +4,7 @@ import { engineCommand, helpEnd, inCheckout, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions, printReply, replyCode } from './reply.ts';
 import type { Start } from './ui.ts';
-import { verifyWithProgress } from './verify.ts';
+import { goldenFits, verifyWithProgress } from './verify.ts';
 
 const questions = ['What is a daemon?', 'Define politics, cynically.', 'define water'];
 
@@ -23,6 +23,7 @@ export function addDemo(program: Program, start: Start): void {
         title('1. Generate and compile');
         const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
           ...{ weights: true, tokenizer: 'needed', template: true, run: engineOptions(options) },
+          also: goldenFits(options),
         });
         ui.note(built.directory);
 

@@ -4,7 +4,7 @@ import { OnelaunchError } from '../errors.ts';
 import type { PlanDiff } from '../lab/diff-plans.ts';
 import { usualPositions } from '../lab/measure.ts';
 import { exitCode } from './errors.ts';
-import { flags, helpEnd, needModel, outputCommand, type Program } from './flags.ts';
+import { flags, helpEnd, needModel, needPosition, outputCommand, type Program } from './flags.ts';
 import { type Start, table } from './ui.ts';
 import { mostPositions, wholes } from './values.ts';
 
@@ -53,8 +53,8 @@ export function addDiff(program: Program, start: Start): void {
         ]);
         const { dims, target } = checked;
         for (const note of checked.notes) ui.warn(note);
-        const last = dims.maxPositions - 1;
-        const positions = options.positions ?? usualPositions(last);
+        const positions = options.positions ?? usualPositions(dims.maxPositions - 1);
+        for (const position of positions) needPosition('--positions', position, dims);
         const diff = await diffPlans(plans, { dims, target }, positions, checked.plan, builtBefore);
         if (ui.json) ui.result({ model: dims.name, target: target.name, ...diff });
         else ui.data(await diffText(diff, `${dims.name} on ${target.name}`, options.text));

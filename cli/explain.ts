@@ -1,6 +1,6 @@
 // gen explain: the schedule of a plan as a table. Writes no files, needs no GPU.
 import { OnelaunchError } from '../errors.ts';
-import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
+import { helpEnd, kernelCommand, needModel, needPosition, type Program } from './flags.ts';
 import { kernelOptions } from './load-kernel.ts';
 import type { Start } from './ui.ts';
 import { mostPositions, whole } from './values.ts';
@@ -34,11 +34,7 @@ export function addExplain(program: Program, start: Start): void {
         const checked = await preflight(kernelOptions(model, options, ui), {});
         const { dims, target, plan, planReason, notes } = checked;
         for (const note of notes) ui.warn(note);
-        const last = dims.maxPositions - 1;
-        if (options.position > last) {
-          const text = `--position is '${options.position}', and the last position of ${dims.name} is ${last}`;
-          throw new OnelaunchError('usage', text, { hint: `for example: --position ${last}` });
-        }
+        needPosition('--position', options.position, dims);
         if (prompt !== undefined && prompt > dims.maxPositions) {
           const text = `--prompt is '${prompt}', and ${dims.name} has ${dims.maxPositions} positions`;
           throw new OnelaunchError('usage', text, { hint: `for example: --prompt ${dims.maxPositions}` });

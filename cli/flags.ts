@@ -178,6 +178,19 @@ export function needGolden(options: {
   });
 }
 
+/** @throws OnelaunchError usage for a position that the model does not have */
+export function needPosition(
+  flag: string,
+  asked: number,
+  { name, maxPositions }: { readonly name: string; readonly maxPositions: number },
+): void {
+  const last = maxPositions - 1;
+  if (asked <= last) return;
+  throw new OnelaunchError('usage', `${flag} is '${asked}', and the last position of ${name} is ${last}`, {
+    hint: `for example: ${flag} ${last}`,
+  });
+}
+
 export const givenTwice = (flag: string, first: string, word: string): OnelaunchError =>
   new OnelaunchError('usage', `the ${flag} is given twice: --${flag} '${first}' and '${word}'`, {
     hint: 'give one of them; quote a text that has spaces',

@@ -2,6 +2,7 @@
 import type { ReferenceNumbers } from '../lab/reference-golden.ts';
 import { contextFor, engineScorer, storedGolden } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
+import type { AskedModel } from '../preflight.ts';
 import type { Golden } from '../runtime/golden.ts';
 import type { VerifyResult } from '../runtime/verify.ts';
 import { exitCode } from './errors.ts';
@@ -38,10 +39,7 @@ export function addVerify(program: Program, start: Start): void {
         const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
           weights: !randomWeights,
           run: engineOptions(options),
-          also: async ({ dims, directory, functions }) => {
-            const golden = await storedGolden(dims, directory, functions, options.golden);
-            if (golden) contextFor(golden, dims, options.context);
-          },
+          also: goldenFits(options),
         });
         const random = randomWeights ? { randomWeights: { seed: 0 } } : {};
         const result = await verifyWithProgress(ui, built, {
@@ -65,6 +63,14 @@ export function addVerify(program: Program, start: Start): void {
       }),
     );
 }
+
+/** Before a build: that a golden file is whole, and that its cases fit the context that is asked for. */
+export const goldenFits =
+  (options: { readonly golden?: string | undefined; readonly context?: number | undefined }) =>
+  async ({ dims, directory, functions }: AskedModel): Promise<void> => {
+    const golden = await storedGolden(dims, directory, functions, options.golden);
+    if (golden) contextFor(golden, dims, options.context);
+  };
 
 /** Opens the library with room for the longest case and verifies it. */
 export async function verifyWithProgress(

@@ -377,6 +377,11 @@ const built: typeof cases = [
   ],
   [['verify', ...tiny, '--target', 'cpu', '--golden', at('broken.json')], '', 'a golden file holds'],
   [
+    ['diff', 'cooperative', 'unfused', ...tiny, '--target', 'cpu', '--positions', '1,1024'],
+    "error: --positions is '1024', and the last position of qwen3-tiny is 1023",
+    '--positions 1023',
+  ],
+  [
     ['verify', ...tiny, '--target', 'cpu', '--context', '16'],
     'error: a case of the golden file has 96 tokens, the context holds 16',
     '--context 96',

@@ -304,6 +304,13 @@ describe('before any compiler is started', () => {
       '--context 96',
     ],
     [
+      'a context of the demo without room for what it verifies',
+      () => ['demo', '--target', 'cpu', '--context', '20'],
+      2,
+      'a case of the golden file has 96 tokens',
+      '--context 96',
+    ],
+    [
       'positions too far',
       () => ['bench', '--model', 'qwen3-tiny', '--target', 'cpu', '--positions', '5000'],
       2,
