@@ -1,7 +1,7 @@
 // Grammars of a model's replies: compiled once for its tokens, then asked before each token which may come next.
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar';
 import { OnelaunchError } from '../errors.ts';
-import { refusal, withAsciiClasses } from './grammar-classes.ts';
+import { refusal, withClassesOfBytes } from './grammar-classes.ts';
 import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
 import { TimeLimit, withinTime } from './time-limit.ts';
 import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
@@ -195,8 +195,8 @@ function checkLength(grammar: Grammar): void {
 
 const readGrammar = (grammar: Grammar, { package: x }: XGrammar) =>
   typeof grammar === 'string'
-    ? x.Grammar.fromEBNF(withAsciiClasses(grammar, 'ebnf'))
-    : x.Grammar.fromStructuralTag({ type: 'regex', pattern: withAsciiClasses(grammar.regex, 'regex') });
+    ? x.Grammar.fromEBNF(withClassesOfBytes(grammar, 'ebnf'))
+    : x.Grammar.fromStructuralTag({ type: 'regex', pattern: withClassesOfBytes(grammar.regex, 'regex') });
 
 /** @param told what the library wrote in the meantime */
 function refusalOf(grammar: Grammar, cause: unknown, told: string): OnelaunchError {

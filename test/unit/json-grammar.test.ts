@@ -140,6 +140,11 @@ it.each<[Grammar, readonly string[], readonly string[]]>([
   ['root ::= [а-я]{2,3} # [я-а]', ['да', 'мир'], ['д', 'DA']],
   ['root ::= "[é-ë]" [^\\x00-\\x7f]', ['[é-ë]ж', '[é-ë]😀'], ['[é-ë]z', 'éж']],
   ['root ::= [z-\\U0010ffff]', ['z', 'é', '😀'], ['y']],
+  ['root ::= [^é]+', ['e', 'êж😀', 'è'], ['é', 'aé', '']],
+  ['root ::= [^"é-ë\\n]', ['ì', 'è', 'a', '😀'], ['ê', '"', '\n']],
+  [{ regex: '[一-龥]{2}' }, ['文字', '一龥'], ['文', '文a', '文龦', 'ж文']],
+  ['root ::= [\\ud000-\\ue0ff]', ['\ud000', '\ud7ff', '\ue000'], ['\ufffd', '\ucfff', '\ue100']],
+  [{ regex: '[^一-龥]' }, ['a', 'é', '龦', '㐀', '😀'], ['文']],
   [{ regex: '[а-я]+' }, ['мир'], ['', 'mir']],
   [{ regex: '.\\.[\\s\\S]' }, ['é.\n', 'a.😀'], ['\n.a', 'ab.']],
   [{ regex: '\\[[^\\]-]?\\]' }, ['[a]', '[é]', '[]'], ['[-]', '[]]']],
@@ -148,9 +153,51 @@ it.each<[Grammar, readonly string[], readonly string[]]>([
   for (const text of outside) expect(await accepts(grammar, text), text).toBe(false);
 });
 
+it('classes at random are those of JavaScript', async () => {
+  const random = randomFrom(11);
+  const pick = (count: number) => Math.floor(random() * count);
+  const letters = [
+    'a',
+    'z',
+    '\x7f',
+    '\x80',
+    'é',
+    '\u07ff',
+    '\u0800',
+    '文',
+    '\ud7ff',
+    '\ue000',
+    '\uffff',
+    '😀',
+    '\u{3ffff}',
+    '\u{10ffff}',
+  ];
+  const near = (code: number) =>
+    [code - 1, code, code + 1].filter((one) => one < 0xd800 || (one > 0xdfff && one <= 0x10ffff));
+  for (let round = 0; round < 40; round++) {
+    const codes = Array.from({ length: 1 + pick(3) }, () =>
+      [0, 0]
+        .map(() => Math.max(97, letters[pick(letters.length)]!.codePointAt(0)! + pick(70) - 35))
+        .map((code) => Math.min(code, 0x10ffff))
+        .sort((a, b) => a - b),
+    );
+    const ends = codes.flat().filter((code) => code < 0xd800 || code > 0xdfff);
+    if (ends.length < codes.length * 2) continue;
+    const members = codes.map((range) => range.map((code) => `\\u{${code.toString(16)}}`).join('-')).join('');
+    const regex = `[${pick(2) === 0 ? '^' : ''}${members}]`;
+    const expected = new RegExp(`^${regex}$`, 'u');
+    for (const code of ends.flatMap(near)) {
+      const letter = String.fromCodePoint(code);
+      expect(await accepts({ regex }, letter), `${code.toString(16)} of ${regex}`).toBe(
+        expected.test(letter),
+      );
+    }
+  }
+});
+
 it.each<[Grammar, string]>([
-  ['root ::= [^é]', '[^é] has all characters but some beyond ASCII'],
-  [{ regex: '[一-龥]' }, '[一-龥] has more than 1000 characters beyond ASCII'],
+  ['root ::= [я-а]', 'a range of [я-а] ends before it begins'],
+  [{ regex: '[^\\dé]' }, '[^\\dé] has all but some beyond ASCII and a class'],
   [{ regex: '\ud83d' }, 'half of a character'],
   [{ regex: '' }, 'it cannot be read'],
 ])('%j is refused: %s', async (grammar, why) => {
