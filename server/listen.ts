@@ -12,6 +12,8 @@ const headerMillis = 10_000;
 const arrivalMillis = 60_000;
 /** Longer than balancers keep a connection that nobody uses [ms]: it is theirs to close. */
 const idleMillis = 75_000;
+/** How often a server that ends looks for connections that were read to their end [ms]. */
+const lookMillis = 50;
 const mostConnections = 1024;
 const nonsense = 'the request is no HTTP that can be read';
 
@@ -49,8 +51,11 @@ export async function listen(app: Hono<Env>, host: string, port: number): Promis
     close: async (graceMillis) => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
+      // One whose answer ends only now is kept by its client for the next request.
+      const idle = setInterval(() => server.closeIdleConnections(), lookMillis);
       const timer = setTimeout(() => server.closeAllConnections(), graceMillis);
       await closed;
+      clearInterval(idle);
       clearTimeout(timer);
     },
   };

@@ -1,7 +1,11 @@
 // What surrounds replies: health and drain, keys, origins, metrics, the log, and where the server listens.
+import { EventEmitter, once } from 'node:events';
+import { Hono } from 'hono';
 import { describe, expect, it } from 'vitest';
 import { listen } from '../../server/listen.ts';
+import type { Env } from '../../server/requests.ts';
 import { chatBody, eventsOf, post, served, until } from '../support/served.ts';
+import { within } from '../support/within.ts';
 
 const chat = '/v1/chat/completions';
 
@@ -231,4 +235,21 @@ describe('a place to listen at', () => {
       ...{ kind: 'usage', message: '203.0.113.1 is no address of this machine' },
     });
   });
+});
+
+it('a server that ends waits for no connection that a client keeps, though its answer ended only then', async () => {
+  const gate = new EventEmitter();
+  const asked = once(gate, 'asked');
+  const app = new Hono<Env>().get('/', async (c) => {
+    gate.emit('asked');
+    await once(gate, 'answered');
+    return c.text('late');
+  });
+  const server = await listen(app, '127.0.0.1', 0);
+  const text = fetch(server.url).then((response) => response.text());
+  await asked;
+  const closed = server.close(600_000);
+  gate.emit('answered');
+  expect(await text).toBe('late');
+  await within(closed, () => 'the end of a server whose last answer was read');
 });
