@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "arena.h"
@@ -124,8 +125,29 @@ unsigned reply_of(const Backend& b, const Launch& launch, int step) {
   return launch.prompt && !launch.pass.sample ? 0 : b.scheme.reply(launch, step);
 }
 
+/** Has the logits of a launch chosen from, by what its replies add to them now. */
+void choose(Backend& b, Launch& launch) {
+  std::vector<const float*> biases;
+  for (const int sequence : launch.sequences) biases.push_back(masked_bias_of(b, sequence));
+  b.scheme.choose(launch.pass, biases, b.stream.get());
+}
+
+/** Once the logits of a launch are there, asks whether they may be chosen from, and has that done. */
+void ask(Backend& b, Launch& launch) {
+  const cudaEvent_t event = b.finished[launch.slot].get();
+  cudaError_t status = cudaErrorNotReady;
+  while ((status = cudaEventQuery(event)) == cudaErrorNotReady) b.scheme.pause(launch);
+  end(b, launch, status);
+  launch.abandoned = !std::exchange(launch.may_choose, nullptr)();
+  if (launch.abandoned) return;
+  launch.ended = false;
+  choose(b, launch);
+  CUDA(cudaEventRecord(event, b.stream.get()));
+}
+
 /** Returns when a step of a launch has its token, or the launch has ended. */
 void wait_for_step(Backend& b, Launch& launch, int step) {
+  if (launch.may_choose) ask(b, launch);
   while (!launch.ended && reply_of(b, launch, step) == 0) {
     const cudaError_t status = cudaEventQuery(b.finished[launch.slot].get());
     if (status == cudaErrorNotReady) {
@@ -211,7 +233,7 @@ int32_t backend_prompt_least(Backend*) { return PromptLaunches::kLeastTokens; }
 
 bool backend_prompt_logits(Backend*) { return PromptLaunches::kMakesLogits; }
 
-bool backend_asks(Backend*) { return false; }
+bool backend_asks(Backend* backend) { return backend->scheme.chooses_behind(); }
 
 int32_t backend_steps(Backend* backend) { return backend->scheme.most_steps(backend->bound.context); }
 
@@ -272,7 +294,8 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     const cudaStream_t stream = b.stream.get();
     if (b.launches.empty()) b.scheme.set_stop(false);
     const bool batch = request.rows && request.count > 1;  // one row is a pass of its own
-    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps, request.count > kPassTokens, request.check, batch};
+    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps, request.count > kPassTokens, request.check, batch, {}, request.may_choose};
+    for (int i = 0; i < (batch ? request.count : 1); ++i) launch.sequences.push_back(batch ? request.rows[i].slot : request.slot);
     Pass& pass = launch.pass;
     if (!batch) {
       pass.cache += request.slot * cache_of_slot(b);
@@ -286,8 +309,9 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     if (request.sampling) pass.sampling = *request.sampling;
     if (request.ids && !batch) pass.ids = b.ids.send(launch.slot, request.ids, request.count, stream);
     if (launch.prompt) {
+      b.scheme.address(pass, request, launch.slot);
       b.prompts.launch(pass, launch.slot, stream);
-      if (pass.sample) b.scheme.choose(pass, request, launch.slot, stream);
+      if (pass.sample && !launch.may_choose) choose(b, launch);
     } else {
       PassRequest made = request;
       std::vector<Row> rows;
@@ -296,7 +320,9 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
       made.rows = batch ? rows.data() : nullptr;
       b.scheme.prepare(pass, made, launch.slot, stream);
       if (!request.ids) pass.ids = pass.next;
-      check_cuda(kernel_launch(pass, b.blocks, stream), "kernel_launch");
+      Pass launched = pass;
+      if (launch.may_choose) launched.sample = 0;
+      check_cuda(kernel_launch(launched, b.blocks, stream), "kernel_launch");
       b.scheme.collect(launch, stream);
     }
     CUDA(cudaEventRecord(b.finished[launch.slot].get(), stream));
@@ -320,7 +346,8 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   for (int i = step; i < (launch.check || launch.batch ? launch.pass.tokens : step + 1) && reply_of(b, launch, i) != 0; ++i) {
     b.chosen.push_back(static_cast<int32_t>(reply_of(b, launch, i)) - 1);
   }
-  if (launch.prompt && launch.ended && !b.prompts.finished(launch.slot, launch.pass.sample)) *token = kAbandoned;
+  const bool stopped = launch.prompt && launch.ended && !b.prompts.finished(launch.slot, launch.pass.sample);
+  if (stopped || launch.abandoned) *token = kAbandoned;
   if (last) b.launches.pop_front();
   return status;
 }

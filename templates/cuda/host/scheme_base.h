@@ -1,7 +1,9 @@
 // What kernels of grid barriers and kernels of streams do each in their own way, as backend.cpp asks for it.
 // One of them is `Scheme` in scheme.h. Failures are thrown.
 #pragma once
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "arena.h"
 #include "backend.h"
@@ -16,8 +18,11 @@ struct Launch {
   bool prompt;         // by the kernels of prompts
   bool check;          // of drafts
   bool batch;          // of rows
+  std::vector<int> sequences;         // slots in the cache: one, or of each row
+  std::function<bool()> may_choose;   // asked once its logits are there, and then they are chosen from; null: it chooses by itself, or nothing
   int taken = 0;       // steps that have been waited for
   bool ended = false;
+  bool abandoned = false;  // nothing was chosen, for it was not to be
 };
 
 struct SchemeBase {
@@ -58,8 +63,15 @@ struct SchemeBase {
   virtual void set_stop(bool) {}
   /** Before a launch: fills in what is the scheme's own in this one. */
   virtual void prepare(Pass&, const PassRequest&, int /*launch*/, cudaStream_t) {}
-  /** Behind a launch of a prompt that made the logits of its last token: chooses the next one by them, which reply() has then. */
-  virtual void choose(Pass&, const PassRequest&, int /*launch*/, cudaStream_t) { fail(kStatusInternal, "these kernels choose no token behind a prompt"); }
+  /** Before a launch that prepare() does not see: where what is chosen goes. */
+  virtual void address(Pass&, const PassRequest&, int /*launch*/) {}
+  /** Whether choose() can. */
+  virtual bool chooses_behind() const { return false; }
+  /** Behind a launch that has left logits, of a batch those of all rows, else the last token's: chooses by them and what its replies add to them
+   *  [kVocab] each, which may be null. reply() has it then. */
+  virtual void choose(Pass&, const std::vector<const float*>& /*biases*/, cudaStream_t) {
+    fail(kStatusInternal, "these kernels choose no token behind a launch");
+  }
   /** Behind a launch: copies to the host what reply() and failure() read. */
   virtual void collect(const Launch& launch, cudaStream_t stream) = 0;
 

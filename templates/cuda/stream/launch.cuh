@@ -43,6 +43,12 @@ cudaError_t launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
                                      shared_bytes<T>(), stream);
 }
 
+/** A block, or one for every row of a batch. */
+cudaError_t start_sampling(const LaunchArgs& pass, cudaStream_t stream) {
+  sample<<<pass.batch ? pass.tokens : 1, kThreads, 0, stream>>>(pass);
+  return cudaGetLastError();
+}
+
 }  // namespace
 
 // The plan says how many: kBlocks.
@@ -69,14 +75,12 @@ cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t strea
   if (apart) made.sample = 0;
   const cudaError_t status = with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(made, blocks, stream); });
   if (status != cudaSuccess || !apart) return status;
-  sample<<<pass.batch ? pass.tokens : 1, kThreads, 0, stream>>>(pass);
-  return cudaGetLastError();
+  return start_sampling(pass, stream);
 }
 
 cudaError_t kernel_choose(const LaunchArgs& pass, cudaStream_t stream) {
-  if (is_greedy(pass)) find_bests<<<kBlocks, kThreads, 0, stream>>>(pass);
-  sample<<<1, kThreads, 0, stream>>>(pass);
-  return cudaGetLastError();
+  if (!pass.batch && is_greedy(pass)) find_bests<<<kBlocks, kThreads, 0, stream>>>(pass);
+  return start_sampling(pass, stream);
 }
 
 cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream) {

@@ -3,12 +3,15 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cpu-check.h"
 #include "host/backend.h"
+#include "host/errors.h"
 #include "host/noise.h"
 #include "kernel.h"
 #include "runtime.h"
@@ -243,12 +246,14 @@ void check_ends(Backend* b) {
 }
 
 /** Launches a pass of rows, of the slots from 1 on. */
-int launch_rows(Backend* b, const std::vector<int32_t>& ids, const std::vector<int>& positions, const Sampling& sampling) {
+int launch_rows(Backend* b, const std::vector<int32_t>& ids, const std::vector<int>& positions, const Sampling& sampling,
+                const std::function<bool()>& may_choose = nullptr) {
   std::vector<Row> rows;
   for (size_t i = 0; i < ids.size(); ++i) rows.push_back({int(i) + 1, positions[i], &sampling});
   PassRequest request = request_of(ids, positions[0], 0, true, sampling);
   request.slot = 1;
   request.rows = rows.data();
+  request.may_choose = may_choose;
   error.clear();
   return backend_enqueue(b, request, &error);
 }
@@ -334,6 +339,56 @@ void check_rows() {
   check.that(all_right());
 }
 
+/** Words of a mask of these tokens. */
+std::vector<uint32_t> mask_of(const std::vector<int>& tokens) {
+  std::vector<uint32_t> words((kVocab + 31) / 32);
+  for (const int token : tokens) words[token / 32] |= 1u << token % 32;
+  return words;
+}
+
+void check_masks() {
+  Backend* const b = created(1 << 10, 0, 16);
+  if (!backend_asks(b)) return backend_destroy(b);
+  Check check("a pass is chosen from once its logits are there and it may be, by the masks that came meanwhile");
+  load(b, check);
+  const auto masked = [&](int slot, const std::vector<int>& tokens) {
+    return backend_mask(b, slot, mask_of(tokens).data(), kVocab, &error) == kStatusOk;
+  };
+  const Sampling sampling{};
+  const auto after = [&](const std::vector<int32_t>& ids, const std::function<bool()>& may_choose) {
+    PassRequest request = request_of(ids, 4, int(ids.size()) - 1, true, sampling);
+    request.may_choose = may_choose;
+    error.clear();
+    int32_t token = -1;
+    if (backend_enqueue(b, request, &error) == kStatusOk) backend_wait(b, &token, &error);
+    return token;
+  };
+  const int32_t one = token_after(3, 5), several = token_after(3 + 4, 6);
+  int asked = 0;
+  for (const auto& [ids, free] : {std::pair{std::vector<int32_t>{3}, one}, {std::vector<int32_t>{3, 4}, several}}) {
+    check.equal(after(ids, [&] { return ++asked, true; }), free);
+    check.equal(after(ids, [&] { return masked(0, {21, 400}); }), 21);
+    check.equal(after(ids, [&] { return backend_mask(b, 0, nullptr, kVocab, &error) == kStatusOk; }), free);
+    // What is not to be chosen, or cannot be, harms nothing behind it.
+    check.equal(after(ids, [] { return false; }), kAbandoned);
+    check.equal(backend_chosen(b, &asked), 0);
+    check.equal(after(ids, []() -> bool { throw Failure{kStatusInternal, "no mask"}; }), -1);
+    check.that(says("no mask"));
+    kernel().loses = true;
+    check.equal(after(ids, []() -> bool { throw Failure{kStatusInternal, "asked though it is lost"}; }), -1);
+    check.that(says(kLoss));
+    check.equal(after(ids, [] { return true; }), free);
+    check.that(error.empty() && all_right());
+  }
+  const std::vector<int32_t> rows{token_after(1, 6), 30, token_after(9, 4)};
+  check.equal(launch_rows(b, {1, 2, 9}, {5, 6, 3}, sampling, [&] { return masked(2, {30, 31}); }), kStatusOk);
+  check.that(chosen_of_rows(b) == rows);
+  check.equal(launch_rows(b, {1, 2}, {5, 6}, sampling, [] { return false; }), kStatusOk);
+  check.that(chosen_of_rows(b).empty() && error.empty());
+  backend_destroy(b);
+  check.that(all_right());
+}
+
 }  // namespace
 
 int main() {
@@ -356,5 +411,6 @@ int main() {
   setenv("ONELAUNCH_POLL_CYCLES", "11,0,13", 1);
   check_slots();
   check_rows();
+  check_masks();
   Check("everything is given back").equal(runtime().alive, 0);
 }

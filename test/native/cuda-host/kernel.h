@@ -31,6 +31,9 @@ inline void mask_bias(const unsigned* words, const float* bias, int vocab, float
 /** The token behind one or several: their sum and the position that it gets. */
 inline int token_after(int sum, int position) { return (7 * sum + position + 1) % kVocab; }
 
+/** Where a row of logits has the token that is chosen behind it. */
+constexpr int kTokenAt = 12;
+
 /** One pass: logits row i := its token, and what it was given otherwise; the token it chooses. */
 inline int run_pass(const Pass& pass, const int* ids, int tokens, int position) {
   int sum = 0;
@@ -51,6 +54,7 @@ inline int run_pass(const Pass& pass, const int* ids, int tokens, int position) 
   }
   pass.cache[0] = static_cast<Cache>(static_cast<float>(pass.cache[0]) + 1);
   const int token = token_after(sum, position + tokens);
+  if (pass.first_logits < tokens) pass.logits[int64_t{tokens - 1 - pass.first_logits} * kVocab + kTokenAt] = static_cast<float>(token);
   if (pass.sample) pass.counts[token] += kChosenOnce;
   return token;
 }

@@ -36,8 +36,29 @@ cudaError_t kernel_pack(const char*, const char* staged, char* to, int layer, cu
   return cudaSuccess;
 }
 
-cudaError_t kernel_choose(const Pass&, cudaStream_t) {
-  kernel().wrong = "a choice behind a prompt, which has no kernels of its own here";
+/** The token that a row of logits has, or the first that its bias allows. */
+static int token_of(const Pass& pass, int row, const float* bias) {
+  int token = static_cast<int>(pass.logits[int64_t{row} * kVocab + kTokenAt]);
+  if (bias && bias[token] < -1e29f) token = static_cast<int>(std::find_if(bias, bias + kVocab, [](float x) { return x > -1e29f; }) - bias);
+  return token;
+}
+
+/** Behind the last token of a pass, or behind each row. */
+static void choose(const Pass& pass) {
+  if (pass.status[0] != 0) return;
+  for (int i = 0; i < (pass.batch ? pass.tokens : 1); ++i) {
+    const int slot = pass.batch ? pass.rows[i].slot : 0;
+    if (pass.reply[i] != 0) kernel().wrong = "a reply that is there before it is chosen";
+    const int token = token_of(pass, i, pass.batch ? pass.rows[i].bias : pass.bias);
+    pass.next[slot] = token;
+    pass.counts[int64_t{slot} * kVocab + token] += kChosenOnce;
+    static_cast<volatile unsigned*>(pass.reply)[i] = unsigned(token) + 1;
+  }
+}
+
+cudaError_t kernel_choose(const Pass& pass, cudaStream_t stream) {
+  if (!pass.sample || pass.steps != 1 || !pass.keep_logits) kernel().wrong = "a choice behind a launch";
+  on_stream(stream, [pass] { choose(pass); });
   return cudaSuccess;
 }
 
@@ -91,6 +112,8 @@ static void decode_rows(const Pass& pass) {
     const BatchRow& row = pass.rows[i];
     if (row.slot != i + 1 || pass.reply[i] != 0) kernel().wrong = "a row";
     const int token = token_after(row.id < 0 ? pass.next[row.slot] : row.id, row.position + 1);
+    if (pass.keep_logits) pass.logits[int64_t{i} * kVocab + kTokenAt] = static_cast<float>(token);
+    if (!pass.sample) continue;
     pass.next[row.slot] = token;
     pass.counts[int64_t{row.slot} * kVocab + token] += kChosenOnce;
     static_cast<volatile unsigned*>(pass.reply)[i] = unsigned(token) + 1;

@@ -72,7 +72,7 @@ struct Scheme final : SchemeBase {
     pass.check = request.check;
     address(pass, request, launch);
     pass.steps = request.steps;
-    pass.keep_logits = request.keep_logits;
+    pass.keep_logits = request.keep_logits || request.may_choose;  // which chooses by them
     pass.head = pass.sample || pass.first_logits < pass.tokens;
     pass.stop_count = pass.steps > 1 ? request.stop_count : 0;
     if (pass.stop_count > 0) pass.stop_ids = stops_.send(launch, request.stop_ids, pass.stop_count, stream);
@@ -91,8 +91,17 @@ struct Scheme final : SchemeBase {
     CUDA(cudaMemsetAsync(pass.words, 0xff, kernel_word_bytes(pass.tokens), stream));
   }
 
-  void choose(Pass& pass, const PassRequest& request, int launch, cudaStream_t stream) override {
-    address(pass, request, launch);
+  void address(Pass& pass, const PassRequest& request, int launch) override {
+    if (!pass.batch) pass.next += request.slot;
+    pass.reply = replies_ + int64_t{launch} * reply_words_;
+    std::fill_n(pass.reply, pass.check || pass.batch ? request.count : request.steps, 0u);  // none is there yet
+  }
+
+  bool chooses_behind() const override { return true; }
+
+  void choose(Pass& pass, const std::vector<const float*>& biases, cudaStream_t stream) override {
+    if (!pass.batch) pass.bias = biases[0];
+    for (int i = 0; pass.batch && i < pass.tokens; ++i) pass.rows[i].bias = biases[i];
     check_cuda(kernel_choose(pass, stream), "kernel_choose");
   }
 
@@ -122,13 +131,6 @@ struct Scheme final : SchemeBase {
   }
 
  private:
-  /** Where the tokens that are chosen go: none is there yet. */
-  void address(Pass& pass, const PassRequest& request, int launch) {
-    if (!pass.batch) pass.next += request.slot;
-    pass.reply = replies_ + int64_t{launch} * reply_words_;
-    std::fill_n(pass.reply, pass.check || pass.batch ? request.count : request.steps, 0u);
-  }
-
   static constexpr int64_t kStagedBytes = kWeightBytes - kKeptBytes;
   static int tiles_before(int position) { return (position + kKvTile - 1) / kKvTile; }
 
