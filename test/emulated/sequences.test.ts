@@ -15,6 +15,7 @@ import { greedy, type TokenLogprobs } from '../../runtime/engine-options.ts';
 import { referenceForward } from '../../runtime/reference.ts';
 import { readReferenceModel } from '../../runtime/reference-weights.ts';
 import { tolerance } from '../../runtime/tolerance.ts';
+import { maskOf } from '../support/choices.ts';
 import { cannotEmulate, emulate } from '../support/emulate.ts';
 import { emulatedManifest } from '../support/emulate-model.ts';
 import { logprobsOf } from '../support/plain-choice.ts';
@@ -126,6 +127,37 @@ describe.skipIf(why)(why ? `sequences (skipped: ${why})` : 'sequences', () => {
         for (const [id, logit] of behind.entries()) expect(Math.abs(logit - last[id]!)).toBeLessThan(margin);
       }
       expect(together.map(({ ids }) => ids)).toEqual(alone.map(({ ids }) => ids));
+    } finally {
+      engine.close();
+    }
+  });
+
+  test('masked replies of one pass are chosen each by its own mask, as alone', async () => {
+    const { engine } = await open(await fixture('qwen3-micro'), split, 'h100');
+    const { vocab } = engine;
+    const sayOf = async (i: number) => {
+      await using sequence = engine.open();
+      const allowed = Array.from({ length: 6 }, (_, at) => [3 + i, 40 + 7 * i + at, 200 + i, 300 + at]);
+      let at = 0;
+      const next = () => (at < allowed.length ? maskOf(allowed[at++]!, vocab) : 'end');
+      const sampling = { ...greedy(vocab), ...samplings[i % 3], seed: i };
+      const { ids } = await read(
+        sequence.generate([5 + i, 60, 7], {
+          maxTokens: 9,
+          sampling,
+          bias: i === 4 ? { 3: 9 } : {},
+          mask: { next },
+        }),
+      );
+      expect(ids).toHaveLength(allowed.length);
+      for (const [j, id] of ids.entries()) expect(allowed[j]).toContain(id);
+      return ids;
+    };
+    try {
+      const alone: number[][] = [];
+      for (let i = 0; i < 5; ++i) alone.push(await sayOf(i));
+      expect(await Promise.all([0, 1, 2, 3, 4].map(sayOf))).toEqual(alone);
+      expect(new Set(alone.flat()).size).toBeGreaterThan(10);
     } finally {
       engine.close();
     }

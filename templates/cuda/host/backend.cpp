@@ -29,9 +29,10 @@ struct Backend {
   Pass bound{};    // pointers and sizes; each launch fills in the rest
   const int sequences;
   float* bias = nullptr;      // [sequences][kVocab]
-  float* masked = nullptr;    // [sequences][kVocab], the same with -infinity for tokens that may not be chosen
-  unsigned* mask = nullptr;   // [kMaskWords]
-  std::vector<char> has_bias, has_mask;  // of each sequence
+  float* masked = nullptr;    // [sequences][kVocab]: biases of a launch, or logits behind it, of which some may not be chosen
+  unsigned* masks = nullptr;  // [sequences][kMaskWords]
+  std::vector<char> has_bias;  // of each sequence
+  std::vector<int> mask_vocab;  // of each sequence: the tokens of which its mask says something; 0: it has none
   const Stream stream;
   DeviceMemory memory;  // everything that stays on the GPU
   PinnedMemory pinned;  // everything that stays on the host
@@ -63,8 +64,16 @@ char* sequence_of(const Backend& b, int slot) { return reinterpret_cast<char*>(b
 /** What its reply adds to the logits [kVocab]; null where that is nothing. */
 const float* bias_of(const Backend& b, int slot) { return b.has_bias[slot] ? b.bias + int64_t{slot} * kVocab : nullptr; }
 
-/** The same, and -infinity where its mask has no bit. */
-const float* masked_bias_of(const Backend& b, int slot) { return b.has_mask[slot] ? b.masked + int64_t{slot} * kVocab : bias_of(b, slot); }
+const unsigned* mask_of(const Backend& b, int slot) { return b.mask_vocab[slot] > 0 ? b.masks + int64_t{slot} * kMaskWords : nullptr; }
+
+/** What its reply adds to the logits of the next launch, and -infinity where its mask has no bit. */
+const float* masked_bias_of(const Backend& b, int slot) {
+  const unsigned* const mask = mask_of(b, slot);
+  if (!mask) return bias_of(b, slot);
+  float* const masked = b.masked + int64_t{slot} * kVocab;
+  check_cuda(kernel_mask(mask, bias_of(b, slot), b.mask_vocab[slot], masked, b.stream.get()), "kernel_mask");
+  return masked;
+}
 
 /** Gives everything that stays its piece of memory; arenas that measure tell how much that is. */
 void bind(Backend& b, Arena& device, Arena& pinned) {
@@ -77,7 +86,7 @@ void bind(Backend& b, Arena& device, Arena& pinned) {
   pass.counts = device.take<int>(int64_t{b.sequences} * kVocab);
   b.bias = device.take<float>(int64_t{b.sequences} * kVocab);
   b.masked = device.take<float>(int64_t{b.sequences} * kVocab);
-  b.mask = device.take<unsigned>(kMaskWords);
+  b.masks = device.take<unsigned>(int64_t{b.sequences} * kMaskWords);
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
@@ -125,11 +134,21 @@ unsigned reply_of(const Backend& b, const Launch& launch, int step) {
   return launch.prompt && !launch.pass.sample ? 0 : b.scheme.reply(launch, step);
 }
 
-/** Has the logits of a launch chosen from, by what its replies add to them now. */
+/** Has the logits of a launch chosen from, by the masks and biases that its sequences have now. */
 void choose(Backend& b, Launch& launch) {
+  Pass& pass = launch.pass;
+  const float* const logits = pass.logits;
   std::vector<const float*> biases;
-  for (const int sequence : launch.sequences) biases.push_back(masked_bias_of(b, sequence));
-  b.scheme.choose(launch.pass, biases, b.stream.get());
+  for (const int sequence : launch.sequences) {
+    biases.push_back(bias_of(b, sequence));
+    if (mask_of(b, sequence)) pass.logits = b.masked;
+  }
+  for (size_t i = 0; pass.logits == b.masked && i < launch.sequences.size(); ++i) {
+    const int64_t row = static_cast<int64_t>(i) * kVocab;
+    const int sequence = launch.sequences[i];
+    check_cuda(kernel_mask_logits(mask_of(b, sequence), logits + row, b.mask_vocab[sequence], b.masked + row, b.stream.get()), "kernel_mask_logits");
+  }
+  b.scheme.choose(pass, biases, b.stream.get());
 }
 
 /** Once the logits of a launch are there, asks whether they may be chosen from, and has that done. */
@@ -161,7 +180,7 @@ void wait_for_step(Backend& b, Launch& launch, int step) {
 }  // namespace
 
 Backend::Backend(const EngineOptions& options)
-    : gpu(choose_gpu(options.device)), sequences(options.sequences), has_bias(options.sequences), has_mask(options.sequences), stream(make_stream()), prompts(gpu) {
+    : gpu(choose_gpu(options.device)), sequences(options.sequences), has_bias(options.sequences), mask_vocab(options.sequences), stream(make_stream()), prompts(gpu) {
   check_cuda(kernel_blocks(gpu.index, &blocks), "kernel_blocks");
   if (blocks == 0) throw Failure{kStatusDevice, scheme.misfit(gpu)};
   for (Event& event : finished) event = make_event();
@@ -209,7 +228,7 @@ int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n
 int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error) {
   return guarded(error, [&] {
     backend->has_bias[slot] = n > 0;
-    backend->has_mask[slot] = false;
+    backend->mask_vocab[slot] = 0;
     if (n == 0) return;
     std::vector<float> all(kVocab);
     for (int64_t i = 0; i < n; ++i) all[ids[i]] = biases[i];
@@ -220,10 +239,8 @@ int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float
 int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t vocab, std::string* error) {
   return guarded(error, [&] {
     Backend& b = *backend;
-    b.has_mask[slot] = words != nullptr;
-    if (!words) return;
-    b.uploads.copy(b.mask, words, (vocab + 31) / 32 * int64_t{sizeof(unsigned)}, b.stream.get());
-    check_cuda(kernel_mask(b.mask, bias_of(b, slot), vocab, b.masked + int64_t{slot} * kVocab, b.stream.get()), "kernel_mask");
+    b.mask_vocab[slot] = words ? vocab : 0;
+    if (words) b.uploads.copy(b.masks + int64_t{slot} * kMaskWords, words, (vocab + 31) / 32 * int64_t{sizeof(unsigned)}, b.stream.get());
   });
 }
 
@@ -300,7 +317,8 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     if (!batch) {
       pass.cache += request.slot * cache_of_slot(b);
       pass.counts += int64_t{request.slot} * kVocab;
-      pass.bias = masked_bias_of(b, request.slot);
+      const bool chooses = request.sample && !launch.may_choose && !launch.prompt;
+      pass.bias = chooses ? masked_bias_of(b, request.slot) : bias_of(b, request.slot);
     }
     pass.tokens = request.count;
     pass.position = request.position;
@@ -316,7 +334,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
       PassRequest made = request;
       std::vector<Row> rows;
       if (batch) rows.assign(request.rows, request.rows + request.count);
-      for (Row& row : rows) row.bias = masked_bias_of(b, row.slot);
+      for (Row& row : rows) row.bias = launch.may_choose ? nullptr : masked_bias_of(b, row.slot);
       made.rows = batch ? rows.data() : nullptr;
       b.scheme.prepare(pass, made, launch.slot, stream);
       if (!request.ids) pass.ids = pass.next;

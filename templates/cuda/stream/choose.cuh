@@ -148,12 +148,14 @@ DEVICE void keep_bests(Cta<T>& cta, const Best& best) {
   cta.pass.bests[int(threadIdx.x) * kBlocks + cta.index()] = value;
 }
 
-/** Leaves the best of this block's share of the only row of logits to sample_logits. */
+/** Leaves the best of this block's share of a row of logits to sample_logits: of the only one, or of a row of a batch. */
 DEVICE void find_bests_of_logits(const LaunchArgs& pass) {
+  const int row = int(blockIdx.y), known = known_ids(pass.batch ? pass.rows[row].sampling : pass.sampling);
+  const float* const logits = pass.logits + size_t(row) * kVocab;
   Best best;
-  for (int id = int(blockIdx.x) * kThreads + int(threadIdx.x); id < known_ids(pass.sampling); id += kBlocks * kThreads) best.consider(pass.logits[id], id);
+  for (int id = int(blockIdx.x) * kThreads + int(threadIdx.x); id < known; id += kBlocks * kThreads) best.consider(logits[id], id);
   const uint64_t value = block_largest(best.value);
-  if (threadIdx.x == 0) pass.bests[blockIdx.x] = value;
+  if (threadIdx.x == 0) pass.bests[row * kBlocks + int(blockIdx.x)] = value;
 }
 
 DEVICE bool is_stop(const LaunchArgs& pass, int token) {

@@ -43,9 +43,13 @@ cudaError_t launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
                                      shared_bytes<T>(), stream);
 }
 
-/** A block, or one for every row of a batch. */
+/** Rows of logits that are chosen from. */
+int rows_of(const LaunchArgs& pass) { return pass.batch ? pass.tokens : 1; }
+
+bool row_is_greedy(const LaunchArgs& pass, int row) { return pass.batch ? is_greedy(pass.rows[row].sampling, pass.rows[row].bias) : is_greedy(pass); }
+
 cudaError_t start_sampling(const LaunchArgs& pass, cudaStream_t stream) {
-  sample<<<pass.batch ? pass.tokens : 1, kThreads, 0, stream>>>(pass);
+  sample<<<rows_of(pass), kThreads, 0, stream>>>(pass);
   return cudaGetLastError();
 }
 
@@ -79,7 +83,9 @@ cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t strea
 }
 
 cudaError_t kernel_choose(const LaunchArgs& pass, cudaStream_t stream) {
-  if (!pass.batch && is_greedy(pass)) find_bests<<<kBlocks, kThreads, 0, stream>>>(pass);
+  bool greedy = false;
+  for (int row = 0; row < rows_of(pass); ++row) greedy |= row_is_greedy(pass, row);
+  if (greedy) find_bests<<<dim3(kBlocks, rows_of(pass)), kThreads, 0, stream>>>(pass);
   return start_sampling(pass, stream);
 }
 

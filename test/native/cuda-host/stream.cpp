@@ -36,11 +36,12 @@ cudaError_t kernel_pack(const char*, const char* staged, char* to, int layer, cu
   return cudaSuccess;
 }
 
-/** The token that a row of logits has, or the first that its bias allows. */
-static int token_of(const Pass& pass, int row, const float* bias) {
-  int token = static_cast<int>(pass.logits[int64_t{row} * kVocab + kTokenAt]);
-  if (bias && bias[token] < -1e29f) token = static_cast<int>(std::find_if(bias, bias + kVocab, [](float x) { return x > -1e29f; }) - bias);
-  return token;
+/** The token that a row of logits has, or the first that is a match. */
+static int token_of(const Pass& pass, int row) {
+  const float* const logits = pass.logits + int64_t{row} * kVocab;
+  const int token = static_cast<int>(logits[kTokenAt]);
+  if (logits[token] != kNoMatch) return token;
+  return static_cast<int>(std::find_if(logits + kGiven, logits + kVocab, [](float x) { return x != kNoMatch; }) - logits);
 }
 
 /** Behind the last token of a pass, or behind each row. */
@@ -49,7 +50,8 @@ static void choose(const Pass& pass) {
   for (int i = 0; i < (pass.batch ? pass.tokens : 1); ++i) {
     const int slot = pass.batch ? pass.rows[i].slot : 0;
     if (pass.reply[i] != 0) kernel().wrong = "a reply that is there before it is chosen";
-    const int token = token_of(pass, i, pass.batch ? pass.rows[i].bias : pass.bias);
+    if (pass.batch ? pass.rows[i].bias : pass.bias) kernel().wrong = "a bias of another reply";
+    const int token = token_of(pass, i);
     pass.next[slot] = token;
     pass.counts[int64_t{slot} * kVocab + token] += kChosenOnce;
     static_cast<volatile unsigned*>(pass.reply)[i] = unsigned(token) + 1;
@@ -151,6 +153,11 @@ static void decode(const Pass& pass) {
 
 cudaError_t kernel_mask(const unsigned* words, const float* bias, int vocab, float* masked, cudaStream_t stream) {
   on_stream(stream, [=] { mask_bias(words, bias, vocab, masked); });
+  return cudaSuccess;
+}
+
+cudaError_t kernel_mask_logits(const unsigned* words, const float* logits, int vocab, float* to, cudaStream_t stream) {
+  on_stream(stream, [=] { mask_logits(words, logits, vocab, to); });
   return cudaSuccess;
 }
 

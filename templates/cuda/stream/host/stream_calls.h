@@ -7,7 +7,7 @@
 #include "model.h"
 
 /** Starts choosing the token behind the last one of a pass, whose logits are the first row of pass.logits; of a batch that behind each row, whose
- *  logits and bests are kept. */
+ *  logits are a row each. */
 cudaError_t kernel_choose(const Pass& pass, cudaStream_t stream);
 /** Starts packing one layer's matrices (layer == kLayers: the head) into the stream. */
 cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream);
