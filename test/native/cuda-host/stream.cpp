@@ -47,6 +47,7 @@ static int token_of(const Pass& pass, int row) {
 /** Behind the last token of a pass, or behind each row. */
 static void choose(const Pass& pass) {
   if (pass.status[0] != 0) return;
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));  // whoever does not wait for it sees no token
   for (int i = 0; i < (pass.batch ? pass.tokens : 1); ++i) {
     const int slot = pass.batch ? pass.rows[i].slot : 0;
     if (pass.reply[i] != 0) kernel().wrong = "a reply that is there before it is chosen";
