@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(kThreads + kProducerThreads, 1) decode(const _
   }
 }
 
-// Leaves to `sample` the best of the logits that a prompt has left, by each block of its share.
+// Leaves to `sample` the best of the logits that a launch has left, by each block of its share of each row.
 __global__ void __launch_bounds__(kThreads) find_bests(const __grid_constant__ LaunchArgs pass) { find_bests_of_logits(pass); }
 
 // Samples after a pass of several tokens: one block, or one a row. Alone on its multiprocessor: room for several would cost registers, and spills.

@@ -143,14 +143,15 @@ class Batch : public Sequences {
     return true;
   }
 
-  /** Whether somebody stops, or somebody who is not among these could go on. Under the lock. */
+  /** Whether somebody stops, or one of these has, or somebody who is not among them could go on. Under the lock. */
   bool something_else_to_do(Backend* backend, const std::vector<int32_t>& slots) const {
     if (stopping_()) return true;
     for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
       const Member& member = members_[slot];
-      if (!member.running || member.ending) continue;
-      if (member.stop) return true;
-      if (std::find(slots.begin(), slots.end(), slot) == slots.end() && !lacks_mask(backend, member)) return true;
+      if (!member.running) continue;
+      const bool among = std::find(slots.begin(), slots.end(), slot) != slots.end();
+      // Who has ended, and is told so behind the pass, gets no mask any more.
+      if (member.ending ? among : member.stop || (!among && !lacks_mask(backend, member))) return true;
     }
     return false;
   }

@@ -162,6 +162,16 @@ describe('masks over a backend that asks for them in front of its choice', () =>
     expect(fake.mostRows()).toBe(2);
   });
 
+  it('a pass that asks does not wait for a reply that has ended before it', async () => {
+    const engine = await readyEngine({ device: 0, sequences: 3, context: 100 });
+    await using masked = engine.open();
+    // The reply ends while its second pass is launched.
+    const { mask } = masksOf([maskOf([40]), 'end']);
+    const { ids } = await read(masked.generate([1, 501], { maxTokens: 9, mask }));
+    expect(ids).toEqual([40]);
+    expect(masked.position).toBe(2);
+  });
+
   it('a pass that asks is left for whoever can go on, and made again', async () => {
     const engine = await readyEngine({ device: 0, sequences: 3, context: 100 });
     await using masked = engine.open();

@@ -28,7 +28,7 @@ constexpr int kPromptTokens = 64;   // of a request to devices 3 and 5
 // Tokens below kOrdinary are sampled; feeding one of these makes its pass misbehave.
 constexpr int kOrdinary = 256;
 constexpr int kFailToken = 500;    // the pass fails in a stage
-constexpr int kSlowToken = 501;    // this pass and all after it take 20 ms, and 4 for each draft
+constexpr int kSlowToken = 501;    // this pass and all after it take 20 ms, and 4 for each draft; one that asks for its masks as long to enqueue
 constexpr int kRogueToken = 502;   // samples a token outside the vocabulary
 constexpr int kRefuseToken = 503;  // the pass cannot be enqueued
 constexpr int kThrowToken = 504;   // the backend throws
@@ -384,6 +384,8 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
     *error = fits ? "too many passes are outstanding" : "a pass out of bounds";
     return kStatusInternal;
   }
+  const int32_t slot = pass.rows ? pass.rows[0].slot : pass.slot, position = pass.rows ? pass.rows[0].position : pass.position;
+  if (pass.may_choose && position > 0 && b->slow[slot * b->options.context + position - 1]) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   Request request{pass, {}, {}, pass.sampling == nullptr ? Sampling{} : *pass.sampling, {}, {}};
   if (pass.rows != nullptr) {
     request.rows.assign(pass.rows, pass.rows + pass.count);
