@@ -16,8 +16,10 @@ const words: Readonly<Record<string, string>> = {
   EFBIG: 'it is longer than a file may be here: see ulimit -f',
 };
 
-/** The reason that an error of the file system gives; its code, where there are no words for it. */
-export function whyUnwritten(file: string, code: string): string {
+/** The reason that an error of the file system gives; its code, where there are no words for it, and what another error says. */
+export function whyUnwritten(file: string, error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === undefined) return message;
   if (code === 'ENOENT' && !existsSync(dirname(file))) return 'its folder does not exist';
   return words[code] ?? code;
 }

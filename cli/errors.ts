@@ -32,7 +32,7 @@ function toFailure(error: unknown, interrupted: boolean): Failure {
   const { message, code, path } = error as NodeJS.ErrnoException;
   if (path !== undefined && code !== undefined && ofPaths.includes(code)) {
     const hint = 'see what is there: ls -l';
-    return { message: `${path} cannot be used: ${whyUnwritten(path, code)}`, hint, kind: 'usage' };
+    return { message: `${path} cannot be used: ${whyUnwritten(path, error)}`, hint, kind: 'usage' };
   }
   if (isFull(error) || code === 'EACCES' || code === 'EROFS') {
     return {

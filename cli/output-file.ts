@@ -28,6 +28,6 @@ function whyNot(file: string): string | null {
     if (!before) unlinkSync(file);
     return null;
   } catch (error) {
-    return whyUnwritten(file, (error as NodeJS.ErrnoException).code ?? String(error));
+    return whyUnwritten(file, error);
   }
 }

@@ -144,14 +144,11 @@ async function writing<T>(path: string, work: () => T | Promise<T>): Promise<T> 
   }
 }
 
-function unwritable(path: string, error: unknown): OnelaunchError {
-  const { code, message } = error as NodeJS.ErrnoException;
-  const why = code === undefined ? message : whyUnwritten(path, code);
-  return new OnelaunchError('environment', `cannot write ${path}: ${why}`, {
+const unwritable = (path: string, error: unknown) =>
+  new OnelaunchError('environment', `cannot write ${path}: ${whyUnwritten(path, error)}`, {
     hint: 'give another place with --journal FILE',
     cause: error,
   });
-}
 
 /** Fields of two headers that differ. */
 export const differing = (a: JournalHeader, b: JournalHeader): (keyof JournalHeader)[] =>

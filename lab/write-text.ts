@@ -8,9 +8,7 @@ export function writeText(path: string, text: string): void {
   try {
     writeWhole(path, text);
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const reason = code === undefined ? message : whyUnwritten(path, code);
-    throw new OnelaunchError('environment', `cannot write ${path}: ${reason}`, {
+    throw new OnelaunchError('environment', `cannot write ${path}: ${whyUnwritten(path, error)}`, {
       hint: 'give a file in a folder that can be written',
       cause: error,
     });

@@ -107,7 +107,7 @@ let parts = 0;
 function writeError(file: string, error: unknown): unknown {
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined) return error;
-  return unwritten(file, whyUnwritten(file, code), error);
+  return unwritten(file, whyUnwritten(file, error), error);
 }
 
 const unwritten = (file: string, why: string, cause?: unknown): OnelaunchError =>

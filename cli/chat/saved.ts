@@ -68,11 +68,8 @@ function toTranscript(messages: z.infer<typeof schema>['messages']): Transcript 
 
 const atHome = (name: string): string => name.replace(/^~(?=\/)/, homedir());
 
-function unwritable(file: string, cause: unknown): OnelaunchError {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  const why = code === undefined ? message : whyUnwritten(file, code);
-  return new OnelaunchError('usage', `cannot write ${file}: ${why}`, {
+const unwritable = (file: string, cause: unknown) =>
+  new OnelaunchError('usage', `cannot write ${file}: ${whyUnwritten(file, cause)}`, {
     hint: 'give a file in a folder that can be written',
     cause,
   });
-}

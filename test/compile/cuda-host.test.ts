@@ -29,7 +29,7 @@ describe.skipIf(!nvcc)('the CUDA host', () => {
       writeFileSync(join(folder, scheme, name), text);
     }
     const native = join(import.meta.dirname, '..', 'native');
-    const sources = ['checks.cpp', 'runtime.cpp', `${scheme}.cpp`].map((file) =>
+    const sources = ['checks.cpp', 'runtime.cpp', 'masks.cpp', `${scheme}.cpp`].map((file) =>
       join(native, 'cuda-host', file),
     );
     const flags = ['-std=c++17', '-O0', '-cudart', 'none', '-Xcompiler', '-Wall,-Werror,-pthread'];

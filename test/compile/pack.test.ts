@@ -217,7 +217,9 @@ console.log(stage, iterable);
 await load({ model: 'qwen3-tiny', contex: 256 });
 `,
     );
-    expect(compiled(typescript, ['--module', 'nodenext', '--noEmit', 'use.ts'])).toBe('');
+    const { stdout, status } = compiled(typescript, ['--module', 'nodenext', '--noEmit', 'use.ts']);
+    expect(stdout).toBe('');
+    expect(status).toBe(0);
   });
 
   it.each([
@@ -237,7 +239,16 @@ void load({ model: 'no-such-model', contex: 256 }).catch(told);
 model.catch((error: unknown) => console.log(told(error), resolveTarget('h100').name));
 `,
     );
-    expect(compiled(today, ['--module', module, ...options, '--outDir', 'out', 'required.cts'])).toBe('');
+    const { stdout, status } = compiled(today, [
+      '--module',
+      module,
+      ...options,
+      '--outDir',
+      'out',
+      'required.cts',
+    ]);
+    expect(stdout).toBe('');
+    expect(status).toBe(0);
     const program = spawnSync(process.execPath, [join('out', 'required.cjs')], {
       cwd: app,
       encoding: 'utf8',
@@ -246,8 +257,8 @@ model.catch((error: unknown) => console.log(told(error), resolveTarget('h100').n
   });
 });
 
-/** What tsc says of a program of the user. */
-function compiled(typescript: string, flags: readonly string[]): string {
+/** What tsc says of a program of the user, and how it ends. */
+function compiled(typescript: string, flags: readonly string[]) {
   const options = [
     ...['--strict', '--target', 'es2022'],
     // Types that the oldest accepts were printed by today's. Its own are not what is asked, nor those of browsers.
@@ -257,7 +268,7 @@ function compiled(typescript: string, flags: readonly string[]): string {
     ...['--types', 'node', '--typeRoots', join(root, 'node_modules', '@types')],
   ];
   const tsc = [join(typescript, 'bin', 'tsc'), ...options, ...flags];
-  return spawnSync(process.execPath, tsc, { cwd: app, encoding: 'utf8' }).stdout;
+  return spawnSync(process.execPath, tsc, { cwd: app, encoding: 'utf8' });
 }
 
 /** Installed apart, beside a package.json that says its version. */

@@ -137,36 +137,20 @@ unsigned reply_of(const Backend& b, const Launch& launch, int step) {
 /** Has the logits of a launch chosen from, by the masks and biases that its sequences have now. */
 void choose(Backend& b, Launch& launch) {
   Pass& pass = launch.pass;
-  const float* const logits = pass.logits;
+  const bool masked = std::any_of(launch.sequences.begin(), launch.sequences.end(), [&](int sequence) { return mask_of(b, sequence) != nullptr; });
   std::vector<const float*> biases;
+  int64_t row = 0;  // where its logits begin
   for (const int sequence : launch.sequences) {
     biases.push_back(bias_of(b, sequence));
-    if (mask_of(b, sequence)) pass.logits = b.masked;
+    if (masked) check_cuda(kernel_mask_logits(mask_of(b, sequence), pass.logits + row, b.mask_vocab[sequence], b.masked + row, b.stream.get()), "kernel_mask_logits");
+    row += kVocab;
   }
-  for (size_t i = 0; pass.logits == b.masked && i < launch.sequences.size(); ++i) {
-    const int64_t row = static_cast<int64_t>(i) * kVocab;
-    const int sequence = launch.sequences[i];
-    check_cuda(kernel_mask_logits(mask_of(b, sequence), logits + row, b.mask_vocab[sequence], b.masked + row, b.stream.get()), "kernel_mask_logits");
-  }
+  if (masked) pass.logits = b.masked;
   b.scheme.choose(pass, biases, b.stream.get());
-}
-
-/** Once the logits of a launch are there, asks whether they may be chosen from, and has that done. */
-void ask(Backend& b, Launch& launch) {
-  const cudaEvent_t event = b.finished[launch.slot].get();
-  cudaError_t status = cudaErrorNotReady;
-  while ((status = cudaEventQuery(event)) == cudaErrorNotReady) b.scheme.pause(launch);
-  end(b, launch, status);
-  launch.abandoned = !std::exchange(launch.may_choose, nullptr)();
-  if (launch.abandoned) return;
-  launch.ended = false;
-  choose(b, launch);
-  CUDA(cudaEventRecord(event, b.stream.get()));
 }
 
 /** Returns when a step of a launch has its token, or the launch has ended. */
 void wait_for_step(Backend& b, Launch& launch, int step) {
-  if (launch.may_choose) ask(b, launch);
   while (!launch.ended && reply_of(b, launch, step) == 0) {
     const cudaError_t status = cudaEventQuery(b.finished[launch.slot].get());
     if (status == cudaErrorNotReady) {
@@ -175,6 +159,16 @@ void wait_for_step(Backend& b, Launch& launch, int step) {
       end(b, launch, status);
     }
   }
+}
+
+/** Once the logits of a launch that chooses nothing are there, asks whether they may be chosen from, and has that done. */
+void ask(Backend& b, Launch& launch) {
+  wait_for_step(b, launch, 0);
+  launch.abandoned = !std::exchange(launch.may_choose, nullptr)();
+  if (launch.abandoned) return;
+  launch.ended = false;
+  choose(b, launch);
+  CUDA(cudaEventRecord(b.finished[launch.slot].get(), b.stream.get()));
 }
 
 }  // namespace
@@ -313,12 +307,11 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     const bool batch = request.rows && request.count > 1;  // one row is a pass of its own
     Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps, request.count > kPassTokens, request.check, batch, {}, request.may_choose};
     for (int i = 0; i < (batch ? request.count : 1); ++i) launch.sequences.push_back(batch ? request.rows[i].slot : request.slot);
+    const bool chooses = request.sample && !launch.may_choose;  // without being asked
     Pass& pass = launch.pass;
     if (!batch) {
       pass.cache += request.slot * cache_of_slot(b);
       pass.counts += int64_t{request.slot} * kVocab;
-      const bool chooses = request.sample && !launch.may_choose && !launch.prompt;
-      pass.bias = chooses ? masked_bias_of(b, request.slot) : bias_of(b, request.slot);
     }
     pass.tokens = request.count;
     pass.position = request.position;
@@ -329,22 +322,24 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     if (launch.prompt) {
       b.scheme.address(pass, request, launch.slot);
       b.prompts.launch(pass, launch.slot, stream);
-      if (pass.sample && !launch.may_choose) choose(b, launch);
+      if (chooses) choose(b, launch);
     } else {
       PassRequest made = request;
       std::vector<Row> rows;
       if (batch) rows.assign(request.rows, request.rows + request.count);
-      for (Row& row : rows) row.bias = launch.may_choose ? nullptr : masked_bias_of(b, row.slot);
+      const auto bias = [&](int slot) { return chooses ? masked_bias_of(b, slot) : bias_of(b, slot); };
+      if (!batch) pass.bias = bias(request.slot);
+      for (Row& row : rows) row.bias = bias(row.slot);
       made.rows = batch ? rows.data() : nullptr;
       b.scheme.prepare(pass, made, launch.slot, stream);
       if (!request.ids) pass.ids = pass.next;
       Pass launched = pass;
-      if (launch.may_choose) launched.sample = 0;
+      launched.sample = chooses;
       check_cuda(kernel_launch(launched, b.blocks, stream), "kernel_launch");
       b.scheme.collect(launch, stream);
     }
     CUDA(cudaEventRecord(b.finished[launch.slot].get(), stream));
-    b.launches.push_back(launch);
+    b.launches.push_back(std::move(launch));
     ++b.begun;
   });
 }
@@ -355,6 +350,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   const int step = launch.taken++;
   const bool last = launch.taken == launch.steps;
   const int status = guarded(error, [&] {
+    if (launch.may_choose) ask(b, launch);
     wait_for_step(b, launch, step);
     // The launch itself must be over before the next one's results count.
     if (last && !launch.ended) end(b, launch, cudaEventSynchronize(b.finished[launch.slot].get()));

@@ -23,17 +23,9 @@ extern const char* const kLoss;
 /** A byte of the weights, by its place in the packed weights, where a launch reads it. */
 char weight_at(const Pass& pass, int64_t offset);
 
-/** What kernel_mask makes of words and biases. */
-inline void mask_bias(const unsigned* words, const float* bias, int vocab, float* masked) {
-  for (int id = 0; id < kVocab; ++id) masked[id] = id < vocab && (words[id / 32] >> id % 32 & 1) == 0 ? -1e30f : bias ? bias[id] : 0;
-}
-
-/** What kernel_mask_logits makes of logits, but for the first, which say what a launch was given. */
+/** What the logit of a token becomes that its mask does not allow, but for the first, which say what a launch was given. */
 constexpr float kNoMatch = -1e30f;
 constexpr int kGiven = 16;
-inline void mask_logits(const unsigned* words, const float* logits, int vocab, float* to) {
-  for (int id = 0; id < kVocab; ++id) to[id] = words && id >= kGiven && id < vocab && (words[id / 32] >> id % 32 & 1) == 0 ? kNoMatch : logits[id];
-}
 
 /** The token behind one or several: their sum and the position that it gets. */
 inline int token_after(int sum, int position) { return (7 * sum + position + 1) % kVocab; }

@@ -152,16 +152,6 @@ static void decode(const Pass& pass) {
   std::this_thread::sleep_for(std::chrono::milliseconds(1));  // a launch ends after its last token
 }
 
-cudaError_t kernel_mask(const unsigned* words, const float* bias, int vocab, float* masked, cudaStream_t stream) {
-  on_stream(stream, [=] { mask_bias(words, bias, vocab, masked); });
-  return cudaSuccess;
-}
-
-cudaError_t kernel_mask_logits(const unsigned* words, const float* logits, int vocab, float* to, cudaStream_t stream) {
-  on_stream(stream, [=] { mask_logits(words, logits, vocab, to); });
-  return cudaSuccess;
-}
-
 cudaError_t kernel_launch(const Pass& pass, int blocks, cudaStream_t stream) {
   if (blocks != kBlocks) kernel().wrong = "blocks";
   on_stream(stream, [pass] { decode(pass); });
