@@ -20,6 +20,9 @@ import { type Recorded, takeEvents } from './profile-events.ts';
 import { type Abortable, laneOf, type OnRows, ownLane, Sequence, type SequenceLane } from './sequence.ts';
 import { Turn } from './turn.ts';
 
+/** A GPU has the first token behind a short prompt by then. A CPU has better use for the core. */
+const eagerMs = 2;
+
 /** Weights, KV cache and worker thread of one generated library. Its own jobs work on one sequence of the cache. */
 export class Engine {
   /** What it runs on, for people. */
@@ -65,7 +68,7 @@ export class Engine {
       throw failure(status, functions.ol_error(null), 'environment');
     }
     const lane = ownLane();
-    jobs = followJobs(functions, out[0]!, channel, lane);
+    jobs = followJobs(functions, out[0]!, channel, lane, manifest.kind === 'cuda' ? eagerMs : 0);
     return new Engine(library, out[0]!, options.context, jobs, lane);
   }
 
