@@ -224,8 +224,10 @@ __global__ void __launch_bounds__(kThreads + kProducerThreads, 1) decode(const _
   }
 }
 
-// Leaves to `sample` the best of the logits that a launch has left, by each block of its share of each row.
-__global__ void __launch_bounds__(kThreads) find_bests(const __grid_constant__ LaunchArgs pass) { find_bests_of_logits(pass); }
+// Leaves to `sample` the best of the logits that a launch has left and masks allow, or all that they allow, by each block of its share of each row.
+__global__ void __launch_bounds__(kThreads) mask_logits(const __grid_constant__ LaunchArgs pass, const __grid_constant__ RowMasks masks, float* masked) {
+  mask_row(pass, masks, masked);
+}
 
 // Samples after a pass of several tokens: one block, or one a row. Alone on its multiprocessor: room for several would cost registers, and spills.
 __global__ void __launch_bounds__(kThreads, 1) sample(const __grid_constant__ LaunchArgs pass) { sample_logits(pass); }

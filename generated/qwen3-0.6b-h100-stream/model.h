@@ -189,7 +189,8 @@ struct LaunchArgs {
   float* logits;               // [kPassTokens][kVocab], row 0 of token first_logits
   float* sampler;              // scratch of the sampler
   unsigned* words;             // the exchanges
-  unsigned* status;            // 0, or 1 + the block that waited too long; then for what
+  unsigned* status;            // 0, or 1 + the block that waited too long, in this launch or one before; then for what
+  unsigned* failure;           // on the host: the same once this launch has seen it
   unsigned* reply;             // on the host: [steps], in a check [tokens], 1 + the token chosen
   const unsigned* stop_request;  // on the host: not 0 when the reply is to end
   int check;                   // 1: tokens from the second on are drafts, up to kCheckTokens; all get logits, and the token after each is chosen

@@ -429,6 +429,8 @@ struct Question {
   }
 };
 
+bool backend_ask(Backend*) { return false; }
+
 // A CPU has nothing to overlap a pass with: it runs here, when someone wants its result.
 int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   *token = -1;

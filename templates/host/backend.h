@@ -27,7 +27,10 @@ struct PassRequest {
   int32_t slot = 0;           // of the sequence, below EngineOptions.sequences
   bool keep_logits = false;   // backend_logits will be asked for them, also where the kernel needs none to choose a token. One step
   const Row* rows = nullptr;  // [count]: each token belongs to a sequence of its own, which has its slot, position and sampling; the token after each is chosen. One step
-  std::function<bool()> may_choose = nullptr;  // where backend_asks, with sample: asked in front of the choice; backend_mask may be called until it returns. False: the pass is abandoned
+  std::function<bool()> answered = nullptr;  // with may_choose: whether that would return at once; waits for it for a fraction of a pass
+  // Where backend_asks, with sample: asked in front of the choice; backend_mask may be called until it returns. False: the pass is abandoned. Nothing
+  // is enqueued behind one that was not asked.
+  std::function<bool()> may_choose = nullptr;
 };
 
 struct Backend;
@@ -95,7 +98,10 @@ int backend_write_positions(Backend* backend, int32_t slot, int32_t position, in
 void backend_stop(Backend* backend);
 /** Requests run in order; at most kMaxOutstanding may be outstanding. The request's arrays are copied. Each step is waited for. */
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error);
-/** Waits for the oldest outstanding step; *token = what it sampled, kNotFinite if it could not, kAbandoned for a prompt that was stopped or a choice that was not to be, -1 if it
+/** Asks the oldest outstanding pass what it is to be asked, once that is answered or its logits are there. Whether its choice is under way then, so
+ *  that another pass may be enqueued behind it; what it failed of is told by backend_wait. */
+bool backend_ask(Backend* backend);
+/** Waits for the oldest outstanding step, and asks it if nobody has; *token = what it sampled, kNotFinite if it could not, kAbandoned for a prompt that was stopped or a choice that was not to be, -1 if it
  *  did not sample, or did not run since the steps ended. */
 int backend_wait(Backend* backend, int32_t* token, std::string* error);
 /** Copies the tokens that the latest finished pass chose to out [its tokens], and says how many. All but the last of a check are drafts;

@@ -45,7 +45,8 @@ class Batch : public Sequences {
   /** Passes of a launch under way: one of several sequences, or several of one. */
   struct Flight {
     std::vector<int32_t> slots;
-    bool rows, several;
+    bool rows, several, masked;
+    bool asks;      // it is still to be asked for its masks
     int32_t steps;  // passes that were not waited for
   };
 
@@ -92,12 +93,13 @@ class Batch : public Sequences {
       const Member& member = members_[slot];
       if (!member.running || member.ending) continue;
       turn.in_turn |= member.job.masked || member.job.wants_logprobs();
+      const bool has_room = member.in_flight == 0 || most_steps(member) > 0;
       if (member.stop || stopping) {
         turn.stopped.push_back(slot);
       } else if (lacks_mask(backend, member)) {
-        if (left(member) == 1) turn.waiting.push_back(slot);
+        if (left(member) == 1 && has_room) turn.waiting.push_back(slot);
       } else if (left(member) == 1 && !member.scores) {
-        if (member.in_flight == 0 || most_steps(member) > 0) turn.decoding.push_back(slot);
+        if (has_room) turn.decoding.push_back(slot);
       } else if (turn.filling < 0 || member.arrival < members_[turn.filling].arrival) {
         turn.filling = slot;
       }
@@ -118,6 +120,16 @@ class Batch : public Sequences {
     decoding.insert(decoding.end(), waiting.begin(), waiting.end());
     std::sort(decoding.begin(), decoding.end());
     return !waiting.empty();
+  }
+
+  /** Whether all of these have their masks, or one ends and gets none; waits for that for kMaskLook. */
+  bool masks_come_soon(const std::vector<int32_t>& slots) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return changed_.wait_for(lock, kMaskLook, [&] {
+      const auto ends = [&](int32_t slot) { return members_[slot].ending || members_[slot].stop; };
+      const auto has_mask = [&](int32_t slot) { return members_[slot].mask.ready(); };
+      return stopping_() || std::any_of(slots.begin(), slots.end(), ends) || std::all_of(slots.begin(), slots.end(), has_mask);
+    });
   }
 
   /** Waits for the masks of the sequences of a pass, which has been under way since `launched`. False: somebody stops, or somebody else has something
@@ -170,7 +182,15 @@ class Batch : public Sequences {
   /** Whether what is to be done can follow the passes under way, though nobody knows what they will choose: not those of a launch of several,
    *  of which nobody knows how many will run. */
   bool may_launch(Backend* backend, const Turn& turn) const {
-    return flights_.size() <= launches_ahead(backend) && !flights_.back().several && turn.filling < 0 && !turn.in_turn && !turn.decoding.empty();
+    if (flights_.size() > launches_ahead(backend) || flights_.back().several || turn.filling >= 0) return false;
+    return turn.in_turn ? passes_ahead_of_masks(backend) > 0 && follows_masked(turn, flights_.back()) : !turn.decoding.empty();
+  }
+
+  /** Whether a pass that waits for masks may follow one whose choices by the masks before are under way: of the same sequences. */
+  bool follows_masked(const Turn& turn, const Flight& flight) const {
+    const auto wants_logprobs = [&](int32_t slot) { return members_[slot].job.wants_logprobs(); };
+    return flight.masked && !flight.asks && turn.decoding.empty() && turn.waiting == flight.slots &&
+           std::none_of(flight.slots.begin(), flight.slots.end(), wants_logprobs);
   }
 
   /** Whether anything is to be done that is not this sequence's next pass. */
@@ -260,13 +280,18 @@ class Batch : public Sequences {
     request.position = rows[0].position;
     request.sampling = rows[0].sampling;
     request.sample = true;
-    for (const int32_t slot : slots) request.keep_logits |= members_[slot].job.wants_logprobs();
+    bool masked = true;
+    for (const int32_t slot : slots) {
+      request.keep_logits |= members_[slot].job.wants_logprobs();
+      masked &= members_[slot].job.masked;
+    }
     request.steps = alone ? std::max(1, std::min(backend_steps(backend), most_steps(first))) : 1;
     request.stop_ids = first.job.stop_ids.data();
     request.stop_count = static_cast<int32_t>(first.job.stop_ids.size());
     // One row too: on a CPU its bits are those of a row among others.
     if (backend_rows(backend) > 1 && request.ids && request.steps == 1) request.rows = rows.data();
     if (asks) {
+      request.answered = [this, slots] { return masks_come_soon(slots); };
       request.may_choose = [this, backend, slots, launched = std::chrono::steady_clock::now()] { return masks_come(backend, slots, launched); };
     }
     std::string error;
@@ -280,12 +305,13 @@ class Batch : public Sequences {
       return;
     }
     for (const int32_t slot : slots) members_[slot].in_flight += request.steps;
-    flights_.push_back({slots, request.rows != nullptr, request.steps > 1, request.steps});
+    flights_.push_back({slots, request.rows != nullptr, request.steps > 1, masked, asks, request.steps});
   }
 
-  /** Waits for the oldest pass under way, and takes what it has chosen; of sequences that have ended, nothing. */
+  /** Asks the oldest pass under way for its masks; or waits for it, and takes what it has chosen, of sequences that have ended nothing. */
   void land(Backend* backend, Passes& passes) {
     Flight& flight = flights_.front();
+    if (std::exchange(flight.asks, false) && passes.ask()) return;  // another may follow it now
     std::vector<int32_t> chosen(kModel.pass_tokens);
     int32_t steps = 1;
     std::string error;

@@ -45,6 +45,9 @@ struct ScoreJob {
  *  a backend that shares our memory runs on our own cores, where they would only delay the token and the stop. */
 inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nullptr ? 2 : 0; }
 
+/** The same of passes whose tokens wait for masks. */
+inline int passes_ahead_of_masks(Backend* backend) { return backend_asks(backend) ? std::min(1, passes_ahead(backend)) : 0; }
+
 /** Tokens of the next pass of those that are left, of which the last `wanted` are to have logits. Where prompts have kernels of their own, these
  *  take whatever is too long for passes of decoding, but for tokens whose logits they do not make. */
 inline int32_t tokens_of_pass(Backend* backend, int32_t left, int32_t wanted) {
@@ -136,8 +139,8 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
 
   const auto prompt = static_cast<int32_t>(job.prompt.size());
   Speculation speculation(backend, job.speculation, times);
-  // Masks follow the last token, and logits are there until the next pass.
-  const int depth = job.wants_logprobs() || job.masked ? 1 : 1 + passes_ahead(backend);
+  // Logits are there until the next pass. Masks follow the last token; a pass that asks for its own follows the choice by the one before.
+  const int depth = 1 + (job.wants_logprobs() ? 0 : job.masked ? passes_ahead_of_masks(backend) : passes_ahead(backend));
   auto position = static_cast<int32_t>(sequence.size());  // of the next pass
   int32_t fed = 0;                                        // prompt tokens enqueued
   int32_t computed = 0;                                   // prompt tokens whose pass has finished
@@ -150,6 +153,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
 
   /** Drafts follow the last token, so they wait for it; where there were none for a while, and are none now, passes run ahead. */
   const auto may_run_ahead = [&] {
+    if (job.masked) return passes.ask();
     return !speculation.on() || fed < prompt || (plain_steps == kMostPlainSteps && speculation.drafts(known, 1).empty());
   };
 
@@ -186,7 +190,10 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     request.keep_logits = job.wants_logprobs();
     request.steps = count > 0 || request.check || request.keep_logits || job.masked ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
     if (speculation.on()) request.steps = std::min(request.steps, plain_steps);
-    if (needs_mask && backend_asks(backend)) request.may_choose = has_mask;
+    if (needs_mask && backend_asks(backend)) {
+      request.answered = [&] { return thread.mask_comes(); };
+      request.may_choose = has_mask;
+    }
     passes.enqueue(request);
     flights.insert(flights.end(), static_cast<size_t>(request.steps), {count, request.check ? request.count - 1 : 0});
     fed += count;

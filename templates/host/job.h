@@ -107,6 +107,12 @@ class JobThread {
 
   bool stopping() const { return stop_; }
 
+  /** Whether wait_for_mask would return at once; waits for that for kMaskLook. */
+  bool mask_comes() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return changed_.wait_for(lock, kMaskLook, [this] { return stop_ || mask_.ready(); });
+  }
+
   /** Waits for the mask of the next token. False: the job is to stop in its place. */
   bool wait_for_mask(MaskWords* mask) {
     std::unique_lock<std::mutex> lock(mutex_);

@@ -1,5 +1,6 @@
 // Which tokens a reply may choose next: its caller says so before each, and whoever computes the token waits for that.
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -8,6 +9,9 @@
 
 /** A bit for each token; none at all: any token. */
 using MaskWords = std::vector<uint32_t>;
+
+/** For how long masks are waited for before somebody looks whether their pass is over. */
+constexpr std::chrono::microseconds kMaskLook{100};
 
 /** A copy of a caller's words, for tokens below `vocab`. Throws where they are too few or too many, or allow no token. */
 inline MaskWords copy_mask(const void* words, int32_t count, int32_t vocab) {

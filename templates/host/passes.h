@@ -13,6 +13,7 @@ class Passes {
 
   /** Waits for what is still in flight: its results are of no use to anyone. */
   ~Passes() {
+    leaving_ = true;
     if (outstanding_ > 0) backend_stop(backend_);
     for (; outstanding_ > 0; --outstanding_) {
       std::string error;
@@ -23,11 +24,15 @@ class Passes {
 
   int outstanding() const { return outstanding_; }
 
-  void enqueue(const PassRequest& request) {
+  void enqueue(PassRequest request) {
     std::string error;
+    if (request.may_choose) request.may_choose = [this, asked = request.may_choose] { return !leaving_ && asked(); };
     check(backend_enqueue(backend_, request, &error), error);
     outstanding_ += request.steps;
   }
+
+  /** Asks the oldest pass, where it is to be asked. False: another one cannot follow it yet. */
+  bool ask() { return backend_ask(backend_); }
 
   /** Waits for the oldest pass; the token it sampled, or -1. */
   int32_t wait() {
@@ -41,4 +46,5 @@ class Passes {
  private:
   Backend* const backend_;
   int outstanding_ = 0;
+  bool leaving_ = false;
 };

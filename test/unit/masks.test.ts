@@ -28,6 +28,7 @@ describe.each([
   ['on a device of many steps', 2],
   ['on a device that takes prompts of many tokens', 3],
   ['on a device that takes prompts of many tokens, without their logits', 5],
+  ['on a device that asks', 6],
 ])('masks over a backend %s', (_, device) => {
   const prompt = Array.from({ length: 9 }, (_, i) => i);
 
@@ -131,7 +132,10 @@ describe.each([
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-describe('masks over a backend that asks for them in front of its choice', () => {
+describe.each([
+  ['in host memory', 0],
+  ['on a device', 6],
+])('masks over a backend %s that asks for them in front of its choice', (_, device) => {
   /** Masks, each there once the backend has the pass that it is of, `first` requests behind the first. */
   const lateMasks = (first: number, masks: readonly (Int32Array | 'end')[]): TokenMask => {
     let at = 0;
@@ -144,13 +148,13 @@ describe('masks over a backend that asks for them in front of its choice', () =>
   };
 
   it('the pass of a token runs while its mask is made', async () => {
-    const engine = await readyEngine({ device: 0, context: 100 });
+    const engine = await readyEngine({ device, context: 100 });
     const mask = lateMasks(1, [maskOf([31]), maskOf([32]), maskOf([33]), 'end']);
     expect((await read(engine.generate([1, 2], { maxTokens: 9, mask }))).ids).toEqual([31, 32, 33]);
   });
 
   it('so do those of several sequences, in one', async () => {
-    const engine = await readyEngine({ device: 0, sequences: 3, context: 100 });
+    const engine = await readyEngine({ device, sequences: 3, context: 100 });
     await using first = engine.open();
     await using second = engine.open();
     const masks = [31, 32, 33, 34].map((id) => maskOf([id]));
@@ -163,7 +167,7 @@ describe('masks over a backend that asks for them in front of its choice', () =>
   });
 
   it('a pass that asks does not wait for a reply that has ended before it', async () => {
-    const engine = await readyEngine({ device: 0, sequences: 3, context: 100 });
+    const engine = await readyEngine({ device, sequences: 3, context: 100 });
     await using masked = engine.open();
     // The reply ends while its second pass is launched.
     const { mask } = masksOf([maskOf([40]), 'end']);
@@ -173,7 +177,7 @@ describe('masks over a backend that asks for them in front of its choice', () =>
   });
 
   it('a pass that asks is left for whoever can go on, and made again', async () => {
-    const engine = await readyEngine({ device: 0, sequences: 3, context: 100 });
+    const engine = await readyEngine({ device, sequences: 3, context: 100 });
     await using masked = engine.open();
     await using plain = engine.open();
     let free: number[] = [];
@@ -193,6 +197,36 @@ describe('masks over a backend that asks for them in front of its choice', () =>
     expect(ids).toEqual([40, fakeReply([1, 2, 40], 1)[0]]);
     expect(masked.position).toBe(3);
   });
+});
+
+it('on a device the next pass is launched behind the choice, before anyone knows the token', async () => {
+  const all = Array.from({ length: 5 }, (_, i) => maskOf([i + 40]));
+  const engine = await readyEngine({ device: 6, context: 100 });
+  const { mask, chosen } = masksOf(all);
+  expect((await read(engine.generate([1, 2], { maxTokens: 5, mask }))).ids).toEqual([40, 41, 42, 43, 44]);
+  expect([chosen, fake.mostOutstanding()]).toEqual([[40, 41, 42, 43, 44], 2]);
+
+  const several = await readyEngine({ device: 6, sequences: 3, context: 100 });
+  await using first = several.open();
+  await using second = several.open();
+  const replies = [first, second].map((sequence) =>
+    read(sequence.generate([1, 2], { maxTokens: 5, mask: masksOf(all).mask })),
+  );
+  for (const { ids } of await Promise.all(replies)) expect(ids).toEqual([40, 41, 42, 43, 44]);
+  expect(fake.mostOutstanding()).toBe(2);
+});
+
+it('a pass launched behind the last token is left, not asked', async () => {
+  const engine = await readyEngine({ device: 6, context: 100 });
+  const mask: TokenMask = {
+    next: async (token) => {
+      while (token === 41 && fake.work().waits < 3) await turn();
+      return maskOf([token === null ? 40 : 41]);
+    },
+  };
+  const { ids, finish } = await read(engine.generate([1, 2], { maxTokens: 9, stopIds: [41], mask }));
+  expect([ids, finish, engine.position]).toEqual([[40, 41], 'stop', 3]);
+  expect(fake.work().waits).toBe(3);
 });
 
 it('masked replies check no drafts: asked for by number they are refused, and else left out', async () => {

@@ -44,9 +44,10 @@ describe.each([
   ['on a device that takes prompts of many tokens', 3],
   ['on a device that takes prompts of many tokens, without their logits', 5],
   ['on a device whose passes have rows, or many steps', 4],
+  ['on a device that asks for masks', 6],
 ])('sequences over a backend %s', (_, device) => {
   const ready = (sequences = 4) => readyEngine({ device, sequences, context: 300 });
-  const hasRows = device < 2 || device === 4;
+  const hasRows = device < 2 || device === 4 || device === 6;
 
   it('each say what they say alone, with penalties, seeds and ends of their own', async () => {
     const engine = await ready(4);

@@ -30,7 +30,8 @@ struct Backend {
   const int sequences;
   float* bias = nullptr;      // [sequences][kVocab]
   float* masked = nullptr;    // [sequences][kVocab]: biases of a launch, or logits behind it, of which some may not be chosen
-  unsigned* masks = nullptr;  // [sequences][kMaskWords]
+  // [sequences][kMaskWords], pinned. A sequence gets its next one when the token of the one before is known, so that no kernel reads that any more.
+  unsigned* masks = nullptr;
   std::vector<char> has_bias;  // of each sequence
   std::vector<int> mask_vocab;  // of each sequence: the tokens of which its mask says something; 0: it has none
   const Stream stream;
@@ -86,7 +87,7 @@ void bind(Backend& b, Arena& device, Arena& pinned) {
   pass.counts = device.take<int>(int64_t{b.sequences} * kVocab);
   b.bias = device.take<float>(int64_t{b.sequences} * kVocab);
   b.masked = device.take<float>(int64_t{b.sequences} * kVocab);
-  b.masks = device.take<unsigned>(int64_t{b.sequences} * kMaskWords);
+  b.masks = pinned.take<unsigned>(int64_t{b.sequences} * kMaskWords);
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
@@ -136,17 +137,9 @@ unsigned reply_of(const Backend& b, const Launch& launch, int step) {
 
 /** Has the logits of a launch chosen from, by the masks and biases that its sequences have now. */
 void choose(Backend& b, Launch& launch) {
-  Pass& pass = launch.pass;
-  const bool masked = std::any_of(launch.sequences.begin(), launch.sequences.end(), [&](int sequence) { return mask_of(b, sequence) != nullptr; });
-  std::vector<const float*> biases;
-  int64_t row = 0;  // where its logits begin
-  for (const int sequence : launch.sequences) {
-    biases.push_back(bias_of(b, sequence));
-    if (masked) check_cuda(kernel_mask_logits(mask_of(b, sequence), pass.logits + row, b.mask_vocab[sequence], b.masked + row, b.stream.get()), "kernel_mask_logits");
-    row += kVocab;
-  }
-  if (masked) pass.logits = b.masked;
-  b.scheme.choose(pass, biases, b.stream.get());
+  std::vector<ChosenBy> rows;
+  for (const int sequence : launch.sequences) rows.push_back({bias_of(b, sequence), mask_of(b, sequence), b.mask_vocab[sequence]});
+  b.scheme.choose(launch.pass, rows, b.masked, b.stream.get());
 }
 
 /** Returns when a step of a launch has its token, or the launch has ended. */
@@ -161,12 +154,13 @@ void wait_for_step(Backend& b, Launch& launch, int step) {
   }
 }
 
-/** Once the logits of a launch that chooses nothing are there, asks whether they may be chosen from, and has that done. */
+/** Asks whether the logits of a launch that chooses nothing may be chosen from, and has that done behind it. */
 void ask(Backend& b, Launch& launch) {
-  wait_for_step(b, launch, 0);
-  launch.abandoned = !std::exchange(launch.may_choose, nullptr)();
+  const auto may_choose = std::exchange(launch.may_choose, nullptr);
+  const auto waits = [&] { return cudaEventQuery(b.finished[launch.slot].get()) == cudaErrorNotReady; };
+  while (!(launch.answered && launch.answered()) && waits()) b.scheme.pause(launch);
+  launch.abandoned = !may_choose();
   if (launch.abandoned) return;
-  launch.ended = false;
   choose(b, launch);
   CUDA(cudaEventRecord(b.finished[launch.slot].get(), b.stream.get()));
 }
@@ -234,7 +228,7 @@ int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t 
   return guarded(error, [&] {
     Backend& b = *backend;
     b.mask_vocab[slot] = words ? vocab : 0;
-    if (words) b.uploads.copy(b.masks + int64_t{slot} * kMaskWords, words, (vocab + 31) / 32 * int64_t{sizeof(unsigned)}, b.stream.get());
+    if (words) std::copy_n(words, (vocab + 31) / 32, b.masks + int64_t{slot} * kMaskWords);
   });
 }
 
@@ -305,7 +299,8 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     const cudaStream_t stream = b.stream.get();
     if (b.launches.empty()) b.scheme.set_stop(false);
     const bool batch = request.rows && request.count > 1;  // one row is a pass of its own
-    Launch launch{b.bound, static_cast<int>(b.begun % kMaxOutstanding), request.steps, request.count > kPassTokens, request.check, batch, {}, request.may_choose};
+    const auto slot = static_cast<int>(b.begun % kMaxOutstanding);
+    Launch launch{b.bound, slot, request.steps, request.count > kPassTokens, request.check, batch, {}, request.answered, request.may_choose};
     for (int i = 0; i < (batch ? request.count : 1); ++i) launch.sequences.push_back(batch ? request.rows[i].slot : request.slot);
     const bool chooses = request.sample && !launch.may_choose;  // without being asked
     Pass& pass = launch.pass;
@@ -344,16 +339,24 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
   });
 }
 
+bool backend_ask(Backend* backend) {
+  Backend& b = *backend;
+  Launch& launch = b.launches.front();
+  if (launch.may_choose) launch.asked = guarded(&launch.error, [&] { ask(b, launch); });
+  return launch.asked == kStatusOk && !launch.abandoned;
+}
+
 int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   Backend& b = *backend;
   Launch& launch = b.launches.front();
   const int step = launch.taken++;
   const bool last = launch.taken == launch.steps;
   const int status = guarded(error, [&] {
-    if (launch.may_choose) ask(b, launch);
+    backend_ask(backend);
     wait_for_step(b, launch, step);
     // The launch itself must be over before the next one's results count.
     if (last && !launch.ended) end(b, launch, cudaEventSynchronize(b.finished[launch.slot].get()));
+    check(launch.asked, launch.error);
   });
   *token = static_cast<int32_t>(reply_of(b, launch, step)) - 1;
   b.chosen.clear();

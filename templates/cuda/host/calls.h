@@ -10,6 +10,3 @@ cudaError_t kernel_blocks(int gpu, int* blocks);
 cudaError_t kernel_launch(const Pass& pass, int blocks, cudaStream_t stream);
 /** masked [kVocab] := bias [kVocab], or zeros where it is null, and -infinity for tokens [vocab] without a bit in words; lib/mask.cuh defines it. */
 cudaError_t kernel_mask(const unsigned* words, const float* bias, int vocab, float* masked, cudaStream_t stream);
-/** to [kVocab] := logits, and a number below all that compete for tokens [vocab] without a bit in words; null: all may be chosen. A logit that is
- *  not finite stays. lib/mask.cuh defines it. */
-cudaError_t kernel_mask_logits(const unsigned* words, const float* logits, int vocab, float* to, cudaStream_t stream);

@@ -19,10 +19,19 @@ struct Launch {
   bool check;          // of drafts
   bool batch;          // of rows
   std::vector<int> sequences;         // slots in the cache: one, or of each row
-  std::function<bool()> may_choose;   // asked once its logits are there, and then they are chosen from; null: it chooses by itself, or nothing
+  std::function<bool()> answered, may_choose;  // of the request; may_choose is null when it was asked, or when it chooses by itself, or nothing
   int taken = 0;       // steps that have been waited for
   bool ended = false;
   bool abandoned = false;  // nothing was chosen, for it was not to be
+  int asked = kStatusOk;   // what asking it came to
+  std::string error;       // of that
+};
+
+/** By what the token behind a row of logits is chosen, beside these; null: nothing. */
+struct ChosenBy {
+  const float* bias;     // [kVocab]
+  const unsigned* mask;  // a bit for each of the tokens below mask_vocab; those without may not be chosen
+  int mask_vocab;
 };
 
 struct SchemeBase {
@@ -67,13 +76,13 @@ struct SchemeBase {
   virtual void address(Pass&, const PassRequest&, int /*launch*/) {}
   /** Whether choose() can. */
   virtual bool chooses_behind() const { return false; }
-  /** Behind a launch that has left logits, of a batch those of all rows, else the last token's: chooses by them and what its replies add to them
-   *  [kVocab] each, which may be null. reply() has it then. */
-  virtual void choose(Pass&, const std::vector<const float*>& /*biases*/, cudaStream_t) {
+  /** Behind a launch that has left logits, of a batch those of all rows, else the last token's: chooses by each of them. reply() has it then.
+   *  @param masked room for as many logits */
+  virtual void choose(Pass&, const std::vector<ChosenBy>&, float* /*masked*/, cudaStream_t) {
     fail(kStatusInternal, "these kernels choose no token behind a launch");
   }
-  /** Behind a launch: copies to the host what reply() and failure() read. */
-  virtual void collect(const Launch& launch, cudaStream_t stream) = 0;
+  /** Behind a launch: copies to the host what reply() and failure() read, where kernels do not write it there. */
+  virtual void collect(const Launch& /*launch*/, cudaStream_t) {}
 
   // ---- replies
 

@@ -1,5 +1,6 @@
 // The end of a pass: every block hands over the best of its logits, or says that its logits are stored; then all know the next token.
 #pragma once
+#include "host/stream_calls.h"
 #include "lib/sampler.cuh"
 #include "product.cuh"
 
@@ -27,6 +28,10 @@ struct Best {
 
 /** True when every block can find the token itself. */
 BOTH inline bool is_greedy(const LaunchArgs& pass) { return is_greedy(pass.sampling, pass.bias); }
+/** The same of a row of a batch, or of the only one. */
+BOTH inline bool is_greedy(const LaunchArgs& pass, int row) {
+  return pass.batch ? is_greedy(pass.rows[row].sampling, pass.rows[row].bias) : is_greedy(pass);
+}
 
 /** Ids below this may be chosen. */
 DEVICE int known_ids(const Sampling& s) { return s.vocab > 0 ? min(s.vocab, kVocab) : kVocab; }
@@ -148,12 +153,42 @@ DEVICE void keep_bests(Cta<T>& cta, const Best& best) {
   cta.pass.bests[int(threadIdx.x) * kBlocks + cta.index()] = value;
 }
 
-/** Leaves the best of this block's share of a row of logits to sample_logits: of the only one, or of a row of a batch. */
-DEVICE void find_bests_of_logits(const LaunchArgs& pass) {
+/** The logit of a token that its mask forbids: finite, so that no sampler takes it for a fault, and neither bias nor penalty brings it back. */
+constexpr float kNoMatch = -1e30f;
+
+/** Calls f(id, logit) for a warp's share of the ids [0, end) of a row of logits; kNoMatch where they are finite and the row's mask forbids the id.
+ *  A warp reads its words, which are the host's memory, at once. */
+template <class F>
+DEVICE void for_masked(const float* logits, const unsigned* words, int vocab, int end, F&& f) {
+  constexpr int kWords = 8;  // a sector
+  const int warps = kBlocks * kWarps;
+  for (int base = (int(blockIdx.x) * kWarps + warp()) * 32 * kWords; base < end; base += warps * 32 * kWords) {
+    const int at = base / 32 + lane();
+    const unsigned mine = words && lane() < kWords && 32 * at < vocab ? words[at] : ~0u;
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      const int id = base + 32 * i + lane();
+      const unsigned word = __shfl_sync(~0u, mine, i);
+      if (id >= end) continue;
+      const float logit = logits[id];
+      const bool banned = id < vocab && (word >> lane() & 1) == 0 && !not_finite(bits_of(logit));
+      f(id, banned ? kNoMatch : logit);
+    }
+  }
+}
+
+/** Leaves the best of this block's share of a row of logits to sample_logits, or its masked logits where the best alone does not decide: of the only
+ *  row, or of one of a batch. */
+DEVICE void mask_row(const LaunchArgs& pass, const RowMasks& masks, float* masked) {
   const int row = int(blockIdx.y), known = known_ids(pass.batch ? pass.rows[row].sampling : pass.sampling);
   const float* const logits = pass.logits + size_t(row) * kVocab;
+  if (!is_greedy(pass, row)) {
+    if (!masked) return;
+    for_masked(logits, masks.words[row], masks.vocab[row], kVocab, [&](int id, float logit) { masked[size_t(row) * kVocab + id] = logit; });
+    return;
+  }
   Best best;
-  for (int id = int(blockIdx.x) * kThreads + int(threadIdx.x); id < known; id += kBlocks * kThreads) best.consider(logits[id], id);
+  for_masked(logits, masks.words[row], masks.vocab[row], known, [&](int id, float logit) { best.consider(logit, id); });
   const uint64_t value = block_largest(best.value);
   if (threadIdx.x == 0) pass.bests[row * kBlocks + int(blockIdx.x)] = value;
 }

@@ -46,8 +46,6 @@ cudaError_t launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
 /** Rows of logits that are chosen from. */
 int rows_of(const LaunchArgs& pass) { return pass.batch ? pass.tokens : 1; }
 
-bool row_is_greedy(const LaunchArgs& pass, int row) { return pass.batch ? is_greedy(pass.rows[row].sampling, pass.rows[row].bias) : is_greedy(pass); }
-
 cudaError_t start_sampling(const LaunchArgs& pass, cudaStream_t stream) {
   sample<<<rows_of(pass), kThreads, 0, stream>>>(pass);
   return cudaGetLastError();
@@ -82,11 +80,13 @@ cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t strea
   return start_sampling(pass, stream);
 }
 
-cudaError_t kernel_choose(const LaunchArgs& pass, cudaStream_t stream) {
+cudaError_t kernel_choose(const LaunchArgs& pass, const RowMasks& masks, float* masked, cudaStream_t stream) {
   bool greedy = false;
-  for (int row = 0; row < rows_of(pass); ++row) greedy |= row_is_greedy(pass, row);
-  if (greedy) find_bests<<<dim3(kBlocks, rows_of(pass)), kThreads, 0, stream>>>(pass);
-  return start_sampling(pass, stream);
+  for (int row = 0; row < rows_of(pass); ++row) greedy |= is_greedy(pass, row);
+  if (greedy || masked) mask_logits<<<dim3(kBlocks, rows_of(pass)), kThreads, 0, stream>>>(pass, masks, masked);
+  LaunchArgs by = pass;
+  if (masked) by.logits = masked;
+  return start_sampling(by, stream);
 }
 
 cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream) {

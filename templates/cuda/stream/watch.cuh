@@ -97,7 +97,11 @@ DEVICE void watchdog(const LaunchArgs& pass, Flags& flags) {
     const bool late = now - since > pass.timeout_ns;
     const unsigned place = late ? waited_for(flags) : 0;
     if (late && atomicCAS(pass.status, 0u, 1u + blockIdx.x) == 0u) pass.status[1] = place;
-    if (late || load_relaxed(pass.status) != 0) flags.failed = 1;
+    if (const unsigned status = load_relaxed(pass.status); status != 0) {
+      flags.failed = 1;
+      pass.failure[0] = status;
+      if (const unsigned of = load_relaxed(pass.status + 1); of != 0) pass.failure[1] = of;  // 0: the other block has not said it yet
+    }
     if (blockIdx.x == 0 && load_host(pass.stop_request) != 0) flags.stop = 1;
     __nanosleep(20000);
   }

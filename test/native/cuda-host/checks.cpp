@@ -375,7 +375,7 @@ void check_masks() {
     check.equal(after(ids, []() -> bool { throw Failure{kStatusInternal, "no mask"}; }), -1);
     check.that(says("no mask"));
     kernel().loses = true;
-    check.equal(after(ids, []() -> bool { throw Failure{kStatusInternal, "asked though it is lost"}; }), -1);
+    check.equal(after(ids, []() -> bool { throw Failure{kStatusInternal, "no mask"}; }), -1);
     check.that(says(kLoss));
     check.equal(after(ids, [] { return true; }), free);
     check.that(error.empty() && all_right());

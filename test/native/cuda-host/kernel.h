@@ -23,8 +23,7 @@ extern const char* const kLoss;
 /** A byte of the weights, by its place in the packed weights, where a launch reads it. */
 char weight_at(const Pass& pass, int64_t offset);
 
-/** What the logit of a token becomes that its mask does not allow, but for the first, which say what a launch was given. */
-constexpr float kNoMatch = -1e30f;
+/** Logits that say what a launch was given. */
 constexpr int kGiven = 16;
 
 /** The token behind one or several: their sum and the position that it gets. */

@@ -1,4 +1,4 @@
-// The stand-ins of the kernels that apply masks, which both schemes have.
+// The stand-in of the kernel that applies masks, which both schemes have.
 #include "host/calls.h"
 #include "kernel.h"
 #include "runtime.h"
@@ -8,13 +8,6 @@ static bool is_banned(const unsigned* words, int vocab, int id) { return id < vo
 cudaError_t kernel_mask(const unsigned* words, const float* bias, int vocab, float* masked, cudaStream_t stream) {
   on_stream(stream, [=] {
     for (int id = 0; id < kVocab; ++id) masked[id] = is_banned(words, vocab, id) ? -1e30f : bias ? bias[id] : 0;
-  });
-  return cudaSuccess;
-}
-
-cudaError_t kernel_mask_logits(const unsigned* words, const float* logits, int vocab, float* to, cudaStream_t stream) {
-  on_stream(stream, [=] {
-    for (int id = 0; id < kVocab; ++id) to[id] = words && id >= kGiven && is_banned(words, vocab, id) ? kNoMatch : logits[id];
   });
   return cudaSuccess;
 }

@@ -36,32 +36,36 @@ cudaError_t kernel_pack(const char*, const char* staged, char* to, int layer, cu
   return cudaSuccess;
 }
 
-/** The token that a row of logits has, or the first that is a match. */
-static int token_of(const Pass& pass, int row) {
-  const float* const logits = pass.logits + int64_t{row} * kVocab;
-  const int token = static_cast<int>(logits[kTokenAt]);
-  if (logits[token] != kNoMatch) return token;
-  return static_cast<int>(std::find_if(logits + kGiven, logits + kVocab, [](float x) { return x != kNoMatch; }) - logits);
+/** The token that a row of logits has, or the first behind those that say what a launch was given that the row's mask allows. */
+static int token_of(const Pass& pass, const RowMasks& masks, int row) {
+  const auto allows = [&](int id) { return !masks.words[row] || id >= masks.vocab[row] || (masks.words[row][id / 32] >> id % 32 & 1) != 0; };
+  int token = static_cast<int>(pass.logits[int64_t{row} * kVocab + kTokenAt]);
+  if (allows(token)) return token;
+  for (token = kGiven; !allows(token);) ++token;
+  return token;
 }
 
 /** Behind the last token of a pass, or behind each row. */
-static void choose(const Pass& pass) {
+static void choose(const Pass& pass, const RowMasks& masks) {
   if (pass.status[0] != 0) return;
   std::this_thread::sleep_for(std::chrono::milliseconds(1));  // whoever does not wait for it sees no token
   for (int i = 0; i < (pass.batch ? pass.tokens : 1); ++i) {
     const int slot = pass.batch ? pass.rows[i].slot : 0;
     if (pass.reply[i] != 0) kernel().wrong = "a reply that is there before it is chosen";
     if (pass.batch ? pass.rows[i].bias : pass.bias) kernel().wrong = "a bias of another reply";
-    const int token = token_of(pass, i);
+    const int token = token_of(pass, masks, i);
     pass.next[slot] = token;
     pass.counts[int64_t{slot} * kVocab + token] += kChosenOnce;
     static_cast<volatile unsigned*>(pass.reply)[i] = unsigned(token) + 1;
   }
 }
 
-cudaError_t kernel_choose(const Pass& pass, cudaStream_t stream) {
+cudaError_t kernel_choose(const Pass& pass, const RowMasks& masks, float* masked, cudaStream_t stream) {
+  if (!masked && std::any_of(masks.words, masks.words + kPassTokens, [](const unsigned* words) { return words != nullptr; })) {
+    kernel().wrong = "masks without room for what they leave";
+  }
   if (!pass.sample || pass.steps != 1 || !pass.keep_logits) kernel().wrong = "a choice behind a launch";
-  on_stream(stream, [pass] { choose(pass); });
+  on_stream(stream, [pass, masks] { choose(pass, masks); });
   return cudaSuccess;
 }
 
@@ -134,6 +138,7 @@ static void decode(const Pass& pass) {
   if (pass.delays[0] != 11 || pass.delays[2] != 13 || pass.delays[3] != kDelays[3]) kernel().wrong = "delays";
   if (kernel().loses) pass.status[0] = 3, pass.status[1] = 1u << 24 | 1u << 8 | 1u;
   kernel().loses = false;
+  std::copy_n(pass.status, 2, pass.failure);
   const int* ids = pass.ids;
   if (pass.check) return check_drafts(pass);
   if (pass.batch) return pass.status[0] == 0 ? decode_rows(pass) : void();

@@ -2,7 +2,7 @@
 // Device 0 shares its memory with the host and runs a pass when it is waited for, as the CPU target does;
 // device 1 takes copies and runs passes on a thread of its own, as a GPU does; device 2 also takes requests of many steps,
 // device 3 prompts of many tokens. Devices 0, 1 and 4 check drafts, and their passes have rows of several sequences. Device 4 takes many steps,
-// too, and checks fewer drafts at some positions than at others. Where it samples with top_k, text repeats after so many tokens, but for a share min_p of them.
+// too, and checks fewer drafts at some positions than at others. Device 6 runs passes of rows as device 1 does, and asks as device 0 does. Where it samples with top_k, text repeats after so many tokens, but for a share min_p of them.
 // Device 7 does not exist.
 #include "backend.h"
 
@@ -12,10 +12,13 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "drafter.h"
@@ -50,6 +53,13 @@ struct FakeDrafter : Drafter {
   Draft draft(const std::vector<int32_t>& known, int32_t most) override;
 };
 
+/** A request that was not waited for. */
+struct Outstanding {
+  int32_t steps;  // not yet waited for
+  std::function<bool()> answered, question;  // which is still to be asked
+  bool chooses = true;
+};
+
 struct Result {
   int32_t token;
   int status;
@@ -82,7 +92,9 @@ struct Backend {
   std::condition_variable changed;
   std::deque<Request> requests;
   std::deque<Result> results;      // one a step
-  std::deque<int32_t> outstanding;  // steps of each request that are not yet waited for
+  std::deque<Outstanding> outstanding;
+  bool asks = false;              // the pass that runs has its logits, and waits for an answer
+  std::optional<bool> answer;
   std::atomic<bool> stop{false};    // ends what is outstanding
   bool quit = false;
   std::thread device;
@@ -142,6 +154,20 @@ static int32_t allowed_from(const Backend& b, int slot, int32_t token) {
   }
 }
 
+/** Whether a pass whose logits are there may choose: its own thread waits for the answer of backend_ask. */
+static bool may_choose(Backend& b, const PassRequest& pass) {
+  if (!pass.may_choose) return true;
+  if (b.options.device == 0) return pass.may_choose();
+  std::unique_lock<std::mutex> lock(b.mutex);
+  b.asks = true;
+  b.changed.notify_all();
+  b.changed.wait(lock, [&] { return b.answer.has_value(); });
+  b.asks = false;
+  const bool answer = *b.answer;
+  b.answer.reset();
+  return answer;
+}
+
 static Result run_pass(Backend& b, const Request& request, int step) {
   {
     std::unique_lock<std::mutex> lock(allowed_mutex);
@@ -182,7 +208,7 @@ static Result run_pass(Backend& b, const Request& request, int step) {
     }
   }
   if (!pass.sample) return result;
-  if (pass.may_choose && !pass.may_choose()) return {kAbandoned, kStatusOk, "", false, {}};
+  if (!may_choose(b, pass)) return {kAbandoned, kStatusOk, "", false, {}};
   for (int i = pass.check || apart ? 0 : pass.count - 1; i < pass.count; ++i) {
     const int slot = slot_of(i);
     const int32_t token = nan[i] ? 0 : allowed_from(b, slot, choose(b, apart ? request.row_sampling[i] : request.sampling, slot, position_of(i)));
@@ -305,7 +331,7 @@ int32_t backend_prompt_tokens(Backend* b) { return b->options.device == 3 || b->
 int32_t backend_prompt_least(Backend*) { return 3 * kPassTokens; }
 bool backend_prompt_logits(Backend* b) { return b->options.device != 5; }
 
-bool backend_asks(Backend* b) { return b->options.device == 0; }
+bool backend_asks(Backend* b) { return b->options.device == 0 || b->options.device == 6; }
 
 int32_t backend_steps(Backend* b) { return b->options.device == 2 || b->options.device == 4 ? kManySteps : 1; }
 
@@ -316,7 +342,10 @@ int32_t backend_check_tokens_at(Backend* b, int32_t position) {
   return b->options.device == 4 ? std::min(most, 1 + position % 5) : most;
 }
 
-int32_t backend_rows(Backend* b) { return b->options.device < 2 || b->options.device == 4 ? kPassTokens : 1; }
+int32_t backend_rows(Backend* b) {
+  const int device = b->options.device;
+  return device < 2 || device == 4 || device == 6 ? kPassTokens : 1;
+}
 
 Drafter* backend_drafter(Backend* b) { return b->drafter.kind == FakeDrafter::kNone ? nullptr : &b->drafter; }
 
@@ -380,8 +409,9 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   const bool fits = steps_fit && check_fits && rows_fit && is_place(pass.slot, 0) && pass.count >= 1 && (pass.count <= kPassTokens || is_prompt) && pass.position >= 0 &&
                     (pass.rows != nullptr || pass.position + pass.count + pass.steps - 1 <= b->options.context) && pass.first_logits >= 0 &&
                     pass.first_logits <= pass.count && (pass.ids != nullptr || pass.count == 1);
-  if (!fits || b->outstanding.size() >= kMaxOutstanding) {
-    *error = fits ? "too many passes are outstanding" : "a pass out of bounds";
+  const bool unasked = b->options.device != 0 && !b->outstanding.empty() && b->outstanding.back().question;
+  if (!fits || unasked || b->outstanding.size() >= kMaxOutstanding) {
+    *error = unasked ? "a pass behind one that was not asked" : fits ? "too many passes are outstanding" : "a pass out of bounds";
     return kStatusInternal;
   }
   const int32_t slot = pass.rows ? pass.rows[0].slot : pass.slot, position = pass.rows ? pass.rows[0].position : pass.position;
@@ -401,12 +431,29 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   std::lock_guard<std::mutex> lock(b->mutex);
   if (b->outstanding.empty()) b->stop = false;
   b->requests.push_back(std::move(request));
-  b->outstanding.push_back(pass.steps);
+  b->outstanding.push_back({pass.steps, pass.answered, pass.may_choose});
   b->most_outstanding = std::max(b->most_outstanding, static_cast<int>(b->outstanding.size()));
   ++b->requests_taken;
   b->most_rows = std::max(b->most_rows, pass.rows == nullptr ? 0 : pass.count);
   b->changed.notify_all();
   return kStatusOk;
+}
+
+bool backend_ask(Backend* b) {
+  if (b->options.device == 0) return false;
+  Outstanding& oldest = b->outstanding.front();
+  if (!oldest.question) return oldest.chooses;
+  const auto is_over = [&] {
+    std::lock_guard<std::mutex> lock(b->mutex);
+    return b->asks || !b->results.empty();
+  };
+  while (!oldest.answered() && !is_over()) {
+  }
+  oldest.chooses = std::exchange(oldest.question, nullptr)();
+  std::lock_guard<std::mutex> lock(b->mutex);
+  b->answer = oldest.chooses;
+  b->changed.notify_all();
+  return oldest.chooses;
 }
 
 int backend_wait(Backend* b, int32_t* token, std::string* error) {
@@ -422,12 +469,14 @@ int backend_wait(Backend* b, int32_t* token, std::string* error) {
     result = run_pass(*b, request, 0);
     ++b->passes_run;
   } else {
+    backend_ask(b);
     std::unique_lock<std::mutex> lock(b->mutex);
     b->changed.wait(lock, [&] { return !b->results.empty(); });
     result = std::move(b->results.front());
     b->results.pop_front();
+    b->answer.reset();  // of a pass that failed before it asked
   }
-  if (--b->outstanding.front() == 0) b->outstanding.pop_front();
+  if (--b->outstanding.front().steps == 0) b->outstanding.pop_front();
   ++b->steps_waited;
   if (result.throws) throw std::runtime_error("the fake backend threw");
   *token = result.token;

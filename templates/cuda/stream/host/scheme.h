@@ -23,7 +23,7 @@ struct Scheme final : SchemeBase {
     pass.bests = device.take<uint64_t>(int64_t{kPassTokens} * kBlocks);
     pass.next = device.take<int>(sequences);
     pass.status = device.take<unsigned>(kStatusWords);
-    statuses_ = pinned.take<unsigned>(kMaxOutstanding * kStatusWords);
+    failures_ = pinned.take<unsigned>(kMaxOutstanding * kStatusWords);
     reply_words_ = std::max(pass.context, kPassTokens);
     replies_ = pinned.take<unsigned>(int64_t{kMaxOutstanding} * reply_words_);
     pass.stop_request = stop_request_ = pinned.take<unsigned>(1);
@@ -71,6 +71,8 @@ struct Scheme final : SchemeBase {
     pass.batch = request.rows != nullptr;
     pass.check = request.check;
     address(pass, request, launch);
+    pass.failure = failures_ + launch * kStatusWords;
+    std::fill_n(pass.failure, kStatusWords, 0u);
     pass.steps = request.steps;
     pass.keep_logits = request.keep_logits || request.may_choose;  // which chooses by them
     pass.head = pass.sample || pass.first_logits < pass.tokens;
@@ -99,15 +101,17 @@ struct Scheme final : SchemeBase {
 
   bool chooses_behind() const override { return true; }
 
-  void choose(Pass& pass, const std::vector<const float*>& biases, cudaStream_t stream) override {
-    if (!pass.batch) pass.bias = biases[0];
-    for (int i = 0; pass.batch && i < pass.tokens; ++i) pass.rows[i].bias = biases[i];
-    check_cuda(kernel_choose(pass, stream), "kernel_choose");
-  }
-
-  void collect(const Launch& launch, cudaStream_t stream) override {
-    unsigned* const to = statuses_ + launch.slot * kStatusWords;
-    CUDA(cudaMemcpyAsync(to, launch.pass.status, kStatusWords * sizeof(unsigned), cudaMemcpyDeviceToHost, stream));
+  void choose(Pass& pass, const std::vector<ChosenBy>& rows, float* masked, cudaStream_t stream) override {
+    if (!pass.batch) pass.bias = rows[0].bias;
+    RowMasks masks{};
+    bool any = false;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (pass.batch) pass.rows[i].bias = rows[i].bias;
+      masks.words[i] = rows[i].mask;
+      masks.vocab[i] = rows[i].mask_vocab;
+      any |= rows[i].mask != nullptr;
+    }
+    check_cuda(kernel_choose(pass, masks, any ? masked : nullptr, stream), "kernel_choose");
   }
 
   unsigned reply(const Launch& launch, int step) const override {
@@ -115,7 +119,7 @@ struct Scheme final : SchemeBase {
   }
 
   std::string failure(const Launch& launch, cudaStream_t stream) override {
-    const unsigned* const status = statuses_ + launch.slot * kStatusWords;
+    const unsigned* const status = failures_ + launch.slot * kStatusWords;
     if (status[0] == 0) return "";
     cudaMemsetAsync(launch.pass.status, 0, kStatusWords * sizeof(unsigned), stream);  // fails again at the next launch if it fails
     // place_of() in stream/watch.cuh
@@ -140,7 +144,7 @@ struct Scheme final : SchemeBase {
   char* kept_ = nullptr;              // [kKeptBytes]
   char* stream_ = nullptr;            // [kStreamBytes]
   DeviceMemory staged_;               // [kStagedBytes] of matrices, row by row
-  unsigned* statuses_ = nullptr;      // [kMaxOutstanding][kStatusWords], pinned
+  unsigned* failures_ = nullptr;      // [kMaxOutstanding][kStatusWords], pinned
   int reply_words_ = 0;               // of a launch
   unsigned* replies_ = nullptr;       // [kMaxOutstanding][reply_words_], pinned
   unsigned* stop_request_ = nullptr;  // [1], pinned

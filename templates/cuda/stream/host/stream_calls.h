@@ -6,9 +6,14 @@
 
 #include "model.h"
 
+/** Of each row of logits, the tokens [vocab] without a bit in words [(vocab + 31) / 32] may not be chosen; null: all may. */
+struct RowMasks {
+  const unsigned* words[kPassTokens];
+  int vocab[kPassTokens];
+};
 /** Starts choosing the token behind the last one of a pass, whose logits are the first row of pass.logits; of a batch that behind each row, whose
- *  logits are a row each. */
-cudaError_t kernel_choose(const Pass& pass, cudaStream_t stream);
+ *  logits are a row each. @param masked room for as many rows; null: none has a mask */
+cudaError_t kernel_choose(const Pass& pass, const RowMasks& masks, float* masked, cudaStream_t stream);
 /** Starts packing one layer's matrices (layer == kLayers: the head) into the stream. */
 cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream);
 /** Bytes of the exchanges of a launch with so many tokens a pass: all ones at its start. */
