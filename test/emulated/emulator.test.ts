@@ -39,7 +39,7 @@ describe.skipIf(why)('the emulator', () => {
       .trim()
       .split('\n')
       .map((line) => checkLine.parse(JSON.parse(line)));
-    expect(checks).toHaveLength(9);
+    expect(checks).toHaveLength(10);
     expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
   });
 

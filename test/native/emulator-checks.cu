@@ -2,9 +2,12 @@
 // Without an argument all checks, a line of JSON each; with the name of a fault what the launch says.
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -233,8 +236,14 @@ void compare(const char* check, const T* got, const std::vector<T>& expected, do
   tell(check, expected.size(), worst);
 }
 
+size_t mappings() {
+  std::ifstream maps("/proc/self/maps");
+  return size_t(std::count(std::istreambuf_iterator<char>(maps), {}, '\n'));
+}
+
 int main(int, char** arguments) {
   const std::string fault = arguments[1] ? arguments[1] : "";
+  const size_t mappings_before = mappings();
   cudaStream_t stream;
   cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   const auto wait = [&] {
@@ -308,5 +317,7 @@ int main(int, char** arguments) {
   flagged<true><<<1, 64, 0, stream>>>(integers.at);
   if (wait()) compare("a volatile flag", integers.at, std::vector<int>(64, 7));
   cudaStreamDestroy(stream);
+  // Its launches had up to 256 threads, each with a stack.
+  tell("mappings that a stream leaves", 1, (double(mappings()) - double(mappings_before)) / 256);
   return 0;
 }

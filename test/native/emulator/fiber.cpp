@@ -2,9 +2,12 @@
 
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstdint>
-#include <cstdlib>
+#include <cstring>
 #include <vector>
+
+#include "launch.h"
 
 #if !defined(__x86_64__)
 #error "the switch is written for x86-64"
@@ -42,15 +45,27 @@ namespace emu {
 
 constexpr size_t kStackGuard = 4096;
 
-char* stack_of(int number) {
-  static std::vector<char*> stacks;
-  while (int(stacks.size()) <= number) {
-    void* const memory = mmap(nullptr, kStackGuard + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) abort();
-    mprotect(memory, kStackGuard, PROT_NONE);
-    stacks.push_back(static_cast<char*>(memory) + kStackGuard);
+namespace {
+
+/** Each is two mappings, of which Linux gives a process 65,530 (vm.max_map_count). */
+struct Stacks {
+  std::vector<char*> all;
+  ~Stacks() {
+    for (char* const stack : all) munmap(stack - kStackGuard, kStackGuard + kStackBytes);
   }
-  return stacks[number];
+};
+
+}  // namespace
+
+char* stack_of(int number) {
+  static thread_local Stacks stacks;
+  while (int(stacks.all.size()) <= number) {
+    void* const memory = mmap(nullptr, kStackGuard + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED || mprotect(memory, kStackGuard, PROT_NONE) != 0)
+      fail("there is no memory for the stack of thread %zu: %s", stacks.all.size(), strerror(errno));
+    stacks.all.push_back(static_cast<char*>(memory) + kStackGuard);
+  }
+  return stacks.all[number];
 }
 
 void* start_of(char* stack, void (*entry)()) {

@@ -11,7 +11,7 @@ namespace emu {
 
 constexpr size_t kStackBytes = 256 << 10;
 
-/** A stack above a page that nothing may touch; kept for later launches, `number` counts them from 0. */
+/** A stack above a page that nothing may touch; kept for later launches of this thread of the host, `number` counts them from 0. */
 char* stack_of(int number);
 /** What emu_switch continues at: entry() with an empty stack, which must not return. */
 void* start_of(char* stack, void (*entry)());
