@@ -59,6 +59,9 @@ export interface BlockProgram {
 /** What an event is, wherever it stands. */
 type Act = StreamEvent extends infer E ? (E extends unknown ? Omit<E, 'place'> : never) : never;
 
+/** A product takes as many slots as it has tiles: two stand for all, one before its input is there and one behind. */
+export const slotsFor = (tiles: number): number => Math.min(2, tiles);
+
 /** Writes down what a block does, at the place where it is. */
 export class Trace implements BlockProgram {
   readonly consumer: StreamEvent[] = [];

@@ -1,25 +1,11 @@
 // What a block of the stream kernel does in the passes of a launch, in order: a reading of the stages of its own, apart from the printed text.
-
 import type { OpName, TensorName } from '../../model/graph.ts';
-import { kindOf } from '../../model/kinds.ts';
 import { columnsOf, rowsOf } from '../independent-sizes.ts';
-import { dealt, dealtRows, HeadDeal, type Range } from './deal.ts';
-import { type Access, type BlockProgram, type Launch, Trace } from './events.ts';
+import { AttentionProgram } from './attention-program.ts';
+import { dealt, dealtRows, type Range } from './deal.ts';
+import { type BlockProgram, type Launch, slotsFor } from './events.ts';
 import { passedByIn, type StreamSchedule, type StreamStage } from './schedule.ts';
-
-/** A tensor as a stage makes it in an epoch. */
-interface Made {
-  readonly tensor: TensorName;
-  readonly stage: string;
-  readonly epoch: number;
-}
-
-/** A product takes as many slots as it has tiles: two stand for all, one before its input is there and one behind. */
-const slotsFor = (tiles: number): number => Math.min(2, tiles);
-
-/** What pointwise ops make of the rows of the product in front of them. */
-const results: Partial<Record<OpName, TensorName>> = { attn_add: 'x', ffn_add: 'x', swiglu: 'h' };
-const normed: Partial<Record<OpName, TensorName>> = { attn_norm: 'xn', ffn_norm: 'hn', final_norm: 'xf' };
+import { type Made, normed, results, TensorTrace } from './tensor-trace.ts';
 
 /** What a block does, pass after pass. */
 export function streamProgram(schedule: StreamSchedule, launch: Launch, block: number): BlockProgram {
@@ -29,11 +15,11 @@ export function streamProgram(schedule: StreamSchedule, launch: Launch, block: n
 }
 
 class Program {
-  readonly trace = new Trace();
+  readonly trace: TensorTrace;
   readonly #schedule: StreamSchedule;
   readonly #launch: Launch;
   readonly #block: number;
-  readonly #deal: HeadDeal;
+  readonly #attention: AttentionProgram;
   #sums = 0;
   #residual = 0;
 
@@ -41,7 +27,8 @@ class Program {
     this.#schedule = schedule;
     this.#launch = launch;
     this.#block = block;
-    this.#deal = new HeadDeal(schedule, launch, block);
+    this.trace = new TensorTrace(schedule, launch, block);
+    this.#attention = new AttentionProgram(this.trace, schedule, launch, block);
   }
 
   pass(pass: number): void {
@@ -84,10 +71,10 @@ class Program {
         this.#kept(stage, epoch);
         return;
       case 'attend':
-        this.#attend(stage, pass, epoch);
+        this.#attention.attend(stage, epoch);
         return;
       case 'merge_splits':
-        this.#merge(stage, epoch);
+        this.#attention.merge(stage, epoch);
         return;
       case 'sample':
         this.#choose(stage, pass);
@@ -102,9 +89,9 @@ class Program {
     const { hidden } = this.#schedule.dims;
     const tensor = normed[stage.body.op]!;
     for (let token = this.#block; token < this.#launch.tokens; token += this.#launch.blocks) {
-      this.#gather(stage, 'x', epoch, token * hidden, (token + 1) * hidden);
+      this.trace.gather(stage, 'x', epoch, token * hidden, (token + 1) * hidden);
       this.#addUp(`sums ${this.#sums++ % 2} of block ${this.#block}`);
-      this.#write({ tensor, stage: stage.name, epoch }, token * hidden, (token + 1) * hidden, 'dealt');
+      this.trace.write({ tensor, stage: stage.name, epoch }, token * hidden, (token + 1) * hidden, 'dealt');
     }
   }
 
@@ -115,9 +102,9 @@ class Program {
     if (rows.begin === rows.end && passedByIn(this.#schedule.products).has(op)) return;
     this.trace.takeSlots(slotsFor(Math.ceil((rows.end - rows.begin) / this.#tileRows(op))), () => {
       this.#input(stage, epoch);
-      this.#ownWork('store');
+      this.trace.ownWork('store');
     });
-    this.#ownWork('load');
+    this.trace.ownWork('load');
     this.#addUp(`sums ${this.#sums++ % 2} of block ${this.#block}`);
     this.#epilogue(stage, rows, epoch);
   }
@@ -131,75 +118,13 @@ class Program {
       for (let token = 0; token < tokens; token++) {
         const [lo, hi] = [token * columns + mine.begin, token * columns + mine.end];
         for (const step of stage.prologue) {
-          if (step.kind === 'gather') this.#gather(stage, step.tensor, epoch, lo, hi, warp);
+          if (step.kind === 'gather') this.trace.gather(stage, step.tensor, epoch, lo, hi, warp);
           if (step.kind !== 'merge_splits') continue;
-          const splits = this.#deal.splitsOf(this.trace.place.pass, token);
-          if (this.#deal.isWhole(splits)) this.#gather(stage, 'att', epoch, lo, hi, warp);
-          else this.#gatherSplits(stage, epoch, token, mine, warp);
+          const splits = this.trace.deal.splitsOf(this.trace.place.pass, token);
+          if (this.trace.deal.isWhole(splits)) this.trace.gather(stage, 'att', epoch, lo, hi, warp);
+          else this.#attention.gatherSplits(stage, epoch, token, mine, warp);
         }
       }
-    }
-  }
-
-  /** The splits of some elements of a token's attention output. */
-  #gatherSplits(stage: StreamStage, epoch: number, token: number, elements: Range, warp: number): void {
-    const { qHeads, kvHeads, headDim } = this.#schedule.dims;
-    const size = (qHeads / kvHeads) * headDim;
-    for (let head = 0; head < kvHeads; head++) {
-      const begin = Math.max(0, elements.begin - head * size);
-      const end = Math.min(size, elements.end - head * size);
-      if (begin >= end) continue;
-      for (const split of this.#deal.splitsOf(this.trace.place.pass, token)) {
-        const [lo, hi] = this.#deal.word(token * kvHeads + head, split);
-        this.#gather(stage, 'partial', epoch, lo + begin, lo + end, warp);
-        this.#gather(stage, 'partial', epoch, hi - 1, hi, warp);
-      }
-    }
-  }
-
-  /** Words of a tensor, of the epoch in which they were made last; in layer 0 the residual stream is a table that nobody writes. */
-  #gather(
-    stage: StreamStage,
-    tensor: TensorName,
-    epoch: number,
-    lo: number,
-    hi: number,
-    warp: Access['warp'] = 'dealt',
-  ): void {
-    const { stages, dims } = this.#schedule;
-    const at = stages.indexOf(stage);
-    const makes = (other: StreamStage) => this.#makes(other, tensor);
-    const here = stages.findLast((other, i) => i < at && other.part === stage.part && makes(other));
-    const before = stages.findLast((other) => other.part === 'layer' && makes(other));
-    const maker = here ?? before!;
-    if (!here && stage.part === 'layer' && this.trace.place.layer === 0) return;
-    const last = stage.part === 'end' ? (this.trace.place.pass + 1) * dims.layers - 1 : epoch - 1;
-    this.#read({ tensor, stage: maker.name, epoch: here ? epoch : last }, lo, hi, warp);
-  }
-
-  /** Whether a stage makes a tensor at this position. */
-  #makes({ body, epilogue }: StreamStage, tensor: TensorName): boolean {
-    switch (body.kind) {
-      case 'norm':
-        return normed[body.op] === tensor;
-      case 'attend':
-        if (this.#launch.rows) return tensor === 'partial' || (tensor === 'att' && this.#deal.handsOverWhole);
-        return this.#deal.splits(this.trace.place.pass) === 1 ? tensor === 'att' : tensor === 'partial';
-      case 'merge_splits':
-        return (
-          tensor === 'att' &&
-          (this.#launch.rows !== undefined || this.#deal.splits(this.trace.place.pass) > 1)
-        );
-      case 'product':
-      case 'kept':
-        if (body.op === 'qkv_proj') {
-          const turned = epilogue.some((step) => step.kind === 'rotate');
-          const made = turned ? ['qr', 'kr', 'v', 'squares'] : ['q', 'k', 'v'];
-          return made.includes(tensor);
-        }
-        return epilogue.some((step) => step.kind === 'pointwise' && results[step.op] === tensor);
-      default:
-        return false;
     }
   }
 
@@ -251,17 +176,6 @@ class Program {
     for (let warp = 0; warp < warps; warp++) this.trace.touch('load', space, 0, warps, order, warp);
   }
 
-  get #work(): string {
-    return `work of block ${this.#block}`;
-  }
-
-  /** The part of the block's work space that a warp has for itself: its columns of an input. */
-  #ownWork(kind: 'load' | 'store'): void {
-    const { warps } = this.#launch;
-    for (let warp = 0; warp < warps; warp++)
-      this.trace.touch(kind, this.#work, warp, warp + 1, this.trace.place.order, warp);
-  }
-
   /** Queries, keys and values stand behind each other in the rows of their product; squares are of the first two. */
   #writeQkv(stage: StreamStage, rows: Range, epoch: number): void {
     const { qHeads, kvHeads, headDim } = this.#schedule.dims;
@@ -287,160 +201,6 @@ class Program {
     this.trace.touch(kind, `residual of block ${this.#block}`, 0, count, version, 'dealt');
   }
 
-  /** Attention of a batch: one row after the other. In a layer with a window fewer positions are dealt in the same shares. */
-  #attendRows(stage: StreamStage, epoch: number): void {
-    const { dims } = this.#schedule;
-    const { warps, tokens } = this.#launch;
-    const most = this.#deal.mostSplits;
-    const [head, split] = [Math.floor(this.#block / most), this.#block % most];
-    if (head >= dims.kvHeads) return;
-    const group = dims.qHeads / dims.kvHeads;
-    const turned = stage.prologue.every((step) => step.kind !== 'rotate');
-    const { window } = kindOf(dims, this.trace.place.layer);
-    const made = (tensor: TensorName): Made => ({ tensor, stage: stage.name, epoch });
-    for (let token = 0; token < tokens; token++) {
-      const share = this.#deal.share(token, split);
-      if (!share) continue;
-      const position = this.#launch.rows![token]!;
-      const seen = window === null ? position : Math.min(position, window - 1);
-      const at = (item: number) =>
-        position - seen + (position === 0 ? 0 : Math.floor((item * seen) / position));
-      const [begin, end] = [at(share.cached.begin), at(share.cached.end)];
-      const heads = (tensor: TensorName, first: number, each: number, warp: number, all: number) => {
-        const lo = (token * all + first) * dims.headDim;
-        this.#gather(stage, tensor, epoch, lo, lo + each * dims.headDim, warp);
-      };
-      const appends = share.own ? warps - 1 : -1;
-      const slots = slotsFor(end - begin);
-      const cache = `cache of layer ${this.trace.place.layer} and row ${token}`;
-      const row = head * (position + 1);
-      const ask = () => {
-        for (let warp = 0; warp < warps; warp++) {
-          if (warp >= end - begin && warp !== appends) continue;
-          heads(turned ? 'qr' : 'q', head * group, group, warp, dims.qHeads);
-          if (turned && dims.qkNorm) heads('squares', head * group, group, warp, dims.qHeads + dims.kvHeads);
-        }
-        this.#ownWork('store');
-      };
-      this.trace.takeSlots(slots, ask, (i) => {
-        const part = dealt(end - begin, i, slots);
-        const [lo, hi] = [row + begin + part.begin, row + begin + part.end];
-        this.trace.feed({ kind: 'load', space: cache, lo, hi, version: 0, epoch: 0, warp: 0 });
-      });
-      if (share.own) {
-        heads(turned ? 'kr' : 'k', head, 1, appends, dims.kvHeads);
-        if (turned && dims.qkNorm)
-          heads('squares', dims.qHeads + head, 1, appends, dims.qHeads + dims.kvHeads);
-        heads('v', head, 1, appends, dims.kvHeads);
-        this.trace.touch('store', cache, row + position, row + position + 1, 0, appends);
-      }
-      this.trace.do({ kind: 'meet' });
-      for (let warp = 0; warp < warps; warp++)
-        this.trace.touch('load', this.#work, 0, warps, this.trace.place.order, warp);
-      const size = group * dims.headDim;
-      const word = token * dims.kvHeads + head;
-      if (this.#deal.isWhole(this.#deal.splitsOf(this.trace.place.pass, token)))
-        this.#write(made('att'), word * size, (word + 1) * size, 'dealt');
-      else this.#write(made('partial'), ...this.#deal.word(word, split), 'dealt');
-      this.trace.do({ kind: 'meet' });
-    }
-  }
-
-  #attend(stage: StreamStage, pass: number, epoch: number): void {
-    if (this.#launch.rows) {
-      this.#attendRows(stage, epoch);
-      return;
-    }
-    const { dims, syncs } = this.#schedule;
-    const { warps, tokens } = this.#launch;
-    const gated = syncs.some((sync) => sync.scope === 'cache');
-    if (pass > 0 && gated) this.trace.feed({ kind: 'gate', epoch: epoch - dims.layers });
-    const unit = this.#deal.unit(this.trace.place.pass);
-    if (!unit) return;
-    const { position, head, split, splits, group } = unit;
-    const { window } = kindOf(dims, this.trace.place.layer);
-    const visible = window === null ? position : Math.min(position, window - 1); // by the first token
-    const cached = dealt(visible, split, splits);
-    const count = cached.end - cached.begin;
-    const slots = slotsFor(count);
-    const turned = stage.prologue.every((step) => step.kind !== 'rotate');
-    const heads = (tensor: TensorName, first: number, each: number, warp: number, all: number) => {
-      for (let token = 0; token < tokens; token++) {
-        const lo = (token * all + first) * dims.headDim;
-        this.#gather(stage, tensor, epoch, lo, lo + each * dims.headDim, warp);
-      }
-    };
-    const factored = turned && dims.qkNorm;
-    const queries = (warp: number) => {
-      heads(turned ? 'qr' : 'q', head * group, group, warp, dims.qHeads);
-      if (factored) heads('squares', head * group, group, warp, dims.qHeads + dims.kvHeads);
-    };
-    const appends = split === splits - 1 ? warps - 1 : -1;
-    const ask = () => {
-      for (let warp = 0; warp < warps; warp++) if (warp < count || warp === appends) queries(warp);
-      this.#ownWork('store');
-    };
-    const cache = `cache of layer ${this.trace.place.layer}`;
-    const row = head * (this.#launch.position + this.#launch.passes * tokens);
-    const first = row + position - visible;
-    this.trace.takeSlots(slots, ask, (i) => {
-      const part = dealt(count, i, slots);
-      const [lo, hi] = [first + cached.begin + part.begin, first + cached.begin + part.end];
-      this.trace.feed({ kind: 'load', space: cache, lo, hi, version: 0, epoch: 0, warp: 0 });
-    });
-    if (appends >= 0) {
-      heads(turned ? 'kr' : 'k', head, 1, appends, dims.kvHeads);
-      if (factored) heads('squares', dims.qHeads + head, 1, appends, dims.qHeads + dims.kvHeads);
-      heads('v', head, 1, appends, dims.kvHeads);
-      this.trace.touch('store', cache, row + position, row + position + tokens, 0, appends);
-      if (tokens > 1) this.trace.do({ kind: 'meet' });
-    }
-    this.trace.do({ kind: 'meet' });
-    for (let warp = 0; warp < warps; warp++)
-      this.trace.touch('load', this.#work, 0, warps, this.trace.place.order, warp);
-    const size = group * dims.headDim;
-    const made = (tensor: TensorName): Made => ({ tensor, stage: stage.name, epoch });
-    for (let token = 0; token < tokens; token++) {
-      const at = token * dims.kvHeads + head;
-      if (splits === 1) this.#write(made('att'), at * size, (at + 1) * size, 'dealt');
-      else this.#write(made('partial'), ...this.#deal.word(at, split), 'dealt');
-    }
-  }
-
-  /** The blocks of a head share its words; a warp publishes a word as soon as it has its splits. */
-  #merge(stage: StreamStage, epoch: number): void {
-    const { dims } = this.#schedule;
-    const { warps, tokens } = this.#launch;
-    const unit = this.#deal.unit(this.trace.place.pass);
-    if (!unit || (unit.splits === 1 && !this.#launch.rows)) return;
-    const { head, split, splits, group } = unit;
-    const size = group * dims.headDim;
-    const share = (of: Range, part: number, parts: number): Range => {
-      const { begin, end } = dealt(of.end - of.begin, part, parts);
-      return { begin: of.begin + begin, end: of.begin + end };
-    };
-    const mine = dealt(tokens * size, split, splits);
-    const goes = 2; // stand for all that a warp makes one after the other
-    for (let warp = 0; warp < warps; warp++) {
-      for (let go = 0; go < goes; go++) {
-        const items = share(share(mine, warp, warps), go, goes);
-        for (let token = 0; token < tokens; token++) {
-          const at = token * dims.kvHeads + head;
-          const begin = Math.max(0, items.begin - token * size);
-          const end = Math.min(size, items.end - token * size);
-          const parts = this.#deal.splitsOf(this.trace.place.pass, token);
-          if (begin >= end || (this.#launch.rows && this.#deal.isWhole(parts))) continue;
-          for (const other of parts) {
-            const [lo, hi] = this.#deal.word(at, other);
-            this.#gather(stage, 'partial', epoch, lo + begin, lo + end, warp);
-            this.#gather(stage, 'partial', epoch, hi - 1, hi, warp);
-          }
-          this.#write({ tensor: 'att', stage: stage.name, epoch }, at * size + begin, at * size + end, warp);
-        }
-      }
-    }
-  }
-
   /** Every block hands over its best logit; all blocks look at all, or block 0 does and tells the token. Epochs are passes. */
   #choose(stage: StreamStage, pass: number): void {
     const { blocks, greedy } = this.#launch;
@@ -449,48 +209,25 @@ class Program {
     const sampled: Made = { tensor: 'next', stage: stage.name, epoch: pass };
     this.trace.do({ kind: 'meet' });
     if (this.#launch.rows) return; // another kernel chooses
-    this.#write(candidates, this.#block, this.#block + 1, 0);
+    this.trace.write(candidates, this.#block, this.#block + 1, 0);
     if (greedy || this.#block === 0) {
-      this.#read(candidates, 0, blocks, 'dealt');
+      this.trace.read(candidates, 0, blocks, 'dealt');
       this.trace.do({ kind: 'meet' });
     }
     if (greedy) return;
     if (this.#block === 0) {
       this.trace.touch('load', 'stored logits', 0, this.#schedule.dims.vocab, pass, 'dealt');
       this.trace.do({ kind: 'meet' });
-      this.#write(sampled, 0, 1, 0);
+      this.trace.write(sampled, 0, 1, 0);
     }
     const embed = this.#schedule.stages.find((other) => other.body.kind === 'embed')!;
-    this.#read(sampled, 0, 1, 0, embed.name);
+    this.trace.read(sampled, 0, 1, 0, embed.name);
     this.trace.do({ kind: 'meet' });
   }
 
   #writeRows(made: Made, rows: Range, columns: number): void {
     for (let token = 0; token < this.#launch.tokens; token++) {
-      this.#write(made, token * columns + rows.begin, token * columns + rows.end, 'dealt');
+      this.trace.write(made, token * columns + rows.begin, token * columns + rows.end, 'dealt');
     }
-  }
-
-  /** Words are waited for if an exchange carries them to the stage that reads. */
-  #read(made: Made, lo: number, hi: number, warp: Access['warp'], reader = this.trace.place.stage): void {
-    const isCarried = this.#exchanges(made).some((sync) => sync.readers.includes(reader));
-    this.#words(isCarried ? 'poll' : 'load', made, lo, hi, warp);
-  }
-
-  #write(made: Made, lo: number, hi: number, warp: Access['warp']): void {
-    this.#words(this.#exchanges(made).length > 0 ? 'publish' : 'store', made, lo, hi, warp);
-  }
-
-  #exchanges({ tensor, stage }: Made) {
-    return this.#schedule.syncs
-      .filter((sync) => sync.scope === 'exchange')
-      .filter((sync) => sync.after.stage === stage && sync.tensors.includes(tensor));
-  }
-
-  /** The attention output has two makers, of which one is at work at a position; all else has a place for each. */
-  #words(kind: Access['kind'], made: Made, lo: number, hi: number, warp: Access['warp']): void {
-    const { tensor, stage, epoch } = made;
-    const space = tensor === 'att' ? tensor : `${tensor} of ${stage}`;
-    if (lo < hi) this.trace.do({ kind, space, lo, hi, version: epoch, epoch, warp });
   }
 }
