@@ -17,7 +17,17 @@ import { mostSequences } from '../../runtime/limits.ts';
 import { runStarted } from '../run.ts';
 import { blockTypes, type RandomType } from './gguf.ts';
 import { randomGguf } from './llama-cpp.ts';
-import { type Asked, inTurns, type Rate, type Row, rateOf, rowOf, type Work, whereOf } from './measure.ts';
+import {
+  type Asked,
+  alone,
+  inTurns,
+  type Rate,
+  type Row,
+  rateOf,
+  rowOf,
+  type Work,
+  whereOf,
+} from './measure.ts';
 import { PeerProcess } from './peer-process.ts';
 import { systems } from './systems.ts';
 
@@ -25,7 +35,7 @@ const io = processIo();
 
 const program = new Command('bench:peers')
   .description(
-    'decode by position and prefill of ours and of other systems, A B B A; one that cannot run is named with its reason',
+    'decode by position and prefill of ours and of other systems, A B B A; one that cannot run is named with its reason, and where none can ours is timed alone',
   )
   .requiredOption('--model <name|dir>', 'the directory of a checkpoint, or with --random a known name')
   .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu', 'auto')
@@ -155,7 +165,9 @@ async function compare(options: Options): Promise<void> {
   const gpu = target.kind === 'cuda' ? 0 : null;
   const before = machineState(gpu);
   const rows: Row[] = [];
-  const samples = new Map(works.map((work) => [work, [] as number[]]));
+  const samples = new Map(works.map((work) => [work, [] as readonly number[]]));
+  /** What no peer that was asked has done. */
+  const unmatched = new Set<Work>();
   try {
     for (const [name, start] of Object.entries(systems)) {
       const none = (why: string) =>
@@ -190,7 +202,7 @@ async function compare(options: Options): Promise<void> {
             const turns = await inTurns(us, them, work, rounds, idsBelow(dims.vocab), clock);
             if ('failed' in turns && turns.failed === 'ours')
               throw new OnelaunchError('failed', `ours: ${turns.why}`);
-            if ('ours' in turns) samples.get(work)!.push(...turns.ours);
+            if ('ours' in turns) samples.set(work, [...samples.get(work)!, ...turns.ours]);
             const row = rowOf(them, work, turns);
             rows.push(row);
             io.err(`${lineOf(row).join('  ')}\n`);
@@ -200,13 +212,20 @@ async function compare(options: Options): Promise<void> {
         peer.close();
       }
     }
+    for (const work of works.filter((one) => samples.get(one)!.length === 0)) {
+      io.signal.throwIfAborted();
+      const rates = await alone(us, work, rounds, idsBelow(dims.vocab), clock);
+      if (typeof rates === 'string') throw new OnelaunchError('failed', `ours: ${rates}`);
+      samples.set(work, rates);
+      unmatched.add(work);
+    }
   } finally {
     ours.close();
   }
-  const oursAt = works.flatMap((work): Row[] => {
-    const figures = samples.get(work)!;
+  const oursAt = works.map((work): Row => {
     const what = { peer: us.name, variant: us.variant, version: us.version, ...whereOf(work) };
-    return figures.length > 0 ? [{ ...what, tokensPerSecond: rateOf(figures) }] : [];
+    const tokensPerSecond = rateOf(samples.get(work)!);
+    return { ...what, tokensPerSecond, ...(unmatched.has(work) ? { why: 'alone: no peer ran' } : {}) };
   });
   const all = [...oursAt, ...rows];
   io.out(

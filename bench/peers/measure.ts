@@ -32,7 +32,7 @@ export interface Row {
   readonly tokensPerSecond: Rate | null;
   /** Ours divided by theirs, round by round. */
   readonly ratio?: Rate;
-  /** Why there is no figure. */
+  /** Why there is no figure, or no ratio. */
   readonly why?: string;
 }
 
@@ -59,24 +59,48 @@ export async function inTurns(
   clock: Clock = 'wall',
 ): Promise<Turns> {
   const rates = { ours: [] as number[], theirs: [] as number[] };
-  const visit = async (who: 'ours' | 'theirs', keep: boolean) => {
-    const asked = who === 'ours' ? ours : theirs;
-    const answer = await asked.ask(requestOf(asked.variant, work, idOf, clock));
-    if ('error' in answer) return answer.error;
-    const timed = work.tokens * (work.kind === 'batch' ? work.sequences : 1);
-    const wanted = work.kind === 'prefill' ? 1 : timed;
-    if (answer.ids.length !== wanted) return `${answer.ids.length} tokens came, not ${wanted}`;
-    if (keep) rates[who].push(timed / answer.seconds);
-    return null;
-  };
   const order = ['ours', 'theirs', 'theirs', 'ours'] as const;
   for (let round = -1; round < rounds; round++) {
     for (const who of round < 0 ? (['ours', 'theirs'] as const) : order) {
-      const why = await visit(who, round >= 0);
-      if (why !== null) return { failed: who, why };
+      const rate = await visit(who === 'ours' ? ours : theirs, work, idOf, clock);
+      if (typeof rate === 'string') return { failed: who, why: rate };
+      if (round >= 0) rates[who].push(rate);
     }
   }
   return rates;
+}
+
+/** The same visits of one that nobody takes turns with. @returns tokens a second, or why there are none */
+export async function alone(
+  asked: Asked,
+  work: Work,
+  rounds: number,
+  idOf: (index: number) => number,
+  clock: Clock = 'wall',
+): Promise<readonly number[] | string> {
+  const rates: number[] = [];
+  for (let time = -1; time < 2 * rounds; time++) {
+    const rate = await visit(asked, work, idOf, clock);
+    if (typeof rate === 'string') return rate;
+    if (time >= 0) rates.push(rate);
+  }
+  return rates;
+}
+
+/** Tokens a second, or why there are none. */
+async function visit(
+  asked: Asked,
+  work: Work,
+  idOf: (index: number) => number,
+  clock: Clock,
+): Promise<number | string> {
+  const answer = await asked.ask(requestOf(asked.variant, work, idOf, clock));
+  if ('error' in answer) return answer.error;
+  const timed = work.tokens * (work.kind === 'batch' ? work.sequences : 1);
+  const wanted = work.kind === 'prefill' ? 1 : timed;
+  return answer.ids.length === wanted
+    ? timed / answer.seconds
+    : `${answer.ids.length} tokens came, not ${wanted}`;
 }
 
 function requestOf(variant: string, work: Work, idOf: (index: number) => number, clock: Clock): Request {

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { platform, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { type Asked, inTurns, rowOf, type Work } from '../../bench/peers/measure.ts';
+import { type Asked, alone, inTurns, rowOf, type Work } from '../../bench/peers/measure.ts';
 import { type Answer, PeerProcess, type Request } from '../../bench/peers/peer-process.ts';
 import { systems } from '../../bench/peers/systems.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
@@ -106,6 +106,12 @@ describe('turns', () => {
       tokensPerSecond: { median: 3.125, least: 1.25, most: 5 },
       ratio: { median: 3, least: 2, most: 4 },
     });
+  });
+
+  it('of one alone are as many', async () => {
+    const ids = (index: number) => index;
+    expect(await alone(fake('A', [100, 1, 1, 2, 2], []), work, 2, ids)).toEqual([10, 10, 5, 5]);
+    expect(await alone(fake('A', [1, Number.NaN], []), work, 2, ids)).toBe('broke');
   });
 
   it('end with the reason of the one that broke', async () => {
