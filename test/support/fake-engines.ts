@@ -5,7 +5,7 @@ import { OnelaunchError } from '../../errors.ts';
 import { type Sampling, sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
 import { notPacked } from '../../runtime/engine-arguments.ts';
-import type { EngineSettings } from '../../runtime/engine-options.ts';
+import { type EngineSettings, greedy as greedyOf } from '../../runtime/engine-options.ts';
 import { slots } from './fake-slots.ts';
 import { buildFake, vocab } from './host-fake.ts';
 
@@ -65,17 +65,7 @@ export const randomSource = (slot: number): TensorSource => ({
 });
 export const randomSources = () => slots.map((_, slot) => randomSource(slot));
 
-export const greedy: Sampling = {
-  temperature: 0,
-  top_k: 0,
-  top_p: 1,
-  min_p: 0,
-  repetition_penalty: 1,
-  presence_penalty: 0,
-  frequency_penalty: 0,
-  seed: 0,
-  vocab,
-};
+export const greedy: Sampling = greedyOf(vocab);
 
 /** What a promise fails with. */
 export async function failureOf(promise: Promise<unknown>): Promise<OnelaunchError> {

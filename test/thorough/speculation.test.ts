@@ -6,7 +6,7 @@ import { afterAll, afterEach, expect, it, vi } from 'vitest';
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
 import type { Sampling } from '../../runtime/bindings.ts';
 import { Engine } from '../../runtime/engine.ts';
-import type { GenerateOptions, Speculate } from '../../runtime/engine-options.ts';
+import { type GenerateOptions, greedy, type Speculate } from '../../runtime/engine-options.ts';
 import { loadPlan } from '../../runtime/load-plan.ts';
 import { readTensors } from '../../runtime/safetensors.ts';
 import { type BuiltModel, builtOf, isaOf, randomModel, twoKinds } from '../support/cpu-models.ts';
@@ -90,9 +90,4 @@ it.each(cases)('%s, on %s: a reply with drafts is the one without', async (_, pa
   }
   expect(saved).toBeGreaterThan(100);
   expect(wrong).toBeGreaterThan(100);
-});
-
-const greedy = (vocab: number): Sampling => ({
-  ...{ temperature: 0, top_k: 0, top_p: 1, min_p: 0 },
-  ...{ repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0, seed: 0, vocab },
 });
