@@ -5,25 +5,17 @@ import { ContextOverflow, OnelaunchError } from '../errors.ts';
 import type { ChatMessage } from './chat-template.ts';
 import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
 import type { Engine } from './engine.ts';
-import type { Speculate, TokenLogprobs } from './engine-options.ts';
-import { EngineRun } from './engine-run.ts';
 import { type GenerationDefaults, ofChats } from './generation-config.ts';
-import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
 import type { SchemaOption } from './json-schema.ts';
-import type { BoundedGrammar } from './length-counter.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type Place, type PlaceEngine, Places } from './places.ts';
 import { type PromptFiles, promptsOf } from './prompts.ts';
-import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
-import { chosenBelow, readAsked } from './reply-bounds.ts';
+import { type Asked, Replies } from './replies.ts';
+import { once, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
-import { replyText } from './reply-text.ts';
 import { type CheckedOptions, checkArguments, type ReplyOptions } from './sampling.ts';
 import { type CacheOrigin, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
-import { behindThinking, thinkingOf } from './thinking.ts';
-import { readForm, toolGrammar } from './tool-grammar.ts';
-import { toolReader } from './tool-reader.ts';
 import { type CallOf, callingOf, choiceSchema, type ToolOption, toolsSchema } from './tools.ts';
 
 /** What a model needs of an engine. */
@@ -62,14 +54,6 @@ export type PromptOptions = Pick<
   'enableThinking' | 'parseSpecialTokens' | 'tools' | 'toolChoice'
 >;
 
-/** How tokens become a reply. */
-interface Asked {
-  readonly tokens: (options: CheckedOptions) => readonly number[];
-  readonly defaults: GenerationDefaults;
-  /** Whether the reply is one of a conversation, which may call functions. */
-  readonly isChat: boolean;
-}
-
 /** A model that is ready to reply, to as many at a time as it was loaded for; those that come meanwhile wait, in their order, until they are read
  *  or their signal is aborted. So the loop over a reply must not wait for another one where there is one place. Made by `load`. */
 export class LanguageModel {
@@ -87,7 +71,7 @@ export class LanguageModel {
   readonly #parts: ModelParts;
   readonly #places: Places;
   readonly #prompts: ReturnType<typeof promptsOf>;
-  #grammars: Grammars | undefined;
+  readonly #replies: Replies;
   #closing: Promise<void> | undefined;
 
   constructor(parts: ModelParts) {
@@ -100,6 +84,10 @@ export class LanguageModel {
     this.device = parts.engine.device;
     this.notes = parts.notes ?? [];
     this.embeds = parts.pooling !== undefined;
+    this.#replies = new Replies({
+      ...{ tokenizer: parts.tokenizer, manifest: parts.manifest, context: this.context },
+      ...{ places: this.#places, prompts: this.#prompts, checkOpen: () => this.#checkOpen() },
+    });
   }
 
   /** The assistant's reply to a conversation. One that goes on from the last one costs its new tokens only: the KV cache
@@ -293,132 +281,12 @@ export class LanguageModel {
   }
 
   #reply<Value, Call>(options: ReplyOptions, asked: Asked): Reply<Value, Call> {
-    return once((settle) => this.#run(options, asked, settle), readersOf(options));
-  }
-
-  /** The masks of a reply that is to be a text of a grammar. */
-  #mask(grammar: Grammar | BoundedGrammar, stopIds: readonly number[], size: number): Promise<GrammarMask> {
-    this.#grammars ??= new Grammars(this.#prompts.needTokenizer(), size);
-    return this.#grammars.mask(grammar, stopIds);
-  }
-
-  async *#run(
-    options: ReplyOptions,
-    { tokens, defaults, isChat }: Asked,
-    settle: (result: ReplyResult) => void,
-  ): AsyncGenerator<Piece, ReplyResult> {
-    const started = performance.now();
-    const { tokenizer, manifest } = this.#parts;
-    this.#checkOpen();
-    this.#checkReplies();
-    const { vocab, maxPositions: longest } = manifest.dims;
-    const bounds = { tokenizer, defaults, vocab, context: this.context, longest };
-    const { checked, prompt, length } = readAsked(options, bounds, (read) => {
-      if (read.calling !== null && !isChat) {
-        throw new OnelaunchError('usage', 'options.tools is for chat', {
-          ...{ hint: 'Call chat with messages.', option: ['tools'] },
-        });
-      }
-      return tokens(read);
-    });
-    const size = chosenBelow(bounds);
-    const { calling } = checked;
-    const form = calling === null ? null : readForm(this.#prompts.needForm(), calling);
-    const grammar = form === null ? checked.grammar : toolGrammar(form, calling!);
-    const maxTokens = Math.min(this.context - prompt.length, length);
-    const stop = new AbortController();
-    const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
-    const unbound = grammar === null ? undefined : await this.#mask(grammar, checked.stopIds, size);
-    this.#checkOpen();
-
-    const thinking = unbound && tokenizer ? thinkingOf(tokenizer, prompt, checked.enableThinking) : null;
-    const mask = unbound && behindThinking(unbound, thinking);
-    const reader = form === null ? null : toolReader(form, calling!.tools);
-    const said = replyText(tokenizer, checked, reader && { reader, thinking });
-    /** Of tokens that are not yet handed on. */
-    const told: TokenLogprobs[] = [];
-    const { topLogprobs, bias } = checked;
-    const logprobs =
-      topLogprobs === null
-        ? undefined
-        : { top: topLogprobs, onLogprobs: (more: readonly TokenLogprobs[]) => void told.push(...more) };
-
-    const run = new EngineRun(started, prompt, maxTokens < length ? 'context' : 'length');
-    const result = (): ReplyResult => {
-      const { text, tokens, ...named } = said.soFar();
-      const { finish, ...figures } = run.figures(tokens.length);
-      const hasCalls = finish === 'stop' && reader !== null && reader.calls.length > 0;
-      return {
-        ...{ text, tokens, ...named },
-        finish: said.stopped() ? 'stop' : hasCalls ? 'tool_calls' : finish,
-        ...figures,
-      };
+    const begin = (settle: (result: ReplyResult) => void) => {
+      this.#checkOpen();
+      this.#checkReplies();
+      return this.#replies.run(options, asked, settle);
     };
-    /** Whether the engine was given any of it. */
-    let began = false;
-    const place = await this.#takePlace(prompt, stop, signal, mask);
-    if (place === null) {
-      settle(result());
-      return result();
-    }
-    const { engine } = place;
-    try {
-      if (!signal.aborted) {
-        began = true;
-        const cached = await this.#places.share(place, prompt, signal);
-        run.cached = cached;
-        const { sampling, stopIds, speculate, onPrompt } = checked;
-        const made = engine.generate(prompt.slice(cached), {
-          ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, signal },
-          speculate: speculate ?? usualSpeculation(this.manifest),
-          onPrompt: (done: number) => {
-            place.moved();
-            onPrompt?.(cached + done, prompt.length);
-          },
-        });
-        run.begin(made);
-        while (!said.stopped()) {
-          const batch = await run.next();
-          if (batch === undefined) break;
-          place.unreadSince = performance.now();
-          yield said.take(batch, told.splice(0, batch.length));
-          place.unreadSince = undefined;
-        }
-        const rest = said.end();
-        if (rest !== null) yield rest;
-      }
-    } finally {
-      said.end();
-      // Left early, or stopped by a text: the engine ends within a token, and tells its times.
-      run.leave();
-      stop.abort();
-      let held = began ? [] : place.held;
-      try {
-        while (run.goesOn) await run.next();
-        mask?.end();
-        if (began) held = run.heldTo(engine.position);
-      } finally {
-        place.leave(held);
-      }
-      settle(result());
-    }
-    return result();
-  }
-
-  /** A place for a reply, whose mask ends here if there is none. Null: it was stopped while it waited. */
-  async #takePlace(
-    prompt: readonly number[],
-    stop: AbortController,
-    signal: AbortSignal,
-    mask: GrammarMask | undefined,
-  ): Promise<Place | null> {
-    let place: Place | null = null;
-    try {
-      place = await this.#places.take(prompt, stop, signal);
-    } finally {
-      if (place === null) mask?.end();
-    }
-    return place;
+    return once(begin, readersOf(options));
   }
 
   #checkOpen(): void {
@@ -440,6 +308,3 @@ function opened(place: Place | null): Place {
   if (place === null) throw closed();
   return place;
 }
-
-/** On a GPU drafts cost at most 1.5 % where nothing repeats; on a CPU no gain was seen (docs/devlog.md, sections 15 and 31). */
-const usualSpeculation = ({ kind }: Manifest): Speculate => (kind === 'cuda' ? 'auto' : 'off');

@@ -1,0 +1,174 @@
+// How a request becomes a reply: what it asks for, a place to run in, and the pieces that the engine's tokens become.
+import type { Manifest } from '../abi/manifest.ts';
+import { OnelaunchError } from '../errors.ts';
+import type { Speculate, TokenLogprobs } from './engine-options.ts';
+import { EngineRun } from './engine-run.ts';
+import type { GenerationDefaults } from './generation-config.ts';
+import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
+import type { BoundedGrammar } from './length-counter.ts';
+import type { Place, Places } from './places.ts';
+import type { promptsOf } from './prompts.ts';
+import type { Piece, ReplyResult } from './reply.ts';
+import { chosenBelow, readAsked } from './reply-bounds.ts';
+import { replyText } from './reply-text.ts';
+import type { CheckedOptions, ReplyOptions } from './sampling.ts';
+import { behindThinking, thinkingOf } from './thinking.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { readForm, toolGrammar } from './tool-grammar.ts';
+import { toolReader } from './tool-reader.ts';
+
+/** How tokens become a reply. */
+export interface Asked {
+  readonly tokens: (options: CheckedOptions) => readonly number[];
+  readonly defaults: GenerationDefaults;
+  /** Whether the reply is one of a conversation, which may call functions. */
+  readonly isChat: boolean;
+}
+
+export interface ReplyParts {
+  readonly manifest: Manifest;
+  readonly tokenizer: Tokenizer | null;
+  /** Positions of the KV cache: prompt and reply together have at most so many tokens. */
+  readonly context: number;
+  readonly places: Places;
+  readonly prompts: ReturnType<typeof promptsOf>;
+  /** @throws OnelaunchError where the model was closed meanwhile */
+  readonly checkOpen: () => void;
+}
+
+/** The replies of a model. */
+export class Replies {
+  readonly #parts: ReplyParts;
+  #grammars: Grammars | undefined;
+
+  constructor(parts: ReplyParts) {
+    this.#parts = parts;
+  }
+
+  /** @throws OnelaunchError as `generate` of a model does, while it is read */
+  async *run(
+    options: ReplyOptions,
+    { tokens, defaults, isChat }: Asked,
+    settle: (result: ReplyResult) => void,
+  ): AsyncGenerator<Piece, ReplyResult> {
+    const started = performance.now();
+    const { tokenizer, manifest, context, places, prompts } = this.#parts;
+    const { vocab, maxPositions: longest } = manifest.dims;
+    const bounds = { tokenizer, defaults, vocab, context, longest };
+    const { checked, prompt, length } = readAsked(options, bounds, (read) => {
+      if (read.calling !== null && !isChat) {
+        throw new OnelaunchError('usage', 'options.tools is for chat', {
+          ...{ hint: 'Call chat with messages.', option: ['tools'] },
+        });
+      }
+      return tokens(read);
+    });
+    const size = chosenBelow(bounds);
+    const { calling } = checked;
+    const form = calling === null ? null : readForm(prompts.needForm(), calling);
+    const grammar = form === null ? checked.grammar : toolGrammar(form, calling!);
+    const maxTokens = Math.min(context - prompt.length, length);
+    const stop = new AbortController();
+    const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
+    const unbound = grammar === null ? undefined : await this.#mask(grammar, checked.stopIds, size);
+    this.#parts.checkOpen();
+
+    const thinking = unbound && tokenizer ? thinkingOf(tokenizer, prompt, checked.enableThinking) : null;
+    const mask = unbound && behindThinking(unbound, thinking);
+    const reader = form === null ? null : toolReader(form, calling!.tools);
+    const said = replyText(tokenizer, checked, reader && { reader, thinking });
+    /** Of tokens that are not yet handed on. */
+    const told: TokenLogprobs[] = [];
+    const { topLogprobs, bias } = checked;
+    const logprobs =
+      topLogprobs === null
+        ? undefined
+        : { top: topLogprobs, onLogprobs: (more: readonly TokenLogprobs[]) => void told.push(...more) };
+
+    const run = new EngineRun(started, prompt, maxTokens < length ? 'context' : 'length');
+    const result = (): ReplyResult => {
+      const { text, tokens, ...named } = said.soFar();
+      const { finish, ...figures } = run.figures(tokens.length);
+      const hasCalls = finish === 'stop' && reader !== null && reader.calls.length > 0;
+      return {
+        ...{ text, tokens, ...named },
+        finish: said.stopped() ? 'stop' : hasCalls ? 'tool_calls' : finish,
+        ...figures,
+      };
+    };
+    /** Whether the engine was given any of it. */
+    let began = false;
+    const place = await this.#takePlace(prompt, stop, signal, mask);
+    if (place === null) {
+      settle(result());
+      return result();
+    }
+    const { engine } = place;
+    try {
+      if (!signal.aborted) {
+        began = true;
+        const cached = await places.share(place, prompt, signal);
+        run.cached = cached;
+        const { sampling, stopIds, speculate, onPrompt } = checked;
+        const made = engine.generate(prompt.slice(cached), {
+          ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, signal },
+          speculate: speculate ?? usualSpeculation(manifest),
+          onPrompt: (done: number) => {
+            place.moved();
+            onPrompt?.(cached + done, prompt.length);
+          },
+        });
+        run.begin(made);
+        while (!said.stopped()) {
+          const batch = await run.next();
+          if (batch === undefined) break;
+          place.unreadSince = performance.now();
+          yield said.take(batch, told.splice(0, batch.length));
+          place.unreadSince = undefined;
+        }
+        const rest = said.end();
+        if (rest !== null) yield rest;
+      }
+    } finally {
+      said.end();
+      // Left early, or stopped by a text: the engine ends within a token, and tells its times.
+      run.leave();
+      stop.abort();
+      let held = began ? [] : place.held;
+      try {
+        while (run.goesOn) await run.next();
+        mask?.end();
+        if (began) held = run.heldTo(engine.position);
+      } finally {
+        place.leave(held);
+      }
+      settle(result());
+    }
+    return result();
+  }
+
+  /** The masks of a reply that is to be a text of a grammar. */
+  #mask(grammar: Grammar | BoundedGrammar, stopIds: readonly number[], size: number): Promise<GrammarMask> {
+    this.#grammars ??= new Grammars(this.#parts.prompts.needTokenizer(), size);
+    return this.#grammars.mask(grammar, stopIds);
+  }
+
+  /** A place for a reply, whose mask ends here if there is none. Null: it was stopped while it waited. */
+  async #takePlace(
+    prompt: readonly number[],
+    stop: AbortController,
+    signal: AbortSignal,
+    mask: GrammarMask | undefined,
+  ): Promise<Place | null> {
+    let place: Place | null = null;
+    try {
+      place = await this.#parts.places.take(prompt, stop, signal);
+    } finally {
+      if (place === null) mask?.end();
+    }
+    return place;
+  }
+}
+
+/** On a GPU drafts cost at most 1.5 % where nothing repeats; on a CPU no gain was seen (docs/devlog.md, sections 15 and 31). */
+const usualSpeculation = ({ kind }: Manifest): Speculate => (kind === 'cuda' ? 'auto' : 'off');
