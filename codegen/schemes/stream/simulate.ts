@@ -1,28 +1,11 @@
 // Runs the warps and producers of a tiny stream kernel as interleaved workers over several passes, and checks every access against what happened before it.
 import { chooser } from '../chooser.ts';
 import type { Fault, TinyRun } from '../scheme.ts';
-import type { Access, Launch, Place, StreamEvent } from './events.ts';
+import type { Access, Place, StreamEvent } from './events.ts';
 import { type Rotation, rotations } from './handoff.ts';
-import { streamProgram } from './program.ts';
 import type { StreamSchedule } from './schedule.ts';
-
-export interface StreamSimulation extends Launch {
-  /** Slots of the ring. */
-  readonly slots: number;
-  /** Chooses the interleaving. */
-  readonly seed: number;
-  /** Blocks that run at once: the next one starts when one of them has finished. All, if left out. */
-  readonly resident?: number;
-  /** `ahead: null`: words are never emptied. */
-  readonly rotation?: Rotation;
-  /**
-   * A block is sure to see that a word was emptied when it knows what the emptying block did so many stages later. At 0 words order all that was
-   * stored before them, which relaxed stores promise only in the end.
-   */
-  readonly delay?: number;
-  /** Changes or drops (null) an event of a block, to see that it is missed. */
-  readonly edit?: (event: StreamEvent, block: number) => StreamEvent | null;
-}
+import { type Cell, Memory, type Moment } from './simulated-memory.ts';
+import { type StreamSimulation, type Worker, workersOf } from './simulated-workers.ts';
 
 /** What goes wrong in one interleaving of a launch; empty if nothing does. One fault for each kind, space and pair of stages. */
 export function simulateStream(schedule: StreamSchedule, simulation: StreamSimulation): Fault[] {
@@ -46,48 +29,11 @@ export function simulateTiny(schedule: StreamSchedule, run: TinyRun): Fault[] {
   );
 }
 
-/** A computing warp of a block, or its producer. `clock[v]`: the latest event of worker v that happened before now. */
-interface Worker {
-  readonly id: number;
-  readonly block: number;
-  readonly warp: number | 'producer';
-  readonly events: readonly StreamEvent[];
-  /** Of each event: the elements that this worker touches. */
-  readonly elements: readonly (readonly number[])[];
-  readonly clock: Int32Array;
-  /** When each of its stages began, by its own clock. */
-  readonly began: { order: number; time: number }[];
-  next: number;
-  /** Meetings of its block that are behind it. */
-  met: number;
-  /** It has started to poll, or has arrived, and goes on when it can. */
-  waits: boolean;
-}
-
-interface Moment {
-  readonly time: number;
-  readonly place: Place;
-}
-
-/** One element of plain memory, or one word of one buffer. */
-interface Cell {
-  /** The version of what is there; null: nothing, or emptied. */
-  value: number | null;
-  /** Of the write that put it there. */
-  clock: Int32Array | null;
-  /** Who emptied it last. */
-  emptied: { worker: Worker; moment: Moment } | null;
-  readonly writes: (Moment | undefined)[];
-  readonly reads: (Moment | undefined)[];
-}
-
 class StreamInterleaving {
   readonly #simulation: StreamSimulation;
   readonly #rotation: Rotation;
   readonly #workers: readonly Worker[];
-  readonly #cells = new Map<string, Cell[]>();
-  /** By space and epoch: how many have yet to read each word. */
-  readonly #unread = new Map<string, number[]>();
+  readonly #memory: Memory;
   /** What is known at events that others wait for: slots filled and freed, progress, meetings. */
   readonly #told = new Map<string, { count: number; clock: Int32Array }>();
   readonly #faults = new Map<string, Fault>();
@@ -97,31 +43,8 @@ class StreamInterleaving {
     this.#simulation = simulation;
     this.#rotation = simulation.rotation ?? rotations[schedule.ring.handoff];
     this.#choose = chooser(simulation.seed);
-    const { blocks, warps, edit } = simulation;
-    this.#workers = Array.from({ length: blocks }, (_, block) => {
-      const program = streamProgram(schedule, simulation, block);
-      const edited = (events: readonly StreamEvent[]) =>
-        edit ? events.flatMap((event) => edit(event, block) ?? []) : events;
-      const consumer = edited(program.consumer);
-      return [
-        ...Array.from({ length: warps }, (_, warp) => ({ block, warp, events: ofWarp(consumer, warp) })),
-        { block, warp: 'producer' as const, events: edited(program.producer) },
-      ];
-    })
-      .flat()
-      .map((worker, id): Worker => {
-        const clock = new Int32Array(blocks * (warps + 1));
-        clock[id] = 1;
-        const elements = worker.events.map((event) => elementsOf(event, worker.warp, warps));
-        return { ...worker, id, elements, clock, began: [], next: 0, met: 0, waits: false };
-      });
-    for (const { events, elements } of this.#workers) {
-      for (const [i, event] of events.entries()) {
-        if (event.kind !== 'poll') continue;
-        const unread = this.#unreadOf(event.space, event.epoch);
-        for (const at of elements[i]!) unread[at] = (unread[at] ?? 0) + 1;
-      }
-    }
+    this.#workers = workersOf(schedule, simulation);
+    this.#memory = new Memory(simulation, this.#rotation, this.#workers);
   }
 
   run(): Fault[] {
@@ -193,7 +116,7 @@ class StreamInterleaving {
   }
 
   #isThere(event: Access, at: number): boolean {
-    const { value } = this.#word(event, at);
+    const { value } = this.#memory.word(event, at);
     return this.#rotation.flagged ? value === event.version : value !== null;
   }
 
@@ -263,36 +186,11 @@ class StreamInterleaving {
     worker.clock[worker.id]!++;
   }
 
-  #cell(space: string, at: number): Cell {
-    const cells = this.#cells.get(space) ?? [];
-    if (cells.length === 0) this.#cells.set(space, cells);
-    const known = cells[at];
-    if (known) return known;
-    const { position, passes, tokens, rows } = this.#simulation;
-    const row = rows?.[Number(/ and row (\d+)$/.exec(space)?.[1])];
-    const [old, held] = row === undefined ? [position, position + passes * tokens] : [row, row + 1];
-    const isOld = space.startsWith('cache') && at % held < old;
-    const cell: Cell = { value: isOld ? 0 : null, clock: null, emptied: null, writes: [], reads: [] };
-    cells[at] = cell;
-    return cell;
-  }
-
-  #word({ space, epoch }: Access, at: number, ahead = 0): Cell {
-    return this.#cell(`${space}, buffer ${(epoch + ahead) % this.#rotation.buffers}`, at);
-  }
-
-  #unreadOf(space: string, epoch: number): number[] {
-    const key = `${space} ${epoch}`;
-    const unread = this.#unread.get(key) ?? [];
-    if (unread.length === 0) this.#unread.set(key, unread);
-    return unread;
-  }
-
   /** From here on the word is read again and again: what was in it must be gone for sure. */
   #startPolling(worker: Worker, event: Access & { place: Place }): void {
     if (this.#rotation.flagged) return;
     for (const at of worker.elements[worker.next]!) {
-      const { value, emptied } = this.#word(event, at);
+      const { value, emptied } = this.#memory.word(event, at);
       if (value !== null && value < event.version) {
         this.#report('race', event, event, () => `polls while epoch ${value} is still there`);
       } else if (emptied && !this.#sees(worker, emptied)) {
@@ -311,17 +209,17 @@ class StreamInterleaving {
   }
 
   #take(worker: Worker, event: Access & { place: Place }, at: number): void {
-    const cell = this.#word(event, at);
+    const cell = this.#memory.word(event, at);
     this.#checkValue(cell, event);
     if (cell.clock) join(worker.clock, cell.clock);
     this.#mark(cell.reads, worker, event);
-    this.#unreadOf(event.space, event.epoch)[at]!--;
+    this.#memory.unreadOf(event.space, event.epoch)[at]!--;
   }
 
   #publish(worker: Worker, event: Access & { place: Place }): void {
     const mine = worker.elements[worker.next]!;
     for (const at of mine) {
-      const cell = this.#word(event, at);
+      const cell = this.#memory.word(event, at);
       this.#checkUnread(cell, event, at);
       this.#checkOrder(worker, cell, event);
       if (cell.emptied && !this.#sees(worker, cell.emptied)) {
@@ -335,7 +233,7 @@ class StreamInterleaving {
     }
     worker.clock[worker.id]!++;
     for (const at of this.#rotation.ahead === null ? [] : mine) {
-      const cell = this.#word(event, at, this.#rotation.ahead!);
+      const cell = this.#memory.word(event, at, this.#rotation.ahead!);
       this.#checkUnread(cell, event, at);
       this.#checkOrder(worker, cell, event);
       const moment = this.#mark(cell.writes, worker, event);
@@ -344,7 +242,7 @@ class StreamInterleaving {
   }
 
   #touch(worker: Worker, event: Access & { place: Place }, at: number): void {
-    const cell = this.#cell(event.space, at);
+    const cell = this.#memory.cell(event.space, at);
     this.#checkOrder(worker, cell, event);
     if (event.kind === 'load') {
       this.#checkValue(cell, event);
@@ -363,7 +261,7 @@ class StreamInterleaving {
 
   /** What is there is about to go: all who wait for it must have read it. */
   #checkUnread({ value }: Cell, event: Access & { place: Place }, at: number): void {
-    if (value === null || !this.#unreadOf(event.space, value)[at]) return;
+    if (value === null || !this.#memory.unreadOf(event.space, value)[at]) return;
     this.#report('overwritten', event, event, () => `overwrites epoch ${value} before all have read it`);
   }
 
@@ -417,19 +315,6 @@ class StreamInterleaving {
     return `${who} of block ${worker.block} waits in ${nameOf(event)} for ${what}`;
   }
 }
-
-/** Which warp takes an element that is dealt is the library's choice, so every stage deals from another one on. */
-function elementsOf(event: StreamEvent, warp: Worker['warp'], warps: number): number[] {
-  if (!('space' in event)) return [];
-  const all = Array.from({ length: event.hi - event.lo }, (_, i) => event.lo + i);
-  return event.warp === 'dealt' ? all.filter((at) => (at + event.place.order) % warps === warp) : all;
-}
-
-const ofWarp = (events: readonly StreamEvent[], warp: number): StreamEvent[] =>
-  events.filter((event) => {
-    if (event.kind === 'progress') return warp === 0;
-    return !('warp' in event) || event.warp === 'dealt' || event.warp === warp;
-  });
 
 function join(into: Int32Array, from: Int32Array): void {
   for (let i = 0; i < into.length; i++) into[i] = Math.max(into[i]!, from[i]!);
