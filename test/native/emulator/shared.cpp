@@ -2,7 +2,7 @@
 
 #include <sys/mman.h>
 
-#include <cstdlib>
+#include <cerrno>
 #include <cstring>
 #include <mutex>
 #include <vector>
@@ -35,9 +35,9 @@ size_t up(size_t x, size_t to) { return (x + to - 1) / to * to; }
 /** Memory of `size` bytes with pages on either side that nothing may touch. */
 Memory guarded(size_t size) {
   void* const all = mmap(nullptr, size + 2 * kGuardBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (all == MAP_FAILED) abort();
   char* const base = static_cast<char*>(all) + kGuardBytes;
-  mprotect(base, size, PROT_READ | PROT_WRITE);
+  if (all == MAP_FAILED || mprotect(base, size, PROT_READ | PROT_WRITE) != 0)
+    fail("there is no memory for the shared memory of a block: %s", strerror(errno));
   return {base, size};
 }
 
