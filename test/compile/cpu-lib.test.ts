@@ -80,7 +80,7 @@ for (const { isa, needs, weights } of checked) {
       ]);
       const ofFormat = weight === 'float' ? 0 : 1;
       const ofPairs = isa === 'avx512bf16' ? 1 : 0;
-      expect(checks.length).toBe(39 + ofFormat + ofPairs);
+      expect(checks.length).toBe(40 + ofFormat + ofPairs);
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
     });
 

@@ -1,5 +1,6 @@
 // Every function of templates/cpu/lib against plain loops in double, on sizes that fit no vector.
 // Compiled once for each instruction set and -DWEIGHT=bf16, fp16 or float.
+#include <limits>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -413,6 +414,21 @@ void check_exp() {
   check.equal(exp(splat(-200.0f))[0], 0);
 }
 
+/** That of pointwise ops, over all of its range; the smallest float is one step of what is below 2^-126. */
+void check_pointwise_exp() {
+  Check check("exp of pointwise ops");
+  for (int i = 0; i < 200000; ++i) {
+    const float x = 105.0f * random_float() * (i % 2 ? 1.0f : 0.01f);
+    const double want = std::exp(double(x));
+    if (want < double(std::numeric_limits<float>::max())) check.near(ops::expf(x), want, 2 * 0x1p-23 * want + 0x1p-149);
+    else check.equal(ops::expf(x), INFINITY);
+  }
+  check.equal(ops::expf(0), 1);
+  check.equal(ops::expf(-INFINITY), 0);
+  check.equal(ops::expf(INFINITY), INFINITY);
+  for (float none : {NAN, -NAN, float_from_bits(0x7f800001), float_from_bits(0xffffffff)}) check.that(std::isnan(ops::expf(none)));
+}
+
 /** Four times as many threads as this machine's two cores: every thread sees what the others wrote before the barrier. */
 void check_team() {
   Check check("team");
@@ -456,6 +472,7 @@ int main() {
   check_pairs();
 #endif
   check_exp();
+  check_pointwise_exp();
   check_team();
   check_matmul<1, 1>();
   check_matmul<31, 2>();

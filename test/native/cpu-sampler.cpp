@@ -175,6 +175,9 @@ static void check_greedy() {
   biases.assign(kVocab, 0.0f);
   biases[17] = 4;  // of a logit of -1
   check.equal(choose(logits, s, counts, 0), 17);
+  biases[517] = 4.5f;
+  check.equal(choose(logits, settings(0), counts, 0), 517);
+  biases[517] = 0;
   s.temperature = 0.01f;
   check.equal(choose(logits, s, counts, 0), 17);
   biases.clear();

@@ -7,6 +7,7 @@
 #include "lib/input.h"
 #include "lib/matmul.h"
 #include "lib/norm.h"
+#include "lib/pointwise.h"
 #include "lib/rows.h"
 #include "lib/scratch.h"
 #include "lib/sampler.h"

@@ -3,6 +3,7 @@
 #include "host/finite.h"
 #include "host/noise.h"
 #include "lib/scratch.h"
+#include "lib/simd.h"
 #include "lib/team.h"
 
 /** Larger z, larger key; NaN is smallest, below -inf. */
@@ -20,19 +21,39 @@ DEVICE float adjusted(const float* logits, int i, const Sampling& s, const int* 
   return count > 0 ? penalised(logit, count, s.repetition_penalty, s.presence_penalty, s.frequency_penalty) : logit;
 }
 
-/** The largest logit's id, the lowest of equals; kNotFinite if one is NaN or infinite before bias and penalties. */
+/** Whether counts change any logit. */
+DEVICE bool penalises(const Sampling& s) { return s.repetition_penalty != 1 || s.presence_penalty != 0 || s.frequency_penalty != 0; }
+
+/** The largest logit's id, the lowest of equals; kNotFinite if one is NaN or infinite before bias and penalties. Without penalties most of them are looked at
+ *  several at a time, and one by one only where one of these is larger than all before. */
 DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* counts, const float* bias, int vocab) {
   int best = 0;
   float most = -__builtin_inff();
   bool strange = false;
-  for (int i = 0; i < vocab; ++i) {
-    strange |= not_finite(bits_from_float(logits[i]));
-    const float logit = adjusted(logits, i, s, counts, bias);
-    if (logit > most) {
-      most = logit;
-      best = i;
+  const auto look = [&](int begin, int end) {
+    for (int i = begin; i < end; ++i) {
+      strange |= not_finite(bits_from_float(logits[i]));
+      const float logit = adjusted(logits, i, s, counts, bias);
+      if (logit > most) {
+        most = logit;
+        best = i;
+      }
     }
+  };
+  constexpr int together = 4 * kLanes;
+  const int whole = penalises(s) ? 0 : vocab / together * together;
+  VecInt odd = {};  // its top bits: as all_finite has it
+  for (int first = 0; first < whole; first += together) {
+    Vec highest = splat(most);
+    for (int i = first; i < first + together; i += kLanes) {
+      const Vec logit = load(logits + i);
+      odd |= ((VecInt)logit & 0x7f800000) + 0x00800000;
+      highest = max_of(bias ? logit + load(bias + i) : logit, highest);
+    }
+    if (max_lane(highest) > most) look(first, first + together);
   }
+  look(whole, vocab);
+  for (int lane = 0; lane < kLanes; ++lane) strange |= odd[lane] < 0;
   return strange ? kNotFinite : best;
 }
 
