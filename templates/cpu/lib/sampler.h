@@ -95,16 +95,19 @@ DEVICE int keep_from(uint32_t* keys, int* ids, int n, uint32_t cut) {
  *  infinite before bias and penalties. */
 DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* counts, const float* bias, int vocab, uint32_t* keys,
                              int* ids) {
-  uint32_t top = 0;
-  bool strange = false;
-  for (int i = 0; i < vocab; ++i) {
-    strange |= not_finite(bits_from_float(logits[i]));
-    const float logit = adjusted(logits, i, s, counts, bias);
-    keys[i] = ordered_key(logit / s.temperature);
-    ids[i] = i;
-    top = keys[i] > top ? keys[i] : top;
-  }
-  if (strange) return 0;
+  uint32_t top = 0, odd = 0;  // odd: as all_finite has it
+  const auto fill = [&, temperature = s.temperature](auto&& logit_of) {
+    for (int i = 0; i < vocab; ++i) {
+      odd |= (bits_from_float(logits[i]) & 0x7f800000u) + 0x00800000u;
+      keys[i] = ordered_key(logit_of(i) / temperature);
+      ids[i] = i;
+      top = keys[i] > top ? keys[i] : top;
+    }
+  };
+  if (penalises(s)) fill([&](int i) { return adjusted(logits, i, s, counts, bias); });
+  else if (bias) fill([=](int i) { return logits[i] + bias[i]; });
+  else fill([=](int i) { return logits[i]; });
+  if (odd >> 31) return 0;
   int n = vocab;
   if (s.top_k > 0 && s.top_k < n) {
     const uint64_t k = s.top_k;
@@ -132,6 +135,14 @@ DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* 
   return n;
 }
 
+/** gumbel_bound(bits), or more: zeros are counted by the exponent of a float, of which compilers make vectors. The bit behind the first is left
+ *  out, so that rounding makes no power of two more of it. */
+DEVICE float noise_limit(uint32_t bits) {
+  const uint32_t half = bits >> 1;
+  const int exponent = (int)(bits_from_float((float)(int32_t)(half & ~(half >> 1))) >> 23);
+  return (float)(158 - exponent) * 0.69315f;
+}
+
 /** The token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are what the penalties count, bias [kVocab] is added first, unless
  *  it is null. */
 DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const int* counts, const float* bias, int position, int scratch) {
@@ -143,16 +154,25 @@ DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const in
   const uint64_t key = noise_key(s.seed, position);
   int best = n > 0 ? ids[0] : kNotFinite;
   float most = -__builtin_inff();
-  for (int i = 0; i < n; ++i) {
-    const float z = value_of(keys[i]);
-    const uint32_t bits = noise_bits(key, ids[i]);
-    if (z + gumbel_bound(bits) < most) continue;  // most candidates cannot win: no logarithms for them
-    const float noisy = z + gumbel(bits);
-    if (noisy > most) {
-      most = noisy;
-      best = ids[i];
+  const auto may_win = [&](int i) { return !(value_of(keys[i]) + noise_limit(noise_bits(key, ids[i])) < most); };
+  const auto look = [&](int begin, int end) {
+    for (int i = begin; i < end; ++i) {
+      if (!may_win(i)) continue;  // most candidates cannot: no logarithms for them
+      const float noisy = value_of(keys[i]) + gumbel(noise_bits(key, ids[i]));
+      if (noisy > most) {
+        most = noisy;
+        best = ids[i];
+      }
     }
+  };
+  constexpr int together = 4 * kLanes;
+  const int whole = n / together * together;
+  for (int first = 0; first < whole; first += together) {
+    uint32_t any = 0;
+    for (int i = first; i < first + together; ++i) any |= may_win(i) ? 1 : 0;
+    if (any) look(first, first + together);
   }
+  look(whole, n);
   return best;
 }
 
