@@ -1,4 +1,4 @@
-// The CPU target's Backend: one arena, a team of threads, and the kernel of the best instruction set this machine has.
+// The CPU target's Backend: one arena, its threads, and the kernel of the best instruction set this machine has.
 #include "host/backend.h"
 
 #include <algorithm>
@@ -10,11 +10,8 @@
 #include <exception>
 #include <functional>
 #include <limits>
-#include <memory>
 #include <new>
 #include <string>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -23,19 +20,13 @@
 #include "model.h"
 #include "paths.h"
 #include "slots.h"
+#include "threads.h"
 
 #include "host/cache_rows.h"
 #include "host/noise.h"
 #include "lib/scratch.h"
-#include "lib/team.h"
-#include "lib/team_size.h"
 
 namespace {
-
-#if PROFILE
-/** Events of a thread that there is room for: 160 MB, of which only those that are recorded take memory. */
-constexpr int64_t kTrackEvents = int64_t{1} << 22;
-#endif
 
 /** The most tokens that are checked together: computed one by one they cost arithmetic, and more of them are seldom all right. */
 constexpr int kMostChecked = 16;
@@ -64,76 +55,14 @@ struct Backend {
   std::vector<std::vector<float>> masked;  // the same with those of tokens that may not be chosen at -infinity; empty: all may
 
   Path path;
-  Team team{};
-  std::vector<Block> blocks;
-#if PROFILE
-  std::vector<std::unique_ptr<ProfileEvent[]>> events;  // of each block
-#endif
-  std::vector<std::thread> threads;
-  TeamSize size{1};
-  double turn = 0;  // processor time of one that a thread spins [ns]
-  Signal start{};   // raised for every pass of the whole team, and to stop
-  bool stop = false;
-  const Pass* running = nullptr;
-  int64_t asking = 0;  // what may_choose of the pass that runs took [ns]
-
   std::deque<Job> jobs;
   int logits_rows = 0;          // of the latest finished pass
   std::vector<int32_t> chosen;  // by it
 
-  ~Backend() {
-    stop = true;
-    raise(start);
-    for (std::thread& thread : threads) thread.join();
-  }
+  Threads threads;  // the last: it ends before what its passes use
 };
 
 namespace {
-
-/** A block of the pass. What it says of itself the others may read behind the last barrier. */
-void run_block(Backend* backend, Block& block) {
-  block.turns = 0;
-  const int64_t begin = clock_now(CLOCK_THREAD_CPUTIME_ID);
-  backend->path.run(*backend->running, block);
-  const int64_t end = clock_now(CLOCK_THREAD_CPUTIME_ID);
-  block.computed = end - begin - static_cast<int64_t>(static_cast<double>(block.turns) * backend->turn);
-  grid_barrier(block);
-  track_end(block.track);
-}
-
-/** A thread of the team: waits for passes and runs its block of each. */
-void serve(Backend* backend, int number) {
-  for (uint32_t seen = 0;; ++seen) {
-    wait_change(backend->start, seen);
-    if (backend->stop) return;
-    run_block(backend, backend->blocks[number]);
-  }
-}
-
-/** Runs a pass with the whole team, or alone; the caller is block 0. */
-void run(Backend* backend, const Pass& pass) {
-  const int64_t begin = clock_now(CLOCK_MONOTONIC);
-  const int count = backend->team.count = backend->size.next(begin);
-  backend->running = &pass;
-  backend->asking = 0;
-  if (static_cast<size_t>(count) == backend->blocks.size()) raise(backend->start);
-  run_block(backend, backend->blocks[0]);
-#if !PROFILE  // which is of the threads that were asked for
-  if (count == 1) return;
-  int64_t computed = 0;
-  for (const Block& block : backend->blocks) computed += block.computed;
-  const int64_t end = clock_now(CLOCK_MONOTONIC);
-  backend->size.passed(end, end - begin - backend->asking, computed);
-#endif
-}
-
-/** Processor time of a turn [ns], of as many as a thread spins. */
-double turn_time() {
-  Signal never{};
-  const int64_t begin = clock_now(CLOCK_THREAD_CPUTIME_ID);
-  for (int spin = 0; spin < kSpins && __atomic_load_n(&never.value, __ATOMIC_ACQUIRE) == 0; ++spin) spin_pause();
-  return static_cast<double>(clock_now(CLOCK_THREAD_CPUTIME_ID) - begin) / kSpins;
-}
 
 const float* bias_of(const Backend& backend, int slot) {
   const std::vector<float>& bias = backend.masked[slot].empty() ? backend.biases[slot] : backend.masked[slot];
@@ -143,7 +72,7 @@ const float* bias_of(const Backend& backend, int slot) {
 /** What is bound, for the sequence in a slot. */
 Pass pass_of(const Backend& backend, int slot) {
   Pass pass = backend.bound;
-  pass.cache += slot * backend.team.sequence_elements;
+  pass.cache += slot * backend.threads.team.sequence_elements;
   pass.counts += int64_t{slot} * kVocab;
   return pass;
 }
@@ -182,8 +111,8 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
     *error = "sequences must be 1 to " + std::to_string(kMostSequences) + ", got " + std::to_string(options.sequences);
     return kStatusBadArgument;
   }
-  backend->team.sequence_elements = int64_t{kLayers} * kKvHeads * context * stored<Cache>(2 * kHeadDim);
-  const int64_t cache = options.sequences * backend->team.sequence_elements * static_cast<int64_t>(sizeof(Cache));
+  backend->threads.team.sequence_elements = int64_t{kLayers} * kKvHeads * context * stored<Cache>(2 * kHeadDim);
+  const int64_t cache = options.sequences * backend->threads.team.sequence_elements * static_cast<int64_t>(sizeof(Cache));
   const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
   const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
   const int64_t scratch = int64_t{kScratchFloats + kLibScratchFloats} * sizeof(float);
@@ -219,25 +148,9 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   bound.ids = backend->ids = arena.take<int>(ids);
   bound.next = backend->next = arena.take<int>(ids);
 
-  backend->team.count = threads;
-  backend->size = TeamSize(threads);
-  backend->turn = turn_time();
-  backend->blocks.resize(threads);
-  for (int i = 0; i < threads; ++i) backend->blocks[i] = {&backend->team, i, arena.take<float>(scratch)};
-#if PROFILE
-  for (int i = 0; i < threads; ++i) {
-    backend->events.emplace_back(new ProfileEvent[kTrackEvents]);  // not touched: pages come as events do
-    backend->blocks[i].track = {backend->events[i].get(), kTrackEvents, 0, 0, 0, i, 0, 0, 0, false};
-  }
-#endif
-  try {
-    for (int i = 1; i < threads; ++i) backend->threads.emplace_back(serve, backend, i);
-  } catch (const std::system_error& failure) {
-    *error = "cannot start thread " + std::to_string(backend->threads.size() + 2) + " of " + std::to_string(threads) +
-             ": " + failure.what();
-    return kStatusDevice;
-  }
-  return kStatusOk;
+  std::vector<float*> scratches;
+  for (int i = 0; i < threads; ++i) scratches.push_back(arena.take<float>(scratch));
+  return backend->threads.start(backend->path.run, scratches, error);
 }
 
 }  // namespace
@@ -423,7 +336,7 @@ struct Question {
     } catch (...) {
       failure = std::current_exception();
     }
-    backend->asking = clock_now(CLOCK_MONOTONIC) - begin;
+    backend->threads.set_apart(clock_now(CLOCK_MONOTONIC) - begin);
     bind_biases(*backend, *job);
     return may_choose;
   }
@@ -445,7 +358,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   } else {
     memcpy(backend->ids, job.ids.data(), job.ids.size() * sizeof(int32_t));
   }
-  Team& team = backend->team;
+  Team& team = backend->threads.team;
   team.drafts = backend->ids + 1;
   team.draft_count = job.check ? job.pass.tokens - 1 : 0;
   for (size_t i = 0; i < job.rows.size(); ++i) job.rows[i].sampling = &job.samplings[i];
@@ -455,7 +368,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   team.may_choose = job.may_choose ? Question::ask : nullptr;
   team.asked = &question;
   team.chooses = true;
-  run(backend, job.pass);
+  backend->threads.run(job.pass);
   if (question.failure) std::rethrow_exception(question.failure);
   backend->logits_rows = job.pass.tokens - job.pass.first_logits;
   backend->chosen.clear();
@@ -517,13 +430,7 @@ int32_t backend_chosen(Backend* backend, int32_t* out) {
 
 #if PROFILE
 int backend_profile(Backend* backend, std::vector<ProfileEvent>* events, int64_t* missed, std::string*) {
-  for (Block& block : backend->blocks) {
-    Track& track = block.track;
-    track_wait(track, backend->start.value);
-    events->insert(events->end(), track.events, track.events + track.count);
-    *missed += track.missed;
-    track.count = track.missed = 0;
-  }
+  backend->threads.take_events(events, missed);
   return kStatusOk;
 }
 #endif
@@ -539,6 +446,6 @@ int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std:
 }
 
 std::string backend_device(Backend* backend) {
-  const size_t threads = backend->blocks.size();
+  const size_t threads = backend->threads.count();
   return std::string("CPU, ") + backend->path.name + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
 }
