@@ -27,7 +27,8 @@ const toolCall = z.strictObject({
   type: z.literal('function'),
   // A client that accumulated them from a stream has it here, too.
   index: any,
-  function: z.strictObject({ name: z.string(), arguments: z.string() }),
+  // What OpenAI's client read the arguments as, which it leaves in.
+  function: z.strictObject({ name: z.string(), arguments: z.string(), parsed_arguments: any }),
 });
 const message = z.strictObject({
   role: z.enum(
@@ -44,6 +45,8 @@ const message = z.strictObject({
   annotations: any,
   audio: any,
   function_call: any,
+  // What OpenAI's client read the content as.
+  parsed: any,
 });
 
 const responseFormat = z.discriminatedUnion('type', [

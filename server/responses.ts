@@ -24,6 +24,8 @@ const text = z.strictObject({
   // Of a part as it was answered.
   annotations: any,
   logprobs: any,
+  // What OpenAI's client read the text as.
+  parsed: any,
 });
 const texts = z.union(
   [z.string(), z.array(text)],
@@ -44,6 +46,8 @@ const functionCall = z.strictObject({
   call_id: z.string(),
   name: z.string(),
   arguments: z.string(),
+  // What OpenAI's client read them as.
+  parsed_arguments: any,
   ...answered,
 });
 const functionOutput = z.strictObject({
@@ -52,7 +56,8 @@ const functionOutput = z.strictObject({
   output: texts,
   ...answered,
 });
-const item = z.union(
+const item = z.discriminatedUnion(
+  'type',
   [message, functionCall, functionOutput],
   'expected a message, a function_call or a function_call_output',
 );

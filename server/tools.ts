@@ -11,14 +11,18 @@ const described = {
   parameters: z.record(z.string(), z.unknown()).nullish(),
   strict: z.boolean().nullish(),
 };
-const choices = z.enum(['none', 'auto', 'required'], "expected 'none', 'auto', 'required' or a function");
+const choices = z.enum(['none', 'auto', 'required']);
+const choiceOf = "expected 'none', 'auto', 'required' or a function";
 const kind = z.literal('function', 'functions are all that is supported');
 
 /** Of chats: what is said of a function stands in `function`. */
 export const chatToolShape = {
   tools: z.array(z.strictObject({ type: kind, function: z.strictObject(described) })).optional(),
   tool_choice: z
-    .union([choices, z.strictObject({ type: kind, function: z.strictObject({ name: z.string() }) })])
+    .union(
+      [choices, z.strictObject({ type: kind, function: z.strictObject({ name: z.string() }) })],
+      choiceOf,
+    )
     .optional(),
   parallel_tool_calls: z.boolean().optional(),
 };
@@ -26,7 +30,7 @@ export const chatToolShape = {
 /** Of responses: it stands beside `type`. */
 export const responseToolShape = {
   tools: z.array(z.strictObject({ type: kind, ...described })).optional(),
-  tool_choice: z.union([choices, z.strictObject({ type: kind, name: z.string() })]).optional(),
+  tool_choice: z.union([choices, z.strictObject({ type: kind, name: z.string() })], choiceOf).optional(),
   parallel_tool_calls: z.boolean().optional(),
 };
 

@@ -109,10 +109,17 @@ describe('a response', () => {
   it('has calls, and goes on from what they gave', async () => {
     engine.says(`Let me see.\n${call}`);
     const input: OpenAI.Responses.ResponseInput = [{ role: 'user', content: 'How late is it?' }];
-    const first = await client.responses.create({ model, input, tools });
+    const first = await client.responses.parse({ model, input, tools });
+    expect(first.output[0]).toHaveProperty(['content', 0, 'parsed']);
     expect(first.output).toMatchObject([
       { type: 'message', content: [{ type: 'output_text', text: 'Let me see.' }] },
-      { type: 'function_call', name: 'clock', arguments: '{"zone": "UTC"}', status: 'completed' },
+      {
+        type: 'function_call',
+        name: 'clock',
+        arguments: '{"zone": "UTC"}',
+        status: 'completed',
+        parsed_arguments: { zone: 'UTC' },
+      },
     ]);
     const called = first.output[1] as OpenAI.Responses.ResponseFunctionToolCall;
     engine.says('Noon.');
@@ -166,8 +173,9 @@ describe('a response', () => {
   it.each<[object, string]>([
     [{ input: undefined }, 'input'],
     [{ input: [] }, 'input'],
-    [{ input: [{ type: 'reasoning', summary: [] }] }, 'input[0]'],
-    [{ input: [{ role: 'user', content: [{ type: 'input_image' }] }] }, 'input[0]'],
+    [{ input: [{ type: 'reasoning', summary: [] }] }, 'input[0].type'],
+    [{ input: [{ role: 'user', content: [{ type: 'input_image' }] }] }, 'input[0].content'],
+    [{ input: [{ type: 'function_call', call_id: 'c', name: 'f' }] }, 'input[0].arguments'],
     [{ previous_response_id: 'resp_1' }, 'previous_response_id'],
     [{ conversation: 'conv_1' }, 'conversation'],
     [{ background: true }, 'background'],

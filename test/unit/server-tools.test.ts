@@ -75,6 +75,31 @@ describe("a chat of OpenAI's client", () => {
     expect(done).toEqual(['weather', 'clock']);
   });
 
+  it("goes on with what its client's helpers made of an answer: parsed parts are left in", async () => {
+    const asked = { model, messages: [question], tools };
+    const made = await client.chat.completions.stream(asked).finalChatCompletion();
+    engine.says(rome);
+    const format = {
+      type: 'json_schema' as const,
+      json_schema: { name: 'a', strict: true, schema: parameters },
+    };
+    const read = await client.chat.completions.parse({ ...asked, tools: [], response_format: format });
+    const { message } = made.choices[0]!;
+    const [call] = message.tool_calls!;
+    expect(call!.function).toHaveProperty('parsed_arguments', JSON.parse(rome));
+    expect(read.choices[0]!.message).toHaveProperty('parsed');
+    engine.says('Warm.');
+    const results = message.tool_calls!.map(({ id }) => ({
+      ...{ role: 'tool' as const, tool_call_id: id, content: '20' },
+    }));
+    const next = await client.chat.completions.create({
+      ...asked,
+      messages: [question, message, ...results, read.choices[0]!.message, question],
+    });
+    expect(next.choices[0]!.message.content).toBe('Warm.');
+    expect(engine.calls.at(-1)!.prompt).not.toContain('parsed');
+  });
+
   it('runs functions by its own loop', async () => {
     const asked: unknown[] = [];
     const runner = client.chat.completions.runTools({
@@ -121,6 +146,9 @@ describe("a chat of OpenAI's client", () => {
     expect(await ask({ tool_choice: clock })).toEqual(['tool_calls', null, 1]);
     engine.says('Let me see.');
     await expect(ask({ tool_choice: clock })).rejects.toMatchObject({ status: 500 });
+    await expect(ask({ tool_choice: 'any' })).rejects.toThrow(
+      "tool_choice: expected 'none', 'auto', 'required' or a function",
+    );
   });
 
   it('has calls or an object, where it asks for both', async () => {
