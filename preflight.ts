@@ -221,12 +221,13 @@ async function readWeights(
     import('./codegen/model/packing.ts'),
   ]);
   // A kernel for weights that are to come is made for what config.json says of them.
-  const { attempt } = collector(needs.weights ? errors : []);
+  const collected = collector(needs.weights ? errors : []);
+  const { attempt } = collected;
   const read = attempt(() => checkpointTensors(directory));
   if (read === undefined || dims === undefined) return none;
   // Comparing head and embedding may read gigabytes: not where something is wrong already.
   const asIs = errors.length > 0 ? { ...none, tensors: read } : settleHead(read, dims.tiedHead);
-  const settled = needs.embeddings ? ((await withIdentity(asIs, dims, attempt)) ?? asIs) : asIs;
+  const settled = needs.embeddings ? ((await withIdentity(asIs, dims, collected)) ?? asIs) : asIs;
   if (needs.weights) {
     const actual = { ...dims, tiedHead: settled.tiedHead };
     const slots = packing.slotsOf(actual, packing.packWeights(actual));
@@ -236,9 +237,14 @@ async function readWeights(
   return settled;
 }
 
-/** With a head that hands on hidden states; it is written when the weights are read. */
-async function withIdentity(settled: { readonly tensors: Tensors }, dims: ModelDims, attempt: Attempt) {
-  const { withIdentityHead } = await import('./runtime/identity-head.ts');
+/** With a head that hands on hidden states; it is written when the weights are read, and once before to see that it can be. */
+async function withIdentity(
+  settled: { readonly tensors: Tensors },
+  dims: ModelDims,
+  { attempt, attemptAsync }: ReturnType<typeof collector>,
+) {
+  const { duringIdentityHead, withIdentityHead } = await import('./runtime/identity-head.ts');
+  await attemptAsync(() => duringIdentityHead(dims, async () => {}));
   const tensors = attempt(() => withIdentityHead(settled.tensors, dims));
   return tensors && { tensors, tiedHead: false, notes: [] };
 }

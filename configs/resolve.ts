@@ -1,6 +1,7 @@
 // Names on the command line into targets and plans; those of models in resolve-model.ts.
 import { accessSync, constants, statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { findGpus, findNvcc, type Gpu } from '../codegen/build/tools.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { PlanError } from '../codegen/plan/issue.ts';
@@ -8,6 +9,8 @@ import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
+import { temporaryHints } from '../temporary-folder.ts';
+import { writeError } from '../write-failure.ts';
 import { importPlan } from './import-plan.ts';
 import cooperative from './plans/cooperative.ts';
 import prefill, { variants as prefillVariants } from './plans/prefill.ts';
@@ -122,11 +125,16 @@ const isOwn = (error: unknown): error is Own =>
 const retold = ({ kind, message, hint }: Own) =>
   new OnelaunchError(kind, message, hint === undefined ? {} : { hint });
 
+/** Whether it is of the folder in which the loader of plan files, tsx, keeps what it compiled. */
+const isOfLoader = (error: unknown): boolean =>
+  `${(error as NodeJS.ErrnoException | null)?.path}`.startsWith(join(tmpdir(), 'tsx-'));
+
 async function readPlan(file: string, name: string): Promise<unknown> {
   try {
     return await importPlan(file);
   } catch (error) {
     if (error instanceof OnelaunchError) throw error;
+    if (isOfLoader(error)) throw writeError(tmpdir(), error, temporaryHints);
     if (isOwn(error)) throw 'issues' in error ? new PlanError(error.issues) : retold(error);
     // What does not parse is said in the second line, with its place.
     const lines = (error instanceof Error ? error.message : String(error)).split('\n');

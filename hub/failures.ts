@@ -1,6 +1,6 @@
 // What can go wrong between this machine and the Hub, in words of the user: one line, a hint, an exit code.
 import { OnelaunchError } from '../errors.ts';
-import { isFull } from '../write-failure.ts';
+import { isOfFiles, writeError } from '../write-failure.ts';
 import type { HubSettings } from './settings.ts';
 
 /** A failure that may pass by itself: worth another attempt, and what to say when no more are made. */
@@ -98,21 +98,11 @@ export function refused(hub: HubSettings, response: Response, asked: Asked): One
 
 /** What a failed write means; any other error as it is. @param folder where it was written */
 export function notWritten(error: unknown, folder: string): unknown {
-  const { code } = error as NodeJS.ErrnoException;
   const elsewhere = 'choose another folder: HF_HUB_CACHE, or --dir';
-  if (isFull(error)) {
-    const text = `the disk of ${folder} is full`;
-    return new OnelaunchError('environment', text, {
-      hint: `Free some space, or ${elsewhere}. ${keeps}`,
-      cause: error,
-    });
-  }
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 'ENOENT' || code === 'ENOTDIR') {
-    const text = `cannot write in ${folder}: ${(error as Error).message.split(',')[0]}`;
-    return new OnelaunchError('environment', text, {
-      hint: `Make it writable, or ${elsewhere}.`,
-      cause: error,
-    });
-  }
-  return error;
+  // Networks have errors of system calls, too.
+  if (!isOfFiles(error)) return error;
+  return writeError(folder, error, {
+    full: `Free some space, or ${elsewhere}. ${keeps}`,
+    other: `Make it writable, or ${elsewhere}.`,
+  });
 }

@@ -16,7 +16,6 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
-import { writeError } from '../codegen/build/write-error.ts';
 import { OnelaunchError } from '../errors.ts';
 import { isSmallFile, single } from '../hub/weights.ts';
 import {
@@ -38,6 +37,7 @@ import {
   safetensorsHeader,
   type TensorEntry,
 } from '../runtime/safetensors.ts';
+import { writeError } from '../write-failure.ts';
 import { breathe } from './breathe.ts';
 
 export interface Quantised {

@@ -3,7 +3,8 @@
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkDepth, isThere, readPlainFile } from '../plain-file.ts';
+import { isThere, readPlainFile } from '../plain-file.ts';
+import { firstWrong, readJson } from './json-file.ts';
 
 /** Reference logits of one row of the teacher-forced sequence promptIds + greedyIds. Row r is what comes out after ids[0..r]. */
 export interface ExpectedRow {
@@ -59,8 +60,12 @@ const goldenSchema = z.object({ source: z.string(), cases: z.array(caseSchema).m
  *  @param options.vocab refuses a file of another model.
  *  @throws OnelaunchError usage: unreadable, not JSON, keys missing, lengths that disagree, ids outside the vocabulary. */
 export function readGolden(path: string, options: { readonly vocab?: number } = {}): Golden {
-  const parsed = goldenSchema.safeParse(readJson(path));
-  if (!parsed.success) broken(path, z.prettifyError(parsed.error));
+  if (!isThere(path, HINT)) {
+    throw new OnelaunchError('usage', `cannot read the golden file ${path}`, { hint: HINT });
+  }
+  const file = readJson(path, { mostBytes, hint: HINT });
+  const parsed = goldenSchema.safeParse(file);
+  if (!parsed.success) broken(path, firstWrong(parsed.error, file));
   const raw = parsed.data;
   const files = raw.cases.map((c, i) =>
     c.logits_file === undefined ? undefined : readRows(path, i, c, c.logits_file),
@@ -207,24 +212,6 @@ function readRows(path: string, index: number, c: RawCase, name: string): Float3
 /** Of a golden file, and of the logits beside it: 4000 rows of a vocabulary of 250,000. */
 const mostBytes = 256_000_000;
 const mostLogitsBytes = 4_000_000_000;
-
-function readJson(path: string): unknown {
-  if (!isThere(path, HINT)) {
-    throw new OnelaunchError('usage', `cannot read the golden file ${path}`, { hint: HINT });
-  }
-  const text = readPlainFile(path, mostBytes, HINT).toString('utf8');
-  try {
-    const value: unknown = JSON.parse(text);
-    checkDepth(value, path, HINT);
-    return value;
-  } catch (cause) {
-    if (cause instanceof OnelaunchError) throw cause;
-    throw new OnelaunchError('usage', `${path} is not JSON: ${(cause as Error).message}`, {
-      hint: HINT,
-      cause,
-    });
-  }
-}
 
 /** Most digits after the point among the shortest forms of the values; null without any. */
 function decimalsOf(values: readonly number[]): number | null {

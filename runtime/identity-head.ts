@@ -1,8 +1,8 @@
 // A head that makes logits of what it is given: with the identity in its place, an engine of any target tells the last hidden state of each token.
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
+import { duringFolder, writingTemporary } from '../temporary-folder.ts';
 import type { TensorEntry, Tensors } from './safetensors.ts';
 
 interface HeadDims {
@@ -37,23 +37,22 @@ export function withIdentityHead(tensors: Tensors, { name, vocab, hidden }: Head
   return new Map([...tensors, [head, entry]]);
 }
 
-/** Writes the head [vocab, hidden] of bf16, 1 at (i, i) of its first rows, for as long as `read` takes. The file is sparse. */
-export async function duringIdentityHead<T>(
-  { vocab, hidden }: HeadDims,
-  read: (file: string) => Promise<T>,
-): Promise<T> {
-  const folder = mkdtempSync(join(tmpdir(), 'onelaunch-head-'));
-  try {
+/** Writes the head [vocab, hidden] of bf16, 1 at (i, i) of its first rows, for as long as `read` takes. The file is sparse.
+ *  @throws OnelaunchError of kind environment where it cannot be written; what `read` throws */
+export function duringIdentityHead<T>(dims: HeadDims, read: (file: string) => Promise<T>): Promise<T> {
+  return duringFolder('head', (folder) => {
     const file = join(folder, 'head.bin');
-    const handle = openSync(file, 'w', 0o600);
-    try {
-      ftruncateSync(handle, vocab * hidden * 2);
-      for (let i = 0; i < hidden; i++) writeSync(handle, one, 0, 2, (i * hidden + i) * 2);
-    } finally {
-      closeSync(handle);
-    }
-    return await read(file);
+    writingTemporary(() => write(file, dims));
+    return read(file);
+  });
+}
+
+function write(file: string, { vocab, hidden }: HeadDims): void {
+  const handle = openSync(file, 'w', 0o600);
+  try {
+    ftruncateSync(handle, vocab * hidden * 2);
+    for (let i = 0; i < hidden; i++) writeSync(handle, one, 0, 2, (i * hidden + i) * 2);
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    closeSync(handle);
   }
 }

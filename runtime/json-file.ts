@@ -39,16 +39,24 @@ export function checkShape<Schema extends z.ZodType>(
 ): z.infer<Schema> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  const key = issue.path.join('.') || 'the file';
-  const found = issue.path.reduce((at: unknown, name) => (at as Record<PropertyKey, unknown>)?.[name], value);
-  const rule = issue.message.replace(/, received .*/, '').replace(/^Invalid \w+(: )?/, '');
-  const shown = show(found);
-  const wrong = `${key} is ${shown}, ${rule === '' ? 'not valid here' : rule[0]!.toLowerCase() + rule.slice(1)}`;
-  throw new OnelaunchError('usage', `${path}: ${found === undefined ? `${key} is missing` : wrong}`, {
-    hint,
-  });
+  throw new OnelaunchError('usage', `${path}: ${firstWrong(parsed.error, value)}`, { hint });
 }
+
+/** The first key of the value that is not as a schema describes it, what it is, and what it should be. */
+export function firstWrong({ issues }: z.ZodError, value: unknown): string {
+  const { path, message } = issues[0]!;
+  const key = placeText(path) || 'the file';
+  const found = path.reduce((at: unknown, name) => (at as Record<PropertyKey, unknown>)?.[name], value);
+  if (found === undefined) return `${key} is missing`;
+  const rule = message.replace(/, received .*/, '').replace(/^Invalid \w+(: )?/, '');
+  return `${key} is ${show(found)}, ${rule === '' ? 'not valid here' : rule[0]!.toLowerCase() + rule.slice(1)}`;
+}
+
+/** Such as messages[0].role. */
+export const placeText = (path: readonly PropertyKey[]): string =>
+  path
+    .map((part, i) => (typeof part === 'number' ? `[${part}]` : `${i > 0 ? '.' : ''}${String(part)}`))
+    .join('');
 
 function show(value: unknown): string {
   try {

@@ -1,6 +1,7 @@
 // The body of a request: JSON, not too long, of the shape that its route takes.
 import type { Context } from 'hono';
 import type { z } from 'zod';
+import { placeText } from '../runtime/json-file.ts';
 import { ApiError } from './api-error.ts';
 import { clientLeft } from './queue.ts';
 
@@ -84,8 +85,4 @@ function checkShape<Schema extends z.ZodType>(schema: Schema, value: unknown): z
 
 /** Such as messages[0].role. What a client named is shortened. */
 export const pathText = (path: readonly PropertyKey[]): string =>
-  path
-    .map((part, i) =>
-      typeof part === 'number' ? `[${part}]` : `${i > 0 ? '.' : ''}${String(part).slice(0, 60)}`,
-    )
-    .join('');
+  placeText(path.map((part) => (typeof part === 'number' ? part : String(part).slice(0, 60))));

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import type { Manifest } from '../../abi/manifest.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { waitForLock } from '../../file-lock.ts';
+import { writeError } from '../../write-failure.ts';
 import type { Kernel } from '../kernel.ts';
 import {
   directoriesOf,
@@ -21,11 +22,10 @@ import { debug } from './debug.ts';
 import { described, manifestOf } from './describe.ts';
 import { makeFolder } from './make-folder.ts';
 import { SharedObjects } from './objects.ts';
-import { outputRoot } from './output-root.ts';
+import { buildHints, outputRoot } from './output-root.ts';
 import { type Flavour, findTools, keyOf, type Recipe, recipeOf } from './recipe.ts';
 import { parseResources, spillLines } from './resources.ts';
 import { type BuildProgress, runAll, runStep } from './run-steps.ts';
-import { writeError } from './write-error.ts';
 
 export interface BuildOptions extends Flavour {
   /** Build even when the cache has it. */
@@ -124,7 +124,7 @@ async function writing<T>(folder: string, work: () => T | Promise<T>): Promise<T
   try {
     return await work();
   } catch (error) {
-    throw writeError(folder, error);
+    throw writeError(folder, error, buildHints);
   }
 }
 

@@ -2,7 +2,13 @@
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import type { WriteHints } from '../../write-failure.ts';
 import { packageRoot } from './package-root.ts';
+
+export const buildHints: WriteHints = {
+  full: 'free some space, or set ONELAUNCH_CACHE to a folder on another disk',
+  other: 'set ONELAUNCH_CACHE to a folder that can be written',
+};
 
 /** generated/ of a source checkout, else a cache folder of the user; $ONELAUNCH_CACHE overrides both. */
 export function outputRoot(): string {

@@ -4,8 +4,9 @@ import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import { compileError } from './compile-error.ts';
 import { debug } from './debug.ts';
+import { fullDiskOf } from './full-disk.ts';
+import { buildHints } from './output-root.ts';
 import { commandOf, type Step, type Tools } from './recipe.ts';
-import { fullDiskOf } from './write-error.ts';
 
 /** What a build is doing. */
 export type BuildProgress =
@@ -92,7 +93,9 @@ export function runStep(step: Step, options: RunOptions): Promise<string> {
       if (output) debug(6, () => output.trimEnd());
       if (signal?.aborted) return reject(signal.reason);
       if (code !== 0)
-        return reject(fullDiskOf(dirname(folder), output) ?? compileError(step.label, output, sources));
+        return reject(
+          fullDiskOf(dirname(folder), output, buildHints) ?? compileError(step.label, output, sources),
+        );
       onProgress?.({ event: 'ended', line: step.label, millis });
       resolve(output);
     });

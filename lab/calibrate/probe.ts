@@ -1,13 +1,13 @@
 // What a machine can do without a model: a small program is compiled, run, and read.
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { fullDiskOf } from '../../codegen/build/full-disk.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { findCxx, findNvcc, missingTool } from '../../codegen/build/tools.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import { OnelaunchError } from '../../errors.ts';
+import { duringFolder, temporaryHints } from '../../temporary-folder.ts';
 import { type ProbeFigure, readFigures } from './record.ts';
 
 const run = promisify(execFile);
@@ -20,47 +20,45 @@ interface ProbeOptions {
   readonly signal: AbortSignal;
 }
 
-/** @throws OnelaunchError environment without a compiler, failed where the probe cannot be compiled or run */
-export async function runProbe(
-  target: Target,
-  { device, threads, signal }: ProbeOptions,
-): Promise<ProbeFigure[]> {
-  const folder = mkdtempSync(join(tmpdir(), 'onelaunch-probe-'));
-  const program = join(folder, 'probe');
-  const templates = join(packageRoot(), 'templates');
-  try {
-    if (target.kind === 'cuda') {
-      const nvcc = findNvcc();
-      if (!nvcc) throw missingTool('nvcc');
-      const code = `arch=${target.arch.replace('sm', 'compute')},code=${target.arch}`;
-      const source = join(templates, 'cuda', 'probe', 'probe.cu');
-      await run(nvcc.path, [...nvcc.args, '-std=c++17', '-O3', '-gencode', code, source, '-o', program], {
-        signal,
-      });
-    } else {
-      const cxx = findCxx();
-      if (!cxx) throw missingTool('cxx');
-      const source = join(templates, 'cpu', 'probe', 'probe.cpp');
-      const flags = ['-std=c++17', '-O3', '-march=native', '-pthread', `-I${join(templates, 'cpu')}`];
-      await run(cxx.path, [...cxx.args, ...flags, source, '-o', program], { signal });
-    }
-    const { stdout } = await run(program, [String(target.kind === 'cuda' ? device : threads)], { signal });
-    return readFigures(stdout);
-  } catch (error) {
-    signal.throwIfAborted();
-    if (error instanceof OnelaunchError) throw error;
-    const { stderr = '', message } = error as Error & { stderr?: string };
-    throw new OnelaunchError(
-      'failed',
-      `the probe of ${target.name} failed: ${(stderr || message).trim().split('\n')[0]}`,
-      {
+/** @throws OnelaunchError environment without a compiler or a folder for temporary files, failed where the probe cannot be compiled or run */
+export const runProbe = (target: Target, options: ProbeOptions): Promise<ProbeFigure[]> =>
+  duringFolder('probe', async (folder) => {
+    const program = join(folder, 'probe');
+    const { device, threads, signal } = options;
+    try {
+      const [tool = '', ...args] = compilation(target, program);
+      await run(tool, args, { signal });
+      const { stdout } = await run(program, [String(target.kind === 'cuda' ? device : threads)], { signal });
+      return readFigures(stdout);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof OnelaunchError) throw error;
+      const { stderr = '', message } = error as Error & { stderr?: string };
+      const full = fullDiskOf(dirname(folder), stderr, temporaryHints);
+      if (full) throw full;
+      const why = (stderr || message).trim().split('\n')[0];
+      throw new OnelaunchError('failed', `the probe of ${target.name} failed: ${why}`, {
         hint: 'gen doctor says what this machine has',
         cause: error,
-      },
-    );
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
+      });
+    }
+  });
+
+/** The command that compiles the probe. @throws OnelaunchError environment without a compiler */
+function compilation(target: Target, program: string): readonly string[] {
+  const templates = join(packageRoot(), 'templates');
+  if (target.kind === 'cuda') {
+    const nvcc = findNvcc();
+    if (!nvcc) throw missingTool('nvcc');
+    const code = `arch=${target.arch.replace('sm', 'compute')},code=${target.arch}`;
+    const source = join(templates, 'cuda', 'probe', 'probe.cu');
+    return [nvcc.path, ...nvcc.args, '-std=c++17', '-O3', '-gencode', code, source, '-o', program];
   }
+  const cxx = findCxx();
+  if (!cxx) throw missingTool('cxx');
+  const source = join(templates, 'cpu', 'probe', 'probe.cpp');
+  const flags = ['-std=c++17', '-O3', '-march=native', '-pthread', `-I${join(templates, 'cpu')}`];
+  return [cxx.path, ...cxx.args, ...flags, source, '-o', program];
 }
 
 /** The median of one figure; the largest x where there are several. @throws OnelaunchError failed without it */

@@ -79,7 +79,7 @@ const badFiles: [
     'a negative id',
     withTokenizer({ added_tokens: [{ id: -1, content: 'x' }] }),
     loadTokenizer,
-    'DIR/tokenizer.json: added_tokens.0.id is -1, too small: expected number to be >=0',
+    'DIR/tokenizer.json: added_tokens[0].id is -1, too small: expected number to be >=0',
   ],
   [
     'a broken tokenizer config',

@@ -1,4 +1,5 @@
 import { symlinkSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
@@ -7,6 +8,8 @@ import { build } from '../../codegen/build/build.ts';
 import { cpuPaths, pathsHere } from '../../codegen/build/cpu-paths.ts';
 import { findTools, keyOf, recipeOf, type Tools } from '../../codegen/build/recipe.ts';
 import type { Kernel } from '../../codegen/index.ts';
+import { targetNamed } from '../../configs/targets.ts';
+import { runProbe } from '../../lab/calibrate/probe.ts';
 import { buildSandbox, editManifest, noted } from '../support/build-sandbox.ts';
 import { type FakeCompiler, leftovers, microKernel } from '../support/fake-compiler.ts';
 
@@ -40,6 +43,16 @@ describe('compilers', () => {
     const { directory } = await build(kernel);
     vi.stubEnv('CXX', join(at.folder, 'g++-99'));
     expect(await build(kernel)).toMatchObject({ cached: true, directory });
+  });
+
+  test('a disk of temporary files that is full is what a probe names', async () => {
+    at.use('echo "fatal error: error writing to x.s: No space left on device" >&2; exit 1');
+    const { signal } = new AbortController();
+    const probed = runProbe(targetNamed('cpu')!, { device: 0, threads: 1, signal });
+    await expect(probed).rejects.toMatchObject({
+      ...{ kind: 'environment', message: `the disk of ${tmpdir()} is full` },
+      hint: expect.stringContaining('TMPDIR'),
+    });
   });
 
   test('CXX may have words behind it, and a path from here', async () => {

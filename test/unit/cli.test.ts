@@ -193,7 +193,10 @@ describe('models and doctor', () => {
     writeFileSync(file, '');
     vi.stubEnv('ONELAUNCH_CACHE', file);
     const { code, out } = await gen(['doctor']);
+    const built = await gen(['build', ...tiny]);
     vi.unstubAllEnvs();
+    expect(built.err).toContain(`error: cannot write in ${file}: it is no folder\nhint: set ONELAUNCH_CACHE`);
+    expect(built.code).toBe(3);
     expect(out).toContain(`cannot write ${file}; set ONELAUNCH_CACHE`);
     expect(code).toBe(3);
   });

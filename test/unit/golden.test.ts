@@ -148,17 +148,12 @@ describe('broken files', () => {
     expect(messages).toHaveLength(Object.keys(wrong).length);
     expect(messages.join('\n')).toMatchInlineSnapshot(`
       "no such file: cannot read the golden file golden.json
-      not JSON: golden.json is not JSON: Unexpected end of JSON input
-      no source: broken golden file golden.json: ✖ Invalid input: expected string, received undefined
-        → at source
-      no cases: broken golden file golden.json: ✖ Too small: expected array to have >=1 items
-        → at cases
-      no prompt: broken golden file golden.json: ✖ Too small: expected array to have >=1 items
-        → at cases[0].prompt_ids
-      no greedy ids: broken golden file golden.json: ✖ Invalid input: expected array, received undefined
-        → at cases[0].greedy_ids
-      a negative id: broken golden file golden.json: ✖ Too small: expected number to be >=0
-        → at cases[0].prompt_ids[1]
+      not JSON: golden.json is not valid JSON
+      no source: broken golden file golden.json: source is missing
+      no cases: broken golden file golden.json: cases is [], too small: expected array to have >=1 items
+      no prompt: broken golden file golden.json: cases[0].prompt_ids is [], too small: expected array to have >=1 items
+      no greedy ids: broken golden file golden.json: cases[0].greedy_ids is missing
+      a negative id: broken golden file golden.json: cases[0].prompt_ids[1] is -2, too small: expected number to be >=0
       nothing to compare: broken golden file golden.json: cases[0] has nothing to compare: last_prompt_logits, top5_ids and top5_logits, or logits_file
       ids without logits: broken golden file golden.json: cases[0] has top5_ids without top5_logits
       a short margin: broken golden file golden.json: cases[0].margin has 1 entries; 2 are needed, one for each of greedy_ids

@@ -101,9 +101,9 @@ const badFiles: [what: string, file: Buffer | string, message: string][] = [
   [
     'a negative size',
     makeFile({ a: f32([-1], 0, 4) }, 4),
-    ': a.shape.0 is -1, too small: expected number to be >=0',
+    ': a.shape[0] is -1, too small: expected number to be >=0',
   ],
-  ['a fractional size', makeFile({ a: f32([1.5], 0, 6) }, 6), ': a.shape.0 is 1.5, expected int'],
+  ['a fractional size', makeFile({ a: f32([1.5], 0, 6) }, 6), ': a.shape[0] is 1.5, expected int'],
   [
     'three offsets',
     makeFile({ a: { dtype: 'F32', shape: [1], data_offsets: [0, 4, 8] } }, 4),
