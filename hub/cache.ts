@@ -7,7 +7,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { folderOf, idOf } from './id.ts';
 import { hubCache } from './settings.ts';
-import { isFile, missingFile } from './weights.ts';
+import { isDirectory, isFile, missingFile } from './weights.ts';
 
 export interface CachedModel {
   /** ORG/NAME. */
@@ -66,9 +66,6 @@ function namesIn(folder: string): string[] {
     return [];
   }
 }
-
-const isDirectory = (path: string): boolean =>
-  statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
 const commitIn = (path: string): string | null => (isFile(path) ? readFileSync(path, 'utf8').trim() : null);
 

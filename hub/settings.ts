@@ -1,8 +1,8 @@
 // Where the Hugging Face Hub is, where its cache lies, and who asks: read from the environment as the Python tools do.
 import { readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
+import { home } from '../home.ts';
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
@@ -53,13 +53,13 @@ function readToken(env: Env): string | null {
 }
 
 function hubHome(env: Env): string {
-  const caches = pathIn(env, 'XDG_CACHE_HOME') ?? join(homedir(), '.cache');
+  const caches = pathIn(env, 'XDG_CACHE_HOME') ?? join(home(), '.cache');
   return pathIn(env, 'HF_HOME') ?? join(caches, 'huggingface');
 }
 
 function pathIn(env: Env, name: string): string | undefined {
   const path = env[name];
-  return path ? resolve(path.replace(/^~(?=\/|$)/, homedir())) : undefined;
+  return path ? resolve(path.replace(/^~(?=\/|$)/, () => home())) : undefined;
 }
 
 const isOn = (value: string | undefined): boolean => /^(1|on|yes|true)$/i.test(value ?? '');

@@ -1,5 +1,5 @@
 // Which files a model is: those that gen pull fetches, and those without which a snapshot is not complete.
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 export const single = 'model.safetensors';
@@ -26,7 +26,17 @@ export function shardsOf(text: string): string[] | null {
 }
 
 /** A link to a blob that is gone is no file. */
-export const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+export const isFile = (path: string): boolean => look(path)?.isFile() ?? false;
+export const isDirectory = (path: string): boolean => look(path)?.isDirectory() ?? false;
+
+/** What may not be looked at is not there: the cache of another user. */
+function look(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}
 
 /** The first file that a snapshot lacks to be run; null: none. */
 export function missingFile(directory: string): string | null {

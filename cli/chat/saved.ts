@@ -1,8 +1,8 @@
 // Conversations as files: the messages in the shape of OpenAI's chat completions.
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
+import { home } from '../../home.ts';
 import { readPlainFile } from '../../plain-file.ts';
 import { writeWhole } from '../../whole-file.ts';
 import { whyUnwritten } from '../../write-failure.ts';
@@ -66,7 +66,7 @@ function toTranscript(messages: z.infer<typeof schema>['messages']): Transcript 
   return { system, turns };
 }
 
-const atHome = (name: string): string => name.replace(/^~(?=\/)/, homedir());
+const atHome = (name: string): string => name.replace(/^~(?=\/)/, () => home());
 
 const unwritable = (file: string, cause: unknown) =>
   new OnelaunchError('usage', `cannot write ${file}: ${whyUnwritten(file, cause)}`, {

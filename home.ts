@@ -1,0 +1,15 @@
+// The folder of the user.
+import os from 'node:os';
+import { OnelaunchError } from './errors.ts';
+
+/** $HOME, else what the system says of the user. An empty one counts as none: paths in it would be below the folder one is in.
+ *  @throws OnelaunchError of kind environment where there is none, as for users of containers that the system does not know */
+export function home(system: Pick<typeof os, 'homedir' | 'userInfo'> = os): string {
+  try {
+    const folder = system.homedir() || system.userInfo().homedir;
+    if (folder !== '') return folder;
+  } catch {
+    // The system does not know the user.
+  }
+  throw new OnelaunchError('environment', 'this user has no home folder', { hint: 'set HOME' });
+}
