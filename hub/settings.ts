@@ -53,8 +53,8 @@ function readToken(env: Env): string | null {
 }
 
 function hubHome(env: Env): string {
-  const caches = pathIn(env, 'XDG_CACHE_HOME') ?? join(home(), '.cache');
-  return pathIn(env, 'HF_HOME') ?? join(caches, 'huggingface');
+  const caches = () => pathIn(env, 'XDG_CACHE_HOME') ?? join(home(), '.cache');
+  return pathIn(env, 'HF_HOME') ?? join(caches(), 'huggingface');
 }
 
 function pathIn(env: Env, name: string): string | undefined {
