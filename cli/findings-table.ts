@@ -52,7 +52,7 @@ export function findingsTable(findings: readonly Finding[], header: Header, mark
     markdown ? markdownTable(head, cells) : table(head, cells),
     '',
     `ratio: tokens a second beside ${plan} in the same round, median; ${basisOf(rows)}`,
-    ...(rows.some(({ rank, equalsBest }) => equalsBest && rank !== 1)
+    ...(header.command === 'explore' && rows.some((row) => rankText(row)?.endsWith('=1'))
       ? ['=1: its interval overlaps that of the best, so that either may be faster']
       : []),
     ...whys,

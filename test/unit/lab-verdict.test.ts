@@ -1,5 +1,6 @@
 // What may be said of paired rounds, which variants are timed next, and how they are ranked.
 import { describe, expect, it } from 'vitest';
+import { findingsTable } from '../../cli/findings-table.ts';
 import { findingsOf } from '../../lab/findings.ts';
 import type { JournalRecord } from '../../lab/journal-records.ts';
 import { pruned, whyNotPredicted } from '../../lab/prune.ts';
@@ -225,4 +226,19 @@ it('a shuffle has every number once, the same for the same seed', () => {
   expect([...shuffled(50, 3)].sort((a, b) => a - b)).toEqual([...Array(50).keys()]);
   expect([...shuffled(50, 3)]).toEqual([...shuffled(50, 3)]);
   expect([...shuffled(50, 3)]).not.toEqual([...shuffled(50, 4)]);
+});
+
+it.each([
+  ['explore', true],
+  ['ablate', false],
+] as const)('a table of %s says what =1 is where it has one', (command, has) => {
+  const records = [variant(0), variant(1), run()];
+  const rates = [100, 90, 110, 95, 105];
+  for (const [round, rate] of rates.entries()) {
+    for (const position of header.positions) {
+      records.push(timed(0, round, position, 100), timed(1, round, position, rate));
+    }
+  }
+  const told = findingsTable(findingsOf(records, header.positions), { ...header, command });
+  expect([told.includes(' =1 '), told.includes('=1: ')]).toEqual([has, has]);
 });
