@@ -1,6 +1,6 @@
 // gen pull: a model from the Hugging Face Hub into its cache, where Python tools find it too.
 import { OnelaunchError } from '../errors.ts';
-import type { Pulled } from '../hub/pull.ts';
+import { type Pulled, sizeText } from '../hub/pull.ts';
 import type { Repo } from '../hub/repo.ts';
 import type { Hub } from '../hub/request.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
@@ -40,9 +40,7 @@ ${helpEnd('gen pull Qwen/Qwen3-0.6B', 'gen pull Qwen/Qwen3-0.6B --dir models/qwe
           progress.end();
           const { total, here } = bar.state;
           if (ui.io.signal.aborted && total > 0) {
-            ui.note(
-              `${gigabytes(here)} of ${gigabytes(total)} are here: the same command goes on from there`,
-            );
+            ui.note(`${sizeText(here)} of ${sizeText(total)} are here: the same command goes on from there`);
           }
           throw error;
         }
@@ -101,8 +99,8 @@ function parse(config: string, id: string): unknown {
 
 function begin(ui: Ui, id: string, repo: Repo, { total, here }: { total: number; here: number }): void {
   if (repo.id.toLowerCase() !== id.toLowerCase()) ui.warn(`${id} is called ${repo.id} now`);
-  const rest = here === 0 ? '' : here === total ? ', all here' : `, ${gigabytes(here)} of them here`;
-  ui.note(`${repo.id} at ${repo.commit.slice(0, 12)}: ${gigabytes(total)}${rest}`);
+  const rest = here === 0 ? '' : here === total ? ', all here' : `, ${sizeText(here)} of them here`;
+  ui.note(`${repo.id} at ${repo.commit.slice(0, 12)}: ${sizeText(total)}${rest}`);
 }
 
 /** Share, rate and time left, over the bytes that came since the begin. */
@@ -117,7 +115,7 @@ function barOf(progress: ReturnType<Ui['progress']>) {
       const elapsed = (performance.now() - first.millis) / 1000;
       const rate = elapsed > 1 ? Math.max(0, here - first.here) / elapsed : 0;
       const left = rate > 0 ? `, ${megabytes(rate)} MB/s, ${time((total - here) / rate)} left` : '';
-      progress.update(here / total, `${gigabytes(here)} of ${gigabytes(total)}${left}`);
+      progress.update(here / total, `${sizeText(here)} of ${sizeText(total)}${left}`);
     },
   };
 }
@@ -131,12 +129,10 @@ function tell(
   else ui.data(pulled.directory);
   const model = isFolder ? pulled.directory : pulled.id;
   if (pulled.fetchedBytes > 0)
-    ui.note(`${gigabytes(pulled.fetchedBytes)} fetched and checked in ${seconds(millis)}`);
+    ui.note(`${sizeText(pulled.fetchedBytes)} fetched and checked in ${seconds(millis)}`);
   ui.note(`Next: gen chat --model ${model}`);
 }
 
-const gigabytes = (bytes: number): string =>
-  bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
 const time = (left: number): string =>
   left < 100 ? `${Math.ceil(left)} s` : `${Math.floor(left / 60)} min ${Math.ceil(left % 60)} s`;

@@ -139,15 +139,18 @@ async function fetchAll(
   };
 }
 
+/** Such as 1.2 MB or 0.61 GB. */
+export const sizeText = (bytes: number): string =>
+  bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
+
 /** Before the first byte, not after the last that fits. */
 function refuseFullDisk(folder: string, bytes: number): void {
   const { bavail, bsize } = statfsSync(folder);
   const free = bavail * bsize;
   if (bytes <= free) return;
-  const gigabytes = (n: number) => `${(n / 1e9).toFixed(1)} GB`;
   throw new OnelaunchError(
     'environment',
-    `${gigabytes(bytes)} are to come, and ${folder} has ${gigabytes(free)} free`,
+    `${sizeText(bytes)} are to come, and ${folder} has ${sizeText(free)} free`,
     {
       hint: 'Free some space, or choose another folder: HF_HUB_CACHE, or --dir.',
     },

@@ -487,7 +487,7 @@ describe('what cannot be had', () => {
     hub.faults.set('info', [{ kind: 'page', text }]);
     const error = await refusal(fetchIt());
     expect(error).toMatchObject({ kind: 'environment', hint: expect.stringContaining('HF_HUB_CACHE') });
-    expect(error.message).toMatch(/^1000000.0 GB are to come, and \S+ has [\d.]+ GB free$/);
+    expect(error.message).toMatch(/^1000000\.00 GB are to come, and \S+ has [\d.]+ [MG]B free$/);
     expect(ranges()).toEqual([]);
   });
 
