@@ -46,7 +46,7 @@ DEVICE float max_lane(Vec x) {
   return most;
 }
 
-/** exp(x) within 2 ulp for x <= 88; 0 below -87, -inf included. */
+/** exp(x) within 3 ulp for x <= 88; 0 below -87, -inf included. */
 DEVICE Vec exp(Vec x) {
   const Vec magic = splat(0x1.8p23f);  // adding it rounds to an integer, kept in the low bits
   const Vec shifted = multiply_add(x, splat(1.44269504f), magic);
