@@ -21,10 +21,9 @@ it('all examples are tested here, and listed in their README', () => {
   const list = readFileSync(join(folder, 'README.md'), 'utf8');
   const examples = readdirSync(folder).filter((name) => name.endsWith('.ts'));
   expect(examples.length).toBeGreaterThan(2);
-  for (const name of examples) {
-    expect(here).toContain(`'${name}'`);
-    expect(list).toContain(`\`${name}\``);
-  }
+  for (const name of examples) expect(here).toContain(`'${name}'`);
+  const pages = readdirSync(folder).filter((name) => name.startsWith('from-'));
+  for (const name of [...examples, ...pages]) expect(list).toContain(`\`${name}\``);
 });
 
 it('my-plan.ts is a legal plan with two more waits a layer than the plan that it edits', async () => {
