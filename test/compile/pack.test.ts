@@ -14,6 +14,9 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { outputRoot } from '../../codegen/build/output-root.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
@@ -32,6 +35,7 @@ const env = { ...process.env, ONELAUNCH_CACHE: outputRoot(), NO_COLOR: '1' };
 interface PackageJson {
   readonly dependencies: Record<string, string>;
   readonly bin: Record<string, string>;
+  readonly exports: Record<string, unknown>;
 }
 const packageJson = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as PackageJson;
 const gen = (...args: string[]) =>
@@ -57,9 +61,13 @@ function isBuilt(): boolean {
   const changed = (path: string) =>
     statSync(join(root, path), { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
   const how = Math.max(
-    ...['package-lock.json', 'package.json', 'tsconfig.json', 'tsconfig.build.json', 'require-types.ts'].map(
-      changed,
-    ),
+    ...[
+      'package-lock.json',
+      'package.json',
+      'tsconfig.json',
+      'tsconfig.build.json',
+      'require-entries.ts',
+    ].map(changed),
   );
   return (
     compiled.length > 0 &&
@@ -78,7 +86,7 @@ beforeAll(async () => {
   const args = ['pack', '--silent', ...built, '--pack-destination', folder];
   execFileSync('npm', args, { cwd: root, stdio: 'pipe' });
   mkdirSync(installed, { recursive: true });
-  execFileSync('sh', ['-c', `tar -xzf *.tgz --strip-components=1 -C '${installed}'`], { cwd: folder });
+  execFileSync('tar', ['-xzf', tarball(), '--strip-components=1', '-C', installed]);
   for (const name of Object.keys(packageJson.dependencies)) {
     mkdirSync(dirname(join(app, 'node_modules', name)), { recursive: true });
     symlinkSync(join(root, 'node_modules', name), join(app, 'node_modules', name));
@@ -101,6 +109,20 @@ describe('the packed package', () => {
     for (const path of ['test', 'node_modules', 'models/qwen3-tiny/training', 'generated']) {
       expect(existsSync(join(installed, path)), path).toBe(false);
     }
+  });
+
+  it('has nothing that publint would change', async () => {
+    const { buffer, byteOffset, byteLength } = readFileSync(tarball());
+    const packed = buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer;
+    const { messages, pkg } = await publint({ pack: { tarball: packed }, level: 'suggestion' });
+    expect(messages.map((message) => formatMessage(message, pkg, { color: false }))).toEqual([]);
+  });
+
+  it('has an entry and types of the same kind for each way to import it', async () => {
+    const result = await checkPackage(createPackageFromTarballData(readFileSync(tarball())));
+    expect(result).toMatchObject({ types: { kind: 'included' }, problems: [] });
+    const entries = Object.keys(packageJson.exports);
+    expect(result.types && Object.keys(result.entrypoints)).toEqual(entries);
   });
 
   it('imports no TypeScript source', () => {
@@ -256,6 +278,11 @@ model.catch((error: unknown) => console.log(told(error), resolveTarget('h100').n
     expect(program).toMatchObject({ stdout: 'usage h100\n', stderr: '' });
   });
 });
+
+/** What `npm pack` made. */
+function tarball(): string {
+  return join(folder, readdirSync(folder).find((name) => name.endsWith('.tgz'))!);
+}
 
 /** What tsc says of a program of the user, and how it ends. */
 function compiled(typescript: string, flags: readonly string[]) {

@@ -1,8 +1,8 @@
-// Types for those who require the package: dist/**/*.d.cts, which hand on what each entry's .d.ts declares. `npm run build` writes them.
+// Entries for those who require the package: dist/**/*.cjs hand on the modules, and *.d.cts what their .d.ts declare. `npm run build` writes them.
 import { writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
-/** Node loads the modules themselves for `require`; TypeScript believes it of no .d.ts where a project has "module": "node16". */
+/** Node and bundlers load a module for `require`; TypeScript's types of a CommonJS file must stand beside one, where a project has "module": "node16". */
 const entries = ['index', 'codegen/index', 'configs/resolve'];
 
 for (const entry of entries) {
@@ -14,6 +14,8 @@ for (const entry of entries) {
     `export declare const ${name}: typeof ${of(name)};`,
     ...(String(value).startsWith('class ') ? [`export type ${name} = ${of(name)};`] : []),
   ]);
-  const text = [`export type * from '${file}' with ${mode};`, ...lines, ''].join('\n');
-  writeFileSync(join(import.meta.dirname, 'dist', `${entry}.d.cts`), text);
+  const write = (ending: string, text: string) =>
+    writeFileSync(join(import.meta.dirname, 'dist', `${entry}${ending}`), text);
+  write('.d.cts', [`export type * from '${file}' with ${mode};`, ...lines, ''].join('\n'));
+  write('.cjs', `module.exports = require('${file}');\n`);
 }
