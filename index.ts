@@ -1,11 +1,15 @@
-// The library: `load` a model, then chat, complete or generate.
+/**
+ * The library: `load` a model, then chat, complete or generate.
+ * @module onelaunch
+ */
 
 export type { Manifest } from './abi/manifest.ts';
 export type { FusionPlan } from './codegen/index.ts';
 export { ContextOverflow, type ErrorKind, OnelaunchError, Problems } from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
-export type { ChatMessage } from './runtime/chat-template.ts';
+export type { ChatMessage, ContentPart } from './runtime/chat-template.ts';
 export type { EmbedOptions, Pooling, TextEmbedding } from './runtime/embedding.ts';
+export type { OnPrompt, Speculate } from './runtime/engine-options.ts';
 export type { Grammar } from './runtime/grammars.ts';
 export type { SchemaOption } from './runtime/json-schema.ts';
 export type { TextScore } from './runtime/likelihood.ts';
@@ -15,10 +19,11 @@ export type {
   Finish,
   Piece,
   Reply,
+  ReplyIterator,
   ReplyResult,
   TokenLogprob,
 } from './runtime/reply.ts';
 export type { ReplyOptions } from './runtime/sampling.ts';
 export type { Session, SessionOptions } from './runtime/session.ts';
 export type { ToolCallPart } from './runtime/tool-reader.ts';
-export type { ToolCall, ToolChoice, ToolOption } from './runtime/tools.ts';
+export type { CallOf, ToolCall, ToolChoice, ToolOption } from './runtime/tools.ts';

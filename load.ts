@@ -21,11 +21,13 @@ export type LoadProgress =
 
 /** Which kernel, and for what. */
 export interface KernelOptions extends AskedKernel {
+  /** Hears of builds and of weights that are read. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Ends the load with its reason as the error. */
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Which model, in which kernel, with how much room; all but the model has a default. */
 export interface LoadOptions extends KernelOptions {
   /** Positions of the KV cache: prompt and reply together. @default 4096, or the most the model was made for */
   readonly context?: number | undefined;

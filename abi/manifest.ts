@@ -110,5 +110,6 @@ export const manifestSchema = z.strictObject({
   }),
 });
 
+/** What a built library says of itself, in manifest.json: sizes in elements unless they are called bytes. */
 export type Manifest = z.infer<typeof manifestSchema>;
 export type Slot = z.infer<typeof slot>;

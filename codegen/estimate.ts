@@ -12,6 +12,7 @@ import type { TilesSchedule } from './schemes/tiles/schedule.ts';
 export const estimate = (schedule: Schedule, position = 0, tokens?: number, makesToken?: boolean): Cost =>
   schemeOf(schedule).cost(schedule, position, tokens, makesToken);
 
+/** What taking in a prompt should cost. */
 export interface PromptEstimate {
   /** Of all launches and passes, one after the other. */
   readonly parts: readonly TimePart[];
@@ -23,12 +24,10 @@ export interface PromptEstimate {
   readonly unmeasured: readonly string[];
 }
 
-type Kernels = Pick<Kernel, 'schedule' | 'prompts'>;
-
 /** A prompt behind `position` other tokens. @param passes how it is taken in, if not as the engine does */
 export function estimatePrompt(
   tokens: number,
-  kernel: Kernels,
+  kernel: Pick<Kernel, 'schedule' | 'prompts'>,
   position = 0,
   passes: readonly PromptPass[] = passesOf(tokens, kernel),
 ): PromptEstimate {
@@ -99,7 +98,12 @@ export interface PromptChoice {
 
 const milliseconds = (micros: number): string => `${(micros / 1000).toPrecision(3)} ms`;
 
-export function choiceOf(tokens: number, kernel: Kernels, position = 0): PromptChoice {
+/** A prompt of so many tokens behind `position` others. */
+export function choiceOf(
+  tokens: number,
+  kernel: Pick<Kernel, 'schedule' | 'prompts'>,
+  position = 0,
+): PromptChoice {
   const launches = launchesOf(kernel);
   const passes = passesOf(tokens, kernel, launches);
   const predicted = estimatePrompt(tokens, kernel, position, passes);

@@ -1,4 +1,7 @@
-// The generator from top to bottom: dims -> graph -> plan -> hazards -> syncs -> schedule -> view -> sources -> library.
+/**
+ * The generator from top to bottom: dims -> graph -> plan -> hazards -> syncs -> schedule -> view -> sources -> library.
+ * @module onelaunch/codegen
+ */
 import { invariant } from '../errors.ts';
 import { debug } from './build/debug.ts';
 import { emitSources } from './emit/emit.ts';
@@ -19,28 +22,52 @@ export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type BuildOptions, type Built, build } from './build/build.ts';
 export { outputRoot } from './build/output-root.ts';
 export type { BuildProgress } from './build/run-steps.ts';
-export { findCxx, findGpu, findNvcc } from './build/tools.ts';
-export { choiceOf, estimatePrompt } from './estimate.ts';
+export { findCxx, findGpu, findNvcc, type Gpu, type Tool } from './build/tools.ts';
+export type { Lowered } from './emit/emit.ts';
+export { choiceOf, estimatePrompt, type PromptChoice, type PromptEstimate } from './estimate.ts';
 export type { Kernel } from './kernel.ts';
-export type { ModelDims } from './model/dims.ts';
+export type { LayerKind, ModelDims, RopeScaling } from './model/dims.ts';
+export type { BlockFormat, Dtype, Format, MatrixFormats } from './model/formats.ts';
+export type { OpName, OpPart } from './model/ops.ts';
+export type { Site } from './plan/call-site.ts';
 export { parsePlan } from './plan/parse-plan.ts';
 export {
+  type BarriersScheme,
   barriers,
   byContext,
   dealt,
   type FusionPlan,
   fit,
   into,
+  type OpFunctions,
+  type Over,
   own,
+  type PlanEdit,
+  type PlanOptions,
+  type PointwiseFunction,
   plan,
+  type Scheme,
+  type SplitStep,
+  type Stage,
+  type StageOptions,
+  type StreamScheme,
   stage,
   stream,
+  type TilesScheme,
   type Tuning,
   tiles,
 } from './plan/plan.ts';
-export { launchesOf, leastWithLaunch, type PromptPass, passesOf, passesText } from './prompts.ts';
-export type { Cost } from './schedule/cost.ts';
+export {
+  type Launches,
+  launchesOf,
+  leastWithLaunch,
+  type PromptPass,
+  passesOf,
+  passesText,
+} from './prompts.ts';
+export type { Cost, StageCost, StageSync } from './schedule/cost.ts';
 export type { Target } from './schedule/target.ts';
+export type { TimePart, Work } from './schedule/terms.ts';
 export { optionsWithoutEffect } from './schemes/barriers/tuning.ts';
 export type { Schedule } from './schemes/index.ts';
 export { estimate, explainTable };

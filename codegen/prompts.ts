@@ -32,13 +32,11 @@ function isLaunch(left: number, launches: Launches | null): launches is Launches
   return launches !== null && left >= leastWithLaunch(launches);
 }
 
-type Kernels = Pick<Kernel, 'schedule' | 'prompts'>;
-
-const tilesOf = ({ prompts }: Kernels): TilesSchedule | null =>
+const tilesOf = ({ prompts }: Pick<Kernel, 'prompts'>): TilesSchedule | null =>
   prompts?.schedule.scheme === 'tiles' ? prompts.schedule : null;
 
 /** Null: all of a prompt goes through passes. */
-export function launchesOf(kernel: Kernels): Launches | null {
+export function launchesOf(kernel: Pick<Kernel, 'schedule' | 'prompts'>): Launches | null {
   const made = tilesOf(kernel);
   return made && { least: leastTokensOf(made), most: made.passTokens, makesLogits: made.makesLogits };
 }
@@ -46,7 +44,7 @@ export function launchesOf(kernel: Kernels): Launches | null {
 /** All of a prompt. */
 export function passesOf(
   tokens: number,
-  kernel: Kernels,
+  kernel: Pick<Kernel, 'schedule' | 'prompts'>,
   launches: Launches | null = launchesOf(kernel),
 ): PromptPass[] {
   const { passTokens } = kernel.schedule;

@@ -10,6 +10,7 @@ import { type CachedModel, cachedAt, cachedModels, findCached } from '../hub/cac
 import { isHubId } from '../hub/id.ts';
 import { hubIds, models } from './models.ts';
 
+/** What a name stands for. */
 export interface ResolvedModel {
   readonly dims: ModelDims;
   /** Where weights and tokenizer are, a folder or a GGUF file; null for a known name without files here. */
@@ -20,6 +21,7 @@ export interface ResolvedModel {
   readonly notes: readonly string[];
 }
 
+/** Names of the models that are known without their files. */
 export const modelNames = (): string[] => models.map((model) => model.name);
 
 /** A known name; else a GGUF file or a directory, of a model or models--ORG--NAME of the Hub cache; else ORG/NAME, or a known name in another

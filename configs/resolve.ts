@@ -1,4 +1,7 @@
-// Names on the command line into targets and plans; those of models in resolve-model.ts.
+/**
+ * Names on the command line into models, targets and plans.
+ * @module onelaunch/configs
+ */
 import { accessSync, constants, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -29,7 +32,9 @@ const promptPlans: readonly FusionPlan[] = [prefill, ...prefillVariants];
 export { modelNames, type ResolvedModel, resolveModel } from './resolve-model.ts';
 export { targetNames } from './targets.ts';
 
+/** Names of the plans that decode. */
 export const planNames = (): string[] => plans.map((plan) => plan.name);
+/** Names of the plans for prompts. */
 export const promptPlanNames = (): string[] => promptPlans.map((plan) => plan.name);
 
 function unknown(

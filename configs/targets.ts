@@ -51,6 +51,7 @@ const listed: readonly (Target | string)[] = [
 
 const nameOf = (one: Target | string): string => (typeof one === 'string' ? one : one.name);
 
+/** Names of the targets that ship. */
 export const targetNames = (): string[] => listed.map(nameOf);
 
 const read = new Map<string, Target>();

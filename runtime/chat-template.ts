@@ -14,7 +14,8 @@ export interface ChatMessage {
   readonly content?: string | readonly ContentPart[] | null | undefined;
   readonly [key: string]: unknown;
 }
-interface ContentPart {
+/** One of the parts of a message: models take texts alone. */
+export interface ContentPart {
   readonly type: string;
   readonly text?: string;
 }

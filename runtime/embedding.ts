@@ -9,6 +9,7 @@ import { checkShape, readJson } from './json-file.ts';
 /** Which hidden states a vector is made of: that of the last token, or the mean of all. */
 export type Pooling = 'last' | 'mean';
 
+/** How a vector is made of a text; `signal` ends the work with its reason as the error. */
 export interface EmbedOptions {
   /** @default what 1_Pooling/config.json of the model says, else 'last' */
   readonly pooling?: Pooling | undefined;
@@ -17,6 +18,7 @@ export interface EmbedOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What a model makes of a text in the place of a reply. */
 export interface TextEmbedding {
   /** Of length 1. */
   readonly vector: Float32Array;

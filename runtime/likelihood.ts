@@ -2,6 +2,7 @@
 import type { Engine } from './engine.ts';
 import { logSumExp } from './verify.ts';
 
+/** How likely a model finds a text. */
 export interface TextScore {
   /** The tokens of the text, the first included. */
   readonly tokens: readonly number[];

@@ -276,6 +276,7 @@ export class LanguageModel {
     return this.#closing;
   }
 
+  /** As `close` does, at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -33,6 +33,7 @@ export interface Piece {
   readonly toolCalls?: readonly ToolCallPart[];
 }
 
+/** How a reply ended, all of it, and what it took. */
 export interface ReplyResult {
   /** The texts of all pieces. */
   readonly text: string;
@@ -66,14 +67,16 @@ export interface ReplyResult {
   };
 }
 
-/** Not AsyncIterableIterator, whose end has a type since TypeScript 5.6 only. */
-interface ReplyIterator extends AsyncIterator<Piece, ReplyResult | undefined> {
+/** The pieces of a reply. Not AsyncIterableIterator, whose end has a type since TypeScript 5.6 only. */
+export interface ReplyIterator extends AsyncIterator<Piece, ReplyResult | undefined> {
+  /** Itself. */
   [Symbol.asyncIterator](): ReplyIterator;
 }
 
 /** A reply: starts when it is first read, and can be read once. Leaving the loop early ends it with finish 'abort', as return() of
  *  its iterator does. An iterator that is dropped in the middle ends it only once the garbage collector has found that. */
 export interface Reply<Value = unknown, Call = ToolCall> {
+  /** Its pieces, as they are made. @throws OnelaunchError usage when it was read before, and what the reply fails with */
   [Symbol.asyncIterator](): ReplyIterator;
   /** How it ended. Reads the reply, when nobody does. @throws what the reply failed with */
   result(): Promise<ReplyResult>;

@@ -8,6 +8,7 @@ import { readersOf } from './reply-grammar.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
 import { writtenTool } from './tools.ts';
 
+/** What a conversation begins with, and what it does when it is full. */
 export interface SessionOptions {
   /** What the conversation begins with; a first message of role system is never left out. @default none */
   readonly messages?: readonly ChatMessage[] | undefined;

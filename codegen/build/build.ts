@@ -27,20 +27,27 @@ import { type Flavour, findTools, keyOf, type Recipe, recipeOf } from './recipe.
 import { parseResources, spillLines } from './resources.ts';
 import { type BuildProgress, runAll, runStep } from './run-steps.ts';
 
+/** How a kernel is built; `signal` ends the compilers with its reason as the error. */
 export interface BuildOptions extends Flavour {
   /** Build even when the cache has it. */
   readonly force?: boolean;
   /** Refuse, rather than compile, what is not built. */
   readonly builtBefore?: boolean;
   readonly signal?: AbortSignal | undefined;
+  /** Hears what is run, what it prints and how long it took. */
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
 }
 
+/** A library, and where it is. */
 export interface Built {
+  /** Folder of sources, library and manifest. */
   readonly directory: string;
+  /** Path of the library. */
   readonly library: string;
   readonly manifest: Manifest;
+  /** It was there: nothing was compiled. */
   readonly cached: boolean;
+  /** What building, or finding it built, took [ms]. */
   readonly millis: number;
 }
 

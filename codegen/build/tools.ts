@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
 
+/** A compiler that was found. */
 export interface Tool {
   readonly path: string;
   /** What $CXX or $NVCC has behind the path, as in `ccache g++`. */
@@ -11,6 +12,7 @@ export interface Tool {
   readonly version: string;
 }
 
+/** A GPU of this machine, as nvidia-smi has it. */
 export interface Gpu {
   readonly name: string;
   /** Such as sm_90. */

@@ -6,7 +6,7 @@ import type { CacheFormat, Dtype, MatrixFormats } from './formats.ts';
 export const families = ['qwen3', 'qwen2', 'llama'] as const;
 
 /** Llama 3's rescaling of the low rotary frequencies. */
-interface RopeScaling {
+export interface RopeScaling {
   readonly type: 'llama3';
   readonly factor: number;
   readonly lowFreqFactor: number;

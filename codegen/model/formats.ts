@@ -2,6 +2,7 @@
 
 /** Plain numbers, and bytes of one. */
 export const dtypeBytes = { bf16: 2, fp16: 2, fp32: 4 } as const;
+/** A format of plain numbers. */
 export type Dtype = keyof typeof dtypeBytes;
 
 interface BlockLayout {
@@ -24,7 +25,9 @@ export const blockFormats = {
   int4: { bits: 4, group: 32, scale: 'fp16', bytes: 18, stored: 'q4_0', type: 'int4_block' },
   fp8: { bits: 8, group: 32, scale: 'fp16', bytes: 34, stored: 'f8_block', type: 'fp8_block' },
 } as const satisfies Record<string, BlockLayout>;
+/** A format of matrices in blocks. */
 export type BlockFormat = keyof typeof blockFormats;
+/** What numbers of a matrix are stored as. */
 export type Format = Dtype | BlockFormat;
 
 /** Formats of the KV cache whose numbers share a scale, one for each key and each value of a head: bytes of a number and of the scale, and their

@@ -86,6 +86,7 @@ export interface PointwiseSpec {
 
 /** embed, norm, ...: the lowering that an op needs. `headwise` ops work on head vectors. */
 export type OpKind = 'embed' | 'norm' | 'matmul' | 'headwise' | 'attend' | 'merge' | 'pointwise' | 'sample';
+/** Where in a pass an op is: before the layers, in each, behind them. */
 export type OpPart = 'begin' | 'layer' | 'end';
 
 interface OpSpec {
@@ -188,6 +189,7 @@ const table = {
   sample: op('sample', 'end', 'logits:all', 'next:all', 'choose the next token'),
 } satisfies Record<string, OpSpec>;
 
+/** An op of a model's graph. */
 export type OpName = keyof typeof table;
 export const opTable: Readonly<Record<OpName, OpSpec>> = table;
 export const opNames = Object.keys(table) as readonly OpName[];

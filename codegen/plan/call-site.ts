@@ -2,6 +2,7 @@
 import { findSourceMap } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
+/** A place in a file: line and column from 1 on. */
 export interface Site {
   readonly file: string;
   readonly line: number;

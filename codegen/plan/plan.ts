@@ -9,6 +9,7 @@ import { needEdits, needStage } from './edit-issues.ts';
  */
 export type Over = 'rows' | 'q_heads' | 'kv_heads' | 'tokens' | 'once';
 
+/** How a stage deals its work. */
 export interface StageOptions {
   readonly over: Over;
   /**
@@ -27,6 +28,7 @@ export interface StageOptions {
   readonly split?: 'positions' | 'none';
 }
 
+/** Ops that share a loop over blocks. */
 export interface Stage extends Required<Omit<StageOptions, 'split'>> {
   readonly name: string;
   readonly ops: readonly OpName[];
@@ -186,6 +188,7 @@ export interface TilesScheme extends PassOptions {
 /** 0 for a stage of which no op is named. */
 export type PollCycles = Readonly<Partial<Record<OpName, number>>>;
 
+/** How the stages of a plan wait for each other. */
 export type Scheme = BarriersScheme | StreamScheme | TilesScheme;
 /** Some options of a scheme, to change in a plan that has it. */
 export type Tuning =
@@ -194,9 +197,11 @@ export type Tuning =
   | Partial<Omit<TilesScheme, 'kind'>>;
 
 /** What `pointwise(...)` returns: an arrow function that knows where it was written. */
-type PointwiseFunction = ((...values: number[]) => number) & { readonly at?: Site };
-type OpFunctions = Readonly<Partial<Record<OpName, PointwiseFunction>>>;
+export type PointwiseFunction = ((...values: number[]) => number) & { readonly at?: Site };
+/** The pointwise ops of a plan that compute something else. */
+export type OpFunctions = Readonly<Partial<Record<OpName, PointwiseFunction>>>;
 
+/** What a plan computes otherwise. */
 export interface PlanOptions {
   /**
    * Pointwise ops that compute something else in this plan: the generated code and the reference of `gen verify` both take it from here.
@@ -221,6 +226,7 @@ export interface PlanData {
 /** A change of a plan at an op or a stage: `own`, `into`, `dealt`. */
 export type PlanEdit = (stages: readonly Stage[], key: string, at: Site) => readonly Stage[];
 
+/** A plan, and what makes another of it. */
 export interface FusionPlan extends PlanData {
   /**
    * The same plan but for some ops or stages, under another name.

@@ -17,6 +17,7 @@ export interface StageSync {
   readonly reason: string;
 }
 
+/** What one run of a stage should cost. */
 export interface StageCost {
   readonly name: string;
   readonly part: ScheduledStage['part'];
@@ -44,6 +45,7 @@ export interface StageCost {
   readonly notes: readonly { readonly where: string; readonly text: string }[];
 }
 
+/** What a schedule should cost on its target: times [us], sizes [bytes]. */
 export interface Cost {
   /** Position of the token that is made. */
   readonly position: number;

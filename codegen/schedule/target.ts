@@ -3,6 +3,7 @@ import type { OpName } from '../model/graph.ts';
 import { type Platform, platforms } from './platform.ts';
 import type { TermValues } from './terms.ts';
 
+/** A machine that kernels are made for. */
 export interface Target {
   readonly name: string;
   readonly kind: Platform['kind'];

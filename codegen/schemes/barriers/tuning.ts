@@ -107,7 +107,7 @@ export function tuningLines({
 }
 
 /** Options that a plan sets and a target does not have. */
-export function optionsWithoutEffect({ scheme }: Planned, target: Target): string[] {
+export function optionsWithoutEffect({ scheme }: Pick<FusionPlan, 'scheme'>, target: Target): string[] {
   if (isTuned(target) || scheme.kind !== 'barriers') return [];
   const { tokens, inputBits } = scheme;
   const usual: Readonly<Record<string, unknown>> = { ...barriers(), tokens, inputBits };
