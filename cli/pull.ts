@@ -1,8 +1,9 @@
 // gen pull: a model from the Hugging Face Hub into its cache, where Python tools find it too.
 import { OnelaunchError } from '../errors.ts';
-import { type Pulled, sizeText } from '../hub/pull.ts';
+import type { Pulled } from '../hub/pull.ts';
 import type { Repo } from '../hub/repo.ts';
 import type { Hub } from '../hub/request.ts';
+import { sizeText } from '../hub/size-text.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
 import { type Start, seconds, type Ui } from './ui.ts';
 

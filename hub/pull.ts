@@ -8,6 +8,7 @@ import { type Asked, notWritten } from './failures.ts';
 import { isHubId } from './id.ts';
 import { pathOf, type Repo, type RepoFile, readRepo } from './repo.ts';
 import { type Hub, readText } from './request.ts';
+import { sizeText } from './size-text.ts';
 import { cacheStore, folderStore, type Store } from './store.ts';
 import { index, isSmallFile, shardsOf, single } from './weights.ts';
 
@@ -138,10 +139,6 @@ async function fetchAll(
     ...{ files: files.map(({ name }) => name), bytes: total, fetchedBytes: total - here },
   };
 }
-
-/** Such as 1.2 MB or 0.61 GB. */
-export const sizeText = (bytes: number): string =>
-  bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
 
 /** Before the first byte, not after the last that fits. */
 function refuseFullDisk(folder: string, bytes: number): void {
