@@ -125,6 +125,13 @@ describe('the packed package', () => {
     expect(result.types && Object.keys(result.entrypoints)).toEqual(entries);
   });
 
+  it('is one module, imported or required', () => {
+    const program = "import('onelaunch').then((all) => console.log(all.load === require('onelaunch').load))";
+    const args = ['--input-type=commonjs', '-e', program];
+    const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: app, encoding: 'utf8' });
+    expect({ stdout, stderr }).toEqual({ stdout: 'true\n', stderr: '' });
+  });
+
   it('imports no TypeScript source', () => {
     const files = readdirSync(join(installed, 'dist'), { recursive: true, encoding: 'utf8' });
     const sources = files.filter((file) => file.endsWith('.js'));
