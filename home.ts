@@ -1,5 +1,6 @@
-// The folder of the user.
+// The folder of the user, and ours among the caches there.
 import os from 'node:os';
+import { join } from 'node:path';
 import { OnelaunchError } from './errors.ts';
 
 /** $HOME, else what the system says of the user. An empty one counts as none: paths in it would be below the folder one is in.
@@ -13,3 +14,7 @@ export function home(system: Pick<typeof os, 'homedir' | 'userInfo'> = os): stri
   }
   throw new OnelaunchError('environment', 'this user has no home folder', { hint: 'set HOME' });
 }
+
+/** Where what can be made again is kept: below $XDG_CACHE_HOME, else below ~/.cache. An empty one counts as none, too. */
+export const userCache = (): string =>
+  join(process.env['XDG_CACHE_HOME'] || join(home(), '.cache'), 'onelaunch');

@@ -1,6 +1,7 @@
 // Every failure as `error: ...` and `hint: ...`, or as JSON, with its exit code. Stack traces only under ONELAUNCH_DEBUG.
 import { relative } from 'node:path';
 import { CommanderError } from '@commander-js/extra-typings';
+import { buildHints } from '../codegen/build/output-root.ts';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import { pathOf } from '../codegen/plan/call-site.ts';
 import { PlanError } from '../codegen/plan/issue.ts';
@@ -35,11 +36,7 @@ function toFailure(error: unknown, interrupted: boolean): Failure {
     return { message: `${path} cannot be used: ${whyUnwritten(path, error)}`, hint, kind: 'usage' };
   }
   if (isFull(error) || code === 'EACCES' || code === 'EROFS') {
-    return {
-      message,
-      hint: 'set ONELAUNCH_CACHE to a folder that can be written',
-      kind: 'environment',
-    };
+    return { message, hint: buildHints.other, kind: 'environment' };
   }
   const text = error instanceof Error ? message : String(error);
   return {

@@ -1,7 +1,6 @@
 // llama.cpp as a peer: its own llama-bench where that is built, else node-llama-cpp on the CPU, with random F16 weights where there is no file.
 import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -9,6 +8,7 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { models } from '../../configs/models.ts';
+import { userCache } from '../../home.ts';
 import { secondsBy, timedTogether } from '../../lab/together.ts';
 import { type RandomType, writeRandomGguf } from './gguf.ts';
 import { type Answer, PeerProcess, type Request, type Started } from './peer-process.ts';
@@ -17,7 +17,7 @@ const run = promisify(execFile);
 const version = '3.22.1';
 
 /** Of the package and of files that were written for it, outside the project. */
-const cache = () => join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'onelaunch', 'peers');
+const cache = () => join(userCache(), 'peers');
 
 /** A file of random weights of these dimensions; the first call writes it. */
 export function randomGguf(dims: ModelDims, type: RandomType): string {

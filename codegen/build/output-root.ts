@@ -1,7 +1,7 @@
 // Where built libraries go.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { home } from '../../home.ts';
+import { userCache } from '../../home.ts';
 import type { WriteHints } from '../../write-failure.ts';
 import { packageRoot } from './package-root.ts';
 
@@ -15,5 +15,5 @@ export function outputRoot(): string {
   const chosen = process.env['ONELAUNCH_CACHE'];
   if (chosen) return chosen;
   if (existsSync(join(packageRoot(), 'codegen', 'index.ts'))) return join(packageRoot(), 'generated');
-  return join(process.env['XDG_CACHE_HOME'] || join(home(), '.cache'), 'onelaunch');
+  return userCache();
 }
