@@ -54,7 +54,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   }
 }
 
-function createProgram(io: Io, start: Start): Program {
+/** All commands with their flags. @param start runs what a command does */
+export function createProgram(io: Io, start: Start): Program {
   const program = new Command('gen')
     .description('Generates, builds and runs kernels that decode a language model in one launch.')
     .version(`onelaunch ${packageVersion()}`, '-v, --version', 'print the version')

@@ -71,6 +71,8 @@ export interface ReplyResult {
 export interface ReplyIterator extends AsyncIterator<Piece, ReplyResult | undefined> {
   /** Itself. */
   [Symbol.asyncIterator](): ReplyIterator;
+  /** Ends the reply, with finish 'abort' where it has not ended. */
+  return(): Promise<IteratorResult<Piece, ReplyResult | undefined>>;
 }
 
 /** A reply: starts when it is first read, and can be read once. Leaving the loop early ends it with finish 'abort', as return() of

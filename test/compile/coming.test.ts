@@ -1,20 +1,14 @@
 // The pages for those who come from another package: ours of each page is one program, which runs with the bundled model.
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
-import { packageRoot } from '../../codegen/build/package-root.ts';
-import { heldTemperature, holding } from '../support/held-replies.ts';
+import { heldTemperature } from '../support/held-replies.ts';
 import { makeTinyDirectory } from '../support/model-directory.ts';
+import { programOf, readPage, runProgram } from '../support/page.ts';
 import { serve } from '../support/serving-process.ts';
 import { hermes } from '../support/tool-templates.ts';
 
-const root = packageRoot();
-
 /** Tasks of a page: heading, theirs, ours. */
 function tasksOf(page: string): { readonly name: string; readonly ours: string }[] {
-  const text = readFileSync(join(root, 'examples', `${page}.md`), 'utf8');
+  const text = readPage(`examples/${page}.md`);
   const tasks = text.split(/^## /m).slice(1, -1);
   expect(text).toMatch(/^## What is not here$/m);
   return tasks.map((task) => {
@@ -27,51 +21,19 @@ function tasksOf(page: string): { readonly name: string; readonly ours: string }
   });
 }
 
-/** The tasks as one program: the first begins it, and each of the others has names of its own. */
-function programOf(ours: readonly string[]): string {
-  const imports = new Set<string>();
-  const bodies = ours.map((text) =>
-    text.replaceAll(/^import .*\n/gm, (line) => {
-      imports.add(line);
-      return '';
-    }),
-  );
-  const scoped = bodies.map((body, i) => (i === 0 ? body : `console.log('----');\n{\n${body}}\n`));
-  return [...imports, ...scoped].join('');
-}
-
-/** What each task of a page writes. @param more texts of it, and what stands in their place here */
-function run(page: string, more: Readonly<Record<string, string>> = {}): Record<string, string> {
+/** What each task of a page writes. @param instead more texts of it, and what stands in their place here */
+function run(page: string, instead: Readonly<Record<string, string>> = {}): Record<string, string> {
   const tasks = tasksOf(page);
   expect(tasks).toHaveLength(10);
-  const here = {
-    "'onelaunch'": `'${pathToFileURL(join(root, 'index.ts')).href}'`,
+  const said = runProgram(programOf(tasks.map(({ ours }) => ours)), {
     // The template of the bundled model knows no tools.
     "model: 'Qwen/Qwen3-0.6B'": `model: '${makeTinyDirectory(hermes)}', target: 'cpu'`,
     "model: 'Qwen/Qwen3-Embedding-0.6B'": "model: 'qwen3-tiny', target: 'cpu'",
     'signal: controller.signal': `signal: controller.signal, temperature: ${heldTemperature}`,
-    ...more,
-  };
-  let program = programOf(tasks.map(({ ours }) => ours));
-  for (const [there, instead] of Object.entries(here)) {
-    expect(program).toContain(there);
-    program = program.replaceAll(there, instead);
-  }
-  // In the checkout, where the packages are that they import.
-  mkdirSync(join(root, 'generated'), { recursive: true });
-  const folder = mkdtempSync(join(root, 'generated', 'coming-'));
-  try {
-    writeFileSync(join(folder, 'program.mts'), program);
-    const written = execFileSync(process.execPath, [...holding, 'program.mts'], {
-      // A reply that is held and never stopped would not end.
-      ...{ cwd: folder, encoding: 'utf8', timeout: 180_000 },
-    });
-    const said = written.split('----\n');
-    expect(said).toHaveLength(tasks.length);
-    return Object.fromEntries(tasks.map(({ name }, i) => [name, said[i]!]));
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+    ...instead,
+  });
+  expect(said).toHaveLength(tasks.length);
+  return Object.fromEntries(tasks.map(({ name }, i) => [name, said[i]!]));
 }
 
 const daemon = /^A program that is not invoked explicitly, but lies dormant.*\n$/;

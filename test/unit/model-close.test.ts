@@ -72,7 +72,7 @@ describe.each(backends)('a model over %s', (_, device) => {
     const busy = await failureOf(model.generate([4]).result());
     expect(busy.message).toBe('the model is busy with another reply');
     expect(busy.hint).toContain('return()');
-    await iterator.return?.();
+    await iterator.return();
     const { tokens: made } = await model.generate([4], { maxTokens: 3, seed: 0 }).result();
     expect(made).toEqual(fakeReply([4], 3));
   });

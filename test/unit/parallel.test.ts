@@ -75,7 +75,7 @@ describe('a model with several places', () => {
     } finally {
       vi.useRealTimers();
     }
-    await outer.return?.();
+    await outer.return();
     expect((await say(llm, [2], 3)).tokens).toEqual(fakeReply([2], 3));
   });
 
@@ -99,7 +99,7 @@ describe('a model with several places', () => {
     await turn();
     fake.allow(8);
     await begun;
-    const leaving = left.return?.();
+    const leaving = left.return();
     stop.abort();
     await turn();
     fake.allow(Number.POSITIVE_INFINITY);

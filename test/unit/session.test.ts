@@ -73,7 +73,7 @@ test('a reply that is left before it is read has a result, and nothing of it is 
   const { session, sent } = counting();
   const one = session();
   const left = one.chat('a');
-  await left[Symbol.asyncIterator]().return?.();
+  await left[Symbol.asyncIterator]().return();
   expect(await left.result()).toMatchObject({ finish: 'abort', text: '', usage: { completion: 0 } });
   const thrown = one.chat('a');
   const why = new Error('no more');
