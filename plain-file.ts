@@ -1,15 +1,9 @@
-// Files as they come from strangers: plain files only, none of absurd size, no JSON without a bottom.
+// Files as they come from strangers: plain files only, none of absurd size.
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
 import { OnelaunchError } from './errors.ts';
 
 /** The hint for a file that comes with a model. */
 export const copyFromRepository = "Copy the file from the model's own repository.";
-
-/** The hint for text that an editor saved in another way than as plain UTF-8, if it did. */
-export const encodingHint = (text: string): string | undefined =>
-  /^[\ufeff\ufffd]/.test(text)
-    ? 'It begins with a byte order mark, or is not UTF-8: save it as UTF-8 without a mark.'
-    : undefined;
 
 /** What the path is, when it is anything but a plain file: to open a pipe would wait for a writer. */
 export function kindOf(stats: Stats): string | undefined {
@@ -77,28 +71,5 @@ export function readPlainFile(path: string, mostBytes: number, hint: string): Bu
     return content.subarray(0, read);
   } finally {
     closeSync(fd);
-  }
-}
-
-/** Levels of lists and objects in one another. The files that we know of have fewer than 15. */
-const mostLevels = 100;
-
-/** Refuses what nests so deep that walking it would end the stack.
- *  @param hint where such a file comes from
- *  @throws OnelaunchError of kind usage. */
-export function checkDepth(value: unknown, path: string, hint: string): void {
-  let level: unknown[] = [value];
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth > mostLevels) {
-      throw new OnelaunchError('usage', `${path} nests more than ${mostLevels} levels deep`, { hint });
-    }
-    const below: unknown[] = [];
-    for (const holder of level) {
-      if (typeof holder !== 'object' || holder === null) continue;
-      for (const child of Object.values(holder)) {
-        if (typeof child === 'object' && child !== null) below.push(child);
-      }
-    }
-    level = below;
   }
 }

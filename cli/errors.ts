@@ -1,7 +1,7 @@
 // Every failure as `error: ...` and `hint: ...`, or as JSON, with its exit code. Stack traces only under ONELAUNCH_DEBUG.
-import { relative } from 'node:path';
+import { relative, resolve, sep } from 'node:path';
 import { CommanderError } from '@commander-js/extra-typings';
-import { buildHints } from '../codegen/build/output-root.ts';
+import { buildHints, outputRoot } from '../codegen/build/output-root.ts';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import { pathOf } from '../codegen/plan/call-site.ts';
 import { PlanError } from '../codegen/plan/issue.ts';
@@ -35,8 +35,9 @@ function toFailure(error: unknown, interrupted: boolean): Failure {
     const hint = 'see what is there: ls -l';
     return { message: `${path} cannot be used: ${whyUnwritten(path, error)}`, hint, kind: 'usage' };
   }
-  if (isFull(error) || code === 'EACCES' || code === 'EROFS') {
-    return { message, hint: buildHints.other, kind: 'environment' };
+  if (isFull(error) || (code !== undefined && ofRights.includes(code))) {
+    const said = path === undefined ? message : `${path} cannot be used: ${whyUnwritten(path, error)}`;
+    return { message: said, hint: rightsHint(path, isFull(error)), kind: 'environment' };
   }
   const text = error instanceof Error ? message : String(error);
   return {
@@ -48,6 +49,18 @@ function toFailure(error: unknown, interrupted: boolean): Failure {
 
 /** What is wrong with a path, wherever it was first looked at. */
 const ofPaths = ['ELOOP', 'ENOTDIR', 'ENAMETOOLONG'];
+
+/** What keeps a user, or all, from a path. */
+const ofRights = ['EACCES', 'EPERM', 'EROFS'];
+
+/** Where libraries go is the user's to choose; of another path nothing is known but its name. */
+function rightsHint(path: string | undefined, isFull: boolean): string {
+  const hints =
+    path === undefined || `${resolve(path)}${sep}`.startsWith(`${resolve(outputRoot())}${sep}`)
+      ? buildHints
+      : { full: 'free some space', other: 'see who may use it: ls -ld' };
+  return isFull ? hints.full : hints.other;
+}
 
 function illegalPlan({ issues, message: details }: PlanError): Failure {
   const { length } = issues;

@@ -1,7 +1,8 @@
 // The JSON files of a model directory, read and checked for their shape.
 import type { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkDepth, copyFromRepository, encodingHint, readPlainFile } from '../plain-file.ts';
+import { parseJson } from '../json-text.ts';
+import { copyFromRepository, readPlainFile } from '../plain-file.ts';
 
 /** Of the small files, such as config.json. */
 const mostBytes = 16_000_000;
@@ -17,17 +18,7 @@ export function readJson(
 ): unknown {
   const { hint = copyFromRepository } = options;
   const text = readPlainFile(path, options.mostBytes ?? mostBytes, hint).toString('utf8');
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new OnelaunchError('usage', `${path} is not valid JSON`, {
-      hint: misplacedFile(text) ?? encodingHint(text) ?? `It may be cut short. ${hint}`,
-      cause,
-    });
-  }
-  checkDepth(value, path, hint);
-  return value;
+  return parseJson(text, path, hint);
 }
 
 /** The value as the schema describes it, or a usage error that names the file and the first wrong key. */
@@ -65,18 +56,4 @@ function show(value: unknown): string {
     // Nested deeper than the stack.
     return 'deeply nested';
   }
-}
-
-/** What a file is that starts like this, when it is a well known stand-in for the wanted one. */
-export function misplacedFile(start: string): string | undefined {
-  if (start.startsWith('version https://git-lfs')) {
-    return 'It is a git-lfs pointer: run `git lfs pull` in the directory, or download the file itself.';
-  }
-  if (/^\s*<(!doctype|html|\?xml)/i.test(start)) {
-    return 'It is a web page, such as a login or an error page: download the file itself.';
-  }
-  if (start.startsWith('GGUF')) return 'It is a GGUF file: give the file itself as the model.';
-  if (start.startsWith('PK\u0003\u0004'))
-    return 'It is a PyTorch checkpoint: use the safetensors files of the model.';
-  return undefined;
 }

@@ -1,7 +1,7 @@
 // A schema as the caller gives it: JSON Schema as an object, or a schema of zod.
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { checkDepth } from '../plain-file.ts';
+import { checkDepth } from '../json-text.ts';
 import type { JsonSchema } from './json-grammar.ts';
 
 /** JSON Schema as an object, or a schema of zod. */

@@ -3,9 +3,10 @@ import { closeSync, existsSync, openSync, readdirSync, readSync, writeFileSync }
 import { basename, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { gather, OnelaunchError } from '../errors.ts';
-import { checkDepth, copyFromRepository, openPlainFile } from '../plain-file.ts';
+import { checkDepth, misplacedFile } from '../json-text.ts';
+import { copyFromRepository, openPlainFile } from '../plain-file.ts';
 import type { Packed } from '../quantised/tensors.ts';
-import { checkShape, misplacedFile, readJson } from './json-file.ts';
+import { checkShape, readJson } from './json-file.ts';
 
 /** One tensor: row-major, little endian. */
 export interface TensorEntry {

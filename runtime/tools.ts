@@ -1,7 +1,7 @@
 // Functions that a reply may call: how they are described, and what is read of a call.
 import { z } from 'zod';
 import { inOption, OnelaunchError } from '../errors.ts';
-import { checkDepth } from '../plain-file.ts';
+import { checkDepth } from '../json-text.ts';
 import type { JsonSchema } from './json-grammar.ts';
 import { isSchema, isZod, jsonSchemaOf, readBy, type SchemaOption } from './json-schema.ts';
 

@@ -1,15 +1,9 @@
-// Reads DIR/config.json, and says where in the file the JSON is broken.
+// Reads DIR/config.json, or the header of a GGUF file.
 import { closeSync, existsSync, readSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
-import {
-  checkDepth,
-  copyFromRepository,
-  encodingHint,
-  isThere,
-  openPlainFile,
-  readPlainFile,
-} from '../../plain-file.ts';
+import { parseJson } from '../../json-text.ts';
+import { copyFromRepository, isThere, openPlainFile, readPlainFile } from '../../plain-file.ts';
 import type { ModelDims } from './dims.ts';
 import { readGgufDims } from './gguf-dims.ts';
 import { findAdapter, noConfig, notADirectory } from './other-formats.ts';
@@ -39,8 +33,8 @@ export function readModel(directory: string): { dims: ModelDims; notes: readonly
   if (adapter !== undefined) throw adapter;
   const path = join(directory, 'config.json');
   if (!isThere(path, copyFromRepository)) throw noConfig(directory);
-  const config = parseJson(readPlainFile(path, mostBytes, copyFromRepository).toString('utf8'), path);
-  checkDepth(config, path, copyFromRepository);
+  const text = readPlainFile(path, mostBytes, copyFromRepository).toString('utf8');
+  const config = parseJson(text, path, copyFromRepository);
   return parseConfig(config, modelName(directory), path);
 }
 
@@ -65,64 +59,3 @@ export function modelName(directory: string): string {
   const name = (snapshot ?? basename(path)).toLowerCase().replace(/[^a-z0-9._-]+/g, '-');
   return /^[a-z0-9]/.test(name) ? name : `model${name}`;
 }
-
-function parseJson(text: string, path: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    const at = findJsonError(text);
-    const before = text.slice(0, at).split('\n');
-    const what = at >= text.length ? 'the file ends too early' : `unexpected ${JSON.stringify(text[at])}`;
-    const message = `${path}:${before.length}:${before.at(-1)!.length + 1}: not valid JSON, ${what}`;
-    throw new OnelaunchError('usage', message, {
-      hint: encodingHint(text) ?? "Copy the file from the model's own repository again.",
-      cause,
-    });
-  }
-}
-
-/** Where JSON goes wrong, as an index into the text: V8 tells it only for some mistakes. */
-function findJsonError(text: string): number {
-  const closers: string[] = [];
-  let expects: 'value' | 'first key' | 'first item' | 'key' | 'colon' | 'comma' = 'value';
-  let at = 0;
-  const take = (pattern: RegExp): string | undefined => {
-    pattern.lastIndex = at;
-    const taken = pattern.exec(text)?.[0];
-    at += taken?.length ?? 0;
-    return taken;
-  };
-  for (;;) {
-    take(/[ \t\r\n]*/y);
-    if (expects === 'comma') {
-      const mark = take(/[,}\]]/y);
-      if (mark === ',' && closers.length > 0) expects = closers.at(-1) === '}' ? 'key' : 'value';
-      else if (mark === undefined || mark !== closers.pop()) return mark === undefined ? at : at - 1;
-    } else if (expects === 'colon') {
-      if (take(/:/y) === undefined) return at;
-      expects = 'value';
-    } else if (expects === 'first key' && take(/\}/y)) {
-      closers.pop();
-      expects = 'comma';
-    } else if (expects === 'key' || expects === 'first key') {
-      if (take(string) === undefined) return at;
-      expects = 'colon';
-    } else if (expects === 'first item' && take(/\]/y)) {
-      closers.pop();
-      expects = 'comma';
-    } else if (take(/\{/y)) {
-      closers.push('}');
-      expects = 'first key';
-    } else if (take(/\[/y)) {
-      closers.push(']');
-      expects = 'first item';
-    } else if (take(string) ?? take(/-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y)) {
-      expects = 'comma';
-    } else {
-      return at;
-    }
-  }
-}
-
-// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON strings hold no control characters.
-const string = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;

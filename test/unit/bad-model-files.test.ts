@@ -48,7 +48,7 @@ const badFiles: [
     'a git-lfs pointer',
     { 'tokenizer.json': 'version https://git-lfs.github.com/spec/v1\n' },
     loadTokenizer,
-    'DIR/tokenizer.json is not valid JSON',
+    'DIR/tokenizer.json:1:1: not valid JSON, unexpected "v"',
   ],
   [
     'a list',
@@ -85,7 +85,7 @@ const badFiles: [
     'a broken tokenizer config',
     { ...withTokenizer({}), 'tokenizer_config.json': '{' },
     loadTokenizer,
-    'DIR/tokenizer_config.json is not valid JSON',
+    'DIR/tokenizer_config.json:1:2: not valid JSON, the file ends too early',
   ],
   [
     'no template',

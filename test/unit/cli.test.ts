@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { exitCode, report } from '../../cli/errors.ts';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
+import { outputRoot } from '../../codegen/build/output-root.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import type { Cost } from '../../codegen/schedule/cost.ts';
 import { readGolden } from '../../runtime/golden.ts';
@@ -402,9 +403,17 @@ describe('demo', () => {
   });
 });
 
-it.each(['ENOSPC', 'EDQUOT'])('a disk without room, %s, is a fault of the environment', (code) => {
+it.each([
+  ['ENOSPC', undefined, 'free some space, or set ONELAUNCH_CACHE to a folder on another disk'],
+  ['EDQUOT', '/elsewhere/mine.json', 'free some space'],
+  ['EACCES', join(outputRoot(), 'lib'), 'set ONELAUNCH_CACHE to a folder that can be written'],
+  ['EACCES', `${outputRoot()}-not/mine.json`, 'see who may use it: ls -ld'],
+])('%s of %s is a fault of the environment, with what to do', (code, path, hint) => {
   const { io, written } = memoryIo();
-  const error = Object.assign(new Error(`${code}: said the system`), { code });
+  const error = Object.assign(new Error(`${code}: said the system`), { code, path });
   expect(report(error, io, { json: false, command: 'build' })).toBe(exitCode.environment);
-  expect(written.err).toContain('hint: set ONELAUNCH_CACHE to a folder that can be written');
+  expect(written.err).toMatch(
+    path === undefined ? /^error: ENOSPC: said/ : /^error: \/\S+ cannot be used: \S/,
+  );
+  expect(written.err).toContain(`hint: ${hint}\n`);
 });

@@ -232,7 +232,7 @@ const badFiles: [text: string, message: string][] = [
   ['{"hidden_size": NaN}', 'DIR/config.json:1:17: not valid JSON, unexpected "N"'],
   ['{"a": [1, 2}', 'DIR/config.json:1:12: not valid JSON, unexpected "}"'],
   ['{"hidden_size": 10', 'DIR/config.json:1:19: not valid JSON, the file ends too early'],
-  ['', 'DIR/config.json:1:1: not valid JSON, the file ends too early'],
+  ['', 'DIR/config.json is empty'],
   ['[]', 'DIR/config.json: must be a JSON object, is []'],
   ['null', 'DIR/config.json: must be a JSON object, is null'],
 ];

@@ -148,7 +148,7 @@ describe('broken files', () => {
     expect(messages).toHaveLength(Object.keys(wrong).length);
     expect(messages.join('\n')).toMatchInlineSnapshot(`
       "no such file: cannot read the golden file golden.json
-      not JSON: golden.json is not valid JSON
+      not JSON: golden.json:1:12: not valid JSON, the file ends too early
       no source: broken golden file golden.json: source is missing
       no cases: broken golden file golden.json: cases is [], too small: expected array to have >=1 items
       no prompt: broken golden file golden.json: cases[0].prompt_ids is [], too small: expected array to have >=1 items

@@ -223,15 +223,15 @@ describe('before any compiler is started', () => {
       'a broken tokenizer',
       () => complete(copyOf(whole, { 'tokenizer.json': '{' })),
       2,
-      'tokenizer.json is not valid JSON',
-      'cut short',
+      'tokenizer.json:1:2: not valid JSON, the file ends too early',
+      'Copy the file',
     ],
     [
       'a broken tokenizer_config',
       () => chat(copyOf(whole, { 'tokenizer_config.json': '[' })),
       2,
-      'tokenizer_config.json is not valid JSON',
-      'cut short',
+      'tokenizer_config.json:1:2: not valid JSON, the file ends too early',
+      'Copy the file',
     ],
     [
       'no template',
@@ -239,6 +239,20 @@ describe('before any compiler is started', () => {
       2,
       'no chat template in',
       'complete command',
+    ],
+    [
+      'an empty config',
+      () => chat(copyOf(whole, { 'config.json': '' })),
+      2,
+      'config.json is empty',
+      'Copy the file',
+    ],
+    [
+      'a config that is a pointer',
+      () => chat(copyOf(whole, { 'config.json': 'version https://git-lfs.github.com/spec/v1\n' })),
+      2,
+      'config.json:1:1: not valid JSON, unexpected "v"',
+      'git lfs pull',
     ],
     [
       'a broken template',
@@ -350,7 +364,7 @@ describe('before any compiler is started', () => {
       'error: no chat template in DIR: neither chat_template.jinja nor tokenizer_config.json has one',
       'error: DIR/model.safetensors has 900000 bytes, and its header describes 1118440: it is cut short',
       "error: unknown plan 'nix'",
-      'error: DIR/tokenizer.json is not valid JSON',
+      'error: DIR/tokenizer.json:1:2: not valid JSON, the file ends too early',
       'error: DIR/generation_config.json: top_p is 3, too big: expected number to be <=1',
     ]);
     expect(hints).toHaveLength(errors.length);

@@ -1,0 +1,116 @@
+// JSON as it comes from strangers: where it is broken, what the file may be in its place, and none without a bottom.
+import { OnelaunchError } from './errors.ts';
+
+/** The JSON in the text of a file.
+ *  @param hint where such a file comes from
+ *  @throws OnelaunchError of kind usage, which says where in the file it goes wrong */
+export function parseJson(text: string, path: string, hint: string): unknown {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new OnelaunchError('usage', `${path}${whereBroken(text)}`, {
+      hint: misplacedFile(text) ?? encodingHint(text) ?? hint,
+      cause,
+    });
+  }
+  checkDepth(value, path, hint);
+  return value;
+}
+
+function whereBroken(text: string): string {
+  if (text.trim() === '') return ' is empty';
+  const at = findJsonError(text);
+  const before = text.slice(0, at).split('\n');
+  const what = at >= text.length ? 'the file ends too early' : `unexpected ${JSON.stringify(text[at])}`;
+  return `:${before.length}:${before.at(-1)!.length + 1}: not valid JSON, ${what}`;
+}
+
+/** What a file is that starts like this, when it is a well known stand-in for the wanted one. */
+export function misplacedFile(start: string): string | undefined {
+  if (start.startsWith('version https://git-lfs')) {
+    return 'It is a git-lfs pointer: run `git lfs pull` in the directory, or download the file itself.';
+  }
+  if (/^\s*<(!doctype|html|\?xml)/i.test(start)) {
+    return 'It is a web page, such as a login or an error page: download the file itself.';
+  }
+  if (start.startsWith('GGUF')) return 'It is a GGUF file: give the file itself as the model.';
+  if (start.startsWith('PK\u0003\u0004'))
+    return 'It is a PyTorch checkpoint: use the safetensors files of the model.';
+  return undefined;
+}
+
+/** The hint for text that an editor saved in another way than as plain UTF-8, if it did. */
+const encodingHint = (text: string): string | undefined =>
+  /^[\ufeff\ufffd]/.test(text)
+    ? 'It begins with a byte order mark, or is not UTF-8: save it as UTF-8 without a mark.'
+    : undefined;
+
+/** Levels of lists and objects in one another. The files that we know of have fewer than 15. */
+const mostLevels = 100;
+
+/** Refuses what nests so deep that walking it would end the stack.
+ *  @param hint where such a file comes from
+ *  @throws OnelaunchError of kind usage. */
+export function checkDepth(value: unknown, path: string, hint: string): void {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > mostLevels) {
+      throw new OnelaunchError('usage', `${path} nests more than ${mostLevels} levels deep`, { hint });
+    }
+    const below: unknown[] = [];
+    for (const holder of level) {
+      if (typeof holder !== 'object' || holder === null) continue;
+      for (const child of Object.values(holder)) {
+        if (typeof child === 'object' && child !== null) below.push(child);
+      }
+    }
+    level = below;
+  }
+}
+
+/** Where JSON goes wrong, as an index into the text: V8 tells it only for some mistakes. */
+function findJsonError(text: string): number {
+  const closers: string[] = [];
+  let expects: 'value' | 'first key' | 'first item' | 'key' | 'colon' | 'comma' = 'value';
+  let at = 0;
+  const take = (pattern: RegExp): string | undefined => {
+    pattern.lastIndex = at;
+    const taken = pattern.exec(text)?.[0];
+    at += taken?.length ?? 0;
+    return taken;
+  };
+  for (;;) {
+    take(/[ \t\r\n]*/y);
+    if (expects === 'comma') {
+      const mark = take(/[,}\]]/y);
+      if (mark === ',' && closers.length > 0) expects = closers.at(-1) === '}' ? 'key' : 'value';
+      else if (mark === undefined || mark !== closers.pop()) return mark === undefined ? at : at - 1;
+    } else if (expects === 'colon') {
+      if (take(/:/y) === undefined) return at;
+      expects = 'value';
+    } else if (expects === 'first key' && take(/\}/y)) {
+      closers.pop();
+      expects = 'comma';
+    } else if (expects === 'key' || expects === 'first key') {
+      if (take(string) === undefined) return at;
+      expects = 'colon';
+    } else if (expects === 'first item' && take(/\]/y)) {
+      closers.pop();
+      expects = 'comma';
+    } else if (take(/\{/y)) {
+      closers.push('}');
+      expects = 'first key';
+    } else if (take(/\[/y)) {
+      closers.push(']');
+      expects = 'first item';
+    } else if (take(string) ?? take(/-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y)) {
+      expects = 'comma';
+    } else {
+      return at;
+    }
+  }
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON strings hold no control characters.
+const string = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
