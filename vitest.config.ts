@@ -8,6 +8,8 @@ const tier = (name: string, limitMinutes: number, globalSetup: string[] = []) =>
     name,
     globalSetup,
     include: [`test/${name}/*.test.ts`],
+    setupFiles: 'test/support/processes-end.ts',
+    env: { ONELAUNCH_TEST_LIMIT: String(limitMinutes * 60_000) },
     testTimeout: limitMinutes * 60_000,
     hookTimeout: limitMinutes * 60_000,
   },

@@ -12,7 +12,7 @@ const root = packageRoot();
 const folder = join(root, 'examples');
 const runExample = (name: string) =>
   execFileSync(process.execPath, ['--import', 'tsx', join('examples', name)], {
-    ...{ cwd: root, encoding: 'utf8', timeout: 180_000 },
+    ...{ cwd: root, encoding: 'utf8' },
   });
 
 it('all examples are tested here, and listed in their README', () => {

@@ -50,8 +50,7 @@ export function runProgram(program: string, instead: Readonly<Record<string, str
   try {
     writeFileSync(join(folder, 'program.mts'), here);
     const written = execFileSync(process.execPath, [...holding, 'program.mts'], {
-      // A reply that is held and never stopped would not end.
-      ...{ cwd: folder, encoding: 'utf8', timeout: 180_000 },
+      ...{ cwd: folder, encoding: 'utf8' },
     });
     return written.split('----\n');
   } finally {
