@@ -70,7 +70,7 @@ export interface ReplyOptions {
    *  as the parameters say; `toolCalls()` of the reply has them. Stop texts end what is said, not calls. Beside a `schema` a reply is either calls or JSON of it. Not with
    *  `grammar`. Chat only. */
   readonly tools?: readonly ToolOption[] | undefined;
-  /** Whether the reply calls: 'auto', as the model decides, behind what it says; 'required', at least one; { name }, this one; 'none', as if there were
+  /** Whether the reply calls: 'auto', as the model decides, behind what it says; 'required', at least one; { name }, this one; { names, mode }, of all that it is told these alone, by mode 'auto' or 'required'; 'none', as if there were
    *  no tools. With 'required' and { name } thinking is left out, unless enableThinking is true. @default 'auto' */
   readonly toolChoice?: ToolChoice | undefined;
   /** Whether a reply may have several calls, where the model's template knows that. @default true */

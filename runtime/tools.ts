@@ -19,8 +19,13 @@ export interface ToolOption {
   };
 }
 
-/** Whether a reply calls functions: as the model decides; not at all; at least one; this one. */
-export type ToolChoice = 'auto' | 'none' | 'required' | { readonly name: string };
+/** Whether a reply calls functions: as the model decides; not at all; at least one; this one; of all that it is told these alone, by either mode. */
+export type ToolChoice =
+  | 'auto'
+  | 'none'
+  | 'required'
+  | { readonly name: string }
+  | { readonly names: readonly string[]; readonly mode: 'auto' | 'required' };
 
 /** A call of a function. Its arguments are as the parameters of the function say. */
 export interface ToolCall {
@@ -75,8 +80,12 @@ const toolSchema = z.strictObject({
 });
 export const toolsSchema = z.array(toolSchema).min(1).max(mostTools);
 export const choiceSchema = z.union(
-  [z.literal(['auto', 'none', 'required']), z.strictObject({ name: z.string() })],
-  "expected 'auto', 'none', 'required' or { name }",
+  [
+    z.literal(['auto', 'none', 'required']),
+    z.strictObject({ name: z.string() }),
+    z.strictObject({ names: z.array(z.string()).min(1), mode: z.literal(['auto', 'required']) }),
+  ],
+  "expected 'auto', 'none', 'required', { name } or { names, mode }",
 );
 
 interface Given {
@@ -104,12 +113,13 @@ export function callingOf(given: Given): Calling | null {
   if (twice !== undefined) {
     throw wrong(`options.tools has two functions ${twice.name}`, 'Rename one.', nameAt(twice));
   }
-  const named = typeof toolChoice === 'object' ? all.filter(({ name }) => name === toolChoice.name) : all;
-  if (named.length === 0) {
+  const { names: chosen, mode } = chosenOf(toolChoice);
+  const named = chosen === null ? all : all.filter(({ name }) => chosen.includes(name));
+  if (chosen?.some((name) => !all.some((tool) => tool.name === name))) {
     const names = all.map(({ name }) => name).join(', ');
     throw wrong('options.toolChoice names a function that is not in options.tools', `There are ${names}.`, [
       'toolChoice',
-      'name',
+      typeof toolChoice === 'object' && 'name' in toolChoice ? 'name' : 'names',
     ]);
   }
   if (toolChoice === 'none') return null;
@@ -124,8 +134,16 @@ export function callingOf(given: Given): Calling | null {
   const said =
     schema === undefined ? null : inOption(['schema'], () => jsonSchemaOf(schema, 'options.schema'));
   const described = read.map((one) => one.described);
-  const required = toolChoice !== 'auto';
-  return { described, tools: named, required, parallel: parallelToolCalls, said };
+  return { described, tools: named, required: mode === 'required', parallel: parallelToolCalls, said };
+}
+
+/** The names of functions that a choice leaves, null for all, and whether one of them is called. */
+function chosenOf(choice: ToolChoice): {
+  readonly names: readonly string[] | null;
+  readonly mode: string;
+} {
+  if (typeof choice === 'string') return { names: null, mode: choice };
+  return 'name' in choice ? { names: [choice.name], mode: 'required' } : choice;
 }
 
 const nameAt = ({ index }: Tool) => ['tools', index, 'function', 'name'];

@@ -93,7 +93,7 @@ export function readChat(given: z.infer<typeof chatShape>): Asked {
     ),
     ...toolOptions(
       tools.map((tool) => tool.function),
-      typeof tool_choice === 'object' ? tool_choice.function : tool_choice,
+      tool_choice,
       parallel_tool_calls,
     ),
     logprobs,

@@ -1,7 +1,7 @@
 // Functions that a request lets its reply call, in OpenAI's shapes.
 import { z } from 'zod';
 import type { ReplyOptions } from '../runtime/sampling.ts';
-import type { ToolOption } from '../runtime/tools.ts';
+import type { ToolChoice, ToolOption } from '../runtime/tools.ts';
 import { ApiError } from './api-error.ts';
 
 /** A function's description. What of it is wrong is said by the library, with its name. */
@@ -12,16 +12,30 @@ const described = {
   strict: z.boolean().nullish(),
 };
 const choices = z.enum(['none', 'auto', 'required']);
-const choiceOf = "expected 'none', 'auto', 'required' or a function";
+const expected = "expected 'none', 'auto', 'required', a function or allowed_tools";
 const kind = z.literal('function', 'functions are all that is supported');
+const name = z.string();
+/** Of allowed_tools; functions may be described there once more. */
+const mode = z.enum(['auto', 'required']);
+const allowed = z.literal('allowed_tools');
 
 /** Of chats: what is said of a function stands in `function`. */
 export const chatToolShape = {
   tools: z.array(z.strictObject({ type: kind, function: z.strictObject(described) })).optional(),
   tool_choice: z
     .union(
-      [choices, z.strictObject({ type: kind, function: z.strictObject({ name: z.string() }) })],
-      choiceOf,
+      [
+        choices,
+        z.strictObject({ type: kind, function: z.strictObject({ name }) }),
+        z.strictObject({
+          type: allowed,
+          allowed_tools: z.strictObject({
+            mode,
+            tools: z.array(z.looseObject({ type: kind, function: z.looseObject({ name }) })).min(1),
+          }),
+        }),
+      ],
+      expected,
     )
     .optional(),
   parallel_tool_calls: z.boolean().optional(),
@@ -30,7 +44,19 @@ export const chatToolShape = {
 /** Of responses: it stands beside `type`. */
 export const responseToolShape = {
   tools: z.array(z.strictObject({ type: kind, ...described })).optional(),
-  tool_choice: z.union([choices, z.strictObject({ type: kind, name: z.string() })], choiceOf).optional(),
+  tool_choice: z
+    .union(
+      [
+        choices,
+        z.strictObject({ type: kind, name }),
+        z.strictObject({
+          ...{ type: allowed, mode },
+          tools: z.array(z.looseObject({ type: kind, name })).min(1),
+        }),
+      ],
+      expected,
+    )
+    .optional(),
   parallel_tool_calls: z.boolean().optional(),
 };
 
@@ -40,22 +66,36 @@ interface Described {
   readonly parameters?: Readonly<Record<string, unknown>> | null | undefined;
 }
 
-/** @param choice the name of a function is in an object
- *  @throws ApiError 400 for a choice of what is not there */
+type Choice = z.infer<typeof chatToolShape.tool_choice | typeof responseToolShape.tool_choice>;
+
+/** As the library has it. */
+function toolChoiceOf(choice: Choice): ToolChoice | undefined {
+  if (typeof choice !== 'object') return choice;
+  const nameOf = (one: { readonly function: { readonly name: string } } | { readonly name: string }) =>
+    'function' in one ? one.function.name : one.name;
+  if (choice.type === 'function') return { name: nameOf(choice) };
+  const { mode, tools } = 'allowed_tools' in choice ? choice.allowed_tools : choice;
+  return { mode, names: tools.map(nameOf) };
+}
+
+/** @throws ApiError 400 for a choice of what is not there */
 export function toolOptions(
   tools: readonly Described[],
-  choice: 'none' | 'auto' | 'required' | { readonly name: string } | undefined,
+  choice: Choice,
   parallel: boolean | undefined,
 ): Pick<ReplyOptions, 'tools' | 'toolChoice' | 'parallelToolCalls'> {
   const refuse = (why: string) => new ApiError(400, `tool_choice: ${why}`, { param: 'tool_choice' });
-  if (typeof choice === 'object' && !tools.some(({ name }) => name === choice.name)) {
-    throw refuse(`there is no function ${JSON.stringify(choice.name.slice(0, 100))} in tools`);
+  const toolChoice = toolChoiceOf(choice);
+  const named =
+    typeof toolChoice === 'object' ? ('name' in toolChoice ? [toolChoice.name] : toolChoice.names) : [];
+  const missing = named.find((one) => !tools.some(({ name }) => name === one));
+  if (missing !== undefined) {
+    throw refuse(`there is no function ${JSON.stringify(missing.slice(0, 100))} in tools`);
   }
   if (tools.length === 0) {
-    if (choice === 'required') throw refuse('required is for requests with tools');
+    if (toolChoice === 'required') throw refuse('required is for requests with tools');
     return {};
   }
-  const toolChoice = typeof choice === 'object' ? { name: choice.name } : choice;
   return { tools: tools.map(toolOf), toolChoice, parallelToolCalls: parallel };
 }
 

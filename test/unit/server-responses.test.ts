@@ -143,6 +143,14 @@ describe('a response', () => {
     engine.says(call);
     const tool_choice = { type: 'function' as const, name: 'clock' };
     const { output } = await client.responses.create({ model, input: 'Well?', tools, tool_choice });
+    const allowed = {
+      type: 'allowed_tools' as const,
+      mode: 'required' as const,
+      tools: [{ ...tool_choice }],
+    };
+    const among = await client.responses.create({ model, input: 'Well?', tools, tool_choice: allowed });
+    expect(among.tool_choice).toEqual(allowed);
+    expect(among.output).toMatchObject([{ type: 'function_call', name: 'clock' }]);
     expect(output).toMatchObject([{ type: 'function_call' }]);
   });
 

@@ -144,10 +144,24 @@ describe("a chat of OpenAI's client", () => {
     engine.says(second);
     const clock = { type: 'function', function: { name: 'clock' } };
     expect(await ask({ tool_choice: clock })).toEqual(['tool_calls', null, 1]);
+    const among = (mode: string, ...names: string[]) => {
+      const functions = names.map((name) => ({ type: 'function', function: { name } }));
+      return { tool_choice: { type: 'allowed_tools', allowed_tools: { mode, tools: functions } } };
+    };
+    for (const mode of ['auto', 'required']) {
+      expect(await ask(among(mode, 'clock'))).toEqual(['tool_calls', null, 1]);
+      engine.says(first);
+      // A call of another one: its tokens are masked.
+      await expect(ask(among(mode, 'clock'))).rejects.toMatchObject({ status: 500 });
+      expect(await ask(among(mode, 'clock', 'weather'))).toEqual(['tool_calls', null, 1]);
+      engine.says(second);
+    }
+    await expect(ask(among('auto', 'clock', 'f'))).rejects.toThrow('tool_choice: there is no function "f"');
     engine.says('Let me see.');
+    expect(await ask(among('auto', 'clock'))).toEqual(['stop', 'Let me see.', undefined]);
     await expect(ask({ tool_choice: clock })).rejects.toMatchObject({ status: 500 });
     await expect(ask({ tool_choice: 'any' })).rejects.toThrow(
-      "tool_choice: expected 'none', 'auto', 'required' or a function",
+      "tool_choice: expected 'none', 'auto', 'required', a function or allowed_tools",
     );
   });
 

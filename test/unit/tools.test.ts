@@ -305,6 +305,10 @@ describe('chat with tools', () => {
     [{ tools: [tool('a', { type: 'array' })] }, 'the parameters of a are of type "array"'],
     [{ tools: [tool('a', { anyOf: [{}] })] }, 'the parameters of a are said by anyOf'],
     [{ tools, toolChoice: { name: 'b' } }, 'options.toolChoice names a function that is not in'],
+    [
+      { tools, toolChoice: { names: [tools[0]!.function.name, 'b'], mode: 'auto' } },
+      'options.toolChoice names a function that is not in',
+    ],
     [{ toolChoice: 'required' }, 'options has no tools'],
     [{ tools: [Object.assign(tool('a'), { strict: true })] }, 'options.tools.0 has no strict'],
     [
