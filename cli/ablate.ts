@@ -12,9 +12,9 @@ import {
   runExperiment,
 } from './experiment.ts';
 import { experimentCommand } from './experiment-flags.ts';
-import { findingsTable, rowsOf } from './findings-table.ts';
+import { rowsOf, showFindings } from './findings-table.ts';
 import { givenTwice, helpEnd, needModel, type Program } from './flags.ts';
-import type { Start, Ui } from './ui.ts';
+import { counted, type Start, type Ui } from './ui.ts';
 
 interface AblateFlags extends ExperimentFlags {
   readonly plans?: readonly string[] | undefined;
@@ -83,7 +83,7 @@ async function ablate(ui: Ui, model: string, flags: AblateFlags): Promise<number
       hint: 'name some with --plans, or edits with --vary',
     });
   }
-  ui.note(`${found.candidates.length - 1} variants beside ${base.name}`);
+  ui.note(`${counted(found.candidates.length - 1, 'variant')} beside ${base.name}`);
   const header = headerOf(prepared, found.candidates[0]!.record.id, flags, {
     ...{ command: 'ablate', strategy: 'grid', samples: null, seed: 0, prune: null, shard: null },
     vary: variants.map(({ label }) => label),
@@ -101,7 +101,7 @@ async function ablate(ui: Ui, model: string, flags: AblateFlags): Promise<number
       ...header,
       variants: rowsOf(findings, header),
     });
-  } else ui.data(findingsTable(findings, header, flags.markdown));
+  } else showFindings(ui, findings, header, flags.markdown);
   return isAllRight(findings) ? exitCode.ok : exitCode.failed;
 }
 

@@ -57,16 +57,18 @@ export function addDiff(program: Program, start: Start): void {
         for (const position of positions) needPosition('--positions', position, dims);
         const diff = await diffPlans(plans, { dims, target }, positions, checked.plan, builtBefore);
         if (ui.json) ui.result({ model: dims.name, target: target.name, ...diff });
-        else ui.data(await diffText(diff, `${dims.name} on ${target.name}`, options.text));
+        else {
+          ui.data(diffText(diff, `${dims.name} on ${target.name}`));
+          if (options.text && !diff.same) ui.code(await hunksText(diff));
+        }
         return exitCode.ok;
       }),
     );
 }
 
-async function diffText(diff: PlanDiff, where: string, withText: boolean): Promise<string> {
+function diffText(diff: PlanDiff, where: string): string {
   const { a, b, same, figures } = diff;
   if (same) return `${a} and ${b} make the same kernel of ${where}`;
-  const { hunkText } = await import('../lab/text-diff.ts');
   const pairsOf = (title: string, pairs: PlanDiff['figures']) =>
     pairs.length === 0
       ? []
@@ -89,8 +91,12 @@ async function diffText(diff: PlanDiff, where: string, withText: boolean): Promi
     ...pairsOf('options', diff.options),
     ...pairsOf('schedule', diff.schedule),
     `${diff.files.length} files differ: ${files}`,
-    ...(withText ? diff.files.flatMap((file) => ['', file.name, ...file.hunks.map(hunkText)]) : []),
   ].join('\n');
+}
+
+async function hunksText({ files }: PlanDiff): Promise<string> {
+  const { hunkText } = await import('../lab/text-diff.ts');
+  return files.flatMap((file) => ['', file.name, ...file.hunks.map(hunkText)]).join('\n');
 }
 
 const show = (value: PlanDiff['figures'][number]['a']) =>

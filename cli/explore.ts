@@ -14,10 +14,10 @@ import {
   runExperiment,
 } from './experiment.ts';
 import { checkOut, experimentCommand } from './experiment-flags.ts';
-import { findingsTable, rowsOf } from './findings-table.ts';
+import { rowsOf, showFindings } from './findings-table.ts';
 import { helpEnd, needModel, type Program } from './flags.ts';
 import { listJournals, mergeJournals } from './journals.ts';
-import { fixed, type Start, table, type Ui } from './ui.ts';
+import { counted, fixed, type Start, table, type Ui } from './ui.ts';
 import { oneOf, real, share, whole } from './values.ts';
 import { standing, writeWinner } from './winner.ts';
 
@@ -119,7 +119,7 @@ async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise
   const variants = rowsOf(findings, header);
   const [best] = variants;
   if (ui.json) ui.result({ journal: flags.journal ?? journalName(header), ...header, variants });
-  else ui.data(findingsTable(findings, header, flags.markdown));
+  else showFindings(ui, findings, header, flags.markdown);
   if (flags.out !== undefined && best?.rank === 1) {
     const winner = candidates.find(({ record }) => record.id === best.id)!;
     await writeWinner(ui, prepared, winner, `${best.label}, ${standing(best, header)}`, flags.out);
@@ -165,7 +165,9 @@ async function candidatesFor(
   const count = marked.filter((record) => record.pruned !== null).length;
   if (count > 0) ui.note(`${count} pruned: predicted more than ${flags.prune} times slower than the best`);
   const mine = marked.filter((_, i) => isOfShard(i, flags.shard ?? null));
-  ui.note(`${mine.length - 1} variants beside ${base.name}${flags.shard ? `, of ${marked.length - 1}` : ''}`);
+  ui.note(
+    `${counted(mine.length - 1, 'variant')} beside ${base.name}${flags.shard ? `, of ${marked.length - 1}` : ''}`,
+  );
   const planOf = new Map(found.candidates.map((one) => [one.record.id, one.plan]));
   const candidates = mine.map((record) => ({
     record,

@@ -2,7 +2,7 @@
 import type { Finding } from '../lab/findings.ts';
 import type { JournalHeader } from '../lab/journal-records.ts';
 import { type RankedRow, ranked } from '../lab/ranking.ts';
-import { type Cell, fixed, table } from './ui.ts';
+import { type Cell, fixed, table, type Ui } from './ui.ts';
 
 type Header = Pick<JournalHeader, 'command' | 'positions' | 'plan' | 'rounds'>;
 
@@ -17,6 +17,17 @@ export function rowsOf(
 }
 
 /** @param markdown for a document, in the place of columns */
+export function showFindings(
+  ui: Ui,
+  findings: readonly Finding[],
+  header: Header,
+  markdown: boolean | undefined,
+): void {
+  const text = findingsTable(findings, header, markdown);
+  if (markdown) ui.code(text);
+  else ui.data(text);
+}
+
 export function findingsTable(findings: readonly Finding[], header: Header, markdown = false): string {
   const rows = rowsOf(findings, header);
   const { positions, plan } = header;

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
 import { exitCode } from './errors.ts';
-import { findingsTable, rowsOf } from './findings-table.ts';
+import { rowsOf, showFindings } from './findings-table.ts';
 import type { Ui } from './ui.ts';
 
 interface JournalFlags {
@@ -26,7 +26,7 @@ export async function listJournals(ui: Ui, paths: readonly string[], flags: Jour
       ui.note(
         `${path}: ${header.model}, ${header.target}, ${run?.kind === 'run' ? `on ${run.device}` : 'not timed yet'}`,
       );
-      ui.data(findingsTable(findings, header, flags.markdown));
+      showFindings(ui, findings, header, flags.markdown);
     }
   }
   return exitCode.ok;

@@ -18,8 +18,10 @@ export interface Ui {
   readonly json: boolean;
   /** Colours for stderr. */
   readonly colors: Colors;
-  /** A line of data. */
+  /** A line of data, or rows, which fit the terminal. */
   data(text: string): void;
+  /** Data that is copied as it is: lines of a program, or of a document. */
+  code(text: string): void;
   /** The data, as one line of JSON. */
   result(value: unknown): void;
   /** A line for people, unless --quiet. */
@@ -57,6 +59,7 @@ export function createUi(io: Io, options: OutputOptions): Ui {
     json: options.json === true,
     colors,
     data: (text) => io.out(`${io.outIsTty ? foldRows(text, io.columns()) : text}\n`),
+    code: (text) => io.out(`${text}\n`),
     result: (value) => io.out(`${JSON.stringify(value)}\n`),
     note,
     warn: (text) => note(`${colors.yellow('note:')} ${printable(text)}`),
@@ -83,8 +86,8 @@ export function createUi(io: Io, options: OutputOptions): Ui {
           const full = Math.round((share ?? 0) * width);
           const bar = share === null ? '' : ` ${'█'.repeat(full)}${'░'.repeat(width - full)}`;
           const line = `${label}${bar} ${detail}`;
-          // A line that is wrapped could not be erased.
-          io.err(`${eraseLine}${withinColumns(line, Math.min(79, io.columns()) - 1)}`);
+          // A line that is wrapped could not be erased, and Ctrl-C writes two characters behind it.
+          io.err(`${eraseLine}${withinColumns(line, Math.min(79, io.columns()) - 3)}`);
         },
         log: () => {},
         end: (text) => {
@@ -119,6 +122,9 @@ export function table(header: readonly string[], rows: readonly (readonly Cell[]
     )
     .join('\n');
 }
+
+/** Such as 1 variant, 2 variants. */
+export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
 /** A number with so many digits after the point; null stays null. */
 export const fixed = (value: number | null, digits: number): string | null =>

@@ -1,5 +1,5 @@
 // Breaks text that comes in pieces between its words, where a terminal would break inside one.
-import { characterColumns, columnMeter, withinColumns } from './columns.ts';
+import { characterColumns, columnMeter, columnsOf, withinColumns } from './columns.ts';
 
 /** A line is broken at spaces, beside wide characters, and inside a word only if the word alone is wider than a line.
  *  Spaces at a break are dropped. Words are held until they end.
@@ -51,14 +51,49 @@ export function wordWrap(columns: () => number) {
   };
 }
 
-/** Rows that are wider than a terminal go on below, indented, from the last gap before its edge. A text of one line stays as it is: it may
- *  be a path, which is copied. */
+/** Rows that are wider than a terminal go on below, indented: those of a table all from the same columns on, others from the last gap before
+ *  the edge. A text of one line stays as it is: it may be a path, which is copied. */
 export function foldRows(text: string, columns: number): string {
-  const rows = text.split('\n');
-  return rows.length === 1 ? text : rows.map((row) => folded(row, columns)).join('\n');
+  if (!text.includes('\n')) return text;
+  return text
+    .split(/(\n{2,})/)
+    .map((part) => foldPart(part.split('\n'), columns).join('\n'))
+    .join('');
 }
 
 const below = '    ';
+
+/** @param rows between empty ones */
+function foldPart(rows: readonly string[], columns: number): string[] {
+  if (rows.every((row) => columnsOf(row) <= columns)) return [...rows];
+  const starts = rows.length > 1 ? columnStarts(rows) : [];
+  const cuts: number[] = [];
+  for (const [i, start] of starts.entries()) {
+    const next = starts[i + 1] ?? Math.max(...rows.map(columnsOf));
+    const used = cuts.length === 0 ? next : next - cuts.at(-1)! + below.length;
+    // A column that no line holds stays where it is.
+    const fits = next - start + below.length <= columns;
+    if (fits && used > columns) cuts.push(start);
+  }
+  return rows.flatMap((row) =>
+    [0, ...cuts].flatMap((cut, i) => {
+      const part = row.slice(cut, cuts[i]).trimEnd();
+      if (part === '' && row !== '') return [];
+      return [folded(i === 0 ? part : below + part, columns)];
+    }),
+  );
+}
+
+/** Where columns of a table begin: behind two columns and more that are blank in all rows. */
+function columnStarts(rows: readonly string[]): number[] {
+  const width = Math.max(...rows.map((row) => row.length));
+  const isBlank = (at: number) => rows.every((row) => (row[at] ?? ' ') === ' ');
+  const starts: number[] = [];
+  for (let at = 2; at < width; at++) {
+    if (isBlank(at - 2) && isBlank(at - 1) && !isBlank(at)) starts.push(at);
+  }
+  return starts;
+}
 
 function folded(row: string, columns: number): string {
   const { length } = withinColumns(row, columns);

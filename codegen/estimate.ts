@@ -96,7 +96,8 @@ export interface PromptChoice {
   readonly why: string;
 }
 
-const milliseconds = (micros: number): string => `${(micros / 1000).toPrecision(3)} ms`;
+const milliseconds = (micros: number): string =>
+  `${micros < 1e6 ? (micros / 1000).toPrecision(3) : Math.round(micros / 1000)} ms`;
 
 /** A prompt of so many tokens behind `position` others. */
 export function choiceOf(

@@ -100,7 +100,7 @@ const rounded = (value: number | null, digits: number): number | null =>
 
 function stageLines({ stages }: Schedule): string[] {
   return stages.map((stage) => {
-    const units = stage.units > 0 ? `, ${stage.units} units` : '';
+    const units = stage.units > 0 ? `, ${stage.units} unit${stage.units === 1 ? '' : 's'}` : '';
     return `${stage.name}: ${markedOps(stage).join(' ')} over ${stage.over}${stage.split ? ', positions split' : ''}${units}`;
   });
 }
