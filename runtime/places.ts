@@ -85,7 +85,7 @@ const left = new Error('its signal was aborted before its turn');
 
 /** How long a place may be waited for while nobody reads on in any of the replies that run [ms]: one who waits in the loop over a reply would wait
  *  for ever. Who looks at a piece for longer, while others wait, has them told that the model is busy. */
-const patience = 10_000;
+export const patience = 10_000;
 
 /** All places of a model, and those who wait for one, in the order in which they came. */
 export class Places {

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import type { ChatMessage } from './chat-template.ts';
 import { jsonSchemaOf, type SchemaOption } from './json-schema.ts';
+import { patience } from './places.ts';
 import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
@@ -36,12 +37,18 @@ interface SessionModel {
   save(file: string, session: SessionOptions): Promise<void>;
 }
 
+/** The reply that a session is making. */
+interface Running {
+  readonly signal: AbortSignal | undefined;
+  readonly ended: Promise<void>;
+}
+
 /** Made by `session` of a model. Several may reply at a time, if the model was loaded for it. */
 export class Session {
   readonly #llm: SessionModel;
   readonly #options: Omit<SessionOptions, 'messages'>;
   #messages: readonly ChatMessage[];
-  #busy = false;
+  #running: Running | undefined;
 
   constructor(llm: SessionModel, options: SessionOptions = {}) {
     const { messages = [], ...others } = checkArguments(schema, options, 'options') as SessionOptions;
@@ -57,7 +64,8 @@ export class Session {
 
   /** The answer to a question, which becomes part of the conversation with it; or to the results of calls, a message of role tool each. A reply that ends before its first word, or fails, is as if it
    *  had not been asked for; one that is left early is kept as far as it was made.
-   *  @throws OnelaunchError, when the reply is read, as `chat` of the model does, and when the session replies already */
+   *  @throws OnelaunchError, when the reply is read, as `chat` of the model does, and when the session replies already; a reply whose signal is
+   *  aborted is waited for */
   chat(question: string | ChatMessage | readonly ChatMessage[], options: ReplyOptions = {}): Reply {
     const asked = typeof question === 'string' ? { role: 'user', content: question } : question;
     const all = { ...this.#options.reply, ...options };
@@ -87,7 +95,7 @@ export class Session {
    *  as if it had never been left. The file is written whole or not at all.
    *  @throws OnelaunchError of kind usage while the session or the model is busy; environment when the file cannot be written */
   async save(file: string): Promise<void> {
-    if (this.#busy) throw busy();
+    while (this.#running) await endOf(this.#running);
     await this.#llm.save(file, this.toJSON());
   }
 
@@ -96,8 +104,12 @@ export class Session {
     options: ReplyOptions,
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
-    if (this.#busy) throw busy();
-    this.#busy = true;
+    while (this.#running) await endOf(this.#running);
+    let leave = () => {};
+    const ended = new Promise<void>((resolve) => {
+      leave = resolve;
+    });
+    this.#running = { signal: options.signal, ended };
     try {
       const sent = this.#fitting([...this.#messages, ...question], options);
       const reply = this.#llm.chat(sent, options);
@@ -112,7 +124,8 @@ export class Session {
       }
       return await reply.result();
     } finally {
-      this.#busy = false;
+      this.#running = undefined;
+      leave();
     }
   }
 
@@ -139,10 +152,24 @@ export class Session {
   }
 }
 
-const busy = () =>
-  new OnelaunchError('usage', 'the session is busy with another reply', {
-    hint: 'Wait for its end, or fork() the session before.',
+/** Waits for a reply that was told to end: it does, within a token, unless nobody reads on in it.
+ *  @throws OnelaunchError of kind usage for another one */
+async function endOf({ signal, ended }: Running): Promise<void> {
+  const busy = () =>
+    new OnelaunchError('usage', 'the session is busy with another reply', {
+      hint: 'Wait for its end or abort its signal, or fork() the session before.',
+    });
+  if (!signal?.aborted) throw busy();
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(busy()), patience);
   });
+  try {
+    await Promise.race([ended, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 /** The options of replies with schemas as JSON has them. */
 function writtenOptions(reply: NonNullable<SessionOptions['reply']>): NonNullable<SessionOptions['reply']> {

@@ -1,5 +1,5 @@
 // A conversation that remembers, over a model that is made up: it answers with the number of messages it was sent.
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { ContextOverflow } from '../../errors.ts';
 import type { ChatMessage } from '../../runtime/chat-template.ts';
@@ -101,6 +101,43 @@ test('it replies to one question at a time, and to the next when that was answer
   expect((await failureOf(one.chat('b').result())).message).toBe('the session is busy with another reply');
   await first;
   expect((await one.chat('b').result()).text).toBe('answer to 3');
+});
+
+test('a question behind a reply that is aborted waits for its end, and not for ever where nobody reads on', async () => {
+  const { session, saved } = counting();
+  const one = session();
+  const stop = new AbortController();
+  const first = one.chat('a', { signal: stop.signal })[Symbol.asyncIterator]();
+  await first.next();
+  stop.abort();
+  const saving = one.save('file');
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(saved).toEqual([]);
+  await first.next();
+  await saving;
+  expect(saved).toEqual([['file', { messages: [user('a'), assistant('answer ')] }]]);
+
+  const again = new AbortController();
+  const second = one.chat('a', { signal: again.signal }).result();
+  again.abort();
+  expect(await one.chat('b').text()).toBe('answer to 3');
+  expect((await second).finish).toBe('abort');
+  expect(one.messages.map(({ content }) => content)).toEqual(['a', 'answer ', 'b', 'answer to 3']);
+
+  const other = session();
+  const end = new AbortController();
+  const left = other.chat('c', { signal: end.signal })[Symbol.asyncIterator]();
+  await left.next();
+  end.abort();
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  try {
+    const stuck = failureOf(other.chat('d').result());
+    await new Promise((resolve) => setImmediate(resolve));
+    vi.advanceTimersByTime(10_000);
+    expect((await stuck).message).toBe('the session is busy with another reply');
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test('a fork has the same past and a future of its own, and so has one that was written down', async () => {
