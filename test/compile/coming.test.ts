@@ -1,10 +1,8 @@
 // The pages for those who come from another package: ours of each page is one program, which runs with the bundled model.
 import { expect, it } from 'vitest';
 import { heldTemperature } from '../support/held-replies.ts';
-import { makeTinyDirectory } from '../support/model-directory.ts';
 import { programOf, readPage, runProgram } from '../support/page.ts';
 import { serve } from '../support/serving-process.ts';
-import { hermes } from '../support/tool-templates.ts';
 
 /** Tasks of a page: heading, theirs, ours. */
 function tasksOf(page: string): { readonly name: string; readonly ours: string }[] {
@@ -26,8 +24,7 @@ function run(page: string, instead: Readonly<Record<string, string>> = {}): Reco
   const tasks = tasksOf(page);
   expect(tasks).toHaveLength(10);
   const said = runProgram(programOf(tasks.map(({ ours }) => ours)), {
-    // The template of the bundled model knows no tools.
-    "model: 'Qwen/Qwen3-0.6B'": `model: '${makeTinyDirectory(hermes)}', target: 'cpu'`,
+    "model: 'Qwen/Qwen3-0.6B'": "model: 'qwen3-tiny', target: 'cpu'",
     "model: 'Qwen/Qwen3-Embedding-0.6B'": "model: 'qwen3-tiny', target: 'cpu'",
     'signal: controller.signal': `signal: controller.signal, temperature: ${heldTemperature}`,
     ...instead,

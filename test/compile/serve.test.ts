@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { Browser, findBrowser, looks } from '../support/browser.ts';
 import { heldTemperature } from '../support/held-replies.ts';
@@ -117,8 +118,30 @@ describe("OpenAI's client", () => {
     await expect(ask({ n: 2 })).rejects.toBeInstanceOf(OpenAI.BadRequestError);
     await expect(client.embeddings.create({ model, input: 'x' })).rejects.toThrow('gen serve --embeddings');
     await expect(client.moderations.create({ input: 'x' })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
-    const tools = [{ type: 'function' as const, function: { name: 'f' } }];
-    await expect(ask({ tools })).rejects.toThrow('the chat template of this model knows no tools');
+    const tools = [{ type: 'function' as const, function: { name: 'a b' } }];
+    await expect(ask({ tools })).rejects.toThrow('up to 64 letters');
+  });
+
+  it('gets a call of a function, and goes on behind its result', async () => {
+    const parameters = {
+      type: 'object',
+      properties: { city: { enum: ['Paris', 'Rome'] } },
+      required: ['city'],
+    };
+    const tools = [{ type: 'function' as const, function: { name: 'weather', parameters } }];
+    const asked = { model, tools, temperature: 0, max_tokens: 60, parallel_tool_calls: false };
+    const { choices } = await client.chat.completions.create({ ...asked, messages, tool_choice: 'required' });
+    const { message, finish_reason } = choices[0]!;
+    const [call] = message.tool_calls ?? [];
+    if (call?.type !== 'function') throw new Error(`no call: ${JSON.stringify(message)}`);
+    expect([finish_reason, call.function.name]).toEqual(['tool_calls', 'weather']);
+    const { city } = z.object({ city: z.string() }).parse(JSON.parse(call.function.arguments));
+    const result = { role: 'tool' as const, tool_call_id: call.id, content: `It rains in ${city}.` };
+    const behind = await client.chat.completions.create({
+      ...asked,
+      messages: [...messages, message, result],
+    });
+    expect(behind.choices[0]!.message.content).not.toBe('');
   });
 
   it('gets a response, whole and streamed', async () => {

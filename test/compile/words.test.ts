@@ -10,10 +10,8 @@ import { settleWeights } from '../../codegen/settle-weights.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import { type LanguageModel, type LoadOptions, load as loadAnywhere } from '../../index.ts';
 import { heldTemperature } from '../support/held-replies.ts';
-import { makeTinyDirectory } from '../support/model-directory.ts';
 import { blocksOf, commandsOf, programOf, readPage, runProgram, wordsOf } from '../support/page.ts';
 import { type Serving, serve } from '../support/serving-process.ts';
-import { hermes } from '../support/tool-templates.ts';
 
 const daemon = /^A program that is not invoked explicitly, but lies dormant/;
 
@@ -163,8 +161,7 @@ describe('docs/server.md', () => {
 describe('docs/library.md', () => {
   const folder = mkdtempSync(join(tmpdir(), 'onelaunch-words-'));
   const home = process.cwd();
-  // The bundled model, with a template that knows functions.
-  const model = makeTinyDirectory(hermes);
+  const model = 'qwen3-tiny';
   const load = (options: Partial<LoadOptions>) => loadAnywhere({ model, target: 'cpu', ...options });
   const messages = [{ role: 'user', content: 'What is a daemon?' }];
   const short = { maxTokens: 8, temperature: 0 };
@@ -176,7 +173,7 @@ describe('docs/library.md', () => {
   afterAll(async () => {
     await llm.close();
     process.chdir(home);
-    for (const one of [folder, model]) rmSync(one, { recursive: true });
+    rmSync(folder, { recursive: true });
   });
 
   it('stands here', () => {

@@ -2,7 +2,7 @@
 import OpenAI from 'openai';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { served, until } from '../support/served.ts';
-import { hermes } from '../support/tool-templates.ts';
+import { hermes, withoutTools } from '../support/tool-templates.ts';
 
 // One for all: grammars take seconds of a processor to be compiled.
 const { app, engine, lines, service } = served({ template: hermes, context: 2048 });
@@ -206,7 +206,7 @@ describe("a chat of OpenAI's client", () => {
       'nests more than 100 levels deep',
     );
     expect(engine.calls).toHaveLength(before);
-    const plain = served();
+    const plain = served({ template: withoutTools });
     const refused = await plain.app.request('/v1/chat/completions', {
       ...{ method: 'POST', headers: { 'content-type': 'application/json' } },
       body: JSON.stringify({ model, messages: [question], tools }),

@@ -11,10 +11,10 @@ import { toolForm } from '../../runtime/tool-form.ts';
 import { readForm, toolGrammar } from '../../runtime/tool-grammar.ts';
 import { type ToolCallPart, toolReader } from '../../runtime/tool-reader.ts';
 import { callingOf, type ToolChoice, type ToolOption } from '../../runtime/tools.ts';
-import { makeDirectory, makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
+import { makeDirectory, makeQwenDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 import { served, tokenizer } from '../support/served.ts';
-import { hermes, llama32, smolLm2 } from '../support/tool-templates.ts';
+import { hermes, llama32, smolLm2, withoutTools } from '../support/tool-templates.ts';
 
 const templateOf = (source: string) => chatTemplate(makeDirectory({ 'chat_template.jinja': source }));
 const city = { type: 'object', properties: { city: { enum: ['Rome', 'Oslo'] } }, required: ['city'] };
@@ -57,7 +57,7 @@ describe('the form of calls', () => {
   });
 
   it('is refused where a template knows no tools, or writes something else', () => {
-    expect(refusalOf(() => toolForm(chatTemplate(tinyDirectory))).message).toContain('knows no tools');
+    expect(refusalOf(() => toolForm(templateOf(withoutTools))).message).toContain('knows no tools');
     const silent = `{{- tools | tojson }}{%- for m in messages %}{{- m.content }}{%- endfor %}`;
     expect(refusalOf(() => toolForm(templateOf(silent))).message).toContain('in a form that is not read');
   });
@@ -325,7 +325,9 @@ describe('chat with tools', () => {
   });
 
   it('is refused of a model whose template knows no tools, and of texts', async () => {
-    await expect(served().llm.chat(question, { tools }).result()).rejects.toThrow('knows no tools');
+    await expect(served({ template: withoutTools }).llm.chat(question, { tools }).result()).rejects.toThrow(
+      'knows no tools',
+    );
     await expect(llm.complete('A', { tools }).result()).rejects.toThrow('is for chat');
   });
 
