@@ -111,6 +111,14 @@ const loadShape = z.strictObject({
 /** A model that is ready to reply. The first call for a model compiles its kernel, later ones find it.
  *  @throws OnelaunchError: usage for wrong options or files, environment for what this machine lacks, failed otherwise. */
 export async function load(options: LoadOptions): Promise<LanguageModel> {
+  try {
+    return await loadChecked(options);
+  } catch (error) {
+    throw (await import('./permissions.ts')).ofPermissions(error);
+  }
+}
+
+async function loadChecked(options: LoadOptions): Promise<LanguageModel> {
   // A bundle is told what it lacks before anything else of it fails.
   (await import('./codegen/build/package-root.ts')).packageRoot();
   const { checkArguments } = await import('./runtime/sampling.ts');

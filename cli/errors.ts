@@ -6,6 +6,7 @@ import { packageRoot } from '../codegen/build/package-root.ts';
 import { pathOf } from '../codegen/plan/call-site.ts';
 import { PlanError } from '../codegen/plan/issue.ts';
 import { OnelaunchError, Problems } from '../errors.ts';
+import { ofPermissions } from '../permissions.ts';
 import { isFull, whyUnwritten } from '../write-failure.ts';
 import type { Io } from './io.ts';
 import { printable } from './printable.ts';
@@ -21,7 +22,8 @@ interface Failure {
   readonly kind: 'failed' | 'usage' | 'environment' | 'interrupted';
 }
 
-function toFailure(error: unknown, interrupted: boolean): Failure {
+function toFailure(thrown: unknown, interrupted: boolean): Failure {
+  const error = ofPermissions(thrown);
   if (interrupted) return { message: 'interrupted', hint: undefined, kind: 'interrupted' };
   if (error instanceof PlanError) return illegalPlan(error);
   if (error instanceof OnelaunchError) {

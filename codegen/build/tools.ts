@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
+import { mayStartPrograms } from '../../permissions.ts';
 
 /** A compiler that was found. */
 export interface Tool {
@@ -22,6 +23,8 @@ export interface Gpu {
 }
 
 function run(path: string, args: readonly string[]): string | null {
+  // What is built needs none.
+  if (!mayStartPrograms()) return null;
   const { status, stdout } = spawnSync(path, args, { encoding: 'utf8', timeout: 20_000 });
   return status === 0 ? stdout : null;
 }
@@ -59,6 +62,12 @@ export function findNvcc(): Tool | null {
 
 /** Why there is no compiler, and what to do. */
 export function missingTool(tool: 'cxx' | 'nvcc'): OnelaunchError {
+  if (!mayStartPrograms()) {
+    const message = 'the permissions that Node.js was started with refuse starting a compiler';
+    return new OnelaunchError('environment', message, {
+      hint: '--allow-child-process allows it; a kernel that was built before needs none',
+    });
+  }
   const variable = tool === 'cxx' ? 'CXX' : 'NVCC';
   const named = process.env[variable]?.trim();
   if (named) {

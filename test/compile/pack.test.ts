@@ -224,6 +224,26 @@ describe('the packed package', () => {
     expect(runBundled(format, '--packages=external')).toBe('length\n');
   });
 
+  it("runs what was built within Node's permissions, and names the one that is missing", () => {
+    const program = `import { load } from 'onelaunch';
+      const llm = await load({ model: 'qwen3-tiny', target: 'cpu' }).catch((error) => error);
+      console.log(llm.hint ?? (await llm.complete('A', { maxTokens: 1 }).result()).finish);
+      await llm.close?.();`;
+    const flag = ['--permission', '--experimental-permission'].find((name) =>
+      process.allowedNodeEnvironmentFlags.has(name),
+    )!;
+    const within = (cache: string, ...allowed: string[]) => {
+      const flags = ['--no-warnings', flag, '--allow-fs-read=*', ...allowed];
+      return execFileSync(process.execPath, [...flags, '--input-type=module', '-e', program], {
+        ...{ cwd: app, env: { ...env, ONELAUNCH_CACHE: cache }, encoding: 'utf8' },
+      });
+    };
+    expect(within(outputRoot(), '--allow-addons')).toBe('length\n');
+    expect(within(outputRoot())).toBe('--allow-addons allows it\n');
+    const empty = join(folder, 'cache');
+    expect(within(empty, '--allow-addons')).toMatch(/^--allow-child-process allows it/);
+  });
+
   it.each([
     ['TypeScript 5.4, the oldest that is supported,', oldestTypeScript()],
     ["today's TypeScript", today],
