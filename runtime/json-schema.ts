@@ -16,6 +16,16 @@ export const isZod = (schema: SchemaOption): schema is z.ZodType => '_zod' in sc
  *  @throws OnelaunchError of kind usage: it nests too deep, or has values that JSON does not have */
 export function jsonSchemaOf(schema: SchemaOption, name: string): JsonSchema {
   if (!isZod(schema)) {
+    const maker = makerOf(schema);
+    if (maker !== null) {
+      throw new OnelaunchError(
+        'usage',
+        `${name}: a schema of ${maker}, and neither JSON Schema nor one of zod 4`,
+        {
+          hint: "Give its JSON Schema; zod 3 since 3.25 has zod 4 as 'zod/v4'.",
+        },
+      );
+    }
     checkDepth(schema, name, 'Name its parts in $defs, and refer to them.');
     return schema;
   }
@@ -28,6 +38,14 @@ export function jsonSchemaOf(schema: SchemaOption, name: string): JsonSchema {
       cause,
     });
   }
+}
+
+/** Which library made a schema that is an object of its own; null for plain JSON. */
+function makerOf(schema: SchemaOption): string | null {
+  const { '~standard': standard, _def: definition } = schema as { readonly [key: string]: unknown };
+  const { vendor } = Object(standard) as { readonly vendor?: unknown };
+  if (definition !== undefined && (vendor === undefined || vendor === 'zod')) return 'zod 3';
+  return standard === undefined ? null : String(vendor);
 }
 
 /** What a schema of zod makes of a value. @param what the value is, as the beginning of a sentence

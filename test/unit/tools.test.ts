@@ -1,6 +1,7 @@
 // Calls of functions: how a template's are read, which texts the masks allow, what becomes of them.
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { z } from 'zod';
+import { z as z3 } from 'zod/v3';
 import { type ChatMessage, chatTemplate } from '../../runtime/chat-template.ts';
 import { Grammars } from '../../runtime/grammars.ts';
 import type { SchemaOption } from '../../runtime/json-schema.ts';
@@ -322,6 +323,16 @@ describe('chat with tools', () => {
     ],
   ])('%j is refused: %s', async (options, why) => {
     await expect(llm.chat(question, options).result()).rejects.toThrow(why);
+  });
+
+  it.each([
+    [z3.object({}), 'a schema of zod 3'],
+    [{ '~standard': { version: 1, vendor: 'valibot' }, kind: 'schema' }, 'a schema of valibot'],
+  ])('is refused where a schema is neither JSON Schema nor of zod 4, as %#', async (other, why) => {
+    const schema = other as unknown as SchemaOption;
+    const [said, called] = [{ schema }, { tools: [tool('a', schema as Record<string, unknown>)] }];
+    await expect(llm.chat(question, said).result()).rejects.toThrow(`options.schema: ${why}`);
+    await expect(llm.chat(question, called).result()).rejects.toThrow(`the parameters of a: ${why}`);
   });
 
   it('is refused of a model whose template knows no tools, and of texts', async () => {
