@@ -4,15 +4,73 @@
 #include "lib/matmul.h"
 #include "lib/scratch.h"
 
-/** Positions whose keys and values come from memory while values of others are added: a burst of requests would wait for room, and so would they. */
-template <class W> struct Ahead {
+/** Keys and values of positions that follow each other. */
+template <class W> struct Stretch {
   const W* keys;  // of the first of them
-  int positions;  // at least one
+  int positions;
 };
 
+/** How far behind a position that is multiplied others are asked for [bytes]. One Zen 5 core, 16 sequences at 900, 64 numbers, 45 MB in all: attention takes
+ *  1,680 us where a burst asks for the next 32 positions while values are added; asked for key by key and value by value 8 KB ahead 1,215, 12 KB 1,110, 16 KB
+ *  1,150, 24 KB 1,800. */
+constexpr int kAttendAhead = 12 * 1024;
+
+// As in step.h: members of a class stay in this instruction set's object.
+namespace {
+/** What comes from memory while other positions are multiplied: a burst of requests would wait for room, and so would they. */
+template <class W> struct Ahead {
+  Stretch<W> rest;    // of this sequence
+  Stretch<W> behind;  // then of the next one; at least one position
+
+  /** Asks for `bytes` of position p of them, from number `from` of its key and value on. */
+  template <int64_t Apart> void ask(int p, int from, int bytes) const {
+    const int over = p - rest.positions;
+    const W* const keys = over < 0 ? rest.keys + p * Apart : behind.keys + smaller(over, behind.positions - 1) * Apart;
+    for (int byte = 0; byte < bytes; byte += 64) __builtin_prefetch((const char*)(keys + from) + byte);
+  }
+};
+}  // namespace
+
+/** out[t * kAttendPositions + r] := dot(key r, query t), of keys `stride` apart, so many of which there are; those behind them are not read. A key's score
+ *  is one sum of its own, wherever it lies. */
+template <class Step, int T, int Width, class W>
+DEVICE __attribute__((always_inline)) void score_keys(const W* keys, int64_t stride, int count, const float* queries, float* out) {
+  constexpr int R = kLanes / T;
+  Vec sums[kLanes] = {};
+  for (int step = 0; step < Width / kStep; ++step) {
+    for (int part = 0; part < Step::parts; ++part) {
+      typename Step::Part w[R];
+      for (int r = 0; r < R; ++r) w[r] = Step::weights(keys + (r < count ? r : 0) * stride + step * kStep, part);
+      for (int t = 0; t < T; ++t) {
+        const typename Step::Part x = Step::input(queries + t * input_floats<Step>(Width) + (step * Step::parts + part) * kLanes);
+        for (int r = 0; r < R; ++r) sums[t * R + r] = multiply_add(w[r], x, sums[t * R + r]);
+      }
+    }
+  }
+  const Vec scores = sum_lanes(sums);
+  for (int t = 0; t < T; ++t) memcpy(out + t * kAttendPositions, (const float*)&scores + t * R, R * sizeof(float));
+}
+
+/** The same of T queries with up to kAttendPositions keys; as many ahead are asked for meanwhile, unless it is null. */
+template <class Step, int T, int Width, int D, int64_t Apart, class W>
+NOINLINE void score_chunk(const W* keys, int64_t stride, int positions, const float* queries, float* out, const Ahead<W>* ahead) {
+  constexpr int R = kLanes / T;
+  int p = 0;
+  for (; p + R <= positions; p += R) {
+    if (ahead) {
+      for (int r = 0; r < R; ++r) ahead->template ask<Apart>(p + r, 0, D * sizeof(W));
+    }
+    score_keys<Step, T, Width>(keys + p * stride, stride, R, queries, out + p);
+  }
+  if (p < positions) score_keys<Step, T, Width>(keys + p * stride, stride, positions - p, queries, out + p);
+}
+
+/** Queries that share the loads of a key. */
+constexpr int kKeyQueries = smaller(4, kLanes);
+
 /** Elements [i, i + V * kLanes) of N partial results, stride apart: *= rescale, += sum over positions, Apart numbers from each other, of score * value.
- *  Those elements of keys and values ahead are asked for, unless it is null. */
-template <int D, int64_t Apart, int N, int V, class W>
+ *  Stepwise, each step of partial results lies in the order of load_first, load_second. Those elements of keys and values ahead are asked for, unless it is null. */
+template <int D, int64_t Apart, int N, int V, bool Stepwise, class W>
 DEVICE void add_values_block(float* partial, int64_t stride, const float* rescale, const float* scores, const W* values, int positions,
                              const Ahead<W>* ahead, int i) {
   Vec sums[N][V];
@@ -20,15 +78,16 @@ DEVICE void add_values_block(float* partial, int64_t stride, const float* rescal
     for (int v = 0; v < V; ++v) sums[n][v] = load(partial + n * stride + v * kLanes) * splat(rescale[n]);
   }
   for (int p = 0; p < positions; ++p) {
-    if (ahead) {
-      const W* const at = ahead->keys + smaller(p, ahead->positions - 1) * Apart + i;
-      for (int byte = 0; byte < V * kLanes * (int)sizeof(W); byte += 64) {
-        __builtin_prefetch((const char*)at + byte);
-        __builtin_prefetch((const char*)(at + D) + byte);
-      }
-    }
+    if (ahead) ahead->template ask<Apart>(p, D + i, V * kLanes * sizeof(W));
     Vec part[V];
-    for (int v = 0; v < V; ++v) part[v] = load(values + p * Apart + v * kLanes);
+    if constexpr (Stepwise) {
+      for (int v = 0; v < V; v += 2) {
+        part[v] = load_first(values + p * Apart + v * kLanes);
+        part[v + 1] = load_second(values + p * Apart + v * kLanes);
+      }
+    } else {
+      for (int v = 0; v < V; ++v) part[v] = load(values + p * Apart + v * kLanes);
+    }
     for (int n = 0; n < N; ++n) {
       const Vec score = splat(scores[n * kAttendPositions + p]);
       for (int v = 0; v < V; ++v) sums[n][v] = multiply_add(score, part[v], sums[n][v]);
@@ -39,17 +98,23 @@ DEVICE void add_values_block(float* partial, int64_t stride, const float* rescal
   }
 }
 
+/** Elements of a value that are added up stepwise. */
+template <int D> constexpr int kStepwise = D / kStep * kStep;
+
 /** The same for all D elements. */
 template <int D, int64_t Apart, int N, class W>
 DEVICE void add_values(float* partial, int64_t stride, const float* rescale, const float* scores, const W* values, int positions,
                        const Ahead<W>* ahead) {
   constexpr int wide = N == 1 ? 8 : 4;
   int i = 0;
-  for (; i + wide * kLanes <= D; i += wide * kLanes) {
-    add_values_block<D, Apart, N, wide>(partial + i, stride, rescale, scores, values + i, positions, ahead, i);
+  for (; i + wide * kLanes <= kStepwise<D>; i += wide * kLanes) {
+    add_values_block<D, Apart, N, wide, true>(partial + i, stride, rescale, scores, values + i, positions, ahead, i);
+  }
+  for (; i + kStep <= kStepwise<D>; i += kStep) {
+    add_values_block<D, Apart, N, 2, true>(partial + i, stride, rescale, scores, values + i, positions, ahead, i);
   }
   for (; i + kLanes <= D; i += kLanes) {
-    add_values_block<D, Apart, N, 1>(partial + i, stride, rescale, scores, values + i, positions, ahead, i);
+    add_values_block<D, Apart, N, 1, false>(partial + i, stride, rescale, scores, values + i, positions, ahead, i);
   }
   for (; i < D; ++i) {
     for (int n = 0; n < N; ++n) {
@@ -57,6 +122,16 @@ DEVICE void add_values(float* partial, int64_t stride, const float* rescale, con
       for (int p = 0; p < positions; ++p) total += scores[n * kAttendPositions + p] * to_float(values[p * Apart + i]);
       partial[n * stride + i] = total;
     }
+  }
+}
+
+/** Stepwise elements of partial [D] into their own order. */
+template <int D, class W> DEVICE void in_order(float* partial) {
+  const W* const order = nullptr;
+  for (int i = 0; i < kStepwise<D>; i += kStep) {
+    const Vec first = load(partial + i), second = load(partial + i + kLanes);
+    store(partial + i, a_of(order, first, second));
+    store(partial + i + kLanes, b_of(order, first, second));
   }
 }
 
@@ -92,7 +167,7 @@ DEVICE void multiply(float* scores, const float* scales) {
 template <class Step, int D, int Group, int Splits, class C>
 DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stride, const C* cache_head, float* partial,
                          int partial_token_stride, int split, int begin, int end, int position, int tokens, int window,
-                         const Ahead<Number<C>>* behind) {
+                         const Stretch<Number<C>>* behind) {
   constexpr int width = padded(D);
   constexpr int64_t stride = kPositionStride<D, C>;
   const int queries = tokens * Group;
@@ -105,18 +180,19 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
   for (int query = 0; query < queries; ++query) {
     const float* x = q + (int64_t)(query / Group) * q_token_stride + query % Group * D;
     write_steps<Step, D>(
-        input, queries, query, [=](int i) { return load(x + i) * splat(kAttnScale); }, [=](int i) { return x[i] * kAttnScale; });
+        input + (int64_t)query * input_floats<Step>(width), 1, 0, [=](int i) { return load(x + i) * splat(kAttnScale); },
+        [=](int i) { return x[i] * kAttnScale; });
     for (int i = 0; i < D; ++i) part(query)[i] = 0;
     part(query)[D] = -__builtin_inff();
     part(query)[D + 1] = 0;
   }
   end = smaller(end, position + tokens);
+  const int far = smaller(kAttendAhead / (int)(stride * sizeof(Number<C>)), end - begin);
   for (int first = begin; first < end; first += kAttendPositions) {
     const int positions = smaller(kAttendPositions, end - first);
     const C* const rows = cache_head + first * stored<C>(2 * D);
     const Number<C>* const values = numbers_of(rows + stored<C>(D));
-    // Earlier tokens do not see this chunk; whole groups, since the input is interleaved.
-    const int skipped = larger(0, first - position) * Group / kTokenGroup * kTokenGroup;
+    const int skipped = larger(0, first - position) * Group;  // earlier tokens do not see this chunk
     const Number<C>* key_rows = numbers_of(rows);
     int64_t key_stride = stride;
     if (D % 32 != 0) {  // a step would read past the key: copy, zeros behind
@@ -125,8 +201,12 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
       key_rows = keys;
       key_stride = width;
     }
-    dot_tile<Step>(key_rows, key_stride, positions, input + (int64_t)skipped * input_floats<Step>(width), width,
-                   queries - skipped, 0, width / kStep, scores + (int64_t)skipped * kAttendPositions, kAttendPositions, false);
+    const Ahead<Number<C>> asked = {{numbers_of(rows) + far * stride, end - first - far}, behind ? *behind : Stretch<Number<C>>{numbers_of(rows), 1}};
+    const Ahead<Number<C>>* ahead = &asked;  // by the first queries alone
+    for_tokens<kKeyQueries>(skipped, queries, [&](auto several, int query) __attribute__((always_inline)) {
+      score_chunk<Step, several, width, D, stride>(key_rows, key_stride, positions, input + (int64_t)query * input_floats<Step>(width),
+                                                   scores + (int64_t)query * kAttendPositions, query == skipped ? ahead : nullptr);
+    });
     alignas(64) float key_scales[kAttendPositions], value_scales[kAttendPositions];
     if constexpr (kScaled<C>) {
       read_scales<kAttendPositions>(key_scales, rows, stored<C>(2 * D), positions);
@@ -138,9 +218,6 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
       if constexpr (kScaled<C>) multiply(row, value_scales);
       return rescale;
     };
-    const int left = end - first - positions;
-    const Ahead<Number<C>> chunk = {numbers_of(rows + (int64_t)positions * stored<C>(2 * D)), smaller(kAttendPositions, left)};
-    const Ahead<Number<C>>* ahead = left > 0 ? &chunk : behind;
     // Later tokens see none of this chunk where their window begins behind it.
     const int seeing = window == 0 ? tokens : smaller(tokens, first + positions + window - 1 - position);
     for (int query = larger(0, first - position) * Group; query < seeing * Group;) {
@@ -160,16 +237,17 @@ DEVICE void attend_steps(Block& b, int scratch, const float* q, int q_token_stri
         add_values<D, stride, 1>(out, 0, rescale, row, values, seen, ahead);
         query += 1;
       }
-      ahead = nullptr;  // once is enough
+      ahead = nullptr;
     }
   }
+  for (int query = 0; query < queries; ++query) in_order<D, Number<C>>(part(query));
 }
 
 /** The same in the numbers that products of so many tokens are made in. One by one, a window's chunks begin where each token's window does. */
 template <int D, int Group, int Splits, class C>
 DEVICE void attend(Block& b, int scratch, const float* q, int q_token_stride, const C* cache_head, float* partial,
                    int partial_token_stride, int split, int begin, int end, int position, int tokens, int window,
-                   const Ahead<Number<C>>* behind = nullptr) {
+                   const Stretch<Number<C>>* behind = nullptr) {
   const auto with = [&](auto step, int first, int count, int from) {
     attend_steps<decltype(step), D, Group, Splits>(b, scratch, q + (int64_t)first * q_token_stride, q_token_stride, cache_head,
                                                    partial + (int64_t)first * partial_token_stride, partial_token_stride, split, from, end,

@@ -23,7 +23,7 @@ template <class Pass, class Weights> DEVICE Cache* token_row(const Block& b, con
 template <int D, int Group, int Splits, class Pass, class Weights>
 DEVICE void attend_rows(Block& b, int scratch, const float* q, int q_token_stride, const Pass& pass, const Weights& w, int head, float* partial,
                         int partial_token_stride, int split) {
-  const auto with = [&](const Pass& part, int first, int64_t sequence, const Ahead<Number<Cache>>* behind) {
+  const auto with = [&](const Pass& part, int first, int64_t sequence, const Stretch<Number<Cache>>* behind) {
     const auto positions = positions_of(part, w, split);
     attend<D, Group, Splits>(b, scratch, q + (int64_t)first * q_token_stride, q_token_stride, cache_row(part, w, head, 0) + sequence,
                              partial + (int64_t)first * partial_token_stride, partial_token_stride, split, positions.begin, positions.end, part.position,
@@ -40,7 +40,7 @@ DEVICE void attend_rows(Block& b, int scratch, const float* q, int q_token_strid
     next.position = rows[token + 1].position;
     const auto seen = positions_of(next, w, split);
     const Cache* const keys = cache_row(next, w, head, seen.begin) + rows[token + 1].slot * b.team->sequence_elements;
-    const Ahead<Number<Cache>> behind = {numbers_of(keys), smaller(kAttendPositions, seen.end - seen.begin)};
+    const Stretch<Number<Cache>> behind = {numbers_of(keys), seen.end - seen.begin};
     with(alone, token, sequence, seen.begin < seen.end ? &behind : nullptr);
   }
 }

@@ -38,13 +38,13 @@ DEVICE Vec second_of(const bf16*, Vec a, Vec b) { return odd(a, b); }
 template <class W> DEVICE Vec first_of(const W*, Vec a, Vec) { return a; }
 template <class W> DEVICE Vec second_of(const W*, Vec, Vec b) { return b; }
 
-DEVICE float sum(Vec x) { return sum_each(x, x, x, x)[0]; }
+/** a and b of the vectors that first_of and second_of make of them. */
+DEVICE Vec a_of(const bf16*, Vec first, Vec second) { return zip_low(first, second); }
+DEVICE Vec b_of(const bf16*, Vec first, Vec second) { return zip_high(first, second); }
+template <class W> DEVICE Vec a_of(const W*, Vec first, Vec) { return first; }
+template <class W> DEVICE Vec b_of(const W*, Vec, Vec second) { return second; }
 
-DEVICE float max_lane(Vec x) {
-  float most = x[0];
-  for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
-  return most;
-}
+DEVICE float sum(Vec x) { return sum_each(x, x, x, x)[0]; }
 
 /** exp(x) within 3 ulp for x <= 88; 0 below -87, -inf included. */
 DEVICE Vec exp(Vec x) {

@@ -43,6 +43,9 @@ DEVICE Vec load(const fp8* p) {
   return _mm256_cvtph_ps(_mm_and_si128(spread, _mm_set1_epi16((short)0xbfff)));
 }
 DEVICE Vec splat(fp16 x) { return _mm256_cvtph_ps(_mm_set1_epi16((short)x.bits)); }
+/** Elements of a and b in turn: of their lower halves, of their upper ones. */
+DEVICE Vec zip_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+DEVICE Vec zip_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
 
 /** Elements 0 1, 4 5, ... of a and b, and 2 3, 6 7, .... */
 DEVICE VecInt even_twos(VecInt a, VecInt b) { return __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13); }
@@ -79,3 +82,15 @@ DEVICE __m128 sum_each(Vec a, Vec b, Vec c, Vec d) {
   return _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
 }
 typedef __m128 Sums;
+
+/** Lane i := the lane sum of x[i]: lanes 4 apart are added, then 1 and 2 apart. */
+DEVICE Vec sum_lanes(const Vec (&x)[kLanes]) {
+  Vec halves[4];
+  for (int i = 0; i < 4; ++i) halves[i] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20) + _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
+  return _mm256_hadd_ps(_mm256_hadd_ps(halves[0], halves[1]), _mm256_hadd_ps(halves[2], halves[3]));
+}
+DEVICE float max_lane(Vec x) {
+  __m128 most = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+  return _mm_max_ss(most, _mm_movehdup_ps(most))[0];
+}

@@ -62,6 +62,13 @@ DEVICE Vec load(const fp8* p) {
   return _mm512_cvtph_ps(_mm256_and_si256(spread, _mm256_set1_epi16((short)0xbfff)));
 }
 DEVICE Vec splat(fp16 x) { return _mm512_cvtph_ps(_mm256_set1_epi16((short)x.bits)); }
+/** Elements of a and b in turn: of their lower halves, of their upper ones. */
+DEVICE Vec zip_low(Vec a, Vec b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+DEVICE Vec zip_high(Vec a, Vec b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
 
 /** Elements 0 1, 4 5, ... of a and b, and 2 3, 6 7, .... */
 DEVICE VecInt even_twos(VecInt a, VecInt b) {
@@ -109,3 +116,18 @@ DEVICE __m128 sum_each(Vec a, Vec b, Vec c, Vec d) {
   return _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
 }
 typedef __m128 Sums;
+
+/** Lane i := the lane sum of x[i]: lanes 8 apart are added, then 4, 1 and 2 apart. */
+DEVICE Vec sum_lanes(const Vec (&x)[kLanes]) {
+  Vec halves[8], quarters[4];
+  for (int i = 0; i < 8; ++i) {
+    const Vec a = x[i + i / 4 * 4], b = x[i + i / 4 * 4 + 4];
+    halves[i] = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    quarters[i] = _mm512_shuffle_f32x4(halves[i], halves[i + 4], 0x88) + _mm512_shuffle_f32x4(halves[i], halves[i + 4], 0xdd);
+  }
+  const auto fold_pairs = [](Vec a, Vec b) { return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xdd); };
+  return fold_pairs(fold_pairs(quarters[0], quarters[1]), fold_pairs(quarters[2], quarters[3]));
+}
+DEVICE float max_lane(Vec x) { return _mm512_reduce_max_ps(x); }

@@ -62,6 +62,9 @@ DEVICE Vec load(const fp8* p) {
   return (Vec)((bytes & (int32_t)0x80000000) | (bytes >> 4 & 0x07f00000)) * 0x1p112f;
 }
 DEVICE Vec splat(fp16 x) { return to_float(x) - Vec{}; }
+/** Elements of a and b in turn: of their lower halves, of their upper ones. */
+DEVICE Vec zip_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+DEVICE Vec zip_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
 
 /** Elements 0 1, 4 5 of a and b, and 2 3, 6 7. */
 DEVICE VecInt even_twos(VecInt a, VecInt b) { return __builtin_shufflevector(a, b, 0, 1, 4, 5); }
@@ -103,3 +106,11 @@ DEVICE Vec sum_each(Vec a, Vec b, Vec c, Vec d) {
   return even(ab, cd) + odd(ab, cd);
 }
 typedef Vec Sums;
+
+/** Lane i := the lane sum of x[i]. */
+DEVICE Vec sum_lanes(const Vec (&x)[kLanes]) { return sum_each(x[0], x[1], x[2], x[3]); }
+DEVICE float max_lane(Vec x) {
+  float most = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
+  return most;
+}
