@@ -38,7 +38,7 @@ template <class Use> DEVICE void for_pairs(const int4_block* rows, int64_t strid
     use(Constant<2 * i>{}, words[i] & mask);
     use(Constant<2 * i + 1>{}, words[i] >> 8 & mask);
     use(Constant<8 + 2 * i>{}, words[i] >> 4 & mask);
-    use(Constant<8 + 2 * i + 1>{}, words[i] >> 12 & mask);
+    use(Constant<8 + 2 * i + 1>{}, (VecInt)((VecUnsigned)words[i] >> 12));
   });
 }
 

@@ -8,6 +8,7 @@ constexpr int kLanes = 8;
 typedef __m256 Vec;
 typedef int32_t VecInt __attribute__((vector_size(32)));
 typedef int16_t VecShort __attribute__((vector_size(32)));
+typedef uint16_t VecUnsigned __attribute__((vector_size(32)));
 typedef uint16_t Halves __attribute__((vector_size(16)));
 
 DEVICE Vec multiply_add(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }

@@ -6,6 +6,7 @@ constexpr int kLanes = 4;
 typedef float Vec __attribute__((vector_size(16)));
 typedef int32_t VecInt __attribute__((vector_size(16)));
 typedef int16_t VecShort __attribute__((vector_size(16)));
+typedef uint16_t VecUnsigned __attribute__((vector_size(16)));
 typedef uint16_t Half4 __attribute__((vector_size(8)));
 typedef int8_t Byte16 __attribute__((vector_size(16)));
 typedef int16_t Half8 __attribute__((vector_size(16)));

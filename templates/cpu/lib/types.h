@@ -62,6 +62,16 @@ template <> struct MultipliedAs<fp8_block> {
   using Type = float;
 };
 
+/** The first two bytes of each of four rows. */
+DEVICE uint64_t four_columns(const void* p, int64_t stride) {
+  const auto bits = [=](int row) {
+    uint16_t two;
+    memcpy(&two, (const char*)p + row * stride, sizeof two);
+    return (uint64_t)two;
+  };
+  return bits(0) | bits(1) << 16 | bits(2) << 32 | bits(3) << 48;
+}
+
 /** W of a stored row of so many numbers. */
 template <class W> DEVICE constexpr int64_t stored(int64_t numbers) { return numbers / kHeld<W>; }
 
