@@ -56,22 +56,26 @@ constexpr float kLargestInput = 32767;
 /** Vectors of a block. */
 constexpr int kBlockParts = 32 / kLanes;
 
-DEVICE float largest_of(const Vec (&x)[kBlockParts]) {
-  Vec most = {};
-  for (const Vec& part : x) most = max_of((Vec)((VecInt)part & 0x7fffffff), most);
-  return max_lane(most);
-}
-/** 0; NaN where one of them is no finite number. */
-DEVICE float nothing_of(const Vec (&x)[kBlockParts]) {
-  Vec none = {};
-  for (const Vec& part : x) none += part - part;
-  return sum(none);
+/** What 32 inputs are divided by; NaN where one of them is no finite number. */
+struct Largest {
+  float magnitude;
+  float strange;  // 0, or that NaN
+};
+/** As whole numbers, magnitudes of what is not finite are the largest. */
+DEVICE Largest largest_of(const Vec (&x)[kBlockParts]) {
+  VecInt most = {};
+  for (const Vec& part : x) {
+    const VecInt magnitude = (VecInt)part & 0x7fffffff;
+    most = magnitude > most ? magnitude : most;
+  }
+  const int32_t bits = max_lane(most);
+  return {float_from_bits(bits), bits < 0x7f800000 ? 0.0f : __builtin_nanf("")};
 }
 
 /** block := 32 inputs, rounded to the nearest q; its scale is NaN where one of them is no finite number. Where all are below 2^-112, or zero,
  *  q is anything, and the scale as small, or zero. */
 DEVICE void write_block(InputBlock* block, const Vec (&x)[kBlockParts]) {
-  const float largest = largest_of(x);
+  const auto [largest, strange] = largest_of(x);
   const Vec inverse = splat(kLargestInput / largest);
   VecInt sum = {};
   for (int i = 0; i < kBlockParts; i += 2) {
@@ -81,9 +85,8 @@ DEVICE void write_block(InputBlock* block, const Vec (&x)[kBlockParts]) {
     memcpy(block->pairs + i / 2 * kLanes, &pairs, sizeof pairs);
     sum = add_products(pairs, VecInt{} + 0x10001, sum);
   }
-  block->scale = largest / kLargestInput + nothing_of(x);
-  block->offset = 0;
-  for (int lane = 0; lane < kLanes; ++lane) block->offset -= kOffset * sum[lane];
+  block->scale = largest / kLargestInput + strange;
+  block->offset = -kOffset * sum_of(sum);
 }
 
 /** 32 inputs q * scale, in 8 bits. */
@@ -98,7 +101,7 @@ constexpr float kLargestByte = 127;
 
 /** The same in 8 bits. */
 DEVICE void write_block(InputBytes* block, const Vec (&x)[kBlockParts]) {
-  const float largest = largest_of(x);
+  const auto [largest, strange] = largest_of(x);
   const Vec inverse = splat(kLargestByte / largest);
   int8_t q[32];
   for (int i = 0; i < kBlockParts; ++i) {
@@ -116,7 +119,7 @@ DEVICE void write_block(InputBytes* block, const Vec (&x)[kBlockParts]) {
   ByteSum offset[parts] = {};
   for (int i = 0; i < kLanes * parts; ++i) offset[i % parts] -= sums[i];
   memcpy(&block->offset, offset, sizeof offset);
-  block->scale = largest / kLargestByte + nothing_of(x);
+  block->scale = largest / kLargestByte + strange;
 }
 
 template <int Bits> struct InputOfBits {

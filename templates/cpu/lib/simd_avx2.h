@@ -95,3 +95,13 @@ DEVICE float max_lane(Vec x) {
   most = _mm_max_ps(most, _mm_movehl_ps(most, most));
   return _mm_max_ss(most, _mm_movehdup_ps(most))[0];
 }
+DEVICE int32_t max_lane(VecInt x) {
+  __m128i most = _mm_max_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4e));
+  return _mm_cvtsi128_si32(_mm_max_epi32(most, _mm_shuffle_epi32(most, 0xb1)));
+}
+DEVICE int32_t sum_of(VecInt x) {
+  __m128i sum = _mm_add_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
+}

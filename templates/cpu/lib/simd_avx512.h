@@ -131,3 +131,5 @@ DEVICE Vec sum_lanes(const Vec (&x)[kLanes]) {
   return fold_pairs(fold_pairs(quarters[0], quarters[1]), fold_pairs(quarters[2], quarters[3]));
 }
 DEVICE float max_lane(Vec x) { return _mm512_reduce_max_ps(x); }
+DEVICE int32_t max_lane(VecInt x) { return _mm512_reduce_max_epi32((__m512i)x); }
+DEVICE int32_t sum_of(VecInt x) { return _mm512_reduce_add_epi32((__m512i)x); }

@@ -115,3 +115,9 @@ DEVICE float max_lane(Vec x) {
   for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
   return most;
 }
+DEVICE int32_t max_lane(VecInt x) {
+  int32_t most = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
+  return most;
+}
+DEVICE int32_t sum_of(VecInt x) { return x[0] + x[1] + x[2] + x[3]; }
