@@ -84,11 +84,11 @@ DEVICE __m128 sum_each(Vec a, Vec b, Vec c, Vec d) {
 }
 typedef __m128 Sums;
 
-/** Lane i := the lane sum of x[i]: lanes 4 apart are added, then 1 and 2 apart. */
+/** Lane i := the lane sum of x[i], added as sum_each does. */
 DEVICE Vec sum_lanes(const Vec (&x)[kLanes]) {
-  Vec halves[4];
-  for (int i = 0; i < 4; ++i) halves[i] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20) + _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
-  return _mm256_hadd_ps(_mm256_hadd_ps(halves[0], halves[1]), _mm256_hadd_ps(halves[2], halves[3]));
+  const auto fours = [&](int i) { return _mm256_hadd_ps(_mm256_hadd_ps(x[i], x[i + 1]), _mm256_hadd_ps(x[i + 2], x[i + 3])); };
+  const Vec low = fours(0), high = fours(4);
+  return _mm256_permute2f128_ps(low, high, 0x20) + _mm256_permute2f128_ps(low, high, 0x31);
 }
 DEVICE float max_lane(Vec x) {
   __m128 most = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

@@ -117,18 +117,17 @@ DEVICE __m128 sum_each(Vec a, Vec b, Vec c, Vec d) {
 }
 typedef __m128 Sums;
 
-/** Lane i := the lane sum of x[i]: lanes 8 apart are added, then 4, 1 and 2 apart. */
+/** Lane i := the lane sum of x[i], added as sum_each does. */
 DEVICE Vec sum_lanes(const Vec (&x)[kLanes]) {
-  Vec halves[8], quarters[4];
+  Vec halves[8];
   for (int i = 0; i < 8; ++i) {
     const Vec a = x[i + i / 4 * 4], b = x[i + i / 4 * 4 + 4];
     halves[i] = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
   }
-  for (int i = 0; i < 4; ++i) {
-    quarters[i] = _mm512_shuffle_f32x4(halves[i], halves[i + 4], 0x88) + _mm512_shuffle_f32x4(halves[i], halves[i + 4], 0xdd);
-  }
   const auto fold_pairs = [](Vec a, Vec b) { return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xdd); };
-  return fold_pairs(fold_pairs(quarters[0], quarters[1]), fold_pairs(quarters[2], quarters[3]));
+  const auto fold_fours = [&](const Vec* h) { return fold_pairs(fold_pairs(h[0], h[1]), fold_pairs(h[2], h[3])); };
+  const Vec low = fold_fours(halves), high = fold_fours(halves + 4);
+  return _mm512_shuffle_f32x4(low, high, 0x88) + _mm512_shuffle_f32x4(low, high, 0xdd);
 }
 DEVICE float max_lane(Vec x) { return _mm512_reduce_max_ps(x); }
 DEVICE int32_t max_lane(VecInt x) { return _mm512_reduce_max_epi32((__m512i)x); }

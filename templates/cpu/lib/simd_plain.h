@@ -108,7 +108,7 @@ DEVICE Vec sum_each(Vec a, Vec b, Vec c, Vec d) {
 }
 typedef Vec Sums;
 
-/** Lane i := the lane sum of x[i]. */
+/** Lane i := the lane sum of x[i], added as sum_each does. */
 DEVICE Vec sum_lanes(const Vec (&x)[kLanes]) { return sum_each(x[0], x[1], x[2], x[3]); }
 DEVICE float max_lane(Vec x) {
   float most = x[0];
