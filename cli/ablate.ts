@@ -48,6 +48,11 @@ export function addAblate(program: Program, start: Start): void {
     .action((word, options) =>
       start(options, async (ui) => {
         if (word !== undefined && options.plan !== undefined) throw givenTwice('plan', options.plan, word);
+        if (word !== undefined && !options.model) {
+          throw new OnelaunchError('usage', `no --model given: ${word} is the plan`, {
+            hint: 'for example: gen ablate cooperative --model qwen3-tiny; gen models lists the known ones',
+          });
+        }
         const model = needModel(options, 'ablate');
         return await ablate(ui, model, { ...options, plan: options.plan ?? word });
       }),

@@ -9,7 +9,7 @@ import type { Listening } from '../server/listen.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { loadTold } from './reply.ts';
-import type { Start, Ui } from './ui.ts';
+import { counted, type Start, type Ui } from './ui.ts';
 import { duration, filled, whole } from './values.ts';
 
 const loopback = ['127.0.0.1', 'localhost', '::1'];
@@ -188,7 +188,8 @@ async function drain(
 ): Promise<number> {
   const { running, waiting } = service.queue;
   if (running + waiting > 0) {
-    ui.note(`ending: ${running + waiting} requests are answered first; another signal ends at once`);
+    const first = counted(running + waiting, 'request');
+    ui.note(`ending: the answer to ${first} comes first; another signal ends at once`);
   }
   let cut = 0;
   const timer = setTimeout(() => {
@@ -196,6 +197,6 @@ async function drain(
   }, millis);
   await service.drain();
   clearTimeout(timer);
-  if (cut > 0) ui.warn(`${cut} requests were cut after ${millis / 1000} s`);
+  if (cut > 0) ui.warn(`cut after ${millis / 1000} s: ${counted(cut, 'request')}`);
   return cut;
 }

@@ -196,7 +196,7 @@ describe('a signal', () => {
     expect((await fetch(`${url}/v1/models`)).status).toBe(401);
     const stream = await streamed(url);
     child.kill('SIGTERM');
-    await wrote('ending: 1 requests are answered first');
+    await wrote('ending: the answer to 1 request comes first;');
     letGo();
     expect(await stream.rest()).toBe('length');
     expect(await ended()).toBe(0);

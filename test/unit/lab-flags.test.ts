@@ -25,6 +25,7 @@ const explore = ['explore', ...tiny, '--vary', 'prefetch=0..2'];
 /** Arguments, the first line of stderr, part of the hint, and the exit code. */
 const cases: readonly (readonly [args: readonly string[], line: string, hint: string, code?: number])[] = [
   [['explore', '--vary', 'prefetch=1'], 'error: no --model given', 'gen explore --model'],
+  [['ablate', 'qwen3-tiny'], 'error: no --model given: qwen3-tiny is the plan', 'gen ablate cooperative'],
   [['explore', ...tiny], 'error: nothing is varied', "for example: --vary 'prefetch=0..3"],
   [
     ['explore', ...tiny, '--vary', 'prefetsh=1'],
