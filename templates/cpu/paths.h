@@ -1,5 +1,9 @@
 // The kernels of this library, one for each instruction set it was built for, and which of them this machine runs.
 #pragma once
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <string>
 #include <vector>
 
@@ -24,12 +28,20 @@ struct Path {
   bool runs_here;
 };
 
+#if defined(__x86_64__)
+/** __builtin_cpu_supports("f16c"), which clang before 19 does not know. Only asked where AVX2 is, whose state the system then keeps. */
+inline bool has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 /** Best first. */
 inline std::vector<Path> paths() {
   std::vector<Path> found;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   found.push_back({4, "AVX-512-BF16", kernel_run_avx512bf16, kernel_run_avx512bf16 && avx512 && __builtin_cpu_supports("avx512bf16") &&

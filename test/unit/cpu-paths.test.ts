@@ -12,7 +12,7 @@ const isX64 = process.arch === 'x64';
 test('the sets that a path needs are those that the library asks the CPU for', () => {
   const text = readFileSync(join(packageRoot(), 'templates/cpu/paths.h'), 'utf8');
   const asked = (expression: RegExp) =>
-    [...expression.exec(text)![1]!.matchAll(/supports\("(\w+)"\)/g)].map(([, set]) => set!);
+    [...expression.exec(text)![1]!.matchAll(/(?:supports\("|has_)(\w+)/g)].map(([, set]) => set!);
   const avx2 = asked(/const bool avx2 = (.*?);/s);
   const avx512 = [...avx2, ...asked(/const bool avx512 = avx2 && (.*?);/s)];
   const avx512bf16 = [...avx512, ...asked(/kernel_run_avx512bf16 && avx512 && (.*?)\}/s)];

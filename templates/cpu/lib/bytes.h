@@ -19,11 +19,11 @@ constexpr bool kWideSums = sizeof(ByteSum) == sizeof(int32_t);
 /** Codes of a number; the upper of two is the first. One Zen 5 core, K = 1024, int8 from memory, 1, 4, 16 and 64 tokens, GFlop/s: 67, 194, 364 and 488 as one code,
  *  33, 114, 225 and 267 as two. */
 template <class W> constexpr int kDigits = 1;
-template <> constexpr int kDigits<int8_block> = kWideSums ? 1 : 2;
+template <> inline constexpr int kDigits<int8_block> = kWideSums ? 1 : 2;
 
 /** The offset of an input is for a code that is 8 more than its number: this is the binary logarithm of how many times more it is. */
 template <class W> constexpr int kOffsetShift = 0;
-template <> constexpr int kOffsetShift<int8_block> = kWideSums ? 4 : 0;
+template <> inline constexpr int kOffsetShift<int8_block> = kWideSums ? 4 : 0;
 
 DEVICE void unpack_codes(VecInt (&codes)[1][8], const int4_block* rows, int64_t stride) {
   VecInt words[4];

@@ -26,7 +26,7 @@ template <int D, class C> constexpr int64_t kPositionStride = stored<C>(2 * D) *
 
 /** The largest Q, which the largest number of a row becomes. */
 template <class Q> constexpr float kLargest = 0;
-template <> constexpr float kLargest<int8_t> = 127;
+template <> inline constexpr float kLargest<int8_t> = 127;
 
 /** row := x [D], rounded. */
 template <int D, class C> DEVICE void store_row(C* row, const float* x) {

@@ -6,7 +6,9 @@
 
 // GCC 12 warns of uninitialised values in its own avx512fintrin.h.
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 constexpr int kLanes = 16;
 typedef __m512 Vec;

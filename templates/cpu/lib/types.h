@@ -44,15 +44,15 @@ template <class Q, int D> struct scaled_row {
 
 /** Numbers that one W of a stored row holds. */
 template <class W> constexpr int kHeld = 1;
-template <> constexpr int kHeld<int8_block> = 32;
-template <> constexpr int kHeld<int4_block> = 32;
-template <> constexpr int kHeld<fp8_block> = 32;
+template <> inline constexpr int kHeld<int8_block> = 32;
+template <> inline constexpr int kHeld<int4_block> = 32;
+template <> inline constexpr int kHeld<fp8_block> = 32;
 template <class Q, int D> constexpr int kHeld<scaled_row<Q, D>> = D;
 
 /** Whether rows of W are multiplied as whole numbers, by inputs in 16 bits. */
 template <class W> constexpr bool kWhole = false;
-template <> constexpr bool kWhole<int8_block> = true;
-template <> constexpr bool kWhole<int4_block> = true;
+template <> inline constexpr bool kWhole<int8_block> = true;
+template <> inline constexpr bool kWhole<int4_block> = true;
 
 /** What rows of W are multiplied as otherwise. */
 template <class W> struct MultipliedAs {
