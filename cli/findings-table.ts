@@ -16,7 +16,7 @@ export function rowsOf(
   return findings.map(({ variant }) => rows.find(({ id }) => id === variant.id)!);
 }
 
-/** @param markdown for a document, in the place of columns */
+/** Prints a table of findings. @param markdown for a document, in the place of columns: copied as it is */
 export function showFindings(
   ui: Ui,
   findings: readonly Finding[],

@@ -4,39 +4,28 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { packageRoot } from '../../codegen/build/package-root.ts';
+import { bundled } from '../support/bundled.ts';
 
+const tiny = ['--model', 'qwen3-tiny', '--target', 'cpu'];
 const why = spawnSync('clang++', ['--version']).error ? ' (skipped: there is no clang++)' : '';
 
 it.skipIf(why !== '')(`clang++ makes a library that is right${why}`, () => {
+  const program = bundled('cli/main.ts');
   const cache = mkdtempSync(join(tmpdir(), 'onelaunch-clang-'));
   const env = { ...process.env, CXX: 'clang++', ONELAUNCH_CACHE: cache, ONELAUNCH_DEBUG: '6' };
   const gen = (...args: string[]) => {
-    const { status, stdout, stderr } = spawnSync(
-      process.execPath,
-      ['--import', 'tsx', 'cli/main.ts', ...args],
-      {
-        ...{ cwd: packageRoot(), env, encoding: 'utf8' },
-      },
-    );
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program.path, ...args], {
+      ...{ env, encoding: 'utf8' },
+    });
     expect(status, stderr).toBe(0);
     return { stdout, stderr };
   };
   try {
-    const { stderr } = gen(
-      'build',
-      '--ship',
-      '--model',
-      'qwen3-tiny',
-      '--target',
-      'cpu',
-      '--weights',
-      'int4',
-    );
+    const { stderr } = gen('build', '--ship', ...tiny, '--weights', 'int4');
     expect(stderr).toMatch(/kernel\.cpp.*: .* s\n/);
     expect(stderr).not.toContain('warning');
-    expect(gen('verify', '--model', 'qwen3-tiny', '--target', 'cpu').stdout).toMatch(/^pass: 8 cases$/m);
+    expect(gen('verify', ...tiny).stdout).toMatch(/^pass: 8 cases$/m);
   } finally {
-    rmSync(cache, { recursive: true });
+    for (const made of [cache, program.folder]) rmSync(made, { recursive: true });
   }
 });

@@ -33,17 +33,20 @@ NOINLINE void dot_block(const W* rows, int64_t row_stride, const float* input, i
   static_assert(R <= 4);
   // Tokens whose sums are added up in one vector; those left over by themselves, in the same order.
   constexpr int together = kLanes / 4, whole = kLanes == 16 && R == 4 ? T / together * together : 0;
+  const auto write = [&](float* to, Sums four) {
+    Sums before = {};
+    if (add) memcpy(&before, to, sizeof before);
+    four = before + four;
+    memcpy(to, &four, sizeof four);
+  };
   for_each<whole / together>([&](auto group) {
     Vec each[kLanes];
     for_each<kLanes>([&](auto i) { each[i] = sums[group * together + i / 4][i % 4]; });
     const Vec all = sum_lanes(each);
     for_each<together>([&](auto i) {
-      float* const to = out + (group * together + i) * out_stride;
-      Sums sum, before = {};
-      memcpy(&sum, (const float*)&all + 4 * i, sizeof sum);
-      if (add) memcpy(&before, to, sizeof before);
-      sum = before + sum;
-      memcpy(to, &sum, sizeof sum);
+      Sums four;
+      memcpy(&four, (const float*)&all + 4 * i, sizeof four);
+      write(out + (group * together + i) * out_stride, four);
     });
   });
   for_each<T, whole>([&](auto t) {
@@ -51,10 +54,7 @@ NOINLINE void dot_block(const W* rows, int64_t row_stride, const float* input, i
     const Sums four = sum_each(sums[t][0], R > 1 ? sums[t][1 % R] : none, R > 2 ? sums[t][2 % R] : none, R > 3 ? sums[t][3 % R] : none);
     float* const to = out + t * out_stride;
     if constexpr (R % 4 == 0) {
-      Sums before = {};
-      if (add) memcpy(&before, to, sizeof before);
-      const Sums after = before + four;
-      memcpy(to, &after, sizeof after);
+      write(to, four);
     } else {
       for (int i = 0; i < R; ++i) to[i] = add ? to[i] + four[i] : four[i];
     }

@@ -110,13 +110,9 @@ typedef Vec Sums;
 
 /** Lane i := the lane sum of x[i], added as sum_each does. */
 DEVICE Vec sum_lanes(const Vec (&x)[kLanes]) { return sum_each(x[0], x[1], x[2], x[3]); }
-DEVICE float max_lane(Vec x) {
-  float most = x[0];
-  for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
-  return most;
-}
-DEVICE int32_t max_lane(VecInt x) {
-  int32_t most = x[0];
+/** Of floats, or of whole numbers. */
+template <class V> DEVICE auto max_lane(V x) {
+  auto most = x[0];
   for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
   return most;
 }
