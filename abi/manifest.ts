@@ -8,7 +8,7 @@ const count = z.int().positive();
 
 const dims = z.strictObject({
   name: z.string(),
-  family: z.enum(['qwen3', 'qwen2', 'llama']),
+  family: z.enum(['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3']),
   dtype,
   /** Where matrices are not of this dtype. */
   weights: z

@@ -24,6 +24,15 @@ const llama = (shape: Shape, ropeScaling: ModelDims['ropeScaling'] = null): Mode
   qkvBias: false,
 });
 
+/** SmolLM3: every fourth layer knows no positions. */
+const everyFourthUnrotated: Pick<ModelDims, 'kinds' | 'pattern'> = {
+  kinds: [
+    { name: 'full', window: null, rope: true },
+    { name: 'unrotated', window: null, rope: false },
+  ],
+  pattern: ['full', 'full', 'full', 'unrotated'],
+};
+
 /** What all Qwen3 checkpoints of these sizes share. */
 const qwen3Common = {
   kvHeads: 8,
@@ -159,6 +168,26 @@ export const models: readonly ModelDims[] = [
     qHeads: 15,
     kvHeads: 5,
   }),
+  {
+    name: 'smollm3-3b',
+    family: 'smollm3',
+    dtype: 'bf16',
+    layers: 36,
+    hidden: 2048,
+    ffn: 11008,
+    qHeads: 16,
+    kvHeads: 4,
+    headDim: 128,
+    vocab: 128256,
+    maxPositions: 65536,
+    normEps: 1e-6,
+    ropeTheta: 5e6,
+    ropeScaling: null,
+    qkNorm: false,
+    qkvBias: false,
+    tiedHead: true,
+    ...everyFourthUnrotated,
+  },
 ];
 
 /** Where the weights of a known name are on the Hugging Face Hub: the model of that very name there. The bundled one has none. */
@@ -172,4 +201,5 @@ export const hubIds: Readonly<Record<string, string>> = {
   'qwen2.5-0.5b': 'Qwen/Qwen2.5-0.5B',
   'smollm2-135m': 'HuggingFaceTB/SmolLM2-135M',
   'smollm2-360m': 'HuggingFaceTB/SmolLM2-360M',
+  'smollm3-3b': 'HuggingFaceTB/SmolLM3-3B',
 };

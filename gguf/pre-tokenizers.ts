@@ -33,13 +33,14 @@ const digitsApart: PreTokenizer = {
   steps: [{ type: 'Digits', individual_digits: true }, bytes(true)],
 };
 
-/** Source: llama-vocab.cpp of llama.cpp for the names; tokenizer.json of GPT-2, Qwen2.5 and 3, Llama 3 and SmolLM2 for the steps. */
+/** Source: llama-vocab.cpp of llama.cpp for the names; tokenizer.json of GPT-2, Qwen2.5 and 3, Llama 3, SmolLM2 and 3 for the steps. */
 export const preTokenizers: ReadonlyMap<string, PreTokenizer> = new Map([
   ['qwen2', qwen2],
   ['deepseek-r1-qwen', { ...qwen2, normalizer: null }],
   ['llama-bpe', llama3],
   ['llama3', llama3],
   ['llama-v3', llama3],
+  ['smaug-bpe', { ...llama3, addsBos: false }],
   ['smollm', digitsApart],
   ['starcoder', digitsApart],
   ['gpt-2', gpt2],

@@ -4,7 +4,7 @@ import type { GgufFile } from './header.ts';
 import { type Metadata, metadataOf } from './metadata.ts';
 import { broken, shown } from './refusals.ts';
 
-const architectures = ['qwen3', 'qwen2', 'llama'] as const;
+const architectures = ['qwen3', 'qwen2', 'llama', 'smollm3'] as const;
 type Architecture = (typeof architectures)[number];
 
 /** Letters as in a model's dims; NaN for what the file lacks. */
@@ -87,7 +87,7 @@ function findArchitecture({ path }: GgufFile, metadata: Metadata): Architecture 
     value === undefined
       ? 'lacks general.architecture'
       : `has general.architecture ${shown(value)}, supported: ${architectures.join(', ')}`,
-    'Use a dense Qwen3, Qwen2, Qwen2.5, Llama or SmolLM2 model.',
+    otherModel,
   );
 }
 
@@ -100,7 +100,7 @@ function decimal(value: number): number {
   return value;
 }
 
-const otherModel = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama or SmolLM2 model.';
+const otherModel = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama, Mistral, SmolLM2 or SmolLM3 model.';
 
 /** Settings that change what a model computes, and that no kernel here follows. */
 function findUncomputed(

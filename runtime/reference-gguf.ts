@@ -52,14 +52,17 @@ export function readReferenceGguf(
       qkNorm: tensors.has('blk.0.attn_q_norm.weight'),
       qkvBias: tensors.has('blk.0.attn_q.bias'),
       tiedHead: !tensors.has('output.weight'),
-      kinds: [{ name: 'layer', window: null, rope: true }],
-      pattern: ['layer'],
+      kinds: [
+        { name: 'turned', window: null, rope: true },
+        { name: 'plain', window: null, rope: false },
+      ],
+      pattern: family === 'smollm3' ? ['turned', 'turned', 'turned', 'plain'] : ['turned'],
     },
     tensors: (name) => {
       let values = kept.get(name);
       if (!values) {
         values = read(nameInFile(name), blocksOf(formats, name));
-        const isTurned = family === 'llama' && /\.(q|k)_proj\.weight$/.test(name);
+        const isTurned = (family === 'llama' || family === 'smollm3') && /\.(q|k)_proj\.weight$/.test(name);
         if (isTurned) values = pairsApart(values, hidden, headDim);
         kept.set(name, values);
       }

@@ -84,9 +84,9 @@ function referenceDims(config: Json): ReferenceDims {
     if (typeof value !== 'number') throw new Error(`config: ${key} is not a number`);
     return value;
   };
-  const family = config['model_type'];
-  if (family !== 'qwen3' && family !== 'qwen2' && family !== 'llama') {
-    throw new Error(`config: model_type ${String(family)} is not one of qwen3, qwen2, llama`);
+  const family = String(config['model_type']);
+  if (!families.includes(family)) {
+    throw new Error(`config: model_type ${family} is not one of ${families.join(', ')}`);
   }
   for (const key of ['attention_bias', 'mlp_bias']) {
     if (config[key] === true) throw new Error(`config: ${key} is not covered by the reference`);
@@ -109,7 +109,7 @@ function referenceDims(config: Json): ReferenceDims {
     headDim: number(config, 'head_dim', hidden / qHeads),
     vocab: number(config, 'vocab_size'),
     normEps: number(config, 'rms_norm_eps'),
-    ropeTheta: number(rope, 'rope_theta', number(config, 'rope_theta', 10000)),
+    ropeTheta: number(rope, 'rope_theta', number(config, 'rope_theta', family === 'smollm3' ? 2e6 : 1e4)),
     ropeScaling:
       ropeType === 'default'
         ? null
@@ -126,23 +126,40 @@ function referenceDims(config: Json): ReferenceDims {
           },
     qkNorm: family === 'qwen3',
     qkvBias: family === 'qwen2',
-    tiedHead: config['tie_word_embeddings'] === true,
+    tiedHead: (config['tie_word_embeddings'] ?? family === 'smollm3') === true,
     ...layersOf(config, family, number(config, 'num_hidden_layers')),
   };
 }
 
-/** One kind a layer: what it sees. Layers from max_window_layers on have the window, unless layer_types says which. */
+/** One kind a layer: what it sees, and whether it is rotated. */
 function layersOf(config: Json, family: string, layers: number): Pick<ReferenceDims, 'kinds' | 'pattern'> {
-  const isWindowed = family !== 'llama' && config['use_sliding_window'] === true;
-  const window = isWindowed ? ((config['sliding_window'] ?? null) as number | null) : null;
-  const types = config['layer_types'] as readonly string[] | null | undefined;
-  const first = (config['max_window_layers'] ?? 28) as number;
   const kinds = Array.from({ length: layers }, (_, layer) => {
-    const sees = types ? types[layer] === 'sliding_attention' : layer >= first;
-    return { name: `layer${layer}`, window: sees ? window : null, rope: true };
+    const rope = family !== 'smollm3' || isRotated(config, layer);
+    return { name: `layer${layer}`, window: windowOf(config, family, layer, rope), rope };
   });
   return { kinds, pattern: kinds.map(({ name }) => name) };
 }
+
+/** SmolLM3: all layers are but those with a 0 in no_rope_layers, or every fourth. */
+function isRotated(config: Json, layer: number): boolean {
+  const listed = config['no_rope_layers'] as readonly number[] | null | undefined;
+  const interval = (config['no_rope_layer_interval'] ?? 4) as number;
+  return listed ? Boolean(listed[layer]) : (layer + 1) % interval > 0;
+}
+
+/** Positions that a token sees in a layer. Without layer_types the layers from max_window_layers on have a window, and in SmolLM3 those that are
+ *  not rotated; in Mistral all. */
+function windowOf(config: Json, family: string, layer: number, rope: boolean): number | null {
+  const size = config['sliding_window'] as number | null | undefined;
+  if (family === 'mistral') return size === undefined ? 4096 : size;
+  if (family === 'llama' || config['use_sliding_window'] !== true) return null;
+  const types = config['layer_types'] as readonly string[] | null | undefined;
+  const late = layer >= ((config['max_window_layers'] ?? 28) as number);
+  const isLimited = types ? types[layer] === 'sliding_attention' : family === 'smollm3' ? !rope : late;
+  return isLimited ? (size ?? null) : null;
+}
+
+const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3'];
 
 interface Entry {
   readonly path: string;

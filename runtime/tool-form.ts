@@ -32,7 +32,7 @@ export function toolForm(template: ChatTemplate): ToolForm {
   const tools = [described];
   const user = { role: 'user', content: probe.asked };
   if (!template([user], { tools }).includes(probe.name)) {
-    throw refuse('knows no tools', 'Qwen3, Llama 3.2 and SmolLM2 do, each in its Instruct version.');
+    throw refuse('knows no tools', 'Qwen3, Llama 3.2, SmolLM2 and SmolLM3 do, each in its Instruct version.');
   }
   const asked = (message: object) =>
     template([user, { role: 'assistant', content: '', ...message }, user], {

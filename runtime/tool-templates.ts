@@ -1,9 +1,10 @@
 // Chat templates for models that were trained to call functions, though their own template does not say how.
 
 interface Taught {
-  /** What the model's own template has, and no other. */
-  readonly mark: string;
-  readonly template: string;
+  /** Whether these are the model's own templates, and no other's. */
+  readonly isOf: (sources: readonly string[]) => boolean;
+  /** @param source the first of them */
+  readonly template: (source: string) => string;
 }
 
 /** SmolLM2: functions in <tools>, calls as one list in <tool_call>, and an empty one where none is needed.
@@ -28,10 +29,34 @@ const smolLm2 = String.raw`{{- '<|im_start|>system\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}`;
 
-const taught: readonly Taught[] = [{ mark: 'named SmolLM, trained by Hugging Face', template: smolLm2 }];
+/** SmolLM3: its own template takes the texts of functions as xml_tools, and of a message its text alone; so calls become text before it begins.
+ *  Source: chat_template.jinja of SmolLM3-3B. */
+const beforeSmolLm3 = String.raw`{%- set ns = namespace(tools=[], messages=[]) %}
+{%- for tool in tools %}{%- set ns.tools = ns.tools + [tool | tojson] %}{%- endfor %}
+{%- for message in messages %}
+{%- set said = namespace(text=message.content or '') %}
+{%- for call in message.tool_calls or [] %}
+{%- set said.text = said.text + '\n<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}\n</tool_call>' %}
+{%- endfor %}
+{%- set ns.messages = ns.messages + [{'role': message.role, 'content': said.text}] %}
+{%- endfor %}
+{%- set xml_tools = ns.tools %}{%- set messages = ns.messages %}`;
 
-/** The template for conversations with tools, for a model whose own templates do not mention them. */
+const taught: readonly Taught[] = [
+  {
+    isOf: (sources) =>
+      sources.some((source) => source.includes('named SmolLM, trained by Hugging Face')) &&
+      !sources.some((source) => /\btools\b/.test(source)),
+    template: () => smolLm2,
+  },
+  {
+    isOf: ([source, ...others]) =>
+      others.length === 0 && /\bxml_tools\b/.test(source ?? '') && !/\bset\s+xml_tools\b/.test(source ?? ''),
+    template: (source) => beforeSmolLm3 + source,
+  },
+];
+
+/** The template for conversations with tools, for a model whose own templates do not take them as `tools`. */
 export function toolTemplate(sources: readonly string[]): string | null {
-  if (sources.some((source) => /\btools\b/.test(source))) return null;
-  return taught.find(({ mark }) => sources.some((source) => source.includes(mark)))?.template ?? null;
+  return taught.find(({ isOf }) => isOf(sources))?.template(sources[0]!) ?? null;
 }

@@ -96,7 +96,7 @@ export function findProblems(dims: ModelDims, keys: Keys): Problem[] {
 }
 
 export const copyAgain = "Compare with the file in the model's own repository.";
-export const familyHint = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama or SmolLM2 model.';
+export const familyHint = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama, Mistral, SmolLM2 or SmolLM3 model.';
 
 export function unsupportedFamily(key: string, value: unknown): Problem {
   return { ...unsupported(key, value, families), hint: familyHint };

@@ -3,7 +3,7 @@
 import type { CacheFormat, Dtype, MatrixFormats } from './formats.ts';
 
 /** What a config.json calls its architecture. */
-export const families = ['qwen3', 'qwen2', 'llama'] as const;
+export const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3'] as const;
 
 /** Llama 3's rescaling of the low rotary frequencies. */
 export interface RopeScaling {

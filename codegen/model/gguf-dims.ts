@@ -5,8 +5,9 @@ import { readShape, shapeKeys } from '../../gguf/shape.ts';
 import { checkpointTensorsOf } from '../../gguf/tensors.ts';
 import type { ModelDims } from './dims.ts';
 import { dimsKeys, findProblems, type Keys, refusal } from './dims-problems.ts';
+import { familyFacts } from './families.ts';
 import type { Dtype, Format } from './formats.ts';
-import { oneKind } from './kinds.ts';
+import { layerKinds } from './layer-kinds.ts';
 
 /** Dims of the model in a file, its tensors checked against them. @throws OnelaunchError of kind usage */
 export function readGgufDims(path: string, name: string): ModelDims {
@@ -20,10 +21,12 @@ export function readGgufDims(path: string, name: string): ModelDims {
     ),
     vocab: 'token_embd.weight, whose rows are the vocabulary,',
   };
+  const { qkNorm, qkvBias } = familyFacts[architecture];
   const plain: ModelDims = {
-    ...{ name, family: architecture, dtype: dtypeOf(file), ...sizes, ropeScaling: null, ...oneKind },
-    qkNorm: architecture === 'qwen3',
-    qkvBias: architecture === 'qwen2',
+    ...{ name, family: architecture, dtype: dtypeOf(file), ...sizes, ropeScaling: null },
+    // What a file does not say has its default: a window is refused, and llama.cpp leaves every fourth layer of SmolLM3 unrotated.
+    ...layerKinds({}, { family: architecture, ...sizes }).kinds,
+    ...{ qkNorm, qkvBias },
     tiedHead: !file.tensors.has('output.weight'),
     ...weightsOf(file),
   };

@@ -13,8 +13,9 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
+import { familyFacts } from './families.ts';
 import { blockFormats, type Dtype } from './formats.ts';
-import { layerWindows } from './layer-windows.ts';
+import { layerKinds } from './layer-kinds.ts';
 import { findDisagreements, ropeKeys, type Setting, spelled } from './spellings.ts';
 
 const bfloat16Hint = 'Use the bfloat16 checkpoint of this model.';
@@ -22,9 +23,9 @@ const torchDtypes: Readonly<Record<string, Dtype>> = { bfloat16: 'bf16', float16
 
 /** Dims of the model that a Hugging Face config.json describes, in the keys of transformers 4 or 5.
  *
- *  A missing key has the default of transformers' Qwen3Config, Qwen2Config or LlamaConfig: head_dim, num_key_value_heads,
- *  rms_norm_eps, rope_theta, hidden_act, and tie_word_embeddings, which is false in all three. Sizes must be given, and so
- *  must the dtype: a guess would be twice the bytes or other digits.
+ *  A missing key has the default of the family's config class in transformers: head_dim, num_key_value_heads, rms_norm_eps,
+ *  rope_theta, hidden_act, tie_word_embeddings, and what says which layers see a window or are not rotated. Sizes must be
+ *  given, and so must the dtype: a guess would be twice the bytes or other digits.
  *  @throws OnelaunchError of kind usage, with all problems of the file. */
 export function parseDims(config: unknown, name: string): ModelDims {
   return parseConfig(config, name).dims;
@@ -48,8 +49,8 @@ export function parseConfig(
 
   problems.push(...findUnsupported(fields, family));
   const sizes = toDims(fields, family, name);
-  const { kinds, problems: windowProblems, notes } = layerWindows(fields, sizes);
-  problems.push(...windowProblems);
+  const { kinds, problems: kindProblems, notes } = layerKinds(fields, sizes);
+  problems.push(...kindProblems);
   const quantisation = findQuantisation(fields)?.read;
   const quantised = quantisation && !isRefused(quantisation) ? quantisation : undefined;
   const dims = { ...sizes, ...kinds, ...weightsOf(sizes, quantised) };
@@ -117,6 +118,8 @@ const configSchema = z.looseObject({
   sliding_window: z.number().nullish(),
   max_window_layers: z.number().nullish(),
   layer_types: z.array(z.string()).nullish(),
+  no_rope_layers: z.array(z.union([z.number(), z.boolean()])).nullish(),
+  no_rope_layer_interval: z.number().nullish(),
   original_max_position_embeddings: z.number().nullish(),
 });
 const partialSchema = configSchema.partial();
@@ -150,7 +153,7 @@ function findFamily(config: unknown, place: string): ModelDims['family'] {
   const { model_type: type, architectures } = head.data;
   const family = families.find((one) => one === type);
   if (family === undefined) throw refusal(place, [unsupportedFamily('model_type', type)]);
-  const name = { qwen3: 'Qwen3', qwen2: 'Qwen2', llama: 'Llama' }[family];
+  const name = familyFacts[family].architecture;
   // Embedding models are saved without their head, as the base model.
   const known = [`${name}ForCausalLM`, `${name}Model`];
   if (
@@ -185,7 +188,7 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   // Qwen2 has no such key: its q, k and v always have a bias, and nothing else has.
   if (fields.attention_bias && family !== 'qwen2')
     problems.push(unsupported('attention_bias', true, [false]));
-  if (fields.mlp_bias && family === 'llama') problems.push(unsupported('mlp_bias', true, [false]));
+  if (fields.mlp_bias && familyFacts[family].mlpBias) problems.push(unsupported('mlp_bias', true, [false]));
 
   const { key, parameters, type } = readRope(fields);
   if (type !== 'default' && type !== 'llama3') {
@@ -232,8 +235,9 @@ function toDims(
   const { type } = readRope(fields);
   const hidden = fields.hidden_size ?? Number.NaN;
   const qHeads = fields.num_attention_heads ?? Number.NaN;
-  // Transformers' Qwen configs have 32 for an absent key; null means one for each query head.
-  const kvHeads = fields.num_key_value_heads === undefined && family !== 'llama' ? 32 : qHeads;
+  const { missing, qkNorm, qkvBias } = familyFacts[family];
+  // null means one for each query head, whatever an absent key means.
+  const kvHeads = fields.num_key_value_heads === undefined ? (missing.kvHeads ?? qHeads) : qHeads;
   return {
     name,
     family,
@@ -243,11 +247,11 @@ function toDims(
     ffn: fields.intermediate_size ?? Number.NaN,
     qHeads,
     kvHeads: fields.num_key_value_heads ?? kvHeads,
-    headDim: fields.head_dim ?? (family === 'qwen3' ? 128 : hidden / qHeads),
+    headDim: fields.head_dim ?? missing.headDim ?? hidden / qHeads,
     vocab: fields.vocab_size ?? Number.NaN,
     maxPositions: fields.max_position_embeddings ?? Number.NaN,
     normEps: fields.rms_norm_eps ?? 1e-6,
-    ropeTheta: numberOf(fields, 'ropeTheta') ?? 10000,
+    ropeTheta: numberOf(fields, 'ropeTheta') ?? missing.ropeTheta,
     ropeScaling:
       type === 'llama3'
         ? {
@@ -258,9 +262,9 @@ function toDims(
             originalPositions: numberOf(fields, 'originalPositions') ?? Number.NaN,
           }
         : null,
-    qkNorm: family === 'qwen3',
-    qkvBias: family === 'qwen2',
-    tiedHead: fields.tie_word_embeddings ?? false,
+    qkNorm,
+    qkvBias,
+    tiedHead: fields.tie_word_embeddings ?? missing.tiedHead,
   };
 }
 

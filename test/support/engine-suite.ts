@@ -11,7 +11,14 @@ import { type RandomModel, writeRandomModel } from './random-model.ts';
 import { thorough } from './thorough.ts';
 
 const root = packageRoot();
-const fixtures = ['qwen3-micro', 'qwen2-micro', 'llama3-micro', 'smollm2-micro'];
+const fixtures = [
+  'qwen3-micro',
+  'qwen2-micro',
+  'llama3-micro',
+  'smollm2-micro',
+  'mistral-micro',
+  'smollm3-micro',
+];
 
 /** The plans of a target; a stream needs a GPU, and weights of 16 bits. */
 const plansOf = (target: string) => ['cooperative', 'unfused', ...(target === 'cpu' ? [] : ['stream'])];

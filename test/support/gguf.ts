@@ -105,7 +105,7 @@ export function ggufOf(directory: string, typeOf: (name: string) => MatrixType):
   const rope = config['rope_parameters'];
   const factors = rope.rope_type === 'llama3' ? ropeFactors(rope, headDim) : undefined;
   const stored = [...readTensors(directory)].map(([name, { shape }]): Tensor => {
-    const isTurned = family === 'llama' && /\.(q|k)_proj\.weight$/.test(name);
+    const isTurned = (family === 'llama' || family === 'smollm3') && /\.(q|k)_proj\.weight$/.test(name);
     const read = tensors(name);
     const values = isTurned ? pairsTogether(read, shape[1]!, headDim) : read;
     const named = nameOf(name);

@@ -34,6 +34,25 @@ export const withoutTools =
 export const smolLm2 =
   "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
+/** SmolLM3: functions under another name, of messages their text, and thinking told apart. */
+export const smolLm3 = String.raw`{%- if messages[0].role == 'system' -%}{%- set told = messages[0].content -%}{%- else -%}{%- set told = 'You are a helpful AI assistant named SmolLM, trained by Hugging Face.' -%}{%- endif -%}
+{{- '<|im_start|>system\n' + told + '\n' -}}
+{%- if xml_tools -%}{%- set ns = namespace(text='<tools>\n') -%}{%- for tool in xml_tools[:] -%}{%- set ns.text = ns.text ~ (tool | string) ~ '\n' -%}{%- endfor -%}{{- ns.text + '</tools>' -}}{%- endif -%}
+{{- '<|im_end|>\n' -}}
+{%- for message in messages -%}
+{%- set content = message.content if message.content is string else '' -%}
+{%- if message.role == 'user' -%}
+    {{ '<|im_start|>user\n' + content + '<|im_end|>\n' }}
+{%- elif message.role == 'assistant' -%}
+    {% generation %}
+    {{ '<|im_start|>assistant\n' + content.lstrip('\n') + '<|im_end|>\n' }}
+    {% endgeneration %}
+{%- elif message.role == 'tool' -%}
+{{ '<|im_start|>user\n' + content + '<|im_end|>\n' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}`;
+
 /** Calls in the form of Qwen3, for the bundled model. */
 export const hermes = String.raw`{%- if tools %}{{- '<|im_start|>system\nFunctions: ' }}{%- for tool in tools %}{{- tool | tojson + '\n' }}{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}
 {%- for message in messages %}

@@ -6,6 +6,7 @@ import { checkDims } from '../../codegen/model/check-dims.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { parseDims } from '../../codegen/model/parse-dims.ts';
 import { modelName, readModelDims } from '../../codegen/model/read-config.ts';
+import { models } from '../../configs/models.ts';
 import { refusalOf } from '../support/refusal.ts';
 
 /** Qwen3 0.6B in the keys of transformers 4, and Llama 3.2 1B in those of 5. */
@@ -104,6 +105,34 @@ test('what a Qwen3 config leaves out has the defaults of Qwen3Config, not of Lla
   expect(dims).toMatchObject({ kvHeads: 32, headDim: 128, tiedHead: false });
 });
 
+test('what a Mistral or SmolLM3 config leaves out has the defaults of its own class', () => {
+  const { num_key_value_heads: _, head_dim: __, tie_word_embeddings: ___, rope_theta: ____, ...rest } = qwen3;
+  const of = (model_type: string) => parseDims({ ...rest, model_type, architectures: null }, 'm');
+  expect(of('mistral')).toMatchObject({ kvHeads: 8, headDim: 64, ropeTheta: 10_000, tiedHead: false });
+  expect(of('smollm3')).toMatchObject({ kvHeads: 4, headDim: 64, ropeTheta: 2_000_000, tiedHead: true });
+});
+
+test('a name of its own has the dims of the config.json of that model', () => {
+  // Source: config.json of HuggingFaceTB/SmolLM3-3B.
+  const config = {
+    ...{
+      architectures: ['SmolLM3ForCausalLM'],
+      model_type: 'smollm3',
+      hidden_size: 2048,
+      intermediate_size: 11008,
+    },
+    ...{ num_hidden_layers: 36, num_attention_heads: 16, num_key_value_heads: 4, vocab_size: 128256 },
+    ...{ max_position_embeddings: 65536, rms_norm_eps: 1e-6, rope_theta: 5000000.0, rope_scaling: null },
+    ...{ hidden_act: 'silu', attention_bias: false, mlp_bias: false, tie_word_embeddings: true },
+    ...{ use_sliding_window: false, sliding_window: null, max_window_layers: 28, torch_dtype: 'bfloat16' },
+    ...{
+      no_rope_layer_interval: 4,
+      no_rope_layers: Array.from({ length: 36 }, (_, i) => Number((i + 1) % 4 > 0)),
+    },
+  };
+  expect(parseDims(config, 'smollm3-3b')).toEqual(models.find(({ name }) => name === 'smollm3-3b'));
+});
+
 test('Qwen2 has a bias on q, k and v whatever attention_bias says', () => {
   const dims = parseDims(
     { ...llama, rope_parameters: null, num_key_value_heads: 2, model_type: 'qwen2', attention_bias: false },
@@ -117,7 +146,14 @@ test('a model that was saved without its head is one of its family', () => {
 });
 
 test('every bundled model has a config that parses', () => {
-  for (const directory of ['qwen3-micro', 'qwen2-micro', 'llama3-micro', 'smollm2-micro']) {
+  for (const directory of [
+    'qwen3-micro',
+    'qwen2-micro',
+    'llama3-micro',
+    'smollm2-micro',
+    'mistral-micro',
+    'smollm3-micro',
+  ]) {
     const url = new URL(`../fixtures/${directory}`, import.meta.url).pathname;
     expect(readModelDims(url)).toMatchObject({ name: directory, dtype: 'bf16', maxPositions: 512 });
   }
@@ -148,11 +184,20 @@ test('all problems of a config are reported, the first as the message', () => {
 });
 
 const badConfigs: [patch: object, message: string][] = [
-  [{ model_type: 'qwen3_moe' }, 'model_type is "qwen3_moe", supported: qwen3, qwen2, llama'],
-  [{ model_type: 'gemma3_text' }, 'model_type is "gemma3_text", supported: qwen3, qwen2, llama'],
-  [{ model_type: 'mistral' }, 'model_type is "mistral", supported: qwen3, qwen2, llama'],
-  [{ model_type: 'gpt2' }, 'model_type is "gpt2", supported: qwen3, qwen2, llama'],
-  [{ model_type: undefined }, 'model_type is missing, supported: qwen3, qwen2, llama'],
+  [
+    { model_type: 'qwen3_moe' },
+    'model_type is "qwen3_moe", supported: qwen3, qwen2, llama, mistral, smollm3',
+  ],
+  [
+    { model_type: 'gemma3_text' },
+    'model_type is "gemma3_text", supported: qwen3, qwen2, llama, mistral, smollm3',
+  ],
+  [
+    { model_type: 'ministral' },
+    'model_type is "ministral", supported: qwen3, qwen2, llama, mistral, smollm3',
+  ],
+  [{ model_type: 'gpt2' }, 'model_type is "gpt2", supported: qwen3, qwen2, llama, mistral, smollm3'],
+  [{ model_type: undefined }, 'model_type is missing, supported: qwen3, qwen2, llama, mistral, smollm3'],
   [
     { architectures: ['Qwen3ForSequenceClassification'] },
     'architectures is ["Qwen3ForSequenceClassification"], supported: Qwen3ForCausalLM, Qwen3Model',
@@ -211,7 +256,7 @@ test.each(badConfigs)('a config with %j is refused', (patch, message) => {
 });
 
 const badDims: [patch: object, message: string][] = [
-  [{ family: 'gemma' }, 'family is "gemma", supported: qwen3, qwen2, llama'],
+  [{ family: 'gemma' }, 'family is "gemma", supported: qwen3, qwen2, llama, mistral, smollm3'],
   [{ dtype: 'int8' }, 'dtype is "int8", supported: bf16, fp16, fp32'],
   [{ layers: nan }, 'layers is NaN, must be a whole number from 1 to 1024'],
   [{ kvHeads: 5 }, 'qHeads is 16, must be a multiple of kvHeads, 5'],

@@ -21,7 +21,7 @@ const folder = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const fixture = (name: string) => join(packageRoot(), 'test/fixtures', name);
 
-const models = ['qwen3-micro', 'qwen2-micro', 'llama3-micro', 'smollm2-micro'].map(fixture);
+const models = ['qwen3-micro', 'qwen2-micro', 'llama3-micro', 'smollm2-micro', 'smollm3-micro'].map(fixture);
 test.each([...models, tinyDirectory])('%s has the dims of its file, scaled positions too', (directory) => {
   const path = writeGguf(
     join(folder, 'same.gguf'),

@@ -16,6 +16,8 @@ const folders = [
   'test/fixtures/llama3-micro',
   'test/fixtures/qwen2-micro',
   'test/fixtures/smollm2-micro',
+  'test/fixtures/mistral-micro',
+  'test/fixtures/smollm3-micro',
   'models/qwen3-tiny',
 ];
 const micro = join(root, folders[0]!);
@@ -203,7 +205,7 @@ describe('the reader', () => {
   });
 
   test.each([
-    [{ model_type: 'gpt2' }, 'config: model_type gpt2 is not one of qwen3, qwen2, llama'],
+    [{ model_type: 'gpt2' }, 'config: model_type gpt2 is not one of qwen3, qwen2, llama, mistral, smollm3'],
     [{ rope_parameters: { rope_type: 'yarn' } }, 'config: rope type yarn is not default or llama3'],
     [{ hidden_act: 'gelu' }, 'config: hidden_act is not silu'],
     [{ vocab_size: '512' }, 'config: vocab_size is not a number'],
@@ -217,6 +219,8 @@ describe('the reader', () => {
   };
   const sliding = { use_sliding_window: true, sliding_window: 8 };
   const both = ['sliding_attention', 'full_attention'];
+  const other = { architectures: null, layer_types: null };
+  const [mistral, smollm3] = ['mistral', 'smollm3'].map((type) => ({ ...other, model_type: type }));
   test.each([
     {},
     { rope_parameters: { rope_type: 'default' }, rope_scaling: llama3 },
@@ -229,12 +233,22 @@ describe('the reader', () => {
     { ...sliding, layer_types: both, max_window_layers: 1 },
     { layer_types: null, sliding_window: 8, max_window_layers: 0 },
     { ...sliding, model_type: 'llama', architectures: null, layer_types: null, max_window_layers: 0 },
+    { ...mistral, sliding_window: 8 },
+    { ...mistral, sliding_window: null, layer_types: both },
+    { ...mistral, sliding_window: undefined, max_position_embeddings: 8192 },
+    { ...smollm3, no_rope_layers: [0, 1], tie_word_embeddings: undefined },
+    { ...smollm3, no_rope_layer_interval: 2, rope_parameters: undefined },
+    { ...smollm3, ...sliding, no_rope_layer_interval: 1 },
+    { ...smollm3, ...sliding, layer_types: both },
   ])('the config is read as the loader reads it, with %j', (change) => {
     const changed = { ...config, ...change };
     const folder = folderWith(changed);
     writeTensor(join(folder, 'model.safetensors'), 'h', 'F16', Uint16Array.from([0]));
     const seen = ({ kinds, pattern }: Pick<ReferenceDims, 'kinds' | 'pattern'>) =>
-      [0, 1].map((layer) => kinds.find(({ name }) => name === pattern[layer % pattern.length])!.window);
+      [0, 1].map((layer) => {
+        const { window, rope } = kinds.find(({ name }) => name === pattern[layer % pattern.length])!;
+        return { window, rope };
+      });
     const { kinds, pattern, ...own } = readReferenceModel(folder).dims;
     const theirs = parseDims(changed, 'm');
     expect(theirs).toMatchObject(own);

@@ -198,6 +198,45 @@ describe('windows', () => {
       none,
     ],
   ];
+  const mistral = { ...windowed, model_type: 'mistral', use_sliding_window: undefined };
+  const smollm3 = { ...qwen3, model_type: 'smollm3', num_hidden_layers: 8 };
+  const unrotated = { name: 'unrotated', window: null, rope: false };
+  const sliding = { use_sliding_window: true, sliding_window: 16 };
+  cases.push(
+    ['are in all layers of a Mistral', mistral, { kinds: [window], pattern: ['window'] }],
+    ['are in none of its layers where sliding_window is null', { ...mistral, sliding_window: null }, none],
+    [
+      'have 4096 positions in a Mistral without sliding_window',
+      { ...mistral, sliding_window: undefined, max_position_embeddings: 8192 },
+      { kinds: [{ ...window, window: 4096 }], pattern: ['window'] },
+    ],
+    [
+      'are none in a SmolLM3, of which every fourth layer is not rotated',
+      { ...smollm3, sliding_window: 16, max_window_layers: 0 },
+      { kinds: [full, unrotated], pattern: ['full', 'full', 'full', 'unrotated'] },
+    ],
+    [
+      'of a SmolLM3 are in the layers that are not rotated',
+      { ...smollm3, ...sliding, no_rope_layer_interval: 2, max_window_layers: 0 },
+      {
+        kinds: [full, { ...unrotated, name: 'window_unrotated', window: 16 }],
+        pattern: ['full', 'window_unrotated'],
+      },
+    ],
+    [
+      'of a SmolLM3 are where layer_types says',
+      { ...smollm3, ...sliding, no_rope_layers: [1, 1, 0, 0, 1, 1, 0, 0], layer_types: types(...'fsfsfsfs') },
+      {
+        kinds: [full, window, unrotated, { ...unrotated, name: 'window_unrotated', window: 16 }],
+        pattern: ['full', 'window', 'unrotated', 'window_unrotated'],
+      },
+    ],
+    [
+      'and positions are as in a Llama where no_rope_layers has a 1 for all',
+      { ...smollm3, no_rope_layers: Array(9).fill(1) },
+      none,
+    ],
+  );
   test.each(cases)('%s', (_, config, kinds) => {
     expect(parseDims(config, 'm')).toMatchObject(kinds);
   });
@@ -216,6 +255,19 @@ describe('windows', () => {
       { ...windowed, layer_types: ['chunked_attention', ...types('f', 'f', 'f')] },
       'layer_types is "chunked_attention", supported: full_attention, sliding_attention',
     ],
+    [
+      { ...smollm3, no_rope_layers: [1, 1, 0] },
+      'no_rope_layers has 3 entries, must have num_hidden_layers, 8',
+    ],
+    [
+      { ...smollm3, no_rope_layer_interval: 0 },
+      'no_rope_layer_interval is 0, must be a whole number of 1 or more',
+    ],
+    [
+      { ...smollm3, layer_types: types(...'ffffffss') },
+      'layer_types has sliding_attention, and no window is set',
+    ],
+    [{ ...mistral, sliding_window: 0 }, 'sliding_window is 0, must be a whole number of 1 or more'],
   ];
   test.each(refused)('of %j are refused', (config, message) => {
     expect(refusalOf(() => parseDims(config, 'm')).message).toBe(`config.json of m: ${message}`);
@@ -226,5 +278,11 @@ describe('windows', () => {
     const { dims, notes } = parseConfig(config, 'm');
     expect(dims).toMatchObject(none);
     expect(notes[0]).toContain('layer_types counts, as in transformers');
+  });
+
+  test('that a Mistral takes from sliding_window alone are told where layer_types says other', () => {
+    const { dims, notes } = parseConfig({ ...mistral, layer_types: types('s', 'f', 's', 'f') }, 'm');
+    expect(dims).toMatchObject({ pattern: ['window'] });
+    expect(notes[0]).toContain('sliding_window counts, as in transformers');
   });
 });

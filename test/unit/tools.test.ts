@@ -15,7 +15,7 @@ import { callingOf, type ToolChoice, type ToolOption } from '../../runtime/tools
 import { makeDirectory, makeQwenDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 import { served, tokenizer } from '../support/served.ts';
-import { hermes, llama32, smolLm2, withoutTools } from '../support/tool-templates.ts';
+import { hermes, llama32, smolLm2, smolLm3, withoutTools } from '../support/tool-templates.ts';
 
 const templateOf = (source: string) => chatTemplate(makeDirectory({ 'chat_template.jinja': source }));
 const city = { type: 'object', properties: { city: { enum: ['Rome', 'Oslo'] } }, required: ['city'] };
@@ -55,12 +55,29 @@ describe('the form of calls', () => {
     });
     expect(forms.llama).toMatchObject({ middle: '", "parameters": ', next: null, trigger: null });
     expect(forms.smol).toMatchObject({ next: '}, {"name": "', none: '<tool_call>[]</tool_call>' });
+    expect(toolForm(templateOf(smolLm3))).toEqual(forms.qwen3);
   });
 
   it('is refused where a template knows no tools, or writes something else', () => {
     expect(refusalOf(() => toolForm(templateOf(withoutTools))).message).toContain('knows no tools');
     const silent = `{{- tools | tojson }}{%- for m in messages %}{{- m.content }}{%- endfor %}`;
     expect(refusalOf(() => toolForm(templateOf(silent))).message).toContain('in a form that is not read');
+  });
+
+  it('of SmolLM3 is what its own template takes for the text of a message', () => {
+    const template = templateOf(smolLm3);
+    const call = { type: 'function', function: { name: 'clock', arguments: { at: 'Rome' } } };
+    const messages = [
+      { role: 'user', content: 'When?' },
+      { role: 'assistant', content: 'So.', tool_calls: [call, call] },
+      { role: 'tool', content: 'noon' },
+    ];
+    const text = template(messages, { tools });
+    expect(text).toContain('named SmolLM, trained by Hugging Face.\n<tools>\n{"type": "function"');
+    const one = '\n<tool_call>\n{"name": "clock", "arguments": {"at": "Rome"}}\n</tool_call>';
+    expect(text).toContain(`<|im_start|>assistant\nSo.${one}${one}<|im_end|>`);
+    expect(text.split('<|im_end|>').at(-2)).toBe('\n<|im_start|>user\nnoon');
+    expect(template(messages.slice(0, 1))).not.toContain('<tools>');
   });
 
   it('keeps special tokens in descriptions of functions text, in the names of their parameters too', () => {

@@ -1,0 +1,46 @@
+// What sets the config.json of one family apart from that of another.
+import type { families } from './dims.ts';
+
+export type Family = (typeof families)[number];
+
+interface FamilyFacts {
+  /** The names in `architectures` begin with it. */
+  readonly architecture: string;
+  /** RMSNorm on each q and k head. */
+  readonly qkNorm: boolean;
+  /** Bias on q, k and v, always. */
+  readonly qkvBias: boolean;
+  /** Layers that see a window: none; all, where sliding_window is set; or where use_sliding_window is true the late ones, or those that are not
+   *  rotated, which no other family has. */
+  readonly windows: 'none' | 'all' | 'late' | 'unrotated';
+  /** Bias in the MLP by mlp_bias, a key that other families do not have. */
+  readonly mlpBias: boolean;
+  /** What a missing key is to transformers; null: as many as query heads, or hidden by those. */
+  readonly missing: {
+    readonly kvHeads: number | null;
+    readonly headDim: number | null;
+    readonly ropeTheta: number;
+    readonly tiedHead: boolean;
+  };
+}
+
+const missing = { kvHeads: null, headDim: null, ropeTheta: 10_000, tiedHead: false };
+const plain = { qkNorm: false, qkvBias: false, windows: 'none', mlpBias: false } as const;
+
+/** Source: Qwen3Config, Qwen2Config, LlamaConfig, MistralConfig and SmolLM3Config of transformers 5. */
+export const familyFacts: Readonly<Record<Family, FamilyFacts>> = {
+  qwen3: {
+    ...{ ...plain, architecture: 'Qwen3', qkNorm: true, windows: 'late' },
+    missing: { ...missing, kvHeads: 32, headDim: 128 },
+  },
+  qwen2: {
+    ...{ ...plain, architecture: 'Qwen2', qkvBias: true, windows: 'late' },
+    missing: { ...missing, kvHeads: 32 },
+  },
+  llama: { ...plain, architecture: 'Llama', mlpBias: true, missing },
+  mistral: { ...plain, architecture: 'Mistral', windows: 'all', missing: { ...missing, kvHeads: 8 } },
+  smollm3: {
+    ...{ ...plain, architecture: 'SmolLM3', windows: 'unrotated', mlpBias: true },
+    missing: { ...missing, kvHeads: 4, ropeTheta: 2_000_000, tiedHead: true },
+  },
+};
