@@ -3,6 +3,7 @@ import { type GgufFile, readGguf } from './header.ts';
 import { type Metadata, metadataOf } from './metadata.ts';
 import { preTokenizers } from './pre-tokenizers.ts';
 import { broken, shown } from './refusals.ts';
+import { sentencePieceSteps } from './sentence-pieces.ts';
 
 const prefix = 'tokenizer.ggml';
 const useFolder = 'Use the folder of the model, with its tokenizer.json and safetensors files.';
@@ -13,42 +14,66 @@ const tokenType = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5
 /** Whether the file has a vocabulary. */
 export const hasVocabulary = (path: string): boolean => readGguf(path).metadata.has(`${prefix}.tokens`);
 
-/** @throws OnelaunchError of kind usage: another kind of vocabulary than byte-level BPE, an unknown pre-tokenizer, lists that do not
- *  belong together. */
+/** @throws OnelaunchError of kind usage: another kind of vocabulary than byte-level BPE and SentencePiece, an unknown pre-tokenizer, lists that
+ *  do not belong together. */
 export function tokenizerOf(path: string): object {
   const file = readGguf(path);
   const metadata = metadataOf(file);
-  checkKind(path, metadata);
+  const kind = kindOf(path, metadata);
+  const lists = readLists(file, metadata);
+  const { tokens, types } = lists;
+  const isAdded = (type: number | undefined) =>
+    type === tokenType.control || type === tokenType.userDefined || type === tokenType.unknown;
+  const ids = [...tokens.keys()];
+  const added = ids
+    .filter((id) => isAdded(types[id]))
+    .map((id) => addedToken(id, tokens[id]!, types[id] !== tokenType.userDefined));
+  const { addsBos, model, ...steps } =
+    kind === 'gpt2' ? byteLevel(path, metadata) : sentencePieces(path, metadata, lists);
+  // What stands for the unknown is one of both.
+  const vocab = ids.filter(
+    (id) => types[id] !== tokenType.unused && (!isAdded(types[id]) || tokens[id] === model.unk_token),
+  );
+  return {
+    version: '1.0',
+    added_tokens: added,
+    ...steps,
+    post_processor: beginningWith(bosOf(metadata, tokens, addsBos)),
+    model: { ...model, vocab: Object.fromEntries(vocab.map((id) => [tokens[id]!, id])) },
+  };
+}
+
+function byteLevel(path: string, metadata: Metadata) {
   const pre = metadata.text(`${prefix}.pre`);
   const found = pre === undefined ? undefined : preTokenizers.get(pre);
   if (found === undefined) {
     const what = pre === undefined ? `lacks ${prefix}.pre` : `has ${prefix}.pre ${shown(pre)}`;
     throw broken(path, `${what}, supported: ${[...preTokenizers.keys()].join(', ')}`, useFolder);
   }
-  const { tokens, types, merges } = readLists(file, metadata);
-  const isAdded = (type: number | undefined) =>
-    type === tokenType.control || type === tokenType.userDefined || type === tokenType.unknown;
-  const added = [...tokens.entries()]
-    .filter(([id]) => isAdded(types[id]))
-    .map(([id, content]) => addedToken(id, content, types[id] !== tokenType.userDefined));
-  const vocab = Object.fromEntries(
-    [...tokens.entries()]
-      .filter(([id]) => !isAdded(types[id]) && types[id] !== tokenType.unused)
-      .map(([id, token]) => [token, id]),
-  );
+  const merges = needed(path, 'merges', metadata.texts);
+  const wrong = merges.find((merge) => !/^[^ ]+ [^ ]+$/.test(merge));
+  if (wrong !== undefined) throw broken(path, `has the merge ${shown(wrong)}, which is not of two parts`);
   return {
-    version: '1.0',
-    added_tokens: added,
+    addsBos: found.addsBos,
     normalizer: found.normalizer,
     pre_tokenizer: { type: 'Sequence', pretokenizers: found.steps },
-    post_processor: beginningWith(bosOf(metadata, tokens, found.addsBos)),
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: {
       ...{ type: 'BPE', dropout: null, unk_token: null, byte_fallback: false, fuse_unk: false },
       ...{ continuing_subword_prefix: null, end_of_word_suffix: null },
-      ...{ ignore_merges: found.ignoreMerges, vocab, merges },
+      ...{ ignore_merges: found.ignoreMerges, merges },
     },
   };
+}
+
+function sentencePieces(path: string, metadata: Metadata, { tokens, types }: ReturnType<typeof readLists>) {
+  const scores = needed(path, 'scores', metadata.numbers);
+  if (scores.length !== tokens.length)
+    throw broken(path, `has ${tokens.length} tokens, and ${scores.length} scores of tokens`);
+  const plain = [...tokens.keys()].filter((id) => types[id] === tokenType.normal);
+  const unknown = tokens.find((_, id) => types[id] === tokenType.unknown);
+  const addsSpace = metadata.flag(`${prefix}.add_space_prefix`) ?? true;
+  return { addsBos: true, ...sentencePieceSteps({ tokens, scores, plain, unknown, addsSpace }) };
 }
 
 function addedToken(id: number, content: string, special: boolean) {
@@ -56,37 +81,36 @@ function addedToken(id: number, content: string, special: boolean) {
   return { id, content, special, ...plain };
 }
 
-function checkKind(path: string, metadata: Metadata): void {
+/** @throws OnelaunchError of kind usage: a vocabulary of another kind, or none. */
+function kindOf(path: string, metadata: Metadata): 'gpt2' | 'llama' {
   const kind = metadata.text(`${prefix}.model`);
-  if (kind === 'gpt2') return;
+  if (kind === 'gpt2' || kind === 'llama') return kind;
   const known: Readonly<Record<string, string>> = {
-    ...{ llama: 'SentencePiece', bert: 'WordPiece', t5: 'Unigram', rwkv: 'RWKV' },
+    ...{ bert: 'WordPiece', t5: 'Unigram', rwkv: 'RWKV' },
     ...{ no_vocab: 'none', none: 'none' },
   };
   const name = kind === undefined ? undefined : known[kind];
   const what = kind === undefined ? `lacks ${prefix}.model` : `has the vocabulary ${shown(kind)}`;
   const meaning = name === undefined ? '' : name === 'none' ? ', which is none' : `, which is ${name}`;
-  throw broken(path, `${what}${meaning}, supported: "gpt2", which is byte-level BPE`, useFolder);
+  const supported = 'supported: "gpt2", which is byte-level BPE, and "llama", which is SentencePiece';
+  throw broken(path, `${what}${meaning}, ${supported}`, useFolder);
 }
 
-function readLists(file: GgufFile, metadata: Metadata) {
-  const { path } = file;
-  const needed = <T>(key: string, read: (key: string) => T | undefined): T => {
-    const value = read(`${prefix}.${key}`);
-    if (value === undefined) throw broken(path, `lacks ${prefix}.${key}`, useFolder);
-    return value;
-  };
-  const tokens = needed('tokens', metadata.texts);
-  const types = needed('token_type', metadata.numbers);
-  const merges = needed('merges', metadata.texts);
+function needed<T>(path: string, key: string, read: (key: string) => T | undefined): T {
+  const value = read(`${prefix}.${key}`);
+  if (value === undefined) throw broken(path, `lacks ${prefix}.${key}`, useFolder);
+  return value;
+}
+
+function readLists({ path, tensors }: GgufFile, metadata: Metadata) {
+  const tokens = needed(path, 'tokens', metadata.texts);
+  const types = needed(path, 'token_type', metadata.numbers);
   if (types.length !== tokens.length)
     throw broken(path, `has ${tokens.length} tokens, and ${types.length} types of tokens`);
-  const rows = file.tensors.get('token_embd.weight')?.shape[1] ?? Number.POSITIVE_INFINITY;
+  const rows = tensors.get('token_embd.weight')?.shape[1] ?? Number.POSITIVE_INFINITY;
   if (tokens.length > rows)
     throw broken(path, `has ${tokens.length} tokens, and an embedding of ${rows} rows`);
-  const wrong = merges.find((merge) => !/^[^ ]+ [^ ]+$/.test(merge));
-  if (wrong !== undefined) throw broken(path, `has the merge ${shown(wrong)}, which is not of two parts`);
-  return { tokens, types, merges };
+  return { tokens, types };
 }
 
 /** The token that a text begins with; undefined: none. */

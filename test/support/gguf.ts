@@ -11,7 +11,8 @@ export type Value =
   | { readonly flag: boolean }
   | { readonly text: string | Buffer }
   | { readonly texts: readonly (string | Buffer)[] }
-  | { readonly i32s: readonly number[] };
+  | { readonly i32s: readonly number[] }
+  | { readonly f32s: readonly number[] };
 export type MatrixType = 'F32' | 'F16' | 'BF16' | Quantised;
 
 export interface Tensor {
@@ -76,6 +77,8 @@ function encoded(value: Value): Buffer[] {
   if ('flag' in value) return [u32(7), Buffer.from([Number(value.flag)])];
   if ('text' in value) return [u32(8), text(value.text)];
   if ('texts' in value) return [u32(9), u32(8), u64(value.texts.length), ...value.texts.map(text)];
+  if ('f32s' in value)
+    return [u32(9), u32(6), u64(value.f32s.length), Buffer.from(Float32Array.from(value.f32s).buffer)];
   return [u32(9), u32(5), u64(value.i32s.length), Buffer.from(Int32Array.from(value.i32s).buffer)];
 }
 

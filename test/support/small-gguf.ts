@@ -56,3 +56,37 @@ export const withMore = (tensor: Tensor): Gguf => ({
   tensors: [...smallGguf.tensors, tensor],
 });
 export { zeros };
+
+/** Pieces of a vocabulary of SentencePiece, the best first. */
+const pieces = ['▁t', 'he', '▁the', 'in', '▁a', 'er', '▁▁', 'n', 'e', 'i', 'r', '▁', 't', 'h', 'a', 'é'];
+
+/** The same model with such a vocabulary: three special tokens, all bytes, the pieces, and <tool>, which a user defined. */
+export function sentencePieceGguf(addsSpace: boolean): Gguf {
+  const bytes = Array.from(
+    { length: 256 },
+    (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`,
+  );
+  const tokens = ['<unk>', '<s>', '</s>', ...bytes, ...pieces, '<tool>'];
+  const first = 3 + bytes.length;
+  const types = tokens.map((token, id) =>
+    id === 0 ? 2 : id < 3 ? 3 : id < first ? 6 : token === '<tool>' ? 4 : 1,
+  );
+  const vocabulary: Gguf['metadata'] = [
+    ['tokenizer.ggml.model', { text: 'llama' }],
+    ['tokenizer.ggml.tokens', { texts: tokens }],
+    ['tokenizer.ggml.scores', { f32s: tokens.map((_, id) => Math.min(0, first - id)) }],
+    ['tokenizer.ggml.token_type', { i32s: types }],
+    ['tokenizer.ggml.bos_token_id', { u32: 1 }],
+    ['tokenizer.ggml.eos_token_id', { u32: 2 }],
+    ['tokenizer.ggml.unknown_token_id', { u32: 0 }],
+    ['tokenizer.ggml.add_space_prefix', { flag: addsSpace }],
+  ];
+  const rows = zeros('token_embd.weight', hidden, tokens.length);
+  return {
+    metadata: [
+      ...smallGguf.metadata.filter(([key]) => !String(key).startsWith('tokenizer.ggml.')),
+      ...vocabulary,
+    ],
+    tensors: [rows, ...smallGguf.tensors.slice(1)],
+  };
+}

@@ -8,7 +8,7 @@ import { readGguf } from '../../gguf/header.ts';
 import { preflight } from '../../preflight.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
 import { type Gguf, ggufBytes } from '../support/gguf.ts';
-import { smallGguf, withKey, withMore, withTensor, zeros } from '../support/small-gguf.ts';
+import { sentencePieceGguf, smallGguf, withKey, withMore, withTensor, zeros } from '../support/small-gguf.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -29,6 +29,14 @@ const huge = [0, 0, 0, 0, 0, 0, 0, 0x10];
 const notUtf8 = Buffer.from([0x61, 0xff, 0xfe]);
 const of = (architecture: string): Gguf => withKey('general.architecture', { text: architecture });
 
+const pieces = sentencePieceGguf(true);
+const fewerScores: Gguf = {
+  ...pieces,
+  metadata: pieces.metadata.map(([key, value]) => [
+    key,
+    String(key).endsWith('.scores') ? { f32s: [0, -1] } : value,
+  ]),
+};
 const bad: readonly (readonly [what: string, file: Gguf | Buffer, message: string | RegExp])[] = [
   ['nothing', Buffer.alloc(0), 'is empty'],
   ['one byte', Buffer.from('G'), 'is not a GGUF file'],
@@ -165,7 +173,13 @@ const bad: readonly (readonly [what: string, file: Gguf | Buffer, message: strin
     withTensor('blk.0.ffn_up.weight', { type: 'Q4_K' }),
     'whole blocks of 256',
   ],
-  ['SentencePiece', withKey('tokenizer.ggml.model', { text: 'llama' }), 'which is SentencePiece'],
+  [
+    'pieces without scores',
+    withKey('tokenizer.ggml.model', { text: 'llama' }),
+    'lacks tokenizer.ggml.scores',
+  ],
+  ['WordPiece', withKey('tokenizer.ggml.model', { text: 'bert' }), 'which is WordPiece, supported: "gpt2"'],
+  ['fewer scores than pieces', fewerScores, 'has 276 tokens, and 2 scores of tokens'],
   [
     'an unknown pre-tokenizer',
     withKey('tokenizer.ggml.pre', { text: 'tekken' }),

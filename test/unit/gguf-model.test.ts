@@ -15,7 +15,7 @@ import { readReferenceModel } from '../../runtime/reference-weights.ts';
 import { loadTokenizer } from '../../runtime/tokenizer.ts';
 import { ggufOf, type MatrixType, vocabularyOf, writeGguf } from '../support/gguf.ts';
 import { makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
-import { smallGguf, withKey } from '../support/small-gguf.ts';
+import { sentencePieceGguf, smallGguf, withKey } from '../support/small-gguf.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -127,6 +127,41 @@ test('a text begins with bos where Llama 3 or the file says so', () => {
   expect(ids(withKey('tokenizer.ggml.add_bos_token', { flag: false }))).toEqual([4, 6, 5, 2, 1]);
   expect(ids(withKey('tokenizer.ggml.pre', { text: 'smollm' }))).toEqual([4, 6, 5, 2, 1]);
 });
+
+/** Source: llama_tokenize of llama.cpp, by node-llama-cpp 3.22.1, of these very files. */
+const pieceIds: [text: string, behindSpace: number[], without: number[]][] = [
+  ['the heathen', [261, 270, 260, 273, 271, 260, 266], [271, 260, 270, 260, 273, 271, 260, 266]],
+  [' the', [270, 261], [261]],
+  ['  a hen\n', [265, 263, 270, 260, 266, 13], [270, 263, 270, 260, 266, 13]],
+  ['tin</s>tin', [259, 262, 2, 259, 262], [271, 262, 2, 271, 262]],
+  ['é日', [270, 274, 233, 154, 168], [274, 233, 154, 168]],
+  ['a<tool>the', [263, 275, 261], [273, 275, 271, 260]],
+  ['rain', [270, 269, 273, 262], [269, 273, 262]],
+  ['', [], []],
+];
+test.each([true, false])(
+  'a vocabulary of SentencePiece has the ids of llama.cpp, add_space_prefix %s',
+  (addsSpace) => {
+    const path = writeGguf(join(folder, 's.gguf'), sentencePieceGguf(addsSpace));
+    const tokenizer = loadTokenizer(path);
+    for (const [text, behindSpace, without] of pieceIds) {
+      const ids = addsSpace ? behindSpace : without;
+      expect(tokenizer.encode(text), text).toEqual(ids);
+      expect(tokenizer.encode(text, { addSpecialTokens: true })).toEqual([1, ...ids]);
+      if (/</.test(text)) continue;
+      expect(tokenizer.decode(ids)).toBe(text);
+      const stream = tokenizer.stream();
+      expect(ids.map((id) => stream.push(id)).join('') + stream.end()).toBe(text);
+      expect(
+        Buffer.concat(ids.map((id) => tokenizer.bytes(id)))
+          .toString()
+          .trimStart(),
+      ).toBe(text.trimStart());
+    }
+    const config = chatTemplate(path)([{ role: 'user', content: 'a hen' }]);
+    expect(tokenizer.encode(config)).toEqual([1, ...(addsSpace ? [263] : [273]), 270, 260, 266]);
+  },
+);
 
 test('a file without a vocabulary is a model for tokens', async () => {
   const gguf = ggufOf(fixture('llama3-micro'), () => 'Q8_0');
