@@ -27,13 +27,24 @@ const dims = z.strictObject({
   normEps: z.number(),
   ropeTheta: z.number(),
   ropeScaling: z
-    .strictObject({
-      type: z.literal('llama3'),
-      factor: z.number(),
-      lowFreqFactor: z.number(),
-      highFreqFactor: z.number(),
-      originalPositions: count,
-    })
+    .discriminatedUnion('type', [
+      z.strictObject({ type: z.literal('linear'), factor: z.number() }),
+      z.strictObject({
+        type: z.literal('llama3'),
+        factor: z.number(),
+        lowFreqFactor: z.number(),
+        highFreqFactor: z.number(),
+        originalPositions: count,
+      }),
+      z.strictObject({
+        type: z.literal('yarn'),
+        factor: z.number(),
+        originalPositions: count,
+        betaFast: z.number(),
+        betaSlow: z.number(),
+        attention: z.number(),
+      }),
+    ])
     .nullable(),
   qkNorm: z.boolean(),
   qkvBias: z.boolean(),

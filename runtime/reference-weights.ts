@@ -78,12 +78,39 @@ function json(path: string): Json {
   return JSON.parse(readFileSync(path, 'utf8')) as Json;
 }
 
+function number(from: Json, key: string, otherwise?: number): number {
+  const value = from[key] ?? otherwise;
+  if (typeof value !== 'number') throw new Error(`config: ${key} is not a number`);
+  return value;
+}
+
+/** Settings of each type of scaling, from the dictionary of rotary settings. */
+const scalings: Readonly<Record<string, (rope: Json) => ReferenceDims['ropeScaling']>> = {
+  default: () => null,
+  linear: (rope) => ({ type: 'linear', factor: number(rope, 'factor') }),
+  llama3: (rope) => ({
+    type: 'llama3',
+    factor: number(rope, 'factor'),
+    lowFreqFactor: number(rope, 'low_freq_factor'),
+    highFreqFactor: number(rope, 'high_freq_factor'),
+    originalPositions: number(rope, 'original_max_position_embeddings'),
+  }),
+  yarn: (rope) => {
+    const factor = number(rope, 'factor');
+    const size = (by: number) => 1 + (factor > 1 ? 0.1 * by * Math.log(factor) : 0);
+    const [mscale, all] = [number(rope, 'mscale', 0), number(rope, 'mscale_all_dim', 0)];
+    return {
+      type: 'yarn',
+      factor,
+      originalPositions: number(rope, 'original_max_position_embeddings'),
+      betaFast: number(rope, 'beta_fast', 32),
+      betaSlow: number(rope, 'beta_slow', 1),
+      attention: number(rope, 'attention_factor', mscale && all ? size(mscale) / size(all) : size(1)),
+    };
+  },
+};
+
 function referenceDims(config: Json): ReferenceDims {
-  const number = (from: Json, key: string, otherwise?: number): number => {
-    const value = from[key] ?? otherwise;
-    if (typeof value !== 'number') throw new Error(`config: ${key} is not a number`);
-    return value;
-  };
   const family = String(config['model_type']);
   if (!families.includes(family)) {
     throw new Error(`config: model_type ${family} is not one of ${families.join(', ')}`);
@@ -97,8 +124,11 @@ function referenceDims(config: Json): ReferenceDims {
   const scaling = (config['rope_scaling'] ?? {}) as Json;
   const rope = Object.keys(scaling).length > 0 ? scaling : ((config['rope_parameters'] ?? {}) as Json);
   const ropeType = rope['rope_type'] ?? rope['type'] ?? 'default';
-  if (ropeType !== 'default' && ropeType !== 'llama3') {
-    throw new Error(`config: rope type ${String(ropeType)} is not default or llama3`);
+  const readScaling = scalings[String(ropeType)];
+  if (readScaling === undefined) {
+    throw new Error(
+      `config: rope type ${String(ropeType)} is not one of ${Object.keys(scalings).join(', ')}`,
+    );
   }
   return {
     layers: number(config, 'num_hidden_layers'),
@@ -110,20 +140,13 @@ function referenceDims(config: Json): ReferenceDims {
     vocab: number(config, 'vocab_size'),
     normEps: number(config, 'rms_norm_eps'),
     ropeTheta: number(rope, 'rope_theta', number(config, 'rope_theta', family === 'smollm3' ? 2e6 : 1e4)),
-    ropeScaling:
-      ropeType === 'default'
-        ? null
-        : {
-            type: 'llama3',
-            factor: number(rope, 'factor'),
-            lowFreqFactor: number(rope, 'low_freq_factor'),
-            highFreqFactor: number(rope, 'high_freq_factor'),
-            originalPositions: number(
-              config,
-              'original_max_position_embeddings',
-              number(rope, 'original_max_position_embeddings', number(config, 'max_position_embeddings')),
-            ),
-          },
+    ropeScaling: readScaling({
+      ...rope,
+      original_max_position_embeddings:
+        config['original_max_position_embeddings'] ??
+        rope['original_max_position_embeddings'] ??
+        config['max_position_embeddings'],
+    }),
     qkNorm: family === 'qwen3',
     qkvBias: family === 'qwen2',
     tiedHead: (config['tie_word_embeddings'] ?? family === 'smollm3') === true,

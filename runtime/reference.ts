@@ -11,13 +11,24 @@ export interface ReferenceDims {
   readonly vocab: number;
   readonly normEps: number;
   readonly ropeTheta: number;
-  readonly ropeScaling: {
-    readonly type: 'llama3';
-    readonly factor: number;
-    readonly lowFreqFactor: number;
-    readonly highFreqFactor: number;
-    readonly originalPositions: number;
-  } | null;
+  readonly ropeScaling:
+    | { readonly type: 'linear'; readonly factor: number }
+    | {
+        readonly type: 'llama3';
+        readonly factor: number;
+        readonly lowFreqFactor: number;
+        readonly highFreqFactor: number;
+        readonly originalPositions: number;
+      }
+    | {
+        readonly type: 'yarn';
+        readonly factor: number;
+        readonly originalPositions: number;
+        readonly betaFast: number;
+        readonly betaSlow: number;
+        readonly attention: number;
+      }
+    | null;
   /** By how much each rotary frequency is lower than theta says. */
   readonly ropeFactors?: Float32Array;
   readonly qkNorm: boolean;
@@ -222,12 +233,13 @@ function attention(
 function rotations(dims: ReferenceDims, start: number, tokens: number): Float32Array {
   const half = dims.headDim / 2;
   const out = new Float32Array(tokens * half * 2);
+  const size = dims.ropeScaling?.type === 'yarn' ? Math.fround(dims.ropeScaling.attention) : 1;
   for (let i = 0; i < half; i++) {
     const frequency = inverseFrequency(dims, i);
     for (let t = 0; t < tokens; t++) {
       const angle = Math.fround(frequency * (start + t));
-      out[(t * half + i) * 2] = Math.cos(angle);
-      out[(t * half + i) * 2 + 1] = Math.sin(angle);
+      out[(t * half + i) * 2] = Math.fround(Math.cos(angle)) * size;
+      out[(t * half + i) * 2 + 1] = Math.fround(Math.sin(angle)) * size;
     }
   }
   return out;
@@ -240,11 +252,32 @@ function inverseFrequency(dims: ReferenceDims, i: number): number {
   if (dims.ropeFactors) return f(plain / dims.ropeFactors[i]!);
   const scaling = dims.ropeScaling;
   if (!scaling) return plain;
+  if (scaling.type === 'linear') return f(plain / scaling.factor);
+  if (scaling.type === 'yarn') return yarnFrequency(dims, scaling, i);
   const turns = f(scaling.originalPositions / f((2 * Math.PI) / plain));
   if (turns < scaling.lowFreqFactor) return f(plain / scaling.factor);
   if (turns > scaling.highFreqFactor) return plain;
   const share = f(f(turns - scaling.lowFreqFactor) / (scaling.highFreqFactor - scaling.lowFreqFactor));
   return f(f(f(f(1 - share) * plain) / scaling.factor) + f(share * plain));
+}
+
+/** Peng et al. 2023: pairs that turn more than betaFast times in the first context keep their frequency, those that turn less than betaSlow times have
+ *  it divided; between whole pairs the share of the division grows evenly. */
+function yarnFrequency(
+  { ropeTheta, headDim }: ReferenceDims,
+  scaling: { factor: number; originalPositions: number; betaFast: number; betaSlow: number },
+  i: number,
+): number {
+  const f = Math.fround;
+  const power = f(ropeTheta ** f((2 * i) / headDim));
+  // The pair, as a real number, of which 2 pi theta^(2 pair / headDim) positions are one turn.
+  const pairOf = (turns: number) =>
+    (headDim / 2) * (Math.log(scaling.originalPositions / (2 * Math.PI * turns)) / Math.log(ropeTheta));
+  const from = Math.max(0, Math.floor(pairOf(scaling.betaFast)));
+  const to = Math.min(headDim - 1, Math.ceil(pairOf(scaling.betaSlow)));
+  const width = to === from ? 0.001 : to - from;
+  const divided = f(Math.min(Math.max((i - from) / width, 0), 1));
+  return f(f(f(1 / f(scaling.factor * power)) * divided) + f(f(1 / power) * f(1 - divided)));
 }
 
 function rotate(x: Float32Array, rotation: Float32Array, heads: number, headDim: number): void {

@@ -5,7 +5,7 @@ import type { LayerKind, ModelDims } from '../model/dims.ts';
 import { blockFormats, cacheFormats, type Format, formatType, isBlocks } from '../model/formats.ts';
 import { kindOf, kindsText } from '../model/kinds.ts';
 import type { Field } from '../model/packing.ts';
-import { inverseFrequencies } from '../model/rope.ts';
+import { attentionScale, inverseFrequencies } from '../model/rope.ts';
 import { formatOf, formatsText } from '../model/weights.ts';
 import { megabytes } from '../schedule/bytes-text.ts';
 import { type Cost, syncText } from '../schedule/cost.ts';
@@ -185,8 +185,12 @@ function constants({ dims, packing, passTokens, splits }: CommonSchedule): Const
     {
       type: 'float',
       name: 'kAttnScale',
-      value: cFloat(1 / Math.sqrt(dims.headDim)),
-      doc: comment('1 / sqrt(kHeadDim)'),
+      value: cFloat(attentionScale(dims)),
+      doc: comment(
+        dims.ropeScaling?.type === 'yarn'
+          ? `${dims.ropeScaling.attention}^2 / sqrt(kHeadDim): in the place of larger cosines and sines`
+          : '1 / sqrt(kHeadDim)',
+      ),
     },
     long('kLayerBytes', packing.layerBytes, 'packed weights of a layer'),
     long('kWeightBytes', packing.bytes, 'packed weights in all'),

@@ -1,6 +1,6 @@
 // What is wrong with the dims of a model, told in the keys of the file that they came from.
 import { gather, OnelaunchError } from '../../errors.ts';
-import { families, type ModelDims } from './dims.ts';
+import { families, type ModelDims, type RopeScaling } from './dims.ts';
 
 export interface Problem {
   /** The key to blame, as the user wrote it. */
@@ -21,7 +21,10 @@ export const mostOf = {
   maxPositions: 16777216,
 } as const;
 
-const scalingKeys = ['factor', 'lowFreqFactor', 'highFreqFactor', 'originalPositions'] as const;
+const scalingKeys = [
+  ...(['factor', 'lowFreqFactor', 'highFreqFactor', 'originalPositions'] as const),
+  ...(['betaFast', 'betaSlow', 'attention'] as const),
+];
 type Key = keyof typeof mostOf | 'normEps' | 'ropeTheta' | (typeof scalingKeys)[number];
 export type Keys = Readonly<Record<Key, string>>;
 
@@ -75,25 +78,46 @@ export function findProblems(dims: ModelDims, keys: Keys): Problem[] {
   }
   const scaling = dims.ropeScaling;
   if (scaling === null) return problems;
-  const hint = 'Llama 3.2 has factor 32, low 1, high 4 and 8192 positions before scaling.';
-  for (const key of scalingKeys) {
+  const hint = scalingHints[scaling.type];
+  if (hint === undefined) {
+    wrong('ropeScaling', `is of the type ${show(scaling.type)}, supported: ${scalingTypes.join(', ')}`);
+    return problems;
+  }
+  for (const [key, value] of Object.entries(scaling) as [Key | 'type', unknown][]) {
+    if (key === 'type') continue;
     const [least, most] = { factor: [1, 1e6], originalPositions: [1, mostOf.maxPositions] }[String(key)] ?? [
       1e-3, 1e6,
     ];
-    if (!isBetween(scaling[key], least!, most!)) {
+    if (!isBetween(value, least!, most!))
       wrong(
         keys[key],
-        `of llama3 rope scaling is ${shown(scaling[key])}, must be from ${least} to ${most}`,
+        `of ${scaling.type} rope scaling is ${shown(value)}, must be from ${least} to ${most}`,
         hint,
       );
-    }
   }
-  if (scaling.lowFreqFactor >= scaling.highFreqFactor) {
-    const text = `is ${scaling.lowFreqFactor}, must be less than ${keys.highFreqFactor}, ${scaling.highFreqFactor}`;
-    wrong(keys.lowFreqFactor, text, hint);
+  const less = (key: Key, value: number, other: Key, most: number) => {
+    if (value >= most) wrong(keys[key], `is ${value}, must be less than ${keys[other]}, ${most}`, hint);
+  };
+  if (scaling.type === 'llama3')
+    less('lowFreqFactor', scaling.lowFreqFactor, 'highFreqFactor', scaling.highFreqFactor);
+  if (scaling.type === 'yarn') {
+    less('betaSlow', scaling.betaSlow, 'betaFast', scaling.betaFast);
+    if (scaling.attention !== 1 && dims.kinds.some(({ rope }) => !rope))
+      wrong(
+        keys.attention,
+        `is ${scaling.attention}, and some layers are not rotated, which have no such factor`,
+        hint,
+      );
   }
   return problems;
 }
+
+const scalingHints: Readonly<Record<RopeScaling['type'], string>> = {
+  linear: 'All frequencies are divided by the factor.',
+  llama3: 'Llama 3.2 has factor 32, low 1, high 4 and 8192 positions before scaling.',
+  yarn: 'Qwen3 has factor 4 and 32768 positions before scaling.',
+};
+export const scalingTypes = Object.keys(scalingHints) as readonly RopeScaling['type'][];
 
 export const copyAgain = "Compare with the file in the model's own repository.";
 export const familyHint = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama, Mistral, SmolLM2 or SmolLM3 model.';

@@ -5,14 +5,28 @@ import type { CacheFormat, Dtype, MatrixFormats } from './formats.ts';
 /** What a config.json calls its architecture. */
 export const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3'] as const;
 
-/** Llama 3's rescaling of the low rotary frequencies. */
-export interface RopeScaling {
-  readonly type: 'llama3';
-  readonly factor: number;
-  readonly lowFreqFactor: number;
-  readonly highFreqFactor: number;
-  readonly originalPositions: number;
-}
+/** How rotary frequencies are lowered for a longer context: all alike, or the low ones by Llama 3's or YaRN's rule. */
+export type RopeScaling =
+  | { readonly type: 'linear'; readonly factor: number }
+  | {
+      readonly type: 'llama3';
+      readonly factor: number;
+      readonly lowFreqFactor: number;
+      readonly highFreqFactor: number;
+      /** The context that the model was trained on first. */
+      readonly originalPositions: number;
+    }
+  | {
+      readonly type: 'yarn';
+      readonly factor: number;
+      /** The context that the model was trained on first. */
+      readonly originalPositions: number;
+      /** Pairs of a head that turn more often in it are kept, those that turn less than betaSlow times lowered by `factor`. */
+      readonly betaFast: number;
+      readonly betaSlow: number;
+      /** Cosines and sines are as many times as large. */
+      readonly attention: number;
+    };
 
 /** What sets one kind of layers apart from another. All else is common to the layers of a model. */
 export interface LayerKind {

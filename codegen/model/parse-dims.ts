@@ -1,7 +1,7 @@
 // Dims out of a model's config.json. A file of another family, or with what no kernel computes, is refused.
 import { z } from 'zod';
 import { isRefused, type Quantisation, readQuantisation } from '../../quantised/config.ts';
-import { families, type ModelDims } from './dims.ts';
+import { families, type ModelDims, type RopeScaling } from './dims.ts';
 import {
   copyAgain,
   familyHint,
@@ -9,6 +9,7 @@ import {
   type Keys,
   type Problem,
   refusal,
+  scalingTypes,
   show,
   unsupported,
   unsupportedFamily,
@@ -91,6 +92,12 @@ const rope = z.looseObject({
   low_freq_factor: z.number().nullish(),
   high_freq_factor: z.number().nullish(),
   original_max_position_embeddings: z.number().nullish(),
+  beta_fast: z.number().nullish(),
+  beta_slow: z.number().nullish(),
+  attention_factor: z.number().nullish(),
+  mscale: z.number().nullish(),
+  mscale_all_dim: z.number().nullish(),
+  truncate: z.boolean().nullish(),
   partial_rotary_factor: z.number().nullish(),
 });
 
@@ -140,6 +147,9 @@ const configKeys: Keys = {
   lowFreqFactor: 'low_freq_factor',
   highFreqFactor: 'high_freq_factor',
   originalPositions: 'original_max_position_embeddings',
+  betaFast: 'beta_fast',
+  betaSlow: 'beta_slow',
+  attention: 'attention_factor',
 };
 
 /** The other keys of a file of another family mean nothing here, so this one problem is reported alone. */
@@ -191,10 +201,12 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   if (fields.mlp_bias && familyFacts[family].mlpBias) problems.push(unsupported('mlp_bias', true, [false]));
 
   const { key, parameters, type } = readRope(fields);
-  if (type !== 'default' && type !== 'llama3') {
+  if (type !== 'default' && !scalingTypes.some((one) => one === type)) {
     const hint = `Take the scaling out of ${key} if the context that the model was trained on is enough.`;
-    problems.push({ ...unsupported(`${key}.rope_type`, type, ['default', 'llama3']), hint });
+    problems.push({ ...unsupported(`${key}.rope_type`, type, ['default', ...scalingTypes]), hint });
   }
+  if (type === 'yarn' && parameters.truncate === false)
+    problems.push(unsupported(`${key}.truncate`, false, [true]));
   const nested = Object.keys(parameters).find(
     (one) => typeof parameters[one] === 'object' && parameters[one] !== null,
   );
@@ -232,7 +244,6 @@ function toDims(
   family: ModelDims['family'],
   name: string,
 ): Omit<ModelDims, 'kinds' | 'pattern'> {
-  const { type } = readRope(fields);
   const hidden = fields.hidden_size ?? Number.NaN;
   const qHeads = fields.num_attention_heads ?? Number.NaN;
   const { missing, qkNorm, qkvBias } = familyFacts[family];
@@ -252,20 +263,37 @@ function toDims(
     maxPositions: fields.max_position_embeddings ?? Number.NaN,
     normEps: fields.rms_norm_eps ?? 1e-6,
     ropeTheta: numberOf(fields, 'ropeTheta') ?? missing.ropeTheta,
-    ropeScaling:
-      type === 'llama3'
-        ? {
-            type,
-            factor: numberOf(fields, 'factor') ?? Number.NaN,
-            lowFreqFactor: numberOf(fields, 'lowFreqFactor') ?? Number.NaN,
-            highFreqFactor: numberOf(fields, 'highFreqFactor') ?? Number.NaN,
-            originalPositions: numberOf(fields, 'originalPositions') ?? Number.NaN,
-          }
-        : null,
+    ropeScaling: toScaling(fields),
     qkNorm,
     qkvBias,
     tiedHead: fields.tie_word_embeddings ?? missing.tiedHead,
   };
+}
+
+/** Settings with NaN for what is missing; null for a type that is refused. Source: _compute_yarn_parameters of transformers 5 for what YaRN's are by default. */
+function toScaling(fields: Fields): RopeScaling | null {
+  const { type, parameters } = readRope(fields);
+  const setting = (name: Setting) => numberOf(fields, name) ?? Number.NaN;
+  const factor = setting('factor');
+  const originalPositions = setting('originalPositions');
+  switch (type) {
+    case 'linear':
+      return { type, factor };
+    case 'llama3': {
+      const [lowFreqFactor, highFreqFactor] = [setting('lowFreqFactor'), setting('highFreqFactor')];
+      return { type, factor, lowFreqFactor, highFreqFactor, originalPositions };
+    }
+    case 'yarn': {
+      const { mscale, mscale_all_dim: all } = parameters;
+      const grown = (by: number) => (factor <= 1 ? 1 : 0.1 * by * Math.log(factor) + 1);
+      const usual = mscale && all ? grown(mscale) / grown(all) : grown(1);
+      const attention = numberOf(fields, 'attentionFactor') ?? (Number.isNaN(usual) ? 1 : usual);
+      const [betaFast, betaSlow] = [numberOf(fields, 'betaFast') || 32, numberOf(fields, 'betaSlow') || 1];
+      return { type, factor, originalPositions, betaFast, betaSlow, attention };
+    }
+    default:
+      return null;
+  }
 }
 
 function wrongType(config: unknown, issue: z.core.$ZodIssue): Problem {

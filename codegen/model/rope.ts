@@ -1,20 +1,46 @@
 // Rotary frequencies as transformers computes them, in float32.
-import type { ModelDims } from './dims.ts';
+import type { ModelDims, RopeScaling } from './dims.ts';
+
+type Scaling<Type extends RopeScaling['type']> = Extract<RopeScaling, { type: Type }>;
+type Head = Pick<ModelDims, 'headDim' | 'ropeTheta'>;
 
 /**
  * The angle that position 1 turns each pair of a head by: [D/2], float32.
- * Source: Su et al. 2021, section 3.2.2; llama3: Hugging Face `_compute_llama3_parameters`.
+ * Source: Su et al. 2021, section 3.2.2; for longer contexts Hugging Face `modeling_rope_utils.py`.
  */
 export function inverseFrequencies(dims: ModelDims): number[] {
-  const { headDim, ropeTheta, ropeScaling } = dims;
+  const { headDim, ropeTheta, ropeScaling: scaling } = dims;
   return Array.from({ length: headDim / 2 }, (_, i) => {
-    const frequency = Math.fround(1 / Math.fround(ropeTheta ** Math.fround((2 * i) / headDim)));
-    return ropeScaling ? llama3(frequency, ropeScaling) : frequency;
+    const period = Math.fround(ropeTheta ** Math.fround((2 * i) / headDim));
+    const frequency = Math.fround(1 / period);
+    if (scaling === null) return frequency;
+    if (scaling.type === 'linear') return Math.fround(frequency / scaling.factor);
+    return scaling.type === 'llama3' ? llama3(frequency, scaling) : yarn(i, period, scaling, dims);
   });
 }
 
+/** What scores of attention are multiplied with: YaRN's larger cosines and sines make them so many times as large twice, by query and by key. */
+export function attentionScale({ headDim, ropeScaling }: ModelDims): number {
+  const attention = ropeScaling?.type === 'yarn' ? ropeScaling.attention : 1;
+  return attention ** 2 / Math.sqrt(headDim);
+}
+
+/** Pairs that turn often are kept, those that turn seldom lowered, and between a straight line over the pairs. Source: Peng et al. 2023, section 3.2. */
+function yarn(i: number, period: number, s: Scaling<'yarn'>, { headDim, ropeTheta }: Head): number {
+  const pairThatTurns = (times: number) =>
+    (headDim * Math.log(s.originalPositions / (times * 2 * Math.PI))) / (2 * Math.log(ropeTheta));
+  const first = Math.max(Math.floor(pairThatTurns(s.betaFast)), 0);
+  const last = Math.min(Math.ceil(pairThatTurns(s.betaSlow)), headDim - 1);
+  const along = (i - first) / (last - first || 0.001);
+  const lowered = Math.fround(Math.min(1, Math.max(0, along)));
+  const kept = Math.fround(1 - lowered);
+  return Math.fround(
+    Math.fround(1 / Math.fround(s.factor * period)) * Math.fround(1 - kept) + Math.fround(1 / period) * kept,
+  );
+}
+
 /** Long wavelengths are stretched by `factor`, short ones kept, those between blended. */
-function llama3(frequency: number, s: NonNullable<ModelDims['ropeScaling']>): number {
+function llama3(frequency: number, s: Scaling<'llama3'>): number {
   const wavelength = (2 * Math.PI) / frequency;
   if (wavelength < s.originalPositions / s.highFreqFactor) return frequency;
   if (wavelength > s.originalPositions / s.lowFreqFactor) return Math.fround(frequency / s.factor);

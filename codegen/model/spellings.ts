@@ -18,6 +18,9 @@ export const spellings = {
     'rope.original_max_position_embeddings',
     'other.original_max_position_embeddings',
   ],
+  betaFast: ['rope.beta_fast', 'other.beta_fast'],
+  betaSlow: ['rope.beta_slow', 'other.beta_slow'],
+  attentionFactor: ['rope.attention_factor', 'other.attention_factor'],
   partialRotary: ['rope.partial_rotary_factor', 'partial_rotary_factor', 'other.partial_rotary_factor'],
 } as const;
 export type Setting = keyof typeof spellings;

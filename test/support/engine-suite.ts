@@ -8,6 +8,7 @@ import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { type RandomModel, writeRandomModel } from './random-model.ts';
+import { makeScaled, scaledPositions } from './scaled-positions.ts';
 import { thorough } from './thorough.ts';
 
 const root = packageRoot();
@@ -74,6 +75,14 @@ export function engineSuite(target: string): void {
       const { code, out } = await verify(model, plan);
       expect(code, out).toBe(0);
     });
+
+    test.each(scaledPositions.filter((name) => thorough || target !== 'cpu' || (all && name === 'yarn-set')))(
+      'gives the logits and tokens of transformers with positions scaled: %s',
+      async (name) => {
+        const { code, out } = await verify(makeScaled(folder, name), plan);
+        expect(code, out).toBe(0);
+      },
+    );
 
     const odd = Object.entries(oddModels).flatMap(([name, model]) =>
       takes(plan, model) && taken(name) ? [name] : [],

@@ -45,13 +45,16 @@ export const configOf = (dims: ModelDims): string =>
     max_position_embeddings: dims.maxPositions,
     rms_norm_eps: dims.normEps,
     rope_theta: dims.ropeTheta,
-    rope_scaling: dims.ropeScaling && {
-      rope_type: dims.ropeScaling.type,
-      factor: dims.ropeScaling.factor,
-      low_freq_factor: dims.ropeScaling.lowFreqFactor,
-      high_freq_factor: dims.ropeScaling.highFreqFactor,
-      original_max_position_embeddings: dims.ropeScaling.originalPositions,
-    },
+    rope_scaling:
+      dims.ropeScaling?.type === 'llama3'
+        ? {
+            rope_type: dims.ropeScaling.type,
+            factor: dims.ropeScaling.factor,
+            low_freq_factor: dims.ropeScaling.lowFreqFactor,
+            high_freq_factor: dims.ropeScaling.highFreqFactor,
+            original_max_position_embeddings: dims.ropeScaling.originalPositions,
+          }
+        : null,
     tie_word_embeddings: dims.tiedHead,
     torch_dtype: 'bfloat16',
   });

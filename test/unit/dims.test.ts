@@ -37,6 +37,7 @@ const scaling = {
   high_freq_factor: 4,
   original_max_position_embeddings: 8192,
 };
+const yarn = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 32768 };
 const llama = {
   model_type: 'llama',
   hidden_size: 2048,
@@ -133,6 +134,16 @@ test('a name of its own has the dims of the config.json of that model', () => {
   expect(parseDims(config, 'smollm3-3b')).toEqual(models.find(({ name }) => name === 'smollm3-3b'));
 });
 
+test('YaRN has the settings of transformers where a config leaves them out', () => {
+  const of = (more: object) => parseDims({ ...qwen3, rope_scaling: { ...yarn, ...more } }, 'm').ropeScaling;
+  const usual = { type: 'yarn', factor: 4, originalPositions: 32768, betaFast: 32, betaSlow: 1 };
+  expect(of({})).toEqual({ ...usual, attention: 0.1 * Math.log(4) + 1 });
+  // Written for llama.cpp: transformers has no such key.
+  expect(of({ attn_factor: 0.88 })).toEqual(of({}));
+  expect(of({ attention_factor: 1 })).toEqual({ ...usual, attention: 1 });
+  expect(of({ factor: 1 })).toEqual({ ...usual, factor: 1, attention: 1 });
+});
+
 test('Qwen2 has a bias on q, k and v whatever attention_bias says', () => {
   const dims = parseDims(
     { ...llama, rope_parameters: null, num_key_value_heads: 2, model_type: 'qwen2', attention_bias: false },
@@ -213,10 +224,28 @@ const badConfigs: [patch: object, message: string][] = [
     'layer_types has 2 entries, must have num_hidden_layers, 28',
   ],
   [
-    { rope_scaling: { type: 'yarn', factor: 4 } },
-    'rope_scaling.rope_type is "yarn", supported: default, llama3',
+    { rope_scaling: { type: 'longrope', factor: 4 } },
+    'rope_scaling.rope_type is "longrope", supported: default, linear, llama3, yarn',
   ],
-  [{ rope_scaling: { factor: 4 } }, 'rope_scaling.rope_type is "none", supported: default, llama3'],
+  [
+    { rope_scaling: { rope_type: 'yarn', factor: 4 } },
+    'original_max_position_embeddings of yarn rope scaling is missing, must be from 1 to 16777216',
+  ],
+  [{ rope_scaling: { ...yarn, beta_fast: 1 } }, 'beta_slow is 1, must be less than beta_fast, 1'],
+  [{ rope_scaling: { ...yarn, truncate: false } }, 'rope_scaling.truncate is false, supported: true'],
+  [{ rope_scaling: { ...yarn, beta_fast: '32' } }, 'rope_scaling.beta_fast is "32", must be a number'],
+  [
+    { rope_scaling: { rope_type: 'linear' } },
+    'factor of linear rope scaling is missing, must be from 1 to 1000000',
+  ],
+  [
+    { model_type: 'smollm3', architectures: null, rope_scaling: { ...yarn, attention_factor: 2 } },
+    'attention_factor is 2, and some layers are not rotated, which have no such factor',
+  ],
+  [
+    { rope_scaling: { factor: 4 } },
+    'rope_scaling.rope_type is "none", supported: default, linear, llama3, yarn',
+  ],
   [
     { rope_scaling: { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4 } },
     'original_max_position_embeddings of llama3 rope scaling is missing, must be from 1 to 16777216',

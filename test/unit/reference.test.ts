@@ -9,6 +9,7 @@ import { type ReferenceDims, referenceCache, referenceForward } from '../../runt
 import { readReferenceModel } from '../../runtime/reference-weights.ts';
 import { writeSafetensors } from '../../runtime/safetensors.ts';
 import { tolerance } from '../../runtime/tolerance.ts';
+import { makeScaled, scaledPositions } from '../support/scaled-positions.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const folders = [
@@ -80,9 +81,14 @@ test('keys and values in int8 are whole steps of a scale for each position and h
 });
 
 describe('agreement with transformers', () => {
-  test.each(folders)('logits and likelihoods of %s differ by float32 rounding only', (folder) => {
-    const { dims, tensors } = readReferenceModel(join(root, folder));
-    const golden = readGolden(join(root, folder, 'golden.json'), { vocab: dims.vocab });
+  const paths = [
+    ...folders.map((folder) => [folder, () => join(root, folder)] as const),
+    ...scaledPositions.map((name) => [name, () => makeScaled(temporary, name)] as const),
+  ];
+  test.each(paths)('logits and likelihoods of %s differ by float32 rounding only', (_, pathOf) => {
+    const folder = pathOf();
+    const { dims, tensors } = readReferenceModel(folder);
+    const golden = readGolden(join(folder, 'golden.json'), { vocab: dims.vocab });
     let logitError = 0;
     let nllError = 0;
     let squares = 0;
@@ -206,7 +212,10 @@ describe('the reader', () => {
 
   test.each([
     [{ model_type: 'gpt2' }, 'config: model_type gpt2 is not one of qwen3, qwen2, llama, mistral, smollm3'],
-    [{ rope_parameters: { rope_type: 'yarn' } }, 'config: rope type yarn is not default or llama3'],
+    [
+      { rope_parameters: { rope_type: 'dynamic' } },
+      'config: rope type dynamic is not one of default, linear, llama3',
+    ],
     [{ hidden_act: 'gelu' }, 'config: hidden_act is not silu'],
     [{ vocab_size: '512' }, 'config: vocab_size is not a number'],
   ])('%j is refused', (change, message) => {
@@ -217,6 +226,7 @@ describe('the reader', () => {
     ...{ rope_type: 'llama3', rope_theta: 2e4, factor: 8, low_freq_factor: 1, high_freq_factor: 4 },
     original_max_position_embeddings: 64,
   };
+  const yarn = { rope_type: 'yarn', rope_theta: 2e4, factor: 8, original_max_position_embeddings: 64 };
   const sliding = { use_sliding_window: true, sliding_window: 8 };
   const both = ['sliding_attention', 'full_attention'];
   const other = { architectures: null, layer_types: null };
@@ -227,6 +237,11 @@ describe('the reader', () => {
     { rope_parameters: llama3, rope_scaling: {} },
     { rope_parameters: llama3, rope_theta: 5, original_max_position_embeddings: 32 },
     { rope_parameters: null, rope_theta: 5 },
+    { rope_parameters: { rope_type: 'linear', rope_theta: 5, factor: 3 } },
+    { rope_parameters: yarn },
+    { rope_scaling: { ...yarn, beta_fast: 20, beta_slow: 2, attention_factor: 1.5 } },
+    { rope_scaling: { ...yarn, mscale: 2, mscale_all_dim: 1 } },
+    { rope_scaling: { ...yarn, factor: 1, mscale: 2 } },
     { ...sliding, layer_types: null },
     { ...sliding, layer_types: null, max_window_layers: 1 },
     { ...sliding, layer_types: null, max_window_layers: 0 },

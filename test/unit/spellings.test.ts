@@ -25,6 +25,10 @@ const llama3 = {
   original_max_position_embeddings: 64,
 };
 
+const yarn = { rope_type: 'yarn', rope_theta: 1e4, factor: 8, original_max_position_embeddings: 64 };
+const scalingOf = (setting: Setting) =>
+  ['betaFast', 'betaSlow', 'attentionFactor'].includes(setting) ? yarn : llama3;
+
 /** Of each setting: two values that it can have, and where the dims show the one that was read. */
 const values: Record<Setting, readonly [first: unknown, second: unknown, shown: (dims: object) => unknown]> =
   {
@@ -35,6 +39,9 @@ const values: Record<Setting, readonly [first: unknown, second: unknown, shown: 
     lowFreqFactor: [1.5, 2, (dims) => at(dims, 'ropeScaling', 'lowFreqFactor')],
     highFreqFactor: [5, 6, (dims) => at(dims, 'ropeScaling', 'highFreqFactor')],
     originalPositions: [32, 128, (dims) => at(dims, 'ropeScaling', 'originalPositions')],
+    betaFast: [16, 24, (dims) => at(dims, 'ropeScaling', 'betaFast')],
+    betaSlow: [2, 3, (dims) => at(dims, 'ropeScaling', 'betaSlow')],
+    attentionFactor: [1.5, 1.25, (dims) => at(dims, 'ropeScaling', 'attention')],
     partialRotary: [1, 0.5, () => 1],
   };
 
@@ -69,7 +76,7 @@ const named = (spelling: string) =>
 /** A config whose setting has these two spellings and no third. */
 function twice({ setting, first, second }: (typeof pairs)[number], [a, b]: readonly [unknown, unknown]) {
   const inner = spellings[setting].map((spelling) => spelling.split('.').at(-1)!);
-  const base = { ...plain, dtype: 'bfloat16', rope_scaling: without(llama3, inner) };
+  const base = { ...plain, dtype: 'bfloat16', rope_scaling: without(scalingOf(setting), inner) };
   const bare = setting === 'dtype' ? without(base, ['dtype']) : base;
   return put(put(bare, first, a), second, b);
 }
@@ -112,7 +119,7 @@ describe('a setting with two spellings', () => {
       const spelling = spellings[setting].find((one) => one.startsWith('other.'))!;
       const inner = spellings[setting].map((one) => one.split('.').at(-1)!);
       const config = put(
-        { ...plain, dtype: 'bfloat16', rope_scaling: without(llama3, inner) },
+        { ...plain, dtype: 'bfloat16', rope_scaling: without(scalingOf(setting), inner) },
         spelling,
         values[setting][0],
       );
@@ -125,15 +132,15 @@ describe('a setting with two spellings', () => {
   );
 
   test('of the rotary scaling is refused as the one that counts would be alone', () => {
-    const yarn = { type: 'yarn', factor: 4, original_max_position_embeddings: 128 };
+    const dynamic = { type: 'dynamic', factor: 4, original_max_position_embeddings: 128 };
     const config = {
       ...plain,
       dtype: 'bfloat16',
       rope_parameters: { rope_type: 'default' },
-      rope_scaling: yarn,
+      rope_scaling: dynamic,
     };
     expect(refusalOf(() => parseDims(config, 'm')).message).toBe(
-      'config.json of m: rope_scaling.rope_type is "yarn", supported: default, llama3',
+      'config.json of m: rope_scaling.rope_type is "dynamic", supported: default, linear, llama3, yarn',
     );
   });
 
