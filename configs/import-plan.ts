@@ -20,8 +20,9 @@ const isWrittenAsModule = (url) =>
   /^\\s*(import\\s*['"{*\\w]|export\\s*[{*\\w])/m.test(readFileSync(new URL(url), 'utf8'));
 export const resolve = async (specifier, context, next) => {
   const found = await next(own[specifier] ?? specifier, context);
-  const isOpen = /^file:.*\\.[jt]s($|\\?)/.test(found.url) && !found.url.includes('/node_modules/');
-  return isOpen && found.format !== 'module' && isWrittenAsModule(found.url) ? { ...found, format: 'module' } : found;
+  const url = found.url.replace(/%3Fnamespace=[^?]*/, '').replace(/&tsx-commonjs-virtual-query=1/, '');
+  const isOpen = /^file:.*\\.[jt]s($|\\?)/.test(url) && !url.includes('/node_modules/');
+  return isOpen && found.format !== 'module' && isWrittenAsModule(url) ? { ...found, url, format: 'module' } : found;
 };
 `;
 let isHooked = false;
