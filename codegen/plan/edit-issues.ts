@@ -1,12 +1,20 @@
-// What is wrong with the edits of a plan, told with their line where they are made: afterwards nothing is left of them.
+// What is wrong with the words of a plan, told with their line where they are written: afterwards nothing is left of them.
+import { opNames } from '../model/graph.ts';
 import type { Site } from './call-site.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { type Issue, PlanError } from './issue.ts';
+import { shown } from './shown.ts';
+
+type Where = Pick<Issue, 'at' | 'call'>;
+type Told = Pick<Issue, 'rule' | 'argument' | 'token' | 'why'> & { readonly known: string };
+
+const refusal = (where: Where, told: Told): PlanError =>
+  new PlanError([{ ...where, nth: 0, legal: [], ...told }]);
 
 /** @throws PlanError for edits or options that are none, as of a caller without types */
-export function needEdits(where: Pick<Issue, 'at' | 'call'>, edits: unknown, options: unknown): void {
+export function needEdits(where: Where, edits: unknown, options: unknown): void {
   const refuse = (argument: 'name' | 'value', token: string, why: string, known: string) =>
-    new PlanError([{ rule: 'option-value', ...where, argument, token, nth: 0, why, known, legal: [] }]);
+    refusal(where, { rule: 'option-value', argument, token, why, known });
   const takes =
     'It takes: with(name, { attn_norm: own(...) }, { prefetch: 2 }), the last one where there is something to say';
   if (!isRecord(edits)) throw refuse('name', where.call, `the edits of with() are ${shown(edits)}`, takes);
@@ -18,24 +26,75 @@ export function needEdits(where: Pick<Issue, 'at' | 'call'>, edits: unknown, opt
   throw refuse('value', wrong[0], `the edit ${wrong[0]} is ${shown(wrong[1])}`, known);
 }
 
-const isRecord = (value: unknown): value is object => typeof value === 'object' && value !== null;
-const shown = (value: unknown): string =>
-  (JSON.stringify(value) ?? String(value)).replaceAll('"', "'").slice(0, 60);
+/**
+ * Options that would be dropped, or change what they are not for, before anybody looks at them.
+ * @param refused the keys that `owner` gives otherwise; others are looked at with the plan. With `taken` all keys but these are refused
+ * @throws PlanError for them, and for options that are none
+ */
+export function needOptions(
+  where: Where,
+  options: unknown,
+  { owner, refused = [], taken }: { owner: string; refused?: readonly string[]; taken?: readonly string[] },
+): void {
+  if (!isRecord(options)) {
+    const why = `the options of ${owner} are ${shown(options)}`;
+    throw refusal(where, {
+      rule: 'option-value',
+      argument: 'name',
+      token: where.call,
+      why,
+      known: 'They take: an object, or nothing',
+    });
+  }
+  const isWrong = (key: string) => (taken ? !taken.includes(key) : refused.includes(key));
+  const key = Object.keys(options).find(isWrong);
+  if (key === undefined) return;
+  const known = taken ? `It has: ${quoted(taken)}` : `Not in options: ${quoted(refused)}`;
+  const question = didYouMean(key, taken ?? []).trim();
+  const why = `${owner} has no option '${key}'${question && `: ${question}`}`;
+  throw refusal(where, { rule: 'unknown-option', argument: 'key', token: key, why, known });
+}
+
+interface Named {
+  readonly name: string;
+  readonly ops: readonly string[];
+}
+
+/** @throws PlanError where an edit of an op has no op's name */
+export function needOp(stages: readonly Named[], key: string, at: Site): void {
+  const names: readonly string[] = opNames;
+  if (names.includes(key)) return;
+  const isStage = stages.some(({ name }) => name === key);
+  const question = isStage ? 'it is a stage, which dealt(...) changes' : didYouMean(key, names).trim();
+  const why = `there is no op '${key}'${question && `: ${question}`}`;
+  const known = `There are: ${quoted(names)}`;
+  throw refusal({ at, call: key }, { rule: 'op-unknown', argument: 'key', token: key, why, known });
+}
 
 /** @param stages what the edit of `key` finds
  *  @throws PlanError where none of them has this name: the edit would change nothing, or lose an op */
-export function needStage(
-  stages: readonly { readonly name: string }[],
-  stage: unknown,
-  key: string,
-  at: Site,
-): void {
+export function needStage(stages: readonly Named[], stage: unknown, key: string, at: Site): void {
+  if (stages.some(({ name }) => name === stage)) return;
   const names = stages.map(({ name }) => name);
-  if (names.some((name) => name === stage)) return;
-  const question = typeof stage === 'string' ? didYouMean(stage, names).trim() : '';
+  const holder = typeof stage === 'string' && stages.find(({ ops }) => ops.includes(stage));
+  const question = holder
+    ? `it is an op, of stage '${holder.name}'`
+    : typeof stage === 'string'
+      ? didYouMean(stage, names).trim()
+      : '';
   const why = `there is no stage ${shown(stage)}${question && `: ${question}`}`;
-  const known = `There are: ${names.map((name) => `'${name}'`).join(', ')}`;
-  throw new PlanError([
-    { rule: 'unknown-stage', at, call: key, argument: 'key', token: key, nth: 0, why, known, legal: [] },
-  ]);
+  const known = `There are: ${quoted(names)}`;
+  throw refusal({ at, call: key }, { rule: 'unknown-stage', argument: 'key', token: key, why, known });
 }
+
+/** @throws PlanError where the op is all that the stage has: the edit would change nothing */
+export function needCompany(stages: readonly Named[], stage: string, key: string, at: Site): void {
+  const found = stages.find(({ name }) => name === stage);
+  if (!found?.ops.every((op) => op === key)) return;
+  const why = `${key} is all that stage '${stage}' has`;
+  const known = 'It takes: the name of another stage';
+  throw refusal({ at, call: key }, { rule: 'unknown-stage', argument: 'key', token: key, why, known });
+}
+
+const isRecord = (value: unknown): value is object => typeof value === 'object' && value !== null;
+const quoted = (words: readonly string[]): string => words.map((word) => `'${word}'`).join(', ');

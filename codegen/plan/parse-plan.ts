@@ -6,6 +6,7 @@ import { nowhere, type Site } from './call-site.ts';
 import { PlanError } from './issue.ts';
 import { barriers, type FusionPlan, type PlanData, planOf, type Scheme, stream, tiles } from './plan.ts';
 import { schemeOptions, shapeIssues } from './shape.ts';
+import { shown } from './shown.ts';
 
 const site: z.ZodType<Site> = z.object({ file: z.string(), line: z.number(), column: z.number() });
 const kinds = Object.keys(schemeOptions) as FusionPlan['scheme']['kind'][];
@@ -63,7 +64,7 @@ function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
     'plan',
   );
   const error = (hint: string) =>
-    new OnelaunchError('usage', `${field} is ${found === undefined ? 'missing' : shownValue(found)}`, {
+    new OnelaunchError('usage', `${field} is ${found === undefined ? 'missing' : shown(found)}`, {
       hint,
     });
   switch (issue.code) {
@@ -75,5 +76,3 @@ function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
       return error(issue.message);
   }
 }
-
-const shownValue = (value: unknown): string => JSON.stringify(value)?.slice(0, 60) ?? typeof value;

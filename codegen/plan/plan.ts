@@ -1,7 +1,7 @@
 // The plan DSL: which ops share a stage, and how a stage deals its work. It cannot name a thread, a buffer or a barrier.
 import { type OpName, opNames } from '../model/graph.ts';
 import { callSite, nowhere, type Site } from './call-site.ts';
-import { needEdits, needStage } from './edit-issues.ts';
+import { needCompany, needEdits, needOp, needOptions, needStage } from './edit-issues.ts';
 
 /**
  * What one unit of a stage's work is.
@@ -303,9 +303,15 @@ export function stage(name: string, ops: readonly OpName[], options: StageOption
   return stageOf(name, ops, options, callSite());
 }
 
+/** What makes a stage or a plan what it is, besides its options: none of it is changed by one. */
+const ofStages = ['name', 'ops', 'at'];
+const ofPlans = ['name', 'stages', 'scheme', 'file', 'at', 'with', 'functions'];
+
 /** Keeps options that there are not: who checks the plan refuses them, with their line. */
 function stageOf(name: string, ops: readonly OpName[], options: StageOptions, at: Site): Stage {
-  const { over, recompute = [], split = 'none', ...unknown } = options ?? {};
+  const given = options ?? {};
+  needOptions({ at, call: name }, given, { owner: `stage '${name}'`, refused: ofStages });
+  const { over, recompute = [], split = 'none', ...unknown } = given;
   return { ...unknown, name, ops, over, recompute, split, at };
 }
 
@@ -316,9 +322,11 @@ export function plan(
   scheme: Scheme = barriers(),
   options: PlanOptions = {},
 ): FusionPlan {
+  const at = callSite();
+  needOptions({ at, call: name }, options, { owner: 'a plan', refused: ofPlans });
   const { ops: functions = {}, ...unknown } = options;
   const ops = sitesOf(functions);
-  return planOf({ ...unknown, name, stages, scheme, ops, file: null, at: callSite() }, functions);
+  return planOf({ ...unknown, name, stages, scheme, ops, file: null, at }, functions);
 }
 
 const sitesOf = (functions: OpFunctions): PlanData['ops'] =>
@@ -329,6 +337,7 @@ export function planOf(data: PlanData, functions: OpFunctions = {}): FusionPlan 
   const vary: FusionPlan['with'] = (name, edits, changed = {}, options = {}) => {
     const at = callSite();
     needEdits({ at, call: name }, edits, changed);
+    needOptions({ at, call: name }, options, { owner: 'a plan', refused: ofPlans });
     const scheme: Scheme = 'kind' in changed ? changed : ({ ...data.scheme, ...changed } as Scheme);
     const stages = Object.entries(edits).reduce((made, [key, edit]) => edit(made, key, at), data.stages);
     const { ops: own = {}, ...unknown } = options;
@@ -355,6 +364,7 @@ const orderOf = (op: string): number => opNames.indexOf(op as OpName);
 export const own =
   (options: StageOptions): PlanEdit =>
   (stages, key, at) => {
+    needOp(stages, key, at);
     const left = without(stages, key);
     const behind = left.findIndex((stage) => orderOf(stage.ops[0]!) > orderOf(key));
     const made = stageOf(key, [key as OpName], options, at);
@@ -363,19 +373,20 @@ export const own =
 
 /** The op in another stage, among its ops in the order of a pass. */
 export const into =
-  (stage: string, { recompute = false, ...unknown }: { readonly recompute?: boolean } = {}): PlanEdit =>
+  (stage: string, options: { readonly recompute?: boolean } = {}): PlanEdit =>
   (stages, key, at) => {
+    needOp(stages, key, at);
+    needStage(stages, stage, key, at);
+    needCompany(stages, stage, key, at);
+    needOptions({ at, call: key }, options, { owner: 'into()', taken: ['recompute'] });
     const op = key as OpName;
-    const left = without(stages, key);
-    needStage(left, stage, key, at);
-    return left.map((other) => {
+    return without(stages, key).map((other) => {
       if (other.name !== stage) return other;
       const ops = [...other.ops, op].sort((a, b) => orderOf(a) - orderOf(b));
       return {
         ...other,
-        ...unknown,
         ops,
-        recompute: recompute ? [...other.recompute, op] : other.recompute,
+        recompute: options.recompute ? [...other.recompute, op] : other.recompute,
         at,
       };
     });
@@ -386,5 +397,6 @@ export const dealt =
   (options: Partial<StageOptions>): PlanEdit =>
   (stages, key, at) => {
     needStage(stages, key, key, at);
+    needOptions({ at, call: key }, options, { owner: `stage '${key}'`, refused: ofStages });
     return stages.map((stage) => (stage.name === key ? { ...stage, ...options, at } : stage));
   };

@@ -5,6 +5,7 @@ import { nowhere, type Site } from './call-site.ts';
 import { didYouMean } from './did-you-mean.ts';
 import type { Issue } from './issue.ts';
 import { type FusionPlan, fit, type Scheme } from './plan.ts';
+import { shown } from './shown.ts';
 
 interface Option {
   readonly is: z.ZodType;
@@ -150,14 +151,9 @@ function optionIssues(
       .filter((key) => !options[key]!.is.safeParse(written[key]).success)
       .map((key) => {
         const value = written[key];
-        const shown =
-          value === undefined ? 'missing' : JSON.stringify(value)?.replaceAll('"', "'").slice(0, 60);
+        const said = value === undefined ? 'missing' : shown(value);
         const words = [...options[key]!.takes.matchAll(/'([\w.]+)'/g)].map((found) => found[1]!);
-        const why = asked(
-          `${key} of ${owner} is ${shown ?? 'no value'}`,
-          typeof value === 'string' ? value : '',
-          words,
-        );
+        const why = asked(`${key} of ${owner} is ${said}`, typeof value === 'string' ? value : '', words);
         return issue(at, 'option-value', 'value', key, why, { known: `It takes: ${options[key]!.takes}` });
       }),
   ];
@@ -166,7 +162,7 @@ function optionIssues(
 /** A plan's name names folders. */
 function nameIssues(plan: FusionPlan): Issue[] {
   if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/.test(plan.name)) return [];
-  const why = `'${plan.name}' cannot name a plan: up to 80 letters, digits, '-', '_' and '.', a letter or digit first`;
+  const why = `${shown(plan.name)} cannot name a plan: up to 80 letters, digits, '-', '_' and '.', a letter or digit first`;
   const better = plan.name
     .replaceAll(/[^A-Za-z0-9._-]+/g, '-')
     .replaceAll(/^[^A-Za-z0-9]+|[^A-Za-z0-9]+$/g, '')

@@ -202,7 +202,40 @@ test.each([
   There are: 'embed', 'qkv', 'attention',`,
   ],
   ["cooperative.with('x', { attn_norm: into('nope') })", "there is no stage 'nope'."],
-  ["cooperative.with('x', { embed: into('embed') })", "there is no stage 'embed'."],
+  ["cooperative.with('x', { embed: into('embed') })", "embed is all that stage 'embed' has."],
+  [
+    "cooperative.with('x', { qkv_proj: dealt({ over: 'rows' }) })",
+    "there is no stage 'qkv_proj': it is an op, of stage 'qkv'.",
+  ],
+  [
+    "cooperative.with('x', { qkv: own({ over: 'rows' }) })",
+    "there is no op 'qkv': it is a stage, which dealt(...) changes.",
+  ],
+  [
+    "cooperative.with('x', { attn_nrom: into('qkv') })",
+    "there is no op 'attn_nrom': did you mean 'attn_norm'?",
+  ],
+  [
+    "cooperative.with('x', { qkv: dealt({ name: 'y' }) })",
+    `unknown-option
+  3 | export default cooperative.with('x', { qkv: dealt({ name: 'y' }) });
+    |                                                     ^^^^
+  stage 'qkv' has no option 'name'.
+  Not in options: 'name', 'ops', 'at'.`,
+  ],
+  [
+    "cooperative.with('x', { attn_norm: into('qkv', { recompute: true, over: 'rows' }) })",
+    "into() has no option 'over'.",
+  ],
+  ["cooperative.with('x', {}, {}, { scheme: {} })", "a plan has no option 'scheme'."],
+  ["cooperative.with('x', {}, {}, null)", 'the options of a plan are null.'],
+  ["plan('x', [], undefined, null)", 'the options of a plan are null.'],
+  ["plan('x', [stage('embed', ['embed'], { ops: [] })])", "stage 'embed' has no option 'ops'."],
+  ["cooperative.with('x', {}, { prefetch: 2n })", 'prefetch of barriers() is 2n.'],
+  ["cooperative.with('x', {}, { prefetch: NaN })", 'prefetch of barriers() is NaN.'],
+  ["cooperative.with('x', { attn_norm: 2n })", 'the edit attn_norm is 2n.'],
+  ["plan('x', 'y'.repeat(99))", `plan.stages is '${'y'.repeat(59)}`],
+  ["cooperative.with('y'.repeat(999), {})", `'${'y'.repeat(59)} cannot name a plan`],
   ["cooperative.with('x', { attn_norm: into() })", 'there is no stage undefined.'],
   ["cooperative.with('x', { attn_norm: 'own' })", "the edit attn_norm is 'own'."],
   [
@@ -227,7 +260,7 @@ test.each([
   const file = join(folder, 'edit.ts');
   writeFileSync(
     file,
-    `import { dealt, into } from 'onelaunch/codegen';\nimport { resolvePlan } from 'onelaunch/configs'; const cooperative = await resolvePlan('cooperative');\nexport default ${made.startsWith('resolve') ? 'await ' : ''}${made};\n`,
+    `import { dealt, into, own, plan, stage } from 'onelaunch/codegen';\nimport { resolvePlan } from 'onelaunch/configs'; const cooperative = await resolvePlan('cooperative');\nexport default ${made.startsWith('resolve') ? 'await ' : ''}${made};\n`,
   );
   const error = await failureOf(resolvePlan(file));
   expect(error).toMatchObject({ kind: 'usage' });
@@ -235,24 +268,31 @@ test.each([
   expect(error.message).not.toContain('cannot read plan');
 });
 
+/** The command in a checkout, where a loader of its own reads the sources. */
+const explained = (file: string) => {
+  const main = join(packageRoot(), 'cli', 'main.ts');
+  const flags = ['--model', 'qwen3-tiny', '--target', 'cpu', '--plan', file];
+  return spawnSync(process.execPath, ['--import', 'tsx', main, 'explain', ...flags], { encoding: 'utf8' });
+};
+
 test('a plan file that waits for what never comes ends the command with a line', () => {
   const file = join(folder, 'waits.ts');
   writeFileSync(file, 'await new Promise(() => {});\nexport default 1;\n');
-  const main = join(packageRoot(), 'cli', 'main.ts');
-  const args = [
-    '--import',
-    'tsx',
-    main,
-    'explain',
-    '--model',
-    'qwen3-tiny',
-    '--target',
-    'cpu',
-    '--plan',
-    file,
-  ];
-  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  const { status, stderr } = explained(file);
   expect(stderr).toContain('error: what is waited for never comes');
   expect(stderr).toContain('hint: ');
   expect(status).toBe(1);
+});
+
+test('a plan file may import another, which waits for a plan that ships', () => {
+  writeFileSync(
+    join(folder, 'first.ts'),
+    "import { resolvePlan } from 'onelaunch/configs';\nconst shipped = await resolvePlan('cooperative');\nexport default shipped.with('first', {}, { tokens: 3 });\n",
+  );
+  const file = join(folder, 'second.ts');
+  writeFileSync(file, "import first from './first.ts';\nexport default first.with('second', {});\n");
+  const { status, stdout, stderr } = explained(file);
+  expect(stderr).not.toContain('error');
+  expect(stdout).toContain('plan second: 6 layers, up to 3 tokens a pass');
+  expect(status).toBe(0);
 });
