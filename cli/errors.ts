@@ -26,6 +26,10 @@ function toFailure(thrown: unknown, interrupted: boolean): Failure {
   const error = ofPermissions(thrown);
   if (interrupted) return { message: 'interrupted', hint: undefined, kind: 'interrupted' };
   if (error instanceof PlanError) return illegalPlan(error);
+  if (error instanceof OnelaunchError && error.name === 'PointwiseError') {
+    const hint = 'change what is marked; configs/ops.ts has ops to begin with';
+    return { message: 'an op of the plan cannot be printed', details: error.message, hint, kind: 'usage' };
+  }
   if (error instanceof OnelaunchError) {
     return { message: error.message, hint: error.hint, kind: error.kind };
   }

@@ -4,7 +4,8 @@
  */
 import { accessSync, constants, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
+import { packageRoot } from '../codegen/build/package-root.ts';
 import { findGpus, findNvcc, type Gpu } from '../codegen/build/tools.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { PlanError } from '../codegen/plan/issue.ts';
@@ -134,6 +135,28 @@ const retold = ({ kind, message, hint }: Own) =>
 const isOfLoader = (error: unknown): boolean =>
   `${(error as NodeJS.ErrnoException | null)?.path}`.startsWith(join(tmpdir(), 'tsx-'));
 
+/** Where a plan file, or what it imports, threw: as `mine.ts:3:7`; null where that is not known. */
+function placeIn(file: string, error: unknown): string | null {
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  const frames = [
+    ...stack.matchAll(/(?:^ +at (?:async )?|\()(?:file:\/\/)?(\/[^()?:\n]*)[^():\n]*:(\d+):(\d+)\)?$/gm),
+  ];
+  const own = frames.filter(([, path]) => !/[/\\]node_modules[/\\]/.test(path!));
+  const [, path, line, column] =
+    own.find(([, path]) => path === file) ?? own.find(([, path]) => !path!.startsWith(packageRoot())) ?? [];
+  return path === undefined ? null : `${basename(path)}:${line}:${column}`;
+}
+
+/** What a plan file lacks, or that it is a program of its own. */
+function readHint(error: unknown, reason: string): string {
+  const words = "import { plan, stage } from 'onelaunch/codegen'";
+  const isOfPackage = /'onelaunch(\/[^']*)?'/.test(reason);
+  const isRequire = (error as NodeJS.ErrnoException | null)?.code === 'MODULE_NOT_FOUND';
+  if (isRequire && isOfPackage) return `write it as a module, without require: ${words}`;
+  const isOfWords = error instanceof ReferenceError || isOfPackage;
+  return isOfWords ? `start it with: ${words}` : 'a plan file is run as it stands: see what it does there';
+}
+
 async function readPlan(file: string, name: string): Promise<unknown> {
   try {
     return await importPlan(file);
@@ -143,9 +166,12 @@ async function readPlan(file: string, name: string): Promise<unknown> {
     if (isOwn(error)) throw 'issues' in error ? new PlanError(error.issues) : retold(error);
     // What does not parse is said in the second line, with its place.
     const lines = (error instanceof Error ? error.message : String(error)).split('\n');
-    const reason = lines.find((line) => line.includes('ERROR: ')) ?? lines[0]!;
+    const unparsed = lines.find((line) => line.includes('ERROR: '));
+    const place = unparsed === undefined ? placeIn(file, error) : null;
+    const reason = `${unparsed ?? lines[0]!}${place ? ` (${place})` : ''}`;
     throw new OnelaunchError('usage', `cannot read plan ${name}: ${reason}`, {
-      hint: "start it with: import { plan, stage } from 'onelaunch/codegen'",
+      hint: readHint(error, reason),
+      cause: error,
     });
   }
 }

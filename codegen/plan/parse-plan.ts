@@ -36,7 +36,8 @@ export function parsePlan(value: unknown, file = ''): FusionPlan {
   const parsed = planSchema.safeParse(value);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
-    if (issue.path.length > 0 || issue.code !== 'invalid_type') throw fieldError(value, issue);
+    const isPlan = typeof value !== 'object' || value === null || Object.keys(value).length > 0;
+    if ((isPlan && issue.path.length > 0) || issue.code !== 'invalid_type') throw fieldError(value, issue);
     const text = value === undefined ? 'there is no default export' : 'the default export is no plan';
     const hint = 'end the file with: export default plan(name, [stage(...), ...])';
     throw new OnelaunchError('usage', text, { hint });

@@ -268,6 +268,26 @@ test.each([
   expect(error.message).not.toContain('cannot read plan');
 });
 
+test.each([
+  [
+    "const { plan } = require('onelaunch/codegen');",
+    'required.cjs',
+    /^write it as a module, without require/,
+  ],
+  ["import 'onelaunch/codgen';", 'misspelt.ts', /^start it with: import/],
+  ['export default owned({});', 'unknown.ts', /^start it with: import/],
+  ['throw "mine";', 'thrown.ts', /^a plan file is run/],
+  ["import 'no-such-package';", 'missing.ts', /^a plan file is run/],
+  ['', 'empty.ts', /^end the file with: export default/],
+])('a plan file with %j is refused with a hint for it', async (text, name, hint) => {
+  const file = join(folder, name);
+  writeFileSync(file, text);
+  const error = await failureOf(resolvePlan(file));
+  expect(error).toMatchObject({ hint: expect.stringMatching(hint), kind: 'usage' });
+  // A place, where there is one, is of the file.
+  expect(error.message.replace(`(${name}:`, '')).not.toMatch(/\([\w.]+:\d+:\d+\)$/);
+});
+
 /** The command in a checkout, where a loader of its own reads the sources. */
 const explained = (file: string) => {
   const main = join(packageRoot(), 'cli', 'main.ts');
@@ -295,4 +315,27 @@ test('a plan file may import another, which waits for a plan that ships', () => 
   expect(stderr).not.toContain('error');
   expect(stdout).toContain('plan second: 6 layers, up to 3 tokens a pass');
   expect(status).toBe(0);
+});
+
+test('a plan file that throws is refused with the line that does', () => {
+  const file = join(folder, 'throws.ts');
+  writeFileSync(
+    file,
+    "import { plan } from 'onelaunch/codegen';\n\nexport default plan('x', []).wiht('y', {});\n",
+  );
+  const { status, stderr } = explained(file);
+  expect(stderr).toContain('wiht is not a function (throws.ts:3:30)\nhint: a plan file is run as it stands');
+  expect(status).toBe(2);
+});
+
+test('an op of a plan file that cannot be printed is shown in lines of its own', () => {
+  const file = join(folder, 'captures.ts');
+  writeFileSync(
+    file,
+    "import { barriers, pointwise, type f32 } from 'onelaunch/codegen';\nimport { resolvePlan } from 'onelaunch/configs';\nconst k = 2;\nconst scaled = pointwise((gate: f32, up: f32) => gate * up * k);\nconst shipped = await resolvePlan('cooperative');\nexport default shipped.with('scaled', {}, barriers(), { ops: { swiglu: scaled } });\n",
+  );
+  const { status, stderr } = explained(file);
+  expect(stderr).toContain('error: an op of the plan cannot be printed\n');
+  expect(stderr).toContain('\n4 const scaled = pointwise((gate: f32, up: f32) => gate * up * k);\n');
+  expect(status).toBe(2);
 });
