@@ -69,7 +69,7 @@ export interface BarriersScheme extends PassOptions {
   /** Blocks of a launch: never more than the target has multiprocessors; `fit`: one on each. */
   readonly blocks: number | Fit;
   /** Warps of a block. A pass has no more tokens than that; 32 leave each thread 64 registers, and usual kernels then spill. */
-  readonly warps: number | Fit;
+  readonly warps: 4 | 8 | 16 | 32 | Fit;
   /**
    * Bits of weights that a lane loads at once.
    *     w[0..3] = load 64; w[4..7] = load 64; sum += w[0..7] x[0..7]                       64

@@ -9,7 +9,7 @@ import { decoderGraph } from '../../codegen/model/graph.ts';
 import { checkPlan } from '../../codegen/plan/check.ts';
 import { formatIssues, PlanError } from '../../codegen/plan/issue.ts';
 import { parsePlan } from '../../codegen/plan/parse-plan.ts';
-import { type FusionPlan, plan } from '../../codegen/plan/plan.ts';
+import { barriers, type FusionPlan, plan } from '../../codegen/plan/plan.ts';
 import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import stream, { variants } from '../../configs/plans/stream.ts';
@@ -160,6 +160,12 @@ describe('the name of a plan', () => {
   test.each(['x', 'geglu-2', 'my_plan.v3', '7'])('may be %j', (name) => {
     expect(message(plan(name, unfused.stages))).toBe('');
   });
+});
+
+test('warps are refused by their type as by the rule', () => {
+  // @ts-expect-error
+  const scheme = barriers({ warps: 7 });
+  expect(message(plan('option-value', unfused.stages, scheme))).toContain('warps of barriers() is 7.');
 });
 
 test('parsePlan refuses what checkPlan refuses, with the same text', () => {

@@ -46,7 +46,7 @@ export function warpsWithoutColumns(context: Context): Finding[] {
   if (left === undefined) return [];
   const { name, slices, slice, chunks } = left;
   const why = `a row of ${name} of ${dims.name} is ${chunks} loads of ${loadBits} bits a lane, and of ${slices} warps of ${warps} that share it, ${slice} loads each, the last would have none`;
-  const edits = [16, 8]
+  const edits = ([16, 8] as const)
     .filter((other) => other < warps)
     .map((other) => ofBarriers(context, { warps: other }));
   const wider = ofBarriers(context, { loadBits: loadBits === 64 ? 128 : 64 });
