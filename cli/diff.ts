@@ -90,7 +90,7 @@ function diffText(diff: PlanDiff, where: string): string {
     ...linesOf('syncs', diff.syncs),
     ...pairsOf('options', diff.options),
     ...pairsOf('schedule', diff.schedule),
-    `${diff.files.length} files differ: ${files}`,
+    `${diff.files.length === 1 ? '1 file differs' : `${diff.files.length} files differ`}: ${files}`,
   ].join('\n');
 }
 

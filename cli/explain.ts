@@ -50,7 +50,9 @@ export function addExplain(program: Program, start: Start): void {
         const unused = optionsWithoutEffect(plan, target);
         if (unused.length > 0) ui.note(`without effect on ${target.name}: ${unused.join(', ')}`);
         const cost = estimate(schedule, options.position);
-        const ofPrompts = prompts && estimate(prompts.schedule, options.position);
+        // A launch ends where the positions do.
+        const launch = prompts && Math.min(prompts.schedule.passTokens, dims.maxPositions - options.position);
+        const ofPrompts = prompts && estimate(prompts.schedule, options.position, launch!);
         const choice = prompt === undefined ? null : choiceOf(prompt, kernel);
         if (ui.json) {
           const { passTokens } = schedule;
@@ -75,7 +77,9 @@ export function addExplain(program: Program, start: Start): void {
           if (prompts) tables.push(explainTable(prompts.schedule, ofPrompts!));
           if (choice) {
             const { passes, why } = choice;
-            tables.push(`a prompt of ${prompt!.toLocaleString('en')} tokens: ${passesText(passes)}\n${why}`);
+            tables.push(
+              `a prompt of ${prompt === 1 ? '1 token' : `${prompt!.toLocaleString('en')} tokens`}: ${passesText(passes)}\n${why}`,
+            );
           }
           ui.data(tables.map((text) => text.trimEnd()).join('\n\n'));
         }

@@ -32,16 +32,17 @@ function defaultPlan(dims: ModelDims, target: Target, promptPlan: FusionPlan | n
     return { plan: stream, planReason: `it has the kernels of ${target.name} for ${dims.weights.layers}` };
   }
   const [first, ...others] = [cooperative, unfused].filter((plan) => isLegal(graph, plan, target));
-  /** Of a token; where the target's bandwidth is not known, what it waits and does beside, since all plans read the same weights. */
-  const micros = (plan: FusionPlan) => {
-    const cost = estimate(makeSchedule(dims, plan, target));
-    return cost.micros ?? cost.waitMicros + cost.workMicros;
+  /** Of a token [us]; where the target's bandwidth is not known, what it waits and does beside, since all plans read the same weights. */
+  const cost = (plan: FusionPlan) => {
+    const { micros, waitMicros, workMicros } = estimate(makeSchedule(dims, plan, target));
+    return micros ?? waitMicros + workMicros;
   };
-  const best = others.reduce((a, b) => (micros(b) < micros(a) ? b : a), first ?? cooperative);
+  const best = others.reduce((a, b) => (cost(b) < cost(a) ? b : a), first ?? cooperative);
   const stop = hasBulkCopies(target.arch)
     ? `${dims.name} cannot be streamed`
     : `${target.name} has no copy engine`;
-  return { plan: best, planReason: `${stop}, and of the others this one is predicted to be faster` };
+  const why = target.bandwidth === null ? 'is predicted to wait and work less' : 'is predicted to be faster';
+  return { plan: best, planReason: `${stop}, and of the others this one ${why}` };
 }
 
 /** What takes in prompts beside a stream: tiles where they have been measured, for what they can run. */

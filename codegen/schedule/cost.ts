@@ -91,6 +91,8 @@ export interface CostInput {
   /** Reads go on beside the waits and work of all stages of the same part; or stages come one after the other. */
   readonly beside: boolean;
   readonly lines: readonly string[];
+  /** What the terms of the target were not measured with. */
+  readonly unmeasured?: readonly string[];
   /** What goes on in front of all stages and behind them, beside nothing. */
   readonly around?: readonly Work[];
   /** Tokens that take that long together; else one. */
@@ -168,7 +170,7 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
   );
   const parts = [...around, ...partsOf(schedule, stages, input)];
   const micros = bandwidth === null ? null : tokenMicros(parts, terms, bandwidth);
-  const unmeasured = unmeasuredOf(target, parts);
+  const assumed = unmeasuredOf(target, parts);
   return {
     position: input.position,
     per: input.tokens === undefined ? 'token' : 'launch',
@@ -183,8 +185,8 @@ export function costOf(schedule: CommonSchedule, input: CostInput): Cost {
     micros,
     tokensPerSecond: micros === null ? null : ((input.tokens ?? 1) * 1e6) / micros,
     lines: input.lines,
-    basis: basisOf({ ...target, bandwidth }, input, micros, unmeasured),
-    unmeasured,
+    basis: basisOf({ ...target, bandwidth }, input, micros, assumed),
+    unmeasured: [...assumed, ...(input.unmeasured ?? [])],
   };
 }
 
@@ -238,12 +240,15 @@ function unmeasuredOf({ bandwidthFrom, terms = {} }: Target, parts: readonly Tim
 
 function basisOf(
   target: Target,
-  { position, tokens = 1 }: Pick<CostInput, 'position' | 'tokens'>,
+  { position, tokens, beside }: Pick<CostInput, 'position' | 'tokens' | 'beside'>,
   micros: number | null,
   unmeasured: readonly string[],
 ): string {
   if (micros === null) return 'no predicted speed, since the bandwidth of this target is not known';
-  const figures = `predicted ${((tokens * 1e6) / micros).toFixed(0)} tok/s at position ${position}, at ${target.bandwidth} GB/s (${target.bandwidthFrom})`;
+  const speed = `${(((tokens ?? 1) * 1e6) / micros).toFixed(0)} tok/s at position ${position}`;
+  const time = `${micros.toFixed(1)} us a ${tokens === undefined ? 'token' : 'launch'}`;
+  const sum = beside ? ', since reads go on beside waits and work' : '';
+  const figures = `predicted ${speed}, ${time}${sum}, at ${target.bandwidth} GB/s (${target.bandwidthFrom})`;
   const assumed = unmeasured.filter((name) => name !== 'bandwidth');
   if (assumed.length === 0) return `${figures} and the terms of this target`;
   return `${figures}; assumed, since nobody has measured them here (gen calibrate does): ${assumed.join(', ')}`;

@@ -145,7 +145,7 @@ test('the table of qwen3-0.6b on h100', () => {
 
     blocks    132 of 16 warps; a lane has 12 loads of 128 bits in flight
 
-    predicted 988 tok/s at position 0, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+    predicted 988 tok/s at position 0, 1012.0 us a token, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
   `);
 });
 
@@ -196,7 +196,7 @@ test('a table at a position counts the bytes of the cache with attention, and sa
     "stage      ops (* made by every block)      over           MB a token  us of reads  us of waits  us of work  then
     attention  qk_norm* rope* kv_append attend  kv_heads x 16      229.38         74.0         33.6       135.1  grid barrier: attn_merge needs whole q heads of partial, which attend makes in other blocks
     total                                                         1421.34        467.5        170.4       500.6  142 grid barriers a token
-    predicted 878 tok/s at position 2000, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+    predicted 878 tok/s at position 2000, 1138.5 us a token, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
   `);
 });
 
@@ -342,7 +342,7 @@ describe('a stream', () => {
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
-      predicted 2574 tok/s at position 0, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+      predicted 2574 tok/s at position 0, 388.5 us a token, since reads go on beside waits and work, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
     `);
   });
 
@@ -353,7 +353,7 @@ describe('a stream', () => {
       "attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16      217.91         70.3         18.4        89.3  from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
       merge      attn_merge                       q_heads                                             26.8        19.6  from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
       total                                                              1409.88        455.2        148.7       189.8  170 exchanges a token
-      predicted 2149 tok/s at position 1900, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
+      predicted 2149 tok/s at position 1900, 465.3 us a token, since reads go on beside waits and work, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
     `);
   });
 
@@ -368,7 +368,7 @@ describe('a stream', () => {
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
-      predicted 3950 tok/s at position 0, at 1383 GB/s (measured); assumed, since nobody has measured them here (gen calibrate does): hop, words, queue, slot, cells, streamAttend, streamChoose, streamToken; every position before adds 23.0 kB of KV cache to read"
+      predicted 3950 tok/s at position 0, 253.1 us a token, since reads go on beside waits and work, at 1383 GB/s (measured); assumed, since nobody has measured them here (gen calibrate does): hop, words, queue, slot, cells, streamAttend, streamChoose, streamToken; every position before adds 23.0 kB of KV cache to read"
     `);
   });
 });

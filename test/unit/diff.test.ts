@@ -69,6 +69,8 @@ describe('gen diff', () => {
     const { out } = await gen('cooperative', 'unfused', '--no-text');
     expect(out).toMatch(/^tensors\.xn +space input +space global, buffer xn, offset 0, stride \d+$/m);
     expect(out).toMatch(/files differ: kernel\.cu, model\.h\n$/);
+    const one = await gen('prefill', 'prefill-mma', '--no-text');
+    expect(one.out).toMatch(/^1 file differs: prompt\.h$/m);
     expect(out).not.toContain('@@');
   });
 

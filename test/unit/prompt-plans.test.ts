@@ -110,6 +110,12 @@ describe('what cannot be is said', () => {
   });
 });
 
+test('a plan is chosen by a prediction only where there is one', async () => {
+  const reasonOn = async (target: string) => (await gen('explain', 'qwen3-tiny', '--target', target)).err;
+  expect(await reasonOn('cpu')).toContain('this one is predicted to wait and work less');
+  expect(await reasonOn('a100')).toContain('this one is predicted to be faster');
+});
+
 describe('gen explain', () => {
   test('shows both plans, and how a prompt is taken in', async () => {
     const { code, out } = await gen('explain', ...asked, '--prompt-plan', 'prefill', '--prompt', '2100');
@@ -127,7 +133,27 @@ describe('gen explain', () => {
     );
   });
 
+  test('of a launch no longer than the positions that are left', async () => {
+    const { out } = await gen('explain', ...asked, '--prompt-plan', 'prefill', '--position', '40000');
+    expect(out).toMatch(/^for 960 tokens together;/m);
+  });
+
+  test('says where a prediction is of other instructions', async () => {
+    const { out } = await gen('explain', ...asked, '--prompt-plan', 'prefill-mma', '--json');
+    expect(JSON.parse(out)).toMatchObject({
+      unmeasured: [],
+      promptPlan: { unmeasured: ['products by mma'] },
+    });
+  });
+
+  test('in us as well, and says of a stream why they are less than its columns', async () => {
+    const { out } = await gen('explain', ...asked, '--prompt-plan', 'prefill');
+    expect(out).toMatch(/, [\d.]+ us a token, since reads go on beside waits and work, at /);
+    expect(out).toMatch(/, [\d.]+ us a launch, at /);
+  });
+
   test.each([
+    [1, '1 token: 1 pass of 1 token'],
     [16, '16 tokens: 1 pass of 16 tokens'],
     [17, '17 tokens: 1 pass of 16 tokens, 1 pass of 1 token'],
   ])('of a stream alone: %i tokens, the last of which is with the others', async (tokens, passes) => {

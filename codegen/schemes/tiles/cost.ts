@@ -2,6 +2,7 @@
 import { meanCached } from '../../model/kinds.ts';
 import { columnsOf, matrixRowsOf } from '../../model/ops.ts';
 import { type Cost, costOf } from '../../schedule/cost.ts';
+import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import type { ScheduledStage } from '../../schedule/schedule.ts';
 import type { Meeting } from '../../schedule/syncs.ts';
 import type { Work } from '../../schedule/terms.ts';
@@ -17,7 +18,8 @@ export function tilesCost(
   tokens = schedule.passTokens,
   makesToken = false,
 ): Cost {
-  const { syncs, unpacked } = schedule;
+  const { syncs, unpacked, multiply, target } = schedule;
+  const isAsOther = multiply === 'mma' && hasWarpgroupProducts(target.arch);
   const stages = schedule.stages.flatMap((stage) => [
     ...(unpacksBefore(schedule, stage) ? [unpackStage(schedule)] : []),
     ...(schedule.readsCodes && stage.body === 'attend' ? [readCacheStage(schedule, position, tokens)] : []),
@@ -65,8 +67,10 @@ export function tilesCost(
       },
       slowdown: () => 1,
       beside: false,
+      unmeasured: isAsOther ? ['products by mma'] : [],
       lines: [
-        `for ${tokens} tokens together; the ${schedule.makesLogits ? 'logits of the last token of a prompt are a launch of their own' : "last token of a prompt, and its logits, are decoding's"}`,
+        ...(isAsOther ? ['products by mma are predicted as those by wgmma'] : []),
+        `for ${tokens === 1 ? '1 token' : `${tokens} tokens together`}; the ${schedule.makesLogits ? 'logits of the last token of a prompt are a launch of their own' : "last token of a prompt, and its logits, are decoding's"}`,
         ...(unpacked
           ? [
               `the matrices of a layer become numbers in front of its first stage, in ${Math.ceil(unpacked.layerBytes / 1e6)} MB`,
