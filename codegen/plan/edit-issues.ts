@@ -1,5 +1,4 @@
 // What is wrong with the words of a plan, told with their line where they are written: afterwards nothing is left of them.
-import { opNames } from '../model/graph.ts';
 import type { Site } from './call-site.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { type Issue, PlanError } from './issue.ts';
@@ -60,9 +59,9 @@ interface Named {
   readonly ops: readonly string[];
 }
 
-/** @throws PlanError where an edit of an op has no op's name */
-export function needOp(stages: readonly Named[], key: string, at: Site): void {
-  const names: readonly string[] = opNames;
+/** @param names of all ops
+ *  @throws PlanError where an edit of an op has no op's name */
+export function needOp(names: readonly string[], stages: readonly Named[], key: string, at: Site): void {
   if (names.includes(key)) return;
   const isStage = stages.some(({ name }) => name === key);
   const question = isStage ? 'it is a stage, which dealt(...) changes' : didYouMean(key, names).trim();

@@ -364,7 +364,7 @@ const orderOf = (op: string): number => opNames.indexOf(op as OpName);
 export const own =
   (options: StageOptions): PlanEdit =>
   (stages, key, at) => {
-    needOp(stages, key, at);
+    needOp(opNames, stages, key, at);
     const left = without(stages, key);
     const behind = left.findIndex((stage) => orderOf(stage.ops[0]!) > orderOf(key));
     const made = stageOf(key, [key as OpName], options, at);
@@ -375,7 +375,7 @@ export const own =
 export const into =
   (stage: string, options: { readonly recompute?: boolean } = {}): PlanEdit =>
   (stages, key, at) => {
-    needOp(stages, key, at);
+    needOp(opNames, stages, key, at);
     needStage(stages, stage, key, at);
     needCompany(stages, stage, key, at);
     needOptions({ at, call: key }, options, { owner: 'into()', taken: ['recompute'] });

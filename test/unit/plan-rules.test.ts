@@ -457,7 +457,7 @@ const refusals: Readonly<Record<string, string>> = {
   nothing: 'there is no default export; end the file with: export default plan(name, [stage(...), ...])',
   'a function':
     'the default export is no plan; end the file with: export default plan(name, [stage(...), ...])',
-  'a scheme that does not exist': `plan.scheme.kind is "ring"; there is: 'barriers', 'stream', 'tiles'`,
+  'a scheme that does not exist': `plan.scheme.kind is 'ring'; there is: 'barriers', 'stream', 'tiles'`,
   'a plan without a scheme': 'plan.scheme is missing; it must be of type object',
   'a stream that lacks an option': 'slots of stream() is missing; It takes: a whole number from 4 to 64',
   'a stream with an option of barriers': `stream() has no option 'prefetch': it is one of barriers(); It has: 'slots', 'slotBytes', 'copiesInFlight', 'headCopiesInFlight', 'handoff', 'splits', 'copy', 'blocks', 'pollCycles', 'tokens'`,
@@ -476,6 +476,6 @@ const refusals: Readonly<Record<string, string>> = {
   'tokens as a word': `tokens of barriers() is 'few'; It takes: 'many', a whole number`,
   'a dealing that does not exist': `over of stage 'embed' is 'columns'; It takes: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,
   'a stage that is not dealt': `over of stage 'embed' is missing; It takes: 'rows', 'q_heads', 'kv_heads', 'tokens', 'once'`,
-  'ops that are no list': 'plan.stages[0].ops is "embed"; it must be a list',
-  'a stage that is no stage': 'plan.stages[0] is "embed"; it must be of type object',
+  'ops that are no list': "plan.stages[0].ops is 'embed'; it must be a list",
+  'a stage that is no stage': "plan.stages[0] is 'embed'; it must be of type object",
 };
