@@ -16,7 +16,7 @@ const tier = (name: string, limitMinutes: number, globalSetup: string[] = []) =>
 });
 
 /** Unit tests that change what is the whole process's: the modules that others import, or where compilers are looked for. */
-const apart = ['build-compilers', 'hostile-arguments', 'preflight', 'target-file'].map(
+const apart = ['build-compilers', 'hostile-arguments', 'identity', 'preflight', 'target-file'].map(
   (name) => `test/unit/${name}.test.ts`,
 );
 const unit = tier('unit', 2);

@@ -168,3 +168,14 @@ test('no function that the compiler leaves with an import of a .ts file: one wit
   });
   expect(both).toEqual([]);
 });
+
+test('a unit test that imports modules anew, or replaces them, is apart from those that share theirs', () => {
+  const config = readFileSync(join(root, 'vitest.config.ts'), 'utf8');
+  const apart = /const apart = \[(.*?)\]/s.exec(config)![1]!;
+  const folder = join(root, 'test', 'unit');
+  const changing = readdirSync(folder).filter((file) =>
+    /vi\.(?:resetModules|mock|doMock)\(/.test(readFileSync(join(folder, file), 'utf8')),
+  );
+  expect(changing.length).toBeGreaterThan(0);
+  expect(changing.filter((file) => !apart.includes(`'${file.replace('.test.ts', '')}'`))).toEqual([]);
+});

@@ -27,5 +27,4 @@ test(`each of ${count} requests is answered, and the server is well afterwards`,
   const calls = engine.calls.length;
   expect((await post(app, '/v1/chat/completions', chatBody())).status).toBe(200);
   expect(engine.calls).toHaveLength(calls + 1);
-  console.info(String(statuses));
 });
