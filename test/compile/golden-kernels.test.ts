@@ -9,6 +9,7 @@ import { generate, type Kernel } from '../../codegen/index.ts';
 import { stream as ofStream } from '../../codegen/plan/plan.ts';
 import stream from '../../configs/plans/stream.ts';
 import { microKernels } from '../golden/kernels.ts';
+import { quickNvcc } from '../support/quick-nvcc.ts';
 import { thorough } from '../support/thorough.ts';
 
 let kernels: readonly Kernel[];
@@ -49,7 +50,7 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
     return compile(nvcc!.path, [gencode, ...flags, '-cubin', 'kernel.cu', '-o', `${arch}.cubin`], kernel);
   };
 
-  const quick = ['-Xcicc', '-O1', '-Xptxas', '-O1'];
+  const quick = nvcc ? quickNvcc(nvcc) : [];
 
   // A stream uses instructions of its own architecture.
   test('accepts the CUDA kernels for sm_80', () => {

@@ -13,6 +13,7 @@ import { resolveModel, resolveTarget } from '../../configs/resolve.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { verifyEmulated } from '../support/emulate-model.ts';
 import { oddDims } from '../support/odd-dims.ts';
+import { quickNvcc } from '../support/quick-nvcc.ts';
 import { smallGpu } from '../support/small-gpu.ts';
 import { thorough } from '../support/thorough.ts';
 
@@ -32,6 +33,7 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
 
   test.each(['a100', 'h100'])('accepts the kernels of %s, without a warning', async (name) => {
     const target = resolveTarget(name);
+    const quick = quickNvcc(nvcc!);
     // The text of heads that tiles cut is the same on both.
     const each = thorough || name === 'h100' ? made : made.slice(0, 1);
     for (const [dims, promptPlan] of each) {
@@ -39,13 +41,13 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
       const work = join(folder, kernel.name);
       write(work, kernel);
       const gencode = `-gencode=arch=${target.arch.replace('sm', 'compute')},code=${target.arch}`;
-      const args = ['-std=c++17', '-I.', '-Ihost', '-Werror', 'all-warnings', '-Xcicc', '-O1', gencode];
+      const args = ['-std=c++17', '-I.', '-Ihost', '-Werror', 'all-warnings', ...quick, gencode];
       // The instructions are the same for all dims.
       const whole = thorough || dims === made[0]![0];
-      const end = whole ? ['-Xptxas', '-O1', '-cubin'] : ['-ptx'];
+      const end = whole ? '-cubin' : '-ptx';
       const { status, stderr, stdout } = spawnSync(
         nvcc!.path,
-        [...args, ...end, 'prompt.cu', '-o', 'prompt.out'],
+        [...args, end, 'prompt.cu', '-o', 'prompt.out'],
         { cwd: work, encoding: 'utf8' },
       );
       expect(status, `${kernel.name}: ${stderr}${stdout}`).toBe(0);
