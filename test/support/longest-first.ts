@@ -4,13 +4,14 @@ import { join } from 'node:path';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 
-/** Those of more than 15 s: on a fresh clone nothing else says how long a file takes. */
+/** Those that take longest, 10 s and more: on a fresh clone nothing else says how long a file takes. */
 const names = {
   compile: [
-    ...['cpu-lib', 'golden-kernels', 'prompts', 'build', 'pack', 'gguf', 'stream-variants', 'layer-kinds'],
-    ...['engine-cpu', 'explore', 'serve', 'ending-threads', 'isa', 'calibrate', 'cuda-host', 'sequences'],
+    ...['cpu-lib', 'pack', 'gguf', 'build', 'engine-cpu', 'layer-kinds', 'explore', 'prompts'],
+    ...['stream-variants', 'ending-threads', 'serve', 'report-page', 'clang', 'golden-kernels', 'sequences'],
+    ...['coming', 'isa', 'words', 'sessions', 'calibrate', 'cuda-host'],
   ],
-  unit: ['verify', 'profile', 'gguf-model', 'load-blocks', 'plan-rules', 'speculation', 'reference'],
+  unit: ['speculation', 'cli', 'verify', 'profile', 'plan-rules', 'gguf-model', 'plan-shape', 'simulator'],
 };
 const longest = Object.entries(names).flatMap(([tier, files]) =>
   files.map((name) => join(packageRoot(), 'test', tier, `${name}.test.ts`)),
