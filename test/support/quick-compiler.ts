@@ -1,4 +1,4 @@
-// The C++ compiler of the compile tier: what the tests show of a library does not depend on -O3, which takes twice as long.
+// The C++ compiler of the compile tier: what the tests show of a library does not depend on -O3, which takes several times as long.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -25,7 +25,7 @@ const headers = [
 const kernelHeaders = ['algorithm', 'immintrin.h'];
 const avx2 = cpuPaths.find(({ name }) => name === 'avx2');
 
-/** Makes CXX this machine's compiler, which says so in its version, with -O1 behind all other flags for the kernel, and for host code with -O0, both
+/** Makes CXX this machine's compiler, which says so in its version, with -Og behind all other flags for the kernel, and for host code with -O0, both
  *  with headers that were compiled before; one that is named in CXX stays. A script around it may say -O0 for all. */
 export function useQuickCompiler(folder: string): void {
   const cxx = process.env['CXX'] === undefined ? findCxx() : null;
@@ -46,14 +46,14 @@ export function useQuickCompiler(folder: string): void {
   };
   const host = compiled('std.h', headers, ['-O0']);
   const ofAvx2 = avx2
-    ? `*' ${avx2.flags.join(' ')} -c kernel.cpp '*) exec ${cxx.path} -include '${compiled('intrinsics.h', kernelHeaders, [...avx2.flags, '-O1'])}' "$@" -O1;;`
+    ? `*' ${avx2.flags.join(' ')} -c kernel.cpp '*) exec ${cxx.path} -include '${compiled('intrinsics.h', kernelHeaders, [...avx2.flags, '-Og'])}' "$@" -Og;;`
     : '';
   const text = `#!/bin/sh
 case "$*" in
-*--version*) echo "$(${cxx.path} --version | head -n 1), -O1"; exit 0;;
+*--version*) echo "$(${cxx.path} --version | head -n 1), -Og"; exit 0;;
 *'-c kernel.cpp '*' -O0') exec ${cxx.path} "$@";;
 ${ofAvx2}
-*'-c kernel.cpp '* | -shared*) exec ${cxx.path} "$@" -O1;;
+*'-c kernel.cpp '* | -shared*) exec ${cxx.path} "$@" -Og;;
 *' -c host/model.cpp '*) exec ${cxx.path} "$@" -O0;;
 *' -fno-math-errno '*) exec ${cxx.path} -include '${host}' "$@" -O0;;
 *) exec ${cxx.path} "$@" -O0;;
