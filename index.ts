@@ -7,11 +7,13 @@ export type { Manifest } from './abi/manifest.ts';
 export type { FusionPlan } from './codegen/index.ts';
 export { ContextOverflow, type ErrorKind, OnelaunchError, Problems } from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
-export type { ChatMessage, ContentPart } from './runtime/chat-template.ts';
+export type { ChatMessage, ContentPart } from './runtime/chat/chat-template.ts';
+export type { ToolCallPart } from './runtime/chat/tool-reader.ts';
+export type { CallOf, ToolCall, ToolChoice, ToolOption } from './runtime/chat/tools.ts';
 export type { EmbedOptions, Pooling, TextEmbedding } from './runtime/embedding.ts';
-export type { OnPrompt, Speculate } from './runtime/engine-options.ts';
-export type { Grammar } from './runtime/grammars.ts';
-export type { SchemaOption } from './runtime/json-schema.ts';
+export type { OnPrompt, Speculate } from './runtime/engine/options.ts';
+export type { Grammar } from './runtime/grammar/grammars.ts';
+export type { SchemaOption } from './runtime/grammar/json-schema.ts';
 export type { TextScore } from './runtime/likelihood.ts';
 export type { LanguageModel, PromptOptions } from './runtime/model.ts';
 export type {
@@ -25,5 +27,3 @@ export type {
 } from './runtime/reply.ts';
 export type { ReplyOptions } from './runtime/sampling.ts';
 export type { Session, SessionOptions } from './runtime/session.ts';
-export type { ToolCallPart } from './runtime/tool-reader.ts';
-export type { CallOf, ToolCall, ToolChoice, ToolOption } from './runtime/tools.ts';

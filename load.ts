@@ -6,11 +6,11 @@ import type { ModelDims } from './codegen/model/dims.ts';
 import { cacheNames, weightNames } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
-import type { Engine } from './runtime/engine.ts';
-import { mostSequences } from './runtime/limits.ts';
-import type { LoadPlan } from './runtime/load-plan.ts';
+import type { Engine } from './runtime/engine/engine.ts';
+import { mostSequences } from './runtime/engine/limits.ts';
 import type { LanguageModel } from './runtime/model.ts';
-import type { Tensors } from './runtime/safetensors.ts';
+import type { LoadPlan } from './runtime/weights/load-plan.ts';
+import type { Tensors } from './runtime/weights/safetensors.ts';
 
 /** What load is doing. */
 export type LoadProgress =
@@ -216,9 +216,9 @@ export async function openEngine(built: BuiltKernel, options: OpenOptions): Prom
   const { manifest } = built;
   const context = contextOf(built.dims, options.context);
   const [plans, { checkContext }, { weightsIdentity }] = await Promise.all([
-    import('./runtime/load-plan.ts'),
+    import('./runtime/weights/load-plan.ts'),
     import('./preflight.ts'),
-    import('./runtime/weights-identity.ts'),
+    import('./runtime/weights/weights-identity.ts'),
   ]);
   checkContext(built.dims, context);
   const { randomWeights } = options;
@@ -230,7 +230,7 @@ export async function openEngine(built: BuiltKernel, options: OpenOptions): Prom
   const opened = (read: Tensors) =>
     openLoaded(built, { ...options, context }, plans.loadPlan(manifest, read), () => weightsIdentity(read));
   if (!options.embeddings) return opened(tensors);
-  const { duringIdentityHead, withIdentityHead } = await import('./runtime/identity-head.ts');
+  const { duringIdentityHead, withIdentityHead } = await import('./runtime/weights/identity-head.ts');
   return duringIdentityHead(built.dims, (file) => opened(withIdentityHead(tensors, built.dims, file)));
 }
 
@@ -242,7 +242,7 @@ async function openLoaded(
   { sources, warnings }: LoadPlan,
   weights: () => string,
 ): Promise<OpenEngine> {
-  const { Engine } = await import('./runtime/engine.ts');
+  const { Engine } = await import('./runtime/engine/engine.ts');
   const { onProgress, signal, context } = options;
   const engine = await Engine.open(library, manifest, {
     context,
@@ -269,7 +269,7 @@ async function openLoaded(
 async function tensorsOf({ files, modelDirectory, dims }: BuiltKernel): Promise<Tensors> {
   if (files?.tensors) return files.tensors;
   if (modelDirectory === null) throw (await import('./preflight.ts')).noWeights(dims.name);
-  const { checkpointTensors, settleHead } = await import('./runtime/checkpoint.ts');
+  const { checkpointTensors, settleHead } = await import('./runtime/weights/checkpoint.ts');
   return settleHead(checkpointTensors(modelDirectory), dims.tiedHead).tensors;
 }
 
@@ -296,7 +296,7 @@ export async function openModel(
   const [{ LanguageModel }, { greedy }, { chatTemplate }, { readPooling }] = await Promise.all([
     import('./runtime/model.ts'),
     import('./runtime/generation-config.ts'),
-    import('./runtime/chat-template.ts'),
+    import('./runtime/chat/chat-template.ts'),
     import('./runtime/embedding.ts'),
   ]);
   const { manifest, modelDirectory, files } = built;

@@ -7,10 +7,10 @@ import type { CacheName, WeightName } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import { hubIds } from './configs/models.ts';
 import { gather, OnelaunchError } from './errors.ts';
-import type { ChatTemplate } from './runtime/chat-template.ts';
+import type { ChatTemplate } from './runtime/chat/chat-template.ts';
 import type { GenerationDefaults } from './runtime/generation-config.ts';
-import { listed, type Tensors } from './runtime/safetensors.ts';
-import type { Tokenizer } from './runtime/tokenizer.ts';
+import type { Tokenizer } from './runtime/tokenizer/tokenizer.ts';
+import { listed, type Tensors } from './runtime/weights/safetensors.ts';
 
 /** Which kernel. */
 export interface AskedKernel {
@@ -216,8 +216,8 @@ async function readWeights(
   const none = { tensors: null, tiedHead: dims?.tiedHead ?? false, notes: [] };
   if (directory === null) return none;
   const [{ checkpointTensors, settleHead }, { findTensorProblems }, packing] = await Promise.all([
-    import('./runtime/checkpoint.ts'),
-    import('./runtime/load-plan.ts'),
+    import('./runtime/weights/checkpoint.ts'),
+    import('./runtime/weights/load-plan.ts'),
     import('./codegen/model/packing.ts'),
   ]);
   // A kernel for weights that are to come is made for what config.json says of them.
@@ -243,7 +243,7 @@ async function withIdentity(
   dims: ModelDims,
   { attempt, attemptAsync }: ReturnType<typeof collector>,
 ) {
-  const { duringIdentityHead, withIdentityHead } = await import('./runtime/identity-head.ts');
+  const { duringIdentityHead, withIdentityHead } = await import('./runtime/weights/identity-head.ts');
   await attemptAsync(() => duringIdentityHead(dims, async () => {}));
   const tensors = attempt(() => withIdentityHead(settled.tensors, dims));
   return tensors && { tensors, tiedHead: false, notes: [] };
@@ -253,8 +253,8 @@ async function withIdentity(
 async function readFiles(directory: string, { tokenizer }: Needs) {
   if (tokenizer === undefined) return null;
   const [tokenizers, { chatTemplate }, { readGenerationConfig }] = await Promise.all([
-    import('./runtime/tokenizer.ts'),
-    import('./runtime/chat-template.ts'),
+    import('./runtime/tokenizer/tokenizer.ts'),
+    import('./runtime/chat/chat-template.ts'),
     import('./runtime/generation-config.ts'),
   ]);
   const path = tokenizers.tokenizerFile(directory);

@@ -1,4 +1,4 @@
-// Prints runtime/bindings.ts, the koffi bindings, from the table in abi.ts. Apart from the header, since ts-morph is slow to load.
+// Prints runtime/engine/bindings.ts, the koffi bindings, from the table in abi.ts. Apart from the header, since ts-morph is slow to load.
 import {
   type CodeBlockWriter,
   IndentationText,
@@ -15,7 +15,7 @@ import { type AbiFunction, type AbiStruct, abiFunctions, abiStructs, abiVersion 
 import { structLayout } from './header.ts';
 import { codeTables, direction, isStruct, spell } from './text.ts';
 
-/** runtime/bindings.ts: interfaces, koffi types and typed functions. Checked in; a test compares it with this. */
+/** runtime/engine/bindings.ts: interfaces, koffi types and typed functions. Checked in; a test compares it with this. */
 export function bindingsSource(): string {
   const project = new Project({
     useInMemoryFileSystem: true,

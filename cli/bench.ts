@@ -14,8 +14,8 @@ import {
 } from '../lab/measure.ts';
 import type { Quality } from '../lab/quality.ts';
 import type { BuiltKernel } from '../load.ts';
-import type { Engine } from '../runtime/engine.ts';
-import { mostSequences } from '../runtime/limits.ts';
+import type { Engine } from '../runtime/engine/engine.ts';
+import { mostSequences } from '../runtime/engine/limits.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';

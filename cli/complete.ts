@@ -1,6 +1,6 @@
 // gen complete: goes on with a text.
 import { OnelaunchError } from '../errors.ts';
-import { mostTopLogprobs } from '../runtime/limits.ts';
+import { mostTopLogprobs } from '../runtime/engine/limits.ts';
 import { helpEnd, type Program, promptCommand } from './flags.ts';
 import { readPrompt, readWords } from './prompt.ts';
 import { loadTold, printReply, replyCode, replyOptions } from './reply.ts';

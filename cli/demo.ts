@@ -18,7 +18,7 @@ export function addDemo(program: Program, start: Start): void {
         const model = options.model ?? 'qwen3-tiny';
         const { explainTable, estimate } = await import('../codegen/index.ts');
         const { openModel } = await import('../load.ts');
-        const { formatVerify } = await import('../runtime/format-verify.ts');
+        const { formatVerify } = await import('../runtime/verify/format-verify.ts');
 
         title('1. Generate and compile');
         const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {

@@ -4,7 +4,7 @@ import { OnelaunchError } from '../errors.ts';
 import type { Profile } from '../lab/profile/record.ts';
 import type { BuiltKernel, KernelOptions } from '../load.ts';
 import type { Needs } from '../preflight.ts';
-import { mostSequences } from '../runtime/limits.ts';
+import { mostSequences } from '../runtime/engine/limits.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';

@@ -6,7 +6,7 @@ import type { QualityText } from '../lab/quality-text.ts';
 import { engineScorer } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { CheckedModel } from '../preflight.ts';
-import { longestCase } from '../runtime/longest-case.ts';
+import { longestCase } from '../runtime/verify/longest-case.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, flags, helpEnd, needGolden, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
@@ -49,7 +49,7 @@ export function addQuality(program: Program, start: Start): void {
         let context: number | undefined;
         const onChecked = async ({ dims, directory, files }: CheckedModel) => {
           if (golden !== undefined) return;
-          const { chatTemplate } = await import('../runtime/chat-template.ts');
+          const { chatTemplate } = await import('../runtime/chat/chat-template.ts');
           const reader = { tokenizer: files.tokenizer!, template: () => chatTemplate(directory!) };
           read = texts.readTexts(text ?? texts.textBeside(directory!)!, reader, tokens);
           const lengths = read.flatMap(({ sequences }) => sequences.map(({ ids }) => ids.length));
@@ -64,7 +64,7 @@ export function addQuality(program: Program, start: Start): void {
             run: engineOptions(options),
             also: async ({ dims, directory }) => {
               if (golden !== undefined) {
-                const { readGolden } = await import('../runtime/golden.ts');
+                const { readGolden } = await import('../runtime/verify/golden.ts');
                 context = contextFor(longestCase(readGolden(golden, dims)), options.context, dims);
               } else if (
                 text === undefined &&
@@ -115,7 +115,7 @@ async function ofText(
   const [{ countedOf }, { qualityOf }, { referenceScorer }] = await Promise.all([
     import('../lab/quality-text.ts'),
     import('../lab/quality.ts'),
-    import('../runtime/scorers.ts'),
+    import('../runtime/verify/scorers.ts'),
   ]);
   const reference = referenceScorer(built.modelDirectory!, { ops: built.kernel.plan.functions });
   return withEngine(ui, built, flags, async (ours, common, progress) => {
@@ -135,7 +135,7 @@ async function ofGolden(
   flags: EngineFlags & { readonly golden: string; readonly randomWeights?: true | undefined },
 ): Promise<Quality[]> {
   const [{ readGolden }, { qualityOfGolden }] = await Promise.all([
-    import('../runtime/golden.ts'),
+    import('../runtime/verify/golden.ts'),
     import('../lab/quality.ts'),
   ]);
   const golden = readGolden(flags.golden, built.dims);

@@ -1,7 +1,7 @@
 // A reply on the terminal: text as it comes, its speed after it, Ctrl-C to stop it.
 import type { LoadOptions } from '../load.ts';
 import type { CheckedModel } from '../preflight.ts';
-import type { ChatMessage } from '../runtime/chat-template.ts';
+import type { ChatMessage } from '../runtime/chat/chat-template.ts';
 import type { LanguageModel } from '../runtime/model.ts';
 import type { Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
@@ -53,7 +53,7 @@ export async function loadTold(
   } = {},
 ): Promise<LanguageModel> {
   const { parallel, embeddings, grammar } = flags;
-  if (grammar !== undefined) await (await import('../runtime/grammars.ts')).checkGrammar(grammar);
+  if (grammar !== undefined) await (await import('../runtime/grammar/grammars.ts')).checkGrammar(grammar);
   const run = { ...engineOptions(flags), sequences: parallel };
   const built = await buildWithProgress(
     ui,
@@ -92,7 +92,7 @@ async function checkFirst(
     import('../load.ts'),
     import('../runtime/reply-bounds.ts'),
     import('../runtime/prompts.ts'),
-    import('../runtime/chat-template.ts'),
+    import('../runtime/chat/chat-template.ts'),
     import('../runtime/generation-config.ts'),
   ]);
   const tokenizer = files.tokenizer!;

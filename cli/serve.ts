@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { packageRoot, packageVersion } from '../codegen/build/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
-import { mostSequences } from '../runtime/limits.ts';
+import { mostSequences } from '../runtime/engine/limits.ts';
 import type { Listening } from '../server/listen.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';

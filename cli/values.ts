@@ -2,9 +2,9 @@
 import type { CommandUnknownOpts } from '@commander-js/extra-typings';
 import { OnelaunchError } from '../errors.ts';
 import { readPlainFile } from '../plain-file.ts';
-import type { Grammar } from '../runtime/grammars.ts';
+import type { Grammar } from '../runtime/grammar/grammars.ts';
+import { type JsonSchema, jsonGrammar } from '../runtime/grammar/json-grammar.ts';
 import { readJson } from '../runtime/json-file.ts';
-import { type JsonSchema, jsonGrammar } from '../runtime/json-grammar.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 
 /** Positions of a context, at most: up to here float32, in which angles are computed, has every one. */

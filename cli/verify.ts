@@ -3,8 +3,8 @@ import type { ReferenceNumbers } from '../lab/reference-golden.ts';
 import { contextFor, engineScorer, storedGolden } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { AskedModel } from '../preflight.ts';
-import type { Golden } from '../runtime/golden.ts';
-import type { VerifyResult } from '../runtime/verify.ts';
+import type { Golden } from '../runtime/verify/golden.ts';
+import type { VerifyResult } from '../runtime/verify/verify.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, flags, helpEnd, needGolden, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
@@ -47,7 +47,7 @@ export function addVerify(program: Program, start: Start): void {
           ...random,
           golden: options.golden,
         });
-        const { formatVerify } = await import('../runtime/format-verify.ts');
+        const { formatVerify } = await import('../runtime/verify/format-verify.ts');
         if (ui.json) ui.result({ kernel: built.kernel.name, hash: built.kernel.hash, ...result });
         else ui.data(formatVerify(result));
         if (options.report) {
@@ -89,7 +89,7 @@ export async function verifyWithProgress(
   const progress = ui.progress('verifying');
   const started = performance.now();
   try {
-    const { verify } = await import('../runtime/verify.ts');
+    const { verify } = await import('../runtime/verify/verify.ts');
     progress.update(null, golden.source);
     const scorer = engineScorer(opened, ui.io.signal);
     const result = await verify(scorer, golden, {

@@ -1,5 +1,5 @@
 // Tokens a second of several sequences at once: all of them decode from the same position of their contexts on.
-import type { Engine } from '../runtime/engine.ts';
+import type { Engine } from '../runtime/engine/engine.ts';
 import { promptOf } from './measure.ts';
 
 /** Sequences whose contexts are filled; close them with the engine. */

@@ -1,6 +1,6 @@
 // Timing: the incumbent and a few variants open side by side, verified first, then one reply each in turns.
 import { OnelaunchError } from '../errors.ts';
-import type { Golden } from '../runtime/golden.ts';
+import type { Golden } from '../runtime/verify/golden.ts';
 import type { Watch } from './build-all.ts';
 import {
   type Contestant,

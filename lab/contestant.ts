@@ -2,9 +2,9 @@
 import { OnelaunchError } from '../errors.ts';
 import { type BuiltKernel, openEngine } from '../load.ts';
 import type { CheckedModel } from '../preflight.ts';
-import type { Engine } from '../runtime/engine.ts';
-import type { Golden } from '../runtime/golden.ts';
-import { verify } from '../runtime/verify.ts';
+import type { Engine } from '../runtime/engine/engine.ts';
+import type { Golden } from '../runtime/verify/golden.ts';
+import { verify } from '../runtime/verify/verify.ts';
 import { buildPlan } from './build-plan.ts';
 import type { Candidate } from './enumerate.ts';
 import type { BuiltRecord, VerifiedRecord } from './journal-records.ts';

@@ -1,5 +1,5 @@
 // Timed replies of an engine at a position of the context, over and over, without computing what stands before it again.
-import type { Engine } from '../runtime/engine.ts';
+import type { Engine } from '../runtime/engine/engine.ts';
 import { promptOf, tokensHash } from './measure.ts';
 
 /** A greedy reply read to its end: its tokens, and the times of prompt and tokens [ms]. @throws the reason of the signal */

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import { readPlainFile } from '../plain-file.ts';
-import type { ChatTemplate } from '../runtime/chat-template.ts';
+import type { ChatTemplate } from '../runtime/chat/chat-template.ts';
 import { checkShape, readJson } from '../runtime/json-file.ts';
-import type { Tokenizer } from '../runtime/tokenizer.ts';
+import type { Tokenizer } from '../runtime/tokenizer/tokenizer.ts';
 
 export interface TextSequence {
   readonly ids: readonly number[];

@@ -1,11 +1,11 @@
 // How much of a model's quality a kernel keeps: its distributions over real text against those of the float32 reference.
 import { OnelaunchError } from '../errors.ts';
-import type { Golden } from '../runtime/golden.ts';
-import { longestCase } from '../runtime/longest-case.ts';
-import { argmax, type Scorer } from '../runtime/scorers.ts';
 import { short } from '../runtime/short.ts';
-import { type Tolerance, type ToleranceInput, tolerance } from '../runtime/tolerance.ts';
-import { divergence, logSumExp, sumOfSquares } from '../runtime/verify.ts';
+import type { Golden } from '../runtime/verify/golden.ts';
+import { longestCase } from '../runtime/verify/longest-case.ts';
+import { argmax, type Scorer } from '../runtime/verify/scorers.ts';
+import { type Tolerance, type ToleranceInput, tolerance } from '../runtime/verify/tolerance.ts';
+import { divergence, logSumExp, sumOfSquares } from '../runtime/verify/verify.ts';
 import { breathe } from './breathe.ts';
 import type { QualityText } from './quality-text.ts';
 

@@ -28,15 +28,15 @@ import {
   type WrittenFormat,
 } from '../quantised/layout.ts';
 import { readJson } from '../runtime/json-file.ts';
-import { levelsOfBlocks } from '../runtime/reference-blocks.ts';
-import { toFloat32 } from '../runtime/reference-weights.ts';
+import { levelsOfBlocks } from '../runtime/reference/blocks.ts';
+import { toFloat32 } from '../runtime/reference/weights.ts';
 import {
   bytesOf,
   readBytes,
   readTensors,
   safetensorsHeader,
   type TensorEntry,
-} from '../runtime/safetensors.ts';
+} from '../runtime/weights/safetensors.ts';
 import { writeError } from '../write-failure.ts';
 import { breathe } from './breathe.ts';
 

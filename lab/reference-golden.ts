@@ -1,9 +1,9 @@
 // A golden file that was never written: a few short prompts through the unfused reference.
 
-import type { Golden, GoldenCase } from '../runtime/golden.ts';
-import type { CacheStorage, ReferenceOps } from '../runtime/reference.ts';
-import type { ReferenceFormats } from '../runtime/reference-blocks.ts';
-import { referenceScorer } from '../runtime/scorers.ts';
+import type { ReferenceFormats } from '../runtime/reference/blocks.ts';
+import type { CacheStorage, ReferenceOps } from '../runtime/reference/reference.ts';
+import type { Golden, GoldenCase } from '../runtime/verify/golden.ts';
+import { referenceScorer } from '../runtime/verify/scorers.ts';
 import { breathe } from './breathe.ts';
 import { promptOf } from './measure.ts';
 

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import type { FusionPlan } from '../codegen/index.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
 import { OnelaunchError } from '../errors.ts';
-import type { Engine } from '../runtime/engine.ts';
-import type { Golden } from '../runtime/golden.ts';
-import { longestCase } from '../runtime/longest-case.ts';
-import type { Scorer } from '../runtime/scorers.ts';
+import type { Engine } from '../runtime/engine/engine.ts';
+import type { Golden } from '../runtime/verify/golden.ts';
+import { longestCase } from '../runtime/verify/longest-case.ts';
+import type { Scorer } from '../runtime/verify/scorers.ts';
 
 /** Positions that the longest case takes. @throws OnelaunchError when fewer were asked for */
 export function contextFor(golden: Golden, { maxPositions }: ModelDims, asked: number | undefined): number {
@@ -28,7 +28,7 @@ export async function storedGolden(
   functions: FusionPlan['functions'],
   path: string | undefined,
 ): Promise<Golden | null> {
-  const { readGolden } = await import('../runtime/golden.ts');
+  const { readGolden } = await import('../runtime/verify/golden.ts');
   if (path !== undefined) return readGolden(path, { vocab });
   const isChanged = Object.keys(functions).length > 0 || weights !== undefined || cache !== undefined;
   // What lies beside the weights is of the model with its own ops and numbers.

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import type { Engine } from './engine.ts';
+import type { Engine } from './engine/engine.ts';
 import { checkShape, readJson } from './json-file.ts';
 
 /** Which hidden states a vector is made of: that of the last token, or the mean of all. */

@@ -1,5 +1,5 @@
 // What an engine makes of a prompt, and what is known of it at any time: a reply may end before the engine does.
-import type { GenerateResult } from './engine-options.ts';
+import type { GenerateResult } from './engine/options.ts';
 import type { Finish, ReplyResult } from './reply.ts';
 
 export class EngineRun {

@@ -5,9 +5,9 @@ import { z } from 'zod';
 import { isGgufFile } from '../gguf/header.ts';
 import { stopIdsOf } from '../gguf/vocabulary.ts';
 import { checkShape, readJson } from './json-file.ts';
-import { sortStops } from './stop-strings.ts';
-import { readAddedTokens, type Tokenizer } from './tokenizer.ts';
-import { readTokenizerConfig } from './tokenizer-config.ts';
+import { readTokenizerConfig } from './tokenizer/config.ts';
+import { sortStops } from './tokenizer/stop-strings.ts';
+import { readAddedTokens, type Tokenizer } from './tokenizer/tokenizer.ts';
 
 export interface GenerationDefaults {
   /** False: the most likely token is taken, and temperature is 0. */

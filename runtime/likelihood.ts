@@ -1,6 +1,6 @@
 // How likely a model finds a text: the log probability of each token after those before it.
-import type { Engine } from './engine.ts';
-import { logSumExp } from './verify.ts';
+import type { Engine } from './engine/engine.ts';
+import { logSumExp } from './verify/verify.ts';
 
 /** How likely a model finds a text. */
 export interface TextScore {

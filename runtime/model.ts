@@ -2,11 +2,12 @@
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
 import { ContextOverflow, OnelaunchError } from '../errors.ts';
-import type { ChatMessage } from './chat-template.ts';
+import type { ChatMessage } from './chat/chat-template.ts';
+import { type CallOf, callingOf, choiceSchema, type ToolOption, toolsSchema } from './chat/tools.ts';
 import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
-import type { Engine } from './engine.ts';
+import type { Engine } from './engine/engine.ts';
 import { type GenerationDefaults, ofChats } from './generation-config.ts';
-import type { SchemaOption } from './json-schema.ts';
+import type { SchemaOption } from './grammar/json-schema.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type Place, type PlaceEngine, Places } from './places.ts';
 import { type PromptFiles, promptsOf } from './prompts.ts';
@@ -16,7 +17,6 @@ import { readersOf } from './reply-grammar.ts';
 import { type CheckedOptions, checkArguments, type ReplyOptions } from './sampling.ts';
 import { type CacheOrigin, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
-import { type CallOf, callingOf, choiceSchema, type ToolOption, toolsSchema } from './tools.ts';
 
 /** What a model needs of an engine. */
 export type ReplyEngine = PlaceEngine & Pick<Engine, 'device' | 'context' | typeof Symbol.asyncDispose>;

@@ -1,9 +1,9 @@
 // Where replies run: sequences of the KV cache, one reply at a time in each, and what they hold for the next. All of them are one budget of
 // memory: who comes takes the place that was used longest ago, and copies what another holds of its prompt.
 import { OnelaunchError } from '../errors.ts';
-import type { Engine } from './engine.ts';
+import type { Engine } from './engine/engine.ts';
+import type { Sequence } from './engine/sequence.ts';
 import { Queue } from './queue.ts';
-import type { Sequence } from './sequence.ts';
 
 /** What a place needs: an engine, or one of its sequences. */
 export type PlaceEngine = Pick<

@@ -2,11 +2,11 @@
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
 import { inOption, OnelaunchError } from '../errors.ts';
-import type { ChatMessage, ChatTemplate } from './chat-template.ts';
+import type { ChatMessage, ChatTemplate } from './chat/chat-template.ts';
+import { type ToolForm, toolForm } from './chat/tool-form.ts';
+import { type Calling, withCalls } from './chat/tools.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
-import type { Tokenizer } from './tokenizer.ts';
-import { type ToolForm, toolForm } from './tool-form.ts';
-import { type Calling, withCalls } from './tools.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export interface PromptFiles {
   readonly manifest: Pick<Manifest, 'model'>;

@@ -1,21 +1,21 @@
 // How a request becomes a reply: what it asks for, a place to run in, and the pieces that the engine's tokens become.
 import type { Manifest } from '../abi/manifest.ts';
 import { OnelaunchError } from '../errors.ts';
-import type { Speculate, TokenLogprobs } from './engine-options.ts';
+import { behindThinking, thinkingOf } from './chat/thinking.ts';
+import { readForm, toolGrammar } from './chat/tool-grammar.ts';
+import { toolReader } from './chat/tool-reader.ts';
+import type { Speculate, TokenLogprobs } from './engine/options.ts';
 import { EngineRun } from './engine-run.ts';
 import type { GenerationDefaults } from './generation-config.ts';
-import { type Grammar, type GrammarMask, Grammars } from './grammars.ts';
-import type { BoundedGrammar } from './length-counter.ts';
+import { type Grammar, type GrammarMask, Grammars } from './grammar/grammars.ts';
+import type { BoundedGrammar } from './grammar/length-counter.ts';
 import type { Place, Places } from './places.ts';
 import type { promptsOf } from './prompts.ts';
 import type { Piece, ReplyResult } from './reply.ts';
 import { chosenBelow, readAsked } from './reply-bounds.ts';
 import { replyText } from './reply-text.ts';
 import type { CheckedOptions, ReplyOptions } from './sampling.ts';
-import { behindThinking, thinkingOf } from './thinking.ts';
-import type { Tokenizer } from './tokenizer.ts';
-import { readForm, toolGrammar } from './tool-grammar.ts';
-import { toolReader } from './tool-reader.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 /** How tokens become a reply. */
 export interface Asked {

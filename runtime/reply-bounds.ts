@@ -2,8 +2,8 @@
 import { ContextOverflow, OnelaunchError } from '../errors.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { type CheckedOptions, checkOptions, type ReplyOptions } from './sampling.ts';
-import { sortStops } from './stop-strings.ts';
-import type { Tokenizer } from './tokenizer.ts';
+import { sortStops } from './tokenizer/stop-strings.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 /** What a reply can be at most, whatever its options say. */
 export interface ReplyBounds {

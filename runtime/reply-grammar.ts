@@ -1,12 +1,12 @@
 // What a reply is to be, as the options say it, and what is read of it in the end.
 import { inOption, OnelaunchError } from '../errors.ts';
-import type { Grammar } from './grammars.ts';
-import { jsonGrammar } from './json-grammar.ts';
-import { isZod, jsonSchemaOf, readBy, type SchemaOption } from './json-schema.ts';
-import type { BoundedGrammar } from './length-counter.ts';
+import { thinkingEnd } from './chat/thinking.ts';
+import { readCalls, type ToolOption } from './chat/tools.ts';
+import type { Grammar } from './grammar/grammars.ts';
+import { jsonGrammar } from './grammar/json-grammar.ts';
+import { isZod, jsonSchemaOf, readBy, type SchemaOption } from './grammar/json-schema.ts';
+import type { BoundedGrammar } from './grammar/length-counter.ts';
 import type { Readers, ReplyResult } from './reply.ts';
-import { thinkingEnd } from './thinking.ts';
-import { readCalls, type ToolOption } from './tools.ts';
 
 /** The grammar that options ask for; null: none.
  *  @throws OnelaunchError of kind usage: both are given, or a schema cannot be followed */

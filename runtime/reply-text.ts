@@ -1,11 +1,12 @@
 // From the tokens of a reply to its text.
-import type { Logprob, TokenLogprobs } from './engine-options.ts';
+
+import { type Thinking, thoughts } from './chat/thinking.ts';
+import type { Read, ToolCallPart, ToolReader } from './chat/tool-reader.ts';
+import type { Logprob, TokenLogprobs } from './engine/options.ts';
 import type { ChosenLogprob, Piece, TokenLogprob } from './reply.ts';
 import type { CheckedOptions } from './sampling.ts';
-import { stopFilter } from './stop-strings.ts';
-import { type Thinking, thoughts } from './thinking.ts';
-import type { Tokenizer } from './tokenizer.ts';
-import type { Read, ToolCallPart, ToolReader } from './tool-reader.ts';
+import { stopFilter } from './tokenizer/stop-strings.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 /** The text of tokens as they come, up to a stop text. Calls of functions are no part of it.
  *  @param calls reads them, where the reply may call; not in its thinking */

@@ -1,7 +1,7 @@
 // What a reply is to its reader: pieces as they come, and how it ended.
 import { OnelaunchError } from '../errors.ts';
-import type { ToolCallPart } from './tool-reader.ts';
-import type { ToolCall } from './tools.ts';
+import type { ToolCallPart } from './chat/tool-reader.ts';
+import type { ToolCall } from './chat/tools.ts';
 
 /** Why a reply ended: at a stop token or stop text, behind calls of functions, at maxTokens, by its signal, or because the context is full. */
 export type Finish = 'stop' | 'tool_calls' | 'length' | 'abort' | 'context';

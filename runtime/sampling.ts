@@ -1,15 +1,6 @@
 // The options of a reply, checked and completed with the model's own defaults.
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import type { Sampling } from './bindings.ts';
-import { check, readArgument } from './engine-arguments.ts';
-import { type LogitBias, mostNgram, type OnPrompt, type Speculate } from './engine-options.ts';
-import type { GenerationDefaults } from './generation-config.ts';
-import type { Grammar } from './grammars.ts';
-import { isSchema, type SchemaOption } from './json-schema.ts';
-import type { BoundedGrammar } from './length-counter.ts';
-import { mostBiases, mostTopLogprobs } from './limits.ts';
-import { grammarOf } from './reply-grammar.ts';
 import {
   type Calling,
   callingOf,
@@ -17,7 +8,16 @@ import {
   type ToolChoice,
   type ToolOption,
   toolsSchema,
-} from './tools.ts';
+} from './chat/tools.ts';
+import { check, readArgument } from './engine/arguments.ts';
+import type { Sampling } from './engine/bindings.ts';
+import { mostBiases, mostTopLogprobs } from './engine/limits.ts';
+import { type LogitBias, mostNgram, type OnPrompt, type Speculate } from './engine/options.ts';
+import type { GenerationDefaults } from './generation-config.ts';
+import type { Grammar } from './grammar/grammars.ts';
+import { isSchema, type SchemaOption } from './grammar/json-schema.ts';
+import type { BoundedGrammar } from './grammar/length-counter.ts';
+import { grammarOf } from './reply-grammar.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
 export interface ReplyOptions {

@@ -1,13 +1,13 @@
 // A conversation that remembers: what was said is sent again, and the KV cache of its beginning is found where it was left.
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import type { ChatMessage } from './chat-template.ts';
-import { jsonSchemaOf, type SchemaOption } from './json-schema.ts';
+import type { ChatMessage } from './chat/chat-template.ts';
+import { writtenTool } from './chat/tools.ts';
+import { jsonSchemaOf, type SchemaOption } from './grammar/json-schema.ts';
 import { patience } from './places.ts';
 import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
-import { writtenTool } from './tools.ts';
 
 /** What a conversation begins with, and what it does when it is full. */
 export interface SessionOptions {

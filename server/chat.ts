@@ -1,8 +1,8 @@
 // POST /v1/chat/completions.
 import { z } from 'zod';
-import type { ChatMessage } from '../runtime/chat-template.ts';
+import type { ChatMessage } from '../runtime/chat/chat-template.ts';
+import type { ToolCallPart } from '../runtime/chat/tool-reader.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
-import type { ToolCallPart } from '../runtime/tool-reader.ts';
 import type { Asked, OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import { type ChoiceForm, choicesForm } from './choices.ts';

@@ -1,6 +1,6 @@
 // POST /v1/completions.
 import { z } from 'zod';
-import { mostTopLogprobs } from '../runtime/limits.ts';
+import { mostTopLogprobs } from '../runtime/engine/limits.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';

@@ -1,6 +1,6 @@
 // The parameters that requests for replies share: what is taken, what is refused by name, and what changes no reply.
 import { z } from 'zod';
-import { mostTopLogprobs } from '../runtime/limits.ts';
+import { mostTopLogprobs } from '../runtime/engine/limits.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import type { OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';

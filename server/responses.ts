@@ -1,6 +1,6 @@
 // POST /v1/responses: one answer to a text or to items, of which nothing is stored.
 import { z } from 'zod';
-import type { ChatMessage } from '../runtime/chat-template.ts';
+import type { ChatMessage } from '../runtime/chat/chat-template.ts';
 import type { Asked, OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import {

@@ -1,9 +1,9 @@
 // A model that many ask: whose turn it is, how long a reply may take, and how all of it ends.
-import type { ChatMessage } from '../runtime/chat-template.ts';
+import type { ChatMessage } from '../runtime/chat/chat-template.ts';
+import type { ToolCallPart } from '../runtime/chat/tool-reader.ts';
 import type { LanguageModel } from '../runtime/model.ts';
 import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
-import type { ToolCallPart } from '../runtime/tool-reader.ts';
 import { ApiError } from './api-error.ts';
 import { createMetrics, type Metrics, type ReplyTimes } from './metrics.ts';
 import { clientLeft, RequestQueue } from './queue.ts';

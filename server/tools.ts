@@ -1,7 +1,7 @@
 // Functions that a request lets its reply call, in OpenAI's shapes.
 import { z } from 'zod';
+import type { ToolChoice, ToolOption } from '../runtime/chat/tools.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
-import type { ToolChoice, ToolOption } from '../runtime/tools.ts';
 import { ApiError } from './api-error.ts';
 
 /** A function's description. What of it is wrong is said by the library, with its name. */

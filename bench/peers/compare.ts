@@ -13,7 +13,7 @@ import { OnelaunchError } from '../../errors.ts';
 import { isGgufFile } from '../../gguf/header.ts';
 import { cpuName, machineState } from '../../lab/measure.ts';
 import { clocks, replyRoom } from '../../lab/together.ts';
-import { mostSequences } from '../../runtime/limits.ts';
+import { mostSequences } from '../../runtime/engine/limits.ts';
 import { runStarted } from '../run.ts';
 import { blockTypes, type RandomType } from './gguf.ts';
 import { randomGguf } from './llama-cpp.ts';

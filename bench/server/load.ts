@@ -7,7 +7,7 @@ import { nameValues, whole, wholes } from '../../cli/values.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { cpuName, machineState, spreadOf } from '../../lab/measure.ts';
 import { writeText } from '../../lab/write-text.ts';
-import { mostSequences } from '../../runtime/limits.ts';
+import { mostSequences } from '../../runtime/engine/limits.ts';
 import { runStarted } from '../run.ts';
 import { Serving } from './serving.ts';
 import { type Asked, stream } from './stream.ts';

@@ -1,5 +1,5 @@
 // A conversation with a model: all that was said is kept, and what fits into the context is sent.
-import type { ChatMessage } from '../../runtime/chat-template.ts';
+import type { ChatMessage } from '../../runtime/chat/chat-template.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import type { ReplyResult } from '../../runtime/reply.ts';
 import { printReply, type ReplySettings } from '../reply.ts';

@@ -7,7 +7,7 @@ import type { FusionPlan } from '../../codegen/plan/plan.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import stream from '../../configs/plans/stream.ts';
 import { type BuiltKernel, openEngine } from '../../load.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { buildPlan } from '../build-plan.ts';
 import { decoderOf, wholeReply } from '../decode.ts';
 import { promptOf, spreadOf } from '../measure.ts';

@@ -1,6 +1,6 @@
 // Who a block waited for: from a wait to the block that was last to make what it waited for.
 import type { Schedule } from '../../codegen/schemes/index.ts';
-import type { TrackEvent } from '../../runtime/profile-events.ts';
+import type { TrackEvent } from '../../runtime/engine/profile-events.ts';
 
 export interface Flow {
   /** What is handed over: the words of an exchange, or `barrier`. */

@@ -1,6 +1,6 @@
 // The page of a profile: what a token, or a launch of a prompt, costs by stage, and its timeline.
 import type { Schedule } from '../../codegen/schemes/index.ts';
-import type { TrackEvent } from '../../runtime/profile-events.ts';
+import type { TrackEvent } from '../../runtime/engine/profile-events.ts';
 import { escaped, facts, figure, htmlTable, legend, page } from '../page/html.ts';
 import { drawing, element, label, line, rate, scale, short, ticks } from '../page/svg.ts';
 import { type LaunchFigures, launchText, type StageFigures } from './launch.ts';

@@ -1,7 +1,7 @@
 // Records a profile: the same tokens by the library that runs and by the one that writes down when, in turns.
 import { OnelaunchError } from '../../errors.ts';
-import type { Engine } from '../../runtime/engine.ts';
-import type { TrackEvent } from '../../runtime/profile-events.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
+import type { TrackEvent } from '../../runtime/engine/profile-events.ts';
 import { wholeReply } from '../decode.ts';
 import { promptOf, type Spread, spreadOf, tokensHash } from '../measure.ts';
 

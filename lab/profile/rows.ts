@@ -1,6 +1,6 @@
 // Passes of several sequences: a profile of those in which all of them make a token.
 import { OnelaunchError } from '../../errors.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { fillSequences } from '../batch.ts';
 import { replyRoom, timedTogether } from '../together.ts';
 import { type Control, inTurns, type Pair, type Profile, type Work } from './record.ts';

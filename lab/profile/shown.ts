@@ -1,5 +1,5 @@
 // Which blocks and passes of a profile are drawn: all of them would be too many to look at.
-import type { TrackEvent } from '../../runtime/profile-events.ts';
+import type { TrackEvent } from '../../runtime/engine/profile-events.ts';
 
 /** Events of so many blocks, spread evenly over all. */
 export function shownEvents(events: readonly TrackEvent[], count: number): readonly TrackEvent[] {

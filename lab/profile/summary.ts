@@ -1,5 +1,5 @@
 // Where a token's time goes: the events of a profile, added up by stage and phase.
-import type { Phase, Role, TrackEvent } from '../../runtime/profile-events.ts';
+import type { Phase, Role, TrackEvent } from '../../runtime/engine/profile-events.ts';
 
 export const phases = ['weights', 'others', 'compute', 'meet', 'publish'] as const satisfies readonly Phase[];
 

@@ -1,5 +1,5 @@
 // The tracks of a profile drawn over time: a bar for each phase, a row for each track.
-import type { Phase, TrackEvent } from '../../runtime/profile-events.ts';
+import type { Phase, TrackEvent } from '../../runtime/engine/profile-events.ts';
 import { drawing, element, label, line, scale, short, ticks } from '../page/svg.ts';
 import { phases } from './summary.ts';
 

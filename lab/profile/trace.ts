@@ -1,6 +1,6 @@
 // A profile as a trace that Perfetto and chrome://tracing open: blocks as processes, roles as threads, exchanges as flows.
 import type { Schedule } from '../../codegen/schemes/index.ts';
-import { type Phase, profileRoles, type Role, type TrackEvent } from '../../runtime/profile-events.ts';
+import { type Phase, profileRoles, type Role, type TrackEvent } from '../../runtime/engine/profile-events.ts';
 import { flowsOf } from './flows.ts';
 import { mainRole } from './summary.ts';
 import { type Visit, visitsOf } from './visits.ts';

@@ -1,5 +1,5 @@
 // Events that belong together: a track's visit to a stage, in one layer of one pass.
-import type { TrackEvent } from '../../runtime/profile-events.ts';
+import type { TrackEvent } from '../../runtime/engine/profile-events.ts';
 
 export interface Visit
   extends Pick<TrackEvent, 'block' | 'role' | 'stage' | 'layer' | 'position' | 'begin' | 'end'> {

@@ -19,7 +19,7 @@ import { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
 import { build, type Kernel } from '../../codegen/index.ts';
-import { openLibrary } from '../../runtime/library.ts';
+import { openLibrary } from '../../runtime/engine/library.ts';
 import { bundled } from '../support/bundled.ts';
 import { fakeCompiler, hang, leftovers, microKernel } from '../support/fake-compiler.ts';
 import { thorough } from '../support/thorough.ts';

@@ -1,9 +1,9 @@
 // What tokens are chosen by on a CPU: biases, penalties and log probabilities of the bundled model against plain loops in double.
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { Engine } from '../../runtime/engine.ts';
-import { greedy } from '../../runtime/engine-options.ts';
-import { loadPlan } from '../../runtime/load-plan.ts';
-import { readTensors } from '../../runtime/safetensors.ts';
+import { Engine } from '../../runtime/engine/engine.ts';
+import { greedy } from '../../runtime/engine/options.ts';
+import { loadPlan } from '../../runtime/weights/load-plan.ts';
+import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { expectMaskedChoices, expectPlainChoices, replyWithLogprobs } from '../support/choices.ts';
 import { builtOf } from '../support/cpu-models.ts';
 

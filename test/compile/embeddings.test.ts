@@ -5,9 +5,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { load } from '../../load.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
-import { referenceForward } from '../../runtime/reference.ts';
-import { readReferenceModel } from '../../runtime/reference-weights.ts';
-import { tolerance } from '../../runtime/tolerance.ts';
+import { referenceForward } from '../../runtime/reference/reference.ts';
+import { readReferenceModel } from '../../runtime/reference/weights.ts';
+import { tolerance } from '../../runtime/verify/tolerance.ts';
 import { createApp } from '../../server/app.ts';
 import { Service } from '../../server/service.ts';
 

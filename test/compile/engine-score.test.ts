@@ -1,7 +1,7 @@
 // The logits that an engine hands over, in blocks of bounded size.
 
 import { describe, expect, it } from 'vitest';
-import type { EngineSettings } from '../../runtime/engine-options.ts';
+import type { EngineSettings } from '../../runtime/engine/options.ts';
 import { backends, failureOf, fakeEngines } from '../support/fake-engines.ts';
 import { fakeHashes, fakeLogits, tokens, vocab } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';

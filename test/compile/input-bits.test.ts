@@ -6,7 +6,7 @@ import { resolvePlan } from '../../configs/resolve.ts';
 import { referenceGolden } from '../../lab/reference-golden.ts';
 import { engineScorer } from '../../lab/truth.ts';
 import { buildKernel, openEngine } from '../../load.ts';
-import { verify } from '../../runtime/verify.ts';
+import { verify } from '../../runtime/verify/verify.ts';
 import { thorough } from '../support/thorough.ts';
 
 const model = join(packageRoot(), 'test/fixtures/qwen3-micro');

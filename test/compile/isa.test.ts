@@ -2,11 +2,11 @@
 import { beforeAll, expect, test } from 'vitest';
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
 import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
-import { Engine } from '../../runtime/engine.ts';
-import type { Isa } from '../../runtime/engine-options.ts';
-import { loadPlan } from '../../runtime/load-plan.ts';
-import { readTensors } from '../../runtime/safetensors.ts';
-import { tolerance } from '../../runtime/tolerance.ts';
+import { Engine } from '../../runtime/engine/engine.ts';
+import type { Isa } from '../../runtime/engine/options.ts';
+import { tolerance } from '../../runtime/verify/tolerance.ts';
+import { loadPlan } from '../../runtime/weights/load-plan.ts';
+import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { useShippedFlags } from '../support/quick-compiler.ts';
 
 let built: BuiltKernel;

@@ -6,7 +6,7 @@ import { afterAll, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { readTensors, writeSafetensors } from '../../runtime/safetensors.ts';
+import { readTensors, writeSafetensors } from '../../runtime/weights/safetensors.ts';
 
 const micro = join(packageRoot(), 'test', 'fixtures', 'qwen3-micro');
 const root = mkdtempSync(join(tmpdir(), 'loaded-alike-'));

@@ -1,9 +1,9 @@
 // Drafts on the GPU found here: a reply with them is the one without, token by token, and leaves the same bits in the cache: npm run test:cuda.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildKernel, openEngine } from '../../load.ts';
-import type { Sampling } from '../../runtime/bindings.ts';
-import type { Engine } from '../../runtime/engine.ts';
-import { greedy, type Speculate } from '../../runtime/engine-options.ts';
+import type { Sampling } from '../../runtime/engine/bindings.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
+import { greedy, type Speculate } from '../../runtime/engine/options.ts';
 import { read } from '../support/read-reply.ts';
 
 const prompts = 500;

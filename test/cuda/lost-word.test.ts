@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { build } from '../../codegen/index.ts';
 import { buildKernel, openEngine } from '../../load.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { losingWord } from '../support/losing-word.ts';
 import { read } from '../support/read-reply.ts';
 

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildKernel, openEngine } from '../../load.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { read } from '../support/read-reply.ts';
 
 const runs = 40;

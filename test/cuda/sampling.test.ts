@@ -1,7 +1,7 @@
 // The sampler on the GPU found here, over a large vocabulary, against a sort and the softmax: npm run test:cuda.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildKernel, openEngine } from '../../load.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { draws, wrongDraws } from '../support/plain-sample.ts';
 
 describe.each(['stream', 'cooperative'])('qwen3-0.6b with random weights, plan %s', (plan) => {

@@ -1,7 +1,7 @@
 // What the kernels of a GPU choose tokens by, on the emulator: biases, penalties and log probabilities against plain loops in double.
 import { beforeAll, describe, expect, it } from 'vitest';
 import prefill from '../../configs/plans/prefill.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { expectMaskedChoices, expectPlainChoices } from '../support/choices.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { openEmulated } from '../support/emulate-model.ts';

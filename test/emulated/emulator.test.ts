@@ -9,7 +9,7 @@ import { z } from 'zod';
 import type { Kernel } from '../../codegen/index.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import seed from '../../configs/plans/seed.ts';
-import type { VerifyResult } from '../../runtime/verify.ts';
+import type { VerifyResult } from '../../runtime/verify/verify.ts';
 import { cannotEmulate, cxx, deviceObject, emulatorObject } from '../support/emulate.ts';
 import { type EmulatedCase, prepareEmulated } from '../support/emulate-model.ts';
 

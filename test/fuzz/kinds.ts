@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { readModelDims } from '../../codegen/model/read-config.ts';
 import { OnelaunchError } from '../../errors.ts';
-import { chatTemplate } from '../../runtime/chat-template.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { greedy, readGenerationConfig } from '../../runtime/generation-config.ts';
-import { readGolden } from '../../runtime/golden.ts';
-import { readTensors } from '../../runtime/safetensors.ts';
 import { checkOptions, type ReplyOptions } from '../../runtime/sampling.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
+import { readGolden } from '../../runtime/verify/golden.ts';
+import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { llama2 } from '../support/model-directory.ts';
 import { type Draw, drawFrom, mutateBytes, mutateJson, mutateText } from './mutate.ts';
 

@@ -1,4 +1,4 @@
-// Writes the kept kernels and runtime/bindings.ts anew: npm run golden -- --update. Without the flag it says which would change.
+// Writes the kept kernels and runtime/engine/bindings.ts anew: npm run golden -- --update. Without the flag it says which would change.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bindingsSource } from '../../abi/print-bindings.ts';
@@ -15,9 +15,9 @@ function compare(name: string, path: string, kept: string | undefined, text: str
   if (update) writeFileSync(path, text);
 }
 
-const bindings = join(packageRoot(), 'runtime', 'bindings.ts');
+const bindings = join(packageRoot(), 'runtime', 'engine', 'bindings.ts');
 const keptBindings = existsSync(bindings) ? readFileSync(bindings, 'utf8') : undefined;
-compare('runtime/bindings.ts', bindings, keptBindings, bindingsSource());
+compare('runtime/engine/bindings.ts', bindings, keptBindings, bindingsSource());
 for (const kernel of await keptKernels()) {
   const folder = join(keptFolder, kernel.name);
   mkdirSync(folder, { recursive: true });

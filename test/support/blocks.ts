@@ -1,6 +1,6 @@
 // Blocks of the formats of matrices, from their layouts alone: bytes of one, the loader's code, and the numbers that they stand for.
 import type { Slot } from '../../abi/manifest.ts';
-import { expandBlocks } from '../../runtime/reference-gguf.ts';
+import { expandBlocks } from '../../runtime/reference/gguf.ts';
 import { decode } from './number-formats.ts';
 
 interface Layout {

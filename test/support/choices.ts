@@ -1,8 +1,8 @@
 // Replies of an engine against plain loops over its own logits: bias, penalties, log probabilities.
 import { expect } from 'vitest';
-import type { Sampling } from '../../runtime/bindings.ts';
-import type { Engine } from '../../runtime/engine.ts';
-import { type GenerateOptions, greedy, type TokenLogprobs } from '../../runtime/engine-options.ts';
+import type { Sampling } from '../../runtime/engine/bindings.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
+import { type GenerateOptions, greedy, type TokenLogprobs } from '../../runtime/engine/options.ts';
 import { type Adjustments, adjustedLogits, logprobsOf } from './plain-choice.ts';
 import { read } from './read-reply.ts';
 

@@ -5,7 +5,7 @@ import type { CacheName } from '../../codegen/model/formats.ts';
 import { settleCache } from '../../codegen/settle-cache.ts';
 import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import { type BuiltKernel, buildKernel } from '../../load.ts';
-import type { Isa } from '../../runtime/engine-options.ts';
+import type { Isa } from '../../runtime/engine/options.ts';
 import { type RandomModel, writeRandomModel } from './random-model.ts';
 import { kernelOfTwoKinds, makeTwoKinds } from './two-kinds.ts';
 

@@ -10,10 +10,10 @@ import { referenceGolden } from '../../lab/reference-golden.ts';
 import { contextFor, engineScorer, storedGolden } from '../../lab/truth.ts';
 import { openEngine } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
-import type { Engine } from '../../runtime/engine.ts';
-import { formatVerify } from '../../runtime/format-verify.ts';
-import type { GoldenCase } from '../../runtime/golden.ts';
-import { type VerifyResult, verify } from '../../runtime/verify.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
+import { formatVerify } from '../../runtime/verify/format-verify.ts';
+import type { GoldenCase } from '../../runtime/verify/golden.ts';
+import { type VerifyResult, verify } from '../../runtime/verify/verify.ts';
 import { emulate } from './emulate.ts';
 
 export interface EmulatedCase {

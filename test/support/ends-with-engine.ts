@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import type { Manifest } from '../../abi/manifest.ts';
-import type { TensorSource } from '../../runtime/bindings.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import type { TensorSource } from '../../runtime/engine/bindings.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { read } from './read-reply.ts';
 
 interface Ending {
@@ -22,8 +22,8 @@ async function openEngine(
   before = () => {},
 ): Promise<{ engine: Engine; sources: TensorSource[] }> {
   const [{ Engine }, { randomPlan }] = await Promise.all([
-    import('../../runtime/engine.ts'),
-    import('../../runtime/load-plan.ts'),
+    import('../../runtime/engine/engine.ts'),
+    import('../../runtime/weights/load-plan.ts'),
   ]);
   before();
   const manifest = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as Manifest;

@@ -2,10 +2,10 @@
 import { afterEach, expect } from 'vitest';
 import type { Slot } from '../../abi/manifest.ts';
 import { OnelaunchError } from '../../errors.ts';
-import { type Sampling, sourceDtype, type TensorSource } from '../../runtime/bindings.ts';
-import { Engine } from '../../runtime/engine.ts';
-import { notPacked } from '../../runtime/engine-arguments.ts';
-import { type EngineSettings, greedy as greedyOf } from '../../runtime/engine-options.ts';
+import { notPacked } from '../../runtime/engine/arguments.ts';
+import { type Sampling, sourceDtype, type TensorSource } from '../../runtime/engine/bindings.ts';
+import { Engine } from '../../runtime/engine/engine.ts';
+import { type EngineSettings, greedy as greedyOf } from '../../runtime/engine/options.ts';
 import { slots } from './fake-slots.ts';
 import { buildFake, vocab } from './host-fake.ts';
 

@@ -1,8 +1,8 @@
 // Writes GGUF files: any header, and a folder of a model as convert_hf_to_gguf.py of llama.cpp writes it.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readReferenceModel } from '../../runtime/reference-weights.ts';
-import { readTensors } from '../../runtime/safetensors.ts';
+import { readReferenceModel } from '../../runtime/reference/weights.ts';
+import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { halfBits, type Quantised, quantise } from './quantise.ts';
 
 export type Value =

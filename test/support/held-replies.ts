@@ -1,8 +1,8 @@
 // Replies that end when a test says so. Imported before a program, or by a test: a reply at `heldTemperature` says 32 tokens and no
 // more until it is let go or stopped, and no token ends it. The engine and all that is around it are those that ship.
-import type { TokenIds } from '../../runtime/engine-arguments.ts';
-import type { GenerateOptions, GenerateResult } from '../../runtime/engine-options.ts';
-import { Sequence } from '../../runtime/sequence.ts';
+import type { TokenIds } from '../../runtime/engine/arguments.ts';
+import type { GenerateOptions, GenerateResult } from '../../runtime/engine/options.ts';
+import { Sequence } from '../../runtime/engine/sequence.ts';
 
 /** What asks for such a reply; the text is that of temperature 0. */
 export const heldTemperature = 1e-4;

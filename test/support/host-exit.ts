@@ -1,8 +1,8 @@
 // A program of its own: uses an engine as argv says, leaves it open, and must end by itself at the right time.
 import { readFileSync } from 'node:fs';
-import { sourceDtype } from '../../runtime/bindings.ts';
-import { Engine } from '../../runtime/engine.ts';
-import { notPacked } from '../../runtime/engine-arguments.ts';
+import { notPacked } from '../../runtime/engine/arguments.ts';
+import { sourceDtype } from '../../runtime/engine/bindings.ts';
+import { Engine } from '../../runtime/engine/engine.ts';
 
 const [path = '', manifestFile = '', how, slow] = process.argv.slice(2);
 const manifest = JSON.parse(readFileSync(manifestFile, 'utf8'));

@@ -9,7 +9,7 @@ import { abiHeader } from '../../abi/header.ts';
 import type { Manifest, Slot } from '../../abi/manifest.ts';
 import { outputRoot } from '../../codegen/build/output-root.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { abiVersion } from '../../runtime/bindings.ts';
+import { abiVersion } from '../../runtime/engine/bindings.ts';
 import { blockLayouts, bytesOfNumber } from './blocks.ts';
 
 const host = join(packageRoot(), 'templates/host');

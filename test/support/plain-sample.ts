@@ -1,7 +1,7 @@
 // Sampled replies of an engine against a sort and the softmax in double, over the engine's own logits; noise as templates/host/noise.h defines it.
-import type { Sampling } from '../../runtime/bindings.ts';
-import type { Engine } from '../../runtime/engine.ts';
-import { greedy } from '../../runtime/engine-options.ts';
+import type { Sampling } from '../../runtime/engine/bindings.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
+import { greedy } from '../../runtime/engine/options.ts';
 import { read } from './read-reply.ts';
 
 /** What sampling without penalties depends on. */

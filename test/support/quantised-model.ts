@@ -1,8 +1,8 @@
 // Quantised checkpoints made of a bf16 one, packed as the formats define it, and the numbers that they stand for.
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readReferenceModel } from '../../runtime/reference-weights.ts';
-import { readTensors, writeSafetensors } from '../../runtime/safetensors.ts';
+import { readReferenceModel } from '../../runtime/reference/weights.ts';
+import { readTensors, writeSafetensors } from '../../runtime/weights/safetensors.ts';
 import { decode, encode, round, toBytes } from './number-formats.ts';
 
 type ScaleType = 'bf16' | 'fp16' | 'fp32';

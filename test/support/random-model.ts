@@ -1,7 +1,7 @@
 // Hugging Face directories of any dims with seeded random weights, for tests.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeSafetensors } from '../../runtime/safetensors.ts';
+import { writeSafetensors } from '../../runtime/weights/safetensors.ts';
 
 export interface RandomModel {
   readonly type: 'qwen3' | 'qwen2' | 'llama';

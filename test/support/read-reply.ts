@@ -1,5 +1,5 @@
 // A reply, read to its end.
-import type { GenerateResult } from '../../runtime/engine-options.ts';
+import type { GenerateResult } from '../../runtime/engine/options.ts';
 
 /** All tokens of a reply, and how it ended. */
 export async function read(reply: AsyncGenerator<number[], GenerateResult>) {

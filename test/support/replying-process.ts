@@ -1,7 +1,7 @@
 // A program of its own: an engine with random weights that replies to one prompt until it is killed, a line of tokens each.
 import { readFileSync } from 'node:fs';
-import { Engine } from '../../runtime/engine.ts';
-import { randomPlan } from '../../runtime/load-plan.ts';
+import { Engine } from '../../runtime/engine/engine.ts';
+import { randomPlan } from '../../runtime/weights/load-plan.ts';
 import { read } from './read-reply.ts';
 
 const [manifestFile = '', library = '', tokens = '', prompt = ''] = process.argv.slice(2);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { read } from './read-reply.ts';
 import { within } from './within.ts';
 

@@ -4,10 +4,10 @@ import { build, type FusionPlan, generate, type Kernel, type Target } from '../.
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { readModelDims } from '../../codegen/model/read-config.ts';
 import { openEngine } from '../../load.ts';
-import type { Golden, GoldenCase } from '../../runtime/golden.ts';
-import { readReferenceModel } from '../../runtime/reference-weights.ts';
-import { referenceScorer, type Scorer } from '../../runtime/scorers.ts';
-import { type VerifyResult, verify } from '../../runtime/verify.ts';
+import { readReferenceModel } from '../../runtime/reference/weights.ts';
+import type { Golden, GoldenCase } from '../../runtime/verify/golden.ts';
+import { referenceScorer, type Scorer } from '../../runtime/verify/scorers.ts';
+import { type VerifyResult, verify } from '../../runtime/verify/verify.ts';
 import { type RandomModel, writeRandomModel } from './random-model.ts';
 
 /** Two layers in three see five positions; the third sees all, and does not rotate. */

@@ -7,8 +7,8 @@ import { promisify } from 'node:util';
 import { afterAll, expect, test } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { buildKernel, openEngine } from '../../load.ts';
-import { checkpointTensors } from '../../runtime/checkpoint.ts';
-import { loadPlan } from '../../runtime/load-plan.ts';
+import { checkpointTensors } from '../../runtime/weights/checkpoint.ts';
+import { loadPlan } from '../../runtime/weights/load-plan.ts';
 
 const run = promisify(execFile);
 const folder = mkdtempSync(join(tmpdir(), 'sanitizer-'));

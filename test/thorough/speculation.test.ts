@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, expect, it, vi } from 'vitest';
 import { pathsHere } from '../../codegen/build/cpu-paths.ts';
-import type { Sampling } from '../../runtime/bindings.ts';
-import { Engine } from '../../runtime/engine.ts';
-import { type GenerateOptions, greedy, type Speculate } from '../../runtime/engine-options.ts';
-import { loadPlan } from '../../runtime/load-plan.ts';
-import { readTensors } from '../../runtime/safetensors.ts';
+import type { Sampling } from '../../runtime/engine/bindings.ts';
+import { Engine } from '../../runtime/engine/engine.ts';
+import { type GenerateOptions, greedy, type Speculate } from '../../runtime/engine/options.ts';
+import { loadPlan } from '../../runtime/weights/load-plan.ts';
+import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { type BuiltModel, builtOf, isaOf, randomModel, twoKinds } from '../support/cpu-models.ts';
 import { read } from '../support/read-reply.ts';
 

@@ -7,8 +7,8 @@ import { abiFunctions, abiStructs, abiVersion } from '../../abi/abi.ts';
 import { abiHeader, structLayout } from '../../abi/header.ts';
 import { bindingsSource } from '../../abi/print-bindings.ts';
 import { OnelaunchError } from '../../errors.ts';
-import { layout } from '../../runtime/bindings.ts';
-import { openLibrary } from '../../runtime/library.ts';
+import { layout } from '../../runtime/engine/bindings.ts';
+import { openLibrary } from '../../runtime/engine/library.ts';
 import { fakeManifest } from '../support/host-fake.ts';
 
 let folder: string;
@@ -34,8 +34,8 @@ function compile(
 }
 
 describe('the printed interface', () => {
-  it('is what runtime/bindings.ts holds, byte for byte', () => {
-    expect(readFileSync(new URL('../../runtime/bindings.ts', import.meta.url), 'utf8')).toBe(
+  it('is what runtime/engine/bindings.ts holds, byte for byte', () => {
+    expect(readFileSync(new URL('../../runtime/engine/bindings.ts', import.meta.url), 'utf8')).toBe(
       bindingsSource(),
     );
   });

@@ -26,7 +26,7 @@ const files = [
 /** Files of ours that a file imports, types and dynamic imports included. */
 function importsOf(file: string): string[] {
   const text = readFileSync(join(root, file), 'utf8');
-  return [...text.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)].map((found) =>
+  return [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map((found) =>
     relative(root, join(root, dirname(file), found[1]!)),
   );
 }
@@ -132,9 +132,25 @@ test('the plan language knows nothing of CUDA, templates or targets', () => {
 
 test('the reference imports no file of ours but itself', () => {
   const outside = arrows.filter(
-    (a) => a.from.startsWith('runtime/reference') && !a.to.startsWith('runtime/reference'),
+    (a) => a.from.startsWith('runtime/reference/') && !a.to.startsWith('runtime/reference/'),
   );
   expect(outside).toEqual([]);
+});
+
+test.each([
+  ['engine', []],
+  ['tokenizer', []],
+  ['reference', []],
+  ['weights', ['engine']],
+  ['grammar', ['engine', 'tokenizer']],
+  ['chat', ['grammar', 'tokenizer']],
+  ['verify', ['reference']],
+])('of the folders of the runtime, %s knows %j, and nothing of what puts them together', (folder, known) => {
+  const others = arrows
+    .filter((a) => a.from.startsWith(`runtime/${folder}/`) && a.to.startsWith('runtime/'))
+    .map((a) => a.to.split('/')[1]!)
+    .filter((to) => to !== folder && !['json-file.ts', 'short.ts', 'time-limit.ts'].includes(to));
+  expect([...new Set(others)].sort()).toEqual(known);
 });
 
 test('handlebars is imported in one place', () => {

@@ -6,7 +6,7 @@ import { afterAll, expect, test } from 'vitest';
 import { OnelaunchError } from '../../errors.ts';
 import { readGguf } from '../../gguf/header.ts';
 import { preflight } from '../../preflight.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { type Gguf, ggufBytes } from '../support/gguf.ts';
 import { sentencePieceGguf, smallGguf, withKey, withMore, withTensor, zeros } from '../support/small-gguf.ts';
 

@@ -3,9 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { readModelDims } from '../../codegen/model/read-config.ts';
-import { chatTemplate } from '../../runtime/chat-template.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { llama2, makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 

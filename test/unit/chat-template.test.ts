@@ -1,7 +1,7 @@
 // Conversations into the text that a model was trained on.
 import { describe, expect, test } from 'vitest';
-import { chatTemplate } from '../../runtime/chat-template.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { makeDirectory, makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
 
 describe('chat template', () => {

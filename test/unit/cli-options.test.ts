@@ -14,7 +14,7 @@ import { createUi, table } from '../../cli/ui.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { load } from '../../load.ts';
-import { checkSampling } from '../../runtime/engine-arguments.ts';
+import { checkSampling } from '../../runtime/engine/arguments.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
 import { checkOptions } from '../../runtime/sampling.ts';
 import { tinyDirectory } from '../support/model-directory.ts';

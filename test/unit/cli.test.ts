@@ -10,7 +10,7 @@ import { run } from '../../cli/run.ts';
 import { outputRoot } from '../../codegen/build/output-root.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import type { Cost } from '../../codegen/schedule/cost.ts';
-import { readGolden } from '../../runtime/golden.ts';
+import { readGolden } from '../../runtime/verify/golden.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
 
 const root = packageRoot();
@@ -286,7 +286,7 @@ describe('chat and complete', () => {
       return result.usage.prompt;
     };
     const length = async (text: string) => {
-      const { loadTokenizer } = await import('../../runtime/tokenizer.ts');
+      const { loadTokenizer } = await import('../../runtime/tokenizer/tokenizer.ts');
       return loadTokenizer(tinyDirectory).encode(text, { addSpecialTokens: true }).length;
     };
     expect(await tokens(['the word'])).toBe(await length('the word'));

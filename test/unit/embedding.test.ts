@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { load } from '../../load.ts';
 import { readPooling } from '../../runtime/embedding.ts';
-import { duringIdentityHead, withIdentityHead } from '../../runtime/identity-head.ts';
+import { duringIdentityHead, withIdentityHead } from '../../runtime/weights/identity-head.ts';
 import { makeDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 import { post, served } from '../support/served.ts';

@@ -1,8 +1,8 @@
 // What an engine refuses before C sees it.
 
 import { describe, expect, it } from 'vitest';
-import type { Sampling } from '../../runtime/bindings.ts';
-import type { Engine } from '../../runtime/engine.ts';
+import type { Sampling } from '../../runtime/engine/bindings.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { failureOf, fakeEngines, greedy, randomSource } from '../support/fake-engines.ts';
 import { read } from '../support/read-reply.ts';
 

@@ -1,7 +1,7 @@
 // Prompts that have kernels of their own: what goes into one request, and what a stop in the middle of it leaves.
 
 import { describe, expect, it } from 'vitest';
-import type { EngineSettings } from '../../runtime/engine-options.ts';
+import type { EngineSettings } from '../../runtime/engine/options.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 import { fakeReply } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';

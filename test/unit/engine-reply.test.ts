@@ -1,8 +1,8 @@
 // What an engine replies, where it ends, and what it holds then; over a backend that stands in for a model.
 
 import { describe, expect, it } from 'vitest';
-import type { Engine } from '../../runtime/engine.ts';
-import type { EngineSettings } from '../../runtime/engine-options.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
+import type { EngineSettings } from '../../runtime/engine/options.ts';
 import { backends, failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
 import { fakeHashes, fakePenalisedReply, fakeReply } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';

@@ -1,7 +1,7 @@
 // A backend that takes many steps in one request gets no more than may run, and stops behind a stop token.
 
 import { describe, expect, it } from 'vitest';
-import type { EngineSettings } from '../../runtime/engine-options.ts';
+import type { EngineSettings } from '../../runtime/engine/options.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 import { fakeReply, manySteps } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';

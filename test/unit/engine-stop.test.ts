@@ -1,8 +1,8 @@
 // Jobs that end before their end: aborted, left, closed, or failed by the backend; and the next one is whole.
 
 import { describe, expect, it } from 'vitest';
-import { Engine } from '../../runtime/engine.ts';
-import type { EngineSettings } from '../../runtime/engine-options.ts';
+import { Engine } from '../../runtime/engine/engine.ts';
+import type { EngineSettings } from '../../runtime/engine/options.ts';
 import { backends, failureOf, fakeEngines, randomSources } from '../support/fake-engines.ts';
 import { fakeReply, tokens } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';

@@ -1,7 +1,7 @@
 // What a model samples with when nobody says otherwise.
 import { describe, expect, test } from 'vitest';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { llama2, makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 
 describe('generation config', () => {

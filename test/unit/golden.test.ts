@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { OnelaunchError } from '../../errors.ts';
-import { readGolden } from '../../runtime/golden.ts';
+import { readGolden } from '../../runtime/verify/golden.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'golden-'));

@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { OnelaunchError } from '../../errors.ts';
 import { load } from '../../load.ts';
-import { chatTemplate } from '../../runtime/chat-template.ts';
-import { Engine } from '../../runtime/engine.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
+import { Engine } from '../../runtime/engine/engine.ts';
 import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { fakeEngines, randomSource, randomSources } from '../support/fake-engines.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
 

@@ -1,7 +1,7 @@
 // How the jobs of a library are followed, over one whose jobs are written down here.
 import { describe, expect, it } from 'vitest';
-import { abiStatus, type Functions, jobState } from '../../runtime/bindings.ts';
-import { followJobs, type Lane } from '../../runtime/jobs.ts';
+import { abiStatus, type Functions, jobState } from '../../runtime/engine/bindings.ts';
+import { followJobs, type Lane } from '../../runtime/engine/jobs.ts';
 
 /** A job that has its only token at a poll, and ends at the next one; nobody is ever told so. */
 function untold(tokenAt: number, eagerMs: number) {

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { randomFrom } from '../../lab/random.ts';
-import { type Grammar, Grammars } from '../../runtime/grammars.ts';
-import { type JsonSchema, jsonGrammar } from '../../runtime/json-grammar.ts';
+import type { MaskOrEnd } from '../../runtime/engine/token-masks.ts';
+import { type Grammar, Grammars } from '../../runtime/grammar/grammars.ts';
+import { type JsonSchema, jsonGrammar } from '../../runtime/grammar/json-grammar.ts';
 import { grammarOf } from '../../runtime/reply-grammar.ts';
-import type { MaskOrEnd } from '../../runtime/token-masks.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { refusalOf } from '../support/refusal.ts';
 
 it.each([

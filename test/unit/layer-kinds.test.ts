@@ -6,7 +6,7 @@ import type { ModelDims } from '../../codegen/model/dims.ts';
 import { schemeOf } from '../../codegen/schemes/index.ts';
 import { models } from '../../configs/models.ts';
 import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
-import { type ReferenceDims, referenceForward } from '../../runtime/reference.ts';
+import { type ReferenceDims, referenceForward } from '../../runtime/reference/reference.ts';
 import { refusalOf } from '../support/refusal.ts';
 import { twoKinds } from '../support/two-kinds.ts';
 

@@ -1,15 +1,15 @@
 // Lengths that are counted beside a grammar: its masks are those of the grammar that has the bounds, token for token.
 import { describe, expect, it } from 'vitest';
-import { chatTemplate } from '../../runtime/chat-template.ts';
-import { Grammars } from '../../runtime/grammars.ts';
-import { type JsonSchema, jsonGrammar } from '../../runtime/json-grammar.ts';
-import type { BoundedGrammar } from '../../runtime/length-counter.ts';
-import { measure } from '../../runtime/token-lengths.ts';
-import type { MaskOrEnd } from '../../runtime/token-masks.ts';
-import type { Tokenizer } from '../../runtime/tokenizer.ts';
-import { toolForm } from '../../runtime/tool-form.ts';
-import { toolGrammar } from '../../runtime/tool-grammar.ts';
-import { callingOf, type ToolOption } from '../../runtime/tools.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
+import { toolForm } from '../../runtime/chat/tool-form.ts';
+import { toolGrammar } from '../../runtime/chat/tool-grammar.ts';
+import { callingOf, type ToolOption } from '../../runtime/chat/tools.ts';
+import type { MaskOrEnd } from '../../runtime/engine/token-masks.ts';
+import { Grammars } from '../../runtime/grammar/grammars.ts';
+import { type JsonSchema, jsonGrammar } from '../../runtime/grammar/json-grammar.ts';
+import type { BoundedGrammar } from '../../runtime/grammar/length-counter.ts';
+import { measure } from '../../runtime/grammar/token-lengths.ts';
+import type { Tokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { makeDirectory } from '../support/model-directory.ts';
 import { randomSchema } from '../support/random-schemas.ts';
 import { hermes, llama32, smolLm2 } from '../support/tool-templates.ts';

@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../../abi/manifest.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { chatTemplate } from '../../runtime/chat-template.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { failureOf, fakeEngines } from '../support/fake-engines.ts';
 import { fakeLogits, fakeReply, vocab } from '../support/host-fake.ts';
 

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import type { Manifest, Slot } from '../../abi/manifest.ts';
-import { sourceDtype } from '../../runtime/bindings.ts';
-import { notPacked } from '../../runtime/engine-arguments.ts';
-import { loadPlan, randomPlan } from '../../runtime/load-plan.ts';
-import type { TensorEntry } from '../../runtime/safetensors.ts';
+import { notPacked } from '../../runtime/engine/arguments.ts';
+import { sourceDtype } from '../../runtime/engine/bindings.ts';
+import { loadPlan, randomPlan } from '../../runtime/weights/load-plan.ts';
+import type { TensorEntry } from '../../runtime/weights/safetensors.ts';
 import { refusalOf } from '../support/refusal.ts';
 
 const vector = (tensor: string, columns: number): Slot => {

@@ -1,7 +1,7 @@
 // Log probabilities and biases through the host code, over a backend whose logits are known: by drafts, in passes of several, on every device.
 import { describe, expect, it } from 'vitest';
-import type { GenerateOptions, TokenLogprobs } from '../../runtime/engine-options.ts';
-import type { Sequence } from '../../runtime/sequence.ts';
+import type { GenerateOptions, TokenLogprobs } from '../../runtime/engine/options.ts';
+import type { Sequence } from '../../runtime/engine/sequence.ts';
 import { backends, failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
 import { fakeLogits, fakeReply, tokens, vocab } from '../support/host-fake.ts';
 import { logprobsOf } from '../support/plain-choice.ts';

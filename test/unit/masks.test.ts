@@ -1,7 +1,7 @@
 // Masks of tokens, over a backend that stands in for a model: each token waits for its own, and nothing else waits.
 import { describe, expect, it } from 'vitest';
-import type { Sampling } from '../../runtime/bindings.ts';
-import type { TokenMask } from '../../runtime/token-masks.ts';
+import type { Sampling } from '../../runtime/engine/bindings.ts';
+import type { TokenMask } from '../../runtime/engine/token-masks.ts';
 import { maskOf as wordsOf } from '../support/choices.ts';
 import { failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
 import { fakeReply, vocab } from '../support/host-fake.ts';

@@ -4,13 +4,13 @@ import { describe, expect, it, test } from 'vitest';
 import type { Manifest } from '../../abi/manifest.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { ContextOverflow, OnelaunchError } from '../../errors.ts';
-import type { Sampling } from '../../runtime/bindings.ts';
-import { chatTemplate } from '../../runtime/chat-template.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
+import type { Sampling } from '../../runtime/engine/bindings.ts';
 import { type GenerationDefaults, readGenerationConfig } from '../../runtime/generation-config.ts';
 import { LanguageModel, type ReplyEngine } from '../../runtime/model.ts';
 import type { ReplyResult } from '../../runtime/reply.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 
 const directory = join(packageRoot(), 'models', 'qwen3-tiny');
 const tokenizer = loadTokenizer(directory);

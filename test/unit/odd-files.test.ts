@@ -11,11 +11,11 @@ import { readRecord } from '../../lab/calibrate/record.ts';
 import { readJournal } from '../../lab/journal.ts';
 import { readTexts } from '../../lab/quality-text.ts';
 import { readInput } from '../../lab/report/read.ts';
-import { chatTemplate } from '../../runtime/chat-template.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
-import { readGolden } from '../../runtime/golden.ts';
-import { readTensors } from '../../runtime/safetensors.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
+import { readGolden } from '../../runtime/verify/golden.ts';
+import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 

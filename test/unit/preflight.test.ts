@@ -10,7 +10,7 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { type OnelaunchError, Problems } from '../../errors.ts';
 import { load } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
-import { readTensors, writeSafetensors } from '../../runtime/safetensors.ts';
+import { readTensors, writeSafetensors } from '../../runtime/weights/safetensors.ts';
 
 const tiny = join(packageRoot(), 'models', 'qwen3-tiny');
 const fixture = (name: string) => join(packageRoot(), 'test', 'fixtures', name);

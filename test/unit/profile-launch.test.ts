@@ -9,7 +9,7 @@ import { resolveModel, resolveTarget } from '../../configs/resolve.ts';
 import { spreadOf } from '../../lab/measure.ts';
 import { figuresOf, launchOf, launchText, profilePage, summarize } from '../../lab/profile/index.ts';
 import type { Profile } from '../../lab/profile/record.ts';
-import type { Phase, TrackEvent } from '../../runtime/profile-events.ts';
+import type { Phase, TrackEvent } from '../../runtime/engine/profile-events.ts';
 import { oddDims } from '../support/odd-dims.ts';
 
 const { dims } = resolveModel('qwen3-0.6b');

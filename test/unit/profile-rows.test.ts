@@ -2,8 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import type { Pair } from '../../lab/profile/record.ts';
 import { recordRows, rowPositions } from '../../lab/profile/rows.ts';
-import type { Engine } from '../../runtime/engine.ts';
-import type { TrackEvent } from '../../runtime/profile-events.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
+import type { TrackEvent } from '../../runtime/engine/profile-events.ts';
 import { failureOf } from '../support/fake-engines.ts';
 
 const position = 5;

@@ -20,8 +20,8 @@ import {
 import type { TraceEvent } from '../../lab/profile/trace.ts';
 import { visitsOf } from '../../lab/profile/visits.ts';
 import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
-import { type EngineHandle, type Functions, layout } from '../../runtime/bindings.ts';
-import { type Phase, type TrackEvent, takeEvents } from '../../runtime/profile-events.ts';
+import { type EngineHandle, type Functions, layout } from '../../runtime/engine/bindings.ts';
+import { type Phase, type TrackEvent, takeEvents } from '../../runtime/engine/profile-events.ts';
 
 const micro = join(packageRoot(), 'test', 'fixtures', 'qwen3-micro');
 const position = 5;

@@ -7,10 +7,10 @@ import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { type Quality, qualityOf, qualityOfGolden } from '../../lab/quality.ts';
 import { countedOf, readTexts } from '../../lab/quality-text.ts';
-import { chatTemplate } from '../../runtime/chat-template.ts';
-import { readGolden } from '../../runtime/golden.ts';
-import type { Scorer } from '../../runtime/scorers.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
+import { readGolden } from '../../runtime/verify/golden.ts';
+import type { Scorer } from '../../runtime/verify/scorers.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-quality-'));

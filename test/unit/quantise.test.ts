@@ -18,10 +18,10 @@ import { run } from '../../cli/run.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
 import { formatsText } from '../../codegen/model/weights.ts';
 import { toFp8, writtenFormats } from '../../quantised/layout.ts';
-import { checkpointTensors } from '../../runtime/checkpoint.ts';
-import { loadPlan } from '../../runtime/load-plan.ts';
-import { readReferenceModel } from '../../runtime/reference-weights.ts';
-import { readBytes, readTensors, writeSafetensors } from '../../runtime/safetensors.ts';
+import { readReferenceModel } from '../../runtime/reference/weights.ts';
+import { checkpointTensors } from '../../runtime/weights/checkpoint.ts';
+import { loadPlan } from '../../runtime/weights/load-plan.ts';
+import { readBytes, readTensors, writeSafetensors } from '../../runtime/weights/safetensors.ts';
 import { bytesOfNumber } from '../support/blocks.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 

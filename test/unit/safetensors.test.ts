@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Problems } from '../../errors.ts';
-import { readTensors, writeSafetensors } from '../../runtime/safetensors.ts';
+import { readTensors, writeSafetensors } from '../../runtime/weights/safetensors.ts';
 import { refusalOf } from '../support/refusal.ts';
 
 const makeDirectory = () => mkdtempSync(join(tmpdir(), 'onelaunch-'));

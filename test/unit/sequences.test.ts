@@ -1,9 +1,9 @@
 // Several sequences of an engine, over a backend that stands in for a model: each says what it says alone, whatever its neighbours do.
 
 import { describe, expect, it } from 'vitest';
-import type { Sampling } from '../../runtime/bindings.ts';
-import type { Engine } from '../../runtime/engine.ts';
-import type { GenerateOptions } from '../../runtime/engine-options.ts';
+import type { Sampling } from '../../runtime/engine/bindings.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
+import type { GenerateOptions } from '../../runtime/engine/options.ts';
 import { failureOf, fakeEngines, greedy, randomSources } from '../support/fake-engines.ts';
 import { fakeLogits, fakePenalisedReply, fakeReply, tokens, vocab } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';

@@ -2,7 +2,7 @@
 import { expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { ContextOverflow } from '../../errors.ts';
-import type { ChatMessage } from '../../runtime/chat-template.ts';
+import type { ChatMessage } from '../../runtime/chat/chat-template.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import { once, type ReplyResult } from '../../runtime/reply.ts';
 import { readersOf } from '../../runtime/reply-grammar.ts';

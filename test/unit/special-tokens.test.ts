@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type ChatMessage, chatTemplate } from '../../runtime/chat-template.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
+import { type ChatMessage, chatTemplate } from '../../runtime/chat/chat-template.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { llama2, makeDirectory, makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
 
 const json = (path: string) => JSON.parse(readFileSync(path, 'utf8'));

@@ -1,9 +1,9 @@
 // Drafts, over a backend that stands in for a model: they change how many passes there are, and nothing else.
 
 import { describe, expect, it } from 'vitest';
-import type { Sampling } from '../../runtime/bindings.ts';
-import type { Engine } from '../../runtime/engine.ts';
-import type { GenerateOptions, Speculate } from '../../runtime/engine-options.ts';
+import type { Sampling } from '../../runtime/engine/bindings.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
+import type { GenerateOptions, Speculate } from '../../runtime/engine/options.ts';
 import { failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
 import { type Fake, fakeReply, tokens } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';

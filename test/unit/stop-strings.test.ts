@@ -1,6 +1,6 @@
 // A stop text ends a reply before it, wherever the pieces are cut.
 import { describe, expect, test } from 'vitest';
-import { stopFilter } from '../../runtime/stop-strings.ts';
+import { stopFilter } from '../../runtime/tokenizer/stop-strings.ts';
 
 describe('stop strings', () => {
   const pushed = (stops: string[], ...pieces: string[]) => {

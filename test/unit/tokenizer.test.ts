@@ -1,6 +1,6 @@
 // Texts into tokens and back, also piece by piece.
 import { describe, expect, test } from 'vitest';
-import { loadTokenizer, type Tokenizer } from '../../runtime/tokenizer.ts';
+import { loadTokenizer, type Tokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { llama2, makeDirectory, makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
 
 const tiny = loadTokenizer(tinyDirectory);

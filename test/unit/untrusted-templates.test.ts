@@ -1,6 +1,6 @@
 // Chat templates come with models of others: none may hang, end the process, or take its memory.
 import { describe, expect, test } from 'vitest';
-import { chatTemplate } from '../../runtime/chat-template.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { makeDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 

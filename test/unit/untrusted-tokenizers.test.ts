@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { knownPatterns } from '../../gguf/pre-tokenizers.ts';
-import { loadTokenizer } from '../../runtime/tokenizer.ts';
-import { readTokenizerFile } from '../../runtime/tokenizer-file.ts';
+import { readTokenizerFile } from '../../runtime/tokenizer/file.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { llama2, makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 

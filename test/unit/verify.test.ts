@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { formatVerify } from '../../runtime/format-verify.ts';
-import { type Golden, type GoldenCase, readGolden } from '../../runtime/golden.ts';
-import type { ReferenceTensors } from '../../runtime/reference.ts';
-import { type ReferenceModel, readReferenceModel } from '../../runtime/reference-weights.ts';
-import { referenceScorer, type Scorer } from '../../runtime/scorers.ts';
-import { type ToleranceInput, tolerance } from '../../runtime/tolerance.ts';
-import { verify } from '../../runtime/verify.ts';
+import type { ReferenceTensors } from '../../runtime/reference/reference.ts';
+import { type ReferenceModel, readReferenceModel } from '../../runtime/reference/weights.ts';
+import { formatVerify } from '../../runtime/verify/format-verify.ts';
+import { type Golden, type GoldenCase, readGolden } from '../../runtime/verify/golden.ts';
+import { referenceScorer, type Scorer } from '../../runtime/verify/scorers.ts';
+import { type ToleranceInput, tolerance } from '../../runtime/verify/tolerance.ts';
+import { verify } from '../../runtime/verify/verify.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const fixtures = [

@@ -17,7 +17,7 @@ import { checkPlan } from '../../codegen/plan/check.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { canRunFormats, choosePlans } from '../../configs/default-plan.ts';
 import { resolveModel, resolvePlan, resolvePromptPlan, resolveTarget } from '../../configs/resolve.ts';
-import { blocksOf } from '../../runtime/reference-blocks.ts';
+import { blocksOf } from '../../runtime/reference/blocks.ts';
 import { ggufOf, type MatrixType, writeGguf } from '../support/gguf.ts';
 import { refusalOf } from '../support/refusal.ts';
 

@@ -1,0 +1,236 @@
+// Grammars of a model's replies: compiled once for its tokens, then asked before each token which may come next.
+import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar';
+import { OnelaunchError } from '../../errors.ts';
+import { allow, type MaskOrEnd, type TokenMask } from '../engine/token-masks.ts';
+import { TimeLimit, withinTime } from '../time-limit.ts';
+import { byteLetters, type Tokenizer } from '../tokenizer/tokenizer.ts';
+import { refusal, withClassesOfBytes } from './classes.ts';
+import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
+import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
+import { loadXGrammar, type XGrammar } from './xgrammar.ts';
+
+/** EBNF as of xgrammar, whose first rule is root; or a regular expression that the whole reply is. A class holds up to 1,000 characters beyond ASCII,
+ *  and leaves none of them out. */
+export type Grammar = string | { readonly regex: string };
+
+export interface GrammarMask extends TokenMask {
+  /** Frees what the matching holds. */
+  end(): void;
+}
+
+/** Longer grammars take too long. */
+const mostCharacters = 1_000_000;
+const compileMillis = 10_000;
+/** Grammars that are kept. */
+const mostKept = 32;
+
+/** What grammars are compiled for. */
+type Over = 'tokens' | 'bytes';
+
+interface Loaded extends XGrammar {
+  readonly compilers: Readonly<Record<Over, GrammarCompiler>>;
+  /** By their texts, the one that was used last at the end. */
+  readonly compiled: Map<string, CompiledGrammar>;
+}
+
+/** The token behind all bytes, which ends what is matched byte by byte. */
+const endOfBytes = 256;
+/** One of them is in no grammar that anyone writes. */
+const fillers = ['\x7f', ...Array.from({ length: 6400 }, (_, i) => String.fromCodePoint(0xe000 + i))];
+
+/** The grammars over the tokens of a model. */
+export class Grammars {
+  readonly #tokenizer: Tokenizer;
+  readonly #size: number;
+  #loaded: Promise<Loaded> | undefined;
+  #vocabulary: Vocabulary | undefined;
+
+  /** @param size tokens that can be chosen: ids below it */
+  constructor(tokenizer: Tokenizer, size: number) {
+    this.#tokenizer = tokenizer;
+    this.#size = size;
+  }
+
+  /** The masks of one reply. @param stopIds tokens that end it, where the grammar is complete
+   *  @throws OnelaunchError of kind usage for a grammar that cannot be read */
+  async mask(grammar: Grammar | BoundedGrammar, stopIds: readonly number[]): Promise<GrammarMask> {
+    if (stopIds.length === 0) {
+      throw new OnelaunchError('usage', 'a reply of a grammar needs a token that ends it', {
+        hint: 'Leave stopIds out, or name one.',
+      });
+    }
+    const isBounded = typeof grammar === 'object' && 'exact' in grammar;
+    const matcher = await this.#matcher(isBounded ? grammar.loose : grammar, 'tokens', stopIds);
+    const lengths = isBounded ? await this.#lengths(grammar) : null;
+    let ended = false;
+    return {
+      next: async (token): Promise<MaskOrEnd> => {
+        if (ended || (token !== null && stopIds.includes(token))) return 'end';
+        if (token !== null && !matcher.acceptToken(token)) {
+          throw new OnelaunchError('failed', `token ${token} is not of the grammar`);
+        }
+        if (token !== null) lengths?.push(token);
+        const words = await matcher.getNextTokenBitmask();
+        lengths?.narrow(words);
+        if (mayEnd(matcher, stopIds)) allowAll(words, stopIds);
+        if (hasOthers(words, stopIds)) return words;
+        // Where only an end may come, none needs to be computed.
+        if (words.some((word) => word !== 0)) return 'end';
+        throw new OnelaunchError('usage', 'no token goes on with the text as the grammar asks for', {
+          hint: 'A rule of it may never end, or ask for characters that the model has no tokens of.',
+        });
+      },
+      end: () => {
+        if (ended) return;
+        matcher.dispose();
+        lengths?.end();
+        ended = true;
+      },
+    };
+  }
+
+  async #lengths({ exact, loose, entry }: BoundedGrammar): Promise<LengthCounter & { end(): void }> {
+    const { bytes } = this.#tokenizer;
+    this.#vocabulary ??= vocabularyOf(bytes, this.#size);
+    const matchers = [
+      await this.#matcher(exact, 'bytes', [endOfBytes]),
+      await this.#matcher(loose, 'bytes', [endOfBytes]),
+    ];
+    const [exactly, loosely] = matchers.map(
+      (matcher): ByteMatcher => ({
+        accept: (byte) => matcher.acceptToken(byte),
+        back: (count) => matcher.rollBack(count),
+      }),
+    );
+    const filler = fillers.find((letter) => !exact.includes(letter)) ?? fillers[0]!;
+    const places = { exact: exactly!, loose: loosely! };
+    return {
+      ...countLengths(this.#vocabulary, places, [...Buffer.from(filler)], entry),
+      end: () => {
+        for (const matcher of matchers) matcher.dispose();
+      },
+    };
+  }
+
+  /** @param stopIds tokens that end what is matched */
+  async #matcher(grammar: Grammar, over: Over, stopIds: readonly number[]): Promise<GrammarMatcher> {
+    const { compiled, package: x } = await this.#compile(grammar, over);
+    return x.GrammarMatcher.createGrammarMatcher(compiled, [...stopIds]);
+  }
+
+  async #compile(
+    grammar: Grammar,
+    over: Over,
+  ): Promise<Pick<Loaded, 'package'> & { compiled: CompiledGrammar }> {
+    const key = `${over} ${typeof grammar === 'string' ? `ebnf ${grammar}` : `regex ${grammar.regex}`}`;
+    checkLength(grammar);
+    const loaded = await this.#load();
+    const { package: x, compilers, compiled } = loaded;
+    const known = compiled.get(key);
+    if (known !== undefined) {
+      compiled.delete(key);
+      compiled.set(key, known);
+      return { package: x, compiled: known };
+    }
+    loaded.told();
+    try {
+      const read = await readGrammar(grammar, loaded);
+      const made = withinTime(
+        compileMillis,
+        () => new x.CompiledGrammar(compilers[over].handle.CompileGrammar(read.handle)),
+      );
+      read.dispose();
+      compiled.set(key, made);
+      const [oldest] = compiled.keys();
+      if (compiled.size > mostKept) compiled.delete(oldest!);
+      return { package: x, compiled: made };
+    } catch (cause) {
+      // What it was in the middle of is left as it was: those that come next begin anew.
+      this.#loaded = undefined;
+      throw refusalOf(grammar, cause, loaded.told());
+    }
+  }
+
+  #load(): Promise<Loaded> {
+    this.#loaded ??= this.#start();
+    return this.#loaded;
+  }
+
+  async #start(): Promise<Loaded> {
+    const x = loadXGrammar();
+    const { TokenizerInfo, GrammarCompiler } = x.package;
+    const vocab = Array.from({ length: this.#size }, (_, id) =>
+      // An empty token is never allowed: special ones have no text.
+      this.#tokenizer.specialIds.has(id) ? '' : spelled(this.#tokenizer.bytes(id)),
+    );
+    const compilerOf = async (tokens: string[]): Promise<GrammarCompiler> => {
+      const info = await TokenizerInfo.createTokenizerInfo(tokens, 'byte_level', false, tokens.length, []);
+      // What is compiled is kept here.
+      return GrammarCompiler.createGrammarCompiler(info, false);
+    };
+    const compilers = { tokens: await compilerOf(vocab), bytes: await compilerOf([...byteLetters, '']) };
+    return { ...x, compilers, compiled: new Map() };
+  }
+}
+
+/** That a grammar can be read, before there is a model to compile it for.
+ *  @throws OnelaunchError of kind usage */
+export async function checkGrammar(grammar: Grammar): Promise<void> {
+  checkLength(grammar);
+  const loaded = loadXGrammar();
+  try {
+    (await readGrammar(grammar, loaded)).dispose();
+  } catch (cause) {
+    throw refusalOf(grammar, cause, loaded.told());
+  }
+}
+
+function checkLength(grammar: Grammar): void {
+  const { length } = typeof grammar === 'string' ? grammar : grammar.regex;
+  if (length <= mostCharacters) return;
+  throw new OnelaunchError('usage', `the grammar has ${length} characters`, {
+    hint: `There may be ${mostCharacters}.`,
+  });
+}
+
+const readGrammar = (grammar: Grammar, { package: x }: XGrammar) =>
+  typeof grammar === 'string'
+    ? x.Grammar.fromEBNF(withClassesOfBytes(grammar, 'ebnf'))
+    : x.Grammar.fromStructuralTag({ type: 'regex', pattern: withClassesOfBytes(grammar.regex, 'regex') });
+
+/** @param told what the library wrote in the meantime */
+function refusalOf(grammar: Grammar, cause: unknown, told: string): OnelaunchError {
+  if (cause instanceof OnelaunchError) return cause;
+  const [, why] = /\[FATAL\] [^ ]+: (.*)/.exec(told) ?? [];
+  const late =
+    cause instanceof TimeLimit ? `compiling it takes more than ${compileMillis / 1000} s` : undefined;
+  const said = cause instanceof Error ? cause.message : 'it cannot be read';
+  const hint =
+    typeof grammar === 'string'
+      ? 'EBNF such as: root ::= "yes" | "no"'
+      : 'Groups, classes, alternatives and repeats are supported; look-around and back references are not.';
+  return refusal(late ?? why ?? said, hint, cause);
+}
+
+/** Whether the text is complete. Where all but a few tokens may come, 0.1.27 leaves the end out of its masks, though it takes it. */
+function mayEnd(matcher: GrammarMatcher, [first]: readonly number[]): boolean {
+  if (!matcher.acceptToken(first!)) return false;
+  matcher.rollBack(1);
+  return true;
+}
+
+function allowAll(words: Int32Array, ids: readonly number[]): void {
+  for (const id of ids) if (id >> 5 < words.length) allow(words, id);
+}
+
+/** Whether a mask allows others than these tokens. */
+function hasOthers(words: Int32Array, ids: readonly number[]): boolean {
+  return words.some((word, at) => {
+    if (word === 0) return false;
+    const ends = ids.filter((id) => id >> 5 === at).reduce((bits, id) => bits | (1 << (id & 31)), 0);
+    return (word & ~ends) !== 0;
+  });
+}
+
+/** Bytes as a byte-level token: a letter for each. */
+const spelled = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byteLetters[byte]).join('');
