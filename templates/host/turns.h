@@ -1,0 +1,170 @@
+// What the passes of a batch are to do next, by what its sequences have, lack and wait for: whose tokens the next pass takes, whether it may follow those
+// that are under way, and when it has its masks.
+#pragma once
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "backend.h"
+#include "generate.h"
+#include "masks.h"
+#include "sequences.h"
+
+class Turns : public Sequences {
+ public:
+  using Sequences::Sequences;
+
+ protected:
+  /** Passes of a launch under way: one of several sequences, or several of one. */
+  struct Flight {
+    std::vector<int32_t> slots;
+    bool rows, several, masked;
+    bool asks;      // it is still to be asked for its masks
+    int32_t steps;  // passes that were not waited for
+  };
+
+  /** What is to be done, by slot. */
+  struct Turn {
+    std::vector<int32_t> stopped, decoding;
+    std::vector<int32_t> waiting;  // they would decode if they had their masks
+    int32_t filling = -1;  // whose prompt came first
+    bool in_turn = false;  // some job has to see a pass before the next one
+  };
+
+  Turn look(Backend* backend) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    news_ = false;
+    const bool stopping = stopping_();
+    Turn turn;
+    for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
+      const Member& member = members_[slot];
+      if (!member.running || member.ending) continue;
+      turn.in_turn |= member.job.masked || member.job.wants_logprobs();
+      const bool has_room = member.in_flight == 0 || most_steps(member) > 0;
+      if (member.stop || stopping) {
+        turn.stopped.push_back(slot);
+      } else if (lacks_mask(backend, member)) {
+        if (left(member) == 1 && has_room) turn.waiting.push_back(slot);
+      } else if (left(member) == 1 && !member.scores) {
+        if (has_room) turn.decoding.push_back(slot);
+      } else if (turn.filling < 0 || member.arrival < members_[turn.filling].arrival) {
+        turn.filling = slot;
+      }
+    }
+    return turn;
+  }
+
+  /** Where nobody decodes who needs no mask, those that wait for theirs take part in the pass, which asks for the masks in front of its choice.
+   *  Who is late does so with others of its kind alone. Whether the pass has to ask. */
+  bool let_masks_come(Turn& turn) const {
+    const auto late = [&](int32_t slot) { return members_[slot].late; };
+    const auto masked = [&](int32_t slot) { return members_[slot].job.masked; };
+    auto& [stopped, decoding, waiting, filling, in_turn] = turn;
+    if (!std::all_of(decoding.begin(), decoding.end(), masked)) return false;
+    if (!decoding.empty() || !std::all_of(waiting.begin(), waiting.end(), late)) {
+      waiting.erase(std::remove_if(waiting.begin(), waiting.end(), late), waiting.end());
+    }
+    decoding.insert(decoding.end(), waiting.begin(), waiting.end());
+    std::sort(decoding.begin(), decoding.end());
+    return !waiting.empty();
+  }
+
+  /** Whether what is to be done can follow the passes under way, though nobody knows what they will choose: not those of a launch of several,
+   *  of which nobody knows how many will run. */
+  bool may_launch(Backend* backend, const Turn& turn) const {
+    if (flights_.size() > launches_ahead(backend) || flights_.back().several || turn.filling >= 0) return false;
+    return turn.in_turn ? passes_ahead_of_masks(backend) > 0 && follows_masked(turn, flights_.back()) : !turn.decoding.empty();
+  }
+
+  /** Whether anything is to be done that is not this sequence's next pass. */
+  static bool others_wait(const Turn& turn, int32_t slot) {
+    return turn.filling >= 0 || !turn.stopped.empty() || turn.decoding.size() > 1 || (turn.decoding.size() == 1 && turn.decoding[0] != slot);
+  }
+
+  /** Whether all of these have their masks, or one ends and gets none; waits for that for kMaskLook. */
+  bool masks_come_soon(const std::vector<int32_t>& slots) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return changed_.wait_for(lock, kMaskLook, [&] {
+      const auto ends = [&](int32_t slot) { return members_[slot].ending || members_[slot].stop; };
+      return stopping_() || std::any_of(slots.begin(), slots.end(), ends) || masks_ready(slots) == slots.size();
+    });
+  }
+
+  /** Waits for the masks of the sequences of a pass, which has been under way since `launched`. False: somebody stops, or somebody else has something
+   *  to do; or some have theirs, and have waited for the others as long as for the pass. */
+  bool masks_come(Backend* backend, const std::vector<int32_t>& slots, std::chrono::steady_clock::time_point launched) {
+    const auto asked = std::chrono::steady_clock::now(), latest = asked + (asked - launched);
+    std::vector<MaskWords> masks;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      while (masks_ready(slots) < slots.size()) {
+        if (something_else_to_do(backend, slots)) return false;
+        if (masks_ready(slots) == 0) {
+          changed_.wait(lock);
+        } else if (changed_.wait_until(lock, latest) == std::cv_status::timeout) {
+          for (const int32_t slot : slots) members_[slot].late = !members_[slot].mask.ready();
+          return false;
+        }
+      }
+      for (const int32_t slot : slots) masks.push_back(take_mask(members_[slot]));
+    }
+    for (size_t i = 0; i < slots.size(); ++i) apply_mask(backend, slots[i], members_[slots[i]].job, masks[i]);
+    return true;
+  }
+
+  /** Passes that a reply may have behind those that are under way. */
+  int32_t most_steps(const Member& member) const {
+    const auto tokens = static_cast<int32_t>(member.outbox.tokens.size());
+    return std::min(member.job.max_tokens - tokens, context_ - member.computed) - member.in_flight;
+  }
+
+  static MaskWords take_mask(Member& member) {
+    member.late = false;
+    return member.mask.take();
+  }
+
+  // The thread's own.
+  std::deque<Flight> flights_;  // in their order
+  std::function<bool()> stopping_;
+
+ private:
+  /** Launches beyond the one that is waited for. One hides what is between two; each makes whoever joins wait for a pass more. */
+  static size_t launches_ahead(Backend* backend) { return static_cast<size_t>(std::min(1, passes_ahead(backend))); }
+
+  /** Whether the next pass of a sequence chooses a token. */
+  static bool samples_next(Backend* backend, const Member& member) {
+    return !member.scores && tokens_of_pass(backend, left(member), 1) == left(member);
+  }
+
+  /** Whether the next pass of a sequence chooses a token for which its mask is still to come. */
+  static bool lacks_mask(Backend* backend, const Member& member) { return !member.mask.ready() && samples_next(backend, member); }
+
+  /** Whether a pass that waits for masks may follow one whose choices by the masks before are under way: of the same sequences. */
+  bool follows_masked(const Turn& turn, const Flight& flight) const {
+    const auto wants_logprobs = [&](int32_t slot) { return members_[slot].job.wants_logprobs(); };
+    return flight.masked && !flight.asks && turn.decoding.empty() && turn.waiting == flight.slots &&
+           std::none_of(flight.slots.begin(), flight.slots.end(), wants_logprobs);
+  }
+
+  /** Whether somebody stops, or one of these has, or somebody who is not among them could go on. Under the lock. */
+  bool something_else_to_do(Backend* backend, const std::vector<int32_t>& slots) const {
+    if (stopping_()) return true;
+    for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
+      const Member& member = members_[slot];
+      if (!member.running) continue;
+      const bool among = std::find(slots.begin(), slots.end(), slot) != slots.end();
+      // Who has ended, and is told so behind the pass, gets no mask any more.
+      if (member.ending ? among : member.stop || (!among && !lacks_mask(backend, member))) return true;
+    }
+    return false;
+  }
+
+  /** How many of these have their masks. Under the lock. */
+  size_t masks_ready(const std::vector<int32_t>& slots) const {
+    return static_cast<size_t>(std::count_if(slots.begin(), slots.end(), [&](int32_t slot) { return members_[slot].mask.ready(); }));
+  }
+};
