@@ -13,7 +13,7 @@ import { abiVersion } from '../../runtime/engine/bindings.ts';
 import { blockLayouts, bytesOfNumber } from './blocks.ts';
 
 const host = join(packageRoot(), 'templates/host');
-const backend = join(packageRoot(), 'test/native/host-fake/backend.cpp');
+const fake = join(packageRoot(), 'test/native/host-fake');
 const flags = [
   ...['-std=c++17', '-O2', '-fPIC', '-pthread', '-fvisibility=hidden'],
   ...['-Wall', '-Wextra', '-Werror'],
@@ -108,14 +108,14 @@ function modelHeader(slots: readonly Slot[]): string {
 /** Path of the library: in a folder named by the hash of all that goes in. What does not know its slots is compiled once for all. */
 export async function compileFake(slots: readonly Slot[]): Promise<string> {
   const common = { 'abi.h': abiHeader(), 'sizes.h': sizesHeader };
-  const sources = [join(host, 'library.cpp'), backend];
+  const sources = [join(host, 'library.cpp'), join(fake, 'backend.cpp')];
   const objects = await Promise.all(sources.map((file) => made(file, ['-c'], common)));
   return made(join(host, 'model.cpp'), [...objects, '-shared'], { ...common, 'model.h': modelHeader(slots) });
 }
 
 /** What the compiler makes of a source beside these headers: a file in a folder named by the hash of all that goes in. */
 async function made(source: string, more: readonly string[], headers: Readonly<Record<string, string>>) {
-  const files = [...readdirSync(host).map((name) => join(host, name)), backend];
+  const files = [host, fake].flatMap((from) => readdirSync(from).map((name) => join(from, name)));
   const read = files.map((file) => readFileSync(file, 'utf8'));
   const key = createHash('sha256')
     .update(JSON.stringify([flags, basename(source), more, headers, read]))
