@@ -13,7 +13,7 @@ export function addDiff(program: Program, start: Start): void {
     .argument('<A>', 'a plan: a known name, or a file that exports one')
     .argument('<B>', 'another one')
     .description('compare two plans: stages, options, syncs, bytes, predicted times, and the generated text')
-    .option('-m, --model <name|dir>', 'a known name (see gen models), or the directory of a model')
+    .option(...flags.model)
     .option(...flags.target)
     .option(...flags.weights)
     .option(...flags.cache)

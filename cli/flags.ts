@@ -18,6 +18,10 @@ export const outputCommand = (program: Program, name: string, options: { isDefau
 
 /** Flags that are the same in several commands, which take those that they have a use for. */
 export const flags = {
+  model: [
+    '-m, --model <name|dir>',
+    'a known name (see gen models), ORG/NAME in the Hub cache, or the directory or GGUF file of a model',
+  ],
   target: ['--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)'],
   weights: [
     '--weights <format>',
@@ -31,7 +35,7 @@ export const flags = {
   ],
   context: [
     '--context <positions>',
-    'prompt and reply together have at most so many tokens',
+    'prompt and reply together have at most so many tokens (default: for replies 4096, or the most that the model was made for; else what is needed)',
     whole(1, mostPositions),
   ],
   threads: ['--threads <n>', 'CPU threads (default: physical cores)', whole(1, 1024)],
@@ -49,10 +53,7 @@ export const flags = {
 /** A command about plans that decode. */
 const planCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
   outputCommand(program, name, options)
-    .option(
-      '-m, --model <name|dir>',
-      'a known name (see gen models), or the directory or GGUF file of a model',
-    )
+    .option(...flags.model)
     .option(...flags.target)
     .option(
       '--plan <name|file>',
@@ -65,7 +66,7 @@ const planCommand = (program: Program, name: string, options: { isDefault?: bool
 export const kernelCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
   planCommand(program, name, options).option(
     '--prompt-plan <name|file>',
-    'a plan of its own for prompts, such as prefill, beside a stream (default: they go through passes of the plan)',
+    'a plan of its own for prompts, such as prefill, beside a stream (default: prefill on sm_90a where no plan is named, else passes of the plan)',
   );
 
 /** A command that runs a kernel. */

@@ -10,7 +10,10 @@ export function addQuantize(program: Program, start: Start): void {
   outputCommand(program, 'quantize')
     .description('write a model with its matrices in int8, int4 or fp8, as compressed-tensors stores them')
     .argument('[model]', 'the same as --model')
-    .option('-m, --model <name|dir>', 'a known name (see gen models), or the directory of a model')
+    .option(
+      '-m, --model <name|dir>',
+      'a known name (see gen models), ORG/NAME in the Hub cache, or the directory of a model',
+    )
     .option(
       '--weights <format>',
       'int8 or int4, whose codes are those of --weights elsewhere, in groups of 32; or fp8 with a scale for each row',
