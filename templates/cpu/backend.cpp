@@ -19,6 +19,7 @@
 #include "cores.h"
 #include "model.h"
 #include "paths.h"
+#include "requests.h"
 #include "slots.h"
 #include "threads.h"
 
@@ -125,7 +126,7 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   total += threads * Arena::rounded(scratch);
   if (!backend->arena.map(total)) {
     *error = "cannot allocate " + megabytes(total) + ": weights " + megabytes(kWeightBytes) + ", KV cache of " +
-(options.sequences > 1 ? std::to_string(options.sequences) + " x " : "") + std::to_string(context) + " positions " + megabytes(cache) + ", activations " +
+             (options.sequences > 1 ? std::to_string(options.sequences) + " x " : "") + std::to_string(context) + " positions " + megabytes(cache) + ", activations " +
              megabytes(kActivationBytes + logits + threads * scratch) + " (" + strerror(errno) + ")";
     return kStatusOutOfMemory;
   }
@@ -188,14 +189,6 @@ int backend_finish_load(Backend*, std::string*) { return kStatusOk; }
 
 void* backend_map(Backend* backend, int64_t offset) { return backend->weights + offset; }
 
-/** That all of ids [n] are tokens. */
-static int check_ids(const int32_t* ids, int64_t n, std::string* error) {
-  const int32_t* const beyond = std::find_if(ids, ids + n, [](int32_t id) { return id < 0 || id >= kVocab; });
-  if (beyond == ids + n) return kStatusOk;
-  *error = "token " + std::to_string(*beyond) + " is outside the vocabulary of " + std::to_string(kVocab);
-  return kStatusBadArgument;
-}
-
 int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error) {
   if (int status = check_ids(ids, n, error)) return status;
   int* const counts = pass_of(*backend, slot).counts;
@@ -250,50 +243,14 @@ Drafter* backend_drafter(Backend*) { return nullptr; }
 
 void backend_stop(Backend*) {}
 
-namespace {
-
-/** That the tokens of a request have places in the cache. */
-int check_places(const Backend& backend, const PassRequest& request, int count, std::string* error) {
-  const auto check = [&](int slot, int position, int tokens) {
-    if (slot < 0 || slot >= backend.sequences) {
-      *error = "there is no sequence " + std::to_string(slot) + " among " + std::to_string(backend.sequences);
-      return kStatusBadArgument;
-    }
-    if (position < 0 || position > backend.bound.context - tokens) {
-      *error = "positions [" + std::to_string(position) + ", " + std::to_string(position + tokens) + ") do not fit the context of " +
-               std::to_string(backend.bound.context);
-      return kStatusCapacity;
-    }
-    return kStatusOk;
-  };
-  if (!request.rows) return check(request.slot, request.position, count);
-  if (!request.ids || count > backend_rows(nullptr) || request.check || !request.sample || request.first_logits != 0) {
-    *error = "rows are " + std::to_string(backend_rows(nullptr)) + " at most, with all their logits and no drafts";
-    return kStatusBadArgument;
-  }
-  for (int i = 0; i < count; ++i) {
-    if (const int status = check(request.rows[i].slot, request.rows[i].position, 1)) return status;
-  }
-  return kStatusOk;
-}
-
-}  // namespace
-
 int backend_enqueue(Backend* backend, const PassRequest& request, std::string* error) {
-  const int count = request.ids ? request.count : 1;
   if (backend->jobs.size() == kMaxOutstanding) {
     *error = std::to_string(kMaxOutstanding) + " passes are outstanding; wait for one first";
     return kStatusBusy;
   }
-  if (count < 1 || count > kPassTokens) {
-    *error = "a pass takes 1 to " + std::to_string(kPassTokens) + " tokens, got " + std::to_string(count);
-    return kStatusBadArgument;
-  }
-  if (request.check && (!request.ids || count > backend_check_tokens(backend) || !request.sample || request.first_logits != 0)) {
-    *error = "drafts are checked " + std::to_string(backend_check_tokens(backend)) + " tokens at a time, with all their logits";
-    return kStatusBadArgument;
-  }
-  if (const int status = check_places(*backend, request, count, error)) return status;
+  const Bounds bounds{backend->sequences, backend->bound.context, backend_check_tokens(backend), backend_rows(backend)};
+  if (const int status = check_request(request, bounds, error)) return status;
+  const int count = request.ids ? request.count : 1;
   Job job{pass_of(*backend, request.rows ? 0 : request.slot), {}, request.check, {}, {}, request.slot, request.may_choose};
   for (int i = 0; request.rows && i < count; ++i) {
     job.rows.push_back(request.rows[i]);
@@ -304,13 +261,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
   job.pass.first_logits = request.first_logits;
   job.pass.sample = request.sample;
   if (request.sampling) job.pass.sampling = *request.sampling;
-  for (int i = 0; request.ids && i < count; ++i) {
-    if (request.ids[i] < 0 || request.ids[i] >= kVocab) {
-      *error = "token " + std::to_string(request.ids[i]) + " is outside the vocabulary of " + std::to_string(kVocab);
-      return kStatusBadArgument;
-    }
-    job.ids.push_back(request.ids[i]);
-  }
+  if (request.ids) job.ids.assign(request.ids, request.ids + count);
   backend->jobs.push_back(std::move(job));
   return kStatusOk;
 }
