@@ -1,5 +1,6 @@
 // Blocks of the formats of matrices, from their layouts alone: bytes of one, the loader's code, and the numbers that they stand for.
 import type { Slot } from '../../abi/manifest.ts';
+import { type BlockFormat, dtypeBytes, isBlocks } from '../../codegen/model/formats.ts';
 import { expandBlocks } from '../../runtime/reference/gguf.ts';
 import { decode } from './number-formats.ts';
 
@@ -10,7 +11,7 @@ interface Layout {
   readonly expand: (blocks: Buffer) => Float32Array;
 }
 
-export const blockLayouts: Readonly<Record<'int8' | 'int4' | 'fp8', Layout>> = {
+export const blockLayouts: Readonly<Record<BlockFormat, Layout>> = {
   int8: { bytes: 34, code: 4, expand: (blocks) => expandBlocks(8, blocks) },
   int4: { bytes: 18, code: 5, expand: (blocks) => expandBlocks(2, blocks) },
   fp8: { bytes: 34, code: 19, expand: expandFp8 },
@@ -18,9 +19,7 @@ export const blockLayouts: Readonly<Record<'int8' | 'int4' | 'fp8', Layout>> = {
 
 /** Bytes of a number in a slot, its share of the scale included. */
 export const bytesOfNumber = (dtype: Slot['dtype']): number =>
-  dtype in blockLayouts
-    ? blockLayouts[dtype as keyof typeof blockLayouts].bytes / 32
-    : { bf16: 2, fp16: 2, fp32: 4 }[dtype as 'bf16'];
+  isBlocks(dtype) ? blockLayouts[dtype].bytes / 32 : dtypeBytes[dtype];
 
 /** A scale in fp16, then 32 numbers of e4m3, of which it multiplies a 256th. */
 function expandFp8(blocks: Buffer): Float32Array {

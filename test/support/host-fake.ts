@@ -9,6 +9,7 @@ import { abiHeader } from '../../abi/header.ts';
 import type { Manifest, Slot } from '../../abi/manifest.ts';
 import { outputRoot } from '../../codegen/build/output-root.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { isBlocks } from '../../codegen/model/formats.ts';
 import { abiVersion } from '../../runtime/engine/bindings.ts';
 import { blockLayouts, bytesOfNumber } from './blocks.ts';
 
@@ -88,10 +89,10 @@ constexpr int kVocab = ${vocab};
 `;
 
 function modelHeader(slots: readonly Slot[]): string {
-  const { int8, int4, fp8 } = blockLayouts;
-  const dtypes = { bf16: 0, fp16: 1, fp32: 2, int8: int8.code, int4: int4.code, fp8: fp8.code };
+  const codeOf = (dtype: Slot['dtype']) =>
+    isBlocks(dtype) ? blockLayouts[dtype].code : { bf16: 0, fp16: 1, fp32: 2 }[dtype];
   const rows = slots.map(
-    ({ shape, offset, stride, dtype }) => `{${[...shape, offset, stride, dtypes[dtype]].join(', ')}},`,
+    ({ shape, offset, stride, dtype }) => `{${[...shape, offset, stride, codeOf(dtype)].join(', ')}},`,
   );
   return [
     '#pragma once',

@@ -197,11 +197,17 @@ describe('the judgement', () => {
     expect(result.cases[0]?.problems[0]).toMatch(/^NLL error 1.16 exceeds/);
   });
 
-  test.each([Number.NaN, Number.POSITIVE_INFINITY])('a logit of %d fails', async (value) => {
-    const result = await verify(scripted([[2, value, 1, -1], expectedRows[1]!]), golden, options);
-    expect(result.ok).toBe(false);
-    expect(result.cases[0]?.logit).toMatchObject({ row: 1, id: 1 });
-  });
+  test.each([Number.NaN, Number.POSITIVE_INFINITY])(
+    'a logit of %d fails, in whichever row',
+    async (value) => {
+      for (const row of [0, 1]) {
+        const rows = expectedRows.map((logits, i) => (i === row ? [2, value, 1, -1] : logits));
+        const result = await verify(scripted(rows), golden, options);
+        expect(result.ok).toBe(false);
+        expect(result.cases[0]?.logit).toMatchObject({ row: 1 + row, id: 1 });
+      }
+    },
+  );
 
   test('rows that do not come are an error, not a pass', async () => {
     const mute: Scorer = { ...scripted(expectedRows), async score() {} };
