@@ -12,9 +12,9 @@ import { readReferenceModel } from '../../runtime/reference/weights.ts';
 import { type Golden, readGolden } from '../../runtime/verify/golden.ts';
 import type { Scorer } from '../../runtime/verify/scorers.ts';
 import { verify } from '../../runtime/verify/verify.ts';
-import { failureOf } from '../support/fake-engines.ts';
 import { poison, strange } from '../support/poisoned.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 import { thorough } from '../support/thorough.ts';
 
 const model = join(packageRoot(), thorough ? 'models/qwen3-tiny' : 'test/fixtures/qwen3-micro');

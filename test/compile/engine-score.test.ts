@@ -2,9 +2,10 @@
 
 import { describe, expect, it } from 'vitest';
 import type { EngineSettings } from '../../runtime/engine/options.ts';
-import { backends, failureOf, fakeEngines } from '../support/fake-engines.ts';
+import { backends, fakeEngines } from '../support/fake-engines.ts';
 import { fakeHashes, fakeLogits, tokens, vocab } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { abortAfter, readyEngine } = await fakeEngines();
 

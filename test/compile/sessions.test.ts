@@ -9,8 +9,8 @@ import { type LoadOptions, load } from '../../load.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import type { Session } from '../../runtime/session.ts';
 import { conversation } from '../support/conversation.ts';
-import { failureOf } from '../support/fake-engines.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
+import { failureOf } from '../support/refusal.ts';
 import { within } from '../support/within.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sessions-'));

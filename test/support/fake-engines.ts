@@ -1,7 +1,6 @@
 // Engines over the fake backend, for the tests of a file: opened here, closed after each test.
 import { afterEach, expect } from 'vitest';
 import type { Slot } from '../../abi/manifest.ts';
-import { OnelaunchError } from '../../errors.ts';
 import { notPacked } from '../../runtime/engine/arguments.ts';
 import { type Sampling, sourceDtype, type TensorSource } from '../../runtime/engine/bindings.ts';
 import { Engine } from '../../runtime/engine/engine.ts';
@@ -66,13 +65,3 @@ export const randomSource = (slot: number): TensorSource => ({
 export const randomSources = () => slots.map((_, slot) => randomSource(slot));
 
 export const greedy: Sampling = greedyOf(vocab);
-
-/** What a promise fails with. */
-export async function failureOf(promise: Promise<unknown>): Promise<OnelaunchError> {
-  const outcome = await promise.then(
-    () => 'no error',
-    (error: unknown) => error,
-  );
-  if (outcome instanceof OnelaunchError) return outcome;
-  throw new Error(`expected a OnelaunchError, got ${outcome}`);
-}

@@ -10,8 +10,8 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { type BuiltKernel, buildKernel, openEngine, openModel } from '../../load.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
-import { failureOf } from './fake-engines.ts';
 import { poison, strange } from './poisoned.ts';
+import { failureOf } from './refusal.ts';
 
 const micro = join(packageRoot(), 'test', 'fixtures', 'qwen3-micro');
 const untied = join(packageRoot(), 'test', 'fixtures', 'llama3-micro');

@@ -107,6 +107,10 @@ test('nothing imports generated files', () => {
   expect(arrows.filter((arrow) => arrow.to.startsWith('generated'))).toEqual([]);
 });
 
+test('nobody knows the command line', () => {
+  expect(between('', 'cli/').filter((arrow) => !arrow.startsWith('cli/'))).toEqual([]);
+});
+
 test('only the command line and the laboratory know the laboratory', () => {
   expect(between('', 'lab/').filter((arrow) => !/^(?:cli|lab)\//.test(arrow))).toEqual([]);
 });

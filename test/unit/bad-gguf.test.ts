@@ -8,6 +8,7 @@ import { readGguf } from '../../gguf/header.ts';
 import { preflight } from '../../preflight.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { type Gguf, ggufBytes } from '../support/gguf.ts';
+import { failureOf } from '../support/refusal.ts';
 import { sentencePieceGguf, smallGguf, withKey, withMore, withTensor, zeros } from '../support/small-gguf.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
@@ -209,14 +210,8 @@ const bad: readonly (readonly [what: string, file: Gguf | Buffer, message: strin
   ],
 ];
 
-async function refusal(of = path): Promise<OnelaunchError> {
-  const error = await preflight(
-    { model: of, target: 'cpu' },
-    { weights: true, tokenizer: 'needed', template: true },
-  ).catch((error: unknown) => error);
-  expect(error).toBeInstanceOf(OnelaunchError);
-  return error as OnelaunchError;
-}
+const refusal = (of = path): Promise<OnelaunchError> =>
+  failureOf(preflight({ model: of, target: 'cpu' }, { weights: true, tokenizer: 'needed', template: true }));
 
 test('the file that the others are made from is a model', async () => {
   writeFileSync(path, whole);

@@ -3,9 +3,10 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { OnelaunchError } from '../../errors.ts';
+import type { OnelaunchError } from '../../errors.ts';
 import { preflight } from '../../preflight.ts';
 import { kinds, type Tensor, writeQuantised } from '../support/quantised-model.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const source = join(import.meta.dirname, '../fixtures/qwen3-micro');
 const root = mkdtempSync(join(tmpdir(), 'onelaunch-bad-quantised-'));
@@ -289,14 +290,8 @@ const bad: readonly (readonly [what: string, kind: string, edit: Edit, message: 
 ];
 
 let next = 0;
-async function refusal(directory: string): Promise<OnelaunchError> {
-  const outcome = await preflight({ model: directory, target: 'cpu' }, { weights: true }).then(
-    () => 'no error',
-    (error: unknown) => error,
-  );
-  if (outcome instanceof OnelaunchError) return outcome;
-  throw new Error(`expected a OnelaunchError, got ${outcome}`);
-}
+const refusal = (directory: string): Promise<OnelaunchError> =>
+  failureOf(preflight({ model: directory, target: 'cpu' }, { weights: true }));
 
 test.each(bad)('%s', async (_, kind, edit, message) => {
   const directory = join(root, String(next++));

@@ -9,8 +9,7 @@ import { cacheRowBytes } from '../../codegen/model/weights.ts';
 import { settleCache } from '../../codegen/settle-cache.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
-import { failureOf } from '../support/fake-engines.ts';
-import { refusalOf } from '../support/refusal.ts';
+import { failureOf, refusalOf } from '../support/refusal.ts';
 import { faultsOfTiles, unmissedTiles } from '../support/tiles.ts';
 
 const { dims } = resolveModel('qwen3-0.6b');

@@ -3,8 +3,9 @@
 import { describe, expect, it } from 'vitest';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
-import { failureOf, fakeEngines, greedy, randomSource } from '../support/fake-engines.ts';
+import { fakeEngines, greedy, randomSource } from '../support/fake-engines.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { emptyEngine } = await fakeEngines();
 

@@ -3,9 +3,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import type { EngineSettings } from '../../runtime/engine/options.ts';
-import { backends, failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
+import { backends, fakeEngines, greedy } from '../support/fake-engines.ts';
 import { fakeHashes, fakePenalisedReply, fakeReply } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 import { within } from '../support/within.ts';
 
 const { fake, readyEngine } = await fakeEngines();

@@ -3,9 +3,10 @@
 import { describe, expect, it } from 'vitest';
 import { Engine } from '../../runtime/engine/engine.ts';
 import type { EngineSettings } from '../../runtime/engine/options.ts';
-import { backends, failureOf, fakeEngines, randomSources } from '../support/fake-engines.ts';
+import { backends, fakeEngines, randomSources } from '../support/fake-engines.ts';
 import { fakeReply, tokens } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { abortAfter, fake, readyEngine } = await fakeEngines();
 

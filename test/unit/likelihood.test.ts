@@ -7,8 +7,9 @@ import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
-import { failureOf, fakeEngines } from '../support/fake-engines.ts';
+import { fakeEngines } from '../support/fake-engines.ts';
 import { fakeLogits, fakeReply, vocab } from '../support/host-fake.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { fake, readyEngine, abortAfter } = await fakeEngines();
 const directory = join(packageRoot(), 'models', 'qwen3-tiny');

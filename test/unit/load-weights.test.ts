@@ -7,10 +7,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Slot } from '../../abi/manifest.ts';
 import { notPacked } from '../../runtime/engine/arguments.ts';
 import { sourceDtype, type TensorSource } from '../../runtime/engine/bindings.ts';
-import { failureOf, fakeEngines, randomSource, randomSources } from '../support/fake-engines.ts';
+import { fakeEngines, randomSource, randomSources } from '../support/fake-engines.ts';
 import { bytesOf, type Dtype, slots } from '../support/fake-slots.ts';
 import { converter, toBytes } from '../support/number-formats.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { fake, emptyEngine, readyEngine } = await fakeEngines();
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-host-'));

@@ -2,10 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import type { GenerateOptions, TokenLogprobs } from '../../runtime/engine/options.ts';
 import type { Sequence } from '../../runtime/engine/sequence.ts';
-import { backends, failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
+import { backends, fakeEngines, greedy } from '../support/fake-engines.ts';
 import { fakeLogits, fakeReply, tokens, vocab } from '../support/host-fake.ts';
 import { logprobsOf } from '../support/plain-choice.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { readyEngine } = await fakeEngines();
 

@@ -3,9 +3,10 @@ import { describe, expect, it } from 'vitest';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
 import type { TokenMask } from '../../runtime/engine/token-masks.ts';
 import { maskOf as wordsOf } from '../support/choices.ts';
-import { failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
+import { fakeEngines, greedy } from '../support/fake-engines.ts';
 import { fakeReply, vocab } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { fake, readyEngine } = await fakeEngines();
 const maskOf = (ids: readonly number[]) => wordsOf(ids, vocab);

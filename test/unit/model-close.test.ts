@@ -5,8 +5,9 @@ import { describe, expect, it } from 'vitest';
 import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import type { Reply } from '../../runtime/reply.ts';
-import { backends, failureOf, fakeEngines, randomSources } from '../support/fake-engines.ts';
+import { backends, fakeEngines, randomSources } from '../support/fake-engines.ts';
 import { fakeReply } from '../support/host-fake.ts';
+import { failureOf } from '../support/refusal.ts';
 import { until } from '../support/within.ts';
 
 const { fake, readyEngine, emptyEngine } = await fakeEngines();

@@ -2,8 +2,9 @@
 import { describe, expect, it, vi } from 'vitest';
 import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
-import { failureOf, fakeEngines } from '../support/fake-engines.ts';
+import { fakeEngines } from '../support/fake-engines.ts';
 import { fakeReply, tokens } from '../support/host-fake.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { fake, readyEngine } = await fakeEngines();
 

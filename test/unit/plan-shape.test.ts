@@ -19,7 +19,7 @@ import { targetNamed } from '../../configs/targets.ts';
 import * as value from '../illegal/option-value.ts';
 import planName from '../illegal/plan-name.ts';
 import * as unknown from '../illegal/unknown-option.ts';
-import { failureOf } from '../support/fake-engines.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const h100 = targetNamed('h100')!;
 const message = (made: FusionPlan) => formatIssues(checkPlan(decoderGraph(models[0]!), made, h100));

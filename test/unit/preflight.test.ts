@@ -1,30 +1,16 @@
 // What is wrong with a model, its files or this machine is said before a compiler starts, all of it at once.
-import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, test, vi } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { runsOn } from '../../codegen/build/can-run.ts';
-import { packageRoot } from '../../codegen/build/package-root.ts';
 import { type OnelaunchError, Problems } from '../../errors.ts';
 import { load } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
-import { readTensors, writeSafetensors } from '../../runtime/weights/safetensors.ts';
+import { changedModels, firstRows, rewrite, type Stored } from '../support/changed-models.ts';
 
-const tiny = join(packageRoot(), 'models', 'qwen3-tiny');
-const fixture = (name: string) => join(packageRoot(), 'test', 'fixtures', name);
-const root = mkdtempSync(join(tmpdir(), 'onelaunch-preflight-'));
-/** A small model with all its files. */
-const whole = join(root, 'whole');
-cpSync(fixture('qwen3-micro'), whole, { recursive: true });
-for (const file of [
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'chat_template.jinja',
-  'generation_config.json',
-])
-  cpSync(join(tiny, file), join(whole, file));
+const { root, whole, copyOf } = changedModels('preflight');
 const mark = join(root, 'a-compiler-was-started');
 
 beforeAll(() => {
@@ -42,43 +28,7 @@ beforeAll(() => {
   vi.stubEnv('ONELAUNCH_CACHE', join(root, 'cache'));
 });
 beforeEach(() => rmSync(mark, { force: true }));
-afterAll(() => {
-  vi.unstubAllEnvs();
-  rmSync(root, { recursive: true });
-});
-
-let made = 0;
-/** A copy of a model, changed. Undefined takes a file away; an object is merged into the JSON that is there. */
-function copyOf(
-  model: string,
-  changes: Readonly<Record<string, string | Buffer | object | undefined>> = {},
-): string {
-  const folder = join(root, `model-${made++}`);
-  cpSync(model, folder, { recursive: true });
-  for (const [name, change] of Object.entries(changes)) {
-    const path = join(folder, name);
-    if (change === undefined) rmSync(path);
-    else if (typeof change === 'string' || Buffer.isBuffer(change)) writeFileSync(path, change);
-    else
-      writeFileSync(
-        path,
-        JSON.stringify({ ...(existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {}), ...change }),
-      );
-  }
-  return folder;
-}
-
-type Stored = Parameters<typeof writeSafetensors>[1];
-/** The tensors of a model's file, changed and written again. */
-function rewrite(folder: string, change: (tensors: Record<string, Stored[string]>) => Stored): string {
-  const path = join(folder, 'model.safetensors');
-  const bytes = readFileSync(path);
-  const tensors = [...readTensors(folder)].map(([name, { dtype, shape, offset, bytes: length }]) => {
-    return [name, { dtype, shape, data: bytes.subarray(offset, offset + length) }] as const;
-  });
-  writeSafetensors(path, change(Object.fromEntries(tensors)));
-  return folder;
-}
+afterAll(() => vi.unstubAllEnvs());
 
 /** A command in this process: its exit code, and the lines that begin with error: or note:. */
 async function gen(...args: string[]) {
@@ -421,85 +371,6 @@ function asFloat8(tensors: Stored): Stored {
     }),
   );
 }
-
-function firstRows(tensors: Stored): Stored {
-  const { dtype, data } = tensors['model.embed_tokens.weight']!;
-  return {
-    ...tensors,
-    'model.embed_tokens.weight': { dtype, shape: [2, 128], data: data.subarray(0, 2 * 128 * 2) },
-  };
-}
-
-describe('as transformers loads it', () => {
-  const micro = fixture('qwen3-micro');
-  const check = (model: string) => preflight({ model, target: 'cpu' }, { weights: true });
-  const embedding = 'model.embed_tokens.weight';
-
-  test('a head like the embedding is tied, and one that differs is used and told', async () => {
-    const same = rewrite(copyOf(micro), (tensors) => ({ ...tensors, 'lm_head.weight': tensors[embedding]! }));
-    expect(await check(same)).toMatchObject({ dims: { tiedHead: true }, notes: [] });
-    const other = rewrite(copyOf(micro), (tensors) => {
-      const { data, ...rest } = tensors[embedding]!;
-      const changed = Buffer.from(data);
-      changed[changed.length - 1]! ^= 1;
-      return { ...tensors, 'lm_head.weight': { ...rest, data: changed } };
-    });
-    const { dims, notes } = await check(other);
-    expect(dims.tiedHead).toBe(false);
-    expect(notes).toEqual([expect.stringContaining('lm_head.weight in ')]);
-    expect(notes[0]).toContain('differs from the embedding');
-  });
-
-  test('tied weights that are stored as the head are the embedding too', async () => {
-    const folder = rewrite(copyOf(micro), ({ [embedding]: matrix, ...rest }) => ({
-      ...rest,
-      'lm_head.weight': matrix!,
-    }));
-    const { dims, files } = await check(folder);
-    expect(dims.tiedHead).toBe(true);
-    expect(files.tensors!.get(embedding)).toBe(files.tensors!.get('lm_head.weight'));
-  });
-
-  test('tensors of a model saved without its head have no prefix', async () => {
-    const folder = rewrite(copyOf(micro), (tensors) =>
-      Object.fromEntries(
-        Object.entries(tensors).map(([name, tensor]) => [name.replace(/^model\./, ''), tensor]),
-      ),
-    );
-    const bare = await check(folder);
-    const whole = await check(micro);
-    expect([...bare.files.tensors!.keys()].sort()).toEqual([...whole.files.tensors!.keys()].sort());
-  });
-
-  test('a token without a row is told where no template writes it', async () => {
-    const folder = rewrite(copyOf(whole, { 'config.json': { vocab_size: 2 } }), firstRows);
-    const { notes } = await preflight(
-      { model: folder, target: 'cpu' },
-      { weights: true, tokenizer: 'needed' },
-    );
-    expect(notes.some((note) => note.includes('<|im_end|> (2)') && note.includes('has 2 rows'))).toBe(true);
-  });
-
-  test('what generation_config says that cannot be is a note', async () => {
-    const folder = copyOf(whole, {
-      'generation_config.json': { eos_token_id: 99_999, top_k: -1, do_sample: false },
-    });
-    const { notes, files } = await preflight({ model: folder, target: 'cpu' }, { tokenizer: 'needed' });
-    expect(notes).toEqual([
-      expect.stringContaining('eos_token_id 99999 is ignored: the model has tokens 0 to 511'),
-    ]);
-    expect(files.defaults).toMatchObject({ stopIds: [2], topK: 0 });
-  });
-
-  test('two spellings of a setting in config.json that disagree are a note', async () => {
-    const folder = copyOf(whole, { 'config.json': { rope_theta: 5 } });
-    const { notes, dims } = await preflight({ model: folder, target: 'cpu' }, {});
-    expect(dims.ropeTheta).toBe(1e6);
-    expect(notes).toEqual([
-      expect.stringMatching(/config.json: rope_parameters.rope_theta is 1000000 and rope_theta is 5: /),
-    ]);
-  });
-});
 
 test.each([
   ['sm_90a', 'sm_90', true],

@@ -4,7 +4,7 @@ import type { Pair } from '../../lab/profile/record.ts';
 import { recordRows, rowPositions } from '../../lab/profile/rows.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import type { TrackEvent } from '../../runtime/engine/profile-events.ts';
-import { failureOf } from '../support/fake-engines.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const position = 5;
 

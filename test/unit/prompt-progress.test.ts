@@ -8,9 +8,10 @@ import type { OnPrompt } from '../../runtime/engine/options.ts';
 import { greedy as greedyDefaults } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import type { Reply } from '../../runtime/reply.ts';
-import { backends, failureOf, fakeEngines } from '../support/fake-engines.ts';
+import { backends, fakeEngines } from '../support/fake-engines.ts';
 import { fakeReply, tokens } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { fake, readyEngine } = await fakeEngines();
 

@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { OnelaunchError } from '../../errors.ts';
 import { readSession, writeSession } from '../../runtime/saved-session.ts';
-import { failureOf } from '../support/fake-engines.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'saved-'));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -4,9 +4,10 @@ import { describe, expect, it } from 'vitest';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import type { GenerateOptions } from '../../runtime/engine/options.ts';
-import { failureOf, fakeEngines, greedy, randomSources } from '../support/fake-engines.ts';
+import { fakeEngines, greedy, randomSources } from '../support/fake-engines.ts';
 import { fakeLogits, fakePenalisedReply, fakeReply, tokens, vocab } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { emptyEngine, fake, readyEngine } = await fakeEngines();
 

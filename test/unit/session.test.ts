@@ -7,7 +7,7 @@ import type { LanguageModel } from '../../runtime/model.ts';
 import { once, type ReplyResult } from '../../runtime/reply.ts';
 import { readersOf } from '../../runtime/reply-grammar.ts';
 import { Session, type SessionOptions } from '../../runtime/session.ts';
-import { failureOf } from '../support/fake-engines.ts';
+import { failureOf } from '../support/refusal.ts';
 
 /** A message is as many tokens as it has characters. */
 function counting(context = 1000) {

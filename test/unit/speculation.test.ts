@@ -4,9 +4,10 @@ import { describe, expect, it } from 'vitest';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import type { GenerateOptions, Speculate } from '../../runtime/engine/options.ts';
-import { failureOf, fakeEngines, greedy } from '../support/fake-engines.ts';
+import { fakeEngines, greedy } from '../support/fake-engines.ts';
 import { type Fake, fakeReply, tokens } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const { fake, readyEngine } = await fakeEngines();
 
