@@ -5,7 +5,7 @@ import { type Conversation, createConversation, toMessages } from './chat/conver
 import { exitCode } from './errors.ts';
 import { helpEnd, type Program, promptCommand } from './flags.ts';
 import { readPrompt, readWords } from './prompt.ts';
-import { loadTold, replyCode, replyOptions } from './reply.ts';
+import { loadWithProgress, replyCode, replyOptions } from './reply.ts';
 import type { Start, Ui } from './ui.ts';
 import { replyValues } from './values.ts';
 
@@ -51,7 +51,7 @@ export function addChat(program: Program, start: Start): void {
           });
         }
         const messages = toMessages({ system: options.system, turns: [] }, question ?? '');
-        const llm = await loadTold(ui, model, options, { template: true, first: { messages } });
+        const llm = await loadWithProgress(ui, model, options, { template: true, first: { messages } });
         // Not `await using`: TypeScript leaves the imports of a function that has it as they are written.
         try {
           const chat = createConversation(ui, llm, options.system, replyOptions(options));

@@ -3,7 +3,7 @@ import { OnelaunchError } from '../errors.ts';
 import { mostTopLogprobs } from '../runtime/engine/limits.ts';
 import { helpEnd, type Program, promptCommand } from './flags.ts';
 import { readPrompt, readWords } from './prompt.ts';
-import { loadTold, printReply, replyCode, replyOptions } from './reply.ts';
+import { loadWithProgress, printReply, replyCode, replyOptions } from './reply.ts';
 import type { Start } from './ui.ts';
 import { whole } from './values.ts';
 
@@ -38,7 +38,7 @@ export function addComplete(program: Program, start: Start): void {
             hint: 'for example: gen complete qwen3-tiny "A kernel is"',
           });
         }
-        await using llm = await loadTold(ui, model, options, { first: { text } });
+        await using llm = await loadWithProgress(ui, model, options, { first: { text } });
         const result = await printReply(ui, (told) =>
           llm.complete(text, { ...replyOptions(options), topLogprobs, ...told }),
         );

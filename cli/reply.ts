@@ -38,7 +38,7 @@ export type FirstPrompt = { readonly text: string } | { readonly messages: reado
 /** Builds and loads a model with its weights; the caller closes it.
  *  @param more what a reply takes besides a tokenizer, what is done as soon as nothing is found wrong, and the first prompt: options of a
  *  reply, and a prompt that does not fit, are refused before anything is compiled */
-export async function loadTold(
+export async function loadWithProgress(
   ui: Ui,
   model: string,
   flags: ReplyFlags & Pick<LoadOptions, 'parallel' | 'embeddings'>,
@@ -50,7 +50,7 @@ export async function loadTold(
     readonly template?: boolean;
     readonly onChecked?: () => Promise<void>;
     readonly first?: FirstPrompt;
-  } = {},
+  },
 ): Promise<LanguageModel> {
   const { parallel, embeddings, grammar } = flags;
   if (grammar !== undefined) await (await import('../runtime/grammar/grammars.ts')).checkGrammar(grammar);

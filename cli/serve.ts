@@ -8,7 +8,7 @@ import { mostSequences } from '../runtime/engine/limits.ts';
 import type { Listening } from '../server/listen.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
-import { loadTold } from './reply.ts';
+import { loadWithProgress } from './reply.ts';
 import { counted, type Start, type Ui } from './ui.ts';
 import { duration, filled, whole } from './values.ts';
 
@@ -108,7 +108,7 @@ export function addServe(program: Program, start: Start): void {
         };
         try {
           const loading = { ...ui, io: { ...ui.io, signal: stop.signal } };
-          const llm = await loadTold(loading, model, options, { onChecked });
+          const llm = await loadWithProgress(loading, model, options, { onChecked });
           try {
             service.ready(llm);
             ui.note(`ready: ${server?.url}/v1 for clients, ${server?.url}/ for people; Ctrl-C ends it`);

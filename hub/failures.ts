@@ -27,11 +27,11 @@ export interface Asked {
 const keeps = 'What came is kept: the same command goes on from there.';
 
 /** No answer, or one that broke off. */
-export function unreachable({ endpoint }: HubSettings, error: unknown, env = process.env): OnelaunchError {
+export function unreachable({ endpoint }: HubSettings, error: unknown): OnelaunchError {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const { code, message } = cause as NodeJS.ErrnoException;
   const reason = reasons[code ?? ''] ?? (message || code || String(cause));
-  const proxy = ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'].find((name) => env[name]);
+  const proxy = ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'].find((name) => process.env[name]);
   const hint = proxy
     ? `Node.js does not go through ${proxy} by itself: NODE_USE_ENV_PROXY=1 makes Node.js 24 do so.`
     : 'Check the network, or name a mirror in HF_ENDPOINT.';

@@ -45,13 +45,11 @@ export function chart(
   ]);
 }
 
+/** From one label of a line to the next. */
+const gap = 15;
+
 /** Places for labels of one line each, as near to where they want to be as they fit, in the order given. @returns y of each */
-export function spreadLabels(
-  wanted: readonly number[],
-  low: number,
-  high: number,
-  gap = 15,
-): readonly number[] {
+export function spreadLabels(wanted: readonly number[], low: number, high: number): readonly number[] {
   const order = wanted.map((y, i) => ({ y, i })).sort((a, b) => a.y - b.y);
   const placed = new Array<number>(wanted.length);
   let next = low;

@@ -13,8 +13,8 @@ export interface Bar {
 
 const row = 26;
 
-/** In the order given. */
-export function barChart(width: number, title: string, unit: string, bars: readonly Bar[]): string {
+/** Tokens a second, in the order given. */
+export function barChart(width: number, title: string, bars: readonly Bar[]): string {
   const wide = width > 600;
   // A long name has a line of its own where there is no room in front of the bar.
   const left = wide ? Math.min(560, Math.max(...bars.map(({ name }) => name.length)) * 7 + 14) : 4;
@@ -43,7 +43,7 @@ export function barChart(width: number, title: string, unit: string, bars: reado
   return drawing(width, bottom + 36, title, [
     ...axis,
     ...drawn,
-    label((left + width - room) / 2, bottom + 32, unit, { anchor: 'middle' }),
+    label((left + width - room) / 2, bottom + 32, 'tok/s', { anchor: 'middle' }),
   ]);
 }
 

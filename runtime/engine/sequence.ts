@@ -112,7 +112,7 @@ export class Sequence {
       if (!this.#jobs.closed) this.#jobs.call((f, engine) => this.#lane.mask(f, engine, words));
     };
     const masks = mask && feedMasks(mask, give, stop);
-    const tell = onPrompt && promptTold(this.position, prompt.length, onPrompt);
+    const tell = onPrompt && promptProgress(this.position, prompt.length, onPrompt);
     try {
       const begin = (onTokens: (tokens: Int32Array) => void) => {
         const ended = this.#jobs.run((f, engine) => this.#lane.generate(f, engine, args), {
@@ -281,7 +281,7 @@ export class Sequence {
 }
 
 /** Tells of a position what it says of a prompt, where that is more than before. @param begin position of its first token */
-function promptTold(begin: number, total: number, onPrompt: OnPrompt): (position: number) => void {
+function promptProgress(begin: number, total: number, onPrompt: OnPrompt): (position: number) => void {
   let told = 0;
   return (position) => {
     const done = Math.min(position - begin, total);

@@ -18,5 +18,5 @@ export function overBudget(
   return { rule: 'shared-memory-over-budget', ...place, why, edits };
 }
 
-export const range = (first: number, last: number): number[] =>
-  Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
+/** 1 to last; nothing below that. */
+export const upTo = (last: number): number[] => Array.from({ length: Math.max(0, last) }, (_, i) => i + 1);

@@ -2,7 +2,7 @@
 import { ofBarriers, ofTokens, withTokens } from '../../plan/edits.ts';
 import { atPlan, type Context, type Edit, type Finding } from '../../plan/finding.ts';
 import type { BarriersScheme } from '../../plan/plan.ts';
-import { overBudget, passText, range } from '../../plan/rules/size.ts';
+import { overBudget, passText, upTo } from '../../plan/rules/size.ts';
 import { libraryScratch } from './library-scratch.ts';
 import { lowerBarriers, sharedBytes } from './lower.ts';
 import { mostTokensOf, ringBytes, tuningOf } from './tuning.ts';
@@ -11,7 +11,7 @@ export function tokensOutOfRange(context: Context): Finding[] {
   const { plan, target } = context;
   const { tokens } = plan.scheme;
   const most = mostTokensOf(plan, target);
-  if (tokens === 'many' || range(1, most).includes(tokens)) return [];
+  if (tokens === 'many' || upTo(most).includes(tokens)) return [];
   return [
     {
       rule: 'tokens',
@@ -32,7 +32,7 @@ export function barrierBudget(context: Context): Finding[] {
   const wanted = tokens === 'many' ? 1 : tokens;
   const needed = bytes(wanted);
   if (needed <= target.sharedBytes) return [];
-  const fewer = range(1, wanted - 1).findLast((count) => bytes(count) <= target.sharedBytes);
+  const fewer = upTo(wanted - 1).findLast((count) => bytes(count) <= target.sharedBytes);
   const edits = [
     ...(fewer ? [ofTokens(context, fewer), ofTokens(context, 'many')] : []),
     ...smallerBuffers(context, needed - target.sharedBytes),
@@ -48,8 +48,8 @@ function smallerBuffers(context: Context, excess: number): Edit[] {
   const bytes = (options: Partial<BarriersScheme>) =>
     ringBytes(tuningOf({ scheme: { ...scheme, ...options } }, target));
   const saves = (options: Partial<BarriersScheme>) => bytes({}) - bytes(options) >= excess;
-  const buffers = range(1, scheme.buffers - 1).findLast((n) => saves({ buffers: n }));
-  const loadsInFlight = range(1, scheme.loadsInFlight - 1).findLast((n) => saves({ loadsInFlight: n }));
+  const buffers = upTo(scheme.buffers - 1).findLast((n) => saves({ buffers: n }));
+  const loadsInFlight = upTo(scheme.loadsInFlight - 1).findLast((n) => saves({ loadsInFlight: n }));
   return [
     ...(buffers ? [ofBarriers(context, { buffers })] : []),
     ...(loadsInFlight ? [ofBarriers(context, { loadsInFlight })] : []),

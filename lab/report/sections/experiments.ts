@@ -49,9 +49,7 @@ function section({ header, rows, runs }: Experiment): string[] {
     ...(drawn.length > 0
       ? [
           `<h3>Tokens a second at position ${grouped(position)}</h3>`,
-          figure((width) =>
-            barChart(width, `Variants at position ${position}`, 'tok/s', barsOf(drawn, header.plan)),
-          ),
+          figure((width) => barChart(width, `Variants at position ${position}`, barsOf(drawn, header.plan))),
         ]
       : []),
     variantTable(rows, header.positions),

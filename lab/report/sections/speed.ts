@@ -27,7 +27,7 @@ export function speedSections(input: ReportInput, colorOf: ColorOf): string[] {
       `<h2>${escaped(title)}</h2>`,
       ...decodeFigure(title, series),
       ...(prefill.length > 0
-        ? ['<h3>Prompt</h3>', figure((width) => barChart(width, `Prompt of ${title}`, 'tok/s', prefill))]
+        ? ['<h3>Prompt</h3>', figure((width) => barChart(width, `Prompt of ${title}`, prefill))]
         : []),
       figuresTable(kernels, peers),
       ...(missing.length > 0 ? [missingTable(missing)] : []),
@@ -50,7 +50,7 @@ function decodeFigure(title: string, series: readonly Series[]): string[] {
     bars.sort((a, b) => b.value - a.value);
     return [
       `<h3>Decode, with ${grouped([...positions][0]!)} tokens in the context</h3>`,
-      figure((width) => barChart(width, `Decode of ${title}`, 'tok/s', bars)),
+      figure((width) => barChart(width, `Decode of ${title}`, bars)),
     ];
   }
   const names = { title: `Decode of ${title}`, xName: 'tokens in the context', yName: 'tok/s' };
