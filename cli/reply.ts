@@ -35,9 +35,8 @@ export const engineOptions = (
 /** What is asked of a model first: a text to go on with, or a conversation. */
 export type FirstPrompt = { readonly text: string } | { readonly messages: readonly ChatMessage[] };
 
-/** Builds and loads a model with its weights; the caller closes it.
- *  @param more what a reply takes besides a tokenizer, what is done as soon as nothing is found wrong, and the first prompt: options of a
- *  reply, and a prompt that does not fit, are refused before anything is compiled */
+/** Builds and loads a model with its weights, and tells how far it is; the caller closes it. Options of a reply, and a first prompt that does not
+ *  fit, are refused before anything is compiled. */
 export async function loadWithProgress(
   ui: Ui,
   model: string,
@@ -47,7 +46,9 @@ export async function loadWithProgress(
     first,
     ...needs
   }: {
+    /** Whether replies need a chat template. */
     readonly template?: boolean;
+    /** As soon as nothing is found wrong. */
     readonly onChecked?: () => Promise<void>;
     readonly first?: FirstPrompt;
   },
