@@ -5,10 +5,10 @@ import {
   type JsonRules,
   type JsonSchema,
   jsonRules,
-  pointed,
   quoted,
   withLengths,
 } from '../grammar/json-grammar.ts';
+import { pointed } from '../grammar/keywords.ts';
 import type { BoundedGrammar } from '../grammar/length-counter.ts';
 import { beginApart } from '../grammar/schema-branches.ts';
 import type { ToolForm } from './tool-form.ts';

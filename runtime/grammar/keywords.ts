@@ -1,0 +1,148 @@
+// What the keywords of a JSON Schema say, each checked for its shape: what cannot be followed is refused with its place.
+import { OnelaunchError } from '../../errors.ts';
+import { type Bounds, mostNumber } from './number-grammar.ts';
+
+/** More of a text's characters, or of a list's items, are never made. */
+export const mostRepeats = 10_000;
+
+/** Keywords that say nothing of which texts are right. */
+const annotations = [
+  ...['$schema', '$id', '$comment', '$defs', 'definitions', 'title', 'description', 'default', 'examples'],
+  ...['deprecated', 'readOnly', 'writeOnly'],
+];
+const followed = [
+  ...['type', 'enum', 'const', 'anyOf', 'oneOf', 'allOf', '$ref', 'minLength', 'maxLength', 'format'],
+  ...['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'items', 'prefixItems', 'minItems'],
+  ...['maxItems', 'properties', 'required', 'additionalProperties'],
+];
+/** Where there is no type, one of these says which is meant. */
+const kinds: Readonly<Record<string, readonly string[]>> = {
+  object: ['properties', 'required', 'additionalProperties'],
+  array: ['items', 'prefixItems', 'minItems', 'maxItems'],
+  string: ['minLength', 'maxLength', 'format'],
+  number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
+};
+
+export type Fields = { readonly [keyword: string]: unknown };
+
+export const isFields = (value: unknown): value is Fields =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+export const refuse = (at: string, why: string): OnelaunchError =>
+  new OnelaunchError('usage', `the schema cannot be followed${at ? ` at ${at}` : ''}: ${why}`, {
+    hint: `Keywords that are followed: ${followed.join(', ')}.`,
+    // A place such as #.properties.a, or #/$defs/a.items of what is referred to.
+    option: at.length > 1 ? [at.slice(2).replaceAll('/', '.')] : [],
+  });
+
+export function asSchema(given: unknown, at: string): boolean | Fields {
+  if (typeof given === 'boolean' || isFields(given)) return given;
+  throw refuse(at, 'it is neither an object nor true or false');
+}
+
+export function list(given: unknown, at: string): readonly unknown[] {
+  if (Array.isArray(given)) return given;
+  throw refuse(at, 'it is not a list');
+}
+
+/** The keyword of a schema that is neither followed nor without a meaning for texts. */
+export const unknownKeyword = (one: Fields): string | undefined =>
+  Object.keys(one).find(
+    (keyword) => one[keyword] !== undefined && !annotations.includes(keyword) && !followed.includes(keyword),
+  );
+
+/** The keyword beside these that narrows a schema further. */
+export const narrowing = (one: Fields, besides: readonly string[]): string | undefined =>
+  Object.keys(one).find((key) => !annotations.includes(key) && !besides.includes(key));
+
+/** The bounds of a length; null: none above. */
+export function range(one: Fields, at: string, low: string, high: string): [number, number | null] {
+  const read = (name: string): number | null => {
+    const given = one[name];
+    if (given === undefined) return null;
+    if (typeof given === 'number' && Number.isInteger(given) && given >= 0) return given;
+    throw refuse(`${at}.${name}`, 'it is not a whole number from 0 on');
+  };
+  const [least, most] = [read(low) ?? 0, read(high)];
+  if (most !== null && most < least) throw refuse(at, `${high} is below ${low}`);
+  if (least > mostRepeats) throw refuse(`${at}.${low}`, `it is more than ${mostRepeats}`);
+  return [least, most === null ? null : Math.min(most, mostRepeats)];
+}
+
+export function typesOf(one: Fields, at: string): readonly string[] | null {
+  const { type } = one;
+  if (type === undefined) return null;
+  const types = Array.isArray(type) ? type : [type];
+  if (types.length > 0 && types.every((each) => typeof each === 'string')) return [...new Set(types)];
+  throw refuse(`${at}.type`, 'it is neither a name nor a list of names');
+}
+
+export function inferred(one: Fields): readonly string[] | null {
+  const kind = Object.keys(kinds).find((name) => kinds[name]!.some((keyword) => one[keyword] !== undefined));
+  return kind === undefined ? null : [kind];
+}
+
+export function isOfType(value: unknown, type: string): boolean {
+  if (type === 'integer') return Number.isInteger(value);
+  if (type === 'null') return value === null;
+  if (type === 'array') return Array.isArray(value);
+  if (type === 'object') return isFields(value);
+  return typeof value === type;
+}
+
+/** What a pointer in a schema refers to. @throws OnelaunchError of kind usage where there is nothing */
+export function pointed(schema: unknown, pointer: string, at: string): unknown {
+  let target = schema;
+  for (const part of pointer.split('/').slice(1)) {
+    const key = decodeURIComponent(part).replaceAll('~1', '/').replaceAll('~0', '~');
+    const inside = typeof target === 'object' && target !== null && Object.hasOwn(target, key);
+    if (!inside) throw refuse(`${at}.$ref`, `there is no ${pointer}`);
+    target = (target as Fields)[key];
+  }
+  return target;
+}
+
+/** That no value is of two branches of a oneOf, as far as types and constant properties tell. */
+export function checkApart(branches: readonly unknown[], at: string): void {
+  for (const [i, one] of branches.entries()) {
+    for (const other of branches.slice(i + 1)) {
+      if (areApart(one, other)) continue;
+      throw refuse(
+        `${at}.oneOf`,
+        'its branches must differ in type, or in the const of a required property; anyOf may overlap',
+      );
+    }
+  }
+}
+
+function areApart(a: unknown, b: unknown): boolean {
+  if (!isFields(a) || !isFields(b)) return false;
+  const [first, second] = [a, b].map((one) => [one['type']].flat());
+  const known = [...first!, ...second!].every((type) => typeof type === 'string');
+  const same = (type: unknown) => (type === 'integer' ? 'number' : type);
+  if (known && !first!.some((type) => second!.map(same).includes(same(type)))) return true;
+  const fixed = (one: Fields) =>
+    Object.entries(isFields(one['properties']) ? one['properties'] : {}).flatMap(([name, each]) =>
+      isFields(each) && each['const'] !== undefined && [one['required']].flat().includes(name)
+        ? [[name, JSON.stringify(each['const'])] as const]
+        : [],
+    );
+  return fixed(a).some(([name, text]) => fixed(b).some(([its, other]) => its === name && other !== text));
+}
+
+/** The bounds of a number; null: none. */
+export function bounds(one: Fields, at: string): Bounds | null {
+  const read = (name: string): number | null => {
+    const given = one[name];
+    if (given === undefined) return null;
+    if (typeof given === 'number' && Number.isFinite(given)) return given;
+    throw refuse(`${at}.${name}`, 'it is not a number');
+  };
+  const [min, max, over, under] = [
+    ...[read('minimum'), read('maximum'), read('exclusiveMinimum'), read('exclusiveMaximum')],
+  ];
+  if ([min, max, over, under].every((each) => each === null)) return null;
+  const low = Math.max(min ?? -mostNumber, over ?? -mostNumber, -mostNumber);
+  const high = Math.min(max ?? mostNumber, under ?? mostNumber, mostNumber);
+  return { low, high, above: over === low, below: under === high };
+}
