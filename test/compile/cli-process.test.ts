@@ -42,7 +42,10 @@ async function replying() {
   });
   const exit = new Promise<number | null>((resolve) => child.on('close', resolve));
   const ended = () => within(exit, () => `the end of gen complete, which wrote:\n${written.err}`);
-  await within(begun, () => `the reply of gen complete, which wrote:\n${written.err}`);
+  await within(begun, () => `the reply of gen complete, which wrote:\n${written.err}`).catch((error) => {
+    child.kill('SIGKILL'); // held, it does not end
+    throw error;
+  });
   return { child, written, ended };
 }
 

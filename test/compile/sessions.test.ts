@@ -54,9 +54,13 @@ describe('a conversation that was saved goes on as if it had not been left', () 
       const program = join(import.meta.dirname, '../support/saving-process.ts');
       const args = ['--import', 'tsx', program, file, '3'];
       const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-      await within(once(child.stdout, 'data'), () => 'a saved conversation');
-      child.kill('SIGKILL');
-      await once(child, 'close');
+      const ended = once(child, 'close');
+      try {
+        await within(once(child.stdout, 'data'), () => 'a saved conversation');
+      } finally {
+        child.kill('SIGKILL'); // it goes on for ever
+        await ended;
+      }
     }));
 
   it('by a model that was closed, in its only place', () =>
