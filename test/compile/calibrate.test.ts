@@ -63,5 +63,7 @@ test('a kill leaves what was measured, and the same command goes on from there',
   // What it wrote predicts.
   const explained = memoryIo();
   expect(await run(['explain', '--model', 'qwen3-tiny', '--target', out], explained.io)).toBe(0);
-  expect(explained.written.out).toMatch(/predicted \d+ tok\/s at position 0, [\d.]+ us a token, at .* \(measured\)/);
+  expect(explained.written.out).toMatch(
+    /predicted \d+ tok\/s at position 0, [\d.]+ us a token, at .* \(measured\)/,
+  );
 });
