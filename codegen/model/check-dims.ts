@@ -11,6 +11,7 @@ import {
   unsupportedFamily,
 } from './dims-problems.ts';
 import { blockFormats, cacheFormats, type Dtype, dtypeBytes } from './formats.ts';
+import { findScalingProblems } from './rope-scaling.ts';
 
 /** No context is longer. */
 const mostWindow = mostOf.maxPositions;
@@ -20,7 +21,7 @@ const formatNames: readonly string[] = [...dtypes, ...Object.keys(blockFormats)]
 /** The same dims, checked: for dims written as TypeScript data.
  *  @throws OnelaunchError of kind usage, as parseDims does. */
 export function checkDims(dims: ModelDims): ModelDims {
-  const problems = findProblems(dims, dimsKeys);
+  const problems = [...findProblems(dims, dimsKeys), ...findScalingProblems(dims, dimsKeys)];
   if (!families.includes(dims.family)) problems.unshift(unsupportedFamily('family', dims.family));
   if (!dtypes.includes(dims.dtype)) problems.push(unsupported('dtype', dims.dtype, dtypes));
   for (const [part, format] of Object.entries(dims.weights ?? {})) {

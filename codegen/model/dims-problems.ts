@@ -1,6 +1,6 @@
 // What is wrong with the dims of a model, told in the keys of the file that they came from.
 import { gather, OnelaunchError } from '../../errors.ts';
-import { families, type ModelDims, type RopeScaling } from './dims.ts';
+import { families, type ModelDims } from './dims.ts';
 
 export interface Problem {
   /** The key to blame, as the user wrote it. */
@@ -33,12 +33,18 @@ export const dimsKeys = Object.fromEntries(
   [...Object.keys(mostOf), 'normEps', 'ropeTheta', ...scalingKeys].map((key) => [key, key]),
 ) as Keys;
 
+/** A value in the words of whoever wrote these keys: JSON has no NaN, in a config it stands for what is not there. */
+export const shownIn =
+  (keys: Keys) =>
+  (value: unknown): string =>
+    Number.isNaN(value) && keys !== dimsKeys ? 'missing' : show(value);
+
+/** What is wrong with the dims, but for scaled positions. */
 export function findProblems(dims: ModelDims, keys: Keys): Problem[] {
   const problems: Problem[] = [];
   const wrong = (key: string, text: string, hint = copyAgain) =>
     problems.push({ key, text: `${key} ${text}`, hint });
-  // JSON has no NaN: in a config it stands for what is not there.
-  const shown = (value: unknown) => (Number.isNaN(value) && keys !== dimsKeys ? 'missing' : show(value));
+  const shown = shownIn(keys);
   const isCount = (value: unknown, most: number) =>
     Number.isInteger(value) && Number(value) >= 1 && Number(value) <= most;
   const isBetween = (value: unknown, least: number, most: number) =>
@@ -76,48 +82,8 @@ export function findProblems(dims: ModelDims, keys: Keys): Problem[] {
   if (!isBetween(dims.ropeTheta, 1, 1e12)) {
     wrong(keys.ropeTheta, `is ${shown(dims.ropeTheta)}, must be from 1 to 1000000000000`);
   }
-  const scaling = dims.ropeScaling;
-  if (scaling === null) return problems;
-  const hint = scalingHints[scaling.type];
-  if (hint === undefined) {
-    wrong('ropeScaling', `is of the type ${show(scaling.type)}, supported: ${scalingTypes.join(', ')}`);
-    return problems;
-  }
-  for (const [key, value] of Object.entries(scaling) as [Key | 'type', unknown][]) {
-    if (key === 'type') continue;
-    const [least, most] = { factor: [1, 1e6], originalPositions: [1, mostOf.maxPositions] }[String(key)] ?? [
-      1e-3, 1e6,
-    ];
-    if (!isBetween(value, least!, most!))
-      wrong(
-        keys[key],
-        `of ${scaling.type} rope scaling is ${shown(value)}, must be from ${least} to ${most}`,
-        hint,
-      );
-  }
-  const less = (key: Key, value: number, other: Key, most: number) => {
-    if (value >= most) wrong(keys[key], `is ${value}, must be less than ${keys[other]}, ${most}`, hint);
-  };
-  if (scaling.type === 'llama3')
-    less('lowFreqFactor', scaling.lowFreqFactor, 'highFreqFactor', scaling.highFreqFactor);
-  if (scaling.type === 'yarn') {
-    less('betaSlow', scaling.betaSlow, 'betaFast', scaling.betaFast);
-    if (scaling.attention !== 1 && dims.kinds.some(({ rope }) => !rope))
-      wrong(
-        keys.attention,
-        `is ${scaling.attention}, and some layers are not rotated, which have no such factor`,
-        hint,
-      );
-  }
   return problems;
 }
-
-const scalingHints: Readonly<Record<RopeScaling['type'], string>> = {
-  linear: 'All frequencies are divided by the factor.',
-  llama3: 'Llama 3.2 has factor 32, low 1, high 4 and 8192 positions before scaling.',
-  yarn: 'Qwen3 has factor 4 and 32768 positions before scaling.',
-};
-export const scalingTypes = Object.keys(scalingHints) as readonly RopeScaling['type'][];
 
 export const copyAgain = "Compare with the file in the model's own repository.";
 export const familyHint = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama, Mistral, SmolLM2 or SmolLM3 model.';

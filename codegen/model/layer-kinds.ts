@@ -42,7 +42,7 @@ export function layerKinds(
   const [problems, notes] = [[...rope.problems, ...seen.problems], seen.notes ?? []];
   const kinds = each(layers, (layer) => {
     const window = seen.layers[layer]!;
-    return kindOf(window !== null && window < maxPositions ? window : null, rope.layers[layer]!);
+    return kindWith(window !== null && window < maxPositions ? window : null, rope.layers[layer]!);
   });
   const isPlain = kinds.every(({ window, rope }) => window === null && rope);
   if (problems.length > 0 || isPlain) return { kinds: oneKind, problems, notes };
@@ -63,7 +63,7 @@ const order = ['full', 'window', 'unrotated', 'window_unrotated'];
 const each = <T>(layers: number, of: (layer: number) => T): T[] =>
   Array.from({ length: layers }, (_, layer) => of(layer));
 
-function kindOf(window: number | null, rope: boolean): LayerKind {
+function kindWith(window: number | null, rope: boolean): LayerKind {
   const name = order[(window === null ? 0 : 1) + (rope ? 0 : 2)]!;
   return { name, window, rope };
 }

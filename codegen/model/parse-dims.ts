@@ -9,7 +9,6 @@ import {
   type Keys,
   type Problem,
   refusal,
-  scalingTypes,
   show,
   unsupported,
   unsupportedFamily,
@@ -17,6 +16,7 @@ import {
 import { familyFacts } from './families.ts';
 import { blockFormats, type Dtype } from './formats.ts';
 import { layerKinds } from './layer-kinds.ts';
+import { findScalingProblems, isScalingType, scalingOf, scalingTypes } from './rope-scaling.ts';
 import { findDisagreements, ropeKeys, type Setting, spelled } from './spellings.ts';
 
 const bfloat16Hint = 'Use the bfloat16 checkpoint of this model.';
@@ -55,7 +55,8 @@ export function parseConfig(
   const quantisation = findQuantisation(fields)?.read;
   const quantised = quantisation && !isRefused(quantisation) ? quantisation : undefined;
   const dims = { ...sizes, ...kinds, ...weightsOf(sizes, quantised) };
-  problems.push(...findProblems(dims, configKeys).filter((problem) => !wrong.has(problem.key)));
+  const inDims = [...findProblems(dims, configKeys), ...findScalingProblems(dims, configKeys)];
+  problems.push(...inDims.filter((problem) => !wrong.has(problem.key)));
   const disagreements = findDisagreements(fields);
   problems.push(...disagreements.problems);
   if (problems.length > 0) throw refusal(place, problems);
@@ -201,7 +202,7 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   if (fields.mlp_bias && familyFacts[family].mlpBias) problems.push(unsupported('mlp_bias', true, [false]));
 
   const { key, parameters, type } = readRope(fields);
-  if (type !== 'default' && !scalingTypes.some((one) => one === type)) {
+  if (type !== 'default' && !isScalingType(type)) {
     const hint = `Take the scaling out of ${key} if the context that the model was trained on is enough.`;
     problems.push({ ...unsupported(`${key}.rope_type`, type, ['default', ...scalingTypes]), hint });
   }
@@ -270,30 +271,15 @@ function toDims(
   };
 }
 
-/** Settings with NaN for what is missing; null for a type that is refused. Source: _compute_yarn_parameters of transformers 5 for what YaRN's are by default. */
 function toScaling(fields: Fields): RopeScaling | null {
   const { type, parameters } = readRope(fields);
-  const setting = (name: Setting) => numberOf(fields, name) ?? Number.NaN;
-  const factor = setting('factor');
-  const originalPositions = setting('originalPositions');
-  switch (type) {
-    case 'linear':
-      return { type, factor };
-    case 'llama3': {
-      const [lowFreqFactor, highFreqFactor] = [setting('lowFreqFactor'), setting('highFreqFactor')];
-      return { type, factor, lowFreqFactor, highFreqFactor, originalPositions };
-    }
-    case 'yarn': {
-      const { mscale, mscale_all_dim: all } = parameters;
-      const grown = (by: number) => (factor <= 1 ? 1 : 0.1 * by * Math.log(factor) + 1);
-      const usual = mscale && all ? grown(mscale) / grown(all) : grown(1);
-      const attention = numberOf(fields, 'attentionFactor') ?? (Number.isNaN(usual) ? 1 : usual);
-      const [betaFast, betaSlow] = [numberOf(fields, 'betaFast') || 32, numberOf(fields, 'betaSlow') || 1];
-      return { type, factor, originalPositions, betaFast, betaSlow, attention };
-    }
-    default:
-      return null;
-  }
+  const of = (setting: Setting) => numberOf(fields, setting);
+  return scalingOf(type, {
+    ...{ factor: of('factor'), originalPositions: of('originalPositions') },
+    ...{ lowFreqFactor: of('lowFreqFactor'), highFreqFactor: of('highFreqFactor') },
+    ...{ betaFast: of('betaFast'), betaSlow: of('betaSlow'), attention: of('attentionFactor') },
+    ...{ mscale: parameters.mscale ?? undefined, mscaleAllDim: parameters.mscale_all_dim ?? undefined },
+  });
 }
 
 function wrongType(config: unknown, issue: z.core.$ZodIssue): Problem {

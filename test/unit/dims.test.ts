@@ -290,6 +290,14 @@ const badDims: [patch: object, message: string][] = [
   [{ layers: nan }, 'layers is NaN, must be a whole number from 1 to 1024'],
   [{ kvHeads: 5 }, 'qHeads is 16, must be a multiple of kvHeads, 5'],
   [{ headDim: 33 }, 'headDim is 33, must be even'],
+  [
+    { ropeScaling: { type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4 } },
+    'originalPositions of llama3 rope scaling is missing, must be from 1 to 16777216',
+  ],
+  [
+    { ropeScaling: { type: 'toString', factor: 8 } },
+    'ropeScaling is of the type "toString", supported: linear, llama3, yarn',
+  ],
   [{ normEps: Number.POSITIVE_INFINITY }, 'normEps is Infinity, must be more than 0 and at most 0.1'],
 ];
 
