@@ -20,7 +20,7 @@ import { exitCode } from './errors.ts';
 import { engineCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
-import { fixed, type Start, table, type Ui } from './ui.ts';
+import { counted, fixed, type Start, table, type Ui } from './ui.ts';
 import { mostPositions, whole, wholes } from './values.ts';
 
 interface DecodeFigure {
@@ -283,7 +283,7 @@ function benchTable(result: BenchResult): string {
   }
   for (const { sequences, position, tokensPerSecond: rate } of result.batches) {
     rows.push([
-      sequences === 1 ? '1 sequence' : `${sequences} sequences`,
+      counted(sequences, 'sequence'),
       ...[position, fixed(rate.median, 1), fixed(rate.least, 1), fixed(rate.most, 1)],
       ...[null, null, null, ''],
     ]);

@@ -11,7 +11,7 @@ import { buildWithProgress, kernelOptions, openWithProgress } from './load-kerne
 import { needWritable } from './output-file.ts';
 import { launchTable, tokenTable } from './profile-table.ts';
 import { engineOptions } from './reply.ts';
-import type { Start, Ui } from './ui.ts';
+import { counted, type Start, type Ui } from './ui.ts';
 import { mostPositions, whole } from './values.ts';
 
 export function addProfile(program: Program, start: Start): void {
@@ -148,7 +148,7 @@ function tell(
     ? lab.launchText({ ...about, launch })
     : `${profile.sequences === 1 ? '' : `of ${profile.sequences} sequences `}at position ${profile.position}`;
   ui.note(
-    `${profile.kernel} on ${profile.device}: ${without} tok/s ${launch ? 'of ' : ''}${where}, ${with_} while ${launch ? 'they are' : 'it is'} profiled (${profile.runs === 1 ? '1 run' : `${profile.runs} runs`} in turns); profiling costs ${lab.costOf(overhead)}`,
+    `${profile.kernel} on ${profile.device}: ${without} tok/s ${launch ? 'of ' : ''}${where}, ${with_} while ${launch ? 'they are' : 'it is'} profiled (${counted(profile.runs, 'run')} in turns); profiling costs ${lab.costOf(overhead)}`,
   );
   if (profile.missed > 0)
     ui.warn(`${profile.missed} events found no room${launch ? '' : ': ask for fewer --tokens'}`);

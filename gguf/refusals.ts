@@ -1,6 +1,9 @@
 // The errors of files that are no model for us, all of one form.
 import { OnelaunchError } from '../errors.ts';
 
+/** Of a model that no kernel computes, whatever its file. */
+export const otherModel = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama, Mistral, SmolLM2 or SmolLM3 model.';
+
 const copyAgain = "Copy the file from the model's own repository again.";
 
 /** A file that is damaged, or no GGUF file. @param what goes on after the path */

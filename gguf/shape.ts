@@ -2,7 +2,7 @@
 import { gather, OnelaunchError } from '../errors.ts';
 import type { GgufFile } from './header.ts';
 import { type Metadata, metadataOf } from './metadata.ts';
-import { broken, shown } from './refusals.ts';
+import { broken, otherModel, shown } from './refusals.ts';
 
 const architectures = ['qwen3', 'qwen2', 'llama', 'smollm3'] as const;
 type Architecture = (typeof architectures)[number];
@@ -99,8 +99,6 @@ function decimal(value: number): number {
   }
   return value;
 }
-
-const otherModel = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama, Mistral, SmolLM2 or SmolLM3 model.';
 
 /** Settings that change what a model computes, and that no kernel here follows. */
 function findUncomputed(

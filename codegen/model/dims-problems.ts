@@ -1,5 +1,6 @@
 // What is wrong with the dims of a model, told in the keys of the file that they came from.
 import { gather, OnelaunchError } from '../../errors.ts';
+import { otherModel } from '../../gguf/refusals.ts';
 import { families, type ModelDims } from './dims.ts';
 
 export interface Problem {
@@ -86,15 +87,14 @@ export function findProblems(dims: ModelDims, keys: Keys): Problem[] {
 }
 
 export const copyAgain = "Compare with the file in the model's own repository.";
-export const familyHint = 'Use a dense Qwen3, Qwen2, Qwen2.5, Llama, Mistral, SmolLM2 or SmolLM3 model.';
 
 export function unsupportedFamily(key: string, value: unknown): Problem {
-  return { ...unsupported(key, value, families), hint: familyHint };
+  return { ...unsupported(key, value, families), hint: otherModel };
 }
 
 export function unsupported(key: string, value: unknown, supported: readonly unknown[]): Problem {
   const text = `${key} is ${show(value)}, supported: ${supported.join(', ')}`;
-  return { key, text, hint: familyHint };
+  return { key, text, hint: otherModel };
 }
 
 /** All problems as one error. @param problems at least one */

@@ -1,7 +1,5 @@
 // What sets the config.json of one family apart from that of another.
-import type { families } from './dims.ts';
-
-export type Family = (typeof families)[number];
+import type { ModelDims } from './dims.ts';
 
 interface FamilyFacts {
   /** The names in `architectures` begin with it. */
@@ -28,7 +26,7 @@ const missing = { kvHeads: null, headDim: null, ropeTheta: 10_000, tiedHead: fal
 const plain = { qkNorm: false, qkvBias: false, windows: 'none', mlpBias: false } as const;
 
 /** Source: Qwen3Config, Qwen2Config, LlamaConfig, MistralConfig and SmolLM3Config of transformers 5. */
-export const familyFacts: Readonly<Record<Family, FamilyFacts>> = {
+export const familyFacts: Readonly<Record<ModelDims['family'], FamilyFacts>> = {
   qwen3: {
     ...{ ...plain, architecture: 'Qwen3', qkNorm: true, windows: 'late' },
     missing: { ...missing, kvHeads: 32, headDim: 128 },

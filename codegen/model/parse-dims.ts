@@ -1,10 +1,10 @@
 // Dims out of a model's config.json. A file of another family, or with what no kernel computes, is refused.
 import { z } from 'zod';
+import { otherModel } from '../../gguf/refusals.ts';
 import { isRefused, type Quantisation, readQuantisation } from '../../quantised/config.ts';
 import { families, type ModelDims, type RopeScaling } from './dims.ts';
 import {
   copyAgain,
-  familyHint,
   findProblems,
   type Keys,
   type Problem,
@@ -191,13 +191,13 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
     problems.push({ key: quantisation.key, ...quantisation.read });
   if (typeof fields['text_config'] === 'object' && fields['text_config'] !== null) {
     const text = 'text_config holds a second configuration, as models of images and sound have it';
-    problems.push({ key: 'text_config', text, hint: familyHint });
+    problems.push({ key: 'text_config', text, hint: otherModel });
   }
   if (fields.hidden_act && fields.hidden_act !== 'silu') {
     problems.push(unsupported('hidden_act', fields.hidden_act, ['silu']));
   }
   // Qwen2 has no such key: its q, k and v always have a bias, and nothing else has.
-  if (fields.attention_bias && family !== 'qwen2')
+  if (fields.attention_bias && !familyFacts[family].qkvBias)
     problems.push(unsupported('attention_bias', true, [false]));
   if (fields.mlp_bias && familyFacts[family].mlpBias) problems.push(unsupported('mlp_bias', true, [false]));
 
@@ -213,7 +213,7 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   );
   if (nested !== undefined) {
     const text = `${key}.${nested} gives rotary parameters to some layers, and all layers must share them`;
-    problems.push({ key, text, hint: familyHint });
+    problems.push({ key, text, hint: otherModel });
   }
   for (const { key: place, value } of spelled(fields, 'partialRotary')) {
     if (value !== 1) problems.push(unsupported(place.split('.').at(-1)!, value, [1]));

@@ -7,19 +7,12 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { fixtures } from './fixtures.ts';
 import { type RandomModel, writeRandomModel } from './random-model.ts';
 import { makeScaled, scaledPositions } from './scaled-positions.ts';
 import { thorough } from './thorough.ts';
 
 const root = packageRoot();
-const fixtures = [
-  'qwen3-micro',
-  'qwen2-micro',
-  'llama3-micro',
-  'smollm2-micro',
-  'mistral-micro',
-  'smollm3-micro',
-];
 
 /** The plans of a target; a stream needs a GPU, and weights of 16 bits. */
 const plansOf = (target: string) => ['cooperative', 'unfused', ...(target === 'cpu' ? [] : ['stream'])];

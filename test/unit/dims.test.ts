@@ -7,6 +7,7 @@ import type { ModelDims } from '../../codegen/model/dims.ts';
 import { parseDims } from '../../codegen/model/parse-dims.ts';
 import { modelName, readModelDims } from '../../codegen/model/read-config.ts';
 import { models } from '../../configs/models.ts';
+import { fixtures } from '../support/fixtures.ts';
 import { refusalOf } from '../support/refusal.ts';
 
 /** Qwen3 0.6B in the keys of transformers 4, and Llama 3.2 1B in those of 5. */
@@ -157,14 +158,7 @@ test('a model that was saved without its head is one of its family', () => {
 });
 
 test('every bundled model has a config that parses', () => {
-  for (const directory of [
-    'qwen3-micro',
-    'qwen2-micro',
-    'llama3-micro',
-    'smollm2-micro',
-    'mistral-micro',
-    'smollm3-micro',
-  ]) {
+  for (const directory of fixtures) {
     const url = new URL(`../fixtures/${directory}`, import.meta.url).pathname;
     expect(readModelDims(url)).toMatchObject({ name: directory, dtype: 'bf16', maxPositions: 512 });
   }

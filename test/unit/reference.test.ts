@@ -9,18 +9,11 @@ import { readReferenceModel } from '../../runtime/reference/weights.ts';
 import { readGolden } from '../../runtime/verify/golden.ts';
 import { tolerance } from '../../runtime/verify/tolerance.ts';
 import { writeSafetensors } from '../../runtime/weights/safetensors.ts';
+import { fixtures } from '../support/fixtures.ts';
 import { makeScaled, scaledPositions } from '../support/scaled-positions.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const folders = [
-  'test/fixtures/qwen3-micro',
-  'test/fixtures/llama3-micro',
-  'test/fixtures/qwen2-micro',
-  'test/fixtures/smollm2-micro',
-  'test/fixtures/mistral-micro',
-  'test/fixtures/smollm3-micro',
-  'models/qwen3-tiny',
-];
+const folders = [...fixtures.map((name) => `test/fixtures/${name}`), 'models/qwen3-tiny'];
 const micro = join(root, folders[0]!);
 const temporary = mkdtempSync(join(tmpdir(), 'reference-'));
 afterAll(() => rmSync(temporary, { recursive: true }));

@@ -9,15 +9,9 @@ import { referenceScorer, type Scorer } from '../../runtime/verify/scorers.ts';
 import { type ToleranceInput, tolerance } from '../../runtime/verify/tolerance.ts';
 import { verify } from '../../runtime/verify/verify.ts';
 
+import { fixtures } from '../support/fixtures.ts';
+
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const fixtures = [
-  'qwen3-micro',
-  'llama3-micro',
-  'qwen2-micro',
-  'smollm2-micro',
-  'mistral-micro',
-  'smollm3-micro',
-];
 const folders = [...fixtures.map((name) => `test/fixtures/${name}`), 'models/qwen3-tiny'];
 
 function load(folder: string): { model: ReferenceModel; golden: Golden } {
