@@ -39,10 +39,10 @@ struct Exchanges {
   Exchange<T * word_stride(kHidden)> x_after_attention;  // residual stream after attention
   Exchange<T * word_stride(kFfn)> h;  // gated activations
   Exchange<T * word_stride(kHidden)> x;  // residual stream after the feed-forward part
-  Exchange<2 * kBlocks> argmax_candidates;  // the best logit of each block
+  Exchange<4 * kBlocks> argmax_candidates;  // the best score of each block; what it lists and weighs, see stream/draw.cuh
   Exchange<1> sampled_token;  // the sampled token
 
-  static constexpr int kUnits = kBuffers * (0 + Exchange<T * word_stride(kQkvRows)>::kUnits + Exchange<SplitWords<T>::kSize>::kUnits + Exchange<T * word_stride(kQDim)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<T * word_stride(kFfn)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<2 * kBlocks>::kUnits + Exchange<1>::kUnits);
+  static constexpr int kUnits = kBuffers * (0 + Exchange<T * word_stride(kQkvRows)>::kUnits + Exchange<SplitWords<T>::kSize>::kUnits + Exchange<T * word_stride(kQDim)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<T * word_stride(kFfn)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<4 * kBlocks>::kUnits + Exchange<1>::kUnits);
 
   DEVICE explicit Exchanges(unsigned* at) {
     qkv.words = at, at += kBuffers * qkv.kUnits;
@@ -142,7 +142,7 @@ template <int T>
 DEVICE void stage_head(Cta<T>& cta, const ModelWeights& w, const Exchanges<T>& words, const Table& table, Best& best) {
   cta.begin();
   const NormedGather input{ words.x.of(cta.epoch - 1), {}, w.final_norm };
-  const LogitRows rows(cta);
+  const LogitRows<T> rows(cta);
   product<LmHead, T>(cta, input, NothingEarly{}, [&](const Output& o, const auto&) { rows.take(o, best); });
 }
 
@@ -195,7 +195,7 @@ DEVICE void consume(const LaunchArgs& pass, SharedMemory<T>& s, char* ring) {
     stage_head(cta, model, words, table, best);
     if (cta.chooses_each()) keep_bests(cta, best);
     if (!pass.sample) break;
-    if (end_step(cta, words.argmax_candidates, words.sampled_token, best, step, Stage::sample)) break;
+    if (end_step<LmHead>(cta, words.argmax_candidates, words.sampled_token, best, step, Stage::sample)) break;
     table.ids = &s.token;
   }
   finish(cta);
@@ -230,7 +230,7 @@ __global__ void __launch_bounds__(kThreads) mask_logits(const __grid_constant__ 
 }
 
 // Samples after a pass of several tokens: one block, or one a row. Alone on its multiprocessor: room for several would cost registers, and spills.
-__global__ void __launch_bounds__(kThreads, 1) sample(const __grid_constant__ LaunchArgs pass) { sample_logits(pass); }
+__global__ void __launch_bounds__(kThreads, 1) sample(const __grid_constant__ LaunchArgs pass, bool has_bests) { sample_logits<LmHead>(pass, has_bests); }
 
 // Packs the matrices of one layer, or the head, into the stream.
 __global__ void pack(const char* kept, const char* staged, char* to, int layer) {

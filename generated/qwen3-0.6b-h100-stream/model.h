@@ -35,7 +35,8 @@ constexpr int kProducerThreads = 128;  // of a block: a warp feeds the ring, one
 constexpr int kBlocks = 128;  // of a launch
 constexpr int kCheckTokens = 4;  // most tokens of a pass that computes each with the bits of a pass of its own; 0: none does
 constexpr int kScratchFloats = 0;
-constexpr int kSamplerFloats = 2048;  // scratch of the sampler
+constexpr int kSamplerFloats = 2304;  // scratch of the sampler
+constexpr int kListedOfBlock = 64;  // tokens that a block lists for a draw at most
 constexpr int kRowTile = 8;  // rows of a tile
 constexpr int kKvTile = 16;  // positions of the cache in a tile of attention
 constexpr int kHeadPad = 128;  // elements of a head in the cache
@@ -187,7 +188,8 @@ struct LaunchArgs {
   Cache* cache;                // [kLayers][kKvHeads][context][2][kHeadPad], see stream/cached.cuh; of rows [slots] of these
   const float* rope;           // [context][kHeadDim / 2][2] cos, sin
   float* logits;               // [kPassTokens][kVocab], row 0 of token first_logits
-  float* sampler;              // scratch of the sampler
+  float* sampler;              // scratch of the sampler behind passes of several tokens
+  uint64_t* listed;            // [kBlocks][kListedOfBlock] keys and ids that may be drawn of a block's rows, see stream/draw.cuh
   unsigned* words;             // the exchanges
   unsigned* status;            // 0, or 1 + the block that waited too long, in this launch or one before; then for what
   unsigned* failure;           // on the host: the same once this launch has seen it

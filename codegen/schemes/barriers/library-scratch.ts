@@ -4,7 +4,7 @@
 import type { LibraryScratch } from './schedule.ts';
 import { ringBytes, type Tuning } from './tuning.ts';
 
-/** Candidates that the sampler keeps in scratch, a key and an id each: kCandidates of sampler.cuh. */
+/** Candidates that the sampler keeps in scratch, a key and an id each, beside a word for each thread: kCandidates of sampler.cuh. */
 const candidates = 1024;
 
 /** Shared memory that the library declares itself, beside the scratch [bytes]: sums that cross warps, the mbarriers of producers, and what sampling counts. */
@@ -16,7 +16,7 @@ export function libraryScratch(tuning: Tuning): LibraryScratch {
   if (warps === 1) return { attend: () => 0, sample: () => 0, staticBytes: 0, ringBytes: 0 };
   return {
     attend: ({ headDim }, group, tokens) => warps * Math.min(2, group * tokens) * (headDim + 2),
-    sample: () => 2 * candidates,
+    sample: () => 2 * candidates + 32 * warps,
     staticBytes: staticSharedBytes(tuning),
     ringBytes: ringBytes(tuning),
   };

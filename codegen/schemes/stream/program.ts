@@ -201,7 +201,7 @@ class Program {
     this.trace.touch(kind, `residual of block ${this.#block}`, 0, count, version, 'dealt');
   }
 
-  /** Every block hands over its best logit; all blocks look at all, or block 0 does and tells the token. Epochs are passes. */
+  /** Every block hands over its best score, and all look at all. Where that does not decide, each hands over what it lists, and block 0 tells the token. Epochs are passes. */
   #choose(stage: StreamStage, pass: number): void {
     const { blocks, greedy } = this.#launch;
     const head = this.#schedule.stages.find((other) => other.body.op === 'lm_head')!;
@@ -210,12 +210,12 @@ class Program {
     this.trace.do({ kind: 'meet' });
     if (this.#launch.rows) return; // another kernel chooses
     this.trace.write(candidates, this.#block, this.#block + 1, 0);
-    if (greedy || this.#block === 0) {
-      this.trace.read(candidates, 0, blocks, 'dealt');
-      this.trace.do({ kind: 'meet' });
-    }
+    this.trace.read(candidates, 0, blocks, 'dealt');
+    this.trace.do({ kind: 'meet' });
     if (greedy) return;
+    this.trace.write(candidates, blocks + this.#block, blocks + this.#block + 1, 0);
     if (this.#block === 0) {
+      this.trace.read(candidates, blocks, 2 * blocks, 'dealt');
       this.trace.touch('load', 'stored logits', 0, this.#schedule.dims.vocab, pass, 'dealt');
       this.trace.do({ kind: 'meet' });
       this.trace.write(sampled, 0, 1, 0);

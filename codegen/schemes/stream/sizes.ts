@@ -198,8 +198,10 @@ export function cellOf(
   };
 }
 
-/** Scratch of the sampler: a key and an id for each of 4,096 candidates; templates/cuda/lib/sampler.cuh checks it. */
-export const samplerFloats = 2 * 1024;
+/** Tokens that a block lists for a draw at most. */
+export const listedOfBlock = 64;
+/** Scratch of the sampler: a key and an id for each of 1,024 candidates, a word for each thread; templates/cuda/lib/sampler.cuh checks it. */
+export const samplerFloats = 2 * 1024 + 32 * streamWarps;
 
 /** Shared memory that the library declares itself [bytes]. */
 export const streamStaticBytes = 1024;
@@ -249,7 +251,9 @@ function kernelSize({ dims, target, blocks, slots, slotBytes, kept }: SizeInput,
   const rowsOf = (op: OpName) => shapes.find((p) => p.op === op)!.mostTiles * rowTile * tokens * 4;
   const keptRows = kept.reduce((sum, op) => sum + rowsOf(op), 0);
   const other = Math.max(1024, 512 + 16 * slots); // barriers of the slots, flags, alignment
-  const workBytes = Math.max(slices, attention) + own + sums + squares + rowsOf('o_proj') + keptRows + other;
+  const sampler = tokens === 1 ? 4 * samplerFloats : 0; // others leave it to a kernel of its own
+  const workBytes =
+    Math.max(slices, attention, sampler) + own + sums + squares + rowsOf('o_proj') + keptRows + other;
   const room = target.sharedBytes - streamStaticBytes - workBytes;
   return { tokens, sumTiles, workBytes, slots: Math.min(slots, Math.floor(room / slotBytes)) };
 }

@@ -7,7 +7,15 @@ import { matrixRowsText, type OpName, productOf, sizes } from '../../model/ops.t
 import { formatOf } from '../../model/weights.ts';
 import { movesRegisters } from '../../schedule/platform.ts';
 import type { StreamProduct, StreamSchedule, StreamStage } from './schedule.ts';
-import { kvTile, rowTile, samplerFloats, scalesBytes, streamStaticBytes, streamWarps } from './sizes.ts';
+import {
+  kvTile,
+  listedOfBlock,
+  rowTile,
+  samplerFloats,
+  scalesBytes,
+  streamStaticBytes,
+  streamWarps,
+} from './sizes.ts';
 import {
   callLines,
   exchangeText,
@@ -156,6 +164,7 @@ function constants(schedule: StreamSchedule): ConstantView[] {
     ),
     int('kScratchFloats', 0, ''),
     int('kSamplerFloats', samplerFloats, 'scratch of the sampler'),
+    int('kListedOfBlock', listedOfBlock, 'tokens that a block lists for a draw at most'),
     int('kRowTile', rowTile, 'rows of a tile'),
     int('kKvTile', kvTile, 'positions of the cache in a tile of attention'),
     int('kHeadPad', schedule.headPad, 'elements of a head in the cache'),

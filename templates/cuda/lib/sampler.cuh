@@ -10,9 +10,13 @@ constexpr int kCandidates = 1024;
 /** How far below the top the candidates are looked for first, where their number is not known [nats]; half of it while they are too many. */
 constexpr float kNear = 8;
 constexpr int kAttempts = 6;
+/** So many candidates at most are compared each with all, a thread each; more are weighed bit by bit of a key. */
+constexpr int kCompared = kThreads < 256 ? kThreads : 256;
+/** Logits so far below the least that min_p keeps are below it, however their masses are rounded [nats]. */
+constexpr float kSlack = 0.01f;
 
-/** Floats of b.scratch that sample uses: a key and an id for each candidate. */
-BOTH constexpr int sample_scratch() { return 2 * kCandidates; }
+/** Floats of b.scratch that sample uses: a key and an id for each candidate, and a word for each thread. */
+BOTH constexpr int sample_scratch() { return 2 * kCandidates + kThreads; }
 
 static_assert(kCandidates % kThreads == 0);
 
@@ -79,10 +83,27 @@ struct Logits {
   Divisor by_repetition;
   int vocab;
 
+  DEVICE Logits(const float* of, const Sampling& s, const int* all_counts, const float* biases)
+      : values(of),
+        counts(has_penalties(s) ? all_counts : nullptr),
+        bias(biases),
+        repetition(s.repetition_penalty),
+        presence(s.presence_penalty),
+        frequency(s.frequency_penalty),
+        by_repetition(s.repetition_penalty),
+        vocab(s.vocab > 0 ? min(s.vocab, kVocab) : kVocab) {}
+
   /** As in host/noise.h, to the bit. */
   DEVICE float penalised(float x, int count) const {
     const float less = penalty_of(count, presence, frequency);
     return x < 0 ? fmaf(x, repetition, -less) : __fsub_rn(by_repetition(x), less);
+  }
+
+  /** A logit with its bias and penalties. */
+  DEVICE float changed(int id, float x) const {
+    const int count = counts ? __ldcg(counts + id) : 0;
+    const float biased = bias ? __fadd_rn(x, __ldcg(bias + id)) : x;
+    return count > 0 ? penalised(biased, count) : biased;
   }
 
   /** body(id, logit, logit before bias and penalties) for all ids, dealt to the threads, ascending within a thread. */
@@ -105,10 +126,7 @@ struct Logits {
   DEVICE void walk(Body&& body) const {
     constexpr int kTogether = 4;
     const auto one = [&](int id, float x) {
-      if constexpr (!Changed) return body(id, x, x);
-      const int count = counts ? __ldcg(counts + id) : 0;
-      const float biased = bias ? __fadd_rn(x, __ldcg(bias + id)) : x;
-      body(id, count > 0 ? penalised(biased, count) : biased, x);
+      body(id, Changed ? changed(id, x) : x, x);
     };
     const int head = min(vocab, int(-(reinterpret_cast<size_t>(values) / sizeof(float)) & 3));  // up to a multiple of 16 bytes
     const int fours = (vocab - head) / 4;
@@ -165,7 +183,10 @@ struct Choice {
 
   DEVICE void consider(uint32_t key, int id, const Kept& kept, uint64_t noise) {
     if (key < kept.low || (key != kept.top && kept.least > 0 && kept.mass(key) < kept.least)) return;
-    const float z = value_of(key);
+    consider(value_of(key), id, noise);
+  }
+
+  DEVICE void consider(float z, int id, uint64_t noise) {
     if (z + gumbel_bound(0) < most) return;
     const uint32_t bits = noise_bits(noise, id);
     if (z + gumbel_bound(bits) < most) return;  // most candidates cannot win: no logarithms for them
@@ -194,37 +215,87 @@ struct Largest {
   }
 };
 
-/** Lists the keys from `least` up and their ids, in no particular order; returns how many there are: beyond kCandidates they are not listed. */
-DEVICE int list_from(uint32_t least, const Logits& logits, float temperature, const Divisor& by_temperature, uint32_t* keys, int* ids) {
-  __shared__ int found;
-  if (threadIdx.x == 0) found = 0;
+/** A vocabulary of which nothing is known before its logits are read. */
+struct WholeVocabulary {
+  static constexpr int kParts = 0;
+  static constexpr bool known = false;
+
+  DEVICE uint32_t top(const Divisor&) const { return 0; }
+  template <class Body>
+  DEVICE void each(bool, const Logits& logits, int*, Body&& body) const {
+    logits.each_fast(body);
+  }
+};
+
+/** The largest of all threads' keys that at least `need` of the first `n` reach. @param all a word for each thread */
+DEVICE uint32_t reached_by(int need, uint32_t mine, int n, uint32_t* all) {
+  all[threadIdx.x] = mine;
   block_sync();
-  // Below it no quotient is rounded up to the least: most logits cost no division.
-  const float near = value_of(least) * temperature;
-  const float low = fmaf(-1e-6f, fabsf(near), near) - 1e-30f;
-  logits.each_fast([&](int id, float x, float) {
-    if (x < low) return;
-    const uint32_t key = ordered_key(by_temperature(x));
-    if (key < least) return;
-    const int at = atomicAdd(&found, 1);
-    if (at < kCandidates) keys[at] = key, ids[at] = id;
-  });
-  block_sync();
-  return found;
+  int reaching = 0;
+#pragma unroll 8
+  for (int i = 0; i < n; ++i) reaching += all[i] >= mine;
+  return uint32_t(block_largest(reaching >= need ? mine : 0));
 }
 
-/** A thread's part of the candidates in scratch. */
+/** Keys from `least` up. */
+struct Reaching {
+  const uint32_t least;
+  const float low;  // below it no quotient is rounded up to the least: most logits cost no division
+  const Divisor& by_temperature;
+
+  DEVICE Reaching(uint32_t from, float temperature, const Divisor& by) : least(from), low(below(value_of(from) * temperature)), by_temperature(by) {}
+
+  /** The key of a logit; 0 where it does not reach. */
+  DEVICE uint32_t operator()(float x) const {
+    if (x < low) return 0;
+    const uint32_t key = ordered_key(by_temperature(x));
+    return key < least ? 0 : key;
+  }
+
+ private:
+  DEVICE static float below(float x) { return fmaf(-1e-6f, fabsf(x), x) - 1e-30f; }
+};
+
+/** Candidates in scratch, in no particular order. */
+struct CandidateList {
+  uint32_t* const keys;  // [kCandidates]
+  int* const ids;        // [kCandidates]
+  int* const threads;    // a word for each
+  int n = 0;             // beyond kCandidates they are not there
+
+  DEVICE explicit CandidateList(float* scratch)
+      : keys(reinterpret_cast<uint32_t*>(scratch)), ids(reinterpret_cast<int*>(scratch) + kCandidates), threads(ids + kCandidates) {}
+
+  /** Lists the keys from `least` up; my_top is this thread's. */
+  template <class Vocabulary>
+  DEVICE void list(uint32_t least, uint32_t my_top, const Vocabulary& vocabulary, const Logits& logits, float temperature, const Divisor& by_temperature) {
+    __shared__ int found;
+    if (threadIdx.x == 0) found = 0;
+    block_sync();
+    const Reaching reaches(least, temperature, by_temperature);
+    vocabulary.each(my_top >= least, logits, threads, [&](int id, float x, float) {
+      const uint32_t key = reaches(x);
+      if (key == 0) return;
+      const int at = atomicAdd(&found, 1);
+      if (at < kCandidates) keys[at] = key, ids[at] = id;
+    });
+    block_sync();
+    n = found;
+  }
+};
+
+/** A thread's part of the candidates. */
 struct Listed {
   static constexpr int kEach = kCandidates / kThreads;
   uint32_t key[kEach];
   uint64_t mass[kEach];
 
-  DEVICE void read(const uint32_t* keys, int n, const Kept& kept) {
+  DEVICE void read(const CandidateList& list, const Kept& kept) {
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const int at = int(threadIdx.x) + i * kThreads;
-      key[i] = at < n ? keys[at] : 0;
-      mass[i] = at < n ? kept.mass(key[i]) : 0;
+      key[i] = at < list.n ? list.keys[at] : 0;
+      mass[i] = at < list.n ? kept.mass(key[i]) : 0;
     }
   }
 
@@ -238,86 +309,175 @@ struct Listed {
   }
 };
 
-/** The body of sample. */
-DEVICE void choose_token(float* scratch, const float* values, const Sampling& s, int* counts, const float* bias, int position, int* next) {
-  const int vocab = s.vocab > 0 ? min(s.vocab, kVocab) : kVocab;
-  const Logits logits{values, has_penalties(s) ? counts : nullptr, bias, s.repetition_penalty, s.presence_penalty, s.frequency_penalty,
-                      Divisor(s.repetition_penalty), vocab};
+/** What top_k and top_p ask for. */
+struct Filter {
+  bool few, nucleus;
+  int top_k;
+  float top_p;
+
+  DEVICE Filter(const Sampling& s, int vocab) : few(s.top_k > 0 && s.top_k < vocab), nucleus(s.top_p < 1), top_k(s.top_k), top_p(s.top_p) {}
+
+  /** The least key that they keep; from(low, counting) is this thread's share of the keys from `low` up. @param share of the mass, where top_k is not asked for */
+  template <class From>
+  DEVICE uint32_t least_of(uint64_t share, From&& from) const {
+    uint32_t low = few ? key_weighing(top_k, [&](uint32_t key) { return from(key, true); }) : 0;
+    if (few && nucleus) share = share_of(top_p, block_total(from(low, false)));
+    if (nucleus) low = max(low, key_weighing(share, [&](uint32_t key) { return from(key, false); }));
+    return low;
+  }
+
+  /** The same of at most kCompared candidates. */
+  DEVICE uint32_t least_of(uint64_t share, const CandidateList& list, const Kept& kept) const {
+    const bool mine = int(threadIdx.x) < list.n;
+    const uint32_t key = mine ? list.keys[threadIdx.x] : 0;
+    uint64_t* const masses = reinterpret_cast<uint64_t*>(list.keys + kCompared);  // where no candidate is
+    if (mine) masses[threadIdx.x] = kept.mass(key);
+    block_sync();
+    int count = 0;
+    uint64_t mass = 0;
+#pragma unroll 4
+    for (int i = 0; i < list.n; ++i)
+      if (list.keys[i] >= key) ++count, mass += masses[i];
+    uint32_t low = few ? uint32_t(block_largest(mine && count >= top_k ? key : 0)) : 0;
+    if (few && nucleus) share = share_of(top_p, block_largest(mine && key == low ? mass : 0));
+    if (nucleus) low = max(low, uint32_t(block_largest(mine && mass >= share ? key : 0)));
+    return low;
+  }
+};
+static_assert(kCandidates >= 3 * kCompared, "the masses lie behind as many keys");
+
+/** A draw among those logits that top_k, top_p and min_p leave. */
+struct Draw {
+  const Sampling& s;
+  const Divisor by_temperature;
+  const Filter filter;
+  const uint64_t noise;
+  Kept kept;
+
+  DEVICE Draw(const Sampling& sampling, int vocab, int position)
+      : s(sampling),
+        by_temperature(sampling.temperature),
+        filter(sampling, vocab),
+        noise(noise_key(sampling.seed, position)),
+        kept{0, 0, sampling.min_p > 0 ? (uint64_t)((double)sampling.min_p * (double)exp_fixed(0)) : 0} {}
+
+  DEVICE uint32_t key(float x) const { return ordered_key(by_temperature(x)); }
+
+  /** Learns the largest key from all threads'; false: a logit is NaN or infinite. */
+  DEVICE bool begin(uint32_t my_top) {
+    kept.top = uint32_t(block_largest(my_top));
+    return kept.top != kStrangeKey;
+  }
+
+  /** Whether the share of the mass that is kept is one of all logits. */
+  DEVICE bool weighs_all() const { return filter.nucleus && !filter.few; }
+
+  DEVICE uint32_t near_top(float distance) const { return ordered_key(value_of(kept.top) - distance); }
+
+  /** No key below it is left by min_p, nor by what is known of the others. */
+  DEVICE uint32_t floor() const { return s.min_p > 0 ? max(kept.low, near_top(kSlack - noise_log(s.min_p))) : kept.low; }
+
+  /** Whether nothing but a guess says where the candidates begin. */
+  DEVICE bool guesses(int tops) const { return filter.few ? s.top_k > tops : filter.nucleus; }
+
+  /** Where the candidates begin: as many logits as tops reach one of these; where that is a guess, so near the top. @param words one for each thread */
+  DEVICE uint32_t least_listed(uint32_t my_top, int tops, float distance, int* words) const {
+    if (guesses(tops)) return near_top(distance);
+    return filter.few ? reached_by(s.top_k, my_top, tops, reinterpret_cast<uint32_t*>(words)) : floor();
+  }
+
+  /** Finds the least key that is kept; false: candidates are missing. @param share of the mass, where it is one of all logits */
+  DEVICE bool settle(const CandidateList& list, uint64_t share) {
+    if (list.n > kCandidates) return false;
+    if (!filter.few && !filter.nucleus) return true;
+    Listed mine;
+    mine.read(list, kept);
+    if (filter.few ? list.n < s.top_k : block_total(mine.from(0, list.n, false)) < share) return false;
+    kept.low = list.n <= kCompared ? filter.least_of(share, list, kept)
+                                   : filter.least_of(share, [&](uint32_t low, bool counting) { return mine.from(low, list.n, counting); });
+    return true;
+  }
+
+  DEVICE void among(const CandidateList& list, Choice& choice) const {
+    for (int i = int(threadIdx.x); i < list.n; i += kThreads) choice.consider(list.keys[i], list.ids[i], kept, noise);
+  }
+};
+
+/** The choice of a draw by one block. Vocabulary: what is known of it beforehand, and how it is read. */
+template <class Vocabulary>
+DEVICE Choice draw_filtered(float* scratch, const Logits& logits, const Sampling& s, int position, const Vocabulary& vocabulary) {
+  Draw draw(s, logits.vocab, position);
+  const auto each_key = [&](auto&& body) {
+    logits.each([&](int id, float x, float) { body(id, draw.key(x)); });
+  };
+  Choice choice;
+  uint32_t my_top = vocabulary.top(draw.by_temperature);
+  if (!vocabulary.known) {
+    Largest mine;
+    logits.each_fast([&](int, float x, float computed) { mine.consider(x, computed); });
+    my_top = mine.strange ? kStrangeKey : draw.key(mine.most);
+  }
+  choice.strange = !draw.begin(my_top);
+  if (choice.strange) return choice;
+  uint64_t share = 0;
+  if (draw.weighs_all()) {
+    uint64_t total = 0;
+    each_key([&](int, uint32_t key) { total += draw.kept.mass(key); });
+    share = share_of(s.top_p, block_total(total));
+  }
+  CandidateList list(scratch);
+  const int tops = vocabulary.known ? Vocabulary::kParts : kThreads;
+  float distance = kNear;
+#pragma unroll 1
+  for (int attempt = 0; attempt < kAttempts; ++attempt, distance /= 2) {
+    list.list(draw.least_listed(my_top, tops, distance, list.threads), my_top, vocabulary, logits, s.temperature, draw.by_temperature);
+    if (list.n <= kCandidates || !draw.guesses(tops)) break;
+  }
+  if (draw.settle(list, share)) {
+    draw.among(list, choice);
+    return choice;
+  }
+  draw.kept.low = draw.filter.least_of(share, [&](uint32_t low, bool counting) {
+    uint64_t sum = 0;
+    each_key([&](int, uint32_t key) {
+      if (key >= low) sum += counting ? 1 : draw.kept.mass(key);
+    });
+    return sum;
+  });
+  vocabulary.each(my_top >= draw.floor(), logits, list.threads, [&](int id, float x, float) { choice.consider(draw.key(x), id, draw.kept, draw.noise); });
+  return choice;
+}
+
+/** *next := what was chosen, which is counted in counts [kVocab]. By all threads. */
+DEVICE void keep_choice(int token, int* counts, int* next) {
+  if (threadIdx.x != 0) return;
+  *next = token;
+  if (token >= 0) counts[token] += kChosenOnce;
+}
+
+/** The body of sample. Vocabulary: of logits that neither bias nor penalties change. */
+template <class Vocabulary>
+DEVICE void choose_token(float* scratch, const float* values, const Sampling& s, int* counts, const float* bias, int position, int* next,
+                         const Vocabulary& vocabulary) {
+  const Logits logits(values, s, counts, bias);
   Choice choice;
   block_sync();
-  if (!(s.temperature > 0)) {
+  if (is_filtered(s)) {
+    choice = draw_filtered(scratch, logits, s, position, vocabulary);
+  } else if (s.temperature > 0) {
+    const Divisor by_temperature(s.temperature);
+    const uint64_t noise = noise_key(s.seed, position);
+    logits.each_fast([&](int id, float x, float computed) {
+      choice.strange |= not_finite(bits_of(computed));
+      choice.consider(by_temperature(x), id, noise);
+    });
+  } else {
     logits.each([&](int id, float x, float computed) {
       choice.strange |= not_finite(bits_of(computed));
       if (x > choice.most || (x == choice.most && id < choice.best)) choice.most = x, choice.best = id;
     });
-  } else {
-    const Divisor by_temperature(s.temperature);
-    const auto each_key = [&](auto&& body) {
-      logits.each([&](int id, float x, float) { body(id, ordered_key(by_temperature(x))); });
-    };
-    Kept kept{0, 0, s.min_p > 0 ? (uint64_t)((double)s.min_p * (double)exp_fixed(0)) : 0};
-    Largest mine;
-    logits.each_fast([&](int, float x, float computed) { mine.consider(x, computed); });
-    const uint32_t my_top = mine.strange ? kStrangeKey : ordered_key(by_temperature(mine.most));
-    kept.top = uint32_t(block_largest(my_top));
-    if (kept.top == kStrangeKey) {
-      if (threadIdx.x == 0) *next = kNotFinite;
-      return;
-    }
-    const uint64_t noise = noise_key(s.seed, position);
-    const bool few = s.top_k > 0 && s.top_k < vocab, nucleus = s.top_p < 1;
-    uint32_t* const keys = reinterpret_cast<uint32_t*>(scratch);
-    int* const ids = reinterpret_cast<int*>(keys + kCandidates);
-    bool complete = false;  // the list holds all that is left
-    if (few || nucleus) {
-      uint64_t share = 0;
-      if (!few) {
-        uint64_t total = 0;
-        each_key([&](int, uint32_t key) { total += kept.mass(key); });
-        share = share_of(s.top_p, block_total(total));
-      }
-      // As many logits as threads' largest reach one of these; elsewhere what is near the top, and nearer while that is too many.
-      uint32_t least = few && s.top_k <= kThreads ? key_weighing(s.top_k, [&](uint32_t low) { return uint64_t(my_top >= low); }) : 0;
-      float near = kNear;
-      Listed list;
-      int n = 0;
-#pragma unroll 1
-      for (int attempt = 0; attempt < kAttempts; ++attempt) {
-        if (!few || s.top_k > kThreads) least = ordered_key(value_of(kept.top) - near);
-        n = list_from(least, logits, s.temperature, by_temperature, keys, ids);
-        if (n <= kCandidates) break;
-        near /= 2;
-      }
-      if (n <= kCandidates) {
-        list.read(keys, n, kept);
-        complete = few ? n >= s.top_k : block_total(list.from(0, n, false)) >= share;
-      }
-      if (complete) {
-        if (few) kept.low = key_weighing(s.top_k, [&](uint32_t low) { return list.from(low, n, true); });
-        if (few && nucleus) share = share_of(s.top_p, block_total(list.from(kept.low, n, false)));
-        if (nucleus)
-          kept.low = max(kept.low, key_weighing(share, [&](uint32_t low) { return list.from(low, n, false); }));
-        for (int i = int(threadIdx.x); i < n; i += kThreads) choice.consider(keys[i], ids[i], kept, noise);
-      } else {
-        const auto sum_from = [&](uint32_t low, bool counting) {
-          uint64_t sum = 0;
-          each_key([&](int, uint32_t key) {
-            if (key >= low) sum += counting ? 1 : kept.mass(key);
-          });
-          return sum;
-        };
-        if (few) kept.low = key_weighing(s.top_k, [&](uint32_t low) { return sum_from(low, true); });
-        if (few && nucleus) share = share_of(s.top_p, block_total(sum_from(kept.low, false)));
-        if (nucleus) kept.low = max(kept.low, key_weighing(share, [&](uint32_t low) { return sum_from(low, false); }));
-      }
-    }
-    if (!complete) logits.each_fast([&](int id, float x, float) { choice.consider(ordered_key(by_temperature(x)), id, kept, noise); });
   }
-  const int token = choice.of_block();
-  if (threadIdx.x == 0) {
-    *next = token;
-    if (token >= 0) counts[token] += kChosenOnce;
-  }
+  keep_choice(choice.of_block(), counts, next);
 }
 
 /**
@@ -327,5 +487,5 @@ DEVICE void choose_token(float* scratch, const float* values, const Sampling& s,
  * logit / temperature + Gumbel noise.
  */
 DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, const float* bias, int position, int scratch, int* next) {
-  choose_token(b.scratch + scratch, logits, s, counts, bias, position, next);
+  choose_token(b.scratch + scratch, logits, s, counts, bias, position, next, WholeVocabulary{});
 }

@@ -1,8 +1,7 @@
 // The end of a pass: every block hands over the best of its logits, or says that its logits are stored; then all know the next token.
 #pragma once
 #include "host/stream_calls.h"
-#include "lib/sampler.cuh"
-#include "product.cuh"
+#include "draw.cuh"
 
 constexpr unsigned kStopFlag = 1u << 30;
 static_assert(sample_scratch() <= kSamplerFloats, "see samplerFloats in codegen/schemes/stream/sizes.ts");
@@ -12,11 +11,14 @@ static_assert(kVocab < (1 << 30) && kBlocks <= kThreads, "ids leave room for the
 struct Best {
   uint64_t value = 0;
 
-  DEVICE void consider(float logit, int id) {
-    const uint32_t key = not_finite(bits_of(logit)) ? kStrangeKey : ordered_key(logit + 0.0f);
+  DEVICE void consider(float logit, int id) { consider(logit, logit, id); }
+  /** By a score that was made of the logit. */
+  DEVICE void consider(float logit, float score, int id) {
+    const uint32_t key = not_finite(bits_of(logit)) ? kStrangeKey : ordered_key(score + 0.0f);
     const uint64_t other = uint64_t(key) << 32 | uint32_t(~id);
     if (other > value) value = other;
   }
+  DEVICE float score() const { return value_of(uint32_t(value >> 32)); }
   /** The id; 0 where there is none, since no logit is a number or the launch has failed. */
   DEVICE static int id_of(uint64_t value) {
     const uint32_t id = ~uint32_t(value);
@@ -33,27 +35,66 @@ BOTH inline bool is_greedy(const LaunchArgs& pass, int row) {
   return pass.batch ? is_greedy(pass.rows[row].sampling, pass.rows[row].bias) : is_greedy(pass);
 }
 
+/** Whether the best of all blocks is the token: a pass of one token looks at scores, others at logits as they are. */
+template <int T>
+BOTH bool best_decides(const LaunchArgs& pass) {
+  return T == 1 ? !is_filtered(pass.sampling) : is_greedy(pass);
+}
+
 /** Ids below this may be chosen. */
 DEVICE int known_ids(const Sampling& s) { return s.vocab > 0 ? min(s.vocab, kVocab) : kVocab; }
 
+/** What a token is chosen by in the place of its logit: that with its bias and penalties, and where nothing is left out, divided by the temperature
+ *  and with noise. So all blocks choose as they do among logits. */
+struct Score {
+  const Logits logits;
+  const Divisor by_temperature;
+  const bool draws;
+  const uint64_t noise;
+
+  DEVICE Score(const LaunchArgs& pass, int position)
+      : logits(nullptr, pass.sampling, pass.counts, pass.bias),
+        by_temperature(pass.sampling.temperature),
+        draws(pass.sampling.temperature > 0 && !is_filtered(pass.sampling)),
+        noise(noise_key(pass.sampling.seed, position)) {}
+
+  DEVICE void consider(float logit, int id, Best& best) const {
+    float score = logits.changed(id, logit);
+    if (draws) {
+      score = by_temperature(score);
+      const uint32_t bits = noise_bits(noise, id);
+      if (score + gumbel_bound(bits) < best.score() && !not_finite(bits_of(logit))) return;  // most cannot win: no logarithms for them
+      score += gumbel(bits);
+    }
+    best.consider(logit, score, id);
+  }
+};
+
 /** What the LM head does with its rows. */
+template <int T>
 struct LogitRows {
   const LaunchArgs& pass;
-  const bool stores;
+  const bool stores, as_they_are;
   const int token;  // the one of whose logits this thread looks for the best; where each is asked for, that of all its outputs
   const int limit;  // ids that may be chosen
+  const Score score;
 
-  template <int T>
   DEVICE explicit LogitRows(const Cta<T>& cta)
       : pass(cta.pass),
-        stores(cta.chooses_each() ? pass.keep_logits : !pass.sample || pass.keep_logits || !is_greedy(pass)),
+        stores(cta.chooses_each() ? pass.keep_logits : !pass.sample || pass.keep_logits || !best_decides<T>(pass)),
+        as_they_are(T > 1 || is_greedy(pass)),
         token(cta.chooses_each() ? int(threadIdx.x) / 4 % T : pass.tokens - 1),
-        limit(known_ids(cta.batched() ? pass.rows[token].sampling : pass.sampling)) {}
+        limit(known_ids(cta.batched() ? pass.rows[token].sampling : pass.sampling)),
+        score(pass, cta.position + pass.tokens) {}
 
   DEVICE void take(const Output& o, Best& best) const {
     if (!o.in_bounds || o.row >= kVocab || o.token >= pass.tokens) return;
     if (stores && o.token >= pass.first_logits) pass.logits[size_t(o.token - pass.first_logits) * kVocab + o.row] = o.y;
-    if (o.token == token && o.row < limit) best.consider(o.y, o.row);
+    if (o.token != token || o.row >= limit) return;
+    if (as_they_are)
+      best.consider(o.y, o.row);
+    else
+      score.consider(o.y, o.row, best);
   }
 };
 
@@ -64,48 +105,53 @@ DEVICE void publish_candidate(const Candidates& to, int step, int block, uint64_
   to.publish(step, 2 * block + 1, uint32_t(Best::id_of(best)) | (stop ? kStopFlag : 0));
 }
 
-/** The best of all blocks' candidates, or kNotFinite, by all computing threads; cta.s.leave: the host wants the reply to end. */
+/** The candidate of block threadIdx.x, 0 beyond the last, by all computing threads; cta.s.leave: the host wants the reply to end. */
 template <int T, class Candidates>
-DEVICE int best_candidate(Cta<T>& cta, const Candidates& candidates, int step, Stage stage) {
-  Best all;
-  if (int(threadIdx.x) < kBlocks) {
-    Words<2> candidate{};
-    wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
-      candidate = load_words<2>(candidates.of(step), 2 * int(threadIdx.x));
-      return arrived(candidate);
-    });
-    all.value = uint64_t(candidate.v[0]) << 32 | uint32_t(~(candidate.v[1] & ~kStopFlag));
-    if (threadIdx.x == 0) cta.s.leave = (candidate.v[1] & kStopFlag) != 0;
-  }
-  return Best::token_of(block_largest(all.value));
+DEVICE uint64_t candidate_of_block(Cta<T>& cta, const Candidates& candidates, int step, Stage stage) {
+  if (int(threadIdx.x) >= kBlocks) return 0;
+  Words<2> candidate{};
+  wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
+    candidate = load_words<2>(candidates.of(step), 2 * int(threadIdx.x));
+    return arrived(candidate);
+  });
+  if (threadIdx.x == 0) cta.s.leave = (candidate.v[1] & kStopFlag) != 0;
+  return uint64_t(candidate.v[0]) << 32 | uint32_t(~(candidate.v[1] & ~kStopFlag));
 }
 
 /**
- * The next token or kNotFinite, the same in every block; cta.s.leave tells whether the host wants the reply to end. `best` is this thread's best logit.
- * Greedy: all blocks read all candidates. Otherwise block 0 samples from the stored logits, and all wait for its word; after a pass of
- * several tokens a kernel of its own samples (see `sample_logits`), so that the large kernels hold no sampler.
+ * The next token or kNotFinite, the same in every block; cta.s.leave tells whether the host wants the reply to end. `best` is this thread's best score.
+ * All blocks read all candidates. Where the best score does not decide, each lists what may be drawn of its rows, block 0 draws, and all wait for its
+ * word. Passes of several tokens leave that to a kernel of its own (see `sample_logits`).
  */
-template <int T, class Candidates, class SampledToken>
+template <class P, int T, class Candidates, class SampledToken>
 DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken& sampled_token, const Best& best, int step, Stage stage) {
   const uint64_t mine = block_largest(best.value);
-  const bool greedy = T > 1 || is_greedy(cta.pass);
+  const LaunchArgs& pass = cta.pass;
+  const bool decides = T > 1 || best_decides<T>(pass);
   if (threadIdx.x == 0) {
-    if (!greedy) __threadfence();  // the logits, before the candidate that announces them; block_largest has ordered the block's stores
     publish_candidate(candidates, step, cta.index(), mine, cta.index() == 0 && cta.s.flags.stop);
   }
-  if (greedy) {
-    const int token = best_candidate(cta, candidates, step, stage);
-    if (cta.index() == 0 && threadIdx.x == 0 && token >= 0) cta.pass.counts[token] += kChosenOnce;
+  const uint64_t candidate = candidate_of_block(cta, candidates, step, stage);
+  if (decides) {
+    const int token = Best::token_of(block_largest(candidate));
+    if (cta.index() == 0 && threadIdx.x == 0 && token >= 0) {
+      pass.counts[token] += kChosenOnce;
+      if (has_penalties(pass.sampling)) __threadfence();  // all blocks read them in the next pass
+    }
     return token;
   }
   if constexpr (T == 1) {
+    SharedDraw<P, Candidates> draw(cta, candidates, step, uint32_t(candidate >> 32));
     if (cta.index() == 0) {
-      best_candidate(cta, candidates, step, stage);
-      __threadfence();
-      const float* const logits = cta.pass.logits + size_t(cta.pass.tokens - cta.pass.first_logits - 1) * kVocab;
-      choose_token(cta.pass.sampler, logits, cta.pass.sampling, cta.pass.counts, cta.pass.bias, cta.position + cta.pass.tokens, cta.pass.next);
-      cta.sync();
-      if (threadIdx.x == 0) sampled_token.publish(step, 0, unsigned(*cta.pass.next) | (cta.s.leave ? kStopFlag : 0));
+      const int token = draw.choose(place_of(stage, cta.layer, kWaitsForWords)).of_block();
+      if (threadIdx.x == 0) {
+        if (has_penalties(pass.sampling)) {
+          keep_choice(token, pass.counts, pass.next);
+          __threadfence();  // all blocks read the counts in the next pass
+        }
+        sampled_token.publish(step, 0, unsigned(token) | (cta.s.leave ? kStopFlag : 0));
+        if (!has_penalties(pass.sampling)) keep_choice(token, pass.counts, pass.next);
+      }
     }
     if (threadIdx.x == 0) {
       unsigned word = 0;
@@ -215,8 +261,9 @@ DEVICE ToChoose to_choose(const LaunchArgs& pass, int token) {
 }
 
 /** Samples the token after a pass of several tokens from its stored logits; in a check the token after each, up to the first that is not the
- *  draft behind it. In a batch the token after a row, by a block for each. By kThreads threads. */
-DEVICE void sample_logits(const LaunchArgs& pass) {
+ *  draft behind it. In a batch the token after a row, by a block for each. By kThreads threads. @param has_bests by keep_bests, of blocks' rows of the head P */
+template <class P>
+DEVICE void sample_logits(const LaunchArgs& pass, bool has_bests) {
   if (load_relaxed(pass.status) != 0) return;  // the pass has failed
   const int row = int(blockIdx.x), first = pass.batch ? row : pass.check ? 0 : pass.tokens - 1, end = pass.batch ? row + 1 : pass.tokens;
   for (int token = first; token < end; ++token) {
@@ -230,7 +277,9 @@ DEVICE void sample_logits(const LaunchArgs& pass) {
       }
     } else {
       const float* const logits = pass.logits + kept * kVocab;
-      choose_token(pass.sampler + size_t(row) * kSamplerFloats, logits, by.sampling, by.counts, by.bias, by.position, by.next);
+      const bool known = has_bests && !by.bias && !has_penalties(by.sampling);
+      const BlockRows<P> rows{known, known && int(threadIdx.x) < kBlocks ? uint32_t(pass.bests[kept * kBlocks + int(threadIdx.x)] >> 32) : 0};
+      choose_token(pass.sampler + size_t(row) * kSamplerFloats, logits, by.sampling, by.counts, by.bias, by.position, by.next, rows);
     }
     __syncthreads();
     const int chosen = *by.next;

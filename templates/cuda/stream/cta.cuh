@@ -51,6 +51,7 @@ struct alignas(128) SharedMemory {
     char slices[kWarps][T * slice_stride(kMostWarpCells)];  // the products' inputs
     AttentionScratch<T> attention;
     AttentionScratch<1> row;  // of one row of a batch
+    alignas(16) float sampler[T == 1 ? kSamplerFloats : 4];
   };
   alignas(16) Work work;
   alignas(128) char own[T > 1 ? kKvTile * kRowBytes : 128];  // keys and values of several tokens, as a tile of the cache

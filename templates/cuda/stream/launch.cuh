@@ -46,8 +46,9 @@ cudaError_t launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
 /** Rows of logits that are chosen from. */
 int rows_of(const LaunchArgs& pass) { return pass.batch ? pass.tokens : 1; }
 
-cudaError_t start_sampling(const LaunchArgs& pass, cudaStream_t stream) {
-  sample<<<rows_of(pass), kThreads, 0, stream>>>(pass);
+/** @param has_bests of all logits as they are, by the block that computed them */
+cudaError_t start_sampling(const LaunchArgs& pass, bool has_bests, cudaStream_t stream) {
+  sample<<<rows_of(pass), kThreads, 0, stream>>>(pass, has_bests);
   return cudaGetLastError();
 }
 
@@ -77,7 +78,7 @@ cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t strea
   if (apart) made.sample = 0;
   const cudaError_t status = with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(made, blocks, stream); });
   if (status != cudaSuccess || !apart) return status;
-  return start_sampling(pass, stream);
+  return start_sampling(pass, pass.check || pass.batch, stream);
 }
 
 cudaError_t kernel_choose(const LaunchArgs& pass, const RowMasks& masks, float* masked, cudaStream_t stream) {
@@ -86,7 +87,7 @@ cudaError_t kernel_choose(const LaunchArgs& pass, const RowMasks& masks, float* 
   if (greedy || masked) mask_logits<<<dim3(kBlocks, rows_of(pass)), kThreads, 0, stream>>>(pass, masks, masked);
   LaunchArgs by = pass;
   if (masked) by.logits = masked;
-  return start_sampling(by, stream);
+  return start_sampling(by, false, stream);
 }
 
 cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream) {

@@ -105,10 +105,10 @@ DEVICE void fewer_registers() {
 }
 
 /** Chooses the token, hands it to the host, and says whether the launch ends here: the same in every block. */
-template <int T, class Candidates, class SampledToken>
+template <class P, int T, class Candidates, class SampledToken>
 DEVICE bool end_step(Cta<T>& cta, const Candidates& candidates, const SampledToken& sampled_token, const Best& best, int step, Stage stage) {
   cta.begin();
-  const int token = choose(cta, candidates, sampled_token, best, step, stage);
+  const int token = choose<P>(cta, candidates, sampled_token, best, step, stage);
   cta.mark(stage, kPhaseOthers);
   if (threadIdx.x == 0) {
     if (cta.index() == 0 && !cta.s.flags.failed) reply(cta.pass, step, token);

@@ -20,6 +20,7 @@ struct Scheme final : SchemeBase {
     pass.stream = stream_ = device.take<char>(kStreamBytes);
     pass.words = device.take<unsigned>(kernel_word_bytes(kPassTokens) / int64_t{sizeof(unsigned)});
     pass.sampler = device.take<float>(int64_t{sequences > 1 ? kPassTokens : 1} * kSamplerFloats);
+    pass.listed = device.take<uint64_t>(int64_t{kBlocks} * kListedOfBlock);
     pass.bests = device.take<uint64_t>(int64_t{kPassTokens} * kBlocks);
     pass.next = device.take<int>(sequences);
     pass.status = device.take<unsigned>(kStatusWords);
