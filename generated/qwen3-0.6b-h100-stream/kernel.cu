@@ -224,13 +224,13 @@ __global__ void __launch_bounds__(kThreads + kProducerThreads, 1) decode(const _
   }
 }
 
-// Leaves to `sample` the best of the logits that a launch has left and masks allow, or all that they allow, by each block of its share of each row.
-__global__ void __launch_bounds__(kThreads) mask_logits(const __grid_constant__ LaunchArgs pass, const __grid_constant__ RowMasks masks, float* masked) {
-  mask_row(pass, masks, masked);
+// Leaves to `sample` the best score that each block has of each row of logits, and masked logits where it is to draw among these.
+__global__ void __launch_bounds__(kThreads) score(const __grid_constant__ LaunchArgs pass, const __grid_constant__ RowMasks masks, float* masked) {
+  score_rows<LmHead>(pass, masks, masked);
 }
 
 // Samples after a pass of several tokens: one block, or one a row. Alone on its multiprocessor: room for several would cost registers, and spills.
-__global__ void __launch_bounds__(kThreads, 1) sample(const __grid_constant__ LaunchArgs pass, bool has_bests) { sample_logits<LmHead>(pass, has_bests); }
+__global__ void __launch_bounds__(kThreads, 1) sample(const __grid_constant__ LaunchArgs pass, bool scored) { sample_logits<LmHead>(pass, scored); }
 
 // Packs the matrices of one layer, or the head, into the stream.
 __global__ void pack(const char* kept, const char* staged, char* to, int layer) {

@@ -199,7 +199,7 @@ struct LaunchArgs {
   int batch;                   // 1: tokens are rows, each of a sequence of its own; all get logits, and the token after each is chosen
   BatchRow rows[kPassTokens];
   BatchShares shares;
-  uint64_t* bests;             // [kPassTokens][kBlocks] the best logit of a row, or of a token of a check, in every block, see choose.cuh
+  uint64_t* bests;             // [kPassTokens][kBlocks] the best logit or score of a row, or of a token of a check, in every block, see choose.cuh
 #if PROFILE
   struct ProfileMark* profile;  // the tracks of a GPU
 #endif

@@ -4,8 +4,11 @@ import type { Engine } from '../../runtime/engine/engine.ts';
 import { greedy } from '../../runtime/engine/options.ts';
 import { read } from './read-reply.ts';
 
-/** What sampling without penalties depends on. */
-export type Drawn = Pick<Sampling, 'temperature' | 'top_k' | 'top_p' | 'min_p'> & { readonly seed: number };
+/** What sampling depends on. */
+export type Drawn = Pick<Sampling, 'temperature' | 'top_k' | 'top_p' | 'min_p'> &
+  Partial<Pick<Sampling, 'repetition_penalty' | 'presence_penalty' | 'frequency_penalty'>> & {
+    readonly seed: number;
+  };
 
 const mask64 = (1n << 64n) - 1n;
 
@@ -82,6 +85,28 @@ export function notDrawn(
   return found >= surely - near ? null : `${chosen} has ${found} at position ${position}, another ${surely}`;
 }
 
+/** Logits after the penalties of tokens that occurred, in float32 as the sampler has them. */
+function penalised(
+  logits: Float32Array,
+  prompt: readonly number[],
+  reply: readonly number[],
+  {
+    repetition_penalty: repetition = 1,
+    presence_penalty: presence = 0,
+    frequency_penalty: frequency = 0,
+  }: Drawn,
+): Float32Array {
+  const less = Float32Array.from(logits);
+  for (const id of new Set([...prompt, ...reply])) {
+    const x = less[id]!;
+    const times = reply.filter((other) => other === id).length;
+    less[id] =
+      (x < 0 ? x * Math.fround(repetition) : x / Math.fround(repetition)) -
+      (Math.fround(presence) + times * Math.fround(frequency));
+  }
+  return less;
+}
+
 /** What is wrong with the tokens of a reply; empty: nothing. */
 export async function wrongDraws(
   engine: Pick<Engine, 'generate' | 'reset' | 'score' | 'vocab'>,
@@ -97,7 +122,8 @@ export async function wrongDraws(
   const problems: string[] = [];
   for (const [i, id] of ids.entries()) {
     const row = await (i === 0 ? engine.score(prompt, prompt.length - 1) : engine.score([ids[i - 1]!], 0));
-    const problem = notDrawn(row, id, prompt.length + i, asked);
+    const competing = penalised(row, prompt, ids.slice(0, i), asked);
+    const problem = notDrawn(competing, id, prompt.length + i, asked);
     if (problem) problems.push(problem);
   }
   return problems;
@@ -114,4 +140,8 @@ export const draws: readonly Drawn[] = [
   { temperature: 0.6, top_k: 0, top_p: 0.9, min_p: 0 },
   { temperature: 2, top_k: 0, top_p: 0.99, min_p: 0.001 },
   { temperature: 100, top_k: 0, top_p: 0.999, min_p: 0 },
+  { temperature: 0.8, top_k: 5, top_p: 0.9, min_p: 0.05 },
+  { temperature: 1, top_k: 0, top_p: 1, min_p: 0.2 },
+  { temperature: 0.7, top_k: 4, top_p: 0.8, min_p: 0, repetition_penalty: 1.3, frequency_penalty: 0.5 },
+  { temperature: 1.5, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1.3, presence_penalty: 0.5 },
 ].map((one, seed) => ({ ...one, seed }));

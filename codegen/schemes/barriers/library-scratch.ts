@@ -4,7 +4,7 @@
 import type { LibraryScratch } from './schedule.ts';
 import { ringBytes, type Tuning } from './tuning.ts';
 
-/** Candidates that the sampler keeps in scratch, a key and an id each, beside a word for each thread: kCandidates of sampler.cuh. */
+/** Candidates that the sampler keeps in scratch, a key and an id each, beside a word for each thread: kCandidates of filtered.cuh. */
 const candidates = 1024;
 
 /** Shared memory that the library declares itself, beside the scratch [bytes]: sums that cross warps, the mbarriers of producers, and what sampling counts. */

@@ -200,7 +200,7 @@ export function cellOf(
 
 /** Tokens that a block lists for a draw at most. */
 export const listedOfBlock = 64;
-/** Scratch of the sampler: a key and an id for each of 1,024 candidates, a word for each thread; templates/cuda/lib/sampler.cuh checks it. */
+/** Scratch of the sampler: a key and an id for each of 1,024 candidates, a word for each thread; templates/cuda/stream/choose.cuh checks it. */
 export const samplerFloats = 2 * 1024 + 32 * streamWarps;
 
 /** Shared memory that the library declares itself [bytes]. */

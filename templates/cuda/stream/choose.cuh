@@ -30,10 +30,6 @@ struct Best {
 
 /** True when every block can find the token itself. */
 BOTH inline bool is_greedy(const LaunchArgs& pass) { return is_greedy(pass.sampling, pass.bias); }
-/** The same of a row of a batch, or of the only one. */
-BOTH inline bool is_greedy(const LaunchArgs& pass, int row) {
-  return pass.batch ? is_greedy(pass.rows[row].sampling, pass.rows[row].bias) : is_greedy(pass);
-}
 
 /** Whether the best of all blocks is the token: a pass of one token looks at scores, others at logits as they are. */
 template <int T>
@@ -44,6 +40,22 @@ BOTH bool best_decides(const LaunchArgs& pass) {
 /** Ids below this may be chosen. */
 DEVICE int known_ids(const Sampling& s) { return s.vocab > 0 ? min(s.vocab, kVocab) : kVocab; }
 
+/** What the choice of the token behind a row of logits depends on, and where it goes. */
+struct ToChoose {
+  const Sampling& sampling;
+  const float* bias;
+  int* counts;
+  int* next;
+  int position;  // of the token that is chosen
+};
+
+/** Of the token behind one of a launch: its own in a batch or a check. */
+DEVICE ToChoose to_choose(const LaunchArgs& pass, int token) {
+  if (!pass.batch) return {pass.sampling, pass.bias, pass.counts, pass.next, pass.position + token + 1};
+  const BatchRow& row = pass.rows[token];
+  return {row.sampling, row.bias, pass.counts + size_t(row.slot) * kVocab, pass.next + row.slot, row.position + 1};
+}
+
 /** What a token is chosen by in the place of its logit: that with its bias and penalties, and where nothing is left out, divided by the temperature
  *  and with noise. So all blocks choose as they do among logits. */
 struct Score {
@@ -52,11 +64,11 @@ struct Score {
   const bool draws;
   const uint64_t noise;
 
-  DEVICE Score(const LaunchArgs& pass, int position)
-      : logits(nullptr, pass.sampling, pass.counts, pass.bias),
-        by_temperature(pass.sampling.temperature),
-        draws(pass.sampling.temperature > 0 && !is_filtered(pass.sampling)),
-        noise(noise_key(pass.sampling.seed, position)) {}
+  DEVICE explicit Score(const ToChoose& by)
+      : logits(nullptr, by.sampling, by.counts, by.bias),
+        by_temperature(by.sampling.temperature),
+        draws(by.sampling.temperature > 0 && !is_filtered(by.sampling)),
+        noise(noise_key(by.sampling.seed, by.position)) {}
 
   DEVICE void consider(float logit, int id, Best& best) const {
     float score = logits.changed(id, logit);
@@ -85,7 +97,7 @@ struct LogitRows {
         as_they_are(T > 1 || is_greedy(pass)),
         token(cta.chooses_each() ? int(threadIdx.x) / 4 % T : pass.tokens - 1),
         limit(known_ids(cta.batched() ? pass.rows[token].sampling : pass.sampling)),
-        score(pass, cta.position + pass.tokens) {}
+        score({pass.sampling, pass.bias, pass.counts, nullptr, cta.position + pass.tokens}) {}
 
   DEVICE void take(const Output& o, Best& best) const {
     if (!o.in_bounds || o.row >= kVocab || o.token >= pass.tokens) return;
@@ -202,20 +214,18 @@ DEVICE void keep_bests(Cta<T>& cta, const Best& best) {
 /** The logit of a token that its mask forbids: finite, so that no sampler takes it for a fault, and neither bias nor penalty brings it back. */
 constexpr float kNoMatch = -1e30f;
 
-/** Calls f(id, logit) for a warp's share of the ids [0, end) of a row of logits; kNoMatch where they are finite and the row's mask forbids the id.
+/** Calls f(id, logit) for a warp's share of the ids [first, end) of a row of logits; kNoMatch where they are finite and the row's mask forbids the id.
  *  A warp reads its words, which are the host's memory, at once. */
 template <class F>
-DEVICE void for_masked(const float* logits, const unsigned* words, int vocab, int end, F&& f) {
-  constexpr int kWords = 8;  // a sector
-  const int warps = kBlocks * kWarps;
-  for (int base = (int(blockIdx.x) * kWarps + warp()) * 32 * kWords; base < end; base += warps * 32 * kWords) {
-    const int at = base / 32 + lane();
-    const unsigned mine = words && lane() < kWords && 32 * at < vocab ? words[at] : ~0u;
-#pragma unroll
-    for (int i = 0; i < kWords; ++i) {
-      const int id = base + 32 * i + lane();
-      const unsigned word = __shfl_sync(~0u, mine, i);
-      if (id >= end) continue;
+DEVICE void for_masked(const float* logits, const unsigned* words, int vocab, int first, int end, F&& f) {
+  const int begin = first / 32, each = divide_up(divide_up(end, 32) - begin, kWarps);
+  const int mine = begin + warp() * each, stop = min(mine + each, divide_up(end, 32));
+  for (int base = mine; base < stop; base += 32) {
+    const unsigned word_of_lane = words && base + lane() < stop && 32 * (base + lane()) < vocab ? words[base + lane()] : ~0u;
+    for (int i = 0; i < min(32, stop - base); ++i) {
+      const int id = 32 * (base + i) + lane();
+      const unsigned word = __shfl_sync(~0u, word_of_lane, i);
+      if (id < first || id >= end) continue;
       const float logit = logits[id];
       const bool banned = id < vocab && (word >> lane() & 1) == 0 && !not_finite(bits_of(logit));
       f(id, banned ? kNoMatch : logit);
@@ -223,20 +233,22 @@ DEVICE void for_masked(const float* logits, const unsigned* words, int vocab, in
   }
 }
 
-/** Leaves the best of this block's share of a row of logits to sample_logits, or its masked logits where the best alone does not decide: of the only
- *  row, or of one of a batch. */
-DEVICE void mask_row(const LaunchArgs& pass, const RowMasks& masks, float* masked) {
-  const int row = int(blockIdx.y), known = known_ids(pass.batch ? pass.rows[row].sampling : pass.sampling);
-  const float* const logits = pass.logits + size_t(row) * kVocab;
-  if (!is_greedy(pass, row)) {
-    if (!masked) return;
-    for_masked(logits, masks.words[row], masks.vocab[row], kVocab, [&](int id, float logit) { masked[size_t(row) * kVocab + id] = logit; });
-    return;
-  }
+/** Leaves to sample_logits the best score of a block's rows of the head P in a row of logits, as its mask allows; and, where there is room for them and
+ *  some are to be drawn among, its masked logits. A block for each share of each row. */
+template <class P>
+DEVICE void score_rows(const LaunchArgs& pass, const RowMasks& masks, float* masked) {
+  const int row = int(blockIdx.y), block = int(blockIdx.x);
+  const ToChoose by = to_choose(pass, pass.batch || pass.check ? row : pass.tokens - 1);
+  const Score score(by);
+  float* const copy = masked && is_filtered(by.sampling) ? masked + size_t(row) * kVocab : nullptr;
+  const int first = P::first(block) * kRowTile, end = min(first + P::tiles(block) * kRowTile, known_ids(by.sampling));
   Best best;
-  for_masked(logits, masks.words[row], masks.vocab[row], known, [&](int id, float logit) { best.consider(logit, id); });
+  for_masked(pass.logits + size_t(row) * kVocab, masks.words[row], masks.vocab[row], first, end, [&](int id, float logit) {
+    if (copy) copy[id] = logit;
+    score.consider(logit, id, best);
+  });
   const uint64_t value = block_largest(best.value);
-  if (threadIdx.x == 0) pass.bests[row * kBlocks + int(blockIdx.x)] = value;
+  if (threadIdx.x == 0) pass.bests[row * kBlocks + block] = value;
 }
 
 DEVICE bool is_stop(const LaunchArgs& pass, int token) {
@@ -245,41 +257,22 @@ DEVICE bool is_stop(const LaunchArgs& pass, int token) {
   return found;
 }
 
-/** What the choice of the token behind a row of logits depends on, and where it goes. */
-struct ToChoose {
-  const Sampling& sampling;
-  const float* bias;
-  int* counts;
-  int* next;
-  int position;  // of the token that is chosen
-};
-
-DEVICE ToChoose to_choose(const LaunchArgs& pass, int token) {
-  if (!pass.batch) return {pass.sampling, pass.bias, pass.counts, pass.next, pass.position + token + 1};
-  const BatchRow& row = pass.rows[token];
-  return {row.sampling, row.bias, pass.counts + size_t(row.slot) * kVocab, pass.next + row.slot, row.position + 1};
-}
-
 /** Samples the token after a pass of several tokens from its stored logits; in a check the token after each, up to the first that is not the
- *  draft behind it. In a batch the token after a row, by a block for each. By kThreads threads. @param has_bests by keep_bests, of blocks' rows of the head P */
+ *  draft behind it. In a batch the token after a row, by a block for each. By kThreads threads. @param scored whether blocks have left the best scores
+ *  of their rows of the head P; penalties of a check depend on what was chosen before, so that they are no part of them. */
 template <class P>
-DEVICE void sample_logits(const LaunchArgs& pass, bool has_bests) {
+DEVICE void sample_logits(const LaunchArgs& pass, bool scored) {
   if (load_relaxed(pass.status) != 0) return;  // the pass has failed
   const int row = int(blockIdx.x), first = pass.batch ? row : pass.check ? 0 : pass.tokens - 1, end = pass.batch ? row + 1 : pass.tokens;
   for (int token = first; token < end; ++token) {
     const ToChoose by = to_choose(pass, token);
     const size_t kept = size_t(token - pass.first_logits);  // its row of what was kept
-    if (is_greedy(by.sampling, by.bias)) {
-      const int best = Best::token_of(block_largest(int(threadIdx.x) < kBlocks ? pass.bests[kept * kBlocks + int(threadIdx.x)] : 0));
-      if (threadIdx.x == 0) {
-        *by.next = best;
-        if (best >= 0) by.counts[best] += kChosenOnce;
-      }
+    const uint64_t best = scored && int(threadIdx.x) < kBlocks ? pass.bests[kept * kBlocks + int(threadIdx.x)] : 0;
+    if (scored && !is_filtered(by.sampling)) {
+      keep_choice(Best::token_of(block_largest(best)), by.counts, by.next);
     } else {
-      const float* const logits = pass.logits + kept * kVocab;
-      const bool known = has_bests && !by.bias && !has_penalties(by.sampling);
-      const BlockRows<P> rows{known, known && int(threadIdx.x) < kBlocks ? uint32_t(pass.bests[kept * kBlocks + int(threadIdx.x)] >> 32) : 0};
-      choose_token(pass.sampler + size_t(row) * kSamplerFloats, logits, by.sampling, by.counts, by.bias, by.position, by.next, rows);
+      const BlockRows<P> rows{scored, uint32_t(best >> 32)};
+      choose_token(pass.sampler + size_t(row) * kSamplerFloats, pass.logits + kept * kVocab, by.sampling, by.counts, by.bias, by.position, by.next, rows);
     }
     __syncthreads();
     const int chosen = *by.next;

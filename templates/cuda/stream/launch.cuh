@@ -44,11 +44,27 @@ cudaError_t launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
 }
 
 /** Rows of logits that are chosen from. */
-int rows_of(const LaunchArgs& pass) { return pass.batch ? pass.tokens : 1; }
+int rows_of(const LaunchArgs& pass) { return pass.batch || pass.check ? pass.tokens : 1; }
 
-/** @param has_bests of all logits as they are, by the block that computed them */
-cudaError_t start_sampling(const LaunchArgs& pass, bool has_bests, cudaStream_t stream) {
-  sample<<<rows_of(pass), kThreads, 0, stream>>>(pass, has_bests);
+/** Whether the best logits that the blocks of a pass have left are not what its rows are chosen by. */
+bool needs_scores(const LaunchArgs& pass) {
+  if (!pass.batch && !pass.check) return true;  // it left none
+  bool needed = false;
+  for (int row = 0; row < rows_of(pass); ++row) {
+    const Sampling& by = pass.batch ? pass.rows[row].sampling : pass.sampling;
+    const float* const bias = pass.batch ? pass.rows[row].bias : pass.bias;
+    needed |= !is_greedy(by, bias) && (bias || has_penalties(by) || !is_filtered(by));
+  }
+  return needed;
+}
+
+/** Chooses from the logits of a launch: in a check row by row, in a batch by a block for each row. */
+cudaError_t start_choice(const LaunchArgs& pass, const RowMasks& masks, float* masked, bool scores, cudaStream_t stream) {
+  const bool scored = !(pass.check && has_penalties(pass.sampling));
+  if (scores && scored) score<<<dim3(kBlocks, rows_of(pass)), kThreads, 0, stream>>>(pass, masks, masked);
+  LaunchArgs by = pass;
+  if (masked) by.logits = masked;
+  sample<<<pass.batch ? pass.tokens : 1, kThreads, 0, stream>>>(by, scored);
   return cudaGetLastError();
 }
 
@@ -78,16 +94,11 @@ cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t strea
   if (apart) made.sample = 0;
   const cudaError_t status = with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(made, blocks, stream); });
   if (status != cudaSuccess || !apart) return status;
-  return start_sampling(pass, pass.check || pass.batch, stream);
+  return start_choice(pass, RowMasks{}, nullptr, needs_scores(pass), stream);
 }
 
 cudaError_t kernel_choose(const LaunchArgs& pass, const RowMasks& masks, float* masked, cudaStream_t stream) {
-  bool greedy = false;
-  for (int row = 0; row < rows_of(pass); ++row) greedy |= is_greedy(pass, row);
-  if (greedy || masked) mask_logits<<<dim3(kBlocks, rows_of(pass)), kThreads, 0, stream>>>(pass, masks, masked);
-  LaunchArgs by = pass;
-  if (masked) by.logits = masked;
-  return start_sampling(by, false, stream);
+  return start_choice(pass, masks, masked, true, stream);
 }
 
 cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream) {
