@@ -5,6 +5,7 @@ import type { BuildOptions, BuildProgress, Kernel } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
 import { cacheNames, weightNames } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
+import { usualContext } from './codegen/settle-context.ts';
 import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
 import type { Engine } from './runtime/engine/engine.ts';
 import { mostSequences } from './runtime/engine/limits.ts';
@@ -207,8 +208,7 @@ type OpenOptions = Omit<LoadOptions, keyof KernelOptions | 'parallel' | 'queue'>
   Pick<KernelOptions, 'onProgress' | 'signal'> & { readonly sequences?: number | undefined };
 
 /** Positions of the KV cache. @param asked the option of `load` */
-export const contextOf = ({ maxPositions }: ModelDims, asked: number | undefined): number =>
-  asked ?? Math.min(maxPositions, 4096);
+export const contextOf = (dims: ModelDims, asked: number | undefined): number => asked ?? usualContext(dims);
 
 /** Opens a built library and loads its weights. The caller closes the engine.
  *  @param options `sequences` as in EngineSettings */

@@ -82,11 +82,12 @@ export interface CheckedModel {
 /** Checks a model, its files and this machine. Starts no compiler.
  *  @throws OnelaunchError, or Problems with all that is wrong */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
-  const [names, defaults, formats, caches, { checkDevice }, { findGpus }] = await Promise.all([
+  const [names, defaults, formats, caches, contexts, { checkDevice }, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
     import('./configs/default-plan.ts'),
     import('./codegen/settle-weights.ts'),
     import('./codegen/settle-cache.ts'),
+    import('./codegen/settle-context.ts'),
     import('./codegen/build/can-run.ts'),
     import('./codegen/build/tools.ts'),
   ]);
@@ -102,7 +103,8 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const model = attempt(() => {
     const read = names.resolveModel(options.model);
     const canRun = (dims: ModelDims) => !target || defaults.canRunFormats(dims, { plan, promptPlan, target });
-    const dims = caches.settleCache(read.dims, options.cache);
+    const settled = contexts.settleContext(read.dims, needs.run?.context);
+    const dims = caches.settleCache(settled, options.cache);
     return { ...read, dims: formats.settleWeights(dims, options.weights, canRun) };
   });
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));

@@ -8,7 +8,7 @@ const count = z.int().positive();
 
 const dims = z.strictObject({
   name: z.string(),
-  family: z.enum(['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3']),
+  family: z.enum(['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3', 'phi3']),
   dtype,
   /** Where matrices are not of this dtype. */
   weights: z
@@ -42,6 +42,13 @@ const dims = z.strictObject({
         originalPositions: count,
         betaFast: z.number(),
         betaSlow: z.number(),
+        attention: z.number(),
+      }),
+      z.strictObject({
+        type: z.literal('longrope'),
+        shortFactors: z.array(z.number()).readonly(),
+        longFactors: z.array(z.number()).readonly(),
+        originalPositions: count,
         attention: z.number(),
       }),
     ])

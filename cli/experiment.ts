@@ -210,7 +210,10 @@ async function computed(ui: Ui, { checked: { dims, directory }, base }: Prepared
         ui.io.signal.throwIfAborted();
         progress.update(done / total, `${done} of ${total} tokens`);
       },
-      { ops: base.functions, formats: dims.weights, cache: dims.cache },
+      {
+        ...{ ops: base.functions, formats: dims.weights, cache: dims.cache },
+        maxPositions: dims.maxPositions,
+      },
     );
   } finally {
     progress.end();

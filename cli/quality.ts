@@ -117,7 +117,10 @@ async function ofText(
     import('../lab/quality.ts'),
     import('../runtime/verify/scorers.ts'),
   ]);
-  const reference = referenceScorer(built.modelDirectory!, { ops: built.kernel.plan.functions });
+  const reference = referenceScorer(built.modelDirectory!, {
+    ops: built.kernel.plan.functions,
+    maxPositions: built.dims.maxPositions,
+  });
   return withEngine(ui, built, flags, async (ours, common, progress) => {
     const results: Quality[] = [];
     for (const text of flags.texts) {

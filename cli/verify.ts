@@ -83,7 +83,10 @@ export async function verifyWithProgress(
   const { functions } = built.kernel.plan;
   const golden =
     (await storedGolden(dims, modelDirectory, functions, path)) ??
-    (await computeGolden(ui, modelDirectory!, { ops: functions, formats: dims.weights, cache: dims.cache }));
+    (await computeGolden(ui, modelDirectory!, {
+      ...{ ops: functions, formats: dims.weights, cache: dims.cache },
+      maxPositions: dims.maxPositions,
+    }));
   const context = contextFor(golden, dims, engine.context);
   const { engine: opened } = await openWithProgress(ui, built, { ...engine, context });
   const progress = ui.progress('verifying');

@@ -1,9 +1,10 @@
-// Llama 3's scaling of rotary frequencies, which a GGUF file holds as a factor for each frequency: the settings that they were made from.
+// Scalings of rotary frequencies, which a GGUF file holds as a factor for each frequency: of Llama 3's the settings that they were made from.
 import { closeSync, openSync, readSync } from 'node:fs';
 import type { GgufFile } from './header.ts';
+import { metadataOf } from './metadata.ts';
 import { broken } from './refusals.ts';
-import type { GgufShape } from './shape.ts';
-import { ropeFactors } from './tensors.ts';
+import { decimal, type GgufShape } from './shape.ts';
+import { longRopeFactors, ropeFactors } from './tensors.ts';
 
 export interface RopeSettings {
   readonly type: 'llama3';
@@ -13,21 +14,21 @@ export interface RopeSettings {
   readonly originalPositions: number;
 }
 
+export interface LongRopeSettings {
+  readonly type: 'longrope';
+  readonly shortFactors: readonly number[];
+  readonly longFactors: readonly number[];
+  readonly originalPositions: number;
+  readonly attention: number;
+}
+
 /** @returns null without factors, or if all are 1
  *  @throws OnelaunchError of kind usage for factors that no settings of Llama 3 give.
  *  Source: generate_extra_tensors of LlamaModel in convert_hf_to_gguf.py; Llama 3 in modeling_rope_utils.py of transformers. */
 export function readRopeScaling(file: GgufFile, shape: GgufShape): RopeSettings | null {
-  const tensor = file.tensors.get(ropeFactors);
-  if (tensor === undefined) return null;
   const { headDim, ropeTheta } = shape;
-  if (tensor.type.name !== 'F32' || tensor.shape.join() !== String(headDim / 2)) {
-    throw broken(
-      file.path,
-      `has ${ropeFactors} as ${tensor.type.name} [${tensor.shape.join(', ')}], F32 [${headDim / 2}] is needed`,
-    );
-  }
-  const factors = readFloats(file.path, tensor.offset, tensor.shape[0]!);
-  if (factors.every((factor) => factor === 1)) return null;
+  const factors = factorsIn(file, ropeFactors, headDim);
+  if (factors === null || factors.every((factor) => factor === 1)) return null;
   const found = findSettings(factors, ropeTheta, headDim);
   if (found !== undefined) return found;
   throw broken(
@@ -35,6 +36,39 @@ export function readRopeScaling(file: GgufFile, shape: GgufShape): RopeSettings 
     `has in ${ropeFactors} factors that Llama 3's scaling of positions does not give`,
     'Other scalings, such as those of long contexts, are not computed: use a model without them.',
   );
+}
+
+/** A factor for each pair of a head; null: the file has no such tensor. */
+function factorsIn({ path, tensors }: GgufFile, name: string, headDim: number): Float32Array | null {
+  const tensor = tensors.get(name);
+  if (tensor === undefined) return null;
+  if (tensor.type.name !== 'F32' || tensor.shape.join() !== String(headDim / 2)) {
+    const found = `${tensor.type.name} [${tensor.shape.join(', ')}]`;
+    throw broken(path, `has ${name} as ${found}, F32 [${headDim / 2}] is needed`);
+  }
+  return readFloats(path, tensor.offset, tensor.shape[0]!);
+}
+
+/** LongRoPE's settings, of Phi-3; null without its factors. @throws OnelaunchError of kind usage where some are there and others not
+ *  Source: Phi3MiniModel in convert_hf_to_gguf.py, whose file has the factor of cosines and sines, as float32. */
+export function readLongRope(file: GgufFile, { headDim, architecture }: GgufShape): LongRopeSettings | null {
+  const [short, long] = [longRopeFactors.short, longRopeFactors.long].map((name) =>
+    factorsIn(file, name, headDim),
+  ) as [Float32Array | null, Float32Array | null];
+  if (short === null && long === null) return null;
+  const all = metadataOf(file);
+  const key = (name: string) => `${architecture}.rope.scaling.${name}`;
+  const originalPositions = all.number(key('original_context_length'));
+  if (short === null || long === null || originalPositions === undefined) {
+    const lacked = short === null ? longRopeFactors.short : longRopeFactors.long;
+    throw broken(file.path, `lacks ${short && long ? key('original_context_length') : lacked}`);
+  }
+  const [shortFactors, longFactors] = [short, long].map((factors) => [...factors].map(decimal)) as [
+    number[],
+    number[],
+  ];
+  const attention = all.number(key('attn_factor')) ?? 1;
+  return { type: 'longrope', shortFactors, longFactors, originalPositions, attention };
 }
 
 function readFloats(path: string, offset: number, count: number): Float32Array {

@@ -4,7 +4,7 @@ import type { GgufFile } from './header.ts';
 import { type Metadata, metadataOf } from './metadata.ts';
 import { broken, otherModel, shown } from './refusals.ts';
 
-const architectures = ['qwen3', 'qwen2', 'llama', 'smollm3'] as const;
+const architectures = ['qwen3', 'qwen2', 'llama', 'smollm3', 'phi3'] as const;
 type Architecture = (typeof architectures)[number];
 
 /** Letters as in a model's dims; NaN for what the file lacks. */
@@ -20,6 +20,8 @@ export interface GgufShape {
   readonly maxPositions: number;
   readonly normEps: number;
   readonly ropeTheta: number;
+  /** Positions that a token of Phi-3 sees; null: all before it. */
+  readonly window: number | null;
 }
 
 /** The keys that sizes come from, without the architecture before them. */
@@ -72,6 +74,7 @@ export function readShape(file: GgufFile): GgufShape {
     maxPositions: needed(shapeKeys.maxPositions),
     normEps: decimal(needed(shapeKeys.normEps)),
     ropeTheta: decimal(number(shapeKeys.ropeTheta) ?? 10000),
+    window: (architecture === 'phi3' && number('attention.sliding_window')) || null,
   };
   problems.push(...findUncomputed(file, shape, number));
   if (problems.length > 0) throw gather(problems);
@@ -92,7 +95,7 @@ function findArchitecture({ path }: GgufFile, metadata: Metadata): Architecture 
 }
 
 /** The decimal that a float32 of the file was made from: the shortest that gives it. */
-function decimal(value: number): number {
+export function decimal(value: number): number {
   for (let digits = 1; digits <= 9; digits++) {
     const short = Number(value.toPrecision(digits));
     if (Math.fround(short) === Math.fround(value)) return short;
@@ -126,7 +129,7 @@ function findUncomputed(
     if (value !== undefined && value !== 0) refuse(key, value, 'none');
   }
   const window = number('attention.sliding_window') ?? 0;
-  if (window > 0 && window < shape.maxPositions)
+  if (architecture !== 'phi3' && window > 0 && window < shape.maxPositions)
     refuse(
       'attention.sliding_window',
       window,

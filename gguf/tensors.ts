@@ -78,7 +78,10 @@ function entryOf(
   return { file: path, dtype: type.name, shape, offset, bytes, headRows };
 }
 
-const isSetting = (name: string) => name === ropeFactors;
+/** By how much LongRoPE lowers them, in the first context and in a longer one. */
+export const longRopeFactors = { short: 'rope_factors_short.weight', long: 'rope_factors_long.weight' };
+
+const isSetting = (name: string) => name === ropeFactors || Object.values(longRopeFactors).includes(name);
 
 const listed = (names: readonly string[]) => {
   const first = names.slice(0, 3).map((name) => shown(name).slice(1, -1));
@@ -106,17 +109,24 @@ function expectedTensors(shape: GgufShape, hasHead: boolean): Expected[] {
       one('attn_q_norm.weight', 'self_attn.q_norm.weight', [headDim]),
       one('attn_k_norm.weight', 'self_attn.k_norm.weight', [headDim]),
     ];
-    return [
-      one('attn_norm.weight', 'input_layernorm.weight', [hidden]),
+    const isFused = architecture === 'phi3';
+    const apart = [
       one('attn_q.weight', 'self_attn.q_proj.weight', [q, hidden], headRows),
       one('attn_k.weight', 'self_attn.k_proj.weight', [kv, hidden], headRows),
       one('attn_v.weight', 'self_attn.v_proj.weight', [kv, hidden]),
+    ];
+    const gateUp = [
+      one('ffn_gate.weight', 'mlp.gate_proj.weight', [ffn, hidden]),
+      one('ffn_up.weight', 'mlp.up_proj.weight', [ffn, hidden]),
+    ];
+    return [
+      one('attn_norm.weight', 'input_layernorm.weight', [hidden]),
+      ...(isFused ? [one('attn_qkv.weight', 'self_attn.qkv_proj.weight', [q + 2 * kv, hidden])] : apart),
       ...(architecture === 'qwen2' ? biases : []),
       ...(architecture === 'qwen3' ? norms : []),
       one('attn_output.weight', 'self_attn.o_proj.weight', [hidden, q]),
       one('ffn_norm.weight', 'post_attention_layernorm.weight', [hidden]),
-      one('ffn_gate.weight', 'mlp.gate_proj.weight', [ffn, hidden]),
-      one('ffn_up.weight', 'mlp.up_proj.weight', [ffn, hidden]),
+      ...(isFused ? [one('ffn_up.weight', 'mlp.gate_up_proj.weight', [2 * ffn, hidden])] : gateUp),
       one('ffn_down.weight', 'mlp.down_proj.weight', [hidden, ffn]),
     ];
   };

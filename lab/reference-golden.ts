@@ -19,6 +19,8 @@ export interface ReferenceNumbers {
   readonly formats?: ReferenceFormats | undefined;
   /** That keys and values are rounded to, where they share scales: how much that loses hangs on the model, and is not for a kernel to answer. */
   readonly cache?: CacheStorage | undefined;
+  /** The longest context of the kernel, where it is made for less than the model. */
+  readonly maxPositions?: number | undefined;
 }
 
 /** Logits and tokens of the reference for the checkpoint in a directory.
@@ -26,9 +28,12 @@ export interface ReferenceNumbers {
 export async function referenceGolden(
   directory: string,
   onProgress: (done: number, total: number) => void = () => {},
-  { ops = {}, formats, cache }: ReferenceNumbers = {},
+  { ops = {}, formats, cache, maxPositions }: ReferenceNumbers = {},
 ): Promise<Golden> {
-  const scorer = referenceScorer(directory, { ops, formats, ...(cache && { storage: cache }) });
+  const scorer = referenceScorer(directory, {
+    ...{ ops, formats, maxPositions },
+    ...(cache && { storage: cache }),
+  });
   const { vocab } = scorer;
   const total = promptTokens.reduce((sum, tokens) => sum + 2 * (tokens + newTokens), 0);
   let done = 0;

@@ -5,7 +5,7 @@ import type { LayerKind, ModelDims } from '../model/dims.ts';
 import { blockFormats, cacheFormats, type Format, formatType, isBlocks } from '../model/formats.ts';
 import { kindOf, kindsText } from '../model/kinds.ts';
 import type { Field } from '../model/packing.ts';
-import { attentionScale, inverseFrequencies } from '../model/rope.ts';
+import { attentionScale, inverseFrequencies, largerBy } from '../model/rope.ts';
 import { formatOf, formatsText } from '../model/weights.ts';
 import { megabytes } from '../schedule/bytes-text.ts';
 import { type Cost, syncText } from '../schedule/cost.ts';
@@ -187,8 +187,8 @@ function constants({ dims, packing, passTokens, splits }: CommonSchedule): Const
       name: 'kAttnScale',
       value: cFloat(attentionScale(dims)),
       doc: comment(
-        dims.ropeScaling?.type === 'yarn'
-          ? `${dims.ropeScaling.attention}^2 / sqrt(kHeadDim): in the place of larger cosines and sines`
+        largerBy(dims.ropeScaling) !== 1 || dims.ropeScaling?.type === 'yarn'
+          ? `${largerBy(dims.ropeScaling)}^2 / sqrt(kHeadDim): in the place of larger cosines and sines`
           : '1 / sqrt(kHeadDim)',
       ),
     },

@@ -24,7 +24,7 @@ export const mostOf = {
 
 const scalingKeys = [
   ...(['factor', 'lowFreqFactor', 'highFreqFactor', 'originalPositions'] as const),
-  ...(['betaFast', 'betaSlow', 'attention'] as const),
+  ...(['betaFast', 'betaSlow', 'attention', 'shortFactors', 'longFactors'] as const),
 ];
 type Key = keyof typeof mostOf | 'normEps' | 'ropeTheta' | (typeof scalingKeys)[number];
 export type Keys = Readonly<Record<Key, string>>;

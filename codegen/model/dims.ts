@@ -3,9 +3,9 @@
 import type { CacheFormat, Dtype, MatrixFormats } from './formats.ts';
 
 /** What a config.json calls its architecture. */
-export const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3'] as const;
+export const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3', 'phi3'] as const;
 
-/** How rotary frequencies are lowered for a longer context: all alike, or the low ones by Llama 3's or YaRN's rule. */
+/** How rotary frequencies are lowered for a longer context: all alike, the low ones by Llama 3's or YaRN's rule, or each by a factor of its own. */
 export type RopeScaling =
   | { readonly type: 'linear'; readonly factor: number }
   | {
@@ -24,6 +24,16 @@ export type RopeScaling =
       /** Pairs of a head that turn more often in it are kept, those that turn less than betaSlow times lowered by `factor`. */
       readonly betaFast: number;
       readonly betaSlow: number;
+      /** Cosines and sines are as many times as large. */
+      readonly attention: number;
+    }
+  | {
+      readonly type: 'longrope';
+      /** Of each pair of a head, where maxPositions are no more than originalPositions, and where they are more: [D/2]. */
+      readonly shortFactors: readonly number[];
+      readonly longFactors: readonly number[];
+      /** The context that the model was trained on first. */
+      readonly originalPositions: number;
       /** Cosines and sines are as many times as large. */
       readonly attention: number;
     };

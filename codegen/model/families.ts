@@ -17,15 +17,25 @@ interface FamilyFacts {
   readonly missing: {
     readonly kvHeads: number | null;
     readonly headDim: number | null;
+    readonly normEps: number;
     readonly ropeTheta: number;
+    /** Positions, of layers that have one; null: none. */
+    readonly window: number | null;
     readonly tiedHead: boolean;
   };
 }
 
-const missing = { kvHeads: null, headDim: null, ropeTheta: 10_000, tiedHead: false };
+const missing = {
+  kvHeads: null,
+  headDim: null,
+  normEps: 1e-6,
+  ropeTheta: 10_000,
+  window: 4096,
+  tiedHead: false,
+};
 const plain = { qkNorm: false, qkvBias: false, windows: 'none', mlpBias: false } as const;
 
-/** Source: Qwen3Config, Qwen2Config, LlamaConfig, MistralConfig and SmolLM3Config of transformers 5. */
+/** Source: Qwen3Config, Qwen2Config, LlamaConfig, MistralConfig, SmolLM3Config and Phi3Config of transformers 5. */
 export const familyFacts: Readonly<Record<ModelDims['family'], FamilyFacts>> = {
   qwen3: {
     ...{ ...plain, architecture: 'Qwen3', qkNorm: true, windows: 'late' },
@@ -39,6 +49,12 @@ export const familyFacts: Readonly<Record<ModelDims['family'], FamilyFacts>> = {
   mistral: { ...plain, architecture: 'Mistral', windows: 'all', missing: { ...missing, kvHeads: 8 } },
   smollm3: {
     ...{ ...plain, architecture: 'SmolLM3', windows: 'unrotated', mlpBias: true },
-    missing: { ...missing, kvHeads: 4, ropeTheta: 2_000_000, tiedHead: true },
+    missing: { ...missing, kvHeads: 4, ropeTheta: 2_000_000, window: null, tiedHead: true },
+  },
+  phi3: {
+    ...plain,
+    architecture: 'Phi3',
+    windows: 'all',
+    missing: { ...missing, normEps: 1e-5, window: null },
   },
 };

@@ -1,6 +1,6 @@
 // Dims out of the metadata of a GGUF file.
 import { type GgufFile, readGguf } from '../../gguf/header.ts';
-import { readRopeScaling } from '../../gguf/rope-scaling.ts';
+import { readLongRope, readRopeScaling } from '../../gguf/rope-scaling.ts';
 import { readShape, shapeKeys } from '../../gguf/shape.ts';
 import { checkpointTensorsOf } from '../../gguf/tensors.ts';
 import type { ModelDims } from './dims.ts';
@@ -13,7 +13,7 @@ import { layerKinds } from './layer-kinds.ts';
 export function readGgufDims(path: string, name: string): ModelDims {
   const file = readGguf(path);
   const shape = readShape(file);
-  const { architecture, ...sizes } = shape;
+  const { architecture, window, ...sizes } = shape;
   const keys: Keys = {
     ...dimsKeys,
     ...Object.fromEntries(
@@ -25,7 +25,7 @@ export function readGgufDims(path: string, name: string): ModelDims {
   const plain: ModelDims = {
     ...{ name, family: architecture, dtype: dtypeOf(file), ...sizes, ropeScaling: null },
     // What a file does not say has its default: a window is refused, and llama.cpp leaves every fourth layer of SmolLM3 unrotated.
-    ...layerKinds({}, { family: architecture, ...sizes }).kinds,
+    ...layerKinds({ sliding_window: window }, { family: architecture, ...sizes }).kinds,
     ...{ qkNorm, qkvBias },
     tiedHead: !file.tensors.has('output.weight'),
     ...weightsOf(file),
@@ -33,7 +33,7 @@ export function readGgufDims(path: string, name: string): ModelDims {
   const problems = findProblems(plain, keys);
   if (problems.length > 0) throw refusal(path, problems);
   checkpointTensorsOf(file, shape);
-  return { ...plain, ropeScaling: readRopeScaling(file, shape) };
+  return { ...plain, ropeScaling: readLongRope(file, shape) ?? readRopeScaling(file, shape) };
 }
 
 /** Blocks that a format is made of, number for number. */

@@ -28,17 +28,20 @@ interface Said<T> {
 }
 
 /** Kinds and pattern of a model's layers. A window that no context outgrows is none, and Llama has none whatever its file says.
- *  Source: Qwen2Config, Qwen3Config, MistralConfig and SmolLM3Config of transformers 5; LlamaConfig has no such keys. */
+ *  Source: Qwen2Config, Qwen3Config, MistralConfig, SmolLM3Config and Phi3Config of transformers 5; LlamaConfig has no such keys. */
 export function layerKinds(
   keys: KindKeys,
   { family, layers, maxPositions }: Pick<ModelDims, 'family' | 'layers' | 'maxPositions'>,
 ): Kinds {
-  const { windows } = familyFacts[family];
+  const { windows, missing } = familyFacts[family];
   if (windows === 'none' || !Number.isInteger(layers) || layers < 1 || layers > mostLayers)
     return { kinds: oneKind, problems: [], notes: [] };
   const rope =
     windows === 'unrotated' ? rotated(keys, layers) : { layers: each(layers, () => true), problems: [] };
-  const seen = windows === 'all' ? allSee(keys, layers) : someSee(keys, windows, rope.layers);
+  const seen =
+    windows === 'all'
+      ? allSee(keys, layers, missing.window)
+      : someSee(keys, windows, rope.layers, missing.window);
   const [problems, notes] = [[...rope.problems, ...seen.problems], seen.notes ?? []];
   const kinds = each(layers, (layer) => {
     const window = seen.layers[layer]!;
@@ -55,7 +58,6 @@ export function layerKinds(
 const full = 'full_attention';
 const sliding = 'sliding_attention';
 const mostLayers = 1024;
-const defaultWindow = 4096;
 const defaultFirstLayer = 28;
 const defaultInterval = 4;
 const order = ['full', 'window', 'unrotated', 'window_unrotated'];
@@ -93,11 +95,13 @@ function rotated(
 
 /** The window of every layer where sliding_window is of all. */
 function allSee(
-  { sliding_window: window = defaultWindow, layer_types: types }: KindKeys,
+  { sliding_window: said, layer_types: types }: KindKeys,
   layers: number,
+  missing: number | null,
 ): Said<number | null> {
-  const said = types?.some((type) => (type === sliding) !== (window !== null));
-  const notes = said
+  const window = said === undefined ? missing : said;
+  const differs = types?.some((type) => (type === sliding) !== (window !== null));
+  const notes = differs
     ? [
         'layer_types says of some layers what sliding_window does not: sliding_window counts, as in transformers',
       ]
@@ -106,10 +110,15 @@ function allSee(
 }
 
 /** The window of every layer where some have it: those that layer_types names, else by the family the late ones, or those that are not rotated. */
-function someSee(keys: KindKeys, which: 'late' | 'unrotated', rope: readonly boolean[]): Said<number | null> {
+function someSee(
+  keys: KindKeys,
+  which: 'late' | 'unrotated',
+  rope: readonly boolean[],
+  missing: number | null,
+): Said<number | null> {
   const layers = rope.length;
   const window = keys.use_sliding_window ? keys.sliding_window : null;
-  const seen = window === undefined ? (which === 'late' ? defaultWindow : null) : window;
+  const seen = window === undefined ? missing : window;
   const first = keys.max_window_layers ?? defaultFirstLayer;
   const implied = each(layers, (layer) => {
     const isWanted = which === 'late' ? layer >= first : !rope[layer];

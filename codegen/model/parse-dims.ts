@@ -99,6 +99,8 @@ const rope = z.looseObject({
   mscale: z.number().nullish(),
   mscale_all_dim: z.number().nullish(),
   truncate: z.boolean().nullish(),
+  short_factor: z.array(z.number()).nullish(),
+  long_factor: z.array(z.number()).nullish(),
   partial_rotary_factor: z.number().nullish(),
 });
 
@@ -151,6 +153,8 @@ const configKeys: Keys = {
   betaFast: 'beta_fast',
   betaSlow: 'beta_slow',
   attention: 'attention_factor',
+  shortFactors: 'short_factor',
+  longFactors: 'long_factor',
 };
 
 /** The other keys of a file of another family mean nothing here, so this one problem is reported alone. */
@@ -201,7 +205,7 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
     problems.push(unsupported('attention_bias', true, [false]));
   if (fields.mlp_bias && familyFacts[family].mlpBias) problems.push(unsupported('mlp_bias', true, [false]));
 
-  const { key, parameters, type } = readRope(fields);
+  const { key, parameters, type } = readRope(fields, family);
   if (type !== 'default' && !isScalingType(type)) {
     const hint = `Take the scaling out of ${key} if the context that the model was trained on is enough.`;
     problems.push({ ...unsupported(`${key}.rope_type`, type, ['default', ...scalingTypes]), hint });
@@ -209,7 +213,7 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   if (type === 'yarn' && parameters.truncate === false)
     problems.push(unsupported(`${key}.truncate`, false, [true]));
   const nested = Object.keys(parameters).find(
-    (one) => typeof parameters[one] === 'object' && parameters[one] !== null,
+    (one) => typeof parameters[one] === 'object' && parameters[one] !== null && !factorLists.includes(one),
   );
   if (nested !== undefined) {
     const text = `${key}.${nested} gives rotary parameters to some layers, and all layers must share them`;
@@ -221,16 +225,18 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   return problems;
 }
 
-function readRope(fields: Fields) {
+/** A number for each pair of a head. */
+const factorLists = ['short_factor', 'long_factor'];
+
+function readRope(fields: Fields, family: ModelDims['family']) {
   const { rope: key } = ropeKeys(fields);
   const parameters = key === 'rope_scaling' ? fields.rope_scaling : fields.rope_parameters;
   // A factor without a type would silently not be applied.
   const unnamed = spelled(fields, 'factor').length > 0 ? 'none' : 'default';
-  return {
-    key,
-    parameters: parameters ?? {},
-    type: String(spelled(fields, 'ropeType')[0]?.value ?? unnamed),
-  };
+  const said = String(spelled(fields, 'ropeType')[0]?.value ?? unnamed);
+  // Older files of Phi-3 have these names for it.
+  const type = family === 'phi3' && (said === 'su' || said === 'yarn') ? 'longrope' : said;
+  return { key, parameters: parameters ?? {}, type };
 }
 
 /** The number that counts for a setting. */
@@ -262,23 +268,26 @@ function toDims(
     headDim: fields.head_dim ?? missing.headDim ?? hidden / qHeads,
     vocab: fields.vocab_size ?? Number.NaN,
     maxPositions: fields.max_position_embeddings ?? Number.NaN,
-    normEps: fields.rms_norm_eps ?? 1e-6,
+    normEps: fields.rms_norm_eps ?? missing.normEps,
     ropeTheta: numberOf(fields, 'ropeTheta') ?? missing.ropeTheta,
-    ropeScaling: toScaling(fields),
+    ropeScaling: toScaling(fields, family),
     qkNorm,
     qkvBias,
     tiedHead: fields.tie_word_embeddings ?? missing.tiedHead,
   };
 }
 
-function toScaling(fields: Fields): RopeScaling | null {
-  const { type, parameters } = readRope(fields);
+function toScaling(fields: Fields, family: ModelDims['family']): RopeScaling | null {
+  const { type, parameters } = readRope(fields, family);
   const of = (setting: Setting) => numberOf(fields, setting);
   return scalingOf(type, {
     ...{ factor: of('factor'), originalPositions: of('originalPositions') },
     ...{ lowFreqFactor: of('lowFreqFactor'), highFreqFactor: of('highFreqFactor') },
     ...{ betaFast: of('betaFast'), betaSlow: of('betaSlow'), attention: of('attentionFactor') },
     ...{ mscale: parameters.mscale ?? undefined, mscaleAllDim: parameters.mscale_all_dim ?? undefined },
+    shortFactors: parameters.short_factor ?? undefined,
+    longFactors: parameters.long_factor ?? undefined,
+    maxPositions: fields.max_position_embeddings,
   });
 }
 

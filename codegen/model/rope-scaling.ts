@@ -1,10 +1,12 @@
 // Settings of rotary frequencies for a longer context: read from a config.json, and checked.
 import type { ModelDims, RopeScaling } from './dims.ts';
 import { type Keys, mostOf, type Problem, show, shownIn } from './dims-problems.ts';
+import { largerBy } from './rope.ts';
 
 type Type = RopeScaling['type'];
+type List = 'shortFactors' | 'longFactors';
 type Name<Of extends Type> = Of extends Type
-  ? Exclude<keyof Extract<RopeScaling, { type: Of }>, 'type'>
+  ? Exclude<keyof Extract<RopeScaling, { type: Of }>, 'type' | List>
   : never;
 
 /** The settings of each type, and an example. */
@@ -18,14 +20,23 @@ const types: { readonly [Of in Type]: { readonly names: readonly Name<Of>[]; rea
     names: ['factor', 'originalPositions', 'betaFast', 'betaSlow', 'attention'],
     hint: 'Qwen3 has factor 4 and 32768 positions before scaling.',
   },
+  longrope: {
+    names: ['originalPositions', 'attention'],
+    hint: 'Phi-3.5-mini has 48 short and 48 long factors, one for each pair of a head, and 4096 positions before scaling.',
+  },
 };
+const lists: readonly List[] = ['shortFactors', 'longFactors'];
 export const scalingTypes = Object.keys(types) as readonly Type[];
 export const isScalingType = (type: unknown): type is Type => scalingTypes.some((one) => one === type);
 
 /** What a config.json says of a setting; undefined where it says nothing. */
-export type Settings = Readonly<Partial<Record<Name<Type> | 'mscale' | 'mscaleAllDim', number | undefined>>>;
+export type Settings = Readonly<
+  Partial<Record<Name<Type> | 'mscale' | 'mscaleAllDim' | 'maxPositions', number | undefined>> &
+    Partial<Record<List, readonly number[] | undefined>>
+>;
 
-/** Settings with NaN for what is missing; null for a type that is refused. Source: _compute_yarn_parameters of transformers 5 for what YaRN's are by default. */
+/** Settings with NaN for what is missing; null for a type that is refused. Source: _compute_yarn_parameters and _compute_longrope_parameters
+ *  of transformers 5 for what is left out. */
 export function scalingOf(type: string, settings: Settings): RopeScaling | null {
   const { factor = Number.NaN, originalPositions = Number.NaN } = settings;
   switch (type) {
@@ -47,6 +58,12 @@ export function scalingOf(type: string, settings: Settings): RopeScaling | null 
         attention: attentionOf(factor, settings),
       };
     }
+    case 'longrope': {
+      const { shortFactors = [], longFactors = [], maxPositions = originalPositions } = settings;
+      const longer = maxPositions / originalPositions;
+      const grown = longer > 1 ? Math.sqrt(1 + Math.log(longer) / Math.log(originalPositions)) : 1;
+      return { type, shortFactors, longFactors, originalPositions, attention: settings.attention ?? grown };
+    }
     default:
       return null;
   }
@@ -58,7 +75,10 @@ function attentionOf(factor: number, { attention, mscale, mscaleAllDim }: Settin
 }
 
 /** What is wrong with the scaling of dims. */
-export function findScalingProblems({ ropeScaling: scaling, kinds }: ModelDims, keys: Keys): Problem[] {
+export function findScalingProblems(
+  { ropeScaling: scaling, kinds, headDim }: ModelDims,
+  keys: Keys,
+): Problem[] {
   if (scaling === null) return [];
   const problems: Problem[] = [];
   const shown = shownIn(keys);
@@ -75,6 +95,19 @@ export function findScalingProblems({ ropeScaling: scaling, kinds }: ModelDims, 
     if (!(typeof value === 'number' && value >= least && value <= most))
       wrong(name, `of ${scaling.type} rope scaling is ${shown(value)}, must be from ${least} to ${most}`);
   }
+  for (const name of scaling.type === 'longrope' ? lists : []) {
+    const factors: unknown = (scaling as Readonly<Record<string, unknown>>)[name];
+    const [least, most] = usualBounds;
+    const isFactor = (value: unknown) => typeof value === 'number' && value >= least && value <= most;
+    if (!Array.isArray(factors)) wrong(name, `of longrope rope scaling is ${shown(factors)}, must be a list`);
+    else if (factors.length !== headDim / 2 && Number.isInteger(headDim / 2))
+      wrong(name, `of longrope rope scaling has ${factors.length} entries, must have ${headDim / 2}`);
+    else if (!factors.every(isFactor))
+      wrong(
+        name,
+        `of longrope rope scaling has ${shown(factors.find((one) => !isFactor(one)))}, must have numbers from ${least} to ${most}`,
+      );
+  }
   if (scaling.type === 'llama3' && scaling.lowFreqFactor >= scaling.highFreqFactor)
     wrong(
       'lowFreqFactor',
@@ -84,8 +117,8 @@ export function findScalingProblems({ ropeScaling: scaling, kinds }: ModelDims, 
     wrong('betaSlow', `is ${scaling.betaSlow}, must be less than ${keys.betaFast}, ${scaling.betaFast}`);
   // Kinds that are no list are told elsewhere.
   const isUnrotated = Array.isArray(kinds) && kinds.some(({ rope }) => !rope);
-  if (scaling.type === 'yarn' && scaling.attention !== 1 && isUnrotated)
-    wrong('attention', `is ${scaling.attention}, and some layers are not rotated, which have no such factor`);
+  if (largerBy(scaling) !== 1 && isUnrotated)
+    wrong('attention', `is ${largerBy(scaling)}, and some layers are not rotated, which have no such factor`);
   return problems;
 }
 

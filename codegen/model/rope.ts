@@ -15,14 +15,29 @@ export function inverseFrequencies(dims: ModelDims): number[] {
     const frequency = Math.fround(1 / period);
     if (scaling === null) return frequency;
     if (scaling.type === 'linear') return Math.fround(frequency / scaling.factor);
+    if (scaling.type === 'longrope') return Math.fround(1 / Math.fround(factorOf(i, scaling, dims) * period));
     return scaling.type === 'llama3' ? llama3(frequency, scaling) : yarn(i, period, scaling, dims);
   });
 }
 
-/** What scores of attention are multiplied with: YaRN's larger cosines and sines make them so many times as large twice, by query and by key. */
+/** What scores of attention are multiplied with: larger cosines and sines make them so many times as large twice, by query and by key. */
 export function attentionScale({ headDim, ropeScaling }: ModelDims): number {
-  const attention = ropeScaling?.type === 'yarn' ? ropeScaling.attention : 1;
+  const attention = largerBy(ropeScaling);
   return attention ** 2 / Math.sqrt(headDim);
+}
+
+/** How many times as large cosines and sines are. */
+export const largerBy = (scaling: RopeScaling | null): number =>
+  scaling !== null && 'attention' in scaling ? scaling.attention : 1;
+
+/** Ding et al. 2024, as _compute_longrope_parameters of transformers has it: a context longer than the first has factors of its own. */
+function factorOf(
+  i: number,
+  s: Scaling<'longrope'>,
+  { maxPositions }: Pick<ModelDims, 'maxPositions'>,
+): number {
+  const factors = maxPositions > s.originalPositions ? s.longFactors : s.shortFactors;
+  return Math.fround(factors[i]!);
 }
 
 /** Pairs that turn often are kept, those that turn seldom lowered, and between a straight line over the pairs. Source: Peng et al. 2023, section 3.2. */

@@ -18,7 +18,7 @@ export function blocksOf(formats: ReferenceFormats | undefined, tensor: string):
       : tensor === 'lm_head.weight'
         ? formats.head
         : /_proj\.weight$/.test(tensor)
-          ? (/\.[qkv]_proj\./.test(tensor) && formats.qkv) || formats.layers
+          ? (/\.(?:[qkv]|qkv)_proj\./.test(tensor) && formats.qkv) || formats.layers
           : '';
   return Object.hasOwn(rounders, format) ? format : null;
 }

@@ -39,29 +39,40 @@ export function readReferenceGguf(
     return tensor.type === sameBlocks[format] ? values : roundToBlocks(format, values, tensor.shape[0]!);
   };
   const kept = new Map<string, Float32Array>();
+  const window = family === 'phi3' ? number('attention.sliding_window', 0) : 0;
+  const longRope = tensors.has('rope_factors_long.weight') && {
+    ...{ type: 'longrope' as const, attention: number('rope.scaling.attn_factor', 1) },
+    originalPositions: number('rope.scaling.original_context_length'),
+    shortFactors: [...read('rope_factors_short.weight')],
+    longFactors: [...read('rope_factors_long.weight')],
+  };
+  const dims = {
+    ...{ layers, hidden, qHeads, headDim },
+    ffn: number('feed_forward_length'),
+    kvHeads: number('attention.head_count_kv', qHeads),
+    vocab: tensors.get('token_embd.weight')!.shape[1]!,
+    normEps: number('attention.layer_norm_rms_epsilon'),
+    ropeTheta: number('rope.freq_base', 10000),
+    maxPositions: number('context_length'),
+    ropeScaling: longRope || null,
+    ...(tensors.has('rope_freqs.weight') && { ropeFactors: read('rope_freqs.weight') }),
+    qkNorm: tensors.has('blk.0.attn_q_norm.weight'),
+    qkvBias: tensors.has('blk.0.attn_q.bias'),
+    tiedHead: !tensors.has('output.weight'),
+    kinds: [
+      { name: 'turned', window: window > 0 ? window : null, rope: true },
+      { name: 'plain', window: null, rope: false },
+    ],
+    pattern: family === 'smollm3' ? ['turned', 'turned', 'turned', 'plain'] : ['turned'],
+  };
   return {
-    dims: {
-      ...{ layers, hidden, qHeads, headDim },
-      ffn: number('feed_forward_length'),
-      kvHeads: number('attention.head_count_kv', qHeads),
-      vocab: tensors.get('token_embd.weight')!.shape[1]!,
-      normEps: number('attention.layer_norm_rms_epsilon'),
-      ropeTheta: number('rope.freq_base', 10000),
-      ropeScaling: null,
-      ...(tensors.has('rope_freqs.weight') && { ropeFactors: read('rope_freqs.weight') }),
-      qkNorm: tensors.has('blk.0.attn_q_norm.weight'),
-      qkvBias: tensors.has('blk.0.attn_q.bias'),
-      tiedHead: !tensors.has('output.weight'),
-      kinds: [
-        { name: 'turned', window: null, rope: true },
-        { name: 'plain', window: null, rope: false },
-      ],
-      pattern: family === 'smollm3' ? ['turned', 'turned', 'turned', 'plain'] : ['turned'],
-    },
+    dims,
     tensors: (name) => {
       let values = kept.get(name);
       if (!values) {
-        values = read(nameInFile(name), blocksOf(formats, name));
+        const part = family === 'phi3' ? partOf(name, dims) : null;
+        values = read(part?.of ?? nameInFile(name), blocksOf(formats, name));
+        if (part) values = values.subarray(part.first * hidden, (part.first + part.rows) * hidden);
         const isTurned = (family === 'llama' || family === 'smollm3') && /\.(q|k)_proj\.weight$/.test(name);
         if (isTurned) values = pairsApart(values, hidden, headDim);
         kept.set(name, values);
@@ -86,6 +97,18 @@ const inside: Readonly<Record<string, string>> = {
   },
   ...{ 'mlp.gate_proj': 'ffn_gate', 'mlp.up_proj': 'ffn_up', 'mlp.down_proj': 'ffn_down' },
 };
+
+/** Where the rows of a matrix are that Phi-3 has with others in one; null: it is alone. */
+function partOf(name: string, { qHeads, kvHeads, headDim, ffn }: ReferenceDims) {
+  const found = /\.(\d+)\.[a-z_]+\.([a-z]+)_proj\.weight$/.exec(name);
+  const [q, kv] = [qHeads * headDim, kvHeads * headDim];
+  const rows: Readonly<Record<string, readonly [of: string, first: number, rows: number]>> = {
+    ...{ q: ['attn_qkv', 0, q], k: ['attn_qkv', q, kv], v: ['attn_qkv', q + kv, kv] },
+    ...{ gate: ['ffn_up', 0, ffn], up: ['ffn_up', ffn, ffn] },
+  };
+  const part = rows[found?.[2] ?? ''];
+  return part ? { of: `blk.${found![1]}.${part[0]}.weight`, first: part[1], rows: part[2] } : null;
+}
 
 function nameInFile(name: string): string {
   const found = /^(?:model\.layers\.(\d+)\.)?(.+)\.(weight|bias)$/.exec(name)!;

@@ -28,7 +28,16 @@ export interface ReferenceDims {
         readonly betaSlow: number;
         readonly attention: number;
       }
+    | {
+        readonly type: 'longrope';
+        readonly shortFactors: readonly number[];
+        readonly longFactors: readonly number[];
+        readonly originalPositions: number;
+        readonly attention: number;
+      }
     | null;
+  /** The longest context: where it is longer than the first one of LongRoPE, its long factors count. */
+  readonly maxPositions: number;
   /** By how much each rotary frequency is lower than theta says. */
   readonly ropeFactors?: Float32Array;
   readonly qkNorm: boolean;
@@ -233,7 +242,8 @@ function attention(
 function rotations(dims: ReferenceDims, start: number, tokens: number): Float32Array {
   const half = dims.headDim / 2;
   const out = new Float32Array(tokens * half * 2);
-  const size = dims.ropeScaling?.type === 'yarn' ? Math.fround(dims.ropeScaling.attention) : 1;
+  const scaling = dims.ropeScaling;
+  const size = scaling && 'attention' in scaling ? Math.fround(scaling.attention) : 1;
   for (let i = 0; i < half; i++) {
     const frequency = inverseFrequency(dims, i);
     for (let t = 0; t < tokens; t++) {
@@ -248,12 +258,17 @@ function rotations(dims: ReferenceDims, start: number, tokens: number): Float32A
 /** theta^(-2i/D), with Llama 3's division of the low frequencies by `factor` and its straight line between low and high. */
 function inverseFrequency(dims: ReferenceDims, i: number): number {
   const f = Math.fround;
-  const plain = f(1 / f(dims.ropeTheta ** f((2 * i) / dims.headDim)));
+  const power = f(dims.ropeTheta ** f((2 * i) / dims.headDim));
+  const plain = f(1 / power);
   if (dims.ropeFactors) return f(plain / dims.ropeFactors[i]!);
   const scaling = dims.ropeScaling;
   if (!scaling) return plain;
   if (scaling.type === 'linear') return f(plain / scaling.factor);
   if (scaling.type === 'yarn') return yarnFrequency(dims, scaling, i);
+  if (scaling.type === 'longrope') {
+    const isLong = dims.maxPositions > scaling.originalPositions;
+    return f(1 / f(f((isLong ? scaling.longFactors : scaling.shortFactors)[i]!) * power));
+  }
   const turns = f(scaling.originalPositions / f((2 * Math.PI) / plain));
   if (turns < scaling.lowFreqFactor) return f(plain / scaling.factor);
   if (turns > scaling.highFreqFactor) return plain;

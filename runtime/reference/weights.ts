@@ -46,7 +46,35 @@ export function readReferenceModel(dir: string, formats?: ReferenceFormats): Ref
     const others = roundToBlocks(format, read.values, columnsOf(dims, name));
     return read.kept ? read.kept.map((x, i) => (Number.isNaN(x) ? others[i]! : x)) : others;
   };
-  return { dims: { ...dims, tiedHead }, tensors: referenceTensors(dir, find, bytesOf, rounded, expanded) };
+  const tensors = referenceTensors(dir, find, bytesOf, rounded, expanded);
+  return {
+    dims: { ...dims, tiedHead },
+    tensors: familyOf(config) === 'phi3' ? partsOfFused(dims, tensors) : tensors,
+  };
+}
+
+const familyOf = (config: Json) => String(config['model_type']);
+
+/** Phi-3 stores the rows of queries, keys and values as one matrix, and those of gate and up as another. */
+function partsOfFused(
+  { qHeads, kvHeads, headDim, hidden, ffn }: ReferenceDims,
+  tensors: ReferenceTensors,
+): ReferenceTensors {
+  const [q, kv] = [qHeads * headDim, kvHeads * headDim];
+  const places: Readonly<Record<string, readonly [fused: string, first: number, rows: number]>> = {
+    q_proj: ['qkv_proj', 0, q],
+    k_proj: ['qkv_proj', q, kv],
+    v_proj: ['qkv_proj', q + kv, kv],
+    gate_proj: ['gate_up_proj', 0, ffn],
+    up_proj: ['gate_up_proj', ffn, ffn],
+  };
+  return (name) => {
+    const part = /\.([a-z_]+_proj)\.weight$/.exec(name)?.[1] ?? '';
+    const place = places[part];
+    if (place === undefined) return tensors(name);
+    const [fused, first, rows] = place;
+    return tensors(name.replace(part, fused)).subarray(first * hidden, (first + rows) * hidden);
+  };
 }
 
 /** To the nearest number of the dtype that a config.json names, ties to even. */
@@ -77,6 +105,17 @@ function number(from: Json, key: string, otherwise?: number): number {
   return value;
 }
 
+function longrope(rope: Json): ReferenceDims['ropeScaling'] {
+  const first = number(rope, 'original_max_position_embeddings');
+  const [short, long] = [rope['short_factor'], rope['long_factor']] as number[][];
+  const times = number(rope, 'max_position_embeddings') / first;
+  const size = times > 1 ? Math.sqrt(1 + Math.log(times) / Math.log(first)) : 1;
+  return {
+    ...{ type: 'longrope', shortFactors: short!, longFactors: long!, originalPositions: first },
+    attention: number(rope, 'attention_factor', size),
+  };
+}
+
 /** Settings of each type of scaling, from the dictionary of rotary settings. */
 const scalings: Readonly<Record<string, (rope: Json) => ReferenceDims['ropeScaling']>> = {
   default: () => null,
@@ -101,10 +140,12 @@ const scalings: Readonly<Record<string, (rope: Json) => ReferenceDims['ropeScali
       attention: number(rope, 'attention_factor', mscale && all ? size(mscale) / size(all) : size(1)),
     };
   },
+  longrope,
+  su: longrope,
 };
 
 function referenceDims(config: Json): ReferenceDims {
-  const family = String(config['model_type']);
+  const family = familyOf(config);
   if (!families.includes(family)) {
     throw new Error(`config: model_type ${family} is not one of ${families.join(', ')}`);
   }
@@ -133,8 +174,10 @@ function referenceDims(config: Json): ReferenceDims {
     vocab: number(config, 'vocab_size'),
     normEps: number(config, 'rms_norm_eps'),
     ropeTheta: number(rope, 'rope_theta', number(config, 'rope_theta', family === 'smollm3' ? 2e6 : 1e4)),
+    maxPositions: number(config, 'max_position_embeddings'),
     ropeScaling: readScaling({
       ...rope,
+      max_position_embeddings: config['max_position_embeddings'],
       original_max_position_embeddings:
         config['original_max_position_embeddings'] ??
         rope['original_max_position_embeddings'] ??
@@ -164,10 +207,11 @@ function isRotated(config: Json, layer: number): boolean {
 }
 
 /** Positions that a token sees in a layer. Without layer_types the layers from max_window_layers on have a window, and in SmolLM3 those that are
- *  not rotated; in Mistral all. */
+ *  not rotated; in Mistral and Phi-3 all. */
 function windowOf(config: Json, family: string, layer: number, rope: boolean): number | null {
   const size = config['sliding_window'] as number | null | undefined;
   if (family === 'mistral') return size === undefined ? 4096 : size;
+  if (family === 'phi3') return size ?? null;
   if (family === 'llama' || config['use_sliding_window'] !== true) return null;
   const types = config['layer_types'] as readonly string[] | null | undefined;
   const late = layer >= ((config['max_window_layers'] ?? 28) as number);
@@ -175,7 +219,7 @@ function windowOf(config: Json, family: string, layer: number, rope: boolean): n
   return isLimited ? (size ?? null) : null;
 }
 
-const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3'];
+const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3', 'phi3'];
 
 interface Entry {
   readonly path: string;

@@ -32,9 +32,13 @@ export function referenceScorer(
     readonly ops?: ReferenceOps;
     /** That the matrices of a folder are rounded to. */
     readonly formats?: ReferenceFormats | undefined;
+    /** By which LongRoPE chooses its factors. @default the model's */
+    readonly maxPositions?: number | undefined;
   } = {},
 ): Scorer {
-  const { dims, tensors } = typeof model === 'string' ? readReferenceModel(model, options.formats) : model;
+  const read = typeof model === 'string' ? readReferenceModel(model, options.formats) : model;
+  const { tensors } = read;
+  const dims = { ...read.dims, maxPositions: options.maxPositions ?? read.dims.maxPositions };
   const { vocab } = dims;
   const { storage = 'fp32', ops = {} } = options;
   let cache = referenceCache(dims);

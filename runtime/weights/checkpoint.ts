@@ -6,16 +6,17 @@ import { checkpointTensorsOf } from '../../gguf/tensors.ts';
 import { isRefused, readQuantisation } from '../../quantised/config.ts';
 import { unpackedTensors } from '../../quantised/tensors.ts';
 import { readJson } from '../json-file.ts';
+import { partedTensors } from './fused.ts';
 import { readTensors, sameBytes, type TensorEntry, type Tensors } from './safetensors.ts';
 
 const embedding = 'model.embed_tokens.weight';
 const head = 'lm_head.weight';
 
 /** The tensors in a directory, or in a GGUF file; those of a model saved without its head, as embedding models are, get the prefix that they lack.
- *  Of a quantised checkpoint the codes of a matrix are its weight.
+ *  Of a quantised checkpoint the codes of a matrix are its weight, and of matrices stored as one each has its name.
  *  @throws OnelaunchError of kind usage */
 export function checkpointTensors(directory: string): Tensors {
-  if (isGgufFile(directory)) return checkpointTensorsOf(readGguf(directory));
+  if (isGgufFile(directory)) return partedTensors(checkpointTensorsOf(readGguf(directory)));
   const tensors = new Map<string, TensorEntry>();
   const read = readTensors(directory);
   for (const [name, entry] of read) {
@@ -24,7 +25,7 @@ export function checkpointTensors(directory: string): Tensors {
     tensors.set(isBare ? prefixed : name, entry);
   }
   const quantisation = quantisationOf(directory);
-  return quantisation === undefined ? tensors : unpackedTensors(tensors, quantisation);
+  return partedTensors(quantisation === undefined ? tensors : unpackedTensors(tensors, quantisation));
 }
 
 /** What config.json says of quantised weights; nothing where it refuses them, which is told where the rest of the file is read. */

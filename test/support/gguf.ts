@@ -1,7 +1,7 @@
 // Writes GGUF files: any header, and a folder of a model as convert_hf_to_gguf.py of llama.cpp writes it.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readReferenceModel } from '../../runtime/reference/weights.ts';
+import { type ReferenceModel, readReferenceModel } from '../../runtime/reference/weights.ts';
 import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { halfBits, type Quantised, quantise } from './quantise.ts';
 
@@ -102,7 +102,7 @@ function text(value: string | Buffer): Buffer {
 /** The model in a folder. @param typeOf of a matrix, by its name in the file */
 export function ggufOf(directory: string, typeOf: (name: string) => MatrixType): Gguf {
   const config = json(join(directory, 'config.json'));
-  const { tensors } = readReferenceModel(directory);
+  const { dims, tensors } = readReferenceModel(directory);
   const family = config['model_type'] as string;
   const headDim = (config['head_dim'] ?? config['hidden_size'] / config['num_attention_heads']) as number;
   const rope = config['rope_parameters'];
@@ -135,10 +135,34 @@ export function ggufOf(directory: string, typeOf: (name: string) => MatrixType):
       key('rope.dimension_count', { u32: headDim }),
       key('attention.layer_norm_rms_epsilon', { f32: config['rms_norm_eps'] }),
       key('rope.freq_base', { f32: rope.rope_theta }),
+      ...(family === 'phi3'
+        ? phi3Keys(config, dims.ropeScaling).map(([name, value]) => key(name, value))
+        : []),
       ...vocabularyOf(directory, config['vocab_size']),
     ],
-    tensors: [...(freqs ? [freqs] : []), ...stored],
+    tensors: [...(freqs ? [freqs] : []), ...longRopeTensors(dims.ropeScaling), ...stored],
   };
+}
+
+type Scaling = ReferenceModel['dims']['ropeScaling'];
+
+/** Phi3MiniModel of the converter. */
+// biome-ignore lint/suspicious/noExplicitAny: the files are those of this repository.
+const phi3Keys = (config: Record<string, any>, scaling: Scaling): (readonly [string, Value])[] => [
+  ['attention.sliding_window', { u32: config['sliding_window'] ?? 0 }],
+  ['rope.scaling.original_context_length', { u32: config['original_max_position_embeddings'] }],
+  ...(scaling?.type === 'longrope'
+    ? [['rope.scaling.attn_factor', { f32: scaling.attention }] as const]
+    : []),
+];
+
+function longRopeTensors(scaling: Scaling): Tensor[] {
+  if (scaling?.type !== 'longrope') return [];
+  const factors = { long: scaling.longFactors, short: scaling.shortFactors };
+  return Object.entries(factors).map(([name, values]) => ({
+    ...{ name: `rope_factors_${name}.weight`, shape: [values.length], type: 'F32' },
+    data: storedAs('F32', Float32Array.from(values)),
+  }));
 }
 
 /** generate_extra_tensors of the converter. */
@@ -204,10 +228,11 @@ function nameOf(name: string): string {
     [/^model\.layers\.(\d+)\./, 'blk.$1.'],
     [/input_layernorm/, 'attn_norm'],
     [/post_attention_layernorm/, 'ffn_norm'],
-    [/self_attn\.([qkv])_proj/, 'attn_$1'],
+    [/self_attn\.(q|k|v|qkv)_proj/, 'attn_$1'],
     [/self_attn\.([qk])_norm/, 'attn_$1_norm'],
     [/self_attn\.o_proj/, 'attn_output'],
     [/mlp\.(gate|up|down)_proj/, 'ffn_$1'],
+    [/mlp\.gate_up_proj/, 'ffn_up'],
   ];
   return names.reduce((text, [pattern, to]) => text.replace(pattern, to), name);
 }

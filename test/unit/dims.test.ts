@@ -6,6 +6,8 @@ import { checkDims } from '../../codegen/model/check-dims.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { parseDims } from '../../codegen/model/parse-dims.ts';
 import { modelName, readModelDims } from '../../codegen/model/read-config.ts';
+import { attentionScale, inverseFrequencies } from '../../codegen/model/rope.ts';
+import { settleContext } from '../../codegen/settle-context.ts';
 import { models } from '../../configs/models.ts';
 import { fixtures } from '../support/fixtures.ts';
 import { refusalOf } from '../support/refusal.ts';
@@ -39,6 +41,21 @@ const scaling = {
   original_max_position_embeddings: 8192,
 };
 const yarn = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 32768 };
+const ones = Array.from({ length: 64 }, () => 1);
+const longrope = {
+  rope_type: 'longrope',
+  short_factor: ones,
+  long_factor: ones.map((_, i) => 1 + i / 8),
+  original_max_position_embeddings: 4096,
+};
+/** Source: config.json of microsoft/Phi-3-mini-4k-instruct. */
+const phi3 = {
+  ...{ architectures: ['Phi3ForCausalLM'], model_type: 'phi3', hidden_size: 3072, intermediate_size: 8192 },
+  ...{ num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 32, vocab_size: 32064 },
+  ...{ max_position_embeddings: 4096, original_max_position_embeddings: 4096, rms_norm_eps: 1e-5 },
+  ...{ rope_theta: 10000.0, rope_scaling: null, sliding_window: 2047, hidden_act: 'silu' },
+  ...{ attention_bias: false, tie_word_embeddings: false, torch_dtype: 'bfloat16' },
+};
 const llama = {
   model_type: 'llama',
   hidden_size: 2048,
@@ -145,6 +162,69 @@ test('YaRN has the settings of transformers where a config leaves them out', () 
   expect(of({ factor: 1 })).toEqual({ ...usual, factor: 1, attention: 1 });
 });
 
+test('Phi-3 has heads of hidden by heads, and a window in all layers where one is set', () => {
+  expect(parseDims(phi3, 'm')).toMatchObject({
+    ...{ family: 'phi3', headDim: 96, kvHeads: 32, normEps: 1e-5, tiedHead: false, ropeScaling: null },
+    ...{ kinds: [{ name: 'window', window: 2047, rope: true }], pattern: ['window'] },
+  });
+  const { num_key_value_heads: _, rms_norm_eps: __, sliding_window: ___, ...rest } = phi3;
+  expect(parseDims(rest, 'm')).toMatchObject({ kvHeads: 32, normEps: 1e-5, pattern: ['layer'] });
+});
+
+test('LongRoPE has both lists, and larger cosines by how much longer the context has become', () => {
+  const of = (more: object, scaling: object = {}) =>
+    parseDims(
+      { ...qwen3, max_position_embeddings: 131072, rope_scaling: { ...longrope, ...scaling }, ...more },
+      'm',
+    ).ropeScaling;
+  const { short_factor: shortFactors, long_factor: longFactors } = longrope;
+  const lists = { type: 'longrope', shortFactors, longFactors, originalPositions: 4096 };
+  expect(of({})).toEqual({ ...lists, attention: Math.sqrt(1 + Math.log(32) / Math.log(4096)) });
+  expect(of({ max_position_embeddings: 4096 })).toEqual({ ...lists, attention: 1 });
+  expect(of({}, { attention_factor: 1.5 })).toEqual({ ...lists, attention: 1.5 });
+  // As older files of Phi-3 have it.
+  const halves = { short_factor: ones.slice(16), long_factor: ones.slice(16) };
+  for (const type of ['su', 'yarn']) {
+    const config = { ...phi3, max_position_embeddings: 131072, rope_scaling: { type, ...halves } };
+    expect(parseDims(config, 'm').ropeScaling).toMatchObject({ type: 'longrope', originalPositions: 4096 });
+  }
+});
+
+test('the frequencies of LongRoPE are those of transformers, in the first context and in a longer one', () => {
+  const factors = (step: number, square: number) =>
+    Array.from({ length: 12 }, (_, i) => Number((1 + step * i + square * i * i).toFixed(3)));
+  const config = {
+    ...{ ...phi3, hidden_size: 96, num_attention_heads: 4, num_key_value_heads: 2 },
+    ...{ max_position_embeddings: 512, original_max_position_embeddings: 64 },
+    rope_scaling: { type: 'longrope', short_factor: factors(0.02, 0), long_factor: factors(0.35, 0.04) },
+  };
+  const dims = parseDims(config, 'm');
+  // Phi3RotaryEmbedding of transformers 5.17, with sequences of 8 and of 200 tokens.
+  const short = [
+    ...[1, 0.4550577402114868, 0.2071571797132492, 0.09433962404727936, 0.04297766834497452],
+    ...[0.01958576962351799, 0.008928571827709675, 0.004071570001542568, 0.0018572710687294602],
+    ...[0.0008474576170556247, 0.0003867991326842457, 0.0001765929628163576],
+  ];
+  const long = [
+    ...[1, 0.3339272439479828, 0.11582981050014496, 0.041493773460388184, 0.015268383547663689],
+    ...[0.005745159462094307, 0.0022026430815458298, 0.0008579647983424366, 0.0003387475444469601],
+    ...[0.00013531799777410924, 5.460693864733912e-5, 2.2233583877095953e-5],
+  ];
+  expect(inverseFrequencies(settleContext(dims, 64))).toEqual(short);
+  expect(inverseFrequencies(settleContext(dims, 65))).toEqual(long);
+  expect(inverseFrequencies(dims)).toEqual(long);
+  expect(attentionScale(dims)).toBeCloseTo(1.224744871391589 ** 2 / Math.sqrt(24), 12);
+});
+
+test('a kernel for the first context of LongRoPE has no more positions', () => {
+  const dims = parseDims({ ...qwen3, max_position_embeddings: 131072, rope_scaling: longrope }, 'm');
+  expect(settleContext(dims).maxPositions).toBe(4096);
+  expect(settleContext(dims, 1).maxPositions).toBe(4096);
+  expect(settleContext(dims, 4097)).toBe(dims);
+  const other = parseDims(qwen3, 'm');
+  expect(settleContext(other, 1)).toBe(other);
+});
+
 test('Qwen2 has a bias on q, k and v whatever attention_bias says', () => {
   const dims = parseDims(
     { ...llama, rope_parameters: null, num_key_value_heads: 2, model_type: 'qwen2', attention_bias: false },
@@ -191,18 +271,21 @@ test('all problems of a config are reported, the first as the message', () => {
 const badConfigs: [patch: object, message: string][] = [
   [
     { model_type: 'qwen3_moe' },
-    'model_type is "qwen3_moe", supported: qwen3, qwen2, llama, mistral, smollm3',
+    'model_type is "qwen3_moe", supported: qwen3, qwen2, llama, mistral, smollm3, phi3',
   ],
   [
     { model_type: 'gemma3_text' },
-    'model_type is "gemma3_text", supported: qwen3, qwen2, llama, mistral, smollm3',
+    'model_type is "gemma3_text", supported: qwen3, qwen2, llama, mistral, smollm3, phi3',
   ],
   [
     { model_type: 'ministral' },
-    'model_type is "ministral", supported: qwen3, qwen2, llama, mistral, smollm3',
+    'model_type is "ministral", supported: qwen3, qwen2, llama, mistral, smollm3, phi3',
   ],
-  [{ model_type: 'gpt2' }, 'model_type is "gpt2", supported: qwen3, qwen2, llama, mistral, smollm3'],
-  [{ model_type: undefined }, 'model_type is missing, supported: qwen3, qwen2, llama, mistral, smollm3'],
+  [{ model_type: 'gpt2' }, 'model_type is "gpt2", supported: qwen3, qwen2, llama, mistral, smollm3, phi3'],
+  [
+    { model_type: undefined },
+    'model_type is missing, supported: qwen3, qwen2, llama, mistral, smollm3, phi3',
+  ],
   [
     { architectures: ['Qwen3ForSequenceClassification'] },
     'architectures is ["Qwen3ForSequenceClassification"], supported: Qwen3ForCausalLM, Qwen3Model',
@@ -218,8 +301,20 @@ const badConfigs: [patch: object, message: string][] = [
     'layer_types has 2 entries, must have num_hidden_layers, 28',
   ],
   [
-    { rope_scaling: { type: 'longrope', factor: 4 } },
-    'rope_scaling.rope_type is "longrope", supported: default, linear, llama3, yarn',
+    { rope_scaling: { type: 'dynamic', factor: 4 } },
+    'rope_scaling.rope_type is "dynamic", supported: default, linear, llama3, yarn, longrope',
+  ],
+  [
+    { rope_scaling: { ...longrope, long_factor: [1, 2] } },
+    'long_factor of longrope rope scaling has 2 entries, must have 64',
+  ],
+  [
+    { rope_scaling: { ...longrope, short_factor: ones.with(3, 0) } },
+    'short_factor of longrope rope scaling has 0, must have numbers from 0.001 to 1000000',
+  ],
+  [
+    { rope_scaling: { ...longrope, short_factor: undefined } },
+    'short_factor of longrope rope scaling has 0 entries, must have 64',
   ],
   [
     { rope_scaling: { rope_type: 'yarn', factor: 4 } },
@@ -238,7 +333,7 @@ const badConfigs: [patch: object, message: string][] = [
   ],
   [
     { rope_scaling: { factor: 4 } },
-    'rope_scaling.rope_type is "none", supported: default, linear, llama3, yarn',
+    'rope_scaling.rope_type is "none", supported: default, linear, llama3, yarn, longrope',
   ],
   [
     { rope_scaling: { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4 } },
@@ -279,7 +374,7 @@ test.each(badConfigs)('a config with %j is refused', (patch, message) => {
 });
 
 const badDims: [patch: object, message: string][] = [
-  [{ family: 'gemma' }, 'family is "gemma", supported: qwen3, qwen2, llama, mistral, smollm3'],
+  [{ family: 'gemma' }, 'family is "gemma", supported: qwen3, qwen2, llama, mistral, smollm3, phi3'],
   [{ dtype: 'int8' }, 'dtype is "int8", supported: bf16, fp16, fp32'],
   [{ layers: nan }, 'layers is NaN, must be a whole number from 1 to 1024'],
   [{ kvHeads: 5 }, 'qHeads is 16, must be a multiple of kvHeads, 5'],
@@ -290,7 +385,7 @@ const badDims: [patch: object, message: string][] = [
   ],
   [
     { ropeScaling: { type: 'toString', factor: 8 } },
-    'ropeScaling is of the type "toString", supported: linear, llama3, yarn',
+    'ropeScaling is of the type "toString", supported: linear, llama3, yarn, longrope',
   ],
   [{ normEps: Number.POSITIVE_INFINITY }, 'normEps is Infinity, must be more than 0 and at most 0.1'],
 ];

@@ -1,5 +1,5 @@
 // A GGUF file is the model of the folder that it was made from: dims, tensors, tokens, templates and the ends of replies.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -73,6 +73,44 @@ test('an untied head is used, and layers of Llama 3 with other bounds are found'
   const ones = { ...factors, data: new Uint8Array(new Float32Array(16).fill(1).buffer) };
   const plain = { ...gguf, tensors: gguf.tensors.map((one) => (one === factors ? ones : one)) };
   expect(readModel(writeGguf(join(folder, 'l.gguf'), plain)).dims.ropeScaling).toBe(null);
+});
+
+test('factors of LongRoPE and the window of Phi-3 are those of the folder, and half of them are refused', () => {
+  const config = JSON.parse(readFileSync(join(fixture('phi3-micro'), 'config.json'), 'utf8'));
+  const factors = (step: number) => Array.from({ length: 48 }, (_, i) => Number((1 + step * i).toFixed(2)));
+  const rope_parameters = { rope_type: 'longrope', rope_theta: 1e4, short_factor: factors(0.02) };
+  const directory = mkdtempSync(join(folder, 'long-'));
+  cpSync(join(fixture('phi3-micro'), 'model.safetensors'), join(directory, 'model.safetensors'));
+  writeFileSync(
+    join(directory, 'config.json'),
+    JSON.stringify({
+      ...{ ...config, original_max_position_embeddings: 64 },
+      rope_parameters: { ...rope_parameters, long_factor: factors(0.35) },
+    }),
+  );
+  const gguf = ggufOf(directory, () => 'BF16');
+  const path = writeGguf(join(folder, 'long.gguf'), gguf);
+  const [{ dims }, right] = [readModel(path), readModel(directory).dims];
+  const attention = Math.sqrt(1 + Math.log(8) / Math.log(64));
+  expect(right.ropeScaling).toMatchObject({ type: 'longrope', originalPositions: 64, attention });
+  // The file has it as float32.
+  const inFile = { ...right.ropeScaling, attention: Math.fround(attention) };
+  expect({ ...dims, name: '' }).toEqual({ ...right, name: '', ropeScaling: inFile });
+  expect(dims.kinds).toEqual([{ name: 'window', window: 24, rope: true }]);
+  const read = readReferenceModel(path).dims.ropeScaling;
+  expect(read).toMatchObject({ type: 'longrope', originalPositions: 64, attention: Math.fround(attention) });
+
+  const without = (name: string) => ({
+    metadata: gguf.metadata.filter(([key]) => key !== name),
+    tensors: gguf.tensors.filter((one) => one.name !== name),
+  });
+  const cut = [
+    'rope_factors_long.weight',
+    'rope_factors_short.weight',
+    'phi3.rope.scaling.original_context_length',
+  ];
+  for (const name of cut)
+    expect(() => readModel(writeGguf(join(folder, 'cut.gguf'), without(name)))).toThrow(`lacks ${name}`);
 });
 
 const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) =>

@@ -207,7 +207,10 @@ describe('the reader', () => {
   });
 
   test.each([
-    [{ model_type: 'gpt2' }, 'config: model_type gpt2 is not one of qwen3, qwen2, llama, mistral, smollm3'],
+    [
+      { model_type: 'gpt2' },
+      'config: model_type gpt2 is not one of qwen3, qwen2, llama, mistral, smollm3, phi3',
+    ],
     [
       { rope_parameters: { rope_type: 'dynamic' } },
       'config: rope type dynamic is not one of default, linear, llama3',
@@ -226,7 +229,15 @@ describe('the reader', () => {
   const sliding = { use_sliding_window: true, sliding_window: 8 };
   const both = ['sliding_attention', 'full_attention'];
   const other = { architectures: null, layer_types: null };
-  const [mistral, smollm3] = ['mistral', 'smollm3'].map((type) => ({ ...other, model_type: type }));
+  const factors = Array.from({ length: 32 }, (_, i) => 1 + i / 4);
+  const longrope = {
+    ...{ rope_type: 'longrope', rope_theta: 2e4, short_factor: factors, long_factor: [...factors].reverse() },
+    original_max_position_embeddings: 64,
+  };
+  const [mistral, smollm3, phi3] = ['mistral', 'smollm3', 'phi3'].map((type) => ({
+    ...other,
+    model_type: type,
+  }));
   test.each([
     {},
     { rope_parameters: { rope_type: 'default' }, rope_scaling: llama3 },
@@ -251,6 +262,10 @@ describe('the reader', () => {
     { ...smollm3, no_rope_layer_interval: 2, rope_parameters: undefined },
     { ...smollm3, ...sliding, no_rope_layer_interval: 1 },
     { ...smollm3, ...sliding, layer_types: both },
+    { ...phi3, sliding_window: 8, layer_types: both },
+    { ...phi3, sliding_window: undefined, rope_scaling: longrope, max_position_embeddings: 64 },
+    { ...phi3, rope_scaling: { ...longrope, attention_factor: 1.5 } },
+    { rope_scaling: longrope },
   ])('the config is read as the loader reads it, with %j', (change) => {
     const changed = { ...config, ...change };
     const folder = folderWith(changed);

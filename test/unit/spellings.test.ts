@@ -140,7 +140,7 @@ describe('a setting with two spellings', () => {
       rope_scaling: dynamic,
     };
     expect(refusalOf(() => parseDims(config, 'm')).message).toBe(
-      'config.json of m: rope_scaling.rope_type is "dynamic", supported: default, linear, llama3, yarn',
+      'config.json of m: rope_scaling.rope_type is "dynamic", supported: default, linear, llama3, yarn, longrope',
     );
   });
 
