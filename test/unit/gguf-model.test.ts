@@ -75,7 +75,7 @@ test('an untied head is used, and layers of Llama 3 with other bounds are found'
   expect(readModel(writeGguf(join(folder, 'l.gguf'), plain)).dims.ropeScaling).toBe(null);
 });
 
-test('factors of LongRoPE and the window of Phi-3 are those of the folder, and half of them are refused', () => {
+test('factors of LongRoPE and the window of Phi-3 are those of the folder, and half of them are refused', async () => {
   const config = JSON.parse(readFileSync(join(fixture('phi3-micro'), 'config.json'), 'utf8'));
   const factors = (step: number) => Array.from({ length: 48 }, (_, i) => Number((1 + step * i).toFixed(2)));
   const rope_parameters = { rope_type: 'longrope', rope_theta: 1e4, short_factor: factors(0.02) };
@@ -99,6 +99,13 @@ test('factors of LongRoPE and the window of Phi-3 are those of the folder, and h
   expect(dims.kinds).toEqual([{ name: 'window', window: 24, rope: true }]);
   const read = readReferenceModel(path).dims.ropeScaling;
   expect(read).toMatchObject({ type: 'longrope', originalPositions: 64, attention: Math.fround(attention) });
+
+  // The context of the engine chooses the factors, of a folder and of a file.
+  for (const model of [directory, path]) {
+    const positions = async (context: number | undefined) =>
+      (await preflight({ model, target: 'cpu' }, { run: { context } })).dims.maxPositions;
+    expect([await positions(64), await positions(65), await positions(undefined)]).toEqual([64, 512, 512]);
+  }
 
   const without = (name: string) => ({
     metadata: gguf.metadata.filter(([key]) => key !== name),
