@@ -125,7 +125,7 @@ function cpuRecipe(kernel: Kernel, { ship, defined }: Asked): Recipe {
   const steps = (names: readonly string[]): Steps => {
     const compile = [
       ...cpuPaths.filter(({ name }) => names.includes(name)).map(compiled),
-      compiling('cxx', 'backend.cpp', ['backend.cpp', 'backend.o'], cxxFlags),
+      compiling('cxx', 'backend.cpp', ['backend.cpp', 'backend.o'], cxxFlags, true),
       ...hostSteps('cxx', cxxFlags),
     ];
     const objects = compile.map(({ object }) => object);

@@ -43,6 +43,7 @@ export interface CommonView {
   readonly table: readonly string[];
   readonly typesHeader: string;
   readonly function: string;
+  readonly hostFunction: string;
   readonly weightType: string;
   readonly cacheType: string;
   /** Of a position: how many of that type, and their shape. */
@@ -95,6 +96,7 @@ export function commonView(
     table: stageTable(schedule, cost),
     typesHeader: platform.typesHeader,
     function: platform.inlineFunction,
+    hostFunction: platform.hostFunction,
     weightType: formatType(formatOf(dims, 'qkv')),
     ...cacheView(dims),
     constants: constants(schedule),

@@ -9,6 +9,8 @@ export interface Platform {
   readonly typesHeader: string;
   /** How the header of a model declares a function. */
   readonly inlineFunction: string;
+  /** One that only the host calls. On a CPU each kernel has its own, which no other instruction set may be linked to. */
+  readonly hostFunction: string;
   /** Warps of a block at barriers where a plan does not say; a block of a CPU is one thread, whose phases need no sync. */
   readonly warps: number;
   /** A producer can fill a ring of shared memory while others compute. */
@@ -30,6 +32,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     kernelFile: 'kernel.cpp',
     typesHeader: 'lib/types.h',
     inlineFunction: 'static inline',
+    hostFunction: 'static inline',
     warps: 1,
     streams: false,
     blockFormats: true,
@@ -43,6 +46,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     kernelFile: 'kernel.cu',
     typesHeader: 'lib/types.cuh',
     inlineFunction: '__host__ __device__ inline',
+    hostFunction: 'inline',
     warps: 16,
     streams: true,
     blockFormats: false,

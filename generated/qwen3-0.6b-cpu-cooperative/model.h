@@ -159,7 +159,7 @@ static inline Range positions_of(const Pass& pass, const LayerWeights& w, int sp
 }
 
 // Cuts one allocation of kActivationBytes into the buffers of a pass.
-inline void bind_activations(Pass& pass, char* base) {
+static inline void bind_activations(Pass& pass, char* base) {
   pass.qkv = reinterpret_cast<float*>(base + 0);
   pass.x = reinterpret_cast<float*>(base + 1048576);
   pass.partial = reinterpret_cast<float*>(base + 1310720);

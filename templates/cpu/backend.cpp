@@ -17,15 +17,13 @@
 
 #include "arena.h"
 #include "cores.h"
-#include "model.h"
 #include "paths.h"
 #include "requests.h"
-#include "slots.h"
 #include "threads.h"
 
 #include "host/cache_rows.h"
+#include "host/model_facts.h"
 #include "host/noise.h"
-#include "lib/scratch.h"
 
 namespace {
 
@@ -33,7 +31,7 @@ namespace {
 constexpr int kMostChecked = 16;
 
 struct Job {
-  Pass pass;
+  Call call;
   std::vector<int32_t> ids;  // empty: the token sampled before
   bool check;                // those from the second on are drafts
   std::vector<Row> rows;     // empty: they are of one sequence
@@ -50,8 +48,9 @@ struct Backend {
   int* ids;
   int* next;
   float* logits;
-  Pass bound;                 // pointers and sizes, of the sequence in slot 0; each pass fills in the rest
+  Call bound;                 // pointers and sizes, of the sequence in slot 0; each pass fills in the rest
   int sequences;
+  CacheShape cache;           // of each
   std::vector<std::vector<float>> biases;  // of each sequence [kVocab]; empty: none
   std::vector<std::vector<float>> masked;  // the same with those of tokens that may not be chosen at -infinity; empty: all may
 
@@ -71,11 +70,11 @@ const float* bias_of(const Backend& backend, int slot) {
 }
 
 /** What is bound, for the sequence in a slot. */
-Pass pass_of(const Backend& backend, int slot) {
-  Pass pass = backend.bound;
-  pass.cache += slot * backend.threads.team.sequence_elements;
-  pass.counts += int64_t{slot} * kVocab;
-  return pass;
+Call call_of(const Backend& backend, int slot) {
+  Call call = backend.bound;
+  call.cache += slot * backend.threads.team.sequence_bytes;
+  call.counts += int64_t{slot} * kModel.vocab;
+  return call;
 }
 
 std::string megabytes(int64_t bytes) {
@@ -84,11 +83,12 @@ std::string megabytes(int64_t bytes) {
   return text;
 }
 
-void fill_rope(float* table, int context) {
-  constexpr int half = kHeadDim / 2;
+/** table [context][head_dim / 2][2] := cos, sin. */
+void fill_rope(float* table, int context, const Kernel& kernel) {
+  const int half = kernel.head_dim / 2;
   for (int position = 0; position < context; ++position) {
     for (int i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(position) * kInvFreq[i];
+      const float angle = static_cast<float>(position) * kernel.inv_freq[i];
       table[(static_cast<int64_t>(position) * half + i) * 2] = std::cos(angle);
       table[(static_cast<int64_t>(position) * half + i) * 2 + 1] = std::sin(angle);
     }
@@ -112,46 +112,47 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
     *error = "sequences must be 1 to " + std::to_string(kMostSequences) + ", got " + std::to_string(options.sequences);
     return kStatusBadArgument;
   }
-  backend->threads.team.sequence_elements = int64_t{kLayers} * kKvHeads * context * stored<Cache>(2 * kHeadDim);
-  const int64_t cache = options.sequences * backend->threads.team.sequence_elements * static_cast<int64_t>(sizeof(Cache));
-  const int64_t rope = int64_t{context} * kHeadDim * sizeof(float);
-  const int64_t logits = int64_t{kPassTokens} * kVocab * sizeof(float);
-  const int64_t scratch = int64_t{kScratchFloats + kLibScratchFloats} * sizeof(float);
-  const int64_t counts = int64_t{options.sequences} * kVocab * sizeof(int);
-  const int64_t ids = kPassTokens * sizeof(int);
+  const Kernel& kernel = *backend->path.kernel;
+  backend->cache = {kernel.cache_heads, context, kernel.position_bytes};
+  backend->threads.team.sequence_bytes = context * backend->cache.position_bytes();
+  const int64_t cache = options.sequences * backend->threads.team.sequence_bytes;
+  const int64_t rope = int64_t{context} * kernel.head_dim * sizeof(float);
+  const int64_t logits = int64_t{kModel.pass_tokens} * kModel.vocab * sizeof(float);
+  const int64_t counts = int64_t{options.sequences} * kModel.vocab * sizeof(int);
+  const int64_t ids = kModel.pass_tokens * sizeof(int);
   int64_t total = 0;
-  for (int64_t piece : {int64_t{kWeightBytes}, cache, rope, int64_t{kActivationBytes}, logits, counts, ids, ids}) {
+  for (int64_t piece : {kModel.weight_bytes, cache, rope, kernel.activation_bytes, logits, counts, ids, ids}) {
     total += Arena::rounded(piece);
   }
-  total += threads * Arena::rounded(scratch);
+  total += threads * Arena::rounded(kernel.scratch_bytes);
   if (!backend->arena.map(total)) {
-    *error = "cannot allocate " + megabytes(total) + ": weights " + megabytes(kWeightBytes) + ", KV cache of " +
+    *error = "cannot allocate " + megabytes(total) + ": weights " + megabytes(kModel.weight_bytes) + ", KV cache of " +
              (options.sequences > 1 ? std::to_string(options.sequences) + " x " : "") + std::to_string(context) + " positions " + megabytes(cache) + ", activations " +
-             megabytes(kActivationBytes + logits + threads * scratch) + " (" + strerror(errno) + ")";
+             megabytes(kernel.activation_bytes + logits + threads * kernel.scratch_bytes) + " (" + strerror(errno) + ")";
     return kStatusOutOfMemory;
   }
 
   Arena& arena = backend->arena;
-  Pass& bound = backend->bound;
+  Call& bound = backend->bound;
   bound.context = context;
   backend->sequences = options.sequences;
   backend->biases.resize(options.sequences);
   backend->masked.resize(options.sequences);
-  backend->weights = arena.take<char>(kWeightBytes);
+  backend->weights = arena.take<char>(kModel.weight_bytes);
   bound.weights = backend->weights;
-  bound.cache = arena.take<Cache>(cache);
+  bound.cache = arena.take<char>(cache);
   float* const table = arena.take<float>(rope);
-  fill_rope(table, context);
+  fill_rope(table, context, kernel);
   bound.rope = table;
-  bind_activations(bound, arena.take<char>(kActivationBytes));
+  bound.activations = arena.take<char>(kernel.activation_bytes);
   bound.logits = backend->logits = arena.take<float>(logits);
   bound.counts = arena.take<int>(counts);
   bound.ids = backend->ids = arena.take<int>(ids);
   bound.next = backend->next = arena.take<int>(ids);
 
   std::vector<float*> scratches;
-  for (int i = 0; i < threads; ++i) scratches.push_back(arena.take<float>(scratch));
-  return backend->threads.start(backend->path.run, scratches, error);
+  for (int i = 0; i < threads; ++i) scratches.push_back(arena.take<float>(kernel.scratch_bytes));
+  return backend->threads.start(backend->path.kernel->run, scratches, error);
 }
 
 }  // namespace
@@ -176,9 +177,9 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
 void backend_destroy(Backend* backend) { delete backend; }
 
 int backend_write(Backend* backend, int64_t offset, const void* data, int64_t bytes, std::string* error) {
-  if (offset < 0 || bytes < 0 || offset > kWeightBytes - bytes) {
+  if (offset < 0 || bytes < 0 || offset > kModel.weight_bytes - bytes) {
     *error = "bytes [" + std::to_string(offset) + ", " + std::to_string(offset + bytes) + ") are outside the packed weights, " +
-             std::to_string(kWeightBytes) + " bytes";
+             std::to_string(kModel.weight_bytes) + " bytes";
     return kStatusBadArgument;
   }
   memcpy(backend->weights + offset, data, bytes);
@@ -191,8 +192,8 @@ void* backend_map(Backend* backend, int64_t offset) { return backend->weights + 
 
 int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n, std::string* error) {
   if (int status = check_ids(ids, n, error)) return status;
-  int* const counts = pass_of(*backend, slot).counts;
-  memset(counts, 0, sizeof(int) * kVocab);
+  int* const counts = call_of(*backend, slot).counts;
+  memset(counts, 0, sizeof(int) * kModel.vocab);
   for (int64_t i = 0; i < n; ++i) counts[ids[i]] = kInPrompt;
   return kStatusOk;
 }
@@ -202,7 +203,7 @@ int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float
   std::vector<float>& bias = backend->biases[slot];
   bias.clear();
   backend->masked[slot].clear();
-  if (n > 0) bias.resize(kVocab);
+  if (n > 0) bias.resize(kModel.vocab);
   for (int64_t i = 0; i < n; ++i) bias[ids[i]] = biases[i];
   return kStatusOk;
 }
@@ -212,7 +213,7 @@ int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t 
   masked.clear();
   if (words == nullptr) return kStatusOk;
   masked = backend->biases[slot];
-  masked.resize(kVocab);
+  masked.resize(kModel.vocab);
   for (int32_t id = 0; id < vocab; ++id) {
     if (words[id / 32] == ~0u) {
       id |= 31;
@@ -233,11 +234,11 @@ bool backend_asks(Backend*) { return true; }
 
 int32_t backend_steps(Backend*) { return 1; }
 
-int32_t backend_check_tokens(Backend*) { return kSplits == 1 ? std::min(kPassTokens, kMostChecked) : 0; }
+int32_t backend_check_tokens(Backend* backend) { return backend->path.kernel->splits == 1 ? std::min(kModel.pass_tokens, kMostChecked) : 0; }
 
 int32_t backend_check_tokens_at(Backend* backend, int32_t) { return std::max(1, backend_check_tokens(backend)); }
 
-int32_t backend_rows(Backend*) { return std::min<int32_t>(kPassTokens, kMostSequences); }
+int32_t backend_rows(Backend*) { return std::min<int32_t>(kModel.pass_tokens, kMostSequences); }
 
 Drafter* backend_drafter(Backend*) { return nullptr; }
 
@@ -251,24 +252,24 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
   const Bounds bounds{backend->sequences, backend->bound.context, backend_check_tokens(backend), backend_rows(backend)};
   if (const int status = check_request(request, bounds, error)) return status;
   const int count = request.ids ? request.count : 1;
-  Job job{pass_of(*backend, request.rows ? 0 : request.slot), {}, request.check, {}, {}, request.slot, request.may_choose};
+  Job job{call_of(*backend, request.rows ? 0 : request.slot), {}, request.check, {}, {}, request.slot, request.may_choose};
   for (int i = 0; request.rows && i < count; ++i) {
     job.rows.push_back(request.rows[i]);
     job.samplings.push_back(*request.rows[i].sampling);
   }
-  job.pass.tokens = count;
-  job.pass.position = request.position;
-  job.pass.first_logits = request.first_logits;
-  job.pass.sample = request.sample;
-  if (request.sampling) job.pass.sampling = *request.sampling;
+  job.call.tokens = count;
+  job.call.position = request.position;
+  job.call.first_logits = request.first_logits;
+  job.call.sample = request.sample;
+  if (request.sampling) job.call.sampling = *request.sampling;
   if (request.ids) job.ids.assign(request.ids, request.ids + count);
   backend->jobs.push_back(std::move(job));
   return kStatusOk;
 }
 
 /** What the tokens of a job are chosen by, as it is now. */
-static void bind_biases(const Backend& backend, Job& job) {
-  job.pass.bias = bias_of(backend, job.slot);
+static void bind_biases(Backend& backend, Job& job) {
+  backend.threads.team.bias = bias_of(backend, job.slot);
   for (Row& row : job.rows) row.bias = bias_of(backend, row.slot);
 }
 
@@ -311,7 +312,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   }
   Team& team = backend->threads.team;
   team.drafts = backend->ids + 1;
-  team.draft_count = job.check ? job.pass.tokens - 1 : 0;
+  team.draft_count = job.check ? job.call.tokens - 1 : 0;
   for (size_t i = 0; i < job.rows.size(); ++i) job.rows[i].sampling = &job.samplings[i];
   team.rows = job.rows.empty() ? nullptr : job.rows.data();
   bind_biases(*backend, job);
@@ -319,58 +320,54 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   team.may_choose = job.may_choose ? Question::ask : nullptr;
   team.asked = &question;
   team.chooses = true;
-  backend->threads.run(job.pass);
+  backend->threads.run(job.call);
   if (question.failure) std::rethrow_exception(question.failure);
-  backend->logits_rows = job.pass.tokens - job.pass.first_logits;
+  backend->logits_rows = job.call.tokens - job.call.first_logits;
   backend->chosen.clear();
   if (!team.chooses) {
     *token = kAbandoned;
     return kStatusOk;
   }
   if (team.rows) {
-    backend->chosen.assign(backend->next, backend->next + job.pass.tokens);
+    backend->chosen.assign(backend->next, backend->next + job.call.tokens);
     *token = backend->chosen.front();
     for (size_t i = 0; i < job.rows.size(); ++i) {
-      if (backend->chosen[i] >= 0) pass_of(*backend, job.rows[i].slot).counts[backend->chosen[i]] += kChosenOnce;
+      if (backend->chosen[i] >= 0) call_of(*backend, job.rows[i].slot).counts[backend->chosen[i]] += kChosenOnce;
     }
-  } else if (job.pass.sample) {
+  } else if (job.call.sample) {
     int drafts = 0;
     while (drafts < team.draft_count && backend->next[drafts] == team.drafts[drafts]) ++drafts;
     backend->chosen.assign(backend->next, backend->next + drafts + 1);
     *token = backend->chosen.front();
     *backend->next = backend->chosen.back();
-    if (*backend->next >= 0) job.pass.counts[*backend->next] += kChosenOnce;
+    if (*backend->next >= 0) job.call.counts[*backend->next] += kChosenOnce;
   }
   return kStatusOk;
 }
 
-static CacheShape cache_shape(const Backend& backend) {
-  return {int64_t{kLayers} * kKvHeads, backend.bound.context, stored<Cache>(2 * kHeadDim) * int64_t{sizeof(Cache)}};
-}
-
 /** The sequence in a slot. */
-static char* sequence_of(const Backend& backend, int32_t slot) { return reinterpret_cast<char*>(pass_of(backend, slot).cache); }
+static char* sequence_of(const Backend& backend, int32_t slot) { return call_of(backend, slot).cache; }
 
-int64_t backend_position_bytes(Backend* backend) { return cache_shape(*backend).position_bytes(); }
+int64_t backend_position_bytes(Backend* backend) { return backend->cache.position_bytes(); }
 
 int backend_copy_positions(Backend* backend, int32_t from, int32_t to, int32_t count, std::string*) {
   const char* const source = sequence_of(*backend, from);
   char* const copy = sequence_of(*backend, to);
-  for_each_head(cache_shape(*backend), 0, count, [&](int64_t at, int64_t, int64_t bytes) { memcpy(copy + at, source + at, bytes); });
+  for_each_head(backend->cache, 0, count, [&](int64_t at, int64_t, int64_t bytes) { memcpy(copy + at, source + at, bytes); });
   return kStatusOk;
 }
 
 int backend_read_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, void* bytes, std::string*) {
   const char* const sequence = sequence_of(*backend, slot);
   char* const out = static_cast<char*>(bytes);
-  for_each_head(cache_shape(*backend), position, count, [&](int64_t at, int64_t to, int64_t n) { memcpy(out + to, sequence + at, n); });
+  for_each_head(backend->cache, position, count, [&](int64_t at, int64_t to, int64_t n) { memcpy(out + to, sequence + at, n); });
   return kStatusOk;
 }
 
 int backend_write_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, const void* bytes, std::string*) {
   char* const sequence = sequence_of(*backend, slot);
   const char* const in = static_cast<const char*>(bytes);
-  for_each_head(cache_shape(*backend), position, count, [&](int64_t at, int64_t from, int64_t n) { memcpy(sequence + at, in + from, n); });
+  for_each_head(backend->cache, position, count, [&](int64_t at, int64_t from, int64_t n) { memcpy(sequence + at, in + from, n); });
   return kStatusOk;
 }
 
@@ -392,7 +389,7 @@ int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std:
              std::to_string(backend->logits_rows);
     return kStatusBadArgument;
   }
-  memcpy(out, backend->logits + int64_t{row} * kVocab, sizeof(float) * int64_t{rows} * kVocab);
+  memcpy(out, backend->logits + int64_t{row} * kModel.vocab, sizeof(float) * int64_t{rows} * kModel.vocab);
   return kStatusOk;
 }
 

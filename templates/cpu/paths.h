@@ -7,13 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "model.h"
-
 #include "host/backend.h"
-#include "lib/team.h"
+#include "lib/entry.h"
 
 // Weak: a build may leave paths out, and then they are null.
-#define KERNEL_PATH(isa) extern "C" __attribute__((weak)) void kernel_run_##isa(const Pass&, Block&)
+#define KERNEL_PATH(isa) extern "C" __attribute__((weak)) const Kernel kernel_##isa
 KERNEL_PATH(plain);
 #if defined(__x86_64__)
 KERNEL_PATH(avx2);
@@ -24,7 +22,7 @@ KERNEL_PATH(avx512bf16);
 struct Path {
   int isa;  // EngineOptions.isa
   const char* name;
-  void (*run)(const Pass&, Block&);
+  const Kernel* kernel;
   bool runs_here;
 };
 
@@ -44,12 +42,12 @@ inline std::vector<Path> paths() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  found.push_back({4, "AVX-512-BF16", kernel_run_avx512bf16, kernel_run_avx512bf16 && avx512 && __builtin_cpu_supports("avx512bf16") &&
+  found.push_back({4, "AVX-512-BF16", &kernel_avx512bf16, &kernel_avx512bf16 && avx512 && __builtin_cpu_supports("avx512bf16") &&
                                                                __builtin_cpu_supports("avx512vnni")});
-  found.push_back({3, "AVX-512", kernel_run_avx512, kernel_run_avx512 && avx512});
-  found.push_back({2, "AVX2", kernel_run_avx2, kernel_run_avx2 && avx2});
+  found.push_back({3, "AVX-512", &kernel_avx512, &kernel_avx512 && avx512});
+  found.push_back({2, "AVX2", &kernel_avx2, &kernel_avx2 && avx2});
 #endif
-  found.push_back({1, "plain C++", kernel_run_plain, kernel_run_plain != nullptr});
+  found.push_back({1, "plain C++", &kernel_plain, &kernel_plain != nullptr});
   return found;
 }
 
@@ -62,7 +60,7 @@ inline int choose_path(int isa, Path* chosen, std::string* error) {
     }
     if (path.isa == isa) {
       *error = std::string("the ") + path.name + " path was asked for, but " +
-               (path.run ? "this CPU lacks it" : "the library was built without it");
+               (path.kernel ? "this CPU lacks it" : "the library was built without it");
     }
     if (path.runs_here) here += (here.empty() ? "" : ", ") + std::string(path.name) + " (" + std::to_string(path.isa) + ")";
   }

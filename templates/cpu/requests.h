@@ -5,7 +5,7 @@
 #include <string>
 
 #include "host/backend.h"
-#include "model.h"
+#include "host/model_facts.h"
 
 /** What an engine has room for. */
 struct Bounds {
@@ -17,9 +17,9 @@ struct Bounds {
 
 /** That all of ids [n] are tokens. */
 inline int check_ids(const int32_t* ids, int64_t n, std::string* error) {
-  const int32_t* const beyond = std::find_if(ids, ids + n, [](int32_t id) { return id < 0 || id >= kVocab; });
+  const int32_t* const beyond = std::find_if(ids, ids + n, [](int32_t id) { return id < 0 || id >= kModel.vocab; });
   if (beyond == ids + n) return kStatusOk;
-  *error = "token " + std::to_string(*beyond) + " is outside the vocabulary of " + std::to_string(kVocab);
+  *error = "token " + std::to_string(*beyond) + " is outside the vocabulary of " + std::to_string(kModel.vocab);
   return kStatusBadArgument;
 }
 
@@ -39,8 +39,8 @@ inline int check_places(int32_t slot, int32_t position, int32_t tokens, const Bo
 
 inline int check_request(const PassRequest& request, const Bounds& bounds, std::string* error) {
   const int32_t count = request.ids ? request.count : 1;
-  if (count < 1 || count > kPassTokens) {
-    *error = "a pass takes 1 to " + std::to_string(kPassTokens) + " tokens, got " + std::to_string(count);
+  if (count < 1 || count > kModel.pass_tokens) {
+    *error = "a pass takes 1 to " + std::to_string(kModel.pass_tokens) + " tokens, got " + std::to_string(count);
     return kStatusBadArgument;
   }
   const bool has_all_logits = request.ids && request.sample && request.first_logits == 0;

@@ -6,16 +6,15 @@
 #include <thread>
 #include <vector>
 
-#include "model.h"
-
 #include "host/backend.h"
+#include "lib/entry.h"
 #include "lib/team.h"
 #include "lib/team_size.h"
 
 /** A team and its blocks, one of the thread that asks for a pass and one of each thread that is started here. */
 class Threads {
  public:
-  using Kernel = void (*)(const Pass&, Block&);
+  using Run = void (*)(const Call&, Block&);
 
   Threads() = default;
   Threads(const Threads&) = delete;
@@ -27,8 +26,8 @@ class Threads {
   }
 
   /** Starts them, once. @param scratch of each block, as many as threads @returns kStatusDevice where the system has no more threads */
-  int start(Kernel kernel, const std::vector<float*>& scratch, std::string* error) {
-    kernel_ = kernel;
+  int start(Run run, const std::vector<float*>& scratch, std::string* error) {
+    run_ = run;
     const int count = team.count = static_cast<int>(scratch.size());
     size_ = TeamSize(count);
     turn_ = turn_time();
@@ -55,10 +54,10 @@ class Threads {
   size_t count() const { return blocks_.size(); }
 
   /** Runs a pass with the whole team, or alone; the caller is block 0. */
-  void run(const Pass& pass) {
+  void run(const Call& call) {
     const int64_t begin = clock_now(CLOCK_MONOTONIC);
     const int count = team.count = size_.next(begin);
-    running_ = &pass;
+    running_ = &call;
     apart_ = 0;
     if (static_cast<size_t>(count) == blocks_.size()) raise(start_);
     run_block(blocks_[0]);
@@ -92,7 +91,7 @@ class Threads {
   void run_block(Block& block) {
     block.turns = 0;
     const int64_t begin = clock_now(CLOCK_THREAD_CPUTIME_ID);
-    kernel_(*running_, block);
+    run_(*running_, block);
     const int64_t end = clock_now(CLOCK_THREAD_CPUTIME_ID);
     block.computed = end - begin - static_cast<int64_t>(static_cast<double>(block.turns) * turn_);
     grid_barrier(block);
@@ -121,7 +120,7 @@ class Threads {
   static constexpr int64_t kTrackEvents = int64_t{1} << 22;
 #endif
 
-  Kernel kernel_ = nullptr;
+  Run run_ = nullptr;
   std::vector<Block> blocks_;
 #if PROFILE
   std::vector<std::unique_ptr<ProfileEvent[]>> events_;  // of each block
@@ -131,6 +130,6 @@ class Threads {
   double turn_ = 0;  // processor time of one that a thread spins [ns]
   Signal start_{};   // raised for every pass of the whole team, and to stop
   bool stop_ = false;
-  const Pass* running_ = nullptr;
+  const Call* running_ = nullptr;
   int64_t apart_ = 0;  // of the pass that runs [ns]
 };

@@ -1,6 +1,6 @@
 // Compiles the CPU target's library for every instruction set this machine can run and checks it against plain loops.
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { abiHeader } from '../../abi/header.ts';
+import { microKernel } from '../support/fake-compiler.ts';
 import { thorough } from '../support/thorough.ts';
 
 const run = promisify(execFile);
@@ -110,24 +111,34 @@ for (const { isa, needs, weights } of checked) {
   });
 }
 
-it.skipIf(!isX64)(
-  'the library leaves no symbol that another instruction set could be linked to',
-  async () => {
-    const flags = ['-O0', '-c', '-Wno-error', ...flagsOf(paths.at(-1)?.needs ?? [])];
-    const object = await compile('object', join(here, 'cpu-kernel.cpp'), flags);
+describe.skipIf(!isX64)('a kernel leaves no symbol that another instruction set could be linked to', () => {
+  const exported = async (source: string, more: readonly string[] = []) => {
+    const flags = ['-O0', '-c', '-Wno-error', ...more, ...flagsOf(paths.at(-1)?.needs ?? [])];
+    const object = await compile('object', source, flags);
     const { stdout } = await run('nm', ['--defined-only', '--extern-only', '--format=posix', object]);
-    const names = stdout
+    return stdout
       .trim()
       .split('\n')
       .map((line) => line.split(' ')[0]);
-    expect(names).toEqual(['kernel_run_test']);
-  },
-);
+  };
+
+  it('whatever it calls of the library', async () => {
+    expect(await exported(join(here, 'cpu-kernel.cpp'))).toEqual(['kernel_test']);
+  });
+
+  it('as it is generated', async () => {
+    const { sources } = await microKernel();
+    mkdirSync(join(folder, 'micro'));
+    for (const name of ['kernel.cpp', 'model.h', 'slots.h']) {
+      writeFileSync(join(folder, 'micro', name), sources[name]!);
+    }
+    expect(await exported(join(folder, 'micro/kernel.cpp'), ['-DISA_NAME=test'])).toEqual(['kernel_test']);
+  });
+});
 
 it('runs passes in order on its team, and says why when it cannot', async () => {
   const file = await compile('backend', join(here, 'cpu-backend.cpp'), [
     optimised,
-    `-I${join(here, 'cpu-backend')}`,
     join(root, 'templates/cpu/backend.cpp'),
   ]);
   const { stdout } = await run(file);

@@ -4,20 +4,23 @@
 
 using Matrix = bf16;
 using Cache = bf16;
-constexpr int kPassTokens = 8, kVocab = 100, kHeadDim = 20, kGroup = 2, kScratchFloats = 0;
+constexpr int kPassTokens = 8, kVocab = 100, kLayers = 1, kKvHeads = 1, kHeadDim = 20, kGroup = 2, kSplits = 2, kScratchFloats = 0;
+constexpr int64_t kActivationBytes = 0;
+constexpr float kInvFreq[] = {1.0f, 0.5f};
 constexpr float kAttnScale = 1;
 constexpr int kInputBits = 16;
 struct Pass {
-  int tokens, position, first_logits, context;
-  const float* x;
-  const Matrix* w;
+  int tokens, position, first_logits, sample, context;
+  Sampling sampling;
+  const int* ids;
   int* next;
   int* counts;
-  const float* bias;
+  const char* weights;
   Cache* cache;
   const float* rope;
   float* logits;
-  Sampling sampling;
+  const float* x;
+  const Matrix* w;
 };
 struct Weights {
   int layer;
@@ -27,6 +30,7 @@ static inline int turned_by(int, int position) { return position; }
 static inline int window_of(int) { return 0; }
 static inline Range positions_of(const Pass& pass, const Weights&, int) { return {0, pass.position + pass.tokens}; }
 static inline Cache* cache_row(const Pass& pass, const Weights&, int, int position) { return pass.cache + position * 2 * kHeadDim; }
+static inline void bind_activations(Pass&, char*) {}
 static inline const float* rope_row(const Pass& pass, const Weights&, int) { return pass.rope; }
 #define ISA_NAME test
 #include "lib/lib.h"

@@ -54,9 +54,9 @@ function runs(pid: number): boolean {
 export const leftovers = (cache: string): string[] =>
   existsSync(cache) ? readdirSync(cache).filter((name) => /\.(tmp|lock)$/.test(name)) : [];
 
-/** A small kernel, for the CPU unless told. */
-export async function microKernel(plan = 'unfused', target = 'cpu'): Promise<Kernel> {
+/** A small kernel, for the CPU unless told, of a model in test/fixtures. */
+export async function microKernel(plan = 'unfused', target = 'cpu', model = 'qwen3-micro'): Promise<Kernel> {
   const fixtures = join(packageRoot(), 'test/fixtures');
-  const { dims } = resolveModel(join(fixtures, 'qwen3-micro'));
+  const { dims } = resolveModel(join(fixtures, model));
   return generate({ dims, plan: await resolvePlan(plan), target: resolveTarget(target) });
 }

@@ -15,7 +15,7 @@ test('the sets that a path needs are those that the library asks the CPU for', (
     [...expression.exec(text)![1]!.matchAll(/(?:supports\("|has_)(\w+)/g)].map(([, set]) => set!);
   const avx2 = asked(/const bool avx2 = (.*?);/s);
   const avx512 = [...avx2, ...asked(/const bool avx512 = avx2 && (.*?);/s)];
-  const avx512bf16 = [...avx512, ...asked(/kernel_run_avx512bf16 && avx512 && (.*?)\}/s)];
+  const avx512bf16 = [...avx512, ...asked(/&kernel_avx512bf16 && avx512 && (.*?)\}/s)];
   expect(avx512bf16).toHaveLength(9);
   const all = [[], avx2, avx512, avx512bf16];
   expect(cpuPaths.map(({ needs }) => needs)).toEqual(isX64 ? all : [[]]);

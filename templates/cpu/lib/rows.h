@@ -6,6 +6,9 @@
 #include "lib/sampler.h"
 #include "lib/team.h"
 
+/** Of a pass with rows: from slot 0 of the cache to another. */
+DEVICE int64_t sequence_at(const Block& b, int slot) { return slot * (b.team->sequence_bytes / (int64_t)sizeof(Cache)); }
+
 /** Cos and sin by which a token is rotated: [kHeadDim / 2][2]. */
 template <class Pass, class Weights> DEVICE const float* rope_row(const Block& b, const Pass& pass, const Weights& w, int token) {
   const Row* const rows = b.team->rows;
@@ -16,7 +19,7 @@ template <class Pass, class Weights> DEVICE const float* rope_row(const Block& b
 template <class Pass, class Weights> DEVICE Cache* token_row(const Block& b, const Pass& pass, const Weights& w, int head, int token) {
   const Row* const rows = b.team->rows;
   if (!rows) return cache_row(pass, w, head, pass.position + token);
-  return cache_row(pass, w, head, rows[token].position) + rows[token].slot * b.team->sequence_elements;
+  return cache_row(pass, w, head, rows[token].position) + sequence_at(b, rows[token].slot);
 }
 
 /** attend of one kv head and split for all tokens of a pass; each row sees its own sequence alone. */
@@ -35,11 +38,11 @@ DEVICE void attend_rows(Block& b, int scratch, const float* q, int q_token_strid
   alone.tokens = next.tokens = 1;
   for (int token = 0; token < pass.tokens; ++token) {
     alone.position = rows[token].position;
-    const int64_t sequence = rows[token].slot * b.team->sequence_elements;
+    const int64_t sequence = sequence_at(b, rows[token].slot);
     if (token + 1 == pass.tokens) return with(alone, token, sequence, nullptr);
     next.position = rows[token + 1].position;
     const auto seen = positions_of(next, w, split);
-    const Cache* const keys = cache_row(next, w, head, seen.begin) + rows[token + 1].slot * b.team->sequence_elements;
+    const Cache* const keys = cache_row(next, w, head, seen.begin) + sequence_at(b, rows[token + 1].slot);
     const Stretch<Number<Cache>> behind = {numbers_of(keys), seen.end - seen.begin};
     with(alone, token, sequence, seen.begin < seen.end ? &behind : nullptr);
   }
@@ -56,5 +59,5 @@ template <class Pass> DEVICE void choose(Block& b, const Pass& pass, int scratch
   }
   if (rows || b.index() != 0) return;
   const float* const logits = pass.logits + (int64_t)(pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
-  sample(b, logits, pass.sampling, pass.counts, pass.bias, pass.position + pass.tokens, scratch, pass.next);
+  sample(b, logits, pass.sampling, pass.counts, b.team->bias, pass.position + pass.tokens, scratch, pass.next);
 }

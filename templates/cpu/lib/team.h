@@ -26,7 +26,8 @@ struct Team {
   const int* drafts = nullptr;  // [draft_count] of the pass, its tokens from the second on, each checked against the token chosen before it
   int draft_count = 0;          // 0: the pass checks none
   const Row* rows = nullptr;    // [tokens] of a pass in which each token has a sequence of its own; else null
-  int64_t sequence_elements = 0;  // from one sequence of the cache to the next
+  int64_t sequence_bytes = 0;   // from one sequence of the cache to the next
+  const float* bias = nullptr;  // [kVocab] added to the logits that compete, of a pass without rows; null: none. What may_choose calls may change it
   bool (*may_choose)(void*) = nullptr;  // called with `asked` in front of the choice of a pass; null: a token is chosen
   void* asked = nullptr;
   bool chooses = true;  // what it said
