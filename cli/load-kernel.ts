@@ -35,16 +35,22 @@ export async function buildWithProgress(
   const { buildKernel } = await import('../load.ts');
   const progress = showBuild(ui);
   const built = await buildKernel({ ...options, onProgress: progress.on }, needs).finally(progress.end);
+  // A library for profiles is built beside the one that is not, which has said this.
+  if (!options.profile) tellChoices(ui, options.model, built);
+  const how = built.cached ? 'built before' : `compiled in ${seconds(built.manifest.build.millis)}`;
+  ui.note(`${built.kernel.name}${options.profile ? ', for profiles' : ''}: ${how}`);
+  return built;
+}
+
+/** What was chosen, and why. */
+function tellChoices(ui: Ui, model: string, built: BuiltKernel): void {
   for (const note of built.notes ?? []) ui.warn(note);
-  const from = whereFrom(options.model, built.modelDirectory);
+  const from = whereFrom(model, built.modelDirectory);
   if (from !== null) ui.note(from);
   if (built.planReason) ui.note(`plan ${built.kernel.schedule.plan.name}: ${built.planReason}`);
-  const how = built.cached ? 'built before' : `compiled in ${seconds(built.manifest.build.millis)}`;
   const { promptPlan, promptTokens } = built.manifest;
   if (promptPlan !== null)
     ui.note(`prompts by ${promptPlan}, up to ${promptTokens.toLocaleString('en')} tokens a launch`);
-  ui.note(`${built.kernel.name}: ${how}`);
-  return built;
 }
 
 /** The steps that run and for how long: one line that is rewritten on a terminal, elsewhere a line for each that ended. */

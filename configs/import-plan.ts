@@ -40,7 +40,34 @@ export async function importPlan(file: string): Promise<unknown> {
   if (!isHooked) register(`data:text/javascript,${encodeURIComponent(hooks)}`, { data: ownEntries() });
   isHooked = true;
   const { tsImport } = await import('tsx/esm/api');
-  return defaultExport(await tsImport(pathToFileURL(file).href, import.meta.url));
+  const exits = holdExit(file);
+  try {
+    return defaultExport(await tsImport(pathToFileURL(file).href, import.meta.url));
+  } finally {
+    exits.release();
+  }
+}
+
+/** The files that are imported now, and what ends the process while none is. */
+const held = { files: [] as string[], exit: process.exit };
+
+/** Until it is released, `process.exit` throws where a plan file calls it: the command would end as if it had done its work. Others end the process. */
+function holdExit(file: string): { release(): void } {
+  if (held.files.length === 0) {
+    held.exit = process.exit;
+    process.exit = (code) => {
+      const { stack = '' } = new Error();
+      if (![...held.files, importPlan.name].some((part) => stack.includes(part))) return held.exit(code);
+      throw new Error(`process.exit(${code ?? ''}) is called`);
+    };
+  }
+  held.files.push(file);
+  return {
+    release: () => {
+      held.files.splice(held.files.indexOf(file), 1);
+      if (held.files.length === 0) process.exit = held.exit;
+    },
+  };
 }
 
 function defaultExport(module: unknown): unknown {

@@ -150,8 +150,10 @@ function unknownValue(
   words: readonly string[],
   takes = [...new Set(words)].join(', '),
 ) {
+  // A number is not misspelt.
+  const spelt = words.filter((word) => !/^\d+$/.test(word));
   return new OnelaunchError('usage', `--vary has '${key}=${text}', and ${key} has no such value`, {
-    hint: `${/^\d+$/.test(text) ? '' : didYouMean(text, words)}it takes: ${takes}`,
+    hint: `${/^[\d.]+$/.test(text) ? '' : didYouMean(text, spelt)}it takes: ${takes}`,
   });
 }
 

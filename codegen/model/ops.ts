@@ -191,6 +191,10 @@ const table = {
 
 /** An op of a model's graph. */
 export type OpName = keyof typeof table;
+/** One that is a function of numbers. */
+export type PointwiseOpName = {
+  [Name in OpName]: (typeof table)[Name] extends { readonly pointwise: PointwiseSpec } ? Name : never;
+}[OpName];
 export const opTable: Readonly<Record<OpName, OpSpec>> = table;
 export const opNames = Object.keys(table) as readonly OpName[];
 

@@ -19,6 +19,8 @@ export function needEdits(where: Where, edits: unknown, options: unknown): void 
   if (!isRecord(edits)) throw refuse('name', where.call, `the edits of with() are ${shown(edits)}`, takes);
   if (!isRecord(options))
     throw refuse('name', where.call, `the options of with() are ${shown(options)}`, takes);
+  if ('kind' in options && typeof options.kind !== 'string')
+    throw refuse('value', 'kind', `the kind of a scheme is ${shown(options.kind)}`, takes);
   const wrong = Object.entries(edits).find(([, edit]) => typeof edit !== 'function');
   if (wrong === undefined) return;
   const known = 'It takes: own(...), into(...), dealt(...); options of the scheme stand behind the edits';
@@ -95,5 +97,6 @@ export function needCompany(stages: readonly Named[], stage: string, key: string
   throw refusal({ at, call: key }, { rule: 'unknown-stage', argument: 'key', token: key, why, known });
 }
 
-const isRecord = (value: unknown): value is object => typeof value === 'object' && value !== null;
+const isRecord = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 const quoted = (words: readonly string[]): string => words.map((word) => `'${word}'`).join(', ');

@@ -8,9 +8,9 @@ import { pathOf, type Site } from './call-site.ts';
 
 export interface Issue {
   readonly rule: string;
-  /** The call of stage() or plan() that caused it. */
+  /** The call of stage(), plan() or a scheme that caused it. */
   readonly at: Site;
-  /** First argument of that call: the name of the stage, or of the plan. */
+  /** First argument of that call, the name of the stage or of the plan; of a scheme its own name. */
   readonly call: string;
   /** The literal to blame. */
   readonly token: string;
@@ -188,8 +188,9 @@ function optionIn(call: CallExpression, issue: Issue): { node: Node; isQuoted: b
     const constant = isArgument && call.getSourceFile().getVariableDeclaration(node.getText());
     return constant ? [constant.getInitializer()].filter((value) => value !== undefined) : [];
   };
-  // Options stand last.
-  const places = call.getArguments().slice(1).reverse().flatMap(written);
+  // Options stand last, and alone where a scheme is called.
+  const args = call.getArguments();
+  const places = (args.length > 1 ? args.slice(1).reverse() : args).flatMap(written);
   for (const place of places) {
     const objects = [place, ...place.getDescendants()].filter((node) => Node.isObjectLiteralExpression(node));
     for (const property of objects.flatMap((object) => object.getProperties())) {

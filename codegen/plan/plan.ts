@@ -1,5 +1,6 @@
 // The plan DSL: which ops share a stage, and how a stage deals its work. It cannot name a thread, a buffer or a barrier.
 import { type OpName, opNames } from '../model/graph.ts';
+import type { PointwiseOpName } from '../model/ops.ts';
 import { callSite, nowhere, type Site } from './call-site.ts';
 import { needCompany, needEdits, needOp, needOptions, needStage } from './edit-issues.ts';
 
@@ -199,7 +200,7 @@ export type Tuning =
 /** What `pointwise(...)` returns: an arrow function that knows where it was written. */
 export type PointwiseFunction = ((...values: number[]) => number) & { readonly at?: Site };
 /** The pointwise ops of a plan that compute something else. */
-export type OpFunctions = Readonly<Partial<Record<OpName, PointwiseFunction>>>;
+export type OpFunctions = Readonly<Partial<Record<PointwiseOpName, PointwiseFunction>>>;
 
 /** What a plan computes otherwise. */
 export interface PlanOptions {
@@ -244,50 +245,59 @@ export interface FusionPlan extends PlanData {
 }
 
 /** Stages that meet at barriers. */
-export const barriers = (options: Partial<Omit<BarriersScheme, 'kind'>> = {}): BarriersScheme => ({
-  prefetch: 0,
-  prefetchBy: 'all',
-  blocks: fit,
-  warps: fit,
-  loadBits: 128,
-  loadsInFlight: 12,
-  buffers: 0,
-  producers: 0,
-  barrier: 'atomic',
-  inputs: 'shared',
-  inputBits: 16,
-  tokens: 'many',
-  ...options,
-  kind: 'barriers',
-});
+export function barriers(options: Partial<Omit<BarriersScheme, 'kind'>> = {}): BarriersScheme {
+  needOptions({ at: callSite(), call: 'barriers' }, options, { owner: 'barriers()', refused: ['kind'] });
+  return {
+    prefetch: 0,
+    prefetchBy: 'all',
+    blocks: fit,
+    warps: fit,
+    loadBits: 128,
+    loadsInFlight: 12,
+    buffers: 0,
+    producers: 0,
+    barrier: 'atomic',
+    inputs: 'shared',
+    inputBits: 16,
+    tokens: 'many',
+    ...options,
+    kind: 'barriers',
+  };
+}
 
 /** Stages that hand words to each other while their weights stream through shared memory. */
-export const stream = (options: Partial<Omit<StreamScheme, 'kind'>> = {}): StreamScheme => ({
-  slots: 12,
-  slotBytes: fit,
-  copiesInFlight: fit,
-  headCopiesInFlight: 8,
-  handoff: 'sentinel',
-  splits: fit,
-  copy: fit,
-  blocks: fit,
-  pollCycles: fit,
-  tokens: 'many',
-  ...options,
-  kind: 'stream',
-});
+export function stream(options: Partial<Omit<StreamScheme, 'kind'>> = {}): StreamScheme {
+  needOptions({ at: callSite(), call: 'stream' }, options, { owner: 'stream()', refused: ['kind'] });
+  return {
+    slots: 12,
+    slotBytes: fit,
+    copiesInFlight: fit,
+    headCopiesInFlight: 8,
+    handoff: 'sentinel',
+    splits: fit,
+    copy: fit,
+    blocks: fit,
+    pollCycles: fit,
+    tokens: 'many',
+    ...options,
+    kind: 'stream',
+  };
+}
 
 /** Stages for many tokens, whose products are tiles. */
-export const tiles = (options: Partial<Omit<TilesScheme, 'kind'>> = {}): TilesScheme => ({
-  tokenTile: fit,
-  rowTile: fit,
-  multiply: fit,
-  slots: 8,
-  from: fit,
-  tokens: 'many',
-  ...options,
-  kind: 'tiles',
-});
+export function tiles(options: Partial<Omit<TilesScheme, 'kind'>> = {}): TilesScheme {
+  needOptions({ at: callSite(), call: 'tiles' }, options, { owner: 'tiles()', refused: ['kind'] });
+  return {
+    tokenTile: fit,
+    rowTile: fit,
+    multiply: fit,
+    slots: 8,
+    from: fit,
+    tokens: 'many',
+    ...options,
+    kind: 'tiles',
+  };
+}
 
 /**
  * Splits of the positions by context: splits -> first position.

@@ -66,6 +66,14 @@ describe('--vary', () => {
     expect(() => choices(vary)).toThrow(message);
   });
 
+  it.each([
+    ['slots=9.5', 'it takes: a whole number from 4 to 64'],
+    ['slots=xx', 'it takes: a whole number from 4 to 64'],
+    ['handoff=epok', "did you mean 'epoch'? it takes: 'sentinel', 'epoch'"],
+  ])('%s: no number is what was meant', (vary, hint) => {
+    expect(() => choices(vary, ringed)).toThrow(expect.objectContaining({ hint }));
+  });
+
   it('refuses an option under two names', () => {
     expect(() => choices('window=1,copiesInFlight=2', ringed)).toThrow("--vary has 'copiesInFlight' twice");
   });

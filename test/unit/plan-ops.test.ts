@@ -28,6 +28,12 @@ const geglu = pointwise((gate: f32, up: f32) => 0.5 * gate * (1 + Math.tanh(gate
 const half = pointwise((x: f32, branch: f32) => x + 0.5 * branch);
 const third = pointwise((x: f32) => x / 3);
 
+test('only pointwise ops take a function, by their types too', () => {
+  // @ts-expect-error
+  const made = cooperative.with('mine', {}, undefined, { ops: { qkv_proj: third } });
+  expect(() => parsePlan(made)).toThrow("the plan cannot say what 'qkv_proj' computes");
+});
+
 test('an op of the plan is printed from its file, and called where the op stands', async () => {
   const made = cooperative.with('mine', {}, undefined, { ops: { swiglu: geglu } });
   expect(printed(await kernelOf(made))).toMatchInlineSnapshot(`

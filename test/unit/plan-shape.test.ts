@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { checkPlan } from '../../codegen/plan/check.ts';
@@ -20,6 +20,7 @@ import * as value from '../illegal/option-value.ts';
 import planName from '../illegal/plan-name.ts';
 import * as unknown from '../illegal/unknown-option.ts';
 import { failureOf } from '../support/refusal.ts';
+import { until } from '../support/within.ts';
 
 const h100 = targetNamed('h100')!;
 const message = (made: FusionPlan) => formatIssues(checkPlan(decoderGraph(models[0]!), made, h100));
@@ -254,6 +255,18 @@ test.each([
   ],
   ["cooperative.with('x', {}, 'stream')", "the options of with() are 'stream'."],
   ["cooperative.with('x')", 'the edits of with() are undefined.'],
+  ["cooperative.with('x', {}, { kind: undefined })", 'the kind of a scheme is undefined.'],
+  ["cooperative.with('x', { qkv: dealt() })", "the options of stage 'qkv' are undefined."],
+  [
+    "cooperative.with('x', {}, barriers({ kind: undefined }))",
+    `unknown-option
+  3 | export default cooperative.with('x', {}, barriers({ kind: undefined }));
+    |                                                     ^^^^
+  barriers() has no option 'kind'.`,
+  ],
+  ["cooperative.with('x', {}, barriers(null))", 'the options of barriers() are null.'],
+  ["cooperative.with('x', {}, stream([8]))", 'the options of stream() are'],
+  ["cooperative.with('x', {}, tiles('wgmma'))", "the options of tiles() are 'wgmma'."],
   [
     "cooperative.with('x', {}, { prefetch: 99 })",
     `option-value
@@ -266,7 +279,7 @@ test.each([
   const file = join(folder, 'edit.ts');
   writeFileSync(
     file,
-    `import { dealt, into, own, plan, stage } from 'onelaunch/codegen';\nimport { resolvePlan } from 'onelaunch/configs'; const cooperative = await resolvePlan('cooperative');\nexport default ${made.startsWith('resolve') ? 'await ' : ''}${made};\n`,
+    `import { barriers, dealt, into, own, plan, stage, stream, tiles } from 'onelaunch/codegen';\nimport { resolvePlan } from 'onelaunch/configs'; const cooperative = await resolvePlan('cooperative');\nexport default ${made.startsWith('resolve') ? 'await ' : ''}${made};\n`,
   );
   const error = await failureOf(resolvePlan(file));
   expect(error).toMatchObject({ kind: 'usage' });
@@ -283,6 +296,7 @@ test.each([
   ["import 'onelaunch/codgen';", 'misspelt.ts', /^start it with: import/],
   ['export default owned({});', 'unknown.ts', /^start it with: import/],
   ['throw "mine";', 'thrown.ts', /^a plan file is run/],
+  ['process.exit(0);', 'ends.ts', /^a plan file is run/],
   ["import 'no-such-package';", 'missing.ts', /^a plan file is run/],
   ['', 'empty.ts', /^end the file with: export default/],
 ])('a plan file with %j is refused with a hint for it', async (text, name, hint) => {
@@ -292,6 +306,25 @@ test.each([
   expect(error).toMatchObject({ hint: expect.stringMatching(hint), kind: 'usage' });
   // A place, where there is one, is of the file.
   expect(error.message.replace(`(${name}:`, '')).not.toMatch(/\([\w.]+:\d+:\d+\)$/);
+});
+
+test('a plan file that ends the process is refused with its line, and who else ends it meanwhile does', async () => {
+  const ended = vi.fn();
+  const exit = vi.spyOn(process, 'exit').mockImplementation(ended as unknown as typeof process.exit);
+  const isUsual = () => Object.is(process.exit, exit);
+  const file = join(folder, 'exits.mts');
+  writeFileSync(file, 'await new Promise((resolve) => setTimeout(resolve, 300));\nprocess.exit(0);\n');
+  const refused = Promise.all([failureOf(resolvePlan(file)), failureOf(resolvePlan(file))]);
+  await until(
+    () => !isUsual(),
+    () => 'a plan file that is imported',
+  );
+  (process.exit as (code: number) => void)(3);
+  for (const { message } of await refused)
+    expect(message).toMatch(/: process\.exit\(0\) is called \(exits\.mts:\d+:\d+\)$/);
+  expect(isUsual()).toBe(true);
+  expect(ended.mock.calls).toEqual([[3]]);
+  exit.mockRestore();
 });
 
 /** The command in a checkout, where a loader of its own reads the sources. */

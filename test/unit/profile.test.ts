@@ -1,6 +1,9 @@
 // Profiles: what the library of a CPU writes down, and what is made of it. CUDA's text is compiled in test/compile/golden-kernels.test.ts.
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { buildWithProgress } from '../../cli/load-kernel.ts';
+import { createUi } from '../../cli/ui.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { generate } from '../../codegen/index.ts';
 import type { Schedule } from '../../codegen/schemes/index.ts';
@@ -51,6 +54,14 @@ beforeAll(async () => {
   } finally {
     engine.close();
   }
+});
+
+it('is built beside the library that says what was chosen, and says it no second time', async () => {
+  const { io, written } = memoryIo();
+  await buildWithProgress(createUi(io, { color: false }), { model: micro, target: 'cpu', profile: true });
+  expect(written.err.trim()).toBe('qwen3-micro-cpu-cooperative, for profiles: built before');
+  await buildWithProgress(createUi(io, { color: false }), { model: 'qwen3-tiny', target: 'cpu' });
+  expect(written.err).toContain('plan cooperative: ');
 });
 
 const tracks = () => {

@@ -123,6 +123,8 @@ test('a launch has no more blocks than the target, and splits of attention follo
   expect(made({ blocks: 128 }, 'h100').blocks).toBe(128);
   expect(made({ blocks: 128 }, 'rtx3090').blocks).toBe(82);
   expect(made({ blocks: 'fit' }, 'h100').blocks).toBe(132);
+  const tuningFor = (blocks: number | 'fit') => made({ blocks }, 'h100').tuning;
+  for (const all of [132, 1024]) expect(tuningFor(all)).toEqual(tuningFor('fit'));
   const { splits } = made({ blocks: 40 }, 'h100');
   expect(splits).toBeLessThan(made({}, 'h100').splits);
   expect(splits * qwen.kvHeads).toBeLessThanOrEqual(40);

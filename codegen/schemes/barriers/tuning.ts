@@ -43,7 +43,7 @@ export function tuningOf({ scheme }: Planned, target: Target): Tuning {
   return {
     ...{ prefetch, prefetchBy, loadBits, loadsInFlight, buffers, barrier, inputs },
     inputBits: scheme.kind === 'barriers' ? scheme.inputBits : barriers().inputBits,
-    mostBlocks: blocks === fit ? null : Math.min(blocks, target.sms),
+    mostBlocks: blocks === fit || blocks >= target.sms ? null : blocks,
     warps,
     producerWarps: (producers * warps) / 8,
   };
