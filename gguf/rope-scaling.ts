@@ -1,9 +1,10 @@
 // Scalings of rotary frequencies, which a GGUF file holds as a factor for each frequency: of Llama 3's the settings that they were made from.
 import { closeSync, openSync, readSync } from 'node:fs';
+import { decimal } from './decimal.ts';
 import type { GgufFile } from './header.ts';
 import { metadataOf } from './metadata.ts';
-import { broken } from './refusals.ts';
-import { decimal, type GgufShape } from './shape.ts';
+import { broken, otherModel } from './refusals.ts';
+import type { GgufShape } from './shape.ts';
 import { longRopeFactors, ropeFactors } from './tensors.ts';
 
 export interface RopeSettings {
@@ -23,12 +24,18 @@ export interface LongRopeSettings {
 }
 
 /** @returns null without factors, or if all are 1
- *  @throws OnelaunchError of kind usage for factors that no settings of Llama 3 give.
+ *  @throws OnelaunchError of kind usage for factors that no settings of Llama 3 give, or beside other scaled positions.
  *  Source: generate_extra_tensors of LlamaModel in convert_hf_to_gguf.py; Llama 3 in modeling_rope_utils.py of transformers. */
 export function readRopeScaling(file: GgufFile, shape: GgufShape): RopeSettings | null {
   const { headDim, ropeTheta } = shape;
   const factors = factorsIn(file, ropeFactors, headDim);
   if (factors === null || factors.every((factor) => factor === 1)) return null;
+  if (shape.scaled !== null)
+    throw broken(
+      file.path,
+      `has ${ropeFactors}, and scaled positions of type ${shape.scaled.type} beside it`,
+      otherModel,
+    );
   const found = findSettings(factors, ropeTheta, headDim);
   if (found !== undefined) return found;
   throw broken(

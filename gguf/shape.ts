@@ -1,8 +1,10 @@
 // The sizes and settings of the model in a GGUF file. Architectures and settings that no kernel computes are refused by name.
 import { gather, OnelaunchError } from '../errors.ts';
+import { decimal } from './decimal.ts';
 import type { GgufFile } from './header.ts';
 import { type Metadata, metadataOf } from './metadata.ts';
 import { broken, otherModel, shown } from './refusals.ts';
+import { readScaledPositions, type ScaledPositions } from './scaled-positions.ts';
 
 const architectures = ['qwen3', 'qwen2', 'llama', 'smollm3', 'phi3'] as const;
 type Architecture = (typeof architectures)[number];
@@ -22,6 +24,8 @@ export interface GgufShape {
   readonly ropeTheta: number;
   /** Positions that a token of Phi-3 sees; null: all before it. */
   readonly window: number | null;
+  /** As the metadata has it; that of Llama 3 is in a tensor. */
+  readonly scaled: ScaledPositions | null;
 }
 
 /** The keys that sizes come from, without the architecture before them. */
@@ -62,6 +66,12 @@ export function readShape(file: GgufFile): GgufShape {
     problems.push(broken(file.path, 'lacks token_embd.weight, the embedding'));
   const hidden = needed(shapeKeys.hidden);
   const qHeads = needed(shapeKeys.qHeads);
+  const refuse = (key: string, value: unknown, supported: string, hint = otherModel) => {
+    problems.push(
+      broken(file.path, `has ${architecture}.${key} ${shown(value)}, supported: ${supported}`, hint),
+    );
+  };
+  const maxPositions = needed(shapeKeys.maxPositions);
   const shape: GgufShape = {
     architecture,
     hidden,
@@ -71,12 +81,13 @@ export function readShape(file: GgufFile): GgufShape {
     kvHeads: number(shapeKeys.kvHeads) ?? qHeads,
     headDim: number(shapeKeys.headDim) ?? hidden / qHeads,
     vocab: embedding?.shape[1] ?? Number.NaN,
-    maxPositions: needed(shapeKeys.maxPositions),
+    maxPositions,
     normEps: decimal(needed(shapeKeys.normEps)),
     ropeTheta: decimal(number(shapeKeys.ropeTheta) ?? 10000),
     window: (architecture === 'phi3' && number('attention.sliding_window')) || null,
+    scaled: readScaledPositions(file, architecture, maxPositions, { number, refuse }),
   };
-  problems.push(...findUncomputed(file, shape, number));
+  refuseUncomputed(shape, number, refuse);
   if (problems.length > 0) throw gather(problems);
   return shape;
 }
@@ -94,27 +105,12 @@ function findArchitecture({ path }: GgufFile, metadata: Metadata): Architecture 
   );
 }
 
-/** The decimal that a float32 of the file was made from: the shortest that gives it. */
-export function decimal(value: number): number {
-  for (let digits = 1; digits <= 9; digits++) {
-    const short = Number(value.toPrecision(digits));
-    if (Math.fround(short) === Math.fround(value)) return short;
-  }
-  return value;
-}
-
 /** Settings that change what a model computes, and that no kernel here follows. */
-function findUncomputed(
-  file: GgufFile,
+function refuseUncomputed(
   shape: GgufShape,
   number: (key: string) => number | undefined,
-): OnelaunchError[] {
-  const problems: OnelaunchError[] = [];
-  const { architecture } = shape;
-  const refuse = (key: string, value: unknown, supported: string, hint = otherModel) =>
-    problems.push(
-      broken(file.path, `has ${architecture}.${key} ${shown(value)}, supported: ${supported}`, hint),
-    );
+  refuse: (key: string, value: unknown, supported: string, hint?: string) => void,
+): void {
   const only = (key: string, supported: number) => {
     const value = number(key);
     if (value !== undefined && value !== supported) refuse(key, value, String(supported));
@@ -136,14 +132,4 @@ function findUncomputed(
       'none',
       'Use the safetensors files of this model, which say which layers have a window.',
     );
-  const takeOut =
-    'Use a file of this model without scaled positions, if the context that it was trained on is enough.';
-  const type = file.metadata.get(`${architecture}.rope.scaling.type`);
-  // A factor without a type is linear to llama.cpp.
-  const factor = number('rope.scaling.factor') ?? number('rope.scale_linear') ?? 0;
-  if (type !== undefined && type !== 'none' && !(type === 'linear' && (factor === 0 || factor === 1)))
-    refuse('rope.scaling.type', type, 'none, and the rope_freqs.weight of Llama 3', takeOut);
-  else if (type === undefined && factor !== 0 && factor !== 1)
-    refuse('rope.scaling.factor', factor, '1, and the rope_freqs.weight of Llama 3', takeOut);
-  return problems;
 }

@@ -1,6 +1,7 @@
 // Dims out of the metadata of a GGUF file.
 import { type GgufFile, readGguf } from '../../gguf/header.ts';
 import { readLongRope, readRopeScaling } from '../../gguf/rope-scaling.ts';
+import { scalingKeysOf } from '../../gguf/scaled-positions.ts';
 import { readShape, shapeKeys } from '../../gguf/shape.ts';
 import { checkpointTensorsOf } from '../../gguf/tensors.ts';
 import type { ModelDims } from './dims.ts';
@@ -8,32 +9,36 @@ import { dimsKeys, findProblems, type Keys, refusal } from './dims-problems.ts';
 import { familyFacts } from './families.ts';
 import type { Dtype, Format } from './formats.ts';
 import { layerKinds } from './layer-kinds.ts';
+import { findScalingProblems } from './rope-scaling.ts';
 
 /** Dims of the model in a file, its tensors checked against them. @throws OnelaunchError of kind usage */
 export function readGgufDims(path: string, name: string): ModelDims {
   const file = readGguf(path);
   const shape = readShape(file);
-  const { architecture, window, ...sizes } = shape;
+  const { architecture, window, scaled, ...sizes } = shape;
   const keys: Keys = {
     ...dimsKeys,
     ...Object.fromEntries(
-      Object.entries(shapeKeys).map(([key, spelled]) => [key, `${architecture}.${spelled}`]),
+      Object.entries({ ...shapeKeys, ...scalingKeysOf }).map(([key, spelled]) => [
+        key,
+        `${architecture}.${spelled}`,
+      ]),
     ),
     vocab: 'token_embd.weight, whose rows are the vocabulary,',
   };
   const { qkNorm, qkvBias } = familyFacts[architecture];
   const plain: ModelDims = {
-    ...{ name, family: architecture, dtype: dtypeOf(file), ...sizes, ropeScaling: null },
+    ...{ name, family: architecture, dtype: dtypeOf(file), ...sizes, ropeScaling: scaled },
     // What a file does not say has its default: a window is refused, and llama.cpp leaves every fourth layer of SmolLM3 unrotated.
     ...layerKinds({ sliding_window: window }, { family: architecture, ...sizes }).kinds,
     ...{ qkNorm, qkvBias },
     tiedHead: !file.tensors.has('output.weight'),
     ...weightsOf(file),
   };
-  const problems = findProblems(plain, keys);
+  const problems = [...findProblems(plain, keys), ...findScalingProblems(plain, keys)];
   if (problems.length > 0) throw refusal(path, problems);
   checkpointTensorsOf(file, shape);
-  return { ...plain, ropeScaling: readLongRope(file, shape) ?? readRopeScaling(file, shape) };
+  return { ...plain, ropeScaling: readLongRope(file, shape) ?? readRopeScaling(file, shape) ?? scaled };
 }
 
 /** Blocks that a format is made of, number for number. */

@@ -54,7 +54,7 @@ export function readReferenceGguf(
     normEps: number('attention.layer_norm_rms_epsilon'),
     ropeTheta: number('rope.freq_base', 10000),
     maxPositions: number('context_length'),
-    ropeScaling: longRope || null,
+    ropeScaling: longRope || scalingOf(metadata.get(`${family}.rope.scaling.type`), number),
     ...(tensors.has('rope_freqs.weight') && { ropeFactors: read('rope_freqs.weight') }),
     qkNorm: tensors.has('blk.0.attn_q_norm.weight'),
     qkvBias: tensors.has('blk.0.attn_q.bias'),
@@ -80,6 +80,20 @@ export function readReferenceGguf(
       return values;
     },
   };
+}
+
+/** As the llama.cpp of this architecture has it: its own betas, a size of its own of cosines and sines. */
+function scalingOf(
+  type: unknown,
+  number: (key: string, otherwise: number) => number,
+): ReferenceDims['ropeScaling'] {
+  const factor = Number(number('rope.scaling.factor', number('rope.scale_linear', 1)).toPrecision(7));
+  if (type === 'yarn') {
+    const originalPositions = number('rope.scaling.original_context_length', number('context_length', 0));
+    const attention = (1 + 0.1 * Math.log(factor)) * number('rope.scaling.attn_factor', 1);
+    return { type, factor, originalPositions, betaFast: 32, betaSlow: 1, attention };
+  }
+  return factor > 1 && type !== 'none' ? { type: 'linear', factor } : null;
 }
 
 const outside: Readonly<Record<string, string>> = {

@@ -99,6 +99,27 @@ function text(value: string | Buffer): Buffer {
   return Buffer.concat([u64(bytes.length), bytes]);
 }
 
+/** Scaled positions, but for those that are a tensor. */
+function scalingOf(rope: Readonly<Record<string, string | number>>): [name: string, value: Value][] {
+  const { rope_type: type, original_max_position_embeddings: original } = rope;
+  if (type !== 'linear' && type !== 'yarn') return [];
+  const floats = [
+    ['factor', 'factor'],
+    ['attention_factor', 'yarn_attn_factor'],
+    ['beta_fast', 'yarn_beta_fast'],
+    ['beta_slow', 'yarn_beta_slow'],
+  ] as const;
+  return [
+    ['type', { text: type }],
+    ...floats.flatMap(([key, name]): [string, Value][] =>
+      rope[key] === undefined ? [] : [[name, { f32: Number(rope[key]) }]],
+    ),
+    ...(original === undefined
+      ? []
+      : [['original_context_length', { u32: Number(original) }] as [string, Value]]),
+  ];
+}
+
 /** The model in a folder. @param typeOf of a matrix, by its name in the file */
 export function ggufOf(directory: string, typeOf: (name: string) => MatrixType): Gguf {
   const config = json(join(directory, 'config.json'));
@@ -133,6 +154,7 @@ export function ggufOf(directory: string, typeOf: (name: string) => MatrixType):
       key('attention.key_length', { u32: headDim }),
       key('attention.value_length', { u32: headDim }),
       key('rope.dimension_count', { u32: headDim }),
+      ...scalingOf(rope).map(([name, value]) => key(`rope.scaling.${name}`, value)),
       key('attention.layer_norm_rms_epsilon', { f32: config['rms_norm_eps'] }),
       key('rope.freq_base', { f32: rope.rope_theta }),
       ...(family === 'phi3'

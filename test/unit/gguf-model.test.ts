@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
 import { readGguf } from '../../gguf/header.ts';
@@ -14,8 +14,9 @@ import { readReferenceModel } from '../../runtime/reference/weights.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { checkpointTensors } from '../../runtime/weights/checkpoint.ts';
 import { fixtures } from '../support/fixtures.ts';
-import { ggufOf, type MatrixType, vocabularyOf, writeGguf } from '../support/gguf.ts';
+import { type Gguf, ggufOf, type MatrixType, type Value, vocabularyOf, writeGguf } from '../support/gguf.ts';
 import { makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
+import { makeScaled } from '../support/scaled-positions.ts';
 import { sentencePieceGguf, smallGguf, withKey } from '../support/small-gguf.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
@@ -118,6 +119,85 @@ test('factors of LongRoPE and the window of Phi-3 are those of the folder, and h
   ];
   for (const name of cut)
     expect(() => readModel(writeGguf(join(folder, 'cut.gguf'), without(name)))).toThrow(`lacks ${name}`);
+});
+
+describe('scaled positions', () => {
+  const scaledGguf = (name: Parameters<typeof makeScaled>[1]) =>
+    ggufOf(makeScaled(folder, name), () => 'BF16');
+  /** A file with other metadata of the scaling, without the architecture before the keys. */
+  const changed = (of: Gguf, keys: Readonly<Record<string, Value | undefined>>): string => {
+    const named = new Map(of.metadata);
+    for (const [key, value] of Object.entries(keys)) {
+      if (value === undefined) named.delete(`qwen3.rope.${key}`);
+      else named.set(`qwen3.rope.${key}`, value);
+    }
+    return writeGguf(join(folder, 'scaled.gguf'), { ...of, metadata: [...named] });
+  };
+  const scalings = (path: string) => [
+    readModel(path).dims.ropeScaling,
+    readReferenceModel(path).dims.ropeScaling,
+  ];
+
+  test.each(['linear', 'yarn'] as const)('of type %s are those of the folder, to the oracle too', (name) => {
+    const path = changed(scaledGguf(name), {});
+    const [dims, oracle] = scalings(path);
+    expect(dims).toEqual(readModel(join(folder, name)).dims.ropeScaling);
+    expect(oracle).toEqual(readReferenceModel(join(folder, name)).dims.ropeScaling);
+  });
+
+  test('of YaRN are those of llama.cpp: its names, and cosines as much larger as a file says', () => {
+    const yarn = scaledGguf('yarn');
+    const usual = 1 + 0.1 * Math.log(4);
+    const { maxPositions } = readModel(join(folder, 'yarn')).dims;
+    for (const read of scalings(changed(yarn, { 'scaling.attn_factor': { f32: 1.5 } })))
+      expect(read).toMatchObject({ attention: expect.closeTo(1.5 * usual, 12) });
+    const least = { 'scaling.original_context_length': undefined, 'scaling.yarn_beta_fast': { f32: 32 } };
+    for (const read of scalings(changed(yarn, { ...least, 'scaling.yarn_attn_factor': { f32: usual } })))
+      expect(read).toMatchObject({ factor: 4, betaFast: 32, originalPositions: maxPositions });
+    for (const read of scalings(changed(yarn, { 'scaling.type': { text: 'none' } }))) expect(read).toBe(null);
+  });
+
+  test.each<[string, Readonly<Record<string, Value | undefined>>, string]>([
+    ['betas of its own', { 'scaling.yarn_beta_fast': { f32: 20 } }, 'yarn_beta_fast 20, supported: 32'],
+    [
+      'cosines by another name',
+      { 'scaling.yarn_attn_factor': { f32: 1.25 } },
+      'yarn_attn_factor 1.25, supported: 1.13',
+    ],
+    ['no extrapolation', { 'scaling.yarn_ext_factor': { f32: 0 } }, 'yarn_ext_factor 0, supported: 1'],
+    ['a factor of mscale', { 'scaling.yarn_log_multiplier': { f32: 0.1 } }, 'yarn_log_multiplier 0.1'],
+    [
+      'larger cosines without YaRN',
+      { 'scaling.type': { text: 'linear' }, 'scaling.attn_factor': { f32: 2 } },
+      'attn_factor 2, supported: 1',
+    ],
+    [
+      'scaling of other models',
+      { 'scaling.type': { text: 'longrope' } },
+      'type "longrope", supported: none, linear, yarn',
+    ],
+    [
+      'a factor below 1',
+      { 'scaling.factor': { f32: 0.5 } },
+      'qwen3.rope.scaling.factor of yarn rope scaling is 0.5, must be from 1',
+    ],
+    [
+      'no positions before',
+      { 'scaling.original_context_length': { u32: 0 } },
+      'original_context_length of yarn rope scaling is 0',
+    ],
+  ])('are refused: %s', (_, keys, message) => {
+    expect(() => readModel(changed(scaledGguf('yarn'), keys))).toThrow(message);
+  });
+
+  test('are refused beside those of Llama 3', () => {
+    const gguf = ggufOf(fixture('llama3-micro'), () => 'F32');
+    const metadata = [...gguf.metadata, ['llama.rope.scaling.factor', { f32: 4 }] as const];
+    const path = writeGguf(join(folder, 'both.gguf'), { ...gguf, metadata });
+    expect(() => readModel(path)).toThrow(
+      'has rope_freqs.weight, and scaled positions of type linear beside it',
+    );
+  });
 });
 
 const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) =>
