@@ -1,5 +1,5 @@
 // The flags that commands share.
-import type { Command } from '@commander-js/extra-typings';
+import type { Command, OptionValues } from '@commander-js/extra-typings';
 import { cacheNames, weightNames } from '../codegen/model/formats.ts';
 import { OnelaunchError } from '../errors.ts';
 import { mostPositions, oneOf, replyValues, whole, wholes } from './values.ts';
@@ -69,21 +69,21 @@ export const kernelCommand = (program: Program, name: string, options: { isDefau
     'a plan of its own for prompts, such as prefill, beside a stream (default: prefill on sm_90a where no plan is named, else passes of the plan)',
   );
 
-/** A command that runs a kernel. */
-export const engineCommand = (program: Program, name: string) =>
-  kernelCommand(program, name)
+/** What a command takes of the machine that it runs on. */
+const withEngine = <Args extends unknown[], Options extends OptionValues, Outer extends OptionValues>(
+  command: Command<Args, Options, Outer>,
+) =>
+  command
     .optionsGroup('Engine:')
     .option(...flags.context)
     .option(...flags.threads)
     .option(...flags.device);
 
+/** A command that runs a kernel. */
+export const engineCommand = (program: Program, name: string) => withEngine(kernelCommand(program, name));
+
 /** A command that runs variants of a plan. */
-export const variantsCommand = (program: Program, name: string) =>
-  planCommand(program, name)
-    .optionsGroup('Engine:')
-    .option(...flags.context)
-    .option(...flags.threads)
-    .option(...flags.device);
+export const variantsCommand = (program: Program, name: string) => withEngine(planCommand(program, name));
 
 /** A command that makes a reply. */
 const replyCommand = (program: Program, name: string) =>
