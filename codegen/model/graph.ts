@@ -11,7 +11,7 @@ import {
   type TensorName,
 } from './ops.ts';
 
-export { docOf, type OpName, opNames, type TensorName } from './ops.ts';
+export { docOf, type OpName, opNames, type PointwiseOpName, type TensorName } from './ops.ts';
 
 /**
  * How much of a tensor one access touches:

@@ -1,6 +1,5 @@
 // The plan DSL: which ops share a stage, and how a stage deals its work. It cannot name a thread, a buffer or a barrier.
-import { type OpName, opNames } from '../model/graph.ts';
-import type { PointwiseOpName } from '../model/ops.ts';
+import { type OpName, opNames, type PointwiseOpName } from '../model/graph.ts';
 import { callSite, nowhere, type Site } from './call-site.ts';
 import { needCompany, needEdits, needOp, needOptions, needStage } from './edit-issues.ts';
 
