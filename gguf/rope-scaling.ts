@@ -4,8 +4,9 @@ import { decimal } from './decimal.ts';
 import type { GgufFile } from './header.ts';
 import { metadataOf } from './metadata.ts';
 import { broken, otherModel } from './refusals.ts';
+import { longRopeFactors } from './scaled-positions.ts';
 import type { GgufShape } from './shape.ts';
-import { longRopeFactors, ropeFactors } from './tensors.ts';
+import { ropeFactors } from './tensors.ts';
 
 export interface RopeSettings {
   readonly type: 'llama3';

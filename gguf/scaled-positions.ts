@@ -2,7 +2,9 @@
 import { decimal } from './decimal.ts';
 import type { GgufFile } from './header.ts';
 import { otherModel } from './refusals.ts';
-import { longRopeFactors } from './tensors.ts';
+
+/** Tensors by how much LongRoPE lowers frequencies, in the first context and in a longer one. */
+export const longRopeFactors = { short: 'rope_factors_short.weight', long: 'rope_factors_long.weight' };
 
 export type ScaledPositions =
   | { readonly type: 'linear'; readonly factor: number }

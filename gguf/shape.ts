@@ -125,7 +125,7 @@ function refuseUncomputed(
     if (value !== undefined && value !== 0) refuse(key, value, 'none');
   }
   const window = number('attention.sliding_window') ?? 0;
-  if (architecture !== 'phi3' && window > 0 && window < shape.maxPositions)
+  if (shape.architecture !== 'phi3' && window > 0 && window < shape.maxPositions)
     refuse(
       'attention.sliding_window',
       window,

@@ -2,6 +2,7 @@
 import { gather, type OnelaunchError } from '../errors.ts';
 import type { GgufFile, GgufTensor } from './header.ts';
 import { broken, shown } from './refusals.ts';
+import { longRopeFactors } from './scaled-positions.ts';
 import { type GgufShape, readShape } from './shape.ts';
 
 /** A tensor as the loader takes it. */
@@ -77,9 +78,6 @@ function entryOf(
 ): CheckpointTensor {
   return { file: path, dtype: type.name, shape, offset, bytes, headRows };
 }
-
-/** By how much LongRoPE lowers them, in the first context and in a longer one. */
-export const longRopeFactors = { short: 'rope_factors_short.weight', long: 'rope_factors_long.weight' };
 
 const isSetting = (name: string) => name === ropeFactors || Object.values(longRopeFactors).includes(name);
 
