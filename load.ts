@@ -6,6 +6,7 @@ import type { ModelDims } from './codegen/model/dims.ts';
 import { cacheNames, weightNames } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import { usualContext } from './codegen/settle-context.ts';
+import type { DraftOption } from './load-draft.ts';
 import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
 import type { Engine } from './runtime/engine/engine.ts';
 import { mostSequences } from './runtime/engine/limits.ts';
@@ -45,6 +46,9 @@ export interface LoadOptions extends KernelOptions {
   readonly randomWeights?: { readonly seed: number } | undefined;
   /** The model makes embeddings, and no replies: its head is replaced, and hands on hidden states. @default false */
   readonly embeddings?: boolean | undefined;
+  /** A smaller model of the same tokenizer that drafts tokens for this one to check: replies stay the same, and come faster where it is often
+   *  right. Its name, or `{ model, weights, plan, ... }`; the same model with weights int4 is one, too. One reply at a time has drafts. @default none */
+  readonly draft?: DraftOption | undefined;
 }
 
 /** A kernel whose library is built. */
@@ -81,13 +85,16 @@ export interface OpenEngine {
 
 const count = z.int().positive();
 const plan = z.union([z.string(), z.looseObject({ name: z.string(), stages: z.array(z.unknown()) })]);
-const kernelShape = {
+const askedShape = {
   model: z.string().min(1),
   target: z.string().optional(),
   plan: plan.optional(),
   promptPlan: plan.optional(),
   weights: z.enum(weightNames).optional(),
   cache: z.enum(cacheNames).optional(),
+};
+const kernelShape = {
+  ...askedShape,
   onProgress: z.custom((value) => typeof value === 'function', 'expected a function').optional(),
   signal: z.instanceof(AbortSignal).optional(),
 };
@@ -107,6 +114,7 @@ const loadShape = z.strictObject({
     })
     .optional(),
   embeddings: z.boolean().optional(),
+  draft: z.union([askedShape.model, z.strictObject(askedShape)]).optional(),
 });
 
 /** A model that is ready to reply. The first call for a model compiles its kernel, later ones find it.
@@ -130,14 +138,30 @@ async function loadChecked(options: LoadOptions): Promise<LanguageModel> {
       hint: 'Random weights are there to measure replies.',
     });
   }
-  const built = await buildKernel(given, {
-    weights: given.randomWeights === undefined,
-    tokenizer: 'optional',
-    embeddings: given.embeddings,
-    run: { ...given, sequences: given.parallel },
-  });
+  const { draft } = given;
+  if (given.embeddings && draft !== undefined) {
+    const { OnelaunchError } = await import('./errors.ts');
+    throw new OnelaunchError('usage', 'options has both embeddings and draft', {
+      hint: 'A draft model is there for replies.',
+    });
+  }
+  const drafting = draft === undefined ? null : await import('./load-draft.ts');
+  let checkedDraft: CheckedModel | undefined;
+  const onChecked = async (checked: CheckedModel) => {
+    checkedDraft = await drafting?.checkDraft(draft!, checked, given);
+  };
+  const built = await buildKernel(
+    { ...given, onChecked },
+    {
+      weights: given.randomWeights === undefined,
+      tokenizer: 'optional',
+      embeddings: given.embeddings,
+      run: { ...given, sequences: given.parallel },
+    },
+  );
   const { engine, ...opened } = await openEngine(built, { ...given, sequences: given.parallel });
   try {
+    if (checkedDraft) await openDraft(checkedDraft, built, engine, given);
     const { parallel, queue, embeddings } = given;
     return await openModel(built, engine, { ...opened, parallel, queue, embeddings });
   } catch (error) {
@@ -263,6 +287,42 @@ async function openLoaded(
     engine.close();
     throw error;
   }
+}
+
+/** What of the options of a load holds for both models. */
+export interface DraftSettings {
+  readonly target?: string | undefined;
+  readonly context?: number | undefined;
+  readonly threads?: number | undefined;
+  readonly device?: number | undefined;
+  readonly randomWeights?: { readonly seed: number } | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** Builds what was checked, loads it, and has it draft for the engine of its model, which closes it from then on. */
+export async function openDraft(
+  draft: CheckedModel,
+  { dims }: Pick<BuiltKernel, 'dims'>,
+  engine: Engine,
+  { context, threads, device, randomWeights, signal, onProgress }: DraftSettings,
+): Promise<BuiltKernel> {
+  const built = await buildChecked(draft, {
+    ...{ force: false, ship: false, profile: false, signal },
+    ...(onProgress && { onProgress: (progress) => onProgress({ phase: 'build', ...progress }) }),
+  });
+  const room = Math.min(contextOf(dims, context), draft.dims.maxPositions);
+  const opened = await openEngine(built, {
+    ...{ threads, device, randomWeights, signal, onProgress },
+    context: room,
+  });
+  try {
+    engine.draftWith(opened.engine);
+  } catch (error) {
+    opened.engine.close();
+    throw error;
+  }
+  return built;
 }
 
 /** The tensors that were read before the build, or that are in its directory now. */

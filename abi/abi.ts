@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 8;
+export const abiVersion = 9;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -180,6 +180,7 @@ export const abiStructs: readonly AbiStruct[] = [
       field('decode_ms', 'f64', 'time from the first token to the last'),
       field('drafted', 'i32', 'generate: tokens drafted'),
       field('accepted', 'i32', 'generate: drafts that were right, those behind the end of the reply too'),
+      field('draft_status', 'i32', 'generate: status code of why the engine that drafts gave up'),
     ],
   },
   {
@@ -231,6 +232,23 @@ export const abiFunctions: readonly AbiFunction[] = [
     returns: 'i32',
     params: [param('engine', 'engine'), param('args', 'in GenerateArgs')],
     doc: 'Starts a reply; tokens arrive through ol_poll. The arrays are copied.',
+  },
+  {
+    name: 'ol_drafter',
+    returns: 'i64',
+    params: [],
+    doc: 'Address of the function by which engines of this library draft for others, for ol_draft_with.',
+  },
+  {
+    name: 'ol_draft_with',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('draft', 'ptr'),
+      param('drafter', 'ptr'),
+      param('vocab', 'i32'),
+    ],
+    doc: 'From here on another engine drafts for replies that look for drafts: one of the library that gave this drafter, whose LM head has so many rows. It has no jobs of its own, and is closed behind this one.',
   },
   {
     name: 'ol_score',

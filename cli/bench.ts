@@ -17,8 +17,8 @@ import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine/engine.ts';
 import { mostSequences } from '../runtime/engine/limits.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
-import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
+import { draftedCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
+import { buildWithProgress, draftOf, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
 import { counted, fixed, type Start, table, type Ui } from './ui.ts';
 import { mostPositions, whole, wholes } from './values.ts';
@@ -34,6 +34,8 @@ interface DecodeFigure {
   readonly tokensHash: string;
   /** Energy of the GPU, of decoding alone; null on a CPU, and where the driver does not count it. */
   readonly tokensPerJoule: number | null;
+  /** Of all runs, where a model drafts: tokens drafted, and those of them that were right. */
+  readonly drafts?: { readonly drafted: number; readonly accepted: number };
 }
 
 interface BatchFigure {
@@ -66,7 +68,7 @@ interface BenchResult {
 }
 
 export function addBench(program: Program, start: Start): void {
-  engineCommand(program, 'bench')
+  draftedCommand(program, 'bench')
     .argument('[model]', 'the same as --model')
     .description('measure decode tokens a second by position, bytes a second, and prefill')
     .optionsGroup('Bench:')
@@ -95,13 +97,20 @@ export function addBench(program: Program, start: Start): void {
         const model = needModel(options, 'bench', word);
         const workFor = ({ dims }: Pick<BuiltKernel, 'dims'>) =>
           fitWork(options.context ?? dims.maxPositions, options);
-        const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {
-          weights: options.randomWeights ? false : 'random',
-          run: { ...engineOptions(options), sequences: Math.max(1, ...(options.sequences ?? [])) },
-          also: workFor,
-        });
-        const work = workFor(built);
         const random = options.randomWeights ? { randomWeights: { seed: 0 } } : {};
+        const settings = { ...engineOptions(options), ...random, target: options.target };
+        const draft = await draftOf(ui, options, settings);
+        const built = await buildWithProgress(
+          ui,
+          { ...kernelOptions(model, options, ui), onChecked: draft.check },
+          {
+            weights: options.randomWeights ? false : 'random',
+            ...(options.draft !== undefined && { tokenizer: 'optional' }),
+            run: { ...engineOptions(options), sequences: Math.max(1, ...(options.sequences ?? [])) },
+            also: workFor,
+          },
+        );
+        const work = workFor(built);
         const { engine } = await openWithProgress(ui, built, {
           ...engineOptions(options),
           ...random,
@@ -110,6 +119,7 @@ export function addBench(program: Program, start: Start): void {
         });
         let result: BenchResult;
         try {
+          await draft.open(built, engine);
           const weights = options.randomWeights ? 'random, seed 0' : 'checkpoint';
           const gpu = built.target.kind === 'cuda' ? (options.device ?? 0) : null;
           result = await measure(ui, built, engine, { ...work, gpu, weights });
@@ -171,6 +181,7 @@ async function measure(
   const { signal } = ui.io;
   const progress = ui.progress('measuring');
   const rates: number[][] = positions.map(() => []);
+  const drafts = positions.map(() => ({ drafted: 0, accepted: 0 }));
   const hashes: string[] = [];
   const prefills: number[] = [];
   const batches: number[][] = sequences.map(() => []);
@@ -178,7 +189,8 @@ async function measure(
   let step = 0;
   const decode = (position: number, maxTokens: number) => {
     engine.reset(0);
-    return wholeReply(engine, promptOf(position, engine.vocab), maxTokens, signal);
+    const speculate = engine.drafts ? 'auto' : 'off';
+    return wholeReply(engine, promptOf(position, engine.vocab), maxTokens, signal, speculate);
   };
   const { energyOf, openEnergyCounter } = await import('../lab/power.ts');
   const counter = gpu === null ? null : openEnergyCounter(gpu);
@@ -193,7 +205,7 @@ async function measure(
           step++ / steps,
           run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}, position ${position}`,
         );
-        const { made, decodeMs } = await decode(position, tokens + 1);
+        const { made, decodeMs, drafted, accepted } = await decode(position, tokens + 1);
         const hash = tokensHash(made);
         hashes[index] ??= hash;
         if (hash !== hashes[index]) {
@@ -201,7 +213,10 @@ async function measure(
             hint: 'a kernel gives the same tokens each time: see what gen verify says',
           });
         }
-        if (run >= 0) rates[index]!.push(tokens / (decodeMs / 1000));
+        if (run < 0) continue;
+        rates[index]!.push(tokens / (decodeMs / 1000));
+        drafts[index]!.drafted += drafted;
+        drafts[index]!.accepted += accepted;
       }
       if (prompt > 0) {
         progress.update(step++ / steps, run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}, prefill`);
@@ -251,6 +266,7 @@ async function measure(
         share,
         tokensHash: hashes[index]!,
         tokensPerJoule: tokensPerJoule[index] ?? null,
+        ...(engine.drafts && { drafts: drafts[index]! }),
       };
     }),
     batches: sequences.map((count, index) => ({
@@ -297,6 +313,9 @@ function benchTable(result: BenchResult): string {
     table(['', 'at', 'tok/s', 'least', 'most', 'GB/s', 'of peak', 'tok/J', 'tokens'], rows),
     '',
     `${result.kernel} on ${result.device}${result.promptPlan === null ? '' : `, prompts by ${result.promptPlan}`}; ${result.weights} weights; ${result.tokens} tokens, median of ${result.runs} runs`,
+    ...result.decode.flatMap(({ position, drafts }) =>
+      drafts ? [`drafts at ${position}: ${drafts.accepted} of ${drafts.drafted} right`] : [],
+    ),
     `before: ${state(before)}; after: ${state(after)}`,
     ...(energyResolutionMs === null
       ? []

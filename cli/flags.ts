@@ -2,7 +2,7 @@
 import type { Command, OptionValues } from '@commander-js/extra-typings';
 import { cacheNames, weightNames } from '../codegen/model/formats.ts';
 import { OnelaunchError } from '../errors.ts';
-import { mostPositions, oneOf, replyValues, whole, wholes } from './values.ts';
+import { filled, mostPositions, oneOf, replyValues, whole, wholes } from './values.ts';
 
 export type Program = Command;
 
@@ -42,6 +42,12 @@ export const flags = {
   device: ['--device <n>', 'GPU ordinal (default: 0)', whole(0, 1023)],
   randomWeights: ['--random-weights', 'random weights: no checkpoint needed'],
   randomToVerify: ['--random-weights', 'random weights in the place of the checkpoint; needs --golden'],
+  draft: [
+    '--draft <name|dir>',
+    'a smaller model of the same tokenizer, on the same device, that drafts tokens for this one to check; replies stay the same',
+    filled,
+  ],
+  draftWeights: ['--draft-weights <format>', 'as --weights, of the draft model', oneOf(weightNames)],
   report: ['--report', 'write the figures to bench/reports'],
   positions: [
     '--positions <list>',
@@ -85,9 +91,15 @@ export const engineCommand = (program: Program, name: string) => withEngine(kern
 /** A command that runs variants of a plan. */
 export const variantsCommand = (program: Program, name: string) => withEngine(planCommand(program, name));
 
+/** A command whose replies a draft model can draft for. */
+export const draftedCommand = (program: Program, name: string) =>
+  engineCommand(program, name)
+    .option(...flags.draft)
+    .option(...flags.draftWeights);
+
 /** A command that makes a reply. */
 const replyCommand = (program: Program, name: string) =>
-  engineCommand(program, name)
+  draftedCommand(program, name)
     .optionsGroup('Sampling (default: generation_config.json of the model):')
     .option('--temperature <t>', '0: always the most likely token', replyValues.temperature)
     .option('--topK <k>', 'only the k most likely tokens; 0: off', replyValues.topK)
@@ -138,7 +150,7 @@ const replyCommand = (program: Program, name: string) =>
     )
     .option(
       '--speculate <auto|off|tokens[,ngram]>',
-      'drafts from text that repeats, checked together; the reply is the same (default: auto on a GPU, off on a CPU)',
+      'drafts, from text that repeats or by --draft, checked together; the reply is the same (default: auto on a GPU and with --draft, else off)',
       replyValues.speculate,
     );
 

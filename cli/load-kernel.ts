@@ -1,14 +1,17 @@
 // Building, opening and loading, told on stderr.
 import { resolve } from 'node:path';
+import { OnelaunchError } from '../errors.ts';
 import type {
   BuildKernelOptions,
   BuiltKernel,
+  DraftSettings,
   KernelOptions,
   LoadOptions,
   LoadProgress,
   OpenEngine,
 } from '../load.ts';
-import type { Needs } from '../preflight.ts';
+import type { CheckedModel, Needs } from '../preflight.ts';
+import type { Engine } from '../runtime/engine/engine.ts';
 import { seconds, type Ui } from './ui.ts';
 
 /** Which kernel, as commander parsed it. */
@@ -87,6 +90,43 @@ function showBuild(ui: Ui) {
     end: () => {
       clearInterval(timer);
       progress.end();
+    },
+  };
+}
+
+/** The draft model of a command line, checked and then loaded. */
+export interface DraftFlags {
+  readonly draft?: string | undefined;
+  readonly draftWeights?: KernelOptions['weights'];
+}
+
+/** What a command does for its draft model: `check` before anything is compiled, `open` behind the engine of the model, which closes it.
+ *  Both do nothing where none was asked for. */
+export async function draftOf(ui: Ui, { draft, draftWeights }: DraftFlags, settings: DraftSettings) {
+  if (draft === undefined) {
+    if (draftWeights !== undefined) {
+      throw new OnelaunchError('usage', '--draft-weights is given without --draft', {
+        hint: 'for example: --draft qwen3-0.6b --draft-weights int8',
+      });
+    }
+    return { check: async () => {}, open: async () => {} };
+  }
+  const [{ checkDraft }, { openDraft }] = await Promise.all([
+    import('../load-draft.ts'),
+    import('../load.ts'),
+  ]);
+  let checked: CheckedModel | undefined;
+  return {
+    check: async (model: CheckedModel) => {
+      checked = await checkDraft({ model: draft, weights: draftWeights }, model, settings);
+    },
+    open: async (built: BuiltKernel, engine: Engine) => {
+      const progress = showBuild(ui);
+      const opened = await openDraft(checked!, built, engine, {
+        ...settings,
+        ...{ signal: ui.io.signal, onProgress: progress.on },
+      }).finally(progress.end);
+      ui.note(`${opened.kernel.name} drafts, ${megabytes(opened.manifest.weightBytes)} of weights`);
     },
   };
 }

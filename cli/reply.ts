@@ -6,7 +6,14 @@ import type { LanguageModel } from '../runtime/model.ts';
 import type { Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { exitCode } from './errors.ts';
-import { buildWithProgress, type KernelFlags, kernelOptions, openWithProgress } from './load-kernel.ts';
+import {
+  buildWithProgress,
+  type DraftFlags,
+  draftOf,
+  type KernelFlags,
+  kernelOptions,
+  openWithProgress,
+} from './load-kernel.ts';
 import { printable } from './printable.ts';
 import type { Ui } from './ui.ts';
 import { replyValues } from './values.ts';
@@ -16,7 +23,10 @@ import { wordWrap } from './wrap.ts';
 export type ReplySettings = Omit<ReplyOptions, 'signal' | 'onPrompt' | 'logprobs' | 'topLogprobs'>;
 
 /** The flags of a command that makes replies, as commander parsed them. */
-type ReplyFlags = ReplySettings & Pick<LoadOptions, 'context' | 'threads' | 'device'> & KernelFlags;
+type ReplyFlags = ReplySettings &
+  Pick<LoadOptions, 'context' | 'threads' | 'device'> &
+  KernelFlags &
+  DraftFlags;
 
 /** Of the flags of a command those of a reply. */
 export const replyOptions = (flags: ReplySettings): ReplySettings => {
@@ -56,12 +66,14 @@ export async function loadWithProgress(
   const { parallel, embeddings, grammar } = flags;
   if (grammar !== undefined) await (await import('../runtime/grammar/grammars.ts')).checkGrammar(grammar);
   const run = { ...engineOptions(flags), sequences: parallel };
+  const draft = await draftOf(ui, flags, { ...run, target: flags.target });
   const built = await buildWithProgress(
     ui,
     {
       ...kernelOptions(model, flags, ui),
       onChecked: async (checked) => {
         if (first !== undefined) await checkFirst(checked, flags, first);
+        await draft.check(checked);
         await onChecked?.();
       },
     },
@@ -76,6 +88,7 @@ export async function loadWithProgress(
   const { openModel } = await import('../load.ts');
   const { engine } = await openWithProgress(ui, built, { ...run, embeddings });
   try {
+    await draft.open(built, engine);
     return await openModel(built, engine, { parallel, embeddings });
   } catch (error) {
     engine.close();

@@ -7,7 +7,7 @@ import { OnelaunchError } from '../errors.ts';
 import { mostSequences } from '../runtime/engine/limits.ts';
 import type { Listening } from '../server/listen.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, helpEnd, needModel, type Program } from './flags.ts';
+import { draftedCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { loadWithProgress } from './reply.ts';
 import { counted, type Start, type Ui } from './ui.ts';
 import { duration, filled, whole } from './values.ts';
@@ -20,7 +20,7 @@ const graceMillis = 5000;
 const heapGrowingPercent = 100;
 
 export function addServe(program: Program, start: Start): void {
-  engineCommand(program, 'serve')
+  draftedCommand(program, 'serve')
     .argument('[model]', 'the same as --model')
     .description("serve a model over HTTP, in the shape of OpenAI's API, with a page to talk to it")
     .optionsGroup('Server:')

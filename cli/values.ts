@@ -147,6 +147,8 @@ const exampleOf: Readonly<Record<string, string>> = {
   stopIds: '2,151645',
   weights: 'int8',
   cache: 'int8',
+  'draft-weights': 'int8',
+  draft: 'qwen3-0.6b',
   speculate: '7,3',
   schema: 'person.schema.json',
   grammar: 'answer.ebnf',

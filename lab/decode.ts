@@ -1,5 +1,6 @@
 // Timed replies of an engine at a position of the context, over and over, without computing what stands before it again.
 import type { Engine } from '../runtime/engine/engine.ts';
+import type { Speculate } from '../runtime/engine/options.ts';
 import { promptOf, tokensHash } from './measure.ts';
 
 /** A greedy reply read to its end: its tokens, and the times of prompt and tokens [ms]. @throws the reason of the signal */
@@ -8,13 +9,17 @@ export async function wholeReply(
   ids: readonly number[],
   maxTokens: number,
   signal: AbortSignal,
+  speculate: Speculate = 'off',
 ) {
   const made: number[] = [];
-  const run = engine.generate(ids, { maxTokens, speculate: 'off', signal });
+  const run = engine.generate(ids, { maxTokens, speculate, signal });
   for (;;) {
     const next = await run.next();
     signal.throwIfAborted();
-    if (next.done) return { made, ...next.value.timings };
+    if (next.done) {
+      const { timings, drafted, accepted } = next.value;
+      return { made, ...timings, drafted, accepted };
+    }
     made.push(...next.value);
   }
 }

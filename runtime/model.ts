@@ -19,7 +19,9 @@ import { type CacheOrigin, readSession, writeSession } from './saved-session.ts'
 import { Session, type SessionOptions } from './session.ts';
 
 /** What a model needs of an engine. */
-export type ReplyEngine = PlaceEngine & Pick<Engine, 'device' | 'context' | typeof Symbol.asyncDispose>;
+export type ReplyEngine = PlaceEngine &
+  Pick<Engine, 'device' | 'context' | typeof Symbol.asyncDispose> &
+  Partial<Pick<Engine, 'drafts'>>;
 
 export interface ModelParts extends PromptFiles {
   readonly manifest: Manifest;
@@ -87,6 +89,7 @@ export class LanguageModel {
     this.#replies = new Replies({
       ...{ tokenizer: parts.tokenizer, manifest: parts.manifest, context: this.context },
       ...{ places: this.#places, prompts: this.#prompts, checkOpen: () => this.#checkOpen() },
+      drafts: parts.sequences === undefined && (parts.engine.drafts ?? false),
     });
   }
 

@@ -31,6 +31,8 @@ export interface ReplyParts {
   /** Positions of the KV cache: prompt and reply together have at most so many tokens. */
   readonly context: number;
   readonly places: Places;
+  /** Whether a draft model was loaded for one reply at a time. */
+  readonly drafts: boolean;
   readonly prompts: ReturnType<typeof promptsOf>;
   /** @throws OnelaunchError where the model was closed meanwhile */
   readonly checkOpen: () => void;
@@ -112,7 +114,7 @@ export class Replies {
         const { sampling, stopIds, speculate, onPrompt } = checked;
         const made = engine.generate(prompt.slice(cached), {
           ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, signal },
-          speculate: speculate ?? usualSpeculation(manifest),
+          speculate: speculate ?? (this.#parts.drafts ? 'auto' : usualSpeculation(manifest)),
           onPrompt: (done: number) => {
             place.moved();
             onPrompt?.(cached + done, prompt.length);

@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 8;
+export const abiVersion = 9;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -313,6 +313,8 @@ export interface Progress {
   drafted: number;
   /** generate: drafts that were right, those behind the end of the reply too */
   accepted: number;
+  /** generate: status code of why the engine that drafts gave up */
+  draft_status: number;
 }
 
 const progressType = koffi.struct({
@@ -327,6 +329,7 @@ const progressType = koffi.struct({
   decode_ms: 'double',
   drafted: 'int32_t',
   accepted: 'int32_t',
+  draft_status: 'int32_t',
 });
 
 /** A stretch of time of one track. The events of a track lie behind each other, without a gap inside a pass. */
@@ -383,6 +386,7 @@ export const zeroProgress = (): Progress => ({
   decode_ms: 0,
   drafted: 0,
   accepted: 0,
+  draft_status: 0,
 });
 
 /** Sizes and offsets [bytes] that koffi and the library must agree with, in table order. */
@@ -492,7 +496,7 @@ export const layout = [
   {
     name: 'Progress',
     type: progressType,
-    size: 64,
+    size: 72,
     offsets: {
       state: 0,
       status: 4,
@@ -505,6 +509,7 @@ export const layout = [
       decode_ms: 48,
       drafted: 56,
       accepted: 60,
+      draft_status: 64,
     },
   },
   {
@@ -538,6 +543,10 @@ export interface Functions {
   ol_load(engine: EngineHandle | null, sources: readonly TensorSource[], count: number): number;
   /** Starts a reply; tokens arrive through ol_poll. The arrays are copied. */
   ol_generate(engine: EngineHandle | null, args: GenerateArgs): number;
+  /** Address of the function by which engines of this library draft for others, for ol_draft_with. */
+  ol_drafter(): Int64;
+  /** From here on another engine drafts for replies that look for drafts: one of the library that gave this drafter, whose LM head has so many rows. It has no jobs of its own, and is closed behind this one. */
+  ol_draft_with(engine: EngineHandle | null, draft: Pointer, drafter: Pointer, vocab: number): number;
   /** Starts a teacher-forced pass; its logits are kept for ol_logits. */
   ol_score(engine: EngineHandle | null, args: ScoreArgs): number;
   /** Copies out the logits of the last ol_score, float[count - first][vocab], and frees them. */
@@ -632,6 +641,8 @@ export function bindFunctions(library: LibraryHandle): Functions {
     ]),
     ol_load: library.func('ol_load', 'int32_t', [enginePointer, koffi.pointer(tensorSourceType), 'int32_t']),
     ol_generate: library.func('ol_generate', 'int32_t', [enginePointer, koffi.pointer(generateArgsType)]),
+    ol_drafter: library.func('ol_drafter', 'int64_t', []),
+    ol_draft_with: library.func('ol_draft_with', 'int32_t', [enginePointer, 'void *', 'void *', 'int32_t']),
     ol_score: library.func('ol_score', 'int32_t', [enginePointer, koffi.pointer(scoreArgsType)]),
     ol_logits: library.func('ol_logits', 'int32_t', [enginePointer, 'void *', 'int32_t']),
     ol_poll: library.func('ol_poll', 'int32_t', [

@@ -36,6 +36,8 @@ export class Engine {
   readonly #lane: SequenceLane;
   /** What the engine's own jobs work on. */
   readonly #own: Sequence;
+  #draft: Engine | undefined;
+  #draftFailed = false;
 
   private constructor(
     library: Library,
@@ -104,11 +106,41 @@ export class Engine {
     });
   }
 
+  /** Has another engine draft for the replies of this one that look for drafts. It is this one's from here on, which closes it.
+   *  @throws OnelaunchError when a job runs */
+  draftWith(draft: Engine): void {
+    draft.#jobs.call((f, drafts) => {
+      const drafter = BigInt(f.ol_drafter());
+      this.#jobs.call((own, handle) => own.ol_draft_with(handle, drafts, drafter, draft.vocab));
+      return abiStatus.ok;
+    });
+    this.#draft = draft;
+  }
+
+  /** Whether another engine drafts. */
+  get drafts(): boolean {
+    return this.#draft !== undefined;
+  }
+
   /** Feeds ids at the current position and yields the tokens of the reply, in batches as they come.
    *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
    *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
-  generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
-    return this.#own.generate(ids, options);
+  async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
+    const result = yield* this.#own.generate(ids, options);
+    if (result.draftsFailed) this.#warnOfDrafts();
+    return result;
+  }
+
+  /** Says once why there are no drafts any more. */
+  #warnOfDrafts(): void {
+    if (this.#draftFailed || this.#draft === undefined) return;
+    this.#draftFailed = true;
+    process.emitWarning(
+      `the draft model failed, and replies go on without it: ${this.#draft.#jobs.error()}`,
+      {
+        code: 'ONELAUNCH_DRAFT',
+      },
+    );
   }
 
   /** Logits [ids.length - first][vocab] of ids[first] and those after it, fed at the current position.
@@ -155,6 +187,7 @@ export class Engine {
   /** Stops the job that runs, if any, and frees everything; blocks for one pass at most. The job's iteration ends with an error. */
   close(): void {
     this.#jobs.close();
+    this.#draft?.close();
   }
 
   [Symbol.dispose](): void {
@@ -162,7 +195,8 @@ export class Engine {
   }
 
   /** As close, but waits for the job that runs without blocking: a reply ends with finish 'abort', whether or not it is read on. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#jobs.end();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#jobs.end();
+    this.#draft?.close();
   }
 }

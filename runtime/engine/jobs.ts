@@ -39,6 +39,8 @@ export interface Jobs {
   run(start: Start, follow: Follow): Promise<Progress | null>;
   /** A call that is over when it returns. @throws OnelaunchError for any status but ok */
   call(start: Start): void;
+  /** The library's text of what failed last. */
+  error(): string;
   /** Asks the job of a lane to end; that of the engine's own lane, and with it all others. */
   stop(lane: Lane): void;
   /** Stops the job of a lane, and resolves when it has ended. Never fails. */
@@ -171,6 +173,7 @@ export function followJobs(
     },
     run,
     call,
+    error: () => (handle === null ? '' : (functions.ol_error(handle) ?? '')),
     stop,
     async ended(lane) {
       const job = jobs.get(lane);

@@ -14,6 +14,7 @@ import {
   tokenArray,
 } from './arguments.ts';
 import {
+  abiStatus,
   type EngineOptions,
   finishCode,
   type GenerateArgs,
@@ -86,7 +87,7 @@ export interface TokenLogprobs extends Logprob {
 /** Why a reply ended: a stop token, maxTokens, the signal, or no position left. */
 type FinishReason = 'stop' | 'length' | 'abort' | 'context';
 
-/** Drafts: the tokens that followed the same last tokens before, prompt included.
+/** Drafts: the tokens that followed the same last tokens before, prompt included; else those that a draft model chooses, where there is one.
  *  auto: as many as pay, none where they do not or where the engine cannot check them.
  *  Numbers: `tokens` of them before each pass, or as many as a pass holds, found by the last `ngram` tokens (3) or fewer. */
 export type Speculate = 'auto' | 'off' | { readonly tokens: number; readonly ngram?: number | undefined };
@@ -96,6 +97,8 @@ export interface GenerateResult {
   /** Tokens drafted, and those of them that were right. */
   readonly drafted: number;
   readonly accepted: number;
+  /** Whether the engine that drafts has failed, in this reply or before it. */
+  readonly draftsFailed?: boolean;
   readonly timings: {
     /** From the start to the first token [ms]. */
     readonly prefillMs: number;
@@ -240,6 +243,7 @@ export function generateResult(progress: Progress | null): GenerateResult {
     finish: reasons[progress.finish] ?? 'abort',
     drafted: progress.drafted,
     accepted: progress.accepted,
+    ...(progress.draft_status !== abiStatus.ok && { draftsFailed: true }),
     timings: { prefillMs: progress.prefill_ms, decodeMs: progress.decode_ms },
   };
 }

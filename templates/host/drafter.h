@@ -5,8 +5,12 @@
 #include <unordered_map>
 #include <vector>
 
-/** Kinds of drafts by how far their reasons go, weakest first: how often each kind is right is learned apart. */
+/** Kinds of drafts that are looked up, by how far their reasons go, weakest first: how often each kind is right is learned apart. */
 constexpr int kDraftKinds = 5;
+/** From here on a text repeats itself: nobody else drafts better. */
+constexpr int kRepeats = 2;
+/** The kind of what a model drafts. */
+constexpr int kModelDrafts = kDraftKinds;
 
 struct Draft {
   std::vector<int32_t> tokens;

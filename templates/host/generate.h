@@ -12,29 +12,17 @@
 #include "backend.h"
 #include "errors.h"
 #include "finite.h"
+#include "generate_job.h"
 #include "job.h"
 #include "logprobs.h"
 #include "masks.h"
+#include "model_drafter.h"
 #include "model_facts.h"
 #include "passes.h"
 #include "speculation.h"
 
 /** The token at every position in the KV cache. */
 using Sequence = std::vector<int32_t>;
-
-struct GenerateJob {
-  std::vector<int32_t> prompt;
-  int32_t max_tokens;
-  std::vector<int32_t> stop_ids;
-  Sampling sampling;
-  SpeculationOptions speculation;
-  std::vector<int32_t> bias_ids;
-  std::vector<float> biases;  // of bias_ids
-  int32_t top_logprobs;       // -1: no log probabilities
-  bool masked;                // each token waits for its mask
-
-  bool wants_logprobs() const { return top_logprobs >= 0; }
-};
 
 struct ScoreJob {
   std::vector<int32_t> ids;
@@ -130,7 +118,7 @@ struct Flight {
  *  The sequence grows as passes finish, so it is right whenever this returns or throws. Drafts change neither tokens nor positions, only how
  *  many passes there are: those that are wrong have positions that the next pass writes again. */
 inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, const GenerateJob& job, int32_t context,
-                     PassTimes& times) {
+                     PassTimes& times, DraftEngine& drafts) {
   const auto start = std::chrono::steady_clock::now();
   auto first_token = start;
   Sequence known = sequence;  // what is fed, and what has been chosen
@@ -138,7 +126,8 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   prepare_choice(backend, 0, job, known);
 
   const auto prompt = static_cast<int32_t>(job.prompt.size());
-  Speculation speculation(backend, job.speculation, times);
+  ModelDrafter model(drafts, job, thread);
+  Speculation speculation(backend, job.speculation, times, drafts.ready() ? &model : nullptr);
   // Logits are there until the next pass. Masks follow the last token; a pass that asks for its own follows the choice by the one before.
   const int depth = 1 + (job.wants_logprobs() ? 0 : job.masked ? passes_ahead_of_masks(backend) : passes_ahead(backend));
   auto position = static_cast<int32_t>(sequence.size());  // of the next pass
@@ -154,7 +143,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   /** Drafts follow the last token, so they wait for it; where there were none for a while, and are none now, passes run ahead. */
   const auto may_run_ahead = [&] {
     if (job.masked) return passes.ask();
-    return !speculation.on() || fed < prompt || (plain_steps == kMostPlainSteps && speculation.drafts(known, 1).empty());
+    return !speculation.on() || fed < prompt || (plain_steps == kMostPlainSteps && !speculation.has_drafts(known));
   };
 
   // False: the job is to stop, and its next token has no mask.
@@ -268,6 +257,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   }
   thread.report([&](Progress& progress) {
     progress.finish = finish;
+    progress.draft_status = drafts.status;
     if (delivered == 0) progress.prefill_ms = milliseconds_since(start);
   });
 }

@@ -34,10 +34,12 @@ class JobThread {
   // ---- for the caller
 
   /** Hands a job to the thread. False when one is running. Tokens of the job before that nobody fetched are dropped.
-   *  @param mask what it waits for before each token */
-  bool start(std::function<void()> body, NextMask mask = {}) {
+   *  @param mask what it waits for before each token
+   *  @param told whether the caller is told of its end */
+  bool start(std::function<void()> body, NextMask mask = {}, bool told = true) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (outbox_.progress.state == kJobRunning) return false;
+    told_ = told;
     mask_ = std::move(mask);
     const int32_t position = outbox_.progress.position;
     outbox_ = Outbox{};
@@ -55,13 +57,14 @@ class JobThread {
     changed_.wait(lock, [this] { return outbox_.progress.state != kJobRunning; });
   }
 
-  /** Runs body on the thread and waits for it; throws what it failed with. For the caller's own short jobs. */
+  /** Runs body on the thread and waits for it; throws what it failed with. For the caller's own short jobs, of which nobody is told. */
   void run(std::function<void()> body) {
-    if (!start(std::move(body))) fail(kStatusBusy, "the engine is busy");
+    if (!start(std::move(body), {}, false)) fail(kStatusBusy, "the engine is busy");
     wait();
     std::lock_guard<std::mutex> lock(mutex_);
     const int status = outbox_.progress.status;
     outbox_.progress = Progress{};
+    told_ = true;
     check(status, error_);
   }
 
@@ -162,11 +165,13 @@ class JobThread {
   /** Changes what the caller sees, and wakes it. */
   template <class Change>
   void tell(Change&& change) {
+    bool told;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       change();
+      told = told_;
     }
-    channel_.tell();
+    if (told) channel_.tell();
   }
 
   Channel& channel_;
@@ -177,6 +182,7 @@ class JobThread {
   NextMask mask_;
   std::string error_;
   std::atomic<bool> stop_{false};
+  bool told_ = true;
   bool quit_ = false;
   std::thread thread_;  // last: it uses all of the above
 };

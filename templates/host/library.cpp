@@ -13,6 +13,7 @@
 #include "backend.h"
 #include "batch.h"
 #include "channel.h"
+#include "draft_tokens.h"
 #include "errors.h"
 #include "generate.h"
 #include "job.h"
@@ -20,7 +21,7 @@
 #include "model_facts.h"
 #include "open_engines.h"
 
-/** While a job runs, or passes of sequences do, the thread owns backend, sequence, loaded, logits and pass_times; otherwise the caller does. */
+/** While a job runs, or passes of sequences do, the thread owns backend, sequence, loaded, logits, pass_times and drafts; otherwise the caller does. */
 struct Engine {
   Engine(const EngineOptions& given, std::unique_ptr<Channel> end) : options(given), channel(std::move(end)) {
     thread.run([this] {
@@ -55,6 +56,7 @@ struct Engine {
   bool serves = false;  // what the thread runs, or ran last, are passes of sequences
   std::vector<float> logits;  // of the last score, until they are fetched
   PassTimes pass_times;
+  DraftEngine drafts;
 #if PROFILE
   std::vector<ProfileEvent> events;  // until they are fetched
   int64_t missed_events = 0;
@@ -253,6 +255,22 @@ void load(Engine& engine, const std::vector<Source>& sources) {
   if (!engine.loaded) engine.thread.report([](Progress& progress) { progress.finish = kFinishAborted; });
 }
 
+/** DraftFunction of this library's engines. None of an engine that is closed. */
+int32_t draft_here(void* handle, const GenerateArgs* args, int32_t* out, bool (*stopping)(void*), void* of) {
+  auto* const engine = static_cast<Engine*>(handle);
+  int32_t made = 0, status = kStatusOk;
+  Engines::all().use(engine, [&] {
+    status = call(engine, [&] {
+      const GenerateJob job = copy_job(args);
+      require(engine->loaded, "no weights are loaded");
+      engine->thread.run([&] {
+        made = draft_tokens(engine->backend, engine->sequence, job, engine->options.context, [&] { return stopping(of); }, out);
+      });
+    });
+  });
+  return status == kStatusOk ? made : -status;
+}
+
 }  // namespace
 
 int32_t ol_describe(Description* out) noexcept {
@@ -317,9 +335,21 @@ int32_t ol_generate(Engine* engine, const GenerateArgs* args) noexcept {
             "speculate: this engine cannot check drafts, since its passes of several tokens round other than those of one; leave it out, or say off");
     NextMask mask(job.masked, job.sampling.vocab);
     const auto reply = [engine, job = std::move(job)] {
-      generate(engine->backend, engine->thread, engine->sequence, job, engine->options.context, engine->pass_times);
+      generate(engine->backend, engine->thread, engine->sequence, job, engine->options.context, engine->pass_times, engine->drafts);
     };
     start(*engine, reply, std::move(mask));
+  });
+}
+
+int64_t ol_drafter() noexcept { return static_cast<int64_t>(reinterpret_cast<intptr_t>(&draft_here)); }
+
+int32_t ol_draft_with(Engine* engine, void* draft, void* drafter, int32_t vocab) noexcept {
+  return call(engine, [&] {
+    require(draft != nullptr && drafter != nullptr, "draft or drafter is null");
+    require(draft != engine, "an engine cannot draft for itself");
+    require(vocab >= 1, "vocab is not at least 1");
+    check_idle(*engine);
+    engine->drafts = {draft, reinterpret_cast<DraftFunction>(drafter), vocab};
   });
 }
 

@@ -29,14 +29,29 @@ class OpenEngines {
     if (!std::exchange(at_exit_, true)) std::atexit([] { all().close_all(); });
   }
 
+  /** Runs body, unless the engine is closed; while it runs nobody deletes it. For threads of other engines. */
+  template <class Body>
+  void use(Engine* engine, Body&& body) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (std::find(open_.begin(), open_.end(), engine) == open_.end()) return;
+      used_.push_back(engine);
+    }
+    body();
+    std::lock_guard<std::mutex> lock(mutex_);
+    used_.erase(std::find(used_.begin(), used_.end(), engine));
+    changed_.notify_all();
+  }
+
   /** Deletes an engine, unless somebody else did or does. */
   void close(Engine* engine) {
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      std::unique_lock<std::mutex> lock(mutex_);
       const auto found = std::find(open_.begin(), open_.end(), engine);
       if (found == open_.end()) return;
       open_.erase(found);
       ++closing_;
+      changed_.wait(lock, [&] { return std::find(used_.begin(), used_.end(), engine) == used_.end(); });
     }
     delete engine;
     std::lock_guard<std::mutex> lock(mutex_);
@@ -68,6 +83,7 @@ class OpenEngines {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Engine*> open_;
+  std::vector<Engine*> used_;
   int closing_ = 0;
   bool at_exit_ = false;
 };

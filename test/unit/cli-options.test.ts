@@ -75,7 +75,8 @@ describe('each option of the library has one name, on the command line too', () 
 
   it('and there are no others: what is left is of the command, not of the reply', () => {
     const ofKernel = ['model', 'target', 'plan', 'promptPlan', 'weights', 'cache'];
-    const ofCommand = ['json', 'quiet', 'color', ...ofKernel, 'context', 'threads', 'device'];
+    const ofDraft = ['draft', 'draftWeights'];
+    const ofCommand = ['json', 'quiet', 'color', ...ofKernel, 'context', 'threads', 'device', ...ofDraft];
     const ofChat = ['prompt', 'file', 'system', 'lines'];
     const rest = flagsOf(addChat).filter((name) => ![...ofCommand, ...ofChat].includes(name));
     expect(rest.sort()).toEqual(replyOptions().sort());
