@@ -27,12 +27,12 @@ const cellsAlike = (format: Format): number => (isBlocks(format) ? 16 / blockFor
 
 /** Tokens that a pass of a stream can have. */
 export const streamTokens: readonly number[] = [16, 8, 4, 2, 1];
-/** Kernels for fewer tokens than the largest pass: a pass runs the smallest that holds it. */
+/** Kernels for fewer tokens than the largest pass, beside the one that checks drafts: a pass runs the smallest that holds it. */
 const smallerKernels: readonly number[] = [1, 4, 8];
 /** Queries of one kv head that a block has room for: one matrix instruction's a warp. */
 export const mostQueries = 8 * streamWarps;
-/** The kernel that can compute each of its tokens with the bits of a pass of its own. */
-const checkKernel = 4;
+/** Kernels that can compute each of their tokens with the bits of a pass of its own, the largest first. */
+const checkKernels: readonly number[] = [4, 2];
 /** Fewest slots that keep a block fed. */
 export const fewestSlots = 4;
 /** Positions of the KV cache in one tile of attention. A slot holds at least one. */
@@ -221,10 +221,10 @@ export interface SizeInput {
  * Tokens of a pass that checks drafts, as far as the model goes; 0: none. The queries of its tokens and of one alone are then shared by as
  * many warps, and all tokens see the same tiles of positions.
  */
-const checkTokensFor = (dims: ModelDims): number =>
-  (dims.qHeads / dims.kvHeads) * checkKernel <= 8 && dims.kinds.every(({ window }) => window === null)
-    ? checkKernel
-    : 0;
+const checkTokensFor = ({ qHeads, kvHeads, kinds }: ModelDims): number =>
+  (kinds.every(({ window }) => window === null) &&
+    checkKernels.find((tokens) => (qHeads / kvHeads) * tokens <= 8)) ||
+  0;
 
 /** The same of a plan: 0 where it has no kernel of so many tokens, or another one for one. */
 export function fitCheckTokens(dims: ModelDims, kernels: readonly KernelSize[]): number {
@@ -282,7 +282,9 @@ export function fitKernels(input: SizeInput, tokens: StreamScheme['tokens']): Ke
       .filter((n) => (dims.qHeads / dims.kvHeads) * n <= mostQueries)
       .map((n) => kernelSize(input, n))
       .find((candidate) => candidate.slots >= fewestSlots) ?? one;
-  return [...smallerKernels.filter((n) => n < many.tokens).map((n) => kernelSize(input, n)), many];
+  const sizes = new Set([...smallerKernels, checkTokensFor(dims)]);
+  const smaller = [...sizes].filter((n) => 0 < n && n < many.tokens).sort((a, b) => a - b);
+  return [...smaller.map((n) => kernelSize(input, n)), many];
 }
 
 /** The ring that the plan asks for, with what was left to `fit`. */
