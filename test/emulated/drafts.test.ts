@@ -27,8 +27,8 @@ const samplings: readonly Partial<Sampling>[] = [
 ];
 
 /** What replies with drafts and without them say and leave, and how many drafts were right and wrong. */
-async function both(name: string, weights: WeightName) {
-  const model = join(import.meta.dirname, '../fixtures', name);
+async function both(weights: WeightName) {
+  const model = join(import.meta.dirname, '../fixtures/qwen3-micro');
   const checked = await preflight(
     { model, plan, weights, target: smallGpu(folder, 'h100', 8) },
     { weights: true },
@@ -71,15 +71,10 @@ async function both(name: string, weights: WeightName) {
 
 const why = cannotEmulate();
 describe.skipIf(why)(why ? `drafts (skipped: ${why})` : 'drafts', () => {
-  // Two query heads share a key: four tokens are checked; three do: two are.
-  test.each<[string, WeightName]>([
-    ['qwen3-micro', 'plain'],
-    ['qwen3-micro', 'int8'],
-    ['qwen2-micro', 'plain'],
-  ])('change no bit of a reply: %s, %s', async (name, weights) => {
-    const { off, on, accepted, wrong } = await both(name, weights);
+  test.each<WeightName>(['plain', 'int8'])('change no bit of a reply, %s', async (weights) => {
+    const { off, on, accepted, wrong } = await both(weights);
     expect(on).toEqual(off);
     expect(accepted).toBeGreaterThan(10);
-    expect(wrong).toBeGreaterThan(0);
+    expect(wrong).toBeGreaterThan(1);
   });
 });

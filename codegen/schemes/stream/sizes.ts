@@ -31,8 +31,12 @@ export const streamTokens: readonly number[] = [16, 8, 4, 2, 1];
 const smallerKernels: readonly number[] = [1, 4, 8];
 /** Queries of one kv head that a block has room for: one matrix instruction's a warp. */
 export const mostQueries = 8 * streamWarps;
-/** Kernels that can compute each of their tokens with the bits of a pass of its own, the largest first. */
-const checkKernels: readonly number[] = [4, 2];
+/** Kernels that can compute each of their tokens with the bits of a pass of its own, the largest first, and from how many bytes of a pass on they are
+ *  there: a check of one draft saves less than half a pass, of which launch and choice take a tenth of a millisecond. */
+const checkKernels = [
+  { checked: 4, from: 0 },
+  { checked: 2, from: 3e9 },
+] as const;
 /** Fewest slots that keep a block fed. */
 export const fewestSlots = 4;
 /** Positions of the KV cache in one tile of attention. A slot holds at least one. */
@@ -221,10 +225,12 @@ export interface SizeInput {
  * Tokens of a pass that checks drafts, as far as the model goes; 0: none. The queries of its tokens and of one alone are then shared by as
  * many warps, and all tokens see the same tiles of positions.
  */
-const checkTokensFor = ({ qHeads, kvHeads, kinds }: ModelDims): number =>
-  (kinds.every(({ window }) => window === null) &&
-    checkKernels.find((tokens) => (qHeads / kvHeads) * tokens <= 8)) ||
-  0;
+function checkTokensFor(dims: ModelDims): number {
+  if (dims.kinds.some(({ window }) => window !== null)) return 0;
+  const fits = ({ checked, from }: (typeof checkKernels)[number]) =>
+    (dims.qHeads / dims.kvHeads) * checked <= 8 && streamPlaces(dims).bytes >= from;
+  return checkKernels.find(fits)?.checked ?? 0;
+}
 
 /** The same of a plan: 0 where it has no kernel of so many tokens, or another one for one. */
 export function fitCheckTokens(dims: ModelDims, kernels: readonly KernelSize[]): number {
