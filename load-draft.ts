@@ -7,23 +7,33 @@ import type { Tokenizer } from './runtime/tokenizer/tokenizer.ts';
 export type DraftOption = string | AskedKernel;
 
 /** What of the options of a load is checked for both models. */
-interface DraftNeeds {
+export interface DraftNeeds {
   readonly target?: string | undefined;
   readonly device?: number | undefined;
+  readonly context?: number | undefined;
+  /** Replies at a time. */
+  readonly sequences?: number | undefined;
+  readonly embeddings?: boolean | undefined;
   readonly randomWeights?: { readonly seed: number } | undefined;
 }
 
 /** Checks a draft model for one that was checked. Starts no compiler.
- *  @throws OnelaunchError, of kind usage where the tokens of the two are not the same */
+ *  @throws OnelaunchError, of kind usage where the tokens of the two are not the same, or no reply would be drafted for */
 export async function checkDraft(
   option: DraftOption,
   model: CheckedModel,
-  { target, device, randomWeights }: DraftNeeds,
+  { target, device, context, sequences = 1, embeddings = false, randomWeights }: DraftNeeds,
 ): Promise<CheckedModel> {
+  const never = embeddings ? 'embeddings are no replies' : sequences > 1 ? `parallel is ${sequences}` : null;
+  if (never !== null) {
+    throw new OnelaunchError('usage', `a draft model drafts for one reply at a time, and ${never}`, {
+      hint: `Leave out draft, or ${embeddings ? 'embeddings' : 'parallel'}.`,
+    });
+  }
   const asked = typeof option === 'string' ? { model: option } : option;
   const draft = await preflight(
     { ...asked, target: asked.target ?? target ?? model.target.name },
-    { weights: randomWeights === undefined, tokenizer: 'optional', run: { device } },
+    { weights: randomWeights === undefined, tokenizer: 'optional', run: { device, context } },
   );
   if (draft.directory === null || draft.directory !== model.directory) checkVocabulary(model, draft);
   return draft;

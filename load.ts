@@ -139,16 +139,10 @@ async function loadChecked(options: LoadOptions): Promise<LanguageModel> {
     });
   }
   const { draft } = given;
-  if (given.embeddings && draft !== undefined) {
-    const { OnelaunchError } = await import('./errors.ts');
-    throw new OnelaunchError('usage', 'options has both embeddings and draft', {
-      hint: 'A draft model is there for replies.',
-    });
-  }
   const drafting = draft === undefined ? null : await import('./load-draft.ts');
   let checkedDraft: CheckedModel | undefined;
   const onChecked = async (checked: CheckedModel) => {
-    checkedDraft = await drafting?.checkDraft(draft!, checked, given);
+    checkedDraft = await drafting?.checkDraft(draft!, checked, { ...given, sequences: given.parallel });
   };
   const built = await buildKernel(
     { ...given, onChecked },

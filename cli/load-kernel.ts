@@ -10,6 +10,7 @@ import type {
   LoadProgress,
   OpenEngine,
 } from '../load.ts';
+import type { DraftNeeds } from '../load-draft.ts';
 import type { CheckedModel, Needs } from '../preflight.ts';
 import type { Engine } from '../runtime/engine/engine.ts';
 import { seconds, type Ui } from './ui.ts';
@@ -102,7 +103,11 @@ export interface DraftFlags {
 
 /** What a command does for its draft model: `check` before anything is compiled, `open` behind the engine of the model, which closes it.
  *  Both do nothing where none was asked for. */
-export async function draftOf(ui: Ui, { draft, draftWeights }: DraftFlags, settings: DraftSettings) {
+export async function draftOf(
+  ui: Ui,
+  { draft, draftWeights }: DraftFlags,
+  settings: DraftSettings & DraftNeeds,
+) {
   if (draft === undefined) {
     if (draftWeights !== undefined) {
       throw new OnelaunchError('usage', '--draft-weights is given without --draft', {

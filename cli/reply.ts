@@ -66,7 +66,7 @@ export async function loadWithProgress(
   const { parallel, embeddings, grammar } = flags;
   if (grammar !== undefined) await (await import('../runtime/grammar/grammars.ts')).checkGrammar(grammar);
   const run = { ...engineOptions(flags), sequences: parallel };
-  const draft = await draftOf(ui, flags, { ...run, target: flags.target });
+  const draft = await draftOf(ui, flags, { ...run, embeddings, target: flags.target });
   const built = await buildWithProgress(
     ui,
     {

@@ -6,7 +6,6 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { load } from '../../load.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
-import { tinyDirectory } from '../support/model-directory.ts';
 import { writeRandomModel } from '../support/random-model.ts';
 import { failureOf } from '../support/refusal.ts';
 
@@ -137,10 +136,4 @@ it('a model of other tokens is refused before anything is compiled', async () =>
   );
   expect(failed).toMatchObject({ kind: 'usage' });
   expect(failed.message).toMatch(/^qwen3-micro cannot draft for qwen3-tiny: /);
-});
-
-it('several replies at a time have no drafts', async () => {
-  await using llm = await load({ ...tiny, draft: tinyDirectory, parallel: 2 });
-  const replies = await Promise.all(questions.map((question) => ask(llm, [question], { maxTokens: 30 })));
-  expect(replies.map(({ usage }) => usage.drafted)).toEqual([0, 0, 0]);
 });

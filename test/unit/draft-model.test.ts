@@ -1,5 +1,6 @@
 // An engine that drafts for another, both over a backend that stands in for a model: which passes it runs, and what becomes of replies without it.
 import { expect, it, vi } from 'vitest';
+import { load } from '../../load.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import type { GenerateOptions } from '../../runtime/engine/options.ts';
 import { fakeEngines, greedy } from '../support/fake-engines.ts';
@@ -105,4 +106,14 @@ it('that fails costs its drafts and no reply, and is told once', async () => {
     'the draft model failed, and replies go on without it: no weights are loaded',
   ]);
   warned.mockRestore();
+});
+
+it('who would never be drafted for is told before anything is compiled', async () => {
+  const onProgress = vi.fn();
+  const asked = { model: 'qwen3-tiny', draft: 'qwen3-tiny', onProgress };
+  await expect(load({ ...asked, parallel: 4 })).rejects.toThrow(
+    'a draft model drafts for one reply at a time, and parallel is 4',
+  );
+  await expect(load({ ...asked, embeddings: true })).rejects.toThrow('embeddings are no replies');
+  expect(onProgress).not.toHaveBeenCalled();
 });
