@@ -7,6 +7,8 @@ export type { Manifest } from './abi/manifest.ts';
 export type { FusionPlan } from './codegen/index.ts';
 export { ContextOverflow, type ErrorKind, OnelaunchError, Problems } from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
+export type { DraftOption } from './load-draft.ts';
+export type { AskedKernel } from './preflight.ts';
 export type { ChatMessage, ContentPart } from './runtime/chat/chat-template.ts';
 export type { ToolCallPart } from './runtime/chat/tool-reader.ts';
 export type { CallOf, ToolCall, ToolChoice, ToolOption } from './runtime/chat/tools.ts';

@@ -28,7 +28,7 @@ export { choiceOf, estimatePrompt, type PromptChoice, type PromptEstimate } from
 export type { Kernel } from './kernel.ts';
 export type { LayerKind, ModelDims, RopeScaling } from './model/dims.ts';
 export type { BlockFormat, Dtype, Format, MatrixFormats } from './model/formats.ts';
-export type { OpName, OpPart } from './model/ops.ts';
+export type { OpName, OpPart, PointwiseOpName, PointwiseSpec } from './model/ops.ts';
 export type { Site } from './plan/call-site.ts';
 export { parsePlan } from './plan/parse-plan.ts';
 export {

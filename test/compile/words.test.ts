@@ -222,6 +222,18 @@ describe('docs/library.md', () => {
     expect(told.at(-1)).toEqual([tokenIds.length, tokenIds.length]);
   });
 
+  it('a draft model', async () => {
+    const draft = { model, weights: 'int4' } as const;
+    await using both = await load({ model, draft });
+    const { text, usage } = await both.chat(messages, { ...short, speculate: { tokens: 2 } }).result();
+    const { drafted, accepted } = usage;
+    expect(text).toBe((await llm.chat(messages, short).result()).text);
+    expect(accepted).toBeGreaterThan(0);
+    expect(drafted).toBeGreaterThanOrEqual(accepted);
+    const asked = (weights: string) => load({ model, draft: { model, weights } as never });
+    await expect(asked('int5')).rejects.toThrow('draft');
+  });
+
   it('Replies that call functions, and texts that spell special tokens', async () => {
     const parameters = z.strictObject({ city: z.enum(['Paris', 'Rome']) });
     const tools = [{ function: { name: 'weather', parameters } }] as const;
