@@ -13,6 +13,7 @@ import type { JournalHeader } from '../lab/journal-records.ts';
 import { usualPositions } from '../lab/measure.ts';
 import type { Strategy } from '../lab/strategy.ts';
 import type { CheckedModel } from '../preflight.ts';
+import { computeGolden } from './compute-golden.ts';
 import type { WorkFlags } from './experiment-flags.ts';
 import { modeOf } from './experiment-flags.ts';
 import { engineOptions } from './reply.ts';
@@ -143,7 +144,7 @@ export async function runExperiment(
   const { explore } = await import('../lab/explore.ts');
   const { findingsOf } = await import('../lab/findings.ts');
   const { contextFor } = await import('../lab/truth.ts');
-  const { checked, positions } = prepared;
+  const { checked, base, positions } = prepared;
   const path = flags.journal ?? journalName(header);
   const journal = await openJournal(path, header);
   warnOfLoad(ui, checked.target.kind);
@@ -161,7 +162,8 @@ export async function runExperiment(
         ? Math.max(needed, contextFor(golden, checked.dims, undefined))
         : Math.min(checked.dims.maxPositions, Math.max(needed, 256)),
       signal: ui.io.signal,
-      goldenOf: async () => golden ?? (await computed(ui, prepared)),
+      goldenOf: async () =>
+        golden ?? (await computeGolden(ui, checked.directory!, checked.dims, base.functions)),
       onProgress: progress.update,
       onLine: (line) => progress.log(line),
     });
@@ -197,25 +199,4 @@ const endOf = {
 async function stored({ checked: { dims, directory }, base }: Prepared, { golden }: ExperimentFlags) {
   const { storedGolden } = await import('../lab/truth.ts');
   return storedGolden(dims, directory, base.functions, golden);
-}
-
-/** Logits of the built-in reference, for a model that has no golden file. */
-async function computed(ui: Ui, { checked: { dims, directory }, base }: Prepared) {
-  const { referenceGolden } = await import('../lab/reference-golden.ts');
-  const progress = ui.progress('computing the reference');
-  try {
-    return await referenceGolden(
-      directory!,
-      (done, total) => {
-        ui.io.signal.throwIfAborted();
-        progress.update(done / total, `${done} of ${total} tokens`);
-      },
-      {
-        ...{ ops: base.functions, formats: dims.weights, cache: dims.cache },
-        maxPositions: dims.maxPositions,
-      },
-    );
-  } finally {
-    progress.end();
-  }
 }

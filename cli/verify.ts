@@ -1,10 +1,9 @@
 // gen verify: the library's logits and tokens against a golden file, or against the unfused reference.
-import type { ReferenceNumbers } from '../lab/reference-golden.ts';
 import { contextFor, engineScorer, storedGolden } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { AskedModel } from '../preflight.ts';
-import type { Golden } from '../runtime/verify/golden.ts';
 import type { VerifyResult } from '../runtime/verify/verify.ts';
+import { computeGolden } from './compute-golden.ts';
 import { exitCode } from './errors.ts';
 import { engineCommand, flags, helpEnd, needGolden, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
@@ -83,10 +82,7 @@ export async function verifyWithProgress(
   const { functions } = built.kernel.plan;
   const golden =
     (await storedGolden(dims, modelDirectory, functions, path)) ??
-    (await computeGolden(ui, modelDirectory!, {
-      ...{ ops: functions, formats: dims.weights, cache: dims.cache },
-      maxPositions: dims.maxPositions,
-    }));
+    (await computeGolden(ui, modelDirectory!, dims, functions));
   const context = contextFor(golden, dims, engine.context);
   const { engine: opened } = await openWithProgress(ui, built, { ...engine, context });
   const progress = ui.progress('verifying');
@@ -107,19 +103,5 @@ export async function verifyWithProgress(
     throw error;
   } finally {
     opened.close();
-  }
-}
-
-async function computeGolden(ui: Ui, directory: string, numbers: ReferenceNumbers): Promise<Golden> {
-  const { referenceGolden } = await import('../lab/reference-golden.ts');
-  const progress = ui.progress('computing the reference');
-  try {
-    const onProgress = (done: number, total: number) => {
-      ui.io.signal.throwIfAborted();
-      progress.update(done / total, `${done} of ${total} tokens`);
-    };
-    return await referenceGolden(directory, onProgress, numbers);
-  } finally {
-    progress.end();
   }
 }
