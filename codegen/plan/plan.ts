@@ -243,60 +243,58 @@ export interface FusionPlan extends PlanData {
   readonly functions: OpFunctions;
 }
 
-/** Stages that meet at barriers. */
-export function barriers(options: Partial<Omit<BarriersScheme, 'kind'>> = {}): BarriersScheme {
-  needOptions({ at: callSite(), call: 'barriers' }, options, { owner: 'barriers()', refused: ['kind'] });
-  return {
-    prefetch: 0,
-    prefetchBy: 'all',
-    blocks: fit,
-    warps: fit,
-    loadBits: 128,
-    loadsInFlight: 12,
-    buffers: 0,
-    producers: 0,
-    barrier: 'atomic',
-    inputs: 'shared',
-    inputBits: 16,
-    tokens: 'many',
-    ...options,
-    kind: 'barriers',
-  };
+/** The options of a scheme, which the function of its name has made.
+ *  @throws PlanError for what is no options, and for a kind among them */
+function schemeOptions<Options>(kind: Scheme['kind'], options: Options, at: Site): Options {
+  needOptions({ at, call: kind }, options, { owner: `${kind}()`, refused: ['kind'] });
+  return options;
 }
+
+/** Stages that meet at barriers. */
+export const barriers = (options: Partial<Omit<BarriersScheme, 'kind'>> = {}): BarriersScheme => ({
+  prefetch: 0,
+  prefetchBy: 'all',
+  blocks: fit,
+  warps: fit,
+  loadBits: 128,
+  loadsInFlight: 12,
+  buffers: 0,
+  producers: 0,
+  barrier: 'atomic',
+  inputs: 'shared',
+  inputBits: 16,
+  tokens: 'many',
+  ...schemeOptions('barriers', options, callSite()),
+  kind: 'barriers',
+});
 
 /** Stages that hand words to each other while their weights stream through shared memory. */
-export function stream(options: Partial<Omit<StreamScheme, 'kind'>> = {}): StreamScheme {
-  needOptions({ at: callSite(), call: 'stream' }, options, { owner: 'stream()', refused: ['kind'] });
-  return {
-    slots: 12,
-    slotBytes: fit,
-    copiesInFlight: fit,
-    headCopiesInFlight: 8,
-    handoff: 'sentinel',
-    splits: fit,
-    copy: fit,
-    blocks: fit,
-    pollCycles: fit,
-    tokens: 'many',
-    ...options,
-    kind: 'stream',
-  };
-}
+export const stream = (options: Partial<Omit<StreamScheme, 'kind'>> = {}): StreamScheme => ({
+  slots: 12,
+  slotBytes: fit,
+  copiesInFlight: fit,
+  headCopiesInFlight: 8,
+  handoff: 'sentinel',
+  splits: fit,
+  copy: fit,
+  blocks: fit,
+  pollCycles: fit,
+  tokens: 'many',
+  ...schemeOptions('stream', options, callSite()),
+  kind: 'stream',
+});
 
 /** Stages for many tokens, whose products are tiles. */
-export function tiles(options: Partial<Omit<TilesScheme, 'kind'>> = {}): TilesScheme {
-  needOptions({ at: callSite(), call: 'tiles' }, options, { owner: 'tiles()', refused: ['kind'] });
-  return {
-    tokenTile: fit,
-    rowTile: fit,
-    multiply: fit,
-    slots: 8,
-    from: fit,
-    tokens: 'many',
-    ...options,
-    kind: 'tiles',
-  };
-}
+export const tiles = (options: Partial<Omit<TilesScheme, 'kind'>> = {}): TilesScheme => ({
+  tokenTile: fit,
+  rowTile: fit,
+  multiply: fit,
+  slots: 8,
+  from: fit,
+  tokens: 'many',
+  ...schemeOptions('tiles', options, callSite()),
+  kind: 'tiles',
+});
 
 /**
  * Splits of the positions by context: splits -> first position.
