@@ -1,19 +1,16 @@
 // A second model on the same device that drafts for the first: what is asked of it, and whether its tokens are the same.
 import { OnelaunchError } from './errors.ts';
-import { type AskedKernel, type CheckedModel, preflight } from './preflight.ts';
+import { type AskedKernel, type CheckedModel, type Needs, preflight } from './preflight.ts';
 import type { Tokenizer } from './runtime/tokenizer/tokenizer.ts';
 
 /** The draft model: its name or folder, or with it what `load` takes of a kernel. What is left out is as the model has it, but for the plan. */
 export type DraftOption = string | AskedKernel;
 
-/** What of the options of a load is checked for both models. */
-export interface DraftNeeds {
-  readonly target?: string | undefined;
-  readonly device?: number | undefined;
-  readonly context?: number | undefined;
-  /** Replies at a time. */
-  readonly sequences?: number | undefined;
-  readonly embeddings?: boolean | undefined;
+/** What is checked for both models; `sequences` are replies at a time. */
+export interface DraftNeeds
+  extends NonNullable<Needs['run']>,
+    Pick<Needs, 'embeddings'>,
+    Pick<AskedKernel, 'target'> {
   readonly randomWeights?: { readonly seed: number } | undefined;
 }
 

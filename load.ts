@@ -284,15 +284,10 @@ async function openLoaded(
 }
 
 /** What of the options of a load holds for both models. */
-export interface DraftSettings {
-  readonly target?: string | undefined;
-  readonly context?: number | undefined;
-  readonly threads?: number | undefined;
-  readonly device?: number | undefined;
-  readonly randomWeights?: { readonly seed: number } | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
-}
+export type DraftSettings = Pick<
+  LoadOptions,
+  'context' | 'threads' | 'device' | 'randomWeights' | 'signal' | 'onProgress'
+>;
 
 /** Builds what was checked, loads it, and has it draft for the engine of its model, which closes it from then on. */
 export async function openDraft(

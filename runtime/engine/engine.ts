@@ -125,8 +125,14 @@ export class Engine {
   /** Feeds ids at the current position and yields the tokens of the reply, in batches as they come.
    *  Breaking out of the loop stops the reply. The last token yielded is not fed: a next prompt begins with it.
    *  @throws OnelaunchError, also when another job runs or the engine is closed meanwhile */
-  async *generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
-    const result = yield* this.#own.generate(ids, options);
+  generate(ids: TokenIds, options: GenerateOptions): AsyncGenerator<number[], GenerateResult> {
+    const reply = this.#own.generate(ids, options);
+    return this.drafts ? this.#warning(reply) : reply;
+  }
+
+  /** A reply behind which is said why there are no drafts any more. */
+  async *#warning(reply: AsyncGenerator<number[], GenerateResult>) {
+    const result = yield* reply;
     if (result.draftsFailed) this.#warnOfDrafts();
     return result;
   }
