@@ -27,8 +27,8 @@ const samplings: readonly Partial<Sampling>[] = [
 ];
 
 /** What replies with drafts and without them say and leave, and how many drafts were right and wrong. */
-async function both(weights: WeightName) {
-  const model = join(import.meta.dirname, '../fixtures/qwen3-micro');
+async function both(name: string, weights: WeightName) {
+  const model = join(import.meta.dirname, '../fixtures', name);
   const checked = await preflight(
     { model, plan, weights, target: smallGpu(folder, 'h100', 8) },
     { weights: true },
@@ -71,8 +71,11 @@ async function both(weights: WeightName) {
 
 const why = cannotEmulate();
 describe.skipIf(why)(why ? `drafts (skipped: ${why})` : 'drafts', () => {
-  test.each<WeightName>(['plain', 'int8'])('change no bit of a reply, %s', async (weights) => {
-    const { off, on, accepted, wrong } = await both(weights);
+  test.each<[heads: string, model: string, WeightName]>([
+    ['two heads a key', 'qwen3-micro', 'plain'],
+    ['three, in two sets', 'qwen2-micro', 'int8'],
+  ])('change no bit of a reply, %s, %s in %s', async (_, model, weights) => {
+    const { off, on, accepted, wrong } = await both(model, weights);
     expect(on).toEqual(off);
     expect(accepted).toBeGreaterThan(10);
     expect(wrong).toBeGreaterThan(1);

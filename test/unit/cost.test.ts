@@ -363,7 +363,7 @@ describe('a stream', () => {
       lines.slice(lines.findIndex((line) => line.startsWith('blocks'))).join('\n'),
     ).toMatchInlineSnapshot(`
       "blocks  96; each streams 1.97 to 3.26 MB a token and polls 211 KiB of exchanges; 0.0 % of the stream is padding
-      ring    8 slots of 16 KiB; 6, 5, 4 in passes of up to 4, 8, 16 tokens
+      ring    8 slots of 16 KiB; 5, 5, 4 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 112 in the LM head; the larger while a quarter of the ring is free; by a warp with cp.async
       heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers

@@ -81,7 +81,7 @@ export function lowerStream(written: Graph, plan: FusionPlan, target: Target): S
     ops: graph.ops,
     plan: { name: plan.name },
     passTokens: kernels.at(-1)!.tokens,
-    checkTokens: fitCheckTokens(dims, kernels),
+    checkTokens: fitCheckTokens(size, kernels),
     splits,
     warps: streamWarps,
     blocks,

@@ -37,6 +37,8 @@ const checkKernels = [
   { checked: 4, from: 0 },
   { checked: 2, from: 3e9 },
 ] as const;
+/** Sets of a warp in a check times elements of a padded head: a lane keeps a fourth of as many sums, 64 of its 168 registers. */
+const mostHeldElements = 256;
 /** Fewest slots that keep a block fed. */
 export const fewestSlots = 4;
 /** Positions of the KV cache in one tile of attention. A slot holds at least one. */
@@ -221,25 +223,16 @@ export interface SizeInput {
   readonly kept: readonly OpName[];
 }
 
-/**
- * Tokens of a pass that checks drafts, as far as the model goes; 0: none. The queries of its tokens and of one alone are then shared by as
- * many warps, and all tokens see the same tiles of positions.
- */
-function checkTokensFor(dims: ModelDims): number {
-  if (dims.kinds.some(({ window }) => window !== null)) return 0;
-  const fits = ({ checked, from }: (typeof checkKernels)[number]) =>
-    (dims.qHeads / dims.kvHeads) * checked <= 8 && streamPlaces(dims).bytes >= from;
-  return checkKernels.find(fits)?.checked ?? 0;
-}
+/** Sets of queries of one kv head: as many as one matrix instruction takes. */
+const setsOf = (dims: ModelDims, tokens: number): number =>
+  Math.ceil(((dims.qHeads / dims.kvHeads) * tokens) / 8);
 
-/** The same of a plan: 0 where it has no kernel of so many tokens, or another one for one. */
-export function fitCheckTokens(dims: ModelDims, kernels: readonly KernelSize[]): number {
-  const tokens = checkTokensFor(dims);
-  return kernels.some((kernel) => kernel.tokens === tokens) && kernels[0]!.tokens === 1 ? tokens : 0;
-}
-
-/** What SharedMemory of templates/cuda/stream/cta.cuh takes for so many tokens, and how many slots fit beside it. */
-function kernelSize({ dims, target, blocks, slots, slotBytes, kept }: SizeInput, tokens: number): KernelSize {
+/** What SharedMemory of templates/cuda/stream/cta.cuh takes for so many tokens, which it checks or not, and how many slots fit beside it. */
+function kernelSize(
+  { dims, target, blocks, slots, slotBytes, kept }: SizeInput,
+  tokens: number,
+  checks: boolean,
+): KernelSize {
   const shapes = productOps.map((op) => shapeOf(dims, op, blocks));
   const headPad = padded(dims.headDim);
   const sumTiles = Math.max(1, Math.min(tokens === 1 ? 12 : 6, Math.floor(32 / tokens)));
@@ -247,10 +240,13 @@ function kernelSize({ dims, target, blocks, slots, slotBytes, kept }: SizeInput,
   const slices = streamWarps * tokens * (mostCells | 1) * 64;
   const group = dims.qHeads / dims.kvHeads;
   const queries = Math.min(8, group * tokens);
-  const ofWarp = queries * ((headPad + 32) * 2 + 8 * (headPad / 8 + 4) * 4) + 64;
-  const apart = tokens === checkTokensFor(dims) ? tokens : 1; // tokens whose own position is apart from the tiles
+  const held = checks ? setsOf(dims, tokens) : 1; // sets of a warp
+  const readyQueries = held > 1 ? group * tokens : streamWarps * queries; // once for all warps, or for each its own
+  const parts = streamWarps * held * (queries * 8 * (headPad / 8 + 4) * 4 + 64);
+  const apart = checks ? tokens : 1; // tokens whose own position is apart from the tiles
   const vectors = apart > 1 ? 2 * apart : 1; // their values and keys, or one value
-  const attention = streamWarps * ofWarp + 4 * (apart * group + (vectors * headPad) / 2) + 16;
+  const attention =
+    readyQueries * (headPad + 32) * 2 + parts + 4 * (apart * group + (vectors * headPad) / 2) + 16;
   const own = tokens > 1 ? headBytes(dims) : 128;
   const sums = 2 * sumTiles * rowTile * tokens * (streamWarps + 4) * 4;
   const squares = 2 * tokens * streamWarps * 4;
@@ -266,31 +262,53 @@ function kernelSize({ dims, target, blocks, slots, slotBytes, kept }: SizeInput,
 
 /** Shared memory that a pass of so many tokens needs at least [bytes]. */
 export const neededBytes = (input: SizeInput, tokens: number): number =>
-  streamStaticBytes + kernelSize(input, tokens).workBytes + fewestSlots * input.slotBytes;
+  streamStaticBytes + kernelSize(input, tokens, false).workBytes + fewestSlots * input.slotBytes;
+
+/**
+ * Tokens of a pass that checks drafts; 0: none. As many warps share the positions of its queries as of one token's, so that each has all sets,
+ * for whose sums there are registers and shared memory; and all tokens see the same tiles of positions.
+ */
+function checkTokensFor(input: SizeInput): number {
+  const { dims } = input;
+  if (dims.kinds.some(({ window }) => window !== null) || setsOf(dims, 1) > 1) return 0;
+  const fits = ({ checked, from }: (typeof checkKernels)[number]) =>
+    setsOf(dims, checked) * padded(dims.headDim) <= mostHeldElements &&
+    streamPlaces(dims).bytes >= from &&
+    kernelSize(input, checked, true).slots >= fewestSlots;
+  return checkKernels.find(fits)?.checked ?? 0;
+}
+
+/** The same of a plan: 0 where it has no kernel of so many tokens, or another one for one. */
+export function fitCheckTokens(input: SizeInput, kernels: readonly KernelSize[]): number {
+  const tokens = checkTokensFor(input);
+  return kernels.some((kernel) => kernel.tokens === tokens) && kernels[0]!.tokens === 1 ? tokens : 0;
+}
 
 /** The largest size of a slot, up to the usual one, of which enough fit for a pass of one token; the smallest where none does. */
 export function fitSlotBytes(input: Omit<SizeInput, 'slotBytes'>, wanted: StreamScheme['slotBytes']): number {
   if (wanted !== 'fit') return wanted;
   const sizes = slotSizes(input.dims).map((size) => withScales(input.dims, size));
   const most = withScales(input.dims, usualSlotBytes);
-  const fits = (slotBytes: number) => kernelSize({ ...input, slotBytes }, 1).slots >= fewestSlots;
+  const fits = (slotBytes: number) => kernelSize({ ...input, slotBytes }, 1, false).slots >= fewestSlots;
   return sizes.findLast((size) => size <= most && fits(size)) ?? sizes[0] ?? most;
 }
 
 /** The kernels of a plan, or null where not even one token fits. */
 export function fitKernels(input: SizeInput, tokens: StreamScheme['tokens']): KernelSize[] | null {
   const { dims } = input;
-  const one = kernelSize(input, 1);
+  const checked = checkTokensFor(input);
+  const sized = (n: number) => kernelSize(input, n, n === checked);
+  const one = sized(1);
   if (one.slots < fewestSlots) return null;
   const wanted = tokens === 'many' ? streamTokens.filter((n) => n > 1) : [tokens];
   const many =
     wanted
       .filter((n) => (dims.qHeads / dims.kvHeads) * n <= mostQueries)
-      .map((n) => kernelSize(input, n))
+      .map(sized)
       .find((candidate) => candidate.slots >= fewestSlots) ?? one;
-  const sizes = new Set([...smallerKernels, checkTokensFor(dims)]);
+  const sizes = new Set([...smallerKernels, checked]);
   const smaller = [...sizes].filter((n) => 0 < n && n < many.tokens).sort((a, b) => a - b);
-  return [...smaller.map((n) => kernelSize(input, n)), many];
+  return [...smaller.map(sized), many];
 }
 
 /** The ring that the plan asks for, with what was left to `fit`. */

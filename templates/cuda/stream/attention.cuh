@@ -81,18 +81,19 @@ DEVICE void append(Cta<T>& cta, const HeadWords& from, const LayerWeights& w, co
   store_position(cta, w, head, token, CachedRow(key[0], value), key[0], value);
 }
 
-/** The queries of a set, rotated, into this warp's scratch: of Q tokens from `first` on, all of the pass or one. Where `appends`, also key and
- *  value of the one, or the scores of queries with their own tokens in a check. */
+/** The queries that a warp makes ready, rotated, into the scratch: of Q tokens from `first` on, all of the pass or one. Where `appends`, also key
+ *  and value of the one, or the scores of queries with their own tokens in a check. */
 template <int T, class Heads, int Q>
 DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head,
-                         int set, int first, bool appends, Stage stage) {
-  constexpr int kEach = Sets<Q>::kEach, kKey = Q == 1 ? 1 : 0;
+                         int first, bool appends, Stage stage) {
+  constexpr int kEach = Sets<Q>::kRead, kKey = Q == 1 ? 1 : 0;
   HeadVector<Heads::kFactor> vectors[kEach + kKey]{};  // the queries, and after them the key
   HeadVector<false> value{};
-  const auto number = [&](int i) { return min(set * 8 + i, Sets<Q>::kQueries - 1); };
+  const int first_read = Sets<Q>::first_read();
+  const auto number = [&](int i) { return min(first_read + i, Sets<Q>::kQueries - 1); };
   // What does not depend on the words is loaded before they are waited for.
   const HeadScale<Heads> query_scale(norms.query), key_scale(norms.key);
-  constexpr int kShared = Q == 1 ? kEach : 8 % kGroup == 0 ? kGroup : 1;  // neighbouring queries of one token
+  constexpr int kShared = Q == 1 ? kEach : kEach % kGroup == 0 ? kGroup : kGroup % kEach == 0 ? kEach : 1;  // neighbouring queries of one token
   Rotation<Heads> rotations[divide_up(kEach, kShared)];
 #pragma unroll
   for (int i = 0; i < kEach; i += kShared) rotations[i / kShared].load(cta.pass, turned_by(cta.layer, cta.position_of(first + number(i) / kGroup)));
@@ -118,7 +119,7 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWo
   norm_and_rotate<Heads, kEach + kKey>(vectors, scales, rotation_of);
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    unsigned* const to = reinterpret_cast<unsigned*>(scratch.queries[warp()][i]);
+    unsigned* const to = reinterpret_cast<unsigned*>(Sets<Q>::kHeld > 1 ? scratch.queries[0][number(i)] : scratch.queries[warp()][i]);
 #pragma unroll
     for (int j = 0; j < divide_up(kHeadPad / 2, 32); ++j)
       if (pair_at(j) < kHeadPad / 2) to[pair_at(j)] = j < kPairSlots && pair_at(j) < kPairs ? vectors[i].w[j < kPairSlots ? j : 0] : 0;
@@ -129,12 +130,12 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWo
 #pragma unroll
       for (int i = 0; i < kEach; ++i) queries[i] = vectors[i];
       const CachedRow row(vectors[kEach], value);
-      keep_own<kEach>(scratch, queries, vectors[kEach], value, set * 8);
+      keep_own<kEach>(scratch, queries, vectors[kEach], value, first_read);
       store_position(cta, w, head, first, row, vectors[kEach], value);
     }
   } else if constexpr (kChecks<T>) {
     if (appends && checks(cta)) {
-      keep_scores(scratch, vectors, set * 8, [&](int n, int i) {
+      keep_scores(scratch, vectors, first_read, [&](int n, int i) {
         return pair_at(i) < kPairs ? scratch.own_value[T + number(n) / kGroup][pair_at(i)] : 0;
       });
     }
@@ -200,10 +201,9 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};
   const Range tiles = tiles_of(cta.layer, cta.position, split, splits);
   const int count = tiles.end - tiles.begin, slots = divide_up(count, kSlotTiles);
-  const int set = warp() % S::kCount, team = warp() / S::kCount;
+  const int team = S::team();
   const bool working = team < S::kTeam, own = split == splits - 1;
   const bool appends = own && team == S::kTeam - 1 && working;
-  const int last_query = min(S::kEach, S::kQueries - set * 8) - 1;
 
   if constexpr (T > 1) {
     if (own) {
@@ -211,7 +211,7 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
       cta.sync();
     }
   }
-  Running running;
+  Running running[S::kHeld];
   KvTile tile{};  // set, or else its registers would stay in use from one layer to the next
   int t = working ? team : count;  // the tile that is next; those of the cache first, then the positions of this pass
   int passed = 0;                  // slots
@@ -229,27 +229,33 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slot(read), ++passed;
   };
   // The first tile is loaded while queries are waited for, where there are registers for both.
-  const bool reads = t < count || appends;
+  const bool reads = S::kHeld > 1 || t < count || appends;
   if constexpr (!kFewRegisters<T>) fetch();
-  if (reads) read_queries<T, Heads>(cta, scratch, from, w, norms, head, set, 0, appends, stage);
+  if (reads) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, S::kHeld > 1 ? own : appends, stage);
+  if constexpr (S::kHeld > 1) cta.sync();
   if constexpr (kFewRegisters<T>) fetch();
-  const int token = min(set * 8 + (lane() >> 2), S::kQueries - 1) / kGroup;
   const bool windowed = window_of(cta.layer) != 0;
-  const int first = first_seen(cta.layer, cta.position + token);
 #pragma unroll 1
   for (bool last = T > 1 && appends && !checks(cta); t < count || last;) {
-    int seen = cta.position + (checks(cta) ? token : 0) - (tiles.begin + t) * kKvTile, unseen = first - (tiles.begin + t) * kKvTile;  // of this tile
-    if (T > 1 && t >= count)
-      tile.load(shared_address(cta.s.own), cta.position), seen = token + 1, unseen = first - cta.position, last = false;
-    running.add(tile, scratch.queries[warp()][0], scratch.kQueryStride, last_query,
-                [&](int column) { return column < seen && (!windowed || column >= unseen); });
+    const bool of_pass = T > 1 && t >= count;
+    if (of_pass) tile.load(shared_address(cta.s.own), cta.position), last = false;
+#pragma unroll
+    for (int i = 0; i < S::kHeld; ++i) {
+      const int set = S::first_set() + i, token = min(set * 8 + (lane() >> 2), S::kQueries - 1) / kGroup;
+      const int begin = of_pass ? cta.position : (tiles.begin + t) * kKvTile;  // of the tile
+      const int seen = cta.position + (of_pass ? token + 1 : checks(cta) ? token : 0) - begin;
+      const int unseen = first_seen(cta.layer, cta.position + token) - begin;
+      running[i].add(tile, S::kHeld > 1 ? scratch.queries[0][set * 8] : scratch.queries[warp()][0], scratch.kQueryStride, S::last_of(set),
+                     [&](int column) { return column < seen && (!windowed || column >= unseen); });
+    }
     t += S::kTeam;
     fetch();
   }
 #pragma unroll 1
   for (; passed < slots; ++passed) cta.skip_slot(stage);
   cta.mark(stage, kPhaseCompute);
-  running.store(scratch, last_query);
+#pragma unroll
+  for (int i = 0; i < S::kHeld; ++i) running[i].store(scratch, warp() * S::kHeld + i, S::last_of(S::first_set() + i));
   cta.sync();
   cta.mark(stage, kPhaseMeet);
 

@@ -11,7 +11,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   if (cta.index() >= kUnits) return;
   auto& scratch = cta.s.work.row;
   const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};
-  const int set = warp() % S::kCount, team = warp() / S::kCount, last_query = min(S::kEach, S::kQueries - set * 8) - 1;
+  const int team = S::team(), last_query = S::last_of(S::first_set());
   const bool working = team < S::kTeam;
   int before = 0;        // tiles of this block that are of rows before
   int passed = 0;        // slots
@@ -42,7 +42,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
       pass_slots(min(at + S::kTeam, before + count) / kSlotTiles);
     };
     if constexpr (!kFewRegisters<T>) fetch();
-    if (t < count || appends) read_queries<T, Heads>(cta, scratch, from, w, norms, head, set, row, appends, stage);
+    if (t < count || appends) read_queries<T, Heads>(cta, scratch, from, w, norms, head, row, appends, stage);
     if constexpr (kFewRegisters<T>) fetch();
     const bool windowed = window_of(cta.layer) != 0;
     const int first = first_seen(cta.layer, position);
@@ -57,7 +57,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     before += count;
     pass_slots(before / kSlotTiles);  // those that have nothing of this row, too: the rows behind need the places
     cta.mark(stage, kPhaseCompute);
-    running.store(scratch, last_query);
+    running.store(scratch, warp(), last_query);
     cta.sync();
     cta.mark(stage, kPhaseMeet);
     publish_attended(cta, scratch, partial, att, head, row, share, mine.own, cta.pass.rows[row].shares == 1);

@@ -12,28 +12,38 @@ BOTH constexpr int slice_stride(int warp_cells) { return (warp_cells | 1) * 64; 
 constexpr int kSumStride = kWarps + 4;
 static_assert(kWarps == 8, "a lane adds eight sums");
 
-/** Tokens of attention's queries: 8 queries a set, one set a warp, the warps of a set share the positions. */
+/** Whether the kernel of so many tokens computes each with the bits of a pass of its own, where LaunchArgs.check asks for it. */
+template <int T>
+constexpr bool kChecks = T > 1 && T == kCheckTokens;
+
+/** Tokens of attention's queries: 8 queries a set, the warps of a set share the positions. A warp works on one set, or on all where tokens are checked. */
 template <int T>
 struct Sets {
   static constexpr int kQueries = kGroup * T;
   static constexpr int kCount = divide_up(kQueries, 8);
   static constexpr int kEach = kQueries < 8 ? kQueries : 8;
-  static constexpr int kTeam = kWarps / kCount > 0 ? kWarps / kCount : 1;  // warps of a set
+  static constexpr int kHeld = kChecks<T> ? kCount : 1;  // sets of a warp
+  static constexpr int kTeam = kWarps * kHeld / kCount > 0 ? kWarps * kHeld / kCount : 1;  // warps of a set
+  static constexpr int kRead = kHeld > 1 ? divide_up(kQueries, kWarps) : kEach;  // queries that a warp makes ready, for all or for itself
   static_assert(kCount <= kWarps, "a warp works on one set of queries");
-};
 
-/** Whether the kernel of so many tokens computes each with the bits of a pass of its own, where LaunchArgs.check asks for it. */
-template <int T>
-constexpr bool kChecks = T > 1 && T == kCheckTokens;
+  /** Of a warp: its place among those of its sets, the first of these, the first query that it makes ready. */
+  DEVICE static int team() { return warp() * kHeld / kCount; }
+  DEVICE static int first_set() { return kHeld > 1 ? 0 : warp() % kCount; }
+  DEVICE static int first_read() { return kHeld > 1 ? warp() * kRead : first_set() * 8; }
+  /** The last query of a set. */
+  DEVICE static int last_of(int set) { return min(kEach, kQueries - set * 8) - 1; }
+};
 static_assert(Sets<(kCheckTokens > 1 ? kCheckTokens : 1)>::kTeam == Sets<1>::kTeam, "as many warps share the positions of a query");
 
 template <int T>
 struct AttentionScratch {
   static constexpr int kApart = kChecks<T> ? T : 1;  // tokens whose own position is apart from the tiles
   static constexpr int kQueryStride = kHeadPad + 32, kOutStride = kHeadPad / 8 + 4;
-  alignas(16) Wire queries[kWarps][Sets<T>::kEach][kQueryStride];
-  alignas(16) float out[kWarps][Sets<T>::kEach][8][kOutStride];  // element e at [e % 8][e / 8]: a lane stores all that it has at once
-  float row_max[kWarps][8], row_sum[kWarps][8];
+  static constexpr int kHeld = Sets<T>::kHeld, kParts = kWarps * kHeld;  // a part is what one warp has of one set
+  alignas(16) Wire queries[kHeld > 1 ? 1 : kWarps][kHeld > 1 ? Sets<T>::kQueries : Sets<T>::kEach][kQueryStride];
+  alignas(16) float out[kParts][Sets<T>::kEach][8][kOutStride];  // element e at [e % 8][e / 8]: a lane stores all that it has at once
+  float row_max[kParts][8], row_sum[kParts][8];
   // A token's own position, where it is apart: its score with each query, its value, and where there are several tokens their keys behind all values.
   float own_score[kApart * kGroup];
   unsigned own_value[kChecks<T> ? 2 * T : 1][kHeadPad / 2];

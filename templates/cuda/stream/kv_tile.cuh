@@ -175,16 +175,16 @@ struct Running {
     }
   }
 
-  /** Into the block's scratch, for queries [0, last]. */
+  /** Into the block's scratch as one of its parts, for queries [0, last]. */
   template <class Scratch>
-  DEVICE void store(Scratch& to, int last_query) {
+  DEVICE void store(Scratch& to, int part, int last_query) {
     row_sum = quad_sum(row_sum);
     const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
-    if (quad == 0) to.row_max[warp()][r] = row_max, to.row_sum[warp()][r] = row_sum;
+    if (quad == 0) to.row_max[part][r] = row_max, to.row_sum[part][r] = row_sum;
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if (quad * 2 + c > last_query) continue;
-      float* const elements = to.out[warp()][quad * 2 + c][r];
+      float* const elements = to.out[part][quad * 2 + c][r];
 #pragma unroll
       for (int i = 0; i < kHeadPad / 16; i += 2)
         *reinterpret_cast<float4*>(elements + 2 * i) = make_float4(out[i][c] / kWeightUnit, out[i][c + 2] / kWeightUnit,
