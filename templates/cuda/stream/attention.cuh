@@ -119,7 +119,7 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWo
   norm_and_rotate<Heads, kEach + kKey>(vectors, scales, rotation_of);
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    unsigned* const to = reinterpret_cast<unsigned*>(Sets<Q>::kHeld > 1 ? scratch.queries[0][number(i)] : scratch.queries[warp()][i]);
+    unsigned* const to = reinterpret_cast<unsigned*>(scratch.query(number(i)));
 #pragma unroll
     for (int j = 0; j < divide_up(kHeadPad / 2, 32); ++j)
       if (pair_at(j) < kHeadPad / 2) to[pair_at(j)] = j < kPairSlots && pair_at(j) < kPairs ? vectors[i].w[j < kPairSlots ? j : 0] : 0;
@@ -229,10 +229,11 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slot(read), ++passed;
   };
   // The first tile is loaded while queries are waited for, where there are registers for both.
-  const bool reads = S::kHeld > 1 || t < count || appends;
+  constexpr bool kForAll = AttentionScratch<T>::kForAll;
+  const bool reads = kForAll || t < count || appends;
   if constexpr (!kFewRegisters<T>) fetch();
-  if (reads) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, S::kHeld > 1 ? own : appends, stage);
-  if constexpr (S::kHeld > 1) cta.sync();
+  if (reads) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, kForAll ? own : appends, stage);
+  if constexpr (kForAll) cta.sync();
   if constexpr (kFewRegisters<T>) fetch();
   const bool windowed = window_of(cta.layer) != 0;
 #pragma unroll 1
@@ -245,7 +246,7 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
       const int begin = of_pass ? cta.position : (tiles.begin + t) * kKvTile;  // of the tile
       const int seen = cta.position + (of_pass ? token + 1 : checks(cta) ? token : 0) - begin;
       const int unseen = first_seen(cta.layer, cta.position + token) - begin;
-      running[i].add(tile, S::kHeld > 1 ? scratch.queries[0][set * 8] : scratch.queries[warp()][0], scratch.kQueryStride, S::last_of(set),
+      running[i].add(tile, scratch.query(set * 8), scratch.kQueryStride, S::last_of(set),
                      [&](int column) { return column < seen && (!windowed || column >= unseen); });
     }
     t += S::kTeam;

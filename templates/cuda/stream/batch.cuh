@@ -49,7 +49,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
 #pragma unroll 1
     while (t < count) {
       const int at = (mine.tiles.begin + t) * kKvTile, seen = position - at, unseen = first - at;
-      running.add(tile, scratch.queries[warp()][0], scratch.kQueryStride, last_query,
+      running.add(tile, scratch.query(S::first_set() * 8), scratch.kQueryStride, last_query,
                   [&](int column) { return column < seen && (!windowed || column >= unseen); });
       t += S::kTeam;
       fetch();
