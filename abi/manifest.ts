@@ -22,6 +22,8 @@ const dims = z.strictObject({
   qHeads: count,
   kvHeads: count,
   headDim: count,
+  /** Where it is not the whole head. */
+  rotated: count.optional(),
   vocab: count,
   maxPositions: count,
   normEps: z.number(),

@@ -29,7 +29,7 @@ export interface LongRopeSettings {
  *  Source: generate_extra_tensors of LlamaModel in convert_hf_to_gguf.py; Llama 3 in modeling_rope_utils.py of transformers. */
 export function readRopeScaling(file: GgufFile, shape: GgufShape): RopeSettings | null {
   const { headDim, ropeTheta } = shape;
-  const factors = factorsIn(file, ropeFactors, headDim);
+  const factors = factorsIn(file, ropeFactors, headDim / 2);
   if (factors === null || factors.every((factor) => factor === 1)) return null;
   if (shape.scaled !== null)
     throw broken(
@@ -46,22 +46,25 @@ export function readRopeScaling(file: GgufFile, shape: GgufShape): RopeSettings 
   );
 }
 
-/** A factor for each pair of a head; null: the file has no such tensor. */
-function factorsIn({ path, tensors }: GgufFile, name: string, headDim: number): Float32Array | null {
+/** A factor for each rotated pair of a head; null: the file has no such tensor. */
+function factorsIn({ path, tensors }: GgufFile, name: string, pairs: number): Float32Array | null {
   const tensor = tensors.get(name);
   if (tensor === undefined) return null;
-  if (tensor.type.name !== 'F32' || tensor.shape.join() !== String(headDim / 2)) {
+  if (tensor.type.name !== 'F32' || tensor.shape.join() !== String(pairs)) {
     const found = `${tensor.type.name} [${tensor.shape.join(', ')}]`;
-    throw broken(path, `has ${name} as ${found}, F32 [${headDim / 2}] is needed`);
+    throw broken(path, `has ${name} as ${found}, F32 [${pairs}] is needed`);
   }
   return readFloats(path, tensor.offset, tensor.shape[0]!);
 }
 
 /** LongRoPE's settings, of Phi-3; null without its factors. @throws OnelaunchError of kind usage where some are there and others not
  *  Source: Phi3MiniModel in convert_hf_to_gguf.py, whose file has the factor of cosines and sines, as float32. */
-export function readLongRope(file: GgufFile, { headDim, architecture }: GgufShape): LongRopeSettings | null {
+export function readLongRope(
+  file: GgufFile,
+  { headDim, rotated, architecture }: GgufShape,
+): LongRopeSettings | null {
   const [short, long] = [longRopeFactors.short, longRopeFactors.long].map((name) =>
-    factorsIn(file, name, headDim),
+    factorsIn(file, name, (rotated ?? headDim) / 2),
   ) as [Float32Array | null, Float32Array | null];
   if (short === null && long === null) return null;
   const all = metadataOf(file);

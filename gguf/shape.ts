@@ -18,6 +18,8 @@ export interface GgufShape {
   readonly qHeads: number;
   readonly kvHeads: number;
   readonly headDim: number;
+  /** Numbers of a head that are rotated, where Phi-3 rotates not all. */
+  readonly rotated?: number;
   readonly vocab: number;
   readonly maxPositions: number;
   readonly normEps: number;
@@ -36,6 +38,7 @@ export const shapeKeys = {
   qHeads: 'attention.head_count',
   kvHeads: 'attention.head_count_kv',
   headDim: 'attention.key_length',
+  rotated: 'rope.dimension_count',
   maxPositions: 'context_length',
   normEps: 'attention.layer_norm_rms_epsilon',
   ropeTheta: 'rope.freq_base',
@@ -72,6 +75,8 @@ export function readShape(file: GgufFile): GgufShape {
     );
   };
   const maxPositions = needed(shapeKeys.maxPositions);
+  const headDim = number(shapeKeys.headDim) ?? hidden / qHeads;
+  const rotated = architecture === 'phi3' ? (number(shapeKeys.rotated) ?? headDim) : headDim;
   const shape: GgufShape = {
     architecture,
     hidden,
@@ -79,7 +84,8 @@ export function readShape(file: GgufFile): GgufShape {
     layers: needed(shapeKeys.layers),
     ffn: needed(shapeKeys.ffn),
     kvHeads: number(shapeKeys.kvHeads) ?? qHeads,
-    headDim: number(shapeKeys.headDim) ?? hidden / qHeads,
+    headDim,
+    ...(rotated !== headDim && { rotated }),
     vocab: embedding?.shape[1] ?? Number.NaN,
     maxPositions,
     normEps: decimal(needed(shapeKeys.normEps)),
@@ -117,7 +123,7 @@ function refuseUncomputed(
   };
   only('expert_count', 0);
   only('attention.value_length', shape.headDim);
-  only('rope.dimension_count', shape.headDim);
+  if (shape.architecture !== 'phi3') only(shapeKeys.rotated, shape.headDim);
   only('attention.clamp_kqv', 0);
   only('attention.max_alibi_bias', 0);
   for (const key of ['logit_scale', 'attention.scale', 'residual_scale', 'embedding_scale']) {

@@ -5,7 +5,7 @@ import type { LayerKind, ModelDims } from '../model/dims.ts';
 import { blockFormats, cacheFormats, type Format, formatType, isBlocks } from '../model/formats.ts';
 import { kindOf, kindsText } from '../model/kinds.ts';
 import type { Field } from '../model/packing.ts';
-import { attentionScale, inverseFrequencies, largerBy } from '../model/rope.ts';
+import { attentionScale, inverseFrequencies, largerBy, pairSizes } from '../model/rope.ts';
 import { formatOf, formatsText } from '../model/weights.ts';
 import { megabytes } from '../schedule/bytes-text.ts';
 import { type Cost, syncText } from '../schedule/cost.ts';
@@ -67,9 +67,13 @@ export interface SlotsView {
     offset: number;
     stride: number;
     dtype: number;
+    /** Rows of a head and those that are rotated, where the slot has them in another order than the checkpoint. */
+    heads: readonly number[];
     tensor: string;
   }[];
   readonly invFreq: readonly string[];
+  /** Behind them; empty: they are 1. */
+  readonly pairSizes: readonly string[];
 }
 
 /** @param facts what the scheme says of itself in the header, behind the name of the plan; `cost` what stands in the table of stages */
@@ -110,6 +114,7 @@ export function commonView(
 
 /** The view of slots.h: the packed layout, tensor by tensor. */
 export function slotsView(schedule: CommonSchedule, command: string, hash: string): SlotsView {
+  const { dims } = schedule;
   return {
     command,
     hash,
@@ -119,11 +124,15 @@ export function slotsView(schedule: CommonSchedule, command: string, hash: strin
       offset: slot.offset,
       stride: slot.stride,
       dtype: slotCode(slot.dtype),
+      heads: dims.rotated !== undefined && isRotated(slot.tensor) ? [dims.headDim, dims.rotated] : [],
       tensor: slot.tensor,
     })),
-    invFreq: inverseFrequencies(schedule.dims).map(cFloat),
+    invFreq: inverseFrequencies(dims).map(cFloat),
+    pairSizes: (pairSizes(dims) ?? []).map(cFloat),
   };
 }
+
+const isRotated = (tensor: string): boolean => /\.self_attn\.[qk]_proj\.weight$/.test(tensor);
 
 /** A row with a scale is one value of its type. */
 const cacheView = ({ cache, dtype }: ModelDims) =>
@@ -189,7 +198,7 @@ function constants({ dims, packing, passTokens, splits }: CommonSchedule): Const
       name: 'kAttnScale',
       value: cFloat(attentionScale(dims)),
       doc: comment(
-        largerBy(dims.ropeScaling) !== 1 || dims.ropeScaling?.type === 'yarn'
+        (largerBy(dims.ropeScaling) !== 1 && pairSizes(dims) === null) || dims.ropeScaling?.type === 'yarn'
           ? `${largerBy(dims.ropeScaling)}^2 / sqrt(kHeadDim): in the place of larger cosines and sines`
           : '1 / sqrt(kHeadDim)',
       ),

@@ -26,12 +26,12 @@ const scalingKeys = [
   ...(['factor', 'lowFreqFactor', 'highFreqFactor', 'originalPositions'] as const),
   ...(['betaFast', 'betaSlow', 'attention', 'shortFactors', 'longFactors'] as const),
 ];
-type Key = keyof typeof mostOf | 'normEps' | 'ropeTheta' | (typeof scalingKeys)[number];
+type Key = keyof typeof mostOf | 'rotated' | 'normEps' | 'ropeTheta' | (typeof scalingKeys)[number];
 export type Keys = Readonly<Record<Key, string>>;
 
 /** Dims written in TypeScript have their own names. */
 export const dimsKeys = Object.fromEntries(
-  [...Object.keys(mostOf), 'normEps', 'ropeTheta', ...scalingKeys].map((key) => [key, key]),
+  [...Object.keys(mostOf), 'rotated', 'normEps', 'ropeTheta', ...scalingKeys].map((key) => [key, key]),
 ) as Keys;
 
 /** A value in the words of whoever wrote these keys: JSON has no NaN, in a config it stands for what is not there. */
@@ -68,6 +68,17 @@ export function findProblems(dims: ModelDims, keys: Keys): Problem[] {
       `is ${dims.headDim}, must be even`,
       'Rotary embedding turns the two halves of a head together.',
     );
+  }
+  const { rotated, headDim } = dims;
+  if (rotated !== undefined && isCount(headDim, mostOf.headDim)) {
+    if (!isCount(rotated, headDim - 1) || rotated % 2 !== 0) {
+      const text = `rotates ${shown(rotated)} numbers of a head of ${headDim}, must be an even number from 2 to ${headDim - 1}`;
+      wrong(keys.rotated, text, 'Rotary embedding turns pairs; without this setting it turns all of a head.');
+    }
+    if (dims.qkNorm || dims.qkvBias) {
+      const text = 'is for models without norms or biases of queries and keys';
+      wrong(keys.rotated, text, 'Rows of queries and keys change their order, and such vectors do not.');
+    }
   }
   if (
     isCount(dims.qHeads, mostOf.qHeads) &&

@@ -63,6 +63,8 @@ export interface ModelDims {
   readonly qHeads: number;
   readonly kvHeads: number;
   readonly headDim: number;
+  /** Numbers of a head that are rotated, the first ones, i with i + rotated / 2; left out: all D. */
+  readonly rotated?: number;
   readonly vocab: number;
   /** The longest context the model was made for. */
   readonly maxPositions: number;

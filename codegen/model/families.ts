@@ -11,6 +11,8 @@ interface FamilyFacts {
   /** Layers that see a window: none; all, where sliding_window is set; or where use_sliding_window is true the late ones, or those that are not
    *  rotated, which no other family has. */
   readonly windows: 'none' | 'all' | 'late' | 'unrotated';
+  /** Of a head only the first numbers may be rotated: partial_rotary_factor. */
+  readonly partlyRotated: boolean;
   /** Bias in the MLP by mlp_bias, a key that other families do not have. */
   readonly mlpBias: boolean;
   /** What a missing key is to transformers; null: as many as query heads, or hidden by those. */
@@ -33,7 +35,13 @@ const missing = {
   window: 4096,
   tiedHead: false,
 };
-const plain = { qkNorm: false, qkvBias: false, windows: 'none', mlpBias: false } as const;
+const plain = {
+  qkNorm: false,
+  qkvBias: false,
+  windows: 'none',
+  mlpBias: false,
+  partlyRotated: false,
+} as const;
 
 /** Source: Qwen3Config, Qwen2Config, LlamaConfig, MistralConfig, SmolLM3Config and Phi3Config of transformers 5. */
 export const familyFacts: Readonly<Record<ModelDims['family'], FamilyFacts>> = {
@@ -54,6 +62,7 @@ export const familyFacts: Readonly<Record<ModelDims['family'], FamilyFacts>> = {
   phi3: {
     ...plain,
     architecture: 'Phi3',
+    partlyRotated: true,
     windows: 'all',
     missing: { ...missing, normEps: 1e-5, window: null },
   },

@@ -142,6 +142,7 @@ const configKeys: Keys = {
   qHeads: 'num_attention_heads',
   kvHeads: 'num_key_value_heads',
   headDim: 'head_dim',
+  rotated: 'partial_rotary_factor',
   vocab: 'vocab_size',
   maxPositions: 'max_position_embeddings',
   normEps: 'rms_norm_eps',
@@ -219,7 +220,8 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
     const text = `${key}.${nested} gives rotary parameters to some layers, and all layers must share them`;
     problems.push({ key, text, hint: otherModel });
   }
-  for (const { key: place, value } of spelled(fields, 'partialRotary')) {
+  const { partlyRotated } = familyFacts[family];
+  for (const { key: place, value } of partlyRotated ? [] : spelled(fields, 'partialRotary')) {
     if (value !== 1) problems.push(unsupported(place.split('.').at(-1)!, value, [1]));
   }
   return problems;
@@ -253,9 +255,11 @@ function toDims(
 ): Omit<ModelDims, 'kinds' | 'pattern'> {
   const hidden = fields.hidden_size ?? Number.NaN;
   const qHeads = fields.num_attention_heads ?? Number.NaN;
-  const { missing, qkNorm, qkvBias } = familyFacts[family];
+  const { missing, qkNorm, qkvBias, partlyRotated } = familyFacts[family];
   // null means one for each query head, whatever an absent key means.
   const kvHeads = fields.num_key_value_heads === undefined ? (missing.kvHeads ?? qHeads) : qHeads;
+  const headDim = fields.head_dim ?? missing.headDim ?? hidden / qHeads;
+  const part = partlyRotated ? (numberOf(fields, 'partialRotary') ?? 1) : 1;
   return {
     name,
     family,
@@ -265,7 +269,9 @@ function toDims(
     ffn: fields.intermediate_size ?? Number.NaN,
     qHeads,
     kvHeads: fields.num_key_value_heads ?? kvHeads,
-    headDim: fields.head_dim ?? missing.headDim ?? hidden / qHeads,
+    headDim,
+    // As Phi3's rotary embedding counts them.
+    ...(part !== 1 && { rotated: Math.trunc(headDim * part) }),
     vocab: fields.vocab_size ?? Number.NaN,
     maxPositions: fields.max_position_embeddings ?? Number.NaN,
     normEps: fields.rms_norm_eps ?? missing.normEps,

@@ -1,7 +1,7 @@
 // Settings of rotary frequencies for a longer context: read from a config.json, and checked.
 import type { ModelDims, RopeScaling } from './dims.ts';
 import { type Keys, mostOf, type Problem, show, shownIn } from './dims-problems.ts';
-import { largerBy } from './rope.ts';
+import { largerBy, rotatedOf } from './rope.ts';
 
 type Type = RopeScaling['type'];
 type List = 'shortFactors' | 'longFactors';
@@ -22,7 +22,7 @@ const types: { readonly [Of in Type]: { readonly names: readonly Name<Of>[]; rea
   },
   longrope: {
     names: ['originalPositions', 'attention'],
-    hint: 'Phi-3.5-mini has 48 short and 48 long factors, one for each pair of a head, and 4096 positions before scaling.',
+    hint: 'Phi-3.5-mini has 48 short and 48 long factors, one for each rotated pair of a head, and 4096 positions before scaling.',
   },
 };
 const lists: readonly List[] = ['shortFactors', 'longFactors'];
@@ -75,10 +75,9 @@ function attentionOf(factor: number, { attention, mscale, mscaleAllDim }: Settin
 }
 
 /** What is wrong with the scaling of dims. */
-export function findScalingProblems(
-  { ropeScaling: scaling, kinds, headDim }: ModelDims,
-  keys: Keys,
-): Problem[] {
+export function findScalingProblems(dims: ModelDims, keys: Keys): Problem[] {
+  const { ropeScaling: scaling, kinds } = dims;
+  const pairs = rotatedOf(dims) / 2;
   if (scaling === null) return [];
   const problems: Problem[] = [];
   const shown = shownIn(keys);
@@ -100,8 +99,8 @@ export function findScalingProblems(
     const [least, most] = usualBounds;
     const isFactor = (value: unknown) => typeof value === 'number' && value >= least && value <= most;
     if (!Array.isArray(factors)) wrong(name, `of longrope rope scaling is ${shown(factors)}, must be a list`);
-    else if (factors.length !== headDim / 2 && Number.isInteger(headDim / 2))
-      wrong(name, `of longrope rope scaling has ${factors.length} entries, must have ${headDim / 2}`);
+    else if (factors.length !== pairs && Number.isInteger(pairs))
+      wrong(name, `of longrope rope scaling has ${factors.length} entries, must have ${pairs}`);
     else if (!factors.every(isFactor))
       wrong(
         name,

@@ -2,16 +2,22 @@
 import type { ModelDims, RopeScaling } from './dims.ts';
 
 type Scaling<Type extends RopeScaling['type']> = Extract<RopeScaling, { type: Type }>;
-type Head = Pick<ModelDims, 'headDim' | 'ropeTheta'>;
+type Head = Pick<ModelDims, 'headDim' | 'rotated' | 'ropeTheta'>;
+
+/** Numbers of a head that are rotated. */
+export const rotatedOf = ({ headDim, rotated }: Pick<ModelDims, 'headDim' | 'rotated'>): number =>
+  rotated ?? headDim;
 
 /**
- * The angle that position 1 turns each pair of a head by: [D/2], float32.
+ * The angle that position 1 turns each pair of a head by: [D/2], float32; 0 for those that are not rotated, which are the last.
  * Source: Su et al. 2021, section 3.2.2; for longer contexts Hugging Face `modeling_rope_utils.py`.
  */
 export function inverseFrequencies(dims: ModelDims): number[] {
   const { headDim, ropeTheta, ropeScaling: scaling } = dims;
+  const rotated = rotatedOf(dims);
   return Array.from({ length: headDim / 2 }, (_, i) => {
-    const period = Math.fround(ropeTheta ** Math.fround((2 * i) / headDim));
+    if (i >= rotated / 2) return 0;
+    const period = Math.fround(ropeTheta ** Math.fround((2 * i) / rotated));
     const frequency = Math.fround(1 / period);
     if (scaling === null) return frequency;
     if (scaling.type === 'linear') return Math.fround(frequency / scaling.factor);
@@ -20,9 +26,17 @@ export function inverseFrequencies(dims: ModelDims): number[] {
   });
 }
 
+/** How many times as large the cosine and sine of each pair are, in tables: [D/2]; null where all pairs are rotated, as then the scale of scores has it. */
+export function pairSizes({ headDim, rotated, ropeScaling }: ModelDims): number[] | null {
+  const size = largerBy(ropeScaling);
+  if (rotated === undefined || size === 1) return null;
+  return Array.from({ length: headDim / 2 }, (_, i) => (i < rotated / 2 ? Math.fround(size) : 1));
+}
+
 /** What scores of attention are multiplied with: larger cosines and sines make them so many times as large twice, by query and by key. */
-export function attentionScale({ headDim, ropeScaling }: ModelDims): number {
-  const attention = largerBy(ropeScaling);
+export function attentionScale(dims: ModelDims): number {
+  const { headDim, ropeScaling } = dims;
+  const attention = pairSizes(dims) === null ? largerBy(ropeScaling) : 1;
   return attention ** 2 / Math.sqrt(headDim);
 }
 
@@ -41,11 +55,12 @@ function factorOf(
 }
 
 /** Pairs that turn often are kept, those that turn seldom lowered, and between a straight line over the pairs. Source: Peng et al. 2023, section 3.2. */
-function yarn(i: number, period: number, s: Scaling<'yarn'>, { headDim, ropeTheta }: Head): number {
+function yarn(i: number, period: number, s: Scaling<'yarn'>, { ropeTheta, ...head }: Head): number {
+  const rotated = rotatedOf(head);
   const pairThatTurns = (times: number) =>
-    (headDim * Math.log(s.originalPositions / (times * 2 * Math.PI))) / (2 * Math.log(ropeTheta));
+    (rotated * Math.log(s.originalPositions / (times * 2 * Math.PI))) / (2 * Math.log(ropeTheta));
   const first = Math.max(Math.floor(pairThatTurns(s.betaFast)), 0);
-  const last = Math.min(Math.ceil(pairThatTurns(s.betaSlow)), headDim - 1);
+  const last = Math.min(Math.ceil(pairThatTurns(s.betaSlow)), rotated - 1);
   const along = (i - first) / (last - first || 0.001);
   const lowered = Math.fround(Math.min(1, Math.max(0, along)));
   const kept = Math.fround(1 - lowered);

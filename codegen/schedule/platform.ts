@@ -19,6 +19,8 @@ export interface Platform {
   readonly blockFormats: boolean;
   /** At barriers its library keeps a KV cache whose numbers share scales. */
   readonly cacheFormats: boolean;
+  /** Tables of its host have cosines and sines of some pairs larger than those of others. */
+  readonly pairSizes: boolean;
   /** Most tokens of a pass at barriers, and what `many` tries, from many to few. */
   readonly mostTokens: number;
   readonly manyTokens: readonly number[];
@@ -37,6 +39,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     streams: false,
     blockFormats: true,
     cacheFormats: true,
+    pairSizes: true,
     mostTokens: 128,
     manyTokens: [64],
     withoutPrompts: [],
@@ -51,6 +54,7 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     streams: true,
     blockFormats: false,
     cacheFormats: false,
+    pairSizes: false,
     mostTokens: 8,
     manyTokens: [8, 4, 2],
     withoutPrompts: [['cuda/no_prompts/host', 'host/']],

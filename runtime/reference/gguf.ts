@@ -31,6 +31,7 @@ export function readReferenceGguf(
   const [hidden, layers] = [number('embedding_length'), number('block_count')];
   const qHeads = number('attention.head_count');
   const headDim = number('attention.key_length', hidden / qHeads);
+  const rotated = family === 'phi3' ? number('rope.dimension_count', headDim) : headDim;
   const read = (name: string, format: string | null = null): Float32Array => {
     const tensor = tensors.get(name);
     if (!tensor) throw new Error(`${path}: no tensor ${name}`);
@@ -48,6 +49,7 @@ export function readReferenceGguf(
   };
   const dims = {
     ...{ layers, hidden, qHeads, headDim },
+    ...(rotated !== headDim && { rotated }),
     ffn: number('feed_forward_length'),
     kvHeads: number('attention.head_count_kv', qHeads),
     vocab: tensors.get('token_embd.weight')!.shape[1]!,

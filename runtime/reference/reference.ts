@@ -8,6 +8,8 @@ export interface ReferenceDims {
   readonly qHeads: number;
   readonly kvHeads: number;
   readonly headDim: number;
+  /** Numbers of a head that are rotated, the first ones. @default all */
+  readonly rotated?: number;
   readonly vocab: number;
   readonly normEps: number;
   readonly ropeTheta: number;
@@ -133,8 +135,8 @@ export function referenceForward(
       k.set(rmsNorm(k, weight('self_attn.k_norm.weight'), headDim, normEps));
     }
     if (kind.rope) {
-      rotate(q, rotation, qHeads, headDim);
-      rotate(k, rotation, kvHeads, headDim);
+      rotate(q, rotation, qHeads, dims);
+      rotate(k, rotation, kvHeads, dims);
     }
     append(cache.keys, layer, start, store(k), kvHeads * headDim);
     append(cache.values, layer, start, store(v), kvHeads * headDim);
@@ -238,9 +240,9 @@ function attention(
   return out;
 }
 
-/** Cosine and sine of each position and frequency: [tokens, D/2, 2]. Frequencies and angles are float32, as transformers computes them. */
+/** Cosine and sine of each position and frequency: [tokens, R/2, 2], R numbers of a head rotated. Frequencies and angles are float32, as transformers computes them. */
 function rotations(dims: ReferenceDims, start: number, tokens: number): Float32Array {
-  const half = dims.headDim / 2;
+  const half = (dims.rotated ?? dims.headDim) / 2;
   const out = new Float32Array(tokens * half * 2);
   const scaling = dims.ropeScaling;
   const size = scaling && 'attention' in scaling ? Math.fround(scaling.attention) : 1;
@@ -258,7 +260,7 @@ function rotations(dims: ReferenceDims, start: number, tokens: number): Float32A
 /** theta^(-2i/D), with Llama 3's division of the low frequencies by `factor` and its straight line between low and high. */
 function inverseFrequency(dims: ReferenceDims, i: number): number {
   const f = Math.fround;
-  const power = f(dims.ropeTheta ** f((2 * i) / dims.headDim));
+  const power = f(dims.ropeTheta ** f((2 * i) / (dims.rotated ?? dims.headDim)));
   const plain = f(1 / power);
   if (dims.ropeFactors) return f(plain / dims.ropeFactors[i]!);
   const scaling = dims.ropeScaling;
@@ -279,24 +281,29 @@ function inverseFrequency(dims: ReferenceDims, i: number): number {
 /** Peng et al. 2023: pairs that turn more than betaFast times in the first context keep their frequency, those that turn less than betaSlow times have
  *  it divided; between whole pairs the share of the division grows evenly. */
 function yarnFrequency(
-  { ropeTheta, headDim }: ReferenceDims,
+  { ropeTheta, headDim, rotated = headDim }: ReferenceDims,
   scaling: { factor: number; originalPositions: number; betaFast: number; betaSlow: number },
   i: number,
 ): number {
   const f = Math.fround;
-  const power = f(ropeTheta ** f((2 * i) / headDim));
+  const power = f(ropeTheta ** f((2 * i) / rotated));
   // The pair, as a real number, of which 2 pi theta^(2 pair / headDim) positions are one turn.
   const pairOf = (turns: number) =>
-    (headDim / 2) * (Math.log(scaling.originalPositions / (2 * Math.PI * turns)) / Math.log(ropeTheta));
+    (rotated / 2) * (Math.log(scaling.originalPositions / (2 * Math.PI * turns)) / Math.log(ropeTheta));
   const from = Math.max(0, Math.floor(pairOf(scaling.betaFast)));
-  const to = Math.min(headDim - 1, Math.ceil(pairOf(scaling.betaSlow)));
+  const to = Math.min(rotated - 1, Math.ceil(pairOf(scaling.betaSlow)));
   const width = to === from ? 0.001 : to - from;
   const divided = f(Math.min(Math.max((i - from) / width, 0), 1));
   return f(f(f(1 / f(scaling.factor * power)) * divided) + f(f(1 / power) * f(1 - divided)));
 }
 
-function rotate(x: Float32Array, rotation: Float32Array, heads: number, headDim: number): void {
-  const half = headDim / 2;
+function rotate(
+  x: Float32Array,
+  rotation: Float32Array,
+  heads: number,
+  { headDim, rotated = headDim }: ReferenceDims,
+): void {
+  const half = rotated / 2;
   for (let head = 0; head * headDim < x.length; head++) {
     const token = Math.floor(head / heads);
     for (let i = 0; i < half; i++) {

@@ -164,13 +164,17 @@ function referenceDims(config: Json): ReferenceDims {
       `config: rope type ${String(ropeType)} is not one of ${Object.keys(scalings).join(', ')}`,
     );
   }
+  const headDim = number(config, 'head_dim', hidden / qHeads);
+  const part = number(rope, 'partial_rotary_factor', number(config, 'partial_rotary_factor', 1));
+  if (part !== 1 && family !== 'phi3') throw new Error('config: partial_rotary_factor is not 1');
   return {
     layers: number(config, 'num_hidden_layers'),
     hidden,
     ffn: number(config, 'intermediate_size'),
     qHeads,
     kvHeads: number(config, 'num_key_value_heads', qHeads),
-    headDim: number(config, 'head_dim', hidden / qHeads),
+    headDim,
+    ...(part !== 1 && { rotated: Math.floor(headDim * part) }),
     vocab: number(config, 'vocab_size'),
     normEps: number(config, 'rms_norm_eps'),
     ropeTheta: number(rope, 'rope_theta', number(config, 'rope_theta', family === 'smollm3' ? 2e6 : 1e4)),

@@ -83,14 +83,15 @@ std::string megabytes(int64_t bytes) {
   return text;
 }
 
-/** table [context][head_dim / 2][2] := cos, sin. */
+/** table [context][head_dim / 2][2] := cos, sin, as large as their pair's are. */
 void fill_rope(float* table, int context, const Kernel& kernel) {
   const int half = kernel.head_dim / 2;
   for (int position = 0; position < context; ++position) {
     for (int i = 0; i < half; ++i) {
       const float angle = static_cast<float>(position) * kernel.inv_freq[i];
-      table[(static_cast<int64_t>(position) * half + i) * 2] = std::cos(angle);
-      table[(static_cast<int64_t>(position) * half + i) * 2 + 1] = std::sin(angle);
+      const float size = kernel.pair_sizes == nullptr ? 1 : kernel.pair_sizes[i];
+      table[(static_cast<int64_t>(position) * half + i) * 2] = std::cos(angle) * size;
+      table[(static_cast<int64_t>(position) * half + i) * 2 + 1] = std::sin(angle) * size;
     }
   }
 }

@@ -47,12 +47,22 @@ struct Tensor {
   Source source;
   int fd;
   std::optional<PackedMatrix> packed;
+  int64_t head_rows = 0, rotated_rows = 0;  // of the slot
 
+  bool in_other_order() const { return source.head_rows != 0 || head_rows != 0; }
   /** The row of the file that becomes a row of the slot. In a head, elements i and i + half are a rotary pair. */
   int64_t file_row(int64_t row) const {
+    if (head_rows != 0) return row_of_part(row);
     if (source.head_rows == 0) return row;
     const int64_t in_head = row % source.head_rows, half = source.head_rows / 2;
     return row - in_head + (in_head % half) * 2 + in_head / half;
+  }
+  /** Of heads whose first rotated_rows the file has as pairs (i, i + rotated_rows / 2), and then the others: these are the last pairs of the slot. */
+  int64_t row_of_part(int64_t row) const {
+    const int64_t in_head = row % head_rows, half = head_rows / 2, pairs = rotated_rows / 2;
+    const int64_t pair = in_head % half, second = in_head / half;
+    const int64_t from = pair < pairs ? pair + second * pairs : rotated_rows + pair - pairs + second * (half - pairs);
+    return row - in_head + from;
   }
   /** Bytes of elements in the slot: of whole blocks where it has blocks. */
   int64_t bytes(int64_t elements) const {
@@ -97,7 +107,7 @@ inline std::vector<Tensor> match_sources(const ModelFacts& model, const std::vec
     if (filled[source.slot]) fail(kStatusBadArgument, "slot %d has two sources", source.slot);
     filled[source.slot] = true;
     const WeightSlot& slot = model.slots[source.slot];
-    Tensor tensor{slot.rows, slot.cols, 0, slot.stride, slot.offset, slot.dtype, source, -1, {}};
+    Tensor tensor{slot.rows, slot.cols, 0, slot.stride, slot.offset, slot.dtype, source, -1, {}, slot.head_rows, slot.rotated_rows};
     // Vectors may lie side by side, so padding never goes past the stride.
     tensor.width = std::min<int64_t>((tensor.columns + 31) / 32 * 32, tensor.stride);
     if (is_packed(source.dtype)) {
@@ -225,7 +235,7 @@ inline void fill_rows_of_blocks(const Tensor& tensor, int64_t begin, int64_t end
   const int64_t first_row = std::max<int64_t>(0, (begin - tensor.first_byte) / tensor.row_bytes());
   const int64_t last_row = std::min(tensor.rows, (end - 1 - tensor.first_byte) / tensor.row_bytes() + 1);
   // Rows of a head are read in another order than they are written in.
-  const int64_t last = (tensor.source.head_rows != 0 ? tensor.rows : last_row) * tensor.columns;
+  const int64_t last = (tensor.in_other_order() ? tensor.rows : last_row) * tensor.columns;
   ElementReader reader(tensor, window);
   for (int64_t row = first_row; row < last_row; ++row) {
     const int64_t row_begin = tensor.first_byte + row * tensor.row_bytes();
@@ -253,7 +263,7 @@ inline void fill(const Tensor& tensor, int64_t begin, int64_t end, char* out, st
   if (blocks_of(tensor.dtype).elements > 1) return fill_rows_of_blocks(tensor, begin, end, out, window);
   const int64_t element = dtype_bytes(tensor.dtype);
   // Rows without gaps are one long row.
-  const bool flat = tensor.stride == tensor.columns && tensor.source.head_rows == 0;
+  const bool flat = tensor.stride == tensor.columns && !tensor.in_other_order();
   const int64_t rows = flat ? 1 : tensor.rows;
   const int64_t columns = flat ? tensor.rows * tensor.columns : tensor.columns;
   const int64_t width = flat ? columns : tensor.width;
@@ -263,7 +273,7 @@ inline void fill(const Tensor& tensor, int64_t begin, int64_t end, char* out, st
   const int64_t last_row = std::min(rows, (end - 1 - tensor.first_byte) / row_bytes + 1);
   // Rows of a head are read in another order than they are written in.
   const int64_t last = flat ? (end - tensor.first_byte) / element
-                            : (tensor.source.head_rows != 0 ? tensor.rows : last_row) * columns;
+                            : (tensor.in_other_order() ? tensor.rows : last_row) * columns;
   ElementReader reader(tensor, window);
   for (int64_t row = first_row; row < last_row; ++row) {
     const int64_t row_begin = tensor.first_byte + row * row_bytes;

@@ -8,6 +8,8 @@ struct WeightSlot {
   int64_t offset;  // bytes
   int64_t stride;  // elements from row to row
   int32_t dtype;   // 0 bf16, 1 fp16, 2 fp32, 4 q8_0, 5 q4_0
+  // Of heads that are rotated in part; 0: rows lie as in the checkpoint.
+  int32_t head_rows = 0, rotated_rows = 0;
 };
 
 struct ModelFacts {

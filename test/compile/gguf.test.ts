@@ -72,6 +72,7 @@ const verified: readonly [string, MatrixType][] = [
   [fixture('llama3-micro'), 'Q4_1'],
   [fixture('smollm2-micro'), 'F16'],
   [fixture('qwen2-micro'), 'Q5_0'],
+  [fixture('phi4-mini-micro'), 'Q8_0'],
 ];
 test.each(verified)(
   '%s as %s is what the oracle computes',

@@ -1,12 +1,11 @@
 // Engines over the fake backend, for the tests of a file: opened here, closed after each test.
 import { afterEach, expect } from 'vitest';
-import type { Slot } from '../../abi/manifest.ts';
 import { notPacked } from '../../runtime/engine/arguments.ts';
 import { type Sampling, sourceDtype, type TensorSource } from '../../runtime/engine/bindings.ts';
 import { Engine } from '../../runtime/engine/engine.ts';
 import { type EngineSettings, greedy as greedyOf } from '../../runtime/engine/options.ts';
 import { slots } from './fake-slots.ts';
-import { buildFake, vocab } from './host-fake.ts';
+import { buildFake, type FakeSlot, vocab } from './host-fake.ts';
 
 /** What the fake library can stand for, and the ordinal that makes it so. */
 export const backends: readonly (readonly [string, number])[] = [
@@ -17,7 +16,7 @@ export const backends: readonly (readonly [string, number])[] = [
 ];
 
 /** The fake library of these weight slots, and how to open engines over it that the test need not close. */
-export async function fakeEngines(of: readonly Slot[] = slots) {
+export async function fakeEngines(of: readonly FakeSlot[] = slots) {
   const fake = await buildFake(of);
   const open: Engine[] = [];
   afterEach(() => {

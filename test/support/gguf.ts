@@ -153,7 +153,7 @@ export function ggufOf(directory: string, typeOf: (name: string) => MatrixType):
       key('attention.head_count_kv', { u32: config['num_key_value_heads'] }),
       key('attention.key_length', { u32: headDim }),
       key('attention.value_length', { u32: headDim }),
-      key('rope.dimension_count', { u32: headDim }),
+      key('rope.dimension_count', { u32: dims.rotated ?? headDim }),
       ...scalingOf(rope).map(([name, value]) => key(`rope.scaling.${name}`, value)),
       key('attention.layer_norm_rms_epsilon', { f32: config['rms_norm_eps'] }),
       key('rope.freq_base', { f32: rope.rope_theta }),

@@ -49,8 +49,11 @@ export interface Fake {
   alive(): number;
 }
 
+/** A slot whose rows have another order than in the checkpoint has the rows of a head, and those that are rotated. */
+export type FakeSlot = Slot & { readonly heads?: readonly [rows: number, rotated: number] };
+
 /** The host code over the fake backend, with these weight slots; compiled once for all that ask. */
-export async function buildFake(slots: readonly Slot[]): Promise<Fake> {
+export async function buildFake(slots: readonly FakeSlot[]): Promise<Fake> {
   const weightBytes = bytesOf(slots);
   const path = await compileFake(slots);
   const library = koffi.load(path);
@@ -88,11 +91,12 @@ constexpr int kPassTokens = ${passTokens};
 constexpr int kVocab = ${vocab};
 `;
 
-function modelHeader(slots: readonly Slot[]): string {
+function modelHeader(slots: readonly FakeSlot[]): string {
   const codeOf = (dtype: Slot['dtype']) =>
     isBlocks(dtype) ? blockLayouts[dtype].code : { bf16: 0, fp16: 1, fp32: 2 }[dtype];
   const rows = slots.map(
-    ({ shape, offset, stride, dtype }) => `{${[...shape, offset, stride, codeOf(dtype)].join(', ')}},`,
+    ({ shape, offset, stride, dtype, heads = [] }) =>
+      `{${[...shape, offset, stride, codeOf(dtype), ...heads].join(', ')}},`,
   );
   return [
     '#pragma once',
@@ -107,7 +111,7 @@ function modelHeader(slots: readonly Slot[]): string {
 }
 
 /** Path of the library: in a folder named by the hash of all that goes in. What does not know its slots is compiled once for all. */
-export async function compileFake(slots: readonly Slot[]): Promise<string> {
+export async function compileFake(slots: readonly FakeSlot[]): Promise<string> {
   const common = { 'abi.h': abiHeader(), 'sizes.h': sizesHeader };
   const sources = [join(host, 'library.cpp'), join(fake, 'backend.cpp')];
   const objects = await Promise.all(sources.map((file) => made(file, ['-c'], common)));

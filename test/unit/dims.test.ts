@@ -1,14 +1,17 @@
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { checkDims } from '../../codegen/model/check-dims.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
+import { decoderGraph } from '../../codegen/model/graph.ts';
 import { parseDims } from '../../codegen/model/parse-dims.ts';
 import { modelName, readModelDims } from '../../codegen/model/read-config.ts';
-import { attentionScale, inverseFrequencies } from '../../codegen/model/rope.ts';
+import { attentionScale, inverseFrequencies, pairSizes } from '../../codegen/model/rope.ts';
+import { checkPlan } from '../../codegen/plan/check.ts';
 import { settleContext } from '../../codegen/settle-context.ts';
 import { models } from '../../configs/models.ts';
+import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import { fixtures } from '../support/fixtures.ts';
 import { refusalOf } from '../support/refusal.ts';
 
@@ -214,6 +217,60 @@ test('the frequencies of LongRoPE are those of transformers, in the first contex
   expect(inverseFrequencies(settleContext(dims, 65))).toEqual(long);
   expect(inverseFrequencies(dims)).toEqual(long);
   expect(attentionScale(dims)).toBeCloseTo(1.224744871391589 ** 2 / Math.sqrt(24), 12);
+});
+
+describe('a part of a head rotated', () => {
+  const factors = Array.from({ length: 12 }, (_, i) => 1 + i / 8);
+  const scaling = { type: 'longrope', short_factor: factors, long_factor: factors };
+  const phi4 = {
+    ...{ ...phi3, hidden_size: 96, num_attention_heads: 3, num_key_value_heads: 3 },
+    ...{ max_position_embeddings: 512, original_max_position_embeddings: 64 },
+    ...{ rope_scaling: scaling, partial_rotary_factor: 0.75 },
+  };
+
+  test('has the frequencies of a head of that size, and sizes of its pairs alone', () => {
+    const dims = parseDims(phi4, 'm');
+    expect(dims).toMatchObject({ headDim: 32, rotated: 24 });
+    const small = { ...phi4, hidden_size: 72, partial_rotary_factor: 1 };
+    const whole = parseDims(small, 'm');
+    expect(whole).not.toHaveProperty('rotated');
+    expect(inverseFrequencies(dims)).toEqual([...inverseFrequencies(whole), 0, 0, 0, 0]);
+    const size = Math.fround(Math.sqrt(1 + Math.log(8) / Math.log(64)));
+    expect(pairSizes(dims)).toEqual([...new Array(12).fill(size), 1, 1, 1, 1]);
+    expect(attentionScale(dims)).toBe(1 / Math.sqrt(32));
+    expect([pairSizes(whole), pairSizes({ ...dims, ropeScaling: null })]).toEqual([null, null]);
+    expect(checkDims(dims)).toBe(dims);
+  });
+
+  test.each([
+    [{ partial_rotary_factor: 0.72 }, 'partial_rotary_factor rotates 23 numbers of a head of 32'],
+    [{ partial_rotary_factor: 0 }, 'partial_rotary_factor rotates 0 numbers of a head of 32'],
+    [{ partial_rotary_factor: 1.5 }, 'partial_rotary_factor rotates 48 numbers of a head of 32'],
+    [{ partial_rotary_factor: 0.5 }, 'short_factor of longrope rope scaling has 12 entries, must have 8'],
+  ])('%j is refused', (change, message) => {
+    expect(refusalOf(() => parseDims({ ...phi4, ...change }, 'm')).message).toContain(message);
+  });
+
+  test.each([{ qkNorm: true }, { qkvBias: true }])('%j is refused beside it', (change) => {
+    expect(refusalOf(() => checkDims({ ...parseDims(phi4, 'm'), ...change })).message).toContain(
+      'rotated is for models without norms or biases of queries and keys',
+    );
+  });
+
+  test('larger pairs are refused where tables have one size, whatever the plan', async () => {
+    const graph = decoderGraph(parseDims(phi4, 'phi4'));
+    const told = async (plan: string, target: string) =>
+      checkPlan(graph, await resolvePlan(plan), resolveTarget(target)).filter(
+        ({ rule }) => rule === 'larger-pairs',
+      );
+    expect(await told('cooperative', 'cpu')).toEqual([]);
+    for (const plan of ['cooperative', 'stream', 'prefill']) {
+      const [issue] = await told(plan, 'h100');
+      expect(issue!.why).toBe(
+        'phi4 rotates 24 of 32 numbers of a head and makes them 1.225 times as large, and tables of h100 have one size for all: use --target cpu',
+      );
+    }
+  });
 });
 
 test('a kernel for the first context of LongRoPE has no more positions', () => {

@@ -30,6 +30,7 @@ const changes: Record<Exclude<keyof ModelDims, 'name'>, (dims: ModelDims) => Par
   qHeads: (d) => ({ qHeads: d.qHeads * 2 }),
   kvHeads: (d) => ({ kvHeads: d.kvHeads * 2, qHeads: d.qHeads * 2 }),
   headDim: (d) => ({ headDim: d.headDim / 2 }),
+  rotated: (d) => ({ rotated: d.headDim / 2 }),
   vocab: (d) => ({ vocab: d.vocab + 1 }),
   maxPositions: (d) => ({ maxPositions: d.maxPositions * 2 }),
   normEps: () => ({ normEps: 3e-5 }),

@@ -34,4 +34,5 @@ struct Kernel {
   const float* inv_freq;     // [head_dim / 2] rotary frequencies
   int32_t head_dim;
   int32_t splits;
+  const float* pair_sizes = nullptr;  // [head_dim / 2] how many times as large cosines and sines are; nullptr: once
 };
