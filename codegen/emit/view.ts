@@ -5,7 +5,7 @@ import type { LayerKind, ModelDims } from '../model/dims.ts';
 import { blockFormats, cacheFormats, type Format, formatType, isBlocks } from '../model/formats.ts';
 import { kindOf, kindsText } from '../model/kinds.ts';
 import type { Field } from '../model/packing.ts';
-import { attentionScale, inverseFrequencies, largerBy, pairSizes } from '../model/rope.ts';
+import { attentionScale, inverseFrequencies, largerBy, rotatedOf, rotatedSize } from '../model/rope.ts';
 import { formatOf, formatsText } from '../model/weights.ts';
 import { megabytes } from '../schedule/bytes-text.ts';
 import { type Cost, syncText } from '../schedule/cost.ts';
@@ -72,8 +72,8 @@ export interface SlotsView {
     tensor: string;
   }[];
   readonly invFreq: readonly string[];
-  /** Behind them; empty: they are 1. */
-  readonly pairSizes: readonly string[];
+  readonly rotatedPairs: number;
+  readonly rotatedSize: string;
 }
 
 /** @param facts what the scheme says of itself in the header, behind the name of the plan; `cost` what stands in the table of stages */
@@ -128,7 +128,8 @@ export function slotsView(schedule: CommonSchedule, command: string, hash: strin
       tensor: slot.tensor,
     })),
     invFreq: inverseFrequencies(dims).map(cFloat),
-    pairSizes: (pairSizes(dims) ?? []).map(cFloat),
+    rotatedPairs: rotatedOf(dims) / 2,
+    rotatedSize: cFloat(rotatedSize(dims)),
   };
 }
 
@@ -198,7 +199,7 @@ function constants({ dims, packing, passTokens, splits }: CommonSchedule): Const
       name: 'kAttnScale',
       value: cFloat(attentionScale(dims)),
       doc: comment(
-        (largerBy(dims.ropeScaling) !== 1 && pairSizes(dims) === null) || dims.ropeScaling?.type === 'yarn'
+        (largerBy(dims.ropeScaling) !== 1 && dims.rotated === undefined) || dims.ropeScaling?.type === 'yarn'
           ? `${largerBy(dims.ropeScaling)}^2 / sqrt(kHeadDim): in the place of larger cosines and sines`
           : '1 / sqrt(kHeadDim)',
       ),

@@ -26,17 +26,13 @@ export function inverseFrequencies(dims: ModelDims): number[] {
   });
 }
 
-/** How many times as large the cosine and sine of each pair are, in tables: [D/2]; null where all pairs are rotated, as then the scale of scores has it. */
-export function pairSizes({ headDim, rotated, ropeScaling }: ModelDims): number[] | null {
-  const size = largerBy(ropeScaling);
-  if (rotated === undefined || size === 1) return null;
-  return Array.from({ length: headDim / 2 }, (_, i) => (i < rotated / 2 ? Math.fround(size) : 1));
-}
+/** How many times as large cosines and sines of rotated pairs are in tables: once where all pairs are rotated, as then the scale of scores has it. */
+export const rotatedSize = ({ rotated, ropeScaling }: Pick<ModelDims, 'rotated' | 'ropeScaling'>): number =>
+  rotated === undefined ? 1 : Math.fround(largerBy(ropeScaling));
 
 /** What scores of attention are multiplied with: larger cosines and sines make them so many times as large twice, by query and by key. */
-export function attentionScale(dims: ModelDims): number {
-  const { headDim, ropeScaling } = dims;
-  const attention = pairSizes(dims) === null ? largerBy(ropeScaling) : 1;
+export function attentionScale({ headDim, rotated, ropeScaling }: ModelDims): number {
+  const attention = rotated === undefined ? largerBy(ropeScaling) : 1;
   return attention ** 2 / Math.sqrt(headDim);
 }
 

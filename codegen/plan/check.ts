@@ -9,7 +9,6 @@ import type { FusionPlan } from './plan.ts';
 import { cannotDeal, splitWithoutAttend, storedBySeveralWorkers } from './rules/dealing.ts';
 import { emptyPlan, missingOp, opTwice, stageName, unknownOp } from './rules/naming.ts';
 import { beforeItsInput, mixedParts } from './rules/order.ts';
-import { largerPairs } from './rules/positions.ts';
 import { recomputeOfAWriter, rowsDiffer, syncInsideStage, twoMatmuls } from './rules/stage.ts';
 import { shapeIssues } from './shape.ts';
 
@@ -62,7 +61,6 @@ const contextOf = (graph: Graph, plan: FusionPlan, target: Target): Context => {
 
 /** Of several issues of one op the first rule's is shown. */
 const rules: readonly Rule[] = [
-  largerPairs,
   emptyPlan,
   unknownOp,
   opTwice,

@@ -19,8 +19,6 @@ export interface Platform {
   readonly blockFormats: boolean;
   /** At barriers its library keeps a KV cache whose numbers share scales. */
   readonly cacheFormats: boolean;
-  /** Tables of its host have cosines and sines of some pairs larger than those of others. */
-  readonly pairSizes: boolean;
   /** Most tokens of a pass at barriers, and what `many` tries, from many to few. */
   readonly mostTokens: number;
   readonly manyTokens: readonly number[];
@@ -39,7 +37,6 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     streams: false,
     blockFormats: true,
     cacheFormats: true,
-    pairSizes: true,
     mostTokens: 128,
     manyTokens: [64],
     withoutPrompts: [],
@@ -54,7 +51,6 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
     streams: true,
     blockFormats: false,
     cacheFormats: false,
-    pairSizes: false,
     mostTokens: 8,
     manyTokens: [8, 4, 2],
     withoutPrompts: [['cuda/no_prompts/host', 'host/']],

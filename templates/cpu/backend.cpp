@@ -89,7 +89,7 @@ void fill_rope(float* table, int context, const Kernel& kernel) {
   for (int position = 0; position < context; ++position) {
     for (int i = 0; i < half; ++i) {
       const float angle = static_cast<float>(position) * kernel.inv_freq[i];
-      const float size = kernel.pair_sizes == nullptr ? 1 : kernel.pair_sizes[i];
+      const float size = i < kernel.rotated_pairs ? kernel.rotated_size : 1;
       table[(static_cast<int64_t>(position) * half + i) * 2] = std::cos(angle) * size;
       table[(static_cast<int64_t>(position) * half + i) * 2 + 1] = std::sin(angle) * size;
     }

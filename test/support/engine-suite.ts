@@ -63,9 +63,7 @@ export function engineSuite(target: string): void {
     const all = thorough || target !== 'cpu' || plan === 'cooperative';
     const taken = (name: string) => all || ['qwen3-micro', 'qwen2-micro', 'odd-llama'].includes(name);
     const pathOf = (name: string) => (name === 'qwen3-tiny' ? name : join(root, 'test', 'fixtures', name));
-    // Tables of a GPU have pairs of one size: its plans refuse this model, and test/emulated/part-rotated.test.ts runs it without the factor.
-    const runs = (name: string) => target === 'cpu' || name !== 'phi4-mini-micro';
-    const known = [...fixtures, 'qwen3-tiny'].filter((name) => taken(name) && runs(name)).map(pathOf);
+    const known = [...fixtures, 'qwen3-tiny'].filter(taken).map(pathOf);
     test.each(known)('gives the logits and tokens of transformers: %s', async (model) => {
       const { code, out } = await verify(model, plan);
       expect(code, out).toBe(0);
@@ -92,7 +90,7 @@ export function engineSuite(target: string): void {
     );
   });
 
-  test.runIf(target === 'cpu')('in its first context LongRoPE has its short factors', async () => {
+  test('in its first context LongRoPE has its short factors', async () => {
     const model = join(root, 'test', 'fixtures', 'phi4-mini-micro');
     const golden = ['--golden', join(model, 'golden-short.json')];
     const [short, long] = [
@@ -137,7 +135,7 @@ export function engineSuite(target: string): void {
       await farOff(changed('no-norm', (config) => ({ ...config, ...llama })));
     });
 
-    test.runIf(target === 'cpu')('a head rotated as a whole', async () => {
+    test('a head rotated as a whole', async () => {
       const longer = (factors: number[]) => [...factors, ...factors.slice(-4)];
       const whole = (config: Record<string, unknown>) => {
         const rope = config['rope_parameters'] as { short_factor: number[]; long_factor: number[] };

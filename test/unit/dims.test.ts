@@ -4,14 +4,11 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { checkDims } from '../../codegen/model/check-dims.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
-import { decoderGraph } from '../../codegen/model/graph.ts';
 import { parseDims } from '../../codegen/model/parse-dims.ts';
 import { modelName, readModelDims } from '../../codegen/model/read-config.ts';
-import { attentionScale, inverseFrequencies, pairSizes } from '../../codegen/model/rope.ts';
-import { checkPlan } from '../../codegen/plan/check.ts';
+import { attentionScale, inverseFrequencies, rotatedSize } from '../../codegen/model/rope.ts';
 import { settleContext } from '../../codegen/settle-context.ts';
 import { models } from '../../configs/models.ts';
-import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import { fixtures } from '../support/fixtures.ts';
 import { refusalOf } from '../support/refusal.ts';
 
@@ -236,9 +233,10 @@ describe('a part of a head rotated', () => {
     expect(whole).not.toHaveProperty('rotated');
     expect(inverseFrequencies(dims)).toEqual([...inverseFrequencies(whole), 0, 0, 0, 0]);
     const size = Math.fround(Math.sqrt(1 + Math.log(8) / Math.log(64)));
-    expect(pairSizes(dims)).toEqual([...new Array(12).fill(size), 1, 1, 1, 1]);
+    expect(rotatedSize(dims)).toBe(size);
     expect(attentionScale(dims)).toBe(1 / Math.sqrt(32));
-    expect([pairSizes(whole), pairSizes({ ...dims, ropeScaling: null })]).toEqual([null, null]);
+    expect([rotatedSize(whole), rotatedSize({ ...dims, ropeScaling: null })]).toEqual([1, 1]);
+    expect(attentionScale(whole)).toBeCloseTo(size ** 2 / Math.sqrt(24), 6);
     expect(checkDims(dims)).toBe(dims);
   });
 
@@ -255,21 +253,6 @@ describe('a part of a head rotated', () => {
     expect(refusalOf(() => checkDims({ ...parseDims(phi4, 'm'), ...change })).message).toContain(
       'rotated is for models without norms or biases of queries and keys',
     );
-  });
-
-  test('larger pairs are refused where tables have one size, whatever the plan', async () => {
-    const graph = decoderGraph(parseDims(phi4, 'phi4'));
-    const told = async (plan: string, target: string) =>
-      checkPlan(graph, await resolvePlan(plan), resolveTarget(target)).filter(
-        ({ rule }) => rule === 'larger-pairs',
-      );
-    expect(await told('cooperative', 'cpu')).toEqual([]);
-    for (const plan of ['cooperative', 'stream', 'prefill']) {
-      const [issue] = await told(plan, 'h100');
-      expect(issue!.why).toBe(
-        'phi4 rotates 24 of 32 numbers of a head and makes them 1.225 times as large, and tables of h100 have one size for all: use --target cpu',
-      );
-    }
   });
 });
 

@@ -34,5 +34,6 @@ struct Kernel {
   const float* inv_freq;     // [head_dim / 2] rotary frequencies
   int32_t head_dim;
   int32_t splits;
-  const float* pair_sizes = nullptr;  // [head_dim / 2] how many times as large cosines and sines are; nullptr: once
+  int32_t rotated_pairs;  // of a head, the first ones
+  float rotated_size;     // how many times as large their cosines and sines are
 };

@@ -44,4 +44,4 @@ template <class Pass> DEVICE Pass pass_of(const Call& call) {
   const Kernel KERNEL_SYMBOL(ISA_NAME) = { \
       run_call,         (int64_t)kLayers * kKvHeads, stored<Cache>(2 * kHeadDim) * (int64_t)sizeof(Cache), \
       kActivationBytes, (kScratchFloats + kLibScratchFloats) * (int64_t)sizeof(float), kInvFreq, kHeadDim, kSplits, \
-      sizeof kInvFreq / sizeof *kInvFreq > kHeadDim / 2 ? kInvFreq + kHeadDim / 2 : nullptr};
+      kRotatedPairs,    kRotatedSize};

@@ -6,15 +6,16 @@
 #include "model.h"
 #include "noise.h"
 
-/** Cosines and sines of all positions: [context][kHeadDim / 2][2]. */
+/** Cosines and sines of all positions, as large as their pair's are: [context][kHeadDim / 2][2]. */
 inline std::vector<float> rope_table(int context) {
   std::vector<float> table;
   table.reserve(size_t(context) * kHeadDim);
   for (int position = 0; position < context; ++position) {
     for (int i = 0; i < kHeadDim / 2; ++i) {
       const float angle = static_cast<float>(position) * kInvFreq[i];  // in float32, as transformers has it
-      table.push_back(static_cast<float>(std::cos(static_cast<double>(angle))));
-      table.push_back(static_cast<float>(std::sin(static_cast<double>(angle))));
+      const float size = i < kRotatedPairs ? kRotatedSize : 1;
+      table.push_back(static_cast<float>(std::cos(static_cast<double>(angle))) * size);
+      table.push_back(static_cast<float>(std::sin(static_cast<double>(angle))) * size);
     }
   }
   return table;
