@@ -1,9 +1,5 @@
 // An answer in server-sent events, as OpenAI's clients read it.
-import type { ServerResponse } from 'node:http';
 import type { ApiContext } from './requests.ts';
-
-/** How long the end of an answer waits for a client that reads nothing [ms]. */
-const unreadMillis = 60_000;
 
 /** Sends events until `write` has ended, then [DONE] if it says so, where events have no names. What the client has not read yet is kept, so that a
  *  slow one holds no place; it is not more than one reply. */
@@ -13,7 +9,6 @@ export function eventStream(
   write: (send: (event: object) => void) => Promise<'done' | 'failed'>,
 ): Response {
   const encoder = new TextEncoder();
-  const { outgoing } = (c.env ?? {}) as { outgoing?: ServerResponse };
   let left = false;
   const body = new ReadableStream<Uint8Array>({
     start: (controller) => {
@@ -24,7 +19,6 @@ export function eventStream(
         const how = await write((event) => put(JSON.stringify(event), named ? nameOf(event) : ''));
         if (how === 'done' && !named) put('[DONE]');
         if (!left) controller.close();
-        outgoing?.setTimeout(unreadMillis, () => outgoing.destroy());
       };
       c.get('entry').end = run();
     },

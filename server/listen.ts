@@ -12,6 +12,8 @@ const headerMillis = 10_000;
 const arrivalMillis = 60_000;
 /** Longer than balancers keep a connection that nobody uses [ms]: it is theirs to close. */
 const idleMillis = 75_000;
+/** How long a client may read nothing of an answer that waits for it [ms]. */
+const mostUnreadMillis = 60_000;
 /** How often a server that ends looks for connections that were read to their end [ms]. */
 const lookMillis = 50;
 const mostConnections = 1024;
@@ -24,8 +26,14 @@ export interface Listening {
   close(graceMillis: number): Promise<void>;
 }
 
-/** @throws OnelaunchError of kind usage where the address is taken, or not of this machine */
-export async function listen(app: Hono<Env>, host: string, port: number): Promise<Listening> {
+/** @param unreadMillis how long a client may take nothing of what waits for it [ms]
+ *  @throws OnelaunchError of kind usage where the address is taken, or not of this machine */
+export async function listen(
+  app: Pick<Hono<Env>, 'fetch'>,
+  host: string,
+  port: number,
+  unreadMillis = mostUnreadMillis,
+): Promise<Listening> {
   const listener = getRequestListener(app.fetch, {
     overrideGlobalObjects: false,
     // Of requests of HTTP/1.0, which need not name a host: balancers ask for health so.
@@ -38,8 +46,18 @@ export async function listen(app: Hono<Env>, host: string, port: number): Promis
     keepAliveTimeout: idleMillis,
     connectionsCheckingInterval: 5000,
   };
-  const server = createServer(limits, (request, response) => void listener(request, response));
+  const open = openAnswers();
+  const server = createServer(limits, (request, response) => {
+    open.add(request.socket, response);
+    void listener(request, response);
+  });
   server.maxConnections = mostConnections;
+  server.on('connection', open.watch);
+  server.timeout = unreadMillis;
+  server.on('timeout', (socket) => {
+    // An answer that is being made keeps its connection, as long as its client takes what there is.
+    if (!open.has(socket) || socket.writableLength > 0) socket.destroy();
+  });
   server.on('clientError', answerNonsense);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(refusal(error, host, port)));
@@ -58,6 +76,27 @@ export async function listen(app: Hono<Env>, host: string, port: number): Promis
       clearInterval(idle);
       clearTimeout(timer);
     },
+  };
+}
+
+/** The answers of each connection that have not ended, told when their client leaves. Node tells that an answer alone which is being sent, not those that wait
+ *  behind it on the same connection, and tells it of a client that closes its half only once both halves are closed: behind the next questions of others. */
+function openAnswers() {
+  const answers = new WeakMap<Socket, Set<ServerResponse>>();
+  const of = (socket: Socket) => answers.get(socket) ?? new Set();
+  return {
+    watch: (socket: Socket) => {
+      answers.set(socket, new Set());
+      const gone = () => {
+        for (const answer of of(socket)) answer.emit('close');
+      };
+      socket.once('end', gone).once('close', gone);
+    },
+    add: (socket: Socket, answer: ServerResponse) => {
+      of(socket).add(answer);
+      answer.once('close', () => of(socket).delete(answer));
+    },
+    has: (socket: Socket) => of(socket).size > 0,
   };
 }
 

@@ -1,8 +1,11 @@
 // Requests that mean harm, over real sockets: each is answered an error in OpenAI's shape, and the server goes on.
+import type { ServerResponse } from 'node:http';
 import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Listening, listen } from '../../server/listen.ts';
-import { chatBody, served, until } from '../support/served.ts';
+import { chatBody, eventsOf, served, until } from '../support/served.ts';
+import { within } from '../support/within.ts';
 
 const { app, engine, service, reported, lines } = served({ mostBodyBytes: 20_000, queue: 8 });
 let server: Listening;
@@ -211,5 +214,72 @@ describe('after all that', () => {
     expect(engine.made).toBeLessThanOrEqual(before + 4);
     engine.allow(Number.POSITIVE_INFINITY);
     expect((await answerTo(bytesOf({ body: ok }))).status).toBe(200);
+  });
+
+  it.each([false, true])(
+    'requests that stand behind another on a connection leave with it (stream: %s)',
+    async (stream) => {
+      const before = lines.length;
+      engine.allow(1);
+      const made = engine.made;
+      const { port } = new URL(server.url);
+      const socket = connect(Number(port), '127.0.0.1');
+      const body = JSON.stringify(chatBody({ stream }));
+      const one = `POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n${json}\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+      socket.write(one.repeat(3));
+      await until(() => engine.made === made + 1 && service.queue.waiting === 2);
+      socket.destroy();
+      await until(() => service.queue.running === 0 && service.queue.waiting === 0);
+      engine.allow(Number.POSITIVE_INFINITY);
+      await until(() => lines.length === before + 3);
+      expect(lines.slice(before).map(({ status }) => status)).toEqual([499, 499, 499]);
+      expect(engine.made).toBeLessThanOrEqual(made + 2);
+    },
+  );
+
+  it('a client that reads nothing of a whole answer is cut', async () => {
+    const long = served({ text: 'nut '.repeat(5000), context: 8192 });
+    const closed: ServerResponse[] = [];
+    const fetch: typeof long.app.fetch = (request, env) => {
+      const { outgoing } = env as unknown as { outgoing: ServerResponse };
+      outgoing.once('close', () => closed.push(outgoing));
+      return long.app.fetch(request, env);
+    };
+    const patient = await listen({ fetch }, '127.0.0.1', 0, 200);
+    const socket = connect(Number(new URL(patient.url).port), '127.0.0.1').pause();
+    try {
+      socket.write(bytesOf({ body: JSON.stringify(chatBody({ logprobs: true, top_logprobs: 20 })) }));
+      await until(() => closed.length > 0);
+      const chunks: Buffer[] = [];
+      socket.on('error', () => {}).on('data', (data) => chunks.push(data));
+      socket.resume();
+      await within(
+        new Promise((resolve) => socket.once('close', resolve)),
+        () => 'the end of the connection',
+      );
+      const read = Buffer.concat(chunks).toString();
+      expect(read.length).toBeLessThan(Number(/content-length: (\d+)/i.exec(read)![1]));
+      expect(long.lines).toMatchObject([{ status: 200, finish: 'length' }]);
+    } finally {
+      socket.destroy();
+      await patient.close(0);
+    }
+  });
+
+  it('a client that takes what there is waits for the next token as long as it takes', async () => {
+    const slow = served();
+    const patient = await listen(slow.app, '127.0.0.1', 0, 50);
+    try {
+      slow.engine.allow(1);
+      const answer = await fetch(`${patient.url}/v1/chat/completions`, {
+        ...{ method: 'POST', headers: { 'content-type': 'application/json' } },
+        body: JSON.stringify(chatBody({ stream: true })),
+      });
+      await sleep(400);
+      slow.engine.allow(Number.POSITIVE_INFINITY);
+      expect((await eventsOf(answer)).at(-1)).toBe('[DONE]');
+    } finally {
+      await patient.close(0);
+    }
   });
 });
