@@ -9,9 +9,10 @@ import { EngineRun } from './engine-run.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { type Grammar, type GrammarMask, Grammars } from './grammar/grammars.ts';
 import type { BoundedGrammar } from './grammar/length-counter.ts';
+import { KeptLogprobs } from './kept-logprobs.ts';
 import type { Place, Places } from './places.ts';
 import type { promptsOf } from './prompts.ts';
-import type { Piece, ReplyResult } from './reply.ts';
+import type { ChosenLogprob, Piece, ReplyResult } from './reply.ts';
 import { chosenBelow, readAsked } from './reply-bounds.ts';
 import { replyText } from './reply-text.ts';
 import type { CheckedOptions, ReplyOptions } from './sampling.ts';
@@ -78,24 +79,34 @@ export class Replies {
     const thinking = unbound && tokenizer ? thinkingOf(tokenizer, prompt, checked.enableThinking) : null;
     const mask = unbound && behindThinking(unbound, thinking);
     const reader = form === null ? null : toolReader(form, calling!.tools);
-    const said = replyText(tokenizer, checked, reader && { reader, thinking });
-    /** Of tokens that are not yet handed on. */
-    const told: TokenLogprobs[] = [];
     const { topLogprobs, bias } = checked;
+    const told = topLogprobs === null ? null : new KeptLogprobs(tokenizer);
     const logprobs =
-      topLogprobs === null
+      told === null
         ? undefined
-        : { top: topLogprobs, onLogprobs: (more: readonly TokenLogprobs[]) => void told.push(...more) };
+        : { top: topLogprobs!, onLogprobs: (more: readonly TokenLogprobs[]) => told.push(more) };
+    const said = replyText(tokenizer, checked, reader && { reader, thinking }, told);
 
     const run = new EngineRun(started, prompt, maxTokens < length ? 'context' : 'length');
     const result = (): ReplyResult => {
-      const { text, tokens, ...named } = said.soFar();
+      const { text, tokens } = said.soFar();
       const { finish, ...figures } = run.figures(tokens.length);
-      const hasCalls = finish === 'stop' && reader !== null && reader.calls.length > 0;
-      return {
-        ...{ text, tokens, ...named },
+      const calls = reader?.calls;
+      const hasCalls = finish === 'stop' && calls !== undefined && calls.length > 0;
+      const end = {
+        ...{ text, tokens, ...(calls && { toolCalls: calls }) },
         finish: said.stopped() ? 'stop' : hasCalls ? 'tool_calls' : finish,
         ...figures,
+      };
+      if (told === null) return end;
+      let named: readonly ChosenLogprob[] | undefined;
+      return {
+        ...end,
+        // Named when somebody looks at them.
+        get logprobs() {
+          named ??= told.named(0, tokens.length);
+          return named;
+        },
       };
     };
     /** Whether the engine was given any of it. */
@@ -125,7 +136,7 @@ export class Replies {
           const batch = await run.next();
           if (batch === undefined) break;
           place.unreadSince = performance.now();
-          yield said.take(batch, told.splice(0, batch.length));
+          yield said.take(batch);
           place.unreadSince = undefined;
         }
         const rest = said.end();

@@ -2,25 +2,27 @@
 
 import { type Thinking, thoughts } from './chat/thinking.ts';
 import type { Read, ToolCallPart, ToolReader } from './chat/tool-reader.ts';
-import type { Logprob, TokenLogprobs } from './engine/options.ts';
-import type { ChosenLogprob, Piece, TokenLogprob } from './reply.ts';
+import type { KeptLogprobs } from './kept-logprobs.ts';
+import type { Piece } from './reply.ts';
 import type { CheckedOptions } from './sampling.ts';
 import { stopFilter } from './tokenizer/stop-strings.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 /** The text of tokens as they come, up to a stop text. Calls of functions are no part of it.
- *  @param calls reads them, where the reply may call; not in its thinking */
+ *  @param calls reads them, where the reply may call; not in its thinking
+ *  @param told the log probabilities of the tokens, where they were asked for: of those of a batch before it is taken */
 export function replyText(
   tokenizer: Tokenizer | null,
-  { stop, stopIds, topLogprobs }: CheckedOptions,
-  calls: { readonly reader: ToolReader; readonly thinking: Thinking | null } | null = null,
+  { stop, stopIds }: CheckedOptions,
+  calls: { readonly reader: ToolReader; readonly thinking: Thinking | null } | null,
+  told: KeptLogprobs | null,
 ) {
   const stream = tokenizer?.stream();
   const filter = stopFilter(stop);
   const isThought = thoughts(calls?.thinking ?? null);
   const tokens: number[] = [];
-  const logprobs: ChosenLogprob[] = [];
-  const withLogprobs = (some: readonly ChosenLogprob[]) => (topLogprobs === null ? {} : { logprobs: some });
+  const logprobsOf = (begin: number, end: number) =>
+    told === null ? {} : { logprobs: told.named(begin, end) };
   let text = '';
   let stopped = false;
   let ended = false;
@@ -43,14 +45,9 @@ export function replyText(
   };
   return {
     stopped: () => stopped,
-    soFar: () => ({
-      text,
-      tokens,
-      ...withLogprobs(logprobs),
-      ...(calls && { toolCalls: calls.reader.calls }),
-    }),
-    /** Those behind a stop text are dropped. @param told the log probabilities of the batch, where they were asked for */
-    take: (batch: readonly number[], told: readonly TokenLogprobs[]): Piece => {
+    soFar: () => ({ text, tokens }),
+    /** Those behind a stop text are dropped. */
+    take: (batch: readonly number[]): Piece => {
       const before = tokens.length;
       const parts: ToolCallPart[] = [];
       let added = '';
@@ -61,12 +58,10 @@ export function replyText(
       }
       text += added;
       const taken = tokens.slice(before);
-      const named = told.slice(0, taken.length).map((one) => nameTokens(one, tokenizer));
-      logprobs.push(...named);
       return {
         text: added,
         tokens: taken,
-        ...withLogprobs(named),
+        ...logprobsOf(before, tokens.length),
         ...(parts.length > 0 && { toolCalls: parts }),
       };
     },
@@ -80,16 +75,7 @@ export function replyText(
       );
       const rest = last + (stopped ? '' : filter.end());
       text += rest;
-      return rest === '' ? null : { text: rest, tokens: [], ...withLogprobs([]) };
+      return rest === '' ? null : { text: rest, tokens: [], ...logprobsOf(0, 0) };
     },
   };
-}
-
-/** With the texts of the tokens, none where there is no tokenizer. */
-function nameTokens({ top, ...chosen }: TokenLogprobs, tokenizer: Tokenizer | null): ChosenLogprob {
-  const named = ({ token, logprob }: Logprob): TokenLogprob => {
-    const bytes = tokenizer?.bytes(token) ?? new Uint8Array();
-    return { token, text: Buffer.from(bytes).toString(), bytes: [...bytes], logprob };
-  };
-  return { ...named(chosen), top: top.map(named) };
 }
