@@ -20,13 +20,17 @@ export interface WrittenCall {
   readonly arguments: string;
 }
 
+/** How an answer ended. */
+export interface Ending {
+  readonly reason: 'stop' | 'length' | 'tool_calls';
+  readonly usage: ReplyResult['usage'];
+}
+
 /** What was said, all of it. */
-export interface Answer {
+export interface Answer extends Ending {
   readonly text: string;
   readonly logprobs: readonly ChosenLogprob[] | null;
   readonly calls: readonly WrittenCall[];
-  readonly reason: 'stop' | 'length' | 'tool_calls';
-  readonly usage: ReplyResult['usage'];
 }
 
 /** What an answer says of itself. */
@@ -49,7 +53,7 @@ export interface Telling {
   /** Before the first text. */
   readonly opening: readonly object[];
   piece(said: Said): readonly object[];
-  closing(answer: Answer): readonly object[];
+  closing(ending: Ending): readonly object[];
   failed(error: ApiError): object;
   /** Whether events have names, their types; if not, [DONE] ends them. */
   readonly named: boolean;
@@ -85,16 +89,17 @@ export async function answerReply(
     },
   });
   const pieces = namingParams(said, paramOf);
-  const calls: WrittenCall[] = [];
   const first = await pieces.next();
   if (!stream) {
+    const calls: WrittenCall[] = [];
     let next = first;
     for (; !next.done; next = await pieces.next()) addCalls(calls, next.value);
-    return c.json(form.whole(facts, answerOf(next.value, calls)));
+    const { text, logprobs = null } = next.value;
+    return c.json(form.whole(facts, { text, logprobs, calls, ...endingOf(next.value) }));
   }
 
   const telling = form.stream(facts);
-  return eventStream(c, telling.named, async (send) => {
+  return eventStream(c, telling.named, async ({ send, isFull }) => {
     const gathered = gather((one) => {
       for (const event of telling.piece(one)) send(event);
     });
@@ -102,11 +107,11 @@ export async function answerReply(
       for (const event of telling.opening) send(event);
       let next = first;
       for (; !next.done; next = await pieces.next()) {
-        addCalls(calls, next.value);
         gathered.take(next.value);
+        if (isFull()) await pieces.throw(unread());
       }
       gathered.flush();
-      for (const event of telling.closing(answerOf(next.value, calls))) send(event);
+      for (const event of telling.closing(endingOf(next.value))) send(event);
       return 'done';
     } catch (thrown) {
       gathered.flush();
@@ -140,8 +145,11 @@ function addCalls(calls: WrittenCall[], { toolCalls = [] }: Said): void {
   }
 }
 
+const unread = () =>
+  new ApiError(499, 'the reply was ended: too much of it is unread', { code: 'reply_unread' });
+
 /** A full context is a length, too. */
-const answerOf = ({ text, logprobs, finish, usage }: ReplyResult, calls: readonly WrittenCall[]): Answer => ({
-  ...{ text, logprobs: logprobs ?? null, calls, usage },
+const endingOf = ({ finish, usage }: ReplyResult): Ending => ({
   reason: finish === 'stop' || finish === 'tool_calls' ? finish : 'length',
+  usage,
 });

@@ -1,31 +1,33 @@
 // An answer in server-sent events, as OpenAI's clients read it.
+import { Backlog } from './backlog.ts';
 import type { ApiContext } from './requests.ts';
 
+/** Most bytes that wait for a client as they are, beside what its socket holds. */
+const readyBytes = 2 ** 16;
+/** Most bytes that wait for it deflated. A token with twenty others beside it is 1.7 KB, and 0.45 deflated: a reply of the usual context has room. */
+const backlogBytes = 2 ** 21;
+
+export interface Events {
+  send(event: object): void;
+  /** Whether no more of a reply is to be sent: the client has too much to read. */
+  isFull(): boolean;
+}
+
 /** Sends events until `write` has ended, then [DONE] if it says so, where events have no names. What the client has not read yet is kept, so that a
- *  slow one holds no place; it is not more than one reply. */
+ *  slow one holds no place. */
 export function eventStream(
   c: ApiContext,
   named: boolean,
-  write: (send: (event: object) => void) => Promise<'done' | 'failed'>,
+  write: (events: Events) => Promise<'done' | 'failed'>,
 ): Response {
-  const encoder = new TextEncoder();
-  let left = false;
-  const body = new ReadableStream<Uint8Array>({
-    start: (controller) => {
-      const put = (text: string, name = '') => {
-        if (!left) controller.enqueue(encoder.encode(`${name}data: ${text}\n\n`));
-      };
-      const run = async () => {
-        const how = await write((event) => put(JSON.stringify(event), named ? nameOf(event) : ''));
-        if (how === 'done' && !named) put('[DONE]');
-        if (!left) controller.close();
-      };
-      c.get('entry').end = run();
-    },
-    cancel: () => {
-      left = true;
-    },
-  });
+  const { body, put, isFull, end } = unreadText();
+  const send = (event: object) => put(`${named ? nameOf(event) : ''}data: ${JSON.stringify(event)}\n\n`);
+  const run = async () => {
+    const how = await write({ send, isFull });
+    if (how === 'done' && !named) put('data: [DONE]\n\n');
+    end();
+  };
+  c.get('entry').end = run();
   return c.body(body, 200, {
     'content-type': 'text/event-stream; charset=utf-8',
     'cache-control': 'no-cache',
@@ -35,3 +37,40 @@ export function eventStream(
 }
 
 const nameOf = (event: { readonly type?: unknown }): string => `event: ${event.type}\n`;
+
+/** A text as a body that is read as it comes, or later. Knows nothing of what writes it, so that an answer that has been made is held by its bytes alone. */
+function unreadText() {
+  const encoder = new TextEncoder();
+  const backlog = new Backlog();
+  let controller!: ReadableStreamDefaultController<Uint8Array>;
+  let left = false;
+  let ended = false;
+  /** Hands on as much as there is room for. */
+  const pump = () => {
+    while (backlog.bytes > 0 && controller.desiredSize! > 0) controller.enqueue(backlog.take());
+    if (ended && backlog.bytes === 0) controller.close();
+  };
+  const start = (made: typeof controller) => {
+    controller = made;
+  };
+  const cancel = () => {
+    left = true;
+  };
+  const strategy = new ByteLengthQueuingStrategy({ highWaterMark: readyBytes });
+  return {
+    body: new ReadableStream<Uint8Array>({ start, pull: pump, cancel }, strategy),
+    put: (text: string) => {
+      if (left) return;
+      const bytes = encoder.encode(text);
+      const fits = backlog.bytes === 0 && bytes.length <= controller.desiredSize!;
+      if (fits) controller.enqueue(bytes);
+      else backlog.add(bytes);
+      pump();
+    },
+    isFull: () => backlog.bytes > backlogBytes,
+    end: () => {
+      ended = true;
+      if (!left) pump();
+    },
+  };
+}

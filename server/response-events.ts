@@ -1,6 +1,6 @@
 // A reply in the words of /v1/responses: items, and the events of a stream that makes them.
 import type { ChosenLogprob } from '../runtime/reply.ts';
-import type { Answer, AnswerFacts, Form, Telling, WrittenCall } from './answer.ts';
+import type { Answer, AnswerFacts, Ending, Form, Telling, WrittenCall } from './answer.ts';
 import type { ApiError } from './api-error.ts';
 import { wordLogprob } from './logprobs.ts';
 import type { Said } from './service.ts';
@@ -15,7 +15,7 @@ export function responsesForm(echo: object): Form {
     ...echo,
     ...more,
   });
-  const ended = (facts: AnswerFacts, { reason, usage }: Answer, output: readonly object[]) => {
+  const ended = (facts: AnswerFacts, { reason, usage }: Ending, output: readonly object[]) => {
     const isCut = reason === 'length';
     return response(facts, isCut ? 'incomplete' : 'completed', {
       output,
@@ -33,7 +33,7 @@ export function responsesForm(echo: object): Form {
 function tell(
   facts: AnswerFacts,
   response: (status: Status, more: object) => object,
-  ended: (facts: AnswerFacts, answer: Answer, output: readonly object[]) => object,
+  ended: (facts: AnswerFacts, ending: Ending, output: readonly object[]) => object,
 ): Telling {
   let number = 0;
   const event = (type: string, more: object) => ({ type, sequence_number: number++, ...more });
@@ -109,13 +109,13 @@ function tell(
       }
       return events;
     },
-    closing: (answer) => {
+    closing: (ending) => {
       const nothing = !isSaying && call === null && output.length === 0;
       const begun = nothing ? beginText() : [];
-      const isCut = answer.reason === 'length';
+      const isCut = ending.reason === 'length';
       const status = isCut ? 'incomplete' : 'completed';
       const events = [...begun, ...end(status)];
-      return [...events, event(`response.${status}`, { response: ended(facts, answer, output) })];
+      return [...events, event(`response.${status}`, { response: ended(facts, ending, output) })];
     },
     failed: ({ code, message }: ApiError) =>
       event('response.failed', {

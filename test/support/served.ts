@@ -30,7 +30,7 @@ interface Call {
 }
 
 /** The log probability that the script gives a token, and to those behind it. */
-export const logprobOf = (id: number): number => -(id % 7) - 0.5;
+export const logprobOf = (id: number): number => -Math.fround(20 * ((id * 0.618_034) % 1));
 const toldOf = (id: number, top: number): TokenLogprobs => ({
   ...{ token: id, logprob: logprobOf(id) },
   top: Array.from({ length: top }, (_, i) => ({ token: id + 1 + i, logprob: logprobOf(id + 1 + i) })),

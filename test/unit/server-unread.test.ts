@@ -1,0 +1,59 @@
+// Clients that read late, or never: what is kept for them, and that it holds no place.
+import { expect, it } from 'vitest';
+import { Backlog } from '../../server/backlog.ts';
+import { chatBody, eventsOf, post, served, tokenizer, until } from '../support/served.ts';
+
+/** A text of words that are not alike. */
+const text = Array.from({ length: 9000 }, (_, i) =>
+  Buffer.from(tokenizer.bytes(300 + ((i * 2_654_435_761) % 3500))).toString(),
+)
+  .join('')
+  .replaceAll('\ufffd', '');
+const asked = (more: object) => chatBody({ stream: true, logprobs: true, top_logprobs: 20, ...more });
+
+interface Chunk {
+  readonly choices: readonly { readonly delta: { readonly content?: string } }[];
+}
+const saidOf = (events: readonly unknown[]) =>
+  (events as Chunk[])
+    .flatMap(({ choices }) => choices?.map(({ delta }) => delta.content ?? '') ?? [])
+    .join('');
+
+it('a reply is made to its end while nobody reads, and read from its beginning afterwards', async () => {
+  const { app, service, engine } = served({ text, context: 8192 });
+  const answer = await post(app, '/v1/chat/completions', asked({ max_tokens: 2000 }));
+  await until(() => service.queue.running === 0);
+  expect(engine.made).toBe(2000);
+  const events = await eventsOf(answer);
+  expect(events.at(-1)).toBe('[DONE]');
+  expect(saidOf(events.slice(0, -1))).toBe(tokenizer.decode(tokenizer.encode(text).slice(0, 2000)));
+});
+
+it('a reply of which too much is unread ends, and says so behind what was said', async () => {
+  const { app, service, engine, lines } = served({ text, context: 20_000 });
+  const answer = await post(app, '/v1/chat/completions', asked({ max_tokens: 15_000 }));
+  await until(() => service.queue.running === 0);
+  expect(engine.made).toBeLessThan(9000);
+  await until(() => lines.length === 1);
+  expect(lines[0]).toMatchObject({ status: 499, code: 'reply_unread', finish: 'abort' });
+  const events = await eventsOf(answer);
+  expect(events.at(-1)).toMatchObject({ error: { code: 'reply_unread' } });
+  const said = saidOf(events.slice(0, -1));
+  expect(text.startsWith(said)).toBe(true);
+  expect(tokenizer.encode(said).length).toBeGreaterThan(4096);
+});
+
+it('what waits comes as it was given, and takes less while it waits', () => {
+  const backlog = new Backlog();
+  const given = Array.from({ length: 3000 }, (_, i) => Buffer.from(`data: ${i} `.repeat(1 + (i % 40))));
+  given.push(Buffer.alloc(200_000, 'long '));
+  const all = Buffer.concat(given);
+  const taken: Uint8Array[] = [];
+  for (const [i, bytes] of given.entries()) {
+    backlog.add(bytes);
+    if (i % 500 === 499) taken.push(backlog.take());
+  }
+  expect(backlog.bytes).toBeLessThan(all.length / 4);
+  while (backlog.bytes > 0) taken.push(backlog.take());
+  expect(Buffer.concat(taken).equals(all)).toBe(true);
+});
