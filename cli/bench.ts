@@ -16,6 +16,7 @@ import type { Quality } from '../lab/quality.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine/engine.ts';
 import { mostSequences } from '../runtime/engine/limits.ts';
+import type { Speculate } from '../runtime/engine/options.ts';
 import { exitCode } from './errors.ts';
 import { draftedCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
 import { buildWithProgress, draftOf, kernelOptions, openWithProgress } from './load-kernel.ts';
@@ -27,15 +28,25 @@ interface DecodeFigure {
   /** Tokens in the KV cache when the first one is timed. */
   readonly position: number;
   readonly tokensPerSecond: Spread;
-  /** Bytes that a pass reads, weights and KV, times passes a second. */
+  /** Bytes that a pass reads, weights and KV, times passes a second, of runs without drafts. */
   readonly gigabytesPerSecond: number;
   /** Of the target's bandwidth; null where that is not known. */
   readonly share: number | null;
   readonly tokensHash: string;
   /** Energy of the GPU, of decoding alone; null on a CPU, and where the driver does not count it. */
   readonly tokensPerJoule: number | null;
-  /** Of all runs, where a model drafts: tokens drafted, and those of them that were right. */
-  readonly drafts?: { readonly drafted: number; readonly accepted: number };
+  /** Where a model drafts. */
+  readonly drafts?: DraftFigure;
+}
+
+interface DraftFigure {
+  /** Of all runs: tokens drafted, and those of them that were right. */
+  readonly drafted: number;
+  readonly accepted: number;
+  /** The same without drafts, each run behind one with them. */
+  readonly plainTokensPerSecond: Spread;
+  /** How many times as fast drafts made it, run by run. */
+  readonly gain: Spread;
 }
 
 interface BatchFigure {
@@ -181,15 +192,19 @@ async function measure(
   const { signal } = ui.io;
   const progress = ui.progress('measuring');
   const rates: number[][] = positions.map(() => []);
+  const plain: number[][] = positions.map(() => []);
   const drafts = positions.map(() => ({ drafted: 0, accepted: 0 }));
   const hashes: string[] = [];
   const prefills: number[] = [];
   const batches: number[][] = sequences.map(() => []);
   const steps = (runs + 1) * (positions.length + (prompt > 0 ? 1 : 0) + sequences.length);
   let step = 0;
-  const decode = (position: number, maxTokens: number) => {
+  const decode = (
+    position: number,
+    maxTokens: number,
+    speculate: Speculate = engine.drafts ? 'auto' : 'off',
+  ) => {
     engine.reset(0);
-    const speculate = engine.drafts ? 'auto' : 'off';
     return wholeReply(engine, promptOf(position, engine.vocab), maxTokens, signal, speculate);
   };
   const { energyOf, openEnergyCounter } = await import('../lab/power.ts');
@@ -206,6 +221,7 @@ async function measure(
           run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}, position ${position}`,
         );
         const { made, decodeMs, drafted, accepted } = await decode(position, tokens + 1);
+        const undrafted = engine.drafts ? await decode(position, tokens + 1, 'off') : null;
         const hash = tokensHash(made);
         hashes[index] ??= hash;
         if (hash !== hashes[index]) {
@@ -217,6 +233,7 @@ async function measure(
         rates[index]!.push(tokens / (decodeMs / 1000));
         drafts[index]!.drafted += drafted;
         drafts[index]!.accepted += accepted;
+        if (undrafted) plain[index]!.push(tokens / (undrafted.decodeMs / 1000));
       }
       if (prompt > 0) {
         progress.update(step++ / steps, run < 0 ? 'warm-up' : `run ${run + 1} of ${runs}, prefill`);
@@ -257,7 +274,9 @@ async function measure(
       const tokensPerSecond = spreadOf(rates[index]!);
       // The positions that an average pass of the run reads.
       const perPass = bytes.weights + bytes.kvPerPosition * (position + (tokens + 1) / 2);
-      const gigabytesPerSecond = (perPass * tokensPerSecond.median) / 1e9;
+      const plainTokensPerSecond = engine.drafts ? spreadOf(plain[index]!) : tokensPerSecond;
+      const gigabytesPerSecond = (perPass * plainTokensPerSecond.median) / 1e9;
+      const gain = rates[index]!.map((rate, run) => rate / (plain[index]![run] ?? rate));
       const share = bandwidth === null ? null : gigabytesPerSecond / bandwidth;
       return {
         position,
@@ -266,7 +285,7 @@ async function measure(
         share,
         tokensHash: hashes[index]!,
         tokensPerJoule: tokensPerJoule[index] ?? null,
-        ...(engine.drafts && { drafts: drafts[index]! }),
+        ...(engine.drafts && { drafts: { ...drafts[index]!, plainTokensPerSecond, gain: spreadOf(gain) } }),
       };
     }),
     batches: sequences.map((count, index) => ({
@@ -313,9 +332,7 @@ function benchTable(result: BenchResult): string {
     table(['', 'at', 'tok/s', 'least', 'most', 'GB/s', 'of peak', 'tok/J', 'tokens'], rows),
     '',
     `${result.kernel} on ${result.device}${result.promptPlan === null ? '' : `, prompts by ${result.promptPlan}`}; ${result.weights} weights; ${result.tokens} tokens, median of ${result.runs} runs`,
-    ...result.decode.flatMap(({ position, drafts }) =>
-      drafts ? [`drafts at ${position}: ${drafts.accepted} of ${drafts.drafted} right`] : [],
-    ),
+    ...result.decode.flatMap(({ position, drafts }) => (drafts ? [draftLine(position, drafts)] : [])),
     `before: ${state(before)}; after: ${state(after)}`,
     ...(energyResolutionMs === null
       ? []
@@ -323,6 +340,11 @@ function benchTable(result: BenchResult): string {
           `energy of the GPU, counted in steps of ${energyResolutionMs.toFixed(0)} ms, runs repeated for many of them`,
         ]),
   ].join('\n');
+}
+
+function draftLine(position: number, { drafted, accepted, plainTokensPerSecond, gain }: DraftFigure): string {
+  const times = `${fixed(gain.median, 2)} times (${fixed(gain.least, 2)} to ${fixed(gain.most, 2)})`;
+  return `drafts at ${position}: ${accepted} of ${drafted} right, ${times} the ${fixed(plainTokensPerSecond.median, 1)} tok/s without`;
 }
 
 async function listReports(ui: Ui): Promise<number> {

@@ -10,6 +10,7 @@ import { run } from '../../cli/run.ts';
 import { outputRoot } from '../../codegen/build/output-root.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import type { Cost } from '../../codegen/schedule/cost.ts';
+import type { Spread } from '../../lab/measure.ts';
 import { readGolden } from '../../runtime/verify/golden.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
 
@@ -258,6 +259,26 @@ describe('bench', () => {
       expect(tokensHash).toMatch(/^[0-9a-f]{12}$/);
     }
     expect(result.prefill.tokens).toBe(32);
+  });
+
+  it('measures a model that drafts beside the same without drafts', async () => {
+    const flags = ['--positions', '1', '--tokens', '8', '--prompt', '0', '--runs', '3', '--json'];
+    const { code, out } = await gen(['bench', ...tiny, '--draft', 'qwen3-tiny', ...flags]);
+    expect(code).toBe(0);
+    const { decode, runs } = JSON.parse(out) as {
+      readonly runs: number;
+      readonly decode: readonly {
+        readonly tokensPerSecond: Spread;
+        readonly drafts: { readonly plainTokensPerSecond: Spread; readonly gain: Spread };
+      }[];
+    };
+    expect(runs).toBe(3);
+    const { tokensPerSecond: drafted, drafts } = decode[0]!;
+    const { plainTokensPerSecond: plain, gain } = drafts;
+    // Run by run: within what the slowest and the fastest make of each other.
+    expect(gain.least).toBeGreaterThanOrEqual(drafted.least / plain.most);
+    expect(gain.most).toBeLessThanOrEqual(drafted.most / plain.least);
+    expect(plain.median).not.toBe(drafted.median);
   });
 
   it('lists reports without a model', async () => {
