@@ -109,8 +109,6 @@ export class Replies {
         },
       };
     };
-    /** Whether the engine was given any of it. */
-    let began = false;
     const place = await this.#takePlace(prompt, stop, signal, mask);
     if (place === null) {
       settle(result());
@@ -118,40 +116,37 @@ export class Replies {
     }
     const { engine } = place;
     try {
-      if (!signal.aborted) {
-        began = true;
-        const cached = await places.share(place, prompt, signal);
-        run.cached = cached;
-        const { sampling, stopIds, speculate, onPrompt } = checked;
-        const made = engine.generate(prompt.slice(cached), {
-          ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, signal },
-          speculate: speculate ?? (this.#parts.drafts ? 'auto' : usualSpeculation(manifest)),
-          onPrompt: (done: number) => {
-            place.moved();
-            onPrompt?.(cached + done, prompt.length);
-          },
-        });
-        run.begin(made);
-        while (!said.stopped()) {
-          const batch = await run.next();
-          if (batch === undefined) break;
-          place.unreadSince = performance.now();
-          yield said.take(batch);
-          place.unreadSince = undefined;
-        }
-        const rest = said.end();
-        if (rest !== null) yield rest;
+      const cached = await places.share(place, prompt, signal);
+      run.cached = cached;
+      const { sampling, stopIds, speculate, onPrompt } = checked;
+      const made = engine.generate(prompt.slice(cached), {
+        ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, signal },
+        speculate: speculate ?? (this.#parts.drafts ? 'auto' : usualSpeculation(manifest)),
+        onPrompt: (done: number) => {
+          place.moved();
+          onPrompt?.(cached + done, prompt.length);
+        },
+      });
+      run.begin(made);
+      while (!said.stopped()) {
+        const batch = await run.next();
+        if (batch === undefined) break;
+        place.unreadSince = performance.now();
+        yield said.take(batch);
+        place.unreadSince = undefined;
       }
+      const rest = said.end();
+      if (rest !== null) yield rest;
     } finally {
       said.end();
       // Left early, or stopped by a text: the engine ends within a token, and tells its times.
       run.leave();
       stop.abort();
-      let held = began ? [] : place.held;
+      let held: readonly number[] = [];
       try {
         while (run.goesOn) await run.next();
         mask?.end();
-        if (began) held = run.heldTo(engine.position);
+        held = run.heldTo(engine.position);
       } finally {
         place.leave(held);
       }
