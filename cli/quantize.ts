@@ -4,7 +4,10 @@ import { OnelaunchError } from '../errors.ts';
 import { writtenFormats } from '../quantised/layout.ts';
 import { helpEnd, needModel, outputCommand, type Program } from './flags.ts';
 import { type Start, seconds } from './ui.ts';
-import { oneOf } from './values.ts';
+import { oneOf, whole } from './values.ts';
+
+/** 20 for each column of the widest matrix of the bundled model. */
+const calibrationTokens = 16_384;
 
 export function addQuantize(program: Program, start: Start): void {
   outputCommand(program, 'quantize')
@@ -19,17 +22,32 @@ export function addQuantize(program: Program, start: Start): void {
       'int8 or int4, whose codes are those of --weights elsewhere, in groups of 32; or fp8 with a scale for each row',
       oneOf(writtenFormats),
     )
+    .option(
+      '--calibrate <file>',
+      'plain text of the kind that the model will see, or JSON as text.json of qwen3-tiny: its activations choose the codes (GPTQ)',
+    )
+    .option(
+      '--tokens <n>',
+      `tokens of the text that calibrate (default: ${calibrationTokens})`,
+      whole(1, 1_000_000),
+    )
     .option('--out <folder>', 'a folder that is made, or is empty')
     .addHelpText(
       'after',
       `
-The matrices of the layers are rounded; embedding, head and all else stay as they are. No text is needed: nothing is calibrated.
+The matrices of the layers are rounded; embedding, head and all else stay as they are. Without --calibrate no text is needed: each number is rounded to nearest.
 ${helpEnd('gen quantize qwen3-tiny --weights int4 --out models/qwen3-tiny-int4')}`,
     )
     .action((word, options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'quantize', word);
         const format = needed('weights', options.weights, 'int4');
+        const { calibrate, tokens } = options;
+        if (tokens !== undefined && calibrate === undefined) {
+          throw new OnelaunchError('usage', '--tokens is of the text of --calibrate, which is not given', {
+            hint: 'give one: --calibrate FILE',
+          });
+        }
         const out = needed('out', options.out, `models/${model.split('/').at(-1)}-${format}`);
         const [{ resolveModel }, { quantiseCheckpoint }, { isGgufFile }] = await Promise.all([
           import('../configs/resolve.ts'),
@@ -53,6 +71,9 @@ ${helpEnd('gen quantize qwen3-tiny --weights int4 --out models/qwen3-tiny-int4')
           const { signal } = ui.io;
           const written = await quantiseCheckpoint(directory, {
             ...{ format, out, signal },
+            ...(calibrate === undefined
+              ? {}
+              : { calibrate: { path: calibrate, tokens: tokens ?? calibrationTokens } }),
             onBytes: (done, total) =>
               progress.update(done / total, `${inMegabytes(done)} of ${inMegabytes(total)}`),
           });

@@ -27,9 +27,11 @@ import {
   scaleBytes,
   type WrittenFormat,
 } from '../quantised/layout.ts';
+import { chatTemplate } from '../runtime/chat/chat-template.ts';
 import { readJson } from '../runtime/json-file.ts';
 import { levelsOfBlocks } from '../runtime/reference/blocks.ts';
 import { toFloat32 } from '../runtime/reference/weights.ts';
+import { loadTokenizer } from '../runtime/tokenizer/tokenizer.ts';
 import {
   bytesOf,
   readBytes,
@@ -39,6 +41,9 @@ import {
 } from '../runtime/weights/safetensors.ts';
 import { writeError } from '../write-failure.ts';
 import { breathe } from './breathe.ts';
+import { calibrateMatrices, type Matrix } from './calibrate-matrices.ts';
+import { roundByInputs } from './gptq.ts';
+import { readTexts } from './quality-text.ts';
 
 export interface Quantised {
   /** The folder that was written. */
@@ -55,6 +60,8 @@ export interface QuantiseOptions {
   readonly out: string;
   readonly signal: AbortSignal;
   readonly onBytes?: (done: number, total: number) => void;
+  /** A text whose activations choose the codes, and how many of its tokens count. Without one each number is rounded to nearest. */
+  readonly calibrate?: { readonly path: string; readonly tokens: number } | undefined;
 }
 
 /** Writes the checkpoint in a directory anew, with the matrices of its layers rounded. What is not whole is never at `out`.
@@ -63,6 +70,7 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
   const out = resolve(options.out);
   refuseTaken(out);
   const work = planOf(directory, options.format);
+  const sequences = options.calibrate ? sequencesOf(directory, options.calibrate) : [];
   const folder = writing(out, () => {
     makeFolder(dirname(out));
     const made = mkdtempSync(join(dirname(out), `.${basename(out)}.part-`));
@@ -71,7 +79,7 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
     return made;
   });
   try {
-    await writeWeights(folder, work, { ...options, out });
+    await writeWeights(folder, work, { ...options, out, directory, sequences });
     writing(out, () => {
       const config = { ...work.config, quantization_config: quantisationConfig(options.format) };
       writeFileSync(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
@@ -89,6 +97,15 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
     rmSync(folder, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** The tokens of a text that calibrate. @throws OnelaunchError usage of a folder without a tokenizer, and of a text that is too short */
+function sequencesOf(
+  directory: string,
+  { path, tokens }: { readonly path: string; readonly tokens: number },
+): readonly (readonly number[])[] {
+  const reader = { tokenizer: loadTokenizer(directory), template: () => chatTemplate(directory) };
+  return readTexts(path, reader, tokens).flatMap((text) => text.sequences.map(({ ids }) => ids));
 }
 
 function refuseTaken(out: string): void {
@@ -127,7 +144,7 @@ interface Work {
   /** The new file's, in its order, with the first byte of each, from its start. */
   readonly header: Buffer;
   readonly offsets: ReadonlyMap<string, number>;
-  readonly matrices: readonly (readonly [string, TensorEntry])[];
+  readonly matrices: readonly Matrix[];
   readonly others: readonly (readonly [string, TensorEntry])[];
   readonly before: number;
   readonly after: number;
@@ -184,10 +201,16 @@ const partName = (matrix: string, part: string) => matrix.replace(/weight$/, par
 /** Numbers that are rounded at once: a stop waits for no more. */
 const strip = 1 << 20;
 
+interface WriteOptions extends QuantiseOptions {
+  readonly directory: string;
+  /** Tokens that calibrate; none: nothing does. */
+  readonly sequences: readonly (readonly number[])[];
+}
+
 async function writeWeights(
   folder: string,
   work: Work,
-  { out, format, signal, onBytes }: QuantiseOptions,
+  { out, format, signal, onBytes, directory, sequences }: WriteOptions,
 ): Promise<void> {
   const file = writing(out, () => openSync(join(folder, single), 'wx'));
   let done = 0;
@@ -212,7 +235,9 @@ async function writeWeights(
         await step(bytes.length);
       }
     }
-    for (const [name, entry] of work.matrices) {
+    const written = new Set<string>();
+    const writeMatrix = async ([name, entry]: Matrix, round: Round) => {
+      written.add(name);
       const [rows, columns] = entry.shape as readonly [number, number];
       const parts = partsOf(format, rows, columns);
       const begin = (part: { readonly name: string }) => work.offsets.get(partName(name, part.name))!;
@@ -226,7 +251,7 @@ async function writeWeights(
         const { buffer } = readBytes(entry, row * width, count * width);
         // Declarations are for TypeScript 5.4, where arrays of bytes do not say whose memory they are.
         const values = toFloat32(name, entry.dtype, buffer as ArrayBuffer);
-        const { codes, scales } = rounded(format, values, columns);
+        const { codes, scales } = round(values, columns, row);
         if (!scales.every(Number.isFinite)) throw notFinite(name, entry.file);
         write(codes, codesAt);
         const packed = scaleBytes(parts.scales.dtype, scales);
@@ -235,11 +260,38 @@ async function writeWeights(
         scalesAt += packed.length;
         await step(count * width);
       }
+    };
+    if (sequences.length > 0) {
+      await calibrateMatrices(directory, sequences, {
+        matrices: work.matrices,
+        rounded: async (matrix, factor) => {
+          const [rows, columns] = matrix[1].shape as readonly [number, number];
+          const numbers = new Float32Array(rows * columns);
+          await writeMatrix(matrix, (values, width, row) => {
+            const made = roundByInputs(format, values, width, factor);
+            numbers.set(made.numbers, row * width);
+            return made;
+          });
+          return numbers;
+        },
+        pause: () => step(0),
+      });
+    }
+    for (const matrix of work.matrices) {
+      if (!written.has(matrix[0]))
+        await writeMatrix(matrix, (values, columns) => rounded(format, values, columns));
     }
   } finally {
     closeSync(file);
   }
 }
+
+/** Codes and scales of rows from this one on. */
+type Round = (
+  values: Float32Array,
+  columns: number,
+  row: number,
+) => { readonly codes: Uint8Array; readonly scales: Float64Array };
 
 function rounded(
   format: WrittenFormat,

@@ -82,6 +82,13 @@ export function toFp8(x: number): number {
   return Math.min(0x7e, (exponent + 6) * 8 + eighths) | (x < 0 ? 0x80 : 0);
 }
 
+/** The number of such bits, which are no NaN. */
+export function fromFp8(bits: number): number {
+  const [exponent, eighths] = [(bits >> 3) & 15, bits & 7];
+  const size = exponent === 0 ? eighths * 2 ** -9 : (8 + eighths) * 2 ** (exponent - 10);
+  return bits & 0x80 ? -size : size;
+}
+
 /** Rows of fp8: the largest number of a row becomes 448, by a scale that bf16 holds. */
 export function fp8Rows(
   values: Float32Array,

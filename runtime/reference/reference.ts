@@ -104,6 +104,29 @@ export function referenceForward(
   ids: readonly number[],
   options: ReferenceOptions = {},
 ): Float32Array {
+  const steps = referenceSteps(dims, tensors, ids, options);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
+}
+
+/** Matrices of a layer that are about to be multiplied by the same inputs. */
+export interface ReferenceProducts {
+  /** Their tensors, which are asked for when the pass goes on. */
+  readonly names: readonly string[];
+  /** [tokens, width]. */
+  readonly inputs: Float32Array;
+  readonly width: number;
+}
+
+/** The same pass, which stops before the products of each layer; the head's are none of these. */
+export function* referenceSteps(
+  dims: ReferenceDims,
+  tensors: ReferenceTensors,
+  ids: readonly number[],
+  options: ReferenceOptions = {},
+): Generator<ReferenceProducts, Float32Array, void> {
   const { hidden, ffn, qHeads, kvHeads, headDim, vocab, normEps } = dims;
   const { swiglu = gated, attn_add = sum, ffn_add = sum } = options.ops ?? {};
   const cache = options.cache ?? referenceCache(dims);
@@ -124,9 +147,14 @@ export function referenceForward(
     const weight = (name: string) => tensors(`model.layers.${layer}.${name}`);
     const kind = dims.kinds.find(({ name }) => name === dims.pattern[layer % dims.pattern.length]);
     if (!kind) throw new Error(`layer ${layer} has no kind`);
+    const products = (inputs: Float32Array, width: number, ...names: string[]): ReferenceProducts => ({
+      names: names.map((name) => `model.layers.${layer}.${name}.weight`),
+      ...{ inputs, width },
+    });
     const bias = (name: string) => (dims.qkvBias ? weight(`self_attn.${name}.bias`) : undefined);
 
     const a = rmsNorm(x, weight('input_layernorm.weight'), hidden, normEps);
+    yield products(a, hidden, 'self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj');
     const q = linear(a, weight('self_attn.q_proj.weight'), hidden, qHeads * headDim, bias('q_proj'));
     const k = linear(a, weight('self_attn.k_proj.weight'), hidden, kvHeads * headDim, bias('k_proj'));
     const v = linear(a, weight('self_attn.v_proj.weight'), hidden, kvHeads * headDim, bias('v_proj'));
@@ -142,12 +170,15 @@ export function referenceForward(
     append(cache.values, layer, start, store(v), kvHeads * headDim);
     const window = kind.window ?? Number.POSITIVE_INFINITY;
     const att = attention(dims, q, cache.keys[layer]!, cache.values[layer]!, start, tokens, window);
+    yield products(att, qHeads * headDim, 'self_attn.o_proj');
     mergeInto(x, attn_add, linear(att, weight('self_attn.o_proj.weight'), qHeads * headDim, hidden));
 
     const b = rmsNorm(x, weight('post_attention_layernorm.weight'), hidden, normEps);
+    yield products(b, hidden, 'mlp.gate_proj', 'mlp.up_proj');
     const gate = linear(b, weight('mlp.gate_proj.weight'), hidden, ffn);
     const up = linear(b, weight('mlp.up_proj.weight'), hidden, ffn);
     const act = gate.map((g, i) => swiglu(g, up[i]!));
+    yield products(act, ffn, 'mlp.down_proj');
     mergeInto(x, ffn_add, linear(act, weight('mlp.down_proj.weight'), ffn, hidden));
   }
   cache.length = start + tokens;

@@ -56,7 +56,7 @@ export function readReferenceModel(dir: string, formats?: ReferenceFormats): Ref
 const familyOf = (config: Json) => String(config['model_type']);
 
 /** Phi-3 stores the rows of queries, keys and values as one matrix, and those of gate and up as another. */
-function partsOfFused(
+export function partsOfFused(
   { qHeads, kvHeads, headDim, hidden, ffn }: ReferenceDims,
   tensors: ReferenceTensors,
 ): ReferenceTensors {
