@@ -16,6 +16,8 @@
 constexpr int kVocab = 50, kHeadDim = 4;
 constexpr int64_t kCacheHeads = 60000, kPositionBytes = 2 * kHeadDim * 2;  // keys and values of 16 bits
 constexpr float kInvFreq[] = {1.0f, 0.5f};
+constexpr int kRotatedPairs = 2;
+constexpr float kRotatedSize = 1.5f;
 extern const ModelFacts kModel{kVocab, 8, 1000, "", nullptr, 0};
 
 static int runs_of[5];
@@ -49,7 +51,7 @@ static void record(int isa, const Call& pass, Block& b) {
 }
 
 template <int Isa> void record_of(const Call& pass, Block& b) { record(Isa, pass, b); }
-template <int Isa> constexpr Kernel kKernel = {record_of<Isa>, kCacheHeads, kPositionBytes, 256, 64 * sizeof(float), kInvFreq, kHeadDim, 1};
+template <int Isa> constexpr Kernel kKernel = {record_of<Isa>, kCacheHeads, kPositionBytes, 256, 64 * sizeof(float), kInvFreq, kHeadDim, 1, kRotatedPairs, kRotatedSize};
 extern "C" {
 extern const Kernel kernel_plain = kKernel<1>, kernel_avx2 = kKernel<2>, kernel_avx512 = kKernel<3>, kernel_avx512bf16 = kKernel<4>;
 }
@@ -147,7 +149,7 @@ static void check_passes(int threads) {
   check.equal(logits[0], 3);
   check.equal(logits[1], kInPrompt);     // token 5, before this one was counted
   check.equal(logits[2], 20 * threads);  // every block ran
-  check.near(logits[3], std::cos(2.0), 1e-6);
+  check.near(logits[3], kRotatedSize * std::cos(2.0), 1e-6);
   check.equal(logits[4], 2);
   check.equal(logits[5], 0.5);
   check.equal(backend_wait(backend, &token, &error), kStatusOk);

@@ -7,6 +7,8 @@ using Cache = bf16;
 constexpr int kPassTokens = 8, kVocab = 100, kLayers = 1, kKvHeads = 1, kHeadDim = 20, kGroup = 2, kSplits = 2, kScratchFloats = 0;
 constexpr int64_t kActivationBytes = 0;
 constexpr float kInvFreq[] = {1.0f, 0.5f};
+constexpr int kRotatedPairs = 2;
+constexpr float kRotatedSize = 1;
 constexpr float kAttnScale = 1;
 constexpr int kInputBits = 16;
 struct Pass {

@@ -108,7 +108,7 @@ void check_logits(Backend* b) {
   check.equal(backend_logits(b, 0, 3, logits.data(), &error), kStatusBadArgument);
   check.that(says("rows [0, 3) of logits were asked for; the last pass made 2"));
   check.equal(backend_logits(b, 0, 2, logits.data(), &error), kStatusOk);
-  const float expected[] = {1, kInPrompt, std::cos(6 * kInvFreq[1]), 0.5f, kContext};
+  const float expected[] = {1, kInPrompt, kRotatedSize * std::cos(6 * kInvFreq[1]), 0.5f, kContext};
   for (int i = 0; i < 5; ++i) check.near(logits[i], expected[i], 1e-6);
   for (int i = 0; i < 5; ++i) check.equal(logits[5 + i], static_cast<char>(kLooks[i] % 251));
   check.equal(logits[kVocab], 4);

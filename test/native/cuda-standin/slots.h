@@ -3,3 +3,5 @@
 
 constexpr char kHash[] = "standin";
 constexpr float kInvFreq[64] = {1.0f};
+constexpr int kRotatedPairs = 2;
+constexpr float kRotatedSize = 1.5f;
