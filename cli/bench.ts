@@ -276,7 +276,7 @@ async function measure(
       const perPass = bytes.weights + bytes.kvPerPosition * (position + (tokens + 1) / 2);
       const plainTokensPerSecond = engine.drafts ? spreadOf(plain[index]!) : tokensPerSecond;
       const gigabytesPerSecond = (perPass * plainTokensPerSecond.median) / 1e9;
-      const gain = rates[index]!.map((rate, run) => rate / (plain[index]![run] ?? rate));
+      const gains = plain[index]!.map((rate, run) => rates[index]![run]! / rate);
       const share = bandwidth === null ? null : gigabytesPerSecond / bandwidth;
       return {
         position,
@@ -285,7 +285,7 @@ async function measure(
         share,
         tokensHash: hashes[index]!,
         tokensPerJoule: tokensPerJoule[index] ?? null,
-        ...(engine.drafts && { drafts: { ...drafts[index]!, plainTokensPerSecond, gain: spreadOf(gain) } }),
+        ...(engine.drafts && { drafts: { ...drafts[index]!, plainTokensPerSecond, gain: spreadOf(gains) } }),
       };
     }),
     batches: sequences.map((count, index) => ({

@@ -17,7 +17,7 @@ import { type VerifyResult, verify } from '../../runtime/verify/verify.ts';
 import { emulate } from './emulate.ts';
 
 export interface EmulatedCase {
-  /** A name, a directory, or one in test/fixtures; without golden.json the reference's logits are the golden ones. */
+  /** A name, a directory with golden.json, or one in test/fixtures. */
   readonly model: string;
   readonly plan: string | FusionPlan;
   /** For prompts. @default none of their own */
@@ -77,12 +77,13 @@ export async function prepareEmulated(asked: EmulatedCase): Promise<() => Promis
   const stored =
     (await storedGolden(dims, modelDirectory, functions, undefined)) ??
     (modelDirectory &&
+      (dims.weights || dims.cache) &&
       (await referenceGolden(modelDirectory, () => {}, {
         ops: functions,
         formats: dims.weights,
         cache: dims.cache,
       })));
-  if (!stored) throw new Error(`${model} has no weights`);
+  if (!stored) throw new Error(`there is no golden.json of ${model}`);
   const chosen = cases ? cases.map((index) => stored.cases[index]!) : stored.cases;
   const golden = { ...stored, cases: chosen.map((one) => begin(one, tokens)) };
   return async () => {

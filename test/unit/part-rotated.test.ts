@@ -19,25 +19,17 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** Four heads of queries and two of keys, of 32 of which 24 are rotated, keys in blocks too; values lie as they are. */
 const columns = 128;
 const named = (name: string) => `model.layers.1.self_attn.${name}_proj.weight`;
+const keys: Omit<FakeSlot, 'offset' | 'dtype'> = {
+  tensor: named('k'),
+  shape: [64, columns],
+  stride: columns,
+  heads: [32, 24],
+};
 const slots: FakeSlot[] = [
   { tensor: named('q'), shape: [128, columns], offset: 0, stride: 160, dtype: 'fp32', heads: [32, 24] },
-  {
-    tensor: named('k'),
-    shape: [64, columns],
-    offset: 81920,
-    stride: columns,
-    dtype: 'fp32',
-    heads: [32, 24],
-  },
+  { ...keys, offset: 81920, dtype: 'fp32' },
   { tensor: named('v'), shape: [64, columns], offset: 114688, stride: columns, dtype: 'fp32' },
-  {
-    tensor: named('k'),
-    shape: [64, columns],
-    offset: 147456,
-    stride: columns,
-    dtype: 'int8',
-    heads: [32, 24],
-  },
+  { ...keys, offset: 147456, dtype: 'int8' },
 ];
 const { fake, emptyEngine } = await fakeEngines(slots);
 
