@@ -119,8 +119,11 @@ export function needReplies(path: string, found: CalibrationRecord | null, asked
   });
 }
 
-/** Large and small: what is timed where nobody says which. */
-const modelsFor = { cuda: ['qwen3-0.6b', 'smollm2-135m'], cpu: ['smollm2-135m', 'qwen3-tiny'] } as const;
+/** What is timed where nobody says which: large and small, and on a GPU how a stream grows. */
+const modelsFor = {
+  cuda: ['qwen3-0.6b', 'smollm2-135m', 'qwen2.5-0.5b', 'llama-3.2-1b', 'qwen3-1.7b'],
+  cpu: ['smollm2-135m', 'qwen3-tiny'],
+} as const;
 
 /** Measured beside predicted by the terms that were fitted. */
 function tables(points: readonly FittedPoint[], prompts: readonly FittedPrompt[]): string {

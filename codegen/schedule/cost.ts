@@ -85,6 +85,8 @@ export interface CostInput {
   readonly work: (stage: ScheduledStage) => readonly Work[];
   /** What goes on beside the reads of a stage. */
   readonly chains?: (stage: ScheduledStage) => TimePart['chains'];
+  /** What the reads of a part stand for, by a stage of it. */
+  readonly stands?: (stage: ScheduledStage) => TimePart['stands'];
   readonly syncs: (stage: ScheduledStage) => readonly StageSync[];
   readonly notes: (stage: ScheduledStage) => StageCost['notes'];
   readonly flop?: (stage: ScheduledStage) => StageCost['flop'];
@@ -202,6 +204,7 @@ function partsOf(schedule: CommonSchedule, stages: readonly StageCost[], input: 
       reads: readsOf(input),
       chains: stage.chains,
       work: [...stage.waits, ...stage.work],
+      ...((stands) => stands && { stands })(input.stands?.(schedule.stages[i]!)),
     }),
   );
   if (!input.beside) return parts;
@@ -211,6 +214,7 @@ function partsOf(schedule: CommonSchedule, stages: readonly StageCost[], input: 
     reads: readsOf(input),
     chains: [all.flatMap(({ work }) => work), ...all.flatMap(({ chains }) => chains)],
     work: [],
+    ...((stands) => stands && { stands })(all.find((part) => part.stands)?.stands),
   });
   const isLayer = (i: number) => stages[i]!.part === 'layer';
   return [

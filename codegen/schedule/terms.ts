@@ -38,16 +38,14 @@ export const costTerms = {
     0.25,
     'of the time of the copies under way, the share that a word waits, where they take 2 us; of less a smaller share',
   ),
-  refill: term(
-    1,
-    'of the time to read what a full ring has not of a layer, the share that is read behind attention',
-  ),
   slot: term(0.07, 'a slot of the ring, waited for and given back'),
   cells: term(0.03, '8 cells of a warp, read and multiplied'),
   streamNorm: term(0.3, '1,024 values normed by a stage of its own'),
-  streamAttend: term(2, 'attention of one token in a stream, without positions'),
+  streamAttend: term(0.6, 'attention of one token in a stream, without positions'),
+  streamQueries: term(8, '1,024 elements of the queries of a kv head, made ready, and their results summed'),
   streamPositions: term(1, '100 cached positions of a head of 128 in one block of a stream'),
   streamMerge: term(0.35, '1,024 values of partial results merged in a stream'),
+  mergedInput: term(0.7, 'the results of one split merged by every block, in front of a product'),
   streamChoose: term(5, 'choosing a token from 100,000 logits in a stream'),
   streamToken: term(25, 'start and end of a token in a stream'),
   // Of a pass of a prompt's tokens.
@@ -83,6 +81,8 @@ export interface TimePart {
    * rests for part of the time.
    */
   readonly reads: 'steady' | 'bursts';
+  /** What reads stand for, once `bytes` of them are done: a ring that is full while blocks wait for each other. */
+  readonly stands?: { readonly bytes: number; readonly work: readonly Work[] };
   /** What goes on beside the reads and beside each other: the longest of all of these decides. None: the reads alone. */
   readonly chains: readonly (readonly Work[])[];
   /** What is done before or behind them. */
@@ -109,6 +109,10 @@ function longest(times: readonly number[], reads: TimePart['reads'] = 'steady'):
   return most * times.reduce((sum, time) => sum + (time / most) ** power, 0) ** (1 / power);
 }
 
+/** Reads that stand once a part of them is done, until `standMicros` are over [us]. */
+export const readsMicros = (bytesMicros: number, heldMicros: number, standMicros: number): number =>
+  bytesMicros - heldMicros + longest([heldMicros, standMicros]);
+
 /** Reads beside chains [us]. */
 export const besideMicros = (
   bytesMicros: number,
@@ -118,12 +122,16 @@ export const besideMicros = (
 
 /** One run of a part [us]. @param bandwidth [GB/s] */
 export const partMicros = (
-  { bytes, reads, chains, work }: Omit<TimePart, 'runs'>,
+  { bytes, reads, stands, chains, work }: Omit<TimePart, 'runs'>,
   terms: TermValues,
   bandwidth: number,
 ): number => {
   const times = chains.map((chain) => workMicros(chain, terms));
-  return besideMicros(bytes / (bandwidth * 1e3), times, reads) + workMicros(work, terms);
+  const ofBytes = (count: number) => count / (bandwidth * 1e3);
+  const read = stands
+    ? readsMicros(ofBytes(bytes), ofBytes(stands.bytes), workMicros(stands.work, terms))
+    : ofBytes(bytes);
+  return besideMicros(read, times, reads) + workMicros(work, terms);
 };
 
 /** A token [us]. @param bandwidth [GB/s] */

@@ -71,7 +71,7 @@ async function pointsOf(
   const points: TimedPoint[] = [...(input.before?.points ?? [])];
   for (const [at, { name: model, dims }] of input.models.entries()) {
     const isTimed = (plan: string) => points.some((one) => one.model === model && one.plan === plan);
-    const wanted = input.isQuick ? quickPlans(target) : calibrationPlans(target, at === 0);
+    const wanted = input.isQuick ? quickPlans(target, at) : calibrationPlans(target, at);
     const plans = wanted.filter(({ name }) => !isTimed(name));
     const kernels = await buildPlans(dims, plans, target, input);
     for (const [i, built] of kernels.entries()) {
@@ -95,9 +95,9 @@ async function promptsOf(
   onPrompts: (prompts: readonly TimedPrompt[]) => void,
 ): Promise<TimedPrompt[]> {
   const prompts: TimedPrompt[] = [...(input.before?.prompts ?? [])];
-  for (const { name: model, dims } of input.models) {
+  for (const [at, { name: model, dims }] of input.models.entries()) {
     const isTimed = (plan: string) => prompts.some((one) => one.model === model && one.plan === plan);
-    const rows = calibrationPrompts(target).filter(({ plan }) => !isTimed(plan.name));
+    const rows = calibrationPrompts(target, at).filter(({ plan }) => !isTimed(plan.name));
     for (const made of await buildPrompts(dims, rows, target, input)) {
       input.signal.throwIfAborted();
       const { name } = made.row.plan;

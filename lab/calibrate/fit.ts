@@ -4,6 +4,7 @@ import {
   type CostTerm,
   costTermNames,
   costTerms,
+  readsMicros,
   type TermValues,
   type TimePart,
   tokenMicros,
@@ -58,6 +59,7 @@ interface CompactPart {
   /** [us] */
   readonly bytes: number;
   readonly reads: TimePart['reads'];
+  readonly stands: { readonly micros: number; readonly work: Amounts } | null;
   readonly chains: readonly Amounts[];
 }
 
@@ -105,6 +107,9 @@ function compact(tokens: readonly TimedToken[], terms: readonly CostTerm[], know
         placeOf({
           bytes: bytesOf(part),
           reads: part.reads,
+          stands: part.stands
+            ? { micros: part.stands.bytes / (bandwidth * 1e3), work: amountsOf(part.stands.work) }
+            : null,
           chains: part.chains.map((chain) => amountsOf(chain)),
         }),
       ),
@@ -124,9 +129,9 @@ function amountMicros({ terms, amounts, known }: Amounts, values: Float64Array):
   return sum;
 }
 
-const runMicros = ({ bytes, reads, chains }: CompactPart, values: Float64Array): number =>
+const runMicros = ({ bytes, reads, stands, chains }: CompactPart, values: Float64Array): number =>
   besideMicros(
-    bytes,
+    stands ? readsMicros(bytes, stands.micros, amountMicros(stands.work, values)) : bytes,
     chains.map((chain) => amountMicros(chain, values)),
     reads,
   );

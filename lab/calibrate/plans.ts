@@ -72,9 +72,9 @@ export interface PromptRow {
   readonly tokens: readonly number[];
 }
 
-/** The prompts that a calibration times: passes, then launches. */
-export const calibrationPrompts = (target: Target): readonly PromptRow[] =>
-  platformOf(target).streams
+/** The prompts that a calibration times: passes, then launches. @param at place of the model: further ones time none */
+export const calibrationPrompts = (target: Target, at: number): readonly PromptRow[] =>
+  platformOf(target).streams && at < fullyTimed
     ? [
         {
           plan: launches,
@@ -83,12 +83,18 @@ export const calibrationPrompts = (target: Target): readonly PromptRow[] =>
       ]
     : [];
 
-/** The plans for a target. @param isFirst of the models: options of the machine are timed on one alone */
-export const calibrationPlans = (target: Target, isFirst: boolean): readonly FusionPlan[] =>
-  platformOf(target).streams ? [...atBarriers, ...(isFirst ? tuned : []), ...streamed] : atBarriers;
+/** Models whose plans are all timed; of further ones the stream alone, to show how it grows with a model. */
+const fullyTimed = 2;
+
+/** The plans for a target. @param at place of the model: options of the machine are timed on the first one alone */
+export function calibrationPlans(target: Target, at: number): readonly FusionPlan[] {
+  if (!platformOf(target).streams) return atBarriers;
+  if (at >= fullyTimed) return [stream];
+  return [...atBarriers, ...(at === 0 ? tuned : []), ...streamed];
+}
 
 /** A few of them that differ most, for a rough target. */
-export const quickPlans = (target: Target): readonly FusionPlan[] => {
+export const quickPlans = (target: Target, at: number): readonly FusionPlan[] => {
   const names = [
     'cooperative',
     'unfused',
@@ -98,5 +104,5 @@ export const quickPlans = (target: Target): readonly FusionPlan[] => {
     'stream-norms-once',
     'two-copies',
   ];
-  return calibrationPlans(target, false).filter(({ name }) => names.includes(name));
+  return calibrationPlans(target, Math.max(1, at)).filter(({ name }) => names.includes(name));
 };

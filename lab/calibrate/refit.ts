@@ -82,7 +82,7 @@ export function refit(from: Target, record: CalibrationRecord): Refitted {
 }
 
 function refuseOther(from: Target, { arch = from.arch, device, points, prompts }: CalibrationRecord): void {
-  const plans = [...calibrationPlans(from, true), ...calibrationPrompts(from).map(({ plan }) => plan)];
+  const plans = [...calibrationPlans(from, 0), ...calibrationPrompts(from, 0).map(({ plan }) => plan)];
   const known = new Set(plans.map(({ name }) => name));
   const unknown = [...points, ...prompts].find(({ plan }) => !known.has(plan));
   if (arch === from.arch && unknown === undefined) return;
@@ -125,7 +125,7 @@ function schedulesOf(plans: readonly FusionPlan[], target: Target) {
 
 /** What an average token of a timed reply is made of. */
 function tokenReader({ tokens }: CalibrationRecord, target: Target) {
-  const scheduleOf = schedulesOf(calibrationPlans(target, true), target);
+  const scheduleOf = schedulesOf(calibrationPlans(target, 0), target);
   return ({
     model,
     plan,
@@ -143,7 +143,7 @@ function tokenReader({ tokens }: CalibrationRecord, target: Target) {
 
 /** What a timed prompt is made of. */
 function promptReader(target: Target) {
-  const plans = calibrationPrompts(target).map(({ plan }) => plan);
+  const plans = calibrationPrompts(target, 0).map(({ plan }) => plan);
   const scheduleOf = schedulesOf([stream, ...plans], target);
   return ({ model, plan: name, tokens, millis }: TimedPrompt): TimedToken => {
     const schedule = scheduleOf(model, stream.name);

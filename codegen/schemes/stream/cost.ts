@@ -7,7 +7,7 @@ import type { ExchangeSync } from '../../schedule/syncs.ts';
 import { isSplitSync, type StreamSchedule, splitsAt } from './schedule.ts';
 import { tilesOf } from './sizes.ts';
 import { isExchange } from './words.ts';
-import { hopWork, isNeeded, passWork, polledValues, refillChain, stageWork } from './work.ts';
+import { hopWork, isNeeded, passWork, polledValues, stageWork, standing } from './work.ts';
 
 /** Copies that a block has under way [bytes]: at most `usual`, or `most` while a quarter of the ring is free. */
 interface UnderWay {
@@ -85,7 +85,7 @@ export function streamCost(schedule: StreamSchedule, position = 0, tokens?: numb
       isRun(stage)
         ? [...stageWork(schedule, stage, splits, position), ...passWork(schedule, stage, splits, tokens)]
         : [],
-    chains: (stage) => refillChain(schedule, stage, splits, position),
+    stands: (stage) => standing(schedule, stage, splits, position),
     slowdown: ({ name }) => {
       const product = products.find((one) => one.stage === name);
       return product ? (product.mostTiles * schedule.blocks) / product.tiles : 1;

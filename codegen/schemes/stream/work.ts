@@ -2,7 +2,7 @@
 import { meanCached } from '../../model/kinds.ts';
 import type { ScheduledStage } from '../../schedule/schedule.ts';
 import type { ExchangeSync } from '../../schedule/syncs.ts';
-import type { Work } from '../../schedule/terms.ts';
+import type { TimePart, Work } from '../../schedule/terms.ts';
 import { isSplitSync, type StreamSchedule } from './schedule.ts';
 import { layerBytes } from './sizes.ts';
 import { isExchange } from './words.ts';
@@ -25,7 +25,7 @@ export function stageWork(
   const merges = splits > 1 && stage.prologue.some((step) => step.kind === 'merge_splits');
   return [
     ...bodyWork(schedule, stage, splits, position),
-    ...(merges ? [mergeWork(schedule, splits, schedule.dims.qHeads)] : []),
+    ...(merges ? [{ term: 'mergedInput', amount: splits } as const] : []),
   ];
 }
 
@@ -67,29 +67,25 @@ export function hopWork(
   ];
 }
 
-/**
- * What goes on beside the chain of a layer's stages: attention is waited for with a ring that is full, and only then the rest of the layer is
- * read.
- */
-export function refillChain(
+/** A layer is read as far as the ring holds it; then attention is waited for, and its result. */
+export function standing(
   schedule: StreamSchedule,
   { name }: Pick<ScheduledStage, 'name'>,
   splits: number,
   position: number,
-): readonly Work[][] {
-  const { stages, products, kernels, ring, blocks, target } = schedule;
+): TimePart['stands'] {
+  const { stages, products, kernels, ring, blocks } = schedule;
   const at = stages.findIndex((stage) => stage.name === name);
-  if (stages[at]!.body.kind !== 'attend') return [];
+  if (stages[at]!.body.kind !== 'attend') return undefined;
   const next = stages.findIndex(({ body }, i) => i > at && body.kind === 'product');
   const held = kernels[0]!.slots * ring.slotBytes;
-  const left = Math.max(0, layerBytes(products) - held) * blocks;
-  return [
-    [
+  return {
+    bytes: Math.min(layerBytes(products), held) * blocks,
+    work: [
       ...stages.slice(at, next).flatMap((stage) => stageWork(schedule, stage, splits, position)),
       ...stages.slice(at, next + 1).flatMap((stage) => hopWork(schedule, stage, splits)),
-      { term: 'refill', amount: left / ((target.bandwidth ?? Number.POSITIVE_INFINITY) * 1e3) },
     ],
-  ];
+  };
 }
 
 /** Values that a block polls in one run of a stage, those of the first layer's input among them. */
@@ -141,13 +137,14 @@ function bodyWork(
     case 'attend':
       return [
         { term: 'streamAttend', amount: 1 },
+        { term: 'streamQueries', amount: ((dims.qHeads / dims.kvHeads) * schedule.headPad) / 1024 },
         {
           term: 'streamPositions',
           amount: (meanCached(dims, position) / splits / 100) * (schedule.headPad / 128),
         },
       ];
     case 'merge_splits':
-      return [mergeWork(schedule, splits, 1)];
+      return [{ term: 'streamMerge', amount: (splits * dims.headDim) / 1024 }];
     case 'norm':
       return [{ term: 'streamNorm', amount: dims.hidden / 1024 }];
     case 'sample':
@@ -160,8 +157,3 @@ function bodyWork(
       return body satisfies never;
   }
 }
-
-const mergeWork = ({ dims }: StreamSchedule, splits: number, heads: number): Work => ({
-  term: 'streamMerge',
-  amount: (splits * heads * dims.headDim) / 1024,
-});
