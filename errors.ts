@@ -45,8 +45,8 @@ export function inOption<T>(
 }
 
 /** A prompt that leaves no room for a reply; or a text, to be scored or embedded, that is longer than the context. */
-export class ContextOverflow extends OnelaunchError {
-  override readonly name = 'ContextOverflow';
+export class ContextOverflowError extends OnelaunchError {
+  override readonly name = 'ContextOverflowError';
   /** Of the prompt, or the text. */
   readonly promptTokens: number;
   readonly context: number;
@@ -62,6 +62,119 @@ export class ContextOverflow extends OnelaunchError {
     super('usage', message, { hint: `${most}: shorten it, ${longer}.` });
     this.promptTokens = tokens;
     this.context = context;
+  }
+}
+
+/** Less memory than a model takes, of this machine, of its control group or of a GPU; or less than a reply, a score or a saved session takes
+ *  beside it. What the load had allocated is free again. */
+export class InsufficientMemoryError extends OnelaunchError {
+  override readonly name = 'InsufficientMemoryError';
+  /** What it takes in all [bytes]; undefined: not known. A GPU's are rounded to a hundredth of a GiB. */
+  readonly neededBytes: number | undefined;
+  /** What was there for it [bytes]; undefined: not known. */
+  readonly freeBytes: number | undefined;
+  /** The longest context for which there is enough, all else as it was; undefined: none, or not known. */
+  readonly fittingContext: number | undefined;
+
+  constructor(
+    message: string,
+    options: {
+      readonly neededBytes?: number | undefined;
+      readonly freeBytes?: number | undefined;
+      readonly fittingContext?: number | undefined;
+      readonly hint: string;
+      readonly cause?: unknown;
+    },
+  ) {
+    super('environment', message, { hint: options.hint, cause: options.cause });
+    this.neededBytes = options.neededBytes;
+    this.freeBytes = options.freeBytes;
+    this.fittingContext = options.fittingContext;
+  }
+}
+
+const lessAtATime = 'End other programs, ask for less at a time, or load the model with a smaller context.';
+
+/** An array that Node.js had no memory for, as an error of ours; another error as it is. */
+export function ofAllocation(error: unknown): unknown {
+  if (!(error instanceof RangeError && error.message === 'Array buffer allocation failed')) return error;
+  return new InsufficientMemoryError('there is no memory for an array', { hint: lessAtATime, cause: error });
+}
+
+/** What `make` allocates. @param bytes of it  @param what it is of, as in "a score" */
+export function allocated<T>(bytes: number, what: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    const megabytes = (bytes / 1e6).toFixed(1);
+    throw new InsufficientMemoryError(`${what} takes ${megabytes} MB, which there is no memory for`, {
+      ...{ neededBytes: bytes, cause: error },
+      hint: lessAtATime,
+    });
+  }
+}
+
+/** A kernel that could not be compiled: kind environment where there is no compiler, failed where it refused the sources or was killed. */
+export class BuildError extends OnelaunchError {
+  override readonly name = 'BuildError';
+  /** The command that failed, with its arguments; undefined: none was run. */
+  readonly command: readonly string[] | undefined;
+  /** All that it printed. */
+  readonly log: string;
+
+  constructor(
+    kind: ErrorKind,
+    message: string,
+    options: {
+      readonly hint: string;
+      readonly command?: readonly string[] | undefined;
+      readonly log?: string;
+      readonly stage?: string;
+    },
+  ) {
+    const { hint, command, log = '', stage } = options;
+    super(kind, message, { hint, ...(stage !== undefined && { stage }) });
+    this.command = command;
+    this.log = log;
+  }
+}
+
+/** A kernel of a GPU that did not end: a block waited longer for another one than any does, or the system ended the launch. `stage` says where it
+ *  waited. Other replies of the model may be asked for; where it comes again, load the model anew. */
+export class KernelTimeoutError extends OnelaunchError {
+  override readonly name = 'KernelTimeoutError';
+  /** How long it waited [ms]; undefined: as long as the system lets a launch run. */
+  readonly timeoutMs: number | undefined;
+
+  constructor(
+    message: string,
+    options: { readonly stage?: string | undefined; readonly timeoutMs: number | undefined },
+  ) {
+    const { stage, timeoutMs } = options;
+    super('failed', message, {
+      hint: 'Another program may hold the GPU: nvidia-smi shows them. Where none does, the kernel is wrong: gen verify finds out.',
+      ...(stage !== undefined && { stage }),
+    });
+    this.timeoutMs = timeoutMs;
+  }
+}
+
+/** A model, or one setting of it, that no kernel computes. Several such settings come as `Problems`, each of them one of these. */
+export class ModelNotSupportedError extends OnelaunchError {
+  override readonly name = 'ModelNotSupportedError';
+  /** model_type of its config.json, or general.architecture of its GGUF file; undefined: the file has none. */
+  readonly modelType: string | undefined;
+  /** What of the file is not supported, such as model_type, architectures or hidden_act. */
+  readonly setting: string;
+
+  constructor(
+    message: string,
+    options: { readonly modelType: string | undefined; readonly setting: string; readonly hint: string },
+  ) {
+    super('usage', message, { hint: options.hint });
+    this.modelType = options.modelType;
+    this.setting = options.setting;
   }
 }
 

@@ -5,7 +5,16 @@
 
 export type { Manifest } from './abi/manifest.ts';
 export type { FusionPlan } from './codegen/index.ts';
-export { ContextOverflow, type ErrorKind, OnelaunchError, Problems } from './errors.ts';
+export {
+  BuildError,
+  ContextOverflowError,
+  type ErrorKind,
+  InsufficientMemoryError,
+  KernelTimeoutError,
+  ModelNotSupportedError,
+  OnelaunchError,
+  Problems,
+} from './errors.ts';
 export { type LoadOptions, type LoadProgress, load } from './load.ts';
 export type { DraftOption } from './load-draft.ts';
 export type { AskedKernel } from './preflight.ts';

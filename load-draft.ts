@@ -1,6 +1,7 @@
 // A second model on the same device that drafts for the first: what is asked of it, and whether its tokens are the same.
+import { checkMemory, opened } from './enough-memory.ts';
 import { OnelaunchError } from './errors.ts';
-import { type AskedKernel, type CheckedModel, type Needs, preflight } from './preflight.ts';
+import { type AskedKernel, type CheckedModel, type Needs, preflight, roomOf } from './preflight.ts';
 import type { Tokenizer } from './runtime/tokenizer/tokenizer.ts';
 
 /** The draft model: its name or folder, or with it what `load` takes of a kernel. What is left out is as the model has it, but for the plan. */
@@ -15,12 +16,14 @@ export interface DraftNeeds
 }
 
 /** Checks a draft model for one that was checked. Starts no compiler.
- *  @throws OnelaunchError, of kind usage where the tokens of the two are not the same, or no reply would be drafted for */
+ *  @throws OnelaunchError, of kind usage where the tokens of the two are not the same, or no reply would be drafted for; InsufficientMemoryError
+ *  where one fits, and both do not */
 export async function checkDraft(
   option: DraftOption,
   model: CheckedModel,
-  { target, device, context, sequences = 1, embeddings = false, randomWeights }: DraftNeeds,
+  { target, embeddings = false, randomWeights, ...run }: DraftNeeds,
 ): Promise<CheckedModel> {
+  const { sequences = 1, device, context, threads, usual, memory } = run;
   const never = embeddings ? 'embeddings are no replies' : sequences > 1 ? `parallel is ${sequences}` : null;
   if (never !== null) {
     throw new OnelaunchError('usage', `a draft model drafts for one reply at a time, and ${never}`, {
@@ -30,9 +33,18 @@ export async function checkDraft(
   const asked = typeof option === 'string' ? { model: option } : option;
   const draft = await preflight(
     { ...asked, target: asked.target ?? target ?? model.target.name },
-    { weights: randomWeights === undefined, tokenizer: 'optional', run: { device, context } },
+    {
+      weights: randomWeights === undefined,
+      tokenizer: 'optional',
+      run: { device, context, threads, usual, memory },
+    },
   );
   if (draft.directory === null || draft.directory !== model.directory) checkVocabulary(model, draft);
+  if (draft.target.kind === 'cpu') {
+    const room = roomOf(model.dims, run);
+    const shorter = { ...room, context: Math.min(room.context, draft.dims.maxPositions), sequences: 1 };
+    checkMemory([opened(model, room), opened(draft, shorter)], memory);
+  }
   return draft;
 }
 

@@ -118,12 +118,17 @@ const loadShape = z.strictObject({
 });
 
 /** A model that is ready to reply. The first call for a model compiles its kernel, later ones find it.
- *  @throws OnelaunchError: usage for wrong options or files, environment for what this machine lacks, failed otherwise. */
+ *  @throws OnelaunchError: usage for wrong options or files, environment for what this machine lacks, failed otherwise. Of its classes
+ *  ModelNotSupportedError, BuildError and InsufficientMemoryError. */
 export async function load(options: LoadOptions): Promise<LanguageModel> {
   try {
     return await loadChecked(options);
   } catch (error) {
-    throw (await import('./permissions.ts')).ofPermissions(error);
+    const [{ ofPermissions }, { ofAllocation }] = await Promise.all([
+      import('./permissions.ts'),
+      import('./errors.ts'),
+    ]);
+    throw ofPermissions(ofAllocation(error));
   }
 }
 
@@ -138,11 +143,12 @@ async function loadChecked(options: LoadOptions): Promise<LanguageModel> {
       hint: 'Random weights are there to measure replies.',
     });
   }
-  const { draft } = given;
+  const { draft, device, context, threads, parallel: sequences } = given;
+  const run = { device, context, threads, sequences, usual: true };
   const drafting = draft === undefined ? null : await import('./load-draft.ts');
   let checkedDraft: CheckedModel | undefined;
   const onChecked = async (checked: CheckedModel) => {
-    checkedDraft = await drafting?.checkDraft(draft!, checked, { ...given, sequences: given.parallel });
+    checkedDraft = await drafting?.checkDraft(draft!, checked, { ...given, ...run });
   };
   const built = await buildKernel(
     { ...given, onChecked },
@@ -150,7 +156,7 @@ async function loadChecked(options: LoadOptions): Promise<LanguageModel> {
       weights: given.randomWeights === undefined,
       tokenizer: 'optional',
       embeddings: given.embeddings,
-      run: { ...given, sequences: given.parallel },
+      run,
     },
   );
   const { engine, ...opened } = await openEngine(built, { ...given, sequences: given.parallel });
@@ -255,19 +261,13 @@ export async function openEngine(built: BuiltKernel, options: OpenOptions): Prom
 /** An engine that has read these weights.
  *  @param weights what tells them from others */
 async function openLoaded(
-  { library, manifest }: BuiltKernel,
+  built: BuiltKernel,
   options: OpenOptions & { readonly context: number },
   { sources, warnings }: LoadPlan,
   weights: () => string,
 ): Promise<OpenEngine> {
-  const { Engine } = await import('./runtime/engine/engine.ts');
-  const { onProgress, signal, context } = options;
-  const engine = await Engine.open(library, manifest, {
-    context,
-    ...(options.sequences !== undefined && { sequences: options.sequences }),
-    ...(options.threads !== undefined && { threads: options.threads }),
-    ...(options.device !== undefined && { device: options.device }),
-  });
+  const { onProgress, signal } = options;
+  const engine = await openFitting(built, options);
   try {
     await engine.load(sources, {
       ...(signal && { signal }),
@@ -280,6 +280,25 @@ async function openLoaded(
   } catch (error) {
     engine.close();
     throw error;
+  }
+}
+
+/** An engine without weights. What this machine's memory is too small for is refused before it is allocated, or told with what would fit. */
+async function openFitting(
+  { library, manifest, dims, kernel: { schedule } }: BuiltKernel,
+  { context, sequences = 1, threads = 0, device = 0 }: OpenOptions & { readonly context: number },
+): Promise<Engine> {
+  const [{ Engine }, { checkMemory, withWhatFits }, { passSizes }] = await Promise.all([
+    import('./runtime/engine/engine.ts'),
+    import('./enough-memory.ts'),
+    import('./codegen/memory.ts'),
+  ]);
+  const room = { context, sequences, threads };
+  if (manifest.kind === 'cpu') checkMemory([{ dims, passes: passSizes(schedule), ...room }]);
+  try {
+    return await Engine.open(library, manifest, { ...room, device });
+  } catch (error) {
+    throw withWhatFits(error, schedule, room);
   }
 }
 

@@ -5,8 +5,10 @@ import type { FusionPlan } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
 import type { CacheName, WeightName } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
+import { usualContext } from './codegen/settle-context.ts';
 import { hubIds } from './configs/models.ts';
 import { gather, OnelaunchError } from './errors.ts';
+import type { FreeMemory } from './free-memory.ts';
 import type { ChatTemplate } from './runtime/chat/chat-template.ts';
 import type { GenerationDefaults } from './runtime/generation-config.ts';
 import type { Tokenizer } from './runtime/tokenizer/tokenizer.ts';
@@ -45,6 +47,11 @@ export interface Needs {
         readonly device?: number | undefined;
         readonly context?: number | undefined;
         readonly sequences?: number | undefined;
+        readonly threads?: number | undefined;
+        /** Where no context is said, the engine has the usual one: memory for its KV cache is counted, too. */
+        readonly usual?: boolean | undefined;
+        /** In the place of this machine's. */
+        readonly memory?: FreeMemory | undefined;
       }
     | undefined;
   /** What else must hold, told with the rest. @throws OnelaunchError */
@@ -80,7 +87,7 @@ export interface CheckedModel {
 }
 
 /** Checks a model, its files and this machine. Starts no compiler.
- *  @throws OnelaunchError, or Problems with all that is wrong */
+ *  @throws OnelaunchError, or Problems with all that is wrong; InsufficientMemoryError where nothing else is, on a CPU */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
   const [names, defaults, formats, caches, contexts, { checkDevice }, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
@@ -127,6 +134,10 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const plans = plan
     ? { plan, planReason: null, promptPlan: asked }
     : defaults.choosePlans(dims, target, asked);
+  if (needs.run && target.kind === 'cpu') {
+    const { checkMemory, opened } = await import('./enough-memory.ts');
+    checkMemory([opened({ dims, plan: plans.plan, target }, roomOf(dims, needs.run))], needs.run.memory);
+  }
   return {
     ...{ dims, directory, target, ...plans },
     files: {
@@ -136,6 +147,12 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     notes: [...model.notes, ...weights.notes, ...(texts?.notes ?? [])],
   };
 }
+
+/** What an engine is opened for, as far as it is known before the build. */
+export const roomOf = (dims: ModelDims, run: NonNullable<Needs['run']>) => {
+  const { context = run.usual ? usualContext(dims) : 1, sequences = 1, threads = 0 } = run;
+  return { context, sequences, threads };
+};
 
 /** The plans that are asked for, and whether they go together. */
 async function findPlans(

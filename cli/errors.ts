@@ -5,7 +5,7 @@ import { buildHints, outputRoot } from '../codegen/build/output-root.ts';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import { pathOf } from '../codegen/plan/call-site.ts';
 import { PlanError } from '../codegen/plan/issue.ts';
-import { OnelaunchError, Problems } from '../errors.ts';
+import { OnelaunchError, ofAllocation, Problems } from '../errors.ts';
 import { ofPermissions } from '../permissions.ts';
 import { isFull, whyUnwritten } from '../write-failure.ts';
 import type { Io } from './io.ts';
@@ -23,7 +23,7 @@ interface Failure {
 }
 
 function toFailure(thrown: unknown, interrupted: boolean): Failure {
-  const error = ofPermissions(thrown);
+  const error = ofPermissions(ofAllocation(thrown));
   if (interrupted) return { message: 'interrupted', hint: undefined, kind: 'interrupted' };
   if (error instanceof PlanError) return illegalPlan(error);
   if (error instanceof OnelaunchError && error.name === 'PointwiseError') {

@@ -66,7 +66,8 @@ export async function loadWithProgress(
   const { parallel, embeddings, grammar } = flags;
   if (grammar !== undefined) await (await import('../runtime/grammar/grammars.ts')).checkGrammar(grammar);
   const run = { ...engineOptions(flags), sequences: parallel };
-  const draft = await draftOf(ui, flags, { ...run, embeddings, target: flags.target });
+  const needed = { ...run, usual: true };
+  const draft = await draftOf(ui, flags, { ...needed, embeddings, target: flags.target });
   const built = await buildWithProgress(
     ui,
     {
@@ -82,7 +83,7 @@ export async function loadWithProgress(
       weights: true,
       tokenizer: 'needed',
       embeddings,
-      run,
+      run: needed,
     },
   );
   const { openModel } = await import('../load.ts');

@@ -127,7 +127,9 @@ async function findPlan(
 /** An error of this package as a plan file's own copy of it throws it, where plan files are loaded apart from the program. */
 type Own = Pick<OnelaunchError, 'message' | 'kind' | 'hint'> | PlanError;
 const isOwn = (error: unknown): error is Own =>
-  error instanceof Error && 'kind' in error && ['OnelaunchError', 'PlanError'].includes(error.name);
+  error instanceof Error &&
+  'kind' in error &&
+  ['OnelaunchError', 'PlanError', 'ModelNotSupportedError'].includes(error.name);
 const retold = ({ kind, message, hint }: Own) =>
   new OnelaunchError(kind, message, hint === undefined ? {} : { hint });
 

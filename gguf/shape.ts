@@ -3,7 +3,7 @@ import { gather, OnelaunchError } from '../errors.ts';
 import { decimal } from './decimal.ts';
 import type { GgufFile } from './header.ts';
 import { type Metadata, metadataOf } from './metadata.ts';
-import { broken, otherModel, shown } from './refusals.ts';
+import { broken, otherModel, shown, unsupportedIn } from './refusals.ts';
 import { readScaledPositions, type ScaledPositions } from './scaled-positions.ts';
 
 const architectures = ['qwen3', 'qwen2', 'llama', 'smollm3', 'phi3'] as const;
@@ -70,9 +70,9 @@ export function readShape(file: GgufFile): GgufShape {
   const hidden = needed(shapeKeys.hidden);
   const qHeads = needed(shapeKeys.qHeads);
   const refuse = (key: string, value: unknown, supported: string, hint = otherModel) => {
-    problems.push(
-      broken(file.path, `has ${architecture}.${key} ${shown(value)}, supported: ${supported}`, hint),
-    );
+    const setting = `${architecture}.${key}`;
+    const what = `has ${setting} ${shown(value)}, supported: ${supported}`;
+    problems.push(unsupportedIn(file.path, what, { modelType: architecture, setting, hint }));
   };
   const maxPositions = needed(shapeKeys.maxPositions);
   const headDim = number(shapeKeys.headDim) ?? hidden / qHeads;
@@ -102,13 +102,11 @@ function findArchitecture({ path }: GgufFile, metadata: Metadata): Architecture 
   const value = metadata.text('general.architecture');
   const found = architectures.find((one) => one === value);
   if (found !== undefined) return found;
-  throw broken(
-    path,
+  const what =
     value === undefined
       ? 'lacks general.architecture'
-      : `has general.architecture ${shown(value)}, supported: ${architectures.join(', ')}`,
-    otherModel,
-  );
+      : `has general.architecture ${shown(value)}, supported: ${architectures.join(', ')}`;
+  throw unsupportedIn(path, what, { modelType: value, setting: 'general.architecture' });
 }
 
 /** Settings that change what a model computes, and that no kernel here follows. */

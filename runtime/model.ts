@@ -1,7 +1,7 @@
 // A loaded model: text in, a streamed reply out, and the KV cache kept for a conversation that goes on.
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
-import { ContextOverflow, OnelaunchError } from '../errors.ts';
+import { ContextOverflowError, OnelaunchError } from '../errors.ts';
 import type { ChatMessage } from './chat/chat-template.ts';
 import { type CallOf, callingOf, choiceSchema, type ToolOption, toolsSchema } from './chat/tools.ts';
 import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
@@ -242,7 +242,7 @@ export class LanguageModel {
     const { vocab } = this.manifest.dims;
     const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(least), tokens, 'tokens');
     if (checked.length > this.context) {
-      throw new ContextOverflow(checked.length, this.context, this.manifest.dims.maxPositions, false);
+      throw new ContextOverflowError(checked.length, this.context, this.manifest.dims.maxPositions, false);
     }
     this.#checkOpen();
     const stop = new AbortController();

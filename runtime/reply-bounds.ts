@@ -1,5 +1,5 @@
 // What a model makes of the options of a reply: stops that are special tokens, how long it may be, tokens that there are no rows for.
-import { ContextOverflow, OnelaunchError } from '../errors.ts';
+import { ContextOverflowError, OnelaunchError } from '../errors.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import { type CheckedOptions, checkOptions, type ReplyOptions } from './sampling.ts';
 import { sortStops } from './tokenizer/stop-strings.ts';
@@ -40,7 +40,7 @@ export function readAsked(
   if (prompt.length === 0) {
     throw new OnelaunchError('usage', 'the prompt has no tokens', { hint: 'Give at least one.' });
   }
-  if (prompt.length >= context) throw new ContextOverflow(prompt.length, context, longest);
+  if (prompt.length >= context) throw new ContextOverflowError(prompt.length, context, longest);
   return { checked, prompt, length: lengthOf(checked, prompt.length) };
 }
 

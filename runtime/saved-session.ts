@@ -5,7 +5,7 @@ import { closeSync, read } from 'node:fs';
 import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { OnelaunchError } from '../errors.ts';
+import { allocated, OnelaunchError } from '../errors.ts';
 import { kindOf, openPlainFile } from '../plain-file.ts';
 import { whyUnwritten } from '../write-failure.ts';
 import type { SessionOptions } from './session.ts';
@@ -216,7 +216,7 @@ async function checkBody(file: string, fd: number, begin: number, end: number): 
 const readOnce = promisify(read);
 
 async function readAt(file: string, fd: number, position: number, bytes: number): Promise<Buffer> {
-  const all = Buffer.alloc(bytes);
+  const all = allocated(bytes, `what is read of ${file}`, () => Buffer.alloc(bytes));
   for (let done = 0; done < bytes; ) {
     const { bytesRead } = await readOnce(fd, all, done, bytes - done, position + done);
     if (bytesRead === 0) throw refusal(file, 'was cut short while it was read');

@@ -1,6 +1,6 @@
 // A reply as the answer to its request: whole, or as a stream of events.
 
-import { ContextOverflow, OnelaunchError } from '../errors.ts';
+import { ContextOverflowError, OnelaunchError } from '../errors.ts';
 import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
 import { ApiError, overflowOf, toApiError } from './api-error.ts';
 import { pathText } from './body.ts';
@@ -132,7 +132,7 @@ async function* namingParams(
   try {
     return yield* pieces;
   } catch (error) {
-    if (error instanceof ContextOverflow) throw overflowOf(error, pathText(paramOf(['prompt'])));
+    if (error instanceof ContextOverflowError) throw overflowOf(error, pathText(paramOf(['prompt'])));
     const isTheirs = error instanceof OnelaunchError && error.kind === 'usage' && error.option !== undefined;
     throw isTheirs ? new ApiError(400, error.message, { param: pathText(paramOf(error.option)) }) : error;
   }

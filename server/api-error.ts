@@ -1,5 +1,11 @@
 // What a request is answered when it fails, in the shape of OpenAI's errors.
-import { type ContextOverflow, OnelaunchError } from '../errors.ts';
+import {
+  ContextOverflowError,
+  InsufficientMemoryError,
+  KernelTimeoutError,
+  OnelaunchError,
+  ofAllocation,
+} from '../errors.ts';
 
 /** The statuses that failures have. 499 is for the log: the client has left. */
 export type FailureStatus = 400 | 401 | 403 | 404 | 405 | 413 | 415 | 499 | 500 | 503 | 504;
@@ -40,14 +46,22 @@ export function errorBody({ status, message, param, code }: ApiError): ErrorBody
 }
 
 /** A prompt that does not fit. @param param the parameter of the request that it comes from */
-export const overflowOf = ({ message }: ContextOverflow, param: string): ApiError =>
+export const overflowOf = ({ message }: ContextOverflowError, param: string): ApiError =>
   new ApiError(400, message, { param, code: 'context_length_exceeded' });
 
 /** Whatever was thrown, as its request is told. @param report takes what is a mistake of ours */
-export function toApiError(error: unknown, report: (error: unknown) => void): ApiError {
+export function toApiError(thrown: unknown, report: (error: unknown) => void): ApiError {
+  const error = ofAllocation(thrown);
   if (error instanceof ApiError) return error;
+  if (error instanceof ContextOverflowError)
+    return new ApiError(400, error.message, { code: 'context_length_exceeded' });
   if (error instanceof OnelaunchError && error.kind === 'usage') return new ApiError(400, error.message);
   report(error);
+  // There may be some again when other replies have ended, or at another server.
+  if (error instanceof InsufficientMemoryError)
+    return new ApiError(503, error.message, { code: 'insufficient_memory' });
+  if (error instanceof KernelTimeoutError)
+    return new ApiError(500, error.message, { code: 'kernel_timeout' });
   if (error instanceof OnelaunchError) return new ApiError(500, error.message, { code: 'model_failed' });
   return new ApiError(500, 'internal error: the log of the server says more', { code: 'internal_error' });
 }

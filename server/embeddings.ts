@@ -1,6 +1,6 @@
 // POST /v1/embeddings.
 import { z } from 'zod';
-import { ContextOverflow } from '../errors.ts';
+import { ContextOverflowError } from '../errors.ts';
 import { ApiError, overflowOf } from './api-error.ts';
 import type { ServedModel, Service } from './service.ts';
 
@@ -40,7 +40,7 @@ export async function embed(service: Service, given: Given, signal: AbortSignal)
         all.push(await model.embed(input, { dimensions, signal: stop }));
       return all;
     } catch (error) {
-      throw error instanceof ContextOverflow ? overflowOf(error, 'input') : error;
+      throw error instanceof ContextOverflowError ? overflowOf(error, 'input') : error;
     }
   });
   const tokens = made.reduce((sum, one) => sum + one.tokens, 0);

@@ -71,7 +71,7 @@ export function createConversation(
   };
   return {
     ask: async (question, onInterrupt) => {
-      const { ContextOverflow } = await import('../../errors.ts');
+      const { ContextOverflowError } = await import('../../errors.ts');
       for (let from = sentFrom; ; from++) {
         try {
           const result = await send(question, from, onInterrupt);
@@ -80,7 +80,7 @@ export function createConversation(
           sentFrom = from;
           return result;
         } catch (error) {
-          if (!(error instanceof ContextOverflow) || from >= said.turns.length) throw error;
+          if (!(error instanceof ContextOverflowError) || from >= said.turns.length) throw error;
         }
       }
     },

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Manifest } from '../../abi/manifest.ts';
-import { OnelaunchError } from '../../errors.ts';
+import { BuildError } from '../../errors.ts';
 import { waitForLock } from '../../file-lock.ts';
 import { writeError } from '../../write-failure.ts';
 import type { Kernel } from '../kernel.ts';
@@ -53,7 +53,7 @@ export interface Built {
 
 /**
  * Builds a kernel, or finds it built. Of several that ask for the same at a time, in threads or processes, one builds and the others wait.
- * @throws OnelaunchError `environment` without a compiler or a place to write, `failed` when the compiler refuses the sources.
+ * @throws BuildError `environment` without a compiler, `failed` when it refuses the sources; OnelaunchError `environment` without a place to write.
  */
 export async function build(kernel: Kernel, options: BuildOptions = {}): Promise<Built> {
   const started = performance.now();
@@ -122,7 +122,7 @@ export async function build(kernel: Kernel, options: BuildOptions = {}): Promise
 }
 
 const notBuilt = ({ name }: Kernel) =>
-  new OnelaunchError('environment', `${name} is not built in ${outputRoot()}`, {
+  new BuildError('environment', `${name} is not built in ${outputRoot()}`, {
     hint: 'build it first, with the same ONELAUNCH_CACHE',
   });
 

@@ -1,5 +1,5 @@
 // What a compiler says of generated text, told in terms of the stage, op or template it came from.
-import { OnelaunchError } from '../../errors.ts';
+import { BuildError } from '../../errors.ts';
 
 interface Diagnostic {
   readonly file: string;
@@ -33,16 +33,20 @@ export function compileError(
   step: string,
   output: string,
   sources: Readonly<Record<string, string>>,
-): OnelaunchError {
+  command: readonly string[],
+): BuildError {
+  const ran = { command, log: output };
   const found = firstDiagnostic(output);
   if (!found && /\bKilled\b/.test(output)) {
-    return new OnelaunchError('failed', `${step}: the compiler was killed`, {
+    return new BuildError('failed', `${step}: the compiler was killed`, {
+      ...ran,
       hint: 'the system does that when memory runs out; end other programs, or give this one more',
     });
   }
   if (!found) {
     const last = output.trim().split('\n').at(-1) ?? '';
-    return new OnelaunchError('failed', `${step}: the compiler failed: ${last}`, {
+    return new BuildError('failed', `${step}: the compiler failed: ${last}`, {
+      ...ran,
       hint: 'ONELAUNCH_DEBUG=6 shows the command and all it printed',
     });
   }
@@ -52,7 +56,8 @@ export function compileError(
   const origin = found.file.startsWith('kernel')
     ? 'its text comes from templates/stages and configs/ops.ts'
     : 'it is copied from templates/';
-  return new OnelaunchError('failed', `${step}: ${place}: ${found.text}`, {
+  return new BuildError('failed', `${step}: ${place}: ${found.text}`, {
+    ...ran,
     hint: `${origin}; ONELAUNCH_DEBUG=6 shows all the compiler printed`,
     ...(name ? { stage: name } : {}),
   });

@@ -28,7 +28,7 @@ export interface RunOptions {
 }
 
 /** Runs steps side by side, and gives what they printed. The first that fails ends the others.
- *  @throws OnelaunchError `failed` of a compiler, `environment` of a full disk; the reason of the signal */
+ *  @throws BuildError of a compiler; OnelaunchError of kind environment for a full disk; the reason of the signal */
 export async function runAll(steps: readonly Step[], options: RunOptions): Promise<string> {
   const queue = [...steps.entries()];
   const outputs = steps.map(() => '');
@@ -94,7 +94,8 @@ export function runStep(step: Step, options: RunOptions): Promise<string> {
       if (signal?.aborted) return reject(signal.reason);
       if (code !== 0)
         return reject(
-          fullDiskOf(dirname(folder), output, buildHints) ?? compileError(step.label, output, sources),
+          fullDiskOf(dirname(folder), output, buildHints) ??
+            compileError(step.label, output, sources, command),
         );
       onProgress?.({ event: 'ended', line: step.label, millis });
       resolve(output);

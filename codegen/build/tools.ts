@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { OnelaunchError } from '../../errors.ts';
+import { BuildError } from '../../errors.ts';
 import { mayStartPrograms } from '../../permissions.ts';
 
 /** A compiler that was found. */
@@ -61,25 +61,25 @@ export function findNvcc(): Tool | null {
 }
 
 /** Why there is no compiler, and what to do. */
-export function missingTool(tool: 'cxx' | 'nvcc'): OnelaunchError {
+export function missingTool(tool: 'cxx' | 'nvcc'): BuildError {
   if (!mayStartPrograms()) {
     const message = 'the permissions that Node.js was started with refuse starting a compiler';
-    return new OnelaunchError('environment', message, {
+    return new BuildError('environment', message, {
       hint: '--allow-child-process allows it; a kernel that was built before needs none',
     });
   }
   const variable = tool === 'cxx' ? 'CXX' : 'NVCC';
   const named = process.env[variable]?.trim();
   if (named) {
-    return new OnelaunchError('environment', `${variable} is '${named}', which does not run`, {
+    return new BuildError('environment', `${variable} is '${named}', which does not run`, {
       hint: `name a compiler that answers --version, or unset ${variable} to take the one of this machine`,
     });
   }
   return tool === 'cxx'
-    ? new OnelaunchError('environment', 'no C++ compiler found', {
+    ? new BuildError('environment', 'no C++ compiler found', {
         hint: 'install g++ or clang++, or name one in CXX',
       })
-    : new OnelaunchError('environment', 'nvcc not found', {
+    : new BuildError('environment', 'nvcc not found', {
         hint: 'install the CUDA toolkit or set CUDA_HOME, or use --target cpu',
       });
 }

@@ -30,7 +30,7 @@ export function checkDims(dims: ModelDims): ModelDims {
   if (dims.cache !== undefined && !Object.hasOwn(cacheFormats, dims.cache))
     problems.push(unsupported('cache', dims.cache, Object.keys(cacheFormats)));
   problems.push(...findKindProblems(dims));
-  if (problems.length > 0) throw refusal(`dims of ${dims.name}`, problems);
+  if (problems.length > 0) throw refusal(`dims of ${dims.name}`, problems, dims.family);
   return dims;
 }
 

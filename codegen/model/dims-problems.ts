@@ -1,5 +1,5 @@
 // What is wrong with the dims of a model, told in the keys of the file that they came from.
-import { gather, OnelaunchError } from '../../errors.ts';
+import { gather, ModelNotSupportedError, OnelaunchError } from '../../errors.ts';
 import { otherModel } from '../../gguf/refusals.ts';
 import { families, type ModelDims } from './dims.ts';
 
@@ -8,6 +8,8 @@ export interface Problem {
   readonly key: string;
   readonly text: string;
   readonly hint: string;
+  /** The file is whole, and no kernel computes what it says. */
+  readonly isUnsupported?: true;
 }
 
 /** The largest size of each kind that is believed: far above every published model, and positions are exact in float32. */
@@ -105,12 +107,17 @@ export function unsupportedFamily(key: string, value: unknown): Problem {
 
 export function unsupported(key: string, value: unknown, supported: readonly unknown[]): Problem {
   const text = `${key} is ${show(value)}, supported: ${supported.join(', ')}`;
-  return { key, text, hint: otherModel };
+  return { key, text, hint: otherModel, isUnsupported: true };
 }
 
-/** All problems as one error. @param problems at least one */
-export function refusal(place: string, problems: readonly Problem[]): OnelaunchError {
-  return gather(problems.map(({ text, hint }) => new OnelaunchError('usage', `${place}: ${text}`, { hint })));
+/** All problems as one error. @param problems at least one  @param modelType what the file calls the model */
+export function refusal(place: string, problems: readonly Problem[], modelType?: unknown): OnelaunchError {
+  const named = typeof modelType === 'string' ? modelType : undefined;
+  const errorOf = ({ key: setting, text, hint, isUnsupported }: Problem) =>
+    isUnsupported
+      ? new ModelNotSupportedError(`${place}: ${text}`, { modelType: named, setting, hint })
+      : new OnelaunchError('usage', `${place}: ${text}`, { hint });
+  return gather(problems.map(errorOf));
 }
 
 export function show(value: unknown): string {

@@ -59,7 +59,7 @@ export function parseConfig(
   problems.push(...inDims.filter((problem) => !wrong.has(problem.key)));
   const disagreements = findDisagreements(fields);
   problems.push(...disagreements.problems);
-  if (problems.length > 0) throw refusal(place, problems);
+  if (problems.length > 0) throw refusal(place, problems, family);
   const more = quantised?.roundsMore
     ? ['its quantisation rounds activations or the cache, too: they are not rounded here']
     : [];
@@ -168,7 +168,7 @@ function findFamily(config: unknown, place: string): ModelDims['family'] {
   }
   const { model_type: type, architectures } = head.data;
   const family = families.find((one) => one === type);
-  if (family === undefined) throw refusal(place, [unsupportedFamily('model_type', type)]);
+  if (family === undefined) throw refusal(place, [unsupportedFamily('model_type', type)], type);
   const name = familyFacts[family].architecture;
   // Embedding models are saved without their head, as the base model.
   const known = [`${name}ForCausalLM`, `${name}Model`];
@@ -177,7 +177,7 @@ function findFamily(config: unknown, place: string): ModelDims['family'] {
     architectures !== null &&
     !known.some((one) => (architectures as unknown[]).includes?.(one))
   ) {
-    throw refusal(place, [unsupported('architectures', architectures, known)]);
+    throw refusal(place, [unsupported('architectures', architectures, known)], type);
   }
   return family;
 }
@@ -193,10 +193,10 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   }
   const quantisation = findQuantisation(fields);
   if (quantisation && isRefused(quantisation.read))
-    problems.push({ key: quantisation.key, ...quantisation.read });
+    problems.push({ key: quantisation.key, ...quantisation.read, isUnsupported: true });
   if (typeof fields['text_config'] === 'object' && fields['text_config'] !== null) {
     const text = 'text_config holds a second configuration, as models of images and sound have it';
-    problems.push({ key: 'text_config', text, hint: otherModel });
+    problems.push({ key: 'text_config', text, hint: otherModel, isUnsupported: true });
   }
   if (fields.hidden_act && fields.hidden_act !== 'silu') {
     problems.push(unsupported('hidden_act', fields.hidden_act, ['silu']));
@@ -218,7 +218,7 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   );
   if (nested !== undefined) {
     const text = `${key}.${nested} gives rotary parameters to some layers, and all layers must share them`;
-    problems.push({ key, text, hint: otherModel });
+    problems.push({ key, text, hint: otherModel, isUnsupported: true });
   }
   const { partlyRotated } = familyFacts[family];
   for (const { key: place, value } of partlyRotated ? [] : spelled(fields, 'partialRotary')) {

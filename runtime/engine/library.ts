@@ -1,7 +1,7 @@
 // Opens a generated library and refuses one that does not match these bindings and its manifest.
 import koffi from 'koffi';
 import type { Manifest } from '../../abi/manifest.ts';
-import { OnelaunchError } from '../../errors.ts';
+import { InsufficientMemoryError, OnelaunchError } from '../../errors.ts';
 import {
   abiVersion,
   bindFunctions,
@@ -58,6 +58,12 @@ function bind(path: string): Functions {
     return bindFunctions(koffi.load(path));
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
+    if (/cannot allocate memory/i.test(reason)) {
+      throw new InsufficientMemoryError(`there is no memory to load ${path}`, {
+        hint: 'End other programs, or give this one more: ulimit -v shows its limit.',
+        cause: error,
+      });
+    }
     throw new OnelaunchError('environment', `cannot load ${path}: ${reason}`, { ...rebuild, cause: error });
   }
 }

@@ -1,5 +1,6 @@
 // A sequence of the KV cache: fed, continued and scored, one job at a time; those of different sequences share their passes.
 
+import { allocated } from '../../errors.ts';
 import { check, checkInteger, type TokenIds, tokenArray, usage } from './arguments.ts';
 import {
   abiStatus,
@@ -165,7 +166,7 @@ export class Sequence {
         'use scoreRows',
       );
     }
-    const logits = new Float32Array(size);
+    const logits = allocated(size * 4, 'the scores', () => new Float32Array(size));
     let filled = 0;
     const place = (rows: Float32Array) => {
       logits.set(rows, filled);
@@ -188,7 +189,8 @@ export class Sequence {
       );
     }
     const blockRows = Math.max(1, Math.floor(scoreBlockBytes / (this.vocab * 4)));
-    const buffer = new Float32Array(Math.min(blockRows, Math.max(1, tokens.length - first)) * this.vocab);
+    const size = Math.min(blockRows, Math.max(1, tokens.length - first)) * this.vocab;
+    const buffer = allocated(size * 4, 'a block of scores', () => new Float32Array(size));
     await this.#turn.during(async () => {
       for (let at = 0; at < tokens.length; ) {
         const begin = Math.max(at, first);
@@ -245,7 +247,8 @@ export class Sequence {
   readCache(position: number, count: number): Uint8Array {
     checkInteger('position', position, 0, this.position);
     checkInteger('count', count, 0, this.position - position);
-    const bytes = new Uint8Array(count * this.cacheBytes());
+    const size = count * this.cacheBytes();
+    const bytes = allocated(size, 'a copy of the KV cache', () => new Uint8Array(size));
     this.#jobs.call((f, engine) => f.ol_cache_read(engine, this.slot, position, count, bytes));
     return bytes;
   }

@@ -3,7 +3,7 @@ import { type ChatModel, createConversation } from '../../cli/chat/conversation.
 import { talk } from '../../cli/chat/repl.ts';
 import { leave, processIo } from '../../cli/io.ts';
 import { createUi } from '../../cli/ui.ts';
-import { ContextOverflow } from '../../errors.ts';
+import { ContextOverflowError } from '../../errors.ts';
 import { once, type Piece, type ReplyResult } from '../../runtime/reply.ts';
 import { readersOf } from '../../runtime/reply-grammar.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
@@ -19,7 +19,7 @@ const llm: ChatModel = {
     once(async function* (settle): AsyncGenerator<Piece, ReplyResult> {
       const texts = messages.map(({ content }) => String(content));
       const prompt = texts.join(' ').split(/\s+/).length;
-      if (prompt >= context) throw new ContextOverflow(prompt, context);
+      if (prompt >= context) throw new ContextOverflowError(prompt, context);
       const question = texts.at(-1)!;
       if (question === 'fail') throw new Error('the engine broke');
       const system = messages[0]?.role === 'system' ? ` system: ${texts[0]}` : '';

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { type ChatModel, createConversation } from '../../cli/chat/conversation.ts';
 import { memoryIo } from '../../cli/io.ts';
 import { createUi } from '../../cli/ui.ts';
-import { ContextOverflow } from '../../errors.ts';
+import { ContextOverflowError } from '../../errors.ts';
 import { type Finish, once, type ReplyResult } from '../../runtime/reply.ts';
 import { readersOf } from '../../runtime/reply-grammar.ts';
 
@@ -15,7 +15,7 @@ function parrot(context: number, answer: { readonly text: string; readonly finis
     chat: (messages) =>
       once(async function* (settle) {
         const prompt = 10 * messages.length;
-        if (prompt >= context) throw new ContextOverflow(prompt, context);
+        if (prompt >= context) throw new ContextOverflowError(prompt, context);
         sent.push(messages.map(({ role, content }) => `${role}: ${content}`));
         yield { text: answer.text, tokens: [1] };
         const result: ReplyResult = {
@@ -58,7 +58,7 @@ describe('a conversation', () => {
     const before = chat.transcript();
     const { chat: tight } = parrot(10);
     tight.begin(before);
-    await expect(tight.ask('two')).rejects.toThrow(ContextOverflow);
+    await expect(tight.ask('two')).rejects.toThrow(ContextOverflowError);
     expect(tight.transcript()).toEqual(before);
     chat.setSystem(undefined);
     await chat.ask('three');

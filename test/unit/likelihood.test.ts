@@ -87,7 +87,7 @@ describe('a score', () => {
     expect((await failureOf(llm.score([1, vocab]))).message).toContain('tokens.1');
     expect((await failureOf(llm.score('text'))).message).toContain('there is no tokenizer');
     expect(await failureOf(llm.score(Array(9).fill(1)))).toMatchObject({
-      name: 'ContextOverflow',
+      name: 'ContextOverflowError',
       message: 'the text has 9 tokens, and the context holds 8',
       hint: expect.stringContaining('at most 8 tokens'),
       promptTokens: 9,

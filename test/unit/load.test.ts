@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { ContextOverflow } from '../../errors.ts';
+import { ContextOverflowError } from '../../errors.ts';
 import { buildKernel, load } from '../../load.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import type { ReplyOptions } from '../../runtime/sampling.ts';
@@ -95,7 +95,7 @@ describe('over the real engine, on the CPU', () => {
     const full = await ask(llm, ['What is a daemon?']);
     expect(full.finish).toBe('context');
     expect(full.usage.prompt + full.usage.completion).toBe(32);
-    await expect(ask(llm, ['What is a daemon? '.repeat(9)])).rejects.toThrow(ContextOverflow);
+    await expect(ask(llm, ['What is a daemon? '.repeat(9)])).rejects.toThrow(ContextOverflowError);
     expect((await ask(llm, ['define water'], { maxTokens: 3 })).text).toBe('noun: binary');
   });
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it, test } from 'vitest';
 import type { Manifest } from '../../abi/manifest.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
-import { ContextOverflow, OnelaunchError } from '../../errors.ts';
+import { ContextOverflowError, OnelaunchError } from '../../errors.ts';
 import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
 import { type GenerationDefaults, readGenerationConfig } from '../../runtime/generation-config.ts';
@@ -418,7 +418,7 @@ describe('a refusal', () => {
   it('of a prompt that does not fit comes before the engine runs', async () => {
     const { llm, engine } = modelOf('One', 4);
     const refused = llm.generate([1, 2, 3, 4]).result();
-    await expect(refused).rejects.toThrow(ContextOverflow);
+    await expect(refused).rejects.toThrow(ContextOverflowError);
     await expect(refused).rejects.toThrow('the prompt has 4 tokens, and the context holds 4, reply included');
     await expect(refused).rejects.toMatchObject({ hint: expect.stringContaining('at most 3 tokens') });
     expect(engine.calls).toEqual([]);

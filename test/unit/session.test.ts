@@ -1,7 +1,7 @@
 // A conversation that remembers, over a model that is made up: it answers with the number of messages it was sent.
 import { expect, test, vi } from 'vitest';
 import { z } from 'zod';
-import { ContextOverflow } from '../../errors.ts';
+import { ContextOverflowError } from '../../errors.ts';
 import type { ChatMessage } from '../../runtime/chat/chat-template.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import { once, type ReplyResult } from '../../runtime/reply.ts';
@@ -17,7 +17,7 @@ function counting(context = 1000) {
   const chat: LanguageModel['chat'] = (messages, options = {}) =>
     once(async function* (settle) {
       const prompt = countTokens(messages);
-      if (prompt >= context) throw new ContextOverflow(prompt, context);
+      if (prompt >= context) throw new ContextOverflowError(prompt, context);
       sent.push({ messages, options });
       const words = ['answer ', 'to ', String(messages.length)];
       let text = '';
@@ -89,7 +89,7 @@ test('a reply that is left early is kept as far as it was made; one that is abor
   for await (const _ of one.chat('a')) break;
   expect(one.messages).toEqual([user('a'), assistant('answer ')]);
   await one.chat('b', { signal: AbortSignal.abort() }).result();
-  expect(await failureOf(one.chat('x'.repeat(20)).result())).toBeInstanceOf(ContextOverflow);
+  expect(await failureOf(one.chat('x'.repeat(20)).result())).toBeInstanceOf(ContextOverflowError);
   expect(one.messages).toHaveLength(2);
   expect(await one.chat('c').text()).toBe('answer to 3');
 });
@@ -202,12 +202,12 @@ test('when it is full, the oldest turns are left out, but not what the system sa
   const messages = [system, user('1'.repeat(10)), assistant('2'), user('3'.repeat(10)), assistant('4')];
   const { session, sent } = counting(32);
   const strict = session({ messages });
-  expect(await failureOf(strict.chat('5'.repeat(5)).result())).toBeInstanceOf(ContextOverflow);
+  expect(await failureOf(strict.chat('5'.repeat(5)).result())).toBeInstanceOf(ContextOverflowError);
   const shifting = session({ messages, whenFull: 'shift' });
   await shifting.chat('5'.repeat(5)).result();
   expect(sent[0]!.messages).toEqual([system, ...messages.slice(3), user('55555')]);
   expect(shifting.messages).toHaveLength(7);
-  expect(await failureOf(shifting.chat('5'.repeat(40)).result())).toBeInstanceOf(ContextOverflow);
+  expect(await failureOf(shifting.chat('5'.repeat(40)).result())).toBeInstanceOf(ContextOverflowError);
 });
 
 test('options that are none are refused', () => {

@@ -85,3 +85,13 @@ export interface LibraryScratch {
 /** True for stages whose blocks may take several units one after the other. */
 export const loops = (stage: Pick<ScheduledStage, 'over'>): boolean =>
   stage.over === 'q_heads' || stage.over === 'kv_heads' || stage.over === 'tokens';
+
+const alignBytes = (bytes: number): number => Math.ceil(bytes / 256) * 256;
+
+/** Of a buffer with rows of so many floats. */
+export const bufferBytes = ({ passTokens }: Pick<BarrierSchedule, 'passTokens'>, stride: number): number =>
+  alignBytes(4 * passTokens * stride);
+
+/** Of all buffers of a pass, logits apart. */
+export const activationBytes = (schedule: Pick<BarrierSchedule, 'passTokens' | 'buffers'>): number =>
+  schedule.buffers.reduce((sum, buffer) => sum + bufferBytes(schedule, buffer.stride), 0);

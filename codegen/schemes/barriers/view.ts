@@ -5,7 +5,7 @@ import type { CommonView } from '../../emit/view.ts';
 import { docOf, type TensorName } from '../../model/graph.ts';
 import { CallPrinter } from './calls.ts';
 import { machineConstants } from './machine-constants.ts';
-import type { BarrierSchedule } from './schedule.ts';
+import { activationBytes, type BarrierSchedule, bufferBytes } from './schedule.ts';
 import { type StageView, stageView } from './stage-view.ts';
 
 export interface BarrierView {
@@ -51,12 +51,6 @@ function constants(schedule: BarrierSchedule): ConstantView[] {
     ...placed,
   ];
 }
-
-const alignBytes = (bytes: number): number => Math.ceil(bytes / 256) * 256;
-const bufferBytes = (schedule: BarrierSchedule, stride: number): number =>
-  alignBytes(4 * schedule.passTokens * stride);
-const activationBytes = (schedule: BarrierSchedule): number =>
-  schedule.buffers.reduce((sum, buffer) => sum + bufferBytes(schedule, buffer.stride), 0);
 
 function bufferViews(schedule: BarrierSchedule) {
   let offset = 0;
