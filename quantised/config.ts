@@ -21,6 +21,8 @@ export interface Quantisation {
 export interface Refused {
   readonly text: string;
   readonly hint: string;
+  /** It is whole, and names what is not read. */
+  readonly isUnsupported?: true;
 }
 
 const useOther =
@@ -29,18 +31,22 @@ const useOther =
 /** @param key the name of the object in config.json, for refusals */
 export function readQuantisation(config: unknown, key: string): Quantisation | Refused {
   const refuse = (text: string, hint = useOther): Refused => ({ text: `${key}${text}`, hint });
+  const unsupported = (text: string, hint = useOther): Refused => ({
+    ...refuse(text, hint),
+    isUnsupported: true,
+  });
   const parsed = z.looseObject({ quant_method: z.string() }).safeParse(config);
   if (!parsed.success) return refuse('.quant_method is missing, which names the format of the weights');
   const method = parsed.data.quant_method;
   const read = Object.hasOwn(readers, method) ? readers[method] : undefined;
   if (read === undefined)
-    return refuse(
+    return unsupported(
       `.quant_method is ${shown(method)}, supported: ${Object.keys(readers).slice(0, 4).join(', ')}`,
     );
   try {
     return read(config);
   } catch (error) {
-    if (error instanceof Unread) return refuse(`.${error.message}`, error.hint);
+    if (error instanceof Unread) return unsupported(`.${error.message}`, error.hint);
     if (!(error instanceof z.ZodError)) throw error;
     const [issue] = error.issues;
     const place = issue!.path.join('.');

@@ -193,7 +193,7 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   }
   const quantisation = findQuantisation(fields);
   if (quantisation && isRefused(quantisation.read))
-    problems.push({ key: quantisation.key, ...quantisation.read, isUnsupported: true });
+    problems.push({ key: quantisation.key, ...quantisation.read });
   if (typeof fields['text_config'] === 'object' && fields['text_config'] !== null) {
     const text = 'text_config holds a second configuration, as models of images and sound have it';
     problems.push({ key: 'text_config', text, hint: otherModel, isUnsupported: true });

@@ -250,6 +250,15 @@ test.each(bad)('%s', async (_, file, message) => {
   expect(error.hint).toMatch(/./);
 });
 
+test('another family is told from a file that is damaged', async () => {
+  writeFileSync(path, ggufBytes(of('gemma3')));
+  expect(await refusal()).toMatchObject({
+    ...{ name: 'ModelNotSupportedError', modelType: 'gemma3', setting: 'general.architecture' },
+  });
+  writeFileSync(path, whole.subarray(0, 100));
+  expect((await refusal()).name).toBe('OnelaunchError');
+});
+
 test('a folder of that name, a folder with such files, a file that is not there', async () => {
   const named = join(folder, 'folder.gguf');
   mkdirSync(named);

@@ -9,6 +9,7 @@ import { cpuPaths, pathsHere } from '../../codegen/build/cpu-paths.ts';
 import { findTools, keyOf, recipeOf, type Tools } from '../../codegen/build/recipe.ts';
 import type { Kernel } from '../../codegen/index.ts';
 import { targetNamed } from '../../configs/targets.ts';
+import { BuildError } from '../../errors.ts';
 import { runProbe } from '../../lab/calibrate/probe.ts';
 import { buildSandbox, editManifest, noted } from '../support/build-sandbox.ts';
 import { type FakeCompiler, leftovers, microKernel } from '../support/fake-compiler.ts';
@@ -28,6 +29,9 @@ describe('compilers', () => {
     vi.stubEnv('PATH', at.folder.replace(/[^/]+$/, 'nowhere'));
     expect(await build(kernel)).toMatchObject({ cached: true, directory });
     await expect(build(other)).rejects.toThrow('no C++ compiler found');
+    await expect(build(other)).rejects.toMatchObject({
+      ...{ name: 'BuildError', kind: 'environment', command: undefined, log: '' },
+    });
     await expect(build(kernel, { force: true })).rejects.toThrow('no C++ compiler found');
     await expect(build(kernel, { ship: true })).rejects.toThrow('no C++ compiler found');
     truncateSync(join(directory, 'library.so'), 5);
@@ -93,7 +97,13 @@ describe('compilers', () => {
     ['what it started', 'echo "g++: fatal error: Killed signal terminated program cc1plus"; exit 1'],
   ])('one that is killed for want of memory, %s, is named', async (_, behaviour) => {
     at.use(behaviour);
-    await expect(build(kernel)).rejects.toThrow(/^\w+\.cpp.*: the compiler was killed$/);
+    const killed = build(kernel);
+    await expect(killed).rejects.toThrow(/^\w+\.cpp.*: the compiler was killed$/);
+    await expect(killed).rejects.toBeInstanceOf(BuildError);
+    await expect(killed).rejects.toMatchObject({
+      ...{ kind: 'failed', log: expect.stringContaining('illed') },
+      command: expect.arrayContaining([expect.stringContaining('.cpp')]),
+    });
   });
 });
 

@@ -9,6 +9,7 @@ import { modelName, readModelDims } from '../../codegen/model/read-config.ts';
 import { attentionScale, inverseFrequencies, rotatedSize } from '../../codegen/model/rope.ts';
 import { settleContext } from '../../codegen/settle-context.ts';
 import { models } from '../../configs/models.ts';
+import { ModelNotSupportedError, type Problems } from '../../errors.ts';
 import { fixtures } from '../support/fixtures.ts';
 import { refusalOf } from '../support/refusal.ts';
 
@@ -411,6 +412,17 @@ test.each(badConfigs)('a config with %j is refused', (patch, message) => {
   expect(error.message).toBe(`config.json of m: ${message}`);
   expect(error.kind).toBe('usage');
   expect(error.hint).toMatch(/^\S.*[.]$/);
+  const isUnsupported = /supported: |holds a second configuration|all layers must share/;
+  expect(error instanceof ModelNotSupportedError, error.name).toBe(isUnsupported.test(message));
+});
+
+test('a model that is not supported is told by its type, and by the setting', () => {
+  const of = (patch: object) => refusalOf(() => parseDims({ ...qwen3, ...patch }, 'm'));
+  expect(of({ model_type: 'gpt2' })).toMatchObject({ modelType: 'gpt2', setting: 'model_type' });
+  expect(of({ model_type: undefined })).toMatchObject({ modelType: undefined, setting: 'model_type' });
+  expect(of({ hidden_act: 'gelu' })).toMatchObject({ modelType: 'qwen3', setting: 'hidden_act' });
+  const several = of({ hidden_act: 'gelu', attention_bias: true }) as Problems;
+  expect(several.problems.map(({ name }) => name)).toEqual(Array(2).fill('ModelNotSupportedError'));
 });
 
 const badDims: [patch: object, message: string][] = [

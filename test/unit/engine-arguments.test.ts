@@ -1,6 +1,7 @@
 // What an engine refuses before C sees it.
 
 import { describe, expect, it } from 'vitest';
+import { InsufficientMemoryError } from '../../errors.ts';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import { fakeEngines, greedy, randomSource } from '../support/fake-engines.ts';
@@ -14,6 +15,7 @@ describe('opening an engine', () => {
     const missing = await failureOf(emptyEngine({ device: 7 }));
     expect(missing).toMatchObject({ message: 'there is no device 7', kind: 'environment' });
     const tooLarge = await failureOf(emptyEngine({ context: 1 << 24 }));
+    expect(tooLarge).toBeInstanceOf(InsufficientMemoryError);
     expect(tooLarge).toMatchObject({ kind: 'environment', hint: 'try a smaller context' });
     for (const settings of [
       { context: 0 },

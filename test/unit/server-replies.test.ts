@@ -1,5 +1,6 @@
 // Replies over the API, from a scripted engine: what is answered, what reaches the model, what is refused by name.
 import { describe, expect, it, vi } from 'vitest';
+import { InsufficientMemoryError, KernelTimeoutError } from '../../errors.ts';
 import type { unsupported } from '../../server/parameters.ts';
 import { chatBody, eventsOf, logprobOf, lost, post, served, tokenizer, until } from '../support/served.ts';
 
@@ -553,6 +554,18 @@ describe('an engine that fails', () => {
     expect(reported).toHaveLength(2);
     engine.failure = undefined;
     expect((await post(app, chat, chatBody())).status).toBe(200);
+    const late = { stage: 'qkv', timeoutMs: 2000 };
+    for (const [failure, status, code] of [
+      [new InsufficientMemoryError('out of memory', { hint: 'less' }), 503, 'insufficient_memory'],
+      [new RangeError('Array buffer allocation failed'), 503, 'insufficient_memory'],
+      [new KernelTimeoutError('block 1 waited too long', late), 500, 'kernel_timeout'],
+    ] as const) {
+      engine.failure = failure;
+      const answer = await post(app, chat, chatBody());
+      expect(answer.headers.get('retry-after')).toBe(status === 503 ? '1' : null);
+      expect(await failureOf(answer)).toMatchObject({ status, code, type: 'server_error' });
+    }
+    expect(lines.splice(3)).toHaveLength(3);
     expect(lines.map(({ status, code }) => [status, code])).toEqual([
       [500, 'model_failed'],
       [500, 'internal_error'],
