@@ -1,7 +1,7 @@
 // A loaded model: text in, a streamed reply out, and the KV cache kept for a conversation that goes on.
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
-import { ContextOverflowError, OnelaunchError } from '../errors.ts';
+import { ContextOverflowError, OnelaunchError, ofAllocation } from '../errors.ts';
 import type { ChatMessage } from './chat/chat-template.ts';
 import { type CallOf, callingOf, choiceSchema, type ToolOption, toolsSchema } from './chat/tools.ts';
 import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
@@ -170,7 +170,8 @@ export class LanguageModel {
 
   /** The continuation of tokens. Pieces have text if the model has a tokenizer.
    *  @throws OnelaunchError of kind usage, when the reply is read: wrong options, a prompt that does not fit the context,
-   *  a token outside the vocabulary, more replies that wait than may, a closed model; of kind failed: the engine's. */
+   *  a token outside the vocabulary, more replies that wait than may, a closed model; of kind failed: the engine's, KernelTimeoutError among them;
+   *  InsufficientMemoryError. */
   generate(tokenIds: readonly number[], options: ReplyOptions = {}): Reply {
     const tokens = () => {
       const { vocab } = this.manifest.dims;
@@ -255,6 +256,8 @@ export class LanguageModel {
       const made = await make(place.engine, checked, either);
       held = checked;
       return made;
+    } catch (error) {
+      throw ofAllocation(error);
     } finally {
       place.leave(held);
     }

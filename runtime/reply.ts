@@ -1,5 +1,5 @@
 // What a reply is to its reader: pieces as they come, and how it ended.
-import { OnelaunchError } from '../errors.ts';
+import { OnelaunchError, ofAllocation } from '../errors.ts';
 import type { ToolCallPart } from './chat/tool-reader.ts';
 import type { ToolCall } from './chat/tools.ts';
 
@@ -118,7 +118,8 @@ export function once<Value = unknown, Call = ToolCall>(
       return yield* run((result) => {
         settled = result;
       });
-    } catch (error) {
+    } catch (thrown) {
+      const error = ofAllocation(thrown);
       reject(error);
       throw error;
     } finally {

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { generate } from '../../codegen/index.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import * as onelaunch from '../../index.ts';
 import { type LanguageModel, type LoadOptions, load as loadAnywhere } from '../../index.ts';
 import { heldTemperature } from '../support/held-replies.ts';
 import { blocksOf, commandsOf, programOf, readPage, runProgram, wordsOf } from '../support/page.ts';
@@ -337,6 +338,43 @@ describe('docs/library.md', () => {
     for (const one of [vector, mean.vector]) expect(Math.hypot(...one)).toBeCloseTo(1);
     expect(mean.vector).not.toEqual(vector);
   });
+});
+
+it('What goes wrong', async () => {
+  const fields: Readonly<Record<string, readonly string[]>> = {
+    ModelNotSupportedError: ['modelType', 'setting'],
+    InsufficientMemoryError: ['neededBytes', 'freeBytes', 'fittingContext'],
+    BuildError: ['command', 'log', 'stage'],
+    ContextOverflowError: ['promptTokens', 'context'],
+    KernelTimeoutError: ['stage', 'timeoutMs'],
+    Problems: ['problems'],
+  };
+  const hint = 'h';
+  const several = [1, 2].map((n) => new onelaunch.OnelaunchError('environment', `m${n}`, { hint }));
+  const made: Readonly<Record<string, onelaunch.OnelaunchError>> = {
+    ModelNotSupportedError: new onelaunch.ModelNotSupportedError('m', { modelType: 'a', setting: 'b', hint }),
+    InsufficientMemoryError: new onelaunch.InsufficientMemoryError('m', { hint }),
+    BuildError: new onelaunch.BuildError('failed', 'm', { hint }),
+    ContextOverflowError: new onelaunch.ContextOverflowError(9, 8),
+    KernelTimeoutError: new onelaunch.KernelTimeoutError('m', { timeoutMs: 2000 }),
+    Problems: new onelaunch.Problems(several),
+  };
+  const rows = [...readPage('docs/library.md').matchAll(/^\| `(\w+)` \|[^|]*\| ([^|]*) \|/gm)];
+  expect(rows.map(([, name]) => name).sort()).toEqual(Object.keys(fields).sort());
+  for (const [, name = '', has = ''] of rows) {
+    const error = made[name]!;
+    expect(error.name).toBe(name);
+    expect(error).toBeInstanceOf(onelaunch.OnelaunchError);
+    expect(['usage', 'environment', 'failed']).toContain(error.kind);
+    expect(error.hint).toBeTruthy();
+    expect(wordsOf(has)).toEqual(fields[name]);
+    expect(Object.keys(error)).toEqual(expect.arrayContaining([...fields[name]!]));
+  }
+  const [parallel, int8, weights, cache] = [4, 'int8', 'int8', 'int8'] as const;
+  const asked = { model: 'qwen3-tiny', target: 'cpu', context: 64, parallel, weights, cache } as const;
+  const llm = await loadAnywhere(asked);
+  expect(llm.manifest.dims).toMatchObject({ cache: int8 });
+  await llm.close();
 });
 
 it('the plan of docs/weights.md', async () => {

@@ -5,12 +5,14 @@ import type { ModelDims } from '../../codegen/model/dims.ts';
 import { settleCache } from '../../codegen/settle-cache.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { checkMemory, type Opened, opened, withWhatFits } from '../../enough-memory.ts';
-import { InsufficientMemoryError, type OnelaunchError } from '../../errors.ts';
+import { InsufficientMemoryError, type OnelaunchError, ofAllocation } from '../../errors.ts';
 import type { FreeMemory } from '../../free-memory.ts';
 import { buildKernel, load } from '../../load.ts';
 import { checkDraft } from '../../load-draft.ts';
 import { preflight } from '../../preflight.ts';
 import { Engine } from '../../runtime/engine/engine.ts';
+import { once } from '../../runtime/reply.ts';
+import { readersOf } from '../../runtime/reply-grammar.ts';
 import { failureOf, refusalOf } from '../support/refusal.ts';
 
 const model = 'qwen3-0.6b';
@@ -185,6 +187,21 @@ it('an array that Node.js has no memory for is one of these errors', async () =>
     vi.unstubAllGlobals();
     one.close();
   }
+});
+
+it('what a reply has no memory for later ends it as one of these errors, told twice as any is', async () => {
+  async function* failing(): AsyncGenerator<never, never, undefined> {
+    yield* [];
+    throw new RangeError('Array buffer allocation failed');
+  }
+  const reply = once(failing, readersOf({}));
+  const reading = (async () => {
+    for await (const _ of reply);
+  })();
+  expect(await failureOf(reading)).toBeInstanceOf(InsufficientMemoryError);
+  expect(await failureOf(reply.result())).toBeInstanceOf(InsufficientMemoryError);
+  const other = new RangeError('Invalid string length');
+  expect(ofAllocation(other)).toBe(other);
 });
 
 describe('a GPU without room', () => {
