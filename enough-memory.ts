@@ -75,6 +75,16 @@ export function withWhatFits(
   return new InsufficientMemoryError(message, { neededBytes, freeBytes, fittingContext, hint, cause });
 }
 
+/** The same of a model that drafts, which is opened behind the one it drafts for: what is free then is what that has left. Other errors as they are. */
+export function ofDraft(error: unknown, name: string): unknown {
+  if (!(error instanceof InsufficientMemoryError)) return error;
+  const { message, hint, neededBytes, freeBytes, fittingContext, cause } = error;
+  return new InsufficientMemoryError(`for ${name}, which drafts: ${message}`, {
+    ...{ neededBytes, freeBytes, fittingContext, cause },
+    hint: [hint, 'Without the draft model there is enough.'].filter(Boolean).join(' '),
+  });
+}
+
 /** Of what libraries say of a GPU's memory, two figures together [bytes]. */
 const rounding = 2 ** 30 / 100;
 

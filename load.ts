@@ -323,6 +323,8 @@ export async function openDraft(
   const opened = await openEngine(built, {
     ...{ threads, device, randomWeights, signal, onProgress },
     context: room,
+  }).catch(async (error) => {
+    throw (await import('./enough-memory.ts')).ofDraft(error, draft.dims.name);
   });
   try {
     engine.draftWith(opened.engine);

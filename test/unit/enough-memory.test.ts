@@ -1,5 +1,7 @@
 // What an engine takes on a CPU is counted as its library counts it; what does not fit is refused before a compiler starts, and nothing else is.
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { exitCode, report } from '../../cli/errors.ts';
+import { memoryIo } from '../../cli/io.ts';
 import { engineBytes, passSizes } from '../../codegen/memory.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { settleCache } from '../../codegen/settle-cache.ts';
@@ -159,13 +161,20 @@ it('where the engine that drafts has no memory, that of the model is closed', as
   const { open } = Engine;
   const made: Engine[] = [];
   vi.spyOn(Engine, 'open').mockImplementation(async (...given) => {
-    if (made.length === 1) throw new InsufficientMemoryError('no', { hint: 'none' });
+    if (made.length === 1) throw new InsufficientMemoryError('no', { neededBytes: 5, hint: 'none' });
     made.push(await open(...given));
     return made[0]!;
   });
   const draft = { model: 'qwen3-tiny', weights: 'int4' } as const;
   const loading = load({ model: 'qwen3-tiny', target: 'cpu', draft });
-  expect(await failureOf(loading)).toBeInstanceOf(InsufficientMemoryError);
+  const error = await failureOf(loading);
+  expect(error).toMatchObject({
+    ...{ name: 'InsufficientMemoryError', neededBytes: 5, message: 'for qwen3-tiny, which drafts: no' },
+    hint: expect.stringMatching(/ Without the draft model there is enough\.$/),
+  });
+  const { io, written } = memoryIo();
+  expect(report(error, io, { json: false, command: 'chat' })).toBe(exitCode.environment);
+  expect(written.err).toBe(`error: ${error.message}\nhint: ${error.hint}\n`);
   expect(() => made[0]!.reset()).toThrow('the engine is closed');
 });
 
