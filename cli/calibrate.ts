@@ -1,6 +1,7 @@
 // gen calibrate: measures this machine and writes its target file.
 import { existsSync } from 'node:fs';
-import { platformOf } from '../codegen/schedule/target.ts';
+import type { WeightName } from '../codegen/model/formats.ts';
+import { platformOf, type Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
 import type { FittedPoint, FittedPrompt } from '../lab/calibrate/refit.ts';
@@ -38,6 +39,7 @@ export function addCalibrate(program: Program, start: Start): void {
         const { readRecord } = await import('../lab/calibrate/record.ts');
         const { machineState, cpuName, usualPositions } = await import('../lab/measure.ts');
         const { writeText } = await import('../lab/write-text.ts');
+        const { settleWeights } = await import('../codegen/settle-weights.ts');
         const { resolveModel, resolveTarget } = await import('../configs/resolve.ts');
         const { targetText } = await import('../configs/target-file.ts');
         const { checkDevice } = await import('../codegen/build/can-run.ts');
@@ -66,8 +68,12 @@ export function addCalibrate(program: Program, start: Start): void {
         const isGpu = from.kind === 'cuda';
         const ordinal = options.device ?? 0;
         checkDevice(from, ordinal, findGpus);
-        const names = options.models?.split(',') ?? modelsFor[from.kind];
-        const models = names.map((name) => ({ name, dims: resolveModel(name).dims }));
+        const named = options.models?.split(',').map((name): CalibrationModel => ({ name }));
+        const wanted = named ?? modelsFor[from.kind];
+        const models = wanted.map((one) => ({
+          ...one,
+          dims: settleWeights(resolveModel(one.name).dims, one.weights),
+        }));
         const state = machineState(isGpu ? ordinal : null);
         const device =
           state.kind === 'cuda'
@@ -120,16 +126,24 @@ export function needReplies(path: string, found: CalibrationRecord | null, asked
 }
 
 /** What is timed where nobody says which: large and small, and on a GPU how a stream grows. */
-const modelsFor = {
-  cuda: ['qwen3-0.6b', 'smollm2-135m', 'qwen2.5-0.5b', 'llama-3.2-1b', 'qwen3-1.7b'],
-  cpu: ['smollm2-135m', 'qwen3-tiny'],
-} as const;
+const modelsFor: Readonly<Record<Target['kind'], readonly CalibrationModel[]>> = {
+  cuda: [
+    ...['qwen3-0.6b', 'smollm2-135m', 'qwen2.5-0.5b', 'llama-3.2-1b', 'qwen3-1.7b'].map((name) => ({ name })),
+    { name: 'qwen3-1.7b', weights: 'int4' },
+  ],
+  cpu: [{ name: 'smollm2-135m' }, { name: 'qwen3-tiny' }],
+};
+
+interface CalibrationModel {
+  readonly name: string;
+  readonly weights?: WeightName;
+}
 
 /** Measured beside predicted by the terms that were fitted. */
 function tables(points: readonly FittedPoint[], prompts: readonly FittedPrompt[]): string {
   const off = (error: number) => `${(100 * error).toFixed(1)} %`;
-  const replies = points.map(({ model, plan, position, tokensPerSecond, error }) => [
-    ...[model, plan, position, fixed(tokensPerSecond.median, 1)],
+  const replies = points.map(({ model, weights = '', plan, position, tokensPerSecond, error }) => [
+    ...[`${model} ${weights}`.trimEnd(), plan, position, fixed(tokensPerSecond.median, 1)],
     ...[fixed(tokensPerSecond.median / (1 + error), 1), off(error)],
   ]);
   const taken = prompts.map(({ model, plan, tokens, millis, error }) => [

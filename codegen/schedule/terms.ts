@@ -40,6 +40,10 @@ export const costTerms = {
   ),
   slot: term(0.07, 'a slot of the ring, waited for and given back'),
   cells: term(0.03, '8 cells of a warp, read and multiplied'),
+  unpack: term(
+    0.1,
+    '8 cells of a warp made numbers of the model from codes of 4 bits; of 8 bits half as much',
+  ),
   streamNorm: term(0.3, '1,024 values normed by a stage of its own'),
   streamAttend: term(0.6, 'attention of one token in a stream, without positions'),
   streamQueries: term(8, '1,024 elements of the queries of a kv head, made ready, and their results summed'),

@@ -1,6 +1,7 @@
 // A target's figures, measured: what a probe says of the machine, then what tokens of many kernels say of the terms of their cost.
 import { availableParallelism } from 'node:os';
 import type { ModelDims } from '../../codegen/model/dims.ts';
+import type { WeightName } from '../../codegen/model/formats.ts';
 import { platformOf, type Target } from '../../codegen/schedule/target.ts';
 import stream from '../../configs/plans/stream.ts';
 import { buildPlan } from '../build-plan.ts';
@@ -15,7 +16,12 @@ import { probedTarget } from './refit.ts';
 
 export interface CalibrateInput extends KernelWork {
   /** Options of the machine are timed on the first one, and its poll delays are sought where its kernel is a stream. */
-  readonly models: readonly { readonly name: string; readonly dims: ModelDims }[];
+  readonly models: readonly {
+    readonly name: string;
+    readonly weights?: WeightName | undefined;
+    /** With these weights. */
+    readonly dims: ModelDims;
+  }[];
   /** The day, and what is measured. */
   readonly date: string;
   readonly deviceName: string;
@@ -69,8 +75,9 @@ async function pointsOf(
   onPoints: (points: readonly TimedPoint[]) => void,
 ): Promise<TimedPoint[]> {
   const points: TimedPoint[] = [...(input.before?.points ?? [])];
-  for (const [at, { name: model, dims }] of input.models.entries()) {
-    const isTimed = (plan: string) => points.some((one) => one.model === model && one.plan === plan);
+  for (const [at, { name: model, weights, dims }] of input.models.entries()) {
+    const isTimed = (plan: string) =>
+      points.some((one) => one.model === model && one.weights === weights && one.plan === plan);
     const wanted = input.isQuick ? quickPlans(target, at) : calibrationPlans(target, at);
     const plans = wanted.filter(({ name }) => !isTimed(name));
     const kernels = await buildPlans(dims, plans, target, input);
@@ -79,10 +86,11 @@ async function pointsOf(
       const { name } = built.kernel.schedule.plan;
       input.onProgress(i / kernels.length, `timing ${name} of ${dims.name}`);
       const timed = await timeKernel(built, input);
-      points.push(...timed.map((one) => ({ ...one, model })));
+      points.push(...timed.map((one) => ({ ...one, model, ...(weights && { weights }) })));
       onPoints(points);
       const rates = timed.map((one) => `${one.tokensPerSecond.median.toFixed(0)} at ${one.position}`);
-      input.onLine(`${dims.name} ${name}: ${rates.join(', ')} tok/s`);
+      const whose = weights ? `${dims.name} in ${weights}` : dims.name;
+      input.onLine(`${whose} ${name}: ${rates.join(', ')} tok/s`);
     }
   }
   return points;

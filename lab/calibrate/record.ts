@@ -1,5 +1,6 @@
 // What a calibration measured, as a file: a target can be made of it anew when the description of costs changes.
 import { z } from 'zod';
+import { weightNames } from '../../codegen/model/formats.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { readPlainFile } from '../../plain-file.ts';
 
@@ -23,6 +24,8 @@ const spreadShape = z.object({ median: positive, least: positive, most: positive
 const pointShape = z.object({
   /** As it was asked for: a known name, or a directory. */
   model: z.string(),
+  /** What its matrices were rounded to, if to anything. */
+  weights: z.enum(weightNames).optional(),
   plan: z.string(),
   position: z.int().nonnegative(),
   tokensPerSecond: spreadShape,

@@ -1,11 +1,13 @@
 // A target from what a calibration measured: figures of the probe as they are, the terms of stages fitted to timed tokens.
 import { estimate, estimatePrompt, settleLaunches } from '../../codegen/estimate.ts';
 import type { FusionPlan } from '../../codegen/index.ts';
+import type { WeightName } from '../../codegen/model/formats.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { weightBytesOf } from '../../codegen/model/packing.ts';
 import { bandwidthOf, type Target } from '../../codegen/schedule/target.ts';
 import { costTermNames, type TermValues } from '../../codegen/schedule/terms.ts';
 import { type Schedule, schemeFor } from '../../codegen/schemes/index.ts';
+import { settleWeights } from '../../codegen/settle-weights.ts';
 import stream from '../../configs/plans/stream.ts';
 import { resolveModel } from '../../configs/resolve.ts';
 import { invariant, OnelaunchError } from '../../errors.ts';
@@ -111,13 +113,17 @@ function rangeOf(figures: readonly ProbeFigure[], term: string): string {
 /** Schedules of these plans by model and name, each made once. They were checked when they were timed. */
 function schedulesOf(plans: readonly FusionPlan[], target: Target) {
   const schedules = new Map<string, Schedule>();
-  return (model: string, name: string): Schedule => {
+  return (model: string, name: string, weights?: WeightName): Schedule => {
     const plan = plans.find((one) => one.name === name);
     invariant(plan, `${name} is a plan of calibrations`);
-    const key = `${model} ${name}`;
+    const key = `${model} ${weights} ${name}`;
     const made =
       schedules.get(key) ??
-      schemeFor(plan, target).lower(decoderGraph(resolveModel(model).dims), plan, target);
+      schemeFor(plan, target).lower(
+        decoderGraph(settleWeights(resolveModel(model).dims, weights)),
+        plan,
+        target,
+      );
     schedules.set(key, made);
     return made;
   };
@@ -128,11 +134,12 @@ function tokenReader({ tokens }: CalibrationRecord, target: Target) {
   const scheduleOf = schedulesOf(calibrationPlans(target, 0), target);
   return ({
     model,
+    weights,
     plan,
     position,
     tokensPerSecond,
   }: TimedPoint): TimedToken & { readonly scheme: string } => {
-    const schedule = scheduleOf(model, plan);
+    const schedule = scheduleOf(model, plan, weights);
     const { parts, bytes } = estimate(schedule, position + Math.floor(tokens / 2));
     return {
       ...{ parts, scheme: schedule.scheme, micros: 1e6 / tokensPerSecond.median },

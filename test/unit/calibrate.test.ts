@@ -80,6 +80,16 @@ test.each(['h100', 'h200'])(
   },
 );
 
+test('what was timed with codes is predicted as that', () => {
+  const record = readRecord(join(packageRoot(), 'bench', 'calibration', 'h200.json'));
+  const points = record.points.filter(({ weights }) => weights === 'int4');
+  expect(points).toHaveLength(2);
+  const unpackOf = (some: typeof points) =>
+    refit(targetNamed('h200')!, { ...record, points: some, prompts: [] }).target.terms?.unpack;
+  expect(unpackOf(points)).toBeGreaterThan(0);
+  expect(unpackOf(points.map(({ weights: _, ...plain }) => plain))).toBeUndefined();
+});
+
 test('a record makes no target of another kind, nor of another architecture', () => {
   const record = readRecord(join(packageRoot(), 'bench', 'calibration', 'h100.json'));
   const cpu = targetNamed('cpu')!;

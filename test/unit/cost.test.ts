@@ -17,6 +17,7 @@ import type { Target } from '../../codegen/schedule/target.ts';
 import { costTermNames, costTerms } from '../../codegen/schedule/terms.ts';
 import { streamFacts } from '../../codegen/schemes/stream/cost.ts';
 import { lowerStream } from '../../codegen/schemes/stream/lower.ts';
+import { settleWeights } from '../../codegen/settle-weights.ts';
 import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import prefill from '../../configs/plans/prefill.ts';
@@ -73,6 +74,7 @@ test('a dearer term makes some kernel slower, and none faster', () => {
   const schedules = [...plans, cooperative.with('c', apart), stream.with('s', apart)].map((made) =>
     makeSchedule(modelOf('smollm2-135m'), made, h100),
   );
+  schedules.push(makeSchedule(settleWeights(modelOf('smollm2-135m'), 'int4'), stream, h100));
   const [, , decoding, , , prompts] = schedules;
   for (const term of costTermNames) {
     const dearer = { ...h100, terms: { ...h100.terms, [term]: costTerms[term].assumed + 1 } };

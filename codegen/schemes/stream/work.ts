@@ -1,5 +1,8 @@
 // What the stages of a stream do beside streaming: the chain of words from block to block.
+import { blockFormats, isBlocks } from '../../model/formats.ts';
 import { meanCached } from '../../model/kinds.ts';
+import { productOf } from '../../model/ops.ts';
+import { formatOf } from '../../model/weights.ts';
 import type { ScheduledStage } from '../../schedule/schedule.ts';
 import type { ExchangeSync } from '../../schedule/syncs.ts';
 import type { TimePart, Work } from '../../schedule/terms.ts';
@@ -129,8 +132,17 @@ function bodyWork(
     case 'product': {
       const product = schedule.products.find((one) => one.stage === name)!;
       const { mostTiles, warpCells, tileBytes } = product;
+      const format = formatOf(dims, productOf(product.op).weight);
       return [
         { term: 'cells', amount: (mostTiles * warpCells) / 8 },
+        ...(isBlocks(format)
+          ? [
+              {
+                term: 'unpack',
+                amount: (mostTiles * warpCells) / 8 / (blockFormats[format].bits / 4),
+              } as const,
+            ]
+          : []),
         { term: 'slot', amount: Math.ceil((mostTiles * tileBytes) / ring.slotBytes) },
       ];
     }
