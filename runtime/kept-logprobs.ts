@@ -1,10 +1,9 @@
 // The log probabilities of a reply as they are kept, 8 bytes for each token that is told of: by their names they would be a hundred and more.
 import type { Logprob, TokenLogprobs } from './engine/options.ts';
 import type { ChosenLogprob, TokenLogprob } from './reply.ts';
-import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export class KeptLogprobs {
-  readonly #tokenizer: Tokenizer | null;
+  readonly #bytesOf: (token: number) => Iterable<number>;
   /** Told of at each token, itself the first; the same for all tokens of a reply. */
   #each = 1;
   #tokens = 0;
@@ -12,9 +11,9 @@ export class KeptLogprobs {
   #ids = new Int32Array();
   #values = new Float32Array();
 
-  /** @param tokenizer names tokens by their texts, which are empty where there is none */
-  constructor(tokenizer: Tokenizer | null) {
-    this.#tokenizer = tokenizer;
+  /** @param bytesOf the text of a token, in UTF-8 */
+  constructor(bytesOf: (token: number) => Iterable<number>) {
+    this.#bytesOf = bytesOf;
   }
 
   /** Those of the next tokens. */
@@ -47,8 +46,8 @@ export class KeptLogprobs {
   }
 
   #name({ token, logprob }: Logprob): TokenLogprob {
-    const bytes = this.#tokenizer?.bytes(token) ?? new Uint8Array();
-    return { token, text: Buffer.from(bytes).toString(), bytes: [...bytes], logprob };
+    const bytes = [...this.#bytesOf(token)];
+    return { token, text: Buffer.from(bytes).toString(), bytes, logprob };
   }
 
   #reserve(length: number): void {

@@ -80,7 +80,7 @@ export class Replies {
     const mask = unbound && behindThinking(unbound, thinking);
     const reader = form === null ? null : toolReader(form, calling!.tools);
     const { topLogprobs, bias } = checked;
-    const told = topLogprobs === null ? null : new KeptLogprobs(tokenizer);
+    const told = topLogprobs === null ? null : new KeptLogprobs((token) => tokenizer?.bytes(token) ?? []);
     const logprobs =
       told === null
         ? undefined

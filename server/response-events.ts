@@ -1,4 +1,5 @@
 // A reply in the words of /v1/responses: items, and the events of a stream that makes them.
+import { KeptLogprobs } from '../runtime/kept-logprobs.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { Answer, AnswerFacts, Ending, Form, Telling, WrittenCall } from './answer.ts';
 import type { ApiError } from './api-error.ts';
@@ -38,7 +39,10 @@ function tell(
   let number = 0;
   const event = (type: string, more: object) => ({ type, sequence_number: number++, ...more });
   const output: object[] = [];
-  const said = { text: '', logprobs: [] as ChosenLogprob[] };
+  let said = '';
+  /** Of each token that is told of; there are fewer than there are places for them. */
+  const bytes = new Map<number, Uint8Array>();
+  const kept = new KeptLogprobs((token) => bytes.get(token)!);
   /** The item that grows; null: none. */
   let call: WrittenCall | null = null;
   let isSaying = false;
@@ -64,30 +68,33 @@ function tell(
   /** The item that grows is done. */
   const end = (status: Status): object[] => {
     const events: object[] = [];
-    const done = (item: object) => {
+    const finish = (item: object) => {
       events.push(event('response.output_item.done', { output_index: output.length, item }));
       output.push(item);
     };
     if (isSaying) {
-      const logprobs = said.logprobs.map(wordLogprob);
-      const { text } = said;
-      events.push(event('response.output_text.done', { ...inText, text, logprobs }));
-      events.push(event('response.content_part.done', { ...inText, part: textPart(text, said.logprobs) }));
-      done(messageItem(facts, status, text, said.logprobs));
+      const told = kept.named(0, Number.POSITIVE_INFINITY);
+      const done = { text: said, logprobs: told.map(wordLogprob) };
+      events.push(event('response.output_text.done', { ...inText, ...done }));
+      events.push(event('response.content_part.done', { ...inText, part: textPart(said, told) }));
+      finish(messageItem(facts, status, said, told));
     }
     if (call !== null) {
       const { name, arguments: json } = call;
       const told = { ...at(itemId(call)), name, arguments: json };
       events.push(event('response.function_call_arguments.done', told));
-      done(callItem(status, call));
+      finish(callItem(status, call));
     }
     isSaying = false;
     call = null;
     return events;
   };
   const say = ({ text, logprobs = [] }: Said): object[] => {
-    said.text += text;
-    said.logprobs.push(...logprobs);
+    said += text;
+    for (const one of logprobs.flatMap((chosen) => [chosen, ...chosen.top])) {
+      if (!bytes.has(one.token)) bytes.set(one.token, Uint8Array.from(one.bytes));
+    }
+    kept.push(logprobs);
     const events = isSaying ? [] : beginText();
     const delta = { ...inText, delta: text, logprobs: logprobs.map(wordLogprob) };
     return [...events, event('response.output_text.delta', delta)];
