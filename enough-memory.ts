@@ -36,13 +36,12 @@ export function checkMemory(engines: readonly Opened[], memory: FreeMemory = fre
   if (why === null) return;
   const each = engines.map(bytesOf);
   const [{ dims, context, sequences }, draft] = engines as [Opened, Opened?];
-  const sum = (part: keyof EngineBytes) => each.reduce((all, one) => all + one[part], 0);
-  const needed = sum('weights') + sum('cache') + sum('tables') + sum('passes');
+  const needed = total(each, 'weights', 'cache', 'tables', 'passes');
   const cached = `${sequences > 1 ? `${sequences} x ` : ''}${context.toLocaleString('en')} positions`;
   const parts = [
-    `weights ${gigabytes(sum('weights'))}`,
-    `KV cache of ${cached} ${gigabytes(sum('cache'))}`,
-    `activations and tables ${gigabytes(sum('passes') + sum('tables'))}`,
+    `weights ${gigabytes(total(each, 'weights'))}`,
+    `KV cache of ${cached} ${gigabytes(total(each, 'cache'))}`,
+    `activations and tables ${gigabytes(total(each, 'passes', 'tables'))}`,
   ];
   const who = draft ? `${dims.name} and ${draft.dims.name}, which drafts, take` : `${dims.name} takes`;
   const fits = fitting(engines, memory);
@@ -91,6 +90,10 @@ const rounding = 2 ** 30 / 100;
 const mostOf = ({ now, mappable }: FreeMemory): number | undefined =>
   now === null ? (mappable ?? undefined) : Math.min(now, mappable ?? now);
 
+/** These parts of all engines together [bytes]. */
+const total = (each: readonly EngineBytes[], ...parts: readonly (keyof EngineBytes)[]): number =>
+  each.reduce((all, one) => all + parts.reduce((sum, part) => sum + one[part], 0), 0);
+
 const bytesOf = ({ dims, passes, ...room }: Opened): EngineBytes => engineBytes(dims, passes, room);
 
 interface Shortage {
@@ -100,12 +103,10 @@ interface Shortage {
 
 function shortage(engines: readonly Opened[], { now, ever }: FreeMemory): Shortage | null {
   const each = engines.map(bytesOf);
-  const total = (parts: readonly (keyof EngineBytes)[]) =>
-    each.reduce((all, one) => all + parts.reduce((sum, part) => sum + one[part], 0), 0);
-  const written = total(['weights', 'tables']);
+  const written = total(each, 'weights', 'tables');
   if (now !== null && written > now + slack * (ever ?? now))
     return { text: `${gigabytes(now)} are free`, freeBytes: now };
-  if (ever !== null && total(['weights', 'cache', 'tables', 'passes']) > ever)
+  if (ever !== null && total(each, 'weights', 'cache', 'tables', 'passes') > ever)
     return {
       text: `there are ${gigabytes(ever)} in all`,
       freeBytes: now === null ? ever : Math.min(now, ever),

@@ -1,8 +1,8 @@
 // gen calibrate: measures this machine and writes its target file.
 import { existsSync } from 'node:fs';
-import type { WeightName } from '../codegen/model/formats.ts';
 import { platformOf, type Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
+import type { CalibrationModel } from '../lab/calibrate/calibrate.ts';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
 import type { FittedPoint, FittedPrompt } from '../lab/calibrate/refit.ts';
 import { exitCode } from './errors.ts';
@@ -133,11 +133,6 @@ const modelsFor: Readonly<Record<Target['kind'], readonly CalibrationModel[]>> =
   ],
   cpu: [{ name: 'smollm2-135m' }, { name: 'qwen3-tiny' }],
 };
-
-interface CalibrationModel {
-  readonly name: string;
-  readonly weights?: WeightName;
-}
 
 /** Measured beside predicted by the terms that were fitted. */
 function tables(points: readonly FittedPoint[], prompts: readonly FittedPrompt[]): string {

@@ -85,8 +85,8 @@ export interface CostInput {
   readonly work: (stage: ScheduledStage) => readonly Work[];
   /** What goes on beside the reads of a stage. */
   readonly chains?: (stage: ScheduledStage) => TimePart['chains'];
-  /** What the reads of a part stand for, by a stage of it. */
-  readonly stands?: (stage: ScheduledStage) => TimePart['stands'];
+  /** What the reads of a layer stand for, where they go on beside all of its stages. */
+  readonly stands?: TimePart['stands'];
   readonly syncs: (stage: ScheduledStage) => readonly StageSync[];
   readonly notes: (stage: ScheduledStage) => StageCost['notes'];
   readonly flop?: (stage: ScheduledStage) => StageCost['flop'];
@@ -204,7 +204,6 @@ function partsOf(schedule: CommonSchedule, stages: readonly StageCost[], input: 
       reads: readsOf(input),
       chains: stage.chains,
       work: [...stage.waits, ...stage.work],
-      ...((stands) => stands && { stands })(input.stands?.(schedule.stages[i]!)),
     }),
   );
   if (!input.beside) return parts;
@@ -212,16 +211,18 @@ function partsOf(schedule: CommonSchedule, stages: readonly StageCost[], input: 
     runs,
     bytes: all.reduce((bytes, part) => bytes + part.bytes, 0),
     reads: readsOf(input),
-    chains: [all.flatMap(({ work }) => work), ...all.flatMap(({ chains }) => chains)],
+    chains: [all.flatMap(({ work }) => work)],
     work: [],
-    ...((stands) => stands && { stands })(all.find((part) => part.stands)?.stands),
   });
   const isLayer = (i: number) => stages[i]!.part === 'layer';
   return [
-    together(
-      parts.filter((_, i) => isLayer(i)),
-      schedule.dims.layers,
-    ),
+    {
+      ...together(
+        parts.filter((_, i) => isLayer(i)),
+        schedule.dims.layers,
+      ),
+      stands: input.stands,
+    },
     together(
       parts.filter((_, i) => !isLayer(i)),
       1,

@@ -86,7 +86,7 @@ export interface TimePart {
    */
   readonly reads: 'steady' | 'bursts';
   /** What reads stand for, once `bytes` of them are done: a ring that is full while blocks wait for each other. */
-  readonly stands?: { readonly bytes: number; readonly work: readonly Work[] };
+  readonly stands?: { readonly bytes: number; readonly work: readonly Work[] } | undefined;
   /** What goes on beside the reads and beside each other: the longest of all of these decides. None: the reads alone. */
   readonly chains: readonly (readonly Work[])[];
   /** What is done before or behind them. */

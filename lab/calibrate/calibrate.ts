@@ -14,14 +14,15 @@ import { runProbe } from './probe.ts';
 import type { CalibrationRecord, TimedPoint, TimedPrompt } from './record.ts';
 import { probedTarget } from './refit.ts';
 
+/** A model by its name, its matrices rounded to `weights`. */
+export interface CalibrationModel {
+  readonly name: string;
+  readonly weights?: WeightName;
+}
+
 export interface CalibrateInput extends KernelWork {
   /** Options of the machine are timed on the first one, and its poll delays are sought where its kernel is a stream. */
-  readonly models: readonly {
-    readonly name: string;
-    readonly weights?: WeightName | undefined;
-    /** With these weights. */
-    readonly dims: ModelDims;
-  }[];
+  readonly models: readonly (CalibrationModel & { readonly dims: ModelDims })[];
   /** The day, and what is measured. */
   readonly date: string;
   readonly deviceName: string;

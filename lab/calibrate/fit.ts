@@ -98,7 +98,7 @@ function compact(tokens: readonly TimedToken[], terms: readonly CostTerm[], know
     return place;
   };
   const found = tokens.map(({ parts: all, bandwidth, micros }): CompactToken => {
-    const bytesOf = ({ bytes }: TimePart) => bytes / (bandwidth * 1e3);
+    const bytesOf = ({ bytes }: Pick<TimePart, 'bytes'>) => bytes / (bandwidth * 1e3);
     const beside = all.filter(({ chains }) => chains.length > 0);
     const alone = all.filter(({ chains }) => chains.length === 0);
     return {
@@ -107,9 +107,7 @@ function compact(tokens: readonly TimedToken[], terms: readonly CostTerm[], know
         placeOf({
           bytes: bytesOf(part),
           reads: part.reads,
-          stands: part.stands
-            ? { micros: part.stands.bytes / (bandwidth * 1e3), work: amountsOf(part.stands.work) }
-            : null,
+          stands: part.stands ? { micros: bytesOf(part.stands), work: amountsOf(part.stands.work) } : null,
           chains: part.chains.map((chain) => amountsOf(chain)),
         }),
       ),

@@ -85,7 +85,7 @@ export function streamCost(schedule: StreamSchedule, position = 0, tokens?: numb
       isRun(stage)
         ? [...stageWork(schedule, stage, splits, position), ...passWork(schedule, stage, splits, tokens)]
         : [],
-    stands: (stage) => standing(schedule, stage, splits, position),
+    stands: standing(schedule, splits, position),
     slowdown: ({ name }) => {
       const product = products.find((one) => one.stage === name);
       return product ? (product.mostTiles * schedule.blocks) / product.tiles : 1;

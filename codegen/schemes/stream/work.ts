@@ -71,15 +71,9 @@ export function hopWork(
 }
 
 /** A layer is read as far as the ring holds it; then attention is waited for, and its result. */
-export function standing(
-  schedule: StreamSchedule,
-  { name }: Pick<ScheduledStage, 'name'>,
-  splits: number,
-  position: number,
-): TimePart['stands'] {
+export function standing(schedule: StreamSchedule, splits: number, position: number): TimePart['stands'] {
   const { stages, products, kernels, ring, blocks } = schedule;
-  const at = stages.findIndex((stage) => stage.name === name);
-  if (stages[at]!.body.kind !== 'attend') return undefined;
+  const at = stages.findIndex(({ body }) => body.kind === 'attend');
   const next = stages.findIndex(({ body }, i) => i > at && body.kind === 'product');
   const held = kernels[0]!.slots * ring.slotBytes;
   return {
