@@ -3,11 +3,15 @@ import { describe, expect, it } from 'vitest';
 import { simulateStream } from '../../codegen/schemes/stream/simulate.ts';
 import { tinyStream } from '../../codegen/schemes/stream/tiny.ts';
 import { models } from '../../configs/models.ts';
-import base from '../../configs/plans/stream.ts';
+import base, { variants } from '../../configs/plans/stream.ts';
 import { targetNamed } from '../../configs/targets.ts';
 
-const { schedule, machines } = tinyStream(models[0]!, base, targetNamed('h100')!);
-const deep = { ...schedule, dims: { ...schedule.dims, layers: 6 } };
+const tinyOf = (plan: typeof base) => {
+  const { schedule, machines } = tinyStream(models[0]!, plan, targetNamed('h100')!);
+  return { deep: { ...schedule, dims: { ...schedule.dims, layers: 6 } }, machines };
+};
+const { deep, machines } = tinyOf(base);
+const unsplit = tinyOf(variants.find(({ name }) => name === 'stream-unsplit')!);
 const launch = { tileRows: 1, slots: 2, passes: 1, greedy: true, seed: 1 };
 const batches = machines.filter(({ rows }) => rows);
 const uneven = batches.find(({ rows }) => rows!.includes(6))!;
@@ -16,6 +20,13 @@ describe('a pass of several sequences', () => {
   it.each(batches)('of rows $rows on blocks of $warps warps has no fault', (machine) => {
     expect(simulateStream(deep, { ...launch, ...machine })).toEqual([]);
   });
+
+  it.each(unsplit.machines.filter(({ rows }) => rows))(
+    'of rows $rows of which nothing is merged has no fault on blocks of $warps warps',
+    (machine) => {
+      expect(simulateStream(unsplit.deep, { ...launch, ...machine })).toEqual([]);
+    },
+  );
 
   it('waits for every part of a row', () => {
     const faults = simulateStream(deep, {

@@ -90,6 +90,14 @@ export class AttentionProgram {
       });
       this.#trace.do({ kind: 'meet' });
     }
+    if (split > 0 || !deal.rowsAreWhole()) return;
+    // Nothing is merged, so nobody else publishes what products read of tokens without a row.
+    const { dims } = this.#schedule;
+    const size = (dims.qHeads / dims.kvHeads) * dims.headDim;
+    for (let token = rows.length; token < this.#launch.tokens; token++) {
+      const at = token * dims.kvHeads + head;
+      this.#trace.write({ tensor: 'att', stage: stage.name, epoch }, at * size, (at + 1) * size, 'dealt');
+    }
   }
 
   /** Positions before this one that this layer sees. */
@@ -151,7 +159,8 @@ export class AttentionProgram {
     const { dims } = this.#schedule;
     const { warps, tokens } = this.#launch;
     const unit = this.#trace.deal.unit(this.#trace.place.pass);
-    if (!unit || (unit.splits === 1 && !this.#launch.rows)) return;
+    const isMerged = this.#launch.rows ? !this.#trace.deal.rowsAreWhole() : unit && unit.splits > 1;
+    if (!unit || !isMerged) return;
     const { head, split, splits, group } = unit;
     const size = group * dims.headDim;
     const share = (of: Range, part: number, parts: number): Range => {

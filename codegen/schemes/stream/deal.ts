@@ -75,6 +75,11 @@ export class HeadDeal {
     return splits.length === 1 && this.handsOverWhole;
   }
 
+  /** Whether this holds for every row of a batch. */
+  rowsAreWhole(): boolean {
+    return this.#launch.rows!.every((_, token) => this.isWhole(this.splitsOf(0, token)));
+  }
+
   /** The most blocks that have a part of a head. */
   get mostSplits(): number {
     const { dims, splits } = this.#schedule;

@@ -31,14 +31,16 @@ export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): T
     ...(narrow ? { hidden: blocks - 1 } : {}),
     kvHeads: Math.min(2, dims.kvHeads),
   });
-  const heads = tiny.qHeads + 2 * tiny.kvHeads;
   // Sizes that deal a tile of 8 rows of each product to every block, or to all but one of what blocks pass by: the simulated tile has one row.
   const few = rowTile * (blocks - 1);
   const dealt = {
     ...tiny,
     hidden: narrow ? few : 16 * blocks,
     ffn: 16 * blocks,
-    headDim: passedBy.has('qkv_proj') ? Math.floor(few / heads) : 8 * blocks,
+    // A query head for each kv head: with more of them few rows would not be fours, which heads are rotated in.
+    ...(passedBy.has('qkv_proj')
+      ? { qHeads: tiny.kvHeads, headDim: few / (3 * tiny.kvHeads) }
+      : { headDim: 8 * blocks }),
   };
   const lowered = lowerStream(decoderGraph(dealt), withSplits(plan, splitSteps, tiny), {
     ...target,
