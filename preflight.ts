@@ -333,7 +333,7 @@ function rendered(template: ChatTemplate): string {
 
 /** A model that is known by name only. */
 export function noWeights(model: string, { random = false } = {}): OnelaunchError {
-  const hubId = hubIds[model];
+  const hubId = hubIds.get(model);
   const fetch = hubId ? `gen pull ${hubId} fetches them; or give` : 'Give';
   const measure = random ? ', or measure with --random-weights' : '';
   return new OnelaunchError('usage', `there are no weights of ${model} here`, {

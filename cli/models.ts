@@ -91,7 +91,7 @@ async function listModels(): Promise<Listing> {
   };
 
   const known = models.map((dims) => {
-    const hubId = hubIds[dims.name] ?? null;
+    const hubId = hubIds.get(dims.name) ?? null;
     const found = take(hubId);
     if (found) return listed(dims, { ...hereOf(found, bytesOf(found)), hubId });
     const { directory } = resolveModel(dims.name);

@@ -75,13 +75,13 @@ async function pullModel(ui: Ui, hub: Hub, { model, revision, dir, bar }: Asked)
     import('../codegen/model/read-config.ts'),
     import('../codegen/plan/did-you-mean.ts'),
   ]);
-  const id = hubIds[model.toLowerCase()] ?? model;
+  const id = hubIds.get(model.toLowerCase()) ?? model;
   if (modelNames().includes(id)) {
     throw new OnelaunchError('usage', `${id} comes with the package`, { hint: `gen chat --model ${id}` });
   }
   return await pull(hub, {
     ...{ id, revision, directory: dir, cache: hubCache(ui.io.env) },
-    suggest: (name) => didYouMean(name, [...knownIds(), ...Object.keys(hubIds)]),
+    suggest: (name) => didYouMean(name, [...knownIds(), ...hubIds.keys()]),
     check: (config, name) => void parseDims(parse(config, name), modelName(name)),
     onBegin: (repo, bytes) => begin(ui, id, repo, bytes),
     onBytes: bar.update,

@@ -191,15 +191,15 @@ export const models: readonly ModelDims[] = [
 ];
 
 /** Where the weights of a known name are on the Hugging Face Hub: the model of that very name there. The bundled one has none. */
-export const hubIds: Readonly<Record<string, string>> = {
-  'qwen3-0.6b': 'Qwen/Qwen3-0.6B',
-  'qwen3-1.7b': 'Qwen/Qwen3-1.7B',
-  'qwen3-4b': 'Qwen/Qwen3-4B',
-  'qwen3-8b': 'Qwen/Qwen3-8B',
-  'llama-3.2-1b': 'meta-llama/Llama-3.2-1B',
-  'llama-3.2-3b': 'meta-llama/Llama-3.2-3B',
-  'qwen2.5-0.5b': 'Qwen/Qwen2.5-0.5B',
-  'smollm2-135m': 'HuggingFaceTB/SmolLM2-135M',
-  'smollm2-360m': 'HuggingFaceTB/SmolLM2-360M',
-  'smollm3-3b': 'HuggingFaceTB/SmolLM3-3B',
-};
+export const hubIds: ReadonlyMap<string, string> = new Map([
+  ['qwen3-0.6b', 'Qwen/Qwen3-0.6B'],
+  ['qwen3-1.7b', 'Qwen/Qwen3-1.7B'],
+  ['qwen3-4b', 'Qwen/Qwen3-4B'],
+  ['qwen3-8b', 'Qwen/Qwen3-8B'],
+  ['llama-3.2-1b', 'meta-llama/Llama-3.2-1B'],
+  ['llama-3.2-3b', 'meta-llama/Llama-3.2-3B'],
+  ['qwen2.5-0.5b', 'Qwen/Qwen2.5-0.5B'],
+  ['smollm2-135m', 'HuggingFaceTB/SmolLM2-135M'],
+  ['smollm2-360m', 'HuggingFaceTB/SmolLM2-360M'],
+  ['smollm3-3b', 'HuggingFaceTB/SmolLM3-3B'],
+]);

@@ -45,12 +45,12 @@ export function resolveModel(name: string): ResolvedModel {
 
 function knownModel(name: string): ModelDims | undefined {
   const lower = name.toLowerCase();
-  return models.find((model) => model.name === lower || hubIds[model.name]?.toLowerCase() === lower);
+  return models.find((model) => model.name === lower || hubIds.get(model.name)?.toLowerCase() === lower);
 }
 
 /** Bundled, else in the Hub cache, else dims alone. Those of cached weights are in their own config.json. */
 function resolveKnown(dims: ModelDims): ResolvedModel {
-  const hubId = hubIds[dims.name] ?? null;
+  const hubId = hubIds.get(dims.name) ?? null;
   const bundled = join(packageRoot(), 'models', dims.name);
   if (existsSync(join(bundled, 'config.json'))) return { dims, directory: bundled, hubId, notes: [] };
   const cached = hubId === null ? null : findCached(hubId);
@@ -75,7 +75,7 @@ function ofSnapshot(cached: CachedModel | null, id: string): ResolvedModel {
 
 /** Models of the Hub whose names are known, or that are in the cache. */
 export const knownIds = (): string[] => [
-  ...new Set([...Object.values(hubIds), ...cachedModels().map(({ id }) => id)]),
+  ...new Set([...hubIds.values(), ...cachedModels().map(({ id }) => id)]),
 ];
 
 const noFile = (name: string) =>

@@ -42,7 +42,7 @@ export type Choice = { readonly key: string; readonly text: string } & (
 );
 
 /** Other words for options. */
-const aliases: Readonly<Record<string, string>> = { window: 'copiesInFlight' };
+const aliases: ReadonlyMap<string, string> = new Map([['window', 'copiesInFlight']]);
 const schemes = { barriers, stream, tiles } as const;
 const schemeKinds: readonly SchemeKind[] = ['barriers', 'stream'];
 
@@ -65,7 +65,7 @@ export function choicesOf(axes: readonly Axis[], input: SpaceInput): readonly (r
 }
 
 const optionOf = (key: string, kinds: readonly SchemeKind[]): string => {
-  const other = aliases[key];
+  const other = aliases.get(key);
   const isKnown = kinds.some((kind) => optionNames(kind).includes(key));
   return other !== undefined && !isKnown ? other : key;
 };
@@ -106,12 +106,7 @@ function editChoices({ key, values }: Axis, kinds: readonly SchemeKind[], input:
   const { graph, base, target } = input;
   const all = editsOf(graph, base, key);
   if (all.length === 0) {
-    const known = [
-      ...kinds.flatMap(optionNames),
-      ...Object.keys(aliases),
-      'scheme',
-      ...editable(graph, base),
-    ];
+    const known = [...kinds.flatMap(optionNames), ...aliases.keys(), 'scheme', ...editable(graph, base)];
     throw new OnelaunchError('usage', `--vary has an unknown key '${key}'`, {
       hint: `${didYouMean(key, known)}known: ${[...new Set(known)].join(', ')}`,
     });

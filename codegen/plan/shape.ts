@@ -139,7 +139,7 @@ function optionIssues(
   const known = Object.keys(options);
   const unknown = Object.keys(written).filter((key) => !known.includes(key));
   const unknownIssue = (key: string): Issue => {
-    const other = others.find(([, has]) => key in has);
+    const other = others.find(([, has]) => Object.hasOwn(has, key));
     const why = other
       ? `${owner} has no option '${key}': it is one of ${other[0]}()`
       : asked(`${owner} has no option '${key}'`, key, known);

@@ -58,6 +58,7 @@ describe('--vary', () => {
     ['prefetsh=1', "--vary has an unknown key 'prefetsh'"],
     ['prefetch=9', "--vary has 'prefetch=9', and prefetch has no such value"],
     ['slots=8', "--vary has an unknown key 'slots'"],
+    ['constructor=*', "--vary has an unknown key 'constructor'"],
     ['scheme=streams', "--vary has 'scheme=streams', and scheme has no such value"],
     ['attn_norm=onw', "--vary has 'attn_norm=onw', and attn_norm has no such value"],
     ['embed=split', "--vary has 'embed=split', and embed has no such value"],

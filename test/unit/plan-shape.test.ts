@@ -44,6 +44,11 @@ describe('an option that there is not:', () => {
         It has: 'over', 'recompute', 'split'."
     `);
   });
+  test('of no scheme, though every object has a word like it', () => {
+    const { scheme, ...plan } = cooperative;
+    const made = { ...plan, scheme: { ...scheme, constructor: 1 } } as FusionPlan;
+    expect(message(made)).toContain("barriers() has no option 'constructor'.");
+  });
   test('of a stage, written in a constant', () => {
     expect(message(unknown.inAConstant)).toMatchInlineSnapshot(`
       "unknown-option.ts:6:35: error: unknown-option

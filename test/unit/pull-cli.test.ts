@@ -156,6 +156,7 @@ describe('gen pull', () => {
       /is not the name of a model on the Hub$/,
       /did you mean 'qwen3-0.6b'\?/,
     ],
+    ['a word that every object knows', ['constructor'], {}, 2, /^'constructor' is not the name/, /gen pull/],
     ['no name', [], {}, 2, /^missing required argument 'model'$/, /gen pull --help/],
     ['two names', ['a/b', 'c/d'], {}, 2, /^too many arguments/, /./],
     ['work offline', ['Org/Micro'], { HF_HUB_OFFLINE: '1' }, 3, /^HF_HUB_OFFLINE is set/, /Unset it/],

@@ -26,7 +26,7 @@ const complete = { 'config.json': configOf({ ...small, layers: 2 }), ...weights 
 const other = 'Someone/My-Qwen3.v2';
 
 describe('a known name', () => {
-  it.each(Object.entries(hubIds))('%s is %s on the Hub, and has the dims of its config.json', (name, id) => {
+  it.each([...hubIds])('%s is %s on the Hub, and has the dims of its config.json', (name, id) => {
     const dims = models.find((model) => model.name === name)!;
     expect(resolveModel(name)).toEqual({ dims, directory: null, hubId: id, notes: [] });
     const root = layOut(
