@@ -41,10 +41,12 @@ export async function importPlan(file: string): Promise<unknown> {
   isHooked = true;
   const { tsImport } = await import('tsx/esm/api');
   const exits = holdExit(file);
+  const interrupts = holdInterrupts();
   try {
     return defaultExport(await tsImport(pathToFileURL(file).href, import.meta.url));
   } finally {
     exits.release();
+    interrupts.release();
   }
 }
 
@@ -66,6 +68,23 @@ function holdExit(file: string): { release(): void } {
     release: () => {
       held.files.splice(held.files.indexOf(file), 1);
       if (held.files.length === 0) process.exit = held.exit;
+    },
+  };
+}
+
+/** How many files are imported now, and who is told of Ctrl-C while none is. */
+const waiting = { files: 0, listeners: [] as NodeJS.SignalsListener[] };
+
+/** Until it is released, Ctrl-C ends the process at once: while a plan file computes, and that for ever, no listener has its turn. */
+function holdInterrupts(): { release(): void } {
+  if (waiting.files++ === 0) {
+    waiting.listeners = process.rawListeners('SIGINT') as NodeJS.SignalsListener[];
+    process.removeAllListeners('SIGINT');
+  }
+  return {
+    release: () => {
+      if (--waiting.files > 0) return;
+      for (const listener of waiting.listeners) process.on('SIGINT', listener);
     },
   };
 }

@@ -40,6 +40,16 @@ describe('a plan file outside of any package', () => {
   });
 });
 
+test('while a plan file is read nobody listens for Ctrl-C, which then ends one that computes for ever', async () => {
+  const listener = () => {};
+  process.on('SIGINT', listener);
+  const ops = "Object.assign(globalThis, { listened: process.listenerCount('SIGINT') });";
+  await resolvePlan(writePlan(folder, 'listens', { ops }));
+  expect(globalThis).toMatchObject({ listened: 0 });
+  expect(process.listeners('SIGINT')).toContain(listener);
+  process.off('SIGINT', listener);
+});
+
 describe('the path of a plan file', () => {
   test('stands in the header, from the working folder', async () => {
     const file = writePlan(folder, 'geglu', ownOps.geglu);
