@@ -98,6 +98,16 @@ test('a CPU prints the same whatever the options of the machine, and says which 
   }
 });
 
+test('a CPU prints the same whatever the options of a stream, and says so', async () => {
+  const usual = await textOf(stream, 'cpu');
+  const options = { slots: 9, splits: [{ splits: 2, from: 0 }], pollCycles: { o_proj: 3 } };
+  const plan = stream.with('tuned', {}, options);
+  expect(await textOf(plan, 'cpu')).toBe(usual);
+  expect(optionsWithoutEffect(plan, targetOf('cpu')).sort()).toEqual(Object.keys(options).sort());
+  expect(optionsWithoutEffect(stream.with('few', {}, { tokens: 1 }), targetOf('cpu'))).toEqual([]);
+  expect(optionsWithoutEffect(plan, targetOf('h100'))).toEqual([]);
+});
+
 test('inputs of 8 bits are another kernel of a CPU, which says so, and allow for their rounding', async () => {
   const dims = { ...micro, weights: { layers: 'int4', embedding: 'int8', head: 'int8' } as const };
   const target = targetOf('cpu');

@@ -1,5 +1,6 @@
 // What the options of the machine come to on a target, and how they are told.
-import { type BarriersScheme, barriers, type FusionPlan, fit } from '../../plan/plan.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { type BarriersScheme, barriers, type FusionPlan, fit, stream } from '../../plan/plan.ts';
 import { platformOf, type Target } from '../../schedule/target.ts';
 
 type MachineOption =
@@ -106,10 +107,15 @@ export function tuningLines({
   ];
 }
 
-/** Options that a plan sets and a target does not have. */
+/** Options that a plan sets and a target does not have: a CPU those of blocks, and of a stream, whose stages run between barriers there. */
 export function optionsWithoutEffect({ scheme }: Pick<FusionPlan, 'scheme'>, target: Target): string[] {
-  if (isTuned(target) || scheme.kind !== 'barriers') return [];
-  const { tokens, inputBits } = scheme;
-  const usual: Readonly<Record<string, unknown>> = { ...barriers(), tokens, inputBits };
-  return Object.entries(scheme).flatMap(([key, value]) => (value === usual[key] ? [] : [key]));
+  if (isTuned(target) || scheme.kind === 'tiles') return [];
+  const { tokens } = scheme;
+  const usual: Readonly<Record<string, unknown>> =
+    scheme.kind === 'barriers'
+      ? { ...barriers(), tokens, inputBits: scheme.inputBits }
+      : { ...stream(), tokens };
+  return Object.entries(scheme).flatMap(([key, value]) =>
+    isDeepStrictEqual(value, usual[key]) ? [] : [key],
+  );
 }
