@@ -3,6 +3,7 @@ import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, writeSync } 
 import { OnelaunchError } from '../errors.ts';
 import { tryLock } from '../file-lock.ts';
 import { readPlainFile } from '../plain-file.ts';
+import { writeWhole } from '../whole-file.ts';
 import { whyUnwritten } from '../write-failure.ts';
 import { type JournalHeader, type JournalRecord, recordSchema } from './journal-records.ts';
 
@@ -107,7 +108,7 @@ export async function openJournal(path: string, header: JournalHeader): Promise<
   }
 }
 
-/** Writes a whole journal anew, over none. */
+/** Writes a whole journal anew, over none: all of it or, where it cannot, nothing. */
 export async function writeJournal(
   path: string,
   header: JournalHeader,
@@ -116,16 +117,13 @@ export async function writeJournal(
   if (existsSync(path)) {
     throw new OnelaunchError('usage', `${path} is there already`, { hint: 'give another --journal' });
   }
-  const journal = await openJournal(path, header);
-  try {
-    for (const record of records) journal.append(record);
-  } finally {
-    journal.close();
-  }
+  await writing(path, () => writeWhole(path, [header, ...records].map(lineOf).join('')));
 }
 
+const lineOf = (value: JournalHeader | JournalRecord): string => `${JSON.stringify(value)}\n`;
+
 function appendLine(path: string, fd: number, value: JournalHeader | JournalRecord): void {
-  const line = Buffer.from(`${JSON.stringify(value)}\n`);
+  const line = Buffer.from(lineOf(value));
   let written: number;
   try {
     written = writeSync(fd, line);

@@ -6,7 +6,7 @@ import type { JournalHeader, JournalRecord } from './journal-records.ts';
 /**
  * The records of all, one journal after the other; a variant is told once. Rounds stay those of the shard that made them, each beside the
  * incumbent on its own machine.
- * @throws OnelaunchError usage for journals of different experiments or devices
+ * @throws OnelaunchError usage for journals of different experiments or devices, and where rounds of one are in another, too
  */
 export function merged(paths: readonly string[]): {
   readonly header: JournalHeader;
@@ -38,6 +38,7 @@ export function merged(paths: readonly string[]): {
       hint: 'only what was timed on one kind of device can be ranked',
     });
   }
+  refuseTwice(journals);
   const known = new Set<string>();
   const isNew = (record: JournalRecord): boolean => {
     if (record.kind !== 'variant') return true;
@@ -46,6 +47,29 @@ export function merged(paths: readonly string[]): {
     return !before;
   };
   return { header: first.header, records: journals.flatMap(({ records }) => records).filter(isNew) };
+}
+
+/** Rounds that count twice would make intervals narrower than what was measured. */
+function refuseTwice(
+  journals: readonly { readonly path: string; readonly records: readonly JournalRecord[] }[],
+): void {
+  const firsts = new Map<string, string>();
+  for (const { path, records } of journals) {
+    let begun = '';
+    for (const record of records) {
+      if (record.kind === 'run') begun = JSON.stringify(record);
+      if (record.kind !== 'timed' || begun === '') continue;
+      // A run is known by when it began and the first rate that it measured.
+      const first = begun + JSON.stringify(record);
+      begun = '';
+      const before = firsts.get(first);
+      if (before !== undefined) {
+        const hint = 'give each journal once, and none beside one that it was merged into';
+        throw new OnelaunchError('usage', `${path} has rounds that ${before} has, too`, { hint });
+      }
+      firsts.set(first, path);
+    }
+  }
 }
 
 /** Whether the variant of this place is of a shard `i/n`; the incumbent, 0, is of all. */

@@ -1,5 +1,5 @@
 // Journals: what a killed writer leaves, what is refused, and shards that become one.
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -116,6 +116,33 @@ describe('shards', () => {
       variant(2),
       timed(0, 0, 1, 300),
     ]);
+  });
+
+  it('are refused where rounds would count twice, in a part of a journal, too', async () => {
+    const [a, b, all] = [fresh(), fresh(), fresh()];
+    const begun = [run(null), run(), variant(0), timed(0, 0, 1, 400)];
+    await writeJournal(a, { ...header, shard: '1/2' }, [...begun, timed(0, 0, 200, 300)]);
+    await writeJournal(b, { ...header, shard: '2/2' }, [run(null), run(), variant(0), timed(0, 0, 1, 401)]);
+    await writeJournal(all, header, merged([a, b]).records);
+    expect(() => merged([a, all])).toThrow(`${all} has rounds that ${a} has, too`);
+    const part = fresh();
+    await writeJournal(part, { ...header, shard: '1/2' }, begun);
+    expect(() => merged([a, part])).toThrow(`${part} has rounds that ${a} has, too`);
+  });
+
+  it('of which one cannot be written leave nothing', async () => {
+    const path = join(folder, 'full.jsonl');
+    const endless = {
+      ...variant(0),
+      plan: {
+        name: 'base',
+        toJSON: () => {
+          throw Object.assign(new Error('no space'), { code: 'ENOSPC' });
+        },
+      },
+    };
+    await expect(writeJournal(path, header, [run(), endless])).rejects.toThrow('its disk is full');
+    expect(existsSync(path)).toBe(false);
   });
 
   it('of another experiment or device are refused', async () => {
