@@ -73,3 +73,19 @@ export function readPlainFile(path: string, mostBytes: number, hint: string): Bu
     closeSync(fd);
   }
 }
+
+/** The text of a plain file. @throws OnelaunchError of kind usage, as readPlainFile, and for one that is no UTF-8. */
+export const readPlainText = (path: string, mostBytes: number, hint: string): string =>
+  decoded(readPlainFile(path, mostBytes, hint), path);
+
+/** Bytes as a text. @throws OnelaunchError of kind usage for what is no UTF-8 */
+export function decoded(bytes: Uint8Array, name: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new OnelaunchError('usage', `${name} is not text in UTF-8`, {
+      hint: 'convert it, as iconv does',
+      cause,
+    });
+  }
+}

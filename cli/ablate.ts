@@ -8,6 +8,7 @@ import {
   isAllRight,
   journalName,
   noteDropped,
+  noVariant,
   prepare,
   runExperiment,
 } from './experiment.ts';
@@ -83,11 +84,7 @@ async function ablate(ui: Ui, model: string, flags: AblateFlags): Promise<number
     ui.io.signal.throwIfAborted(),
   ).finally(() => progress.end());
   noteDropped(ui, found.dropped);
-  if (found.candidates.length < 2) {
-    throw new OnelaunchError('usage', `no variant of ${base.name} is another kernel on ${target.name}`, {
-      hint: 'name some with --plans, or edits with --vary',
-    });
-  }
+  if (found.candidates.length < 2) throw noVariant(prepared);
   ui.note(`${counted(found.candidates.length - 1, 'variant')} beside ${base.name}`);
   const header = headerOf(prepared, found.candidates[0]!.record.id, flags, {
     ...{ command: 'ablate', strategy: 'grid', samples: null, seed: 0, prune: null, shard: null },

@@ -18,7 +18,7 @@ import type { Engine } from '../runtime/engine/engine.ts';
 import { mostSequences } from '../runtime/engine/limits.ts';
 import type { Speculate } from '../runtime/engine/options.ts';
 import { exitCode } from './errors.ts';
-import { draftedCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
+import { draftedCommand, flags, helpEnd, needModel, needNoOthers, noUse, type Program } from './flags.ts';
 import { buildWithProgress, draftOf, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';
 import { counted, fixed, type Start, table, type Ui } from './ui.ts';
@@ -102,9 +102,13 @@ export function addBench(program: Program, start: Start): void {
         'gen bench --model qwen3-tiny --positions 1,500 --json',
       ),
     )
-    .action((word, options) =>
+    .action((word, options, command) =>
       start(options, async (ui) => {
-        if (options.reports) return await listReports(ui);
+        if (options.reports) {
+          needNoOthers(command, '--reports', ['--reports']);
+          if (word !== undefined) throw noUse('--reports', word);
+          return await listReports(ui);
+        }
         const model = needModel(options, 'bench', word);
         const workFor = ({ dims }: Pick<BuiltKernel, 'dims'>) =>
           fitWork(options.context ?? dims.maxPositions, options);

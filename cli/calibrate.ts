@@ -6,8 +6,8 @@ import type { CalibrationModel } from '../lab/calibrate/calibrate.ts';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
 import type { FittedPoint, FittedPrompt } from '../lab/calibrate/refit.ts';
 import { exitCode } from './errors.ts';
-import { flags, helpEnd, outputCommand, type Program } from './flags.ts';
-import { needWritable } from './output-file.ts';
+import { flags, helpEnd, needNoOthers, outputCommand, type Program } from './flags.ts';
+import { needApart, needWritable } from './output-file.ts';
 import { fixed, type Start, table } from './ui.ts';
 import { whole } from './values.ts';
 
@@ -32,7 +32,7 @@ export function addCalibrate(program: Program, start: Start): void {
       'after',
       helpEnd('gen calibrate --out my-gpu.json', 'gen explain --model qwen3-0.6b --target my-gpu.json'),
     )
-    .action((options) =>
+    .action((options, command) =>
       start(options, async (ui) => {
         const { measureTarget } = await import('../lab/calibrate/calibrate.ts');
         const { refit } = await import('../lab/calibrate/refit.ts');
@@ -44,9 +44,11 @@ export function addCalibrate(program: Program, start: Start): void {
         const { targetText } = await import('../configs/target-file.ts');
         const { checkDevice } = await import('../codegen/build/can-run.ts');
         const { findGpus } = await import('../codegen/build/tools.ts');
+        if (options.refit !== undefined) needNoOthers(command, '--refit', ['--refit', '--target', '--out']);
         const from = resolveTarget(options.target);
         const out = options.out ?? `${from.name}.target.json`;
         needWritable('out', out, 'my-machine.json');
+        needApart(['--out', out], [['--refit', options.refit]]);
         const write = (record: CalibrationRecord) => {
           const { target, points, prompts } = refit(from, record);
           writeText(out, targetText(target));

@@ -1,7 +1,7 @@
 // The flags that gen explore and gen ablate share, and what they make of them.
 import { readFileSync, statSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
-import { flags, needGolden, type Program, variantsCommand } from './flags.ts';
+import { flags, needGolden, noUse, type Program, variantsCommand } from './flags.ts';
 import { needWritable } from './output-file.ts';
 import { duration, whole } from './values.ts';
 
@@ -43,6 +43,10 @@ export interface WorkFlags {
   readonly measureOnly?: true | undefined;
   readonly randomWeights?: true | undefined;
   readonly golden?: string | undefined;
+  readonly budget?: number | undefined;
+  readonly jobs?: number | undefined;
+  /** Of gen explore alone. */
+  readonly out?: string | undefined;
 }
 
 /** What is to be done. @throws OnelaunchError usage for flags that contradict each other */
@@ -51,12 +55,18 @@ export function modeOf({
   measureOnly,
   randomWeights,
   golden,
+  budget,
+  jobs,
+  out,
 }: WorkFlags): 'all' | 'build' | 'measure' {
   if (buildOnly && measureOnly) {
     throw new OnelaunchError('usage', '--build-only and --measure-only leave nothing to do', {
       hint: 'give one of them, or none for both halves',
     });
   }
+  const idle = buildOnly ? { budget, out } : measureOnly ? { jobs } : {};
+  const [flag] = Object.entries(idle).find(([, value]) => value !== undefined) ?? [];
+  if (flag !== undefined) throw noUse(buildOnly ? '--build-only' : '--measure-only', `--${flag}`);
   if (!buildOnly) needGolden({ randomWeights, golden });
   if (buildOnly) return 'build';
   return measureOnly ? 'measure' : 'all';

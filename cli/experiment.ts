@@ -32,8 +32,6 @@ export interface ExperimentFlags extends WorkFlags {
   readonly tokens: number;
   readonly rounds: number;
   readonly together: number;
-  readonly jobs?: number | undefined;
-  readonly budget?: number | undefined;
   readonly journal?: string | undefined;
   /** Nothing is built or timed. */
   readonly explain?: true | undefined;
@@ -123,6 +121,11 @@ export function journalName(header: JournalHeader): string {
     '-',
   );
 }
+
+export const noVariant = ({ base, checked }: Prepared): OnelaunchError =>
+  new OnelaunchError('usage', `no variant of ${base.name} is another kernel on ${checked.target.name}`, {
+    hint: 'gen explain shows stages, ops and options of the plan: vary others with --vary',
+  });
 
 /** How many combinations fell away, and for what. */
 export function noteDropped(ui: Ui, { illegal, pointless, alike }: Dropped): void {

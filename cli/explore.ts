@@ -9,13 +9,14 @@ import {
   isAllRight,
   journalName,
   noteDropped,
+  noVariant,
   type Prepared,
   prepare,
   runExperiment,
 } from './experiment.ts';
 import { checkOut, experimentCommand } from './experiment-flags.ts';
 import { rowsOf, showFindings } from './findings-table.ts';
-import { helpEnd, needModel, type Program } from './flags.ts';
+import { helpEnd, needBeside, needModel, needNoOthers, type Program } from './flags.ts';
 import { listJournals, mergeJournals } from './journals.ts';
 import { counted, fixed, type Start, table, type Ui } from './ui.ts';
 import { oneOf, real, share, whole } from './values.ts';
@@ -32,7 +33,6 @@ interface ExploreFlags extends ExperimentFlags {
   readonly seed: number;
   readonly prune: number;
   readonly shard?: { readonly part: number; readonly parts: number } | undefined;
-  readonly out?: string | undefined;
   readonly explain?: true | undefined;
   readonly markdown?: true | undefined;
 }
@@ -77,15 +77,24 @@ export function addExplore(program: Program, start: Start): void {
         'gen explore merge a.jsonl b.jsonl --journal all.jsonl',
       ),
     )
-    .action((word, journals, options) =>
+    .action((word, journals, options, command) =>
       start(options, async (ui) => {
-        if (word === 'list') return await listJournals(ui, journals, options);
-        if (word === 'merge') return await mergeJournals(ui, journals, options);
+        if (word === 'list') {
+          needNoOthers(command, 'explore list', ['--markdown']);
+          return await listJournals(ui, journals, options);
+        }
+        if (word === 'merge') {
+          needNoOthers(command, 'explore merge', ['--journal', '--markdown']);
+          return await mergeJournals(ui, journals, options);
+        }
         if (journals.length > 0) {
           throw new OnelaunchError('usage', `'${journals[0]}' stands behind the model`, {
             hint: 'a model, or list and merge with journals behind them',
           });
         }
+        const random = { is: options.strategy === 'random', other: '--strategy random' };
+        needBeside(command, '--samples', random);
+        needBeside(command, '--seed', random);
         return await exploreModel(ui, needModel(options, 'explore', word), options);
       }),
     );
@@ -103,6 +112,7 @@ async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise
   checkOut(flags.out, mark);
   const prepared = await prepare(ui, model, flags);
   const { candidates, shown } = await candidatesFor(ui, prepared, axes, flags);
+  if (candidates.length < 2 && !flags.shard) throw noVariant(prepared);
   if (flags.explain) {
     if (ui.json) ui.result(shown);
     else ui.data(explainTable(shown));
@@ -120,7 +130,9 @@ async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise
   const [best] = variants;
   if (ui.json) ui.result({ journal: flags.journal ?? journalName(header), ...header, variants });
   else showFindings(ui, findings, header, flags.markdown);
-  if (flags.out !== undefined && best?.rank === 1) {
+  if (flags.out !== undefined && best?.rank !== 1)
+    ui.warn(`nothing is timed yet: ${flags.out} is not written`);
+  else if (flags.out !== undefined && best) {
     const winner = candidates.find(({ record }) => record.id === best.id)!;
     await writeWinner(ui, prepared, winner, `${best.label}, ${standing(best, header)}`, flags.out);
   }

@@ -1,5 +1,5 @@
 // The flags that commands share.
-import type { Command, OptionValues } from '@commander-js/extra-typings';
+import type { Command, CommandUnknownOpts, OptionValues } from '@commander-js/extra-typings';
 import { cacheNames, weightNames } from '../codegen/model/formats.ts';
 import { OnelaunchError } from '../errors.ts';
 import { filled, mostPositions, oneOf, replyValues, whole, wholes } from './values.ts';
@@ -67,6 +67,9 @@ const planCommand = (program: Program, name: string, options: { isDefault?: bool
     )
     .option(...flags.weights)
     .option(...flags.cache);
+
+/** Those of a command about one kernel. */
+export const kernelFlags = ['--model', '--target', '--plan', '--weights', '--cache', '--prompt-plan'];
 
 /** A command about one kernel. */
 export const kernelCommand = (program: Program, name: string, options: { isDefault?: boolean } = {}) =>
@@ -201,6 +204,35 @@ export function needPosition(
   if (asked <= last) return;
   throw new OnelaunchError('usage', `${flag} is '${asked}', and the last position of ${name} is ${last}`, {
     hint: `for example: ${flag} ${last}`,
+  });
+}
+
+const ofOutput = ['--json', '--quiet', '--no-color'];
+
+/** Of what is done with one flag or word of a command most other flags say nothing.
+ *  @param what is done, in the words of the command line; @param taken flags that it has a use for, beside those of all commands
+ *  @throws OnelaunchError usage for another one that was given */
+export function needNoOthers(command: CommandUnknownOpts, what: string, taken: readonly string[] = []): void {
+  const { options } = command;
+  const isGiven = (name: string) => command.getOptionValueSource(name) === 'cli';
+  const used = [...ofOutput, ...taken];
+  const other = options.find((one) => isGiven(one.attributeName()) && !used.includes(one.long!));
+  if (other !== undefined) throw noUse(what, other.long!);
+}
+
+export const noUse = (what: string, word: string): OnelaunchError =>
+  new OnelaunchError('usage', `${what} has no use for ${word}`, { hint: 'leave one of them out' });
+
+/** @throws OnelaunchError usage for a flag that was given without what it is of */
+export function needBeside(
+  command: CommandUnknownOpts,
+  flag: string,
+  { is, other }: { readonly is: boolean; readonly other: string },
+): void {
+  const option = command.options.find(({ long }) => long === flag)!;
+  if (is || command.getOptionValueSource(option.attributeName()) !== 'cli') return;
+  throw new OnelaunchError('usage', `${flag} is given without ${other}`, {
+    hint: `give ${other}, or leave ${flag} out`,
   });
 }
 

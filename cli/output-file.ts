@@ -1,7 +1,25 @@
 // Whether a file can be written, asked before what it is to hold is measured.
 import { closeSync, openSync, statSync, unlinkSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
 import { whyUnwritten } from '../write-failure.ts';
+
+type Flagged = readonly [flag: string, file: string | undefined];
+
+/** A file that is read, or written by another flag, is not written over. @throws OnelaunchError usage where it is one of the others */
+export function needApart([flag, file]: Flagged, others: readonly Flagged[]): void {
+  const same = others.find(([, other]) => file !== undefined && other !== undefined && isSame(file, other));
+  if (same === undefined) return;
+  throw new OnelaunchError('usage', `${flag} is '${file}', and so is ${same[0]}`, {
+    hint: 'give another name',
+  });
+}
+
+function isSame(a: string, b: string): boolean {
+  const [one, other] = [a, b].map((file) => statSync(file, { throwIfNoEntry: false }));
+  if (!one || !other) return resolve(a) === resolve(b);
+  return one.isFile() && one.ino === other.ino && one.dev === other.dev;
+}
 
 /** Leaves what is there as it is.
  *  @param file what the user gave; undefined: nothing is asked for

@@ -6,9 +6,9 @@ import type { BuiltKernel, KernelOptions } from '../load.ts';
 import type { Needs } from '../preflight.ts';
 import { mostSequences } from '../runtime/engine/limits.ts';
 import { exitCode } from './errors.ts';
-import { engineCommand, flags, helpEnd, needModel, type Program } from './flags.ts';
+import { engineCommand, flags, helpEnd, needBeside, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
-import { needWritable } from './output-file.ts';
+import { needApart, needWritable } from './output-file.ts';
 import { launchTable, tokenTable } from './profile-table.ts';
 import { engineOptions } from './reply.ts';
 import { counted, type Start, type Ui } from './ui.ts';
@@ -50,13 +50,16 @@ export function addProfile(program: Program, start: Start): void {
         'gen profile --model qwen3-0.6b --target h100 --plan stream --prompt-plan prefill --prompt 1000',
       ),
     )
-    .action((word, options) =>
+    .action((word, options, command) =>
       start(options, async (ui) => {
         const model = needModel(options, 'profile', word);
         // What is measured for minutes must have a place to go to.
         needWritable('trace', options.trace, 'profile.json');
         needWritable('html', options.html, 'profile.html');
+        needApart(['--trace', options.trace], [['--html', options.html]]);
         checkPrompt(options);
+        const isDrawn = options.trace !== undefined || options.html !== undefined;
+        needBeside(command, '--blocks', { is: isDrawn, other: '--trace or --html' });
         const lab = await import('../lab/profile/index.ts');
         const workFor = ({ maxPositions }: BuiltKernel['dims']) =>
           fitWork(options.context ?? maxPositions, options, lab);

@@ -2,6 +2,7 @@
 import { createReadStream, statSync } from 'node:fs';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { OnelaunchError } from '../errors.ts';
+import { decoded } from '../plain-file.ts';
 import { givenTwice, needModel } from './flags.ts';
 import type { Ui } from './ui.ts';
 
@@ -98,16 +99,5 @@ async function readText(stream: Readable, name: string, signal: AbortSignal): Pr
       cause,
     });
   }
-  return decode(Buffer.concat(chunks), name);
-}
-
-function decode(bytes: Uint8Array, name: string): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes).replace(/\r?\n$/, '');
-  } catch (cause) {
-    throw new OnelaunchError('usage', `${name} is not text in UTF-8`, {
-      hint: 'convert it, as iconv does',
-      cause,
-    });
-  }
+  return decoded(Buffer.concat(chunks), name).replace(/\r?\n$/, '');
 }

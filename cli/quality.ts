@@ -14,6 +14,9 @@ import { engineOptions } from './reply.ts';
 import { fixed, type Start, table, type Ui } from './ui.ts';
 import { whole } from './values.ts';
 
+/** Tokens of a text that count where nobody says how many. */
+const usualTokens = 4096;
+
 export function addQuality(program: Program, start: Start): void {
   engineCommand(program, 'quality')
     .argument('[model]', 'the same as --model')
@@ -23,7 +26,7 @@ export function addQuality(program: Program, start: Start): void {
       '--text <file>',
       'plain text, or JSON as text.json of qwen3-tiny (default: text.json beside the weights)',
     )
-    .option('--tokens <n>', 'tokens of each text that count', whole(1, 1_000_000), 4096)
+    .option('--tokens <n>', `tokens of each text that count (default: ${usualTokens})`, whole(1, 1_000_000))
     .option('--golden <file>', 'the rows of logits of this file, in the place of text and reference')
     .option(...flags.randomToVerify)
     .option(...flags.report)
@@ -37,10 +40,11 @@ export function addQuality(program: Program, start: Start): void {
     .action((word, options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'quality', word);
-        const { golden, randomWeights, text, tokens } = options;
+        const { golden, randomWeights, text, tokens = usualTokens } = options;
         needGolden(options);
-        if (golden !== undefined && text !== undefined) {
-          throw new OnelaunchError('usage', '--golden and --text are both given', {
+        const aboutText = (['text', 'tokens'] as const).find((flag) => options[flag] !== undefined);
+        if (golden !== undefined && aboutText) {
+          throw new OnelaunchError('usage', `--golden and --${aboutText} are both given`, {
             hint: 'leave one of them out',
           });
         }

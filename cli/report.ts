@@ -4,7 +4,7 @@ import { packageRoot } from '../codegen/build/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
-import { needWritable } from './output-file.ts';
+import { needApart, needWritable } from './output-file.ts';
 import type { Start } from './ui.ts';
 
 export function addReport(program: Program, start: Start): void {
@@ -24,6 +24,12 @@ export function addReport(program: Program, start: Start): void {
         const { orderText } = await import('../lab/report/sections/prediction.ts');
         const { writeText } = await import('../lab/write-text.ts');
         const input = readInput(files.length > 0 ? files : [join(packageRoot(), 'bench', 'reports')]);
+        const { experiments, kernels, peers } = input;
+        const read = [...experiments, ...kernels, ...peers];
+        needApart(
+          ['--out', out],
+          read.map(({ file }) => ['a file that is read', file]),
+        );
         const counts = {
           kernels: input.kernels.length,
           experiments: input.experiments.length,

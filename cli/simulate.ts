@@ -2,7 +2,7 @@
 import { OnelaunchError } from '../errors.ts';
 import type { FoundFault } from '../lab/simulate.ts';
 import { exitCode } from './errors.ts';
-import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
+import { helpEnd, kernelCommand, kernelFlags, needModel, needNoOthers, type Program } from './flags.ts';
 import { kernelOptions } from './load-kernel.ts';
 import { type Start, table } from './ui.ts';
 import { whole, wholes } from './values.ts';
@@ -33,9 +33,10 @@ export function addSimulate(program: Program, start: Start): void {
         'gen simulate --model qwen3-0.6b --target h100 --prompt-plan prefill',
       ),
     )
-    .action((word, options) =>
+    .action((word, options, command) =>
       start(options, async (ui) => {
         const model = needModel(options, 'simulate', word);
+        if (options.listSyncs) needNoOthers(command, '--list-syncs', ['--list-syncs', ...kernelFlags]);
         const { preflight } = await import('../preflight.ts');
         const lab = await import('../lab/simulate.ts');
         const { promptPlan } = options;

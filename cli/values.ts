@@ -1,7 +1,7 @@
 // How the values of flags and of /set are read, by functions that do not know what a value is called where it is typed.
 import type { CommandUnknownOpts } from '@commander-js/extra-typings';
 import { OnelaunchError } from '../errors.ts';
-import { readPlainFile } from '../plain-file.ts';
+import { readPlainText } from '../plain-file.ts';
 import type { Grammar } from '../runtime/grammar/grammars.ts';
 import { type JsonSchema, jsonGrammar } from '../runtime/grammar/json-grammar.ts';
 import { readJson } from '../runtime/json-file.ts';
@@ -209,8 +209,7 @@ export const replyValues = {
     if (typeof schema === 'boolean') throw new Unfit('a file of JSON Schema that is an object');
     return schema;
   },
-  grammar: (path: string) =>
-    readPlainFile(path, mostGrammarBytes, 'a grammar is a file of EBNF').toString('utf8') as Grammar,
+  grammar: (path: string) => readPlainText(path, mostGrammarBytes, 'a grammar is a file of EBNF') as Grammar,
   enableThinking: exactly,
   parseSpecialTokens: exactly,
 } satisfies {

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { readPlainFile } from '../plain-file.ts';
+import { readPlainText } from '../plain-file.ts';
 import type { ChatTemplate } from '../runtime/chat/chat-template.ts';
 import { checkShape, readJson } from '../runtime/json-file.ts';
 import type { Tokenizer } from '../runtime/tokenizer/tokenizer.ts';
@@ -52,7 +52,7 @@ export function textBeside(directory: string): string | undefined {
  *  @throws OnelaunchError usage of a file that cannot be read, is of another shape or too short */
 export function readTexts(path: string, reader: Reader, tokens: number): QualityText[] {
   if (!path.endsWith('.json')) {
-    const text = readPlainFile(path, mostBytes, whatIsRead).toString('utf8');
+    const text = readPlainText(path, mostBytes, whatIsRead);
     const ids = reader.tokenizer.encode(reader.tokenizer.plain(text));
     return [{ name: path, source: path, sequences: enough(windowsOf(ids), tokens, path) }];
   }
@@ -112,7 +112,7 @@ function enough(sequences: readonly TextSequence[], tokens: number, what: string
     'usage',
     `${what} has ${tokens - left} tokens that count, ${tokens} are asked for`,
     {
-      hint: `--tokens ${tokens - left}`,
+      hint: left < tokens ? `--tokens ${tokens - left}` : 'give a longer text',
     },
   );
 }

@@ -1,5 +1,5 @@
 // Files into what a report is made of: each is known by what it holds, not by its name.
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
 import { readPlainFile } from '../../plain-file.ts';
@@ -22,6 +22,7 @@ export function readInput(paths: readonly string[]): ReportInput {
   const input = { experiments: [], kernels: [], peers: [] } as {
     -readonly [K in keyof ReportInput]: ReportInput[K][number][];
   };
+  const seen = new Set<string>();
   for (const path of paths) {
     if (!existsSync(path)) {
       throw new OnelaunchError('usage', `there is no file ${path}`, {
@@ -30,6 +31,9 @@ export function readInput(paths: readonly string[]): ReportInput {
     }
     const isFolder = statSync(path).isDirectory();
     for (const file of isFolder ? filesOf(path) : [path]) {
+      const place = realpathSync(file);
+      if (seen.has(place)) continue;
+      seen.add(place);
       if (extname(file) === '.jsonl') input.experiments.push(readExperiment(file));
       else if (!readFigures(file, input) && !isFolder) throw unknownFile(file);
     }

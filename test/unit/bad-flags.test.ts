@@ -19,6 +19,7 @@ beforeAll(async () => {
   execFileSync('mkfifo', [at('pipe')]);
   writeFileSync(at('rootless.ebnf'), 'answer\n');
   symlinkSync('loop.ts', at('loop.ts'));
+  writeFileSync(at('nothing.txt'), '');
   writeFileSync(at('latin1.txt'), Buffer.from([0x63, 0x61, 0x66, 0xe9]));
   writeFileSync(at('illegal.ts'), illegalPlan);
 });
@@ -56,6 +57,36 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     ['profile', ...tiny, '--prompt', '100', '--tokens', '4', '--prompt-plan', 'prefill'],
     'error: --prompt and --tokens are both given',
     '--launch says which',
+  ],
+  [['profile', ...tiny, '--blocks', '9'], 'error: --blocks is given without --trace or --html', 'give'],
+  [
+    ['profile', ...tiny, '--trace', at('p.html'), '--html', `${folder}/./p.html`],
+    `error: --trace is '${at('p.html')}', and so is --html`,
+    'another name',
+  ],
+  [['bench', '--reports', '--tokens', '4'], 'error: --reports has no use for --tokens', 'leave one'],
+  [['bench', 'qwen3-tiny', '--reports'], 'error: --reports has no use for qwen3-tiny', 'leave one'],
+  [['simulate', ...tiny, '--list-syncs', '--at', '4'], 'error: --list-syncs has no use for --at', 'leave'],
+  [['calibrate', '--refit', at('x'), '--quick'], 'error: --refit has no use for --quick', 'leave one'],
+  [
+    ['calibrate', '--refit', at('broken.json'), '--out', at('broken.json')],
+    `error: --out is '${at('broken.json')}', and so is --refit`,
+    'another name',
+  ],
+  [
+    ['quality', ...tiny, '--text', at('latin1.txt')],
+    `error: ${at('latin1.txt')} is not text in UTF-8`,
+    'iconv',
+  ],
+  [
+    ['quality', ...tiny, '--text', at('nothing.txt')],
+    `error: ${at('nothing.txt')} has 0 tokens that count, 4096 are asked for`,
+    'longer text',
+  ],
+  [
+    ['chat', ...tiny, 'x', '--grammar', at('latin1.txt')],
+    `error: ${at('latin1.txt')} is not text in`,
+    'iconv',
   ],
   [['bench', ...tiny, '--frobnicate'], "error: unknown option '--frobnicate'", 'gen bench --help lists'],
   [['build', '--model'], "error: option '-m, --model <name|dir>' argument missing", 'gen build --help'],

@@ -20,7 +20,7 @@ afterAll(() => {
 });
 
 const tiny = ['--model', 'qwen3-tiny', '--target', 'cpu'];
-const explore = ['explore', ...tiny, '--vary', 'prefetch=0..2'];
+const explore = ['explore', ...tiny, '--vary', 'attn_norm=own'];
 
 /** Arguments, the first line of stderr, part of the hint, and the exit code. */
 const cases: readonly (readonly [args: readonly string[], line: string, hint: string, code?: number])[] = [
@@ -101,6 +101,38 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     "error: 'more' stands behind the model",
     'list and merge',
   ],
+  [
+    ['explore', ...tiny, '--vary', 'prefetch=1', '--explain'],
+    'error: no variant of cooperative is another kernel on cpu',
+    'gen explain',
+  ],
+  [
+    [...explore, '--samples', '9'],
+    'error: --samples is given without --strategy random',
+    'leave --samples out',
+  ],
+  [[...explore, '--seed', '9'], 'error: --seed is given without --strategy random', 'leave --seed out'],
+  [
+    [...explore, '--build-only', '--budget', '9s'],
+    'error: --build-only has no use for --budget',
+    'leave one',
+  ],
+  [
+    [...explore, '--build-only', '--out', at('b.ts')],
+    'error: --build-only has no use for --out',
+    'leave one',
+  ],
+  [[...explore, '--measure-only', '--jobs', '2'], 'error: --measure-only has no use for --jobs', 'leave one'],
+  [
+    ['explore', 'list', at('none.jsonl'), '--vary', 'a=1'],
+    'error: explore list has no use for --vary',
+    'leave',
+  ],
+  [
+    ['explore', 'merge', at('none.jsonl'), '--out', 'b.ts'],
+    'error: explore merge has no use for --out',
+    'leave',
+  ],
   [['explore', 'list'], 'error: no journal to list', 'gen explore list FILE'],
   [['explore', 'list', at('none.jsonl')], `error: there is no journal ${at('none.jsonl')}`, '--journal FILE'],
   [['explore', 'list', at('empty.jsonl')], `error: ${at('empty.jsonl')} is empty`, ''],
@@ -114,7 +146,7 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [
     ['ablate', 'cooperative', ...tiny, '--vary', 'attn_norm=recompute:qkv'],
     'error: no variant of cooperative is another kernel on cpu',
-    '--plans',
+    '--vary',
   ],
 ];
 

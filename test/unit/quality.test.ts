@@ -145,6 +145,7 @@ describe('gen quality', () => {
   it.each([
     [['--random-weights'], '--random-weights has nothing to compare with', '--golden FILE'],
     [['--golden', whole, '--text', 'x'], '--golden and --text are both given', 'leave one'],
+    [['--golden', whole, '--tokens', '9'], '--golden and --tokens are both given', 'leave one'],
     [['--text', 'nowhere.txt'], 'nowhere.txt', ''],
     [['--tokens', '9000'], 'tokens that count, 9000 are asked for', '--tokens'],
   ])('refuses %j', async (flags, line, hint) => {

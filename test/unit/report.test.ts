@@ -78,6 +78,16 @@ describe('files', () => {
     rmSync(empty, { recursive: true });
   });
 
+  it('that are read are not written over, and count once', async () => {
+    const { file: journal } = input.experiments[0]!;
+    const before = readFileSync(journal, 'utf8');
+    const over = await gen(folder, '--out', journal);
+    expect(over.err).toContain(`error: --out is '${journal}', and so is a file that is read\n`);
+    expect(over.code).toBe(2);
+    expect(readFileSync(journal, 'utf8')).toBe(before);
+    expect(readInput([journal, folder]).experiments).toHaveLength(1);
+  });
+
   it('say in words why the page cannot be written, and where it can', async () => {
     const { code, err } = await gen(folder, '--out', folder);
     expect(code).toBe(2);
