@@ -85,7 +85,7 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   ],
   [
     ['chat', ...tiny, 'x', '--grammar', at('latin1.txt')],
-    `error: ${at('latin1.txt')} is not text in`,
+    `error: ${at('latin1.txt')} is not text in UTF-8`,
     'iconv',
   ],
   [['bench', ...tiny, '--frobnicate'], "error: unknown option '--frobnicate'", 'gen bench --help lists'],

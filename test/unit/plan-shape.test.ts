@@ -46,8 +46,8 @@ describe('an option that there is not:', () => {
   });
   test('of no scheme, though every object has a word like it', () => {
     const { scheme, ...plan } = cooperative;
-    const made = { ...plan, scheme: { ...scheme, constructor: 1 } } as FusionPlan;
-    expect(message(made)).toContain("barriers() has no option 'constructor'.");
+    const made = { ...plan, scheme: { ...scheme, constructor: 1 } };
+    expect(message(made as never)).toContain("barriers() has no option 'constructor'.");
   });
   test('of a stage, written in a constant', () => {
     expect(message(unknown.inAConstant)).toMatchInlineSnapshot(`
