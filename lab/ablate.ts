@@ -2,12 +2,12 @@
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import { barriers, stream, tiles } from '../codegen/plan/plan.ts';
 import { optionNames, optionText, othersThan, readOption } from './option-values.ts';
-import { type Choice, type Variant, variantOf } from './space.ts';
+import { type Choice, type Impossible, type Variant, variantOf } from './space.ts';
 
 const defaults = { barriers, stream, tiles } as const;
 
 /** Each option dropped to its default where the base has another value, else at other values, one at a time. */
-export function optionVariants(base: FusionPlan): Variant[] {
+export function optionVariants(base: FusionPlan): (Variant | Impossible)[] {
   const { kind } = base.scheme;
   const usual = new Map<string, unknown>(Object.entries(defaults[kind]()));
   const own = new Map<string, unknown>(Object.entries(base.scheme));
@@ -22,9 +22,9 @@ export function optionVariants(base: FusionPlan): Variant[] {
 }
 
 /** Each value of each axis alone. */
-export function alone(base: FusionPlan, axes: readonly (readonly Choice[])[]): Variant[] {
+export function alone(base: FusionPlan, axes: readonly (readonly Choice[])[]): (Variant | Impossible)[] {
   const variants = axes.flat().flatMap((choice) => variantOf(base, [choice]) ?? []);
-  const others = variants.filter(({ plan }) => plan !== base);
+  const others = variants.filter((variant) => !('plan' in variant) || variant.plan !== base);
   return [...new Map(others.map((variant) => [variant.label, variant])).values()];
 }
 

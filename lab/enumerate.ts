@@ -8,7 +8,7 @@ import type { Target } from '../codegen/schedule/target.ts';
 import { breathe } from './breathe.ts';
 import type { VariantRecord } from './journal-records.ts';
 import { shuffled } from './random.ts';
-import { type Choice, combination, sizeOf, type Variant, variantOf } from './space.ts';
+import { type Choice, combination, type Impossible, sizeOf, type Variant, variantOf } from './space.ts';
 
 /** A variant whose sources are those of no other. */
 export interface Candidate {
@@ -38,7 +38,7 @@ export function* combinationsOf(
   axes: readonly (readonly Choice[])[],
   base: FusionPlan,
   seed: number | null,
-): Generator<Variant | null> {
+): Generator<Variant | Impossible | null> {
   const size = sizeOf(axes);
   const indices = seed === null ? Array.from({ length: size }, (_, i) => i) : shuffled(size, seed);
   for (const index of indices) yield variantOf(base, combination(axes, index));
@@ -49,7 +49,7 @@ export function* combinationsOf(
  * @param onVariant called for each that was looked at; what it throws ends the work
  */
 export async function candidatesOf(
-  variants: Iterable<Variant | null>,
+  variants: Iterable<Variant | Impossible | null>,
   input: KernelInput,
   most: number,
   onVariant: (found: number) => void = () => {},
@@ -80,11 +80,11 @@ export async function candidatesOf(
       pointless++;
       continue;
     }
-    const issue = firstIssue(graph, variant.plan, target);
+    const issue = 'issue' in variant ? variant.issue : firstIssue(graph, variant.plan, target);
     if (issue) {
       const { count = 0, why = issue.why } = illegal.get(issue.rule) ?? {};
       illegal.set(issue.rule, { count: count + 1, why });
-    } else if (!(await add(variant)) && variant.plan !== base) alike++;
+    } else if ('plan' in variant && !(await add(variant)) && variant.plan !== base) alike++;
     // Printing keeps the process busy: Ctrl-C gets its turn.
     await breathe();
   }

@@ -2,6 +2,7 @@
 import type { Graph } from '../codegen/model/graph.ts';
 import { firstIssue } from '../codegen/plan/check.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
+import { type Issue, PlanError } from '../codegen/plan/issue.ts';
 import { barriers, type FusionPlan, type PlanEdit, stream, tiles } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
@@ -24,6 +25,11 @@ export interface Variant {
   /** Key -> value. */
   readonly edits: Readonly<Record<string, string>>;
   readonly plan: FusionPlan;
+}
+
+/** A combination of edits of which one leaves another nothing to change. */
+export interface Impossible extends Pick<Variant, 'label' | 'edits'> {
+  readonly issue: Issue;
 }
 
 export interface SpaceInput {
@@ -167,7 +173,7 @@ export function combination(axes: readonly (readonly Choice[])[], index: number)
 }
 
 /** The base with these choices made; null: an option is not one of the scheme that was chosen. */
-export function variantOf(base: FusionPlan, choices: readonly Choice[]): Variant | null {
+export function variantOf(base: FusionPlan, choices: readonly Choice[]): Variant | Impossible | null {
   const changed = choices.filter((choice) => !isOfBase(base, choice));
   const scheme = changed.find((choice) => choice.is === 'scheme');
   const { tokens, kind: before } = base.scheme;
@@ -181,11 +187,13 @@ export function variantOf(base: FusionPlan, choices: readonly Choice[]): Variant
     changed.flatMap((one) => (one.is === 'edit' ? [[one.key, one.edit]] : [])),
   );
   const label = [base.name, ...changed.map(({ key, text }) => `${key}=${text}`)].join('+');
-  return {
-    label,
-    edits: Object.fromEntries(changed.map(({ key, text }) => [key, text])),
-    plan: changed.length === 0 ? base : base.with(nameOf(label), edits, tuned),
-  };
+  const named = { label, edits: Object.fromEntries(changed.map(({ key, text }) => [key, text])) };
+  try {
+    return { ...named, plan: changed.length === 0 ? base : base.with(nameOf(label), edits, tuned) };
+  } catch (error) {
+    if (error instanceof PlanError) return { ...named, issue: error.issues[0]! };
+    throw error;
+  }
 }
 
 const isOfBase = ({ scheme }: FusionPlan, choice: Choice): boolean =>

@@ -127,6 +127,14 @@ describe('variants', () => {
     expect(same.candidates[0]!.record.alike).toEqual(['cooperative+attn_norm=recompute:qkv']);
   });
 
+  it('of which one edit leaves another nothing to change are illegal, too', async () => {
+    const { candidates, dropped } = await explored('ffn_add=own,base,down_proj=into:ffn_down');
+    expect(candidates.map(({ record }) => record.label)).toEqual(['cooperative']);
+    expect([...dropped.illegal]).toEqual([
+      ['unknown-stage', { count: 1, why: "down_proj is all that stage 'ffn_down' has" }],
+    ]);
+  });
+
   it('that are illegal are counted by rule, with the first reason', async () => {
     const { candidates, dropped } = await explored('attn_norm=into:qkv,own');
     expect(candidates).toHaveLength(2);
