@@ -30,7 +30,11 @@ export const experimentCommand = (program: Program, name: string) =>
     )
     .optionsGroup('Work:')
     .option('--jobs <n>', 'variants that are compiled at a time (default: cores)', whole(1, 1024))
-    .option('--budget <time>', 'begin nothing to time so long after the start: 90s, 10m, 2h', duration)
+    .option(
+      '--budget <time>',
+      'begin nothing to time that would end later after the start, by what was timed before: 90s, 10m, 2h',
+      duration,
+    )
     .option('--build-only', 'only compile, on a machine that need not have the GPU')
     .option('--measure-only', 'only time what --build-only made in the same ONELAUNCH_CACHE')
     .option(

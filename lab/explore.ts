@@ -8,7 +8,7 @@ import { findingsOf } from './findings.ts';
 import type { Journal } from './journal.ts';
 import type { JournalRecord } from './journal-records.ts';
 import { cpuName, machineState } from './measure.ts';
-import { nextGroup, type Strategy } from './strategy.ts';
+import { type Group, nextGroup, type Strategy } from './strategy.ts';
 
 export interface Experiment {
   /** The incumbent first. */
@@ -21,7 +21,7 @@ export interface ExploreInput extends Omit<ContestInput, 'golden'> {
   readonly mode: 'all' | 'build' | 'measure';
   /** Variants that are compiled at a time. @default as many as there are cores */
   readonly jobs?: number | undefined;
-  /** No group of variants begins to be timed so long after the start [ms]. */
+  /** No group of variants begins to be timed that would end later after the start [ms], by what the one before it took; the first begins within it. */
   readonly budget: number | null;
   /** What is right. Asked for when something is to be verified: it may take long to compute. */
   readonly goldenOf: () => Promise<ContestInput['golden']>;
@@ -80,10 +80,13 @@ async function time(
   try {
     refuseOtherDevice(journal, base.engine.device);
     input.begin(base.engine.device);
+    /** Of a reply in the group before, with its share of what else a group takes. */
+    let replyMillis = 0;
     for (let number = 0; ; number++) {
       const group = next();
       if (group === null) return 'timed';
-      if (input.budget !== null && input.millis() >= input.budget) return 'budget';
+      const begun = input.millis();
+      if (input.budget !== null && !hasTime(group, input.budget - begun, replyMillis)) return 'budget';
       const open: Contestant[] = [];
       try {
         for (const id of group.ids) {
@@ -95,12 +98,20 @@ async function time(
       } finally {
         for (const { engine } of open) engine.close();
       }
+      replyMillis = (input.millis() - begun) / repliesOf(group);
       report(group.ids, journal, input);
     }
   } finally {
     base.engine.close();
   }
 }
+
+/** At each position. */
+const repliesOf = ({ rounds, ids }: Group): number => rounds * (ids.length + 1);
+
+/** Whether a group is expected to end in the time that is left [ms]; one of which nothing is known begins while there is any. */
+export const hasTime = (group: Group, left: number, replyMillis: number): boolean =>
+  left > 0 && repliesOf(group) * replyMillis <= left;
 
 /** The ratio of each variant of a group that was timed, as a line. */
 function report(ids: readonly string[], journal: Journal, input: TimeInput): void {

@@ -148,11 +148,11 @@ const unwritable = (path: string, error: unknown) =>
     cause: error,
   });
 
-/** Fields of two headers that differ. */
+/** Fields of two headers that differ; last the kernel of the incumbent, which follows from others. */
 export const differing = (a: JournalHeader, b: JournalHeader): (keyof JournalHeader)[] =>
-  (Object.keys({ ...a, ...b }) as (keyof JournalHeader)[]).filter(
-    (key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]),
-  );
+  (Object.keys({ ...a, ...b }) as (keyof JournalHeader)[])
+    .filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]))
+    .sort((one, other) => Number(one === 'base') - Number(other === 'base'));
 
 function refuseOther(path: string, there: JournalHeader, asked: JournalHeader): void {
   const [field] = differing(there, asked);

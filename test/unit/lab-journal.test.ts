@@ -58,6 +58,10 @@ describe('a journal', () => {
     await expect(openJournal(path, { ...header, formats: { weights: 'int8' } })).rejects.toThrow(
       'its formats is none, not {"weights":"int8"}',
     );
+    // Other formats are another kernel, too, which says less.
+    await expect(
+      openJournal(path, { ...header, base: 'ffffffffffff', formats: { weights: 'int8' } }),
+    ).rejects.toThrow('its formats is none, not {"weights":"int8"}');
   });
 
   it('has one writer', async () => {

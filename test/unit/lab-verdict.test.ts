@@ -1,6 +1,7 @@
 // What may be said of paired rounds, which variants are timed next, and how they are ranked.
 import { describe, expect, it } from 'vitest';
 import { findingsTable } from '../../cli/findings-table.ts';
+import { hasTime } from '../../lab/explore.ts';
 import { findingsOf } from '../../lab/findings.ts';
 import type { JournalRecord } from '../../lab/journal-records.ts';
 import { pruned, whyNotPredicted } from '../../lab/prune.ts';
@@ -220,6 +221,12 @@ it('who met the best is before who was only faster before', () => {
       ['base+v=2', 0],
     ],
   ]);
+});
+
+it('a group begins within a budget if it is expected to end there, by what the one before took', () => {
+  const group = { rung: 0, ids: [idOf(1), idOf(2)], rounds: 5 };
+  expect([hasTime(group, 150, 10), hasTime(group, 149, 10)]).toEqual([true, false]);
+  expect([hasTime(group, 1, 0), hasTime(group, 0, 0)]).toEqual([true, false]);
 });
 
 it('a shuffle has every number once, the same for the same seed', () => {
