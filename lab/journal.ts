@@ -1,5 +1,5 @@
 // A journal on disk: lines that are appended and synced one by one, so that whoever is killed loses at most the line it was writing.
-import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
 import { tryLock } from '../file-lock.ts';
 import { readPlainFile } from '../plain-file.ts';
@@ -82,8 +82,9 @@ export async function openJournal(path: string, header: JournalHeader): Promise<
       hint: 'wait for it, or give another --journal',
     });
   }
+  const isThere = existsSync(path);
   try {
-    const before = existsSync(path) ? readJournal(path) : { header: null, records: [], wholeBytes: 0 };
+    const before = isThere ? readJournal(path) : { header: null, records: [], wholeBytes: 0 };
     if (before.header) refuseOther(path, before.header, header);
     const fd = await writing(path, () => openSync(path, 'a'));
     const write = (value: JournalHeader | JournalRecord) => appendLine(path, fd, value);
@@ -103,6 +104,7 @@ export async function openJournal(path: string, header: JournalHeader): Promise<
       },
     };
   } catch (error) {
+    if (!isThere) rmSync(path, { force: true });
     lock.release();
     throw error;
   }

@@ -1,6 +1,6 @@
 // Pointwise ops as C text, remembered with the hashes of all files that were read: reading TypeScript takes longer than all else.
 import { createHash, randomUUID } from 'node:crypto';
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { z } from 'zod';
 import { makeFolder } from '../build/make-folder.ts';
@@ -99,8 +99,12 @@ function remember(path: string, text: string): void {
   try {
     makeFolder(outputRoot());
     const whole = `${path}.${randomUUID()}.tmp`;
-    writeFileSync(whole, text);
-    renameSync(whole, path);
+    try {
+      writeFileSync(whole, text);
+      renameSync(whole, path);
+    } finally {
+      rmSync(whole, { force: true });
+    }
   } catch {
     // A read-only cache folder is reported by the build, which needs it.
   }

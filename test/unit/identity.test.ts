@@ -1,5 +1,5 @@
 // A kernel is known by everything that changes its library, and by nothing else: what model, plan and target are called does not count.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi } from 'vitest';
@@ -147,4 +147,16 @@ test('an op is printed anew when any file that it was read from changes', async 
   expect(await opsText(file, 'ops.ts')).toEqual(before);
   write('third.ts', "import type { f32 } from './dsl.ts';\nexport const half = (x: f32): f32 => x * 0.25;\n");
   expect((await opsText(file, 'ops.ts')).join('\n')).toContain('x * 0.25f');
+});
+
+test('ops that cannot be remembered leave no file behind', async () => {
+  const cache = join(folder, 'cache');
+  vi.stubEnv('ONELAUNCH_CACHE', cache);
+  const text = await opsText();
+  const [name] = readdirSync(cache);
+  rmSync(join(cache, name!));
+  mkdirSync(join(cache, name!));
+  expect(await opsText()).toEqual(text);
+  expect(readdirSync(cache)).toEqual([name]);
+  vi.unstubAllEnvs();
 });

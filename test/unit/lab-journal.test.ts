@@ -21,6 +21,11 @@ const records: readonly JournalRecord[] = [
   timed(1, 0, 1, 410.25),
 ];
 
+/** What a record is made into where the disk is full. */
+const onFullDisk = () => {
+  throw Object.assign(new Error('no space'), { code: 'ENOSPC' });
+};
+
 async function written(path = fresh()): Promise<string> {
   await writeJournal(path, header, records);
   return path;
@@ -91,6 +96,13 @@ describe('a journal', () => {
     expect(() => readJournal(fresh())).toThrow('there is no journal');
   });
 
+  it('of which not even the header can be written leaves nothing', async () => {
+    const path = fresh();
+    const endless = { ...header, toJSON: onFullDisk };
+    await expect(openJournal(path, endless)).rejects.toThrow('its disk is full');
+    expect([path, `${path}.lock`].map(existsSync)).toEqual([false, false]);
+  });
+
   it('that cannot be written is said so', async () => {
     await expect(openJournal(join(folder, 'none', 'j.jsonl'), header)).rejects.toMatchObject({
       kind: 'environment',
@@ -135,16 +147,8 @@ describe('shards', () => {
   });
 
   it('of which one cannot be written leave nothing', async () => {
-    const path = join(folder, 'full.jsonl');
-    const endless = {
-      ...variant(0),
-      plan: {
-        name: 'base',
-        toJSON: () => {
-          throw Object.assign(new Error('no space'), { code: 'ENOSPC' });
-        },
-      },
-    };
+    const path = fresh();
+    const endless = { ...variant(0), plan: { name: 'base', toJSON: onFullDisk } };
     await expect(writeJournal(path, header, [run(), endless])).rejects.toThrow('its disk is full');
     expect(existsSync(path)).toBe(false);
   });
