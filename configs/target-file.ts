@@ -10,7 +10,10 @@ import { readPlainFile } from '../plain-file.ts';
 
 const hint = 'gen calibrate writes such a file';
 const count = z.int().nonnegative();
-const positive = z.number().positive();
+/** GB/s, far beyond those that there are: predictions stay numbers. */
+const bandwidth = z.number().min(1e-3).max(1e6);
+/** Of a term [us]. */
+const micros = z.number().nonnegative().max(1e9);
 const shape = z.strictObject({
   name: z.string().regex(/^[a-z0-9][a-z0-9-]*$/, "small letters, digits and '-'"),
   kind: z.enum(Object.keys(platforms) as Target['kind'][]),
@@ -18,17 +21,33 @@ const shape = z.strictObject({
   sms: count,
   sharedBytes: count,
   l2Bytes: count,
-  bandwidth: positive.nullable(),
+  bandwidth: bandwidth.nullable(),
   bandwidthFrom: z.enum(['measured', 'datasheet', 'unknown']),
-  cacheBandwidth: positive.optional(),
+  cacheBandwidth: bandwidth.optional(),
   pollCycles: z.partialRecord(z.enum(opNames as [string, ...string[]]), count).optional(),
-  terms: z.partialRecord(z.enum(costTermNames), z.number().nonnegative()).optional(),
+  terms: z.partialRecord(z.enum(costTermNames), micros).optional(),
   origin: z.record(z.string(), z.string()).optional(),
 });
 
+/** What a machine of a kind has: a GPU an architecture and multiprocessors, a CPU none of that. */
+const whole = shape.superRefine(({ kind, arch, sms, sharedBytes }, context) => {
+  const isGpu = kind === 'cuda';
+  const wrong = {
+    arch: isGpu === (arch !== '') ? null : isGpu ? "'sm_90a' or another, of a GPU" : "'', of a CPU",
+    sms: !isGpu || (sms >= 1 && sms <= mostSms) ? null : `1 to ${mostSms}, of a GPU`,
+    sharedBytes: !isGpu || sharedBytes > 0 ? null : 'above 0, of a GPU',
+  };
+  for (const [field, message] of Object.entries(wrong)) {
+    if (message !== null) context.addIssue({ code: 'custom', path: [field], message });
+  }
+});
+
+/** As many blocks as a plan can ask for. */
+const mostSms = 1024;
+
 /** @param name of the file, for messages. @throws usage that names the first wrong field */
 function parseTarget(value: unknown, name: string): Target {
-  const parsed = shape.safeParse(value);
+  const parsed = whole.safeParse(value);
   if (parsed.success) return parsed.data as Target;
   const issue = parsed.error.issues[0]!;
   if (issue.code === 'unrecognized_keys') {

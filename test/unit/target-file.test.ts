@@ -33,6 +33,12 @@ describe('refused with the field', () => {
     ['another architecture', changed({ arch: 'gfx942' }), "arch: 'sm_90a'"],
     ['a name that is a path', changed({ name: '../x' }), 'name: small letters'],
     ['a bandwidth of 0', changed({ bandwidth: 0 }), 'bandwidth: '],
+    ['a bandwidth of no machine', changed({ bandwidth: 1e-300 }), 'bandwidth: '],
+    ['a term without end', changed({ terms: { barrier: 1e308 } }), 'terms.barrier: '],
+    ['no multiprocessor', changed({ sms: 0 }), 'sms: 1 to 1024, of a GPU'],
+    ['no shared memory', changed({ sharedBytes: 0 }), 'sharedBytes: above 0, of a GPU'],
+    ['a GPU of no architecture', changed({ arch: '' }), "arch: 'sm_90a' or another, of a GPU"],
+    ['a CPU of an architecture', changed({ kind: 'cpu' }), "arch: '', of a CPU"],
     ['half a multiprocessor', changed({ sms: 1.5 }), 'sms: '],
     ['a term below 0', changed({ terms: { barrier: -1 } }), 'terms.barrier: '],
     [
