@@ -70,10 +70,12 @@ export function choicesOf(axes: readonly Axis[], input: SpaceInput): readonly (r
   return scheme.length > 0 ? [scheme, ...chosen] : chosen;
 }
 
+const isOption = (key: string, kinds: readonly SchemeKind[]): boolean =>
+  kinds.some((kind) => optionNames(kind).includes(key));
+
 const optionOf = (key: string, kinds: readonly SchemeKind[]): string => {
   const other = aliases.get(key);
-  const isKnown = kinds.some((kind) => optionNames(kind).includes(key));
-  return other !== undefined && !isKnown ? other : key;
+  return other !== undefined && !isOption(key, kinds) ? other : key;
 };
 
 function schemeChoices({ values }: Axis, base: SchemeKind): Choice[] {
@@ -112,7 +114,12 @@ function editChoices({ key, values }: Axis, kinds: readonly SchemeKind[], input:
   const { graph, base, target } = input;
   const all = editsOf(graph, base, key);
   if (all.length === 0) {
-    const known = [...kinds.flatMap(optionNames), ...aliases.keys(), 'scheme', ...editable(graph, base)];
+    const known = [
+      ...kinds.flatMap(optionNames),
+      ...[...aliases].flatMap(([key, option]) => (isOption(option, kinds) ? [key] : [])),
+      'scheme',
+      ...editable(graph, base),
+    ];
     throw new OnelaunchError('usage', `--vary has an unknown key '${key}'`, {
       hint: `${didYouMean(key, known)}known: ${[...new Set(known)].join(', ')}`,
     });

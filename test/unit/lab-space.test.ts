@@ -9,6 +9,7 @@ import { parsePlan } from '../../codegen/plan/parse-plan.ts';
 import { byContext, type FusionPlan, stream } from '../../codegen/plan/plan.ts';
 import { schemeOptions } from '../../codegen/plan/shape.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import type { OnelaunchError } from '../../errors.ts';
 import { alone, optionVariants } from '../../lab/ablate.ts';
 import { candidatesOf, combinationsOf } from '../../lab/enumerate.ts';
 import { allValues, optionText, othersThan, readOption } from '../../lab/option-values.ts';
@@ -65,6 +66,18 @@ describe('--vary', () => {
     ['tokens=*', "tokens has too many values for '*': it takes 'many', a whole number"],
   ])('%s is refused', (vary, message) => {
     expect(() => choices(vary)).toThrow(message);
+  });
+
+  it('names as known what the scheme of the plan has', () => {
+    const hint = (base: FusionPlan) => {
+      try {
+        choices('slotz=1', base, h100);
+        return '';
+      } catch (error) {
+        return (error as OnelaunchError).hint ?? '';
+      }
+    };
+    expect([hint(cooperative), hint(ringed)].map((text) => text.includes(' window,'))).toEqual([false, true]);
   });
 
   it.each([
