@@ -278,6 +278,7 @@ export class LanguageModel {
    *  Resolves when that is done, however often it is called. */
   close(): Promise<void> {
     this.#places.stop();
+    this.#replies.close();
     this.#closing ??= this.#parts.engine[Symbol.asyncDispose]();
     return this.#closing;
   }

@@ -7,8 +7,8 @@ import { toolReader } from './chat/tool-reader.ts';
 import type { Speculate, TokenLogprobs } from './engine/options.ts';
 import { EngineRun } from './engine-run.ts';
 import type { GenerationDefaults } from './generation-config.ts';
-import { type Grammar, type GrammarMask, Grammars } from './grammar/grammars.ts';
-import type { BoundedGrammar } from './grammar/length-counter.ts';
+import { GrammarThreads } from './grammar/grammar-threads.ts';
+import type { GrammarMask, MaskedBy } from './grammar/grammars.ts';
 import { KeptLogprobs } from './kept-logprobs.ts';
 import type { Place, Places } from './places.ts';
 import type { promptsOf } from './prompts.ts';
@@ -42,10 +42,15 @@ export interface ReplyParts {
 /** The replies of a model. */
 export class Replies {
   readonly #parts: ReplyParts;
-  #grammars: Grammars | undefined;
+  #grammars: GrammarThreads | undefined;
 
   constructor(parts: ReplyParts) {
     this.#parts = parts;
+  }
+
+  /** Takes no more. */
+  close(): void {
+    this.#grammars?.close();
   }
 
   /** @throws OnelaunchError as `generate` of a model does, while it is read */
@@ -73,11 +78,11 @@ export class Replies {
     const maxTokens = Math.min(context - prompt.length, length);
     const stop = new AbortController();
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
-    const unbound = grammar === null ? undefined : await this.#mask(grammar, checked.stopIds, size);
+    const unbound = grammar && (await this.#mask(grammar, checked.stopIds, size, signal));
     this.#parts.checkOpen();
 
     const thinking = unbound && tokenizer ? thinkingOf(tokenizer, prompt, checked.enableThinking) : null;
-    const mask = unbound && behindThinking(unbound, thinking);
+    const mask = unbound ? behindThinking(unbound, thinking) : undefined;
     const reader = form === null ? null : toolReader(form, calling!.tools);
     const { topLogprobs, bias } = checked;
     const told = topLogprobs === null ? null : new KeptLogprobs((token) => tokenizer?.bytes(token) ?? []);
@@ -155,10 +160,15 @@ export class Replies {
     return result();
   }
 
-  /** The masks of a reply that is to be a text of a grammar. */
-  #mask(grammar: Grammar | BoundedGrammar, stopIds: readonly number[], size: number): Promise<GrammarMask> {
-    this.#grammars ??= new Grammars(this.#parts.prompts.needTokenizer(), size);
-    return this.#grammars.mask(grammar, stopIds);
+  /** The masks of a reply that is to be a text of a grammar. Null: it was stopped before they could be made. */
+  #mask(
+    grammar: MaskedBy,
+    stopIds: readonly number[],
+    size: number,
+    signal: AbortSignal,
+  ): Promise<GrammarMask | null> {
+    this.#grammars ??= new GrammarThreads(this.#parts.prompts.needTokenizer(), size);
+    return this.#grammars.mask(grammar, stopIds, signal);
   }
 
   /** A place for a reply, whose mask ends here if there is none. Null: it was stopped while it waited. */

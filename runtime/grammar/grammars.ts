@@ -1,17 +1,22 @@
 // Grammars of a model's replies: compiled once for its tokens, then asked before each token which may come next.
+import { createHash } from 'node:crypto';
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar';
 import { OnelaunchError } from '../../errors.ts';
 import { allow, type MaskOrEnd, type TokenMask } from '../engine/token-masks.ts';
 import { TimeLimit, withinTime } from '../time-limit.ts';
-import { byteLetters, type Tokenizer } from '../tokenizer/tokenizer.ts';
+import { byteLetters } from '../tokenizer/byte-letters.ts';
 import { refusal, withClassesOfBytes } from './classes.ts';
 import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
+import type { TokenTexts } from './shared-tokens.ts';
 import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
 import { loadXGrammar, type XGrammar } from './xgrammar.ts';
 
 /** EBNF as of xgrammar, whose first rule is root; or a regular expression that the whole reply is. A class holds up to 1,000 characters beyond ASCII,
  *  and leaves none of them out. */
 export type Grammar = string | { readonly regex: string };
+
+/** What a reply can be held to. */
+export type MaskedBy = Grammar | BoundedGrammar;
 
 export interface GrammarMask extends TokenMask {
   /** Frees what the matching holds. */
@@ -38,22 +43,32 @@ const endOfBytes = 256;
 /** One of them is in no grammar that anyone writes. */
 const fillers = ['\x7f', ...Array.from({ length: 6400 }, (_, i) => String.fromCodePoint(0xe000 + i))];
 
-/** The grammars over the tokens of a model. */
+/** The grammars over the tokens of a model, in this thread. */
 export class Grammars {
-  readonly #tokenizer: Tokenizer;
+  readonly #texts: TokenTexts;
   readonly #size: number;
+  readonly #load: typeof loadXGrammar;
   #loaded: Promise<Loaded> | undefined;
   #vocabulary: Vocabulary | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
 
   /** @param size tokens that can be chosen: ids below it */
-  constructor(tokenizer: Tokenizer, size: number) {
-    this.#tokenizer = tokenizer;
+  constructor(texts: TokenTexts, size: number, load: typeof loadXGrammar = loadXGrammar) {
+    this.#texts = texts;
     this.#size = size;
+    this.#load = load;
   }
 
   /** The masks of one reply. @param stopIds tokens that end it, where the grammar is complete
    *  @throws OnelaunchError of kind usage for a grammar that cannot be read */
-  async mask(grammar: Grammar | BoundedGrammar, stopIds: readonly number[]): Promise<GrammarMask> {
+  mask(grammar: MaskedBy, stopIds: readonly number[]): Promise<GrammarMask> {
+    // One after the other: what one refuses ends the instance, and what one drops another may be about to use.
+    const opened = this.#turn.then(() => this.#open(grammar, stopIds));
+    this.#turn = opened.catch(() => {});
+    return opened;
+  }
+
+  async #open(grammar: MaskedBy, stopIds: readonly number[]): Promise<GrammarMask> {
     if (stopIds.length === 0) {
       throw new OnelaunchError('usage', 'a reply of a grammar needs a token that ends it', {
         hint: 'Leave stopIds out, or name one.',
@@ -90,8 +105,7 @@ export class Grammars {
   }
 
   async #lengths({ exact, loose, entry }: BoundedGrammar): Promise<LengthCounter & { end(): void }> {
-    const { bytes } = this.#tokenizer;
-    this.#vocabulary ??= vocabularyOf(bytes, this.#size);
+    this.#vocabulary ??= vocabularyOf(this.#texts.bytes, this.#size);
     const matchers = [
       await this.#matcher(exact, 'bytes', [endOfBytes]),
       await this.#matcher(loose, 'bytes', [endOfBytes]),
@@ -122,9 +136,10 @@ export class Grammars {
     grammar: Grammar,
     over: Over,
   ): Promise<Pick<Loaded, 'package'> & { compiled: CompiledGrammar }> {
-    const key = `${over} ${typeof grammar === 'string' ? `ebnf ${grammar}` : `regex ${grammar.regex}`}`;
     checkLength(grammar);
-    const loaded = await this.#load();
+    const key = `${over} ${keyOf(grammar)}`;
+    this.#loaded ??= this.#start();
+    const loaded = await this.#loaded;
     const { package: x, compilers, compiled } = loaded;
     const known = compiled.get(key);
     if (known !== undefined) {
@@ -134,15 +149,19 @@ export class Grammars {
     }
     loaded.told();
     try {
-      const read = await readGrammar(grammar, loaded);
-      const made = withinTime(
-        compileMillis,
-        () => new x.CompiledGrammar(compilers[over].handle.CompileGrammar(read.handle)),
-      );
-      read.dispose();
+      const made = withinTime(compileMillis, () => {
+        const read = readGrammar(grammar, loaded);
+        const handle = compilers[over].handle.CompileGrammar(read.handle);
+        read.dispose();
+        return new x.CompiledGrammar(handle);
+      });
       compiled.set(key, made);
       const [oldest] = compiled.keys();
-      if (compiled.size > mostKept) compiled.delete(oldest!);
+      if (compiled.size > mostKept) {
+        // Masks that are made of it keep what they need.
+        compiled.get(oldest!)!.dispose();
+        compiled.delete(oldest!);
+      }
       return { package: x, compiled: made };
     } catch (cause) {
       // What it was in the middle of is left as it was: those that come next begin anew.
@@ -151,17 +170,12 @@ export class Grammars {
     }
   }
 
-  #load(): Promise<Loaded> {
-    this.#loaded ??= this.#start();
-    return this.#loaded;
-  }
-
   async #start(): Promise<Loaded> {
-    const x = loadXGrammar();
+    const x = await this.#load();
     const { TokenizerInfo, GrammarCompiler } = x.package;
     const vocab = Array.from({ length: this.#size }, (_, id) =>
       // An empty token is never allowed: special ones have no text.
-      this.#tokenizer.specialIds.has(id) ? '' : spelled(this.#tokenizer.bytes(id)),
+      this.#texts.specialIds.has(id) ? '' : spelled(this.#texts.bytes(id)),
     );
     const compilerOf = async (tokens: string[]): Promise<GrammarCompiler> => {
       const info = await TokenizerInfo.createTokenizerInfo(tokens, 'byte_level', false, tokens.length, []);
@@ -174,15 +188,21 @@ export class Grammars {
 }
 
 /** That a grammar can be read, before there is a model to compile it for.
+ *  @param millis that it may take
  *  @throws OnelaunchError of kind usage */
-export async function checkGrammar(grammar: Grammar): Promise<void> {
+export async function checkGrammar(grammar: Grammar, millis = compileMillis): Promise<void> {
   checkLength(grammar);
-  const loaded = loadXGrammar();
+  const loaded = await loadXGrammar();
   try {
-    (await readGrammar(grammar, loaded)).dispose();
+    withinTime(millis, () => readGrammar(grammar, loaded)).dispose();
   } catch (cause) {
     throw refusalOf(grammar, cause, loaded.told());
   }
+}
+
+/** Tells a grammar from others. */
+export function keyOf(grammar: MaskedBy): string {
+  return createHash('sha256').update(JSON.stringify(grammar)).digest('base64');
 }
 
 function checkLength(grammar: Grammar): void {
@@ -193,10 +213,10 @@ function checkLength(grammar: Grammar): void {
   });
 }
 
-const readGrammar = (grammar: Grammar, { package: x }: XGrammar) =>
+const readGrammar = (grammar: Grammar, { fromEbnf, fromRegex }: XGrammar) =>
   typeof grammar === 'string'
-    ? x.Grammar.fromEBNF(withClassesOfBytes(grammar, 'ebnf'))
-    : x.Grammar.fromStructuralTag({ type: 'regex', pattern: withClassesOfBytes(grammar.regex, 'regex') });
+    ? fromEbnf(withClassesOfBytes(grammar, 'ebnf'))
+    : fromRegex(withClassesOfBytes(grammar.regex, 'regex'));
 
 /** @param told what the library wrote in the meantime */
 function refusalOf(grammar: Grammar, cause: unknown, told: string): OnelaunchError {

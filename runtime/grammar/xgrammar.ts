@@ -7,12 +7,15 @@ import { invariant } from '../../errors.ts';
 
 export interface XGrammar {
   readonly package: typeof Package;
+  /** As Grammar.fromEBNF and fromStructuralTag of the package, at once: what is not yet done when they return has no limit of time. */
+  fromEbnf(text: string): Package.Grammar;
+  fromRegex(pattern: string): Package.Grammar;
   /** What it wrote since this was last asked: why it refused a grammar, which its errors do not say. */
   told(): string;
 }
 
 /** A new instance, since one that refused a grammar is not used again. */
-export function loadXGrammar(): XGrammar {
+export async function loadXGrammar(): Promise<XGrammar> {
   const path = createRequire(import.meta.url).resolve('@mlc-ai/web-xgrammar');
   // A script for CommonJS whose package says that it is a module, so that neither import nor require takes it.
   const script = new Module(path) as Module & { _compile(text: string, path: string): void; out?: object };
@@ -22,8 +25,18 @@ export function loadXGrammar(): XGrammar {
   const write = (...words: unknown[]) => void lines.push(words.join(' '));
   script.out = { log: write, warn: write, error: write };
   script._compile(`const console = module.out;${withoutMerging(readFileSync(path, 'utf8'))}`, path);
+  const exported = script.exports as typeof Package;
+  const { Grammar } = exported;
+  const first = await Grammar.fromEBNF('root ::= "a"');
+  const { FromEBNF, FromStructuralTag } = first.handle.constructor;
+  first.dispose();
   return {
-    package: script.exports as typeof Package,
+    package: exported,
+    fromEbnf: (text) => new Grammar(FromEBNF(text, 'root')),
+    fromRegex: (pattern) => {
+      const format = { type: 'regex', pattern };
+      return new Grammar(FromStructuralTag(JSON.stringify({ type: 'structural_tag', format })));
+    },
     told: () => {
       const text = lines.join('\n');
       lines = [];

@@ -6,6 +6,7 @@ import { OnelaunchError } from '../../errors.ts';
 import { isGgufFile } from '../../gguf/header.ts';
 import { hasVocabulary } from '../../gguf/vocabulary.ts';
 import { TimeLimit, withinTime } from '../time-limit.ts';
+import { byteLetters } from './byte-letters.ts';
 import { readTokenizerConfig } from './config.ts';
 import { markerOf, readTokenizerFile } from './file.ts';
 
@@ -184,23 +185,12 @@ function createEngine(
   }
 }
 
+const byteOf: ReadonlyMap<string, number> = new Map(byteLetters.map((letter, byte) => [letter, byte]));
+
 /** Bytes of a byte-level BPE token, whose every letter stands for one byte.
  *  Source: bytes_to_unicode in OpenAI's GPT-2 encoder.py. */
 function bytesOf(token: string): Uint8Array {
   return Uint8Array.from(token, (letter) => byteOf.get(letter) ?? 0x3f);
-}
-
-/** The letter that stands for each byte. */
-export const byteLetters: readonly string[] = byteAlphabet();
-const byteOf: ReadonlyMap<string, number> = new Map(byteLetters.map((letter, byte) => [letter, byte]));
-
-function byteAlphabet(): string[] {
-  let unprintable = 0;
-  return Array.from({ length: 256 }, (_, byte) => {
-    // Printable Latin-1 stands for itself; the others, the space among them, are letters from U+0100 on.
-    const stands = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
-    return String.fromCharCode(stands ? byte : 0x100 + unprintable++);
-  });
 }
 
 function byteStream(isPrinted: (id: number) => boolean, piece: (id: number) => Uint8Array): TextStream {

@@ -1,0 +1,134 @@
+// Grammars in threads of their own: compiling one takes up to seconds, and a mask of some as long as ten tokens.
+import { mayStartThreads, Thread } from '../thread.ts';
+import { type GrammarMask, Grammars, keyOf, type MaskedBy } from './grammars.ts';
+import { type SharedTokens, shareTokens, type TokenTexts } from './shared-tokens.ts';
+
+/** Each holds the tokens once more. */
+const mostThreads = 4;
+/** Grammars of which it is known which thread has compiled them. */
+const mostKnown = 1000;
+
+interface Keeper {
+  readonly thread: Thread;
+  /** Masks that are made there. */
+  masks: number;
+  /** Those that are opened there, one after the other, or wait for it. */
+  opening: number;
+  turn: Promise<unknown>;
+}
+
+/** The grammars over the tokens of a model. Where Node's permissions allow no threads, all of it is done in this one. */
+export class GrammarThreads {
+  readonly #texts: TokenTexts;
+  readonly #size: number;
+  readonly #here: Grammars | undefined;
+  #shared: Promise<SharedTokens> | undefined;
+  #keepers: readonly Keeper[] = [];
+  /** By what is compiled there, the one that was asked for last at the end. */
+  readonly #compiledBy = new Map<string, Keeper>();
+  #opened = 0;
+  #closed = false;
+
+  /** @param size tokens that can be chosen: ids below it */
+  constructor(texts: TokenTexts, size: number) {
+    this.#texts = texts;
+    this.#size = size;
+    if (!mayStartThreads()) this.#here = new Grammars(texts, size);
+  }
+
+  /** The masks of one reply, as `mask` of Grammars. Null: the signal was aborted, or this was closed. */
+  async mask(
+    grammar: MaskedBy,
+    stopIds: readonly number[],
+    signal: AbortSignal,
+  ): Promise<GrammarMask | null> {
+    if (this.#here) return this.#here.mask(grammar, stopIds);
+    this.#shared ??= shareTokens(this.#texts, this.#size);
+    const tokens = await this.#shared;
+    if (signal.aborted || this.#closed) return null;
+    const keeper = this.#keeperOf(keyOf(grammar), tokens);
+    const id = this.#opened++;
+    keeper.opening++;
+    const opened = keeper.turn.then(async () => {
+      try {
+        if (signal.aborted) return null;
+        await keeper.thread.call('open', id, grammar, stopIds);
+        keeper.masks++;
+        const mask = maskOf(keeper, id, () => this.#endUnused());
+        if (!this.#closed) return mask;
+        mask.end();
+        return null;
+      } catch (error) {
+        if (this.#closed) return null;
+        throw error;
+      } finally {
+        keeper.opening--;
+        this.#endUnused();
+      }
+    });
+    keeper.turn = opened.catch(() => {});
+    const mask = await untilAborted(opened, signal);
+    // Compiled for nobody, and known when it is asked for again.
+    if (mask === null) void opened.then((late) => late?.end()).catch(() => {});
+    return mask;
+  }
+
+  /** Ends threads, those with masks as soon as these have ended. */
+  close(): void {
+    this.#closed = true;
+    for (const { thread, masks } of this.#keepers) if (masks === 0) thread.end();
+  }
+
+  #endUnused(): void {
+    if (!this.#closed) return;
+    for (const { thread, masks, opening } of this.#keepers) if (masks + opening === 0) thread.end();
+  }
+
+  /** The one that has compiled it; else one that nobody waits for; else the one with the fewest masks, which stand still meanwhile. */
+  #keeperOf(key: string, tokens: SharedTokens): Keeper {
+    this.#keepers = this.#keepers.filter(({ thread }) => !thread.hasEnded);
+    let keeper = this.#compiledBy.get(key);
+    if (keeper === undefined || keeper.thread.hasEnded) {
+      const [first] = this.#keepers.toSorted((a, b) => a.opening - b.opening || a.masks - b.masks);
+      const isFree = first !== undefined && first.opening + first.masks === 0;
+      keeper = isFree || this.#keepers.length === mostThreads ? first! : this.#start(tokens);
+    }
+    this.#compiledBy.delete(key);
+    this.#compiledBy.set(key, keeper);
+    const [oldest] = this.#compiledBy.keys();
+    if (this.#compiledBy.size > mostKnown) this.#compiledBy.delete(oldest!);
+    return keeper;
+  }
+
+  #start(tokens: SharedTokens): Keeper {
+    const thread = new Thread(new URL('./grammar-thread.ts', import.meta.url), tokens);
+    const keeper: Keeper = { thread, masks: 0, opening: 0, turn: Promise.resolve() };
+    this.#keepers = [...this.#keepers, keeper];
+    return keeper;
+  }
+}
+
+function maskOf(keeper: Keeper, mask: number, onEnd: () => void): GrammarMask {
+  let ended = false;
+  return {
+    next: (token) => keeper.thread.call('next', mask, token) as ReturnType<GrammarMask['next']>,
+    end: () => {
+      if (ended) return;
+      ended = true;
+      keeper.masks--;
+      void keeper.thread.call('end', mask).catch(() => {});
+      onEnd();
+    },
+  };
+}
+
+/** What it resolves with; null as soon as the signal is aborted. */
+function untilAborted<T>(made: Promise<T>, signal: AbortSignal): Promise<T | null> {
+  let leave = () => {};
+  const aborted = new Promise<null>((resolve) => {
+    leave = () => resolve(null);
+    if (signal.aborted) leave();
+    else signal.addEventListener('abort', leave);
+  });
+  return Promise.race([made, aborted]).finally(() => signal.removeEventListener('abort', leave));
+}

@@ -1,0 +1,104 @@
+// Grammars beside the event loop: what others do while one is compiled, and what is left of those that nobody needs any more.
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { GrammarThreads } from '../../runtime/grammar/grammar-threads.ts';
+import { checkGrammar, Grammars } from '../../runtime/grammar/grammars.ts';
+import { jsonGrammar } from '../../runtime/grammar/json-grammar.ts';
+import { shareTokens, textsOf } from '../../runtime/grammar/shared-tokens.ts';
+import { loadXGrammar, type XGrammar } from '../../runtime/grammar/xgrammar.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
+import { failureOf } from '../support/refusal.ts';
+
+const tokenizer = loadTokenizer(join(packageRoot(), 'models', 'qwen3-tiny'));
+const { size } = tokenizer;
+const end = 2;
+const never = new AbortController().signal;
+const threads = new GrammarThreads(tokenizer, size);
+afterAll(() => threads.close());
+
+/** Takes a while to compile: of each optional property all behind it may come next. */
+const slow = jsonGrammar({
+  type: 'object',
+  properties: Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`property_${i}`, {}])),
+}) as string;
+
+it('masks are made while another grammar is compiled, whose reply may leave', async () => {
+  const mask = (await threads.mask('root ::= "a"*', [end], never))!;
+  const leaving = new AbortController();
+  const order: string[] = [];
+  const stays = threads.mask(slow, [end], never).then((made) => order.push(made === null ? 'none' : 'made'));
+  const left = threads.mask(slow, [end], leaving.signal).then((made) => order.push(`left with ${made}`));
+  const [a] = tokenizer.encode('a');
+  expect(await mask.next(null)).toEqual(await mask.next(a!));
+  order.push('masks');
+  leaving.abort();
+  await left;
+  await stays;
+  expect(order).toEqual(['masks', 'left with null', 'made']);
+});
+
+it('a refusal comes out of a thread as it is', async () => {
+  const refused = 'root ::= (';
+  const here = await failureOf(new Grammars(tokenizer, size).mask(refused, [end]));
+  const { kind, message, hint } = await failureOf(threads.mask(refused, [end], never));
+  expect({ kind, message, hint }).toEqual({ kind: here.kind, message: here.message, hint: here.hint });
+});
+
+it('what waits for a grammar when the model is closed gets none, and masks that were made are made on', async () => {
+  const some = new GrammarThreads(tokenizer, size);
+  const mask = (await some.mask('root ::= "a"*', [end], never))!;
+  const waiting = some.mask(slow, [end], never);
+  await new Promise((resolve) => setImmediate(resolve));
+  some.close();
+  expect(await waiting).toBeNull();
+  expect(await mask.next(null)).toBeInstanceOf(Int32Array);
+  mask.end();
+  await expect(mask.next(null)).rejects.toThrow('ended');
+});
+
+it('threads share what tokens add to a text', async () => {
+  const { bytes, specialIds } = textsOf(await shareTokens(tokenizer, size));
+  for (let id = 0; id < size; id++) expect([...bytes(id)], `${id}`).toEqual([...tokenizer.bytes(id)]);
+  expect(specialIds).toEqual(tokenizer.specialIds);
+});
+
+/** Grammars that are counted: those that are compiled, and those of them that are freed. */
+function counted() {
+  const count = { compiled: 0, freed: 0 };
+  const load = async (): Promise<XGrammar> => {
+    const loaded = await loadXGrammar();
+    class Counted extends loaded.package.CompiledGrammar {
+      constructor(handle: unknown) {
+        super(handle);
+        count.compiled++;
+      }
+      override dispose(): void {
+        super.dispose();
+        count.freed++;
+      }
+    }
+    return { ...loaded, package: { ...loaded.package, CompiledGrammar: Counted } };
+  };
+  return { count, grammars: new Grammars(tokenizer, size, load) };
+}
+
+it('grammars beyond the last 32 are freed, and their masks go on', async () => {
+  const { count, grammars } = counted();
+  const masks = await Promise.all(
+    Array.from({ length: 40 }, (_, i) => grammars.mask(`root ::= "${i}a"`, [end])),
+  );
+  expect(count).toEqual({ compiled: 40, freed: 8 });
+  for (const mask of masks) expect(await mask.next(null)).toBeInstanceOf(Int32Array);
+});
+
+it('equal grammars that are asked for at once are compiled once', async () => {
+  const { count, grammars } = counted();
+  await Promise.all([1, 2, 3].map(() => grammars.mask('root ::= "a"', [end])));
+  expect(count.compiled).toBe(1);
+});
+
+it('reading a grammar has a limit, too', async () => {
+  const classes = `root ::= ${'[а-яѐ-џ㐀-䶵]'.repeat(20_000)}`;
+  await expect(checkGrammar(classes, 100)).rejects.toThrow('compiling it takes more than');
+});
