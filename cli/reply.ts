@@ -103,13 +103,14 @@ async function checkFirst(
   flags: ReplyFlags,
   first: FirstPrompt,
 ): Promise<void> {
-  const [{ contextOf }, { readAsked }, { promptsOf }, { chatTemplate }, { ofChats }] = await Promise.all([
-    import('../load.ts'),
-    import('../runtime/reply-bounds.ts'),
-    import('../runtime/prompts.ts'),
-    import('../runtime/chat/chat-template.ts'),
-    import('../runtime/generation-config.ts'),
-  ]);
+  const [{ contextOf }, { lengthBehind, readAsked }, { promptsOf }, { chatTemplate }, { ofChats }] =
+    await Promise.all([
+      import('../load.ts'),
+      import('../runtime/reply-bounds.ts'),
+      import('../runtime/prompts.ts'),
+      import('../runtime/chat/chat-template.ts'),
+      import('../runtime/generation-config.ts'),
+    ]);
   const tokenizer = files.tokenizer!;
   const template = () => files.template ?? chatTemplate(directory!);
   const prompts = promptsOf({ manifest: { model: dims.name }, tokenizer, template });
@@ -119,11 +120,11 @@ async function checkFirst(
     ...{ tokenizer, vocab: dims.vocab, context: contextOf(dims, flags.context) },
     ...{ longest: dims.maxPositions, defaults: isChat ? ofChats(usual) : usual },
   };
-  readAsked(replyOptions(flags), bounds, (checked) =>
-    isChat
-      ? prompts.encodeChat(first.messages, checked)
-      : prompts.tokenize(first.text, { addSpecialTokens: true }),
-  );
+  const checked = readAsked(replyOptions(flags), bounds);
+  const prompt = isChat
+    ? prompts.encodeChat(first.messages, checked)
+    : prompts.tokenize(first.text, { addSpecialTokens: true });
+  lengthBehind(prompt, checked, bounds);
 }
 
 /** Prints a reply as it comes, broken between words on a terminal, and tells its speed on stderr; with --json each piece as a

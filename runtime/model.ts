@@ -17,6 +17,7 @@ import { readersOf } from './reply-grammar.ts';
 import { type CheckedOptions, checkArguments, type ReplyOptions } from './sampling.ts';
 import { type CacheOrigin, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
+import type { Made } from './tokenizer/tokenizer-apart.ts';
 
 /** What a model needs of an engine. */
 export type ReplyEngine = PlaceEngine &
@@ -104,7 +105,8 @@ export class LanguageModel {
     } = {},
   ): Reply<Value, CallOf<Tools>> {
     const { defaults } = this.#parts;
-    const tokens = (checked: CheckedOptions) => this.#prompts.encodeChat(messages, checked);
+    const tokens = (checked: CheckedOptions) =>
+      this.#whileOpen(this.#prompts.apart.encodeChat(messages, checked));
     const asked = { tokens, defaults: ofChats(defaults), isChat: true };
     return this.#reply<Value, CallOf<Tools>>(options, asked);
   }
@@ -122,7 +124,12 @@ export class LanguageModel {
     this.#checkOpen();
     const { messages = [], reply = {} } = session;
     const prompt =
-      messages.length > 0 ? this.#prompts.encodeChat(messages, { ...reply, calling: callingOf(reply) }) : [];
+      messages.length > 0
+        ? await this.#whileOpen(
+            this.#prompts.apart.encodeChat(messages, { ...reply, calling: callingOf(reply) }),
+          )
+        : [];
+    this.#checkOpen();
     const place = opened(await this.#places.holding(prompt, new AbortController()));
     try {
       const tokens = prompt.slice(0, place.common(prompt));
@@ -164,7 +171,7 @@ export class LanguageModel {
 
   /** The continuation of a text. @throws OnelaunchError, when the reply is read, as `generate` does */
   complete(text: string, options: ReplyOptions = {}): Reply {
-    const tokens = () => this.tokenize(text, { addSpecialTokens: true });
+    const tokens = () => this.#encode(text);
     return this.#reply(options, { tokens, defaults: this.#parts.defaults, isChat: false });
   }
 
@@ -205,7 +212,7 @@ export class LanguageModel {
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<TextScore> {
     const { signal } = checkArguments(scoreSchema, options, 'options');
-    const tokens = typeof text === 'string' ? this.tokenize(text, { addSpecialTokens: true }) : text;
+    const tokens = typeof text === 'string' ? await this.#encode(text) : text;
     this.#checkReplies();
     return this.#inPlace(tokens, 2, signal, (engine, checked, either) => likelihood(engine, checked, either));
   }
@@ -225,7 +232,7 @@ export class LanguageModel {
       const message = `options.dimensions is ${dimensions}, and a vector of this model has ${hidden} numbers`;
       throw new OnelaunchError('usage', message, { hint: 'Leave it out for all of them.' });
     }
-    const tokens = typeof text === 'string' ? this.tokenize(text, { addSpecialTokens: true }) : text;
+    const tokens = typeof text === 'string' ? await this.#encode(text) : text;
     const how = { pooling: pooling ?? usual, size: hidden, dimensions: dimensions ?? hidden };
     return this.#inPlace(tokens, 1, signal, async (engine, checked, either) => {
       const vector = await embedding(engine, checked, { ...how, signal: either });
@@ -274,11 +281,25 @@ export class LanguageModel {
     return this.#prompts.detokenize(tokenIds);
   }
 
+  /** As tokenize; a text of more than 5,000 characters is read in a thread of its own, and holds up nothing meanwhile. */
+  async tokenizeApart(
+    text: string,
+    options: { readonly addSpecialTokens?: boolean } = {},
+  ): Promise<number[]> {
+    return this.#whileOpen(this.#prompts.apart.tokenize(text, options));
+  }
+
+  /** As detokenize; more than 10,000 tokens are read in a thread of its own. */
+  async detokenizeApart(tokenIds: readonly number[]): Promise<string> {
+    return this.#whileOpen(this.#prompts.apart.detokenize(tokenIds));
+  }
+
   /** Ends what runs with finish 'abort', whether or not it is read on, then frees the weights and the KV cache.
    *  Resolves when that is done, however often it is called. */
   close(): Promise<void> {
     this.#places.stop();
     this.#replies.close();
+    this.#prompts.apart.close();
     this.#closing ??= this.#parts.engine[Symbol.asyncDispose]();
     return this.#closing;
   }
@@ -288,6 +309,10 @@ export class LanguageModel {
     return this.close();
   }
 
+  #encode(text: string): Made<number[]> {
+    return this.#whileOpen(this.#prompts.apart.tokenize(text, { addSpecialTokens: true }));
+  }
+
   #reply<Value, Call>(options: ReplyOptions, asked: Asked): Reply<Value, Call> {
     const begin = (settle: (result: ReplyResult) => void) => {
       this.#checkOpen();
@@ -295,6 +320,15 @@ export class LanguageModel {
       return this.#replies.run(options, asked, settle);
     };
     return once(begin, readersOf(options));
+  }
+
+  /** What fails because the model was closed meanwhile says so. */
+  #whileOpen<T>(made: Made<T>): Made<T> {
+    if (!(made instanceof Promise)) return made;
+    return made.catch((error) => {
+      if (!(error instanceof OnelaunchError && error.kind === 'usage')) this.#checkOpen();
+      throw error;
+    });
   }
 
   #checkOpen(): void {

@@ -7,6 +7,7 @@ import { type ToolForm, toolForm } from './chat/tool-form.ts';
 import { type Calling, withCalls } from './chat/tools.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
+import { type Made, TokenizerApart } from './tokenizer/tokenizer-apart.ts';
 
 export interface PromptFiles {
   readonly manifest: Pick<Manifest, 'model'>;
@@ -35,12 +36,17 @@ interface Asking {
 
 /** All of it throws an OnelaunchError of kind usage for arguments of other types, and for files that are not there. */
 export function promptsOf({ manifest, tokenizer, template }: PromptFiles) {
+  let apart: TokenizerApart | undefined;
   let read: ChatTemplate | undefined;
   let form: ToolForm | undefined;
 
   const needTokenizer = (): Tokenizer => {
     if (tokenizer === null) throw noFiles(manifest.model, 'tokenizer');
     return tokenizer;
+  };
+  const needApart = (): TokenizerApart => {
+    apart ??= new TokenizerApart(needTokenizer());
+    return apart;
   };
   const needTemplate = (): ChatTemplate => {
     read ??= template?.();
@@ -64,28 +70,54 @@ export function promptsOf({ manifest, tokenizer, template }: PromptFiles) {
     return put(checked, { enableThinking, plain, tools: calling?.described });
   };
 
+  const renderFor = (
+    messages: readonly ChatMessage[],
+    asking: Asking & Pick<ReplyOptions, 'parseSpecialTokens'>,
+  ): string => {
+    // Told first of a model without files, which has neither.
+    needTemplate();
+    const { plain } = needTokenizer();
+    return render(messages, asking, asking.parseSpecialTokens ? undefined : plain);
+  };
+  const checkText = (text: string, options: { readonly addSpecialTokens?: boolean }) => {
+    const { addSpecialTokens = false } = checkArguments(tokenizeSchema, options, 'options');
+    checkArguments(textSchema, text, 'text');
+    return { addSpecialTokens };
+  };
+  const checkIds = (tokenIds: readonly number[]) => checkArguments(idsSchema, tokenIds, 'tokenIds');
+
   return {
     needTokenizer,
     /** How the model calls functions. */
     needForm,
     render,
-    encodeChat(
-      messages: readonly ChatMessage[],
-      asking: Asking & Pick<ReplyOptions, 'parseSpecialTokens'>,
-    ): number[] {
-      // Told first of a model without files, which has neither.
-      needTemplate();
-      const { encode, plain } = needTokenizer();
-      return encode(render(messages, asking, asking.parseSpecialTokens ? undefined : plain));
+    encodeChat(...chat: Parameters<typeof renderFor>): number[] {
+      const text = renderFor(...chat);
+      return needTokenizer().encode(text);
     },
-    tokenize(text: string, options: { readonly addSpecialTokens?: boolean }): number[] {
-      const { addSpecialTokens = false } = checkArguments(tokenizeSchema, options, 'options');
-      checkArguments(textSchema, text, 'text');
-      return needTokenizer().encode(text, { addSpecialTokens });
+    tokenize(...[text, options]: Parameters<typeof checkText>): number[] {
+      const checked = checkText(text, options);
+      return needTokenizer().encode(text, checked);
     },
     detokenize(tokenIds: readonly number[]): string {
-      const ids = checkArguments(idsSchema, tokenIds, 'tokenIds');
+      const ids = checkIds(tokenIds);
       return needTokenizer().decode(ids);
+    },
+    /** The same of long ones in a thread of its own, which `close` ends. */
+    apart: {
+      encodeChat(...chat: Parameters<typeof renderFor>): Made<number[]> {
+        const text = renderFor(...chat);
+        return needApart().encode(text);
+      },
+      tokenize(...[text, options]: Parameters<typeof checkText>): Made<number[]> {
+        const checked = checkText(text, options);
+        return needApart().encode(text, checked);
+      },
+      detokenize(tokenIds: readonly number[]): Made<string> {
+        const ids = checkIds(tokenIds);
+        return needApart().decode(ids);
+      },
+      close: () => apart?.close(),
     },
   };
 }

@@ -13,14 +13,14 @@ import { KeptLogprobs } from './kept-logprobs.ts';
 import type { Place, Places } from './places.ts';
 import type { promptsOf } from './prompts.ts';
 import type { ChosenLogprob, Piece, ReplyResult } from './reply.ts';
-import { chosenBelow, readAsked } from './reply-bounds.ts';
+import { chosenBelow, lengthBehind, readAsked } from './reply-bounds.ts';
 import { replyText } from './reply-text.ts';
 import type { CheckedOptions, ReplyOptions } from './sampling.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 /** How tokens become a reply. */
 export interface Asked {
-  readonly tokens: (options: CheckedOptions) => readonly number[];
+  readonly tokens: (options: CheckedOptions) => readonly number[] | Promise<readonly number[]>;
   readonly defaults: GenerationDefaults;
   /** Whether the reply is one of a conversation, which may call functions. */
   readonly isChat: boolean;
@@ -63,14 +63,15 @@ export class Replies {
     const { tokenizer, manifest, context, places, prompts } = this.#parts;
     const { vocab, maxPositions: longest } = manifest.dims;
     const bounds = { tokenizer, defaults, vocab, context, longest };
-    const { checked, prompt, length } = readAsked(options, bounds, (read) => {
-      if (read.calling !== null && !isChat) {
-        throw new OnelaunchError('usage', 'options.tools is for chat', {
-          ...{ hint: 'Call chat with messages.', option: ['tools'] },
-        });
-      }
-      return tokens(read);
-    });
+    const checked = readAsked(options, bounds);
+    if (checked.calling !== null && !isChat) {
+      throw new OnelaunchError('usage', 'options.tools is for chat', {
+        ...{ hint: 'Call chat with messages.', option: ['tools'] },
+      });
+    }
+    const made = tokens(checked);
+    const prompt = made instanceof Promise ? await made : made;
+    const length = lengthBehind(prompt, checked, bounds);
     const size = chosenBelow(bounds);
     const { calling } = checked;
     const form = calling === null ? null : readForm(prompts.needForm(), calling);

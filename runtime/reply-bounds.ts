@@ -20,28 +20,27 @@ export interface ReplyBounds {
 export const chosenBelow = ({ tokenizer, vocab }: Pick<ReplyBounds, 'tokenizer' | 'vocab'>): number =>
   Math.min(tokenizer?.size ?? vocab, vocab);
 
-/** The options of a reply, checked, and its prompt, which fits. @param tokens makes the prompt
- *  @throws OnelaunchError of kind usage, and what `tokens` throws */
-export function readAsked(
-  options: ReplyOptions,
-  bounds: ReplyBounds,
-  tokens: (checked: CheckedOptions) => readonly number[],
-): {
-  readonly checked: CheckedOptions;
-  readonly prompt: readonly number[];
-  /** Most tokens of the reply, where the context has room for them. */
-  readonly length: number;
-} {
-  const { tokenizer, defaults, vocab, context, longest } = bounds;
+/** The options of a reply, checked. @throws OnelaunchError of kind usage */
+export function readAsked(options: ReplyOptions, bounds: ReplyBounds): CheckedOptions {
+  const { tokenizer, defaults, vocab } = bounds;
   const checked = withSpecialStops(checkOptions(options, defaults, chosenBelow(bounds)), tokenizer);
   checkStopIds(checked.stopIds, vocab);
-  const prompt = tokens(checked);
+  return checked;
+}
+
+/** Most tokens of a reply to a prompt, where the context has room for them.
+ *  @throws OnelaunchError of kind usage for a prompt that does not fit, or has tokens that the model does not have */
+export function lengthBehind(
+  prompt: readonly number[],
+  checked: CheckedOptions,
+  { tokenizer, vocab, context, longest }: ReplyBounds,
+): number {
   checkTokens(prompt, vocab, tokenizer);
   if (prompt.length === 0) {
     throw new OnelaunchError('usage', 'the prompt has no tokens', { hint: 'Give at least one.' });
   }
   if (prompt.length >= context) throw new ContextOverflowError(prompt.length, context, longest);
-  return { checked, prompt, length: lengthOf(checked, prompt.length) };
+  return lengthOf(checked, prompt.length);
 }
 
 /** With the stop texts that are special tokens as stop ids. @throws OnelaunchError usage for one that holds such a token beside text */

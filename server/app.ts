@@ -109,8 +109,10 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
   app.post('/v1/embeddings', async (c) =>
     c.json(await embed(service, await body(c, embeddingShape), c.req.raw.signal)),
   );
-  app.post('/tokenize', async (c) => c.json(tokenize(service.model(), await body(c, tokenizeShape))));
-  app.post('/detokenize', async (c) => c.json(detokenize(service.model(), await body(c, detokenizeShape))));
+  app.post('/tokenize', async (c) => c.json(await tokenize(service.model(), await body(c, tokenizeShape))));
+  app.post('/detokenize', async (c) =>
+    c.json(await detokenize(service.model(), await body(c, detokenizeShape))),
+  );
 
   for (const [path, why] of Object.entries(absent)) {
     app.all(path, (c) => {

@@ -11,7 +11,7 @@ import { clientLeft, RequestQueue } from './queue.ts';
 /** What a server needs of a model. */
 export type ServedModel = Pick<
   LanguageModel,
-  'context' | 'parallel' | 'manifest' | 'embeds' | 'embed' | 'tokenize' | 'detokenize' | 'close'
+  'context' | 'parallel' | 'manifest' | 'embeds' | 'embed' | 'tokenizeApart' | 'detokenizeApart' | 'close'
 > & {
   chat(messages: readonly ChatMessage[], options?: ReplyOptions): Reply;
   complete(text: string, options?: ReplyOptions): Reply;

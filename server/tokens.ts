@@ -11,17 +11,18 @@ export const tokenizeShape = z.strictObject({
   add_special_tokens: z.boolean().optional(),
 });
 
-export function tokenize(served: ServedModel, given: z.infer<typeof tokenizeShape>) {
-  const tokens = served.tokenize(given.prompt, { addSpecialTokens: given.add_special_tokens ?? true });
+export async function tokenize(served: ServedModel, given: z.infer<typeof tokenizeShape>) {
+  const options = { addSpecialTokens: given.add_special_tokens ?? true };
+  const tokens = await served.tokenizeApart(given.prompt, options);
   return { count: tokens.length, max_model_len: served.context, tokens };
 }
 
 export const detokenizeShape = z.strictObject({ model, tokens: z.array(z.int().min(0)) });
 
-export function detokenize(served: ServedModel, given: z.infer<typeof detokenizeShape>) {
+export async function detokenize(served: ServedModel, given: z.infer<typeof detokenizeShape>) {
   const { vocab } = served.manifest.dims;
   const beyond = given.tokens.find((id) => id >= vocab);
-  if (beyond === undefined) return { prompt: served.detokenize(given.tokens) };
+  if (beyond === undefined) return { prompt: await served.detokenizeApart(given.tokens) };
   throw new ApiError(400, `tokens: the model has tokens 0 to ${vocab - 1}, and no ${beyond}`, {
     param: 'tokens',
   });

@@ -1,5 +1,5 @@
 // Text to token ids and back, and the stream that prints a reply token by token.
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { OnelaunchError } from '../../errors.ts';
@@ -10,7 +10,15 @@ import { byteLetters } from './byte-letters.ts';
 import { readTokenizerConfig } from './config.ts';
 import { markerOf, readTokenizerFile } from './file.ts';
 
+/** What a tokenizer was read from. */
+export interface TokenizerOrigin {
+  readonly directory: string;
+  /** Tells its files from what may have taken their place. */
+  readonly files: string;
+}
+
 export interface Tokenizer {
+  readonly origin: TokenizerOrigin;
   /** Highest id + 1: rows of the logits from here on have no text. */
   readonly size: number;
   /** The added tokens, special or not, as they are spelled. */
@@ -78,6 +86,7 @@ export function readAddedTokens(directory: string): Pick<Tokenizer, 'added' | 's
  *  @throws OnelaunchError of kind usage. */
 export function loadTokenizer(directory: string): Tokenizer {
   const path = tokenizerPath(directory);
+  const files = [path, join(directory, 'tokenizer_config.json')].map(dated).join();
   const file = readTokenizerFile(path);
   const config = readTokenizerConfig(directory);
   const limited = limiter(path);
@@ -109,6 +118,7 @@ export function loadTokenizer(directory: string): Tokenizer {
     return text === undefined ? bytesOf(tokens[id]!) : Buffer.from(text);
   };
   return {
+    origin: { directory, files },
     size: tokens.length,
     added,
     specialIds,
@@ -142,6 +152,12 @@ export function loadTokenizer(directory: string): Tokenizer {
     },
     stream: () => (isByteLevel ? byteStream(isPrinted, piece) : diffStream(isPrinted, decode)),
   };
+}
+
+/** When a file was last written, and its size. */
+function dated(path: string): string {
+  const { mtimeMs, size } = statSync(path, { throwIfNoEntry: false }) ?? {};
+  return `${mtimeMs} ${size}`;
 }
 
 /** Texts that take no more than 0.1 s where the steps are known [characters]. A limit has a thread of its own that is started and waited

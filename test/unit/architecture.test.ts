@@ -144,7 +144,9 @@ test.each([
   const others = arrows
     .filter((a) => a.from.startsWith(`runtime/${folder}/`) && a.to.startsWith('runtime/'))
     .map((a) => a.to.split('/')[1]!)
-    .filter((to) => to !== folder && !['json-file.ts', 'short.ts', 'time-limit.ts'].includes(to));
+    .filter(
+      (to) => to !== folder && !['json-file.ts', 'short.ts', 'thread.ts', 'time-limit.ts'].includes(to),
+    );
   expect([...new Set(others)].sort()).toEqual(known);
 });
 

@@ -1,0 +1,64 @@
+// A tokenizer whose long texts are read in a thread of its own: one of a megabyte takes 2 s, and 10 where it is a single word.
+import { mayStartThreads, Thread } from '../thread.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+/** Longer texts [characters], and more tokens, are read there: what is not takes 10 ms, and 50 if a text is one word. */
+const mostHere = { characters: 5000, tokens: 10_000 };
+
+/** At once where it was made in this thread. */
+export type Made<T> = T | Promise<T>;
+
+export class TokenizerApart {
+  readonly #tokenizer: Tokenizer;
+  /** Null: there is none, or what it would read is no longer what this one was read from. */
+  #thread: Promise<Thread | null> | undefined;
+  #running: Thread | undefined;
+  #closed = false;
+
+  constructor(tokenizer: Tokenizer) {
+    this.#tokenizer = tokenizer;
+  }
+
+  /** As `encode` of the tokenizer. */
+  encode(text: string, options: { addSpecialTokens?: boolean } = {}): Made<number[]> {
+    const here = () => this.#tokenizer.encode(text, options);
+    if (text.length <= mostHere.characters) return here();
+    return this.#there(here, async (thread) =>
+      Array.from((await thread.call('encode', text, options)) as Int32Array),
+    );
+  }
+
+  /** As `decode` of the tokenizer. */
+  decode(ids: readonly number[]): Made<string> {
+    const here = () => this.#tokenizer.decode(ids);
+    if (ids.length <= mostHere.tokens) return here();
+    return this.#there(here, (thread) => thread.call('decode', Int32Array.from(ids)) as Promise<string>);
+  }
+
+  /** Ends the thread; what it reads is rejected. */
+  close(): void {
+    this.#closed = true;
+    this.#running?.end();
+  }
+
+  #there<T>(here: () => T, there: (thread: Thread) => Promise<T>): Made<T> {
+    if (!mayStartThreads() || this.#closed) return here();
+    // One that ran out of memory is started anew.
+    if (this.#running?.hasEnded) this.#thread = undefined;
+    this.#thread ??= this.#start();
+    return this.#thread.then((thread) => (thread === null ? here() : there(thread)));
+  }
+
+  async #start(): Promise<Thread | null> {
+    const thread = new Thread(new URL('./tokenizer-thread.ts', import.meta.url), this.#tokenizer.origin);
+    this.#running = thread;
+    const isSame = await thread.call('isSame').catch((error) => {
+      if (this.#closed) throw error;
+      return false;
+    });
+    if (isSame) return thread;
+    this.#running = undefined;
+    thread.end();
+    return null;
+  }
+}
