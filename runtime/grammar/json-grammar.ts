@@ -288,13 +288,19 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     return name;
   };
 
+  /** Pointers from which following references alone comes to an end. */
+  const ending = new Set<string>();
+
   /** That following references alone comes to an end. */
   const checkEnds = (target: unknown, at: string, open: readonly string[]): void => {
     if (!isFields(target)) return;
     const next = target['$ref'];
     if (typeof next === 'string') {
       if (open.includes(next)) throw refuse(`${at}.$ref`, `${next} refers to itself alone`);
-      if (/^#(\/|$)/.test(next)) checkEnds(pointed(schema, next, at), next, [...open, next]);
+      if (/^#(\/|$)/.test(next) && !ending.has(next)) {
+        checkEnds(pointed(schema, next, at), next, [...open, next]);
+        ending.add(next);
+      }
     }
     for (const name of ['anyOf', 'oneOf', 'allOf']) {
       const branches = target[name];
@@ -302,8 +308,10 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     }
   };
 
-  checkEnds(schema, '#', ['#']);
-  const root = value(schema, '#', ['#']);
+  const root = unlessTooDeep(() => {
+    checkEnds(schema, '#', ['#']);
+    return value(schema, '#', ['#']);
+  });
   return { root, rules, hasBounds: bounded > 0, loose: bounded > 0 && isAmbiguous ? null : loose };
 }
 
@@ -320,4 +328,14 @@ function spaced(value: unknown): string {
   if (!isFields(value)) return JSON.stringify(value);
   const members = Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${spaced(each)}`);
   return `{${members.join(', ')}}`;
+}
+
+/** What is made of a schema, whose references may go on to others for longer than the stack has room. */
+function unlessTooDeep<T>(make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof RangeError) throw refuse('', 'its references go on to one another too often');
+    throw error;
+  }
 }

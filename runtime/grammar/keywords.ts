@@ -102,33 +102,59 @@ export function pointed(schema: unknown, pointer: string, at: string): unknown {
   return target;
 }
 
+/** More branches must be told apart by one property of them all. */
+const mostPaired = 500;
+
 /** That no value is of two branches of a oneOf, as far as types and constant properties tell. */
 export function checkApart(branches: readonly unknown[], at: string): void {
-  for (const [i, one] of branches.entries()) {
-    for (const other of branches.slice(i + 1)) {
-      if (areApart(one, other)) continue;
-      throw refuse(
-        `${at}.oneOf`,
-        'its branches must differ in type, or in the const of a required property; anyOf may overlap',
-      );
-    }
-  }
+  const all = branches.map(marksOf);
+  const [first] = all;
+  const tells = (name: string) => new Set(all.map(({ fixed }) => fixed.get(name))).size === all.length;
+  const isTold =
+    first && [...first.fixed.keys()].some((name) => all.every(({ fixed }) => fixed.has(name)) && tells(name));
+  if (isTold) return;
+  if (all.length > mostPaired)
+    throw refuse(
+      `${at}.oneOf`,
+      `of more than ${mostPaired} branches each must have another const of one required property`,
+    );
+  const areApart = all.every((one, i) => all.slice(i + 1).every((other) => isApart(one, other)));
+  if (areApart) return;
+  throw refuse(
+    `${at}.oneOf`,
+    'its branches must differ in type, or in the const of a required property; anyOf may overlap',
+  );
 }
 
-function areApart(a: unknown, b: unknown): boolean {
-  if (!isFields(a) || !isFields(b)) return false;
-  const [first, second] = [a, b].map((one) => [one['type']].flat());
-  const known = [...first!, ...second!].every((type) => typeof type === 'string');
-  const same = (type: unknown) => (type === 'integer' ? 'number' : type);
-  if (known && !first!.some((type) => second!.map(same).includes(same(type)))) return true;
-  const fixed = (one: Fields) =>
-    Object.entries(isFields(one['properties']) ? one['properties'] : {}).flatMap(([name, each]) =>
-      isFields(each) && each['const'] !== undefined && [one['required']].flat().includes(name)
-        ? [[name, JSON.stringify(each['const'])] as const]
-        : [],
-    );
-  return fixed(a).some(([name, text]) => fixed(b).some(([its, other]) => its === name && other !== text));
+/** What tells a branch from others. */
+interface Marks {
+  /** Null: any, or not known. */
+  readonly types: ReadonlySet<unknown> | null;
+  /** Constants of required properties, as JSON. */
+  readonly fixed: ReadonlyMap<string, string>;
 }
+
+function marksOf(branch: unknown): Marks {
+  if (!isFields(branch)) return { types: null, fixed: new Map() };
+  const { type, properties, required } = branch;
+  const types = [type].flat();
+  const needed = new Set([required].flat());
+  const fixed = Object.entries(isFields(properties) ? properties : {}).flatMap(([name, each]) =>
+    isFields(each) && each['const'] !== undefined && needed.has(name)
+      ? [[name, JSON.stringify(each['const'])] as const]
+      : [],
+  );
+  return {
+    types: types.every((one) => typeof one === 'string')
+      ? new Set(types.map((one) => (one === 'integer' ? 'number' : one)))
+      : null,
+    fixed: new Map(fixed),
+  };
+}
+
+const isApart = (one: Marks, other: Marks): boolean =>
+  (one.types !== null && other.types !== null && ![...one.types].some((type) => other.types!.has(type))) ||
+  [...one.fixed].some(([name, text]) => (other.fixed.get(name) ?? text) !== text);
 
 /** The bounds of a number; null: none. */
 export function bounds(one: Fields, at: string): Bounds | null {

@@ -2,10 +2,12 @@
 
 type Fields = { readonly [keyword: string]: unknown };
 
-/** How a value begins; `any`: as it likes. An object that must have a property before all others begins with its name, and what it must be. */
+/** How a value begins; `any`: as it likes. An object that must have a property before all others begins with its name, and what it must be, as
+ *  JSON. */
 interface Beginning {
   readonly type: string;
-  readonly first?: { readonly name: string; readonly value: unknown };
+  readonly name?: string;
+  readonly value?: string;
 }
 
 /** Deeper ones count as not told apart. */
@@ -15,50 +17,70 @@ const mostDepth = 50;
  *  are different constants.
  *  @param pointed what a pointer refers to */
 export function beginApart(branches: readonly unknown[], pointed: (pointer: string) => unknown): boolean {
-  const all = branches.map((branch) => beginningsOf(branch, pointed, 0));
-  return all.every((some, i) =>
-    some.every((one) =>
-      all
-        .slice(i + 1)
-        .flat()
-        .every((other) => differ(one, other)),
-    ),
-  );
+  const known = new Map<object, readonly Beginning[]>();
+  /** How the branches before begin: their types, names and values, and those of which nothing more is known. */
+  const begun = new Set<string>();
+  return branches.every((branch) => {
+    const beginnings = beginningsOf(branch, { pointed, known }, 0);
+    if (beginnings.some((one) => isBegun(one, begun))) return false;
+    for (const one of beginnings) for (const key of keysOf(one)) begun.add(key);
+    return true;
+  });
 }
 
-function differ(one: Beginning, other: Beginning): boolean {
-  if (one.type === 'any' || other.type === 'any') return false;
-  if (one.type !== other.type) return true;
-  if (one.first === undefined || other.first === undefined) return false;
-  if (one.first.name !== other.first.name) return true;
-  const [value, its] = [one.first.value, other.first.value];
-  return value !== undefined && its !== undefined && JSON.stringify(value) !== JSON.stringify(its);
+const keyOf = (...parts: readonly (string | false | undefined)[]): string => JSON.stringify(parts);
+
+/** What others are looked up by that begin as this one: from the whole to all that is known of it, and what ends there. */
+function keysOf({ type, name, value }: Beginning): readonly string[] {
+  const whole = [type, name, value].filter((part) => part !== undefined);
+  return [...whole.map((_, i) => keyOf(...whole.slice(0, i + 1))), keyOf(...whole, false), keyOf()];
 }
 
-/** Each way once for each of its branches. */
-function beginningsOf(given: unknown, pointed: (pointer: string) => unknown, depth: number): Beginning[] {
+function isBegun(one: Beginning, begun: ReadonlySet<string>): boolean {
+  const whole = [one.type, one.name, one.value].filter((part) => part !== undefined);
+  if (one.type === 'any') return begun.has(keyOf());
+  if (begun.has(keyOf('any'))) return true;
+  return begun.has(keyOf(...whole)) || whole.some((_, i) => begun.has(keyOf(...whole.slice(0, i), false)));
+}
+
+interface Following {
+  readonly pointed: (pointer: string) => unknown;
+  /** Of what was followed before. */
+  readonly known: Map<object, readonly Beginning[]>;
+}
+
+/** Each way once. */
+function beginningsOf(given: unknown, how: Following, depth: number): readonly Beginning[] {
   if (!isFields(given) || depth > mostDepth) return [{ type: 'any' }];
+  const before = how.known.get(given);
+  if (before !== undefined) return before;
+  const all = new Map(waysOf(given, how, depth).map((one) => [keyOf(one.type, one.name, one.value), one]));
+  const made = [...all.values()];
+  how.known.set(given, made);
+  return made;
+}
+
+function waysOf(given: Fields, how: Following, depth: number): readonly Beginning[] {
   const { $ref: pointer, const: one, enum: some } = given;
-  if (typeof pointer === 'string') return beginningsOf(pointed(pointer), pointed, depth + 1);
+  if (typeof pointer === 'string') return beginningsOf(how.pointed(pointer), how, depth + 1);
   // Constants have no texts with bounds: two of a branch may begin alike.
   if (one !== undefined) return [{ type: typeOf(one) }];
-  if (Array.isArray(some)) return [...new Set(some.map(typeOf))].map((type) => ({ type }));
+  if (Array.isArray(some)) return some.map((value) => ({ type: typeOf(value) }));
   for (const name of ['anyOf', 'oneOf', 'allOf']) {
     const branches = given[name];
-    if (Array.isArray(branches)) {
-      return branches.flatMap((branch) => beginningsOf(branch, pointed, depth + 1));
-    }
+    if (Array.isArray(branches)) return branches.flatMap((branch) => beginningsOf(branch, how, depth + 1));
   }
   const types = [given['type'] ?? 'any'].flat().map((type) => (type === 'integer' ? 'number' : String(type)));
-  const first = firstOf(given);
-  return [...new Set(types)].map((type) => ({ type, ...(type === 'object' && first && { first }) }));
+  return types.map((type) => ({ type, ...(type === 'object' && firstOf(given)) }));
 }
 
-function firstOf({ properties, required }: Fields): Beginning['first'] {
+function firstOf({ properties, required }: Fields): Omit<Beginning, 'type'> {
   const [first] = isFields(properties) ? Object.entries(properties) : [];
-  if (first === undefined || !Array.isArray(required) || !required.includes(first[0])) return undefined;
+  if (first === undefined || !Array.isArray(required) || !required.includes(first[0])) return {};
   const [name, schema] = first;
-  return { name, value: isFields(schema) ? schema['const'] : undefined };
+  const value =
+    isFields(schema) && schema['const'] !== undefined ? JSON.stringify(schema['const']) : undefined;
+  return { name, ...(value !== undefined && { value }) };
 }
 
 const isFields = (value: unknown): value is Fields =>

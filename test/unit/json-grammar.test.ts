@@ -45,6 +45,39 @@ it('what nests without end is refused', () => {
   expect(refusalOf(() => grammarOf({ schema: {}, grammar: 'root ::= "a"' })).message).toContain('both');
 });
 
+/** References of which each has the next one in two places. */
+const forked = (count: number, last: object) => ({
+  $ref: '#/$defs/0',
+  $defs: Object.fromEntries(
+    Array.from({ length: count }, (_, i) => {
+      const next = { $ref: `#/$defs/${i + 1}` };
+      return [i, i + 1 < count ? { anyOf: [next, next] } : last];
+    }),
+  ),
+});
+
+it.each([{ type: 'string' }, { type: 'string', maxLength: 3 }])(
+  'references that fork 40 times to %j are followed once each, and too many of them refused',
+  (last) => {
+    expect(jsonGrammar(forked(40, last))).toContain('ref39 ::=');
+    expect(refusalOf(() => jsonGrammar(forked(5000, last))).message).toContain('go on to one another');
+  },
+);
+
+it('thousands of branches are told apart by a property of them all, and some hundred by any', () => {
+  const tagged = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({
+      ...{ type: 'object', required: ['kind', 'text'] },
+      properties: { kind: { const: i }, text: { type: 'string', maxLength: 3 } },
+    }));
+  expect(jsonGrammar({ oneOf: tagged(2000) })).toHaveProperty('loose');
+  expect(jsonGrammar({ oneOf: [...tagged(400), { type: 'null' }] })).toHaveProperty('loose');
+  const many = { oneOf: [...tagged(2000), { type: 'null' }] };
+  expect(refusalOf(() => jsonGrammar(many)).message).toContain('of more than 500 branches');
+  const same = { oneOf: [...tagged(20), tagged(1)[0]] };
+  expect(refusalOf(() => jsonGrammar(same)).message).toContain('its branches must differ');
+});
+
 const numberGrammar = (schema: JsonSchema) => jsonGrammar(schema) as string;
 
 /** The texts of the first rule of a grammar that has characters, classes and counts only. */
