@@ -9,6 +9,7 @@ import type { Engine } from './engine/engine.ts';
 import { type GenerationDefaults, ofChats } from './generation-config.ts';
 import type { SchemaOption } from './grammar/json-schema.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
+import { listOf } from './list-of.ts';
 import { type Place, type PlaceEngine, Places } from './places.ts';
 import { type PromptFiles, promptsOf } from './prompts.ts';
 import { type Asked, Replies } from './replies.ts';
@@ -182,7 +183,7 @@ export class LanguageModel {
   generate(tokenIds: readonly number[], options: ReplyOptions = {}): Reply {
     const tokens = () => {
       const { vocab } = this.manifest.dims;
-      return checkArguments(z.array(z.int().min(0).lt(vocab)), tokenIds, 'tokenIds');
+      return checkArguments(listOf(z.int().min(0).lt(vocab)), tokenIds, 'tokenIds');
     };
     return this.#reply(options, { tokens, defaults: this.#parts.defaults, isChat: false });
   }
@@ -248,7 +249,7 @@ export class LanguageModel {
     make: (engine: PlaceEngine, tokens: readonly number[], signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { vocab } = this.manifest.dims;
-    const checked = checkArguments(z.array(z.int().min(0).lt(vocab)).min(least), tokens, 'tokens');
+    const checked = checkArguments(listOf(z.int().min(0).lt(vocab)).min(least), tokens, 'tokens');
     if (checked.length > this.context) {
       throw new ContextOverflowError(checked.length, this.context, this.manifest.dims.maxPositions, false);
     }

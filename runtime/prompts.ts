@@ -5,6 +5,7 @@ import { inOption, OnelaunchError } from '../errors.ts';
 import type { ChatMessage, ChatTemplate } from './chat/chat-template.ts';
 import { type ToolForm, toolForm } from './chat/tool-form.ts';
 import { type Calling, withCalls } from './chat/tools.ts';
+import { listOf } from './list-of.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { type Made, TokenizerApart } from './tokenizer/tokenizer-apart.ts';
@@ -21,11 +22,11 @@ const textSchema = z.string();
 const partSchema = z.looseObject({ type: z.string(), text: z.string().exactOptional() });
 const messageSchema = z.looseObject({
   role: z.string(),
-  content: z.union([z.string(), z.array(partSchema)], 'expected a text or parts').nullish(),
+  content: z.union([z.string(), listOf(partSchema)], 'expected a text or parts').nullish(),
 });
-const messagesSchema = z.array(messageSchema).min(1);
+const messagesSchema = listOf(messageSchema).min(1);
 const tokenizeSchema = z.strictObject({ addSpecialTokens: z.boolean().optional() });
-const idsSchema = z.array(z.int().nonnegative());
+const idsSchema = listOf(z.int().nonnegative());
 
 /** How a conversation is put to a model. */
 interface Asking {

@@ -26,6 +26,7 @@ export async function readBody<Schema extends z.ZodType>(
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new ApiError(400, 'the body must be a JSON object');
   }
+  checkKeys(json);
   const given = Object.entries(json).filter(([, value]) => value !== null);
   return checkShape(schema, Object.fromEntries(given));
 }
@@ -59,6 +60,20 @@ function parseJson(text: string): unknown {
     // The message quotes the text: only its place is told on.
     const at = /at position \d+/.exec(String(error))?.[0] ?? 'at its end';
     throw new ApiError(400, `the body is not JSON: an error ${at}`);
+  }
+}
+
+/** No request needs more in one object, and looking at hundreds of thousands takes as long as many tokens. */
+const mostKeys = 5000;
+
+function checkKeys(json: object): void {
+  const left: object[] = [json];
+  for (let one = left.pop(); one !== undefined; one = left.pop()) {
+    const values: unknown[] = Array.isArray(one) ? one : Object.values(one);
+    if (!Array.isArray(one) && values.length > mostKeys) {
+      throw new ApiError(400, `an object in the body has ${values.length} keys: there may be ${mostKeys}`);
+    }
+    for (const value of values) if (typeof value === 'object' && value !== null) left.push(value);
   }
 }
 

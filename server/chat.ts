@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat/chat-template.ts';
 import type { ToolCallPart } from '../runtime/chat/tool-reader.ts';
+import { listOf } from '../runtime/list-of.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { Asked, OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
@@ -35,10 +36,10 @@ const message = z.strictObject({
     ['system', 'developer', 'user', 'assistant', 'tool'],
     'expected system, developer, user, assistant or tool',
   ),
-  content: z.union([z.string(), z.array(part)], 'expected a text, or parts of type text').nullish(),
+  content: z.union([z.string(), listOf(part)], 'expected a text, or parts of type text').nullish(),
   name: z.string().nullish(),
   reasoning_content: z.string().nullish(),
-  tool_calls: z.array(toolCall).nullish(),
+  tool_calls: listOf(toolCall).nullish(),
   tool_call_id: z.string().nullish(),
   // Of an assistant's message as it was answered, empty.
   refusal: any,
@@ -61,7 +62,7 @@ export const chatShape = z.strictObject({
   ...chatReplyShape,
   ...chatToolShape,
   response_format: responseFormat.optional(),
-  messages: z.array(message).min(1, 'expected one or more'),
+  messages: listOf(message).min(1, 'expected one or more'),
   max_completion_tokens: replyShape.max_tokens,
   logprobs: z.boolean().optional(),
 });

@@ -1,19 +1,20 @@
 // POST /v1/completions.
 import { z } from 'zod';
 import { mostTopLogprobs } from '../runtime/engine/limits.ts';
+import { listOf } from '../runtime/list-of.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import { type ChoiceForm, choicesForm } from './choices.ts';
 import { paramOf, refuseUnsupported, replyOptions, replyShape, unsupportedShape } from './parameters.ts';
 
-const ids = z.array(z.int().min(0));
+const ids = listOf(z.int().min(0));
 
 export const completionShape = z.strictObject({
   ...unsupportedShape,
   ...replyShape,
   logprobs: z.int().min(0).max(mostTopLogprobs).optional(),
-  prompt: z.union([z.string(), ids, z.array(z.string()), z.array(ids)], 'expected a text or tokens'),
+  prompt: z.union([z.string(), ids, listOf(z.string()), listOf(ids)], 'expected a text or tokens'),
 });
 
 /** What OpenAI's endpoint makes where the request does not say it. */

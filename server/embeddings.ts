@@ -1,11 +1,12 @@
 // POST /v1/embeddings.
 import { z } from 'zod';
 import { ContextOverflowError } from '../errors.ts';
+import { listOf } from '../runtime/list-of.ts';
 import { ApiError, overflowOf } from './api-error.ts';
 import type { ServedModel, Service } from './service.ts';
 
 const any = z.unknown().optional();
-const ids = z.array(z.int().min(0)).min(1);
+const ids = listOf(z.int().min(0)).min(1);
 const mostInputs = 2048;
 
 export const embeddingShape = z.strictObject({
@@ -14,8 +15,8 @@ export const embeddingShape = z.strictObject({
     [
       z.string().min(1),
       ids,
-      z.array(z.string().min(1)).min(1).max(mostInputs),
-      z.array(ids).min(1).max(mostInputs),
+      listOf(z.string().min(1)).min(1).max(mostInputs),
+      listOf(ids).min(1).max(mostInputs),
     ],
     `expected a text, or tokens, or up to ${mostInputs} of either`,
   ),

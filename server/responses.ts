@@ -1,6 +1,7 @@
 // POST /v1/responses: one answer to a text or to items, of which nothing is stored.
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat/chat-template.ts';
+import { listOf } from '../runtime/list-of.ts';
 import type { Asked, OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
 import {
@@ -28,7 +29,7 @@ const text = z.strictObject({
   parsed: any,
 });
 const texts = z.union(
-  [z.string(), z.array(text)],
+  [z.string(), listOf(text)],
   'expected a text, or parts of type input_text or output_text',
 );
 /** Of an item as it was answered. */
@@ -102,13 +103,13 @@ export const responseShape = z.strictObject({
   ...shared,
   ...chatReplyShape,
   ...responseToolShape,
-  input: z.preprocess(asItems, z.array(item, 'expected a text, or items').min(1, 'expected one or more')),
+  input: z.preprocess(asItems, listOf(item, 'expected a text, or items').min(1, 'expected one or more')),
   instructions: z.string().optional(),
   max_output_tokens: max_tokens,
   text: z
     .strictObject({ format: formatShape.optional(), verbosity: z.literal('medium').nullish() })
     .optional(),
-  include: z.array(z.literal('message.output_text.logprobs')).optional(),
+  include: listOf(z.literal('message.output_text.logprobs')).optional(),
   stream_options: z.strictObject({ include_obfuscation: any }).optional(),
   prompt_cache_options: any,
 });

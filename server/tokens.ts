@@ -1,5 +1,6 @@
 // POST /tokenize and /detokenize, in vLLM's shape.
 import { z } from 'zod';
+import { listOf } from '../runtime/list-of.ts';
 import { ApiError } from './api-error.ts';
 import type { ServedModel } from './service.ts';
 
@@ -17,7 +18,7 @@ export async function tokenize(served: ServedModel, given: z.infer<typeof tokeni
   return { count: tokens.length, max_model_len: served.context, tokens };
 }
 
-export const detokenizeShape = z.strictObject({ model, tokens: z.array(z.int().min(0)) });
+export const detokenizeShape = z.strictObject({ model, tokens: listOf(z.int().min(0)) });
 
 export async function detokenize(served: ServedModel, given: z.infer<typeof detokenizeShape>) {
   const { vocab } = served.manifest.dims;

@@ -1,6 +1,7 @@
 // Functions that a request lets its reply call, in OpenAI's shapes.
 import { z } from 'zod';
 import type { ToolChoice, ToolOption } from '../runtime/chat/tools.ts';
+import { listOf } from '../runtime/list-of.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { ApiError } from './api-error.ts';
 
@@ -21,7 +22,7 @@ const allowed = z.literal('allowed_tools');
 
 /** Of chats: what is said of a function stands in `function`. */
 export const chatToolShape = {
-  tools: z.array(z.strictObject({ type: kind, function: z.strictObject(described) })).optional(),
+  tools: listOf(z.strictObject({ type: kind, function: z.strictObject(described) })).optional(),
   tool_choice: z
     .union(
       [
@@ -31,7 +32,7 @@ export const chatToolShape = {
           type: allowed,
           allowed_tools: z.strictObject({
             mode,
-            tools: z.array(z.looseObject({ type: kind, function: z.looseObject({ name }) })).min(1),
+            tools: listOf(z.looseObject({ type: kind, function: z.looseObject({ name }) })).min(1),
           }),
         }),
       ],
@@ -43,7 +44,7 @@ export const chatToolShape = {
 
 /** Of responses: it stands beside `type`. */
 export const responseToolShape = {
-  tools: z.array(z.strictObject({ type: kind, ...described })).optional(),
+  tools: listOf(z.strictObject({ type: kind, ...described })).optional(),
   tool_choice: z
     .union(
       [
@@ -51,7 +52,7 @@ export const responseToolShape = {
         z.strictObject({ type: kind, name }),
         z.strictObject({
           ...{ type: allowed, mode },
-          tools: z.array(z.looseObject({ type: kind, name })).min(1),
+          tools: listOf(z.looseObject({ type: kind, name })).min(1),
         }),
       ],
       expected,

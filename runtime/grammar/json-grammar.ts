@@ -229,6 +229,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     const properties = one['properties'] ?? {};
     if (!isFields(properties)) throw refuse(`${at}.properties`, 'it is not an object');
     const required = one['required'] === undefined ? [] : list(one['required'], `${at}.required`);
+    const needed = new Set(required);
     const unnamed = required.filter((name) => typeof name !== 'string' || !Object.hasOwn(properties, name));
     const others = one['additionalProperties'] ?? true;
     const all: [string, unknown][] = [
@@ -242,7 +243,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     }
     const members = all.map(([name, each]) => ({
       body: `${literal(name)} ": " ${value(each, `${at}.properties.${name}`, [])}`,
-      needed: required.includes(name),
+      needed: needed.has(name),
     }));
     // What may follow the members before, of which one is there; then the same where none is.
     let behind = '';

@@ -409,6 +409,16 @@ describe('a refusal', () => {
     expect(service.queue.running).toBe(0);
   });
 
+  it('of an object with more keys than any request needs comes before its keys are looked at', async () => {
+    const { app } = served();
+    const many = Object.fromEntries(Array.from({ length: 5001 }, (_, i) => [`k${i}`, 1]));
+    for (const body of [many, chatBody({ logit_bias: many }), chatBody({ metadata: [[many]] })]) {
+      expect(await failureOf(await post(app, '/v1/chat/completions', body))).toMatchObject({
+        ...{ status: 400, message: 'an object in the body has 5001 keys: there may be 5000' },
+      });
+    }
+  });
+
   it('of a body that no prompt of the context needs comes before it is read as tokens', async () => {
     const { app, llm } = served({ context: 1024 });
     const ask = async (bytes: number) => {
