@@ -34,9 +34,11 @@ export class Thread {
   /** @param entry a module that calls `answerCalls`; of a package that was compiled, its .js
    *  @param data what the module finds as its workerData */
   constructor(entry: URL, data: unknown) {
+    // Flags of the program are not those of a module, --input-type among them.
+    const how = { workerData: data, execArgv: [] };
     this.#worker = import.meta.url.endsWith('.ts')
-      ? new Worker(sourceLoader(entry), { eval: true, workerData: data })
-      : new Worker(new URL(entry.href.replace(/\.ts$/, '.js')), { workerData: data });
+      ? new Worker(sourceLoader(entry), { ...how, eval: true })
+      : new Worker(new URL(entry.href.replace(/\.ts$/, '.js')), how);
     this.#worker.unref();
     this.#worker.on('message', ([call, value, failure]: Answer) => {
       const waiting = this.#waiting.get(call);

@@ -86,7 +86,9 @@ export function readAddedTokens(directory: string): Pick<Tokenizer, 'added' | 's
  *  @throws OnelaunchError of kind usage. */
 export function loadTokenizer(directory: string): Tokenizer {
   const path = tokenizerPath(directory);
-  const files = [path, join(directory, 'tokenizer_config.json')].map(dated).join();
+  // A GGUF file has no other beside it.
+  const files = [path, ...(path === directory ? [] : [join(directory, 'tokenizer_config.json')])];
+  const origin = { directory, files: files.map(dated).join() };
   const file = readTokenizerFile(path);
   const config = readTokenizerConfig(directory);
   const limited = limiter(path);
@@ -118,7 +120,7 @@ export function loadTokenizer(directory: string): Tokenizer {
     return text === undefined ? bytesOf(tokens[id]!) : Buffer.from(text);
   };
   return {
-    origin: { directory, files },
+    origin,
     size: tokens.length,
     added,
     specialIds,

@@ -243,7 +243,8 @@ describe('the packed package', () => {
   it("runs what was built within Node's permissions, and names the one that is missing", () => {
     const program = `import { load } from 'onelaunch';
       const llm = await load({ model: 'qwen3-tiny', target: 'cpu' }).catch((error) => error);
-      console.log(llm.hint ?? (await llm.complete('A', { maxTokens: 1 }).result()).finish);
+      const options = { maxTokens: 1, grammar: 'root ::= "ab"+' };
+      console.log(llm.hint ?? (await llm.complete('A', options).result()).finish);
       await llm.close?.();`;
     const flag = ['--permission', '--experimental-permission'].find((name) =>
       process.allowedNodeEnvironmentFlags.has(name),
@@ -254,7 +255,9 @@ describe('the packed package', () => {
         ...{ cwd: app, env: { ...env, ONELAUNCH_CACHE: cache }, encoding: 'utf8' },
       });
     };
-    expect(within(outputRoot(), '--allow-addons')).toBe('length\n');
+    // Without threads a grammar is compiled in the one there is.
+    for (const allowed of [[], ['--allow-worker']])
+      expect(within(outputRoot(), '--allow-addons', ...allowed)).toBe('length\n');
     expect(within(outputRoot())).toBe('--allow-addons allows it\n');
     const empty = join(folder, 'cache');
     expect(within(empty, '--allow-addons')).toMatch(/^--allow-child-process allows it/);
