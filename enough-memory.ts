@@ -1,4 +1,4 @@
-// Whether this machine has the memory that models take on its CPU, before anything is compiled or loaded; and what would fit where it has not.
+// Whether this machine has the memory that models take, before anything is compiled or loaded; and what would fit where it has not.
 import { makeSchedule } from './codegen/index.ts';
 import { type EngineBytes, engineBytes, type PassSizes, passSizes, type Room } from './codegen/memory.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
@@ -15,13 +15,19 @@ import { type FreeMemory, freeMemory } from './free-memory.ts';
 export interface Opened extends Room {
   readonly dims: ModelDims;
   readonly passes: PassSizes;
+  /** A GPU has no pages that are taken later: all of it must be free at once. */
+  readonly onGpu: boolean;
 }
 
-/** A model that was checked. @param room threads: 0 where nobody says, since it is the library that counts cores */
+/** A model that was checked; for a GPU only weights, cache and tables are counted, which take nearly all. @param room threads: 0 where nobody says, since it is the library that counts cores */
 export const opened = (
   { dims, plan, target }: { readonly dims: ModelDims; readonly plan: FusionPlan; readonly target: Target },
   room: Room,
-): Opened => ({ dims, passes: passSizes(makeSchedule(dims, plan, target)), ...room });
+): Opened => {
+  const onGpu = target.kind === 'cuda';
+  const passes = onGpu ? { passes: 0, scratch: 0 } : passSizes(makeSchedule(dims, plan, target));
+  return { dims, passes, onGpu, ...room };
+};
 
 /** This part of all memory, beyond what is free, may be had yet: what the kernel counts as available leaves out what it keeps back for itself, and
  *  other programs give some back. */
@@ -29,24 +35,26 @@ const slack = 0.05;
 
 /** Refuses what would end by the system's hand while weights are read, or could not hold its context if it had the machine for itself. The KV cache
  *  takes memory as positions are filled, and may wait for other programs to end: only what is written at once must be free now.
- *  @param engines the model, and one that drafts for it
+ *  @param engines the model, and one that drafts for it, both on one device
+ *  @param memory of that device
  *  @throws InsufficientMemoryError */
-export function checkMemory(engines: readonly Opened[], memory: FreeMemory = freeMemory()): void {
+export function checkMemory(engines: readonly Opened[], memory: FreeMemory): void {
   const why = shortage(engines, memory);
   if (why === null) return;
   const each = engines.map(bytesOf);
-  const [{ dims, context, sequences }, draft] = engines as [Opened, Opened?];
+  const [{ dims, context, sequences, onGpu }, draft] = engines as [Opened, Opened?];
   const needed = total(each, 'weights', 'cache', 'tables', 'passes');
   const cached = `${sequences > 1 ? `${sequences} x ` : ''}${context.toLocaleString('en')} positions`;
   const parts = [
     `weights ${gigabytes(total(each, 'weights'))}`,
     `KV cache of ${cached} ${gigabytes(total(each, 'cache'))}`,
-    `activations and tables ${gigabytes(total(each, 'passes', 'tables'))}`,
+    `${onGpu ? '' : 'activations and '}tables ${gigabytes(total(each, 'passes', 'tables'))}`,
   ];
   const who = draft ? `${dims.name} and ${draft.dims.name}, which drafts, take` : `${dims.name} takes`;
+  const kind = onGpu ? 'GPU memory' : 'memory';
   const fits = fitting(engines, memory);
   throw new InsufficientMemoryError(
-    `${who} ${gigabytes(needed)} of memory (${parts.join(', ')}), and ${why.text}`,
+    `${who} ${gigabytes(needed)} of ${kind} (${parts.join(', ')}), and ${why.text}`,
     {
       ...{ neededBytes: needed, freeBytes: why.freeBytes, fittingContext: fits.context },
       hint: fits.hint,
@@ -94,7 +102,7 @@ const mostOf = ({ now, mappable }: FreeMemory): number | undefined =>
 const total = (each: readonly EngineBytes[], ...parts: readonly (keyof EngineBytes)[]): number =>
   each.reduce((all, one) => all + parts.reduce((sum, part) => sum + one[part], 0), 0);
 
-const bytesOf = ({ dims, passes, ...room }: Opened): EngineBytes => engineBytes(dims, passes, room);
+const bytesOf = ({ dims, passes, onGpu: _, ...room }: Opened): EngineBytes => engineBytes(dims, passes, room);
 
 interface Shortage {
   readonly text: string;
@@ -103,9 +111,13 @@ interface Shortage {
 
 function shortage(engines: readonly Opened[], { now, ever }: FreeMemory): Shortage | null {
   const each = engines.map(bytesOf);
-  const written = total(each, 'weights', 'tables');
-  if (now !== null && written > now + slack * (ever ?? now))
-    return { text: `${gigabytes(now)} are free`, freeBytes: now };
+  const onGpu = engines.some((one) => one.onGpu);
+  const written = total(each, 'weights', 'tables', ...(onGpu ? (['cache', 'passes'] as const) : []));
+  if (now !== null && written > now + (onGpu ? 0 : slack * (ever ?? now)))
+    return {
+      text: `${gigabytes(now)}${onGpu && ever !== null ? ` of ${gigabytes(ever)}` : ''} are free`,
+      freeBytes: now,
+    };
   if (ever !== null && total(each, 'weights', 'cache', 'tables', 'passes') > ever)
     return {
       text: `there are ${gigabytes(ever)} in all`,

@@ -1,7 +1,8 @@
-// How much memory a process may still take here: of the machine, of its control groups, and of addresses. What cannot be told is null, and keeps nobody
-// from anything.
+// How much memory a process may still take here: of the machine, of its control groups, and of addresses; and of a GPU. What cannot be told is null, and
+// keeps nobody from anything.
 import { readFileSync } from 'node:fs';
 import { posix } from 'node:path';
+import type { Gpu } from './codegen/build/tools.ts';
 
 /** Bytes; null: not known. */
 export interface FreeMemory {
@@ -24,6 +25,15 @@ export function freeMemory(read: Read = readText): FreeMemory {
     ever: least([machine.ever, ...groups.map(({ ever }) => ever)]),
     mappable: least([...limitsOf(read), promised(read)]),
   };
+}
+
+/** Of the GPU that has most: ordinals of CUDA may be in another order. @param gpus of this machine */
+export function freeOnGpus(gpus: readonly Pick<Gpu, 'memoryMiB' | 'freeMiB'>[]): FreeMemory {
+  const most = (of: 'memoryMiB' | 'freeMiB') => {
+    const sizes = gpus.map((gpu) => gpu[of] * 2 ** 20);
+    return sizes.length === 0 || sizes.some(Number.isNaN) ? null : Math.max(...sizes);
+  };
+  return { now: most('freeMiB'), ever: most('memoryMiB'), mappable: null };
 }
 
 function readText(path: string): string | null {

@@ -40,10 +40,10 @@ export async function checkDraft(
     },
   );
   if (draft.directory === null || draft.directory !== model.directory) checkVocabulary(model, draft);
-  if (draft.target.kind === 'cpu') {
+  if (draft.memory && draft.target.kind === model.target.kind) {
     const room = roomOf(model.dims, run);
     const shorter = { ...room, context: Math.min(room.context, draft.dims.maxPositions), sequences: 1 };
-    checkMemory([opened(model, room), opened(draft, shorter)], memory);
+    checkMemory([opened(model, room), opened(draft, shorter)], draft.memory);
   }
   return draft;
 }

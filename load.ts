@@ -288,13 +288,15 @@ async function openFitting(
   { library, manifest, dims, kernel: { schedule } }: BuiltKernel,
   { context, sequences = 1, threads = 0, device = 0 }: OpenOptions & { readonly context: number },
 ): Promise<Engine> {
-  const [{ Engine }, { checkMemory, withWhatFits }, { passSizes }] = await Promise.all([
+  const [{ Engine }, { checkMemory, withWhatFits }, { freeMemory }, { passSizes }] = await Promise.all([
     import('./runtime/engine/engine.ts'),
     import('./enough-memory.ts'),
+    import('./free-memory.ts'),
     import('./codegen/memory.ts'),
   ]);
   const room = { context, sequences, threads };
-  if (manifest.kind === 'cpu') checkMemory([{ dims, passes: passSizes(schedule), ...room }]);
+  if (manifest.kind === 'cpu')
+    checkMemory([{ dims, passes: passSizes(schedule), onGpu: false, ...room }], freeMemory());
   try {
     return await Engine.open(library, manifest, { ...room, device });
   } catch (error) {

@@ -1,6 +1,7 @@
 // Before anything is compiled: all that keeps a model from running here, found at once, and what was read to find it.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import type { Gpu } from './codegen/build/tools.ts';
 import type { FusionPlan } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
 import type { CacheName, WeightName } from './codegen/model/formats.ts';
@@ -84,10 +85,12 @@ export interface CheckedModel {
   readonly files: ModelFiles;
   /** What the user should know, one line each. */
   readonly notes: readonly string[];
+  /** Of the device that it is to run on, where it is run. */
+  readonly memory: FreeMemory | null;
 }
 
 /** Checks a model, its files and this machine. Starts no compiler.
- *  @throws OnelaunchError, or Problems with all that is wrong; InsufficientMemoryError where nothing else is, on a CPU */
+ *  @throws OnelaunchError, or Problems with all that is wrong; InsufficientMemoryError where nothing else is */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
   const [names, defaults, formats, caches, contexts, { checkDevice }, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
@@ -134,9 +137,10 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const plans = plan
     ? { plan, planReason: null, promptPlan: asked }
     : defaults.choosePlans(dims, target, asked);
-  if (needs.run && target.kind === 'cpu') {
+  const memory = needs.run ? (needs.run.memory ?? (await memoryOf(target, gpus))) : null;
+  if (needs.run && memory) {
     const { checkMemory, opened } = await import('./enough-memory.ts');
-    checkMemory([opened({ dims, plan: plans.plan, target }, roomOf(dims, needs.run))], needs.run.memory);
+    checkMemory([opened({ dims, plan: plans.plan, target }, roomOf(dims, needs.run))], memory);
   }
   return {
     ...{ dims, directory, target, ...plans },
@@ -145,7 +149,13 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
       ...{ tokenizer: texts?.tokenizer ?? null, defaults: texts?.defaults ?? null },
     },
     notes: [...model.notes, ...weights.notes, ...(texts?.notes ?? [])],
+    memory,
   };
+}
+
+async function memoryOf({ kind }: Target, gpus: () => readonly Gpu[]): Promise<FreeMemory> {
+  const { freeMemory, freeOnGpus } = await import('./free-memory.ts');
+  return kind === 'cpu' ? freeMemory() : freeOnGpus(gpus());
 }
 
 /** What an engine is opened for, as far as it is known before the build. */

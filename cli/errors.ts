@@ -15,6 +15,8 @@ export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3, interrupte
 
 /** What went wrong, and the next thing to try. */
 interface Failure {
+  /** Of its class, where the package exports one. */
+  readonly name?: string;
   readonly message: string;
   /** More lines about it. */
   readonly details?: string;
@@ -25,6 +27,10 @@ interface Failure {
 function toFailure(thrown: unknown, interrupted: boolean): Failure {
   const error = ofPermissions(ofAllocation(thrown));
   if (interrupted) return { message: 'interrupted', hint: undefined, kind: 'interrupted' };
+  return error instanceof OnelaunchError ? { name: error.name, ...described(error) } : described(error);
+}
+
+function described(error: unknown): Failure {
   if (error instanceof PlanError) return illegalPlan(error);
   if (error instanceof OnelaunchError && error.name === 'PointwiseError') {
     const hint = 'change what is marked; configs/ops.ts has ops to begin with';
@@ -111,14 +117,23 @@ export function report(
   const code = exitCode[whole.kind];
   if (/^[1-6]$/.test(io.env['ONELAUNCH_DEBUG'] ?? '') && error instanceof Error) io.err(`${error.stack}\n`);
   if (options.json) {
-    const { message, details, kind } = whole;
+    const { name, message, details, kind } = whole;
     const hint = failures[0]!.hint ?? null;
     const problems = failures.map((one) => ({
+      name: one.name,
       message: one.message,
       hint: one.hint ?? null,
       kind: one.kind,
     }));
-    const error = { message, details, hint, kind, exitCode: code, ...(several.length > 0 && { problems }) };
+    const error = {
+      name,
+      message,
+      details,
+      hint,
+      kind,
+      exitCode: code,
+      ...(several.length > 0 && { problems }),
+    };
     io.out(`${JSON.stringify({ error })}\n`);
     return code;
   }

@@ -1,4 +1,4 @@
-// What an engine allocates on a CPU, counted before it is compiled: as create() in templates/cpu/backend.cpp does.
+// What an engine allocates, counted before it is compiled: on a CPU as create() in templates/cpu/backend.cpp does, of a GPU's memory at least.
 import type { ModelDims } from './model/dims.ts';
 import { packWeights, padded } from './model/packing.ts';
 import { cacheRowBytes } from './model/weights.ts';

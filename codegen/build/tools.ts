@@ -20,6 +20,8 @@ export interface Gpu {
   readonly arch: string;
   readonly driver: string;
   readonly memoryMiB: number;
+  /** Of it, what no program has now; NaN where the driver does not say. */
+  readonly freeMiB: number;
 }
 
 function run(path: string, args: readonly string[]): string | null {
@@ -90,12 +92,13 @@ export const findGpu = (): Gpu | null => findGpus()[0] ?? null;
 /** The GPUs that nvidia-smi lists. */
 export function findGpus(): Gpu[] {
   const text = run('nvidia-smi', [
-    '--query-gpu=name,compute_cap,driver_version,memory.total',
+    '--query-gpu=name,compute_cap,driver_version,memory.total,memory.free',
     '--format=csv,noheader,nounits',
   ]);
   return (text ?? '').split('\n').flatMap((line) => {
-    const [name, capability, driver, memory] = line.split(',').map((part) => part.trim());
+    const [name, capability, driver, memory, free] = line.split(',').map((part) => part.trim());
     if (!name || !capability || !driver || !memory) return [];
-    return [{ name, arch: `sm_${capability.replace('.', '')}`, driver, memoryMiB: Number(memory) }];
+    const arch = `sm_${capability.replace('.', '')}`;
+    return [{ name, arch, driver, memoryMiB: Number(memory), freeMiB: Number(free) }];
   });
 }

@@ -495,6 +495,7 @@ describe('gen', () => {
     const { code, out, written } = await outcome(['chat', ...tiny, '--topP', '7', '--json']);
     expect(JSON.parse(out)).toEqual({
       error: {
+        name: 'OnelaunchError',
         message: "--topP is '7', must be a number above 0 and up to 1",
         hint: 'for example: --topP 0.9',
         kind: 'usage',

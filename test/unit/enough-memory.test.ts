@@ -23,7 +23,7 @@ const checked = await preflight({ model, target: 'cpu' }, {});
 const engine = opened(checked, usual);
 const plenty: FreeMemory = { now: 2 ** 50, ever: 2 ** 50, mappable: null };
 
-const bytesOf = ({ dims, passes, ...room }: Opened) => engineBytes(dims, passes, room);
+const bytesOf = ({ dims, passes, onGpu: _, ...room }: Opened) => engineBytes(dims, passes, room);
 const allOf = (one: Opened) => Object.values(bytesOf(one)).reduce((sum, bytes) => sum + bytes, 0);
 const refused = (engines: readonly Opened[], memory: Partial<FreeMemory>) =>
   refusalOf(() => checkMemory(engines, { ...plenty, ...memory })) as InsufficientMemoryError;
@@ -72,6 +72,20 @@ describe('what is refused', () => {
       message: expect.stringMatching(
         /^qwen3-0\.6b takes 1\.\d\d GB of memory \(weights 1\.19 GB, KV cache of 4,096 positions 0\.47 GB, activations and tables [\d.]+ MB\), and -?[\d.]+ [MG]B are free$/,
       ),
+    });
+  });
+
+  it('on a GPU all of it, which must be free at once', () => {
+    const target = { ...checked.target, kind: 'cuda' as const };
+    const onGpu = opened({ ...checked, target }, usual);
+    expect(allOf(onGpu)).toBeLessThan(allOf(engine));
+    const now = allOf(onGpu);
+    expect(() => checkMemory([onGpu], { ...plenty, now })).not.toThrow();
+    expect(refused([onGpu], { now: now - 1, ever: 85.5e9 })).toMatchObject({
+      message: expect.stringMatching(
+        /^qwen3-0\.6b takes 1\.\d\d GB of GPU memory \(weights 1\.19 GB, KV cache of 4,096 positions 0\.47 GB, tables [\d.]+ MB\), and 1\.66 GB of 85\.50 GB are free$/,
+      ),
+      hint: expect.stringMatching(/^This would fit: a context of 3840; or cache int8; or weights int8\.$/),
     });
   });
 
@@ -175,6 +189,8 @@ it('where the engine that drafts has no memory, that of the model is closed', as
   const { io, written } = memoryIo();
   expect(report(error, io, { json: false, command: 'chat' })).toBe(exitCode.environment);
   expect(written.err).toBe(`error: ${error.message}\nhint: ${error.hint}\n`);
+  report(error, io, { json: true, command: 'chat' });
+  expect(JSON.parse(written.out).error).toMatchObject({ name: 'InsufficientMemoryError', exitCode: 3 });
   expect(() => made[0]!.reset()).toThrow('the engine is closed');
 });
 

@@ -383,9 +383,22 @@ test.each([
   expect(runsOn(compiled, gpu)).toBe(is);
 });
 
+const h100 = 'NVIDIA H100 80GB HBM3, 9.0, 560.1, 81559';
 test.each([
-  ['NVIDIA H100 80GB HBM3, 9.0, 560.1, 81559', 'h100', 0, undefined],
-  ['NVIDIA H100 80GB HBM3, 9.0, 560.1, 81559', 'h100', 1, 'there is no GPU 1 here'],
+  [h100, 'h100', 0, undefined],
+  [`${h100}, 100`, 'h100', 0, undefined],
+  [
+    `${h100}, 10`,
+    'h100',
+    0,
+    expect.stringMatching(
+      /^qwen3-tiny takes 11\.\d MB of GPU memory .*, and 10\.5 MB of 85\.52 GB are free$/,
+    ),
+  ],
+  // Ordinals of CUDA may be in another order.
+  [`${h100}, 10\n${h100}, 100`, 'h100', 0, undefined],
+  [`${h100}, 10\n${h100}, [N/A]`, 'h100', 0, undefined],
+  [h100, 'h100', 1, 'there is no GPU 1 here'],
   ['NVIDIA A100-SXM4-80GB, 8.0, 560.1, 81559', 'h100', 0, 'a kernel for h100 (sm_90a) runs on no GPU here'],
 ])('with %s, %s on device %i gives %j', async (listing, target, device, message) => {
   const smi = join(root, 'nvidia-smi');
@@ -395,6 +408,6 @@ test.each([
     .then(() => undefined)
     .catch((error: OnelaunchError) => error);
   writeFileSync(smi, before);
-  expect(outcome?.message).toBe(message);
+  expect(outcome?.message).toEqual(message);
   expect(outcome?.kind).toBe(message && 'environment');
 });
