@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
 import { generate } from '../../codegen/index.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
@@ -370,6 +372,9 @@ it('What goes wrong', async () => {
     expect(wordsOf(has)).toEqual(fields[name]);
     expect(Object.keys(error)).toEqual(expect.arrayContaining([...fields[name]!]));
   }
+  const { io, written } = memoryIo();
+  await run(['chat', 'qwen3-tiny', '--topP', '7', '--json'], io);
+  expect(JSON.parse(written.out)).toMatchObject({ error: { name: 'OnelaunchError', kind: 'usage' } });
   const [parallel, int8, weights, cache] = [4, 'int8', 'int8', 'int8'] as const;
   const asked = { model: 'qwen3-tiny', target: 'cpu', context: 64, parallel, weights, cache } as const;
   const llm = await loadAnywhere(asked);
