@@ -4,6 +4,7 @@ import { processIo } from '../../cli/io.ts';
 import { needWritable } from '../../cli/output-file.ts';
 import { table } from '../../cli/ui.ts';
 import { nameValues, whole, wholes } from '../../cli/values.ts';
+import { resolveTarget } from '../../configs/resolve.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { cpuName, machineState, spreadOf } from '../../lab/measure.ts';
 import { writeText } from '../../lab/write-text.ts';
@@ -11,7 +12,7 @@ import { mostSequences } from '../../runtime/engine/limits.ts';
 import { runStarted } from '../run.ts';
 import { Serving } from './serving.ts';
 import { type Asked, stream } from './stream.ts';
-import { type Percentiles, type Visit, visit, watchMemory } from './visits.ts';
+import { judge, type Percentiles, type Visit, visit, watchMemory } from './visits.ts';
 
 const io = processIo();
 
@@ -47,7 +48,8 @@ const requestsOf = (count: number, tokens: number): Asked[] =>
 async function measure(options: Options): Promise<void> {
   const { model, target, threads, parallel, clients, seconds, rounds, tokens } = options;
   needWritable('report', options.report, 'load.json');
-  const before = machineState(null);
+  const gpu = resolveTarget(target).kind === 'cuda' ? 0 : null;
+  const before = machineState(gpu);
   const flags = [
     ...['--target', target, '--parallel', String(parallel), '--served-model-name', 'm'],
     ...['--queue', '1024', '--queue-timeout', '10m'],
@@ -97,18 +99,14 @@ async function measure(options: Options): Promise<void> {
       );
     }
     if (options.report !== undefined) {
-      const machine = { cpu: cpuName(), before, after: machineState(null) };
+      const machine = { cpu: cpuName(), before, after: machineState(gpu) };
       const conditions = { model, target, threads: threads ?? null, parallel, seconds, rounds, tokens };
       const written = { kind: 'server', machine, conditions, visits, ratios, memory, failed };
       writeText(options.report, `${JSON.stringify(written, null, 2)}\n`);
     }
-    const wrong = visits.reduce((sum, one) => sum + one.lost + one.others, failed);
-    if (wrong > 0) {
-      throw new OnelaunchError(
-        'failed',
-        `${wrong} replies were lost, or are not those of their requests alone`,
-      );
-    }
+    const { note, wrong } = judge(visits, { failed, onGpu: gpu !== null });
+    if (note !== null) io.out(`\n${note}\n`);
+    if (wrong !== null) throw new OnelaunchError('failed', wrong);
   } finally {
     await server.close();
   }

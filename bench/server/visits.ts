@@ -113,3 +113,22 @@ export async function watchMemory(
   signal.throwIfAborted();
   return { memory, failed };
 }
+
+/** What is to be said of the replies of a run, and what is wrong with them; null: nothing.
+ *  @param run replies that failed outside of a visit; on a GPU the order of sums depends on how many replies run, and a near tie with it */
+export function judge(
+  visits: readonly Pick<Visit, 'lost' | 'others'>[],
+  { failed, onGpu }: { readonly failed: number; readonly onGpu: boolean },
+): { readonly note: string | null; readonly wrong: string | null } {
+  const lost = visits.reduce((sum, one) => sum + one.lost, failed);
+  const others = visits.reduce((sum, one) => sum + one.others, 0);
+  const differ = `${others} replies are not those of their requests alone`;
+  const wrong = [
+    ...(lost > 0 ? [`${lost} replies were lost`] : []),
+    ...(others > 0 && !onGpu ? [differ] : []),
+  ];
+  return {
+    note: others > 0 && onGpu ? `${differ}: sums of a GPU depend on how many run` : null,
+    wrong: wrong.length > 0 ? wrong.join(', and ') : null,
+  };
+}

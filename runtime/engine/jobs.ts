@@ -30,6 +30,8 @@ interface Follow {
   readonly abortIsEnd?: boolean;
   /** What it throws ends the job. */
   readonly onPoll?: (progress: Progress, tokens: Int32Array) => void;
+  /** The library waits for what is said to each of its tokens. */
+  readonly isAwaited?: boolean;
 }
 
 export interface Jobs {
@@ -49,8 +51,9 @@ export interface Jobs {
   end(): Promise<void>;
   /** Closes at once: blocks for one pass at most. The jobs that run fail. */
   close(): void;
-  /** To be called when the engine has something new. */
-  drain(): void;
+  /** To be called when the engine has something new. Of several jobs tokens are fetched together, and the thread then rests from them, but for the first
+   *  token of a job and those that the library waits for an answer to: what a token costs here is as long as a GPU takes for it. */
+  hear(): void;
 }
 
 /** A job of the library that runs, seen from here. */
@@ -64,6 +67,7 @@ interface Job {
   thrown: { readonly error: unknown } | null;
   /** Whether tokens have come. */
   heard: boolean;
+  readonly isAwaited: boolean;
 }
 
 /** The jobs of an engine that has just been made; the channel is closed with it. @param own the lane of the engine itself
@@ -80,6 +84,8 @@ export function followJobs(
   const progress = zeroProgress();
   let handle: EngineHandle | null = made;
   const jobs = new Map<Lane, Job>();
+  let fetched = Number.NEGATIVE_INFINITY;
+  let timer: NodeJS.Timeout | undefined;
 
   const open = (): EngineHandle => {
     if (handle === null) throw usage('the engine is closed', 'load the model again');
@@ -94,13 +100,14 @@ export function followJobs(
     if (handle !== null) lane.stop(functions, handle);
   };
 
-  async function run(start: Start, { lane, signal, abortIsEnd = false, onPoll = () => {} }: Follow) {
+  async function run(start: Start, { signal, abortIsEnd = false, ...follow }: Follow) {
+    const { lane } = follow;
     if (signal?.aborted) {
       if (abortIsEnd) return null;
       throw signal.reason;
     }
     call(start);
-    const current = newJob(lane, onPoll);
+    const current = newJob(follow);
     jobs.set(lane, current);
     channel.hold(true);
     if (jobs.size === 1 && eagerMs > 0) lookFor(current, performance.now() + eagerMs);
@@ -115,8 +122,21 @@ export function followJobs(
     }
   }
 
+  function hear(): void {
+    const left = jobs.size > 1 ? fetched + jobs.size * restMs - performance.now() : 0;
+    if (left <= 0) {
+      fetchAll();
+      return;
+    }
+    timer ??= setTimeout(fetchAll, left);
+    for (const { lane, heard, isAwaited } of [...jobs.values()]) if (isAwaited || !heard) drainLane(lane);
+  }
+
   /** The engine is polled even where it has no job: it tells news once, until it is. */
-  function drain(): void {
+  function fetchAll(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    fetched = performance.now();
     drainLane(own);
     for (const lane of [...jobs.keys()]) if (lane !== own) drainLane(lane);
   }
@@ -160,6 +180,7 @@ export function followJobs(
     const engine = handle;
     if (engine === null) return;
     handle = null;
+    clearTimeout(timer);
     functions.ol_close(engine);
     channel.close();
     const left = [...jobs.values()];
@@ -187,18 +208,21 @@ export function followJobs(
       close();
     },
     close,
-    drain,
+    hear,
   };
 }
 
 const closedMeanwhile = () => new OnelaunchError('failed', 'the engine was closed during this job');
 
-function newJob(lane: Lane, onPoll: Job['onPoll']): Job {
+function newJob({ lane, onPoll = () => {}, isAwaited = false }: Omit<Follow, 'signal'>): Job {
   let resolve: Job['resolve'] = () => {};
   let reject: Job['reject'] = () => {};
   const done = new Promise<Progress>((onDone, onFailed) => {
     resolve = onDone;
     reject = onFailed;
   });
-  return { lane, done, resolve, reject, onPoll, thrown: null, heard: false };
+  return { lane, done, resolve, reject, onPoll, isAwaited, thrown: null, heard: false };
 }
+
+/** Between two times that tokens are fetched, for each of several jobs [ms]: with its event for a client of the server it takes 0.1 of them. */
+const restMs = 0.25;

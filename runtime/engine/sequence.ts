@@ -120,6 +120,7 @@ export class Sequence {
           lane: this.#lane,
           signal,
           abortIsEnd: true,
+          isAwaited: masks !== undefined,
           onPoll: (progress, tokens) => {
             tell?.(progress.position);
             if (logprobs !== undefined) this.#tellLogprobs(tokens.length, logprobs);

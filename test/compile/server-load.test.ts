@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { stream } from '../../bench/server/stream.ts';
+import { judge } from '../../bench/server/visits.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'server-load-'));
@@ -60,4 +61,29 @@ test('a stream that breaks off has no finish, and one that is refused throws', a
   expect(await send('yes')).toMatchObject({ text: 'a', finish: null });
   await expect(send('no')).rejects.toThrow('status 503: busy');
   server.close();
+});
+
+test.each([
+  ['none is wrong', [0, 0, 0], false, null, null],
+  ['another one', [0, 2, 0], false, '2 replies are not those of their requests alone', null],
+  ['another one on a GPU', [0, 2, 0], true, null, /^2 replies are not those .*: sums of a GPU/],
+  ['a lost one', [1, 0, 0], true, '1 replies were lost', null],
+  [
+    'all of it',
+    [1, 2, 3],
+    false,
+    '4 replies were lost, and 2 replies are not those of their requests alone',
+    null,
+  ],
+] as const)('judges replies: %s', (_, [lost, others, failed], onGpu, wrong, note) => {
+  const judged = judge(
+    [
+      { lost, others },
+      { lost: 0, others: 0 },
+    ],
+    { failed, onGpu },
+  );
+  expect(judged.wrong).toBe(wrong);
+  if (note === null) expect(judged.note).toBeNull();
+  else expect(judged.note).toMatch(note);
 });

@@ -1,5 +1,5 @@
 // How the jobs of a library are followed, over one whose jobs are written down here.
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { abiStatus, type Functions, jobState } from '../../runtime/engine/bindings.ts';
 import { followJobs, type Lane } from '../../runtime/engine/jobs.ts';
 
@@ -36,7 +36,7 @@ describe('the first token of a job', () => {
     const end = run();
     await turns(20);
     expect([heard, polls()]).toEqual([[7], 5]);
-    jobs.drain();
+    jobs.hear();
     expect(await end).toMatchObject({ state: jobState.done });
   });
 
@@ -68,5 +68,77 @@ describe('the first token of a job', () => {
     void run();
     await turns(20);
     expect(polls()).toBe(0);
+  });
+});
+
+describe('tokens of several jobs', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  /** Jobs that have a token at each poll. */
+  function running(count: number, isAwaited = false) {
+    const polls: number[] = Array.from({ length: count }, () => 0);
+    const lanes = polls.map(
+      (_, i): Lane => ({
+        position: 0,
+        poll: (_functions, _engine, progress, tokens) => {
+          tokens[0] = ++polls[i]!;
+          Object.assign(progress, { tokens: 1, state: jobState.running });
+          return abiStatus.ok;
+        },
+        stop: () => abiStatus.ok,
+      }),
+    );
+    const own: Lane = { position: 0, poll: () => abiStatus.ok, stop: () => abiStatus.ok };
+    const channel = { engineEnd: -1, hold: () => {}, close: () => {} };
+    const functions: Partial<Functions> = { ol_close: () => {} };
+    const jobs = followJobs(functions as Functions, {} as never, channel, own, 0);
+    const start = (i: number) =>
+      jobs.run(() => abiStatus.ok, { lane: lanes[i]!, isAwaited: isAwaited && i === 0 }).catch(() => {});
+    return { jobs, start, polls };
+  }
+
+  it('are fetched together, and the more jobs there are the later again', () => {
+    const few = running(4);
+    const many = running(16);
+    for (const { jobs, start, polls } of [few, many]) {
+      for (const i of polls.keys()) void start(i);
+      jobs.hear();
+      expect(new Set(polls)).toEqual(new Set([1]));
+      for (let at = 0; at < 3; ++at) jobs.hear();
+      expect(new Set(polls)).toEqual(new Set([1]));
+    }
+    vi.advanceTimersByTime(2);
+    expect([few.polls[0], many.polls[0]]).toEqual([2, 1]);
+    vi.advanceTimersByTime(10);
+    expect([few.polls[0], many.polls[0]]).toEqual([2, 2]);
+    few.jobs.hear();
+    expect(few.polls).toEqual([3, 3, 3, 3]);
+  });
+
+  it('are fetched at once where it is the first of its job, or is waited for', () => {
+    const { jobs, start, polls } = running(3, true);
+    for (const i of [0, 1]) void start(i);
+    jobs.hear();
+    void start(2);
+    jobs.hear();
+    expect(polls).toEqual([2, 1, 1]);
+    jobs.hear();
+    expect(polls).toEqual([3, 1, 1]);
+  });
+
+  it('are not fetched of an engine that was closed', () => {
+    const { jobs, start, polls } = running(2);
+    for (const i of polls.keys()) void start(i);
+    for (let at = 0; at < 2; ++at) jobs.hear();
+    jobs.close();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('of a job that runs alone are fetched whenever there is news', () => {
+    const { jobs, start, polls } = running(1);
+    void start(0);
+    for (let at = 0; at < 3; ++at) jobs.hear();
+    expect(polls).toEqual([3]);
   });
 });
