@@ -32,11 +32,16 @@ export function addQuantize(program: Program, start: Start): void {
       whole(1, 1_000_000),
     )
     .option('--out <folder>', 'a folder that is made, or is empty')
+    .option(
+      '--threads <n>',
+      'threads that calibrate; the file is the same for any number (default: as many as processors)',
+      whole(1, 1024),
+    )
     .addHelpText(
       'after',
       `
 The matrices of the layers are rounded; embedding, head and all else stay as they are. Without --calibrate no text is needed: each number is rounded to nearest.
-With it one thread computes every layer: minutes for qwen3-tiny, for a 0.6 B model about an hour with --tokens 2048 (extrapolated).
+With it every layer is computed: HELP
 Give a text that is not the one by which the model is judged.
 ${helpEnd('gen quantize qwen3-tiny --weights int4 --out models/qwen3-tiny-int4')}`,
     )
@@ -44,10 +49,15 @@ ${helpEnd('gen quantize qwen3-tiny --weights int4 --out models/qwen3-tiny-int4')
       start(options, async (ui) => {
         const model = needModel(options, 'quantize', word);
         const format = needed('weights', options.weights, 'int4');
-        const { calibrate, tokens } = options;
+        const { calibrate, tokens, threads } = options;
         if (tokens !== undefined && calibrate === undefined) {
           throw new OnelaunchError('usage', '--tokens is of the text of --calibrate, which is not given', {
             hint: 'give one: --calibrate FILE',
+          });
+        }
+        if (threads !== undefined && calibrate === undefined) {
+          throw new OnelaunchError('usage', '--threads is of --calibrate, which is not given', {
+            hint: 'give a text: --calibrate FILE',
           });
         }
         const out = needed('out', options.out, `models/${model.split('/').at(-1)}-${format}`);
@@ -72,7 +82,7 @@ ${helpEnd('gen quantize qwen3-tiny --weights int4 --out models/qwen3-tiny-int4')
         try {
           const { signal } = ui.io;
           const written = await quantiseCheckpoint(directory, {
-            ...{ format, out, signal },
+            ...{ format, out, signal, threads },
             ...(calibrate === undefined
               ? {}
               : { calibrate: { path: calibrate, tokens: tokens ?? calibrationTokens } }),

@@ -9,14 +9,27 @@ import {
 } from '../quantised/layout.ts';
 import { levelsOfBlocks } from '../runtime/reference/blocks.ts';
 
+/** What one of several threads does: every `parts`-th of rows, or of blocks of columns, from `part` on. The bits are the same for any number of them. */
+export interface Share {
+  readonly part: number;
+  readonly parts: number;
+}
+
+const alone: Share = { part: 0, parts: 1 };
+
 /** Adds the products of inputs [tokens, width] with each other to sums [width, width], of which the upper triangle counts. */
-export function addProducts(sums: Float64Array, inputs: Float32Array, width: number): void {
+export function addProducts(
+  sums: Float64Array,
+  inputs: Float32Array,
+  width: number,
+  { part, parts }: Share = alone,
+): void {
   const tokens = inputs.length / width;
   // A column in one piece, so that a sum goes through memory in order.
   const columns = new Float32Array(inputs.length);
   for (let t = 0; t < tokens; t++)
     for (let i = 0; i < width; i++) columns[i * tokens + t] = inputs[t * width + i]!;
-  for (let i = 0; i < width; i++) {
+  for (let i = part; i < width; i += parts) {
     for (let j = i; j < width; j += 2) {
       const [a, b] = [i * tokens, j * tokens];
       // Two at once: a number that is read is used twice. The second of the last may be none.
@@ -36,13 +49,9 @@ export function addProducts(sums: Float64Array, inputs: Float32Array, width: num
 /** Of the mean of the diagonal, what is added to it, as in the paper. */
 const damping = 0.01;
 
-/** Makes of sums of products [width, width], upper triangle, the triangle U with U^T U = (sums + damping)^-1, in their place. Inputs that were never
- *  seen are apart from all others: they get no error and hand none on. All numbers are finite. @param pause called now and then */
-export async function factorise(
-  sums: Float64Array,
-  width: number,
-  pause: () => Promise<void>,
-): Promise<void> {
+/** Adds to the diagonal of sums [width, width] what makes them positive definite. Inputs that were never seen are apart from all others: they get no
+ *  error and hand none on. All numbers are finite. */
+export function damp(sums: Float64Array, width: number): void {
   let [total, live] = [0, 0];
   for (let i = 0; i < width; i++) {
     total += sums[i * width + i]!;
@@ -50,29 +59,63 @@ export async function factorise(
   }
   const added = live === 0 ? 1 : (damping * total) / live;
   for (let i = 0; i < width; i++) sums[i * width + i]! += added;
+}
+
+/** Columns that are inverted together. */
+const besides = 32;
+
+/** Makes of damped sums [width, width], upper triangle, the triangle U with U^T U = sums^-1; of the sums nothing is left.
+ *  @param made [width, width], where U comes
+ *  @param ready [width] zeros, which all threads share as they do sums and made: they wait for each other's rows */
+export function factorise(
+  sums: Float64Array,
+  made: Float64Array,
+  ready: Int32Array,
+  { part, parts }: Share = alone,
+): void {
+  const width = ready.length;
+  const isOurs = (row: number) => row % parts === part;
+  const isThere = (row: number) => {
+    while (!isOurs(row) && Atomics.load(ready, row) === 0) Atomics.wait(ready, row, 0);
+  };
   // R with R R^T = sums, from the last column on: its inverse is U, and no inverse of the sums themselves is needed.
   for (let j = width - 1; j >= 0; j--) {
     const row = j * width;
     const rest = width - 1 - j;
-    sums[row + j] = Math.sqrt(sums[row + j]! - dot(sums, row + j + 1, row + j + 1, rest));
-    for (let i = 0; i < j; i++) {
+    if (isOurs(j)) {
+      sums[row + j] = Math.sqrt(sums[row + j]! - dot(sums, row + j + 1, row + j + 1, rest));
+      Atomics.store(ready, j, 1);
+      Atomics.notify(ready, j);
+    }
+    isThere(j);
+    for (let i = part; i < j; i += parts) {
       const at = i * width + j;
       sums[at] = (sums[at]! - dot(sums, at + 1, row + j + 1, rest)) / sums[row + j]!;
     }
-    if (j % 32 === 0) await pause();
   }
-  const made = new Float64Array(width);
-  for (let i = width - 1; i >= 0; i--) {
+  for (let row = 0; row < width; row++) isThere(row);
+  for (let first = part * besides; first < width; first += parts * besides)
+    invertColumns(sums, made, width, { first, end: Math.min(width, first + besides) });
+}
+
+/** Columns of the inverse of an upper triangle, from its diagonal up. */
+function invertColumns(
+  triangle: Float64Array,
+  made: Float64Array,
+  width: number,
+  { first, end }: { readonly first: number; readonly end: number },
+): void {
+  const sums = new Float64Array(end - first);
+  for (let i = end - 1; i >= 0; i--) {
     const row = i * width;
-    made.fill(0);
-    for (let k = i + 1; k < width; k++) {
-      const factor = sums[row + k]!;
-      for (let j = k, from = k * width; j < width; j++) made[j]! += factor * sums[from + j]!;
+    sums.fill(0);
+    for (let k = i + 1; k < end; k++) {
+      const factor = triangle[row + k]!;
+      for (let j = Math.max(k, first); j < end; j++) sums[j - first]! += factor * made[k * width + j]!;
     }
-    const diagonal = 1 / sums[row + i]!;
-    sums[row + i] = diagonal;
-    for (let j = i + 1; j < width; j++) sums[row + j] = -diagonal * made[j]!;
-    if (i % 32 === 0) await pause();
+    const diagonal = 1 / triangle[row + i]!;
+    if (i >= first) made[row + i] = diagonal;
+    for (let j = Math.max(i + 1, first); j < end; j++) made[row + j] = -diagonal * sums[j - first]!;
   }
 }
 

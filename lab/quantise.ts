@@ -14,6 +14,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
 import { OnelaunchError } from '../errors.ts';
@@ -42,7 +43,6 @@ import {
 import { writeError } from '../write-failure.ts';
 import { breathe } from './breathe.ts';
 import { calibrateMatrices, type Matrix } from './calibrate-matrices.ts';
-import { roundByInputs } from './gptq.ts';
 import { readTexts } from './quality-text.ts';
 
 export interface Quantised {
@@ -60,6 +60,8 @@ export interface QuantiseOptions {
   readonly out: string;
   readonly signal: AbortSignal;
   readonly onBytes?: (done: number, total: number) => void;
+  /** Of a calibration. The file is the same for any number. @default as many as the machine has processors */
+  readonly threads?: number | undefined;
   /** A text whose activations choose the codes, and how many of its tokens count. Without one each number is rounded to nearest. */
   readonly calibrate?: { readonly path: string; readonly tokens: number } | undefined;
 }
@@ -210,7 +212,7 @@ interface WriteOptions extends QuantiseOptions {
 async function writeWeights(
   folder: string,
   work: Work,
-  { out, format, signal, onBytes, directory, sequences }: WriteOptions,
+  { out, format, signal, onBytes, directory, sequences, threads = availableParallelism() }: WriteOptions,
 ): Promise<void> {
   const file = writing(out, () => openSync(join(folder, single), 'wx'));
   let done = 0;
@@ -251,7 +253,7 @@ async function writeWeights(
         const { buffer } = readBytes(entry, row * width, count * width);
         // Declarations are for TypeScript 5.4, where arrays of bytes do not say whose memory they are.
         const values = toFloat32(name, entry.dtype, buffer as ArrayBuffer);
-        const { codes, scales } = round(values, columns, row);
+        const { codes, scales } = await round(values, columns, row);
         if (!scales.every(Number.isFinite)) throw notFinite(name, entry.file);
         write(codes, codesAt);
         const packed = scaleBytes(parts.scales.dtype, scales);
@@ -263,23 +265,22 @@ async function writeWeights(
     };
     if (sequences.length > 0) {
       await calibrateMatrices(directory, sequences, {
-        matrices: work.matrices,
-        rounded: async (matrix, factor) => {
+        ...{ matrices: work.matrices, format, threads, signal },
+        rounded: async (matrix, round) => {
           const [rows, columns] = matrix[1].shape as readonly [number, number];
-          const numbers = new Float32Array(rows * columns);
-          await writeMatrix(matrix, (values, width, row) => {
-            const made = roundByInputs(format, values, width, factor);
+          const numbers = new Float32Array(new SharedArrayBuffer(4 * rows * columns));
+          await writeMatrix(matrix, async (values, width, row) => {
+            const made = await round(values, width);
             numbers.set(made.numbers, row * width);
             return made;
           });
           return numbers;
         },
-        pause: () => step(0),
       });
     }
     for (const matrix of work.matrices) {
       if (!written.has(matrix[0]))
-        await writeMatrix(matrix, (values, columns) => rounded(format, values, columns));
+        await writeMatrix(matrix, async (values, columns) => rounded(format, values, columns));
     }
   } finally {
     closeSync(file);
@@ -291,7 +292,7 @@ type Round = (
   values: Float32Array,
   columns: number,
   row: number,
-) => { readonly codes: Uint8Array; readonly scales: Float64Array };
+) => Promise<{ readonly codes: Uint8Array; readonly scales: Float64Array }>;
 
 function rounded(
   format: WrittenFormat,

@@ -34,8 +34,8 @@ async function quantised(name: string, ...more: string[]): Promise<string> {
   expect({ code, err: code === 0 ? '' : err }).toEqual({ code: 0, err: '' });
   return out;
 }
-const calibrated = (name: string, format: string) =>
-  quantised(name, '--weights', format, '--calibrate', text, '--tokens', '400');
+const calibrated = (name: string, format: string, threads = 2) =>
+  quantised(name, '--weights', format, '--calibrate', text, '--tokens', '400', '--threads', String(threads));
 
 /** Squares of what logits over the text lose. */
 function lost(name: string, folder: string): number {
@@ -66,8 +66,8 @@ test.each([
   },
 );
 
-test('twice gives the same bytes', async () => {
-  const [a, b] = [await calibrated('qwen3-micro', 'int4'), await calibrated('qwen3-micro', 'int4')];
+test('one thread and three give the same bytes', async () => {
+  const [a, b] = [await calibrated('qwen3-micro', 'int4', 1), await calibrated('qwen3-micro', 'int4', 3)];
   const bytes = (folder: string) => readFileSync(join(folder, 'model.safetensors'));
   expect(bytes(a).equals(bytes(b))).toBe(true);
 });
@@ -75,6 +75,12 @@ test('twice gives the same bytes', async () => {
 describe('refused, with nothing left', () => {
   const out = join(root, 'new');
   test.each<[string, () => readonly string[], RegExp, RegExp]>([
+    [
+      '--threads alone',
+      () => [model('qwen3-micro'), '--threads', '2'],
+      /--threads is of --calibrate/,
+      /--calibrate FILE/,
+    ],
     [
       '--tokens alone',
       () => [model('qwen3-micro'), '--tokens', '20'],

@@ -1,6 +1,6 @@
 // GPTQ against the textbook: a dense inverse that loses a column at a time, and no triangle.
 import { describe, expect, test } from 'vitest';
-import { addProducts, factorise, roundByInputs } from '../../lab/gptq.ts';
+import { addProducts, damp, factorise, roundByInputs } from '../../lab/gptq.ts';
 import { randomFrom } from '../../lab/random.ts';
 import {
   fp8Rows,
@@ -13,7 +13,6 @@ import {
 import { levelsOfBlocks, roundToBlocks } from '../../runtime/reference/blocks.ts';
 
 const [rows, width, tokens] = [19, 96, 400];
-const pause = async () => {};
 
 /** Sums of twelve even numbers, about normal. */
 function normals(seed: number, n: number): Float32Array {
@@ -30,8 +29,15 @@ function correlated(dead: readonly number[] = []): Float32Array {
 }
 const weights = normals(3, rows * width).map((x) => x / 20);
 
+function factorised(sums: Float64Array): Float64Array {
+  const made = new Float64Array(width * width);
+  damp(sums, width);
+  factorise(sums, made, new Int32Array(width));
+  return made;
+}
+
 /** What the inputs say, in sequences of uneven lengths. */
-async function factorOf(inputs: Float32Array): Promise<Float64Array> {
+function factorOf(inputs: Float32Array): Float64Array {
   const sums = new Float64Array(width * width);
   for (const [from, to] of [
     [0, 7],
@@ -39,8 +45,7 @@ async function factorOf(inputs: Float32Array): Promise<Float64Array> {
     [263, tokens],
   ])
     addProducts(sums, inputs.subarray(from! * width, to! * width), width);
-  await factorise(sums, width, pause);
-  return sums;
+  return factorised(sums);
 }
 
 /** Squares of what outputs X W^T lose. */
@@ -134,13 +139,13 @@ function textbook(format: WrittenFormat, inputs: Float32Array): Float32Array {
 describe.each(writtenFormats)('%s', (format) => {
   test('is the textbook', async () => {
     const inputs = correlated();
-    const { numbers } = roundByInputs(format, weights, width, await factorOf(inputs));
+    const { numbers } = roundByInputs(format, weights, width, factorOf(inputs));
     expect(numbers).toEqual(textbook(format, inputs));
   });
 
   test('outputs lose less than with the nearest numbers', async () => {
     const inputs = correlated();
-    const { numbers } = roundByInputs(format, weights, width, await factorOf(inputs));
+    const { numbers } = roundByInputs(format, weights, width, factorOf(inputs));
     expect(lost(inputs, numbers)).toBeLessThan(lost(inputs, nearest(format)));
   });
 
@@ -150,8 +155,7 @@ describe.each(writtenFormats)('%s', (format) => {
   ])('%s leave codes and scales those of rounding to nearest', async (_, seen) => {
     const sums = new Float64Array(width * width);
     for (let i = 0; i < width; i++) sums[i * width + i] = seen(i);
-    await factorise(sums, width, pause);
-    const { codes, scales, numbers } = roundByInputs(format, weights, width, sums);
+    const { codes, scales, numbers } = roundByInputs(format, weights, width, factorised(sums));
     const plain = format === 'fp8' ? fp8Rows(weights, width) : levelsOfBlocks(format, weights, width);
     expect(codes).toEqual('codes' in plain ? plain.codes : packLevels(format as 'int4', plain.levels));
     expect(scales).toEqual(plain.scales);
@@ -162,7 +166,7 @@ describe.each(writtenFormats)('%s', (format) => {
   test('columns that were never seen are rounded to nearest beside the others, and hand nothing on', async () => {
     const dead = [0, 5, 33, 95];
     const inputs = correlated(dead);
-    const factor = await factorOf(inputs);
+    const factor = factorOf(inputs);
     const { numbers } = roundByInputs(format, weights, width, factor);
     expect(numbers).toEqual(textbook(format, inputs));
     for (const column of dead) {
@@ -174,10 +178,10 @@ describe.each(writtenFormats)('%s', (format) => {
   });
 
   test('rows know nothing of each other, and twice is the same', async () => {
-    const factor = await factorOf(correlated());
+    const factor = factorOf(correlated());
     const whole = roundByInputs(format, weights, width, factor);
     const part = roundByInputs(format, weights.slice(5 * width), width, factor);
     expect(part.numbers).toEqual(whole.numbers.slice(5 * width));
-    expect(roundByInputs(format, weights, width, await factorOf(correlated()))).toEqual(whole);
+    expect(roundByInputs(format, weights, width, factorOf(correlated()))).toEqual(whole);
   });
 });
