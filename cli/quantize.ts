@@ -41,7 +41,8 @@ export function addQuantize(program: Program, start: Start): void {
       'after',
       `
 The matrices of the layers are rounded; embedding, head and all else stay as they are. Without --calibrate no text is needed: each number is rounded to nearest.
-With it every layer is computed: HELP
+With it every layer is computed: a minute for qwen3-tiny, for a 0.6 B model 12 on 16 cores with --tokens 4096 (by the first four layers); of sequences of 256
+tokens a thread has some, so that more threads than these help less.
 Give a text that is not the one by which the model is judged.
 ${helpEnd('gen quantize qwen3-tiny --weights int4 --out models/qwen3-tiny-int4')}`,
     )
