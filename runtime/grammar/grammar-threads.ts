@@ -7,6 +7,9 @@ import { type SharedTokens, shareTokens, type TokenTexts } from './shared-tokens
 const mostThreads = 4;
 /** Grammars of which it is known which thread has compiled them. */
 const mostKnown = 1000;
+/** A grammar that has been through a reply in a thread, and of which nothing took longer, is from then on one of this thread [ms]: a mask of a thread
+ *  costs 0.04 to 0.08 ms more, a tenth of what a GPU takes for a token. */
+const quickMillis = 50;
 
 interface Keeper {
   readonly thread: Thread;
@@ -17,11 +20,15 @@ interface Keeper {
   turn: Promise<unknown>;
 }
 
-/** The grammars over the tokens of a model. Where Node's permissions allow no threads, all of it is done in this one. */
+/** The grammars over the tokens of a model: each in a thread until it is known to be quick. Where Node's permissions allow no threads, all of it is done
+ *  in this one. */
 export class GrammarThreads {
   readonly #texts: TokenTexts;
   readonly #size: number;
-  readonly #here: Grammars | undefined;
+  readonly #quick: number;
+  #here: Grammars | undefined;
+  /** What took longest of a grammar in all its replies [ms]. */
+  readonly #slowest = new Map<string, number>();
   #shared: Promise<SharedTokens> | undefined;
   #keepers: readonly Keeper[] = [];
   /** By what is compiled there, the one that was asked for last at the end. */
@@ -29,11 +36,11 @@ export class GrammarThreads {
   #opened = 0;
   #closed = false;
 
-  /** @param size tokens that can be chosen: ids below it */
-  constructor(texts: TokenTexts, size: number) {
+  /** @param size tokens that can be chosen: ids below it @param quick a grammar takes less than this [ms] */
+  constructor(texts: TokenTexts, size: number, quick = quickMillis) {
     this.#texts = texts;
     this.#size = size;
-    if (!mayStartThreads()) this.#here = new Grammars(texts, size);
+    this.#quick = quick;
   }
 
   /** The masks of one reply, as `mask` of Grammars. Null: the signal was aborted, or this was closed. */
@@ -42,11 +49,15 @@ export class GrammarThreads {
     stopIds: readonly number[],
     signal: AbortSignal,
   ): Promise<GrammarMask | null> {
-    if (this.#here) return this.#here.mask(grammar, stopIds);
+    const key = keyOf(grammar);
+    if (!mayStartThreads() || (this.#slowest.get(key) ?? this.#quick) < this.#quick) {
+      this.#here ??= new Grammars(this.#texts, this.#size);
+      return this.#timed(key, await this.#here.mask(grammar, stopIds));
+    }
     this.#shared ??= shareTokens(this.#texts, this.#size);
     const tokens = await this.#shared;
     if (signal.aborted || this.#closed) return null;
-    const keeper = this.#keeperOf(keyOf(grammar), tokens);
+    const keeper = this.#keeperOf(key, tokens);
     const id = this.#opened++;
     keeper.opening++;
     const opened = keeper.turn.then(async () => {
@@ -54,7 +65,10 @@ export class GrammarThreads {
         if (signal.aborted) return null;
         await keeper.thread.call('open', id, grammar, stopIds);
         keeper.masks++;
-        const mask = maskOf(keeper, id, () => this.#endUnused());
+        const mask = maskOf(keeper, id, (millis) => {
+          if (millis !== undefined) this.#took(key, millis);
+          this.#endUnused();
+        });
         if (!this.#closed) return mask;
         mask.end();
         return null;
@@ -77,6 +91,26 @@ export class GrammarThreads {
   close(): void {
     this.#closed = true;
     for (const { thread, masks } of this.#keepers) if (masks === 0) thread.end();
+  }
+
+  /** A mask of this thread, whose grammar goes back to another one if it turns out to be slow. */
+  #timed(key: string, mask: GrammarMask): GrammarMask {
+    return {
+      next: async (token) => {
+        const begun = performance.now();
+        const made = await mask.next(token);
+        const millis = performance.now() - begun;
+        if (millis >= this.#quick) this.#took(key, millis);
+        return made;
+      },
+      end: () => mask.end(),
+    };
+  }
+
+  #took(key: string, millis: number): void {
+    this.#slowest.set(key, Math.max(this.#slowest.get(key) ?? 0, millis));
+    const [oldest] = this.#slowest.keys();
+    if (this.#slowest.size > mostKnown) this.#slowest.delete(oldest!);
   }
 
   #endUnused(): void {
@@ -108,7 +142,8 @@ export class GrammarThreads {
   }
 }
 
-function maskOf(keeper: Keeper, mask: number, onEnd: () => void): GrammarMask {
+/** @param onEnd hears what took longest of it there [ms]; undefined: the thread has ended */
+function maskOf(keeper: Keeper, mask: number, onEnd: (millis: number | undefined) => void): GrammarMask {
   let ended = false;
   return {
     next: (token) => keeper.thread.call('next', mask, token) as ReturnType<GrammarMask['next']>,
@@ -116,8 +151,8 @@ function maskOf(keeper: Keeper, mask: number, onEnd: () => void): GrammarMask {
       if (ended) return;
       ended = true;
       keeper.masks--;
-      void keeper.thread.call('end', mask).catch(() => {});
-      onEnd();
+      const told = keeper.thread.call('end', mask) as Promise<number>;
+      void told.catch(() => undefined).then(onEnd);
     },
   };
 }

@@ -59,6 +59,12 @@ export class Grammars {
     this.#load = load;
   }
 
+  /** Resolves when grammars can be compiled. */
+  async ready(): Promise<void> {
+    this.#loaded ??= this.#start();
+    await this.#loaded;
+  }
+
   /** The masks of one reply. @param stopIds tokens that end it, where the grammar is complete
    *  @throws OnelaunchError of kind usage for a grammar that cannot be read */
   mask(grammar: MaskedBy, stopIds: readonly number[]): Promise<GrammarMask> {

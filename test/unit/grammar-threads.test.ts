@@ -1,12 +1,13 @@
 // Grammars beside the event loop: what others do while one is compiled, and what is left of those that nobody needs any more.
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { GrammarThreads } from '../../runtime/grammar/grammar-threads.ts';
 import { checkGrammar, Grammars } from '../../runtime/grammar/grammars.ts';
 import { jsonGrammar } from '../../runtime/grammar/json-grammar.ts';
 import { shareTokens, textsOf } from '../../runtime/grammar/shared-tokens.ts';
 import { loadXGrammar, type XGrammar } from '../../runtime/grammar/xgrammar.ts';
+import { Thread } from '../../runtime/thread.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { failureOf } from '../support/refusal.ts';
 
@@ -101,4 +102,39 @@ it('equal grammars that are asked for at once are compiled once', async () => {
 it('reading a grammar has a limit, too', async () => {
   const classes = `root ::= ${'[а-яѐ-џ㐀-䶵]'.repeat(20_000)}`;
   await expect(checkGrammar(classes, 100)).rejects.toThrow('compiling it takes more than');
+});
+
+describe('behind its first reply', () => {
+  /** Whether a mask was made in another thread; the first of a reply. */
+  async function isApart(some: GrammarThreads): Promise<boolean> {
+    const calls = vi.spyOn(Thread.prototype, 'call');
+    const mask = (await some.mask('root ::= "a"*', [end], never))!;
+    await mask.next(null);
+    mask.end();
+    const names = calls.mock.calls.map(([name]) => name);
+    // What it took there is told when it has ended.
+    await Promise.all(calls.mock.results.map(({ value }) => value));
+    calls.mockRestore();
+    return names.includes('next');
+  }
+
+  it.each([
+    ['quick', Number.POSITIVE_INFINITY, false],
+    ['slow', 0, true],
+  ])('a grammar that is %s has its masks made in the fitting thread', async (_, quick, stays) => {
+    const some = new GrammarThreads(tokenizer, size, quick);
+    expect([await isApart(some), await isApart(some)]).toEqual([true, stays]);
+    some.close();
+  });
+
+  it('a grammar of this thread that turns out to be slow goes back to another one', async () => {
+    const some = new GrammarThreads(tokenizer, size, 10_000);
+    expect([await isApart(some), await isApart(some)]).toEqual([true, false]);
+    let now = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += 10_000));
+    expect(await isApart(some)).toBe(false);
+    clock.mockRestore();
+    expect(await isApart(some)).toBe(true);
+    some.close();
+  });
 });
