@@ -34,7 +34,7 @@ async function quantised(name: string, ...more: string[]): Promise<string> {
   expect({ code, err: code === 0 ? '' : err }).toEqual({ code: 0, err: '' });
   return out;
 }
-const calibrated = (name: string, format: string, threads = 2) =>
+const calibrated = (name: string, format: string, threads = 1) =>
   quantised(name, '--weights', format, '--calibrate', text, '--tokens', '400', '--threads', String(threads));
 
 /** Squares of what logits over the text lose. */
@@ -66,8 +66,8 @@ test.each([
   },
 );
 
-test('one thread and three give the same bytes', async () => {
-  const [a, b] = [await calibrated('qwen3-micro', 'int4', 1), await calibrated('qwen3-micro', 'int4', 3)];
+test('one thread and two give the same bytes', async () => {
+  const [a, b] = [await calibrated('qwen3-micro', 'int4', 1), await calibrated('qwen3-micro', 'int4', 2)];
   const bytes = (folder: string) => readFileSync(join(folder, 'model.safetensors'));
   expect(bytes(a).equals(bytes(b))).toBe(true);
 });
