@@ -51,14 +51,15 @@ ${helpEnd('gen quantize qwen3-tiny --weights int4 --out models/qwen3-tiny-int4')
         const model = needModel(options, 'quantize', word);
         const format = needed('weights', options.weights, 'int4');
         const { calibrate, tokens, threads } = options;
-        if (tokens !== undefined && calibrate === undefined) {
-          throw new OnelaunchError('usage', '--tokens is of the text of --calibrate, which is not given', {
+        const ofCalibration =
+          tokens !== undefined
+            ? '--tokens is of the text of'
+            : threads !== undefined
+              ? '--threads is of'
+              : null;
+        if (ofCalibration !== null && calibrate === undefined) {
+          throw new OnelaunchError('usage', `${ofCalibration} --calibrate, which is not given`, {
             hint: 'give one: --calibrate FILE',
-          });
-        }
-        if (threads !== undefined && calibrate === undefined) {
-          throw new OnelaunchError('usage', '--threads is of --calibrate, which is not given', {
-            hint: 'give a text: --calibrate FILE',
           });
         }
         const out = needed('out', options.out, `models/${model.split('/').at(-1)}-${format}`);

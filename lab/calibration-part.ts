@@ -2,7 +2,7 @@
 import type { WrittenFormat } from '../quantised/layout.ts';
 import { referenceCache, referenceSteps } from '../runtime/reference/reference.ts';
 import { partsOfFused, readReferenceModel } from '../runtime/reference/weights.ts';
-import { addProducts, factorise, roundByInputs, type Share } from './gptq.ts';
+import { addProducts, columnsOf, factorise, roundByInputs, type Share } from './gptq.ts';
 
 export interface PartInput extends Share {
   readonly directory: string;
@@ -14,7 +14,7 @@ export interface PartInput extends Share {
   readonly embedding: Float32Array;
 }
 
-/** Where its sequences stop: before the products of these matrices with inputs [tokens, width], one for each sequence. */
+/** Where its sequences stop: before the products of these matrices with inputs, one for each sequence, as columns [width, tokens]. */
 export interface Stop {
   readonly names: readonly string[];
   readonly width: number;
@@ -47,7 +47,7 @@ export function calibrationPart({ directory, sequences, isFused, embedding, part
         const { done, value } = steps.next();
         if (done) continue;
         stop = { names: value.names, width: value.width };
-        inputs.push(shared(value.inputs));
+        inputs.push(shared(columnsOf(value.inputs, value.width)));
         // What a layer has attended to is not read again.
         for (const rows of [cache.keys, cache.values]) rows.fill(new Float32Array(0));
       }

@@ -17,18 +17,23 @@ export interface Share {
 
 const alone: Share = { part: 0, parts: 1 };
 
-/** Adds the products of inputs [tokens, width] with each other to sums [width, width], of which the upper triangle counts. */
-export function addProducts(
-  sums: Float64Array,
-  inputs: Float32Array,
-  width: number,
-  { part, parts }: Share = alone,
-): void {
+/** Inputs [tokens, width] as columns [width, tokens], so that sums of products go through memory in order. */
+export function columnsOf(inputs: Float32Array, width: number): Float32Array {
   const tokens = inputs.length / width;
-  // A column in one piece, so that a sum goes through memory in order.
   const columns = new Float32Array(inputs.length);
   for (let t = 0; t < tokens; t++)
     for (let i = 0; i < width; i++) columns[i * tokens + t] = inputs[t * width + i]!;
+  return columns;
+}
+
+/** Adds the products of columns [width, tokens] with each other to sums [width, width], of which the upper triangle counts. */
+export function addProducts(
+  sums: Float64Array,
+  columns: Float32Array,
+  width: number,
+  { part, parts }: Share = alone,
+): void {
+  const tokens = columns.length / width;
   for (let i = part; i < width; i += parts) {
     for (let j = i; j < width; j += 2) {
       const [a, b] = [i * tokens, j * tokens];

@@ -280,25 +280,22 @@ async function writeWeights(
     }
     for (const matrix of work.matrices) {
       if (!written.has(matrix[0]))
-        await writeMatrix(matrix, async (values, columns) => rounded(format, values, columns));
+        await writeMatrix(matrix, (values, columns) => rounded(format, values, columns));
     }
   } finally {
     closeSync(file);
   }
 }
 
-/** Codes and scales of rows from this one on. */
-type Round = (
-  values: Float32Array,
-  columns: number,
-  row: number,
-) => Promise<{ readonly codes: Uint8Array; readonly scales: Float64Array }>;
+interface RoundedRows {
+  readonly codes: Uint8Array;
+  readonly scales: Float64Array;
+}
 
-function rounded(
-  format: WrittenFormat,
-  values: Float32Array,
-  columns: number,
-): { codes: Uint8Array; scales: Float64Array } {
+/** Codes and scales of rows from this one on. */
+type Round = (values: Float32Array, columns: number, row: number) => RoundedRows | Promise<RoundedRows>;
+
+function rounded(format: WrittenFormat, values: Float32Array, columns: number): RoundedRows {
   if (format === 'fp8') return fp8Rows(values, columns);
   const { levels, scales } = levelsOfBlocks(format, values, columns);
   return { codes: packLevels(format, levels), scales };

@@ -1,8 +1,9 @@
 // Pointwise ops as C text, remembered with the hashes of all files that were read: reading TypeScript takes longer than all else.
-import { createHash, randomUUID } from 'node:crypto';
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { z } from 'zod';
+import { writeWhole } from '../../whole-file.ts';
 import { makeFolder } from '../build/make-folder.ts';
 import { outputRoot } from '../build/output-root.ts';
 import { packageRoot } from '../build/package-root.ts';
@@ -98,13 +99,7 @@ function readIfCurrent(path: string): z.infer<typeof remembered> | null {
 function remember(path: string, text: string): void {
   try {
     makeFolder(outputRoot());
-    const whole = `${path}.${randomUUID()}.tmp`;
-    try {
-      writeFileSync(whole, text);
-      renameSync(whole, path);
-    } finally {
-      rmSync(whole, { force: true });
-    }
+    writeWhole(path, text);
   } catch {
     // A read-only cache folder is reported by the build, which needs it.
   }

@@ -6,28 +6,28 @@ import { type SharedTokens, textsOf } from './shared-tokens.ts';
 
 const tokens = workerData as SharedTokens;
 const grammars = new Grammars(textsOf(tokens), tokens.ends.length);
-const masks = new Map<number, GrammarMask>();
-/** What took longest of each: compiling its grammar, or a mask [ms]. */
-const slowest = new Map<number, number>();
-
-async function timed<T>(mask: number, make: () => T | Promise<T>): Promise<T> {
-  const begun = performance.now();
-  const made = await make();
-  slowest.set(mask, Math.max(slowest.get(mask) ?? 0, performance.now() - begun));
-  return made;
-}
+/** The masks of a reply, and what took longest of them: compiling their grammar, or one [ms]. */
+const open = new Map<number, { readonly mask: GrammarMask; slowest: number }>();
 
 answerCalls({
-  open: async (mask: number, grammar: MaskedBy, stopIds: readonly number[]) => {
+  open: async (id: number, grammar: MaskedBy, stopIds: readonly number[]) => {
     await grammars.ready();
-    masks.set(mask, await timed(mask, () => grammars.mask(grammar, stopIds)));
+    const begun = performance.now();
+    const made = await grammars.mask(grammar, stopIds);
+    open.set(id, { mask: made, slowest: performance.now() - begun });
   },
-  next: (mask: number, token: number | null) => timed(mask, () => masks.get(mask)?.next(token) ?? 'end'),
-  end: (mask: number) => {
-    masks.get(mask)?.end();
-    masks.delete(mask);
-    const millis = slowest.get(mask);
-    slowest.delete(mask);
-    return millis;
+  next: async (id: number, token: number | null) => {
+    const one = open.get(id);
+    if (one === undefined) return 'end';
+    const begun = performance.now();
+    const made = await one.mask.next(token);
+    one.slowest = Math.max(one.slowest, performance.now() - begun);
+    return made;
+  },
+  end: (id: number) => {
+    const one = open.get(id);
+    open.delete(id);
+    one?.mask.end();
+    return one?.slowest;
   },
 });

@@ -5,7 +5,7 @@ import { type SharedTokens, shareTokens, type TokenTexts } from './shared-tokens
 
 /** Each holds the tokens once more. */
 const mostThreads = 4;
-/** Grammars of which it is known which thread has compiled them. */
+/** Grammars of which something is known. */
 const mostKnown = 1000;
 /** A grammar that has been through a reply in a thread, and of which nothing took longer, is from then on one of this thread [ms]: a mask of a thread
  *  costs 0.04 to 0.08 ms more, a tenth of what a GPU takes for a token. */
@@ -108,9 +108,7 @@ export class GrammarThreads {
   }
 
   #took(key: string, millis: number): void {
-    this.#slowest.set(key, Math.max(this.#slowest.get(key) ?? 0, millis));
-    const [oldest] = this.#slowest.keys();
-    if (this.#slowest.size > mostKnown) this.#slowest.delete(oldest!);
+    know(this.#slowest, key, Math.max(this.#slowest.get(key) ?? 0, millis));
   }
 
   #endUnused(): void {
@@ -127,10 +125,7 @@ export class GrammarThreads {
       const isFree = first !== undefined && first.opening + first.masks === 0;
       keeper = isFree || this.#keepers.length === mostThreads ? first! : this.#start(tokens);
     }
-    this.#compiledBy.delete(key);
-    this.#compiledBy.set(key, keeper);
-    const [oldest] = this.#compiledBy.keys();
-    if (this.#compiledBy.size > mostKnown) this.#compiledBy.delete(oldest!);
+    know(this.#compiledBy, key, keeper);
     return keeper;
   }
 
@@ -140,6 +135,14 @@ export class GrammarThreads {
     this.#keepers = [...this.#keepers, keeper];
     return keeper;
   }
+}
+
+/** Puts it at the end of a map, and drops the first one where there are too many. */
+function know<T>(known: Map<string, T>, key: string, value: T): void {
+  known.delete(key);
+  known.set(key, value);
+  const [oldest] = known.keys();
+  if (known.size > mostKnown) known.delete(oldest!);
 }
 
 /** @param onEnd hears what took longest of it there [ms]; undefined: the thread has ended */

@@ -1,6 +1,6 @@
 // GPTQ against the textbook: a dense inverse that loses a column at a time, and no triangle.
 import { describe, expect, test } from 'vitest';
-import { addProducts, damp, factorise, roundByInputs } from '../../lab/gptq.ts';
+import { addProducts, columnsOf, damp, factorise, roundByInputs } from '../../lab/gptq.ts';
 import { randomFrom } from '../../lab/random.ts';
 import {
   fp8Rows,
@@ -44,7 +44,7 @@ function factorOf(inputs: Float32Array): Float64Array {
     [7, 263],
     [263, tokens],
   ])
-    addProducts(sums, inputs.subarray(from! * width, to! * width), width);
+    addProducts(sums, columnsOf(inputs.subarray(from! * width, to! * width), width), width);
   return factorised(sums);
 }
 
