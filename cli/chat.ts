@@ -55,7 +55,7 @@ export function addChat(program: Program, start: Start): void {
         // Not `await using`: TypeScript leaves the imports of a function that has it as they are written.
         try {
           const chat = createConversation(ui, llm, options.system, replyOptions(options));
-          if (question !== null) return replyCode(await chat.ask(question));
+          if (question !== null) return replyCode(ui, await chat.ask(question));
           if (!isTalk) return await answerLines(ui, chat);
           const { talk } = await import('./chat/repl.ts');
           return await talk(ui, llm, chat);
@@ -85,14 +85,14 @@ function checkMode(
 
 /** Each line of stdin is a question of one conversation. */
 async function answerLines(ui: Ui, chat: Conversation): Promise<number> {
-  const { stdin: input, signal } = ui.io;
+  const { stdin: input, signal, interruptedCode } = ui.io;
   for await (const line of createInterface({ input, signal, crlfDelay: Number.POSITIVE_INFINITY })) {
     const question = line.trim();
     if (question === '/reset') chat.begin({ ...chat.transcript(), turns: [] });
     else if (question !== '') {
-      const code = replyCode(await chat.ask(question));
+      const code = replyCode(ui, await chat.ask(question));
       if (code !== exitCode.ok) return code;
     }
   }
-  return signal.aborted ? exitCode.interrupted : exitCode.ok;
+  return signal.aborted ? interruptedCode() : exitCode.ok;
 }

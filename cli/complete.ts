@@ -42,7 +42,7 @@ export function addComplete(program: Program, start: Start): void {
         const result = await printReply(ui, (told) =>
           llm.complete(text, { ...replyOptions(options), topLogprobs, ...told }),
         );
-        return replyCode(result);
+        return replyCode(ui, result);
       }),
     );
 }

@@ -47,7 +47,7 @@ export function addDemo(program: Program, start: Start): void {
             ui.note(`\n${ui.colors.bold('>')} ${content}`);
             const messages = [{ role: 'user', content }];
             const result = await printReply(ui, (told) => llm.chat(messages, { ...told, maxTokens: 200 }));
-            if (result.finish === 'abort') return replyCode(result);
+            if (result.finish === 'abort') return replyCode(ui, result);
           }
         } finally {
           await llm.close();

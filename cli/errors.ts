@@ -11,7 +11,7 @@ import { isFull, whyUnwritten } from '../write-failure.ts';
 import type { Io } from './io.ts';
 import { printable } from './printable.ts';
 
-export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3, interrupted: 130 } as const;
+export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3 } as const;
 
 /** What went wrong, and the next thing to try. */
 interface Failure {
@@ -114,7 +114,7 @@ export function report(
   const whole = complete(toFailure(error, io.signal.aborted));
   const several = error instanceof Problems && whole.kind !== 'interrupted' ? error.problems : [];
   const failures = several.length > 0 ? several.map((one) => complete(toFailure(one, false))) : [whole];
-  const code = exitCode[whole.kind];
+  const code = whole.kind === 'interrupted' ? io.interruptedCode() : exitCode[whole.kind];
   if (/^[1-6]$/.test(io.env['ONELAUNCH_DEBUG'] ?? '') && error instanceof Error) io.err(`${error.stack}\n`);
   if (options.json) {
     const { name, message, details, kind } = whole;

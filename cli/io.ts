@@ -1,4 +1,4 @@
-// What a command may touch of the process: streams, environment, Ctrl-C. Tests hand over another one.
+// What a command may touch of the process: streams, environment, signals that end it. Tests hand over another one.
 import { Readable } from 'node:stream';
 
 export interface Io {
@@ -16,15 +16,19 @@ export interface Io {
   /** Width of the terminal; 80 where nothing says it. Asked anew each time: a window may change. */
   readonly columns: () => number;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Aborted by the first Ctrl-C, unless a command listens itself. */
+  /** Aborted by the first Ctrl-C, SIGTERM or SIGHUP, unless a command listens itself. */
   readonly signal: AbortSignal;
-  /** Hands Ctrl-C to a command until the returned function is called. */
+  /** With what a command exits that one of them ended: 130 for Ctrl-C, as shells say it, 143 and 129. */
+  readonly interruptedCode: () => number;
+  /** Hands all of them to a command until the returned function is called. */
   readonly onInterrupt: (listener: () => void) => () => void;
-  /** Hands SIGTERM, which otherwise ends the process, to a command until the returned function is called. */
+  /** The same of SIGTERM and SIGHUP alone, before who has all. */
   readonly onTerminate: (listener: () => void) => () => void;
 }
 
-/** The process itself. A second Ctrl-C leaves at once, for a command that does not come to its end. */
+const endings = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+/** The process itself. A second signal leaves at once, for a command that does not come to its end. */
 export function processIo(): Io {
   const { stdin, stdout, stderr } = process;
   stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -35,12 +39,26 @@ export function processIo(): Io {
   // What cannot be said is not worth another exit code.
   stderr.on('error', () => {});
   const stop = new AbortController();
-  let listener: (() => void) | undefined;
-  process.on('SIGINT', () => {
-    if (listener) return listener();
-    if (stop.signal.aborted) process.exit(130);
-    stop.abort(new DOMException('interrupted', 'AbortError'));
-  });
+  const listeners: Record<'all' | 'terminate', (() => void) | undefined> = {
+    all: undefined,
+    terminate: undefined,
+  };
+  let code: number | undefined;
+  for (const [name, own] of Object.entries(endings)) {
+    process.on(name, () => {
+      code ??= own;
+      const listener = (name === 'SIGINT' ? undefined : listeners.terminate) ?? listeners.all;
+      if (listener) return listener();
+      if (stop.signal.aborted) process.exit(code);
+      stop.abort(new DOMException('interrupted', 'AbortError'));
+    });
+  }
+  const handing = (to: keyof typeof listeners) => (listener: () => void) => {
+    listeners[to] = listener;
+    return () => {
+      listeners[to] = undefined;
+    };
+  };
   return {
     stdin,
     out: (text) => void stdout.write(text),
@@ -50,16 +68,9 @@ export function processIo(): Io {
     columns: () => stdout.columns || stderr.columns || 80,
     env: process.env,
     signal: stop.signal,
-    onInterrupt: (own) => {
-      listener = own;
-      return () => {
-        listener = undefined;
-      };
-    },
-    onTerminate: (own) => {
-      process.on('SIGTERM', own);
-      return () => void process.off('SIGTERM', own);
-    },
+    interruptedCode: () => code ?? endings.SIGINT,
+    onInterrupt: handing('all'),
+    onTerminate: handing('terminate'),
   };
 }
 
@@ -86,6 +97,7 @@ export function memoryIo(options: { readonly stdin?: string; readonly signal?: A
     columns: () => 80,
     env: process.env,
     signal: options.signal ?? new AbortController().signal,
+    interruptedCode: () => endings.SIGINT,
     onInterrupt: () => () => {},
     onTerminate: () => () => {},
   };

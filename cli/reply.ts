@@ -139,7 +139,7 @@ export async function printReply(
   const { io } = ui;
   const stop = new AbortController();
   const release = onInterrupt(() => {
-    if (stop.signal.aborted) process.exit(exitCode.interrupted);
+    if (stop.signal.aborted) process.exit(io.interruptedCode());
     stop.abort();
   });
   const wrap = io.outIsTty ? wordWrap(io.columns) : null;
@@ -192,8 +192,8 @@ function promptLine(ui: Ui): { update(done: number, total: number): void; end():
 }
 
 /** What the exit code says of a reply: one that Ctrl-C cut short was interrupted. */
-export const replyCode = (result: ReplyResult): number =>
-  result.finish === 'abort' ? exitCode.interrupted : exitCode.ok;
+export const replyCode = ({ io }: Ui, result: ReplyResult): number =>
+  result.finish === 'abort' ? io.interruptedCode() : exitCode.ok;
 
 function speed({ usage, timings, finish }: ReplyResult): string {
   const { prompt, cached, completion, drafted, accepted } = usage;

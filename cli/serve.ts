@@ -115,7 +115,7 @@ export function addServe(program: Program, start: Start): void {
             await stop.asked;
             const cut = await drain(ui, service, options.drainTimeout ?? 30_000);
             await server?.close(graceMillis);
-            return ui.io.signal.aborted ? exitCode.interrupted : cut > 0 ? exitCode.failed : exitCode.ok;
+            return ui.io.signal.aborted ? ui.io.interruptedCode() : cut > 0 ? exitCode.failed : exitCode.ok;
           } finally {
             await llm.close();
           }
@@ -161,7 +161,7 @@ const nameOf = (model: string): string =>
 function stopSignal({ io }: Ui) {
   const stop = new AbortController();
   const leave = () => {
-    if (stop.signal.aborted) process.exit(exitCode.interrupted);
+    if (stop.signal.aborted) process.exit(io.interruptedCode());
     stop.abort(new DOMException('interrupted', 'AbortError'));
   };
   const asked = new Promise<void>((resolve) => stop.signal.addEventListener('abort', () => resolve()));

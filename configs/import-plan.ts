@@ -72,19 +72,24 @@ function holdExit(file: string): { release(): void } {
   };
 }
 
-/** How many files are imported now, and who is told of Ctrl-C while none is. */
-const waiting = { files: 0, listeners: [] as NodeJS.SignalsListener[] };
+const endings = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** How many files are imported now, and who is told of these signals while none is. */
+const waiting = { files: 0, listeners: [] as (readonly [string, readonly NodeJS.SignalsListener[]])[] };
 
-/** Until it is released, Ctrl-C ends the process at once: while a plan file computes, and that for ever, no listener has its turn. */
+/** Until it is released, they end the process at once: while a plan file computes, and that for ever, no listener has its turn. */
 function holdInterrupts(): { release(): void } {
   if (waiting.files++ === 0) {
-    waiting.listeners = process.rawListeners('SIGINT') as NodeJS.SignalsListener[];
-    process.removeAllListeners('SIGINT');
+    waiting.listeners = endings.map((signal) => [
+      signal,
+      process.rawListeners(signal) as NodeJS.SignalsListener[],
+    ]);
+    for (const signal of endings) process.removeAllListeners(signal);
   }
   return {
     release: () => {
       if (--waiting.files > 0) return;
-      for (const listener of waiting.listeners) process.on('SIGINT', listener);
+      for (const [signal, listeners] of waiting.listeners)
+        for (const listener of listeners) process.on(signal, listener);
     },
   };
 }

@@ -58,7 +58,7 @@ async function converse(
     const typed = await terminal.read(ui.colors.bold(draft === noDraft ? '> ' : '… '));
     if (typed === 'end' || (typed === 'interrupt' && mayLeave)) {
       terminal.say('\n');
-      return typed === 'end' ? exitCode.ok : exitCode.interrupted;
+      return typed === 'end' ? exitCode.ok : ui.io.interruptedCode();
     }
     mayLeave = typed === 'interrupt' && draft === noDraft;
     if (mayLeave) terminal.say('\npress Ctrl-C again or /exit to leave\n');

@@ -144,11 +144,9 @@ export function openTerminal(
     write(marks.off);
     raw(false);
   };
-  const killed = { SIGTERM: () => process.exit(143), SIGHUP: () => process.exit(129) };
   io.stdin.setEncoding('utf8').on('data', onData).on('end', onEnd).on('error', onEnd);
   process.on('SIGWINCH', onResize).on('exit', restore);
-  process.on('SIGTERM', killed.SIGTERM).on('SIGHUP', killed.SIGHUP);
-  const release = io.onInterrupt(interrupt);
+  const releases = [io.onInterrupt(interrupt), io.onTerminate(() => process.exit(io.interruptedCode()))];
   raw(true);
   write(marks.on);
 
@@ -181,8 +179,7 @@ export function openTerminal(
       lines.close();
       io.stdin.removeListener('data', onData).removeListener('end', onEnd).pause();
       process.removeListener('SIGWINCH', onResize).removeListener('exit', restore);
-      process.removeListener('SIGTERM', killed.SIGTERM).removeListener('SIGHUP', killed.SIGHUP);
-      release();
+      for (const release of releases) release();
       restore();
     },
   };

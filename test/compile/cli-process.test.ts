@@ -84,7 +84,11 @@ describe('the process', () => {
     },
   );
 
-  it('leaves a build on Ctrl-C with 130 and no half-written output', async () => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)('leaves a build on %s with %i and nothing of it behind', async (signal, code) => {
     const cache = mkdtempSync(join(folder, 'cache-'));
     const child = spawn(process.execPath, [program.path, ...tiny], {
       env: { ...process.env, ONELAUNCH_CACHE: cache },
@@ -100,17 +104,20 @@ describe('the process', () => {
     });
     const ended = new Promise<number | null>((resolve) => child.on('exit', resolve));
     await within(begun, () => `a build that compiles, of a process which wrote:\n${err}`);
-    child.kill('SIGINT');
-    expect(await within(ended, () => 'the end of a build that was interrupted')).toBe(130);
-    expect(readdirSync(cache).filter((name) => name.startsWith('qwen3-tiny'))).toEqual([]);
+    child.kill(signal);
+    expect(await within(ended, () => 'the end of a build that was interrupted')).toBe(code);
+    expect(readdirSync(cache).filter((name) => /^qwen3-tiny|\.(tmp|lock)$/.test(name))).toEqual([]);
     expect(err).toContain('interrupted');
     expect(err).not.toMatch(/^\s+at /m);
   });
 
-  it('stops a reply on Ctrl-C and keeps what was said', async () => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('stops a reply on %s and keeps what was said', async (signal, code) => {
     const { child, written, ended } = await replying();
-    child.kill('SIGINT');
-    expect(await ended()).toBe(130);
+    child.kill(signal);
+    expect(await ended()).toBe(code);
     expect(written.out.length).toBeGreaterThan(1);
     expect(written.err).toContain('stopped]');
   });

@@ -40,15 +40,18 @@ describe('a plan file outside of any package', () => {
   });
 });
 
-test('while a plan file is read nobody listens for Ctrl-C, which then ends one that computes for ever', async () => {
-  const listener = () => {};
-  process.on('SIGINT', listener);
-  const ops = "Object.assign(globalThis, { listened: process.listenerCount('SIGINT') });";
-  await resolvePlan(writePlan(folder, 'listens', { ops }));
-  expect(globalThis).toMatchObject({ listened: 0 });
-  expect(process.listeners('SIGINT')).toContain(listener);
-  process.off('SIGINT', listener);
-});
+test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+  'while a plan file is read nobody listens for %s, which then ends one that computes for ever',
+  async (signal) => {
+    const listener = () => {};
+    process.on(signal, listener);
+    const ops = `Object.assign(globalThis, { listened: process.listenerCount('${signal}') });`;
+    await resolvePlan(writePlan(folder, `listens-${signal}`, { ops }));
+    expect(globalThis).toMatchObject({ listened: 0 });
+    expect(process.listeners(signal)).toContain(listener);
+    process.off(signal, listener);
+  },
+);
 
 describe('the path of a plan file', () => {
   test('stands in the header, from the working folder', async () => {

@@ -1,0 +1,56 @@
+// Ctrl-C, SIGTERM and SIGHUP: who hears of them, and with what a command exits then.
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { report } from '../../cli/errors.ts';
+import { type Io, processIo } from '../../cli/io.ts';
+
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+let before: readonly NodeJS.SignalsListener[][];
+let io: Io;
+/** What the process exited with. */
+let exits: unknown[];
+
+beforeEach(() => {
+  before = signals.map((signal) => process.rawListeners(signal) as NodeJS.SignalsListener[]);
+  for (const signal of signals) process.removeAllListeners(signal);
+  exits = [];
+  vi.spyOn(process, 'exit').mockImplementation((code) => exits.push(code) as never);
+  vi.spyOn(process.stdout, 'on').mockReturnThis();
+  vi.spyOn(process.stderr, 'on').mockReturnThis();
+  io = processIo();
+});
+
+afterEach(() => {
+  vi.restoreAllMocks();
+  for (const [i, signal] of signals.entries()) {
+    process.removeAllListeners(signal);
+    for (const listener of before[i]!) process.on(signal, listener);
+  }
+});
+
+test.each([
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const)('the first %s ends a command with %i, the second the process', (signal, code) => {
+  process.emit(signal);
+  expect(io.signal.aborted).toBe(true);
+  const quiet = { ...io, err: () => {} };
+  expect(report(new Error('broken off'), quiet, { json: false, command: 'build' })).toBe(code);
+  expect(exits).toEqual([]);
+  process.emit(signal);
+  expect(exits).toEqual([code]);
+});
+
+test('who listens has them all, and who listens for the end of the process has SIGTERM and SIGHUP before', () => {
+  const heard: string[] = [];
+  const release = io.onInterrupt(() => heard.push('all'));
+  const releaseEnd = io.onTerminate(() => heard.push('end'));
+  for (const signal of signals) process.emit(signal);
+  releaseEnd();
+  for (const signal of signals) process.emit(signal);
+  expect(heard).toEqual(['all', 'end', 'end', 'all', 'all', 'all']);
+  expect(io.signal.aborted).toBe(false);
+  release();
+  process.emit('SIGTERM');
+  expect(io.signal.aborted).toBe(true);
+});
