@@ -40,7 +40,7 @@ export function addReport(program: Program, start: Start): void {
             hint: 'gen bench --report, gen explore and gen ablate measure something',
           });
         }
-        const predictions = await judged(input);
+        const predictions = await judged(input, ui.io.signal);
         writeText(out, reportPage(input, predictions));
         const { predicted, orders } = predictions;
         if (ui.json) {

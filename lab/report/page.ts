@@ -12,11 +12,11 @@ import { qualitySection } from './sections/quality.ts';
 import { roofSection } from './sections/roof.ts';
 import { shortDevice, speedSections } from './sections/speed.ts';
 
-/** What today's predictions are worth, beside all that was measured. */
-export async function judged({ kernels, experiments }: ReportInput) {
-  const costs = costsIn(experiments);
+/** What today's predictions are worth, beside all that was measured. @throws the reason of the signal */
+export async function judged({ kernels, experiments }: ReportInput, signal?: AbortSignal) {
+  const costs = await costsIn(experiments, signal);
   return {
-    predicted: [...(await predictionsOf(kernels)), ...predictionsIn(experiments, costs)],
+    predicted: [...(await predictionsOf(kernels, signal)), ...predictionsIn(experiments, costs)],
     orders: experiments.map((one) => orderOf(one, costs)).filter((order) => order !== null),
   };
 }

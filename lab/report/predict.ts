@@ -15,6 +15,7 @@ import { schemeFor } from '../../codegen/schemes/index.ts';
 import { settleCache } from '../../codegen/settle-cache.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { breathe } from '../breathe.ts';
 import type { Experiment, KernelFigures, Range, VariantRow } from './input.ts';
 
 /** A figure beside its prediction [tok/s]. */
@@ -31,11 +32,16 @@ export interface Predicted {
   readonly parting: string | null;
 }
 
-/** Of kernels whose plan and target are known here and whose target's costs have been measured. */
-export async function predictionsOf(kernels: readonly KernelFigures[]): Promise<Predicted[]> {
+/** Of kernels whose plan and target are known here and whose target's costs have been measured. @throws the reason of the signal */
+export async function predictionsOf(
+  kernels: readonly KernelFigures[],
+  signal?: AbortSignal,
+): Promise<Predicted[]> {
   const found: Predicted[] = [];
   for (const { kernel, dims, plan, target, bench } of kernels) {
     if (!bench) continue;
+    await breathe();
+    signal?.throwIfAborted();
     const schedule = await scheduleOfKernel({ dims, plan, target });
     for (const { position, tokensPerSecond } of schedule ? bench.decode : []) {
       const predicted = estimate(schedule!, middle(position, bench.tokens)).tokensPerSecond;
@@ -71,11 +77,16 @@ export interface VariantCosts {
   readonly costs: readonly Cost[];
 }
 
-/** Of the variants that were timed, those whose model, target and plan are known here. */
-export function costsIn(experiments: readonly Experiment[]): ReadonlyMap<VariantRow, VariantCosts> {
+/** Of the variants that were timed, those whose model, target and plan are known here. @throws the reason of the signal */
+export async function costsIn(
+  experiments: readonly Experiment[],
+  signal?: AbortSignal,
+): Promise<ReadonlyMap<VariantRow, VariantCosts>> {
   const found = new Map<VariantRow, VariantCosts>();
   for (const { header, rows } of experiments) {
     for (const row of rows.filter(({ rates }) => rates.some((rate) => rate !== null))) {
+      await breathe();
+      signal?.throwIfAborted();
       const schedule = scheduleOfVariant(header, row);
       if (schedule === null) continue;
       const costs = header.positions.map((position) => estimate(schedule, middle(position, header.tokens)));

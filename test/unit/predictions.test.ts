@@ -59,9 +59,9 @@ test('the document has the figures of today', () => {
   expect(docs).toContain(`half within ${half} %, nine of ten within ${most} %`);
 });
 
-test('so has its table of the ablation', () => {
+test('so has its table of the ablation', async () => {
   const [ablation] = input.experiments.filter(({ header }) => header.command === 'ablate');
-  const costs = costsIn([ablation!]);
+  const costs = await costsIn([ablation!]);
   const rateOf = (row: VariantRow) => meanOf(costs.get(row)!.costs.map((cost) => cost.tokensPerSecond))!;
   const base = ablation!.rows.find(({ isBase }) => isBase)!;
   const ratios = ablation!.rows
@@ -75,9 +75,9 @@ test('so has its table of the ablation', () => {
   expect(said.toSorted()).toEqual(ratios.toSorted());
 });
 
-test('an order that is turned round has the opposite tau', () => {
+test('an order that is turned round has the opposite tau', async () => {
   const [experiment] = input.experiments;
-  const costs = costsIn([experiment!]);
+  const costs = await costsIn([experiment!]);
   const turned = new Map(
     [...costs].map(([row, { scheme, costs }]) => [
       row,
@@ -89,15 +89,15 @@ test('an order that is turned round has the opposite tau', () => {
   expect(opposite.pairs.right).toBe(order.pairs.wrong);
 });
 
-test('variants of another format are predicted in it', () => {
+test('variants of another format are predicted in it', async () => {
   const explored = input.experiments.find(({ header }) => header.command === 'explore')!;
   const [row] = explored.rows.filter(({ rates }) => rates[0] !== null);
-  const ratesWith = (formats: object) => {
+  const ratesWith = async (formats: object) => {
     const header = { ...explored.header, formats };
-    return [...costsIn([{ ...explored, header, rows: [row!] }]).values()].map(
+    return [...(await costsIn([{ ...explored, header, rows: [row!] }])).values()].map(
       ({ costs }) => costs[0]!.tokensPerSecond!,
     );
   };
-  const [plain, int8] = [ratesWith({}), ratesWith({ weights: 'int8' })];
+  const [plain, int8] = [await ratesWith({}), await ratesWith({ weights: 'int8' })];
   expect(int8[0]!).toBeGreaterThan(plain[0]!);
 });

@@ -1,5 +1,5 @@
 // gen report: files to one page. What a browser shows of it: test/compile/report-page.test.ts.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -26,8 +26,9 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const gen = async (...args: string[]) => {
-  const { io, written } = memoryIo();
+const gen = (...args: string[]) => genUntil(new AbortController().signal, ...args);
+const genUntil = async (signal: AbortSignal, ...args: string[]) => {
+  const { io, written } = memoryIo({ signal });
   return { code: await run(['report', ...args], io), ...written };
 };
 const file = (name: string, text: string): string => {
@@ -65,6 +66,15 @@ describe('files', () => {
     expect(err).toContain(said);
     expect(() => readFileSync(out)).toThrow();
     if (text !== null) rmSync(path);
+  });
+
+  it('make no page after Ctrl-C', async () => {
+    const stop = new AbortController();
+    const out = join(folder, 'interrupted.html');
+    setImmediate(() => stop.abort());
+    const { code, err } = await genUntil(stop.signal, folder, '--out', out);
+    expect({ code, err }).toEqual({ code: 130, err: 'interrupted\n' });
+    expect(existsSync(out)).toBe(false);
   });
 
   it('make nothing where there are none, or no place for the page', async () => {
@@ -179,8 +189,8 @@ describe('an experiment', () => {
 });
 
 describe('predictions', () => {
-  it('of a journal are those it holds, beside what was timed', () => {
-    const list = predictionsIn(input.experiments, costsIn(input.experiments));
+  it('of a journal are those it holds, beside what was timed', async () => {
+    const list = predictionsIn(input.experiments, await costsIn(input.experiments));
     expect(list).toHaveLength(6);
     expect(list.find(({ name, position }) => name === 'base+a=1' && position === 1)).toMatchObject({
       ...{ predicted: 100, measured: { median: 123 } },
