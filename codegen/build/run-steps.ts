@@ -66,11 +66,30 @@ status=$?
 exit "$status"`;
 
 /** What the tool printed. */
-export function runStep(step: Step, options: RunOptions): Promise<string> {
-  const { folder, temporary, sources, signal, onProgress } = options;
+export async function runStep(step: Step, options: RunOptions): Promise<string> {
+  const { folder, sources, onProgress } = options;
   const begun = performance.now();
   const command = commandOf(step, options.tools);
   onProgress?.({ event: 'begun', line: step.label });
+  const { code, output } = await runCommand(command, options);
+  const millis = performance.now() - begun;
+  debug(1, () => `${step.label}: ${(millis / 1000).toFixed(1)} s`);
+  if (output) debug(6, () => output.trimEnd());
+  if (code !== 0) {
+    throw (
+      fullDiskOf(dirname(folder), output, buildHints) ?? compileError(step.label, output, sources, command)
+    );
+  }
+  onProgress?.({ event: 'ended', line: step.label, millis });
+  return output;
+}
+
+/** What a command printed, errors apart and both together, and with what it exited; null: a signal ended it.
+ *  @throws the reason of the signal */
+export function runCommand(
+  command: readonly string[],
+  { folder, temporary, signal }: Pick<RunOptions, 'folder' | 'temporary' | 'signal'>,
+): Promise<{ readonly code: number | null; readonly output: string; readonly stdout: string }> {
   debug(6, () => command.join(' '));
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
@@ -82,23 +101,17 @@ export function runStep(step: Step, options: RunOptions): Promise<string> {
     });
     const end = () => child.stdin.destroy();
     signal?.addEventListener('abort', end, { once: true });
-    let output = '';
-    child.stdout.on('data', (data: Buffer) => (output += data.toString()));
-    child.stderr.on('data', (data: Buffer) => (output += data.toString()));
+    const printed = { output: '', stdout: '' };
+    child.stdout.on('data', (data: Buffer) => {
+      printed.output += data.toString();
+      printed.stdout += data.toString();
+    });
+    child.stderr.on('data', (data: Buffer) => (printed.output += data.toString()));
     child.on('error', reject);
     child.on('close', (code) => {
       signal?.removeEventListener('abort', end);
-      const millis = performance.now() - begun;
-      debug(1, () => `${step.label}: ${(millis / 1000).toFixed(1)} s`);
-      if (output) debug(6, () => output.trimEnd());
-      if (signal?.aborted) return reject(signal.reason);
-      if (code !== 0)
-        return reject(
-          fullDiskOf(dirname(folder), output, buildHints) ??
-            compileError(step.label, output, sources, command),
-        );
-      onProgress?.({ event: 'ended', line: step.label, millis });
-      resolve(output);
+      if (signal?.aborted) reject(signal.reason);
+      else resolve({ code, ...printed });
     });
   });
 }

@@ -1,16 +1,13 @@
 // What a machine can do without a model: a small program is compiled, run, and read.
-import { execFile } from 'node:child_process';
 import { dirname, join } from 'node:path';
-import { promisify } from 'node:util';
 import { fullDiskOf } from '../../codegen/build/full-disk.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { runCommand } from '../../codegen/build/run-steps.ts';
 import { findCxx, findNvcc, missingTool } from '../../codegen/build/tools.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { duringFolder, temporaryHints } from '../../temporary-folder.ts';
 import { type ProbeFigure, readFigures } from './record.ts';
-
-const run = promisify(execFile);
 
 interface ProbeOptions {
   /** GPU ordinal. */
@@ -20,29 +17,35 @@ interface ProbeOptions {
   readonly signal: AbortSignal;
 }
 
-/** @throws OnelaunchError environment without a compiler or a folder for temporary files, failed where the probe cannot be compiled or run */
+/** @throws OnelaunchError environment without a compiler or a folder for temporary files, failed where the probe cannot be compiled or run;
+ *  the reason of the signal */
 export const runProbe = (target: Target, options: ProbeOptions): Promise<ProbeFigure[]> =>
   duringFolder('probe', async (folder) => {
     const program = join(folder, 'probe');
     const { device, threads, signal } = options;
+    const run = async (command: readonly string[]) => {
+      const { code, output, stdout } = await runCommand(command, { folder, temporary: folder, signal });
+      if (code !== 0) throw failed(target, folder, output, `it exited with ${code}`);
+      return stdout;
+    };
+    await run(compilation(target, program));
+    const printed = await run([program, String(target.kind === 'cuda' ? device : threads)]);
     try {
-      const [tool = '', ...args] = compilation(target, program);
-      await run(tool, args, { signal });
-      const { stdout } = await run(program, [String(target.kind === 'cuda' ? device : threads)], { signal });
-      return readFigures(stdout);
+      return readFigures(printed);
     } catch (error) {
-      signal.throwIfAborted();
-      if (error instanceof OnelaunchError) throw error;
-      const { stderr = '', message } = error as Error & { stderr?: string };
-      const full = fullDiskOf(dirname(folder), stderr, temporaryHints);
-      if (full) throw full;
-      const why = (stderr || message).trim().split('\n')[0];
-      throw new OnelaunchError('failed', `the probe of ${target.name} failed: ${why}`, {
-        hint: 'gen doctor says what this machine has',
-        cause: error,
-      });
+      throw failed(target, folder, '', (error as Error).message);
     }
   });
+
+function failed({ name }: Target, folder: string, output: string, otherwise: string): OnelaunchError {
+  const why = output.trim().split('\n')[0] || otherwise;
+  return (
+    fullDiskOf(dirname(folder), output, temporaryHints) ??
+    new OnelaunchError('failed', `the probe of ${name} failed: ${why}`, {
+      hint: 'gen doctor says what this machine has',
+    })
+  );
+}
 
 /** The command that compiles the probe. @throws OnelaunchError environment without a compiler */
 function compilation(target: Target, program: string): readonly string[] {

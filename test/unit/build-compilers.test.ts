@@ -1,4 +1,4 @@
-import { symlinkSync, truncateSync } from 'node:fs';
+import { mkdtempSync, readdirSync, symlinkSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
@@ -12,7 +12,8 @@ import { targetNamed } from '../../configs/targets.ts';
 import { BuildError } from '../../errors.ts';
 import { runProbe } from '../../lab/calibrate/probe.ts';
 import { buildSandbox, editManifest, noted } from '../support/build-sandbox.ts';
-import { type FakeCompiler, leftovers, microKernel } from '../support/fake-compiler.ts';
+import { type FakeCompiler, hang, leftovers, microKernel } from '../support/fake-compiler.ts';
+import { until } from '../support/within.ts';
 
 const at = buildSandbox();
 let kernel: Kernel;
@@ -57,6 +58,22 @@ describe('compilers', () => {
       ...{ kind: 'environment', message: `the disk of ${tmpdir()} is full` },
       hint: expect.stringContaining('TMPDIR'),
     });
+  });
+
+  test('a probe that is interrupted leaves nothing that its compiler started or wrote', async () => {
+    const temporary = mkdtempSync(join(at.folder, 'temporary-'));
+    vi.stubEnv('TMPDIR', temporary);
+    const compiler = at.use(`touch "$TMPDIR/cc0.s"; ${hang}`);
+    const stop = new AbortController();
+    const probed = runProbe(targetNamed('cpu')!, { device: 0, threads: 1, signal: stop.signal });
+    await until(
+      () => compiler.alive().length === 2,
+      () => 'the compiler of a probe, and what it starts',
+    );
+    stop.abort();
+    await expect(probed).rejects.toBe(stop.signal.reason);
+    expect(compiler.alive()).toEqual([]);
+    expect(readdirSync(temporary)).toEqual([]);
   });
 
   test('CXX may have words behind it, and a path from here', async () => {
