@@ -32,7 +32,7 @@ export const experimentCommand = (program: Program, name: string) =>
     .option('--jobs <n>', 'variants that are compiled at a time (default: cores)', whole(1, 1024))
     .option(
       '--budget <time>',
-      'begin nothing to time that would end later after the start, by what was timed before: 90s, 10m, 2h',
+      'begin no build so long after the start, and nothing to time that would end later, by what was timed before: 90s, 10m, 2h',
       duration,
     )
     .option('--build-only', 'only compile, on a machine that need not have the GPU')

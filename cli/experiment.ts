@@ -7,7 +7,8 @@ import type { CacheName, WeightName } from '../codegen/model/formats.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Candidate, Dropped } from '../lab/enumerate.ts';
-import type { Finding } from '../lab/findings.ts';
+import type { Why } from '../lab/explore.ts';
+import { type Finding, isAlive } from '../lab/findings.ts';
 import { journalFormat } from '../lab/journal-format.ts';
 import type { JournalHeader } from '../lab/journal-records.ts';
 import { usualPositions } from '../lab/measure.ts';
@@ -17,7 +18,7 @@ import { computeGolden } from './compute-golden.ts';
 import type { WorkFlags } from './experiment-flags.ts';
 import { modeOf } from './experiment-flags.ts';
 import { engineOptions } from './reply.ts';
-import { seconds, type Ui } from './ui.ts';
+import { counted, seconds, type Ui } from './ui.ts';
 
 /** The flags of the command line. */
 export interface ExperimentFlags extends WorkFlags {
@@ -170,7 +171,9 @@ export async function runExperiment(
       onProgress: progress.update,
       onLine: (line) => progress.log(line),
     });
-    progress.end(`${endOf[why]} after ${seconds(performance.now() - started)}`);
+    const findings = findingsOf(journal.records, positions);
+    progress.end(endText(why, findings, `after ${seconds(performance.now() - started)}`));
+    return findings;
   } catch (error) {
     progress.end();
     if (ui.io.signal.aborted) ui.note(`what was found is in ${path}: the same command goes on from there`);
@@ -178,7 +181,6 @@ export async function runExperiment(
   } finally {
     journal.close();
   }
-  return findingsOf(journal.records, positions);
 }
 
 /** No variant computes something else, or not always the same. */
@@ -193,11 +195,18 @@ function warnOfLoad(ui: Ui, kind: CheckedModel['target']['kind']): void {
   ui.warn(`the load of this machine is ${load!.toFixed(1)} on ${cores} CPUs: intervals will be wide`);
 }
 
-const endOf = {
-  timed: 'all is timed',
-  built: 'all is built: time it with --measure-only',
-  budget: 'the budget is used up: the same command goes on',
-} as const;
+function endText(why: Why, findings: readonly Finding[], when: string): string {
+  if (why === 'timed') return `all is timed ${when}`;
+  if (why === 'built') return `all is built ${when}: time it with --measure-only`;
+  const variants = findings.slice(1).filter(isAlive);
+  const timed = variants.filter(({ state }) => state === 'timed').length;
+  const built = findings.filter((finding) => isAlive(finding) && finding.built !== null).length;
+  const done =
+    timed > 0
+      ? `${timed} of ${counted(variants.length, 'variant')} timed`
+      : `nothing timed, ${built} of ${counted(variants.length + 1, 'kernel')} built`;
+  return `the budget is used up ${when}, ${done}: the same command goes on`;
+}
 
 async function stored({ checked: { dims, directory }, base }: Prepared, { golden }: ExperimentFlags) {
   const { storedGolden } = await import('../lab/truth.ts');

@@ -14,15 +14,19 @@ export interface Watch {
 
 /**
  * Compiles those that were not, or finds them built; those that a compiler refuses are done with.
- * @param jobs variants at a time; @param before refuse to compile
+ * @param jobs variants at a time; @param before refuse to compile; @param mayBegin asked before each
  */
 export async function buildAll(
   candidates: readonly Candidate[],
   journal: Journal,
   input: Pick<EngineInput, 'checked' | 'signal'> &
-    Watch & { readonly jobs?: number | undefined; readonly before: boolean },
+    Watch & {
+      readonly jobs?: number | undefined;
+      readonly before: boolean;
+      readonly mayBegin: () => boolean;
+    },
 ): Promise<void> {
-  const { signal, onProgress, onLine, before } = input;
+  const { signal, onProgress, onLine, before, mayBegin } = input;
   const refused = new Set(
     journal.records.flatMap((one) => (one.kind === 'built' && one.problem !== null ? [one.id] : [])),
   );
@@ -34,6 +38,7 @@ export async function buildAll(
     onProgress(done / wanted.length, `building ${done} of ${wanted.length}: ${[...running].join(', ')}`);
   await sideBySide(wanted, input.jobs ?? availableParallelism(), async (next) => {
     signal.throwIfAborted();
+    if (!mayBegin()) return;
     const { id, label } = next.record;
     running.add(label);
     show();

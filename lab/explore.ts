@@ -1,4 +1,5 @@
 // An experiment from its variants to its last round: built, verified, timed; what is in the journal already is not done again.
+import { availableParallelism } from 'node:os';
 import { OnelaunchError } from '../errors.ts';
 import { buildAll } from './build-all.ts';
 import { type ContestInput, enter, timeGroup } from './contest.ts';
@@ -21,13 +22,14 @@ export interface ExploreInput extends Omit<ContestInput, 'golden'> {
   readonly mode: 'all' | 'build' | 'measure';
   /** Variants that are compiled at a time. @default as many as there are cores */
   readonly jobs?: number | undefined;
-  /** No group of variants begins to be timed that would end later after the start [ms], by what the one before it took; the first begins within it. */
+  /** So long after the start [ms] no build begins, and no group of variants that would end later, by what the one before it took. With a budget
+   *  variants are built when their turn comes to be timed. */
   readonly budget: number | null;
   /** What is right. Asked for when something is to be verified: it may take long to compute. */
   readonly goldenOf: () => Promise<ContestInput['golden']>;
 }
 
-type Why = Extract<JournalRecord, { kind: 'done' }>['why'];
+export type Why = Extract<JournalRecord, { kind: 'done' }>['why'];
 
 /** Goes on with an experiment until it is done or its time is over. @returns which of both */
 export async function explore(
@@ -47,10 +49,26 @@ export async function explore(
   const known = new Set(journal.records.flatMap((one) => (one.kind === 'variant' ? [one.id] : [])));
   begin(null);
   for (const { record } of candidates) if (!known.has(record.id)) journal.append(record);
-  await buildAll(candidates, journal, { ...input, before: input.mode === 'measure' });
+  const left = () => (input.budget === null ? Number.POSITIVE_INFINITY : input.budget - millis());
+  const mayBegin = () => left() > 0;
+  const ready = new Set<string>();
+  const make = async (wanted: readonly Candidate[]) => {
+    await buildAll(wanted, journal, { ...input, before: input.mode === 'measure', mayBegin });
+    for (const { record } of wanted) ready.add(record.id);
+  };
+  const most = input.jobs ?? availableParallelism();
+  const makeReady = async (ids: readonly string[]) => {
+    const missing = candidates.filter(({ record }) => !ready.has(record.id));
+    const own = missing.filter(({ record }) => ids.includes(record.id));
+    if (own.length === 0) return false;
+    const others = missing.filter((one) => !own.includes(one) && one.record.pruned === null);
+    await make([...own, ...others.slice(0, Math.max(0, most - own.length))]);
+    return true;
+  };
+  await make(input.budget === null ? candidates : candidates.slice(0, 1));
   refuseBrokenBase(candidates[0]!, journal);
-  const why =
-    input.mode === 'build' ? 'built' : await time(candidates, strategy, journal, { ...input, begin, millis });
+  const timing = { ...input, begin, millis, left, makeReady };
+  const why = input.mode === 'build' ? 'built' : await time(candidates, strategy, journal, timing);
   journal.append({ kind: 'done', why, seconds: Math.round(millis()) / 1000, machine: { ...machine() } });
   return why;
 }
@@ -60,6 +78,10 @@ interface TimeInput extends ExploreInput {
   readonly begin: (device: string) => void;
   /** Since the start. */
   readonly millis: () => number;
+  /** Of the budget [ms]. */
+  readonly left: () => number;
+  /** Builds what is not built of these variants, and others beside them while compilers would be idle. @returns whether there was any */
+  readonly makeReady: (ids: readonly string[]) => Promise<boolean>;
 }
 
 async function time(
@@ -71,6 +93,7 @@ async function time(
   const { positions } = input.header;
   const next = () => nextGroup(findingsOf(journal.records, positions), strategy);
   if (next() === null) return 'timed';
+  if (input.left() <= 0) return 'budget';
   const golden = await input.goldenOf();
   const base = await enter(candidates[0]!, journal, { ...input, golden });
   if (!base) {
@@ -82,11 +105,15 @@ async function time(
     input.begin(base.engine.device);
     /** Of a reply in the group before, with its share of what else a group takes. */
     let replyMillis = 0;
-    for (let number = 0; ; number++) {
-      const group = next();
-      if (group === null) return 'timed';
+    let number = 0;
+    for (;;) {
+      const whole = next();
+      if (whole === null) return 'timed';
+      const group = input.budget === null ? whole : fitting(whole, input.left(), replyMillis);
+      if (group === null) return 'budget';
+      // Some may be refused now, and there is less time.
+      if (await input.makeReady(group.ids)) continue;
       const begun = input.millis();
-      if (input.budget !== null && !hasTime(group, input.budget - begun, replyMillis)) return 'budget';
       const open: Contestant[] = [];
       try {
         for (const id of group.ids) {
@@ -94,7 +121,7 @@ async function time(
           const one = await enter(candidate, journal, { ...input, golden });
           if (one) open.push(one);
         }
-        if (open.length > 0) await timeGroup([base, ...open], group, number, journal, { ...input, golden });
+        if (open.length > 0) await timeGroup([base, ...open], group, number++, journal, { ...input, golden });
       } finally {
         for (const { engine } of open) engine.close();
       }
@@ -109,9 +136,12 @@ async function time(
 /** At each position. */
 const repliesOf = ({ rounds, ids }: Group): number => rounds * (ids.length + 1);
 
-/** Whether a group is expected to end in the time that is left [ms]; one of which nothing is known begins while there is any. */
-export const hasTime = (group: Group, left: number, replyMillis: number): boolean =>
-  left > 0 && repliesOf(group) * replyMillis <= left;
+/** Those of a group that are expected to be timed in the time that is left [ms]; one, while there is any, where nothing is known of a reply.
+ *  Null: none. */
+export function fitting(group: Group, left: number, replyMillis: number): Group | null {
+  const most = replyMillis > 0 ? Math.floor(left / (group.rounds * replyMillis)) - 1 : 1;
+  return left > 0 && most > 0 ? { ...group, ids: group.ids.slice(0, most) } : null;
+}
 
 /** The ratio of each variant of a group that was timed, as a line. */
 function report(ids: readonly string[], journal: Journal, input: TimeInput): void {

@@ -101,6 +101,36 @@ describe('gen explore', () => {
     }
   });
 
+  it('with a budget builds what is to be timed next, and comes to the same table', async () => {
+    const path = at('budget.jsonl');
+    const { code, out, err } = await inProcess(
+      ...['explore', ...explored, '--journal', path, '--jobs', '1', '--budget', '1h'],
+    );
+    expect(code, err).toBe(0);
+    expect(tableOf(out)).toEqual(whole.table);
+    const steps = readJournal(path).records.flatMap((one) =>
+      one.kind === 'built' || one.kind === 'timed' ? [one.kind] : [],
+    );
+    expect(steps.filter((kind, i) => kind !== steps[i - 1])).toEqual(['built', 'timed', 'built', 'timed']);
+  });
+
+  it('begins nothing behind its budget, and says how far it came', async () => {
+    const path = at('no-budget.jsonl');
+    const { code, out, err } = await inProcess(
+      ...['explore', ...explored, '--journal', path, '--budget', '0.000001s'],
+    );
+    expect(code, err).toBe(0);
+    expect(err).toMatch(
+      /^the budget is used up after .* s, nothing timed, 0 of 3 kernels built: the same command goes on$/m,
+    );
+    expect(tableOf(out.replaceAll('"worst":null', '"worst":0')).map(({ state }) => state)).toEqual([
+      ...['found', 'found', 'found'],
+    ]);
+    expect(readJournal(path).records.map(({ kind }) => kind)).toEqual([
+      ...['run', 'variant', 'variant', 'variant', 'done'],
+    ]);
+  });
+
   it('that is interrupted and killed at random moments comes to the same table', async () => {
     const path = at('killed.jsonl');
     const next = randomFrom(Date.now());

@@ -1,7 +1,7 @@
 // What may be said of paired rounds, which variants are timed next, and how they are ranked.
 import { describe, expect, it } from 'vitest';
 import { findingsTable } from '../../cli/findings-table.ts';
-import { hasTime } from '../../lab/explore.ts';
+import { fitting } from '../../lab/explore.ts';
 import { findingsOf } from '../../lab/findings.ts';
 import type { JournalRecord } from '../../lab/journal-records.ts';
 import { pruned, whyNotPredicted } from '../../lab/prune.ts';
@@ -223,10 +223,11 @@ it('who met the best is before who was only faster before', () => {
   ]);
 });
 
-it('a group begins within a budget if it is expected to end there, by what the one before took', () => {
+it('of a group within a budget those begin that are expected to end there, by what the one before took', () => {
   const group = { rung: 0, ids: [idOf(1), idOf(2)], rounds: 5 };
-  expect([hasTime(group, 150, 10), hasTime(group, 149, 10)]).toEqual([true, false]);
-  expect([hasTime(group, 1, 0), hasTime(group, 0, 0)]).toEqual([true, false]);
+  const within = (left: number, replyMillis: number) => fitting(group, left, replyMillis)?.ids.length ?? null;
+  expect([within(150, 10), within(149, 10), within(100, 10), within(99, 10)]).toEqual([2, 1, 1, null]);
+  expect([within(1, 0), within(0, 0), within(0, 10)]).toEqual([1, null, null]);
 });
 
 it('a shuffle has every number once, the same for the same seed', () => {
