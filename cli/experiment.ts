@@ -128,11 +128,13 @@ export const noVariant = ({ base, checked }: Prepared): OnelaunchError =>
     hint: 'gen explain shows stages, ops and options of the plan: vary others with --vary',
   });
 
-/** How many combinations fell away, and for what. */
-export function noteDropped(ui: Ui, { illegal, pointless, alike }: Dropped): void {
+/** How many combinations fell away, and for what; and which are less than they ask for. */
+export function noteDropped(ui: Ui, { illegal, pointless, alike, cut }: Dropped): void {
   for (const [rule, { count, why }] of illegal) ui.note(`illegal, ${rule}: ${count}, the first since ${why}`);
   if (pointless > 0) ui.note(`${pointless} with an option that their scheme does not have`);
   if (alike > 0) ui.note(`${alike} print the sources of another`);
+  for (const [what, { count, first }] of cut)
+    ui.note(`cut to what fits, ${what}: ${count}, the first ${first}`);
 }
 
 /** Does what is left of an experiment. @returns its findings, the incumbent first */

@@ -1,5 +1,5 @@
 // Variants that are worth a build: the legal ones, those of equal sources as one, each with what is predicted of it.
-import { type Cost, estimate, generate, type ModelDims } from '../codegen/index.ts';
+import { type Cost, estimate, generate, type ModelDims, type Schedule } from '../codegen/index.ts';
 import { decoderGraph } from '../codegen/model/graph.ts';
 import { nowhere } from '../codegen/plan/call-site.ts';
 import { firstIssue } from '../codegen/plan/check.ts';
@@ -24,6 +24,8 @@ export interface Dropped {
   readonly pointless: number;
   /** Those that print the sources of another. */
   readonly alike: number;
+  /** Such as `12 of 40 slots`, no more of which fit -> how many ask for that, and the first. They stay, or are alike. */
+  readonly cut: ReadonlyMap<string, { readonly count: number; readonly first: string }>;
 }
 
 export interface KernelInput {
@@ -57,8 +59,13 @@ export async function candidatesOf(
   const { dims, target, base } = input;
   const graph = decoderGraph(dims);
   const found = new Map<string, Candidate>();
+  const cut = new Map<string, { count: number; first: string }>();
   const add = async ({ label, edits, plan }: Variant): Promise<boolean> => {
     const { schedule, hash } = await generate({ dims, plan, target });
+    for (const what of cutOf(plan, base, schedule)) {
+      const { count = 0, first = label } = cut.get(what) ?? {};
+      cut.set(what, { count: count + 1, first });
+    }
     const before = found.get(hash);
     if (before) {
       // Every combination that changes nothing is the base.
@@ -88,7 +95,21 @@ export async function candidatesOf(
     // Printing keeps the process busy: Ctrl-C gets its turn.
     await breathe();
   }
-  return { candidates: [...found.values()], dropped: { illegal, pointless, alike } };
+  return { candidates: [...found.values()], dropped: { illegal, pointless, alike, cut } };
+}
+
+/** Numbers of a scheme that are most, and not what the base asks for, with what there is room for. */
+function cutOf(plan: FusionPlan, base: FusionPlan, schedule: Schedule): string[] {
+  const { passTokens: tokens, blocks } = schedule;
+  const slots = schedule.scheme === 'stream' ? schedule.kernels[0]!.slots : Number.POSITIVE_INFINITY;
+  const [asked, usual] = [plan, base].map(({ scheme }): Record<string, unknown> => ({ ...scheme }));
+  // A CPU has a block for each thread.
+  const had = schedule.target.kind === 'cpu' ? { tokens } : { tokens, blocks, slots };
+  return Object.entries(had).flatMap(([option, most]) => {
+    const wanted = asked![option];
+    const isCut = typeof wanted === 'number' && wanted > most && wanted !== usual![option];
+    return isCut ? [`${most} of ${wanted} ${option}`] : [];
+  });
 }
 
 /** A plan without the places of its words, which are of this machine. */

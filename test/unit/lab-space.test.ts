@@ -159,6 +159,21 @@ describe('variants', () => {
     ]);
   });
 
+  it('that ask for more than fits are counted by what they get; a CPU has no such options', async () => {
+    const cutOf = async (base: FusionPlan, target: typeof cpu) => [
+      ...(await explored('blocks=3,900', base, target)).dropped.cut,
+    ];
+    expect(await cutOf(cooperative, h100)).toEqual([
+      [`${h100.sms} of 900 blocks`, { count: 1, first: 'cooperative+blocks=900' }],
+    ]);
+    expect(await cutOf(cooperative, cpu)).toEqual([]);
+    const { dropped } = await explored('slots=8,60,64', ringed, h100);
+    expect([...dropped.cut.values()]).toEqual([
+      { count: 1, first: 'stream+slots=60' },
+      { count: 1, first: 'stream+slots=64' },
+    ]);
+  });
+
   it('have options of the scheme that they chose only', async () => {
     const found = await explored('scheme=barriers,stream,slots=8,base', ringed, h100);
     expect(new Set(labels(found))).toEqual(new Set(['stream', 'stream+scheme=barriers', 'stream+slots=8']));
