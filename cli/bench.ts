@@ -1,6 +1,7 @@
 // gen bench: decode and prefill speed by position, with the state of the machine and a hash of the tokens.
 import { OnelaunchError } from '../errors.ts';
 import { fillSequences } from '../lab/batch.ts';
+import { breathe } from '../lab/breathe.ts';
 import { wholeReply } from '../lab/decode.ts';
 import {
   cpuName,
@@ -357,6 +358,8 @@ async function listReports(ui: Ui): Promise<number> {
   const all: object[] = [];
   const { reports, others } = readReports();
   for (const report of reports) {
+    await breathe();
+    ui.io.signal.throwIfAborted();
     const today = await currentHash(report);
     for (const kind of ['bench', 'verify', 'quality'] as const) {
       const section = report[kind];

@@ -4,6 +4,7 @@ import { debugLevel } from '../codegen/build/debug.ts';
 import { packageVersion } from '../codegen/build/package-root.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../errors.ts';
+import { breathe } from '../lab/breathe.ts';
 import { addAblate } from './ablate.ts';
 import { addBench } from './bench.ts';
 import { addBuild } from './build.ts';
@@ -46,7 +47,9 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     debugLevel(io.env);
     await refuseUnknownCommand(argv, names);
     await program.parseAsync(argv, { from: 'user' });
-    return code;
+    // What computed without a pause hears only now that it was to end.
+    await breathe();
+    return code === exitCode.ok && io.signal.aborted ? io.interruptedCode() : code;
   } catch (error) {
     // Help and version were printed already.
     if (error instanceof CommanderError && error.exitCode === 0) return exitCode.ok;

@@ -1,7 +1,8 @@
 // Ctrl-C, SIGTERM and SIGHUP: who hears of them, and with what a command exits then.
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { report } from '../../cli/errors.ts';
-import { type Io, processIo } from '../../cli/io.ts';
+import { type Io, memoryIo, processIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 let before: readonly NodeJS.SignalsListener[][];
@@ -39,6 +40,25 @@ test.each([
   expect(exits).toEqual([]);
   process.emit(signal);
   expect(exits).toEqual([code]);
+});
+
+test('a command that came to its end while it was to be ended exits with 130 as well', async () => {
+  const { io, written } = memoryIo();
+  const stop = new AbortController();
+  const out = (text: string) => {
+    io.out(text);
+    setImmediate(() => stop.abort());
+  };
+  expect(await run(['models'], { ...io, signal: stop.signal, out })).toBe(130);
+  expect(written.out).toContain('qwen3-tiny');
+});
+
+test('a list of reports is not gone on with', async () => {
+  const stop = new AbortController();
+  const { io, written } = memoryIo({ signal: stop.signal });
+  setImmediate(() => stop.abort());
+  expect(await run(['bench', '--reports'], io)).toBe(130);
+  expect(written).toEqual({ out: '', err: 'interrupted\n' });
 });
 
 test('who listens has them all, and who listens for the end of the process has SIGTERM and SIGHUP before', () => {
