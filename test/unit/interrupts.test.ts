@@ -1,8 +1,10 @@
 // Ctrl-C, SIGTERM and SIGHUP: who hears of them, and with what a command exits then.
+import { readFile } from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { report } from '../../cli/errors.ts';
 import { type Io, memoryIo, processIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
+import { breathe } from '../../lab/breathe.ts';
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 let before: readonly NodeJS.SignalsListener[][];
@@ -51,6 +53,16 @@ test('a command that came to its end while it was to be ended exits with 130 as 
   };
   expect(await run(['models'], { ...io, signal: stop.signal, out })).toBe(130);
   expect(written.out).toContain('qwen3-tiny');
+});
+
+test('a pause lets a signal in, wherever the event loop is', async () => {
+  const heard = vi.fn();
+  process.once('SIGUSR2', heard);
+  // Goes on where the loop has looked for signals already.
+  await new Promise((resolve) => readFile(import.meta.filename, resolve));
+  process.kill(process.pid, 'SIGUSR2');
+  await breathe();
+  expect(heard).toHaveBeenCalledOnce();
 });
 
 test('a list of reports is not gone on with', async () => {
