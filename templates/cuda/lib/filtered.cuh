@@ -9,6 +9,8 @@ constexpr float kNear = 8;
 constexpr int kAttempts = 6;
 /** So many candidates at most are compared each with all, a thread each; more are weighed bit by bit of a key. */
 constexpr int kCompared = kThreads < 256 ? kThreads : 256;
+/** Logits below it are forbidden, by a mask or a bias: they weigh nothing, and are candidates only where there are no others. */
+constexpr float kForbidden = -1e20f;
 /** Logits so far below the least that min_p keeps are below it, however their masses are rounded [nats]. */
 constexpr float kSlack = 0.01f;
 
@@ -220,6 +222,7 @@ struct Draw {
   const Filter filter;
   const uint64_t noise;
   Kept kept;
+  uint32_t listed = 0;  // where the candidates begin
 
   DEVICE Draw(const Sampling& sampling, int vocab, int position)
       : s(sampling),
@@ -244,13 +247,20 @@ struct Draw {
   /** No key below it is left by min_p, nor by what is known of the others. */
   DEVICE uint32_t floor() const { return s.min_p > 0 ? max(kept.low, near_top(kSlack - noise_log(s.min_p))) : kept.low; }
 
+  /** All candidates that there are reach it. */
+  DEVICE uint32_t least_allowed() const {
+    const uint32_t allowed = ordered_key(kForbidden);
+    return kept.top < allowed ? 0 : allowed;
+  }
+
   /** Whether nothing but a guess says where the candidates begin. */
   DEVICE bool guesses(int tops) const { return filter.few ? s.top_k > tops : filter.nucleus; }
 
   /** Where the candidates begin: as many logits as tops reach one of these; where that is a guess, so near the top. @param words one for each thread */
-  DEVICE uint32_t least_listed(uint32_t my_top, int tops, float distance, int* words) const {
-    if (guesses(tops)) return near_top(distance);
-    return filter.few ? reached_by(s.top_k, my_top, tops, reinterpret_cast<uint32_t*>(words)) : floor();
+  DEVICE uint32_t least_listed(uint32_t my_top, int tops, float distance, int* words) {
+    if (guesses(tops)) listed = near_top(distance);
+    else listed = filter.few ? reached_by(s.top_k, my_top, tops, reinterpret_cast<uint32_t*>(words)) : floor();
+    return listed = max(listed, least_allowed());
   }
 
   /** Finds the least key that is kept; false: candidates are missing. @param share of the mass, where it is one of all logits */
@@ -259,7 +269,8 @@ struct Draw {
     if (!filter.few && !filter.nucleus) return true;
     Listed mine;
     mine.read(list, kept);
-    if (filter.few ? list.n < s.top_k : block_total(mine.from(0, list.n, false)) < share) return false;
+    const uint64_t mass = filter.few ? 0 : block_total(mine.from(0, list.n, false));
+    if (listed > least_allowed() && (filter.few ? list.n < s.top_k : mass < share)) return false;
     kept.low = list.n <= kCompared ? filter.least_of(share, list, kept)
                                    : filter.least_of(share, [&](uint32_t low, bool counting) { return mine.from(low, list.n, counting); });
     return true;
