@@ -208,7 +208,7 @@ struct Filter {
     for (int i = 0; i < list.n; ++i)
       if (list.keys[i] >= key) ++count, mass += masses[i];
     uint32_t low = few ? uint32_t(block_largest(mine && count >= top_k ? key : 0)) : 0;
-    if (few && nucleus) share = share_of(top_p, block_largest(mine && key == low ? mass : 0));
+    if (few && nucleus) share = share_of(top_p, block_largest(mine && key >= low ? mass : 0));
     if (nucleus) low = max(low, uint32_t(block_largest(mine && mass >= share ? key : 0)));
     return low;
   }
