@@ -54,10 +54,7 @@ describe.skipIf(why).each(plans)('plan $name', ({ length, ...asked }) => {
     await expectMaskedChoices(
       engine,
       [3],
-      [
-        [9, 10, 11],
-        [9, 10, 11],
-      ],
+      Array.from({ length: 6 }, () => [9, 10, 11]),
       {
         ...{ bias: { 9: 2, 10: -2, 12: 100 }, repetition: 1.5, frequency: 3 },
       },

@@ -94,6 +94,13 @@ export async function expectMaskedChoices(
   for (const sampling of [{ top_k: 5 }, { top_p: 0.4 }, { min_p: 0.3 }, { top_k: 7, top_p: 0.9 }, {}]) {
     await reply({ temperature: 2, seed: 3, ...sampling });
   }
+  // A top_k that is more than may be chosen leaves nothing out.
+  if (allowed.every((ids) => ids !== null && ids.length < 7)) {
+    for (const sampling of [{}, { top_p: 0.6 }]) {
+      const drawn = { temperature: 2, seed: 4, ...sampling };
+      expect(await reply({ ...drawn, top_k: 7 })).toEqual(await reply(drawn));
+    }
+  }
   const ids = await reply({});
   engine.reset(0);
   for (const [i, id] of ids.entries()) {
