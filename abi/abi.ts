@@ -151,7 +151,7 @@ export const abiStructs: readonly AbiStruct[] = [
       field(
         'masked',
         'i32',
-        '1: each token is chosen once ol_mask has said which may be; such a reply checks no drafts',
+        '1: each token is chosen once ol_mask has said which may be; drafts of such a reply are what ol_expect says, none with draft_tokens 0',
       ),
       field('sampling', 'Sampling', ''),
     ],
@@ -287,8 +287,25 @@ export const abiFunctions: readonly AbiFunction[] = [
   {
     name: 'ol_mask',
     returns: 'i32',
-    params: [param('engine', 'engine'), param('words', 'ptr'), param('count', 'i32')],
-    doc: 'Which tokens may be chosen next by a masked reply that runs: uint32_t words[count], of token id the bit id % 32 of word id / 32, for all below sampling.vocab; no words: any token. To be given once for each token, from the start of the reply on; behind its end it is not looked at.',
+    params: [
+      param('engine', 'engine'),
+      param('words', 'ptr'),
+      param('count', 'i32'),
+      param('expects', 'i32'),
+    ],
+    doc: 'Which tokens may be chosen next by a masked reply that runs: uint32_t words[count], of token id the bit id % 32 of word id / 32, for all below sampling.vocab; no words: any token. To be given once for each token, from the start of the reply on, but for those behind tokens that were expected and came; behind its end it is not looked at. expects: 1 if ol_expect is called next.',
+  },
+  {
+    name: 'ol_expect',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('tokens', 'ptr'),
+      param('count', 'i32'),
+      param('words', 'ptr'),
+      param('width', 'i32'),
+    ],
+    doc: 'Which tokens are expected by whoever gave the last mask: int32_t tokens[count], the first of them chosen by that mask, and which may be chosen behind each, uint32_t words[count][width]. They are checked several in a pass. It changes no token, but which masks are still to be given.',
   },
   {
     name: 'ol_stop',
@@ -353,8 +370,27 @@ export const abiFunctions: readonly AbiFunction[] = [
   {
     name: 'ol_sequence_mask',
     returns: 'i32',
-    params: [param('engine', 'engine'), param('slot', 'i32'), param('words', 'ptr'), param('count', 'i32')],
+    params: [
+      param('engine', 'engine'),
+      param('slot', 'i32'),
+      param('words', 'ptr'),
+      param('count', 'i32'),
+      param('expects', 'i32'),
+    ],
     doc: 'As ol_mask, for the reply of a sequence; passes of others do not wait for it.',
+  },
+  {
+    name: 'ol_sequence_expect',
+    returns: 'i32',
+    params: [
+      param('engine', 'engine'),
+      param('slot', 'i32'),
+      param('tokens', 'ptr'),
+      param('count', 'i32'),
+      param('words', 'ptr'),
+      param('width', 'i32'),
+    ],
+    doc: 'As ol_expect, for the reply of a sequence. Its passes check none: their masks are there before they are waited for.',
   },
   {
     name: 'ol_sequence_stop',

@@ -43,12 +43,15 @@ export function thoughts(thinking: Thinking | null): (token: number) => boolean 
 export function behindThinking(mask: GrammarMask, thinking: Thinking | null): GrammarMask {
   if (thinking === null) return mask;
   const isThought = thoughts(thinking);
+  let isBound = false;
   return {
     ...mask,
-    next: (token) => {
-      if (token === null) return thinking.opened ? null : mask.next(null);
-      if (!isThought(token)) return mask.next(token);
-      return token === thinking.end ? mask.next(null) : null;
+    next: (tokens) => {
+      const [token] = tokens;
+      if (token !== undefined && !isThought(token)) return mask.next(tokens);
+      isBound = token === undefined ? !thinking.opened : token === thinking.end;
+      return isBound ? mask.next([]) : null;
     },
+    foresee: () => (isBound ? (mask.foresee?.() ?? null) : null),
   };
 }

@@ -253,7 +253,7 @@ export interface GenerateArgs {
   bias_count: number;
   /** -1: no log probabilities; else those of each token and of so many of the most likely, up to 20 */
   top_logprobs: number;
-  /** 1: each token is chosen once ol_mask has said which may be; such a reply checks no drafts */
+  /** 1: each token is chosen once ol_mask has said which may be; drafts of such a reply are what ol_expect says, none with draft_tokens 0 */
   masked: number;
   sampling: Sampling;
 }
@@ -555,8 +555,16 @@ export interface Functions {
   ol_poll(engine: EngineHandle | null, out: Progress, tokens: Pointer, capacity: number): number;
   /** Of the n tokens of the last ol_poll: int32_t ids[n][1 + top] and float logprobs[n][1 + top], the token itself first, then the most likely ones by rank. Natural logs of the softmax of all logits, before bias, penalties and temperature; the most likely are below sampling.vocab. */
   ol_logprobs(engine: EngineHandle | null, ids: Pointer, logprobs: Pointer, capacity: number): number;
-  /** Which tokens may be chosen next by a masked reply that runs: uint32_t words[count], of token id the bit id % 32 of word id / 32, for all below sampling.vocab; no words: any token. To be given once for each token, from the start of the reply on; behind its end it is not looked at. */
-  ol_mask(engine: EngineHandle | null, words: Pointer, count: number): number;
+  /** Which tokens may be chosen next by a masked reply that runs: uint32_t words[count], of token id the bit id % 32 of word id / 32, for all below sampling.vocab; no words: any token. To be given once for each token, from the start of the reply on, but for those behind tokens that were expected and came; behind its end it is not looked at. expects: 1 if ol_expect is called next. */
+  ol_mask(engine: EngineHandle | null, words: Pointer, count: number, expects: number): number;
+  /** Which tokens are expected by whoever gave the last mask: int32_t tokens[count], the first of them chosen by that mask, and which may be chosen behind each, uint32_t words[count][width]. They are checked several in a pass. It changes no token, but which masks are still to be given. */
+  ol_expect(
+    engine: EngineHandle | null,
+    tokens: Pointer,
+    count: number,
+    words: Pointer,
+    width: number,
+  ): number;
   /** Asks the job to end; it ends within one token. */
   ol_stop(engine: EngineHandle | null): number;
   /** Forgets all positions from length on. */
@@ -586,7 +594,22 @@ export interface Functions {
     capacity: number,
   ): number;
   /** As ol_mask, for the reply of a sequence; passes of others do not wait for it. */
-  ol_sequence_mask(engine: EngineHandle | null, slot: number, words: Pointer, count: number): number;
+  ol_sequence_mask(
+    engine: EngineHandle | null,
+    slot: number,
+    words: Pointer,
+    count: number,
+    expects: number,
+  ): number;
+  /** As ol_expect, for the reply of a sequence. Its passes check none: their masks are there before they are waited for. */
+  ol_sequence_expect(
+    engine: EngineHandle | null,
+    slot: number,
+    tokens: Pointer,
+    count: number,
+    words: Pointer,
+    width: number,
+  ): number;
   /** Asks the job of a sequence to end; it ends within one pass, and others go on. */
   ol_sequence_stop(engine: EngineHandle | null, slot: number): number;
   /** Forgets the positions of an open sequence from length on. */
@@ -652,7 +675,14 @@ export function bindFunctions(library: LibraryHandle): Functions {
       'int32_t',
     ]),
     ol_logprobs: library.func('ol_logprobs', 'int32_t', [enginePointer, 'void *', 'void *', 'int32_t']),
-    ol_mask: library.func('ol_mask', 'int32_t', [enginePointer, 'void *', 'int32_t']),
+    ol_mask: library.func('ol_mask', 'int32_t', [enginePointer, 'void *', 'int32_t', 'int32_t']),
+    ol_expect: library.func('ol_expect', 'int32_t', [
+      enginePointer,
+      'void *',
+      'int32_t',
+      'void *',
+      'int32_t',
+    ]),
     ol_stop: library.func('ol_stop', 'int32_t', [enginePointer]),
     ol_reset: library.func('ol_reset', 'int32_t', [enginePointer, 'int32_t']),
     ol_sequence_open: library.func('ol_sequence_open', 'int32_t', [enginePointer, 'void *']),
@@ -688,6 +718,15 @@ export function bindFunctions(library: LibraryHandle): Functions {
     ]),
     ol_sequence_mask: library.func('ol_sequence_mask', 'int32_t', [
       enginePointer,
+      'int32_t',
+      'void *',
+      'int32_t',
+      'int32_t',
+    ]),
+    ol_sequence_expect: library.func('ol_sequence_expect', 'int32_t', [
+      enginePointer,
+      'int32_t',
+      'void *',
       'int32_t',
       'void *',
       'int32_t',

@@ -20,7 +20,7 @@ import {
   readOptions,
   type TokenLogprobs,
 } from './options.ts';
-import { feedMasks } from './token-masks.ts';
+import { type Foreseen, feedMasks } from './token-masks.ts';
 import { tokenStream } from './token-stream.ts';
 import type { Turn } from './turn.ts';
 
@@ -38,7 +38,8 @@ export interface SequenceLane extends Lane {
   generate(functions: Functions, engine: EngineHandle, args: GenerateArgs): number;
   /** Of the tokens polled last: ids and values [tokens][1 + top]. */
   logprobs(functions: Functions, engine: EngineHandle, ids: Int32Array, values: Float32Array): number;
-  mask(functions: Functions, engine: EngineHandle, words: Int32Array | null): number;
+  mask(functions: Functions, engine: EngineHandle, words: Int32Array | null, expects: boolean): number;
+  expect(functions: Functions, engine: EngineHandle, foreseen: Foreseen): number;
   score(functions: Functions, engine: EngineHandle, args: ScoreArgs): number;
   logits(functions: Functions, engine: EngineHandle, out: Float32Array, rows: number): number;
   reset(functions: Functions, engine: EngineHandle, length: number): number;
@@ -109,10 +110,16 @@ export class Sequence {
     };
     this.#turn.take();
     const stop = () => this.#jobs.stop(this.#lane);
-    const give = (words: Int32Array | null) => {
-      if (!this.#jobs.closed) this.#jobs.call((f, engine) => this.#lane.mask(f, engine, words));
+    const call = (tell: (functions: Functions, engine: EngineHandle) => number) => {
+      if (!this.#jobs.closed) this.#jobs.call(tell);
     };
-    const masks = mask && feedMasks(mask, give, stop);
+    const masks =
+      mask &&
+      feedMasks(mask, drafts.draft_tokens !== 0, {
+        give: (words, expects) => call((f, engine) => this.#lane.mask(f, engine, words, expects)),
+        expect: (foreseen) => call((f, engine) => this.#lane.expect(f, engine, foreseen)),
+        stop,
+      });
     const tell = onPrompt && promptProgress(this.position, prompt.length, onPrompt);
     try {
       const begin = (onTokens: (tokens: Int32Array) => void) => {
@@ -295,6 +302,14 @@ function promptProgress(begin: number, total: number, onPrompt: OnPrompt): (posi
   };
 }
 
+/** Of ol_expect: tokens [count], and words [count][width] behind them. */
+function expectArguments({ tokens, masks }: Foreseen): [Int32Array, number, Int32Array, number] {
+  const width = masks[0]?.length ?? 0;
+  const words = new Int32Array(masks.length * width);
+  for (const [i, mask] of masks.entries()) words.set(mask, i * width);
+  return [Int32Array.from(tokens), tokens.length, words, width];
+}
+
 /** The functions that work on the sequence of an engine's own jobs. */
 export const ownLane = (): SequenceLane => ({
   slot: -1,
@@ -303,7 +318,8 @@ export const ownLane = (): SequenceLane => ({
   stop: (f, engine) => f.ol_stop(engine),
   generate: (f, engine, args) => f.ol_generate(engine, args),
   logprobs: (f, engine, ids, values) => f.ol_logprobs(engine, ids, values, ids.length),
-  mask: (f, engine, words) => f.ol_mask(engine, words, words?.length ?? 0),
+  mask: (f, engine, words, expects) => f.ol_mask(engine, words, words?.length ?? 0, expects ? 1 : 0),
+  expect: (f, engine, foreseen) => f.ol_expect(engine, ...expectArguments(foreseen)),
   score: (f, engine, args) => f.ol_score(engine, args),
   logits: (f, engine, out, rows) => f.ol_logits(engine, out, rows),
   reset: (f, engine, length) => f.ol_reset(engine, length),
@@ -318,7 +334,9 @@ export const laneOf = (slot: number): SequenceLane => ({
   stop: (f, engine) => f.ol_sequence_stop(engine, slot),
   generate: (f, engine, args) => f.ol_sequence_generate(engine, slot, args),
   logprobs: (f, engine, ids, values) => f.ol_sequence_logprobs(engine, slot, ids, values, ids.length),
-  mask: (f, engine, words) => f.ol_sequence_mask(engine, slot, words, words?.length ?? 0),
+  mask: (f, engine, words, expects) =>
+    f.ol_sequence_mask(engine, slot, words, words?.length ?? 0, expects ? 1 : 0),
+  expect: (f, engine, foreseen) => f.ol_sequence_expect(engine, slot, ...expectArguments(foreseen)),
   score: (f, engine, args) => f.ol_sequence_score(engine, slot, args),
   logits: (f, engine, out, rows) => f.ol_sequence_logits(engine, slot, out, rows),
   reset: (f, engine, length) => f.ol_sequence_reset(engine, slot, length),

@@ -1,4 +1,4 @@
-// Which tokens of a reply may be chosen: asked for before each, and handed to the library, which waits for it.
+// Which tokens of a reply may be chosen: asked for before each, or ahead for tokens that are expected, and handed to the library, which waits for it.
 
 /** A bit for each token: that of id is bit id % 32 of word id / 32. Null: any token. `end`: none, since the reply is complete. */
 export type MaskOrEnd = Int32Array | null | 'end';
@@ -14,9 +14,17 @@ export function forbid(words: Int32Array, id: number): void {
   words[id >> 5]! &= ~(1 << (id & 31));
 }
 
+/** Tokens that are expected to come next, and which may be chosen behind each of them. */
+export interface Foreseen {
+  readonly tokens: readonly number[];
+  readonly masks: readonly Int32Array[];
+}
+
 export interface TokenMask {
-  /** Of the token that comes next. @param token that was chosen since this was last asked; null before the first */
-  next(token: number | null): MaskOrEnd | Promise<MaskOrEnd>;
+  /** Of the token that comes next. @param tokens that were chosen since this was last asked: none before the first, more than one where they were foreseen */
+  next(tokens: readonly number[]): MaskOrEnd | Promise<MaskOrEnd>;
+  /** Asked behind `next`: what tells the tokens that are expected from there on, at most so many; null: none are. Masks are the same without it. */
+  foresee?(): ((most: number) => Foreseen | Promise<Foreseen>) | null;
 }
 
 /** Hands the masks of a reply to the library as its tokens come. */
@@ -28,21 +36,47 @@ export interface MaskFeed {
   completed(stopped: boolean): Promise<boolean>;
 }
 
-/** @param give hands over a mask @param stop ends the reply */
-export function feedMasks(
-  mask: TokenMask,
-  give: (words: Int32Array | null) => void,
-  stop: () => void,
-): MaskFeed {
+/** Where masks go. */
+export interface MaskTaker {
+  /** @param expects `expect` is called next */
+  give(words: Int32Array | null, expects: boolean): void;
+  expect(foreseen: Foreseen): void;
+  /** Ends the reply. */
+  stop(): void;
+}
+
+/** Tokens that are foreseen at a time: the masks behind them are made while the pass runs that chooses the first. */
+const mostForeseen = 8;
+
+/** @param looksAhead whether the library is told what is expected */
+export function feedMasks(mask: TokenMask, looksAhead: boolean, { give, expect, stop }: MaskTaker): MaskFeed {
   let complete = false;
   let failure: { readonly error: unknown } | undefined;
-  let asked: Promise<void> = Promise.resolve();
+  let asked: Promise<void> | undefined;
+  /** Those whose masks the library has. */
+  let expected: readonly number[] = [];
+  /** Those that were expected, and came. */
+  let passed: number[] = [];
   const ask = async (token: number | null) => {
+    const [first, ...others] = expected;
+    const tokens = token === null ? [] : [...passed, token];
+    const isExpected = token !== null && token === first;
+    [expected, passed] = isExpected ? [others, tokens] : [[], []];
+    if (isExpected) return;
     try {
-      const next = await mask.next(token);
+      const made = mask.next(tokens);
+      const next = made instanceof Promise ? await made : made;
       complete = next === 'end';
-      if (next === 'end') stop();
-      else give(next);
+      if (next === 'end') {
+        stop();
+        return;
+      }
+      const foresee = looksAhead ? (mask.foresee?.() ?? null) : null;
+      give(next, foresee !== null);
+      if (foresee === null) return;
+      const foreseen = await foresee(mostForeseen);
+      expect(foreseen);
+      expected = foreseen.tokens;
     } catch (error) {
       failure ??= { error };
       stop();
@@ -50,7 +84,8 @@ export function feedMasks(
   };
   return {
     push: (token) => {
-      asked = ask(token);
+      // The library may choose what is expected before this has told what is.
+      asked = asked === undefined ? ask(token) : asked.then(() => ask(token));
     },
     completed: async (stopped) => {
       if (!stopped) await asked;

@@ -1,5 +1,7 @@
 // Grammars in threads of their own: compiling one takes up to seconds, and a mask of some as long as ten tokens.
+import type { Foreseen } from '../engine/token-masks.ts';
 import { mayStartThreads, Thread } from '../thread.ts';
+import type { ThreadMask } from './grammar-thread.ts';
 import { type GrammarMask, Grammars, keyOf, type MaskedBy } from './grammars.ts';
 import { type SharedTokens, shareTokens, type TokenTexts } from './shared-tokens.ts';
 
@@ -96,14 +98,14 @@ export class GrammarThreads {
   /** A mask of this thread, whose grammar goes back to another one if it turns out to be slow. */
   #timed(key: string, mask: GrammarMask): GrammarMask {
     return {
-      next: async (token) => {
+      ...mask,
+      next: async (tokens) => {
         const begun = performance.now();
-        const made = await mask.next(token);
+        const made = await mask.next(tokens);
         const millis = performance.now() - begun;
         if (millis >= this.#quick) this.#took(key, millis);
         return made;
       },
-      end: () => mask.end(),
     };
   }
 
@@ -147,9 +149,15 @@ function know<T>(known: Map<string, T>, key: string, value: T): void {
 
 /** @param onEnd hears what took longest of it there [ms]; undefined: the thread has ended */
 function maskOf(keeper: Keeper, mask: number, onEnd: (millis: number | undefined) => void): GrammarMask {
-  let ended = false;
+  let [ended, expects] = [false, false];
   return {
-    next: (token) => keeper.thread.call('next', mask, token) as ReturnType<GrammarMask['next']>,
+    next: async (tokens) => {
+      const made = (await keeper.thread.call('next', mask, tokens)) as ThreadMask;
+      expects = made.expects;
+      return made.next;
+    },
+    foresee: () =>
+      expects ? (most) => keeper.thread.call('foresee', mask, most) as Promise<Foreseen> : null,
     end: () => {
       if (ended) return;
       ended = true;

@@ -2,10 +2,11 @@
 import { createHash } from 'node:crypto';
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar';
 import { OnelaunchError } from '../../errors.ts';
-import { allow, type MaskOrEnd, type TokenMask } from '../engine/token-masks.ts';
+import { allow, type Foreseen, isAllowed, type MaskOrEnd, type TokenMask } from '../engine/token-masks.ts';
 import { TimeLimit, withinTime } from '../time-limit.ts';
 import { byteLetters } from '../tokenizer/byte-letters.ts';
 import { refusal, withClassesOfBytes } from './classes.ts';
+import { ForcedTokens, spelledBytes } from './forced-tokens.ts';
 import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
 import type { TokenTexts } from './shared-tokens.ts';
 import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
@@ -32,7 +33,10 @@ const mostKept = 32;
 /** What grammars are compiled for. */
 type Over = 'tokens' | 'bytes';
 
+type Lengths = LengthCounter & { end(): void };
+
 interface Loaded extends XGrammar {
+  readonly forced: ForcedTokens;
   readonly compilers: Readonly<Record<Over, GrammarCompiler>>;
   /** By their texts, the one that was used last at the end. */
   readonly compiled: Map<string, CompiledGrammar>;
@@ -83,34 +87,11 @@ export class Grammars {
     const isBounded = typeof grammar === 'object' && 'exact' in grammar;
     const matcher = await this.#matcher(isBounded ? grammar.loose : grammar, 'tokens', stopIds);
     const lengths = isBounded ? await this.#lengths(grammar) : null;
-    let ended = false;
-    return {
-      next: async (token): Promise<MaskOrEnd> => {
-        if (ended || (token !== null && stopIds.includes(token))) return 'end';
-        if (token !== null && !matcher.acceptToken(token)) {
-          throw new OnelaunchError('failed', `token ${token} is not of the grammar`);
-        }
-        if (token !== null) lengths?.push(token);
-        const words = await matcher.getNextTokenBitmask();
-        lengths?.narrow(words);
-        if (mayEnd(matcher, stopIds)) allowAll(words, stopIds);
-        if (hasOthers(words, stopIds)) return words;
-        // Where only an end may come, none needs to be computed.
-        if (words.some((word) => word !== 0)) return 'end';
-        throw new OnelaunchError('usage', 'no token goes on with the text as the grammar asks for', {
-          hint: 'A rule of it may never end, or ask for characters that the model has no tokens of.',
-        });
-      },
-      end: () => {
-        if (ended) return;
-        matcher.dispose();
-        lengths?.end();
-        ended = true;
-      },
-    };
+    const { forced } = await this.#loaded!;
+    return maskOf(matcher, lengths, forced, stopIds);
   }
 
-  async #lengths({ exact, loose, entry }: BoundedGrammar): Promise<LengthCounter & { end(): void }> {
+  async #lengths({ exact, loose, entry }: BoundedGrammar): Promise<Lengths> {
     this.#vocabulary ??= vocabularyOf(this.#texts.bytes, this.#size);
     const matchers = [
       await this.#matcher(exact, 'bytes', [endOfBytes]),
@@ -181,7 +162,7 @@ export class Grammars {
     const { TokenizerInfo, GrammarCompiler } = x.package;
     const vocab = Array.from({ length: this.#size }, (_, id) =>
       // An empty token is never allowed: special ones have no text.
-      this.#texts.specialIds.has(id) ? '' : spelled(this.#texts.bytes(id)),
+      this.#texts.specialIds.has(id) ? '' : spelledBytes(this.#texts.bytes(id)),
     );
     const compilerOf = async (tokens: string[]): Promise<GrammarCompiler> => {
       const info = await TokenizerInfo.createTokenizerInfo(tokens, 'byte_level', false, tokens.length, []);
@@ -189,8 +170,84 @@ export class Grammars {
       return GrammarCompiler.createGrammarCompiler(info, false);
     };
     const compilers = { tokens: await compilerOf(vocab), bytes: await compilerOf([...byteLetters, '']) };
-    return { ...x, compilers, compiled: new Map() };
+    return { ...x, compilers, compiled: new Map(), forced: new ForcedTokens(vocab) };
   }
+}
+
+/** The masks of a text that a matcher is at the beginning of. @param lengths null: there are no bounds */
+function maskOf(
+  matcher: GrammarMatcher,
+  lengths: Lengths | null,
+  forced: ForcedTokens,
+  stopIds: readonly number[],
+): GrammarMask {
+  let ended = false;
+  /** What may be chosen here. */
+  let here: Int32Array = new Int32Array();
+  /** What the grammar forces from here on, where it was asked for. */
+  let text = '';
+
+  const go = (token: number): void => {
+    if (!matcher.acceptToken(token)) {
+      throw new OnelaunchError('failed', `token ${token} is not of the grammar`);
+    }
+    lengths?.push(token);
+  };
+  /** Of the token that comes next; null: none may. */
+  const words = async (): Promise<Int32Array | 'end' | null> => {
+    const made = await matcher.getNextTokenBitmask();
+    lengths?.narrow(made);
+    if (mayEnd(matcher, stopIds)) allowAll(made, stopIds);
+    if (hasOthers(made, stopIds)) return made;
+    // Where only an end may come, none needs to be computed.
+    return made.some((word) => word !== 0) ? 'end' : null;
+  };
+  const foresee = async (most: number): Promise<Foreseen> => {
+    const back = lengths?.mark();
+    const masks: Int32Array[] = [];
+    const tokens: number[] = [];
+    let gone = 0;
+    for (const token of forced.tokens(text, most)) {
+      if (!isAllowed(masks.at(-1) ?? here, token)) break;
+      go(token);
+      gone++;
+      const behind = await words();
+      if (behind === null || behind === 'end') break;
+      tokens.push(token);
+      masks.push(behind);
+    }
+    if (gone > 0) matcher.rollBack(gone);
+    back?.();
+    return { tokens, masks };
+  };
+  return {
+    next: async (tokens): Promise<MaskOrEnd> => {
+      for (const token of tokens) {
+        if (ended || stopIds.includes(token)) return 'end';
+        go(token);
+        text = forced.behind(text, token);
+      }
+      const made = ended ? 'end' : await words();
+      if (made === 'end') return made;
+      if (made !== null) {
+        here = made;
+        return made;
+      }
+      throw new OnelaunchError('usage', 'no token goes on with the text as the grammar asks for', {
+        hint: 'A rule of it may never end, or ask for characters that the model has no tokens of.',
+      });
+    },
+    foresee: () => {
+      text = ended ? '' : spelledBytes(Buffer.from(matcher.findJumpForwardString()));
+      return text === '' ? null : foresee;
+    },
+    end: () => {
+      if (ended) return;
+      matcher.dispose();
+      lengths?.end();
+      ended = true;
+    },
+  };
 }
 
 /** That a grammar can be read, before there is a model to compile it for.
@@ -257,6 +314,3 @@ function hasOthers(words: Int32Array, ids: readonly number[]): boolean {
     return (word & ~ends) !== 0;
   });
 }
-
-/** Bytes as a byte-level token: a letter for each. */
-const spelled = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byteLetters[byte]).join('');

@@ -27,6 +27,8 @@ export interface LengthCounter {
   push(token: number): void;
   /** Takes from a mask of the loose grammar what the exact one does not allow. */
   narrow(words: Int32Array): void;
+  /** What goes back to this place, behind tokens that were pushed since. To be called before another is asked for. */
+  mark(): () => void;
 }
 
 /** What a text may still have [characters], from its next whole character on. */
@@ -88,6 +90,8 @@ export function countLengths(
   /** Where the reply is: at words of any kind, in a text, in the middle of an escape of it, or elsewhere in JSON. */
   let place: 'words' | 'text' | 'escape' | 'json' = 'json';
   let room: Room = { least: 0, most: 0, isAll: true };
+  /** Bytes that were pushed. */
+  let length = 0;
 
   const look = (last: number): void => {
     if (entry !== null && fits(loose, [newline])) {
@@ -138,6 +142,7 @@ export function countLengths(
       if (!go(exact, bytes) || !go(loose, bytes)) {
         throw new OnelaunchError('failed', `token ${token} is not of the grammar, with its lengths`);
       }
+      length += bytes.length;
       if (place === 'text' || place === 'escape') {
         const { characters, end, escaped } = measure(bytes, place === 'escape');
         if (end < 0) {
@@ -156,6 +161,14 @@ export function countLengths(
         for (const { id, bytes } of entering)
           if (isAllowed(words, id) && !fits(exact, bytes)) forbid(words, id);
       }
+    },
+    mark: () => {
+      const here = { place, room, length };
+      return () => {
+        const since = length - here.length;
+        if (since > 0) for (const matcher of [exact, loose]) matcher.back(since);
+        ({ place, room, length } = here);
+      };
     },
   };
 }

@@ -52,7 +52,8 @@ struct Backend {
   int sequences;
   CacheShape cache;           // of each
   std::vector<std::vector<float>> biases;  // of each sequence [kVocab]; empty: none
-  std::vector<std::vector<float>> masked;  // the same with those of tokens that may not be chosen at -infinity; empty: all may
+  std::vector<std::vector<float>> masked;  // the same with those of tokens that may not be chosen at -infinity; empty: all may. Then those behind drafts
+  std::vector<const float*> choice_biases;  // [kMostChecked] of a pass without rows, by its rows of logits
 
   Path path;
   std::deque<Job> jobs;
@@ -64,8 +65,12 @@ struct Backend {
 
 namespace {
 
-const float* bias_of(const Backend& backend, int slot) {
-  const std::vector<float>& bias = backend.masked[slot].empty() ? backend.biases[slot] : backend.masked[slot];
+/** Where in `masked` the biases of a sequence are, or those behind a draft. */
+size_t masked_at(const Backend& backend, int slot, int row) { return row == 0 ? slot : backend.sequences + row - 1; }
+
+const float* bias_of(const Backend& backend, int slot, int row = 0) {
+  const std::vector<float>& masked = backend.masked[masked_at(backend, slot, row)];
+  const std::vector<float>& bias = masked.empty() ? backend.biases[slot] : masked;
   return bias.empty() ? nullptr : bias.data();
 }
 
@@ -138,7 +143,8 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   bound.context = context;
   backend->sequences = options.sequences;
   backend->biases.resize(options.sequences);
-  backend->masked.resize(options.sequences);
+  backend->masked.resize(options.sequences + kMostChecked - 1);
+  backend->choice_biases.resize(kMostChecked);
   backend->weights = arena.take<char>(kModel.weight_bytes);
   bound.weights = backend->weights;
   bound.cache = arena.take<char>(cache);
@@ -204,13 +210,14 @@ int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float
   std::vector<float>& bias = backend->biases[slot];
   bias.clear();
   backend->masked[slot].clear();
+  for (int row = 1; row < kMostChecked; ++row) backend->masked[masked_at(*backend, slot, row)].clear();
   if (n > 0) bias.resize(kModel.vocab);
   for (int64_t i = 0; i < n; ++i) bias[ids[i]] = biases[i];
   return kStatusOk;
 }
 
-int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t vocab, std::string*) {
-  std::vector<float>& masked = backend->masked[slot];
+int backend_mask(Backend* backend, int32_t slot, int32_t row, const uint32_t* words, int32_t vocab, std::string*) {
+  std::vector<float>& masked = backend->masked[masked_at(*backend, slot, row)];
   masked.clear();
   if (words == nullptr) return kStatusOk;
   masked = backend->biases[slot];
@@ -270,7 +277,8 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
 
 /** What the tokens of a job are chosen by, as it is now. */
 static void bind_biases(Backend& backend, Job& job) {
-  backend.threads.team.bias = bias_of(backend, job.slot);
+  for (int row = 0; row == 0 || (job.check && row < job.call.tokens); ++row) backend.choice_biases[row] = bias_of(backend, job.slot, row);
+  backend.threads.team.biases = backend.choice_biases.data();
   for (Row& row : job.rows) row.bias = bias_of(backend, row.slot);
 }
 

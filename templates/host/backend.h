@@ -63,8 +63,9 @@ int backend_counts(Backend* backend, int32_t slot, const int32_t* ids, int64_t n
 /** From here on adds biases [n] to the logits of tokens ids [n] of a sequence, each id once, and 0 to all others, before penalties. */
 int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float* biases, int64_t n, std::string* error);
 /** Of tokens [vocab] of a sequence, those without a bit in words [(vocab + 31) / 32] are not chosen from here on, whatever their logits and
- *  biases; no words: all may be again. At least one has its bit. Undone by backend_bias. */
-int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t vocab, std::string* error);
+ *  biases; no words: all may be again. At least one has its bit. Undone by backend_bias.
+ *  @param row 0; above it those behind the draft of that number, in checks that ask may_choose */
+int backend_mask(Backend* backend, int32_t slot, int32_t row, const uint32_t* words, int32_t vocab, std::string* error);
 /** The most tokens of a request where prompts have kernels of their own; else 0. */
 int32_t backend_prompt_tokens(Backend* backend);
 /** The fewest: what is shorter goes through passes, since these take less time. */

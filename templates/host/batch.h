@@ -221,6 +221,7 @@ class Batch : public Turns {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (member.outbox.tokens.empty()) member.first = std::chrono::steady_clock::now();
+      member.masks.chose(token);
       member.tokens.push_back(token);
       member.outbox.tokens.push_back(token);
       member.outbox.logprobs.insert(member.outbox.logprobs.end(), logprobs.begin(), logprobs.end());

@@ -5,10 +5,13 @@
 #include <unordered_map>
 #include <vector>
 
-/** Kinds of drafts that are looked up, by how far their reasons go, weakest first: how often each kind is right is learned apart. */
-constexpr int kDraftKinds = 5;
+/** Kinds of drafts, of which those that are looked up come first, by how far their reasons go, weakest first: how often each kind is right is learned
+ *  apart. */
+constexpr int kDraftKinds = 6;
 /** From here on a text repeats itself: nobody else drafts better. */
 constexpr int kRepeats = 2;
+/** The kind of what is expected by whoever masks a reply. */
+constexpr int kExpectedDrafts = kDraftKinds - 1;
 /** The kind of what a model drafts. */
 constexpr int kModelDrafts = kDraftKinds;
 

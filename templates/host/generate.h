@@ -94,11 +94,16 @@ inline void prepare_choice(Backend* backend, int32_t slot, const GenerateJob& jo
   check(backend_bias(backend, slot, job.bias_ids.data(), job.biases.data(), static_cast<int64_t>(job.bias_ids.size()), &error), error);
 }
 
-/** Tells the backend which tokens of a sequence may be chosen next. */
-inline void apply_mask(Backend* backend, int32_t slot, const GenerateJob& job, const MaskWords& mask) {
+/** Tells the backend which tokens of a sequence may be chosen next; of a check also behind drafts, by the rows of their logits. */
+inline void apply_mask(Backend* backend, int32_t slot, const GenerateJob& job, const MaskWords& mask, int32_t row = 0) {
   if (!job.masked) return;
   std::string error;
-  check(backend_mask(backend, slot, mask.empty() ? nullptr : mask.data(), job.sampling.vocab, &error), error);
+  check(backend_mask(backend, slot, row, mask.empty() ? nullptr : mask.data(), job.sampling.vocab, &error), error);
+}
+
+/** Whether what the caller of a masked reply expects is checked. Not where penalties count each draft before the next one is chosen. */
+inline bool checks_expected(Backend* backend, const GenerateJob& job) {
+  return job.masked && backend_asks(backend) && !has_penalties(job.sampling);
 }
 
 inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
@@ -127,7 +132,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
 
   const auto prompt = static_cast<int32_t>(job.prompt.size());
   ModelDrafter model(drafts, job, thread);
-  Speculation speculation(backend, job.speculation, times, drafts.ready() ? &model : nullptr);
+  Speculation speculation(backend, job.speculation, times, drafts.ready() && !job.masked ? &model : nullptr);
   // Logits are there until the next pass. Masks follow the last token; a pass that asks for its own follows the choice by the one before.
   const int depth = 1 + (job.wants_logprobs() ? 0 : job.masked ? passes_ahead_of_masks(backend) : passes_ahead(backend));
   auto position = static_cast<int32_t>(sequence.size());  // of the next pass
@@ -139,11 +144,13 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   std::vector<int32_t> chosen(kModel.pass_tokens);  // by the latest pass
   Passes passes(backend);
   int32_t plain_steps = kMostPlainSteps / 4;  // of the request before: twice as many while there are no drafts
+  const bool looks_up = speculation.on() && !job.masked;
+  const bool expects = speculation.on() && checks_expected(backend, job);
 
   /** Drafts follow the last token, so they wait for it; where there were none for a while, and are none now, passes run ahead. */
   const auto may_run_ahead = [&] {
-    if (job.masked) return passes.ask();
-    return !speculation.on() || fed < prompt || (plain_steps == kMostPlainSteps && !speculation.has_drafts(known));
+    if (job.masked) return flights.back().drafts == 0 && passes.ask() && !(expects && thread.expects() && speculation.of_expected(1) > 0);
+    return !looks_up || fed < prompt || (plain_steps == kMostPlainSteps && !speculation.has_drafts(known));
   };
 
   // False: the job is to stop, and its next token has no mask.
@@ -160,9 +167,13 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     const bool needs_mask = job.masked && fed + count == prompt;
     if (needs_mask && !backend_asks(backend) && !has_mask()) return false;
     std::vector<int32_t> ids;  // the token chosen last, and drafts
-    if (count == 0 && speculation.on() && passes.outstanding() == 0) {
+    std::vector<Expected> expected;
+    if (count == 0 && (looks_up || expects) && passes.outstanding() == 0) {
       const int32_t room = std::min({job.max_tokens - delivered, context - position, backend_check_tokens_at(backend, position)}) - 1;
-      ids = speculation.drafts(known, room);
+      if (!expects) ids = speculation.drafts(known, room);
+      else if (speculation.of_expected(room) > 0) expected = thread.wait_for_expected(room);
+      if (expects) expected.resize(speculation.of_expected(static_cast<int32_t>(expected.size())));
+      for (const Expected& next : expected) ids.push_back(next.token);
       if (!ids.empty()) ids.insert(ids.begin(), known.back());
       plain_steps = room == 0 || !ids.empty() ? 1 : std::min(2 * plain_steps, kMostPlainSteps);
     }
@@ -178,10 +189,13 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     request.stop_count = static_cast<int32_t>(job.stop_ids.size());
     request.keep_logits = job.wants_logprobs();
     request.steps = count > 0 || request.check || request.keep_logits || job.masked ? 1 : std::min({backend_steps(backend), job.max_tokens - samples, context - position});
-    if (speculation.on()) request.steps = std::min(request.steps, plain_steps);
+    if (looks_up) request.steps = std::min(request.steps, plain_steps);
     if (needs_mask && backend_asks(backend)) {
       request.answered = [&] { return thread.mask_comes(); };
-      request.may_choose = has_mask;
+      request.may_choose = [&, expected = std::move(expected)] {
+        for (size_t i = 0; i < expected.size(); ++i) apply_mask(backend, 0, job, expected[i].behind, static_cast<int32_t>(i) + 1);
+        return has_mask();
+      };
     }
     passes.enqueue(request);
     flights.insert(flights.end(), static_cast<size_t>(request.steps), {count, request.check ? request.count - 1 : 0});
@@ -240,10 +254,11 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     }
     chosen[0] = token;
     const int32_t tokens = flight.drafts > 0 ? backend_chosen(backend, chosen.data()) : 1;
-    if (speculation.on()) speculation.passed(flight.drafts, tokens - 1, milliseconds_since(waited));
+    if (looks_up || expects) speculation.passed(flight.drafts, tokens - 1, milliseconds_since(waited));
     for (int32_t i = 0; i < tokens && finish == kFinishNone; ++i) {
       sequence.push_back(known[sequence.size()]);
-      if (thread.stopping()) {
+      MaskWords taken;  // when the pass was made
+      if (thread.stopping() || (job.masked && i > 0 && !thread.wait_for_mask(&taken))) {
         finish = kFinishAborted;
       } else {
         take(chosen[i], i);

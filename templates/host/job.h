@@ -34,13 +34,13 @@ class JobThread {
   // ---- for the caller
 
   /** Hands a job to the thread. False when one is running. Tokens of the job before that nobody fetched are dropped.
-   *  @param mask what it waits for before each token
+   *  @param masks what it waits for before each token
    *  @param told whether the caller is told of its end */
-  bool start(std::function<void()> body, NextMask mask = {}, bool told = true) {
+  bool start(std::function<void()> body, Masks masks = {}, bool told = true) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (outbox_.progress.state == kJobRunning) return false;
     told_ = told;
-    mask_ = std::move(mask);
+    masks_ = std::move(masks);
     const int32_t position = outbox_.progress.position;
     outbox_ = Outbox{};
     outbox_.progress.state = kJobRunning;
@@ -79,11 +79,12 @@ class JobThread {
     changed_.notify_all();
   }
 
-  /** NextMask::give of the job that runs, or ran last. */
-  void give_mask(const void* words, int32_t count) {
+  /** Edits the masks of the job that runs, or ran last. */
+  template <class Edit>
+  void edit_masks(Edit&& edit) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      mask_.give(words, count);
+      edit(masks_);
     }
     changed_.notify_all();
   }
@@ -113,15 +114,28 @@ class JobThread {
   /** Whether wait_for_mask would return at once; waits for that for kMaskLook. */
   bool mask_comes() {
     std::unique_lock<std::mutex> lock(mutex_);
-    return changed_.wait_for(lock, kMaskLook, [this] { return stop_ || mask_.ready(); });
+    return changed_.wait_for(lock, kMaskLook, [this] { return stop_ || masks_.ready(); });
   }
 
   /** Waits for the mask of the next token. False: the job is to stop in its place. */
   bool wait_for_mask(MaskWords* mask) {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return stop_ || mask_.ready(); });
-    if (!stop_) *mask = mask_.take();
+    changed_.wait(lock, [this] { return stop_ || masks_.ready(); });
+    if (!stop_) *mask = masks_.take();
     return !stop_;
+  }
+
+  /** What is expected of the next token on, up to `most` tokens; waits until that is told. Nothing where the job is to stop. */
+  std::vector<Expected> wait_for_expected(int32_t most) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return stop_ || !masks_.expects(); });
+    return stop_ ? std::vector<Expected>{} : masks_.expected(most);
+  }
+
+  /** Whether something may be expected behind the next token. */
+  bool expects() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return masks_.expects() || !masks_.expected(1).empty();
   }
 
   /** Changes the visible progress and wakes the caller. */
@@ -130,10 +144,11 @@ class JobThread {
     tell([&] { edit(outbox_.progress); });
   }
 
-  /** Hands one token to the caller, with its log probabilities, if any, and the progress it makes. */
+  /** Hands one token to the caller, with its log probabilities, if any, and the progress it makes. Its mask has been taken. */
   template <class Edit>
   void deliver(int32_t token, const std::vector<TokenLogprob>& logprobs, Edit&& edit) {
     tell([&] {
+      masks_.chose(token);
       outbox_.tokens.push_back(token);
       outbox_.logprobs.insert(outbox_.logprobs.end(), logprobs.begin(), logprobs.end());
       edit(outbox_.progress);
@@ -179,7 +194,7 @@ class JobThread {
   std::condition_variable changed_;
   std::function<void()> body_;
   Outbox outbox_;
-  NextMask mask_;
+  Masks masks_;
   std::string error_;
   std::atomic<bool> stop_{false};
   bool told_ = true;

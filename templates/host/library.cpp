@@ -136,7 +136,7 @@ void check_ready(Engine& engine, int32_t count) {
 
 /** Starts a job; however it ends, the progress then tells the positions in use. */
 template <class Job>
-void start(Engine& engine, Job job, NextMask mask = {}) {
+void start(Engine& engine, Job job, Masks masks = {}) {
   const bool started = engine.thread.start([&engine, job = std::move(job)] {
     struct Tell {
       Engine& engine;
@@ -145,7 +145,7 @@ void start(Engine& engine, Job job, NextMask mask = {}) {
       }
     } tell{engine};
     job();
-  }, std::move(mask));
+  }, std::move(masks));
   if (!started) fail(kStatusBusy, "the engine is busy with another job");
 }
 
@@ -208,11 +208,21 @@ GenerateJob copy_job(const GenerateArgs* args) {
     fail(kStatusBadArgument, "top_logprobs is %d, not -1 to %d", args->top_logprobs, kMostTopLogprobs);
   }
   require(args->masked == 0 || args->masked == 1, "masked is not 0 or 1");
-  require(args->masked == 0 || args->draft_tokens <= 0, "speculate: a reply whose tokens are masked checks no drafts; leave it out, or say off");
   std::vector<int32_t> bias_ids = copy_ids(args->bias_ids, args->bias_count, "bias_ids");
   return {copy_ids(args->ids, args->count, "ids"), args->max_tokens, copy_ids(args->stop_ids, args->stop_count, "stop_ids"),
-          args->sampling, {args->masked ? 0 : args->draft_tokens, args->draft_ngram}, bias_ids, copy_biases(args->biases, bias_ids),
+          args->sampling, {args->draft_tokens, args->draft_ngram}, bias_ids, copy_biases(args->biases, bias_ids),
           std::min(args->top_logprobs, args->sampling.vocab), args->masked == 1};
+}
+
+void give_mask(Masks& masks, const void* words, int32_t count, int32_t expects) {
+  require(count >= 0, "count is negative");
+  require(expects == 0 || expects == 1, "expects is not 0 or 1");
+  masks.give(words, count, expects == 1);
+}
+
+void expect(Masks& masks, const void* tokens, int32_t count, const void* words, int32_t width) {
+  require(count >= 0 && width >= 0, "count or width is negative");
+  masks.expect(static_cast<const int32_t*>(tokens), count, words, width);
 }
 
 ScoreJob copy_score(const ScoreArgs* args) {
@@ -333,11 +343,11 @@ int32_t ol_generate(Engine* engine, const GenerateArgs* args) noexcept {
     check_ready(*engine, args->count);
     require(args->draft_tokens <= 0 || backend_check_tokens(engine->backend) > 1,
             "speculate: this engine cannot check drafts, since its passes of several tokens round other than those of one; leave it out, or say off");
-    NextMask mask(job.masked, job.sampling.vocab);
+    Masks masks(job.masked, job.sampling.vocab);
     const auto reply = [engine, job = std::move(job)] {
       generate(engine->backend, engine->thread, engine->sequence, job, engine->options.context, engine->pass_times, engine->drafts);
     };
-    start(*engine, reply, std::move(mask));
+    start(*engine, reply, std::move(masks));
   });
 }
 
@@ -381,11 +391,17 @@ int32_t ol_logprobs(Engine* engine, void* ids, void* logprobs, int32_t capacity)
   return call(engine, [&] { take_logprobs(ids, logprobs, capacity, [&](auto... to) { engine->thread.take_logprobs(to...); }); });
 }
 
-int32_t ol_mask(Engine* engine, void* words, int32_t count) noexcept {
+int32_t ol_mask(Engine* engine, void* words, int32_t count, int32_t expects) noexcept {
   return call(engine, [&] {
-    require(count >= 0, "count is negative");
     require(!engine->serves, "the reply waits for no masks");
-    engine->thread.give_mask(words, count);
+    engine->thread.edit_masks([&](Masks& masks) { give_mask(masks, words, count, expects); });
+  });
+}
+
+int32_t ol_expect(Engine* engine, void* tokens, int32_t count, void* words, int32_t width) noexcept {
+  return call(engine, [&] {
+    require(!engine->serves, "the reply waits for no masks");
+    engine->thread.edit_masks([&](Masks& masks) { expect(masks, tokens, count, words, width); });
   });
 }
 
@@ -452,11 +468,12 @@ int32_t ol_sequence_logprobs(Engine* engine, int32_t slot, void* ids, void* logp
   return call(engine, [&] { take_logprobs(ids, logprobs, capacity, [&](auto... to) { engine->batch.take_logprobs(slot, to...); }); });
 }
 
-int32_t ol_sequence_mask(Engine* engine, int32_t slot, void* words, int32_t count) noexcept {
-  return call(engine, [&] {
-    require(count >= 0, "count is negative");
-    engine->batch.give_mask(slot, words, count);
-  });
+int32_t ol_sequence_mask(Engine* engine, int32_t slot, void* words, int32_t count, int32_t expects) noexcept {
+  return call(engine, [&] { engine->batch.edit_masks(slot, [&](Masks& masks) { give_mask(masks, words, count, expects); }); });
+}
+
+int32_t ol_sequence_expect(Engine* engine, int32_t slot, void* tokens, int32_t count, void* words, int32_t width) noexcept {
+  return call(engine, [&] { engine->batch.edit_masks(slot, [&](Masks& masks) { expect(masks, tokens, count, words, width); }); });
 }
 
 int32_t ol_sequence_stop(Engine* engine, int32_t slot) noexcept {

@@ -63,7 +63,7 @@ class Sequences {
   bool generate(int32_t slot, GenerateJob job) {
     std::lock_guard<std::mutex> lock(mutex_);
     Member& member = start_job(slot, job.prompt);
-    member.mask = {job.masked, job.sampling.vocab};
+    member.masks = {job.masked, job.sampling.vocab};
     member.job = std::move(job);
     wake();
     return !std::exchange(serving_, true);
@@ -91,11 +91,12 @@ class Sequences {
     wake();
   }
 
-  /** NextMask::give of the job of a sequence that runs, or ran last. */
-  void give_mask(int32_t slot, const void* words, int32_t count) {
+  /** Edits the masks of the job of a sequence that runs, or ran last. */
+  template <class Edit>
+  void edit_masks(int32_t slot, Edit&& edit) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      opened(slot).mask.give(words, count);
+      edit(opened(slot).masks);
       news_ = true;
     }
     changed_.notify_all();
@@ -178,7 +179,7 @@ class Sequences {
     int32_t computed = 0;         // positions in the cache
     // The job that runs, or ran last. While it runs, what stands above and the job are the thread's.
     GenerateJob job{};
-    NextMask mask;
+    Masks masks;
     bool scores = false;       // it makes logits in the place of tokens
     int32_t first_scored = 0;  // position of their first
     std::vector<float> logits;
@@ -247,7 +248,7 @@ class Sequences {
     Member& member = idle(slot);
     check_room(member.computed, ids.size());
     member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
-    member.mask = {};
+    member.masks = {};
     member.running = true;
     member.stop = member.counted = member.late = member.scores = false;
     member.logits.clear();

@@ -48,6 +48,13 @@ class Speculation {
 
   bool on() const { return most_ > 0; }
 
+  /** Of so many tokens that are expected by whoever masks them, those to check: as many as promise to save most, whatever is left to spend. */
+  int32_t of_expected(int32_t expected) {
+    kind_ = kExpectedDrafts;
+    const int32_t most = std::min(most_, expected);
+    return automatic_ ? (times_.plain_ms == 0 ? 0 : worth_while(most)) : most;
+  }
+
   /** Tokens to check behind the last of `known`, at most `room`. */
   std::vector<int32_t> drafts(const std::vector<int32_t>& known, int32_t room) {
     const int32_t most = std::min(most_, room);
@@ -81,11 +88,13 @@ class Speculation {
       // A model is there to be tried.
       if (is_first) times_.credit_ms += model_ ? kFirstCredit * times_.plain_ms : 0;
       times_.credit_ms += kShare * times_.plain_ms;
+    } else if (kind_ == kExpectedDrafts) {
+      saw_each(right, drafted);
     } else {
       times_.credit_ms += right * times_.plain_ms;
       // Of a model what it took and not what it usually takes: its threads may wait for a core.
       times_.credit_ms -= kind_ == kModelDrafts ? std::min(ms, 2 * usual) - times_.plain_ms + drafting_ms_ : extra_ms(drafted);
-      for (int32_t i = 0; i < std::min(right + 1, drafted); ++i) saw(i < right);
+      saw_each(right, drafted);
     }
     times_.credit_ms = std::min(times_.credit_ms, kMostCredit * times_.plain_ms);
   }
@@ -133,6 +142,11 @@ class Speculation {
     return times_.plain_ms == 0 ? 0 : worth_while(most);
   }
 
+  /** So many drafts of the last kind were right; of those behind one that was not nobody knows. */
+  void saw_each(int32_t right, int32_t drafted) {
+    for (int32_t i = 0; i < std::min(right + 1, drafted); ++i) saw(i < right);
+  }
+
   /** That a draft of the last kind, whose predecessors were right, was right or wrong. */
   void saw(bool right) {
     if (kind_ != kModelDrafts) {
@@ -156,11 +170,11 @@ class Speculation {
 
   /** Drafts that promise to save most; where none promises anything one that is free, to learn whether that is still so. */
   int32_t worth_while(int32_t offered) const {
-    const bool is_model = kind_ == kModelDrafts;
-    int32_t best = is_model ? 0 : std::min(offered, 1);
+    const bool is_model = kind_ == kModelDrafts, is_expected = kind_ == kExpectedDrafts;
+    int32_t best = is_model || is_expected ? 0 : std::min(offered, 1);
     double expected = 0, most = 0;
     double chance = 1;
-    for (int32_t drafts = 1; drafts <= offered && extra_ms(drafts) <= times_.credit_ms; ++drafts) {
+    for (int32_t drafts = 1; drafts <= offered && (is_expected || extra_ms(drafts) <= times_.credit_ms); ++drafts) {
       chance *= is_model ? times_.model_chance : chance_[kind_];
       expected += chance;
       const double saved = expected * times_.plain_ms - extra_ms(drafts);
@@ -178,7 +192,7 @@ class Speculation {
   Drafter* drafter_ = nullptr;
   Drafter* const model_;
   PassTimes& times_;
-  double chance_[kDraftKinds] = {0.3, 0.4, 0.6, 0.7, 0.8};  // that a draft is right whose predecessors are
+  double chance_[kDraftKinds] = {0.3, 0.4, 0.6, 0.7, 0.8, 0.9};  // that a draft is right whose predecessors are
   int kind_ = 0;                                            // of the last draft
   bool has_read_ = false;                                   // the model has the prompt
   double drafting_ms_ = 0;                                  // what the last draft took

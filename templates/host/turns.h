@@ -106,7 +106,7 @@ class Turns : public Sequences {
         if (masks_ready(slots) == 0) {
           changed_.wait(lock);
         } else if (changed_.wait_until(lock, latest) == std::cv_status::timeout) {
-          for (const int32_t slot : slots) members_[slot].late = !members_[slot].mask.ready();
+          for (const int32_t slot : slots) members_[slot].late = !members_[slot].masks.ready();
           return false;
         }
       }
@@ -124,7 +124,7 @@ class Turns : public Sequences {
 
   static MaskWords take_mask(Member& member) {
     member.late = false;
-    return member.mask.take();
+    return member.masks.take();
   }
 
   // The thread's own.
@@ -141,7 +141,7 @@ class Turns : public Sequences {
   }
 
   /** Whether the next pass of a sequence chooses a token for which its mask is still to come. */
-  static bool lacks_mask(Backend* backend, const Member& member) { return !member.mask.ready() && samples_next(backend, member); }
+  static bool lacks_mask(Backend* backend, const Member& member) { return !member.masks.ready() && samples_next(backend, member); }
 
   /** Whether a pass that waits for masks may follow one whose choices by the masks before are under way: of the same sequences. */
   bool follows_masked(const Turn& turn, const Flight& flight) const {
@@ -165,6 +165,6 @@ class Turns : public Sequences {
 
   /** How many of these have their masks. Under the lock. */
   size_t masks_ready(const std::vector<int32_t>& slots) const {
-    return static_cast<size_t>(std::count_if(slots.begin(), slots.end(), [&](int32_t slot) { return members_[slot].mask.ready(); }));
+    return static_cast<size_t>(std::count_if(slots.begin(), slots.end(), [&](int32_t slot) { return members_[slot].masks.ready(); }));
   }
 };

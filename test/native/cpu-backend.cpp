@@ -23,7 +23,7 @@ extern const ModelFacts kModel{kVocab, 8, 1000, "", nullptr, 0};
 static int runs_of[5];
 static bool others_are_late = false;
 
-/** Logits row i := the pass's token i; the next token: the sum of the pass's ids; every block adds itself to x. */
+/** Logits row i := the pass's token i; the next token: the sum of the pass's ids, or of those up to each draft; every block adds itself to x. */
 static void record(int isa, const Call& pass, Block& b) {
   if (b.index() == 0) ++runs_of[isa];
   if (b.index() != 0 && others_are_late) usleep(5000);
@@ -46,8 +46,15 @@ static void record(int isa, const Call& pass, Block& b) {
   pass.logits[5] = pass.sampling.temperature;
   *reinterpret_cast<int*>(pass.activations) = 0;
   if (!pass.sample || !chooses) return;
-  *pass.next = sum % kVocab;
-  if (b.team->bias && b.team->bias[*pass.next] < 0) ++*pass.next;
+  const int drafts = b.team->draft_count;
+  for (int row = 0; row < drafts; ++row) sum -= b.team->drafts[row];
+  for (int row = 0; row <= drafts; ++row) {
+    const float* const bias = b.team->biases[row];
+    pass.next[row] = sum % kVocab;
+    if (bias && bias[pass.next[row]] < 0) ++pass.next[row];
+    if (row == drafts || pass.next[row] != b.team->drafts[row]) return;
+    sum += b.team->drafts[row];
+  }
 }
 
 template <int Isa> void record_of(const Call& pass, Block& b) { record(Isa, pass, b); }
@@ -216,7 +223,7 @@ static void check_question(int threads) {
   int32_t token;
   PassRequest request = one_step(ids, 3, 0, 2, &sampling);
   const uint32_t all_but_6[] = {~(1u << 6), ~0u};
-  request.may_choose = [&] { return backend_mask(backend, 0, all_but_6, kVocab, &error) == kStatusOk; };
+  request.may_choose = [&] { return backend_mask(backend, 0, 0, all_but_6, kVocab, &error) == kStatusOk; };
   check.equal(backend_enqueue(backend, request, &error), kStatusOk);
   check.equal(backend_wait(backend, &token, &error), kStatusOk);
   check.equal(token, 7);
@@ -238,6 +245,37 @@ static void check_question(int threads) {
   check.equal(backend_enqueue(backend, one_step(nullptr, 1, 3, 0, &sampling), &error), kStatusOk);
   check.equal(backend_wait(backend, &token, &error), kStatusOk);
   check.equal(token, 7);
+  backend_destroy(backend);
+}
+
+static void check_masks_of_drafts() {
+  Check check("behind each draft of a check its own mask says what may be chosen");
+  std::string error;
+  Backend* backend;
+  check.equal(backend_create(options(1, 20, 1), &backend, &error), kStatusOk);
+  check.equal(backend_bias(backend, 0, nullptr, nullptr, 0, &error), kStatusOk);
+  Sampling sampling{};
+  const uint32_t all_but_3[] = {~(1u << 3), ~0u}, all_but_14[] = {~(1u << 14), ~0u};
+  const int32_t ids[] = {3, 4, 7, 15};
+  const auto chosen = [&](const std::function<bool()>& may_choose) {
+    PassRequest request = one_step(ids, 4, 0, 0, &sampling);
+    request.check = true;
+    request.may_choose = may_choose;
+    int32_t token;
+    check.equal(backend_enqueue(backend, request, &error), kStatusOk);
+    check.equal(backend_wait(backend, &token, &error), kStatusOk);
+    std::vector<int32_t> tokens(4);
+    tokens.resize(backend_chosen(backend, tokens.data()));
+    return tokens;
+  };
+  const auto masked = [&](int row, const uint32_t* words) { return backend_mask(backend, 0, row, words, kVocab, &error) == kStatusOk; };
+  // Without masks 3 would come behind 3, which is no draft.
+  check.that(chosen([] { return true; }) == std::vector<int32_t>{3});
+  check.that(chosen([&] { return masked(0, all_but_3); }) == std::vector<int32_t>({4, 7, 14}));
+  check.that(chosen([&] { return masked(2, all_but_14); }) == std::vector<int32_t>({4, 7, 15, 29}));
+  // A bias of the next reply ends them all.
+  check.equal(backend_bias(backend, 0, nullptr, nullptr, 0, &error), kStatusOk);
+  check.that(chosen([] { return true; }) == std::vector<int32_t>{3});
   backend_destroy(backend);
 }
 
@@ -305,6 +343,7 @@ int main() {
   check_passes(2);
   check_passes(7);
   for (const int threads : {1, 2, 7}) check_question(threads);
+  check_masks_of_drafts();
   check_size();
   check_late();
 }

@@ -31,11 +31,14 @@ static Floats scratch(sample_scratch());
 static Team team{1, 0, {}};
 static uint32_t chosen_hash = 1;
 static Floats biases;  // none, unless a check sets them
+static const float* bias_of_row = nullptr;
 
 static int choose(const Floats& logits, const Sampling& s, std::vector<int> counts, int position) {
   Block b{&team, 0, scratch.data()};
   int next = -1;
-  sample(b, logits.data(), s, counts.data(), biases.empty() ? nullptr : biases.data(), position, 0, &next);
+  bias_of_row = biases.empty() ? nullptr : biases.data();
+  team.biases = &bias_of_row;
+  sample(b, logits.data(), s, counts.data(), position, 0, &next);
   chosen_hash = chosen_hash * 31 + next;
   return next;
 }

@@ -76,7 +76,7 @@ export class SteppedEngine {
     const end = (finish: string) => ({
       ...{ finish, drafted: 0, accepted: 0, timings: { prefillMs: 2, decodeMs: 10 } },
     });
-    let allowed = (await mask?.next(null)) ?? null;
+    let allowed = (await mask?.next([])) ?? null;
     for (let i = 0; ; i++) {
       await this.#turn(signal);
       if (signal?.aborted) return end('abort');
@@ -91,7 +91,7 @@ export class SteppedEngine {
       if (logprobs) logprobs.onLogprobs([toldOf(id, logprobs.top)]);
       yield [id];
       if (id === imEnd) return end('stop');
-      allowed = (await mask?.next(id)) ?? null;
+      allowed = (await mask?.next([id])) ?? null;
       if (i + 1 >= maxTokens) return end('length');
     }
   }

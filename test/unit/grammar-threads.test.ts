@@ -31,7 +31,7 @@ it('masks are made while another grammar is compiled, whose reply may leave', as
   const stays = threads.mask(slow, [end], never).then((made) => order.push(made === null ? 'none' : 'made'));
   const left = threads.mask(slow, [end], leaving.signal).then((made) => order.push(`left with ${made}`));
   const [a] = tokenizer.encode('a');
-  expect(await mask.next(null)).toEqual(await mask.next(a!));
+  expect(await mask.next([])).toEqual(await mask.next([a!]));
   order.push('masks');
   leaving.abort();
   await left;
@@ -53,9 +53,9 @@ it('what waits for a grammar when the model is closed gets none, and masks that 
   await new Promise((resolve) => setImmediate(resolve));
   some.close();
   expect(await waiting).toBeNull();
-  expect(await mask.next(null)).toBeInstanceOf(Int32Array);
+  expect(await mask.next([])).toBeInstanceOf(Int32Array);
   mask.end();
-  await expect(mask.next(null)).rejects.toThrow('ended');
+  await expect(mask.next([])).rejects.toThrow('ended');
 });
 
 it('threads share what tokens add to a text', async () => {
@@ -90,7 +90,7 @@ it('grammars beyond the last 32 are freed, and their masks go on', async () => {
     Array.from({ length: 40 }, (_, i) => grammars.mask(`root ::= "${i}a"`, [end])),
   );
   expect(count).toEqual({ compiled: 40, freed: 8 });
-  for (const mask of masks) expect(await mask.next(null)).toBeInstanceOf(Int32Array);
+  for (const mask of masks) expect(await mask.next([])).toBeInstanceOf(Int32Array);
 });
 
 it('equal grammars that are asked for at once are compiled once', async () => {
@@ -109,7 +109,7 @@ describe('behind its first reply', () => {
   async function isApart(some: GrammarThreads): Promise<boolean> {
     const calls = vi.spyOn(Thread.prototype, 'call');
     const mask = (await some.mask('root ::= "a"*', [end], never))!;
-    await mask.next(null);
+    await mask.next([]);
     mask.end();
     const names = calls.mock.calls.map(([name]) => name);
     // What it took there is told when it has ended.

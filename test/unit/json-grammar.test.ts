@@ -137,10 +137,10 @@ const has = (words: MaskOrEnd, id: number) =>
 async function accepts(grammar: Parameters<Grammars['mask']>[0], text: string): Promise<boolean> {
   const mask = await bundled.mask(grammar, [end]);
   try {
-    let words = await mask.next(null);
+    let words = await mask.next([]);
     for (const id of [...text].flatMap((letter) => bundledTokenizer.encode(letter))) {
       if (!has(words, id)) return false;
-      words = await mask.next(id);
+      words = await mask.next([id]);
     }
     return has(words, end);
   } finally {

@@ -59,17 +59,17 @@ const kinds = [/^[^"\\\x80-\xff]*$/, /"/, /"./, /".*"/, /\\/, /[\x80-\xff]/];
 async function compare(grammar: BoundedGrammar, seed: number, most: number, before = ''): Promise<number> {
   const random = randomOf(seed);
   const [counted, exact] = [await grammars.mask(grammar, [end]), await grammars.mask(grammar.exact, [end])];
-  let token: number | null = null;
+  let chosen: number[] = [];
   let text = before;
   let masks = 0;
   try {
     for (const next of Buffer.from(before)) {
-      await Promise.all([counted.next(token), exact.next(token)]);
-      token = next;
+      await Promise.all([counted.next(chosen), exact.next(chosen)]);
+      chosen = [next];
     }
     for (; masks < most; masks++) {
-      const ours: MaskOrEnd = await counted.next(token);
-      const theirs: MaskOrEnd = await exact.next(token);
+      const ours: MaskOrEnd = await counted.next(chosen);
+      const theirs: MaskOrEnd = await exact.next(chosen);
       if (ours === 'end' || theirs === 'end') {
         expect(ours, text).toBe(theirs);
         break;
@@ -81,7 +81,8 @@ async function compare(grammar: BoundedGrammar, seed: number, most: number, befo
       const kind = kinds[Math.floor(random() * kinds.length)]!;
       const some = may.filter((id) => kind.test(textOf(id)));
       const from: number[] = some.length > 0 ? some : may;
-      token = from[Math.floor(random() * from.length)]!;
+      const token = from[Math.floor(random() * from.length)]!;
+      chosen = [token];
       if (token === end) break;
       text += textOf(token);
     }

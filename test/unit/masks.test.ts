@@ -1,9 +1,8 @@
 // Masks of tokens, over a backend that stands in for a model: each token waits for its own, and nothing else waits.
 import { describe, expect, it } from 'vitest';
-import type { Sampling } from '../../runtime/engine/bindings.ts';
 import type { TokenMask } from '../../runtime/engine/token-masks.ts';
 import { maskOf as wordsOf } from '../support/choices.ts';
-import { fakeEngines, greedy } from '../support/fake-engines.ts';
+import { fakeEngines } from '../support/fake-engines.ts';
 import { fakeReply, vocab } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
@@ -15,8 +14,8 @@ const maskOf = (ids: readonly number[]) => wordsOf(ids, vocab);
 function masksOf(masks: readonly (Int32Array | null | 'end')[]) {
   const chosen: number[] = [];
   const mask: TokenMask = {
-    next: (token) => {
-      if (token !== null) chosen.push(token);
+    next: (tokens) => {
+      chosen.push(...tokens);
       return masks[chosen.length]!;
     },
   };
@@ -76,7 +75,9 @@ describe.each([
 
   it('a reply that waits for its mask ends when it is left, aborted or its engine is closed', async () => {
     const engine = await readyEngine({ device, context: 100 });
-    const never: TokenMask = { next: (token) => (token === null ? maskOf([3]) : new Promise(() => {})) };
+    const never: TokenMask = {
+      next: (tokens) => (tokens.length === 0 ? maskOf([3]) : new Promise(() => {})),
+    };
     for await (const batch of engine.generate([1], { maxTokens: 9, mask: never })) {
       expect(batch).toEqual([3]);
       break;
@@ -183,8 +184,8 @@ describe.each([
     await using plain = engine.open();
     let free: number[] = [];
     const mask: TokenMask = {
-      next: async (token) => {
-        if (token === null) return maskOf([40]);
+      next: async ([token]) => {
+        if (token === undefined) return maskOf([40]);
         if (token === 40) {
           while (fake.work().requests < 2) await turn();
           free = (await read(plain.generate([5, 6], { maxTokens: 12 }))).ids;
@@ -220,26 +221,12 @@ it('on a device the next pass is launched behind the choice, before anyone knows
 it('a pass launched behind the last token is left, not asked', async () => {
   const engine = await readyEngine({ device: 6, context: 100 });
   const mask: TokenMask = {
-    next: async (token) => {
+    next: async ([token]) => {
       while (token === 41 && fake.work().waits < 3) await turn();
-      return maskOf([token === null ? 40 : 41]);
+      return maskOf([token === undefined ? 40 : 41]);
     },
   };
   const { ids, finish } = await read(engine.generate([1, 2], { maxTokens: 9, stopIds: [41], mask }));
   expect([ids, finish, engine.position]).toEqual([[40, 41], 'stop', 3]);
   expect(fake.work().waits).toBe(3);
-});
-
-it('masked replies check no drafts: asked for by number they are refused, and else left out', async () => {
-  const engine = await readyEngine({ device: 0, context: 100 });
-  fake.drafts('half');
-  const sampling: Sampling = { ...greedy, temperature: 1, top_k: 5 };
-  const mask: TokenMask = { next: () => null };
-  const refused = failureOf(
-    read(engine.generate([1], { maxTokens: 9, mask, sampling, speculate: { tokens: 3 } })),
-  );
-  expect((await refused).message).toContain('checks no drafts');
-  const result = await read(engine.generate([1], { maxTokens: 9, mask, sampling, speculate: 'auto' }));
-  expect(result.drafted).toBe(0);
-  fake.drafts('usual');
 });

@@ -96,12 +96,12 @@ const allows = (words: MaskOrEnd, id: number) =>
 /** How many characters of a text a grammar allows; its length + 1 where the text may also end. */
 async function allowed(grammar: Parameters<Grammars['mask']>[0], text: string): Promise<number> {
   const mask = await grammars.mask(grammar, [end]);
-  let words = await mask.next(null);
+  let words = await mask.next([]);
   let at = 0;
   for (const letter of text) {
     for (const id of tokenizer.encode(letter)) {
       if (!allows(words, id)) return at;
-      words = await mask.next(id);
+      words = await mask.next([id]);
     }
     at++;
   }
@@ -369,10 +369,12 @@ describe('chat with tools', () => {
 
 describe('thinking', () => {
   const [begin, close, word, call] = [1, 2, 3, 4];
-  const mask = { next: (token: number | null) => Int32Array.of(token ?? -1), end: () => {} };
+  const mask = { next: (tokens: readonly number[]) => Int32Array.of(tokens[0] ?? -1), end: () => {} };
   const seen = (thinking: Parameters<typeof behindThinking>[1], tokens: readonly number[]) => {
     const { next } = behindThinking(mask, thinking);
-    return [null, ...tokens].map((token) => (next(token) as Int32Array | null)?.[0] ?? 'any');
+    return [[], ...tokens.map((token) => [token])].map(
+      (each) => (next(each) as Int32Array | null)?.[0] ?? 'any',
+    );
   };
 
   it('is not masked, nor read as calls: from its first token to its last', () => {

@@ -59,5 +59,5 @@ template <class Pass> DEVICE void choose(Block& b, const Pass& pass, int scratch
   }
   if (rows || b.index() != 0) return;
   const float* const logits = pass.logits + (int64_t)(pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token
-  sample(b, logits, pass.sampling, pass.counts, b.team->bias, pass.position + pass.tokens, scratch, pass.next);
+  sample(b, logits, pass.sampling, pass.counts, pass.position + pass.tokens, scratch, pass.next);
 }

@@ -178,9 +178,10 @@ DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const in
 
 /** *next := the token chosen for a position from the last token's logits. Where drafts are checked, next [draft_count + 1]: a token for each row of
  *  logits, up to the first that is no draft; those that are drafts are counted. By block 0. */
-DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, const float* bias, int position, int scratch, int* next) {
-  for (int behind = b.team->draft_count;; --behind, ++next) {
-    *next = sample_one(b, logits - (int64_t)behind * kVocab, s, counts, bias, position - behind, scratch);
+DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, int position, int scratch, int* next) {
+  const float* const* bias = b.team->biases;
+  for (int behind = b.team->draft_count;; --behind, ++bias, ++next) {
+    *next = sample_one(b, logits - (int64_t)behind * kVocab, s, counts, *bias, position - behind, scratch);
     if (behind == 0 || *next != b.team->drafts[b.team->draft_count - behind]) return;
     counts[*next] += kChosenOnce;
   }

@@ -27,7 +27,7 @@ struct Team {
   int draft_count = 0;          // 0: the pass checks none
   const Row* rows = nullptr;    // [tokens] of a pass in which each token has a sequence of its own; else null
   int64_t sequence_bytes = 0;   // from one sequence of the cache to the next
-  const float* bias = nullptr;  // [kVocab] added to the logits that compete, of a pass without rows; null: none. What may_choose calls may change it
+  const float* const* biases = nullptr;  // [draft_count + 1][kVocab] added to the logits that compete, of a pass without rows; of which null: none. What may_choose calls may change them
   bool (*may_choose)(void*) = nullptr;  // called with `asked` in front of the choice of a pass; null: a token is chosen
   void* asked = nullptr;
   bool chooses = true;  // what it said

@@ -29,11 +29,12 @@ struct Backend {
   Pass bound{};    // pointers and sizes; each launch fills in the rest
   const int sequences;
   float* bias = nullptr;      // [sequences][kVocab]
-  float* masked = nullptr;    // [sequences][kVocab]: biases of a launch, or logits behind it, of which some may not be chosen
-  // [sequences][kMaskWords], pinned. A sequence gets its next one when the token of the one before is known, so that no kernel reads that any more.
+  float* masked = nullptr;    // [rows][kVocab]: biases of a launch, or logits behind it, of which some may not be chosen
+  // [sequences + drafts][kMaskWords], pinned: of each sequence, and behind each draft of a check. They are changed when the tokens chosen by those
+  // before are known, so that no kernel reads these any more.
   unsigned* masks = nullptr;
-  std::vector<char> has_bias;  // of each sequence
-  std::vector<int> mask_vocab;  // of each sequence: the tokens of which its mask says something; 0: it has none
+  std::vector<char> has_bias;   // of each sequence
+  std::vector<int> mask_vocab;  // of each mask: the tokens of which it says something; 0: of none
   const Stream stream;
   DeviceMemory memory;  // everything that stays on the GPU
   PinnedMemory pinned;  // everything that stays on the host
@@ -65,7 +66,13 @@ char* sequence_of(const Backend& b, int slot) { return reinterpret_cast<char*>(b
 /** What its reply adds to the logits [kVocab]; null where that is nothing. */
 const float* bias_of(const Backend& b, int slot) { return b.has_bias[slot] ? b.bias + int64_t{slot} * kVocab : nullptr; }
 
-const unsigned* mask_of(const Backend& b, int slot) { return b.mask_vocab[slot] > 0 ? b.masks + int64_t{slot} * kMaskWords : nullptr; }
+/** The most drafts of a launch. */
+int most_drafts(const Backend& b) { return std::max(0, b.scheme.check_tokens() - 1); }
+
+/** The mask of a sequence among all, or behind a draft of its launch. */
+int mask_at(const Backend& b, int slot, int row) { return row == 0 ? slot : b.sequences + row - 1; }
+
+const unsigned* mask_of(const Backend& b, int at) { return b.mask_vocab[at] > 0 ? b.masks + int64_t{at} * kMaskWords : nullptr; }
 
 /** What its reply adds to the logits of the next launch, and -infinity where its mask has no bit. */
 const float* masked_bias_of(const Backend& b, int slot) {
@@ -86,8 +93,8 @@ void bind(Backend& b, Arena& device, Arena& pinned) {
   pass.logits = device.take<float>(int64_t{kPassTokens} * kVocab);
   pass.counts = device.take<int>(int64_t{b.sequences} * kVocab);
   b.bias = device.take<float>(int64_t{b.sequences} * kVocab);
-  b.masked = device.take<float>(int64_t{b.sequences} * kVocab);
-  b.masks = pinned.take<unsigned>(int64_t{b.sequences} * kMaskWords);
+  b.masked = device.take<float>(int64_t{std::max(b.sequences, 1 + most_drafts(b))} * kVocab);
+  b.masks = pinned.take<unsigned>(int64_t{b.sequences + most_drafts(b)} * kMaskWords);
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
@@ -138,7 +145,9 @@ unsigned reply_of(const Backend& b, const Launch& launch, int step) {
 /** Has the logits of a launch chosen from, by the masks and biases that its sequences have now. */
 void choose(Backend& b, Launch& launch) {
   std::vector<ChosenBy> rows;
-  for (const int sequence : launch.sequences) rows.push_back({bias_of(b, sequence), mask_of(b, sequence), b.mask_vocab[sequence]});
+  const auto add = [&](int sequence, int mask) { rows.push_back({bias_of(b, sequence), mask_of(b, mask), b.mask_vocab[mask]}); };
+  for (const int sequence : launch.sequences) add(sequence, sequence);
+  for (int row = 1; launch.check && row < launch.pass.tokens; ++row) add(launch.sequences[0], mask_at(b, 0, row));
   b.scheme.choose(launch.pass, rows, b.masked, b.stream.get());
 }
 
@@ -168,11 +177,12 @@ void ask(Backend& b, Launch& launch) {
 }  // namespace
 
 Backend::Backend(const EngineOptions& options)
-    : gpu(choose_gpu(options.device)), sequences(options.sequences), has_bias(options.sequences), mask_vocab(options.sequences), stream(make_stream()), prompts(gpu) {
+    : gpu(choose_gpu(options.device)), sequences(options.sequences), has_bias(options.sequences), stream(make_stream()), prompts(gpu) {
   check_cuda(kernel_blocks(gpu.index, &blocks), "kernel_blocks");
   if (blocks == 0) throw Failure{kStatusDevice, scheme.misfit(gpu)};
   for (Event& event : finished) event = make_event();
   bound.context = options.context;
+  mask_vocab.resize(sequences + most_drafts(*this));
   allocate(*this);
   const std::vector<float> rope = rope_table(options.context);
   uploads.copy(const_cast<float*>(bound.rope), rope.data(), rope.size() * sizeof(float), stream.get());
@@ -217,6 +227,7 @@ int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float
   return guarded(error, [&] {
     backend->has_bias[slot] = n > 0;
     backend->mask_vocab[slot] = 0;
+    std::fill(backend->mask_vocab.begin() + backend->sequences, backend->mask_vocab.end(), 0);
     if (n == 0) return;
     std::vector<float> all(kVocab);
     for (int64_t i = 0; i < n; ++i) all[ids[i]] = biases[i];
@@ -224,11 +235,12 @@ int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float
   });
 }
 
-int backend_mask(Backend* backend, int32_t slot, const uint32_t* words, int32_t vocab, std::string* error) {
+int backend_mask(Backend* backend, int32_t slot, int32_t row, const uint32_t* words, int32_t vocab, std::string* error) {
   return guarded(error, [&] {
     Backend& b = *backend;
-    b.mask_vocab[slot] = words ? vocab : 0;
-    if (words) std::copy_n(words, (vocab + 31) / 32, b.masks + int64_t{slot} * kMaskWords);
+    const int at = mask_at(b, slot, row);
+    b.mask_vocab[at] = words ? vocab : 0;
+    if (words) std::copy_n(words, (vocab + 31) / 32, b.masks + int64_t{at} * kMaskWords);
   });
 }
 

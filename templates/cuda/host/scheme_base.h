@@ -76,7 +76,7 @@ struct SchemeBase {
   virtual void address(Pass&, const PassRequest&, int /*launch*/) {}
   /** Whether choose() can. */
   virtual bool chooses_behind() const { return false; }
-  /** Behind a launch that has left logits, of a batch those of all rows, else the last token's: chooses by each of them. reply() has it then.
+  /** Behind a launch that has left logits, of a batch and of a check those of all rows, else the last token's: chooses by each of them. reply() has it then.
    *  @param masked room for as many logits */
   virtual void choose(Pass&, const std::vector<ChosenBy>&, float* /*masked*/, cudaStream_t) {
     fail(kStatusInternal, "these kernels choose no token behind a launch");

@@ -187,10 +187,11 @@ void check_failure(Backend* b) {
 }
 
 /** The tokens that a check of ids at a position chooses. */
-std::vector<int32_t> chosen(Backend* b, const std::vector<int32_t>& ids, int position) {
+std::vector<int32_t> chosen(Backend* b, const std::vector<int32_t>& ids, int position, const std::function<bool()>& may_choose = nullptr) {
   const Sampling sampling{};
   PassRequest request = request_of(ids, position, 0, true, sampling);
   request.check = true;
+  request.may_choose = may_choose;
   error.clear();
   int32_t token = -1;
   if (backend_enqueue(b, request, &error) != kStatusOk || backend_wait(b, &token, &error) != kStatusOk) return {};
@@ -351,8 +352,8 @@ void check_masks() {
   if (!backend_asks(b)) return backend_destroy(b);
   Check check("a pass is chosen from once its logits are there and it may be, by the masks that came meanwhile");
   load(b, check);
-  const auto masked = [&](int slot, const std::vector<int>& tokens) {
-    return backend_mask(b, slot, mask_of(tokens).data(), kVocab, &error) == kStatusOk;
+  const auto masked = [&](int slot, const std::vector<int>& tokens, int row = 0) {
+    return backend_mask(b, slot, row, mask_of(tokens).data(), kVocab, &error) == kStatusOk;
   };
   const Sampling sampling{};
   const auto after = [&](const std::vector<int32_t>& ids, const std::function<bool()>& may_choose) {
@@ -368,7 +369,7 @@ void check_masks() {
   for (const auto& [ids, free] : {std::pair{std::vector<int32_t>{3}, one}, {std::vector<int32_t>{3, 4}, several}}) {
     check.equal(after(ids, [&] { return ++asked, true; }), free);
     check.equal(after(ids, [&] { return masked(0, {21, 400}); }), 21);
-    check.equal(after(ids, [&] { return backend_mask(b, 0, nullptr, kVocab, &error) == kStatusOk; }), free);
+    check.equal(after(ids, [&] { return backend_mask(b, 0, 0, nullptr, kVocab, &error) == kStatusOk; }), free);
     // What is not to be chosen, or cannot be, harms nothing behind it.
     check.equal(after(ids, [] { return false; }), kAbandoned);
     check.equal(backend_chosen(b, &asked), 0);
@@ -385,6 +386,14 @@ void check_masks() {
   check.that(chosen_of_rows(b) == rows);
   check.equal(launch_rows(b, {1, 2}, {5, 6}, sampling, [] { return false; }), kStatusOk);
   check.that(chosen_of_rows(b).empty() && error.empty());
+  // Behind each draft its own mask says what may be chosen.
+  using Tokens = std::vector<int32_t>;
+  const auto checked = [&](const Tokens& ids, const std::function<bool()>& may_choose) { return chosen(b, ids, 17, may_choose); };
+  const int next = token_after(3 + 21, 19);
+  check.that(checked({3, 21, next, 8}, [&] { return masked(0, {21}); }) == Tokens{21, next, token_after(3 + 21 + next, 20)});
+  check.that(checked({3, 21, 30, 48}, [&] { return masked(0, {21}) && masked(0, {30, 31}, 1) && masked(0, {48, 49}, 2); }) ==
+             Tokens{21, 30, 48, token_after(3 + 21 + 30 + 48, 21)});
+  check.that(checked({3, 21}, [] { return false; }).empty() && error.empty());
   backend_destroy(b);
   check.that(all_right());
 }

@@ -45,11 +45,11 @@ static int token_of(const Pass& pass, const RowMasks& masks, int row) {
   return token;
 }
 
-/** Behind the last token of a pass, or behind each row. */
+/** Behind the last token of a pass, behind each row, or behind each token up to the first that is not the draft behind it. */
 static void choose(const Pass& pass, const RowMasks& masks) {
   if (pass.status[0] != 0) return;
   std::this_thread::sleep_for(std::chrono::milliseconds(1));  // whoever does not wait for it sees no token
-  for (int i = 0; i < (pass.batch ? pass.tokens : 1); ++i) {
+  for (int i = 0; i < (pass.batch || pass.check ? pass.tokens : 1); ++i) {
     const int slot = pass.batch ? pass.rows[i].slot : 0;
     if (pass.reply[i] != 0) kernel().wrong = "a reply that is there before it is chosen";
     if (pass.batch ? pass.rows[i].bias : pass.bias) kernel().wrong = "a bias of another reply";
@@ -57,6 +57,7 @@ static void choose(const Pass& pass, const RowMasks& masks) {
     pass.next[slot] = token;
     pass.counts[int64_t{slot} * kVocab + token] += kChosenOnce;
     static_cast<volatile unsigned*>(pass.reply)[i] = unsigned(token) + 1;
+    if (pass.check && i + 1 < pass.tokens && token != pass.ids[i + 1]) return;
   }
 }
 
@@ -78,13 +79,16 @@ static bool ends_behind(const Pass& pass, int token) {
 
 /** The token after each, up to the first that is not the draft behind it. */
 static void check_drafts(const Pass& pass) {
-  if (pass.tokens > kCheckTokens || pass.first_logits != 0 || !pass.sample || pass.steps != 1) kernel().wrong = "a check";
+  if (pass.tokens > kCheckTokens || pass.first_logits != 0 || !pass.head || pass.steps != 1) kernel().wrong = "a check";
   for (int i = 0; i < pass.tokens; ++i) {
     if (pass.reply[i] != 0) kernel().wrong = "a reply that is there before it is made";
   }
   for (int i = 0, before = 0; i < pass.tokens; ++i) {
     before += pass.ids[i];
-    *pass.next = token_after(before, pass.position + i + 1);
+    const int token = token_after(before, pass.position + i + 1);
+    if (pass.keep_logits) pass.logits[int64_t{i} * kVocab + kTokenAt] = static_cast<float>(token);
+    if (!pass.sample) continue;
+    *pass.next = token;
     static_cast<volatile unsigned*>(pass.reply)[i] = unsigned(*pass.next) + 1;
     if (i + 1 < pass.tokens && *pass.next != pass.ids[i + 1]) break;
   }

@@ -68,7 +68,7 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   b->counts.resize(static_cast<size_t>(options.sequences) * kVocab);
   b->forced.assign(options.sequences, -1);
   b->sampled.assign(options.sequences, -1);
-  b->masks.resize(options.sequences);
+  b->masks.resize(options.sequences + kPassTokens - 1);
   b->logits.resize(static_cast<size_t>(std::max<int32_t>(kPassTokens, backend_prompt_tokens(b))) * kVocab);
   if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
   *out = b;
@@ -113,12 +113,13 @@ int backend_bias(Backend* b, int32_t slot, const int32_t* ids, const float* bias
   if (int status = misuse(b, error)) return status;
   b->forced[slot] = n == 0 ? -1 : ids[std::max_element(biases, biases + n) - biases];
   b->masks[slot].clear();
+  for (int row = 1; row < kPassTokens; ++row) b->masks[mask_at(*b, slot, row)].clear();
   return kStatusOk;
 }
 
-int backend_mask(Backend* b, int32_t slot, const uint32_t* words, int32_t vocab, std::string* error) {
+int backend_mask(Backend* b, int32_t slot, int32_t row, const uint32_t* words, int32_t vocab, std::string* error) {
   if (int status = misuse(b, error)) return status;
-  std::vector<bool>& mask = b->masks[slot];
+  std::vector<bool>& mask = b->masks[mask_at(*b, slot, row)];
   mask.clear();
   for (int32_t id = 0; words != nullptr && id < kVocab; ++id) mask.push_back(id < vocab && (words[id / 32] >> id % 32 & 1) != 0);
   return kStatusOk;

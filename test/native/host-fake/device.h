@@ -41,6 +41,7 @@ constexpr Device kDevices[] = {
     {64, 0, true, kPassTokens, true, kPassTokens, false},  // 4
     {1, 64, false, 0, false, 1, false},                     // 5
     {1, 0, true, 0, false, kPassTokens, true},             // 6
+    {1, 0, true, kPassTokens, true, kPassTokens, true},    // 7
 };
 
 // Tokens below kOrdinary are sampled; feeding one of these makes its pass misbehave.
@@ -92,7 +93,7 @@ struct Backend {
   std::vector<char> slow;        // [sequences][context]; bytes, since positions of several sequences are touched at a time
   std::vector<int32_t> counts;   // [sequences][kVocab]
   std::vector<int32_t> forced;   // [sequences] the token with the largest bias; -1: there are none
-  std::vector<std::vector<bool>> masks;  // [sequences][kVocab] tokens that may be chosen; empty: all may
+  std::vector<std::vector<bool>> masks;  // [sequences + drafts][kVocab] tokens that may be chosen; empty: all may. Of sequences, then behind drafts
   std::vector<float> logits;     // [most tokens of a request][kVocab], row 0 of token first_logits
   std::vector<int32_t> sampled;  // [sequences] the token chosen last
   std::vector<int32_t> chosen;  // by the step waited for last
@@ -159,9 +160,11 @@ inline int32_t choose(const Backend& b, const Sampling& sampling, int slot, int 
   return static_cast<int32_t>((sampling.repetition_penalty != 1 ? counted : hash) % kOrdinary);
 }
 
-/** The token itself, or the next one behind it that the mask of its sequence allows; behind the last one comes the first. */
-inline int32_t allowed_from(const Backend& b, int slot, int32_t token) {
-  const std::vector<bool>& mask = b.masks[slot];
+/** Where the mask of a sequence is, or behind a draft of a check. */
+inline int mask_at(const Backend& b, int slot, int row) { return row == 0 ? slot : b.options.sequences + row - 1; }
+
+/** The token itself, or the next one behind it that a mask allows; behind the last one comes the first. */
+inline int32_t allowed_from(const std::vector<bool>& mask, int32_t token) {
   if (mask.empty()) return token;
   for (int32_t id = token;; id = (id + 1) % kVocab) {
     if (mask[id]) return id;
@@ -225,7 +228,7 @@ inline Result run_pass(Backend& b, const Request& request, int step) {
   if (!may_choose(b, pass)) return {kAbandoned, kStatusOk, "", false, {}};
   for (int i = pass.check || apart ? 0 : pass.count - 1; i < pass.count; ++i) {
     const int slot = slot_of(i);
-    const int32_t token = nan[i] ? 0 : allowed_from(b, slot, choose(b, apart ? request.row_sampling[i] : request.sampling, slot, position_of(i)));
+    const int32_t token = nan[i] ? 0 : allowed_from(b.masks[mask_at(b, slot, pass.check ? i : 0)], choose(b, apart ? request.row_sampling[i] : request.sampling, slot, position_of(i)));
     b.sampled[slot] = token;
     if (!nan[i]) ++b.counts[slot * kVocab + token];
     result.chosen.push_back(nan[i] ? kNotFinite : rogue[i] ? kVocab + 5 : token);
