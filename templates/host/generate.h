@@ -207,6 +207,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   const auto more = [&] { return fed < prompt || (samples < job.max_tokens && position < context); };
 
   int32_t finish = kFinishNone;
+  auto begun = start;  // the pass that is waited for; of a masked reply what is done for it
   const auto take = [&](int32_t token, int32_t row) {
     const auto before = static_cast<int32_t>(sequence.size()) - 1;
     check_token(token, before);
@@ -231,7 +232,8 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
       finish = masked ? kFinishContext : kFinishAborted;
       break;
     }
-    const auto waited = std::chrono::steady_clock::now();
+    // Masks are waited for before a pass as well as in it.
+    if (!job.masked) begun = std::chrono::steady_clock::now();
     const int32_t token = passes.wait();
     const Flight flight = flights.front();
     flights.pop_front();
@@ -247,6 +249,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
         finish = kFinishAborted;
       } else if (computed == prompt) {
         take(token, 0);
+        begun = std::chrono::steady_clock::now();
       } else {
         thread.report([&](Progress& progress) { progress.position = static_cast<int32_t>(sequence.size()); });
       }
@@ -254,7 +257,8 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
     }
     chosen[0] = token;
     const int32_t tokens = flight.drafts > 0 ? backend_chosen(backend, chosen.data()) : 1;
-    if (looks_up || expects) speculation.passed(flight.drafts, tokens - 1, milliseconds_since(waited));
+    if (looks_up || expects) speculation.passed(flight.drafts, tokens - 1, milliseconds_since(begun));
+    begun = std::chrono::steady_clock::now();
     for (int32_t i = 0; i < tokens && finish == kFinishNone; ++i) {
       sequence.push_back(known[sequence.size()]);
       MaskWords taken;  // when the pass was made
