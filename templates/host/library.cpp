@@ -56,6 +56,7 @@ struct Engine {
   bool serves = false;  // what the thread runs, or ran last, are passes of sequences
   std::vector<float> logits;  // of the last score, until they are fetched
   PassTimes pass_times;
+  PassTimes masked_times;  // of replies that wait for masks
   DraftEngine drafts;
 #if PROFILE
   std::vector<ProfileEvent> events;  // until they are fetched
@@ -345,7 +346,8 @@ int32_t ol_generate(Engine* engine, const GenerateArgs* args) noexcept {
             "speculate: this engine cannot check drafts, since its passes of several tokens round other than those of one; leave it out, or say off");
     Masks masks(job.masked, job.sampling.vocab);
     const auto reply = [engine, job = std::move(job)] {
-      generate(engine->backend, engine->thread, engine->sequence, job, engine->options.context, engine->pass_times, engine->drafts);
+      PassTimes& times = job.masked ? engine->masked_times : engine->pass_times;
+      generate(engine->backend, engine->thread, engine->sequence, job, engine->options.context, times, engine->drafts);
     };
     start(*engine, reply, std::move(masks));
   });

@@ -88,12 +88,10 @@ class Speculation {
       // A model is there to be tried.
       if (is_first) times_.credit_ms += model_ ? kFirstCredit * times_.plain_ms : 0;
       times_.credit_ms += kShare * times_.plain_ms;
-    } else if (kind_ == kExpectedDrafts) {
-      saw_each(right, drafted);
     } else {
       times_.credit_ms += right * times_.plain_ms;
-      // Of a model what it took and not what it usually takes: its threads may wait for a core.
-      times_.credit_ms -= kind_ == kModelDrafts ? std::min(ms, 2 * usual) - times_.plain_ms + drafting_ms_ : extra_ms(drafted);
+      // Of a model, or of masks, what it took and not what it usually takes: their threads may wait for a core.
+      times_.credit_ms -= kind_ == kModelDrafts || kind_ == kExpectedDrafts ? std::min(ms, 2 * usual) - times_.plain_ms + drafting_ms_ : extra_ms(drafted);
       saw_each(right, drafted);
     }
     times_.credit_ms = std::min(times_.credit_ms, kMostCredit * times_.plain_ms);
@@ -113,6 +111,7 @@ class Speculation {
   static constexpr double kFaster = 0.5;     // weight of the newest pass, if it was faster than usual
   static constexpr double kSlower = 0.05;    // and if it was slower: another process took its time
   static constexpr double kLeastExtra = 0.05;  // of a plain pass, for each draft, whatever was measured
+  static constexpr double kMostMaskedExtra = 2;  // of a plain pass, for each draft with a mask
   static constexpr double kExtra = 0.3;      // of a plain pass, for each draft, until it is measured: 0.15 to 0.4 on two CPU cores
 
   /** Drafts that are free. */
@@ -162,16 +161,18 @@ class Speculation {
 
   /** What checking them costs. */
   double check_ms(int32_t drafts) const {
-    const double measured = times_.checked_ms[drafts];
     const double each = drafts * times_.plain_ms;
-    // A measurement that was disturbed must not end all trials: no draft costs more than a pass of its own.
-    return measured > 0 ? std::min(std::max(measured - times_.plain_ms, kLeastExtra * each), each) : kExtra * each;
+    if (times_.checked_ms[drafts] == 0) return kExtra * each;
+    const double extra = std::max(times_.checked_ms[drafts] - times_.plain_ms, kLeastExtra * each);
+    // A measurement that was disturbed must not end all trials: no draft costs more than a pass of its own, and where masks are made for it, than the first.
+    if (kind_ != kExpectedDrafts) return std::min(extra, each);
+    return std::min(extra, drafts == 1 || times_.checked_ms[1] == 0 ? kMostMaskedExtra * each : drafts * check_ms(1));
   }
 
   /** Drafts that promise to save most; where none promises anything one that is free, to learn whether that is still so. */
   int32_t worth_while(int32_t offered) const {
     const bool is_model = kind_ == kModelDrafts, is_expected = kind_ == kExpectedDrafts;
-    int32_t best = is_model || is_expected ? 0 : std::min(offered, 1);
+    int32_t best = is_model || extra_ms(1) > times_.credit_ms ? 0 : std::min(offered, 1);
     double expected = 0, most = 0;
     double chance = 1;
     for (int32_t drafts = 1; drafts <= offered && (is_expected || extra_ms(drafts) <= times_.credit_ms); ++drafts) {
