@@ -127,7 +127,7 @@ export class Replies {
       const { sampling, stopIds, speculate, onPrompt } = checked;
       const made = engine.generate(prompt.slice(cached), {
         ...{ maxTokens, sampling, bias, mask, logprobs, stopIds, signal },
-        speculate: speculate ?? (this.#parts.drafts ? 'auto' : usualSpeculation(manifest)),
+        speculate: speculate ?? (this.#parts.drafts || mask ? 'auto' : usualSpeculation(manifest)),
         onPrompt: (done: number) => {
           place.moved();
           onPrompt?.(cached + done, prompt.length);

@@ -53,8 +53,9 @@ export interface ReplyOptions {
   /** Tokens that end the reply, in the place of the model's own: its eos_token_id, in a chat also the tokenizer's eos_token. */
   readonly stopIds?: readonly number[] | undefined;
   /** Tokens that may come next are drafted, and several checked in one pass. The reply is the same, token by token; where text
-   *  repeats, as a list or an edited file does, it takes less time. 'auto': where that pays; numbers: so many or as a pass has room for, found by the last
-   *  `ngram` tokens (3) or fewer. @default 'auto' on a GPU, 'off' on a CPU */
+   *  repeats, as a list or an edited file does, it takes less time; with `schema`, `grammar` or `tools` what these force is drafted in place of that.
+   *  'auto': where that pays; numbers: so many or as a pass has room for, found by the last `ngram` tokens (3) or fewer.
+   *  @default 'auto' on a GPU, and where text is forced; else 'off' */
   readonly speculate?: Speculate | undefined;
   /** Called as the prompt is taken in, pass by pass: tokens of it that are in the KV cache, those that it still held among them, and all.
    *  An error it throws ends the reply. */

@@ -51,7 +51,7 @@ export interface GenerateOptions {
   readonly sampling?: Readonly<Sampling> | undefined;
   /** Added to the logits of these tokens before penalties and temperature. @default none */
   readonly bias?: LogitBias | undefined;
-  /** Which tokens may be chosen, asked before each. Such a reply checks no drafts. @default any */
+  /** Which tokens may be chosen, asked before each. Drafts of such a reply are the tokens that this foresees. @default any */
   readonly mask?: TokenMask | undefined;
   /** Log probabilities of the tokens, and of `top` others for each of them. @default none */
   readonly logprobs?: LogprobsOptions | undefined;

@@ -1,5 +1,6 @@
 // What tokens a text that a grammar forces is likely to become: those that a model made of it before, else the longest that it has.
 import { byteLetters } from '../tokenizer/byte-letters.ts';
+import { remember } from './recent.ts';
 
 /** Bytes as a byte-level token: a letter for each. */
 export const spelledBytes = (bytes: Uint8Array): string =>
@@ -36,10 +37,8 @@ export class ForcedTokens {
   behind(text: string, token: number): string {
     const spelled = this.#spelled[token]!;
     if (text === '' || spelled === '' || !text.startsWith(spelled)) return '';
-    this.#chosen.delete(text);
-    if (token !== this.#longestOf(text)) this.#chosen.set(text, token);
-    const [oldest] = this.#chosen.keys();
-    if (this.#chosen.size > mostKnown) this.#chosen.delete(oldest!);
+    if (token === this.#longestOf(text)) this.#chosen.delete(text);
+    else remember(this.#chosen, text, token, mostKnown);
     return text.slice(spelled.length);
   }
 

@@ -3,6 +3,7 @@ import type { Foreseen } from '../engine/token-masks.ts';
 import { mayStartThreads, Thread } from '../thread.ts';
 import type { ThreadMask } from './grammar-thread.ts';
 import { type GrammarMask, Grammars, keyOf, type MaskedBy } from './grammars.ts';
+import { remember } from './recent.ts';
 import { type SharedTokens, shareTokens, type TokenTexts } from './shared-tokens.ts';
 
 /** Each holds the tokens once more. */
@@ -110,7 +111,7 @@ export class GrammarThreads {
   }
 
   #took(key: string, millis: number): void {
-    know(this.#slowest, key, Math.max(this.#slowest.get(key) ?? 0, millis));
+    remember(this.#slowest, key, Math.max(this.#slowest.get(key) ?? 0, millis), mostKnown);
   }
 
   #endUnused(): void {
@@ -127,7 +128,7 @@ export class GrammarThreads {
       const isFree = first !== undefined && first.opening + first.masks === 0;
       keeper = isFree || this.#keepers.length === mostThreads ? first! : this.#start(tokens);
     }
-    know(this.#compiledBy, key, keeper);
+    remember(this.#compiledBy, key, keeper, mostKnown);
     return keeper;
   }
 
@@ -137,14 +138,6 @@ export class GrammarThreads {
     this.#keepers = [...this.#keepers, keeper];
     return keeper;
   }
-}
-
-/** Puts it at the end of a map, and drops the first one where there are too many. */
-function know<T>(known: Map<string, T>, key: string, value: T): void {
-  known.delete(key);
-  known.set(key, value);
-  const [oldest] = known.keys();
-  if (known.size > mostKnown) known.delete(oldest!);
 }
 
 /** @param onEnd hears what took longest of it there [ms]; undefined: the thread has ended */

@@ -8,6 +8,7 @@ import { byteLetters } from '../tokenizer/byte-letters.ts';
 import { refusal, withClassesOfBytes } from './classes.ts';
 import { ForcedTokens, spelledBytes } from './forced-tokens.ts';
 import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
+import { remember } from './recent.ts';
 import type { TokenTexts } from './shared-tokens.ts';
 import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
 import { loadXGrammar, type XGrammar } from './xgrammar.ts';
@@ -130,8 +131,7 @@ export class Grammars {
     const { package: x, compilers, compiled } = loaded;
     const known = compiled.get(key);
     if (known !== undefined) {
-      compiled.delete(key);
-      compiled.set(key, known);
+      remember(compiled, key, known, mostKept);
       return { package: x, compiled: known };
     }
     loaded.told();
@@ -142,13 +142,8 @@ export class Grammars {
         read.dispose();
         return new x.CompiledGrammar(handle);
       });
-      compiled.set(key, made);
-      const [oldest] = compiled.keys();
-      if (compiled.size > mostKept) {
-        // Masks that are made of it keep what they need.
-        compiled.get(oldest!)!.dispose();
-        compiled.delete(oldest!);
-      }
+      // Masks that are made of it keep what they need.
+      remember(compiled, key, made, mostKept)?.dispose();
       return { package: x, compiled: made };
     } catch (cause) {
       // What it was in the middle of is left as it was: those that come next begin anew.

@@ -90,8 +90,8 @@ class Speculation {
       times_.credit_ms += kShare * times_.plain_ms;
     } else {
       times_.credit_ms += right * times_.plain_ms;
-      // Of a model, or of masks, what it took and not what it usually takes: their threads may wait for a core.
-      times_.credit_ms -= kind_ == kModelDrafts || kind_ == kExpectedDrafts ? std::min(ms, 2 * usual) - times_.plain_ms + drafting_ms_ : extra_ms(drafted);
+      // Of a model what it took and not what it usually takes: its threads may wait for a core.
+      times_.credit_ms -= kind_ == kModelDrafts ? std::min(ms, 2 * usual) - times_.plain_ms + drafting_ms_ : extra_ms(drafted);
       saw_each(right, drafted);
     }
     times_.credit_ms = std::min(times_.credit_ms, kMostCredit * times_.plain_ms);

@@ -21,7 +21,15 @@ const flags = [
 ];
 
 /** Tokens that make the fake backend misbehave; those below 256 are ordinary. */
-export const tokens = { fail: 500, slow: 501, rogue: 502, refuse: 503, throws: 504, nan: 505 } as const;
+export const tokens = {
+  fail: 500,
+  slow: 501,
+  rogue: 502,
+  refuse: 503,
+  throws: 504,
+  nan: 505,
+  dear: 506,
+} as const;
 export const vocab = 512;
 /** The most steps of a request to device 2. */
 export const manySteps = 64;

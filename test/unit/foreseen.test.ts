@@ -4,7 +4,7 @@ import type { GenerateOptions } from '../../runtime/engine/options.ts';
 import type { Foreseen, TokenMask } from '../../runtime/engine/token-masks.ts';
 import { maskOf as wordsOf } from '../support/choices.ts';
 import { fakeEngines, greedy } from '../support/fake-engines.ts';
-import { vocab } from '../support/host-fake.ts';
+import { tokens, vocab } from '../support/host-fake.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
 
@@ -183,4 +183,26 @@ it('no more are checked in a pass than were asked for', async () => {
   expect(one).toBeLessThanOrEqual(1 + 4 * (3 + 1));
   expect(three).toBeGreaterThanOrEqual(1 + 28 / 4);
   expect(three).toBeLessThanOrEqual(1 + 4 * (2 + 1));
+});
+
+describe('checks that choose themselves', () => {
+  /** Every token is forced. */
+  const foreseen: Foreseen = { tokens: Array(8).fill(5), masks: Array(8).fill(maskOf([5])) };
+  const mask: TokenMask = { next: () => maskOf([5]), foresee: () => () => foreseen };
+  const drafted = async (first: number) => {
+    const engine = await readyEngine({ device: 0, context: 256 });
+    const reply = await read(
+      engine.generate([first], { ...options, maxTokens: 100, speculate: 'auto', mask }),
+    );
+    expect(reply.ids).toEqual(Array(100).fill(5));
+    return reply.drafted;
+  };
+
+  it('take what is forced', async () => {
+    expect(await drafted(tokens.slow)).toBeGreaterThan(60);
+  });
+
+  it('are few where one takes longer than the passes it saves', async () => {
+    expect(await drafted(tokens.dear)).toBeLessThan(25);
+  });
 });

@@ -168,7 +168,7 @@ int backend_write_positions(Backend* b, int32_t slot, int32_t position, int32_t 
   const auto* in = static_cast<const char*>(bytes);
   for (int at = slot * b->options.context + position; count-- > 0; ++at, in += kPositionBytes) {
     std::memcpy(&b->hashes[at], in, sizeof(uint32_t));
-    b->slow[at] = in[sizeof(uint32_t)] != 0;
+    b->slow[at] = in[sizeof(uint32_t)];
   }
   return kStatusOk;
 }

@@ -52,6 +52,7 @@ constexpr int kRogueToken = 502;   // samples a token outside the vocabulary
 constexpr int kRefuseToken = 503;  // the pass cannot be enqueued
 constexpr int kThrowToken = 504;   // the backend throws
 constexpr int kNanToken = 505;     // the logits of this token hold a NaN
+constexpr int kDearToken = 506;    // as the slow one, and 48 ms for each draft
 
 struct Request {
   PassRequest pass;
@@ -90,7 +91,7 @@ struct Backend {
   std::thread::id owner;
   std::vector<char> weights;
   std::vector<uint32_t> hashes;  // [sequences][context]: the hash after every position, the stand-in for a KV cache
-  std::vector<char> slow;        // [sequences][context]; bytes, since positions of several sequences are touched at a time
+  std::vector<char> slow;        // [sequences][context]: for each draft [ms], 0: none are; bytes, since positions of several sequences are touched at a time
   std::vector<int32_t> counts;   // [sequences][kVocab]
   std::vector<int32_t> forced;   // [sequences] the token with the largest bias; -1: there are none
   std::vector<std::vector<bool>> masks;  // [sequences + drafts][kVocab] tokens that may be chosen; empty: all may. Of sequences, then behind drafts
@@ -198,21 +199,22 @@ inline Result run_pass(Backend& b, const Request& request, int step) {
   const auto position_of = [&](int i) { return apart ? request.rows[i].position : pass.position + i; };
   Result result{-1, kStatusOk, "", false, {}};
   std::vector<bool> rogue(pass.count), nan(pass.count);
-  bool slow = false;
+  int slow = 0;
   for (int i = 0; i < pass.count; ++i) {
     const int slot = slot_of(i), position = position_of(i), at = slot * b.options.context + position;
     const int32_t id = step > 0 || pass.ids == nullptr || request.ids[i] == kLastChosen ? b.sampled[slot] : request.ids[i];
     uint32_t hash = position == 0 ? 0x811c9dc5u : b.hashes[at - 1];
     hash = (hash ^ static_cast<uint32_t>(id)) * 2654435761u;
     b.hashes[at] = hash ^ (hash >> 15);
-    b.slow[at] = id == kSlowToken || (position > 0 && b.slow[at - 1]);
-    slow = slow || b.slow[at];
+    const int before = position > 0 ? b.slow[at - 1] : 0;
+    b.slow[at] = static_cast<char>(id == kSlowToken ? 4 : id == kDearToken ? 48 : before);
+    slow = std::max<int>(slow, b.slow[at]);
     rogue[i] = id == kRogueToken || (!apart && i > 0 && rogue[i - 1]);
     nan[i] = id == kNanToken;
     if (id == kFailToken) result = {-1, kStatusDevice, "ffn_down: the fake device gave up", false, {}};
     if (id == kThrowToken) result = {-1, kStatusOk, "", true, {}};
   }
-  if (slow) std::this_thread::sleep_for(std::chrono::milliseconds(20 + (pass.check ? 4 * (pass.count - 1) : 0)));
+  if (slow > 0) std::this_thread::sleep_for(std::chrono::milliseconds(20 + (pass.check ? slow * (pass.count - 1) : 0)));
   if (result.status != kStatusOk || result.throws) return result;
   std::fill(b.logits.begin(), b.logits.end(), std::numeric_limits<float>::quiet_NaN());
   for (int i = pass.first_logits; i < pass.count; ++i) {

@@ -1,0 +1,131 @@
+// Tokens that a grammar forces: what they are expected to be, and that looking ahead changes no mask.
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { packageRoot } from '../../codegen/build/package-root.ts';
+import { randomFrom } from '../../lab/random.ts';
+import { isAllowed, type MaskOrEnd } from '../../runtime/engine/token-masks.ts';
+import { ForcedTokens } from '../../runtime/grammar/forced-tokens.ts';
+import { Grammars, type MaskedBy } from '../../runtime/grammar/grammars.ts';
+import { remember } from '../../runtime/grammar/recent.ts';
+import { grammarOf } from '../../runtime/reply-grammar.ts';
+import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
+import { randomSchema } from '../support/random-schemas.ts';
+
+describe('a text', () => {
+  const spelled = ['', 'a', 'b', 'ab', 'abc', 'c', 'bc'];
+  const [a, ab, abc, c, bc] = [1, 3, 4, 5, 6];
+
+  it('is its longest tokens, one after the other, up to what there are tokens of', () => {
+    const forced = new ForcedTokens(spelled);
+    expect(forced.tokens('abcab', 8)).toEqual([abc, ab]);
+    expect(forced.tokens('abcabab', 2)).toEqual([abc, ab]);
+    expect(forced.tokens('abxab', 8)).toEqual([ab]);
+    expect(forced.tokens('', 8)).toEqual([]);
+  });
+
+  it('is what was chosen of it before', () => {
+    const forced = new ForcedTokens(spelled);
+    expect(forced.behind('abc', a)).toBe('bc');
+    expect(forced.tokens('abc', 8)).toEqual([a, bc]);
+    expect(forced.behind('abc', ab)).toBe('c');
+    expect(forced.tokens('abc', 8)).toEqual([ab, c]);
+    expect(forced.tokens('abcc', 8)).toEqual([abc, c]);
+    expect(forced.behind('abc', abc)).toBe('');
+    expect(forced.tokens('abc', 8)).toEqual([abc]);
+  });
+
+  it('is unknown behind a token that says more, or something else', () => {
+    const forced = new ForcedTokens(spelled);
+    expect(forced.behind('ab', abc)).toBe('');
+    expect(forced.behind('abc', c)).toBe('');
+    expect(forced.behind('abc', 0)).toBe('');
+    expect(forced.tokens('abc', 8)).toEqual([abc]);
+  });
+});
+
+it('a map keeps what was used last', () => {
+  const map = new Map<string, number>();
+  const drops = ['a', 'b', 'a', 'c', 'd'].map((key, i) => remember(map, key, i, 2));
+  expect(drops).toEqual([undefined, undefined, undefined, 1, 2]);
+  expect([...map]).toEqual([
+    ['c', 3],
+    ['d', 4],
+  ]);
+});
+
+describe('of random schemas and grammars', async () => {
+  const tokenizer = loadTokenizer(join(packageRoot(), 'models/qwen3-tiny'));
+  const grammars = new Grammars(tokenizer, tokenizer.size);
+  const end = 2;
+  const others: MaskedBy[] = [
+    'root ::= ("abra" | "abracadabra" [0-9])+',
+    { regex: 'one (two|three) four{2}' },
+  ];
+
+  const allowedOf = (mask: MaskOrEnd): number[] =>
+    mask instanceof Int32Array
+      ? Array.from({ length: tokenizer.size }, (_, id) => id).filter((id) => isAllowed(mask, id))
+      : [];
+
+  it('masks are those that are made one by one, and so is what comes behind them', {
+    timeout: 120_000,
+  }, async () => {
+    let [expected, met, bounded] = [0, 0, 0];
+    for (let seed = 0; seed < 40; seed++) {
+      const random = randomFrom(seed);
+      const grammar = others[seed] ?? grammarOf({ schema: randomSchema(seed) })!;
+      if (typeof grammar === 'object' && 'exact' in grammar) bounded++;
+      const plain = await grammars.mask(grammar, [end]);
+      const ahead = await grammars.mask(grammar, [end]);
+      let known = await ahead.next([]);
+      const foresee = async () => {
+        const told = await ahead.foresee?.()?.(8);
+        expected += told?.tokens.length ?? 0;
+        return told;
+      };
+      let foreseen = await foresee();
+      let passed: number[] = [];
+      for (let step = 0, tokens: number[] = []; step < 120; step++) {
+        const mask = await plain.next(tokens);
+        expect(known, `${seed}, step ${step}`).toEqual(mask);
+        if (!(mask instanceof Int32Array)) break;
+        const likely = foreseen?.tokens[passed.length];
+        const allowed = allowedOf(mask);
+        const token =
+          likely !== undefined && random() < 0.8 ? likely : allowed[Math.floor(random() * allowed.length)]!;
+        tokens = [token];
+        passed.push(token);
+        if (token === likely) {
+          known = foreseen!.masks[passed.length - 1]!;
+          met++;
+          continue;
+        }
+        known = await ahead.next(passed);
+        foreseen = await foresee();
+        passed = [];
+      }
+      plain.end();
+      ahead.end();
+    }
+    expect(bounded).toBeGreaterThan(5);
+    expect(met).toBeGreaterThan(200);
+    expect(expected).toBeGreaterThan(met);
+  });
+
+  it('what a model made of a text is expected again', async () => {
+    const mask = await grammars.mask('root ::= ("hello world;" [0-9])+', [end]);
+    const letters = [...'hello world;7'].flatMap((letter) => tokenizer.encode(letter));
+    const foreseenBehind = async (tokens: readonly number[]) => {
+      await mask.next(tokens);
+      return (await mask.foresee?.()?.(20))?.tokens ?? [];
+    };
+    const longest = await foreseenBehind([]);
+    expect(longest.length).toBeLessThan(letters.length - 1);
+    let foreseen: readonly number[] = [];
+    for (const letter of letters) foreseen = await foreseenBehind([letter]);
+    // A digit or the next round: nothing is forced.
+    expect(foreseen).toEqual([]);
+    expect(await foreseenBehind(tokenizer.encode('h'))).toEqual(letters.slice(1, -1));
+    mask.end();
+  });
+});
