@@ -203,7 +203,7 @@ function maskOf(
     const tokens: number[] = [];
     let gone = 0;
     for (const token of forced.tokens(text, most)) {
-      if (!isAllowed(masks.at(-1) ?? here, token)) break;
+      if (stopIds.includes(token) || !isAllowed(masks.at(-1) ?? here, token)) break;
       go(token);
       gone++;
       const behind = await words();

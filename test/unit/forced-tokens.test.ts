@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { randomFrom } from '../../lab/random.ts';
-import { isAllowed, type MaskOrEnd } from '../../runtime/engine/token-masks.ts';
+import { type Foreseen, isAllowed, type MaskOrEnd } from '../../runtime/engine/token-masks.ts';
 import { ForcedTokens } from '../../runtime/grammar/forced-tokens.ts';
 import { Grammars, type MaskedBy } from '../../runtime/grammar/grammars.ts';
 import { remember } from '../../runtime/grammar/recent.ts';
@@ -110,6 +110,19 @@ describe('of random schemas and grammars', async () => {
     expect(bounded).toBeGreaterThan(5);
     expect(met).toBeGreaterThan(200);
     expect(expected).toBeGreaterThan(met);
+  });
+
+  it('a token that ends the reply is none, though it is of the text', async () => {
+    const foreseenBefore = async (...stopIds: number[]) => {
+      const mask = await grammars.mask('root ::= "hello world;" [0-9]', [end, ...stopIds]);
+      await mask.next([]);
+      const { tokens } = (await mask.foresee!()!(8)) as Foreseen;
+      expect(await mask.next(tokens)).toBeInstanceOf(Int32Array);
+      mask.end();
+      return tokens;
+    };
+    const [first, second] = await foreseenBefore();
+    expect(await foreseenBefore(second!)).toEqual([first]);
   });
 
   it('what a model made of a text is expected again', async () => {
