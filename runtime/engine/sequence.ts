@@ -141,6 +141,7 @@ export class Sequence {
       const result = yield* tokenStream(begin, stop);
       return (await masks?.completed(result.finish === 'abort')) ? { ...result, finish: 'stop' } : result;
     } finally {
+      masks?.end();
       this.#turn.leave();
     }
   }

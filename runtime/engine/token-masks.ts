@@ -31,6 +31,8 @@ export interface TokenMask {
 export interface MaskFeed {
   /** Asks for the mask of the token behind this one. */
   push(token: number | null): void;
+  /** The reply has ended: nothing is handed over any more, since the next one may have begun. */
+  end(): void;
   /** Whether the reply is complete, once it has ended. @param stopped it was asked to end, so that no mask is waited for
    *  @throws what `next` failed with */
   completed(stopped: boolean): Promise<boolean>;
@@ -50,7 +52,7 @@ const mostForeseen = 8;
 
 /** @param looksAhead whether the library is told what is expected */
 export function feedMasks(mask: TokenMask, looksAhead: boolean, { give, expect, stop }: MaskTaker): MaskFeed {
-  let complete = false;
+  let [ended, complete] = [false, false];
   let failure: { readonly error: unknown } | undefined;
   let asked: Promise<void> | undefined;
   /** Those whose masks the library has. */
@@ -67,6 +69,7 @@ export function feedMasks(mask: TokenMask, looksAhead: boolean, { give, expect, 
       const made = mask.next(tokens);
       const next = made instanceof Promise ? await made : made;
       complete = next === 'end';
+      if (ended) return;
       if (next === 'end') {
         stop();
         return;
@@ -75,11 +78,12 @@ export function feedMasks(mask: TokenMask, looksAhead: boolean, { give, expect, 
       give(next, foresee !== null);
       if (foresee === null) return;
       const foreseen = await foresee(mostForeseen);
+      if (ended) return;
       expect(foreseen);
       expected = foreseen.tokens;
     } catch (error) {
       failure ??= { error };
-      stop();
+      if (!ended) stop();
     }
   };
   return {
@@ -87,7 +91,11 @@ export function feedMasks(mask: TokenMask, looksAhead: boolean, { give, expect, 
       // The library may choose what is expected before this has told what is.
       asked = asked === undefined ? ask(token) : asked.then(() => ask(token));
     },
+    end: () => {
+      ended = true;
+    },
     completed: async (stopped) => {
+      ended = true;
       if (!stopped) await asked;
       if (failure) throw failure.error;
       return complete;

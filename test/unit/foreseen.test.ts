@@ -141,6 +141,33 @@ describe.each([
     stop.abort();
     expect((await reply.next()).value).toMatchObject({ finish: 'abort' });
   });
+
+  it.each(['mask', 'foreseen', 'failure'])('a %s that comes late is not the next reply\'s', async (what) => {
+    const engine = await readyEngine({ device, context: 60 });
+    let come = () => {};
+    const late = new Promise<void>((resolve) => {
+      come = resolve;
+    });
+    const mask: TokenMask = {
+      next: async (tokens) => {
+        if (what === 'mask' && tokens.length > 0) await late;
+        return maskOf([5]);
+      },
+      foresee: () => async () => {
+        await late;
+        if (what === 'failure') throw new Error('no grammar');
+        return { tokens: [5], masks: [maskOf([5])] };
+      },
+    };
+    const left = engine.generate([1], { ...options, mask, speculate: always });
+    expect((await left.next()).value).toEqual([5]);
+    await left.return({} as never);
+    engine.reset(0);
+    const seven: TokenMask = { next: () => turn().then(() => maskOf([7])) };
+    const reply = read(engine.generate([1], { ...options, mask: seven }));
+    come();
+    expect(await reply).toMatchObject({ ids: Array(40).fill(7), finish: 'length' });
+  });
 });
 
 it('nothing is foreseen where no drafts are to be checked', async () => {
