@@ -1,4 +1,4 @@
-// What tokens a text that a grammar forces is likely to become: those that a model made of it before, else the longest that it has.
+// What a grammar forces, as far as a mask shows it, and the token that is likely to come of it: the one that a model made of it before, else the longest.
 import { byteLetters } from '../tokenizer/byte-letters.ts';
 import { remember } from './recent.ts';
 
@@ -21,25 +21,36 @@ export class ForcedTokens {
     this.#spelled = spelled;
   }
 
-  /** The tokens of a text, at most so many. @param text as spelledBytes has it */
-  tokens(text: string, most: number): number[] {
-    const tokens: number[] = [];
-    for (let rest = text; rest !== '' && tokens.length < most; ) {
-      const token = this.#chosen.get(rest) ?? this.#longestOf(rest);
-      if (token === undefined) break;
-      tokens.push(token);
-      rest = rest.slice(this.#spelled[token]!.length);
+  /** The longest text that each token of a mask is the beginning of, or begins with; nothing where they differ from their first byte on. What is
+   *  forced behind the longest token no mask shows, however much that is: of a grammar without an end it has none. */
+  text(words: Int32Array): string {
+    let text = '';
+    let isWhole = true;
+    for (const [at, word] of words.entries()) {
+      for (let rest = word; rest !== 0; rest &= rest - 1) {
+        const other = this.#spelled[32 * at + 31 - Math.clz32(rest & -rest)]!;
+        const same = sharedLength(text, other);
+        if (same < text.length && same < other.length) {
+          if (same === 0) return '';
+          text = text.slice(0, same);
+          isWhole = false;
+        } else if (isWhole && same < other.length) text = other;
+      }
     }
-    return tokens;
+    return text;
   }
 
-  /** What is left of a text behind a token that was chosen, which is noted; nothing where the token goes beyond it. */
-  behind(text: string, token: number): string {
+  /** The token that is likely to come first of a text. */
+  first(text: string): number | undefined {
+    return this.#chosen.get(text) ?? this.#longestOf(text);
+  }
+
+  /** That a token was chosen where a text was forced. */
+  note(text: string, token: number): void {
     const spelled = this.#spelled[token]!;
-    if (text === '' || spelled === '' || !text.startsWith(spelled)) return '';
+    if (spelled === '' || !text.startsWith(spelled)) return;
     if (token === this.#longestOf(text)) this.#chosen.delete(text);
     else remember(this.#chosen, text, token, mostKnown);
-    return text.slice(spelled.length);
   }
 
   #longestOf(text: string): number | undefined {
@@ -55,4 +66,11 @@ export class ForcedTokens {
     this.#longest = this.#spelled.reduce((most, { length }) => Math.max(most, length), 0);
     return new Map(this.#spelled.map((text, id) => [text, id]));
   }
+}
+
+function sharedLength(a: string, b: string): number {
+  const most = Math.min(a.length, b.length);
+  let length = 0;
+  while (length < most && a[length] === b[length]) length++;
+  return length;
 }

@@ -177,10 +177,10 @@ function maskOf(
   stopIds: readonly number[],
 ): GrammarMask {
   let ended = false;
-  /** What may be chosen here. */
+  /** What may be chosen here; no words behind the end. */
   let here: Int32Array = new Int32Array();
-  /** What the grammar forces from here on, where it was asked for. */
-  let text = '';
+  /** What is forced here, where that was asked for, and behind tokens that were foreseen. */
+  let texts: string[] = [];
 
   const go = (token: number): void => {
     if (!matcher.acceptToken(token)) {
@@ -197,19 +197,25 @@ function maskOf(
     // Where only an end may come, none needs to be computed.
     return made.some((word) => word !== 0) ? 'end' : null;
   };
+  const forcedBy = (mask: Int32Array): string =>
+    stopIds.some((id) => id >> 5 < mask.length && isAllowed(mask, id)) ? '' : forced.text(mask);
   const foresee = async (most: number): Promise<Foreseen> => {
     const back = lengths?.mark();
     const masks: Int32Array[] = [];
     const tokens: number[] = [];
     let gone = 0;
-    for (const token of forced.tokens(text, most)) {
-      if (stopIds.includes(token) || !isAllowed(masks.at(-1) ?? here, token)) break;
+    for (let mask = here; tokens.length < most; ) {
+      const text = forcedBy(mask);
+      texts[gone] = text;
+      const token = forced.first(text);
+      if (token === undefined || !isAllowed(mask, token)) break;
       go(token);
       gone++;
       const behind = await words();
       if (behind === null || behind === 'end') break;
       tokens.push(token);
       masks.push(behind);
+      mask = behind;
     }
     if (gone > 0) matcher.rollBack(gone);
     back?.();
@@ -217,11 +223,13 @@ function maskOf(
   };
   return {
     next: async (tokens): Promise<MaskOrEnd> => {
-      for (const token of tokens) {
+      here = new Int32Array();
+      for (const [i, token] of tokens.entries()) {
         if (ended || stopIds.includes(token)) return 'end';
         go(token);
-        text = forced.behind(text, token);
+        forced.note(texts[i] ?? '', token);
       }
+      texts = [];
       const made = ended ? 'end' : await words();
       if (made === 'end') return made;
       if (made !== null) {
@@ -233,8 +241,8 @@ function maskOf(
       });
     },
     foresee: () => {
-      text = ended ? '' : spelledBytes(Buffer.from(matcher.findJumpForwardString()));
-      return text === '' ? null : foresee;
+      texts = ended ? [] : [forcedBy(here)];
+      return texts[0] ? foresee : null;
     },
     end: () => {
       if (ended) return;

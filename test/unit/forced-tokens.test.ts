@@ -9,37 +9,47 @@ import { Grammars, type MaskedBy } from '../../runtime/grammar/grammars.ts';
 import { remember } from '../../runtime/grammar/recent.ts';
 import { grammarOf } from '../../runtime/reply-grammar.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
+import { maskOf } from '../support/choices.ts';
 import { randomSchema } from '../support/random-schemas.ts';
 
 describe('a text', () => {
-  const spelled = ['', 'a', 'b', 'ab', 'abc', 'c', 'bc'];
-  const [a, ab, abc, c, bc] = [1, 3, 4, 5, 6];
+  const spelled = ['', 'a', 'b', 'ab', 'abc', 'c', 'bc', 'abd'];
+  const [a, b, ab, abc, c, bc, abd] = [1, 2, 3, 4, 5, 6, 7];
+  const textOf = (...ids: number[]) => new ForcedTokens(spelled).text(maskOf(ids, spelled.length));
 
-  it('is its longest tokens, one after the other, up to what there are tokens of', () => {
-    const forced = new ForcedTokens(spelled);
-    expect(forced.tokens('abcab', 8)).toEqual([abc, ab]);
-    expect(forced.tokens('abcabab', 2)).toEqual([abc, ab]);
-    expect(forced.tokens('abxab', 8)).toEqual([ab]);
-    expect(forced.tokens('', 8)).toEqual([]);
+  it('is what all tokens of a mask begin with, or are the beginning of', () => {
+    expect(textOf(a, ab, abc)).toBe('abc');
+    expect(textOf(a, ab, abc, abd)).toBe('ab');
+    expect(textOf(a, abc, abd)).toBe('ab');
+    expect(textOf(c)).toBe('c');
+    expect(textOf(b, bc)).toBe('bc');
+    expect(textOf(a, ab, b)).toBe('');
+    expect(textOf()).toBe('');
   });
 
-  it('is what was chosen of it before', () => {
-    const forced = new ForcedTokens(spelled);
-    expect(forced.behind('abc', a)).toBe('bc');
-    expect(forced.tokens('abc', 8)).toEqual([a, bc]);
-    expect(forced.behind('abc', ab)).toBe('c');
-    expect(forced.tokens('abc', 8)).toEqual([ab, c]);
-    expect(forced.tokens('abcc', 8)).toEqual([abc, c]);
-    expect(forced.behind('abc', abc)).toBe('');
-    expect(forced.tokens('abc', 8)).toEqual([abc]);
+  it('is that of tokens of all words of a mask', () => {
+    const many = Array.from({ length: 100 }, (_, i) => 'x'.repeat(i % 50));
+    const forced = new ForcedTokens([...many, 'xxy', 'z']);
+    expect(forced.text(maskOf([31, 32, 49], 102))).toBe(many[49]);
+    expect(forced.text(maskOf([31, 49, 100], 102))).toBe('xx');
+    expect(forced.text(maskOf([31, 49, 101], 102))).toBe('');
   });
 
-  it('is unknown behind a token that says more, or something else', () => {
+  it('begins with its longest token, or with what was chosen of it before', () => {
     const forced = new ForcedTokens(spelled);
-    expect(forced.behind('ab', abc)).toBe('');
-    expect(forced.behind('abc', c)).toBe('');
-    expect(forced.behind('abc', 0)).toBe('');
-    expect(forced.tokens('abc', 8)).toEqual([abc]);
+    expect([forced.first('abcab'), forced.first('abxab'), forced.first('')]).toEqual([abc, ab, undefined]);
+    forced.note('abc', a);
+    expect([forced.first('abc'), forced.first('bc')]).toEqual([a, bc]);
+    forced.note('abc', ab);
+    expect([forced.first('abc'), forced.first('abd')]).toEqual([ab, abd]);
+    forced.note('abc', abc);
+    expect(forced.first('abc')).toBe(abc);
+  });
+
+  it('has not begun with a token that says more, or something else', () => {
+    const forced = new ForcedTokens(spelled);
+    for (const token of [abc, c, 0]) forced.note('ab', token);
+    expect(forced.first('ab')).toBe(ab);
   });
 });
 
@@ -123,6 +133,15 @@ describe('of random schemas and grammars', async () => {
     };
     const [first, second] = await foreseenBefore();
     expect(await foreseenBefore(second!)).toEqual([first]);
+  });
+
+  it('a text without an end is foreseen as far as is asked for', async () => {
+    const mask = await grammars.mask('root ::= "word " root', [end]);
+    await mask.next([]);
+    const { tokens } = (await mask.foresee!()!(8)) as Foreseen;
+    expect(tokens.length).toBe(8);
+    expect(tokenizer.decode(tokens)).toMatch(/^word word/);
+    mask.end();
   });
 
   it('what a model made of a text is expected again', async () => {

@@ -142,7 +142,7 @@ describe.each([
     expect((await reply.next()).value).toMatchObject({ finish: 'abort' });
   });
 
-  it.each(['mask', 'foreseen', 'failure'])('a %s that comes late is not the next reply\'s', async (what) => {
+  it.each(['mask', 'foreseen', 'failure'])("a %s that comes late is not the next reply's", async (what) => {
     const engine = await readyEngine({ device, context: 60 });
     let come = () => {};
     const late = new Promise<void>((resolve) => {
