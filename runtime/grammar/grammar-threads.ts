@@ -2,7 +2,7 @@
 import type { Foreseen } from '../engine/token-masks.ts';
 import { mayStartThreads, Thread } from '../thread.ts';
 import type { ThreadMask } from './grammar-thread.ts';
-import { type GrammarMask, Grammars, keyOf, type MaskedBy } from './grammars.ts';
+import { type GrammarMask, Grammars, keyOf, type MaskedBy, timed } from './grammars.ts';
 import { remember } from './recent.ts';
 import { type SharedTokens, shareTokens, type TokenTexts } from './shared-tokens.ts';
 
@@ -98,16 +98,9 @@ export class GrammarThreads {
 
   /** A mask of this thread, whose grammar goes back to another one if it turns out to be slow. */
   #timed(key: string, mask: GrammarMask): GrammarMask {
-    return {
-      ...mask,
-      next: async (tokens) => {
-        const begun = performance.now();
-        const made = await mask.next(tokens);
-        const millis = performance.now() - begun;
-        if (millis >= this.#quick) this.#took(key, millis);
-        return made;
-      },
-    };
+    return timed(mask, (millis) => {
+      if (millis >= this.#quick) this.#took(key, millis);
+    });
   }
 
   #took(key: string, millis: number): void {

@@ -169,6 +169,24 @@ export class Grammars {
   }
 }
 
+/** A mask of which is told what each call takes that makes some of it [ms]. */
+export function timed(mask: GrammarMask, took: (millis: number) => void): GrammarMask {
+  const time = async <T>(make: () => T | Promise<T>): Promise<T> => {
+    const begun = performance.now();
+    const made = await make();
+    took(performance.now() - begun);
+    return made;
+  };
+  return {
+    ...mask,
+    next: (tokens) => time(() => mask.next(tokens)),
+    foresee: () => {
+      const foresee = mask.foresee?.() ?? null;
+      return foresee && ((most) => time(() => foresee(most)));
+    },
+  };
+}
+
 /** The masks of a text that a matcher is at the beginning of. @param lengths null: there are no bounds */
 function maskOf(
   matcher: GrammarMatcher,

@@ -105,10 +105,11 @@ it('reading a grammar has a limit, too', async () => {
 });
 
 describe('behind its first reply', () => {
+  const forced = 'root ::= "abc" "a"*';
   /** Whether a mask was made in another thread; the first of a reply. */
   async function isApart(some: GrammarThreads): Promise<boolean> {
     const calls = vi.spyOn(Thread.prototype, 'call');
-    const mask = (await some.mask('root ::= "a"*', [end], never))!;
+    const mask = (await some.mask(forced, [end], never))!;
     await mask.next([]);
     mask.end();
     const names = calls.mock.calls.map(([name]) => name);
@@ -127,13 +128,25 @@ describe('behind its first reply', () => {
     some.close();
   });
 
-  it('a grammar of this thread that turns out to be slow goes back to another one', async () => {
+  it.each([
+    ['slow', 'next'],
+    ['slow to foresee', 'foresee'],
+  ])('a grammar of this thread that turns out to be %s goes back to another one', async (_, what) => {
     const some = new GrammarThreads(tokenizer, size, 10_000);
     expect([await isApart(some), await isApart(some)]).toEqual([true, false]);
+    const mask = (await some.mask(forced, [end], never))!;
     let now = 0;
-    const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += 10_000));
-    expect(await isApart(some)).toBe(false);
-    clock.mockRestore();
+    const slowly = async (make: () => unknown) => {
+      const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += 10_000));
+      await make();
+      clock.mockRestore();
+    };
+    if (what === 'next') await slowly(() => mask.next([]));
+    else {
+      await mask.next([]);
+      await slowly(() => mask.foresee!()!(8));
+    }
+    mask.end();
     expect(await isApart(some)).toBe(true);
     some.close();
   });
