@@ -26,9 +26,10 @@ export class ForcedTokens {
   text(words: Int32Array): string {
     let text = '';
     let isWhole = true;
-    for (const [at, word] of words.entries()) {
-      for (let rest = word; rest !== 0; rest &= rest - 1) {
-        const other = this.#spelled[32 * at + 31 - Math.clz32(rest & -rest)]!;
+    for (let at = 0; at < words.length; at++) {
+      for (let rest = words[at]!; rest !== 0; rest &= rest - 1) {
+        // A mask may have bits of its last word that are of no token.
+        const other = this.#spelled[32 * at + 31 - Math.clz32(rest & -rest)] ?? '';
         const same = sharedLength(text, other);
         if (same < text.length && same < other.length) {
           if (same === 0) return '';

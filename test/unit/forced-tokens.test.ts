@@ -33,6 +33,8 @@ describe('a text', () => {
     expect(forced.text(maskOf([31, 32, 49], 102))).toBe(many[49]);
     expect(forced.text(maskOf([31, 49, 100], 102))).toBe('xx');
     expect(forced.text(maskOf([31, 49, 101], 102))).toBe('');
+    // Bits of no token.
+    expect(forced.text(maskOf([31, 49, 120, 127], 128))).toBe(many[49]);
   });
 
   it('begins with its longest token, or with what was chosen of it before', () => {
