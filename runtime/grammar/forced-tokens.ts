@@ -8,6 +8,8 @@ export const spelledBytes = (bytes: Uint8Array): string =>
 
 /** Texts of which it is known what they begin with. */
 const mostKnown = 10_000;
+/** Tokens of a mask that are compared: of more, such as all that begin with a space, little is forced, and they would take milliseconds. */
+const mostCompared = 1000;
 
 export class ForcedTokens {
   readonly #spelled: readonly string[];
@@ -21,13 +23,15 @@ export class ForcedTokens {
     this.#spelled = spelled;
   }
 
-  /** The longest text that each token of a mask is the beginning of, or begins with; nothing where they differ from their first byte on. What is
+  /** The longest text that each token of a mask is the beginning of, or begins with; nothing where they differ from their first byte on, or are many. What is
    *  forced behind the longest token no mask shows, however much that is: of a grammar without an end it has none. */
   text(words: Int32Array): string {
     let text = '';
     let isWhole = true;
+    let compared = 0;
     for (let at = 0; at < words.length; at++) {
       for (let rest = words[at]!; rest !== 0; rest &= rest - 1) {
+        if (compared++ === mostCompared) return '';
         // A mask may have bits of its last word that are of no token.
         const other = this.#spelled[32 * at + 31 - Math.clz32(rest & -rest)] ?? '';
         const same = sharedLength(text, other);

@@ -37,6 +37,13 @@ describe('a text', () => {
     expect(forced.text(maskOf([31, 49, 120, 127], 128))).toBe(many[49]);
   });
 
+  it('is none where more than 1,000 tokens begin with it', () => {
+    const many = Array.from({ length: 1001 }, (_, i) => `x${i}`);
+    const textOf = (count: number) =>
+      new ForcedTokens(many).text(maskOf([...many.keys()].slice(0, count), 1024));
+    expect([textOf(1000), textOf(1001)]).toEqual(['x', '']);
+  });
+
   it('begins with its longest token, or with what was chosen of it before', () => {
     const forced = new ForcedTokens(spelled);
     expect([forced.first('abcab'), forced.first('abxab'), forced.first('')]).toEqual([abc, ab, undefined]);
