@@ -225,6 +225,19 @@ describe('docs/library.md', () => {
     expect(told.at(-1)).toEqual([tokenIds.length, tokenIds.length]);
   });
 
+  it('drafts of what is forced', async () => {
+    const schema = { const: 'a text of which each letter is forced' };
+    const asked = { ...short, maxTokens: 60, schema };
+    const plain = await llm.chat(messages, { ...asked, speculate: 'off' }).result();
+    for (const drafts of [{}, { speculate: 'auto' }, { speculate: { tokens: 7 } }] as const) {
+      const { text, tokens, usage } = await llm.chat(messages, { ...asked, ...drafts }).result();
+      expect([text, tokens]).toEqual([plain.text, plain.tokens]);
+      if (typeof drafts.speculate === 'object') expect(usage.accepted).toBeGreaterThan(0);
+    }
+    const penalised = { ...asked, repetitionPenalty: 1.1, speculate: { tokens: 7 } };
+    expect((await llm.chat(messages, penalised).result()).usage.drafted).toBe(0);
+  });
+
   it('a draft model', async () => {
     const draft = { model, weights: 'int4' } as const;
     await using both = await load({ model, draft });
