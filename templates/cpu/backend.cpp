@@ -392,14 +392,24 @@ int backend_profile(Backend* backend, std::vector<ProfileEvent>* events, int64_t
 }
 #endif
 
+/** Whether the last pass made logits rows [row, row + rows). */
+static int has_logits(const Backend& backend, int32_t row, int32_t rows, std::string* error) {
+  if (row >= 0 && rows >= 0 && row <= backend.logits_rows - rows) return kStatusOk;
+  *error = "rows [" + std::to_string(row) + ", " + std::to_string(row + rows) + ") of logits were asked for; the last pass made " +
+           std::to_string(backend.logits_rows);
+  return kStatusBadArgument;
+}
+
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error) {
-  if (row < 0 || rows < 0 || row > backend->logits_rows - rows) {
-    *error = "rows [" + std::to_string(row) + ", " + std::to_string(row + rows) + ") of logits were asked for; the last pass made " +
-             std::to_string(backend->logits_rows);
-    return kStatusBadArgument;
-  }
-  memcpy(out, backend->logits + int64_t{row} * kModel.vocab, sizeof(float) * int64_t{rows} * kModel.vocab);
-  return kStatusOk;
+  const int status = has_logits(*backend, row, rows, error);
+  if (status == kStatusOk) memcpy(out, backend->logits + int64_t{row} * kModel.vocab, sizeof(float) * int64_t{rows} * kModel.vocab);
+  return status;
+}
+
+int backend_logits_row(Backend* backend, int32_t row, const float** logits, std::string* error) {
+  const int status = has_logits(*backend, row, 1, error);
+  if (status == kStatusOk) *logits = backend->logits + int64_t{row} * kModel.vocab;
+  return status;
 }
 
 std::string backend_device(Backend* backend) {

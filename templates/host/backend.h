@@ -25,7 +25,7 @@ struct PassRequest {
   int32_t stop_count;
   bool check = false;      // tokens from the second on are drafts: the token after each is chosen, up to the first that is no draft. With sample and all logits
   int32_t slot = 0;           // of the sequence, below EngineOptions.sequences
-  bool keep_logits = false;   // backend_logits will be asked for them, also where the kernel needs none to choose a token. One step
+  bool keep_logits = false;   // backend_logits_row will be asked for them, also where the kernel needs none to choose a token. One step
   const Row* rows = nullptr;  // [count]: each token belongs to a sequence of its own, which has its slot, position and sampling; the token after each is chosen. One step
   std::function<bool()> answered = nullptr;  // with may_choose: whether that would return at once; waits for it for a fraction of a pass
   // Where backend_asks, with sample: asked in front of the choice; backend_mask may be called until it returns. False: the pass is abandoned. Nothing
@@ -110,6 +110,8 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error);
 int32_t backend_chosen(Backend* backend, int32_t* out);
 /** Copies logits rows [row, row + rows) of the latest finished pass to out [rows][kVocab]; row 0 is of token first_logits. */
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error);
+/** *logits = row [kVocab] of these, on the host. It stays until another one is asked for, or a pass is enqueued. */
+int backend_logits_row(Backend* backend, int32_t row, const float** logits, std::string* error);
 #if PROFILE
 /** Adds the events recorded since the last call to *events, track by track, and those that found no room to *missed. While no pass runs. */
 int backend_profile(Backend* backend, std::vector<ProfileEvent>* events, int64_t* missed, std::string* error);

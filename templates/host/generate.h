@@ -80,11 +80,11 @@ inline void fetch_logits(Backend* backend, int32_t rows, int32_t position, float
  *  @param position of the token before it */
 inline std::vector<TokenLogprob> logprobs_of_row(Backend* backend, const GenerateJob& job, int32_t row, int32_t token, int32_t position) {
   if (!job.wants_logprobs()) return {};
-  std::vector<float> logits(kModel.vocab);
+  const float* logits = nullptr;
   std::string error;
-  check(backend_logits(backend, row, 1, logits.data(), &error), error);
-  if (!all_finite(logits.data(), kModel.vocab)) fail_not_finite(position);
-  return logprobs_of(logits.data(), kModel.vocab, job.sampling.vocab, token, job.top_logprobs);
+  check(backend_logits_row(backend, row, &logits, &error), error);
+  if (!all_finite(logits, kModel.vocab)) fail_not_finite(position);
+  return logprobs_of(logits, kModel.vocab, job.sampling.vocab, token, job.top_logprobs);
 }
 
 /** Tells the backend what the choice of a sequence's tokens depends on beside their logits. @param known all tokens before the reply */

@@ -161,8 +161,10 @@ static void check_passes(int threads) {
   check.equal(logits[5], 0.5);
   check.equal(backend_wait(backend, &token, &error), kStatusOk);
   check.equal(token, 5);  // the token sampled before, alone
-  check.equal(backend_logits(backend, 0, 1, logits.data(), &error), kStatusOk);
-  check.equal(logits[1], 3);  // and counted
+  const float* row = nullptr;
+  check.equal(backend_logits_row(backend, 1, &row, &error), kStatusBadArgument);
+  check.equal(backend_logits_row(backend, 0, &row, &error), kStatusOk);
+  check.equal(row[1], 3);  // and counted
   check.equal(backend_wait(backend, &token, &error), kStatusOk);
 
   check.equal(backend_enqueue(backend, one_step(ids, 4, 17, 4, &sampling), &error), kStatusCapacity);

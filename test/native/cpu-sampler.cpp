@@ -1,12 +1,14 @@
 // The CPU sampler against plain sorts, and against the distribution it should draw from.
 // The last line is a hash of everything chosen: the same on every instruction set.
 #include <algorithm>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "abi.h"
 #include "cpu-check.h"
 #include "lib/types.h"
+#include "host/logprobs.h"
 
 using Matrix = bf16;
 using Cache = bf16;
@@ -274,7 +276,35 @@ static void check_noise() {
   exponential.equal(exp_fixed(-INFINITY), 0);
 }
 
+/** Of rows that are no whole blocks, with ties, and with tokens that have no name. */
+static void check_logprobs() {
+  Check check("log probabilities");
+  for (const int vocab : {1, 3, 63, 64, 65, 200, 1000}) {
+    for (const float scale : {0.01f, 4.0f, 60.0f}) {
+      Floats logits(vocab);
+      for (float& logit : logits) logit = scale > 50 ? std::round(scale * random_float()) : scale * random_float();
+      const int known = vocab - vocab / 8, top = std::min(known, vocab % 21);
+      double sum = 0;
+      const double largest = *std::max_element(logits.begin(), logits.end());
+      for (const float logit : logits) sum += std::exp(logit - largest);
+      std::vector<int> ids(known);
+      std::iota(ids.begin(), ids.end(), 0);
+      std::stable_sort(ids.begin(), ids.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+      ids.insert(ids.begin(), vocab - 1);
+      const std::vector<TokenLogprob> told = logprobs_of(logits.data(), vocab, known, vocab - 1, top);
+      check.equal(told.size(), 1 + top);
+      for (int i = 0; i <= top; ++i) {
+        const double want = logits[ids[i]] - largest - std::log(sum);
+        check.equal(told[i].token, ids[i]);
+        // Exponentials within five roundings, of arguments that are rounded; sums of a lane of a block; what is told.
+        check.near(told[i].logprob, want, (5 + 1 + LogitsRow::kBlock / 4 + std::fabs(want)) * 0x1p-24);
+      }
+    }
+  }
+}
+
 int main() {
+  check_logprobs();
   check_noise();
   check_sets();
   check_greedy();

@@ -33,6 +33,7 @@ struct Backend {
   // [sequences + drafts][kMaskWords], pinned: of each sequence, and behind each draft of a check. They are changed when the tokens chosen by those
   // before are known, so that no kernel reads these any more.
   unsigned* masks = nullptr;
+  float* logits_row = nullptr;  // [kVocab], pinned
   std::vector<char> has_bias;   // of each sequence
   std::vector<int> mask_vocab;  // of each mask: the tokens of which it says something; 0: of none
   const Stream stream;
@@ -95,6 +96,7 @@ void bind(Backend& b, Arena& device, Arena& pinned) {
   b.bias = device.take<float>(int64_t{b.sequences} * kVocab);
   b.masked = device.take<float>(int64_t{std::max(b.sequences, 1 + most_drafts(b))} * kVocab);
   b.masks = pinned.take<unsigned>(int64_t{b.sequences + most_drafts(b)} * kMaskWords);
+  b.logits_row = pinned.take<float>(kVocab);
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
@@ -410,6 +412,11 @@ int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std:
     }
     CUDA(cudaStreamSynchronize(stream));
   });
+}
+
+int backend_logits_row(Backend* backend, int32_t row, const float** logits, std::string* error) {
+  *logits = backend->logits_row;
+  return backend_logits(backend, row, 1, backend->logits_row, error);
 }
 
 std::string backend_device(Backend* backend) { return backend->gpu.name + ", " + std::to_string(backend->blocks) + " blocks"; }

@@ -112,6 +112,10 @@ void check_logits(Backend* b) {
   for (int i = 0; i < 5; ++i) check.near(logits[i], expected[i], 1e-6);
   for (int i = 0; i < 5; ++i) check.equal(logits[5 + i], static_cast<char>(kLooks[i] % 251));
   check.equal(logits[kVocab], 4);
+  const float* row = nullptr;
+  check.equal(backend_logits_row(b, 2, &row, &error), kStatusBadArgument);
+  check.equal(backend_logits_row(b, 1, &row, &error), kStatusOk);
+  check.equal(row[0], 4);
   check.that(all_right());
 }
 

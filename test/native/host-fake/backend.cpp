@@ -286,6 +286,12 @@ int backend_logits(Backend* b, int32_t row, int32_t rows, float* out, std::strin
   return kStatusOk;
 }
 
+int backend_logits_row(Backend* b, int32_t row, const float** logits, std::string* error) {
+  if (int status = misuse(b, error)) return status;
+  *logits = b->logits.data() + static_cast<size_t>(row) * kVocab;
+  return kStatusOk;
+}
+
 std::string backend_device(Backend* b) {
   return b->options.device == 0 ? "fake host" : "fake device " + std::to_string(b->options.device);
 }
