@@ -16,43 +16,92 @@ struct TokenLogprob {
   float logprob;  // natural
 };
 
-namespace logprobs_lanes {
+namespace exponentials {
 
+/** Numbers of a block: few enough that their sum in floats is as exact as one of them. */
+constexpr int kBlock = 64;
+constexpr int kLanes = 8;
 // Compilers make instructions of these for any processor, with few flags too.
-constexpr int kLanes = 4;
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 
-/** exp(x) in each lane, within 3e-7 of it; x from -87 to 0, below that exp(-87). */
-inline Floats exp(Floats x) {
-  x = x > -87.0f ? x : Floats{} - 87.0f;
-  const Ints n = __builtin_convertvector(x * 1.44269504f - 0.5f, Ints);  // nearest, since x <= 0
-  const Floats whole = __builtin_convertvector(n, Floats);
-  const Floats r = (x - whole * 0.693145752f) - whole * 1.42860677e-6f;
-  Floats sum = Floats{} + 1.0f / 720;
-  for (const float next : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) sum = sum * r + next;
-  const Ints power = (n + 127) << 23;
-  Floats scale;
-  std::memcpy(&scale, &power, sizeof scale);
-  return sum * scale;
+/** Sum of exp(x - largest) of blocks [blocks][kBlock]; each within 3e-7 of it, and of a large negative x what exp(-87) is. */
+inline __attribute__((always_inline)) double sum_of(const float* x, int64_t blocks, float largest) {
+  double total = 0;
+  for (int64_t block = 0; block < blocks; ++block) {
+    Floats sums{};
+    for (int i = 0; i < kBlock; i += kLanes) {
+      Floats at;
+      std::memcpy(&at, x + block * kBlock + i, sizeof at);
+      at -= largest;
+      at = at > -87.0f ? at : Floats{} - 87.0f;
+      const Ints n = __builtin_convertvector(at * 1.44269504f - 0.5f, Ints);  // the nearest, since they are not positive
+      const Floats whole = __builtin_convertvector(n, Floats);
+      const Floats r = (at - whole * 0.693145752f) - whole * 1.42860677e-6f;
+      Floats power = r * (1.0f / 720) + 1.0f / 120;
+      power = power * r + 1.0f / 24;
+      power = power * r + 1.0f / 6;
+      power = power * r + 0.5f;
+      power = power * r + 1.0f;
+      power = power * r + 1.0f;
+      const Ints exponent = (n + 127) << 23;
+      Floats scale;
+      std::memcpy(&scale, &exponent, sizeof scale);
+      sums += power * scale;
+    }
+    for (int i = 0; i < kLanes; ++i) total += sums[i];
+  }
+  return total;
 }
 
-}  // namespace logprobs_lanes
+/** The largest of a block. */
+inline __attribute__((always_inline)) float largest_of(const float* x) {
+  Floats most;
+  std::memcpy(&most, x, sizeof most);
+  for (int i = kLanes; i < kBlock; i += kLanes) {
+    Floats at;
+    std::memcpy(&at, x + i, sizeof at);
+    most = at > most ? at : most;
+  }
+  float largest = most[0];
+  for (int i = 1; i < kLanes; ++i) largest = std::max(largest, most[i]);
+  return largest;
+}
 
-/** Logits [vocab] of a row, read a block at a time: the largest of each block, of all, and the logarithm of the sum of their exponentials. */
+/** Largest of each block, and the logarithm of the sum of all exponentials. */
+inline __attribute__((always_inline)) double log_sum_of(const float* x, int64_t blocks, const float* last, float* block_largest) {
+  for (int64_t block = 0; block < blocks; ++block) block_largest[block] = largest_of(x + block * kBlock);
+  block_largest[blocks] = largest_of(last);
+  const float largest = *std::max_element(block_largest, block_largest + blocks + 1);
+  return largest + std::log(sum_of(x, blocks, largest) + sum_of(last, 1, largest));
+}
+
+#if defined(__x86_64__)
+// Files of the host are compiled for any processor; a vocabulary is worth the question which one this is.
+__attribute__((target("avx2,fma"))) inline double log_sum_avx2(const float* x, int64_t blocks, const float* last, float* block_largest) {
+  return log_sum_of(x, blocks, last, block_largest);
+}
+#endif
+
+inline double log_sum(const float* x, int64_t blocks, const float* last, float* block_largest) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return log_sum_avx2(x, blocks, last, block_largest);
+#endif
+  return log_sum_of(x, blocks, last, block_largest);
+}
+
+}  // namespace exponentials
+
+/** Logits [vocab] of a row: the largest of each block, and the logarithm of the sum of their exponentials. */
 class LogitsRow {
  public:
-  static constexpr int32_t kBlock = 64;  // logits: few enough that their sum in floats is as exact as one of them
+  static constexpr int32_t kBlock = exponentials::kBlock;
 
-  LogitsRow(const float* logits, int32_t vocab) : logits_(logits), whole_(vocab / kBlock) {
-    std::fill(last_, last_ + kBlock, std::numeric_limits<float>::lowest());
-    std::copy(logits + int64_t{whole_} * kBlock, logits + vocab, last_);
-    const int32_t blocks = (vocab + kBlock - 1) / kBlock;
-    for (int32_t block = 0; block < blocks; ++block) block_largest_.push_back(largest_of(block));
-    const float largest = *std::max_element(block_largest_.begin(), block_largest_.end());
-    double sum = 0;
-    for (int32_t block = 0; block < blocks; ++block) sum += sum_of(block, largest);
-    log_sum_ = largest + std::log(sum);
+  LogitsRow(const float* logits, int32_t vocab) : logits_(logits), block_largest_(vocab / kBlock + 1) {
+    float last[kBlock];  // behind the others lie some that weigh nothing
+    const int64_t whole = vocab / kBlock;
+    std::fill(std::copy(logits + whole * kBlock, logits + vocab, last), last + kBlock, std::numeric_limits<float>::lowest());
+    log_sum_ = exponentials::log_sum(logits, whole, last, block_largest_.data());
   }
 
   float logprob(int32_t token) const { return static_cast<float>(logits_[token] - log_sum_); }
@@ -74,41 +123,7 @@ class LogitsRow {
   }
 
  private:
-  using Floats = logprobs_lanes::Floats;
-  static constexpr int kLanes = logprobs_lanes::kLanes;
-
-  /** Logits [kBlock]; behind those of the last block lie some that weigh nothing. */
-  const float* at(int32_t block) const { return block < whole_ ? logits_ + int64_t{block} * kBlock : last_; }
-
-  template <class Each>
-  void each_lanes(int32_t block, Each&& each) const {
-    const float* const from = at(block);
-    for (int i = 0; i < kBlock; i += kLanes) {
-      Floats lanes;
-      std::memcpy(&lanes, from + i, sizeof lanes);
-      each(lanes);
-    }
-  }
-
-  float largest_of(int32_t block) const {
-    Floats most = Floats{} + std::numeric_limits<float>::lowest();
-    each_lanes(block, [&](const Floats& lanes) { most = lanes > most ? lanes : most; });
-    float largest = most[0];
-    for (int i = 1; i < kLanes; ++i) largest = std::max(largest, most[i]);
-    return largest;
-  }
-
-  double sum_of(int32_t block, float largest) const {
-    Floats sums{};
-    each_lanes(block, [&](const Floats& lanes) { sums += logprobs_lanes::exp(lanes - largest); });
-    double sum = 0;
-    for (int i = 0; i < kLanes; ++i) sum += sums[i];
-    return sum;
-  }
-
   const float* const logits_;
-  const int32_t whole_;  // blocks
-  float last_[kBlock];
   std::vector<float> block_largest_;
   double log_sum_ = 0;
 };

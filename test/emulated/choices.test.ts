@@ -54,9 +54,9 @@ describe.skipIf(why).each(plans)('plan $name', ({ length, ...asked }) => {
     await expectMaskedChoices(
       engine,
       [3],
-      Array.from({ length: 6 }, () => [9, 10, 11]),
+      Array.from({ length: 6 }, () => [9, 10, 11, 12, 13, 14]),
       {
-        ...{ bias: { 9: 2, 10: -2, 12: 100 }, repetition: 1.5, frequency: 3 },
+        ...{ bias: { 9: 2, 10: -2, 15: 100 }, repetition: 1.5, frequency: 3 },
       },
     );
   });
