@@ -406,6 +406,8 @@ int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std:
   return status;
 }
 
+bool backend_keeps_logits(Backend*) { return false; }
+
 int backend_logits_row(Backend* backend, int32_t row, const float** logits, std::string* error) {
   const int status = has_logits(*backend, row, 1, error);
   if (status == kStatusOk) *logits = backend->logits + int64_t{row} * kModel.vocab;

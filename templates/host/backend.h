@@ -110,6 +110,8 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error);
 int32_t backend_chosen(Backend* backend, int32_t* out);
 /** Copies logits rows [row, row + rows) of the latest finished pass to out [rows][kVocab]; row 0 is of token first_logits. */
 int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std::string* error);
+/** Whether a request of one row that keeps its logits may be followed by another before backend_logits_row asks for them. */
+bool backend_keeps_logits(Backend* backend);
 /** *logits = row [kVocab] of these, on the host. It stays until another one is asked for, or a pass is enqueued. */
 int backend_logits_row(Backend* backend, int32_t row, const float** logits, std::string* error);
 #if PROFILE

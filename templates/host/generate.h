@@ -36,6 +36,9 @@ inline int passes_ahead(Backend* backend) { return backend_map(backend, 0) == nu
 /** The same of passes whose tokens wait for masks. */
 inline int passes_ahead_of_masks(Backend* backend) { return backend_asks(backend) ? std::min(1, passes_ahead(backend)) : 0; }
 
+/** The same of passes whose logits are looked at. */
+inline int passes_ahead_of_logits(Backend* backend) { return backend_keeps_logits(backend) ? std::min(1, passes_ahead(backend)) : 0; }
+
 /** Tokens of the next pass of those that are left, of which the last `wanted` are to have logits. Where prompts have kernels of their own, these
  *  take whatever is too long for passes of decoding, but for tokens whose logits they do not make. */
 inline int32_t tokens_of_pass(Backend* backend, int32_t left, int32_t wanted) {
@@ -133,8 +136,9 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   const auto prompt = static_cast<int32_t>(job.prompt.size());
   ModelDrafter model(drafts, job, thread);
   Speculation speculation(backend, job.speculation, times, drafts.ready() && !job.masked ? &model : nullptr);
-  // Logits are there until the next pass. Masks follow the last token; a pass that asks for its own follows the choice by the one before.
-  const int depth = 1 + (job.wants_logprobs() ? 0 : job.masked ? passes_ahead_of_masks(backend) : passes_ahead(backend));
+  // Masks follow the last token; a pass that asks for its own follows the choice by the one before.
+  const int ahead = job.masked ? passes_ahead_of_masks(backend) : passes_ahead(backend);
+  const int depth = 1 + (job.wants_logprobs() ? std::min(ahead, passes_ahead_of_logits(backend)) : ahead);
   auto position = static_cast<int32_t>(sequence.size());  // of the next pass
   int32_t fed = 0;                                        // prompt tokens enqueued
   int32_t computed = 0;                                   // prompt tokens whose pass has finished

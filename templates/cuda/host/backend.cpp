@@ -33,7 +33,7 @@ struct Backend {
   // [sequences + drafts][kMaskWords], pinned: of each sequence, and behind each draft of a check. They are changed when the tokens chosen by those
   // before are known, so that no kernel reads these any more.
   unsigned* masks = nullptr;
-  float* logits_row = nullptr;  // [kVocab], pinned
+  float* kept_logits = nullptr;  // [kMaxOutstanding][kVocab], pinned: of launches that keep them
   std::vector<char> has_bias;   // of each sequence
   std::vector<int> mask_vocab;  // of each mask: the tokens of which it says something; 0: of none
   const Stream stream;
@@ -48,6 +48,7 @@ struct Backend {
   std::deque<Launch> launches;  // in their order
   int64_t begun = 0;            // launches
   int logits_rows = 0;          // of the launch that ended last
+  const float* kept = nullptr;  // its row of logits, where it has kept that
   int prompt_first = -1;        // token of the first of these rows, where they are still to be made
   std::vector<int32_t> chosen;  // by the launch that was waited for last
 };
@@ -96,7 +97,7 @@ void bind(Backend& b, Arena& device, Arena& pinned) {
   b.bias = device.take<float>(int64_t{b.sequences} * kVocab);
   b.masked = device.take<float>(int64_t{std::max(b.sequences, 1 + most_drafts(b))} * kVocab);
   b.masks = pinned.take<unsigned>(int64_t{b.sequences + most_drafts(b)} * kMaskWords);
-  b.logits_row = pinned.take<float>(kVocab);
+  b.kept_logits = pinned.take<float>(int64_t{kMaxOutstanding} * kVocab);
 #if PROFILE
   pass.profile = device.take<ProfileMark>(int64_t{b.blocks} * kBlockTracks * kTrackMarks);
 #endif
@@ -133,6 +134,7 @@ void allocate(Backend& b) {
 void end(Backend& b, Launch& launch, cudaError_t status) {
   launch.ended = true;
   b.logits_rows = launch.pass.tokens - launch.pass.first_logits;
+  b.kept = launch.keeps ? b.kept_logits + int64_t{launch.slot} * kVocab : nullptr;
   b.prompt_first = launch.prompt && !launch.pass.sample ? launch.pass.first_logits : -1;
   check_cuda(status, launch.prompt ? "prompt" : "decode");
   const std::string failure = launch.prompt ? b.prompts.failure(launch.slot, launch.pass.sample) : b.scheme.failure(launch, b.stream.get());
@@ -347,6 +349,11 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
       check_cuda(kernel_launch(launched, b.blocks, stream), "kernel_launch");
       b.scheme.collect(launch, stream);
     }
+    launch.keeps = request.keep_logits && request.sample && pass.tokens - pass.first_logits == 1;
+    if (launch.keeps) {
+      float* const kept = b.kept_logits + int64_t{launch.slot} * kVocab;
+      CUDA(cudaMemcpyAsync(kept, pass.logits, sizeof(float) * kVocab, cudaMemcpyDeviceToHost, stream));
+    }
     CUDA(cudaEventRecord(b.finished[launch.slot].get(), stream));
     b.launches.push_back(std::move(launch));
     ++b.begun;
@@ -414,9 +421,11 @@ int backend_logits(Backend* backend, int32_t row, int32_t rows, float* out, std:
   });
 }
 
+bool backend_keeps_logits(Backend*) { return true; }
+
 int backend_logits_row(Backend* backend, int32_t row, const float** logits, std::string* error) {
-  *logits = backend->logits_row;
-  return backend_logits(backend, row, 1, backend->logits_row, error);
+  *logits = backend->kept ? backend->kept : backend->kept_logits;
+  return backend->kept && row == 0 ? kStatusOk : backend_logits(backend, row, 1, backend->kept_logits, error);
 }
 
 std::string backend_device(Backend* backend) { return backend->gpu.name + ", " + std::to_string(backend->blocks) + " blocks"; }

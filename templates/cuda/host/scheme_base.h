@@ -20,6 +20,7 @@ struct Launch {
   bool batch;          // of rows
   std::vector<int> sequences;         // slots in the cache: one, or of each row
   std::function<bool()> answered, may_choose;  // of the request; may_choose is null when it was asked, or when it chooses by itself, or nothing
+  bool keeps = false;  // its row of logits is copied to the host
   int taken = 0;       // steps that have been waited for
   bool ended = false;
   bool abandoned = false;  // nothing was chosen, for it was not to be

@@ -172,6 +172,28 @@ void check_reply(Backend* b) {
   }
 }
 
+void check_kept(Backend* b) {
+  Check check("a row of logits stays while the next pass runs");
+  check.that(backend_keeps_logits(b));
+  const Sampling sampling{};
+  const std::vector<int32_t> prompt{3, 1, 4, 1, 5}, none;
+  for (int pass = 0; pass < 3; ++pass) {
+    PassRequest request = pass == 0 ? request_of(prompt, 0, 4, true, sampling) : request_of(none, 4 + pass, 0, true, sampling);
+    request.keep_logits = true;
+    check.equal(backend_enqueue(b, request, &error), kStatusOk);
+  }
+  for (int pass = 0; pass < 3; ++pass) {
+    int32_t token;
+    const float* row = nullptr;
+    check.equal(backend_wait(b, &token, &error), kStatusOk);
+    check.equal(token, expected_reply(3)[pass]);
+    check.equal(backend_logits_row(b, 1, &row, &error), kStatusBadArgument);
+    check.equal(backend_logits_row(b, 0, &row, &error), kStatusOk);
+    check.equal(row[0], pass == 0 ? 5 : expected_reply(3)[pass - 1]);
+  }
+  check.that(all_right());
+}
+
 void check_failure(Backend* b) {
   Check check("a launch that lost something says what, and harms none after it");
   kernel().loses = true;
@@ -416,6 +438,7 @@ int main() {
   check_load(backend);
   check_logits(backend);
   check_reply(backend);
+  check_kept(backend);
   check_failure(backend);
   check_ends(backend);
   check_drafts(backend);

@@ -276,6 +276,7 @@ int backend_wait(Backend* b, int32_t* token, std::string* error) {
   if (result.throws) throw std::runtime_error("the fake backend threw");
   *token = result.token;
   b->chosen = result.chosen;
+  b->kept = result.kept;
   *error = result.error;
   return result.status;
 }
@@ -286,9 +287,11 @@ int backend_logits(Backend* b, int32_t row, int32_t rows, float* out, std::strin
   return kStatusOk;
 }
 
+bool backend_keeps_logits(Backend* b) { return b->can.keeps; }
+
 int backend_logits_row(Backend* b, int32_t row, const float** logits, std::string* error) {
   if (int status = misuse(b, error)) return status;
-  *logits = b->logits.data() + static_cast<size_t>(row) * kVocab;
+  *logits = row == 0 && !b->kept.empty() ? b->kept.data() : b->logits.data() + static_cast<size_t>(row) * kVocab;
   return kStatusOk;
 }
 

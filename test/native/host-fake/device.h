@@ -29,19 +29,20 @@ struct Device {
   bool fewer_drafts;      // at some positions than at others
   int32_t rows;           // of several sequences
   bool asks;              // for the masks of a pass in front of its choice
+  bool keeps;             // a row of logits while other passes run
 };
 
 /** By number; there are no others. Device 0 shares its memory with the host and runs a pass when it is waited for, as the CPU target does; the others
  *  take copies and run passes on a thread of their own, as a GPU does. */
 constexpr Device kDevices[] = {
-    {1, 0, true, kPassTokens, false, kPassTokens, true},   // 0
-    {1, 0, true, kPassTokens, false, kPassTokens, false},  // 1
-    {64, 0, true, 0, false, 1, false},                     // 2
-    {1, 64, true, 0, false, 1, false},                      // 3
-    {64, 0, true, kPassTokens, true, kPassTokens, false},  // 4
-    {1, 64, false, 0, false, 1, false},                     // 5
-    {1, 0, true, 0, false, kPassTokens, true},             // 6
-    {1, 0, true, kPassTokens, true, kPassTokens, true},    // 7
+    {1, 0, true, kPassTokens, false, kPassTokens, true, false},   // 0
+    {1, 0, true, kPassTokens, false, kPassTokens, false, false},  // 1
+    {64, 0, true, 0, false, 1, false, true},                     // 2
+    {1, 64, true, 0, false, 1, false, true},                      // 3
+    {64, 0, true, kPassTokens, true, kPassTokens, false, true},  // 4
+    {1, 64, false, 0, false, 1, false, false},                     // 5
+    {1, 0, true, 0, false, kPassTokens, true, true},             // 6
+    {1, 0, true, kPassTokens, true, kPassTokens, true, true},    // 7
 };
 
 // Tokens below kOrdinary are sampled; feeding one of these makes its pass misbehave.
@@ -83,6 +84,7 @@ struct Result {
   std::string error;
   bool throws;
   std::vector<int32_t> chosen;
+  std::vector<float> kept = {};  // its row of logits, where that is asked for and the device keeps it
 };
 
 struct Backend {
@@ -93,6 +95,7 @@ struct Backend {
   std::vector<uint32_t> hashes;  // [sequences][context]: the hash after every position, the stand-in for a KV cache
   std::vector<char> slow;        // [sequences][context]: for each draft [ms], 0: none are; bytes, since positions of several sequences are touched at a time
   std::vector<int32_t> counts;   // [sequences][kVocab]
+  std::vector<float> kept;       // of the pass that was waited for last
   std::vector<int32_t> forced;   // [sequences] the token with the largest bias; -1: there are none
   std::vector<std::vector<bool>> masks;  // [sequences + drafts][kVocab] tokens that may be chosen; empty: all may. Of sequences, then behind drafts
   std::vector<float> logits;     // [most tokens of a request][kVocab], row 0 of token first_logits
@@ -227,6 +230,7 @@ inline Result run_pass(Backend& b, const Request& request, int step) {
     }
   }
   if (!pass.sample) return result;
+  if (b.can.keeps && pass.keep_logits && pass.count - pass.first_logits == 1) result.kept.assign(b.logits.begin(), b.logits.begin() + kVocab);
   if (!may_choose(b, pass)) return {kAbandoned, kStatusOk, "", false, {}};
   for (int i = pass.check || apart ? 0 : pass.count - 1; i < pass.count; ++i) {
     const int slot = slot_of(i);
