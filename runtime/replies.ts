@@ -151,9 +151,9 @@ export class Replies {
       let held: readonly number[] = [];
       try {
         while (run.goesOn) await run.next();
-        mask?.end();
         held = run.heldTo(engine.position);
       } finally {
+        mask?.end();
         place.leave(held);
       }
       settle(result());
