@@ -34,12 +34,14 @@ export class ForcedTokens {
         if (compared++ === mostCompared) return '';
         // A mask may have bits of its last word that are of no token.
         const other = this.#spelled[32 * at + 31 - Math.clz32(rest & -rest)] ?? '';
-        const same = sharedLength(text, other);
-        if (same < text.length && same < other.length) {
-          if (same === 0) return '';
-          text = text.slice(0, same);
+        if (text.startsWith(other)) continue;
+        if (!other.startsWith(text)) {
+          text = text.slice(0, sharedLength(text, other));
+          if (text === '') return '';
           isWhole = false;
-        } else if (isWhole && same < other.length) text = other;
+        } else if (isWhole) {
+          text = other;
+        }
       }
     }
     return text;

@@ -329,9 +329,11 @@ function allowAll(words: Int32Array, ids: readonly number[]): void {
 
 /** Whether a mask allows others than these tokens. */
 function hasOthers(words: Int32Array, ids: readonly number[]): boolean {
-  return words.some((word, at) => {
-    if (word === 0) return false;
+  // Thousands of words, most of them 0: no iterator.
+  for (let at = 0; at < words.length; at++) {
+    if (words[at] === 0) continue;
     const ends = ids.filter((id) => id >> 5 === at).reduce((bits, id) => bits | (1 << (id & 31)), 0);
-    return (word & ~ends) !== 0;
-  });
+    if ((words[at]! & ~ends) !== 0) return true;
+  }
+  return false;
 }
