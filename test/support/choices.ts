@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import { type GenerateOptions, greedy, type TokenLogprobs } from '../../runtime/engine/options.ts';
-import { type Adjustments, adjustedLogits, logprobsOf } from './plain-choice.ts';
+import { type Adjustments, adjustedLogits, logprobsOf, logprobTolerance } from './plain-choice.ts';
 import { read } from './read-reply.ts';
 
 /** A reply with its log probabilities, from the first position on. */
@@ -49,9 +49,9 @@ export async function expectPlainChoices(
     const expected = logprobsOf(row);
     const { top: others, ...chosen } = logprobs[i]!;
     expect(chosen.token).toBe(id);
-    // A float32 of sums of doubles.
     for (const { token, logprob } of [chosen, ...others]) {
-      expect(Math.abs(logprob - expected[token]!)).toBeLessThanOrEqual(2 ** -23 * Math.abs(expected[token]!));
+      const exact = expected[token]!;
+      expect(Math.abs(logprob - exact)).toBeLessThanOrEqual(logprobTolerance(exact));
     }
     const ranked = [...row.keys()].sort((a, b) => row[b]! - row[a]! || a - b);
     expect(others.map(({ token }) => token)).toEqual(ranked.slice(0, top));

@@ -33,3 +33,7 @@ export function logprobsOf(logits: ArrayLike<number>): number[] {
   const total = Math.log(all.reduce((sum, logit) => sum + Math.exp(logit - largest), 0)) + largest;
   return all.map((logit) => logit - total);
 }
+
+/** How far a log probability may be from one of doubles. Roundings to float32: an exponential within five of them, its argument, sums of 16 before they
+ *  are doubles, and what is told. */
+export const logprobTolerance = (exact: number): number => 2 ** -24 * (5 + 1 + 15 + Math.abs(exact));

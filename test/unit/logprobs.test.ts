@@ -4,7 +4,7 @@ import type { GenerateOptions, TokenLogprobs } from '../../runtime/engine/option
 import type { Sequence } from '../../runtime/engine/sequence.ts';
 import { backends, fakeEngines, greedy } from '../support/fake-engines.ts';
 import { fakeLogits, fakeReply, tokens, vocab } from '../support/host-fake.ts';
-import { logprobsOf } from '../support/plain-choice.ts';
+import { logprobsOf, logprobTolerance } from '../support/plain-choice.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
 
@@ -25,9 +25,6 @@ async function told(
   return { ...reply, logprobs };
 }
 
-/** Roundings to float32 behind a log probability: an exponential within five of them, its argument, and sums of 16 before they are doubles. */
-const roundings = 5 + 1 + 15;
-
 /** Whether an array of log probabilities names the tokens of another, as likely as those. */
 function expectTold(logprobs: readonly TokenLogprobs[], others: readonly TokenLogprobs[]) {
   const all = (told: readonly TokenLogprobs[]) => told.flatMap(({ top, ...chosen }) => [chosen, ...top]);
@@ -36,7 +33,7 @@ function expectTold(logprobs: readonly TokenLogprobs[], others: readonly TokenLo
   const known = all(others);
   const errors = all(logprobs).map(({ logprob }, i) => {
     const exact = known[i]!.logprob;
-    return Math.abs(logprob - exact) / (2 ** -24 * (roundings + Math.abs(exact)));
+    return Math.abs(logprob - exact) / logprobTolerance(exact);
   });
   expect(Math.max(...errors)).toBeLessThan(1);
 }
