@@ -358,8 +358,7 @@ async function listReports(ui: Ui): Promise<number> {
   const all: object[] = [];
   const { reports, others } = readReports();
   for (const report of reports) {
-    await breathe();
-    ui.io.signal.throwIfAborted();
+    await breathe(ui.io.signal);
     const today = await currentHash(report);
     for (const kind of ['bench', 'verify', 'quality'] as const) {
       const section = report[kind];

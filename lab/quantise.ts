@@ -225,8 +225,7 @@ async function writeWeights(
   const step = async (bytes: number) => {
     done += bytes;
     onBytes?.(done, work.before);
-    await breathe();
-    signal.throwIfAborted();
+    await breathe(signal);
   };
   try {
     write(work.header, 0);

@@ -30,23 +30,25 @@ export async function referenceGolden(
   onProgress: (done: number, total: number) => void = () => {},
   { ops = {}, formats, cache, maxPositions }: ReferenceNumbers = {},
 ): Promise<Golden> {
+  const total = promptTokens.reduce((sum, tokens) => sum + 2 * (tokens + newTokens), 0);
+  let done = 0;
+  const pause = async () => {
+    onProgress(done, total);
+    await breathe();
+  };
   const scorer = referenceScorer(directory, {
-    ...{ ops, formats, maxPositions },
+    ...{ ops, formats, maxPositions, pause },
     ...(cache && { storage: cache }),
   });
   const { vocab } = scorer;
-  const total = promptTokens.reduce((sum, tokens) => sum + 2 * (tokens + newTokens), 0);
-  let done = 0;
   const cases: GoldenCase[] = [];
   for (const tokens of promptTokens) {
     const promptIds = promptOf(tokens, vocab);
-    onProgress(done, total);
-    await breathe();
+    await pause();
     scorer.reset();
     const greedyIds = await scorer.greedy(promptIds, newTokens);
     done += tokens + newTokens;
-    onProgress(done, total);
-    await breathe();
+    await pause();
     scorer.reset();
     const expected: { row: number; kind: 'full'; logits: Float32Array }[] = [];
     const margin: number[] = [];

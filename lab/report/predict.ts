@@ -40,8 +40,7 @@ export async function predictionsOf(
   const found: Predicted[] = [];
   for (const { kernel, dims, plan, target, bench } of kernels) {
     if (!bench) continue;
-    await breathe();
-    signal?.throwIfAborted();
+    await breathe(signal);
     const schedule = await scheduleOfKernel({ dims, plan, target });
     for (const { position, tokensPerSecond } of schedule ? bench.decode : []) {
       const predicted = estimate(schedule!, middle(position, bench.tokens)).tokensPerSecond;
@@ -85,8 +84,7 @@ export async function costsIn(
   const found = new Map<VariantRow, VariantCosts>();
   for (const { header, rows } of experiments) {
     for (const row of rows.filter(({ rates }) => rates.some((rate) => rate !== null))) {
-      await breathe();
-      signal?.throwIfAborted();
+      await breathe(signal);
       const schedule = scheduleOfVariant(header, row);
       if (schedule === null) continue;
       const costs = header.positions.map((position) => estimate(schedule, middle(position, header.tokens)));

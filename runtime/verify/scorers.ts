@@ -5,7 +5,7 @@ import {
   type CacheStorage,
   type ReferenceOps,
   referenceCache,
-  referenceForward,
+  referenceSteps,
 } from '../reference/reference.ts';
 import { type ReferenceModel, readReferenceModel } from '../reference/weights.ts';
 
@@ -34,21 +34,31 @@ export function referenceScorer(
     readonly formats?: ReferenceFormats | undefined;
     /** By which LongRoPE chooses its factors. @default the model's */
     readonly maxPositions?: number | undefined;
+    /** Waited for between the products of a layer: a pass of a model of 0.6 B keeps the process busy for seconds. */
+    readonly pause?: (() => Promise<void>) | undefined;
   } = {},
 ): Scorer {
   const read = typeof model === 'string' ? readReferenceModel(model, options.formats) : model;
   const { tensors } = read;
   const dims = { ...read.dims, maxPositions: options.maxPositions ?? read.dims.maxPositions };
   const { vocab } = dims;
-  const { storage = 'fp32', ops = {} } = options;
+  const { storage = 'fp32', ops = {}, pause } = options;
   let cache = referenceCache(dims);
+  const forward = async (ids: readonly number[], firstLogits: number): Promise<Float32Array> => {
+    const steps = referenceSteps(dims, tensors, ids, { cache, storage, ops, firstLogits });
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done) return value;
+      await pause?.();
+    }
+  };
   return {
     vocab,
     reset() {
       cache = referenceCache(dims);
     },
     async score(ids, first, onRows) {
-      const logits = referenceForward(dims, tensors, ids, { cache, storage, ops, firstLogits: first });
+      const logits = await forward(ids, first);
       for (let row = first; row < ids.length; row++) {
         onRows(row, logits.subarray((row - first) * vocab, (row - first + 1) * vocab));
       }
@@ -56,9 +66,7 @@ export function referenceScorer(
     async greedy(ids, n) {
       const made: number[] = [];
       for (let fed = ids; made.length < n; fed = made.slice(-1)) {
-        made.push(
-          argmax(referenceForward(dims, tensors, fed, { cache, storage, ops, firstLogits: fed.length - 1 })),
-        );
+        made.push(argmax(await forward(fed, fed.length - 1)));
       }
       return made;
     },
