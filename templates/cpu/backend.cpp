@@ -52,8 +52,8 @@ struct Backend {
   int sequences;
   CacheShape cache;           // of each
   std::vector<std::vector<float>> biases;  // of each sequence [kVocab]; empty: none
-  std::vector<std::vector<float>> masked;  // the same with those of tokens that may not be chosen at -infinity; empty: all may. Then those behind drafts
-  std::vector<const float*> choice_biases;  // [kMostChecked] of a pass without rows, by its rows of logits
+  std::vector<std::vector<uint32_t>> masks;  // of each sequence, a bit for each token that may be chosen; empty: all may. Then those behind drafts
+  std::vector<Choice> choices;               // of a pass, by its rows of logits
 
   Path path;
   std::deque<Job> jobs;
@@ -65,13 +65,13 @@ struct Backend {
 
 namespace {
 
-/** Where in `masked` the biases of a sequence are, or those behind a draft. */
-size_t masked_at(const Backend& backend, int slot, int row) { return row == 0 ? slot : backend.sequences + row - 1; }
+/** Where in `masks` the one of a sequence is, or the one behind a draft. */
+size_t mask_at(const Backend& backend, int slot, int row) { return row == 0 ? slot : backend.sequences + row - 1; }
 
-const float* bias_of(const Backend& backend, int slot, int row = 0) {
-  const std::vector<float>& masked = backend.masked[masked_at(backend, slot, row)];
-  const std::vector<float>& bias = masked.empty() ? backend.biases[slot] : masked;
-  return bias.empty() ? nullptr : bias.data();
+Choice choice_of(const Backend& backend, int slot, int row = 0) {
+  const std::vector<float>& bias = backend.biases[slot];
+  const std::vector<uint32_t>& mask = backend.masks[mask_at(backend, slot, row)];
+  return {bias.empty() ? nullptr : bias.data(), mask.empty() ? nullptr : mask.data()};
 }
 
 /** What is bound, for the sequence in a slot. */
@@ -143,8 +143,8 @@ int create(const EngineOptions& options, Backend* backend, std::string* error) {
   bound.context = context;
   backend->sequences = options.sequences;
   backend->biases.resize(options.sequences);
-  backend->masked.resize(options.sequences + kMostChecked - 1);
-  backend->choice_biases.resize(kMostChecked);
+  backend->masks.resize(options.sequences + kMostChecked - 1);
+  backend->choices.resize(std::max(kModel.pass_tokens, kMostChecked));
   backend->weights = arena.take<char>(kModel.weight_bytes);
   bound.weights = backend->weights;
   bound.cache = arena.take<char>(cache);
@@ -209,26 +209,19 @@ int backend_bias(Backend* backend, int32_t slot, const int32_t* ids, const float
   if (int status = check_ids(ids, n, error)) return status;
   std::vector<float>& bias = backend->biases[slot];
   bias.clear();
-  backend->masked[slot].clear();
-  for (int row = 1; row < kMostChecked; ++row) backend->masked[masked_at(*backend, slot, row)].clear();
+  backend->masks[slot].clear();
+  for (int row = 1; row < kMostChecked; ++row) backend->masks[mask_at(*backend, slot, row)].clear();
   if (n > 0) bias.resize(kModel.vocab);
   for (int64_t i = 0; i < n; ++i) bias[ids[i]] = biases[i];
   return kStatusOk;
 }
 
 int backend_mask(Backend* backend, int32_t slot, int32_t row, const uint32_t* words, int32_t vocab, std::string*) {
-  std::vector<float>& masked = backend->masked[masked_at(*backend, slot, row)];
-  masked.clear();
+  std::vector<uint32_t>& mask = backend->masks[mask_at(*backend, slot, row)];
+  mask.clear();
   if (words == nullptr) return kStatusOk;
-  masked = backend->biases[slot];
-  masked.resize(kModel.vocab);
-  for (int32_t id = 0; id < vocab; ++id) {
-    if (words[id / 32] == ~0u) {
-      id |= 31;
-    } else if ((words[id / 32] >> id % 32 & 1) == 0) {
-      masked[id] = -std::numeric_limits<float>::infinity();
-    }
-  }
+  mask.assign(words, words + (vocab + 31) / 32);
+  mask.resize((kModel.vocab + 31) / 32);
   return kStatusOk;
 }
 
@@ -276,10 +269,11 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
 }
 
 /** What the tokens of a job are chosen by, as it is now. */
-static void bind_biases(Backend& backend, Job& job) {
-  for (int row = 0; row == 0 || (job.check && row < job.call.tokens); ++row) backend.choice_biases[row] = bias_of(backend, job.slot, row);
-  backend.threads.team.biases = backend.choice_biases.data();
-  for (Row& row : job.rows) row.bias = bias_of(backend, row.slot);
+static void bind_choices(Backend& backend, const Job& job) {
+  backend.choices[0] = choice_of(backend, job.slot);
+  for (int row = 1; job.check && row < job.call.tokens; ++row) backend.choices[row] = choice_of(backend, job.slot, row);
+  for (size_t row = 0; row < job.rows.size(); ++row) backend.choices[row] = choice_of(backend, job.rows[row].slot);
+  backend.threads.team.choices = backend.choices.data();
 }
 
 /** May_choose of the job that runs; what it throws is thrown behind the pass. */
@@ -298,7 +292,7 @@ struct Question {
       failure = std::current_exception();
     }
     backend->threads.set_apart(clock_now(CLOCK_MONOTONIC) - begin);
-    bind_biases(*backend, *job);
+    bind_choices(*backend, *job);
     return may_choose;
   }
 };
@@ -324,7 +318,7 @@ int backend_wait(Backend* backend, int32_t* token, std::string* error) {
   team.draft_count = job.check ? job.call.tokens - 1 : 0;
   for (size_t i = 0; i < job.rows.size(); ++i) job.rows[i].sampling = &job.samplings[i];
   team.rows = job.rows.empty() ? nullptr : job.rows.data();
-  bind_biases(*backend, job);
+  bind_choices(*backend, job);
   Question question{backend, &job, nullptr};
   team.may_choose = job.may_choose ? Question::ask : nullptr;
   team.asked = &question;

@@ -104,7 +104,7 @@ for (const { isa, needs, weights } of checked) {
         ...flagsOf(needs),
       ]);
       hashes.set(isa, checks.at(-1)?.check ?? '');
-      expect(checks.length).toBe(13);
+      expect(checks.length).toBe(14);
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
       expect(hashes.get(isa)).toBe(hashes.get('plain'));
     });

@@ -49,9 +49,10 @@ static void record(int isa, const Call& pass, Block& b) {
   const int drafts = b.team->draft_count;
   for (int row = 0; row < drafts; ++row) sum -= b.team->drafts[row];
   for (int row = 0; row <= drafts; ++row) {
-    const float* const bias = b.team->biases[row];
+    const Choice& by = b.team->choices[row];
     pass.next[row] = sum % kVocab;
-    if (bias && bias[pass.next[row]] < 0) ++pass.next[row];
+    const uint32_t next = pass.next[row];
+    if ((by.bias && by.bias[next] < 0) || (by.mask && (by.mask[next / 32] >> next % 32 & 1) == 0)) ++pass.next[row];
     if (row == drafts || pass.next[row] != b.team->drafts[row]) return;
     sum += b.team->drafts[row];
   }

@@ -33,13 +33,14 @@ static Floats scratch(sample_scratch());
 static Team team{1, 0, {}};
 static uint32_t chosen_hash = 1;
 static Floats biases;  // none, unless a check sets them
-static const float* bias_of_row = nullptr;
+static std::vector<uint32_t> mask;  // none, unless a check sets it
+static Choice choice;
 
 static int choose(const Floats& logits, const Sampling& s, std::vector<int> counts, int position) {
   Block b{&team, 0, scratch.data()};
   int next = -1;
-  bias_of_row = biases.empty() ? nullptr : biases.data();
-  team.biases = &bias_of_row;
+  choice = {biases.empty() ? nullptr : biases.data(), mask.empty() ? nullptr : mask.data()};
+  team.choices = &choice;
   sample(b, logits.data(), s, counts.data(), position, 0, &next);
   chosen_hash = chosen_hash * 31 + next;
   return next;
@@ -48,7 +49,7 @@ static int choose(const Floats& logits, const Sampling& s, std::vector<int> coun
 static std::vector<int> kept(const Floats& logits, const Sampling& s, const std::vector<int>& counts) {
   std::vector<uint32_t> keys(kVocab);
   std::vector<int> ids(kVocab);
-  ids.resize(sample_candidates(logits.data(), s, counts.data(), nullptr, s.vocab, keys.data(), ids.data()));
+  ids.resize(sample_candidates(logits.data(), s, counts.data(), {}, s.vocab, keys.data(), ids.data()));
   std::sort(ids.begin(), ids.end());
   return ids;
 }
@@ -112,6 +113,48 @@ static void check_sets() {
 }
 
 /** Chi-square of draws over seeds and positions: below mean + 5 standard deviations. */
+/** A word of all, of none or of some tokens, at random. */
+static std::vector<uint32_t> random_mask(int trial) {
+  std::vector<uint32_t> words((kVocab + 31) / 32);
+  for (uint32_t& word : words) {
+    const float kind = random_float();
+    word = kind < -0.4f ? 0 : kind < 0.2f ? ~0u : 1u << (trial % 32) | static_cast<uint32_t>(static_cast<int32_t>(random_float() * 0x7fffffff));
+  }
+  words[trial % 20] |= 2;
+  return words;
+}
+
+/** Of tokens that a mask forbids none is chosen, and of the others the one that is chosen where their logits are -infinity by a bias. */
+static void check_masks() {
+  Check check("masks");
+  for (int trial = 0; trial < 600; ++trial) {
+    Floats logits(kVocab);
+    for (float& logit : logits) logit = trial % 3 == 0 ? std::floor(random_float() * 8) : random_float() * 6;
+    std::vector<int> counts(kVocab, 0);
+    for (int i = 0; i < 40; ++i) counts[i * 23] = i % 3;
+    Sampling s = settings(trial % 4 == 0 ? 0 : 0.9f);
+    s.vocab = trial % 2 ? kVocab : 777;
+    if (trial % 3 == 1) s.top_k = 1 + trial % 300;
+    if (trial % 5 == 1) s.top_p = 0.8f;
+    if (trial % 7 == 1) s.min_p = 0.1f;
+    if (trial % 8 > 5) s.repetition_penalty = 1.3f;
+    const std::vector<uint32_t> words = trial % 10 == 9 ? std::vector<uint32_t>((kVocab + 31) / 32, 0) : random_mask(trial);
+    mask = words;
+    if (trial % 10 == 9) mask[trial / 10 % 24] = 4;  // one token alone
+    Floats other(kVocab);
+    for (int i = 0; i < kVocab; ++i) other[i] = trial % 11 == 3 ? random_float() : 0;
+    if (trial % 11 == 3) biases = other;
+    const int token = choose(logits, s, counts, trial);
+    check.that(token >= 0 && token < s.vocab && (mask[token / 32] >> token % 32 & 1) == 1);
+    for (int i = 0; i < kVocab; ++i)
+      if ((mask[i / 32] >> i % 32 & 1) == 0) other[i] = -INFINITY;
+    biases = other;
+    mask.clear();
+    check.equal(token, choose(logits, s, counts, trial));
+    biases.clear();
+  }
+}
+
 static void check_distribution(const char* name, Sampling s, const Floats& logits) {
   Check check(name);
   const std::vector<int> counts(kVocab, 0);
@@ -307,6 +350,7 @@ int main() {
   check_logprobs();
   check_noise();
   check_sets();
+  check_masks();
   check_greedy();
   check_adjusted();
   check_finite();

@@ -55,7 +55,7 @@ template <class Pass> DEVICE void choose(Block& b, const Pass& pass, int scratch
   for (int token = b.index(); rows && token < pass.tokens; token += b.count()) {
     const Row& row = rows[token];
     pass.next[token] = sample_one(b, pass.logits + (int64_t)token * kVocab, *row.sampling, pass.counts + (int64_t)row.slot * kVocab,
-                                  row.bias, row.position + 1, scratch);
+                                  b.team->choices[token], row.position + 1, scratch);
   }
   if (rows || b.index() != 0) return;
   const float* const logits = pass.logits + (int64_t)(pass.tokens - pass.first_logits - 1) * kVocab;  // of the last token

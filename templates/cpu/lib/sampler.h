@@ -24,38 +24,46 @@ DEVICE float adjusted(const float* logits, int i, const Sampling& s, const int* 
 /** Whether counts change any logit. */
 DEVICE bool penalises(const Sampling& s) { return s.repetition_penalty != 1 || s.presence_penalty != 0 || s.frequency_penalty != 0; }
 
+/** Tokens of one word of a mask. */
+constexpr int kWordTokens = 32;
+
+/** Tokens from `first` on, of those below `vocab`. */
+DEVICE uint32_t named_from(int first, int vocab) { return vocab - first < kWordTokens ? (1u << (vocab - first)) - 1 : ~0u; }
+
+/** Which of these may be chosen. */
+DEVICE uint32_t allowed_from(const Choice& by, int first, int vocab) {
+  return by.mask ? by.mask[first / kWordTokens] & named_from(first, vocab) : named_from(first, vocab);
+}
+
+DEVICE bool all_allowed(const Choice& by, int first, int vocab) { return allowed_from(by, first, vocab) == named_from(first, vocab); }
+
 /** The largest logit's id, the lowest of equals; kNotFinite if one is NaN or infinite before bias and penalties. Without penalties most of them are looked at
  *  several at a time, and one by one only where one of these is larger than all before. */
-DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* counts, const float* bias, int vocab) {
+DEVICE int sample_greedy(const float* logits, const Sampling& s, const int* counts, const Choice& by, int vocab) {
+  if (!all_finite(logits, vocab)) return kNotFinite;
   int best = 0;
   float most = -__builtin_inff();
-  bool strange = false;
-  const auto look = [&](int begin, int end) {
-    for (int i = begin; i < end; ++i) {
-      strange |= not_finite(bits_from_float(logits[i]));
-      const float logit = adjusted(logits, i, s, counts, bias);
+  const bool several = !penalises(s);
+  for (int first = 0; first < vocab; first += kWordTokens) {
+    uint32_t allowed = allowed_from(by, first, vocab);
+    if (allowed == ~0u && several) {
+      Vec highest = splat(most);
+      for (int i = first; i < first + kWordTokens; i += kLanes)
+        highest = max_of(by.bias ? load(logits + i) + load(by.bias + i) : load(logits + i), highest);
+      if (!(max_lane(highest) > most)) continue;
+    }
+    for (; allowed != 0; allowed &= allowed - 1) {
+      const int i = first + __builtin_ctz(allowed);
+      const float logit = adjusted(logits, i, s, counts, by.bias);
       if (logit > most) {
         most = logit;
         best = i;
       }
     }
-  };
-  constexpr int together = 4 * kLanes;
-  const int whole = penalises(s) ? 0 : vocab / together * together;
-  VecInt odd = {};  // its top bits: as all_finite has it
-  for (int first = 0; first < whole; first += together) {
-    Vec highest = splat(most);
-    for (int i = first; i < first + together; i += kLanes) {
-      const Vec logit = load(logits + i);
-      odd |= ((VecInt)logit & 0x7f800000) + 0x00800000;
-      highest = max_of(bias ? logit + load(bias + i) : logit, highest);
-    }
-    if (max_lane(highest) > most) look(first, first + together);
   }
-  look(whole, vocab);
-  for (int lane = 0; lane < kLanes; ++lane) strange |= odd[lane] < 0;
-  return strange ? kNotFinite : best;
+  return best;
 }
+static_assert(kWordTokens % kLanes == 0);
 
 /** The largest key such that the keys from it up weigh at least need_of(the weight of all), found digit by digit from above. */
 template <class Weigh, class Need>
@@ -91,24 +99,42 @@ DEVICE int keep_from(uint32_t* keys, int* ids, int n, uint32_t cut) {
   return kept;
 }
 
-/** Fills keys and ids [vocab] with the candidates that temperature, top_k, top_p and min_p leave; returns how many, 0 if a logit is NaN or
+/** Fills keys and ids [vocab] with the candidates that a mask, temperature, top_k, top_p and min_p leave; returns how many, 0 if a logit is NaN or
  *  infinite before bias and penalties. */
-DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* counts, const float* bias, int vocab, uint32_t* keys,
-                             int* ids) {
-  uint32_t top = 0, odd = 0;  // odd: as all_finite has it
+DEVICE int sample_candidates(const float* logits, const Sampling& s, const int* counts, const Choice& by, int vocab, uint32_t* keys, int* ids) {
+  if (!all_finite(logits, vocab)) return 0;
+  uint32_t top = 0;
+  int n = 0;
   const auto fill = [&, temperature = s.temperature](auto&& logit_of) {
-    for (int i = 0; i < vocab; ++i) {
-      odd |= (bits_from_float(logits[i]) & 0x7f800000u) + 0x00800000u;
-      keys[i] = ordered_key(logit_of(i) / temperature);
-      ids[i] = i;
-      top = keys[i] > top ? keys[i] : top;
+    const auto key_of = [&](int i) { return ordered_key(logit_of(i) / temperature); };
+    for (int first = 0; first < vocab;) {
+      int end = first;
+      while (end < vocab && all_allowed(by, end, vocab)) end = smaller(end + kWordTokens, vocab);
+      for (int i = first; i < end; ++i) {
+        keys[n + i - first] = key_of(i);
+        ids[n + i - first] = i;
+        top = keys[n + i - first] > top ? keys[n + i - first] : top;
+      }
+      n += end - first;
+      first = smaller(end + kWordTokens, vocab);
+      const uint32_t allowed = end < vocab ? allowed_from(by, end, vocab) : 0;
+      if (allowed == 0) continue;
+      uint32_t word[kWordTokens] = {};
+      for (int i = end; i < first; ++i) {
+        word[i - end] = key_of(i);
+        top = (allowed >> (i - end) & 1) && word[i - end] > top ? word[i - end] : top;
+      }
+      for (int i = end; i < first; ++i) {  // what is not allowed is written over
+        keys[n] = word[i - end];
+        ids[n] = i;
+        n += allowed >> (i - end) & 1;
+      }
     }
   };
+  const float* const bias = by.bias;
   if (penalises(s)) fill([&](int i) { return adjusted(logits, i, s, counts, bias); });
   else if (bias) fill([=](int i) { return logits[i] + bias[i]; });
   else fill([=](int i) { return logits[i]; });
-  if (odd >> 31) return 0;
-  int n = vocab;
   if (s.top_k > 0 && s.top_k < n) {
     const uint64_t k = s.top_k;
     n = keep_from(keys, ids, n, key_weighing(keys, n, [](uint32_t) { return (uint64_t)1; }, [k](uint64_t) { return k; }));
@@ -143,14 +169,13 @@ DEVICE float noise_limit(uint32_t bits) {
   return (float)(158 - exponent) * 0.69315f;
 }
 
-/** The token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are what the penalties count, bias [kVocab] is added first, unless
- *  it is null. */
-DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const int* counts, const float* bias, int position, int scratch) {
+/** The token chosen from logits [kVocab], or kNotFinite; counts [kVocab] are what the penalties count. */
+DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const int* counts, const Choice& by, int position, int scratch) {
   const int vocab = s.vocab > 0 ? smaller(s.vocab, kVocab) : kVocab;
-  if (!(s.temperature > 0)) return sample_greedy(logits, s, counts, bias, vocab);
+  if (!(s.temperature > 0)) return sample_greedy(logits, s, counts, by, vocab);
   uint32_t* const keys = (uint32_t*)(b.scratch + scratch);
   int* const ids = (int*)keys + kVocab;
-  const int n = sample_candidates(logits, s, counts, bias, vocab, keys, ids);
+  const int n = sample_candidates(logits, s, counts, by, vocab, keys, ids);
   const uint64_t key = noise_key(s.seed, position);
   int best = n > 0 ? ids[0] : kNotFinite;
   float most = -__builtin_inff();
@@ -179,9 +204,9 @@ DEVICE int sample_one(Block& b, const float* logits, const Sampling& s, const in
 /** *next := the token chosen for a position from the last token's logits. Where drafts are checked, next [draft_count + 1]: a token for each row of
  *  logits, up to the first that is no draft; those that are drafts are counted. By block 0. */
 DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, int position, int scratch, int* next) {
-  const float* const* bias = b.team->biases;
-  for (int behind = b.team->draft_count;; --behind, ++bias, ++next) {
-    *next = sample_one(b, logits - (int64_t)behind * kVocab, s, counts, *bias, position - behind, scratch);
+  const Choice* by = b.team->choices;
+  for (int behind = b.team->draft_count;; --behind, ++by, ++next) {
+    *next = sample_one(b, logits - (int64_t)behind * kVocab, s, counts, *by, position - behind, scratch);
     if (behind == 0 || *next != b.team->drafts[b.team->draft_count - behind]) return;
     counts[*next] += kChosenOnce;
   }

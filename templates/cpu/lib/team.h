@@ -19,6 +19,12 @@ struct alignas(64) Signal {
 
 struct Row;  // host/row.h
 
+/** What a token is chosen by beside its logits. */
+struct Choice {
+  const float* bias = nullptr;     // [kVocab] added to them; null: nothing
+  const uint32_t* mask = nullptr;  // a bit for each token that may be chosen; null: all may
+};
+
 struct Team {
   int count;  // threads of the pass
   alignas(64) uint32_t arrived;
@@ -27,7 +33,7 @@ struct Team {
   int draft_count = 0;          // 0: the pass checks none
   const Row* rows = nullptr;    // [tokens] of a pass in which each token has a sequence of its own; else null
   int64_t sequence_bytes = 0;   // from one sequence of the cache to the next
-  const float* const* biases = nullptr;  // [draft_count + 1][kVocab] added to the logits that compete, of a pass without rows; of which null: none. What may_choose calls may change them
+  const Choice* choices = nullptr;  // of the token behind each row of logits. What may_choose calls may change them
   bool (*may_choose)(void*) = nullptr;  // called with `asked` in front of the choice of a pass; null: a token is chosen
   void* asked = nullptr;
   bool chooses = true;  // what it said
