@@ -84,6 +84,10 @@ DEVICE unsigned waited_for(Flags& flags) {
   return place;
 }
 
+/** How long the watchdog sleeps [ns], a power of two as a GPU has them: a launch may end so much later, since a sleep cannot be ended. Of the host's
+ *  request it knows after a few of them. */
+constexpr unsigned kWatchdogSleep = 512, kHostLooks = 32;
+
 /**
  * The watchdog, a thread that computes nothing: ends the launch when no stage has begun for LaunchArgs.timeout_ns, and writes what its block waits
  * for; follows when another block has ended it; in block 0 looks at the host's stop request, which is slow to read.
@@ -91,7 +95,7 @@ DEVICE unsigned waited_for(Flags& flags) {
 DEVICE void watchdog(const LaunchArgs& pass, Flags& flags) {
   unsigned heartbeat = flags.heartbeat;
   unsigned long long since = nanoseconds();
-  while (!flags.finished && !flags.failed) {
+  for (unsigned look = 0; !flags.finished && !flags.failed; ++look) {
     const unsigned long long now = nanoseconds();
     if (flags.heartbeat != heartbeat) heartbeat = flags.heartbeat, since = now;
     const bool late = now - since > pass.timeout_ns;
@@ -102,7 +106,7 @@ DEVICE void watchdog(const LaunchArgs& pass, Flags& flags) {
       pass.failure[0] = status;
       if (const unsigned of = load_relaxed(pass.status + 1); of != 0) pass.failure[1] = of;  // 0: the other block has not said it yet
     }
-    if (blockIdx.x == 0 && load_host(pass.stop_request) != 0) flags.stop = 1;
-    __nanosleep(20000);
+    if (blockIdx.x == 0 && look % kHostLooks == 0 && load_host(pass.stop_request) != 0) flags.stop = 1;
+    __nanosleep(kWatchdogSleep);
   }
 }
