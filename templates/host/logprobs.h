@@ -7,7 +7,6 @@
 #include <limits>
 #include <vector>
 
-
 /** The most that may be asked for beside the token itself. */
 constexpr int32_t kMostTopLogprobs = 20;
 

@@ -48,7 +48,7 @@ class Speculation {
 
   bool on() const { return most_ > 0; }
 
-  /** Of so many tokens that are expected by whoever masks them, those to check: as many as promise to save most, whatever is left to spend. */
+  /** Of so many tokens that are expected by whoever masks them, those to check: as many as promise to save most, or a trial's. */
   int32_t of_expected(int32_t expected) {
     kind_ = kExpectedDrafts;
     const int32_t most = std::min(most_, expected);
