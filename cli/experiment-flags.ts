@@ -59,7 +59,6 @@ export function modeOf({
   measureOnly,
   randomWeights,
   golden,
-  budget,
   jobs,
   out,
 }: WorkFlags): 'all' | 'build' | 'measure' {
@@ -68,7 +67,7 @@ export function modeOf({
       hint: 'give one of them, or none for both halves',
     });
   }
-  const idle = buildOnly ? { budget, out } : measureOnly ? { jobs } : {};
+  const idle = buildOnly ? { out } : measureOnly ? { jobs } : {};
   const [flag] = Object.entries(idle).find(([, value]) => value !== undefined) ?? [];
   if (flag !== undefined) throw noUse(buildOnly ? '--build-only' : '--measure-only', `--${flag}`);
   if (!buildOnly) needGolden({ randomWeights, golden });

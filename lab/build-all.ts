@@ -15,6 +15,7 @@ export interface Watch {
 /**
  * Compiles those that were not, or finds them built; those that a compiler refuses are done with.
  * @param jobs variants at a time; @param before refuse to compile; @param mayBegin asked before each
+ * @returns whether all were begun
  */
 export async function buildAll(
   candidates: readonly Candidate[],
@@ -25,7 +26,7 @@ export async function buildAll(
       readonly before: boolean;
       readonly mayBegin: () => boolean;
     },
-): Promise<void> {
+): Promise<boolean> {
   const { signal, onProgress, onLine, before, mayBegin } = input;
   const refused = new Set(
     journal.records.flatMap((one) => (one.kind === 'built' && one.problem !== null ? [one.id] : [])),
@@ -34,11 +35,15 @@ export async function buildAll(
   const wanted = candidates.filter(({ record }) => record.pruned === null && !refused.has(record.id));
   const running = new Set<string>();
   let done = 0;
+  let all = true;
   const show = () =>
     onProgress(done / wanted.length, `building ${done} of ${wanted.length}: ${[...running].join(', ')}`);
   await sideBySide(wanted, input.jobs ?? availableParallelism(), async (next) => {
     signal.throwIfAborted();
-    if (!mayBegin()) return;
+    if (!mayBegin()) {
+      all = false;
+      return;
+    }
     const { id, label } = next.record;
     running.add(label);
     show();
@@ -52,4 +57,5 @@ export async function buildAll(
     const how = record.seconds === 0 ? 'built before' : `built in ${record.seconds.toFixed(1)} s`;
     onLine(`${label}: ${record.problem === null ? how : `refused by the compiler: ${record.problem}`}`);
   });
+  return all;
 }

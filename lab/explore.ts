@@ -53,8 +53,9 @@ export async function explore(
   const mayBegin = () => left() > 0;
   const ready = new Set<string>();
   const make = async (wanted: readonly Candidate[]) => {
-    await buildAll(wanted, journal, { ...input, before: input.mode === 'measure', mayBegin });
+    const all = await buildAll(wanted, journal, { ...input, before: input.mode === 'measure', mayBegin });
     for (const { record } of wanted) ready.add(record.id);
+    return all;
   };
   const most = input.jobs ?? availableParallelism();
   const makeReady = async (ids: readonly string[]) => {
@@ -65,10 +66,12 @@ export async function explore(
     await make([...own, ...others.slice(0, Math.max(0, most - own.length))]);
     return true;
   };
-  await make(input.budget === null ? candidates : candidates.slice(0, 1));
+  const builds = input.mode === 'build';
+  const isBuilt = await make(builds || input.budget === null ? candidates : candidates.slice(0, 1));
   refuseBrokenBase(candidates[0]!, journal);
   const timing = { ...input, begin, millis, left, makeReady };
-  const why = input.mode === 'build' ? 'built' : await time(candidates, strategy, journal, timing);
+  const built = isBuilt ? 'built' : 'budget';
+  const why = builds ? built : await time(candidates, strategy, journal, timing);
   journal.append({ kind: 'done', why, seconds: Math.round(millis()) / 1000, machine: { ...machine() } });
   return why;
 }

@@ -131,6 +131,19 @@ describe('gen explore', () => {
     ]);
   });
 
+  it('that only builds begins no build behind its budget, and goes on without', async () => {
+    const path = at('built.jsonl');
+    const building = ['explore', ...explored, '--journal', path, '--build-only'];
+    const none = await inProcess(...building, '--budget', '0.000001s');
+    expect(none.code, none.err).toBe(0);
+    expect(none.err).toMatch(
+      /^the budget is used up after .* s, nothing timed, 0 of 3 kernels built: the same/m,
+    );
+    const all = await inProcess(...building, '--budget', '1h');
+    expect(all.code, all.err).toBe(0);
+    expect(all.err).toMatch(/^all is built after .* s: time it with --measure-only$/m);
+  });
+
   it('that is interrupted and killed at random moments comes to the same table', async () => {
     const path = at('killed.jsonl');
     const next = randomFrom(Date.now());

@@ -113,11 +113,6 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   ],
   [[...explore, '--seed', '9'], 'error: --seed is given without --strategy random', 'leave --seed out'],
   [
-    [...explore, '--build-only', '--budget', '9s'],
-    'error: --build-only has no use for --budget',
-    'leave one',
-  ],
-  [
     [...explore, '--build-only', '--out', at('b.ts')],
     'error: --build-only has no use for --out',
     'leave one',
