@@ -8,7 +8,14 @@ import { buildPlan } from '../build-plan.ts';
 import { decoderOf } from '../decode.ts';
 import { machineState } from '../measure.ts';
 import { descendDelays } from './delays.ts';
-import { buildPlans, buildPrompts, type KernelWork, openKernel, timeKernel, timePrompts } from './kernels.ts';
+import {
+  buildPlans,
+  buildPrompts,
+  type KernelWork,
+  openKernel,
+  timeKernels,
+  timePrompts,
+} from './kernels.ts';
 import { calibrationPlans, calibrationPrompts, quickPlans } from './plans.ts';
 import { runProbe } from './probe.ts';
 import type { CalibrationRecord, TimedPoint, TimedPrompt } from './record.ts';
@@ -82,16 +89,12 @@ async function pointsOf(
     const wanted = input.isQuick ? quickPlans(target, at) : calibrationPlans(target, at);
     const plans = wanted.filter(({ name }) => !isTimed(name));
     const kernels = await buildPlans(dims, plans, target, input);
-    for (const [i, built] of kernels.entries()) {
-      input.signal.throwIfAborted();
-      const { name } = built.kernel.schedule.plan;
-      input.onProgress(i / kernels.length, `timing ${name} of ${dims.name}`);
-      const timed = await timeKernel(built, input);
+    for await (const { plan, points: timed } of timeKernels(kernels, input)) {
       points.push(...timed.map((one) => ({ ...one, model, ...(weights && { weights }) })));
       onPoints(points);
       const rates = timed.map((one) => `${one.tokensPerSecond.median.toFixed(0)} at ${one.position}`);
       const whose = weights ? `${dims.name} in ${weights}` : dims.name;
-      input.onLine(`${whose} ${name}: ${rates.join(', ')} tok/s`);
+      input.onLine(`${whose} ${plan}: ${rates.join(', ')} tok/s`);
     }
   }
   return points;

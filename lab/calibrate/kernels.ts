@@ -87,22 +87,51 @@ export const positionsWithin = (
   ...new Set(positions.map((position) => Math.max(1, Math.min(position, maxPositions - tokens - 1)))),
 ];
 
-/** Times a kernel at each position that its model has. */
-export async function timeKernel(built: BuiltKernel, work: KernelWork): Promise<Omit<TimedPoint, 'model'>[]> {
+/** In each of which all kernels are opened, and their weights made. */
+const mostTurns = 5;
+
+/**
+ * Times kernels at each position that their model has. Others use a CPU, and for seconds: there the kernels take turns, so that a slow moment has
+ * a reply of each and not all of one.
+ * @returns each kernel with its points, as soon as it has had its last turn
+ */
+export async function* timeKernels(
+  kernels: readonly BuiltKernel[],
+  work: KernelWork,
+): AsyncGenerator<{ plan: string; points: Omit<TimedPoint, 'model'>[] }> {
+  const turns = kernels[0]?.target.kind === 'cpu' ? Math.min(work.replies, mostTurns) : 1;
+  const before = (turn: number) => Math.floor((turn * work.replies) / turns);
+  const rates = kernels.map(() => new Map<number, number[]>());
+  for (let turn = 0; turn < turns; turn++) {
+    for (const [i, built] of kernels.entries()) {
+      work.signal.throwIfAborted();
+      const plan = built.kernel.schedule.plan.name;
+      work.onProgress((turn + i / kernels.length) / turns, `timing ${plan} of ${built.dims.name}`);
+      await timeKernel(built, { ...work, replies: before(turn + 1) - before(turn) }, rates[i]!);
+      if (turn < turns - 1) continue;
+      const points = [...rates[i]!].map(([position, all]) => ({
+        plan,
+        position,
+        tokensPerSecond: spreadOf(all),
+      }));
+      yield { plan, points };
+    }
+  }
+}
+
+/** Adds the rates of a kernel's replies [tokens/s] to those at each position. */
+async function timeKernel(built: BuiltKernel, work: KernelWork, rates: Map<number, number[]>): Promise<void> {
   const { tokens, replies, signal } = work;
   const positions = positionsWithin(built.dims, work.positions, tokens);
   const engine = await openKernel(built, Math.max(...positions) + tokens + 1, work);
   try {
     const decoder = decoderOf(engine, tokens, signal);
-    const points: Omit<TimedPoint, 'model'>[] = [];
     for (const position of positions) {
       await decoder.fillTo(position);
-      const rates: number[] = [];
-      for (let i = 0; i < replies; i++) rates.push((await decoder.reply()).tokensPerSecond);
-      const plan = built.kernel.schedule.plan.name;
-      points.push({ plan, position, tokensPerSecond: spreadOf(rates) });
+      const all = rates.get(position) ?? [];
+      for (let i = 0; i < replies; i++) all.push((await decoder.reply()).tokensPerSecond);
+      rates.set(position, all);
     }
-    return points;
   } finally {
     engine.close();
   }

@@ -8,7 +8,9 @@ import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { resolveTarget } from '../../configs/resolve.ts';
+import { timeKernels } from '../../lab/calibrate/kernels.ts';
 import { readRecord } from '../../lab/calibrate/record.ts';
+import { buildKernel } from '../../load.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-calibrate-'));
 const out = join(folder, 'here.json');
@@ -66,4 +68,23 @@ test('a kill leaves what was measured, and the same command goes on from there',
   expect(explained.written.out).toMatch(
     /predicted \d+ tok\/s at position 0, [\d.]+ us a token, at .* \(measured\)/,
   );
+});
+
+test('kernels of a CPU take turns, a reply at each position in a turn', async () => {
+  const plans = ['cooperative', 'unfused'];
+  const kernels = await Promise.all(plans.map((plan) => buildKernel({ model, target: 'cpu', plan })));
+  const turns: string[] = [];
+  const timed = timeKernels(kernels, {
+    ...{ positions: [1, 9], tokens: 4, replies: 3, device: 0, threads: 1 },
+    signal: new AbortController().signal,
+    onProgress: (_share, detail) => turns.push(detail.split(' ')[1]!),
+  });
+  const plansTimed: string[] = [];
+  for await (const { plan, points } of timed) {
+    plansTimed.push(plan);
+    expect(points.map(({ position }) => position)).toEqual([1, 9]);
+    for (const { tokensPerSecond } of points) expect(tokensPerSecond.median).toBeGreaterThan(0);
+  }
+  expect(plansTimed).toEqual(plans);
+  expect(turns).toEqual([...plans, ...plans, ...plans]);
 });
