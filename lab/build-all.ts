@@ -35,15 +35,11 @@ export async function buildAll(
   const wanted = candidates.filter(({ record }) => record.pruned === null && !refused.has(record.id));
   const running = new Set<string>();
   let done = 0;
-  let all = true;
   const show = () =>
     onProgress(done / wanted.length, `building ${done} of ${wanted.length}: ${[...running].join(', ')}`);
   await sideBySide(wanted, input.jobs ?? availableParallelism(), async (next) => {
     signal.throwIfAborted();
-    if (!mayBegin()) {
-      all = false;
-      return;
-    }
+    if (!mayBegin()) return;
     const { id, label } = next.record;
     running.add(label);
     show();
@@ -57,5 +53,5 @@ export async function buildAll(
     const how = record.seconds === 0 ? 'built before' : `built in ${record.seconds.toFixed(1)} s`;
     onLine(`${label}: ${record.problem === null ? how : `refused by the compiler: ${record.problem}`}`);
   });
-  return all;
+  return done === wanted.length;
 }

@@ -70,8 +70,7 @@ export async function explore(
   const isBuilt = await make(builds || input.budget === null ? candidates : candidates.slice(0, 1));
   refuseBrokenBase(candidates[0]!, journal);
   const timing = { ...input, begin, millis, left, makeReady };
-  const built = isBuilt ? 'built' : 'budget';
-  const why = builds ? built : await time(candidates, strategy, journal, timing);
+  const why = !builds ? await time(candidates, strategy, journal, timing) : isBuilt ? 'built' : 'budget';
   journal.append({ kind: 'done', why, seconds: Math.round(millis()) / 1000, machine: { ...machine() } });
   return why;
 }
