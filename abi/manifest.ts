@@ -2,8 +2,8 @@
 import { z } from 'zod';
 
 const dtype = z.enum(['bf16', 'fp16', 'fp32']);
-/** Of matrices; int8, int4 and fp8 are blocks of 32 numbers with an fp16 scale. */
-const format = z.enum([...dtype.options, 'int8', 'int4', 'fp8']);
+/** Of matrices; those behind the dtypes are blocks of 32 numbers with an fp16 scale, of int4-asym with a minimum, too. */
+const format = z.enum([...dtype.options, 'int8', 'int4', 'int4-asym', 'fp8']);
 const count = z.int().positive();
 
 const dims = z.strictObject({
@@ -12,7 +12,13 @@ const dims = z.strictObject({
   dtype,
   /** Where matrices are not of this dtype. */
   weights: z
-    .strictObject({ layers: format, qkv: format.optional(), embedding: format, head: format })
+    .strictObject({
+      layers: format,
+      qkv: format.optional(),
+      down: format.optional(),
+      embedding: format,
+      head: format,
+    })
     .optional(),
   /** Where the KV cache is not of this dtype. */
   cache: z.enum(['int8']).optional(),

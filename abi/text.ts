@@ -23,7 +23,7 @@ export const codeTables = [
   {
     name: 'sourceDtype',
     prefix: 'kDtype',
-    doc: 'TensorSource.dtype; a weight slot has one of the first three, or q8_0, q4_0 or f8_block.',
+    doc: 'TensorSource.dtype; a weight slot has one of the first three, or q8_0, q4_0, q4_1 or f8_block.',
     values: sourceDtype,
   },
   { name: 'profilePhase', prefix: 'kPhase', doc: 'ProfileEvent.phase.', values: profilePhase },

@@ -23,7 +23,9 @@ export function settleWeights(
   if (asked === undefined) return stored === undefined || canRun(dims) ? dims : plain;
   const layers = asked === 'mixed' ? 'int4' : asked;
   const beside = (format: Format | undefined): Format =>
-    layers === 'int4' && format !== undefined && isBlocks(format) ? format : 'int8';
+    (layers === 'int4' || layers === 'int4-asym') && format !== undefined && isBlocks(format)
+      ? format
+      : 'int8';
   const qkv = asked === 'mixed' ? { qkv: 'int8' as const } : {};
   const weights = { layers, ...qkv, embedding: beside(stored?.embedding), head: beside(stored?.head) };
   return { ...plain, weights };

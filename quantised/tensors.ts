@@ -20,8 +20,8 @@ export interface Packed {
   readonly zerosAdded: 0 | 1;
   /** Rows and columns that share a scale. */
   readonly group: { readonly rows: number; readonly columns: number };
-  /** Blocks whose levels are these codes; their scales are kept in fp16. */
-  readonly levels: 'int8' | 'int4' | 'fp8' | null;
+  /** Blocks that have these codes; their scales, and minima, are kept in fp16. */
+  readonly levels: 'int8' | 'int4' | 'int4-asym' | 'fp8' | null;
 }
 
 /** Names of the tensors that one matrix is made of; those of compressed-tensors and fp8 stand in the place of its weight. */
@@ -176,7 +176,8 @@ function matrixOf<Entry extends Stored>(
   }
   const isWhole = shared.columns % 32 === 0 && columns % 32 === 0;
   const isFloat = names.dtype === 'F8_E4M3';
-  const levels = !symmetric || !isWhole ? null : isFloat ? 'fp8' : bits === 4 ? 'int4' : 'int8';
+  const ofBits = isFloat ? 'fp8' : bits === 8 ? 'int8' : symmetric ? 'int4' : 'int4-asym';
+  const levels = isWhole && (symmetric || bits === 4) ? ofBits : null;
   const packed = { scales, zeros: usesZeros ? zeros : null, zerosAdded, group: shared, levels } as const;
   return { ...codes, dtype: nameOf(format, bits), shape: [rows, columns], packed };
 }

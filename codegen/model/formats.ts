@@ -11,10 +11,10 @@ interface BlockLayout {
   /** Numbers that share a scale; they follow each other in a row. */
   readonly group: number;
   readonly scale: 'fp16';
-  /** Of a block: its scale, then its numbers. */
+  /** Of a block: its scale, in some formats its minimum, then its numbers. */
   readonly bytes: number;
   /** The loader's code of the format: that of blocks of GGUF files that are the same, byte for byte, if there are any. */
-  readonly stored: 'q8_0' | 'q4_0' | 'f8_block';
+  readonly stored: 'q8_0' | 'q4_0' | 'q4_1' | 'f8_block';
   /** In templates/cpu/lib/types.h. */
   readonly type: string;
 }
@@ -23,6 +23,7 @@ interface BlockLayout {
 export const blockFormats = {
   int8: { bits: 8, group: 32, scale: 'fp16', bytes: 34, stored: 'q8_0', type: 'int8_block' },
   int4: { bits: 4, group: 32, scale: 'fp16', bytes: 18, stored: 'q4_0', type: 'int4_block' },
+  'int4-asym': { bits: 4, group: 32, scale: 'fp16', bytes: 20, stored: 'q4_1', type: 'int4_asym_block' },
   fp8: { bits: 8, group: 32, scale: 'fp16', bytes: 34, stored: 'f8_block', type: 'fp8_block' },
 } as const satisfies Record<string, BlockLayout>;
 /** A format of matrices in blocks. */
@@ -50,6 +51,8 @@ export interface MatrixFormats {
   readonly layers: Format;
   /** Of query, key and value, where theirs is another. */
   readonly qkv?: Format;
+  /** Of the last product of a layer, where its is another. */
+  readonly down?: Format;
   readonly embedding: Format;
   /** That of the embedding where they are one matrix. */
   readonly head: Format;

@@ -41,24 +41,40 @@ export function readGgufDims(path: string, name: string): ModelDims {
   return { ...plain, ropeScaling: readLongRope(file, shape) ?? readRopeScaling(file, shape) ?? scaled };
 }
 
-/** Blocks that a format is made of, number for number. */
-const blockTypes: Readonly<Record<string, Format>> = { Q8_0: 'int8', Q4_0: 'int4' };
+/** Types of blocks by the format that has their numbers; of those that none has, int8 has finer steps than they do. */
+const blockTypes: Readonly<Record<string, Format>> = {
+  Q8_0: 'int8',
+  Q4_0: 'int4',
+  Q4_1: 'int4-asym',
+  Q4_K: 'int4-asym',
+};
 
-/** Formats of a file whose layers are all of one that is in blocks; nothing for others. Embedding and head in other blocks are int8, whose
- *  steps are finer than those of the file, and half the bytes of numbers. */
+/** Matrices that are one product in a kernel, whose format is one in all layers. */
+const products = {
+  layers: /^blk\.\d+\.(?:attn_output|ffn_gate|ffn_up)\.weight$/,
+  qkv: /^blk\.\d+\.attn_(?:q|k|v|qkv)\.weight$/,
+  down: /^blk\.\d+\.ffn_down\.weight$/,
+  embedding: /^token_embd\.weight$/,
+  head: /^output\.weight$/,
+} as const;
+
+/** Formats of a file whose layers are in blocks; nothing for others. */
 function weightsOf(file: GgufFile): Pick<ModelDims, 'weights'> {
-  const formatOf = (wanted: RegExp): Format | undefined => {
-    const matrices = [...file.tensors].filter(([name, { shape }]) => wanted.test(name) && shape.length > 1);
-    const formats = new Set(matrices.map(([, { type }]) => blockTypes[type.name]));
-    return formats.size === 1 ? [...formats][0] : undefined;
+  /** Null: of no format in blocks. */
+  const formatOf = (wanted: RegExp): Format | null => {
+    const types = [...file.tensors].filter(([name]) => wanted.test(name)).map(([, { type }]) => type);
+    if (types.some(({ elements }) => elements === 1)) return null;
+    const formats = new Set(types.map(({ name }) => blockTypes[name] ?? 'int8'));
+    if (formats.size === 1) return [...formats][0]!;
+    return formats.has('int8') ? 'int8' : 'int4-asym';
   };
-  const layers = formatOf(/^blk\./);
-  if (layers === undefined) return {};
-  const outer = (name: string, wanted: RegExp): Format =>
-    formatOf(wanted) ?? (file.tensors.get(name)!.type.elements > 1 ? 'int8' : dtypeOf(file));
-  const embedding = outer('token_embd.weight', /^token_embd\./);
-  const head = file.tensors.has('output.weight') ? outer('output.weight', /^output\./) : embedding;
-  return { weights: { layers, embedding, head } };
+  const [layers, qkv, down] = [products.layers, products.qkv, products.down].map(formatOf);
+  if (!layers || !qkv || !down) return {};
+  const embedding = formatOf(products.embedding) ?? dtypeOf(file);
+  const head = file.tensors.has('output.weight') ? (formatOf(products.head) ?? dtypeOf(file)) : embedding;
+  return {
+    weights: { layers, ...(qkv !== layers && { qkv }), ...(down !== layers && { down }), embedding, head },
+  };
 }
 
 const plainTypes: Readonly<Record<string, Dtype>> = { BF16: 'bf16', F16: 'fp16', F32: 'fp32' };

@@ -77,10 +77,12 @@ function weightsOf(
   { dtype, hidden, ffn, qHeads, headDim }: Omit<ModelDims, 'kinds' | 'pattern'>,
   quantised: Quantisation | undefined,
 ): Pick<ModelDims, 'weights'> {
-  if (!quantised?.symmetric || quantised.isPartial) return {};
-  const { format, bits, group } = quantised;
+  if (!quantised || quantised.isPartial) return {};
+  const { format, bits, group, symmetric } = quantised;
+  if (!symmetric && bits === 8) return {};
   const whole = [group.columns ?? hidden, hidden, ffn, qHeads * headDim];
-  const layers = format === 'fp8' || format === 'float-quantized' ? 'fp8' : bits === 4 ? 'int4' : 'int8';
+  const isFloat = format === 'fp8' || format === 'float-quantized';
+  const layers = isFloat ? 'fp8' : bits === 8 ? 'int8' : symmetric ? 'int4' : 'int4-asym';
   if (whole.some((columns) => columns % blockFormats[layers].group !== 0)) return {};
   return { weights: { layers, embedding: dtype, head: dtype } };
 }

@@ -9,12 +9,12 @@ export function formatOf({ dtype, weights, tiedHead }: ModelDims, field: FieldNa
   if (weights === undefined) return dtype;
   if (field === 'embedding' || (field === 'head' && tiedHead)) return weights.embedding;
   if (field === 'head') return weights.head;
-  return field === 'qkv' ? (weights.qkv ?? weights.layers) : weights.layers;
+  return (field === 'qkv' || field === 'down' ? weights[field] : undefined) ?? weights.layers;
 }
 
 /** What --weights calls these formats. */
-export const weightsName = ({ layers, qkv }: NonNullable<ModelDims['weights']>): Format | 'mixed' =>
-  qkv === undefined ? layers : 'mixed';
+export const weightsName = ({ layers, qkv, down }: NonNullable<ModelDims['weights']>): Format | 'mixed' =>
+  qkv === undefined && down === undefined ? layers : 'mixed';
 
 /** Bytes of a key or a value of one head and position; scales lie at whole multiples of their size. */
 export function cacheRowBytes({
@@ -31,15 +31,18 @@ export function cacheRowBytes({
 export const formatsText = (dims: ModelDims): string =>
   [matricesText(dims), ...(dims.cache ? [`KV cache ${dims.cache}`] : [])].join(', ');
 
+const parts = { qkv: 'query, key, value', down: 'down', embedding: 'embedding', head: 'head' } as const;
+
+/** The format of most, then those of others, each with what has it. */
 function matricesText(dims: ModelDims): string {
-  const [layers, qkv, embedding, head] = (['down', 'qkv', 'embedding', 'head'] as const).map((field) =>
-    formatOf(dims, field),
-  );
-  if (qkv !== layers) {
-    return qkv === embedding && embedding === head
-      ? `${layers}, query, key, value, embedding and head ${qkv}`
-      : `layers ${layers}, query, key and value ${qkv}, embedding ${embedding}, head ${head}`;
+  const layers = formatOf(dims, 'gate_up');
+  const others = new Map<Format, string[]>();
+  for (const field of ['qkv', 'down', 'embedding', 'head'] as const) {
+    const format = formatOf(dims, field);
+    if (format !== layers) others.set(format, [...(others.get(format) ?? []), parts[field]]);
   }
-  if (embedding !== head) return `layers ${layers}, embedding ${embedding}, head ${head}`;
-  return embedding === layers ? layers! : `${layers}, embedding and head ${embedding}`;
+  const listed = [...others].map(
+    ([format, names]) => `${names.join(', ').replace(/, ([^,]*)$/, ' and $1')} ${format}`,
+  );
+  return [layers, ...listed].join(', ');
 }

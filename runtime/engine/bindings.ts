@@ -35,7 +35,7 @@ export const finishCode = {
   context: 4,
 } as const;
 
-/** TensorSource.dtype; a weight slot has one of the first three, or q8_0, q4_0 or f8_block. */
+/** TensorSource.dtype; a weight slot has one of the first three, or q8_0, q4_0, q4_1 or f8_block. */
 export const sourceDtype = {
   bf16: 0,
   fp16: 1,

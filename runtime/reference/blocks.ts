@@ -1,10 +1,11 @@
-// Weights in blocks for the oracle: what int8, int4 and fp8 make of numbers, in plain loops, sharing no code with the loader.
+// Weights in blocks for the oracle: what int8, int4, int4-asym and fp8 make of numbers, in plain loops, sharing no code with the loader.
 
 /** Formats of matrices: of those in blocks each matrix is rounded; all others are what they are. */
 export interface ReferenceFormats {
   readonly layers: string;
-  /** Of query, key and value, where it is another. */
+  /** Of query, key and value, and of the last matrix of a layer, where it is another. */
   readonly qkv?: string | undefined;
+  readonly down?: string | undefined;
   readonly embedding: string;
   readonly head: string;
 }
@@ -18,7 +19,9 @@ export function blocksOf(formats: ReferenceFormats | undefined, tensor: string):
       : tensor === 'lm_head.weight'
         ? formats.head
         : /_proj\.weight$/.test(tensor)
-          ? (/\.(?:[qkv]|qkv)_proj\./.test(tensor) && formats.qkv) || formats.layers
+          ? (/\.(?:[qkv]|qkv)_proj\./.test(tensor) && formats.qkv) ||
+            (/\.down_proj\./.test(tensor) && formats.down) ||
+            formats.layers
           : '';
   return Object.hasOwn(rounders, format) ? format : null;
 }
@@ -35,8 +38,8 @@ export function columnsOf(
 /** The numbers that blocks of 32 along rows [columns] stand for; the last block of a row may be shorter. */
 export function roundToBlocks(format: string, values: Float32Array, columns: number): Float32Array {
   const numbers = new Float32Array(values.length);
-  forBlocks(format, values, columns, numbers, (scale, from, to) => {
-    for (let i = from; i < to; i++) numbers[i]! *= scale;
+  forBlocks(format, values, columns, numbers, ({ scale, least }, from, to) => {
+    for (let i = from; i < to; i++) numbers[i] = numbers[i]! * scale + least;
   });
   return numbers;
 }
@@ -51,19 +54,19 @@ export function levelsOfBlocks(
   const levels = new Int8Array(values.length);
   const scales = new Float64Array((values.length / columns) * Math.ceil(columns / 32));
   let block = 0;
-  forBlocks(format, values, columns, levels, (scale) => {
+  forBlocks(format, values, columns, levels, ({ scale }) => {
     scales[block++] = scale;
   });
   return { levels, scales };
 }
 
-/** Sets the levels of all values, and gives the scale of each block in order, with its place. */
+/** Sets the levels of all values, and gives the grid of each block in order, with its place. */
 function forBlocks(
   format: string,
   values: Float32Array,
   columns: number,
   levels: Levels,
-  use: (scale: number, from: number, to: number) => void,
+  use: (grid: Grid, from: number, to: number) => void,
 ): void {
   const round = rounders[format];
   if (!round) throw new Error(`the reference has no format ${format}`);
@@ -76,10 +79,17 @@ function forBlocks(
 }
 
 type Levels = Int8Array | Float32Array;
-/** Sets the levels of values [from, to), and gives their scale. */
-type Rounder = (values: Float32Array, from: number, to: number, levels: Levels) => number;
+/** Numbers are level * scale + least. */
+interface Grid {
+  readonly scale: number;
+  readonly least: number;
+}
+/** Sets the levels of values [from, to), and gives their grid. */
+type Rounder = (values: Float32Array, from: number, to: number, levels: Levels) => Grid;
 
-/** int8 as ggml makes Q8_0. fp8: the largest number goes to the one of a few places that loses
+const gridOf = (format: string, scale: number): Grid => ({ scale: scaleOf(format, scale), least: 0 });
+
+/** int8 as ggml makes Q8_0, int4-asym as it makes Q4_1. fp8: the largest number goes to the one of a few places that loses
  *  least. int4: the largest number goes to each of a few ends, in steps; with the scale of least squared error for the
  *  levels that follow, the end that loses least is taken. Every step is in float32; the scale is kept as float16. */
 const rounders: Readonly<Record<string, Rounder>> = {
@@ -90,11 +100,11 @@ const rounders: Readonly<Record<string, Rounder>> = {
       const y = Math.fround(values[i]! * inverse);
       levels[i] = y < 0 ? -Math.floor(0.5 - y) : Math.floor(y + 0.5);
     }
-    return scaleOf('int8', d);
+    return gridOf('int8', d);
   },
   fp8: (values, from, to, levels) => {
     const most = Math.abs(largestOf(values, from, to));
-    if (most <= 2 ** -24) return 0;
+    if (most <= 2 ** -24) return gridOf('fp8', 0);
     const toGrid = Math.fround(65536 / most);
     for (let i = from; i < to; i++) grid[i - from] = Math.fround(values[i]! * toGrid);
     let [best, least] = [Number.NaN, Number.POSITIVE_INFINITY];
@@ -111,11 +121,11 @@ const rounders: Readonly<Record<string, Rounder>> = {
     const d = Math.fround(most / best);
     const inverse = Math.fround(1 / d);
     for (let i = from; i < to; i++) levels[i] = nearest(Math.fround(values[i]! * inverse), -6, 3);
-    return scaleOf('fp8', d);
+    return gridOf('fp8', d);
   },
   int4: (values, from, to, levels) => {
     const most = largestOf(values, from, to);
-    if (Math.abs(most) < 2 ** -24) return 0;
+    if (Math.abs(most) < 2 ** -24) return gridOf('int4', 0);
     const toGrid = Math.fround(65536 / most);
     for (let i = from; i < to; i++) grid[i - from] = Math.fround(values[i]! * toGrid);
     let [best, kept, bestScale] = [0, -1, Number.NaN];
@@ -132,7 +142,20 @@ const rounders: Readonly<Record<string, Rounder>> = {
       best = end;
     }
     for (let i = from; i < to; i++) levels[i] = fourBits(grid[i - from]!, best);
-    return scaleOf('int4', Math.fround(bestScale * Math.fround(most / 65536)));
+    return gridOf('int4', Math.fround(bestScale * Math.fround(most / 65536)));
+  },
+  'int4-asym': (values, from, to, levels) => {
+    // Padding of a row is zeros.
+    const numbers = Float32Array.from({ length: 32 }, (_, i) => (from + i < to ? values[from + i]! : 0));
+    if (!numbers.every(Number.isFinite)) return { scale: Number.NaN, least: 0 };
+    const [least, most] = [Math.min(...numbers), Math.max(...numbers)];
+    const d = Math.fround(Math.fround(most - least) / 15);
+    const inverse = d === 0 ? 0 : Math.fround(1 / d);
+    for (let i = from; i < to; i++) {
+      const y = Math.fround(Math.fround(values[i]! - least) * inverse);
+      levels[i] = Math.min(15, Math.floor(Math.fround(y + 0.5)));
+    }
+    return { scale: scaleOf('int4-asym', d), least: nearestHalf(least) };
   },
 };
 

@@ -1,7 +1,7 @@
 // Reads a GGUF file for the oracle: a second reader on purpose, sharing no code with the one that it checks, nor its care for damaged files.
 // Written from docs/gguf.md and the block structs of ggml.
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { blocksOf, type ReferenceFormats, roundToBlocks } from './blocks.ts';
+import { blocksOf, nearestHalf, type ReferenceFormats, roundToBlocks } from './blocks.ts';
 import type { ReferenceDims, ReferenceTensors } from './reference.ts';
 
 interface Tensor {
@@ -35,9 +35,11 @@ export function readReferenceGguf(
   const read = (name: string, format: string | null = null): Float32Array => {
     const tensor = tensors.get(name);
     if (!tensor) throw new Error(`${path}: no tensor ${name}`);
+    const kept = format !== null && keptIn(format, tensor.type);
+    if (kept) return valuesOf(path, tensor, dataStart, kept);
     const values = valuesOf(path, tensor, dataStart);
     if (format === null) return isBlocks(tensor) ? values.map(toBf16) : values;
-    return tensor.type === sameBlocks[format] ? values : roundToBlocks(format, values, tensor.shape[0]!);
+    return roundToBlocks(format, values, tensor.shape[0]!);
   };
   const kept = new Map<string, Float32Array>();
   const window = family === 'phi3' ? number('attention.sliding_window', 0) : 0;
@@ -201,7 +203,8 @@ function readFile(path: string) {
 type Read = (block: DataView, element: number) => number;
 
 /** Elements and bytes of a block, and one number of it. */
-const types: Readonly<Record<number, readonly [elements: number, bytes: number, read: Read]>> = {
+type Type = readonly [elements: number, bytes: number, read: Read];
+const types: Readonly<Record<number, Type>> = {
   0: [1, 4, (block) => block.getFloat32(0, true)],
   1: [1, 2, (block) => half(block, 0)],
   30: [1, 2, (block) => bf16(block.getUint16(0, true))],
@@ -230,14 +233,14 @@ const nibbleK = (block: DataView, from: number, i: number) => {
 };
 
 /** Number q of part i / 32, whose scale and minimum are 6 bits each of 12 bytes. */
-function scaled(block: DataView, i: number, q: number): number {
+function scaled(block: DataView, i: number, q: number, kept = (x: number) => x): number {
   const part = i >> 5;
   const s = (at: number) => block.getUint8(4 + at);
   const [scale, least] =
     part < 4
       ? [s(part) & 63, s(part + 4) & 63]
       : [(s(part + 4) & 15) | ((s(part - 4) >> 6) << 4), (s(part + 4) >> 4) | ((s(part) >> 6) << 4)];
-  return half(block, 0) * scale * q - half(block, 2) * least;
+  return kept(half(block, 0) * scale) * q - kept(half(block, 2) * least);
 }
 
 function sixBits(block: DataView, i: number): number {
@@ -248,8 +251,12 @@ function sixBits(block: DataView, i: number): number {
   return half(block, 208) * block.getInt8(192 + (i >> 4)) * (q - 32);
 }
 
-function valuesOf(path: string, { shape, type, offset }: Tensor, dataStart: number): Float32Array {
-  const format = types[type];
+function valuesOf(
+  path: string,
+  { shape, type, offset }: Tensor,
+  dataStart: number,
+  format = types[type],
+): Float32Array {
   if (!format) throw new Error(`${path}: tensors of type ${type} are not read`);
   const [elements, size] = format;
   const count = shape.reduce((product, extent) => product * extent, 1);
@@ -270,16 +277,22 @@ function valuesOf(path: string, { shape, type, offset }: Tensor, dataStart: numb
   } finally {
     closeSync(file);
   }
-  return expandBlocks(type, bytes);
+  return expand(format, bytes);
 }
 
 const isBlocks = ({ type }: Tensor) => types[type]![0] > 1;
-/** The type of a file that is a format, number for number. */
-const sameBlocks: Readonly<Record<string, number>> = { int8: 8, int4: 2 };
+/** How a format has the codes of a type of a file; undefined: it has others. Of int4-asym scales and minima are float16. */
+function keptIn(format: string, type: number): Type | undefined {
+  if (format === 'int4-asym' && type === 12)
+    return [256, 144, (block, i) => scaled(block, i, nibbleK(block, 16, i), nearestHalf)];
+  const same: Readonly<Record<string, readonly number[]>> = { int8: [8], int4: [2], 'int4-asym': [2, 3] };
+  return same[format]?.includes(type) ? types[type] : undefined;
+}
 
 /** The numbers of blocks of a type, one after the other. */
-export function expandBlocks(type: number, bytes: Buffer): Float32Array {
-  const [elements, size, read] = types[type]!;
+export const expandBlocks = (type: number, bytes: Buffer): Float32Array => expand(types[type]!, bytes);
+
+function expand([elements, size, read]: Type, bytes: Buffer): Float32Array {
   const out = new Float32Array((bytes.length / size) * elements);
   for (let block = 0; block * size < bytes.length; block++) {
     const view = new DataView(bytes.buffer, bytes.byteOffset + block * size, size);

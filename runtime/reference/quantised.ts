@@ -10,16 +10,17 @@ interface Part {
 type Find = (name: string) => Part | undefined;
 type Json = Readonly<Record<string, unknown>>;
 
-/** Of a matrix, code minus zero point, and scale, by row and column; `centred`: the code is a level of blocks of this format. */
+/** Of a matrix, code minus zero point, and scale, by row and column; `zero`: the zero point of codes from 0 on, and the one that blocks of `levels` have. */
 interface Matrix {
   readonly rows: number;
   readonly columns: number;
   readonly levels: string;
+  readonly middle: number;
   /** Columns that share a scale; no fewer than all where it is one for a row. */
   readonly along: number;
   readonly level: (row: number, column: number) => number;
   readonly scale: (row: number, column: number) => number;
-  readonly centred: (row: number, column: number) => boolean;
+  readonly zero: (row: number, column: number) => number;
 }
 
 /** The numbers of a matrix whose codes are in a checkpoint; null: it is stored as numbers. Blocks of 32 of a format of blocks that has
@@ -37,12 +38,18 @@ export function expandQuantised(
   const { rows, columns } = matrix;
   const values = new Float32Array(rows * columns);
   const isWhole = columns % 32 === 0 && Math.min(matrix.along, columns) % 32 === 0;
-  const kept = isWhole && format === matrix.levels ? new Float32Array(rows * columns).fill(Number.NaN) : null;
+  const isAsym = format === 'int4-asym' && matrix.levels.startsWith('int4');
+  const isKept = isWhole && (isAsym || format === matrix.levels);
+  const kept = isKept ? new Float32Array(rows * columns).fill(Number.NaN) : null;
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       const [level, scale] = [matrix.level(row, column), matrix.scale(row, column)];
       values[row * columns + column] = Math.fround(level * scale);
-      if (kept && matrix.centred(row, column)) kept[row * columns + column] = level * scaleOf(format!, scale);
+      if (!kept) continue;
+      const [zero, step] = [matrix.zero(row, column), scaleOf(format!, scale)];
+      if (isAsym)
+        kept[row * columns + column] = (level + zero) * step - scaleOf(format!, Math.fround(zero * scale));
+      else if (zero === matrix.middle) kept[row * columns + column] = level * step;
     }
   }
   return { values, kept };
@@ -102,11 +109,12 @@ function turned(
       ? cut(codeAt(column * (rows / 8) + Math.floor(row / 8)), order[row % 8]!)
       : cut(codeAt(Math.floor(column / inWord) * rows + row), column % inWord);
   return {
-    ...{ rows, columns, levels: `int${bits}`, along: size === -1 ? columns : size },
+    ...{ rows, columns, along: size === -1 ? columns : size, middle: 2 ** (bits - 1) },
+    // Blocks of AWQ are never symmetric: its zero points are anywhere.
+    levels: isAwq ? 'int4-asym' : `int${bits}`,
     level: (row, column) => code(row, column) - zero(row, column),
     scale: (row, column) => scaleAt(group(column) * rows + row),
-    // The blocks of AWQ are never kept: its zero points are anywhere.
-    centred: (row, column) => !isAwq && zero(row, column) === 2 ** (bits - 1),
+    zero,
   };
 }
 
@@ -143,11 +151,11 @@ function straight(
     return codes.dtype === 'I8' ? bytes.getInt8(at) : fromFp8(bytes.getUint8(at));
   };
   return {
-    ...{ rows, columns, levels: codes.dtype === 'F8_E4M3' ? 'fp8' : `int${bits}`, along: along! },
+    ...{ rows, columns, levels: codes.dtype === 'F8_E4M3' ? 'fp8' : `int${bits}`, along: along!, middle },
     level: (row, column) => code(row, column) - zero(row, column),
     scale: (row, column) =>
       scaleAt(Math.floor(row / down!) * groups + Math.floor(column / Math.min(along!, columns))),
-    centred: (row, column) => zero(row, column) === 0,
+    zero: (row, column) => zero(row, column) + middle,
   };
 }
 

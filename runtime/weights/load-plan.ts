@@ -20,7 +20,7 @@ const storedDtype: Readonly<Record<string, { code: number; name: Slot['dtype'] |
   F32: { code: sourceDtype.fp32, name: 'fp32' },
   Q8_0: { code: sourceDtype.q8_0, name: 'int8' },
   Q4_0: { code: sourceDtype.q4_0, name: 'int4' },
-  Q4_1: { code: sourceDtype.q4_1, name: null },
+  Q4_1: { code: sourceDtype.q4_1, name: 'int4-asym' },
   Q5_0: { code: sourceDtype.q5_0, name: null },
   Q5_1: { code: sourceDtype.q5_1, name: null },
   Q4_K: { code: sourceDtype.q4_k, name: null },
@@ -38,6 +38,14 @@ function storedAs({ dtype, packed }: TensorEntry): { code: number; name: Slot['d
   return Object.hasOwn(storedDtype, dtype) ? storedDtype[dtype] : undefined;
 }
 const nameIn = (tensors: Tensors, tensor: string) => storedAs(tensors.get(tensor)!)!.name;
+
+/** Types whose codes int4-asym has, besides its own. */
+const fourBits: readonly string[] = ['Q4_0', 'Q4_K'];
+
+/** Whether a slot of this format has the codes of a tensor, or its numbers. */
+const keeps = (format: Slot['dtype'], entry: TensorEntry) =>
+  storedAs(entry)!.name === format ||
+  (format === 'int4-asym' && (fourBits.includes(entry.dtype) || entry.packed?.levels === 'int4'));
 
 /** Scales and zero points as the loader takes them. */
 function packingOf(packed: Packed | undefined): Packing {
@@ -189,7 +197,7 @@ function findConverted(manifest: Manifest, tensors: Tensors): string[] {
  *  from 240 on: those from 256 on are 32 apart, and the least of those places is 288. Of int4 it is the root mean square of a block: it loses no more than with its largest number at -7.25, where none is off by more than half a step. */
 const mostRounding: Readonly<Record<Slot['dtype'], number>> = {
   ...{ bf16: 2 ** -8, fp16: 2 ** -11, fp32: 2 ** -24 },
-  ...{ int8: 1 / 254, int4: 1 / 14.5, fp8: 16 / 288 },
+  ...{ int8: 1 / 254, int4: 1 / 14.5, 'int4-asym': 1 / 15, fp8: 16 / 288 },
 };
 const percentOf = (dtype: Slot['dtype']) => Number((100 * mostRounding[dtype]).toPrecision(2));
 
@@ -215,7 +223,9 @@ function findExpanded({ slots }: Manifest, tensors: Tensors): string[] {
 
 /** Matrices that are rounded to blocks, a line for each format. */
 function findQuantised({ slots }: Manifest, tensors: Tensors): string[] {
-  const quantised = slots.filter(({ tensor, dtype }) => !isPlain(dtype) && nameIn(tensors, tensor) !== dtype);
+  const quantised = slots.filter(
+    ({ tensor, dtype }) => !isPlain(dtype) && !keeps(dtype, tensors.get(tensor)!),
+  );
   return [...new Set(quantised.map(({ dtype }) => dtype))].map((to) => {
     const types = typesOf(
       quantised.filter(({ dtype }) => dtype === to),
@@ -226,17 +236,20 @@ function findQuantised({ slots }: Manifest, tensors: Tensors): string[] {
   });
 }
 
-/** Codes that are kept as levels of blocks, whose scales are other numbers than fp16 in the file. */
+/** Codes that are kept, with scales and minima in fp16 that are other numbers in the file, a line for each format. */
 function findScales({ slots }: Manifest, tensors: Tensors): string[] {
   const kept = slots.filter(({ tensor, dtype }) => {
-    const { packed } = tensors.get(tensor)!;
-    return packed?.levels === dtype && packed.scales.dtype !== 'F16';
+    const entry = tensors.get(tensor)!;
+    if (isPlain(dtype) || !keeps(dtype, entry)) return false;
+    return entry.packed
+      ? dtype === 'int4-asym' || entry.packed.scales.dtype !== 'F16'
+      : entry.dtype === 'Q4_K';
   });
-  if (kept.length === 0) return [];
-  const { dtype } = tensors.get(kept[0]!.tensor)!.packed!.scales;
-  return [
-    `kept as ${kept[0]!.dtype}, with scales in fp16 that are ${dtype} in the file: ${typesOf(kept, tensors)}`,
-  ];
+  return [...new Set(kept.map(({ dtype }) => dtype))].map((format) => {
+    const of = kept.filter(({ dtype }) => dtype === format);
+    const what = format === 'int4-asym' ? 'scales and minima' : 'scales';
+    return `codes kept as ${format}, ${what} rounded to fp16: ${typesOf(of, tensors)}`;
+  });
 }
 
 /** Random weights for every slot, of a size that keeps the activations of a deep model finite.

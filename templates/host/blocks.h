@@ -115,12 +115,45 @@ inline void expand(int dtype, const uint8_t* block, float* out) {
   }
 }
 
+inline void put_half(float value, uint8_t* to) {
+  const uint16_t half = to_fp16(value);
+  std::memcpy(to, &half, sizeof half);
+}
+
+/** Whether a block of Q4_1 can say the codes of this format, with scale and minimum in fp16. */
+inline bool has_codes_of_q4_1(int dtype) { return dtype == kDtypeQ4_0 || dtype == kDtypeQ4_k; }
+
+/** Part `part` of a block of Q4_0, which is one, or of Q4_K as a block of Q4_1. */
+inline void put_q4_1(int dtype, const uint8_t* block, int part, uint8_t* out) {
+  const float d = half_at(block);
+  if (dtype == kDtypeQ4_0) {
+    put_half(d, out);
+    put_half(-8 * d, out + 2);
+    std::memcpy(out + 4, block + 2, 16);
+    return;
+  }
+  int scale, least;
+  part_of(block + 4, part, scale, least);
+  put_half(d * scale, out);
+  put_half(-half_at(block + 2) * least, out + 2);
+  const uint8_t* const codes = block + 16 + part / 2 * 32;
+  const auto code = [=](int i) { return codes[i] >> (part % 2 * 4) & 15; };
+  for (int i = 0; i < 16; ++i) out[4 + i] = static_cast<uint8_t>(code(i) | code(i + 16) << 4);
+}
+
 /** As convert, from element `first` of a row of blocks, or of plain numbers. */
 inline void convert_blocks(const char* from, int from_dtype, int64_t first, char* to, int to_dtype, int64_t n) {
   const Blocks blocks = blocks_of(from_dtype);
   if (blocks.elements == 1) return convert(from + first * blocks.bytes, from_dtype, to, to_dtype, n);
   if (from_dtype == to_dtype) {  // whole blocks
     std::memcpy(to, from + first / blocks.elements * blocks.bytes, static_cast<size_t>(n / blocks.elements * blocks.bytes));
+    return;
+  }
+  if (to_dtype == kDtypeQ4_1) {  // whole blocks, of a format that has its codes
+    for (int64_t at = first; at < first + n; at += 32, to += blocks_of(kDtypeQ4_1).bytes) {
+      const auto* const block = reinterpret_cast<const uint8_t*>(from) + at / blocks.elements * blocks.bytes;
+      put_q4_1(from_dtype, block, static_cast<int>(at % blocks.elements / 32), reinterpret_cast<uint8_t*>(to));
+    }
     return;
   }
   float numbers[kMostBlockElements];

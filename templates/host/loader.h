@@ -138,16 +138,17 @@ class ElementReader {
     if (tensor.packed) packed_.emplace(*tensor.packed);
   }
 
-  /** Whether codes of the file can be the levels of the slot's blocks. */
-  bool has_levels() const { return packed_ && blocks_of_codes(*tensor_.packed) == tensor_.dtype; }
+  /** Whether codes of the file can be those of the slot's blocks. */
+  bool has_levels() const { return packed_ && has_codes_of(tensor_.dtype, *tensor_.packed); }
 
-  /** The block of columns [first, first + 32) of a row, with the codes as its levels; false: their zero point is not the middle. */
+  /** The block of columns [first, first + 32) of a row, with the codes of the file; false: it has no place for their zero point. */
   bool put_levels(int64_t row, int64_t first, uint8_t* block) {
     float levels[32];
-    bool centred;
-    const float scale = packed_->codes(row, first, 32, levels, &centred);
-    if (centred) put_block(tensor_.dtype, levels, scale, block);
-    return centred;
+    int zero;
+    const float scale = packed_->codes(row, first, 32, levels, &zero);
+    if (tensor_.dtype != kDtypeQ4_1 && zero != tensor_.packed->middle()) return false;
+    put_block(tensor_.dtype, levels, scale, zero, block);
+    return true;
   }
 
   /** Elements [first, first + n), flat and unpadded, as `dtype`; of blocks, whole ones. Other calls ask up to `last`. */
@@ -200,11 +201,12 @@ class ElementReader {
   int64_t begin_ = 0, end_ = 0;  // elements in the window
 };
 
-/** Blocks [first, first + count) of a row of the file, at out; those that are other numbers in the file are rounded. */
+/** Blocks [first, first + count) of a row of the file, at out; those whose codes are others in the file are rounded. */
 inline void fill_blocks(ElementReader& reader, const Tensor& tensor, int64_t row, int64_t first, int64_t count, int64_t last, char* out) {
   const Blocks blocks = blocks_of(tensor.dtype);
   const int64_t from = row * tensor.columns;
-  if (tensor.source.dtype == tensor.dtype) {
+  const int source = tensor.source.dtype;
+  if (source == tensor.dtype || (tensor.dtype == kDtypeQ4_1 && has_codes_of_q4_1(source))) {
     return reader.read(from + first * blocks.elements, count * blocks.elements, last, tensor.dtype, out);
   }
   constexpr int64_t kAtOnce = 32;

@@ -7,7 +7,7 @@ struct WeightSlot {
   int32_t rows, cols;
   int64_t offset;  // bytes
   int64_t stride;  // elements from row to row
-  int32_t dtype;   // 0 bf16, 1 fp16, 2 fp32, 4 q8_0, 5 q4_0
+  int32_t dtype;   // 0 bf16, 1 fp16, 2 fp32, 4 q8_0, 5 q4_0, 6 q4_1, 19 f8_block
   // Of heads that are rotated in part; 0: rows lie as in the checkpoint.
   int32_t head_rows = 0, rotated_rows = 0;
 };

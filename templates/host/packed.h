@@ -60,12 +60,12 @@ class PackedRows {
   explicit PackedRows(const PackedMatrix& matrix) : matrix_(matrix) {}
 
   /** Columns [first, first + n) of a row, code minus zero point: whole numbers, but of fp8. All are of one group.
-   *  Gives their scale. @param centred whether the zero point is the middle: then they are numbers with a sign of so many bits */
-  float codes(int64_t row, int64_t first, int64_t n, float* out, bool* centred = nullptr) {
+   *  Gives their scale. @param zero_point theirs */
+  float codes(int64_t row, int64_t first, int64_t n, float* out, int* zero_point = nullptr) {
     load(row);
     const int64_t group = first / matrix_.group_columns;
     const int zero = zero_of(row, group);
-    if (centred != nullptr) *centred = zero == matrix_.middle();
+    if (zero_point != nullptr) *zero_point = zero;
     put_codes(row, first, n, zero, out);
     return scale_of(row, group);
   }
@@ -181,16 +181,14 @@ class PackedRows {
   std::vector<uint8_t> codes_, scales_, zeros_;
 };
 
-/** The format whose blocks have the codes of such a matrix as their levels, with the scale in fp16; -1: none. */
-inline int blocks_of_codes(const PackedMatrix& m) {
-  if (m.group_columns % 32 != 0 || m.columns % 32 != 0) return -1;
-  switch (m.dtype) {
-    case kDtypeI8:
-    case kDtypePacked8:
-    case kDtypeGptq8: return kDtypeQ8_0;
-    case kDtypePacked4:
-    case kDtypeGptq4: return kDtypeQ4_0;
-    case kDtypeF8: return kDtypeF8_block;
-    default: return -1;
+/** Whether blocks of this format can have the codes of such a matrix, with the scale in fp16: Q4_1 whatever their zero point, others where it is the middle. */
+inline bool has_codes_of(int dtype, const PackedMatrix& m) {
+  if (m.group_columns % 32 != 0 || m.columns % 32 != 0) return false;
+  switch (dtype) {
+    case kDtypeQ8_0: return m.dtype == kDtypeI8 || m.dtype == kDtypePacked8 || m.dtype == kDtypeGptq8;
+    case kDtypeQ4_0: return m.dtype == kDtypePacked4 || m.dtype == kDtypeGptq4;
+    case kDtypeQ4_1: return m.bits() == 4;
+    case kDtypeF8_block: return m.dtype == kDtypeF8;
+    default: return false;
   }
 }

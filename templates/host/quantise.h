@@ -1,5 +1,5 @@
-// Numbers into blocks: how matrices are rounded while they are loaded. Blocks of int8 are those that ggml makes of the same numbers; those of int4
-// are of its layout, with scales that lose less. Those of fp8 have numbers of e4m3, and such scales too.
+// Numbers into blocks: how matrices are rounded while they are loaded. Blocks of int8, and of int4 with a minimum, are those that ggml makes of the same
+// numbers; those of int4 are of its layout, with scales that lose less. Those of fp8 have numbers of e4m3, and such scales too.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -11,8 +11,7 @@
 
 /** The scale of a block; not a number where one of its numbers is not finite, so that the model says so. */
 inline void put_scale(float d, bool finite, uint8_t* block) {
-  const uint16_t half = to_fp16(finite ? d : std::numeric_limits<float>::quiet_NaN());
-  std::memcpy(block, &half, sizeof half);
+  put_half(finite ? d : std::numeric_limits<float>::quiet_NaN(), block);
 }
 
 using Four = float __attribute__((vector_size(16)));
@@ -39,8 +38,15 @@ inline void put_f8(const Four* numbers, float scale, bool finite, uint8_t* block
   }
 }
 
-/** A block of levels that are known, with their scale. */
-inline void put_block(int dtype, const float* levels, float scale, uint8_t* block) {
+/** A block of Q4_1: numbers are code * scale + least. */
+inline void put_codes(const int* codes, float scale, float least, bool finite, uint8_t* block) {
+  put_scale(scale, finite, block);
+  put_half(finite ? least : 0, block + 2);
+  for (int i = 0; i < 16; ++i) block[4 + i] = static_cast<uint8_t>(codes[i] | codes[i + 16] << 4);
+}
+
+/** A block of levels that are known, with their scale; `zero` is what the codes are more, where a block has codes. */
+inline void put_block(int dtype, const float* levels, float scale, int zero, uint8_t* block) {
   bool finite = std::fabs(scale) <= std::numeric_limits<float>::max();
   if (dtype == kDtypeF8_block) {
     Four numbers[8];
@@ -48,8 +54,13 @@ inline void put_block(int dtype, const float* levels, float scale, uint8_t* bloc
     for (int i = 0; i < 32; ++i) finite &= levels[i] == levels[i];
     return put_f8(numbers, scale, finite, block);
   }
-  put_scale(scale, finite, block);
   const auto level = [&](int i) { return static_cast<int>(levels[i]); };
+  if (dtype == kDtypeQ4_1) {
+    int codes[32];
+    for (int i = 0; i < 32; ++i) codes[i] = level(i) + zero;
+    return put_codes(codes, scale, -scale * static_cast<float>(zero), finite, block);
+  }
+  put_scale(scale, finite, block);
   if (dtype == kDtypeQ8_0) {
     for (int i = 0; i < 32; ++i) block[2 + i] = static_cast<uint8_t>(level(i));
   } else {
@@ -151,8 +162,27 @@ inline void quantise_q4_0(const float* x, uint8_t* block) {
     const Four four = levels_of(grid[i], step);
     std::memcpy(levels + 4 * i, &four, sizeof four);
   }
-  put_block(kDtypeQ4_0, levels, best.products / best.squares * (most / kGrid), block);
+  put_block(kDtypeQ4_0, levels, best.products / best.squares * (most / kGrid), 8, block);
   if (!finite) put_scale(0, false, block);
+}
+
+/** The smallest number at 0 and the largest at 15, all others to nearest. */
+inline void quantise_q4_1(const float* x, uint8_t* block) {
+  float least = x[0], most = x[0];
+  bool finite = true;
+  for (int i = 0; i < 32; ++i) {
+    least = std::min(least, x[i]);
+    most = std::max(most, x[i]);
+    finite &= std::fabs(x[i]) <= std::numeric_limits<float>::max();
+  }
+  const float d = (most - least) / 15;
+  const float inverse = finite && d > 0 ? 1 / d : 0;
+  int codes[32];
+  for (int i = 0; i < 32; ++i) {
+    const float y = finite ? (x[i] - least) * inverse : 0;
+    codes[i] = std::min(15, static_cast<int>(y + 0.5f));
+  }
+  put_codes(codes, d, least, finite, block);
 }
 
 /** Where the largest number of a block of fp8 may go, in sixteenths: over an octave, since numbers just above a power of two lose most. All are numbers of
@@ -201,6 +231,7 @@ inline void quantise(int dtype, const float* x, uint8_t* block) {
   switch (dtype) {
     case kDtypeQ8_0: return quantise_q8_0(x, block);
     case kDtypeQ4_0: return quantise_q4_0(x, block);
+    case kDtypeQ4_1: return quantise_q4_1(x, block);
     case kDtypeF8_block: return quantise_f8(x, block);
   }
 }

@@ -94,7 +94,7 @@ for (const { isa, needs, weights } of checked) {
         `-DINPUT_BITS=${bits}`,
         ...flagsOf(needs),
       ]);
-      expect(checks.length).toBe(bits === 8 ? 16 : 22);
+      expect(checks.length).toBe(bits === 8 ? 24 : 30);
       expect(checks.filter(({ worst }) => !(worst <= 1))).toEqual([]);
     });
 

@@ -20,11 +20,15 @@ using Floats = std::vector<float>;
 /** The largest q of an input. */
 constexpr float kMostInput = kInputBits == 8 ? kLargestByte : kLargestInput;
 
+template <class W> void put_least(W&, float) {}
+void put_least(int4_asym_block& block, float least) { round_to(&block.least, least); }
+
 /** Scales of both signs, some of them subnormal in fp16; every q that there is. */
 template <class W> std::vector<W> random_blocks(int64_t count) {
   std::vector<W> blocks(count);
   for (int64_t i = 0; i < count; ++i) {
     round_to(&blocks[i].scale, i % 7 == 3 ? 0x1.8p-16f : random_float());
+    put_least(blocks[i], 8 * random_float());
     for (auto& q : blocks[i].q) {
       const auto byte = static_cast<uint8_t>(static_cast<int>(random_float() * 128));
       std::memcpy(&q, &byte, 1);
@@ -36,16 +40,20 @@ template <class W> std::vector<W> random_blocks(int64_t count) {
 /** q of element i, from the layout alone. */
 int number(const int8_block& block, int i) { return block.q[i]; }
 int number(const int4_block& block, int i) { return (i < 16 ? block.q[i] % 16 : block.q[i - 16] / 16) - 8; }
+int number(const int4_asym_block& block, int i) { return i < 16 ? block.q[i] % 16 : block.q[i - 16] / 16; }
 double number(const fp8_block& block, int i) {
   const int bits = block.q[i].bits, exponent = bits / 8 % 16, fraction = bits % 8;
   const double size = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
   return (bits < 128 ? size : -size) / 256;
 }
 
-template <class W> double exact(const std::vector<W>& w, int64_t element) {
-  const W& block = w[element / 32];
-  return static_cast<double>(to_float(block.scale)) * number(block, element % 32);
-}
+template <class W> double least(const W&) { return 0; }
+double least(const int4_asym_block& block) { return to_float(block.least); }
+
+/** What element i stands for. */
+template <class W> double value(const W& block, int i) { return static_cast<double>(to_float(block.scale)) * number(block, i) + least(block); }
+
+template <class W> double exact(const std::vector<W>& w, int64_t element) { return value(w[element / 32], element % 32); }
 
 /** y[token][row] = dot(row, input) for one shape, with so many tokens together. */
 template <class W, int K, int Parts> void check_matmul(const char* name) {
@@ -129,10 +137,12 @@ template <class W> void check_special(const char* name) {
 }
 
 void set_number(int8_block& block, int i, int q) { block.q[i] = static_cast<int8_t>(q); }
-void set_number(int4_block& block, int i, int q) {
+template <class W> void set_nibble(W& block, int i, int q) {
   const int shift = i / 16 * 4;
   block.q[i % 16] = static_cast<uint8_t>((block.q[i % 16] & ~(15 << shift)) | (q + 8) << shift);
 }
+void set_number(int4_block& block, int i, int q) { set_nibble(block, i, q); }
+void set_number(int4_asym_block& block, int i, int q) { set_nibble(block, i, q); }
 
 /** Each input alone is off by half a step at most. */
 template <class W> void check_nearest(const char* name) {
@@ -142,6 +152,7 @@ template <class W> void check_nearest(const char* name) {
   W w[32];
   for (int row = 0; row < 32; ++row) {
     round_to(&w[row].scale, 1);
+    put_least(w[row], -8);
     for (int i = 0; i < 32; ++i) set_number(w[row], i, i == row);
   }
   float src[32], most = 0;
@@ -160,6 +171,7 @@ template <class W> void check_extremes(const char* name) {
   std::vector<W> w(rows);
   for (int row = 0; row < rows; ++row) {
     round_to(&w[row].scale, 1);
+    put_least(w[row], -8);
     for (auto& q : w[row].q) {
       const uint8_t ends[] = {0x80, 0x7f, 0x0f, 0xf0, 0xff, 0x00};
       const uint8_t byte = ends[row < 6 ? row : static_cast<int>((random_float() + 1) * 3) % 6];
@@ -171,7 +183,7 @@ template <class W> void check_extremes(const char* name) {
   gather_input<32, W>(b, src.data(), tokens);
   matmul<32, 1>(b, w.data(), {0, rows}, tokens, [&](int row, int token, const float(&y)[1]) {
     double want = 0;
-    for (int k = 0; k < 32; ++k) want += number(w[row], k) * static_cast<double>(src[token * 32 + k]);
+    for (int k = 0; k < 32; ++k) want += value(w[row], k) * static_cast<double>(src[token * 32 + k]);
     check.equal(y[0], static_cast<float>(want));
   });
 }
@@ -185,7 +197,7 @@ template <class W, int K> void check_embed(const char* name) {
   embed<K>(bench.block, x.data(), table.data(), ids, 3, {0, 40});
   embed<K>(bench.block, x.data(), table.data(), ids, 3, {40, K});
   for (int token = 0; token < 3; ++token) {
-    for (int i = 0; i < K; ++i) check.equal(x[token * K + i], exact(table, ids[token] * padded(K) + i));
+    for (int i = 0; i < K; ++i) check.equal(x[token * K + i], static_cast<float>(exact(table, ids[token] * padded(K) + i)));
   }
 }
 
@@ -208,5 +220,6 @@ template <class W> void check_format(const char* name) {
 int main() {
   check_format<int8_block>("int8");
   check_format<int4_block>("int4");
+  check_format<int4_asym_block>("int4-asym");
   check_format<fp8_block>("fp8");
 }

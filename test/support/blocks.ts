@@ -14,6 +14,7 @@ interface Layout {
 export const blockLayouts: Readonly<Record<BlockFormat, Layout>> = {
   int8: { bytes: 34, code: 4, expand: (blocks) => expandBlocks(8, blocks) },
   int4: { bytes: 18, code: 5, expand: (blocks) => expandBlocks(2, blocks) },
+  'int4-asym': { bytes: 20, code: 6, expand: (blocks) => expandBlocks(3, blocks) },
   fp8: { bytes: 34, code: 19, expand: expandFp8 },
 };
 

@@ -23,6 +23,8 @@ const slots: Slot[] = [
   { tensor: 'fours', shape: [16, 2048], offset: 2 ** 23 - 10_240, stride: 2048, dtype: 'int4' },
   { tensor: 'floats', shape: [12, 2048], offset: 2 ** 23 + 10_240, stride: 2048, dtype: 'fp8' },
   { tensor: 'padded floats', shape: [4, 45], offset: 2 ** 23 + 40_960, stride: 96, dtype: 'fp8' },
+  { tensor: 'codes', shape: [16, 2048], offset: 2 ** 23 + 43_008, stride: 2048, dtype: 'int4-asym' },
+  { tensor: 'padded codes', shape: [4, 45], offset: 2 ** 23 + 65_536, stride: 96, dtype: 'int4-asym' },
 ];
 const formatOf = ({ dtype }: Slot) => blockLayouts[dtype as keyof typeof blockLayouts];
 
@@ -65,13 +67,14 @@ function rowOf(image: Buffer, slot: Slot, row: number): Buffer {
   return image.subarray(start, start + Math.ceil(slot.shape[1] / 32) * bytes);
 }
 
-/** Of each slot the first number that is not what it should be; numbers behind the end of a row are zeros. */
+/** Of each slot the first number that is not what it should be; numbers behind the end of a row are zeros, of int4-asym the code next to it. */
 function wrongIn(image: Buffer, expected: readonly Float32Array[], fileRow = (row: number) => row): string[] {
   return slots.flatMap((slot, i) => {
     const [rows, columns] = slot.shape;
     for (let row = 0; row < rows; row++) {
       const got = formatOf(slot).expand(rowOf(image, slot, row));
-      for (let column = 0; column < got.length; column++) {
+      const count = slot.dtype === 'int4-asym' ? columns : got.length;
+      for (let column = 0; column < count; column++) {
         const right = column < columns ? expected[i]![fileRow(row) * columns + column]! : 0;
         if (got[column] !== right && !(got[column] === 0 && right === 0))
           return [`${slot.tensor} [${row}, ${column}]: ${got[column]}, ${right} expected`];
@@ -97,7 +100,7 @@ it('numbers are rounded as the oracle rounds them', async () => {
   expect(wrongIn(image, rounded)).toEqual([]);
 });
 
-it('what is rounded is near: half a step of int8, in int4 on average half a step of 14.5, and of fp8 half an eighth of each', () => {
+it('what is rounded is near: half a step of int8 and int4-asym, in int4 on average half a step of 14.5, and of fp8 half an eighth of each', () => {
   const far = slots.flatMap(({ dtype, shape: [, columns], tensor }, i) => {
     const values = numbers[i]!;
     for (let from = 0; from < values.length; from += columns) {
@@ -109,6 +112,8 @@ it('what is rounded is near: half a step of int8, in int4 on average half a step
         const isNear = {
           int8: () => Math.max(...lost) <= most * (0.5 / 127 + 2 ** -11),
           int4: () => Math.hypot(...lost) <= Math.sqrt(32) * most * (0.5 / 7.25 + 2 ** -11),
+          // All within 15 steps, and the padding of a row, which is 0.
+          'int4-asym': () => Math.max(...lost) <= most * (2 * (0.5 / 15 + 2 ** -11) + 2 ** -11),
           // Of subnormal numbers steps are of 2^-9, where the largest is 240 at least.
           fp8: () =>
             lost.every(
@@ -135,12 +140,13 @@ it('rows of a head are put where the model has them', async () => {
 it('blocks of the same format are kept byte for byte, and others rounded', async () => {
   // No file has blocks of fp8.
   const whole = slots.map(({ shape: [, columns], dtype }) => columns % 32 === 0 && dtype !== 'fp8');
+  const named = { int8: 'Q8_0', int4: 'Q4_0', 'int4-asym': 'Q4_1' } as const;
+  const codeOf = { Q8_0: sourceDtype.q8_0, Q4_0: sourceDtype.q4_0, Q4_1: sourceDtype.q4_1 };
   const source = (other: boolean) =>
     slots.map((slot, i) => {
       if (!whole[i]) return { bytes: asFloats(numbers[i]!), dtype: sourceDtype.fp32 };
-      const name = (slot.dtype === 'int8') === other ? ('Q4_0' as const) : ('Q8_0' as const);
-      const dtype = name === 'Q8_0' ? sourceDtype.q8_0 : sourceDtype.q4_0;
-      return { bytes: quantise(name, numbers[i]!), dtype };
+      const name = named[other ? (slot.dtype === 'int8' ? 'int4' : 'int8') : (slot.dtype as 'int8')];
+      return { bytes: quantise(name, numbers[i]!), dtype: codeOf[name] };
     });
   const same = source(false);
   const image = await loaded(same);
@@ -162,6 +168,28 @@ it('blocks of the same format are kept byte for byte, and others rounded', async
   expect(wrongIn(await loaded(others), expected)).toEqual([]);
 });
 
+it.each([
+  ['Q4_0', sourceDtype.q4_0, 2],
+  ['Q4_K', sourceDtype.q4_k, 12],
+] as const)('int4-asym has the codes of %s, with scale and minimum in fp16', async (name, dtype, type) => {
+  const at = 8;
+  const bytes = quantise(name, numbers[at]!);
+  const sources = numbers.map((values, i) =>
+    i === at ? { bytes, dtype } : { bytes: asFloats(values), dtype: sourceDtype.fp32 },
+  );
+  const image = await loaded(sources);
+  const rows = Array.from({ length: 16 }, (_, row) => rowOf(image, slots[at]!, row));
+  const ours = expandBlocks(3, Buffer.concat(rows));
+  const theirs = expandBlocks(type, bytes);
+  for (let from = 0; from < theirs.length; from += 32) {
+    const block = theirs.subarray(from, from + 32);
+    // Fewer codes than 16 are in use where all numbers are of one sign: then the minimum is 15 steps at most.
+    const most = Math.max(...block.map(Math.abs), Math.max(...block) - Math.min(...block));
+    const far = Math.max(...block.map((x, i) => Math.abs(x - ours[from + i]!)));
+    if (far > 2 * most * 2 ** -11) expect.fail(`block ${from / 32}: ${far} of ${most}`);
+  }
+});
+
 it('random numbers are rounded, and are the same each time', async () => {
   const sources = slots.map(() => ({ dtype: sourceDtype.random }));
   const image = await loaded(sources);
@@ -173,7 +201,7 @@ it('random numbers are rounded, and are the same each time', async () => {
 });
 
 it('a block with a number that is not finite stands for none that is', async () => {
-  const spoilt = [0, 1, 6];
+  const spoilt = [0, 1, 6, 8];
   for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
     const sources = numbers.map((values, i) => {
       const own = spoilt.includes(i) ? values.with(3, bad) : values;
@@ -239,6 +267,8 @@ it.each([
   // Products 123.5 and squares 123 of the levels -8, 7, 3 and -1 make the scale 1.0041, in fp16 1 + 4 / 1024.
   ['int4', [-8, 7, 3.25, -0.75], [4, 0x3c, 0x80, 0x8f, 0x8b, 0x87, 0x88]],
   ['int4', [8, -7, -3.25, 0.75], [4, 0xbc, 0x80, 0x8f, 0x8b, 0x87, 0x88]],
+  // From -3.5 to 4 in 15 steps of a half (0x3800), the least 0xc300; a half of a step is rounded up. All others are 0, which is code 7.
+  ['int4-asym', [-3.5, 4, -3.25, 0.2, 0.25, 1], [0, 0x38, 0, 0xc3, 0x70, 0x7f, 0x71, 0x77, 0x78, 0x79]],
   // The scale is kept 256-fold. Numbers of one octave keep the largest at 448. Ties are to the even fraction, of subnormal numbers too.
   [
     'fp8',
@@ -248,7 +278,7 @@ it.each([
   // At 448 four of these would be others; at 256, with a scale of 7 / 4, all are said.
   ['fp8', [448, -420, 392, -364, 336], [0, 0x5f, 120, 0xf7, 118, 0xf5, 116]],
 ] as const)('%s, a block by hand', async (format, first, bytes) => {
-  const at = { int8: 0, int4: 1, fp8: 6 }[format];
+  const at = { int8: 0, int4: 1, fp8: 6, 'int4-asym': 8 }[format];
   const values = numbers[at]!.map((_, i) => first[i] ?? 0);
   const sources = numbers.map((all, i) => ({
     bytes: asFloats(i === at ? values : all),

@@ -29,6 +29,7 @@ const slots: Slot[] = [
   { tensor: wide!, shape: [128, 384], offset: 300_032, stride: 384, dtype: 'int8' },
   { tensor: tall!, shape: [256, 128], offset: 400_384, stride: 128, dtype: 'int4' },
   { tensor: wide!, shape: [128, 384], offset: 420_096, stride: 384, dtype: 'fp8' },
+  { tensor: tall!, shape: [256, 128], offset: 480_256, stride: 128, dtype: 'int4-asym' },
 ];
 const { fake, emptyEngine } = await fakeEngines(slots);
 
@@ -50,6 +51,18 @@ function numbersOf(image: Uint8Array, { shape: [rows, columns], offset, stride, 
 
 const differing = (a: Float32Array, b: Float32Array) =>
   a.findIndex((x, i) => x !== b[i] && !(x === 0 && b[i] === 0));
+/** The largest difference, in steps of its 32 numbers: the least distance of two of those. */
+function farInSteps(a: Float32Array, b: Float32Array): number {
+  let most = 0;
+  for (let from = 0; from < a.length; from += 32) {
+    const sorted = b.slice(from, from + 32).sort();
+    const step = Math.min(
+      ...Array.from(sorted.subarray(1), (x, i) => x - sorted[i]!).filter((far) => far > 0),
+    );
+    for (let i = from; i < from + 32; i++) most = Math.max(most, Math.abs(a[i]! - b[i]!) / step);
+  }
+  return most;
+}
 /** Formats of blocks that have the codes of a kind as their levels. */
 const levelsOf = ({ format, bits, symmetric, group: [, columns] }: Kind) =>
   symmetric && (columns ?? 32) % 32 === 0
@@ -66,7 +79,7 @@ test.each(Object.entries(kinds))('%s', async (name, kind) => {
   const engine = await emptyEngine();
   await engine.load([...loadPlan(manifest, tensors).sources]);
   const image = fake.weights();
-  const [floats, rounded, eights, fours, eighths] = slots.map((slot) => numbersOf(image, slot));
+  const [floats, rounded, eights, fours, eighths, codes] = slots.map((slot) => numbersOf(image, slot));
   expect(differing(floats!, expected.get(wide!)!)).toBe(-1);
   const bf16 = (values: Float32Array) => values.map((x) => round(x, 'bf16'));
   expect(differing(rounded!, bf16(expected.get(tall!)!))).toBe(-1);
@@ -80,6 +93,7 @@ test.each(Object.entries(kinds))('%s', async (name, kind) => {
   expect(differing(oracle('int8', wide!), eights!)).toBe(-1);
   expect(differing(oracle('int4', tall!), fours!)).toBe(-1);
   expect(differing(oracle('fp8', wide!), eighths!)).toBe(-1);
+  expect(differing(oracle('int4-asym', tall!), codes!)).toBe(-1);
   // Codes that are kept are the numbers of the file but for the scale in fp16; others are rounded anew.
   const levels = levelsOf(kind);
   const blocks = [
@@ -94,6 +108,9 @@ test.each(Object.entries(kinds))('%s', async (name, kind) => {
     else if (kind.format === 'awq' || kind.symmetric)
       expect(differing(got, roundToBlocks(format, right, columns))).toBe(-1);
   }
+  // Scale and minimum, each rounded to fp16, are at most 15 and 16 steps.
+  if (kind.bits === 4 && kind.group[1] !== 16)
+    expect(farInSteps(codes!, expected.get(tall!)!)).toBeLessThan(31 * 2 ** -11);
 });
 
 test.each<[string, string]>([
@@ -103,11 +120,12 @@ test.each<[string, string]>([
   ['fp8 of compressed-tensors, a row', 'fp8, embedding and head bf16'],
   ['fp8 of compressed-tensors, blocks', 'fp8, embedding and head bf16'],
   ['GPTQ of 4 bits, symmetric', 'int4, embedding and head bf16'],
-  ['GPTQ of 4 bits, groups of 32', 'bf16'],
+  ['GPTQ of 4 bits, groups of 32', 'int4-asym, embedding and head bf16'],
   ['GPTQ of 8 bits, a row', 'int8, embedding and head bf16'],
-  ['AWQ, groups of 128', 'bf16'],
+  ['AWQ, groups of 128', 'int4-asym, embedding and head bf16'],
   ['packed int4', 'int4, embedding and head bf16'],
-  ['packed int4, zero points', 'bf16'],
+  ['packed int4, groups of 16', 'bf16'],
+  ['packed int4, zero points', 'int4-asym, embedding and head bf16'],
   ['int8, a row', 'int8, embedding and head bf16'],
 ])('%s runs as %s', (name, text) => {
   const directory = join(folder, 'dims', 'model');
@@ -129,7 +147,10 @@ test('notes say what is rounded: scales of levels that are kept, and numbers of 
   };
   expect(notesOf('GPTQ of 4 bits, symmetric', 'int4')).toEqual([]);
   expect(notesOf('packed int4', 'int4')).toEqual([
-    'kept as int4, with scales in fp16 that are BF16 in the file: 1 of packed int4',
+    'codes kept as int4, scales rounded to fp16: 1 of packed int4',
+  ]);
+  expect(notesOf('AWQ, groups of 128', 'int4-asym')).toEqual([
+    'codes kept as int4-asym, scales and minima rounded to fp16: 1 of AWQ int4',
   ]);
   expect(notesOf('AWQ, groups of 128', 'bf16')).toEqual([
     'quantised in the file, bf16 here: 1 of AWQ int4; each number is rounded by at most 0.39 % of itself',

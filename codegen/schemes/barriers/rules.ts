@@ -1,6 +1,7 @@
 // Rules about plans with barriers: which options of the machine need each other, and what its library cannot multiply.
 
 import { isProduct } from '../../model/ops.ts';
+import { formatOf } from '../../model/weights.ts';
 import { ofBarriers, withScheme } from '../../plan/edits.ts';
 import { atPlan, type Context, type Finding } from '../../plan/finding.ts';
 import { fit, stream } from '../../plan/plan.ts';
@@ -69,10 +70,8 @@ export function bytesWithoutBlocks(context: Context): Finding[] {
   const { scheme } = plan;
   if (scheme.kind !== 'barriers' || scheme.inputBits !== 8) return [];
   const { dims } = graph;
-  const formats = dims.weights
-    ? [dims.weights.layers, dims.weights.qkv ?? dims.weights.layers, dims.weights.head]
-    : [dims.dtype];
-  const other = formats.find((format) => format !== 'int8' && format !== 'int4');
+  const formats = (['qkv', 'o', 'gate_up', 'down', 'head'] as const).map((field) => formatOf(dims, field));
+  const other = formats.find((format) => format !== 'int8' && format !== 'int4' && format !== 'int4-asym');
   if (other === undefined) return [];
   const why = `matrices of ${dims.name} are ${other}, and inputs are rounded to 8 bits for rows in blocks of int8 or int4 alone`;
   const edits = [ofBarriers(context, { inputBits: 16 })];

@@ -18,6 +18,7 @@ constexpr int kPanelTokens = kLanes == 16 ? 8 : 4;
 /** 0 where the pairs of W are its numbers, -1 where they are kOffset more. */
 DEVICE constexpr int offset_mask(const int8_block*) { return 0; }
 DEVICE constexpr int offset_mask(const int4_block*) { return -1; }
+DEVICE constexpr int offset_mask(const int4_asym_block*) { return -1; }
 
 /** use(i, pairs) for the 16 pairs of kLanes rows' blocks, whose starts are `stride` bytes apart. */
 template <class Use> DEVICE void for_pairs(const int8_block* rows, int64_t stride, Use&& use) {
@@ -30,9 +31,9 @@ template <class Use> DEVICE void for_pairs(const int8_block* rows, int64_t strid
     });
   });
 }
-template <class Use> DEVICE void for_pairs(const int4_block* rows, int64_t stride, Use&& use) {
+template <class Use> DEVICE void for_nibbles(const uint8_t* q, int64_t stride, Use&& use) {
   VecInt words[4];
-  load_columns(words, rows->q, stride);
+  load_columns(words, q, stride);
   for_each<4>([&](auto i) {
     const VecInt mask = VecInt{} + 0xf000f;
     use(Constant<2 * i>{}, words[i] & mask);
@@ -41,6 +42,8 @@ template <class Use> DEVICE void for_pairs(const int4_block* rows, int64_t strid
     use(Constant<8 + 2 * i + 1>{}, (VecInt)((VecUnsigned)words[i] >> 12));
   });
 }
+template <class Use> DEVICE void for_pairs(const int4_block* rows, int64_t stride, Use&& use) { for_nibbles(rows->q, stride, use); }
+template <class Use> DEVICE void for_pairs(const int4_asym_block* rows, int64_t stride, Use&& use) { for_nibbles(rows->q, stride, use); }
 
 /** out[t * out_stride + lane] := dot(row, token t) of kLanes rows, row_stride blocks apart, with the first T of `tokens`: rows are read once, in order, at
  *  the speed of memory. */
@@ -63,6 +66,10 @@ NOINLINE void dot_rows(const W* rows, int64_t row_stride, const InputBlock* inpu
       for (int way = 1; way < ways; ++way) sum += sums[t][way];
       totals[t] = multiply_add(to_floats(sum), scale * splat(input[t].scale), totals[t]);
     });
+    if constexpr (kAdds<W>) {
+      const Vec added = added_to(rows, stride, scale);
+      for_each<T>([&](auto t) { totals[t] = multiply_add(added, splat(sum_of_inputs(input[t])), totals[t]); });
+    }
   }
   for_each<T>([&](auto t) { store(out + t * out_stride, totals[t]); });
 }
@@ -74,6 +81,7 @@ constexpr int kChunkBlocks = 16;
 struct Panel {
   VecInt pairs[kChunkBlocks][16];
   Vec scales[kChunkBlocks];
+  Vec added[kChunkBlocks];  // of W where kAdds<W>
   int offset_mask;
 };
 
@@ -83,6 +91,7 @@ template <class W> NOINLINE void unpack(Panel& panel, const W* rows, int64_t row
   for (int block = 0; block < blocks; ++block) {
     for_pairs(rows + block, stride, [&](auto i, VecInt pairs) { panel.pairs[block][i] = pairs; });
     panel.scales[block] = load_column(&rows[block].scale, stride);
+    if constexpr (kAdds<W>) panel.added[block] = added_to(rows + block, stride, panel.scales[block]);
   }
 }
 
@@ -94,7 +103,7 @@ template <class W> DEVICE void ask_for(const W* rows, int64_t row_stride, int ro
 }
 
 /** out[t * out_stride + panel * kLanes + lane] (+)= dot(row, token t) of kPanels panels with the first T of `tokens`. */
-template <int T> NOINLINE void dot_panels(const Panel* panels, const InputBlock* input, int tokens, int blocks, float* out, int out_stride, bool add) {
+template <int T, bool Adds> NOINLINE void dot_panels(const Panel* panels, const InputBlock* input, int tokens, int blocks, float* out, int out_stride, bool add) {
   constexpr int R = kPanels;
   Vec totals[T][R] = {};
   for (int t = 0; add && t < T; ++t) {
@@ -117,6 +126,10 @@ template <int T> NOINLINE void dot_panels(const Panel* panels, const InputBlock*
       for_each<R>([&](auto r) {
         totals[t][r] = multiply_add(to_floats(sums[t][r]), panels[r].scales[block] * splat(input[t].scale), totals[t][r]);
       });
+      if constexpr (Adds) {
+        const Vec inputs = splat(sum_of_inputs(input[t]));
+        for_each<R>([&](auto r) { totals[t][r] = multiply_add(panels[r].added[block], inputs, totals[t][r]); });
+      }
     });
   }
   for (int t = 0; t < T; ++t) {
@@ -148,7 +161,7 @@ NOINLINE void dot_blocks(const W* rows, int row_count, W* rest, const InputBlock
       for (int p = 0; p < kPanels; ++p) unpack(panels[p], lanes(row + p * kLanes) + chunk, blocks, count);
       ask_for(rows + (int64_t)(row + kPanels * kLanes) * blocks + chunk, blocks, kPanels * kLanes, count);
       for_tokens<kPanelTokens>(0, tokens, [&](auto several, int first) __attribute__((always_inline)) {
-        dot_panels<several>(panels, x + first, tokens, count, out + first * out_stride + row, out_stride, chunk > 0);
+        dot_panels<several, kAdds<W>>(panels, x + first, tokens, count, out + first * out_stride + row, out_stride, chunk > 0);
       });
     }
   }

@@ -25,14 +25,16 @@ template <> inline constexpr int kDigits<int8_block> = kWideSums ? 1 : 2;
 template <class W> constexpr int kOffsetShift = 0;
 template <> inline constexpr int kOffsetShift<int8_block> = kWideSums ? 4 : 0;
 
-DEVICE void unpack_codes(VecInt (&codes)[1][8], const int4_block* rows, int64_t stride) {
+DEVICE void unpack_nibbles(VecInt (&codes)[1][8], const uint8_t* q, int64_t stride) {
   VecInt words[4];
-  load_columns(words, rows->q, stride);
+  load_columns(words, q, stride);
   for_each<4>([&](auto i) {
     codes[0][i] = words[i] & 0x0f0f0f0f;
     codes[0][4 + i] = words[i] >> 4 & 0x0f0f0f0f;
   });
 }
+DEVICE void unpack_codes(VecInt (&codes)[1][8], const int4_block* rows, int64_t stride) { unpack_nibbles(codes, rows->q, stride); }
+DEVICE void unpack_codes(VecInt (&codes)[1][8], const int4_asym_block* rows, int64_t stride) { unpack_nibbles(codes, rows->q, stride); }
 DEVICE void unpack_codes(VecInt (&codes)[1][8], const int8_block* rows, int64_t stride) {
   for_each<2>([&](auto half) {
     VecInt words[4];
@@ -103,6 +105,10 @@ NOINLINE void dot_byte_rows(const W* rows, int64_t row_stride, const InputBytes*
     const Vec scale = load_column(&rows->scale, stride);
     if constexpr (kDigits<W> == 1) dot_codes_all<kOffsetShift<W>>(codes, scale, input, tokens, totals);
     else dot_codes_apart<kOffsetShift<W>>(codes, scale, input, tokens, totals);
+    if constexpr (kAdds<W>) {
+      const Vec added = added_to(rows, stride, scale);
+      for (int t = 0; t < tokens; ++t) totals[t] = multiply_add(added, splat(sum_of_inputs(input[t])), totals[t]);
+    }
   }
   for (int t = 0; t < tokens; ++t) store(out + t * out_stride, totals[t]);
 }

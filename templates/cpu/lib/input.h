@@ -40,8 +40,16 @@ DEVICE void write_steps(float* input, int tokens, int token, At&& at, One&& one)
   }
 }
 
-/** What the pairs of int4_block are more than its numbers; the offset of an input takes it away again. */
+/** What the pairs of 4 bits are more than the numbers that are multiplied; the offset of an input takes it away again. */
 constexpr int kOffset = 8;
+
+/** What is added to each number of kLanes rows' blocks, in whose products with an input it is added to none: times the sum of the 32 inputs. */
+template <class W> constexpr bool kAdds = false;
+template <> inline constexpr bool kAdds<int4_asym_block> = true;
+template <class W> DEVICE Vec added_to(const W*, int64_t, Vec) { return Vec{}; }
+DEVICE Vec added_to(const int4_asym_block* rows, int64_t stride, Vec scale) {
+  return multiply_add(scale, splat(kOffset), load_column(&rows->least, stride));
+}
 
 /** 32 inputs q * scale. */
 struct InputBlock {
@@ -49,6 +57,9 @@ struct InputBlock {
   float scale;
   int32_t offset;  // -kOffset times the sum of q
 };
+
+/** The sum of 32 inputs. */
+DEVICE float sum_of_inputs(const InputBlock& x) { return x.scale * ((float)x.offset * (-1.0f / kOffset)); }
 
 /** The largest q. */
 constexpr float kLargestInput = 32767;
@@ -95,6 +106,15 @@ struct InputBytes {
   float scale;
   int32_t offset;  // -kOffset times the sum of q, in the parts of a word that add_bytes has
 };
+
+DEVICE float sum_of_inputs(const InputBytes& x) {
+  constexpr int parts = sizeof(int32_t) / sizeof(ByteSum);
+  ByteSum offset[parts];
+  memcpy(&offset, &x.offset, sizeof offset);
+  int32_t sum = 0;
+  for (const ByteSum part : offset) sum += part;
+  return x.scale * ((float)sum * (-1.0f / kOffset));
+}
 
 /** The largest q of them. */
 constexpr float kLargestByte = 127;

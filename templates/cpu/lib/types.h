@@ -25,6 +25,11 @@ struct int4_block {
   fp16 scale;
   uint8_t q[16];
 };
+/** 32 numbers q * scale + least: Q4_1 of ggml, with q as in Q4_0. */
+struct int4_asym_block {
+  fp16 scale, least;
+  uint8_t q[16];
+};
 
 /** A 256th of a number of e4m3 (sign, 4 bits of exponent, 3 of fraction): its bits, put further up, are an fp16. What would be NaN is 480 / 256. */
 struct fp8 {
@@ -46,6 +51,7 @@ template <class Q, int D> struct scaled_row {
 template <class W> constexpr int kHeld = 1;
 template <> inline constexpr int kHeld<int8_block> = 32;
 template <> inline constexpr int kHeld<int4_block> = 32;
+template <> inline constexpr int kHeld<int4_asym_block> = 32;
 template <> inline constexpr int kHeld<fp8_block> = 32;
 template <class Q, int D> constexpr int kHeld<scaled_row<Q, D>> = D;
 
@@ -53,6 +59,7 @@ template <class Q, int D> constexpr int kHeld<scaled_row<Q, D>> = D;
 template <class W> constexpr bool kWhole = false;
 template <> inline constexpr bool kWhole<int8_block> = true;
 template <> inline constexpr bool kWhole<int4_block> = true;
+template <> inline constexpr bool kWhole<int4_asym_block> = true;
 
 /** What rows of W are multiplied as otherwise. */
 template <class W> struct MultipliedAs {
@@ -112,9 +119,10 @@ DEVICE float to_float(fp8 x) { return to_float(fp16{(uint16_t)((x.bits & 0x80) <
 /** Number i of a stored row. */
 template <class W> DEVICE float element(const W* row, int i) { return to_float(row[i]); }
 DEVICE float element(const int8_block* row, int i) { return to_float(row[i / 32].scale) * row[i / 32].q[i % 32]; }
-DEVICE float element(const int4_block* row, int i) {
-  const int q = row[i / 32].q[i % 16] >> (i % 32 / 16 * 4) & 15;
-  return to_float(row[i / 32].scale) * (float)(q - 8);
+template <class W> DEVICE int nibble(const W& block, int i) { return block.q[i % 16] >> (i / 16 * 4) & 15; }
+DEVICE float element(const int4_block* row, int i) { return to_float(row[i / 32].scale) * (float)(nibble(row[i / 32], i % 32) - 8); }
+DEVICE float element(const int4_asym_block* row, int i) {
+  return to_float(row[i / 32].scale) * (float)nibble(row[i / 32], i % 32) + to_float(row[i / 32].least);
 }
 
 DEVICE float element(const fp8_block* row, int i) { return to_float(row[i / 32].scale) * to_float(row[i / 32].q[i % 32]); }

@@ -20,6 +20,11 @@ struct int4_block {
   fp16 scale;
   uint8_t q[16];
 };
+/** 32 numbers q * scale + least: Q4_1 of ggml, with q as in Q4_0. */
+struct int4_asym_block {
+  fp16 scale, least;
+  uint8_t q[16];
+};
 
 /** A 256th of a number of e4m3 (sign, 4 bits of exponent, 3 of fraction): its bits, put further up, are an fp16. What would be NaN is 480 / 256. */
 struct fp8 {
