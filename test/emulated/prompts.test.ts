@@ -50,6 +50,7 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
 
   test.each([
     ['qwen3-micro', 'h100', 'int4'],
+    ['qwen3-micro', 'h100', 'int4-asym'],
     ['llama3-micro', 'a100', 'int8'],
     ['qwen3-micro', 'h100', 'fp8'],
   ] as const)('%s on %s takes in a prompt with matrices in %s', async (model, target, weights) => {

@@ -54,11 +54,12 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     ['llama3-micro', 'a100', 'int4'],
     ['qwen2-micro', 'h100', 'mixed'],
     ['llama3-micro', 'a100', 'fp8'],
+    ['qwen3-micro', 'h100', 'int4-asym'],
   ] as const)('%s on %s in %s', async (model, target, weights) => {
     expect(await problemsOf(fixture(model), target, weights)).toEqual([]);
   });
 
-  test.each(['packed int4', 'fp8, blocks of 128'])(
+  test.each(['packed int4', 'fp8, blocks of 128', 'AWQ, groups of 128'])(
     'codes of a file are kept, beside an embedding of plain numbers: %s',
     async (kind) => {
       const model = join(folder, kind.replaceAll(/\W/g, '-'));
@@ -111,6 +112,14 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     const model = unevenRows();
     expect(await problemsOf(model, 'h100', 'int8')).toEqual([]);
     const found = problemsOf(model, 'h100', 'int8', [change]).catch(({ message }: Error) => [message]); // numbers that are none end it
+    expect(await found).not.toEqual([]);
+  });
+
+  test.each<[string, ...Change]>([
+    ['no minimum', 'stream/product.cuh', 'fmaf(by.y, x.sums[at], ', 'fmaf(0, x.sums[at], '],
+    ['that of another row', 'stream/formats.cuh', '(opaque(::lane()) & 3) * 8', '(opaque(::lane()) & 2) * 8'],
+  ])('%s is noticed in int4-asym', async (_, ...change) => {
+    const found = problemsOf(unevenRows(), 'h100', 'int4-asym', [change]).catch(({ message }: Error) => [message]);
     expect(await found).not.toEqual([]);
   });
 });

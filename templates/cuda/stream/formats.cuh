@@ -30,7 +30,13 @@ constexpr int kNumbers<int8_block> = 32;
 template <>
 constexpr int kNumbers<int4_block> = 32;
 template <>
+constexpr int kNumbers<int4_asym_block> = 32;
+template <>
 constexpr int kNumbers<fp8_block> = 32;
+
+/** Whether a block of W adds a minimum to its numbers. */
+template <class W>
+constexpr bool kHasLeast = std::is_same_v<W, int4_asym_block>;
 
 /** A row of a matrix of k columns. */
 template <class W>
@@ -38,8 +44,9 @@ DEVICE const W* stored_row(const W* matrix, int row, int k) {
   return matrix + size_t(row) * (padded(k) / kNumbers<W>);
 }
 
-/** Four bits of a block, 8 more than the number that they stand for. */
-DEVICE unsigned nibble(const int4_block& block, int i) { return block.q[i % 16] >> (i / 16 * 4) & 15; }
+/** Four bits of a block; in int4_block 8 more than the number that they stand for. */
+template <class W>
+DEVICE unsigned nibble(const W& block, int i) { return block.q[i % 16] >> (i / 16 * 4) & 15; }
 
 DEVICE float to_float(fp8 x) { return __half2float(__ushort_as_half((unsigned short)((x.bits & 0x80) << 8 | (x.bits & 0x7f) << 7))); }
 
@@ -50,19 +57,23 @@ DEVICE float number(const W* row, int i) {
 }
 DEVICE float number(const int8_block* row, int i) { return to_float(row[i / 32].scale) * float(row[i / 32].q[i % 32]); }
 DEVICE float number(const int4_block* row, int i) { return to_float(row[i / 32].scale) * (float(nibble(row[i / 32], i % 32)) - 8); }
-
+DEVICE float number(const int4_asym_block* row, int i) {
+  return fmaf(to_float(row[i / 32].scale), float(nibble(row[i / 32], i % 32)), to_float(row[i / 32].least));
+}
 DEVICE float number(const fp8_block* row, int i) { return to_float(row[i / 32].scale) * to_float(row[i / 32].q[i % 32]); }
 
-/** Numbers i and i + 1 of a block, i even, without their scale. */
+/** Numbers i and i + 1 of a block, i even, without their scale and minimum. */
 DEVICE float2 two_at(const int8_block& block, int i) {
   const unsigned pair = __ldg(reinterpret_cast<const unsigned short*>(block.q + i));
   return make_float2(float(int8_t(pair)), float(int8_t(pair >> 8)));
 }
-DEVICE float2 two_at(const int4_block& block, int i) {
+template <class W>
+DEVICE float2 two_nibbles(const W& block, int i, float less) {
   const unsigned pair = __ldg(reinterpret_cast<const unsigned short*>(block.q + i % 16)) >> (i / 16 * 4);
-  return make_float2(float(pair & 15) - 8, float(pair >> 8 & 15) - 8);
+  return make_float2(float(pair & 15) - less, float(pair >> 8 & 15) - less);
 }
-
+DEVICE float2 two_at(const int4_block& block, int i) { return two_nibbles(block, i, 8); }
+DEVICE float2 two_at(const int4_asym_block& block, int i) { return two_nibbles(block, i, 0); }
 DEVICE float2 two_at(const fp8_block& block, int i) {
   const unsigned pair = __ldg(reinterpret_cast<const unsigned short*>(block.q + i));
   return make_float2(to_float(fp8{uint8_t(pair)}), to_float(fp8{uint8_t(pair >> 8)}));
@@ -81,14 +92,19 @@ DEVICE Words<N> words_of(const W* row, int i) {
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       const float2 pair = two_at(block, (i + j) % 16 * 2);
-      w.v[j] = pair_word(scale * pair.x, scale * pair.y);
+      if constexpr (kHasLeast<W>) {
+        const float least = to_float(block.least);
+        w.v[j] = pair_word(fmaf(scale, pair.x, least), fmaf(scale, pair.y, least));
+      } else {
+        w.v[j] = pair_word(scale * pair.x, scale * pair.y);
+      }
     }
   }
   return w;
 }
 
 // ---- cells: 8 rows of a product times 32 columns, of which a lane has 8 columns of a row. In a format of blocks their codes come first, then
-// the scales of the 8 rows.
+// the scales of the 8 rows, in one with minima each with its own.
 
 /** Bytes of a cell of plain numbers, 16 a lane. */
 constexpr int kCellBytes = 512;
@@ -158,12 +174,20 @@ DEVICE unsigned from_bytes(unsigned x) {
     return plus(masked_xor(x, 0x00ff00ff, 0x64806480), 0xe480e480);
 }
 
-/** The same of the four bits at the bottom of each half, which are 8 more than their number. */
+/** The same of the four bits at the bottom of each half, which are `More` more than their number: 0 or 8. */
+template <unsigned More>
 DEVICE unsigned from_nibbles(unsigned x) {
+  constexpr unsigned kMore = More | More << 16;
   if constexpr (std::is_same_v<Wire, bf16>)
-    return plus(masked_or(x, 0x000f000f, 0x43004300), 0xc308c308);
+    return plus(masked_or(x, 0x000f000f, 0x43004300), 0xc300c300 + kMore);
   else
-    return plus(masked_or(x, 0x000f000f, 0x64006400), 0xe408e408);
+    return plus(masked_or(x, 0x000f000f, 0x64006400), 0xe400e400 + kMore);
+}
+
+/** Eight numbers of four bits each. */
+template <unsigned More>
+DEVICE uint4 numbers_of_nibbles(unsigned x) {
+  return make_uint4(from_nibbles<More>(x), from_nibbles<More>(x >> 4), from_nibbles<More>(x >> 8), from_nibbles<More>(x >> 12));
 }
 
 /** The same of the numbers of fp8 at the top of each half. A bf16 has three bits more of exponent, and less fraction: moved there, they are 2^-112 of what they were. */
@@ -199,6 +223,24 @@ struct PairOfScales {
     return halves;
   }
   DEVICE float2 both() const { return __half22float2(reinterpret_cast<const __half2&>(halves)); }
+};
+
+/** Scales of a lane's rows of a cell, each with the minimum of its block: one row, or two as in PairOfScales. */
+template <int Rows>
+struct ScalesAndLeast {
+  unsigned halves[Rows] = {};
+
+  DEVICE unsigned load(uint32_t scales) {
+    if constexpr (Rows == 1) {
+      asm volatile("ld.shared.u32 %0, [%1];" : "=r"(halves[0]) : "r"(scales + (opaque(::lane()) >> 2) * 4) : "memory");
+    } else {
+      const uint2 both = load_shared_pair(scales + (opaque(::lane()) & 3) * 8);
+      halves[0] = both.x, halves[1] = both.y;
+    }
+    return halves[0];
+  }
+  /** Of row i: scale and minimum. */
+  DEVICE float2 of(int i) const { return __half22float2(reinterpret_cast<const __half2&>(halves[i])); }
 };
 
 /** For T tokens. */
@@ -257,16 +299,17 @@ struct Cell<int8_block, T> : ByteCell<int8_block, T> {};
 template <int T>
 struct Cell<fp8_block, T> : ByteCell<fp8_block, T> {};
 
-template <int T>
-struct Cell<int4_block, T> {
+/** Of codes of four bits, `More` more than their number. */
+template <class W, unsigned More, class CellScales>
+struct NibbleCell {
   static constexpr bool kScaled = true;
   uint4 numbers = {};
-  Scales<T> scales;
+  CellScales scales;
 
   using Codes = unsigned;
   static constexpr int kScalesAt = 128;
 
-  DEVICE static uint4 numbers_of(Codes x) { return make_uint4(from_nibbles(x), from_nibbles(x >> 4), from_nibbles(x >> 8), from_nibbles(x >> 12)); }
+  DEVICE static uint4 numbers_of(Codes x) { return numbers_of_nibbles<More>(x); }
 
   DEVICE unsigned load(uint32_t cell) {
     Codes x;
@@ -276,17 +319,26 @@ struct Cell<int4_block, T> {
     return bits | x;
   }
 
-  DEVICE static Codes codes_of(const int4_block& block, int i) {
+  DEVICE static Codes codes_of(const W& block, int i) {
     Codes x = 0;
     for (int pair = 0; pair < 4; ++pair) x |= nibble(block, i + pair * 2) << pair * 4 | nibble(block, i + pair * 2 + 1) << (pair * 4 + 16);
     return x;
   }
 };
 
+template <int T>
+struct Cell<int4_block, T> : NibbleCell<int4_block, 8, Scales<T>> {};
+template <int T>
+struct Cell<int4_asym_block, T> : NibbleCell<int4_asym_block, 0, ScalesAndLeast<T <= 4 ? 1 : 2>> {};
+
 /** Writes a block as a row of a cell, four lanes of 8 columns each. */
 template <class W>
 DEVICE void pack_row(const W& block, int row, char* cell) {
   using Format = Cell<W, 1>;
   for (int quad = 0; quad < 4; ++quad) reinterpret_cast<typename Format::Codes*>(cell)[row * 4 + quad] = Format::codes_of(block, quad * 8);
-  reinterpret_cast<fp16*>(cell + Format::kScalesAt)[row] = block.scale;
+  fp16* const scales = reinterpret_cast<fp16*>(cell + Format::kScalesAt);
+  if constexpr (kHasLeast<W>)
+    scales[row * 2] = block.scale, scales[row * 2 + 1] = block.least;
+  else
+    scales[row] = block.scale;
 }

@@ -110,6 +110,28 @@ struct TileSums {
   }
 };
 
+/** A lane's part of 32 columns of the input for cells of W. */
+template <class W, int T, bool = kHasLeast<W>>
+struct InputOf : InputCell<T> {
+  DEVICE void add_up() {}
+};
+
+/** What each row of such a cell has a minimum times: the sum of the input, in the places of the sums. */
+template <class W, int T>
+struct InputOf<W, T, true> : InputCell<T> {
+  float sums[4] = {};
+
+  DEVICE void add_up() {
+    constexpr unsigned kOnes = std::is_same_v<Wire, bf16> ? 0x3f803f80 : 0x3c003c00;
+    Cell<W, T> ones;
+    ones.numbers = make_uint4(kOnes, kOnes, kOnes, kOnes);
+    TileSums<T, 1> all;
+    all.add(ones, *this, 0);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sums[i] = all.c[0][i];
+  }
+};
+
 /** The same of cells with scales: the sum of a cell, on its own, is scaled and added. */
 template <int T>
 struct ScaledSums {
@@ -117,10 +139,17 @@ struct ScaledSums {
   float sum[kFew ? 2 : 4] = {};  // of few tokens: of the columns that enter as row r, and of the others
 
   template <class W>
-  DEVICE void add(const Cell<W, T>& cell, const InputCell<T>& x, int) {
+  DEVICE void add(const Cell<W, T>& cell, const InputOf<W, T>& x, int) {
     TileSums<T, 1> one;
     one.add(cell, x, 0);
-    if constexpr (kFew) {
+    if constexpr (kHasLeast<W>) {
+#pragma unroll
+      for (int i = 0; i < (kFew ? 2 : 4); ++i) {
+        const int at = kFew ? i * 3 : i;
+        const float2 by = cell.scales.of(kFew ? 0 : i % 2);
+        sum[i] = fmaf(by.y, x.sums[at], fmaf(by.x, one.c[0][at], sum[i]));
+      }
+    } else if constexpr (kFew) {
       sum[0] = fmaf(cell.scales.scale, one.c[0][0], sum[0]);
       sum[1] = fmaf(cell.scales.scale, one.c[0][3], sum[1]);
     } else {
@@ -395,11 +424,12 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
 #pragma unroll
         for (int column = 0; column < kRow; ++column) {
           if (from + column >= P::kWarpCells) break;
-          InputCell<T> x;
+          InputOf<Stored, T> x;
           if constexpr (kKeepsPlaces<T>)
             x.load(kept.input, from + column);
           else
             x.load(slice, slice_stride(P::kWarpCells), from + column);
+          x.add_up();
 #pragma unroll
           for (int i = 0; i < kTogether; ++i) sums[i].add(v[i * kRow + column], x, from + column);
         }
