@@ -38,11 +38,28 @@ test('qwen3-tiny as BF16 and as F32 replies as its folder does, token by token',
     expect(await reply(fileOf(tinyDirectory, type))).toEqual({ tokens, text, notes: [] });
 }, 300_000);
 
-test('weights in blocks that no format has are named, and what they are rounded by', async () => {
+test('weights in blocks that no format has become int8, and a note says what they are rounded by', async () => {
   const { notes } = await reply(fileOf(tinyDirectory, 'Q5_1'));
   expect(notes).toEqual([
-    'quantised in the file, bf16 here: 43 of Q5_1; each number is rounded by at most 0.39 % of itself',
+    'quantised to int8 here: 43 of Q5_1; each number is rounded by at most 0.39 % of the largest of its 32',
   ]);
+}, 300_000);
+
+/** As llama.cpp mixes Q4_K_M: more bits for values, last matrices of some layers, and the embedding. */
+const q4KM = (name: string): MatrixType =>
+  /token_embd|blk\.[0-2]\.(attn_v|ffn_down)/.test(name) ? 'Q6_K' : 'Q4_K';
+
+test('a file of Q4_K_M keeps the codes of 4 bits, and is what the oracle computes', async () => {
+  const model = writeGguf(join(root, 'q4_k_m.gguf'), ggufOf(tinyDirectory, q4KM));
+  const { notes } = await reply(model);
+  expect(notes).toEqual([
+    expect.stringMatching(/^quantised to int8 here: \d+ of Q6_K, \d+ of Q4_K; each number/),
+    expect.stringMatching(/^codes kept as int4-asym, scales and minima rounded to fp16: \d+ of Q4_K$/),
+  ]);
+  const { io, written } = memoryIo();
+  const code = await run(['verify', '--model', model, '--target', 'cpu', '--json'], io);
+  expect(JSON.parse(written.out)).toMatchObject({ ok: true });
+  expect(code).toBe(0);
 }, 300_000);
 
 test('weights in blocks of a format are kept', async () => {
@@ -64,10 +81,9 @@ const fixture = (name: string) => join(packageRoot(), 'test/fixtures', name);
 /** Each reader of blocks is held against one written again in the unit tests: here are those that stay blocks, one of those that do not, and
  *  the order of rows of each family. */
 const verified: readonly [string, MatrixType][] = [
-  ...(thorough
-    ? (['Q8_0', 'Q4_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K'] as const)
-    : (['Q4_0', 'Q6_K'] as const)
-  ).map((type): [string, MatrixType] => [tinyDirectory, type]),
+  ...(thorough ? (['Q8_0', 'Q4_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K'] as const) : (['Q4_0'] as const)).map(
+    (type): [string, MatrixType] => [tinyDirectory, type],
+  ),
   ...(thorough ? [[fixture('llama3-micro'), 'BF16'] satisfies [string, MatrixType]] : []),
   [fixture('llama3-micro'), 'Q4_1'],
   [fixture('smollm2-micro'), 'F16'],

@@ -12,7 +12,7 @@ import type { WeightName } from '../../codegen/model/formats.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { packWeights, slotsOf, weightBytesOf } from '../../codegen/model/packing.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
-import { formatsText } from '../../codegen/model/weights.ts';
+import { formatOf, formatsText } from '../../codegen/model/weights.ts';
 import { checkPlan } from '../../codegen/plan/check.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
 import { canRunFormats, choosePlans } from '../../configs/default-plan.ts';
@@ -27,6 +27,7 @@ const folder = mkdtempSync(join(tmpdir(), 'weights-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const llama = resolveModel(join(import.meta.dirname, '../fixtures/llama3-micro')).directory!;
+const tied = resolveModel(join(import.meta.dirname, '../fixtures/qwen3-micro')).directory!;
 /** Dims of a file whose embedding, layers and head have these types. */
 function ofFile(embedding: MatrixType, layers: MatrixType, head: MatrixType): ModelDims {
   const typeOf = (name: string) =>
@@ -47,17 +48,12 @@ test('int8 is for all matrices; int4 and fp8 for the layers, with embedding and 
 test.each<[MatrixType, MatrixType, MatrixType, string, string]>([
   ['Q8_0', 'Q8_0', 'Q8_0', 'int8', 'int4, embedding and head int8'],
   ['Q4_0', 'Q4_0', 'Q4_0', 'int4', 'int4'],
-  [
-    'Q4_0',
-    'Q4_0',
-    'Q5_1',
-    'layers int4, embedding int4, head int8',
-    'layers int4, embedding int4, head int8',
-  ],
-  ['Q8_0', 'Q4_0', 'F16', 'layers int4, embedding int8, head bf16', 'int4, embedding and head int8'],
+  ['Q4_0', 'Q4_0', 'Q5_1', 'int4, head int8', 'int4, head int8'],
+  ['Q8_0', 'Q4_0', 'F16', 'int4, embedding int8, head bf16', 'int4, embedding and head int8'],
   ['Q5_0', 'Q4_0', 'Q5_1', 'int4, embedding and head int8', 'int4, embedding and head int8'],
-  ['Q4_1', 'Q8_0', 'BF16', 'layers int8, embedding int8, head bf16', 'int4, embedding and head int8'],
-  ['Q8_0', 'Q5_1', 'Q8_0', 'bf16', 'int4, embedding and head int8'],
+  ['Q4_1', 'Q8_0', 'BF16', 'int8, embedding int4-asym, head bf16', 'int4, embedding int4-asym, head int8'],
+  ['Q5_1', 'Q4_1', 'Q8_0', 'int4-asym, embedding and head int8', 'int4, embedding and head int8'],
+  ['Q8_0', 'Q5_1', 'Q8_0', 'int8', 'int4, embedding and head int8'],
   ['BF16', 'BF16', 'BF16', 'bf16', 'int4, embedding and head int8'],
 ])('a file of %s, %s and %s is %s', (embedding, layers, head, text, asInt4) => {
   const read = ofFile(embedding, layers, head);
@@ -65,6 +61,29 @@ test.each<[MatrixType, MatrixType, MatrixType, string, string]>([
   expect(formatsText(settleWeights(read, 'int4'))).toBe(asInt4);
   // Where there are no kernels for blocks, they are numbers, as they were.
   expect(formatsText(settleWeights(read, undefined, () => false))).toBe(read.dtype);
+});
+
+test.each<[string, Readonly<Record<string, MatrixType>>, string]>([
+  ['finer values', { attn_v: 'Q5_0' }, 'int4, query, key, value, embedding and head int8'],
+  ['finer last matrices of one layer', { 'blk.1.ffn_down': 'Q8_0' }, 'int4, down, embedding and head int8'],
+  [
+    'minima in one matrix of three',
+    { ffn_up: 'Q4_1' },
+    'int4-asym, query, key, value and down int4, embedding and head int8',
+  ],
+  ['a matrix of numbers', { 'blk.0.attn_k': 'F16' }, 'bf16'],
+])('a file of Q4_0 with %s', (_, others, text) => {
+  const typeOf = (name: string) =>
+    name.startsWith('token_embd')
+      ? 'Q5_1'
+      : (Object.entries(others).find(([part]) => name.includes(part))?.[1] ?? 'Q4_0');
+  const read = readModel(writeGguf(join(folder, 'parts.gguf'), ggufOf(tied, typeOf))).dims;
+  expect(formatsText(read)).toBe(text);
+  const fields = { q: 'qkv', o: 'o', up: 'gate_up', down: 'down' } as const;
+  for (const [part, field] of Object.entries(fields)) {
+    const tensor = `model.layers.0.${part === 'q' || part === 'o' ? 'self_attn' : 'mlp'}.${part}_proj.weight`;
+    expect(blocksOf(read.weights, tensor)).toBe(read.weights ? formatOf(read, field) : null);
+  }
 });
 
 test('a GPU multiplies blocks in streams alone; other plans are refused by name', async () => {
@@ -131,6 +150,7 @@ test('cells and slots of a stream are as large as their codes and scales', async
   expect(made('plain')).toEqual([512, 512, 16, 1]);
   expect(made('int8')).toEqual([272, 272, 17, 1]);
   expect(made('int4')).toEqual([144, 272, 18, 1]);
+  expect(made('int4-asym')).toEqual([160, 272, 20, 1]);
   expect(made('fp8')).toEqual(made('int8'));
 });
 
@@ -138,7 +158,7 @@ test('the command line names the formats that there are', async () => {
   const { io, written } = memoryIo();
   const code = await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int5'], io);
   expect([code, written.err]).toEqual([2, expect.stringContaining("--weights is 'int5'")]);
-  expect(written.err).toContain('must be plain, int8, int4, fp8, mixed');
+  expect(written.err).toContain('must be plain, int8, int4, int4-asym, fp8, mixed');
   expect(written.err).toContain('for example: --weights int8');
   const right = memoryIo();
   await run(['explain', 'qwen3-tiny', '--target', 'cpu', '--weights', 'int4'], right.io);
