@@ -251,12 +251,6 @@ DEVICE void score_rows(const LaunchArgs& pass, const RowMasks& masks, float* mas
   if (threadIdx.x == 0) pass.bests[row * kBlocks + block] = value;
 }
 
-/** Share `part` of `parts` of words that nobody reads or writes any more. */
-DEVICE void empty_words(unsigned* words, int64_t bytes, int part, int parts) {
-  const uint4 none = make_uint4(kSentinel, kSentinel, kSentinel, kSentinel);
-  for (int64_t i = int64_t{part} * kThreads + int(threadIdx.x); i < bytes / 16; i += int64_t{parts} * kThreads) reinterpret_cast<uint4*>(words)[i] = none;
-}
-
 DEVICE bool is_stop(const LaunchArgs& pass, int token) {
   bool found = false;
   for (int i = 0; i < pass.stop_count; ++i) found |= __ldg(pass.stop_ids + i) == token;

@@ -2,7 +2,6 @@
 #pragma once
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <type_traits>
 
 #include "host/calls.h"
@@ -59,14 +58,13 @@ bool needs_scores(const LaunchArgs& pass) {
   return needed;
 }
 
-/** Chooses from the logits of a launch: in a check row by row, in a batch by a block for each row. Other blocks empty the words that its pass has published. */
+/** Chooses from the logits of a launch: in a check row by row, in a batch by a block for each row. */
 cudaError_t start_choice(const LaunchArgs& pass, const RowMasks& masks, float* masked, bool scores, cudaStream_t stream) {
   const bool scored = !(pass.check && has_penalties(pass.sampling));
   if (scores && scored) score<<<dim3(kBlocks, rows_of(pass)), kThreads, 0, stream>>>(pass, masks, masked);
   LaunchArgs by = pass;
   if (masked) by.logits = masked;
-  const int choosing = pass.batch ? pass.tokens : 1;
-  sample<<<std::max(kBlocks, choosing + 1), kThreads, 0, stream>>>(by, scored, choosing, kernel_word_bytes(pass.tokens));
+  sample<<<pass.batch ? pass.tokens : 1, kThreads, 0, stream>>>(by, scored);
   return cudaGetLastError();
 }
 
@@ -88,12 +86,10 @@ cudaError_t kernel_blocks(int gpu, int* blocks) {
   return status;
 }
 
-bool kernel_chooses_apart(const LaunchArgs& pass) { return pass.tokens > 1 && pass.sample && (pass.check || pass.batch || !is_greedy(pass)); }
-
 // One pass of several tokens, or any number of passes of one. Behind a pass of several tokens a kernel of its own samples, unless there is one
 // token to choose and it is the largest logit; behind a batch a block of it for every row.
 cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
-  const bool apart = kernel_chooses_apart(pass);
+  const bool apart = pass.tokens > 1 && pass.sample && (pass.check || pass.batch || !is_greedy(pass));
   LaunchArgs made = pass;
   if (apart) made.sample = 0;
   const cudaError_t status = with_kernel(pass.tokens, [&](auto size) { return launch<decltype(size)::value>(made, blocks, stream); });
@@ -111,6 +107,5 @@ cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int laye
 }
 
 int64_t kernel_word_bytes(int tokens) {
-  if (tokens > kPassTokens) return 0;
   return with_kernel(tokens, [](auto size) { return int64_t(sizeof(unsigned)) * Exchanges<decltype(size)::value>::kUnits; });
 }

@@ -116,10 +116,11 @@ struct InputOf : InputCell<T> {
   DEVICE void add_up() {}
 };
 
-/** What each row of such a cell has a minimum times: the sum of the input, in the places of the sums. */
+/** With what each row of such a cell has its minimum times: the sum of the input, of few tokens for both sums together. */
 template <class W, int T>
 struct InputOf<W, T, true> : InputCell<T> {
-  float sums[4] = {};
+  static constexpr int kSums = InputCell<T>::kFew ? 1 : 4;
+  float sums[kSums] = {};
 
   DEVICE void add_up() {
     constexpr unsigned kOnes = std::is_same_v<Wire, bf16> ? 0x3f803f80 : 0x3c003c00;
@@ -128,7 +129,7 @@ struct InputOf<W, T, true> : InputCell<T> {
     TileSums<T, 1> all;
     all.add(ones, *this, 0);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) sums[i] = all.c[0][i];
+    for (int i = 0; i < kSums; ++i) sums[i] = InputCell<T>::kFew ? all.c[0][0] + all.c[0][3] : all.c[0][i];
   }
 };
 
@@ -145,9 +146,9 @@ struct ScaledSums {
     if constexpr (kHasLeast<W>) {
 #pragma unroll
       for (int i = 0; i < (kFew ? 2 : 4); ++i) {
-        const int at = kFew ? i * 3 : i;
         const float2 by = cell.scales.of(kFew ? 0 : i % 2);
-        sum[i] = fmaf(by.y, x.sums[at], fmaf(by.x, one.c[0][at], sum[i]));
+        sum[i] = fmaf(by.x, one.c[0][kFew ? i * 3 : i], sum[i]);
+        if (i < InputOf<W, T>::kSums) sum[i] = fmaf(by.y, x.sums[i], sum[i]);
       }
     } else if constexpr (kFew) {
       sum[0] = fmaf(cell.scales.scale, one.c[0][0], sum[0]);

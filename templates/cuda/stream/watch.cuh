@@ -84,9 +84,9 @@ DEVICE unsigned waited_for(Flags& flags) {
   return place;
 }
 
-/** How long the watchdog sleeps [ns], a power of two as a GPU has them: a launch may end so much later, since a sleep cannot be ended. Of what others
- *  say, another block or the host, it knows after a few of them. */
-constexpr unsigned kWatchdogSleep = 512, kLooks = 32;
+/** How long the watchdog sleeps [ns], a power of two as a GPU has them: a launch may end so much later, since a sleep cannot be ended. Of the host's
+ *  request it knows after a few of them. */
+constexpr unsigned kWatchdogSleep = 512, kHostLooks = 32;
 
 /**
  * The watchdog, a thread that computes nothing: ends the launch when no stage has begun for LaunchArgs.timeout_ns, and writes what its block waits
@@ -101,14 +101,12 @@ DEVICE void watchdog(const LaunchArgs& pass, Flags& flags) {
     const bool late = now - since > pass.timeout_ns;
     const unsigned place = late ? waited_for(flags) : 0;
     if (late && atomicCAS(pass.status, 0u, 1u + blockIdx.x) == 0u) pass.status[1] = place;
-    if (late || look % kLooks == 0) {
-      if (const unsigned status = load_relaxed(pass.status); status != 0) {
-        flags.failed = 1;
-        pass.failure[0] = status;
-        if (const unsigned of = load_relaxed(pass.status + 1); of != 0) pass.failure[1] = of;  // 0: the other block has not said it yet
-      }
-      if (blockIdx.x == 0 && load_host(pass.stop_request) != 0) flags.stop = 1;
+    if (const unsigned status = load_relaxed(pass.status); status != 0) {
+      flags.failed = 1;
+      pass.failure[0] = status;
+      if (const unsigned of = load_relaxed(pass.status + 1); of != 0) pass.failure[1] = of;  // 0: the other block has not said it yet
     }
+    if (blockIdx.x == 0 && look % kHostLooks == 0 && load_host(pass.stop_request) != 0) flags.stop = 1;
     __nanosleep(kWatchdogSleep);
   }
 }

@@ -26,11 +26,7 @@ cudaError_t kernel_blocks(int, int* blocks) {
   return cudaSuccess;
 }
 
-int64_t kernel_word_bytes(int tokens) { return tokens > kPassTokens ? 0 : 4 * tokens; }
-
-bool kernel_chooses_apart(const Pass& pass) { return pass.tokens > 1 && pass.sample; }
-
-static void empty_words(const Pass& pass) { std::fill_n(pass.words, kernel_word_bytes(pass.tokens) / 4, ~0u); }
+int64_t kernel_word_bytes(int tokens) { return 4 * tokens; }
 
 cudaError_t kernel_pack(const char*, const char* staged, char* to, int layer, cudaStream_t stream) {
   on_stream(stream, [=] {
@@ -70,10 +66,7 @@ cudaError_t kernel_choose(const Pass& pass, const RowMasks& masks, float* masked
     kernel().wrong = "masks without room for what they leave";
   }
   if (!pass.sample || pass.steps != 1 || !pass.keep_logits) kernel().wrong = "a choice behind a launch";
-  on_stream(stream, [pass, masks] {
-    choose(pass, masks);
-    empty_words(pass);
-  });
+  on_stream(stream, [pass, masks] { choose(pass, masks); });
   return cudaSuccess;
 }
 
@@ -170,9 +163,6 @@ static void decode(const Pass& pass) {
 
 cudaError_t kernel_launch(const Pass& pass, int blocks, cudaStream_t stream) {
   if (blocks != kBlocks) kernel().wrong = "blocks";
-  on_stream(stream, [pass] {
-    decode(pass);
-    if (kernel_chooses_apart(pass)) empty_words(pass);
-  });
+  on_stream(stream, [pass] { decode(pass); });
   return cudaSuccess;
 }

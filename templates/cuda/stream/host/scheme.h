@@ -91,9 +91,7 @@ struct Scheme final : SchemeBase {
     if (pass.check && pass.tokens > check_tokens_at(pass.position)) {
       fail(kStatusBadArgument, "drafts are checked %d tokens at a time from position %d", check_tokens_at(pass.position), pass.position);
     }
-    const int64_t words = kernel_word_bytes(pass.tokens);
-    if (words > empty_words_) CUDA(cudaMemsetAsync(pass.words, 0xff, words, stream));
-    empty_words_ = !request.may_choose && kernel_chooses_apart(pass) ? words : 0;
+    CUDA(cudaMemsetAsync(pass.words, 0xff, kernel_word_bytes(pass.tokens), stream));
   }
 
   void address(Pass& pass, const PassRequest& request, int launch) override {
@@ -115,7 +113,6 @@ struct Scheme final : SchemeBase {
       any |= rows[i].mask != nullptr;
     }
     check_cuda(kernel_choose(pass, masks, any ? masked : nullptr, stream), "kernel_choose");
-    empty_words_ = kernel_word_bytes(pass.tokens);
   }
 
   unsigned reply(const Launch& launch, int step) const override {
@@ -149,7 +146,6 @@ struct Scheme final : SchemeBase {
   char* stream_ = nullptr;            // [kStreamBytes]
   DeviceMemory staged_;               // [kStagedBytes] of matrices, row by row
   unsigned* failures_ = nullptr;      // [kMaxOutstanding][kStatusWords], pinned
-  int64_t empty_words_ = 0;           // bytes of them that are empty where the next launch begins
   int reply_words_ = 0;               // of a launch
   unsigned* replies_ = nullptr;       // [kMaxOutstanding][reply_words_], pinned
   unsigned* stop_request_ = nullptr;  // [1], pinned

@@ -11,12 +11,10 @@ struct RowMasks {
   const unsigned* words[kPassTokens];
   int vocab[kPassTokens];
 };
-/** Whether a kernel of its own chooses behind a launch, since it is of several tokens: it empties the launch's words, too, as kernel_choose does. */
-bool kernel_chooses_apart(const Pass& pass);
 /** Starts choosing the token behind the last one of a pass, whose logits are the first row of pass.logits; of a batch that behind each row, whose
  *  logits are a row each. @param masked room for as many rows; null: none has a mask */
 cudaError_t kernel_choose(const Pass& pass, const RowMasks& masks, float* masked, cudaStream_t stream);
 /** Starts packing one layer's matrices (layer == kLayers: the head) into the stream. */
 cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream);
-/** Bytes of the exchanges of a launch with so many tokens a pass: all ones at its start. None where that is more than a stream takes. */
+/** Bytes of the exchanges of a launch with so many tokens a pass: all ones at its start. */
 int64_t kernel_word_bytes(int tokens);
