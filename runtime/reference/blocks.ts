@@ -150,7 +150,7 @@ const rounders: Readonly<Record<string, Rounder>> = {
     if (!numbers.every(Number.isFinite)) return { scale: Number.NaN, least: 0 };
     const [least, most] = [Math.min(...numbers), Math.max(...numbers)];
     const d = Math.fround(Math.fround(most - least) / 15);
-    const inverse = d === 0 ? 0 : Math.fround(1 / d);
+    const inverse = d < 2 ** -25 ? 0 : Math.fround(1 / d);
     for (let i = from; i < to; i++) {
       const y = Math.fround(Math.fround(values[i]! - least) * inverse);
       levels[i] = Math.min(15, Math.floor(Math.fround(y + 0.5)));

@@ -176,7 +176,7 @@ inline void quantise_q4_1(const float* x, uint8_t* block) {
     finite &= std::fabs(x[i]) <= std::numeric_limits<float>::max();
   }
   const float d = (most - least) / 15;
-  const float inverse = finite && d > 0 ? 1 / d : 0;
+  const float inverse = finite && d >= 0x1p-25f ? 1 / d : 0;  // smaller ones are 0 in fp16
   int codes[32];
   for (int i = 0; i < 32; ++i) {
     const float y = finite ? (x[i] - least) * inverse : 0;
