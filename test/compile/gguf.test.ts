@@ -53,7 +53,7 @@ test('a file of Q4_K_M keeps the codes of 4 bits, and is what the oracle compute
   const model = writeGguf(join(root, 'q4_k_m.gguf'), ggufOf(tinyDirectory, q4KM));
   const { notes } = await reply(model);
   expect(notes).toEqual([
-    expect.stringMatching(/^quantised to int8 here: \d+ of Q6_K, \d+ of Q4_K; each number/),
+    expect.stringMatching(/^quantised to int8 here: \d+ of Q4_K, \d+ of Q6_K; each number/),
     expect.stringMatching(/^codes kept as int4-asym, scales and minima rounded to fp16: \d+ of Q4_K$/),
   ]);
   const { io, written } = memoryIo();
