@@ -25,7 +25,7 @@ export const flags = {
   target: ['--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)'],
   weights: [
     '--weights <format>',
-    'matrices as int8, int4 or fp8, rounded while they are loaded (on a GPU by a stream); mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',
+    'matrices as int8, int4 or fp8, rounded while they are loaded (on a GPU by a stream); int4-asym: int4 with a minimum for each block; mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',
     oneOf(weightNames),
   ],
   cache: [
