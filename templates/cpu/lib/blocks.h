@@ -60,15 +60,14 @@ NOINLINE void dot_rows(const W* rows, int64_t row_stride, const InputBlock* inpu
     for_pairs(rows, stride, [&](auto i, VecInt pairs) {
       for_each<T>([&](auto t) { sums[t][i % ways] = add_products(pairs, VecInt{} + input[t].pairs[i], sums[t][i % ways]); });
     });
-    const Vec scale = load_column(&rows->scale, stride);
+    const auto [scale, added] = load_scales(rows, stride);
     for_each<T>([&](auto t) {
       VecInt sum = sums[t][0];
       for (int way = 1; way < ways; ++way) sum += sums[t][way];
       totals[t] = multiply_add(to_floats(sum), scale * splat(input[t].scale), totals[t]);
     });
     if constexpr (kAdds<W>) {
-      const Vec added = added_to(rows, stride, scale);
-      for_each<T>([&](auto t) { totals[t] = multiply_add(added, splat(sum_of_inputs(input[t])), totals[t]); });
+      for (int t = 0; t < T; ++t) totals[t] = multiply_add(added, splat(input[t].sum), totals[t]);
     }
   }
   for_each<T>([&](auto t) { store(out + t * out_stride, totals[t]); });
@@ -80,8 +79,7 @@ constexpr int kChunkBlocks = 16;
 /** kLanes rows of a chunk as they are multiplied, for passes of many tokens: they stay in the L1 cache while all tokens pass. */
 struct Panel {
   VecInt pairs[kChunkBlocks][16];
-  Vec scales[kChunkBlocks];
-  Vec added[kChunkBlocks];  // of W where kAdds<W>
+  Scales scales[kChunkBlocks];
   int offset_mask;
 };
 
@@ -90,8 +88,7 @@ template <class W> NOINLINE void unpack(Panel& panel, const W* rows, int64_t row
   panel.offset_mask = offset_mask(rows);
   for (int block = 0; block < blocks; ++block) {
     for_pairs(rows + block, stride, [&](auto i, VecInt pairs) { panel.pairs[block][i] = pairs; });
-    panel.scales[block] = load_column(&rows[block].scale, stride);
-    if constexpr (kAdds<W>) panel.added[block] = added_to(rows + block, stride, panel.scales[block]);
+    panel.scales[block] = load_scales(rows + block, stride);
   }
 }
 
@@ -124,11 +121,10 @@ template <int T, bool Adds> NOINLINE void dot_panels(const Panel* panels, const 
     });
     for_each<T>([&](auto t) {
       for_each<R>([&](auto r) {
-        totals[t][r] = multiply_add(to_floats(sums[t][r]), panels[r].scales[block] * splat(input[t].scale), totals[t][r]);
+        totals[t][r] = multiply_add(to_floats(sums[t][r]), panels[r].scales[block].scale * splat(input[t].scale), totals[t][r]);
       });
       if constexpr (Adds) {
-        const Vec inputs = splat(sum_of_inputs(input[t]));
-        for_each<R>([&](auto r) { totals[t][r] = multiply_add(panels[r].added[block], inputs, totals[t][r]); });
+        for_each<R>([&](auto r) { totals[t][r] = multiply_add(panels[r].scales[block].added, splat(input[t].sum), totals[t][r]); });
       }
     });
   }

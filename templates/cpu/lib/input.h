@@ -43,12 +43,19 @@ DEVICE void write_steps(float* input, int tokens, int token, At&& at, One&& one)
 /** What the pairs of 4 bits are more than the numbers that are multiplied; the offset of an input takes it away again. */
 constexpr int kOffset = 8;
 
-/** What is added to each number of kLanes rows' blocks, in whose products with an input it is added to none: times the sum of the 32 inputs. */
+/** Whether something is added to the numbers of W, a block each: in a product with 32 inputs times their sum. */
 template <class W> constexpr bool kAdds = false;
 template <> inline constexpr bool kAdds<int4_asym_block> = true;
-template <class W> DEVICE Vec added_to(const W*, int64_t, Vec) { return Vec{}; }
-DEVICE Vec added_to(const int4_asym_block* rows, int64_t stride, Vec scale) {
-  return multiply_add(scale, splat(kOffset), load_column(&rows->least, stride));
+
+/** Scales of kLanes rows' blocks, and what is added to their numbers as they are multiplied. */
+struct Scales {
+  Vec scale, added;
+};
+template <class W> DEVICE Scales load_scales(const W* rows, int64_t stride) { return {load_column(&rows->scale, stride), Vec{}}; }
+DEVICE Scales load_scales(const int4_asym_block* rows, int64_t stride) {
+  Vec scale, least;
+  load_two_columns(&rows->scale, stride, scale, least);
+  return {scale, multiply_add(scale, splat(kOffset), least)};
 }
 
 /** 32 inputs q * scale. */
@@ -56,10 +63,8 @@ struct InputBlock {
   int32_t pairs[16];  // q of columns 4i and 4i + 2, then of 4i + 1 and 4i + 3
   float scale;
   int32_t offset;  // -kOffset times the sum of q
+  float sum;       // of the inputs
 };
-
-/** The sum of 32 inputs. */
-DEVICE float sum_of_inputs(const InputBlock& x) { return x.scale * ((float)x.offset * (-1.0f / kOffset)); }
 
 /** The largest q. */
 constexpr float kLargestInput = 32767;
@@ -97,7 +102,9 @@ DEVICE void write_block(InputBlock* block, const Vec (&x)[kBlockParts]) {
     sum = add_products(pairs, VecInt{} + 0x10001, sum);
   }
   block->scale = largest / kLargestInput + strange;
-  block->offset = -kOffset * sum_of(sum);
+  const int32_t total = sum_of(sum);
+  block->offset = -kOffset * total;
+  block->sum = block->scale * (float)total;
 }
 
 /** 32 inputs q * scale, in 8 bits. */
@@ -105,16 +112,8 @@ struct InputBytes {
   int32_t words[8];  // q of columns 4i to 4i + 3
   float scale;
   int32_t offset;  // -kOffset times the sum of q, in the parts of a word that add_bytes has
+  float sum;       // of the inputs
 };
-
-DEVICE float sum_of_inputs(const InputBytes& x) {
-  constexpr int parts = sizeof(int32_t) / sizeof(ByteSum);
-  ByteSum offset[parts];
-  memcpy(&offset, &x.offset, sizeof offset);
-  int32_t sum = 0;
-  for (const ByteSum part : offset) sum += part;
-  return x.scale * ((float)sum * (-1.0f / kOffset));
-}
 
 /** The largest q of them. */
 constexpr float kLargestByte = 127;
@@ -137,9 +136,14 @@ DEVICE void write_block(InputBytes* block, const Vec (&x)[kBlockParts]) {
   }
   constexpr int parts = sizeof(int32_t) / sizeof(ByteSum);
   ByteSum offset[parts] = {};
-  for (int i = 0; i < kLanes * parts; ++i) offset[i % parts] -= sums[i];
+  int32_t total = 0;
+  for (int i = 0; i < kLanes * parts; ++i) {
+    offset[i % parts] -= sums[i];
+    total += sums[i];
+  }
   memcpy(&block->offset, offset, sizeof offset);
   block->scale = largest / kLargestByte + strange;
+  block->sum = block->scale * (float)(total / kOffset);
 }
 
 template <int Bits> struct InputOfBits {

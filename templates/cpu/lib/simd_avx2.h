@@ -69,6 +69,20 @@ DEVICE Vec load_column(const fp16* p, int64_t stride) {
   return _mm256_cvtph_ps((__m128i)Halves{bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)});
 }
 
+/** The first two numbers of each of kLanes rows. */
+DEVICE void load_two_columns(const fp16* p, int64_t stride, Vec& first, Vec& second) {
+  const auto both = [=](int row) {
+    int32_t bits;
+    memcpy(&bits, (const uint8_t*)p + row * stride, sizeof bits);
+    return bits;
+  };
+  const __m256i pairs = _mm256_set_epi32(both(7), both(6), both(5), both(4), both(3), both(2), both(1), both(0));
+  const __m256i halves = _mm256_packus_epi32(_mm256_blend_epi16(pairs, _mm256_setzero_si256(), 0xaa), _mm256_srli_epi32(pairs, 16));
+  const __m256i columns = _mm256_permute4x64_epi64(halves, 0xd8);
+  first = _mm256_cvtph_ps(_mm256_castsi256_si128(columns));
+  second = _mm256_cvtph_ps(_mm256_extracti128_si256(columns, 1));
+}
+
 /** Elements 0, 2, ... of 16 weights, then 1, 3, ...: one shift or mask each, where their own order would cost a shuffle. */
 DEVICE Vec load_even(const bf16* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i*)p), 16));

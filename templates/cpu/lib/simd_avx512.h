@@ -104,6 +104,18 @@ DEVICE Vec load_column(const fp16* p, int64_t stride) {
   return _mm512_cvtph_ps(_mm256_set_epi64x(four(12), four(8), four(4), four(0)));
 }
 
+/** The first two numbers of each of kLanes rows. */
+DEVICE void load_two_columns(const fp16* p, int64_t stride, Vec& first, Vec& second) {
+  const auto two = [=](int row) {
+    uint32_t bits[2];
+    for (int i = 0; i < 2; ++i) memcpy(bits + i, (const uint8_t*)p + (row + i) * stride, sizeof bits[i]);
+    return (long long)((uint64_t)bits[1] << 32 | bits[0]);
+  };
+  const __m512i pairs = _mm512_set_epi64(two(14), two(12), two(10), two(8), two(6), two(4), two(2), two(0));
+  first = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs));
+  second = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16)));
+}
+
 /** Elements 0, 2, ... of 32 weights, then 1, 3, .... */
 DEVICE Vec load_even(const bf16* p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16)); }
 DEVICE Vec load_odd(const bf16* p) {

@@ -89,6 +89,12 @@ DEVICE Vec load_column(const fp16* p, int64_t stride) {
   return load(column);
 }
 
+/** The first two numbers of each of kLanes rows. */
+DEVICE void load_two_columns(const fp16* p, int64_t stride, Vec& first, Vec& second) {
+  first = load_column(p, stride);
+  second = load_column(p + 1, stride);
+}
+
 /** Elements 0, 2, 4, 6 of 8 weights, then 1, 3, 5, 7. */
 DEVICE Vec load_even(const bf16* p) {
   VecInt pairs;
