@@ -60,14 +60,14 @@ NOINLINE void dot_rows(const W* rows, int64_t row_stride, const InputBlock* inpu
     for_pairs(rows, stride, [&](auto i, VecInt pairs) {
       for_each<T>([&](auto t) { sums[t][i % ways] = add_products(pairs, VecInt{} + input[t].pairs[i], sums[t][i % ways]); });
     });
-    const auto [scale, added] = load_scales(rows, stride);
+    const Scales of = load_scales(rows, stride);
     for_each<T>([&](auto t) {
       VecInt sum = sums[t][0];
       for (int way = 1; way < ways; ++way) sum += sums[t][way];
-      totals[t] = multiply_add(to_floats(sum), scale * splat(input[t].scale), totals[t]);
+      totals[t] = multiply_add(to_floats(sum), of.scale * splat(input[t].scale), totals[t]);
     });
     if constexpr (kAdds<W>) {
-      for (int t = 0; t < T; ++t) totals[t] = multiply_add(added, splat(input[t].sum), totals[t]);
+      for (int t = 0; t < T; ++t) totals[t] = multiply_add(of.added, splat(input[t].sum), totals[t]);
     }
   }
   for_each<T>([&](auto t) { store(out + t * out_stride, totals[t]); });

@@ -102,11 +102,11 @@ NOINLINE void dot_byte_rows(const W* rows, int64_t row_stride, const InputBytes*
     for (int byte = 0; byte < kLanes * (int)sizeof(W); byte += 64) __builtin_prefetch(ahead + byte);
     VecInt codes[kDigits<W>][8];
     unpack_codes(codes, rows, stride);
-    const auto [scale, added] = load_scales(rows, stride);
-    if constexpr (kDigits<W> == 1) dot_codes_all<kOffsetShift<W>>(codes, scale, input, tokens, totals);
-    else dot_codes_apart<kOffsetShift<W>>(codes, scale, input, tokens, totals);
+    const Scales of = load_scales(rows, stride);
+    if constexpr (kDigits<W> == 1) dot_codes_all<kOffsetShift<W>>(codes, of.scale, input, tokens, totals);
+    else dot_codes_apart<kOffsetShift<W>>(codes, of.scale, input, tokens, totals);
     if constexpr (kAdds<W>) {
-      for (int t = 0; t < tokens; ++t) totals[t] = multiply_add(added, splat(input[t].sum), totals[t]);
+      for (int t = 0; t < tokens; ++t) totals[t] = multiply_add(of.added, splat(input[t].sum), totals[t]);
     }
   }
   for (int t = 0; t < tokens; ++t) store(out + t * out_stride, totals[t]);
