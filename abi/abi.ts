@@ -329,7 +329,7 @@ export const abiFunctions: readonly AbiFunction[] = [
     name: 'ol_sequence_generate',
     returns: 'i32',
     params: [param('engine', 'engine'), param('slot', 'i32'), param('args', 'in GenerateArgs')],
-    doc: 'As ol_generate, in an open sequence and beside the jobs of others. Its passes check no drafts.',
+    doc: 'As ol_generate, in an open sequence and beside the jobs of others. Drafts are checked where it decodes alone, on a device of its own.',
   },
   {
     name: 'ol_sequence_score',

@@ -571,7 +571,7 @@ export interface Functions {
   ol_reset(engine: EngineHandle | null, length: number): number;
   /** int32_t slot[1]: the number of an empty sequence, which is then open. Slot 0 is given out last, and only while the sequence of ol_generate is empty. */
   ol_sequence_open(engine: EngineHandle | null, slot: Pointer): number;
-  /** As ol_generate, in an open sequence and beside the jobs of others. Its passes check no drafts. */
+  /** As ol_generate, in an open sequence and beside the jobs of others. Drafts are checked where it decodes alone, on a device of its own. */
   ol_sequence_generate(engine: EngineHandle | null, slot: number, args: GenerateArgs): number;
   /** As ol_score, in an open sequence and beside the jobs of others; its logits are kept for ol_sequence_logits. */
   ol_sequence_score(engine: EngineHandle | null, slot: number, args: ScoreArgs): number;

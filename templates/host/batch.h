@@ -1,7 +1,7 @@
 // Sequences of an engine, several at once. Each pass takes one token of every sequence that decodes, or a chunk of the prompt of one; no pass
 // does both, and a chunk ends where it would end alone. So a sequence is computed by the passes that it would have by itself.
 // Where the device has its own memory, a pass of tokens that nobody has seen yet is launched while the one before runs, and a sequence that
-// decodes alone has many passes in a launch. One thread runs them.
+// decodes alone has many passes in a launch, or drafts in a pass. One thread runs them.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -119,7 +119,20 @@ class Batch : public Turns {
     fetch_logits(backend, rows, request.position + request.first_logits, member.logits.data() + before);
   }
 
-  /** Launches a pass of the last token of each of these sequences; for one that decodes alone as many passes as a launch has.
+  /** Drafts behind the last token of a sequence that decodes alone; and how many passes its launch may have: one while that token is still to be chosen. */
+  std::vector<int32_t> look_up(Backend* backend, Member& member) {
+    if (!member.speculation) member.speculation = std::make_unique<Speculation>(backend, member.job.speculation, times_, nullptr);
+    if (member.in_flight > 0) {
+      member.plain_steps = 1;
+      return {};
+    }
+    const int32_t room = std::min(most_steps(member), backend_check_tokens_at(backend, member.computed)) - 1;
+    std::vector<int32_t> drafts = member.speculation->drafts(member.tokens, room);
+    member.plain_steps = next_plain_steps(member.plain_steps, !drafts.empty(), room);
+    return drafts;
+  }
+
+  /** Launches a pass of the last token of each of these sequences; for one that decodes alone as many passes as a launch has, or one with drafts.
    *  @param asks not all have their masks */
   void decode(Backend* backend, Passes& passes, const std::vector<int32_t>& slots, bool alone, bool asks) {
     std::vector<int32_t> ids;
@@ -129,7 +142,15 @@ class Batch : public Turns {
       ids.push_back(member.in_flight > 0 ? kLastChosen : member.tokens.back());
       rows.push_back({slot, member.computed + member.in_flight, &member.job.sampling});
     }
-    const Member& first = members_[slots[0]];
+    Member& first = members_[slots[0]];
+    const bool looks = alone && checks_alone(backend) && first.job.speculation.draft_tokens != 0;
+    int32_t drafts = 0;
+    std::string error;
+    if (looks) {
+      const std::vector<int32_t> found = look_up(backend, first);
+      drafts = static_cast<int32_t>(found.size());
+      ids.insert(ids.end(), found.begin(), found.end());
+    }
     PassRequest request{};
     request.ids = slots.size() == 1 && first.in_flight > 0 ? nullptr : ids.data();
     request.count = static_cast<int32_t>(ids.size());
@@ -137,21 +158,22 @@ class Batch : public Turns {
     request.position = rows[0].position;
     request.sampling = rows[0].sampling;
     request.sample = true;
+    request.check = drafts > 0;
     bool masked = true;
     for (const int32_t slot : slots) {
       request.keep_logits |= members_[slot].job.wants_logprobs();
       masked &= members_[slot].job.masked;
     }
-    request.steps = alone ? std::max(1, std::min(backend_steps(backend), most_steps(first))) : 1;
+    request.steps = alone && drafts == 0 ? std::max(1, std::min(backend_steps(backend), most_steps(first))) : 1;
+    if (looks) request.steps = std::min(request.steps, first.plain_steps);
     request.stop_ids = first.job.stop_ids.data();
     request.stop_count = static_cast<int32_t>(first.job.stop_ids.size());
     // One row too: on a CPU its bits are those of a row among others.
-    if (backend_rows(backend) > 1 && request.ids && request.steps == 1) request.rows = rows.data();
+    if (backend_rows(backend) > 1 && request.ids && request.steps == 1 && drafts == 0) request.rows = rows.data();
     if (asks) {
       request.answered = [this, slots] { return masks_come_soon(slots); };
       request.may_choose = [this, backend, slots, launched = std::chrono::steady_clock::now()] { return masks_come(backend, slots, launched); };
     }
-    std::string error;
     const int status = guarded(&error, [&] {
       for (const int32_t slot : slots) asks ? count(backend, slot) : prepare(backend, slot);
       passes.enqueue(request);
@@ -162,7 +184,7 @@ class Batch : public Turns {
       return;
     }
     for (const int32_t slot : slots) members_[slot].in_flight += request.steps;
-    flights_.push_back({slots, request.rows != nullptr, request.steps > 1, masked, asks, request.steps});
+    flights_.push_back({slots, request.rows != nullptr, request.steps > 1, masked, asks, request.steps, looks, drafts});
   }
 
   /** Asks the oldest pass under way for its masks; or waits for it, and takes what it has chosen, of sequences that have ended nothing. */
@@ -170,11 +192,13 @@ class Batch : public Turns {
     Flight& flight = flights_.front();
     if (std::exchange(flight.asks, false) && passes.ask()) return;  // another may follow it now
     std::vector<int32_t> chosen(kModel.pass_tokens);
-    int32_t steps = 1;
+    int32_t steps = 1, right = 0;
     std::string error;
+    const auto begun = std::chrono::steady_clock::now();
     const int status = guarded(&error, [&] {
       chosen[0] = passes.wait();
       if (flight.rows) backend_chosen(backend, chosen.data());
+      if (flight.drafts > 0) right = backend_chosen(backend, chosen.data()) - 1;
     });
     const bool has_run = status == kStatusOk && chosen[0] != kAbandoned && (flight.rows || chosen[0] != -1);
     // Behind a step that did not run none does.
@@ -182,6 +206,7 @@ class Batch : public Turns {
       std::string ignored;
       guarded(&ignored, [&] { passes.wait(); });
     }
+    if (has_run && flight.looks) members_[flight.slots[0]].speculation->passed(flight.drafts, right, milliseconds_since(begun));
     const std::vector<int32_t> slots = flight.slots;
     if ((flight.steps -= steps) == 0) flights_.pop_front();
     for (size_t i = 0; i < slots.size(); ++i) {
@@ -192,8 +217,11 @@ class Batch : public Turns {
       } else if (status != kStatusOk) {
         conclude(slots[i], kFinishNone, status, error);
       } else if (has_run) {
-        advance(slots[i], 1);
-        take(backend, slots[i], chosen[i], static_cast<int32_t>(i));
+        // Of drafts those that were right, and the token behind them.
+        for (size_t row = i; row <= i + static_cast<size_t>(right) && member.running && !member.ending; ++row) {
+          advance(slots[i], 1);
+          take(backend, slots[i], chosen[row], static_cast<int32_t>(row));
+        }
       }
     }
   }
@@ -226,6 +254,10 @@ class Batch : public Turns {
       member.outbox.tokens.push_back(token);
       member.outbox.logprobs.insert(member.outbox.logprobs.end(), logprobs.begin(), logprobs.end());
       member.outbox.progress.done = static_cast<int64_t>(member.outbox.tokens.size());
+      if (member.speculation) {
+        member.outbox.progress.drafted = member.speculation->drafted();
+        member.outbox.progress.accepted = member.speculation->accepted();
+      }
       member.outbox.progress.prefill_ms = std::chrono::duration<double, std::milli>(member.first - member.begin).count();
       member.outbox.progress.decode_ms = milliseconds_since(member.first);
       finish = finish_with(member.job, token, member.outbox.progress.done);
@@ -263,6 +295,7 @@ class Batch : public Turns {
   }
 
   // The thread's own.
+  PassTimes times_;  // of sequences that decode alone
   bool over_ = false;
   bool untold_ = false;  // there is something new for the caller
   int32_t last_ = -1;   // slot that was the last of a pass

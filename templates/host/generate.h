@@ -39,6 +39,10 @@ inline int passes_ahead_of_masks(Backend* backend) { return backend_asks(backend
 /** The same of passes whose logits are looked at. */
 inline int passes_ahead_of_logits(Backend* backend) { return backend_keeps_logits(backend) ? std::min(1, passes_ahead(backend)) : 0; }
 
+/** Whether a sequence that decodes alone may check drafts: a pass of several of its tokens gives them the bits that it has alone. Where rows of sequences are
+ *  products of their own, as on a CPU, it does not. */
+inline bool checks_alone(Backend* backend) { return passes_ahead(backend) > 0 && backend_check_tokens(backend) > 1; }
+
 /** Tokens of the next pass of those that are left, of which the last `wanted` are to have logits. Where prompts have kernels of their own, these
  *  take whatever is too long for passes of decoding, but for tokens whose logits they do not make. */
 inline int32_t tokens_of_pass(Backend* backend, int32_t left, int32_t wanted) {
@@ -114,7 +118,12 @@ inline double milliseconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 /** Steps of a request while drafts are looked for: what they find is looked up when the request is over. */
-constexpr int32_t kMostPlainSteps = 16;
+constexpr int32_t kMostPlainSteps = 16, kFirstPlainSteps = 4;
+
+/** Those of the next request: one where there are drafts, or no room for any, and twice as many as before where there are none. */
+inline int32_t next_plain_steps(int32_t before, bool drafts, int32_t room) {
+  return room == 0 || drafts ? 1 : std::min(2 * before, kMostPlainSteps);
+}
 
 /** A pass in flight. */
 struct Flight {
@@ -147,7 +156,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
   std::deque<Flight> flights;
   std::vector<int32_t> chosen(kModel.pass_tokens);  // by the latest pass
   Passes passes(backend);
-  int32_t plain_steps = kMostPlainSteps / 4;  // of the request before: twice as many while there are no drafts
+  int32_t plain_steps = kFirstPlainSteps;  // of the request before
   const bool looks_up = speculation.on() && !job.masked;
   const bool expects = speculation.on() && checks_expected(backend, job);
 
@@ -179,7 +188,7 @@ inline void generate(Backend* backend, JobThread& thread, Sequence& sequence, co
       if (expects) expected.resize(speculation.of_expected(static_cast<int32_t>(expected.size())));
       for (const Expected& next : expected) ids.push_back(next.token);
       if (!ids.empty()) ids.insert(ids.begin(), known.back());
-      plain_steps = room == 0 || !ids.empty() ? 1 : std::min(2 * plain_steps, kMostPlainSteps);
+      plain_steps = next_plain_steps(plain_steps, !ids.empty(), room);
     }
     PassRequest request{};
     request.ids = count > 0 ? job.prompt.data() + fed : ids.empty() ? nullptr : ids.data();

@@ -440,7 +440,7 @@ int32_t ol_sequence_generate(Engine* engine, int32_t slot, const GenerateArgs* a
   return call(engine, [&] {
     GenerateJob job = copy_job(args);
     require(args->count >= 1, "the prompt is empty");
-    require(args->draft_tokens <= 0, "speculate: passes of several sequences check no drafts; leave it out, or say off");
+    require(args->draft_tokens <= 0 || checks_alone(engine->backend), "speculate: passes of several sequences check no drafts here; leave it out, or say off");
     if (!engine->serves && engine->thread.running()) fail(kStatusBusy, "the engine is busy with another job");
     if (engine->batch.generate(slot, std::move(job))) serve(*engine);
   });

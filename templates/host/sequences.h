@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -17,6 +18,7 @@
 #include "generate.h"
 #include "masks.h"
 #include "outbox.h"
+#include "speculation.h"
 
 class Sequences {
  public:
@@ -188,6 +190,8 @@ class Sequences {
     bool counted = false;       // the backend has the counts for its penalties
     bool late = false;          // others have waited for its mask, and do so no more
     int32_t in_flight = 0;      // passes under way that have a token of it
+    std::unique_ptr<Speculation> speculation;  // once it has decoded alone
+    int32_t plain_steps = 0;    // passes of its launch before this one, if that had no drafts
     std::optional<Ending> ending;  // to come, once none is under way
     int64_t arrival = 0;
     std::chrono::steady_clock::time_point begin, first;
@@ -249,6 +253,8 @@ class Sequences {
     check_room(member.computed, ids.size());
     member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
     member.masks = {};
+    member.speculation.reset();
+    member.plain_steps = kFirstPlainSteps;
     member.running = true;
     member.stop = member.counted = member.late = member.scores = false;
     member.logits.clear();

@@ -25,6 +25,8 @@ class Turns : public Sequences {
     bool rows, several, masked;
     bool asks;      // it is still to be asked for its masks
     int32_t steps;  // passes that were not waited for
+    bool looks;     // for drafts behind what it chooses, so that nothing follows it unseen
+    int32_t drafts; // that it checks
   };
 
   /** What is to be done, by slot. */
@@ -74,9 +76,9 @@ class Turns : public Sequences {
   }
 
   /** Whether what is to be done can follow the passes under way, though nobody knows what they will choose: not those of a launch of several,
-   *  of which nobody knows how many will run. */
+   *  of which nobody knows how many will run, nor one behind which drafts are looked for. */
   bool may_launch(Backend* backend, const Turn& turn) const {
-    if (flights_.size() > launches_ahead(backend) || flights_.back().several || turn.filling >= 0) return false;
+    if (flights_.size() > launches_ahead(backend) || flights_.back().several || flights_.back().looks || turn.filling >= 0) return false;
     return turn.in_turn ? passes_ahead_of_masks(backend) > 0 && follows_masked(turn, flights_.back()) : !turn.decoding.empty();
   }
 
