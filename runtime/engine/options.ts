@@ -175,6 +175,7 @@ export function readGenerateOptions(options: GenerateOptions, vocab: number): Re
 
 function readBias(bias: LogitBias, vocab: number): ReadOptions['bias'] {
   checkObject('bias', bias);
+  check(!(Symbol.iterator in bias), 'bias is a list or a Map, not an object with a number for each token');
   const entries = Object.entries(bias);
   check(entries.length <= mostBiases, `bias has ${entries.length} tokens; there may be ${mostBiases}`);
   for (const [id, value] of entries) {

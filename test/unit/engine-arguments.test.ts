@@ -128,6 +128,8 @@ describe('arguments that C would bend are refused before', () => {
 
   it.each<[object, RegExp]>([
     [{ bias: { 512: 1 } }, /^a token of bias is 512, not an integer from 0 to 511/],
+    [{ bias: new Map([[5, 1]]) as never }, /^bias is a list or a Map, not an object/],
+    [{ bias: [1] as never }, /^bias is a list or a Map/],
     [{ bias: { x: 1 } }, /^a token of bias is "x"/],
     [{ bias: { 5: Number.NaN } }, /^bias\[5\] is NaN, not a finite number/],
     [{ bias: Object.fromEntries(Array.from({ length: 1025 }, (_, id) => [id, 1])) }, /^bias has 1025 tokens/],
