@@ -2,14 +2,18 @@
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { abiVersion } from '../../abi/abi.ts';
 import { abiHeader } from '../../abi/header.ts';
 import { debug } from '../build/debug.ts';
 import { packageRoot } from '../build/package-root.ts';
+import type { ModelDims } from '../model/dims.ts';
+import { weightNames } from '../model/formats.ts';
 import { weightsName } from '../model/weights.ts';
 import type { FusionPlan } from '../plan/plan.ts';
 import { platformOf } from '../schedule/target.ts';
 import { type Schedule, schemeOf } from '../schemes/index.ts';
+import { settleWeights } from '../settle-weights.ts';
 import { opsOf } from './ops-text.ts';
 import { readTemplate, render } from './render.ts';
 import { type Origin, slotsView } from './view.ts';
@@ -64,7 +68,7 @@ export async function emitSources(decoding: Lowered, prompts: Lowered | null): P
   const { dims, target } = decoding.schedule;
   const nameOf = ({ plan }: Lowered) => plan.file ?? plan.name;
   const more = prompts ? ` --prompt-plan ${nameOf(prompts)}` : '';
-  const weights = dims.weights ? ` --weights ${weightsName(dims.weights)}` : '';
+  const weights = flagOf(dims);
   const cache = dims.cache ? ` --cache ${dims.cache}` : '';
   const command = `gen --model ${dims.name}${weights}${cache} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
   const [made, ofPrompts] = [await printed(decoding), prompts && (await printed(prompts))];
@@ -72,6 +76,17 @@ export async function emitSources(decoding: Lowered, prompts: Lowered | null): P
   const plain = filesOf(without(made), ofPrompts && without(ofPrompts), '', '');
   const hash = identityOf(plain, made.schedule);
   return { files: filesOf(made, ofPrompts, command, hash), hash };
+}
+
+/** What asks for the formats of dims; nothing where the model itself has them, and no flag does. */
+function flagOf({ weights, ...plain }: ModelDims): string {
+  if (weights === undefined) return '';
+  const name = weightsName(weights);
+  const asked = settleWeights(
+    plain,
+    weightNames.find((one) => one === name),
+  );
+  return isDeepStrictEqual(asked.weights, weights) ? ` --weights ${name}` : '';
 }
 
 interface Printed extends Pick<Origin, 'ops'> {

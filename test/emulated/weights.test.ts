@@ -10,6 +10,7 @@ import { openEngine } from '../../load.ts';
 import { changedKernel } from '../support/changed-kernel.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { builtEmulated, verifyEmulated } from '../support/emulate-model.ts';
+import { ggufOf, writeGguf } from '../support/gguf.ts';
 import { kinds, writeQuantised } from '../support/quantised-model.ts';
 import { read } from '../support/read-reply.ts';
 import { smallGpu } from '../support/small-gpu.ts';
@@ -67,6 +68,14 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
       expect(await problemsOf(model, 'h100', undefined)).toEqual([]);
     },
   );
+
+  test('an embedding and a head with minima, which are one matrix: a file of Q4_1', async () => {
+    const model = writeGguf(
+      join(folder, 'q4_1.gguf'),
+      ggufOf(fixture('qwen3-micro'), () => 'Q4_1'),
+    );
+    expect(await problemsOf(model, 'h100', undefined)).toEqual([]);
+  });
 
   test('what the ring held before changes nothing', async () => {
     expect(await problemsOf(fixture('qwen3-micro'), 'h100', 'int8', [ringOfOnes])).toEqual([]);

@@ -86,6 +86,25 @@ test.each<[string, Readonly<Record<string, MatrixType>>, string]>([
   }
 });
 
+test('generated code names the flag for its formats, and none where only the file has them', async () => {
+  const plan = await resolvePlan('cooperative');
+  const commandOf = async (formats: ModelDims['weights']) => {
+    const { weights: _, ...plain } = dims;
+    const { sources } = await generate({
+      dims: { ...plain, ...(formats && { weights: formats }) },
+      plan,
+      target: cpu,
+    });
+    return /gen --model \S+( --weights \S+)?/.exec(sources['model.h']!)?.[1]?.trim();
+  };
+  const outer = { embedding: 'int8', head: 'int8' } as const;
+  expect(await commandOf({ layers: 'int4', ...outer })).toBe('--weights int4');
+  expect(await commandOf({ layers: 'int4', qkv: 'int8', ...outer })).toBe('--weights mixed');
+  expect(await commandOf({ layers: 'int4-asym', qkv: 'int8', down: 'int8', ...outer })).toBeUndefined();
+  expect(await commandOf({ layers: 'int4', embedding: 'bf16', head: 'bf16' })).toBeUndefined();
+  expect(await commandOf(undefined)).toBeUndefined();
+});
+
 test('a GPU multiplies blocks in streams alone; other plans are refused by name', async () => {
   const quantised = settleWeights(dims, 'int4');
   const graph = decoderGraph(quantised);
