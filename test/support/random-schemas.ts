@@ -1,13 +1,11 @@
 // JSON Schemas at random, from a seed: all keywords that are followed, of sizes that a small model comes to the end of.
 
+import { wholeNumbers } from './random.ts';
+
 type Schema = Record<string, unknown>;
 
 export function randomSchema(seed: number): Schema {
-  let state = (seed * 2654435761 + 1) >>> 0;
-  const below = (n: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * n);
-  };
+  const below = wholeNumbers((seed * 2654435761 + 1) >>> 0);
   const maybe = (part: Schema): Schema => (below(2) === 0 ? part : {});
   const pick = <T>(of: readonly T[]): T => of[below(of.length)]!;
   const values = [

@@ -6,18 +6,11 @@ import type { Engine } from '../../runtime/engine/engine.ts';
 import type { GenerateOptions, Speculate } from '../../runtime/engine/options.ts';
 import type { Sequence } from '../../runtime/engine/sequence.ts';
 import { fakeEngines, greedy } from '../support/fake-engines.ts';
+import { wholeNumbers } from '../support/random.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
 
 const { fake, readyEngine, abortAfter } = await fakeEngines();
-
-const random = (seed: number) => {
-  let state = seed;
-  return (below: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-};
 
 /** Text that repeats after `period` tokens, but for a share of them. */
 const repeating = (period: number, others: number): Sampling => ({
@@ -57,7 +50,7 @@ describe.each([
     const engine = await readyEngine({ device, context: 96, sequences: 3 });
     await using sequence = engine.open();
     await using _other = engine.open();
-    const below = random(device + 1);
+    const below = wholeNumbers(device + 1);
     let [drafted, accepted] = [0, 0];
     for (let i = 0; i < 300; i++) {
       const { prompt, options } = anyAsked(below);
@@ -87,7 +80,7 @@ describe.each([
   it('replies as it would alone where others come and go, and drafts in between', async () => {
     const engine = await readyEngine({ device, context: 200, sequences: 4 });
     const alone = await readyEngine({ device, context: 200 });
-    const below = random(7);
+    const below = wholeNumbers(7);
     const expected = async ({ prompt, options }: ReturnType<typeof anyAsked>) => {
       alone.reset(0);
       const { ids, finish } = await read(alone.generate(prompt, options));

@@ -8,6 +8,7 @@ import { readGguf } from '../../gguf/header.ts';
 import { preflight } from '../../preflight.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { type Gguf, ggufBytes } from '../support/gguf.ts';
+import { wholeNumbers } from '../support/random.ts';
 import { failureOf } from '../support/refusal.ts';
 import { sentencePieceGguf, smallGguf, withKey, withMore, withTensor, zeros } from '../support/small-gguf.ts';
 
@@ -289,11 +290,7 @@ test('a file cut anywhere in its header is refused, and none crashes', () => {
 });
 
 test('bytes changed at random are read or refused', () => {
-  let state = 7;
-  const random = (below: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
+  const random = wholeNumbers(7);
   for (let run = 0; run < 300; run++) {
     const bytes = Buffer.from(whole);
     for (let i = 0; i <= random(4); i++) bytes[random(headerBytes)] = random(256);

@@ -4,6 +4,7 @@ import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 import { fakeReply, tokens } from '../support/host-fake.ts';
+import { wholeNumbers } from '../support/random.ts';
 import { failureOf } from '../support/refusal.ts';
 import { until } from '../support/within.ts';
 
@@ -97,11 +98,7 @@ test('one that waits for what another computes is aborted at once, and goes on b
 
 test('random conversations in fewer places, several at a time, each say what they say alone', async () => {
   const llm = await ready(3);
-  let state = 1;
-  const below = (n: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * n);
-  };
+  const below = wholeNumbers(1);
   const pasts: number[][] = Array.from({ length: 8 }, () => prefix.slice(0, 20 + below(3)));
   for (let round = 0; round < 60; round++) {
     const first = below(8);

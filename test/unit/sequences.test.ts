@@ -6,18 +6,11 @@ import type { Engine } from '../../runtime/engine/engine.ts';
 import type { GenerateOptions } from '../../runtime/engine/options.ts';
 import { fakeEngines, greedy, randomSources } from '../support/fake-engines.ts';
 import { fakeLogits, fakePenalisedReply, fakeReply, tokens, vocab } from '../support/host-fake.ts';
+import { wholeNumbers } from '../support/random.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
 
 const { emptyEngine, fake, readyEngine } = await fakeEngines();
-
-const random = (seed: number) => {
-  let state = seed;
-  return (below: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-};
 
 /** A turn of the event loop: what was begun has asked the engine, and what was ended has told it. */
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -72,7 +65,7 @@ describe.each([
 
   it('join and leave at any pass', async () => {
     const engine = await ready(9);
-    const below = random(device + 1);
+    const below = wholeNumbers(device + 1);
     const loads = Array.from({ length: 8 }, (_, number) => async () => {
       for (let turn = 0; turn < 12; turn++) {
         const prompt = Array.from({ length: turn === 0 ? 1 : 1 + below(90) }, () => below(256));

@@ -6,18 +6,11 @@ import type { Engine } from '../../runtime/engine/engine.ts';
 import type { GenerateOptions, Speculate } from '../../runtime/engine/options.ts';
 import { fakeEngines, greedy } from '../support/fake-engines.ts';
 import { type Fake, fakeReply, tokens } from '../support/host-fake.ts';
+import { wholeNumbers } from '../support/random.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
 
 const { fake, readyEngine } = await fakeEngines();
-
-const random = (seed: number) => {
-  let state = seed;
-  return (below: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-};
 
 /** Text that repeats after `period` tokens, but for a share of them. */
 const repeating = (period: number, others: number, seed = 0): Sampling => ({
@@ -61,7 +54,7 @@ describe.each([
 ])('drafts over a backend %s', (_, device) => {
   it('give the reply without them to 500 random prompts, in no more passes', async () => {
     const engine = await readyEngine({ device, context: 96 });
-    const below = random(device + 1);
+    const below = wholeNumbers(device + 1);
     let saved = 0;
     let wrong = 0;
     for (let i = 0; i < 500; i++) {
