@@ -187,10 +187,11 @@ function slotOf(field: Field, part: Field['parts'][number], base: number, layer:
 export function weightBytesOf(dims: ModelDims): number {
   const qDim = dims.qHeads * dims.headDim;
   const kvDim = dims.kvHeads * dims.headDim;
-  const [qkv, others] = [dims.hidden * (qDim + 2 * kvDim), dims.hidden * (qDim + 3 * dims.ffn)];
+  const ofLayer = { qkv: qDim + 2 * kvDim, o: qDim, gate_up: 2 * dims.ffn, down: dims.ffn } as const;
+  const bytes = (Object.keys(ofLayer) as (keyof typeof ofLayer)[]).map((field) =>
+    formatBytes(formatOf(dims, field), dims.layers * dims.hidden * ofLayer[field]),
+  );
   return (
-    formatBytes(formatOf(dims, 'qkv'), dims.layers * qkv) +
-    formatBytes(formatOf(dims, 'down'), dims.layers * others) +
-    formatBytes(formatOf(dims, 'head'), dims.vocab * dims.hidden)
+    bytes.reduce((sum, one) => sum + one) + formatBytes(formatOf(dims, 'head'), dims.vocab * dims.hidden)
   );
 }

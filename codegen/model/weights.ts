@@ -12,9 +12,11 @@ export function formatOf({ dtype, weights, tiedHead }: ModelDims, field: FieldNa
   return (field === 'qkv' || field === 'down' ? weights[field] : undefined) ?? weights.layers;
 }
 
-/** What --weights calls these formats. */
-export const weightsName = ({ layers, qkv, down }: NonNullable<ModelDims['weights']>): Format | 'mixed' =>
-  qkv === undefined && down === undefined ? layers : 'mixed';
+/** What --weights calls these formats; int4-asym-mixed, and so on, where products have others and no flag makes them. */
+export function weightsName({ layers, qkv, down }: NonNullable<ModelDims['weights']>): string {
+  if (qkv === undefined && down === undefined) return layers;
+  return layers === 'int4' && qkv === 'int8' && down === undefined ? 'mixed' : `${layers}-mixed`;
+}
 
 /** Bytes of a key or a value of one head and position; scales lie at whole multiples of their size. */
 export function cacheRowBytes({

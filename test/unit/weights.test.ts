@@ -101,6 +101,7 @@ test('generated code names the flag for its formats, and none where only the fil
   expect(await commandOf({ layers: 'int4', ...outer })).toBe('--weights int4');
   expect(await commandOf({ layers: 'int4', qkv: 'int8', ...outer })).toBe('--weights mixed');
   expect(await commandOf({ layers: 'int4-asym', qkv: 'int8', down: 'int8', ...outer })).toBeUndefined();
+  expect(await commandOf({ layers: 'int4', qkv: 'int8', down: 'int8', ...outer })).toBeUndefined();
   expect(await commandOf({ layers: 'int4', embedding: 'bf16', head: 'bf16' })).toBeUndefined();
   expect(await commandOf(undefined)).toBeUndefined();
 });
@@ -151,8 +152,9 @@ test('a file in blocks keeps them where its plan can run them, and gets a stream
 
 test('cells and slots of a stream are as large as their codes and scales', async () => {
   const plan = await resolvePlan('stream');
-  const made = (asked: WeightName) => {
-    const schedule = makeSchedule(settleWeights(dims, asked), plan, h100);
+  const made = (asked: WeightName, weights = settleWeights(dims, asked).weights) => {
+    const { weights: _, ...plain } = dims;
+    const schedule = makeSchedule({ ...plain, ...(weights && { weights }) }, plan, h100);
     if (schedule.scheme !== 'stream') throw new Error('a stream');
     const { products, ring, streamBytes } = schedule;
     const bytes = (op: string) => {
@@ -170,6 +172,14 @@ test('cells and slots of a stream are as large as their codes and scales', async
   expect(made('int8')).toEqual([272, 272, 17, 1]);
   expect(made('int4')).toEqual([144, 272, 18, 1]);
   expect(made('int4-asym')).toEqual([160, 272, 20, 1]);
+  const mixture = {
+    layers: 'int4-asym',
+    qkv: 'int8',
+    down: 'int8',
+    embedding: 'int8',
+    head: 'int8',
+  } as const;
+  expect(made('int4-asym', mixture)).toEqual([272, 272, 20, 1]);
   expect(made('fp8')).toEqual(made('int8'));
 });
 
