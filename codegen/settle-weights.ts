@@ -1,7 +1,7 @@
 // The formats that the matrices of a model get, from what is asked for and what the file has.
 import { OnelaunchError } from '../errors.ts';
 import type { ModelDims } from './model/dims.ts';
-import { type Format, isBlocks, type WeightName, weightNames } from './model/formats.ts';
+import { blockFormats, type Format, isBlocks, type WeightName, weightNames } from './model/formats.ts';
 
 /**
  * Dims with the formats that were asked for; without a wish those that the file has, where `canRun` says that there are kernels for them.
@@ -23,9 +23,7 @@ export function settleWeights(
   if (asked === undefined) return stored === undefined || canRun(dims) ? dims : plain;
   const layers = asked === 'mixed' ? 'int4' : asked;
   const beside = (format: Format | undefined): Format =>
-    (layers === 'int4' || layers === 'int4-asym') && format !== undefined && isBlocks(format)
-      ? format
-      : 'int8';
+    blockFormats[layers].bits === 4 && format !== undefined && isBlocks(format) ? format : 'int8';
   const qkv = asked === 'mixed' ? { qkv: 'int8' as const } : {};
   const weights = { layers, ...qkv, embedding: beside(stored?.embedding), head: beside(stored?.head) };
   return { ...plain, weights };

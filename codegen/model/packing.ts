@@ -187,11 +187,14 @@ function slotOf(field: Field, part: Field['parts'][number], base: number, layer:
 export function weightBytesOf(dims: ModelDims): number {
   const qDim = dims.qHeads * dims.headDim;
   const kvDim = dims.kvHeads * dims.headDim;
-  const ofLayer = { qkv: qDim + 2 * kvDim, o: qDim, gate_up: 2 * dims.ffn, down: dims.ffn } as const;
-  const bytes = (Object.keys(ofLayer) as (keyof typeof ofLayer)[]).map((field) =>
-    formatBytes(formatOf(dims, field), dims.layers * dims.hidden * ofLayer[field]),
-  );
-  return (
-    bytes.reduce((sum, one) => sum + one) + formatBytes(formatOf(dims, 'head'), dims.vocab * dims.hidden)
+  const ofLayer = [
+    ['qkv', qDim + 2 * kvDim],
+    ['o', qDim],
+    ['gate_up', 2 * dims.ffn],
+    ['down', dims.ffn],
+  ] as const;
+  return ofLayer.reduce(
+    (sum, [field, each]) => sum + formatBytes(formatOf(dims, field), dims.layers * dims.hidden * each),
+    formatBytes(formatOf(dims, 'head'), dims.vocab * dims.hidden),
   );
 }

@@ -1,35 +1,16 @@
 // Drafts of a sequence that decodes alone in an engine of several, over a backend that stands in for a model: fewer passes, and nothing else.
 
 import { describe, expect, it } from 'vitest';
-import type { Sampling } from '../../runtime/engine/bindings.ts';
-import type { Engine } from '../../runtime/engine/engine.ts';
-import type { GenerateOptions, Speculate } from '../../runtime/engine/options.ts';
 import type { Sequence } from '../../runtime/engine/sequence.ts';
-import { fakeEngines, greedy } from '../support/fake-engines.ts';
+import { always, draftingOn, repeating } from '../support/drafts.ts';
+import { fakeEngines } from '../support/fake-engines.ts';
 import { wholeNumbers } from '../support/random.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
 
 const { fake, readyEngine, abortAfter } = await fakeEngines();
 
-/** Text that repeats after `period` tokens, but for a share of them. */
-const repeating = (period: number, others: number): Sampling => ({
-  ...greedy,
-  temperature: 1,
-  top_k: period,
-  min_p: others,
-});
-
-const always: Speculate = { tokens: 3, ngram: 3 };
-
-/** A reply from an empty sequence, what it took, and where it has come. */
-async function reply(sequence: Sequence, prompt: readonly number[], options: GenerateOptions) {
-  sequence.reset(0);
-  const before = fake.work().passes;
-  const { ids, finish, drafted, accepted } = await read(sequence.generate(prompt, options));
-  const passes = fake.work().passes - before;
-  return { said: { ids, finish, position: sequence.position }, passes, drafted, accepted };
-}
+const { reply, both } = draftingOn(fake);
 
 /** A prompt, and how it is to be continued. */
 function anyAsked(below: (n: number) => number) {
@@ -54,11 +35,9 @@ describe.each([
     let [drafted, accepted] = [0, 0];
     for (let i = 0; i < 300; i++) {
       const { prompt, options } = anyAsked(below);
-      const plain = await reply(sequence, prompt, options);
       const speculate = below(2) ? ('auto' as const) : { tokens: 1 + below(5), ngram: 1 + below(4) };
-      const checked = await reply(sequence, prompt, { ...options, speculate });
-      expect(checked.said).toEqual(plain.said);
-      expect([plain.drafted, checked.accepted <= checked.drafted]).toEqual([0, true]);
+      const { checked } = await both(sequence, prompt, options, speculate);
+      expect(checked.accepted).toBeLessThanOrEqual(checked.drafted);
       drafted += checked.drafted;
       accepted += checked.accepted;
     }
@@ -69,10 +48,7 @@ describe.each([
   it('saves a pass for each that is right', async () => {
     const engine = await readyEngine({ device, sequences: 2 });
     await using sequence = engine.open();
-    const options = { maxTokens: 101, sampling: repeating(5, 0) };
-    const plain = await reply(sequence, [1, 2, 3], options);
-    const checked = await reply(sequence, [1, 2, 3], { ...options, speculate: always });
-    expect(checked.said).toEqual(plain.said);
+    const { checked } = await both(sequence, [1, 2, 3], { maxTokens: 101, sampling: repeating(5, 0) });
     expect(checked.accepted).toBeGreaterThan(40);
     expect(checked.passes).toBe(1 + 100 - checked.accepted);
   });
@@ -134,7 +110,7 @@ describe.each([
 });
 
 it('in the memory of the host rows have sums of their own, so that drafts are refused', async () => {
-  const engine: Engine = await readyEngine({ device: 0, sequences: 2 });
+  const engine = await readyEngine({ device: 0, sequences: 2 });
   await using sequence = engine.open();
   const asked = read(sequence.generate([1], { maxTokens: 3, speculate: always }));
   expect((await failureOf(asked)).message).toBe(

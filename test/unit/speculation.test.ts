@@ -1,10 +1,9 @@
 // Drafts, over a backend that stands in for a model: they change how many passes there are, and nothing else.
 
 import { describe, expect, it } from 'vitest';
-import type { Sampling } from '../../runtime/engine/bindings.ts';
-import type { Engine } from '../../runtime/engine/engine.ts';
-import type { GenerateOptions, Speculate } from '../../runtime/engine/options.ts';
-import { fakeEngines, greedy } from '../support/fake-engines.ts';
+import type { Speculate } from '../../runtime/engine/options.ts';
+import { always, draftingOn, repeating } from '../support/drafts.ts';
+import { fakeEngines } from '../support/fake-engines.ts';
 import { type Fake, fakeReply, tokens } from '../support/host-fake.ts';
 import { wholeNumbers } from '../support/random.ts';
 import { read } from '../support/read-reply.ts';
@@ -12,40 +11,8 @@ import { failureOf } from '../support/refusal.ts';
 
 const { fake, readyEngine } = await fakeEngines();
 
-/** Text that repeats after `period` tokens, but for a share of them. */
-const repeating = (period: number, others: number, seed = 0): Sampling => ({
-  ...greedy,
-  temperature: 1,
-  top_k: period,
-  min_p: others,
-  seed,
-});
-
-const always: Speculate = { tokens: 3, ngram: 3 };
+const { reply, both } = draftingOn(fake);
 type Drafts = Parameters<Fake['drafts']>[0];
-
-/** A reply from an empty engine, and what it took. */
-async function reply(engine: Engine, prompt: readonly number[], options: GenerateOptions) {
-  engine.reset(0);
-  const before = fake.work().passes;
-  const { ids, finish, drafted, accepted } = await read(engine.generate(prompt, options));
-  const passes = fake.work().passes - before;
-  return { said: { ids, finish, position: engine.position }, passes, drafted, accepted };
-}
-
-/** The same reply without drafts and with them. */
-async function both(
-  engine: Engine,
-  prompt: readonly number[],
-  options: GenerateOptions,
-  speculate: Speculate = always,
-) {
-  const plain = await reply(engine, prompt, { ...options, speculate: 'off' });
-  const checked = await reply(engine, prompt, { ...options, speculate });
-  expect(checked.said).toEqual(plain.said);
-  expect(plain.drafted).toBe(0);
-  return { plain, checked };
-}
 
 describe.each([
   ['in host memory', 0],
