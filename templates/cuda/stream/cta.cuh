@@ -8,6 +8,13 @@ BOTH constexpr int word_stride(int k) { return divide_up(k, 8) * 4; }
 /** Bytes of shared memory from token to token of a warp's part of an input: an odd number of 64, so that tokens lie in other banks. */
 BOTH constexpr int slice_stride(int warp_cells) { return (warp_cells | 1) * 64; }
 
+/** Of the four times 16 bytes that hold 32 columns of a token, those that hold the first: another of eight tokens on, so that lanes which store the
+ *  same columns of eight tokens store to banks of their own. */
+DEVICE int turned_bytes(int token) { return ((token & 2) | (token >> 2 & 1)) * 16; }
+
+/** Where a token's word lies in its row. */
+DEVICE int turned(int word, int token) { return word ^ turned_bytes(token) / 4; }
+
 /** Sums of one output over the warps lie this many floats apart. */
 constexpr int kSumStride = kWarps + 4;
 static_assert(kWarps == 8, "a lane adds eight sums");

@@ -10,30 +10,24 @@ struct InputCell {
   static constexpr int kGroups = kFew ? 1 : T / 8;
   unsigned words[kGroups][kFew ? 2 : 4];
 
-  DEVICE void load(uint32_t slice, int stride, int column) {
-    const int lane = opaque(::lane()), n = lane >> 2, quad = lane & 3;
+  /** Where a lane reads column 0 of its token, or of its first one. */
+  DEVICE static int place(int lane, int stride) {
+    const int token = kFew ? lane >> 3 & (T - 1) : lane >> 2;
+    return token * stride + ((lane & 3) * 16 ^ turned_bytes(token)) + (kFew ? (lane >> 2 & 1) * 8 : 0);
+  }
+
+  /** From that place on. */
+  DEVICE void load(uint32_t own, int stride, int column) {
     if constexpr (kFew) {
-      const int token = (n >> 1) & (T - 1), half = n & 1;
-      asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
-                   : "=r"(words[0][0]), "=r"(words[0][1])
-                   : "r"(slice + token * stride + column * 64 + quad * 16 + half * 8)
-                   : "memory");
+      const uint2 x = load_shared_pair(own + column * 64);
+      words[0][0] = x.x, words[0][1] = x.y;
     } else {
 #pragma unroll
       for (int g = 0; g < kGroups; ++g) {
-        const uint4 x = load_shared(slice + (g * 8 + n) * stride + column * 64 + quad * 16);
+        const uint4 x = load_shared(own + g * 8 * stride + column * 64);
         words[g][0] = x.x, words[g][1] = x.y, words[g][2] = x.z, words[g][3] = x.w;
       }
     }
-  }
-
-  /** Where a lane of few tokens reads column 0. */
-  DEVICE static int place(int lane, int stride) { return ((lane >> 3) & (T - 1)) * stride + (lane & 3) * 16 + (lane >> 2 & 1) * 8; }
-
-  /** The same of few tokens, from place() on. */
-  DEVICE void load(uint32_t own, int column) {
-    const uint2 x = load_shared_pair(own + column * 64);
-    words[0][0] = x.x, words[0][1] = x.y;
   }
 };
 
@@ -332,7 +326,7 @@ struct InputReader {
       }
     }
     if (!kFull && word(n) >= kSlice) return;
-    unsigned* const to = reinterpret_cast<unsigned*>(slice + token() * slice_stride(P::kWarpCells)) + word(n);
+    unsigned* const to = reinterpret_cast<unsigned*>(slice + token() * slice_stride(P::kWarpCells)) + turned(word(n), token());
     if constexpr (V == 4)
       *reinterpret_cast<uint4*>(to) = make_uint4(x.v[0], x.v[1], x.v[2], x.v[3]);
     else
@@ -422,14 +416,12 @@ DEVICE void product(Cta<T>& cta, const Input& input, LoadEarly&& load_early, Use
           reader.take(cta);
           cta.mark(P::kStage, kPhaseOthers);
         }
+        const uint32_t own = kKeepsPlaces<T> ? kept.input : slice + InputCell<T>::place(opaque(lane()), slice_stride(P::kWarpCells));
 #pragma unroll
         for (int column = 0; column < kRow; ++column) {
           if (from + column >= P::kWarpCells) break;
           InputOf<Stored, T> x;
-          if constexpr (kKeepsPlaces<T>)
-            x.load(kept.input, from + column);
-          else
-            x.load(slice, slice_stride(P::kWarpCells), from + column);
+          x.load(own, slice_stride(P::kWarpCells), from + column);
           x.add_up();
 #pragma unroll
           for (int i = 0; i < kTogether; ++i) sums[i].add(v[i * kRow + column], x, from + column);

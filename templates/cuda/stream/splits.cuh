@@ -177,7 +177,7 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
       }
     }
     if (word >= kSlice) return;
-    unsigned* const to = reinterpret_cast<unsigned*>(cta.s.work.slices[warp()] + token * slice_stride(P::kWarpCells)) + word;
+    unsigned* const to = reinterpret_cast<unsigned*>(cta.s.work.slices[warp()] + token * slice_stride(P::kWarpCells)) + turned(word, token);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const bool wanted = word + i < min(P::Columns::cells(warp()) * 16, P::kInputWords - mine);
