@@ -119,7 +119,8 @@ class Batch : public Turns {
     fetch_logits(backend, rows, request.position + request.first_logits, member.logits.data() + before);
   }
 
-  /** Drafts behind the last token of a sequence that decodes alone; and how many passes its launch may have: one while that token is still to be chosen. */
+  /** Drafts behind the last token of a sequence that decodes alone; and how many passes its launch may have: one while that token is still to be chosen,
+   *  from kMostPlainSteps on all, since it is stopped where drafts are found. */
   std::vector<int32_t> look_up(Backend* backend, Member& member) {
     if (!member.speculation) member.speculation = std::make_unique<Speculation>(backend, member.job.speculation, times_, nullptr);
     if (member.in_flight > 0) {
@@ -165,7 +166,7 @@ class Batch : public Turns {
       masked &= members_[slot].job.masked;
     }
     request.steps = alone && drafts == 0 ? std::max(1, std::min(backend_steps(backend), most_steps(first))) : 1;
-    if (looks) request.steps = std::min(request.steps, first.plain_steps);
+    if (looks && first.plain_steps < kMostPlainSteps) request.steps = std::min(request.steps, first.plain_steps);
     request.stop_ids = first.job.stop_ids.data();
     request.stop_count = static_cast<int32_t>(first.job.stop_ids.size());
     // One row too: on a CPU its bits are those of a row among others.
@@ -208,6 +209,7 @@ class Batch : public Turns {
     }
     if (has_run && flight.looks) members_[flight.slots[0]].speculation->passed(flight.drafts, right, milliseconds_since(begun));
     const std::vector<int32_t> slots = flight.slots;
+    const bool looks = flight.looks && flight.steps > steps + 1;  // another pass has room for drafts
     if ((flight.steps -= steps) == 0) flights_.pop_front();
     for (size_t i = 0; i < slots.size(); ++i) {
       Member& member = members_[slots[i]];
@@ -222,6 +224,7 @@ class Batch : public Turns {
           advance(slots[i], 1);
           take(backend, slots[i], chosen[row], static_cast<int32_t>(row));
         }
+        if (looks && member.running && !member.ending && member.speculation->has_drafts(member.tokens)) backend_stop(backend);
       }
     }
   }

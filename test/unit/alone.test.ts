@@ -7,6 +7,7 @@ import { fakeEngines } from '../support/fake-engines.ts';
 import { wholeNumbers } from '../support/random.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
+import { until } from '../support/within.ts';
 
 const { fake, readyEngine, abortAfter } = await fakeEngines();
 
@@ -107,6 +108,26 @@ describe.each([
       expect([...ids, ...rest.ids]).toEqual(whole.said.ids);
     }
   });
+});
+
+it('ends a launch of all passes where drafts are found', async () => {
+  const engine = await readyEngine({ device: 4, sequences: 2 });
+  await using sequence = engine.open();
+  const options = { maxTokens: 101, sampling: repeating(40, 0) };
+  const { said } = await reply(sequence, [1, 2, 3], { ...options, speculate: 'off' });
+  sequence.reset(0);
+  const before = fake.work().requests;
+  // Enough for the prompt, launches of 8 and 16 passes, and until text has repeated in one of all that are left.
+  fake.allow(60);
+  const made = read(sequence.generate([1, 2, 3], { ...options, speculate: always }));
+  const requests = () => fake.work().requests - before;
+  await until(
+    () => requests() === 5,
+    () => `a fifth request: ${requests()}`,
+  ).finally(() => fake.allow(Number.POSITIVE_INFINITY));
+  const { ids, accepted } = await made;
+  expect(ids).toEqual(said.ids);
+  expect(accepted).toBeGreaterThan(20);
 });
 
 it('in the memory of the host rows have sums of their own, so that drafts are refused', async () => {
