@@ -173,11 +173,12 @@ DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q>& scratch, co
     }
 #pragma unroll
     for (int k = 0; k < S::kTeam; ++k) {
-      const int from = k * S::kCount + of_set, element = 2 * pair;
+      const int from = k * S::kCount + of_set;
+      const float* const element = scratch.out[from][row] + 2 * pair % 8 * scratch.kOutStride + pair / 4;
       const float factor = exp2_approx(scratch.row_max[from][row] - row_max);
       row_sum = fmaf(factor, scratch.row_sum[from][row], row_sum);
-      out.x = fmaf(factor, scratch.out[from][row][element % 8][element / 8], out.x);
-      out.y = fmaf(factor, scratch.out[from][row][element % 8 + 1][element / 8], out.y);
+      out.x = fmaf(factor, element[0], out.x);
+      out.y = fmaf(factor, element[scratch.kOutStride], out.y);
     }
     if (Att::kExists && whole) {
       const int token = first + query / kGroup, row0 = (head * kGroup + query % kGroup) * kPairs;
