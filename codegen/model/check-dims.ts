@@ -10,13 +10,13 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
-import { blockFormats, cacheFormats, type Dtype, dtypeBytes } from './formats.ts';
+import { blockNames, cacheFormats, type Dtype, dtypeBytes } from './formats.ts';
 import { findScalingProblems } from './rope-scaling.ts';
 
 /** No context is longer. */
 const mostWindow = mostOf.maxPositions;
 const dtypes = Object.keys(dtypeBytes) as readonly Dtype[];
-const formatNames: readonly string[] = [...dtypes, ...Object.keys(blockFormats)];
+const formatNames: readonly string[] = [...dtypes, ...blockNames];
 
 /** The same dims, checked: for dims written as TypeScript data.
  *  @throws OnelaunchError of kind usage, as parseDims does. */

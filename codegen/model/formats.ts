@@ -17,17 +17,22 @@ interface BlockLayout {
   readonly stored: 'q8_0' | 'q4_0' | 'q4_1' | 'f8_block';
   /** In templates/cpu/lib/types.h. */
   readonly type: string;
+  /** Its numbers are whole ones, which a CPU can multiply by inputs of 8 bits. */
+  readonly isWhole: boolean;
 }
+
+const scaled = { group: 32, scale: 'fp16' } as const;
 
 /** Formats in blocks. A matrix of another type is rounded to them while it is loaded. */
 export const blockFormats = {
-  int8: { bits: 8, group: 32, scale: 'fp16', bytes: 34, stored: 'q8_0', type: 'int8_block' },
-  int4: { bits: 4, group: 32, scale: 'fp16', bytes: 18, stored: 'q4_0', type: 'int4_block' },
-  'int4-asym': { bits: 4, group: 32, scale: 'fp16', bytes: 20, stored: 'q4_1', type: 'int4_asym_block' },
-  fp8: { bits: 8, group: 32, scale: 'fp16', bytes: 34, stored: 'f8_block', type: 'fp8_block' },
+  int8: { ...scaled, bits: 8, bytes: 34, stored: 'q8_0', type: 'int8_block', isWhole: true },
+  int4: { ...scaled, bits: 4, bytes: 18, stored: 'q4_0', type: 'int4_block', isWhole: true },
+  'int4-asym': { ...scaled, bits: 4, bytes: 20, stored: 'q4_1', type: 'int4_asym_block', isWhole: true },
+  fp8: { ...scaled, bits: 8, bytes: 34, stored: 'f8_block', type: 'fp8_block', isWhole: false },
 } as const satisfies Record<string, BlockLayout>;
 /** A format of matrices in blocks. */
 export type BlockFormat = keyof typeof blockFormats;
+export const blockNames = Object.keys(blockFormats) as readonly BlockFormat[];
 /** What numbers of a matrix are stored as. */
 export type Format = Dtype | BlockFormat;
 
@@ -43,7 +48,7 @@ export const cacheNames = ['plain', ...(Object.keys(cacheFormats) as CacheFormat
 export type CacheName = (typeof cacheNames)[number];
 
 /** What --weights takes: `plain`, numbers of the model's dtype; `mixed`, int4 but for query, key and value, which are int8. */
-export const weightNames = ['plain', ...(Object.keys(blockFormats) as BlockFormat[]), 'mixed'] as const;
+export const weightNames = ['plain', ...blockNames, 'mixed'] as const;
 export type WeightName = (typeof weightNames)[number];
 
 /** Which matrices have which format. */

@@ -36,7 +36,7 @@ export const formatsText = (dims: ModelDims): string =>
 const parts = { qkv: 'query, key, value', down: 'down', embedding: 'embedding', head: 'head' } as const;
 
 /** The format of most, then those of others, each with what has it. */
-function matricesText(dims: ModelDims): string {
+export function matricesText(dims: ModelDims): string {
   const layers = formatOf(dims, 'gate_up');
   const others = new Map<Format, string[]>();
   for (const field of ['qkv', 'down', 'embedding', 'head'] as const) {

@@ -104,9 +104,9 @@ export interface BarriersScheme extends PassOptions {
    */
   readonly inputs: 'shared' | 'global';
   /**
-   * Bits in which a CPU multiplies the inputs of rows in blocks of int8 or int4: whole numbers, 32 of them to a scale. 8 takes half the instructions for
-   * int4, none less for int8 on AVX2, and is off by up to a 254th of the largest of the 32, where 16 is by a 65,534th: that adds a twentieth to the KL that
-   * int4 weights lose, and doubles that of int8 (qwen3-tiny); `gen quality` shows it.
+   * Bits in which a CPU multiplies the inputs of rows in blocks of whole numbers (int8, int4, int4-asym): whole numbers, 32 of them to a scale. 8 takes half
+   * the instructions for int4, none less for int8 on AVX2, and is off by up to a 254th of the largest of the 32, where 16 is by a 65,534th: that adds a
+   * twentieth to the KL that int4 weights lose, and doubles that of int8 (qwen3-tiny); `gen quality` shows it.
    *     x = q[32] * scale; sum += scale * w.scale * (w.q[0..1] q[0..1] + w.q[2..3] q[2..3] + ...)      16
    *     x = q[32] * scale; sum += scale * w.scale * (w.q[0..3] q[0..3] + w.q[4..7] q[4..7] + ...)      8
    */

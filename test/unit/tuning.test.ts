@@ -196,11 +196,13 @@ describe('is refused:', () => {
       "machine.ts:19:75: error: bytes-without-blocks
         19 | export const bytesOfNumbers = plan('bytes', stages, barriers({ inputBits: 8 }));
            |                                                                           ^
-        matrices of qwen3-0.6b are bf16, and inputs are rounded to 8 bits for rows in blocks of int8 or int4 alone.
+        matrices of qwen3-0.6b are bf16, and inputs are rounded to 8 bits for rows in blocks alone, of int8, int4, int4-asym.
         Legal here: inputBits: 16."
     `);
     expect(told(undefined, 'h100')).toContain('error: bytes-without-blocks');
-    expect(told({ layers: 'int4', embedding: 'fp8', head: 'fp8' })).toContain('are fp8, and inputs');
+    const ofFile = { layers: 'int4-asym', embedding: 'bf16', head: 'bf16' } as const;
+    expect(told(ofFile)).toContain('are int4-asym, embedding and head bf16, and inputs');
+    expect(told({ ...ofFile, embedding: 'int8', head: 'int8' })).toBe('');
     expect(told({ layers: 'int4', qkv: 'int8', embedding: 'int8', head: 'int8' })).toBe('');
   });
   test('half a warp', () => {

@@ -1,7 +1,8 @@
 // Rules about plans with barriers: which options of the machine need each other, and what its library cannot multiply.
 
+import { blockFormats, blockNames, isBlocks } from '../../model/formats.ts';
 import { isProduct } from '../../model/ops.ts';
-import { formatOf } from '../../model/weights.ts';
+import { formatOf, matricesText } from '../../model/weights.ts';
 import { ofBarriers, withScheme } from '../../plan/edits.ts';
 import { atPlan, type Context, type Finding } from '../../plan/finding.ts';
 import { fit, stream } from '../../plan/plan.ts';
@@ -71,9 +72,9 @@ export function bytesWithoutBlocks(context: Context): Finding[] {
   if (scheme.kind !== 'barriers' || scheme.inputBits !== 8) return [];
   const { dims } = graph;
   const formats = (['qkv', 'o', 'gate_up', 'down', 'head'] as const).map((field) => formatOf(dims, field));
-  const other = formats.find((format) => format !== 'int8' && format !== 'int4' && format !== 'int4-asym');
-  if (other === undefined) return [];
-  const why = `matrices of ${dims.name} are ${other}, and inputs are rounded to 8 bits for rows in blocks of int8 or int4 alone`;
+  if (formats.every((format) => isBlocks(format) && blockFormats[format].isWhole)) return [];
+  const taken = blockNames.filter((format) => blockFormats[format].isWhole).join(', ');
+  const why = `matrices of ${dims.name} are ${matricesText(dims)}, and inputs are rounded to 8 bits for rows in blocks alone, of ${taken}`;
   const edits = [ofBarriers(context, { inputBits: 16 })];
   return [{ rule: 'bytes-without-blocks', ...atPlan(plan, 'value', 'inputBits'), why, edits }];
 }
