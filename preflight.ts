@@ -112,10 +112,8 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const { plan, promptPlan } = await findPlans(options, { names, target, errors: planErrors });
   const model = attempt(() => {
     const read = names.resolveModel(options.model);
-    const canRun = (dims: ModelDims) => !target || defaults.canRunFormats(dims, { plan, promptPlan, target });
     const settled = contexts.settleContext(read.dims, needs.run?.context);
-    const dims = caches.settleCache(settled, options.cache);
-    return { ...read, dims: formats.settleWeights(dims, options.weights, canRun) };
+    return { ...read, dims: caches.settleCache(settled, options.cache) };
   });
   if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
@@ -126,13 +124,18 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   if (model && directory === null && needs.weights)
     errors.push(noWeights(model.dims.name, { random: needs.weights === 'random' }));
   const weights = await readWeights(directory, model?.dims, needs, errors);
-  const dims = model && { ...model.dims, tiedHead: weights.tiedHead };
+  const canRun = (dims: ModelDims) => !target || defaults.canRunFormats(dims, { plan, promptPlan, target });
+  const dims = attempt(() => {
+    if (!model) return undefined;
+    const inFile = formats.withLevels(model.dims, levelsOf(weights.tensors));
+    return formats.settleWeights({ ...inFile, tiedHead: weights.tiedHead }, options.weights, canRun);
+  });
   errors.push(...planErrors);
   const functions = plan ? plan.functions : {};
   if (dims) await attemptAsync(async () => needs.also?.({ dims, directory, functions }));
   const texts =
     files && checkTexts(files, { vocab: dims?.vocab, template, isWhole: errors.length === 0 }, attempt);
-  if (errors.length > 0 || !dims || !target) throw gather(errors);
+  if (errors.length > 0 || !model || !dims || !target) throw gather(errors);
   const asked = promptPlan ?? null;
   const plans = plan
     ? { plan, planReason: null, promptPlan: asked }
@@ -265,6 +268,10 @@ async function readWeights(
   }
   return settled;
 }
+
+/** The blocks that have the codes of each quantised matrix. */
+const levelsOf = (tensors: Tensors | null) =>
+  tensors === null ? [] : [...tensors.values()].flatMap(({ packed }) => (packed ? [packed.levels] : []));
 
 /** With a head that hands on hidden states; it is written when the weights are read, and once before to see that it can be. */
 async function withIdentity(

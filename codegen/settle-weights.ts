@@ -1,7 +1,14 @@
 // The formats that the matrices of a model get, from what is asked for and what the file has.
 import { OnelaunchError } from '../errors.ts';
 import type { ModelDims } from './model/dims.ts';
-import { blockFormats, type Format, isBlocks, type WeightName, weightNames } from './model/formats.ts';
+import {
+  type BlockFormat,
+  blockFormats,
+  type Format,
+  isBlocks,
+  type WeightName,
+  weightNames,
+} from './model/formats.ts';
 
 /**
  * Dims with the formats that were asked for; without a wish those that the file has, where `canRun` says that there are kernels for them.
@@ -27,4 +34,12 @@ export function settleWeights(
   const qkv = asked === 'mixed' ? { qkv: 'int8' as const } : {};
   const weights = { layers, ...qkv, embedding: beside(stored?.embedding), head: beside(stored?.head) };
   return { ...plain, weights };
+}
+
+/** Dims with formats that have the codes of a file, where these are others than config.json says. @param levels of its quantised matrices, null: of no format */
+export function withLevels(dims: ModelDims, levels: readonly (BlockFormat | null)[]): ModelDims {
+  const { weights, ...plain } = dims;
+  if (weights === undefined || levels.every((format) => format === weights.layers)) return dims;
+  const areFours = levels.every((format) => format !== null && blockFormats[format].bits === 4);
+  return areFours ? { ...dims, weights: { ...weights, layers: 'int4-asym' } } : plain;
 }

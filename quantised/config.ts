@@ -7,7 +7,7 @@ export interface Quantisation {
   readonly bits: 4 | 8;
   /** Rows and columns that share a scale; null: all of the matrix. */
   readonly group: { readonly rows: number | null; readonly columns: number | null };
-  /** The zero point of all codes is their middle. */
+  /** The zero point of all codes is their middle, as the file says: that of GPTQ, which has them, may be another. */
   readonly symmetric: boolean;
   /** What is added to a stored zero point: AutoGPTQ stores one less. */
   readonly zerosAdded: 0 | 1;

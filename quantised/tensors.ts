@@ -176,8 +176,10 @@ function matrixOf<Entry extends Stored>(
   }
   const isWhole = shared.columns % 32 === 0 && columns % 32 === 0;
   const isFloat = names.dtype === 'F8_E4M3';
-  const ofBits = isFloat ? 'fp8' : bits === 8 ? 'int8' : symmetric ? 'int4' : 'int4-asym';
-  const levels = isWhole && (symmetric || bits === 4) ? ofBits : null;
+  // GPTQ stores zero points in any case: what they are is not what `sym` says of them.
+  const isMiddle = symmetric && (format !== 'gptq' || areMiddle(zeros!, bits, zerosAdded));
+  const ofBits = isFloat ? 'fp8' : bits === 8 ? 'int8' : isMiddle ? 'int4' : 'int4-asym';
+  const levels = isWhole && (isMiddle || bits === 4) ? ofBits : null;
   const packed = { scales, zeros: usesZeros ? zeros : null, zerosAdded, group: shared, levels } as const;
   return { ...codes, dtype: nameOf(format, bits), shape: [rows, columns], packed };
 }
@@ -204,8 +206,22 @@ function nameOf(format: Quantisation['format'], bits: number): string {
   return format === 'int-quantized' ? 'int8' : 'fp8';
 }
 
+/** Whether the zero points of packed codes are all their middle. */
+function areMiddle(zeros: Stored, bits: 4 | 8, added: 0 | 1): boolean {
+  const byte = bits === 4 ? (8 - added) * 0x11 : 128 - added;
+  return dataOf(zeros).equals(Buffer.alloc(zeros.bytes, byte));
+}
+
 /** The whole numbers of a short tensor of I32 or I64. */
-function integersOf({ file, dtype, offset, bytes }: Stored): number[] {
+function integersOf(tensor: Stored): number[] {
+  const data = dataOf(tensor);
+  const width = tensor.dtype === 'I64' ? 8 : 4;
+  return Array.from({ length: data.length / width }, (_, i) =>
+    width === 8 ? Number(data.readBigInt64LE(i * 8)) : data.readInt32LE(i * 4),
+  );
+}
+
+function dataOf({ file, offset, bytes }: Stored): Buffer {
   const data = Buffer.alloc(bytes);
   const fd = openSync(file, 'r');
   try {
@@ -213,8 +229,5 @@ function integersOf({ file, dtype, offset, bytes }: Stored): number[] {
   } finally {
     closeSync(fd);
   }
-  const width = dtype === 'I64' ? 8 : 4;
-  return Array.from({ length: bytes / width }, (_, i) =>
-    width === 8 ? Number(data.readBigInt64LE(i * 8)) : data.readInt32LE(i * 4),
-  );
+  return data;
 }

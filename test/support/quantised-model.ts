@@ -70,6 +70,10 @@ export const kinds: Readonly<Record<string, Kind>> = {
   },
 };
 
+/** A change of what is written. */
+// biome-ignore lint/suspicious/noExplicitAny: a config.json is edited in many places.
+export type Edit = (tensors: Record<string, Tensor>, config: Record<string, any>) => void;
+
 /** Writes the folder of a model with the matrices of its layers quantised.
  *  @param options.only of these matrices @param options.edit of what is written, for files that are wrong
  *  @returns the numbers of each matrix, before they are rounded to the dtype of the model */
@@ -79,8 +83,7 @@ export function writeQuantised(
   kind: Kind,
   options: {
     readonly only?: (name: string) => boolean;
-    // biome-ignore lint/suspicious/noExplicitAny: a config.json is edited in many places.
-    readonly edit?: (tensors: Record<string, Tensor>, config: Record<string, any>) => void;
+    readonly edit?: Edit;
   } = {},
 ): Map<string, Float32Array> {
   mkdirSync(folder, { recursive: true });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import type { OnelaunchError } from '../../errors.ts';
 import { preflight } from '../../preflight.ts';
-import { kinds, type Tensor, writeQuantised } from '../support/quantised-model.ts';
+import { type Edit, kinds, writeQuantised } from '../support/quantised-model.ts';
 import { failureOf } from '../support/refusal.ts';
 
 const source = join(import.meta.dirname, '../fixtures/qwen3-micro');
@@ -14,8 +14,6 @@ afterAll(() => rmSync(root, { recursive: true }));
 
 const matrix = 'model.layers.0.self_attn.q_proj';
 const only = (name: string) => name.startsWith(matrix);
-// biome-ignore lint/suspicious/noExplicitAny: a config.json is edited in many places.
-type Edit = (tensors: Record<string, Tensor>, config: Record<string, any>) => void;
 /** One setting of quantization_config. */
 const with_ =
   (key: string, value: unknown): Edit =>

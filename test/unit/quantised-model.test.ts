@@ -7,6 +7,7 @@ import type { Slot } from '../../abi/manifest.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
 import { formatsText } from '../../codegen/model/weights.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
+import { preflight } from '../../preflight.ts';
 import { roundToBlocks } from '../../runtime/reference/blocks.ts';
 import { readReferenceModel } from '../../runtime/reference/weights.ts';
 import { checkpointTensors } from '../../runtime/weights/checkpoint.ts';
@@ -14,7 +15,7 @@ import { loadPlan } from '../../runtime/weights/load-plan.ts';
 import { blockLayouts, bytesOfNumber } from '../support/blocks.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 import { decode, round } from '../support/number-formats.ts';
-import { type Kind, kinds, writeQuantised } from '../support/quantised-model.ts';
+import { type Edit, type Kind, kinds, writeQuantised } from '../support/quantised-model.ts';
 
 const source = join(import.meta.dirname, '../fixtures/qwen3-micro');
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-quantised-'));
@@ -135,6 +136,22 @@ test.each<[string, string]>([
   // Where there are no kernels for blocks, and where plain is asked for, they are numbers.
   expect(formatsText(settleWeights(dims, undefined, () => false))).toBe('bf16');
   expect(formatsText(settleWeights(dims, 'plain'))).toBe('bf16');
+});
+
+test.each<[string, string]>([
+  ['GPTQ of 4 bits, groups of 32', 'int4-asym, embedding and head bf16'],
+  ['GPTQ, version 2', 'int4-asym, embedding and head bf16'],
+  ['GPTQ of 4 bits, symmetric', 'int4, embedding and head bf16'],
+  ['GPTQ of 8 bits, version 2', 'bf16'],
+  ['GPTQ of 8 bits, a row', 'int8, embedding and head bf16'],
+])('%s with "sym": true runs as %s', async (name, text) => {
+  const directory = join(folder, 'said', 'model');
+  const edit: Edit = (_, { quantization_config: config }) => (config.sym = true);
+  writeQuantised(source, directory, kinds[name]!, { only: both, edit });
+  const { dims } = await preflight({ model: directory, target: 'cpu' }, {});
+  expect(formatsText(dims)).toBe(text);
+  const rounded = await preflight({ model: directory, target: 'cpu', weights: 'int4' }, {});
+  expect(formatsText(rounded.dims)).toBe('int4, embedding and head int8');
 });
 
 test('notes say what is rounded: scales of levels that are kept, and numbers of codes that are not', () => {
