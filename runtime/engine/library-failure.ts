@@ -48,6 +48,6 @@ function late(message: string, named: string | undefined): KernelTimeoutError {
 
 const hints: Readonly<Record<number, string>> = {
   [abiStatus.notFinite]:
-    'the weights hold NaN or an infinity, or an activation is too large for the format of the weights (fp16 ends at 65504): ' +
-    'compare the files with those of the model, or convert it to bf16',
+    'the weights hold NaN or an infinity, or a number is too large for fp16, which ends at 65504: an activation of fp16 weights, or a scale of a quantised file. ' +
+    'Compare the files with those of the model; convert fp16 to bf16; --weights plain makes numbers of codes',
 };

@@ -5,6 +5,7 @@ import type { Packed } from '../../quantised/tensors.ts';
 import { notPacked } from '../engine/arguments.ts';
 import { type Packing, sourceDtype, type TensorSource } from '../engine/bindings.ts';
 import { listed, saveAsBf16, type TensorEntry, type Tensors } from './safetensors.ts';
+import { lostByScales } from './scales.ts';
 
 export interface LoadPlan {
   /** One for each slot of the manifest, in its order. */
@@ -199,7 +200,8 @@ const mostRounding: Readonly<Record<Slot['dtype'], number>> = {
   ...{ bf16: 2 ** -8, fp16: 2 ** -11, fp32: 2 ** -24 },
   ...{ int8: 1 / 254, int4: 1 / 14.5, 'int4-asym': 1 / 15, fp8: 16 / 288 },
 };
-const percentOf = (dtype: Slot['dtype']) => Number((100 * mostRounding[dtype]).toPrecision(2));
+const percent = (part: number) => Number((100 * part).toPrecision(2));
+const percentOf = (dtype: Slot['dtype']) => percent(mostRounding[dtype]);
 
 /** Counts of matrices by their type in the file: 28 of Q4_K. */
 function typesOf(slots: readonly Slot[], tensors: Tensors): string {
@@ -237,7 +239,7 @@ function findQuantised({ slots }: Manifest, tensors: Tensors): string[] {
 }
 
 /** Codes that are kept, with scales and minima in fp16 that are other numbers in the file, a line for each format. */
-function findScales({ slots }: Manifest, tensors: Tensors): string[] {
+function findScales({ slots, dims }: Manifest, tensors: Tensors): string[] {
   const kept = slots.filter(({ tensor, dtype }) => {
     const entry = tensors.get(tensor)!;
     if (isPlain(dtype) || !keeps(dtype, entry)) return false;
@@ -248,8 +250,22 @@ function findScales({ slots }: Manifest, tensors: Tensors): string[] {
   return [...new Set(kept.map(({ dtype }) => dtype))].map((format) => {
     const of = kept.filter(({ dtype }) => dtype === format);
     const what = format === 'int4-asym' ? 'scales and minima' : 'scales';
-    return `codes kept as ${format}, ${what} rounded to fp16: ${typesOf(of, tensors)}`;
+    const lost = Math.max(...of.map(({ tensor }) => lostBy(tensors.get(tensor)!, format)));
+    return `codes kept as ${format}, ${what} rounded to fp16: ${typesOf(of, tensors)}${lostText(lost, dims.dtype)}`;
   });
+}
+
+/** What scales of other formats than fp16 lose by their size. */
+const lostBy = ({ packed }: TensorEntry, format: Slot['dtype']) =>
+  packed && packed.scales.dtype !== 'F16' ? lostByScales(packed.scales, format === 'fp8' ? 256 : 1) : 0;
+
+/** What to do where numbers would lose less. */
+function lostText(lost: number, dtype: Slot['dtype']): string {
+  if (lost <= mostRounding[dtype]) return '';
+  const what = Number.isFinite(lost)
+    ? `small scales lose up to ${percent(lost)} % of themselves`
+    : 'some scales are too large for it';
+  return `; ${what}, and numbers of ${dtype} (--weights plain) lose at most ${percentOf(dtype)} %`;
 }
 
 /** Random weights for every slot, of a size that keeps the activations of a deep model finite.

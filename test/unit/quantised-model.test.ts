@@ -154,14 +154,15 @@ test.each<[string, string]>([
   expect(formatsText(rounded.dims)).toBe('int4, embedding and head int8');
 });
 
+/** What is told of one matrix of a kind in a slot of a format. */
+function notesOf(name: string, dtype: Slot['dtype'], edit: Edit = () => {}) {
+  const directory = join(folder, 'notes');
+  writeQuantised(source, directory, kinds[name]!, { only: both, edit });
+  const manifest = { ...fake.manifest, slots: [{ ...slots[3]!, dtype }] };
+  return loadPlan(manifest, checkpointTensors(directory)).warnings.slice(1);
+}
+
 test('notes say what is rounded: scales of levels that are kept, and numbers of codes that are not', () => {
-  const notesOf = (name: string, dtype: Slot['dtype']) => {
-    const directory = join(folder, 'notes');
-    writeQuantised(source, directory, kinds[name]!, { only: both });
-    const slot: Slot = { ...slots[3]!, dtype };
-    const manifest = { ...fake.manifest, slots: [slot] };
-    return loadPlan(manifest, checkpointTensors(directory)).warnings.slice(1);
-  };
   expect(notesOf('GPTQ of 4 bits, symmetric', 'int4')).toEqual([]);
   expect(notesOf('packed int4', 'int4')).toEqual([
     'codes kept as int4, scales rounded to fp16: 1 of packed int4',
@@ -175,4 +176,33 @@ test('notes say what is rounded: scales of levels that are kept, and numbers of 
   expect(notesOf('AWQ, groups of 128', 'int4')).toEqual([
     'quantised to int4 here: 1 of AWQ int4; root mean square, 32 numbers are rounded by at most 6.9 % of the largest of them',
   ]);
+});
+
+/** Its first scale is this one, of BF16 or F32. */
+const withScale =
+  (scale: number): Edit =>
+  (tensors) => {
+    const name = Object.keys(tensors).find((one) => one.startsWith(tall!) && one.includes('_scale'))!;
+    const { data, dtype } = tensors[name]!;
+    const bytes = new Uint8Array(Float32Array.of(scale).buffer);
+    data.set(dtype === 'F32' ? bytes : bytes.subarray(2));
+  };
+
+test.each<[string, Slot['dtype'], number, string | null]>([
+  ['packed int4', 'int4', 2 ** -15, null],
+  // 2.5 units of the smallest numbers of fp16.
+  ['packed int4', 'int4', 2.5 * 2 ** -24, 'small scales lose up to 20 % of themselves'],
+  ['packed int4, zero points', 'int4-asym', 2 ** -26, 'small scales lose up to 100 % of themselves'],
+  ['packed int4', 'int4', 65536, 'some scales are too large for it'],
+  ['packed int4', 'int4', Number.NaN, null],
+  // Blocks of fp8 keep scales 256-fold.
+  ['fp8, blocks of 128', 'fp8', 2.5 * 2 ** -24, null],
+  ['fp8, blocks of 128', 'fp8', 2.5 * 2 ** -32, 'small scales lose up to 20 % of themselves'],
+  ['fp8, blocks of 128', 'fp8', 256, 'some scales are too large for it'],
+])('%s as %s with a scale of %d', (name, dtype, scale, lost) => {
+  const [note, ...others] = notesOf(name, dtype, withScale(scale));
+  expect(others).toEqual([]);
+  const [, ...more] = note!.split('; ');
+  const numbers = 'and numbers of bf16 (--weights plain) lose at most 0.39 %';
+  expect(more).toEqual(lost === null ? [] : [`${lost}, ${numbers}`]);
 });
