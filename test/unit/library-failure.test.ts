@@ -88,3 +88,7 @@ describe('a kernel that does not end', () => {
     expect(error.stage).toBe('decode');
   });
 });
+
+test('logits that are no numbers have a hint for quantised files', () => {
+  expect(failure(abiStatus.notFinite, null, 'failed').hint).toContain('--weights plain');
+});
