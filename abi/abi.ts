@@ -93,6 +93,7 @@ export const abiStructs: readonly AbiStruct[] = [
       field('zeros', 'str', 'file of the zero points, packed as the format has it; null: none'),
       field('zeros_offset', 'i64', 'first byte in the file'),
       field('zeros_added', 'i32', 'what is added to a stored zero point: 1 in the first format of GPTQ'),
+      field('file_rows', 'i32', 'rows of the matrix in the file, of which the tensor may be some'),
     ],
   },
   {

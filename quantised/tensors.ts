@@ -18,6 +18,8 @@ export interface Packed {
   readonly scales: Stored;
   readonly zeros: Stored | null;
   readonly zerosAdded: 0 | 1;
+  /** Rows of the matrix in the file, of which these may be some. */
+  readonly fileRows: number;
   /** Rows and columns that share a scale. */
   readonly group: { readonly rows: number; readonly columns: number };
   /** Blocks that have these codes; their scales, and minima, are kept in fp16. */
@@ -180,7 +182,10 @@ function matrixOf<Entry extends Stored>(
   const isMiddle = symmetric && (format !== 'gptq' || areMiddle(zeros!, bits, zerosAdded));
   const ofBits = isFloat ? 'fp8' : bits === 8 ? 'int8' : isMiddle ? 'int4' : 'int4-asym';
   const levels = isWhole && (isMiddle || bits === 4) ? ofBits : null;
-  const packed = { scales, zeros: usesZeros ? zeros : null, zerosAdded, group: shared, levels } as const;
+  const packed: Packed = {
+    ...{ scales, zeros: usesZeros ? zeros : null, zerosAdded },
+    ...{ fileRows: rows, group: shared, levels },
+  };
   return { ...codes, dtype: nameOf(format, bits), shape: [rows, columns], packed };
 }
 

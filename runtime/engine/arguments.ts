@@ -5,7 +5,7 @@ import { type Packing, type Sampling, sourceDtype, type TensorSource } from './b
 /** Of a source whose numbers are no codes. */
 export const notPacked: Packing = {
   ...{ scales: null, scales_offset: 0, scales_dtype: 0, group_rows: 1, group_columns: 1 },
-  ...{ zeros: null, zeros_offset: 0, zeros_added: 0 },
+  ...{ zeros: null, zeros_offset: 0, zeros_added: 0, file_rows: 1 },
 };
 
 export type TokenIds = readonly number[] | Int32Array;
@@ -66,8 +66,8 @@ export function checkSource(source: Readonly<TensorSource>, name: string): Tenso
 
 function checkPacking(packing: Readonly<Packing>, name: string): Packing {
   checkObject(name, packing);
-  const { scales, scales_offset, scales_dtype, group_rows, group_columns, zeros, zeros_offset, zeros_added } =
-    packing;
+  const { scales, scales_offset, scales_dtype, group_rows, group_columns } = packing;
+  const { zeros, zeros_offset, zeros_added, file_rows } = packing;
   check(typeof scales === 'string' && !scales.includes('\0'), `${name}.scales is not a path`);
   check(
     zeros === null || (typeof zeros === 'string' && !zeros.includes('\0')),
@@ -79,7 +79,11 @@ function checkPacking(packing: Readonly<Packing>, name: string): Packing {
   checkInteger(`${name}.group_columns`, group_columns, 1);
   checkInteger(`${name}.zeros_offset`, zeros_offset, 0, Number.MAX_SAFE_INTEGER);
   checkInteger(`${name}.zeros_added`, zeros_added, 0, 1);
-  return { scales, scales_offset, scales_dtype, group_rows, group_columns, zeros, zeros_offset, zeros_added };
+  checkInteger(`${name}.file_rows`, file_rows, 1);
+  return {
+    ...{ scales, scales_offset, scales_dtype, group_rows, group_columns },
+    ...{ zeros, zeros_offset, zeros_added, file_rows },
+  };
 }
 
 /** A copy of sampling that C takes. */

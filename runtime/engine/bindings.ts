@@ -151,6 +151,8 @@ export interface Packing {
   zeros_offset: Int64;
   /** what is added to a stored zero point: 1 in the first format of GPTQ */
   zeros_added: number;
+  /** rows of the matrix in the file, of which the tensor may be some */
+  file_rows: number;
 }
 
 const packingType = koffi.struct({
@@ -162,6 +164,7 @@ const packingType = koffi.struct({
   zeros: 'str',
   zeros_offset: 'int64_t',
   zeros_added: 'int32_t',
+  file_rows: 'int32_t',
 });
 
 /** Where the data of one weight slot comes from. */
@@ -429,6 +432,7 @@ export const layout = [
       zeros: 32,
       zeros_offset: 40,
       zeros_added: 48,
+      file_rows: 52,
     },
   },
   {

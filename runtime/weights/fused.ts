@@ -35,35 +35,48 @@ function partsOf(
   return [queries, keys, keys].map((count, i) => [named('qkv', 'qkv'[i]!), count]);
 }
 
-/** Some rows of a matrix, as if they were stored alone. */
+/** Some rows of a matrix, as if they were stored alone; of GPTQ and AWQ, which store columns, with what lies between them.
+ *  @throws OnelaunchError of kind usage for rows that words or groups of rows do not end with */
 function rowsOf(name: string, entry: TensorEntry, first: number, rows: number): TensorEntry {
-  const { shape, packed, offset } = entry;
-  const rowBytes = entry.bytes / shape[0]!;
-  const part = {
-    ...entry,
-    shape: [rows, shape[1]!],
-    offset: offset + first * rowBytes,
-    bytes: rows * rowBytes,
-  };
+  const { dtype, shape, packed } = entry;
+  const [all = 0, columns = 0] = shape;
+  const isTurned = /^(GPTQ|AWQ) /.test(dtype);
+  /** Lines [from, from + count) of so many bytes. */
+  const linesOf = <Part extends { readonly offset: number; readonly bytes: number }>(
+    part: Part,
+    from: number,
+    count: number,
+    lineBytes: number,
+  ): Part => ({
+    ...part,
+    offset: part.offset + from * lineBytes,
+    bytes: isTurned ? part.bytes - from * lineBytes : count * lineBytes,
+  });
+  const rowBytes = !isTurned ? entry.bytes / all : dtype === 'AWQ int4' ? 1 / 2 : 4;
+  const part = { ...linesOf(entry, first, rows, rowBytes), shape: [rows, columns] };
   if (packed === undefined) return part;
+  const { scales, zeros, group } = packed;
   const refuse = (what: string) =>
     new OnelaunchError('usage', `${entry.file}: ${name} is several matrices in one, and ${what}`, {
-      hint: 'Use the unquantized checkpoint of this model, or one of fp8 or of compressed-tensors.',
+      hint: 'Use the unquantized checkpoint of this model, or one of fp8 with a scale for each row.',
     });
-  // Codes of GPTQ and AWQ lie column by column.
-  if (/^(GPTQ|AWQ) /.test(entry.dtype)) throw refuse(`rows of ${entry.dtype} are not read apart`);
-  const { scales, zeros, group } = packed;
-  if (zeros !== null) throw refuse('its zero points are not read apart');
-  if (group.rows >= shape[0]!) return { ...part, packed };
-  if (first % group.rows !== 0)
+  if ((isTurned || zeros !== null) && (first % 8 !== 0 || rows % 8 !== 0))
+    throw refuse(`rows ${first} to ${first + rows - 1} are not whole words of eight codes`);
+  if (group.rows < all && first % group.rows !== 0)
     throw refuse(`row ${first}, where one begins, is within a group of ${group.rows} rows that share scales`);
-  const line = Math.ceil(shape[1]! / group.columns);
-  const lines = (count: number) => bytesOf(scales.dtype, [count, line]);
-  const ofPart = {
-    ...scales,
-    shape: [Math.ceil(rows / group.rows), line],
-    offset: scales.offset + lines(first / group.rows),
-    bytes: lines(Math.ceil(rows / group.rows)),
+  const groups = isTurned ? 1 : Math.ceil(columns / group.columns);
+  const bits = (8 * entry.bytes) / (all * columns);
+  const scaleLines = [
+    first / group.rows,
+    Math.ceil(rows / group.rows),
+    bytesOf(scales.dtype, [groups]),
+  ] as const;
+  return {
+    ...part,
+    packed: {
+      ...packed,
+      scales: group.rows >= all ? scales : linesOf(scales, ...scaleLines),
+      zeros: zeros && linesOf(zeros, first, rows, (groups * bits) / 8),
+    },
   };
-  return { ...part, packed: { ...packed, scales: ofPart } };
 }

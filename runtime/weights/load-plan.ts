@@ -51,11 +51,12 @@ const keeps = (format: Slot['dtype'], entry: TensorEntry) =>
 /** Scales and zero points as the loader takes them. */
 function packingOf(packed: Packed | undefined): Packing {
   if (packed === undefined) return notPacked;
-  const { scales, zeros, zerosAdded, group } = packed;
+  const { scales, zeros, zerosAdded, group, fileRows } = packed;
   return {
     ...{ scales: scales.file, scales_offset: scales.offset, scales_dtype: storedDtype[scales.dtype]!.code },
     ...{ group_rows: group.rows, group_columns: group.columns },
     ...{ zeros: zeros?.file ?? null, zeros_offset: zeros?.offset ?? 0, zeros_added: zerosAdded },
+    file_rows: fileRows,
   };
 }
 

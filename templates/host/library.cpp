@@ -160,10 +160,10 @@ SourcePacking copy_packing(const TensorSource& source, int32_t index) {
   const Packing& p = source.packing;
   if (!is_packed(source.dtype)) return {};
   const bool plain = p.scales_dtype >= kDtypeBf16 && p.scales_dtype <= kDtypeFp32;
-  if (p.scales == nullptr || p.scales_offset < 0 || p.zeros_offset < 0 || !plain || p.group_rows < 1 || p.group_columns < 1) {
+  if (p.scales == nullptr || p.scales_offset < 0 || p.zeros_offset < 0 || !plain || p.group_rows < 1 || p.group_columns < 1 || p.file_rows < 1) {
     fail(kStatusBadArgument, "sources[%d]: codes without scales", index);
   }
-  return {p.scales, p.zeros == nullptr ? "" : p.zeros, p.scales_offset, p.zeros_offset, p.scales_dtype, p.group_rows, p.group_columns, p.zeros_added};
+  return {p.scales, p.zeros == nullptr ? "" : p.zeros, p.scales_offset, p.zeros_offset, p.scales_dtype, p.group_rows, p.group_columns, p.zeros_added, p.file_rows};
 }
 
 Source copy_source(const TensorSource& source, int32_t index) {

@@ -26,7 +26,7 @@
 struct SourcePacking {
   std::string scales, zeros;
   int64_t scales_offset, zeros_offset;
-  int32_t scales_dtype, group_rows, group_columns, zeros_added;
+  int32_t scales_dtype, group_rows, group_columns, zeros_added, file_rows;
 };
 
 /** A TensorSource that owns its paths. */
@@ -83,8 +83,8 @@ inline void check_room(const File& file, const std::string& path, int32_t slot, 
 /** The codes of a source with their scales, opened. */
 inline PackedMatrix open_packed(const Source& source, const WeightSlot& slot, Files& files) {
   const SourcePacking& p = source.packing;
-  PackedMatrix matrix{source.dtype, slot.rows, slot.cols, p.group_rows, p.group_columns, p.scales_dtype, p.zeros_added, {}, {}, {-1, 0, ""}};
-  if (slot.cols % 8 != 0 || (matrix.turned() && (slot.rows % 8 != 0 || p.zeros.empty() || p.group_rows != 1)) || source.head_rows != 0) {
+  PackedMatrix matrix{source.dtype, slot.rows, slot.cols, p.group_rows, p.group_columns, p.scales_dtype, p.zeros_added, p.file_rows, {}, {}, {-1, 0, ""}};
+  if (slot.cols % 8 != 0 || (matrix.turned() && (slot.rows % 8 != 0 || p.zeros.empty() || p.group_rows != 1 || p.file_rows < slot.rows)) || source.head_rows != 0) {
     fail(kStatusBadArgument, "slot %d, %d rows of %d, is not of whole words of codes", source.slot, slot.rows, slot.cols);
   }
   const auto part = [&](const std::string& path, int64_t offset, int64_t bytes) -> PackedMatrix::Part {

@@ -16,6 +16,7 @@ struct PackedMatrix {
   int64_t rows, columns;
   int64_t group_rows, group_columns;
   int scales_dtype, zeros_added;
+  int64_t file_rows;  // of turned ones a line of the file has so many rows, of which these follow each other
   /** A descriptor, the first byte and the name of a file; without zero points fd is -1. */
   struct Part {
     int fd;
@@ -27,11 +28,20 @@ struct PackedMatrix {
   bool turned() const { return dtype == kDtypeGptq4 || dtype == kDtypeGptq8 || dtype == kDtypeAwq4; }
   int bits() const { return dtype == kDtypePacked4 || dtype == kDtypeGptq4 || dtype == kDtypeAwq4 ? 4 : 8; }
   int64_t groups() const { return (columns + group_columns - 1) / group_columns; }
-  int64_t code_bytes() const { return rows * columns * bits() / 8; }
-  int64_t scale_bytes() const { return (rows + group_rows - 1) / group_rows * groups() * dtype_bytes(scales_dtype); }
+  /** Of a turned matrix, bits of a row in a line of codes: a word of GPTQ is of several columns, of AWQ of several rows. */
+  int64_t code_bits() const { return dtype == kDtypeAwq4 ? 4 : 32; }
+  int64_t code_lines() const { return columns * bits() / code_bits(); }
+  /** From the first of the rows to the end of the last, where each has so many bits of a line. */
+  int64_t turned_bytes(int64_t lines, int64_t row_bits) const { return ((lines - 1) * file_rows + rows) * row_bits / 8; }
+  int64_t code_bytes() const { return turned() ? turned_bytes(code_lines(), code_bits()) : rows * columns * bits() / 8; }
+  int64_t scale_bytes() const {
+    const int64_t scale = dtype_bytes(scales_dtype);
+    return turned() ? turned_bytes(groups(), 8 * scale) : (rows + group_rows - 1) / group_rows * groups() * scale;
+  }
   /** Zero points are packed as codes are; of signed bytes they are bytes, of other rows words along a column. */
   int64_t zero_bytes() const {
-    return turned() || dtype == kDtypeI8 ? rows * bits() / 8 * groups() : (rows * bits() + 31) / 32 * 4 * groups();
+    if (turned()) return turned_bytes(groups(), bits());
+    return dtype == kDtypeI8 ? rows * groups() : (rows * bits() + 31) / 32 * 4 * groups();
   }
   /** The zero point of codes that have none: the middle of unsigned ones. */
   int middle() const { return dtype == kDtypeI8 || dtype == kDtypeF8 ? 0 : bits() == 4 ? 8 : 128; }
@@ -109,11 +119,12 @@ class PackedRows {
     first_scale_ = begin_ / m.group_rows;
     scale_rows_ = (end_ - 1) / m.group_rows + 1 - first_scale_;
     if (m.turned()) {
-      // Of GPTQ a word is of one row and several columns, of AWQ of one column and several rows.
-      if (m.dtype == kDtypeAwq4) read_part(m.codes, m.rows / 2, 0, m.columns, begin_ / 2, count / 2, codes_);
-      else read_part(m.codes, m.rows * 4, 0, row_bytes / 4, begin_ * 4, count * 4, codes_);
-      read_part(m.scales, m.rows * scale, 0, m.groups(), begin_ * scale, count * scale, scales_);
-      read_part(m.zeros, m.rows * m.bits() / 8, 0, m.groups(), begin_ * m.bits() / 8, count * m.bits() / 8, zeros_);
+      const auto read = [&](const PackedMatrix::Part& part, int64_t lines, int64_t row_bits, std::vector<uint8_t>& out) {
+        read_part(part, m.file_rows * row_bits / 8, 0, lines, begin_ * row_bits / 8, count * row_bits / 8, out);
+      };
+      read(m.codes, m.code_lines(), m.code_bits(), codes_);
+      read(m.scales, m.groups(), 8 * scale, scales_);
+      read(m.zeros, m.groups(), m.bits(), zeros_);
     } else {
       read_part(m.codes, row_bytes, begin_, count, 0, row_bytes, codes_);
       read_part(m.scales, m.groups() * scale, first_scale_, scale_rows_, 0, m.groups() * scale, scales_);

@@ -33,6 +33,9 @@ test.each<[string, string, readonly string[], RegExp]>([
   ['qwen3-micro', 'fp8, blocks that do not divide', [], /^model-cpu-/],
   ['qwen2-micro', 'packed int8, a row', [], /-int8-/],
   ['llama3-micro', 'GPTQ of 4 bits, groups of 32', [], /-int4-asym-/],
+  ['phi3-micro', 'GPTQ of 4 bits, groups of 32', [], /-int4-asym-/],
+  ['phi3-micro', 'packed int4, zero points', [], /-int4-asym-/],
+  ['phi3-micro', 'AWQ, groups of 16', [], /^model-cpu-/],
 ])(
   '%s, %s %j',
   async (source, kind, flags, kernel) => {
