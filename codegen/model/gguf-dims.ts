@@ -7,7 +7,7 @@ import { checkpointTensorsOf } from '../../gguf/tensors.ts';
 import type { ModelDims } from './dims.ts';
 import { dimsKeys, findProblems, type Keys, refusal } from './dims-problems.ts';
 import { familyFacts } from './families.ts';
-import type { Dtype, Format } from './formats.ts';
+import { blockFormats, type Dtype, type Format, isBlocks } from './formats.ts';
 import { layerKinds } from './layer-kinds.ts';
 import { findScalingProblems } from './rope-scaling.ts';
 
@@ -58,7 +58,7 @@ const products = {
   head: /^output\.weight$/,
 } as const;
 
-/** Formats of a file whose layers are in blocks; nothing for others. */
+/** Formats of a file whose layers are in blocks; nothing for others. Beside products of 4 bits, which lose more, one with numbers in it is int8. */
 function weightsOf(file: GgufFile): Pick<ModelDims, 'weights'> {
   /** Null: of no format in blocks. */
   const formatOf = (wanted: RegExp): Format | null => {
@@ -68,7 +68,9 @@ function weightsOf(file: GgufFile): Pick<ModelDims, 'weights'> {
     if (formats.size === 1) return [...formats][0]!;
     return formats.has('int8') ? 'int8' : 'int4-asym';
   };
-  const [layers, qkv, down] = [products.layers, products.qkv, products.down].map(formatOf);
+  const found = [products.layers, products.qkv, products.down].map(formatOf);
+  const hasFours = found.some((format) => format && isBlocks(format) && blockFormats[format].bits === 4);
+  const [layers, qkv, down] = found.map((format) => format ?? (hasFours ? 'int8' : null));
   if (!layers || !qkv || !down) return {};
   const embedding = formatOf(products.embedding) ?? dtypeOf(file);
   const head = file.tensors.has('output.weight') ? (formatOf(products.head) ?? dtypeOf(file)) : embedding;

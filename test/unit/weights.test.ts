@@ -71,7 +71,15 @@ test.each<[string, Readonly<Record<string, MatrixType>>, string]>([
     { ffn_up: 'Q4_1' },
     'int4-asym, query, key, value and down int4, embedding and head int8',
   ],
-  ['a matrix of numbers', { 'blk.0.attn_k': 'F16' }, 'bf16'],
+  ['a matrix of numbers', { 'blk.0.attn_k': 'F16' }, 'int4, query, key, value, embedding and head int8'],
+  ['last matrices of numbers', { ffn_down: 'BF16' }, 'int4, down, embedding and head int8'],
+  [
+    'a matrix of numbers among those of most',
+    { 'blk.0.ffn_up': 'F32' },
+    'int8, query, key, value and down int4',
+  ],
+  ['numbers in each product', { attn_k: 'F16', ffn_up: 'F16', ffn_down: 'F16' }, 'bf16'],
+  ['numbers beside 8 bits', { attn: 'F16', ffn: 'Q8_0' }, 'bf16'],
 ])('a file of Q4_0 with %s', (_, others, text) => {
   const typeOf = (name: string) =>
     name.startsWith('token_embd')
