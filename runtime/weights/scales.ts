@@ -8,8 +8,9 @@ const [leastWhole, endless] = [2 ** -14, 65520];
  *  @param times what blocks keep is so many times the scale */
 export function lostByScales(scales: TensorEntry, times: number): number {
   let most = 0;
-  for (const scale of numbersOf(scales)) {
-    const size = Math.abs(scale) * times;
+  const numbers = numbersOf(scales);
+  for (let i = 0; i < numbers.length; i++) {
+    const size = Math.abs(numbers[i]!) * times;
     if (size >= endless) return Number.POSITIVE_INFINITY;
     if (!(size > 0 && size < leastWhole)) continue;
     const steps = size * 2 ** 24;
@@ -18,9 +19,12 @@ export function lostByScales(scales: TensorEntry, times: number): number {
   return most;
 }
 
-/** Numbers of BF16 or F32. */
+/** Those of F32, and of BF16 each that occurs, of which there are few. */
 function numbersOf(entry: TensorEntry): Float32Array {
   const { buffer } = readBytes(entry, 0, entry.bytes);
   if (entry.dtype === 'F32') return new Float32Array(buffer);
-  return new Float32Array(Uint32Array.from(new Uint16Array(buffer), (bits) => bits << 16).buffer);
+  const halves = new Uint16Array(buffer);
+  const found = new Uint32Array(1 << 16);
+  for (let i = 0; i < halves.length; i++) found[halves[i]!] = halves[i]! << 16;
+  return new Float32Array(found.buffer);
 }
