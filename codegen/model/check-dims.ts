@@ -10,7 +10,7 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
-import { blockNames, cacheFormats, type Dtype, dtypeBytes } from './formats.ts';
+import { blockNames, cacheFormats, type Dtype, dtypeBytes, isBlocks } from './formats.ts';
 import { findScalingProblems } from './rope-scaling.ts';
 
 /** No context is longer. */
@@ -27,11 +27,23 @@ export function checkDims(dims: ModelDims): ModelDims {
   for (const [part, format] of Object.entries(dims.weights ?? {})) {
     if (!formatNames.includes(format)) problems.push(unsupported(`weights.${part}`, format, formatNames));
   }
+  problems.push(...findMixture(dims));
   if (dims.cache !== undefined && !Object.hasOwn(cacheFormats, dims.cache))
     problems.push(unsupported('cache', dims.cache, Object.keys(cacheFormats)));
   problems.push(...findKindProblems(dims));
   if (problems.length > 0) throw refusal(`dims of ${dims.name}`, problems, dims.family);
   return dims;
+}
+
+/** Numbers beside blocks in a layer: a CPU lays the inputs of all its products out alike, and prompts unpack all of them or none. */
+function findMixture({ weights }: ModelDims): Problem[] {
+  if (weights === undefined) return [];
+  const { layers, qkv = layers, down = layers } = weights;
+  if (new Set([layers, qkv, down].map(isBlocks)).size === 1) return [];
+  const text = `weights has numbers beside blocks in a layer: layers ${layers}, qkv ${qkv}, down ${down}`;
+  return [
+    { key: 'weights', text, hint: `Give all three as blocks (${blockNames.join(', ')}), or as numbers.` },
+  ];
 }
 
 /** What is wrong with the kinds of layers, which no config.json names yet. */

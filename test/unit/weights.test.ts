@@ -207,6 +207,18 @@ test('dims name formats that there are', () => {
   expect(refusalOf(() => checkDims({ ...dims, weights })).message).toContain('weights.embedding');
 });
 
+test('numbers beside blocks in a layer are refused', () => {
+  const outer = { embedding: 'bf16', head: 'bf16' } as const;
+  for (const weights of [
+    { layers: 'int4', qkv: 'bf16', ...outer },
+    { layers: 'bf16', down: 'int8', ...outer },
+  ] as const)
+    expect(refusalOf(() => checkDims({ ...dims, weights })).message).toContain(
+      'numbers beside blocks in a layer',
+    );
+  checkDims({ ...dims, weights: { layers: 'int4', qkv: 'int8', ...outer } });
+});
+
 test('blocks are 34 and 18 bytes for 32 numbers, and a schedule counts them', async () => {
   const numbers = 28 * 1024 * (2 * 2048 + 2 * 1024 + 3 * 3072);
   const head = 151936 * 1024;
