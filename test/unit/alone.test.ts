@@ -122,7 +122,7 @@ it('ends a launch of all passes where drafts are found', async () => {
   const made = read(sequence.generate([1, 2, 3], { ...options, speculate: always }));
   const requests = () => fake.work().requests - before;
   await until(
-    () => requests() === 5,
+    () => requests() > 4,
     () => `a fifth request: ${requests()}`,
   ).finally(() => fake.allow(Number.POSITIVE_INFINITY));
   const { ids, accepted } = await made;
