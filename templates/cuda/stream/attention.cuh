@@ -160,7 +160,7 @@ DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q>& scratch, co
                              bool own, bool whole) {
   using S = Sets<Q>;
   for (int i = int(threadIdx.x); i < S::kQueries * kPairs; i += kThreads) {
-    const int query = i / kPairs, pair = i % kPairs, row = query % 8, of_set = query / 8;
+    const int query = i / kPairs, pair = i % kPairs, row = query % 8, of_set = query / 8, line = scratch.line_of(row, 2 * pair % 8);
     const bool apart = (Q == 1 || checks(cta)) && own;
     float row_max = apart ? scratch.own_score[Q == 1 ? query % kGroup : query] : kMaskedScore, row_sum = 0;
     float2 out = {0, 0};
@@ -174,7 +174,7 @@ DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q>& scratch, co
 #pragma unroll
     for (int k = 0; k < S::kTeam; ++k) {
       const int from = k * S::kCount + of_set;
-      const float* const element = scratch.out[from][row] + 2 * pair % 8 * scratch.kOutStride + pair / 4;
+      const float* const element = scratch.out[from][row][line] + pair / 4;
       const float factor = exp2_approx(scratch.row_max[from][row] - row_max);
       row_sum = fmaf(factor, scratch.row_sum[from][row], row_sum);
       out.x = fmaf(factor, element[0], out.x);

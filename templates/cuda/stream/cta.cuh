@@ -47,15 +47,18 @@ template <int T>
 struct AttentionScratch {
   static constexpr int kApart = kChecks<T> ? T : 1;  // tokens whose own position is apart from the tiles
   static constexpr int kQueryStride = kHeadPad + 32, kOutStride = kHeadPad / 8 + 4;
-  static constexpr int kOutRow = 8 * kOutStride + 4;  // two queries further are 8 banks further: the lanes of a quad have two each
   static constexpr bool kForAll = Sets<T>::kHeld > 1;      // queries are the same for all warps, which have all sets
   static constexpr int kParts = kWarps * Sets<T>::kHeld;  // a part is what one warp has of one set
   alignas(16) Wire queries[kForAll ? 1 : kWarps][kForAll ? Sets<T>::kQueries : Sets<T>::kEach][kQueryStride];
-  alignas(16) float out[kParts][Sets<T>::kEach][kOutRow];  // element e at e % 8 * kOutStride + e / 8: a lane stores all that it has at once
+  alignas(16) float out[kParts][Sets<T>::kEach][8][kOutStride];  // element e at [line_of(query, e % 8)][e / 8]: a lane stores all that it has at once
   float row_max[kParts][8], row_sum[kParts][8];
   // A token's own position, where it is apart: its score with each query, its value, and where there are several tokens their keys behind all values.
   float own_score[kApart * kGroup];
   unsigned own_value[kChecks<T> ? 2 * T : 1][kHeadPad / 2];
+
+  /** Where elements e of a query lie that are alike in e % 8: another line of it for each two queries, so that lanes of a quad, which have two each, store to
+   *  banks of their own. */
+  DEVICE static int line_of(int query, int element) { return element ^ (query & 6); }
 
   /** Where a query of this warp's sets lies, those behind it in the set kQueryStride apart. */
   DEVICE Wire* query(int number) { return kForAll ? queries[0][number] : queries[warp()][number - Sets<T>::first_set() * 8]; }

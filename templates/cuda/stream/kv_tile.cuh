@@ -184,7 +184,7 @@ struct Running {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if (quad * 2 + c > last_query) continue;
-      float* const elements = to.out[part][quad * 2 + c] + r * Scratch::kOutStride;
+      float* const elements = to.out[part][quad * 2 + c][to.line_of(quad * 2, r)];
 #pragma unroll
       for (int i = 0; i < kHeadPad / 16; i += 2)
         *reinterpret_cast<float4*>(elements + 2 * i) = make_float4(out[i][c] / kWeightUnit, out[i][c + 2] / kWeightUnit,

@@ -31,16 +31,14 @@ struct InputCell {
   }
 };
 
-/** Where the sum of a warp is among those of an output: by row and token another one, so that its lanes store to banks of their own. Neighbours stay
- *  neighbours, in pairs and in fours: the sums of all warps have the same bits. */
-DEVICE unsigned place_of_warp(unsigned row, unsigned token) { return unsigned(warp()) ^ (token / 2 % 4 * 2 + row / 4); }
-
-/** A lane's sums over this warp's columns, to [quad of rows][token][4][kSumStride]. */
+/** A lane's sums over this warp's columns, to [quad of rows][token][4][kSumStride]. From eight tokens on a warp has another place in the row of
+ *  each output, so that its lanes store to banks of their own. */
 template <int T, int N>
 DEVICE void store_sums(float* sums, int tile, const float (&sum)[N]) {
   const unsigned lane = unsigned(opaque(::lane())), group = lane >> 2, quad = lane & 3;
   const auto at = [&](unsigned row, unsigned token) -> float& {
-    return sums[(((unsigned(tile) * 2 + row / 4) * T + token) * 4 + row % 4) * kSumStride + place_of_warp(row, token)];
+    const unsigned place = T < 8 ? unsigned(warp()) : (unsigned(warp()) + token % 8 / 2 * 2 + row / 4) % kWarps;
+    return sums[(((unsigned(tile) * 2 + row / 4) * T + token) * 4 + row % 4) * kSumStride + place];
   };
   if constexpr (T <= 4) {
     if (quad < T) at(group, quad) = sum[0];
@@ -58,8 +56,7 @@ struct KeptPlaces {
   template <int T>
   DEVICE void keep(uint32_t slice, int stride) {
     input = uint32_t(opaque(int(slice) + InputCell<T>::place(lane(), stride)));
-    const int row = lane() >> 2, token = lane() & 3;
-    sum = opaque((((row >> 2) * T + token) * 4 + (row & 3)) * kSumStride + int(place_of_warp(row, token)));
+    sum = opaque((((lane() >> 4) * T + (lane() & 3)) * 4 + (lane() >> 2 & 3)) * kSumStride + warp());
   }
 };
 
