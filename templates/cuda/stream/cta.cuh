@@ -8,11 +8,10 @@ BOTH constexpr int word_stride(int k) { return divide_up(k, 8) * 4; }
 /** Bytes of shared memory from token to token of a warp's part of an input: an odd number of 64, so that tokens lie in other banks. */
 BOTH constexpr int slice_stride(int warp_cells) { return (warp_cells | 1) * 64; }
 
-/** Of the four times 16 bytes that hold 32 columns of a token, those that hold the first: another of eight tokens on, so that lanes which store the
- *  same columns of eight tokens store to banks of their own. */
+/** Byte b of a token's 32 columns lies at b ^ turned_bytes(token), so that lanes which store the same columns of eight tokens store to banks of their own. */
 DEVICE int turned_bytes(int token) { return ((token & 2) | (token >> 2 & 1)) * 16; }
 
-/** Where a token's word lies in its row. */
+/** Where a word of a token lies in its row. */
 DEVICE int turned(int word, int token) { return word ^ turned_bytes(token) / 4; }
 
 /** Sums of one output over the warps lie this many floats apart. */
@@ -56,8 +55,7 @@ struct AttentionScratch {
   float own_score[kApart * kGroup];
   unsigned own_value[kChecks<T> ? 2 * T : 1][kHeadPad / 2];
 
-  /** Where elements e of a query lie that are alike in e % 8: another line of it for each two queries, so that lanes of a quad, which have two each, store to
-   *  banks of their own. */
+  /** The line of elements e of a query with this e % 8. Lanes of a quad store two queries each, at the same time: to lines, and banks, of their own. */
   DEVICE static int line_of(int query, int element) { return element ^ (query & 6); }
 
   /** Where a query of this warp's sets lies, those behind it in the set kQueryStride apart. */
