@@ -14,7 +14,7 @@ export function addDemo(program: Program, start: Start): void {
     .addHelpText('after', helpEnd('gen demo', 'gen demo --target cpu --plan unfused'))
     .action((options) =>
       start(options, async (ui) => {
-        const title = (text: string) => ui.note(`\n${ui.colors.bold(text)}`);
+        const title = (text: string) => ui.note(`\n${text}`, ui.colors.bold);
         const model = options.model ?? 'qwen3-tiny';
         const { explainTable, estimate } = await import('../codegen/index.ts');
         const { openModel } = await import('../load.ts');
@@ -44,7 +44,7 @@ export function addDemo(program: Program, start: Start): void {
         const llm = await openModel(built, engine);
         try {
           for (const content of questions) {
-            ui.note(`\n${ui.colors.bold('>')} ${content}`);
+            ui.note(`\n> ${content}`, ui.colors.bold);
             const messages = [{ role: 'user', content }];
             const result = await printReply(ui, (told) => llm.chat(messages, { ...told, maxTokens: 200 }));
             if (result.finish === 'abort') return replyCode(ui, result);

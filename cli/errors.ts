@@ -9,7 +9,7 @@ import { OnelaunchError, ofAllocation, Problems } from '../errors.ts';
 import { ofPermissions } from '../permissions.ts';
 import { isFull, whyUnwritten } from '../write-failure.ts';
 import type { Io } from './io.ts';
-import { printable } from './printable.ts';
+import { printable, printableLine } from './printable.ts';
 
 export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3 } as const;
 
@@ -138,9 +138,7 @@ export function report(
     return code;
   }
   for (const { kind, message, details, hint } of failures) {
-    // A name with a line of its own would look like a message of ours.
-    const line = printable(message).replaceAll('\n', '\\n');
-    io.err(kind === 'interrupted' ? 'interrupted\n' : `error: ${line}\n`);
+    io.err(kind === 'interrupted' ? 'interrupted\n' : `error: ${printableLine(message)}\n`);
     if (details !== undefined) io.err(`${printable(details)}\n`);
     if (hint !== undefined) io.err(`hint: ${printable(hint).replaceAll('\n', '\n      ')}\n`);
   }

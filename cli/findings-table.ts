@@ -2,7 +2,8 @@
 import type { Finding } from '../lab/findings.ts';
 import type { JournalHeader } from '../lab/journal-records.ts';
 import { type RankedRow, ranked } from '../lab/ranking.ts';
-import { type Cell, fixed, table, type Ui } from './ui.ts';
+import { oneLine } from './printable.ts';
+import { type Cell, cellText, fixed, table, type Ui } from './ui.ts';
 
 type Header = Pick<JournalHeader, 'command' | 'positions' | 'plan' | 'rounds'>;
 
@@ -58,11 +59,11 @@ export function findingsTable(findings: readonly Finding[], header: Header, mark
       ? null
       : row.hashes.map((hash) => hash?.slice(0, 6) ?? '-').join(' '),
   ]);
-  const whys = rows.flatMap(({ label, why }) => (why === null ? [] : [`${label}: ${why}`]));
+  const whys = rows.flatMap(({ label, why }) => (why === null ? [] : [`${oneLine(label)}: ${why}`]));
   return [
     markdown ? markdownTable(head, cells) : table(head, cells),
     '',
-    `ratio: tokens a second beside ${plan} in the same round, median; ${basisOf(rows)}`,
+    `ratio: tokens a second beside ${oneLine(plan)} in the same round, median; ${basisOf(rows)}`,
     ...(header.command === 'explore' && rows.some((row) => rankText(row)?.endsWith('=1'))
       ? ['=1: its interval overlaps that of the best, so that either may be faster']
       : []),
@@ -88,5 +89,5 @@ function basisOf(rows: readonly RankedRow[]): string {
 
 const markdownTable = (head: readonly string[], rows: readonly (readonly Cell[])[]): string =>
   [head, head.map(() => '---'), ...rows]
-    .map((row) => `| ${row.map((cell) => String(cell ?? '-').replaceAll('|', '\\|')).join(' | ')} |`)
+    .map((row) => `| ${row.map((cell) => cellText(cell).replaceAll('|', '\\|')).join(' | ')} |`)
     .join('\n');

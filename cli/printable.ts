@@ -5,6 +5,12 @@
 export const printable = (text: string): string =>
   text.replaceAll('\r\n', '\n').replace(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, written);
 
+/** The same as one line: a name with a line of its own would look like a line of ours. */
+export const printableLine = (text: string): string => oneLine(printable(text));
+
+/** Line ends as source would write them: a row of a table stays one. */
+export const oneLine = (text: string): string => text.replace(/\r?\n/g, '\\n');
+
 function written(character: string): string {
   if (character === '\n' || character === '\t') return character;
   const known = { '\r': '\\r', '\b': '\\b', '\0': '\\0' }[character];

@@ -166,7 +166,7 @@ export async function printReply(
     const result = await reply.result();
     if (ui.json) ui.result({ result });
     else if (result.text === '') io.out('\n');
-    ui.note(ui.colors.dim(speed(result)));
+    ui.note(speed(result), ui.colors.dim);
     return result;
   } finally {
     release();

@@ -8,6 +8,7 @@ import { mostSequences } from '../runtime/engine/limits.ts';
 import type { Listening } from '../server/listen.ts';
 import { exitCode } from './errors.ts';
 import { draftedCommand, helpEnd, needModel, type Program } from './flags.ts';
+import { printable } from './printable.ts';
 import { loadWithProgress } from './reply.ts';
 import { counted, type Start, type Ui } from './ui.ts';
 import { duration, filled, whole } from './values.ts';
@@ -94,7 +95,8 @@ export function addServe(program: Program, start: Start): void {
           corsOrigins: options.corsOrigin ?? [],
           mostBodyBytes: options.bodyLimit === undefined ? null : options.bodyLimit * 2 ** 10,
           log: ui.result,
-          report: (error) => ui.io.err(`${error instanceof Error ? error.stack : error}\n`),
+          report: (error) =>
+            ui.io.err(`${printable(String(error instanceof Error ? error.stack : error))}\n`),
         });
         const stop = stopSignal(ui);
         let server: Listening | undefined;

@@ -2,7 +2,7 @@
 import picocolors from 'picocolors';
 import { columnsOf, withinColumns } from './columns.ts';
 import type { Io } from './io.ts';
-import { printable } from './printable.ts';
+import { oneLine, printable, printableLine } from './printable.ts';
 import { foldRows } from './wrap.ts';
 
 export interface OutputOptions {
@@ -24,8 +24,8 @@ export interface Ui {
   code(text: string): void;
   /** The data, as one line of JSON. */
   result(value: unknown): void;
-  /** A line for people, unless --quiet. */
-  note(text: string): void;
+  /** A line for people, unless --quiet. @param style of `colors`: what the text has of its own is shown, not obeyed */
+  note(text: string, style?: (text: string) => string): void;
   /** The same, for what one should know. */
   warn(text: string): void;
   /** Work that takes a while: a line that is rewritten on a terminal, a line at its begin and end elsewhere. */
@@ -51,18 +51,21 @@ export function createUi(io: Io, options: OutputOptions): Ui {
   const quiet = options.quiet === true;
   const wantsColor = options.color !== false && io.errIsTty && !io.env['NO_COLOR'];
   const colors = picocolors.createColors(wantsColor);
-  const note = (text: string) => {
+  const say = (text: string) => {
     if (!quiet) io.err(`${text}\n`);
   };
+  const note: Ui['note'] = (text, style = String) => say(style(printable(text)));
+  /** Texts of strangers are in any data; who copies them from a file or a pipe has them as they are. */
+  const shown = (text: string) => (io.outIsTty ? printable(text) : text);
   return {
     io,
     json: options.json === true,
     colors,
-    data: (text) => io.out(`${io.outIsTty ? foldRows(text, io.columns()) : text}\n`),
-    code: (text) => io.out(`${text}\n`),
+    data: (text) => io.out(`${io.outIsTty ? foldRows(shown(text), io.columns()) : text}\n`),
+    code: (text) => io.out(`${shown(text)}\n`),
     result: (value) => io.out(`${JSON.stringify(value)}\n`),
     note,
-    warn: (text) => note(`${colors.yellow('note:')} ${printable(text)}`),
+    warn: (text) => say(`${colors.yellow('note:')} ${printable(text)}`),
     progress: (label) => {
       if (quiet) return { update: () => {}, log: () => {}, end: () => {} };
       if (!io.errIsTty || io.env['TERM'] === 'dumb') {
@@ -72,26 +75,26 @@ export function createUi(io: Io, options: OutputOptions): Ui {
             if (!begun) note(detail === undefined ? label : `${label}: ${detail}`);
             begun = true;
           },
-          log: note,
+          log: (text) => note(text),
           end: (text) => text !== undefined && note(text),
         };
       }
-      let shown = 0;
+      let last = 0;
       return {
         update: (share, detail = '') => {
           const now = performance.now();
           // A terminal over a slow line is not to be flooded.
-          if (now - shown < 50) return;
-          shown = now;
+          if (now - last < 50) return;
+          last = now;
           const full = Math.round((share ?? 0) * width);
           const bar = share === null ? '' : ` ${'█'.repeat(full)}${'░'.repeat(width - full)}`;
-          const line = `${label}${bar} ${detail}`;
+          const line = printableLine(`${label}${bar} ${detail}`);
           // A line that is wrapped could not be erased, and Ctrl-C writes two characters behind it.
           io.err(`${eraseLine}${withinColumns(line, Math.min(79, io.columns()) - 3)}`);
         },
         log: () => {},
         end: (text) => {
-          if (shown > 0) io.err(eraseLine);
+          if (last > 0) io.err(eraseLine);
           if (text !== undefined) note(text);
         },
       };
@@ -101,9 +104,12 @@ export function createUi(io: Io, options: OutputOptions): Ui {
 
 export type Cell = string | number | null;
 
+/** A cell of a table, as one line. */
+export const cellText = (cell: Cell): string => (cell === null ? '-' : oneLine(String(cell)));
+
 /** Rows under a header, in columns; columns that hold numbers (or `-`) only are right-aligned. */
 export function table(header: readonly string[], rows: readonly (readonly Cell[])[]): string {
-  const text = rows.map((row) => row.map((cell) => (cell === null ? '-' : String(cell))));
+  const text = rows.map((row) => row.map(cellText));
   const isNumeric = header.map((_, column) =>
     text.every((row) => /^(-|-?[\d.,]+( ?[%x])?)$/.test(row[column] ?? '-')),
   );
