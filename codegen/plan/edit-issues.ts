@@ -2,7 +2,7 @@
 import type { Site } from './call-site.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { type Issue, PlanError } from './issue.ts';
-import { shown } from './shown.ts';
+import { isRecord, shown } from './shown.ts';
 
 type Where = Pick<Issue, 'at' | 'call'>;
 type Told = Pick<Issue, 'rule' | 'argument' | 'token' | 'why'> & { readonly known: string };
@@ -97,6 +97,4 @@ export function needCompany(stages: readonly Named[], stage: string, key: string
   throw refusal({ at, call: key }, { rule: 'unknown-stage', argument: 'key', token: key, why, known });
 }
 
-const isRecord = (value: unknown): value is object =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 const quoted = (words: readonly string[]): string => words.map((word) => `'${word}'`).join(', ');

@@ -332,9 +332,13 @@ export function plan(
   const at = callSite();
   needOptions({ at, call: name }, options, { owner: 'a plan', refused: ofPlans });
   const { ops: functions = {}, ...unknown } = options;
+  needFunctions(functions, name, at);
   const ops = sitesOf(functions);
   return planOf({ ...unknown, name, stages, scheme, ops, file: null, at }, functions);
 }
+
+const needFunctions = (functions: OpFunctions, call: string, at: Site): void =>
+  needOptions({ at, call }, functions, { owner: 'ops' });
 
 const sitesOf = (functions: OpFunctions): PlanData['ops'] =>
   Object.fromEntries(Object.entries(functions).map(([op, made]) => [op, made?.at ?? nowhere]));
@@ -348,6 +352,7 @@ export function planOf(data: PlanData, functions: OpFunctions = {}): FusionPlan 
     const scheme: Scheme = 'kind' in changed ? changed : ({ ...data.scheme, ...changed } as Scheme);
     const stages = Object.entries(edits).reduce((made, [key, edit]) => edit(made, key, at), data.stages);
     const { ops: own = {}, ...unknown } = options;
+    needFunctions(own, name, at);
     const all = { ...functions, ...own };
     return planOf({ ...data, ...unknown, name, stages, scheme, ops: sitesOf(all), file: null, at }, all);
   };

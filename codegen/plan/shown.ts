@@ -5,10 +5,18 @@ export function shown(value: unknown): string {
   return (written(value) ?? typeof value).replaceAll('"', "'").slice(0, 60);
 }
 
-/** As JSON has it, but for what JSON has not, or has as `null`; undefined for what cannot be written down. */
+/** An object whose entries are all that it says: an instance of a class, as a Map, may hold what they do not have. */
+export function isRecord(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** As JSON has it, but for what JSON has not, or has as `null` or `{}`; undefined for what cannot be written down. */
 function written(value: unknown): string | undefined {
   if (value === undefined || typeof value === 'bigint' || typeof value === 'number') return plain(value);
   try {
+    if (isInstance(value)) return `new ${value.constructor.name}()`;
     return JSON.stringify(value, (_, inner: unknown) =>
       typeof inner === 'bigint' || (typeof inner === 'number' && !Number.isFinite(inner))
         ? plain(inner)
@@ -18,5 +26,8 @@ function written(value: unknown): string | undefined {
     return undefined;
   }
 }
+
+const isInstance = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !isRecord(value);
 
 const plain = (value: unknown): string => (typeof value === 'bigint' ? `${value}n` : String(value));

@@ -260,6 +260,16 @@ test.each([
   ],
   ["cooperative.with('x', {}, 'stream')", "the options of with() are 'stream'."],
   ["cooperative.with('x')", 'the edits of with() are undefined.'],
+  ["cooperative.with('x', new Map([['attn_norm', own({})]]))", 'the edits of with() are new Map().'],
+  ["cooperative.with('x', {}, new Map([['warps', 4]]))", 'the options of with() are new Map().'],
+  ["cooperative.with('x', {}, barriers(new (class Mine { #warps = 4 })()))", 'of barriers() are new Mine().'],
+  ["cooperative.with('x', { qkv: dealt(new Map()) })", "the options of stage 'qkv' are new Map()."],
+  ["cooperative.with('x', {}, {}, { ops: new Map() })", 'the options of ops are new Map().'],
+  ["plan('x', [], undefined, { ops: null })", 'the options of ops are null.'],
+  [
+    "cooperative.with('x', {}, Object.assign(Object.create(null), { prefetch: 99 }))",
+    'prefetch of barriers() is 99.',
+  ],
   ["cooperative.with('x', {}, { kind: undefined })", 'the kind of a scheme is undefined.'],
   ["cooperative.with('x', { qkv: dealt() })", "the options of stage 'qkv' are undefined."],
   [
