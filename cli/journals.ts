@@ -23,14 +23,17 @@ export async function listJournals(ui: Ui, paths: readonly string[], flags: Jour
     if (ui.json) ui.result({ journal: path, ...header, variants: rowsOf(findings, header) });
     else {
       const run = records.findLast((one) => one.kind === 'run' && one.device !== null);
-      ui.note(
-        `${path}: ${header.model}, ${header.target}, ${run?.kind === 'run' ? `on ${run.device}` : 'not timed yet'}`,
-      );
+      const timed = run?.kind === 'run' ? `on ${run.device}` : 'not timed yet';
+      const part = header.shard === null ? '' : `, ${shardText(header.shard)}`;
+      ui.note(`${path}: ${header.model}, ${header.target}, ${timed}${part}`);
       showFindings(ui, findings, header, flags.markdown);
     }
   }
   return exitCode.ok;
 }
+
+/** Such as `shard 1,3 of 4`. */
+const shardText = (shard: string): string => `shard ${shard.replace('/', ' of ')}`;
 
 /** Journals of shards as one, and its table. */
 export async function mergeJournals(ui: Ui, paths: readonly string[], flags: JournalFlags): Promise<number> {
@@ -52,5 +55,7 @@ export async function mergeJournals(ui: Ui, paths: readonly string[], flags: Jou
   const { writeJournal } = await import('../lab/journal.ts');
   const { header, records } = merged(paths);
   await writeJournal(flags.journal, header, records);
+  if (header.shard !== null)
+    ui.warn(`variants of other shards are missing: ${flags.journal} has ${shardText(header.shard)}`);
   return await listJournals(ui, [flags.journal], flags);
 }

@@ -38,8 +38,11 @@ const headerSchema = z.strictObject({
   /** Timed tokens of a reply. */
   tokens: count,
   rounds: count,
-  /** Which part of the variants, `1/4`; null: all. Not compared when journals are merged. */
-  shard: z.string().nullable(),
+  /** Which part of the variants, `1/4`, or parts, `1,3/4`, where not all were merged; null: all. */
+  shard: z
+    .string()
+    .regex(/^\d+(,\d+)*\/\d+$/)
+    .nullable(),
 });
 
 /** State of the machine at that time: MachineState of lab/measure.ts. */

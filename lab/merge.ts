@@ -5,8 +5,8 @@ import type { JournalHeader, JournalRecord } from './journal-records.ts';
 
 /**
  * The records of all, one journal after the other; a variant is told once. Rounds stay those of the shard that made them, each beside the
- * incumbent on its own machine.
- * @throws OnelaunchError usage for journals of different experiments or devices, and where rounds of one are in another, too
+ * incumbent on its own machine. The header has the parts that are there, and null where all are.
+ * @throws OnelaunchError usage for journals of different experiments, devices or partitions, and where rounds of one are in another, too
  */
 export function merged(paths: readonly string[]): {
   readonly header: JournalHeader;
@@ -15,7 +15,7 @@ export function merged(paths: readonly string[]): {
   const journals = paths.map((path) => {
     const { header, records } = readJournal(path);
     if (!header) throw new OnelaunchError('usage', `${path} is empty`);
-    return { path, header: { ...header, shard: null }, records };
+    return { path, shard: header.shard, header: { ...header, shard: null }, records };
   });
   const [first, ...others] = journals;
   if (!first) throw new OnelaunchError('usage', 'there are no journals to merge');
@@ -39,6 +39,7 @@ export function merged(paths: readonly string[]): {
     });
   }
   refuseTwice(journals);
+  const shard = shardOf(journals);
   const known = new Set<string>();
   const isNew = (record: JournalRecord): boolean => {
     if (record.kind !== 'variant') return true;
@@ -46,7 +47,33 @@ export function merged(paths: readonly string[]): {
     known.add(record.id);
     return !before;
   };
-  return { header: first.header, records: journals.flatMap(({ records }) => records).filter(isNew) };
+  return {
+    header: { ...first.header, shard },
+    records: journals.flatMap(({ records }) => records).filter(isNew),
+  };
+}
+
+/** The parts of all, such as `1,2/3`; null: every part is there.
+ *  @throws OnelaunchError usage for parts of different wholes: a variant would be of none, or of two */
+function shardOf(
+  journals: readonly { readonly path: string; readonly shard: string | null }[],
+): string | null {
+  const shards = journals.flatMap(({ path, shard }) => (shard === null ? [] : [{ path, ...partsOf(shard) }]));
+  const [first] = shards;
+  const other = shards.find(({ of }) => of !== first!.of);
+  if (other) {
+    const text = `${other.path} is of ${other.of} shards, and ${first!.path} of ${first!.of}`;
+    throw new OnelaunchError('usage', text, { hint: 'merge shards of one number: --shard 1/4 to 4/4' });
+  }
+  const parts = new Set(shards.flatMap((one) => one.parts));
+  if (!first || shards.length < journals.length || parts.size === first.of) return null;
+  return `${[...parts].sort((a, b) => a - b).join()}/${first.of}`;
+}
+
+/** Of `1/4`, or of `1,3/4`, which is what two were merged into. */
+function partsOf(shard: string): { readonly parts: readonly number[]; readonly of: number } {
+  const [parts, of] = shard.split('/');
+  return { parts: parts!.split(',').map(Number), of: Number(of) };
 }
 
 /** Rounds that count twice would make intervals narrower than what was measured. */

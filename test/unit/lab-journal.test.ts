@@ -3,6 +3,8 @@ import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFil
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run as cli } from '../../cli/run.ts';
 import { openJournal, readJournal, writeJournal } from '../../lab/journal.ts';
 import type { JournalRecord } from '../../lab/journal-records.ts';
 import { isOfShard, merged } from '../../lab/merge.ts';
@@ -132,6 +134,42 @@ describe('shards', () => {
       variant(2),
       timed(0, 0, 1, 300),
     ]);
+  });
+
+  /** Journals of these shards, without rounds. */
+  const shardsOf = (...shards: readonly (string | null)[]) =>
+    Promise.all(
+      shards.map(async (shard, i) => {
+        const path = fresh();
+        await writeJournal(path, { ...header, shard }, [run(null), variant(0), variant(i + 1)]);
+        return path;
+      }),
+    );
+
+  it.each([
+    [['1/3', '3/3'], '1,3/3'],
+    [['10/11', '9/11', '10/11'], '9,10/11'],
+    [['1,3/3', '2/3'], null],
+    [['1/1', '1/1'], null],
+    [[null, '2/3'], null],
+  ])('%j have the parts %j together', async (shards, together) => {
+    expect(merged(await shardsOf(...shards)).header).toEqual({ ...header, shard: together });
+  });
+
+  it('of two partitions are refused', async () => {
+    const [a, b, c] = await shardsOf('1/2', '2/2', '1,3/3');
+    expect(() => merged([a!, b!, c!])).toThrow(`${c} is of 3 shards, and ${a} of 2`);
+  });
+
+  it('that are not all are told where they are merged, and where that is listed', async () => {
+    const journal = fresh();
+    const { io, written } = memoryIo();
+    expect(await cli(['explore', 'merge', ...(await shardsOf('1/3', '3/3')), '--journal', journal], io)).toBe(
+      0,
+    );
+    expect(written.err).toBe(
+      `note: variants of other shards are missing: ${journal} has shard 1,3 of 3\n${journal}: m, cpu, not timed yet, shard 1,3 of 3\n`,
+    );
   });
 
   it('are refused where rounds would count twice, in a part of a journal, too', async () => {
