@@ -1,5 +1,5 @@
 // The default export of a plan file, wherever it lies: 'onelaunch/codegen' in it is this package, and what is written as a module is one.
-import { register } from 'node:module';
+import { createRequire, register } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
 /** The package's entries as a plan file names them, in the sources or in what they compile to. */
@@ -10,19 +10,26 @@ const entries = {
 };
 /**
  * Node runs this beside the program, so it is text. It answers before tsx does, which takes a file without a package.json around it for
- * CommonJS otherwise: stack traces would not show its lines.
+ * CommonJS otherwise: stack traces would not show its lines. Whether a file is a module says the parser that tsx then compiles it with.
  */
 const hooks = `
 import { readFileSync } from 'node:fs';
 let own = {};
-export const initialize = (entries) => { own = entries; };
-const isWrittenAsModule = (url) =>
-  /^\\s*(import\\s*['"{*\\w]|export\\s*[{*\\w])/m.test(readFileSync(new URL(url), 'utf8'));
+let parser = '';
+export const initialize = ({ entries, esbuild }) => { own = entries; parser = esbuild; };
+const isWrittenAsModule = async (url) => {
+  const { default: esbuild } = await import(parser);
+  const { pathname } = new URL(url);
+  const stdin = { contents: readFileSync(new URL(url), 'utf8'), loader: pathname.endsWith('.ts') ? 'ts' : 'js' };
+  const options = { stdin, write: false, metafile: true, tsconfigRaw: {}, logLevel: 'silent' };
+  const parsed = await esbuild.build(options).catch(() => null);
+  return parsed !== null && Object.values(parsed.metafile.inputs)[0].format === 'esm';
+};
 export const resolve = async (specifier, context, next) => {
   const found = await next(own[specifier] ?? specifier, context);
   const url = found.url.replace(/%3Fnamespace=[^?]*/, '').replace(/&tsx-commonjs-virtual-query=1/, '');
   const isOpen = /^file:.*\\.[jt]s($|\\?)/.test(url) && !url.includes('/node_modules/');
-  return isOpen && found.format !== 'module' && isWrittenAsModule(url) ? { ...found, url, format: 'module' } : found;
+  return isOpen && found.format !== 'module' && (await isWrittenAsModule(url)) ? { ...found, url, format: 'module' } : found;
 };
 `;
 let isHooked = false;
@@ -36,8 +43,17 @@ function ownEntries(): Record<string, string> {
   return Object.fromEntries(urls);
 }
 
+/** esbuild, where tsx finds it. */
+function parserOfLoader(): string {
+  const loader = createRequire(import.meta.url).resolve('tsx/esm/api');
+  return pathToFileURL(createRequire(loader).resolve('esbuild')).href;
+}
+
 export async function importPlan(file: string): Promise<unknown> {
-  if (!isHooked) register(`data:text/javascript,${encodeURIComponent(hooks)}`, { data: ownEntries() });
+  if (!isHooked)
+    register(`data:text/javascript,${encodeURIComponent(hooks)}`, {
+      data: { entries: ownEntries(), esbuild: parserOfLoader() },
+    });
   isHooked = true;
   const { tsImport } = await import('tsx/esm/api');
   const exits = holdExit(file);

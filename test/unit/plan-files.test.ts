@@ -33,6 +33,16 @@ describe('a plan file outside of any package', () => {
     expect((await resolvePlan(file)).scheme).toMatchObject({ kind: 'stream', slots: 9 });
   });
 
+  test.each([
+    ['behind.ts', "const text: string = 'x'; export { default } from './again.ts';"],
+    ['behind.js', "/* in one line */ export { default } from './again.ts';"],
+  ])('%s is a module, though no line of it begins as one of a module does', async (name, text) => {
+    const words = "import { resolvePlan } from 'onelaunch/configs';";
+    writeFileSync(join(folder, 'again.ts'), `${words}\nexport default await resolvePlan('cooperative');\n`);
+    writeFileSync(join(folder, name), text);
+    expect((await resolvePlan(join(folder, name))).name).toBe('cooperative');
+  });
+
   test('a file that does not parse is refused with its place', async () => {
     const file = join(folder, 'broken.ts');
     writeFileSync(file, 'export default plan(;\n');
