@@ -2,7 +2,7 @@
 // The gen command.
 import { exitCode } from './errors.ts';
 import { leave, processIo } from './io.ts';
-import { run } from './run.ts';
+import { reportUncaught, run } from './run.ts';
 
 /** How Node ends where what a module awaits can no longer come: without a word. */
 const unsettled = 13;
@@ -14,4 +14,14 @@ process.on('exit', () => {
   );
 });
 
-leave(await run(process.argv.slice(2), processIo()));
+const argv = process.argv.slice(2);
+const io = processIo();
+let isEnding = false;
+for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+  process.on(event, (error) => {
+    if (!isEnding) leave(reportUncaught(error, argv, io));
+    isEnding = true;
+  });
+}
+
+leave(await run(argv, io));

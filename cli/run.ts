@@ -3,6 +3,7 @@ import { Command, CommanderError } from '@commander-js/extra-typings';
 import { debugLevel } from '../codegen/build/debug.ts';
 import { packageVersion } from '../codegen/build/package-root.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
+import { uncaughtOfPlan } from '../configs/read-plan.ts';
 import { OnelaunchError } from '../errors.ts';
 import { breathe } from '../lab/breathe.ts';
 import { addAblate } from './ablate.ts';
@@ -40,8 +41,6 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   };
   const program = createProgram(io, start);
   const names = program.commands.map((command) => command.name());
-  const ended = argv.indexOf('--');
-  const flags = ended < 0 ? argv : argv.slice(0, ended);
   const command = names.find((name) => name === argv[0]) ?? 'build';
   try {
     debugLevel(io.env);
@@ -53,9 +52,16 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     // Help and version were printed already.
     if (error instanceof CommanderError && error.exitCode === 0) return exitCode.ok;
-    return report(explained(error, argv, program), io, { json: flags.includes('--json'), command });
+    return report(explained(error, argv, program), io, { json: wantsJson(argv), command });
   }
 }
+
+/** Tells what nobody caught, and says with what the process exits. */
+export const reportUncaught = (error: unknown, argv: readonly string[], io: Io): number =>
+  report(uncaughtOfPlan(error) ?? error, io, { json: wantsJson(argv), command: 'build' });
+
+const wantsJson = (argv: readonly string[]): boolean =>
+  argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined).includes('--json');
 
 /** All commands with their flags. @param start runs what a command does */
 export function createProgram(io: Io, start: Start): Program {

@@ -3,24 +3,19 @@
  * @module onelaunch/configs
  */
 import { accessSync, constants, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
-import { packageRoot } from '../codegen/build/package-root.ts';
+import { resolve } from 'node:path';
 import { findGpus, findNvcc, type Gpu } from '../codegen/build/tools.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
-import { PlanError } from '../codegen/plan/issue.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
-import { temporaryHints } from '../temporary-folder.ts';
-import { writeError } from '../write-failure.ts';
-import { importPlan } from './import-plan.ts';
 import cooperative from './plans/cooperative.ts';
 import prefill, { variants as prefillVariants } from './plans/prefill.ts';
 import seed, { variants as seedVariants } from './plans/seed.ts';
 import stream, { variants as streamVariants } from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
+import { readPlan } from './read-plan.ts';
 import { readTarget } from './target-file.ts';
 import { targetNamed, targetNames, targets } from './targets.ts';
 
@@ -122,58 +117,4 @@ async function findPlan(
     });
   }
   return parsePlan(await readPlan(file, name), file);
-}
-
-/** An error of this package as a plan file's own copy of it throws it, where plan files are loaded apart from the program. */
-type Own = Pick<OnelaunchError, 'message' | 'kind' | 'hint'> | PlanError;
-const isOwn = (error: unknown): error is Own =>
-  error instanceof Error &&
-  'kind' in error &&
-  ['OnelaunchError', 'PlanError', 'ModelNotSupportedError'].includes(error.name);
-const retold = ({ kind, message, hint }: Own) =>
-  new OnelaunchError(kind, message, hint === undefined ? {} : { hint });
-
-/** Whether it is of the folder in which the loader of plan files, tsx, keeps what it compiled. */
-const isOfLoader = (error: unknown): boolean =>
-  `${(error as NodeJS.ErrnoException | null)?.path}`.startsWith(join(tmpdir(), 'tsx-'));
-
-/** Where a plan file, or what it imports, threw: as `mine.ts:3:7`; null where that is not known. */
-function placeIn(file: string, error: unknown): string | null {
-  const stack = error instanceof Error ? (error.stack ?? '') : '';
-  const frames = [
-    ...stack.matchAll(/(?:^ +at (?:async )?|\()(?:file:\/\/)?(\/[^()?:\n]*)[^():\n]*:(\d+):(\d+)\)?$/gm),
-  ];
-  const own = frames.filter(([, path]) => !/[/\\]node_modules[/\\]/.test(path!));
-  const [, path, line, column] =
-    own.find(([, path]) => path === file) ?? own.find(([, path]) => !path!.startsWith(packageRoot())) ?? [];
-  return path === undefined ? null : `${basename(path)}:${line}:${column}`;
-}
-
-/** What a plan file lacks, or that it is a program of its own. */
-function readHint(error: unknown, reason: string): string {
-  const words = "import { plan, stage } from 'onelaunch/codegen'";
-  const isOfPackage = /'onelaunch(\/[^']*)?'/.test(reason);
-  const isRequire = (error as NodeJS.ErrnoException | null)?.code === 'MODULE_NOT_FOUND';
-  if (isRequire && isOfPackage) return `write it as a module, without require: ${words}`;
-  const isOfWords = error instanceof ReferenceError || isOfPackage;
-  return isOfWords ? `start it with: ${words}` : 'a plan file is run as it stands: see what it does there';
-}
-
-async function readPlan(file: string, name: string): Promise<unknown> {
-  try {
-    return await importPlan(file);
-  } catch (error) {
-    if (error instanceof OnelaunchError) throw error;
-    if (isOfLoader(error)) throw writeError(tmpdir(), error, temporaryHints);
-    if (isOwn(error)) throw 'issues' in error ? new PlanError(error.issues) : retold(error);
-    // What does not parse is said in the second line, with its place.
-    const lines = (error instanceof Error ? error.message : String(error)).split('\n');
-    const unparsed = lines.find((line) => line.includes('ERROR: '));
-    const place = unparsed === undefined ? placeIn(file, error) : null;
-    const reason = `${unparsed ?? lines[0]!}${place ? ` (${place})` : ''}`;
-    throw new OnelaunchError('usage', `cannot read plan ${name}: ${reason}`, {
-      hint: readHint(error, reason),
-      cause: error,
-    });
-  }
 }

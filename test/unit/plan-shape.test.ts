@@ -343,9 +343,9 @@ test('a plan file that ends the process is refused with its line, and who else e
 });
 
 /** The command in a checkout, where a loader of its own reads the sources. */
-const explained = (file: string) => {
+const explained = (file: string, ...more: readonly string[]) => {
   const main = join(packageRoot(), 'cli', 'main.ts');
-  const flags = ['--model', 'qwen3-tiny', '--target', 'cpu', '--plan', file];
+  const flags = ['--model', 'qwen3-tiny', '--target', 'cpu', '--plan', file, ...more];
   return spawnSync(process.execPath, ['--import', 'tsx', main, 'explain', ...flags], { encoding: 'utf8' });
 };
 
@@ -356,6 +356,21 @@ test('a plan file that waits for what never comes ends the command with a line',
   expect(stderr).toContain('error: what is waited for never comes');
   expect(stderr).toContain('hint: ');
   expect(status).toBe(1);
+});
+
+test.each([
+  ["Promise.reject(new Error('late'));", 'late (later.ts:3:16)'],
+  ["for (const what of ['first', 'second']) Promise.reject(what);", 'first'],
+  ["setTimeout(() => { throw new TypeError('timer'); }, 0);", 'timer (later.ts:3:26)'],
+])('what nobody catches of a plan file is a line with its name: %s', (text, said) => {
+  const file = join(folder, 'later.ts');
+  const words = "import { resolvePlan } from 'onelaunch/configs';";
+  writeFileSync(file, `${words}\nexport default await resolvePlan('cooperative');\n${text}\n`);
+  const { status, stderr, stdout } = explained(file, '--json');
+  const { error } = JSON.parse(stdout.trim().split('\n').at(-1)!);
+  expect(error).toMatchObject({ kind: 'usage', exitCode: 2, name: 'OnelaunchError' });
+  expect(error.message).toBe(`nobody catches what is thrown in plan ${file}: ${said}`);
+  expect([stderr, status]).toEqual(['', 2]);
 });
 
 test('a plan file may import another, which waits for a plan that ships', () => {
