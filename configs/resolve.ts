@@ -10,6 +10,7 @@ import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
+import { kindOf } from '../plain-file.ts';
 import cooperative from './plans/cooperative.ts';
 import prefill, { variants as prefillVariants } from './plans/prefill.ts';
 import seed, { variants as seedVariants } from './plans/seed.ts';
@@ -102,8 +103,10 @@ async function findPlan(
   if (!/\.[mc]?[jt]s$/.test(name))
     throw unknown(wanted.kind, name, wanted.names, wanted.shown, '; or the path of a .ts or .js file');
   const file = resolve(name);
-  if (!statSync(file, { throwIfNoEntry: false })?.isFile()) {
-    throw new OnelaunchError('usage', `no plan file ${name}`, {
+  const stats = statSync(file, { throwIfNoEntry: false });
+  const kind = stats && kindOf(stats);
+  if (!stats || kind !== undefined) {
+    throw new OnelaunchError('usage', kind ? `${name} is ${kind}, not a plan file` : `no plan file ${name}`, {
       hint: 'its default export is what plan(...) returns',
     });
   }

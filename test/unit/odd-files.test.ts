@@ -93,10 +93,13 @@ describe.each(ours)('%s is no file of a model:', (file, read, hint) => {
   });
 });
 
-test('a plan file that is a pipe is not read', async () => {
+test.each([
+  ['mkfifo', 'a pipe'],
+  ['mkdir', 'a directory'],
+])('what %s makes is not read as a plan file', async (make, kind) => {
   const path = join(makeDirectory({}), 'plan.ts');
-  execFileSync('mkfifo', [path]);
-  await expect(resolvePlan(path)).rejects.toThrow(`no plan file ${path}`);
+  execFileSync(make, [path]);
+  await expect(resolvePlan(path)).rejects.toThrow(`${path} is ${kind}, not a plan file`);
 });
 
 // root may read all files.

@@ -281,6 +281,15 @@ describe('a plan is refused', () => {
   });
 });
 
+test.each([
+  [1, 'less than 1'],
+  [1023 * 3, '2'],
+])('%i bytes of shared memory are told as %s KiB', (sharedBytes, told) => {
+  const small = { ...targetOf('rtx4090'), sharedBytes };
+  const issues = formatIssues(checkPlan(decoderGraph(modelOf('qwen3-8b')), unfused, small));
+  expect(issues).toMatch(new RegExp(` KiB of shared memory a block, and rtx4090 has ${told}\\.$`, 'm'));
+});
+
 describe('the built-in plans', () => {
   test('are legal, all of them, for every model on every target', async () => {
     const plans = await Promise.all(planNames().map(resolvePlan));

@@ -14,9 +14,12 @@ export function overBudget(
   const place = wanted > 1 ? atPlan(plan, 'tokens', String(wanted)) : atPlan(plan, 'name', plan.name);
   const why =
     `${what} needs ${Math.ceil(needed / 1024)} KiB of shared memory a block, ` +
-    `and ${target.name} has ${target.sharedBytes / 1024}`;
+    `and ${target.name} has ${wholeKibibytes(target.sharedBytes)}`;
   return { rule: 'shared-memory-over-budget', ...place, why, edits };
 }
+
+const wholeKibibytes = (bytes: number): string =>
+  bytes < 1024 ? 'less than 1' : String(Math.floor(bytes / 1024));
 
 /** 1 to last; nothing below that. */
 export const upTo = (last: number): number[] => Array.from({ length: Math.max(0, last) }, (_, i) => i + 1);
