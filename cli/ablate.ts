@@ -30,8 +30,10 @@ export function addAblate(program: Program, start: Start): void {
       'time what each option and each named variant of a plan is worth, one at a time beside the plan',
     )
     .optionsGroup('Variants (default: each option of its scheme alone, and plans that ship as its variants):')
-    .option('--plans <list>', 'these plans, names or files, and nothing else', (text: string) =>
-      text.split(','),
+    .option(
+      '--plans <list>',
+      'these plans, names or files, and nothing else but what --vary names',
+      (text: string) => text.split(','),
     )
     .option(
       '--vary <list>',
