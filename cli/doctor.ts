@@ -3,6 +3,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
+import type { Tool } from '../codegen/build/tools.ts';
 import { cpuName } from '../lab/measure.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
@@ -42,6 +43,7 @@ export function addDoctor(program: Program, start: Start): void {
 
 async function examine(): Promise<Check[]> {
   const { findCxx, findGpu, findNvcc, missingTool } = await import('../codegen/build/tools.ts');
+  const { findDisassembler, missingDisassembler } = await import('../lab/disassemble.ts');
   const { pathsHere } = await import('../codegen/build/cpu-paths.ts');
   const { outputRoot } = await import('../codegen/build/output-root.ts');
   const { packageRoot } = await import('../codegen/build/package-root.ts');
@@ -57,8 +59,11 @@ async function examine(): Promise<Check[]> {
     pathsHere()
       ?.map(({ title }) => title)
       .join(', ') ?? 'instruction sets not known';
-  const cxx = findCxx();
-  const nvcc = findNvcc();
+  const disassembler = (name: 'objdump' | 'cuobjdump', of: string) => {
+    const { message, hint } = missingDisassembler(name);
+    const without = `${message}: gen resources does not work for ${of}; ${hint}`;
+    return check(name, toolText(findDisassembler(name)), without);
+  };
   const gpu = findGpu();
   const noCxx = missingTool('cxx');
   const bundled = join(packageRoot(), 'models', 'qwen3-tiny', 'model.safetensors');
@@ -66,16 +71,18 @@ async function examine(): Promise<Check[]> {
     check('Node.js', node, `${process.version} is too old; 20.19 or newer is needed`, true),
     check(
       'C++ compiler',
-      cxx && `${cxx.version} (${cxx.path})`,
+      toolText(findCxx()),
       `${noCxx.message}: what was built before runs, nothing can be built; ${noCxx.hint}`,
       true,
     ),
     check('CPU', `${cpuName()}, ${availableParallelism()} usable; ${paths}`, '', true),
     check(
       'nvcc',
-      nvcc && `${nvcc.version} (${nvcc.path})`,
+      toolText(findNvcc()),
       `${missingTool('nvcc').message}: kernels for GPUs cannot be built; --target cpu works`,
     ),
+    disassembler('cuobjdump', 'GPUs'),
+    disassembler('objdump', 'the CPU'),
     check(
       'GPU',
       gpu && `${gpu.name}, ${gpu.arch}, driver ${gpu.driver}, ${(gpu.memoryMiB / 1024).toFixed(0)} GiB`,
@@ -94,6 +101,8 @@ async function examine(): Promise<Check[]> {
     ),
   ];
 }
+
+const toolText = (tool: Tool | null): string | null => tool && `${tool.version} (${tool.path})`;
 
 function writable(folder: string): string | null {
   try {

@@ -22,13 +22,13 @@ export function addResources(program: Program, start: Start): void {
     .action((word, options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'resources', word);
-        const [{ resourcesOf }, { findDisassembler }, { resolveTarget }] = await Promise.all([
+        const [{ resourcesOf }, { needDisassembler }, { resolveTarget }] = await Promise.all([
           import('../lab/kernel-resources.ts'),
           import('../lab/disassemble.ts'),
           import('../configs/resolve.ts'),
         ]);
         // A tool that is missing is said before a minute of compiling.
-        findDisassembler(resolveTarget(options.target).kind === 'cuda' ? 'cuobjdump' : 'objdump');
+        needDisassembler(resolveTarget(options.target).kind === 'cuda' ? 'cuobjdump' : 'objdump');
         const { directory, manifest, kernel } = await buildWithProgress(
           ui,
           kernelOptions(model, options, ui),

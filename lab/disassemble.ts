@@ -1,8 +1,7 @@
 // The tools that take a compiled object apart.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { findNvcc } from '../codegen/build/tools.ts';
+import { cudaVersion, findNvcc, firstLine, firstTool, type Tool } from '../codegen/build/tools.ts';
 import { OnelaunchError } from '../errors.ts';
 
 /** Most characters of a disassembly. */
@@ -24,37 +23,50 @@ const tools = {
   cuobjdump: {
     variable: 'CUOBJDUMP',
     places: cuobjdumpPlaces,
+    versionOf: cudaVersion,
     hint: 'it is part of the CUDA toolkit (cuda-cuobjdump), with nvdisasm; set CUDA_HOME, or name it in CUOBJDUMP',
   },
   objdump: {
     variable: 'OBJDUMP',
     places: () => ['objdump', 'llvm-objdump'],
+    versionOf: firstLine,
     hint: 'install binutils, or name one in OBJDUMP',
   },
 } as const;
 
-/** The first one that runs. @throws OnelaunchError environment where none does */
-export function findDisassembler(name: keyof typeof tools): string {
-  const { variable, places, hint } = tools[name];
+type Name = keyof typeof tools;
+
+/** The first one that runs. */
+export function findDisassembler(name: Name): Tool | null {
+  const { variable, places, versionOf } = tools[name];
+  return firstTool(variable, places(), versionOf);
+}
+
+/** Why there is none, and what to do. */
+export function missingDisassembler(name: Name): OnelaunchError {
+  const { variable, hint } = tools[name];
   const named = process.env[variable]?.trim();
-  for (const place of named ? [named] : places()) {
-    if (place.includes('/') && !existsSync(place)) continue;
-    if (spawnSync(place, ['--version'], { timeout: 20_000 }).status === 0) return place;
-  }
   const text = named ? `${variable} is '${named}', which does not run` : `${name} not found`;
-  throw new OnelaunchError('environment', text, { hint });
+  return new OnelaunchError('environment', text, { hint });
+}
+
+/** @throws OnelaunchError environment where none runs */
+export function needDisassembler(name: Name): Tool {
+  const found = findDisassembler(name);
+  if (found === null) throw missingDisassembler(name);
+  return found;
 }
 
 /** What a tool prints of a file. @throws OnelaunchError failed where it refuses */
-export function printed(tool: string, args: readonly string[], file: string): string {
-  const { status, stdout, stderr, error } = spawnSync(tool, [...args, file], {
+export function printed({ path, args: own }: Tool, args: readonly string[], file: string): string {
+  const { status, stdout, stderr, error } = spawnSync(path, [...own, ...args, file], {
     encoding: 'utf8',
     maxBuffer: mostOutput,
     env: { ...process.env, LC_ALL: 'C' },
   });
   if (status === 0) return stdout;
   const why = error?.message ?? stderr.trim().split('\n')[0] ?? '';
-  throw new OnelaunchError('failed', `${tool} cannot read ${file}: ${why}`, {
+  throw new OnelaunchError('failed', `${path} cannot read ${file}: ${why}`, {
     hint: 'gen build --force compiles it again',
   });
 }

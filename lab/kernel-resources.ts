@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Manifest } from '../abi/manifest.ts';
 import { nameOf } from '../codegen/build/resources.ts';
-import { findDisassembler, printed } from './disassemble.ts';
+import { needDisassembler, printed } from './disassemble.ts';
 import { type Code, sassCode, x86Code } from './instructions.ts';
 
 /** One kernel of a GPU, or the code for one instruction set of a CPU. */
@@ -27,7 +27,7 @@ function objectsOf(directory: string, { library }: Manifest): string[] {
 }
 
 function ofCpu(directory: string, manifest: Manifest): KernelResources[] {
-  const tool = findDisassembler('objdump');
+  const tool = needDisassembler('objdump');
   return objectsOf(directory, manifest).map((object) => {
     const text = printed(tool, ['-d', '-w', '--no-show-raw-insn'], join(directory, object));
     const name = /^kernel_(\w+)\.o$/.exec(object)?.[1] ?? object;
@@ -36,7 +36,7 @@ function ofCpu(directory: string, manifest: Manifest): KernelResources[] {
 }
 
 function ofGpu(directory: string, manifest: Manifest): KernelResources[] {
-  const tool = findDisassembler('cuobjdump');
+  const tool = needDisassembler('cuobjdump');
   return objectsOf(directory, manifest).flatMap((object) => {
     const path = join(directory, object);
     const shared = sharedBytesOf(printed(tool, ['-res-usage'], path));

@@ -5,10 +5,10 @@ import { resolve } from 'node:path';
 import { BuildError } from '../../errors.ts';
 import { mayStartPrograms } from '../../permissions.ts';
 
-/** A compiler that was found. */
+/** A compiler that was found, or another tool. */
 export interface Tool {
   readonly path: string;
-  /** What $CXX or $NVCC has behind the path, as in `ccache g++`. */
+  /** What $CXX, $NVCC or another variable has behind the path, as in `ccache g++`. */
   readonly args: readonly string[];
   readonly version: string;
 }
@@ -32,7 +32,7 @@ function run(path: string, args: readonly string[]): string | null {
 }
 
 /** The variable's tool if it is set, and no other in its place; else the first of the candidates that runs. */
-function firstTool(
+export function firstTool(
   variable: string,
   candidates: readonly string[],
   versionOf: (text: string) => string,
@@ -49,8 +49,13 @@ function firstTool(
 }
 
 /** The C++ compiler: $CXX, else g++, clang++ or c++ on the path. */
-export const findCxx = (): Tool | null =>
-  firstTool('CXX', ['g++', 'clang++', 'c++'], (text) => text.split('\n')[0]!.trim());
+export const findCxx = (): Tool | null => firstTool('CXX', ['g++', 'clang++', 'c++'], firstLine);
+
+/** Of a tool of the CUDA toolkit. */
+export const cudaVersion = (text: string): string => /release [\d.]+, V([\d.]+)/.exec(text)?.[1] ?? 'unknown';
+
+/** The first line that a tool says of itself. */
+export const firstLine = (text: string): string => text.split('\n')[0]!.trim();
 
 /** nvcc: $NVCC, else on the path, under $CUDA_HOME, or in its usual place. */
 export function findNvcc(): Tool | null {
@@ -58,7 +63,7 @@ export function findNvcc(): Tool | null {
   return firstTool(
     'NVCC',
     ['nvcc', ...(home ? [`${home}/bin/nvcc`] : []), '/usr/local/cuda/bin/nvcc'],
-    (text) => /release [\d.]+, V([\d.]+)/.exec(text)?.[1] ?? 'unknown',
+    cudaVersion,
   );
 }
 

@@ -190,6 +190,22 @@ describe('models and doctor', () => {
     expect(out).toMatch(/^CPU .*plain C\+\+/m);
   });
 
+  it.each([
+    ['cuobjdump', 'GPUs', 'CUDA toolkit'],
+    ['objdump', 'the CPU', 'binutils'],
+  ])('say what does not work without %s', async (name, of, hint) => {
+    const variable = name.toUpperCase();
+    vi.stubEnv(variable, '/nowhere');
+    const { code, out } = await gen(['doctor']);
+    vi.stubEnv(variable, 'echo mine');
+    const found = await gen(['doctor']);
+    vi.unstubAllEnvs();
+    const without = `${variable} is '/nowhere', which does not run: gen resources does not work for ${of}; `;
+    expect(out).toMatch(new RegExp(`^${name} +none: ${without}.*${hint}`, 'm'));
+    expect(code).toBe(0);
+    expect(found.out).toMatch(new RegExp(`^${name} .* \\(echo\\)$`, 'm'));
+  });
+
   it('say that a file is no cache', async () => {
     const file = join(folder, 'file');
     writeFileSync(file, '');
