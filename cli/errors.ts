@@ -9,7 +9,7 @@ import { OnelaunchError, ofAllocation, Problems } from '../errors.ts';
 import { ofPermissions } from '../permissions.ts';
 import { isFull, whyUnwritten } from '../write-failure.ts';
 import type { Io } from './io.ts';
-import { printable, printableLine } from './printable.ts';
+import { jsonLine, printable, printableLine } from './printable.ts';
 
 export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3 } as const;
 
@@ -134,7 +134,7 @@ export function report(
       exitCode: code,
       ...(several.length > 0 && { problems }),
     };
-    io.out(`${JSON.stringify({ error })}\n`);
+    io.out(jsonLine({ error }, io.outIsTty));
     return code;
   }
   for (const { kind, message, details, hint } of failures) {

@@ -2,7 +2,7 @@
 import picocolors from 'picocolors';
 import { columnsOf, withinColumns } from './columns.ts';
 import type { Io } from './io.ts';
-import { oneLine, printable, printableLine } from './printable.ts';
+import { jsonLine, oneLine, printable, printableLine } from './printable.ts';
 import { foldRows } from './wrap.ts';
 
 export interface OutputOptions {
@@ -63,7 +63,7 @@ export function createUi(io: Io, options: OutputOptions): Ui {
     colors,
     data: (text) => io.out(`${io.outIsTty ? foldRows(shown(text), io.columns()) : text}\n`),
     code: (text) => io.out(`${shown(text)}\n`),
-    result: (value) => io.out(`${JSON.stringify(value)}\n`),
+    result: (value) => io.out(jsonLine(value, io.outIsTty)),
     note,
     warn: (text) => say(`${colors.yellow('note:')} ${printable(text)}`),
     progress: (label) => {

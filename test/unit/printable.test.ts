@@ -99,6 +99,19 @@ test('the folder of a model in the Hub cache has no orders to a terminal', async
   expect(written.out).not.toContain('\x1b');
 });
 
+test.each([
+  [true, '\\u009b31m\\u202e'],
+  [false, '\x9b31m\u202e'],
+])('JSON on a terminal (%s) has the same values, with escapes of its own', (outIsTty, shown) => {
+  const { io, written } = memoryIo();
+  const text = '\x9b31m\u202e\n世界';
+  createUi({ ...io, outIsTty }, {}).result({ text });
+  report(new OnelaunchError('usage', text), { ...io, outIsTty }, { json: true, command: 'build' });
+  const [result, failure] = written.out.trimEnd().split('\n');
+  expect([result!.includes(shown), failure!.includes(shown)]).toEqual([true, true]);
+  expect([JSON.parse(result!).text, JSON.parse(failure!).error.message]).toEqual([text, text]);
+});
+
 test('notes and progress show the escapes of their texts, and have their own colours', () => {
   const { io, written } = memoryIo();
   const ui = createUi({ ...io, errIsTty: true, env: {} }, { color: true });
