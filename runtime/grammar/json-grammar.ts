@@ -1,20 +1,23 @@
 // A JSON Schema as a grammar in EBNF: texts of it are JSON that the schema accepts. Of what a schema allows some is never made, such as
 // properties that it does not name; what cannot be followed is refused by name, so that no text is wrong.
 
+import { acceptedBy } from './accepts.ts';
 import {
   asSchema,
   bounds,
   checkApart,
+  commonTypes,
   type Fields,
   inferred,
   isFields,
-  isOfType,
   list,
   mostRepeats,
   narrowing,
   pointed,
+  propertiesOf,
   range,
   refuse,
+  requiredOf,
   typesOf,
   unknownKeyword,
 } from './keywords.ts';
@@ -96,7 +99,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
   let bounded = 0;
   let referring = 0;
   let isAmbiguous = false;
-  /** Rules of what is referred to, by its pointer. */
+  /** Rules of what is referred to, by its pointer and the types that are left of it. */
   const referred = new Map<string, string>();
 
   /** @param any the body where texts have no bounds; null: no rule is needed there */
@@ -111,21 +114,28 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
   const characters = repeats((body) => rule(body, null));
   const repeated = repeats(rule);
 
-  /** @param open references that were followed to here without a character between */
-  const value = (given: unknown, at: string, open: readonly string[]): string => {
+  const { fitting } = acceptedBy(schema);
+
+  /** @param open references that were followed to here without a character between
+   *  @param within types that what stands around it leaves; null: all */
+  const value = (
+    given: unknown,
+    at: string,
+    open: readonly string[],
+    within: readonly string[] | null = null,
+  ): string => {
     const one = asSchema(given, at);
-    if (one === true) return 'any';
+    if (one === true) return within === null ? 'any' : value({}, at, open, within);
     if (one === false) throw refuse(at, 'false allows no value');
     const unknown = unknownKeyword(one);
     if (unknown !== undefined) throw refuse(at, `the keyword ${unknown} is not supported`);
-    if (one['$ref'] !== undefined) return reference(one, at, open);
-    if (one['const'] !== undefined) return literal(one['const']);
-    if (one['enum'] !== undefined) {
-      const of = typesOf(one, at);
-      const all = list(one['enum'], `${at}.enum`);
-      const fitting = all.filter((each) => of === null || of.some((type) => isOfType(each, type)));
-      if (fitting.length === 0) throw refuse(`${at}.enum`, 'it has no value of the type');
-      return choice(fitting.map(literal));
+    if (one['$ref'] !== undefined) return reference(one, at, open, within);
+    const said = commonTypes(typesOf(one, at), within, at);
+    const from = (['const', 'enum'] as const).find((name) => one[name] !== undefined);
+    if (from !== undefined) {
+      const all = from === 'const' ? [one['const']] : list(one['enum'], `${at}.enum`);
+      const typed = said === null ? one : { ...one, type: said };
+      return choice(fitting(all, typed, at, from).map(literal));
     }
     const [combined, ...others] = ['anyOf', 'oneOf', 'allOf'].filter((name) => one[name] !== undefined);
     if (combined !== undefined) {
@@ -138,12 +148,12 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
       if (combined === 'allOf' && branches.length > 1) throw refuse(at, 'allOf of several is not supported');
       if (combined === 'oneOf') checkApart(branches, at);
       const before = bounded + referring;
-      const made = branches.map((branch, i) => value(branch, `${at}.${combined}[${i}]`, open));
+      const made = branches.map((branch, i) => value(branch, `${at}.${combined}[${i}]`, open, said));
       const hasBounds = bounded + referring > before;
       if (hasBounds && !beginApart(branches, (pointer) => pointed(schema, pointer, at))) isAmbiguous = true;
       return choice(made);
     }
-    const types = typesOf(one, at) ?? inferred(one);
+    const types = said ?? inferred(one);
     return types === null ? 'any' : choice(types.map((type) => typed(type, one, at)));
   };
 
@@ -226,15 +236,13 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
   };
 
   const fields = (one: Fields, at: string): string => {
-    const properties = one['properties'] ?? {};
-    if (!isFields(properties)) throw refuse(`${at}.properties`, 'it is not an object');
-    const required = one['required'] === undefined ? [] : list(one['required'], `${at}.required`);
-    const needed = new Set(required);
-    const unnamed = required.filter((name) => typeof name !== 'string' || !Object.hasOwn(properties, name));
+    const properties = propertiesOf(one, at);
+    const needed = requiredOf(one, at);
+    const unnamed = [...needed].filter((name) => !Object.hasOwn(properties, name));
     const others = one['additionalProperties'] ?? true;
     const all: [string, unknown][] = [
       ...Object.entries(properties),
-      ...unnamed.map((name): [string, unknown] => [String(name), others]),
+      ...unnamed.map((name): [string, unknown] => [name, others]),
     ];
     if (all.length === 0) {
       if (others === false) return literal({});
@@ -267,7 +275,12 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     return rule(`"{" (${choices})${empty ? '?' : ''} "}"`);
   };
 
-  const reference = (one: Fields, at: string, open: readonly string[]): string => {
+  const reference = (
+    one: Fields,
+    at: string,
+    open: readonly string[],
+    within: readonly string[] | null,
+  ): string => {
     const pointer = one['$ref'];
     const beside = narrowing(one, ['$ref']);
     if (beside !== undefined) throw refuse(at, `$ref beside ${beside} is not supported`);
@@ -276,14 +289,15 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     }
     if (open.includes(pointer)) throw refuse(`${at}.$ref`, `${pointer} refers to itself alone`);
     referring++;
-    const known = referred.get(pointer);
+    const key = [pointer, ...(within ?? [])].join(' ');
+    const known = referred.get(key);
     if (known !== undefined) return known;
     const name = `${prefix}ref${referred.size}`;
     // Inside of itself it is known by its name, but only where a character comes first.
     const target = pointed(schema, pointer, at);
-    referred.set(pointer, name);
+    referred.set(key, name);
     checkEnds(target, pointer, [...open, pointer]);
-    const body = `${name} ::= ${value(target, pointer, [...open, pointer])}`;
+    const body = `${name} ::= ${value(target, pointer, [...open, pointer], within)}`;
     rules.push(body);
     loose.push(body);
     return name;

@@ -77,6 +77,40 @@ export function typesOf(one: Fields, at: string): readonly string[] | null {
   throw refuse(`${at}.type`, 'it is neither a name nor a list of names');
 }
 
+/** The types of both, of which null are all. @throws OnelaunchError of kind usage where there is none */
+export function commonTypes(
+  own: readonly string[] | null,
+  within: readonly string[] | null,
+  at: string,
+): readonly string[] | null {
+  if (own === null || within === null) return own ?? within;
+  const has = (types: readonly string[], type: string) =>
+    types.includes(type) || (type === 'integer' && types.includes('number'));
+  const common = [
+    ...own.filter((type) => has(within, type)),
+    ...within.filter((type) => !own.includes(type) && has(own, type)),
+  ];
+  if (common.length > 0) return common;
+  throw refuse(
+    at,
+    `it is of type ${own.join(' or ')}, and what stands around it asks for ${within.join(' or ')}`,
+  );
+}
+
+/** The schemas of properties, by their names. */
+export function propertiesOf(one: Fields, at: string): Fields {
+  const properties = one['properties'] ?? {};
+  if (isFields(properties)) return properties;
+  throw refuse(`${at}.properties`, 'it is not an object');
+}
+
+/** The names of required properties, each once. */
+export function requiredOf(one: Fields, at: string): ReadonlySet<string> {
+  const names = one['required'] === undefined ? [] : list(one['required'], `${at}.required`);
+  if (names.every((name) => typeof name === 'string')) return new Set(names);
+  throw refuse(`${at}.required`, 'it is not a list of names');
+}
+
 export function inferred(one: Fields): readonly string[] | null {
   const kind = Object.keys(kinds).find((name) => kinds[name]!.some((keyword) => one[keyword] !== undefined));
   return kind === undefined ? null : [kind];
@@ -156,14 +190,17 @@ const isApart = (one: Marks, other: Marks): boolean =>
   (one.types !== null && other.types !== null && ![...one.types].some((type) => other.types!.has(type))) ||
   [...one.fixed].some(([name, text]) => (other.fixed.get(name) ?? text) !== text);
 
+/** A bound of a number; null: none. */
+export function numberAt(one: Fields, name: string, at: string): number | null {
+  const given = one[name];
+  if (given === undefined) return null;
+  if (typeof given === 'number' && Number.isFinite(given)) return given;
+  throw refuse(`${at}.${name}`, 'it is not a number');
+}
+
 /** The bounds of a number; null: none. */
 export function bounds(one: Fields, at: string): Bounds | null {
-  const read = (name: string): number | null => {
-    const given = one[name];
-    if (given === undefined) return null;
-    if (typeof given === 'number' && Number.isFinite(given)) return given;
-    throw refuse(`${at}.${name}`, 'it is not a number');
-  };
+  const read = (name: string) => numberAt(one, name, at);
   const [min, max, over, under] = [
     ...[read('minimum'), read('maximum'), read('exclusiveMinimum'), read('exclusiveMaximum')],
   ];

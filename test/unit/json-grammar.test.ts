@@ -33,7 +33,24 @@ it.each([
   [{ allOf: [{}, {}] }, 'at #: allOf of several is not supported'],
   [{ anyOf: [{}], minLength: 1 }, 'at #: anyOf beside minLength is not supported'],
   [{ properties: { a: false }, required: ['a'] }, 'at #.properties.a: false allows no value'],
-  [{ enum: [1, 2], type: 'string' }, 'at #.enum: it has no value of the type'],
+  [{ enum: [1, 2], type: 'string' }, 'at #.enum: it has no value that type beside it allows'],
+  [{ type: 'integer', const: 'str' }, 'at #.const: it has no value that type beside it allows'],
+  [{ const: 'x', enum: ['y'] }, 'at #.const: it has no value that enum beside it allows'],
+  [{ const: 'abc', maxLength: 2 }, 'at #.const: it has no value that maxLength beside it allows'],
+  [{ enum: [5, 'a'], minimum: 6, maxLength: 0 }, 'no value that minimum and maxLength beside it allows'],
+  [{ enum: ['a', 'b'], allOf: [{ const: 'c' }] }, 'at #.enum: it has no value that allOf beside it allows'],
+  [{ enum: [] }, 'at #.enum: it is empty'],
+  [{ const: '2020-01-01', format: 'date' }, 'format beside a constant or an enumeration is not supported'],
+  [{ const: 'a', anyOf: [{ pattern: 'a' }] }, 'at #.anyOf[0]: the keyword pattern is not supported'],
+  [
+    { type: 'boolean', allOf: [{ type: 'null' }] },
+    'at #.allOf[0]: it is of type null, and what stands around it asks for boolean',
+  ],
+  [
+    { type: 'integer', anyOf: [{ minimum: 5 }, { $ref: '#/$defs/a' }], $defs: { a: { type: 'string' } } },
+    'at #/$defs/a: it is of type string, and what stands around it asks for integer',
+  ],
+  [{ required: ['a', 5] }, 'at #.required: it is not a list of names'],
 ])('%j is refused: %s', (schema, why) => {
   expect(refusalOf(() => jsonGrammar(schema)).message).toContain(why);
 });
@@ -43,6 +60,37 @@ it('what nests without end is refused', () => {
   round['items'] = round;
   expect(refusalOf(() => grammarOf({ schema: round })).message).toContain('nests more than 100 levels');
   expect(refusalOf(() => grammarOf({ schema: {}, grammar: 'root ::= "a"' })).message).toContain('both');
+});
+
+it.each<[JsonSchema, readonly unknown[]]>([
+  [{ enum: [0, 5, 'a'], minimum: 2 }, [5, 'a']],
+  [{ enum: [0, 5, 9], exclusiveMinimum: 0, exclusiveMaximum: 9 }, [5]],
+  [{ enum: ['a', 'bbb', '\u{1f600}'], minLength: 2 }, ['bbb']],
+  [{ enum: ['a', 'bbb', 1], anyOf: [{ type: 'integer' }, { const: 'a' }] }, ['a', 1]],
+  [{ enum: ['a', 1], oneOf: [{ type: 'integer' }, { minimum: 0 }] }, ['a']],
+  [{ enum: ['a', 'bbb'], allOf: [{ maxLength: 2 }, {}] }, ['a']],
+  [{ enum: [{ a: 1 }, { b: 1 }, { a: 'x' }], properties: { a: { type: 'string' } } }, [{ b: 1 }, { a: 'x' }]],
+  [{ enum: [{ a: 1, b: 2 }, { a: 1 }], required: ['b'] }, [{ a: 1, b: 2 }]],
+  [
+    { enum: [{ a: 1, b: 2 }, { a: 1 }], properties: { a: true }, additionalProperties: { type: 'null' } },
+    [{ a: 1 }],
+  ],
+  [{ enum: [[1], [1, 2], []], minItems: 1, maxItems: 1 }, [[1]]],
+  [{ enum: [[1, 'a'], ['a'], [1, 1]], prefixItems: [{ type: 'integer' }], items: { const: 1 } }, [[1, 1]]],
+  [{ enum: [{ a: 1, b: 2 }], const: { b: 2, a: 1 } }, [{ b: 2, a: 1 }]],
+  [{ enum: [1, 'a'], anyOf: [{ $ref: '#/$defs/a' }], $defs: { a: { type: 'string' } } }, ['a']],
+])('of %j the values are %j', (schema, values) => {
+  const written = values.map((value) =>
+    JSON.stringify(JSON.stringify(value).replaceAll(/[:,]/g, (mark) => `${mark} `)),
+  );
+  const root = written.length === 1 ? written[0] : `(${written.join(' | ')})`;
+  expect(numberGrammar(schema).split('\n')[0]).toBe(`root ::= ${root}`);
+});
+
+it('constants that references which fork lead to are not looked for without end', () => {
+  const schema = { ...forked(40, { type: 'string' }), $ref: undefined, const: 5 };
+  const why = refusalOf(() => jsonGrammar({ ...schema, anyOf: [{ $ref: '#/$defs/0' }] })).message;
+  expect(why).toContain('compared with more than 200000 schemas');
 });
 
 /** References of which each has the next one in two places. */
@@ -147,6 +195,35 @@ async function accepts(grammar: Parameters<Grammars['mask']>[0], text: string): 
     mask.end();
   }
 }
+
+it.each<[JsonSchema, readonly string[], readonly string[]]>([
+  [{ type: 'integer', anyOf: [{ minimum: 5 }, { maximum: 2 }] }, ['5', '-3'], ['1.22', '5.5', '4']],
+  [
+    {
+      type: 'integer',
+      anyOf: [
+        { type: 'number', minimum: 5 },
+        { type: 'integer', maximum: 2 },
+      ],
+    },
+    ['7'],
+    ['7.5'],
+  ],
+  [{ type: ['string', 'null'], anyOf: [{ minimum: 5 }, { maxLength: 1 }] }, ['"abc"', 'null'], ['6', 'true']],
+  [{ type: 'string', allOf: [true] }, ['"a"'], ['1']],
+  [
+    {
+      ...{ type: 'array', items: { $ref: '#/$defs/a' }, $defs: { a: { minimum: 0, maxLength: 1 } } },
+      prefixItems: [{ type: 'integer', allOf: [{ $ref: '#/$defs/a' }] }],
+    },
+    ['[5, "a"]'],
+    ['["a"]', '[-5]', '[5, 5]'],
+  ],
+  [{ type: 'object', required: ['a', 'a'] }, ['{"a": 1}'], ['{"a": 1, "a": 1}']],
+])('of %j texts are allowed that all of its keywords allow', async (schema, right, wrong) => {
+  for (const text of right) expect(await accepts(jsonGrammar(schema), text), text).toBe(true);
+  for (const text of wrong) expect(await accepts(jsonGrammar(schema), text), text).toBe(false);
+});
 
 /** Texts of these letters, up to a length. */
 const textsOf = (letters: string, longest: number): string[] =>
