@@ -44,6 +44,18 @@ export function inOption<T>(
   }
 }
 
+/** What is made now, to be had later; why it could not be is told to whoever asks for it. */
+export function now<T>(make: () => T): () => T {
+  try {
+    const value = make();
+    return () => value;
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
+}
+
 /** A prompt that leaves no room for a reply; or a text, to be scored or embedded, that is longer than the context. */
 export class ContextOverflowError extends OnelaunchError {
   override readonly name = 'ContextOverflowError';

@@ -56,7 +56,7 @@ export function checkDepth(value: unknown, path: string, hint: string): void {
   let level: unknown[] = [value];
   for (let depth = 0; level.length > 0; depth++) {
     if (depth > mostLevels) {
-      throw new OnelaunchError('usage', `${path} nests more than ${mostLevels} levels deep`, { hint });
+      throw tooDeep(path, hint);
     }
     const below: unknown[] = [];
     for (const holder of level) {
@@ -67,6 +67,77 @@ export function checkDepth(value: unknown, path: string, hint: string): void {
     }
     level = below;
   }
+}
+
+const tooDeep = (path: string, hint: string) =>
+  new OnelaunchError('usage', `${path} nests more than ${mostLevels} levels deep`, { hint });
+
+/** Whether it is an object of keys alone: no list, and no instance of a class. */
+export function isPlain(value: unknown): value is Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  // Also of an object of another realm.
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** A copy of what a caller gives as JSON. Keys that are undefined are left out.
+ *  @param hint for what nests too deep
+ *  @throws OnelaunchError of kind usage, with the place of what JSON does not have, and for what nests too deep */
+export function copyOfJson<T>(value: T, name: string, hint: string): T {
+  /** What was copied: an object may stand in several places. */
+  const copies = new Map<object, Copy>();
+  const copyOf = (one: unknown, at: string, depth: number): Copy => {
+    if (one === null || typeof one === 'string' || typeof one === 'boolean' || Number.isFinite(one))
+      return { copy: one, levels: 0 };
+    if (!Array.isArray(one) && !isPlain(one)) throw noJson(one, at);
+    const known = copies.get(one);
+    if (depth + (known?.levels ?? 0) > mostLevels) throw tooDeep(name, hint);
+    if (known !== undefined) return known;
+    const inside = (each: unknown, key: string | number) => copyOf(each, `${at}.${key}`, depth + 1);
+    const made = Array.isArray(one)
+      ? copyOfList(Array.from(one, inside))
+      : copyOfObject(
+          Object.entries(one).flatMap(([key, each]) =>
+            each === undefined ? [] : [[key, inside(each, key)] as const],
+          ),
+        );
+    copies.set(one, made);
+    return made;
+  };
+  return copyOf(value, name, 0).copy as T;
+}
+
+/** A copy, and the levels of lists and objects in it. */
+interface Copy {
+  readonly copy: unknown;
+  readonly levels: number;
+}
+
+const levelsAround = (parts: readonly Copy[]): number =>
+  parts.reduce((most, { levels }) => Math.max(most, levels + 1), 0);
+
+const copyOfList = (parts: readonly Copy[]): Copy => ({
+  copy: parts.map(({ copy }) => copy),
+  levels: levelsAround(parts),
+});
+
+const copyOfObject = (parts: readonly (readonly [key: string, part: Copy])[]): Copy => ({
+  copy: Object.fromEntries(parts.map(([key, { copy }]) => [key, copy])),
+  levels: levelsAround(parts.map(([, part]) => part)),
+});
+
+function noJson(value: unknown, at: string): OnelaunchError {
+  const what =
+    typeof value === 'object'
+      ? 'an instance of a class'
+      : typeof value === 'number'
+        ? String(value)
+        : value === undefined
+          ? 'undefined'
+          : `a ${typeof value}`;
+  return new OnelaunchError('usage', `${at} is ${what}, which JSON does not have`, {
+    hint: 'Give texts, finite numbers, true, false, null, lists, or plain objects of them.',
+  });
 }
 
 /** Where JSON goes wrong, as an index into the text: V8 tells it only for some mistakes. */

@@ -7,9 +7,10 @@ import { cacheNames, weightNames } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import { usualContext } from './codegen/settle-context.ts';
 import type { DraftOption } from './load-draft.ts';
+import { plainObject } from './plain-object.ts';
 import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
 import type { Engine } from './runtime/engine/engine.ts';
-import { mostSequences } from './runtime/engine/limits.ts';
+import { mostSequences, mostThreads } from './runtime/engine/limits.ts';
 import type { LanguageModel } from './runtime/model.ts';
 import type { LoadPlan } from './runtime/weights/load-plan.ts';
 import type { Tensors } from './runtime/weights/safetensors.ts';
@@ -38,7 +39,7 @@ export interface LoadOptions extends KernelOptions {
   /** Most replies that wait while as many run, first come, first served; one more is refused as busy, and with 0 each one. A reply that waits ends
    *  with finish 'abort' when its signal is aborted. @default as many as come */
   readonly queue?: number | undefined;
-  /** CPU threads. @default as many as physical cores */
+  /** CPU threads, up to 1024. @default as many as physical cores */
   readonly threads?: number | undefined;
   /** GPU ordinal. @default 0 */
   readonly device?: number | undefined;
@@ -98,23 +99,21 @@ const kernelShape = {
   onProgress: z.custom((value) => typeof value === 'function', 'expected a function').optional(),
   signal: z.instanceof(AbortSignal).optional(),
 };
-const loadShape = z.strictObject({
+const loadShape = plainObject({
   ...kernelShape,
   context: count.optional(),
   parallel: count.max(mostSequences).optional(),
   queue: z.int().nonnegative().optional(),
-  threads: count.optional(),
+  threads: count.max(mostThreads).optional(),
   device: z.int().nonnegative().optional(),
-  randomWeights: z
-    .strictObject({
-      seed: z
-        .int()
-        .min(0)
-        .max(2 ** 32 - 1),
-    })
-    .optional(),
+  randomWeights: plainObject({
+    seed: z
+      .int()
+      .min(0)
+      .max(2 ** 32 - 1),
+  }).optional(),
   embeddings: z.boolean().optional(),
-  draft: z.union([askedShape.model, z.strictObject(askedShape)]).optional(),
+  draft: z.union([askedShape.model, plainObject(askedShape)]).optional(),
 });
 
 /** A model that is ready to reply. The first call for a model compiles its kernel, later ones find it.
@@ -365,11 +364,12 @@ export async function openModel(
     readonly embeddings?: boolean | undefined;
   } = {},
 ): Promise<LanguageModel> {
-  const [{ LanguageModel }, { greedy }, { chatTemplate }, { readPooling }] = await Promise.all([
+  const [{ LanguageModel }, { greedy }, { chatTemplate }, { readPooling }, { now }] = await Promise.all([
     import('./runtime/model.ts'),
     import('./runtime/generation-config.ts'),
     import('./runtime/chat/chat-template.ts'),
     import('./runtime/embedding.ts'),
+    import('./errors.ts'),
   ]);
   const { manifest, modelDirectory, files } = built;
   const tokenizer = files?.tokenizer ?? null;
@@ -381,21 +381,10 @@ export async function openModel(
     ...{ queue, manifest },
     defaults: files?.defaults ?? greedy,
     tokenizer,
-    template: hasTemplate ? read(() => files?.template ?? chatTemplate(modelDirectory)) : null,
+    // Its file may be gone later.
+    template: hasTemplate ? now(() => files?.template ?? chatTemplate(modelDirectory)) : null,
     ...(weights && { weights }),
     notes: [...(built.notes ?? []), ...warnings],
     ...(embeddings && { pooling: readPooling(modelDirectory) }),
   });
-}
-
-/** What is read now, since its file may be gone later; why it could not be is told to whoever asks for it. */
-function read<T>(file: () => T): () => T {
-  try {
-    const value = file();
-    return () => value;
-  } catch (error) {
-    return () => {
-      throw error;
-    };
-  }
 }

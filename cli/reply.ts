@@ -113,7 +113,7 @@ async function checkFirst(
     ]);
   const tokenizer = files.tokenizer!;
   const template = () => files.template ?? chatTemplate(directory!);
-  const prompts = promptsOf({ manifest: { model: dims.name }, tokenizer, template });
+  const prompts = promptsOf({ manifest: { model: dims.name }, tokenizer, template }, dims.vocab);
   const isChat = 'messages' in first;
   const usual = files.defaults!;
   const bounds = {

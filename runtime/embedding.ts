@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
+import { plainObject } from '../plain-object.ts';
 import type { Engine } from './engine/engine.ts';
 import { checkShape, readJson } from './json-file.ts';
 
@@ -26,7 +27,7 @@ export interface TextEmbedding {
   readonly tokens: number;
 }
 
-export const embedSchema = z.strictObject({
+export const embedSchema = plainObject({
   pooling: z.enum(['last', 'mean']).optional(),
   dimensions: z.int().min(1).optional(),
   signal: z.instanceof(AbortSignal).optional(),

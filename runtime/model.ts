@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
 import { ContextOverflowError, OnelaunchError, ofAllocation } from '../errors.ts';
+import { plainObject } from '../plain-object.ts';
 import type { ChatMessage } from './chat/chat-template.ts';
 import { type CallOf, callingOf, choiceSchema, type ToolOption, toolsSchema } from './chat/tools.ts';
 import { type EmbedOptions, embedding, embedSchema, type Pooling, type TextEmbedding } from './embedding.ts';
@@ -9,9 +10,8 @@ import type { Engine } from './engine/engine.ts';
 import { type GenerationDefaults, ofChats } from './generation-config.ts';
 import type { SchemaOption } from './grammar/json-schema.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
-import { listOf } from './list-of.ts';
 import { type Place, type PlaceEngine, Places } from './places.ts';
-import { type PromptFiles, promptsOf } from './prompts.ts';
+import { idsBelow, type PromptFiles, promptsOf } from './prompts.ts';
 import { type Asked, Replies } from './replies.ts';
 import { once, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
@@ -44,13 +44,13 @@ const pathSchema = z
   .string()
   .min(1)
   .refine((path) => !path.includes('\0'), 'expected a path');
-const promptSchema = z.strictObject({
+const promptSchema = plainObject({
   enableThinking: z.boolean().optional(),
   parseSpecialTokens: z.boolean().optional(),
   tools: toolsSchema.optional(),
   toolChoice: choiceSchema.optional(),
 });
-const scoreSchema = z.strictObject({ signal: z.instanceof(AbortSignal).optional() });
+const scoreSchema = plainObject({ signal: z.instanceof(AbortSignal).optional() });
 
 /** How a conversation becomes a prompt: as in ReplyOptions. */
 export type PromptOptions = Pick<
@@ -82,7 +82,7 @@ export class LanguageModel {
     this.#parts = parts;
     this.manifest = parts.manifest;
     this.#places = new Places(parts.sequences ?? [parts.engine], parts.queue ?? Number.POSITIVE_INFINITY);
-    this.#prompts = promptsOf(parts);
+    this.#prompts = promptsOf(parts, parts.manifest.dims.vocab);
     this.parallel = this.#places.count;
     this.context = parts.engine.context;
     this.device = parts.engine.device;
@@ -182,8 +182,7 @@ export class LanguageModel {
    *  InsufficientMemoryError. */
   generate(tokenIds: readonly number[], options: ReplyOptions = {}): Reply {
     const tokens = () => {
-      const { vocab } = this.manifest.dims;
-      return checkArguments(listOf(z.int().min(0).lt(vocab)), tokenIds, 'tokenIds');
+      return checkArguments(idsBelow(this.manifest.dims.vocab), tokenIds, 'tokenIds');
     };
     return this.#reply(options, { tokens, defaults: this.#parts.defaults, isChat: false });
   }
@@ -231,7 +230,9 @@ export class LanguageModel {
     }
     if (dimensions !== undefined && dimensions > hidden) {
       const message = `options.dimensions is ${dimensions}, and a vector of this model has ${hidden} numbers`;
-      throw new OnelaunchError('usage', message, { hint: 'Leave it out for all of them.' });
+      throw new OnelaunchError('usage', message, {
+        ...{ hint: 'Leave it out for all of them.', option: ['dimensions'] },
+      });
     }
     const tokens = typeof text === 'string' ? await this.#encode(text) : text;
     const how = { pooling: pooling ?? usual, size: hidden, dimensions: dimensions ?? hidden };
@@ -249,7 +250,7 @@ export class LanguageModel {
     make: (engine: PlaceEngine, tokens: readonly number[], signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { vocab } = this.manifest.dims;
-    const checked = checkArguments(listOf(z.int().min(0).lt(vocab)).min(least), tokens, 'tokens');
+    const checked = checkArguments(idsBelow(vocab).min(least), tokens, 'tokens');
     if (checked.length > this.context) {
       throw new ContextOverflowError(checked.length, this.context, this.manifest.dims.maxPositions, false);
     }

@@ -2,9 +2,11 @@
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
 import { inOption, OnelaunchError } from '../errors.ts';
+import { plainObject } from '../plain-object.ts';
 import type { ChatMessage, ChatTemplate } from './chat/chat-template.ts';
 import { type ToolForm, toolForm } from './chat/tool-form.ts';
 import { type Calling, withCalls } from './chat/tools.ts';
+import { copyArgument } from './engine/arguments.ts';
 import { listOf } from './list-of.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
@@ -24,9 +26,12 @@ const messageSchema = z.looseObject({
   role: z.string(),
   content: z.union([z.string(), listOf(partSchema)], 'expected a text or parts').nullish(),
 });
+export const copyOfMessages = (messages: readonly ChatMessage[]): readonly ChatMessage[] =>
+  copyArgument('messages', messages, 'A message does not nest that deep.');
 const messagesSchema = listOf(messageSchema).min(1);
-const tokenizeSchema = z.strictObject({ addSpecialTokens: z.boolean().optional() });
-const idsSchema = listOf(z.int().nonnegative());
+const tokenizeSchema = plainObject({ addSpecialTokens: z.boolean().optional() });
+/** Tokens that a model has. */
+export const idsBelow = (vocab: number): z.ZodArray<z.ZodInt> => listOf(z.int().min(0).lt(vocab));
 
 /** How a conversation is put to a model. */
 interface Asking {
@@ -35,8 +40,9 @@ interface Asking {
   readonly calling: Calling | null;
 }
 
-/** All of it throws an OnelaunchError of kind usage for arguments of other types, and for files that are not there. */
-export function promptsOf({ manifest, tokenizer, template }: PromptFiles) {
+/** @param vocab tokens that can be detokenized: ids below it
+ *  All of it throws an OnelaunchError of kind usage for arguments of other types, and for files that are not there. */
+export function promptsOf({ manifest, tokenizer, template }: PromptFiles, vocab: number) {
   let apart: TokenizerApart | undefined;
   let read: ChatTemplate | undefined;
   let form: ToolForm | undefined;
@@ -65,7 +71,7 @@ export function promptsOf({ manifest, tokenizer, template }: PromptFiles) {
     { enableThinking, calling }: Asking,
     plain?: (text: string) => string,
   ): string => {
-    const checked = withCalls(checkArguments(messagesSchema, messages, 'messages'));
+    const checked = withCalls(checkArguments(messagesSchema, copyOfMessages(messages), 'messages'));
     const put = needTemplate();
     if (calling !== null) needForm();
     return put(checked, { enableThinking, plain, tools: calling?.described });
@@ -85,7 +91,8 @@ export function promptsOf({ manifest, tokenizer, template }: PromptFiles) {
     checkArguments(textSchema, text, 'text');
     return { addSpecialTokens };
   };
-  const checkIds = (tokenIds: readonly number[]) => checkArguments(idsSchema, tokenIds, 'tokenIds');
+  const ids = idsBelow(vocab);
+  const checkIds = (tokenIds: readonly number[]) => checkArguments(ids, tokenIds, 'tokenIds');
 
   return {
     needTokenizer,

@@ -95,7 +95,7 @@ export interface Reply<Value = unknown, Call = ToolCall> {
 /** What is made of a result when it is asked for. */
 export interface Readers {
   readonly json: (result: ReplyResult) => unknown;
-  readonly toolCalls: (result: ReplyResult) => readonly ToolCall[];
+  readonly toolCalls: (result: ReplyResult) => Promise<readonly ToolCall[]>;
 }
 
 /** A reply that can be read once, by a loop or by result(). */
@@ -146,7 +146,7 @@ export function once<Value = unknown, Call = ToolCall>(
     result,
     text: async () => (await result()).text,
     json: async () => read.json(await result()) as Value,
-    toolCalls: async () => read.toolCalls(await result()) as readonly Call[],
+    toolCalls: async () => (await read.toolCalls(await result())) as readonly Call[],
   };
 }
 

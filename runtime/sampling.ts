@@ -1,6 +1,7 @@
 // The options of a reply, checked and completed with the model's own defaults.
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
+import { plainObject } from '../plain-object.ts';
 import {
   type Calling,
   callingOf,
@@ -15,7 +16,7 @@ import { mostBiases, mostTopLogprobs } from './engine/limits.ts';
 import { type LogitBias, mostNgram, type OnPrompt, type Speculate } from './engine/options.ts';
 import type { GenerationDefaults } from './generation-config.ts';
 import type { Grammar } from './grammar/grammars.ts';
-import { isSchema, type SchemaOption } from './grammar/json-schema.ts';
+import { type SchemaOption, schemaOption } from './grammar/json-schema.ts';
 import type { BoundedGrammar } from './grammar/length-counter.ts';
 import { grammarOf } from './reply-grammar.ts';
 
@@ -110,7 +111,7 @@ export interface CheckedOptions {
 const defaultMaxTokens = 4096;
 
 const id = z.int().nonnegative();
-const schema = z.strictObject({
+const replyShape = {
   maxTokens: z
     .int()
     .min(1)
@@ -139,7 +140,7 @@ const schema = z.strictObject({
     .union(
       [
         z.literal(['auto', 'off']),
-        z.strictObject({
+        plainObject({
           tokens: z
             .int()
             .min(1)
@@ -152,16 +153,20 @@ const schema = z.strictObject({
     .optional(),
   onPrompt: z.custom<OnPrompt>((value) => typeof value === 'function', 'expected a function').optional(),
   signal: z.instanceof(AbortSignal).optional(),
-  schema: z.custom<SchemaOption>(isSchema, 'expected a JSON Schema, or a schema of zod').optional(),
+  schema: schemaOption.optional(),
   grammar: z
-    .union([z.string().min(1), z.strictObject({ regex: z.string().min(1) })], 'expected EBNF or { regex }')
+    .union([z.string().min(1), plainObject({ regex: z.string().min(1) })], 'expected EBNF or { regex }')
     .optional(),
   tools: toolsSchema.optional(),
   toolChoice: choiceSchema.optional(),
   parallelToolCalls: z.boolean().optional(),
   enableThinking: z.boolean().optional(),
   parseSpecialTokens: z.boolean().optional(),
-});
+};
+export const replySchema = plainObject(replyShape);
+const { signal: _signal, onPrompt: _onPrompt, ...lasting } = replyShape;
+/** Of all replies of a session. */
+export const lastingSchema = plainObject(lasting);
 
 /** Options as the engine takes them.
  *  @param size rows of the logits that have a token
@@ -171,7 +176,7 @@ export function checkOptions(
   defaults: GenerationDefaults,
   size: number,
 ): CheckedOptions {
-  const given = checkArguments(schema, options, 'options');
+  const given = checkArguments(replySchema, options, 'options');
   const stop = [given.stop ?? defaults.stop].flat();
   if (stop.includes('')) {
     throw new OnelaunchError('usage', 'options.stop holds an empty text', {
@@ -226,9 +231,13 @@ const asPositive = (value: number): number => Math.min(Math.max(value, leastFloa
 function checkBias(bias: LogitBias, size: number): void {
   const ids = Object.keys(bias);
   if (ids.length > mostBiases) {
-    throw new OnelaunchError('usage', `options.logitBias has ${ids.length} tokens`, {
-      ...{ hint: `There may be ${mostBiases}.`, option: ['logitBias'] },
-    });
+    throw new OnelaunchError(
+      'usage',
+      `options.logitBias has ${ids.length} tokens, and there may be ${mostBiases}`,
+      {
+        ...{ hint: 'Leave out those that change least.', option: ['logitBias'] },
+      },
+    );
   }
   const beyond = ids.find((id) => Number(id) >= size);
   if (beyond === undefined) return;

@@ -1,13 +1,15 @@
 // A conversation that remembers: what was said is sent again, and the KV cache of its beginning is found where it was left.
 import { z } from 'zod';
-import { OnelaunchError } from '../errors.ts';
+import { now, OnelaunchError } from '../errors.ts';
+import { plainObject } from '../plain-object.ts';
 import type { ChatMessage } from './chat/chat-template.ts';
 import { writtenTool } from './chat/tools.ts';
 import { jsonSchemaOf, type SchemaOption } from './grammar/json-schema.ts';
 import { patience } from './places.ts';
+import { copyOfMessages } from './prompts.ts';
 import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
-import { checkArguments, type ReplyOptions } from './sampling.ts';
+import { checkArguments, lastingSchema, type ReplyOptions, replySchema } from './sampling.ts';
 
 /** What a conversation begins with, and what it does when it is full. */
 export interface SessionOptions {
@@ -20,10 +22,10 @@ export interface SessionOptions {
   readonly reply?: Omit<ReplyOptions, 'signal' | 'onPrompt'> | undefined;
 }
 
-const schema = z.strictObject({
+const schema = plainObject({
   messages: z.array(z.looseObject({ role: z.string() })).optional(),
   whenFull: z.enum(['error', 'shift']).optional(),
-  reply: z.looseObject({}).optional(),
+  reply: lastingSchema.optional(),
 });
 
 /** What a session needs of a model. */
@@ -35,6 +37,12 @@ interface SessionModel {
     options?: Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens' | 'tools' | 'toolChoice'>,
   ): number;
   save(file: string, session: SessionOptions): Promise<void>;
+}
+
+/** What a session is asked. */
+interface Asked {
+  readonly question: readonly ChatMessage[];
+  readonly options: ReplyOptions;
 }
 
 /** The reply that a session is making. */
@@ -54,7 +62,7 @@ export class Session {
     const { messages = [], ...others } = checkArguments(schema, options, 'options') as SessionOptions;
     this.#llm = llm;
     this.#options = others;
-    this.#messages = [...messages];
+    this.#messages = copyOfMessages(messages);
   }
 
   /** All that was said, in the order in which it was. */
@@ -67,11 +75,19 @@ export class Session {
    *  @throws OnelaunchError, when the reply is read, as `chat` of the model does, and when the session replies already; a reply whose signal is
    *  aborted is waited for */
   chat(question: string | ChatMessage | readonly ChatMessage[], options: ReplyOptions = {}): Reply {
+    // Read now: the caller may use its objects again, for the next question.
+    const read = now(() => this.#read(question, options));
+    return once((settle) => this.#run(read(), settle), {
+      json: (result) => readersOf(read().options).json(result),
+      toolCalls: (result) => readersOf(read().options).toolCalls(result),
+    });
+  }
+
+  #read(question: Parameters<Session['chat']>[0], options: ReplyOptions): Asked {
     const asked = typeof question === 'string' ? { role: 'user', content: question } : question;
-    const all = { ...this.#options.reply, ...options };
-    // The caller may use its object again, for the next question.
-    const messages = [asked].flat().map((message) => Object.assign({}, message));
-    return once((settle) => this.#run(messages, all, settle), readersOf(all));
+    const given = Object.entries(checkArguments(replySchema, options, 'options'));
+    const own = Object.fromEntries(given.filter(([, value]) => value !== undefined));
+    return { question: copyOfMessages([asked].flat()), options: { ...this.#options.reply, ...own } };
   }
 
   /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */
@@ -100,8 +116,7 @@ export class Session {
   }
 
   async *#run(
-    question: readonly ChatMessage[],
-    options: ReplyOptions,
+    { question, options }: Asked,
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
     while (this.#running) await endOf(this.#running);
@@ -148,7 +163,8 @@ export class Session {
   #keep(question: readonly ChatMessage[], { finish, text, toolCalls = [] }: ReplyResult): void {
     if (finish === 'abort' && text === '' && toolCalls.length === 0) return;
     const calls = toolCalls.length > 0 && { toolCalls };
-    this.#messages = [...this.#messages, ...question, { role: 'assistant', content: text, ...calls }];
+    const answer = copyOfMessages([{ role: 'assistant', content: text, ...calls }]);
+    this.#messages = [...this.#messages, ...question, ...answer];
   }
 }
 

@@ -1,9 +1,10 @@
 // Functions that a reply may call: how they are described, and what is read of a call.
 import { z } from 'zod';
 import { inOption, OnelaunchError } from '../../errors.ts';
-import { checkDepth } from '../../json-text.ts';
+import { checkDepth, isPlain } from '../../json-text.ts';
+import { plainObject } from '../../plain-object.ts';
 import type { JsonSchema } from '../grammar/json-grammar.ts';
-import { isSchema, isZod, jsonSchemaOf, readBy, type SchemaOption } from '../grammar/json-schema.ts';
+import { isZod, jsonSchemaOf, readBy, type SchemaOption, schemaOption } from '../grammar/json-schema.ts';
 
 /** A function in the shape of OpenAI's chat completions; its parameters are JSON Schema or a schema of zod. */
 export interface ToolOption {
@@ -69,12 +70,12 @@ export interface Calling {
 
 const mostTools = 128;
 
-const toolSchema = z.strictObject({
+const toolSchema = plainObject({
   type: z.literal('function').optional(),
-  function: z.strictObject({
+  function: plainObject({
     name: z.string().regex(/^[\w-]{1,64}$/, 'expected up to 64 letters, digits, _ and -'),
     description: z.string().optional(),
-    parameters: z.custom<SchemaOption>(isSchema, 'expected a JSON Schema, or a schema of zod').optional(),
+    parameters: schemaOption.optional(),
     strict: z.boolean().nullish(),
   }),
 });
@@ -82,8 +83,8 @@ export const toolsSchema = z.array(toolSchema).min(1).max(mostTools);
 export const choiceSchema = z.union(
   [
     z.literal(['auto', 'none', 'required']),
-    z.strictObject({ name: z.string() }),
-    z.strictObject({ names: z.array(z.string()).min(1), mode: z.literal(['auto', 'required']) }),
+    plainObject({ name: z.string() }),
+    plainObject({ names: z.array(z.string()).min(1), mode: z.literal(['auto', 'required']) }),
   ],
   "expected 'auto', 'none', 'required', { name } or { names, mode }",
 );
@@ -166,7 +167,7 @@ function readTool({ function: { name, description, parameters = {} } }: ToolOpti
     );
   }
   // One that names nothing is told nothing.
-  const none = isSchema(properties) && Object.keys(properties as object).length === 0;
+  const none = isPlain(properties) && Object.keys(properties).length === 0;
   const whole = { type, properties, ...plain };
   const said = { name, ...(description !== undefined && { description }), parameters: whole };
   return {
@@ -192,12 +193,15 @@ export function writtenTool(tool: ToolOption): ToolOption {
 export function readCalls(
   calls: readonly ToolCall[],
   tools: readonly ToolOption[] | undefined,
-): readonly ToolCall[] {
-  return calls.map((call) => {
-    const { parameters } = tools?.find((tool) => tool.function.name === call.name)?.function ?? {};
-    if (parameters === undefined || !isZod(parameters)) return call;
-    return { ...call, arguments: readBy(parameters, call.arguments, `the arguments of ${call.name} are`) };
-  });
+): Promise<readonly ToolCall[]> {
+  return Promise.all(
+    calls.map(async (call) => {
+      const { parameters } = tools?.find((tool) => tool.function.name === call.name)?.function ?? {};
+      if (parameters === undefined || !isZod(parameters)) return call;
+      const what = `the arguments of ${call.name} are`;
+      return { ...call, arguments: await readBy(parameters, call.arguments, what) };
+    }),
+  );
 }
 
 const wrong = (message: string, hint: string, option: readonly (string | number)[]) =>

@@ -1,5 +1,6 @@
 // Arguments of an engine that C would bend or trip over are refused before it sees them.
 import { OnelaunchError } from '../../errors.ts';
+import { copyOfJson } from '../../json-text.ts';
 import { type Packing, type Sampling, sourceDtype, type TensorSource } from './bindings.ts';
 
 /** Of a source whose numbers are no codes. */
@@ -17,9 +18,14 @@ export function readArgument<T>(name: string, read: () => T): T {
   try {
     return read();
   } catch (cause) {
-    throw isOurs(cause) ? cause : new OnelaunchError('usage', `${name} cannot be read`, { cause });
+    if (isOurs(cause)) throw cause;
+    throw usage(`${name} cannot be read`, 'A getter or a proxy in it throws: give plain values.', cause);
   }
 }
+
+/** A copy of an argument that is JSON. @param hint for what nests too deep */
+export const copyArgument = <T>(name: string, value: T, hint: string): T =>
+  readArgument(name, () => copyOfJson(value, name, hint));
 
 /** Of a proxy even the class cannot be asked. */
 function isOurs(error: unknown): boolean {
@@ -164,5 +170,8 @@ function shown(value: unknown): string {
   return typeof value === 'object' && value !== null ? 'an object' : String(value);
 }
 
-export const usage = (message: string, hint?: string) =>
-  new OnelaunchError('usage', message, hint === undefined ? {} : { hint });
+export const usage = (
+  message: string,
+  hint = 'The doc comment of the argument says what it may be.',
+  cause?: unknown,
+) => new OnelaunchError('usage', message, { hint, cause });

@@ -22,7 +22,7 @@ import {
   type Sampling,
   type TensorSource,
 } from './bindings.ts';
-import { mostBiases, mostSequences, mostTopLogprobs } from './limits.ts';
+import { mostBiases, mostSequences, mostThreads, mostTopLogprobs } from './limits.ts';
 import type { TokenMask } from './token-masks.ts';
 
 export type Isa = 'auto' | 'generic' | 'avx2' | 'avx512' | 'avx512bf16';
@@ -123,7 +123,7 @@ export function readSettings(settings: EngineSettings): EngineOptions {
     const { context, sequences = 1, threads = 0, device = 0, isa = 'auto' } = settings;
     checkInteger('context', context, 1);
     checkInteger('sequences', sequences, 1, mostSequences);
-    checkInteger('threads', threads, 0);
+    checkInteger('threads', threads, 0, mostThreads);
     checkInteger('device', device, 0);
     const known = typeof isa === 'string' && Object.hasOwn(isaCodes, isa);
     check(known, `isa is not one of ${Object.keys(isaCodes).join(', ')}`);

@@ -1,20 +1,33 @@
 // A schema as the caller gives it: JSON Schema as an object, or a schema of zod.
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
-import { checkDepth } from '../../json-text.ts';
+import { isPlain } from '../../json-text.ts';
+import { copyArgument, readArgument } from '../engine/arguments.ts';
 import type { JsonSchema } from './json-grammar.ts';
 
 /** JSON Schema as an object, or a schema of zod. */
 export type SchemaOption = z.ZodType | { readonly [keyword: string]: unknown };
 
-export const isSchema = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
+/** Whether it is a plain object, or of a library that makes schemas. */
+const isSchema = (value: unknown): boolean =>
+  isPlain(value) ||
+  (typeof value === 'object' &&
+    value !== null &&
+    ['_zod', '_def', '~standard'].some((mark) => mark in value));
+
+export const schemaOption: z.ZodType<SchemaOption> = z.custom<SchemaOption>(
+  isSchema,
+  'expected a JSON Schema, or a schema of zod',
+);
 
 export const isZod = (schema: SchemaOption): schema is z.ZodType => '_zod' in schema;
 
 /** The schema as JSON Schema: of one of zod, what it reads, before its transforms. @param name of it, for people
  *  @throws OnelaunchError of kind usage: it nests too deep, or has values that JSON does not have */
-export function jsonSchemaOf(schema: SchemaOption, name: string): JsonSchema {
+export const jsonSchemaOf = (schema: SchemaOption, name: string): JsonSchema =>
+  readArgument(name, () => readSchema(schema, name));
+
+function readSchema(schema: SchemaOption, name: string): JsonSchema {
   if (!isZod(schema)) {
     const maker = makerOf(schema);
     if (maker !== null) {
@@ -26,8 +39,7 @@ export function jsonSchemaOf(schema: SchemaOption, name: string): JsonSchema {
         },
       );
     }
-    checkDepth(schema, name, 'Name its parts in $defs, and refer to them.');
-    return schema;
+    return copyArgument(name, schema, 'Name its parts in $defs, and refer to them.');
   }
   try {
     return z.toJSONSchema(schema, { io: 'input' }) as JsonSchema;
@@ -49,9 +61,15 @@ function makerOf(schema: SchemaOption): string | null {
 }
 
 /** What a schema of zod makes of a value. @param what the value is, as the beginning of a sentence
- *  @throws OnelaunchError of kind failed where it is refused */
-export function readBy(schema: z.ZodType, value: unknown, what: string): unknown {
-  const parsed = schema.safeParse(value);
+ *  @throws OnelaunchError of kind failed where it is refused, or a function of the schema throws */
+export async function readBy(schema: z.ZodType, value: unknown, what: string): Promise<unknown> {
+  const parsed = await schema.safeParseAsync(value).catch((cause: unknown) => {
+    const why = String(cause instanceof Error ? cause.message : cause).split('\n')[0];
+    throw new OnelaunchError('failed', `${what} not read by its schema: ${why}`, {
+      hint: 'A refinement or a transform of it throws.',
+      cause,
+    });
+  });
   if (parsed.success) return parsed.data;
   throw new OnelaunchError('failed', `${what} not as its schema: ${z.prettifyError(parsed.error)}`, {
     hint: 'A refinement of zod is no part of its JSON Schema, and cannot be followed.',

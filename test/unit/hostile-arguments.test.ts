@@ -207,12 +207,89 @@ describe('given what it cannot be', () => {
     await expect(model.chat(messages as never).result()).rejects.toMatchObject({ message: text });
   });
 
+  const said = [{ role: 'user', content: 'x' }];
+  const one = new Map([['maxTokens', 3]]) as never;
+  it.each<[string, (model: LanguageModel) => unknown, string]>([
+    ['chat(options)', (model) => model.chat(said, one).result(), 'options: expected a plain object'],
+    [
+      'complete(options)',
+      (model) => model.complete('x', new Date() as never).result(),
+      'options: expected a',
+    ],
+    [
+      'schema',
+      (model) => model.chat(said, { schema: one }).result(),
+      'options.schema: expected a JSON Schema',
+    ],
+    [
+      'a part of the schema',
+      (model) => model.chat(said, { schema: { properties: one } }).result(),
+      'options.schema.properties is an instance of a class, which JSON does not have',
+    ],
+    [
+      'a getter in the schema',
+      (model) => model.chat(said, { schema: { type: 'object', properties: throwing('a') } }).result(),
+      'options.schema cannot be read',
+    ],
+    [
+      'a number that JSON does not have',
+      (model) => model.chat(said, { schema: { const: 5n } }).result(),
+      'options.schema.const is a bigint',
+    ],
+    [
+      'parameters',
+      (model) => model.chat(said, { tools: [{ function: { name: 'a', parameters: one } }] }).result(),
+      'options.tools.0.function.parameters: expected a JSON Schema',
+    ],
+    [
+      'a getter in parameters',
+      (model) =>
+        model
+          .chat(said, { tools: [{ function: { name: 'a', parameters: throwing('type') as never } }] })
+          .result(),
+      'the parameters of a cannot be read',
+    ],
+    ['speculate', (model) => model.generate([1], { speculate: one }).result(), "expected 'auto', 'off' or"],
+    ['score(options)', (model) => model.score('abc', one), 'options: expected a plain object'],
+    ['embed(options)', (model) => model.embed('abc', one), 'options: expected a plain object'],
+    ['session(options)', async (model) => model.session(one), 'options: expected a plain object'],
+    [
+      'session.chat(options)',
+      (model) => model.session().chat('a', one).result(),
+      'options: expected a plain',
+    ],
+    [
+      'a message of itself',
+      (model) => {
+        const round: Record<string, unknown> = { role: 'user', content: 'x' };
+        round['extra'] = round;
+        return model.chat([round as never]).result();
+      },
+      'messages nests more than 100 levels deep',
+    ],
+    [
+      'a bigint in a message',
+      (model) => model.chat([{ role: 'user', content: 'x', extra: [5n] }]).result(),
+      'messages.0.extra.0 is a bigint, which JSON does not have',
+    ],
+  ])('a Map, or what else is no plain object, is told: %s', async (_what, call, text) => {
+    const { model } = await subjects();
+    await expect(call(model)).rejects.toMatchObject({
+      ...{ message: expect.stringContaining(text), kind: 'usage', hint: expect.any(String) },
+    });
+  });
+
   it.each<[string, (model: LanguageModel) => unknown, string]>([
     ['tokenize(null)', (model) => model.tokenize(null as never), 'text: expected string, received null'],
     [
       "detokenize('x')",
       (model) => model.detokenize('x' as never),
       'tokenIds: expected array, received string',
+    ],
+    [
+      'detokenize([4096])',
+      (model) => model.detokenize([512]),
+      'tokenIds.0: Too big: expected number to be <512',
     ],
     ['detokenize([1.5])', (model) => model.detokenize([1.5]), 'tokenIds.0: expected int, received number'],
   ])('%s', async (_what, call, text) => {

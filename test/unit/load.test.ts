@@ -16,6 +16,8 @@ describe('load', () => {
     [{ model: 'qwen3-0.6b' }, 'there are no weights of qwen3-0.6b here'],
     [{ model: 'qwen3-tiny', contex: 5 }, 'options has no contex'],
     [{ model: 'qwen3-tiny', context: 0 }, 'options.context: Too small'],
+    [{ model: 'qwen3-tiny', threads: 2000 }, 'options.threads: Too big: expected number to be <=1024'],
+    [{ model: 'qwen3-tiny', randomWeights: new Map([['seed', 1]]) }, 'expected a plain object'],
     [{ model: 'qwen3-tiny', target: 'h1000' }, "unknown target 'h1000'"],
     [{}, 'options.model'],
   ])('refuses %j', async (options, message) => {

@@ -69,6 +69,35 @@ test('an object that is used again for the next question leaves what was asked a
   expect(one.messages.map(({ content }) => content)).toEqual(['a', 'answer to 1', 'b', 'answer to 3']);
 });
 
+test('what a caller changes afterwards, parts of messages too, is not changed in the conversation', async () => {
+  const { session } = counting();
+  const part = { type: 'text', text: 'a' };
+  const first = { role: 'system', content: [part] };
+  const one = session({ messages: [first] });
+  const asked = one.chat({ role: 'user', content: [part] });
+  part.text = 'b';
+  await asked.text();
+  expect(one.messages.slice(0, 2).map(({ content }) => content)).toEqual([
+    [{ type: 'text', text: 'a' }],
+    [{ type: 'text', text: 'a' }],
+  ]);
+});
+
+test('an option that is undefined is left out, and is that of the session', async () => {
+  const { session, sent } = counting();
+  await session({ reply: { maxTokens: 3 } })
+    .chat('a', { maxTokens: undefined, seed: 1 })
+    .text();
+  expect(sent[0]!.options).toEqual({ maxTokens: 3, seed: 1 });
+});
+
+test('options of replies are checked when the session is made', () => {
+  const { session } = counting();
+  expect(() => session({ reply: { banana: 5n } as never })).toThrow('options.reply has no banana');
+  expect(() => session({ reply: { maxTokens: 0 } })).toThrow('options.reply.maxTokens');
+  expect(() => session({ reply: { signal: new AbortController().signal } as never })).toThrow('no signal');
+});
+
 test('a reply that is left before it is read has a result, and nothing of it is kept', async () => {
   const { session, sent } = counting();
   const one = session();
@@ -242,5 +271,20 @@ test('an answer is read as JSON by the schema of its question, else of the sessi
   expect(await failureOf(counting().session().chat('a').json())).toMatchObject({
     kind: 'failed',
     message: 'the reply is no JSON',
+  });
+  const later = z.string().refine(async (text) => text.length > 4, 'too short');
+  expect((await failureOf(new Session(llm).chat('a', { schema: later }).json())).message).toContain(
+    'too short',
+  );
+  const thrower = z.string().transform((): string => {
+    throw new TypeError('not so');
+  });
+  expect(await failureOf(new Session(llm).chat('a', { schema: thrower }).json())).toMatchObject({
+    ...{ kind: 'failed', message: 'the reply is not read by its schema: not so' },
+  });
+  const left = counting().session().chat('a', { signal: AbortSignal.abort() });
+  expect(await failureOf(left.json())).toMatchObject({
+    message: 'the reply is no JSON: it ended at "abort"',
+    hint: expect.stringContaining('aborted'),
   });
 });
