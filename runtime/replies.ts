@@ -79,7 +79,9 @@ export class Replies {
     const maxTokens = Math.min(context - prompt.length, length);
     const stop = new AbortController();
     const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
-    const unbound = grammar && (await this.#mask(grammar, checked.stopIds, size, signal));
+    const from = form !== null ? 'tools' : options.schema === undefined ? 'grammar' : 'schema';
+    const masks = () => this.#mask(grammar!, checked.stopIds, size, signal).catch(worded(from));
+    const unbound = grammar && (await masks());
     this.#parts.checkOpen();
 
     const thinking = unbound && tokenizer ? thinkingOf(tokenizer, prompt, checked.enableThinking) : null;
@@ -187,6 +189,18 @@ export class Replies {
     }
     return place;
   }
+}
+
+/** Throws what is wrong with a grammar, told by the option that it was made of. */
+function worded(option: 'grammar' | 'schema' | 'tools'): (error: unknown) => never {
+  return (error) => {
+    const isMade = option !== 'grammar' && error instanceof OnelaunchError;
+    if (!isMade || !error.message.startsWith('the grammar ')) throw error;
+    throw new OnelaunchError('usage', error.message.replace('the grammar', `the grammar of the ${option}`), {
+      hint: 'Make it smaller: fewer optional properties, branches and values of enum, or a smaller maxItems.',
+      ...{ cause: error, option: [option] },
+    });
+  };
 }
 
 /** On a GPU drafts cost at most 1.5 % where nothing repeats; on a CPU no gain was seen (docs/devlog.md, sections 15 and 31). */

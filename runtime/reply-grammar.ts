@@ -35,6 +35,14 @@ export const readersOf = (options: {
   toolCalls: ({ toolCalls = [] }) => readCalls(toolCalls, options.tools),
 });
 
+/** What to do where a reply is no JSON, by how it ended. */
+const hints = {
+  stop: 'Ask for it with the option schema.',
+  length: 'Give it more maxTokens.',
+  context: 'Shorten the prompt, or load the model with a longer context.',
+  abort: 'It was left or aborted before its end: its text() has what was said so far.',
+} as const;
+
 /** What the text of a reply is as JSON, read by the schema if it is one of zod.
  *  @throws OnelaunchError of kind failed where the reply was cut off, or is no JSON */
 function jsonOfReply({ text, finish }: ReplyResult, schema: SchemaOption | undefined): unknown {
@@ -49,10 +57,7 @@ function jsonOfReply({ text, finish }: ReplyResult, schema: SchemaOption | undef
       });
     }
     const why = finish === 'stop' ? 'is no JSON' : `is no JSON: it ended at ${JSON.stringify(finish)}`;
-    throw new OnelaunchError('failed', `the reply ${why}`, {
-      hint: finish === 'stop' ? 'Ask for it with the option schema.' : 'Give it more maxTokens.',
-      cause,
-    });
+    throw new OnelaunchError('failed', `the reply ${why}`, { hint: hints[finish], cause });
   }
   return schema !== undefined && isZod(schema) ? readBy(schema, value, 'the reply is') : value;
 }

@@ -28,6 +28,7 @@ export interface GrammarMask extends TokenMask {
 /** Longer grammars take too long. */
 const mostCharacters = 1_000_000;
 const compileMillis = 10_000;
+const smaller = 'Make it smaller: fewer rules, alternatives and repeats.';
 /** Grammars that are kept. */
 const mostKept = 32;
 
@@ -292,9 +293,13 @@ export function keyOf(grammar: MaskedBy): string {
 function checkLength(grammar: Grammar): void {
   const { length } = typeof grammar === 'string' ? grammar : grammar.regex;
   if (length <= mostCharacters) return;
-  throw new OnelaunchError('usage', `the grammar has ${length} characters`, {
-    hint: `There may be ${mostCharacters}.`,
-  });
+  throw new OnelaunchError(
+    'usage',
+    `the grammar has ${length} characters, and there may be ${mostCharacters}`,
+    {
+      hint: smaller,
+    },
+  );
 }
 
 const readGrammar = (grammar: Grammar, { fromEbnf, fromRegex }: XGrammar) =>
@@ -309,8 +314,9 @@ function refusalOf(grammar: Grammar, cause: unknown, told: string): OnelaunchErr
   const late =
     cause instanceof TimeLimit ? `compiling it takes more than ${compileMillis / 1000} s` : undefined;
   const said = cause instanceof Error ? cause.message : 'it cannot be read';
-  const hint =
-    typeof grammar === 'string'
+  const hint = late
+    ? smaller
+    : typeof grammar === 'string'
       ? 'EBNF such as: root ::= "yes" | "no"'
       : 'Groups, classes, alternatives and repeats are supported; look-around and back references are not.';
   return refusal(late ?? why ?? said, hint, cause);

@@ -449,12 +449,25 @@ describe('a refusal', () => {
     [{ logitBias: { 4096: 1 } }, 'options.logitBias has token 4096, which the model does not have'],
     [
       { logitBias: Object.fromEntries([...Array(1025).keys()].map((id) => [id, 1])) },
-      'options.logitBias has 1025 tokens',
+      'options.logitBias has 1025 tokens, and there may be 1024',
     ],
     [{ max_tokens: 4 }, 'options has no max_tokens'],
   ])('of %j names the option', async (options, message) => {
     const { llm } = modelOf('One');
     await expect(llm.chat(question('?'), options as ReplyOptions).result()).rejects.toThrow(message);
+  });
+
+  it('of a schema whose grammar is too large is told as one of the schema', async () => {
+    const { llm } = modelOf('One');
+    const asked = llm.chat(question('?'), { schema: { const: 'a'.repeat(1_000_000) } });
+    await expect(asked.result()).rejects.toMatchObject({
+      message: expect.stringMatching(
+        /^the grammar of the schema has \d+ characters, and there may be 1000000$/,
+      ),
+      ...{ hint: expect.stringContaining('fewer optional properties'), option: ['schema'] },
+    });
+    const own = llm.chat(question('?'), { grammar: `root ::= "${'a'.repeat(1_000_000)}"` });
+    await expect(own.result()).rejects.toThrow(/^the grammar has/);
   });
 
   it('of no messages says so', async () => {
