@@ -1,16 +1,12 @@
 // A reply as the answer to its request: whole, or as a stream of events.
 
-import { ContextOverflowError, OnelaunchError } from '../errors.ts';
 import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
-import { ApiError, overflowOf, toApiError } from './api-error.ts';
-import { pathText } from './body.ts';
+import { ApiError, toApiError } from './api-error.ts';
 import { eventStream } from './events.ts';
 import { gather } from './gather.ts';
+import { inParams, type OptionPath } from './option-error.ts';
 import type { ApiContext } from './requests.ts';
 import type { Said, ServedModel, Service } from './service.ts';
-
-/** An option or a parameter, and a place in it. */
-export type OptionPath = readonly (string | number)[];
 
 /** A call of a function, as far as it was made. */
 export interface WrittenCall {
@@ -132,9 +128,7 @@ async function* namingParams(
   try {
     return yield* pieces;
   } catch (error) {
-    if (error instanceof ContextOverflowError) throw overflowOf(error, pathText(paramOf(['prompt'])));
-    const isTheirs = error instanceof OnelaunchError && error.kind === 'usage' && error.option !== undefined;
-    throw isTheirs ? new ApiError(400, error.message, { param: pathText(paramOf(error.option)) }) : error;
+    throw inParams(error, paramOf);
   }
 }
 

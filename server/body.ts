@@ -1,6 +1,6 @@
 // The body of a request: JSON, not too long, of the shape that its route takes.
 import type { Context } from 'hono';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { placeText } from '../runtime/json-file.ts';
 import { ApiError } from './api-error.ts';
 import { clientLeft } from './queue.ts';
@@ -27,9 +27,18 @@ export async function readBody<Schema extends z.ZodType>(
     throw new ApiError(400, 'the body must be a JSON object');
   }
   checkKeys(json);
-  const given = Object.entries(json).filter(([, value]) => value !== null);
-  return checkShape(schema, Object.fromEntries(given));
+  return checkShape(schema, withoutNulls(json));
 }
+
+/** An object without the keys that are null; what is no object as it is. */
+const withoutNulls = (value: unknown): unknown =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).filter(([, each]) => each !== null))
+    : value;
+
+/** An object in a body, of which keys that are null count as left out. */
+export const inBody = <Schema extends z.ZodType>(schema: Schema): z.ZodPreprocess<Schema> =>
+  z.preprocess(withoutNulls, schema);
 
 async function readText(c: Context, mostBytes: number): Promise<string> {
   const tooLong = () => new ApiError(413, `the body has more than ${mostBytes} bytes`);

@@ -4,10 +4,12 @@ import type { ChatMessage } from '../runtime/chat/chat-template.ts';
 import type { ToolCallPart } from '../runtime/chat/tool-reader.ts';
 import { listOf } from '../runtime/list-of.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
-import type { Asked, OptionPath } from './answer.ts';
+import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
+import { inBody } from './body.ts';
 import { type ChoiceForm, choicesForm } from './choices.ts';
 import { wordLogprob } from './logprobs.ts';
+import type { OptionPath } from './option-error.ts';
 import {
   chatReplyShape,
   isEmpty,
@@ -21,7 +23,9 @@ import {
 import { jsonFormat, namedSchema, schemaOf, textFormat } from './reply-format.ts';
 import { chatToolShape, toolOptions } from './tools.ts';
 
-const part = z.strictObject({ type: z.literal('text', 'text is all that is supported'), text: z.string() });
+const part = inBody(
+  z.strictObject({ type: z.literal('text', 'text is all that is supported'), text: z.string() }),
+);
 const any = z.unknown().optional();
 const toolCall = z.strictObject({
   id: z.string(),
@@ -39,7 +43,7 @@ const message = z.strictObject({
   content: z.union([z.string(), listOf(part)], 'expected a text, or parts of type text').nullish(),
   name: z.string().nullish(),
   reasoning_content: z.string().nullish(),
-  tool_calls: listOf(toolCall).nullish(),
+  tool_calls: listOf(inBody(toolCall)).nullish(),
   tool_call_id: z.string().nullish(),
   // Of an assistant's message as it was answered, empty.
   refusal: any,
@@ -50,11 +54,13 @@ const message = z.strictObject({
   parsed: any,
 });
 
-const responseFormat = z.discriminatedUnion('type', [
-  textFormat,
-  jsonFormat,
-  z.strictObject({ type: z.literal('json_schema'), json_schema: namedSchema }),
-]);
+const responseFormat = inBody(
+  z.discriminatedUnion('type', [
+    textFormat,
+    jsonFormat,
+    z.strictObject({ type: z.literal('json_schema'), json_schema: inBody(namedSchema) }),
+  ]),
+);
 
 export const chatShape = z.strictObject({
   ...unsupportedShape,
@@ -62,7 +68,7 @@ export const chatShape = z.strictObject({
   ...chatReplyShape,
   ...chatToolShape,
   response_format: responseFormat.optional(),
-  messages: listOf(message).min(1, 'expected one or more'),
+  messages: listOf(inBody(message)).min(1, 'expected one or more'),
   max_completion_tokens: replyShape.max_tokens,
   logprobs: z.boolean().optional(),
 });

@@ -29,7 +29,8 @@ export function readCompletion(given: z.infer<typeof completionShape>): Asked {
   return {
     stream: given.stream === true,
     form: choicesForm(completionForm, given.stream_options?.include_usage === true),
-    paramOf,
+    paramOf: ([option, ...place]) =>
+      option === 'tokenIds' ? ['prompt', ...place] : paramOf([option ?? '', ...place]),
     start: (model, signal) =>
       typeof prompt === 'string'
         ? model.complete(prompt, { ...options, signal })

@@ -1,8 +1,8 @@
 // POST /v1/embeddings.
 import { z } from 'zod';
-import { ContextOverflowError } from '../errors.ts';
 import { listOf } from '../runtime/list-of.ts';
-import { ApiError, overflowOf } from './api-error.ts';
+import { ApiError } from './api-error.ts';
+import { inParams } from './option-error.ts';
 import type { ServedModel, Service } from './service.ts';
 
 const any = z.unknown().optional();
@@ -41,7 +41,7 @@ export async function embed(service: Service, given: Given, signal: AbortSignal)
         all.push(await model.embed(input, { dimensions, signal: stop }));
       return all;
     } catch (error) {
-      throw error instanceof ContextOverflowError ? overflowOf(error, 'input') : error;
+      throw inParams(error, ([option]) => [option === 'dimensions' ? option : 'input']);
     }
   });
   const tokens = made.reduce((sum, one) => sum + one.tokens, 0);

@@ -2,8 +2,9 @@
 import { z } from 'zod';
 import { mostTopLogprobs } from '../runtime/engine/limits.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
-import type { OptionPath } from './answer.ts';
 import { ApiError } from './api-error.ts';
+import { inBody } from './body.ts';
+import type { OptionPath } from './option-error.ts';
 
 const maxInt32 = 2 ** 31 - 1;
 const mostStops = 16;
@@ -15,9 +16,9 @@ const any = z.unknown().optional();
 export const replyShape = {
   model: z.string(),
   stream: z.boolean().optional(),
-  stream_options: z
-    .strictObject({ include_usage: z.boolean().optional(), include_obfuscation: z.boolean().optional() })
-    .optional(),
+  stream_options: inBody(
+    z.strictObject({ include_usage: z.boolean().optional(), include_obfuscation: z.boolean().optional() }),
+  ).optional(),
   max_tokens: z.int().min(1).max(maxInt32).optional(),
   temperature: z.number().min(0).optional(),
   top_p: z.number().gt(0).max(1).optional(),
@@ -48,7 +49,7 @@ export const replyShape = {
 /** What chats and responses have beside it. */
 export const chatReplyShape = {
   top_logprobs: z.int().min(0).max(mostTopLogprobs).optional(),
-  chat_template_kwargs: z.strictObject({ enable_thinking: z.boolean().optional() }).optional(),
+  chat_template_kwargs: inBody(z.strictObject({ enable_thinking: z.boolean().optional() })).optional(),
 };
 
 type Given = z.infer<z.ZodObject<typeof replyShape>>;

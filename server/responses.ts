@@ -2,8 +2,10 @@
 import { z } from 'zod';
 import type { ChatMessage } from '../runtime/chat/chat-template.ts';
 import { listOf } from '../runtime/list-of.ts';
-import type { Asked, OptionPath } from './answer.ts';
+import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
+import { inBody } from './body.ts';
+import type { OptionPath } from './option-error.ts';
 import {
   chatReplyShape,
   isEmpty,
@@ -29,7 +31,7 @@ const text = z.strictObject({
   parsed: any,
 });
 const texts = z.union(
-  [z.string(), listOf(text)],
+  [z.string(), listOf(inBody(text))],
   'expected a text, or parts of type input_text or output_text',
 );
 /** Of an item as it was answered. */
@@ -66,11 +68,13 @@ const item = z.discriminatedUnion(
 const asItems = (given: unknown): unknown =>
   typeof given === 'string' ? [{ role: 'user', content: given }] : given;
 
-const formatShape = z.discriminatedUnion('type', [
-  textFormat,
-  jsonFormat,
-  namedSchema.extend({ type: z.literal('json_schema') }),
-]);
+const formatShape = inBody(
+  z.discriminatedUnion('type', [
+    textFormat,
+    jsonFormat,
+    namedSchema.extend({ type: z.literal('json_schema') }),
+  ]),
+);
 
 const isOff: Off = (value) => value === false;
 const isNothing: Off = (value) =>
@@ -103,14 +107,17 @@ export const responseShape = z.strictObject({
   ...shared,
   ...chatReplyShape,
   ...responseToolShape,
-  input: z.preprocess(asItems, listOf(item, 'expected a text, or items').min(1, 'expected one or more')),
+  input: z.preprocess(
+    asItems,
+    listOf(inBody(item), 'expected a text, or items').min(1, 'expected one or more'),
+  ),
   instructions: z.string().optional(),
   max_output_tokens: max_tokens,
-  text: z
-    .strictObject({ format: formatShape.optional(), verbosity: z.literal('medium').nullish() })
-    .optional(),
+  text: inBody(
+    z.strictObject({ format: formatShape.optional(), verbosity: z.literal('medium').optional() }),
+  ).optional(),
   include: listOf(z.literal('message.output_text.logprobs')).optional(),
-  stream_options: z.strictObject({ include_obfuscation: any }).optional(),
+  stream_options: inBody(z.strictObject({ include_obfuscation: any })).optional(),
   prompt_cache_options: any,
 });
 type Given = z.infer<typeof responseShape>;

@@ -1,7 +1,7 @@
 // POST /tokenize and /detokenize, in vLLM's shape.
 import { z } from 'zod';
 import { listOf } from '../runtime/list-of.ts';
-import { ApiError } from './api-error.ts';
+import { inParams } from './option-error.ts';
 import type { ServedModel } from './service.ts';
 
 const model = z.string().optional();
@@ -20,11 +20,11 @@ export async function tokenize(served: ServedModel, given: z.infer<typeof tokeni
 
 export const detokenizeShape = z.strictObject({ model, tokens: listOf(z.int().min(0)) });
 
+/** @throws ApiError 400 for tokens that the model does not have */
 export async function detokenize(served: ServedModel, given: z.infer<typeof detokenizeShape>) {
-  const { vocab } = served.manifest.dims;
-  const beyond = given.tokens.find((id) => id >= vocab);
-  if (beyond === undefined) return { prompt: await served.detokenizeApart(given.tokens) };
-  throw new ApiError(400, `tokens: the model has tokens 0 to ${vocab - 1}, and no ${beyond}`, {
-    param: 'tokens',
-  });
+  try {
+    return { prompt: await served.detokenizeApart(given.tokens) };
+  } catch (error) {
+    throw inParams(error, ([, ...place]) => ['tokens', ...place]);
+  }
 }

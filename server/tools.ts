@@ -4,6 +4,7 @@ import type { ToolChoice, ToolOption } from '../runtime/chat/tools.ts';
 import { listOf } from '../runtime/list-of.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { ApiError } from './api-error.ts';
+import { inBody } from './body.ts';
 
 /** A function's description. What of it is wrong is said by the library, with its name. */
 const described = {
@@ -22,7 +23,9 @@ const allowed = z.literal('allowed_tools');
 
 /** Of chats: what is said of a function stands in `function`. */
 export const chatToolShape = {
-  tools: listOf(z.strictObject({ type: kind, function: z.strictObject(described) })).optional(),
+  tools: listOf(
+    inBody(z.strictObject({ type: kind, function: inBody(z.strictObject(described)) })),
+  ).optional(),
   tool_choice: z
     .union(
       [
@@ -44,7 +47,7 @@ export const chatToolShape = {
 
 /** Of responses: it stands beside `type`. */
 export const responseToolShape = {
-  tools: listOf(z.strictObject({ type: kind, ...described })).optional(),
+  tools: listOf(inBody(z.strictObject({ type: kind, ...described }))).optional(),
   tool_choice: z
     .union(
       [

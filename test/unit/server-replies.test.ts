@@ -117,6 +117,29 @@ describe('a chat', () => {
     expect((await formatted({ type: 'json_schema' })).status).toBe(400);
   });
 
+  it('may say null of what it leaves out, in all that it holds', async () => {
+    const { app, llm } = served();
+    const heard = vi.spyOn(llm, 'chat');
+    const parameters = { type: 'object', properties: { a: { const: null } } };
+    const body = chatBody({
+      ...{
+        stream: true,
+        stream_options: { include_usage: null },
+        chat_template_kwargs: { enable_thinking: null },
+      },
+      ...{ response_format: { type: 'text', json_schema: null }, tool_choice: 'none' },
+      messages: [
+        { role: 'user', audio: null, prefix: null, content: [{ type: 'text', text: 'a', x: null }] },
+      ],
+      tools: [{ type: 'function', x: null, function: { name: 'f', y: null, parameters } }],
+    });
+    const answer = await post(app, chat, body);
+    expect(answer.status).toBe(200);
+    await answer.text();
+    expect(heard.mock.calls[0]![1]).toMatchObject({ enableThinking: undefined, schema: undefined });
+    expect(heard.mock.calls[0]![1]!.tools![0]!.function.parameters).toEqual(parameters);
+  });
+
   it('takes parts of text, the developer as the system, and an answer as it was given', async () => {
     const { app, engine, llm } = served();
     const heard = vi.spyOn(llm, 'chat');
@@ -376,6 +399,12 @@ describe('a refusal', () => {
       'tool_choice',
       'tool_choice: there is no function "f" in tools',
     ],
+    [
+      { logit_bias: Object.fromEntries([...Array(1025).keys()].map((id) => [id, 1])) },
+      'logit_bias',
+      'logit_bias has 1025 tokens, and there may be 1024',
+    ],
+    [{ logit_bias: { 4096: 1 } }, 'logit_bias.4096', 'logit_bias has token 4096, which the model does not'],
     [{ parallel_tool_calls: 'no' }, 'parallel_tool_calls', 'parallel_tool_calls: expected boolean'],
     [{ model: 3 }, 'model', 'model: expected string, received number'],
     [{ model: null }, 'model', 'model is missing: expected string'],
@@ -394,7 +423,9 @@ describe('a refusal', () => {
       failureOf(await post(app, completions, { model: 'qwen3-tiny', prompt }));
     expect(await ask(['a', 'b'])).toMatchObject({ status: 400, param: 'prompt' });
     expect(await ask([])).toMatchObject({ status: 400, param: 'prompt' });
-    expect(await ask([4096])).toMatchObject({ status: 400 });
+    expect(await ask([4096])).toMatchObject({
+      ...{ status: 400, param: 'prompt[0]', message: 'prompt[0]: Too big: expected number to be <4096' },
+    });
   });
 
   it.each([

@@ -70,6 +70,16 @@ describe('a response', () => {
     expect([maxTokens, sampling.temperature]).toEqual([40, 0.5]);
   });
 
+  it('may say null of what it leaves out, in all that it holds', async () => {
+    const input = [{ type: null, role: 'user', content: [{ type: 'input_text', text: 'a', detail: null }] }];
+    const more = { text: { format: null, verbosity: null }, chat_template_kwargs: { enable_thinking: null } };
+    const answer = await post(app, '/v1/responses', { model, input, ...more });
+    expect([answer.status, (await answer.json()) as object]).toMatchObject([
+      200,
+      { text: { format: { type: 'text' } } },
+    ]);
+  });
+
   it('is streamed in events that have names and numbers', async () => {
     const events = await eventsOf();
     const types = events.map(({ type }) => type);

@@ -190,9 +190,7 @@ describe("a chat of OpenAI's client", () => {
     const ask = (tool: object) =>
       client.chat.completions.create({ model, messages: [question], tools: [tool] as typeof tools });
     const before = engine.calls.length;
-    await expect(ask(functionTool('a b'))).rejects.toThrow(
-      'options.tools.0.function.name: expected up to 64',
-    );
+    await expect(ask(functionTool('a b'))).rejects.toThrow('tools[0].function.name: expected up to 64');
     const odd = { type: 'object', properties: { a: { pattern: 'x' } } };
     await expect(ask(functionTool('f', { parameters: odd }))).rejects.toMatchObject({
       ...{ status: 400, param: 'tools[0].function.parameters.properties.a' },
