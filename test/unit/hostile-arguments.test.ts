@@ -249,7 +249,6 @@ describe('given what it cannot be', () => {
           .result(),
       'the parameters of a cannot be read',
     ],
-    ['speculate', (model) => model.generate([1], { speculate: one }).result(), "expected 'auto', 'off' or"],
     ['score(options)', (model) => model.score('abc', one), 'options: expected a plain object'],
     ['embed(options)', (model) => model.embed('abc', one), 'options: expected a plain object'],
     ['session(options)', async (model) => model.session(one), 'options: expected a plain object'],
@@ -287,7 +286,7 @@ describe('given what it cannot be', () => {
       'tokenIds: expected array, received string',
     ],
     [
-      'detokenize([4096])',
+      'detokenize([512])',
       (model) => model.detokenize([512]),
       'tokenIds.0: Too big: expected number to be <512',
     ],
