@@ -16,20 +16,63 @@ const member = /\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|u\{([
 /** All that there is, as it is usually written. */
 const all = /^\[(\\s\\S|\\S\\s|\\d\\D|\\D\\d|\\w\\W|\\W\\w)\]$/;
 
+/** What escapes stand for, to be written in a class: of those that are all but another one xgrammar 0.1.27 takes ASCII alone there. */
+const sets: Readonly<Record<string, string>> = {
+  d: '0-9',
+  D: String.raw`\x00-/:-\u{10ffff}`,
+  s: String.raw`\t-\r `,
+  S: String.raw`\x00-\x08\x0e-\x1f!-\u{10ffff}`,
+  w: 'a-zA-Z0-9_',
+  W: String.raw`\x00-/:-@\[-^\x60{-\u{10ffff}`,
+};
+/** Such an escape with the dashes around it, which are no ranges; or another one. */
+const setIn = /(-?)\\([dDsSwW])(-?)|\\./gs;
+
+/** A class of a regular expression without such escapes. */
+const spelledOut = (group: string): string =>
+  group.replaceAll(setIn, (whole, before?: string, letter?: string, behind?: string) =>
+    letter === undefined ? whole : `${before && '\\-'}${sets[letter]}${behind && '\\-'}`,
+  );
+
 /** The same grammar, with what its classes have beyond ASCII as bytes of UTF-8.
- *  @throws OnelaunchError of kind usage for half of a character, a range that ends before it begins, or all but a class and letters beyond ASCII */
+ *  @throws OnelaunchError of kind usage for half of a character, a range that ends before it begins, a class of no characters or with an escape that is none, or an anchor inside of a regular expression */
 export function withClassesOfBytes(text: string, kind: keyof typeof pieces): string {
   if (/\p{Surrogate}/u.test(text))
     throw refusal('half of a character stands in it', 'A pair of surrogates is one.');
+  if (kind === 'regex') checkAnchors(text);
   return text.replaceAll(pieces[kind], (piece: string, group?: string) => {
     if (group === undefined) return piece;
     if (group === '.') return '[^\\n\\r]';
     if (kind === 'regex' && all.test(group)) return '[^]';
-    return asciiClass(group, kind);
+    const made = asciiClass(kind === 'regex' ? spelledOut(group) : group, kind);
+    if (made === null) throw refusal(`the class ${group} has no characters`, 'Leave it out.');
+    return made;
   });
 }
 
-function asciiClass(group: string, kind: keyof typeof pieces): string {
+/** An escape, a class, or a character. */
+const words = /\\.|\[\^?(?:\\.|[^\]\\])*\]|./gsu;
+
+/** That anchors stand where the reply begins and ends, around an alternative of the whole: elsewhere xgrammar 0.1.27 leaves them out. */
+function checkAnchors(text: string): void {
+  const all = text.match(words) ?? [];
+  let depth = 0;
+  for (const [i, word] of all.entries()) {
+    if (word === '(') depth++;
+    else if (word === ')') depth--;
+    else if (word === '^' || word === '$') {
+      const beside = word === '^' ? all[i - 1] : all[i + 1];
+      if (depth === 0 && (beside === undefined || beside === '|')) continue;
+      throw refusal(
+        `the anchor ${word} stands elsewhere than at its ${word === '^' ? 'beginning' : 'end'}`,
+        'Leave it out: the expression is the whole reply. As a character it is \\^ or \\$.',
+      );
+    }
+  }
+}
+
+/** Null: the class has no characters. */
+function asciiClass(group: string, kind: keyof typeof pieces): string | null {
   const isNegated = group.startsWith('[^');
   const members = [...group.slice(isNegated ? 2 : 1, -1).matchAll(member)].map(readMember);
   const ascii: string[] = [];
@@ -48,7 +91,7 @@ function asciiClass(group: string, kind: keyof typeof pieces): string {
     throw refusal(`a range of ${group} ends before it begins`, 'Turn it round.');
   if (!isNegated) return alternatives(ascii, within(ranges, lastOfAscii + 1, lastOfAll), kind);
   if (ranges.some(([first]) => first < 0))
-    throw refusal(`${group} has all but some beyond ASCII and a class`, 'Name the characters of the class.');
+    throw refusal(`${group} has an escape that is no character`, 'Write it as a code, such as \\x08.');
   const others = complement(ranges);
   const ofAscii = within(others, 0, lastOfAscii).map((range) => range.map(hex).join('-'));
   return alternatives(ofAscii, within(others, lastOfAscii + 1, lastOfAll), kind);
@@ -74,7 +117,11 @@ function complement(ranges: readonly Range[]): Range[] {
   return within([...before, [next, lastOfAll]], 0, lastOfAll);
 }
 
-function alternatives(ascii: readonly string[], others: readonly Range[], kind: keyof typeof pieces): string {
+function alternatives(
+  ascii: readonly string[],
+  others: readonly Range[],
+  kind: keyof typeof pieces,
+): string | null {
   const spell = (code: number) => {
     const letter = String.fromCodePoint(code);
     return kind === 'ebnf' ? JSON.stringify(letter) : letter;
@@ -84,7 +131,8 @@ function alternatives(ascii: readonly string[], others: readonly Range[], kind: 
     if (first === lastOfAscii + 1 && last === lastOfAll) return [allOthers];
     return utf8Of([first, last]).map((bytes) => bytes.map(byteClass).join(kind === 'ebnf' ? ' ' : ''));
   });
-  return `(${[...(ascii.length > 0 ? [`[${ascii.join('')}]`] : []), ...spelled].join('|')})`;
+  const all = [...(ascii.length > 0 ? [`[${ascii.join('')}]`] : []), ...spelled];
+  return all.length === 0 ? null : `(${all.join('|')})`;
 }
 
 const hex = (code: number): string => `\\x${code.toString(16).padStart(2, '0')}`;
@@ -115,9 +163,9 @@ function utf8Of([first, last]: Range): Range[][] {
 }
 
 /** What letters stand for behind a backslash. */
-const controls: Readonly<Record<string, number>> = { 0: 0, t: 9, n: 10, v: 11, f: 12, r: 13 };
+const controls: Readonly<Record<string, number>> = { 0: 0, b: 8, t: 9, n: 10, v: 11, f: 12, r: 13 };
 
-/** What stands in a class, and its code point; -1: a class of its own, as \d. */
+/** What stands in a class, and its code point; -1: of an escape that is none. */
 function readMember([text, ...groups]: RegExpExecArray): { readonly text: string; readonly code: number } {
   const digits = groups.slice(0, 4).find((one) => one !== undefined);
   const [escaped, plain] = groups.slice(4);

@@ -257,6 +257,12 @@ it.each<[Grammar, readonly string[], readonly string[]]>([
   [{ regex: '[^一-龥]' }, ['a', 'é', '龦', '㐀', '😀'], ['文']],
   [{ regex: '[а-я]+' }, ['мир'], ['', 'mir']],
   [{ regex: '.\\.[\\s\\S]' }, ['é.\n', 'a.😀'], ['\n.a', 'ab.']],
+  [{ regex: '[^\\dé]' }, ['a', 'ж'], ['5', 'é']],
+  [{ regex: '[\\S]|[é\\D]' }, ['é', 'a', '文', ' '], ['']],
+  [{ regex: '[^\\S\\n]' }, [' ', '\t'], ['é', 'a', '\n']],
+  [{ regex: '[^\\W\\d_]' }, ['a', 'Z'], ['é', '5', '_', '-']],
+  [{ regex: '[\\w-.]|[+-\\d]' }, ['a', '-', '.', '5', '+'], ['/', ',']],
+  [{ regex: '^a\\^$|^[$^]$' }, ['a^', '$', '^'], ['a', '']],
   [{ regex: '\\[[^\\]-]?\\]' }, ['[a]', '[é]', '[]'], ['[-]', '[]]']],
 ])('classes of %j have whole characters', async (grammar, inside, outside) => {
   for (const text of inside) expect(await accepts(grammar, text), text).toBe(true);
@@ -307,7 +313,15 @@ it('classes at random are those of JavaScript', async () => {
 
 it.each<[Grammar, string]>([
   ['root ::= [я-а]', 'a range of [я-а] ends before it begins'],
-  [{ regex: '[^\\dé]' }, '[^\\dé] has all but some beyond ASCII and a class'],
+  [{ regex: '[^\\qé]' }, '[^\\qé] has an escape that is no character'],
+  [{ regex: 'a^b' }, 'the anchor ^ stands elsewhere than at its beginning'],
+  [{ regex: 'a|b^' }, 'the anchor ^ stands elsewhere than at its beginning'],
+  [{ regex: '$a' }, 'the anchor $ stands elsewhere than at its end'],
+  [{ regex: '(a$)?b' }, 'the anchor $ stands elsewhere than at its end'],
+  [{ regex: 'x[^\\s\\S]y' }, 'the class [^\\s\\S] has no characters'],
+  [{ regex: '[^\\D1\\d]' }, 'the class [^\\D1\\d] has no characters'],
+  [{ regex: '[^\\x00-\\u{10ffff}]' }, 'the class [^\\x00-\\u{10ffff}] has no characters'],
+  ['root ::= "a" [\\ud800-\\udfff]', 'the class [\\ud800-\\udfff] has no characters'],
   [{ regex: '\ud83d' }, 'half of a character'],
   [{ regex: '' }, 'it cannot be read'],
 ])('%j is refused: %s', async (grammar, why) => {
