@@ -8,6 +8,7 @@ import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../errors.ts';
 import { type CachedModel, cachedAt, cachedModels, findCached } from '../hub/cache.ts';
 import { isHubId } from '../hub/id.ts';
+import { checkName } from './check-name.ts';
 import { hubIds, models } from './models.ts';
 
 /** What a name stands for. */
@@ -28,6 +29,7 @@ export const modelNames = (): string[] => models.map((model) => model.name);
  *  letter case: the Hub does not tell cases apart either.
  *  @throws OnelaunchError: environment for a model of the Hub that is not here, else usage */
 export function resolveModel(name: string): ResolvedModel {
+  checkName(name, 'model');
   const exact = models.find((model) => model.name === name);
   if (exact) return resolveKnown(exact);
   if (!existsSync(name)) {

@@ -11,6 +11,7 @@ import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import { kindOf } from '../plain-file.ts';
+import { checkName } from './check-name.ts';
 import cooperative from './plans/cooperative.ts';
 import prefill, { variants as prefillVariants } from './plans/prefill.ts';
 import seed, { variants as seedVariants } from './plans/seed.ts';
@@ -54,6 +55,7 @@ function withVariants({ name }: FusionPlan): string {
 
 /** A known target, or the one in a file; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */
 export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGpus): Target {
+  checkName(name, 'target');
   if (name.endsWith('.json')) return readTarget(name);
   if (name !== 'auto') {
     const known = targetNamed(name);
@@ -98,6 +100,7 @@ async function findPlan(
   name: string,
   wanted: { readonly kind: string; readonly names: readonly string[]; readonly shown: readonly string[] },
 ): Promise<FusionPlan> {
+  checkName(name, 'plan');
   const known = [...plans, ...promptPlans].find((plan) => plan.name === name);
   if (known) return known;
   if (!/\.[mc]?[jt]s$/.test(name))

@@ -1,8 +1,9 @@
 // What is wrong with the words of a plan, told with their line where they are written: afterwards nothing is left of them.
+import { isPlain } from '../../json-text.ts';
 import type { Site } from './call-site.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { type Issue, PlanError } from './issue.ts';
-import { isRecord, shown } from './shown.ts';
+import { shown } from './shown.ts';
 
 type Where = Pick<Issue, 'at' | 'call'>;
 type Told = Pick<Issue, 'rule' | 'argument' | 'token' | 'why'> & { readonly known: string };
@@ -16,11 +17,11 @@ export function needEdits(where: Where, edits: unknown, options: unknown): void 
     refusal(where, { rule: 'option-value', argument, token, why, known });
   const takes =
     'It takes: with(name, { attn_norm: own(...) }, { prefetch: 2 }), the last one where there is something to say';
-  if (!isRecord(edits)) throw refuse('name', where.call, `the edits of with() are ${shown(edits)}`, takes);
-  if (!isRecord(options))
+  if (!isPlain(edits)) throw refuse('name', where.call, `the edits of with() are ${shown(edits)}`, takes);
+  if (!isPlain(options))
     throw refuse('name', where.call, `the options of with() are ${shown(options)}`, takes);
-  if ('kind' in options && typeof options.kind !== 'string')
-    throw refuse('value', 'kind', `the kind of a scheme is ${shown(options.kind)}`, takes);
+  if ('kind' in options && typeof options['kind'] !== 'string')
+    throw refuse('value', 'kind', `the kind of a scheme is ${shown(options['kind'])}`, takes);
   const wrong = Object.entries(edits).find(([, edit]) => typeof edit !== 'function');
   if (wrong === undefined) return;
   const known = 'It takes: own(...), into(...), dealt(...); options of the scheme stand behind the edits';
@@ -37,7 +38,7 @@ export function needOptions(
   options: unknown,
   { owner, refused = [], taken }: { owner: string; refused?: readonly string[]; taken?: readonly string[] },
 ): void {
-  if (!isRecord(options)) {
+  if (!isPlain(options)) {
     const why = `the options of ${owner} are ${shown(options)}`;
     throw refusal(where, {
       rule: 'option-value',

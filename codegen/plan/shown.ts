@@ -1,15 +1,10 @@
 // A value that somebody gave, as an error says it: a program without types gives anything.
 
+import { isPlain } from '../../json-text.ts';
+
 /** @returns text of 60 characters at most, words in single quotes */
 export function shown(value: unknown): string {
   return (written(value) ?? typeof value).replaceAll('"', "'").slice(0, 60);
-}
-
-/** An object whose entries are all that it says: an instance of a class, as a Map, may hold what they do not have. */
-export function isRecord(value: unknown): value is object {
-  if (typeof value !== 'object' || value === null) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 /** As JSON has it, but for what JSON has not, or has as `null` or `{}`; undefined for what cannot be written down. */
@@ -28,6 +23,6 @@ function written(value: unknown): string | undefined {
 }
 
 const isInstance = (value: unknown): value is object =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && !isRecord(value);
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !isPlain(value);
 
 const plain = (value: unknown): string => (typeof value === 'bigint' ? `${value}n` : String(value));

@@ -279,6 +279,10 @@ test.each([
     |                                                     ^^^^
   barriers() has no option 'kind'.`,
   ],
+  [
+    "cooperative.with('x', {}, barriers(new Map([['prefetch', 2]])))",
+    'the options of barriers() are an instance of a class.',
+  ],
   ["cooperative.with('x', {}, barriers(null))", 'the options of barriers() are null.'],
   ["cooperative.with('x', {}, stream([8]))", 'the options of stream() are'],
   ["cooperative.with('x', {}, tiles('wgmma'))", "the options of tiles() are 'wgmma'."],

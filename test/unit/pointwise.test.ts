@@ -5,11 +5,17 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { findOps, printOps } from '../../codegen/emit/pointwise.ts';
+import { pointwise } from '../../configs/dsl.ts';
+import { refusalOf } from '../support/refusal.ts';
 
 const file = join(packageRoot(), 'test/support/pointwise-ops.ts');
 const configs = join(packageRoot(), 'configs');
 const folder = mkdtempSync(join(tmpdir(), 'pointwise-'));
 afterAll(() => rmSync(folder, { recursive: true }));
+
+test.each([undefined, 'x', {}])('pointwise(%j) is refused', (op) => {
+  expect(refusalOf(() => pointwise(op as never)).message).toContain('and no function');
+});
 
 describe('the printed text', () => {
   test('the shipped ops are one line each, behind the helper that they call', async () => {

@@ -6,10 +6,10 @@ import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vites
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { hubIds, models } from '../../configs/models.ts';
-import { resolveModel } from '../../configs/resolve.ts';
+import { resolveModel, resolvePlan, resolvePromptPlan, resolveTarget } from '../../configs/resolve.ts';
 import { hubCache } from '../../hub/settings.ts';
 import { configOf, layOut } from '../support/hub-cache.ts';
-import { refusalOf } from '../support/refusal.ts';
+import { failureOf, refusalOf } from '../support/refusal.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-resolve-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -24,6 +24,13 @@ const small = models.find((model) => model.name === 'qwen3-0.6b')!;
 const weights = { 'model.safetensors': 'weights' };
 const complete = { 'config.json': configOf({ ...small, layers: 2 }), ...weights };
 const other = 'Someone/My-Qwen3.v2';
+
+it.each([5, null, {}, 'a\0b'])('%j is no name of a model, a plan or a target', async (name) => {
+  expect(refusalOf(() => resolveModel(name as never)).message).toContain('the model is ');
+  expect(refusalOf(() => resolveTarget(name as never)).message).toContain('the target is ');
+  expect((await failureOf(resolvePlan(name as never))).message).toContain('the plan is ');
+  expect((await failureOf(resolvePromptPlan(name as never))).message).toContain('neither a name nor a path');
+});
 
 describe('a known name', () => {
   it.each([...hubIds])('%s is %s on the Hub, and has the dims of its config.json', (name, id) => {
