@@ -129,8 +129,8 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     if (one === false) throw refuse(at, 'false allows no value');
     const unknown = unknownKeyword(one);
     if (unknown !== undefined) throw refuse(at, `the keyword ${unknown} is not supported`);
-    if (one['$ref'] !== undefined) return reference(one, at, open, within);
     const said = commonTypes(typesOf(one, at), within, at);
+    if (one['$ref'] !== undefined) return reference(one, at, open, said);
     const from = (['const', 'enum'] as const).find((name) => one[name] !== undefined);
     if (from !== undefined) {
       const all = from === 'const' ? [one['const']] : list(one['enum'], `${at}.enum`);
@@ -282,7 +282,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     within: readonly string[] | null,
   ): string => {
     const pointer = one['$ref'];
-    const beside = narrowing(one, ['$ref']);
+    const beside = narrowing(one, ['$ref', 'type']);
     if (beside !== undefined) throw refuse(at, `$ref beside ${beside} is not supported`);
     if (typeof pointer !== 'string' || !/^#(\/|$)/.test(pointer)) {
       throw refuse(`${at}.$ref`, `${JSON.stringify(pointer)} is not in this schema`);

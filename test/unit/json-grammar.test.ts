@@ -50,6 +50,7 @@ it.each([
     { type: 'integer', anyOf: [{ minimum: 5 }, { $ref: '#/$defs/a' }], $defs: { a: { type: 'string' } } },
     'at #/$defs/a: it is of type string, and what stands around it asks for integer',
   ],
+  [{ $ref: '#/$defs/a', minLength: 1, $defs: { a: {} } }, 'at #: $ref beside minLength is not supported'],
   [{ required: ['a', 5] }, 'at #.required: it is not a list of names'],
 ])('%j is refused: %s', (schema, why) => {
   expect(refusalOf(() => jsonGrammar(schema)).message).toContain(why);
@@ -211,6 +212,7 @@ it.each<[JsonSchema, readonly string[], readonly string[]]>([
   ],
   [{ type: ['string', 'null'], anyOf: [{ minimum: 5 }, { maxLength: 1 }] }, ['"abc"', 'null'], ['6', 'true']],
   [{ type: 'string', allOf: [true] }, ['"a"'], ['1']],
+  [{ type: 'integer', $ref: '#/$defs/a', $defs: { a: { minimum: 2 } } }, ['2'], ['2.5', '1']],
   [
     {
       ...{ type: 'array', items: { $ref: '#/$defs/a' }, $defs: { a: { minimum: 0, maxLength: 1 } } },
