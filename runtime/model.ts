@@ -123,7 +123,8 @@ export class LanguageModel {
   async save(file: string, session: SessionOptions): Promise<void> {
     checkArguments(pathSchema, file, 'file');
     this.#checkOpen();
-    const { messages = [], reply = {} } = session;
+    const written = this.session(session).toJSON();
+    const { messages = [], reply = {} } = written;
     const prompt =
       messages.length > 0
         ? await this.#whileOpen(
@@ -135,7 +136,9 @@ export class LanguageModel {
     try {
       const tokens = prompt.slice(0, place.common(prompt));
       const origin = this.#origin(place.engine);
-      await writeSession(file, { origin, session, tokens }, (at, count) => place.engine.readCache(at, count));
+      await writeSession(file, { origin, session: written, tokens }, (at, count) =>
+        place.engine.readCache(at, count),
+      );
     } finally {
       place.leave(place.held);
     }

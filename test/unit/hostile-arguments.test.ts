@@ -251,6 +251,11 @@ describe('given what it cannot be', () => {
     ],
     ['score(options)', (model) => model.score('abc', one), 'options: expected a plain object'],
     ['embed(options)', (model) => model.embed('abc', one), 'options: expected a plain object'],
+    [
+      'save(session)',
+      (model) => model.save('nowhere', { reply: { banana: 5n } } as never),
+      'options.reply has no banana',
+    ],
     ['session(options)', async (model) => model.session(one), 'options: expected a plain object'],
     [
       'session.chat(options)',
