@@ -10,6 +10,7 @@ import {
   type Fields,
   inferred,
   isFields,
+  isOfOthers,
   list,
   mostRepeats,
   narrowing,
@@ -148,7 +149,12 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
       if (combined === 'allOf' && branches.length > 1) throw refuse(at, 'allOf of several is not supported');
       if (combined === 'oneOf') checkApart(branches, at);
       const before = bounded + referring;
-      const made = branches.map((branch, i) => value(branch, `${at}.${combined}[${i}]`, open, said));
+      const made = branches.flatMap((branch, i) => {
+        const place = `${at}.${combined}[${i}]`;
+        const isNone = combined !== 'allOf' && isOfOthers(branch, said, place);
+        return isNone ? [] : [value(branch, place, open, said)];
+      });
+      if (made.length === 0) throw refuse(`${at}.${combined}`, `none of it is of type ${said!.join(' or ')}`);
       const hasBounds = bounded + referring > before;
       if (hasBounds && !beginApart(branches, (pointer) => pointed(schema, pointer, at))) isAmbiguous = true;
       return choice(made);

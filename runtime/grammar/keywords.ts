@@ -77,25 +77,34 @@ export function typesOf(one: Fields, at: string): readonly string[] | null {
   throw refuse(`${at}.type`, 'it is neither a name nor a list of names');
 }
 
-/** The types of both, of which null are all. @throws OnelaunchError of kind usage where there is none */
+/** The types of both, of which null are all. */
+function overlap(own: readonly string[] | null, within: readonly string[] | null): readonly string[] | null {
+  if (own === null || within === null) return own ?? within;
+  const has = (types: readonly string[], type: string) =>
+    types.includes(type) || (type === 'integer' && types.includes('number'));
+  return [
+    ...own.filter((type) => has(within, type)),
+    ...within.filter((type) => !own.includes(type) && has(own, type)),
+  ];
+}
+
+/** The same. @throws OnelaunchError of kind usage where there is none */
 export function commonTypes(
   own: readonly string[] | null,
   within: readonly string[] | null,
   at: string,
 ): readonly string[] | null {
-  if (own === null || within === null) return own ?? within;
-  const has = (types: readonly string[], type: string) =>
-    types.includes(type) || (type === 'integer' && types.includes('number'));
-  const common = [
-    ...own.filter((type) => has(within, type)),
-    ...within.filter((type) => !own.includes(type) && has(own, type)),
-  ];
-  if (common.length > 0) return common;
+  const common = overlap(own, within);
+  if (common?.length !== 0) return common;
   throw refuse(
     at,
-    `it is of type ${own.join(' or ')}, and what stands around it asks for ${within.join(' or ')}`,
+    `it is of type ${own!.join(' or ')}, and what stands around it asks for ${within!.join(' or ')}`,
   );
 }
+
+/** Whether a branch names types, and what stands around it leaves none of them. */
+export const isOfOthers = (branch: unknown, within: readonly string[] | null, at: string): boolean =>
+  isFields(branch) && overlap(typesOf(branch, at), within)?.length === 0;
 
 /** The schemas of properties, by their names. */
 export function propertiesOf(one: Fields, at: string): Fields {

@@ -46,6 +46,7 @@ it.each([
     { type: 'boolean', allOf: [{ type: 'null' }] },
     'at #.allOf[0]: it is of type null, and what stands around it asks for boolean',
   ],
+  [{ type: 'boolean', anyOf: [{ type: 'null' }] }, 'at #.anyOf: none of it is of type boolean'],
   [
     { type: 'integer', anyOf: [{ minimum: 5 }, { $ref: '#/$defs/a' }], $defs: { a: { type: 'string' } } },
     'at #/$defs/a: it is of type string, and what stands around it asks for integer',
@@ -209,6 +210,11 @@ it.each<[JsonSchema, readonly string[], readonly string[]]>([
     },
     ['7'],
     ['7.5'],
+  ],
+  [
+    { type: 'string', anyOf: [{ type: 'string', maxLength: 3 }, { type: 'null' }] },
+    ['"abc"'],
+    ['null', '"abcd"'],
   ],
   [{ type: ['string', 'null'], anyOf: [{ minimum: 5 }, { maxLength: 1 }] }, ['"abc"', 'null'], ['6', 'true']],
   [{ type: 'string', allOf: [true] }, ['"a"'], ['1']],

@@ -281,7 +281,7 @@ test.each([
   ],
   [
     "cooperative.with('x', {}, barriers(new Map([['prefetch', 2]])))",
-    'the options of barriers() are an instance of a class.',
+    'the options of barriers() are new Map().',
   ],
   ["cooperative.with('x', {}, barriers(null))", 'the options of barriers() are null.'],
   ["cooperative.with('x', {}, stream([8]))", 'the options of stream() are'],
