@@ -10,3 +10,9 @@ const noInstance = z.custom<object>(
 /** A strict object of zod that takes plain objects alone. */
 export const plainObject = <Shape extends z.ZodRawShape>(shape: Shape) =>
   noInstance.pipe(z.strictObject(shape));
+
+/** The keys of such an object; null: it is another schema. */
+export function keysOf(schema: z.ZodType): readonly string[] | null {
+  const object = schema instanceof z.ZodPipe ? schema.out : null;
+  return object instanceof z.ZodObject ? Object.keys(object.shape) : null;
+}

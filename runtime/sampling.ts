@@ -1,7 +1,7 @@
 // The options of a reply, checked and completed with the model's own defaults.
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { plainObject } from '../plain-object.ts';
+import { keysOf, plainObject } from '../plain-object.ts';
 import {
   type Calling,
   callingOf,
@@ -265,10 +265,10 @@ function refusal(schema: z.ZodType, issue: z.core.$ZodIssue, name: string): Onel
   const path = issue.path.map((part) => (typeof part === 'number' ? part : String(part)));
   const option = name === 'options' ? path : [name, ...path];
   if (issue.code === 'unrecognized_keys') {
-    const isOuter = issue.path.length === 0 && schema instanceof z.ZodObject;
+    const known = issue.path.length === 0 ? keysOf(schema) : null;
     const at = [name, ...issue.path].join('.');
     return new OnelaunchError('usage', `${at} has no ${issue.keys[0]}`, {
-      hint: isOuter ? `There are ${Object.keys(schema.shape).join(', ')}.` : 'Leave it out.',
+      hint: known ? `There are ${known.join(', ')}.` : 'Leave it out.',
       option: [...option, issue.keys[0]!],
     });
   }

@@ -117,13 +117,13 @@ it('ends a launch of all passes where drafts are found', async () => {
   const { said } = await reply(sequence, [1, 2, 3], { ...options, speculate: 'off' });
   sequence.reset(0);
   const before = fake.work().requests;
-  // Enough for the prompt, launches of 8 and 16 passes, and until text has repeated in one of all that are left.
+  // Enough for the prompt, a launch of 8 passes, and until text has repeated in one of all that are left.
   fake.allow(60);
   const made = read(sequence.generate([1, 2, 3], { ...options, speculate: always }));
   const requests = () => fake.work().requests - before;
   await until(
-    () => requests() > 4,
-    () => `a fifth request: ${requests()}`,
+    () => requests() > 3,
+    () => `a fourth request: ${requests()}`,
   ).finally(() => fake.allow(Number.POSITIVE_INFINITY));
   const { ids, accepted } = await made;
   expect(ids).toEqual(said.ids);
