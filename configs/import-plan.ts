@@ -15,8 +15,9 @@ const entries = {
 const hooks = `
 import { readFileSync } from 'node:fs';
 let own = {};
+let root = '';
 let parser = '';
-export const initialize = ({ entries, esbuild }) => { own = entries; parser = esbuild; };
+export const initialize = ({ entries, package: folder, esbuild }) => { own = entries; root = folder; parser = esbuild; };
 const isWrittenAsModule = async (url) => {
   const { default: esbuild } = await import(parser);
   const { pathname } = new URL(url);
@@ -28,8 +29,8 @@ const isWrittenAsModule = async (url) => {
 export const resolve = async (specifier, context, next) => {
   const found = await next(own[specifier] ?? specifier, context);
   const url = found.url.replace(/%3Fnamespace=[^?]*/, '').replace(/&tsx-commonjs-virtual-query=1/, '');
-  const isOpen = /^file:.*\\.[jt]s($|\\?)/.test(url) && !url.includes('/node_modules/');
-  return isOpen && found.format !== 'module' && (await isWrittenAsModule(url)) ? { ...found, url, format: 'module' } : found;
+  const isOpen = /^file:.*\\.[jt]s($|\\?)/.test(url) && !url.includes('/node_modules/') && found.format !== 'module';
+  return isOpen && (url.startsWith(root) || (await isWrittenAsModule(url))) ? { ...found, url, format: 'module' } : found;
 };
 `;
 let isHooked = false;
@@ -52,7 +53,11 @@ function parserOfLoader(): string {
 export async function importPlan(file: string): Promise<unknown> {
   if (!isHooked)
     register(`data:text/javascript,${encodeURIComponent(hooks)}`, {
-      data: { entries: ownEntries(), esbuild: parserOfLoader() },
+      data: {
+        entries: ownEntries(),
+        package: new URL('..', import.meta.url).href,
+        esbuild: parserOfLoader(),
+      },
     });
   isHooked = true;
   const { tsImport } = await import('tsx/esm/api');
