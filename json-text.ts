@@ -80,7 +80,7 @@ export function isPlain(value: unknown): value is Readonly<Record<string, unknow
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
-/** A copy of what a caller gives as JSON. Keys that are undefined are left out.
+/** A copy of what a caller gives as JSON. Keys that are undefined are left out; what can say itself what it is as JSON, as a Date, does so.
  *  @param hint for what nests too deep
  *  @throws OnelaunchError of kind usage, with the place of what JSON does not have, and for what nests too deep */
 export function copyOfJson<T>(value: T, name: string, hint: string): T {
@@ -89,7 +89,11 @@ export function copyOfJson<T>(value: T, name: string, hint: string): T {
   const copyOf = (one: unknown, at: string, depth: number): Copy => {
     if (one === null || typeof one === 'string' || typeof one === 'boolean' || Number.isFinite(one))
       return { copy: one, levels: 0 };
-    if (!Array.isArray(one) && !isPlain(one)) throw noJson(one, at);
+    if (!Array.isArray(one) && !isPlain(one)) {
+      const { toJSON } = Object(one) as { readonly toJSON?: unknown };
+      if (typeof toJSON !== 'function') throw noJson(one, at);
+      return copyOf(toJSON.call(one), at, depth + 1);
+    }
     const known = copies.get(one);
     if (depth + (known?.levels ?? 0) > mostLevels) throw tooDeep(name, hint);
     if (known !== undefined) return known;

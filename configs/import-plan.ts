@@ -28,7 +28,7 @@ const isWrittenAsModule = async (url) => {
 };
 export const resolve = async (specifier, context, next) => {
   const found = await next(own[specifier] ?? specifier, context);
-  const url = found.url.replace(/%3Fnamespace=[^?]*/, '').replace(/&tsx-commonjs-virtual-query=1/, '');
+  const url = found.url.replace(/%3F(?:[^?]*&)?namespace=[^?]*/, '').replace(/&tsx-commonjs-virtual-query=1/, '');
   const isOpen = /^file:.*\\.[jt]s($|\\?)/.test(url) && !url.includes('/node_modules/') && found.format !== 'module';
   return isOpen && (url.startsWith(root) || (await isWrittenAsModule(url))) ? { ...found, url, format: 'module' } : found;
 };

@@ -59,10 +59,10 @@ export class Session {
   #running: Running | undefined;
 
   constructor(llm: SessionModel, options: SessionOptions = {}) {
-    const { messages = [], ...others } = checkArguments(schema, options, 'options') as SessionOptions;
+    const { messages: _, ...others } = checkArguments(schema, options, 'options') as SessionOptions;
     this.#llm = llm;
     this.#options = others;
-    this.#messages = copyOfMessages(messages);
+    this.#messages = copyOfMessages(options.messages ?? []);
   }
 
   /** All that was said, in the order in which it was. */

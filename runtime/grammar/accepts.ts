@@ -6,6 +6,7 @@ import {
   isFields,
   isOfType,
   list,
+  NothingLeft,
   numberAt,
   pointed,
   propertiesOf,
@@ -76,10 +77,8 @@ export function acceptedBy(schema: unknown) {
     exclusiveMaximum: ofNumbers('exclusiveMaximum', (value, bound) => value < bound),
     minLength: ofLengths('Length'),
     maxLength: ofLengths('Length'),
-    format: (value: unknown, _: Fields, at: string) => {
-      if (typeof value !== 'string') return true;
-      throw refuse(at, 'format beside a constant or an enumeration is not supported');
-    },
+    // Of values that are all named it says no more.
+    format: () => true,
     minItems: ofLengths('Items'),
     maxItems: ofLengths('Items'),
     prefixItems: (value: unknown, one: Fields, at: string) =>
@@ -115,8 +114,15 @@ export function acceptedBy(schema: unknown) {
 
   return {
     /** Of these values those that all keywords of a schema accept. Where there is none, it is refused with the keywords that refuse.
-     *  @param from the keyword that has them */
-    fitting: (values: readonly unknown[], one: Fields, at: string, from: 'const' | 'enum'): unknown[] => {
+     *  @param from the keyword that has them
+     *  @param isWithin one has types of what stands around it, too */
+    fitting: (
+      values: readonly unknown[],
+      one: Fields,
+      at: string,
+      from: 'const' | 'enum',
+      isWithin: boolean,
+    ): unknown[] => {
       const refusing = new Set<string>();
       const fits = values.filter((value) =>
         Object.keys(one).every((keyword) => {
@@ -128,7 +134,8 @@ export function acceptedBy(schema: unknown) {
       );
       if (fits.length > 0) return fits;
       if (refusing.size === 0) throw refuse(`${at}.${from}`, 'it is empty');
-      throw refuse(`${at}.${from}`, `it has no value that ${[...refusing].join(' and ')} beside it allows`);
+      const why = `it has no value that ${[...refusing].join(' and ')} beside it allows`;
+      throw isWithin ? new NothingLeft(`${at}.${from}`, why) : refuse(`${at}.${from}`, why);
     },
   };
 }

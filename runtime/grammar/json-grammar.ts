@@ -10,9 +10,9 @@ import {
   type Fields,
   inferred,
   isFields,
-  isOfOthers,
   list,
   mostRepeats,
+  NothingLeft,
   narrowing,
   pointed,
   propertiesOf,
@@ -90,6 +90,16 @@ export function withLengths(
   return isCounted ? { exact, loose: write(loose), entry } : exact;
 }
 
+/** What is made, as a list; an empty one where what stands around it leaves nothing of it. */
+function orNothing(make: () => string[]): string[] {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof NothingLeft) return [];
+    throw error;
+  }
+}
+
 /** A schema as a part of a grammar that has the basic rules.
  *  @param prefix of the names of these rules
  *  @throws OnelaunchError as jsonGrammar does */
@@ -136,7 +146,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     if (from !== undefined) {
       const all = from === 'const' ? [one['const']] : list(one['enum'], `${at}.enum`);
       const typed = said === null ? one : { ...one, type: said };
-      return choice(fitting(all, typed, at, from).map(literal));
+      return choice(fitting(all, typed, at, from, within !== null).map(literal));
     }
     const [combined, ...others] = ['anyOf', 'oneOf', 'allOf'].filter((name) => one[name] !== undefined);
     if (combined !== undefined) {
@@ -150,11 +160,11 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
       if (combined === 'oneOf') checkApart(branches, at);
       const before = bounded + referring;
       const made = branches.flatMap((branch, i) => {
-        const place = `${at}.${combined}[${i}]`;
-        const isNone = combined !== 'allOf' && isOfOthers(branch, said, place);
-        return isNone ? [] : [value(branch, place, open, said)];
+        const make = () => [value(branch, `${at}.${combined}[${i}]`, open, said)];
+        return combined === 'allOf' || said === null ? make() : orNothing(make);
       });
-      if (made.length === 0) throw refuse(`${at}.${combined}`, `none of it is of type ${said!.join(' or ')}`);
+      if (made.length === 0)
+        throw new NothingLeft(`${at}.${combined}`, `none of it is of type ${said!.join(' or ')}`);
       const hasBounds = bounded + referring > before;
       if (hasBounds && !beginApart(branches, (pointer) => pointed(schema, pointer, at))) isAmbiguous = true;
       return choice(made);
@@ -295,17 +305,24 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     }
     if (open.includes(pointer)) throw refuse(`${at}.$ref`, `${pointer} refers to itself alone`);
     referring++;
-    const key = [pointer, ...(within ?? [])].join(' ');
+    const key = JSON.stringify([pointer, within]);
     const known = referred.get(key);
     if (known !== undefined) return known;
-    const name = `${prefix}ref${referred.size}`;
+    const name = `${prefix}ref${referring}`;
     // Inside of itself it is known by its name, but only where a character comes first.
     const target = pointed(schema, pointer, at);
     referred.set(key, name);
     checkEnds(target, pointer, [...open, pointer]);
-    const body = `${name} ::= ${value(target, pointer, [...open, pointer], within)}`;
-    rules.push(body);
-    loose.push(body);
+    let body = '""';
+    try {
+      body = value(target, pointer, [...open, pointer], within);
+    } catch (error) {
+      referred.delete(key);
+      throw error;
+    } finally {
+      // Rules of parts that are left out may name it, too.
+      for (const all of [rules, loose]) all.push(`${name} ::= ${body}`);
+    }
     return name;
   };
 

@@ -56,6 +56,8 @@ function readSchema(schema: SchemaOption, name: string): JsonSchema {
 function makerOf(schema: SchemaOption): string | null {
   const { '~standard': standard, _def: definition } = schema as { readonly [key: string]: unknown };
   const { vendor } = Object(standard) as { readonly vendor?: unknown };
+  // What zod makes as JSON Schema says by a hidden key of whom it is.
+  if (vendor === 'zod' && isPlain(schema)) return null;
   if (definition !== undefined && (vendor === undefined || vendor === 'zod')) return 'zod 3';
   return standard === undefined ? null : String(vendor);
 }

@@ -29,11 +29,24 @@ export const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 export const refuse = (at: string, why: string): OnelaunchError =>
-  new OnelaunchError('usage', `the schema cannot be followed${at ? ` at ${at}` : ''}: ${why}`, {
-    hint: `Keywords that are followed: ${followed.join(', ')}.`,
-    // A place such as #.properties.a, or #/$defs/a.items of what is referred to.
-    option: at.length > 1 ? [at.slice(2).replaceAll('/', '.')] : [],
-  });
+  new OnelaunchError('usage', ...refusalAt(at, why));
+
+/** What stands around a part of a schema leaves no value of it: in a choice it is left out. */
+export class NothingLeft extends OnelaunchError {
+  constructor(at: string, why: string) {
+    super('usage', ...refusalAt(at, why));
+  }
+}
+
+const refusalAt = (at: string, why: string) =>
+  [
+    `the schema cannot be followed${at ? ` at ${at}` : ''}: ${why}`,
+    {
+      hint: `Keywords that are followed: ${followed.join(', ')}.`,
+      // A place such as #.properties.a, or #/$defs/a.items of what is referred to.
+      option: at.length > 1 ? [at.slice(2).replaceAll('/', '.')] : [],
+    },
+  ] as const;
 
 export function asSchema(given: unknown, at: string): boolean | Fields {
   if (typeof given === 'boolean' || isFields(given)) return given;
@@ -77,34 +90,23 @@ export function typesOf(one: Fields, at: string): readonly string[] | null {
   throw refuse(`${at}.type`, 'it is neither a name nor a list of names');
 }
 
-/** The types of both, of which null are all. */
-function overlap(own: readonly string[] | null, within: readonly string[] | null): readonly string[] | null {
-  if (own === null || within === null) return own ?? within;
-  const has = (types: readonly string[], type: string) =>
-    types.includes(type) || (type === 'integer' && types.includes('number'));
-  return [
-    ...own.filter((type) => has(within, type)),
-    ...within.filter((type) => !own.includes(type) && has(own, type)),
-  ];
-}
-
-/** The same. @throws OnelaunchError of kind usage where there is none */
+/** The types of both, of which null are all. @throws NothingLeft where there is none */
 export function commonTypes(
   own: readonly string[] | null,
   within: readonly string[] | null,
   at: string,
 ): readonly string[] | null {
-  const common = overlap(own, within);
-  if (common?.length !== 0) return common;
-  throw refuse(
-    at,
-    `it is of type ${own!.join(' or ')}, and what stands around it asks for ${within!.join(' or ')}`,
-  );
+  if (own === null || within === null) return own ?? within;
+  const has = (types: readonly string[], type: string) =>
+    types.includes(type) || (type === 'integer' && types.includes('number'));
+  const common = [
+    ...own.filter((type) => has(within, type)),
+    ...within.filter((type) => !own.includes(type) && has(own, type)),
+  ];
+  if (common.length > 0) return common;
+  const why = `it is of type ${own.join(' or ')}, and what stands around it asks for ${within.join(' or ')}`;
+  throw new NothingLeft(at, why);
 }
-
-/** Whether a branch names types, and what stands around it leaves none of them. */
-export const isOfOthers = (branch: unknown, within: readonly string[] | null, at: string): boolean =>
-  isFields(branch) && overlap(typesOf(branch, at), within)?.length === 0;
 
 /** The schemas of properties, by their names. */
 export function propertiesOf(one: Fields, at: string): Fields {

@@ -40,7 +40,6 @@ it.each([
   [{ enum: [5, 'a'], minimum: 6, maxLength: 0 }, 'no value that minimum and maxLength beside it allows'],
   [{ enum: ['a', 'b'], allOf: [{ const: 'c' }] }, 'at #.enum: it has no value that allOf beside it allows'],
   [{ enum: [] }, 'at #.enum: it is empty'],
-  [{ const: '2020-01-01', format: 'date' }, 'format beside a constant or an enumeration is not supported'],
   [{ const: 'a', anyOf: [{ pattern: 'a' }] }, 'at #.anyOf[0]: the keyword pattern is not supported'],
   [
     { type: 'boolean', allOf: [{ type: 'null' }] },
@@ -48,7 +47,11 @@ it.each([
   ],
   [{ type: 'boolean', anyOf: [{ type: 'null' }] }, 'at #.anyOf: none of it is of type boolean'],
   [
-    { type: 'integer', anyOf: [{ minimum: 5 }, { $ref: '#/$defs/a' }], $defs: { a: { type: 'string' } } },
+    { type: 'integer', anyOf: [{ $ref: '#/$defs/a' }], $defs: { a: { type: 'string' } } },
+    'at #.anyOf: none of it is of type integer',
+  ],
+  [
+    { type: 'integer', allOf: [{ $ref: '#/$defs/a' }], $defs: { a: { type: 'string' } } },
     'at #/$defs/a: it is of type string, and what stands around it asks for integer',
   ],
   [{ $ref: '#/$defs/a', minLength: 1, $defs: { a: {} } }, 'at #: $ref beside minLength is not supported'],
@@ -216,6 +219,36 @@ it.each<[JsonSchema, readonly string[], readonly string[]]>([
     ['"abc"'],
     ['null', '"abcd"'],
   ],
+  [{ type: 'string', anyOf: [{ const: 'a' }, { const: null }, { enum: [1, 2] }] }, ['"a"'], ['null', '1']],
+  [
+    { type: 'string', anyOf: [{ maxLength: 3 }, { anyOf: [{ type: 'null' }, { type: 'number' }] }] },
+    ['"a"'],
+    ['null', '1'],
+  ],
+  [
+    {
+      type: 'object',
+      properties: {
+        a: { type: 'string', anyOf: [{ $ref: '#/$defs/S' }, { $ref: '#/$defs/N' }] },
+        b: { $ref: '#/$defs/N' },
+      },
+      required: ['a', 'b'],
+      $defs: { N: { type: 'null' }, S: { type: 'string', maxLength: 2 } },
+    },
+    ['{"a": "x", "b": null}'],
+    ['{"a": null, "b": null}', '{"a": "x", "b": "x"}'],
+  ],
+  [
+    {
+      type: 'object',
+      properties: { a: { $ref: '#/$defs/A', type: 'string' }, b: { $ref: '#/$defs/A string' } },
+      required: ['a', 'b'],
+      $defs: { A: { type: ['string', 'boolean'] }, 'A string': { const: 5 } },
+    },
+    ['{"a": "x", "b": 5}'],
+    ['{"a": "x", "b": "x"}', '{"a": true, "b": 5}'],
+  ],
+  [{ type: 'string', format: 'date', enum: ['2020-01-01', 'soon'] }, ['"soon"'], ['"now"']],
   [{ type: ['string', 'null'], anyOf: [{ minimum: 5 }, { maxLength: 1 }] }, ['"abc"', 'null'], ['6', 'true']],
   [{ type: 'string', allOf: [true] }, ['"a"'], ['1']],
   [{ type: 'integer', $ref: '#/$defs/a', $defs: { a: { minimum: 2 } } }, ['2'], ['2.5', '1']],

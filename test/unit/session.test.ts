@@ -223,6 +223,8 @@ test('schemas of zod are written down as JSON Schema, and a fork has them as the
   expect(sent[0]!.options).toMatchObject({ schema, tools: [named, {}] });
   const plain = { type: 'object', properties: { n: { type: 'integer' } } };
   expect(session({ reply: { schema: plain } }).toJSON().reply).toEqual({ schema: plain });
+  // What was written down is a session again.
+  expect(session(one.toJSON()).toJSON().reply).toEqual(written);
   const dated = session({ reply: { schema: z.date() } });
   expect(await failureOf(dated.save('file'))).toMatchObject({ kind: 'usage' });
 });
@@ -287,4 +289,19 @@ test('an answer is read as JSON by the schema of its question, else of the sessi
     message: 'the reply is no JSON: it ended at "abort"',
     hint: expect.stringContaining('aborted'),
   });
+});
+
+test('messages are copied as JSON has them, and instances of classes that JSON does not know are refused', () => {
+  const { session } = counting();
+  const createdAt = new Date(0);
+  const one = session({ messages: [{ role: 'user', content: 'a', createdAt }] });
+  expect(one.messages).toEqual([{ role: 'user', content: 'a', createdAt: createdAt.toJSON() }]);
+  class Message {
+    get role() {
+      return 'user';
+    }
+  }
+  expect(() => session({ messages: [new Message() as never] })).toThrow(
+    'messages.0 is an instance of a class',
+  );
 });
