@@ -48,6 +48,9 @@ DEVICE int copies_at(int position) {
   return alone ? kCopiesInFlight + 1 : kCopiesInFlight;
 }
 
+/** Slots more than for weights that a block may fill at once with positions of a batch: all wait for the block that has most of them. */
+constexpr int kMoreForRows = 2;
+
 /** Starts the copies of one layer's cached positions of a batch: of this block's share of every row. Tiles of rows stand behind each other in the slots. */
 template <class Shared>
 DEVICE bool stream_rows(Producer<Shared>& p, Stage stage, const Cache* cache, int layer, int copies) {
@@ -63,7 +66,7 @@ DEVICE bool stream_rows(Producer<Shared>& p, Stage stage, const Cache* cache, in
     const char* const rows = reinterpret_cast<const char*>(slot_cache(pass, cache, row)) + size_t(head) * pass.context * kRowBytes;
     const int position = pass.rows[row].position;
     for (int tile = mine.tiles.begin; going && tile < mine.tiles.end;) {
-      if (used == 0 && !(going = p.wait_free(copies))) return;
+      if (used == 0 && !(going = p.wait_free(copies + kMoreForRows))) return;
       const int tiles = min(kSlotTiles - used, mine.tiles.end - tile);
       const int first = tile * kKvTile, last = min((tile + tiles) * kKvTile, position);
       p.add_copy(used * (kKvTile * kRowBytes), rows + size_t(first) * kRowBytes, (last - first) * kRowBytes);
