@@ -24,7 +24,7 @@ export interface AbiFunction {
 }
 
 /** Raised whenever a struct or function below changes meaning. */
-export const abiVersion = 9;
+export const abiVersion = 10;
 
 /** Status codes of every function that returns i32 and of Progress.status. */
 export const abiStatus = {
@@ -41,6 +41,9 @@ export const abiStatus = {
 
 export const jobState = { idle: 0, running: 1, done: 2, failed: 3 } as const;
 export const finishCode = { none: 0, stop: 1, length: 2, aborted: 3, context: 4 } as const;
+/** What a byte of the channel says: that there is something new, or that a job has ended, which is told at once though the news before has not been
+ *  fetched. */
+export const toldByte = { news: 1, end: 2 } as const;
 /** TensorSource.dtype: how the bytes are stored in the file; `random` makes the tensor from seed, mean and scale. Those behind it are
  *  blocks of GGUF files, then what quantised checkpoints hold: codes, whose scales are in TensorSource.packing. The last is of slots alone. */
 export const sourceDtype = {
@@ -220,7 +223,7 @@ export const abiFunctions: readonly AbiFunction[] = [
     name: 'ol_create',
     returns: 'i32',
     params: [param('options', 'in EngineOptions'), param('channel', 'i32'), param('out', 'out engine')],
-    doc: 'Allocates everything the engine will use. The channel is its own from here on, also when this fails: a byte for each time that ol_poll has something new. Once the other end is closed, the engine closes itself.',
+    doc: 'Allocates everything the engine will use. The channel is its own from here on, also when this fails: a toldByte for each time that ol_poll has something new. Once the other end is closed, the engine closes itself.',
   },
   {
     name: 'ol_load',

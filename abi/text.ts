@@ -8,6 +8,7 @@ import {
   profilePhase,
   profileRole,
   sourceDtype,
+  toldByte,
 } from './abi.ts';
 
 /** A table of codes, the C prefix and the TypeScript name of its constants. */
@@ -20,6 +21,7 @@ export const codeTables = [
   },
   { name: 'jobState', prefix: 'kJob', doc: 'Progress.state.', values: jobState },
   { name: 'finishCode', prefix: 'kFinish', doc: 'Progress.finish.', values: finishCode },
+  { name: 'toldByte', prefix: 'kTold', doc: 'What a byte of the channel says.', values: toldByte },
   {
     name: 'sourceDtype',
     prefix: 'kDtype',

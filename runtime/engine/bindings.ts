@@ -3,7 +3,7 @@
 import koffi, { type LibraryHandle } from 'koffi';
 
 /** Of the table this file was printed from. */
-export const abiVersion = 9;
+export const abiVersion = 10;
 
 /** What functions that return int32_t answer, and Progress.status. */
 export const abiStatus = {
@@ -33,6 +33,12 @@ export const finishCode = {
   length: 2,
   aborted: 3,
   context: 4,
+} as const;
+
+/** What a byte of the channel says. */
+export const toldByte = {
+  news: 1,
+  end: 2,
 } as const;
 
 /** TensorSource.dtype; a weight slot has one of the first three, or q8_0, q4_0, q4_1 or f8_block. */
@@ -541,7 +547,7 @@ export interface Functions {
   ol_layout(index: number): Int64;
   /** Makes a pair of connected sockets. int32_t ends[2]: the first is for the caller to read and to close, the second for ol_create. */
   ol_channel(ends: Pointer): number;
-  /** Allocates everything the engine will use. The channel is its own from here on, also when this fails: a byte for each time that ol_poll has something new. Once the other end is closed, the engine closes itself. */
+  /** Allocates everything the engine will use. The channel is its own from here on, also when this fails: a toldByte for each time that ol_poll has something new. Once the other end is closed, the engine closes itself. */
   ol_create(options: EngineOptions, channel: number, out: [EngineHandle | null]): number;
   /** Starts reading and packing the weights. The sources are copied. */
   ol_load(engine: EngineHandle | null, sources: readonly TensorSource[], count: number): number;

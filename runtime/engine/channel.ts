@@ -1,7 +1,7 @@
 // The way from an engine's thread to JavaScript: a socket that is readable when there is something new. Node owns our end and closes it
 // with the environment that opened it (a worker thread that ends, throws or is terminated; the process), and then the engine closes itself.
 import { Socket } from 'node:net';
-import { abiStatus, type Functions } from './bindings.ts';
+import { abiStatus, type Functions, toldByte } from './bindings.ts';
 import { failure } from './library-failure.ts';
 
 export interface Channel {
@@ -12,17 +12,16 @@ export interface Channel {
   close(): void;
 }
 
-/** onEvent is called after the engine has something new, never from within a call of the library. */
-export function openChannel(functions: Functions, onEvent: () => void): Channel {
+/** onEvent is called after the engine has something new, never from within a call of the library. @param onEvent hasEnded: the end of a job is among it */
+export function openChannel(functions: Functions, onEvent: (hasEnded: boolean) => void): Channel {
   const ends = new Int32Array(2);
   const status = functions.ol_channel(ends);
   if (status !== abiStatus.ok) throw failure(status, functions.ol_error(null), 'environment');
   const [ours = -1, engineEnd = -1] = ends;
-  const callback = () => {
-    onEvent();
+  const callback = (count: number) => {
+    onEvent(buffer.subarray(0, count).includes(toldByte.end));
     return true;
   };
-  // What is read says nothing: one small buffer takes all of it.
   const socket = new Socket(Object.assign({ fd: ours, writable: false }, { onread: { buffer, callback } }));
   // The engine's end is closed by the engine alone, after ours.
   socket.on('error', () => {});

@@ -62,7 +62,7 @@ export class Engine {
     const library = openLibrary(libraryPath, manifest);
     const { functions } = library;
     let jobs: Jobs | undefined;
-    const channel = openChannel(functions, () => jobs?.hear());
+    const channel = openChannel(functions, (hasEnded) => jobs?.hear(hasEnded));
     const out: [EngineHandle | null] = [null];
     const status = functions.ol_create(options, channel.engineEnd, out);
     if (status !== abiStatus.ok) {

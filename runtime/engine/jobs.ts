@@ -52,8 +52,8 @@ export interface Jobs {
   /** Closes at once: blocks for one pass at most. The jobs that run fail. */
   close(): void;
   /** To be called when the engine has something new. Of several jobs tokens are fetched together, and the thread then rests from them, but for the first
-   *  token of a job and those that the library waits for an answer to: what a token costs here is as long as a GPU takes for it. */
-  hear(): void;
+   *  token of a job, those that the library waits for an answer to and the end of one: what a token costs here is as long as a GPU takes for it. */
+  hear(hasEnded?: boolean): void;
 }
 
 /** A job of the library that runs, seen from here. */
@@ -122,8 +122,8 @@ export function followJobs(
     }
   }
 
-  function hear(): void {
-    const left = jobs.size > 1 ? fetched + jobs.size * restMs - performance.now() : 0;
+  function hear(hasEnded = false): void {
+    const left = jobs.size > 1 && !hasEnded ? fetched + jobs.size * restMs - performance.now() : 0;
     if (left <= 0) {
       fetchAll();
       return;

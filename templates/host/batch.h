@@ -31,7 +31,8 @@ class Batch : public Turns {
     stopping_ = stopping;
     for (over_ = false; !over_;) {
       const bool stepped = step(backend, passes);
-      if (std::exchange(untold_, false)) channel_.tell();  // once for all that a pass has made
+      const bool ended = std::exchange(ended_, false);
+      if (std::exchange(untold_, false)) channel_.tell(ended);  // once for all that a pass has made
       if (stepped) continue;
       // All that run wait for masks.
       std::unique_lock<std::mutex> lock(mutex_);
@@ -294,12 +295,13 @@ class Batch : public Turns {
     member.error = error;
     over_ = std::none_of(members_.begin(), members_.end(), [](const Member& other) { return other.running; });
     if (over_) serving_ = false;
-    untold_ = true;
+    untold_ = ended_ = true;
   }
 
   // The thread's own.
   PassTimes times_;  // of sequences that decode alone
   bool over_ = false;
   bool untold_ = false;  // there is something new for the caller
+  bool ended_ = false;   // a job's end among it
   int32_t last_ = -1;   // slot that was the last of a pass
 };

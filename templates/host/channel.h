@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "abi.h"
 #include "errors.h"
 
 /** ends[0]: the caller's; ends[1]: the engine's. */
@@ -26,11 +27,11 @@ class Channel {
   Channel& operator=(const Channel&) = delete;
   ~Channel() { ::close(end_); }
 
-  /** Wakes the caller for what is new: one byte until it looks, since whoever reads it looks at all there is. To be called behind the change, and
-   *  without the lock that the caller takes to look. */
-  void tell() {
-    if (told_.exchange(true)) return;
-    const char byte = 1;
+  /** Wakes the caller for what is new: one byte until it looks, since whoever reads it looks at all there is; and one for each job that has ended, for
+   *  which a caller that takes its time looks at once. To be called behind the change, and without the lock that the caller takes to look. */
+  void tell(bool ended = false) {
+    if (told_.exchange(true) && !ended) return;
+    const auto byte = static_cast<char>(ended ? kToldEnd : kToldNews);
     // Fails when nobody reads, or when the buffer is full, and then the other end is readable anyway.
     [[maybe_unused]] const ssize_t sent = ::send(end_, &byte, 1, MSG_NOSIGNAL);
   }

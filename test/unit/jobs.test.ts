@@ -127,6 +127,15 @@ describe('tokens of several jobs', () => {
     expect(polls).toEqual([3, 1, 1]);
   });
 
+  it('are fetched at once where a job has ended', () => {
+    const { jobs, start, polls } = running(3);
+    for (const i of polls.keys()) void start(i);
+    for (let at = 0; at < 2; ++at) jobs.hear();
+    expect(polls).toEqual([1, 1, 1]);
+    jobs.hear(true);
+    expect(polls).toEqual([2, 2, 2]);
+  });
+
   it('are not fetched of an engine that was closed', () => {
     const { jobs, start, polls } = running(2);
     for (const i of polls.keys()) void start(i);
