@@ -448,5 +448,6 @@ int main() {
   check_slots();
   check_rows();
   check_masks();
+  check_scheme();
   Check("everything is given back").equal(runtime().alive, 0);
 }

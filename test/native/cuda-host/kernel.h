@@ -15,6 +15,9 @@ struct Kernel {
 };
 Kernel& kernel();
 
+/** Checks of what this scheme alone has. */
+void check_scheme();
+
 /** Offsets in the packed weights: the ends, and a border of two pieces that are written. */
 constexpr int64_t kLooks[] = {0, 100'002, 100'003, kWeightBytes / 8, kWeightBytes - 1};
 

@@ -4,6 +4,8 @@
 #include <thread>
 #include <vector>
 
+#include "cpu-check.h"
+#include "host/shares.h"
 #include "host/stream_calls.h"
 #include "kernel.h"
 #include "runtime.h"
@@ -165,4 +167,36 @@ cudaError_t kernel_launch(const Pass& pass, int blocks, cudaStream_t stream) {
   if (blocks != kBlocks) kernel().wrong = "blocks";
   on_stream(stream, [pass] { decode(pass); });
   return cudaSuccess;
+}
+
+/** Deals rows at these positions; the most blocks that a row has. */
+static int most_shares(Check& check, const std::vector<int>& positions) {
+  static Pass pass;
+  pass.tokens = static_cast<int>(positions.size());
+  for (int row = 0; row < pass.tokens; ++row) pass.rows[row].position = positions[static_cast<size_t>(row)];
+  deal_rows(pass);
+  check.that(well_dealt(pass));
+  const Dealing dealing(pass.shares.items, pass.tokens);
+  Cuts cuts;
+  std::copy(std::begin(pass.shares.cuts), std::end(pass.shares.cuts), cuts.begin());
+  check.that(dealing.cost(cuts) <= dealing.cost(dealing.of_line()));
+  for (const bool shared : {true, false}) check.that(pass.tokens > kSplits || dealing.cost(cuts) <= dealing.cost(dealing.of_rows(shared)));
+  return pass.shares.most;
+}
+
+void check_scheme() {
+  Check check("rows are whole where their lengths are near, and a long one is shared");
+  unsigned random = 1;
+  for (int i = 0; i < 3000; ++i) {
+    const auto next = [&](int most) { return int((random = random * 1664525 + 1013904223) >> 8) % most; };
+    std::vector<int> positions(static_cast<size_t>(1 + next(kPassTokens)));
+    const int most = 1 << (1 + next(14));
+    for (int& position : positions) position = next(8) == 0 ? next(1 << 14) : next(most);
+    most_shares(check, positions);
+  }
+  const std::vector<int> short_ones(size_t(std::min(kSplits, kPassTokens)), 100);
+  check.equal(most_shares(check, short_ones), 1);
+  std::vector<int> with_long = short_ones;
+  with_long[with_long.size() / 2] = 10'000;
+  check.that(most_shares(check, with_long) > 1);
 }
