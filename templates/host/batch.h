@@ -1,7 +1,7 @@
 // Sequences of an engine, several at once. Each pass takes one token of every sequence that decodes, or a chunk of the prompt of one; no pass
 // does both, and a chunk ends where it would end alone. So a sequence is computed by the passes that it would have by itself.
-// Where the device has its own memory, a pass of tokens that nobody has seen yet is launched while the one before runs, and a sequence that
-// decodes alone has many passes in a launch, or drafts in a pass. One thread runs them.
+// Where the device has its own memory, a pass of tokens that nobody has seen yet is launched while the one before runs, a sequence that decodes
+// alone has many passes in a launch, or drafts in a pass, and the last few tokens of a prompt go with those of the many that decode. One thread runs them.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -141,8 +141,9 @@ class Batch : public Turns {
     std::vector<Row> rows;
     for (const int32_t slot : slots) {
       const Member& member = members_[slot];
-      ids.push_back(member.in_flight > 0 ? kLastChosen : member.tokens.back());
-      rows.push_back({slot, member.computed + member.in_flight, &member.job.sampling});
+      const auto next = static_cast<size_t>(member.computed + member.in_flight);
+      ids.push_back(next < member.tokens.size() ? member.tokens[next] : kLastChosen);
+      rows.push_back({slot, static_cast<int32_t>(next), &member.job.sampling});
     }
     Member& first = members_[slots[0]];
     const bool looks = alone && checks_alone(backend) && first.job.speculation.draft_tokens != 0;
@@ -193,7 +194,7 @@ class Batch : public Turns {
   void land(Backend* backend, Passes& passes) {
     Flight& flight = flights_.front();
     if (std::exchange(flight.asks, false) && passes.ask()) return;  // another may follow it now
-    std::vector<int32_t> chosen(kModel.pass_tokens);
+    std::vector<int32_t> chosen(static_cast<size_t>(std::max(kModel.pass_tokens, backend_rows(backend))));
     int32_t steps = 1, right = 0;
     std::string error;
     const auto begun = std::chrono::steady_clock::now();
@@ -223,7 +224,7 @@ class Batch : public Turns {
         // Of drafts those that were right, and the token behind them.
         for (size_t row = i; row <= i + static_cast<size_t>(right) && member.running && !member.ending; ++row) {
           advance(slots[i], 1);
-          take(backend, slots[i], chosen[row], static_cast<int32_t>(row));
+          if (left(member) == 0) take(backend, slots[i], chosen[row], static_cast<int32_t>(row));
         }
         if (looks && member.running && !member.ending && member.speculation->has_drafts(member.tokens)) backend_stop(backend);
       }

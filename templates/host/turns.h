@@ -42,21 +42,31 @@ class Turns : public Sequences {
     news_ = false;
     const bool stopping = stopping_();
     Turn turn;
+    std::vector<int32_t> prompts;
     for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
       const Member& member = members_[slot];
       if (!member.running || member.ending) continue;
       turn.in_turn |= member.job.masked || member.job.wants_logprobs();
-      const bool has_room = member.in_flight == 0 || most_steps(member) > 0;
       if (member.stop || stopping) {
         turn.stopped.push_back(slot);
       } else if (lacks_mask(backend, member)) {
-        if (left(member) == 1 && has_room) turn.waiting.push_back(slot);
+        if (left(member) == 1 && has_room(member)) turn.waiting.push_back(slot);
       } else if (left(member) == 1 && !member.scores) {
-        if (has_room) turn.decoding.push_back(slot);
+        if (has_room(member)) turn.decoding.push_back(slot);
+      } else {
+        prompts.push_back(slot);
+      }
+    }
+    const size_t others = turn.decoding.size();
+    for (const int32_t slot : prompts) {
+      const Member& member = members_[slot];
+      if (goes_with(backend, member, others) && turn.decoding.size() < static_cast<size_t>(backend_rows(backend))) {
+        if (has_room(member)) turn.decoding.push_back(slot);
       } else if (turn.filling < 0 || member.arrival < members_[turn.filling].arrival) {
         turn.filling = slot;
       }
     }
+    std::sort(turn.decoding.begin(), turn.decoding.end());
     return turn;
   }
 
@@ -136,6 +146,17 @@ class Turns : public Sequences {
  private:
   /** Launches beyond the one that is waited for. One hides what is between two; each makes whoever joins wait for a pass more. */
   static size_t launches_ahead(Backend* backend) { return static_cast<size_t>(std::min(1, passes_ahead(backend))); }
+
+  /** Whether another pass may follow those of a sequence that are under way. */
+  bool has_room(const Member& member) const { return member.in_flight == 0 || most_steps(member) > 0; }
+
+  /** Whether what is left of a prompt is fed as tokens that decode are, beside those of so many others: a pass of its own would keep all of these waiting,
+   *  for the time of more passes than it takes so. What it chooses behind tokens before the last counts nothing, so nothing may depend on that. */
+  static bool goes_with(Backend* backend, const Member& member, size_t others) {
+    const GenerateJob& job = member.job;
+    return launches_ahead(backend) > 0 && !member.scores && !job.masked && !job.wants_logprobs() && !has_penalties(job.sampling) &&
+           2 * static_cast<size_t>(left(member)) <= others;
+  }
 
   /** Whether the next pass of a sequence chooses a token. */
   static bool samples_next(Backend* backend, const Member& member) {

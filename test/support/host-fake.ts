@@ -47,6 +47,8 @@ export interface Fake {
   allow(passes: number): void;
   /** Most sequences that shared a pass. */
   mostRows(): number;
+  /** Passes of several tokens of one sequence. */
+  chunks(): number;
   /** Who drafts for the engine made last: the host, or the fake itself, always wrong or two of three right where text repeats after 5 tokens. */
   drafts(kind: 'usual' | 'garbage' | 'half'): void;
   /** Requests enqueued, passes run and steps waited for by the engine made last. */
@@ -87,6 +89,7 @@ export async function buildFake(slots: readonly FakeSlot[]): Promise<Fake> {
     mostOutstanding: counter('fake_most_outstanding'),
     allow: (passes) => allow(passes === Number.POSITIVE_INFINITY ? -1 : passes),
     mostRows: counter('fake_most_rows'),
+    chunks: counter('fake_chunks'),
     work: () => ({ requests: requests!(), passes: passes!(), waits: waits!() }),
     counted: counter('fake_counted'),
     alive: counter('fake_alive'),

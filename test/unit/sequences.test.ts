@@ -39,9 +39,10 @@ describe.each([
   ['on a device that takes prompts of many tokens, without their logits', 5],
   ['on a device whose passes have rows, or many steps', 4],
   ['on a device that asks for masks', 6],
+  ['on a device whose passes have many rows', 8],
 ])('sequences over a backend %s', (_, device) => {
   const ready = (sequences = 4) => readyEngine({ device, sequences, context: 300 });
-  const hasRows = device < 2 || device === 4 || device === 6;
+  const hasRows = device < 2 || device === 4 || device === 6 || device === 8;
 
   it('each say what they say alone, with penalties, seeds and ends of their own', async () => {
     const engine = await ready(4);
@@ -83,7 +84,8 @@ describe.each([
       }
     });
     await together(loads);
-    expect(fake.mostRows()).toBe(hasRows ? 4 : 0);
+    if (device === 8) expect(fake.mostRows()).toBeGreaterThan(4);
+    else expect(fake.mostRows()).toBe(hasRows ? 4 : 0);
   });
 
   it('take turns where more decode than a pass has rows', async () => {
@@ -446,5 +448,32 @@ describe('the cache of a sequence', () => {
     await one.close();
     expect(refused(() => one.copyFrom(other, 3))).toContain('closed');
     expect(refused(() => other.copyFrom(one, 1))).toContain('no sequence is open');
+  });
+});
+
+describe('the last tokens of a prompt beside many replies', () => {
+  /** Passes that have tokens of one prompt alone, which is so long and begins beside eight replies. */
+  async function chunks(length: number, options: Partial<GenerateOptions> = {}) {
+    const engine = await readyEngine({ device: 8, sequences: 9, context: 300 });
+    const prompt = Array.from({ length }, (_, i) => 20 + i);
+    const ids = [1, 2, 3, 4, 5, 6, 7, 8];
+    const replies = await together([
+      ...ids.map((id) => () => reply(engine, [id], { maxTokens: 40 })),
+      () => reply(engine, prompt, { maxTokens: 3, ...options }),
+    ]);
+    const last = options.sampling ? fakePenalisedReply(prompt, 3) : fakeReply(prompt, 3);
+    expect(replies.map(({ said }) => said)).toEqual([...ids.map((id) => fakeReply([id], 40)), last]);
+    return fake.chunks();
+  }
+
+  it('have no pass of their own where they are few, and what is chosen behind them does not count', async () => {
+    const counted: number[] = [];
+    for (const length of [1, 2, 4, 5, 8, 9]) counted.push(await chunks(length));
+    expect(counted).toEqual([0, 0, 0, 1, 1, 2]);
+  });
+
+  it('have one where something depends on each choice', async () => {
+    expect(await chunks(4, { sampling: { ...greedy, repetition_penalty: 1.1 } })).toBe(1);
+    expect(await chunks(4, { logprobs: { top: 1, onLogprobs: () => {} } })).toBe(1);
   });
 });

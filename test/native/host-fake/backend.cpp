@@ -69,7 +69,7 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   b->forced.assign(options.sequences, -1);
   b->sampled.assign(options.sequences, -1);
   b->masks.resize(options.sequences + kPassTokens - 1);
-  b->logits.resize(static_cast<size_t>(std::max<int32_t>(kPassTokens, backend_prompt_tokens(b))) * kVocab);
+  b->logits.resize(static_cast<size_t>(std::max({kPassTokens, backend_prompt_tokens(b), backend_rows(b)})) * kVocab);
   if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
   *out = b;
   latest = b;
@@ -201,7 +201,7 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
     rows_fit = is_place(pass.rows[i].slot, pass.rows[i].position);
     for (int32_t j = 0; j < i; ++j) rows_fit = rows_fit && pass.rows[i].slot != pass.rows[j].slot;
   }
-  const bool fits = steps_fit && check_fits && rows_fit && is_place(pass.slot, 0) && pass.count >= 1 && (pass.count <= kPassTokens || is_prompt) && pass.position >= 0 &&
+  const bool fits = steps_fit && check_fits && rows_fit && is_place(pass.slot, 0) && pass.count >= 1 && (pass.count <= kPassTokens || is_prompt || pass.rows != nullptr) && pass.position >= 0 &&
                     (pass.rows != nullptr || pass.position + pass.count + pass.steps - 1 <= b->options.context) && pass.first_logits >= 0 &&
                     pass.first_logits <= pass.count && (pass.ids != nullptr || pass.count == 1);
   const bool unasked = b->options.device != 0 && !b->outstanding.empty() && b->outstanding.back().question;
@@ -229,6 +229,7 @@ int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
   b->outstanding.push_back({pass.steps, pass.answered, pass.may_choose});
   b->most_outstanding = std::max(b->most_outstanding, static_cast<int>(b->outstanding.size()));
   ++b->requests_taken;
+  b->chunks += pass.rows == nullptr && pass.count > 1;
   b->most_rows = std::max(b->most_rows, pass.rows == nullptr ? 0 : pass.count);
   b->changed.notify_all();
   return kStatusOk;
@@ -305,6 +306,7 @@ OL_API void fake_weights(void* out, int64_t bytes) { std::memcpy(out, latest.loa
 OL_API void fake_drafts(int32_t kind) { latest.load()->drafter.kind = static_cast<FakeDrafter::Kind>(kind); }
 OL_API int32_t fake_most_outstanding() { return latest.load()->most_outstanding; }
 OL_API int32_t fake_most_rows() { return latest.load()->most_rows; }
+OL_API int32_t fake_chunks() { return latest.load()->chunks; }
 OL_API int32_t fake_requests() { return latest.load()->requests_taken; }
 OL_API int32_t fake_passes() {
   Backend* const b = latest;

@@ -43,6 +43,7 @@ constexpr Device kDevices[] = {
     {1, 64, false, 0, false, 1, false, false},                     // 5
     {1, 0, true, 0, false, kPassTokens, true, true},             // 6
     {1, 0, true, kPassTokens, true, kPassTokens, true, true},    // 7
+    {1, 0, true, 0, false, 3 * kPassTokens, false, true},        // 8
 };
 
 // Tokens below kOrdinary are sampled; feeding one of these makes its pass misbehave.
@@ -106,6 +107,7 @@ struct Backend {
   int requests_taken = 0;
   int passes_run = 0;
   int most_rows = 0;
+  int chunks = 0;
   int steps_waited = 0;
   int times_counted = 0;  // that counts were given
 
