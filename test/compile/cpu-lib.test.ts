@@ -39,6 +39,9 @@ const checked = paths.filter((path) => thorough || path.isa !== 'avx512' || path
 /** -Og compiles in two thirds of the time of -O1, and what it makes takes as long. */
 const optimised = thorough ? '-O1' : '-Og';
 
+/** The sampler draws 240,000 tokens of 1000: what -O2 takes to compile more, a second, it draws quicker by 2 to 18 s. */
+const optimisedSampler = '-O2';
+
 const checkLine = z.object({ check: z.string(), compared: z.number().positive(), worst: z.number() });
 
 async function compile(output: string, source: string, flags: readonly string[]): Promise<string> {
@@ -100,7 +103,7 @@ for (const { isa, needs, weights } of checked) {
 
     it('samples as a sort and the softmax say', async () => {
       const checks = await checksOf(`sampler-${isa}`, join(here, 'cpu-sampler.cpp'), [
-        optimised,
+        optimisedSampler,
         ...flagsOf(needs),
       ]);
       hashes.set(isa, checks.at(-1)?.check ?? '');
