@@ -46,14 +46,15 @@ export function useQuickCompiler(folder: string): void {
   };
   const host = compiled('std.h', headers, ['-O0']);
   const ofAvx2 = avx2
-    ? `*' ${avx2.flags.join(' ')} -c kernel.cpp '*) exec ${cxx.path} -include '${compiled('intrinsics.h', kernelHeaders, [...avx2.flags, '-Og'])}' "$@" -Og;;`
+    ? `*' ${avx2.flags.join(' ')} -c kernel.cpp '*) exec ${cxx.path} -include '${compiled('intrinsics.h', kernelHeaders, [...avx2.flags, '-Og'])}' "$@" $level;;`
     : '';
   const text = `#!/bin/sh
+case "$PWD" in */qwen3-tiny-*) level=-O1;; *) level=-Og;; esac
 case "$*" in
-*--version*) echo "$(${cxx.path} --version | head -n 1), -Og"; exit 0;;
+*--version*) echo "$(${cxx.path} --version | head -n 1), -Og, qwen3-tiny -O1"; exit 0;;
 *'-c kernel.cpp '*' -O0') exec ${cxx.path} "$@";;
 ${ofAvx2}
-*'-c kernel.cpp '* | -shared*) exec ${cxx.path} "$@" -Og;;
+*'-c kernel.cpp '* | -shared*) exec ${cxx.path} "$@" $level;;
 *' -c host/model.cpp '*) exec ${cxx.path} "$@" -O0;;
 *' -fno-math-errno '*) exec ${cxx.path} -include '${host}' "$@" -O0;;
 *) exec ${cxx.path} "$@" -O0;;
