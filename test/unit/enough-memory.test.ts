@@ -15,6 +15,7 @@ import { preflight } from '../../preflight.ts';
 import { Engine } from '../../runtime/engine/engine.ts';
 import { once } from '../../runtime/reply.ts';
 import { readersOf } from '../../runtime/reply-grammar.ts';
+import { buildQuickly } from '../support/quick-builds.ts';
 import { failureOf, refusalOf } from '../support/refusal.ts';
 
 const model = 'qwen3-0.6b';
@@ -28,6 +29,7 @@ const allOf = (one: Opened) => Object.values(bytesOf(one)).reduce((sum, bytes) =
 const refused = (engines: readonly Opened[], memory: Partial<FreeMemory>) =>
   refusalOf(() => checkMemory(engines, { ...plenty, ...memory })) as InsufficientMemoryError;
 
+buildQuickly();
 afterEach(() => vi.restoreAllMocks());
 
 it.each([

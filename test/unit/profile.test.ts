@@ -25,6 +25,7 @@ import { visitsOf } from '../../lab/profile/visits.ts';
 import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
 import { type EngineHandle, type Functions, layout } from '../../runtime/engine/bindings.ts';
 import { type Phase, type TrackEvent, takeEvents } from '../../runtime/engine/profile-events.ts';
+import { buildQuickly } from '../support/quick-builds.ts';
 
 const micro = join(packageRoot(), 'test', 'fixtures', 'qwen3-micro');
 const position = 5;
@@ -35,6 +36,7 @@ let built: BuiltKernel;
 let events: readonly TrackEvent[];
 let schedule: Schedule;
 
+buildQuickly();
 beforeAll(async () => {
   built = await buildKernel({ model: micro, target: 'cpu', profile: true });
   schedule = built.kernel.schedule;
