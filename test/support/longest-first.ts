@@ -7,11 +7,15 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 /** Those that take longest, 10 s and more: on a fresh clone nothing else says how long a file takes. */
 const names = {
   compile: [
-    ...['cpu-lib', 'pack', 'gguf', 'build', 'engine-cpu', 'layer-kinds', 'explore', 'prompts'],
-    ...['stream-variants', 'ending-threads', 'serve', 'report-page', 'clang', 'golden-kernels', 'sequences'],
-    ...['coming', 'isa', 'words', 'sessions', 'calibrate', 'cuda-host'],
+    ...['cpu-lib', 'gguf', 'pack', 'build', 'engine-cpu', 'prompts', 'stream-variants', 'draft-model'],
+    ...['layer-kinds', 'explore', 'words', 'isa', 'clang', 'golden-kernels', 'ending-threads', 'serve'],
+    ...['sessions', 'coming', 'calibrate', 'cli-process', 'sequences', 'report-page', 'structured'],
+    ...['quantise', 'haproxy', 'cuda-host'],
   ],
-  unit: ['speculation', 'cli', 'verify', 'profile', 'plan-rules', 'gguf-model', 'plan-shape', 'simulator'],
+  unit: [
+    ...['plan-shape', 'verify', 'calibrated', 'load-blocks', 'enough-memory', 'cli', 'profile', 'reference'],
+    ...['plan-rules', 'plan-files', 'gguf-model', 'tiles'],
+  ],
 };
 const longest = Object.entries(names).flatMap(([tier, files]) =>
   files.map((name) => join(packageRoot(), 'test', tier, `${name}.test.ts`)),
