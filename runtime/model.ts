@@ -1,7 +1,7 @@
 // A loaded model: text in, a streamed reply out, and the KV cache kept for a conversation that goes on.
 import { z } from 'zod';
 import type { Manifest } from '../abi/manifest.ts';
-import { ContextOverflowError, OnelaunchError, ofAllocation } from '../errors.ts';
+import { ContextOverflowError, now, OnelaunchError, ofAllocation } from '../errors.ts';
 import { plainObject } from '../plain-object.ts';
 import type { ChatMessage } from './chat/chat-template.ts';
 import { type CallOf, callingOf, choiceSchema, type ToolOption, toolsSchema } from './chat/tools.ts';
@@ -11,11 +11,11 @@ import { type GenerationDefaults, ofChats } from './generation-config.ts';
 import type { SchemaOption } from './grammar/json-schema.ts';
 import { likelihood, type TextScore } from './likelihood.ts';
 import { type Place, type PlaceEngine, Places } from './places.ts';
-import { idsBelow, type PromptFiles, promptsOf } from './prompts.ts';
+import { copyOfMessages, idsBelow, type PromptFiles, promptsOf } from './prompts.ts';
 import { type Asked, Replies } from './replies.ts';
 import { once, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
-import { type CheckedOptions, checkArguments, type ReplyOptions } from './sampling.ts';
+import { type CheckedOptions, checkArguments, type ReplyOptions, replySchema } from './sampling.ts';
 import { type CacheOrigin, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
 import type { Made } from './tokenizer/tokenizer-apart.ts';
@@ -106,8 +106,9 @@ export class LanguageModel {
     } = {},
   ): Reply<Value, CallOf<Tools>> {
     const { defaults } = this.#parts;
+    const said = now(() => copyOfMessages(messages));
     const tokens = (checked: CheckedOptions) =>
-      this.#whileOpen(this.#prompts.apart.encodeChat(messages, checked));
+      this.#whileOpen(this.#prompts.apart.encodeChat(said(), checked));
     const asked = { tokens, defaults: ofChats(defaults), isChat: true };
     return this.#reply<Value, CallOf<Tools>>(options, asked);
   }
@@ -184,9 +185,7 @@ export class LanguageModel {
    *  a token outside the vocabulary, more replies that wait than may, a closed model; of kind failed: the engine's, KernelTimeoutError among them;
    *  InsufficientMemoryError. */
   generate(tokenIds: readonly number[], options: ReplyOptions = {}): Reply {
-    const tokens = () => {
-      return checkArguments(idsBelow(this.manifest.dims.vocab), tokenIds, 'tokenIds');
-    };
+    const tokens = now(() => checkArguments(idsBelow(this.manifest.dims.vocab), tokenIds, 'tokenIds'));
     return this.#reply(options, { tokens, defaults: this.#parts.defaults, isChat: false });
   }
 
@@ -319,12 +318,14 @@ export class LanguageModel {
   }
 
   #reply<Value, Call>(options: ReplyOptions, asked: Asked): Reply<Value, Call> {
+    // Read now: the caller may use its objects again, for the next reply.
+    const read = now(() => checkArguments(replySchema, options, 'options') as ReplyOptions);
     const begin = (settle: (result: ReplyResult) => void) => {
       this.#checkOpen();
       this.#checkReplies();
-      return this.#replies.run(options, asked, settle);
+      return this.#replies.run(read(), asked, settle);
     };
-    return once(begin, readersOf(options));
+    return once(begin, readersOf(read));
   }
 
   /** What fails because the model was closed meanwhile says so. */

@@ -26,13 +26,15 @@ export function grammarOf({
   });
 }
 
-/** How the result of a reply is read that was asked for with these options. */
-export const readersOf = (options: {
-  readonly schema?: SchemaOption | undefined;
-  readonly tools?: readonly ToolOption[] | undefined;
-}): Readers => ({
-  json: (result) => jsonOfReply(result, options.schema),
-  toolCalls: ({ toolCalls = [] }) => readCalls(toolCalls, options.tools),
+/** How the result of a reply is read that was asked for with these options, which are those of a reply that has a result. */
+export const readersOf = (
+  options: () => {
+    readonly schema?: SchemaOption | undefined;
+    readonly tools?: readonly ToolOption[] | undefined;
+  },
+): Readers => ({
+  json: (result) => jsonOfReply(result, options().schema),
+  toolCalls: ({ toolCalls = [] }) => readCalls(toolCalls, options().tools),
 });
 
 /** What to do where a reply is no JSON, by how it ended. */

@@ -77,10 +77,10 @@ export class Session {
   chat(question: string | ChatMessage | readonly ChatMessage[], options: ReplyOptions = {}): Reply {
     // Read now: the caller may use its objects again, for the next question.
     const read = now(() => this.#read(question, options));
-    return once((settle) => this.#run(read(), settle), {
-      json: (result) => readersOf(read().options).json(result),
-      toolCalls: (result) => readersOf(read().options).toolCalls(result),
-    });
+    return once(
+      (settle) => this.#run(read(), settle),
+      readersOf(() => read().options),
+    );
   }
 
   #read(question: Parameters<Session['chat']>[0], options: ReplyOptions): Asked {
@@ -100,7 +100,7 @@ export class Session {
    *  @throws OnelaunchError of kind usage: a schema of zod that no JSON Schema says */
   toJSON(): SessionOptions {
     const { reply } = this.#options;
-    return { ...this.#whole(), ...(reply && { reply: writtenOptions(reply) }) };
+    return structuredClone({ ...this.#whole(), ...(reply && { reply: writtenOptions(reply) }) });
   }
 
   #whole(): SessionOptions {

@@ -1,7 +1,7 @@
 // A schema as the caller gives it: JSON Schema as an object, or a schema of zod.
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
-import { isPlain } from '../../json-text.ts';
+import { copyOfJson, isPlain } from '../../json-text.ts';
 import { copyArgument, readArgument } from '../engine/arguments.ts';
 import type { JsonSchema } from './json-grammar.ts';
 
@@ -15,12 +15,21 @@ const isSchema = (value: unknown): boolean =>
     value !== null &&
     ['_zod', '_def', '~standard'].some((mark) => mark in value));
 
-export const schemaOption: z.ZodType<SchemaOption> = z.custom<SchemaOption>(
-  isSchema,
-  'expected a JSON Schema, or a schema of zod',
-);
+export const schemaOption: z.ZodType<SchemaOption> = z
+  .custom<SchemaOption>(isSchema, 'expected a JSON Schema, or a schema of zod')
+  .transform(ownSchema);
 
 export const isZod = (schema: SchemaOption): schema is z.ZodType => '_zod' in schema;
+
+/** A copy of a JSON Schema, which its caller may change. What is no JSON stays as it is, and is refused with its name where it is followed. */
+function ownSchema(schema: SchemaOption): SchemaOption {
+  if (isZod(schema) || makerOf(schema) !== null) return schema;
+  try {
+    return copyOfJson(schema, '', '');
+  } catch {
+    return schema;
+  }
+}
 
 /** The schema as JSON Schema: of one of zod, what it reads, before its transforms. @param name of it, for people
  *  @throws OnelaunchError of kind usage: it nests too deep, or has values that JSON does not have */

@@ -16,36 +16,39 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const llm: ChatModel = {
   context,
   chat: (messages, { signal, temperature }: ReplyOptions = {}) =>
-    once(async function* (settle): AsyncGenerator<Piece, ReplyResult> {
-      const texts = messages.map(({ content }) => String(content));
-      const prompt = texts.join(' ').split(/\s+/).length;
-      if (prompt >= context) throw new ContextOverflowError(prompt, context);
-      const question = texts.at(-1)!;
-      if (question === 'fail') throw new Error('the engine broke');
-      const system = messages[0]?.role === 'system' ? ` system: ${texts[0]}` : '';
-      const warmth = temperature === undefined ? '' : ` at ${temperature}`;
-      const answers: Record<string, string> = {
-        raw: 'a\u001b[2Jb\u0007c',
-        long: 'It was a dark and stormy night; the rain fell in torrents, 雨雨雨雨雨雨雨雨雨雨雨雨雨雨雨雨 and all was wet.',
-      };
-      const answer =
-        answers[question] ?? `[${messages.length}${system}${warmth}] ${JSON.stringify(question)}`;
-      let said = '';
-      for (let i = 0; !signal?.aborted; i++) {
-        const text = question === 'count' ? `${i} ` : (answer.match(/\S+\s*/g)?.[i] ?? '');
-        if (text === '') break;
-        said += text;
-        yield { text, tokens: [i] };
-        await pause(question === 'count' ? 20 : 0);
-      }
-      const result: ReplyResult = {
-        ...{ text: said, tokens: [], finish: signal?.aborted ? 'abort' : 'stop' },
-        usage: { prompt, cached: 0, completion: 0, drafted: 0, accepted: 0 },
-        timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },
-      };
-      settle(result);
-      return result;
-    }, readersOf({})),
+    once(
+      async function* (settle): AsyncGenerator<Piece, ReplyResult> {
+        const texts = messages.map(({ content }) => String(content));
+        const prompt = texts.join(' ').split(/\s+/).length;
+        if (prompt >= context) throw new ContextOverflowError(prompt, context);
+        const question = texts.at(-1)!;
+        if (question === 'fail') throw new Error('the engine broke');
+        const system = messages[0]?.role === 'system' ? ` system: ${texts[0]}` : '';
+        const warmth = temperature === undefined ? '' : ` at ${temperature}`;
+        const answers: Record<string, string> = {
+          raw: 'a\u001b[2Jb\u0007c',
+          long: 'It was a dark and stormy night; the rain fell in torrents, 雨雨雨雨雨雨雨雨雨雨雨雨雨雨雨雨 and all was wet.',
+        };
+        const answer =
+          answers[question] ?? `[${messages.length}${system}${warmth}] ${JSON.stringify(question)}`;
+        let said = '';
+        for (let i = 0; !signal?.aborted; i++) {
+          const text = question === 'count' ? `${i} ` : (answer.match(/\S+\s*/g)?.[i] ?? '');
+          if (text === '') break;
+          said += text;
+          yield { text, tokens: [i] };
+          await pause(question === 'count' ? 20 : 0);
+        }
+        const result: ReplyResult = {
+          ...{ text: said, tokens: [], finish: signal?.aborted ? 'abort' : 'stop' },
+          usage: { prompt, cached: 0, completion: 0, drafted: 0, accepted: 0 },
+          timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },
+        };
+        settle(result);
+        return result;
+      },
+      readersOf(() => ({})),
+    ),
 };
 
 const ui = createUi(processIo(), {});

@@ -13,20 +13,23 @@ function parrot(context: number, answer: { readonly text: string; readonly finis
   const llm: ChatModel = {
     context,
     chat: (messages) =>
-      once(async function* (settle) {
-        const prompt = 10 * messages.length;
-        if (prompt >= context) throw new ContextOverflowError(prompt, context);
-        sent.push(messages.map(({ role, content }) => `${role}: ${content}`));
-        yield { text: answer.text, tokens: [1] };
-        const result: ReplyResult = {
-          ...answer,
-          tokens: [1],
-          usage: { prompt, cached: 0, completion: 1, drafted: 0, accepted: 0 },
-          timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },
-        };
-        settle(result);
-        return result;
-      }, readersOf({})),
+      once(
+        async function* (settle) {
+          const prompt = 10 * messages.length;
+          if (prompt >= context) throw new ContextOverflowError(prompt, context);
+          sent.push(messages.map(({ role, content }) => `${role}: ${content}`));
+          yield { text: answer.text, tokens: [1] };
+          const result: ReplyResult = {
+            ...answer,
+            tokens: [1],
+            usage: { prompt, cached: 0, completion: 1, drafted: 0, accepted: 0 },
+            timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },
+          };
+          settle(result);
+          return result;
+        },
+        readersOf(() => ({})),
+      ),
   };
   const { io, written } = memoryIo();
   const chat = createConversation(createUi(io, {}), llm, undefined, {});

@@ -221,7 +221,10 @@ it('what a reply has no memory for later ends it as one of these errors, told tw
     yield* [];
     throw new RangeError('Array buffer allocation failed');
   }
-  const reply = once(failing, readersOf({}));
+  const reply = once(
+    failing,
+    readersOf(() => ({})),
+  );
   const reading = (async () => {
     for await (const _ of reply);
   })();

@@ -15,28 +15,31 @@ function counting(context = 1000) {
   const countTokens = (messages: string | readonly ChatMessage[]) =>
     [...messages].reduce((sum, message) => sum + String((message as ChatMessage).content).length, 0);
   const chat: LanguageModel['chat'] = (messages, options = {}) =>
-    once(async function* (settle) {
-      const prompt = countTokens(messages);
-      if (prompt >= context) throw new ContextOverflowError(prompt, context);
-      sent.push({ messages, options });
-      const words = ['answer ', 'to ', String(messages.length)];
-      let text = '';
-      const result = (finish: 'stop' | 'abort') =>
-        ({ text, tokens: [], finish, usage: {}, timings: {} }) as unknown as ReplyResult;
-      let finish: 'stop' | 'abort' = 'abort';
-      try {
-        for (const word of words) {
-          await new Promise((resolve) => setImmediate(resolve));
-          if (options.signal?.aborted) break;
-          text += word;
-          yield { text: word, tokens: [] };
+    once(
+      async function* (settle) {
+        const prompt = countTokens(messages);
+        if (prompt >= context) throw new ContextOverflowError(prompt, context);
+        sent.push({ messages, options });
+        const words = ['answer ', 'to ', String(messages.length)];
+        let text = '';
+        const result = (finish: 'stop' | 'abort') =>
+          ({ text, tokens: [], finish, usage: {}, timings: {} }) as unknown as ReplyResult;
+        let finish: 'stop' | 'abort' = 'abort';
+        try {
+          for (const word of words) {
+            await new Promise((resolve) => setImmediate(resolve));
+            if (options.signal?.aborted) break;
+            text += word;
+            yield { text: word, tokens: [] };
+          }
+          finish = options.signal?.aborted ? 'abort' : 'stop';
+        } finally {
+          settle(result(finish));
         }
-        finish = options.signal?.aborted ? 'abort' : 'stop';
-      } finally {
-        settle(result(finish));
-      }
-      return result(finish);
-    }, readersOf({}));
+        return result(finish);
+      },
+      readersOf(() => ({})),
+    );
   const saved: [string, SessionOptions][] = [];
   const save = async (file: string, options: SessionOptions) => void saved.push([file, options]);
   const llm = { chat, countTokens, context, save };
@@ -81,6 +84,38 @@ test('what a caller changes afterwards, parts of messages too, is not changed in
     [{ type: 'text', text: 'a' }],
     [{ type: 'text', text: 'a' }],
   ]);
+});
+
+test('options of a session are as they were when it was made, schemas and lists too', async () => {
+  const { session, sent } = counting();
+  const city = { type: 'string' };
+  const schema = { type: 'object', properties: { city } };
+  const parameters = { type: 'object', properties: { city } };
+  const reply = {
+    ...{ schema, logitBias: { 7: 1 }, stop: ['a'], stopIds: [1], speculate: { tokens: 2 } },
+    ...{
+      tools: [{ function: { name: 'f', parameters } }],
+      toolChoice: { names: ['f'], mode: 'auto' as const },
+    },
+  };
+  const before = structuredClone(reply);
+  const one = session({ reply });
+  const change = (options: typeof reply) => {
+    options.schema.properties.city.type = 'integer';
+    options.tools[0]!.function.parameters.properties.city.type = 'integer';
+    options.logitBias[7] = 2;
+    options.stop.push('b');
+    options.stopIds.push(2);
+    options.speculate.tokens = 3;
+    options.toolChoice.names.push('g');
+  };
+  const asked = one.fork().chat('a', reply).text();
+  change(reply);
+  await asked;
+  await one.chat('a').text();
+  change(one.toJSON().reply as typeof reply);
+  await one.chat('b').text();
+  expect(sent.map(({ options }) => options)).toEqual([before, before, before]);
 });
 
 test('an option that is undefined is left out, and is that of the session', async () => {
@@ -250,18 +285,21 @@ test('options that are none are refused', () => {
 
 test('an answer is read as JSON by the schema of its question, else of the session', async () => {
   const chat: LanguageModel['chat'] = () =>
-    once(async function* (settle) {
-      const result = {
-        text: '"word"',
-        tokens: [],
-        finish: 'stop',
-        usage: {},
-        timings: {},
-      } as unknown as ReplyResult;
-      settle(result);
-      yield* [];
-      return result;
-    }, readersOf({}));
+    once(
+      async function* (settle) {
+        const result = {
+          text: '"word"',
+          tokens: [],
+          finish: 'stop',
+          usage: {},
+          timings: {},
+        } as unknown as ReplyResult;
+        settle(result);
+        yield* [];
+        return result;
+      },
+      readersOf(() => ({})),
+    );
   const llm = { chat, countTokens: () => 1, context: 100, save: async () => {} };
   const lengthOf = z.string().transform((text) => text.length);
   expect(await new Session(llm).chat('a').json()).toBe('word');
