@@ -65,9 +65,9 @@ export class Session {
     this.#messages = copyOfMessages(options.messages ?? []);
   }
 
-  /** All that was said, in the order in which it was. */
+  /** All that was said, in the order in which it was: a copy, which the conversation does not read again. */
   get messages(): readonly ChatMessage[] {
-    return this.#messages;
+    return copyOfMessages(this.#messages);
   }
 
   /** The answer to a question, which becomes part of the conversation with it; or to the results of calls, a message of role tool each. A reply that ends before its first word, or fails, is as if it

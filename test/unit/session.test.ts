@@ -118,6 +118,17 @@ test('options of a session are as they were when it was made, schemas and lists 
   expect(sent.map(({ options }) => options)).toEqual([before, before, before]);
 });
 
+test('what is done to its messages is not done to the conversation', async () => {
+  const { session, sent } = counting();
+  const one = session({ messages: [{ role: 'user', content: [{ type: 'text', text: 'a' }] }] });
+  for (const given of [one.messages, one.toJSON().messages!] as ChatMessage[][]) {
+    (given[0]!.content as unknown as { text: string }[])[0]!.text = 'b';
+    given.push(assistant('c'));
+  }
+  await one.chat('d').text();
+  expect(sent[0]!.messages).toEqual([{ role: 'user', content: [{ type: 'text', text: 'a' }] }, user('d')]);
+});
+
 test('an option that is undefined is left out, and is that of the session', async () => {
   const { session, sent } = counting();
   await session({ reply: { maxTokens: 3 } })
