@@ -33,7 +33,7 @@ const toolCall = z.strictObject({
   // A client that accumulated them from a stream has it here, too.
   index: any,
   // What OpenAI's client read the arguments as, which it leaves in.
-  function: z.strictObject({ name: z.string(), arguments: z.string(), parsed_arguments: any }),
+  function: inBody(z.strictObject({ name: z.string(), arguments: z.string(), parsed_arguments: any })),
 });
 const message = z.strictObject({
   role: z.enum(

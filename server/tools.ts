@@ -30,14 +30,18 @@ export const chatToolShape = {
     .union(
       [
         choices,
-        z.strictObject({ type: kind, function: z.strictObject({ name }) }),
-        z.strictObject({
-          type: allowed,
-          allowed_tools: z.strictObject({
-            mode,
-            tools: listOf(z.looseObject({ type: kind, function: z.looseObject({ name }) })).min(1),
+        inBody(z.strictObject({ type: kind, function: inBody(z.strictObject({ name })) })),
+        inBody(
+          z.strictObject({
+            type: allowed,
+            allowed_tools: inBody(
+              z.strictObject({
+                mode,
+                tools: listOf(z.looseObject({ type: kind, function: z.looseObject({ name }) })).min(1),
+              }),
+            ),
           }),
-        }),
+        ),
       ],
       expected,
     )
@@ -52,11 +56,13 @@ export const responseToolShape = {
     .union(
       [
         choices,
-        z.strictObject({ type: kind, name }),
-        z.strictObject({
-          ...{ type: allowed, mode },
-          tools: listOf(z.looseObject({ type: kind, name })).min(1),
-        }),
+        inBody(z.strictObject({ type: kind, name })),
+        inBody(
+          z.strictObject({
+            ...{ type: allowed, mode },
+            tools: listOf(z.looseObject({ type: kind, name })).min(1),
+          }),
+        ),
       ],
       expected,
     )

@@ -130,6 +130,13 @@ describe('a chat', () => {
       ...{ response_format: { type: 'text', json_schema: null }, tool_choice: 'none' },
       messages: [
         { role: 'user', audio: null, prefix: null, content: [{ type: 'text', text: 'a', x: null }] },
+        {
+          role: 'assistant',
+          tool_calls: [
+            { id: 'a', type: 'function', x: null, function: { name: 'f', arguments: '{}', y: null } },
+          ],
+        },
+        { role: 'tool', tool_call_id: 'a', content: 'b' },
       ],
       tools: [{ type: 'function', x: null, function: { name: 'f', y: null, parameters } }],
     });

@@ -158,6 +158,8 @@ describe('a response', () => {
       mode: 'required' as const,
       tools: [{ ...tool_choice }],
     };
+    const noted = { ...tool_choice, x: null };
+    await client.responses.create({ model, input: 'Well?', tools, tool_choice: noted });
     const among = await client.responses.create({ model, input: 'Well?', tools, tool_choice: allowed });
     expect(among.tool_choice).toEqual(allowed);
     expect(among.output).toMatchObject([{ type: 'function_call', name: 'clock' }]);

@@ -156,6 +156,12 @@ describe("a chat of OpenAI's client", () => {
       expect(await ask(among(mode, 'clock', 'weather'))).toEqual(['tool_calls', null, 1]);
       engine.says(second);
     }
+    engine.says(second);
+    const chosen = { type: 'function', x: null, function: { name: 'clock', y: null } };
+    expect(await ask({ tool_choice: chosen })).toEqual(['tool_calls', null, 1]);
+    const choice = among('auto', 'clock').tool_choice;
+    const noted = { ...choice, x: null, allowed_tools: { ...choice.allowed_tools, y: null } };
+    expect(await ask({ tool_choice: noted })).toEqual(['tool_calls', null, 1]);
     await expect(ask(among('auto', 'clock', 'f'))).rejects.toThrow('tool_choice: there is no function "f"');
     engine.says('Let me see.');
     expect(await ask(among('auto', 'clock'))).toEqual(['stop', 'Let me see.', undefined]);
