@@ -7,6 +7,17 @@ const count = z.int().nonnegative();
 /** Twelve hexadecimal digits of the sources of a kernel, which is what a variant is. */
 const id = z.string().regex(/^[0-9a-f]{12}$/);
 
+/** Of `1/4`, or of `1,3/4`, which is what two were merged into. */
+export function partsOf(shard: string): { readonly parts: readonly number[]; readonly of: number } {
+  const [parts, of] = shard.split('/');
+  return { parts: parts!.split(',').map(Number), of: Number(of) };
+}
+
+function hasParts(shard: string): boolean {
+  const { parts, of } = partsOf(shard);
+  return Number.isSafeInteger(of) && parts.every((part) => part >= 1 && part <= of);
+}
+
 /** The first line: what must agree for two journals to be of one experiment. */
 const headerSchema = z.strictObject({
   kind: z.literal('journal'),
@@ -42,6 +53,7 @@ const headerSchema = z.strictObject({
   shard: z
     .string()
     .regex(/^\d+(,\d+)*\/\d+$/)
+    .refine(hasParts, { error: ({ input }) => `${input} names a part that there is not` })
     .nullable(),
 });
 

@@ -1,7 +1,7 @@
 // Journals of the shards of one experiment as one journal.
 import { OnelaunchError } from '../errors.ts';
 import { differing, readJournal } from './journal.ts';
-import type { JournalHeader, JournalRecord } from './journal-records.ts';
+import { type JournalHeader, type JournalRecord, partsOf } from './journal-records.ts';
 
 /**
  * The records of all, one journal after the other; a variant is told once. Rounds stay those of the shard that made them, each beside the
@@ -68,12 +68,6 @@ function shardOf(
   const parts = new Set(shards.flatMap((one) => one.parts));
   if (!first || shards.length < journals.length || parts.size === first.of) return null;
   return `${[...parts].sort((a, b) => a - b).join()}/${first.of}`;
-}
-
-/** Of `1/4`, or of `1,3/4`, which is what two were merged into. */
-function partsOf(shard: string): { readonly parts: readonly number[]; readonly of: number } {
-  const [parts, of] = shard.split('/');
-  return { parts: parts!.split(',').map(Number), of: Number(of) };
 }
 
 /** Rounds that count twice would make intervals narrower than what was measured. */

@@ -161,6 +161,15 @@ describe('shards', () => {
     expect(() => merged([a!, b!, c!])).toThrow(`${c} is of 3 shards, and ${a} of 2`);
   });
 
+  it.each(['9/3', '0/3', '1,4/3', '1/0', '1/99999999999999999999'])(
+    '%s are refused by name',
+    async (shard) => {
+      const [a, b] = await shardsOf('1/3', shard);
+      const why = `line 1 of ${b} is no record of a journal: shard: ${shard} names a part that there is not`;
+      expect(() => merged([a!, b!])).toThrow(why);
+    },
+  );
+
   it('that are not all are told where they are merged, and where that is listed', async () => {
     const journal = fresh();
     const { io, written } = memoryIo();
