@@ -191,11 +191,11 @@ export class Replies {
   }
 }
 
-/** Throws what is wrong with a grammar, told by the option that it was made of. */
+/** Throws what is wrong; of a grammar that was made of another option, by the name of that one. */
 function worded(option: 'grammar' | 'schema' | 'tools'): (error: unknown) => never {
   return (error) => {
-    const isMade = option !== 'grammar' && error instanceof OnelaunchError;
-    if (!isMade || !error.message.startsWith('the grammar ')) throw error;
+    if (!(error instanceof OnelaunchError) || error.option?.[0] !== 'grammar') throw error;
+    if (option === 'grammar') throw error;
     throw new OnelaunchError('usage', error.message.replace('the grammar', `the grammar of the ${option}`), {
       hint: 'Make it smaller: fewer optional properties, branches and values of enum, or a smaller maxItems.',
       ...{ cause: error, option: [option] },

@@ -176,4 +176,4 @@ function readMember([text, ...groups]: RegExpExecArray): { readonly text: string
 
 /** What a grammar is refused with. */
 export const refusal = (why: string, hint: string, cause?: unknown): OnelaunchError =>
-  new OnelaunchError('usage', `the grammar cannot be used: ${why}`, { hint, cause });
+  new OnelaunchError('usage', `the grammar cannot be used: ${why}`, { hint, cause, option: ['grammar'] });

@@ -83,7 +83,7 @@ export class Grammars {
   async #open(grammar: MaskedBy, stopIds: readonly number[]): Promise<GrammarMask> {
     if (stopIds.length === 0) {
       throw new OnelaunchError('usage', 'a reply of a grammar needs a token that ends it', {
-        hint: 'Leave stopIds out, or name one.',
+        ...{ hint: 'Leave stopIds out, or name one.', option: ['stopIds'] },
       });
     }
     const isBounded = typeof grammar === 'object' && 'exact' in grammar;
@@ -296,9 +296,7 @@ function checkLength(grammar: Grammar): void {
   throw new OnelaunchError(
     'usage',
     `the grammar has ${length} characters, and there may be ${mostCharacters}`,
-    {
-      hint: smaller,
-    },
+    { hint: smaller, option: ['grammar'] },
   );
 }
 

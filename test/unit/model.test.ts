@@ -487,7 +487,14 @@ describe('a refusal', () => {
       ...{ hint: expect.stringContaining('fewer optional properties'), option: ['schema'] },
     });
     const own = llm.chat(question('?'), { grammar: `root ::= "${'a'.repeat(1_000_000)}"` });
-    await expect(own.result()).rejects.toThrow(/^the grammar has/);
+    await expect(own.result()).rejects.toMatchObject({
+      ...{ message: expect.stringMatching(/^the grammar has/), option: ['grammar'] },
+    });
+    // Refused in another thread.
+    const none = llm.chat(question('?'), { grammar: 'a ::= "b"' });
+    await expect(none.result()).rejects.toMatchObject({
+      ...{ message: expect.stringMatching(/^the grammar cannot be used/), option: ['grammar'] },
+    });
   });
 
   it('of no messages says so', async () => {
