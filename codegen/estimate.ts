@@ -1,5 +1,6 @@
 // What schedules should cost: a token, a launch, and a prompt through all its launches and passes.
 import { invariant } from '../errors.ts';
+import { needCount, needSchedule } from './given.ts';
 import type { Kernel } from './kernel.ts';
 import { fit } from './plan/plan.ts';
 import { launchesOf, leastWithLaunch, type PromptPass, passesOf } from './prompts.ts';
@@ -9,8 +10,12 @@ import { type Schedule, schemeOf } from './schemes/index.ts';
 import type { TilesSchedule } from './schemes/tiles/schedule.ts';
 
 /** What a schedule should cost for a token at a position, or for a launch of so many from there on. */
-export const estimate = (schedule: Schedule, position = 0, tokens?: number, makesToken?: boolean): Cost =>
-  schemeOf(schedule).cost(schedule, position, tokens, makesToken);
+export function estimate(schedule: Schedule, position = 0, tokens?: number, makesToken?: boolean): Cost {
+  needSchedule(schedule);
+  needCount('position', position);
+  if (tokens !== undefined) needCount('tokens', tokens);
+  return schemeOf(schedule).cost(schedule, position, tokens, makesToken);
+}
 
 /** What taking in a prompt should cost. */
 export interface PromptEstimate {

@@ -6,6 +6,7 @@ import { invariant } from '../errors.ts';
 import { debug } from './build/debug.ts';
 import { emitSources } from './emit/emit.ts';
 import { estimate, settleLaunches } from './estimate.ts';
+import { needArguments, needDims, needPlan, needTarget } from './given.ts';
 import type { Kernel } from './kernel.ts';
 import type { ModelDims } from './model/dims.ts';
 import { decoderGraph } from './model/graph.ts';
@@ -74,7 +75,7 @@ export { estimate, explainTable };
 
 /**
  * The sources for one model, plan and target. Pure but for reading templates.
- * @throws PlanError with every issue of an illegal plan; OnelaunchError usage for two that do not go together.
+ * @throws PlanError with every issue of an illegal plan; OnelaunchError usage for two that do not go together, and for what is no model, plan or target.
  */
 export async function generate(input: {
   dims: ModelDims;
@@ -83,7 +84,12 @@ export async function generate(input: {
   promptPlan?: FusionPlan | null;
   target: Target;
 }): Promise<Kernel> {
+  needArguments('generate', input, '{ dims, plan, target }');
   const { dims, plan, promptPlan = null, target } = input;
+  needDims(dims);
+  needPlan(plan);
+  if (promptPlan !== null) needPlan(promptPlan, 'promptPlan');
+  needTarget(target);
   checkTogether(plan, promptPlan, target);
   const schedule = makeSchedule(dims, plan, target);
   const prompts = promptPlan && {
@@ -102,8 +108,11 @@ export async function generate(input: {
   return { schedule, plan, prompts, sources: files, hash, name };
 }
 
-/** The schedule of a legal plan, checked. @throws PlanError */
+/** The schedule of a legal plan, checked. @throws PlanError; OnelaunchError usage for what is no model, plan or target */
 export function makeSchedule(dims: ModelDims, plan: FusionPlan, target: Target): Schedule {
+  needDims(dims);
+  needPlan(plan);
+  needTarget(target);
   const graph = decoderGraph(dims);
   const issues = checkPlan(graph, plan, target);
   if (issues.length > 0) throw new PlanError(issues);

@@ -1,5 +1,6 @@
 // How a prompt is fed: which launches of a kernel take how many of its tokens.
 // The host's `tokens_of_pass` (templates/host/generate.h) is the same rule.
+import { needArguments, needCount, needKernel, needList } from './given.ts';
 import type { Kernel } from './kernel.ts';
 import { leastTokensOf, type TilesSchedule } from './schemes/tiles/schedule.ts';
 
@@ -25,8 +26,11 @@ export interface Launches {
 }
 
 /** The fewest tokens of a prompt that has a launch. */
-export const leastWithLaunch = ({ least, makesLogits }: Omit<Launches, 'most'>): number =>
-  makesLogits ? least : least + 1;
+export function leastWithLaunch(launches: Omit<Launches, 'most'>): number {
+  needArguments('leastWithLaunch', launches, 'launchesOf(kernel)', 'least');
+  const { least, makesLogits } = launches;
+  return makesLogits ? least : least + 1;
+}
 
 function isLaunch(left: number, launches: Launches | null): launches is Launches {
   return launches !== null && left >= leastWithLaunch(launches);
@@ -37,6 +41,7 @@ const tilesOf = ({ prompts }: Pick<Kernel, 'prompts'>): TilesSchedule | null =>
 
 /** Null: all of a prompt goes through passes. */
 export function launchesOf(kernel: Pick<Kernel, 'schedule' | 'prompts'>): Launches | null {
+  needKernel(kernel, 'schedule');
   const made = tilesOf(kernel);
   return made && { least: leastTokensOf(made), most: made.passTokens, makesLogits: made.makesLogits };
 }
@@ -47,6 +52,8 @@ export function passesOf(
   kernel: Pick<Kernel, 'schedule' | 'prompts'>,
   launches: Launches | null = launchesOf(kernel),
 ): PromptPass[] {
+  needCount('tokens', tokens);
+  needKernel(kernel, 'schedule');
   const { passTokens } = kernel.schedule;
   const passes: PromptPass[] = [];
   for (let left = tokens; left > 0; left -= passes.at(-1)!.tokens) {
@@ -61,6 +68,7 @@ export function passesOf(
 
 /** Such as `2 launches of 1,024 tokens (tiles of 128), 1 pass of 1 token`. */
 export function passesText(passes: readonly PromptPass[]): string {
+  needList('passesText', passes, 'passesOf(tokens, kernel)');
   const many = (count: number, one: string, more: string) =>
     `${count.toLocaleString('en')} ${count === 1 ? one : more}`;
   const runs: { readonly pass: PromptPass; count: number }[] = [];

@@ -5,6 +5,7 @@ import type { Manifest } from '../../abi/manifest.ts';
 import { BuildError } from '../../errors.ts';
 import { waitForLock } from '../../file-lock.ts';
 import { writeError } from '../../write-failure.ts';
+import { needArguments, needKernel } from '../given.ts';
 import type { Kernel } from '../kernel.ts';
 import {
   directoriesOf,
@@ -57,6 +58,8 @@ export interface Built {
  */
 export async function build(kernel: Kernel, options: BuildOptions = {}): Promise<Built> {
   const started = performance.now();
+  needKernel(kernel, 'schedule', 'sources');
+  needArguments('build', options, 'kernel, { force: true }');
   const { signal, onProgress } = options;
   const note = (line: string) => onProgress?.({ event: 'note', line });
   const builtIn = (directory: string, made: Manifest, cached: boolean): Built => ({

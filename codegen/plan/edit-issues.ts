@@ -57,6 +57,9 @@ export function needOptions(
   throw refusal(where, { rule: 'unknown-option', argument: 'key', token: key, why, known });
 }
 
+/** What a stage is called, whatever was given as its name. */
+export const stageText = (name: unknown): string => `stage ${shown(name)}`;
+
 interface Named {
   readonly name: string;
   readonly ops: readonly string[];

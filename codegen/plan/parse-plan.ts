@@ -58,11 +58,18 @@ function completed(plan: PlanData, file: string): PlanData {
   return { ...plan, stages, scheme, file: file === '' ? plan.file : shown, at: known(plan.at) };
 }
 
-function fieldError(value: unknown, issue: z.core.$ZodIssue): OnelaunchError {
+/** That a plan has all that is asked of one before its options are looked at. @param name of it, for messages
+ *  @throws OnelaunchError of kind usage that names the first wrong field */
+export function checkPlanFields(value: unknown, name: string): void {
+  const parsed = planSchema.safeParse(value);
+  if (!parsed.success) throw fieldError(value, parsed.error.issues[0]!, name);
+}
+
+function fieldError(value: unknown, issue: z.core.$ZodIssue, name = 'plan'): OnelaunchError {
   const found = issue.path.reduce((at: unknown, key) => (at as Record<PropertyKey, unknown>)?.[key], value);
   const field = issue.path.reduce<string>(
     (path, key) => path + (typeof key === 'number' ? `[${key}]` : `.${String(key)}`),
-    'plan',
+    name,
   );
   const error = (hint: string) =>
     new OnelaunchError('usage', `${field} is ${found === undefined ? 'missing' : shown(found)}`, {

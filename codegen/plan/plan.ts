@@ -1,7 +1,7 @@
 // The plan DSL: which ops share a stage, and how a stage deals its work. It cannot name a thread, a buffer or a barrier.
 import { type OpName, opNames, type PointwiseOpName } from '../model/graph.ts';
 import { callSite, nowhere, type Site } from './call-site.ts';
-import { needCompany, needEdits, needOp, needOptions, needStage } from './edit-issues.ts';
+import { needCompany, needEdits, needOp, needOptions, needStage, stageText } from './edit-issues.ts';
 
 /**
  * What one unit of a stage's work is.
@@ -300,10 +300,13 @@ export const tiles = (options: Partial<Omit<TilesScheme, 'kind'>> = {}): TilesSc
  * Splits of the positions by context: splits -> first position.
  *     byContext({ 1: 0, 4: 192, 16: 1024 })      one block a head up to 191, four from 192 on, sixteen from 1,024 on
  */
-export const byContext = (steps: Readonly<Record<number, number>>): readonly SplitStep[] =>
-  Object.entries(steps)
+export function byContext(steps: Readonly<Record<number, number>>): readonly SplitStep[] {
+  if (typeof steps !== 'object' || steps === null)
+    needOptions({ at: callSite(), call: 'byContext' }, steps, { owner: 'byContext()' });
+  return Object.entries(steps)
     .map(([splits, from]) => ({ splits: Number(splits), from }))
     .sort((a, b) => a.from - b.from);
+}
 
 /** One stage: its ops in order, and how its work is dealt. Records the line it is called from. */
 export function stage(name: string, ops: readonly OpName[], options: StageOptions): Stage {
@@ -317,7 +320,7 @@ const ofPlans = ['name', 'stages', 'scheme', 'file', 'at', 'with', 'functions'];
 /** Keeps options that there are not: who checks the plan refuses them, with their line. */
 function stageOf(name: string, ops: readonly OpName[], options: StageOptions, at: Site): Stage {
   const given = options ?? {};
-  needOptions({ at, call: name }, given, { owner: `stage '${name}'`, refused: ofStages });
+  needOptions({ at, call: name }, given, { owner: stageText(name), refused: ofStages });
   const { over, recompute = [], split = 'none', ...unknown } = given;
   return { ...unknown, name, ops, over, recompute, split, at };
 }

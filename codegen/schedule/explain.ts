@@ -1,4 +1,5 @@
 // The schedule as a table, for people.
+import { needArguments, needSchedule } from '../given.ts';
 import { kindsText } from '../model/kinds.ts';
 import { formatsText } from '../model/weights.ts';
 import { megabytes } from './bytes-text.ts';
@@ -20,6 +21,8 @@ const firstNumber = 3;
 
 /** Stages, what they read and wait for at one position, and the syncs with their reasons; notes under their stage. */
 export function explainTable(schedule: CommonSchedule, cost: Cost): string {
+  needSchedule(schedule);
+  needArguments('explainTable', cost, 'schedule, estimate(schedule)', 'stages');
   const { dims, plan, target } = schedule;
   const kinds = kindsText(dims);
   const tokens = schedule.passTokens === 1 ? '1 token' : `up to ${schedule.passTokens} tokens`;

@@ -1,6 +1,26 @@
 // Every public function, given what no caller should give: a usage error that names the argument, never another error.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import {
+  build,
+  byContext,
+  choiceOf,
+  estimate,
+  estimatePrompt,
+  explainTable,
+  generate,
+  launchesOf,
+  leastWithLaunch,
+  makeSchedule,
+  optionsWithoutEffect,
+  passesOf,
+  passesText,
+  plan,
+  stage,
+} from '../../codegen/index.ts';
+import { models } from '../../configs/models.ts';
+import cooperative from '../../configs/plans/cooperative.ts';
+import { targetNamed } from '../../configs/targets.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { load } from '../../load.ts';
 import { chatTemplate } from '../../runtime/chat/chat-template.ts';
@@ -10,6 +30,7 @@ import { LanguageModel } from '../../runtime/model.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { fakeEngines, randomSource, randomSources } from '../support/fake-engines.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
+import { refusalOf } from '../support/refusal.ts';
 
 const { fake, readyEngine } = await fakeEngines();
 const tokenizer = loadTokenizer(tinyDirectory);
@@ -190,6 +211,62 @@ describe('given what it cannot be', () => {
       if (outcome !== 'usage' && outcome !== 'no error') throw new Error(`${name}`, { cause: outcome });
     });
     await fc.assert(property, { numRuns: 400 });
+  });
+
+  it('so does every function of the generator', async () => {
+    const [dims, target] = [models[0]!, targetNamed('h100')!];
+    const given = { dims, plan: cooperative, target };
+    const kernel = await generate(given);
+    const { schedule } = kernel;
+    const one = (name: never, ops: never) => plan('a', [stage(name, ops, { over: 'rows' })]);
+    const calls: Readonly<Record<string, Call>> = {
+      generate: (value) => generate(value),
+      'generate(dims)': (value) => generate({ ...given, dims: value }),
+      'generate(kinds)': (value) => generate({ ...given, dims: { ...dims, kinds: [value] } }),
+      'generate(plan)': (value) => generate({ ...given, plan: value }),
+      'generate(name)': (value) => generate({ ...given, plan: plan(value, cooperative.stages) }),
+      'generate(stage)': (value) => generate({ ...given, plan: plan('a', [value]) }),
+      'generate(stage name)': (value) => generate({ ...given, plan: one(value, ['attend'] as never) }),
+      'generate(op)': (value) => generate({ ...given, plan: one('a' as never, [value] as never) }),
+      'generate(scheme)': (value) => generate({ ...given, plan: plan('a', cooperative.stages, value ?? 0) }),
+      'generate(promptPlan)': (value) => generate({ ...given, promptPlan: value ?? 0 }),
+      'generate(target)': (value) => generate({ ...given, target: value }),
+      'generate(target kind)': (value) => generate({ ...given, target: { ...target, kind: value } }),
+      'makeSchedule(dims)': (value) => makeSchedule(value, cooperative, target),
+      'makeSchedule(plan)': (value) => makeSchedule(dims, value, target),
+      'makeSchedule(target)': (value) => makeSchedule(dims, cooperative, value),
+      'estimate(schedule)': (value) => estimate(value),
+      'estimate(position)': (value) => estimate(schedule, [value] as never),
+      'estimatePrompt(tokens)': (value) => estimatePrompt([value] as never, kernel),
+      'estimatePrompt(kernel)': (value) => estimatePrompt(5, value),
+      'choiceOf(kernel)': (value) => choiceOf(5, value),
+      'explainTable(schedule)': (value) => explainTable(value, estimate(schedule)),
+      'explainTable(cost)': (value) => explainTable(schedule, value),
+      'build(kernel)': (value) => build(value),
+      'launchesOf(kernel)': (value) => launchesOf(value),
+      'passesOf(kernel)': (value) => passesOf(5, value),
+      'passesText(passes)': (value) => passesText(value),
+      'leastWithLaunch(launches)': (value) => leastWithLaunch(value),
+      'optionsWithoutEffect(plan)': (value) => optionsWithoutEffect(value, target),
+      'optionsWithoutEffect(target)': (value) => optionsWithoutEffect(cooperative, value),
+    };
+    const wrong: unknown[] = [];
+    for (const [name, call] of Object.entries(calls)) {
+      for (const [what, value] of [...never, ['undefined', undefined]] as const) {
+        const outcome = await outcomeOf(call, value);
+        if (outcome !== 'usage') wrong.push([name, what, outcome]);
+      }
+    }
+    expect(wrong).toEqual([]);
+    expect(
+      refusalOf(() => makeSchedule(dims, cooperative, { ...target, kind: 'tpu' as never })),
+    ).toMatchObject({ message: "target.kind is 'tpu'", hint: "it must be 'cpu' or 'cuda'" });
+    expect(refusalOf(() => byContext(null as never)).message).toContain(
+      'the options of byContext() are null',
+    );
+    expect(refusalOf(() => makeSchedule(dims, null as never, target))).toMatchObject({
+      ...{ message: 'plan is null, and no plan', hint: expect.stringContaining('resolvePlan(name)') },
+    });
   });
 
   it.each<[string, unknown, string]>([

@@ -1,5 +1,6 @@
 // What the options of the machine come to on a target, and how they are told.
 import { isDeepStrictEqual } from 'node:util';
+import { needArguments, needTarget } from '../../given.ts';
 import { type BarriersScheme, barriers, type FusionPlan, fit, stream } from '../../plan/plan.ts';
 import { platformOf, type Target } from '../../schedule/target.ts';
 
@@ -108,7 +109,11 @@ export function tuningLines({
 }
 
 /** Options that a plan sets and a target does not have: a CPU those of blocks, and of a stream, whose stages run between barriers there. */
-export function optionsWithoutEffect({ scheme }: Pick<FusionPlan, 'scheme'>, target: Target): string[] {
+export function optionsWithoutEffect(plan: Pick<FusionPlan, 'scheme'>, target: Target): string[] {
+  needArguments('optionsWithoutEffect', plan, 'plan, target');
+  needArguments('optionsWithoutEffect', plan.scheme, 'plan, target');
+  needTarget(target);
+  const { scheme } = plan;
   if (isTuned(target) || scheme.kind === 'tiles') return [];
   const { tokens } = scheme;
   const usual: Readonly<Record<string, unknown>> =
