@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // The gen command.
+import { refuseExitsOfPlans } from '../configs/read-plan.ts';
 import { exitCode } from './errors.ts';
 import { leave, processIo } from './io.ts';
 import { reportUncaught, run } from './run.ts';
@@ -24,4 +25,5 @@ for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
   });
 }
 
+refuseExitsOfPlans();
 leave(await run(argv, io));

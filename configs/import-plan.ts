@@ -74,15 +74,18 @@ export async function importPlan(file: string): Promise<unknown> {
 /** The files that are imported now, and what ends the process while none is. */
 const held = { files: [] as string[], exit: process.exit };
 
+/** What a plan file finds as `process.exit`, and may call when it was read. */
+export function heldExit(code?: number | string | null): never {
+  const { stack = '' } = new Error();
+  if (![...held.files, importPlan.name].some((part) => stack.includes(part))) return held.exit(code);
+  throw new Error(`process.exit(${code ?? ''}) is called`);
+}
+
 /** Until it is released, `process.exit` throws where a plan file calls it: the command would end as if it had done its work. Others end the process. */
 function holdExit(file: string): { release(): void } {
   if (held.files.length === 0) {
     held.exit = process.exit;
-    process.exit = (code) => {
-      const { stack = '' } = new Error();
-      if (![...held.files, importPlan.name].some((part) => stack.includes(part))) return held.exit(code);
-      throw new Error(`process.exit(${code ?? ''}) is called`);
-    };
+    process.exit = heldExit;
   }
   held.files.push(file);
   return {

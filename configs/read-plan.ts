@@ -6,7 +6,7 @@ import { PlanError } from '../codegen/plan/issue.ts';
 import { OnelaunchError } from '../errors.ts';
 import { temporaryHints } from '../temporary-folder.ts';
 import { writeError } from '../write-failure.ts';
-import { importPlan } from './import-plan.ts';
+import { heldExit, importPlan } from './import-plan.ts';
 
 interface PlanFile {
   readonly file: string;
@@ -27,9 +27,28 @@ export async function readPlan(file: string, name: string): Promise<unknown> {
 
 /** What nobody caught, as an error of the plan file that threw it, or that rejected what nobody awaits; null: no plan file did. */
 export function uncaughtOfPlan(error: unknown): unknown {
-  // What has no stack is told by no place: this package throws errors.
-  const from = readFiles.find(({ file }) => !(error instanceof Error) || placeIn(file, error) !== null);
+  // What has no stack is told by no place: this package throws errors that have one.
+  const from = readFiles.find(({ file }) => framesOf(error).length === 0 || placeIn(file, error) !== null);
   return from ? failureOf(error, from, 'nobody catches what is thrown in plan') : null;
+}
+
+/** From here on `process.exit` throws where a plan file that was read calls it, in a timer, say: the command would end as if it had done its work. */
+export function refuseExitsOfPlans(): void {
+  const { exit } = process;
+  const refusing: typeof exit = (code) => {
+    const error = new Error(`process.exit(${code ?? ''}) is called`);
+    for (const called of [heldExit, refusing]) {
+      // Without a frame it was not called by this name.
+      Error.captureStackTrace(error, called);
+      if (framesOf(error).length > 0) break;
+    }
+    const isOurs = framesOf(error).some(({ path }) => path.startsWith(packageRoot()));
+    const from =
+      readFiles.find(({ file }) => placeIn(file, error) !== null) ?? (isOurs ? undefined : readFiles[0]);
+    if (from === undefined) return exit(code);
+    throw failureOf(error, from, 'the process is ended by plan');
+  };
+  process.exit = refusing;
 }
 
 /** An error of this package as a plan file's own copy of it throws it, where plan files are loaded apart from the program. */
@@ -47,14 +66,43 @@ const isOfLoader = (error: unknown): boolean =>
 
 /** Where a plan file, or what it imports, threw: as `mine.ts:3:7`; null where that is not known. */
 function placeIn(file: string, error: unknown): string | null {
-  const stack = error instanceof Error ? (error.stack ?? '') : '';
-  const frames = [
-    ...stack.matchAll(/(?:^ +at (?:async )?|\()(?:file:\/\/)?(\/[^()?:\n]*)[^():\n]*:(\d+):(\d+)\)?$/gm),
-  ];
-  const own = frames.filter(([, path]) => !/[/\\]node_modules[/\\]/.test(path!));
-  const [, path, line, column] =
-    own.find(([, path]) => path === file) ?? own.find(([, path]) => !path!.startsWith(packageRoot())) ?? [];
-  return path === undefined ? null : `${basename(path)}:${line}:${column}`;
+  const own = framesOf(error).filter(({ path }) => path !== '' && !/[/\\]node_modules[/\\]/.test(path));
+  const found =
+    own.find(({ path }) => path === file) ?? own.find(({ path }) => !path.startsWith(packageRoot()));
+  return found === undefined ? null : basename(found.path) + found.place;
+}
+
+/** A line of a stack. */
+interface Frame {
+  /** Of the file; '' for what is no file, such as Node itself. */
+  readonly path: string;
+  /** As `:3:7`; '' where lines are not those of the file. */
+  readonly place: string;
+}
+
+/** The lines of its stack; none of what is no error, or has none. */
+function framesOf(error: unknown): readonly Frame[] {
+  const stack = error instanceof Error ? String(error.stack ?? '') : '';
+  return stack.split('\n').flatMap((line) => {
+    if (!/^ +at /.test(line)) return [];
+    // What the loader compiles as no module.
+    const [, compiled] = /[ (]data:text\/javascript,\S*\?filePath=([^:\s]*)/.exec(line) ?? [];
+    if (compiled !== undefined) return [{ path: decoded(compiled).replace(/\?.*/, ''), place: '' }];
+    const [, scheme, path = '', place = ''] = file.exec(line) ?? [];
+    return [{ path: scheme === undefined ? path : decoded(path), place }];
+  });
+}
+
+/** Of a line, the file that it names as a path or as a URL. */
+const file = /^ +at (?:async )?(?:.*? \((?=\/|file:))?(file:\/\/)?(\/[^?]*?)(?:\?[^:]*)?(:\d+:\d+)\)?$/;
+
+/** The path of a file's URL. */
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
 }
 
 /** What a plan file lacks, or that it is a program of its own. */

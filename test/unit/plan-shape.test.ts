@@ -1,6 +1,6 @@
 // Options that there are not and values that they do not take are refused with their line, whatever TypeScript was told.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
@@ -375,6 +375,28 @@ test.each([
   expect(error).toMatchObject({ kind: 'usage', exitCode: 2, name: 'OnelaunchError' });
   expect(error.message).toBe(`nobody catches what is thrown in plan ${file}: ${said}`);
   expect([stderr, status]).toEqual(['', 2]);
+});
+
+test('what nobody catches of a plan file, or ends the process, is told of a path with parentheses, and without a line, too', () => {
+  const own = join(folder, 'a plan (mine)');
+  mkdirSync(own);
+  writeFileSync(join(own, 'helper.ts'), "setTimeout(() => { throw new Error('helped'); }, 0);\n");
+  const file = join(own, 'later.ts');
+  const words = "import { resolvePlan } from 'onelaunch/configs';";
+  const uncaught = `nobody catches what is thrown in plan ${file}`;
+  const ended = `the process is ended by plan ${file}: process.exit(0) is called`;
+  for (const [text, said] of [
+    ["Promise.reject(new Error('late'));", `${uncaught}: late (later.ts:3:16)`],
+    ["Promise.reject(Object.assign(new Error('bare'), { stack: undefined }));", `${uncaught}: bare`],
+    ["import './helper.ts';", `${uncaught}: helped (helper.ts)`],
+    ['setTimeout(() => process.exit(0), 0);', `${ended} (later.ts:3:26)`],
+    ['setTimeout(process.exit, 0, 0);', ended],
+  ] as const) {
+    writeFileSync(file, `${words}\nexport default await resolvePlan('cooperative');\n${text}\n`);
+    const { status, stderr } = explained(file);
+    expect(stderr.split('\n')[0]).toBe(`error: ${said}`);
+    expect(status).toBe(2);
+  }
 });
 
 test('a plan file may import another, which waits for a plan that ships', () => {
