@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
 import { parseJson } from '../json-text.ts';
 import { copyFromRepository, readPlainFile } from '../plain-file.ts';
+import { inWords } from './limit-words.ts';
 
 /** Of the small files, such as config.json. */
 const mostBytes = 16_000_000;
@@ -39,7 +40,9 @@ export function firstWrong({ issues }: z.ZodError, value: unknown): string {
   const key = placeText(path) || 'the file';
   const found = path.reduce((at: unknown, name) => (at as Record<PropertyKey, unknown>)?.[name], value);
   if (found === undefined) return `${key} is missing`;
-  const rule = message.replace(/, received .*/, '').replace(/^Invalid \w+(: )?/, '');
+  const rule = inWords(message)
+    .replace(/, received .*/, '')
+    .replace(/^Invalid \w+(: )?/, '');
   return `${key} is ${show(found)}, ${rule === '' ? 'not valid here' : rule[0]!.toLowerCase() + rule.slice(1)}`;
 }
 

@@ -18,6 +18,7 @@ import type { GenerationDefaults } from './generation-config.ts';
 import type { Grammar } from './grammar/grammars.ts';
 import { type SchemaOption, schemaOption } from './grammar/json-schema.ts';
 import type { BoundedGrammar } from './grammar/length-counter.ts';
+import { inWords } from './limit-words.ts';
 import { grammarOf } from './reply-grammar.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
@@ -274,9 +275,13 @@ function refusal(schema: z.ZodType, issue: z.core.$ZodIssue, name: string): Onel
   }
   const at = [name, ...issue.path].join('.');
   const [inner = issue] = issue.code === 'invalid_key' ? issue.issues : [];
-  return new OnelaunchError('usage', `${at}: ${inner.message.replace(/^Invalid (input|option): /, '')}`, {
-    ...{ hint: 'The doc comment of the option says what it may be.', option },
-  });
+  return new OnelaunchError(
+    'usage',
+    `${at}: ${inWords(inner.message).replace(/^Invalid (input|option): /, '')}`,
+    {
+      ...{ hint: 'The doc comment of the option says what it may be.', option },
+    },
+  );
 }
 
 /** Longer than any context, and shorter than what would take seconds to look through. */

@@ -2,6 +2,7 @@
 import type { Context } from 'hono';
 import { z } from 'zod';
 import { placeText } from '../runtime/json-file.ts';
+import { inWords } from '../runtime/limit-words.ts';
 import { ApiError } from './api-error.ts';
 import { clientLeft } from './queue.ts';
 
@@ -98,7 +99,7 @@ function checkShape<Schema extends z.ZodType>(schema: Schema, value: unknown): z
   }
   const param = pathText(path);
   const [inner = issue!] = issue!.code === 'invalid_key' ? issue!.issues : [];
-  const why = inner.message
+  const why = inWords(inner.message)
     .replace(/^Invalid (input|option): /, '')
     .replace(/^[A-Z]/, (first) => first.toLowerCase());
   const said = why.endsWith(', received undefined')

@@ -6,20 +6,31 @@ import { inParams } from './option-error.ts';
 import type { ServedModel, Service } from './service.ts';
 
 const any = z.unknown().optional();
+const text = z.string().min(1);
 const ids = listOf(z.int().min(0)).min(1);
 const mostInputs = 2048;
+const expected = `expected a text, or tokens, or up to ${mostInputs} of either`;
+
+type Input = string | readonly number[];
+
+/** What an input is, by its first element: what is wrong with another one has its place. */
+function shapeOf(input: unknown): z.ZodType | null {
+  if (typeof input === 'string') return text;
+  const [first] = Array.isArray(input) ? input : [];
+  if (typeof first === 'number') return ids;
+  const each = typeof first === 'string' ? text : Array.isArray(first) ? ids : null;
+  return each && listOf<z.ZodType>(each).max(mostInputs);
+}
+
+const inputShape = z.custom<Input | readonly Input[]>().check(({ value, issues }) => {
+  const shape = shapeOf(value);
+  const found = shape?._zod.run({ value, issues: [] }, { async: false }) as z.core.ParsePayload | undefined;
+  issues.push(...(found?.issues ?? [{ code: 'custom' as const, message: expected, input: value }]));
+});
 
 export const embeddingShape = z.strictObject({
   model: z.string(),
-  input: z.union(
-    [
-      z.string().min(1),
-      ids,
-      listOf(z.string().min(1)).min(1).max(mostInputs),
-      listOf(ids).min(1).max(mostInputs),
-    ],
-    `expected a text, or tokens, or up to ${mostInputs} of either`,
-  ),
+  input: inputShape,
   encoding_format: z.enum(['float', 'base64']).optional(),
   dimensions: z.int().min(1).optional(),
   user: any,
@@ -36,13 +47,18 @@ export async function embed(service: Service, given: Given, signal: AbortSignal)
   const { encoding_format = 'float', dimensions } = given;
   const made = await service.turn(signal, async (model: ServedModel, stop) => {
     const all: { vector: Float32Array; tokens: number }[] = [];
-    try {
-      for (const input of inputsOf(given.input))
+    const inputs = inputsOf(given.input);
+    for (const [i, input] of inputs.entries()) {
+      const at = inputs === given.input ? ['input', i] : ['input'];
+      try {
         all.push(await model.embed(input, { dimensions, signal: stop }));
-      return all;
-    } catch (error) {
-      throw inParams(error, ([option]) => [option === 'dimensions' ? option : 'input']);
+      } catch (error) {
+        throw inParams(error, ([option, ...place]) =>
+          option === 'dimensions' ? [option] : [...at, ...place],
+        );
+      }
     }
+    return all;
   });
   const tokens = made.reduce((sum, one) => sum + one.tokens, 0);
   return {
@@ -60,7 +76,7 @@ export async function embed(service: Service, given: Given, signal: AbortSignal)
 const base64 = ({ buffer, byteOffset, byteLength }: Float32Array): string =>
   Buffer.from(buffer, byteOffset, byteLength).toString('base64');
 
-function inputsOf(input: Given['input']): readonly (string | readonly number[])[] {
-  if (typeof input === 'string') return [input];
-  return typeof input[0] === 'number' ? [input as number[]] : (input as (string | number[])[]);
+/** All of them: the list itself where it is one. */
+function inputsOf(input: Given['input']): readonly Input[] {
+  return typeof input === 'string' || typeof input[0] === 'number' ? [input as Input] : (input as Input[]);
 }

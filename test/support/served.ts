@@ -5,6 +5,7 @@ import type { Manifest } from '../../abi/manifest.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { chatTemplate } from '../../runtime/chat/chat-template.ts';
+import type { Pooling } from '../../runtime/embedding.ts';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
 import type { GenerateOptions, LogitBias, TokenLogprobs } from '../../runtime/engine/options.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
@@ -137,6 +138,8 @@ export function served(
     readonly template?: string;
     /** Replies at a time, 1 or 2. */
     readonly parallel?: number;
+    /** Of a model that makes embeddings. */
+    readonly pooling?: Pooling;
   } = {},
 ): Served {
   const { text = 'A kernel is a nut.', context = 512, loaded = true, parallel = 1 } = options;
@@ -147,6 +150,7 @@ export function served(
   const llm = new LanguageModel({
     ...{ engine: engine as unknown as ReplyEngine, manifest, tokenizer, sequences: both.slice(0, parallel) },
     defaults,
+    ...(options.pooling && { pooling: options.pooling }),
     template: () =>
       chatTemplate(
         options.template === undefined

@@ -79,7 +79,7 @@ const badFiles: [
     'a negative id',
     withTokenizer({ added_tokens: [{ id: -1, content: 'x' }] }),
     loadTokenizer,
-    'DIR/tokenizer.json: added_tokens[0].id is -1, too small: expected number to be >=0',
+    'DIR/tokenizer.json: added_tokens[0].id is -1, expected at least 0',
   ],
   [
     'a broken tokenizer config',
@@ -115,13 +115,13 @@ const badFiles: [
     'a negative temperature',
     { 'generation_config.json': { temperature: -1 } },
     readGenerationConfig,
-    'DIR/generation_config.json: temperature is -1, too small: expected number to be >=0',
+    'DIR/generation_config.json: temperature is -1, expected at least 0',
   ],
   [
     'a top_p of 1.5',
     { 'generation_config.json': { top_p: 1.5 } },
     readGenerationConfig,
-    'DIR/generation_config.json: top_p is 1.5, too big: expected number to be <=1',
+    'DIR/generation_config.json: top_p is 1.5, expected at most 1',
   ],
   [
     'an eos in words',

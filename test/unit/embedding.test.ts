@@ -56,6 +56,29 @@ it('a model is loaded for embeddings, or for replies', async () => {
   ]);
 });
 
+it.each([
+  [[[1], [2, -1]], 'input[1][1]', 'input[1][1]: expected at least 0'],
+  [[[2, 5000], [1]], 'input[0][1]', 'input[0][1]: expected less than 4096'],
+  [[[1], []], 'input[1]', 'input[1]: expected at least 1 item'],
+  [[[1], 'a'], 'input[1]', 'input[1]: expected array, received string'],
+  [['a', 5], 'input[1]', 'input[1]: expected string, received number'],
+  [['a', ''], 'input[1]', 'input[1]: expected at least 1 character'],
+  [['long '.repeat(600), 'a'], 'input[0]', 'the text has '],
+  [[5, 5000], 'input[1]', 'input[1]: expected less than 4096'],
+  ['long '.repeat(600), 'input', 'the text has '],
+  [[], 'input', 'input: expected a text, or tokens, or up to 2048 of either'],
+  [[null], 'input', 'input: expected a text, or tokens, or up to 2048 of either'],
+  [new Array(2049).fill('a'), 'input', 'input: expected at most 2048 items'],
+])('what is wrong with an input is told with its place: %#', async (input, param, why) => {
+  const { app } = served({ pooling: 'last' });
+  const refused = await post(app, '/v1/embeddings', { model: 'qwen3-tiny', input });
+  const { error } = (await refused.json()) as { error: object };
+  expect([refused.status, error]).toEqual([
+    400,
+    expect.objectContaining({ param, message: expect.stringContaining(why) }),
+  ]);
+});
+
 it('a work that its client leaves, or that takes too long, gives its place back and says so', async () => {
   const { service } = served({ replyMillis: 5 });
   const until = (signal: AbortSignal) =>

@@ -150,10 +150,10 @@ describe('broken files', () => {
       "no such file: cannot read the golden file golden.json
       not JSON: golden.json:1:12: not valid JSON, the file ends too early
       no source: broken golden file golden.json: source is missing
-      no cases: broken golden file golden.json: cases is [], too small: expected array to have >=1 items
-      no prompt: broken golden file golden.json: cases[0].prompt_ids is [], too small: expected array to have >=1 items
+      no cases: broken golden file golden.json: cases is [], expected at least 1 item
+      no prompt: broken golden file golden.json: cases[0].prompt_ids is [], expected at least 1 item
       no greedy ids: broken golden file golden.json: cases[0].greedy_ids is missing
-      a negative id: broken golden file golden.json: cases[0].prompt_ids[1] is -2, too small: expected number to be >=0
+      a negative id: broken golden file golden.json: cases[0].prompt_ids[1] is -2, expected at least 0
       nothing to compare: broken golden file golden.json: cases[0] has nothing to compare: last_prompt_logits, top5_ids and top5_logits, or logits_file
       ids without logits: broken golden file golden.json: cases[0] has top5_ids without top5_logits
       a short margin: broken golden file golden.json: cases[0].margin has 1 entries; 2 are needed, one for each of greedy_ids

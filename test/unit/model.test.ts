@@ -456,15 +456,15 @@ describe('a refusal', () => {
   });
 
   it.each([
-    [{ temperature: -1 }, 'options.temperature: Too small'],
-    [{ topP: 0 }, 'options.topP: Too small'],
+    [{ temperature: -1 }, 'options.temperature: expected at least 0'],
+    [{ topP: 0 }, 'options.topP: expected more than 0'],
     [{ topK: 1.5 }, 'options.topK: expected int'],
-    [{ maxTokens: 0 }, 'options.maxTokens: Too small'],
-    [{ presencePenalty: 3 }, 'options.presencePenalty: Too big'],
-    [{ frequencyPenalty: -3 }, 'options.frequencyPenalty: Too small'],
+    [{ maxTokens: 0 }, 'options.maxTokens: expected at least 1'],
+    [{ presencePenalty: 3 }, 'options.presencePenalty: expected at most 2'],
+    [{ frequencyPenalty: -3 }, 'options.frequencyPenalty: expected at least -2'],
     [{ stop: '' }, 'options.stop holds an empty text'],
-    [{ topLogprobs: 21 }, 'options.topLogprobs: Too big'],
-    [{ logitBias: { 5: 101 } }, 'options.logitBias.5: Too big'],
+    [{ topLogprobs: 21 }, 'options.topLogprobs: expected at most 20'],
+    [{ logitBias: { 5: 101 } }, 'options.logitBias.5: expected at most 100'],
     [{ logitBias: { '05': 1 } }, 'options.logitBias.05: expected token ids'],
     [{ logitBias: { 4096: 1 } }, 'options.logitBias has token 4096, which the model does not have'],
     [

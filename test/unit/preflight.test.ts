@@ -315,7 +315,7 @@ describe('before any compiler is started', () => {
       'error: DIR/model.safetensors has 900000 bytes, and its header describes 1118440: it is cut short',
       "error: unknown plan 'nix'",
       'error: DIR/tokenizer.json:1:2: not valid JSON, the file ends too early',
-      'error: DIR/generation_config.json: top_p is 3, too big: expected number to be <=1',
+      'error: DIR/generation_config.json: top_p is 3, expected at most 1',
     ]);
     expect(hints).toHaveLength(errors.length);
     expect(code).toBe(3);

@@ -98,16 +98,12 @@ const badFiles: [what: string, file: Buffer | string, message: string][] = [
     makeFile({ a: { dtype: 'F32', data_offsets: [0, 4] } }, 4),
     ': a.shape is missing',
   ],
-  [
-    'a negative size',
-    makeFile({ a: f32([-1], 0, 4) }, 4),
-    ': a.shape[0] is -1, too small: expected number to be >=0',
-  ],
+  ['a negative size', makeFile({ a: f32([-1], 0, 4) }, 4), ': a.shape[0] is -1, expected at least 0'],
   ['a fractional size', makeFile({ a: f32([1.5], 0, 6) }, 6), ': a.shape[0] is 1.5, expected int'],
   [
     'three offsets',
     makeFile({ a: { dtype: 'F32', shape: [1], data_offsets: [0, 4, 8] } }, 4),
-    ': a.data_offsets is [0,4,8], too big: expected array to have <=2 items',
+    ': a.data_offsets is [0,4,8], expected at most 2 items',
   ],
   [
     'an unknown dtype',

@@ -344,25 +344,25 @@ describe('a refusal', () => {
 
   const bad: readonly (readonly [object, string, string])[] = [
     [{ temprature: 1 }, 'temprature', 'unknown parameter: temprature'],
-    [{ temperature: -1 }, 'temperature', 'temperature: too small: expected number to be >=0'],
+    [{ temperature: -1 }, 'temperature', 'temperature: expected at least 0'],
     [{ temperature: '1' }, 'temperature', 'temperature: expected number, received string'],
-    [{ top_p: 0 }, 'top_p', 'top_p: too small: expected number to be >0'],
-    [{ top_p: 1.5 }, 'top_p', 'top_p: too big: expected number to be <=1'],
-    [{ presence_penalty: 3 }, 'presence_penalty', 'presence_penalty: too big: expected number to be <=2'],
+    [{ top_p: 0 }, 'top_p', 'top_p: expected more than 0'],
+    [{ top_p: 1.5 }, 'top_p', 'top_p: expected at most 1'],
+    [{ presence_penalty: 3 }, 'presence_penalty', 'presence_penalty: expected at most 2'],
     [{ top_logprobs: 2 }, 'top_logprobs', 'top_logprobs is for logprobs: true'],
-    [{ logprobs: true, top_logprobs: 21 }, 'top_logprobs', 'top_logprobs: too big'],
+    [{ logprobs: true, top_logprobs: 21 }, 'top_logprobs', 'top_logprobs: expected at most 20'],
     [{ logprobs: 1 }, 'logprobs', 'logprobs: expected boolean'],
-    [{ logit_bias: { 5: 101 } }, 'logit_bias.5', 'logit_bias.5: too big'],
+    [{ logit_bias: { 5: 101 } }, 'logit_bias.5', 'logit_bias.5: expected at most 100'],
     [{ logit_bias: { a: 1 } }, 'logit_bias.a', 'logit_bias.a: expected token ids'],
     [{ logit_bias: [1] }, 'logit_bias', 'logit_bias: expected biases'],
     [{ seed: 1.5 }, 'seed', 'seed: expected int, received number'],
-    [{ max_tokens: 0 }, 'max_tokens', 'max_tokens: too small: expected number to be >=1'],
+    [{ max_tokens: 0 }, 'max_tokens', 'max_tokens: expected at least 1'],
     [
       { max_tokens: 1, max_completion_tokens: 2 },
       'max_tokens',
       'max_tokens and max_completion_tokens are two',
     ],
-    [{ stop: '' }, 'stop', 'stop: too small: expected string to have >=1'],
+    [{ stop: '' }, 'stop', 'stop: expected at least 1 character'],
     [{ stop: Array(17).fill('a') }, 'stop', 'stop: expected a text, or up to 16'],
     [{ stream: 'yes' }, 'stream', 'stream: expected boolean'],
     [{ stream_options: { include_usage: true } }, 'stream_options', 'stream_options is for stream: true'],
@@ -431,7 +431,7 @@ describe('a refusal', () => {
     expect(await ask(['a', 'b'])).toMatchObject({ status: 400, param: 'prompt' });
     expect(await ask([])).toMatchObject({ status: 400, param: 'prompt' });
     expect(await ask([4096])).toMatchObject({
-      ...{ status: 400, param: 'prompt[0]', message: 'prompt[0]: Too big: expected number to be <4096' },
+      ...{ status: 400, param: 'prompt[0]', message: 'prompt[0]: expected less than 4096' },
     });
   });
 

@@ -1,0 +1,17 @@
+// What zod says of a number, a text or a list that is beyond a limit, in words.
+
+const compared: Readonly<Record<string, string>> = {
+  '<': 'less than',
+  '<=': 'at most',
+  '>': 'more than',
+  '>=': 'at least',
+  exactly: 'exactly',
+};
+
+/** The message of an issue of zod: a limit as `expected at most 2048 items`, another one as it is. */
+export const inWords = (message: string): string =>
+  message.replace(
+    /^Too (?:big|small): expected \w+ to (?:be|have) (<=?|>=?|exactly )(\S+)( [a-z]+)?$/,
+    (_, sign: string, limit: string, unit = '') =>
+      `expected ${compared[sign.trim()]} ${limit}${limit === '1' ? unit.replace(/s$/, '') : unit}`,
+  );
