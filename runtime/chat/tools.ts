@@ -155,7 +155,8 @@ function readTool({ function: { name, description, parameters = {} } }: ToolOpti
   const schema = inOption(option, () => jsonSchemaOf(parameters, at)) as {
     readonly [keyword: string]: unknown;
   };
-  const { $schema: _, ...plain } = schema;
+  // Arguments are never null.
+  const { $schema: _, nullable: __, ...plain } = schema;
   const { type = 'object', properties = {} } = plain;
   const elsewhere = ['anyOf', 'oneOf', 'allOf', '$ref', 'enum', 'const'].find((key) => key in plain);
   if (type !== 'object' || elsewhere !== undefined) {

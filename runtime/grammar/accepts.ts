@@ -1,5 +1,6 @@
 // Whether a value is one that a schema accepts: constants and enumerations are held to the keywords that stand beside them.
 import { isDeepStrictEqual } from 'node:util';
+import { TimeLimit, withinTime } from '../time-limit.ts';
 import {
   asSchema,
   type Fields,
@@ -20,6 +21,21 @@ import {
 /** Schemas that values are held to, of a whole schema: references may fork. */
 const mostHeld = 200_000;
 
+/** Patterns that values are held to may take so long in all [ms]: those of strangers may never end. */
+const mostMatching = 1000;
+
+function regexOf(pattern: unknown, at: string): RegExp {
+  if (typeof pattern !== 'string') throw refuse(at, 'it is no text');
+  for (const flags of ['u', '']) {
+    try {
+      return new RegExp(pattern, flags);
+    } catch {
+      // Escapes of other languages are none of this one with Unicode.
+    }
+  }
+  throw refuse(at, 'it is no regular expression');
+}
+
 /** Holds values to parts of a schema. What it is asked throws an OnelaunchError of kind usage, with the place of a keyword that cannot be followed. */
 export function acceptedBy(schema: unknown) {
   let held = 0;
@@ -37,6 +53,21 @@ export function acceptedBy(schema: unknown) {
   };
   const among = (value: unknown, one: Fields, at: string, keyword: string): boolean[] =>
     list(one[keyword], `${at}.${keyword}`).map((each, i) => accepts(each, value, `${at}.${keyword}[${i}]`));
+
+  let millis = mostMatching;
+  const matches = (pattern: unknown, value: string, at: string): boolean => {
+    const tooLong = () => refuse(at, 'it takes too long to compare names or constants with it');
+    const regex = regexOf(pattern, at);
+    if (millis <= 0) throw tooLong();
+    const begun = performance.now();
+    try {
+      return withinTime(millis, () => regex.test(value));
+    } catch (error) {
+      throw error instanceof TimeLimit ? tooLong() : error;
+    } finally {
+      millis -= performance.now() - begun;
+    }
+  };
 
   const ofNumbers =
     (keyword: string, fits: (value: number, bound: number) => boolean) =>
@@ -79,6 +110,11 @@ export function acceptedBy(schema: unknown) {
     maxLength: ofLengths('Length'),
     // Of values that are all named it says no more.
     format: () => true,
+    pattern: (value: unknown, one: Fields, at: string) =>
+      typeof value !== 'string' || matches(one['pattern'], value, `${at}.pattern`),
+    propertyNames: (value: unknown, one: Fields, at: string) =>
+      !isFields(value) ||
+      Object.keys(value).every((name) => accepts(one['propertyNames'], name, `${at}.propertyNames`)),
     minItems: ofLengths('Items'),
     maxItems: ofLengths('Items'),
     prefixItems: (value: unknown, one: Fields, at: string) =>
@@ -113,6 +149,7 @@ export function acceptedBy(schema: unknown) {
   };
 
   return {
+    accepts,
     /** Of these values those that all keywords of a schema accept. Where there is none, it is refused with the keywords that refuse.
      *  @param from the keyword that has them
      *  @param isWithin one has types of what stands around it, too */

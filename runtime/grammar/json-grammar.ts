@@ -125,7 +125,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
   const characters = repeats((body) => rule(body, null));
   const repeated = repeats(rule);
 
-  const { fitting } = acceptedBy(schema);
+  const { accepts, fitting } = acceptedBy(schema);
 
   /** @param open references that were followed to here without a character between
    *  @param within types that what stands around it leaves; null: all */
@@ -145,19 +145,20 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     const from = (['const', 'enum'] as const).find((name) => one[name] !== undefined);
     if (from !== undefined) {
       const all = from === 'const' ? [one['const']] : list(one['enum'], `${at}.enum`);
-      const typed = said === null ? one : { ...one, type: said };
+      const typed = said === null ? one : { ...one, type: said, nullable: false };
       return choice(fitting(all, typed, at, from, within !== null).map(literal));
     }
     const [combined, ...others] = ['anyOf', 'oneOf', 'allOf'].filter((name) => one[name] !== undefined);
     if (combined !== undefined) {
-      const beside = narrowing(one, ['type', combined]);
+      const beside = narrowing(one, [combined]);
       if (others.length > 0 || beside !== undefined) {
         throw refuse(at, `${combined} beside ${others[0] ?? beside} is not supported`);
       }
       const branches = list(one[combined], `${at}.${combined}`);
       if (branches.length === 0) throw refuse(`${at}.${combined}`, 'it is empty');
       if (combined === 'allOf' && branches.length > 1) throw refuse(at, 'allOf of several is not supported');
-      if (combined === 'oneOf') checkApart(branches, at);
+      const target = (pointer: string) => pointed(schema, pointer, at);
+      if (combined === 'oneOf') checkApart(branches, at, target);
       const before = bounded + referring;
       const made = branches.flatMap((branch, i) => {
         const make = () => [value(branch, `${at}.${combined}[${i}]`, open, said)];
@@ -166,7 +167,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
       if (made.length === 0)
         throw new NothingLeft(`${at}.${combined}`, `none of it is of type ${said!.join(' or ')}`);
       const hasBounds = bounded + referring > before;
-      if (hasBounds && !beginApart(branches, (pointer) => pointed(schema, pointer, at))) isAmbiguous = true;
+      if (hasBounds && !beginApart(branches, target)) isAmbiguous = true;
       return choice(made);
     }
     const types = said ?? inferred(one);
@@ -206,6 +207,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
 
   const text = (one: Fields, at: string): string => {
     const { format } = one;
+    if (one['pattern'] !== undefined) throw refuse(at, 'the keyword pattern is not supported');
     const [least, most] = range(one, at, 'minLength', 'maxLength');
     if (format === undefined) {
       if (least === 0 && most === null) return 'string';
@@ -256,13 +258,27 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     const needed = requiredOf(one, at);
     const unnamed = [...needed].filter((name) => !Object.hasOwn(properties, name));
     const others = one['additionalProperties'] ?? true;
-    const all: [string, unknown][] = [
+    const names = asSchema(one['propertyNames'] ?? true, `${at}.propertyNames`);
+    const said: [string, unknown][] = [
       ...Object.entries(properties),
       ...unnamed.map((name): [string, unknown] => [name, others]),
     ];
+    // Where none is said, those are that names can be.
+    const listed =
+      said.length > 0 || others === false
+        ? said
+        : namesOf(names).map((name): [string, unknown] => [name, others]);
+    const all = listed.filter(([name]) => names === true || accepts(names, name, `${at}.propertyNames`));
+    const left = new Set(all.map(([name]) => name));
+    const lost = [...needed].find((name) => !left.has(name));
+    if (lost !== undefined) {
+      const why = `the required property ${JSON.stringify(lost)} is none of them`;
+      throw refuse(`${at}.propertyNames`, why);
+    }
     if (all.length === 0) {
-      if (others === false) return literal({});
-      const member = `string ": " ${value(others, `${at}.additionalProperties`, [])}`;
+      if (others === false || listed.length > 0 || names === false) return literal({});
+      const name = names === true ? 'string' : value(names, `${at}.propertyNames`, [], ['string']);
+      const member = `${name} ": " ${value(others, `${at}.additionalProperties`, [])}`;
       return rule(`"{" (${member} (", " ${member})*)? "}"`);
     }
     const members = all.map(([name, each]) => ({
@@ -298,7 +314,7 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     within: readonly string[] | null,
   ): string => {
     const pointer = one['$ref'];
-    const beside = narrowing(one, ['$ref', 'type']);
+    const beside = narrowing(one, ['$ref']);
     if (beside !== undefined) throw refuse(at, `$ref beside ${beside} is not supported`);
     if (typeof pointer !== 'string' || !/^#(\/|$)/.test(pointer)) {
       throw refuse(`${at}.$ref`, `${JSON.stringify(pointer)} is not in this schema`);
@@ -352,6 +368,12 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
   });
   return { root, rules, hasBounds: bounded > 0, loose: bounded > 0 && isAmbiguous ? null : loose };
 }
+
+/** The names that a schema of names lists, each once. */
+const namesOf = (names: boolean | Fields): readonly string[] => {
+  const listed = isFields(names) ? [names['const'] ?? names['enum'] ?? []].flat() : [];
+  return [...new Set(listed.filter((name) => typeof name === 'string'))];
+};
 
 const choice = (of: readonly string[]): string => (of.length === 1 ? of[0]! : `(${of.join(' | ')})`);
 

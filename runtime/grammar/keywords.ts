@@ -11,15 +11,16 @@ const annotations = [
   ...['deprecated', 'readOnly', 'writeOnly'],
 ];
 const followed = [
-  ...['type', 'enum', 'const', 'anyOf', 'oneOf', 'allOf', '$ref', 'minLength', 'maxLength', 'format'],
+  ...['type', 'nullable', 'enum', 'const', 'anyOf', 'oneOf', 'allOf', '$ref', 'minLength', 'maxLength'],
+  ...['format', 'pattern', 'propertyNames'],
   ...['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'items', 'prefixItems', 'minItems'],
   ...['maxItems', 'properties', 'required', 'additionalProperties'],
 ];
 /** Where there is no type, one of these says which is meant. */
 const kinds: Readonly<Record<string, readonly string[]>> = {
-  object: ['properties', 'required', 'additionalProperties'],
+  object: ['properties', 'required', 'additionalProperties', 'propertyNames'],
   array: ['items', 'prefixItems', 'minItems', 'maxItems'],
-  string: ['minLength', 'maxLength', 'format'],
+  string: ['minLength', 'maxLength', 'format', 'pattern'],
   number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
 };
 
@@ -58,15 +59,19 @@ export function list(given: unknown, at: string): readonly unknown[] {
   throw refuse(at, 'it is not a list');
 }
 
+/** Whether a keyword says nothing of which texts are right: OpenAPI's discriminator is a hint for who reads them. */
+const isAnnotation = (one: Fields, keyword: string): boolean =>
+  annotations.includes(keyword) || (keyword === 'discriminator' && isFields(one[keyword]));
+
 /** The keyword of a schema that is neither followed nor without a meaning for texts. */
 export const unknownKeyword = (one: Fields): string | undefined =>
   Object.keys(one).find(
-    (keyword) => one[keyword] !== undefined && !annotations.includes(keyword) && !followed.includes(keyword),
+    (keyword) => one[keyword] !== undefined && !isAnnotation(one, keyword) && !followed.includes(keyword),
   );
 
-/** The keyword beside these that narrows a schema further. */
+/** The keyword beside these, and beside types, that narrows a schema further. */
 export const narrowing = (one: Fields, besides: readonly string[]): string | undefined =>
-  Object.keys(one).find((key) => !annotations.includes(key) && !besides.includes(key));
+  Object.keys(one).find((key) => !isAnnotation(one, key) && !['type', 'nullable', ...besides].includes(key));
 
 /** The bounds of a length; null: none above. */
 export function range(one: Fields, at: string, low: string, high: string): [number, number | null] {
@@ -82,11 +87,14 @@ export function range(one: Fields, at: string, low: string, high: string): [numb
   return [least, most === null ? null : Math.min(most, mostRepeats)];
 }
 
+/** With null, where a type is nullable: OpenAPI 3.0 says so of types alone. */
 export function typesOf(one: Fields, at: string): readonly string[] | null {
-  const { type } = one;
+  const { type, nullable = false } = one;
+  if (typeof nullable !== 'boolean') throw refuse(`${at}.nullable`, 'it is neither true nor false');
   if (type === undefined) return null;
   const types = Array.isArray(type) ? type : [type];
-  if (types.length > 0 && types.every((each) => typeof each === 'string')) return [...new Set(types)];
+  if (types.length > 0 && types.every((each) => typeof each === 'string'))
+    return [...new Set([...types, ...(nullable ? ['null'] : [])])];
   throw refuse(`${at}.type`, 'it is neither a name nor a list of names');
 }
 
@@ -150,9 +158,13 @@ export function pointed(schema: unknown, pointer: string, at: string): unknown {
 /** More branches must be told apart by one property of them all. */
 const mostPaired = 500;
 
-/** That no value is of two branches of a oneOf, as far as types and constant properties tell. */
-export function checkApart(branches: readonly unknown[], at: string): void {
-  const all = branches.map(marksOf);
+/** That no value is of two branches of a oneOf, as far as types and constant properties tell. @param target what a pointer refers to */
+export function checkApart(
+  branches: readonly unknown[],
+  at: string,
+  target: (pointer: string) => unknown,
+): void {
+  const all = branches.map((branch) => marksOf(branch, target));
   const [first] = all;
   const tells = (name: string) => new Set(all.map(({ fixed }) => fixed.get(name))).size === all.length;
   const isTold =
@@ -179,16 +191,21 @@ interface Marks {
   readonly fixed: ReadonlyMap<string, string>;
 }
 
-function marksOf(branch: unknown): Marks {
+/** References are followed so often. */
+const mostFollowed = 20;
+
+function marksOf(branch: unknown, target: (pointer: string) => unknown, followed = 0): Marks {
   if (!isFields(branch)) return { types: null, fixed: new Map() };
-  const { type, properties, required } = branch;
-  const types = [type].flat();
+  const { $ref: pointer, type, nullable, properties, required } = branch;
+  if (typeof pointer === 'string' && /^#(\/|$)/.test(pointer) && followed < mostFollowed)
+    return marksOf(target(pointer), target, followed + 1);
+  const types = [type, ...(type !== undefined && nullable === true ? ['null'] : [])].flat();
   const needed = new Set([required].flat());
-  const fixed = Object.entries(isFields(properties) ? properties : {}).flatMap(([name, each]) =>
-    isFields(each) && each['const'] !== undefined && needed.has(name)
-      ? [[name, JSON.stringify(each['const'])] as const]
-      : [],
-  );
+  const fixed = Object.entries(isFields(properties) ? properties : {}).flatMap(([name, each]) => {
+    const [value, ...others] = isFields(each) ? [each['const'] ?? each['enum']].flat() : [];
+    const isFixed = value !== undefined && others.length === 0 && needed.has(name);
+    return isFixed ? [[name, JSON.stringify(value)] as const] : [];
+  });
   return {
     types: types.every((one) => typeof one === 'string')
       ? new Set(types.map((one) => (one === 'integer' ? 'number' : one)))

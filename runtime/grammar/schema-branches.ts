@@ -70,7 +70,11 @@ function waysOf(given: Fields, how: Following, depth: number): readonly Beginnin
     const branches = given[name];
     if (Array.isArray(branches)) return branches.flatMap((branch) => beginningsOf(branch, how, depth + 1));
   }
-  const types = [given['type'] ?? 'any'].flat().map((type) => (type === 'integer' ? 'number' : String(type)));
+  const named = [given['type'] ?? 'any'].flat();
+  const isNullable = given['type'] !== undefined && given['nullable'] === true && !named.includes('null');
+  const types = [...named, ...(isNullable ? ['null'] : [])].map((type) =>
+    type === 'integer' ? 'number' : String(type),
+  );
   return types.map((type) => ({ type, ...(type === 'object' && firstOf(given)) }));
 }
 

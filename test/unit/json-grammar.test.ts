@@ -1,6 +1,7 @@
 // The grammar of a JSON Schema: what it refuses, and the numbers that are within bounds.
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { z } from 'zod';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { randomFrom } from '../../lab/random.ts';
 import type { MaskOrEnd } from '../../runtime/engine/token-masks.ts';
@@ -40,7 +41,24 @@ it.each([
   [{ enum: [5, 'a'], minimum: 6, maxLength: 0 }, 'no value that minimum and maxLength beside it allows'],
   [{ enum: ['a', 'b'], allOf: [{ const: 'c' }] }, 'at #.enum: it has no value that allOf beside it allows'],
   [{ enum: [] }, 'at #.enum: it is empty'],
-  [{ const: 'a', anyOf: [{ pattern: 'a' }] }, 'at #.anyOf[0]: the keyword pattern is not supported'],
+  [{ const: 'a', anyOf: [{ multipleOf: 2 }] }, 'at #.anyOf[0]: the keyword multipleOf is not supported'],
+  [{ type: 'string', nullable: 'yes' }, 'at #.nullable: it is neither true nor false'],
+  [{ discriminator: 'kind', mapping: {} }, 'at #: the keyword discriminator is not supported'],
+  [
+    { oneOf: [{ type: 'string', nullable: true }, { type: 'null' }] },
+    'at #.oneOf: its branches must differ in type',
+  ],
+  [{ oneOf: [{ $ref: '#/$defs/a' }, {}], $defs: { a: {} } }, 'at #.oneOf: its branches must differ in type'],
+  [
+    { required: ['a', 'bc'], propertyNames: { maxLength: 1 } },
+    'at #.propertyNames: the required property "bc" is none of them',
+  ],
+  [
+    { properties: { aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab: {} }, propertyNames: { pattern: '^(a+)+$' } },
+    'at #.propertyNames.pattern: it takes too long',
+  ],
+  [{ properties: { a: {} }, propertyNames: { pattern: '(' } }, 'pattern: it is no regular expression'],
+  [{ type: 'object', propertyNames: { pattern: 'a' } }, 'at #.propertyNames: the keyword pattern is not'],
   [
     { type: 'boolean', allOf: [{ type: 'null' }] },
     'at #.allOf[0]: it is of type null, and what stands around it asks for boolean',
@@ -58,6 +76,15 @@ it.each([
   [{ required: ['a', 5] }, 'at #.required: it is not a list of names'],
 ])('%j is refused: %s', (schema, why) => {
   expect(refusalOf(() => jsonGrammar(schema)).message).toContain(why);
+});
+
+it('records of zod are objects of their keys and values', async () => {
+  const grammar = grammarOf({ schema: z.record(z.string(), z.boolean()) })!;
+  expect(await accepts(grammar, '{"a": true, "b c": false}')).toBe(true);
+  expect(await accepts(grammar, '{"a": 1}')).toBe(false);
+  const some = grammarOf({ schema: z.partialRecord(z.enum(['a', 'b']), z.literal(1)) })!;
+  expect(await accepts(some, '{"b": 1}')).toBe(true);
+  expect(await accepts(some, '{"c": 1}')).toBe(false);
 });
 
 it('what nests without end is refused', () => {
@@ -260,6 +287,47 @@ it.each<[JsonSchema, readonly string[], readonly string[]]>([
     ['[5, "a"]'],
     ['["a"]', '[-5]', '[5, 5]'],
   ],
+  [{ type: ['string', 'integer'], nullable: true }, ['"a"', '5', 'null'], ['true']],
+  [{ type: 'object', nullable: true, properties: { a: { const: 1 } } }, ['{"a": 1}', 'null'], ['5']],
+  [{ type: 'string', nullable: true, enum: ['a', null, 5] }, ['"a"', 'null'], ['5', '"b"']],
+  [{ type: 'string', nullable: true, anyOf: [{ maxLength: 1 }, { type: 'null' }] }, ['"a"', 'null'], ['5']],
+  [{ type: 'string', anyOf: [{ type: 'string', nullable: true, maxLength: 1 }] }, ['"a"'], ['null']],
+  [{ type: 'string', nullable: false }, ['"a"'], ['null']],
+  [
+    {
+      oneOf: [{ $ref: '#/$defs/Cat' }, { $ref: '#/$defs/Dog' }],
+      discriminator: { propertyName: 'kind', mapping: { cat: '#/$defs/Cat', dog: '#/$defs/Dog' } },
+      $defs: {
+        Cat: {
+          type: 'object',
+          properties: { kind: { const: 'cat' }, n: { maximum: 1 } },
+          required: ['kind', 'n'],
+        },
+        Dog: { type: 'object', properties: { kind: { enum: ['dog'] } }, required: ['kind'] },
+      },
+    },
+    ['{"kind": "cat", "n": 1}', '{"kind": "dog"}'],
+    ['{"kind": "cat"}', '{"kind": "cow"}'],
+  ],
+  [
+    { properties: { a: { const: 1 }, bc: { const: 2 } }, propertyNames: { pattern: '^.$' } },
+    ['{"a": 1}', '{}'],
+    ['{"bc": 2}', '{"a": 1, "bc": 2}'],
+  ],
+  [{ properties: { a: {} }, propertyNames: { pattern: '^b' } }, ['{}'], ['{"a": 1}']],
+  [{ type: 'object', propertyNames: false }, ['{}'], ['{"a": 1}']],
+  [
+    { type: 'object', propertyNames: { type: 'string', maxLength: 2 }, additionalProperties: { const: 1 } },
+    ['{}', '{"ab": 1, "": 1}'],
+    ['{"abc": 1}', '{"a": 2}'],
+  ],
+  [
+    { propertyNames: { enum: ['a', 'b', 5] }, additionalProperties: { type: 'boolean' } },
+    ['{}', '{"b": true}', '{"a": true, "b": false}'],
+    ['{"c": true}', '{"a": true, "a": true}', '{"a": 1}'],
+  ],
+  [{ enum: [{ a: 1 }, { bc: 1 }, 5], propertyNames: { pattern: '^.$' } }, ['{"a": 1}', '5'], ['{"bc": 1}']],
+  [{ enum: ['ab', 'cd', 5], pattern: 'b$' }, ['"ab"', '5'], ['"cd"']],
   [{ type: 'object', required: ['a', 'a'] }, ['{"a": 1}'], ['{"a": 1, "a": 1}']],
 ])('of %j texts are allowed that all of its keywords allow', async (schema, right, wrong) => {
   for (const text of right) expect(await accepts(jsonGrammar(schema), text), text).toBe(true);
