@@ -24,7 +24,7 @@ const mostHeld = 200_000;
 /** Patterns that values are held to may take so long in all [ms]: those of strangers may never end. */
 const mostMatching = 1000;
 
-function regexOf(pattern: unknown, at: string): RegExp {
+export function regexOf(pattern: unknown, at: string): RegExp {
   if (typeof pattern !== 'string') throw refuse(at, 'it is no text');
   for (const flags of ['u', '']) {
     try {

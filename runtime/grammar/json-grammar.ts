@@ -1,7 +1,7 @@
 // A JSON Schema as a grammar in EBNF: texts of it are JSON that the schema accepts. Of what a schema allows some is never made, such as
 // properties that it does not name; what cannot be followed is refused by name, so that no text is wrong.
 
-import { acceptedBy } from './accepts.ts';
+import { acceptedBy, regexOf } from './accepts.ts';
 import {
   asSchema,
   bounds,
@@ -24,6 +24,7 @@ import {
 } from './keywords.ts';
 import type { BoundedGrammar } from './length-counter.ts';
 import { integers, numbers } from './number-grammar.ts';
+import { patternBody } from './pattern.ts';
 import { repeats } from './repeats.ts';
 import { beginApart } from './schema-branches.ts';
 
@@ -207,8 +208,15 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
 
   const text = (one: Fields, at: string): string => {
     const { format } = one;
-    if (one['pattern'] !== undefined) throw refuse(at, 'the keyword pattern is not supported');
     const [least, most] = range(one, at, 'minLength', 'maxLength');
+    if (one['pattern'] !== undefined) {
+      const other = format !== undefined ? 'format' : least > 0 || most !== null ? 'lengths' : undefined;
+      if (other !== undefined) throw refuse(at, `pattern beside ${other} is not supported`);
+      const place = `${at}.pattern`;
+      const { source } = regexOf(one['pattern'], place);
+      const body = patternBody(source, { rule, repeated, refuse: (why) => refuse(place, why) });
+      return rule(String.raw`"\"" (${body}) "\""`);
+    }
     if (format === undefined) {
       if (least === 0 && most === null) return 'string';
       bounded++;

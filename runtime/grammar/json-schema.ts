@@ -51,7 +51,7 @@ function readSchema(schema: SchemaOption, name: string): JsonSchema {
     return copyArgument(name, schema, 'Name its parts in $defs, and refer to them.');
   }
   try {
-    return z.toJSONSchema(schema, { io: 'input' }) as JsonSchema;
+    return z.toJSONSchema(schema, { io: 'input', override: withoutFormat }) as JsonSchema;
   } catch (cause) {
     const text = cause instanceof Error ? cause.message : String(cause);
     throw new OnelaunchError('usage', `${name} has no JSON Schema: ${text}`, {
@@ -59,6 +59,11 @@ function readSchema(schema: SchemaOption, name: string): JsonSchema {
       cause,
     });
   }
+}
+
+/** Of zod the pattern of a text says all of its format. */
+function withoutFormat({ jsonSchema }: { readonly jsonSchema: { pattern?: string; format?: string } }): void {
+  if (jsonSchema.pattern !== undefined) delete jsonSchema.format;
 }
 
 /** Which library made a schema that is an object of its own; null for plain JSON. */

@@ -12,7 +12,19 @@ import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { refusalOf } from '../support/refusal.ts';
 
 it.each([
-  [{ type: 'string', pattern: 'a' }, 'at #: the keyword pattern is not supported'],
+  [{ pattern: '(?=a)b' }, 'at #.pattern: (?= in it is not supported'],
+  [{ pattern: '(?<!a)b' }, 'at #.pattern: (?< in it is not supported'],
+  [{ pattern: '(a)\\1' }, 'at #.pattern: \\1 in it is not supported'],
+  [{ pattern: '\\bword\\b' }, 'at #.pattern: \\b in it is not supported'],
+  [{ pattern: '\\p{L}' }, 'at #.pattern: \\p in it is not supported'],
+  [{ pattern: '(?:^a|b$)' }, 'at #.pattern: the anchor ^ stands inside of it'],
+  [{ pattern: '[\\x00-\\x01]' }, 'at #.pattern: it asks for characters that are never made'],
+  [{ pattern: 'a'.repeat(10_001) }, 'at #.pattern: it has more than 10000 characters'],
+  [{ pattern: `${'('.repeat(101)}${')'.repeat(101)}` }, 'at #.pattern: groups in it nest more than 100 deep'],
+  [{ pattern: 'a{20000}' }, 'at #.pattern: it asks for more than 10000 of something'],
+  [{ pattern: '[b-a]' }, 'at #.pattern: it is no regular expression'],
+  [{ pattern: 'a', maxLength: 3 }, 'at #: pattern beside lengths is not supported'],
+  [{ pattern: 'a', format: 'date' }, 'at #: pattern beside format is not supported'],
   [{ properties: { a: { multipleOf: 3 } } }, 'at #.properties.a: the keyword multipleOf is not supported'],
   [
     { type: 'string', format: 'email' },
@@ -58,7 +70,6 @@ it.each([
     'at #.propertyNames.pattern: it takes too long',
   ],
   [{ properties: { a: {} }, propertyNames: { pattern: '(' } }, 'pattern: it is no regular expression'],
-  [{ type: 'object', propertyNames: { pattern: 'a' } }, 'at #.propertyNames: the keyword pattern is not'],
   [
     { type: 'boolean', allOf: [{ type: 'null' }] },
     'at #.allOf[0]: it is of type null, and what stands around it asks for boolean',
@@ -85,6 +96,62 @@ it('records of zod are objects of their keys and values', async () => {
   const some = grammarOf({ schema: z.partialRecord(z.enum(['a', 'b']), z.literal(1)) })!;
   expect(await accepts(some, '{"b": 1}')).toBe(true);
   expect(await accepts(some, '{"c": 1}')).toBe(false);
+});
+
+it.each([
+  ...['^ab|ba$', 'a.b', '^[^a]*$', '^(?:a|b1){1,2}$', '^a?b+?$', '[\\s\\S]1', '^\\w\\W\\d\\D?$', '^"\\\\$'],
+  ...['^$|^(a|)+b$', '(?<name>a)\\.', '^[\\]a-b"-]{2,}$', '^(a*)*b$', '^\\u0061[\\u{62}-c]?$', '^.{2}$', ''],
+  ...['^[^\\S\\n]$', '^é|[а-я]$', '^\\n\\/?$', '^[.\\-]', '^(?:(?:a)(?:b|1)?){0,1}-$', '^a{0}b{1,}$'],
+])('of the pattern %j those texts are allowed that it matches', async (pattern) => {
+  const grammar = jsonGrammar({ pattern });
+  const regex = new RegExp(pattern, 'u');
+  const letters = ['a', 'b', '1', ' ', '"', '\\', '.', '-', '\n', 'é', 'я'];
+  const texts = [...letters, ''].flatMap((one) => letters.map((other) => one + other));
+  const longer = [
+    '',
+    'abab',
+    'aab',
+    'b1b1',
+    'a\nb',
+    '"\\',
+    'a.b',
+    'ab-',
+    'abc',
+    'éя1',
+    'bba',
+    'aaaab1',
+    '[]a"',
+  ];
+  const all = [...texts, ...longer];
+  for (const text of all) {
+    const isRight = await accepts(grammar, JSON.stringify(text));
+    expect(isRight, JSON.stringify(text)).toBe(regex.test(text));
+  }
+});
+
+it.each(['^[^a]{1,8}$', '^(?:\\w+ )?[A-Z]{2}-\\d{3,5}$', '^.{3,6}$', '^(é|"|\\s)+x$'])(
+  'texts that are made of the pattern %j are matched by it',
+  async (pattern) => {
+    const random = randomFrom(5);
+    const regex = new RegExp(pattern, 'u');
+    let made = 0;
+    for (let round = 0; round < 20; round++) {
+      const text = await anyText(jsonGrammar({ pattern }), random);
+      if (text === null) continue;
+      made++;
+      expect(JSON.parse(text), text).toMatch(regex);
+    }
+    expect(made).toBeGreaterThan(3);
+  },
+);
+
+it('texts of zod are made as it reads them, whatever it calls their format', async () => {
+  const made = async (schema: z.ZodType, text: string) => accepts(grammarOf({ schema })!, `"${text}"`);
+  expect(await made(z.email(), 'a.b@example.org')).toBe(true);
+  expect(await made(z.email(), 'a.b@example')).toBe(false);
+  expect(await made(z.iso.date(), '2024-02-29')).toBe(true);
+  expect(await made(z.iso.date(), '2023-02-29')).toBe(false);
+  expect(await made(z.string().startsWith('a-'), 'a-b')).toBe(true);
 });
 
 it('what nests without end is refused', () => {
@@ -228,6 +295,28 @@ async function accepts(grammar: Parameters<Grammars['mask']>[0], text: string): 
   }
 }
 
+/** A text of tokens that its masks allow, each as likely; null: it came to no end. */
+async function anyText(
+  grammar: Parameters<Grammars['mask']>[0],
+  random: () => number,
+): Promise<string | null> {
+  const mask = await bundled.mask(grammar, [end]);
+  const bytes: number[] = [];
+  try {
+    let words = await mask.next([]);
+    for (let length = 0; length < 60; length++) {
+      const may = Array.from({ length: bundledTokenizer.size }, (_, id) => id).filter((id) => has(words, id));
+      const id = may.includes(end) ? end : may[Math.floor(random() * may.length)]!;
+      if (id === end) return Buffer.from(bytes).toString();
+      bytes.push(...bundledTokenizer.bytes(id));
+      words = await mask.next([id]);
+    }
+    return null;
+  } finally {
+    mask.end();
+  }
+}
+
 it.each<[JsonSchema, readonly string[], readonly string[]]>([
   [{ type: 'integer', anyOf: [{ minimum: 5 }, { maximum: 2 }] }, ['5', '-3'], ['1.22', '5.5', '4']],
   [
@@ -327,6 +416,11 @@ it.each<[JsonSchema, readonly string[], readonly string[]]>([
     ['{"c": true}', '{"a": true, "a": true}', '{"a": 1}'],
   ],
   [{ enum: [{ a: 1 }, { bc: 1 }, 5], propertyNames: { pattern: '^.$' } }, ['{"a": 1}', '5'], ['{"bc": 1}']],
+  [
+    { propertyNames: { pattern: '^[a-c]+$' }, additionalProperties: { type: 'boolean' } },
+    ['{}', '{"ab": true, "c": false}'],
+    ['{"d": true}', '{"a": 1}'],
+  ],
   [{ enum: ['ab', 'cd', 5], pattern: 'b$' }, ['"ab"', '5'], ['"cd"']],
   [{ type: 'object', required: ['a', 'a'] }, ['{"a": 1}'], ['{"a": 1, "a": 1}']],
 ])('of %j texts are allowed that all of its keywords allow', async (schema, right, wrong) => {

@@ -109,10 +109,10 @@ describe('a chat', () => {
     expect(heard.mock.calls.map(([, options]) => options?.schema)).toEqual([
       ...[schema, { type: 'object' }, undefined],
     ]);
-    const refused = await formatted(jsonSchema({ properties: { a: { pattern: 'x' } } }));
+    const refused = await formatted(jsonSchema({ properties: { a: { multipleOf: 2 } } }));
     expect(refused.status).toBe(400);
     expect(JSON.stringify(await refused.json())).toContain(
-      'at #.properties.a: the keyword pattern is not supported',
+      'at #.properties.a: the keyword multipleOf is not supported',
     );
     expect((await formatted({ type: 'json_schema' })).status).toBe(400);
   });

@@ -197,7 +197,7 @@ describe("a chat of OpenAI's client", () => {
       client.chat.completions.create({ model, messages: [question], tools: [tool] as typeof tools });
     const before = engine.calls.length;
     await expect(ask(functionTool('a b'))).rejects.toThrow('tools[0].function.name: expected up to 64');
-    const odd = { type: 'object', properties: { a: { pattern: 'x' } } };
+    const odd = { type: 'object', properties: { a: { multipleOf: 2 } } };
     await expect(ask(functionTool('f', { parameters: odd }))).rejects.toMatchObject({
       ...{ status: 400, param: 'tools[0].function.parameters.properties.a' },
       message: expect.stringContaining(
@@ -231,7 +231,7 @@ describe("a chat of OpenAI's client", () => {
       {
         response_format: {
           type: 'json_schema',
-          json_schema: { name: 'a', schema: { properties: { b: { items: { pattern: 'c' } } } } },
+          json_schema: { name: 'a', schema: { properties: { b: { items: { multipleOf: 2 } } } } },
         },
       },
       'response_format.json_schema.schema.properties.b.items',
@@ -258,7 +258,7 @@ describe("a chat of OpenAI's client", () => {
           {
             type: 'function',
             name: 'f',
-            parameters: { type: 'object', properties: { b: { pattern: 'x' } } },
+            parameters: { type: 'object', properties: { b: { multipleOf: 2 } } },
           },
         ],
       },
@@ -272,7 +272,7 @@ describe("a chat of OpenAI's client", () => {
           format: {
             type: 'json_schema',
             name: 'a',
-            schema: { $ref: '#/$defs/b', $defs: { b: { pattern: 'c' } } },
+            schema: { $ref: '#/$defs/b', $defs: { b: { multipleOf: 2 } } },
           },
         },
       },

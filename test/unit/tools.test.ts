@@ -330,13 +330,13 @@ describe('chat with tools', () => {
     [{ toolChoice: 'required' }, 'options has no tools'],
     [{ tools: [Object.assign(tool('a'), { strict: true })] }, 'options.tools.0 has no strict'],
     [
-      { tools, schema: { type: 'string', pattern: 'a' } },
-      'the schema cannot be followed at #: the keyword pattern',
+      { tools, schema: { type: 'string', multipleOf: 2 } },
+      'the schema cannot be followed at #: the keyword multipleOf',
     ],
     [{ tools, grammar: 'root ::= "a"' }, 'options has both tools and grammar'],
     [
-      { tools: [tool('a', { type: 'object', properties: { b: { pattern: 'x' } } })] },
-      'the parameters of a: the schema cannot be followed at #.properties.b: the keyword pattern',
+      { tools: [tool('a', { type: 'object', properties: { b: { multipleOf: 2 } } })] },
+      'the parameters of a: the schema cannot be followed at #.properties.b: the keyword multipleOf',
     ],
   ])('%j is refused: %s', async (options, why) => {
     await expect(llm.chat(question, options).result()).rejects.toThrow(why);
