@@ -36,6 +36,8 @@ export interface TinyRun {
   readonly position: number;
   /** Positions of tokens that belong to sequences of their own, where a scheme has such passes. */
   readonly rows?: readonly number[];
+  /** Each of them is whole, in a block of its own of a head; otherwise all are dealt in equal shares. */
+  readonly wholeRows?: boolean;
   readonly seed: number;
 }
 

@@ -38,6 +38,21 @@ describe('a pass of several sequences', () => {
     expect(faults.map(({ kind }) => kind)).toEqual(['deadlock']);
   });
 
+  it('has a whole row in one block of a head, and merges nothing', () => {
+    const readers = new Set<number>();
+    const whole = batches.find(({ wholeRows }) => wholeRows)!;
+    const faults = simulateStream(deep, {
+      ...launch,
+      ...whole,
+      edit: (event, block) => {
+        if (event.kind === 'load' && event.space.startsWith('cache')) readers.add(block);
+        return event.kind === 'publish' && event.space.startsWith('partial') ? null : event;
+      },
+    });
+    expect(faults).toEqual([]);
+    expect([...readers].sort()).toEqual([0, 2]);
+  });
+
   it('reads nothing of the cache that it appends', () => {
     const faults = simulateStream(deep, {
       ...launch,

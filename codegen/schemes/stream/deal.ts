@@ -51,11 +51,14 @@ export class HeadDeal {
     return this.#launch.rows ? all.filter((split) => this.share(token, split) !== null) : all;
   }
 
-  /** A batch's positions in a line: of each row the cached ones, then its own. What a block of a head has of a row, own: its last item. */
+  /** A batch's positions in a line: of each row the cached ones, then its own. What a block of a head has of a row, own: its last item. Rows that
+   *  are whole have a block each, and blocks without one have nothing. */
   share(token: number, split: number): { cached: Range; own: boolean } | null {
     const rows = this.#launch.rows!;
     const position = rows[token];
     if (position === undefined) return null;
+    if (this.#launch.wholeRows)
+      return split === token ? { cached: { begin: 0, end: position }, own: true } : null;
     const items = rows.map((before) => before + 1);
     const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0);
     const mine = dealt(sum(items), split, this.mostSplits);

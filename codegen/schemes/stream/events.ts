@@ -13,6 +13,8 @@ export interface Launch {
   readonly passes: number;
   /** Positions of tokens that belong to sequences of their own, in one pass; there may be fewer than tokens. */
   readonly rows?: readonly number[] | undefined;
+  /** Each of them is whole, in a block of its own of a head; otherwise all are dealt in equal shares. */
+  readonly wholeRows?: boolean | undefined;
   /** Every block finds the token from the candidates; otherwise block 0 samples it. */
   readonly greedy: boolean;
 }

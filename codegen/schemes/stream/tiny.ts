@@ -4,7 +4,7 @@ import { decoderGraph } from '../../model/graph.ts';
 import { withScheme } from '../../plan/edits.ts';
 import { byContext, type FusionPlan } from '../../plan/plan.ts';
 import type { Target } from '../../schedule/target.ts';
-import type { Tiny } from '../scheme.ts';
+import type { Tiny, TinyRun } from '../scheme.ts';
 import { roomyBytes, tinyDims } from '../tiny.ts';
 import { lowerStream } from './lower.ts';
 import { passedByIn, type StreamSchedule } from './schedule.ts';
@@ -13,10 +13,12 @@ import { rowTile } from './sizes.ts';
 const blocks = 4;
 const sizes = { hidden: 12, ffn: 12, headDim: 8, vocab: 12 };
 
-/** Positions of sequences that share a pass, which has room for one more: of one length, and a long one among short ones. */
-const batches: readonly (readonly number[])[] = [
-  [3, 3],
-  [0, 6, 1],
+/** Sequences that share a pass, which has room for one more, by their positions: of one length, a long one among short ones, and one that a block has
+ *  while another of its head has nothing. */
+const batches: readonly Pick<TinyRun, 'rows' | 'wholeRows'>[] = [
+  { rows: [3, 3] },
+  { rows: [0, 6, 1] },
+  { rows: [5], wholeRows: true },
 ];
 
 /** Where the tiny run begins to share a head, if the plan begins with one block a head. */
@@ -54,7 +56,7 @@ export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): T
     schedule,
     machines: [2, 3].flatMap((warps) => [
       ...tokens.flatMap((count) => [0, 2, 5].map((position) => ({ blocks, warps, tokens: count, position }))),
-      ...rows.map((batch) => ({ blocks, warps, tokens: batch.length + 1, position: 0, rows: batch })),
+      ...rows.map((batch) => ({ blocks, warps, tokens: batch.rows!.length + 1, position: 0, ...batch })),
     ]),
   };
 }
