@@ -12,8 +12,8 @@ const { emptyEngine } = await fakeEngines();
 
 describe('opening an engine', () => {
   it('tells a missing device from a wrong setting', async () => {
-    const missing = await failureOf(emptyEngine({ device: 8 }));
-    expect(missing).toMatchObject({ message: 'there is no device 8', kind: 'environment' });
+    const missing = await failureOf(emptyEngine({ device: 9 }));
+    expect(missing).toMatchObject({ message: 'there is no device 9', kind: 'environment' });
     const tooLarge = await failureOf(emptyEngine({ context: 1 << 24 }));
     expect(tooLarge).toBeInstanceOf(InsufficientMemoryError);
     expect(tooLarge).toMatchObject({ kind: 'environment', hint: 'try a smaller context' });
