@@ -33,8 +33,14 @@ export function eventStream(
     'cache-control': 'no-cache',
     // Proxies of nginx's kind would hold events back.
     'x-accel-buffering': 'no',
+    ...(knowsChunks(c) && { 'transfer-encoding': 'chunked' }),
   });
 }
+
+/** Whether the client reads a body in chunks. Where nothing says that there are some, @hono/node-server waits a millisecond or two for the end of a body
+ *  before it sends any of it. */
+const knowsChunks = (c: ApiContext): boolean =>
+  c.env?.incoming !== undefined && c.env.incoming.httpVersion !== '1.0';
 
 const nameOf = (event: { readonly type?: unknown }): string => `event: ${event.type}\n`;
 

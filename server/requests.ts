@@ -17,6 +17,8 @@ export interface Entry {
 
 /** What handlers find in their context. */
 export interface Env {
+  /** Node's own request, where one came through a socket. */
+  Bindings: { incoming?: { readonly httpVersion: string } };
   Variables: { entry: Entry };
 }
 export type ApiContext = Context<Env>;
