@@ -7,7 +7,13 @@ import { TimeLimit, withinTime } from '../time-limit.ts';
 import { byteLetters } from '../tokenizer/byte-letters.ts';
 import { refusal, withClassesOfBytes } from './classes.ts';
 import { ForcedTokens, spelledBytes } from './forced-tokens.ts';
-import { type BoundedGrammar, type ByteMatcher, countLengths, type LengthCounter } from './length-counter.ts';
+import {
+  type BoundedGrammar,
+  type ByteMatcher,
+  countLengths,
+  fillers,
+  type LengthCounter,
+} from './length-counter.ts';
 import { remember } from './recent.ts';
 import type { TokenTexts } from './shared-tokens.ts';
 import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
@@ -46,8 +52,6 @@ interface Loaded extends XGrammar {
 
 /** The token behind all bytes, which ends what is matched byte by byte. */
 const endOfBytes = 256;
-/** One of them is in no grammar that anyone writes. */
-const fillers = ['\x7f', ...Array.from({ length: 6400 }, (_, i) => String.fromCodePoint(0xe000 + i))];
 
 /** The grammars over the tokens of a model, in this thread. */
 export class Grammars {

@@ -42,6 +42,14 @@ interface Room {
 type Bytes = Uint8Array | readonly number[];
 
 const [newline, quote, backslash, endOfEscape] = [0x0a, 0x22, 0x5c, 0x6e];
+/** Characters to count with: one of them is in no grammar that anyone writes. Texts of a pattern have none, so that they are not counted. */
+export const fillerRanges: readonly (readonly [first: number, last: number])[] = [
+  [0x7f, 0x7f],
+  [0xe000, 0xf8ff],
+];
+export const fillers: readonly string[] = fillerRanges.flatMap(([first, last]) =>
+  Array.from({ length: last - first + 1 }, (_, i) => String.fromCodePoint(first + i)),
+);
 const continuations = Array.from({ length: 64 }, (_, i) => 0x80 + i);
 
 /** @param exact at its beginning, as loose is
@@ -76,13 +84,11 @@ export function countLengths(
     if (fits(loose, filler)) return [];
     if (last === backslash) return fits(loose, [endOfEscape, ...filler]) ? [endOfEscape] : null;
     const more = (rest: Bytes): Bytes | null => {
-      for (const byte of continuations) {
-        const longer = [...rest, byte];
-        if (!fits(loose, longer)) continue;
-        const whole = fits(loose, [...longer, ...filler]) ? longer : longer.length < 3 ? more(longer) : null;
-        if (whole !== null) return whole;
-      }
-      return null;
+      // Where one character leads into a text, all do.
+      const byte = continuations.find((each) => fits(loose, [...rest, each]));
+      if (byte === undefined) return null;
+      const longer = [...rest, byte];
+      return fits(loose, [...longer, ...filler]) ? longer : longer.length < 3 ? more(longer) : null;
     };
     return last < 0x80 ? null : more([]);
   };

@@ -1,6 +1,7 @@
 // A pattern of a schema as a grammar in EBNF: JSON texts that it matches, each of their characters as JSON writes it. It may allow less than the
-// pattern: no escapes of \u. What cannot be followed is refused by name.
+// pattern: no escapes of \u, and no character that lengths are counted with. What cannot be followed is refused by name.
 import { mostRepeats } from './keywords.ts';
+import { fillerRanges } from './length-counter.ts';
 
 /** First and last code point. */
 type Range = readonly [first: number, last: number];
@@ -57,11 +58,16 @@ const escaped: readonly (readonly [code: number, text: string])[] = [
   ] as const),
 ];
 const neverPlain: readonly Range[] = [
-  [0, 0x1f],
-  [0x22, 0x22],
-  [0x5c, 0x5c],
-  [0xd800, 0xdfff],
+  ...([
+    [0, 0x1f],
+    [0x22, 0x22],
+    [0x5c, 0x5c],
+    [0xd800, 0xdfff],
+  ] as const),
+  // Lengths are counted in texts whose characters are all alike.
+  ...fillerRanges,
 ];
+const everything: readonly Range[] = [[0, lastOfAll]];
 
 /** All but these. */
 function complement(ranges: readonly Range[]): Range[] {
@@ -177,6 +183,8 @@ export function patternBody(pattern: string, { rule, repeated, refuse }: Writing
     return made;
   };
 
+  let any: string | undefined;
+  const anyRule = (): string => (any ??= rule(oneOf(everything)!));
   /** @param isTop anchors may stand around it */
   const sequence = (isTop: boolean): string => {
     const begins = isTop && take(/\^/uy) !== null;
@@ -201,7 +209,8 @@ export function patternBody(pattern: string, { rule, repeated, refuse }: Writing
       if (least > mostRepeats) throw refuse(`it asks for more than ${mostRepeats} of something`);
       parts.push(repeated(one, least, to === null || Number.isNaN(to) ? null : Math.min(to, mostRepeats)));
     }
-    const whole = isTop ? [...(begins ? [] : ['char*']), ...parts, ...(ends ? [] : ['char*'])] : parts;
+    const around = (isAnchored: boolean) => (isTop && !isAnchored ? [`${anyRule()}*`] : []);
+    const whole = [...around(begins), ...parts, ...around(ends)];
     const text = whole.filter((part) => part !== '').join(' ');
     return text === '' ? '""' : text;
   };

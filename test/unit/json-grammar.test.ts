@@ -145,6 +145,26 @@ it.each(['^[^a]{1,8}$', '^(?:\\w+ )?[A-Z]{2}-\\d{3,5}$', '^.{3,6}$', '^(é|"|\\s
   },
 );
 
+it.each([
+  ['^([^a]|a.{5})$', ['b', 'abbbbb', 'ab'], 'é'],
+  ['^([^ab]{1,2}|ab+c)$', ['1', 'abbc', 'abb'], 'éé'],
+  ['ab', ['ab', 'bab', 'ba', '😀ab'], ''],
+  ['^.b$', ['bb', '😀b', 'b'], '😀'],
+])(
+  'texts of the pattern %j are as without it where another text has a bound',
+  async (pattern, texts, other) => {
+    const properties = { a: { type: 'string', pattern }, b: { type: 'string', maxLength: 2 } };
+    const grammar = jsonGrammar({ type: 'object', properties, required: ['a', 'b'] });
+    expect(typeof grammar).toBe('object');
+    const regex = new RegExp(pattern, 'u');
+    for (const text of texts) {
+      const isRight = await accepts(grammar, `{"a": ${JSON.stringify(text)}, "b": "${other}"}`);
+      expect(isRight, text).toBe(regex.test(text));
+      expect(await accepts(grammar, `{"a": ${JSON.stringify(text)}, "b": "abc"}`), text).toBe(false);
+    }
+  },
+);
+
 it('texts of zod are made as it reads them, whatever it calls their format', async () => {
   const made = async (schema: z.ZodType, text: string) => accepts(grammarOf({ schema })!, `"${text}"`);
   expect(await made(z.email(), 'a.b@example.org')).toBe(true);
