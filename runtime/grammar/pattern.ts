@@ -17,6 +17,8 @@ interface Writing {
 
 /** Longer patterns, and groups in one another, take too long. */
 const [mostCharacters, mostDeep] = [10_000, 100];
+/** Of something that groups in one another repeat: where such texts can be read in many ways, a mask would never be made. */
+const mostInGroups = 100_000;
 const lastOfAll = 0x10ffff;
 const digits: readonly Range[] = [[0x30, 0x39]];
 const letters: readonly Range[] = [...digits, [0x41, 0x5a], [0x5f, 0x5f], [0x61, 0x7a]];
@@ -110,6 +112,8 @@ export function patternBody(pattern: string, { rule, repeated, refuse }: Writing
   if (pattern.length > mostCharacters) throw refuse(`it has more than ${mostCharacters} characters`);
   let at = 0;
   let depth = 0;
+  /** Of something in the atom or the sequence that was read last, by its groups. */
+  let times = 1;
   const take = (form: RegExp): RegExpExecArray | null => {
     form.lastIndex = at;
     const found = form.exec(pattern);
@@ -169,6 +173,7 @@ export function patternBody(pattern: string, { rule, repeated, refuse }: Writing
       take(/\)/uy);
       return rule(inside.join(' | '));
     }
+    times = 1;
     const [sign] = take(/./suy)!;
     const ranges =
       sign === '.'
@@ -190,6 +195,7 @@ export function patternBody(pattern: string, { rule, repeated, refuse }: Writing
     const begins = isTop && take(/\^/uy) !== null;
     const parts: string[] = [];
     let ends = false;
+    let mostTimes = 1;
     while (at < pattern.length && !/[|)]/.test(pattern[at]!)) {
       if (isTop && take(/\$(?=\||$)/uy)) {
         ends = true;
@@ -200,6 +206,7 @@ export function patternBody(pattern: string, { rule, repeated, refuse }: Writing
       const one = atom();
       const [count, exactly, more, most] = take(/(?:[*+?]|\{(\d+)(,(\d*))?\})\??/uy) ?? [];
       if (count === undefined) {
+        mostTimes = Math.max(mostTimes, times);
         parts.push(one);
         continue;
       }
@@ -207,8 +214,13 @@ export function patternBody(pattern: string, { rule, repeated, refuse }: Writing
       const to =
         exactly === undefined ? (count[0] === '?' ? 1 : null) : more ? Number(most || Number.NaN) : least;
       if (least > mostRepeats) throw refuse(`it asks for more than ${mostRepeats} of something`);
-      parts.push(repeated(one, least, to === null || Number.isNaN(to) ? null : Math.min(to, mostRepeats)));
+      const last = to === null || Number.isNaN(to) ? null : Math.min(to, mostRepeats);
+      mostTimes = Math.max(mostTimes, times * Math.max(1, last ?? least));
+      if (mostTimes > mostInGroups)
+        throw refuse(`it asks for more than ${mostInGroups} of something in groups`);
+      parts.push(repeated(one, least, last));
     }
+    times = mostTimes;
     const around = (isAnchored: boolean) => (isTop && !isAnchored ? [`${anyRule()}*`] : []);
     const whole = [...around(begins), ...parts, ...around(ends)];
     const text = whole.filter((part) => part !== '').join(' ');
@@ -216,7 +228,12 @@ export function patternBody(pattern: string, { rule, repeated, refuse }: Writing
   };
   const choices = (isTop: boolean): string[] => {
     const all = [sequence(isTop)];
-    while (take(/\|/uy)) all.push(sequence(isTop));
+    let mostTimes = times;
+    while (take(/\|/uy)) {
+      all.push(sequence(isTop));
+      mostTimes = Math.max(mostTimes, times);
+    }
+    times = mostTimes;
     return all;
   };
   return choices(true)

@@ -22,6 +22,11 @@ it.each([
   [{ pattern: 'a'.repeat(10_001) }, 'at #.pattern: it has more than 10000 characters'],
   [{ pattern: `${'('.repeat(101)}${')'.repeat(101)}` }, 'at #.pattern: groups in it nest more than 100 deep'],
   [{ pattern: 'a{20000}' }, 'at #.pattern: it asks for more than 10000 of something'],
+  [{ pattern: '^(a{1,1000}){1,1000}$' }, 'at #.pattern: it asks for more than 100000 of something in groups'],
+  [
+    { pattern: `^${'('.repeat(40)}a?${'){2}'.repeat(40)}$` },
+    'at #.pattern: it asks for more than 100000 of something in groups',
+  ],
   [{ pattern: '[b-a]' }, 'at #.pattern: it is no regular expression'],
   [{ pattern: 'a', maxLength: 3 }, 'at #: pattern beside lengths is not supported'],
   [{ pattern: 'a', format: 'date' }, 'at #: pattern beside format is not supported'],
@@ -102,6 +107,7 @@ it.each([
   ...['^ab|ba$', 'a.b', '^[^a]*$', '^(?:a|b1){1,2}$', '^a?b+?$', '[\\s\\S]1', '^\\w\\W\\d\\D?$', '^"\\\\$'],
   ...['^$|^(a|)+b$', '(?<name>a)\\.', '^[\\]a-b"-]{2,}$', '^(a*)*b$', '^\\u0061[\\u{62}-c]?$', '^.{2}$', ''],
   ...['^[^\\S\\n]$', '^é|[а-я]$', '^\\n\\/?$', '^[.\\-]', '^(?:(?:a)(?:b|1)?){0,1}-$', '^a{0}b{1,}$'],
+  ...['^(?:(?:(?:a{0,100}b){0,100}){0})*(?:a{2}1|b{2}){1,2}$'],
 ])('of the pattern %j those texts are allowed that it matches', async (pattern) => {
   const grammar = jsonGrammar({ pattern });
   const regex = new RegExp(pattern, 'u');
