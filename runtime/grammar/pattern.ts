@@ -136,7 +136,7 @@ export function patternBody(pattern: string, { rule, repeated, refuse }: Writing
     const code = digits === '' ? controls[control ?? ''] : Number.parseInt(digits, 16);
     if (isInClass && code === undefined && take(/b/uy)) return [[0x08, 0x08]];
     if (code === undefined) {
-      const [sign] = take(/[^\w\s]/uy) ?? [];
+      const [sign] = take(/[^A-Za-z0-9]/uy) ?? [];
       if (sign === undefined) throw unsupported(`\\${pattern.slice(at, at + 1)}`);
       return [[sign.codePointAt(0)!, sign.codePointAt(0)!]];
     }

@@ -171,6 +171,12 @@ it.each([
   },
 );
 
+it('signs that need no backslash may have one', async () => {
+  const grammar = jsonGrammar({ pattern: '^[a\\_]\\_\\ \\-\\@$' });
+  expect(await accepts(grammar, '"__ -@"')).toBe(true);
+  expect(await accepts(grammar, '"b_ -@"')).toBe(false);
+});
+
 it('texts of zod are made as it reads them, whatever it calls their format', async () => {
   const made = async (schema: z.ZodType, text: string) => accepts(grammarOf({ schema })!, `"${text}"`);
   expect(await made(z.email(), 'a.b@example.org')).toBe(true);
