@@ -42,25 +42,31 @@ export const inBody = <Schema extends z.ZodType>(schema: Schema): z.ZodPreproces
   z.preprocess(withoutNulls, schema);
 
 async function readText(c: Context, mostBytes: number): Promise<string> {
-  const tooLong = () => new ApiError(413, `the body has more than ${mostBytes} bytes`);
-  if (Number(c.req.header('content-length') ?? 0) > mostBytes) throw tooLong();
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of c.req.raw.body ?? []) {
-      bytes += chunk.length;
-      if (bytes > mostBytes) throw tooLong();
-      chunks.push(chunk);
-    }
-  } catch (error) {
+  const bytes = await readBytes(c, mostBytes).catch((error: unknown) => {
     // Its connection broke off.
     throw error instanceof ApiError ? error : clientLeft();
-  }
+  });
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
     throw new ApiError(400, 'the body is not text in UTF-8');
   }
+}
+
+/** A body whose length is told has no more, which Node sees to: it need not be read as a stream, which takes half a millisecond. */
+async function readBytes(c: Context, mostBytes: number): Promise<ArrayBuffer | Uint8Array> {
+  const tooLong = () => new ApiError(413, `the body has more than ${mostBytes} bytes`);
+  const length = c.req.header('content-length');
+  if (Number(length ?? 0) > mostBytes) throw tooLong();
+  if (length !== undefined) return await c.req.arrayBuffer();
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of c.req.raw.body ?? []) {
+    bytes += chunk.length;
+    if (bytes > mostBytes) throw tooLong();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
 
 function parseJson(text: string): unknown {
