@@ -27,6 +27,7 @@ import { integers, numbers } from './number-grammar.ts';
 import { patternBody } from './pattern.ts';
 import { repeats } from './repeats.ts';
 import { beginApart } from './schema-branches.ts';
+import { saysFormat } from './zod-formats.ts';
 
 /** A schema: an object of JSON Schema (draft 2020-12, and of older drafts what is the same there), true, or false. */
 export type JsonSchema = boolean | { readonly [keyword: string]: unknown };
@@ -210,11 +211,11 @@ export function jsonRules(schema: JsonSchema, prefix = ''): JsonRules {
     const { format } = one;
     const [least, most] = range(one, at, 'minLength', 'maxLength');
     if (one['pattern'] !== undefined) {
-      const other = format !== undefined ? 'format' : least > 0 || most !== null ? 'lengths' : undefined;
-      if (other !== undefined) throw refuse(at, `pattern beside ${other} is not supported`);
+      if (format !== undefined && !saysFormat(one['pattern'], format))
+        throw refuse(at, 'pattern beside format is not supported');
       const place = `${at}.pattern`;
-      const { source } = regexOf(one['pattern'], place);
-      const body = patternBody(source, { rule, repeated, refuse: (why) => refuse(place, why) });
+      const writing = { rule, repeated, refuse: (why: string) => refuse(place, why) };
+      const body = patternBody(regexOf(one['pattern'], place), { least, most }, writing);
       return rule(String.raw`"\"" (${body}) "\""`);
     }
     if (format === undefined) {

@@ -1,10 +1,9 @@
 // A pattern of a schema as a grammar in EBNF: JSON texts that it matches, each of their characters as JSON writes it. It may allow less than the
 // pattern: no escapes of \u, and no character that lengths are counted with. What cannot be followed is refused by name.
+import { type AST, RegExpParser } from '@eslint-community/regexpp';
+import { complement, everything, oneOf, type Range, sets } from './json-characters.ts';
 import { mostRepeats } from './keywords.ts';
-import { fillerRanges } from './length-counter.ts';
-
-/** First and last code point. */
-type Range = readonly [first: number, last: number];
+import { anyLength, isWithin, type Lengths, lengthsOf, sumOf } from './pattern-lengths.ts';
 
 interface Writing {
   /** Adds a rule of this body, and gives its name. */
@@ -19,224 +18,208 @@ interface Writing {
 const [mostCharacters, mostDeep] = [10_000, 100];
 /** Of something that groups in one another repeat: where such texts can be read in many ways, a mask would never be made. */
 const mostInGroups = 100_000;
-const lastOfAll = 0x10ffff;
-const digits: readonly Range[] = [[0x30, 0x39]];
-const letters: readonly Range[] = [...digits, [0x41, 0x5a], [0x5f, 0x5f], [0x61, 0x7a]];
-const spaces: readonly Range[] = [
-  ...([
-    [0x09, 0x0d],
-    [0x20, 0x20],
-    [0xa0, 0xa0],
-    [0x1680, 0x1680],
-    [0x2000, 0x200a],
-  ] as const),
-  ...([
-    [0x2028, 0x2029],
-    [0x202f, 0x202f],
-    [0x205f, 0x205f],
-    [0x3000, 0x3000],
-    [0xfeff, 0xfeff],
-  ] as const),
-];
-const lineEnds: readonly Range[] = [
-  [0x0a, 0x0a],
-  [0x0d, 0x0d],
-  [0x2028, 0x2029],
-];
-const sets: Readonly<Record<string, readonly Range[]>> = { d: digits, w: letters, s: spaces };
-const controls: Readonly<Record<string, number>> = { 0: 0, t: 0x09, n: 0x0a, v: 0x0b, f: 0x0c, r: 0x0d };
-/** What JSON writes as an escape of one letter; other control characters are not made. */
-const escaped: readonly (readonly [code: number, text: string])[] = [
-  ...([
-    [0x22, '\\"'],
-    [0x5c, '\\\\'],
-    [0x08, '\\b'],
-    [0x0c, '\\f'],
-  ] as const),
-  ...([
-    [0x0a, '\\n'],
-    [0x0d, '\\r'],
-    [0x09, '\\t'],
-  ] as const),
-];
-const neverPlain: readonly Range[] = [
-  ...([
-    [0, 0x1f],
-    [0x22, 0x22],
-    [0x5c, 0x5c],
-    [0xd800, 0xdfff],
-  ] as const),
-  // Lengths are counted in texts whose characters are all alike.
-  ...fillerRanges,
-];
-const everything: readonly Range[] = [[0, lastOfAll]];
+/** A part of a sequence. */
+interface Part {
+  readonly lengths: Lengths;
+  /** Whether it can be held to other lengths. */
+  readonly holds: boolean;
+  /** The texts that have these lengths, where it is held to some; null: there are none. */
+  readonly write: (within: Lengths) => string | null;
+}
 
-/** All but these. */
-function complement(ranges: readonly Range[]): Range[] {
-  const made: Range[] = [];
-  let next = 0;
-  for (const [first, last] of ranges.toSorted(([a], [b]) => a - b)) {
-    if (first > next) made.push([next, first - 1]);
-    next = Math.max(next, last + 1);
+const parser = new RegExpParser();
+const tooDeep = (refuse: Writing['refuse']): Error => refuse(`groups in it nest more than ${mostDeep} deep`);
+
+/** The body of a rule of the texts of a regular expression, without their quotes.
+ *  @param bounds of their lengths: followed where one part of the pattern decides how long a text is */
+export function patternBody(regex: RegExp, bounds: Lengths, writing: Writing): string {
+  const { refuse } = writing;
+  const { source, unicode } = regex;
+  if (source.length > mostCharacters) throw refuse(`it has more than ${mostCharacters} characters`);
+  try {
+    const { alternatives } = parser.parsePattern(source, 0, source.length, { unicode, unicodeSets: false });
+    for (const { elements } of alternatives) for (const element of elements) checkTimes(element, refuse);
+    const body = new PatternWriter(writing).whole(alternatives, bounds);
+    if (body === null) throw refuse('none of its texts has a length that is asked for beside it');
+    return body;
+  } catch (error) {
+    throw error instanceof RangeError ? tooDeep(refuse) : error;
   }
-  return next <= lastOfAll ? [...made, [next, lastOfAll]] : made;
 }
 
-/** Never as a letter: of one behind an escape xgrammar 0.1.27 makes a part of that. */
-const written = (code: number): string => {
-  const hex = code.toString(16);
-  return code <= 0x7f ? `\\x${hex.padStart(2, '0')}` : `\\u{${hex}}`;
-};
-
-/** One of these characters, as JSON has it; null: none of them is ever made. */
-function oneOf(ranges: readonly Range[]): string | null {
-  const named = escaped.filter(([code]) => ranges.some(([first, last]) => first <= code && code <= last));
-  const plain = complement([...complement(ranges), ...neverPlain]);
-  const [[only, last] = [0, 0], ...others] = plain;
-  const members = plain.map((range) => range.map(written).join('-'));
-  const ways = [
-    ...named.map(([, text]) => JSON.stringify(text)),
-    ...(plain.length === 0
-      ? []
-      : [
-          others.length === 0 && only === last
-            ? JSON.stringify(String.fromCodePoint(only))
-            : `[${members.join('')}]`,
-        ]),
-  ];
-  return ways.length > 1 ? `(${ways.join(' | ')})` : (ways[0] ?? null);
+/** Of something in an element, how often groups in one another repeat it. */
+function checkTimes(element: AST.Element, refuse: Writing['refuse']): number {
+  if (element.type === 'Quantifier') {
+    const { min, max } = element;
+    if (min > mostRepeats) throw refuse(`it asks for more than ${mostRepeats} of something`);
+    const most = Number.isFinite(max) ? Math.min(max, mostRepeats) : min;
+    const times = checkTimes(element.element, refuse) * Math.max(1, most);
+    if (times > mostInGroups) throw refuse(`it asks for more than ${mostInGroups} of something in groups`);
+    return times;
+  }
+  if (element.type !== 'Group' && element.type !== 'CapturingGroup') return 1;
+  const all = element.alternatives.flatMap(({ elements }) => elements.map((one) => checkTimes(one, refuse)));
+  return Math.max(1, ...all);
 }
 
-/** The body of a rule of the texts, without their quotes. */
-export function patternBody(pattern: string, { rule, repeated, refuse }: Writing): string {
-  if (pattern.length > mostCharacters) throw refuse(`it has more than ${mostCharacters} characters`);
-  let at = 0;
-  let depth = 0;
-  /** Of something in the atom or the sequence that was read last, by its groups. */
-  let times = 1;
-  const take = (form: RegExp): RegExpExecArray | null => {
-    form.lastIndex = at;
-    const found = form.exec(pattern);
-    at += found?.[0].length ?? 0;
-    return found;
-  };
-  const unsupported = (what: string) => refuse(`${what} in it is not supported`);
+class PatternWriter {
+  readonly #writing: Writing;
+  #any: string | undefined;
 
-  /** Behind a backslash: characters. */
-  const escaping = (isInClass: boolean): readonly Range[] => {
-    const [, set] = take(/([dswDSW])/uy) ?? [];
-    if (set !== undefined) {
-      const ranges = sets[set.toLowerCase()]!;
-      return set === set.toLowerCase() ? ranges : complement(ranges);
-    }
-    const [, hex = '', short = '', long = ''] =
-      take(/x([\da-fA-F]{2})|u([\da-fA-F]{4})|u\{([\da-fA-F]+)\}/uy) ?? [];
-    const digits = hex + short + long;
-    const [, control] = digits === '' ? (take(/([tnvfr]|0(?!\d))/uy) ?? []) : [];
-    const code = digits === '' ? controls[control ?? ''] : Number.parseInt(digits, 16);
-    if (isInClass && code === undefined && take(/b/uy)) return [[0x08, 0x08]];
-    if (code === undefined) {
-      const [sign] = take(/[^A-Za-z0-9]/uy) ?? [];
-      if (sign === undefined) throw unsupported(`\\${pattern.slice(at, at + 1)}`);
-      return [[sign.codePointAt(0)!, sign.codePointAt(0)!]];
-    }
-    if (code >= 0xd800 && code <= 0xdfff) throw unsupported('half of a character');
-    return [[code, code]];
-  };
+  constructor(writing: Writing) {
+    this.#writing = writing;
+  }
 
-  const member = (): readonly Range[] => {
-    if (take(/\\/uy)) return escaping(true);
-    const code = take(/./suy)![0].codePointAt(0)!;
-    return [[code, code]];
-  };
-  /** Behind its opening bracket. */
-  const set = (): readonly Range[] => {
-    const isNegated = take(/\^/uy) !== null;
-    const ranges: Range[] = [];
-    while (!take(/\]/uy)) {
-      const first = member();
-      const isRange = first.length === 1 && first[0]![0] === first[0]![1] && take(/-(?!\]|\\[dswDSW])/uy);
-      const last = isRange ? member() : first;
-      if (isRange) ranges.push([first[0]![0], last[0]![0]]);
-      else ranges.push(...first);
-    }
-    return isNegated ? complement(ranges) : ranges;
-  };
+  /** Anchors may stand around each alternative; where there are none, so does any text. */
+  whole(alternatives: readonly AST.Alternative[], bounds: Lengths): string | null {
+    const ways = alternatives.map(({ elements }) => {
+      const begins = isAnchor(elements[0], 'start');
+      const ends = elements.length > Number(begins) && isAnchor(elements.at(-1), 'end');
+      const inside = elements.slice(Number(begins), elements.length - Number(ends));
+      const parts = inside.map((element) => this.#part(element, 0));
+      return this.#sequence(
+        [...(begins ? [] : [this.#anything()]), ...parts, ...(ends ? [] : [this.#anything()])],
+        bounds,
+      );
+    });
+    return oneOfWays(ways);
+  }
 
-  const atom = (): string => {
-    const [group] = take(/\((?:\?(?::|<(?![=!])[^>]*>))?/uy) ?? [];
-    if (group !== undefined) {
-      if (group === '(' && take(/\?/uy)) throw unsupported(`(?${pattern.slice(at, at + 1)}`);
-      if (++depth > mostDeep) throw refuse(`groups in it nest more than ${mostDeep} deep`);
-      const inside = choices(false);
-      depth--;
-      take(/\)/uy);
-      return rule(inside.join(' | '));
-    }
-    times = 1;
-    const [sign] = take(/./suy)!;
-    const ranges =
-      sign === '.'
-        ? complement(lineEnds)
-        : sign === '['
-          ? set()
-          : sign === '\\'
-            ? escaping(false)
-            : ([[sign!.codePointAt(0)!, sign!.codePointAt(0)!]] as const);
-    const made = oneOf(ranges);
-    if (made === null) throw refuse('it asks for characters that are never made');
-    return made;
-  };
+  #anything(): Part {
+    const { rule, repeated } = this.#writing;
+    return {
+      ...{ lengths: anyLength, holds: true },
+      write: ({ least, most }) => {
+        this.#any ??= rule(oneOf(everything)!);
+        return repeated(this.#any, least, most);
+      },
+    };
+  }
 
-  let any: string | undefined;
-  const anyRule = (): string => (any ??= rule(oneOf(everything)!));
-  /** @param isTop anchors may stand around it */
-  const sequence = (isTop: boolean): string => {
-    const begins = isTop && take(/\^/uy) !== null;
-    const parts: string[] = [];
-    let ends = false;
-    let mostTimes = 1;
-    while (at < pattern.length && !/[|)]/.test(pattern[at]!)) {
-      if (isTop && take(/\$(?=\||$)/uy)) {
-        ends = true;
-        break;
-      }
-      const [anchor] = take(/[$^]/uy) ?? [];
-      if (anchor !== undefined) throw refuse(`the anchor ${anchor} stands inside of it`);
-      const one = atom();
-      const [count, exactly, more, most] = take(/(?:[*+?]|\{(\d+)(,(\d*))?\})\??/uy) ?? [];
-      if (count === undefined) {
-        mostTimes = Math.max(mostTimes, times);
-        parts.push(one);
-        continue;
-      }
-      const least = exactly === undefined ? Number(count[0] === '+') : Number(exactly);
-      const to =
-        exactly === undefined ? (count[0] === '?' ? 1 : null) : more ? Number(most || Number.NaN) : least;
-      if (least > mostRepeats) throw refuse(`it asks for more than ${mostRepeats} of something`);
-      const last = to === null || Number.isNaN(to) ? null : Math.min(to, mostRepeats);
-      mostTimes = Math.max(mostTimes, times * Math.max(1, last ?? least));
-      if (mostTimes > mostInGroups)
-        throw refuse(`it asks for more than ${mostInGroups} of something in groups`);
-      parts.push(repeated(one, least, last));
-    }
-    times = mostTimes;
-    const around = (isAnchored: boolean) => (isTop && !isAnchored ? [`${anyRule()}*`] : []);
-    const whole = [...around(begins), ...parts, ...around(ends)];
-    const text = whole.filter((part) => part !== '').join(' ');
+  #sequence(parts: readonly Part[], bounds: Lengths): string | null {
+    const within = this.#shares(parts, bounds);
+    const texts = within?.map((lengths, i) => parts[i]!.write(lengths)) ?? [null];
+    if (texts.includes(null)) return null;
+    const text = texts.filter((one) => one !== '').join(' ');
     return text === '' ? '""' : text;
-  };
-  const choices = (isTop: boolean): string[] => {
-    const all = [sequence(isTop)];
-    let mostTimes = times;
-    while (take(/\|/uy)) {
-      all.push(sequence(isTop));
-      mostTimes = Math.max(mostTimes, times);
+  }
+
+  /** What each part is held to, so that all of them together have these lengths; null: they never do. */
+  #shares(parts: readonly Part[], bounds: Lengths): readonly Lengths[] | null {
+    const sum = sumOf(parts.map(({ lengths }) => lengths));
+    if (isWithin(sum, bounds)) return parts.map(() => anyLength);
+    if ((sum.most !== null && sum.most < bounds.least) || (bounds.most !== null && sum.least > bounds.most))
+      return null;
+    const open = parts.filter(({ lengths: { least, most } }) => least !== most);
+    const [only] = open;
+    if (only === undefined || open.length > 1 || !only.holds) {
+      throw this.#writing.refuse(
+        'lengths beside it are not supported: more than one part of it decides how long a text is',
+      );
     }
-    times = mostTimes;
-    return all;
-  };
-  return choices(true)
-    .map((text) => `(${text})`)
-    .join(' | ');
+    const others = sum.least - only.lengths.least;
+    const within = {
+      least: Math.max(0, bounds.least - others),
+      most: bounds.most === null ? null : bounds.most - others,
+    };
+    return parts.map((part) => (part === only ? within : anyLength));
+  }
+
+  #part(element: AST.Element, depth: number): Part {
+    const lengths = lengthsOf(element);
+    if (element.type === 'Quantifier') {
+      const { min, max } = element;
+      const one = lengthsOf(element.element);
+      return {
+        ...{ lengths, holds: one.least === 1 && one.most === 1 },
+        write: ({ least, most }) => {
+          const to = Math.min(max, most ?? Number.POSITIVE_INFINITY);
+          const text = this.#part(element.element, depth).write(anyLength)!;
+          return this.#writing.repeated(
+            text,
+            Math.max(min, least),
+            Number.isFinite(to) ? Math.min(to, mostRepeats) : null,
+          );
+        },
+      };
+    }
+    if (element.type === 'Group' || element.type === 'CapturingGroup') {
+      return { lengths, holds: true, write: (within) => this.#group(element, within, depth + 1) };
+    }
+    return { lengths, holds: false, write: () => this.#character(element) };
+  }
+
+  #group(
+    { alternatives, raw, ...group }: AST.Group | AST.CapturingGroup,
+    within: Lengths,
+    depth: number,
+  ): string | null {
+    const { refuse, rule } = this.#writing;
+    if (depth > mostDeep) throw tooDeep(refuse);
+    if ('modifiers' in group && group.modifiers) throw this.#unsupported(raw.slice(0, 3));
+    const ways = alternatives.map(({ elements }) =>
+      this.#sequence(
+        elements.map((element) => this.#part(element, depth)),
+        within,
+      ),
+    );
+    const body = oneOfWays(ways);
+    return body === null ? null : rule(body);
+  }
+
+  #character(element: Exclude<AST.Element, AST.Quantifier | AST.Group | AST.CapturingGroup>): string {
+    const { refuse } = this.#writing;
+    switch (element.type) {
+      case 'Assertion': {
+        const { kind, raw } = element;
+        if (kind === 'start' || kind === 'end') throw refuse(`the anchor ${raw} stands inside of it`);
+        throw this.#unsupported(kind === 'word' ? raw : raw.slice(0, 3));
+      }
+      case 'Backreference':
+        throw this.#unsupported(element.raw.slice(0, 2));
+      case 'ExpressionCharacterClass':
+        throw this.#unsupported(element.raw.slice(0, 3));
+      default: {
+        const made = oneOf(this.#ranges(element));
+        if (made === null) throw refuse('it asks for characters that are never made');
+        return made;
+      }
+    }
+  }
+
+  #ranges(
+    of: AST.CharacterClass | AST.ClassRangesCharacterClassElement | AST.CharacterSet,
+  ): readonly Range[] {
+    switch (of.type) {
+      case 'Character':
+        if (of.value >= 0xd800 && of.value <= 0xdfff) throw this.#unsupported('half of a character');
+        return [[of.value, of.value]];
+      case 'CharacterClassRange':
+        return [[of.min.value, of.max.value]];
+      case 'CharacterSet': {
+        if (of.kind === 'property') throw this.#unsupported(of.raw.slice(0, 2));
+        return of.kind !== 'any' && of.negate ? complement(sets[of.kind]) : sets[of.kind];
+      }
+      case 'CharacterClass': {
+        // Those of the flag v, which is not set, have others in them.
+        const ranges = (of.elements as AST.ClassRangesCharacterClassElement[]).flatMap((one) =>
+          this.#ranges(one),
+        );
+        return of.negate ? complement(ranges) : ranges;
+      }
+    }
+  }
+
+  #unsupported(what: string): Error {
+    return this.#writing.refuse(`${what} in it is not supported`);
+  }
+}
+
+const isAnchor = (element: AST.Element | undefined, kind: 'start' | 'end'): boolean =>
+  element?.type === 'Assertion' && element.kind === kind;
+
+/** Those that there are. */
+function oneOfWays(ways: readonly (string | null)[]): string | null {
+  const made = ways.filter((way) => way !== null);
+  return made.length === 0 ? null : made.map((way) => `(${way})`).join(' | ');
 }

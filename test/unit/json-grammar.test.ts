@@ -28,7 +28,9 @@ it.each([
     'at #.pattern: it asks for more than 100000 of something in groups',
   ],
   [{ pattern: '[b-a]' }, 'at #.pattern: it is no regular expression'],
-  [{ pattern: 'a', maxLength: 3 }, 'at #: pattern beside lengths is not supported'],
+  [{ pattern: 'a', maxLength: 3 }, 'at #.pattern: lengths beside it are not supported: more than one part'],
+  [{ pattern: '^(ab)+$', maxLength: 3 }, 'at #.pattern: lengths beside it are not supported'],
+  [{ pattern: '^[ab]{3}$', maxLength: 2 }, 'at #.pattern: none of its texts has a length'],
   [{ pattern: 'a', format: 'date' }, 'at #: pattern beside format is not supported'],
   [{ properties: { a: { multipleOf: 3 } } }, 'at #.properties.a: the keyword multipleOf is not supported'],
   [
@@ -171,10 +173,44 @@ it.each([
   },
 );
 
+it.each([
+  ['^[ab]+$', 2, 3],
+  ['^a[ab]*b$', 0, 3],
+  ['^a', 2, 3],
+  ['b$', 0, 2],
+  ['^(?:a|b{2,9}|ab)$', 2, 3],
+  ['^([ab]{2})$', 1, 2],
+  ['^a?$|^b{3,}$', 1, null],
+])(
+  'texts of the pattern %j have lengths from %j to %j, where these stand beside it',
+  async (pattern, minLength, maxLength) => {
+    const grammar = jsonGrammar({ pattern, minLength, ...(maxLength !== null && { maxLength }) });
+    const regex = new RegExp(pattern, 'u');
+    const texts = [''];
+    for (let i = 0; texts[i]!.length < 5; i++) texts.push(`${texts[i]}a`, `${texts[i]}b`);
+    for (const text of texts) {
+      const isRight = await accepts(grammar, `"${text}"`);
+      const fits = text.length >= minLength && (maxLength === null || text.length <= maxLength);
+      expect(isRight, text).toBe(fits && regex.test(text));
+    }
+  },
+);
+
 it('signs that need no backslash may have one', async () => {
   const grammar = jsonGrammar({ pattern: '^[a\\_]\\_\\ \\-\\@$' });
   expect(await accepts(grammar, '"__ -@"')).toBe(true);
   expect(await accepts(grammar, '"b_ -@"')).toBe(false);
+});
+
+it('a pattern beside a format is followed where zod writes both', async () => {
+  for (const [schema, text] of [
+    [z.email(), 'a.b@example.org'],
+    [z.iso.datetime({ offset: true }), '2024-02-29T10:00:00+01:00'],
+    [z.ipv4(), '127.0.0.1'],
+  ] as const) {
+    const grammar = jsonGrammar(z.toJSONSchema(schema));
+    expect([await accepts(grammar, `"${text}"`), await accepts(grammar, '"a"')]).toEqual([true, false]);
+  }
 });
 
 it('texts of zod are made as it reads them, whatever it calls their format', async () => {
