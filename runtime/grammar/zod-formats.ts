@@ -1,7 +1,8 @@
 // What zod writes beside the format of a text: a pattern that says all of it.
-import { z } from 'zod';
+import { createRequire } from 'node:module';
+import type zod from 'zod';
 
-const schemas = () => [
+const schemasOf = (z: typeof zod.z) => [
   ...[z.email(), z.uuid(), z.uuidv4(), z.uuidv7(), z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()],
   ...[
     z.iso.date(),
@@ -18,11 +19,15 @@ const both = (format: unknown, pattern: unknown): string => JSON.stringify([form
 
 /** Whether zod writes this pattern beside this format. */
 export function saysFormat(pattern: unknown, format: unknown): boolean {
-  known ??= new Set(
-    schemas().map((schema) => {
-      const { pattern, format } = z.toJSONSchema(schema);
-      return both(format, pattern);
-    }),
-  );
+  if (known === undefined) {
+    // Read with the first pattern beside a format, as the parser of patterns is.
+    const { z }: typeof zod = createRequire(import.meta.url)('zod');
+    known = new Set(
+      schemasOf(z).map((schema) => {
+        const { pattern, format } = z.toJSONSchema(schema);
+        return both(format, pattern);
+      }),
+    );
+  }
   return known.has(both(format, pattern));
 }
