@@ -8,20 +8,16 @@ const lastOfAll = 0x10ffff;
 const digits: readonly Range[] = [[0x30, 0x39]];
 const letters: readonly Range[] = [...digits, [0x41, 0x5a], [0x5f, 0x5f], [0x61, 0x7a]];
 const spaces: readonly Range[] = [
-  ...([
-    [0x09, 0x0d],
-    [0x20, 0x20],
-    [0xa0, 0xa0],
-    [0x1680, 0x1680],
-    [0x2000, 0x200a],
-  ] as const),
-  ...([
-    [0x2028, 0x2029],
-    [0x202f, 0x202f],
-    [0x205f, 0x205f],
-    [0x3000, 0x3000],
-    [0xfeff, 0xfeff],
-  ] as const),
+  [0x09, 0x0d],
+  [0x20, 0x20],
+  [0xa0, 0xa0],
+  [0x1680, 0x1680],
+  [0x2000, 0x200a],
+  [0x2028, 0x2029],
+  [0x202f, 0x202f],
+  [0x205f, 0x205f],
+  [0x3000, 0x3000],
+  [0xfeff, 0xfeff],
 ];
 const lineEnds: readonly Range[] = [
   [0x0a, 0x0a],
@@ -32,25 +28,19 @@ const lineEnds: readonly Range[] = [
 export const sets = { any: complement(lineEnds), digit: digits, word: letters, space: spaces };
 /** What JSON writes as an escape of one letter; other control characters are not made. */
 const escaped: readonly (readonly [code: number, text: string])[] = [
-  ...([
-    [0x22, '\\"'],
-    [0x5c, '\\\\'],
-    [0x08, '\\b'],
-    [0x0c, '\\f'],
-  ] as const),
-  ...([
-    [0x0a, '\\n'],
-    [0x0d, '\\r'],
-    [0x09, '\\t'],
-  ] as const),
+  [0x22, '\\"'],
+  [0x5c, '\\\\'],
+  [0x08, '\\b'],
+  [0x0c, '\\f'],
+  [0x0a, '\\n'],
+  [0x0d, '\\r'],
+  [0x09, '\\t'],
 ];
 const neverPlain: readonly Range[] = [
-  ...([
-    [0, 0x1f],
-    [0x22, 0x22],
-    [0x5c, 0x5c],
-    [0xd800, 0xdfff],
-  ] as const),
+  [0, 0x1f],
+  [0x22, 0x22],
+  [0x5c, 0x5c],
+  [0xd800, 0xdfff],
   // Lengths are counted in texts whose characters are all alike.
   ...fillerRanges,
 ];

@@ -19,6 +19,7 @@ interface Writing {
 const [mostCharacters, mostDeep] = [10_000, 100];
 /** Of something that groups in one another repeat: where such texts can be read in many ways, a mask would never be made. */
 const mostInGroups = 100_000;
+
 /** A part of a sequence. */
 interface Part {
   readonly lengths: Lengths;

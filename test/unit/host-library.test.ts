@@ -104,10 +104,7 @@ describe('the library itself', () => {
 
   it('calls a job running until its last token is fetched', async () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
-    const out: [bigint | null] = [null];
-    const { ours, theirs } = channelOf(f);
-    f.ol_create({ device: 0, threads: 1, context: 64, sequences: 1, isa: 0 }, theirs, out);
-    const engine = out[0];
+    const { engine, ours } = created(f, { context: 64, sequences: 1 });
     const progress = zeroProgress();
     const finish = async () => {
       do {
@@ -139,10 +136,7 @@ describe('the library itself', () => {
 
   it('tells of a sequence also after a caller who has looked at the engine alone', async () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
-    const out: [bigint | null] = [null];
-    const { ours, theirs } = channelOf(f);
-    f.ol_create({ device: 0, threads: 1, context: 4096, sequences: 2, isa: 0 }, theirs, out);
-    const engine = out[0];
+    const { engine, ours } = created(f, { context: 4096, sequences: 2 });
     const progress = zeroProgress();
     f.ol_load(engine, randomSources(), slots.length);
     while (progress.state !== 2) f.ol_poll(engine, progress, null, 0);
@@ -177,10 +171,7 @@ describe('the library itself', () => {
 
   it('says that a sequence has ended, whatever news before it was not fetched', async () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
-    const out: [bigint | null] = [null];
-    const { ours, theirs } = channelOf(f);
-    f.ol_create({ device: 0, threads: 1, context: 4096, sequences: 2, isa: 0 }, theirs, out);
-    const engine = out[0];
+    const { engine, ours } = created(f, { context: 4096, sequences: 2 });
     f.ol_load(engine, randomSources(), slots.length);
     const progress = zeroProgress();
     while (progress.state !== jobState.done) f.ol_poll(engine, progress, null, 0);
@@ -205,10 +196,7 @@ describe('the library itself', () => {
 
   it('keeps the logits of a score until they are fetched, and then no longer', async () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
-    const out: [bigint | null] = [null];
-    const { ours, theirs } = channelOf(f);
-    f.ol_create({ device: 0, threads: 1, context: 64, sequences: 1, isa: 0 }, theirs, out);
-    const engine = out[0];
+    const { engine, ours } = created(f, { context: 64, sequences: 1 });
     const ended = async () => {
       const progress = zeroProgress();
       do {
@@ -236,10 +224,7 @@ describe('the library itself', () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
     for (const device of [0, 1, 2]) {
       for (const busy of ['no', 'replying', 'sharing']) {
-        const out: [bigint | null] = [null];
-        const { ours, theirs } = channelOf(f);
-        f.ol_create({ device, threads: 1, context: 4096, sequences: 3, isa: 0 }, theirs, out);
-        const engine = out[0];
+        const { engine, ours } = created(f, { device, context: 4096, sequences: 3 });
         f.ol_load(engine, randomSources(), slots.length);
         const progress = zeroProgress();
         while (busy !== 'no' && progress.state !== 2) f.ol_poll(engine, progress, null, 0);
@@ -281,6 +266,17 @@ function channelOf(functions: Functions): { ours: number; theirs: number } {
   const ends = new Int32Array(2);
   expect(functions.ol_channel(ends)).toBe(abiStatus.ok);
   return { ours: ends[0]!, theirs: ends[1]! };
+}
+
+/** An engine, and our end of its channel. */
+function created(
+  functions: Functions,
+  options: { readonly device?: number; readonly context: number; readonly sequences: number },
+): { engine: bigint | null; ours: number } {
+  const out: [bigint | null] = [null];
+  const { ours, theirs } = channelOf(functions);
+  functions.ol_create({ device: 0, threads: 1, isa: 0, ...options }, theirs, out);
+  return { engine: out[0], ours };
 }
 
 /** Takes what the engine has said, into `said`. */
