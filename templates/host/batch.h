@@ -1,7 +1,8 @@
 // Sequences of an engine, several at once. Each pass takes one token of every sequence that decodes, or a chunk of the prompt of one; no pass
 // does both, and a chunk ends where it would end alone. So a sequence is computed by the passes that it would have by itself.
-// Where the device has its own memory, a pass of tokens that nobody has seen yet is launched while the one before runs, a sequence that decodes
-// alone has many passes in a launch, or drafts in a pass, and the last few tokens of a prompt go with those of the many that decode. One thread runs them.
+// Where the device has its own memory, a pass of tokens that nobody has seen yet, or of a prompt, is launched while the one before runs, a sequence that
+// decodes alone has many passes in a launch, or drafts in a pass, and the last few tokens of a prompt go with those of the many that decode. One thread runs
+// them.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -41,7 +42,7 @@ class Batch : public Turns {
   }
 
  private:
-  /** What ends, a chunk of the prompt that came first, and a pass of all that decode, but for tokens that wait for their masks; or what a pass
+  /** What ends, and a chunk of the prompt that came first, or a pass of all that decode, but for tokens that wait for their masks; or what a pass
    *  under way has made. False: there was nothing of it. */
   bool step(Backend* backend, Passes& passes) {
     Turn turn = look(backend);
@@ -51,9 +52,13 @@ class Batch : public Turns {
       land(backend, passes);
       return true;
     }
-    if (turn.filling >= 0) fill(backend, passes, turn.filling);
+    filled_ = fills_next(turn);
+    if (filled_) {
+      fill(backend, passes, turn.filling);
+      return true;
+    }
     const bool asks = backend_asks(backend) && turn.filling < 0 && let_masks_come(turn);
-    const bool alone = turn.decoding.size() == 1 && turn.filling < 0 && !turn.in_turn;
+    const bool alone = turn.decoding.size() == 1 && turn.filling < 0 && !turn.feeding && !turn.in_turn;
     const auto most = static_cast<size_t>(backend_rows(backend));
     if (turn.decoding.size() > most) {  // in turns, from the slot behind the last one that had its turn
       const auto next = std::upper_bound(turn.decoding.begin(), turn.decoding.end(), last_);
@@ -61,7 +66,7 @@ class Batch : public Turns {
       turn.decoding.resize(most);
     }
     if (!turn.decoding.empty()) decode(backend, passes, turn.decoding, alone, asks);
-    return !turn.stopped.empty() || turn.filling >= 0 || !turn.decoding.empty();
+    return !turn.stopped.empty() || !turn.decoding.empty();
   }
 
   /** Tells the backend what the token that is chosen next depends on. */
@@ -83,19 +88,16 @@ class Batch : public Turns {
     prepare_choice(backend, slot, member.job, member.tokens);
   }
 
-  /** Feeds a chunk of a prompt, the last one with the first token of the reply; or of what is scored. With nothing under way. */
+  /** Launches a chunk of a prompt, the last one with the choice of the reply's first token; or of what is scored. */
   void fill(Backend* backend, Passes& passes, int32_t slot) {
     Member& member = members_[slot];
-    int32_t token = -1;
     PassRequest request{};
     request.slot = slot;
     request.ids = member.tokens.data() + member.computed;
     request.count = member.scores ? scored_of_pass(backend, left(member), member.computed, member.first_scored) : tokens_of_pass(backend, left(member), 1);
     request.position = member.computed;
     request.sample = !member.scores && request.count == left(member);
-    request.first_logits = request.sample    ? request.count - 1
-                           : member.scores ? std::clamp(member.first_scored - member.computed, 0, request.count)
-                                             : request.count;
+    request.first_logits = request.sample ? request.count - 1 : first_logits(member, request.count);
     request.sampling = &member.job.sampling;
     request.keep_logits = member.job.wants_logprobs();
     request.steps = 1;
@@ -103,21 +105,46 @@ class Batch : public Turns {
     const int status = guarded(&error, [&] {
       if (request.sample) prepare(backend, slot);
       passes.enqueue(request);
-      token = passes.wait();
-      if (member.scores && token != kAbandoned) keep_logits(backend, member, request);
     });
     if (status != kStatusOk) return conclude(slot, kFinishNone, status, error);
-    if (token == kAbandoned) return conclude(slot, kFinishAborted);
-    advance(slot, request.count);
-    if (request.sample) return take(backend, slot, token, 0);
-    if (left(member) == 0) conclude(slot, kFinishNone);
+    member.feeding = true;
+    member.in_flight = 1;
+    flights_.push_back({{slot}, false, false, false, false, 1, false, 0, request.count});
   }
 
-  static void keep_logits(Backend* backend, Member& member, const PassRequest& request) {
-    const int32_t rows = request.count - request.first_logits;
+  /** The token of a chunk that does not choose from which on it has logits: the first that is scored, or none. */
+  static int32_t first_logits(const Member& member, int32_t count) {
+    return member.scores ? std::clamp(member.first_scored - member.computed, 0, count) : count;
+  }
+
+  /** Waits for the oldest pass under way, a chunk, and takes what it has made. */
+  void land_chunk(Backend* backend, Passes& passes) {
+    const int32_t slot = flights_.front().slots[0], count = flights_.front().chunk;
+    flights_.pop_front();
+    Member& member = members_[slot];
+    member.feeding = false;
+    member.in_flight = 0;
+    int32_t token = -1;
+    std::string error;
+    const int status = guarded(&error, [&] {
+      token = passes.wait();
+      if (member.scores && token != kAbandoned) keep_logits(backend, member, count);
+    });
+    if (status == kStatusOk && token != kAbandoned) advance(slot, count);
+    if (member.ending) return end(slot, *member.ending);
+    if (status != kStatusOk) return conclude(slot, kFinishNone, status, error);
+    if (token == kAbandoned) return conclude(slot, kFinishAborted);
+    if (left(member) > 0) return;
+    if (member.scores) return conclude(slot, kFinishNone);
+    take(backend, slot, token, 0);
+  }
+
+  /** Keeps the logits of a chunk of what is scored. */
+  static void keep_logits(Backend* backend, Member& member, int32_t count) {
+    const int32_t first = first_logits(member, count), rows = count - first;
     const size_t before = member.logits.size();
     member.logits.resize(before + static_cast<size_t>(rows) * kModel.vocab);
-    fetch_logits(backend, rows, request.position + request.first_logits, member.logits.data() + before);
+    fetch_logits(backend, rows, member.computed + first, member.logits.data() + before);
   }
 
   /** Drafts behind the last token of a sequence that decodes alone; and how many passes its launch may have: one while that token is still to be chosen,
@@ -187,12 +214,13 @@ class Batch : public Turns {
       return;
     }
     for (const int32_t slot : slots) members_[slot].in_flight += request.steps;
-    flights_.push_back({slots, request.rows != nullptr, request.steps > 1, masked, asks, request.steps, looks, drafts});
+    flights_.push_back({slots, request.rows != nullptr, request.steps > 1, masked, asks, request.steps, looks, drafts, 0});
   }
 
   /** Asks the oldest pass under way for its masks; or waits for it, and takes what it has chosen, of sequences that have ended nothing. */
   void land(Backend* backend, Passes& passes) {
     Flight& flight = flights_.front();
+    if (flight.chunk > 0) return land_chunk(backend, passes);
     if (std::exchange(flight.asks, false) && passes.ask()) return;  // another may follow it now
     std::vector<int32_t> chosen(static_cast<size_t>(std::max(kModel.pass_tokens, backend_rows(backend))));
     int32_t steps = 1, right = 0;

@@ -190,6 +190,7 @@ class Sequences {
     bool counted = false;       // the backend has the counts for its penalties
     bool late = false;          // others have waited for its mask, and do so no more
     int32_t in_flight = 0;      // passes under way that have a token of it
+    bool feeding = false;       // one of them has a chunk of its prompt
     std::unique_ptr<Speculation> speculation;  // once it has decoded alone
     int32_t plain_steps = 0;    // passes of its launch before this one, if that had no drafts
     std::optional<Ending> ending;  // to come, once none is under way

@@ -19,7 +19,7 @@ class Turns : public Sequences {
   using Sequences::Sequences;
 
  protected:
-  /** Passes of a launch under way: one of several sequences, or several of one. */
+  /** Passes of a launch under way: one of several sequences, several of one, or one of a chunk of its prompt. */
   struct Flight {
     std::vector<int32_t> slots;
     bool rows, several, masked;
@@ -27,13 +27,15 @@ class Turns : public Sequences {
     int32_t steps;  // passes that were not waited for
     bool looks;     // for drafts behind what it chooses, so that nothing follows it unseen
     int32_t drafts; // that it checks
+    int32_t chunk;  // tokens of a prompt, or of what is scored; 0: it decodes
   };
 
   /** What is to be done, by slot. */
   struct Turn {
     std::vector<int32_t> stopped, decoding;
     std::vector<int32_t> waiting;  // they would decode if they had their masks
-    int32_t filling = -1;  // whose prompt came first
+    int32_t filling = -1;  // whose prompt came first, of those that have nothing of it under way
+    bool feeding = false;  // a chunk of a prompt is under way
     bool in_turn = false;  // some job has to see a pass before the next one
   };
 
@@ -47,8 +49,11 @@ class Turns : public Sequences {
       const Member& member = members_[slot];
       if (!member.running || member.ending) continue;
       turn.in_turn |= member.job.masked || member.job.wants_logprobs();
+      turn.feeding |= member.feeding;
       if (member.stop || stopping) {
         turn.stopped.push_back(slot);
+      } else if (member.feeding) {
+        continue;  // what it needs next is known behind that
       } else if (lacks_mask(backend, member)) {
         if (left(member) == 1 && has_room(member)) turn.waiting.push_back(slot);
       } else if (left(member) == 1 && !member.scores) {
@@ -62,7 +67,7 @@ class Turns : public Sequences {
       const Member& member = members_[slot];
       if (goes_with(backend, member, others) && turn.decoding.size() < static_cast<size_t>(backend_rows(backend))) {
         if (has_room(member)) turn.decoding.push_back(slot);
-      } else if (turn.filling < 0 || member.arrival < members_[turn.filling].arrival) {
+      } else if (member.in_flight == 0 && (turn.filling < 0 || member.arrival < members_[turn.filling].arrival)) {
         turn.filling = slot;
       }
     }
@@ -75,7 +80,7 @@ class Turns : public Sequences {
   bool let_masks_come(Turn& turn) const {
     const auto late = [&](int32_t slot) { return members_[slot].late; };
     const auto masked = [&](int32_t slot) { return members_[slot].job.masked; };
-    auto& [stopped, decoding, waiting, filling, in_turn] = turn;
+    std::vector<int32_t>&decoding = turn.decoding, &waiting = turn.waiting;
     if (!std::all_of(decoding.begin(), decoding.end(), masked)) return false;
     if (!decoding.empty() || !std::all_of(waiting.begin(), waiting.end(), late)) {
       waiting.erase(std::remove_if(waiting.begin(), waiting.end(), late), waiting.end());
@@ -85,10 +90,15 @@ class Turns : public Sequences {
     return !waiting.empty();
   }
 
+  /** Whether a chunk of a prompt is next: they take turns with the passes of those that decode. */
+  bool fills_next(const Turn& turn) const { return turn.filling >= 0 && (!filled_ || turn.decoding.empty()); }
+
   /** Whether what is to be done can follow the passes under way, though nobody knows what they will choose: not those of a launch of several,
-   *  of which nobody knows how many will run, nor one behind which drafts are looked for. */
+   *  of which nobody knows how many will run, nor one behind which drafts are looked for, nor what is scored, whose logits are fetched first. */
   bool may_launch(Backend* backend, const Turn& turn) const {
-    if (flights_.size() > launches_ahead(backend) || flights_.back().several || flights_.back().looks || turn.filling >= 0) return false;
+    const Flight& last = flights_.back();
+    if (flights_.size() > launches_ahead(backend) || last.several || last.looks || members_[last.slots[0]].scores) return false;
+    if (fills_next(turn)) return !turn.in_turn && !members_[turn.filling].scores;
     return turn.in_turn ? passes_ahead_of_masks(backend) > 0 && follows_masked(turn, flights_.back()) : !turn.decoding.empty();
   }
 
@@ -141,6 +151,7 @@ class Turns : public Sequences {
 
   // The thread's own.
   std::deque<Flight> flights_;  // in their order
+  bool filled_ = false;         // the last one launched has a chunk of a prompt
   std::function<bool()> stopping_;
 
  private:

@@ -9,6 +9,7 @@ import { fakeLogits, fakePenalisedReply, fakeReply, tokens, vocab } from '../sup
 import { wholeNumbers } from '../support/random.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
+import { until } from '../support/within.ts';
 
 const { emptyEngine, fake, readyEngine } = await fakeEngines();
 
@@ -353,6 +354,60 @@ describe('passes of tokens that nobody has seen yet', () => {
   });
 });
 
+describe('a prompt that begins while others decode', () => {
+  it.each([
+    ['follows the pass under way', {}, 1],
+    [
+      'waits for it where logits are looked at before the next',
+      { logprobs: { top: 1, onLogprobs: () => {} } },
+      0,
+    ],
+  ])('%s', async (_, options: Partial<GenerateOptions>, chunks) => {
+    const engine = await readyEngine({ device: 1, sequences: 3 });
+    const prompt = [5, 6, 7];
+    fake.allow(3);
+    const replies = [[1], [2]].map((ids) => reply(engine, ids, { maxTokens: 20 }));
+    await until(
+      () => fake.work().passes === 3,
+      () => `3 passes, but ${fake.work().passes}`,
+    );
+    const joined = reply(engine, prompt, { maxTokens: 4, ...options });
+    await turn();
+    fake.allow(1); // of the two that are under way: the other one is held
+    await until(
+      () => fake.work().passes === 4,
+      () => `4 passes, but ${fake.work().passes}`,
+    );
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(fake.chunks()).toBe(chunks);
+    fake.allow(Number.POSITIVE_INFINITY);
+    expect((await Promise.all([...replies, joined])).map(({ said }) => said)).toEqual([
+      fakeReply([1], 20),
+      fakeReply([2], 20),
+      fakeReply(prompt, 4),
+    ]);
+  });
+
+  it.each([0, 1])('takes turns with them, chunk by chunk, over backend %i', async (device) => {
+    const engine = await readyEngine({ device, sequences: 3, context: 300 });
+    const prompt = Array.from({ length: 200 }, (_, i) => 20 + i);
+    fake.allow(0);
+    const all = [[1], [2], prompt].map((ids) => reply(engine, ids, { maxTokens: 60 }));
+    await turn();
+    fake.allow(40);
+    await until(
+      () => fake.work().passes === 40,
+      () => `40 passes, but ${fake.work().passes}`,
+    );
+    expect(fake.chunks()).toBeGreaterThanOrEqual(19);
+    expect(fake.chunks()).toBeLessThanOrEqual(21);
+    fake.allow(Number.POSITIVE_INFINITY);
+    expect((await Promise.all(all)).map(({ said }) => said)).toEqual(
+      [[1], [2], prompt].map((ids) => fakeReply(ids, 60)),
+    );
+  });
+});
+
 describe('the arguments of sequences', () => {
   it('are refused by name', async () => {
     for (const sequences of [0, 17, 1.5]) {
@@ -470,6 +525,35 @@ describe('the last tokens of a prompt beside many replies', () => {
     const counted: number[] = [];
     for (const length of [1, 2, 4, 5, 8, 9]) counted.push(await chunks(length));
     expect(counted).toEqual([0, 0, 0, 1, 1, 2]);
+  });
+
+  it('have one, behind the pass under way that has one of them, once the others have left', async () => {
+    const engine = await readyEngine({ device: 8, sequences: 9, context: 300 });
+    const prompt = [20, 21, 22, 23];
+    const abort = new AbortController();
+    const goOn = async (passes: number) => {
+      const all = fake.work().passes + passes;
+      fake.allow(passes);
+      await until(
+        () => fake.work().passes === all,
+        () => `${all} passes, but ${fake.work().passes}`,
+      );
+    };
+    fake.allow(0);
+    const signals = [1, 2, 3, 4, 5, 6, 7, 8].map((id) => (id < 3 ? {} : { signal: abort.signal }));
+    const replies = signals.map((signal, i) => reply(engine, [i], { maxTokens: 40, ...signal }));
+    await turn();
+    await goOn(4);
+    const joined = reply(engine, prompt, { maxTokens: 3 });
+    await turn();
+    await goOn(1); // the first of the prompt's tokens is in the pass behind the next
+    abort.abort();
+    await goOn(1);
+    fake.allow(Number.POSITIVE_INFINITY);
+    expect((await joined).said).toEqual(fakeReply(prompt, 3));
+    const ends = (await Promise.all(replies)).map(({ finish }) => finish);
+    expect(ends).toEqual(['length', 'length', ...Array.from({ length: 6 }, () => 'abort')]);
+    expect(fake.chunks()).toBe(1);
   });
 
   it('have one where something depends on each choice', async () => {
