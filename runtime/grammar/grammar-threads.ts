@@ -2,7 +2,8 @@
 import type { Foreseen } from '../engine/token-masks.ts';
 import { mayStartThreads, Thread } from '../thread.ts';
 import type { ThreadMask } from './grammar-thread.ts';
-import { type GrammarMask, Grammars, keyOf, type MaskedBy, timed } from './grammars.ts';
+import { type GrammarMask, Grammars, keyOf, type MaskedBy } from './grammars.ts';
+import { leaving } from './leaving.ts';
 import { remember } from './recent.ts';
 import { type SharedTokens, shareTokens, type TokenTexts } from './shared-tokens.ts';
 
@@ -10,8 +11,8 @@ import { type SharedTokens, shareTokens, type TokenTexts } from './shared-tokens
 const mostThreads = 4;
 /** Grammars of which something is known. */
 const mostKnown = 1000;
-/** A grammar that has been through a reply in a thread, and of which nothing took longer, is from then on one of this thread [ms]: a mask of a thread
- *  costs 0.04 to 0.08 ms more, a tenth of what a GPU takes for a token. */
+/** A grammar that has been through a reply in a thread, and of which nothing took longer, is from then on one of this thread, until something does [ms]: a
+ *  mask of a thread costs 0.04 to 0.08 ms more, a tenth of what a GPU takes for a token. */
 const quickMillis = 50;
 
 interface Keeper {
@@ -55,8 +56,24 @@ export class GrammarThreads {
     const key = keyOf(grammar);
     if (!mayStartThreads() || (this.#slowest.get(key) ?? this.#quick) < this.#quick) {
       this.#here ??= new Grammars(this.#texts, this.#size);
-      return this.#timed(key, await this.#here.mask(grammar, stopIds));
+      const here = await this.#here.mask(grammar, stopIds);
+      if (!mayStartThreads()) return here;
+      const isSlow = (millis: number): boolean => {
+        if (millis < this.#quick) return false;
+        this.#took(key, millis);
+        return true;
+      };
+      return leaving(here, isSlow, () => this.#inThread(key, grammar, stopIds, signal));
     }
+    return this.#inThread(key, grammar, stopIds, signal);
+  }
+
+  async #inThread(
+    key: string,
+    grammar: MaskedBy,
+    stopIds: readonly number[],
+    signal: AbortSignal,
+  ): Promise<GrammarMask | null> {
     this.#shared ??= shareTokens(this.#texts, this.#size);
     const tokens = await this.#shared;
     if (signal.aborted || this.#closed) return null;
@@ -94,13 +111,6 @@ export class GrammarThreads {
   close(): void {
     this.#closed = true;
     for (const { thread, masks } of this.#keepers) if (masks === 0) thread.end();
-  }
-
-  /** A mask of this thread, whose grammar goes back to another one if it turns out to be slow. */
-  #timed(key: string, mask: GrammarMask): GrammarMask {
-    return timed(mask, (millis) => {
-      if (millis >= this.#quick) this.#took(key, millis);
-    });
   }
 
   #took(key: string, millis: number): void {

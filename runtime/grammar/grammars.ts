@@ -34,6 +34,8 @@ export interface GrammarMask extends TokenMask {
 /** Longer grammars take too long. */
 const mostCharacters = 1_000_000;
 const compileMillis = 10_000;
+/** Masks of all that was thought of take less than 50 ms. */
+const maskMillis = 5000;
 const smaller = 'Make it smaller: fewer rules, alternatives and repeats.';
 /** Grammars that are kept. */
 const mostKept = 32;
@@ -213,8 +215,10 @@ function maskOf(
   };
   /** Of the token that comes next; null: none may. */
   const words = async (): Promise<Int32Array | 'end' | null> => {
+    const begun = performance.now();
     const made = await matcher.getNextTokenBitmask();
     lengths?.narrow(made);
+    checkTime(performance.now() - begun);
     if (mayEnd(matcher, stopIds)) allowAll(made, stopIds);
     if (hasOthers(made, stopIds)) return made;
     // Where only an end may come, none needs to be computed.
@@ -274,6 +278,14 @@ function maskOf(
       ended = true;
     },
   };
+}
+
+/** That the next mask can be waited for, which takes longer: one at a time is all that stands between a reply and a thread that is busy for minutes. */
+function checkTime(millis: number): void {
+  if (millis <= maskMillis) return;
+  throw new OnelaunchError('usage', `what may come next took ${(millis / 1000).toFixed(1)} s to find`, {
+    hint: 'The text can be read in too many ways by the grammar: a repeat inside of another, such as (a*){0,99}, where one would do.',
+  });
 }
 
 /** That a grammar can be read, before there is a model to compile it for.

@@ -104,6 +104,24 @@ it('reading a grammar has a limit, too', async () => {
   await expect(checkGrammar(classes, 100)).rejects.toThrow('compiling it takes more than');
 });
 
+/** Does something while each look at the clock finds it so much later [ms]. */
+async function slowly<T>(millis: number, make: () => T | Promise<T>): Promise<T> {
+  let now = 0;
+  const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += millis));
+  try {
+    return await make();
+  } finally {
+    clock.mockRestore();
+  }
+}
+
+it('a mask has a limit, since each one takes longer where a text can be read in many ways', async () => {
+  const mask = await new Grammars(tokenizer, size).mask('root ::= "a"*', [end]);
+  expect(await slowly(5000, () => mask.next([]))).toBeInstanceOf(Int32Array);
+  const { kind, message } = await failureOf(slowly(5100, () => mask.next(tokenizer.encode('a'))));
+  expect([kind, message]).toEqual(['usage', 'what may come next took 5.1 s to find']);
+});
+
 describe('behind its first reply', () => {
   const forced = 'root ::= "abc" "a"*';
   /** Whether a mask was made in another thread; the first of a reply. */
@@ -132,22 +150,42 @@ describe('behind its first reply', () => {
     ['slow', 'next'],
     ['slow to foresee', 'foresee'],
   ])('a grammar of this thread that turns out to be %s goes back to another one', async (_, what) => {
-    const some = new GrammarThreads(tokenizer, size, 10_000);
+    const some = new GrammarThreads(tokenizer, size, 1000);
     expect([await isApart(some), await isApart(some)]).toEqual([true, false]);
     const mask = (await some.mask(forced, [end], never))!;
-    let now = 0;
-    const slowly = async (make: () => unknown) => {
-      const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += 10_000));
-      await make();
-      clock.mockRestore();
-    };
-    if (what === 'next') await slowly(() => mask.next([]));
+    if (what === 'next') await slowly(1000, () => mask.next([]));
     else {
       await mask.next([]);
-      await slowly(() => mask.foresee!()!(8));
+      await slowly(1000, () => mask.foresee!()!(8));
     }
     mask.end();
     expect(await isApart(some)).toBe(true);
+    some.close();
+  });
+
+  it('so it does in the middle of a reply, which goes on as it would have', async () => {
+    const some = new GrammarThreads(tokenizer, size, 1000);
+    const [a, b, c] = ['a', 'b', 'c'].map((letter) => tokenizer.encode(letter)[0]!);
+    const said = [a!, b!, c!, a!, a!];
+    await isApart(some);
+    const mask = (await some.mask(forced, [end], never))!;
+    const alone = await new Grammars(tokenizer, size).mask(forced, [end]);
+    const calls = vi.spyOn(Thread.prototype, 'call');
+    for (const i of [-1, 0, 1, 2, 3, 4]) {
+      const tokens = i < 0 ? [] : [said[i]!];
+      const masks = [
+        await (i === 1 ? slowly(1000, () => mask.next(tokens)) : mask.next(tokens)),
+        await alone.next(tokens),
+      ];
+      expect(masks[0], `behind ${i + 1} tokens`).toEqual(masks[1]);
+      expect(calls.mock.calls.map(([name]) => name)).toEqual(
+        i < 2 ? [] : ['open', ...Array.from({ length: i - 1 }, () => 'next')],
+      );
+    }
+    const others = calls.mock.calls.length;
+    mask.end();
+    expect(calls.mock.calls.slice(others).map(([name]) => name)).toEqual(['end']);
+    calls.mockRestore();
     some.close();
   });
 });
