@@ -63,8 +63,9 @@ export async function loadWithProgress(
     readonly first?: FirstPrompt;
   },
 ): Promise<LanguageModel> {
-  const { parallel, embeddings, grammar } = flags;
+  const { parallel, embeddings, grammar, schema } = flags;
   if (grammar !== undefined) await (await import('../runtime/grammar/grammars.ts')).checkGrammar(grammar);
+  if (schema !== undefined) (await import('../runtime/reply-grammar.ts')).grammarOf({ schema });
   const run = { ...engineOptions(flags), sequences: parallel };
   const needed = { ...run, usual: true };
   const draft = await draftOf(ui, flags, { ...needed, embeddings, target: flags.target });

@@ -3,7 +3,7 @@ import type { CommandUnknownOpts } from '@commander-js/extra-typings';
 import { OnelaunchError } from '../errors.ts';
 import { readPlainText } from '../plain-file.ts';
 import type { Grammar } from '../runtime/grammar/grammars.ts';
-import { type JsonSchema, jsonGrammar } from '../runtime/grammar/json-grammar.ts';
+import type { JsonSchema } from '../runtime/grammar/json-grammar.ts';
 import { readJson } from '../runtime/json-file.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 
@@ -204,8 +204,6 @@ export const replyValues = {
   schema: (path: string) => {
     const hint = 'a schema is a file of JSON Schema';
     const schema = readJson(path, { mostBytes: mostGrammarBytes, hint }) as JsonSchema;
-    // What cannot be followed is said before a model is loaded.
-    jsonGrammar(schema);
     if (typeof schema === 'boolean') throw new Unfit('a file of JSON Schema that is an object');
     return schema;
   },

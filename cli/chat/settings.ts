@@ -1,6 +1,7 @@
 // /set: the options of replies by the names they have as flags and in the library.
 import { didYouMean } from '../../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../../errors.ts';
+import { grammarOf } from '../../runtime/reply-grammar.ts';
 import type { ReplySettings } from '../reply.ts';
 import { named, replyValues } from '../values.ts';
 
@@ -17,7 +18,12 @@ const isName = (word: string): word is Name => Object.hasOwn(replyValues, word);
 export function readSetting(name: string, value: string): ReplySettings {
   checkName(name);
   const read: (text: string) => ReplySettings[Name] = replyValues[name];
-  return { [name]: value === 'default' ? undefined : named(`/set ${name}`, read)(value) };
+  const setting: ReplySettings = {
+    [name]: value === 'default' ? undefined : named(`/set ${name}`, read)(value),
+  };
+  // What cannot be followed is said now, not at the next question.
+  grammarOf({ schema: setting.schema });
+  return setting;
 }
 
 /** The options that are set, a line each; of one, what it is.

@@ -1,7 +1,6 @@
 // A pattern of a schema as a grammar in EBNF: JSON texts that it matches, each of their characters as JSON writes it. It may allow less than the
 // pattern: no escapes of \u, and no character that lengths are counted with. What cannot be followed is refused by name.
-import { createRequire } from 'node:module';
-import type { AST, RegExpParser } from '@eslint-community/regexpp';
+import { type AST, RegExpParser } from '@eslint-community/regexpp';
 import { complement, everything, oneOf, type Range, sets } from './json-characters.ts';
 import { mostRepeats } from './keywords.ts';
 import { anyLength, isWithin, type Lengths, lengthsOf, sumOf } from './pattern-lengths.ts';
@@ -29,14 +28,7 @@ interface Part {
   readonly write: (within: Lengths) => string | null;
 }
 
-/** Read with the first pattern: flags are read by what reads this file, `gen --help` too. */
-let parser: RegExpParser | undefined;
-
-function parserOf(): RegExpParser {
-  const require = createRequire(import.meta.url);
-  const library: typeof import('@eslint-community/regexpp') = require('@eslint-community/regexpp');
-  return new library.RegExpParser();
-}
+const parser = new RegExpParser();
 
 const tooDeep = (refuse: Writing['refuse']): Error => refuse(`groups in it nest more than ${mostDeep} deep`);
 
@@ -47,7 +39,6 @@ export function patternBody(regex: RegExp, bounds: Lengths, writing: Writing): s
   const { source, unicode } = regex;
   if (source.length > mostCharacters) throw refuse(`it has more than ${mostCharacters} characters`);
   try {
-    parser ??= parserOf();
     const { alternatives } = parser.parsePattern(source, 0, source.length, { unicode, unicodeSets: false });
     for (const { elements } of alternatives) for (const element of elements) checkTimes(element, refuse);
     const body = new PatternWriter(writing).whole(alternatives, bounds);

@@ -1,8 +1,7 @@
 // What zod writes beside the format of a text: a pattern that says all of it.
-import { createRequire } from 'node:module';
-import type zod from 'zod';
+import { z } from 'zod';
 
-const schemasOf = (z: typeof zod.z) => [
+const schemas = [
   ...[z.email(), z.uuid(), z.uuidv4(), z.uuidv7(), z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()],
   ...[
     z.iso.date(),
@@ -20,10 +19,8 @@ const both = (format: unknown, pattern: unknown): string => JSON.stringify([form
 /** Whether zod writes this pattern beside this format. */
 export function saysFormat(pattern: unknown, format: unknown): boolean {
   if (known === undefined) {
-    // Read with the first pattern beside a format, as the parser of patterns is.
-    const { z }: typeof zod = createRequire(import.meta.url)('zod');
     known = new Set(
-      schemasOf(z).map((schema) => {
+      schemas.map((schema) => {
         const { pattern, format } = z.toJSONSchema(schema);
         return both(format, pattern);
       }),

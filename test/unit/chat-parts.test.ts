@@ -178,6 +178,14 @@ describe('/set', () => {
   });
 });
 
+it('/set schema refuses at once what a reply could not follow', () => {
+  const path = at('schema.json');
+  writeFileSync(path, '{ "type": "string", "pattern": "(?=a)" }');
+  expect(caught(() => readSetting('schema', path)).message).toContain('(?= in it is not supported');
+  writeFileSync(path, '{ "type": "string", "pattern": "a" }');
+  expect(readSetting('schema', path)).toEqual({ schema: { type: 'string', pattern: 'a' } });
+});
+
 describe('/save and /load', () => {
   const transcript = {
     system: 'be brief',
