@@ -26,6 +26,8 @@ export interface Journal {
 }
 
 const mostBytes = 1_000_000_000;
+/** Of the first line. */
+const beginning = '{"kind":"journal",';
 
 /** @throws OnelaunchError usage for a file that cannot be read, or is no journal */
 export function readJournal(path: string): JournalText {
@@ -38,7 +40,12 @@ export function readJournal(path: string): JournalText {
   const wholeBytes = bytes.lastIndexOf(0x0a) + 1;
   const lines = bytes.subarray(0, wholeBytes).toString('utf8').split('\n').slice(0, -1);
   const [header, ...records] = lines.map((line, i) => readLine(path, line, i + 1));
-  if (header === undefined) return { header: null, records: [], wholeBytes };
+  if (header === undefined) {
+    // What another program wrote is nothing to go on with, and to be cut: it may have no end of a line.
+    const begun = bytes.subarray(0, beginning.length).toString('utf8');
+    if (!beginning.startsWith(begun)) throw broken(path, 1, 'it is no header of a journal');
+    return { header: null, records: [], wholeBytes };
+  }
   if (header.kind !== 'journal') throw broken(path, 1, 'it is no header of a journal');
   return {
     header,

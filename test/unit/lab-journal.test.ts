@@ -98,6 +98,16 @@ describe('a journal', () => {
     expect(() => readJournal(fresh())).toThrow('there is no journal');
   });
 
+  it.each(['{"precious": 1}', '{"kind":"other"', '\0\0', 'text'])(
+    'is not made of %j, whose line has no end',
+    async (text) => {
+      const path = fresh();
+      writeFileSync(path, text);
+      await expect(openJournal(path, header)).rejects.toThrow('it is no header of a journal');
+      expect(readFileSync(path, 'utf8')).toBe(text);
+    },
+  );
+
   it('of which not even the header can be written leaves nothing', async () => {
     const path = fresh();
     const endless = { ...header, toJSON: onFullDisk };
