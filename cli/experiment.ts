@@ -152,7 +152,7 @@ export async function runExperiment(
   const { contextFor } = await import('../lab/truth.ts');
   const { checked, base, positions } = prepared;
   const path = flags.journal ?? journalName(header);
-  const journal = await openJournal(path, header);
+  const journal = await openJournal(path, header, modeOf(flags) !== 'measure');
   warnOfLoad(ui, checked.target.kind);
   ui.note(`journal: ${path}${journal.records.length > 0 ? ', begun before' : ''}`);
   const progress = ui.progress(header.command === 'explore' ? 'exploring' : 'ablating');

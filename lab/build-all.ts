@@ -5,6 +5,9 @@ import type { Candidate } from './enumerate.ts';
 import type { Journal } from './journal.ts';
 import { sideBySide } from './side-by-side.ts';
 
+/** Of a variant whose compiler the system ended. */
+export const triedAgain = 'the same command tries it again';
+
 export interface Watch {
   /** @param share 0 to 1 of the work, where known */
   readonly onProgress: (share: number | null, detail: string) => void;
@@ -51,7 +54,10 @@ export async function buildAll(
     if (isDone.has(id) && record.seconds === 0 && record.problem === null) return;
     journal.append(record);
     const how = record.seconds === 0 ? 'built before' : `built in ${record.seconds.toFixed(1)} s`;
-    onLine(`${label}: ${record.problem === null ? how : `refused by the compiler: ${record.problem}`}`);
+    const refused = record.killed
+      ? `${record.problem}; ${triedAgain}`
+      : `refused by the compiler: ${record.problem}`;
+    onLine(`${label}: ${record.problem === null ? how : refused}`);
   });
   return done === wanted.length;
 }

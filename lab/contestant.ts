@@ -1,5 +1,6 @@
 // A variant with an open engine: built, loaded, verified.
-import { OnelaunchError } from '../errors.ts';
+import { wasKilled } from '../codegen/build/compile-error.ts';
+import { BuildError, OnelaunchError } from '../errors.ts';
 import { type BuiltKernel, openEngine } from '../load.ts';
 import type { CheckedModel } from '../preflight.ts';
 import type { Engine } from '../runtime/engine/engine.ts';
@@ -31,7 +32,9 @@ export async function builtRecord(
     const seconds = cached ? 0 : Math.round(millis) / 1000;
     return { kind: 'built', id, seconds, resources: manifest.build.resources, problem: null };
   } catch (error) {
-    return { kind: 'built', id, seconds: 0, resources: [], problem: problemOf(error) };
+    const problem = problemOf(error);
+    const killed = error instanceof BuildError && wasKilled(error.log) && { killed: true as const };
+    return { kind: 'built', id, seconds: 0, resources: [], problem, ...killed };
   }
 }
 

@@ -1,7 +1,7 @@
 // An experiment from its variants to its last round: built, verified, timed; what is in the journal already is not done again.
 import { availableParallelism } from 'node:os';
 import { OnelaunchError } from '../errors.ts';
-import { buildAll } from './build-all.ts';
+import { buildAll, triedAgain } from './build-all.ts';
 import { type ContestInput, enter, timeGroup } from './contest.ts';
 import type { Contestant } from './contestant.ts';
 import type { Candidate } from './enumerate.ts';
@@ -163,7 +163,10 @@ function refuseBrokenBase({ record: { id, label } }: Candidate, journal: Journal
     const problem = (one.kind === 'built' || one.kind === 'verified') && one.id === id ? one.problem : null;
     if (problem === null) continue;
     throw new OnelaunchError('failed', `the incumbent ${label} cannot be compared with: ${problem}`, {
-      hint: 'see gen verify; another incumbent is chosen with --plan',
+      hint:
+        one.kind === 'built' && one.killed
+          ? `end other programs, or give --jobs 1; ${triedAgain}`
+          : 'see gen verify; another incumbent is chosen with --plan',
     });
   }
 }

@@ -102,6 +102,8 @@ const builtSchema = z.strictObject({
   resources: z.array(z.strictObject({ name: z.string(), registers: count, spillBytes: count })),
   /** What the compiler said where it refused. */
   problem: z.string().nullable(),
+  /** The system ended the compiler: whoever goes on with the journal tries again. */
+  killed: z.literal(true).optional(),
 });
 
 const verifiedSchema = z.strictObject({

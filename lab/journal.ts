@@ -18,7 +18,7 @@ export interface JournalText {
 /** A journal that is written. */
 export interface Journal {
   readonly path: string;
-  /** Those that were there, and those that were appended. */
+  /** Those that were there and are to be gone on from, and those that were appended. */
   readonly records: readonly JournalRecord[];
   /** Returns when it is on the disk. @throws OnelaunchError environment where it cannot be written */
   append(record: JournalRecord): void;
@@ -80,9 +80,10 @@ const broken = (path: string, line: number, what: string) =>
 
 /**
  * Opens a journal to go on with, or begins it; nobody else can meanwhile. A last line that was never finished is cut.
+ * @param builds whether who goes on compiles, and so tries again what was left open
  * @throws OnelaunchError usage where it is of another experiment, or another process writes it
  */
-export async function openJournal(path: string, header: JournalHeader): Promise<Journal> {
+export async function openJournal(path: string, header: JournalHeader, builds = true): Promise<Journal> {
   const lock = await writing(path, () => tryLock(`${path}.lock`));
   if (lock === null) {
     throw new OnelaunchError('usage', `another process writes ${path}`, {
@@ -97,7 +98,7 @@ export async function openJournal(path: string, header: JournalHeader): Promise<
     const write = (value: JournalHeader | JournalRecord) => appendLine(path, fd, value);
     await writing(path, () => ftruncateSync(fd, before.header ? before.wholeBytes : 0));
     if (!before.header) write(header);
-    const records = [...before.records];
+    const records = before.records.filter((record) => !(builds && isLeftOpen(record)));
     return {
       path,
       records,
@@ -116,6 +117,9 @@ export async function openJournal(path: string, header: JournalHeader): Promise<
     throw error;
   }
 }
+
+/** A build that was ended for want of memory is no finding of the variant. */
+const isLeftOpen = (record: JournalRecord): boolean => record.kind === 'built' && record.killed === true;
 
 /** Writes a whole journal anew, over none: all of it or, where it cannot, nothing. */
 export async function writeJournal(

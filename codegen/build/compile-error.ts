@@ -28,6 +28,10 @@ function enclosing(text: string, line: number): string | null {
   return null;
 }
 
+/** Whether the system ended the compiler, by what was printed: that says nothing of the text it compiled. */
+export const wasKilled = (output: string): boolean =>
+  firstDiagnostic(output) === null && /\bKilled\b/.test(output);
+
 /** An error that names the place in the plan, the ops or the templates. */
 export function compileError(
   step: string,
@@ -37,7 +41,7 @@ export function compileError(
 ): BuildError {
   const ran = { command, log: output };
   const found = firstDiagnostic(output);
-  if (!found && /\bKilled\b/.test(output)) {
+  if (wasKilled(output)) {
     return new BuildError('failed', `${step}: the compiler was killed`, {
       ...ran,
       hint: 'the system does that when memory runs out; end other programs, or give this one more',

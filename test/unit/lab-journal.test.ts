@@ -52,6 +52,20 @@ describe('a journal', () => {
     }
   });
 
+  it('has builds whose compiler was killed for who builds nothing alone', async () => {
+    const path = fresh();
+    const killed: JournalRecord = {
+      ...{ kind: 'built', id: variant(1).id, seconds: 0, resources: [], problem: 'killed', killed: true },
+    };
+    await writeJournal(path, header, [variant(0), variant(1), killed]);
+    for (const builds of [true, false]) {
+      const journal = await openJournal(path, header, builds);
+      expect(journal.records).toHaveLength(builds ? 2 : 3);
+      journal.close();
+    }
+    expect(readJournal(path).records).toHaveLength(3);
+  });
+
   it('of another experiment is refused by what differs', async () => {
     const path = await written();
     await expect(openJournal(path, { ...header, model: 'qwen3-0.6b' })).rejects.toThrow(

@@ -1,0 +1,44 @@
+// What becomes of the builds of an experiment where the compiler is at fault, and not the variant.
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { memoryIo } from '../../cli/io.ts';
+import { run } from '../../cli/run.ts';
+import { readJournal } from '../../lab/journal.ts';
+import { buildSandbox } from '../support/build-sandbox.ts';
+
+const at = buildSandbox();
+const killed = 'echo "g++: fatal error: Killed signal terminated program cc1plus"; exit 1';
+const broken = 'echo "c++: internal compiler error"; exit 1';
+
+async function explore() {
+  const { io, written } = memoryIo();
+  const journal = join(at.folder, 'j.jsonl');
+  const flags = ['--vary', 'attn_norm=own', '--build-only', '--journal', journal, '--jobs', '1'];
+  const code = await run(['explore', 'qwen3-tiny', '--target', 'cpu', ...flags], io);
+  return { code, err: written.err, records: readJournal(journal).records };
+}
+
+describe('a compiler', () => {
+  it('that is killed says nothing of a variant: the same command tries the variant again', async () => {
+    at.use(killed);
+    const first = await explore();
+    expect(first.code).toBe(1);
+    expect(first.err).toContain('the compiler was killed; the same command tries it again');
+    expect(first.err).toContain('hint: end other programs, or give --jobs 1');
+    at.use();
+    const second = await explore();
+    expect(second.code, second.err).toBe(0);
+    expect(second.err).toContain('all is built');
+    const built = second.records.filter((one) => one.kind === 'built');
+    expect(built.map(({ problem }) => problem === null)).toEqual([false, false, true, true]);
+    // Nothing is tried a third time.
+    expect((await explore()).records.filter((one) => one.kind === 'built')).toHaveLength(4);
+  });
+
+  it('that refuses does', async () => {
+    at.use(broken);
+    expect((await explore()).err).toContain('refused by the compiler');
+    at.use();
+    expect((await explore()).code).toBe(1);
+  });
+});
