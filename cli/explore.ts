@@ -18,6 +18,7 @@ import { checkOut, experimentCommand } from './experiment-flags.ts';
 import { rowsOf, showFindings } from './findings-table.ts';
 import { helpEnd, needBeside, needModel, needNoOthers, type Program } from './flags.ts';
 import { listJournals, mergeJournals } from './journals.ts';
+import { needApart } from './output-file.ts';
 import { counted, fixed, type Start, table, type Ui } from './ui.ts';
 import { oneOf, real, share, whole } from './values.ts';
 import { standing, writeWinner } from './winner.ts';
@@ -111,6 +112,9 @@ async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise
   }
   checkOut(flags.out, mark);
   const prepared = await prepare(ui, model, flags);
+  const { functions, file } = prepared.base;
+  // The new file imports ops of the plan from the old one.
+  if (Object.keys(functions).length > 0) needApart(['--out', flags.out], [['--plan', file ?? undefined]]);
   const { candidates, shown } = await candidatesFor(ui, prepared, axes, flags);
   if (candidates.length < 2 && !flags.shard) throw noVariant(prepared);
   if (flags.explain) {

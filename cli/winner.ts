@@ -16,7 +16,7 @@ export function standing({ ratio, verdict }: RankedRow, { plan, model, target }:
 /** Writes the plan, reads it again, and makes sure that it is the same kernel. */
 export async function writeWinner(
   ui: Ui,
-  { checked: { dims, target } }: Prepared,
+  { checked: { dims, target }, base }: Prepared,
   { plan, record }: Candidate,
   note: string,
   path: string,
@@ -25,7 +25,7 @@ export async function writeWinner(
   const { writeText } = await import('../lab/write-text.ts');
   const { resolvePlan } = await import('../configs/resolve.ts');
   const { generate } = await import('../codegen/index.ts');
-  writeText(path, planFile(plan, note, path));
+  writeText(path, planFile(plan, note, path, base.file));
   const { hash } = await generate({ dims, target, plan: await resolvePlan(path) });
   if (hash !== record.id)
     throw new Error(`internal error: ${path} prints the kernel ${hash}, not ${record.id}`);

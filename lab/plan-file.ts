@@ -12,12 +12,13 @@ export const mark = '// Written by gen explore: ';
 /**
  * The text of a module whose default export is the plan. Ops that the plan computes in its own way are imported from the file that has them.
  * @param note what one should know of it, in one line; @param path where the file will be
+ * @param opsFrom the plan file of these ops, where the plan is a variant of that one
  */
-export function planFile(plan: FusionPlan, note: string, path: string): string {
+export function planFile(plan: FusionPlan, note: string, path: string, opsFrom = plan.file): string {
   const { scheme } = plan;
   const options = changedOptions(plan);
   const names = ['plan', 'stage', scheme.kind, ...(options.includes('byContext(') ? ['byContext'] : [])];
-  const own = Object.keys(plan.functions).length > 0 && plan.file !== null ? plan.file : null;
+  const own = Object.keys(plan.functions).length > 0 ? opsFrom : null;
   const call = `${scheme.kind}(${options})`;
   return `${[
     `${mark}${note.replaceAll(/\s+/g, ' ')}`,

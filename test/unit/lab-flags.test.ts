@@ -8,8 +8,16 @@ import { run } from '../../cli/run.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-lab-flags-'));
 const at = (name: string) => join(folder, name);
+/** A plan with an op of its own, as gen explore might have written it. */
+const relu = `// Written by gen explore: relu
+import { type f32, pointwise } from 'onelaunch/codegen';
+import { resolvePlan } from 'onelaunch/configs';
+const swiglu = pointwise((gate: f32, up: f32) => Math.max(gate, 0) * up);
+export default (await resolvePlan('cooperative')).with('relu', {}, {}, { ops: { swiglu } });
+`;
 beforeAll(() => {
   writeFileSync(at('mine.ts'), 'export default 1;\n');
+  writeFileSync(at('relu.ts'), relu);
   writeFileSync(at('empty.jsonl'), '');
   writeFileSync(at('other.jsonl'), 'hello\n');
   vi.stubEnv('ONELAUNCH_CACHE', at('cache'));
@@ -78,6 +86,11 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [
     [...explore, '--out', at('mine.ts')],
     `error: --out is '${at('mine.ts')}', which is there already`,
+    'another name',
+  ],
+  [
+    [...explore, '--plan', at('relu.ts'), '--out', at('relu.ts')],
+    `error: --out is '${at('relu.ts')}', and so is --plan`,
     'another name',
   ],
   [

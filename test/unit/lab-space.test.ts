@@ -228,10 +228,15 @@ describe('a plan as a file', () => {
         ),
     ],
     ['one with an op of its own', cpu, () => resolvePlan(join(folder, 'relu.ts'))],
+    [
+      'a variant of that one',
+      cpu,
+      async () => (await resolvePlan(join(folder, 'relu.ts'))).with('varied', {}, { tokens: 1 }),
+    ],
   ])('%s is the same kernel when it is read again', async (name, target, made) => {
     const plan = await made();
     const path = join(folder, `${name.replaceAll(' ', '-')}.ts`);
-    writeFileSync(path, planFile(plan, 'a note\nof two lines', path));
+    writeFileSync(path, planFile(plan, 'a note\nof two lines', path, join(folder, 'relu.ts')));
     expect(readFileSync(path, 'utf8').split('\n')[0]).toBe(`${mark}a note of two lines`);
     const hashOf = async (one: FusionPlan) => (await generate({ dims, target, plan: one })).hash;
     expect(await hashOf(await resolvePlan(path))).toBe(await hashOf(plan));
