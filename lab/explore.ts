@@ -46,6 +46,7 @@ export async function explore(
     journal.append({
       ...{ kind: 'run', date: new Date().toISOString(), device, cpu: cpuName(), machine: { ...machine() } },
     });
+  refuseStrangers(candidates, journal);
   const known = new Set(journal.records.flatMap((one) => (one.kind === 'variant' ? [one.id] : [])));
   begin(null);
   for (const { record } of candidates) if (!known.has(record.id)) journal.append(record);
@@ -169,6 +170,17 @@ function refuseBrokenBase({ record: { id, label } }: Candidate, journal: Journal
           : 'see gen verify; another incumbent is chosen with --plan',
     });
   }
+}
+
+/** @throws OnelaunchError usage for a variant that is made no more: the generator, or a file of the target, is another than it was */
+function refuseStrangers(candidates: readonly Candidate[], journal: Journal): void {
+  const ids = new Set(candidates.map(({ record }) => record.id));
+  const stranger = journal.records.find((one) => one.kind === 'variant' && !ids.has(one.id));
+  if (stranger?.kind !== 'variant') return;
+  const text = `${journal.path} has ${stranger.label} as the kernel ${stranger.id}, which no variant is today`;
+  throw new OnelaunchError('usage', text, {
+    hint: 'the generator or the target is another than it was: give another --journal',
+  });
 }
 
 function refuseOtherDevice(journal: Journal, device: string): void {

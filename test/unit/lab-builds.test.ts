@@ -1,4 +1,5 @@
-// What becomes of the builds of an experiment where the compiler is at fault, and not the variant.
+// Experiments that go on where the compiler or the generator was another before.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
@@ -41,4 +42,17 @@ describe('a compiler', () => {
     at.use();
     expect((await explore()).code).toBe(1);
   });
+});
+
+it('a journal with a variant that is made no more is refused by it, and left as it was', async () => {
+  at.use();
+  const { records } = await explore();
+  const [, stranger] = records.filter((one) => one.kind === 'variant');
+  const path = join(at.folder, 'j.jsonl');
+  const text = readFileSync(path, 'utf8').replaceAll(stranger!.id, 'aaaaaaaaaaaa');
+  writeFileSync(path, text);
+  const again = await explore();
+  expect(again.code).toBe(2);
+  expect(again.err).toContain(`has ${stranger!.label} as the kernel aaaaaaaaaaaa, which no variant is today`);
+  expect(readFileSync(path, 'utf8')).toBe(text);
 });
