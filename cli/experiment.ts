@@ -104,6 +104,7 @@ export function headerOf(
     weights: flags.randomWeights ? 'random, seed 0' : 'checkpoint',
     ...formatsOf(flags),
     target: target.name,
+    ...(flags.threads === undefined ? {} : { threads: flags.threads }),
     ...{ plan: base.name, base: id, vary: own.vary, strategy: own.strategy, samples: own.samples },
     ...{ seed: own.seed, prune: own.prune, positions: [...positions], tokens: flags.tokens },
     ...{ rounds: flags.rounds, shard: own.shard },

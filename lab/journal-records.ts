@@ -33,6 +33,8 @@ const headerSchema = z.strictObject({
     .strictObject({ weights: z.enum(weightNames).optional(), cache: z.enum(cacheNames).optional() })
     .optional(),
   target: z.string(),
+  /** Of a CPU, where that was asked for. */
+  threads: count.optional(),
   /** The incumbent: its name and its kernel. */
   plan: z.string(),
   base: id,

@@ -11,11 +11,11 @@ const at = buildSandbox();
 const killed = 'echo "g++: fatal error: Killed signal terminated program cc1plus"; exit 1';
 const broken = 'echo "c++: internal compiler error"; exit 1';
 
-async function explore() {
+async function explore(...more: readonly string[]) {
   const { io, written } = memoryIo();
   const journal = join(at.folder, 'j.jsonl');
   const flags = ['--vary', 'attn_norm=own', '--build-only', '--journal', journal, '--jobs', '1'];
-  const code = await run(['explore', 'qwen3-tiny', '--target', 'cpu', ...flags], io);
+  const code = await run(['explore', 'qwen3-tiny', '--target', 'cpu', ...flags, ...more], io);
   return { code, err: written.err, records: readJournal(journal).records };
 }
 
@@ -55,4 +55,12 @@ it('a journal with a variant that is made no more is refused by it, and left as 
   expect(again.code).toBe(2);
   expect(again.err).toContain(`has ${stranger!.label} as the kernel aaaaaaaaaaaa, which no variant is today`);
   expect(readFileSync(path, 'utf8')).toBe(text);
+});
+
+it('with other threads an experiment is another, which what was timed before says nothing of', async () => {
+  at.use();
+  expect((await explore('--threads', '1')).code).toBe(0);
+  const refused = await explore('--threads', '2');
+  expect(refused.code).toBe(2);
+  expect(refused.err).toContain('is of another experiment: its threads is 1, not 2');
 });
