@@ -49,6 +49,15 @@ export function addCalibrate(program: Program, start: Start): void {
         const out = options.out ?? `${from.name}.target.json`;
         needWritable('out', out, 'my-machine.json');
         needApart(['--out', out], [['--refit', options.refit]]);
+        if (!out.endsWith('.json')) {
+          throw new OnelaunchError(
+            'usage',
+            `--out is '${out}', must be a .json file: --target takes no other`,
+            {
+              hint: `for example: --out ${out.replace(/\.[^./]*$/, '')}.json`,
+            },
+          );
+        }
         const write = (record: CalibrationRecord) => {
           const { target, points, prompts } = refit(from, record);
           writeText(out, targetText(target));

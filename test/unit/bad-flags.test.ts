@@ -74,6 +74,11 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     'another name',
   ],
   [
+    ['calibrate', '--target', 'cpu', '--out', at('mine.v2')],
+    `error: --out is '${at('mine.v2')}', must be a .json file: --target takes no other`,
+    `--out ${at('mine')}.json`,
+  ],
+  [
     ['quality', ...tiny, '--text', at('latin1.txt')],
     `error: ${at('latin1.txt')} is not text in UTF-8`,
     'iconv',
