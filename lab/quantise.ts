@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -73,9 +74,11 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
   refuseTaken(out);
   const work = planOf(directory, options.format);
   const sequences = options.calibrate ? sequencesOf(directory, options.calibrate) : [];
+  // A folder that is there keeps its place: it may be a link, mounted, or the one that somebody works in.
+  const isThere = existsSync(out);
   const folder = writing(out, () => {
-    makeFolder(dirname(out));
-    const made = mkdtempSync(join(dirname(out), `.${basename(out)}.part-`));
+    if (!isThere) makeFolder(dirname(out));
+    const made = mkdtempSync(isThere ? join(out, '.part-') : join(dirname(out), `.${basename(out)}.part-`));
     // mkdtemp makes folders for their owner alone.
     chmodSync(made, 0o777 & ~process.umask());
     return made;
@@ -87,8 +90,9 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
       writeFileSync(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
       const others = readdirSync(directory).filter((name) => isSmallFile(name) && name !== 'config.json');
       for (const name of others) copyFileSync(join(directory, name), join(folder, name));
-      refuseTaken(out);
-      renameSync(folder, out);
+      refuseTaken(out, basename(folder));
+      if (isThere) moveInto(out, folder);
+      else renameSync(folder, out);
     });
     return {
       directory: out,
@@ -110,7 +114,16 @@ function sequencesOf(
   return readTexts(path, reader, tokens).flatMap((text) => text.sequences.map(({ ids }) => ids));
 }
 
-function refuseTaken(out: string): void {
+/** Moves all that a folder has, last what makes a model of it. */
+function moveInto(out: string, folder: string): void {
+  const last = 'config.json';
+  const names = readdirSync(folder).filter((name) => name !== last);
+  for (const name of [...names, last]) renameSync(join(folder, name), join(out, name));
+  rmdirSync(folder);
+}
+
+/** @param own what is there by our doing */
+function refuseTaken(out: string, own?: string): void {
   const refuse = (what: string) =>
     new OnelaunchError('usage', `${out} ${what}`, { hint: 'give a folder that is not there yet: --out DIR' });
   // A link that leads nowhere is there, too.
@@ -119,7 +132,7 @@ function refuseTaken(out: string): void {
     return;
   }
   if (!statSync(out).isDirectory()) throw refuse('is there, and is no folder');
-  if (readdirSync(out).length > 0) throw refuse('is there, and not empty');
+  if (readdirSync(out).some((name) => name !== own)) throw refuse('is there, and not empty');
 }
 
 /** What fails to write there, in words of the user. */

@@ -2,11 +2,14 @@
 import {
   cpSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -217,4 +220,18 @@ test('Ctrl-C leaves nothing, and an empty folder as it was', async () => {
   expect(readdirSync(folder).filter((name) => name.startsWith('.'))).toEqual([]);
   expect((await gen([source, '--weights', 'int4', '--out', empty])).code).toBe(0);
   expect(existsSync(join(empty, 'model.safetensors'))).toBe(true);
+});
+
+test('an empty folder that is there stays the same folder, and a link to one a link', async () => {
+  const [kept, link] = [join(folder, 'kept'), join(folder, 'link')];
+  mkdirSync(kept);
+  symlinkSync(kept, link);
+  const { ino } = statSync(kept);
+  const { code, err } = await gen([source, '--weights', 'int4', '--out', link]);
+  expect(code, err).toBe(0);
+  expect({ ino: statSync(kept).ino, isLink: lstatSync(link).isSymbolicLink() }).toEqual({
+    ino,
+    isLink: true,
+  });
+  expect(readdirSync(kept).sort()).toEqual(readdirSync(at('int4')).sort());
 });
