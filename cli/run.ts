@@ -113,16 +113,17 @@ function explained(error: unknown, argv: readonly string[], program: Program): u
   if (!(error instanceof CommanderError)) return error;
   const names = program.commands.map((command) => command.name());
   const message = error.message.replace(/^error: /, '');
+  const operand = argv.slice(1).find((word) => names.includes(word));
+  const isBehindFlags = operand !== undefined && !names.includes(argv[0] ?? '');
   const flag = /unknown option '([^'=]+)/.exec(message)?.[1];
-  if (flag !== undefined) {
+  if (flag !== undefined && !isBehindFlags) {
     const command = program.commands.find((one) => one.name() === (argv[0] ?? '')) ?? program.commands[0]!;
     const known = command.options.flatMap((option) => option.long ?? []);
     const hint = `${didYouMean(flag, [...known, '--help'])}gen ${command.name()} --help lists the flags`;
     return new OnelaunchError('usage', `unknown option '${flag}'`, { hint });
   }
-  if (error.code !== 'commander.excessArguments') return error;
-  const operand = argv.slice(1).find((word) => names.includes(word));
-  if (names.includes(argv[0] ?? '') || operand === undefined) {
+  if (flag === undefined && error.code !== 'commander.excessArguments') return error;
+  if (!isBehindFlags) {
     const [name, word] = argv;
     if ((name === 'build' || name === 'demo') && word !== undefined && !word.startsWith('-')) {
       return new OnelaunchError('usage', `'${word}' stands behind gen ${name} without a flag`, {

@@ -110,6 +110,11 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [['bench', ...tiny, '--randomWeights'], "error: unknown option '--randomWeights'", "'--random-weights'?"],
   [[...tiny, 'chat'], "error: flags stand before the command 'chat'", 'gen chat --model qwen3-tiny'],
   [
+    ['--quiet', 'explore', 'qwen3-tiny', '--vary', 'prefetch=0'],
+    "error: flags stand before the command 'explore'",
+    'gen explore --quiet qwen3-tiny --vary',
+  ],
+  [
     ['complete', ...tiny, '--prompt', 'a', 'kernel'],
     "error: the prompt is given twice: --prompt 'a' and 'kernel'",
     'quote a text',
