@@ -42,7 +42,11 @@ function described(error: unknown): Failure {
   if (error instanceof CommanderError) {
     return { message: error.message.replace(/^error: /, ''), hint: undefined, kind: 'usage' };
   }
-  const { message, code, path } = error as NodeJS.ErrnoException;
+  const { message, code, path, syscall } = error as NodeJS.ErrnoException;
+  if (syscall === 'uv_cwd') {
+    const message = 'the folder that gen is called in is gone';
+    return { message, hint: 'change to one that is there: cd', kind: 'environment' };
+  }
   if (path !== undefined && code !== undefined && ofPaths.includes(code)) {
     const hint = 'see what is there: ls -l';
     return { message: `${path} cannot be used: ${whyUnwritten(path, error)}`, hint, kind: 'usage' };

@@ -454,3 +454,13 @@ it.each([
   );
   expect(written.err).toContain(`hint: ${hint}\n`);
 });
+
+it('a working folder that is gone is named, whatever asks for it', () => {
+  const { io, written } = memoryIo();
+  const gone = new Error('ENOENT: no such file or directory, uv_cwd');
+  const error = Object.assign(gone, { code: 'ENOENT', syscall: 'uv_cwd' });
+  expect(report(error, io, { json: false, command: 'build' })).toBe(exitCode.environment);
+  expect(written.err).toBe(
+    'error: the folder that gen is called in is gone\nhint: change to one that is there: cd\n',
+  );
+});
