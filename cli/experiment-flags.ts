@@ -3,7 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
 import { flags, needGolden, noUse, type Program, variantsCommand } from './flags.ts';
 import { needWritable } from './output-file.ts';
-import { duration, whole } from './values.ts';
+import { duration, filled, whole } from './values.ts';
 
 /** A command that times variants beside an incumbent. */
 export const experimentCommand = (program: Program, name: string) =>
@@ -40,6 +40,7 @@ export const experimentCommand = (program: Program, name: string) =>
     .option(
       '--journal <file>',
       'where every finding is kept; the same command goes on from it (default: a name for each experiment, in this folder)',
+      filled,
     );
 
 export interface WorkFlags {

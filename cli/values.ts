@@ -125,6 +125,7 @@ const exampleOf: Readonly<Record<string, string>> = {
   rounds: '5',
   together: '4',
   budget: '10m',
+  journal: 'mine.jsonl',
   strategy: 'halving',
   shard: '1/4',
   prune: '1.5',

@@ -103,6 +103,7 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     `error: line 1 of ${at('other.jsonl')} is no record`,
     'another --journal',
   ],
+  [[...explore, '--journal', ''], "error: --journal is '', must be a text that is not empty", 'mine.jsonl'],
   [
     [...explore, '--journal', at('none/j.jsonl')],
     `error: cannot write ${at('none/j.jsonl')}`,
