@@ -1,5 +1,6 @@
 // An experiment on the command line: model and incumbent, variants, journal, live progress, and how to go on after Ctrl-C.
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { packageVersion } from '../codegen/build/package-root.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
@@ -102,6 +103,7 @@ export function headerOf(
       model: dims.name,
     },
     weights: flags.randomWeights ? 'random, seed 0' : 'checkpoint',
+    ...goldenOf(flags),
     ...formatsOf(flags),
     target: target.name,
     ...(flags.threads === undefined ? {} : { threads: flags.threads }),
@@ -113,6 +115,11 @@ export function headerOf(
 
 const formatsOf = ({ weights, cache }: ExperimentFlags): Pick<JournalHeader, 'formats'> =>
   weights === undefined && cache === undefined ? {} : { formats: { weights, cache } };
+
+const goldenOf = ({ golden }: ExperimentFlags): Pick<JournalHeader, 'golden'> =>
+  golden === undefined
+    ? {}
+    : { golden: createHash('sha256').update(readFileSync(golden)).digest('hex').slice(0, 12) };
 
 /** A name that only this experiment has. */
 export function journalName(header: JournalHeader): string {

@@ -28,6 +28,8 @@ const headerSchema = z.strictObject({
   model: z.string(),
   /** `checkpoint`, or `random, seed 0`. */
   weights: z.string(),
+  /** Of a file of logits that was named, twelve digits of its hash: by another a variant may be right, or wrong. */
+  golden: id.optional(),
   /** What the matrices and the KV cache were made into, where that was asked for. */
   formats: z
     .strictObject({ weights: z.enum(weightNames).optional(), cache: z.enum(cacheNames).optional() })

@@ -1,9 +1,10 @@
 // Experiments that go on where the compiler or the generator was another before.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
 import { readJournal } from '../../lab/journal.ts';
 import { buildSandbox } from '../support/build-sandbox.ts';
 
@@ -63,4 +64,20 @@ it('with other threads an experiment is another, which what was timed before say
   const refused = await explore('--threads', '2');
   expect(refused.code).toBe(2);
   expect(refused.err).toContain('is of another experiment: its threads is 1, not 2');
+});
+
+it('with another file of logits an experiment is another: by it a variant may be right, or wrong', async () => {
+  at.use();
+  const golden = join(at.folder, 'golden.json');
+  const source = join(packageRoot(), 'models/qwen3-tiny/golden.json');
+  copyFileSync(source, golden);
+  expect((await explore('--golden', source)).code).toBe(0);
+  // The same under another name.
+  expect((await explore('--golden', golden)).code).toBe(0);
+  writeFileSync(golden, `${readFileSync(golden, 'utf8')}\n`);
+  for (const other of [['--golden', golden], []]) {
+    const refused = await explore(...other);
+    expect(refused.code).toBe(2);
+    expect(refused.err).toContain('is of another experiment: its golden is "');
+  }
 });
