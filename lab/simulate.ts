@@ -61,8 +61,13 @@ export function withoutSync(tiny: Tiny<Schedule>, which: string): Tiny<Schedule>
   return { ...tiny, schedule: less as Schedule };
 }
 
+/** Runs that are made as they are asked for: a million seeds have many. */
+export interface Runs extends Iterable<TinyRun> {
+  readonly length: number;
+}
+
 /** The runs of a choice. @throws OnelaunchError usage where a pass of the plan cannot have so many tokens */
-export function runsFor({ schedule, machines }: Tiny<Schedule>, choice: RunChoice): readonly TinyRun[] {
+export function runsFor({ schedule, machines }: Tiny<Schedule>, choice: RunChoice): Runs {
   const { tokens, positions, first, seeds } = choice;
   const most = schedule.passTokens;
   const over = tokens?.find((count) => count > most);
@@ -81,12 +86,18 @@ export function runsFor({ schedule, machines }: Tiny<Schedule>, choice: RunChoic
   const places = positions ?? distinct(alone.map((machine) => machine.position));
   // Passes of several sequences have counts and positions of their own.
   const batches = tokens || positions ? [] : machines.filter(({ rows }) => rows);
-  return Array.from({ length: seeds }, (_, i) => first + i).flatMap((seed) => [
+  const each = [
     ...shapes.flatMap((shape) =>
-      counts.flatMap((count) => places.map((position) => ({ ...shape, tokens: count, position, seed }))),
+      counts.flatMap((count) => places.map((position) => ({ ...shape, tokens: count, position }))),
     ),
-    ...batches.map((machine) => ({ ...machine, seed })),
-  ]);
+    ...batches,
+  ];
+  return {
+    length: seeds * each.length,
+    *[Symbol.iterator]() {
+      for (let i = 0; i < seeds; i++) for (const one of each) yield { ...one, seed: first + i };
+    },
+  };
 }
 
 const distinct = <T>(values: readonly T[]): T[] => [
@@ -96,13 +107,14 @@ const distinct = <T>(values: readonly T[]): T[] => [
 /** Runs them one after the other. @param onRun before each; what it throws ends the work */
 export async function simulateAll(
   { schedule }: Tiny<Schedule>,
-  runs: readonly TinyRun[],
+  runs: Runs,
   onRun: (done: number, run: TinyRun) => void,
 ): Promise<Interleavings> {
   const scheme = schemeOf(schedule);
   const found = new Map<string, FoundFault>();
-  for (const [done, run] of runs.entries()) {
-    onRun(done, run);
+  let done = 0;
+  for (const run of runs) {
+    onRun(done++, run);
     for (const fault of scheme.simulate(schedule, run)) {
       const key = `${fault.kind} ${fault.text}`;
       const before = found.get(key);

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { makeSchedule } from '../../codegen/index.ts';
+import type { TinyRun } from '../../codegen/schemes/scheme.ts';
 import { models } from '../../configs/models.ts';
 import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import { runsFor, simulateAll, syncName, tinySchedule, withoutSync } from '../../lab/simulate.ts';
@@ -54,6 +55,17 @@ describe('a tiny schedule', () => {
       expect(seen, name).toBe(true);
     }
   });
+});
+
+test('runs of a million seeds are made as they are asked for', async () => {
+  const tiny = await tinyOf('cooperative', 'cpu');
+  const few = [...runsFor(tiny, { first: 7, seeds: 2 })];
+  const many = runsFor(tiny, { first: 7, seeds: 1_000_000 });
+  expect(many.length).toBe(few.length * 500_000);
+  const made: TinyRun[] = [];
+  for (const run of many) if (made.push(run) === few.length) break;
+  expect(made).toEqual(few);
+  expect(new Set(few.map(({ seed }) => seed))).toEqual(new Set([7, 8]));
 });
 
 describe('gen simulate', () => {
