@@ -31,11 +31,14 @@ interface TimedReply {
 
 /** An engine whose context is filled up to a position: each reply begins there. */
 export interface Decoder {
-  /** Fills the context, and makes a reply that is not timed. Positions only grow. */
+  /** Fills the context, and makes replies that are not timed, for a while. Positions only grow. */
   fillTo(position: number): Promise<void>;
   /** One greedy reply at that position. */
   reply(): Promise<TimedReply>;
 }
+
+/** Replies that are not timed take this at least [ms]: one of few tokens leaves threads, caches and JavaScript as cold as they were. */
+const warmMillis = 50;
 
 /** @param tokens timed ones of a reply: the first of it is not among them */
 export function decoderOf(engine: Engine, tokens: number, signal: AbortSignal): Decoder {
@@ -55,7 +58,9 @@ export function decoderOf(engine: Engine, tokens: number, signal: AbortSignal): 
       // No logits are asked for: the tokens are only fed.
       if (fresh.length > 0) await engine.scoreRows(fresh, fresh.length, () => {}, { signal });
       filled = position - 1;
-      await reply();
+      const begun = performance.now();
+      do await reply();
+      while (performance.now() - begun < warmMillis);
     },
   };
 }
