@@ -78,17 +78,21 @@ function rightsHint(path: string | undefined, isFull: boolean): string {
   return isFull ? hints.full : hints.other;
 }
 
-function illegalPlan({ issues, message: details }: PlanError): Failure {
-  const { length } = issues;
+function illegalPlan({ issues, message: details, file }: PlanError): Failure {
+  const counted = `${issues.length} ${issues.length === 1 ? 'issue' : 'issues'}`;
   if (issues.every(({ at }) => isOfPackage(pathOf(at)))) {
-    const message = `the plan does not fit this model on this target, ${length} ${length === 1 ? 'issue' : 'issues'}`;
-    const lines = issues.map(({ call, why }) => `  ${call}: ${why}`);
+    const misfit = `does not fit this model on this target, ${counted}`;
+    const lines = issues.map(({ call, why }) => `  ${call}: ${why}`).join('\n');
+    if (file !== null && !isOfPackage(resolve(file))) {
+      const hint = `change what ${file} makes of a plan that ships, or give a smaller model`;
+      return { message: `the plan is illegal, or ${misfit}`, details: lines, hint, kind: 'usage' };
+    }
     const isOfPrompts = issues.every(({ at }) => promptPlanFiles.test(pathOf(at)));
     const flag = isOfPrompts ? '--prompt-plan' : '--plan';
     const hint = `leave ${flag} out, or give another one or a smaller model`;
-    return { message, details: lines.join('\n'), hint, kind: 'usage' };
+    return { message: `the plan ${misfit}`, details: lines, hint, kind: 'usage' };
   }
-  const message = `the plan is illegal, ${length} ${length === 1 ? 'issue' : 'issues'}`;
+  const message = `the plan is illegal, ${counted}`;
   return { message, details, hint: 'change what is marked, then see gen explain --plan FILE', kind: 'usage' };
 }
 

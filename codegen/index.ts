@@ -115,7 +115,7 @@ export function makeSchedule(dims: ModelDims, plan: FusionPlan, target: Target):
   needTarget(target);
   const graph = decoderGraph(dims);
   const issues = checkPlan(graph, plan, target);
-  if (issues.length > 0) throw new PlanError(issues);
+  if (issues.length > 0) throw new PlanError(issues, plan.file);
   const scheme = schemeFor(plan, target);
   const schedule = scheme.lower(graph, plan, target);
   debug(3, () => [...schedule.hazards, ...schedule.syncs].map((item) => JSON.stringify(item)).join('\n'));

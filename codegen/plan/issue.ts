@@ -29,10 +29,13 @@ export interface Issue {
 export class PlanError extends OnelaunchError {
   override readonly name = 'PlanError';
   readonly issues: readonly Issue[];
+  /** The plan's file, from the working folder; null: it has none. */
+  readonly file: string | null;
 
-  constructor(issues: readonly Issue[]) {
+  constructor(issues: readonly Issue[], file: string | null = null) {
     super('usage', formatIssues(issues));
     this.issues = issues;
+    this.file = file;
   }
 }
 

@@ -45,7 +45,7 @@ export function parsePlan(value: unknown, file = ''): FusionPlan {
   const { functions = {} } = value as Partial<FusionPlan>;
   const plan = planOf(completed(parsed.data as unknown as PlanData, file), functions);
   const issues = shapeIssues(plan);
-  if (issues.length > 0) throw new PlanError(issues);
+  if (issues.length > 0) throw new PlanError(issues, plan.file);
   return plan;
 }
 

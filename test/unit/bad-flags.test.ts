@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
+import { packageRoot } from '../../codegen/build/package-root.ts';
 import { buildKernel } from '../../load.ts';
 import { makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 
@@ -490,6 +491,25 @@ describe('gen', () => {
       /^ {2}cooperative: a pass of 1 token needs \d+ KiB of shared memory a block, and h100 has 227$/m,
     );
     expect(rest).not.toMatch(/\.ts|change what is marked/);
+  });
+
+  it('names the file that puts the stages of a plan that ships together as none can be', async () => {
+    const file = at('turned.ts');
+    const shipped = join(packageRoot(), 'configs', 'plans', 'cooperative.ts');
+    writeFileSync(
+      file,
+      [
+        "import { plan } from 'onelaunch/codegen';",
+        `import shipped from '${shipped}';`,
+        "export default plan('turned', shipped.stages.toReversed(), shipped.scheme);",
+      ].join('\n'),
+    );
+    const { code, line, rest } = await outcome([...tiny, '--target', 'cpu', '--plan', file]);
+    expect({ code, line }).toEqual({
+      code: 2,
+      line: 'error: the plan is illegal, or does not fit this model on this target, 14 issues',
+    });
+    expect(rest).toMatch(/^hint: change what \S*turned\.ts makes of a plan that ships/m);
   });
 
   it('refuses a plan file without a plan, and a plan without stages', async () => {
