@@ -42,7 +42,7 @@ export function addDoctor(program: Program, start: Start): void {
 }
 
 async function examine(): Promise<Check[]> {
-  const { findCxx, findGpu, findNvcc, missingTool } = await import('../codegen/build/tools.ts');
+  const { findCxx, findGpu, findNvcc, missingTool, tooOld } = await import('../codegen/build/tools.ts');
   const { findDisassembler, missingDisassembler } = await import('../lab/disassemble.ts');
   const { pathsHere } = await import('../codegen/build/cpu-paths.ts');
   const { outputRoot } = await import('../codegen/build/output-root.ts');
@@ -65,14 +65,15 @@ async function examine(): Promise<Check[]> {
     return check(name, toolText(findDisassembler(name)), without);
   };
   const gpu = findGpu();
-  const noCxx = missingTool('cxx');
+  const cxx = findCxx();
+  const noCxx = cxx ? tooOld(cxx) : missingTool('cxx');
   const bundled = join(packageRoot(), 'models', 'qwen3-tiny', 'model.safetensors');
   return [
     check('Node.js', node, `${process.version} is too old; 20.19 or newer is needed`, true),
     check(
       'C++ compiler',
-      toolText(findCxx()),
-      `${noCxx.message}: what was built before runs, nothing can be built; ${noCxx.hint}`,
+      noCxx ? null : toolText(cxx),
+      `${noCxx?.message}: what was built before runs, nothing can be built${cxx ? ' for a CPU' : ''}; ${noCxx?.hint}`,
       true,
     ),
     check('CPU', `${cpuName()}, ${availableParallelism()} usable; ${paths}`, '', true),

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { manifestFormat } from '../../abi/manifest.ts';
 import type { Kernel } from '../kernel.ts';
 import { type CpuPath, cpuPaths, wantedPaths } from './cpu-paths.ts';
-import { findCxx, findNvcc, missingTool, type Tool } from './tools.ts';
+import { findCxx, findNvcc, missingTool, type Tool, tooOld } from './tools.ts';
 
 /** One run of a compiler, in the folder of the sources. */
 export interface Step {
@@ -68,7 +68,7 @@ export function keyOf(recipe: Recipe, tools: Tools): string {
   return shortHash([recipe.hash, versions]);
 }
 
-/** The compilers of this machine, or the reason why one is missing. */
+/** The compilers of this machine, or the reason why one is missing or too old. */
 export function findTools({ tools }: Recipe): Tools | Error {
   const find = { cxx: findCxx, nvcc: findNvcc };
   const found: Partial<Record<ToolName, Tool>> = {};
@@ -77,7 +77,8 @@ export function findTools({ tools }: Recipe): Tools | Error {
     if (!tool) return missingTool(name);
     found[name] = tool;
   }
-  return found;
+  // Host code beside nvcc is older C++.
+  return (found.cxx && !found.nvcc && tooOld(found.cxx)) || found;
 }
 
 /** The command line of a step. nvcc compiles host code with the compiler that is part of the key. */

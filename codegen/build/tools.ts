@@ -51,6 +51,19 @@ export function firstTool(
 /** The C++ compiler: $CXX, else g++, clang++ or c++ on the path. */
 export const findCxx = (): Tool | null => firstTool('CXX', ['g++', 'clang++', 'c++'], firstLine);
 
+/** The oldest g++ that has what the headers of a CPU are written with (`__builtin_shufflevector`). */
+const oldestGcc = 12;
+
+/** Why a C++ compiler is too old for kernels of a CPU; null: it is not, or does not say. */
+export function tooOld({ version }: Tool): BuildError | null {
+  // As in: g++ (Ubuntu 11.4.0-1ubuntu1~22.04) 11.4.0
+  const major = /^\S+ \([^)]*\) (\d+)\./.exec(version)?.[1];
+  if (major === undefined || Number(major) >= oldestGcc) return null;
+  return new BuildError('environment', `g++ ${major} is too old for kernels of a CPU`, {
+    hint: `install g++ ${oldestGcc} or newer, or clang++, and name it in CXX`,
+  });
+}
+
 /** Of a tool of the CUDA toolkit. */
 export const cudaVersion = (text: string): string => /release [\d.]+, V([\d.]+)/.exec(text)?.[1] ?? 'unknown';
 

@@ -50,6 +50,41 @@ describe('compilers', () => {
     expect(await build(kernel)).toMatchObject({ cached: true, directory });
   });
 
+  test.each(['g++ (Ubuntu 11.4.0-1ubuntu1~22.04) 11.4.0', 'g++ (GCC) 11.4.1 20231218 (Red Hat 11.4.1-3)'])(
+    'one that is too old is named, before it is run: %s',
+    async (version) => {
+      at.use();
+      const { directory } = await build(kernel);
+      const compiler = at.use('', version);
+      const before = compiler.made().length;
+      expect(await build(kernel)).toMatchObject({ cached: true, directory });
+      await expect(build(other)).rejects.toMatchObject({
+        ...{ name: 'BuildError', kind: 'environment', message: 'g++ 11 is too old for kernels of a CPU' },
+        hint: 'install g++ 12 or newer, or clang++, and name it in CXX',
+      });
+      expect(compiler.made().length).toBe(before);
+      const { io, written } = memoryIo();
+      expect(await run(['doctor'], io)).toBe(3);
+      expect(written.out).toContain('C++ compiler   none: g++ 11 is too old for kernels of a CPU');
+    },
+  );
+
+  test.each([
+    'g++ (Debian 12.2.0-14+deb12u1) 12.2.0',
+    'Debian clang version 11.0.1-2',
+    'x86_64-conda-linux-gnu-c++ (conda-forge gcc 13.2.0-5) 13.2.0',
+  ])('one that is not too old compiles: %s', async (version) => {
+    at.use('', version);
+    expect((await build(kernel)).manifest.build.compiler).toBe(version);
+  });
+
+  test('nvcc may have an older one beside it', async () => {
+    at.use('', 'g++ (Ubuntu 11.4.0-1ubuntu1~22.04) 11.4.0');
+    const recipe = recipeOf(await microKernel('unfused', 'h100', 'qwen3-micro'));
+    vi.stubEnv('NVCC', at.use('', 'g++ (Ubuntu 11.4.0-1ubuntu1~22.04) 11.4.0').path);
+    expect(findTools(recipe)).toHaveProperty('nvcc');
+  });
+
   test('a disk of temporary files that is full is what a probe names', async () => {
     at.use('echo "fatal error: error writing to x.s: No space left on device" >&2; exit 1');
     const { signal } = new AbortController();
