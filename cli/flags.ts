@@ -153,7 +153,7 @@ const replyCommand = (program: Program, name: string) =>
     )
     .option(
       '--speculate <auto|off|tokens[,ngram]>',
-      'drafts, from text that repeats, is forced by a schema or comes from --draft, checked together; the reply is the same (default: auto on a GPU and with --draft or --schema, else off)',
+      'drafts, from text that repeats, is forced by a schema or grammar, or comes from --draft, checked together; the reply is the same (default: auto on a GPU and with --draft, --schema or --grammar, else off)',
       replyValues.speculate,
     );
 

@@ -57,7 +57,7 @@ export interface ReplyOptions {
   /** Tokens that may come next are drafted, and several checked in one pass. The reply is the same, token by token; where text
    *  repeats, as a list or an edited file does, it takes less time; with `schema`, `grammar` or `tools` what these force is drafted in place of that.
    *  'auto': where that pays; numbers: so many or as a pass has room for, found by the last `ngram` tokens (3) or fewer.
-   *  @default 'auto' on a GPU, and where text is forced; else 'off' */
+   *  @default 'auto' on a GPU, with a draft model, and where text is forced; else 'off' */
   readonly speculate?: Speculate | undefined;
   /** Called as the prompt is taken in, pass by pass: tokens of it that are in the KV cache, those that it still held among them, and all.
    *  An error it throws ends the reply. */
