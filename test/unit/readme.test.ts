@@ -46,6 +46,31 @@ it.each([
   }
 });
 
+it('docs/results.md states the ratios of bench/reports/peers', () => {
+  const text = readFileSync(join(root, 'docs/results.md'), 'utf8');
+  const [said = ''] = /^Beside transformers in one run.*$/m.exec(text) ?? [];
+  const stated = [...said.matchAll(/([\d.]+)x/g)].map(([, ratio]) => ratio);
+  const measured = ['h100', 'h200'].flatMap((target) => {
+    const file = join(root, `bench/reports/peers/qwen3-0.6b-${target}.json`);
+    const { rows } = peersSchema.parse(JSON.parse(readFileSync(file, 'utf8')));
+    const ratioOf = (variant: string, at: { position: number } | { prefill: number }) =>
+      rows.find((row) => row.variant === variant && Object.entries(at).every(([key, n]) => row[key] === n));
+    return [
+      ...['compiled', 'cuda-graph', 'eager'].map((variant) => ratioOf(variant, { position: 200 })),
+      ...['cuda-graph', 'eager'].map((variant) => ratioOf(variant, { prefill: 1000 })),
+    ].map((row) => String(Number(row?.ratio?.median.toPrecision(2))));
+  });
+  expect(stated).toEqual(measured);
+});
+
+const peersSchema = z.object({
+  rows: z.array(
+    z.looseObject({
+      variant: z.string().nullable(),
+      ratio: z.object({ median: z.number() }).optional(),
+    }),
+  ),
+});
 const rate = z.object({ tokensPerSecond: z.object({ median: z.number() }) });
 const figuresSchema = z.object({
   bench: z.object({ decode: z.array(rate.extend({ position: z.number() })), prefill: rate }),
