@@ -67,7 +67,7 @@ export interface ReplyOptions {
   /** The reply is JSON that this schema accepts: JSON Schema, or a schema of zod. `json()` of the reply reads it. Thinking is then left
    *  out, unless enableThinking is true: what is behind it is JSON. Not with `grammar`. */
   readonly schema?: SchemaOption | undefined;
-  /** The reply is a text of this grammar: EBNF, whose first rule is root, or a regular expression. As `schema` of thinking. */
+  /** The reply is a text of this grammar: EBNF from its rule root on, or a regular expression. As `schema` of thinking. */
   readonly grammar?: Grammar | undefined;
   /** Functions that the reply may call, told to the model by its chat template. Once a call begins, it is of one of them, and its arguments are
    *  as the parameters say; `toolCalls()` of the reply has them. Stop texts end what is said, not calls. Beside a `schema` a reply is either calls or JSON of it. Not with

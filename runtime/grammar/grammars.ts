@@ -19,7 +19,7 @@ import type { TokenTexts } from './shared-tokens.ts';
 import { type Vocabulary, vocabularyOf } from './token-lengths.ts';
 import { loadXGrammar, type XGrammar } from './xgrammar.ts';
 
-/** EBNF as of xgrammar, whose first rule is root; or a regular expression that the whole reply is. A class holds up to 1,000 characters beyond ASCII,
+/** EBNF as of xgrammar, from its rule root on; or a regular expression that the whole reply is. A class holds up to 1,000 characters beyond ASCII,
  *  and leaves none of them out. */
 export type Grammar = string | { readonly regex: string };
 
