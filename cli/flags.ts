@@ -242,7 +242,7 @@ export const givenTwice = (flag: string, first: string, word: string): Onelaunch
   });
 
 const exitCodes = `
-Exit codes: 0 ok, 1 failed, 2 wrong usage or input, 3 something is missing on this machine, 130 Ctrl-C, 143 SIGTERM`;
+Exit codes: 0 ok, 1 failed, 2 wrong usage or input, 3 something is missing on this machine, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP`;
 
 export const inCheckout = 'In a checkout gen is: npm run -s gen --';
 
