@@ -19,13 +19,14 @@ import { listed, type Tensors } from './runtime/weights/safetensors.ts';
 export interface AskedKernel {
   /** A known name such as qwen3-0.6b, ORG/NAME of the Hugging Face Hub if it is in its cache here, or the directory or GGUF file of a model. */
   readonly model: string;
-  /** cpu, h100, ... @default the GPU found here if it can be used, else cpu */
+  /** cpu, h100, ... @default the GPU found here where nvcc is too, else cpu */
   readonly target?: string | undefined;
   /** Name of a plan, path of a file that exports one, or a plan. @default the best one for the target */
   readonly plan?: string | FusionPlan | undefined;
-  /** The same of a plan with tiles, for prompts. @default none: prompts go through passes of the other */
+  /** The same of a plan with tiles, for prompts. @default prefill on a GPU of sm_90a where no plan is named; else
+   *  none: prompts go through passes of the other */
   readonly promptPlan?: string | FusionPlan | undefined;
-  /** Format of the matrices: int8 and int4 are rounded to blocks while they are loaded; plain: numbers of the model's dtype.
+  /** Format of the matrices: int8, int4, int4-asym, mixed (int4, but query, key and value int8) and fp8 are rounded to blocks while they are loaded; plain: numbers of the model's dtype.
    *  @default as the model has them: blocks of a GGUF file, or codes of a checkpoint that are such, where the plan has kernels for them; else plain */
   readonly weights?: WeightName | undefined;
   /** Format of the KV cache: int8, with a scale for each position and head, takes about half the memory (on a GPU by a plan for a stream); plain: numbers of the model's dtype.

@@ -16,7 +16,10 @@ export function addCalibrate(program: Program, start: Start): void {
     .description(
       'measure bandwidth, barriers, words and stages of this machine, and write them to a target file: predictions rest on it',
     )
-    .option('--target <name|file>', 'what to begin with (default: the GPU found here, else cpu)')
+    .option(
+      '--target <name|file>',
+      'what to begin with (default: the GPU found here, where nvcc is too, else cpu)',
+    )
     .option('--out <file>', 'the target file (default: NAME.target.json)')
     .option('--models <names>', 'models whose kernels are timed, on random weights (default: by the target)')
     .option(...flags.positions)

@@ -22,7 +22,10 @@ export const flags = {
     '-m, --model <name|dir>',
     'a known name (see gen models), ORG/NAME in the Hub cache, or the directory or GGUF file of a model',
   ],
-  target: ['--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu (default: auto)'],
+  target: [
+    '--target <name>',
+    'cpu, h100, ...; auto: the GPU found here, where nvcc is too, else cpu (default: auto)',
+  ],
   weights: [
     '--weights <format>',
     'matrices as int8, int4 or fp8, rounded while they are loaded (on a GPU by a stream); int4-asym: int4 with a minimum for each block; mixed: int4, but query, key and value int8; plain: numbers of the dtype of the model (default: as the model has them)',

@@ -38,7 +38,7 @@ const program = new Command('bench:peers')
     'decode by position and prefill of ours and of other systems, A B B A; one that cannot run is named with its reason, and where none can ours is timed alone',
   )
   .requiredOption('--model <name|dir>', 'the directory of a checkpoint, or with --random a known name')
-  .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, else cpu', 'auto')
+  .option('--target <name>', 'cpu, h100, ...; auto: the GPU found here, where nvcc is too, else cpu', 'auto')
   .option('--plan <name|file>', 'fusion plan (default: the best one for the target)')
   .option('--random', 'random weights: only for peers that can make their own of the same dimensions')
   .option(
