@@ -16,7 +16,7 @@ import {
 } from './experiment.ts';
 import { checkOut, experimentCommand } from './experiment-flags.ts';
 import { rowsOf, showFindings } from './findings-table.ts';
-import { helpEnd, needBeside, needModel, needNoOthers, type Program } from './flags.ts';
+import { helpEnd, needBeside, needModel, needNoneOf, needNoOthers, type Program } from './flags.ts';
 import { listJournals, mergeJournals } from './journals.ts';
 import { needApart } from './output-file.ts';
 import { counted, fixed, type Start, table, type Ui } from './ui.ts';
@@ -96,10 +96,14 @@ export function addExplore(program: Program, start: Start): void {
         const random = { is: options.strategy === 'random', other: '--strategy random' };
         needBeside(command, '--samples', random);
         needBeside(command, '--seed', random);
+        if (options.explain) needNoneOf(command, '--explain', ofWork);
         return await exploreModel(ui, needModel(options, 'explore', word), options);
       }),
     );
 }
+
+/** Flags that say how variants are built and timed, and what is made of that. */
+const ofWork = ['--build-only', '--measure-only', '--jobs', '--budget', '--journal', '--out', '--markdown'];
 
 async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise<number> {
   const { readVary } = await import('../lab/vary.ts');

@@ -212,15 +212,26 @@ export function needPosition(
 
 const ofOutput = ['--json', '--quiet', '--no-color'];
 
+/** The first of these flags that was given. */
+const firstGiven = (command: CommandUnknownOpts, isOne: (flag: string) => boolean): string | undefined =>
+  command.options
+    .filter((one) => command.getOptionValueSource(one.attributeName()) === 'cli')
+    .map(({ long }) => long!)
+    .find(isOne);
+
 /** Of what is done with one flag or word of a command most other flags say nothing.
  *  @param what is done, in the words of the command line; @param taken flags that it has a use for, beside those of all commands
  *  @throws OnelaunchError usage for another one that was given */
 export function needNoOthers(command: CommandUnknownOpts, what: string, taken: readonly string[] = []): void {
-  const { options } = command;
-  const isGiven = (name: string) => command.getOptionValueSource(name) === 'cli';
   const used = [...ofOutput, ...taken];
-  const other = options.find((one) => isGiven(one.attributeName()) && !used.includes(one.long!));
-  if (other !== undefined) throw noUse(what, other.long!);
+  const other = firstGiven(command, (flag) => !used.includes(flag));
+  if (other !== undefined) throw noUse(what, other);
+}
+
+/** @throws OnelaunchError usage for one of these flags, which what is done has no use for */
+export function needNoneOf(command: CommandUnknownOpts, what: string, idle: readonly string[]): void {
+  const other = firstGiven(command, (flag) => idle.includes(flag));
+  if (other !== undefined) throw noUse(what, other);
 }
 
 export const noUse = (what: string, word: string): OnelaunchError =>

@@ -18,14 +18,21 @@ export async function listJournals(ui: Ui, paths: readonly string[], flags: Jour
   const { findingsOf } = await import('../lab/findings.ts');
   for (const path of paths) {
     const { header, records } = readJournal(path);
-    if (!header) throw new OnelaunchError('usage', `${path} is empty`);
+    if (!header) {
+      throw new OnelaunchError('usage', `${path} has no experiment: it was left before its first line`, {
+        hint: 'the command that was left begins it anew',
+      });
+    }
     const findings = findingsOf(records, header.positions);
     if (ui.json) ui.result({ journal: path, ...header, variants: rowsOf(findings, header) });
     else {
       const run = records.findLast((one) => one.kind === 'run' && one.device !== null);
       const timed = run?.kind === 'run' ? `on ${run.device}` : 'not timed yet';
       const part = header.shard === null ? '' : `, ${shardText(header.shard)}`;
-      ui.note(`${path}: ${header.model}, ${header.target}, ${timed}${part}`);
+      const title = `${path}: ${header.model}, ${header.target}, ${timed}${part}`;
+      // Of several tables each has its name where it goes.
+      if (paths.length > 1) ui.data(title);
+      else ui.note(title);
       showFindings(ui, findings, header, flags.markdown);
     }
   }

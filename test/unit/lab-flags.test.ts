@@ -31,7 +31,9 @@ const tiny = ['--model', 'qwen3-tiny', '--target', 'cpu'];
 const explore = ['explore', ...tiny, '--vary', 'attn_norm=own'];
 
 /** Arguments, the first line of stderr, part of the hint, and the exit code. */
-const cases: readonly (readonly [args: readonly string[], line: string, hint: string, code?: number])[] = [
+type Refused = readonly [args: readonly string[], line: string, hint: string, code?: number];
+
+const cases: readonly Refused[] = [
   [['explore', '--vary', 'prefetch=1'], 'error: no --model given', 'gen explore --model'],
   [['ablate', 'qwen3-tiny'], 'error: no --model given: qwen3-tiny is the plan', 'gen ablate cooperative'],
   [['explore', ...tiny], 'error: nothing is varied', "for example: --vary 'prefetch=0..3"],
@@ -131,6 +133,14 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
     'error: --build-only has no use for --out',
     'leave one',
   ],
+  ...['--out b.ts', '--build-only', '--budget 1m', '--journal j.jsonl'].map((flag): Refused => {
+    const [name] = flag.split(' ');
+    return [
+      [...explore, '--explain', ...flag.split(' ')],
+      `error: --explain has no use for ${name}`,
+      'leave',
+    ];
+  }),
   [[...explore, '--measure-only', '--jobs', '2'], 'error: --measure-only has no use for --jobs', 'leave one'],
   [
     ['explore', 'list', at('none.jsonl'), '--vary', 'a=1'],
@@ -144,7 +154,11 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   ],
   [['explore', 'list'], 'error: no journal to list', 'gen explore list FILE'],
   [['explore', 'list', at('none.jsonl')], `error: there is no journal ${at('none.jsonl')}`, '--journal FILE'],
-  [['explore', 'list', at('empty.jsonl')], `error: ${at('empty.jsonl')} is empty`, ''],
+  [
+    ['explore', 'list', at('empty.jsonl')],
+    `error: ${at('empty.jsonl')} has no experiment: it was left before its first line`,
+    'begins it anew',
+  ],
   [['explore', 'merge', at('empty.jsonl')], 'error: merge takes two journals or more', 'gen explore merge'],
   [
     ['ablate', ...tiny, '--plan', 'stream', 'unfused'],

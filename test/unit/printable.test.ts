@@ -85,6 +85,14 @@ test.each([
   written.out = '';
   await run(['explore', 'list', path, ...flags], io);
   expect(written.out).toContain(`own${bell}\\n`);
+  // Of two tables each has its name above it.
+  written.out = '';
+  await run(['explore', 'list', path, path, ...flags], { ...io, outIsTty: true, columns: () => 400 });
+  const names = written.out
+    .split('\n')
+    .filter((line) => line.includes('m\\x1b]52;c;eHg=\\x07\\x1b[2J, cpu, on GPU'));
+  expect(names).toHaveLength(2);
+  for (const control of bell) if (control < ' ') expect(written.out).not.toContain(control);
 });
 
 test('the folder of a model in the Hub cache has no orders to a terminal', async () => {
