@@ -88,11 +88,13 @@ export function oneOf<Word extends string>(words: readonly Word[]): (text: strin
   };
 }
 
+const mostParts = 100_000;
+
 /** A part of a whole, such as 1/4. */
 export function share(text: string): { readonly part: number; readonly parts: number } {
   const [part, parts] = /^(\d+)\/(\d+)$/.exec(text.trim())?.slice(1).map(Number) ?? [0, 0];
-  if (part! >= 1 && part! <= parts!) return { part: part!, parts: parts! };
-  throw new Unfit('a part and the number of parts, from 1/n to n/n');
+  if (part! >= 1 && part! <= parts! && parts! <= mostParts) return { part: part!, parts: parts! };
+  throw new Unfit(`a part and the number of parts, from 1/n to n/n, of up to ${mostParts}`);
 }
 
 /** Whole numbers between commas. */

@@ -62,6 +62,11 @@ const cases: readonly Refused[] = [
     "error: --shard is '3/2', must be a part and the number of parts",
     '--shard 1/4',
   ],
+  [
+    [...explore, '--shard', '1/100001'],
+    "error: --shard is '1/100001', must be a part and the number of parts",
+    '--shard 1/4',
+  ],
   [[...explore, '--shard', '0/2'], "error: --shard is '0/2', must be", '--shard 1/4'],
   [[...explore, '--rounds', '0'], "error: --rounds is '0', must be a whole number", '--rounds 5'],
   [
