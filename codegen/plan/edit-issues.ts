@@ -57,6 +57,19 @@ export function needOptions(
   throw refusal(where, { rule: 'unknown-option', argument: 'key', token: key, why, known });
 }
 
+/** @throws PlanError for a switch that is neither on nor off: a text, 'no' too, would turn it on */
+export function needSwitch(where: Where, key: string, value: unknown, owner: string): void {
+  if (value === undefined || typeof value === 'boolean') return;
+  const why = `${key} of ${owner} is ${shown(value)}`;
+  throw refusal(where, {
+    rule: 'option-value',
+    argument: 'value',
+    token: key,
+    why,
+    known: 'It takes: true or false',
+  });
+}
+
 /** What a stage is called, whatever was given as its name. */
 export const stageText = (name: unknown): string => `stage ${shown(name)}`;
 

@@ -1,7 +1,15 @@
 // The plan DSL: which ops share a stage, and how a stage deals its work. It cannot name a thread, a buffer or a barrier.
 import { type OpName, opNames, type PointwiseOpName } from '../model/graph.ts';
 import { callSite, nowhere, type Site } from './call-site.ts';
-import { needCompany, needEdits, needOp, needOptions, needStage, stageText } from './edit-issues.ts';
+import {
+  needCompany,
+  needEdits,
+  needOp,
+  needOptions,
+  needStage,
+  needSwitch,
+  stageText,
+} from './edit-issues.ts';
 
 /**
  * What one unit of a stage's work is.
@@ -394,6 +402,7 @@ export const into =
     needStage(stages, stage, key, at);
     needCompany(stages, stage, key, at);
     needOptions({ at, call: key }, options, { owner: 'into()', taken: ['recompute'] });
+    needSwitch({ at, call: key }, 'recompute', options.recompute, 'into()');
     const op = key as OpName;
     return without(stages, key).map((other) => {
       if (other.name !== stage) return other;

@@ -239,6 +239,14 @@ test.each([
     "cooperative.with('x', { attn_norm: into('qkv', { recompute: true, over: 'rows' }) })",
     "into() has no option 'over'.",
   ],
+  [
+    "cooperative.with('x', { attn_norm: into('qkv', { recompute: 'no' }) })",
+    `option-value
+  3 | export default cooperative.with('x', { attn_norm: into('qkv', { recompute: 'no' }) });
+    |                                                                             ^^
+  recompute of into() is 'no'.
+  It takes: true or false.`,
+  ],
   ["cooperative.with('x', {}, {}, { scheme: {} })", "a plan has no option 'scheme'."],
   ["cooperative.with('x', {}, {}, null)", 'the options of a plan are null.'],
   ["plan('x', [], undefined, null)", 'the options of a plan are null.'],
