@@ -1,7 +1,8 @@
 // Which tokens of a reply may be chosen: asked for before each, or ahead for tokens that are expected, and handed to the library, which waits for it.
 
-/** A bit for each token: that of id is bit id % 32 of word id / 32. Null: any token. `end`: none, since the reply is complete. */
-export type MaskOrEnd = Int32Array | null | 'end';
+/** A bit for each token: that of id is bit id % 32 of word id / 32. Null: any token. `end`: none, since the reply is complete; `abort`: none, since nobody
+ *  needs it any more. */
+export type MaskOrEnd = Int32Array | null | 'end' | 'abort';
 
 export const isAllowed = (words: Int32Array, id: number): boolean =>
   ((words[id >> 5]! >> (id & 31)) & 1) === 1;
@@ -70,7 +71,7 @@ export function feedMasks(mask: TokenMask, looksAhead: boolean, { give, expect, 
       const next = made instanceof Promise ? await made : made;
       complete = next === 'end';
       if (ended) return;
-      if (next === 'end') {
+      if (next === 'end' || next === 'abort') {
         stop();
         return;
       }

@@ -21,7 +21,7 @@ export function leaving(
       const other = await elsewhere();
       if (hasEnded || other === null) {
         other?.end();
-        return 'end';
+        return 'abort';
       }
       mask.end();
       mask = other;

@@ -83,6 +83,7 @@ export class SteppedEngine {
       if (signal?.aborted) return end('abort');
       if (this.failure) throw this.failure;
       if (allowed === 'end') return end('stop');
+      if (allowed === 'abort') return end('abort');
       const id = this.#script[i] ?? imEnd;
       if (allowed !== null && ((allowed[id >> 5]! >> (id & 31)) & 1) === 0) {
         throw new Error(`the mask forbids ${JSON.stringify(Buffer.from(tokenizer.bytes(id)).toString())}`);

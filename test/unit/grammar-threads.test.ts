@@ -188,4 +188,20 @@ describe('behind its first reply', () => {
     calls.mockRestore();
     some.close();
   });
+
+  it.each(['aborted', 'left'])(
+    'a reply that is %s while its mask goes there is not complete',
+    async (how) => {
+      const some = new GrammarThreads(tokenizer, size, 1000);
+      const abort = new AbortController();
+      await isApart(some);
+      const mask = (await some.mask(forced, [end], abort.signal))!;
+      await slowly(1000, () => mask.next([]));
+      const going = mask.next(tokenizer.encode('a'));
+      if (how === 'aborted') abort.abort();
+      mask.end();
+      expect(await going).toBe('abort');
+      some.close();
+    },
+  );
 });

@@ -346,7 +346,9 @@ const bundledTokenizer = loadTokenizer(join(packageRoot(), 'models/qwen3-tiny'))
 const bundled = new Grammars(bundledTokenizer, bundledTokenizer.size);
 const end = 2;
 const has = (words: MaskOrEnd, id: number) =>
-  words === 'end' ? id === end : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
+  typeof words === 'string'
+    ? words === 'end' && id === end
+    : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
 
 /** Whether the masks of a grammar let a text come and end there. */
 async function accepts(grammar: Parameters<Grammars['mask']>[0], text: string): Promise<boolean> {

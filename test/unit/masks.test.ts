@@ -1,6 +1,6 @@
 // Masks of tokens, over a backend that stands in for a model: each token waits for its own, and nothing else waits.
 import { describe, expect, it } from 'vitest';
-import type { TokenMask } from '../../runtime/engine/token-masks.ts';
+import type { MaskOrEnd, TokenMask } from '../../runtime/engine/token-masks.ts';
 import { maskOf as wordsOf } from '../support/choices.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 import { fakeReply, vocab } from '../support/host-fake.ts';
@@ -11,7 +11,7 @@ const { fake, readyEngine } = await fakeEngines();
 const maskOf = (ids: readonly number[]) => wordsOf(ids, vocab);
 
 /** Masks one after another, and the tokens that were chosen under them. */
-function masksOf(masks: readonly (Int32Array | null | 'end')[]) {
+function masksOf(masks: readonly MaskOrEnd[]) {
   const chosen: number[] = [];
   const mask: TokenMask = {
     next: (tokens) => {
@@ -93,6 +93,15 @@ describe.each([
     expect((await last.next()).value).toEqual([3]);
     engine.close();
     expect((await failureOf(last.next())).message).toContain('closed');
+  });
+
+  it('one that nobody needs any more ends the reply, which is not complete', async () => {
+    const engine = await readyEngine({ device, context: 100 });
+    const { mask } = masksOf([maskOf([3]), 'abort']);
+    expect(await read(engine.generate([1], { maxTokens: 9, mask }))).toMatchObject({
+      ids: [3],
+      finish: 'abort',
+    });
   });
 
   it('sequences have their own, and do not wait for those of others', async () => {

@@ -91,7 +91,9 @@ describe('the form of calls', () => {
 const grammars = new Grammars(tokenizer, tokenizer.size);
 const end = tokenizer.idOf('<|im_end|>')!;
 const allows = (words: MaskOrEnd, id: number) =>
-  words === 'end' ? id === end : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
+  typeof words === 'string'
+    ? words === 'end' && id === end
+    : words === null || ((words[id >> 5]! >> (id & 31)) & 1) === 1;
 
 /** How many characters of a text a grammar allows; its length + 1 where the text may also end. */
 async function allowed(grammar: Parameters<Grammars['mask']>[0], text: string): Promise<number> {
