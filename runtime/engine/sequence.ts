@@ -7,6 +7,7 @@ import {
   type EngineHandle,
   type Functions,
   type GenerateArgs,
+  jobState,
   type ScoreArgs,
 } from './bindings.ts';
 import type { Jobs, Lane } from './jobs.ts';
@@ -132,6 +133,8 @@ export class Sequence {
             tell?.(progress.position);
             if (logprobs !== undefined) this.#tellLogprobs(tokens.length, logprobs);
             for (const token of tokens) masks?.push(token);
+            // Whoever reads may do so much later, when its place has another's reply.
+            if (progress.state !== jobState.running) masks?.end();
             onTokens(tokens);
           },
         });

@@ -139,6 +139,46 @@ describe.each([
     await plain.close();
     expect((await ending).value).toMatchObject({ finish: 'abort' });
   });
+
+  it('one that comes when its sequence was closed is not for the reply that has its place', async () => {
+    const engine = await readyEngine({ device, sequences: 2, context: 100 });
+    const left = engine.open();
+    let late = (_: Int32Array) => {};
+    const unread = left.generate([1], {
+      maxTokens: 9,
+      mask: {
+        next: (tokens) =>
+          tokens.length === 0
+            ? maskOf([3])
+            : new Promise<Int32Array>((resolve) => {
+                late = resolve;
+              }),
+      },
+    });
+    expect((await unread.next()).value).toEqual([3]);
+    await left.close();
+    await using sequence = engine.open();
+    let inTime = (_: Int32Array) => {};
+    const reply = read(
+      sequence.generate([1], {
+        maxTokens: 1,
+        mask: {
+          next: (tokens) =>
+            tokens.length > 0
+              ? null
+              : new Promise<Int32Array>((resolve) => {
+                  inTime = resolve;
+                }),
+        },
+      }),
+    );
+    await turn();
+    late(maskOf([77]));
+    await turn();
+    inTime(maskOf([5]));
+    expect((await reply).ids).toEqual([5]);
+    expect((await unread.next()).value).toMatchObject({ finish: 'abort' });
+  });
 });
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
