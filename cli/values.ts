@@ -1,6 +1,7 @@
 // How the values of flags and of /set are read, by functions that do not know what a value is called where it is typed.
 import type { CommandUnknownOpts } from '@commander-js/extra-typings';
 import { OnelaunchError } from '../errors.ts';
+import { isPlain } from '../json-text.ts';
 import { readPlainText } from '../plain-file.ts';
 import type { Grammar } from '../runtime/grammar/grammars.ts';
 import type { JsonSchema } from '../runtime/grammar/json-grammar.ts';
@@ -207,7 +208,7 @@ export const replyValues = {
   schema: (path: string) => {
     const hint = 'a schema is a file of JSON Schema';
     const schema = readJson(path, { mostBytes: mostGrammarBytes, hint }) as JsonSchema;
-    if (typeof schema === 'boolean') throw new Unfit('a file of JSON Schema that is an object');
+    if (!isPlain(schema)) throw new Unfit('a file of JSON Schema that is an object');
     return schema;
   },
   grammar: (path: string) => readPlainText(path, mostGrammarBytes, 'a grammar is a file of EBNF') as Grammar,

@@ -186,6 +186,14 @@ it('/set schema refuses at once what a reply could not follow', () => {
   expect(readSetting('schema', path)).toEqual({ schema: { type: 'string', pattern: 'a' } });
 });
 
+it.each(['null', '5', '"a"', '[{}]', 'true'])('/set schema takes no file of %s', (text) => {
+  const path = at('schema.json');
+  writeFileSync(path, text);
+  expect(caught(() => readSetting('schema', path)).message).toBe(
+    `/set schema is '${path}', must be a file of JSON Schema that is an object`,
+  );
+});
+
 describe('/save and /load', () => {
   const transcript = {
     system: 'be brief',
