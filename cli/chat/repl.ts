@@ -103,9 +103,9 @@ const actions: Readonly<
     chat.setSystem(text === '""' ? undefined : text);
     return text === '""' ? 'no system message from here on' : 'the system message is set';
   },
-  set: (rest, chat) => {
+  set: async (rest, chat) => {
     const [, name = '', value = ''] = /^(\S*)\s*(.*)$/s.exec(rest) ?? [];
-    if (value !== '') chat.set(readSetting(name, value));
+    if (value !== '') chat.set(await readSetting(name, value));
     return showSettings(chat.settings(), name);
   },
   save: async (file, chat) => {

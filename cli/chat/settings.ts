@@ -1,6 +1,7 @@
 // /set: the options of replies by the names they have as flags and in the library.
 import { didYouMean } from '../../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../../errors.ts';
+import { checkGrammar } from '../../runtime/grammar/grammars.ts';
 import { grammarOf } from '../../runtime/reply-grammar.ts';
 import type { ReplySettings } from '../reply.ts';
 import { named, replyValues } from '../values.ts';
@@ -15,7 +16,7 @@ const isName = (word: string): word is Name => Object.hasOwn(replyValues, word);
 
 /** What `/set NAME VALUE` changes.
  *  @throws OnelaunchError of kind usage: no such option, or a value that it cannot have */
-export function readSetting(name: string, value: string): ReplySettings {
+export async function readSetting(name: string, value: string): Promise<ReplySettings> {
   checkName(name);
   const read: (text: string) => ReplySettings[Name] = replyValues[name];
   const setting: ReplySettings = {
@@ -23,6 +24,7 @@ export function readSetting(name: string, value: string): ReplySettings {
   };
   // What cannot be followed is said now, not at the next question.
   grammarOf({ schema: setting.schema });
+  if (setting.grammar !== undefined) await checkGrammar(setting.grammar);
   return setting;
 }
 

@@ -13,6 +13,7 @@ import { readSetting, settingNames, showSettings } from '../../cli/chat/settings
 import { printable } from '../../cli/printable.ts';
 import { wordWrap } from '../../cli/wrap.ts';
 import { OnelaunchError } from '../../errors.ts';
+import { failureOf } from '../support/refusal.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-chat-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -159,11 +160,11 @@ describe('a message', () => {
 });
 
 describe('/set', () => {
-  it('reads every option as its flag does, and takes it back', () => {
-    expect(readSetting('topK', '4')).toEqual({ topK: 4 });
-    expect(readSetting('enableThinking', 'false')).toEqual({ enableThinking: false });
-    expect(readSetting('stop', 'a b')).toEqual({ stop: ['a b'] });
-    expect(readSetting('topK', 'default')).toEqual({ topK: undefined });
+  it('reads every option as its flag does, and takes it back', async () => {
+    expect(await readSetting('topK', '4')).toEqual({ topK: 4 });
+    expect(await readSetting('enableThinking', 'false')).toEqual({ enableThinking: false });
+    expect(await readSetting('stop', 'a b')).toEqual({ stop: ['a b'] });
+    expect(await readSetting('topK', 'default')).toEqual({ topK: undefined });
     expect(showSettings({ topK: 4 })).toMatch(/^topK {2}4\noptions: temperature, /);
   });
 
@@ -171,25 +172,35 @@ describe('/set', () => {
     ['topP', '7', "/set topP is '7', must be a number above 0 and up to 1", 'for example: /set topP 0.9'],
     ['topk', '7', "there is no option 'topk'", "did you mean 'topK'?"],
     ['toString', '7', "there is no option 'toString'", 'there are temperature'],
-  ])('%s %s is refused', (name, value, message, hint) => {
-    const failure = caught(() => readSetting(name, value));
+  ])('%s %s is refused', async (name, value, message, hint) => {
+    const failure = await failureOf(readSetting(name, value));
     expect(failure).toMatchObject({ kind: 'usage', message });
     expect(failure.hint).toContain(hint);
   });
 });
 
-it('/set schema refuses at once what a reply could not follow', () => {
+it('/set schema and grammar refuse at once what a reply could not follow', async () => {
   const path = at('schema.json');
   writeFileSync(path, '{ "type": "string", "pattern": "(?=a)" }');
-  expect(caught(() => readSetting('schema', path)).message).toContain('(?= in it is not supported');
+  expect((await failureOf(readSetting('schema', path))).message).toContain('(?= in it is not supported');
   writeFileSync(path, '{ "type": "string", "pattern": "a" }');
-  expect(readSetting('schema', path)).toEqual({ schema: { type: 'string', pattern: 'a' } });
+  expect(await readSetting('schema', path)).toEqual({ schema: { type: 'string', pattern: 'a' } });
+  for (const [text, why] of [
+    ['root ::= (', 'Expect element'],
+    ['', 'The root rule with name "root" is not found'],
+  ] as const) {
+    writeFileSync(path, text);
+    expect((await failureOf(readSetting('grammar', path))).message).toContain(why);
+  }
+  writeFileSync(path, 'root ::= "a"');
+  expect(await readSetting('grammar', path)).toEqual({ grammar: 'root ::= "a"' });
+  expect(await readSetting('grammar', 'default')).toEqual({ grammar: undefined });
 });
 
-it.each(['null', '5', '"a"', '[{}]', 'true'])('/set schema takes no file of %s', (text) => {
+it.each(['null', '5', '"a"', '[{}]', 'true'])('/set schema takes no file of %s', async (text) => {
   const path = at('schema.json');
   writeFileSync(path, text);
-  expect(caught(() => readSetting('schema', path)).message).toBe(
+  expect((await failureOf(readSetting('schema', path))).message).toBe(
     `/set schema is '${path}', must be a file of JSON Schema that is an object`,
   );
 });
