@@ -73,8 +73,10 @@ export class Sequence {
     this.#turn = turn;
   }
 
-  /** Its number among those of its engine. */
+  /** Its number among those of its engine.
+   *  @throws OnelaunchError when it is closed: another may have that number */
   get slot(): number {
+    this.#turn.checkOpen();
     return this.#lane.slot;
   }
 

@@ -14,10 +14,15 @@ export class Turn {
     this.#what = what;
   }
 
+  /** @throws OnelaunchError of kind usage when nobody may take it any more */
+  checkOpen(): void {
+    if (this.#over) throw usage(`${this.#what} is closed`, 'open another');
+  }
+
   /** @throws OnelaunchError of kind usage when another has it, or nobody may any more */
   take(): void {
     if (this.#jobs.closed) throw usage('the engine is closed', 'load the model again');
-    if (this.#over) throw usage(`${this.#what} is closed`, 'open another');
+    this.checkOpen();
     if (this.#taken) {
       throw usage(
         `${this.#what} is busy with another job`,

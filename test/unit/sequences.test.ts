@@ -502,7 +502,10 @@ describe('the cache of a sequence', () => {
     expect((await running).ids).toEqual(fakeReply([1, 2, 3, 7], 3));
     await one.close();
     expect(refused(() => one.copyFrom(other, 3))).toContain('closed');
-    expect(refused(() => other.copyFrom(one, 1))).toContain('no sequence is open');
+    await using another = engine.open();
+    await another.append([4, 5, 6]);
+    expect(refused(() => other.copyFrom(one, 1))).toBe('the sequence is closed');
+    expect(refused(() => one.readCache(0, 1))).toBe('the sequence is closed');
   });
 });
 
