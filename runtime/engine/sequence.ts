@@ -263,7 +263,8 @@ export class Sequence {
     checkInteger('count', count, 0, this.position - position);
     const size = count * this.cacheBytes();
     const bytes = allocated(size, 'a copy of the KV cache', () => new Uint8Array(size));
-    this.#jobs.call((f, engine) => f.ol_cache_read(engine, this.slot, position, count, bytes));
+    // An array without bytes has no address.
+    if (size > 0) this.#jobs.call((f, engine) => f.ol_cache_read(engine, this.slot, position, count, bytes));
     return bytes;
   }
 
@@ -275,6 +276,7 @@ export class Sequence {
     check(bytes.length === wanted, `${tokens.length} positions have ${wanted} bytes, not ${bytes.length}`);
     this.#turn.take();
     this.#turn.leave();
+    if (tokens.length === 0) return;
     this.#jobs.call((f, engine) => f.ol_cache_write(engine, this.slot, tokens, tokens.length, bytes));
     this.#lane.position += tokens.length;
   }

@@ -507,6 +507,16 @@ describe('the cache of a sequence', () => {
     expect(refused(() => other.copyFrom(one, 1))).toBe('the sequence is closed');
     expect(refused(() => one.readCache(0, 1))).toBe('the sequence is closed');
   });
+
+  it('of no positions is one, too', async () => {
+    const engine = await readyEngine({ sequences: 2, context: 50 });
+    for (const one of [engine, engine.open()]) {
+      const none = one.readCache(0, 0);
+      expect(none).toEqual(new Uint8Array());
+      one.writeCache([], none);
+      expect(one.position).toBe(0);
+    }
+  });
 });
 
 describe('the last tokens of a prompt beside many replies', () => {
