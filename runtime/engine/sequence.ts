@@ -144,7 +144,8 @@ export class Sequence {
         return ended;
       };
       const result = yield* tokenStream(begin, stop);
-      return (await masks?.completed(result.finish === 'abort')) ? { ...result, finish: 'stop' } : result;
+      const isComplete = await masks?.completed(result.finish === 'abort', signal);
+      return isComplete ? { ...result, finish: 'stop' } : result;
     } finally {
       masks?.end();
       this.#turn.leave();

@@ -1,4 +1,5 @@
 // Which tokens of a reply may be chosen: asked for before each, or ahead for tokens that are expected, and handed to the library, which waits for it.
+import { untilAborted } from '../until-aborted.ts';
 
 /** A bit for each token: that of id is bit id % 32 of word id / 32. Null: any token. `end`: none, since the reply is complete; `abort`: none, since nobody
  *  needs it any more. */
@@ -34,9 +35,10 @@ export interface MaskFeed {
   push(token: number | null): void;
   /** The reply has ended: nothing is handed over any more, since the next one may have begun. */
   end(): void;
-  /** Whether the reply is complete, once it has ended. @param stopped it was asked to end, so that no mask is waited for
-   *  @throws what `next` failed with */
-  completed(stopped: boolean): Promise<boolean>;
+  /** Whether the reply is complete, once it has ended, by the mask behind its last token.
+   *  @param stopped it was asked to end, so that no mask is waited for; so is none once the signal is aborted
+   *  @throws what `next` failed with, where the reply was stopped for it */
+  completed(stopped: boolean, signal: AbortSignal | undefined): Promise<boolean>;
 }
 
 /** Where masks go. */
@@ -95,10 +97,11 @@ export function feedMasks(mask: TokenMask, looksAhead: boolean, { give, expect, 
     end: () => {
       ended = true;
     },
-    completed: async (stopped) => {
+    completed: async (stopped, signal) => {
       ended = true;
-      if (!stopped) await asked;
-      if (failure) throw failure.error;
+      if (!stopped && asked) await (signal ? untilAborted(asked, signal) : asked);
+      // Behind the last token a mask would only have said whether the text is complete.
+      if (stopped && failure) throw failure.error;
       return complete;
     },
   };

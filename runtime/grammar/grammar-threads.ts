@@ -1,6 +1,7 @@
 // Grammars in threads of their own: compiling one takes up to seconds, and a mask of some as long as ten tokens.
 import type { Foreseen } from '../engine/token-masks.ts';
 import { mayStartThreads, Thread } from '../thread.ts';
+import { untilAborted } from '../until-aborted.ts';
 import type { ThreadMask } from './grammar-thread.ts';
 import { type GrammarMask, Grammars, keyOf, type MaskedBy } from './grammars.ts';
 import { leaving } from './leaving.ts';
@@ -162,15 +163,4 @@ function maskOf(keeper: Keeper, mask: number, onEnd: (millis: number | undefined
       void told.catch(() => undefined).then(onEnd);
     },
   };
-}
-
-/** What it resolves with; null as soon as the signal is aborted. */
-function untilAborted<T>(made: Promise<T>, signal: AbortSignal): Promise<T | null> {
-  let leave = () => {};
-  const aborted = new Promise<null>((resolve) => {
-    leave = () => resolve(null);
-    if (signal.aborted) leave();
-    else signal.addEventListener('abort', leave);
-  });
-  return Promise.race([made, aborted]).finally(() => signal.removeEventListener('abort', leave));
 }

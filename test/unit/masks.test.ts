@@ -104,6 +104,29 @@ describe.each([
     });
   });
 
+  it('one behind the last token ends no reply, whether it fails or never comes', async () => {
+    const engine = await readyEngine({ device, context: 100 });
+    const behindTwo = (last: () => Promise<MaskOrEnd>): TokenMask => {
+      let chosen = 0;
+      return {
+        next: (tokens) => {
+          chosen += tokens.length;
+          return chosen < 2 ? maskOf([7]) : last();
+        },
+      };
+    };
+    const failing = behindTwo(() => Promise.reject(new Error('no grammar')));
+    const whole = { ids: [7, 7], finish: 'length' };
+    expect(await read(engine.generate([1], { maxTokens: 2, mask: failing }))).toMatchObject(whole);
+    const leaving = new AbortController();
+    const never = behindTwo(() => {
+      setImmediate(() => leaving.abort());
+      return new Promise(() => {});
+    });
+    const { signal } = leaving;
+    expect(await read(engine.generate([1], { maxTokens: 2, mask: never, signal }))).toMatchObject(whole);
+  });
+
   it('sequences have their own, and do not wait for those of others', async () => {
     const engine = await readyEngine({ device, sequences: 3, context: 100 });
     await using held = engine.open();
