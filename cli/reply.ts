@@ -45,6 +45,12 @@ export const engineOptions = (
 /** What is asked of a model first: a text to go on with, or a conversation. */
 export type FirstPrompt = { readonly text: string } | { readonly messages: readonly ChatMessage[] };
 
+/** That a reply can be held to what it is to be, before there is a model. @throws OnelaunchError of kind usage */
+export async function checkForm({ grammar, schema }: ReplySettings): Promise<void> {
+  if (grammar !== undefined) await (await import('../runtime/grammar/grammars.ts')).checkGrammar(grammar);
+  if (schema !== undefined) (await import('../runtime/reply-grammar.ts')).grammarOf({ schema });
+}
+
 /** Builds and loads a model with its weights, and tells how far it is; the caller closes it. Options of a reply, and a first prompt that does not
  *  fit, are refused before anything is compiled. */
 export async function loadWithProgress(
@@ -63,9 +69,8 @@ export async function loadWithProgress(
     readonly first?: FirstPrompt;
   },
 ): Promise<LanguageModel> {
-  const { parallel, embeddings, grammar, schema } = flags;
-  if (grammar !== undefined) await (await import('../runtime/grammar/grammars.ts')).checkGrammar(grammar);
-  if (schema !== undefined) (await import('../runtime/reply-grammar.ts')).grammarOf({ schema });
+  const { parallel, embeddings } = flags;
+  await checkForm(flags);
   const run = { ...engineOptions(flags), sequences: parallel };
   const needed = { ...run, usual: true };
   const draft = await draftOf(ui, flags, { ...needed, embeddings, target: flags.target });

@@ -1,9 +1,7 @@
 // /set: the options of replies by the names they have as flags and in the library.
 import { didYouMean } from '../../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../../errors.ts';
-import { checkGrammar } from '../../runtime/grammar/grammars.ts';
-import { grammarOf } from '../../runtime/reply-grammar.ts';
-import type { ReplySettings } from '../reply.ts';
+import { checkForm, type ReplySettings } from '../reply.ts';
 import { named, replyValues } from '../values.ts';
 
 type Name = keyof typeof replyValues;
@@ -23,8 +21,7 @@ export async function readSetting(name: string, value: string): Promise<ReplySet
     [name]: value === 'default' ? undefined : named(`/set ${name}`, read)(value),
   };
   // What cannot be followed is said now, not at the next question.
-  grammarOf({ schema: setting.schema });
-  if (setting.grammar !== undefined) await checkGrammar(setting.grammar);
+  await checkForm(setting);
   return setting;
 }
 
