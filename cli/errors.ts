@@ -10,6 +10,7 @@ import { ofPermissions } from '../permissions.ts';
 import { isFull, whyUnwritten } from '../write-failure.ts';
 import type { Io } from './io.ts';
 import { jsonLine, printable, printableLine } from './printable.ts';
+import { counted } from './ui.ts';
 
 export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3 } as const;
 
@@ -79,9 +80,9 @@ function rightsHint(path: string | undefined, isFull: boolean): string {
 }
 
 function illegalPlan({ issues, message: details, file }: PlanError): Failure {
-  const counted = `${issues.length} ${issues.length === 1 ? 'issue' : 'issues'}`;
+  const all = counted(issues.length, 'issue');
   if (issues.every(({ at }) => isOfPackage(pathOf(at)))) {
-    const misfit = `does not fit this model on this target, ${counted}`;
+    const misfit = `does not fit this model on this target, ${all}`;
     const lines = issues.map(({ call, why }) => `  ${call}: ${why}`).join('\n');
     if (file !== null && !isOfPackage(resolve(file))) {
       const hint = `change what ${file} makes of a plan that ships, or give a smaller model`;
@@ -92,7 +93,7 @@ function illegalPlan({ issues, message: details, file }: PlanError): Failure {
     const hint = `leave ${flag} out, or give another one or a smaller model`;
     return { message: `the plan ${misfit}`, details: lines, hint, kind: 'usage' };
   }
-  const message = `the plan is illegal, ${counted}`;
+  const message = `the plan is illegal, ${all}`;
   return { message, details, hint: 'change what is marked, then see gen explain --plan FILE', kind: 'usage' };
 }
 

@@ -118,7 +118,7 @@ function readHint(error: unknown, reason: string): string {
 function failureOf(error: unknown, { file, name }: PlanFile, what: string): unknown {
   if (error instanceof OnelaunchError) return error;
   if (isOfLoader(error)) return writeError(tmpdir(), error, temporaryHints);
-  if (isOwn(error)) return 'issues' in error ? new PlanError(error.issues) : retold(error);
+  if (isOwn(error)) return 'issues' in error ? new PlanError(error.issues, error.file) : retold(error);
   // What does not parse is said in the second line, with its place.
   const lines = (error instanceof Error ? error.message : String(error)).split('\n');
   const unparsed = lines.find((line) => line.includes('ERROR: '));

@@ -55,10 +55,11 @@ export class GrammarThreads {
     signal: AbortSignal,
   ): Promise<GrammarMask | null> {
     const key = keyOf(grammar);
-    if (!mayStartThreads() || (this.#slowest.get(key) ?? this.#quick) < this.#quick) {
+    const isAlone = !mayStartThreads();
+    if (isAlone || (this.#slowest.get(key) ?? this.#quick) < this.#quick) {
       this.#here ??= new Grammars(this.#texts, this.#size);
       const here = await this.#here.mask(grammar, stopIds);
-      if (!mayStartThreads()) return here;
+      if (isAlone) return here;
       const isSlow = (millis: number): boolean => {
         if (millis < this.#quick) return false;
         this.#took(key, millis);
