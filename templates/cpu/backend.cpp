@@ -353,24 +353,30 @@ static char* sequence_of(const Backend& backend, int32_t slot) { return call_of(
 
 int64_t backend_position_bytes(Backend* backend) { return backend->cache.position_bytes(); }
 
+/** Copies so many positions of each head. */
+static void copy_runs(const CacheShape& cache, HeadRuns<char> to, HeadRuns<const char> from, int64_t count) {
+  for (int64_t head = 0; head < cache.heads; ++head) {
+    memcpy(to.first + head * to.pitch, from.first + head * from.pitch, count * cache.bytes);
+  }
+}
+
 int backend_copy_positions(Backend* backend, int32_t from, int32_t to, int32_t count, std::string*) {
+  const CacheShape& cache = backend->cache;
   const char* const source = sequence_of(*backend, from);
-  char* const copy = sequence_of(*backend, to);
-  for_each_head(backend->cache, 0, count, [&](int64_t at, int64_t, int64_t bytes) { memcpy(copy + at, source + at, bytes); });
+  copy_runs(cache, cache.runs(sequence_of(*backend, to), 0), cache.runs(source, 0), count);
   return kStatusOk;
 }
 
 int backend_read_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, void* bytes, std::string*) {
+  const CacheShape& cache = backend->cache;
   const char* const sequence = sequence_of(*backend, slot);
-  char* const out = static_cast<char*>(bytes);
-  for_each_head(backend->cache, position, count, [&](int64_t at, int64_t to, int64_t n) { memcpy(out + to, sequence + at, n); });
+  copy_runs(cache, cache.packed_runs(static_cast<char*>(bytes), count), cache.runs(sequence, position), count);
   return kStatusOk;
 }
 
 int backend_write_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, const void* bytes, std::string*) {
-  char* const sequence = sequence_of(*backend, slot);
-  const char* const in = static_cast<const char*>(bytes);
-  for_each_head(backend->cache, position, count, [&](int64_t at, int64_t from, int64_t n) { memcpy(sequence + at, in + from, n); });
+  const CacheShape& cache = backend->cache;
+  copy_runs(cache, cache.runs(sequence_of(*backend, slot), position), cache.packed_runs(static_cast<const char*>(bytes), count), count);
   return kStatusOk;
 }
 

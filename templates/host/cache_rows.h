@@ -1,6 +1,13 @@
-// Positions of one sequence of the KV cache, which lies [heads of all layers][context][bytes of a position], as runs of memory.
+// Positions of one sequence of the KV cache, which lies [heads of all layers][context][bytes of a position], as one run of bytes for each head.
 #pragma once
 #include <cstdint>
+
+/** The first head's run, and how many bytes behind one head's run the next one's begins. */
+template <class Byte>
+struct HeadRuns {
+  Byte* first;
+  int64_t pitch;
+};
 
 struct CacheShape {
   int64_t heads;    // of all layers
@@ -8,13 +15,16 @@ struct CacheShape {
   int64_t bytes;    // of a position: its key and its value
 
   int64_t position_bytes() const { return heads * bytes; }
-};
 
-/** run(from, to, bytes) for each head: where its positions [position, position + count) begin in the sequence, and where in a copy
- *  [heads][count][bytes], and how many bytes they are. */
-template <class Run>
-void for_each_head(const CacheShape& cache, int64_t position, int64_t count, Run&& run) {
-  for (int64_t head = 0; head < cache.heads; ++head) {
-    run((head * cache.context + position) * cache.bytes, head * count * cache.bytes, count * cache.bytes);
+  /** From a position on, in a sequence of the cache. */
+  template <class Byte>
+  HeadRuns<Byte> runs(Byte* sequence, int64_t position) const {
+    return {sequence + position * bytes, context * bytes};
   }
-}
+
+  /** Of a copy [heads][count][bytes of a position]. */
+  template <class Byte>
+  HeadRuns<Byte> packed_runs(Byte* copy, int64_t count) const {
+    return {copy, count * bytes};
+  }
+};

@@ -65,6 +65,14 @@ CacheShape cache_shape(const Backend& b) {
 /** The sequence in a slot. */
 char* sequence_of(const Backend& b, int slot) { return reinterpret_cast<char*>(b.bound.cache + slot * cache_of_slot(b)); }
 
+/** Copies so many positions of each head in the order of the stream, by one call: one for each head takes longer than a pass does. Any thread may. */
+void copy_runs(const Backend& b, HeadRuns<char> to, HeadRuns<const char> from, int64_t count, cudaMemcpyKind kind) {
+  CUDA(cudaSetDevice(b.gpu.index));
+  if (count == 0) return;
+  const CacheShape cache = cache_shape(b);
+  CUDA(cudaMemcpy2DAsync(to.first, to.pitch, from.first, from.pitch, count * cache.bytes, cache.heads, kind, b.stream.get()));
+}
+
 /** What its reply adds to the logits [kVocab]; null where that is nothing. */
 const float* bias_of(const Backend& b, int slot) { return b.has_bias[slot] ? b.bias + int64_t{slot} * kVocab : nullptr; }
 
@@ -276,22 +284,18 @@ int64_t backend_position_bytes(Backend* backend) { return cache_shape(*backend).
 int backend_copy_positions(Backend* backend, int32_t from, int32_t to, int32_t count, std::string* error) {
   const Backend& b = *backend;
   return guarded(error, [&] {
-    CUDA(cudaSetDevice(b.gpu.index));  // any thread may call
+    const CacheShape cache = cache_shape(b);
     const char* const source = sequence_of(b, from);
-    char* const copy = sequence_of(b, to);
-    for_each_head(cache_shape(b), 0, count, [&](int64_t at, int64_t, int64_t bytes) {
-      CUDA(cudaMemcpyAsync(copy + at, source + at, bytes, cudaMemcpyDeviceToDevice, b.stream.get()));
-    });
+    copy_runs(b, cache.runs(sequence_of(b, to), 0), cache.runs(source, 0), count, cudaMemcpyDeviceToDevice);
   });
 }
 
 int backend_read_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, void* bytes, std::string* error) {
   const Backend& b = *backend;
   return guarded(error, [&] {
-    CUDA(cudaSetDevice(b.gpu.index));
-    for_each_head(cache_shape(b), position, count, [&](int64_t at, int64_t to, int64_t n) {
-      CUDA(cudaMemcpyAsync(static_cast<char*>(bytes) + to, sequence_of(b, slot) + at, n, cudaMemcpyDeviceToHost, b.stream.get()));
-    });
+    const CacheShape cache = cache_shape(b);
+    const char* const sequence = sequence_of(b, slot);
+    copy_runs(b, cache.packed_runs(static_cast<char*>(bytes), count), cache.runs(sequence, position), count, cudaMemcpyDeviceToHost);
     CUDA(cudaStreamSynchronize(b.stream.get()));
   });
 }
@@ -299,10 +303,9 @@ int backend_read_positions(Backend* backend, int32_t slot, int32_t position, int
 int backend_write_positions(Backend* backend, int32_t slot, int32_t position, int32_t count, const void* bytes, std::string* error) {
   const Backend& b = *backend;
   return guarded(error, [&] {
-    CUDA(cudaSetDevice(b.gpu.index));
-    for_each_head(cache_shape(b), position, count, [&](int64_t at, int64_t from, int64_t n) {
-      CUDA(cudaMemcpyAsync(sequence_of(b, slot) + at, static_cast<const char*>(bytes) + from, n, cudaMemcpyHostToDevice, b.stream.get()));
-    });
+    const CacheShape cache = cache_shape(b);
+    const char* const from = static_cast<const char*>(bytes);
+    copy_runs(b, cache.runs(sequence_of(b, slot), position), cache.packed_runs(from, count), count, cudaMemcpyHostToDevice);
     CUDA(cudaStreamSynchronize(b.stream.get()));
   });
 }

@@ -238,6 +238,16 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   return cudaSuccess;
 }
 
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height, cudaMemcpyKind,
+                              cudaStream_t stream) {
+  MAY_FAIL;
+  if (width > to_pitch || width > from_pitch) return cudaErrorInvalidPitchValue;
+  on_stream(stream, [=] {
+    for (size_t row = 0; row < height; ++row) memcpy(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, width);
+  });
+  return cudaSuccess;
+}
+
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   MAY_FAIL;
   on_stream(stream, [=] { memset(to, value, bytes); });
