@@ -147,7 +147,7 @@ it('runs passes in order on its team, and says why when it cannot', async () => 
   const { stdout } = await run(file);
   const [device, ...checks] = stdout.trim().split('\n');
   expect(device).toMatch(/"CPU, .+, \d+ threads?"/);
-  expect(checks.length).toBe(11);
+  expect(checks.length).toBe(12);
   expect(
     checks.map((line) => checkLine.parse(JSON.parse(line))).filter(({ worst }) => !(worst <= 1)),
   ).toEqual([]);

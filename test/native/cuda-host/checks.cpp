@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "check_positions.h"
 #include "cpu-check.h"
 #include "host/backend.h"
 #include "host/errors.h"
@@ -320,6 +321,7 @@ void check_slots() {
     // Each pass leaves a mark at the begin of its cache, and tells how many were there.
     check.equal(logits[11], 0);
   }
+  check_positions(b, kContext);
   backend_destroy(b);
   check.equal(runtime().alive, 0);
   check.that(all_right());
