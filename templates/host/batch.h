@@ -109,7 +109,10 @@ class Batch : public Turns {
     if (status != kStatusOk) return conclude(slot, kFinishNone, status, error);
     member.feeding = true;
     member.in_flight = 1;
-    flights_.push_back({{slot}, false, false, false, false, 1, false, 0, request.count});
+    Flight flight;
+    flight.slots = {slot};
+    flight.chunk = request.count;
+    flights_.push_back(std::move(flight));
   }
 
   /** The token of a chunk that does not choose from which on it has logits: the first that is scored, or none. */
@@ -214,7 +217,16 @@ class Batch : public Turns {
       return;
     }
     for (const int32_t slot : slots) members_[slot].in_flight += request.steps;
-    flights_.push_back({slots, request.rows != nullptr, request.steps > 1, masked, asks, request.steps, looks, drafts, 0});
+    Flight flight;
+    flight.slots = slots;
+    flight.rows = request.rows != nullptr;
+    flight.several = request.steps > 1;
+    flight.masked = masked;
+    flight.asks = asks;
+    flight.steps = request.steps;
+    flight.looks = looks;
+    flight.drafts = drafts;
+    flights_.push_back(std::move(flight));
   }
 
   /** Asks the oldest pass under way for its masks; or waits for it, and takes what it has chosen, of sequences that have ended nothing. */

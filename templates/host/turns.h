@@ -22,12 +22,14 @@ class Turns : public Sequences {
   /** Passes of a launch under way: one of several sequences, several of one, or one of a chunk of its prompt. */
   struct Flight {
     std::vector<int32_t> slots;
-    bool rows, several, masked;
-    bool asks;      // it is still to be asked for its masks
-    int32_t steps;  // passes that were not waited for
-    bool looks;     // for drafts behind what it chooses, so that nothing follows it unseen
-    int32_t drafts; // that it checks
-    int32_t chunk;  // tokens of a prompt, or of what is scored; 0: it decodes
+    bool rows = false;     // one for each of these slots
+    bool several = false;  // passes of one slot, when it was launched
+    bool masked = false;
+    bool asks = false;   // it is still to be asked for its masks
+    int32_t steps = 1;   // passes that were not waited for
+    bool looks = false;  // for drafts behind what it chooses, so that nothing follows it unseen
+    int32_t drafts = 0;  // that it checks
+    int32_t chunk = 0;   // tokens of a prompt, or of what is scored; 0: it decodes
   };
 
   /** What is to be done, by slot. */
