@@ -206,8 +206,10 @@ export function cellOf(
 
 /** Tokens that a block lists for a draw at most. */
 export const listedOfBlock = 64;
-/** Scratch of the sampler: a key and an id for each of 1,024 candidates, a word for each thread; templates/cuda/stream/choose.cuh checks it. */
-export const samplerFloats = 2 * 1024 + 32 * streamWarps;
+/** Tokens that the blocks of a row of logits list for a draw at most: kCandidates of templates/cuda/lib/filtered.cuh; stream/draw.cuh checks it. */
+export const listedOfRow = 1024;
+/** Scratch of the sampler: a key and an id for each candidate, a word for each thread; templates/cuda/stream/choose.cuh checks it. */
+export const samplerFloats = 2 * listedOfRow + 32 * streamWarps;
 
 /** Shared memory that the library declares itself [bytes]. */
 export const streamStaticBytes = 1024;

@@ -10,6 +10,7 @@ import type { StreamProduct, StreamSchedule, StreamStage } from './schedule.ts';
 import {
   kvTile,
   listedOfBlock,
+  listedOfRow,
   rowTile,
   samplerFloats,
   scalesBytes,
@@ -165,6 +166,7 @@ function constants(schedule: StreamSchedule): ConstantView[] {
     int('kScratchFloats', 0, ''),
     int('kSamplerFloats', samplerFloats, 'scratch of the sampler'),
     int('kListedOfBlock', listedOfBlock, 'tokens that a block lists for a draw at most'),
+    int('kListedOfRow', listedOfRow, 'tokens that the blocks of a row of logits list for a draw at most'),
     int('kRowTile', rowTile, 'rows of a tile'),
     int('kKvTile', kvTile, 'positions of the cache in a tile of attention'),
     int('kHeadPad', schedule.headPad, 'elements of a head in the cache'),

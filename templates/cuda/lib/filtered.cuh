@@ -135,6 +135,9 @@ struct CandidateList {
   DEVICE explicit CandidateList(float* scratch)
       : keys(reinterpret_cast<uint32_t*>(scratch)), ids(reinterpret_cast<int*>(scratch) + kCandidates), threads(ids + kCandidates) {}
 
+  /** @param candidate a key, and its id in the low 32 bits */
+  DEVICE void put(int at, uint64_t candidate) { keys[at] = uint32_t(candidate >> 32), ids[at] = int(uint32_t(candidate)); }
+
   /** Lists the keys from `least` up; my_top is this thread's. */
   template <class Vocabulary>
   DEVICE void list(uint32_t least, uint32_t my_top, const Vocabulary& vocabulary, const Logits& logits, float temperature, const Divisor& by_temperature) {

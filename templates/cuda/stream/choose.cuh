@@ -257,27 +257,60 @@ DEVICE bool is_stop(const LaunchArgs& pass, int token) {
   return found;
 }
 
-/** Samples the token after a pass of several tokens from its stored logits; in a check the token after each, up to the first that is not the
- *  draft behind it. In a batch the token after a row, by a block for each. By kThreads threads. @param scored whether blocks have left the best scores
- *  of their rows of the head P; penalties of a check depend on what was chosen before, so that they are no part of them. */
-template <class P>
-DEVICE void sample_logits(const LaunchArgs& pass, bool scored) {
-  if (load_relaxed(pass.status) != 0) return;  // the pass has failed
-  const int row = int(blockIdx.x), first = pass.batch ? row : pass.check ? 0 : pass.tokens - 1, end = pass.batch ? row + 1 : pass.tokens;
-  for (int token = first; token < end; ++token) {
+/** The tokens after all drafts of a check whose penalties depend on what was chosen before, up to the first that is not the draft behind it. */
+DEVICE void sample_in_order(const LaunchArgs& pass, float* scratch) {
+  for (int token = 0; token < pass.tokens; ++token) {
     const ToChoose by = to_choose(pass, token);
-    const size_t kept = size_t(token - pass.first_logits);  // its row of what was kept
-    const uint64_t best = scored && int(threadIdx.x) < kBlocks ? pass.bests[kept * kBlocks + int(threadIdx.x)] : 0;
-    if (scored && !is_filtered(by.sampling)) {
-      keep_choice(Best::token_of(block_largest(best)), by.counts, by.next);
-    } else {
-      const BlockRows<P> rows{scored, uint32_t(best >> 32)};
-      choose_token(pass.sampler + size_t(row) * kSamplerFloats, pass.logits + kept * kVocab, by.sampling, by.counts, by.bias, by.position, by.next, rows);
-    }
+    choose_token(scratch, pass.logits + size_t(token - pass.first_logits) * kVocab, by.sampling, by.counts, by.bias, by.position, by.next, WholeVocabulary{});
     __syncthreads();
     const int chosen = *by.next;
     __syncthreads();  // reply() writes it anew
-    if (threadIdx.x == 0) reply(by.next, pass.reply + (pass.batch ? token : token - first), chosen);
-    if (token + 1 < end && chosen != pass.ids[token + 1]) break;
+    if (threadIdx.x == 0) reply(by.next, pass.reply + token, chosen);
+    if (token + 1 < pass.tokens && chosen != pass.ids[token + 1]) break;
+  }
+}
+
+/** The token after a row of logits, in the last of its blocks to have looked; false in the others. The blocks of the head P have left the best scores of
+ *  their rows of it. */
+template <class P>
+DEVICE bool choose_of_row(const LaunchArgs& pass, const ToChoose& by, size_t kept, Choices::Row& row, float* scratch, int* chosen) {
+  const uint64_t best = int(threadIdx.x) < kBlocks ? pass.bests[kept * kBlocks + int(threadIdx.x)] : 0;
+  if (!is_filtered(by.sampling)) {
+    if (blockIdx.x > 0) return false;
+    *chosen = Best::token_of(block_largest(best));
+    return true;
+  }
+  const Logits logits(pass.logits + kept * kVocab, by.sampling, by.counts, by.bias);
+  Choice choice;
+  if (!draw_of_row<P>(uint32_t(best >> 32), logits, by.sampling, by.position, int(blockIdx.x), int(gridDim.x), row, scratch, choice)) return false;
+  *chosen = choice.of_block();
+  return true;
+}
+
+/** Samples the token after a pass of several tokens from its stored logits; in a batch that after each row; in a check that after each token, up to
+ *  the first that is not the draft behind it. By kThreads threads of blocks [of a row][rows].
+ *  @param scored whether blocks have left the best scores of their rows of the head P; otherwise by one block, row by row */
+template <class P>
+DEVICE void sample_logits(const LaunchArgs& pass, bool scored) {
+  if (load_relaxed(pass.status) != 0) return;  // the pass has failed
+  alignas(16) __shared__ float scratch[kSamplerFloats];
+  if (!scored) return sample_in_order(pass, scratch);
+  const int row = int(blockIdx.y), token = pass.batch || pass.check ? row : pass.tokens - 1;
+  const ToChoose by = to_choose(pass, token);
+  Choices& choices = *pass.choices;
+  int chosen;
+  if (!choose_of_row<P>(pass, by, size_t(token - pass.first_logits), choices.rows[row], scratch, &chosen)) return;
+  if (!pass.check) {
+    if (threadIdx.x != 0) return;
+    keep_choice(chosen, by.counts, by.next);
+    return reply(by.next, pass.reply + (pass.batch ? row : 0), chosen);
+  }
+  if (threadIdx.x == 0) choices.chosen[row] = chosen;
+  if (!comes_last(&choices.chosen_rows, pass.tokens) || threadIdx.x != 0) return;
+  for (int i = 0; i < pass.tokens; ++i) {
+    chosen = __ldcg(choices.chosen + i);
+    keep_choice(chosen, by.counts, by.next);
+    reply(by.next, pass.reply + i, chosen);
+    if (i + 1 < pass.tokens && chosen != pass.ids[i + 1]) break;
   }
 }

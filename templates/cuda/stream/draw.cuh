@@ -7,7 +7,7 @@
 template <class P>
 struct BlockRows {
   static constexpr int kParts = kBlocks;
-  const bool known;
+  static constexpr bool known = true;
   const uint32_t best;  // key of the best score of block threadIdx.x; 0 beyond the last
 
   DEVICE uint32_t top(const Divisor& by_temperature) const {
@@ -17,7 +17,6 @@ struct BlockRows {
   /** body as in Logits.each, for all rows of the blocks whose thread says that they reach. @param blocks a word for each thread */
   template <class Body>
   DEVICE void each(bool reaches, const Logits& logits, int* blocks, Body&& body) const {
-    if (!known) return logits.each_fast(body);
     __shared__ int reaching;
     if (threadIdx.x == 0) reaching = 0;
     block_sync();
@@ -53,6 +52,72 @@ struct BlockRows {
   }
 };
 
+/** A draw of which several blocks have a part each: they list what may be drawn of it, and one draws among all that is listed. */
+template <class P>
+struct PartedDraw {
+  const BlockRows<P> rows;
+  const Logits logits;
+  const int position;
+  Draw draw;
+  uint32_t my_top;
+  bool finite;
+
+  /** What a block has found in its part. */
+  struct Part {
+    int listed;
+    uint64_t mass;  // of all of it, where the draw weighs all
+  };
+
+  /** @param best key of the best score of block threadIdx.x  @param at the position of the token that is chosen */
+  DEVICE PartedDraw(uint32_t best, const Logits& of, const Sampling& s, int at) : rows{best}, logits(of), position(at), draw(s, of.vocab, at) {
+    my_top = rows.top(draw.by_temperature);
+    finite = draw.begin(my_top);
+  }
+
+  DEVICE bool weighs_all() const { return draw.weighs_all(); }
+
+  /** put(i, key, id) for the ids [first, end) that may be drawn, i from 0 on; a thread reads kTogether logits at once. @param words one for each thread */
+  template <int kTogether, class Put>
+  DEVICE Part list(int first, int end, int* words, Put&& put) {
+    __shared__ int found;
+    if (threadIdx.x == 0) found = 0;
+    const Reaching reaches(draw.least_listed(my_top, kBlocks, kNear, words), draw.s.temperature, draw.by_temperature);
+    block_sync();
+    uint64_t mass = 0;
+    for (int base = first + int(threadIdx.x); base < end; base += kTogether * kThreads) {
+      float x[kTogether];
+#pragma unroll
+      for (int u = 0; u < kTogether; ++u)
+        if (base + u * kThreads < end) x[u] = __ldcg(logits.values + base + u * kThreads);
+#pragma unroll
+      for (int u = 0; u < kTogether; ++u) {
+        const int id = base + u * kThreads;
+        if (id >= end) break;
+        const float changed = logits.changed(id, x[u]);
+        if (weighs_all()) mass += draw.kept.mass(draw.key(changed));
+        if (const uint32_t key = reaches(changed)) put(atomicAdd(&found, 1), key, id);
+      }
+    }
+    mass = block_total(mass);
+    return {found, mass};
+  }
+
+  /** What is drawn among all that is listed, or among all logits where that is not enough. @param mass of all logits, where the draw weighs all */
+  DEVICE Choice choose(const CandidateList& list, uint64_t mass, float* scratch) {
+    Choice choice;
+    choice.strange = !finite;
+    if (choice.strange) return choice;
+    if (draw.settle(list, weighs_all() ? share_of(draw.s.top_p, mass) : 0)) {
+      draw.among(list, choice);
+      return choice;
+    }
+    return draw_filtered(scratch, logits, draw.s, position, rows);
+  }
+};
+
+/** A candidate as blocks hand it on. */
+DEVICE uint64_t candidate_of(uint32_t key, int id) { return uint64_t(key) << 32 | unsigned(id); }
+
 /** Words of an exchange that a block publishes what it has in; candidates are before them. */
 BOTH constexpr int share_at(int block) { return 2 * kBlocks + 2 * block; }
 /** Bits of how many candidates a block lists, in front of its mass: one more than there is room for says that there are more. */
@@ -60,53 +125,35 @@ constexpr int kListedBits = 7;
 static_assert(kListedOfBlock + 1 < (1 << kListedBits) - 1, "no word is the sentinel");
 
 /**
- * The same by all blocks. Each knows the best score of every block, hence from where on keys may be drawn, lists its own rows that do, and says how
- * many these are and what all its rows weigh; block 0 draws among them.
+ * The same by all blocks of a pass. Each knows the best score of every block, hence from where on keys may be drawn, lists its own rows that do, and says
+ * how many these are and what all its rows weigh; block 0 draws among them.
  */
 template <class P, class Exchange>
 struct SharedDraw {
   Cta<1>& cta;
   const Exchange& exchange;
   const int step;
-  const uint32_t best;  // key of the best score of block threadIdx.x
-  const Logits logits;
-  Draw draw;
-  bool finite;
+  PartedDraw<P> draw;
 
   DEVICE SharedDraw(Cta<1>& of, const Exchange& to, int at, uint32_t best_of_block)
       : cta(of),
         exchange(to),
         step(at),
-        best(best_of_block),
-        logits(of.pass.logits + size_t(of.pass.tokens - of.pass.first_logits - 1) * kVocab, of.pass.sampling, of.pass.counts, of.pass.bias),
-        draw(of.pass.sampling, logits.vocab, of.position + of.pass.tokens) {
-    const uint32_t my_top = rows().top(draw.by_temperature);
-    finite = draw.begin(my_top);
-    __shared__ int found;
-    if (threadIdx.x == 0) found = 0;
-    const Reaching reaches(draw.least_listed(my_top, kBlocks, kNear, reinterpret_cast<int*>(cta.s.work.sampler)), cta.pass.sampling.temperature, draw.by_temperature);
-    block_sync();
-    const int block = cta.index(), first = P::first(block) * kRowTile, end = min(first + P::tiles(block) * kRowTile, logits.vocab);
-    uint64_t mass = 0;
-    for (int id = first + int(threadIdx.x); id < end; id += kThreads) {
-      const float x = logits.changed(id, __ldcg(logits.values + id));
-      if (draw.weighs_all()) mass += draw.kept.mass(draw.key(x));
-      const uint32_t key = reaches(x);
-      if (key == 0) continue;
-      const int listed = atomicAdd(&found, 1);
-      if (listed < kListedOfBlock) listed_by(block)[listed] = uint64_t(key) << 32 | unsigned(id);
-    }
-    mass = block_total(mass);
+        draw(best_of_block,
+             Logits(of.pass.logits + size_t(of.pass.tokens - of.pass.first_logits - 1) * kVocab, of.pass.sampling, of.pass.counts, of.pass.bias),
+             of.pass.sampling, of.position + of.pass.tokens) {
+    const int block = cta.index(), first = P::first(block) * kRowTile, end = min(first + P::tiles(block) * kRowTile, draw.logits.vocab);
+    const auto part = draw.template list<1>(first, end, reinterpret_cast<int*>(cta.s.work.sampler), [&](int i, uint32_t key, int id) {
+      if (i < kListedOfBlock) listed_by(block)[i] = candidate_of(key, id);
+    });
     if (threadIdx.x != 0) return;
     __threadfence();  // what is listed, and the logits, before the words that announce them
     static_assert(P::kMostTiles * kRowTile < 1 << 16, "the mass of a block has 56 bits");
-    exchange.publish(step, share_at(block), unsigned(mass) & 0x7fffffffu, unsigned(mass >> 31) << kListedBits | min(found, kListedOfBlock + 1));
+    exchange.publish(step, share_at(block), unsigned(part.mass) & 0x7fffffffu, unsigned(part.mass >> 31) << kListedBits | min(part.listed, kListedOfBlock + 1));
   }
 
   /** What is drawn, by block 0. */
   DEVICE Choice choose(unsigned place) {
-    Choice choice;
-    choice.strange = !finite;
     CandidateList list(cta.s.work.sampler);
     __shared__ int all;
     if (threadIdx.x == 0) all = 0;
@@ -122,22 +169,56 @@ struct SharedDraw {
       mass = uint64_t(share.v[1] >> kListedBits) << 31 | share.v[0];
       const int count = int(share.v[1] & ((1u << kListedBits) - 1)), there = count > kListedOfBlock ? 0 : count;
       const int first = atomicAdd(&all, there == count ? count : kCandidates + 1);
-      for (int i = 0; i < there && first + i < kCandidates; ++i) {
-        const uint64_t one = __ldcg(listed_by(block) + i);
-        list.keys[first + i] = uint32_t(one >> 32), list.ids[first + i] = int(uint32_t(one));
-      }
+      for (int i = 0; i < there && first + i < kCandidates; ++i) list.put(first + i, __ldcg(listed_by(block) + i));
     }
     mass = block_total(mass);
     list.n = all;
-    if (choice.strange) return choice;
-    if (draw.settle(list, draw.weighs_all() ? share_of(cta.pass.sampling.top_p, mass) : 0)) {
-      draw.among(list, choice);
-      return choice;
-    }
-    return draw_filtered(cta.s.work.sampler, logits, cta.pass.sampling, cta.position + cta.pass.tokens, rows());
+    return draw.choose(list, mass, cta.s.work.sampler);
   }
 
  private:
-  DEVICE BlockRows<P> rows() const { return {true, best}; }
   DEVICE uint64_t* listed_by(int block) const { return cta.pass.listed + block * kListedOfBlock; }
 };
+
+/** Whether a block is the last of so many that come here: what the others have written before is there. `*arrived` is 0 before and behind that. */
+DEVICE bool comes_last(int* arrived, int blocks) {
+  __shared__ bool last;
+  block_sync();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicAdd(arrived, 1) == blocks - 1;
+    if (last) *arrived = 0;
+    __threadfence();
+  }
+  block_sync();
+  return last;
+}
+
+/** A draw by the blocks of a row of logits: what is drawn, in the last of them to have looked at its part; false in the others.
+ *  @param best key of the best score of block threadIdx.x of the head P  @param found what the blocks hand on, all 0 between launches */
+template <class P>
+DEVICE bool draw_of_row(uint32_t best, const Logits& logits, const Sampling& s, int position, int part, int parts, Choices::Row& found, float* scratch,
+                         Choice& choice) {
+  static_assert(kListedOfRow == kCandidates);
+  CandidateList list(scratch);
+  PartedDraw<P> draw(best, logits, s, position);
+  const auto first = [&](int of) { return min(P::first(of * kBlocks / parts) * kRowTile, logits.vocab); };
+  const auto mine = draw.template list<8>(first(part), part + 1 < parts ? first(part + 1) : logits.vocab, list.threads, [&](int i, uint32_t key, int id) {
+    if (i < kCandidates) list.put(i, candidate_of(key, id));
+  });
+  __shared__ int begin;
+  if (threadIdx.x == 0) {
+    begin = atomicAdd(&found.listed, min(mine.listed, kCandidates + 1));
+    if (draw.weighs_all()) atomicAdd(&found.mass, (unsigned long long)mine.mass);
+  }
+  block_sync();
+  for (int i = int(threadIdx.x); i < mine.listed && begin + i < kCandidates; i += kThreads) found.candidates[begin + i] = candidate_of(list.keys[i], list.ids[i]);
+  if (!comes_last(&found.parts, parts)) return false;
+  list.n = __ldcg(&found.listed);
+  const uint64_t mass = __ldcg(&found.mass);
+  for (int i = int(threadIdx.x); i < min(list.n, kCandidates); i += kThreads) list.put(i, __ldcg(found.candidates + i));
+  block_sync();
+  if (threadIdx.x == 0) found.listed = 0, found.mass = 0;
+  choice = draw.choose(list, mass, scratch);
+  return true;
+}

@@ -2,6 +2,7 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #include "host/calls.h"
@@ -46,25 +47,34 @@ cudaError_t launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
 /** Rows of logits that are chosen from. */
 int rows_of(const LaunchArgs& pass) { return pass.batch || pass.check ? pass.tokens : 1; }
 
+/** Whether f(sampling, bias) is true of any row that is chosen from. */
+template <class F>
+bool any_row(const LaunchArgs& pass, F&& f) {
+  if (!pass.batch) return f(pass.sampling, pass.bias);
+  return std::any_of(pass.rows, pass.rows + pass.tokens, [&](const BatchRow& row) { return f(row.sampling, row.bias); });
+}
+
 /** Whether the best logits that the blocks of a pass have left are not what its rows are chosen by. */
 bool needs_scores(const LaunchArgs& pass) {
   if (!pass.batch && !pass.check) return true;  // it left none
-  bool needed = false;
-  for (int row = 0; row < rows_of(pass); ++row) {
-    const Sampling& by = pass.batch ? pass.rows[row].sampling : pass.sampling;
-    const float* const bias = pass.batch ? pass.rows[row].bias : pass.bias;
-    needed |= !is_greedy(by, bias) && (bias || has_penalties(by) || !is_filtered(by));
-  }
-  return needed;
+  return any_row(pass, [](const Sampling& by, const float* bias) { return !is_greedy(by, bias) && (bias || has_penalties(by) || !is_filtered(by)); });
 }
 
-/** Chooses from the logits of a launch: in a check row by row, in a batch by a block for each row. */
+/** Blocks for each row of logits: of filtered ones several look for what may be drawn, each in its part of the vocabulary, all of them at once. */
+int parts_of(const LaunchArgs& pass) {
+  constexpr int kMostParts = 32, kOfMultiprocessor = 2;
+  if (!any_row(pass, [](const Sampling& by, const float*) { return is_filtered(by); })) return 1;
+  return std::max(1, std::min({kMostParts, kBlocks, kOfMultiprocessor * kBlocks / rows_of(pass)}));
+}
+
+/** Chooses from the logits of a launch, each row by blocks of its own; in a check with penalties row by row. */
 cudaError_t start_choice(const LaunchArgs& pass, const RowMasks& masks, float* masked, bool scores, cudaStream_t stream) {
   const bool scored = !(pass.check && has_penalties(pass.sampling));
   if (scores && scored) score<<<dim3(kBlocks, rows_of(pass)), kThreads, 0, stream>>>(pass, masks, masked);
   LaunchArgs by = pass;
   if (masked) by.logits = masked;
-  sample<<<pass.batch ? pass.tokens : 1, kThreads, 0, stream>>>(by, scored);
+  const dim3 blocks = scored ? dim3(parts_of(pass), rows_of(pass)) : dim3(1);
+  sample<<<blocks, kThreads, 0, stream>>>(by, scored);
   return cudaGetLastError();
 }
 
@@ -87,7 +97,7 @@ cudaError_t kernel_blocks(int gpu, int* blocks) {
 }
 
 // One pass of several tokens, or any number of passes of one. Behind a pass of several tokens a kernel of its own samples, unless there is one
-// token to choose and it is the largest logit; behind a batch a block of it for every row.
+// token to choose and it is the largest logit.
 cudaError_t kernel_launch(const LaunchArgs& pass, int blocks, cudaStream_t stream) {
   const bool apart = pass.tokens > 1 && pass.sample && (pass.check || pass.batch || !is_greedy(pass));
   LaunchArgs made = pass;

@@ -19,7 +19,7 @@ struct Scheme final : SchemeBase {
     pass.weights = kept_ = device.take<char>(kKeptBytes);
     pass.stream = stream_ = device.take<char>(kStreamBytes);
     pass.words = device.take<unsigned>(kernel_word_bytes(kPassTokens) / int64_t{sizeof(unsigned)});
-    pass.sampler = device.take<float>(int64_t{sequences > 1 ? kPassTokens : 1} * kSamplerFloats);
+    pass.choices = device.take<Choices>(1);
     pass.listed = device.take<uint64_t>(int64_t{kBlocks} * kListedOfBlock);
     pass.bests = device.take<uint64_t>(int64_t{kPassTokens} * kBlocks);
     pass.next = device.take<int>(sequences);
