@@ -218,7 +218,7 @@ export const matrixType = (dims: ModelDims, field: Field['name']): string =>
   formatOf(dims, field) === formatOf(dims, 'qkv') ? 'Matrix' : formatType(formatOf(dims, field));
 
 function fieldView(field: Field, dims: ModelDims): FieldView {
-  const isVector = field.rows === 1;
+  const { isVector } = field;
   return {
     name: field.name,
     type: !isVector ? matrixType(dims, field.name) : field.dtype === 'fp32' ? 'float' : 'Vector',

@@ -13,6 +13,8 @@ const align = (bytes: number): number => Math.ceil(bytes / alignment) * alignmen
 /** One packed array of a layer, or of the model. */
 export interface Field {
   readonly name: FieldName;
+  /** Norms and biases: numbers without padding. A matrix of one row is none. */
+  readonly isVector: boolean;
   readonly rows: number;
   readonly columns: number;
   readonly dtype: Format;
@@ -63,6 +65,7 @@ export function packWeights(dims: ModelDims, streamed = false): Packing {
   const vector = (name: FieldName, columns: number, tensor: string) =>
     ({
       name,
+      isVector: true,
       rows: 1,
       columns,
       dtype: streamed ? dtype : 'fp32',
@@ -71,6 +74,7 @@ export function packWeights(dims: ModelDims, streamed = false): Packing {
   const matrix = (name: FieldName, columns: number, parts: Field['parts']) =>
     ({
       name,
+      isVector: false,
       rows: parts.reduce((sum, part) => sum + part.rows, 0),
       columns,
       dtype: formatOf(dims, name),
@@ -114,9 +118,9 @@ export function packWeights(dims: ModelDims, streamed = false): Packing {
     matrix('embedding', hidden, stacked([['model.embed_tokens.weight', dims.vocab]])),
     ...(dims.tiedHead ? [] : [matrix('head', hidden, stacked([['lm_head.weight', dims.vocab]]))]),
   ];
-  const isStaged = ({ name, rows }: Pick<Field, 'name' | 'rows'>) =>
-    streamed && rows > 1 && name !== 'embedding';
-  const kept = (field: Pick<Field, 'name' | 'rows'>) => !isStaged(field);
+  const isStaged = ({ name, isVector }: Pick<Field, 'name' | 'isVector'>) =>
+    streamed && !isVector && name !== 'embedding';
+  const kept = (field: Pick<Field, 'name' | 'isVector'>) => !isStaged(field);
   const layer = place(all.filter(kept));
   const model = place(outside.filter(kept), layer.bytes * dims.layers);
   const rest = { layer: layer.fields, layerBytes: layer.bytes, model: model.fields, keptBytes: model.end };
@@ -130,13 +134,13 @@ export function packWeights(dims: ModelDims, streamed = false): Packing {
 /** A bias: one float a row of the matrix, each part [1, rows] in the checkpoint. */
 function biasField(parts: Field['parts']): Omit<Field, 'offset' | 'bytes'> {
   const columns = parts.reduce((sum, part) => sum + part.rows, 0);
-  return { name: 'qkv_bias', rows: 1, columns, dtype: 'fp32', parts };
+  return { name: 'qkv_bias', isVector: true, rows: 1, columns, dtype: 'fp32', parts };
 }
 
 function place(fields: readonly Omit<Field, 'offset' | 'bytes'>[], start = 0) {
   let at = start;
   const placed = fields.map((field): Field => {
-    const elements = field.rows === 1 ? field.columns : field.rows * padded(field.columns);
+    const elements = field.isVector ? field.columns : field.rows * padded(field.columns);
     const bytes = align(formatBytes(field.dtype, elements));
     const offset = at;
     at += bytes;
@@ -162,7 +166,7 @@ export function slotsOf(dims: ModelDims, packing: Packing): Slot[] {
 
 function slotOf(field: Field, part: Field['parts'][number], base: number, layer: number): Slot {
   const tensor = part.tensor.replace('{layer}', String(layer));
-  if (field.rows === 1) {
+  if (field.isVector) {
     const columns = field.parts.length === 1 ? field.columns : part.rows;
     const first = field.parts.length === 1 ? 0 : part.firstRow;
     return {

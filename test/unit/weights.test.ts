@@ -242,6 +242,21 @@ test('slots of one matrix follow each other, block by block', () => {
   expect(slot('input_layernorm.weight').dtype).toBe('fp32');
 });
 
+test('a matrix of one row is a matrix: padded, and packed into a stream', async () => {
+  const narrow = { ...dims, name: 'narrow', hidden: 1, vocab: 1, tiedHead: false };
+  const slots = slotsOf(narrow, packWeights(narrow));
+  const strideOf = (name: string) => slots.find(({ tensor }) => tensor.endsWith(name))!.stride;
+  expect([strideOf('o_proj.weight'), strideOf('lm_head.weight'), strideOf('q_norm.weight')]).toEqual([
+    2048, 32, 128,
+  ]);
+  const cooperative = await resolvePlan('cooperative');
+  const { sources } = await generate({ dims: narrow, plan: cooperative, target: cpu });
+  expect(sources['model.h']).toContain('const Matrix* head;');
+  const { packing } = makeSchedule(narrow, await resolvePlan('stream'), h100);
+  expect(packing.staging!.layer.map(({ name }) => name)).toEqual(['qkv', 'o', 'gate_up', 'down']);
+  expect(packing.staging!.model.map(({ name }) => name)).toEqual(['head']);
+});
+
 test('mixed is int8 for query, key and value, in slots as for the oracle', () => {
   const mixed = settleWeights(dims, 'mixed');
   const slots = slotsOf(mixed, packWeights(mixed)).filter(({ shape }) => shape[0] > 1);
