@@ -50,9 +50,7 @@ export function addExplain(program: Program, start: Start): void {
         const unused = optionsWithoutEffect(plan, target);
         if (unused.length > 0) ui.note(`without effect on ${target.name}: ${unused.join(', ')}`);
         const cost = estimate(schedule, options.position);
-        // A launch ends where the positions do.
-        const launch = prompts && Math.min(prompts.schedule.passTokens, dims.maxPositions - options.position);
-        const ofPrompts = prompts && estimate(prompts.schedule, options.position, launch!);
+        const ofPrompts = prompts && estimate(prompts.schedule, options.position);
         const choice = prompt === undefined ? null : choiceOf(prompt, kernel);
         if (ui.json) {
           const { passTokens } = schedule;

@@ -74,6 +74,26 @@ describe('gen diff', () => {
     expect(out).not.toContain('@@');
   });
 
+  test('predicts launches that end where the positions do, as gen explain does', async () => {
+    const { out } = await gen('prefill', 'prefill-mma', '--positions', '1000,1023', '--json');
+    const figures = new Map((JSON.parse(out) as PlanDiff).figures.map(({ name, a }) => [name, a]));
+    const explained = memoryIo();
+    const at = [
+      '--model',
+      'qwen3-tiny',
+      '--target',
+      'h100',
+      '--prompt-plan',
+      'prefill',
+      '--position',
+      '1023',
+    ];
+    await run(['explain', ...at, '--json'], explained.io);
+    const { promptPlan } = JSON.parse(explained.written.out) as { promptPlan: { micros: number } };
+    expect(figures.get('predicted us at 1023')).toBeCloseTo(promptPlan.micros, 0);
+    expect(figures.get('predicted us at 1000')).not.toBe(figures.get('predicted us at 1023'));
+  });
+
   test('refuses what is no plan, and an illegal one under its own name', async () => {
     const { code, err } = await gen('cooperative', 'unfuesd');
     expect(code).toBe(2);

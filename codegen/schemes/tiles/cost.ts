@@ -11,11 +11,15 @@ import type { TileStage, TilesSchedule } from './schedule.ts';
 import { queryTile } from './sizes.ts';
 import { readingCache, unpacking } from './stages.ts';
 
+/** As many tokens as a launch behind `position` others can have: it ends where the positions do. */
+const mostBehind = ({ passTokens, dims }: TilesSchedule, position: number): number =>
+  Math.max(1, Math.min(passTokens, dims.maxPositions - position));
+
 /** A launch of so many tokens, behind `position` others. @param makesToken and the one of the last token's logits, and the choice by them */
 export function tilesCost(
   schedule: TilesSchedule,
   position = 0,
-  tokens = schedule.passTokens,
+  tokens = mostBehind(schedule, position),
   makesToken = false,
 ): Cost {
   const { syncs, unpacked, multiply, target } = schedule;

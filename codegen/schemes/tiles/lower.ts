@@ -44,7 +44,8 @@ export function lowerTiles(written: Graph, plan: FusionPlan, target: Target): Ti
   const { tokens } = plan.scheme;
   if (tokens !== 'many') return lowerChunk(written, plan, target, tokens);
   const made = chunks.map((most) => lowerChunk(written, plan, target, most));
-  const microsOf = (schedule: TilesSchedule) => (tilesCost(schedule).micros ?? 0) / schedule.passTokens;
+  const microsOf = (schedule: TilesSchedule) =>
+    (tilesCost(schedule, 0, schedule.passTokens).micros ?? 0) / schedule.passTokens;
   return made.reduce((best, one) => (microsOf(one) * worthWaiting < microsOf(best) ? one : best));
 }
 
