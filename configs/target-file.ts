@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { opNames } from '../codegen/model/graph.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
-import { platforms } from '../codegen/schedule/platform.ts';
+import { mostPollCycles } from '../codegen/plan/shape.ts';
+import { platforms, runsKernels } from '../codegen/schedule/platform.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { costTermNames } from '../codegen/schedule/terms.ts';
 import { OnelaunchError } from '../errors.ts';
@@ -24,7 +25,7 @@ const shape = z.strictObject({
   bandwidth: bandwidth.nullable(),
   bandwidthFrom: z.enum(['measured', 'datasheet', 'unknown']),
   cacheBandwidth: bandwidth.optional(),
-  pollCycles: z.partialRecord(z.enum(opNames as [string, ...string[]]), count).optional(),
+  pollCycles: z.partialRecord(z.enum(opNames as [string, ...string[]]), count.max(mostPollCycles)).optional(),
   terms: z.partialRecord(z.enum(costTermNames), micros).optional(),
   origin: z.record(z.string(), z.string()).optional(),
 });
@@ -33,7 +34,11 @@ const shape = z.strictObject({
 const whole = shape.superRefine(({ kind, arch, sms, sharedBytes }, context) => {
   const isGpu = kind === 'cuda';
   const wrong = {
-    arch: isGpu === (arch !== '') ? null : isGpu ? "'sm_90a' or another, of a GPU" : "'', of a CPU",
+    arch: (isGpu ? runsKernels(arch) : arch === '')
+      ? null
+      : isGpu
+        ? "'sm_90a' or another from sm_80 on, of a GPU"
+        : "'', of a CPU",
     sms: !isGpu || (sms >= 1 && sms <= mostSms) ? null : `1 to ${mostSms}, of a GPU`,
     sharedBytes: !isGpu || sharedBytes > 0 ? null : 'above 0, of a GPU',
   };

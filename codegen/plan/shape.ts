@@ -29,6 +29,8 @@ const orFit = ({ is, takes }: Option): Option => ({
 });
 
 const tokens: Option = { is: z.union([z.literal('many'), z.number()]), takes: "'many', a whole number" };
+/** Into a stage before which its input is not polled, by a plan or a target. */
+export const mostPollCycles = 100_000;
 const splitStep = z.strictObject({ splits: z.int().min(1).max(16), from: z.int().min(0) });
 
 type Options = Readonly<Record<string, Option>>;
@@ -67,8 +69,8 @@ export const schemeOptions: Readonly<Record<Scheme['kind'], Options>> = {
     copy: orFit(oneOf('bulk', 'cp.async')),
     blocks: orFit(whole(1, 1024)),
     pollCycles: orFit({
-      is: z.partialRecord(z.enum(opNames), z.int().min(0).max(100_000)),
-      takes: 'cycles from 0 to 100000 by op: { o_proj: 300 }',
+      is: z.partialRecord(z.enum(opNames), z.int().min(0).max(mostPollCycles)),
+      takes: `cycles from 0 to ${mostPollCycles} by op: { o_proj: 300 }`,
     }),
     tokens,
   },

@@ -59,6 +59,8 @@ export const platforms: Readonly<Record<Platform['kind'], Platform>> = {
 
 const numberOf = (arch: string): number => Number(/\d+/.exec(arch)?.[0] ?? 0);
 
+/** Matrix instructions for bf16, and copies into shared memory that go on beside them (sm_80 and later): no kernel is without. */
+export const runsKernels = (arch: string): boolean => numberOf(arch) >= 80;
 /** The copy engine moves bytes into shared memory by itself (sm_90 and later). */
 export const hasBulkCopies = (arch: string): boolean => numberOf(arch) >= 90;
 /** Four warps multiply together from shared memory (wgmma, which later architectures have not kept). */
