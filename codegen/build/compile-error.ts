@@ -18,6 +18,10 @@ function firstDiagnostic(output: string): Diagnostic | null {
   return null;
 }
 
+/** The first error of ptxas, whose last line says no more than that there was one. */
+const ptxasError = (output: string): string | undefined =>
+  /^ptxas \S.*, line \d+; error\s*: (.*)$/m.exec(output)?.[1];
+
 /** The function of a generated file that holds a line: a stage, a pointwise op or the pass itself. */
 function enclosing(text: string, line: number): string | null {
   const above = text.split('\n').slice(0, line);
@@ -48,8 +52,8 @@ export function compileError(
     });
   }
   if (!found) {
-    const last = output.trim().split('\n').at(-1) ?? '';
-    return new BuildError('failed', `${step}: the compiler failed: ${last}`, {
+    const said = ptxasError(output) ?? output.trim().split('\n').at(-1) ?? '';
+    return new BuildError('failed', `${step}: the compiler failed: ${said}`, {
       ...ran,
       hint: 'ONELAUNCH_DEBUG=6 shows the command and all it printed',
     });

@@ -144,6 +144,12 @@ describe('compilers', () => {
     expect(key() === before).toBe(same);
   });
 
+  test('what ptxas finds is told, and not that it found something', async () => {
+    const found = `ptxas /tmp/kernel.ptx, line 7; error   : Feature '.bf16' requires .target sm_80 or higher`;
+    at.use(`echo "${found}"; echo "ptxas fatal   : Ptx assembly aborted due to errors"; exit 1`);
+    await expect(build(kernel)).rejects.toThrow(/failed: Feature '\.bf16' requires .target sm_80 or higher$/);
+  });
+
   test.each([
     ['itself', 'kill -9 $$'],
     ['what it started', 'echo "g++: fatal error: Killed signal terminated program cc1plus"; exit 1'],
