@@ -19,7 +19,7 @@ interface ChosenPlans {
   readonly promptPlan: FusionPlan | null;
 }
 
-/** The stream where a copy engine feeds it; else, of the plans with barriers, the one that is predicted to be faster. */
+/** The stream where a copy engine feeds it, or where nothing else fits; else, of the plans with barriers, the one that is predicted to be faster. */
 function defaultPlan(dims: ModelDims, target: Target, promptPlan: FusionPlan | null) {
   const graph = decoderGraph(dims);
   if (promptPlan && platformOf(target).streams && isLegal(graph, stream, target)) {
@@ -32,6 +32,8 @@ function defaultPlan(dims: ModelDims, target: Target, promptPlan: FusionPlan | n
     return { plan: stream, planReason: `it has the kernels of ${target.name} for ${dims.weights.layers}` };
   }
   const [first, ...others] = [cooperative, unfused].filter((plan) => isLegal(graph, plan, target));
+  if (!first && isLegal(graph, stream, target))
+    return { plan: stream, planReason: `no plan with barriers fits ${dims.name} on ${target.name}` };
   /** Of a token [us]; where the target's bandwidth is not known, what it waits and does beside, since all plans read the same weights. */
   const cost = (plan: FusionPlan) => {
     const { micros, waitMicros, workMicros } = estimate(makeSchedule(dims, plan, target));
@@ -41,8 +43,12 @@ function defaultPlan(dims: ModelDims, target: Target, promptPlan: FusionPlan | n
   const stop = hasBulkCopies(target.arch)
     ? `${dims.name} cannot be streamed`
     : `${target.name} has no copy engine`;
-  const why = target.bandwidth === null ? 'is predicted to wait and work less' : 'is predicted to be faster';
-  return { plan: best, planReason: `${stop}, and of the others this one ${why}` };
+  const why =
+    target.bandwidth === null
+      ? 'this one is predicted to wait and work less'
+      : 'this one is predicted to be faster';
+  const which = others.length > 0 ? why : first ? 'only this one fits' : 'none fits';
+  return { plan: best, planReason: `${stop}, and of the others ${which}` };
 }
 
 /** What takes in prompts beside a stream: tiles where they have been measured, for what they can run. */

@@ -158,6 +158,16 @@ test('a file in blocks keeps them where its plan can run them, and gets a stream
   expect(choosePlans(dims, a100, null).plan.name).not.toBe('stream');
 });
 
+test('where no plan with barriers fits a GPU without a copy engine, a stream that does is the plan', async () => {
+  const { io, written } = memoryIo();
+  expect(await run(['explain', 'qwen3-0.6b', '--target', 'a100', '--cache', 'int8'], io)).toBe(0);
+  expect(written.err).toContain('plan stream: no plan with barriers fits qwen3-0.6b on a100');
+  const wide = { ...dims, hidden: 8192, ffn: 40_000 };
+  const chosen = [wide, { ...wide, ffn: 90_000 }].map((one) => choosePlans(one, resolveTarget('a100'), null));
+  expect(chosen.map(({ plan }) => plan.name)).toEqual(['stream', 'cooperative']);
+  expect(chosen[1]!.planReason).toBe('a100 has no copy engine, and of the others none fits');
+});
+
 test('cells and slots of a stream are as large as their codes and scales', async () => {
   const plan = await resolvePlan('stream');
   const made = (asked: WeightName, weights = settleWeights(dims, asked).weights) => {
