@@ -4,10 +4,13 @@ import { relative } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
+import { estimate, makeSchedule } from '../../codegen/index.ts';
+import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import type { PlanDiff } from '../../lab/diff-plans.ts';
 import { changedLines, hunksOf, hunkText } from '../../lab/text-diff.ts';
 import { planFolder, writePlan } from '../support/plan-files.ts';
 
+const { dims: qwen3Tiny } = resolveModel('qwen3-tiny');
 const folder = planFolder();
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -72,6 +75,15 @@ describe('gen diff', () => {
     const one = await gen('prefill', 'prefill-mma', '--no-text');
     expect(one.out).toMatch(/^1 file differs: prompt\.h$/m);
     expect(out).not.toContain('@@');
+  });
+
+  test('counts the weights of all layers, as they are read for a token', async () => {
+    const { out } = await gen('cooperative', 'unfused', '--json');
+    const { weights } = estimate(
+      makeSchedule(qwen3Tiny, await resolvePlan('cooperative'), resolveTarget('h100')),
+    ).bytes;
+    const figure = (JSON.parse(out) as PlanDiff).figures.find(({ name }) => name === 'MB of weights a token');
+    expect([figure?.a, figure?.b]).toEqual([Number((weights / 1e6).toFixed(2)), figure?.a]);
   });
 
   test('predicts launches that end where the positions do, as gen explain does', async () => {

@@ -132,6 +132,14 @@ describe('a strategy', () => {
     ).toEqual(['base+v=7', 'base+v=6', 'base+v=5']);
   });
 
+  it('times few of a grid once, and many no more where no final is asked for', () => {
+    const rungs = (count: number, final: boolean) =>
+      playOut(variants(count), { ...grid, final }, rateOf).groups.map(({ rung }) => rung);
+    expect(rungs(3, true)).toEqual([0]);
+    expect(rungs(4, true)).toEqual([0, 0, 1]);
+    expect(rungs(4, false)).toEqual([0, 0]);
+  });
+
   it('halves the field, in ever more rounds', () => {
     const { groups } = playOut(variants(20), { ...grid, strategy: 'halving' }, rateOf);
     const sizes = [0, 1, 2, 3].map((rung) => {
@@ -221,6 +229,17 @@ it('who met the best is before who was only faster before', () => {
       ['base+v=2', 0],
     ],
   ]);
+});
+
+it('a rung that was broken off counts for nothing', () => {
+  const records: JournalRecord[] = [variant(0), variant(1), run()];
+  for (const position of positions) {
+    for (const round of [0, 1, 2])
+      records.push(timed(0, round, position, 100), timed(1, round, position, 104));
+    records.push(timed(0, 0, position, 100, { rung: 1 }), timed(1, 0, position, 90, { rung: 1 }));
+  }
+  const row = ranked(findingsOf(records, positions)).find(({ label }) => label === 'base+v=1');
+  expect(row).toMatchObject({ rung: 0, rounds: 3, verdict: 'better', rates: [104, 104] });
 });
 
 it('of a group within a budget those begin that are expected to end there, by what the one before took', () => {
