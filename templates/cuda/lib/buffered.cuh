@@ -2,6 +2,9 @@
 #pragma once
 #include "one_token.cuh"
 
+/** What waves are counted by: without buffers nothing of this is called, but all of it is compiled. */
+constexpr int kRing = kBuffers > 0 ? kBuffers : 1;
+
 /** Begins the copies of wave `step` of a warp: its waves are counted over all of its turns. By one warp. */
 template <int K, int Parts>
 DEVICE void copy_wave(Block& b, const Matrix* w, Range rows, int warp, int step, int buffer) {
@@ -24,8 +27,8 @@ template <int K, int Parts>
 DEVICE void produce(Block& b, const Matrix* w, Range rows, int steps, int producer) {
   for (int step = 0; step < steps; ++step) {
     const unsigned turn = b.handed + unsigned(step);
-    const int buffer = int(turn % kBuffers);
-    const unsigned parity = turn / kBuffers % 2;
+    const int buffer = int(turn % kRing);
+    const unsigned parity = turn / kRing % 2;
     for (int warp = producer; warp < kComputeWarps; warp += kProducerWarps) {
       while (!mbarrier_try_wait(handover().empty + warp * kBuffers + buffer, parity ^ 1)) {
       }
@@ -57,15 +60,15 @@ DEVICE void consume(Block& b, const Input& input, const Matrix* w, Range rows, i
 #pragma unroll
     for (int start = 0; start < C::slice; start += C::wave, ++step) {
       const unsigned handed = kProducerWarps > 0 ? b.handed + unsigned(step) : unsigned(step);
-      const int buffer = int(handed % kBuffers);
+      const int buffer = int(handed % kRing);
       if constexpr (kProducerWarps == 0) {
         // A lane reads only what it copied itself: no other thread is waited for.
         const int ahead = step + kBuffers - 1;
-        if (ahead < steps) copy_wave<K, Parts>(b, w, rows, warp, ahead, ahead % kBuffers);
+        if (ahead < steps) copy_wave<K, Parts>(b, w, rows, warp, ahead, ahead % kRing);
         end_copies();
         wait_copies<kBuffers - 1>();
       } else {
-        while (!mbarrier_try_wait(handover().full + warp * kBuffers + buffer, handed / kBuffers % 2)) {
+        while (!mbarrier_try_wait(handover().full + warp * kBuffers + buffer, handed / kRing % 2)) {
         }
       }
       add_wave<K, Parts>(sum, input, start, slice, lane(), taken,
