@@ -162,6 +162,25 @@ const weightsSchema = z.looseObject({
   actorder: z.unknown().optional(),
 });
 
+/** Where a rotation is applied that is part of the weights, as they are stored; all others turn activations or the cache. */
+const ofWeights = ['weight_input', 'weight_output'];
+const transforms = z.looseObject({
+  config_groups: z
+    .record(z.string(), z.looseObject({ apply: z.array(z.looseObject({ location: z.string() })) }))
+    .nullish(),
+});
+
+/** @throws Unread for rotations that a model computes while it runs, without which its weights are of another model.
+ *  Source: TransformLocation of compressed-tensors. */
+function refuseTransforms(config: z.infer<typeof transforms> | null | undefined): void {
+  for (const [name, { apply }] of Object.entries(config?.config_groups ?? {})) {
+    const at = apply.findIndex(({ location }) => !ofWeights.includes(location));
+    if (at < 0) continue;
+    const key = `transform_config.config_groups.${name}.apply.${at}.location`;
+    throw new Unread(key, apply[at]!.location, ofWeights.join(', '));
+  }
+}
+
 function compressed(config: unknown): Quantisation {
   const group = z.looseObject({
     weights: weightsSchema,
@@ -175,6 +194,7 @@ function compressed(config: unknown): Quantisation {
       ignore: names,
       kv_cache_scheme: z.unknown().optional(),
       sparsity_config: z.looseObject({ format: z.string().nullish() }).nullish(),
+      transform_config: transforms.nullish(),
     })
     .parse(config);
   const { format, config_groups: groups } = read;
@@ -182,6 +202,7 @@ function compressed(config: unknown): Quantisation {
     throw new Unread('format', format, 'pack-quantized, int-quantized, float-quantized');
   const sparse = read.sparsity_config?.format;
   if (sparse && sparse !== 'dense') throw new Unread('sparsity_config.format', sparse, 'dense');
+  refuseTransforms(read.transform_config);
   const [first, ...others] = Object.entries(groups);
   if (first === undefined || others.length > 0)
     throw new Unread('config_groups', Object.keys(groups), 'one group');

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { readModelDims } from '../../codegen/model/read-config.ts';
 import type { OnelaunchError } from '../../errors.ts';
 import { preflight } from '../../preflight.ts';
 import { type Edit, kinds, writeQuantised } from '../support/quantised-model.ts';
@@ -48,6 +49,12 @@ const patched =
     data[at] = byte;
     tensors[`${matrix}.${part}`] = { ...tensor, data };
   };
+
+/** A group of rotations, one at each place. */
+const rotated = (...locations: string[]) => ({
+  type: 'hadamard',
+  apply: locations.map((location) => ({ targets: ['Linear'], location })),
+});
 
 const [fp8, gptq, awq, packed, zeros, eights] = [
   'fp8, blocks of 128',
@@ -201,6 +208,12 @@ const bad: readonly (readonly [what: string, kind: string, edit: Edit, message: 
     with_('sparsity_config', { format: 'sparse-24-bitmask' }),
     '.sparsity_config.format is "sparse-24-bitmask", supported: dense',
   ],
+  [
+    'rotations of activations, as QuIP leaves them',
+    packed,
+    with_('transform_config', { config_groups: { v: rotated('weight_input', 'input') } }),
+    '.transform_config.config_groups.v.apply.1.location is "input", supported: weight_input, weight_output',
+  ],
   ['no scales', packed, without('weight_scale'), `${matrix}.weight_scale is missing`],
   ['no zero points', zeros, without('weight_zero_point'), `${matrix}.weight_zero_point is missing`],
   ['no scales of GPTQ', gptq, without('scales'), `${matrix}.scales is missing`],
@@ -313,3 +326,12 @@ test('a file that is cut short is refused as any other', async () => {
   writeFileSync(file, '');
   expect((await refusal(directory)).kind).toBe('usage');
 });
+
+test.each([null, {}, { config_groups: { u: rotated('weight_input', 'weight_output') } }])(
+  'rotations that are part of the weights are none to compute: %j',
+  (transforms) => {
+    const folder = mkdtempSync(join(root, 'rotated-'));
+    writeQuantised(source, folder, kinds[packed]!, { only, edit: with_('transform_config', transforms) });
+    expect(readModelDims(folder).weights?.layers).toBe('int4');
+  },
+);
