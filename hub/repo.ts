@@ -65,4 +65,4 @@ function parse(text: string): unknown {
 
 /** Where a file is fetched from. */
 export const pathOf = ({ id, commit }: Repo, name: string): string =>
-  `/${id}/resolve/${commit}/${encodeURIComponent(name)}`;
+  `/${id}/resolve/${commit}/${name.split('/').map(encodeURIComponent).join('/')}`;

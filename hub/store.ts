@@ -1,6 +1,6 @@
 // Where the files of a model are put: in the Hub cache, as links to blobs that are named by their hash, or plainly in a folder.
 import { renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
 import { isWhole } from './download.ts';
 import { folderOf } from './id.ts';
@@ -40,8 +40,9 @@ export function cacheStore(cache: string, repo: Repo): Store {
       // There from before; where links cannot be, as the file itself.
       if (isOfSize(path, file)) return;
       rmSync(path, { force: true });
+      makeFolder(dirname(path));
       try {
-        symlinkSync(join('..', '..', 'blobs', file.hash), path);
+        symlinkSync(relative(dirname(path), blob(file)), path);
       } catch {
         renameSync(blob(file), path);
       }
@@ -60,14 +61,17 @@ export function cacheStore(cache: string, repo: Repo): Store {
 export function folderStore(directory: string): Store {
   makeFolder(directory);
   const path = (file: RepoFile) => join(directory, file.name);
-  const part = (file: RepoFile) => `${path(file)}.${file.hash.slice(0, 12)}.incomplete`;
+  const part = (file: RepoFile) =>
+    join(directory, `${basename(file.name)}.${file.hash.slice(0, 12)}.incomplete`);
   return {
     directory,
     parts: directory,
     part,
     has: async (file, signal) => isOfSize(path(file), file) && (await isWhole(file, path(file), signal)),
     place: (file) => {
-      if (isFile(part(file))) renameSync(part(file), path(file));
+      if (!isFile(part(file))) return;
+      makeFolder(dirname(path(file)));
+      renameSync(part(file), path(file));
     },
     finish: () => {},
   };

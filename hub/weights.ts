@@ -5,8 +5,12 @@ import { join } from 'node:path';
 export const single = 'model.safetensors';
 export const index = 'model.safetensors.index.json';
 
-/** Small files of a model: dims, defaults of sampling, tokenizer, chat template. */
+/** How a model of embeddings makes one vector of a text, as sentence-transformers names the file. */
+export const pooling = '1_Pooling/config.json';
+
+/** Small files of a model: dims, defaults of sampling, tokenizer, chat template, pooling. */
 export const isSmallFile = (name: string): boolean =>
+  name === pooling ||
   /^(?:config|generation_config|special_tokens_map|added_tokens)\.json$/.test(name) ||
   /^(?:tokenizer|chat_template)[\w.-]*\.(?:json|jinja|model)$/.test(name);
 

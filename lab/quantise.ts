@@ -19,7 +19,7 @@ import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
 import { OnelaunchError } from '../errors.ts';
-import { isSmallFile, single } from '../hub/weights.ts';
+import { isSmallFile, pooling, single } from '../hub/weights.ts';
 import {
   fp8Rows,
   groupColumns,
@@ -90,6 +90,10 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
       writeFileSync(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
       const others = readdirSync(directory).filter((name) => isSmallFile(name) && name !== 'config.json');
       for (const name of others) copyFileSync(join(directory, name), join(folder, name));
+      if (existsSync(join(directory, pooling))) {
+        makeFolder(dirname(join(folder, pooling)));
+        copyFileSync(join(directory, pooling), join(folder, pooling));
+      }
       refuseTaken(out, basename(folder));
       if (isThere) moveInto(out, folder);
       else renameSync(folder, out);

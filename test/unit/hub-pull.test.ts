@@ -6,6 +6,7 @@ import { downloadFileToCacheDir, scanCacheDir } from '@huggingface/hub';
 import { describe, expect, it } from 'vitest';
 import { tryLock } from '../../file-lock.ts';
 import { findCached } from '../../hub/cache.ts';
+import { readPooling } from '../../runtime/embedding.ts';
 import { hashes } from '../support/fake-hub.ts';
 import {
   bytesOf,
@@ -86,6 +87,22 @@ describe('a pulled model', () => {
     const names = Object.keys(sharded).filter((name) => name !== 'consolidated.safetensors');
     expect(readdirSync(directory).sort()).toEqual(names.sort());
     expect(findCached(id, at.cache)).toMatchObject({ snapshot: directory, missing: null });
+  });
+
+  it('has its pooling, which lies in a folder of its own', async () => {
+    const text = '{"pooling_mode_mean_tokens": true}';
+    const files = {
+      ...{ 'config.json': config, 'model.safetensors': weights },
+      ...{ '1_Pooling/config.json': text, '2_Dense/config.json': '{}' },
+    };
+    await at.serve({ files });
+    const { directory } = await at.fetchIt();
+    const mine = await at.fetchIt({ directory: join(at.cache, 'mine') });
+    for (const folder of [directory, mine.directory]) {
+      expect(readdirSync(folder).sort()).toEqual(['1_Pooling', 'config.json', 'model.safetensors']);
+      expect(readPooling(folder)).toBe('mean');
+    }
+    expect((await at.fetchIt()).fetchedBytes).toBe(0);
   });
 
   it('goes by the name that the Hub gives it', async () => {

@@ -21,6 +21,7 @@ import { run } from '../../cli/run.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
 import { formatsText } from '../../codegen/model/weights.ts';
 import { toFp8, writtenFormats } from '../../quantised/layout.ts';
+import { readPooling } from '../../runtime/embedding.ts';
 import { readReferenceModel } from '../../runtime/reference/weights.ts';
 import { checkpointTensors } from '../../runtime/weights/checkpoint.ts';
 import { loadPlan } from '../../runtime/weights/load-plan.ts';
@@ -220,6 +221,16 @@ test('Ctrl-C leaves nothing, and an empty folder as it was', async () => {
   expect(readdirSync(folder).filter((name) => name.startsWith('.'))).toEqual([]);
   expect((await gen([source, '--weights', 'int4', '--out', empty])).code).toBe(0);
   expect(existsSync(join(empty, 'model.safetensors'))).toBe(true);
+});
+
+test('what says how a model of embeddings is pooled goes with it', async () => {
+  const [model, out] = [join(folder, 'mean'), join(folder, 'mean-int4')];
+  cpSync(source, model, { recursive: true });
+  mkdirSync(join(model, '1_Pooling'));
+  writeFileSync(join(model, '1_Pooling', 'config.json'), '{"pooling_mode_mean_tokens": true}');
+  const { code, err } = await gen([model, '--weights', 'int4', '--out', out]);
+  expect(code, err).toBe(0);
+  expect(readPooling(out)).toBe('mean');
 });
 
 test('an empty folder that is there stays the same folder, and a link to one a link', async () => {
