@@ -261,6 +261,10 @@ async function readWeights(
   // Comparing head and embedding may read gigabytes: not where something is wrong already.
   const asIs = errors.length > 0 ? { ...none, tensors: read } : settleHead(read, dims.tiedHead);
   const settled = needs.embeddings ? ((await withIdentity(asIs, dims, collected)) ?? asIs) : asIs;
+  if (needs.embeddings) {
+    const { readPooling } = await import('./runtime/embedding.ts');
+    attempt(() => readPooling(directory));
+  }
   if (needs.weights) {
     const actual = { ...dims, tiedHead: settled.tiedHead };
     const slots = packing.slotsOf(actual, packing.packWeights(actual));

@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
+import { isGgufFile, readGguf } from '../gguf/header.ts';
+import { metadataOf } from '../gguf/metadata.ts';
 import { plainObject } from '../plain-object.ts';
 import type { Engine } from './engine/engine.ts';
 import { checkShape, readJson } from './json-file.ts';
@@ -34,22 +36,49 @@ export const embedSchema = plainObject({
 });
 
 const poolingFile = z.looseObject({
-  pooling_mode_cls_token: z.boolean().optional(),
-  pooling_mode_mean_tokens: z.boolean().optional(),
-  pooling_mode_lasttoken: z.boolean().optional(),
+  pooling_mode: z.union([z.string(), z.array(z.string())]).nullish(),
 });
 
-/** What the folder of a model says of its pooling, as sentence-transformers writes it.
- *  @throws OnelaunchError of kind usage for another one */
+/** By the name in pooling_mode, and by the flag that older files have for it. */
+const poolings: Readonly<Record<string, Pooling>> = {
+  ...{ lasttoken: 'last', pooling_mode_lasttoken: 'last' },
+  ...{ mean: 'mean', pooling_mode_mean_tokens: 'mean' },
+};
+
+/** By the code in pooling_type of a GGUF file; 0, and no code, leave it to who asks. Source: llama_pooling_type of llama.cpp. */
+const ggufPoolings: ReadonlyMap<number, Pooling> = new Map([
+  [0, 'last'],
+  [1, 'mean'],
+  [3, 'last'],
+]);
+
+const hint = 'Of hidden states the last one is taken, or the mean of all.';
+
+/** What the folder of a model says of its pooling, as sentence-transformers writes it, or a GGUF file.
+ *  @throws OnelaunchError of kind usage for another one, and for several, which it joins to a longer vector */
 export function readPooling(directory: string | null): Pooling {
-  const path = directory === null ? null : join(directory, '1_Pooling', 'config.json');
-  if (path === null || !existsSync(path)) return 'last';
-  const said = checkShape(poolingFile, readJson(path), path);
-  if (said.pooling_mode_lasttoken) return 'last';
-  if (said.pooling_mode_mean_tokens) return 'mean';
-  throw new OnelaunchError('usage', `${path} names a pooling that is not supported`, {
-    hint: 'Of hidden states the last one is taken, or the mean of all.',
-  });
+  if (directory === null) return 'last';
+  if (isGgufFile(directory)) return ggufPooling(directory);
+  const path = join(directory, '1_Pooling', 'config.json');
+  if (!existsSync(path)) return 'last';
+  const { pooling_mode: mode, ...flags } = checkShape(poolingFile, readJson(path), path);
+  const set = Object.keys(flags).filter((key) => /^pooling_mode_/.test(key) && flags[key] === true);
+  const named = mode ? [mode].flat() : set;
+  const [name, ...others] = named;
+  const pooling = name !== undefined && Object.hasOwn(poolings, name) ? poolings[name] : undefined;
+  if (pooling !== undefined && others.length === 0) return pooling;
+  const what = named.length === 0 ? 'no pooling' : `the pooling ${named.join(' and ')}`;
+  throw new OnelaunchError('usage', `${path} names ${what}, supported: lasttoken, mean`, { hint });
+}
+
+function ggufPooling(path: string): Pooling {
+  const metadata = metadataOf(readGguf(path));
+  const key = `${metadata.text('general.architecture')}.pooling_type`;
+  const code = metadata.number(key) ?? 0;
+  const pooling = ggufPoolings.get(code);
+  if (pooling !== undefined) return pooling;
+  const supported = [...ggufPoolings].map(([code, name]) => `${code} (${name})`).join(', ');
+  throw new OnelaunchError('usage', `${path} has ${key} ${code}, supported: ${supported}`, { hint });
 }
 
 /** The vector of tokens, from an engine at position 0 whose logits begin with the hidden state.

@@ -1,14 +1,17 @@
 // Embeddings: what is asked of a model, and what is refused before one is loaded.
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { load } from '../../load.ts';
+import { preflight } from '../../preflight.ts';
 import { readPooling } from '../../runtime/embedding.ts';
 import { duringIdentityHead, withIdentityHead } from '../../runtime/weights/identity-head.ts';
+import { writeGguf } from '../support/gguf.ts';
 import { makeDirectory } from '../support/model-directory.ts';
-import { refusalOf } from '../support/refusal.ts';
+import { failureOf, refusalOf } from '../support/refusal.ts';
 import { post, served } from '../support/served.ts';
+import { withKey } from '../support/small-gguf.ts';
 
 const pooled = (config: object): string => {
   const directory = makeDirectory({});
@@ -22,9 +25,46 @@ it('the pooling is that of the model, else the last token', () => {
   expect(readPooling(makeDirectory({}))).toBe('last');
   expect(readPooling(pooled({ pooling_mode_lasttoken: true, word_embedding_dimension: 8 }))).toBe('last');
   expect(readPooling(pooled({ pooling_mode_mean_tokens: true }))).toBe('mean');
-  expect(refusalOf(() => readPooling(pooled({ pooling_mode_cls_token: true }))).message).toContain(
-    '1_Pooling',
+  expect(readPooling(pooled({ pooling_mode: 'mean', embedding_dimension: 8 }))).toBe('mean');
+  expect(readPooling(pooled({ pooling_mode: ['lasttoken'] }))).toBe('last');
+});
+
+it.each([
+  [{ pooling_mode_cls_token: true, pooling_mode_mean_tokens: false }, 'the pooling pooling_mode_cls_token'],
+  [
+    { pooling_mode_mean_tokens: true, pooling_mode_lasttoken: true },
+    'the pooling pooling_mode_mean_tokens and pooling_mode_lasttoken',
+  ],
+  [{ pooling_mode: 'cls' }, 'the pooling cls'],
+  [{ pooling_mode: ['mean', 'lasttoken'] }, 'the pooling mean and lasttoken'],
+  [{ pooling_mode: 'constructor' }, 'the pooling constructor'],
+  [{ pooling_mode_mean_tokens: false }, 'no pooling'],
+])('another pooling is refused: %j', (config, what) => {
+  const directory = pooled(config);
+  expect(refusalOf(() => readPooling(directory)).message).toBe(
+    `${join(directory, '1_Pooling', 'config.json')} names ${what}, supported: lasttoken, mean`,
   );
+});
+
+it('of a GGUF file it is that of its metadata', () => {
+  const path = join(makeDirectory({}), 'model.gguf');
+  const poolingOf = (type: number | undefined) => {
+    writeGguf(path, withKey('llama.pooling_type', type === undefined ? undefined : { u32: type }));
+    return readPooling(path);
+  };
+  expect([undefined, 0, 1, 3].map(poolingOf)).toEqual(['last', 'last', 'mean', 'last']);
+  expect(refusalOf(() => poolingOf(2)).message).toBe(
+    `${path} has llama.pooling_type 2, supported: 0 (last), 1 (mean), 3 (last)`,
+  );
+});
+
+it('a pooling that is not supported is told before anything is compiled', async () => {
+  const directory = pooled({ pooling_mode: 'cls' });
+  cpSync(join(import.meta.dirname, '../fixtures/qwen3-micro'), directory, { recursive: true });
+  const needs = { weights: true, embeddings: true } as const;
+  const { message } = await failureOf(preflight({ model: directory, target: 'cpu' }, needs));
+  expect(message).toContain('names the pooling cls, supported: lasttoken, mean');
+  expect(await preflight({ model: directory, target: 'cpu' }, { weights: true })).toBeDefined();
 });
 
 it('the head is there while it is read, and gone behind it, also where that fails', async () => {
