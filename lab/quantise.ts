@@ -18,7 +18,9 @@ import {
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
-import { OnelaunchError } from '../errors.ts';
+import { packWeights, slotsOf } from '../codegen/model/packing.ts';
+import { readModel } from '../codegen/model/read-config.ts';
+import { gather, OnelaunchError } from '../errors.ts';
 import { isSmallFile, pooling, single } from '../hub/weights.ts';
 import {
   fp8Rows,
@@ -34,6 +36,8 @@ import { readJson } from '../runtime/json-file.ts';
 import { levelsOfBlocks } from '../runtime/reference/blocks.ts';
 import { toFloat32 } from '../runtime/reference/weights.ts';
 import { loadTokenizer } from '../runtime/tokenizer/tokenizer.ts';
+import { checkpointTensors, settleHead } from '../runtime/weights/checkpoint.ts';
+import { findTensorProblems } from '../runtime/weights/load-plan.ts';
 import {
   bytesOf,
   readBytes,
@@ -73,6 +77,7 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
   const out = resolve(options.out);
   refuseTaken(out);
   const work = planOf(directory, options.format);
+  refuseUnfit(directory);
   const sequences = options.calibrate ? sequencesOf(directory, options.calibrate) : [];
   // A folder that is there keeps its place: it may be a link, mounted, or the one that somebody works in.
   const isThere = existsSync(out);
@@ -213,6 +218,17 @@ function planOf(directory: string, format: WrittenFormat): Work {
   const { header, offsets, end } = safetensorsHeader(written);
   const before = tensors.reduce((sum, [, { bytes }]) => sum + bytes, 0);
   return { config, header, offsets, matrices, others, before, after: end - header.length };
+}
+
+/** Refuses weights that the model of config.json could not be loaded from: their checkpoint would be no better.
+ *  @throws OnelaunchError usage, with all that is wrong */
+function refuseUnfit(directory: string): void {
+  const { dims } = readModel(directory);
+  const { tensors, tiedHead } = settleHead(checkpointTensors(directory), dims.tiedHead);
+  const actual = { ...dims, tiedHead };
+  const problems = findTensorProblems(slotsOf(actual, packWeights(actual)), tensors);
+  if (problems.length > 0)
+    throw gather(problems.map(({ text, hint }) => new OnelaunchError('usage', text, { hint })));
 }
 
 const partName = (matrix: string, part: string) => matrix.replace(/weight$/, part);

@@ -161,6 +161,16 @@ describe('refused, with nothing left', () => {
       new DataView(data.buffer).setUint16(0, 0x7f80, true);
       return shape;
     });
+  const incomplete = () => {
+    const directory = changed('incomplete', (_, shape) => shape);
+    const kept = [...readTensors(directory)].filter(([name]) => name !== 'model.norm.weight');
+    const tensors = kept.map(([name, entry]) => {
+      const { dtype, shape, bytes } = entry;
+      return [name, { dtype, shape, data: readBytes(entry, 0, bytes) }] as const;
+    });
+    writeSafetensors(join(directory, 'model.safetensors'), Object.fromEntries(tensors));
+    return directory;
+  };
   const odd = () => changed('odd', (_, [rows, columns]) => [(rows! * columns!) / 16, 16]);
   test.each<[string, () => readonly string[], RegExp]>([
     [
@@ -186,6 +196,11 @@ describe('refused, with nothing left', () => {
       'an infinite number',
       () => [infinite(), '--weights', 'int4', '--out', join(folder, 'new')],
       /up_proj.weight with a number that is not finite/,
+    ],
+    [
+      'a tensor that is missing',
+      () => [incomplete(), '--weights', 'int4', '--out', join(folder, 'new')],
+      /model\.safetensors lacks model\.norm\.weight$/m,
     ],
     [
       'columns of half a group',
