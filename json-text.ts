@@ -1,10 +1,13 @@
 // JSON as it comes from strangers: where it is broken, what the file may be in its place, and none without a bottom.
+import { isUtf8 } from 'node:buffer';
 import { OnelaunchError } from './errors.ts';
+import { notText } from './plain-file.ts';
 
-/** The JSON in the text of a file.
+/** The JSON in the bytes of a file.
  *  @param hint where such a file comes from
  *  @throws OnelaunchError of kind usage, which says where in the file it goes wrong */
-export function parseJson(text: string, path: string, hint: string): unknown {
+export function parseJson(bytes: Buffer, path: string, hint: string): unknown {
+  const text = bytes.toString('utf8');
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -14,6 +17,7 @@ export function parseJson(text: string, path: string, hint: string): unknown {
       cause,
     });
   }
+  if (!isUtf8(bytes)) throw notText(path);
   checkDepth(value, path, hint);
   return value;
 }

@@ -83,9 +83,10 @@ export function decoded(bytes: Uint8Array, name: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new OnelaunchError('usage', `${name} is not text in UTF-8`, {
-      hint: 'convert it, as iconv does',
-      cause,
-    });
+    throw notText(name, cause);
   }
 }
+
+/** What is no UTF-8: to read it all the same would put U+FFFD in the place of what it says. */
+export const notText = (name: string, cause?: unknown): OnelaunchError =>
+  new OnelaunchError('usage', `${name} is not text in UTF-8`, { hint: 'convert it, as iconv does', cause });

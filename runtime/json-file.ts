@@ -18,8 +18,7 @@ export function readJson(
   options: { readonly mostBytes?: number; readonly hint?: string } = {},
 ): unknown {
   const { hint = copyFromRepository } = options;
-  const text = readPlainFile(path, options.mostBytes ?? mostBytes, hint).toString('utf8');
-  return parseJson(text, path, hint);
+  return parseJson(readPlainFile(path, options.mostBytes ?? mostBytes, hint), path, hint);
 }
 
 /** The value as the schema describes it, or a usage error that names the file and the first wrong key. */

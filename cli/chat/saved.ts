@@ -38,10 +38,13 @@ export function saveTranscript(name: string, { system, turns }: Transcript): voi
 export const loadTranscript = (name: string): Transcript =>
   readTranscript(atHome(name), 'give a file that /save wrote');
 
+/** Throws where it would else put U+FFFD in the place of what was said. */
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
 function readTranscript(file: string, hint: string): Transcript {
   let value: unknown;
   try {
-    value = JSON.parse(readPlainFile(file, mostBytes, hint).toString('utf8'));
+    value = JSON.parse(utf8.decode(readPlainFile(file, mostBytes, hint)));
   } catch (cause) {
     if (cause instanceof OnelaunchError) throw cause;
     throw new OnelaunchError('usage', `${file} holds no conversation`, { hint, cause });

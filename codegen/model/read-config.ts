@@ -33,8 +33,8 @@ export function readModel(directory: string): { dims: ModelDims; notes: readonly
   if (adapter !== undefined) throw adapter;
   const path = join(directory, 'config.json');
   if (!isThere(path, copyFromRepository)) throw noConfig(directory);
-  const text = readPlainFile(path, mostBytes, copyFromRepository).toString('utf8');
-  const config = parseJson(text, path, copyFromRepository);
+  const bytes = readPlainFile(path, mostBytes, copyFromRepository);
+  const config = parseJson(bytes, path, copyFromRepository);
   return parseConfig(config, modelName(directory), path);
 }
 

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { OnelaunchError } from '../../errors.ts';
-import { copyFromRepository, readPlainFile } from '../../plain-file.ts';
+import { copyFromRepository, readPlainText } from '../../plain-file.ts';
 import { readTokenizerConfig, type TokenizerConfig } from '../tokenizer/config.ts';
 import { OverBudget, renderWithin } from './template-budget.ts';
 import { toolTemplate } from './tool-templates.ts';
@@ -47,7 +47,7 @@ export function chatTemplate(directory: string): ChatTemplate {
   const path = isFile ? jinja : join(directory, 'tokenizer_config.json');
   // A character has up to four bytes.
   const sources = isFile
-    ? { default: readPlainFile(jinja, 4 * mostCharacters, copyFromRepository).toString('utf8') }
+    ? { default: readPlainText(jinja, 4 * mostCharacters, copyFromRepository) }
     : namedTemplates(config);
   const templates = new Map(Object.entries(sources).map(([name, source]) => [name, parse(source, path)]));
   const whole = templates.size === 1 ? Object.values(sources)[0] : undefined;

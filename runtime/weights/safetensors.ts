@@ -1,4 +1,5 @@
 // Where each tensor of a checkpoint lies, read from the headers of its safetensors files. Weights are never read.
+import { isUtf8 } from 'node:buffer';
 import { closeSync, existsSync, openSync, readdirSync, readSync, writeFileSync } from 'node:fs';
 import { basename, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
@@ -218,6 +219,7 @@ function readHeader(path: string): { text: string; start: number; fileBytes: num
     }
     const bytes = Buffer.alloc(length);
     readSync(fd, bytes, 0, length, 8);
+    if (!isUtf8(bytes)) throw broken(path, 'has a header that is no text in UTF-8');
     return { text: bytes.toString('utf8'), start: 8 + length, fileBytes };
   } finally {
     closeSync(fd);

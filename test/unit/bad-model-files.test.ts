@@ -6,6 +6,7 @@ import { readModelDims } from '../../codegen/model/read-config.ts';
 import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
+import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { llama2, makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 import { refusalOf } from '../support/refusal.ts';
 
@@ -33,6 +34,30 @@ test('text that an editor saved with a byte order mark, or in UTF-16, is told ho
       });
     }
   }
+});
+
+/** As an editor saves it in the encoding of Western Europe. */
+const latin1 = (json: string) => Buffer.from(json, 'latin1');
+const header = latin1('{"caf\u00e9.weight":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}');
+const shards = (name: string) => latin1(JSON.stringify({ weight_map: { [name]: 'one.safetensors' } }));
+
+test.each<[file: string, bytes: Buffer, read: (directory: string) => unknown]>([
+  ['config.json', latin1('{"model_type":"qwen3","note":"caf\u00e9"}'), readModelDims],
+  ['generation_config.json', latin1('{"stop_strings":["caf\u00e9"]}'), readGenerationConfig],
+  ['tokenizer_config.json', latin1('{"chat_template":"caf\u00e9"}'), chatTemplate],
+  ['special_tokens_map.json', latin1('{"eos_token":"caf\u00e9"}'), chatTemplate],
+  ['chat_template.jinja', latin1('caf\u00e9 {{ messages[0].content }}'), chatTemplate],
+  ['chat_template.jinja', Buffer.from('\ufeff{{ messages[0].content }}', 'utf16le'), chatTemplate],
+  ['tokenizer.json', latin1(JSON.stringify(llama2).replace('hello', 'h\u00e9llo')), loadTokenizer],
+  ['model.safetensors.index.json', shards('caf\u00e9.weight'), readTensors],
+  ['model.safetensors', Buffer.concat([Buffer.of(header.length, 0, 0, 0, 0, 0, 0, 0), header]), readTensors],
+])('%s in another encoding is refused, not read with U+FFFD in the place of letters', (file, bytes, read) => {
+  const directory = makeDirectory({});
+  writeFileSync(join(directory, file), bytes);
+  const { kind, message, hint } = refusalOf(() => read(directory));
+  expect(message).toMatch(/ (is not|has a header that is no) text in UTF-8$/);
+  expect(message).toContain(join(directory, file));
+  expect({ kind, hint: typeof hint }).toEqual({ kind: 'usage', hint: 'string' });
 });
 
 const withTokenizer = (change: object) => ({ 'tokenizer.json': { ...llama2, ...change } });

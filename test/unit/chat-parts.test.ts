@@ -230,6 +230,11 @@ describe('/save and /load', () => {
   it.each([
     ['no file', null, 'no file '],
     ['no JSON', '{"messages": [', 'holds no conversation'],
+    [
+      'another encoding',
+      Buffer.from(messages('user', 'assistant').replace('x', '\u00e9'), 'latin1'),
+      'holds no conversation',
+    ],
     ['another shape', '{"messages": 5}', 'holds no conversation'],
     ['no message at all', '[]', 'holds no conversation'],
     ['two questions in a row', messages('user', 'user'), 'holds no conversation'],
