@@ -62,7 +62,7 @@ const generationConfig = z.looseObject({
   do_sample: z.boolean().nullish(),
   temperature: z.number().nonnegative().nullish(),
   top_k: z.int().min(-1).nullish(),
-  top_p: z.number().positive().max(1).nullish(),
+  top_p: z.number().nonnegative().max(1).nullish(),
   min_p: z.number().nonnegative().max(1).nullish(),
   repetition_penalty: z.number().positive().nullish(),
   eos_token_id: eos,
@@ -120,7 +120,8 @@ export function readGenerationConfig(directory: string, vocabulary: Vocabulary =
   return {
     doSample,
     temperature: doSample ? (file.temperature ?? 1) : 0,
-    topK: file.top_k === null ? 0 : Math.max(0, file.top_k ?? 50),
+    // More than there are tokens is all of them.
+    topK: file.top_k === null ? 0 : Math.min(Math.max(0, file.top_k ?? 50), mostTokens),
     topP: file.top_p ?? 1,
     minP: file.min_p ?? 0,
     repetitionPenalty: file.repetition_penalty ?? 1,

@@ -1,6 +1,7 @@
 // What a model samples with when nobody says otherwise.
 import { describe, expect, test } from 'vitest';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
+import { checkOptions } from '../../runtime/sampling.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { llama2, makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 
@@ -37,6 +38,20 @@ describe('generation config', () => {
       temperature: 0,
     });
     expect(read({})).toMatchObject({ doSample: false, temperature: 0, topK: 50, topP: 1, stopIds: [] });
+  });
+
+  test('bounds of sampling beyond those of a reply are the nearest that it has', () => {
+    const sampled = (file: object) => {
+      const defaults = read({ 'generation_config.json': { do_sample: true, ...file } });
+      return checkOptions({}, defaults, 16).sampling;
+    };
+    for (const top_k of [2 ** 31, 2 ** 32, 1e15]) expect(sampled({ top_k }).top_k).toBe(2 ** 31 - 1);
+    // As in transformers: the most likely token alone.
+    const { top_p } = sampled({ top_p: 0 });
+    expect({ isPositive: Math.fround(top_p) > 0, isLeast: top_p < 1e-30 }).toEqual({
+      isPositive: true,
+      isLeast: true,
+    });
   });
 
   test('stop ids come from generation_config, else config, else the eos token', () => {
