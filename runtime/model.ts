@@ -16,7 +16,7 @@ import { type Asked, Replies } from './replies.ts';
 import { once, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
 import { type CheckedOptions, checkArguments, type ReplyOptions, replySchema } from './sampling.ts';
-import { type CacheOrigin, readSession, writeSession } from './saved-session.ts';
+import { type CacheOrigin, madeOf, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
 import type { Made } from './tokenizer/tokenizer-apart.ts';
 
@@ -154,7 +154,7 @@ export class LanguageModel {
     const saved = await readSession(file, this.#origin(this.#parts.engine), this.context);
     try {
       this.#checkOpen();
-      const session = this.session(saved.session);
+      const session = madeOf(file, () => this.session(saved.session));
       const place = opened(await this.#places.take(saved.tokens, new AbortController()));
       try {
         place.begin([]);

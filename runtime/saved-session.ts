@@ -183,20 +183,46 @@ async function readHeader(
   if (!sha256(text).equals(start.subarray(magic.length + 4))) {
     throw refusal(file, 'is damaged: its header is not what was written');
   }
-  const value = JSON.parse(text.toString()) as { format?: unknown };
-  if (value.format !== format) {
-    throw refusal(file, `has the format ${String(value.format)}, and this version reads ${format}`);
+  return { header: headerOf(file, text.toString()), begin };
+}
+
+/** The hash says that this is what was written, and not by whom. */
+function headerOf(file: string, text: string): Header {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw refusal(file, 'is no saved session: its header is not JSON', saveAgain, cause);
   }
-  return { header: headerShape.parse(value), begin };
+  const { data, error } = headerShape.safeParse(value);
+  if (data !== undefined) return data;
+  const said = z.looseObject({ format: z.number() }).safeParse(value).data?.format;
+  if (said !== undefined && said !== format)
+    throw refusal(file, `has the format ${said}, and this version reads ${format}`);
+  throw refusal(file, 'has a header that this version does not read', saveAgain, error);
+}
+
+/** What a session makes of the options in a file. @throws OnelaunchError of kind usage, which names the file */
+export function madeOf<T>(file: string, make: () => T): T {
+  try {
+    return make();
+  } catch (cause) {
+    if (!(cause instanceof OnelaunchError)) throw cause;
+    const why = `holds a conversation that this version does not take up: ${cause.message}`;
+    throw refusal(file, why, saveAgain, cause);
+  }
 }
 
 function checkOrigin(file: string, header: Header, origin: CacheOrigin): void {
   if (header.hash !== origin.hash || header.positionBytes !== origin.positionBytes) {
-    const made = `was saved with the kernel ${header.kernel}, and this is ${origin.kernel}`;
+    // The name of a kernel says neither which version made its sources nor which dims it is for.
+    const isSameName = header.kernel === origin.kernel;
+    const is = isSameName ? 'another of that name' : origin.kernel;
+    const made = `was saved with the kernel ${header.kernel}, and this is ${is}`;
     throw refusal(
       file,
       made,
-      'Load the model that it was saved with, for the same target, by the same plan and in the same formats.',
+      `Load the model that it was saved with, ${isSameName ? 'with the same version of onelaunch, ' : ''}for the same target, by the same plan and in the same formats.`,
     );
   }
   if (header.weights !== origin.weights) {
@@ -235,5 +261,5 @@ function bytesOfIds(tokens: readonly number[]): Uint8Array {
 
 const saveAgain = 'Give a file that save() of a session has written.';
 
-const refusal = (file: string, why: string, hint = saveAgain): OnelaunchError =>
-  new OnelaunchError('usage', `${file} ${why}`, { hint });
+const refusal = (file: string, why: string, hint = saveAgain, cause?: unknown): OnelaunchError =>
+  new OnelaunchError('usage', `${file} ${why}`, { hint, cause });

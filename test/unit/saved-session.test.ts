@@ -1,5 +1,6 @@
 // A conversation in a file: what was written is read, and whatever else the file has come to is told by its reason.
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   mkdirSync,
   mkdtempSync,
@@ -15,8 +16,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { OnelaunchError } from '../../errors.ts';
-import { readSession, writeSession } from '../../runtime/saved-session.ts';
-import { failureOf } from '../support/refusal.ts';
+import { madeOf, readSession, writeSession } from '../../runtime/saved-session.ts';
+import { failureOf, refusalOf } from '../support/refusal.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'saved-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -113,6 +114,10 @@ test('a file of another model, kernel, format or longer context is refused, and 
     'Load the model that it was saved with, for the same target, by the same plan and in the same formats.',
   ]);
   expect((await messages({ positionBytes: 6 }))[0]).toContain('was saved with the kernel');
+  expect(await messages({ hash: 'abd' })).toEqual([
+    'was saved with the kernel mine, and this is another of that name',
+    'Load the model that it was saved with, with the same version of onelaunch, for the same target, by the same plan and in the same formats.',
+  ]);
   expect(await messages({ weights: 'w2' })).toEqual([
     'was saved with other weights',
     'Load the model that it was saved with.',
@@ -122,6 +127,42 @@ test('a file of another model, kernel, format or longer context is refused, and 
     'Load the model with a longer context.',
   ]);
   expect((await open(at('mine'), origin, 5)).tokens).toHaveLength(4);
+});
+
+test('a header that is whole, and not one of ours, is refused with the file', async () => {
+  await write(at('ours'), [1, 2]);
+  const good = readFileSync(at('ours'));
+  const start = 'onelaunch session\n'.length;
+  const end = start + 36 + good.readUInt32LE(start);
+  const header = JSON.parse(good.toString('utf8', start + 36, end));
+  const withHeader = async (text: string) => {
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(Buffer.byteLength(text));
+    const hash = createHash('sha256').update(text).digest();
+    const parts = [good.subarray(0, start), length, hash, Buffer.from(text), good.subarray(end)];
+    writeFileSync(at('theirs'), Buffer.concat(parts));
+    const { kind, message } = await failureOf(open(at('theirs')));
+    expect(kind).toBe('usage');
+    return message.slice(at('theirs').length + 1);
+  };
+  for (const text of ['null', '[]', '5', JSON.stringify({ ...header, tokens: -1 })])
+    expect(await withHeader(text)).toBe('has a header that this version does not read');
+  const { together: _, ...less } = header;
+  expect(await withHeader(JSON.stringify(less))).toBe('has a header that this version does not read');
+  expect(await withHeader('{"format": ')).toBe('is no saved session: its header is not JSON');
+  expect(await withHeader(JSON.stringify({ ...header, format: 2, more: 1 }))).toBe(
+    'has the format 2, and this version reads 1',
+  );
+});
+
+test('options of a session that another version knows are told of the file', () => {
+  const make = () => {
+    throw new OnelaunchError('usage', 'options has no more', { hint: 'There are messages.' });
+  };
+  expect(refusalOf(() => madeOf(at('mine'), make)).message).toBe(
+    `${at('mine')} holds a conversation that this version does not take up: options has no more`,
+  );
+  expect(() => madeOf(at('mine'), () => JSON.parse('{'))).toThrow(SyntaxError);
 });
 
 test('what is no plain file, or not there, is refused', async () => {
