@@ -66,6 +66,7 @@ async function pullModel(ui: Ui, hub: Hub, { model, revision, dir, bar }: Asked)
     { parseDims },
     { modelName },
     { didYouMean },
+    { hubIdIn },
   ] = await Promise.all([
     import('../hub/pull.ts'),
     import('../hub/settings.ts'),
@@ -74,6 +75,7 @@ async function pullModel(ui: Ui, hub: Hub, { model, revision, dir, bar }: Asked)
     import('../codegen/model/parse-dims.ts'),
     import('../codegen/model/read-config.ts'),
     import('../codegen/plan/did-you-mean.ts'),
+    import('../hub/id.ts'),
   ]);
   const id = hubIds.get(model.toLowerCase()) ?? model;
   if (modelNames().includes(id)) {
@@ -81,7 +83,12 @@ async function pullModel(ui: Ui, hub: Hub, { model, revision, dir, bar }: Asked)
   }
   return await pull(hub, {
     ...{ id, revision, directory: dir, cache: hubCache(ui.io.env) },
-    suggest: (name) => didYouMean(name, [...knownIds(), ...hubIds.keys()]),
+    suggest: (name) => {
+      const meant = hubIdIn(name);
+      return meant === null
+        ? didYouMean(name, [...knownIds(), ...hubIds.keys()])
+        : `did you mean '${meant}'? A revision is given by --revision; `;
+    },
     check: (config, name) => void parseDims(parse(config, name), modelName(name)),
     onBegin: (repo, bytes) => begin(ui, id, repo, bytes),
     onBytes: bar.update,

@@ -7,7 +7,7 @@ import { readModel } from '../codegen/model/read-config.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { OnelaunchError } from '../errors.ts';
 import { type CachedModel, cachedAt, cachedModels, findCached } from '../hub/cache.ts';
-import { isHubId } from '../hub/id.ts';
+import { hubIdIn, isHubId } from '../hub/id.ts';
 import { checkName } from './check-name.ts';
 import { hubIds, models } from './models.ts';
 
@@ -37,6 +37,8 @@ export function resolveModel(name: string): ResolvedModel {
     if (known) return resolveKnown(known);
     if (/\.gguf$/i.test(name)) throw noFile(name);
     if (isHubId(name)) return ofSnapshot(findCached(name), name);
+    const meant = hubIdIn(name);
+    if (meant !== null) throw notAlone(name, meant);
     if (!/[/\\]|^\.{1,2}$/.test(name)) throw unknownModel(name);
   }
   const cached = cachedAt(name);
@@ -82,6 +84,11 @@ export const knownIds = (): string[] => [
 
 const noFile = (name: string) =>
   new OnelaunchError('usage', `no file ${name}`, { hint: 'Give the path of a GGUF file that is here.' });
+
+const notAlone = (name: string, id: string) =>
+  new OnelaunchError('usage', `${name} is neither a folder nor ORG/NAME of the Hub`, {
+    hint: `did you mean '${id}'? gen pull --revision fetches another revision than main; a GGUF file is given by its path`,
+  });
 
 function unknownModel(name: string): OnelaunchError {
   const ids = knownIds();

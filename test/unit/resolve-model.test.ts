@@ -170,6 +170,21 @@ describe('a name of the Hub', () => {
     ],
     ['my-qwen3.v2', 'usage', "unknown model 'my-qwen3.v2'", `did you mean '${other}'? known: `],
     ['qwen3-0.7b', 'usage', "unknown model 'qwen3-0.7b'", "did you mean 'qwen3-0.6b'? "],
+    ...[
+      'Qwen/Qwen3-0.6B@main',
+      'Qwen/Qwen3-0.6B:Q4_K_M',
+      'hf.co/Qwen/Qwen3-0.6B',
+      'https://huggingface.co/Qwen/Qwen3-0.6B',
+      'https://huggingface.co/Qwen/Qwen3-0.6B/tree/main?x#y',
+    ].map((name): [string, string, string, string] => [
+      name,
+      'usage',
+      `${name} is neither a folder nor ORG/NAME of the Hub`,
+      "did you mean 'Qwen/Qwen3-0.6B'? gen pull --revision",
+    ]),
+    ['https://huggingface.co/Qwen', 'usage', 'no directory ', 'config.json'],
+    ['@/x', 'usage', 'no directory ', 'config.json'],
+    ['a/b/', 'usage', 'no directory ', 'config.json'],
     ['a/b/c', 'usage', 'no directory ', 'config.json'],
     ['./Qwen3-0.6B', 'usage', 'no directory ', 'config.json'],
   ])('%s, which is not here, is told in one line', (name, kind, message, hint) => {
