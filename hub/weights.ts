@@ -1,18 +1,27 @@
 // Which files a model is: those that gen pull fetches, and those without which a snapshot is not complete.
-import { readFileSync, type Stats, statSync } from 'node:fs';
+import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 export const single = 'model.safetensors';
 export const index = 'model.safetensors.index.json';
 
-/** How a model of embeddings makes one vector of a text, as sentence-transformers names the file. */
-export const pooling = '1_Pooling/config.json';
+/** Folders with small files: of how embeddings are pooled, as sentence-transformers names it, and of chat templates beside the default one. */
+const below = { '1_Pooling': /^config\.json$/, additional_chat_templates: /^[\w.-]+\.jinja$/ };
 
-/** Small files of a model: dims, defaults of sampling, tokenizer, chat template, pooling. */
+/** Small files of a model: dims, defaults of sampling, tokenizer, chat templates, pooling. */
 export const isSmallFile = (name: string): boolean =>
-  name === pooling ||
   /^(?:config|generation_config|special_tokens_map|added_tokens)\.json$/.test(name) ||
-  /^(?:tokenizer|chat_template)[\w.-]*\.(?:json|jinja|model)$/.test(name);
+  /^(?:tokenizer|chat_template)[\w.-]*\.(?:json|jinja|model)$/.test(name) ||
+  Object.entries(below).some(
+    ([folder, names]) => name.startsWith(`${folder}/`) && names.test(name.slice(folder.length + 1)),
+  );
+
+/** The names of those in the folder of a model. */
+export const smallFilesIn = (directory: string): string[] =>
+  ['.', ...Object.keys(below)]
+    .filter((folder) => isDirectory(join(directory, folder)))
+    .flatMap((folder) => readdirSync(join(directory, folder)).map((name) => join(folder, name)))
+    .filter((name) => isSmallFile(name) && isFile(join(directory, name)));
 
 /** The shards that the text of an index names; null if it is no index, or names what is no plain file beside it. */
 export function shardsOf(text: string): string[] | null {

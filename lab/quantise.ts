@@ -21,7 +21,7 @@ import { makeFolder } from '../codegen/build/make-folder.ts';
 import { packWeights, slotsOf } from '../codegen/model/packing.ts';
 import { readModel } from '../codegen/model/read-config.ts';
 import { gather, OnelaunchError } from '../errors.ts';
-import { isSmallFile, pooling, single } from '../hub/weights.ts';
+import { single, smallFilesIn } from '../hub/weights.ts';
 import {
   fp8Rows,
   groupColumns,
@@ -93,11 +93,10 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
     writing(out, () => {
       const config = { ...work.config, quantization_config: quantisationConfig(options.format) };
       writeFileSync(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
-      const others = readdirSync(directory).filter((name) => isSmallFile(name) && name !== 'config.json');
-      for (const name of others) copyFileSync(join(directory, name), join(folder, name));
-      if (existsSync(join(directory, pooling))) {
-        makeFolder(dirname(join(folder, pooling)));
-        copyFileSync(join(directory, pooling), join(folder, pooling));
+      for (const name of smallFilesIn(directory)) {
+        if (name === 'config.json') continue;
+        makeFolder(dirname(join(folder, name)));
+        copyFileSync(join(directory, name), join(folder, name));
       }
       refuseTaken(out, basename(folder));
       if (isThere) moveInto(out, folder);

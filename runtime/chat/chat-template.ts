@@ -1,8 +1,9 @@
 // A conversation as the one text that the model was trained to continue.
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { OnelaunchError } from '../../errors.ts';
+import { isGgufFile } from '../../gguf/header.ts';
 import { copyFromRepository, readPlainText } from '../../plain-file.ts';
 import { readTokenizerConfig, type TokenizerConfig } from '../tokenizer/config.ts';
 import { OverBudget, renderWithin } from './template-budget.ts';
@@ -37,26 +38,17 @@ const mostSpaces = 1000;
 
 export type ChatTemplate = (messages: readonly ChatMessage[], options?: RenderOptions) => string;
 
-/** The chat template of the model in a directory: chat_template.jinja, else the one in tokenizer_config.json.
+/** The chat template of the model in a directory: chat_template.jinja with those of additional_chat_templates, else what tokenizer_config.json
+ *  has. Of several with names `tool_use` is for functions, and `default` for all else, as in transformers.
  *  @throws OnelaunchError of kind usage: no template, one that cannot be read, one that refuses the messages, or one that
  *  takes more than its budget of steps and memory. */
 export function chatTemplate(directory: string): ChatTemplate {
-  const jinja = join(directory, 'chat_template.jinja');
   const config = readTokenizerConfig(directory);
-  const isFile = existsSync(jinja);
-  const path = isFile ? jinja : join(directory, 'tokenizer_config.json');
-  // A character has up to four bytes.
-  const sources = isFile
-    ? { default: readPlainText(jinja, 4 * mostCharacters, copyFromRepository) }
-    : namedTemplates(config);
-  const templates = new Map(Object.entries(sources).map(([name, source]) => [name, parse(source, path)]));
-  const whole = templates.size === 1 ? Object.values(sources)[0] : undefined;
-  if (whole?.trim() === '') {
-    throw new OnelaunchError('usage', `the chat template in ${path} is empty`, { hint: copyFromRepository });
-  }
-  const added = toolTemplate(Object.values(sources));
-  if (added !== null) templates.set('tool_use', parse(added, path));
-  if (templates.size === 0) {
+  const files = templateFiles(directory);
+  const configPath = isGgufFile(directory) ? directory : join(directory, 'tokenizer_config.json');
+  const sources = files.size > 0 ? files : namedTemplates(config, configPath);
+  const [first] = sources.values();
+  if (first === undefined) {
     throw new OnelaunchError(
       'usage',
       `no chat template in ${directory}: neither chat_template.jinja nor tokenizer_config.json has one`,
@@ -65,9 +57,18 @@ export function chatTemplate(directory: string): ChatTemplate {
       },
     );
   }
+  if (sources.size === 1 && first.text.trim() === '') {
+    throw new OnelaunchError('usage', `the chat template in ${first.path} is empty`, {
+      hint: copyFromRepository,
+    });
+  }
+  const taught = toolTemplate([...sources.values()].map(({ text }) => text));
+  const all = new Map(sources);
+  if (taught !== null) all.set('tool_use', { text: taught, path: first.path });
+  const templates = new Map([...all].map(([name, source]) => [name, { ...source, parsed: parse(source) }]));
   return (messages, { addGenerationPrompt = true, enableThinking, plain, tools } = {}) => {
     const named = tools === undefined ? undefined : templates.get('tool_use');
-    const template = named ?? templates.get('default') ?? [...templates.values()][0]!;
+    const { parsed, path } = named ?? templates.get('default') ?? [...templates.values()][0]!;
     const optional = {
       ...(enableThinking !== undefined && { enable_thinking: enableThinking }),
       ...(tools && { tools: plain === undefined ? tools : mapTexts(tools, plain) }),
@@ -77,7 +78,7 @@ export function chatTemplate(directory: string): ChatTemplate {
         const whole = { ...message, content: flatten(message.content) };
         return plain === undefined ? whole : mapTexts(whole, plain);
       });
-      return renderWithin(template, {
+      return renderWithin(parsed, {
         ...config.tokens,
         messages: flat,
         add_generation_prompt: addGenerationPrompt,
@@ -103,15 +104,40 @@ export function chatTemplate(directory: string): ChatTemplate {
   };
 }
 
-function namedTemplates({ chatTemplate: stated }: TokenizerConfig): Record<string, string> {
-  if (stated === undefined) return {};
-  if (typeof stated === 'string') return { default: stated };
-  return Object.fromEntries(stated.map(({ name, template }) => [name, template]));
+/** The text of a template, and the file that it stands in. */
+interface Source {
+  readonly text: string;
+  readonly path: string;
+}
+
+/** By their names; what stands in files of its own takes the place of all that tokenizer_config.json has. */
+function templateFiles(directory: string): ReadonlyMap<string, Source> {
+  const folder = join(directory, 'additional_chat_templates');
+  const isFolder = existsSync(folder) && statSync(folder).isDirectory();
+  const names = isFolder ? readdirSync(folder).sort() : [];
+  const paths = [
+    ['default', join(directory, 'chat_template.jinja')] as const,
+    ...names
+      .filter((name) => name.endsWith('.jinja'))
+      .map((name) => [basename(name, '.jinja'), join(folder, name)] as const),
+  ].filter(([, path]) => existsSync(path));
+  // A character has up to four bytes.
+  const read = (path: string) => readPlainText(path, 4 * mostCharacters, copyFromRepository);
+  return new Map(paths.map(([name, path]) => [name, { path, text: read(path) }]));
+}
+
+function namedTemplates(
+  { chatTemplate: stated }: TokenizerConfig,
+  path: string,
+): ReadonlyMap<string, Source> {
+  if (stated === undefined) return new Map();
+  const named = typeof stated === 'string' ? [{ name: 'default', template: stated }] : stated;
+  return new Map(named.map(({ name, template: text }) => [name, { text, path }]));
 }
 
 const compare = "Compare with the template in the model's own repository, or use the complete command.";
 
-function parse(source: string, path: string): Template {
+function parse({ text: source, path }: Source): Template {
   const refuse = (why: string, cause?: unknown) =>
     new OnelaunchError('usage', `the chat template in ${path} cannot be read: ${why}`, {
       hint: compare,

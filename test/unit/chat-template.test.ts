@@ -1,8 +1,11 @@
 // Conversations into the text that a model was trained on.
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { makeDirectory, makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
+import { refusalOf } from '../support/refusal.ts';
 
 describe('chat template', () => {
   const hello = [{ role: 'user', content: 'Hi' }];
@@ -50,6 +53,26 @@ describe('chat template', () => {
   test('chat_template.jinja goes before tokenizer_config.json', () => {
     const files = { 'chat_template.jinja': 'file', 'tokenizer_config.json': { chat_template: 'config' } };
     expect(chatTemplate(makeDirectory(files))(hello)).toBe('file');
+  });
+
+  test('those of additional_chat_templates have the names of their files', () => {
+    const directory = makeDirectory({
+      'chat_template.jinja': 'file',
+      'tokenizer_config.json': { chat_template: [{ name: 'tool_use', template: 'config' }] },
+    });
+    const folder = join(directory, 'additional_chat_templates');
+    writeFileSync(folder, 'no folder');
+    expect(chatTemplate(directory)(hello, { tools: [{}] })).toBe('file');
+    rmSync(folder);
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'tool_use.jinja'), 'tools');
+    writeFileSync(join(folder, 'notes.txt'), 'no template');
+    expect(chatTemplate(directory)(hello)).toBe('file');
+    expect(chatTemplate(directory)(hello, { tools: [{}] })).toBe('tools');
+    writeFileSync(join(folder, 'tool_use.jinja'), '{% if %}');
+    expect(refusalOf(() => chatTemplate(directory)).message).toContain(
+      `${join(folder, 'tool_use.jinja')} cannot be read: `,
+    );
   });
 
   test('of named templates tool_use is taken for tools, else default', () => {

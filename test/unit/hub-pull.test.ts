@@ -89,17 +89,22 @@ describe('a pulled model', () => {
     expect(findCached(id, at.cache)).toMatchObject({ snapshot: directory, missing: null });
   });
 
-  it('has its pooling, which lies in a folder of its own', async () => {
+  it('has its pooling and its other templates, which lie in folders of their own', async () => {
     const text = '{"pooling_mode_mean_tokens": true}';
     const files = {
       ...{ 'config.json': config, 'model.safetensors': weights },
-      ...{ '1_Pooling/config.json': text, '2_Dense/config.json': '{}' },
+      ...{ '1_Pooling/config.json': text, '2_Dense/config.json': '{}', '1_Pooling/x/config.json': '{}' },
+      ...{ 'additional_chat_templates/rag.jinja': 'x', 'additional_chat_templates/README.md': 'x' },
     };
     await at.serve({ files });
     const { directory } = await at.fetchIt();
     const mine = await at.fetchIt({ directory: join(at.cache, 'mine') });
     for (const folder of [directory, mine.directory]) {
-      expect(readdirSync(folder).sort()).toEqual(['1_Pooling', 'config.json', 'model.safetensors']);
+      expect(readdirSync(folder).sort()).toEqual(
+        ['1_Pooling', 'additional_chat_templates', 'config.json', 'model.safetensors'].sort(),
+      );
+      expect(readdirSync(join(folder, '1_Pooling'))).toEqual(['config.json']);
+      expect(readdirSync(join(folder, 'additional_chat_templates'))).toEqual(['rag.jinja']);
       expect(readPooling(folder)).toBe('mean');
     }
     expect((await at.fetchIt()).fetchedBytes).toBe(0);

@@ -21,6 +21,7 @@ import { run } from '../../cli/run.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
 import { formatsText } from '../../codegen/model/weights.ts';
 import { toFp8, writtenFormats } from '../../quantised/layout.ts';
+import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { readPooling } from '../../runtime/embedding.ts';
 import { readReferenceModel } from '../../runtime/reference/weights.ts';
 import { checkpointTensors } from '../../runtime/weights/checkpoint.ts';
@@ -238,14 +239,17 @@ test('Ctrl-C leaves nothing, and an empty folder as it was', async () => {
   expect(existsSync(join(empty, 'model.safetensors'))).toBe(true);
 });
 
-test('what says how a model of embeddings is pooled goes with it', async () => {
+test('what says how a model of embeddings is pooled goes with it, and so do templates in a folder', async () => {
   const [model, out] = [join(folder, 'mean'), join(folder, 'mean-int4')];
   cpSync(source, model, { recursive: true });
   mkdirSync(join(model, '1_Pooling'));
   writeFileSync(join(model, '1_Pooling', 'config.json'), '{"pooling_mode_mean_tokens": true}');
+  mkdirSync(join(model, 'additional_chat_templates'));
+  writeFileSync(join(model, 'additional_chat_templates', 'tool_use.jinja'), 'tools');
   const { code, err } = await gen([model, '--weights', 'int4', '--out', out]);
   expect(code, err).toBe(0);
   expect(readPooling(out)).toBe('mean');
+  expect(chatTemplate(out)([], { tools: [{}] })).toBe('tools');
 });
 
 test('an empty folder that is there stays the same folder, and a link to one a link', async () => {
