@@ -37,6 +37,12 @@ const tokenizerConfig = z.looseObject({
     .nullish(),
 });
 
+/** All tokens that it names as special. */
+export const namedSpecial = ({ special, tokens }: TokenizerConfig): string[] => [
+  ...special,
+  ...Object.values(tokens),
+];
+
 /** What tokenizer_config.json says, or a GGUF file in its place; a model may lack the file.
  *  @throws OnelaunchError of kind usage. */
 export function readTokenizerConfig(directory: string): TokenizerConfig {

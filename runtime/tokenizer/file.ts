@@ -63,6 +63,28 @@ export function readTokenizerFile(path: string): TokenizerFile {
   };
 }
 
+/** The file with those of these special tokens among the added ones that are words of its vocabulary alone: a text with one is cut there.
+ *  Source: TokenizersBackend of transformers 5, which adds what tokenizer_config.json names. */
+export function withSpecial(file: TokenizerFile, named: readonly string[]): TokenizerFile {
+  const known = new Set(file.added.map(({ content }) => content));
+  const { model, added_tokens } = file.json as z.infer<typeof tokenizerFile>;
+  const { vocab } = model as { readonly vocab: Readonly<Record<string, unknown>> };
+  const idOf = (token: string): unknown =>
+    Array.isArray(vocab)
+      ? vocab.findIndex((piece) => Array.isArray(piece) && piece[0] === token)
+      : Object.hasOwn(vocab, token) && vocab[token];
+  const more = [...new Set(named)].flatMap((content) => {
+    const id = known.has(content) ? -1 : idOf(content);
+    return typeof id === 'number' && id >= 0 ? [{ id, content, special: true, normalized: false }] : [];
+  });
+  if (more.length === 0) return file;
+  return {
+    ...file,
+    added: [...file.added, ...more],
+    json: { ...file.json, added_tokens: [...added_tokens, ...more] },
+  };
+}
+
 /** The library makes a list as long as the highest id. */
 function checkIds({ model, added_tokens: added }: z.infer<typeof tokenizerFile>, path: string): void {
   const vocab: [string, unknown][] = Array.isArray(model.vocab) ? [] : Object.entries(model.vocab);

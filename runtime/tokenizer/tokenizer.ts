@@ -7,8 +7,8 @@ import { isGgufFile } from '../../gguf/header.ts';
 import { hasVocabulary } from '../../gguf/vocabulary.ts';
 import { TimeLimit, withinTime } from '../time-limit.ts';
 import { byteLetters } from './byte-letters.ts';
-import { readTokenizerConfig } from './config.ts';
-import { markerOf, readTokenizerFile } from './file.ts';
+import { namedSpecial, readTokenizerConfig } from './config.ts';
+import { markerOf, readTokenizerFile, withSpecial } from './file.ts';
 
 /** What a tokenizer was read from. */
 export interface TokenizerOrigin {
@@ -74,7 +74,7 @@ function tokenizerPath(directory: string): string {
 /** The added tokens alone, of a tokenizer that nothing is to be read with: many times faster.
  *  @throws OnelaunchError of kind usage. */
 export function readAddedTokens(directory: string): Pick<Tokenizer, 'added' | 'specialIds' | 'idOf'> {
-  const { added: tokens } = readTokenizerFile(tokenizerPath(directory));
+  const { added: tokens } = readFiles(directory, tokenizerPath(directory)).file;
   return {
     added: new Map(tokens.map(({ id, content }) => [id, content])),
     specialIds: new Set(tokens.filter(({ special }) => special).map(({ id }) => id)),
@@ -82,15 +82,20 @@ export function readAddedTokens(directory: string): Pick<Tokenizer, 'added' | 's
   };
 }
 
+function readFiles(directory: string, path: string) {
+  const config = readTokenizerConfig(directory);
+  return { config, file: withSpecial(readTokenizerFile(path), namedSpecial(config)) };
+}
+
 /** The tokenizer of the model in a directory: tokenizer.json, and tokenizer_config.json if there is one.
  *  @throws OnelaunchError of kind usage. */
 export function loadTokenizer(directory: string): Tokenizer {
   const path = tokenizerPath(directory);
   // A GGUF file has no other beside it.
-  const files = [path, ...(path === directory ? [] : [join(directory, 'tokenizer_config.json')])];
+  const beside = path === directory ? [] : ['tokenizer_config.json', 'special_tokens_map.json'];
+  const files = [path, ...beside.map((name) => join(directory, name))];
   const origin = { directory, files: files.map(dated).join() };
-  const file = readTokenizerFile(path);
-  const config = readTokenizerConfig(directory);
+  const { config, file } = readFiles(directory, path);
   const limited = limiter(path);
   const engine = createEngine(file.json, config.json, path, (build) =>
     limited(2000 + file.entries / 10, 'to build its tokenizer', build),
@@ -101,7 +106,7 @@ export function loadTokenizer(directory: string): Tokenizer {
   for (const [token, id] of vocab) tokens[id] = token;
   const added = new Map(file.added.map(({ id, content }) => [id, content]));
   const specialIds = new Set(file.added.filter(({ special }) => special).map(({ id }) => id));
-  for (const token of [...config.special, ...Object.values(config.tokens)]) {
+  for (const token of namedSpecial(config)) {
     const id = vocab.get(token);
     if (id !== undefined && added.has(id)) specialIds.add(id);
   }

@@ -80,7 +80,7 @@ describe('generation config', () => {
   test('the eos token is taken from special_tokens_map.json where tokenizer_config.json names none', () => {
     const map = { 'special_tokens_map.json': { eos_token: { content: '</s>' } }, 'tokenizer.json': llama2 };
     expect(read(map).stopIds).toEqual([1]);
-    expect(read({ ...map, 'tokenizer_config.json': { eos_token: '▁hello' } }).stopIds).toEqual([]);
+    expect(read({ ...map, 'tokenizer_config.json': { eos_token: '▁hello' } }).stopIds).toEqual([2]);
   });
 
   test('an eos that the model cannot make is ignored, and a line names the file', () => {

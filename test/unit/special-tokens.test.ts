@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type ChatMessage, chatTemplate } from '../../runtime/chat/chat-template.ts';
-import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
+import { loadTokenizer, readAddedTokens } from '../../runtime/tokenizer/tokenizer.ts';
 import { llama2, makeDirectory, makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
 
 const json = (path: string) => JSON.parse(readFileSync(path, 'utf8'));
@@ -140,4 +140,46 @@ test('spellings that overlap, and those of letters with a meaning in patterns, a
   const tokenizer = loadTokenizer(makeDirectory({ 'tokenizer.json': { ...llama2, model, added_tokens } }));
   expect(tokenizer.encode('abc ab (*')).toContain(12);
   expect(tokenizer.encode(tokenizer.plain('abcab(*'))).toEqual([1, 2, 3, 1, 2, 4, 5]);
+});
+
+test.each([
+  ['eos_token', { eos_token: '<|im_end|>' }, 2],
+  ['extra_special_tokens', { extra_special_tokens: ['<|im_end|>'] }, 2],
+  ['additional_special_tokens', { additional_special_tokens: [{ content: '<|im_end|>' }] }, 2],
+  ['a word of the vocabulary', { pad_token: 'the' }, 1098],
+])(
+  'what tokenizer_config.json names as special is, though tokenizer.json does not list it: %s',
+  (_, config, wanted) => {
+    const directory = makeDirectory({
+      'tokenizer.json': { ...tinyFile, added_tokens: [] },
+      'tokenizer_config.json': config,
+    });
+    const [named] = Object.values(config).flat();
+    const token = typeof named === 'string' ? named : named!.content;
+    const tokenizer = loadTokenizer(directory);
+    expect(tokenizer.encode(token)).toEqual([wanted]);
+    expect(tokenizer.encode(`x${token}x`)).toContain(wanted);
+    expect(tokenizer.encode(tokenizer.plain(`x${token}x`))).not.toContain(wanted);
+    expect([...tokenizer.specialIds]).toEqual([wanted]);
+    expect(tokenizer.decode([wanted])).toBe('');
+    const added = readAddedTokens(directory);
+    expect([added.idOf(token), [...added.specialIds]]).toEqual([wanted, [wanted]]);
+  },
+);
+
+test('of a list of pieces too, and what no vocabulary has is left out', () => {
+  const model = {
+    type: 'Unigram',
+    unk_id: 0,
+    vocab: [
+      ['<unk>', 0],
+      ['</s>', 0],
+      ['a', -1],
+    ],
+  };
+  const directory = makeDirectory({
+    'tokenizer.json': { ...llama2, added_tokens: [], model },
+    'tokenizer_config.json': { eos_token: '</s>', bos_token: '<s>', unk_token: 'toString' },
+  });
+  expect([...readAddedTokens(directory).added]).toEqual([[1, '</s>']]);
 });
