@@ -43,9 +43,12 @@ function readManifest(path: string): Manifest | null {
   }
 }
 
-/** The folder of a build: the kernel's name is for people, the key finds it. */
+/** Letters of a kernel's name in that of its folder: a file system has 255 for both, and a work folder has more behind it. */
+const mostLetters = 128;
+
+/** The folder of a build: the kernel's name is for people, as much of it as fits; the key finds it. */
 export function directoryOf(root: string, { name }: Pick<Kernel, 'name'>, key: string): string {
-  const named = join(root, `${name}-${key}`);
+  const named = join(root, `${name.slice(0, mostLetters)}-${key}`);
   if (existsSync(named)) return named;
   const other = namesIn(root).find((folder) => folder.endsWith(`-${key}`));
   return other ? join(root, other) : named;

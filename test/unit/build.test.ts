@@ -68,6 +68,16 @@ describe('several at a time', () => {
   });
 });
 
+test('a name that no folder could have is cut: it is for people alone', async () => {
+  const compiler = at.use();
+  const name = `${'n'.repeat(250)}-cpu-unfused`;
+  const { manifest, directory } = await build({ ...kernel, name });
+  expect(manifest.name).toBe(name);
+  expect(basename(directory)).toMatch(/^n{128}-[0-9a-f]{12}$/);
+  expect((await build({ ...kernel, name })).cached).toBe(true);
+  expect(links(compiler)).toBe(1);
+});
+
 describe('a build that ends early leaves no compiler and no folder', () => {
   test('aborted: with the reason of the signal', async () => {
     const compiler = at.use(hang);
