@@ -38,7 +38,10 @@ export function tokenizerOf(path: string): object {
     version: '1.0',
     added_tokens: added,
     ...steps,
-    post_processor: beginningWith(bosOf(metadata, tokens, addsBos)),
+    post_processor: surroundedBy({
+      bos: addedOf('bos', metadata, tokens, addsBos),
+      eos: addedOf('eos', metadata, tokens, false),
+    }),
     model: { ...model, vocab: Object.fromEntries(vocab.map((id) => [tokens[id]!, id])) },
   };
 }
@@ -113,22 +116,40 @@ function readLists({ path, tensors }: GgufFile, metadata: Metadata) {
   return { tokens, types };
 }
 
-/** The token that a text begins with; undefined: none. */
-function bosOf(metadata: Metadata, tokens: readonly string[], addsBos: boolean) {
-  if (!(metadata.flag(`${prefix}.add_bos_token`) ?? addsBos)) return undefined;
-  const id = metadata.number(`${prefix}.bos_token_id`);
+interface Special {
+  readonly id: number;
+  readonly token: string;
+}
+
+/** The token that a text begins or ends with; undefined: none. @param usual where the file does not say whether it does */
+function addedOf(
+  name: 'bos' | 'eos',
+  metadata: Metadata,
+  tokens: readonly string[],
+  usual: boolean,
+): Special | undefined {
+  if (!(metadata.flag(`${prefix}.add_${name}_token`) ?? usual)) return undefined;
+  const id = metadata.number(`${prefix}.${name}_token_id`);
   const token = id === undefined ? undefined : tokens[id];
   return id === undefined || token === undefined ? undefined : { id, token };
 }
 
-function beginningWith(bos: { readonly id: number; readonly token: string } | undefined): object {
-  const part = (id: string, type_id: number) => ({ Sequence: { id, type_id } });
-  const begin = (type_id: number) => (bos ? [{ SpecialToken: { id: bos.token, type_id } }] : []);
+function surroundedBy({ bos, eos }: Readonly<Record<'bos' | 'eos', Special | undefined>>): object {
+  const one = (special: Special | undefined, type_id: number) =>
+    special ? [{ SpecialToken: { id: special.token, type_id } }] : [];
+  const text = (id: string, type_id: number) => [
+    ...one(bos, type_id),
+    { Sequence: { id, type_id } },
+    ...one(eos, type_id),
+  ];
+  const known = [bos, eos].flatMap((special) => special ?? []);
   return {
     type: 'TemplateProcessing',
-    single: [...begin(0), part('A', 0)],
-    pair: [...begin(0), part('A', 0), ...begin(1), part('B', 1)],
-    special_tokens: bos ? { [bos.token]: { id: bos.token, ids: [bos.id], tokens: [bos.token] } } : {},
+    single: text('A', 0),
+    pair: [...text('A', 0), ...text('B', 1)],
+    special_tokens: Object.fromEntries(
+      known.map(({ id, token }) => [token, { id: token, ids: [id], tokens: [token] }]),
+    ),
   };
 }
 

@@ -260,6 +260,16 @@ test('a text begins with bos where Llama 3 or the file says so', () => {
   expect(ids(withKey('tokenizer.ggml.pre', { text: 'smollm' }))).toEqual([4, 6, 5, 2, 1]);
 });
 
+test('a text ends with eos where the file says so, as those of embeddings do', () => {
+  const ids = (flag: boolean, addSpecialTokens = true) =>
+    loadTokenizer(
+      writeGguf(join(folder, 'e.gguf'), withKey('tokenizer.ggml.add_eos_token', { flag })),
+    ).encode('ab', { addSpecialTokens });
+  expect(ids(true)).toEqual([0, 4, 1]);
+  expect(ids(false)).toEqual([0, 4]);
+  expect(ids(true, false)).toEqual([4]);
+});
+
 /** Source: llama_tokenize of llama.cpp, by node-llama-cpp 3.22.1, of these very files. */
 const pieceIds: [text: string, behindSpace: number[], without: number[]][] = [
   ['the heathen', [261, 270, 260, 273, 271, 260, 266], [271, 260, 270, 260, 273, 271, 260, 266]],
