@@ -146,6 +146,10 @@ function missingHint(missing: readonly string[], tensors: Tensors): string {
   if (has(/\.lora_[AB]\./)) {
     return 'The file holds a LoRA adapter: merge it into its model, in Python by merge_and_unload() of peft, and save that.';
   }
+  const wrapped = [...tensors.keys()].find((name) => missing.some((tensor) => name.endsWith(`.${tensor}`)));
+  if (wrapped !== undefined) {
+    return `The file has ${wrapped}: it was saved with what was around the model, such as torch.compile or a trainer. In Python, save the model inside of it.`;
+  }
   if (has(/\.(qweight|weight_packed|weight_scale|absmax)\b/)) {
     return 'The weights are quantized, and config.json has no quantization_config that says how: copy it again, or use the unquantized checkpoint.';
   }

@@ -123,6 +123,20 @@ describe('before any compiler is started', () => {
       'merge',
     ],
     [
+      'what torch.compile puts before the names',
+      () =>
+        verify(
+          rewrite(copyOf(whole), (tensors) =>
+            Object.fromEntries(
+              Object.entries(tensors).map(([name, tensor]) => [`_orig_mod.${name}`, tensor] as const),
+            ),
+          ),
+        ),
+      2,
+      'lacks model.layers.0',
+      'The file has _orig_mod.model.',
+    ],
+    [
       'an adapter folder',
       () =>
         chat(
