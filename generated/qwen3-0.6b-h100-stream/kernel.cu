@@ -229,8 +229,8 @@ __global__ void __launch_bounds__(kThreads) score(const __grid_constant__ Launch
   score_rows<LmHead>(pass, masks, masked);
 }
 
-// Samples after a pass of several tokens: one block, or one a row. Alone on its multiprocessor: room for several would cost registers, and spills.
-__global__ void __launch_bounds__(kThreads, 1) sample(const __grid_constant__ LaunchArgs pass, bool scored) { sample_logits<LmHead>(pass, scored); }
+// Samples after a pass of several tokens: one block, or several a row, two on a multiprocessor.
+__global__ void __launch_bounds__(kThreads, 2) sample(const __grid_constant__ LaunchArgs pass, bool scored) { sample_logits<LmHead>(pass, scored); }
 
 // Packs the matrices of one layer, or the head, into the stream.
 __global__ void pack(const char* kept, const char* staged, char* to, int layer) {

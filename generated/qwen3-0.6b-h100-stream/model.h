@@ -37,6 +37,7 @@ constexpr int kCheckTokens = 4;  // most tokens of a pass that computes each wit
 constexpr int kScratchFloats = 0;
 constexpr int kSamplerFloats = 2304;  // scratch of the sampler
 constexpr int kListedOfBlock = 64;  // tokens that a block lists for a draw at most
+constexpr int kListedOfRow = 1024;  // tokens that the blocks of a row of logits list for a draw at most
 constexpr int kRowTile = 8;  // rows of a tile
 constexpr int kKvTile = 16;  // positions of the cache in a tile of attention
 constexpr int kHeadPad = 128;  // elements of a head in the cache
@@ -164,6 +165,19 @@ struct BatchShares {
   int most;                    // shares of a row
 };
 
+/** What the blocks that choose behind a pass of several tokens hand on to each other. What they count is 0 between launches. */
+struct Choices {
+  struct Row {
+    unsigned long long mass;  // of all that was looked at
+    int listed;               // candidates for a draw
+    int parts;                // blocks that have looked
+    uint64_t candidates[kListedOfRow];  // keys and ids
+  };
+  Row rows[kPassTokens];
+  int chosen[kPassTokens];  // of a check
+  int chosen_rows;
+};
+
 // One launch: a pass of up to kPassTokens tokens, or `steps` passes of one token, each fed with what the one before chose.
 struct LaunchArgs {
   int tokens;        // of the first pass
@@ -188,7 +202,7 @@ struct LaunchArgs {
   Cache* cache;                // [kLayers][kKvHeads][context][2][kHeadPad], see stream/cached.cuh; of rows [slots] of these
   const float* rope;           // [context][kHeadDim / 2][2] cos, sin
   float* logits;               // [kPassTokens][kVocab], row 0 of token first_logits
-  float* sampler;              // scratch of the sampler behind passes of several tokens
+  Choices* choices;            // of passes of several tokens
   uint64_t* listed;            // [kBlocks][kListedOfBlock] keys and ids that may be drawn of a block's rows, see stream/draw.cuh
   unsigned* words;             // the exchanges
   unsigned* status;            // 0, or 1 + the block that waited too long, in this launch or one before; then for what
