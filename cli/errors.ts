@@ -90,7 +90,7 @@ function illegalPlan({ issues, message: details, file }: PlanError): Failure {
     }
     const isOfPrompts = issues.every(({ at }) => promptPlanFiles.test(pathOf(at)));
     const flag = isOfPrompts ? '--prompt-plan' : '--plan';
-    const hint = `leave ${flag} out, or give another one or a smaller model`;
+    const hint = `where ${flag} is given, leave it out or give another one; else give a smaller model`;
     return { message: `the plan ${misfit}`, details: lines, hint, kind: 'usage' };
   }
   const message = `the plan is illegal, ${all}`;

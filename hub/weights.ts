@@ -8,9 +8,10 @@ export const index = 'model.safetensors.index.json';
 /** Folders with small files: of how embeddings are pooled, as sentence-transformers names it, and of chat templates beside the default one. */
 const below = { '1_Pooling': /^config\.json$/, additional_chat_templates: /^[\w.-]+\.jinja$/ };
 
-/** Small files of a model: dims, defaults of sampling, tokenizer, chat templates, pooling. */
+/** Small files of a model: dims, defaults of sampling, tokenizer, chat templates, pooling, and by which sentence-transformers knows one of embeddings. */
 export const isSmallFile = (name: string): boolean =>
   /^(?:config|generation_config|special_tokens_map|added_tokens)\.json$/.test(name) ||
+  /^(?:modules|config_sentence_transformers)\.json$/.test(name) ||
   /^(?:tokenizer|chat_template)[\w.-]*\.(?:json|jinja|model)$/.test(name) ||
   Object.entries(below).some(
     ([folder, names]) => name.startsWith(`${folder}/`) && names.test(name.slice(folder.length + 1)),

@@ -95,13 +95,17 @@ describe('a pulled model', () => {
       ...{ 'config.json': config, 'model.safetensors': weights },
       ...{ '1_Pooling/config.json': text, '2_Dense/config.json': '{}', '1_Pooling/x/config.json': '{}' },
       ...{ 'additional_chat_templates/rag.jinja': 'x', 'additional_chat_templates/README.md': 'x' },
+      ...{ 'modules.json': '[]', 'config_sentence_transformers.json': '{}' },
     };
     await at.serve({ files });
     const { directory } = await at.fetchIt();
     const mine = await at.fetchIt({ directory: join(at.cache, 'mine') });
     for (const folder of [directory, mine.directory]) {
       expect(readdirSync(folder).sort()).toEqual(
-        ['1_Pooling', 'additional_chat_templates', 'config.json', 'model.safetensors'].sort(),
+        [
+          ...['1_Pooling', 'additional_chat_templates', 'config.json', 'model.safetensors'],
+          ...['modules.json', 'config_sentence_transformers.json'],
+        ].sort(),
       );
       expect(readdirSync(join(folder, '1_Pooling'))).toEqual(['config.json']);
       expect(readdirSync(join(folder, 'additional_chat_templates'))).toEqual(['rag.jinja']);

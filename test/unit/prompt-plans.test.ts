@@ -100,7 +100,7 @@ describe('what cannot be is said', () => {
       [
         'error: the plan does not fit this model on this target, 1 issue',
         '  prefill: cpu has no matrix instructions for tiles; it takes prompts through passes of its plan',
-        'hint: leave --prompt-plan out, or give another one or a smaller model',
+        'hint: where --prompt-plan is given, leave it out or give another one; else give a smaller model',
         '',
       ].join('\n'),
     );

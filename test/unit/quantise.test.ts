@@ -246,9 +246,11 @@ test('what says how a model of embeddings is pooled goes with it, and so do temp
   writeFileSync(join(model, '1_Pooling', 'config.json'), '{"pooling_mode_mean_tokens": true}');
   mkdirSync(join(model, 'additional_chat_templates'));
   writeFileSync(join(model, 'additional_chat_templates', 'tool_use.jinja'), 'tools');
+  writeFileSync(join(model, 'modules.json'), '[]');
   const { code, err } = await gen([model, '--weights', 'int4', '--out', out]);
   expect(code, err).toBe(0);
   expect(readPooling(out)).toBe('mean');
+  expect(existsSync(join(out, 'modules.json'))).toBe(true);
   expect(chatTemplate(out)([], { tools: [{}] })).toBe('tools');
 });
 
