@@ -95,7 +95,7 @@ export async function answerReply(
   }
 
   const telling = form.stream(facts);
-  return eventStream(c, telling.named, async ({ send, isFull }) => {
+  return eventStream(c, telling.named, report, async ({ send, isFull }) => {
     const gathered = gather((one) => {
       for (const event of telling.piece(one)) send(event);
     });

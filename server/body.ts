@@ -27,7 +27,7 @@ export async function readBody<Schema extends z.ZodType>(
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new ApiError(400, 'the body must be a JSON object');
   }
-  checkKeys(json);
+  checkSize(json);
   return checkShape(schema, withoutNulls(json));
 }
 
@@ -81,16 +81,24 @@ function parseJson(text: string): unknown {
 
 /** No request needs more in one object, and looking at hundreds of thousands takes as long as many tokens. */
 const mostKeys = 5000;
+/** No request nests so deep, and an answer that repeats it could not be written: JSON.stringify has no stack for ten thousand. */
+const mostLevels = 1000;
 
-function checkKeys(json: object): void {
-  const left: object[] = [json];
-  for (let one = left.pop(); one !== undefined; one = left.pop()) {
-    const values: unknown[] = Array.isArray(one) ? one : Object.values(one);
-    if (!Array.isArray(one) && values.length > mostKeys) {
-      throw new ApiError(400, `an object in the body has ${values.length} keys: there may be ${mostKeys}`);
-    }
-    for (const value of values) if (typeof value === 'object' && value !== null) left.push(value);
+function checkSize(json: object): void {
+  let level = [json];
+  for (let depth = 1; level.length > 0; depth++) {
+    if (depth > mostLevels) throw new ApiError(400, `the body nests more than ${mostLevels} levels deep`);
+    level = level.flatMap(objectsIn);
   }
+}
+
+/** Objects and lists in one of them. @throws ApiError 400 for an object with too many keys */
+function objectsIn(one: object): object[] {
+  const values: unknown[] = Array.isArray(one) ? one : Object.values(one);
+  if (!Array.isArray(one) && values.length > mostKeys) {
+    throw new ApiError(400, `an object in the body has ${values.length} keys: there may be ${mostKeys}`);
+  }
+  return values.filter((value) => typeof value === 'object' && value !== null);
 }
 
 /** A value as the schema describes it. @throws ApiError 400, which names the parameter */

@@ -1,4 +1,5 @@
 // An answer in server-sent events, as OpenAI's clients read it.
+import { toApiError } from './api-error.ts';
 import { Backlog } from './backlog.ts';
 import type { ApiContext } from './requests.ts';
 
@@ -14,20 +15,26 @@ export interface Events {
 }
 
 /** Sends events until `write` has ended, then [DONE] if it says so, where events have no names. What the client has not read yet is kept, so that a
- *  slow one holds no place. */
+ *  slow one holds no place.
+ *  @param report takes what `write` throws, a mistake of ours: it breaks off this answer, and no other */
 export function eventStream(
   c: ApiContext,
   named: boolean,
+  report: (error: unknown) => void,
   write: (events: Events) => Promise<'done' | 'failed'>,
 ): Response {
-  const { body, put, isFull, end } = unreadText();
+  const entry = c.get('entry');
+  const { body, put, isFull, end, breakOff } = unreadText();
   const send = (event: object) => put(`${named ? nameOf(event) : ''}data: ${JSON.stringify(event)}\n\n`);
   const run = async () => {
     const how = await write({ send, isFull });
     if (how === 'done' && !named) put('data: [DONE]\n\n');
     end();
   };
-  c.get('entry').end = run();
+  entry.end = run().catch((error: unknown) => {
+    ({ status: entry.status, code: entry.code } = toApiError(error, report));
+    breakOff(error);
+  });
   return c.body(body, 200, {
     'content-type': 'text/event-stream; charset=utf-8',
     'cache-control': 'no-cache',
@@ -77,6 +84,9 @@ function unreadText() {
     end: () => {
       ended = true;
       if (!left) pump();
+    },
+    breakOff: (error: unknown) => {
+      if (!left) controller.error(error);
     },
   };
 }

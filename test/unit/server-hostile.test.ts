@@ -76,6 +76,15 @@ const hostile: readonly (readonly [string, number, Raw])[] = [
   ['objects, 3,000 deep', 400, { body: nested('{"a":', '}', 3000) }],
   ['messages, 3,000 deep', 400, { body: message(JSON.parse(nested('[', ']', 3000))) }],
   ['tools, 3,000 deep', 400, { body: `{"tools":${nested('[', ']', 3000)},${ok.slice(1)}` }],
+  ['modalities, 9,000 deep', 400, { body: `{"modalities":${nested('[', ']', 9000)},${ok.slice(1)}` }],
+  ...[false, true].map((stream): (typeof hostile)[number] => [
+    `metadata of ${stream ? 'a streamed' : 'a'} response, 9,000 deep`,
+    400,
+    {
+      path: '/v1/responses',
+      body: `{"model":"qwen3-tiny","input":"x","stream":${stream},"metadata":${nested('[', ']', 9000)}}`,
+    },
+  ]),
   ['__proto__', 400, { body: ok.replace('{', '{"__proto__":{"stream":true},') }],
   ['constructor', 400, { body: ok.replace('{', '{"constructor":{},') }],
   ['an unknown model', 404, { body: JSON.stringify(chatBody({ model: '../../etc/passwd' })) }],

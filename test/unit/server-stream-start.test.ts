@@ -1,9 +1,12 @@
-// How a stream begins at a socket: at once, in chunks where the client knows them.
+// How a stream begins at a socket, at once, in chunks where the client knows them; and how it breaks off where its events cannot be made.
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
+import { Hono } from 'hono';
 import { afterAll, afterEach, expect, it, onTestFinished, vi } from 'vitest';
+import { eventStream } from '../../server/events.ts';
 import { listen } from '../../server/listen.ts';
+import type { Entry, Env } from '../../server/requests.ts';
 import { served } from '../support/served.ts';
 
 const { app, engine } = served({ text: 'Once upon a time there was a house.' });
@@ -37,4 +40,26 @@ it('has no chunks for a client of HTTP/1.0', async () => {
   expect(head).toMatch(/^HTTP\/1.1 200 OK\r\n/);
   expect(head).not.toMatch(/transfer-encoding/i);
   expect(events.join('')).toMatch(/^data: \{[\s\S]*\n\ndata: \[DONE\]\n\n$/);
+});
+
+it('that cannot be written breaks off alone, as a mistake of ours', async () => {
+  const entry: Entry = { id: 'one', arrived: 0 };
+  const reported: unknown[] = [];
+  const mistake = new RangeError('Maximum call stack size exceeded');
+  const broken = new Hono<Env>().get('/', (c) => {
+    c.set('entry', entry);
+    return eventStream(
+      c,
+      false,
+      (error) => reported.push(error),
+      async ({ send }) => {
+        send({ said: 'Once' });
+        throw mistake;
+      },
+    );
+  });
+  const answer = await broken.request('/');
+  await expect(answer.text()).rejects.toThrow(mistake);
+  await entry.end;
+  expect([entry.status, entry.code, reported]).toEqual([500, 'internal_error', [mistake]]);
 });
