@@ -71,7 +71,11 @@ export async function answerReply(
   { stream, form, paramOf, start }: Asked,
 ): Promise<Response> {
   const entry = c.get('entry');
-  const { manifest } = service.model();
+  const { manifest, embeds } = service.model();
+  if (embeds) {
+    const message = 'this server makes embeddings, and no replies: gen serve without --embeddings does';
+    throw new ApiError(400, message, { code: 'unsupported_endpoint' });
+  }
   const facts: AnswerFacts = {
     id: entry.id,
     created: Math.floor(Date.now() / 1000),

@@ -10,7 +10,7 @@ import { duringIdentityHead, withIdentityHead } from '../../runtime/weights/iden
 import { writeGguf } from '../support/gguf.ts';
 import { makeDirectory } from '../support/model-directory.ts';
 import { failureOf, refusalOf } from '../support/refusal.ts';
-import { post, served } from '../support/served.ts';
+import { chatBody, post, served } from '../support/served.ts';
 import { withKey } from '../support/small-gguf.ts';
 
 const pooled = (config: object): string => {
@@ -93,6 +93,23 @@ it('a model is loaded for embeddings, or for replies', async () => {
   expect([refused.status, await refused.text()]).toEqual([
     400,
     expect.stringContaining('gen serve --embeddings'),
+  ]);
+});
+
+it.each([
+  ['/v1/chat/completions', chatBody()],
+  ['/v1/completions', { model: 'qwen3-tiny', prompt: 'x' }],
+  ['/v1/responses', { model: 'qwen3-tiny', input: 'x' }],
+])('a server of embeddings says of %s that it is not served', async (path, body) => {
+  const { app } = served({ pooling: 'last' });
+  const refused = await post(app, path, body);
+  const { error } = (await refused.json()) as { error: object };
+  expect([refused.status, error]).toEqual([
+    400,
+    expect.objectContaining({
+      message: 'this server makes embeddings, and no replies: gen serve without --embeddings does',
+      code: 'unsupported_endpoint',
+    }),
   ]);
 });
 
