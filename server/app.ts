@@ -107,7 +107,7 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
     answerReply(c, service, report, readResponse(await body(c, responseShape))),
   );
   app.post('/v1/embeddings', async (c) =>
-    c.json(await embed(service, await body(c, embeddingShape), c.req.raw.signal)),
+    c.json(await embed(c.get('entry'), service, await body(c, embeddingShape), c.req.raw.signal)),
   );
   app.post('/tokenize', async (c) => c.json(await tokenize(service.model(), await body(c, tokenizeShape))));
   app.post('/detokenize', async (c) =>

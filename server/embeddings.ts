@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { listOf } from '../runtime/list-of.ts';
 import { ApiError } from './api-error.ts';
 import { inParams } from './option-error.ts';
+import type { Entry } from './requests.ts';
 import type { ServedModel, Service } from './service.ts';
 
 const any = z.unknown().optional();
@@ -38,14 +39,15 @@ export const embeddingShape = z.strictObject({
 type Given = z.infer<typeof embeddingShape>;
 
 /** The vectors of all inputs, one after another in one turn.
+ *  @param entry gets the facts of it
  *  @throws ApiError 400 for a model that was not loaded for it, and as a reply does */
-export async function embed(service: Service, given: Given, signal: AbortSignal) {
+export async function embed(entry: Entry, service: Service, given: Given, signal: AbortSignal) {
   if (!service.model().embeds) {
     const message = 'this server replies, and makes no embeddings: gen serve --embeddings does';
     throw new ApiError(400, message, { code: 'unsupported_endpoint' });
   }
   const { encoding_format = 'float', dimensions } = given;
-  const made = await service.turn(signal, async (model: ServedModel, stop) => {
+  const { made, times } = await service.turn(signal, async (model: ServedModel, stop) => {
     const all: { vector: Float32Array; tokens: number }[] = [];
     const inputs = inputsOf(given.input);
     for (const [i, input] of inputs.entries()) {
@@ -60,7 +62,10 @@ export async function embed(service: Service, given: Given, signal: AbortSignal)
     }
     return all;
   });
-  const tokens = made.reduce((sum, one) => sum + one.tokens, 0);
+  const sizes = made.map((one) => one.tokens);
+  const tokens = sizes.reduce((sum, size) => sum + size, 0);
+  service.metrics.embedded(sizes, times);
+  entry.embedded = { prompt: tokens, queuedMs: times.queuedMs };
   return {
     object: 'list',
     data: made.map(({ vector }, index) => ({

@@ -22,7 +22,7 @@ export const logRequests =
   };
 
 function lineOf(model: string, entry: Entry, method: string, path: string, status: number) {
-  const { id, arrived, code, reply } = entry;
+  const { id, arrived, code, reply, embedded } = entry;
   return {
     time: new Date().toISOString(),
     ...{ id, method, path: path.slice(0, 100), status, model },
@@ -32,6 +32,7 @@ function lineOf(model: string, entry: Entry, method: string, path: string, statu
       queuedMs: round(reply.queuedMs),
       firstTokenMs: reply.firstTokenMs === null ? null : round(reply.firstTokenMs),
     }),
+    ...(embedded && { prompt: embedded.prompt, queuedMs: round(embedded.queuedMs) }),
     totalMs: round(performance.now() - arrived),
   };
 }

@@ -17,12 +17,16 @@ const reasons = {
   abort: 'abort',
 } as const;
 
-/** Times of a reply [ms]. */
-export interface ReplyTimes {
+/** Times of a request that had its turn [ms]. */
+export interface TurnTimes {
   readonly queuedMs: number;
+  readonly totalMs: number;
+}
+
+/** Times of a reply [ms]. */
+export interface ReplyTimes extends TurnTimes {
   /** From the request's arrival; null without a token. */
   readonly firstTokenMs: number | null;
-  readonly totalMs: number;
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -88,7 +92,7 @@ export function createMetrics(model: string, queue: Pick<RequestQueue, 'running'
   const replySize = histogram('vllm:request_generation_tokens', 'Tokens of a reply.', tokens);
   const ended = new Counter({
     name: 'vllm:request_success_total',
-    help: 'Replies by how they ended.',
+    help: 'Replies by how they ended; embeddings end with stop.',
     ...{ registers: [registry], labelNames: ['model_name', 'finished_reason'] },
   });
   const refused = new Counter({
@@ -98,6 +102,11 @@ export function createMetrics(model: string, queue: Pick<RequestQueue, 'running'
   });
   collectDefaultMetrics({ register: registry });
 
+  const ends = (reason: keyof typeof reasons, { queuedMs, totalMs }: TurnTimes) => {
+    queued(queuedMs / 1000);
+    whole(totalMs / 1000);
+    ended.inc({ ...label, finished_reason: reasons[reason] });
+  };
   return {
     registry,
     nextToken: (millis: number) => nextToken(millis / 1000),
@@ -110,11 +119,17 @@ export function createMetrics(model: string, queue: Pick<RequestQueue, 'running'
       promptSize(usage.prompt);
       replySize(usage.completion);
       if (times.firstTokenMs !== null) firstToken(times.firstTokenMs / 1000);
-      queued(times.queuedMs / 1000);
-      whole(times.totalMs / 1000);
       prefill(timings.promptMs / 1000);
       decode(timings.decodeMs / 1000);
-      ended.inc({ ...label, finished_reason: reasons[finish] });
+      ends(finish, times);
+    },
+    /** Vectors were made. @param sizes tokens of each text */
+    embedded: (sizes: readonly number[], times: TurnTimes) => {
+      for (const size of sizes) {
+        promptTokens(size);
+        promptSize(size);
+      }
+      ends('stop', times);
     },
     failed: (status: number) => refused.inc({ ...label, status: String(status) }),
   };

@@ -8,6 +8,8 @@ export interface Entry {
   readonly id: string;
   readonly arrived: number;
   reply?: ReplyFacts;
+  /** Of embeddings: tokens of all texts. */
+  embedded?: Pick<ReplyFacts, 'prompt' | 'queuedMs'>;
   /** Of a stream that failed after its beginning, whose status was told already. */
   status?: number;
   code?: string | null;

@@ -5,7 +5,7 @@ import type { LanguageModel } from '../runtime/model.ts';
 import type { ChosenLogprob, Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { ApiError } from './api-error.ts';
-import { createMetrics, type Metrics, type ReplyTimes } from './metrics.ts';
+import { createMetrics, type Metrics, type ReplyTimes, type TurnTimes } from './metrics.ts';
 import { clientLeft, RequestQueue } from './queue.ts';
 
 /** What a server needs of a model. */
@@ -142,15 +142,18 @@ export class Service {
     }
   }
 
-  /** What a work makes, when it is this request's turn. @param signal aborted when the client leaves
+  /** What a work makes, when it is this request's turn, and what it took. @param signal aborted when the client leaves
    *  @throws ApiError, and what the work throws */
   async turn<T>(
     signal: AbortSignal,
     work: (model: ServedModel, signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
+  ): Promise<{ readonly made: T; readonly times: TurnTimes }> {
+    const arrived = performance.now();
     const turn = await this.#enter(signal);
+    const queuedMs = performance.now() - arrived;
     try {
-      return await work(turn.model, turn.signal);
+      const made = await work(turn.model, turn.signal);
+      return { made, times: { queuedMs, totalMs: performance.now() - arrived } };
     } catch (error) {
       throw turn.signal.aborted ? turn.why() : error;
     } finally {

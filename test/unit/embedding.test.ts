@@ -2,7 +2,7 @@
 import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { load } from '../../load.ts';
 import { preflight } from '../../preflight.ts';
 import { readPooling } from '../../runtime/embedding.ts';
@@ -113,6 +113,26 @@ it.each([
   ]);
 });
 
+it('metrics and log count embeddings, texts by their tokens', async () => {
+  const { app, llm, lines } = served({ pooling: 'last' });
+  const vector = Float32Array.of(1, 0);
+  vi.spyOn(llm, 'embed').mockImplementation(async (text) => ({ vector, tokens: text.length }));
+  await post(app, '/v1/embeddings', { model: 'qwen3-tiny', input: [[1, 2, 3], [4]] });
+  const text = await (await app.request('/metrics')).text();
+  const counted = [
+    'vllm:prompt_tokens_total{model_name="qwen3-tiny"} 4',
+    'vllm:request_prompt_tokens_count{model_name="qwen3-tiny"} 2',
+    'vllm:request_success_total{model_name="qwen3-tiny",finished_reason="stop"} 1',
+    'vllm:e2e_request_latency_seconds_count{model_name="qwen3-tiny"} 1',
+    'vllm:request_queue_time_seconds_count{model_name="qwen3-tiny"} 1',
+    'vllm:generation_tokens_total{model_name="qwen3-tiny"} 0',
+  ];
+  expect(text.split('\n')).toEqual(expect.arrayContaining(counted));
+  expect(lines).toMatchObject([
+    { path: '/v1/embeddings', status: 200, prompt: 4, queuedMs: expect.any(Number) },
+  ]);
+});
+
 it.each([
   [[[1], [2, -1]], 'input[1][1]', 'input[1][1]: expected at least 0'],
   [[[2, 5000], [1]], 'input[0][1]', 'input[0][1]: expected less than 4096'],
@@ -150,5 +170,5 @@ it('a work that its client leaves, or that takes too long, gives its place back 
   const late = service.turn(new AbortController().signal, (_, signal) => until(signal));
   await expect(late).rejects.toMatchObject({ status: 504, code: 'reply_timeout' });
   expect(service.queue.running).toBe(0);
-  await expect(service.turn(new AbortController().signal, async () => 7)).resolves.toBe(7);
+  await expect(service.turn(new AbortController().signal, async () => 7)).resolves.toMatchObject({ made: 7 });
 });
