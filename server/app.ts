@@ -119,10 +119,13 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
       throw new ApiError(404, `${c.req.path} is not served here: ${why}`, { code: 'unsupported_endpoint' });
     });
   }
-  for (const path of new Set(
-    app.routes.filter(({ method }) => method !== 'ALL').map((route) => route.path),
-  )) {
+  const routes = app.routes.filter(({ method }) => method !== 'ALL');
+  for (const path of new Set(routes.map((route) => route.path))) {
+    const methods = routes.filter((route) => route.path === path).map(({ method }) => method);
+    // Whoever is told to GET may ask for the head alone.
+    const allowed = methods.flatMap((method) => (method === 'GET' ? [method, 'HEAD'] : [method]));
     app.all(path, (c) => {
+      c.header('allow', allowed.join(', '));
       throw new ApiError(405, `${c.req.path} does not take ${c.req.method}`, { code: 'method_not_allowed' });
     });
   }

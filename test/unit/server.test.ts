@@ -137,6 +137,16 @@ describe('pages of other origins', () => {
   });
 });
 
+it.each([
+  ['GET', chat, 'POST'],
+  ['DELETE', '/v1/models', 'GET, HEAD'],
+  ['PUT', '/v1/models/x', 'GET, HEAD'],
+  ['POST', '/health', 'GET, HEAD'],
+])('%s of %s is answered 405, with what it takes', async (method, path, allow) => {
+  const answer = await served().app.request(path, { method });
+  expect([answer.status, answer.headers.get('allow')]).toEqual([405, allow]);
+});
+
 describe('metrics', () => {
   it('count replies, tokens and failures under the names of vLLM', async () => {
     const { app, engine, service } = served();
