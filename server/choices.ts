@@ -1,8 +1,11 @@
 // An answer with choices, of which there is one: those of chats and of completions.
-import type { ReplyResult } from '../runtime/reply.ts';
+import type { ChosenLogprob, ReplyResult } from '../runtime/reply.ts';
 import type { Answer, AnswerFacts, Form } from './answer.ts';
 import { errorBody } from './api-error.ts';
 import type { Said } from './service.ts';
+
+/** Where a token begins in the text of all [UTF-16 units]. */
+export type OffsetOf = (token: ChosenLogprob) => number;
 
 export interface ChoiceForm {
   readonly prefix: string;
@@ -12,8 +15,8 @@ export interface ChoiceForm {
   whole(answer: Answer): object;
   /** The choice of the first chunk, where one comes before the text. */
   readonly opening: object | null;
-  /** @param offset of the first of its tokens in the text of all */
-  piece(said: Said, offset: number): object;
+  /** @param offsetOf where a token begins, to be asked for each of the reply's in turn */
+  piece(said: Said, offsetOf: OffsetOf): object;
   closing(reason: Answer['reason']): object;
 }
 
@@ -31,15 +34,11 @@ export function choicesForm(form: ChoiceForm, includeUsage: boolean): Form {
       const head = base(facts, form.objects.chunk);
       const withUsage = includeUsage ? { usage: null } : {};
       const chunk = (choice: object) => ({ ...head, choices: [choice], ...withUsage });
-      let offset = 0;
+      const offsetOf = textOffsets();
       return {
         named: false,
         opening: form.opening === null ? [] : [chunk(form.opening)],
-        piece: (said) => {
-          const told = chunk(form.piece(said, offset));
-          for (const { text } of said.logprobs ?? []) offset += text.length;
-          return [told];
-        },
+        piece: (said) => [chunk(form.piece(said, offsetOf))],
         closing: ({ reason, usage }) => [
           chunk(form.closing(reason)),
           ...(includeUsage ? [{ ...head, choices: [], usage: usageOf(usage) }] : []),
@@ -47,6 +46,17 @@ export function choicesForm(form: ChoiceForm, includeUsage: boolean): Form {
         failed: errorBody,
       };
     },
+  };
+}
+
+/** Of the tokens of a reply, one after another. Tokens that are parts of one character begin where it does: the text has nothing of it before its last. */
+export function textOffsets(): OffsetOf {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  let at = 0;
+  return ({ bytes }) => {
+    const begin = at;
+    at += decoder.decode(Uint8Array.from(bytes), { stream: true }).length;
+    return begin;
   };
 }
 

@@ -5,7 +5,7 @@ import { listOf } from '../runtime/list-of.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
-import { type ChoiceForm, choicesForm } from './choices.ts';
+import { type ChoiceForm, choicesForm, type OffsetOf, textOffsets } from './choices.ts';
 import { paramOf, refuseUnsupported, replyOptions, replyShape, unsupportedShape } from './parameters.ts';
 
 const ids = listOf(z.int().min(0));
@@ -57,19 +57,15 @@ const choice = (text: string, finish_reason: string | null, logprobs: object | n
 const completionForm: ChoiceForm = {
   prefix: 'cmpl',
   objects: { whole: 'text_completion', chunk: 'text_completion' },
-  whole: ({ text, reason, logprobs }) => choice(text, reason, logprobs && wordLogprobs(logprobs, 0)),
+  whole: ({ text, reason, logprobs }) =>
+    choice(text, reason, logprobs && wordLogprobs(logprobs, textOffsets())),
   opening: null,
-  piece: ({ text, logprobs }, offset) => choice(text, null, logprobs ? wordLogprobs(logprobs, offset) : null),
+  piece: ({ text, logprobs }, offsetOf) =>
+    choice(text, null, logprobs ? wordLogprobs(logprobs, offsetOf) : null),
   closing: (reason) => choice('', reason, null),
 };
 
-function wordLogprobs(tokens: readonly ChosenLogprob[], offset: number) {
-  const offsets: number[] = [];
-  let at = offset;
-  for (const { text } of tokens) {
-    offsets.push(at);
-    at += text.length;
-  }
+function wordLogprobs(tokens: readonly ChosenLogprob[], offsetOf: OffsetOf) {
   return {
     tokens: tokens.map(({ text }) => text),
     token_logprobs: tokens.map(({ logprob }) => logprob),
@@ -77,6 +73,6 @@ function wordLogprobs(tokens: readonly ChosenLogprob[], offset: number) {
     top_logprobs: tokens.map(({ top, ...chosen }) =>
       Object.fromEntries([...top, chosen].map(({ text, logprob }) => [text, logprob])),
     ),
-    text_offset: offsets,
+    text_offset: tokens.map(offsetOf),
   };
 }

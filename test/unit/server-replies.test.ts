@@ -278,6 +278,18 @@ describe('log probabilities', () => {
       expect(parts.flatMap((part) => part[key]!)).toEqual(all);
   });
 
+  it('of a character that several tokens make begin where it does, whole and streamed', async () => {
+    const { app } = served({ text: 'a😀b' });
+    const body = { model: 'qwen3-tiny', prompt: 'x', logprobs: 0, max_tokens: 6 };
+    const { choices } = (await (await post(app, completions, body)).json()) as Chosen;
+    expect(choices[0]!.logprobs).toMatchObject({ text_offset: [0, 1, 1, 1, 1, 3] });
+    const events = await eventsOf(await post(app, completions, { ...body, stream: true }));
+    const offsets = (
+      events.slice(0, -1) as { choices: { logprobs: { text_offset: number[] } | null }[] }[]
+    ).flatMap((event) => event.choices[0]!.logprobs?.text_offset ?? []);
+    expect(offsets).toEqual([0, 1, 1, 1, 1, 3]);
+  });
+
   interface Chosen {
     readonly choices: readonly { readonly logprobs: { readonly content?: readonly object[] } | null }[];
   }
