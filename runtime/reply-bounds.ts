@@ -37,7 +37,10 @@ export function lengthBehind(
 ): number {
   checkTokens(prompt, vocab, tokenizer);
   if (prompt.length === 0) {
-    throw new OnelaunchError('usage', 'the prompt has no tokens', { hint: 'Give at least one.' });
+    throw new OnelaunchError('usage', 'the prompt has no tokens', {
+      hint: 'Give at least one.',
+      option: ['prompt'],
+    });
   }
   if (prompt.length >= context) throw new ContextOverflowError(prompt.length, context, longest);
   return lengthOf(checked, prompt.length);

@@ -296,6 +296,15 @@ describe('log probabilities', () => {
 });
 
 describe('a refusal', () => {
+  it('of a prompt without tokens names it', async () => {
+    const { app } = served();
+    for (const prompt of ['', [''], [[]]]) {
+      const refused = await post(app, completions, { model: 'qwen3-tiny', prompt });
+      const error = { message: 'the prompt has no tokens', param: 'prompt' };
+      expect([refused.status, await refused.json()]).toMatchObject([400, { error }]);
+    }
+  });
+
   /** What a client could ask for with each parameter that is not followed. */
   const asked: Record<keyof typeof unsupported, unknown> = {
     n: 2,
