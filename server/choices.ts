@@ -54,11 +54,16 @@ export function textOffsets(): OffsetOf {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let at = 0;
   return ({ bytes }) => {
+    // What was begun of a character, and does not go on here, is U+FFFD before it.
+    if (!goesOn(bytes[0])) at += decoder.decode().length;
     const begin = at;
     at += decoder.decode(Uint8Array.from(bytes), { stream: true }).length;
     return begin;
   };
 }
+
+/** Whether a byte goes on with a character of UTF-8. */
+const goesOn = (byte: number | undefined): boolean => byte === undefined || (byte & 0xc0) === 0x80;
 
 function usageOf({ prompt, cached, completion }: ReplyResult['usage']) {
   return {

@@ -1,6 +1,8 @@
 // Replies over the API, from a scripted engine: what is answered, what reaches the model, what is refused by name.
+
 import { describe, expect, it, vi } from 'vitest';
 import { InsufficientMemoryError, KernelTimeoutError } from '../../errors.ts';
+import { textOffsets } from '../../server/choices.ts';
 import type { unsupported } from '../../server/parameters.ts';
 import { chatBody, eventsOf, logprobOf, lost, post, served, tokenizer, until } from '../support/served.ts';
 
@@ -288,6 +290,14 @@ describe('log probabilities', () => {
       events.slice(0, -1) as { choices: { logprobs: { text_offset: number[] } | null }[] }[]
     ).flatMap((event) => event.choices[0]!.logprobs?.text_offset ?? []);
     expect(offsets).toEqual([0, 1, 1, 1, 1, 3]);
+  });
+
+  it('behind a character that is broken off begin behind its U+FFFD', () => {
+    const offsetOf = textOffsets();
+    const told = [[0xf0, 0x9f], [0x49], [0x98], [0xe2, 0x82], [], [0xac], [0x42]].map((bytes) =>
+      offsetOf({ token: 0, text: '', bytes, logprob: 0, top: [] }),
+    );
+    expect(told).toEqual([0, 1, 2, 3, 3, 3, 4]);
   });
 
   interface Chosen {
