@@ -61,7 +61,7 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
     // Clients of a server that ends are to connect to another one.
     if (service.state === 'draining') c.header('connection', 'close');
   });
-  if (options.corsOrigins.length > 0) app.use(cors({ origin: [...options.corsOrigins] }));
+  if (options.corsOrigins.length > 0) app.use(cors({ origin: [...options.corsOrigins], exposeHeaders }));
 
   app.get('/', (c) => {
     c.header('content-security-policy', pagePolicy);
@@ -132,6 +132,9 @@ export function createApp(service: Service, options: AppOptions): Hono<Env> {
   app.notFound((c) => fail(c, new ApiError(404, 'there is no such path here', { code: 'unknown_path' })));
   return app;
 }
+
+/** What pages of other origins may read beside the body: clients in them name a request, and wait, as those elsewhere do. */
+const exposeHeaders = ['x-request-id', 'retry-after'];
 
 /** A body holds a prompt of so many bytes a token at most, and so many more. Reading a longer one as tokens would take seconds
  *  in which nobody else is answered, only to find that it does not fit. */

@@ -118,6 +118,12 @@ describe('pages of other origins', () => {
     expect(allowed(await open.request(chat, other))).toBeNull();
   });
 
+  it('that are named read the id of a request, and when to try again', async () => {
+    const { app } = served({ corsOrigins: [origin], loaded: false });
+    const { status, headers } = await post(app, chat, chatBody(), { headers: { origin } });
+    expect([status, headers.get('access-control-expose-headers')]).toEqual([503, 'x-request-id,retry-after']);
+  });
+
   it.each([
     ['localhost:8000', 200],
     ['127.0.0.1', 200],
