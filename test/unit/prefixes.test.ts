@@ -33,6 +33,15 @@ test.each([
   expect(computed.toSorted((a, b) => b - a)).toEqual([502, ...Array(15).fill(2)]);
 });
 
+test('two that have more in common with each other than with the first do not wait for each other', async () => {
+  const llm = await ready(3);
+  const both = [...prefix.slice(0, 300), ...prefix.slice(0, 100)];
+  const prompts = [prefix, [...both, 1], [...both, 2]];
+  const replies = await Promise.all(prompts.map((prompt) => say(llm, prompt)));
+  expect(replies.map((reply) => reply.tokens)).toEqual(prompts.map((prompt) => fakeReply(prompt, 5)));
+  expect(replies.map(({ usage }) => usage.prompt - usage.cached)).toEqual([500, 101, 1]);
+});
+
 test('a second turn, and that of a fork beside it, compute their new tokens', async () => {
   const llm = await ready(2);
   const first = await say(llm, prefix);
@@ -45,9 +54,12 @@ test('a second turn, and that of a fork beside it, compute their new tokens', as
 
 test('what one conversation holds is left to it while others begin alike', async () => {
   const llm = await ready(3);
-  const held = await say(llm, [1, 2, 3, 4, 5, 6, 7, 8]);
-  for (const id of [50, 60]) expect((await say(llm, [1, 2, id, id])).usage.cached).toBe(2);
-  const next = [1, 2, 3, 4, 5, 6, 7, 8, ...held.tokens, 9];
+  const begun = [1, 2, 3, 4, 5, 6, 7, 8];
+  const held = await say(llm, begun);
+  // The second has more in common than would be lost: while a place is empty, nothing is.
+  expect((await say(llm, [1, 2, 50, 50])).usage.cached).toBe(2);
+  expect((await say(llm, [...begun, 60])).usage.cached).toBe(8);
+  const next = [...begun, ...held.tokens, 9];
   expect((await say(llm, next)).usage.cached).toBe(next.length - 2);
 });
 
