@@ -1,11 +1,15 @@
 // Models from a Hub that runs on this machine, with everything that goes wrong on the way.
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import fs, { lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { downloadFileToCacheDir, scanCacheDir } from '@huggingface/hub';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { OnelaunchError } from '../../errors.ts';
 import { tryLock } from '../../file-lock.ts';
 import { findCached } from '../../hub/cache.ts';
+import { Passing } from '../../hub/failures.ts';
+import { persistently } from '../../hub/request.ts';
 import { readPooling } from '../../runtime/embedding.ts';
 import { hashes } from '../support/fake-hub.ts';
 import {
@@ -20,6 +24,7 @@ import {
   weights,
 } from '../support/pulls.ts';
 import { failureOf } from '../support/refusal.ts';
+import { within } from '../support/within.ts';
 
 const sharded = {
   'config.json': config,
@@ -114,12 +119,35 @@ describe('a pulled model', () => {
     expect((await at.fetchIt()).fetchedBytes).toBe(0);
   });
 
+  it('has the files themselves where there are no links, and they are not fetched again', async () => {
+    await at.serve();
+    const link = vi.spyOn(fs, 'symlinkSync').mockImplementation(() => {
+      throw Object.assign(new Error('EPERM: operation not permitted, symlink'), { code: 'EPERM' });
+    });
+    syncBuiltinESMExports();
+    try {
+      await at.fetchIt();
+    } finally {
+      link.mockRestore();
+      syncBuiltinESMExports();
+    }
+    expect(lstatSync(at.snapshot('model.safetensors')).isFile()).toBe(true);
+    expect(isWeights(at.snapshot('model.safetensors'))).toBe(true);
+    expect((await at.fetchIt()).fetchedBytes).toBe(0);
+  });
+
   it('goes by the name that the Hub gives it', async () => {
     await at.serve({ id }, 'qwen/qwen3-micro');
     expect(await at.fetchIt({ id: 'qwen/qwen3-micro' })).toMatchObject({
       id,
       directory: at.inCache('snapshots', commit),
     });
+  });
+
+  it('is not taken from a Hub that gives it a name which is none', async () => {
+    await at.serve({ id: '../../mine/x' }, id);
+    await expect(at.fetchIt()).rejects.toThrow("the Hub answers with the name '../../mine/x'");
+    expect(readdirSync(at.cache)).toEqual([]);
   });
 
   it('of a revision has its ref under that name, of a commit none', async () => {
@@ -228,6 +256,25 @@ describe('a Hub that is busy', () => {
     ]);
   });
 
+  it('is left alone until then, and a wait ends with its signal', async () => {
+    const stop = new AbortController();
+    const from = { endpoint: 'http://127.0.0.1:9', token: null, signal: stop.signal, waits: [50, 600_000] };
+    const asked: number[] = [];
+    const attempt = () => {
+      asked.push(performance.now());
+      throw new Passing(new OnelaunchError('failed', 'busy'));
+    };
+    const onWait = (_: string, millis: number) => {
+      if (millis > 50) setImmediate(() => stop.abort());
+    };
+    const waited = persistently({ ...from, onWait }, attempt, { isPatient: true });
+    const ended = within(waited, () => 'the end of a wait');
+    await expect(ended).rejects.toMatchObject({ name: 'AbortError' });
+    expect(asked).toHaveLength(2);
+    // A timer may be early by the fraction of a millisecond that its clock leaves out.
+    expect(asked[1]! - asked[0]!).toBeGreaterThan(48);
+  });
+
   it('for ever is given up', async () => {
     await at.serve();
     at.hub.faults.set(
@@ -261,6 +308,16 @@ describe('bytes that are not the model', () => {
     await at.serve();
     at.hub.faults.set('tokenizer.json', [{ kind: 'other bytes' }]);
     expect((await failureOf(at.fetchIt())).message).toMatch(/^tokenizer.json arrived damaged/);
+  });
+
+  it('of which there are more than the Hub says are not written', async () => {
+    await at.serve();
+    at.hub.faults.set('model.safetensors', [{ kind: 'page', text: 'x'.repeat(weights.length + 1) }]);
+    const { kind, message } = await failureOf(at.fetchIt());
+    expect({ kind, message }).toEqual({
+      kind: 'failed',
+      message: `model.safetensors is longer than the ${weights.length} bytes that the Hub says`,
+    });
   });
 
   it('such as the page of a network with a login do not come for ever', async () => {
