@@ -32,6 +32,12 @@ const without =
   (tensors) => {
     delete tensors[`${matrix}.${part}`];
   };
+/** Several edits. */
+const all =
+  (...edits: readonly Edit[]): Edit =>
+  (tensors, config) => {
+    for (const edit of edits) edit(tensors, config);
+  };
 /** A part in another shape or type, its bytes cut or filled up. */
 const reshaped =
   (part: string, dtype: string, shape: number[]): Edit =>
@@ -261,6 +267,16 @@ const bad: readonly (readonly [what: string, kind: string, edit: Edit, message: 
     eights,
     reshaped('weight_zero_point', 'I32', [256, 4]),
     `${matrix}.weight_zero_point is I32, I8 is needed`,
+  ],
+  [
+    'a zero point of a whole matrix',
+    eights,
+    all(
+      weights('strategy', 'tensor'),
+      reshaped('weight_scale', 'BF16', [1]),
+      reshaped('weight_zero_point', 'I8', [1]),
+    ),
+    `${matrix}.weight_zero_point is of a whole matrix`,
   ],
   [
     'codes of fewer columns than the model has',
