@@ -173,12 +173,24 @@ describe('metrics', () => {
     expect(value('vllm:num_requests_waiting')).toBe(1);
     expect(value('vllm:prompt_tokens_total')).toBe(2 * prompt_tokens!);
     expect(value('vllm:generation_tokens_total')).toBe(completion_tokens! + 1);
+    expect(value('vllm:prefix_cache_queries_total')).toBe(2 * prompt_tokens!);
     expect(value('vllm:prefix_cache_hits_total')).toBe(prompt_tokens! - 1);
+    expect(value('vllm:request_prompt_tokens_sum')).toBe(2 * prompt_tokens!);
+    expect(value('vllm:request_generation_tokens_sum')).toBe(completion_tokens! + 1);
     expect(value('vllm:request_success_total', ',finished_reason="stop"')).toBe(1);
     expect(value('vllm:request_success_total', ',finished_reason="length"')).toBe(1);
     expect(value('vllm:time_to_first_token_seconds_count')).toBe(2);
     expect(value('vllm:inter_token_latency_seconds_count')).toBe(completion_tokens! - 1);
     expect(value('vllm:e2e_request_latency_seconds_count')).toBe(2);
+    // In one unit: those of the engine are what the fake one says, and the others parts of the whole.
+    expect(value('vllm:request_prefill_time_seconds_sum')).toBeCloseTo(0.004, 9);
+    expect(value('vllm:request_decode_time_seconds_sum')).toBeCloseTo(0.02, 9);
+    const whole = value('vllm:e2e_request_latency_seconds_sum');
+    for (const part of ['request_queue_time', 'time_to_first_token', 'inter_token_latency']) {
+      const sum = value(`vllm:${part}_seconds_sum`);
+      expect(sum).toBeGreaterThan(0);
+      expect(sum).toBeLessThan(whole);
+    }
     expect(value('onelaunch:requests_failed_total', ',status="400"')).toBe(1);
     engine.allow(Number.POSITIVE_INFINITY);
     await Promise.all([running, waiting]);
