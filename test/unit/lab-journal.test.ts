@@ -66,6 +66,13 @@ describe('a journal', () => {
     expect(readJournal(path).records).toHaveLength(3);
   });
 
+  it('is not written over another', async () => {
+    const path = await written();
+    const before = readFileSync(path);
+    await expect(writeJournal(path, header, [])).rejects.toThrow(`${path} is there already`);
+    expect(readFileSync(path)).toEqual(before);
+  });
+
   it('of another experiment is refused by what differs', async () => {
     const path = await written();
     await expect(openJournal(path, { ...header, model: 'qwen3-0.6b' })).rejects.toThrow(

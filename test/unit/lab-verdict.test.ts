@@ -193,7 +193,13 @@ describe('a ranking', () => {
       [100, 101, 102, 91],
       [100, 105, 105, 92],
     ];
-    const records: JournalRecord[] = [...[0, 1, 2, 3].map((i) => variant(i)), run()];
+    const predicted = [
+      [100, 50],
+      [110, 55],
+      [50, 25],
+      [100, null],
+    ];
+    const records: JournalRecord[] = [...predicted.map((of, i) => variant(i, { predicted: of })), run()];
     for (const [round, row] of rates.entries()) {
       for (const [i, rate] of row.entries())
         for (const position of positions) records.push(timed(i, round, position, rate));
@@ -206,6 +212,7 @@ describe('a ranking', () => {
       ['base+v=3', 4, false, 'worse'],
     ]);
     expect(rows[0]).toMatchObject({ rates: [104.5, 104.5], rounds: 3, hashes: ['hash1', 'hash200'] });
+    expect(rows.map(({ predictedRatio }) => predictedRatio)).toEqual([0.5, expect.closeTo(1.1), 1, null]);
   });
 });
 
