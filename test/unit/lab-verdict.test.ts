@@ -41,6 +41,13 @@ describe('an interval', () => {
     expect(verdictOf(intervalOf([1.01, 1.02, 1.03]))).toBe('better');
     expect(verdictOf(intervalOf([0.98, 0.97, 0.99]))).toBe('worse');
     expect(verdictOf(intervalOf([0.98, 1.02, 1.03]))).toBe('equal');
+    for (const same of [
+      [1, 1, 1],
+      [1, 1.01, 1.02],
+      [0.98, 0.99, 1],
+    ]) {
+      expect(verdictOf(intervalOf(same))).toBe('equal');
+    }
     expect(verdictOf(intervalOf([1.2, 1.3]))).toBe('unsure');
     expect(overlap({ low: 1, high: 2 }, { low: 2, high: 3 })).toBe(true);
     expect(overlap({ low: 1, high: 2 }, { low: 2.1, high: 3 })).toBe(false);
