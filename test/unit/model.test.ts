@@ -100,11 +100,11 @@ class ScriptedEngine {
 
 const manifest = { model: 'qwen3-tiny', dims: { vocab: 4096 } } as Manifest;
 
-function modelOf(text: string, context?: number) {
+function modelOf(text: string, context?: number, vocab = 4096) {
   const engine = new ScriptedEngine(tokenizer.encode(text), context);
   const llm = new LanguageModel({
     ...{ engine: engine as unknown as ReplyEngine, queue: 0 },
-    manifest,
+    manifest: { ...manifest, dims: { ...manifest.dims, vocab } },
     defaults: readGenerationConfig(directory),
     tokenizer,
     template: () => chatTemplate(directory),
@@ -131,7 +131,18 @@ describe('a reply', () => {
 
   it('is read by result() when no loop reads it', async () => {
     const { llm } = modelOf('A nut.');
-    expect((await llm.chat(question('?')).result()).text).toBe('A nut.');
+    const result = await llm.chat(question('?')).result();
+    expect(result.text).toBe('A nut.');
+    expect(result).not.toHaveProperty('logprobs');
+  });
+
+  it.each([4000, 4096, 5000])('of %i rows of logits is of those that have a token', async (vocab) => {
+    const { llm, engine } = modelOf('A nut.', undefined, vocab);
+    await llm.complete('A').result();
+    const size = Math.min(vocab, tokenizer.size);
+    expect(engine.calls[0]!.sampling.vocab).toBe(size);
+    const beyond = llm.complete('A', { logitBias: { [size]: 1 } }).result();
+    await expect(beyond).rejects.toThrow(`logitBias has token ${size}, which the model does not have`);
   });
 
   it('is the value that the iterator ends with', async () => {
