@@ -4,7 +4,9 @@ import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../../abi/manifest.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { chatTemplate } from '../../runtime/chat/chat-template.ts';
+import type { Engine } from '../../runtime/engine/engine.ts';
 import { greedy } from '../../runtime/generation-config.ts';
+import { likelihood } from '../../runtime/likelihood.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
@@ -48,7 +50,20 @@ describe('a score', () => {
       expect(Math.abs(value - expected[i]!)).toBeLessThan(rounding);
     }
     expect(nll).toBe(-logprobs.reduce((a, b) => a + b, 0));
-    expect(perplexity).toBe(Math.exp(nll / 4));
+    // So unlikely that it is no number: the next test has others.
+    expect(perplexity).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it('has as perplexity among how many tokens, on average, each was chosen', async () => {
+    const scoreRows: Engine['scoreRows'] = async (_tokens, _from, take) => {
+      take(new Float32Array(4), 0);
+      // The row of the last token says what would follow.
+      take(Float32Array.of(0, Math.log(9), -Infinity, -Infinity, 1, 2, 3, 4), 1);
+    };
+    const { logprobs, nll, perplexity } = await likelihood({ vocab: 4, scoreRows }, [3, 2, 0]);
+    expect(logprobs).toEqual([expect.closeTo(-Math.log(4), 6), expect.closeTo(-Math.log(10), 6)]);
+    expect(nll).toBeCloseTo(Math.log(40), 6);
+    expect(perplexity).toBeCloseTo(Math.sqrt(40), 5);
   });
 
   it('leaves the KV cache as one that was fed so, whatever was there before', async () => {

@@ -6,6 +6,7 @@ import { packageRoot } from '../../codegen/build/package-root.ts';
 import { ContextOverflowError, OnelaunchError } from '../../errors.ts';
 import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
+import type { Speculate } from '../../runtime/engine/options.ts';
 import { type GenerationDefaults, readGenerationConfig } from '../../runtime/generation-config.ts';
 import { LanguageModel, type ReplyEngine } from '../../runtime/model.ts';
 import type { ReplyResult } from '../../runtime/reply.ts';
@@ -22,11 +23,13 @@ interface Call {
   readonly maxTokens: number;
   readonly stopIds: readonly number[];
   readonly sampling: Sampling;
+  readonly speculate: Speculate | undefined;
 }
 
 /** An engine that says what it is told to, with the real one's rules for positions, stops and aborts. */
 class ScriptedEngine {
   readonly device = 'a script';
+  drafts = false;
   readonly context: number;
   position = 0;
   closed = false;
@@ -47,6 +50,7 @@ class ScriptedEngine {
       maxTokens: number;
       stopIds?: Iterable<number> | undefined;
       sampling?: Sampling | undefined;
+      speculate?: Speculate | undefined;
       signal?: AbortSignal | undefined;
     },
   ): ReturnType<ReplyEngine['generate']> {
@@ -57,6 +61,7 @@ class ScriptedEngine {
       maxTokens: options.maxTokens,
       stopIds,
       sampling: options.sampling!,
+      speculate: options.speculate,
     });
     try {
       this.running = true;
@@ -100,11 +105,12 @@ class ScriptedEngine {
 
 const manifest = { model: 'qwen3-tiny', dims: { vocab: 4096 } } as Manifest;
 
-function modelOf(text: string, context?: number, vocab = 4096) {
+function modelOf(text: string, context?: number, more: Partial<Manifest> = {}, drafts = false) {
   const engine = new ScriptedEngine(tokenizer.encode(text), context);
+  engine.drafts = drafts;
   const llm = new LanguageModel({
     ...{ engine: engine as unknown as ReplyEngine, queue: 0 },
-    manifest: { ...manifest, dims: { ...manifest.dims, vocab } },
+    manifest: { ...manifest, ...more },
     defaults: readGenerationConfig(directory),
     tokenizer,
     template: () => chatTemplate(directory),
@@ -137,7 +143,7 @@ describe('a reply', () => {
   });
 
   it.each([4000, 4096, 5000])('of %i rows of logits is of those that have a token', async (vocab) => {
-    const { llm, engine } = modelOf('A nut.', undefined, vocab);
+    const { llm, engine } = modelOf('A nut.', undefined, { dims: { ...manifest.dims, vocab } });
     await llm.complete('A').result();
     const size = Math.min(vocab, tokenizer.size);
     expect(engine.calls[0]!.sampling.vocab).toBe(size);
@@ -151,6 +157,19 @@ describe('a reply', () => {
     let next = await iterator.next();
     while (!next.done) next = await iterator.next();
     expect((next.value as ReplyResult).text).toBe('A nut.');
+  });
+
+  it.each<[string, Partial<Manifest>, boolean, ReplyOptions, Speculate]>([
+    ['a CPU', { kind: 'cpu' }, false, {}, 'off'],
+    ['a GPU', { kind: 'cuda' }, false, {}, 'auto'],
+    ['a draft model', { kind: 'cpu' }, true, {}, 'auto'],
+    ['a grammar', { kind: 'cpu' }, false, { grammar: 'root ::= "A nut."' }, 'auto'],
+    ['its caller, who says so', { kind: 'cuda' }, true, { speculate: 'off' }, 'off'],
+  ])('drafts tokens where it pays: with %s', async (_, kind, drafts, options, speculate) => {
+    const { llm, engine } = modelOf('A nut.', undefined, kind, drafts);
+    await llm.complete('A', options).result();
+    expect(engine.calls[0]!.speculate).toBe(speculate);
+    await llm[Symbol.asyncDispose]();
   });
 
   it('can be read once', async () => {
