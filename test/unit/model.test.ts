@@ -136,10 +136,13 @@ describe('a reply', () => {
   });
 
   it('is read by result() when no loop reads it', async () => {
-    const { llm } = modelOf('A nut.');
-    const result = await llm.chat(question('?')).result();
-    expect(result.text).toBe('A nut.');
+    const { llm, engine } = modelOf('A nut.');
+    const reply = llm.chat(question('?'));
+    const [result, text] = await Promise.all([reply.result(), reply.text()]);
+    expect([result.text, text, await reply.text()]).toEqual(['A nut.', 'A nut.', 'A nut.']);
     expect(result).not.toHaveProperty('logprobs');
+    // Whoever asks, and however often: it is made once.
+    expect(engine.calls).toHaveLength(1);
   });
 
   it.each([4000, 4096, 5000])('of %i rows of logits is of those that have a token', async (vocab) => {

@@ -1,7 +1,9 @@
 // What replies have in common is computed once, over the fake backend: it is copied from place to place, and each says what it says alone.
+import { getEventListeners } from 'node:events';
 import { expect, test } from 'vitest';
 import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
+import { Place, type PlaceEngine } from '../../runtime/places.ts';
 import { fakeEngines } from '../support/fake-engines.ts';
 import { fakeReply, tokens } from '../support/host-fake.ts';
 import { wholeNumbers } from '../support/random.ts';
@@ -106,6 +108,17 @@ test('one that waits for what another computes is aborted at once, and goes on b
   const behind = [...beginning, 3];
   expect((await say(llm, behind)).tokens).toEqual(fakeReply(behind, 5));
   expect((await failing).kind).toBe('failed');
+});
+
+test('one that waits pass by pass leaves nothing at its signal, of which Node.js would warn', async () => {
+  const place = new Place({} as PlaceEngine);
+  const { signal } = new AbortController();
+  for (let pass = 0; pass < 3; pass++) {
+    const changed = place.change(signal);
+    place.moved();
+    await changed;
+  }
+  expect(getEventListeners(signal, 'abort')).toEqual([]);
 });
 
 test('random conversations in fewer places, several at a time, each say what they say alone', async () => {
