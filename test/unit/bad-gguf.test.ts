@@ -39,7 +39,8 @@ const fewerScores: Gguf = {
     String(key).endsWith('.scores') ? { f32s: [0, -1] } : value,
   ]),
 };
-const bad: readonly (readonly [what: string, file: Gguf | Buffer, message: string | RegExp])[] = [
+type Case = readonly [what: string, file: Gguf | Buffer, message: string | RegExp];
+const bad: readonly Case[] = [
   ['nothing', Buffer.alloc(0), 'is empty'],
   ['one byte', Buffer.from('G'), 'is not a GGUF file'],
   ['a text', Buffer.from('This is a text about models.'), 'is not a GGUF file'],
@@ -126,6 +127,12 @@ const bad: readonly (readonly [what: string, file: Gguf | Buffer, message: strin
   ['a factor of 0.5', withKey('llama.rope.scaling.factor', { f32: 0.5 }), 'rope.scaling.factor of linear'],
   ['a part of a head rotated', withKey('llama.rope.dimension_count', { u32: 8 }), 'supported: 16'],
   ['scaled logits', withKey('llama.logit_scale', { f32: 0.5 }), 'has llama.logit_scale 0.5, supported: none'],
+  ...[
+    ...['attention.value_length', 'attention.clamp_kqv', 'attention.max_alibi_bias', 'attention.scale'],
+    ...['residual_scale', 'embedding_scale'],
+  ].map(
+    (key) => [key, withKey(`llama.${key}`, { f32: 0.5 }), `has llama.${key} 0.5, supported: `] satisfies Case,
+  ),
   ['no layers', withKey('llama.block_count', undefined), 'lacks llama.block_count'],
   ['0 layers', withKey('llama.block_count', { u32: 0 }), 'llama.block_count is 0, must be a whole number'],
   ['2^32 layers', withKey('llama.block_count', { u32: 2 ** 32 - 1 }), 'llama.block_count is 4294967295'],
