@@ -212,6 +212,7 @@ const bad: readonly Case[] = [
     /has 9 tokens/,
   ],
   ['no chat template', withKey('tokenizer.chat_template', undefined), 'no chat template in'],
+  ['too few factors', withMore(zeros('rope_freqs.weight', 4)), 'has rope_freqs.weight as F32 [4], F32 [8]'],
   [
     'factors of another kind',
     withMore({

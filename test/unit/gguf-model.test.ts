@@ -17,7 +17,7 @@ import { fixtures } from '../support/fixtures.ts';
 import { type Gguf, ggufOf, type MatrixType, type Value, vocabularyOf, writeGguf } from '../support/gguf.ts';
 import { makeQwenDirectory, tinyDirectory } from '../support/model-directory.ts';
 import { makeScaled } from '../support/scaled-positions.ts';
-import { sentencePieceGguf, smallGguf, withKey } from '../support/small-gguf.ts';
+import { sentencePieceGguf, smallGguf, withKey, withMore, zeros } from '../support/small-gguf.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-gguf-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -79,6 +79,22 @@ test('an untied head is used, and layers of Llama 3 with other bounds are found'
   const ones = { ...factors, data: new Uint8Array(new Float32Array(16).fill(1).buffer) };
   const plain = { ...gguf, tensors: gguf.tensors.map((one) => (one === factors ? ones : one)) };
   expect(readModel(writeGguf(join(folder, 'l.gguf'), plain)).dims.ropeScaling).toBe(null);
+});
+
+test('bounds of Llama 3 that no other model has are fitted to two factors between them', () => {
+  const [factor, low, high, positions] = [8, 2, 32, 8192];
+  const factors = Float32Array.from({ length: 8 }, (_, i) => {
+    const turns = positions / (2 * Math.PI * 10000 ** (i / 8));
+    const smooth = Math.min(1, Math.max(0, (turns - low) / (high - low)));
+    return 1 / ((1 - smooth) / factor + smooth);
+  });
+  expect(factors.filter((value) => value > 1 && value < factor)).toHaveLength(2);
+  const tensor = { ...zeros('rope_freqs.weight', 8), data: new Uint8Array(factors.buffer) };
+  const { ropeScaling } = readModel(writeGguf(join(folder, 'fitted.gguf'), withMore(tensor))).dims;
+  expect(ropeScaling).toEqual({
+    ...{ type: 'llama3', factor, originalPositions: positions },
+    ...{ lowFreqFactor: expect.closeTo(low, 3), highFreqFactor: expect.closeTo(high, 3) },
+  });
 });
 
 test('factors of LongRoPE and the window of Phi-3 are those of the folder, and half of them are refused', async () => {
