@@ -27,6 +27,9 @@ it('go out at once where nothing did just before, and together behind that', () 
   vi.advanceTimersByTime(10);
   gathered.take(said('e'));
   expect(events.map(({ text }) => text)).toEqual(['a', 'bcd', 'e']);
+  gathered.take(said('f'));
+  vi.advanceTimersByTime(2);
+  expect(events.map(({ text }) => text)).toEqual(['a', 'bcd', 'e', 'f']);
 });
 
 it('wait for nothing at the end, and are there once', () => {

@@ -1,7 +1,11 @@
 // Clients that read late, or never: what is kept for them, and that it holds no place.
+import { randomBytes } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { Backlog } from '../../server/backlog.ts';
+import { type Events, eventStream } from '../../server/events.ts';
+import type { ApiContext } from '../../server/requests.ts';
 import { chatBody, eventsOf, post, served, tokenizer, until } from '../support/served.ts';
+import { within } from '../support/within.ts';
 
 /** A text of words that are not alike. */
 const text = Array.from({ length: 9000 }, (_, i) =>
@@ -41,6 +45,49 @@ it('a reply of which too much is unread ends, and says so behind what was said',
   const said = saidOf(events.slice(0, -1));
   expect(text.startsWith(said)).toBe(true);
   expect(tokenizer.encode(said).length).toBeGreaterThan(4096);
+});
+
+/** A stream of events, those of whoever calls send. */
+function events() {
+  const entry: { end?: Promise<void> } = {};
+  const c = {
+    get: () => entry,
+    body: (body: ReadableStream<Uint8Array>) => new Response(body),
+  } as unknown as ApiContext;
+  let to: Events = { send: () => {}, isFull: () => false };
+  let end = () => {};
+  const { body } = eventStream(c, false, (made) => {
+    to = made;
+    return new Promise((resolve) => {
+      end = () => resolve('done');
+    });
+  });
+  return { reader: body!.getReader(), ...to, end, ended: () => entry.end };
+}
+
+it('an event longer than what is kept for a socket is sent at once to who waits for it', async () => {
+  const { reader, send, end, ended } = events();
+  let next = reader.read();
+  // The stream has asked for more by now, and asks no second time.
+  await new Promise((resolve) => setImmediate(resolve));
+  send({ text: 'x'.repeat(100_000) });
+  let bytes = 0;
+  for (; bytes < 100_000; next = reader.read()) {
+    const { value } = await within(next, () => `an event, behind ${bytes} bytes of it`);
+    bytes += value!.length;
+  }
+  end();
+  await ended();
+});
+
+it('events for a client that has left are kept nowhere', async () => {
+  const { reader, send, isFull, end, ended } = events();
+  await reader.cancel();
+  send({ text: randomBytes(2 ** 21).toString('hex') });
+  expect(isFull()).toBe(false);
+  end();
+  await ended();
+  expect((await reader.read()).done).toBe(true);
 });
 
 it('what waits comes as it was given, and takes less while it waits', () => {
