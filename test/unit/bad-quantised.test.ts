@@ -70,7 +70,8 @@ const [fp8, gptq, awq, packed, zeros, eights] = [
   'packed int4, zero points',
   'int8, zero points',
 ] as const;
-const bad: readonly (readonly [what: string, kind: string, edit: Edit, message: string | RegExp])[] = [
+type Case = readonly [what: string, kind: string, edit: Edit, message: string | RegExp];
+const bad: readonly Case[] = [
   ['no method', gptq, with_('quant_method', undefined), 'quantization_config.quant_method is missing'],
   [
     'a list',
@@ -208,6 +209,14 @@ const bad: readonly (readonly [what: string, kind: string, edit: Edit, message: 
     weights('group_size', null),
     '.weights.group_size is null, supported: a multiple of 8',
   ],
+  ...[4, 12].map(
+    (size): Case => [
+      `groups of ${size}`,
+      packed,
+      weights('group_size', size),
+      `.weights.group_size is ${size}, supported: a multiple of 8`,
+    ],
+  ),
   [
     'sparse matrices',
     packed,
@@ -295,6 +304,14 @@ const bad: readonly (readonly [what: string, kind: string, edit: Edit, message: 
     gptq,
     patched('g_idx', 4 * 7, 5),
     `${matrix}.g_idx puts column 7 in another group than its place says`,
+  ],
+  [
+    'columns in an order of their own',
+    packed,
+    (tensors) => {
+      tensors[`${matrix}.weight_g_idx`] = { dtype: 'I32', shape: [128], data: new Uint8Array(4 * 128) };
+    },
+    `${matrix}.weight_g_idx puts columns in another order`,
   ],
   [
     'codes of another model',
