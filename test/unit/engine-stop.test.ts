@@ -81,6 +81,19 @@ describe.each(backends)('an engine over %s', (_, device) => {
     expect([...(batch.value as number[]), ...rest.ids]).toEqual(fakeReply([9], 4));
   });
 
+  it('refuses one between two blocks of a score, where the library has no job', async () => {
+    const engine = await ready();
+    let seen = 0;
+    const rows = async () => {
+      const error = await failureOf(read(engine.generate([1], { maxTokens: 1 })));
+      expect(error.message).toContain('busy with another job');
+      seen++;
+    };
+    await engine.scoreRows([9, 8, 7], 0, rows);
+    expect(seen).toBeGreaterThan(0);
+    expect(engine.position).toBe(3);
+  });
+
   it('ends the iteration with an error when closed in the middle', async () => {
     const engine = await ready();
     const reply = engine.generate([9], { maxTokens: 200 });
