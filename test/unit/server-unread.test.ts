@@ -56,7 +56,10 @@ function events() {
   } as unknown as ApiContext;
   let to: Events = { send: () => {}, isFull: () => false };
   let end = () => {};
-  const { body } = eventStream(c, false, (made) => {
+  const report = (error: unknown) => {
+    throw error;
+  };
+  const { body } = eventStream(c, false, report, (made) => {
     to = made;
     return new Promise((resolve) => {
       end = () => resolve('done');
