@@ -6,6 +6,7 @@ import type { ModelDims } from './codegen/model/dims.ts';
 import { cacheNames, weightNames } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import { usualContext } from './codegen/settle-context.ts';
+import { isPlain } from './json-text.ts';
 import type { DraftOption } from './load-draft.ts';
 import { plainObject } from './plain-object.ts';
 import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
@@ -116,12 +117,14 @@ const loadShape = plainObject({
   draft: z.union([askedShape.model, plainObject(askedShape)]).optional(),
 });
 
-/** A model that is ready to reply. The first call for a model compiles its kernel, later ones find it.
+/** A model that is ready to reply, by its name or directory. The first call for a model compiles its kernel, later ones find it.
  *  @throws OnelaunchError: usage for wrong options or files, environment for what this machine lacks, failed otherwise. Of its classes
  *  ModelNotSupportedError, BuildError and InsufficientMemoryError. */
-export async function load(options: LoadOptions): Promise<LanguageModel> {
+export function load(model: string, options?: Omit<LoadOptions, 'model'>): Promise<LanguageModel>;
+export function load(options: LoadOptions): Promise<LanguageModel>;
+export async function load(...asked: readonly unknown[]): Promise<LanguageModel> {
   try {
-    return await loadChecked(options);
+    return await loadChecked(await inOne(asked));
   } catch (error) {
     const [{ ofPermissions }, { ofAllocation }] = await Promise.all([
       import('./permissions.ts'),
@@ -131,7 +134,19 @@ export async function load(options: LoadOptions): Promise<LanguageModel> {
   }
 }
 
-async function loadChecked(options: LoadOptions): Promise<LanguageModel> {
+/** What load is given, as one object. */
+async function inOne([first, options]: readonly unknown[]): Promise<unknown> {
+  if (options === undefined) return typeof first === 'string' ? { model: first } : first;
+  if (typeof first === 'string' && !isPlain(options)) return options; // which are refused as they are
+  if (typeof first === 'string' && !Object.hasOwn(options as object, 'model'))
+    return { ...(options as object), model: first };
+  const { OnelaunchError } = await import('./errors.ts');
+  throw new OnelaunchError('usage', 'load is given a model twice', {
+    hint: "Write load('NAME', options), or load({ model: 'NAME', ...options }).",
+  });
+}
+
+async function loadChecked(options: unknown): Promise<LanguageModel> {
   // A bundle is told what it lacks before anything else of it fails.
   (await import('./codegen/build/package-root.ts')).packageRoot();
   const { checkArguments } = await import('./runtime/sampling.ts');

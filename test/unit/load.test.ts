@@ -23,6 +23,18 @@ describe('load', () => {
   ])('refuses %j', async (options, message) => {
     await expect(load(options as { model: string })).rejects.toThrow(message);
   });
+
+  it.each([
+    [['qwen3-tinny'], "unknown model 'qwen3-tinny'"],
+    [[''], 'options.model'],
+    [['qwen3-tiny', { contex: 5 }], 'options has no contex'],
+    [['qwen3-tiny', new Map([['context', 64]])], 'options: expected a plain object'],
+    [['qwen3-tiny', 64], 'options: expected object'],
+    [['qwen3-tiny', { model: 'qwen3-0.6b' }], 'load is given a model twice'],
+    [[{ model: 'qwen3-tiny' }, { context: 64 }], 'load is given a model twice'],
+  ])('refuses what is given apart: %j', async (given, message) => {
+    await expect(load(...(given as [string]))).rejects.toThrow(message);
+  });
 });
 
 describe('over the real engine, on the CPU', () => {
@@ -35,6 +47,12 @@ describe('over the real engine, on the CPU', () => {
         options,
       )
       .result();
+
+  it('has its model as a name, with options behind it', async () => {
+    await using llm = await load('qwen3-tiny', { target: 'cpu', context: 64 });
+    await using usual = await load(tinyDirectory, { target: 'cpu' });
+    expect([llm.context, usual.context]).toEqual([64, 1024]);
+  });
 
   it('sessions one after another give what each gives alone', async () => {
     await using llm = await load({ model: 'qwen3-tiny', target: 'cpu' });
