@@ -6,7 +6,6 @@ import type { ModelDims } from './codegen/model/dims.ts';
 import { cacheNames, weightNames } from './codegen/model/formats.ts';
 import type { Target } from './codegen/schedule/target.ts';
 import { usualContext } from './codegen/settle-context.ts';
-import { isPlain } from './json-text.ts';
 import type { DraftOption } from './load-draft.ts';
 import { plainObject } from './plain-object.ts';
 import type { AskedKernel, CheckedModel, ModelFiles, Needs } from './preflight.ts';
@@ -100,8 +99,9 @@ const kernelShape = {
   onProgress: z.custom((value) => typeof value === 'function', 'expected a function').optional(),
   signal: z.instanceof(AbortSignal).optional(),
 };
-const loadShape = plainObject({
-  ...kernelShape,
+const { model, ...otherKernelShape } = kernelShape;
+const besideModel = {
+  ...otherKernelShape,
   context: count.optional(),
   parallel: count.max(mostSequences).optional(),
   queue: z.int().nonnegative().optional(),
@@ -115,7 +115,9 @@ const loadShape = plainObject({
   }).optional(),
   embeddings: z.boolean().optional(),
   draft: z.union([askedShape.model, plainObject(askedShape)]).optional(),
-});
+};
+const loadShape = plainObject({ model, ...besideModel });
+const besideName = plainObject(besideModel);
 
 /** A model that is ready to reply, by its name or directory. The first call for a model compiles its kernel, later ones find it.
  *  @throws OnelaunchError: usage for wrong options or files, environment for what this machine lacks, failed otherwise. Of its classes
@@ -124,7 +126,7 @@ export function load(model: string, options?: Omit<LoadOptions, 'model'>): Promi
 export function load(options: LoadOptions): Promise<LanguageModel>;
 export async function load(...asked: readonly unknown[]): Promise<LanguageModel> {
   try {
-    return await loadChecked(await inOne(asked));
+    return await loadChecked(asked);
   } catch (error) {
     const [{ ofPermissions }, { ofAllocation }] = await Promise.all([
       import('./permissions.ts'),
@@ -134,23 +136,24 @@ export async function load(...asked: readonly unknown[]): Promise<LanguageModel>
   }
 }
 
-/** What load is given, as one object. */
-async function inOne([first, options]: readonly unknown[]): Promise<unknown> {
-  if (options === undefined) return typeof first === 'string' ? { model: first } : first;
-  if (typeof first === 'string' && !isPlain(options)) return options; // which are refused as they are
-  if (typeof first === 'string' && !Object.hasOwn(options as object, 'model'))
-    return { ...(options as object), model: first };
-  const { OnelaunchError } = await import('./errors.ts');
-  throw new OnelaunchError('usage', 'load is given a model twice', {
-    hint: "Write load('NAME', options), or load({ model: 'NAME', ...options }).",
-  });
-}
-
-async function loadChecked(options: unknown): Promise<LanguageModel> {
+async function loadChecked([asked, options]: readonly unknown[]): Promise<LanguageModel> {
   // A bundle is told what it lacks before anything else of it fails.
   (await import('./codegen/build/package-root.ts')).packageRoot();
   const { checkArguments } = await import('./runtime/sampling.ts');
-  const given = checkArguments(loadShape, options, 'options') as LoadOptions;
+  const isName = typeof asked === 'string';
+  if (!isName && options !== undefined) {
+    const { OnelaunchError } = await import('./errors.ts');
+    throw new OnelaunchError('usage', 'load is given options twice', {
+      hint: "Write load('NAME', options), or load({ model: 'NAME', ...options }).",
+    });
+  }
+  const given = checkArguments(loadShape, isName ? { model: asked } : asked, 'options');
+  const more = options === undefined ? {} : checkArguments(besideName, options, 'options');
+  return loadGiven({ ...more, ...given } as LoadOptions);
+}
+
+/** By options that were checked one by one. */
+async function loadGiven(given: LoadOptions): Promise<LanguageModel> {
   if (given.embeddings && given.randomWeights) {
     const { OnelaunchError } = await import('./errors.ts');
     throw new OnelaunchError('usage', 'options has both embeddings and randomWeights', {

@@ -140,6 +140,7 @@ describe('given what it cannot be', () => {
       'detokenize(ids)': (value) => model.detokenize(value),
       'detokenize(id)': (value) => model.detokenize([[value] as never]),
       'load(options)': (value) => load(value),
+      'load(name, options)': (value) => load('qwen3-tinny', value),
       'load(options.model)': (value) => load({ model: [value] as never }),
       'load(options.context)': (value) => load({ model: 'qwen3-tiny', context: [value] as never }),
       'Engine.open(settings)': (value) => Engine.open(fake.path, fake.manifest, value),

@@ -30,8 +30,8 @@ describe('load', () => {
     [['qwen3-tiny', { contex: 5 }], 'options has no contex'],
     [['qwen3-tiny', new Map([['context', 64]])], 'options: expected a plain object'],
     [['qwen3-tiny', 64], 'options: expected object'],
-    [['qwen3-tiny', { model: 'qwen3-0.6b' }], 'load is given a model twice'],
-    [[{ model: 'qwen3-tiny' }, { context: 64 }], 'load is given a model twice'],
+    [['qwen3-tiny', { model: 'qwen3-0.6b' }], 'options has no model'],
+    [[{ model: 'qwen3-tiny' }, { context: 64 }], 'load is given options twice'],
   ])('refuses what is given apart: %j', async (given, message) => {
     await expect(load(...(given as [string]))).rejects.toThrow(message);
   });
