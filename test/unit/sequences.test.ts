@@ -371,6 +371,11 @@ describe('a prompt that begins while others decode', () => {
       () => fake.work().passes === 3,
       () => `3 passes, but ${fake.work().passes}`,
     );
+    // Until those that may be under way are: what joins before may be next.
+    for (let requests = -1; requests !== fake.work().requests; ) {
+      requests = fake.work().requests;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
     const joined = reply(engine, prompt, { maxTokens: 4, ...options });
     await turn();
     fake.allow(1); // of the two that are under way: the other one is held
