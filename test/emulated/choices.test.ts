@@ -1,11 +1,14 @@
 // What the kernels of a GPU choose tokens by, on the emulator: biases, penalties and log probabilities against plain loops in double.
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { Kernel } from '../../codegen/index.ts';
+import cooperative from '../../configs/plans/cooperative.ts';
 import prefill from '../../configs/plans/prefill.ts';
+import stream from '../../configs/plans/stream.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import { expectMaskedChoices, expectPlainChoices } from '../support/choices.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { openEmulated } from '../support/emulate-model.ts';
-import { draws, wrongDraws } from '../support/plain-sample.ts';
+import { draws, drawsOfMany, wrongDraws } from '../support/plain-sample.ts';
 
 const why = cannotEmulate();
 if (why) console.warn(`skipped: ${why}`);
@@ -61,3 +64,38 @@ describe.skipIf(why).each(plans)('plan $name', ({ length, ...asked }) => {
     );
   });
 });
+
+/** A kernel with room for fewer candidates than the model has tokens. */
+function ofFewCandidates(kernel: Kernel): Kernel {
+  const sizes: Readonly<Record<string, readonly (readonly [RegExp, string])[]>> = {
+    'lib/filtered.cuh': [
+      [/(?<=constexpr int kCandidates = )1024/, '256'],
+      [/(?<=constexpr int kCompared = )kThreads < 256 \? kThreads : 256/, '64'],
+    ],
+    'model.h': kernel.schedule.scheme === 'stream' ? [[/(?<=constexpr int kListedOfRow = )1024/, '256']] : [],
+  };
+  const sources = Object.entries(kernel.sources).map(([name, text]) => [
+    name,
+    (sizes[name] ?? []).reduce((changed, [from, to]) => {
+      expect(changed).toMatch(from);
+      return changed.replace(from, to);
+    }, text),
+  ]);
+  return { ...kernel, sources: Object.fromEntries(sources) };
+}
+
+describe.skipIf(why).each([cooperative.with('eight-warps', {}, { warps: 8 }), stream])(
+  'plan $name, with room for few candidates',
+  (plan) => {
+    let engine: Engine;
+    beforeAll(async () => {
+      const asked = { model: 'qwen3-micro', target: 'h100', plan, change: ofFewCandidates };
+      engine = await openEmulated(asked, 64);
+      return () => engine.close();
+    });
+
+    it.each(drawsOfMany)('samples as a sort and the softmax say: %j', async (asked) => {
+      expect(await wrongDraws(engine, [5, 6, 7, 20, 21], 6, asked)).toEqual([]);
+    });
+  },
+);

@@ -4,9 +4,8 @@
 
 /** Candidates that are kept in b.scratch; more are read from the logits again, which is slower and gives the same token. */
 constexpr int kCandidates = 1024;
-/** How far below the top the candidates are looked for first, where their number is not known [nats]; half of it while they are too many. */
+/** How far below the top the candidates are looked for, where their number is not known [nats]. */
 constexpr float kNear = 8;
-constexpr int kAttempts = 6;
 /** So many candidates at most are compared each with all, a thread each; more are weighed bit by bit of a key. */
 constexpr int kCompared = kThreads < 256 ? kThreads : 256;
 /** Logits below it are forbidden, by a mask or a bias: they weigh nothing, and are candidates only where there are no others. */
@@ -260,8 +259,8 @@ struct Draw {
   DEVICE bool guesses(int tops) const { return filter.few ? s.top_k > tops : filter.nucleus; }
 
   /** Where the candidates begin: as many logits as tops reach one of these; where that is a guess, so near the top. @param words one for each thread */
-  DEVICE uint32_t least_listed(uint32_t my_top, int tops, float distance, int* words) {
-    if (guesses(tops)) listed = near_top(distance);
+  DEVICE uint32_t least_listed(uint32_t my_top, int tops, int* words) {
+    if (guesses(tops)) listed = near_top(kNear);
     else listed = filter.few ? reached_by(s.top_k, my_top, tops, reinterpret_cast<uint32_t*>(words)) : floor();
     return listed = max(listed, least_allowed());
   }
@@ -279,8 +278,44 @@ struct Draw {
     return true;
   }
 
-  DEVICE void among(const CandidateList& list, Choice& choice) const {
+  /** What is drawn among the candidates, or among all logits where some are missing. @param share as in settle  @param my_top this thread's largest key */
+  template <class Vocabulary>
+  DEVICE Choice among(const CandidateList& list, uint64_t share, uint32_t my_top, const Vocabulary& vocabulary, const Logits& logits) {
+    if (!settle(list, share)) return among_all(share, my_top, vocabulary, logits, list.threads);
+    Choice choice;
     for (int i = int(threadIdx.x); i < list.n; i += kThreads) choice.consider(list.keys[i], list.ids[i], kept, noise);
+    return choice;
+  }
+
+ private:
+  /** The same among all logits: the best of them is drawn, unless what lies above it is as much as is kept, or more; then the best of what lies above
+   *  is, and so on. The first is kept as often as top_p says, and each look leaves less to look at. */
+  template <class Vocabulary>
+  DEVICE Choice among_all(uint64_t share, uint32_t my_top, const Vocabulary& vocabulary, const Logits& logits, int* words) {
+    const auto each_from = [&](uint32_t least, auto&& body) {
+      const Reaching reaches(least, s.temperature, by_temperature);
+      vocabulary.each(my_top >= least, logits, words, [&](int id, float x, float) {
+        if (const uint32_t key = reaches(x)) body(id, key);
+      });
+    };
+    const auto weight_from = [&](uint32_t least, bool counting) {
+      uint64_t sum = 0;
+      each_from(least, [&](int, uint32_t key) { sum += counting ? 1 : kept.mass(key); });
+      return sum;
+    };
+    uint64_t need = filter.few ? s.top_k : filter.nucleus ? share : ~0ull;
+    if (filter.few && filter.nucleus) {
+      kept.low = key_weighing(need, [&](uint32_t key) { return weight_from(key, true); });
+      need = share_of(s.top_p, block_total(weight_from(kept.low, false)));
+    }
+    for (;;) {
+      Choice choice;
+      each_from(max(floor(), least_allowed()), [&](int id, uint32_t key) { choice.consider(key, id, kept, noise); });
+      const int best = choice.of_block();
+      const uint32_t best_key = key(logits.changed(best, __ldcg(logits.values + best)));
+      if (best_key < kept.low || block_total(weight_from(best_key + 1, !filter.nucleus)) < need) return choice;
+      kept.low = best_key + 1;
+    }
   }
 };
 
@@ -288,9 +323,6 @@ struct Draw {
 template <class Vocabulary>
 DEVICE Choice draw_filtered(float* scratch, const Logits& logits, const Sampling& s, int position, const Vocabulary& vocabulary) {
   Draw draw(s, logits.vocab, position);
-  const auto each_key = [&](auto&& body) {
-    logits.each([&](int id, float x, float) { body(id, draw.key(x)); });
-  };
   Choice choice;
   uint32_t my_top = vocabulary.top(draw.by_temperature);
   if (!vocabulary.known) {
@@ -303,28 +335,11 @@ DEVICE Choice draw_filtered(float* scratch, const Logits& logits, const Sampling
   uint64_t share = 0;
   if (draw.weighs_all()) {
     uint64_t total = 0;
-    each_key([&](int, uint32_t key) { total += draw.kept.mass(key); });
+    logits.each([&](int, float x, float) { total += draw.kept.mass(draw.key(x)); });
     share = share_of(s.top_p, block_total(total));
   }
   CandidateList list(scratch);
   const int tops = vocabulary.known ? Vocabulary::kParts : kThreads;
-  float distance = kNear;
-#pragma unroll 1
-  for (int attempt = 0; attempt < kAttempts; ++attempt, distance /= 2) {
-    list.list(draw.least_listed(my_top, tops, distance, list.threads), my_top, vocabulary, logits, s.temperature, draw.by_temperature);
-    if (list.n <= kCandidates || !draw.guesses(tops)) break;
-  }
-  if (draw.settle(list, share)) {
-    draw.among(list, choice);
-    return choice;
-  }
-  draw.kept.low = draw.filter.least_of(share, [&](uint32_t low, bool counting) {
-    uint64_t sum = 0;
-    each_key([&](int, uint32_t key) {
-      if (key >= low) sum += counting ? 1 : draw.kept.mass(key);
-    });
-    return sum;
-  });
-  vocabulary.each(my_top >= draw.floor(), logits, list.threads, [&](int id, float x, float) { choice.consider(draw.key(x), id, draw.kept, draw.noise); });
-  return choice;
+  list.list(draw.least_listed(my_top, tops, list.threads), my_top, vocabulary, logits, s.temperature, draw.by_temperature);
+  return draw.among(list, share, my_top, vocabulary, logits);
 }

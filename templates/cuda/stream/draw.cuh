@@ -57,7 +57,6 @@ template <class P>
 struct PartedDraw {
   const BlockRows<P> rows;
   const Logits logits;
-  const int position;
   Draw draw;
   uint32_t my_top;
   bool finite;
@@ -69,7 +68,7 @@ struct PartedDraw {
   };
 
   /** @param best key of the best score of block threadIdx.x  @param at the position of the token that is chosen */
-  DEVICE PartedDraw(uint32_t best, const Logits& of, const Sampling& s, int at) : rows{best}, logits(of), position(at), draw(s, of.vocab, at) {
+  DEVICE PartedDraw(uint32_t best, const Logits& of, const Sampling& s, int at) : rows{best}, logits(of), draw(s, of.vocab, at) {
     my_top = rows.top(draw.by_temperature);
     finite = draw.begin(my_top);
   }
@@ -81,7 +80,7 @@ struct PartedDraw {
   DEVICE Part list(int first, int end, int* words, Put&& put) {
     __shared__ int found;
     if (threadIdx.x == 0) found = 0;
-    const Reaching reaches(draw.least_listed(my_top, kBlocks, kNear, words), draw.s.temperature, draw.by_temperature);
+    const Reaching reaches(draw.least_listed(my_top, kBlocks, words), draw.s.temperature, draw.by_temperature);
     block_sync();
     uint64_t mass = 0;
     for (int base = first + int(threadIdx.x); base < end; base += kTogether * kThreads) {
@@ -103,15 +102,11 @@ struct PartedDraw {
   }
 
   /** What is drawn among all that is listed, or among all logits where that is not enough. @param mass of all logits, where the draw weighs all */
-  DEVICE Choice choose(const CandidateList& list, uint64_t mass, float* scratch) {
+  DEVICE Choice choose(const CandidateList& list, uint64_t mass) {
     Choice choice;
     choice.strange = !finite;
     if (choice.strange) return choice;
-    if (draw.settle(list, weighs_all() ? share_of(draw.s.top_p, mass) : 0)) {
-      draw.among(list, choice);
-      return choice;
-    }
-    return draw_filtered(scratch, logits, draw.s, position, rows);
+    return draw.among(list, weighs_all() ? share_of(draw.s.top_p, mass) : 0, my_top, rows, logits);
   }
 };
 
@@ -173,7 +168,7 @@ struct SharedDraw {
     }
     mass = block_total(mass);
     list.n = all;
-    return draw.choose(list, mass, cta.s.work.sampler);
+    return draw.choose(list, mass);
   }
 
  private:
@@ -219,6 +214,6 @@ DEVICE bool draw_of_row(uint32_t best, const Logits& logits, const Sampling& s, 
   for (int i = int(threadIdx.x); i < min(list.n, kCandidates); i += kThreads) list.put(i, __ldcg(found.candidates + i));
   block_sync();
   if (threadIdx.x == 0) found.listed = 0, found.mass = 0;
-  choice = draw.choose(list, mass, scratch);
+  choice = draw.choose(list, mass);
   return true;
 }
