@@ -33,7 +33,7 @@ export function addProfile(program: Program, start: Start): void {
     )
     .option(
       '--prompt <n>',
-      'in their place a launch of a prompt of so many tokens; with --prompt-plan',
+      'in their place a launch of a prompt of so many tokens, where those have launches of their own',
       whole(1, mostPositions),
     )
     .option('--launch <n>', 'which launch of it, from 1 on (default: the last)', whole(1, 1_000_000))
@@ -47,7 +47,7 @@ export function addProfile(program: Program, start: Start): void {
         'gen profile --model qwen3-tiny',
         'gen profile --model qwen3-0.6b --random-weights --html profile.html',
         'gen profile --model qwen3-tiny --sequences 4',
-        'gen profile --model qwen3-0.6b --target h100 --plan stream --prompt-plan prefill --prompt 1000',
+        'gen profile --model qwen3-0.6b --target h100 --prompt 1000',
       ),
     )
     .action((word, options, command) =>
@@ -181,9 +181,7 @@ interface AskedWork {
 }
 
 /** @throws OnelaunchError usage for flags that say nothing of what is asked for, or that are missing */
-function checkPrompt(
-  options: AskedWork & { readonly launch?: number | undefined; readonly promptPlan?: string | undefined },
-): void {
+function checkPrompt(options: AskedWork & { readonly launch?: number | undefined }): void {
   const refused = (text: string, hint: string) => new OnelaunchError('usage', text, { hint });
   if (options.prompt === undefined) {
     if (options.launch === undefined) return;
@@ -193,15 +191,9 @@ function checkPrompt(
     );
   }
   const other = (['position', 'tokens', 'sequences'] as const).find((flag) => options[flag] !== undefined);
-  if (other) {
-    const hint = 'a prompt is profiled launch by launch: --launch says which';
-    throw refused(`--prompt and --${other} are both given`, hint);
-  }
-  if (options.promptPlan !== undefined) return;
-  throw refused(
-    '--prompt is given, and no --prompt-plan: launches of its own are what is profiled',
-    'on a GPU: --plan stream --prompt-plan prefill',
-  );
+  if (!other) return;
+  const hint = 'a prompt is profiled launch by launch: --launch says which';
+  throw refused(`--prompt and --${other} are both given`, hint);
 }
 
 /** The work, and the positions that it needs. The default position moves into a shorter context; one that was asked for must fit.

@@ -29,7 +29,9 @@ export function launchOf(
   if (count === 0) {
     const launches = launchesOf(kernel);
     throw new OnelaunchError('usage', `a prompt of ${prompt} tokens has no launch: passes take it in`, {
-      hint: launches ? `ask for --prompt ${leastWithLaunch(launches)} or more` : 'give --prompt-plan prefill',
+      hint: launches
+        ? `ask for --prompt ${leastWithLaunch(launches)} or more`
+        : 'on a GPU: --plan stream --prompt-plan prefill',
     });
   }
   const chosen = launches[(number ?? count) - 1];

@@ -46,7 +46,7 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [['profile', ...tiny, '--launch', '2'], 'error: --launch is given, and no --prompt', '--launch 2'],
   [
     ['profile', ...tiny, '--prompt', '100'],
-    'error: --prompt is given, and no --prompt-plan: launches of its own are what is profiled',
+    'error: a prompt of 100 tokens has no launch: passes take it in',
     '--prompt-plan prefill',
   ],
   [
