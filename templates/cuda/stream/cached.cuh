@@ -38,6 +38,31 @@ struct PlainRow {
   }
 };
 
+/** What codes are multiplied by, so that the largest becomes 127: of a key or of a value. */
+struct CodeScale {
+  float scale, inverse;
+
+  /** @param most the largest, as bits of a float. One that is not finite makes the scale none, and with it all numbers */
+  DEVICE explicit CodeScale(unsigned most) {
+    constexpr unsigned kInfinity = 0x7f800000;
+    scale = most < kInfinity ? __uint_as_float(most) / 127 : __uint_as_float(0x7fffffff);
+    inverse = scale >= FLT_MIN ? 1 / scale : 0;  // of nothing but zeros, or of too little: all become 0
+  }
+
+  DEVICE static unsigned largest(unsigned most, unsigned pair) {
+    const float2 x = pair_of(pair);
+    return max(most, max(__float_as_uint(x.x) & 0x7fffffff, __float_as_uint(x.y) & 0x7fffffff));
+  }
+
+  /** The codes of a pair, 16 bits apart; the pair becomes the numbers that they stand for. */
+  DEVICE unsigned round(unsigned& pair) const {
+    const float2 x = pair_of(pair);
+    const float first = rintf(x.x * inverse), second = rintf(x.y * inverse);
+    pair = pair_word(first * scale, second * scale);
+    return (int(first) & 0xff) | (int(second) & 0xff) << 16;
+  }
+};
+
 /** The same as codes. Which element a byte of 16 is: of keys 0 2 1 3 of every four, which become pairs in the order of queries; of values
  *  0 8 1 9 ..., whose halves are rows r and r + 8 of a matrix. */
 struct ScaledRow {
@@ -53,28 +78,19 @@ struct ScaledRow {
     scales.y = round(v.w, value, kValuePartner);
   }
 
-  /** Pairs of a vector become codes with the scale that is returned, and then the numbers that these stand for. A number that is not finite
-   *  makes the scale none, and with it all of them. By one warp. */
+  /** Pairs of a vector become codes with the scale that is returned, and then the numbers that these stand for. By one warp. */
   DEVICE static float round(unsigned (&w)[kPairSlots], unsigned (&codes)[kPairSlots], int partner) {
-    constexpr unsigned kInfinity = 0x7f800000;
     unsigned most = 0;
 #pragma unroll
-    for (int i = 0; i < kPairSlots; ++i) {
-      const float2 x = pair_of(w[i]);
-      most = max(most, max(__float_as_uint(x.x) & 0x7fffffff, __float_as_uint(x.y) & 0x7fffffff));
-    }
+    for (int i = 0; i < kPairSlots; ++i) most = CodeScale::largest(most, w[i]);
     asm volatile("redux.sync.max.u32 %0, %0, 0xffffffff;" : "+r"(most));
-    const float scale = most < kInfinity ? __uint_as_float(most) / 127 : __uint_as_float(0x7fffffff);
-    const float inverse = scale >= FLT_MIN ? 1 / scale : 0;  // of nothing but zeros, or of too little: all become 0
+    const CodeScale by(most);
 #pragma unroll
     for (int i = 0; i < kPairSlots; ++i) {
-      const float2 x = pair_of(w[i]);
-      const float first = rintf(x.x * inverse), second = rintf(x.y * inverse);
-      w[i] = pair_word(first * scale, second * scale);
-      const unsigned both = (int(first) & 0xff) | (int(second) & 0xff) << 16;
+      const unsigned both = by.round(w[i]);
       codes[i] = both | __shfl_xor_sync(~0u, both, partner) << 8;
     }
-    return scale;
+    return by.scale;
   }
 
   DEVICE void store(char* row, int) const {

@@ -102,9 +102,9 @@ struct Attended {
       for (auto& o : part) o[0] *= by[0], o[1] *= by[0], o[2] *= by[1], o[3] *= by[1];
   }
 
-  /** To the input of a product, the head's columns from `column` on. */
+  /** To the input of a product, as the columns of a head. */
   template <class P>
-  DEVICE void store(char* to, int column, int first, int tokens) const {
+  DEVICE void store(char* to, int head, int first, int tokens) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float factor = __fdividef(1.0f, quad_sum(row_sum[half]));
@@ -113,8 +113,11 @@ struct Attended {
 #pragma unroll
       for (int i = 0; i < kHeadPad / 8; ++i) {
         const float(&o)[4] = out[i / (kValueColumns / 8)][i % (kValueColumns / 8)];
-        const int element = i * 8 + lane() % 4 * 2;
-        if (element < kHeadDim) store_input<P>(to, token, column + element, o[half * 2] * factor, o[half * 2 + 1] * factor);
+        const int element = lane() % 4 * 2;
+        if (i * 8 + element >= kHeadDim) continue;
+        // Four chunks share a cell: said so that it is computed once for them, or this would be more code than the loop over positions.
+        const size_t at = kHeadDim % 8 == 0 ? P::chunk_at(token, unsigned(head) * (kHeadDim / 8) + i) + element * 2 : P::input_at(token, head * kHeadDim + i * 8 + element);
+        *reinterpret_cast<unsigned*>(to + at) = pair_word(o[half * 2] * factor, o[half * 2 + 1] * factor);
       }
     }
   }

@@ -71,7 +71,7 @@ DEVICE void attend_unit(Block& b, const AttendedUnit& of, const Wire* queries, c
     computing_sync();
   }
   wait_copies<0>();
-  if (first < tokens) attended.store<P>(att, of.head * kHeadDim, first, tokens);
+  if (first < tokens) attended.store<P>(att, of.head, first, tokens);
 }
 
 }  // namespace tiles

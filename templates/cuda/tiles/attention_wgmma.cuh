@@ -143,7 +143,7 @@ DEVICE void attend_unit(Block& b, const AttendedUnit& of, const Wire* queries, c
     begin_values(attended, weights, slot_at(before));
     wait_products(attended);
     release(before);
-    if (first < tokens) attended.store<P>(att, of.head * kHeadDim, first, tokens);
+    if (first < tokens) attended.store<P>(att, of.head, first, tokens);
   }
 #pragma unroll 1
   for (; tile < all; ++tile) {

@@ -16,11 +16,13 @@ struct Product {
   static constexpr int kCells = WarpColumns<K>::kCells;  // of a group
   static constexpr int kGroupBytes = kCells * kCellBytes, kSteps = kCells / 2;
 
-  /** Where its input has a column of a token. */
-  static DEVICE size_t input_at(int token, int column) {
-    const int cell = WarpColumns<K>::place(column / 32);
-    return size_t(token / 8) * kGroupBytes + cell * kCellBytes + cell_piece(token % 8, column % 32 / 8) * 16 + column % 8 * 2;
+  /** Where its input has a chunk of eight columns of a token. */
+  static DEVICE size_t chunk_at(int token, unsigned chunk) {
+    const int cell = WarpColumns<K>::place(int(chunk / 4));
+    return size_t(token / 8) * kGroupBytes + cell * kCellBytes + cell_piece(token % 8, int(chunk % 4)) * 16;
   }
+  /** Where it has a column of a token. */
+  static DEVICE size_t input_at(int token, int column) { return chunk_at(token, unsigned(column) / 8) + column % 8 * 2; }
 };
 
 /** Two neighbouring columns of a token, the first even, to the input of a product. */

@@ -103,7 +103,7 @@ struct Results {
   float* mine;
 
   DEVICE explicit Results(const Block& b) : mine(reinterpret_cast<float*>(b.shared + kSlotsBytes) + warp() * (kTokens * S::kGroups * 8)) {}
-  DEVICE float* at(int token, int group) const { return mine + (token * S::kGroups + (group ^ (token & kSwizzle))) * 8; }
+  DEVICE float* at(int token, int group) const { return mine + (token * S::kGroups + ((group & ~3) + (group % 4 ^ (token & kSwizzle)))) * 8; }
 
   DEVICE void keep(const float (&sum)[S::kMatrices][S::kGroups][4], const float (&factor)[S::kMatrices][2]) const {
     __syncwarp();  // those of the tile before have been used
@@ -132,7 +132,7 @@ template <class P, int K, class From, class Then>
 DEVICE void product(Block& b, const char* layer_stream, int layer, const From& input, int tokens, const Then& epilogue) {
   using S = TileOf<P, K>;
   using R = Results<S>;
-  constexpr int kBatch = R::kTurns < 4 ? R::kTurns : 4;  // what their epilogue reads is under way at once
+  constexpr int kBatch = R::kTurns < 2 ? R::kTurns : 2;  // what their epilogue reads is under way at once
   const Work<P, S> work(input.groups, layer_stream + P::kAt, layer, tokens);
   if (b.feeds) return Steps<P, S>::feed(b, work);
   Steps<P, S> steps(b, work);

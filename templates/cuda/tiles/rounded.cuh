@@ -54,38 +54,79 @@ DEVICE void widen_positions(const Block& b, unsigned* positions, const char* cac
   }
 }
 
+/** A key in half of a warp and its value in the other, as chunks of eight numbers: rounded, and their codes. */
+struct RoundedChunks {
+  static constexpr int kChunks = kHeadPad / 8, kEach = divide_up(kChunks, 16);
+  uint4 numbers[kEach];  // of chunks lane() % 16, and so many and 16 more
+  uint2 codes[kEach];
+  float scale;
+
+  DEVICE static int chunk(int i) { return lane() % 16 + 16 * i; }
+  DEVICE static bool is_value() { return lane() >= 16; }
+  /** Where a chunk lies among those of a position. */
+  DEVICE static int at(int i, int position) { return swizzled((is_value() ? kChunks : 0) + chunk(i), position); }
+
+  DEVICE void read(const uint4* from, int position) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) numbers[i] = chunk(i) < kChunks ? from[at(i, position)] : make_uint4(0, 0, 0, 0);
+  }
+
+  DEVICE void round() {
+    unsigned most = 0;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const uint4& x = numbers[i];
+      most = CodeScale::largest(CodeScale::largest(CodeScale::largest(CodeScale::largest(most, x.x), x.y), x.z), x.w);
+    }
+#pragma unroll
+    for (int other = 8; other > 0; other /= 2) most = max(most, __shfl_xor_sync(~0u, most, other));
+    const CodeScale by(most);
+    scale = by.scale;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) codes[i] = codes_of(by, numbers[i]);
+  }
+
+  /** Half of a word of ScaledRow is of one pair, half of its partner's: the next one of a key, of a value that of the next chunk, whose lane is the next. */
+  DEVICE static uint2 codes_of(const CodeScale& by, uint4& x) {
+    const unsigned a = by.round(x.x), b = by.round(x.y), c = by.round(x.z), d = by.round(x.w);
+    const bool odd = lane() % 2 != 0;
+    const unsigned first = __shfl_xor_sync(~0u, odd ? a : c, 1), second = __shfl_xor_sync(~0u, odd ? b : d, 1);
+    if (!is_value()) return make_uint2(a | b << 8, c | d << 8);
+    return odd ? make_uint2(first | c << 8, second | d << 8) : make_uint2(a | first << 8, b | second << 8);
+  }
+
+  DEVICE void store(char* row, uint4* to, int position) const {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      if (chunk(i) >= kChunks) break;
+      *reinterpret_cast<uint2*>(row + (is_value() ? kHeadPad : 0) + chunk(i) * 8) = codes[i];
+      to[at(i, position)] = numbers[i];
+    }
+    const float of_value = __shfl_sync(~0u, scale, 16);
+    if (lane() == 0) *reinterpret_cast<float4*>(row + ScaledRow::kScalesAt) = make_float4(scale, of_value, 0, 0);
+  }
+};
+
 /** Keys and values of the prompt, which lie in `positions`, go to the cache, and become what it says of them. A warp takes a few at a time. */
 DEVICE void round_positions(const Block& b, unsigned* positions, char* cached) {
-  constexpr int kAtOnce = 4, kWords = kHeadPad / 2;
+  constexpr int kAtOnce = 1;
   const int units = b.tokens() * kKvHeads, stride = b.count() * kWarps;
   const auto position_of = [&](int unit) { return b.position() + unit / kKvHeads; };
   const auto row_of = [&](int unit) { return size_t(unit % kKvHeads) * b.args.pass.context + position_of(unit); };
+  const auto numbers_of = [&](int unit) { return reinterpret_cast<uint4*>(positions + row_of(unit) * kPositionWords); };
   for (int first = b.index() * kWarps + warp(); first < units; first += stride * kAtOnce) {
-    HeadVector<false> keys[kAtOnce], values[kAtOnce];
+    RoundedChunks rows[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int unit = min(first + i * stride, units - 1);
-      const unsigned* const from = positions + row_of(unit) * kPositionWords;
-#pragma unroll
-      for (int j = 0; j < kPairSlots; ++j) {
-        const int pair = min(pair_at(j), kWords - 1);  // twice the last one changes nothing
-        keys[i].w[j] = from[cache_word(0, pair, position_of(unit))];
-        values[i].w[j] = from[cache_word(kHeadPad / 8, pair, position_of(unit))];
-      }
+      rows[i].read(numbers_of(unit), position_of(unit));
     }
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int unit = first + i * stride;
       if (unit >= units) break;
-      const ScaledRow row(keys[i], values[i]);
-      row.store(cached + row_of(unit) * ::kRowBytes, position_of(unit));
-      unsigned* const to = positions + row_of(unit) * kPositionWords;
-#pragma unroll
-      for (int j = 0; j < kPairSlots; ++j) {
-        if (pair_at(j) >= kWords) break;
-        to[cache_word(0, pair_at(j), position_of(unit))] = keys[i].w[j];
-        to[cache_word(kHeadPad / 8, pair_at(j), position_of(unit))] = values[i].w[j];
-      }
+      rows[i].round();
+      rows[i].store(cached + row_of(unit) * ::kRowBytes, numbers_of(unit), position_of(unit));
     }
   }
 }
