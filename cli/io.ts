@@ -28,9 +28,17 @@ export interface Io {
 
 const endings = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
+const { stdout } = process;
+const writeData = stdout.write.bind(stdout) as typeof stdout.write;
+
+/** From here on stdout has data alone: what plan files, say, print there is on stderr. */
+export function keepStdoutForData(): void {
+  stdout.write = process.stderr.write.bind(process.stderr);
+}
+
 /** The process itself. A second signal leaves at once, for a command that does not come to its end. */
 export function processIo(): Io {
-  const { stdin, stdout, stderr } = process;
+  const { stdin, stderr } = process;
   stdout.on('error', (error: NodeJS.ErrnoException) => {
     // The reader left, as head does: nobody is there to be told.
     if (error.code === 'EPIPE') process.exit(0);
@@ -61,7 +69,7 @@ export function processIo(): Io {
   };
   return {
     stdin,
-    out: (text) => void stdout.write(text),
+    out: (text) => void writeData(text),
     err: (text) => void stderr.write(text),
     outIsTty: stdout.isTTY === true,
     errIsTty: stderr.isTTY === true,
@@ -76,7 +84,7 @@ export function processIo(): Io {
 
 /** Ends the process when all that was written has arrived. Where it could not, the stream's own error ends it. */
 export function leave(code: number): void {
-  process.stdout.write('', (error) => {
+  writeData('', (error) => {
     if (!error) process.exit(code);
   });
 }

@@ -2,7 +2,7 @@
 // The gen command.
 import { refuseExitsOfPlans } from '../configs/read-plan.ts';
 import { exitCode } from './errors.ts';
-import { leave, processIo } from './io.ts';
+import { keepStdoutForData, leave, processIo } from './io.ts';
 import { reportUncaught, run } from './run.ts';
 
 /** How Node ends where what a module awaits can no longer come: without a word. */
@@ -26,4 +26,5 @@ for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
 }
 
 refuseExitsOfPlans();
+keepStdoutForData();
 leave(await run(argv, io));

@@ -407,6 +407,18 @@ test('what nobody catches of a plan file, or ends the process, is told of a path
   }
 });
 
+test('what a plan file prints is on stderr: stdout has the data alone', () => {
+  const file = join(folder, 'prints.ts');
+  writeFileSync(
+    file,
+    "import { resolvePlan } from 'onelaunch/configs';\nconsole.log('logged');\nprocess.stdout.write('written\\n');\nsetTimeout(() => console.log('later'), 0);\nexport default await resolvePlan('cooperative');\n",
+  );
+  const { status, stdout, stderr } = explained(file, '--json');
+  expect(JSON.parse(stdout)).toMatchObject({ plan: 'cooperative' });
+  expect(stderr.split('\n').slice(0, 2)).toEqual(['logged', 'written']);
+  expect(status).toBe(0);
+});
+
 test('a plan file may import another, which waits for a plan that ships', () => {
   writeFileSync(
     join(folder, 'first.ts'),
