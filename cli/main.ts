@@ -1,22 +1,23 @@
 #!/usr/bin/env node
 // The gen command.
 import { refuseExitsOfPlans } from '../configs/read-plan.ts';
-import { exitCode } from './errors.ts';
+import { OnelaunchError } from '../errors.ts';
 import { keepStdoutForData, leave, processIo } from './io.ts';
 import { reportUncaught, run } from './run.ts';
 
 /** How Node ends where what a module awaits can no longer come: without a word. */
 const unsettled = 13;
-process.on('exit', () => {
-  if (process.exitCode !== unsettled) return;
-  process.exitCode = exitCode.failed;
-  process.stderr.write(
-    'error: what is waited for never comes\nhint: where a plan file is read, see what it awaits\n',
-  );
-});
-
 const argv = process.argv.slice(2);
 const io = processIo();
+process.on('exit', () => {
+  if (process.exitCode !== unsettled) return;
+  const hint = 'where a plan file is read, see what it awaits';
+  process.exitCode = reportUncaught(
+    new OnelaunchError('failed', 'what is waited for never comes', { hint }),
+    argv,
+    io,
+  );
+});
 let isEnding = false;
 for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
   process.on(event, (error) => {

@@ -368,6 +368,9 @@ test('a plan file that waits for what never comes ends the command with a line',
   expect(stderr).toContain('error: what is waited for never comes');
   expect(stderr).toContain('hint: ');
   expect(status).toBe(1);
+  const json = explained(file, '--json');
+  expect(JSON.parse(json.stdout).error).toMatchObject({ kind: 'failed', exitCode: 1 });
+  expect([json.stderr, json.status]).toEqual(['', 1]);
 });
 
 test.each([
