@@ -1,6 +1,7 @@
 // How a kernel is compiled, and what makes the result that library: its sources, the compilers and their flags, and nothing else.
 import { createHash } from 'node:crypto';
 import { manifestFormat } from '../../abi/manifest.ts';
+import { OnelaunchError } from '../../errors.ts';
 import type { Kernel } from '../kernel.ts';
 import { type CpuPath, cpuPaths, wantedPaths } from './cpu-paths.ts';
 import { findCxx, findNvcc, missingTool, type Tool, tooOld } from './tools.ts';
@@ -51,7 +52,7 @@ export interface Flavour {
   readonly profile?: boolean;
 }
 
-/** How a kernel is compiled here. @throws OnelaunchError usage for wrong $ONELAUNCH_CPU_PATHS */
+/** How a kernel is compiled here. @throws OnelaunchError usage for wrong $ONELAUNCH_CPU_PATHS, and to ship what is for a GPU */
 export function recipeOf(kernel: Kernel, { ship = false, profile = false }: Flavour = {}): Recipe {
   return recipes[kernel.schedule.target.kind](kernel, { ship, defined: profile ? ['-DPROFILE=1'] : [] });
 }
@@ -146,8 +147,13 @@ function gencode(arch: string): string {
   return `-gencode=arch=${compute},code=${/\d$/.test(arch) ? `[${arch},${compute}]` : arch}`;
 }
 
-function cudaRecipe(kernel: Kernel, { defined }: Asked): Recipe {
-  const arch = kernel.schedule.target.arch;
+function cudaRecipe(kernel: Kernel, { ship, defined }: Asked): Recipe {
+  const { name, arch } = kernel.schedule.target;
+  if (ship) {
+    throw new OnelaunchError('usage', `ship is for a CPU, and ${name} is a GPU`, {
+      hint: 'leave it out, or give the target cpu',
+    });
+  }
   const hostFlags = ['-Xcompiler', '-fPIC,-fvisibility=hidden', '-I.', '-Ihost', ...defined];
   const flags = ['-std=c++17', '-O3', '-lineinfo', gencode(arch), ...hostFlags];
   const host = ['-x', 'c++', '-std=c++17', '-O2', ...hostFlags];

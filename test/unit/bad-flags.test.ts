@@ -43,6 +43,11 @@ const cases: readonly (readonly [args: readonly string[], line: string, hint: st
   [['help', 'bild'], "error: unknown command 'bild'", "did you mean 'build'?"],
   [['--modle', 'qwen3-tiny'], "error: unknown option '--modle'", "did you mean '--model'?"],
   [['chat', ...tiny, '--top-k', '4'], "error: unknown option '--top-k'", "did you mean '--topK'?"],
+  [
+    ['build', ...tiny, '--target', 'h100', '--ship'],
+    'error: ship is for a CPU, and h100 is a GPU',
+    'leave it out',
+  ],
   [['profile', ...tiny, '--launch', '2'], 'error: --launch is given, and no --prompt', '--launch 2'],
   [
     ['profile', ...tiny, '--prompt', '100'],
