@@ -42,7 +42,8 @@ export interface KernelFigures {
   readonly dims: Readonly<Record<string, unknown>>;
   readonly bench: BenchFigures | null;
   readonly verify: VerifyFigures | null;
-  readonly quality: QualityFigures | null;
+  /** Of each text. */
+  readonly quality: readonly QualityFigures[];
 }
 
 interface Measured {

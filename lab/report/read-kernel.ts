@@ -43,11 +43,15 @@ const verify = z.looseObject({
 
 const quality = z.looseObject({
   ...measured,
-  text: z.string(),
-  tokens: z.number(),
-  kl: z.looseObject({ mean: z.number() }),
-  top1: z.looseObject({ equal: z.number() }),
-  nll: z.looseObject({ ours: z.number(), reference: z.number() }),
+  texts: z.array(
+    z.looseObject({
+      text: z.string(),
+      tokens: z.number(),
+      kl: z.looseObject({ mean: z.number() }),
+      top1: z.looseObject({ equal: z.number() }),
+      nll: z.looseObject({ ours: z.number(), reference: z.number() }),
+    }),
+  ),
 });
 
 const kernel = z.looseObject({
@@ -71,7 +75,7 @@ export function readKernel(file: string, value: unknown): KernelFigures | null {
     },
     bench: data.bench ? benchOf(data.bench) : null,
     verify: data.verify ? verifyOf(data.verify) : null,
-    quality: data.quality ? qualityOf(data.quality) : null,
+    quality: data.quality ? qualityOf(data.quality) : [],
   };
 }
 
@@ -93,17 +97,10 @@ const verifyOf = ({ hash, date, device, ok, source, ...one }: z.infer<typeof ver
   ...{ hash, date, device, ok, source, worst: one.worstLogitError, allowed: one.tolerance.logit },
 });
 
-const qualityOf = ({
-  hash,
-  date,
-  device,
-  text,
-  tokens,
-  nll,
-  ...one
-}: z.infer<typeof quality>): QualityFigures => ({
-  ...{ hash, date, device, text, tokens, nll, kl: one.kl.mean, top1: one.top1.equal / tokens },
-});
+const qualityOf = ({ hash, date, device, texts }: z.infer<typeof quality>): QualityFigures[] =>
+  texts.map(({ text, tokens, nll, kl, top1 }) => ({
+    ...{ hash, date, device, text, tokens, nll, kl: kl.mean, top1: top1.equal / tokens },
+  }));
 
 /** The machine before and after, in words: what is equal is said once. */
 function stateOf({ cpu, before, after }: z.infer<typeof bench>['machine']): string {

@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { resolveModel } from '../../configs/resolve.ts';
 import type { JournalHeader, JournalRecord } from '../../lab/journal-records.ts';
+import type { Quality } from '../../lab/quality.ts';
 
 export const device = 'A <GPU> & more, 128 blocks';
 const around = (median: number) => ({ median, least: median * 0.98, most: median * 1.01, spread: 0.03 });
@@ -14,6 +15,13 @@ const machine = {
   memoryClock: 2619,
   celsius: 47,
   watts: 240,
+};
+
+const quality: Quality = {
+  ...{ text: 'definitions', source: 'a reference', sequences: 2, tokens: 4000 },
+  ...{ kl: { mean: 0.00012, most: 0.1 }, top1: { equal: 3990, decided: 3900, decidedEqual: 3900 } },
+  ...{ nll: { ours: 2, reference: 1.99 }, perplexity: { ours: 7.389, reference: 7.316 } },
+  ...{ allowed: { kl: 1, nll: 1, margin: 1 }, problems: [] },
 };
 
 /** @param rate tok/s at position 1. The bandwidth is 3,000 GB/s and a token has 1 GB, and a MB more for each position. */
@@ -51,18 +59,7 @@ const kernel = (plan: string, rate: number) => ({
     ...{ hash: 'aaaaaaaaaaaa', date: '2026-01-02', device, ok: true, source: 'a reference', cases: 3 },
     ...{ worstLogitError: 0.25, tolerance: { logit: 0.75, kl: 1, nll: 1 } },
   },
-  quality: {
-    ...{
-      hash: 'aaaaaaaaaaaa',
-      date: '2026-01-02',
-      text: 'definitions',
-      source: 'a reference',
-      sequences: 2,
-      tokens: 4000,
-    },
-    ...{ kl: { mean: 0.00012, most: 0.1 }, top1: { equal: 3990, decided: 3900, decidedEqual: 3900 } },
-    nll: { ours: 2, reference: 1.99 },
-  },
+  quality: { hash: 'aaaaaaaaaaaa', date: '2026-01-02', ok: true, texts: [quality] },
 });
 
 const peers = {

@@ -4,7 +4,7 @@ import type { ReportInput } from '../input.ts';
 
 export function qualitySection({ kernels }: ReportInput): string[] {
   const verified = kernels.flatMap(({ kernel, verify }) => (verify ? [{ kernel, ...verify }] : []));
-  const texts = kernels.flatMap(({ kernel, quality }) => (quality ? [{ kernel, ...quality }] : []));
+  const texts = kernels.flatMap(({ kernel, quality }) => quality.map((one) => ({ kernel, ...one })));
   if (verified.length + texts.length === 0) return [];
   return [
     '<h2>Right before fast</h2>',
