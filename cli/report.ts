@@ -47,6 +47,7 @@ export function addReport(program: Program, start: Start): void {
           ui.result({
             out,
             ...counts,
+            leftOut: input.others,
             predicted: { share: wanted, within: within(predicted, wanted), all: predicted.length },
             orders,
           });
@@ -54,6 +55,8 @@ export function addReport(program: Program, start: Start): void {
         ui.note(
           `${counts.kernels} kernels, ${counts.experiments} experiments, ${counts.peers} comparisons with other systems`,
         );
+        if (input.others.length > 0)
+          ui.note(`left out, neither a journal nor figures: ${input.others.join(', ')}`);
         if (predicted.length > 0) {
           ui.note(
             `${within(predicted, wanted)} of ${predicted.length} predictions are within ${100 * wanted} % of what was measured`,

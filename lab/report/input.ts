@@ -101,4 +101,6 @@ export interface ReportInput {
   readonly experiments: readonly Experiment[];
   readonly kernels: readonly KernelFigures[];
   readonly peers: readonly PeerFigures[];
+  /** Files of folders that hold none of these. */
+  readonly others: readonly string[];
 }

@@ -15,11 +15,11 @@ const mostBytes = 100_000_000;
 const measureAgain = 'leave it out, or measure again';
 
 /**
- * @param paths files, or folders whose .json and .jsonl files are read. What stands in a folder and is neither is left out; a file that is
- * named must be one of the three. @throws OnelaunchError usage
+ * @param paths files, or folders whose .json and .jsonl files are read. What stands in a folder and is neither is one of the others; a file that
+ * is named must be one of the three. @throws OnelaunchError usage
  */
 export function readInput(paths: readonly string[]): ReportInput {
-  const input = { experiments: [], kernels: [], peers: [] } as {
+  const input = { experiments: [], kernels: [], peers: [], others: [] } as {
     -readonly [K in keyof ReportInput]: ReportInput[K][number][];
   };
   const seen = new Set<string>();
@@ -35,7 +35,10 @@ export function readInput(paths: readonly string[]): ReportInput {
       if (seen.has(place)) continue;
       seen.add(place);
       if (extname(file) === '.jsonl') input.experiments.push(readExperiment(file));
-      else if (!readFigures(file, input) && !isFolder) throw unknownFile(file);
+      else if (!readFigures(file, input)) {
+        if (!isFolder) throw unknownFile(file);
+        input.others.push(file);
+      }
     }
   }
   return input;

@@ -41,6 +41,7 @@ describe('files', () => {
     expect(input.kernels.map(({ kernel }) => kernel).sort()).toEqual(['m-h100-cooperative', 'm-h100-stream']);
     expect(input.peers.map(({ rows }) => rows.length)).toEqual([4]);
     expect(input.experiments.map(({ header }) => header.command)).toEqual(['ablate']);
+    expect(input.others).toEqual([join(folder, 'other.json')]);
   });
 
   it('of bench/reports are all read, the one of llama.cpp too', () => {
@@ -107,8 +108,9 @@ describe('files', () => {
 
   it('become a page; its path is the data', async () => {
     const out = join(folder, 'report.html');
-    const { code, out: said } = await gen(folder, '--out', out);
+    const { code, out: said, err } = await gen(folder, '--out', out);
     expect(code).toBe(0);
+    expect(err).toContain(`left out, neither a journal nor figures: ${join(folder, 'other.json')}\n`);
     expect(said).toBe(`${out}\n`);
     expect(readFileSync(out, 'utf8')).toBe(html);
     rmSync(out);
