@@ -1,7 +1,7 @@
 // Lines over a quantity, each named where it ends, with whiskers from the least to the most of what was measured.
 import { chart, spreadLabels } from './axes.ts';
-import { legend } from './html.ts';
-import { element, grouped, label, line, rate, short, ticks } from './svg.ts';
+import { escaped, legend } from './html.ts';
+import { element, grouped, label, line, rate, short, ticks, within } from './svg.ts';
 
 interface Point {
   readonly x: number;
@@ -52,11 +52,17 @@ export function lineChart(
               element(
                 'title',
                 {},
-                `${name}: ${rate(point.y)} (${rate(point.low)} to ${rate(point.high)}) at ${grouped(point.x)}`,
+                escaped(
+                  `${name}: ${rate(point.y)} (${rate(point.low)} to ${rate(point.high)}) at ${grouped(point.x)}`,
+                ),
               ),
             ),
           ]),
-          wide ? label(right + 14, places[i]! + 4, `${name}  ${rate(last.y)}`, { kind: `f${color}` }) : '',
+          wide
+            ? label(right + 14, places[i]! + 4, `${within(name, room - 80)}  ${rate(last.y)}`, {
+                kind: `f${color}`,
+              })
+            : '',
         ];
       });
     },

@@ -14,6 +14,7 @@ import { judged, reportPage } from '../../lab/report/page.ts';
 import { costsIn, predictionsIn, predictionsOf, within } from '../../lab/report/predict.ts';
 import { readInput } from '../../lab/report/read.ts';
 import { experimentSections } from '../../lab/report/sections/experiments.ts';
+import { speedSections } from '../../lab/report/sections/speed.ts';
 import { journalText, writeReportFiles } from '../support/report-files.ts';
 
 let folder: string;
@@ -125,6 +126,9 @@ describe('the page', () => {
   it('escapes what files say', () => {
     expect(html).toContain('A &lt;GPU&gt; &amp; more');
     expect(html).not.toContain('<GPU>');
+    const [one] = input.peers;
+    const peers = [{ ...one!, rows: one!.rows.map((row) => ({ ...row, peer: `<i>${row.peer}` })) }];
+    expect(speedSections({ ...input, peers }, () => 0).join('')).not.toContain('<i>transformers');
   });
 
   it('has every figure in a table: ours, those of others, and why one is missing', () => {
