@@ -36,6 +36,8 @@ interface DecodeFigure {
 export interface KernelFigures {
   readonly file: string;
   readonly kernel: string;
+  /** What tells it from others of the model on the target: formats, plan and that for prompts; with its file where two are called so. */
+  readonly name: string;
   readonly model: string;
   readonly target: string;
   readonly plan: string;

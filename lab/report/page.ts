@@ -44,9 +44,9 @@ function factsOf(
   { kernels, experiments }: ReportInput,
   predicted: readonly Predicted[],
 ): (readonly [string, string])[] {
-  const decodes = kernels.flatMap(({ model, plan, bench }) =>
+  const decodes = kernels.flatMap(({ model, name, bench }) =>
     bench
-      ? bench.decode.map((figure) => ({ ...figure, model, plan, device: shortDevice(bench.device) }))
+      ? bench.decode.map((figure) => ({ ...figure, model, name, device: shortDevice(bench.device) }))
       : [],
   );
   const fastest = decodes.reduce<(typeof decodes)[number] | null>(
@@ -61,7 +61,7 @@ function factsOf(
       ? [
           [
             `${rate(fastest.tokensPerSecond.median)} tok/s`,
-            `${fastest.model}, ${fastest.plan}, ${fastest.device}`,
+            `${fastest.model}, ${fastest.name}, ${fastest.device}`,
           ] as const,
         ]
       : []),

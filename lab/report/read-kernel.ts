@@ -68,6 +68,7 @@ export function readKernel(file: string, value: unknown): KernelFigures | null {
     ...{
       file,
       kernel: data.kernel,
+      name: data.kernel.replace(`${data.model}-`, '').replace(`${data.target}-`, ''),
       model: data.model,
       target: data.target,
       plan: data.plan,

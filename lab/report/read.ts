@@ -41,8 +41,16 @@ export function readInput(paths: readonly string[]): ReportInput {
       }
     }
   }
-  return input;
+  return { ...input, kernels: toldApart(input.kernels) };
 }
+
+/** A kernel that was measured twice is two. */
+const toldApart = (kernels: ReportInput['kernels']): ReportInput['kernels'] =>
+  kernels.map((one) =>
+    kernels.filter(({ kernel }) => kernel === one.kernel).length === 1
+      ? one
+      : { ...one, name: `${one.name}, ${one.file}` },
+  );
 
 const filesOf = (folder: string): readonly string[] =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' })

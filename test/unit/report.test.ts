@@ -147,6 +147,20 @@ describe('the page', () => {
     expect(text).toContain('driver 1.2, SM 1980 MHz, memory 2619 MHz, 47 to 50 °C, not throttled');
   });
 
+  it('draws kernels of one plan apart: with prompts by another plan, of other formats, and one that was measured twice', () => {
+    const [path] = input.kernels.filter(({ plan }) => plan === 'stream').map((one) => one.file);
+    const text = readFileSync(path!, 'utf8');
+    const more = ['m-h100-stream-prefill', 'm-int8-h100-stream', 'm-h100-stream'].map((kernel, i) =>
+      file(`h100/${i}.json`, text.replaceAll('m-h100-stream', kernel)),
+    );
+    const read = readInput([path!, ...more]);
+    for (const one of more) rmSync(one);
+    const names = read.kernels.map(({ name }) => name);
+    expect(names).toEqual([`stream, ${path}`, 'stream-prefill', 'int8-stream', `stream, ${more[2]}`]);
+    const [section] = speedSections(read, () => 0).filter((part) => part.includes('Decode of'));
+    expect(section!.match(/<polyline|<path/g)!.length / section!.match(/<svg/g)!.length).toBe(4);
+  });
+
   it('says that a machine was throttled', () => {
     const path = join(folder, 'h100', 'fast.json');
     const text = readFileSync(path, 'utf8');

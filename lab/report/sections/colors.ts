@@ -1,4 +1,4 @@
-// Colours of plans and other systems: the same in every chart of a page.
+// Colours of kernels and other systems: the same in every chart of a page.
 import type { ReportInput } from '../input.ts';
 
 export type ColorOf = (name: string) => number;
@@ -8,7 +8,7 @@ const count = 6;
 
 /** In the order in which they come; after the last colour they begin again. */
 export function colorsOf({ kernels, peers }: ReportInput): ColorOf {
-  const plans = kernels.map(({ plan }) => plan);
-  const names = [...new Set([...plans, ...peers.flatMap(({ rows }) => rows.map(({ peer }) => peer))])];
+  const ours = kernels.map(({ name }) => name);
+  const names = [...new Set([...ours, ...peers.flatMap(({ rows }) => rows.map(({ peer }) => peer))])];
   return (name) => Math.max(0, names.indexOf(name)) % count;
 }

@@ -7,13 +7,13 @@ import type { ColorOf } from './colors.ts';
 
 /** Bytes a token against tokens a second, beside what the memory allows. */
 export function roofSection({ kernels }: ReportInput, colorOf: ColorOf): string[] {
-  const points = kernels.flatMap(({ model, plan, bench }) =>
+  const points = kernels.flatMap(({ model, name, bench }) =>
     (bench ?? { decode: [] }).decode.flatMap(({ tokensPerSecond, gigabytesPerSecond, share }) =>
       share === null
         ? []
         : [
             {
-              ...{ model, plan, median: tokensPerSecond.median, share },
+              ...{ model, name, median: tokensPerSecond.median, share },
               megabytes: (1000 * gigabytesPerSecond) / tokensPerSecond.median,
               bandwidth: gigabytesPerSecond / share,
             },
@@ -45,15 +45,15 @@ export function roofSection({ kernels }: ReportInput, colorOf: ColorOf): string[
             label(x(named) + 10, y((1000 * bandwidth) / named) - 10, `${grouped(bandwidth)} GB/s of memory`),
           ];
         }),
-        ...points.map(({ megabytes, median, model, plan, share }) =>
+        ...points.map(({ megabytes, median, model, name, share }) =>
           element(
             'circle',
-            { cx: x(megabytes), cy: y(median), r: 5, class: `f${colorOf(plan)}` },
+            { cx: x(megabytes), cy: y(median), r: 5, class: `f${colorOf(name)}` },
             element(
               'title',
               {},
               escaped(
-                `${model}, ${plan}: ${rate(median)} tok/s, ${(100 * share).toFixed(1)} % of the bandwidth`,
+                `${model}, ${name}: ${rate(median)} tok/s, ${(100 * share).toFixed(1)} % of the bandwidth`,
               ),
             ),
           ),
@@ -61,11 +61,11 @@ export function roofSection({ kernels }: ReportInput, colorOf: ColorOf): string[
       ],
     );
   };
-  const plans = [...new Set(points.map(({ plan }) => plan))];
+  const names = [...new Set(points.map(({ name }) => name))];
   return [
     '<h2>What the memory allows</h2>',
-    `<p>A token reads the weights once and the keys and values so far. Dashed: as many tokens as the memory's bandwidth has bytes for. The nearest to it: ${escaped(best.plan)} of ${escaped(best.model)}, ${(100 * best.share).toFixed(1)} %.</p>`,
-    legend(plans.map((plan) => [plan, colorOf(plan)] as const)),
+    `<p>A token reads the weights once and the keys and values so far. Dashed: as many tokens as the memory's bandwidth has bytes for. The nearest to it: ${escaped(best.name)} of ${escaped(best.model)}, ${(100 * best.share).toFixed(1)} %.</p>`,
+    legend(names.map((name) => [name, colorOf(name)] as const)),
     figure(draw),
   ];
 }

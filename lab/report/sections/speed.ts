@@ -81,8 +81,8 @@ function placesOf({ kernels, peers }: ReportInput): Place[] {
 export const shortDevice = (device: string): string => device.replace(/, \d+ blocks?$/, '');
 
 function seriesOf(kernels: readonly KernelFigures[], peers: readonly PeerRow[], colorOf: ColorOf): Series[] {
-  const ours = kernels.flatMap(({ plan, bench }) =>
-    (bench ?? { decode: [] }).decode.map((figure) => ({ ...figure, name: plan })),
+  const ours = kernels.flatMap(({ name, bench }) =>
+    (bench ?? { decode: [] }).decode.map((figure) => ({ ...figure, name })),
   );
   const theirs = peers.flatMap(({ peer, position, tokensPerSecond }) =>
     position === null || tokensPerSecond === null ? [] : [{ name: peer, position, tokensPerSecond }],
@@ -103,9 +103,9 @@ function seriesOf(kernels: readonly KernelFigures[], peers: readonly PeerRow[], 
 }
 
 function prefillBars(kernels: readonly KernelFigures[], peers: readonly PeerRow[], colorOf: ColorOf): Bar[] {
-  const ours = kernels.flatMap(({ plan, bench }) =>
+  const ours = kernels.flatMap(({ name, bench }) =>
     bench?.prefill
-      ? [{ name: plan, tokens: bench.prefill.tokens, tokensPerSecond: bench.prefill.tokensPerSecond }]
+      ? [{ name, tokens: bench.prefill.tokens, tokensPerSecond: bench.prefill.tokensPerSecond }]
       : [],
   );
   const theirs = peers.flatMap(({ peer, prefill, tokensPerSecond }) =>
@@ -130,10 +130,10 @@ const fastestFirst = (a: Named, b: Named) => b.tokensPerSecond.median - a.tokens
 function figuresTable(kernels: readonly KernelFigures[], peers: readonly PeerRow[]): string {
   const range = ({ median, least, most }: Range): HtmlCell[] =>
     [median, least, most].map((value) => ({ number: rate(value) }));
-  const ours = kernels.flatMap(({ plan, bench }) => {
+  const ours = kernels.flatMap(({ name, bench }) => {
     const decode = (bench?.decode ?? []).map(
       ({ position, tokensPerSecond, gigabytesPerSecond, share, tokensPerJoule }): HtmlCell[] => [
-        ...[plan, 'decode', { number: grouped(position) }, ...range(tokensPerSecond)],
+        ...[name, 'decode', { number: grouped(position) }, ...range(tokensPerSecond)],
         { number: grouped(gigabytesPerSecond, gigabytesPerSecond < 100 ? 1 : 0) },
         share === null ? null : { number: `${(100 * share).toFixed(1)} %` },
         tokensPerJoule === null ? null : { number: tokensPerJoule.toFixed(2) },
@@ -144,7 +144,7 @@ function figuresTable(kernels: readonly KernelFigures[], peers: readonly PeerRow
       ? [
           ...decode,
           [
-            plan,
+            name,
             'prompt',
             { number: grouped(prefill.tokens) },
             ...range(prefill.tokensPerSecond),
