@@ -41,6 +41,8 @@ export interface KernelFigures {
   readonly model: string;
   readonly target: string;
   readonly plan: string;
+  /** Of a plan that does not ship, whatever it is called. */
+  readonly planFile: string | null;
   readonly dims: Readonly<Record<string, unknown>>;
   readonly bench: BenchFigures | null;
   readonly verify: VerifyFigures | null;

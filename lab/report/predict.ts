@@ -38,8 +38,9 @@ export async function predictionsOf(
   signal?: AbortSignal,
 ): Promise<Predicted[]> {
   const found: Predicted[] = [];
-  for (const { kernel, dims, plan, target, bench } of kernels) {
-    if (!bench) continue;
+  for (const { kernel, dims, plan, planFile, target, bench } of kernels) {
+    // A plan of a file may be called as one that ships.
+    if (!bench || planFile !== null) continue;
     await breathe(signal);
     const schedule = await scheduleOfKernel({ dims, plan, target });
     for (const { position, tokensPerSecond } of schedule ? bench.decode : []) {
@@ -65,7 +66,7 @@ async function scheduleOfKernel({ dims, plan, target }: Pick<KernelFigures, 'dim
       resolveTarget(target),
     );
   } catch {
-    // A plan of a file, or a target of the user's: the figure stands without a prediction.
+    // A plan of an older version, or a target of the user's: the figure stands without a prediction.
     return null;
   }
 }

@@ -56,6 +56,7 @@ const quality = z.looseObject({
 
 const kernel = z.looseObject({
   ...{ kernel: z.string(), model: z.string(), target: z.string(), plan: z.string() },
+  planFile: z.string().optional(),
   dims: z.looseObject({}),
   ...{ bench: bench.optional(), verify: verify.optional(), quality: quality.optional() },
 });
@@ -72,6 +73,7 @@ export function readKernel(file: string, value: unknown): KernelFigures | null {
       model: data.model,
       target: data.target,
       plan: data.plan,
+      planFile: data.planFile ?? null,
       dims: data.dims,
     },
     bench: data.bench ? benchOf(data.bench) : null,

@@ -226,6 +226,14 @@ describe('predictions', () => {
     for (const { predicted } of known) expect(predicted).toBeGreaterThan(0);
     expect(await predictionsOf([{ ...one!, plan: 'of a file' }])).toEqual([]);
   });
+
+  it('of a plan that ships are not those of a plan file that is called so', async () => {
+    const text = readFileSync(input.kernels[0]!.file, 'utf8');
+    const own = file('own.json', text.replace('"plan":', '"planFile":"./mine.ts","plan":'));
+    const read = readInput([own]);
+    rmSync(own);
+    expect(await predictionsOf(read.kernels)).toEqual([]);
+  });
 });
 
 describe('drawings', () => {
