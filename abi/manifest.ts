@@ -122,7 +122,7 @@ export const manifestSchema = z.strictObject({
   slots: z.array(slot),
   /** Bytes read by one decode pass: weights once, and KV per position of context. */
   bytes: z.strictObject({ weights: count, kvPerPosition: count }),
-  /** Read bandwidth of the target [GB/s], where known: what a share of bandwidth refers to. */
+  /** At which the target reads these weights [GB/s], from its memory or its cache, where known: what a share of bandwidth refers to. */
   bandwidth: z.number().nullable(),
   /** Tools and how long they took [ms]. */
   build: z.strictObject({

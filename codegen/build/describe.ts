@@ -5,6 +5,7 @@ import { abiVersion } from '../../abi/abi.ts';
 import { type Manifest, manifestFormat } from '../../abi/manifest.ts';
 import type { Kernel } from '../kernel.ts';
 import { bytesOf } from '../schedule/schedule.ts';
+import { bandwidthOf } from '../schedule/target.ts';
 import type { Schedule } from '../schemes/index.ts';
 import { sha256 } from './cache.ts';
 import { multipliesPairs } from './cpu-paths.ts';
@@ -15,6 +16,7 @@ import type { Resources } from './resources.ts';
 export function described({ name, hash, schedule, prompts }: Kernel, paths: readonly string[]) {
   const { dims, target, plan } = schedule;
   const more = multipliesPairs(paths) ? schedule.pairRoundings : { perLayer: 0, once: 0 };
+  const bytes = bytesOf(schedule);
   const most = mostRoundings([schedule, ...(prompts ? [prompts.schedule] : [])]);
   return {
     format: manifestFormat,
@@ -35,8 +37,8 @@ export function described({ name, hash, schedule, prompts }: Kernel, paths: read
       ...slot,
       shape: [slot.shape[0], slot.shape[1]] as [number, number],
     })),
-    bytes: bytesOf(schedule),
-    bandwidth: target.bandwidth,
+    bytes,
+    bandwidth: bandwidthOf(target, bytes.weights),
   } as const;
 }
 

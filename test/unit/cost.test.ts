@@ -1,6 +1,7 @@
 // What a plan should cost, and the table that says so.
 import { describe, expect, test } from 'vitest';
-import { estimate, explainTable, makeSchedule, type Schedule } from '../../codegen/index.ts';
+import { described } from '../../codegen/build/describe.ts';
+import { estimate, explainTable, generate, makeSchedule, type Schedule } from '../../codegen/index.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { decoderGraph } from '../../codegen/model/graph.ts';
 import { withScheme } from '../../codegen/plan/edits.ts';
@@ -115,13 +116,20 @@ test('what nobody has measured is named, and assumed', () => {
   );
 });
 
-test('a model that fits the cache is read at its bandwidth', () => {
+test('a model that fits the cache is read at its bandwidth, of which figures are shares', async () => {
   const tiny = modelOf('qwen3-tiny');
   const cached = { ...h100, cacheBandwidth: 2 * 3100 };
   const reads = (dims: ModelDims, target: Target) =>
     estimate(makeSchedule(dims, cooperative, target)).readMicros!;
   expect(reads(tiny, h100) / reads(tiny, cached)).toBeCloseTo(2, 6);
   expect(reads(modelOf('qwen3-0.6b'), h100) / reads(modelOf('qwen3-0.6b'), cached)).toBe(1);
+  for (const [dims, bandwidth] of [
+    [tiny, 6200],
+    [modelOf('qwen3-0.6b'), 3100],
+  ] as const)
+    expect(described(await generate({ dims, plan: cooperative, target: cached }), []).bandwidth).toBe(
+      bandwidth,
+    );
 });
 
 test('a CPU of unknown bandwidth gets no time', () => {
