@@ -77,7 +77,7 @@ export interface VariantCosts {
   readonly costs: readonly Cost[];
 }
 
-/** Of the variants that were timed, those whose model, target and plan are known here. @throws the reason of the signal */
+/** Of the variants that were timed, those whose model, plan and target are known here, and what that costs. @throws the reason of the signal */
 export async function costsIn(
   experiments: readonly Experiment[],
   signal?: AbortSignal,
@@ -89,6 +89,8 @@ export async function costsIn(
       const schedule = scheduleOfVariant(header, row);
       if (schedule === null) continue;
       const costs = header.positions.map((position) => estimate(schedule, middle(position, header.tokens)));
+      // Nobody has measured the target of this name; the one of the journal was a file.
+      if (costs.some(({ tokensPerSecond }) => tokensPerSecond === null)) continue;
       found.set(row, { scheme: schedule.scheme, costs });
     }
   }
@@ -121,7 +123,7 @@ export const predictionsIn = (
       header.positions.flatMap((position, i): Predicted[] => {
         const known = costs.get(row);
         const [rate, cost] = [row.rates[i] ?? null, known?.costs[i]];
-        const predicted = cost ? cost.tokensPerSecond : (row.predicted[i] ?? null);
+        const predicted = cost?.tokensPerSecond ?? row.predicted[i] ?? null;
         if (rate === null || predicted === null) return [];
         const parting =
           cost && ofBase && !row.isBase ? partingOf(cost, ofBase.costs[i]!, header.target) : null;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
+import cooperative from '../../configs/plans/cooperative.ts';
 import { spreadLabels } from '../../lab/page/axes.ts';
 import { barChart } from '../../lab/page/bars.ts';
 import { htmlTable } from '../../lab/page/html.ts';
@@ -217,6 +218,20 @@ describe('predictions', () => {
     });
     // 92.3 and 46.1 of 100 and 50, 102.5 and 51.3; 123 and 61.5 are more than a sixth off.
     expect(within(list, 0.15)).toBe(4);
+  });
+
+  it('of a target file that is called as a target without known speeds are those of the journal', async () => {
+    const path = join(folder, 'calibrated.jsonl');
+    const { functions: _, ...own } = cooperative;
+    const plan = JSON.stringify(own);
+    const known = journalText
+      .replaceAll('{"name":"base"}', plan)
+      .replace('"model":"m"', '"model":"qwen3-tiny"');
+    writeFileSync(path, known);
+    const { experiments } = readInput([path]);
+    rmSync(path);
+    const list = predictionsIn(experiments, await costsIn(experiments));
+    expect(list.map(({ predicted }) => predicted)).toEqual([100, 50, 100, 50, 100, 50]);
   });
 
   it("of kernels are today's, and none where the plan is not known", async () => {
