@@ -393,6 +393,9 @@ function summary(kind: 'bench' | 'verify' | 'quality', section: Readonly<Record<
   }
   const decode = section['decode'] as BenchResult['decode'] | undefined;
   return (decode ?? [])
-    .map((one) => `${one.tokensPerSecond.median.toFixed(0)} tok/s at ${one.position}`)
+    .map(({ position, tokensPerSecond, drafts }) => {
+      const plain = drafts ? `, ${drafts.plainTokensPerSecond.median.toFixed(0)} without drafts` : '';
+      return `${tokensPerSecond.median.toFixed(0)} tok/s at ${position}${plain}`;
+    })
     .join(', ');
 }

@@ -162,6 +162,17 @@ describe('the page', () => {
     expect(section!.match(/<polyline|<path/g)!.length / section!.match(/<svg/g)!.length).toBe(4);
   });
 
+  it('has the speed of the kernel where a model drafted for it', () => {
+    const text = readFileSync(input.kernels[0]!.file, 'utf8');
+    const drafts = '"drafts":{"plainTokensPerSecond":{"median":900,"least":890,"most":910}},"tokensHash":';
+    const path = file('drafted.json', text.replaceAll('"tokensHash":', drafts));
+    const [kernel] = readInput([path]).kernels;
+    rmSync(path);
+    expect(kernel!.bench!.decode.map(({ tokensPerSecond }) => tokensPerSecond.median)).toEqual([
+      900, 900, 900,
+    ]);
+  });
+
   it('says that a machine was throttled', () => {
     const path = join(folder, 'h100', 'fast.json');
     const text = readFileSync(path, 'utf8');
