@@ -13,6 +13,16 @@ const section = z.looseObject({
   date: z.string(),
 });
 
+const bench = section.extend({
+  decode: z.array(
+    z.looseObject({ position: z.number(), tokensPerSecond: z.looseObject({ median: z.number() }) }),
+  ),
+});
+
+const quality = section.extend({
+  texts: z.array(z.looseObject({ text: z.string(), kl: z.looseObject({ mean: z.number() }) })),
+});
+
 const reportSchema = z.looseObject({
   kernel: z.string(),
   model: z.string(),
@@ -25,9 +35,9 @@ const reportSchema = z.looseObject({
   promptPlanFile: z.string().optional(),
   /** ModelDims: a name may mean a checkpoint of the user's. */
   dims: z.looseObject({}),
-  bench: section.optional(),
+  bench: bench.optional(),
   verify: section.optional(),
-  quality: section.optional(),
+  quality: quality.optional(),
 });
 
 export type Report = z.infer<typeof reportSchema>;
@@ -46,7 +56,7 @@ export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Sec
   const before = readReport(file);
   const section = (name: Section) =>
     figures[name] === undefined ? before?.[name] : { hash: kernel.hash, date, ...figures[name] };
-  const report: Report = {
+  const report = {
     ...{ kernel: kernel.name, model: dims.name, target: target.name, plan: plan.name, dims: { ...dims } },
     ...(plan.file === null ? {} : { planFile: plan.file }),
     ...(prompts && { promptPlan: prompts.plan.name }),
@@ -72,7 +82,8 @@ export function readReports(): { readonly reports: readonly Report[]; readonly o
   return { reports, others };
 }
 
-function readReport(file: string): Report | undefined {
+/** Undefined where it is none. */
+export function readReport(file: string): Report | undefined {
   try {
     return reportSchema.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data;
   } catch {

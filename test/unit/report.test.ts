@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
+import { readReport } from '../../cli/report-file.ts';
 import { run } from '../../cli/run.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import { spreadLabels } from '../../lab/page/axes.ts';
@@ -69,6 +70,20 @@ describe('files', () => {
     expect(err).toContain(said);
     expect(() => readFileSync(out)).toThrow();
     if (text !== null) rmSync(path);
+  });
+
+  it.each([
+    ['bench', { decode: [{}] }],
+    ['bench', { decode: 'fast' }],
+    ['bench', {}],
+    ['quality', { texts: [{ text: 'x' }] }],
+  ])('whose section %s is %o are no reports of gen bench --reports', (section, figures) => {
+    const text = readFileSync(input.kernels[0]!.file, 'utf8');
+    const damaged = { ...JSON.parse(text), [section]: { hash: 'a', date: 'b', ...figures } };
+    const path = file('damaged.json', JSON.stringify(damaged));
+    expect(readReport(path)).toBeUndefined();
+    rmSync(path);
+    expect(readReport(input.kernels[0]!.file)).toBeDefined();
   });
 
   it('make no page after Ctrl-C', async () => {
