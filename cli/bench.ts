@@ -334,7 +334,7 @@ function benchTable(result: BenchResult): string {
       ? `load ${one.load1}`
       : `${one.smClock} MHz SM, ${one.memoryClock} MHz memory, throttle ${one.throttleReasons}`;
   return [
-    table(['', 'at', 'tok/s', 'least', 'most', 'GB/s', 'of peak', 'tok/J', 'tokens'], rows),
+    table(['', 'at', 'tok/s', 'least', 'most', 'GB/s', 'of bandwidth', 'tok/J', 'tokens'], rows),
     '',
     `${result.kernel} on ${result.device}${result.promptPlan === null ? '' : `, prompts by ${result.promptPlan}`}; ${result.weights} weights; ${result.tokens} tokens, median of ${result.runs} runs`,
     ...result.decode.flatMap(({ position, drafts }) => (drafts ? [draftLine(position, drafts)] : [])),

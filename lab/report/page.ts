@@ -66,7 +66,7 @@ function factsOf(
         ]
       : []),
     ...(nearest > 0
-      ? [[`${(100 * nearest).toFixed(1)} %`, "of the memory's bandwidth, at best"] as const]
+      ? [[`${(100 * nearest).toFixed(1)} %`, 'of the bandwidth of the target, at best'] as const]
       : []),
     ...(variants.length > 0
       ? [[grouped(timed), `variants timed, of ${grouped(variants.length)}`] as const]

@@ -16,6 +16,7 @@ import { judged, reportPage } from '../../lab/report/page.ts';
 import { costsIn, predictionsIn, predictionsOf, within } from '../../lab/report/predict.ts';
 import { readInput } from '../../lab/report/read.ts';
 import { experimentSections } from '../../lab/report/sections/experiments.ts';
+import { roofSection } from '../../lab/report/sections/roof.ts';
 import { speedSections } from '../../lab/report/sections/speed.ts';
 import { journalText, writeReportFiles } from '../support/report-files.ts';
 
@@ -186,6 +187,18 @@ describe('the page', () => {
     expect(kernel!.bench!.decode.map(({ tokensPerSecond }) => tokensPerSecond.median)).toEqual([
       900, 900, 900,
     ]);
+  });
+
+  it('says of a share above 1 that the probe read less: no memory has more than all', () => {
+    const most = (rate: number) => {
+      const kernels = input.kernels.map((one) => ({
+        ...one,
+        bench: { ...one.bench!, decode: one.bench!.decode.map((figure) => ({ ...figure, share: rate })) },
+      }));
+      return roofSection({ ...input, kernels }, () => 0).join('');
+    };
+    expect(most(1.032)).toContain('103.2 %, more than the probe of gen calibrate read.');
+    expect(most(0.93)).toContain('93.0 %.');
   });
 
   it('says that a machine was throttled', () => {

@@ -5,7 +5,7 @@ import { element, grouped, label, rate, short, ticks } from '../../page/svg.ts';
 import type { ReportInput } from '../input.ts';
 import type { ColorOf } from './colors.ts';
 
-/** Bytes a token against tokens a second, beside what the memory allows. */
+/** Bytes a token against tokens a second, beside what the bandwidth of the target allows. */
 export function roofSection({ kernels }: ReportInput, colorOf: ColorOf): string[] {
   const points = kernels.flatMap(({ model, name, bench }) =>
     (bench ?? { decode: [] }).decode.flatMap(({ tokensPerSecond, gigabytesPerSecond, share }) =>
@@ -42,7 +42,11 @@ export function roofSection({ kernels }: ReportInput, colorOf: ColorOf): string[
           const named = first + (xTicks.at(-1)! - first) * 0.3;
           return [
             element('path', { d: path, class: 's6', 'stroke-dasharray': '6 4' }),
-            label(x(named) + 10, y((1000 * bandwidth) / named) - 10, `${grouped(bandwidth)} GB/s of memory`),
+            label(
+              x(named) + 10,
+              y((1000 * bandwidth) / named) - 10,
+              `${grouped(bandwidth)} GB/s of the target`,
+            ),
           ];
         }),
         ...points.map(({ megabytes, median, model, name, share }) =>
@@ -61,10 +65,11 @@ export function roofSection({ kernels }: ReportInput, colorOf: ColorOf): string[
       ],
     );
   };
+  const above = best.share > 1 ? ', more than the probe of gen calibrate read' : '';
   const names = [...new Set(points.map(({ name }) => name))];
   return [
-    '<h2>What the memory allows</h2>',
-    `<p>A token reads the weights once and the keys and values so far. Dashed: as many tokens as the memory's bandwidth has bytes for. The nearest to it: ${escaped(best.name)} of ${escaped(best.model)}, ${(100 * best.share).toFixed(1)} %.</p>`,
+    '<h2>What the bandwidth allows</h2>',
+    `<p>A token reads the weights once and the keys and values so far. Dashed: as many tokens as the bandwidth of the target has bytes for. The most of it: ${escaped(best.name)} of ${escaped(best.model)}, ${(100 * best.share).toFixed(1)} %${above}.</p>`,
     legend(names.map((name) => [name, colorOf(name)] as const)),
     figure(draw),
   ];
