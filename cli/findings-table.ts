@@ -65,11 +65,14 @@ export function findingsTable(findings: readonly Finding[], header: Header, mark
     '',
     `ratio: tokens a second beside ${oneLine(plan)} in the same round, median; ${basisOf(rows)}`,
     ...(header.command === 'explore' && rows.some((row) => rankText(row)?.endsWith('=1'))
-      ? ['=1: its interval overlaps that of the best, so that either may be faster']
+      ? [`=1: ${whyEqual(rows)}, so that either may be faster`]
       : []),
     ...whys,
   ].join('\n');
 }
+
+const whyEqual = ([best]: readonly RankedRow[]): string =>
+  best?.verdict === 'unsure' ? 'the best has too few rounds' : 'its interval overlaps that of the best';
 
 const rankText = ({ rank, equalsBest }: RankedRow): string | null => {
   if (rank === null) return null;

@@ -7,7 +7,7 @@ import { type Interval, intervalOf, overlap, type Verdict, verdictOf } from './v
 export interface RankedRow {
   /** 1 is the best. Null: not timed. */
   readonly rank: number | null;
-  /** Its interval overlaps that of the best. */
+  /** Its interval overlaps that of the best, or that is of too few rounds to say anything. */
   readonly equalsBest: boolean;
   readonly id: string;
   readonly label: string;
@@ -45,8 +45,9 @@ export function ranked(findings: readonly Finding[]): readonly RankedRow[] {
     .map((row) => (row.isBase ? { ...row, rung: last } : row))
     .sort((a, b) => b.rung - a.rung || medianOf(b) - medianOf(a));
   const [first] = timed;
+  const equals = (row: RankedRow) => first?.verdict === 'unsure' || overlap(rangeOf(row), rangeOf(first!));
   return [
-    ...timed.map((row, i) => ({ ...row, rank: i + 1, equalsBest: overlap(rangeOf(row), rangeOf(first!)) })),
+    ...timed.map((row, i) => ({ ...row, rank: i + 1, equalsBest: equals(row) })),
     ...rows.filter((row) => !isRanked(row)),
   ];
 }

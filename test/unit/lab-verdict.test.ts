@@ -223,6 +223,18 @@ describe('a ranking', () => {
   });
 });
 
+it('a best of too few rounds is not told from others', () => {
+  const records: JournalRecord[] = [variant(0), variant(1), run()];
+  for (const position of positions) records.push(timed(0, 0, position, 100), timed(1, 0, position, 150));
+  const findings = findingsOf(records, positions);
+  expect(ranked(findings).map(({ label, verdict, equalsBest }) => [label, verdict, equalsBest])).toEqual([
+    ['base+v=1', 'unsure', true],
+    ['base', null, true],
+  ]);
+  const text = findingsTable(findings, { command: 'explore', positions, plan: 'base', rounds: 1 });
+  expect(text).toContain('=1: the best has too few rounds, so that either may be faster');
+});
+
 it('who met the best is before who was only faster before', () => {
   const records: JournalRecord[] = [variant(0), variant(1), variant(2), run()];
   for (const position of positions) {
