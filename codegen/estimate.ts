@@ -1,5 +1,5 @@
 // What schedules should cost: a token, a launch, and a prompt through all its launches and passes.
-import { invariant } from '../errors.ts';
+import { invariant, OnelaunchError } from '../errors.ts';
 import { needCount, needSchedule } from './given.ts';
 import type { Kernel } from './kernel.ts';
 import { fit } from './plan/plan.ts';
@@ -13,8 +13,21 @@ import type { TilesSchedule } from './schemes/tiles/schedule.ts';
 export function estimate(schedule: Schedule, position = 0, tokens?: number, makesToken?: boolean): Cost {
   needSchedule(schedule);
   needCount('position', position);
-  if (tokens !== undefined) needCount('tokens', tokens);
+  if (tokens !== undefined) needTokens(tokens, schedule);
   return schemeOf(schedule).cost(schedule, position, tokens, makesToken);
+}
+
+/** More are several passes, and of no tokens there is none. */
+function needTokens(tokens: number, { plan, passTokens }: Schedule): void {
+  needCount('tokens', tokens);
+  if (tokens >= 1 && tokens <= passTokens) return;
+  throw new OnelaunchError(
+    'usage',
+    `tokens is ${tokens}, and plan ${plan.name} takes 1 to ${passTokens} at a time`,
+    {
+      hint: 'estimatePrompt has what a longer prompt costs',
+    },
+  );
 }
 
 /** What taking in a prompt should cost. */

@@ -116,6 +116,14 @@ test('what nobody has measured is named, and assumed', () => {
   );
 });
 
+test.each([0, 9])('a pass of %i tokens costs nothing that can be said', (tokens) => {
+  const schedule = scheduleOf(modelOf('qwen3-tiny'), cooperative, 'h100');
+  expect(() => estimate(schedule, 0, tokens)).toThrow(
+    `tokens is ${tokens}, and plan cooperative takes 1 to 8 at a time`,
+  );
+  expect(estimate(schedule, 0, 8).micros).toBeGreaterThan(0);
+});
+
 test('a model that fits the cache is read at its bandwidth, of which figures are shares', async () => {
   const tiny = modelOf('qwen3-tiny');
   const cached = { ...h100, cacheBandwidth: 2 * 3100 };
