@@ -15,7 +15,11 @@ export function addExplain(program: Program, start: Start): void {
       whole(0, mostPositions - 1),
       0,
     )
-    .option('--prompt <n>', 'say how a prompt of so many tokens is taken in', whole(1, mostPositions))
+    .option(
+      '--prompt <n>',
+      'say how a prompt of so many tokens is taken in, behind those before --position',
+      whole(1, mostPositions),
+    )
     .addHelpText(
       'after',
       helpEnd(
@@ -35,9 +39,11 @@ export function addExplain(program: Program, start: Start): void {
         const { dims, target, plan, planReason, notes } = checked;
         for (const note of notes) ui.warn(note);
         needPosition('--position', options.position, dims);
-        if (prompt !== undefined && prompt > dims.maxPositions) {
-          const text = `--prompt is '${prompt}', and ${dims.name} has ${dims.maxPositions} positions`;
-          throw new OnelaunchError('usage', text, { hint: `for example: --prompt ${dims.maxPositions}` });
+        const room = dims.maxPositions - options.position;
+        if (prompt !== undefined && prompt > room) {
+          const behind = options.position > 0 ? ` behind --position ${options.position}` : '';
+          const text = `--prompt is '${prompt}', and ${dims.name} has ${room} positions${behind}`;
+          throw new OnelaunchError('usage', text, { hint: `for example: --prompt ${room}` });
         }
         if (planReason) ui.note(`plan ${plan.name}: ${planReason}`);
         const kernel = await generate(checked);
@@ -51,7 +57,7 @@ export function addExplain(program: Program, start: Start): void {
         if (unused.length > 0) ui.note(`without effect on ${target.name}: ${unused.join(', ')}`);
         const cost = estimate(schedule, options.position);
         const ofPrompts = prompts && estimate(prompts.schedule, options.position);
-        const choice = prompt === undefined ? null : choiceOf(prompt, kernel);
+        const choice = prompt === undefined ? null : choiceOf(prompt, kernel, options.position);
         if (ui.json) {
           const { passTokens } = schedule;
           const promptPlan = prompts && {
@@ -75,9 +81,10 @@ export function addExplain(program: Program, start: Start): void {
           if (prompts) tables.push(explainTable(prompts.schedule, ofPrompts!));
           if (choice) {
             const { passes, why } = choice;
-            tables.push(
-              `a prompt of ${prompt === 1 ? '1 token' : `${prompt!.toLocaleString('en')} tokens`}: ${passesText(passes)}\n${why}`,
-            );
+            const behind =
+              options.position > 0 ? ` behind ${options.position.toLocaleString('en')} others` : '';
+            const tokens = prompt === 1 ? '1 token' : `${prompt!.toLocaleString('en')} tokens`;
+            tables.push(`a prompt of ${tokens}${behind}: ${passesText(passes)}\n${why}`);
           }
           ui.data(tables.map((text) => text.trimEnd()).join('\n\n'));
         }

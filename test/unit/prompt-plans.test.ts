@@ -173,6 +173,18 @@ describe('gen explain', () => {
     });
   });
 
+  test('behind the tokens before --position', async () => {
+    const prompt = ['--prompt-plan', 'prefill', '--prompt', '2000'];
+    const first = await gen('explain', ...asked, ...prompt, '--json');
+    const behind = await gen('explain', ...asked, ...prompt, '--position', '20000', '--json');
+    const microsOf = ({ out }: typeof first) => JSON.parse(out).prompt.micros as number;
+    expect(microsOf(behind)).toBeGreaterThan(2 * microsOf(first));
+    const { out } = await gen('explain', ...asked, ...prompt, '--position', '20000');
+    expect(out).toContain('\na prompt of 2,000 tokens behind 20,000 others: 1 launch of 2,000 tokens');
+    const { code, err } = await gen('explain', ...asked, ...prompt, '--position', '40000');
+    expect([code, err]).toEqual([2, expect.stringContaining('has 960 positions behind --position 40000')]);
+  });
+
   test('refuses a prompt that the model has no positions for', async () => {
     const { code, err } = await gen('explain', ...asked, '--prompt', '50000');
     expect([code, err]).toEqual([2, expect.stringContaining("--prompt is '50000'")]);
