@@ -56,7 +56,8 @@ export function addDiff(program: Program, start: Start): void {
         const positions = options.positions ?? usualPositions(dims.maxPositions - 1);
         for (const position of positions) needPosition('--positions', position, dims);
         const diff = await diffPlans(plans, { dims, target }, positions, checked.plan, builtBefore);
-        if (ui.json) ui.result({ model: dims.name, target: target.name, ...diff });
+        const files = options.text ? diff.files : diff.files.map(({ name }) => ({ name }));
+        if (ui.json) ui.result({ model: dims.name, target: target.name, ...diff, files });
         else {
           ui.data(diffText(diff, `${dims.name} on ${target.name}`));
           if (options.text && !diff.same) ui.code(await hunksText(diff));

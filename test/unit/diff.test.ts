@@ -69,6 +69,8 @@ describe('gen diff', () => {
   });
 
   test('leaves the text out with --no-text', async () => {
+    const json = await gen('cooperative', 'unfused', '--no-text', '--json');
+    expect(JSON.parse(json.out).files).toEqual([{ name: 'kernel.cu' }, { name: 'model.h' }]);
     const { out } = await gen('cooperative', 'unfused', '--no-text');
     expect(out).toMatch(/^tensors\.xn +space input +space global, buffer xn, offset 0, stride \d+$/m);
     expect(out).toMatch(/files differ: kernel\.cu, model\.h\n$/);
