@@ -1,5 +1,8 @@
 // What the kernels of a GPU choose tokens by, on the emulator: biases, penalties and log probabilities against plain loops in double.
-import { beforeAll, describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Kernel } from '../../codegen/index.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import prefill from '../../configs/plans/prefill.ts';
@@ -9,6 +12,10 @@ import { expectMaskedChoices, expectPlainChoices } from '../support/choices.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { openEmulated } from '../support/emulate-model.ts';
 import { draws, drawsOfMany, wrongDraws } from '../support/plain-sample.ts';
+import { smallGpu } from '../support/small-gpu.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'choices-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const why = cannotEmulate();
 if (why) console.warn(`skipped: ${why}`);
@@ -89,13 +96,46 @@ describe.skipIf(why).each([cooperative.with('eight-warps', {}, { warps: 8 }), st
   (plan) => {
     let engine: Engine;
     beforeAll(async () => {
-      const asked = { model: 'qwen3-micro', target: 'h100', plan, change: ofFewCandidates };
+      const target = smallGpu(folder, 'h100', 4); // a block has more rows than it lists tokens
+      const asked = { model: 'qwen3-micro', target, plan, change: ofFewCandidates };
       engine = await openEmulated(asked, 64);
       return () => engine.close();
     });
 
     it.each(drawsOfMany)('samples as a sort and the softmax say: %j', async (asked) => {
       expect(await wrongDraws(engine, [5, 6, 7, 20, 21], 6, asked)).toEqual([]);
+    });
+  },
+);
+
+/** The engine as a model has it whose tokenizer knows fewer tokens than its head has rows. */
+const ofFewerTokens = (engine: Engine, vocab: number) => ({
+  vocab,
+  reset: (position: number) => engine.reset(position),
+  generate: (...asked: Parameters<Engine['generate']>) => engine.generate(...asked),
+  score: async (ids: readonly number[], first: number) => (await engine.score(ids, first)).subarray(0, vocab),
+});
+
+describe.skipIf(why).each([cooperative, stream])(
+  'plan $name, with fewer tokens than rows of the head',
+  (plan) => {
+    let engine: Engine;
+    beforeAll(async () => {
+      engine = await openEmulated({ model: 'qwen3-micro', target: smallGpu(folder, 'h100', 4), plan }, 64);
+      return () => engine.close();
+    });
+    const fewer = () => ofFewerTokens(engine, 301);
+    const prompt = [5, 6, 7, 20, 21];
+
+    it.each([0, 4, 5, 6].map((at) => draws[at]!))(
+      'samples as a sort and the softmax say: %j',
+      async (asked) => {
+        expect(await wrongDraws(fewer(), prompt, 4, asked)).toEqual([]);
+      },
+    );
+
+    it('chooses none but the tokens of a mask', async () => {
+      await expectMaskedChoices(fewer(), prompt, [[5, 64, 200], null, [31], [0, 300]]);
     });
   },
 );
