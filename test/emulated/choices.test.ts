@@ -79,7 +79,13 @@ function ofFewCandidates(kernel: Kernel): Kernel {
       [/(?<=constexpr int kCandidates = )1024/, '256'],
       [/(?<=constexpr int kCompared = )kThreads < 256 \? kThreads : 256/, '64'],
     ],
-    'model.h': kernel.schedule.scheme === 'stream' ? [[/(?<=constexpr int kListedOfRow = )1024/, '256']] : [],
+    'model.h':
+      kernel.schedule.scheme === 'stream'
+        ? [
+            [/(?<=constexpr int kListedOfRow = )1024/, '256'],
+            [/(?<=constexpr int kListedOfBlock = )64/, '32'], // so that all blocks together list fewer than a row
+          ]
+        : [],
   };
   const sources = Object.entries(kernel.sources).map(([name, text]) => [
     name,

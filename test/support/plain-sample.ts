@@ -155,7 +155,7 @@ export const drawsOfMany: readonly Drawn[] = [
   { temperature: 50, top_k: 0, top_p: 0.8, min_p: 0.97 },
   { temperature: 50, top_k: 0, top_p: 1, min_p: 0.97 },
   { temperature: 20, top_k: 0, top_p: 0.7, min_p: 0, repetition_penalty: 1.3, frequency_penalty: 2 },
-  { temperature: 100, top_k: 0, top_p: 1, min_p: 0.9 },
+  { temperature: 400, top_k: 0, top_p: 1, min_p: 0.9 },
   { temperature: 50, top_k: 100, top_p: 1, min_p: 0 },
   { temperature: 50, top_k: 100, top_p: 0.5, min_p: 0 },
 ].map((one, seed) => ({ ...one, seed: seed + 50 }));
