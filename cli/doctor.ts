@@ -12,8 +12,8 @@ import type { Start } from './ui.ts';
 interface Check {
   readonly name: string;
   readonly found: string | null;
-  /** What does not work without it. */
-  readonly without: string;
+  /** Where it is not found: why, and what does not work without it. */
+  readonly without: string | null;
   /** The CPU path needs it. */
   readonly needed: boolean;
 }
@@ -50,7 +50,7 @@ async function examine(): Promise<Check[]> {
   const check = (name: string, found: string | null, without: string, needed = false): Check => ({
     name,
     found,
-    without,
+    without: found === null ? without : null,
     needed,
   });
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);

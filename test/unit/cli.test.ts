@@ -183,6 +183,13 @@ describe('models and doctor', () => {
     expect((await gen(['models'])).out).toMatch(/^qwen3-tiny .* bundled$/m);
   });
 
+  it('doctor says what is missing of what is missing alone', async () => {
+    const { out } = await gen(['doctor', '--json']);
+    const checks = JSON.parse(out).checks as { found: string | null; without: string | null }[];
+    for (const { found, without } of checks) expect(found === null).toBe(without !== null);
+    expect(out).not.toContain('undefined');
+  });
+
   it('say that the CPU path works here', async () => {
     const { code, out } = await gen(['doctor']);
     expect(code).toBe(0);
