@@ -13,6 +13,7 @@ import {
   buildPrompts,
   type KernelWork,
   openKernel,
+  positionsWithin,
   timeKernels,
   timePrompts,
 } from './kernels.ts';
@@ -76,6 +77,12 @@ export async function measureTarget(from: Target, input: CalibrateInput): Promis
   return record;
 }
 
+/** Whether figures of one kernel have every position that is asked for: a record that is gone on from may be of others. */
+export const isTimedAt = (
+  points: readonly Pick<TimedPoint, 'position'>[],
+  positions: readonly number[],
+): boolean => positions.every((asked) => points.some(({ position }) => position === asked));
+
 /** Builds and times all plans on all models that are not timed yet; kernels of one model after the other. */
 async function pointsOf(
   target: Target,
@@ -84,12 +91,16 @@ async function pointsOf(
 ): Promise<TimedPoint[]> {
   const points: TimedPoint[] = [...(input.before?.points ?? [])];
   for (const [at, { name: model, weights, dims }] of input.models.entries()) {
-    const isTimed = (plan: string) =>
-      points.some((one) => one.model === model && one.weights === weights && one.plan === plan);
+    const positions = positionsWithin(dims, input.positions, input.tokens);
+    const of = (plan: string) =>
+      points.filter((one) => one.model === model && one.weights === weights && one.plan === plan);
+    const isTimed = (plan: string) => isTimedAt(of(plan), positions);
     const wanted = input.isQuick ? quickPlans(target, at) : calibrationPlans(target, at);
     const plans = wanted.filter(({ name }) => !isTimed(name));
     const kernels = await buildPlans(dims, plans, target, input);
     for await (const { plan, points: timed } of timeKernels(kernels, input)) {
+      const again = of(plan).filter(({ position }) => timed.some((one) => one.position === position));
+      for (const one of again) points.splice(points.indexOf(one), 1);
       points.push(...timed.map((one) => ({ ...one, model, ...(weights && { weights }) })));
       onPoints(points);
       const rates = timed.map((one) => `${one.tokensPerSecond.median.toFixed(0)} at ${one.position}`);

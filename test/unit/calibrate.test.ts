@@ -14,6 +14,7 @@ import stream from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
 import { targetText } from '../../configs/target-file.ts';
 import { targetNamed } from '../../configs/targets.ts';
+import { isTimedAt } from '../../lab/calibrate/calibrate.ts';
 import { descendDelays } from '../../lab/calibrate/delays.ts';
 import { errorOf, fitTerms, type TimedToken } from '../../lab/calibrate/fit.ts';
 import { positionsWithin } from '../../lab/calibrate/kernels.ts';
@@ -178,6 +179,14 @@ describe('the lines of a probe', () => {
     expect(cacheOf(readFigures(text))).toEqual({ l2Bytes: 16 * 2 ** 20, cacheBandwidth: 6000 });
     expect(cacheOf(readFigures(line('bandwidth', 0, 10)))).toBeNull();
   });
+});
+
+test('a kernel is timed again where a record lacks a position that is asked for', () => {
+  const points = [{ position: 1 }, { position: 200 }];
+  expect(isTimedAt(points, [1, 200])).toBe(true);
+  expect(isTimedAt(points, [200])).toBe(true);
+  expect(isTimedAt(points, [1, 400])).toBe(false);
+  expect(isTimedAt([], [1])).toBe(false);
 });
 
 test('a model that ends before a position is timed at its last one', () => {
