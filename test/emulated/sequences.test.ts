@@ -35,11 +35,11 @@ const merged = base.with(
   stream({ tokens: 8, splits: byContext({ 1: 0, 4: 32 }) }),
 );
 
-/** Fewer places than a block has tiles of several rows. */
+/** Fewer places than a block has tiles of one row, and those of several rows take turns in them. */
 const shallow = base.with(
   'shallow',
   {},
-  stream({ tokens: 16, slots: 4, copiesInFlight: 1, splits: byContext({ 1: 0 }) }),
+  stream({ tokens: 16, slots: 4, slotBytes: 4096, copiesInFlight: 1, splits: byContext({ 1: 0 }) }),
 );
 
 const samplings: readonly Partial<Sampling>[] = [
