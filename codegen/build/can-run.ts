@@ -4,9 +4,14 @@ import { OnelaunchError } from '../../errors.ts';
 import type { Target } from '../schedule/target.ts';
 import type { Gpu } from './tools.ts';
 
-/** Refuses a target that nothing here can run. @param list the GPUs of this machine @throws OnelaunchError of kind environment */
+/** Refuses a target that nothing here can run, and a GPU where the target is none. @param list the GPUs of this machine
+ *  @throws OnelaunchError of kind environment or usage */
 export function checkDevice(target: Target, device: number, list: () => readonly Gpu[]): void {
-  if (target.kind !== 'cuda') return;
+  if (target.kind !== 'cuda') {
+    if (device === 0) return;
+    const hint = 'leave it out, or give the target of that GPU';
+    throw new OnelaunchError('usage', `device ${device} is a GPU, and ${target.name} is a CPU`, { hint });
+  }
   const gpus = list();
   if (gpus.length === 0) {
     // nvidia-smi is not everywhere where a driver is: the engine will see.

@@ -425,3 +425,12 @@ test.each([
   expect(outcome?.message).toEqual(message);
   expect(outcome?.kind).toBe(message && 'environment');
 });
+
+test('a GPU is no device of a CPU', async () => {
+  const checked = (device: number) => preflight({ model: 'qwen3-tiny', target: 'cpu' }, { run: { device } });
+  await checked(0);
+  await expect(checked(1)).rejects.toMatchObject({
+    kind: 'usage',
+    message: 'device 1 is a GPU, and cpu is a CPU',
+  });
+});
