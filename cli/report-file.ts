@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { makeFolder } from '../codegen/build/make-folder.ts';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import type { Kernel, ModelDims } from '../codegen/index.ts';
+import { unlisted } from '../configs/resolve.ts';
 import { writeText } from '../lab/write-text.ts';
 
 const section = z.looseObject({
@@ -27,6 +28,8 @@ const reportSchema = z.looseObject({
   kernel: z.string(),
   model: z.string(),
   target: z.string(),
+  /** All of a target that is not listed, or not as it is listed. */
+  ownTarget: z.looseObject({}).optional(),
   plan: z.string(),
   /** The file of a plan that is not built in, from the working folder. */
   planFile: z.string().optional(),
@@ -57,7 +60,8 @@ export function writeReport(kernel: Kernel, figures: Readonly<Partial<Record<Sec
   const section = (name: Section) =>
     figures[name] === undefined ? before?.[name] : { hash: kernel.hash, date, ...figures[name] };
   const report = {
-    ...{ kernel: kernel.name, model: dims.name, target: target.name, plan: plan.name, dims: { ...dims } },
+    ...{ kernel: kernel.name, model: dims.name, target: target.name, ownTarget: unlisted(target) },
+    ...{ plan: plan.name, dims: { ...dims } },
     ...(plan.file === null ? {} : { planFile: plan.file }),
     ...(prompts && { promptPlan: prompts.plan.name }),
     ...(prompts?.plan.file ? { promptPlanFile: prompts.plan.file } : {}),
@@ -98,7 +102,7 @@ export async function currentHash(report: Report): Promise<string | null> {
   const { checkDims } = await import('../codegen/model/check-dims.ts');
   try {
     const dims = checkDims(report.dims as unknown as ModelDims);
-    const target = names.resolveTarget(report.target);
+    const target = names.targetOfFigures(report.target, report.ownTarget);
     const plan = await names.resolvePlan(report.planFile ?? report.plan);
     const forPrompts = report.promptPlanFile ?? report.promptPlan;
     const promptPlan = forPrompts === undefined ? null : await names.resolvePromptPlan(forPrompts);

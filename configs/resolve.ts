@@ -18,7 +18,7 @@ import seed, { variants as seedVariants } from './plans/seed.ts';
 import stream, { variants as streamVariants } from './plans/stream.ts';
 import unfused from './plans/unfused.ts';
 import { readPlan } from './read-plan.ts';
-import { readTarget } from './target-file.ts';
+import { parseTarget, readTarget, targetText } from './target-file.ts';
 import { targetNamed, targetNames, targets } from './targets.ts';
 
 /** Plans of their own; variants are edits of one, and called after it. */
@@ -73,6 +73,16 @@ export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGp
   const gpu = gpus()[0];
   return gpu && findNvcc() ? targetOf(gpu) : targetNamed('cpu')!;
 }
+
+/** What figures have to say of their target: all of it, where it is not the listed one of its name. */
+export function unlisted(target: Target): Target | undefined {
+  const listed = targetNamed(target.name);
+  return listed && targetText(listed) === targetText(target) ? undefined : target;
+}
+
+/** The target of such figures. @throws OnelaunchError of kind usage */
+export const targetOfFigures = (name: string, own: unknown): Target =>
+  own === undefined ? resolveTarget(name) : parseTarget(own, name);
 
 /** The listed target of a GPU, else one of its architecture under the GPU's own name. @throws usage for an architecture without a listed target */
 function targetOf(gpu: Gpu): Target {

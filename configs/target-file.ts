@@ -51,7 +51,7 @@ const whole = shape.superRefine(({ kind, arch, sms, sharedBytes }, context) => {
 const mostSms = 1024;
 
 /** @param name of the file, for messages. @throws usage that names the first wrong field */
-function parseTarget(value: unknown, name: string): Target {
+export function parseTarget(value: unknown, name: string): Target {
   const parsed = whole.safeParse(value);
   if (parsed.success) return parsed.data as Target;
   const issue = parsed.error.issues[0]!;

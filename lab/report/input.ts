@@ -40,6 +40,8 @@ export interface KernelFigures {
   readonly name: string;
   readonly model: string;
   readonly target: string;
+  /** All of it, where it is not listed so. */
+  readonly ownTarget: unknown;
   readonly plan: string;
   /** Of a plan that does not ship, whatever it is called. */
   readonly planFile: string | null;

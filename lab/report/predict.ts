@@ -14,7 +14,7 @@ import { microsByTerm } from '../../codegen/schedule/terms.ts';
 import { schemeFor } from '../../codegen/schemes/index.ts';
 import { settleCache } from '../../codegen/settle-cache.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
-import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { resolveModel, resolvePlan, resolveTarget, targetOfFigures } from '../../configs/resolve.ts';
 import { breathe } from '../breathe.ts';
 import type { Experiment, KernelFigures, Range, VariantRow } from './input.ts';
 
@@ -38,11 +38,11 @@ export async function predictionsOf(
   signal?: AbortSignal,
 ): Promise<Predicted[]> {
   const found: Predicted[] = [];
-  for (const { kernel, dims, plan, planFile, target, bench } of kernels) {
+  for (const { kernel, dims, plan, planFile, target, ownTarget, bench } of kernels) {
     // A plan of a file may be called as one that ships.
     if (!bench || planFile !== null) continue;
     await breathe(signal);
-    const schedule = await scheduleOfKernel({ dims, plan, target });
+    const schedule = await scheduleOfKernel({ dims, plan, target, ownTarget });
     for (const { position, tokensPerSecond } of schedule ? bench.decode : []) {
       const predicted = estimate(schedule!, middle(position, bench.tokens)).tokensPerSecond;
       if (predicted === null) continue;
@@ -58,15 +58,19 @@ export async function predictionsOf(
 /** Of the timed tokens. */
 const middle = (position: number, tokens: number): number => position + (tokens >> 1);
 
-async function scheduleOfKernel({ dims, plan, target }: Pick<KernelFigures, 'dims' | 'plan' | 'target'>) {
+async function scheduleOfKernel({
+  dims,
+  plan,
+  ...of
+}: Pick<KernelFigures, 'dims' | 'plan' | 'target' | 'ownTarget'>) {
   try {
     return makeSchedule(
       checkDims(dims as unknown as ModelDims),
       await resolvePlan(plan),
-      resolveTarget(target),
+      targetOfFigures(of.target, of.ownTarget),
     );
   } catch {
-    // A plan of an older version, or a target of the user's: the figure stands without a prediction.
+    // A plan or a target of an older version: the figure stands without a prediction.
     return null;
   }
 }

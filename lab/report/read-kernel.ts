@@ -57,6 +57,7 @@ const quality = z.looseObject({
 
 const kernel = z.looseObject({
   ...{ kernel: z.string(), model: z.string(), target: z.string(), plan: z.string() },
+  ownTarget: z.looseObject({}).optional(),
   planFile: z.string().optional(),
   dims: z.looseObject({}),
   ...{ bench: bench.optional(), verify: verify.optional(), quality: quality.optional() },
@@ -73,6 +74,7 @@ export function readKernel(file: string, value: unknown): KernelFigures | null {
       name: data.kernel.replace(`${data.model}-`, '').replace(`${data.target}-`, ''),
       model: data.model,
       target: data.target,
+      ownTarget: data.ownTarget,
       plan: data.plan,
       planFile: data.planFile ?? null,
       dims: data.dims,

@@ -6,7 +6,7 @@ import { currentHash } from '../../cli/report-file.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { generate } from '../../codegen/index.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
-import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { resolveModel, resolvePlan, resolveTarget, unlisted } from '../../configs/resolve.ts';
 import { buildKernel } from '../../load.ts';
 import { ownOps, planFolder, writePlan } from '../support/plan-files.ts';
 
@@ -93,6 +93,28 @@ describe('the path of a plan file', () => {
     const report = { kernel: 'x', model: dims.name, target: 'cpu', plan: 'reported', dims: { ...dims } };
     expect(await currentHash({ ...report, planFile: fromHere(file) })).toBe(hash);
     expect(await currentHash(report)).toBeNull();
+  });
+});
+
+describe('a target that is not listed', () => {
+  const h100 = resolveTarget('h100');
+  const calibrated = { ...h100, pollCycles: { ...h100.pollCycles, down_proj: 77 } };
+
+  test('is told apart from the listed one of its name', () => {
+    expect(unlisted(h100)).toBeUndefined();
+    expect(unlisted({ ...h100 })).toBeUndefined();
+    expect(unlisted(calibrated)).toBe(calibrated);
+  });
+
+  test('is in the figures of a report, whose sources are known by it', async () => {
+    const plan = await resolvePlan('stream');
+    const { hash } = await generate({ dims, target: calibrated, plan });
+    const report = { kernel: 'x', model: dims.name, target: 'h100', plan: 'stream', dims: { ...dims } };
+    expect(await currentHash({ ...report, ownTarget: { ...calibrated } })).toBe(hash);
+    expect(await currentHash(report)).not.toBe(hash);
+    const ownTarget = { ...calibrated, name: 'mine' };
+    expect(await currentHash({ ...report, target: 'mine', ownTarget })).toBe(hash);
+    expect(await currentHash({ ...report, target: 'mine' })).toBeNull();
   });
 });
 

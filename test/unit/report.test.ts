@@ -7,6 +7,7 @@ import { memoryIo } from '../../cli/io.ts';
 import { readReport } from '../../cli/report-file.ts';
 import { run } from '../../cli/run.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
+import { resolveTarget } from '../../configs/resolve.ts';
 import { spreadLabels } from '../../lab/page/axes.ts';
 import { barChart } from '../../lab/page/bars.ts';
 import { htmlTable } from '../../lab/page/html.ts';
@@ -279,6 +280,16 @@ describe('predictions', () => {
     expect(known.map(({ position }) => position)).toEqual([1, 200, 1900]);
     for (const { predicted } of known) expect(predicted).toBeGreaterThan(0);
     expect(await predictionsOf([{ ...one!, plan: 'of a file' }])).toEqual([]);
+  });
+
+  it('of a target that is not listed are for that', async () => {
+    const [one] = input.kernels;
+    const h100 = resolveTarget('h100');
+    const slow = { ...h100, bandwidth: h100.bandwidth! / 10 };
+    const [listed, own] = await Promise.all(
+      [undefined, slow].map((ownTarget) => predictionsOf([{ ...one!, ownTarget }])),
+    );
+    expect(own![0]!.predicted).toBeLessThan(listed![0]!.predicted / 2);
   });
 
   it('of a plan that ships are not those of a plan file that is called so', async () => {
