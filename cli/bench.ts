@@ -111,6 +111,7 @@ export function addBench(program: Program, start: Start): void {
           return await listReports(ui);
         }
         const model = needModel(options, 'bench', word);
+        if (options.report) (await import('./report-file.ts')).needReports();
         const workFor = ({ dims }: Pick<BuiltKernel, 'dims'>) =>
           fitWork(options.context ?? dims.maxPositions, options);
         const random = options.randomWeights ? { randomWeights: { seed: 0 } } : {};

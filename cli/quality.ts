@@ -40,6 +40,7 @@ export function addQuality(program: Program, start: Start): void {
     .action((word, options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'quality', word);
+        if (options.report) (await import('./report-file.ts')).needReports();
         const { golden, randomWeights, text, tokens = usualTokens } = options;
         needGolden(options);
         const aboutText = (['text', 'tokens'] as const).find((flag) => options[flag] !== undefined);

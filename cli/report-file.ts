@@ -1,12 +1,14 @@
 // bench/reports: what was measured, where, and of which sources. A figure of other sources than today's is stale.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { makeFolder } from '../codegen/build/make-folder.ts';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import type { Kernel, ModelDims } from '../codegen/index.ts';
 import { unlisted } from '../configs/resolve.ts';
+import { OnelaunchError } from '../errors.ts';
 import { writeText } from '../lab/write-text.ts';
+import { whyUnwritten } from '../write-failure.ts';
 
 const section = z.looseObject({
   /** Of the sources that were measured. */
@@ -47,6 +49,35 @@ export type Report = z.infer<typeof reportSchema>;
 type Section = 'bench' | 'verify' | 'quality';
 
 const reportRoot = () => join(packageRoot(), 'bench', 'reports');
+
+const pollCycles = 'ONELAUNCH_POLL_CYCLES';
+
+/** That figures may stand for their kernel, and can be written, before they are measured. @throws OnelaunchError usage or environment */
+export function needReports(): void {
+  if (process.env[pollCycles] !== undefined) {
+    throw new OnelaunchError(
+      'usage',
+      `--report is given, and ${pollCycles} is set: its figures are not those of the target`,
+      {
+        hint: 'unset it, or leave --report out',
+      },
+    );
+  }
+  const root = reportRoot();
+  try {
+    makeFolder(root);
+    accessSync(root, constants.W_OK);
+  } catch (error) {
+    throw new OnelaunchError(
+      'environment',
+      `--report is given, and ${root} cannot be written: ${whyUnwritten(root, error)}`,
+      {
+        hint: 'leave it out, or see whose it is: ls -ld',
+        cause: error,
+      },
+    );
+  }
+}
 
 /** Writes figures into bench/reports/<target>/<kernel>.json, in the place of earlier ones of the same kind.
  *  @returns the path from the package's root */

@@ -33,6 +33,7 @@ export function addVerify(program: Program, start: Start): void {
     .action((word, options) =>
       start(options, async (ui) => {
         const model = needModel(options, 'verify', word);
+        if (options.report) (await import('./report-file.ts')).needReports();
         const { randomWeights } = options;
         needGolden(options);
         const built = await buildWithProgress(ui, kernelOptions(model, options, ui), {

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
@@ -480,6 +480,17 @@ describe('gen', () => {
       `error: ONELAUNCH_DEBUG is '${level}', must be 0 to 6\nhint: ONELAUNCH_DEBUG=1 shows files and times, each level to 6 one layer more\n`,
     );
   });
+
+  it.each(['bench', 'verify', 'quality'])(
+    "%s keeps no figures of poll delays that are not the target's",
+    async (command) => {
+      vi.stubEnv('ONELAUNCH_POLL_CYCLES', '1200');
+      const line =
+        'error: --report is given, and ONELAUNCH_POLL_CYCLES is set: its figures are not those of the target';
+      await expectRefusal([command, ...tiny, '--report'], line, 'unset it');
+      vi.unstubAllEnvs();
+    },
+  );
 
   it('does not send its user into the file of a plan that ships and does not fit', async () => {
     const config = JSON.parse(readFileSync(join(tinyDirectory, 'config.json'), 'utf8')) as object;
