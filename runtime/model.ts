@@ -115,7 +115,7 @@ export class LanguageModel {
 
   /** A conversation that keeps what is said: chat(question) of it, with the messages before sent again. */
   session(options: SessionOptions = {}): Session {
-    return new Session(this, options);
+    return new Session(this, options, () => this.#checkOpen());
   }
 
   /** Writes a conversation into a file, as `save` of a session does, with what the KV cache has of it. What it no longer has is computed again

@@ -55,12 +55,15 @@ interface Running {
 export class Session {
   readonly #llm: SessionModel;
   readonly #options: Omit<SessionOptions, 'messages'>;
+  readonly #checkOpen: () => void;
   #messages: readonly ChatMessage[];
   #running: Running | undefined;
 
-  constructor(llm: SessionModel, options: SessionOptions = {}) {
+  /** @param checkOpen throws where the model was closed */
+  constructor(llm: SessionModel, options: SessionOptions, checkOpen: () => void) {
     const { messages: _, ...others } = checkArguments(schema, options, 'options') as SessionOptions;
     this.#llm = llm;
+    this.#checkOpen = checkOpen;
     this.#options = others;
     this.#messages = copyOfMessages(options.messages ?? []);
   }
@@ -92,7 +95,7 @@ export class Session {
 
   /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */
   fork(): Session {
-    return new Session(this.#llm, this.#whole());
+    return new Session(this.#llm, this.#whole(), this.#checkOpen);
   }
 
   /** What `session` of a model makes the same conversation of, also in another process: JSON.stringify(session). Schemas of zod are in it as the JSON
@@ -111,15 +114,21 @@ export class Session {
    *  as if it had never been left. The file is written whole or not at all.
    *  @throws OnelaunchError of kind usage while the session or the model is busy; environment when the file cannot be written */
   async save(file: string): Promise<void> {
-    while (this.#running) await endOf(this.#running);
+    while (this.#running) await this.#endOf(this.#running);
     await this.#llm.save(file, this.toJSON());
+  }
+
+  /** As endOf. @throws OnelaunchError of kind usage where the model was closed: it has ended the reply, which nobody may read on */
+  #endOf(running: Running): Promise<void> {
+    this.#checkOpen();
+    return endOf(running);
   }
 
   async *#run(
     { question, options }: Asked,
     settle: (result: ReplyResult) => void,
   ): AsyncGenerator<Piece, ReplyResult> {
-    while (this.#running) await endOf(this.#running);
+    while (this.#running) await this.#endOf(this.#running);
     let leave = () => {};
     const ended = new Promise<void>((resolve) => {
       leave = resolve;

@@ -1,7 +1,7 @@
 // A conversation that remembers, over a model that is made up: it answers with the number of messages it was sent.
 import { expect, test, vi } from 'vitest';
 import { z } from 'zod';
-import { ContextOverflowError } from '../../errors.ts';
+import { ContextOverflowError, OnelaunchError } from '../../errors.ts';
 import type { ChatMessage } from '../../runtime/chat/chat-template.ts';
 import type { LanguageModel } from '../../runtime/model.ts';
 import { once, type ReplyResult } from '../../runtime/reply.ts';
@@ -43,7 +43,19 @@ function counting(context = 1000) {
   const saved: [string, SessionOptions][] = [];
   const save = async (file: string, options: SessionOptions) => void saved.push([file, options]);
   const llm = { chat, countTokens, context, save };
-  return { sent, saved, session: (options?: SessionOptions) => new Session(llm, options) };
+  let isOpen = true;
+  const checkOpen = () => {
+    if (!isOpen) throw new OnelaunchError('usage', 'the model is closed');
+  };
+  const close = () => {
+    isOpen = false;
+  };
+  return {
+    sent,
+    saved,
+    close,
+    session: (options: SessionOptions = {}) => new Session(llm, options, checkOpen),
+  };
 }
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });
@@ -176,6 +188,15 @@ test('it replies to one question at a time, and to the next when that was answer
   expect((await failureOf(one.chat('b').result())).message).toBe('the session is busy with another reply');
   await first;
   expect((await one.chat('b').result()).text).toBe('answer to 3');
+});
+
+test('of a model that was closed it says so, also behind a reply that nobody reads on', async () => {
+  const { session, close } = counting();
+  const one = session();
+  await one.chat('a')[Symbol.asyncIterator]().next();
+  close();
+  expect((await failureOf(one.chat('b').result())).message).toBe('the model is closed');
+  expect((await failureOf(one.save('file'))).message).toBe('the model is closed');
 });
 
 test('a question behind a reply that is aborted waits for its end, and not for ever where nobody reads on', async () => {
@@ -312,10 +333,11 @@ test('an answer is read as JSON by the schema of its question, else of the sessi
       readersOf(() => ({})),
     );
   const llm = { chat, countTokens: () => 1, context: 100, save: async () => {} };
+  const session = (options = {}) => new Session(llm, options, () => {});
   const lengthOf = z.string().transform((text) => text.length);
-  expect(await new Session(llm).chat('a').json()).toBe('word');
-  expect(await new Session(llm).chat('a', { schema: lengthOf }).json()).toBe(4);
-  const one = new Session(llm, { reply: { schema: lengthOf } });
+  expect(await session().chat('a').json()).toBe('word');
+  expect(await session().chat('a', { schema: lengthOf }).json()).toBe(4);
+  const one = session({ reply: { schema: lengthOf } });
   expect(await one.chat('a').json()).toBe(4);
   const failed = await failureOf(one.chat('b', { schema: z.number() }).json());
   expect(failed).toMatchObject({ kind: 'failed' });
@@ -324,13 +346,11 @@ test('an answer is read as JSON by the schema of its question, else of the sessi
     message: 'the reply is no JSON',
   });
   const later = z.string().refine(async (text) => text.length > 4, 'too short');
-  expect((await failureOf(new Session(llm).chat('a', { schema: later }).json())).message).toContain(
-    'too short',
-  );
+  expect((await failureOf(session().chat('a', { schema: later }).json())).message).toContain('too short');
   const thrower = z.string().transform((): string => {
     throw new TypeError('not so');
   });
-  expect(await failureOf(new Session(llm).chat('a', { schema: thrower }).json())).toMatchObject({
+  expect(await failureOf(session().chat('a', { schema: thrower }).json())).toMatchObject({
     ...{ kind: 'failed', message: 'the reply is not read by its schema: not so' },
   });
   const left = counting().session().chat('a', { signal: AbortSignal.abort() });
