@@ -48,7 +48,7 @@ export type FirstPrompt = { readonly text: string } | { readonly messages: reado
 /** That a reply can be held to what it is to be, before there is a model. @throws OnelaunchError of kind usage */
 export async function checkForm({ grammar, schema }: ReplySettings): Promise<void> {
   if (grammar !== undefined) await (await import('../runtime/grammar/grammars.ts')).checkGrammar(grammar);
-  if (schema !== undefined) (await import('../runtime/reply-grammar.ts')).grammarOf({ schema });
+  if (schema !== undefined) (await import('../runtime/reply-grammar.ts')).grammarOf({ schema, grammar });
 }
 
 /** Builds and loads a model with its weights, and tells how far it is; the caller closes it. Options of a reply, and a first prompt that does not

@@ -105,7 +105,7 @@ const actions: Readonly<
   },
   set: async (rest, chat) => {
     const [, name = '', value = ''] = /^(\S*)\s*(.*)$/s.exec(rest) ?? [];
-    if (value !== '') chat.set(await readSetting(name, value));
+    if (value !== '') chat.set(await readSetting(name, value, chat.settings()));
     return showSettings(chat.settings(), name);
   },
   save: async (file, chat) => {

@@ -12,16 +12,20 @@ export const settingNames = Object.keys(
 
 const isName = (word: string): word is Name => Object.hasOwn(replyValues, word);
 
-/** What `/set NAME VALUE` changes.
- *  @throws OnelaunchError of kind usage: no such option, or a value that it cannot have */
-export async function readSetting(name: string, value: string): Promise<ReplySettings> {
+/** What `/set NAME VALUE` changes of the settings.
+ *  @throws OnelaunchError of kind usage: no such option, or a value that it cannot have, be it beside the others */
+export async function readSetting(
+  name: string,
+  value: string,
+  settings: ReplySettings,
+): Promise<ReplySettings> {
   checkName(name);
   const read: (text: string) => ReplySettings[Name] = replyValues[name];
   const setting: ReplySettings = {
     [name]: value === 'default' ? undefined : named(`/set ${name}`, read)(value),
   };
   // What cannot be followed is said now, not at the next question.
-  await checkForm(setting);
+  await checkForm({ ...settings, ...setting });
   return setting;
 }
 

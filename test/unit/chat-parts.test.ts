@@ -161,10 +161,10 @@ describe('a message', () => {
 
 describe('/set', () => {
   it('reads every option as its flag does, and takes it back', async () => {
-    expect(await readSetting('topK', '4')).toEqual({ topK: 4 });
-    expect(await readSetting('enableThinking', 'false')).toEqual({ enableThinking: false });
-    expect(await readSetting('stop', 'a b')).toEqual({ stop: ['a b'] });
-    expect(await readSetting('topK', 'default')).toEqual({ topK: undefined });
+    expect(await readSetting('topK', '4', {})).toEqual({ topK: 4 });
+    expect(await readSetting('enableThinking', 'false', {})).toEqual({ enableThinking: false });
+    expect(await readSetting('stop', 'a b', {})).toEqual({ stop: ['a b'] });
+    expect(await readSetting('topK', 'default', {})).toEqual({ topK: undefined });
     expect(showSettings({ topK: 4 })).toMatch(/^topK {2}4\noptions: temperature, /);
   });
 
@@ -173,34 +173,40 @@ describe('/set', () => {
     ['topk', '7', "there is no option 'topk'", "did you mean 'topK'?"],
     ['toString', '7', "there is no option 'toString'", 'there are temperature'],
   ])('%s %s is refused', async (name, value, message, hint) => {
-    const failure = await failureOf(readSetting(name, value));
+    const failure = await failureOf(readSetting(name, value, {}));
     expect(failure).toMatchObject({ kind: 'usage', message });
     expect(failure.hint).toContain(hint);
   });
 });
 
 it('/set schema and grammar refuse at once what a reply could not follow', async () => {
-  const path = at('schema.json');
+  const [path, schema] = [at('schema.json'), at('other.json')];
+  writeFileSync(schema, '{ "type": "number" }');
   writeFileSync(path, '{ "type": "string", "pattern": "(?=a)" }');
-  expect((await failureOf(readSetting('schema', path))).message).toContain('(?= in it is not supported');
+  expect((await failureOf(readSetting('schema', path, {}))).message).toContain('(?= in it is not supported');
   writeFileSync(path, '{ "type": "string", "pattern": "a" }');
-  expect(await readSetting('schema', path)).toEqual({ schema: { type: 'string', pattern: 'a' } });
+  expect(await readSetting('schema', path, {})).toEqual({ schema: { type: 'string', pattern: 'a' } });
   for (const [text, why] of [
     ['root ::= (', 'Expect element'],
     ['', 'The root rule with name "root" is not found'],
   ] as const) {
     writeFileSync(path, text);
-    expect((await failureOf(readSetting('grammar', path))).message).toContain(why);
+    expect((await failureOf(readSetting('grammar', path, {}))).message).toContain(why);
   }
   writeFileSync(path, 'root ::= "a"');
-  expect(await readSetting('grammar', path)).toEqual({ grammar: 'root ::= "a"' });
-  expect(await readSetting('grammar', 'default')).toEqual({ grammar: undefined });
+  expect(await readSetting('grammar', path, {})).toEqual({ grammar: 'root ::= "a"' });
+  expect(await readSetting('grammar', 'default', {})).toEqual({ grammar: undefined });
+  const both = failureOf(readSetting('grammar', path, { schema: { type: 'string' } }));
+  expect((await both).message).toBe('options has both schema and grammar');
+  expect((await failureOf(readSetting('schema', schema, { grammar: 'root ::= "a"' }))).message).toBe(
+    'options has both schema and grammar',
+  );
 });
 
 it.each(['null', '5', '"a"', '[{}]', 'true'])('/set schema takes no file of %s', async (text) => {
   const path = at('schema.json');
   writeFileSync(path, text);
-  expect((await failureOf(readSetting('schema', path))).message).toBe(
+  expect((await failureOf(readSetting('schema', path, {}))).message).toBe(
     `/set schema is '${path}', must be a file of JSON Schema that is an object`,
   );
 });
