@@ -111,6 +111,17 @@ export interface CheckedOptions {
 /** Replies longer than this are asked for. */
 const defaultMaxTokens = 4096;
 
+/** Biases by token id. A record of zod leaves a key `__proto__` out without a word: it is refused before. */
+export const biasSchema = z
+  .custom<object>((value) => !Object.hasOwn(Object(value), '__proto__'), 'expected token ids')
+  .pipe(
+    z.record(
+      z.string().regex(/^(0|[1-9]\d*)$/, 'expected token ids'),
+      z.number().min(-100).max(100),
+      'expected biases from -100 to 100 by token id',
+    ),
+  );
+
 const id = z.int().nonnegative();
 const replyShape = {
   maxTokens: z
@@ -129,9 +140,7 @@ const replyShape = {
   repetitionPenalty: z.number().positive().optional(),
   presencePenalty: z.number().min(-2).max(2).optional(),
   frequencyPenalty: z.number().min(-2).max(2).optional(),
-  logitBias: z
-    .record(z.string().regex(/^(0|[1-9]\d*)$/, 'expected token ids'), z.number().min(-100).max(100))
-    .optional(),
+  logitBias: biasSchema.optional(),
   logprobs: z.boolean().optional(),
   topLogprobs: z.int().min(0).max(mostTopLogprobs).optional(),
   seed: z.int().nonnegative().optional(),

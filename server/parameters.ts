@@ -1,7 +1,7 @@
 // The parameters that requests for replies share: what is taken, what is refused by name, and what changes no reply.
 import { z } from 'zod';
 import { mostTopLogprobs } from '../runtime/engine/limits.ts';
-import type { ReplyOptions } from '../runtime/sampling.ts';
+import { biasSchema, type ReplyOptions } from '../runtime/sampling.ts';
 import { ApiError } from './api-error.ts';
 import { inBody } from './body.ts';
 import type { OptionPath } from './option-error.ts';
@@ -27,13 +27,7 @@ export const replyShape = {
   repetition_penalty: z.number().gt(0).optional(),
   presence_penalty: z.number().min(-2).max(2).optional(),
   frequency_penalty: z.number().min(-2).max(2).optional(),
-  logit_bias: z
-    .record(
-      z.string().regex(/^(0|[1-9]\d*)$/, 'expected token ids'),
-      z.number().min(-100).max(100),
-      'expected biases from -100 to 100 by token id',
-    )
-    .optional(),
+  logit_bias: biasSchema.optional(),
   seed: z.int().min(0).optional(),
   stop: z.union([stop, z.array(stop).max(mostStops)], `expected a text, or up to ${mostStops}`).optional(),
   // Of these no reply depends.

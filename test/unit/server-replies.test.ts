@@ -385,6 +385,7 @@ describe('a refusal', () => {
     [{ logprobs: 1 }, 'logprobs', 'logprobs: expected boolean'],
     [{ logit_bias: { 5: 101 } }, 'logit_bias.5', 'logit_bias.5: expected at most 100'],
     [{ logit_bias: { a: 1 } }, 'logit_bias.a', 'logit_bias.a: expected token ids'],
+    [{ logit_bias: JSON.parse('{"5":1,"__proto__":2}') }, 'logit_bias', 'logit_bias: expected token ids'],
     [{ logit_bias: [1] }, 'logit_bias', 'logit_bias: expected biases'],
     [{ seed: 1.5 }, 'seed', 'seed: expected int, received number'],
     [{ max_tokens: 0 }, 'max_tokens', 'max_tokens: expected at least 1'],
