@@ -76,9 +76,10 @@ export function addServe(program: Program, start: Start): void {
         const { host, port } = options;
         const apiKey = checkKey(options.apiKey ?? ui.io.env['ONELAUNCH_API_KEY'] ?? null);
         const name = options.servedModelName ?? nameOf(model);
-        const [{ createApp }, { listen }, { Service }] = await Promise.all([
+        const [{ createApp }, { listen }, { logNonsense }, { Service }] = await Promise.all([
           import('../server/app.ts'),
           import('../server/listen.ts'),
+          import('../server/log.ts'),
           import('../server/service.ts'),
         ]);
         const service = new Service({
@@ -102,7 +103,7 @@ export function addServe(program: Program, start: Start): void {
         let server: Listening | undefined;
         const onChecked = async () => {
           setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
-          server = await listen(app, host, port);
+          server = await listen(app, host, port, { onNonsense: logNonsense(service, ui.result) });
           ui.note(`${server.url}/health says when ${name} is loaded`);
           if (apiKey === null && !loopback.includes(host)) {
             ui.warn(`whoever reaches ${server.url} can use it: --api-key asks for a key`);

@@ -23,6 +23,14 @@ export async function readBody<Schema extends z.ZodType>(
   if (!/^identity$/i.test(coding)) {
     throw new ApiError(415, `the body is in the content-encoding ${coding.slice(0, 60)}: send it as it is`);
   }
+  // Node takes off the chunks, and no other coding of the transfer.
+  const transfer = c.req.header('transfer-encoding') ?? 'chunked';
+  if (!/^chunked$/i.test(transfer)) {
+    throw new ApiError(
+      415,
+      `the body is in the transfer-encoding ${transfer.slice(0, 60)}: only chunked is read`,
+    );
+  }
   const json = parseJson(await readText(c, mostBytes));
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new ApiError(400, 'the body must be a JSON object');

@@ -26,19 +26,28 @@ export interface Listening {
   close(graceMillis: number): Promise<void>;
 }
 
-/** @param unreadMillis how long a client may take nothing of what waits for it [ms]
- *  @throws OnelaunchError of kind usage where the address is taken, or not of this machine */
+export interface ListenOptions {
+  /** How long a client may take nothing of what waits for it [ms]. @default a minute */
+  readonly unreadMillis?: number;
+  /** Told with which status something was answered that no route has seen. */
+  readonly onNonsense?: (status: number) => void;
+}
+
+/** @throws OnelaunchError of kind usage where the address is taken, or not of this machine */
 export async function listen(
   app: Pick<Hono<Env>, 'fetch'>,
   host: string,
   port: number,
-  unreadMillis = mostUnreadMillis,
+  { unreadMillis = mostUnreadMillis, onNonsense = () => {} }: ListenOptions = {},
 ): Promise<Listening> {
   const listener = getRequestListener(app.fetch, {
     overrideGlobalObjects: false,
     // Of requests of HTTP/1.0, which need not name a host: balancers ask for health so.
     hostname: 'localhost',
-    errorHandler: () => Response.json(errorBody(new ApiError(400, nonsense)), { status: 400 }),
+    errorHandler: () => {
+      onNonsense(400);
+      return Response.json(errorBody(new ApiError(400, nonsense)), { status: 400 });
+    },
   });
   const limits = {
     headersTimeout: headerMillis,
@@ -58,7 +67,11 @@ export async function listen(
     // An answer that is being made keeps its connection, as long as its client takes what there is.
     if (!open.has(socket) || socket.writableLength > 0) socket.destroy();
   });
-  server.on('clientError', answerNonsense);
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    const status = answerNonsense(error, socket);
+    // A request that breaks off in its body has a line of its own.
+    if (status !== null && !open.has(socket)) onNonsense(status);
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(refusal(error, host, port)));
     server.listen(port, host, resolve);
@@ -100,21 +113,25 @@ function openAnswers() {
   };
 }
 
-/** What is no HTTP, or does not arrive in time. */
-function answerNonsense(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-  // An answer may have begun.
-  if ((socket as { _httpMessage?: ServerResponse })._httpMessage?.headersSent) return void socket.destroy();
-  const [status, message] =
+/** Answers what is no HTTP, or does not arrive in time. @returns with which status; null: there is nobody to answer */
+function answerNonsense(error: NodeJS.ErrnoException, socket: Socket): number | null {
+  const hasBegun = (socket as { _httpMessage?: ServerResponse })._httpMessage?.headersSent;
+  // Browsers connect ahead, and may then ask nothing.
+  if (error.code === 'ECONNRESET' || !socket.writable || hasBegun || socket.bytesRead === 0) {
+    socket.destroy();
+    return null;
+  }
+  const [status, name, message] =
     error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-      ? (['408 Request Timeout', 'the request did not arrive in time'] as const)
+      ? ([408, 'Request Timeout', 'the request did not arrive in time'] as const)
       : error.code === 'HPE_HEADER_OVERFLOW'
-        ? (['431 Request Header Fields Too Large', 'the header is too long'] as const)
-        : (['400 Bad Request', nonsense] as const);
+        ? ([431, 'Request Header Fields Too Large', 'the header is too long'] as const)
+        : ([400, 'Bad Request', nonsense] as const);
   const body = JSON.stringify(errorBody(new ApiError(400, message)));
   socket.end(
-    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${status} ${name}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
+  return status;
 }
 
 function refusal({ code, message }: NodeJS.ErrnoException, host: string, port: number): OnelaunchError {

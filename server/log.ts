@@ -21,6 +21,14 @@ export const logRequests =
     else void entry.end.then(write);
   };
 
+/** A line for what is answered before any route: it has no path or id that could be read. */
+export const logNonsense =
+  ({ name, metrics }: Service, log: (line: object) => void) =>
+  (status: number): void => {
+    metrics.failed(status);
+    log({ time: new Date().toISOString(), status, model: name });
+  };
+
 function lineOf(model: string, entry: Entry, method: string, path: string, status: number) {
   const { id, arrived, code, reply, embedded } = entry;
   return {

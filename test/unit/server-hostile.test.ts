@@ -4,13 +4,16 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Listening, listen } from '../../server/listen.ts';
+import { logNonsense } from '../../server/log.ts';
 import { chatBody, eventsOf, served, until } from '../support/served.ts';
 import { within } from '../support/within.ts';
 
 const { app, engine, service, reported, lines } = served({ mostBodyBytes: 20_000, queue: 8 });
 let server: Listening;
 beforeAll(async () => {
-  server = await listen(app, '127.0.0.1', 0);
+  server = await listen(app, '127.0.0.1', 0, {
+    onNonsense: logNonsense(service, (line) => lines.push({ ...line })),
+  });
 });
 afterAll(() => server.close(0));
 
@@ -120,6 +123,14 @@ const hostile: readonly (readonly [string, number, Raw])[] = [
   ],
   ['no type', 415, { headers: [], body: ok }],
   ['a coding', 415, { headers: [json, 'content-encoding: gzip'], body: ok }],
+  [
+    'a coding of the transfer beside chunks',
+    415,
+    {
+      headers: [json, 'transfer-encoding: gzip, chunked'],
+      body: `${ok.length.toString(16)}\r\n${ok}\r\n0\r\n\r\n`,
+    },
+  ],
   ['DELETE', 405, { method: 'DELETE', path: '/v1/models' }],
   ['GET of what is posted', 405, { method: 'GET' }],
   ['an unknown path', 404, { path: '/v1/../../etc/passwd' }],
@@ -173,6 +184,22 @@ describe('a hostile request', () => {
       body: { error: { message: 'the request is no HTTP that can be read' } },
     });
   });
+});
+
+it.each([
+  ['a host that is no host', 400, 'GET /health HTTP/1.1\r\nhost: a b/c\r\nconnection: close\r\n\r\n'],
+  ['no HTTP', 400, 'TLS, perhaps\r\n\r\n'],
+  ['a long header', 431, bytesOf({ headers: [`x-long: ${'x'.repeat(40_000)}`] })],
+])('%s, which no route sees, is counted and has a line of the log', async (_, status, bytes) => {
+  const count = async () => {
+    const text = await service.metrics.registry.metrics();
+    return Number(new RegExp(`requests_failed_total\\{.*"${status}"\\} (\\d+)`).exec(text)?.[1] ?? 0);
+  };
+  const [counted, logged] = [await count(), lines.length];
+  expect((await answerTo(bytes)).status).toBe(status);
+  expect(await count()).toBe(counted + 1);
+  const line = { time: expect.any(String), status, model: 'qwen3-tiny' };
+  expect(lines.slice(logged)).toContainEqual(line);
 });
 
 describe('after all that', () => {
@@ -256,7 +283,7 @@ describe('after all that', () => {
       outgoing.once('close', () => closed.push(outgoing));
       return long.app.fetch(request, env);
     };
-    const patient = await listen({ fetch }, '127.0.0.1', 0, 200);
+    const patient = await listen({ fetch }, '127.0.0.1', 0, { unreadMillis: 200 });
     const socket = connect(Number(new URL(patient.url).port), '127.0.0.1').pause();
     try {
       socket.write(bytesOf({ body: JSON.stringify(asked) }));
@@ -279,7 +306,7 @@ describe('after all that', () => {
 
   it('a client that takes what there is waits for the next token as long as it takes', async () => {
     const slow = served();
-    const patient = await listen(slow.app, '127.0.0.1', 0, 50);
+    const patient = await listen(slow.app, '127.0.0.1', 0, { unreadMillis: 50 });
     try {
       slow.engine.allow(1);
       const answer = await fetch(`${patient.url}/v1/chat/completions`, {
