@@ -92,7 +92,7 @@ function kindOf(path: string, metadata: Metadata): 'gpt2' | 'llama' {
     ...{ bert: 'WordPiece', t5: 'Unigram', rwkv: 'RWKV' },
     ...{ no_vocab: 'none', none: 'none' },
   };
-  const name = kind === undefined ? undefined : known[kind];
+  const name = kind !== undefined && Object.hasOwn(known, kind) ? known[kind] : undefined;
   const what = kind === undefined ? `lacks ${prefix}.model` : `has the vocabulary ${shown(kind)}`;
   const meaning = name === undefined ? '' : name === 'none' ? ', which is none' : `, which is ${name}`;
   const supported = 'supported: "gpt2", which is byte-level BPE, and "llama", which is SentencePiece';

@@ -192,6 +192,11 @@ const bad: readonly Case[] = [
     'lacks tokenizer.ggml.scores',
   ],
   ['WordPiece', withKey('tokenizer.ggml.model', { text: 'bert' }), 'which is WordPiece, supported: "gpt2"'],
+  [
+    'a vocabulary named like what all objects have',
+    withKey('tokenizer.ggml.model', { text: 'constructor' }),
+    'has the vocabulary "constructor", supported: "gpt2"',
+  ],
   ['fewer scores than pieces', fewerScores, 'has 276 tokens, and 2 scores of tokens'],
   [
     'an unknown pre-tokenizer',
