@@ -1,11 +1,5 @@
 // What a request is answered when it fails, in the shape of OpenAI's errors.
-import {
-  ContextOverflowError,
-  InsufficientMemoryError,
-  KernelTimeoutError,
-  OnelaunchError,
-  ofAllocation,
-} from '../errors.ts';
+import { InsufficientMemoryError, KernelTimeoutError, OnelaunchError, ofAllocation } from '../errors.ts';
 
 /** The statuses that failures have. 499 is for the log: the client has left. */
 export type FailureStatus = 400 | 401 | 403 | 404 | 405 | 413 | 415 | 499 | 500 | 503 | 504;
@@ -45,15 +39,10 @@ export function errorBody({ status, message, param, code }: ApiError): ErrorBody
   return { error: { message, type: status < 499 ? 'invalid_request_error' : 'server_error', param, code } };
 }
 
-/** A prompt that does not fit. @param param the parameter of the request that it comes from, where that is known */
-export const overflowOf = ({ message }: ContextOverflowError, param?: string): ApiError =>
-  new ApiError(400, message, { param, code: 'context_length_exceeded' });
-
 /** Whatever was thrown, as its request is told. @param report takes what is a mistake of ours */
 export function toApiError(thrown: unknown, report: (error: unknown) => void): ApiError {
   const error = ofAllocation(thrown);
   if (error instanceof ApiError) return error;
-  if (error instanceof ContextOverflowError) return overflowOf(error);
   if (error instanceof OnelaunchError && error.kind === 'usage') return new ApiError(400, error.message);
   report(error);
   // There may be some again when other replies have ended, or at another server.

@@ -29,8 +29,7 @@ export function readCompletion(given: z.infer<typeof completionShape>): Asked {
   return {
     stream: given.stream === true,
     form: choicesForm(completionForm, given.stream_options?.include_usage === true),
-    paramOf: ([option, ...place]) =>
-      option === 'tokenIds' ? ['prompt', ...place] : paramOf([option ?? '', ...place]),
+    paramOf: (option) => (option[0] === 'tokenIds' ? ['prompt', ...option.slice(1)] : paramOf(option)),
     start: (model, signal) =>
       typeof prompt === 'string'
         ? model.complete(prompt, { ...options, signal })

@@ -1,6 +1,6 @@
 // What the library says of its options, as a request is told it: by the names of its parameters.
 import { ContextOverflowError, OnelaunchError } from '../errors.ts';
-import { ApiError, overflowOf } from './api-error.ts';
+import { ApiError } from './api-error.ts';
 import { pathText } from './body.ts';
 
 /** An option or a parameter, and a place in it. */
@@ -9,7 +9,10 @@ export type OptionPath = readonly (string | number)[];
 /** The error of a request for one of the library; another error as it is.
  *  @param paramOf the parameter that an option comes from; `prompt` is what did not fit */
 export function inParams(error: unknown, paramOf: (option: OptionPath) => OptionPath): unknown {
-  if (error instanceof ContextOverflowError) return overflowOf(error, pathText(paramOf(['prompt'])));
+  if (error instanceof ContextOverflowError) {
+    const param = pathText(paramOf(['prompt']));
+    return new ApiError(400, error.message, { param, code: 'context_length_exceeded' });
+  }
   if (!(error instanceof OnelaunchError) || error.kind !== 'usage' || error.option === undefined)
     return error;
   const { message, option } = error;

@@ -106,8 +106,7 @@ function tell(
       event(type, { response: response('in_progress', {}) }),
     ),
     piece: (piece) => {
-      const hasCalls = call !== null || output.length > 0;
-      const events = piece.text !== '' || (piece.logprobs && !hasCalls) ? say(piece) : [];
+      const events = piece.text !== '' || piece.logprobs ? say(piece) : [];
       for (const { id, name, arguments: part } of piece.toolCalls ?? []) {
         if (id !== undefined) events.push(...end('completed'), ...beginCall(id, name!));
         if (part === '' || call === null) continue;

@@ -150,21 +150,20 @@ export function readResponse(given: Given): Asked {
   };
 }
 
-function responseParam([option, ...place]: OptionPath): OptionPath {
-  switch (option) {
+function responseParam(option: OptionPath): OptionPath {
+  const [name, ...place] = option;
+  switch (name) {
     case 'prompt':
       return ['input'];
     case 'schema':
-      return ['text', 'format', option, ...place];
-    case 'maxTokens':
-      return ['max_output_tokens'];
+      return ['text', 'format', ...option];
     case 'messages':
       // Items become other messages.
       return ['input'];
     case 'tools':
-      return [option, ...place.filter((part) => part !== 'function')];
+      return [name, ...place.filter((part) => part !== 'function')];
     default:
-      return paramOf([option ?? '', ...place]);
+      return paramOf(option);
   }
 }
 

@@ -406,6 +406,11 @@ describe('a refusal', () => {
     [{ messages: [] }, 'messages', 'messages: expected one or more'],
     [{ messages: 'Hi' }, 'messages', 'messages: expected array'],
     [{ messages: [{ role: 'user' }] }, 'messages[0].content', 'messages[0].content is missing'],
+    [
+      { messages: [{ role: 'assistant', content: 'x', refusal: 'no' }] },
+      'messages[0].refusal',
+      'messages[0].refusal is not supported here',
+    ],
     [{ messages: [{ role: 'bot', content: 'x' }] }, 'messages[0].role', 'messages[0].role: expected system'],
     [
       { messages: [{ role: 'tool', content: 'x' }] },
@@ -594,6 +599,20 @@ describe('a client that leaves', () => {
       expect((await post(app, chat, chatBody())).status).toBe(200);
     },
   );
+});
+
+it('of a client that leaves before its first token there is no time of one, in the log and in the metrics', async () => {
+  const { app, engine, service, lines } = served();
+  engine.allow(0);
+  const gone = new AbortController();
+  const answer = post(app, chat, chatBody(), { signal: gone.signal });
+  await until(() => engine.calls.length === 1);
+  gone.abort();
+  expect((await answer).status).toBe(499);
+  expect(lines[0]).toMatchObject({ completion: 0, finish: 'abort', firstTokenMs: null });
+  const metrics = await service.metrics.registry.metrics();
+  expect(metrics).not.toMatch(/^vllm:time_to_first_token_seconds_count/m);
+  expect(metrics).toMatch(/^vllm:e2e_request_latency_seconds_count\{.*\} 1$/m);
 });
 
 describe('a reply that takes too long', () => {

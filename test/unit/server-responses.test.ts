@@ -207,6 +207,8 @@ describe('a response', () => {
     [{ max_output_tokens: 0 }, 'max_output_tokens'],
     [{ temprature: 1 }, 'temprature'],
     [{ max_tokens: 5 }, 'max_tokens'],
+    [{ input: [{ type: 'function_call', call_id: 'c', name: 'f', arguments: 'no JSON' }] }, 'input'],
+    [{ stop: '<|im_end|> x' }, 'stop'],
   ])('to %j is refused, for its %s', async (more, param) => {
     const before = engine.calls.length;
     const answer = await post(app, '/v1/responses', { model, input: 'Well?', ...more });
