@@ -5,10 +5,14 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findNvcc } from '../../codegen/build/tools.ts';
-import { type Kernel, makeSchedule } from '../../codegen/index.ts';
+import { build, type Kernel, makeSchedule } from '../../codegen/index.ts';
 import { schemeOf } from '../../codegen/schemes/index.ts';
 import { resolvePlan, resolveTarget } from '../../configs/resolve.ts';
+import { openEngine } from '../../load.ts';
+import { greedy } from '../../runtime/engine/options.ts';
 import { changedKernel } from '../support/changed-kernel.ts';
+import { replyWithLogprobs } from '../support/choices.ts';
+import { read } from '../support/read-reply.ts';
 import { thorough } from '../support/thorough.ts';
 import {
   kernelOfTwoKinds,
@@ -34,6 +38,36 @@ describe.each(['cooperative', 'unfused'])('plan %s on the CPU', (plan) => {
     expect(result.cases.flatMap(({ problems }) => problems)).toEqual([]);
     expect(result.ok).toBe(true);
   });
+});
+
+test('drafts, of which each has a window of its own, change no token and no log probability', async () => {
+  const kernel = await kernelOf('cpu', 'cooperative');
+  const { schedule } = kernel;
+  const { engine } = await openEngine(
+    {
+      ...(await build(kernel)),
+      ...{
+        dims: model.dims,
+        planReason: null,
+        modelDirectory: model.folder,
+        target: schedule.target,
+        kernel,
+      },
+    },
+    { context: 256 },
+  );
+  await using _ = engine;
+  const prompt = Array.from({ length: 90 }, (_, i) => ((i % 9) + 1) * 31);
+  const sampling = { ...greedy(engine.vocab), temperature: 0.5, top_k: 3, seed: 2 };
+  const speculate = { tokens: 7, ngram: 1 };
+  for (const options of [{ maxTokens: 150 }, { maxTokens: 150, sampling }]) {
+    const plain = await replyWithLogprobs(engine, prompt, { ...options, speculate: 'off', top: 3 });
+    expect(await replyWithLogprobs(engine, prompt, { ...options, speculate, top: 3 })).toEqual(plain);
+    engine.reset(0);
+    const { ids, accepted } = await read(engine.generate(prompt, { ...options, speculate }));
+    expect(ids).toEqual(plain.ids);
+    expect(accepted).toBeGreaterThan(0);
+  }
 });
 
 describe('a kernel that goes wrong in one place is far off', () => {
