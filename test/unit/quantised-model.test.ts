@@ -21,16 +21,17 @@ const source = join(import.meta.dirname, '../fixtures/qwen3-micro');
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-quantised-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Two matrices of a layer, of other sizes; one with gaps between rows; five formats of slots. */
+/** Two matrices of a layer, of other sizes; one with gaps between rows; five formats of slots. A chunk of 4 MiB ends within each, so that its rows are read
+ *  from the middle on, too, as those of a large matrix are. */
 const [wide, tall] = ['mlp.down_proj', 'self_attn.q_proj'].map((name) => `model.layers.1.${name}.weight`);
 const both = (name: string) => name === wide || name === tall;
 const slots: Slot[] = [
-  { tensor: wide!, shape: [128, 384], offset: 0, stride: 384, dtype: 'fp32' },
-  { tensor: tall!, shape: [256, 128], offset: 200_000, stride: 160, dtype: 'bf16' },
-  { tensor: wide!, shape: [128, 384], offset: 300_032, stride: 384, dtype: 'int8' },
-  { tensor: tall!, shape: [256, 128], offset: 400_384, stride: 128, dtype: 'int4' },
-  { tensor: wide!, shape: [128, 384], offset: 420_096, stride: 384, dtype: 'fp8' },
-  { tensor: tall!, shape: [256, 128], offset: 480_256, stride: 128, dtype: 'int4-asym' },
+  { tensor: wide!, shape: [128, 384], offset: 2 ** 22 - 94_464, stride: 384, dtype: 'fp32' },
+  { tensor: tall!, shape: [256, 128], offset: 2 * 2 ** 22 - 32_256, stride: 160, dtype: 'bf16' },
+  { tensor: wide!, shape: [128, 384], offset: 3 * 2 ** 22 - 25_088, stride: 384, dtype: 'int8' },
+  { tensor: tall!, shape: [256, 128], offset: 4 * 2 ** 22 - 7_424, stride: 128, dtype: 'int4' },
+  { tensor: wide!, shape: [128, 384], offset: 5 * 2 ** 22 - 25_088, stride: 384, dtype: 'fp8' },
+  { tensor: tall!, shape: [256, 128], offset: 6 * 2 ** 22 - 8_448, stride: 128, dtype: 'int4-asym' },
 ];
 const { fake, emptyEngine } = await fakeEngines(slots);
 
