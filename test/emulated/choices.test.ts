@@ -8,6 +8,7 @@ import cooperative from '../../configs/plans/cooperative.ts';
 import prefill from '../../configs/plans/prefill.ts';
 import stream from '../../configs/plans/stream.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
+import { type Change, replacedIn } from '../support/changed-kernel.ts';
 import { expectMaskedChoices, expectPlainChoices } from '../support/choices.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { openEmulated } from '../support/emulate-model.ts';
@@ -74,28 +75,18 @@ describe.skipIf(why).each(plans)('plan $name', ({ length, ...asked }) => {
 
 /** A kernel with room for fewer candidates than the model has tokens. */
 function ofFewCandidates(kernel: Kernel): Kernel {
-  const sizes: Readonly<Record<string, readonly (readonly [RegExp, string])[]>> = {
-    'lib/filtered.cuh': [
-      [/(?<=constexpr int kCandidates = )1024/, '256'],
-      [/(?<=constexpr int kCompared = )kThreads < 256 \? kThreads : 256/, '64'],
-    ],
-    'model.h':
-      kernel.schedule.scheme === 'stream'
-        ? [
-            [/(?<=constexpr int kListedOfRow = )1024/, '256'],
-            [/(?<=constexpr int kListedOfBlock = )64/, '32'], // so that all blocks together list fewer than a row
-          ]
-        : [],
-  };
-  const sources = Object.entries(kernel.sources).map(([name, text]) => [
-    name,
-    (sizes[name] ?? []).reduce((changed, [from, to]) => {
-      expect(changed).toMatch(from);
-      return changed.replace(from, to);
-    }, text),
+  const filtered = 'lib/filtered.cuh';
+  return replacedIn(kernel, 'few', [
+    [filtered, /(?<=constexpr int kCandidates = )1024/, '256'],
+    [filtered, /(?<=constexpr int kCompared = )kThreads < 256 \? kThreads : 256/, '64'],
+    ...(kernel.schedule.scheme === 'stream' ? inStream : []),
   ]);
-  return { ...kernel, sources: Object.fromEntries(sources) };
 }
+
+const inStream: readonly Change[] = [
+  ['model.h', /(?<=constexpr int kListedOfRow = )1024/, '256'],
+  ['model.h', /(?<=constexpr int kListedOfBlock = )64/, '32'], // so that all blocks together list fewer than a row
+];
 
 describe.skipIf(why).each([cooperative.with('eight-warps', {}, { warps: 8 }), stream])(
   'plan $name, with room for few candidates',

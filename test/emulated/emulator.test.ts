@@ -10,6 +10,7 @@ import type { Kernel } from '../../codegen/index.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import seed from '../../configs/plans/seed.ts';
 import type { VerifyResult } from '../../runtime/verify/verify.ts';
+import { type Change, replacedIn } from '../support/changed-kernel.ts';
 import { cannotEmulate, cxx, deviceObject, emulatorObject } from '../support/emulate.ts';
 import { type EmulatedCase, prepareEmulated } from '../support/emulate-model.ts';
 
@@ -60,15 +61,10 @@ describe.skipIf(why)('the emulator', () => {
   });
 });
 
-/** The kernel with other text in one of its files, where it stands exactly once. */
 const changed =
-  (file: string, from: string | RegExp, to: string) =>
-  (kernel: Kernel): Kernel => {
-    const text = kernel.sources[file]!;
-    const result = text.replace(from, to);
-    expect(result).not.toBe(text);
-    return { ...kernel, sources: { ...kernel.sources, [file]: result } };
-  };
+  (...change: Change) =>
+  (kernel: Kernel): Kernel =>
+    replacedIn(kernel, 'wrong', [change]);
 
 type Named = Readonly<Record<string, EmulatedCase>>;
 const h100 = { target: 'h100', cases: [1] };

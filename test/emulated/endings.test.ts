@@ -9,6 +9,7 @@ import base from '../../configs/plans/stream.ts';
 import { openEngine } from '../../load.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import { type GenerateOptions, greedy } from '../../runtime/engine/options.ts';
+import { replacedIn } from '../support/changed-kernel.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { builtEmulated, type EmulatedCase } from '../support/emulate-model.ts';
 import { read } from '../support/read-reply.ts';
@@ -134,7 +135,7 @@ describe.skipIf(why)(why ? `endings (skipped: ${why})` : 'endings', () => {
 
 /** A kernel that does not publish one word of a launch, the seed says which; 0: all. It waits a few thousand turns of the emulator. */
 function losing(kernel: Kernel): Kernel {
-  const changes: readonly (readonly [file: string, from: RegExp, to: string])[] = [
+  return replacedIn(kernel, 'losing', [
     ['host/times.h', /timeout_ns = 2'000'000'000/, "timeout_ns = 250'000"],
     [
       'stream/words.cuh',
@@ -157,11 +158,5 @@ function losing(kernel: Kernel): Kernel {
       `    const int seed = int((pass.batch ? pass.rows[0].sampling : pass.sampling).seed);
     if (blockIdx.x == 0) words_left = seed < ${ofChoice} ? seed : 0, choices_left = seed < ${ofChoice} ? 0 : seed - ${ofChoice};\n`,
     ],
-  ];
-  const sources: Record<string, string> = { ...kernel.sources };
-  for (const [file, from, to] of changes) {
-    expect(sources[file]).toMatch(from);
-    sources[file] = sources[file]!.replace(from, to);
-  }
-  return { ...kernel, sources };
+  ]);
 }

@@ -7,7 +7,7 @@ import { type Kernel, stream } from '../../codegen/index.ts';
 import type { WeightName } from '../../codegen/model/formats.ts';
 import base from '../../configs/plans/stream.ts';
 import { openEngine } from '../../load.ts';
-import { changedKernel } from '../support/changed-kernel.ts';
+import { type Change, replacedIn } from '../support/changed-kernel.ts';
 import { cannotEmulate } from '../support/emulate.ts';
 import { builtEmulated, verifyEmulated } from '../support/emulate-model.ts';
 import { ggufOf, writeGguf } from '../support/gguf.ts';
@@ -20,8 +20,6 @@ const fixture = (name: string) => join(import.meta.dirname, '../fixtures', name)
 const folder = mkdtempSync(join(tmpdir(), 'weights-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-type Change = readonly [file: string, from: string, to: string];
-
 /** Codes of a byte of ones are a NaN of the cache. */
 const ringOfOnes: Change = [
   'stream/run.cuh',
@@ -29,11 +27,7 @@ const ringOfOnes: Change = [
   'for (int i = thread; i < SharedMemory<T>::kSlots * kSlotBytes; i += threads) ring[i] = char(0xff);',
 ];
 
-function withChange(kernel: Kernel, [file, from, to]: Change): Kernel {
-  const text = kernel.sources[file]!;
-  expect(text).toContain(from);
-  return changedKernel(kernel, 'changed', file, text.replace(from, to));
-}
+const withChange = (kernel: Kernel, change: Change): Kernel => replacedIn(kernel, 'changed', [change]);
 
 const why = cannotEmulate();
 describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', () => {
