@@ -39,10 +39,10 @@ struct Exchanges {
   Exchange<T * word_stride(kHidden)> x_after_attention;  // residual stream after attention
   Exchange<T * word_stride(kFfn)> h;  // gated activations
   Exchange<T * word_stride(kHidden)> x;  // residual stream after the feed-forward part
-  Exchange<4 * kBlocks> argmax_candidates;  // the best score of each block; what it lists and weighs, see stream/draw.cuh
+  Exchange<share_at(kBlocks)> argmax_candidates;  // the best score of each block; its share of a draw, see stream/draw.cuh
   Exchange<1> sampled_token;  // the sampled token
 
-  static constexpr int kUnits = kBuffers * (0 + Exchange<T * word_stride(kQkvRows)>::kUnits + Exchange<SplitWords<T>::kSize>::kUnits + Exchange<T * word_stride(kQDim)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<T * word_stride(kFfn)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<4 * kBlocks>::kUnits + Exchange<1>::kUnits);
+  static constexpr int kUnits = kBuffers * (0 + Exchange<T * word_stride(kQkvRows)>::kUnits + Exchange<SplitWords<T>::kSize>::kUnits + Exchange<T * word_stride(kQDim)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<T * word_stride(kFfn)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<share_at(kBlocks)>::kUnits + Exchange<1>::kUnits);
 
   DEVICE explicit Exchanges(unsigned* at) {
     qkv.words = at, at += kBuffers * qkv.kUnits;

@@ -15,14 +15,14 @@ const special: Readonly<Record<string, string>> = {
   qkv: 'T * word_stride(kQkvRows)',
   head_squares: 'T * kTokenSquares',
   partial: 'SplitWords<T>::kSize',
-  argmax_candidates: '4 * kBlocks',
+  argmax_candidates: 'share_at(kBlocks)',
   sampled_token: '1',
 };
 const docs: Readonly<Record<string, string>> = {
   qkv: 'queries and keys as rotary pairs, values',
   x_after_attention: 'residual stream after attention',
   x: 'residual stream after the feed-forward part',
-  argmax_candidates: 'the best score of each block; what it lists and weighs, see stream/draw.cuh',
+  argmax_candidates: 'the best score of each block; its share of a draw, see stream/draw.cuh',
   sampled_token: 'the sampled token',
 };
 

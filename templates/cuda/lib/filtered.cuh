@@ -18,13 +18,33 @@ BOTH constexpr int sample_scratch() { return 2 * kCandidates + kThreads; }
 
 static_assert(kCandidates % kThreads == 0);
 
-/** The largest key such that the keys from it up weigh at least `need`; sum_from(key) is this thread's share of that weight. */
+/** block_total and block_largest, of which a draw has several. */
+static ONCE uint64_t total_in_draw(uint64_t x) { return block_total(x); }
+static ONCE uint64_t largest_in_draw(uint64_t x) { return block_largest(x); }
+
+/** The largest key of the block. */
+static ONCE uint32_t largest_key_in_draw(uint32_t key) {
+  static_assert(kWarps <= 32, "a lane for each");
+  uint32_t* const parts = reinterpret_cast<uint32_t*>(shared_parts());
+  key = warp_largest_key(key);
+  if (lane() == 0) parts[warp()] = key;
+  block_sync();
+  key = warp_largest_key(lane() < kWarps ? parts[lane()] : 0);
+  block_sync();
+  return key;
+}
+
+/** A key such that those from it up weigh at least `need`, and without the least of them less; 0 if all weigh less. sum_from(key) is this thread's
+ *  share of that weight. */
 template <class SumFrom>
 DEVICE uint32_t key_weighing(uint64_t need, SumFrom&& sum_from) {
   uint32_t key = 0;
 #pragma unroll 1
-  for (uint32_t bit = 0x80000000u; bit != 0; bit >>= 1)
-    if (block_total(sum_from(key | bit)) >= need) key |= bit;
+  for (uint32_t bit = 0x80000000u; bit != 0; bit >>= 1) {
+    const uint64_t sum = total_in_draw(sum_from(key | bit));
+    if (sum >= need) key |= bit;
+    if (sum == need) break;  // a larger one leaves the same
+  }
   return key;
 }
 
@@ -58,14 +78,14 @@ struct Choice {
     if (z + gumbel_bound(0) < most) return;
     const uint32_t bits = noise_bits(noise, id);
     if (z + gumbel_bound(bits) < most) return;  // most candidates cannot win: no logarithms for them
-    const float noisy = z + gumbel(bits);
+    const float noisy = z + gumbel_noise(bits);
     if (noisy > most || (noisy == most && id < best)) most = noisy, best = id;
   }
 
   /** The block's choice: the largest, the lowest id of equals; 0 if there is none, kNotFinite if any thread's was strange. */
   DEVICE int of_block() const {
     const uint32_t key = strange ? kStrangeKey : ordered_key(most + 0.0f);
-    const uint64_t all = block_largest((uint64_t)key << 32 | (uint32_t)~best);
+    const uint64_t all = largest_in_draw((uint64_t)key << 32 | (uint32_t)~best);
     if (all >> 32 == kStrangeKey) return kNotFinite;
     const int id = int(~(uint32_t)all);
     return id == 0x7fffffff ? 0 : id;
@@ -85,31 +105,34 @@ struct Largest {
 
 /** A vocabulary of which nothing is known before its logits are read. */
 struct WholeVocabulary {
-  static constexpr int kParts = 0;
-  static constexpr bool known = false;
-
-  DEVICE uint32_t top(const Divisor&) const { return 0; }
+  /** body as in Logits.each, for all ids. */
   template <class Body>
   DEVICE void each(bool, const Logits& logits, int*, Body&& body) const {
     logits.each_fast(body);
   }
 };
 
-/** The largest of all threads' keys that at least `need` of the first `n` reach. @param all a word for each thread */
+/** The largest of all threads' keys that at least `need` of the first `n` reach; the others' are 0. @param all a word for each thread, at a multiple
+ *  of 16 bytes */
 DEVICE uint32_t reached_by(int need, uint32_t mine, int n, uint32_t* all) {
   all[threadIdx.x] = mine;
   block_sync();
   int reaching = 0;
-#pragma unroll 8
-  for (int i = 0; i < n; ++i) reaching += all[i] >= mine;
-  return uint32_t(block_largest(reaching >= need ? mine : 0));
+  if (int(threadIdx.x) < n) {
+#pragma unroll 4
+    for (int i = 0; i < n; i += 4) {
+      const uint4 four = *reinterpret_cast<const uint4*>(all + i);
+      reaching += int(four.x >= mine) + int(four.y >= mine) + int(four.z >= mine) + int(four.w >= mine);
+    }
+  }
+  return largest_key_in_draw(reaching >= need ? mine : 0);
 }
 
 /** Keys from `least` up. */
 struct Reaching {
   const uint32_t least;
   const float low;  // below it no quotient is rounded up to the least: most logits cost no division
-  const Divisor& by_temperature;
+  const Divisor by_temperature;
 
   DEVICE Reaching(uint32_t from, float temperature, const Divisor& by) : least(from), low(below(value_of(from) * temperature)), by_temperature(by) {}
 
@@ -128,7 +151,7 @@ struct Reaching {
 struct CandidateList {
   uint32_t* const keys;  // [kCandidates]
   int* const ids;        // [kCandidates]
-  int* const threads;    // a word for each
+  int* const threads;    // a word for each, at a multiple of 16 bytes as the others are
   int n = 0;             // beyond kCandidates they are not there
 
   DEVICE explicit CandidateList(float* scratch)
@@ -137,14 +160,12 @@ struct CandidateList {
   /** @param candidate a key, and its id in the low 32 bits */
   DEVICE void put(int at, uint64_t candidate) { keys[at] = uint32_t(candidate >> 32), ids[at] = int(uint32_t(candidate)); }
 
-  /** Lists the keys from `least` up; my_top is this thread's. */
-  template <class Vocabulary>
-  DEVICE void list(uint32_t least, uint32_t my_top, const Vocabulary& vocabulary, const Logits& logits, float temperature, const Divisor& by_temperature) {
+  /** Lists the keys that reach. */
+  DEVICE void list(const Reaching& reaches, const Logits& logits) {
     __shared__ int found;
     if (threadIdx.x == 0) found = 0;
     block_sync();
-    const Reaching reaches(least, temperature, by_temperature);
-    vocabulary.each(my_top >= least, logits, threads, [&](int id, float x, float) {
+    logits.each_fast([&](int id, float x, float) {
       const uint32_t key = reaches(x);
       if (key == 0) return;
       const int at = atomicAdd(&found, 1);
@@ -192,7 +213,7 @@ struct Filter {
   template <class From>
   DEVICE uint32_t least_of(uint64_t share, From&& from) const {
     uint32_t low = few ? key_weighing(top_k, [&](uint32_t key) { return from(key, true); }) : 0;
-    if (few && nucleus) share = share_of(top_p, block_total(from(low, false)));
+    if (few && nucleus) share = share_of(top_p, total_in_draw(from(low, false)));
     if (nucleus) low = max(low, key_weighing(share, [&](uint32_t key) { return from(key, false); }));
     return low;
   }
@@ -203,15 +224,22 @@ struct Filter {
     const uint32_t key = mine ? list.keys[threadIdx.x] : 0;
     uint64_t* const masses = reinterpret_cast<uint64_t*>(list.keys + kCompared);  // where no candidate is
     if (mine) masses[threadIdx.x] = kept.mass(key);
+    else if (int(threadIdx.x) < kCompared) list.keys[threadIdx.x] = 0;
     block_sync();
     int count = 0;
     uint64_t mass = 0;
+    if (mine) {
 #pragma unroll 4
-    for (int i = 0; i < list.n; ++i)
-      if (list.keys[i] >= key) ++count, mass += masses[i];
-    uint32_t low = few ? uint32_t(block_largest(mine && count >= top_k ? key : 0)) : 0;
-    if (few && nucleus) share = share_of(top_p, block_largest(mine && key >= low ? mass : 0));
-    if (nucleus) low = max(low, uint32_t(block_largest(mine && mass >= share ? key : 0)));
+      for (int i = 0; i < list.n; i += 2) {
+        const uint2 keys = *reinterpret_cast<const uint2*>(list.keys + i);
+        const ulonglong2 two = *reinterpret_cast<const ulonglong2*>(masses + i);
+        if (keys.x >= key) ++count, mass += two.x;
+        if (keys.y >= key) ++count, mass += two.y;
+      }
+    }
+    uint32_t low = few ? largest_key_in_draw(mine && count >= top_k ? key : 0) : 0;
+    if (few && nucleus) share = share_of(top_p, largest_in_draw(mine && key >= low ? mass : 0));
+    if (nucleus) low = max(low, largest_key_in_draw(mine && mass >= share ? key : 0));
     return low;
   }
 };
@@ -237,7 +265,7 @@ struct Draw {
 
   /** Learns the largest key from all threads'; false: a logit is NaN or infinite. */
   DEVICE bool begin(uint32_t my_top) {
-    kept.top = uint32_t(block_largest(my_top));
+    kept.top = largest_key_in_draw(my_top);
     return kept.top != kStrangeKey;
   }
 
@@ -267,79 +295,93 @@ struct Draw {
 
   /** Finds the least key that is kept; false: candidates are missing. @param share of the mass, where it is one of all logits */
   DEVICE bool settle(const CandidateList& list, uint64_t share) {
-    if (list.n > kCandidates) return false;
+    const bool all = listed <= least_allowed();
+    if (list.n > kCandidates || (filter.few && list.n < s.top_k && !all)) return false;
     if (!filter.few && !filter.nucleus) return true;
-    Listed mine;
-    mine.read(list, kept);
-    const uint64_t mass = filter.few ? 0 : block_total(mine.from(0, list.n, false));
-    if (listed > least_allowed() && (filter.few ? list.n < s.top_k : mass < share)) return false;
-    kept.low = list.n <= kCompared ? filter.least_of(share, list, kept)
-                                   : filter.least_of(share, [&](uint32_t low, bool counting) { return mine.from(low, list.n, counting); });
-    return true;
+    if (list.n <= kCompared) {
+      kept.low = filter.least_of(share, list, kept);
+    } else {
+      Listed mine;
+      mine.read(list, kept);
+      kept.low = filter.least_of(share, [&](uint32_t low, bool counting) { return mine.from(low, list.n, counting); });
+    }
+    return filter.few || kept.low > 0;
   }
 
-  /** What is drawn among the candidates, or among all logits where some are missing. @param share as in settle  @param my_top this thread's largest key */
-  template <class Vocabulary>
-  DEVICE Choice among(const CandidateList& list, uint64_t share, uint32_t my_top, const Vocabulary& vocabulary, const Logits& logits) {
-    if (!settle(list, share)) return among_all(share, my_top, vocabulary, logits, list.threads);
+  /** What is drawn among the candidates. */
+  DEVICE Choice among(const CandidateList& list) const {
     Choice choice;
     for (int i = int(threadIdx.x); i < list.n; i += kThreads) choice.consider(list.keys[i], list.ids[i], kept, noise);
     return choice;
   }
+};
 
- private:
-  /** The same among all logits: the best of them is drawn, unless what lies above it is as much as is kept, or more; then the best of what lies above
-   *  is, and so on. The first is kept as often as top_p says, and each look leaves less to look at. */
-  template <class Vocabulary>
-  DEVICE Choice among_all(uint64_t share, uint32_t my_top, const Vocabulary& vocabulary, const Logits& logits, int* words) {
-    const auto each_from = [&](uint32_t least, auto&& body) {
-      const Reaching reaches(least, s.temperature, by_temperature);
-      vocabulary.each(my_top >= least, logits, words, [&](int id, float x, float) {
-        if (const uint32_t key = reaches(x)) body(id, key);
-      });
-    };
-    const auto weight_from = [&](uint32_t least, bool counting) {
-      uint64_t sum = 0;
-      each_from(least, [&](int, uint32_t key) { sum += counting ? 1 : kept.mass(key); });
-      return sum;
-    };
-    uint64_t need = filter.few ? s.top_k : filter.nucleus ? share : ~0ull;
-    if (filter.few && filter.nucleus) {
-      kept.low = key_weighing(need, [&](uint32_t key) { return weight_from(key, true); });
-      need = share_of(s.top_p, block_total(weight_from(kept.low, false)));
+/** A draw for which candidates are missing: among all logits. */
+template <class Vocabulary>
+struct DrawAmongAll {
+  Draw draw;
+  const uint32_t my_top;  // this thread's largest key
+  const Vocabulary vocabulary;
+  const Logits logits;
+  int* const words;  // one for each thread
+
+  enum class Find { number, mass, choice };
+  struct Found {
+    uint64_t sum = 0;  // this thread's share
+    Choice choice;
+  };
+
+  /** Looks at the keys from `least` up. */
+  ONCE Found look(uint32_t least, Find what) const {
+    Found found;
+    const Kept kept = draw.kept;  // these in registers
+    const uint64_t noise = draw.noise;
+    const Reaching reaches(least, draw.s.temperature, draw.by_temperature);
+    vocabulary.each(my_top >= least, Logits(logits), words, [&](int id, float x, float) {
+      const uint32_t key = reaches(x);
+      if (key == 0) return;
+      if (what == Find::choice) found.choice.consider(key, id, kept, noise);
+      else found.sum += what == Find::number ? 1 : kept.mass(key);
+    });
+    return found;
+  }
+
+  /** The best is drawn, unless what lies above it is as much as is kept, or more; then the best of what lies above is, and so on. The first is kept as
+   *  often as top_p says, and each look leaves less to look at. @param share as in Draw.settle */
+  ONCE Choice choose(uint64_t share) {
+    const auto& [few, nucleus, top_k, top_p] = draw.filter;
+    uint64_t need = few ? top_k : nucleus ? share : ~0ull;
+    if (few && nucleus) {
+      draw.kept.low = key_weighing(need, [&](uint32_t key) { return look(key, Find::number).sum; });
+      need = share_of(top_p, total_in_draw(look(draw.kept.low, Find::mass).sum));
     }
     for (;;) {
-      Choice choice;
-      each_from(max(floor(), least_allowed()), [&](int id, uint32_t key) { choice.consider(key, id, kept, noise); });
+      const Choice choice = look(max(draw.floor(), draw.least_allowed()), Find::choice).choice;
       const int best = choice.of_block();
-      const uint32_t best_key = key(logits.changed(best, __ldcg(logits.values + best)));
-      if (best_key < kept.low || block_total(weight_from(best_key + 1, !filter.nucleus)) < need) return choice;
-      kept.low = best_key + 1;
+      const uint32_t best_key = draw.key(logits.changed(best, __ldcg(logits.values + best)));
+      if (best_key < draw.kept.low || total_in_draw(look(best_key + 1, nucleus ? Find::mass : Find::number).sum) < need) return choice;
+      draw.kept.low = best_key + 1;
     }
   }
 };
 
-/** The choice of a draw by one block. Vocabulary: what is known of it beforehand, and how it is read. */
-template <class Vocabulary>
-DEVICE Choice draw_filtered(float* scratch, const Logits& logits, const Sampling& s, int position, const Vocabulary& vocabulary) {
+/** The choice of a draw by one block. */
+DEVICE Choice draw_filtered(float* scratch, const Logits& logits, const Sampling& s, int position) {
   Draw draw(s, logits.vocab, position);
   Choice choice;
-  uint32_t my_top = vocabulary.top(draw.by_temperature);
-  if (!vocabulary.known) {
-    Largest mine;
-    logits.each_fast([&](int, float x, float computed) { mine.consider(x, computed); });
-    my_top = mine.strange ? kStrangeKey : draw.key(mine.most);
-  }
+  Largest mine;
+  logits.each_fast([&](int, float x, float computed) { mine.consider(x, computed); });
+  const uint32_t my_top = mine.strange ? kStrangeKey : draw.key(mine.most);
   choice.strange = !draw.begin(my_top);
   if (choice.strange) return choice;
   uint64_t share = 0;
   if (draw.weighs_all()) {
     uint64_t total = 0;
     logits.each([&](int, float x, float) { total += draw.kept.mass(draw.key(x)); });
-    share = share_of(s.top_p, block_total(total));
+    share = share_of(s.top_p, total_in_draw(total));
   }
   CandidateList list(scratch);
-  const int tops = vocabulary.known ? Vocabulary::kParts : kThreads;
-  list.list(draw.least_listed(my_top, tops, list.threads), my_top, vocabulary, logits, s.temperature, draw.by_temperature);
-  return draw.among(list, share, my_top, vocabulary, logits);
+  list.list(Reaching(draw.least_listed(my_top, kThreads, list.threads), s.temperature, draw.by_temperature), logits);
+  if (draw.settle(list, share)) return draw.among(list);
+  return DrawAmongAll<WholeVocabulary>{draw, my_top, {}, logits, list.threads}.choose(share);
 }

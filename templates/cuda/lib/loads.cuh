@@ -5,6 +5,8 @@
 #include "types.cuh"
 
 #define DEVICE __device__ __forceinline__
+/** What is called from many places, or seldom: code that is not fetched again for each of them. */
+#define ONCE __device__ __noinline__
 
 /** 16 bytes of weights: read once by one block, never written by the launch, so they bypass L1. Zeros when not wanted. */
 DEVICE uint4 load_weight(const void* address, bool wanted = true) {

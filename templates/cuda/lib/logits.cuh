@@ -22,6 +22,21 @@ DEVICE uint64_t* shared_parts() {
   return parts;
 }
 
+DEVICE uint32_t warp_largest_key(uint32_t key) {
+  asm volatile("redux.sync.max.u32 %0, %0, 0xffffffff;" : "+r"(key));
+  return key;
+}
+
+/** The largest of a warp's. */
+DEVICE uint64_t warp_largest(uint64_t x) {
+#pragma unroll
+  for (int other = 16; other > 0; other /= 2) {
+    const uint64_t theirs = __shfl_xor_sync(~0u, (unsigned long long)x, other);
+    x = theirs > x ? theirs : x;
+  }
+  return x;
+}
+
 /** Combines x over the block; every thread gets the result. combine must not care about order. */
 template <class Combine>
 DEVICE uint64_t block_combine(uint64_t x, Combine&& combine) {
@@ -45,6 +60,9 @@ DEVICE uint64_t block_largest(uint64_t x) {
   return block_combine(x, [](uint64_t a, uint64_t b) { return a > b ? a : b; });
 }
 
+/** gumbel(bits), of which few threads need one. */
+static ONCE float gumbel_noise(uint32_t bits) { return gumbel(bits); }
+
 /** Division by a number that stays: rounded as IEEE division is, for quotients that are normal numbers, without its slow path. */
 struct Divisor {
   float by, inverse;
@@ -58,6 +76,17 @@ struct Divisor {
     return __fsub_rn(first, first) == 0 ? last : first;  // infinities and NaN stay
   }
 };
+
+/** body(i, x[i]) for all that was loaded at once, in a loop: what is long is not written N times. Destroys x. */
+template <int N, class T, class Body>
+DEVICE void one_by_one(T (&x)[N], Body&& body) {
+#pragma unroll 1
+  for (int i = 0; i < N; ++i) {
+    body(i, x[0]);
+#pragma unroll
+    for (int next = 1; next < N; ++next) x[next - 1] = x[next];
+  }
+}
 
 /** Logits [vocab] with their biases, and the penalties of tokens that occurred. */
 struct Logits {
@@ -123,12 +152,11 @@ struct Logits {
         const int i = first + u * kThreads;
         if (i < fours) x[u] = __ldcg(reinterpret_cast<const float4*>(values + head) + i);
       }
-#pragma unroll
-      for (int u = 0; u < kTogether; ++u) {
+      one_by_one(x, [&](int u, const float4& of_four) {
         const int i = first + u * kThreads, id = head + 4 * i;
-        if (i >= fours) break;
-        one(id, x[u].x), one(id + 1, x[u].y), one(id + 2, x[u].z), one(id + 3, x[u].w);
-      }
+        if (i >= fours) return;
+        one(id, of_four.x), one(id + 1, of_four.y), one(id + 2, of_four.z), one(id + 3, of_four.w);
+      });
     }
     const int tail = head + 4 * fours + int(threadIdx.x);
     if (tail < vocab) one(tail, __ldcg(values + tail));

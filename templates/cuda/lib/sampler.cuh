@@ -6,18 +6,21 @@
 DEVICE void keep_choice(int token, int* counts, int* next) {
   if (threadIdx.x != 0) return;
   *next = token;
-  if (token >= 0) counts[token] += kChosenOnce;
+  if (token >= 0) atomicAdd(counts + token, kChosenOnce);  // nobody waits for it
 }
 
-/** The body of sample. Vocabulary: of logits that neither bias nor penalties change. */
-template <class Vocabulary>
-DEVICE void choose_token(float* scratch, const float* values, const Sampling& s, int* counts, const float* bias, int position, int* next,
-                         const Vocabulary& vocabulary) {
+/**
+ * *next := the token chosen from logits `values` [kVocab], counted in counts [kVocab]; kNotFinite if a logit is NaN or
+ * infinite. By all threads of block 0.
+ * Bias, unless it is null, penalties, temperature (0: the largest logit, the lowest id of equals), top_k, top_p, min_p; then the largest
+ * logit / temperature + Gumbel noise.
+ */
+DEVICE void sample(Block& b, const float* values, const Sampling& s, int* counts, const float* bias, int position, int scratch, int* next) {
   const Logits logits(values, s, counts, bias);
   Choice choice;
   block_sync();
   if (is_filtered(s)) {
-    choice = draw_filtered(scratch, logits, s, position, vocabulary);
+    choice = draw_filtered(b.scratch + scratch, logits, s, position);
   } else if (s.temperature > 0) {
     const Divisor by_temperature(s.temperature);
     const uint64_t noise = noise_key(s.seed, position);
@@ -32,14 +35,4 @@ DEVICE void choose_token(float* scratch, const float* values, const Sampling& s,
     });
   }
   keep_choice(choice.of_block(), counts, next);
-}
-
-/**
- * *next := the token chosen from logits [kVocab], counted in counts [kVocab]; kNotFinite if a logit is NaN or
- * infinite. By all threads of block 0.
- * Bias, unless it is null, penalties, temperature (0: the largest logit, the lowest id of equals), top_k, top_p, min_p; then the largest
- * logit / temperature + Gumbel noise.
- */
-DEVICE void sample(Block& b, const float* logits, const Sampling& s, int* counts, const float* bias, int position, int scratch, int* next) {
-  choose_token(b.scratch + scratch, logits, s, counts, bias, position, next, WholeVocabulary{});
 }

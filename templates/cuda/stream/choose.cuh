@@ -76,7 +76,7 @@ struct Score {
       score = by_temperature(score);
       const uint32_t bits = noise_bits(noise, id);
       if (score + gumbel_bound(bits) < best.score() && !not_finite(bits_of(logit))) return;  // most cannot win: no logarithms for them
-      score += gumbel(bits);
+      score += gumbel_noise(bits);
     }
     best.consider(logit, score, id);
   }
@@ -132,8 +132,9 @@ DEVICE uint64_t candidate_of_block(Cta<T>& cta, const Candidates& candidates, in
 
 /**
  * The next token or kNotFinite, the same in every block; cta.s.leave tells whether the host wants the reply to end. `best` is this thread's best score.
- * All blocks read all candidates. Where the best score does not decide, each lists what may be drawn of its rows, block 0 draws, and all wait for its
- * word. Passes of several tokens leave that to a kernel of its own (see `sample_logits`).
+ * All blocks read all candidates. Where the best score does not decide, each lists what may be drawn of its rows, and all draw among what is listed;
+ * where that is not enough, block 0 draws among all logits, and the others wait for its word. Passes of several tokens leave that to a kernel of its own
+ * (see `sample_logits`).
  */
 template <class P, int T, class Candidates, class SampledToken>
 DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken& sampled_token, const Best& best, int step, Stage stage) {
@@ -142,6 +143,7 @@ DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken&
   const bool decides = T > 1 || best_decides<T>(pass);
   if (threadIdx.x == 0) {
     publish_candidate(candidates, step, cta.index(), mine, cta.index() == 0 && cta.s.flags.stop);
+    if (!decides) __threadfence();  // logits, before the words that announce a share
   }
   const uint64_t candidate = candidate_of_block(cta, candidates, step, stage);
   if (decides) {
@@ -154,25 +156,24 @@ DEVICE int choose(Cta<T>& cta, const Candidates& candidates, const SampledToken&
   }
   if constexpr (T == 1) {
     SharedDraw<P, Candidates> draw(cta, candidates, step, uint32_t(candidate >> 32));
-    if (cta.index() == 0) {
-      const int token = draw.choose(place_of(stage, cta.layer, kWaitsForWords)).of_block();
-      if (threadIdx.x == 0) {
-        if (has_penalties(pass.sampling)) {
-          keep_choice(token, pass.counts, pass.next);
-          __threadfence();  // all blocks read the counts in the next pass
-        }
-        sampled_token.publish(step, 0, unsigned(token) | (cta.s.leave ? kStopFlag : 0));
-        if (!has_penalties(pass.sampling)) keep_choice(token, pass.counts, pass.next);
+    draw.announce();
+    const unsigned place = place_of(stage, cta.layer, kWaitsForWords);
+    const bool by_all = draw.gather(place);
+    if (by_all || cta.index() == 0) {
+      const int token = draw.choose().of_block();
+      if (threadIdx.x == 0) cta.s.token = token;
+      if (cta.index() == 0 && threadIdx.x == 0) {
+        keep_choice(token, pass.counts, pass.next);
+        if (has_penalties(pass.sampling)) __threadfence();  // all blocks read the counts in the next pass
+        sampled_token.publish(step, 0, unsigned(token));    // read or not: its places take turns
       }
-    }
-    if (threadIdx.x == 0) {
+    } else if (threadIdx.x == 0) {
       unsigned word = 0;
-      wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
+      wait_until(cta.s.flags, place, [&] {
         word = load_words<1>(sampled_token.of(step), 0).v[0];
         return word != kSentinel;
       });
-      cta.s.token = word == unsigned(kNotFinite) ? kNotFinite : Best::id_of(~uint64_t(word & ~kStopFlag));
-      cta.s.leave = (word & kStopFlag) != 0;
+      cta.s.token = int(word);
     }
     cta.sync();
   }
@@ -257,17 +258,20 @@ DEVICE bool is_stop(const LaunchArgs& pass, int token) {
   return found;
 }
 
-/** The tokens after all drafts of a check whose penalties depend on what was chosen before, up to the first that is not the draft behind it. */
-DEVICE void sample_in_order(const LaunchArgs& pass, float* scratch) {
-  for (int token = 0; token < pass.tokens; ++token) {
-    const ToChoose by = to_choose(pass, token);
-    choose_token(scratch, pass.logits + size_t(token - pass.first_logits) * kVocab, by.sampling, by.counts, by.bias, by.position, by.next, WholeVocabulary{});
-    __syncthreads();
-    const int chosen = *by.next;
-    __syncthreads();  // reply() writes it anew
-    if (threadIdx.x == 0) reply(by.next, pass.reply + token, chosen);
-    if (token + 1 < pass.tokens && chosen != pass.ids[token + 1]) break;
+/** The same for all blocks' rows of a row of logits, by one block. */
+template <class P>
+DEVICE void score_row(const LaunchArgs& pass, const ToChoose& by, size_t kept) {
+  const Score score(by);
+  const float* const logits = pass.logits + kept * kVocab;
+  for (int block = warp(); block < kBlocks; block += kWarps) {
+    const int first = P::first(block) * kRowTile, end = min(first + P::tiles(block) * kRowTile, known_ids(by.sampling));
+    Best best;
+#pragma unroll 4
+    for (int id = first + lane(); id < end; id += 32) score.consider(__ldcg(logits + id), id, best);
+    const uint64_t value = warp_largest(best.value);
+    if (lane() == 0) pass.bests[kept * kBlocks + block] = value;
   }
+  __syncthreads();
 }
 
 /** The token after a row of logits, in the last of its blocks to have looked; false in the others. The blocks of the head P have left the best scores of
@@ -287,6 +291,22 @@ DEVICE bool choose_of_row(const LaunchArgs& pass, const ToChoose& by, size_t kep
   return true;
 }
 
+/** The tokens after all drafts of a check whose penalties depend on what was chosen before, up to the first that is not the draft behind it. */
+template <class P>
+DEVICE void sample_in_order(const LaunchArgs& pass, float* scratch) {
+  for (int token = 0; token < pass.tokens; ++token) {
+    const ToChoose by = to_choose(pass, token);
+    const size_t kept = size_t(token - pass.first_logits);
+    score_row<P>(pass, by, kept);
+    int chosen;
+    choose_of_row<P>(pass, by, kept, pass.choices->rows[0], scratch, &chosen);
+    keep_choice(chosen, by.counts, by.next);
+    if (threadIdx.x == 0) reply(by.next, pass.reply + token, chosen);
+    if (token + 1 < pass.tokens && chosen != pass.ids[token + 1]) break;
+    __syncthreads();  // what is counted
+  }
+}
+
 /** Samples the token after a pass of several tokens from its stored logits; in a batch that after each row; in a check that after each token, up to
  *  the first that is not the draft behind it. By kThreads threads of blocks [of a row][rows].
  *  @param scored whether blocks have left the best scores of their rows of the head P; otherwise by one block, row by row */
@@ -294,7 +314,7 @@ template <class P>
 DEVICE void sample_logits(const LaunchArgs& pass, bool scored) {
   if (load_relaxed(pass.status) != 0) return;  // the pass has failed
   alignas(16) __shared__ float scratch[kSamplerFloats];
-  if (!scored) return sample_in_order(pass, scratch);
+  if (!scored) return sample_in_order<P>(pass, scratch);
   const int row = int(blockIdx.y), token = pass.batch || pass.check ? row : pass.tokens - 1;
   const ToChoose by = to_choose(pass, token);
   Choices& choices = *pass.choices;

@@ -6,8 +6,6 @@
 /** The vocabulary as blocks have its rows in the head P: what is looked for lies in those whose best score reaches it. */
 template <class P>
 struct BlockRows {
-  static constexpr int kParts = kBlocks;
-  static constexpr bool known = true;
   const uint32_t best;  // key of the best score of block threadIdx.x; 0 beyond the last
 
   DEVICE uint32_t top(const Divisor& by_temperature) const {
@@ -24,30 +22,36 @@ struct BlockRows {
     block_sync();
     constexpr int kTogether = 4, kFours = P::kMostTiles * kRowTile / 4;
     if (2 * reaching > kBlocks) return logits.each_fast(body);  // which is simpler
+    struct Four {
+      int id, end;  // behind the block's last row
+      float x[4];
+    };
     const int all = reaching * kFours;
     const bool aligned = reinterpret_cast<size_t>(logits.values) % sizeof(float4) == 0;
     for (int first = int(threadIdx.x); first < all; first += kTogether * kThreads) {
-      float4 x[kTogether];
-      int ids[kTogether], ends[kTogether];
+      Four fours[kTogether];
 #pragma unroll
       for (int u = 0; u < kTogether; ++u) {
+        Four& four = fours[u];
         const int i = min(first + u * kThreads, all - 1), block = blocks[i / kFours];
-        const int id = P::first(block) * kRowTile + i % kFours * 4;
-        ids[u] = id, ends[u] = first + u * kThreads < all ? min((P::first(block) + P::tiles(block)) * kRowTile, logits.vocab) : 0;
-        if (id >= ends[u]) continue;
-        const float* const from = logits.values + id;
-        if (aligned)
-          x[u] = __ldcg(reinterpret_cast<const float4*>(from));  // rows of logits lie behind each other: what is beyond the vocabulary is not looked at
-        else
-          x[u] = make_float4(__ldcg(from), id + 1 < ends[u] ? __ldcg(from + 1) : 0, id + 2 < ends[u] ? __ldcg(from + 2) : 0, id + 3 < ends[u] ? __ldcg(from + 3) : 0);
-      }
+        four.id = P::first(block) * kRowTile + i % kFours * 4;
+        four.end = first + u * kThreads < all ? min((P::first(block) + P::tiles(block)) * kRowTile, logits.vocab) : 0;
+        if (four.id >= four.end) continue;
+        const float* const from = logits.values + four.id;
+        const int left = four.end - four.id;
+        if (aligned) {  // rows of logits lie behind each other: what is beyond the vocabulary is not looked at
+          const float4 x = __ldcg(reinterpret_cast<const float4*>(from));
+          four.x[0] = x.x, four.x[1] = x.y, four.x[2] = x.z, four.x[3] = x.w;
+        } else {
 #pragma unroll
-      for (int u = 0; u < kTogether; ++u) {
-        const float of_four[] = {x[u].x, x[u].y, x[u].z, x[u].w};
+          for (int j = 0; j < 4; ++j) four.x[j] = j < left ? __ldcg(from + j) : 0;
+        }
+      }
+      one_by_one(fours, [&](int, const Four& four) {
 #pragma unroll
         for (int j = 0; j < 4; ++j)
-          if (ids[u] + j < ends[u]) body(ids[u] + j, logits.changed(ids[u] + j, of_four[j]), of_four[j]);
-      }
+          if (four.id + j < four.end) body(four.id + j, logits.changed(four.id + j, four.x[j]), four.x[j]);
+      });
     }
   }
 };
@@ -60,6 +64,7 @@ struct PartedDraw {
   Draw draw;
   uint32_t my_top;
   bool finite;
+  uint64_t share = 0;  // of the mass that is kept, where the draw weighs all
 
   /** What a block has found in its part. */
   struct Part {
@@ -88,40 +93,48 @@ struct PartedDraw {
 #pragma unroll
       for (int u = 0; u < kTogether; ++u)
         if (base + u * kThreads < end) x[u] = __ldcg(logits.values + base + u * kThreads);
-#pragma unroll
-      for (int u = 0; u < kTogether; ++u) {
+      one_by_one(x, [&](int u, float value) {
         const int id = base + u * kThreads;
-        if (id >= end) break;
-        const float changed = logits.changed(id, x[u]);
+        if (id >= end) return;
+        const float changed = logits.changed(id, value);
         if (weighs_all()) mass += draw.kept.mass(draw.key(changed));
         if (const uint32_t key = reaches(changed)) put(atomicAdd(&found, 1), key, id);
-      }
+      });
     }
-    mass = block_total(mass);
+    if (weighs_all()) mass = total_in_draw(mass);
+    block_sync();
     return {found, mass};
   }
 
-  /** What is drawn among all that is listed, or among all logits where that is not enough. @param mass of all logits, where the draw weighs all */
-  DEVICE Choice choose(const CandidateList& list, uint64_t mass) {
+  /** Whether all that may be drawn is listed. @param mass of all logits, where the draw weighs all */
+  DEVICE bool settle(const CandidateList& list, uint64_t mass) {
+    share = weighs_all() ? share_of(draw.s.top_p, mass) : 0;
+    return !finite || draw.settle(list, share);
+  }
+
+  /** What is drawn. @param settled what settle says */
+  DEVICE Choice choose(const CandidateList& list, bool settled) const {
     Choice choice;
     choice.strange = !finite;
     if (choice.strange) return choice;
-    return draw.among(list, weighs_all() ? share_of(draw.s.top_p, mass) : 0, my_top, rows, logits);
+    return settled ? draw.among(list) : DrawAmongAll<BlockRows<P>>{draw, my_top, rows, logits, list.threads}.choose(share);
   }
 };
 
 /** A candidate as blocks hand it on. */
 DEVICE uint64_t candidate_of(uint32_t key, int id) { return uint64_t(key) << 32 | unsigned(id); }
 
-/** Words of an exchange that a block publishes what it has in; candidates are before them. */
-BOTH constexpr int share_at(int block) { return 2 * kBlocks + 2 * block; }
+/** Candidates that a block announces its share with; others are in memory. */
+constexpr int kAnnounced = 3;
+/** Words of an exchange in which a block announces its share: how many it lists and their mass, and the first of them. Best scores are before them. */
+BOTH constexpr int share_at(int block) { return 4 * divide_up(kBlocks, 2) + (2 + 2 * kAnnounced) * block; }
 /** Bits of how many candidates a block lists, in front of its mass: one more than there is room for says that there are more. */
 constexpr int kListedBits = 7;
 static_assert(kListedOfBlock + 1 < (1 << kListedBits) - 1, "no word is the sentinel");
 
 /**
- * The same by all blocks of a pass. Each knows the best score of every block, hence from where on keys may be drawn, lists its own rows that do, and says
- * how many these are and what all its rows weigh; block 0 draws among them.
+ * The same by all blocks of a pass. Each knows the best score of every block, hence from where on keys may be drawn, lists its own rows that do, and
+ * announces them and what all its rows weigh. All draw among what is announced, where that is enough.
  */
 template <class P, class Exchange>
 struct SharedDraw {
@@ -129,6 +142,8 @@ struct SharedDraw {
   const Exchange& exchange;
   const int step;
   PartedDraw<P> draw;
+  CandidateList list;
+  bool settled = false;
 
   DEVICE SharedDraw(Cta<1>& of, const Exchange& to, int at, uint32_t best_of_block)
       : cta(of),
@@ -136,40 +151,56 @@ struct SharedDraw {
         step(at),
         draw(best_of_block,
              Logits(of.pass.logits + size_t(of.pass.tokens - of.pass.first_logits - 1) * kVocab, of.pass.sampling, of.pass.counts, of.pass.bias),
-             of.pass.sampling, of.position + of.pass.tokens) {
-    const int block = cta.index(), first = P::first(block) * kRowTile, end = min(first + P::tiles(block) * kRowTile, draw.logits.vocab);
-    const auto part = draw.template list<1>(first, end, reinterpret_cast<int*>(cta.s.work.sampler), [&](int i, uint32_t key, int id) {
-      if (i < kListedOfBlock) listed_by(block)[i] = candidate_of(key, id);
+             of.pass.sampling, of.position + of.pass.tokens),
+        list(of.s.work.sampler) {}
+
+  /** Announces what this block has. */
+  DEVICE void announce() {
+    __shared__ uint64_t first[kAnnounced];
+    if (threadIdx.x < kAnnounced) first[threadIdx.x] = 0;
+    const int block = cta.index(), begin = P::first(block) * kRowTile, end = min(begin + P::tiles(block) * kRowTile, draw.logits.vocab);
+    const auto part = draw.template list<4>(begin, end, list.threads, [&](int i, uint32_t key, int id) {
+      if (i < kAnnounced) first[i] = candidate_of(key, id);
+      else if (i < kListedOfBlock) listed_by(block)[i] = candidate_of(key, id);
     });
     if (threadIdx.x != 0) return;
-    __threadfence();  // what is listed, and the logits, before the words that announce them
+    if (part.listed > kAnnounced) __threadfence();
     static_assert(P::kMostTiles * kRowTile < 1 << 16, "the mass of a block has 56 bits");
-    exchange.publish(step, share_at(block), unsigned(part.mass) & 0x7fffffffu, unsigned(part.mass >> 31) << kListedBits | min(part.listed, kListedOfBlock + 1));
+    const int to = share_at(block);
+    exchange.publish(step, to, unsigned(part.mass) & 0x7fffffffu, unsigned(part.mass >> 31) << kListedBits | min(part.listed, kListedOfBlock + 1));
+    for (int i = 0; i < kAnnounced; ++i) exchange.publish(step, to + 2 + 2 * i, uint32_t(first[i] >> 32), uint32_t(first[i]));
   }
 
-  /** What is drawn, by block 0. */
-  DEVICE Choice choose(unsigned place) {
-    CandidateList list(cta.s.work.sampler);
+  /** Lists what all blocks announce; says whether it is enough. */
+  DEVICE bool gather(unsigned place) {
     __shared__ int all;
     if (threadIdx.x == 0) all = 0;
     block_sync();
     uint64_t mass = 0;
     if (const int block = int(threadIdx.x); block < kBlocks) {
-      Words<2> share{};
+      static_assert(kAnnounced == 3, "as is loaded here");
+      Words<4> head{}, tail{};
       wait_until(cta.s.flags, place, [&] {
-        share = load_words<2>(exchange.of(step), share_at(block));
-        return arrived(share);
+        head = load_words<4>(exchange.of(step), share_at(block)), tail = load_words<4>(exchange.of(step), share_at(block) + 4);
+        return arrived(head) && arrived(tail);
       });
-      __threadfence();
-      mass = uint64_t(share.v[1] >> kListedBits) << 31 | share.v[0];
-      const int count = int(share.v[1] & ((1u << kListedBits) - 1)), there = count > kListedOfBlock ? 0 : count;
-      const int first = atomicAdd(&all, there == count ? count : kCandidates + 1);
-      for (int i = 0; i < there && first + i < kCandidates; ++i) list.put(first + i, __ldcg(listed_by(block) + i));
+      mass = uint64_t(head.v[1] >> kListedBits) << 31 | head.v[0];
+      const int count = int(head.v[1] & ((1u << kListedBits) - 1)), there = count > kListedOfBlock ? 0 : count;
+      const int first = atomicAdd(&all, there == count ? count : kCandidates + 1), room = min(there, kCandidates - first);
+      if (room > 0) list.put(first, candidate_of(head.v[2], int(head.v[3])));
+      if (room > 1) list.put(first + 1, candidate_of(tail.v[0], int(tail.v[1])));
+      if (room > 2) list.put(first + 2, candidate_of(tail.v[2], int(tail.v[3])));
+      if (room > kAnnounced) __threadfence();
+      for (int i = kAnnounced; i < room; ++i) list.put(first + i, __ldcg(listed_by(block) + i));
     }
-    mass = block_total(mass);
+    if (draw.weighs_all()) mass = total_in_draw(mass);
+    block_sync();
     list.n = all;
-    return draw.choose(list, mass);
+    return settled = draw.settle(list, mass);
   }
+
+  /** What is drawn; where what is announced is not enough, by block 0. */
+  DEVICE Choice choose() const { return draw.choose(list, settled); }
 
  private:
   DEVICE uint64_t* listed_by(int block) const { return cta.pass.listed + block * kListedOfBlock; }
@@ -214,6 +245,6 @@ DEVICE bool draw_of_row(uint32_t best, const Logits& logits, const Sampling& s, 
   for (int i = int(threadIdx.x); i < min(list.n, kCandidates); i += kThreads) list.put(i, __ldcg(found.candidates + i));
   block_sync();
   if (threadIdx.x == 0) found.listed = 0, found.mass = 0;
-  choice = draw.choose(list, mass);
+  choice = draw.choose(list, draw.settle(list, mass));
   return true;
 }
