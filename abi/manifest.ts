@@ -8,7 +8,7 @@ const count = z.int().positive();
 
 const dims = z.strictObject({
   name: z.string(),
-  family: z.enum(['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3', 'phi3']),
+  family: z.enum(['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3', 'phi3', 'granite']),
   dtype,
   /** Where matrices are not of this dtype. */
   weights: z
@@ -30,6 +30,7 @@ const dims = z.strictObject({
   headDim: count,
   /** Where it is not the whole head. */
   rotated: count.optional(),
+  factors: z.strictObject({ branch: z.number(), scores: z.number(), logits: z.number() }).optional(),
   vocab: count,
   maxPositions: count,
   normEps: z.number(),

@@ -6,7 +6,7 @@ import { type Metadata, metadataOf } from './metadata.ts';
 import { broken, otherModel, shown, unsupportedIn } from './refusals.ts';
 import { readScaledPositions, type ScaledPositions } from './scaled-positions.ts';
 
-const architectures = ['qwen3', 'qwen2', 'llama', 'smollm3', 'phi3'] as const;
+const architectures = ['qwen3', 'qwen2', 'llama', 'smollm3', 'phi3', 'granite'] as const;
 type Architecture = (typeof architectures)[number];
 
 /** Letters as in a model's dims; NaN for what the file lacks. */
@@ -24,6 +24,8 @@ export interface GgufShape {
   readonly maxPositions: number;
   readonly normEps: number;
   readonly ropeTheta: number;
+  /** What Granite multiplies by: embedding, branches, scores; and what it divides logits by. */
+  readonly scales?: Readonly<Record<keyof typeof scaleKeys, number>>;
   /** Positions that a token of Phi-3 sees; null: all before it. */
   readonly window: number | null;
   /** As the metadata has it; that of Llama 3 is in a tensor. */
@@ -42,6 +44,14 @@ export const shapeKeys = {
   maxPositions: 'context_length',
   normEps: 'attention.layer_norm_rms_epsilon',
   ropeTheta: 'rope.freq_base',
+} as const;
+
+/** Scales of Granite, in the file and to those who read its config.json. */
+export const scaleKeys = {
+  embedding: 'embedding_scale',
+  branch: 'residual_scale',
+  scores: 'attention.scale',
+  logits: 'logit_scale',
 } as const;
 
 /** @throws OnelaunchError of kind usage, with all that is wrong. */
@@ -86,6 +96,7 @@ export function readShape(file: GgufFile): GgufShape {
     kvHeads: number(shapeKeys.kvHeads) ?? qHeads,
     headDim,
     ...(rotated !== headDim && { rotated }),
+    ...(architecture === 'granite' && { scales: readScales(number, headDim) }),
     vocab: embedding?.shape[1] ?? Number.NaN,
     maxPositions,
     normEps: decimal(needed(shapeKeys.normEps)),
@@ -96,6 +107,20 @@ export function readShape(file: GgufFile): GgufShape {
   refuseUncomputed(shape, number, refuse);
   if (problems.length > 0) throw gather(problems);
   return shape;
+}
+
+/** As llama.cpp has it, 0 and what is left out is 1, and 1 / sqrt(headDim) for scores. */
+function readScales(
+  number: (key: string) => number | undefined,
+  headDim: number,
+): NonNullable<GgufShape['scales']> {
+  const of = (key: string, otherwise: number) => decimal(number(key) || otherwise);
+  return {
+    embedding: of(scaleKeys.embedding, 1),
+    branch: of(scaleKeys.branch, 1),
+    scores: of(scaleKeys.scores, 1 / Math.sqrt(headDim)),
+    logits: of(scaleKeys.logits, 1),
+  };
 }
 
 function findArchitecture({ path }: GgufFile, metadata: Metadata): Architecture {
@@ -124,9 +149,9 @@ function refuseUncomputed(
   if (shape.architecture !== 'phi3') only(shapeKeys.rotated, shape.headDim);
   only('attention.clamp_kqv', 0);
   only('attention.max_alibi_bias', 0);
-  for (const key of ['logit_scale', 'attention.scale', 'residual_scale', 'embedding_scale']) {
-    const value = number(key);
-    if (value !== undefined && value !== 0) refuse(key, value, 'none');
+  for (const key of Object.values(scaleKeys)) {
+    const value = number(key) ?? 0;
+    if (shape.architecture !== 'granite' && value !== 0) refuse(key, value, 'none');
   }
   const window = number('attention.sliding_window') ?? 0;
   if (shape.architecture !== 'phi3' && window > 0 && window < shape.maxPositions)

@@ -90,7 +90,7 @@ const listed = (names: readonly string[]) => {
 function expectedTensors(shape: GgufShape, hasHead: boolean): Expected[] {
   const { architecture, layers, hidden, ffn, headDim, vocab } = shape;
   const [q, kv] = [shape.qHeads * headDim, shape.kvHeads * headDim];
-  const headRows = architecture === 'llama' || architecture === 'smollm3' ? headDim : 0;
+  const headRows = ['llama', 'smollm3', 'granite'].includes(architecture) ? headDim : 0;
   const layer = (index: number): Expected[] => {
     const one = (name: string, tensor: string, size: readonly number[], headRows = 0): Expected => ({
       name: `blk.${index}.${name}`,

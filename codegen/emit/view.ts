@@ -201,8 +201,26 @@ function constants({ dims, packing, passTokens, splits }: CommonSchedule): Const
       doc: comment(
         (largerBy(dims.ropeScaling) !== 1 && dims.rotated === undefined) || dims.ropeScaling?.type === 'yarn'
           ? `${largerBy(dims.ropeScaling)}^2 / sqrt(kHeadDim): in the place of larger cosines and sines`
-          : '1 / sqrt(kHeadDim)',
+          : dims.factors
+            ? 'in the place of 1 / sqrt(kHeadDim)'
+            : '1 / sqrt(kHeadDim)',
       ),
+    },
+    ...(dims.factors
+      ? [
+          {
+            type: 'float',
+            name: 'kBranchFactor',
+            value: cFloat(dims.factors.branch),
+            doc: comment('of what is added to the residual stream'),
+          },
+        ]
+      : []),
+    {
+      type: 'float',
+      name: 'kLogitFactor',
+      value: cFloat(dims.factors?.logits ?? 1),
+      doc: comment('of what the head makes'),
     },
     long('kLayerBytes', packing.layerBytes, 'packed weights of a layer'),
     long('kWeightBytes', packing.bytes, 'packed weights in all'),

@@ -3,7 +3,7 @@
 import type { CacheFormat, Dtype, MatrixFormats } from './formats.ts';
 
 /** What a config.json calls its architecture. */
-export const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3', 'phi3'] as const;
+export const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3', 'phi3', 'granite'] as const;
 
 /** How rotary frequencies are lowered for a longer context: all alike, the low ones by Llama 3's or YaRN's rule, or each by a factor of its own. */
 export type RopeScaling =
@@ -47,6 +47,16 @@ export interface LayerKind {
   readonly rope: boolean;
 }
 
+/** Numbers that a model multiplies by. */
+export interface Factors {
+  /** Outputs of attention and feed-forward part, where they are added to the residual stream. It is in units of the embedding, normEps too: a model that
+   *  multiplies its embedding by m has 1 / m of its factor here, and 1 / m^2 of its eps. */
+  readonly branch: number;
+  /** Scores of attention, in the place of 1 / sqrt(D). */
+  readonly scores: number;
+  readonly logits: number;
+}
+
 /** Letters used in doc comments everywhere: H hidden, F ffn, Q qHeads, K kvHeads, D headDim, V vocab, T tokens in a pass. */
 export interface ModelDims {
   readonly name: string;
@@ -77,6 +87,8 @@ export interface ModelDims {
   readonly qkvBias: boolean;
   /** LM head and embedding are one matrix. */
   readonly tiedHead: boolean;
+  /** What Granite multiplies by; left out: 1, 1 / sqrt(D) and 1. */
+  readonly factors?: Factors;
   readonly kinds: readonly LayerKind[];
   /** Names of kinds, repeated over the layers. */
   readonly pattern: readonly string[];

@@ -15,6 +15,8 @@ interface FamilyFacts {
   readonly partlyRotated: boolean;
   /** Bias in the MLP by mlp_bias, a key that other families do not have. */
   readonly mlpBias: boolean;
+  /** Multiplies embedding, branches, scores and logits by numbers of its config.json. */
+  readonly multiplies: boolean;
   /** What a missing key is to transformers; null: as many as query heads, or hidden by those. */
   readonly missing: {
     readonly kvHeads: number | null;
@@ -40,10 +42,11 @@ const plain = {
   qkvBias: false,
   windows: 'none',
   mlpBias: false,
+  multiplies: false,
   partlyRotated: false,
 } as const;
 
-/** Source: Qwen3Config, Qwen2Config, LlamaConfig, MistralConfig, SmolLM3Config and Phi3Config of transformers 5. */
+/** Source: Qwen3Config, Qwen2Config, LlamaConfig, MistralConfig, SmolLM3Config, Phi3Config and GraniteConfig of transformers 5. */
 export const familyFacts: Readonly<Record<ModelDims['family'], FamilyFacts>> = {
   qwen3: {
     ...{ ...plain, architecture: 'Qwen3', qkNorm: true, windows: 'late' },
@@ -66,4 +69,5 @@ export const familyFacts: Readonly<Record<ModelDims['family'], FamilyFacts>> = {
     windows: 'all',
     missing: { ...missing, normEps: 1e-5, window: null },
   },
+  granite: { ...plain, architecture: 'Granite', mlpBias: true, multiplies: true, missing },
 };

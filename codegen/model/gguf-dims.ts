@@ -6,6 +6,7 @@ import { readShape, shapeKeys } from '../../gguf/shape.ts';
 import { checkpointTensorsOf } from '../../gguf/tensors.ts';
 import type { ModelDims } from './dims.ts';
 import { dimsKeys, findProblems, type Keys, refusal } from './dims-problems.ts';
+import { inEmbeddings } from './factors.ts';
 import { familyFacts } from './families.ts';
 import { blockFormats, type Dtype, type Format, isBlocks } from './formats.ts';
 import { layerKinds } from './layer-kinds.ts';
@@ -15,7 +16,7 @@ import { findScalingProblems } from './rope-scaling.ts';
 export function readGgufDims(path: string, name: string): ModelDims {
   const file = readGguf(path);
   const shape = readShape(file);
-  const { architecture, window, scaled, ...sizes } = shape;
+  const { architecture, window, scaled, scales, ...sizes } = shape;
   const keys: Keys = {
     ...dimsKeys,
     ...Object.fromEntries(
@@ -32,6 +33,7 @@ export function readGgufDims(path: string, name: string): ModelDims {
     // What a file does not say has its default: a window is refused, and llama.cpp leaves every fourth layer of SmolLM3 unrotated.
     ...layerKinds({ sliding_window: window }, { family: architecture, ...sizes }).kinds,
     ...{ qkNorm, qkvBias },
+    ...(scales && inEmbeddings(sizes.normEps, scales)),
     tiedHead: !file.tensors.has('output.weight'),
     ...weightsOf(file),
   };

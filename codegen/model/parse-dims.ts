@@ -13,6 +13,7 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
+import { inEmbeddings, type Scales } from './factors.ts';
 import { familyFacts } from './families.ts';
 import { blockFormats, type Dtype } from './formats.ts';
 import { layerKinds } from './layer-kinds.ts';
@@ -133,6 +134,10 @@ const configSchema = z.looseObject({
   no_rope_layers: z.array(z.union([z.number(), z.boolean()])).nullish(),
   no_rope_layer_interval: z.number().nullish(),
   original_max_position_embeddings: z.number().nullish(),
+  embedding_multiplier: z.number().nullish(),
+  residual_multiplier: z.number().nullish(),
+  attention_multiplier: z.number().nullish(),
+  logits_scaling: z.number().nullish(),
 });
 const partialSchema = configSchema.partial();
 type Fields = z.infer<typeof partialSchema>;
@@ -184,6 +189,11 @@ function findFamily(config: unknown, place: string): ModelDims['family'] {
   return family;
 }
 
+const multipliers = [
+  ...(['embedding_multiplier', 'residual_multiplier'] as const),
+  ...(['attention_multiplier', 'logits_scaling'] as const),
+];
+
 function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[] {
   const problems: Problem[] = [];
   const [dtype] = spelled(fields, 'dtype');
@@ -222,7 +232,12 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
     const text = `${key}.${nested} gives rotary parameters to some layers, and all layers must share them`;
     problems.push({ key, text, hint: otherModel, isUnsupported: true });
   }
-  const { partlyRotated } = familyFacts[family];
+  const { partlyRotated, multiplies } = familyFacts[family];
+  for (const one of multiplies ? multipliers : []) {
+    const value = fields[one] ?? 1;
+    if (!(value > 0 && value < 1e6))
+      problems.push({ key: one, text: `${one} is ${show(value)}, must be more than 0`, hint: copyAgain });
+  }
   for (const { key: place, value } of partlyRotated ? [] : spelled(fields, 'partialRotary')) {
     if (value !== 1) problems.push(unsupported(place.split('.').at(-1)!, value, [1]));
   }
@@ -257,7 +272,7 @@ function toDims(
 ): Omit<ModelDims, 'kinds' | 'pattern'> {
   const hidden = fields.hidden_size ?? Number.NaN;
   const qHeads = fields.num_attention_heads ?? Number.NaN;
-  const { missing, qkNorm, qkvBias, partlyRotated } = familyFacts[family];
+  const { missing, qkNorm, qkvBias, partlyRotated, multiplies } = familyFacts[family];
   // null means one for each query head, whatever an absent key means.
   const kvHeads = fields.num_key_value_heads === undefined ? (missing.kvHeads ?? qHeads) : qHeads;
   const headDim = fields.head_dim ?? missing.headDim ?? hidden / qHeads;
@@ -282,8 +297,17 @@ function toDims(
     qkNorm,
     qkvBias,
     tiedHead: fields.tie_word_embeddings ?? missing.tiedHead,
+    ...(multiplies && inEmbeddings(fields.rms_norm_eps ?? missing.normEps, scalesOf(fields))),
   };
 }
+
+/** Without its keys Granite multiplies by 1, scores too. */
+const scalesOf = (fields: Fields): Scales => ({
+  embedding: fields.embedding_multiplier ?? 1,
+  branch: fields.residual_multiplier ?? 1,
+  scores: fields.attention_multiplier ?? 1,
+  logits: fields.logits_scaling ?? 1,
+});
 
 function toScaling(fields: Fields, family: ModelDims['family']): RopeScaling | null {
   const { type, parameters } = readRope(fields, family);

@@ -31,9 +31,9 @@ export const rotatedSize = ({ rotated, ropeScaling }: Pick<ModelDims, 'rotated' 
   rotated === undefined ? 1 : Math.fround(largerBy(ropeScaling));
 
 /** What scores of attention are multiplied with: larger cosines and sines make them so many times as large twice, by query and by key. */
-export function attentionScale({ headDim, rotated, ropeScaling }: ModelDims): number {
+export function attentionScale({ headDim, rotated, ropeScaling, factors }: ModelDims): number {
   const attention = rotated === undefined ? largerBy(ropeScaling) : 1;
-  return attention ** 2 / Math.sqrt(headDim);
+  return attention ** 2 * (factors?.scores ?? 1 / Math.sqrt(headDim));
 }
 
 /** How many times as large cosines and sines are. */

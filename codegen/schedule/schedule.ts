@@ -1,6 +1,6 @@
 // The schedule: everything that a template prints. What its scheme adds is in that scheme's folder.
 import type { ModelDims } from '../model/dims.ts';
-import type { Op, OpName } from '../model/graph.ts';
+import type { Op, OpName, TensorName } from '../model/graph.ts';
 import { pointwiseOf } from '../model/ops.ts';
 import { type Packing, type Slot, weightBytesOf } from '../model/packing.ts';
 import type { Over } from '../plan/plan.ts';
@@ -70,6 +70,17 @@ export const codedRoundings = ({ cache }: Pick<ModelDims, 'cache'>): number => (
 /** A stage's ops in order, `*` behind those that every block makes for itself. */
 export const markedOps = ({ ops, recompute }: Pick<ScheduledStage, 'ops' | 'recompute'>): string[] =>
   ops.map((op) => (recompute.includes(op) ? `${op}*` : op));
+
+/** The arguments of a pointwise op as C. @param textOf of a tensor's element */
+export function argumentsOf(
+  { dims }: Pick<CommonSchedule, 'dims'>,
+  op: OpName,
+  textOf: (tensor: TensorName) => string,
+): string {
+  const { args } = pointwiseOf(op);
+  const isBranch = (tensor: TensorName) => dims.factors !== undefined && args.includes('x') && tensor !== 'x';
+  return args.map((tensor) => `${isBranch(tensor) ? 'kBranchFactor * ' : ''}${textOf(tensor)}`).join(', ');
+}
 
 /** What the generated code calls a pointwise op, behind `ops::`. */
 export const functionOf = ({ functions }: Pick<CommonSchedule, 'functions'>, op: OpName): string =>

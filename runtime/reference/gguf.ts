@@ -63,6 +63,7 @@ export function readReferenceGguf(
     qkNorm: tensors.has('blk.0.attn_q_norm.weight'),
     qkvBias: tensors.has('blk.0.attn_q.bias'),
     tiedHead: !tensors.has('output.weight'),
+    ...(family === 'granite' && granite(number, headDim)),
     kinds: [
       { name: 'turned', window: window > 0 ? window : null, rope: true },
       { name: 'plain', window: null, rope: false },
@@ -77,11 +78,25 @@ export function readReferenceGguf(
         const part = family === 'phi3' ? partOf(name, dims) : null;
         values = read(part?.of ?? nameInFile(name), blocksOf(formats, name));
         if (part) values = values.subarray(part.first * hidden, (part.first + part.rows) * hidden);
-        const isTurned = (family === 'llama' || family === 'smollm3') && /\.(q|k)_proj\.weight$/.test(name);
+        const isTurned =
+          ['llama', 'smollm3', 'granite'].includes(family) && /\.(q|k)_proj\.weight$/.test(name);
         if (isTurned) values = pairsApart(values, hidden, headDim);
         kept.set(name, values);
       }
       return values;
+    },
+  };
+}
+
+/** In units of the embedding, as a checkpoint's are (weights.ts); what is left out or 0 is not multiplied. */
+function granite(number: (key: string, otherwise: number) => number, headDim: number) {
+  const m = number('embedding_scale', 0) || 1;
+  return {
+    normEps: number('attention.layer_norm_rms_epsilon', 0) / (m * m),
+    factors: {
+      branch: (number('residual_scale', 0) || 1) / m,
+      scores: number('attention.scale', 0) || 1 / Math.sqrt(headDim),
+      logits: 1 / (number('logit_scale', 0) || 1),
     },
   };
 }

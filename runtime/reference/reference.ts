@@ -45,6 +45,9 @@ export interface ReferenceDims {
   readonly qkNorm: boolean;
   readonly qkvBias: boolean;
   readonly tiedHead: boolean;
+  /** Granite: outputs of attention and feed-forward part are multiplied by `branch` where they are added, in units of the embedding; scores in the place of
+   *  1 / sqrt(D); logits. @default 1 and 1 / sqrt(D) */
+  readonly factors?: { readonly branch: number; readonly scores: number; readonly logits: number };
   /** A position sees itself and the window - 1 before it, null: all before it; rope false: queries and keys are not rotated. */
   readonly kinds: readonly {
     readonly name: string;
@@ -129,6 +132,7 @@ export function* referenceSteps(
 ): Generator<ReferenceProducts, Float32Array, void> {
   const { hidden, ffn, qHeads, kvHeads, headDim, vocab, normEps } = dims;
   const { swiglu = gated, attn_add = sum, ffn_add = sum } = options.ops ?? {};
+  const { branch: share = 1, logits: ofLogits = 1 } = dims.factors ?? {};
   const cache = options.cache ?? referenceCache(dims);
   const store = rounder(options.storage ?? 'fp32', headDim);
   const tokens = ids.length;
@@ -171,7 +175,8 @@ export function* referenceSteps(
     const window = kind.window ?? Number.POSITIVE_INFINITY;
     const att = attention(dims, q, cache.keys[layer]!, cache.values[layer]!, start, tokens, window);
     yield products(att, qHeads * headDim, 'self_attn.o_proj');
-    mergeInto(x, attn_add, linear(att, weight('self_attn.o_proj.weight'), qHeads * headDim, hidden));
+    const o = linear(att, weight('self_attn.o_proj.weight'), qHeads * headDim, hidden);
+    mergeInto(x, attn_add, times(share, o));
 
     const b = rmsNorm(x, weight('post_attention_layernorm.weight'), hidden, normEps);
     yield products(b, hidden, 'mlp.gate_proj', 'mlp.up_proj');
@@ -179,13 +184,13 @@ export function* referenceSteps(
     const up = linear(b, weight('mlp.up_proj.weight'), hidden, ffn);
     const act = gate.map((g, i) => swiglu(g, up[i]!));
     yield products(act, ffn, 'mlp.down_proj');
-    mergeInto(x, ffn_add, linear(act, weight('mlp.down_proj.weight'), ffn, hidden));
+    mergeInto(x, ffn_add, times(share, linear(act, weight('mlp.down_proj.weight'), ffn, hidden)));
   }
   cache.length = start + tokens;
 
   const wanted = x.subarray((options.firstLogits ?? 0) * hidden);
   const final = rmsNorm(wanted, tensors('model.norm.weight'), hidden, normEps);
-  return linear(final, dims.tiedHead ? embedding : tensors('lm_head.weight'), hidden, vocab);
+  return times(ofLogits, linear(final, dims.tiedHead ? embedding : tensors('lm_head.weight'), hidden, vocab));
 }
 
 /** x / sqrt(mean(x²) + eps) · w for every row of x [rows, width]. */
@@ -232,7 +237,7 @@ function dot(a: Float32Array, at: number, b: Float32Array, bt: number, n: number
   return s0 + s1 + (s2 + s3);
 }
 
-/** softmax(q · k / sqrt(D)) · v; token t sees the last `window` of positions [0, start + t]; q head h reads kv head h / (Q/K). */
+/** softmax(q · k · scale) · v, scale 1 / sqrt(D) unless the model has its own; token t sees the last `window` of positions [0, start + t]; q head h reads kv head h / (Q/K). */
 function attention(
   dims: ReferenceDims,
   q: Float32Array,
@@ -243,6 +248,7 @@ function attention(
   window: number,
 ): Float32Array {
   const { qHeads, kvHeads, headDim } = dims;
+  const scale = dims.factors?.scores ?? 1 / Math.sqrt(headDim);
   const out = new Float32Array(q.length);
   const p = new Float64Array(start + tokens);
   const sum = new Float64Array(headDim);
@@ -255,7 +261,7 @@ function attention(
       const row = (position: number) => (position * kvHeads + kv) * headDim;
       let top = Number.NEGATIVE_INFINITY;
       for (let j = first; j < seen; j++) {
-        p[j] = dot(q, at, keys, row(j), headDim) / Math.sqrt(headDim);
+        p[j] = dot(q, at, keys, row(j), headDim) * scale;
         top = Math.max(top, p[j]!);
       }
       let mass = 0;
@@ -371,6 +377,9 @@ const gated = (gate: number, up: number): number => (gate / (1 + Math.exp(-gate)
 function mergeInto(x: Float32Array, merge: (a: number, b: number) => number, y: Float32Array): void {
   for (let i = 0; i < x.length; i++) x[i] = merge(x[i]!, y[i]!);
 }
+
+const times = (factor: number, x: Float32Array): Float32Array =>
+  factor === 1 ? x : x.map((value) => factor * value);
 
 /** Rounds rows [n, headDim] of float32 values to nearest, ties to even. */
 function rounder(storage: CacheStorage, headDim: number): (rows: Float32Array) => Float32Array {

@@ -190,6 +190,7 @@ function referenceDims(config: Json): ReferenceDims {
     qkNorm: family === 'qwen3',
     qkvBias: family === 'qwen2',
     tiedHead: (config['tie_word_embeddings'] ?? family === 'smollm3') === true,
+    ...(family === 'granite' && granite(config)),
     ...layersOf(config, family, number(config, 'num_hidden_layers')),
   };
 }
@@ -223,7 +224,20 @@ function windowOf(config: Json, family: string, layer: number, rope: boolean): n
   return isLimited ? (size ?? null) : null;
 }
 
-const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3', 'phi3'];
+/** In units of the embedding: the residual stream is not multiplied, what is added to it divided. */
+function granite(config: Json): Pick<ReferenceDims, 'normEps' | 'factors'> {
+  const m = number(config, 'embedding_multiplier', 1);
+  return {
+    normEps: number(config, 'rms_norm_eps') / (m * m),
+    factors: {
+      branch: number(config, 'residual_multiplier', 1) / m,
+      scores: number(config, 'attention_multiplier', 1),
+      logits: 1 / number(config, 'logits_scaling', 1),
+    },
+  };
+}
+
+const families = ['qwen3', 'qwen2', 'llama', 'mistral', 'smollm3', 'phi3', 'granite'];
 
 interface Entry {
   readonly path: string;

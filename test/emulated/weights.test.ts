@@ -54,6 +54,10 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     expect(await problemsOf(fixture(model), target, weights)).toEqual([]);
   });
 
+  test.each(['h100', 'a100'])('branches, scores and logits are multiplied on %s', async (target) => {
+    expect(await problemsOf(fixture('granite-micro'), target, undefined)).toEqual([]);
+  });
+
   test.each(['packed int4', 'fp8, blocks of 128', 'AWQ, groups of 128'])(
     'codes of a file are kept, beside an embedding of plain numbers: %s',
     async (kind) => {

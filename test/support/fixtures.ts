@@ -4,4 +4,5 @@
 export const fixtures: readonly string[] = [
   ...['qwen3-micro', 'qwen2-micro', 'llama3-micro', 'smollm2-micro'],
   ...['mistral-micro', 'smollm3-micro', 'phi3-micro', 'phi4-mini-micro'],
+  'granite-micro',
 ];

@@ -129,7 +129,7 @@ export function ggufOf(directory: string, typeOf: (name: string) => MatrixType):
   const rope = config['rope_parameters'];
   const factors = rope.rope_type === 'llama3' ? ropeFactors(rope, headDim) : undefined;
   const stored = [...readTensors(directory)].map(([name, { shape }]): Tensor => {
-    const isTurned = (family === 'llama' || family === 'smollm3') && /\.(q|k)_proj\.weight$/.test(name);
+    const isTurned = ['llama', 'smollm3', 'granite'].includes(family) && /\.(q|k)_proj\.weight$/.test(name);
     const read = tensors(name);
     const values = isTurned ? pairsTogether(read, shape[1]!, headDim) : read;
     const named = nameOf(name);
@@ -160,6 +160,7 @@ export function ggufOf(directory: string, typeOf: (name: string) => MatrixType):
       ...(family === 'phi3'
         ? phi3Keys(config, dims.ropeScaling).map(([name, value]) => key(name, value))
         : []),
+      ...(family === 'granite' ? graniteKeys(config).map(([name, value]) => key(name, value)) : []),
       ...vocabularyOf(directory, config['vocab_size']),
     ],
     tensors: [...(freqs ? [freqs] : []), ...longRopeTensors(dims.ropeScaling), ...stored],
@@ -176,6 +177,15 @@ const phi3Keys = (config: Record<string, any>, scaling: Scaling): (readonly [str
   ...(scaling?.type === 'longrope'
     ? [['rope.scaling.attn_factor', { f32: scaling.attention }] as const]
     : []),
+];
+
+/** GraniteModel of the converter. */
+// biome-ignore lint/suspicious/noExplicitAny: the files are those of this repository.
+const graniteKeys = (config: Record<string, any>): (readonly [string, Value])[] => [
+  ['attention.scale', { f32: config['attention_multiplier'] }],
+  ['embedding_scale', { f32: config['embedding_multiplier'] }],
+  ['residual_scale', { f32: config['residual_multiplier'] }],
+  ['logit_scale', { f32: config['logits_scaling'] }],
 ];
 
 function longRopeTensors(scaling: Scaling): Tensor[] {

@@ -172,6 +172,28 @@ test('Phi-3 has heads of hidden by heads, and a window in all layers where one i
   expect(parseDims(rest, 'm')).toMatchObject({ kvHeads: 32, normEps: 1e-5, pattern: ['layer'] });
 });
 
+test('Granite multiplies in units of its embedding, by 1 where a key is missing', () => {
+  const multipliers = { embedding_multiplier: 12, residual_multiplier: 0.25 };
+  const others = { attention_multiplier: 0.015625, logits_scaling: 8 };
+  const of = (more: object) =>
+    parseDims({ ...llama, architectures: ['GraniteForCausalLM'], model_type: 'granite', ...more }, 'm');
+  expect(of({ ...multipliers, ...others, rms_norm_eps: 144e-5 })).toMatchObject({
+    ...{ family: 'granite', normEps: expect.closeTo(1e-5, 15) },
+    factors: { branch: 0.25 / 12, scores: 0.015625, logits: 0.125 },
+  });
+  expect(of({ rms_norm_eps: null })).toMatchObject({
+    normEps: 1e-6,
+    factors: { branch: 1, scores: 1, logits: 1 },
+  });
+  expect(parseDims({ ...llama, ...multipliers, ...others }, 'm')).toEqual(parseDims(llama, 'm'));
+  for (const [key, value] of [
+    ['embedding_multiplier', 0],
+    ['residual_multiplier', -1],
+    ['logits_scaling', 1e9],
+  ] as const)
+    expect(() => of({ [key]: value })).toThrow(`${key} is ${value}, must be more than 0`);
+});
+
 test('LongRoPE has both lists, and larger cosines by how much longer the context has become', () => {
   const of = (more: object, scaling: object = {}) =>
     parseDims(
@@ -312,20 +334,23 @@ test('all problems of a config are reported, the first as the message', () => {
 const badConfigs: [patch: object, message: string][] = [
   [
     { model_type: 'qwen3_moe' },
-    'model_type is "qwen3_moe", supported: qwen3, qwen2, llama, mistral, smollm3, phi3',
+    'model_type is "qwen3_moe", supported: qwen3, qwen2, llama, mistral, smollm3, phi3, granite',
   ],
   [
     { model_type: 'gemma3_text' },
-    'model_type is "gemma3_text", supported: qwen3, qwen2, llama, mistral, smollm3, phi3',
+    'model_type is "gemma3_text", supported: qwen3, qwen2, llama, mistral, smollm3, phi3, granite',
   ],
   [
     { model_type: 'ministral' },
-    'model_type is "ministral", supported: qwen3, qwen2, llama, mistral, smollm3, phi3',
+    'model_type is "ministral", supported: qwen3, qwen2, llama, mistral, smollm3, phi3, granite',
   ],
-  [{ model_type: 'gpt2' }, 'model_type is "gpt2", supported: qwen3, qwen2, llama, mistral, smollm3, phi3'],
+  [
+    { model_type: 'gpt2' },
+    'model_type is "gpt2", supported: qwen3, qwen2, llama, mistral, smollm3, phi3, granite',
+  ],
   [
     { model_type: undefined },
-    'model_type is missing, supported: qwen3, qwen2, llama, mistral, smollm3, phi3',
+    'model_type is missing, supported: qwen3, qwen2, llama, mistral, smollm3, phi3, granite',
   ],
   [
     { architectures: ['Qwen3ForSequenceClassification'] },
@@ -426,7 +451,7 @@ test('a model that is not supported is told by its type, and by the setting', ()
 });
 
 const badDims: [patch: object, message: string][] = [
-  [{ family: 'gemma' }, 'family is "gemma", supported: qwen3, qwen2, llama, mistral, smollm3, phi3'],
+  [{ family: 'gemma' }, 'family is "gemma", supported: qwen3, qwen2, llama, mistral, smollm3, phi3, granite'],
   [{ dtype: 'int8' }, 'dtype is "int8", supported: bf16, fp16, fp32'],
   [{ layers: nan }, 'layers is NaN, must be a whole number from 1 to 1024'],
   [{ kvHeads: 5 }, 'qHeads is 16, must be a multiple of kvHeads, 5'],

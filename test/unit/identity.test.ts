@@ -38,6 +38,7 @@ const changes: Record<Exclude<keyof ModelDims, 'name'>, (dims: ModelDims) => Par
   ropeScaling: () => ({ ropeScaling: null }),
   qkNorm: (d) => ({ qkNorm: !d.qkNorm }),
   qkvBias: (d) => ({ qkvBias: !d.qkvBias }),
+  factors: () => ({ factors: { branch: 0.5, scores: 0.25, logits: 0.125 } }),
   tiedHead: (d) => ({ tiedHead: !d.tiedHead }),
   kinds: (d) => ({ kinds: [...d.kinds, { name: 'other', window: 7, rope: false }] }),
   pattern: (d) => ({ pattern: [...d.pattern, ...d.pattern] }),

@@ -209,7 +209,7 @@ describe('the reader', () => {
   test.each([
     [
       { model_type: 'gpt2' },
-      'config: model_type gpt2 is not one of qwen3, qwen2, llama, mistral, smollm3, phi3',
+      'config: model_type gpt2 is not one of qwen3, qwen2, llama, mistral, smollm3, phi3, granite',
     ],
     [
       { rope_parameters: { rope_type: 'dynamic' } },
@@ -234,7 +234,7 @@ describe('the reader', () => {
     ...{ rope_type: 'longrope', rope_theta: 2e4, short_factor: factors, long_factor: [...factors].reverse() },
     original_max_position_embeddings: 64,
   };
-  const [mistral, smollm3, phi3] = ['mistral', 'smollm3', 'phi3'].map((type) => ({
+  const [mistral, smollm3, phi3, granite] = ['mistral', 'smollm3', 'phi3', 'granite'].map((type) => ({
     ...other,
     model_type: type,
   }));
@@ -266,6 +266,8 @@ describe('the reader', () => {
     { ...phi3, sliding_window: undefined, rope_scaling: longrope, max_position_embeddings: 64 },
     { ...phi3, rope_scaling: { ...longrope, attention_factor: 1.5 } },
     { rope_scaling: longrope },
+    { ...granite, embedding_multiplier: 12, residual_multiplier: 0.22, logits_scaling: 6 },
+    { ...granite, attention_multiplier: 0.01, logits_scaling: 6 },
   ])('the config is read as the loader reads it, with %j', (change) => {
     const changed = { ...config, ...change };
     const folder = folderWith(changed);

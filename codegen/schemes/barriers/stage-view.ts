@@ -4,7 +4,7 @@ import { scratchName, strideName } from '../../emit/names.ts';
 import { matrixType } from '../../emit/view.ts';
 import type { OpName, TensorName } from '../../model/graph.ts';
 import { isProduct, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
-import { functionOf, markedOps } from '../../schedule/schedule.ts';
+import { argumentsOf, functionOf, markedOps } from '../../schedule/schedule.ts';
 import type { Meeting } from '../../schedule/syncs.ts';
 import { freeScratchOf } from './lower.ts';
 import { type BarrierSchedule, type BarrierStage, loops, type Phase, type Placement } from './schedule.ts';
@@ -306,16 +306,18 @@ class StagePrinter {
         values.set(tensor, `y[${i}]`);
         return [];
       }
-      return [`${this.#element(tensor)} = y[${i}];`];
+      const factor = tensor === 'logits' && this.#schedule.dims.factors ? 'kLogitFactor * ' : '';
+      return [`${this.#element(tensor)} = ${factor}y[${i}];`];
     });
     return [...stores, ...this.#chain(chain, values)];
   }
 
   #chain(ops: readonly OpName[], values: Map<TensorName, string>): string[] {
     return ops.map((op) => {
-      const { args, result } = pointwiseOf(op);
+      const { result } = pointwiseOf(op);
       const call = functionOf(this.#schedule, op);
-      const text = `ops::${call}(${args.map((tensor) => values.get(tensor) ?? this.#element(tensor)).join(', ')})`;
+      const args = argumentsOf(this.#schedule, op, (tensor) => values.get(tensor) ?? this.#element(tensor));
+      const text = `ops::${call}(${args})`;
       if (this.#place(result).space !== 'register') return `${this.#element(result)} = ${text};`;
       values.set(result, result);
       return `const float ${result} = ${text};`;

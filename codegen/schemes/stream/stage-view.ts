@@ -1,7 +1,7 @@
 // One stage of a stream as text: which partials print it, and the names that they print.
 import type { TensorName } from '../../model/graph.ts';
 import { isProduct, normOf, type OpName, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
-import { functionOf, markedOps } from '../../schedule/schedule.ts';
+import { argumentsOf, functionOf, markedOps } from '../../schedule/schedule.ts';
 import type { CacheSync, Sync } from '../../schedule/syncs.ts';
 import type { StreamSchedule, StreamStage } from './schedule.ts';
 import { publishes, receives } from './words.ts';
@@ -213,7 +213,7 @@ function epilogueLines(schedule: StreamSchedule, stage: StreamStage): Line[] {
       case 'pointwise': {
         const { args, result } = pointwiseOf(step.op);
         if (args.includes('x')) lines.push(line('read_residual'));
-        const text = args.map((arg) => (arg === 'x' ? 'residual' : values.get(arg)!)).join(', ');
+        const text = argumentsOf(schedule, step.op, (arg) => (arg === 'x' ? 'residual' : values.get(arg)!));
         lines.push(line('pointwise', { result, function: functionOf(schedule, step.op), args: text }));
         values.set(result, result);
         if (result === 'x') lines.push(line('keep_residual', { value: result }));

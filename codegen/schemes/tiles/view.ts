@@ -5,7 +5,7 @@ import { formatType } from '../../model/formats.ts';
 import { docOf, type OpName } from '../../model/graph.ts';
 import { matrixRowsText, normOf, pointwiseOf, productOf, sizes } from '../../model/ops.ts';
 import { formatOf } from '../../model/weights.ts';
-import { functionOf, markedOps } from '../../schedule/schedule.ts';
+import { argumentsOf, functionOf, markedOps } from '../../schedule/schedule.ts';
 import { productName } from '../stream/stage-view.ts';
 import { leastTokensOf, type TileBuffer, type TileStage, type TilesSchedule } from './schedule.ts';
 import { squareParts } from './sizes.ts';
@@ -340,13 +340,13 @@ function epilogueLines(schedule: TilesSchedule, stage: TileStage): Line[] {
     value = 'y';
   }
   for (const op of stage.epilogue) {
-    const { args, result } = pointwiseOf(op);
+    const { result } = pointwiseOf(op);
     const name = `ops::${functionOf(schedule, op)}`;
     if (interleave > 1) {
       const both = 'o.y[2 * i], o.y[2 * i + 1]';
       lines.push(line('pointwise_gated', { name: result, function: name, arguments: both }));
     } else {
-      const values = args.map((arg) => (arg === 'x' ? 'residual[i]' : `${value}[i]`)).join(', ');
+      const values = argumentsOf(schedule, op, (arg) => (arg === 'x' ? 'residual[i]' : `${value}[i]`));
       lines.push(line('pointwise', { name: result, function: name, arguments: values }));
     }
     value = result;

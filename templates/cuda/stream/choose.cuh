@@ -100,12 +100,13 @@ struct LogitRows {
 
   DEVICE void take(const Output& o, Best& best) const {
     if (!o.in_bounds || o.row >= kVocab || o.token >= pass.tokens) return;
-    if (stores && o.token >= pass.first_logits) pass.logits[size_t(o.token - pass.first_logits) * kVocab + o.row] = o.y;
+    const float logit = kLogitFactor * o.y;
+    if (stores && o.token >= pass.first_logits) pass.logits[size_t(o.token - pass.first_logits) * kVocab + o.row] = logit;
     if (o.token != token || o.row >= limit) return;
     if (as_they_are)
-      best.consider(o.y, o.row);
+      best.consider(logit, o.row);
     else
-      score.consider(o.y, o.row, best);
+      score.consider(logit, o.row, best);
   }
 };
 

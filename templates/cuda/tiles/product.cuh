@@ -254,7 +254,7 @@ DEVICE void store_logits(float* logits, const Piece& o) {
   float* const to = logits + size_t(o.token) * kVocab + o.row;
 #pragma unroll
   for (int i = 0; i < 8; ++i)
-    if (o.row + i < kVocab) to[i] = o.y[i];
+    if (o.row + i < kVocab) to[i] = kLogitFactor * o.y[i];
 }
 
 }  // namespace tiles

@@ -49,6 +49,7 @@ constexpr int kQkvRows = kQDim + 2 * kKvDim;
 constexpr int kPartialFloats = kQHeads * kSplits * (kHeadDim + 2);
 constexpr float kNormEps = 1e-6f;
 constexpr float kAttnScale = 0.0883883461f;
+constexpr float kLogitFactor = 1.0f;
 
 // Packed weights of a layer: matrices, then vectors.
 BOTH constexpr int64_t matrix_bytes(int64_t rows, int k) { return (rows * padded(k) * int64_t(sizeof(Matrix)) + 255) / 256 * 256; }

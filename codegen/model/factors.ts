@@ -1,0 +1,21 @@
+// What Granite multiplies by, as kernels have it.
+import type { ModelDims } from './dims.ts';
+
+/** As files have it: embedding, branches and scores are multiplied, logits divided. */
+export interface Scales {
+  readonly embedding: number;
+  readonly branch: number;
+  readonly scores: number;
+  readonly logits: number;
+}
+
+/** The residual stream is read by norms alone, so it may be in any unit. In that of the embedding the table is its first value as it is stored, for
+ *  whoever reads it; branches are added as so many embeddings, and eps is a square of that unit.
+ *  @param normEps as the file has it */
+export const inEmbeddings = (
+  normEps: number,
+  { embedding, branch, scores, logits }: Scales,
+): Pick<ModelDims, 'normEps' | 'factors'> => ({
+  normEps: normEps / embedding ** 2,
+  factors: { branch: branch / embedding, scores, logits: 1 / logits },
+});
