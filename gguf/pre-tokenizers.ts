@@ -43,6 +43,7 @@ export const preTokenizers: ReadonlyMap<string, PreTokenizer> = new Map([
   ['smaug-bpe', { ...llama3, addsBos: false }],
   ['smollm', digitsApart],
   ['starcoder', digitsApart],
+  ['refact', digitsApart],
   ['gpt-2', gpt2],
 ]);
 

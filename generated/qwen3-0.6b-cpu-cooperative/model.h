@@ -25,6 +25,7 @@ constexpr int kPassTokens = 64;  // most tokens of a pass
 constexpr int kSplits = 1;  // most blocks that share a head: splits of the positions
 constexpr float kNormEps = 0.000001f;
 constexpr float kAttnScale = 0.088388346f;  // 1 / sqrt(kHeadDim)
+constexpr float kLogitFactor = 1.0f;  // of what the head makes
 constexpr int64_t kLayerBytes = 31466496;  // packed weights of a layer
 constexpr int64_t kWeightBytes = 1192230912;  // packed weights in all
 constexpr int kPartialFloats = kQHeads * kSplits * (kHeadDim + 2);  // weighted values, maximum and sum of every split

@@ -27,6 +27,7 @@ constexpr int kPassTokens = 16;  // most tokens of a pass
 constexpr int kSplits = 16;  // most blocks that share a head: splits of the positions
 constexpr float kNormEps = 0.000001f;
 constexpr float kAttnScale = 0.088388346f;  // 1 / sqrt(kHeadDim)
+constexpr float kLogitFactor = 1.0f;  // of what the head makes
 constexpr int64_t kLayerBytes = 4608;  // packed weights of a layer
 constexpr int64_t kWeightBytes = 1192099840;  // packed weights in all
 constexpr int kThreads = 256;  // of a block, those that compute
