@@ -369,7 +369,10 @@ int32_t ol_score(Engine* engine, const ScoreArgs* args) noexcept {
   return call(engine, [&] {
     const ScoreJob job = copy_score(args);
     check_ready(*engine, args->count);
-    start(*engine, [engine, job] { engine->logits = score(engine->backend, engine->thread, engine->sequence, job); });
+    start(*engine, [engine, job] {
+      engine->logits = {};  // a score that fails has none
+      engine->logits = score(engine->backend, engine->thread, engine->sequence, job);
+    });
   });
 }
 

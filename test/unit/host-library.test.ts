@@ -216,6 +216,13 @@ describe('the library itself', () => {
     expect(f.ol_logits(engine, row, 1)).toBe(abiStatus.ok);
     expect(row).toEqual(fakeLogits([1, 2, 3, 1, 2, 3]));
     expect(f.ol_logits(engine, row, 1)).toBe(abiStatus.badArgument);
+    // Those of a score that nobody fetched are not those of the next, which fails.
+    f.ol_score(engine, { ids: Int32Array.of(1), count: 1, first: 0 });
+    await ended();
+    f.ol_score(engine, { ids: Int32Array.of(tokens.fail), count: 1, first: 0 });
+    await ended();
+    expect(f.ol_logits(engine, row, 1)).toBe(abiStatus.badArgument);
+    expect(f.ol_error(engine)).toBe('1 rows of logits were asked for, and there are 0');
     f.ol_close(engine);
     closeSync(ours);
   });
