@@ -9,7 +9,7 @@ import { fakeLogits, fakePenalisedReply, fakeReply, tokens, vocab } from '../sup
 import { wholeNumbers } from '../support/random.ts';
 import { read } from '../support/read-reply.ts';
 import { failureOf } from '../support/refusal.ts';
-import { until } from '../support/within.ts';
+import { until, within } from '../support/within.ts';
 
 const { emptyEngine, fake, readyEngine } = await fakeEngines();
 
@@ -191,6 +191,43 @@ describe.each([
       expect(other.said).toEqual(fakeReply([8, 8, 8], 9));
     }
     expect((await beside).said).toEqual(fakeReply([tokens.slow, 5], 20));
+  });
+
+  it('are each told why where a pass fails that they share, and go on behind it', async () => {
+    const engine = await ready(4);
+    const outcome = (replying: ReturnType<typeof read>) =>
+      replying.then(
+        ({ ids }) => ids,
+        (error: Error) => error.message,
+      );
+    for (const [token, text] of [
+      [tokens.fail, 'ffn_down: the fake device gave up'],
+      [tokens.throws, 'the fake backend threw'],
+      // It is seen where a token is fed by its number.
+      ...(device === 0 ? [[tokens.refuse, 'no memory for this pass'] as const] : []),
+    ] as const) {
+      const sequences = [engine.open(), engine.open(), engine.open()];
+      const prompts = [[1, 2], [3], [4]];
+      // What the last one chooses first, and feeds to its next pass.
+      const bias = { [token]: 100 };
+      const ends = await within(
+        together(
+          sequences.map((sequence, i) => () => {
+            const own = i === 2 ? { bias } : {};
+            return outcome(read(sequence.generate(prompts[i]!, { maxTokens: 100, ...own })));
+          }),
+        ),
+        () => `the ends of three replies by '${text}'`,
+      );
+      const whole = prompts.map((ids) => fakeReply(ids, 100));
+      expect(ends).toEqual(hasRows ? [text, text, text] : [whole[0], whole[1], text]);
+      for (const [i, sequence] of sequences.entries()) {
+        const known = [...prompts[i]!, ...(i < 2 ? whole[i]! : [token])].slice(0, sequence.position);
+        const { ids } = await read(sequence.generate([9], { maxTokens: 5 }));
+        expect(ids).toEqual(fakeReply([...known, 9], 5));
+        await sequence.close();
+      }
+    }
   });
 
   it('end where the context ends, each by itself', async () => {
