@@ -25,12 +25,23 @@ class Batch : public Turns {
  public:
   using Turns::Turns;
 
-  /** Runs passes until every job has ended. */
+  /** Runs passes until every job has ended. What fails in between, for want of memory, ends those that run; who has joined meanwhile goes on. */
   template <class Stopping>
   void serve(Backend* backend, Stopping&& stopping) {
-    Passes passes(backend);
     stopping_ = stopping;
     for (over_ = false; !over_;) {
+      std::string error;
+      const int status = guarded(&error, [&] {
+        Passes passes(backend);
+        run(backend, passes);
+      });
+      if (status != kStatusOk) fail_all(status, error);
+    }
+  }
+
+ private:
+  void run(Backend* backend, Passes& passes) {
+    while (!over_) {
       const bool stepped = step(backend, passes);
       const bool ended = std::exchange(ended_, false);
       if (std::exchange(untold_, false)) channel_.tell(ended);  // once for all that a pass has made
@@ -41,7 +52,23 @@ class Batch : public Turns {
     }
   }
 
- private:
+  /** Ends all jobs, of which no pass is under way any more. There may be no memory. */
+  void fail_all(int status, const std::string& error) {
+    flights_.clear();
+    for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
+      Member& member = members_[slot];
+      if (!running(slot)) continue;
+      member.in_flight = 0;
+      member.feeding = false;
+      Ending ending{kFinishNone, status, ""};
+      std::string ignored;
+      guarded(&ignored, [&] { ending.error = error; });
+      end(slot, member.ending ? std::move(*member.ending) : std::move(ending));
+    }
+    untold_ = ended_ = false;
+    channel_.tell(true);
+  }
+
   /** What ends, and a chunk of the prompt that came first, or a pass of all that decode, but for tokens that wait for their masks; or what a pass
    *  under way has made. False: there was nothing of it. */
   bool step(Backend* backend, Passes& passes) {
@@ -324,7 +351,7 @@ class Batch : public Turns {
   void end(int32_t slot, Ending ending) {
     std::lock_guard<std::mutex> lock(mutex_);
     Member& member = members_[slot];
-    const auto& [finish, status, error] = ending;
+    auto& [finish, status, error] = ending;
     member.running = false;
     member.ending.reset();
     member.tokens.resize(static_cast<size_t>(member.computed));
@@ -333,7 +360,7 @@ class Batch : public Turns {
     member.outbox.progress.status = status;
     member.outbox.progress.finish = finish;
     if (member.outbox.tokens.empty()) member.outbox.progress.prefill_ms = milliseconds_since(member.begin);
-    member.error = error;
+    member.error.swap(error);
     over_ = std::none_of(members_.begin(), members_.end(), [](const Member& other) { return other.running; });
     if (over_) serving_ = false;
     untold_ = ended_ = true;

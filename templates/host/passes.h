@@ -18,7 +18,7 @@ class Passes {
     for (; outstanding_ > 0; --outstanding_) {
       std::string error;
       int32_t token;
-      backend_wait(backend_, &token, &error);
+      guarded(&error, [&] { backend_wait(backend_, &token, &error); });
     }
   }
 

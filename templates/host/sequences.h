@@ -200,6 +200,11 @@ class Sequences {
     std::string error;
   };
 
+  bool running(int32_t slot) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return members_[slot].running;
+  }
+
   static int32_t left(const Member& member) { return static_cast<int32_t>(member.tokens.size()) - member.computed; }
 
   Channel& channel_;

@@ -55,6 +55,10 @@ export interface Fake {
   work(): { readonly requests: number; readonly passes: number; readonly waits: number };
   /** Times that the engine made last was given the counts for penalties. */
   counted(): number;
+  /** After so many allocations more of an engine's thread one finds no memory. */
+  exhaust(allocations: number): void;
+  /** Whether that one has come. */
+  exhausted(): boolean;
   /** Backends created and not destroyed. */
   alive(): number;
 }
@@ -80,6 +84,7 @@ export async function buildFake(slots: readonly FakeSlot[]): Promise<Fake> {
   const drafts: (kind: number) => void = library.func('fake_drafts', 'void', ['int32_t']);
   const allow: (passes: number) => void = library.func('fake_allow', 'void', ['int32_t']);
   const [requests, passes, waits] = ['fake_requests', 'fake_passes', 'fake_waits'].map(counter);
+  const left = counter('fake_allocations_left');
   return {
     path,
     manifest: fakeManifest(slots, weightBytes),
@@ -92,6 +97,8 @@ export async function buildFake(slots: readonly FakeSlot[]): Promise<Fake> {
     chunks: counter('fake_chunks'),
     work: () => ({ requests: requests!(), passes: passes!(), waits: waits!() }),
     counted: counter('fake_counted'),
+    exhaust: library.func('fake_exhaust', 'void', ['int32_t']),
+    exhausted: () => left() < 0,
     alive: counter('fake_alive'),
   };
 }
@@ -126,7 +133,8 @@ export async function compileFake(slots: readonly FakeSlot[]): Promise<string> {
   const common = { 'abi.h': abiHeader(), 'sizes.h': sizesHeader };
   const sources = [join(host, 'library.cpp'), join(fake, 'backend.cpp')];
   const objects = await Promise.all(sources.map((file) => made(file, ['-c'], common)));
-  return made(join(host, 'model.cpp'), [...objects, '-shared'], { ...common, 'model.h': modelHeader(slots) });
+  // Its operator new stands in the way of the program's own for what is linked here alone.
+  return made(join(host, 'model.cpp'), [...objects, '-shared', '-Wl,-Bsymbolic-functions'], { ...common, 'model.h': modelHeader(slots) });
 }
 
 /** What the compiler makes of a source beside these headers: a file in a folder named by the hash of all that goes in. */

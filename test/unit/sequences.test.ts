@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { Sampling } from '../../runtime/engine/bindings.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import type { GenerateOptions } from '../../runtime/engine/options.ts';
+import { maskOf } from '../support/choices.ts';
 import { fakeEngines, greedy, randomSources } from '../support/fake-engines.ts';
 import { fakeLogits, fakePenalisedReply, fakeReply, tokens, vocab } from '../support/host-fake.ts';
 import { wholeNumbers } from '../support/random.ts';
@@ -230,6 +231,47 @@ describe.each([
     }
   });
 
+  it('end with an error wherever their thread finds no memory, and reply again behind it', async () => {
+    const engine = await ready(5);
+    const prompt = Array.from({ length: 9 }, (_, i) => i);
+    const even = maskOf(Array.from({ length: vocab / 2 }, (_, i) => 2 * i), vocab);
+    const jobs: readonly ((sequence: ReturnType<Engine['open']>) => Promise<unknown>)[] = [
+      async (sequence) => (await read(sequence.generate(prompt, { maxTokens: 9 }))).ids,
+      async (sequence) => {
+        const sampling = { ...greedy, repetition_penalty: 1.1 };
+        return (await read(sequence.generate([10], { maxTokens: 9, sampling }))).ids;
+      },
+      async (sequence) =>
+        (await read(sequence.generate([11], { maxTokens: 5, mask: { next: () => even } }))).ids,
+      async (sequence) => {
+        const logprobs = { top: 2, onLogprobs: () => {} };
+        return (await read(sequence.generate([12], { maxTokens: 5, logprobs }))).ids;
+      },
+      async (sequence) => [...(await sequence.score(prompt, 2))],
+    ];
+    const run = async () => {
+      const sequences = jobs.map(() => engine.open());
+      const ends = await within(
+        together(jobs.map((job, i) => () => job(sequences[i]!).catch(({ message }: Error) => message))),
+        () => `the ends of jobs without memory, after ${left} allocations`,
+      );
+      for (const sequence of sequences) await sequence.close();
+      return ends;
+    };
+    let left = -1;
+    const whole = await run();
+    for (let failed = true; failed; ) {
+      fake.exhaust(++left);
+      const ends = await run();
+      failed = fake.exhausted();
+      fake.exhaust(-1);
+      for (const [i, end] of ends.entries()) if (end !== 'out of memory') expect(end).toEqual(whole[i]);
+      if (!failed) expect(ends).toEqual(whole);
+    }
+    expect(left).toBeGreaterThan(20);
+    expect(await run()).toEqual(whole);
+  });
+
   it('end where the context ends, each by itself', async () => {
     const engine = await readyEngine({ device, sequences: 2, context: 20 });
     await using full = engine.open();
@@ -447,6 +489,27 @@ describe('a prompt that begins while others decode', () => {
     expect((await Promise.all(all)).map(({ said }) => said)).toEqual(
       [[1], [2], prompt].map((ids) => fakeReply(ids, 60)),
     );
+  });
+});
+
+describe('a reply of the engine itself', () => {
+  it('fails where a pass does, whatever those behind it do, and wherever its thread finds no memory', async () => {
+    const engine = await readyEngine({ device: 1 });
+    const failing = engine.generate([1, 2, 3, tokens.fail, tokens.throws], { maxTokens: 1 });
+    expect((await failureOf(read(failing))).message).toBe('ffn_down: the fake device gave up');
+    const prompt = [1, 2, 3, 4, 5, 6];
+    for (let left = 0, failed = true; failed; left++) {
+      engine.reset();
+      fake.exhaust(left);
+      const end = await within(
+        read(engine.generate(prompt, { maxTokens: 9 })).catch(({ message }: Error) => message),
+        () => `the end of a reply without memory, after ${left} allocations`,
+      );
+      failed = fake.exhausted();
+      fake.exhaust(-1);
+      expect(failed ? end : 'out of memory').toBe('out of memory');
+      if (!failed) expect(end).toMatchObject({ ids: fakeReply(prompt, 9) });
+    }
   });
 });
 

@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <functional>
 #include <iterator>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -16,6 +19,25 @@
 
 static std::atomic<Backend*> latest{nullptr};
 static std::atomic<int> alive{0};
+
+/** Allocations of threads of backends before the one that fails; negative: none does. */
+static std::atomic<int> allocations_left{-1};
+static thread_local bool may_fail = false;
+
+void* operator new(std::size_t bytes) {
+  if (may_fail && allocations_left >= 0 && allocations_left-- == 0) throw std::bad_alloc();
+  if (void* const made = std::malloc(std::max<std::size_t>(bytes, 1))) return made;
+  throw std::bad_alloc();
+}
+void operator delete(void* made) noexcept { std::free(made); }
+void operator delete(void* made, std::size_t) noexcept { std::free(made); }
+
+/** While it lives no allocation of this thread fails. */
+struct Spared {
+  Spared() { may_fail = false; }
+  ~Spared() { may_fail = before; }
+  const bool before = may_fail;
+};
 
 static void run_device(Backend& b) {
   for (;;) {
@@ -73,6 +95,7 @@ int backend_create(const EngineOptions& options, Backend** out, std::string* err
   if (options.device != 0) b->device = std::thread([b] { run_device(*b); });
   *out = b;
   latest = b;
+  may_fail = true;
   ++alive;
   return kStatusOk;
 }
@@ -187,6 +210,7 @@ void backend_stop(Backend* b) {
 }
 
 int backend_enqueue(Backend* b, const PassRequest& pass, std::string* error) {
+  const Spared whole;  // what it keeps of a request is all or nothing
   if (int status = misuse(b, error)) return status;
   const bool steps_fit = pass.steps == 1 || (pass.steps > 1 && pass.steps <= backend_steps(b) && pass.count == 1 && pass.sample);
   const bool is_prompt = pass.count <= backend_prompt_tokens(b) && (backend_prompt_logits(b) || (!pass.sample && pass.first_logits == pass.count));
@@ -245,7 +269,13 @@ bool backend_ask(Backend* b) {
   };
   while (!oldest.answered() && !is_over()) {
   }
-  oldest.chooses = std::exchange(oldest.question, nullptr)();
+  const std::function<bool()> question = std::exchange(oldest.question, nullptr);
+  try {
+    oldest.chooses = question();
+  } catch (...) {
+    oldest.chooses = false;
+    oldest.failure = std::current_exception();
+  }
   std::lock_guard<std::mutex> lock(b->mutex);
   b->answer = oldest.chooses;
   b->changed.notify_all();
@@ -259,10 +289,15 @@ int backend_wait(Backend* b, int32_t* token, std::string* error) {
     return kStatusInternal;
   }
   Result result{};
+  std::exception_ptr failure;
   if (b->options.device == 0) {
     const Request request = std::move(b->requests.front());
     b->requests.pop_front();
-    result = run_pass(*b, request, 0);
+    try {
+      result = run_pass(*b, request, 0);
+    } catch (...) {
+      failure = std::current_exception();
+    }
     ++b->passes_run;
   } else {
     backend_ask(b);
@@ -271,9 +306,11 @@ int backend_wait(Backend* b, int32_t* token, std::string* error) {
     result = std::move(b->results.front());
     b->results.pop_front();
     b->answer.reset();  // of a pass that failed before it asked
+    failure = b->outstanding.front().failure;
   }
   if (--b->outstanding.front().steps == 0) b->outstanding.pop_front();
   ++b->steps_waited;
+  if (failure) std::rethrow_exception(failure);
   if (result.throws) throw std::runtime_error("the fake backend threw");
   *token = result.token;
   b->chosen = result.chosen;
@@ -316,6 +353,8 @@ OL_API int32_t fake_passes() {
 OL_API int32_t fake_waits() { return latest.load()->steps_waited; }
 OL_API int32_t fake_counted() { return latest.load()->times_counted; }
 OL_API void fake_allow(int32_t passes) { allow(passes); }
+OL_API void fake_exhaust(int32_t allocations) { allocations_left = allocations; }
+OL_API int32_t fake_allocations_left() { return allocations_left; }
 OL_API int32_t fake_alive() { return alive; }
 OL_API void fake_dirty() { std::memset(latest.load()->weights.data(), 0xee, latest.load()->weights.size()); }
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <limits>
 #include <mutex>
@@ -77,6 +78,7 @@ struct Outstanding {
   int32_t steps;  // not yet waited for
   std::function<bool()> answered, question;  // which is still to be asked
   bool chooses = true;
+  std::exception_ptr failure = nullptr;  // of its question
 };
 
 struct Result {
