@@ -1,6 +1,7 @@
 // The body of a request: JSON, not too long, of the shape that its route takes.
 import type { Context } from 'hono';
 import { z } from 'zod';
+import { isPlain } from '../json-text.ts';
 import { placeText } from '../runtime/json-file.ts';
 import { inWords } from '../runtime/limit-words.ts';
 import { ApiError } from './api-error.ts';
@@ -48,6 +49,11 @@ const withoutNulls = (value: unknown): unknown =>
 /** An object in a body, of which keys that are null count as left out. */
 export const inBody = <Schema extends z.ZodType>(schema: Schema): z.ZodPreprocess<Schema> =>
   z.preprocess(withoutNulls, schema);
+
+/** Any object, as it is: a record of zod leaves a key `__proto__` out without a word. */
+export const anyObject: z.ZodCustom<Readonly<Record<string, unknown>>> = z.custom(isPlain, {
+  error: ({ input }) => `expected an object${input === undefined ? ', received undefined' : ''}`,
+});
 
 async function readText(c: Context, mostBytes: number): Promise<string> {
   const bytes = await readBytes(c, mostBytes).catch((error: unknown) => {

@@ -1,5 +1,6 @@
 // The form that chats and responses ask for: a text, any JSON object, or JSON of a schema.
 import { z } from 'zod';
+import { anyObject } from './body.ts';
 
 export const textFormat = z.strictObject({ type: z.literal('text') });
 export const jsonFormat = z.strictObject({ type: z.literal('json_object') });
@@ -7,7 +8,7 @@ export const jsonFormat = z.strictObject({ type: z.literal('json_object') });
 export const namedSchema = z.strictObject({
   name: z.string().max(64),
   description: z.string().nullish(),
-  schema: z.record(z.string(), z.unknown()),
+  schema: anyObject,
   strict: z.boolean().nullish(),
 });
 

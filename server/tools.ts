@@ -4,13 +4,13 @@ import type { ToolChoice, ToolOption } from '../runtime/chat/tools.ts';
 import { listOf } from '../runtime/list-of.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
 import { ApiError } from './api-error.ts';
-import { inBody } from './body.ts';
+import { anyObject, inBody } from './body.ts';
 
 /** A function's description. What of it is wrong is said by the library, with its name. */
 const described = {
   name: z.string(),
   description: z.string().nullish(),
-  parameters: z.record(z.string(), z.unknown()).nullish(),
+  parameters: anyObject.nullish(),
   strict: z.boolean().nullish(),
 };
 const choices = z.enum(['none', 'auto', 'required']);

@@ -373,6 +373,9 @@ describe('a refusal', () => {
     expect((await post(app, chat, chatBody(nothing))).status).toBe(200);
   });
 
+  const namedFormat = (schema: unknown) => ({
+    response_format: { type: 'json_schema', json_schema: { name: 'a', schema } },
+  });
   const bad: readonly (readonly [object, string, string])[] = [
     [{ temprature: 1 }, 'temprature', 'unknown parameter: temprature'],
     [{ temperature: -1 }, 'temperature', 'temperature: expected at least 0'],
@@ -449,6 +452,26 @@ describe('a refusal', () => {
       'logit_bias has 1025 tokens, and there may be 1024',
     ],
     [{ logit_bias: { 4096: 1 } }, 'logit_bias.4096', 'logit_bias has token 4096, which the model does not'],
+    [
+      namedFormat(JSON.parse('{"type":"object","__proto__":{"type":"string"}}')),
+      'response_format.json_schema.schema',
+      'the schema cannot be followed at #: the keyword __proto__ is not supported',
+    ],
+    [
+      namedFormat([]),
+      'response_format.json_schema.schema',
+      'response_format.json_schema.schema: expected an object',
+    ],
+    [
+      namedFormat(undefined),
+      'response_format.json_schema.schema',
+      'response_format.json_schema.schema is missing: expected an object',
+    ],
+    [
+      { tools: [{ type: 'function', function: { name: 'f', parameters: JSON.parse('{"__proto__":1}') } }] },
+      'tools[0].function.parameters',
+      'the parameters of f: the schema cannot be followed at #: the keyword __proto__ is not supported',
+    ],
     [{ parallel_tool_calls: 'no' }, 'parallel_tool_calls', 'parallel_tool_calls: expected boolean'],
     [{ model: 3 }, 'model', 'model: expected string, received number'],
     [{ model: null }, 'model', 'model is missing: expected string'],
