@@ -57,20 +57,26 @@ const mostLevels = 100;
  *  @param hint where such a file comes from
  *  @throws OnelaunchError of kind usage. */
 export function checkDepth(value: unknown, path: string, hint: string): void {
-  let level: unknown[] = [value];
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth > mostLevels) {
-      throw tooDeep(path, hint);
-    }
-    const below: unknown[] = [];
-    for (const holder of level) {
-      if (typeof holder !== 'object' || holder === null) continue;
-      for (const child of Object.values(holder)) {
-        if (typeof child === 'object' && child !== null) below.push(child);
-      }
-    }
-    level = below;
+  if (nestsDeeper(value, mostLevels)) throw tooDeep(path, hint);
+}
+
+/** Whether lists and objects nest in more levels than these. @param look at each of them, level by level */
+export function nestsDeeper(
+  value: unknown,
+  levels: number,
+  look: (holder: object) => void = () => {},
+): boolean {
+  const holdersIn = (values: readonly unknown[]) =>
+    values.filter((each): each is object => typeof each === 'object' && each !== null);
+  let level = holdersIn([value]);
+  for (let depth = 1; level.length > 0; depth++) {
+    if (depth > levels) return true;
+    level = level.flatMap((holder) => {
+      look(holder);
+      return holdersIn(Array.isArray(holder) ? holder : Object.values(holder));
+    });
   }
+  return false;
 }
 
 const tooDeep = (path: string, hint: string) =>
@@ -99,7 +105,7 @@ export function copyOfJson<T>(value: T, name: string, hint: string): T {
       return copyOf(toJSON.call(one), at, depth + 1);
     }
     const known = copies.get(one);
-    if (depth + (known?.levels ?? 0) > mostLevels) throw tooDeep(name, hint);
+    if (depth + (known?.levels ?? 1) > mostLevels) throw tooDeep(name, hint);
     if (known !== undefined) return known;
     const inside = (each: unknown, key: string | number) => copyOf(each, `${at}.${key}`, depth + 1);
     const made = Array.isArray(one)

@@ -1,7 +1,7 @@
 // The body of a request: JSON, not too long, of the shape that its route takes.
 import type { Context } from 'hono';
 import { z } from 'zod';
-import { isPlain } from '../json-text.ts';
+import { isPlain, nestsDeeper } from '../json-text.ts';
 import { placeText } from '../runtime/json-file.ts';
 import { inWords } from '../runtime/limit-words.ts';
 import { ApiError } from './api-error.ts';
@@ -98,21 +98,18 @@ const mostKeys = 5000;
 /** No request nests so deep, and an answer that repeats it could not be written: JSON.stringify has no stack for ten thousand. */
 const mostLevels = 1000;
 
+/** @throws ApiError 400 for an object with too many keys, and for what nests too deep */
 function checkSize(json: object): void {
-  let level = [json];
-  for (let depth = 1; level.length > 0; depth++) {
-    if (depth > mostLevels) throw new ApiError(400, `the body nests more than ${mostLevels} levels deep`);
-    level = level.flatMap(objectsIn);
+  if (nestsDeeper(json, mostLevels, checkKeys)) {
+    throw new ApiError(400, `the body nests more than ${mostLevels} levels deep`);
   }
 }
 
-/** Objects and lists in one of them. @throws ApiError 400 for an object with too many keys */
-function objectsIn(one: object): object[] {
-  const values: unknown[] = Array.isArray(one) ? one : Object.values(one);
-  if (!Array.isArray(one) && values.length > mostKeys) {
-    throw new ApiError(400, `an object in the body has ${values.length} keys: there may be ${mostKeys}`);
+function checkKeys(one: object): void {
+  const keys = Array.isArray(one) ? 0 : Object.keys(one).length;
+  if (keys > mostKeys) {
+    throw new ApiError(400, `an object in the body has ${keys} keys: there may be ${mostKeys}`);
   }
-  return values.filter((value) => typeof value === 'object' && value !== null);
 }
 
 /** A value as the schema describes it. @throws ApiError 400, which names the parameter */

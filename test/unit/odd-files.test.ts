@@ -7,6 +7,7 @@ import { loadTranscript } from '../../cli/chat/saved.ts';
 import { readModelDims } from '../../codegen/model/read-config.ts';
 import { resolvePlan } from '../../configs/resolve.ts';
 import { readTarget } from '../../configs/target-file.ts';
+import { checkDepth, copyOfJson } from '../../json-text.ts';
 import { readRecord } from '../../lab/calibrate/record.ts';
 import { readJournal } from '../../lab/journal.ts';
 import { readTexts } from '../../lab/quality-text.ts';
@@ -199,6 +200,23 @@ describe('JSON that nests 10,000 levels deep', () => {
       expect(message).toBe(`${path} nests more than 100 levels deep`);
     }
   });
+});
+
+test('JSON may nest 100 levels deep, in a file and from a caller', () => {
+  const nested = (levels: number): unknown => JSON.parse(`${'['.repeat(levels)}0${']'.repeat(levels)}`);
+  const shared = (levels: number) => [nested(levels - 1), nested(1)];
+  for (const nest of [nested, shared]) {
+    checkDepth(nest(100), 'x', '');
+    expect(copyOfJson(nest(100), 'x', '')).toEqual(nest(100));
+    for (const check of [checkDepth, copyOfJson]) {
+      expect(refusalOf(() => check(nest(101), 'x', '')).message).toBe('x nests more than 100 levels deep');
+    }
+  }
+  const once = nested(50);
+  const under = (levels: number, value: unknown): unknown =>
+    levels === 0 ? value : [once, under(levels - 1, value)];
+  expect(copyOfJson(under(50, once), 'x', '')).toEqual(under(50, once));
+  expect(() => copyOfJson(under(51, once), 'x', '')).toThrow('levels deep');
 });
 
 test('a long name in a safetensors header is read as any other', () => {
