@@ -248,11 +248,7 @@ async function readWeights(
 ): Promise<{ tensors: Tensors | null; tiedHead: boolean; notes: readonly string[] }> {
   const none = { tensors: null, tiedHead: dims?.tiedHead ?? false, notes: [] };
   if (directory === null) return none;
-  const [{ checkpointTensors, settleHead }, { findTensorProblems }, packing] = await Promise.all([
-    import('./runtime/weights/checkpoint.ts'),
-    import('./runtime/weights/load-plan.ts'),
-    import('./codegen/model/packing.ts'),
-  ]);
+  const { checkpointTensors, settleHead } = await import('./runtime/weights/checkpoint.ts');
   // A kernel for weights that are to come is made for what config.json says of them.
   const collected = collector(needs.weights ? errors : []);
   const { attempt } = collected;
@@ -265,13 +261,22 @@ async function readWeights(
     const { readPooling } = await import('./runtime/embedding.ts');
     attempt(() => readPooling(directory));
   }
-  if (needs.weights) {
-    const actual = { ...dims, tiedHead: settled.tiedHead };
-    const slots = packing.slotsOf(actual, packing.packWeights(actual));
-    const problems = findTensorProblems(slots, settled.tensors);
-    errors.push(...problems.map(({ text, hint }) => new OnelaunchError('usage', text, { hint })));
-  }
+  if (needs.weights) errors.push(...(await unfitTensors(dims, settled)));
   return settled;
+}
+
+/** All that keeps the tensors of a checkpoint from being the weights of a model whose head was settled by them. */
+export async function unfitTensors(
+  dims: ModelDims,
+  { tensors, tiedHead }: { readonly tensors: Tensors; readonly tiedHead: boolean },
+): Promise<OnelaunchError[]> {
+  const [{ findTensorProblems }, { packWeights, slotsOf }] = await Promise.all([
+    import('./runtime/weights/load-plan.ts'),
+    import('./codegen/model/packing.ts'),
+  ]);
+  const actual = { ...dims, tiedHead };
+  const problems = findTensorProblems(slotsOf(actual, packWeights(actual)), tensors);
+  return problems.map(({ text, hint }) => new OnelaunchError('usage', text, { hint }));
 }
 
 /** The blocks that have the codes of each quantised matrix. */

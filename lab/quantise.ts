@@ -18,10 +18,10 @@ import {
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeFolder } from '../codegen/build/make-folder.ts';
-import { packWeights, slotsOf } from '../codegen/model/packing.ts';
 import { readModel } from '../codegen/model/read-config.ts';
 import { gather, OnelaunchError } from '../errors.ts';
 import { single, smallFilesIn } from '../hub/weights.ts';
+import { unfitTensors } from '../preflight.ts';
 import {
   fp8Rows,
   groupColumns,
@@ -37,7 +37,6 @@ import { levelsOfBlocks } from '../runtime/reference/blocks.ts';
 import { toFloat32 } from '../runtime/reference/weights.ts';
 import { loadTokenizer } from '../runtime/tokenizer/tokenizer.ts';
 import { checkpointTensors, settleHead } from '../runtime/weights/checkpoint.ts';
-import { findTensorProblems } from '../runtime/weights/load-plan.ts';
 import {
   bytesOf,
   readBytes,
@@ -77,7 +76,7 @@ export async function quantiseCheckpoint(directory: string, options: QuantiseOpt
   const out = resolve(options.out);
   refuseTaken(out);
   const work = planOf(directory, options.format);
-  refuseUnfit(directory);
+  await refuseUnfit(directory);
   const sequences = options.calibrate ? sequencesOf(directory, options.calibrate) : [];
   // A folder that is there keeps its place: it may be a link, mounted, or the one that somebody works in.
   const isThere = existsSync(out);
@@ -221,13 +220,10 @@ function planOf(directory: string, format: WrittenFormat): Work {
 
 /** Refuses weights that the model of config.json could not be loaded from: their checkpoint would be no better.
  *  @throws OnelaunchError usage, with all that is wrong */
-function refuseUnfit(directory: string): void {
+async function refuseUnfit(directory: string): Promise<void> {
   const { dims } = readModel(directory);
-  const { tensors, tiedHead } = settleHead(checkpointTensors(directory), dims.tiedHead);
-  const actual = { ...dims, tiedHead };
-  const problems = findTensorProblems(slotsOf(actual, packWeights(actual)), tensors);
-  if (problems.length > 0)
-    throw gather(problems.map(({ text, hint }) => new OnelaunchError('usage', text, { hint })));
+  const errors = await unfitTensors(dims, settleHead(checkpointTensors(directory), dims.tiedHead));
+  if (errors.length > 0) throw gather(errors);
 }
 
 const partName = (matrix: string, part: string) => matrix.replace(/weight$/, part);

@@ -51,7 +51,7 @@ export const inBody = <Schema extends z.ZodType>(schema: Schema): z.ZodPreproces
   z.preprocess(withoutNulls, schema);
 
 /** Any object, as it is: a record of zod leaves a key `__proto__` out without a word. */
-export const anyObject: z.ZodCustom<Readonly<Record<string, unknown>>> = z.custom(isPlain, {
+export const anyObject = z.custom<Readonly<Record<string, unknown>>>(isPlain, {
   error: ({ input }) => `expected an object${input === undefined ? ', received undefined' : ''}`,
 });
 

@@ -134,7 +134,10 @@ export async function compileFake(slots: readonly FakeSlot[]): Promise<string> {
   const sources = [join(host, 'library.cpp'), join(fake, 'backend.cpp')];
   const objects = await Promise.all(sources.map((file) => made(file, ['-c'], common)));
   // Its operator new stands in the way of the program's own for what is linked here alone.
-  return made(join(host, 'model.cpp'), [...objects, '-shared', '-Wl,-Bsymbolic-functions'], { ...common, 'model.h': modelHeader(slots) });
+  return made(join(host, 'model.cpp'), [...objects, '-shared', '-Wl,-Bsymbolic-functions'], {
+    ...common,
+    'model.h': modelHeader(slots),
+  });
 }
 
 /** What the compiler makes of a source beside these headers: a file in a folder named by the hash of all that goes in. */

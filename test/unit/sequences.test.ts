@@ -234,7 +234,10 @@ describe.each([
   it('end with an error wherever their thread finds no memory, and reply again behind it', async () => {
     const engine = await ready(5);
     const prompt = Array.from({ length: 9 }, (_, i) => i);
-    const even = maskOf(Array.from({ length: vocab / 2 }, (_, i) => 2 * i), vocab);
+    const even = maskOf(
+      Array.from({ length: vocab / 2 }, (_, i) => 2 * i),
+      vocab,
+    );
     const jobs: readonly ((sequence: ReturnType<Engine['open']>) => Promise<unknown>)[] = [
       async (sequence) => (await read(sequence.generate(prompt, { maxTokens: 9 }))).ids,
       async (sequence) => {
