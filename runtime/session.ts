@@ -65,12 +65,12 @@ export class Session {
     this.#llm = llm;
     this.#checkOpen = checkOpen;
     this.#options = others;
-    this.#messages = copyOfMessages(options.messages ?? []);
+    this.#messages = frozenCopy(options.messages ?? []);
   }
 
-  /** All that was said, in the order in which it was: a copy, which the conversation does not read again. */
+  /** All that was said, in the order in which it was: frozen, and the same list until more is said. */
   get messages(): readonly ChatMessage[] {
-    return copyOfMessages(this.#messages);
+    return this.#messages;
   }
 
   /** The answer to a question, which becomes part of the conversation with it; or to the results of calls, a message of role tool each. A reply that ends before its first word, or fails, is as if it
@@ -90,7 +90,7 @@ export class Session {
     const asked = typeof question === 'string' ? { role: 'user', content: question } : question;
     const given = Object.entries(checkArguments(replySchema, options, 'options'));
     const own = Object.fromEntries(given.filter(([, value]) => value !== undefined));
-    return { question: copyOfMessages([asked].flat()), options: { ...this.#options.reply, ...own } };
+    return { question: frozenCopy([asked].flat()), options: { ...this.#options.reply, ...own } };
   }
 
   /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */
@@ -172,9 +172,19 @@ export class Session {
   #keep(question: readonly ChatMessage[], { finish, text, toolCalls = [] }: ReplyResult): void {
     if (finish === 'abort' && text === '' && toolCalls.length === 0) return;
     const calls = toolCalls.length > 0 && { toolCalls };
-    const answer = copyOfMessages([{ role: 'assistant', content: text, ...calls }]);
-    this.#messages = [...this.#messages, ...question, ...answer];
+    const answer = frozenCopy([{ role: 'assistant', content: text, ...calls }]);
+    this.#messages = Object.freeze([...this.#messages, ...question, ...answer]);
   }
+}
+
+const frozenCopy = (messages: readonly ChatMessage[]): readonly ChatMessage[] =>
+  frozen(copyOfMessages(messages));
+
+/** JSON that nobody changes any more. */
+function frozen<T>(json: T): T {
+  if (typeof json !== 'object' || json === null) return json;
+  for (const inside of Object.values(json)) frozen(inside);
+  return Object.freeze(json);
 }
 
 /** Waits for a reply that was told to end: it does, within a token, unless nobody reads on in it.

@@ -89,7 +89,9 @@ test('no file is part of a circle of imports', () => {
 
 test('the server knows the runtime alone, and only the command line knows the server', () => {
   expect(
-    between('server/', '').filter((arrow) => !/-> (?:server\/|runtime\/|errors\.ts|json-text\.ts)/.test(arrow)),
+    between('server/', '').filter(
+      (arrow) => !/-> (?:server\/|runtime\/|errors\.ts|json-text\.ts)/.test(arrow),
+    ),
   ).toEqual([]);
   expect(between('', 'server/').filter((arrow) => !/^(?:cli|server)\//.test(arrow))).toEqual([]);
 });

@@ -130,15 +130,29 @@ test('options of a session are as they were when it was made, schemas and lists 
   expect(sent.map(({ options }) => options)).toEqual([before, before, before]);
 });
 
-test('what is done to its messages is not done to the conversation', async () => {
+test('its messages are one list until more is said, which nobody changes; what is done to others is not done to the conversation', async () => {
   const { session, sent } = counting();
-  const one = session({ messages: [{ role: 'user', content: [{ type: 'text', text: 'a' }] }] });
-  for (const given of [one.messages, one.toJSON().messages!] as ChatMessage[][]) {
-    (given[0]!.content as unknown as { text: string }[])[0]!.text = 'b';
-    given.push(assistant('c'));
-  }
-  await one.chat('d').text();
+  const begin: ChatMessage[] = [{ role: 'user', content: [{ type: 'text', text: 'a' }] }];
+  const one = session({ messages: begin });
+  const before = one.messages;
+  expect(one.messages).toBe(before);
+  const question = user('d');
+  const asked = one.chat(question);
+  const change = (messages: readonly ChatMessage[]) => {
+    (messages[0]!.content as unknown as { text: string }[])[0]!.text = 'b';
+    (messages as ChatMessage[]).push(assistant('c'));
+  };
+  for (const given of [begin, one.toJSON().messages!]) change(given);
+  question.content = 'e';
+  await asked.text();
   expect(sent[0]!.messages).toEqual([{ role: 'user', content: [{ type: 'text', text: 'a' }] }, user('d')]);
+  expect([before.length, one.messages.length]).toEqual([1, 3]);
+  expect(one.messages).toBe(one.messages);
+  for (const given of [before, one.messages, one.fork().messages]) {
+    expect(() => change(given)).toThrow("Cannot assign to read only property 'text'");
+    expect(() => (given as ChatMessage[]).push(user('f'))).toThrow(TypeError);
+    expect(() => Object.assign(given.at(-1)!, user('f'))).toThrow(TypeError);
+  }
 });
 
 test('an option that is undefined is left out, and is that of the session', async () => {
