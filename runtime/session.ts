@@ -158,15 +158,13 @@ export class Session {
     const { enableThinking, parseSpecialTokens, tools, toolChoice } = options;
     if (this.#options.whenFull !== 'shift') return messages;
     const prompt = { enableThinking, parseSpecialTokens, tools, toolChoice };
-    const fits = (some: readonly ChatMessage[]) => this.#llm.countTokens(some, prompt) < this.#llm.context;
     const head = messages[0]?.role === 'system' ? messages.slice(0, 1) : [];
-    let rest = messages.slice(head.length);
-    while (rest.length > 1 && !fits([...head, ...rest])) {
-      const next = rest.findIndex(({ role }, i) => i > 0 && role === 'user');
-      if (next < 0) break;
-      rest = rest.slice(next);
-    }
-    return [...head, ...rest];
+    const rest = messages.slice(head.length);
+    const begins = [0, ...rest.flatMap(({ role }, i) => (i > 0 && role === 'user' ? [i] : []))];
+    const from = (begin: number) => [...head, ...rest.slice(begins[begin])];
+    return from(
+      firstFrom(begins.length - 1, (begin) => this.#llm.countTokens(from(begin), prompt) < this.#llm.context),
+    );
   }
 
   #keep(question: readonly ChatMessage[], { finish, text, toolCalls = [] }: ReplyResult): void {
@@ -175,6 +173,26 @@ export class Session {
     const answer = frozenCopy([{ role: 'assistant', content: text, ...calls }]);
     this.#messages = Object.freeze([...this.#messages, ...question, ...answer]);
   }
+}
+
+/** The first number of which it is so, where it then is of all behind it; `last` may stand for none. What lies far before it is not asked for: there may be
+ *  much of that, and each answer takes as long as what lies behind it. */
+function firstFrom(last: number, isSo: (number: number) => boolean): number {
+  let [before, first] = [-1, last];
+  for (let step = 1; first > 0; step *= 2) {
+    const next = Math.max(0, first - step);
+    if (!isSo(next)) {
+      before = next;
+      break;
+    }
+    first = next;
+  }
+  while (first - before > 1) {
+    const middle = Math.floor((before + first) / 2);
+    if (isSo(middle)) first = middle;
+    else before = middle;
+  }
+  return first;
 }
 
 const frozenCopy = (messages: readonly ChatMessage[]): readonly ChatMessage[] =>

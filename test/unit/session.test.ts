@@ -12,8 +12,11 @@ import { failureOf } from '../support/refusal.ts';
 /** A message is as many tokens as it has characters. */
 function counting(context = 1000) {
   const sent: { messages: readonly ChatMessage[]; options: object }[] = [];
-  const countTokens = (messages: string | readonly ChatMessage[]) =>
-    [...messages].reduce((sum, message) => sum + String((message as ChatMessage).content).length, 0);
+  const counted = { messages: 0 };
+  const countTokens = (messages: string | readonly ChatMessage[]) => {
+    counted.messages += messages.length;
+    return [...messages].reduce((sum, message) => sum + String((message as ChatMessage).content).length, 0);
+  };
   const chat: LanguageModel['chat'] = (messages, options = {}) =>
     once(
       async function* (settle) {
@@ -52,6 +55,7 @@ function counting(context = 1000) {
   };
   return {
     sent,
+    counted,
     saved,
     close,
     session: (options: SessionOptions = {}) => new Session(llm, options, checkOpen),
@@ -320,6 +324,19 @@ test('when it is full, the oldest turns are left out, but not what the system sa
   expect(sent[0]!.messages).toEqual([system, ...messages.slice(3), user('55555')]);
   expect(shifting.messages).toHaveLength(7);
   expect(await failureOf(shifting.chat('5'.repeat(40)).result())).toBeInstanceOf(ContextOverflowError);
+});
+
+test('what is left out of a long conversation takes no time of what fits, and as little as possible is', async () => {
+  for (const turns of [1, 2, 3, 7, 8, 9, 1000]) {
+    for (const fitting of [1, 2, 3, 5, 8, 600]) {
+      const pairs = Array.from({ length: turns }, (_, i) => [user(String(i).padStart(8)), assistant('12')]);
+      const { session, sent, counted } = counting(10 * fitting + 5);
+      await session({ messages: pairs.flat(), whenFull: 'shift' }).chat('ask').text();
+      expect(sent[0]!.messages).toEqual([...pairs.slice(-fitting).flat(), user('ask')]);
+      // Of each power of two, once more of as many to find the place, and for the prompt itself.
+      expect(counted.messages).toBeLessThan(2 * (fitting + 1) * (4 + 2 * Math.ceil(Math.log2(fitting + 1))));
+    }
+  }
 });
 
 test('options that are none are refused', () => {
