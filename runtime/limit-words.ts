@@ -8,10 +8,12 @@ const compared: Readonly<Record<string, string>> = {
   exactly: 'exactly',
 };
 
-/** The message of an issue of zod: a limit as `expected at most 2048 items`, another one as it is. */
+/** The message of an issue of zod: a limit as `expected at most 2048 items`, a class without a name in words, another one as it is. */
 export const inWords = (message: string): string =>
-  message.replace(
-    /^Too (?:big|small): expected \w+ to (?:be|have) (<=?|>=?|exactly )(\S+)( [a-z]+)?$/,
-    (_, sign: string, limit: string, unit = '') =>
-      `expected ${compared[sign.trim()]} ${limit}${limit === '1' ? unit.replace(/s$/, '') : unit}`,
-  );
+  message
+    .replace(/, received $/, ', received an instance of a class')
+    .replace(
+      /^Too (?:big|small): expected \w+ to (?:be|have) (<=?|>=?|exactly )(\S+)( [a-z]+)?$/,
+      (_, sign: string, limit: string, unit = '') =>
+        `expected ${compared[sign.trim()]} ${limit}${limit === '1' ? unit.replace(/s$/, '') : unit}`,
+    );

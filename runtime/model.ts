@@ -50,6 +50,12 @@ const promptSchema = plainObject({
   tools: toolsSchema.optional(),
   toolChoice: choiceSchema.optional(),
 });
+const tokensSchema = z.array(z.unknown(), 'expected a text or tokens');
+/** Tokens in the place of a text; what they are is looked at later. */
+function listed(tokens: readonly number[]): readonly number[] {
+  checkArguments(tokensSchema, tokens, 'text');
+  return tokens;
+}
 const scoreSchema = plainObject({ signal: z.instanceof(AbortSignal).optional() });
 
 /** How a conversation becomes a prompt: as in ReplyOptions. */
@@ -214,7 +220,7 @@ export class LanguageModel {
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<TextScore> {
     const { signal } = checkArguments(scoreSchema, options, 'options');
-    const tokens = typeof text === 'string' ? await this.#encode(text) : text;
+    const tokens = typeof text === 'string' ? await this.#encode(text) : listed(text);
     this.#checkReplies();
     return this.#inPlace(tokens, 2, signal, (engine, checked, either) => likelihood(engine, checked, either));
   }
@@ -236,7 +242,7 @@ export class LanguageModel {
         ...{ hint: 'Leave it out for all of them.', option: ['dimensions'] },
       });
     }
-    const tokens = typeof text === 'string' ? await this.#encode(text) : text;
+    const tokens = typeof text === 'string' ? await this.#encode(text) : listed(text);
     const how = { pooling: pooling ?? usual, size: hidden, dimensions: dimensions ?? hidden };
     return this.#inPlace(tokens, 1, signal, async (engine, checked, either) => {
       const vector = await embedding(engine, checked, { ...how, signal: either });
@@ -252,7 +258,12 @@ export class LanguageModel {
     make: (engine: PlaceEngine, tokens: readonly number[], signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { vocab } = this.manifest.dims;
-    const checked = checkArguments(idsBelow(vocab).min(least), tokens, 'tokens');
+    const checked = checkArguments(idsBelow(vocab), tokens, 'tokens');
+    if (checked.length < least) {
+      throw new OnelaunchError('usage', `there are ${checked.length} tokens, and ${least} are needed`, {
+        hint: 'Give a longer text, or more tokens.',
+      });
+    }
     if (checked.length > this.context) {
       throw new ContextOverflowError(checked.length, this.context, this.manifest.dims.maxPositions, false);
     }

@@ -4,6 +4,7 @@ import { now, OnelaunchError } from '../errors.ts';
 import { plainObject } from '../plain-object.ts';
 import type { ChatMessage } from './chat/chat-template.ts';
 import { writtenTool } from './chat/tools.ts';
+import { readArgument } from './engine/arguments.ts';
 import { jsonSchemaOf, type SchemaOption } from './grammar/json-schema.ts';
 import { patience } from './places.ts';
 import { copyOfMessages } from './prompts.ts';
@@ -90,7 +91,8 @@ export class Session {
     const asked = typeof question === 'string' ? { role: 'user', content: question } : question;
     const given = Object.entries(checkArguments(replySchema, options, 'options'));
     const own = Object.fromEntries(given.filter(([, value]) => value !== undefined));
-    return { question: frozenCopy([asked].flat()), options: { ...this.#options.reply, ...own } };
+    const messages = readArgument('messages', () => [asked].flat());
+    return { question: frozenCopy(messages), options: { ...this.#options.reply, ...own } };
   }
 
   /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */

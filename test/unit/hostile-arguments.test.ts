@@ -335,6 +335,25 @@ describe('given what it cannot be', () => {
       'options.reply has no banana',
     ],
     ['session(options)', async (model) => model.session(one), 'options: expected a plain object'],
+    ...['session.chat(question)', 'session.chat(questions)'].map(
+      (what, i): [string, (model: LanguageModel) => unknown, string] => [
+        what,
+        (model) =>
+          model
+            .session()
+            .chat(revoked(i === 0 ? {} : []) as never)
+            .result(),
+        'messages cannot be read',
+      ],
+    ),
+    [
+      'an instance of a class without a name',
+      (model) => model.complete(new (class {})() as never).result(),
+      'text: expected string, received an instance of a class',
+    ],
+    ['score(text)', (model) => model.score(undefined as never), 'text: expected a text or tokens'],
+    ['score([])', (model) => model.score([]), 'there are 0 tokens, and 2 are needed'],
+    ['score() of one token', (model) => model.score([1]), 'there are 1 tokens, and 2 are needed'],
     [
       'session.chat(options)',
       (model) => model.session().chat('a', one).result(),
