@@ -6,7 +6,7 @@ import { listOf } from '../runtime/list-of.ts';
 import type { ChosenLogprob } from '../runtime/reply.ts';
 import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
-import { inBody } from './body.ts';
+import { inBody, mostMessages } from './body.ts';
 import { type ChoiceForm, choicesForm } from './choices.ts';
 import { wordLogprob } from './logprobs.ts';
 import type { OptionPath } from './option-error.ts';
@@ -68,7 +68,7 @@ export const chatShape = z.strictObject({
   ...chatReplyShape,
   ...chatToolShape,
   response_format: responseFormat.optional(),
-  messages: listOf(inBody(message)).min(1, 'expected one or more'),
+  messages: listOf(inBody(message)).min(1, 'expected one or more').max(mostMessages),
   max_completion_tokens: replyShape.max_tokens,
   logprobs: z.boolean().optional(),
 });

@@ -4,7 +4,7 @@ import type { ChatMessage } from '../runtime/chat/chat-template.ts';
 import { listOf } from '../runtime/list-of.ts';
 import type { Asked } from './answer.ts';
 import { ApiError } from './api-error.ts';
-import { inBody } from './body.ts';
+import { inBody, mostMessages } from './body.ts';
 import type { OptionPath } from './option-error.ts';
 import {
   chatReplyShape,
@@ -109,7 +109,9 @@ export const responseShape = z.strictObject({
   ...responseToolShape,
   input: z.preprocess(
     asItems,
-    listOf(inBody(item), 'expected a text, or items').min(1, 'expected one or more'),
+    listOf(inBody(item), 'expected a text, or items')
+      .min(1, 'expected one or more')
+      .max(mostMessages, `expected at most ${mostMessages} items`),
   ),
   instructions: z.string().optional(),
   max_output_tokens: max_tokens,

@@ -484,6 +484,23 @@ describe('a refusal', () => {
     expect(engine.calls).toEqual([]);
   });
 
+  it.each([
+    [chat, 'messages', chatBody({})],
+    ['/v1/responses', 'input', { model: 'qwen3-tiny' }],
+  ])('%s of more %s than it would be read in good time is told how many', async (path, param, body) => {
+    // What is too long for the context is refused behind what was made of each message.
+    const { app, engine } = served({ context: 40_000 });
+    const several = (count: number) => ({
+      ...body,
+      [param]: Array(count).fill({ role: 'user', content: 'a' }),
+    });
+    expect(await failureOf(await post(app, path, several(5001)))).toMatchObject({
+      ...{ status: 400, param, message: `${param}: expected at most 5000 items` },
+    });
+    expect(engine.calls).toHaveLength(0);
+    expect((await post(app, path, several(5000))).status).toBe(200);
+  });
+
   it('of several prompts, and of tokens that the model has not, is one line', async () => {
     const { app } = served();
     const ask = async (prompt: unknown) =>
