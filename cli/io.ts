@@ -24,6 +24,8 @@ export interface Io {
   readonly onInterrupt: (listener: () => void) => () => void;
   /** The same of SIGTERM and SIGHUP alone, before who has all. */
   readonly onTerminate: (listener: () => void) => () => void;
+  /** Tells a command that nobody reads its data any more, in place of ending the process as it does head's; until the returned function is called. */
+  readonly onReaderLeft: (listener: () => void) => () => void;
 }
 
 const endings = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
@@ -39,18 +41,19 @@ export function keepStdoutForData(): void {
 /** The process itself. A second signal leaves at once, for a command that does not come to its end. */
 export function processIo(): Io {
   const { stdin, stderr } = process;
+  const listeners: Record<'all' | 'terminate' | 'left', (() => void) | undefined> = {
+    all: undefined,
+    terminate: undefined,
+    left: undefined,
+  };
   stdout.on('error', (error: NodeJS.ErrnoException) => {
     // The reader left, as head does: nobody is there to be told.
-    if (error.code === 'EPIPE') process.exit(0);
+    if (error.code === 'EPIPE') return (listeners.left ?? (() => process.exit(0)))();
     stderr.write(`error: the output cannot be written: ${error.message}\n`, () => process.exit(1));
   });
   // What cannot be said is not worth another exit code.
   stderr.on('error', () => {});
   const stop = new AbortController();
-  const listeners: Record<'all' | 'terminate', (() => void) | undefined> = {
-    all: undefined,
-    terminate: undefined,
-  };
   let code: number | undefined;
   for (const [name, own] of Object.entries(endings)) {
     process.on(name, () => {
@@ -79,11 +82,14 @@ export function processIo(): Io {
     interruptedCode: () => code ?? endings.SIGINT,
     onInterrupt: handing('all'),
     onTerminate: handing('terminate'),
+    onReaderLeft: handing('left'),
   };
 }
 
 /** Ends the process when all that was written has arrived. Where it could not, the stream's own error ends it. */
 export function leave(code: number): void {
+  // Nobody reads it, and the command went on.
+  if (stdout.errored) process.exit(code);
   writeData('', (error) => {
     if (!error) process.exit(code);
   });
@@ -108,6 +114,7 @@ export function memoryIo(options: { readonly stdin?: string; readonly signal?: A
     interruptedCode: () => endings.SIGINT,
     onInterrupt: () => () => {},
     onTerminate: () => () => {},
+    onReaderLeft: () => () => {},
   };
   return { io, written };
 }

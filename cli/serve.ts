@@ -100,6 +100,12 @@ export function addServe(program: Program, start: Start): void {
             ui.io.err(`${printable(String(error instanceof Error ? error.stack : error))}\n`),
         });
         const stop = stopSignal(ui);
+        // Whoever collects the log may be started anew, and clients wait for their replies.
+        let hasReader = true;
+        const releaseReader = ui.io.onReaderLeft(() => {
+          if (hasReader) ui.warn('nobody reads the log on stdout any more: the server goes on without it');
+          hasReader = false;
+        });
         let server: Listening | undefined;
         const onChecked = async () => {
           setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
@@ -128,6 +134,7 @@ export function addServe(program: Program, start: Start): void {
           throw error;
         } finally {
           stop.release();
+          releaseReader();
           await server?.close(0);
         }
       }),

@@ -214,6 +214,20 @@ describe('a signal', () => {
   });
 });
 
+it('goes on where nobody reads the log any more, and says so once', async () => {
+  const { child, url, ended, written, wrote } = await serve();
+  child.stdout!.destroy();
+  const own = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 });
+  for (let i = 0; i < 4; i++) {
+    const { choices } = await own.completions.create({ model, prompt: 'The', max_tokens: 3 });
+    expect(choices[0]!.finish_reason).toBe('length');
+  }
+  await wrote('nobody reads the log on stdout any more');
+  child.kill('SIGTERM');
+  expect(await ended()).toBe(0);
+  expect(written.err.match(/nobody reads/g)).toHaveLength(1);
+});
+
 const browser = findBrowser();
 describe.skipIf(!browser)(browser ? 'the page' : 'the page (skipped: no browser is installed)', () => {
   let chromium: Browser;
