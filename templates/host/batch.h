@@ -39,20 +39,7 @@ class Batch : public Turns {
     }
   }
 
- private:
-  void run(Backend* backend, Passes& passes) {
-    while (!over_) {
-      const bool stepped = step(backend, passes);
-      const bool ended = std::exchange(ended_, false);
-      if (std::exchange(untold_, false)) channel_.tell(ended);  // once for all that a pass has made
-      if (stepped) continue;
-      // All that run wait for masks.
-      std::unique_lock<std::mutex> lock(mutex_);
-      changed_.wait(lock, [&] { return news_; });
-    }
-  }
-
-  /** Ends all jobs, of which no pass is under way any more. There may be no memory. */
+  /** Ends all jobs, of which no pass is under way, also where no thread runs any for want of memory. */
   void fail_all(int status, const std::string& error) {
     flights_.clear();
     for (int32_t slot = 0; slot < static_cast<int32_t>(members_.size()); ++slot) {
@@ -67,6 +54,19 @@ class Batch : public Turns {
     }
     untold_ = ended_ = false;
     channel_.tell(true);
+  }
+
+ private:
+  void run(Backend* backend, Passes& passes) {
+    while (!over_) {
+      const bool stepped = step(backend, passes);
+      const bool ended = std::exchange(ended_, false);
+      if (std::exchange(untold_, false)) channel_.tell(ended);  // once for all that a pass has made
+      if (stepped) continue;
+      // All that run wait for masks.
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, [&] { return news_; });
+    }
   }
 
   /** What ends, and a chunk of the prompt that came first, or a pass of all that decode, but for tokens that wait for their masks; or what a pass

@@ -153,7 +153,12 @@ void start(Engine& engine, Job job, Masks masks = {}) {
 /** Has the thread run passes until no sequence replies. */
 void serve(Engine& engine) {
   if (engine.serves) engine.thread.wait();  // it has nothing left to do
-  engine.serves = engine.thread.start([&engine] { engine.batch.serve(engine.backend, [&engine] { return engine.thread.stopping(); }); });
+  try {
+    engine.serves = engine.thread.start([&engine] { engine.batch.serve(engine.backend, [&engine] { return engine.thread.stopping(); }); });
+  } catch (...) {
+    engine.batch.fail_all(kStatusOutOfMemory, "out of memory");
+    throw;
+  }
 }
 
 SourcePacking copy_packing(const TensorSource& source, int32_t index) {

@@ -64,8 +64,9 @@ class Sequences {
   /** A job of the sequence begins with the next pass. True: nobody runs passes, so the caller has serve() run. */
   bool generate(int32_t slot, GenerateJob job) {
     std::lock_guard<std::mutex> lock(mutex_);
+    Masks masks(job.masked, job.sampling.vocab);  // before the job runs: it takes memory
     Member& member = start_job(slot, job.prompt);
-    member.masks = {job.masked, job.sampling.vocab};
+    member.masks = std::move(masks);
     member.job = std::move(job);
     wake();
     return !std::exchange(serving_, true);
@@ -257,8 +258,8 @@ class Sequences {
   Member& start_job(int32_t slot, const std::vector<int32_t>& ids) {
     Member& member = idle(slot);
     check_room(member.computed, ids.size());
-    member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
     member.masks = {};
+    member.tokens.insert(member.tokens.end(), ids.begin(), ids.end());
     member.speculation.reset();
     member.plain_steps = kFirstPlainSteps;
     member.running = true;

@@ -57,6 +57,8 @@ export interface Fake {
   counted(): number;
   /** After so many allocations more of an engine's thread one finds no memory. */
   exhaust(allocations: number): void;
+  /** The same of the thread that calls. */
+  exhaustCaller(allocations: number): void;
   /** Whether that one has come. */
   exhausted(): boolean;
   /** Backends created and not destroyed. */
@@ -98,6 +100,7 @@ export async function buildFake(slots: readonly FakeSlot[]): Promise<Fake> {
     work: () => ({ requests: requests!(), passes: passes!(), waits: waits!() }),
     counted: counter('fake_counted'),
     exhaust: library.func('fake_exhaust', 'void', ['int32_t']),
+    exhaustCaller: library.func('fake_exhaust_caller', 'void', ['int32_t']),
     exhausted: () => left() < 0,
     alive: counter('fake_alive'),
   };

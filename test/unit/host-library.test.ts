@@ -227,6 +227,37 @@ describe('the library itself', () => {
     closeSync(ours);
   });
 
+  it('leaves no job behind that could not be begun for want of memory', async () => {
+    const { functions: f } = openLibrary(fake.path, fake.manifest);
+    const { engine, ours } = created(f, { context: 64, sequences: 1 });
+    f.ol_load(engine, randomSources(), slots.length);
+    const progress = zeroProgress();
+    while (progress.state !== jobState.done) f.ol_poll(engine, progress, null, 0);
+    const slot = new Int32Array(1);
+    f.ol_sequence_open(engine, slot);
+    let refused = 0;
+    for (let left = 0, failed = true; failed; left++) {
+      fake.exhaustCaller(left);
+      const status = f.ol_sequence_generate(engine, slot[0]!, { ...oneToken, ids: Int32Array.of(5) });
+      failed = fake.exhausted();
+      fake.exhaustCaller(-1);
+      // Of a job that has begun its own thread may be the one that finds none.
+      expect([abiStatus.ok, ...(failed ? [abiStatus.outOfMemory] : [])]).toContain(status);
+      refused += Number(status !== abiStatus.ok);
+      await until(
+        () => {
+          f.ol_sequence_poll(engine, slot[0]!, progress, new Int32Array(4), 4);
+          return progress.state !== jobState.running;
+        },
+        () => `the end of a job that was begun with ${left} allocations`,
+      );
+      expect(f.ol_sequence_reset(engine, slot[0]!, 0)).toBe(abiStatus.ok);
+    }
+    expect(refused).toBeGreaterThan(2);
+    f.ol_close(engine);
+    closeSync(ours);
+  });
+
   it('closes an engine whose caller is gone, also in the middle of a job', async () => {
     const { functions: f } = openLibrary(fake.path, fake.manifest);
     for (const device of [0, 1, 2]) {

@@ -354,6 +354,10 @@ OL_API int32_t fake_waits() { return latest.load()->steps_waited; }
 OL_API int32_t fake_counted() { return latest.load()->times_counted; }
 OL_API void fake_allow(int32_t passes) { allow(passes); }
 OL_API void fake_exhaust(int32_t allocations) { allocations_left = allocations; }
+OL_API void fake_exhaust_caller(int32_t allocations) {
+  may_fail = allocations >= 0;
+  allocations_left = allocations;
+}
 OL_API int32_t fake_allocations_left() { return allocations_left; }
 OL_API int32_t fake_alive() { return alive; }
 OL_API void fake_dirty() { std::memset(latest.load()->weights.data(), 0xee, latest.load()->weights.size()); }
