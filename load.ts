@@ -39,7 +39,7 @@ export interface LoadOptions extends KernelOptions {
   /** Most replies that wait while as many run, first come, first served; one more is refused as busy, and with 0 each one. A reply that waits ends
    *  with finish 'abort' when its signal is aborted. @default as many as come */
   readonly queue?: number | undefined;
-  /** CPU threads, up to 1024. @default as many as physical cores */
+  /** CPU threads, up to 1024; refused where `target` names a GPU. @default as many as physical cores */
   readonly threads?: number | undefined;
   /** GPU ordinal. @default 0 */
   readonly device?: number | undefined;

@@ -93,7 +93,7 @@ export interface CheckedModel {
 /** Checks a model, its files and this machine. Starts no compiler.
  *  @throws OnelaunchError, or Problems with all that is wrong; InsufficientMemoryError where nothing else is */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
-  const [names, defaults, formats, caches, contexts, { checkDevice }, { findGpus }] = await Promise.all([
+  const [names, defaults, formats, caches, contexts, machine, { findGpus }] = await Promise.all([
     import('./configs/resolve.ts'),
     import('./configs/default-plan.ts'),
     import('./codegen/settle-weights.ts'),
@@ -116,7 +116,8 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     const settled = contexts.settleContext(read.dims, needs.run?.context);
     return { ...read, dims: caches.settleCache(settled, options.cache) };
   });
-  if (needs.run && target) attempt(() => checkDevice(target, needs.run?.device ?? 0, gpus));
+  if (needs.run && target) attempt(() => machine.checkDevice(target, needs.run?.device ?? 0, gpus));
+  const idle = target && attempt(() => machine.tellThreads(target, needs.run?.threads, options.target));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.
   const directory = model ? model.directory : configured(options.model);
@@ -152,7 +153,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
       ...{ template, tensors: weights.tensors },
       ...{ tokenizer: texts?.tokenizer ?? null, defaults: texts?.defaults ?? null },
     },
-    notes: [...model.notes, ...weights.notes, ...(texts?.notes ?? [])],
+    notes: [...(idle ?? []), ...model.notes, ...weights.notes, ...(texts?.notes ?? [])],
     memory,
   };
 }

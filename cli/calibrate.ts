@@ -45,7 +45,7 @@ export function addCalibrate(program: Program, start: Start): void {
         const { settleWeights } = await import('../codegen/settle-weights.ts');
         const { resolveModel, resolveTarget } = await import('../configs/resolve.ts');
         const { targetText } = await import('../configs/target-file.ts');
-        const { checkDevice } = await import('../codegen/build/can-run.ts');
+        const { checkDevice, tellThreads } = await import('../codegen/build/can-run.ts');
         const { findGpus } = await import('../codegen/build/tools.ts');
         if (options.refit !== undefined) needNoOthers(command, '--refit', ['--refit', '--target', '--out']);
         const from = resolveTarget(options.target);
@@ -82,6 +82,7 @@ export function addCalibrate(program: Program, start: Start): void {
         const isGpu = from.kind === 'cuda';
         const ordinal = options.device ?? 0;
         checkDevice(from, ordinal, findGpus);
+        for (const note of tellThreads(from, options.threads, options.target)) ui.warn(note);
         const named = options.models?.split(',').map((name): CalibrationModel => ({ name }));
         const wanted = named ?? modelsFor[from.kind];
         const models = wanted.map((one) => ({

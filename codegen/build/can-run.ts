@@ -41,6 +41,19 @@ export function checkDevice(target: Target, device: number, list: () => readonly
   }
 }
 
+/** Threads of a CPU where the target is a GPU: refused where it was asked for by name, else what is to be told of them, a line or none.
+ *  @param asked the target as it was named @throws OnelaunchError of kind usage */
+export function tellThreads(
+  { kind, name }: Target,
+  threads: number | undefined,
+  asked: string | undefined,
+): readonly string[] {
+  if (kind !== 'cuda' || threads === undefined) return [];
+  const text = `threads are of a CPU, and ${name} is a GPU`;
+  if (asked === undefined || asked === 'auto') return [`${text}: they change nothing`];
+  throw new OnelaunchError('usage', text, { hint: 'leave them out, or give the target cpu' });
+}
+
 const driverFiles = ['/dev/nvidiactl', '/dev/nvhost-ctrl', '/dev/dxg'];
 
 /** Code for an architecture with a letter runs on that one alone; other code carries PTX, from which later GPUs make theirs. */

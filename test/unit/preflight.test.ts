@@ -434,3 +434,32 @@ test('a GPU is no device of a CPU', async () => {
     message: 'device 1 is a GPU, and cpu is a CPU',
   });
 });
+
+describe('threads on a GPU', () => {
+  const checked = async (target: string) => {
+    const smi = join(root, 'nvidia-smi');
+    const before = readFileSync(smi);
+    writeFileSync(smi, `#!/bin/sh\necho '${h100}'\n`);
+    return preflight({ model: 'qwen3-tiny', target }, { run: { threads: 2 } }).finally(() =>
+      writeFileSync(smi, before),
+    );
+  };
+
+  it('are refused where the GPU was asked for', async () => {
+    await expect(checked('h100')).rejects.toMatchObject({
+      kind: 'usage',
+      message: 'threads are of a CPU, and h100 is a GPU',
+      hint: 'leave them out, or give the target cpu',
+    });
+  });
+
+  it('are told to have no effect where it was found', async () => {
+    const { target, notes } = await checked('auto');
+    expect(target.name).toBe('h100');
+    expect(notes).toContain('threads are of a CPU, and h100 is a GPU: they change nothing');
+  });
+
+  it('are taken on a CPU', async () => {
+    expect((await checked('cpu')).notes).toEqual([]);
+  });
+});
