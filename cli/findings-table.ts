@@ -71,8 +71,11 @@ export function findingsTable(findings: readonly Finding[], header: Header, mark
   ].join('\n');
 }
 
-const whyEqual = ([best]: readonly RankedRow[]): string =>
-  best?.verdict === 'unsure' ? 'the best has too few rounds' : 'its interval overlaps that of the best';
+function whyEqual([best, ...others]: readonly RankedRow[]): string {
+  if (best?.verdict === 'unsure') return 'the best has too few rounds';
+  const isUnsure = others.some(({ verdict }) => verdict === 'unsure');
+  return `its interval overlaps that of the best${isUnsure ? ', or it has too few rounds' : ''}`;
+}
 
 const rankText = ({ rank, equalsBest }: RankedRow): string | null => {
   if (rank === null) return null;

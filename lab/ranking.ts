@@ -2,12 +2,12 @@
 import type { Finding, VariantState } from './findings.ts';
 import { spreadOf } from './measure.ts';
 import { meanOf } from './prune.ts';
-import { type Interval, intervalOf, overlap, type Verdict, verdictOf } from './verdict.ts';
+import { areApart, type Interval, intervalOf, type Verdict, verdictOf } from './verdict.ts';
 
 export interface RankedRow {
   /** 1 is the best. Null: not timed. */
   readonly rank: number | null;
-  /** Its interval overlaps that of the best, or that is of too few rounds to say anything. */
+  /** Its interval overlaps that of the best, or one of both is of too few rounds to say anything. */
   readonly equalsBest: boolean;
   readonly id: string;
   readonly label: string;
@@ -45,7 +45,7 @@ export function ranked(findings: readonly Finding[]): readonly RankedRow[] {
     .map((row) => (row.isBase ? { ...row, rung: last } : row))
     .sort((a, b) => b.rung - a.rung || medianOf(b) - medianOf(a));
   const [first] = timed;
-  const equals = (row: RankedRow) => first?.verdict === 'unsure' || overlap(rangeOf(row), rangeOf(first!));
+  const equals = (row: RankedRow) => row === first || !areApart(row.ratio, first!.ratio);
   return [
     ...timed.map((row, i) => ({ ...row, rank: i + 1, equalsBest: equals(row) })),
     ...rows.filter((row) => !isRanked(row)),
@@ -55,9 +55,7 @@ export function ranked(findings: readonly Finding[]): readonly RankedRow[] {
 const isRanked = ({ state, isBase, rates }: RankedRow): boolean =>
   state === 'timed' && (isBase ? rates.every((rate) => rate !== null) : true);
 
-const even: Pick<Interval, 'median' | 'low' | 'high'> = { median: 1, low: 1, high: 1 };
-const rangeOf = ({ ratio }: RankedRow) => ratio ?? even;
-const medianOf = (row: RankedRow): number => rangeOf(row).median;
+const medianOf = ({ ratio }: RankedRow): number => ratio?.median ?? 1;
 
 function rowOf({ variant, state, rounds, built, verified, hashes }: Finding, base: Finding): RankedRow {
   const isBase = variant.id === base.variant.id;

@@ -51,3 +51,10 @@ export function verdictOf({ low, high, coverage }: Pick<Interval, 'low' | 'high'
 
 export const overlap = (a: Pick<Interval, 'low' | 'high'>, b: Pick<Interval, 'low' | 'high'>): boolean =>
   a.low <= b.high && b.low <= a.high;
+
+const even = { low: 1, high: 1 };
+
+/** Whether what was measured tells two ratios apart: intervals that overlap do not, and one of too few rounds says nothing.
+ *  @param a null: the incumbent, whose ratio is 1 */
+export const areApart = (a: Interval | null, b: Interval | null): boolean =>
+  [a, b].every((one) => one === null || verdictOf(one) !== 'unsure') && !overlap(a ?? even, b ?? even);

@@ -1,6 +1,6 @@
 // Whether what is predicted to be faster is faster: the order of an experiment's variants.
 import { meanOf } from '../prune.ts';
-import { overlap } from '../verdict.ts';
+import { areApart } from '../verdict.ts';
 import type { Experiment, VariantRow } from './input.ts';
 import type { VariantCosts } from './predict.ts';
 
@@ -12,10 +12,10 @@ export interface Order {
   readonly spilling: readonly string[];
   /** Of the fastest few measured, the fastest first: each one's place among all by prediction. */
   readonly firstPlaces: readonly number[];
-  /** Two variants whose intervals do not overlap: how many there are, and how many are in the right and in the wrong order. */
+  /** Two variants that their rounds tell apart: how many there are, and how many are in the right and in the wrong order. */
   readonly pairs: { readonly all: number; readonly right: number; readonly wrong: number };
-  /** Kendall's tau of these pairs: 1 where all are right, -1 where none is. */
-  readonly tau: number;
+  /** Kendall's tau of these pairs: 1 where all are right, -1 where none is; null where there are none. */
+  readonly tau: number | null;
 }
 
 const mostFirst = 5;
@@ -27,9 +27,7 @@ export function orderOf(experiment: Experiment, costs: ReadonlyMap<VariantRow, V
     .toSorted((a, b) => a.rank! - b.rank!)
     .flatMap((row) => {
       const predicted = meanOf(costs.get(row)?.costs.map((cost) => cost.tokensPerSecond) ?? []);
-      return predicted === null
-        ? []
-        : [{ row, predicted, range: row.ratio ?? { median: 1, low: 1, high: 1 } }];
+      return predicted === null ? [] : [{ row, predicted, median: row.ratio?.median ?? 1 }];
     });
   const spilling = timed.filter(({ row }) => row.decodeSpillBytes > 0);
   const rows = timed.filter((one) => !spilling.includes(one));
@@ -42,11 +40,9 @@ export function orderOf(experiment: Experiment, costs: ReadonlyMap<VariantRow, V
     return before.length + 1;
   };
   const apart = rows.flatMap((a, i) =>
-    rows.slice(i + 1).flatMap((b) => (overlap(a.range, b.range) ? [] : [[a, b]])),
+    rows.slice(i + 1).flatMap((b) => (areApart(a.row.ratio, b.row.ratio) ? [[a, b]] : [])),
   );
-  const signs = apart.map(([a, b]) =>
-    Math.sign((a!.predicted - b!.predicted) * (a!.range.median - b!.range.median)),
-  );
+  const signs = apart.map(([a, b]) => Math.sign((a!.predicted - b!.predicted) * (a!.median - b!.median)));
   const [right, wrong] = [1, -1].map((sign) => signs.filter((one) => one === sign).length);
   return {
     plan: experiment.header.plan,
@@ -54,6 +50,6 @@ export function orderOf(experiment: Experiment, costs: ReadonlyMap<VariantRow, V
     spilling: spilling.map(({ row }) => row.label),
     firstPlaces: rows.slice(0, mostFirst).map((_, at) => placeOf(at)),
     pairs: { all: apart.length, right: right!, wrong: wrong! },
-    tau: apart.length === 0 ? 1 : (right! - wrong!) / apart.length,
+    tau: apart.length === 0 ? null : (right! - wrong!) / apart.length,
   };
 }

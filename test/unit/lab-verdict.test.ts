@@ -235,6 +235,25 @@ it('a best of too few rounds is not told from others', () => {
   expect(text).toContain('=1: the best has too few rounds, so that either may be faster');
 });
 
+it('one of too few rounds is not told from the best', () => {
+  const records: JournalRecord[] = [variant(0), variant(1), variant(2), run()];
+  for (const position of positions) {
+    for (const round of [0, 1, 2])
+      records.push(timed(0, round, position, 100), timed(1, round, position, 104));
+    records.push(timed(0, 3, position, 100), timed(2, 3, position, 90));
+  }
+  const findings = findingsOf(records, positions);
+  expect(ranked(findings).map(({ label, verdict, equalsBest }) => [label, verdict, equalsBest])).toEqual([
+    ['base+v=1', 'better', true],
+    ['base', null, false],
+    ['base+v=2', 'unsure', true],
+  ]);
+  const text = findingsTable(findings, { command: 'explore', positions, plan: 'base', rounds: 3 });
+  expect(text).toContain(
+    '=1: its interval overlaps that of the best, or it has too few rounds, so that either may be faster',
+  );
+});
+
 it('who met the best is before who was only faster before', () => {
   const records: JournalRecord[] = [variant(0), variant(1), variant(2), run()];
   for (const position of positions) {

@@ -10,6 +10,7 @@ import { judged } from '../../lab/report/page.ts';
 import { costsIn, offBy, type Predicted, wanted, within } from '../../lab/report/predict.ts';
 import { readInput } from '../../lab/report/read.ts';
 import { orderText } from '../../lab/report/sections/prediction.ts';
+import { intervalOf } from '../../lab/verdict.ts';
 
 const root = packageRoot();
 const docs = readFileSync(join(root, 'docs', 'what-worked.md'), 'utf8');
@@ -85,7 +86,7 @@ test('an order that is turned round has the opposite tau', async () => {
     ]),
   );
   const [order, opposite] = [orderOf(experiment!, costs)!, orderOf(experiment!, turned)!];
-  expect(opposite.tau).toBeCloseTo(-order.tau, 12);
+  expect(opposite.tau).toBeCloseTo(-order.tau!, 12);
   expect(opposite.pairs.right).toBe(order.pairs.wrong);
 });
 
@@ -100,4 +101,24 @@ test('variants of another format are predicted in it', async () => {
   };
   const [plain, int8] = [await ratesWith({}), await ratesWith({ weights: 'int8' })];
   expect(int8[0]!).toBeGreaterThan(plain[0]!);
+});
+
+test('variants of too few rounds are no pair that differs, and without a pair there is no tau', async () => {
+  const [experiment] = input.experiments;
+  const costs = new Map(await costsIn([experiment!]));
+  const shortened = (rounds: number) => {
+    const rows = experiment!.rows.map((row) => {
+      if (row.ratio === null) return row;
+      const short = { ...row, ratio: intervalOf(Array(rounds).fill(row.ratio.median)) };
+      costs.set(short, costs.get(row)!);
+      return short;
+    });
+    return orderOf({ ...experiment!, rows }, costs)!;
+  };
+  expect(shortened(3).pairs.all).toBeGreaterThan(0);
+  expect(shortened(3).tau).not.toBeNull();
+  for (const few of [1, 2]) {
+    expect(shortened(few)).toMatchObject({ pairs: { all: 0, right: 0, wrong: 0 }, tau: null });
+    expect(orderText(shortened(few))).toMatch(/: no two were told apart by their rounds/);
+  }
 });

@@ -72,6 +72,7 @@ function sharesTable(list: readonly Predicted[]): string[] {
 /** In words: how the predictions of an experiment rank. */
 export function orderText({ plan, variants, spilling, firstPlaces, pairs, tau }: Order): string {
   const left = spilling.length === 0 ? '' : `; left out, since they spill: ${spilling.join(', ')}`;
+  if (tau === null) return `${variants} variants of ${plan}: no two were told apart by their rounds${left}`;
   return `${variants} variants of ${plan}: the fastest ${firstPlaces.length} measured are predicted at the places ${firstPlaces.join(', ')}; of ${grouped(pairs.all)} pairs that differ ${grouped(pairs.right)} are in the right order, Kendall's tau ${tau.toFixed(2)}${left}`;
 }
 
