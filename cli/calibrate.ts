@@ -39,6 +39,7 @@ export function addCalibrate(program: Program, start: Start): void {
       start(options, async (ui) => {
         const { measureTarget } = await import('../lab/calibrate/calibrate.ts');
         const { refit } = await import('../lab/calibrate/refit.ts');
+        const { noiseOf } = await import('../lab/calibrate/noise.ts');
         const { readRecord } = await import('../lab/calibrate/record.ts');
         const { machineState, cpuName, usualPositions } = await import('../lab/measure.ts');
         const { writeText } = await import('../lab/write-text.ts');
@@ -61,15 +62,22 @@ export function addCalibrate(program: Program, start: Start): void {
             },
           );
         }
-        const write = (record: CalibrationRecord) => {
+        const write = (record: CalibrationRecord, source: string) => {
           const { target, points, prompts } = refit(from, record);
+          const noise = noiseOf(record);
           writeText(out, targetText(target));
-          if (ui.json) ui.result({ target, points, prompts, figures: record.figures, out });
+          if (ui.json) ui.result({ target, points, prompts, figures: record.figures, noise, out });
           else ui.data(tables(points, prompts));
+          if (noise.length > 0) {
+            const again = `measure again while nothing else runs, without ${source}, which calibrations go on from`;
+            ui.warn(
+              `the machine was not steady (${noise.join('; ')}): predictions by ${out} are no better; ${again}`,
+            );
+          }
           ui.note(`${out}: --target ${out} takes it`);
           return exitCode.ok;
         };
-        if (options.refit !== undefined) return write(readRecord(options.refit));
+        if (options.refit !== undefined) return write(readRecord(options.refit), options.refit);
         if (options.prompts && !platformOf(from).streams) {
           throw new OnelaunchError(
             'usage',
@@ -115,7 +123,7 @@ export function addCalibrate(program: Program, start: Start): void {
           onProgress: progress.update,
         }).finally(progress.end);
         ui.note(`${recorded}: what was measured, for --refit`);
-        return write(record);
+        return write(record, recorded);
       }),
     );
 }

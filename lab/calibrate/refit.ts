@@ -11,7 +11,9 @@ import { settleWeights } from '../../codegen/settle-weights.ts';
 import stream from '../../configs/plans/stream.ts';
 import { resolveModel } from '../../configs/resolve.ts';
 import { invariant, OnelaunchError } from '../../errors.ts';
+import type { Spread } from '../measure.ts';
 import { errorOf, fitTerms, type TimedToken } from './fit.ts';
+import { spreadText } from './noise.ts';
 import { calibrationPlans, calibrationPrompts } from './plans.ts';
 import { cacheOf, figureOf } from './probe.ts';
 import type { CalibrationRecord, ProbeFigure, TimedPoint, TimedPrompt } from './record.ts';
@@ -69,9 +71,9 @@ export function refit(from: Target, record: CalibrationRecord): Refitted {
       ...Object.fromEntries(
         ['bandwidth', ...Object.keys(known)].map((term) => [term, rangeOf(figures, term)]),
       ),
-      terms: `fitted to ${points.length} timed tokens of ${modelsOf(points)}`,
+      terms: `fitted to ${points.length} timed tokens of ${modelsOf(points)}${spreadOfAll(points.map((one) => one.tokensPerSecond))}`,
       ...(prompts.length > 0 && {
-        tiled: `this and the other terms of prompts fitted to ${prompts.length} timed prompts of ${modelsOf(record.prompts)}`,
+        tiled: `this and the other terms of prompts fitted to ${prompts.length} timed prompts of ${modelsOf(record.prompts)}${spreadOfAll(record.prompts.map((one) => one.millis))}`,
       }),
       ...(pollCycles && points[0] && { pollCycles: `coordinate descent on ${points[0].model}` }),
     },
@@ -82,6 +84,9 @@ export function refit(from: Target, record: CalibrationRecord): Refitted {
     prompts: record.prompts.map((prompt, i) => ({ ...prompt, error: errorOf(prompts[i]!, terms) })),
   };
 }
+
+const spreadOfAll = (figures: readonly Spread[]): string =>
+  figures.length === 0 ? '' : `; ${spreadText(figures)}`;
 
 function refuseOther(from: Target, { arch = from.arch, device, points, prompts }: CalibrationRecord): void {
   const plans = [...calibrationPlans(from, 0), ...calibrationPrompts(from, 0).map(({ plan }) => plan)];

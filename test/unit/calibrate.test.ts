@@ -1,4 +1,6 @@
 // From timed tokens to the terms of a target, and from rates to poll delays.
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { needReplies } from '../../cli/calibrate.ts';
@@ -12,6 +14,7 @@ import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import stream from '../../configs/plans/stream.ts';
 import unfused from '../../configs/plans/unfused.ts';
+import { resolveTarget } from '../../configs/resolve.ts';
 import { targetText } from '../../configs/target-file.ts';
 import { targetNamed } from '../../configs/targets.ts';
 import { isTimedAt } from '../../lab/calibrate/calibrate.ts';
@@ -194,4 +197,45 @@ test('a model that ends before a position is timed at its last one', () => {
   expect(positionsWithin({ maxPositions: 8192 }, usual, 64)).toEqual(usual);
   expect(positionsWithin({ maxPositions: 1024 }, usual, 64)).toEqual([1, 200, 959]);
   expect(positionsWithin({ maxPositions: 128 }, usual, 64)).toEqual([1, 63]);
+});
+
+describe('a machine that was not steady', () => {
+  const spread = (share: number) => ({ median: 100, least: 100, most: 100 * (1 + share), spread: share });
+  const record = readRecord(join(packageRoot(), 'bench', 'calibration', 'h200.json'));
+  const noisy: CalibrationRecord = {
+    ...record,
+    figures: record.figures.map((one) =>
+      one.term === 'bandwidth' ? { ...one, least: one.value * 0.8, most: one.value * 1.2 } : one,
+    ),
+    points: record.points.map((one, i) => ({ ...one, tokensPerSecond: spread(i % 3 === 0 ? 0.5 : 0.2) })),
+    prompts: [],
+  };
+  const gen = async (of: CalibrationRecord) => {
+    const folder = mkdtempSync(join(tmpdir(), 'onelaunch-record-'));
+    const [from, out] = [join(folder, 'points.json'), join(folder, 'out.json')];
+    writeFileSync(from, JSON.stringify(of));
+    const { io, written } = memoryIo();
+    const code = await run(['calibrate', '--target', 'h200', '--refit', from, '--out', out], io);
+    return { code, file: out, err: written.err, origin: resolveTarget(out).origin! };
+  };
+
+  test('is told when its target is written, and in the file', async () => {
+    const { code, err, origin, file } = await gen(noisy);
+    expect(code).toBe(0);
+    expect(err).toMatch(
+      new RegExp(
+        `^note: the machine was not steady \\(bandwidth from \\d+\\.?\\d* to .* GB/s; half of 197 figures of replies spread by 20\\.0 % or more\\): predictions by ${file} are no better; measure again while nothing else runs, `,
+        'm',
+      ),
+    );
+    expect(origin['terms']).toMatch(/; half of them spread by up to 20\.0 %, all by up to 50\.0 %$/);
+  });
+
+  test('is not one whose figures stay within what predictions are to hold', async () => {
+    const { err, origin } = await gen(record);
+    expect(err).not.toContain('steady');
+    expect(origin['terms']).toMatch(/; half of them spread by up to 0\.1 %, all by up to 0\.7 %$/);
+    const once = record.points.map((one) => ({ ...one, tokensPerSecond: spread(0) }));
+    expect((await gen({ ...record, points: once })).origin['terms']).toMatch(/; timed once each$/);
+  });
 });
