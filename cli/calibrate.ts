@@ -1,5 +1,6 @@
 // gen calibrate: measures this machine and writes its target file.
 import { existsSync } from 'node:fs';
+import type { ModelDims } from '../codegen/model/dims.ts';
 import { platformOf, type Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { CalibrationModel } from '../lab/calibrate/calibrate.ts';
@@ -97,6 +98,10 @@ export function addCalibrate(program: Program, start: Start): void {
           ...one,
           dims: settleWeights(resolveModel(one.name).dims, one.weights),
         }));
+        if (!options.prompts) {
+          const dims = models.map((one) => one.dims);
+          for (const note of tellCut(dims, options)) ui.warn(note);
+        }
         const state = machineState(isGpu ? ordinal : null);
         const device =
           state.kind === 'cuda'
@@ -126,6 +131,24 @@ export function addCalibrate(program: Program, start: Start): void {
         return write(record, recorded);
       }),
     );
+}
+
+/** What is told of positions that were asked for and that a model has not.
+ *  @throws OnelaunchError of kind usage for more tokens than a model has positions for */
+export function tellCut(
+  models: readonly Pick<ModelDims, 'name' | 'maxPositions'>[],
+  { positions = [], tokens }: { readonly positions?: readonly number[] | undefined; readonly tokens: number },
+): readonly string[] {
+  return models.flatMap(({ name, maxPositions }) => {
+    const last = maxPositions - tokens - 1;
+    if (last < 1) {
+      const text = `${tokens} tokens are more than ${name} has positions for, which are ${maxPositions}`;
+      throw new OnelaunchError('usage', text, { hint: `ask for at most --tokens ${maxPositions - 2}` });
+    }
+    const cut = positions.filter((position) => position > last);
+    const timed = `${cut.join(' and ')} ${cut.length === 1 ? 'is' : 'are'} timed at ${last}`;
+    return cut.length === 0 ? [] : [`${name} has ${maxPositions} positions: ${timed}`];
+  });
 }
 
 type Measured = Pick<CalibrationRecord, 'device' | 'tokens'>;

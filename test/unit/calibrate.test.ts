@@ -3,7 +3,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { needReplies } from '../../cli/calibrate.ts';
+import { needReplies, tellCut } from '../../cli/calibrate.ts';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
@@ -237,5 +237,45 @@ describe('a machine that was not steady', () => {
     expect(origin['terms']).toMatch(/; half of them spread by up to 0\.1 %, all by up to 0\.7 %$/);
     const once = record.points.map((one) => ({ ...one, tokensPerSecond: spread(0) }));
     expect((await gen({ ...record, points: once })).origin['terms']).toMatch(/; timed once each$/);
+  });
+});
+
+describe('positions and tokens that a model has no room for', () => {
+  const found = (positions: readonly number[] | undefined, tokens = 64) =>
+    tellCut(
+      [
+        { name: 'small', maxPositions: 1024 },
+        { name: 'large', maxPositions: 8192 },
+      ],
+      {
+        positions,
+        tokens,
+      },
+    );
+
+  test('are told where they were asked for, with the one that is timed', () => {
+    expect(found([1, 2000, 5000])).toEqual(['small has 1024 positions: 2000 and 5000 are timed at 959']);
+    expect(found([1, 9000])).toEqual([
+      'small has 1024 positions: 9000 is timed at 959',
+      'large has 8192 positions: 9000 is timed at 8127',
+    ]);
+    expect(found([1, 959])).toEqual([]);
+    expect(found(undefined)).toEqual([]);
+  });
+
+  test('are refused before anything is timed where not one is left', () => {
+    expect(found([1], 1022)).toEqual([]);
+    expect(() => found([1], 1023)).toThrow(
+      '1023 tokens are more than small has positions for, which are 1024',
+    );
+  });
+
+  test('on the command line', async () => {
+    const { io, written } = memoryIo();
+    const args = ['calibrate', '--target', 'cpu', '--models', 'qwen3-tiny', '--tokens', '1023'];
+    expect(await run([...args, '--out', join(tmpdir(), 'never.json')], io)).toBe(2);
+    expect(written.err).toBe(
+      'error: 1023 tokens are more than qwen3-tiny has positions for, which are 1024\nhint: ask for at most --tokens 1022\n',
+    );
   });
 });
