@@ -6,6 +6,9 @@ import { packageVersion } from '../codegen/build/package-root.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
 import type { CacheName, WeightName } from '../codegen/model/formats.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
+import type { Target } from '../codegen/schedule/target.ts';
+import { unlisted } from '../configs/resolve.ts';
+import { targetText } from '../configs/target-file.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Candidate, Dropped } from '../lab/enumerate.ts';
 import type { Why } from '../lab/explore.ts';
@@ -106,11 +109,18 @@ export function headerOf(
     ...goldenOf(flags),
     ...formatsOf(flags),
     target: target.name,
+    ...ownTargetOf(target),
     ...(flags.threads === undefined ? {} : { threads: flags.threads }),
     ...{ plan: base.name, base: id, vary: own.vary, strategy: own.strategy, samples: own.samples },
     ...{ seed: own.seed, prune: own.prune, positions: [...positions], tokens: flags.tokens },
     ...{ rounds: flags.rounds, shard: own.shard },
   };
+}
+
+/** As a journal has it: a file of the same figures is the same target, whatever the order in it. */
+function ownTargetOf(target: Target): Pick<JournalHeader, 'ownTarget'> {
+  const own = unlisted(target);
+  return own === undefined ? {} : { ownTarget: JSON.parse(targetText(own)) };
 }
 
 const formatsOf = ({ weights, cache }: ExperimentFlags): Pick<JournalHeader, 'formats'> =>

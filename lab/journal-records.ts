@@ -35,6 +35,8 @@ const headerSchema = z.strictObject({
     .strictObject({ weights: z.enum(weightNames).optional(), cache: z.enum(cacheNames).optional() })
     .optional(),
   target: z.string(),
+  /** All of it where it is not the listed one of its name, as `parseTarget` takes it. */
+  ownTarget: z.looseObject({ name: z.string() }).optional(),
   /** Of a CPU, where that was asked for. */
   threads: count.optional(),
   /** The incumbent: its name and its kernel. */

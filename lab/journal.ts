@@ -162,15 +162,23 @@ const unwritable = (path: string, error: unknown) =>
   });
 
 /** Fields of two headers that differ; last the kernel of the incumbent, which follows from others. */
-export const differing = (a: JournalHeader, b: JournalHeader): (keyof JournalHeader)[] =>
+const differing = (a: JournalHeader, b: JournalHeader): (keyof JournalHeader)[] =>
   (Object.keys({ ...a, ...b }) as (keyof JournalHeader)[])
     .filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]))
     .sort((one, other) => Number(one === 'base') - Number(other === 'base'));
 
-function refuseOther(path: string, there: JournalHeader, asked: JournalHeader): void {
+/** How a header is another, in words; null where it is not. */
+export function otherHow(there: JournalHeader, asked: JournalHeader): string | null {
   const [field] = differing(there, asked);
-  if (field === undefined) return;
+  if (field === undefined) return null;
+  if (field === 'ownTarget') return `the figures of its target '${there.target}' are others`;
   const shown = (value: unknown) => (value == null ? 'none' : JSON.stringify(value));
-  const text = `${path} is of another experiment: its ${field} is ${shown(there[field])}, not ${shown(asked[field])}`;
+  return `its ${field} is ${shown(there[field])}, not ${shown(asked[field])}`;
+}
+
+function refuseOther(path: string, there: JournalHeader, asked: JournalHeader): void {
+  const how = otherHow(there, asked);
+  if (how === null) return;
+  const text = `${path} is of another experiment: ${how}`;
   throw new OnelaunchError('usage', text, { hint: 'give another --journal, or the flags it was begun with' });
 }

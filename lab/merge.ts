@@ -1,6 +1,6 @@
 // Journals of the shards of one experiment as one journal.
 import { OnelaunchError } from '../errors.ts';
-import { differing, readJournal } from './journal.ts';
+import { otherHow, readJournal } from './journal.ts';
 import { type JournalHeader, type JournalRecord, partsOf } from './journal-records.ts';
 
 /**
@@ -20,10 +20,9 @@ export function merged(paths: readonly string[]): {
   const [first, ...others] = journals;
   if (!first) throw new OnelaunchError('usage', 'there are no journals to merge');
   for (const { path, header } of others) {
-    const [field] = differing(first.header, header);
-    if (field === undefined) continue;
-    const shown = (value: unknown) => JSON.stringify(value);
-    const text = `${path} is of another experiment than ${first.path}: its ${field} is ${shown(header[field])}, not ${shown(first.header[field])}`;
+    const how = otherHow(header, first.header);
+    if (how === null) continue;
+    const text = `${path} is of another experiment than ${first.path}: ${how}`;
     throw new OnelaunchError('usage', text, { hint: 'merge shards of one gen explore' });
   }
   const devices = journals.flatMap(({ path, records }) =>

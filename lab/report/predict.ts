@@ -14,7 +14,7 @@ import { microsByTerm } from '../../codegen/schedule/terms.ts';
 import { schemeFor } from '../../codegen/schemes/index.ts';
 import { settleCache } from '../../codegen/settle-cache.ts';
 import { settleWeights } from '../../codegen/settle-weights.ts';
-import { resolveModel, resolvePlan, resolveTarget, targetOfFigures } from '../../configs/resolve.ts';
+import { resolveModel, resolvePlan, targetOfFigures } from '../../configs/resolve.ts';
 import { breathe } from '../breathe.ts';
 import type { Experiment, KernelFigures, Range, VariantRow } from './input.ts';
 
@@ -103,11 +103,11 @@ export async function costsIn(
 
 /** Checked when it was timed. */
 function scheduleOfVariant(
-  { model, formats, target: name }: Experiment['header'],
+  { model, formats, target: name, ownTarget }: Experiment['header'],
   row: VariantRow,
 ): Schedule | null {
   try {
-    const [target, plan] = [resolveTarget(name), parsePlan(row.plan)];
+    const [target, plan] = [targetOfFigures(name, ownTarget), parsePlan(row.plan)];
     const dims = settleWeights(settleCache(resolveModel(model).dims, formats?.cache), formats?.weights);
     return schemeFor(plan, target).lower(decoderGraph(dims), plan, target);
   } catch {
@@ -129,8 +129,7 @@ export const predictionsIn = (
         const [rate, cost] = [row.rates[i] ?? null, known?.costs[i]];
         const predicted = cost?.tokensPerSecond ?? row.predicted[i] ?? null;
         if (rate === null || predicted === null) return [];
-        const parting =
-          cost && ofBase && !row.isBase ? partingOf(cost, ofBase.costs[i]!, header.target) : null;
+        const parting = cost && ofBase && !row.isBase ? partingOf(cost, ofBase.costs[i]!, header) : null;
         return [
           {
             ...{ name: row.label, scheme: known?.scheme ?? null, position, predicted, parting },
@@ -143,8 +142,8 @@ export const predictionsIn = (
   });
 
 /** The term that adds or saves most beside the incumbent. */
-function partingOf(cost: Cost, base: Cost, name: string): string {
-  const target = resolveTarget(name);
+function partingOf(cost: Cost, base: Cost, header: Experiment['header']): string {
+  const target = targetOfFigures(header.target, header.ownTarget);
   const microsOf = ({ parts, bytes }: Cost) =>
     microsByTerm(parts, target.terms ?? {}, bandwidthOf(target, bytes.weights) ?? Number.POSITIVE_INFINITY);
   const [own, other] = [microsOf(cost), microsOf(base)];

@@ -1,10 +1,12 @@
 // Experiments that go on where the compiler or the generator was another before.
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { targetText } from '../../configs/target-file.ts';
+import { targetNamed } from '../../configs/targets.ts';
 import { readJournal } from '../../lab/journal.ts';
 import { buildSandbox } from '../support/build-sandbox.ts';
 
@@ -80,4 +82,26 @@ it('with another file of logits an experiment is another: by it a variant may be
     expect(refused.code).toBe(2);
     expect(refused.err).toContain('is of another experiment: its golden is "');
   }
+});
+
+it('with other figures of a target an experiment is another, whatever the target is called', async () => {
+  at.use();
+  const file = join(at.folder, 'here.json');
+  const listed = targetNamed('cpu')!;
+  const called = (figures: object) => {
+    writeFileSync(file, targetText({ ...listed, ...figures }));
+    return explore('--target', file);
+  };
+  // What is listed is the same by its name and as a file.
+  expect((await called({})).code).toBe(0);
+  expect((await explore()).code).toBe(0);
+  const before = { bandwidth: 40, bandwidthFrom: 'measured' } as const;
+  const other = await called(before);
+  expect(other.code).toBe(2);
+  expect(other.err).toContain("is of another experiment: the figures of its target 'cpu' are others");
+  expect(other.err).toContain('hint: give another --journal, or the flags it was begun with');
+  rmSync(join(at.folder, 'j.jsonl'));
+  expect((await called(before)).code).toBe(0);
+  expect((await called(before)).code).toBe(0);
+  expect((await called({ ...before, bandwidth: 41 })).code).toBe(2);
 });

@@ -81,6 +81,9 @@ describe('a journal', () => {
     await expect(openJournal(path, { ...header, shard: '1/2' })).rejects.toThrow(
       'its shard is none, not "1/2"',
     );
+    await expect(openJournal(path, { ...header, ownTarget: { name: 'cpu', bandwidth: 1 } })).rejects.toThrow(
+      `${path} is of another experiment: the figures of its target 'cpu' are others`,
+    );
     // What is refused can be opened again: its lock was let go.
     (await openJournal(path, header)).close();
     await expect(openJournal(path, { ...header, formats: { weights: 'int8' } })).rejects.toThrow(

@@ -3,11 +3,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
+import { targetNamed } from '../../configs/targets.ts';
+import type { JournalHeader } from '../../lab/journal-records.ts';
 import { meanOf } from '../../lab/prune.ts';
 import type { VariantRow } from '../../lab/report/input.ts';
 import { orderOf } from '../../lab/report/order.ts';
 import { judged } from '../../lab/report/page.ts';
-import { costsIn, offBy, type Predicted, wanted, within } from '../../lab/report/predict.ts';
+import { costsIn, offBy, type Predicted, predictionsIn, wanted, within } from '../../lab/report/predict.ts';
 import { readInput } from '../../lab/report/read.ts';
 import { orderText } from '../../lab/report/sections/prediction.ts';
 import { intervalOf } from '../../lab/verdict.ts';
@@ -101,6 +103,19 @@ test('variants of another format are predicted in it', async () => {
   };
   const [plain, int8] = [await ratesWith({}), await ratesWith({ weights: 'int8' })];
   expect(int8[0]!).toBeGreaterThan(plain[0]!);
+});
+
+test('variants of a target that is not the listed one of its name are predicted by it', async () => {
+  const [experiment] = input.experiments;
+  const row = experiment!.rows.find(({ isBase }) => isBase)!;
+  const rateWith = async (more: Partial<JournalHeader>) => {
+    const asked = { ...experiment!, header: { ...experiment!.header, ...more }, rows: [row] };
+    const costs = await costsIn([asked]);
+    return predictionsIn([asked], costs)[0]!.predicted;
+  };
+  const listed = targetNamed(experiment!.header.target)!;
+  const slower = { ...listed, bandwidth: listed.bandwidth! / 4 };
+  expect(await rateWith({ ownTarget: slower })).toBeLessThan((await rateWith({})) * 0.8);
 });
 
 test('variants of too few rounds are no pair that differs, and without a pair there is no tau', async () => {
