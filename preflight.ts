@@ -280,9 +280,15 @@ export async function unfitTensors(
   return problems.map(({ text, hint }) => new OnelaunchError('usage', text, { hint }));
 }
 
-/** The blocks that have the codes of each quantised matrix. */
-const levelsOf = (tensors: Tensors | null) =>
-  tensors === null ? [] : [...tensors.values()].flatMap(({ packed }) => (packed ? [packed.levels] : []));
+/** The blocks that have the codes of each matrix, null: of one of the layers that has no codes beside others that do. Files name the matrices that
+ *  were left as they were in several ways (ignore, targets, ...): what is stored tells for all. */
+function levelsOf(tensors: Tensors | null) {
+  const all = [...(tensors ?? [])];
+  if (!all.some(([, { packed }]) => packed)) return [];
+  return all.flatMap(([name, { packed }]) =>
+    packed ? [packed.levels] : /\.layers\..*_proj\.weight$/.test(name) ? [null] : [],
+  );
+}
 
 /** With a head that hands on hidden states; it is written when the weights are read, and once before to see that it can be. */
 async function withIdentity(

@@ -36,7 +36,7 @@ export function settleWeights(
   return { ...plain, weights };
 }
 
-/** Dims with formats that have the codes of a file, where these are others than config.json says. @param levels of its quantised matrices, null: of no format */
+/** Dims with formats that have the codes of a file, where these are others than config.json says. @param levels of its matrices, null: of no format, or plain */
 export function withLevels(dims: ModelDims, levels: readonly (BlockFormat | null)[]): ModelDims {
   const { weights, ...plain } = dims;
   if (weights === undefined || levels.every((format) => format === weights.layers)) return dims;

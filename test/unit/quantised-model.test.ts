@@ -148,7 +148,24 @@ test.each<[string, string]>([
 ])('%s with "sym": true runs as %s', async (name, text) => {
   const directory = join(folder, 'said', 'model');
   const edit: Edit = (_, { quantization_config: config }) => (config.sym = true);
-  writeQuantised(source, directory, kinds[name]!, { only: both, edit });
+  writeQuantised(source, directory, kinds[name]!, { edit });
+  const { dims } = await preflight({ model: directory, target: 'cpu' }, {});
+  expect(formatsText(dims)).toBe(text);
+  const rounded = await preflight({ model: directory, target: 'cpu', weights: 'int4' }, {});
+  expect(formatsText(rounded.dims)).toBe('int4, embedding and head int8');
+});
+
+test.each<[string, (name: string) => boolean, string]>([
+  ['all of the layers', () => true, 'int4, embedding and head bf16'],
+  ['those of the MLP alone', (name) => name.includes('.mlp.'), 'bf16'],
+  ['all but one', (name) => name !== tall, 'bf16'],
+])('packed int4 of %s, named by targets, runs as what is plain in the file needs', async (_, only, text) => {
+  const directory = join(folder, 'targets', 'model');
+  const edit: Edit = (_, { quantization_config: config }) => {
+    config.config_groups.group_0.targets = ['re:.*mlp.*', 're:.*self_attn.*'];
+    config.ignore = [];
+  };
+  writeQuantised(source, directory, kinds['packed int4']!, { only, edit });
   const { dims } = await preflight({ model: directory, target: 'cpu' }, {});
   expect(formatsText(dims)).toBe(text);
   const rounded = await preflight({ model: directory, target: 'cpu', weights: 'int4' }, {});
