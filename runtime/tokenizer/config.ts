@@ -6,9 +6,14 @@ import { isGgufFile } from '../../gguf/header.ts';
 import { tokenizerConfigOf } from '../../gguf/vocabulary.ts';
 import { checkShape, readJson } from '../json-file.ts';
 
+/** As tokenizer.json and tokenizer_config.json spell it, without its id. */
+export type AddedToken = z.infer<typeof addedToken>;
+
 export interface TokenizerConfig {
   /** bos_token, eos_token, pad_token and unk_token, those that are set. */
   readonly tokens: Readonly<Record<string, string>>;
+  /** Added tokens in the order of the ids that it says, with what a text is cut by. */
+  readonly added: readonly AddedToken[];
   /** Further tokens that are never printed. */
   readonly special: readonly string[];
   readonly chatTemplate: string | readonly { readonly name: string; readonly template: string }[] | undefined;
@@ -28,8 +33,10 @@ const tokens = {
 };
 /** The older place of the special tokens, read where tokenizer_config.json does not name one. */
 const specialTokens = z.looseObject(tokens);
+const addedToken = z.looseObject({ content: z.string(), special: z.boolean().nullish() });
 const tokenizerConfig = z.looseObject({
   ...tokens,
+  added_tokens_decoder: z.record(z.string(), addedToken).nullish(),
   additional_special_tokens: z.array(tokenText).nullish(),
   extra_special_tokens: z.unknown().optional(),
   chat_template: z
@@ -60,6 +67,9 @@ export function readTokenizerConfig(directory: string): TokenizerConfig {
     tokens: Object.fromEntries(
       named.flatMap(([name, token]) => (typeof token === 'string' ? [[name, token]] : [])),
     ),
+    added: Object.entries(file.added_tokens_decoder ?? {})
+      .sort(([a], [b]) => Number(a) - Number(b))
+      .map(([, token]) => token),
     special: [...(file.additional_special_tokens ?? []), ...extra],
     chatTemplate: file.chat_template ?? undefined,
     json: json as object,

@@ -5,6 +5,7 @@ import { isGgufFile } from '../../gguf/header.ts';
 import { knownPatterns } from '../../gguf/pre-tokenizers.ts';
 import { tokenizerOf } from '../../gguf/vocabulary.ts';
 import { checkShape, mostTokenizerBytes, readJson } from '../json-file.ts';
+import type { AddedToken } from './config.ts';
 
 const id = z.int().nonnegative();
 const addedToken = z.looseObject({
@@ -63,27 +64,50 @@ export function readTokenizerFile(path: string): TokenizerFile {
   };
 }
 
+/** The file with the added tokens of tokenizer_config.json: it wins where both have one, and what it has alone is a word of the vocabulary or stands behind
+ *  all. A text is cut at each. Source: TokenizersBackend of transformers 5, and add_tokens of tokenizers. */
+export function withAdded(file: TokenizerFile, tokens: readonly AddedToken[]): TokenizerFile {
+  const { model, added_tokens } = file.json as z.infer<typeof tokenizerFile>;
+  const all = new Map(added_tokens.map((token) => [token.content, token]));
+  const idOf = idsIn(model.vocab);
+  let next = added_tokens.reduce((most, { id }) => Math.max(most, id + 1), Object.keys(model.vocab).length);
+  for (const token of tokens) {
+    const id = all.get(token.content)?.id ?? idOf(token.content) ?? next;
+    next = Math.max(next, id + 1);
+    all.set(token.content, { ...token, id });
+  }
+  return tokens.length === 0 ? file : withTokens(file, [...all.values()]);
+}
+
 /** The file with those of these special tokens among the added ones that are words of its vocabulary alone: a text with one is cut there.
  *  Source: TokenizersBackend of transformers 5, which adds what tokenizer_config.json names. */
 export function withSpecial(file: TokenizerFile, named: readonly string[]): TokenizerFile {
   const known = new Set(file.added.map(({ content }) => content));
   const { model, added_tokens } = file.json as z.infer<typeof tokenizerFile>;
-  const { vocab } = model as { readonly vocab: Readonly<Record<string, unknown>> };
-  const idOf = (token: string): unknown =>
-    Array.isArray(vocab)
-      ? vocab.findIndex((piece) => Array.isArray(piece) && piece[0] === token)
-      : Object.hasOwn(vocab, token) && vocab[token];
+  const idOf = idsIn(model.vocab);
   const more = [...new Set(named)].flatMap((content) => {
-    const id = known.has(content) ? -1 : idOf(content);
-    return typeof id === 'number' && id >= 0 ? [{ id, content, special: true, normalized: false }] : [];
+    const id = known.has(content) ? undefined : idOf(content);
+    return id === undefined ? [] : [{ id, content, special: true, normalized: false }];
   });
-  if (more.length === 0) return file;
-  return {
-    ...file,
-    added: [...file.added, ...more],
-    json: { ...file.json, added_tokens: [...added_tokens, ...more] },
-  };
+  return more.length === 0 ? file : withTokens(file, [...added_tokens, ...more]);
 }
+
+/** Ids by words, undefined where the vocabulary has none. */
+function idsIn(vocab: object): (word: string) => number | undefined {
+  if (!Array.isArray(vocab)) {
+    const ids = vocab as Readonly<Record<string, number>>;
+    return (word) => (Object.hasOwn(ids, word) ? ids[word] : undefined);
+  }
+  const pieces = vocab.map((piece): unknown => Array.isArray(piece) && piece[0]);
+  const ids = new Map(pieces.map((piece, id) => [piece, id] as const).reverse());
+  return (word) => ids.get(word);
+}
+
+const withTokens = (file: TokenizerFile, tokens: readonly z.infer<typeof addedToken>[]): TokenizerFile => ({
+  ...file,
+  added: tokens.map((token) => ({ ...token, special: token.special === true })),
+  json: { ...file.json, added_tokens: tokens },
+});
 
 /** The library makes a list as long as the highest id. */
 function checkIds({ model, added_tokens: added }: z.infer<typeof tokenizerFile>, path: string): void {

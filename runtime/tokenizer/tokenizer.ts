@@ -8,7 +8,7 @@ import { hasVocabulary } from '../../gguf/vocabulary.ts';
 import { TimeLimit, withinTime } from '../time-limit.ts';
 import { byteLetters } from './byte-letters.ts';
 import { namedSpecial, readTokenizerConfig } from './config.ts';
-import { markerOf, readTokenizerFile, withSpecial } from './file.ts';
+import { markerOf, readTokenizerFile, withAdded, withSpecial } from './file.ts';
 
 /** What a tokenizer was read from. */
 export interface TokenizerOrigin {
@@ -84,7 +84,8 @@ export function readAddedTokens(directory: string): Pick<Tokenizer, 'added' | 's
 
 function readFiles(directory: string, path: string) {
   const config = readTokenizerConfig(directory);
-  return { config, file: withSpecial(readTokenizerFile(path), namedSpecial(config)) };
+  const file = withAdded(readTokenizerFile(path), config.added);
+  return { config, file: withSpecial(file, namedSpecial(config)) };
 }
 
 /** The tokenizer of the model in a directory: tokenizer.json, and tokenizer_config.json if there is one.

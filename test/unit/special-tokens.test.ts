@@ -183,3 +183,47 @@ test('of a list of pieces too, and what no vocabulary has is left out', () => {
   });
   expect([...readAddedTokens(directory).added]).toEqual([[1, '</s>']]);
 });
+
+describe('added_tokens_decoder of tokenizer_config.json', () => {
+  const loaded = (added_tokens: object[], added_tokens_decoder: object) => {
+    const directory = makeDirectory({
+      'tokenizer.json': { ...tinyFile, added_tokens },
+      'tokenizer_config.json': { added_tokens_decoder },
+    });
+    const tokenizer = loadTokenizer(directory);
+    const added = readAddedTokens(directory);
+    expect([...added.added]).toEqual([...tokenizer.added]);
+    expect([...added.specialIds].sort()).toEqual([...tokenizer.specialIds].sort());
+    return tokenizer;
+  };
+  const size = Object.keys(tinyFile.model.vocab).length;
+  const listed = (special: boolean) => [{ id: 2, content: '<|im_end|>', special, normalized: false }];
+
+  test('says whether a token is special where tokenizer.json says otherwise', () => {
+    for (const special of [true, false]) {
+      const { specialIds, added, decode } = loaded(listed(!special), {
+        '2': { content: '<|im_end|>', special, normalized: false },
+      });
+      expect([...added]).toEqual([[2, '<|im_end|>']]);
+      expect([...specialIds]).toEqual(special ? [2] : []);
+      expect(decode([2])).toBe(special ? '' : '<|im_end|>');
+    }
+  });
+
+  test('adds tokens that tokenizer.json lacks, at their word in the vocabulary or behind all', () => {
+    const { encode, specialIds } = loaded(listed(true), {
+      [size + 1]: { content: '<|second|>', special: false },
+      [size]: { content: '<|first|>', special: true },
+      '1098': { content: 'the', special: false, lstrip: true },
+    });
+    expect(encode('a<|first|><|second|>')).toEqual([...encode('a'), size, size + 1]);
+    expect(encode('x   the')).toEqual([...encode('x'), 1098]);
+    expect([...specialIds]).toEqual([2, size]);
+  });
+
+  test('that is no list of tokens is refused by its place', () => {
+    expect(() => loaded([], { '2': { special: true } })).toThrow(
+      /tokenizer_config\.json: added_tokens_decoder\.2\.content is missing/,
+    );
+  });
+});
