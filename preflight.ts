@@ -93,15 +93,17 @@ export interface CheckedModel {
 /** Checks a model, its files and this machine. Starts no compiler.
  *  @throws OnelaunchError, or Problems with all that is wrong; InsufficientMemoryError where nothing else is */
 export async function preflight(options: AskedKernel, needs: Needs): Promise<CheckedModel> {
-  const [names, defaults, formats, caches, contexts, machine, { findGpus }] = await Promise.all([
-    import('./configs/resolve.ts'),
-    import('./configs/default-plan.ts'),
-    import('./codegen/settle-weights.ts'),
-    import('./codegen/settle-cache.ts'),
-    import('./codegen/settle-context.ts'),
-    import('./codegen/build/can-run.ts'),
-    import('./codegen/build/tools.ts'),
-  ]);
+  const [names, defaults, formats, caches, contexts, machine, { findGpus }, { checkTimes }] =
+    await Promise.all([
+      import('./configs/resolve.ts'),
+      import('./configs/default-plan.ts'),
+      import('./codegen/settle-weights.ts'),
+      import('./codegen/settle-cache.ts'),
+      import('./codegen/settle-context.ts'),
+      import('./codegen/build/can-run.ts'),
+      import('./codegen/build/tools.ts'),
+      import('./runtime/engine/times.ts'),
+    ]);
   // Asking for them starts a program: once.
   let found: ReturnType<typeof findGpus> | undefined;
   const gpus = () => (found ??= findGpus());
@@ -117,6 +119,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
     return { ...read, dims: caches.settleCache(settled, options.cache) };
   });
   if (needs.run && target) attempt(() => machine.checkDevice(target, needs.run?.device ?? 0, gpus));
+  if (needs.run && target?.kind === 'cuda') attempt(() => checkTimes(process.env));
   const idle = target && attempt(() => machine.tellThreads(target, needs.run?.threads, options.target));
   if (needs.run && model) attempt(() => checkRoom(model.dims, needs));
   // What config.json says wrong does not hide what other files do.

@@ -463,3 +463,28 @@ describe('threads on a GPU', () => {
     expect((await checked('cpu')).notes).toEqual([]);
   });
 });
+
+test.each([
+  ['ONELAUNCH_WAIT_MS', 'abc', 'a whole number of milliseconds from 1'],
+  ['ONELAUNCH_WAIT_MS', '0', 'a whole number of milliseconds from 1'],
+  ['ONELAUNCH_WAIT_MS', '', 'a whole number of milliseconds from 1'],
+  ['ONELAUNCH_WAIT_MS', '2s', 'a whole number of milliseconds from 1'],
+  ['ONELAUNCH_POLL_CYCLES', '1200,x', 'whole numbers of cycles between commas'],
+  ['ONELAUNCH_POLL_CYCLES', '-1', 'whole numbers of cycles between commas'],
+  ['ONELAUNCH_WAIT_MS', '300', null],
+  ['ONELAUNCH_POLL_CYCLES', '1200,0,900', null],
+])('on a GPU %s as %j is what it is to be, or refused', async (name, value, legal) => {
+  const smi = join(root, 'nvidia-smi');
+  const before = readFileSync(smi);
+  writeFileSync(smi, `#!/bin/sh\necho '${h100}'\n`);
+  vi.stubEnv(name, value);
+  const checked = (target: string) => preflight({ model: 'qwen3-tiny', target }, { run: {} });
+  const outcome = await checked('h100').then(
+    () => null,
+    (error: OnelaunchError) => error.message,
+  );
+  await checked('cpu');
+  vi.stubEnv(name, undefined);
+  writeFileSync(smi, before);
+  expect(outcome).toBe(legal && `${name} is '${value}', must be ${legal}`);
+});
