@@ -25,6 +25,7 @@ export function readVary(texts: readonly string[]): readonly Axis[] {
         axes.push({ key, values: [] });
       }
       const axis = axes.length > before ? axes.at(-1) : undefined;
+      if (!axis && /^[a-z]\w*$/i.test(word)) throw wrong(text, `has no values behind the key '${word}'`);
       if (!axis || value.trim() === '') throw wrong(text, `has ${axis ? 'no value' : 'no key'} at '${word}'`);
       axis.values.push(...written(text, value.trim()));
     }

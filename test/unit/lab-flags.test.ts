@@ -44,7 +44,7 @@ const cases: readonly Refused[] = [
   ],
   [
     ['explore', ...tiny, '--vary', 'prefetch'],
-    "error: --vary 'prefetch' has no key at 'prefetch'",
+    "error: --vary 'prefetch' has no values behind the key 'prefetch'",
     'for example',
   ],
   [

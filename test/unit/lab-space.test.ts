@@ -50,7 +50,7 @@ describe('--vary', () => {
   });
 
   it.each([
-    ['prefetch', "--vary 'prefetch' has no key at 'prefetch'"],
+    ['prefetch', "--vary 'prefetch' has no values behind the key 'prefetch'"],
     ['=3', "--vary '=3' has no key at '=3'"],
     ['prefetch=', "--vary 'prefetch=' has no value at 'prefetch='"],
     ['prefetch=3..1', "has the range '3..1', from more to less or too long"],
