@@ -7,8 +7,6 @@ import type { ModelDims } from '../codegen/model/dims.ts';
 import type { CacheName, WeightName } from '../codegen/model/formats.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
-import { unlisted } from '../configs/resolve.ts';
-import { targetText } from '../configs/target-file.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Candidate, Dropped } from '../lab/enumerate.ts';
 import type { Why } from '../lab/explore.ts';
@@ -46,6 +44,7 @@ export interface Prepared {
   readonly checked: CheckedModel;
   readonly base: FusionPlan;
   readonly positions: readonly number[];
+  readonly own: Pick<JournalHeader, 'ownTarget'>;
 }
 
 /** Model, machine and incumbent, checked before anything is printed or compiled. */
@@ -68,7 +67,7 @@ export async function prepare(ui: Ui, model: string, flags: ExperimentFlags): Pr
   );
   for (const note of checked.notes) ui.warn(note);
   if (checked.planReason) ui.note(`incumbent ${checked.plan.name}: ${checked.planReason}`);
-  return { checked, base: checked.plan, positions };
+  return { checked, base: checked.plan, positions, own: await ownTargetOf(checked.target) };
 }
 
 /** Default positions move into a shorter context; those that were asked for must fit. */
@@ -92,7 +91,7 @@ function positionsOf(
 
 /** What makes an experiment that one, in the words of its journal. */
 export function headerOf(
-  { checked: { dims, target }, base, positions }: Prepared,
+  { checked: { dims, target }, base, positions, own: ownTarget }: Prepared,
   id: string,
   flags: ExperimentFlags,
   own: Pick<JournalHeader, 'command' | 'vary' | 'strategy' | 'samples' | 'seed' | 'prune' | 'shard'>,
@@ -109,7 +108,7 @@ export function headerOf(
     ...goldenOf(flags),
     ...formatsOf(flags),
     target: target.name,
-    ...ownTargetOf(target),
+    ...ownTarget,
     ...(flags.threads === undefined ? {} : { threads: flags.threads }),
     ...{ plan: base.name, base: id, vary: own.vary, strategy: own.strategy, samples: own.samples },
     ...{ seed: own.seed, prune: own.prune, positions: [...positions], tokens: flags.tokens },
@@ -118,7 +117,9 @@ export function headerOf(
 }
 
 /** As a journal has it: a file of the same figures is the same target, whatever the order in it. */
-function ownTargetOf(target: Target): Pick<JournalHeader, 'ownTarget'> {
+async function ownTargetOf(target: Target): Promise<Prepared['own']> {
+  const { unlisted } = await import('../configs/resolve.ts');
+  const { targetText } = await import('../configs/target-file.ts');
   const own = unlisted(target);
   return own === undefined ? {} : { ownTarget: JSON.parse(targetText(own)) };
 }
