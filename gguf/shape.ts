@@ -47,7 +47,7 @@ export const shapeKeys = {
 } as const;
 
 /** Scales of Granite, in the file and to those who read its config.json. */
-export const scaleKeys = {
+const scaleKeys = {
   embedding: 'embedding_scale',
   branch: 'residual_scale',
   scores: 'attention.scale',

@@ -1,5 +1,5 @@
 // What Granite multiplies by, as kernels have it.
-import type { ModelDims } from './dims.ts';
+import type { Factors } from './dims.ts';
 
 /** As files have it: embedding, branches and scores are multiplied, logits divided. */
 export interface Scales {
@@ -15,7 +15,7 @@ export interface Scales {
 export const inEmbeddings = (
   normEps: number,
   { embedding, branch, scores, logits }: Scales,
-): Pick<ModelDims, 'normEps' | 'factors'> => ({
+): { readonly normEps: number; readonly factors: Factors } => ({
   normEps: normEps / embedding ** 2,
   factors: { branch: branch / embedding, scores, logits: 1 / logits },
 });
