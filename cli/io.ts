@@ -89,7 +89,7 @@ export function processIo(): Io {
 /** Ends the process when all that was written has arrived. Where it could not, the stream's own error ends it. */
 export function leave(code: number): void {
   // Nobody reads it, and the command went on.
-  if (stdout.errored) process.exit(code);
+  if ((stdout.errored as NodeJS.ErrnoException | null)?.code === 'EPIPE') process.exit(code);
   writeData('', (error) => {
     if (!error) process.exit(code);
   });

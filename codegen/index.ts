@@ -27,7 +27,7 @@ export { findCxx, findGpu, findNvcc, type Gpu, type Tool } from './build/tools.t
 export type { Lowered } from './emit/emit.ts';
 export { choiceOf, estimatePrompt, type PromptChoice, type PromptEstimate } from './estimate.ts';
 export type { Kernel } from './kernel.ts';
-export type { LayerKind, ModelDims, RopeScaling } from './model/dims.ts';
+export type { Factors, LayerKind, ModelDims, RopeScaling } from './model/dims.ts';
 export type { BlockFormat, Dtype, Format, MatrixFormats } from './model/formats.ts';
 export type { OpName, OpPart, PointwiseOpName, PointwiseSpec } from './model/ops.ts';
 export type { Site } from './plan/call-site.ts';

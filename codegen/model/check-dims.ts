@@ -10,6 +10,7 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
+import { findFactorProblems } from './factors.ts';
 import { blockNames, cacheFormats, type Dtype, dtypeBytes, isBlocks } from './formats.ts';
 import { findScalingProblems } from './rope-scaling.ts';
 
@@ -21,7 +22,11 @@ const formatNames: readonly string[] = [...dtypes, ...blockNames];
 /** The same dims, checked: for dims written as TypeScript data.
  *  @throws OnelaunchError of kind usage, as parseDims does. */
 export function checkDims(dims: ModelDims): ModelDims {
-  const problems = [...findProblems(dims, dimsKeys), ...findScalingProblems(dims, dimsKeys)];
+  const problems = [
+    ...findProblems(dims, dimsKeys),
+    ...findScalingProblems(dims, dimsKeys),
+    ...findFactorProblems(dims),
+  ];
   if (!families.includes(dims.family)) problems.unshift(unsupportedFamily('family', dims.family));
   if (!dtypes.includes(dims.dtype)) problems.push(unsupported('dtype', dims.dtype, dtypes));
   for (const [part, format] of Object.entries(dims.weights ?? {})) {

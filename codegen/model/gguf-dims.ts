@@ -6,7 +6,7 @@ import { readShape, shapeKeys } from '../../gguf/shape.ts';
 import { checkpointTensorsOf } from '../../gguf/tensors.ts';
 import type { ModelDims } from './dims.ts';
 import { dimsKeys, findProblems, type Keys, refusal } from './dims-problems.ts';
-import { inEmbeddings } from './factors.ts';
+import { findFactorProblems, inEmbeddings } from './factors.ts';
 import { familyFacts } from './families.ts';
 import { blockFormats, type Dtype, type Format, isBlocks } from './formats.ts';
 import { layerKinds } from './layer-kinds.ts';
@@ -37,7 +37,11 @@ export function readGgufDims(path: string, name: string): ModelDims {
     tiedHead: !file.tensors.has('output.weight'),
     ...weightsOf(file),
   };
-  const problems = [...findProblems(plain, keys), ...findScalingProblems(plain, keys)];
+  const problems = [
+    ...findProblems(plain, keys),
+    ...findScalingProblems(plain, keys),
+    ...findFactorProblems(plain),
+  ];
   if (problems.length > 0) throw refusal(path, problems);
   checkpointTensorsOf(file, shape);
   return { ...plain, ropeScaling: readLongRope(file, shape) ?? readRopeScaling(file, shape) ?? scaled };

@@ -13,7 +13,7 @@ import {
   unsupported,
   unsupportedFamily,
 } from './dims-problems.ts';
-import { inEmbeddings, type Scales } from './factors.ts';
+import { factorText, inEmbeddings, isFactor, type Scales } from './factors.ts';
 import { familyFacts } from './families.ts';
 import { blockFormats, type Dtype } from './formats.ts';
 import { layerKinds } from './layer-kinds.ts';
@@ -235,8 +235,7 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
   const { partlyRotated, multiplies } = familyFacts[family];
   for (const one of multiplies ? multipliers : []) {
     const value = fields[one] ?? 1;
-    if (!(value > 0 && value < 1e6))
-      problems.push({ key: one, text: `${one} is ${show(value)}, must be more than 0`, hint: copyAgain });
+    if (!isFactor(value)) problems.push({ key: one, text: `${one} ${factorText(value)}`, hint: copyAgain });
   }
   for (const { key: place, value } of partlyRotated ? [] : spelled(fields, 'partialRotary')) {
     if (value !== 1) problems.push(unsupported(place.split('.').at(-1)!, value, [1]));

@@ -191,7 +191,7 @@ test('Granite multiplies in units of its embedding, by 1 where a key is missing'
     ['residual_multiplier', -1],
     ['logits_scaling', 1e9],
   ] as const)
-    expect(() => of({ [key]: value })).toThrow(`${key} is ${value}, must be more than 0`);
+    expect(() => of({ [key]: value })).toThrow(`${key} is ${value}, must be more than 0 and at most 1000000`);
 });
 
 test('LongRoPE has both lists, and larger cosines by how much longer the context has become', () => {
@@ -463,6 +463,14 @@ const badDims: [patch: object, message: string][] = [
   [
     { ropeScaling: { type: 'toString', factor: 8 } },
     'ropeScaling is of the type "toString", supported: linear, llama3, yarn, longrope',
+  ],
+  [
+    { factors: { branch: 0, scores: 1, logits: 1 } },
+    'factors.branch is 0, must be more than 0 and at most 1000000',
+  ],
+  [
+    { factors: { branch: 1, scores: 1 } },
+    'factors.logits is missing, must be more than 0 and at most 1000000',
   ],
   [{ normEps: Number.POSITIVE_INFINITY }, 'normEps is Infinity, must be more than 0 and at most 0.1'],
 ];

@@ -97,6 +97,25 @@ test('bounds of Llama 3 that no other model has are fitted to two factors betwee
   });
 });
 
+test('scales of Granite that are left out or 0 multiply by nothing, and one below 0 is refused', () => {
+  const gguf = ggufOf(fixture('granite-micro'), () => 'BF16');
+  const factorsWith = (scale: (value: number) => number | null) => {
+    const metadata = gguf.metadata.flatMap(([key, value]) => {
+      const old = /\.(?:attention\.scale|[a-z]+_scale)$/.test(String(key))
+        ? (value as { f32: number }).f32
+        : null;
+      if (old === null) return [[key, value] as const];
+      const f32 = scale(old);
+      return f32 === null ? [] : [[key, { f32 }] as const];
+    });
+    return readModel(writeGguf(join(folder, 'scales.gguf'), { ...gguf, metadata })).dims.factors;
+  };
+  expect(factorsWith((value) => value)).toMatchObject({ branch: 0.5, logits: 1 / 1.5 });
+  const none = { branch: 1, scores: expect.closeTo(1 / Math.sqrt(32), 6), logits: 1 };
+  expect([factorsWith(() => 0), factorsWith(() => null)]).toEqual([none, none]);
+  expect(() => factorsWith((value) => -value)).toThrow('must be more than 0 and at most 1000000');
+});
+
 test('factors of LongRoPE and the window of Phi-3 are those of the folder, and half of them are refused', async () => {
   const config = JSON.parse(readFileSync(join(fixture('phi3-micro'), 'config.json'), 'utf8'));
   const factors = (step: number) => Array.from({ length: 48 }, (_, i) => Number((1 + step * i).toFixed(2)));
