@@ -16,7 +16,7 @@ function shortestFloat32(value: number): string {
 }
 
 /** A trailing comment, or nothing. */
-export const comment = (text: string): string => (text ? `  // ${text}` : '');
+const comment = (text: string): string => (text ? `  // ${text}` : '');
 
 export interface ConstantView {
   readonly type: string;

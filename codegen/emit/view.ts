@@ -11,7 +11,7 @@ import { megabytes } from '../schedule/bytes-text.ts';
 import { type Cost, syncText } from '../schedule/cost.ts';
 import type { CommonSchedule } from '../schedule/schedule.ts';
 import { platformOf } from '../schedule/target.ts';
-import { type ConstantView, cFloat, comment, constantOf } from './c-text.ts';
+import { type ConstantView, cFloat, constantOf } from './c-text.ts';
 
 interface FieldView {
   readonly name: string;
@@ -174,6 +174,7 @@ function stageTable({ stages }: CommonSchedule, cost: Cost): string[] {
 
 function constants({ dims, packing, passTokens, splits }: CommonSchedule): ConstantView[] {
   const [int, long] = [constantOf('int'), constantOf('int64_t')];
+  const float = (name: string, value: number, doc?: string) => constantOf('float')(name, cFloat(value), doc);
   return [
     int('kLayers', dims.layers),
     int('kHidden', dims.hidden, 'width of the residual stream'),
@@ -188,43 +189,24 @@ function constants({ dims, packing, passTokens, splits }: CommonSchedule): Const
     int('kQkvRows', 'kQDim + 2 * kKvDim'),
     int('kPassTokens', passTokens, 'most tokens of a pass'),
     int('kSplits', splits, 'most blocks that share a head: splits of the positions'),
-    {
-      type: 'float',
-      name: 'kNormEps',
-      value: cFloat(dims.normEps),
-      doc: '',
-    },
-    {
-      type: 'float',
-      name: 'kAttnScale',
-      value: cFloat(attentionScale(dims)),
-      doc: comment(
-        (largerBy(dims.ropeScaling) !== 1 && dims.rotated === undefined) || dims.ropeScaling?.type === 'yarn'
-          ? `${largerBy(dims.ropeScaling)}^2 / sqrt(kHeadDim): in the place of larger cosines and sines`
-          : dims.factors
-            ? 'in the place of 1 / sqrt(kHeadDim)'
-            : '1 / sqrt(kHeadDim)',
-      ),
-    },
+    float('kNormEps', dims.normEps),
+    float('kAttnScale', attentionScale(dims), attentionScaleText(dims)),
     ...(dims.factors
-      ? [
-          {
-            type: 'float',
-            name: 'kBranchFactor',
-            value: cFloat(dims.factors.branch),
-            doc: comment('of what is added to the residual stream'),
-          },
-        ]
+      ? [float('kBranchFactor', dims.factors.branch, 'of what is added to the residual stream')]
       : []),
-    {
-      type: 'float',
-      name: 'kLogitFactor',
-      value: cFloat(dims.factors?.logits ?? 1),
-      doc: comment('of what the head makes'),
-    },
+    float('kLogitFactor', dims.factors?.logits ?? 1, 'of what the head makes'),
     long('kLayerBytes', packing.layerBytes, 'packed weights of a layer'),
     long('kWeightBytes', packing.bytes, 'packed weights in all'),
   ];
+}
+
+/** How kAttnScale comes about. */
+function attentionScaleText({ ropeScaling, rotated, factors }: ModelDims): string {
+  const usual = '1 / sqrt(kHeadDim)';
+  const larger = largerBy(ropeScaling);
+  if ((larger !== 1 && rotated === undefined) || ropeScaling?.type === 'yarn')
+    return `${larger}^2 / sqrt(kHeadDim): in the place of larger cosines and sines`;
+  return factors ? `in the place of ${usual}` : usual;
 }
 
 /** The loader's code of a format. */

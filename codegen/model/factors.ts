@@ -19,11 +19,15 @@ export const factorText = (value: unknown): string =>
 
 /** What is wrong with the factors of dims. */
 export const findFactorProblems = ({ factors }: { readonly factors?: Factors }): Problem[] =>
-  (factors ? (['branch', 'scores', 'logits'] as const) : []).flatMap((name) =>
-    isFactor(factors?.[name])
-      ? []
-      : [{ key: 'factors', text: `factors.${name} ${factorText(factors?.[name])}`, hint: copyAgain }],
-  );
+  factors === undefined
+    ? []
+    : (['branch', 'scores', 'logits'] as const)
+        .filter((name) => !isFactor(factors[name]))
+        .map((name) => ({
+          key: 'factors',
+          text: `factors.${name} ${factorText(factors[name])}`,
+          hint: copyAgain,
+        }));
 
 /** The residual stream is read by norms alone, so it may be in any unit. In that of the embedding the table is its first value as it is stored, for
  *  whoever reads it; branches are added as so many embeddings, and eps is a square of that unit.

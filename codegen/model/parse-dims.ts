@@ -276,6 +276,7 @@ function toDims(
   const kvHeads = fields.num_key_value_heads === undefined ? (missing.kvHeads ?? qHeads) : qHeads;
   const headDim = fields.head_dim ?? missing.headDim ?? hidden / qHeads;
   const part = partlyRotated ? (numberOf(fields, 'partialRotary') ?? 1) : 1;
+  const normEps = fields.rms_norm_eps ?? missing.normEps;
   return {
     name,
     family,
@@ -290,13 +291,13 @@ function toDims(
     ...(part !== 1 && { rotated: Math.trunc(headDim * part) }),
     vocab: fields.vocab_size ?? Number.NaN,
     maxPositions: fields.max_position_embeddings ?? Number.NaN,
-    normEps: fields.rms_norm_eps ?? missing.normEps,
+    normEps,
     ropeTheta: numberOf(fields, 'ropeTheta') ?? missing.ropeTheta,
     ropeScaling: toScaling(fields, family),
     qkNorm,
     qkvBias,
     tiedHead: fields.tie_word_embeddings ?? missing.tiedHead,
-    ...(multiplies && inEmbeddings(fields.rms_norm_eps ?? missing.normEps, scalesOf(fields))),
+    ...(multiplies && inEmbeddings(normEps, scalesOf(fields))),
   };
 }
 
