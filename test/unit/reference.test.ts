@@ -10,6 +10,7 @@ import { readGolden } from '../../runtime/verify/golden.ts';
 import { tolerance } from '../../runtime/verify/tolerance.ts';
 import { writeSafetensors } from '../../runtime/weights/safetensors.ts';
 import { fixtures } from '../support/fixtures.ts';
+import { makeQuantised, quantisedFixtures } from '../support/quantised-fixtures.ts';
 import { makeScaled, scaledPositions } from '../support/scaled-positions.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -78,48 +79,60 @@ test('keys and values in int8 are whole steps of a scale for each position and h
 
 describe('agreement with transformers', () => {
   const paths = [
-    ...folders.map((folder) => [folder, () => join(root, folder)] as const),
-    ...scaledPositions.map((name) => [name, () => makeScaled(temporary, name)] as const),
+    ...folders.map((folder) => [folder, () => join(root, folder), undefined] as const),
+    ...scaledPositions.map((name) => [name, () => makeScaled(temporary, name), undefined] as const),
+    ...quantisedFixtures.map(
+      ([name, layers]) =>
+        [
+          `${name} in ${layers}`,
+          () => makeQuantised(temporary, name, layers),
+          { layers, embedding: 'bf16', head: 'bf16' },
+        ] as const,
+    ),
   ];
-  test.each(paths)('logits and likelihoods of %s differ by float32 rounding only', (_, pathOf) => {
-    const folder = pathOf();
-    const { dims, tensors } = readReferenceModel(folder);
-    const golden = readGolden(join(folder, 'golden.json'), { vocab: dims.vocab });
-    let logitError = 0;
-    let nllError = 0;
-    let squares = 0;
-    let logits = 0;
-    for (const { promptIds, greedyIds, expected, nll } of golden.cases) {
-      const ids = [...promptIds, ...greedyIds];
-      const out = referenceForward(dims, tensors, ids);
-      const row = (r: number) => out.subarray(r * dims.vocab, (r + 1) * dims.vocab);
-      for (const { row: r, ids: listed, logits: wanted } of expected) {
-        for (let i = 0; i < wanted.length; i++) {
-          logitError = Math.max(logitError, Math.abs(row(r)[listed?.[i] ?? i]! - wanted[i]!));
+  test.each(paths)(
+    'logits and likelihoods of %s differ by float32 rounding only',
+    async (_, pathOf, formats) => {
+      const folder = await pathOf();
+      const { dims, tensors } = readReferenceModel(folder, formats);
+      const golden = readGolden(join(folder, 'golden.json'), { vocab: dims.vocab });
+      let logitError = 0;
+      let nllError = 0;
+      let squares = 0;
+      let logits = 0;
+      for (const { promptIds, greedyIds, expected, nll } of golden.cases) {
+        const ids = [...promptIds, ...greedyIds];
+        const out = referenceForward(dims, tensors, ids);
+        const row = (r: number) => out.subarray(r * dims.vocab, (r + 1) * dims.vocab);
+        for (const { row: r, ids: listed, logits: wanted } of expected) {
+          for (let i = 0; i < wanted.length; i++) {
+            logitError = Math.max(logitError, Math.abs(row(r)[listed?.[i] ?? i]! - wanted[i]!));
+          }
+          logits += dims.vocab;
+          squares += row(r).reduce((sum, z) => sum + z * z, 0);
         }
-        logits += dims.vocab;
-        squares += row(r).reduce((sum, z) => sum + z * z, 0);
+        let sum = 0;
+        for (let r = 0; r < nll!.rows; r++) {
+          const z = row(r);
+          const top = z.reduce((a, b) => Math.max(a, b));
+          sum +=
+            top + Math.log(z.reduce((total, value) => total + Math.exp(value - top), 0)) - z[ids[r + 1]!]!;
+        }
+        nllError = Math.max(nllError, Math.abs(sum / nll!.rows - nll!.value));
       }
-      let sum = 0;
-      for (let r = 0; r < nll!.rows; r++) {
-        const z = row(r);
-        const top = z.reduce((a, b) => Math.max(a, b));
-        sum += top + Math.log(z.reduce((total, value) => total + Math.exp(value - top), 0)) - z[ids[r + 1]!]!;
-      }
-      nllError = Math.max(nllError, Math.abs(sum / nll!.rows - nll!.value));
-    }
-    const bounds = tolerance({
-      dims,
-      dtype: 'fp32',
-      positions: 200,
-      counted: logits,
-      logitRms: Math.sqrt(squares / logits),
-      decimals: golden.decimals,
-      nll: { cases: golden.cases.length, targets: 1, decimals: golden.nllDecimals },
-    });
-    expect(logitError).toBeLessThanOrEqual(bounds.logit);
-    expect(nllError).toBeLessThanOrEqual(bounds.nll!);
-  });
+      const bounds = tolerance({
+        dims,
+        dtype: 'fp32',
+        positions: 200,
+        counted: logits,
+        logitRms: Math.sqrt(squares / logits),
+        decimals: golden.decimals,
+        nll: { cases: golden.cases.length, targets: 1, decimals: golden.nllDecimals },
+      });
+      expect(logitError).toBeLessThanOrEqual(bounds.logit);
+      expect(nllError).toBeLessThanOrEqual(bounds.nll!);
+    },
+  );
 });
 
 describe('the forward pass', () => {
