@@ -3,7 +3,7 @@
 #include "backend.h"
 
 #include <algorithm>
-#include <deque>
+#include <list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,7 +45,7 @@ struct Backend {
   LaunchInts ids;  // [kPassTokens] each, or as many as a prompt's launch has
 
   Event finished[kMaxOutstanding];
-  std::deque<Launch> launches;  // in their order
+  std::list<Launch> launches;  // in their order
   int64_t begun = 0;            // launches
   int logits_rows = 0;          // of the launch that ended last
   const float* kept = nullptr;  // its row of logits, where it has kept that
@@ -319,7 +319,9 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
     if (b.launches.empty()) b.scheme.set_stop(false);
     const bool batch = request.rows && request.count > 1;  // one row is a pass of its own
     const auto slot = static_cast<int>(b.begun % kMaxOutstanding);
-    Launch launch{b.bound, slot, request.steps, request.count > kPassTokens, request.check, batch, {}, request.answered, request.may_choose};
+    std::list<Launch> made;  // whole before it runs: behind that, nothing is allocated that could fail
+    made.push_back({b.bound, slot, request.steps, request.count > kPassTokens, request.check, batch, {}, request.answered, request.may_choose});
+    Launch& launch = made.back();
     for (int i = 0; i < (batch ? request.count : 1); ++i) launch.sequences.push_back(batch ? request.rows[i].slot : request.slot);
     const bool chooses = request.sample && !launch.may_choose;  // without being asked
     Pass& pass = launch.pass;
@@ -358,7 +360,7 @@ int backend_enqueue(Backend* backend, const PassRequest& request, std::string* e
       CUDA(cudaMemcpyAsync(kept, pass.logits, sizeof(float) * kVocab, cudaMemcpyDeviceToHost, stream));
     }
     CUDA(cudaEventRecord(b.finished[launch.slot].get(), stream));
-    b.launches.push_back(std::move(launch));
+    b.launches.splice(b.launches.end(), made);
     ++b.begun;
   });
 }

@@ -27,22 +27,25 @@ DEVICE uint32_t warp_largest_key(uint32_t key) {
   return key;
 }
 
-/** The largest of a warp's. */
-DEVICE uint64_t warp_largest(uint64_t x) {
+struct Larger {
+  DEVICE uint64_t operator()(uint64_t a, uint64_t b) const { return a > b ? a : b; }
+};
+
+/** Combines x over the warp; every lane gets the result. combine must not care about order. */
+template <class Combine>
+DEVICE uint64_t warp_combine(uint64_t x, Combine&& combine) {
 #pragma unroll
-  for (int other = 16; other > 0; other /= 2) {
-    const uint64_t theirs = __shfl_xor_sync(~0u, (unsigned long long)x, other);
-    x = theirs > x ? theirs : x;
-  }
+  for (int other = 16; other > 0; other /= 2) x = combine(x, (uint64_t)__shfl_xor_sync(~0u, (unsigned long long)x, other));
   return x;
 }
 
-/** Combines x over the block; every thread gets the result. combine must not care about order. */
+DEVICE uint64_t warp_largest(uint64_t x) { return warp_combine(x, Larger{}); }
+
+/** The same over the block; every thread gets the result. */
 template <class Combine>
 DEVICE uint64_t block_combine(uint64_t x, Combine&& combine) {
   uint64_t* const parts = shared_parts();
-#pragma unroll
-  for (int other = 16; other > 0; other /= 2) x = combine(x, (uint64_t)__shfl_xor_sync(~0u, (unsigned long long)x, other));
+  x = warp_combine(x, combine);
   if (lane() == 0) parts[warp()] = x;
   block_sync();
   x = parts[0];
@@ -56,9 +59,7 @@ DEVICE uint64_t block_total(uint64_t x) {
   return block_combine(x, [](uint64_t a, uint64_t b) { return a + b; });
 }
 
-DEVICE uint64_t block_largest(uint64_t x) {
-  return block_combine(x, [](uint64_t a, uint64_t b) { return a > b ? a : b; });
-}
+DEVICE uint64_t block_largest(uint64_t x) { return block_combine(x, Larger{}); }
 
 /** gumbel(bits), of which few threads need one. */
 static ONCE float gumbel_noise(uint32_t bits) { return gumbel(bits); }

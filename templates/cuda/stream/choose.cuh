@@ -196,8 +196,7 @@ DEVICE void keep_bests(Cta<T>& cta, const Best& best) {
 #pragma unroll
   for (int other = 1; other < 32; other *= 2) {
     if (other >= 4 && other < 4 * T) continue;  // of another token
-    const uint64_t theirs = __shfl_xor_sync(~0u, value, other);
-    value = theirs > value ? theirs : value;
+    value = Larger{}(value, __shfl_xor_sync(~0u, value, other));
   }
   cta.sync();
   if (lane() % 4 == 0 && lane() < 4 * T) of_warp[warp() * T + int(threadIdx.x) / 4 % T] = value;
@@ -206,8 +205,7 @@ DEVICE void keep_bests(Cta<T>& cta, const Best& best) {
   value = 0;
   for (int i = 0; i < kWarps; ++i) {
     const bool has = i % divide_up(T, 8) == int(threadIdx.x) / 8;  // a warp has outputs of eight tokens at most
-    const uint64_t theirs = has ? of_warp[i * T + int(threadIdx.x)] : 0;
-    value = theirs > value ? theirs : value;
+    if (has) value = Larger{}(value, of_warp[i * T + int(threadIdx.x)]);
   }
   cta.pass.bests[int(threadIdx.x) * kBlocks + cta.index()] = value;
 }

@@ -196,7 +196,9 @@ struct SharedDraw {
     if (draw.weighs_all()) mass = total_in_draw(mass);
     block_sync();
     list.n = all;
-    return settled = draw.settle(list, mass);
+    settled = draw.settle(list, mass);
+    if (!settled) __threadfence();  // all logits are read, of every block
+    return settled;
   }
 
   /** What is drawn; where what is announced is not enough, by block 0. */
