@@ -153,8 +153,14 @@ function tell(
   ui.note(
     `${profile.kernel} on ${profile.device}: ${without} tok/s ${launch ? 'of ' : ''}${where}, ${with_} while ${launch ? 'they are' : 'it is'} profiled (${counted(profile.runs, 'run')} in turns); profiling costs ${lab.costOf(overhead)}`,
   );
-  if (profile.missed > 0)
-    ui.warn(`${profile.missed} events found no room${launch ? '' : ': ask for fewer --tokens'}`);
+  if (profile.missed > 0) {
+    const { length } = summary.positions;
+    ui.warn(
+      launch
+        ? `${counted(profile.missed, 'event')} found no room: the figures are of the others`
+        : `room was for ${length} of ${profile.tokens} passes: the figures are theirs`,
+    );
+  }
   const shown = lab.shownEvents(events, options.blocks);
   if (options.trace !== undefined) {
     const names = launch ? lab.launchPhaseNames : lab.phaseNames;

@@ -57,7 +57,8 @@ export async function recordProfile(pair: Pair, work: Work, control: Control): P
     decode(engine, work, { signal: control.signal, onPrompt: begins }),
   );
   // The pass at `position` also feeds the prompt's last token, in a launch of its own.
-  const events = profile.events.filter((event) => event.position > work.position);
+  const events = wholePasses(profile).filter((event) => event.position > work.position);
+  if (events.length === 0) throw noRoom(profile);
   return { ...profile, ...work, launch: null, sequences: 1, events };
 }
 
@@ -74,6 +75,25 @@ export async function recordLaunch(
   const events = profile.events.filter((event) => event.role === 'block' && event.position === work.position);
   return { ...profile, ...work, launch, sequences: 1, events };
 }
+
+/** The events of passes that all tracks have to their end: a track that is full has nothing of what comes after, and others are full elsewhere.
+ *  Publishers have a part in some passes only. */
+export function wholePasses({ events, missed }: Pick<Profile, 'events' | 'missed'>): readonly TrackEvent[] {
+  if (missed === 0) return events;
+  const last = new Map<string, number>();
+  for (const { block, role, position } of events) {
+    if (role === 'publisher') continue;
+    const track = `${block} ${role}`;
+    last.set(track, Math.max(last.get(track) ?? 0, position));
+  }
+  const end = [...last.values()].reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  return events.filter(({ position }) => position < end);
+}
+
+export const noRoom = ({ missed }: Pick<Profile, 'missed'>): OnelaunchError =>
+  new OnelaunchError('failed', `no pass found room: ${missed} events are missing`, {
+    hint: 'a smaller model, or fewer --sequences, makes fewer events in a pass',
+  });
 
 /** What is timed, after it has told that it begins; the hash of what it made, null where that need not be the same. */
 type Run = (

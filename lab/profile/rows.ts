@@ -1,9 +1,10 @@
 // Passes of several sequences: a profile of those in which all of them make a token.
 import { OnelaunchError } from '../../errors.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
+import type { TrackEvent } from '../../runtime/engine/profile-events.ts';
 import { fillSequences } from '../batch.ts';
 import { replyRoom, timedTogether } from '../together.ts';
-import { type Control, inTurns, type Pair, type Profile, type Work } from './record.ts';
+import { type Control, inTurns, noRoom, type Pair, type Profile, type Work, wholePasses } from './record.ts';
 
 /** Positions of the passes that all sequences share: [from, end). */
 interface Shared {
@@ -48,8 +49,10 @@ export async function recordRows(
   const whole = { ...work, tokens: sequences * tokens };
   const profile = await inTurns(pair, whole, control, once);
   const { from, end } = shared;
-  const events = profile.events.filter((event) => event.position >= from && event.position < end);
+  const within = (event: TrackEvent) => event.position >= from && event.position < end;
+  const events = wholePasses(profile).filter(within);
   if (events.length === 0) {
+    if (profile.events.some(within)) throw noRoom(profile);
     throw new OnelaunchError('failed', `${sequences} sequences shared no pass: each joined too late`, {
       hint: 'ask for more --tokens',
     });

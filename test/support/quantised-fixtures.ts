@@ -6,6 +6,7 @@ import { run } from '../../cli/run.ts';
 import { fixture } from './changed-models.ts';
 
 export const quantisedFixtures = [
+  ['llama3-micro', 'int8'],
   ['granite-micro', 'int4'],
   ['qwen2-micro', 'fp8'],
 ] as const;

@@ -1,7 +1,8 @@
 // Profiles of several sequences: only passes in which all of them have a token are counted, whoever joined first.
 import { describe, expect, test } from 'vitest';
-import type { Pair } from '../../lab/profile/record.ts';
+import { type Pair, wholePasses } from '../../lab/profile/record.ts';
 import { recordRows, rowPositions } from '../../lab/profile/rows.ts';
+import { summarize } from '../../lab/profile/summary.ts';
 import type { Engine } from '../../runtime/engine/engine.ts';
 import type { TrackEvent } from '../../runtime/engine/profile-events.ts';
 import { failureOf } from '../support/refusal.ts';
@@ -9,7 +10,7 @@ import { failureOf } from '../support/refusal.ts';
 const position = 5;
 
 /** An engine whose sequences have made so many tokens [sequences] when they are first looked at, and one at each look behind that; every position has an event. */
-function fakeEngine(first: readonly number[]) {
+function fakeEngine(first: readonly number[], missed = 0) {
   const open: number[] = [];
   const asked: number[] = [];
   const engine = {
@@ -30,8 +31,8 @@ function fakeEngine(first: readonly number[]) {
       };
     },
     takeProfile: () => ({
-      missed: 0,
-      events: Array.from({ length: 100 }, (_, at): TrackEvent => {
+      missed,
+      events: Array.from({ length: missed > 0 ? position + 3 : 100 }, (_, at): TrackEvent => {
         return {
           begin: at,
           end: at + 1,
@@ -80,5 +81,33 @@ describe('passes of several sequences', () => {
       message: '2 sequences shared no pass: each joined too late',
       hint: 'ask for more --tokens',
     });
+  });
+});
+
+describe('tracks that ran full', () => {
+  const event = (block: number, role: TrackEvent['role'], at: number): TrackEvent => ({
+    ...{ begin: at * 10, end: at * 10 + 10, block, role, stage: 0, layer: 0, phase: 'compute', position: at },
+  });
+  const upTo = (block: number, role: TrackEvent['role'], end: number) =>
+    Array.from({ length: end }, (_, at) => event(block, role, at));
+  const events = [...upTo(0, 'first', 9), ...upTo(1, 'first', 6), event(1, 'publisher', 2)];
+
+  test('end the passes that are counted: a mean over all would have less time in it', () => {
+    const whole = wholePasses({ events, missed: 3 });
+    expect(summarize(whole, ['a']).positions).toEqual([0, 1, 2, 3, 4]);
+    expect(summarize(whole, ['a']).total).toBeCloseTo(0.01);
+    expect(summarize(events, ['a']).total).toBeLessThan(0.009);
+  });
+
+  test('change nothing where there are none', () => {
+    expect(wholePasses({ events, missed: 0 })).toBe(events);
+  });
+
+  test('before the first pass ended are told', async () => {
+    const { pair } = fakeEngine([1, 1], 4);
+    const failure = await failureOf(
+      recordRows(pair, { position, tokens: 4, runs: 1, sequences: 2 }, control),
+    );
+    expect(failure.message).toBe('no pass found room: 4 events are missing');
   });
 });
