@@ -2,7 +2,7 @@
 // keeps nobody from anything.
 import { readFileSync } from 'node:fs';
 import { posix } from 'node:path';
-import type { Gpu } from './codegen/build/tools.ts';
+import type { Gpu } from './codegen/build/gpus.ts';
 
 /** Bytes; null: not known. */
 export interface FreeMemory {
@@ -27,10 +27,14 @@ export function freeMemory(read: Read = readText): FreeMemory {
   };
 }
 
-/** Of the GPU that has most: ordinals of CUDA may be in another order. @param gpus of this machine */
-export function freeOnGpus(gpus: readonly Pick<Gpu, 'memoryMiB' | 'freeMiB'>[]): FreeMemory {
+/** Of a GPU; where they differ, of the one that has most: CUDA may count them in another order. @param gpus of this machine */
+export function freeOnGpu(
+  gpus: readonly Pick<Gpu, 'name' | 'memoryMiB' | 'freeMiB'>[],
+  device: number,
+): FreeMemory {
+  const alike = gpus.every(({ name }) => name === gpus[0]!.name);
   const most = (of: 'memoryMiB' | 'freeMiB') => {
-    const sizes = gpus.map((gpu) => gpu[of] * 2 ** 20);
+    const sizes = (alike ? gpus.slice(device, device + 1) : gpus).map((gpu) => gpu[of] * 2 ** 20);
     return sizes.length === 0 || sizes.some(Number.isNaN) ? null : Math.max(...sizes);
   };
   return { now: most('freeMiB'), ever: most('memoryMiB'), mappable: null };

@@ -1,7 +1,7 @@
 // Before anything is compiled: all that keeps a model from running here, found at once, and what was read to find it.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import type { Gpu } from './codegen/build/tools.ts';
+import type { Gpu } from './codegen/build/gpus.ts';
 import type { FusionPlan } from './codegen/index.ts';
 import type { ModelDims } from './codegen/model/dims.ts';
 import type { CacheName, WeightName } from './codegen/model/formats.ts';
@@ -101,7 +101,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
       import('./codegen/settle-cache.ts'),
       import('./codegen/settle-context.ts'),
       import('./codegen/build/can-run.ts'),
-      import('./codegen/build/tools.ts'),
+      import('./codegen/build/gpus.ts'),
       import('./runtime/engine/times.ts'),
     ]);
   // Asking for them starts a program: once.
@@ -109,7 +109,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const gpus = () => (found ??= findGpus());
   const errors: OnelaunchError[] = [];
   const { attempt, attemptAsync } = collector(errors);
-  const target = attempt(() => names.resolveTarget(options.target, gpus));
+  const target = attempt(() => names.resolveTarget(options.target, gpus, needs.run?.device));
   // Which formats the file's matrices can keep hangs on them; what is wrong with them is said in its place.
   const planErrors: OnelaunchError[] = [];
   const { plan, promptPlan } = await findPlans(options, { names, target, errors: planErrors });
@@ -145,7 +145,7 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   const plans = plan
     ? { plan, planReason: null, promptPlan: asked }
     : defaults.choosePlans(dims, target, asked);
-  const memory = needs.run ? (needs.run.memory ?? (await memoryOf(target, gpus))) : null;
+  const memory = needs.run ? (needs.run.memory ?? (await memoryOf(target, gpus, needs.run.device))) : null;
   if (needs.run && memory) {
     const { checkMemory, opened } = await import('./enough-memory.ts');
     checkMemory([opened({ dims, plan: plans.plan, target }, roomOf(dims, needs.run))], memory);
@@ -161,9 +161,9 @@ export async function preflight(options: AskedKernel, needs: Needs): Promise<Che
   };
 }
 
-async function memoryOf({ kind }: Target, gpus: () => readonly Gpu[]): Promise<FreeMemory> {
-  const { freeMemory, freeOnGpus } = await import('./free-memory.ts');
-  return kind === 'cpu' ? freeMemory() : freeOnGpus(gpus());
+async function memoryOf({ kind }: Target, gpus: () => readonly Gpu[], device = 0): Promise<FreeMemory> {
+  const { freeMemory, freeOnGpu } = await import('./free-memory.ts');
+  return kind === 'cpu' ? freeMemory() : freeOnGpu(gpus(), device);
 }
 
 /** What an engine is opened for, as far as it is known before the build. */

@@ -48,9 +48,9 @@ export function addCalibrate(program: Program, start: Start): void {
         const { resolveModel, resolveTarget } = await import('../configs/resolve.ts');
         const { targetText } = await import('../configs/target-file.ts');
         const { checkDevice, tellThreads } = await import('../codegen/build/can-run.ts');
-        const { findGpus } = await import('../codegen/build/tools.ts');
+        const { findGpus } = await import('../codegen/build/gpus.ts');
         if (options.refit !== undefined) needNoOthers(command, '--refit', ['--refit', '--target', '--out']);
-        const from = resolveTarget(options.target);
+        const from = resolveTarget(options.target, findGpus, options.device);
         const out = options.out ?? `${from.name}.target.json`;
         needWritable('out', out, 'my-machine.json');
         needApart(['--out', out], [['--refit', options.refit]]);

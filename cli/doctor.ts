@@ -2,6 +2,7 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import type { Gpu } from '../codegen/build/gpus.ts';
 import { makeFolder } from '../codegen/build/make-folder.ts';
 import type { Tool } from '../codegen/build/tools.ts';
 import { cpuName } from '../lab/measure.ts';
@@ -42,7 +43,8 @@ export function addDoctor(program: Program, start: Start): void {
 }
 
 async function examine(): Promise<Check[]> {
-  const { findCxx, findGpu, findNvcc, missingTool, tooOld } = await import('../codegen/build/tools.ts');
+  const { findGpus, whyNoGpu } = await import('../codegen/build/gpus.ts');
+  const { findCxx, findNvcc, missingTool, tooOld } = await import('../codegen/build/tools.ts');
   const { findDisassembler, missingDisassembler } = await import('../lab/disassemble.ts');
   const { pathsHere } = await import('../codegen/build/cpu-paths.ts');
   const { outputRoot } = await import('../codegen/build/output-root.ts');
@@ -64,7 +66,7 @@ async function examine(): Promise<Check[]> {
     const without = `${message}: gen resources does not work for ${of}; ${hint}`;
     return check(name, toolText(findDisassembler(name)), without);
   };
-  const gpu = findGpu();
+  const gpus = findGpus();
   const cxx = findCxx();
   const noCxx = cxx ? tooOld(cxx) : missingTool('cxx');
   const bundled = join(packageRoot(), 'models', 'qwen3-tiny', 'model.safetensors');
@@ -86,8 +88,8 @@ async function examine(): Promise<Check[]> {
     disassembler('objdump', 'the CPU'),
     check(
       'GPU',
-      gpu && `${gpu.name}, ${gpu.arch}, driver ${gpu.driver}, ${(gpu.memoryMiB / 1024).toFixed(0)} GiB`,
-      'kernels for GPUs cannot run here; --target cpu works',
+      gpus.length > 0 ? gpus.map(gpuText).join('; ') : null,
+      `${whyNoGpu() ?? 'kernels for GPUs cannot run here'}; --target cpu works`,
     ),
     check(
       'cache',
@@ -102,6 +104,9 @@ async function examine(): Promise<Check[]> {
     ),
   ];
 }
+
+const gpuText = ({ name, arch, driver, memoryMiB }: Gpu): string =>
+  `${name}, ${arch}, driver ${driver}, ${(memoryMiB / 1024).toFixed(0)} GiB`;
 
 const toolText = (tool: Tool | null): string | null => tool && `${tool.version} (${tool.path})`;
 

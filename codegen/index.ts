@@ -21,9 +21,10 @@ import { checkTogether } from './schemes/together.ts';
 
 export { type f32, pointwise, silu } from '../configs/dsl.ts';
 export { type BuildOptions, type Built, build } from './build/build.ts';
+export { findGpu, type Gpu } from './build/gpus.ts';
 export { outputRoot } from './build/output-root.ts';
 export type { BuildProgress } from './build/run-steps.ts';
-export { findCxx, findGpu, findNvcc, type Gpu, type Tool } from './build/tools.ts';
+export { findCxx, findNvcc, type Tool } from './build/tools.ts';
 export type { Lowered } from './emit/emit.ts';
 export { choiceOf, estimatePrompt, type PromptChoice, type PromptEstimate } from './estimate.ts';
 export type { Kernel } from './kernel.ts';

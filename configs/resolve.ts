@@ -4,7 +4,8 @@
  */
 import { accessSync, constants, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { findGpus, findNvcc, type Gpu } from '../codegen/build/tools.ts';
+import { findGpus, type Gpu } from '../codegen/build/gpus.ts';
+import { findNvcc } from '../codegen/build/tools.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
@@ -53,8 +54,8 @@ function withVariants({ name }: FusionPlan): string {
   return count === 0 ? name : `${name} (and ${count} variants, ${name}-..., in configs/plans/${name}.ts)`;
 }
 
-/** A known target, or the one in a file; `auto` or nothing: the GPU found here where nvcc is too, else the CPU. */
-export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGpus): Target {
+/** A known target, or the one in a file; `auto` or nothing: the GPU of that ordinal where nvcc is too, else the CPU. */
+export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGpus, device = 0): Target {
   checkName(name, 'target');
   if (name.endsWith('.json')) return readTarget(name);
   if (name !== 'auto') {
@@ -70,7 +71,8 @@ export function resolveTarget(name = 'auto', gpus: () => readonly Gpu[] = findGp
       );
     return known;
   }
-  const gpu = gpus()[0];
+  const all = gpus();
+  const gpu = all[device] ?? all[0];
   return gpu && findNvcc() ? targetOf(gpu) : targetNamed('cpu')!;
 }
 

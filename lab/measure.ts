@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpus, loadavg } from 'node:os';
+import { smiIdOf } from '../codegen/build/gpus.ts';
 
 export interface Spread {
   readonly median: number;
@@ -58,7 +59,7 @@ export function machineState(gpu: number | null): MachineState {
   if (gpu === null) return { kind: 'cpu', load1: Number(loadavg()[0]!.toFixed(2)) };
   const { stdout } = spawnSync(
     'nvidia-smi',
-    [`--id=${gpu}`, `--query-gpu=${fields.join()}`, '--format=csv,noheader,nounits'],
+    [`--id=${smiIdOf(gpu)}`, `--query-gpu=${fields.join()}`, '--format=csv,noheader,nounits'],
     { encoding: 'utf8', timeout: 20_000 },
   );
   const [name = 'unknown', driver = 'unknown', sm, memory, throttleReasons = 'unknown', celsius, watts] = (

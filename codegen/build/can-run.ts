@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { OnelaunchError } from '../../errors.ts';
 import type { Target } from '../schedule/target.ts';
-import type { Gpu } from './tools.ts';
+import { type Gpu, whyNoGpu } from './gpus.ts';
 
 /** Refuses a target that nothing here can run, and a GPU where the target is none. @param list the GPUs of this machine
  *  @throws OnelaunchError of kind environment or usage */
@@ -14,6 +14,12 @@ export function checkDevice(target: Target, device: number, list: () => readonly
   }
   const gpus = list();
   if (gpus.length === 0) {
+    const hidden = whyNoGpu();
+    if (hidden !== null) {
+      throw new OnelaunchError('environment', hidden, {
+        hint: 'unset it, or name GPUs as nvidia-smi -L lists them; or use --target cpu',
+      });
+    }
     // nvidia-smi is not everywhere where a driver is: the engine will see.
     if (driverFiles.some((path) => existsSync(path))) return;
     throw new OnelaunchError(

@@ -1,4 +1,4 @@
-// Compilers and GPUs of this machine.
+// Compilers and other tools of this machine.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -13,18 +13,8 @@ export interface Tool {
   readonly version: string;
 }
 
-/** A GPU of this machine, as nvidia-smi has it. */
-export interface Gpu {
-  readonly name: string;
-  /** Such as sm_90. */
-  readonly arch: string;
-  readonly driver: string;
-  readonly memoryMiB: number;
-  /** Of it, what no program has now; NaN where the driver does not say. */
-  readonly freeMiB: number;
-}
-
-function run(path: string, args: readonly string[]): string | null {
+/** What a program prints; null where it fails or is not there. */
+export function outputOf(path: string, args: readonly string[]): string | null {
   // What is built needs none.
   if (!mayStartPrograms()) return null;
   const { status, stdout } = spawnSync(path, args, { encoding: 'utf8', timeout: 20_000 });
@@ -42,7 +32,7 @@ export function firstTool(
     const [word = '', ...args] = existsSync(command) ? [command] : command.split(/\s+/);
     // Compilers run in a folder of their own.
     const path = word.includes('/') ? resolve(word) : word;
-    const text = run(path, [...args, '--version']);
+    const text = outputOf(path, [...args, '--version']);
     if (text) return { path, args, version: versionOf(text) };
   }
   return null;
@@ -102,21 +92,4 @@ export function missingTool(tool: 'cxx' | 'nvcc'): BuildError {
     : new BuildError('environment', 'nvcc not found', {
         hint: 'install the CUDA toolkit or set CUDA_HOME, or use --target cpu',
       });
-}
-
-/** The first GPU that nvidia-smi lists, or null. */
-export const findGpu = (): Gpu | null => findGpus()[0] ?? null;
-
-/** The GPUs that nvidia-smi lists. */
-export function findGpus(): Gpu[] {
-  const text = run('nvidia-smi', [
-    '--query-gpu=name,compute_cap,driver_version,memory.total,memory.free',
-    '--format=csv,noheader,nounits',
-  ]);
-  return (text ?? '').split('\n').flatMap((line) => {
-    const [name, capability, driver, memory, free] = line.split(',').map((part) => part.trim());
-    if (!name || !capability || !driver || !memory) return [];
-    const arch = `sm_${capability.replace('.', '')}`;
-    return [{ name, arch, driver, memoryMiB: Number(memory), freeMiB: Number(free) }];
-  });
 }

@@ -22,6 +22,7 @@ beforeAll(() => {
   const none = join(root, 'nvidia-smi');
   writeFileSync(none, '#!/bin/sh\nexit 1\n');
   for (const file of [compiler, none]) chmodSync(file, 0o755);
+  vi.stubEnv('CUDA_VISIBLE_DEVICES', undefined);
   vi.stubEnv('CXX', compiler);
   vi.stubEnv('NVCC', compiler);
   vi.stubEnv('PATH', `${root}:${process.env['PATH']}`);
@@ -409,9 +410,8 @@ test.each([
       /^qwen3-tiny takes 11\.\d MB of GPU memory .*, and 10\.5 MB of 85\.52 GB are free$/,
     ),
   ],
-  // Ordinals of CUDA may be in another order.
-  [`${h100}, 10\n${h100}, 100`, 'h100', 0, undefined],
-  [`${h100}, 10\n${h100}, [N/A]`, 'h100', 0, undefined],
+  [`${h100}, 10\n${h100}, 100`, 'h100', 1, undefined],
+  [`${h100}, 10\n${h100}, [N/A]`, 'h100', 1, undefined],
   [h100, 'h100', 1, 'there is no GPU 1 here'],
   ['NVIDIA A100-SXM4-80GB, 8.0, 560.1, 81559', 'h100', 0, 'a kernel for h100 (sm_90a) runs on no GPU here'],
 ])('with %s, %s on device %i gives %j', async (listing, target, device, message) => {
