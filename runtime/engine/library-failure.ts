@@ -27,7 +27,7 @@ function noMemory(message: string): InsufficientMemoryError {
   return new InsufficientMemoryError(message, {
     neededBytes: bytesIn(/(?:needs|cannot allocate) ([\d.]+) (GiB|MB)\b/),
     freeBytes: bytesIn(/([\d.]+) (GiB) are free/),
-    hint: 'try a smaller context',
+    hint: 'try a smaller context; nvidia-smi shows what else is on a GPU',
   });
 }
 

@@ -318,6 +318,9 @@ describe('docs/library.md', () => {
     stop.abort();
     for (const result of taken) expect((await result).finish).toBe('abort');
     await some.close();
+
+    // There is none here; what CUDA_VISIBLE_DEVICES leaves of several is for test/unit/gpus.test.ts.
+    await expect(load({ device: 1 })).rejects.toMatchObject({ kind: 'usage' });
   });
 
   it('What is computed once', async () => {
