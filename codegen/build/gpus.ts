@@ -15,7 +15,7 @@ export interface Gpu {
 }
 
 /** All that nvidia-smi lists. */
-export function listedGpus(): Gpu[] {
+function listedGpus(): Gpu[] {
   const text = outputOf('nvidia-smi', [
     '--query-gpu=name,compute_cap,driver_version,memory.total,memory.free,uuid',
     '--format=csv,noheader,nounits',

@@ -16,7 +16,10 @@ describe('opening an engine', () => {
     expect(missing).toMatchObject({ message: 'there is no device 9', kind: 'environment' });
     const tooLarge = await failureOf(emptyEngine({ context: 1 << 24 }));
     expect(tooLarge).toBeInstanceOf(InsufficientMemoryError);
-    expect(tooLarge).toMatchObject({ kind: 'environment', hint: expect.stringMatching(/^try a smaller context/) });
+    expect(tooLarge).toMatchObject({
+      kind: 'environment',
+      hint: expect.stringMatching(/^try a smaller context/),
+    });
     for (const settings of [
       { context: 0 },
       { context: 1.5 },
