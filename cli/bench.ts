@@ -214,7 +214,8 @@ async function measure(
     return wholeReply(engine, promptOf(position, engine.vocab), maxTokens, signal, speculate);
   };
   const { energyOf, openEnergyCounter } = await import('../lab/power.ts');
-  const counter = gpu === null ? null : openEnergyCounter(gpu);
+  const { smiIdOf } = await import('../codegen/build/gpus.ts');
+  const counter = gpu === null ? null : openEnergyCounter(smiIdOf(gpu));
   const tokensPerJoule: (number | null)[] = [];
   let before = machineState(gpu);
   let after = before;

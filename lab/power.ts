@@ -24,20 +24,23 @@ const stepsOfRun = 20;
 /** And never less [ms]. */
 const leastRunMs = 1000;
 
-/** The counter of a GPU; null where there is no NVML, or the GPU has none. @param gpu ordinal */
-export function openEnergyCounter(gpu: number, library = libraryName): EnergyCounter | null {
+/** The counter of a GPU; null where there is no NVML, or the GPU has none. @param gpu as nvidia-smi finds it: its number or its UUID */
+export function openEnergyCounter(gpu: string, library = libraryName): EnergyCounter | null {
   try {
     const nvml = koffi.load(library);
     const init = nvml.func('int nvmlInit_v2()') as () => number;
-    const handleOf = nvml.func('int nvmlDeviceGetHandleByIndex_v2(unsigned int, _Out_ void **)') as (
-      index: number,
+    const [by, type, id] = /^\d+$/.test(gpu)
+      ? (['Index_v2', 'unsigned int', Number(gpu)] as const)
+      : (['UUID', 'const char *', gpu] as const);
+    const handleOf = nvml.func(`int nvmlDeviceGetHandleBy${by}(${type}, _Out_ void **)`) as (
+      id: number | string,
       handle: [unknown],
     ) => number;
     const energyOf = nvml.func(
       'int nvmlDeviceGetTotalEnergyConsumption(void *, _Out_ unsigned long long *)',
     ) as (handle: unknown, millijoules: [number | bigint]) => number;
     const handle: [unknown] = [null];
-    if (init() !== 0 || handleOf(gpu, handle) !== 0) return null;
+    if (init() !== 0 || handleOf(id, handle) !== 0) return null;
     const read: [number | bigint] = [0];
     if (energyOf(handle[0], read) !== 0) return null;
     const joules = () => {

@@ -22,6 +22,9 @@ extern "C" int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** handle) {
   *handle = &device;
   return index == 0 ? 0 : 2;
 }
+extern "C" int nvmlDeviceGetHandleByUUID(const char* uuid, void** handle) {
+  return uuid[4] == 'a' ? nvmlDeviceGetHandleByIndex_v2(0, handle) : 2;
+}
 extern "C" int nvmlDeviceGetTotalEnergyConsumption(void*, unsigned long long* millijoules) {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   const long long ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
@@ -41,7 +44,7 @@ beforeAll(() => {
 
 // Time is measured: a machine that stands still for a while in between may miss steps of the counter.
 test('energy is that of one run, however often it had to be repeated', { retry: 3 }, async () => {
-  const counter = openEnergyCounter(0, counts)!;
+  const counter = openEnergyCounter('0', counts)!;
   // No step is shorter; a busy machine may miss one.
   expect(counter.resolutionMs).toBeGreaterThan(10);
   let busy = 0;
@@ -56,8 +59,13 @@ test('energy is that of one run, however often it had to be repeated', { retry: 
   expect(Math.abs(joules * runs - (200 * busy) / 1000)).toBeLessThan(200 * (steps + 0.1 * (busy / 1000)));
 });
 
+test('one of several is found by its UUID, whatever number it has', () => {
+  expect(openEnergyCounter('GPU-a0', counts)?.joules()).toBeGreaterThan(0);
+  expect(openEnergyCounter('GPU-b0', counts)).toBeNull();
+});
+
 test('there is none without the library, the GPU or its counter', () => {
-  expect(openEnergyCounter(0, join(folder, 'nowhere.so'))).toBeNull();
-  expect(openEnergyCounter(1, counts)).toBeNull();
-  expect(openEnergyCounter(0, fakeNvml('none', false))).toBeNull();
+  expect(openEnergyCounter('0', join(folder, 'nowhere.so'))).toBeNull();
+  expect(openEnergyCounter('1', counts)).toBeNull();
+  expect(openEnergyCounter('0', fakeNvml('none', false))).toBeNull();
 });
