@@ -33,7 +33,12 @@ const tokens = {
 };
 /** The older place of the special tokens, read where tokenizer_config.json does not name one. */
 const specialTokens = z.looseObject(tokens);
-const addedToken = z.looseObject({ content: z.string(), special: z.boolean().nullish() });
+const addedToken = z.looseObject({
+  content: z.string(),
+  special: z.boolean().nullish(),
+  single_word: z.boolean().nullish(),
+  normalized: z.boolean().nullish(),
+});
 const tokenizerConfig = z.looseObject({
   ...tokens,
   added_tokens_decoder: z.record(z.string(), addedToken).nullish(),

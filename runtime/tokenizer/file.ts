@@ -6,12 +6,15 @@ import { knownPatterns } from '../../gguf/pre-tokenizers.ts';
 import { tokenizerOf } from '../../gguf/vocabulary.ts';
 import { checkShape, mostTokenizerBytes, readJson } from '../json-file.ts';
 import type { AddedToken } from './config.ts';
+import { checkMerges } from './merges.ts';
 
 const id = z.int().nonnegative();
 const addedToken = z.looseObject({
   id,
   content: z.string(),
   special: z.boolean().nullish(),
+  single_word: z.boolean().nullish(),
+  normalized: z.boolean().nullish(),
 });
 const tokenizerFile = z.looseObject({
   added_tokens: z.array(addedToken),
@@ -24,7 +27,15 @@ const tokenizerFile = z.looseObject({
 });
 
 export interface TokenizerFile {
-  readonly added: readonly { readonly id: number; readonly content: string; readonly special: boolean }[];
+  readonly added: readonly {
+    readonly id: number;
+    readonly content: string;
+    readonly special: boolean;
+    /** It is looked for in the normalized text. */
+    readonly isNormalized: boolean;
+    /** It is found only where it is no part of a word. */
+    readonly isSingleWord: boolean;
+  }[];
   /** The type of the decoder, undefined without one. */
   readonly decoder: string | undefined;
   /** The decoder has a regular expression, whose time nothing bounds. */
@@ -47,10 +58,12 @@ export function readTokenizerFile(path: string): TokenizerFile {
   const json = isGguf ? tokenizerOf(path) : readJson(path, { mostBytes: mostTokenizerBytes });
   const file = checkShape(tokenizerFile, json, path);
   checkIds(file, path);
+  const { type = null, merges } = file.model;
+  if (type === 'BPE' || (type === null && merges !== undefined)) checkMerges(file.model, path);
   for (const key of ['normalizer', 'pre_tokenizer', 'post_processor', 'decoder'])
     checkGrowth(file[key], key, path);
   return {
-    added: file.added_tokens.map((token) => ({ ...token, special: token.special === true })),
+    added: addedOf(file.added_tokens),
     decoder: file.decoder?.type,
     decodesByPattern: stepsOf(file.decoder).some(({ pattern }) => isObject(pattern) && 'Regex' in pattern),
     encodesAsKnown:
@@ -105,9 +118,17 @@ function idsIn(vocab: object): (word: string) => number | undefined {
 
 const withTokens = (file: TokenizerFile, tokens: readonly z.infer<typeof addedToken>[]): TokenizerFile => ({
   ...file,
-  added: tokens.map((token) => ({ ...token, special: token.special === true })),
+  added: addedOf(tokens),
   json: { ...file.json, added_tokens: tokens },
 });
+
+const addedOf = (tokens: readonly z.infer<typeof addedToken>[]): TokenizerFile['added'] =>
+  tokens.map(({ id, content, special, normalized, single_word }) => ({
+    ...{ id, content },
+    special: special === true,
+    isNormalized: normalized ?? special !== true,
+    isSingleWord: single_word === true,
+  }));
 
 /** The library makes a list as long as the highest id. */
 function checkIds({ model, added_tokens: added }: z.infer<typeof tokenizerFile>, path: string): void {
@@ -233,7 +254,7 @@ const punctuation = '[\\p{P}\\x21-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7e]';
 const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
 
 /** Stands inside the spelling of a special token that is meant as text. Three characters that Unicode keeps out of texts. */
-const mark = '\ufdd0\ufdd1\ufdd0';
+export const mark = '\ufdd0\ufdd1\ufdd0';
 
 /** Special tokens are found before this step, and the words after it. */
 const dropMark = { type: 'Replace', pattern: { String: mark }, content: '' };

@@ -8,7 +8,8 @@ import { hasVocabulary } from '../../gguf/vocabulary.ts';
 import { TimeLimit, withinTime } from '../time-limit.ts';
 import { byteLetters } from './byte-letters.ts';
 import { namedSpecial, readTokenizerConfig } from './config.ts';
-import { markerOf, readTokenizerFile, withAdded, withSpecial } from './file.ts';
+import { mark, markerOf, readTokenizerFile, withAdded, withSpecial } from './file.ts';
+import { keepSingleWords } from './single-words.ts';
 
 /** What a tokenizer was read from. */
 export interface TokenizerOrigin {
@@ -101,6 +102,7 @@ export function loadTokenizer(directory: string): Tokenizer {
   const engine = createEngine(file.json, config.json, path, (build) =>
     limited(2000 + file.entries / 10, 'to build its tokenizer', build),
   );
+  keepSingleWords(engine, file.added, mark);
 
   const vocab = engine.get_vocab();
   const tokens: (string | undefined)[] = [];

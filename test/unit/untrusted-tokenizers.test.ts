@@ -194,3 +194,54 @@ describe('pre-tokenizers cut as those of transformers do:', () => {
     expect(loadTokenizer(directory).encode(text)).toEqual(expected);
   });
 });
+
+/** 4096 is the single word, 4097 another token. Source: tokenizers 0.23.2. */
+const alone: [normalizer: object | null, text: string, ids: number[]][] = [
+  [null, 'a cat.', [67, 223, 4096, 16]],
+  [null, 'cat-cat', [4096, 15, 4096]],
+  [null, 'cats', [69, 2365]],
+  [null, 'concat', [788, 69, 281]],
+  [null, '_cat', [65, 69, 281]],
+  [null, 'cat1', [69, 281, 19]],
+  [null, 'cat\u0301', [69, 281, 139, 226]],
+  [null, 'écat', [130, 105, 69, 281]],
+  [null, 'dogcat dog', [4097, 69, 281, 223, 4097]],
+  [null, 'cat<|im_end|>', [4096, 2]],
+  [{ type: 'Lowercase' }, 'a Cat', [67, 223, 4096]],
+  [{ type: 'Lowercase' }, 'cats', [69, 2365]],
+  [{ type: 'Lowercase' }, 'dogcat', [4097, 4096]],
+];
+
+test.each(alone)('an added token that stands alone is none in a word: %j, %j', (normalizer, text, ids) => {
+  const file = JSON.parse(readFileSync(join(tinyDirectory, 'tokenizer.json'), 'utf8'));
+  const token = { lstrip: false, rstrip: false, special: false };
+  const added_tokens = [
+    ...file.added_tokens,
+    { ...token, id: 4096, content: 'cat', single_word: true, normalized: normalizer !== null },
+    { ...token, id: 4097, content: 'dog', single_word: false, normalized: false },
+  ];
+  const changed = { ...file, added_tokens, ...(normalizer && { normalizer }) };
+  expect(loadTokenizer(makeDirectory({ 'tokenizer.json': changed })).encode(text)).toEqual(ids);
+});
+
+describe('a merge is refused, as tokenizers does,', () => {
+  const why = (merges: unknown) =>
+    refusalOf(() =>
+      load({ model: { ...llama2.model, vocab: { ...llama2.model.vocab, a: 8, b: 9 }, merges } }),
+    ).message.replace(/^.*\/tokenizer\.json: /, '');
+
+  test.each<[what: string, merges: unknown, why: string]>([
+    [
+      'of a part that is no token',
+      [['a', 'c']],
+      'model.merges[0] is ["a","c"], and the vocabulary has no token "c"',
+    ],
+    ['of tokens that make none', ['a b'], 'model.merges[0] is "a b", and the vocabulary has no token "ab"'],
+    ['of three parts', [['a', 'b', 'a']], 'model.merges[0] is ["a","b","a"], not a pair of tokens'],
+    ['of three words', ['a b a'], 'model.merges[0] is "a b a", not two tokens with a space between'],
+    ['that is a number', [7], 'model.merges[0] is 7, not a pair of tokens'],
+    ['in no list', undefined, 'model.merges is no list'],
+  ])('%s', (_, merges, expected) => {
+    expect(why(merges)).toBe(expected);
+  });
+});
