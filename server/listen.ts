@@ -54,11 +54,31 @@ export async function listen(
     requestTimeout: arrivalMillis,
     keepAliveTimeout: idleMillis,
     connectionsCheckingInterval: 5000,
+    // Node's own answer would have no body.
+    requireHostHeader: false,
   };
   const open = openAnswers();
+  const refuse = (response: ServerResponse, status: number, message: string) => {
+    onNonsense(status);
+    const body = JSON.stringify(errorBody(new ApiError(400, message)));
+    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    response.writeHead(status, { ...headers, connection: 'close' }).end(body);
+  };
   const server = createServer(limits, (request, response) => {
     open.add(request.socket, response);
-    void listener(request, response);
+    const { httpVersionMinor, headers } = request;
+    if (httpVersionMinor > 0 && headers.host === undefined)
+      refuse(response, 400, 'the request names no host');
+    else void listener(request, response);
+  });
+  server.on('checkExpectation', (_request, response: ServerResponse) => {
+    refuse(response, 417, "the header Expect can be '100-continue', and nothing else");
+  });
+  server.on('connect', (_request, socket: Socket) => {
+    onNonsense(405);
+    // The server no longer knows of it.
+    socket.on('error', () => {}).setTimeout(lookMillis, () => socket.destroy());
+    answerRaw(socket, [405, 'Method Not Allowed', 'this server is no proxy, and does not take CONNECT']);
   });
   server.maxConnections = mostConnections;
   server.on('connection', open.watch);
@@ -121,17 +141,24 @@ function answerNonsense(error: NodeJS.ErrnoException, socket: Socket): number | 
     socket.destroy();
     return null;
   }
-  const [status, name, message] =
+  const answer =
     error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
       ? ([408, 'Request Timeout', 'the request did not arrive in time'] as const)
       : error.code === 'HPE_HEADER_OVERFLOW'
         ? ([431, 'Request Header Fields Too Large', 'the header is too long'] as const)
         : ([400, 'Bad Request', nonsense] as const);
+  answerRaw(socket, answer);
+  return answer[0];
+}
+
+function answerRaw(
+  socket: Socket,
+  [status, name, message]: readonly [status: number, name: string, message: string],
+): void {
   const body = JSON.stringify(errorBody(new ApiError(400, message)));
   socket.end(
     `HTTP/1.1 ${status} ${name}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
-  return status;
 }
 
 function refusal({ code, message }: NodeJS.ErrnoException, host: string, port: number): OnelaunchError {

@@ -189,6 +189,9 @@ describe('a hostile request', () => {
 it.each([
   ['a host that is no host', 400, 'GET /health HTTP/1.1\r\nhost: a b/c\r\nconnection: close\r\n\r\n'],
   ['no HTTP', 400, 'TLS, perhaps\r\n\r\n'],
+  ['no host', 400, 'GET /health HTTP/1.1\r\n\r\n'],
+  ['an expectation that nobody knows', 417, bytesOf({ headers: ['expect: magic'] })],
+  ['a tunnel', 405, 'CONNECT 127.0.0.1:80 HTTP/1.1\r\nhost: 127.0.0.1:80\r\n\r\n'],
   ['a long header', 431, bytesOf({ headers: [`x-long: ${'x'.repeat(40_000)}`] })],
 ])('%s, which no route sees, is counted and has a line of the log', async (_, status, bytes) => {
   const count = async () => {
@@ -196,7 +199,9 @@ it.each([
     return Number(new RegExp(`requests_failed_total\\{.*"${status}"\\} (\\d+)`).exec(text)?.[1] ?? 0);
   };
   const [counted, logged] = [await count(), lines.length];
-  expect((await answerTo(bytes)).status).toBe(status);
+  const answer = await answerTo(bytes);
+  expect(answer.status).toBe(status);
+  expect(JSON.parse(answer.body)).toMatchObject({ error: { message: expect.any(String), param: null } });
   expect(await count()).toBe(counted + 1);
   const line = { time: expect.any(String), status, model: 'qwen3-tiny' };
   expect(lines.slice(logged)).toContainEqual(line);
