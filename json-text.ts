@@ -107,14 +107,20 @@ export function copyOfJson<T>(value: T, name: string, hint: string): T {
     const known = copies.get(one);
     if (depth + (known?.levels ?? 1) > mostLevels) throw tooDeep(name, hint);
     if (known !== undefined) return known;
-    const inside = (each: unknown, key: string | number) => copyOf(each, `${at}.${key}`, depth + 1);
-    const made = Array.isArray(one)
-      ? copyOfList(Array.from(one, inside))
-      : copyOfObject(
-          Object.entries(one).flatMap(([key, each]) =>
-            each === undefined ? [] : [[key, inside(each, key)] as const],
-          ),
+    let levels = 0;
+    const inside = (each: unknown, key: string | number): unknown => {
+      const part = copyOf(each, `${at}.${key}`, depth + 1);
+      levels = Math.max(levels, part.levels + 1);
+      return part.copy;
+    };
+    const copy = Array.isArray(one)
+      ? Array.from(one, inside)
+      : Object.fromEntries(
+          Object.entries(one)
+            .filter(([, each]) => each !== undefined)
+            .map(([key, each]) => [key, inside(each, key)]),
         );
+    const made = { copy, levels };
     copies.set(one, made);
     return made;
   };
@@ -126,19 +132,6 @@ interface Copy {
   readonly copy: unknown;
   readonly levels: number;
 }
-
-const levelsAround = (parts: readonly Copy[]): number =>
-  parts.reduce((most, { levels }) => Math.max(most, levels + 1), 0);
-
-const copyOfList = (parts: readonly Copy[]): Copy => ({
-  copy: parts.map(({ copy }) => copy),
-  levels: levelsAround(parts),
-});
-
-const copyOfObject = (parts: readonly (readonly [key: string, part: Copy])[]): Copy => ({
-  copy: Object.fromEntries(parts.map(([key, { copy }]) => [key, copy])),
-  levels: levelsAround(parts.map(([, part]) => part)),
-});
 
 function noJson(value: unknown, at: string): OnelaunchError {
   const what =

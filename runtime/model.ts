@@ -19,6 +19,7 @@ import { type CheckedOptions, checkArguments, type ReplyOptions, replySchema } f
 import { type CacheOrigin, madeOf, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
 import type { Made } from './tokenizer/tokenizer-apart.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** What a model needs of an engine. */
 export type ReplyEngine = PlaceEngine &
@@ -53,8 +54,7 @@ const promptSchema = plainObject({
 const tokensSchema = z.array(z.unknown(), 'expected a text or tokens');
 /** Tokens in the place of a text; what they are is looked at later. */
 function listed(tokens: readonly number[]): readonly number[] {
-  checkArguments(tokensSchema, tokens, 'text');
-  return tokens;
+  return checkArguments(tokensSchema, tokens, 'text') as readonly number[];
 }
 const scoreSchema = plainObject({ signal: z.instanceof(AbortSignal).optional() });
 
@@ -121,7 +121,14 @@ export class LanguageModel {
 
   /** A conversation that keeps what is said: chat(question) of it, with the messages before sent again. */
   session(options: SessionOptions = {}): Session {
-    return new Session(this, options, () => this.#checkOpen());
+    return new Session(this, options, {
+      checkOpen: () => this.#checkOpen(),
+      countTokens: async (messages, { enableThinking, parseSpecialTokens, ...given }) => {
+        const asking = { enableThinking, parseSpecialTokens, calling: callingOf(given) };
+        const tokens = await this.#whileOpen(this.#prompts.apart.encodeChat(messages, asking));
+        return tokens.length;
+      },
+    });
   }
 
   /** Writes a conversation into a file, as `save` of a session does, with what the KV cache has of it. What it no longer has is computed again
@@ -220,7 +227,7 @@ export class LanguageModel {
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<TextScore> {
     const { signal } = checkArguments(scoreSchema, options, 'options');
-    const tokens = typeof text === 'string' ? await this.#encode(text) : listed(text);
+    const tokens = typeof text === 'string' ? await this.#encodeUntil(text, signal) : listed(text);
     this.#checkReplies();
     return this.#inPlace(tokens, 2, signal, (engine, checked, either) => likelihood(engine, checked, either));
   }
@@ -242,7 +249,7 @@ export class LanguageModel {
         ...{ hint: 'Leave it out for all of them.', option: ['dimensions'] },
       });
     }
-    const tokens = typeof text === 'string' ? await this.#encode(text) : listed(text);
+    const tokens = typeof text === 'string' ? await this.#encodeUntil(text, signal) : listed(text);
     const how = { pooling: pooling ?? usual, size: hidden, dimensions: dimensions ?? hidden };
     return this.#inPlace(tokens, 1, signal, async (engine, checked, either) => {
       const vector = await embedding(engine, checked, { ...how, signal: either });
@@ -257,16 +264,15 @@ export class LanguageModel {
     signal: AbortSignal | undefined,
     make: (engine: PlaceEngine, tokens: readonly number[], signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const { vocab } = this.manifest.dims;
-    const checked = checkArguments(idsBelow(vocab), tokens, 'tokens');
-    if (checked.length < least) {
-      throw new OnelaunchError('usage', `there are ${checked.length} tokens, and ${least} are needed`, {
+    if (tokens.length < least) {
+      throw new OnelaunchError('usage', `there are ${tokens.length} tokens, and ${least} are needed`, {
         hint: 'Give a longer text, or more tokens.',
       });
     }
-    if (checked.length > this.context) {
-      throw new ContextOverflowError(checked.length, this.context, this.manifest.dims.maxPositions, false);
-    }
+    const { vocab, maxPositions } = this.manifest.dims;
+    if (tokens.length > this.context)
+      throw new ContextOverflowError(tokens.length, this.context, maxPositions, false);
+    const checked = checkArguments(idsBelow(vocab), tokens, 'tokens');
     this.#checkOpen();
     const stop = new AbortController();
     const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
@@ -322,6 +328,15 @@ export class LanguageModel {
   /** As `close` does, at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** @throws the signal's reason when aborted */
+  async #encodeUntil(text: string, signal: AbortSignal | undefined): Promise<readonly number[]> {
+    const made = this.#encode(text);
+    if (!(made instanceof Promise)) return made;
+    const tokens = await untilAborted(made, signal);
+    if (tokens === null) throw signal!.reason;
+    return tokens;
   }
 
   #encode(text: string): Made<number[]> {

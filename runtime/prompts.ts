@@ -65,26 +65,21 @@ export function promptsOf({ manifest, tokenizer, template }: PromptFiles, vocab:
     form ??= inOption(['tools'], () => toolForm(needed));
     return form;
   };
-  /** @param plain what stands for a text, so that none of it is a special token; default: the text */
-  const render = (
-    messages: readonly ChatMessage[],
-    { enableThinking, calling }: Asking,
-    plain?: (text: string) => string,
-  ): string => {
-    const checked = withCalls(checkArguments(messagesSchema, copyOfMessages(messages), 'messages'));
-    const put = needTemplate();
+  /** What a template is to make a text of. @param messages that nobody else has */
+  const checkChat = (messages: readonly ChatMessage[], { enableThinking, calling }: Asking) => {
+    const checked = withCalls(checkArguments(messagesSchema, messages, 'messages'));
+    needTemplate();
     if (calling !== null) needForm();
-    return put(checked, { enableThinking, plain, tools: calling?.described });
+    return { messages: checked, enableThinking, tools: calling?.described };
   };
-
-  const renderFor = (
+  const checkEncoded = (
     messages: readonly ChatMessage[],
     asking: Asking & Pick<ReplyOptions, 'parseSpecialTokens'>,
-  ): string => {
+  ) => {
     // Told first of a model without files, which has neither.
     needTemplate();
-    const { plain } = needTokenizer();
-    return render(messages, asking, asking.parseSpecialTokens ? undefined : plain);
+    needTokenizer();
+    return { ...checkChat(messages, asking), isPlain: !asking.parseSpecialTokens };
   };
   const checkText = (text: string, options: { readonly addSpecialTokens?: boolean }) => {
     const { addSpecialTokens = false } = checkArguments(tokenizeSchema, options, 'options');
@@ -98,10 +93,15 @@ export function promptsOf({ manifest, tokenizer, template }: PromptFiles, vocab:
     needTokenizer,
     /** How the model calls functions. */
     needForm,
-    render,
-    encodeChat(...chat: Parameters<typeof renderFor>): number[] {
-      const text = renderFor(...chat);
-      return needTokenizer().encode(text);
+    render(...[given, asking]: Parameters<typeof checkChat>): string {
+      const { messages, ...options } = checkChat(copyOfMessages(given), asking);
+      return needTemplate()(messages, options);
+    },
+    encodeChat(...[given, asking]: Parameters<typeof checkEncoded>): number[] {
+      const { messages, isPlain, ...options } = checkEncoded(copyOfMessages(given), asking);
+      const tokenizer = needTokenizer();
+      const plain = isPlain ? tokenizer.plain : undefined;
+      return tokenizer.encode(needTemplate()(messages, { ...options, plain }));
     },
     tokenize(...[text, options]: Parameters<typeof checkText>): number[] {
       const checked = checkText(text, options);
@@ -113,9 +113,10 @@ export function promptsOf({ manifest, tokenizer, template }: PromptFiles, vocab:
     },
     /** The same of long ones in a thread of its own, which `close` ends. */
     apart: {
-      encodeChat(...chat: Parameters<typeof renderFor>): Made<number[]> {
-        const text = renderFor(...chat);
-        return needApart().encode(text);
+      /** @param chat messages that are a copy, and may be read later */
+      encodeChat(...chat: Parameters<typeof checkEncoded>): Made<number[]> {
+        const checked = checkEncoded(...chat);
+        return needApart().encodeChat(needTemplate(), checked);
       },
       tokenize(...[text, options]: Parameters<typeof checkText>): Made<number[]> {
         const checked = checkText(text, options);

@@ -12,11 +12,12 @@ import type { GrammarMask, MaskedBy } from './grammar/grammars.ts';
 import { KeptLogprobs } from './kept-logprobs.ts';
 import type { Place, Places } from './places.ts';
 import type { promptsOf } from './prompts.ts';
-import type { ChosenLogprob, Piece, ReplyResult } from './reply.ts';
+import { type ChosenLogprob, neverBegun, type Piece, type ReplyResult } from './reply.ts';
 import { chosenBelow, lengthBehind, readAsked } from './reply-bounds.ts';
 import { replyText } from './reply-text.ts';
 import type { CheckedOptions, ReplyOptions } from './sampling.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** How tokens become a reply. */
 export interface Asked {
@@ -69,16 +70,20 @@ export class Replies {
         ...{ hint: 'Call chat with messages.', option: ['tools'] },
       });
     }
+    const stop = new AbortController();
+    const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
     const made = tokens(checked);
-    const prompt = made instanceof Promise ? await made : made;
+    const prompt = made instanceof Promise ? await untilAborted(made, signal) : made;
+    if (prompt === null) {
+      settle(neverBegun);
+      return neverBegun;
+    }
     const length = lengthBehind(prompt, checked, bounds);
     const size = chosenBelow(bounds);
     const { calling } = checked;
     const form = calling === null ? null : readForm(prompts.needForm(), calling);
     const grammar = form === null ? checked.grammar : toolGrammar(form, calling!);
     const maxTokens = Math.min(context - prompt.length, length);
-    const stop = new AbortController();
-    const signal = checked.signal ? AbortSignal.any([checked.signal, stop.signal]) : stop.signal;
     const from = form !== null ? 'tools' : options.schema === undefined ? 'grammar' : 'schema';
     const masks = () => this.#mask(grammar!, checked.stopIds, size, signal).catch(worded(from));
     const unbound = grammar && (await masks());

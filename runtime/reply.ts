@@ -190,8 +190,8 @@ const dropped = new FinalizationRegistry<() => Promise<unknown>>((leave) => {
   leave().catch(() => {});
 });
 
-/** The result of a reply that was left before it was read. */
-const neverBegun: ReplyResult = {
+/** The result of a reply that was left before it was read, or ended before there was a prompt. */
+export const neverBegun: ReplyResult = {
   ...{ text: '', tokens: [], finish: 'abort' },
   usage: { prompt: 0, cached: 0, completion: 0, drafted: 0, accepted: 0 },
   timings: { promptMs: 0, decodeMs: 0, tokensPerSecond: null, firstTokenMs: null },

@@ -8,9 +8,10 @@ import { readArgument } from './engine/arguments.ts';
 import { jsonSchemaOf, type SchemaOption } from './grammar/json-schema.ts';
 import { patience } from './places.ts';
 import { copyOfMessages } from './prompts.ts';
-import { once, type Piece, type Reply, type ReplyResult } from './reply.ts';
+import { neverBegun, once, type Piece, type Reply, type ReplyResult } from './reply.ts';
 import { readersOf } from './reply-grammar.ts';
 import { checkArguments, lastingSchema, type ReplyOptions, replySchema } from './sampling.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** What a conversation begins with, and what it does when it is full. */
 export interface SessionOptions {
@@ -33,11 +34,18 @@ const schema = plainObject({
 interface SessionModel {
   readonly context: number;
   chat(messages: readonly ChatMessage[], options?: ReplyOptions): Reply;
+  save(file: string, session: SessionOptions): Promise<void>;
+}
+
+/** What it needs beside that, and its user has no use for. */
+interface Inside {
+  /** @throws OnelaunchError of kind usage where the model was closed */
+  checkOpen(): void;
+  /** As of a model, without holding up the event loop. */
   countTokens(
     messages: readonly ChatMessage[],
-    options?: Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens' | 'tools' | 'toolChoice'>,
-  ): number;
-  save(file: string, session: SessionOptions): Promise<void>;
+    options: Pick<ReplyOptions, 'enableThinking' | 'parseSpecialTokens' | 'tools' | 'toolChoice'>,
+  ): Promise<number>;
 }
 
 /** What a session is asked. */
@@ -56,15 +64,14 @@ interface Running {
 export class Session {
   readonly #llm: SessionModel;
   readonly #options: Omit<SessionOptions, 'messages'>;
-  readonly #checkOpen: () => void;
+  readonly #inside: Inside;
   #messages: readonly ChatMessage[];
   #running: Running | undefined;
 
-  /** @param checkOpen throws where the model was closed */
-  constructor(llm: SessionModel, options: SessionOptions, checkOpen: () => void) {
+  constructor(llm: SessionModel, options: SessionOptions, inside: Inside) {
     const { messages: _, ...others } = checkArguments(schema, options, 'options') as SessionOptions;
     this.#llm = llm;
-    this.#checkOpen = checkOpen;
+    this.#inside = inside;
     this.#options = others;
     this.#messages = frozenCopy(options.messages ?? []);
   }
@@ -97,7 +104,7 @@ export class Session {
 
   /** Another session with the same past. What both have in common is computed once, while the KV cache has it. */
   fork(): Session {
-    return new Session(this.#llm, this.#whole(), this.#checkOpen);
+    return new Session(this.#llm, this.#whole(), this.#inside);
   }
 
   /** What `session` of a model makes the same conversation of, also in another process: JSON.stringify(session). Schemas of zod are in it as the JSON
@@ -122,7 +129,7 @@ export class Session {
 
   /** As endOf. @throws OnelaunchError of kind usage where the model was closed: it has ended the reply, which nobody may read on */
   #endOf(running: Running): Promise<void> {
-    this.#checkOpen();
+    this.#inside.checkOpen();
     return endOf(running);
   }
 
@@ -137,7 +144,12 @@ export class Session {
     });
     this.#running = { signal: options.signal, ended };
     try {
-      const sent = this.#fitting([...this.#messages, ...question], options);
+      const all = [...this.#messages, ...question];
+      const sent = await untilAborted(this.#fitting(all, options), options.signal);
+      if (sent === null) {
+        settle(neverBegun);
+        return neverBegun;
+      }
       const reply = this.#llm.chat(sent, options);
       try {
         yield* reply;
@@ -156,17 +168,19 @@ export class Session {
   }
 
   /** The messages to send: all, or those that fit. */
-  #fitting(messages: readonly ChatMessage[], options: ReplyOptions): readonly ChatMessage[] {
-    const { enableThinking, parseSpecialTokens, tools, toolChoice } = options;
+  async #fitting(
+    messages: readonly ChatMessage[],
+    { signal, enableThinking, parseSpecialTokens, tools, toolChoice }: ReplyOptions,
+  ): Promise<readonly ChatMessage[]> {
     if (this.#options.whenFull !== 'shift') return messages;
     const prompt = { enableThinking, parseSpecialTokens, tools, toolChoice };
     const head = messages[0]?.role === 'system' ? messages.slice(0, 1) : [];
     const rest = messages.slice(head.length);
     const begins = [0, ...rest.flatMap(({ role }, i) => (i > 0 && role === 'user' ? [i] : []))];
     const from = (begin: number) => [...head, ...rest.slice(begins[begin])];
-    return from(
-      firstFrom(begins.length - 1, (begin) => this.#llm.countTokens(from(begin), prompt) < this.#llm.context),
-    );
+    const fits = async (begin: number) =>
+      signal?.aborted || (await this.#inside.countTokens(from(begin), prompt)) < this.#llm.context;
+    return from(await firstFrom(begins.length - 1, fits));
   }
 
   #keep(question: readonly ChatMessage[], { finish, text, toolCalls = [] }: ReplyResult): void {
@@ -179,11 +193,11 @@ export class Session {
 
 /** The first number of which it is so, where it then is of all behind it; `last` may stand for none. What lies far before it is not asked for: there may be
  *  much of that, and each answer takes as long as what lies behind it. */
-function firstFrom(last: number, isSo: (number: number) => boolean): number {
+async function firstFrom(last: number, isSo: (number: number) => Promise<boolean>): Promise<number> {
   let [before, first] = [-1, last];
   for (let step = 1; first > 0; step *= 2) {
     const next = Math.max(0, first - step);
-    if (!isSo(next)) {
+    if (!(await isSo(next))) {
       before = next;
       break;
     }
@@ -191,7 +205,7 @@ function firstFrom(last: number, isSo: (number: number) => boolean): number {
   }
   while (first - before > 1) {
     const middle = Math.floor((before + first) / 2);
-    if (isSo(middle)) first = middle;
+    if (await isSo(middle)) first = middle;
     else before = middle;
   }
   return first;

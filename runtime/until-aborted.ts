@@ -1,7 +1,8 @@
 // A wait that a signal ends: what is waited for goes on for nobody.
 
 /** What it resolves with; null as soon as the signal is aborted. */
-export function untilAborted<T>(made: Promise<T>, signal: AbortSignal): Promise<T | null> {
+export function untilAborted<T>(made: Promise<T>, signal: AbortSignal | undefined): Promise<T | null> {
+  if (signal === undefined) return made;
   let leave = () => {};
   const aborted = new Promise<null>((resolve) => {
     leave = () => resolve(null);

@@ -93,7 +93,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** Messages, or items, of a conversation. What a template makes of each takes 0.1 ms, in which no stream goes on. */
+/** Messages, or items, of a conversation. What a template makes of each takes 0.1 ms of the thread that reads all long texts. */
 export const mostMessages = 5000;
 /** No request needs more in one object, and looking at hundreds of thousands takes as long as many tokens. */
 const mostKeys = 5000;

@@ -36,7 +36,19 @@ interface RenderOptions {
 const mostCharacters = 500_000;
 const mostSpaces = 1000;
 
-export type ChatTemplate = (messages: readonly ChatMessage[], options?: RenderOptions) => string;
+export interface ChatTemplate {
+  (messages: readonly ChatMessage[], options?: RenderOptions): string;
+  /** What another thread makes the same template of. */
+  readonly source?: TemplateSource;
+}
+
+/** All that a chat template is made of. */
+export interface TemplateSource {
+  /** By their names: `tool_use` is for functions, and `default` for all else. One or more. */
+  readonly templates: ReadonlyMap<string, Source>;
+  /** Special tokens by the names that templates have for them. */
+  readonly tokens: Readonly<Record<string, string>>;
+}
 
 /** The chat template of the model in a directory: chat_template.jinja with those of additional_chat_templates, else what tokenizer_config.json
  *  has. Of several with names `tool_use` is for functions, and `default` for all else, as in transformers.
@@ -65,8 +77,18 @@ export function chatTemplate(directory: string): ChatTemplate {
   const taught = toolTemplate([...sources.values()].map(({ text }) => text));
   const all = new Map(sources);
   if (taught !== null) all.set('tool_use', { text: taught, path: first.path });
-  const templates = new Map([...all].map(([name, source]) => [name, { ...source, parsed: parse(source) }]));
-  return (messages, { addGenerationPrompt = true, enableThinking, plain, tools } = {}) => {
+  return templateOf({ templates: all, tokens: config.tokens });
+}
+
+/** @throws OnelaunchError of kind usage, and the template itself, as chatTemplate says */
+export function templateOf(source: TemplateSource): ChatTemplate {
+  const templates = new Map(
+    [...source.templates].map(([name, one]) => [name, { ...one, parsed: parse(one) }]),
+  );
+  const render: ChatTemplate = (
+    messages,
+    { addGenerationPrompt = true, enableThinking, plain, tools } = {},
+  ) => {
     const named = tools === undefined ? undefined : templates.get('tool_use');
     const { parsed, path } = named ?? templates.get('default') ?? [...templates.values()][0]!;
     const optional = {
@@ -79,7 +101,7 @@ export function chatTemplate(directory: string): ChatTemplate {
         return plain === undefined ? whole : mapTexts(whole, plain);
       });
       return renderWithin(parsed, {
-        ...config.tokens,
+        ...source.tokens,
         messages: flat,
         add_generation_prompt: addGenerationPrompt,
         ...optional,
@@ -102,6 +124,7 @@ export function chatTemplate(directory: string): ChatTemplate {
       });
     }
   };
+  return Object.assign(render, { source });
 }
 
 /** The text of a template, and the file that it stands in. */

@@ -1,9 +1,19 @@
 // A tokenizer whose long texts are read in a thread of its own: one of a megabyte takes 2 s, and 10 where it is a single word.
+import type { ChatMessage, ChatTemplate } from '../chat/chat-template.ts';
 import { mayStartThreads, Thread } from '../thread.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
-/** Longer texts [characters], and more tokens, are read there: what is not takes 10 ms, and 50 if a text is one word. */
-const mostHere = { characters: 5000, tokens: 10_000 };
+/** Longer texts [characters], and more messages and tokens, are read there: what is not takes 10 ms, and 50 if a text is one word. */
+const mostHere = { characters: 5000, messages: 200, tokens: 10_000 };
+
+/** A conversation, and how a template is to put it. */
+export interface LongChat {
+  readonly messages: readonly ChatMessage[];
+  readonly enableThinking: boolean | undefined;
+  readonly tools: readonly unknown[] | undefined;
+  /** Special tokens in its texts are text. */
+  readonly isPlain: boolean;
+}
 
 /** At once where it was made in this thread. */
 export type Made<T> = T | Promise<T>;
@@ -25,6 +35,21 @@ export class TokenizerApart {
     if (text.length <= mostHere.characters) return here();
     return this.#there(here, async (thread) =>
       Array.from((await thread.call('encode', text, options)) as Int32Array),
+    );
+  }
+
+  /** The tokens of a conversation. */
+  encodeChat(template: ChatTemplate, chat: LongChat): Made<number[]> {
+    const { messages, isPlain, ...options } = chat;
+    const text = () => template(messages, { ...options, plain: isPlain ? this.#tokenizer.plain : undefined });
+    const { source } = template;
+    if (messages.length <= mostHere.messages || source === undefined) return this.encode(text());
+    return this.#there(
+      () => this.#tokenizer.encode(text()),
+      async (thread) => {
+        await thread.call('setTemplate', source);
+        return Array.from((await thread.call('encodeChat', chat)) as Int32Array);
+      },
     );
   }
 

@@ -45,7 +45,7 @@ function counting(context = 1000) {
     );
   const saved: [string, SessionOptions][] = [];
   const save = async (file: string, options: SessionOptions) => void saved.push([file, options]);
-  const llm = { chat, countTokens, context, save };
+  const llm = { chat, context, save };
   let isOpen = true;
   const checkOpen = () => {
     if (!isOpen) throw new OnelaunchError('usage', 'the model is closed');
@@ -58,7 +58,8 @@ function counting(context = 1000) {
     counted,
     saved,
     close,
-    session: (options: SessionOptions = {}) => new Session(llm, options, checkOpen),
+    session: (options: SessionOptions = {}) =>
+      new Session(llm, options, { checkOpen, countTokens: async (messages) => countTokens(messages) }),
   };
 }
 const user = (content: string) => ({ role: 'user', content });
@@ -363,8 +364,9 @@ test('an answer is read as JSON by the schema of its question, else of the sessi
       },
       readersOf(() => ({})),
     );
-  const llm = { chat, countTokens: () => 1, context: 100, save: async () => {} };
-  const session = (options = {}) => new Session(llm, options, () => {});
+  const llm = { chat, context: 100, save: async () => {} };
+  const inside = { checkOpen: () => {}, countTokens: async () => 1 };
+  const session = (options = {}) => new Session(llm, options, inside);
   const lengthOf = z.string().transform((text) => text.length);
   expect(await session().chat('a').json()).toBe('word');
   expect(await session().chat('a', { schema: lengthOf }).json()).toBe(4);
