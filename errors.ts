@@ -127,6 +127,16 @@ export function allocated<T>(bytes: number, what: string, make: () => T): T {
   }
 }
 
+/** A thread that the system does not start. @param cause what told so */
+export const noThread = (
+  cause?: unknown,
+  message = 'the system starts no more threads for this process',
+): OnelaunchError =>
+  new OnelaunchError('environment', message, {
+    hint: 'Its limits may be to blame (ulimit -u, pids.max of a container), or ask for fewer threads.',
+    cause,
+  });
+
 /** A kernel that could not be compiled: kind environment where there is no compiler, failed where it refused the sources or was killed. */
 export class BuildError extends OnelaunchError {
   override readonly name = 'BuildError';

@@ -16,9 +16,14 @@ const tier = (name: string, limitMinutes: number, globalSetup: string[] = []) =>
 });
 
 /** Unit tests that change what is the whole process's: the modules that others import, or where compilers are looked for. */
-const apart = ['build-compilers', 'hostile-arguments', 'identity', 'preflight', 'target-file'].map(
-  (name) => `test/unit/${name}.test.ts`,
-);
+const apart = [
+  'build-compilers',
+  'hostile-arguments',
+  'identity',
+  'no-threads',
+  'preflight',
+  'target-file',
+].map((name) => `test/unit/${name}.test.ts`);
 const unit = tier('unit', 2);
 
 export default defineConfig({

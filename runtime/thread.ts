@@ -1,6 +1,6 @@
 // A thread of its own for what would hold up the event loop: its functions are called by name, and what they return or throw comes back.
 import { type MessagePort, parentPort, Worker } from 'node:worker_threads';
-import { OnelaunchError } from '../errors.ts';
+import { noThread, OnelaunchError } from '../errors.ts';
 
 /** What can be called in a thread, by its name. Arguments and results are copied. */
 type Functions = { readonly [name: string]: (...given: never[]) => unknown };
@@ -25,7 +25,7 @@ export const mayStartThreads = (): boolean => process.permission?.has('worker') 
 
 /** While a call waits, the process does not end by itself; while none does, it may. */
 export class Thread {
-  readonly #worker: Worker;
+  readonly #worker: Worker | undefined;
   readonly #waiting = new Map<number, Waiting>();
   #calls = 0;
   /** Why it ended. */
@@ -36,19 +36,25 @@ export class Thread {
   constructor(entry: URL, data: unknown) {
     // Flags of the program are not those of a module, --input-type among them.
     const how = { workerData: data, execArgv: [] };
-    this.#worker = import.meta.url.endsWith('.ts')
-      ? new Worker(sourceLoader(entry), { ...how, eval: true })
-      : new Worker(new URL(entry.href.replace(/\.ts$/, '.js')), how);
-    this.#worker.unref();
-    this.#worker.on('message', ([call, value, failure]: Answer) => {
+    try {
+      this.#worker = import.meta.url.endsWith('.ts')
+        ? new Worker(sourceLoader(entry), { ...how, eval: true })
+        : new Worker(new URL(entry.href.replace(/\.ts$/, '.js')), how);
+    } catch (cause) {
+      this.#end(cause);
+      return;
+    }
+    const worker = this.#worker;
+    worker.unref();
+    worker.on('message', ([call, value, failure]: Answer) => {
       const waiting = this.#waiting.get(call);
       this.#waiting.delete(call);
-      if (this.#waiting.size === 0) this.#worker.unref();
+      if (this.#waiting.size === 0) worker.unref();
       if (failure === undefined) waiting?.resolve(value);
       else waiting?.reject(errorOf(failure));
     });
-    this.#worker.on('error', (cause) => this.#end(cause));
-    this.#worker.on('exit', () => this.#end(undefined));
+    worker.on('error', (cause) => this.#end(cause));
+    worker.on('exit', () => this.#end(undefined));
   }
 
   get hasEnded(): boolean {
@@ -61,23 +67,25 @@ export class Thread {
     if (this.#ended) return Promise.reject(this.#ended);
     return new Promise((resolve, reject) => {
       const call = this.#calls++;
-      if (this.#waiting.size === 0) this.#worker.ref();
+      if (this.#waiting.size === 0) this.#worker?.ref();
       this.#waiting.set(call, { resolve, reject });
-      this.#worker.postMessage([call, name, given] satisfies Call);
+      this.#worker?.postMessage([call, name, given] satisfies Call);
     });
   }
 
   end(): void {
     this.#end(undefined);
-    void this.#worker.terminate();
+    void this.#worker?.terminate();
   }
 
   #end(cause: unknown): void {
-    const why = cause instanceof Error ? `: ${cause.message}` : '';
-    this.#ended ??= new OnelaunchError('failed', `a thread of this process ended${why}`, { cause });
+    const why = cause instanceof Error ? cause.message : '';
+    this.#ended ??= why.endsWith('EAGAIN')
+      ? noThread(cause)
+      : new OnelaunchError('failed', `a thread of this process ended${why && `: ${why}`}`, { cause });
     for (const { reject } of this.#waiting.values()) reject(this.#ended);
     this.#waiting.clear();
-    this.#worker.unref();
+    this.#worker?.unref();
   }
 }
 

@@ -1,5 +1,11 @@
 // The error for a status of the library.
-import { type ErrorKind, InsufficientMemoryError, KernelTimeoutError, OnelaunchError } from '../../errors.ts';
+import {
+  type ErrorKind,
+  InsufficientMemoryError,
+  KernelTimeoutError,
+  noThread,
+  OnelaunchError,
+} from '../../errors.ts';
 import { abiStatus } from './bindings.ts';
 
 /** `text` is the library's own. `device` says what a device failure means: at the start, a lack of this machine. */
@@ -12,11 +18,16 @@ export function failure(status: number, text: string | null, device: ErrorKind):
   };
   const message = text === null || text === '' ? `the library failed with status ${status}` : text;
   if (status === abiStatus.outOfMemory) return noMemory(message);
+  if (status === abiStatus.internal && message === whyNoThread) return noThread();
+  if (message.startsWith('cannot start thread ')) return noThread(undefined, message);
   const stage = status === abiStatus.device ? /^([a-z][a-z0-9_]*): /.exec(message)?.[1] : undefined;
   if (status === abiStatus.device && isLate.test(message)) return late(message, stage);
   const hint = hints[status] === undefined ? {} : { hint: hints[status] };
   return new OnelaunchError(kinds[status] ?? 'failed', message, { ...hint, ...(stage ? { stage } : {}) });
 }
+
+/** EAGAIN in the words of C++, of nothing else than a thread: std::system_error of std::thread. */
+const whyNoThread = 'Resource temporarily unavailable';
 
 /** What the library says of bytes, read back: it has no other words for them. */
 function noMemory(message: string): InsufficientMemoryError {

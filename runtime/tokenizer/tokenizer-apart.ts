@@ -1,4 +1,5 @@
 // A tokenizer whose long texts are read in a thread of its own: one of a megabyte takes 2 s, and 10 where it is a single word.
+import { OnelaunchError } from '../../errors.ts';
 import type { ChatMessage, ChatTemplate } from '../chat/chat-template.ts';
 import { mayStartThreads, Thread } from '../thread.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -79,10 +80,11 @@ export class TokenizerApart {
     this.#running = thread;
     const isSame = await thread.call('isSame').catch((error) => {
       if (this.#closed) throw error;
-      return false;
+      return error instanceof OnelaunchError && error.kind === 'environment' ? null : false;
     });
-    if (isSame) return thread;
-    this.#running = undefined;
+    if (isSame === true) return thread;
+    // Where the system has no more threads, one is tried again for the next text.
+    if (isSame === false) this.#running = undefined;
     thread.end();
     return null;
   }
