@@ -18,7 +18,7 @@ import { readersOf } from './reply-grammar.ts';
 import { type CheckedOptions, checkArguments, type ReplyOptions, replySchema } from './sampling.ts';
 import { type CacheOrigin, madeOf, readSession, writeSession } from './saved-session.ts';
 import { Session, type SessionOptions } from './session.ts';
-import type { Made } from './tokenizer/tokenizer-apart.ts';
+import type { Made } from './tokenizer-apart.ts';
 import { untilAborted } from './until-aborted.ts';
 
 /** What a model needs of an engine. */

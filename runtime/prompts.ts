@@ -10,7 +10,7 @@ import { copyArgument } from './engine/arguments.ts';
 import { listOf } from './list-of.ts';
 import { checkArguments, type ReplyOptions } from './sampling.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
-import { type Made, TokenizerApart } from './tokenizer/tokenizer-apart.ts';
+import { type Made, TokenizerApart } from './tokenizer-apart.ts';
 
 export interface PromptFiles {
   readonly manifest: Pick<Manifest, 'model'>;

@@ -3,7 +3,7 @@ import { expect, it, vi } from 'vitest';
 import { abiStatus } from '../../runtime/engine/bindings.ts';
 import { failure } from '../../runtime/engine/library-failure.ts';
 import { GrammarThreads } from '../../runtime/grammar/grammar-threads.ts';
-import { TokenizerApart } from '../../runtime/tokenizer/tokenizer-apart.ts';
+import { TokenizerApart } from '../../runtime/tokenizer-apart.ts';
 import { tokenizer } from '../support/served.ts';
 
 const started = vi.hoisted(() => ({ count: 0 }));

@@ -5,7 +5,7 @@ import { expect, it, vi } from 'vitest';
 import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { promptsOf } from '../../runtime/prompts.ts';
 import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
-import { TokenizerApart } from '../../runtime/tokenizer/tokenizer-apart.ts';
+import { TokenizerApart } from '../../runtime/tokenizer-apart.ts';
 import { llama2, makeDirectory, tinyDirectory } from '../support/model-directory.ts';
 import { post, served, tokenizer } from '../support/served.ts';
 

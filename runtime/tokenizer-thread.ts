@@ -1,8 +1,8 @@
 // The thread in which long texts and conversations become tokens, and many tokens text.
 import { workerData } from 'node:worker_threads';
-import { type ChatTemplate, type TemplateSource, templateOf } from '../chat/chat-template.ts';
-import { answerCalls } from '../thread.ts';
-import { loadTokenizer, type TokenizerOrigin } from './tokenizer.ts';
+import { type ChatTemplate, type TemplateSource, templateOf } from './chat/chat-template.ts';
+import { answerCalls } from './thread.ts';
+import { loadTokenizer, type TokenizerOrigin } from './tokenizer/tokenizer.ts';
 import type { LongChat } from './tokenizer-apart.ts';
 
 const { directory, files } = workerData as TokenizerOrigin;

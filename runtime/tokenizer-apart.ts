@@ -1,8 +1,8 @@
 // A tokenizer whose long texts are read in a thread of its own: one of a megabyte takes 2 s, and 10 where it is a single word.
-import { OnelaunchError } from '../../errors.ts';
-import type { ChatMessage, ChatTemplate } from '../chat/chat-template.ts';
-import { mayStartThreads, Thread } from '../thread.ts';
-import type { Tokenizer } from './tokenizer.ts';
+import { OnelaunchError } from '../errors.ts';
+import type { ChatMessage, ChatTemplate } from './chat/chat-template.ts';
+import { mayStartThreads, Thread } from './thread.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 /** Longer texts [characters], and more messages and tokens, are read there: what is not takes 10 ms, and 50 if a text is one word. */
 const mostHere = { characters: 5000, messages: 200, tokens: 10_000 };
