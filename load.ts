@@ -154,6 +154,7 @@ async function loadChecked([asked, options]: readonly unknown[]): Promise<Langua
 
 /** By options that were checked one by one. */
 async function loadGiven(given: LoadOptions): Promise<LanguageModel> {
+  given.signal?.throwIfAborted();
   if (given.embeddings && given.randomWeights) {
     const { OnelaunchError } = await import('./errors.ts');
     throw new OnelaunchError('usage', 'options has both embeddings and randomWeights', {

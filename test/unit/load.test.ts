@@ -10,6 +10,12 @@ import type { ReplyOptions } from '../../runtime/sampling.ts';
 import { heldTemperature } from '../support/held-replies.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
 
+it('a signal that was aborted before ends a load before anything is looked for', async () => {
+  const reason = new Error('enough');
+  const asked = { model: 'no-such-model', signal: AbortSignal.abort(reason) };
+  await expect(load(asked)).rejects.toBe(reason);
+});
+
 describe('load', () => {
   it.each([
     [{ model: 'qwen3-tinny' }, "unknown model 'qwen3-tinny'"],
