@@ -39,6 +39,12 @@ export function unreachable({ endpoint }: HubSettings, error: unknown): Onelaunc
   return new OnelaunchError('environment', text, { hint: `${hint} ${keeps}`, cause: error });
 }
 
+/** What answers in the place of the Hub. */
+export const noHub = ({ endpoint }: HubSettings, why: string): OnelaunchError =>
+  new OnelaunchError('failed', `${endpoint} does not answer as a Hub: ${why}`, {
+    hint: 'HF_ENDPOINT names the Hub, or a mirror of it.',
+  });
+
 const reasons: Readonly<Record<string, string>> = {
   ENOTFOUND: 'no network, or no such name',
   EAI_AGAIN: 'no network, or no such name',

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
 import { tryLock } from '../file-lock.ts';
 import { download } from './download.ts';
-import { type Asked, notWritten } from './failures.ts';
+import { type Asked, noHub, notWritten } from './failures.ts';
 import { isHubId } from './id.ts';
 import { pathOf, type Repo, type RepoFile, readRepo } from './repo.ts';
 import { type Hub, readText } from './request.ts';
@@ -43,8 +43,8 @@ export interface Pulled {
 export async function pull(hub: Hub, options: PullOptions): Promise<Pulled> {
   const asked = checked(options);
   const repo = await readRepo(hub, asked);
-  if (!isHubId(repo.id) && repo.id.includes('/'))
-    throw new Error(`the Hub answers with the name '${repo.id}'`);
+  // Old models have no ORG.
+  if (!isHubId(repo.id) && !/^\w[\w.-]*$/.test(repo.id)) throw noHub(hub, `it names the model '${repo.id}'`);
   const files = await choose(hub, repo, options.check);
   const place = options.directory === undefined ? options.cache : resolve(options.directory);
   try {

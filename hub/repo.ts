@@ -1,7 +1,6 @@
 // A model on the Hub at one commit: its files with their sizes and hashes.
 import { z } from 'zod';
-import { OnelaunchError } from '../errors.ts';
-import type { Asked } from './failures.ts';
+import { type Asked, noHub } from './failures.ts';
 import { type Hub, readText } from './request.ts';
 
 export interface RepoFile {
@@ -38,15 +37,7 @@ export async function readRepo(hub: Hub, asked: Asked): Promise<Repo> {
   const path = `/api/models/${asked.id}/revision/${encodeURIComponent(asked.revision)}?blobs=true`;
   const text = await readText(hub, path, asked, 50_000_000);
   const parsed = answer.safeParse(parse(text));
-  if (!parsed.success) {
-    throw new OnelaunchError(
-      'failed',
-      `${hub.endpoint} does not answer as a Hub: ${parsed.error.issues[0]!.message}`,
-      {
-        hint: 'HF_ENDPOINT names the Hub, or a mirror of it.',
-      },
-    );
-  }
+  if (!parsed.success) throw noHub(hub, parsed.error.issues[0]!.message);
   const { id, sha, siblings } = parsed.data;
   const files = siblings.map(({ rfilename: name, size, blobId, lfs }): [string, RepoFile] => [
     name,

@@ -1,6 +1,6 @@
 // Requests to the Hub: with a token for the Hub alone, ended when nothing comes, made again when that may help.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Asked, brokeOff, Passing, refused, unreachable } from './failures.ts';
+import { type Asked, brokeOff, noHub, Passing, refused, unreachable } from './failures.ts';
 import type { HubSettings } from './settings.ts';
 
 export interface Hub extends HubSettings {
@@ -93,7 +93,7 @@ export function readText(hub: Hub, path: string, asked: Asked, mostBytes: number
     let bytes = 0;
     for await (const chunk of chunks) {
       bytes += chunk.length;
-      if (bytes > mostBytes) throw new Error(`${path} has more than ${mostBytes} bytes`);
+      if (bytes > mostBytes) throw noHub(hub, `${path} has more than ${mostBytes} bytes`);
       parts.push(chunk);
     }
     return Buffer.concat(parts).toString('utf8');

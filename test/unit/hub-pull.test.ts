@@ -145,8 +145,14 @@ describe('a pulled model', () => {
   });
 
   it('is not taken from a Hub that gives it a name which is none', async () => {
-    await at.serve({ id: '../../mine/x' }, id);
-    await expect(at.fetchIt()).rejects.toThrow("the Hub answers with the name '../../mine/x'");
+    for (const name of ['../../mine/x', 'x\0y']) {
+      await at.serve({ id: name }, id);
+      expect(await failureOf(at.fetchIt())).toMatchObject({
+        kind: 'failed',
+        message: expect.stringContaining(`does not answer as a Hub: it names the model '${name}'`),
+        hint: expect.stringContaining('HF_ENDPOINT'),
+      });
+    }
     expect(readdirSync(at.cache)).toEqual([]);
   });
 

@@ -140,6 +140,13 @@ const cases: readonly (readonly [what: string, one: Case])[] = [
       says: ['failed', /does not answer as a Hub/, /HF_ENDPOINT/],
     },
   ],
+  [
+    'an answer that is too long',
+    {
+      fault: ['info', { kind: 'page', text: 'x'.repeat(50_000_001) }],
+      says: ['failed', /does not answer as a Hub: .* has more than 50000000 bytes$/, /HF_ENDPOINT/],
+    },
+  ],
 ];
 
 describe('what cannot be had', () => {
