@@ -4,12 +4,14 @@ import {
   closeSync,
   fchmodSync,
   openSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { isFull } from './write-failure.ts';
 
 /** Writes beside the place and then moves. A link stays, and what it leads to is replaced; devices and pipes are written to, as is a file
@@ -22,7 +24,7 @@ export function writeWhole(file: string, text: string, mode = 0o666): void {
     writeFileSync(file, text);
     return;
   }
-  const place = there ? realpathSync(file) : file;
+  const place = behindLinks(file);
   const part = `${place}.${randomUUID()}.part`;
   const out = opened(part, mode);
   if (out === null) {
@@ -39,6 +41,27 @@ export function writeWhole(file: string, text: string, mode = 0o666): void {
     if (!moved(part, place)) writeFileSync(file, text);
   } finally {
     rmSync(part, { force: true });
+  }
+}
+
+/** The place of a file that is to be replaced: links to it stay, also those that lead to nothing yet. */
+export function behindLinks(file: string): string {
+  for (let place = file, links = 0; links < mostLinks; links++) {
+    const link = linkAt(place);
+    if (link === null) return place;
+    place = resolve(realpathSync(dirname(place)), link);
+  }
+  throw Object.assign(new Error('too many links'), { code: 'ELOOP', syscall: 'readlink', path: file });
+}
+
+/** As many as Linux follows. */
+const mostLinks = 40;
+
+function linkAt(place: string): string | null {
+  try {
+    return readlinkSync(place);
+  } catch {
+    return null;
   }
 }
 

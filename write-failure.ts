@@ -19,9 +19,10 @@ const words: Readonly<Record<string, string>> = {
 
 /** The reason that an error of the file system gives; its code, where there are no words for it, and what another error says. */
 export function whyUnwritten(file: string, error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException;
+  const { code, message, path = file } = error as NodeJS.ErrnoException;
   if (code === undefined) return message;
-  if (code === 'ENOENT' && !existsSync(dirname(file))) return 'its folder does not exist';
+  if (code === 'ENOENT')
+    return existsSync(dirname(path)) ? 'nothing can be made there' : 'its folder does not exist';
   return words[code] ?? code;
 }
 

@@ -2,11 +2,12 @@
 // Magic, bytes of the header [u32], SHA-256 of the header, the header as JSON; then ids [tokens] i32 and the positions of the cache, and the SHA-256 of both.
 import { createHash } from 'node:crypto';
 import { closeSync, read } from 'node:fs';
-import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { allocated, OnelaunchError } from '../errors.ts';
 import { kindOf, openPlainFile } from '../plain-file.ts';
+import { behindLinks } from '../whole-file.ts';
 import { whyUnwritten } from '../write-failure.ts';
 import type { SessionOptions } from './session.ts';
 
@@ -87,7 +88,7 @@ async function replacing(file: string, write: (out: FileHandle) => Promise<void>
     const there = await stat(file).catch(() => undefined);
     const kind = there && !there.isDirectory() ? kindOf(there) : undefined;
     if (kind !== undefined) throw unwritten(file, `it is ${kind}`);
-    const place = there ? await realpath(file) : file;
+    const place = behindLinks(file);
     part = `${place}.${process.pid}-${++parts}.part`;
     // A conversation is nobody else's business.
     out = await open(part, 'wx', 0o600);

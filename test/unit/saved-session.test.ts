@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -171,6 +172,18 @@ test('what is no plain file, or not there, is refused', async () => {
   expect((await failureOf(open('/dev/zero'))).message).toContain('is a device');
   writeFileSync(at('empty'), '');
   expect((await failureOf(open(at('empty')))).message).toBe(`${at('empty')} is no saved session`);
+});
+
+test('a link that leads to nothing yet stays, and so does one that leads to itself', async () => {
+  symlinkSync('later', at('early'));
+  await write(at('early'), [1]);
+  expect(readlinkSync(at('early'))).toBe('later');
+  expect(existsSync(at('later'))).toBe(true);
+  symlinkSync('loop', at('loop'));
+  await expect(write(at('loop'), [1])).rejects.toThrow('it is a link that leads to itself');
+  expect(readlinkSync(at('loop'))).toBe('loop');
+  symlinkSync(at('none/file'), at('nowhere'));
+  await expect(write(at('nowhere'), [1])).rejects.toThrow('its folder does not exist');
 });
 
 test('what a link leads to is replaced, and what is no plain file is left as it is', async () => {

@@ -4,6 +4,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -50,6 +51,20 @@ describe('a file that is replaced', () => {
     const refused = () => limited(1000, () => writeText(file, long));
     expect(refused).toThrow(`cannot write ${file}: it is longer than a file may be here: see ulimit -f`);
     expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('is made where a link leads to that leads to nothing yet', () => {
+    const [link, other] = [join(folder, 'link'), join(folder, 'other')];
+    symlinkSync('other', link);
+    symlinkSync('link', join(folder, 'first'));
+    writeWhole(join(folder, 'first'), long);
+    expect(readFileSync(other, 'utf8')).toBe(long);
+    expect(readlinkSync(link)).toBe('other');
+    for (const name of ['first', 'link', 'other']) rmSync(join(folder, name));
+    symlinkSync('link', link);
+    expect(() => writeWhole(link, long)).toThrow(expect.objectContaining({ code: 'ELOOP' }));
+    expect(readlinkSync(link)).toBe('link');
+    rmSync(link);
   });
 
   it('keeps who may read it, and a link to it', () => {
