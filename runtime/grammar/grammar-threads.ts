@@ -1,4 +1,5 @@
 // Grammars in threads of their own: compiling one takes up to seconds, and a mask of some as long as ten tokens.
+import { OnelaunchError } from '../../errors.ts';
 import type { Foreseen } from '../engine/token-masks.ts';
 import { mayStartThreads, Thread } from '../thread.ts';
 import { untilAborted } from '../until-aborted.ts';
@@ -15,6 +16,14 @@ const mostKnown = 1000;
 /** A grammar that has been through a reply in a thread, and of which nothing took longer, is from then on one of this thread, until something does [ms]: a
  *  mask of a thread costs 0.04 to 0.08 ms more, a tenth of what a GPU takes for a token. */
 const quickMillis = 50;
+
+/** What took long to be refused is refused at once when it comes again within this [ms]; later the machine may have more time for it. */
+const refusedMillis = 60_000;
+
+interface Refusal {
+  readonly error: unknown;
+  readonly until: number;
+}
 
 interface Keeper {
   readonly thread: Thread;
@@ -38,6 +47,7 @@ export class GrammarThreads {
   #keepers: readonly Keeper[] = [];
   /** By what is compiled there, the one that was asked for last at the end. */
   readonly #compiledBy = new Map<string, Keeper>();
+  readonly #refused = new Map<string, Refusal>();
   #opened = 0;
   #closed = false;
 
@@ -78,6 +88,7 @@ export class GrammarThreads {
   ): Promise<GrammarMask | null> {
     this.#shared ??= shareTokens(this.#texts, this.#size);
     const tokens = await this.#shared;
+    this.#checkRefused(key);
     if (signal.aborted || this.#closed) return null;
     const keeper = this.#keeperOf(key, tokens);
     const id = this.#opened++;
@@ -85,7 +96,8 @@ export class GrammarThreads {
     const opened = keeper.turn.then(async () => {
       try {
         if (signal.aborted) return null;
-        await keeper.thread.call('open', id, grammar, stopIds);
+        this.#checkRefused(key);
+        await this.#open(key, () => keeper.thread.call('open', id, grammar, stopIds));
         keeper.masks++;
         const mask = maskOf(keeper, id, (millis) => {
           if (millis !== undefined) this.#took(key, millis);
@@ -107,6 +119,25 @@ export class GrammarThreads {
     // Compiled for nobody, and known when it is asked for again.
     if (mask === null) void opened.then((late) => late?.end()).catch(() => {});
     return mask;
+  }
+
+  /** Has a grammar opened, and remembers that it was refused. */
+  async #open(key: string, open: () => Promise<unknown>): Promise<void> {
+    const begun = performance.now();
+    try {
+      await open();
+    } catch (error) {
+      const now = performance.now();
+      const isOfGrammar = error instanceof OnelaunchError && error.option?.[0] === 'grammar';
+      if (isOfGrammar && now - begun >= this.#quick)
+        remember(this.#refused, key, { error, until: now + refusedMillis }, mostKnown);
+      throw error;
+    }
+  }
+
+  #checkRefused(key: string): void {
+    const refused = this.#refused.get(key);
+    if (refused !== undefined && performance.now() < refused.until) throw refused.error;
   }
 
   /** Ends threads, those with masks as soon as these have ended. */

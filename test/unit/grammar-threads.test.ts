@@ -205,3 +205,19 @@ describe('behind its first reply', () => {
     },
   );
 });
+
+it('what took long to be refused is refused at once when it comes again, also while it is looked at', async () => {
+  const call = vi.spyOn(Thread.prototype, 'call');
+  const opens = () => call.mock.calls.filter(([name]) => name === 'open').length;
+  const impatient = new GrammarThreads(tokenizer, size, 0);
+  const ask = () => failureOf(impatient.mask('root ::= (', [end], never));
+  const refusals = [...(await Promise.all([ask(), ask(), ask()])), await ask()];
+  for (const { kind, message } of refusals)
+    expect({ kind, message }).toMatchObject({ kind: 'usage', message: refusals[0]!.message });
+  expect(opens()).toBe(1);
+  // What is wrong with another option is no refusal of the grammar.
+  expect((await failureOf(impatient.mask('root ::= "a"', [], never))).option).toEqual(['stopIds']);
+  expect(await impatient.mask('root ::= "a"', [end], never)).toBeTruthy();
+  call.mockRestore();
+  impatient.close();
+});
