@@ -22,6 +22,7 @@ import { readModel } from '../codegen/model/read-config.ts';
 import { gather, OnelaunchError } from '../errors.ts';
 import { single, smallFilesIn } from '../hub/weights.ts';
 import { unfitTensors } from '../preflight.ts';
+import { quantisationSaid } from '../quantised/config.ts';
 import {
   fp8Rows,
   groupColumns,
@@ -178,11 +179,9 @@ const plain = ['BF16', 'F16', 'F32'];
 function planOf(directory: string, format: WrittenFormat): Work {
   const path = join(directory, 'config.json');
   const config = readJson(path) as Record<string, unknown>;
-  const quantised = ['quantization_config', 'compression_config'].find(
-    (key) => (config[key] ?? null) !== null,
-  );
+  const quantised = quantisationSaid(config);
   if (quantised !== undefined) {
-    throw new OnelaunchError('usage', `${path} has ${quantised}: the model is quantised already`, {
+    throw new OnelaunchError('usage', `${path} has ${quantised.key}: the model is quantised already`, {
       hint: 'give the folder of the unquantised model',
     });
   }

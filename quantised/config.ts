@@ -28,6 +28,21 @@ export interface Refused {
 const useOther =
   'Use the unquantized checkpoint of this model, or one in fp8, GPTQ or AWQ of 4 bits, or compressed-tensors of int4, int8 or fp8.';
 
+/** The keys of the object in a config.json: that of now, and that of older files of compressed-tensors. The first that is there counts, as in transformers. */
+const keys = ['quantization_config', 'compression_config'] as const;
+
+/** What a config.json says of quantised weights, under which key, and what it says otherwise under the other one. */
+export function quantisationSaid(
+  config: Readonly<Record<string, unknown>>,
+): { readonly key: string; readonly value: unknown; readonly otherKey: string | null } | undefined {
+  const [said, other] = keys
+    .map((key) => ({ key, value: config[key] ?? null }))
+    .filter(({ value }) => value !== null);
+  if (said === undefined) return undefined;
+  const differs = other !== undefined && JSON.stringify(other.value) !== JSON.stringify(said.value);
+  return { ...said, otherKey: differs ? other.key : null };
+}
+
 /** @param key the name of the object in config.json, for refusals */
 export function readQuantisation(config: unknown, key: string): Quantisation | Refused {
   const refuse = (text: string, hint = useOther): Refused => ({ text: `${key}${text}`, hint });
@@ -212,6 +227,8 @@ function compressed(config: unknown): Quantisation {
   const wanted = format === 'float-quantized' ? 'float' : 'int';
   if (type !== wanted) throw new Unread(at('type'), type, `${wanted} in ${format}`);
   const isLegal = bits === 8 || (bits === 4 && format === 'pack-quantized');
+  if (wanted === 'float' && !weights.symmetric)
+    throw new Unread(at('symmetric'), false, 'true in float-quantized');
   if (!isLegal) throw new Unread(at('num_bits'), bits, format === 'pack-quantized' ? '4, 8' : '8');
   if (weights.actorder === 'group' || weights.actorder === 'dynamic' || weights.actorder === true) {
     const hint = 'Its columns are in the order of their activations: use a checkpoint made without it.';

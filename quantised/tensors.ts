@@ -148,8 +148,11 @@ function matrixOf<Entry extends Stored>(
   const needsZeros = isTurned || !symmetric;
   if (needsZeros && zeros === null) throw refuse(`${matrix}.${names.zeros} is missing`);
   if (zeros !== null && isTurned) check(names.zeros, zeros, ['I32'], [[groups, (rows * bits) / 32]]);
-  // Of symmetric ones they may be stored, as zeros.
   const usesZeros = zeros !== null && needsZeros;
+  if (zeros !== null && !needsZeros && !areZeros(zeros, bits))
+    throw refuse(
+      `${matrix}.${names.zeros} is not all zeros, and config.json says that the codes are symmetric`,
+    );
   if (usesZeros && format === 'int-quantized') {
     if (shared.rows !== 1) throw refuse(`${matrix}.${names.zeros} is of a whole matrix`, useOther);
     check(names.zeros, zeros, ['I8'], [[rows, groups], ...(groups === 1 ? [[rows]] : [])]);
@@ -215,6 +218,14 @@ function nameOf(format: Quantisation['format'], bits: number): string {
 function areMiddle(zeros: Stored, bits: 4 | 8, added: 0 | 1): boolean {
   const byte = bits === 4 ? (8 - added) * 0x11 : 128 - added;
   return dataOf(zeros).equals(Buffer.alloc(zeros.bytes, byte));
+}
+
+/** Whether zero points that symmetric codes have beside them, as some files do, are none: zeros, or in words the middle of their codes,
+ *  with zeros behind the last row. */
+function areZeros(zeros: Stored, bits: 4 | 8): boolean {
+  const middles = bits === 4 ? [0x08, 0x80, 0x88] : [0x80];
+  const none = [0, ...(zeros.dtype === 'I32' ? middles : [])];
+  return dataOf(zeros).every((byte) => none.includes(byte));
 }
 
 /** The whole numbers of a short tensor of I32 or I64. */

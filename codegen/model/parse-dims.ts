@@ -1,7 +1,7 @@
 // Dims out of a model's config.json. A file of another family, or with what no kernel computes, is refused.
 import { z } from 'zod';
 import { otherModel } from '../../gguf/refusals.ts';
-import { isRefused, type Quantisation, readQuantisation } from '../../quantised/config.ts';
+import { isRefused, type Quantisation, quantisationSaid, readQuantisation } from '../../quantised/config.ts';
 import { families, type ModelDims, type RopeScaling } from './dims.ts';
 import {
   copyAgain,
@@ -53,24 +53,29 @@ export function parseConfig(
   const sizes = toDims(fields, family, name);
   const { kinds, problems: kindProblems, notes } = layerKinds(fields, sizes);
   problems.push(...kindProblems);
-  const quantisation = findQuantisation(fields)?.read;
-  const quantised = quantisation && !isRefused(quantisation) ? quantisation : undefined;
+  const said = findQuantisation(fields);
+  const quantised = said && !isRefused(said.read) ? said.read : undefined;
   const dims = { ...sizes, ...kinds, ...weightsOf(sizes, quantised) };
   const inDims = [...findProblems(dims, configKeys), ...findScalingProblems(dims, configKeys)];
   problems.push(...inDims.filter((problem) => !wrong.has(problem.key)));
   const disagreements = findDisagreements(fields);
   problems.push(...disagreements.problems);
   if (problems.length > 0) throw refusal(place, problems, family);
-  const more = quantised?.roundsMore
-    ? ['its quantisation rounds activations or the cache, too: they are not rounded here']
-    : [];
+  const more = [
+    ...(said?.otherKey
+      ? [`${said.key} and ${said.otherKey} differ: ${said.key} counts, as in transformers`]
+      : []),
+    ...(quantised?.roundsMore
+      ? ['its quantisation rounds activations or the cache, too: they are not rounded here']
+      : []),
+  ];
   return { dims, notes: [...disagreements.notes, ...notes, ...more].map((note) => `${place}: ${note}`) };
 }
 
-/** What the file says of quantised weights, under the key that it has now or had in older files of compressed-tensors. */
+/** What the file says of quantised weights. */
 function findQuantisation(fields: Fields) {
-  const key = ['quantization_config', 'compression_config'].find((one) => (fields[one] ?? null) !== null);
-  return key === undefined ? undefined : { key, read: readQuantisation(fields[key], key) };
+  const said = quantisationSaid(fields);
+  return said && { ...said, read: readQuantisation(said.value, said.key) };
 }
 
 /** Formats of a checkpoint whose codes are the levels of blocks; nothing for others: they become numbers. */

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { isGgufFile, readGguf } from '../../gguf/header.ts';
 import { checkpointTensorsOf } from '../../gguf/tensors.ts';
-import { isRefused, readQuantisation } from '../../quantised/config.ts';
+import { isRefused, quantisationSaid, readQuantisation } from '../../quantised/config.ts';
 import { unpackedTensors } from '../../quantised/tensors.ts';
 import { readJson } from '../json-file.ts';
 import { partedTensors } from './fused.ts';
@@ -34,10 +34,9 @@ function quantisationOf(directory: string) {
   if (!existsSync(path)) return undefined;
   const config = readJson(path);
   if (typeof config !== 'object' || config === null) return undefined;
-  const { quantization_config: now, compression_config: older } = config as Record<string, unknown>;
-  const said = now ?? older ?? null;
-  if (said === null) return undefined;
-  const read = readQuantisation(said, 'quantization_config');
+  const said = quantisationSaid(config as Record<string, unknown>);
+  if (said === undefined) return undefined;
+  const read = readQuantisation(said.value, said.key);
   return isRefused(read) ? undefined : read;
 }
 

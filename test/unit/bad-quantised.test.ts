@@ -3,9 +3,10 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { readModelDims } from '../../codegen/model/read-config.ts';
+import { readModel, readModelDims } from '../../codegen/model/read-config.ts';
 import type { OnelaunchError } from '../../errors.ts';
 import { preflight } from '../../preflight.ts';
+import { checkpointTensors } from '../../runtime/weights/checkpoint.ts';
 import { type Edit, kinds, writeQuantised } from '../support/quantised-model.ts';
 import { failureOf } from '../support/refusal.ts';
 
@@ -61,6 +62,13 @@ const rotated = (...locations: string[]) => ({
   type: 'hadamard',
   apply: locations.map((location) => ({ targets: ['Linear'], location })),
 });
+
+/** Of symmetric codes, each byte of their zero points this one. */
+const symmetricBut = (byte: number): Edit =>
+  all(weights('symmetric', true), (tensors) => {
+    const zero = tensors[`${matrix}.weight_zero_point`]!;
+    tensors[`${matrix}.weight_zero_point`] = { ...zero, data: new Uint8Array(zero.data.length).fill(byte) };
+  });
 
 const [fp8, gptq, awq, packed, zeros, eights] = [
   'fp8, blocks of 128',
@@ -288,6 +296,24 @@ const bad: readonly Case[] = [
     `${matrix}.weight_zero_point is of a whole matrix`,
   ],
   [
+    'fp8 with zero points',
+    'fp8 of compressed-tensors, a row',
+    weights('symmetric', false),
+    '.weights.symmetric is false, supported: true in float-quantized',
+  ],
+  [
+    'symmetric codes with zero points, packed',
+    zeros,
+    symmetricBut(0x77),
+    `${matrix}.weight_zero_point is not all zeros, and config.json says that the codes are symmetric`,
+  ],
+  [
+    'symmetric codes with zero points of 8 bits',
+    eights,
+    symmetricBut(1),
+    `${matrix}.weight_zero_point is not all zeros, and config.json says that the codes are symmetric`,
+  ],
+  [
     'codes of fewer columns than the model has',
     packed,
     reshaped('weight_packed', 'I32', [256, 8]),
@@ -368,3 +394,31 @@ test.each([null, {}, { config_groups: { u: rotated('weight_input', 'weight_outpu
     expect(readModelDims(folder).weights?.layers).toBe('int4');
   },
 );
+
+test.each([
+  [zeros, 0x88],
+  [zeros, 0],
+  [eights, 0],
+] as const)('zero points of symmetric codes may be stored as zeros: %s, bytes of %d', (kind, byte) => {
+  const folder = mkdtempSync(join(root, 'symmetric-'));
+  writeQuantised(source, folder, kinds[kind]!, { only, edit: symmetricBut(byte) });
+  expect(checkpointTensors(folder).get(`${matrix}.weight`)?.packed?.zeros).toBeNull();
+});
+
+test('of two objects that say how weights are quantised the newer one counts, and a note names both', () => {
+  const folder = mkdtempSync(join(root, 'twice-'));
+  const notesOf = (edit: Edit) => {
+    writeQuantised(source, folder, kinds[packed]!, { only, edit });
+    return readModel(folder).notes;
+  };
+  const older =
+    (value: unknown): Edit =>
+    (_, config) => {
+      config['compression_config'] = value;
+    };
+  expect(notesOf(older({ quant_method: 'fp8' }))).toEqual([
+    `${join(folder, 'config.json')}: quantization_config and compression_config differ: quantization_config counts, as in transformers`,
+  ]);
+  expect(notesOf((tensors, config) => older(config['quantization_config'])(tensors, config))).toEqual([]);
+  expect(notesOf(older(null))).toEqual([]);
+});
