@@ -2,7 +2,7 @@
 import type { Manifest } from '../abi/manifest.ts';
 import { estimate, generate, type Kernel, makeSchedule, type Schedule } from '../codegen/index.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
-import type { FusionPlan } from '../codegen/plan/plan.ts';
+import { changed, type FusionPlan } from '../codegen/plan/plan.ts';
 import { markedOps } from '../codegen/schedule/schedule.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { syncName } from './simulate.ts';
@@ -46,7 +46,7 @@ export async function diffPlans(
   // An illegal plan is refused under its own name.
   for (const plan of plans) makeSchedule(dims, plan, target);
   const kernelOf = (plan: FusionPlan) => {
-    const same = { ...plan, name: label, file: null };
+    const same = changed(plan, { name: label, file: null });
     const isOfPrompts = plan.scheme.kind === 'tiles';
     return generate({ dims, target, ...(isOfPrompts ? { plan: beside, promptPlan: same } : { plan: same }) });
   };

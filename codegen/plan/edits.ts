@@ -5,17 +5,17 @@ import { type Context, type Edit, isPure, opOf } from './finding.ts';
 import {
   type BarriersScheme,
   barriers,
+  changed,
   type FusionPlan,
   type Over,
-  planOf,
   type Scheme,
   type Stage,
 } from './plan.ts';
 
 export const withStages = (plan: FusionPlan, stages: readonly Stage[]): FusionPlan =>
-  planOf({ ...plan, stages });
+  changed(plan, { stages });
 
-export const withScheme = (plan: FusionPlan, scheme: Scheme): FusionPlan => planOf({ ...plan, scheme });
+export const withScheme = (plan: FusionPlan, scheme: Scheme): FusionPlan => changed(plan, { scheme });
 
 export const withTokens = (plan: FusionPlan, tokens: number | 'many'): FusionPlan =>
   withScheme(plan, { ...plan.scheme, tokens });

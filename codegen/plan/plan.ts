@@ -371,6 +371,10 @@ export function planOf(data: PlanData, functions: OpFunctions = {}): FusionPlan 
   return Object.defineProperty(made, 'functions', { value: functions }) as unknown as FusionPlan;
 }
 
+/** A plan with other data and the same functions, which a copy of its fields would lack. */
+export const changed = (plan: FusionPlan, data: Partial<PlanData>): FusionPlan =>
+  planOf({ ...plan, ...data }, plan.functions);
+
 /** Stages without an op; those left empty are gone. */
 const without = (stages: readonly Stage[], op: string): readonly Stage[] =>
   stages

@@ -184,7 +184,8 @@ function opIssues(plan: FusionPlan): Issue[] {
       const why = asked(`the plan cannot say what '${op}' computes`, op, replaceable);
       return [issue(at, 'op-not-pointwise', 'key', op, why, { known: `It can of ${quoted(replaceable)}` })];
     }
-    const made: unknown = plan.functions[op as keyof typeof plan.functions];
+    // A copy of its fields has none.
+    const made: unknown = plan.functions?.[op as keyof typeof plan.functions];
     const form = `const ${op} = pointwise((${args.map((arg) => `${arg}: f32`).join(', ')}) => ...)`;
     if (typeof made !== 'function' || (site ?? nowhere).line === 0) {
       const why = `what '${op}' computes is not written as pointwise(...) in a file`;

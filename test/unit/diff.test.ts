@@ -8,7 +8,7 @@ import { estimate, makeSchedule } from '../../codegen/index.ts';
 import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.ts';
 import type { PlanDiff } from '../../lab/diff-plans.ts';
 import { changedLines, hunksOf, hunkText } from '../../lab/text-diff.ts';
-import { planFolder, writePlan } from '../support/plan-files.ts';
+import { ownOps, planFolder, writePlan } from '../support/plan-files.ts';
 
 const { dims: qwen3Tiny } = resolveModel('qwen3-tiny');
 const folder = planFolder();
@@ -37,6 +37,17 @@ describe('lines', () => {
 });
 
 describe('gen diff', () => {
+  test.each([false, true])(
+    'of plans with ops of their own has the ops in its text, streamed: %s',
+    async (streamed) => {
+      const half = writePlan(folder, `half-${streamed}`, { ...ownOps['half-residual'], streamed });
+      const { code, out } = await gen(streamed ? 'stream' : 'cooperative', half, '--positions', '1');
+      expect(code).toBe(0);
+      expect(out).toMatch(/^\+.*x \+ 0\.5f \* branch/m);
+      expect((await gen(half, half)).out).toContain('make the same kernel');
+    },
+  );
+
   test('of two plans names stages, syncs, choices and hunks that differ, and nothing else', async () => {
     const { code, out } = await gen('stream', 'stream-unsplit', '--positions', '1,500', '--json');
     expect(code).toBe(0);

@@ -2,7 +2,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { generate, type Kernel, plan, pointwise } from '../../codegen/index.ts';
+import { generate, type Kernel, makeSchedule, plan, pointwise } from '../../codegen/index.ts';
 import { parsePlan } from '../../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../../codegen/plan/plan.ts';
 import type { f32 } from '../../configs/dsl.ts';
@@ -175,6 +175,7 @@ describe('refuses', () => {
   test('a plan whose functions were lost', () => {
     const made = cooperative.with('lost', {}, undefined, { ops: { swiglu: geglu } });
     expect(() => parsePlan(JSON.parse(JSON.stringify(made)))).toThrow('op-function');
+    expect(() => makeSchedule(dims, { ...made }, resolveTarget('cpu'))).toThrow('op-function');
     expect(() =>
       parsePlan(plan('x', unfused.stages, undefined, { ops: { swiglu: third } as never })),
     ).toThrow('swiglu is a function of 2 values, gate and up, not of 1');
